@@ -1,0 +1,1 @@
+//! From copied files to a machine that boots and is itself.

@@ -1,0 +1,1 @@
+//! PID 1: mounts, reaps, supervises, and never dies.

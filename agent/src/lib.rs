@@ -1,0 +1,15 @@
+//! Everything that touches a node: boot, relay, disk, unpacking, finishing.
+//!
+//! A library beside its binary because the golden node is the first member of every chain, and so
+//! `kactl` runs the same [`relay`] as every node.
+
+pub mod boot;
+pub mod disk;
+pub mod finish;
+pub mod hardware;
+pub mod init;
+pub mod relay;
+pub mod session;
+pub mod step;
+pub mod sys;
+pub mod unpack;

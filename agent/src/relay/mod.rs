@@ -1,0 +1,1 @@
+//! One mio loop around the chain's member: links, window memory, the writer.

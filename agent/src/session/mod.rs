@@ -1,0 +1,1 @@
+//! A node's conversation with the controller.

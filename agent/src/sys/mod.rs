@@ -1,0 +1,2 @@
+//! The only `unsafe` of the project: ioctls and sockets that no library offers.
+#![allow(unsafe_code)]

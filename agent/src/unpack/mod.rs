@@ -1,0 +1,1 @@
+//! From the archive to a file system.

@@ -1,0 +1,1 @@
+//! The golden node: what it is made of, and its files as a stream.

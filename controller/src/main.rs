@@ -1,0 +1,4 @@
+//! `kactl`: clones the golden node.
+#![forbid(unsafe_code)]
+
+fn main() {}

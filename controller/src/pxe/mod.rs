@@ -1,0 +1,1 @@
+//! DHCP, TFTP and what each machine boots.

@@ -1,0 +1,1 @@
+//! Runs: sessions, rounds, and the nodes' states.

@@ -1,0 +1,75 @@
+//! What a node reports of itself, so that a person can tell whether it is the machine that may be erased.
+
+use serde::{Deserialize, Serialize};
+
+/// A node's hardware as its agent found it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inventory {
+    /// The machine's name as far as it knows one (from DHCP), else empty.
+    pub hostname: String,
+    /// Network cards, the one that the agent uses first.
+    pub cards: Vec<Card>,
+    /// Whole disks that carry data or could: no loop devices, RAM disks or optical drives.
+    pub disks: Vec<Disk>,
+    /// Memory in bytes, as the kernel counts it.
+    pub memory: u64,
+    /// What started the machine.
+    pub firmware: Firmware,
+}
+
+/// A network card.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Card {
+    /// The kernel's name of the interface.
+    pub name: String,
+    /// The hardware address as `aa:bb:cc:dd:ee:ff`, lower case.
+    pub mac: String,
+    /// Its addresses, without prefix length.
+    pub addresses: Vec<std::net::IpAddr>,
+}
+
+/// A whole disk and what is on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// The kernel's name, such as `sda` or `nvme0n1`.
+    pub name: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// Logical sector size in bytes.
+    pub sector_size: u32,
+    /// Model as the device tells it, trimmed; empty if it tells none.
+    pub model: String,
+    /// Serial number as the device tells it, trimmed; empty if it tells none.
+    pub serial: String,
+    /// The kernel says that its media can be removed.
+    pub removable: bool,
+    /// Mounted, used as swap, or held by another device (LVM, RAID, device mapper).
+    pub in_use: bool,
+    /// The kind of its partition table (`dos`, `gpt`), if it has one.
+    pub table: Option<String>,
+    /// What is on it: the whole disk's own signature, or its partitions'.
+    pub contents: Vec<Content>,
+}
+
+/// Something found on a disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Content {
+    /// The partition's or the disk's kernel name.
+    pub device: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// The signature's type as blkid names it (`ext4`, `swap`, `LVM2_member`), if one was found.
+    pub kind: Option<String>,
+    /// The file system's label, if it has one.
+    pub label: Option<String>,
+}
+
+/// What started the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Firmware {
+    /// PC BIOS.
+    #[default]
+    Bios,
+    /// UEFI.
+    Uefi,
+}

@@ -1,0 +1,14 @@
+//! The KA method as a library without I/O.
+//!
+//! Nothing here knows a socket, a clock or a device: state machines take events and bytes, and
+//! return actions and bytes. The agent and the controller are shells around it, and the tests drive
+//! the same code with generated faults.
+#![forbid(unsafe_code)]
+
+pub mod archive;
+pub mod chain;
+pub mod disk;
+pub mod inventory;
+pub mod plan;
+pub mod seal;
+pub mod wire;

@@ -1,0 +1,1 @@
+//! Sealed blocks: the stream is cut, encrypted once, and verified at every hop.

@@ -1,0 +1,1 @@
+//! What travels between machines: control messages, link frames, handshakes, versions and limits.

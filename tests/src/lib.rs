@@ -1,0 +1,2 @@
+//! Helpers of the tests across crates.
+#![forbid(unsafe_code)]
