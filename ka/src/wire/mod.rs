@@ -1,1 +1,3 @@
 //! What travels between machines: control messages, link frames, handshakes, versions and limits.
+
+pub mod keys;
