@@ -1,1 +1,13 @@
 //! Sealed blocks: the stream is cut, encrypted once, and verified at every hop.
+//!
+//! A plain stream (a tar, a file, a command's output) is compressed in [`chunk`]s, the chunks' bytes
+//! are cut into blocks, and each block is sealed once with a key made for this one attempt at the
+//! stream. Relays open a block to verify it and forward it as it came. The last block tells how long
+//! the plain stream was and its SHA-256, so a stream that was cut short can never look whole.
+
+mod block;
+pub mod chunk;
+mod key;
+
+pub use block::{Block, FINAL_LEN, MAX_BLOCK, MAX_PLAIN, Opened, Opener, SealError, Sealer, Total};
+pub use key::{Cipher, StreamId, StreamKey};

@@ -1,0 +1,275 @@
+//! One block: a header in the clear, the sealed bytes, the tag.
+//!
+//! ```text
+//! number u64 | plain length u32 | flags u32 | ciphertext | tag (16 bytes)      all little-endian
+//! ```
+//! Stream id and header are associated data, and the number is the nonce: a block that was altered,
+//! renumbered, or taken from another stream does not open.
+
+use std::sync::Arc;
+
+use ring::aead::{Aad, LessSafeKey, NONCE_LEN, Nonce};
+use serde::{Deserialize, Serialize};
+
+use super::key::{StreamId, StreamKey};
+
+/// A sealed block's largest size in bytes.
+pub const MAX_BLOCK: usize = 64 * 1024;
+const HEADER: usize = 16;
+const TAG: usize = 16;
+/// The most plain bytes that fit into a block.
+pub const MAX_PLAIN: usize = MAX_BLOCK - HEADER - TAG;
+/// The plain length of the final block: the total, then the SHA-256.
+pub const FINAL_LEN: usize = 8 + 32;
+
+const FLAG_FINAL: u32 = 1;
+
+/// A sealed block as it travels. Cheap to clone: the bytes are shared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Block(Arc<[u8]>);
+
+/// A verified block's content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// Its place in the stream, from 0.
+    pub number: u64,
+    /// What it held.
+    pub plain: Vec<u8>,
+    /// What the final block tells; none for all others.
+    pub total: Option<Total>,
+}
+
+/// What the plain stream was, all told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Total {
+    /// Its length in bytes.
+    pub length: u64,
+    /// Its SHA-256.
+    pub sha256: [u8; 32],
+}
+
+/// Why a block was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SealError {
+    /// Its length fits no block.
+    #[error("a block of {0} bytes; a block has {HEADER} + {TAG} to {MAX_BLOCK}")]
+    Length(usize),
+    /// Its header contradicts itself.
+    #[error("the block's header is damaged")]
+    Header,
+    /// It does not verify: damaged, forged, or of another stream.
+    #[error("the block does not verify")]
+    Forged,
+    /// It verifies, but is not the next one.
+    #[error("block {found} arrived where {expected} was due")]
+    Order {
+        /// The number that was due.
+        expected: u64,
+        /// The number that came.
+        found: u64,
+    },
+}
+
+impl Block {
+    /// Takes bytes from a link; nothing is known of them but that their length is possible.
+    ///
+    /// # Errors
+    /// [`SealError::Length`].
+    pub fn from_wire(bytes: &[u8]) -> Result<Self, SealError> {
+        if !(HEADER + TAG..=MAX_BLOCK).contains(&bytes.len()) {
+            return Err(SealError::Length(bytes.len()));
+        }
+        Ok(Self(bytes.into()))
+    }
+
+    /// The bytes that travel.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Length in bytes as it travels and counts for offsets.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.0.len() as u64
+    }
+}
+
+/// Seals a stream's blocks, one after the other.
+pub struct Sealer {
+    key: LessSafeKey,
+    stream: StreamId,
+    next: u64,
+}
+
+impl Sealer {
+    /// Starts the stream of `key`. A key has one sealer, ever.
+    #[must_use]
+    pub fn new(key: &StreamKey) -> Self {
+        Self { key: key.aead(), stream: key.stream, next: 0 }
+    }
+
+    /// Seals the next block.
+    ///
+    /// # Errors
+    /// [`SealError::Length`] when `plain` is longer than [`MAX_PLAIN`].
+    pub fn seal(&mut self, plain: &[u8]) -> Result<Block, SealError> {
+        self.seal_with(plain, 0)
+    }
+
+    /// Seals the final block.
+    ///
+    /// # Errors
+    /// None in practice: the content has a fixed length.
+    pub fn finish(mut self, total: &Total) -> Result<Block, SealError> {
+        let mut plain = Vec::with_capacity(FINAL_LEN);
+        plain.extend_from_slice(&total.length.to_le_bytes());
+        plain.extend_from_slice(&total.sha256);
+        self.seal_with(&plain, FLAG_FINAL)
+    }
+
+    fn seal_with(&mut self, plain: &[u8], flags: u32) -> Result<Block, SealError> {
+        let length = u32::try_from(plain.len()).ok().filter(|_| plain.len() <= MAX_PLAIN);
+        let length = length.ok_or(SealError::Length(plain.len()))?;
+        let mut header = [0; HEADER];
+        header[..8].copy_from_slice(&self.next.to_le_bytes());
+        header[8..12].copy_from_slice(&length.to_le_bytes());
+        header[12..].copy_from_slice(&flags.to_le_bytes());
+        let mut bytes = Vec::with_capacity(HEADER + plain.len() + TAG);
+        bytes.extend_from_slice(&header);
+        bytes.extend_from_slice(plain);
+        let aad = associated(self.stream, &header);
+        let tag = self
+            .key
+            .seal_in_place_separate_tag(nonce(self.next), Aad::from(aad), &mut bytes[HEADER..])
+            .map_err(|_| SealError::Length(plain.len()))?;
+        bytes.extend_from_slice(tag.as_ref());
+        self.next += 1;
+        Ok(Block(bytes.into()))
+    }
+}
+
+/// Verifies and opens a stream's blocks.
+pub struct Opener {
+    key: LessSafeKey,
+    stream: StreamId,
+}
+
+impl Opener {
+    /// Opens blocks of the stream of `key`.
+    #[must_use]
+    pub fn new(key: &StreamKey) -> Self {
+        Self { key: key.aead(), stream: key.stream }
+    }
+
+    /// Opens `block`, which must be number `expected`.
+    ///
+    /// # Errors
+    /// [`SealError`] when it is damaged, forged, or another one.
+    pub fn open(&self, block: &Block, expected: u64) -> Result<Opened, SealError> {
+        let (header, sealed) = block.0.split_first_chunk::<HEADER>().ok_or(SealError::Header)?;
+        let found = u64::from_le_bytes(field(header, 0));
+        let length = u32::from_le_bytes(field(header, 8));
+        let flags = u32::from_le_bytes(field(header, 12));
+        if length as usize + TAG != sealed.len() {
+            return Err(SealError::Header);
+        }
+        let mut plain = sealed.to_vec();
+        let aad = associated(self.stream, header);
+        self.key.open_in_place(nonce(found), Aad::from(aad), &mut plain).map_err(|_| SealError::Forged)?;
+        plain.truncate(length as usize);
+        if found != expected {
+            return Err(SealError::Order { expected, found });
+        }
+        let total = if flags & FLAG_FINAL == 0 { None } else { Some(total(&plain)?) };
+        Ok(Opened { number: found, plain, total })
+    }
+}
+
+fn total(plain: &[u8]) -> Result<Total, SealError> {
+    let (length, sha256) = plain.split_first_chunk().ok_or(SealError::Header)?;
+    let sha256 = sha256.try_into().map_err(|_| SealError::Header)?;
+    Ok(Total { length: u64::from_le_bytes(*length), sha256 })
+}
+
+fn field<const N: usize>(header: &[u8; HEADER], at: usize) -> [u8; N] {
+    let mut bytes = [0; N];
+    bytes.copy_from_slice(&header[at..at + N]);
+    bytes
+}
+
+fn nonce(number: u64) -> Nonce {
+    let mut bytes = [0; NONCE_LEN];
+    bytes[..8].copy_from_slice(&number.to_le_bytes());
+    Nonce::assume_unique_for_key(bytes)
+}
+
+fn associated(stream: StreamId, header: &[u8; HEADER]) -> [u8; 16 + HEADER] {
+    let mut bytes = [0; 16 + HEADER];
+    bytes[..16].copy_from_slice(&stream.0);
+    bytes[16..].copy_from_slice(header);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::key::Cipher;
+    use super::*;
+
+    fn stream(cipher: Cipher) -> (StreamKey, Vec<Block>) {
+        let key = StreamKey::generate(cipher).unwrap();
+        let mut sealer = Sealer::new(&key);
+        let mut blocks = vec![
+            sealer.seal(b"one").unwrap(),
+            sealer.seal(&[7; MAX_PLAIN]).unwrap(),
+            sealer.seal(b"").unwrap(),
+        ];
+        blocks.push(sealer.finish(&Total { length: 3, sha256: [9; 32] }).unwrap());
+        (key, blocks)
+    }
+
+    #[test]
+    fn what_was_sealed_opens() {
+        for cipher in [Cipher::Aes256Gcm, Cipher::ChaCha20Poly1305] {
+            let (key, blocks) = stream(cipher);
+            let opener = Opener::new(&key);
+            assert_eq!(opener.open(&blocks[0], 0).unwrap().plain, b"one");
+            assert_eq!(opener.open(&blocks[1], 1).unwrap().plain, [7; MAX_PLAIN]);
+            assert_eq!(blocks[1].bytes().len(), MAX_BLOCK);
+            assert_eq!(opener.open(&blocks[2], 2).unwrap().plain, b"");
+            let last = opener.open(&blocks[3], 3).unwrap();
+            assert_eq!(last.total, Some(Total { length: 3, sha256: [9; 32] }));
+        }
+    }
+
+    #[test]
+    fn any_flipped_bit_is_noticed() {
+        let (key, blocks) = stream(Cipher::Aes256Gcm);
+        let opener = Opener::new(&key);
+        for (number, block) in (0..).zip([&blocks[0], &blocks[3]]) {
+            for bit in 0..block.bytes().len() * 8 {
+                let mut bytes = block.bytes().to_vec();
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                let damaged = Block::from_wire(&bytes).unwrap();
+                assert!(opener.open(&damaged, number * 3).is_err(), "bit {bit} of block {number}");
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_of_another_place_or_stream_are_refused() {
+        let (key, blocks) = stream(Cipher::Aes256Gcm);
+        let opener = Opener::new(&key);
+        assert_eq!(opener.open(&blocks[1], 0), Err(SealError::Order { expected: 0, found: 1 }));
+        let (_, others) = stream(Cipher::Aes256Gcm);
+        assert_eq!(opener.open(&others[0], 0), Err(SealError::Forged));
+    }
+
+    #[test]
+    fn impossible_lengths_are_refused() {
+        for length in [0, HEADER + TAG - 1, MAX_BLOCK + 1] {
+            assert_eq!(Block::from_wire(&vec![0; length]), Err(SealError::Length(length)));
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The key of one attempt at a stream, and what is derived from it.
+
+use std::fmt;
+
+use ring::{aead, hmac};
+use serde::{Deserialize, Serialize};
+
+use crate::wire::keys::{Key, KeyError, random};
+
+/// Names one attempt at a stream. Random, so that two attempts never share one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct StreamId(pub [u8; 16]);
+
+impl fmt::Debug for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0[..4].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// The AEAD that seals a stream's blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cipher {
+    /// AES-256-GCM, where the golden node's processor has AES instructions.
+    Aes256Gcm,
+    /// ChaCha20-Poly1305 elsewhere.
+    ChaCha20Poly1305,
+}
+
+impl Cipher {
+    /// The faster one on this processor.
+    #[must_use]
+    pub fn preferred() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        let has_aes =
+            std::arch::is_x86_feature_detected!("aes") && std::arch::is_x86_feature_detected!("pclmulqdq");
+        #[cfg(not(target_arch = "x86_64"))]
+        let has_aes = false;
+        if has_aes { Self::Aes256Gcm } else { Self::ChaCha20Poly1305 }
+    }
+
+    pub(super) fn algorithm(self) -> &'static aead::Algorithm {
+        match self {
+            Self::Aes256Gcm => &aead::AES_256_GCM,
+            Self::ChaCha20Poly1305 => &aead::CHACHA20_POLY1305,
+        }
+    }
+}
+
+/// All that seals and opens one attempt at a stream. Only admitted nodes get it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamKey {
+    /// Which attempt this is.
+    pub stream: StreamId,
+    /// How its blocks are sealed.
+    pub cipher: Cipher,
+    secret: Key,
+}
+
+impl StreamKey {
+    /// Makes a fresh key under a fresh stream id.
+    ///
+    /// # Errors
+    /// [`KeyError::NoRandomness`] when the system has none.
+    pub fn generate(cipher: Cipher) -> Result<Self, KeyError> {
+        Ok(Self { stream: StreamId(random()?), cipher, secret: random()? })
+    }
+
+    pub(super) fn aead(&self) -> aead::LessSafeKey {
+        let secret = self.derive(&[b"ka block"]);
+        // A 32-byte key fits both algorithms, so this cannot fail; a panic here would be ours.
+        #[allow(clippy::expect_used)]
+        let key = aead::UnboundKey::new(self.cipher.algorithm(), &secret).expect("32-byte key");
+        aead::LessSafeKey::new(key)
+    }
+
+    /// The secret of one data link, bound to what `context` names: stream, epoch, from, to.
+    #[must_use]
+    pub fn link_secret(&self, context: &[u8]) -> Key {
+        self.derive(&[b"ka link", &self.stream.0, context])
+    }
+
+    fn derive(&self, parts: &[&[u8]]) -> Key {
+        let mut mac = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, &self.secret));
+        for part in parts {
+            mac.update(part);
+        }
+        let mut key = Key::default();
+        key.copy_from_slice(mac.sign().as_ref());
+        key
+    }
+}
+
+impl fmt::Debug for StreamKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamKey").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
