@@ -1,1 +1,17 @@
 //! The chain: who relays what to whom, and what must never be forgotten.
+//!
+//! The golden node and the nodes are [`Member`]s, each with a [`window`](Window) of the stream's last
+//! blocks. The controller's [`Membership`] alone decides who follows whom, in numbered epochs; members
+//! learn their place as a [`View`] and send [`Report`]s of trouble.
+
+mod ids;
+mod member;
+mod membership;
+mod view;
+mod window;
+
+pub use ids::{Epoch, NodeId, Offset};
+pub use member::{Action, LinkId, Member, Plain};
+pub use membership::{Decision, Membership};
+pub use view::{Neighbour, Report, Trouble, View};
+pub use window::{MIN_WINDOW, Window};

@@ -1,3 +1,23 @@
 //! What travels between machines: control messages, link frames, handshakes, versions and limits.
+//!
+//! Every TCP connection is a [`channel`]: frames, a Noise handshake, then sealed messages. On the
+//! control connection they are [`control`] messages; on a data link they are [`link`] messages, with
+//! the stream's blocks between them, which are sealed already.
 
+pub mod channel;
+pub mod control;
+mod frame;
 pub mod keys;
+pub mod link;
+mod noise;
+pub mod preamble;
+
+/// The version of everything on the wire. Both sides must have the same.
+pub const PROTOCOL: u16 = 1;
+
+/// TCP port of the golden node's control connections.
+pub const CONTROL_PORT: u16 = 30765;
+/// TCP port of data links.
+pub const DATA_PORT: u16 = 30764;
+/// UDP port on which the golden node is found.
+pub const DISCOVERY_PORT: u16 = 4957;

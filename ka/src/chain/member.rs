@@ -1,0 +1,552 @@
+//! One member of a chain: it takes blocks from its predecessor, verifies and keeps them, hands them to
+//! its writer, and passes them to its successor.
+//!
+//! A state machine without I/O. Its shell tells it what happened (`on_…`), carries out the
+//! [`Action`]s that it queues, and pulls: blocks for the successor, plain bytes for the writer. The
+//! rules that let a survivor always go on from its predecessor's memory:
+//!
+//! - The *tail position* T of a member is the lowest verified position of all members behind it. It
+//!   never falls, is frozen while the member has no successor, and is replaced only by a new
+//!   successor's hello, or dropped when an epoch names the member the chain's tail.
+//! - Blocks are forgotten only below T, and only when the own writer has taken them.
+//! - Neighbours change only by an epoch; a member that sees trouble closes that link, complains, and
+//!   waits. A hello of an older epoch is refused, one of a newer epoch is parked.
+
+use std::time::Duration;
+
+use super::ids::{Epoch, NodeId, Offset};
+use super::view::{Neighbour, Report, Trouble, View};
+use super::window::Window;
+use crate::seal::{Block, Opener, StreamId, StreamKey, Total};
+use crate::wire::link::LinkMessage;
+use crate::wire::preamble::LinkName;
+
+/// Hellos of newer epochs that may wait at once.
+const MAX_PARKED: usize = 8;
+
+/// A connection to a neighbour, as member and shell call it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+/// What the shell is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action<A> {
+    /// Dial a predecessor.
+    Dial {
+        /// What the connection is called from now on.
+        link: LinkId,
+        /// Whom, and where.
+        to: Neighbour<A>,
+        /// What the link is.
+        name: LinkName,
+    },
+    /// Go on with the handshake of a connection that had knocked.
+    Accept {
+        /// The connection.
+        link: LinkId,
+        /// What the link is.
+        name: LinkName,
+    },
+    /// Send a message.
+    Send {
+        /// On this connection.
+        link: LinkId,
+        /// The message.
+        message: LinkMessage,
+    },
+    /// Drop a connection.
+    Close {
+        /// The connection.
+        link: LinkId,
+    },
+    /// Write what is queued on a connection, then close it.
+    Part {
+        /// The connection.
+        link: LinkId,
+    },
+    /// Tell the controller.
+    Complain(Report),
+}
+
+/// Plain bytes for the writer.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Plain {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// What the final block tells; none for all others.
+    pub total: Option<Total>,
+    /// Tell [`Member::on_written`] this place when the writer has taken the bytes.
+    pub end: Offset,
+}
+
+/// A link to one side.
+enum Link {
+    None,
+    /// Dialled, or accepted and not yet greeted, since then.
+    Opening(LinkId),
+    Open(LinkId),
+    /// Ended in good order.
+    Parted,
+}
+
+/// Where the plain bytes go.
+enum Writer {
+    /// Nowhere: the golden node, or a writer that has failed.
+    None,
+    Active {
+        /// The next block to hand out.
+        next: Offset,
+        /// All before is taken.
+        written: Offset,
+    },
+}
+
+/// Silence, and when to break one's own.
+struct Clock {
+    dead_after: Duration,
+    heard_up: Duration,
+    heard_down: Duration,
+    pinged: Duration,
+    complained: Duration,
+}
+
+/// One member of one stream's chain.
+pub struct Member<A> {
+    id: NodeId,
+    stream: StreamId,
+    opener: Opener,
+    window: Window,
+    view: Option<View<A>>,
+    up: Link,
+    down: Link,
+    /// The next block for the successor.
+    cursor: Offset,
+    /// T: the lowest verified position behind; none when nobody is behind.
+    tail: Option<Offset>,
+    /// The tail position that the predecessor was told last.
+    acked: Option<Offset>,
+    parked: Vec<(LinkId, LinkName)>,
+    writer: Writer,
+    /// The newest block's plain bytes, for a writer that keeps up.
+    fresh: Option<(Offset, Vec<u8>)>,
+    total: Option<Total>,
+    /// What the controller was told in this epoch and has not answered yet.
+    complaints: Vec<Report>,
+    released: bool,
+    clock: Clock,
+    links: u64,
+    actions: Vec<Action<A>>,
+}
+
+impl<A: Clone> Member<A> {
+    /// A node that takes part in the stream of `opener` with a window of `window` bytes.
+    #[must_use]
+    pub fn node(id: NodeId, key: &StreamKey, window: u64, dead_after: Duration) -> Self {
+        let writer = Writer::Active { next: Offset(0), written: Offset(0) };
+        Self::new(id, key, window, dead_after, writer)
+    }
+
+    /// The golden node, whose blocks come from [`Member::push`].
+    #[must_use]
+    pub fn golden(key: &StreamKey, window: u64, dead_after: Duration) -> Self {
+        Self::new(NodeId::GOLDEN, key, window, dead_after, Writer::None)
+    }
+
+    fn new(id: NodeId, key: &StreamKey, window: u64, dead_after: Duration, writer: Writer) -> Self {
+        let zero = Duration::ZERO;
+        Self {
+            id,
+            stream: key.stream,
+            opener: Opener::new(key),
+            window: Window::new(window),
+            view: None,
+            up: Link::None,
+            down: Link::None,
+            cursor: Offset(0),
+            tail: None,
+            acked: None,
+            parked: Vec::new(),
+            writer,
+            fresh: None,
+            total: None,
+            complaints: Vec::new(),
+            released: false,
+            clock: Clock { dead_after, heard_up: zero, heard_down: zero, pinged: zero, complained: zero },
+            links: 0,
+            actions: Vec::new(),
+        }
+    }
+
+    /// A name for a connection that somebody has opened to this member.
+    pub fn new_link(&mut self) -> LinkId {
+        self.links += 1;
+        LinkId(self.links)
+    }
+
+    /// What is to be done; call after every event.
+    pub fn take_actions(&mut self) -> Vec<Action<A>> {
+        std::mem::take(&mut self.actions)
+    }
+
+    // What the controller says.
+
+    /// A new place in the chain. Both old links close first.
+    pub fn on_view(&mut self, view: View<A>, now: Duration) {
+        if self.released || self.view.as_ref().is_some_and(|old| old.epoch >= view.epoch) {
+            return;
+        }
+        let first = self.view.is_none();
+        for link in
+            [std::mem::replace(&mut self.up, Link::None), std::mem::replace(&mut self.down, Link::None)]
+        {
+            if let Link::Opening(link) | Link::Open(link) = link {
+                self.actions.push(Action::Close { link });
+            }
+        }
+        self.complaints.clear();
+        self.clock.heard_up = now;
+        self.clock.heard_down = now;
+        self.tail = match view.successor {
+            None => None,
+            Some(_) if first => Some(Offset(0)),
+            Some(_) => Some(self.tail.unwrap_or(self.window.floor())),
+        };
+        if let Some(to) = view.predecessor.clone() {
+            let link = self.new_link();
+            let name = LinkName { stream: self.stream, epoch: view.epoch, from: to.id, to: self.id };
+            self.up = Link::Opening(link);
+            self.actions.push(Action::Dial { link, to, name });
+        }
+        self.view = Some(view);
+        self.forget();
+        for (link, name) in std::mem::take(&mut self.parked) {
+            self.on_knock(link, name);
+        }
+    }
+
+    /// Everybody behind has everything: the links end in good order, and the window goes.
+    pub fn on_release(&mut self) {
+        self.released = true;
+        self.complaints.clear();
+        for side in [&mut self.up, &mut self.down] {
+            if let Link::Opening(link) | Link::Open(link) = std::mem::replace(side, Link::Parted) {
+                self.actions.push(Action::Send { link, message: LinkMessage::End });
+                self.actions.push(Action::Part { link });
+            }
+        }
+        self.tail = None;
+        self.forget();
+    }
+
+    // What happens on links.
+
+    /// Somebody asks for a link; nothing is proven yet.
+    pub fn on_knock(&mut self, link: LinkId, name: LinkName) {
+        let epoch = self.view.as_ref().map_or(Epoch(0), |view| view.epoch);
+        let ours = name.stream == self.stream && name.from == self.id && !self.released;
+        if ours && name.epoch > epoch && self.parked.len() < MAX_PARKED {
+            self.parked.push((link, name));
+        } else if ours && name.epoch == epoch && self.successor() == Some(name.to) {
+            self.actions.push(Action::Accept { link, name });
+        } else {
+            self.actions.push(Action::Close { link });
+        }
+    }
+
+    /// The predecessor has answered.
+    pub fn on_open(&mut self, link: LinkId, now: Duration) {
+        if matches!(self.up, Link::Opening(up) if up == link) {
+            self.up = Link::Open(link);
+            self.clock.heard_up = now;
+            let tail = self.tail_position();
+            self.acked = Some(tail);
+            let message = LinkMessage::Hello { verified: self.window.end(), tail };
+            self.actions.push(Action::Send { link, message });
+        }
+    }
+
+    /// A message has come, proven to be from the other end.
+    pub fn on_message(&mut self, link: LinkId, message: LinkMessage, now: Duration) {
+        self.on_heard(link, now);
+        match message {
+            LinkMessage::Hello { verified, tail } => self.on_hello(link, verified, tail, now),
+            LinkMessage::Ack { epoch, from, tail } => self.on_ack(link, epoch, from, tail),
+            LinkMessage::Ping => {}
+            LinkMessage::End => {
+                for side in [&mut self.up, &mut self.down] {
+                    if matches!(side, Link::Open(open) if *open == link) {
+                        *side = Link::Parted;
+                        self.actions.push(Action::Close { link });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Bytes have come on a link.
+    pub fn on_heard(&mut self, link: LinkId, now: Duration) {
+        if self.is_up(link) {
+            self.clock.heard_up = now;
+        } else if self.is_down(link) {
+            self.clock.heard_down = now;
+        }
+    }
+
+    fn on_hello(&mut self, link: LinkId, verified: Offset, tail: Offset, now: Duration) {
+        // Only a link that this epoch's handshake has let in gets here; a second one is not needed.
+        if self.is_up(link) || matches!(self.down, Link::Open(_) | Link::Parted) {
+            self.actions.push(Action::Close { link });
+            return;
+        }
+        let possible =
+            tail <= verified && self.window.is_boundary(verified) && self.tail.is_some_and(|old| old <= tail);
+        self.down = Link::Open(link);
+        if !possible {
+            self.trouble_down(Trouble::Impossible);
+            return;
+        }
+        self.clock.heard_down = now;
+        self.cursor = verified;
+        self.tail = Some(tail);
+        self.forget();
+    }
+
+    fn on_ack(&mut self, link: LinkId, epoch: Epoch, from: NodeId, tail: Offset) {
+        if !self.is_down(link) {
+            return;
+        }
+        let expected =
+            self.view.as_ref().is_some_and(|view| view.epoch == epoch && view.successor == Some(from));
+        let possible = self.tail.is_some_and(|old| old <= tail) && tail <= self.cursor;
+        if !expected || !possible {
+            self.trouble_down(Trouble::Impossible);
+            return;
+        }
+        self.tail = Some(tail);
+        self.forget();
+    }
+
+    /// A block has come from the predecessor.
+    pub fn on_block(&mut self, link: LinkId, block: Block, now: Duration) {
+        if !self.is_up(link) {
+            return;
+        }
+        self.clock.heard_up = now;
+        if self.total.is_some() {
+            self.trouble_up(Trouble::Impossible);
+            return;
+        }
+        match self.opener.open(&block, self.window.next_number()) {
+            Ok(opened) => {
+                self.total = opened.total;
+                self.fresh = Some((self.window.end(), opened.plain));
+                self.window.push(block);
+            }
+            Err(_) => self.trouble_up(Trouble::Damaged),
+        }
+    }
+
+    /// A connection has ended, could not be made, or brought what cannot be.
+    pub fn on_lost(&mut self, link: LinkId, trouble: Trouble) {
+        self.parked.retain(|(parked, _)| *parked != link);
+        if self.is_up(link) || matches!(self.up, Link::Opening(up) if up == link) {
+            self.trouble_up(trouble);
+        } else if self.is_down(link) {
+            self.trouble_down(trouble);
+        }
+    }
+
+    // What happens on the machine itself.
+
+    /// The golden node's next block.
+    pub fn push(&mut self, block: Block, total: Option<Total>) {
+        self.window.push(block);
+        self.total = total;
+    }
+
+    /// The writer has taken everything before `end`.
+    pub fn on_written(&mut self, end: Offset) {
+        if let Writer::Active { written, .. } = &mut self.writer {
+            *written = end.max(*written);
+        }
+        self.forget();
+    }
+
+    /// The writer has failed: the member only relays from now on.
+    pub fn on_writer_failed(&mut self) {
+        self.writer = Writer::None;
+        self.fresh = None;
+        self.forget();
+    }
+
+    /// Time has passed: pings, silence, and complaints that nobody has answered.
+    pub fn on_tick(&mut self, now: Duration) {
+        if self.released || self.view.is_none() {
+            return;
+        }
+        let dead_after = self.clock.dead_after;
+        if now.saturating_sub(self.clock.pinged) >= dead_after / 4 {
+            self.clock.pinged = now;
+            for side in [&self.up, &self.down] {
+                if let Link::Open(link) = *side {
+                    self.actions.push(Action::Send { link, message: LinkMessage::Ping });
+                }
+            }
+        }
+        if !self.wants_block() {
+            // Nothing is read while there is no room, so nothing can be heard.
+            self.clock.heard_up = now;
+        }
+        let (up, down) = (now.saturating_sub(self.clock.heard_up), now.saturating_sub(self.clock.heard_down));
+        match self.up {
+            Link::Open(_) if up > dead_after => self.trouble_up(Trouble::Silent),
+            // The predecessor may learn of the epoch a little later.
+            Link::Opening(_) if up > 2 * dead_after => self.trouble_up(Trouble::Silent),
+            _ => {}
+        }
+        match self.down {
+            Link::Open(_) if down > dead_after => self.trouble_down(Trouble::Silent),
+            Link::None if self.successor().is_some() && down > 3 * dead_after => {
+                self.clock.heard_down = now;
+                self.trouble_down(Trouble::Silent);
+            }
+            _ => {}
+        }
+        if now.saturating_sub(self.clock.complained) > dead_after {
+            self.clock.complained = now;
+            self.actions.extend(self.complaints.iter().copied().map(Action::Complain));
+        }
+    }
+
+    // What the shell pulls.
+
+    /// Whether a block may be read from the predecessor, or pushed by the golden node's producer.
+    #[must_use]
+    pub fn wants_block(&self) -> bool {
+        self.total.is_none() && self.window.has_room()
+    }
+
+    /// The next block for the successor, and the link for it.
+    pub fn next_block(&mut self) -> Option<(LinkId, Block)> {
+        let Link::Open(link) = self.down else { return None };
+        let (_, block) = self.window.get(self.cursor)?;
+        let block = block.clone();
+        self.cursor = self.cursor.plus(block.size());
+        Some((link, block))
+    }
+
+    /// The next plain bytes for the writer.
+    pub fn next_plain(&mut self) -> Option<Plain> {
+        let Writer::Active { next, .. } = &mut self.writer else { return None };
+        let (number, block) = self.window.get(*next)?;
+        let end = next.plus(block.size());
+        let last = end == self.window.end();
+        let bytes = match self.fresh.take() {
+            Some((start, bytes)) if start == *next => bytes,
+            // The writer lags: its blocks are opened once more. They have verified before.
+            kept => {
+                self.fresh = kept;
+                self.opener.open(block, number).ok()?.plain
+            }
+        };
+        *next = end;
+        Some(Plain { bytes, total: self.total.filter(|_| last), end })
+    }
+
+    /// The ack that the predecessor has not had yet.
+    pub fn next_ack(&mut self) -> Option<(LinkId, LinkMessage)> {
+        let Link::Open(link) = self.up else { return None };
+        let tail = self.tail_position();
+        if self.acked == Some(tail) {
+            return None;
+        }
+        self.acked = Some(tail);
+        let epoch = self.view.as_ref()?.epoch;
+        Some((link, LinkMessage::Ack { epoch, from: self.id, tail }))
+    }
+
+    /// Everything before is verified.
+    #[must_use]
+    pub fn verified(&self) -> Offset {
+        self.window.end()
+    }
+
+    /// The writer has taken everything before, or nothing is to be written.
+    #[must_use]
+    pub fn written(&self) -> Offset {
+        match self.writer {
+            Writer::Active { written, .. } => written,
+            Writer::None => self.window.end(),
+        }
+    }
+
+    /// The lowest verified position of this member and all behind it.
+    #[must_use]
+    pub fn tail_position(&self) -> Offset {
+        self.tail.map_or(self.window.end(), |tail| tail.min(self.window.end()))
+    }
+
+    /// The oldest byte that is kept.
+    #[must_use]
+    pub fn floor(&self) -> Offset {
+        self.window.floor()
+    }
+
+    /// What the stream was, once its final block is verified.
+    #[must_use]
+    pub fn total(&self) -> Option<Total> {
+        self.total
+    }
+
+    /// The epoch of the member's place, if it has one.
+    #[must_use]
+    pub fn epoch(&self) -> Option<Epoch> {
+        self.view.as_ref().map(|view| view.epoch)
+    }
+
+    // Details.
+
+    fn successor(&self) -> Option<NodeId> {
+        self.view.as_ref().and_then(|view| view.successor)
+    }
+
+    fn is_up(&self, link: LinkId) -> bool {
+        matches!(self.up, Link::Open(up) if up == link)
+    }
+
+    fn is_down(&self, link: LinkId) -> bool {
+        matches!(self.down, Link::Open(down) if down == link)
+    }
+
+    fn trouble_up(&mut self, trouble: Trouble) {
+        let link = std::mem::replace(&mut self.up, Link::None);
+        let about = self.view.as_ref().and_then(|view| view.predecessor.as_ref()).map(|up| up.id);
+        self.trouble(link, about, trouble);
+    }
+
+    fn trouble_down(&mut self, trouble: Trouble) {
+        let link = std::mem::replace(&mut self.down, Link::None);
+        self.trouble(link, self.successor(), trouble);
+    }
+
+    fn trouble(&mut self, link: Link, about: Option<NodeId>, trouble: Trouble) {
+        if let Link::Opening(link) | Link::Open(link) = link {
+            self.actions.push(Action::Close { link });
+        }
+        if self.released {
+            return;
+        }
+        if let (Some(view), Some(about)) = (&self.view, about) {
+            let report = Report { epoch: view.epoch, about, trouble };
+            self.complaints.retain(|earlier| earlier.about != about);
+            self.complaints.push(report);
+            self.actions.push(Action::Complain(report));
+        }
+    }
+
+    /// Forgets what neither a survivor behind nor the own writer can need.
+    fn forget(&mut self) {
+        let tail = self.tail.unwrap_or(self.window.end());
+        self.window.forget_before(tail.min(self.written()));
+    }
+}

@@ -1,0 +1,317 @@
+//! Who is in the chain, in which order: the controller's side.
+//!
+//! Members complain, they never decide. A neighbour is dead when somebody complains of it *and* its
+//! own heartbeats have ended; a lost control connection alone says nothing. When both ends of a link
+//! live, the link itself is bad: it is made anew, and when that does not help, bypassed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::ids::{Epoch, NodeId};
+use super::view::{Neighbour, Report, Trouble, View};
+
+/// How often a link is made anew before one of its ends is bypassed.
+const CHANCES: u32 = 3;
+
+/// What the controller is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Ask a node for a heartbeat at once.
+    Probe(NodeId),
+    /// A node is out of the chain; tell it if it still listens.
+    Expelled {
+        /// The node.
+        node: NodeId,
+        /// Why, for a person.
+        reason: String,
+        /// The node itself lives: another attempt may go well.
+        alive: bool,
+    },
+    /// Everybody gets a new view.
+    NewEpoch(Epoch),
+}
+
+struct Node {
+    heartbeat: Duration,
+    connected: bool,
+}
+
+struct Suspicion {
+    reporter: NodeId,
+    about: NodeId,
+    trouble: Trouble,
+    since: Duration,
+}
+
+/// The chain of one stream, golden node first.
+pub struct Membership {
+    dead_after: Duration,
+    epoch: Epoch,
+    chain: Vec<NodeId>,
+    nodes: BTreeMap<NodeId, Node>,
+    suspicions: Vec<Suspicion>,
+    /// How often each link has been bad, by its two ends.
+    bad: BTreeMap<(NodeId, NodeId), u32>,
+}
+
+impl Membership {
+    /// A chain of the golden node and `order` behind it, in its first epoch.
+    #[must_use]
+    pub fn new(order: &[NodeId], dead_after: Duration, now: Duration) -> Self {
+        let mut chain = vec![NodeId::GOLDEN];
+        chain.extend_from_slice(order);
+        let nodes = order.iter().map(|id| (*id, Node { heartbeat: now, connected: true })).collect();
+        Self { dead_after, epoch: Epoch(1), chain, nodes, suspicions: Vec::new(), bad: BTreeMap::new() }
+    }
+
+    /// The epoch that is in force.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The chain, golden node first.
+    #[must_use]
+    pub fn chain(&self) -> &[NodeId] {
+        &self.chain
+    }
+
+    /// The place of `node`, with `address` telling how a predecessor is reached.
+    pub fn view<A>(&self, node: NodeId, address: impl FnOnce(NodeId) -> Option<A>) -> Option<View<A>> {
+        let place = self.chain.iter().position(|member| *member == node)?;
+        let predecessor = match place.checked_sub(1).and_then(|before| self.chain.get(before)) {
+            Some(id) => Some(Neighbour { id: *id, address: address(*id)? }),
+            None => None,
+        };
+        Some(View { epoch: self.epoch, predecessor, successor: self.chain.get(place + 1).copied() })
+    }
+
+    /// A node is alive.
+    pub fn on_heartbeat(&mut self, node: NodeId, now: Duration) {
+        if let Some(node) = self.nodes.get_mut(&node) {
+            *node = Node { heartbeat: now, connected: true };
+        }
+    }
+
+    /// A node's control connection has ended. Alone that means nothing.
+    pub fn on_disconnect(&mut self, node: NodeId) {
+        if let Some(node) = self.nodes.get_mut(&node) {
+            node.connected = false;
+        }
+    }
+
+    /// `reporter` complains of a neighbour.
+    #[must_use]
+    pub fn on_complaint(&mut self, reporter: NodeId, report: Report, now: Duration) -> Vec<Decision> {
+        if report.epoch != self.epoch || !self.are_neighbours(reporter, report.about) {
+            return Vec::new();
+        }
+        let known = |s: &Suspicion| s.reporter == reporter && s.about == report.about;
+        if self.suspicions.iter().any(known) {
+            return Vec::new();
+        }
+        let Report { about, trouble, .. } = report;
+        self.suspicions.push(Suspicion { reporter, about, trouble, since: now });
+        [about, reporter].into_iter().filter(|id| *id != NodeId::GOLDEN).map(Decision::Probe).collect()
+    }
+
+    /// A node leaves the chain for a reason of its own.
+    #[must_use]
+    pub fn expel(&mut self, node: NodeId, reason: &str, alive: bool) -> Vec<Decision> {
+        if node == NodeId::GOLDEN || !self.chain.contains(&node) {
+            return Vec::new();
+        }
+        self.rearrange(vec![(node, reason.to_owned(), alive)])
+    }
+
+    /// Judges what is suspected; call whenever something was heard, and a few times in `dead_after`.
+    #[must_use]
+    pub fn judge(&mut self, now: Duration) -> Vec<Decision> {
+        let mut expelled: Vec<(NodeId, String, bool)> = Vec::new();
+        let mut anew = false;
+        let mut open = Vec::new();
+        for suspicion in std::mem::take(&mut self.suspicions) {
+            match self.verdict(&suspicion, now) {
+                Verdict::Open => open.push(suspicion),
+                Verdict::Dead(reason) => {
+                    if expelled.iter().all(|(node, ..)| *node != suspicion.about) {
+                        expelled.push((suspicion.about, reason, false));
+                    }
+                }
+                Verdict::BadLink => {
+                    anew = true;
+                    if let Some((node, reason)) = self.blame(&suspicion)
+                        && expelled.iter().all(|(other, ..)| *other != node)
+                    {
+                        expelled.push((node, reason, true));
+                    }
+                }
+            }
+        }
+        if expelled.is_empty() && !anew {
+            self.suspicions = open;
+            return Vec::new();
+        }
+        self.rearrange(expelled)
+    }
+
+    fn verdict(&self, suspicion: &Suspicion, now: Duration) -> Verdict {
+        let lives = |id: NodeId| match self.nodes.get(&id) {
+            Some(node) => node.heartbeat > suspicion.since,
+            None => true,
+        };
+        if let Some(node) = self.nodes.get(&suspicion.about) {
+            let gone = !node.connected && suspicion.trouble == Trouble::Reset;
+            if gone || now.saturating_sub(node.heartbeat) >= self.dead_after {
+                return Verdict::Dead(format!(
+                    "{} ({} says so), and its heartbeats have ended",
+                    suspicion.trouble, suspicion.reporter
+                ));
+            }
+        }
+        if lives(suspicion.about) && lives(suspicion.reporter) { Verdict::BadLink } else { Verdict::Open }
+    }
+
+    /// Counts a bad link; returns who is to be bypassed, if it is beyond healing.
+    fn blame(&mut self, suspicion: &Suspicion) -> Option<(NodeId, String)> {
+        let Suspicion { reporter, about, trouble, .. } = *suspicion;
+        let reporter_first = self.place(reporter)? < self.place(about)?;
+        let (from, to) = if reporter_first { (reporter, about) } else { (about, reporter) };
+        let count = self.bad.entry((from, to)).or_default();
+        *count += 1;
+        if *count < CHANCES && trouble != Trouble::Impossible {
+            return None;
+        }
+        let other_bad = |end: NodeId| self.bad.keys().any(|(_, receiver)| *receiver == end);
+        let node = if from != NodeId::GOLDEN && other_bad(from) { from } else { to };
+        Some((node, format!("the link from {from} to {to} is bad: {about} {trouble} ({reporter} says so)")))
+    }
+
+    fn place(&self, node: NodeId) -> Option<usize> {
+        self.chain.iter().position(|member| *member == node)
+    }
+
+    fn are_neighbours(&self, a: NodeId, b: NodeId) -> bool {
+        self.chain.windows(2).any(|pair| pair == [a, b] || pair == [b, a])
+    }
+
+    /// A new epoch, without those who are expelled.
+    fn rearrange(&mut self, expelled: Vec<(NodeId, String, bool)>) -> Vec<Decision> {
+        self.suspicions.clear();
+        self.epoch = self.epoch.next();
+        let mut decisions = Vec::new();
+        for (node, reason, alive) in expelled {
+            self.chain.retain(|member| *member != node);
+            self.nodes.remove(&node);
+            decisions.push(Decision::Expelled { node, reason, alive });
+        }
+        decisions.push(Decision::NewEpoch(self.epoch));
+        decisions
+    }
+}
+
+enum Verdict {
+    /// Nothing is sure yet.
+    Open,
+    Dead(String),
+    /// Both ends live.
+    BadLink,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEAD_AFTER: Duration = Duration::from_millis(1500);
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn chain(n: u32) -> Membership {
+        let order: Vec<NodeId> = (1..=n).map(NodeId).collect();
+        Membership::new(&order, DEAD_AFTER, ms(0))
+    }
+
+    fn report(about: u32, trouble: Trouble) -> Report {
+        Report { epoch: Epoch(1), about: NodeId(about), trouble }
+    }
+
+    fn expelled(decisions: &[Decision]) -> Vec<u32> {
+        decisions
+            .iter()
+            .filter_map(|d| match d {
+                Decision::Expelled { node, .. } => Some(node.0),
+                _ => None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_killed_process_is_out_at_once() {
+        let mut members = chain(3);
+        members.on_disconnect(NodeId(2));
+        let _ = members.on_complaint(NodeId(1), report(2, Trouble::Reset), ms(10));
+        assert_eq!(expelled(&members.judge(ms(10))), [2]);
+        assert_eq!(members.chain(), [NodeId(0), NodeId(1), NodeId(3)]);
+        let view = members.view(NodeId(3), |_| Some(())).unwrap();
+        assert_eq!((view.epoch, view.predecessor.unwrap().id, view.successor), (Epoch(2), NodeId(1), None));
+    }
+
+    #[test]
+    fn silence_counts_only_with_a_complaint_and_no_heartbeat() {
+        let mut members = chain(2);
+        assert_eq!(members.judge(ms(60_000)), []);
+        members.on_heartbeat(NodeId(1), ms(60_000));
+        members.on_heartbeat(NodeId(2), ms(60_500));
+        let probes = members.on_complaint(NodeId(2), report(1, Trouble::Silent), ms(60_600));
+        assert_eq!(probes, [Decision::Probe(NodeId(1)), Decision::Probe(NodeId(2))]);
+        assert_eq!(members.judge(ms(61_400)), []);
+        assert_eq!(expelled(&members.judge(ms(61_500))), [1]);
+    }
+
+    #[test]
+    fn a_lost_control_connection_alone_stops_nothing() {
+        let mut members = chain(2);
+        members.on_disconnect(NodeId(1));
+        assert_eq!(members.judge(ms(600_000)), []);
+    }
+
+    #[test]
+    fn adjacent_deaths_are_one_epoch() {
+        let mut members = chain(4);
+        for id in [1, 4] {
+            members.on_heartbeat(NodeId(id), ms(2000));
+        }
+        let _ = members.on_complaint(NodeId(1), report(2, Trouble::Silent), ms(2000));
+        let _ = members.on_complaint(NodeId(4), report(3, Trouble::Silent), ms(2000));
+        let decisions = members.judge(ms(2000));
+        assert_eq!(expelled(&decisions), [2, 3]);
+        assert_eq!(decisions.last(), Some(&Decision::NewEpoch(Epoch(2))));
+        assert_eq!(members.chain(), [NodeId(0), NodeId(1), NodeId(4)]);
+    }
+
+    #[test]
+    fn a_bad_link_is_healed_then_bypassed() {
+        let mut members = chain(3);
+        for round in 1..=CHANCES {
+            let now = ms(u64::from(round) * 1000);
+            let report = Report { epoch: members.epoch(), ..report(1, Trouble::Damaged) };
+            let _ = members.on_complaint(NodeId(2), report, now);
+            assert_eq!(members.judge(now), [], "nobody has answered the probe");
+            members.on_heartbeat(NodeId(1), now + ms(1));
+            members.on_heartbeat(NodeId(2), now + ms(1));
+            let out = expelled(&members.judge(now + ms(1)));
+            assert_eq!(out, if round == CHANCES { vec![2] } else { vec![] }, "round {round}");
+        }
+    }
+
+    #[test]
+    fn complaints_of_other_epochs_and_strangers_are_ignored() {
+        let mut members = chain(3);
+        let old = Report { epoch: Epoch(0), ..report(2, Trouble::Reset) };
+        assert_eq!(members.on_complaint(NodeId(1), old, ms(0)), []);
+        assert_eq!(members.on_complaint(NodeId(1), report(3, Trouble::Reset), ms(0)), []);
+        assert_eq!(members.on_complaint(NodeId(9), report(1, Trouble::Reset), ms(0)), []);
+    }
+}

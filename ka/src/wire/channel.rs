@@ -1,0 +1,326 @@
+//! A connection without its socket: bytes in, events out; messages in, bytes out.
+//!
+//! The side that dials sends its [`Preamble`] and the handshake; the side that answers is shown the
+//! preamble, decides with which secret it may go on, and both are open after one round trip. The
+//! answering side has proof only with the first message: until then it must act on nothing.
+
+use std::io::{self, Read, Write};
+
+use serde::{Serialize, de::DeserializeOwned};
+use snow::{HandshakeState, TransportState};
+
+use super::frame::{FrameError, Incoming, Kind, Outgoing};
+use super::keys::{JoinKey, Key, KeyPair};
+use super::noise::{self, Unproven};
+use super::preamble::{Preamble, PreambleError};
+use crate::seal::{Block, SealError};
+
+const TAG: usize = 16;
+const MAX_PIECE: usize = 65_535 - TAG;
+/// The longest message in bytes: a plan for a machine with many disks is far below.
+const MAX_MESSAGE: usize = 4 * 1024 * 1024;
+
+/// What came over the connection.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Received<M> {
+    /// Somebody wants to open the channel for this; answer with an `accept_…` or drop it.
+    Opening(Preamble),
+    /// The handshake is complete.
+    Open,
+    /// A message, proven to come from the other side.
+    Message(M),
+    /// A block. Whether it is a good one only its [`crate::seal::Opener`] can tell.
+    Block(Block),
+}
+
+/// Why a connection is of no use any more.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChannelError {
+    /// The frame is impossible.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The first frame is not ka's.
+    #[error(transparent)]
+    Preamble(#[from] PreambleError),
+    /// A handshake or message did not verify.
+    #[error(transparent)]
+    Unproven(#[from] Unproven),
+    /// A block of impossible length.
+    #[error(transparent)]
+    Block(#[from] SealError),
+    /// A frame that may not come now.
+    #[error("a frame out of turn")]
+    OutOfTurn,
+    /// A message longer than any that ka sends.
+    #[error("a message of more than {MAX_MESSAGE} bytes")]
+    TooLong,
+    /// A proven message that is not understood.
+    #[error("a message that is not understood: {0}")]
+    NotUnderstood(postcard::Error),
+}
+
+enum State {
+    /// Dialled: waiting for the answer.
+    Dialled(Box<HandshakeState>),
+    /// Answering: waiting for the first frame.
+    Waiting,
+    /// Answering: the first frame has come, nobody has decided yet.
+    Opening(Vec<u8>),
+    Open(Box<TransportState>),
+    Failed,
+}
+
+/// One connection's state.
+pub struct Channel {
+    state: State,
+    incoming: Incoming,
+    outgoing: Outgoing,
+    /// Pieces of a message that has not ended yet.
+    message: Vec<u8>,
+}
+
+impl Channel {
+    /// Dials a controller.
+    ///
+    /// # Errors
+    /// [`ChannelError::Unproven`] when the key is unusable.
+    pub fn dial_control(key: &JoinKey) -> Result<Self, ChannelError> {
+        let preamble = Preamble::Control.to_bytes();
+        Self::dial(noise::control_initiator(key, &preamble)?, preamble)
+    }
+
+    /// Dials a predecessor for the link that `preamble` names.
+    ///
+    /// # Errors
+    /// [`ChannelError::Unproven`] when the secret is unusable.
+    pub fn dial_link(secret: &Key, preamble: Preamble) -> Result<Self, ChannelError> {
+        let preamble = preamble.to_bytes();
+        Self::dial(noise::link_initiator(secret, &preamble)?, preamble)
+    }
+
+    /// Answers whoever has connected.
+    #[must_use]
+    pub fn answer() -> Self {
+        Self::new(State::Waiting)
+    }
+
+    fn dial(mut handshake: HandshakeState, mut frame: Vec<u8>) -> Result<Self, ChannelError> {
+        let mut message = [0; 256];
+        let length = handshake.write_message(&[], &mut message).map_err(Unproven::from)?;
+        frame.extend_from_slice(&message[..length]);
+        let mut channel = Self::new(State::Dialled(Box::new(handshake)));
+        channel.outgoing.push(Kind::Handshake, &frame);
+        Ok(channel)
+    }
+
+    fn new(state: State) -> Self {
+        Self { state, incoming: Incoming::default(), outgoing: Outgoing::default(), message: Vec::new() }
+    }
+
+    /// Goes on with an agent that wants to open a control connection.
+    ///
+    /// # Errors
+    /// [`ChannelError`] when it does not have the join secret.
+    pub fn accept_control(&mut self, pair: &KeyPair, secret: &Key) -> Result<(), ChannelError> {
+        self.accept(|prologue| noise::control_responder(pair, secret, prologue))
+    }
+
+    /// Goes on with a successor that wants to open a link.
+    ///
+    /// # Errors
+    /// [`ChannelError`] when it does not have the link's secret.
+    pub fn accept_link(&mut self, secret: &Key) -> Result<(), ChannelError> {
+        self.accept(|prologue| noise::link_responder(secret, prologue))
+    }
+
+    fn accept(
+        &mut self,
+        responder: impl FnOnce(&[u8]) -> Result<HandshakeState, Unproven>,
+    ) -> Result<(), ChannelError> {
+        let State::Opening(frame) = std::mem::replace(&mut self.state, State::Failed) else {
+            return Err(ChannelError::OutOfTurn);
+        };
+        let (preamble, handshake) = Preamble::split(&frame)?;
+        let mut responder = responder(&preamble.to_bytes())?;
+        let mut message = [0; 256];
+        responder.read_message(handshake, &mut message).map_err(Unproven::from)?;
+        let length = responder.write_message(&[], &mut message).map_err(Unproven::from)?;
+        self.outgoing.push(Kind::Handshake, &message[..length]);
+        self.state = State::Open(Box::new(responder.into_transport_mode().map_err(Unproven::from)?));
+        Ok(())
+    }
+
+    /// Reads once from the connection; 0 when the other side has closed it.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub fn read_from(&mut self, from: &mut impl Read) -> io::Result<usize> {
+        self.incoming.read_from(from)
+    }
+
+    /// The next thing that came, if one is whole.
+    ///
+    /// # Errors
+    /// [`ChannelError`]; the connection is to be dropped.
+    pub fn receive<M: DeserializeOwned>(&mut self) -> Result<Option<Received<M>>, ChannelError> {
+        while let Some((kind, body)) = self.incoming.next_frame()? {
+            match (kind, &mut self.state) {
+                (Kind::Handshake, State::Waiting) => {
+                    let preamble = Preamble::split(body)?.0;
+                    self.state = State::Opening(body.to_vec());
+                    return Ok(Some(Received::Opening(preamble)));
+                }
+                (Kind::Handshake, State::Dialled(handshake)) => {
+                    handshake.read_message(body, &mut [0; 256]).map_err(Unproven::from)?;
+                    let State::Dialled(done) = std::mem::replace(&mut self.state, State::Failed) else {
+                        return Err(ChannelError::OutOfTurn);
+                    };
+                    self.state = State::Open(Box::new(done.into_transport_mode().map_err(Unproven::from)?));
+                    return Ok(Some(Received::Open));
+                }
+                (Kind::Block, State::Open(_)) => {
+                    return Ok(Some(Received::Block(Block::from_wire(body)?)));
+                }
+                (Kind::Message | Kind::Piece, State::Open(transport)) => {
+                    let start = self.message.len();
+                    if start + body.len() > MAX_MESSAGE {
+                        return Err(ChannelError::TooLong);
+                    }
+                    self.message.resize(start + body.len(), 0);
+                    let length =
+                        transport.read_message(body, &mut self.message[start..]).map_err(Unproven::from)?;
+                    self.message.truncate(start + length);
+                    if kind == Kind::Message {
+                        let message = std::mem::take(&mut self.message);
+                        let message = postcard::from_bytes(&message).map_err(ChannelError::NotUnderstood)?;
+                        return Ok(Some(Received::Message(message)));
+                    }
+                }
+                _ => return Err(ChannelError::OutOfTurn),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Queues a message.
+    ///
+    /// # Errors
+    /// [`ChannelError::OutOfTurn`] before the channel is open, [`ChannelError::TooLong`].
+    pub fn send<M: Serialize>(&mut self, message: &M) -> Result<(), ChannelError> {
+        let State::Open(transport) = &mut self.state else { return Err(ChannelError::OutOfTurn) };
+        let bytes = postcard::to_stdvec(message).map_err(ChannelError::NotUnderstood)?;
+        if bytes.len() > MAX_MESSAGE {
+            return Err(ChannelError::TooLong);
+        }
+        let pieces = bytes.len().div_ceil(MAX_PIECE).max(1);
+        let mut sealed = vec![0; bytes.len().min(MAX_PIECE) + TAG];
+        for i in 0..pieces {
+            let piece = &bytes[i * MAX_PIECE..bytes.len().min((i + 1) * MAX_PIECE)];
+            let length = transport.write_message(piece, &mut sealed).map_err(Unproven::from)?;
+            let kind = if i + 1 == pieces { Kind::Message } else { Kind::Piece };
+            self.outgoing.push(kind, &sealed[..length]);
+        }
+        Ok(())
+    }
+
+    /// Queues a block.
+    pub fn send_block(&mut self, block: Block) {
+        self.outgoing.push_block(block);
+    }
+
+    /// Whether both sides have shaken hands.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(self.state, State::Open(_))
+    }
+
+    /// Bytes that wait to be written.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.outgoing.queued()
+    }
+
+    /// Writes what the connection takes now; returns how many bytes it took.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub fn write_to(&mut self, to: &mut impl Write) -> io::Result<usize> {
+        self.outgoing.write_to(to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Event = Received<String>;
+
+    fn pump(from: &mut Channel, to: &mut Channel) -> Result<Vec<Event>, ChannelError> {
+        let mut wire = Vec::new();
+        from.write_to(&mut wire).unwrap();
+        deliver(&wire, to)
+    }
+
+    fn deliver(mut wire: &[u8], to: &mut Channel) -> Result<Vec<Event>, ChannelError> {
+        let mut events = Vec::new();
+        while to.read_from(&mut wire).unwrap() > 0 {}
+        while let Some(event) = to.receive()? {
+            events.push(event);
+        }
+        Ok(events)
+    }
+
+    fn control() -> (Channel, Channel) {
+        let pair = KeyPair::generate().unwrap();
+        let join = JoinKey::generate(&pair).unwrap();
+        let (mut agent, mut controller) = (Channel::dial_control(&join).unwrap(), Channel::answer());
+        assert_eq!(pump(&mut agent, &mut controller).unwrap(), [Received::Opening(Preamble::Control)]);
+        controller.accept_control(&pair, &join.secret).unwrap();
+        assert_eq!(pump(&mut controller, &mut agent).unwrap(), [Received::Open]);
+        (agent, controller)
+    }
+
+    #[test]
+    fn messages_of_all_lengths_arrive() {
+        let (mut agent, mut controller) = control();
+        for length in [0, 1, MAX_PIECE - 3, MAX_PIECE - 2, MAX_PIECE, 3 * MAX_PIECE] {
+            let text = "x".repeat(length);
+            agent.send(&text).unwrap();
+            assert_eq!(pump(&mut agent, &mut controller).unwrap(), [Received::Message(text.clone())]);
+            controller.send(&text).unwrap();
+            assert_eq!(pump(&mut controller, &mut agent).unwrap(), [Received::Message(text)]);
+        }
+        assert!(matches!(agent.send(&"x".repeat(MAX_MESSAGE + 1)), Err(ChannelError::TooLong)));
+    }
+
+    #[test]
+    fn without_the_secret_nobody_gets_in() {
+        let pair = KeyPair::generate().unwrap();
+        let join = JoinKey::generate(&pair).unwrap();
+        let stranger = JoinKey { secret: [0; 32], ..join.clone() };
+        let (mut agent, mut controller) = (Channel::dial_control(&stranger).unwrap(), Channel::answer());
+        pump(&mut agent, &mut controller).unwrap();
+        assert!(controller.accept_control(&pair, &join.secret).is_err());
+        assert_eq!(controller.queued(), 0, "a stranger gets no answer");
+    }
+
+    #[test]
+    fn any_altered_byte_ends_the_channel() {
+        let (mut agent, mut controller) = control();
+        agent.send(&"hello".to_owned()).unwrap();
+        let mut wire = Vec::new();
+        agent.write_to(&mut wire).unwrap();
+        let last = wire.len() - 1;
+        wire[last] ^= 1;
+        assert!(matches!(deliver(&wire, &mut controller), Err(ChannelError::Unproven(_))));
+    }
+
+    #[test]
+    fn frames_out_of_turn_are_refused() {
+        let mut controller = Channel::answer();
+        assert!(matches!(deliver(&[1, 1, 0, 0, 9], &mut controller), Err(ChannelError::OutOfTurn)));
+        let mut controller = Channel::answer();
+        assert!(matches!(deliver(b"\0\x05\0\0HELLO", &mut controller), Err(ChannelError::Preamble(_))));
+    }
+}
