@@ -1,1 +1,164 @@
 //! One mio loop around the chain's member: links, window memory, the writer.
+//!
+//! The loop runs in a thread of its own, touches no disk, and so never waits for one. The golden node
+//! runs it too, fed by its producer instead of a predecessor.
+
+mod connection;
+mod event_loop;
+mod reader;
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
+use std::thread::JoinHandle;
+use std::{io, thread};
+
+use ka::chain::{Member, Offset, Plain, Report, View};
+use ka::seal::{Block, StreamKey, Total};
+use mio::Waker;
+
+pub use reader::{StreamError, StreamReader};
+
+/// Blocks that may wait between the loop and the writer, or the producer and the loop.
+pub const QUEUE: usize = 32;
+
+/// What the relay is told.
+#[derive(Debug)]
+pub enum Command {
+    /// The member's new place.
+    View(View<SocketAddr>),
+    /// Everybody behind has everything.
+    Release,
+    /// The writer has taken everything before this place.
+    Written(Offset),
+    /// The writer has failed: relay only.
+    WriterFailed,
+    /// The stream is given up.
+    Stop,
+}
+
+/// What the relay tells.
+#[derive(Debug)]
+pub enum Notice {
+    /// A neighbour is lost or does harm.
+    Complaint(Report),
+    /// On the golden node: everybody in the chain has verified everything.
+    TailComplete,
+}
+
+/// Where the loop's blocks come from or go to.
+pub enum Feed {
+    /// The golden node's producer.
+    Golden(Receiver<(Block, Option<Total>)>),
+    /// A node's writer.
+    Node(SyncSender<Plain>),
+}
+
+/// How far the relay is, for whoever watches.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// The verified position.
+    pub verified: AtomicU64,
+    /// What the writer has taken.
+    pub written: AtomicU64,
+    /// The lowest verified position of the member and all behind it.
+    pub tail: AtomicU64,
+}
+
+impl Progress {
+    fn set(&self, member: &Member<SocketAddr>) {
+        self.verified.store(member.verified().0, Ordering::Relaxed);
+        self.written.store(member.written().0, Ordering::Relaxed);
+        self.tail.store(member.tail_position().0, Ordering::Relaxed);
+    }
+}
+
+/// A running relay.
+pub struct Relay {
+    handle: Handle,
+    progress: Arc<Progress>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Talks to a running relay.
+#[derive(Clone)]
+pub struct Handle {
+    commands: Sender<Command>,
+    waker: Arc<Waker>,
+}
+
+impl Handle {
+    /// Tells the relay something; one that has ended no longer cares.
+    pub fn tell(&self, command: Command) {
+        if self.commands.send(command).is_ok() {
+            self.wake();
+        }
+    }
+
+    /// Makes the relay look at its queues.
+    pub fn wake(&self) {
+        if let Err(error) = self.waker.wake() {
+            log::error!("cannot wake the relay: {error}");
+        }
+    }
+}
+
+impl Relay {
+    /// Starts the relay of `member`, whose successors come to `listener`.
+    ///
+    /// # Errors
+    /// The system's, when it has no thread or event queue left.
+    pub fn start(
+        member: Member<SocketAddr>,
+        key: StreamKey,
+        listener: TcpListener,
+        feed: Feed,
+        notice: impl Fn(Notice) + Send + 'static,
+    ) -> io::Result<Self> {
+        let poll = mio::Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), event_loop::WAKER)?);
+        let (sender, commands) = channel();
+        let progress = Arc::new(Progress::default());
+        let mut event_loop = event_loop::EventLoop::new(
+            poll,
+            listener,
+            member,
+            key,
+            feed,
+            commands,
+            Arc::clone(&progress),
+            Box::new(notice),
+        )?;
+        let thread = thread::Builder::new().name("relay".into()).spawn(move || {
+            if let Err(error) = event_loop.run() {
+                log::error!("the relay has ended: {error}");
+            }
+        })?;
+        Ok(Self { handle: Handle { commands: sender, waker }, progress, thread: Some(thread) })
+    }
+
+    /// What tells the relay things.
+    #[must_use]
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub fn progress(&self) -> &Arc<Progress> {
+        &self.progress
+    }
+}
+
+impl Drop for Relay {
+    /// Ends the loop; what is queued for a neighbour after a release is still written.
+    fn drop(&mut self) {
+        self.handle.tell(Command::Stop);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("the relay's thread has panicked");
+        }
+    }
+}

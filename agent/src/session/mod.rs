@@ -1,1 +1,190 @@
 //! A node's conversation with the controller.
+//!
+//! [`Session::join`] opens it; a thread of its own then keeps it: heartbeats, reconnection, the
+//! relay of the session's streams. The story that a node works through only waits for the next
+//! [`Event`] and tells what it has done, so no disk ever delays a heartbeat.
+
+mod connect;
+mod keeper;
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use ka::plan::Plan;
+use ka::seal::{StreamId, Total};
+use ka::wire::control::{Failure, Hello, Ticket, ToController};
+use ka::wire::keys::JoinKey;
+use mio::{Poll, Waker};
+
+pub use connect::JoinError;
+
+use crate::relay::StreamReader;
+
+/// How long a leaving node waits for the controller's goodbye.
+const GOODBYE: Duration = Duration::from_secs(120);
+
+/// What the controller wants next.
+pub enum Event {
+    /// Prepare after this plan.
+    Plan(Box<Plan>),
+    /// Receive this stream.
+    Stream(StreamId, StreamReader),
+    /// Everybody is served; the node may go.
+    Bye,
+    /// The controller does not want this node, or cannot be reached any more.
+    Over(String),
+}
+
+/// A session that ended before its work was done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct SessionOver(pub String);
+
+/// An open session.
+pub struct Session {
+    /// What the controller said at the welcome.
+    pub welcome: Welcome,
+    events: Receiver<Event>,
+    outbound: Sender<ToController>,
+    waker: Arc<Waker>,
+    keeper: Option<JoinHandle<()>>,
+}
+
+/// The controller's first words.
+#[derive(Clone, Copy, Debug)]
+pub struct Welcome {
+    /// Who this node is.
+    pub ticket: Ticket,
+    /// The golden node's clock: nanoseconds since 1970 (UTC).
+    pub time: u64,
+    /// What silence means in this session.
+    pub dead_after: Duration,
+}
+
+impl Session {
+    /// Joins the session that `hello` names at the controller at `address`. Successors come to
+    /// `listener`, whose port `hello` tells.
+    ///
+    /// # Errors
+    /// [`JoinError`] when nobody answers there, or the controller refuses.
+    pub fn join(
+        address: SocketAddr,
+        key: &JoinKey,
+        hello: Hello,
+        listener: TcpListener,
+    ) -> Result<Self, JoinError> {
+        let joined = connect::connect(address, key, &hello)?;
+        let welcome = joined.welcome;
+        let poll = Poll::new().map_err(JoinError::System)?;
+        let waker = Arc::new(Waker::new(poll.registry(), keeper::WAKER).map_err(JoinError::System)?);
+        let (outbound, from_story) = channel();
+        let (to_story, events) = channel();
+        let mut keeper = keeper::Keeper::new(
+            poll,
+            Arc::clone(&waker),
+            joined,
+            key.clone(),
+            Hello { resume: Some(welcome.ticket), ..hello },
+            listener,
+            from_story,
+            to_story,
+        )
+        .map_err(JoinError::System)?;
+        let keeper = thread::Builder::new()
+            .name("session".into())
+            .spawn(move || keeper.run())
+            .map_err(JoinError::System)?;
+        Ok(Self { welcome, events, outbound, waker, keeper: Some(keeper) })
+    }
+
+    /// Tells the controller something.
+    pub fn tell(&self, message: ToController) {
+        // A keeper that has ended has said so through an event.
+        if self.outbound.send(message).is_ok()
+            && let Err(error) = self.waker.wake()
+        {
+            log::error!("cannot wake the session: {error}");
+        }
+    }
+
+    /// Waits for the plan.
+    ///
+    /// # Errors
+    /// [`SessionOver`].
+    pub fn wait_for_plan(&self) -> Result<Box<Plan>, SessionOver> {
+        match self.events.recv() {
+            Ok(Event::Plan(plan)) => Ok(plan),
+            Ok(Event::Stream(..)) => Err(SessionOver("the controller sent a stream without a plan".into())),
+            Ok(Event::Bye) => Err(SessionOver("the controller has no work for this node".into())),
+            Ok(Event::Over(reason)) => Err(SessionOver(reason)),
+            Err(_) => Err(SessionOver("the session's thread has ended".into())),
+        }
+    }
+
+    /// Waits for the stream.
+    ///
+    /// # Errors
+    /// [`SessionOver`].
+    pub fn wait_for_stream(&self) -> Result<(StreamId, StreamReader), SessionOver> {
+        match self.events.recv() {
+            Ok(Event::Stream(stream, reader)) => Ok((stream, reader)),
+            Ok(Event::Plan(_)) => {
+                Err(SessionOver("the controller sent a plan where a stream was due".into()))
+            }
+            Ok(Event::Bye) => Err(SessionOver("the controller has nothing to send".into())),
+            Ok(Event::Over(reason)) => Err(SessionOver(reason)),
+            Err(_) => Err(SessionOver("the session's thread has ended".into())),
+        }
+    }
+
+    /// Tells that the stream is received, proven and synced.
+    pub fn complete(&self, stream: StreamId, total: Total) {
+        self.tell(ToController::Complete { stream, total });
+    }
+
+    /// Tells that this node's copy failed. It goes on relaying until it is released.
+    pub fn fail(&self, failure: Failure) {
+        self.tell(ToController::Failed(failure));
+    }
+
+    /// Says that all is done, and waits until the controller has released this node and says goodbye.
+    ///
+    /// # Errors
+    /// [`SessionOver`] when the controller is lost before that; what this node has is good all the same.
+    pub fn leave(&self) -> Result<(), SessionOver> {
+        self.tell(ToController::Done);
+        loop {
+            match self.events.recv_timeout(GOODBYE) {
+                Ok(Event::Bye) => return Ok(()),
+                // Another round's stream is not for a node that has left.
+                Ok(Event::Plan(_) | Event::Stream(..)) => {}
+                Ok(Event::Over(reason)) => return Err(SessionOver(reason)),
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(SessionOver("the controller did not say goodbye".into()));
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(SessionOver("the session's thread has ended".into()));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // The keeper ends when nobody can tell it anything any more.
+        let (closed, _) = channel();
+        self.outbound = closed;
+        if let Err(error) = self.waker.wake() {
+            log::error!("cannot wake the session: {error}");
+        }
+        if let Some(keeper) = self.keeper.take()
+            && keeper.join().is_err()
+        {
+            log::error!("the session's thread has panicked");
+        }
+    }
+}

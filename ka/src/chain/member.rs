@@ -126,6 +126,8 @@ pub struct Member<A> {
     /// The tail position that the predecessor was told last.
     acked: Option<Offset>,
     parked: Vec<(LinkId, LinkName)>,
+    /// Let in by this epoch's handshake, and not yet greeted.
+    knocked: Vec<LinkId>,
     writer: Writer,
     /// The newest block's plain bytes, for a writer that keeps up.
     fresh: Option<(Offset, Vec<u8>)>,
@@ -166,6 +168,7 @@ impl<A: Clone> Member<A> {
             tail: None,
             acked: None,
             parked: Vec::new(),
+            knocked: Vec::new(),
             writer,
             fresh: None,
             total: None,
@@ -203,6 +206,7 @@ impl<A: Clone> Member<A> {
                 self.actions.push(Action::Close { link });
             }
         }
+        self.actions.extend(self.knocked.drain(..).map(|link| Action::Close { link }));
         self.complaints.clear();
         self.clock.heard_up = now;
         self.clock.heard_down = now;
@@ -247,6 +251,7 @@ impl<A: Clone> Member<A> {
         if ours && name.epoch > epoch && self.parked.len() < MAX_PARKED {
             self.parked.push((link, name));
         } else if ours && name.epoch == epoch && self.successor() == Some(name.to) {
+            self.knocked.push(link);
             self.actions.push(Action::Accept { link, name });
         } else {
             self.actions.push(Action::Close { link });
@@ -293,8 +298,9 @@ impl<A: Clone> Member<A> {
     }
 
     fn on_hello(&mut self, link: LinkId, verified: Offset, tail: Offset, now: Duration) {
-        // Only a link that this epoch's handshake has let in gets here; a second one is not needed.
-        if self.is_up(link) || matches!(self.down, Link::Open(_) | Link::Parted) {
+        let knocked = self.knocked.contains(&link);
+        self.knocked.retain(|other| *other != link);
+        if !knocked || !matches!(self.down, Link::None) {
             self.actions.push(Action::Close { link });
             return;
         }
@@ -349,6 +355,7 @@ impl<A: Clone> Member<A> {
     /// A connection has ended, could not be made, or brought what cannot be.
     pub fn on_lost(&mut self, link: LinkId, trouble: Trouble) {
         self.parked.retain(|(parked, _)| *parked != link);
+        self.knocked.retain(|knocked| *knocked != link);
         if self.is_up(link) || matches!(self.up, Link::Opening(up) if up == link) {
             self.trouble_up(trouble);
         } else if self.is_down(link) {
@@ -426,9 +433,21 @@ impl<A: Clone> Member<A> {
         self.total.is_none() && self.window.has_room()
     }
 
+    /// Whether `link` is the open link to the predecessor.
+    #[must_use]
+    pub fn is_predecessor(&self, link: LinkId) -> bool {
+        self.is_up(link)
+    }
+
+    /// The open link to the successor.
+    #[must_use]
+    pub fn successor_link(&self) -> Option<LinkId> {
+        if let Link::Open(link) = self.down { Some(link) } else { None }
+    }
+
     /// The next block for the successor, and the link for it.
     pub fn next_block(&mut self) -> Option<(LinkId, Block)> {
-        let Link::Open(link) = self.down else { return None };
+        let link = self.successor_link()?;
         let (_, block) = self.window.get(self.cursor)?;
         let block = block.clone();
         self.cursor = self.cursor.plus(block.size());

@@ -11,7 +11,7 @@ use crate::inventory::Inventory;
 use crate::plan::Plan;
 use crate::seal::{StreamId, StreamKey, Total};
 
-/// From an agent to the controller.
+/// From an agent to the controller. After a lost connection an agent says again what must be known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToController {
     /// The first message, and only then: who joins what.
@@ -42,7 +42,12 @@ pub enum ToController {
     /// The node gives up its own copy; it may go on relaying.
     Failed(Failure),
     /// Some of the node's log.
-    Log(Vec<u8>),
+    Log {
+        /// Where in the log the bytes stand, so that what is said twice is stored once.
+        offset: u64,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
     /// All that was to do is done; the node leaves in peace.
     Done,
 }
@@ -84,8 +89,6 @@ pub struct Progress {
     pub verified: Offset,
     /// Taken by the writer up to here.
     pub written: Offset,
-    /// Plain bytes that the writer has taken.
-    pub plain: u64,
 }
 
 /// Why a node has no good copy.

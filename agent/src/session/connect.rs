@@ -1,0 +1,112 @@
+//! Opening a control connection: connect, shake hands, say hello, be welcomed.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use ka::wire::channel::{Channel, ChannelError, Received};
+use ka::wire::control::{Hello, ToAgent, ToController};
+use ka::wire::keys::JoinKey;
+
+use super::Welcome;
+
+/// How long each step of joining may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often one host may send us to another of its ports.
+const MAX_REDIRECTS: usize = 3;
+
+/// Why a session could not be joined.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// Nobody listens there, or it does not answer.
+    #[error("{address}: {error}")]
+    Unreachable {
+        /// Whom we asked.
+        address: SocketAddr,
+        /// What came of it.
+        error: io::Error,
+    },
+    /// It answers, but not as our controller does.
+    #[error("{address}: {error}")]
+    Channel {
+        /// Whom we asked.
+        address: SocketAddr,
+        /// What is wrong.
+        error: ChannelError,
+    },
+    /// It does not want us.
+    #[error("{address} refuses: {reason}")]
+    Refused {
+        /// Whom we asked.
+        address: SocketAddr,
+        /// Why.
+        reason: String,
+    },
+    /// This machine has no thread, socket or event queue left.
+    #[error("this machine cannot hold a session: {0}")]
+    System(io::Error),
+}
+
+/// A welcomed connection.
+pub(super) struct Joined {
+    pub(super) address: SocketAddr,
+    pub(super) stream: TcpStream,
+    pub(super) channel: Channel,
+    pub(super) welcome: Welcome,
+}
+
+/// Joins, following redirections to other processes of the same host.
+pub(super) fn connect(address: SocketAddr, key: &JoinKey, hello: &Hello) -> Result<Joined, JoinError> {
+    let mut address = address;
+    for _ in 0..=MAX_REDIRECTS {
+        match try_connect(address, key, hello)? {
+            Answer::Joined(joined) => return Ok(*joined),
+            Answer::Redirect(port) => address.set_port(port),
+        }
+    }
+    Err(JoinError::Refused { address, reason: "it sends us from port to port".into() })
+}
+
+enum Answer {
+    Joined(Box<Joined>),
+    Redirect(u16),
+}
+
+fn try_connect(address: SocketAddr, key: &JoinKey, hello: &Hello) -> Result<Answer, JoinError> {
+    let unreachable = |error| JoinError::Unreachable { address, error };
+    let broken = |error| JoinError::Channel { address, error };
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(unreachable)?;
+    stream.set_nodelay(true).map_err(unreachable)?;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(unreachable)?;
+    stream.set_write_timeout(Some(PATIENCE)).map_err(unreachable)?;
+    let mut channel = Channel::dial_control(key).map_err(broken)?;
+    loop {
+        channel.write_to(&mut stream).map_err(unreachable)?;
+        let received = loop {
+            if let Some(received) = channel.receive().map_err(broken)? {
+                break received;
+            }
+            if channel.read_from(&mut stream).map_err(unreachable)? == 0 {
+                return Err(unreachable(io::Error::new(
+                    io::ErrorKind::ConnectionReset,
+                    "it closed the connection; does it run ka with the same join key?",
+                )));
+            }
+        };
+        match received {
+            Received::Open => {
+                channel.send(&ToController::Hello(Box::new(hello.clone()))).map_err(broken)?;
+            }
+            Received::Message(ToAgent::Welcome { ticket, time, dead_after }) => {
+                let welcome = Welcome { ticket, time, dead_after };
+                return Ok(Answer::Joined(Box::new(Joined { address, stream, channel, welcome })));
+            }
+            Received::Message(ToAgent::Redirect { port }) => return Ok(Answer::Redirect(port)),
+            Received::Message(ToAgent::Refused { reason }) => {
+                return Err(JoinError::Refused { address, reason });
+            }
+            _ => return Err(broken(ChannelError::OutOfTurn)),
+        }
+    }
+}

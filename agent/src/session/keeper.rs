@@ -1,0 +1,375 @@
+//! The thread that keeps a session: it speaks with the controller, comes back when the connection is
+//! lost, and runs the relay of the session's stream.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel, sync_channel};
+use std::sync::{Arc, Mutex, atomic::Ordering};
+use std::time::{Duration, Instant};
+
+use ka::chain::{Member, Offset};
+use ka::seal::StreamId;
+use ka::wire::channel::{Channel, Received};
+use ka::wire::control::{Hello, Progress, StreamStart, ToAgent, ToController};
+use ka::wire::keys::JoinKey;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use super::connect::{self, JoinError, Joined};
+use super::{Event, Welcome};
+use crate::relay::{Command, Feed, Notice, QUEUE, Relay, StreamReader};
+
+pub(super) const WAKER: Token = Token(0);
+const CONTROL: Token = Token(1);
+
+/// Between two attempts to reach the controller again.
+const RETRY: Duration = Duration::from_secs(1);
+/// How long the controller may be away before the node gives up.
+const GIVE_UP: Duration = Duration::from_secs(60);
+/// Silence of the controller after which the connection is made anew; it speaks every second.
+const SILENCE: Duration = Duration::from_secs(15);
+
+pub(super) struct Keeper {
+    poll: Poll,
+    waker: Arc<Waker>,
+    key: JoinKey,
+    hello: Hello,
+    address: std::net::SocketAddr,
+    welcome: Welcome,
+    listener: TcpListener,
+    from_story: Receiver<ToController>,
+    from_relay: Receiver<ToController>,
+    /// For the next relay to complain through.
+    complaints: Sender<ToController>,
+    to_story: Sender<Event>,
+    /// What the controller must know: said again when the connection was lost.
+    said: Vec<ToController>,
+    planned: bool,
+    connection: Option<Connection>,
+    lost_at: Instant,
+    tried_at: Instant,
+    stream: Option<Stream>,
+    beat_at: Instant,
+}
+
+struct Connection {
+    stream: TcpStream,
+    channel: Channel,
+    heard_at: Instant,
+}
+
+/// The session's running stream.
+struct Stream {
+    id: StreamId,
+    relay: Relay,
+    aborted: Arc<Mutex<Option<String>>>,
+}
+
+/// Whether the keeper has more to do.
+#[derive(PartialEq, Eq)]
+enum Next {
+    Continue,
+    Stop,
+}
+
+impl Keeper {
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn new(
+        poll: Poll,
+        waker: Arc<Waker>,
+        joined: Joined,
+        key: JoinKey,
+        hello: Hello,
+        listener: TcpListener,
+        from_story: Receiver<ToController>,
+        to_story: Sender<Event>,
+    ) -> io::Result<Self> {
+        let now = Instant::now();
+        let (complaints, from_relay) = channel();
+        let mut keeper = Self {
+            poll,
+            waker,
+            key,
+            hello,
+            address: joined.address,
+            welcome: joined.welcome,
+            listener,
+            from_story,
+            from_relay,
+            complaints,
+            to_story,
+            said: Vec::new(),
+            planned: false,
+            connection: None,
+            lost_at: now,
+            tried_at: now,
+            stream: None,
+            beat_at: now,
+        };
+        keeper.take_up(joined)?;
+        Ok(keeper)
+    }
+
+    /// Keeps the session until it is over on either side.
+    pub(super) fn run(&mut self) {
+        let reason = match self.keep() {
+            Ok(()) => return,
+            Err(error) => error.to_string(),
+        };
+        self.end(reason);
+    }
+
+    fn keep(&mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(8);
+        let tick = (self.welcome.dead_after / 6).min(Duration::from_millis(500));
+        loop {
+            match self.poll.poll(&mut events, Some(tick)) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                outcome => outcome?,
+            }
+            if self.speak() == Next::Stop || self.listen()? == Next::Stop {
+                return Ok(());
+            }
+            if self.connection.is_none() && self.come_back()? == Next::Stop {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Sends what the story and the relay have to say, and a heartbeat when one is due.
+    fn speak(&mut self) -> Next {
+        loop {
+            match self.from_story.try_recv() {
+                Ok(message) => {
+                    self.send(&message);
+                    if is_lasting(&message) {
+                        self.said.push(message);
+                    }
+                }
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return Next::Stop,
+            }
+        }
+        while let Ok(complaint) = self.from_relay.try_recv() {
+            self.send(&complaint);
+        }
+        if self.beat_at.elapsed() >= self.welcome.dead_after / 3 {
+            self.beat();
+        }
+        self.flush();
+        Next::Continue
+    }
+
+    fn beat(&mut self) {
+        self.beat_at = Instant::now();
+        let progress = self.stream.as_ref().map(|stream| stream.relay.progress());
+        let progress = progress.map_or_else(Progress::default, |progress| Progress {
+            verified: Offset(progress.verified.load(Ordering::Relaxed)),
+            written: Offset(progress.written.load(Ordering::Relaxed)),
+        });
+        self.send(&ToController::Heartbeat(progress));
+    }
+
+    /// Queues a message, if there is a connection. What lasts is said again on the next one, complaints are
+    /// repeated by the relay, and the rest is worth nothing later.
+    fn send(&mut self, message: &ToController) {
+        let Some(connection) = &mut self.connection else { return };
+        if let Err(error) = connection.channel.send(message) {
+            self.lose(&error.to_string());
+        }
+    }
+
+    fn flush(&mut self) {
+        let Some(connection) = &mut self.connection else { return };
+        if let Err(error) = connection.channel.write_to(&mut connection.stream) {
+            self.lose(&error.to_string());
+        }
+    }
+
+    /// Takes what the controller says.
+    fn listen(&mut self) -> io::Result<Next> {
+        while let Some(connection) = &mut self.connection {
+            match connection.channel.receive::<ToAgent>() {
+                Ok(Some(Received::Message(message))) => {
+                    if self.on_message(message)? == Next::Stop {
+                        return Ok(Next::Stop);
+                    }
+                    continue;
+                }
+                Ok(None) => {}
+                Ok(Some(_)) => {
+                    self.lose("it spoke out of turn");
+                    break;
+                }
+                Err(error) => {
+                    self.lose(&error.to_string());
+                    break;
+                }
+            }
+            match connection.channel.read_from(&mut connection.stream) {
+                Ok(0) => self.lose("it closed the connection"),
+                Ok(_) => connection.heard_at = Instant::now(),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    if connection.heard_at.elapsed() > SILENCE.max(self.welcome.dead_after * 2) {
+                        self.lose("it has gone silent");
+                    }
+                    break;
+                }
+                Err(e) => self.lose(&e.to_string()),
+            }
+        }
+        self.flush();
+        Ok(Next::Continue)
+    }
+
+    fn on_message(&mut self, message: ToAgent) -> io::Result<Next> {
+        match message {
+            ToAgent::Plan(_) if self.planned => {}
+            ToAgent::Plan(plan) => {
+                self.planned = true;
+                self.tell_story(Event::Plan(plan));
+            }
+            ToAgent::Stream(start) => self.start_stream(&start)?,
+            ToAgent::View { stream, view } => self.tell_relay(stream, Command::View(view)),
+            ToAgent::Release { stream } => self.tell_relay(stream, Command::Release),
+            ToAgent::Abort { stream, reason } => {
+                if self.stream.as_ref().is_some_and(|running| running.id == stream) {
+                    self.end_stream(reason);
+                }
+            }
+            ToAgent::Probe => self.beat(),
+            ToAgent::Heartbeat => {}
+            ToAgent::Bye => {
+                self.tell_story(Event::Bye);
+                return Ok(Next::Stop);
+            }
+            ToAgent::Refused { reason } => {
+                self.end(reason);
+                return Ok(Next::Stop);
+            }
+            ToAgent::Welcome { .. } | ToAgent::Redirect { .. } => self.lose("it spoke out of turn"),
+        }
+        Ok(Next::Continue)
+    }
+
+    fn start_stream(&mut self, start: &StreamStart) -> io::Result<()> {
+        let id = start.key.stream;
+        if self.stream.as_ref().is_some_and(|running| running.id == id) {
+            return Ok(());
+        }
+        self.end_stream("another stream has begun".into());
+        let member =
+            Member::node(self.welcome.ticket.node, &start.key, start.window, self.welcome.dead_after);
+        let (writer, plain) = sync_channel(QUEUE);
+        let (complaints, waker) = (self.complaints.clone(), Arc::clone(&self.waker));
+        let relay = Relay::start(
+            member,
+            start.key.clone(),
+            self.listener.try_clone()?,
+            Feed::Node(writer),
+            move |notice| {
+                if let Notice::Complaint(report) = notice
+                    && complaints.send(ToController::Complaint { stream: id, report }).is_ok()
+                    && let Err(error) = waker.wake()
+                {
+                    log::error!("cannot wake the session: {error}");
+                }
+            },
+        )?;
+        let aborted = Arc::new(Mutex::new(None));
+        let reader = StreamReader::new(plain, relay.handle().clone(), Arc::clone(&aborted))?;
+        self.stream = Some(Stream { id, relay, aborted });
+        self.tell_story(Event::Stream(id, reader));
+        Ok(())
+    }
+
+    fn tell_relay(&self, id: StreamId, command: Command) {
+        if let Some(stream) = self.stream.as_ref().filter(|stream| stream.id == id) {
+            stream.relay.handle().tell(command);
+        }
+    }
+
+    fn end_stream(&mut self, reason: String) {
+        if let Some(stream) = self.stream.take() {
+            if let Ok(mut aborted) = stream.aborted.lock() {
+                *aborted = Some(reason);
+            }
+            drop(stream.relay);
+        }
+    }
+
+    /// The connection is gone; the relay goes on.
+    fn lose(&mut self, reason: &str) {
+        if self.connection.take().is_some() {
+            log::warn!("the connection to the controller at {} is lost: {reason}", self.address);
+            self.lost_at = Instant::now();
+        }
+    }
+
+    fn come_back(&mut self) -> io::Result<Next> {
+        if self.lost_at.elapsed() > GIVE_UP {
+            self.end(format!("the controller at {} cannot be reached any more", self.address));
+            return Ok(Next::Stop);
+        }
+        if self.tried_at.elapsed() < RETRY {
+            return Ok(Next::Continue);
+        }
+        self.tried_at = Instant::now();
+        match connect::connect(self.address, &self.key, &self.hello) {
+            Ok(joined) => {
+                log::info!("the controller at {} is back", self.address);
+                self.take_up(joined)?;
+                Ok(Next::Continue)
+            }
+            Err(error @ JoinError::Refused { .. }) => {
+                self.end(error.to_string());
+                Ok(Next::Stop)
+            }
+            Err(error) => {
+                log::debug!("{error}");
+                Ok(Next::Continue)
+            }
+        }
+    }
+
+    fn take_up(&mut self, joined: Joined) -> io::Result<()> {
+        joined.stream.set_nonblocking(true)?;
+        let mut stream = TcpStream::from_std(joined.stream);
+        self.poll.registry().register(&mut stream, CONTROL, Interest::READABLE | Interest::WRITABLE)?;
+        self.address = joined.address;
+        self.connection = Some(Connection { stream, channel: joined.channel, heard_at: Instant::now() });
+        for message in std::mem::take(&mut self.said) {
+            self.send(&message);
+            self.said.push(message);
+        }
+        // Something may have come with the welcome.
+        self.waker.wake()
+    }
+
+    fn end(&mut self, reason: String) {
+        self.end_stream(reason.clone());
+        self.tell_story(Event::Over(reason));
+    }
+
+    fn tell_story(&self, event: Event) {
+        if self.to_story.send(event).is_err() {
+            log::debug!("nobody waits for the session's events any more");
+        }
+    }
+}
+
+/// Whether the controller must know this even if the connection is lost meanwhile.
+fn is_lasting(message: &ToController) -> bool {
+    match message {
+        ToController::Ready
+        | ToController::Complete { .. }
+        | ToController::Failed(_)
+        | ToController::Log { .. }
+        | ToController::Done => true,
+        ToController::Hello(_)
+        | ToController::Heartbeat(_)
+        | ToController::Complaint { .. }
+        | ToController::Step { .. } => false,
+    }
+}
