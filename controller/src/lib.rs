@@ -1,6 +1,7 @@
 //! Everything that talks to a person or reads the golden node.
 #![forbid(unsafe_code)]
 
+pub mod atomic;
 pub mod cli;
 pub mod commands;
 pub mod config;

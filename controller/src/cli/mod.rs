@@ -1,1 +1,103 @@
 //! The command line: options and subcommands.
+
+pub mod exit;
+pub mod logging;
+pub mod values;
+
+use std::path::PathBuf;
+
+use crate::commands::{init::InitArgs, pxe::PxeArgs, run::RunArgs, send::SendArgs};
+
+/// Clones this machine, the golden node, onto machines that boot over the network.
+#[derive(Debug, clap::Parser)]
+#[command(name = "kactl", version, max_term_width = 100)]
+pub struct Cli {
+    /// Configuration file
+    #[arg(long, global = true, value_name = "FILE", default_value = crate::config::DEFAULT_FILE)]
+    pub config: PathBuf,
+    /// Tells more; twice tells everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What kactl can do.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Makes the keys and /etc/ka/ka.toml
+    Init(InitArgs),
+    /// Serves DHCP, TFTP and what each machine boots, until it is stopped
+    Pxe(PxeArgs),
+    /// Clones this machine onto N nodes
+    Run(RunArgs),
+    /// Sends files to hosts that run already
+    Send(SendArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{CommandFactory, Parser};
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_command_line_exits_as_usage_does() {
+        for line in [
+            "kactl",
+            "kactl clone",
+            "kactl run -p sda desc",
+            "kactl run -n 0 -p sda desc",
+            "kactl run -n 1 -p sda",
+            "kactl run -n 1 -p /dev/disk/by-id/x desc",
+            "kactl run -n 1 -p sda desc -x relative",
+            "kactl run -n 1 -p sda desc -r lilo",
+            "kactl run -n 1 -p sda desc --yes --nodes macs",
+            "kactl run -n 1 -p sda desc --session ../x",
+            "kactl send --session a -n 1",
+            "kactl send --session a -n 1 --dir a --file b",
+            "kactl send -n 1 --dir a",
+            "kactl pxe --range 10.0.0.9",
+        ] {
+            let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_originals_command_line_is_understood() {
+        let line = [
+            "kactl",
+            "run",
+            "-n",
+            "3",
+            "-p",
+            "/dev/sda",
+            "/tmp/desc",
+            "-x",
+            "/scratch",
+            "-x",
+            "/var/tmp/",
+            "-X",
+            "sdb|sdc",
+            "-X",
+            "sdd",
+            "-r",
+            "grub --with=ata_piix --with piix",
+            "--yes",
+        ];
+        let Command::Run(run) = Cli::try_parse_from(line).unwrap().command else { panic!("not a run") };
+        assert_eq!(run.nodes_wanted.get(), 3);
+        assert_eq!(run.disk, "sda");
+        assert_eq!(run.desc, PathBuf::from("/tmp/desc"));
+        assert_eq!(run.exclude_dirs, [PathBuf::from("/scratch"), PathBuf::from("/var/tmp/")]);
+        assert_eq!(run.exclude_disks, ["sdb", "sdc", "sdd"]);
+        assert_eq!(run.boot.initrd_modules, ["ata_piix", "piix"]);
+        assert_eq!(run.session, "kainstall");
+    }
+}

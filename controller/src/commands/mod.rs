@@ -1,1 +1,24 @@
 //! One file a subcommand.
+
+pub mod init;
+pub mod pxe;
+pub mod run;
+pub mod send;
+
+use crate::cli::exit::Outcome;
+use crate::cli::{Cli, Command};
+use crate::config::Config;
+
+/// Runs the subcommand that was asked for.
+///
+/// # Errors
+/// What stopped it, with the exit status that says so.
+pub fn run(cli: &Cli) -> Outcome {
+    let config = || Config::load(&cli.config);
+    match &cli.command {
+        Command::Init(args) => init::run(args, &cli.config),
+        Command::Pxe(args) => pxe::run(args, &config()?),
+        Command::Run(args) => run::run(args, &config()?),
+        Command::Send(args) => send::run(args, &config()?),
+    }
+}

@@ -1,1 +1,11 @@
 //! DHCP, TFTP and what each machine boots.
+//!
+//! dnsmasq serves; ka writes what it serves. The default is always the machine's own disk, and
+//! `kamethod` is there only as long as a living run asks for it (see [`crate::run::lease`]).
+
+pub mod dnsmasq;
+pub mod interface;
+pub mod menu;
+pub mod restart;
+pub mod serve;
+pub mod tftp;

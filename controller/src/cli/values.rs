@@ -1,0 +1,234 @@
+//! The values that options take, each checked where it is read so that nothing later meets a wrong one.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use ka::plan::{BootPlan, Loader};
+
+/// A run's or a session's name: it becomes a file's name and a word of a kernel command line.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn name(text: &str) -> Result<String, String> {
+    const MAX: usize = 64;
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if text.is_empty() || text.len() > MAX || text.starts_with(['.', '-']) || !text.chars().all(good) {
+        return Err(format!(
+            "a name is 1 to {MAX} letters, digits and '-', '_', '.', and begins with none of '-' and '.'"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// A disk by its kernel name, with or without `/dev/`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn disk(text: &str) -> Result<String, String> {
+    let name = text.strip_prefix("/dev/").unwrap_or(text);
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if name.is_empty() || !name.chars().all(good) {
+        return Err("a disk is named as the kernel names it: sda, nvme0n1".into());
+    }
+    Ok(name.to_owned())
+}
+
+/// A directory of the golden node, from its root.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn directory(text: &str) -> Result<PathBuf, String> {
+    let path = Path::new(text);
+    let plain = path.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
+    if !path.is_absolute() || !plain || path == Path::new("/") {
+        return Err("a directory below / is given by its whole path, without '..'".into());
+    }
+    Ok(path.to_owned())
+}
+
+/// What `-r` takes: `grub --with=MODULE …`, or `none`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn boot_loader(text: &str) -> Result<BootPlan, String> {
+    let mut words = text.split_whitespace();
+    let loader = match words.next() {
+        Some("grub") => Loader::Grub,
+        Some("none") => Loader::None,
+        _ => return Err("expected 'grub' or 'none', then --with=MODULE for each module".into()),
+    };
+    let mut initrd_modules = Vec::new();
+    while let Some(word) = words.next() {
+        let module = match word.strip_prefix("--with=") {
+            Some(module) => module,
+            None if word == "--with" => words.next().unwrap_or_default(),
+            None => return Err(format!("expected --with=MODULE, not '{word}'")),
+        };
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        if module.is_empty() || !module.chars().all(good) {
+            return Err(format!("'{module}' is no module's name"));
+        }
+        initrd_modules.push(module.to_owned());
+    }
+    if loader == Loader::None && !initrd_modules.is_empty() {
+        return Err("without a boot loader no initrd is made, so --with has no effect".into());
+    }
+    Ok(BootPlan { loader, initrd_modules })
+}
+
+/// A time: seconds, or with a unit `s`, `m`, `h`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let (digits, unit) = match text.strip_suffix(['s', 'm', 'h']) {
+        Some(digits) => (digits, text.chars().last()),
+        None => (text, None),
+    };
+    let scale = match unit {
+        Some('h') => 3600,
+        Some('m') => 60,
+        _ => 1,
+    };
+    digits
+        .parse::<u32>()
+        .map(|n| Duration::from_secs(u64::from(n) * scale))
+        .map_err(|_| "a time is a number of seconds, or 90s, 10m, 2h".into())
+}
+
+/// Where the controller listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// The address; unspecified for every address.
+    pub address: IpAddr,
+    /// The control port, if it was named.
+    pub port: Option<u16>,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self { address: Ipv4Addr::UNSPECIFIED.into(), port: None }
+    }
+}
+
+/// What `--listen` takes: `ADDRESS` or `ADDRESS:PORT`, IPv6 with a port in brackets.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn listen(text: &str) -> Result<Listen, String> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(Listen { address, port: None });
+    }
+    text.parse::<SocketAddr>()
+        .map(|a| Listen { address: a.ip(), port: Some(a.port()) })
+        .map_err(|_| "expected ADDRESS or ADDRESS:PORT, such as 10.0.0.1 or [fe80::1]:30765".into())
+}
+
+/// A range of addresses that DHCP may give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// The first address.
+    pub first: Ipv4Addr,
+    /// The last address.
+    pub last: Ipv4Addr,
+}
+
+/// What `--range` takes: `FIRST,LAST`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn range(text: &str) -> Result<Range, String> {
+    let (first, last) = text.split_once(',').ok_or("expected FIRST,LAST, such as 10.0.0.10,10.0.0.99")?;
+    let address = |t: &str| t.trim().parse::<Ipv4Addr>().map_err(|_| format!("'{t}' is no IPv4 address"));
+    let range = Range { first: address(first)?, last: address(last)? };
+    if range.first > range.last {
+        return Err(format!("{} is above {}", range.first, range.last));
+    }
+    Ok(range)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for good in ["kainstall", "room-2.a_b", "0"] {
+            assert_eq!(name(good).as_deref(), Ok(good));
+        }
+        let long = "x".repeat(65);
+        for bad in ["", ".", "../x", "-n", "a b", "a/b", "ä", "a\n", &long] {
+            assert!(name(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn boot_loaders() {
+        let grub = |modules: &[&str]| {
+            Ok(BootPlan {
+                loader: Loader::Grub,
+                initrd_modules: modules.iter().map(|m| (*m).to_owned()).collect(),
+            })
+        };
+        for (text, plan) in [
+            ("grub", grub(&[])),
+            (" grub  --with=ata_piix --with piix ", grub(&["ata_piix", "piix"])),
+            ("none", Ok(BootPlan { loader: Loader::None, initrd_modules: vec![] })),
+        ] {
+            assert_eq!(boot_loader(text), plan, "{text}");
+        }
+        for bad in
+            ["", "lilo", "grub ata_piix", "grub --with=", "grub --with", "grub --with=a;b", "none --with=a"]
+        {
+            assert!(boot_loader(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn durations() {
+        for (text, seconds) in [("0", 0), ("90", 90), ("90s", 90), ("10m", 600), ("2h", 7200)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for bad in ["", "s", "-1", "1d", "1.5", "99999999999"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn addresses_to_listen_on() {
+        for (text, address, port) in [
+            ("10.0.0.1", "10.0.0.1", None),
+            ("10.0.0.1:4000", "10.0.0.1", Some(4000)),
+            ("::", "::", None),
+            ("[::1]:1", "::1", Some(1)),
+        ] {
+            assert_eq!(listen(text), Ok(Listen { address: address.parse().unwrap(), port }), "{text}");
+        }
+        for bad in ["", "golden", "10.0.0.1:", "10.0.0.1:70000", "10.0.0"] {
+            assert!(listen(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ranges() {
+        let good = Range { first: Ipv4Addr::new(10, 0, 0, 2), last: Ipv4Addr::new(10, 0, 0, 9) };
+        assert_eq!(range("10.0.0.2,10.0.0.9"), Ok(good));
+        assert_eq!(range("10.0.0.2, 10.0.0.9"), Ok(good));
+        for bad in ["", "10.0.0.2", "10.0.0.9,10.0.0.2", "a,b", "10.0.0.2,10.0.0.9,24"] {
+            assert!(range(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn directories_and_disks() {
+        assert!(directory("/var/tmp").is_ok());
+        for bad in ["", "/", "tmp", "/a/../b", "./a"] {
+            assert!(directory(bad).is_err(), "{bad}");
+        }
+        assert_eq!(disk("/dev/nvme0n1").as_deref(), Ok("nvme0n1"));
+        for bad in ["", "/dev/", "../sda", "/dev/disk/by-id/x", "sda|"] {
+            assert!(disk(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The keys' files: `controller.key`, which stays here, and `join.key`, which goes into the boot image.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use ka::wire::keys::{JoinKey, KeyError, KeyPair};
+
+/// A key file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyFileError {
+    /// There is none.
+    #[error("there is no key {}: make the keys with `kactl init`", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It cannot be read.
+    #[error("cannot read the key {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Others can read it, and so could pose as the controller.
+    #[error("the key {} can be read by others (mode {mode:04o}): after `chmod 600`, or with new keys from `kactl init --force`, it is used again", path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// It is no such key.
+    #[error("{}:1: make new keys with `kactl init --force`", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: KeyError,
+    },
+    /// The two files do not belong together.
+    #[error("{} was made for another controller key than {}: make new keys with `kactl init --force`", join.display(), controller.display())]
+    Mismatch {
+        /// The controller's key file.
+        controller: PathBuf,
+        /// The join key file.
+        join: PathBuf,
+    },
+}
+
+/// Both keys of a controller.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// The controller's own pair.
+    pub controller: KeyPair,
+    /// What a node joins with.
+    pub join: JoinKey,
+}
+
+/// Where the controller's key is in a directory of keys.
+#[must_use]
+pub fn controller_file(keys: &Path) -> PathBuf {
+    keys.join("controller.key")
+}
+
+/// Where the join key is in a directory of keys.
+#[must_use]
+pub fn join_file(keys: &Path) -> PathBuf {
+    keys.join("join.key")
+}
+
+/// Reads both keys of a directory.
+///
+/// # Errors
+/// [`KeyFileError`] with the file and what to do about it.
+pub fn load(keys: &Path) -> Result<Keys, KeyFileError> {
+    let both = Keys { controller: load_controller(keys)?, join: load_join(keys)? };
+    if both.join.controller != both.controller.public {
+        return Err(KeyFileError::Mismatch { controller: controller_file(keys), join: join_file(keys) });
+    }
+    Ok(both)
+}
+
+/// Reads the controller's key, and refuses one that others can read.
+///
+/// # Errors
+/// [`KeyFileError`] with the file and what to do about it.
+pub fn load_controller(keys: &Path) -> Result<KeyPair, KeyFileError> {
+    let path = controller_file(keys);
+    let mode = fs::metadata(&path).map_err(unreadable(&path))?.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(KeyFileError::Exposed { path, mode });
+    }
+    let text = fs::read_to_string(&path).map_err(unreadable(&path))?;
+    KeyPair::from_text(&text).map_err(|source| KeyFileError::Content { path, source })
+}
+
+/// Reads the join key.
+///
+/// # Errors
+/// [`KeyFileError`] with the file and what to do about it.
+pub fn load_join(keys: &Path) -> Result<JoinKey, KeyFileError> {
+    let path = join_file(keys);
+    let text = fs::read_to_string(&path).map_err(unreadable(&path))?;
+    JoinKey::from_text(&text).map_err(|source| KeyFileError::Content { path, source })
+}
+
+fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> KeyFileError {
+    let path = path.to_owned();
+    |source| match source.kind() {
+        io::ErrorKind::NotFound => KeyFileError::Missing { path },
+        _ => KeyFileError::Read { path, source },
+    }
+}

@@ -1,0 +1,277 @@
+//! dnsmasq as a child: its configuration, its output in our log, and its end with ours.
+
+use std::collections::VecDeque;
+use std::fmt::Write;
+use std::io::{self, BufRead, BufReader, Read};
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use ka_agent::sys::spawn::end_with_parent;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+
+use super::interface::Network;
+use crate::cli::values::Range;
+
+/// How many of its last lines an error shows.
+const LINES_KEPT: usize = 20;
+/// How long it may take to end before it is killed.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What dnsmasq is to serve.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// The only interface.
+    pub interface: String,
+    /// Our address on it.
+    pub network: Network,
+    /// The addresses to give.
+    pub range: Range,
+    /// What TFTP serves.
+    pub tftp_root: PathBuf,
+    /// Where dnsmasq keeps its leases.
+    pub run: PathBuf,
+}
+
+impl Service {
+    /// The configuration file's text; see dnsmasq(8).
+    ///
+    /// - No DNS, and no other interface, not even the loop.
+    /// - root and its group stay: with another user dnsmasq would lose the setting that ends it with us.
+    /// - No router and no DNS server is announced, for this machine is neither.
+    #[must_use]
+    pub fn config(&self) -> String {
+        let Self { interface, network, range, tftp_root, run } = self;
+        let count = u64::from(range.last.to_bits()) - u64::from(range.first.to_bits()) + 1;
+        let mut text = String::from("# Written by kactl pxe.\n");
+        let mut line = |setting: std::fmt::Arguments<'_>| {
+            // Writing to a String never fails.
+            let _ = writeln!(text, "{setting}");
+        };
+        line(format_args!("keep-in-foreground"));
+        line(format_args!("log-facility=-"));
+        line(format_args!("user=root"));
+        line(format_args!("group=root"));
+        line(format_args!("pid-file={}", run.join("dnsmasq.pid").display()));
+        line(format_args!("port=0"));
+        line(format_args!("no-resolv"));
+        line(format_args!("no-hosts"));
+        line(format_args!("interface={interface}"));
+        line(format_args!("except-interface=lo"));
+        line(format_args!("bind-interfaces"));
+        line(format_args!("dhcp-range={},{},{},1h", range.first, range.last, network.netmask));
+        line(format_args!("dhcp-lease-max={count}"));
+        line(format_args!("dhcp-leasefile={}", run.join("dnsmasq.leases").display()));
+        line(format_args!("dhcp-option=option:router"));
+        line(format_args!("dhcp-option=option:dns-server"));
+        line(format_args!("dhcp-boot=pxelinux.0,,{}", network.address));
+        line(format_args!("enable-tftp={interface}"));
+        line(format_args!("tftp-root={}", tftp_root.display()));
+        line(format_args!("tftp-max=500"));
+        text
+    }
+
+    /// Our address, which nodes learn as the next server.
+    #[must_use]
+    pub fn address(&self) -> Ipv4Addr {
+        self.network.address
+    }
+}
+
+/// dnsmasq cannot be started or watched.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DnsmasqError {
+    /// It is not installed.
+    #[error("there is no dnsmasq: install it with `apt-get install dnsmasq-base`")]
+    NotInstalled,
+    /// The system refuses.
+    #[error("cannot {action} dnsmasq")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A dnsmasq that runs until the value is dropped, or this process dies.
+#[derive(Debug)]
+pub struct Dnsmasq {
+    child: Child,
+    pidfd: OwnedFd,
+    started: Instant,
+    output: Output,
+}
+
+/// How a dnsmasq ended by itself.
+#[derive(Debug)]
+pub struct Death {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// How long it lived.
+    pub lived: Duration,
+    /// The last lines of its output.
+    pub output: Vec<String>,
+}
+
+impl Dnsmasq {
+    /// Starts it with a configuration file. To be called from the main thread (see [`end_with_parent`]).
+    ///
+    /// # Errors
+    /// [`DnsmasqError`].
+    pub fn start(config: &Path) -> Result<Self, DnsmasqError> {
+        let mut command = Command::new("dnsmasq");
+        command
+            .arg(format!("--conf-file={}", config.display()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            // So that a Ctrl-C meant for us does not reach it before the menu is put right.
+            .process_group(0);
+        let mut child = end_with_parent(&mut command).spawn().map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => DnsmasqError::NotInstalled,
+            _ => failed("start")(e),
+        })?;
+        let output = Output::follow(child.stderr.take());
+        let pidfd = match pidfd_open(pid(&child), PidfdFlags::empty()) {
+            Ok(pidfd) => pidfd,
+            Err(e) => {
+                end_now(&mut child);
+                return Err(failed("watch")(e.into()));
+            }
+        };
+        Ok(Self { child, pidfd, started: Instant::now(), output })
+    }
+
+    /// Becomes readable when it has ended.
+    #[must_use]
+    pub fn ended(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// How it ended, if it has.
+    ///
+    /// # Errors
+    /// [`DnsmasqError::System`].
+    pub fn death(&mut self) -> Result<Option<Death>, DnsmasqError> {
+        let Some(status) = self.child.try_wait().map_err(failed("watch"))? else { return Ok(None) };
+        let lived = self.started.elapsed();
+        Ok(Some(Death { status, lived, output: self.output.rest() }))
+    }
+
+    /// Asks it to end, and waits.
+    fn ends_by_itself(&self) -> bool {
+        let asked = kill_process(pid(&self.child), Signal::TERM);
+        let patience = Timespec::try_from(PATIENCE).ok();
+        let mut events = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        asked.is_ok() && matches!(poll(&mut events, patience.as_ref()), Ok(1..))
+    }
+}
+
+impl Drop for Dnsmasq {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return;
+        }
+        if self.ends_by_itself() {
+            if let Err(e) = self.child.wait() {
+                log::warn!("cannot wait for dnsmasq: {e}");
+            }
+        } else {
+            log::warn!("dnsmasq does not end when asked; killing it");
+            end_now(&mut self.child);
+        }
+    }
+}
+
+fn end_now(child: &mut Child) {
+    if let Err(e) = child.kill().and_then(|()| child.wait()) {
+        log::warn!("cannot end dnsmasq: {e}");
+    }
+}
+
+fn pid(child: &Child) -> Pid {
+    Pid::from_child(child)
+}
+
+fn failed(action: &'static str) -> impl FnOnce(io::Error) -> DnsmasqError {
+    move |source| DnsmasqError::System { action, source }
+}
+
+/// What it prints, line by line into our log, and the last lines for an error.
+#[derive(Debug)]
+struct Output {
+    last: Arc<Mutex<VecDeque<String>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Output {
+    fn follow(source: Option<impl Read + Send + 'static>) -> Self {
+        let last = Arc::new(Mutex::new(VecDeque::new()));
+        let kept = Arc::clone(&last);
+        let reader = source.map(|source| {
+            std::thread::spawn(move || {
+                for line in BufReader::new(source).lines().map_while(Result::ok) {
+                    log::info!("{line}");
+                    let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                    if kept.len() == LINES_KEPT {
+                        kept.pop_front();
+                    }
+                    kept.push_back(line);
+                }
+            })
+        });
+        Self { last, reader }
+    }
+
+    /// The last lines, once the writer has ended.
+    fn rest(&mut self) -> Vec<String> {
+        if self.reader.take().is_some_and(|reader| reader.join().is_err()) {
+            log::warn!("the reader of dnsmasq's output failed");
+        }
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::values::range;
+
+    #[test]
+    fn dnsmasq_accepts_the_configuration() {
+        let dir = tempfile::tempdir().unwrap();
+        let service = Service {
+            interface: "eth1".into(),
+            network: Network {
+                address: Ipv4Addr::new(10, 0, 0, 1),
+                netmask: Ipv4Addr::new(255, 255, 255, 0),
+            },
+            range: range("10.0.0.2,10.0.0.254").unwrap(),
+            tftp_root: dir.path().to_owned(),
+            run: dir.path().to_owned(),
+        };
+        let text = service.config();
+        for line in [
+            "dhcp-range=10.0.0.2,10.0.0.254,255.255.255.0,1h",
+            "dhcp-lease-max=253",
+            "dhcp-boot=pxelinux.0,,10.0.0.1",
+            "interface=eth1",
+            "port=0",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is missing in {text}");
+        }
+        let file = dir.path().join("dnsmasq.conf");
+        std::fs::write(&file, text).unwrap();
+        let judged = Command::new("dnsmasq").arg("--test").arg("-C").arg(&file).output().unwrap();
+        assert!(judged.status.success(), "{}", String::from_utf8_lossy(&judged.stderr));
+    }
+}

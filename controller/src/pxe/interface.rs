@@ -1,0 +1,269 @@
+//! The interface to serve on: only the one that a person named.
+
+use std::fmt::Write;
+use std::net::Ipv4Addr;
+
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::InterfaceFlags;
+
+use crate::cli::values::Range;
+
+/// An interface of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// The kernel's name.
+    pub name: String,
+    /// It is the machine's own loop.
+    pub loopback: bool,
+    /// Its IPv4 addresses with their netmasks.
+    pub addresses: Vec<Network>,
+}
+
+/// An address of an interface, and its network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// The network's mask.
+    pub netmask: Ipv4Addr,
+}
+
+/// An interface that cannot be served on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InterfaceError {
+    /// None was named, and none is ever guessed: a second DHCP server can stop a whole site.
+    #[error(
+        "no interface was given: name one with --interface, or in the configuration's [pxe]; there are {}",
+        list(found)
+    )]
+    None {
+        /// What there is.
+        found: Vec<Interface>,
+    },
+    /// There is no such interface.
+    #[error("there is no interface {name}; there are {}", list(found))]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        found: Vec<Interface>,
+    },
+    /// The loop.
+    #[error("{name} is the loopback interface: no other machine is on it")]
+    Loopback {
+        /// What was asked for.
+        name: String,
+    },
+    /// No IPv4 address.
+    #[error("interface {name} has no IPv4 address: give it one with `ip addr add ADDRESS/PREFIX dev {name}`")]
+    NoAddress {
+        /// What was asked for.
+        name: String,
+    },
+    /// Another address than those of the interface.
+    #[error("interface {name} does not have the address {address}; it has {}", addresses(has))]
+    NotItsAddress {
+        /// The interface.
+        name: String,
+        /// What was asked for.
+        address: Ipv4Addr,
+        /// What it has.
+        has: Vec<Network>,
+    },
+    /// Addresses of another network.
+    #[error("the range {},{} is not within the network of {name}, {}", range.first, range.last, addresses(&[*network]))]
+    Range {
+        /// The interface.
+        name: String,
+        /// What was asked for.
+        range: Range,
+        /// The interface's network.
+        network: Network,
+    },
+    /// No room for others.
+    #[error("the network of {name}, {}, has no address for a node", addresses(&[*network]))]
+    Full {
+        /// The interface.
+        name: String,
+        /// The interface's network.
+        network: Network,
+    },
+    /// The system does not tell.
+    #[error("cannot list the interfaces")]
+    System(#[from] nix::Error),
+}
+
+/// Lists the interfaces of this machine.
+///
+/// # Errors
+/// [`InterfaceError::System`].
+pub fn all() -> Result<Vec<Interface>, InterfaceError> {
+    let mut found: Vec<Interface> = Vec::new();
+    for entry in getifaddrs()? {
+        let position = found.iter().position(|i| i.name == entry.interface_name).unwrap_or_else(|| {
+            found.push(Interface {
+                name: entry.interface_name.clone(),
+                loopback: entry.flags.contains(InterfaceFlags::IFF_LOOPBACK),
+                addresses: Vec::new(),
+            });
+            found.len() - 1
+        });
+        let address = |a: Option<nix::sys::socket::SockaddrStorage>| Some(a?.as_sockaddr_in()?.ip());
+        if let (Some(address), Some(netmask)) = (address(entry.address), address(entry.netmask)) {
+            found[position].addresses.push(Network { address, netmask });
+        }
+    }
+    Ok(found)
+}
+
+/// Picks the interface `name` and the address to serve at.
+///
+/// # Errors
+/// [`InterfaceError`] with what there is instead.
+pub fn pick(
+    found: Vec<Interface>,
+    name: Option<&str>,
+    address: Option<Ipv4Addr>,
+) -> Result<(Interface, Network), InterfaceError> {
+    let Some(name) = name else { return Err(InterfaceError::None { found }) };
+    let name = name.to_owned();
+    let Some(interface) = found.iter().find(|i| i.name == name).cloned() else {
+        return Err(InterfaceError::Unknown { name, found });
+    };
+    if interface.loopback {
+        return Err(InterfaceError::Loopback { name });
+    }
+    let mut has = interface.addresses.iter();
+    match address {
+        None => match has.next() {
+            Some(&network) => Ok((interface, network)),
+            None => Err(InterfaceError::NoAddress { name }),
+        },
+        Some(address) => match has.find(|n| n.address == address) {
+            Some(&network) => Ok((interface, network)),
+            None => Err(InterfaceError::NotItsAddress { name, address, has: interface.addresses }),
+        },
+    }
+}
+
+/// The addresses to give: `range` if it is of this network, else the larger part of the network beside
+/// our own address.
+///
+/// # Errors
+/// [`InterfaceError::Range`] or [`InterfaceError::Full`].
+pub fn pick_range(name: &str, network: Network, range: Option<Range>) -> Result<Range, InterfaceError> {
+    let name = name.to_owned();
+    let (own, mask) = (network.address.to_bits(), network.netmask.to_bits());
+    let (lowest, highest) = ((own & mask).saturating_add(1), (own | !mask).saturating_sub(1));
+    if let Some(range) = range {
+        let inside = |a: Ipv4Addr| (lowest..=highest).contains(&a.to_bits());
+        return if inside(range.first) && inside(range.last) {
+            Ok(range)
+        } else {
+            Err(InterfaceError::Range { name, range, network })
+        };
+    }
+    let (below, above) = (own.saturating_sub(lowest), highest.saturating_sub(own));
+    let (first, last) = match (below, above) {
+        (0, 0) => return Err(InterfaceError::Full { name, network }),
+        _ if below > above => (lowest, own - 1),
+        _ => (own + 1, highest),
+    };
+    Ok(Range { first: Ipv4Addr::from_bits(first), last: Ipv4Addr::from_bits(last) })
+}
+
+fn list(found: &[Interface]) -> String {
+    let mut text = String::new();
+    for interface in found.iter().filter(|i| !i.loopback) {
+        let separator = if text.is_empty() { "" } else { ", " };
+        // Writing to a String never fails.
+        let _ = write!(text, "{separator}{} ({})", interface.name, addresses(&interface.addresses));
+    }
+    if text.is_empty() { "none".into() } else { text }
+}
+
+fn addresses(networks: &[Network]) -> String {
+    let texts: Vec<_> =
+        networks.iter().map(|n| format!("{}/{}", n.address, n.netmask.to_bits().count_ones())).collect();
+    if texts.is_empty() { "no IPv4 address".into() } else { texts.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::values::range;
+
+    fn network(address: &str, prefix: u32) -> Network {
+        let netmask = Ipv4Addr::from_bits(u32::MAX.checked_shl(32 - prefix).unwrap_or(0));
+        Network { address: address.parse().unwrap(), netmask }
+    }
+
+    fn found() -> Vec<Interface> {
+        let interface =
+            |name: &str, addresses| Interface { name: name.into(), loopback: name == "lo", addresses };
+        vec![
+            interface("lo", vec![network("127.0.0.1", 8)]),
+            interface("eth0", vec![network("192.0.2.7", 24), network("10.0.0.1", 8)]),
+            interface("eth1", vec![]),
+        ]
+    }
+
+    #[test]
+    fn only_a_named_interface_with_an_address_is_taken() {
+        let pick = |name, address: Option<&str>| {
+            pick(found(), name, address.map(|a| a.parse().unwrap()))
+                .map(|(_, network)| network.address.to_string())
+                .map_err(|e| e.to_string())
+        };
+        assert_eq!(pick(Some("eth0"), None).as_deref(), Ok("192.0.2.7"));
+        assert_eq!(pick(Some("eth0"), Some("10.0.0.1")).as_deref(), Ok("10.0.0.1"));
+        let there = "there are eth0 (192.0.2.7/24, 10.0.0.1/8), eth1 (no IPv4 address)";
+        for (name, address, message) in [
+            (None, None, there),
+            (Some("eth2"), None, there),
+            (Some("eth"), None, "there is no interface eth;"),
+            (Some("lo"), None, "loopback"),
+            (Some("eth1"), None, "ip addr add"),
+            (
+                Some("eth0"),
+                Some("10.0.0.2"),
+                "does not have the address 10.0.0.2; it has 192.0.2.7/24, 10.0.0.1/8",
+            ),
+        ] {
+            let error = pick(name, address).unwrap_err();
+            assert!(error.contains(message), "{error}");
+        }
+    }
+
+    #[test]
+    fn ranges_are_of_the_interfaces_network() {
+        let pick = |address, prefix, asked: Option<&str>| {
+            pick_range("eth0", network(address, prefix), asked.map(|r| range(r).unwrap()))
+                .map(|r| format!("{},{}", r.first, r.last))
+                .map_err(|e| e.to_string())
+        };
+        for (address, prefix, asked, result) in [
+            ("10.0.0.1", 24, None, "10.0.0.2,10.0.0.254"),
+            ("10.0.0.254", 24, None, "10.0.0.1,10.0.0.253"),
+            ("10.0.0.50", 24, None, "10.0.0.51,10.0.0.254"),
+            ("10.0.0.1", 30, None, "10.0.0.2,10.0.0.2"),
+            ("10.0.0.1", 24, Some("10.0.0.9,10.0.0.9"), "10.0.0.9,10.0.0.9"),
+        ] {
+            assert_eq!(pick(address, prefix, asked).as_deref(), Ok(result), "{address}/{prefix} {asked:?}");
+        }
+        for (prefix, asked, message) in [
+            (24, Some("10.0.0.9,10.0.1.9"), "not within the network of eth0, 10.0.0.1/24"),
+            (24, Some("10.0.0.0,10.0.0.9"), "not within"),
+            (32, None, "has no address for a node"),
+        ] {
+            let error = pick("10.0.0.1", prefix, asked).unwrap_err();
+            assert!(error.contains(message), "{error}");
+        }
+    }
+
+    #[test]
+    fn this_machine_has_a_loop() {
+        assert!(all().unwrap().iter().any(|i| i.name == "lo" && i.loopback));
+    }
+}

@@ -1,0 +1,238 @@
+//! What each machine boots: from the runs' leases to pxelinux's configuration files.
+//!
+//! See <https://wiki.syslinux.org/wiki/index.php?title=PXELINUX>: a machine asks for
+//! `pxelinux.cfg/01-<its hardware address>`, and then for `pxelinux.cfg/default`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use crate::run::lease::{Allowed, Lease};
+use crate::run::nodes::Mac;
+
+/// The file for machines that have none of their own.
+pub const DEFAULT: &str = "default";
+
+/// What a machine boots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Boot {
+    /// Its own disk.
+    Local,
+    /// Stage1, for a run.
+    Kamethod {
+        /// The session that it asks for.
+        session: String,
+        /// Where its controller listens, if not at the boot server's address.
+        server: Option<SocketAddr>,
+    },
+}
+
+/// What is the same for all machines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The boot server's address.
+    pub address: Ipv4Addr,
+    /// The controller's port there, if it is not the usual one.
+    pub port: Option<u16>,
+    /// Words for the kernel, such as its consoles.
+    pub console: String,
+}
+
+/// What each file says, by file name. Machines not named get what `default` says.
+#[must_use]
+pub fn choose(leases: &[(String, Lease)]) -> BTreeMap<String, Boot> {
+    let mut menu = BTreeMap::from([(DEFAULT.to_owned(), open_to_all(leases))]);
+    let known: BTreeSet<Mac> = leases.iter().flat_map(|(_, lease)| named(lease)).collect();
+    for mac in known {
+        menu.insert(mac.pxelinux_name(), for_machine(leases, mac));
+    }
+    menu
+}
+
+fn open_to_all(leases: &[(String, Lease)]) -> Boot {
+    leases.iter().find(|(_, lease)| lease.allowed == Allowed::Any).map_or(Boot::Local, |(_, l)| kamethod(l))
+}
+
+/// A run that names the machine decides before one that takes any; and a machine that is done with one
+/// run is not "any" for another, or it would be erased again at its first reboot.
+fn for_machine(leases: &[(String, Lease)], mac: Mac) -> Boot {
+    let waits_for = |lease: &Lease| match &lease.allowed {
+        Allowed::Any => false,
+        Allowed::Listed(macs) => macs.contains(&mac) && !lease.done.contains(&mac),
+    };
+    if let Some((_, lease)) = leases.iter().find(|(_, lease)| waits_for(lease)) {
+        return kamethod(lease);
+    }
+    if leases.iter().any(|(_, lease)| lease.done.contains(&mac)) {
+        return Boot::Local;
+    }
+    open_to_all(leases)
+}
+
+fn named(lease: &Lease) -> BTreeSet<Mac> {
+    let mut macs = lease.done.clone();
+    if let Allowed::Listed(listed) = &lease.allowed {
+        macs.extend(listed);
+    }
+    macs
+}
+
+fn kamethod(lease: &Lease) -> Boot {
+    Boot::Kamethod { session: lease.session.clone(), server: lease.server }
+}
+
+/// The text of a file. It has both labels always, so that a person at the machine can choose (hold
+/// Shift while pxelinux starts); only what happens by itself differs.
+#[must_use]
+pub fn render(boot: &Boot, settings: &Settings) -> String {
+    let default = match boot {
+        Boot::Local => "local",
+        Boot::Kamethod { .. } => "kamethod",
+    };
+    let append = append(boot, settings);
+    format!(
+        "# Written by kactl pxe, which replaces every change.\n\
+         DEFAULT {default}\n\
+         PROMPT 0\n\
+         TIMEOUT 50\n\
+         \n\
+         LABEL local\n\
+         \x20 LOCALBOOT 0\n\
+         \n\
+         LABEL kamethod\n\
+         \x20 KERNEL vmlinuz\n\
+         \x20 APPEND {append}\n\
+         \x20 IPAPPEND 2\n"
+    )
+}
+
+/// The kernel's command line.
+fn append(boot: &Boot, settings: &Settings) -> String {
+    let mut line = String::from("initrd=all.rdz automatic=method:ka,interface:auto,network:dhcp kamethod rw");
+    if !settings.console.is_empty() {
+        push(&mut line, format_args!("{}", settings.console));
+    }
+    let (session, server) = match boot {
+        Boot::Local => (None, None),
+        Boot::Kamethod { session, server } => (Some(session), *server),
+    };
+    match (server, settings.port) {
+        (Some(server), _) => push(&mut line, format_args!("ka.server={server}")),
+        (None, Some(port)) => push(&mut line, format_args!("ka.server={}:{port}", settings.address)),
+        (None, None) => push(&mut line, format_args!("ka.server={}", settings.address)),
+    }
+    if let Some(session) = session {
+        push(&mut line, format_args!("ka.session={session}"));
+    }
+    line
+}
+
+fn push(line: &mut String, word: std::fmt::Arguments<'_>) {
+    // Writing to a String never fails.
+    let _ = write!(line, " {word}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mac(last: u8) -> Mac {
+        format!("52:54:00:00:00:{last:02x}").parse().unwrap()
+    }
+
+    fn lease(session: &str, allowed: &[u8], done: &[u8]) -> (String, Lease) {
+        let set = |macs: &[u8]| macs.iter().map(|&m| mac(m)).collect();
+        let allowed = if allowed == [0] { Allowed::Any } else { Allowed::Listed(set(allowed)) };
+        (format!("run-{session}"), Lease { session: session.into(), server: None, allowed, done: set(done) })
+    }
+
+    #[test]
+    fn who_boots_what() {
+        const ANY: &[u8] = &[0];
+        // Leases; then "default" and the files of single machines with what they boot.
+        type Case<'a> = (&'a [(String, Lease)], &'a [(&'a str, &'a str)]);
+        let cases: [Case; 7] = [
+            (&[], &[("default", "local")]),
+            (&[lease("a", ANY, &[])], &[("default", "a")]),
+            (&[lease("a", ANY, &[1])], &[("01-52-54-00-00-00-01", "local"), ("default", "a")]),
+            (
+                &[lease("a", &[1, 2], &[2])],
+                &[("01-52-54-00-00-00-01", "a"), ("01-52-54-00-00-00-02", "local"), ("default", "local")],
+            ),
+            // Named by one run, any for another: the one that names it, and then nobody.
+            (
+                &[lease("a", ANY, &[]), lease("b", &[1], &[])],
+                &[("01-52-54-00-00-00-01", "b"), ("default", "a")],
+            ),
+            (
+                &[lease("a", ANY, &[]), lease("b", &[1], &[1])],
+                &[("01-52-54-00-00-00-01", "local"), ("default", "a")],
+            ),
+            // Done with one run, named by the next.
+            (
+                &[lease("a", &[1], &[1]), lease("b", &[1], &[])],
+                &[("01-52-54-00-00-00-01", "b"), ("default", "local")],
+            ),
+        ];
+        for (leases, expected) in cases {
+            let menu = choose(leases);
+            let found: Vec<_> = menu
+                .iter()
+                .map(|(file, boot)| {
+                    let boot = match boot {
+                        Boot::Local => "local",
+                        Boot::Kamethod { session, .. } => session,
+                    };
+                    (file.as_str(), boot)
+                })
+                .collect();
+            assert_eq!(found, expected, "{leases:?}");
+        }
+    }
+
+    #[test]
+    fn the_text_of_a_file() {
+        let settings = Settings {
+            address: Ipv4Addr::new(10, 0, 0, 1),
+            port: None,
+            console: "console=tty0 console=ttyS0,115200".into(),
+        };
+        let boot = Boot::Kamethod { session: "kainstall".into(), server: None };
+        assert_eq!(
+            render(&boot, &settings),
+            "# Written by kactl pxe, which replaces every change.
+DEFAULT kamethod
+PROMPT 0
+TIMEOUT 50
+
+LABEL local
+  LOCALBOOT 0
+
+LABEL kamethod
+  KERNEL vmlinuz
+  APPEND initrd=all.rdz automatic=method:ka,interface:auto,network:dhcp kamethod rw console=tty0 console=ttyS0,115200 ka.server=10.0.0.1 ka.session=kainstall
+  IPAPPEND 2
+"
+        );
+        let local = render(&Boot::Local, &settings);
+        assert!(local.contains("DEFAULT local\n") && local.contains("LABEL kamethod\n"));
+        assert!(!local.contains("ka.session"));
+    }
+
+    #[test]
+    fn where_the_controller_is() {
+        let settings = |port| Settings { address: Ipv4Addr::new(10, 0, 0, 1), port, console: String::new() };
+        let boot = |server: Option<&str>| Boot::Kamethod {
+            session: "s".into(),
+            server: server.map(|s| s.parse().unwrap()),
+        };
+        for (server, port, word) in [
+            (None, None, "rw ka.server=10.0.0.1 ka.session=s\n"),
+            (None, Some(4000), "rw ka.server=10.0.0.1:4000 ka.session=s\n"),
+            (Some("10.0.0.2:4001"), Some(4000), "rw ka.server=10.0.0.2:4001 ka.session=s\n"),
+        ] {
+            let text = render(&boot(server), &settings(port));
+            assert!(text.contains(word), "{text}");
+        }
+    }
+}

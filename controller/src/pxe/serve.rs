@@ -1,0 +1,196 @@
+//! The boot server's life: dnsmasq runs, the menu follows the runs' leases, and at the end everything
+//! boots locally again.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::SignalFd;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FlockOperation, flock};
+
+use super::dnsmasq::{Death, Dnsmasq, DnsmasqError};
+use super::menu;
+use super::restart::{Restarts, Verdict};
+use super::tftp::BootDirectory;
+use crate::atomic::FileError;
+use crate::run::lease::{self, LeaseError};
+
+/// How often the leases are looked at: a killed run's nodes can boot `kamethod` that much longer.
+const LEASES_EVERY: Duration = Duration::from_millis(500);
+
+/// The boot server cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// There is another.
+    #[error("another kactl pxe is running (it holds {})", path.display())]
+    Running {
+        /// Its lock.
+        path: PathBuf,
+    },
+    /// dnsmasq dies as often as it is started.
+    #[error("dnsmasq ended {deaths} times in a row, at last with {}; it said:{}", death.status, indent(&death.output))]
+    KeepsDying {
+        /// How often.
+        deaths: u32,
+        /// The last time.
+        death: Death,
+    },
+    /// dnsmasq cannot be started or watched.
+    #[error(transparent)]
+    Dnsmasq(#[from] DnsmasqError),
+    /// The menu cannot be written. To go on could mean to offer `kamethod` after its run's end.
+    #[error("what machines boot cannot be kept up to date")]
+    Menu(#[from] FileError),
+    /// The leases cannot be read.
+    #[error("which runs are going on cannot be seen")]
+    Leases(#[from] LeaseError),
+    /// The system refuses something else.
+    #[error("cannot {action}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Only one boot server at a time: two would undo each other's menu.
+#[derive(Debug)]
+pub struct OnlyOne {
+    _locked: File,
+}
+
+impl OnlyOne {
+    /// Takes the boot server's lock in the run directory.
+    ///
+    /// # Errors
+    /// [`ServeError::Running`] if a living process has it.
+    pub fn take(run: &Path) -> Result<Self, ServeError> {
+        let path = run.join("pxe.lock");
+        let file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(FileError::new("open", &path))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { _locked: file }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(ServeError::Running { path }),
+            Err(e) => Err(system("lock the boot server's lock")(e.into())),
+        }
+    }
+}
+
+/// Serves until SIGTERM, SIGINT or SIGHUP. To be called from the main thread, before any other is started:
+/// the signals must be blocked in all.
+///
+/// # Errors
+/// [`ServeError`]; also then dnsmasq is stopped, and the menu says `local` if it can be written at all.
+pub fn serve(boot: &BootDirectory, config: &Path, runs: &Path) -> Result<(), ServeError> {
+    let signals = stop_signals()?;
+    let mut server = Server::start(config)?;
+    let outcome = follow(boot, runs, &signals, &mut server);
+    // Before dnsmasq is stopped, so that there is no moment at which it serves what a later run would not.
+    let menu = boot.all_local();
+    drop(server);
+    outcome?;
+    Ok(menu?)
+}
+
+fn follow(
+    boot: &BootDirectory,
+    runs: &Path,
+    signals: &SignalFd,
+    server: &mut Server<'_>,
+) -> Result<(), ServeError> {
+    loop {
+        boot.apply(&menu::choose(&lease::alive(runs)?))?;
+        wait(signals, server)?;
+        if let Some(signal) = signals.read_signal().map_err(|e| system("read signals")(e.into()))? {
+            log::info!("stopping: signal {}", signal.ssi_signo);
+            return Ok(());
+        }
+        server.keep_up()?;
+    }
+}
+
+/// Waits for a signal, for dnsmasq's end, or until it is time to look at the leases.
+fn wait(signals: &SignalFd, server: &Server<'_>) -> Result<(), ServeError> {
+    let ended = server.dnsmasq.as_ref().map(Dnsmasq::ended);
+    let mut events = vec![PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
+    events.extend(ended.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+    let timeout = Timespec::try_from(LEASES_EVERY).map_err(|e| system("wait")(io::Error::other(e)))?;
+    match poll(&mut events, Some(&timeout)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(e) => Err(system("wait for signals")(e.into())),
+    }
+}
+
+fn stop_signals() -> Result<SignalFd, ServeError> {
+    let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
+    signals
+        .thread_block()
+        .and_then(|()| {
+            use nix::sys::signalfd::SfdFlags;
+            SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+        })
+        .map_err(|e| system("listen for signals")(e.into()))
+}
+
+/// dnsmasq, started again when it dies.
+struct Server<'a> {
+    config: &'a Path,
+    dnsmasq: Option<Dnsmasq>,
+    restarts: Restarts,
+    /// When it is started again, while it is down.
+    next_start: Instant,
+}
+
+impl<'a> Server<'a> {
+    fn start(config: &'a Path) -> Result<Self, ServeError> {
+        let dnsmasq = Some(Dnsmasq::start(config)?);
+        Ok(Self { config, dnsmasq, restarts: Restarts::default(), next_start: Instant::now() })
+    }
+
+    fn keep_up(&mut self) -> Result<(), ServeError> {
+        match &mut self.dnsmasq {
+            Some(dnsmasq) => {
+                if let Some(death) = dnsmasq.death()? {
+                    self.dnsmasq = None;
+                    self.judge(death)?;
+                }
+            }
+            None if Instant::now() >= self.next_start => self.dnsmasq = Some(Dnsmasq::start(self.config)?),
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self, death: Death) -> Result<(), ServeError> {
+        match self.restarts.died(death.lived) {
+            Verdict::After(pause) => {
+                log::warn!("dnsmasq ended ({}); starting it again in {pause:?}", death.status);
+                self.next_start = Instant::now() + pause;
+                Ok(())
+            }
+            Verdict::GiveUp { deaths } => Err(ServeError::KeepsDying { deaths, death }),
+        }
+    }
+}
+
+fn system(action: &'static str) -> impl FnOnce(io::Error) -> ServeError {
+    move |source| ServeError::System { action, source }
+}
+
+fn indent(lines: &[String]) -> String {
+    if lines.is_empty() {
+        return " nothing".into();
+    }
+    lines.iter().map(|line| format!("\n    {line}")).collect()
+}

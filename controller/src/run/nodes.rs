@@ -1,0 +1,279 @@
+//! Hardware addresses, and the list of machines that may be erased.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// An Ethernet address: the name of a machine before it has any other.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Mac([u8; 6]);
+
+/// A text that is no machine's hardware address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MacError {
+    /// It has another shape.
+    #[error("expected a hardware address such as 52:54:00:12:34:56, found '{0}'")]
+    Shape(String),
+    /// It names a group or nobody.
+    #[error("'{0}' is no single machine's address")]
+    NoMachine(String),
+}
+
+impl FromStr for Mac {
+    type Err = MacError;
+
+    /// Reads `aa:bb:cc:dd:ee:ff`, `aa-bb-cc-dd-ee-ff`, `aabb.ccdd.eeff`, `aabbccddeeff`, and pxelinux's
+    /// `01-aa-bb-cc-dd-ee-ff`, in either case.
+    fn from_str(text: &str) -> Result<Self, MacError> {
+        let shape = || MacError::Shape(text.to_owned());
+        let digits = digits(text).ok_or_else(shape)?;
+        let value = u64::from_str_radix(&digits, 16).map_err(|_| shape())?;
+        let [_, _, bytes @ ..] = value.to_be_bytes();
+        // The lowest bit of the first byte marks groups, and with it the broadcast address (IEEE 802).
+        if bytes[0] & 1 == 1 || bytes == [0; 6] {
+            return Err(MacError::NoMachine(text.to_owned()));
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// The twelve digits of an address, if it is written in one of the known forms.
+fn digits(text: &str) -> Option<String> {
+    const PXELINUX_ETHERNET: &str = "01-";
+    let groups = |text: &str, separator: char, count: usize| {
+        let width = 12 / count;
+        let parts: Vec<_> = text.split(separator).collect();
+        (parts.len() == count && parts.iter().all(|p| p.len() == width)).then(|| parts.concat())
+    };
+    let bare = text.strip_prefix(PXELINUX_ETHERNET).filter(|rest| rest.len() == 17).unwrap_or(text);
+    let digits = groups(bare, ':', 6)
+        .or_else(|| groups(bare, '-', 6))
+        .or_else(|| groups(bare, '.', 3))
+        .or_else(|| groups(bare, ':', 1))?;
+    digits.bytes().all(|b| b.is_ascii_hexdigit()).then_some(digits)
+}
+
+impl Mac {
+    /// The name of the file that pxelinux asks for first: `01-aa-bb-cc-dd-ee-ff`.
+    #[must_use]
+    pub fn pxelinux_name(&self) -> String {
+        format!("01-{}", self.join('-'))
+    }
+
+    fn join(&self, separator: char) -> String {
+        self.0.map(|b| format!("{b:02x}")).join(&separator.to_string())
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.join(':'))
+    }
+}
+
+impl fmt::Debug for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<Mac> for String {
+    fn from(mac: Mac) -> Self {
+        mac.to_string()
+    }
+}
+
+impl TryFrom<String> for Mac {
+    type Error = MacError;
+
+    fn try_from(text: String) -> Result<Self, MacError> {
+        text.parse()
+    }
+}
+
+/// A list of machines that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodesError {
+    /// The file cannot be read.
+    #[error("cannot read the list of nodes {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A line is not understood.
+    #[error("{}:{line}:{column}: {problem}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The character in it, from 1.
+        column: usize,
+        /// What is wrong there.
+        problem: LineProblem,
+    },
+    /// It names nobody.
+    #[error("{} names no machine", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// What can be wrong with a line of a list of machines.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LineProblem {
+    /// No address.
+    #[error(transparent)]
+    Mac(#[from] MacError),
+    /// Something after the address.
+    #[error("expected the end of the line or a comment, found '{0}'")]
+    Rest(String),
+    /// The address is there twice: one of the two is surely meant to be another machine.
+    #[error("{mac} is in line {first} already")]
+    Duplicate {
+        /// The address.
+        mac: Mac,
+        /// Where it is first.
+        first: usize,
+    },
+}
+
+/// Reads a list of machines: a hardware address on each line; `#` begins a comment.
+///
+/// # Errors
+/// [`NodesError`] with file, line and column.
+pub fn read(path: &Path) -> Result<Vec<Mac>, NodesError> {
+    let text =
+        std::fs::read_to_string(path).map_err(|source| NodesError::Read { path: path.to_owned(), source })?;
+    parse(path, &text)
+}
+
+/// Reads the text of such a list; `path` is for the errors.
+///
+/// # Errors
+/// [`NodesError`] with file, line and column.
+pub fn parse(path: &Path, text: &str) -> Result<Vec<Mac>, NodesError> {
+    let mut lines = BTreeMap::new();
+    let mut macs = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let content = line.split('#').next().unwrap_or_default();
+        let error = |word: &str, problem| NodesError::Line {
+            path: path.to_owned(),
+            line: number,
+            column: column_of(line, word),
+            problem,
+        };
+        let mut words = content.split_whitespace();
+        let Some(word) = words.next() else { continue };
+        let mac: Mac = word.parse().map_err(|e: MacError| error(word, e.into()))?;
+        if let Some(rest) = words.next() {
+            return Err(error(rest, LineProblem::Rest(rest.to_owned())));
+        }
+        if let Some(first) = lines.insert(mac, number) {
+            return Err(error(word, LineProblem::Duplicate { mac, first }));
+        }
+        macs.push(mac);
+    }
+    if macs.is_empty() {
+        return Err(NodesError::Empty { path: path.to_owned() });
+    }
+    Ok(macs)
+}
+
+/// The column, in characters from 1, at which `word`, a part of `line`, begins.
+fn column_of(line: &str, word: &str) -> usize {
+    let bytes = word.as_ptr().addr() - line.as_ptr().addr();
+    line.get(..bytes).map_or(1, |before| before.chars().count() + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mac(text: &str) -> Mac {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn every_common_form_is_the_same_address() {
+        for text in [
+            "52:54:00:ab:cd:ef",
+            "52:54:00:AB:CD:EF",
+            "52-54-00-ab-cd-ef",
+            "5254.00ab.cdef",
+            "525400abcdef",
+            "01-52-54-00-ab-cd-ef",
+        ] {
+            let mac = mac(text);
+            assert_eq!(mac.to_string(), "52:54:00:ab:cd:ef", "{text}");
+            assert_eq!(mac.pxelinux_name(), "01-52-54-00-ab-cd-ef");
+        }
+        assert_eq!(mac("00-54-00-ab-cd-ef").to_string(), "00:54:00:ab:cd:ef");
+    }
+
+    #[test]
+    fn what_is_no_address() {
+        for text in [
+            "",
+            "node1",
+            "52:54:00:ab:cd",
+            "52:54:00:ab:cd:ef:00",
+            "52:54:00:ab:cd:eg",
+            "52:54:00:ab-cd:ef",
+            "5:254:00:ab:cd:ef",
+            "+25400abcdef",
+            "52:54:00:ab:cd:ef ",
+            "52:54:00:äb:cd:e",
+        ] {
+            assert_eq!(text.parse::<Mac>(), Err(MacError::Shape(text.into())), "{text}");
+        }
+        for text in ["00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01"] {
+            assert_eq!(text.parse::<Mac>(), Err(MacError::NoMachine(text.into())), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_list() {
+        let text = "# rack 1\n\n  52:54:00:00:00:01  # first\r\n\t5254.0000.0002#second\n";
+        let macs = parse(Path::new("macs"), text).unwrap();
+        assert_eq!(macs, [mac("52:54:00:00:00:01"), mac("52:54:00:00:00:02")]);
+    }
+
+    #[test]
+    fn an_error_in_a_list_has_its_place() {
+        for (text, message) in [
+            ("", "macs names no machine"),
+            ("# none\n", "macs names no machine"),
+            (
+                "525400000001\n  node2\n",
+                "macs:2:3: expected a hardware address such as 52:54:00:12:34:56, found 'node2'",
+            ),
+            (
+                "é525400000001",
+                "macs:1:1: expected a hardware address such as 52:54:00:12:34:56, found 'é525400000001'",
+            ),
+            ("525400000001 node1", "macs:1:14: expected the end of the line or a comment, found 'node1'"),
+            ("525400000001\n\n\u{a0}52-54-00-00-00-01", "macs:3:2: 52:54:00:00:00:01 is in line 1 already"),
+            ("ffffffffffff", "macs:1:1: 'ffffffffffff' is no single machine's address"),
+        ] {
+            assert_eq!(parse(Path::new("macs"), text).unwrap_err().to_string(), message);
+        }
+    }
+
+    #[test]
+    fn a_missing_list_is_named() {
+        let error = read(Path::new("/nonexistent/macs")).unwrap_err();
+        assert_eq!(error.to_string(), "cannot read the list of nodes /nonexistent/macs");
+    }
+}

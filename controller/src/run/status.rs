@@ -1,0 +1,122 @@
+//! What is known of a run at a moment, as plain data: the hub fills it, the views show it.
+
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use super::nodes::Mac;
+
+/// A run at a moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunStatus {
+    /// The run's name.
+    pub name: String,
+    /// The session that is going on.
+    pub session: String,
+    /// When the run began.
+    pub started: SystemTime,
+    /// Bytes of the plain stream that the golden node has sent in this session.
+    pub sent: u64,
+    /// Bytes that it will have sent in the end, if that is known.
+    pub total: Option<u64>,
+    /// Its nodes, in the order in which they joined.
+    pub nodes: Vec<NodeStatus>,
+}
+
+/// A node at a moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeStatus {
+    /// The card that it booted from, if it told one.
+    pub mac: Option<Mac>,
+    /// Its address.
+    pub address: IpAddr,
+    /// Its name, empty if it has none.
+    pub hostname: String,
+    /// What it does.
+    pub phase: Phase,
+    /// Bytes of the plain stream that it has received in this session.
+    pub received: u64,
+    /// Bytes a second, over the last seconds.
+    pub rate: u64,
+    /// What a person should know besides: the step that it is at, or why it waits. May be empty.
+    pub note: String,
+    /// Why it failed, if it did.
+    pub failure: Option<Failure>,
+}
+
+impl NodeStatus {
+    /// What a person calls this node: its name, its card or its address, whichever it has first.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match (self.hostname.as_str(), self.mac) {
+            ("", Some(mac)) => mac.to_string(),
+            ("", None) => self.address.to_string(),
+            (name, _) => name.to_owned(),
+        }
+    }
+
+    /// It has all of its data and has done all of its steps.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.phase == Phase::Complete && self.failure.is_none()
+    }
+}
+
+/// Why a node failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The step that failed.
+    pub step: String,
+    /// What went wrong.
+    pub reason: String,
+}
+
+/// What a node does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// It has joined and told what it is.
+    Joined,
+    /// It has been chosen and knows its plan.
+    Planned,
+    /// It partitions, formats and mounts.
+    Preparing,
+    /// It waits for the stream.
+    Ready,
+    /// It receives, relays and unpacks.
+    Receiving,
+    /// It has everything and makes itself bootable.
+    Finishing,
+    /// It is done.
+    Complete,
+    /// It has failed.
+    Failed,
+}
+
+impl Phase {
+    /// The phase's name in every output, which scripts may rely on.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Joined => "joined",
+            Self::Planned => "planned",
+            Self::Preparing => "preparing",
+            Self::Ready => "ready",
+            Self::Receiving => "receiving",
+            Self::Finishing => "finishing",
+            Self::Complete => "complete",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// How a session's transfer went as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Transfer {
+    /// Bytes of the plain stream.
+    pub plain: u64,
+    /// Bytes that left the golden node, compressed and sealed.
+    pub wire: u64,
+    /// From the first byte sent until the last.
+    pub sending: Duration,
+    /// From the last byte sent until the last node had it.
+    pub draining: Duration,
+}
