@@ -1,0 +1,195 @@
+//! From a source to sealed blocks: cut into chunks, compress on several threads, hash in a thread of
+//! its own, seal in order.
+
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use ka::seal::chunk::{Chunk, Kind, MAX_CHUNK};
+use ka::seal::{Block, MAX_PLAIN, SealError, Sealer, StreamKey, Total};
+use sha2::{Digest, Sha256};
+
+use super::source::{Source, SourceError};
+
+/// zstd's level: the line is the bottleneck, so little time for most of the gain.
+const LEVEL: i32 = 1;
+/// Chunks that may be on their way for each worker.
+const AHEAD: usize = 2;
+
+/// Why a stream could not be produced.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProduceError {
+    /// The source failed.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// Nobody takes the blocks any more.
+    #[error("the stream was given up")]
+    GivenUp,
+    /// Compressing failed.
+    #[error("zstd failed: {0}")]
+    Compress(io::Error),
+    /// Sealing failed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+}
+
+/// How much has been read from the source, for whoever watches.
+pub type PlainCount = Arc<AtomicU64>;
+
+struct Job {
+    plain: Arc<Vec<u8>>,
+    reply: SyncSender<io::Result<Chunk>>,
+}
+
+/// Produces the whole stream of `source` under `key` into `blocks`; `wake` tells the relay of each.
+///
+/// # Errors
+/// [`ProduceError`]; then no final block was sent, and nobody takes the stream for complete.
+pub fn produce(
+    source: &dyn Source,
+    key: &StreamKey,
+    blocks: &SyncSender<(Block, Option<Total>)>,
+    wake: &(dyn Fn() + Sync),
+    count: &PlainCount,
+) -> Result<(), ProduceError> {
+    let workers = thread::available_parallelism().map_or(1, usize::from).min(8);
+    let (jobs, queue) = sync_channel::<Job>(workers * AHEAD);
+    let queue = Mutex::new(queue);
+    let (ordered, replies) = sync_channel(workers * AHEAD);
+    let (hashed, to_hash) = sync_channel::<Arc<Vec<u8>>>(workers * AHEAD);
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| compress_all(&queue));
+        }
+        let hash = scope.spawn(move || hash_all(to_hash));
+        let sealer = scope.spawn(move || seal_all(Sealer::new(key), replies, blocks, wake));
+        let mut cutter = Cutter { chunk: Vec::new(), jobs, ordered, hashed, count };
+        let read = source.write(&mut cutter).and_then(|()| cutter.hand_over().map_err(SourceError::Stream));
+        // Closes the queues, so that all threads come to their end.
+        drop(cutter);
+        let sealed = sealer.join().unwrap_or(Err(ProduceError::GivenUp));
+        let total = hash.join().map_err(|_| ProduceError::GivenUp);
+        match (read, sealed) {
+            // The sealer's error is the cause when the source only says that nobody listens.
+            (Err(SourceError::Stream(_)), Err(error)) => Err(error),
+            (Err(error), _) => Err(error.into()),
+            (Ok(()), sealed) => {
+                let total = total?;
+                blocks.send((sealed?.finish(&total)?, Some(total))).map_err(|_| ProduceError::GivenUp)?;
+                wake();
+                Ok(())
+            }
+        }
+    })
+}
+
+/// Takes the plain stream and cuts it into chunks.
+struct Cutter<'a> {
+    chunk: Vec<u8>,
+    jobs: SyncSender<Job>,
+    ordered: SyncSender<Receiver<io::Result<Chunk>>>,
+    hashed: SyncSender<Arc<Vec<u8>>>,
+    count: &'a PlainCount,
+}
+
+impl Cutter<'_> {
+    fn hand_over(&mut self) -> io::Result<()> {
+        if self.chunk.is_empty() {
+            return Ok(());
+        }
+        let plain = Arc::new(std::mem::take(&mut self.chunk));
+        self.count.fetch_add(plain.len() as u64, Ordering::Relaxed);
+        let (reply, replied) = sync_channel(1);
+        let gone = |()| io::Error::from(io::ErrorKind::BrokenPipe);
+        self.ordered.send(replied).map_err(|_| gone(()))?;
+        self.hashed.send(Arc::clone(&plain)).map_err(|_| gone(()))?;
+        self.jobs.send(Job { plain, reply }).map_err(|_| gone(()))
+    }
+}
+
+impl Write for Cutter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.chunk.capacity() == 0 {
+            self.chunk.reserve_exact(MAX_CHUNK);
+        }
+        let taken = bytes.len().min(MAX_CHUNK - self.chunk.len());
+        self.chunk.extend_from_slice(&bytes[..taken]);
+        if self.chunk.len() == MAX_CHUNK {
+            self.hand_over()?;
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn compress_all(queue: &Mutex<Receiver<Job>>) {
+    let mut compressor = None;
+    loop {
+        let Ok(job) = queue.lock().map(|queue| queue.recv()) else { return };
+        let Ok(job) = job else { return };
+        // The sealer is gone when nobody takes the reply: then the cutter will notice as well.
+        let _ = job.reply.send(compress(&mut compressor, &job.plain));
+    }
+}
+
+fn compress(
+    compressor: &mut Option<zstd::bulk::Compressor<'static>>,
+    plain: &[u8],
+) -> io::Result<Chunk> {
+    let compressor = match compressor {
+        Some(compressor) => compressor,
+        none => none.insert(zstd::bulk::Compressor::new(LEVEL)?),
+    };
+    let bytes = compressor.compress(plain)?;
+    // What hardly shrinks costs the nodes more than it saves the line.
+    if bytes.len() + plain.len() / 64 < plain.len() {
+        Ok(Chunk { kind: Kind::Zstd, plain_length: plain.len(), bytes })
+    } else {
+        Ok(Chunk { kind: Kind::Plain, plain_length: plain.len(), bytes: plain.to_vec() })
+    }
+}
+
+fn hash_all(chunks: Receiver<Arc<Vec<u8>>>) -> Total {
+    let mut hash = Sha256::new();
+    let mut length = 0;
+    while let Ok(chunk) = chunks.recv() {
+        hash.update(chunk.as_slice());
+        length += chunk.len() as u64;
+    }
+    Total { length, sha256: hash.finalize().into() }
+}
+
+/// Seals the chunks in their order; returns the sealer for the final block.
+fn seal_all(
+    mut sealer: Sealer,
+    // Owned: when the sealer ends early, the cutter's next chunk must find nobody.
+    replies: Receiver<Receiver<io::Result<Chunk>>>,
+    blocks: &SyncSender<(Block, Option<Total>)>,
+    wake: &(dyn Fn() + Sync),
+) -> Result<Sealer, ProduceError> {
+    let mut pending: Vec<u8> = Vec::new();
+    let mut seal = |plain: &[u8], sealer: &mut Sealer| -> Result<(), ProduceError> {
+        blocks.send((sealer.seal(plain)?, None)).map_err(|_| ProduceError::GivenUp)?;
+        wake();
+        Ok(())
+    };
+    while let Ok(reply) = replies.recv() {
+        let chunk = reply.recv().map_err(|_| ProduceError::GivenUp)?.map_err(ProduceError::Compress)?;
+        chunk.append_to(&mut pending);
+        let whole = pending.len() / MAX_PLAIN * MAX_PLAIN;
+        for plain in pending[..whole].chunks(MAX_PLAIN) {
+            seal(plain, &mut sealer)?;
+        }
+        pending.drain(..whole);
+    }
+    if !pending.is_empty() {
+        seal(&pending, &mut sealer)?;
+    }
+    Ok(sealer)
+}

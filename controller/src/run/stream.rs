@@ -1,0 +1,207 @@
+//! One attempt at a stream: its chain, the golden node's relay, and the producer.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use std::{io, thread};
+
+use ka::chain::{Decision, Member, Membership, NodeId, Report, View};
+use ka::seal::{Cipher, StreamId, StreamKey};
+use ka::wire::control::StreamStart;
+use ka::wire::keys::KeyError;
+use ka_agent::relay::{Command, Feed, Notice, QUEUE, Relay};
+use mio::Waker;
+
+use super::produce::{self, PlainCount, ProduceError};
+use super::source::Source;
+
+/// What a stream's threads tell the hub.
+#[derive(Debug)]
+pub(super) enum StreamNotice {
+    /// The golden node complains of its successor.
+    Complaint(Report),
+    /// The last member of the chain has verified everything.
+    TailComplete,
+    /// The producer has come to its end.
+    Produced(Result<(), ProduceError>),
+}
+
+/// Tells the hub, from any thread.
+#[derive(Clone)]
+pub(super) struct Bell {
+    pub(super) notices: Sender<(StreamId, StreamNotice)>,
+    pub(super) waker: Arc<Waker>,
+}
+
+impl Bell {
+    fn ring(&self, stream: StreamId, notice: StreamNotice) {
+        if self.notices.send((stream, notice)).is_ok()
+            && let Err(error) = self.waker.wake()
+        {
+            log::error!("cannot wake the hub: {error}");
+        }
+    }
+}
+
+/// A stream that cannot be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// No key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// No thread, socket or event queue.
+    #[error("this machine cannot run a stream: {0}")]
+    System(#[from] io::Error),
+}
+
+/// An attempt that runs.
+pub(super) struct Stream {
+    pub(super) start: StreamStart,
+    pub(super) membership: Membership,
+    addresses: BTreeMap<NodeId, SocketAddr>,
+    relay: Option<Relay>,
+    pub(super) plain: PlainCount,
+    started: Instant,
+    sent: Option<Instant>,
+    drained: Option<Instant>,
+}
+
+/// What a stream needs to start.
+pub(super) struct Setup<'a> {
+    pub(super) source: Arc<dyn Source>,
+    /// The members in the order of the chain, with the addresses of their data ports.
+    pub(super) order: &'a [(NodeId, SocketAddr)],
+    /// The golden node's data port, as the first node reaches it.
+    pub(super) golden: SocketAddr,
+    pub(super) listener: &'a TcpListener,
+    pub(super) window: u64,
+    pub(super) dead_after: Duration,
+    pub(super) now: Duration,
+}
+
+impl Stream {
+    /// Starts relay and producer, under a key that was never used before.
+    pub(super) fn start(setup: &Setup<'_>, bell: &Bell) -> Result<Self, StartError> {
+        let key = StreamKey::generate(Cipher::preferred())?;
+        let id = key.stream;
+        let order: Vec<NodeId> = setup.order.iter().map(|(node, _)| *node).collect();
+        let membership = Membership::new(&order, setup.dead_after, setup.now);
+        let mut addresses: BTreeMap<NodeId, SocketAddr> = setup.order.iter().copied().collect();
+        addresses.insert(NodeId::GOLDEN, setup.golden);
+
+        let (blocks, from_producer) = sync_channel(QUEUE);
+        let for_relay = bell.clone();
+        let relay = Relay::start(
+            Member::golden(&key, setup.window, setup.dead_after),
+            key.clone(),
+            setup.listener.try_clone()?,
+            Feed::Golden(from_producer),
+            move |notice| {
+                for_relay.ring(
+                    id,
+                    match notice {
+                        Notice::Complaint(report) => StreamNotice::Complaint(report),
+                        Notice::TailComplete => StreamNotice::TailComplete,
+                    },
+                );
+            },
+        )?;
+        let plain = PlainCount::new(AtomicU64::new(0));
+        let (source, sealing_key, count) = (Arc::clone(&setup.source), key.clone(), Arc::clone(&plain));
+        let (handle, for_producer) = (Mutex::new(relay.handle().clone()), bell.clone());
+        thread::Builder::new().name("producer".into()).spawn(move || {
+            let wake = || {
+                if let Ok(handle) = handle.lock() {
+                    handle.wake();
+                }
+            };
+            let outcome = produce::produce(&*source, &sealing_key, &blocks, &wake, &count);
+            for_producer.ring(id, StreamNotice::Produced(outcome));
+        })?;
+        let stream = Self {
+            start: StreamStart { key, window: setup.window },
+            membership,
+            addresses,
+            relay: Some(relay),
+            plain,
+            started: Instant::now(),
+            sent: None,
+            drained: None,
+        };
+        stream.place_golden();
+        Ok(stream)
+    }
+
+    pub(super) fn id(&self) -> StreamId {
+        self.start.key.stream
+    }
+
+    /// The place of `node` in the present epoch.
+    pub(super) fn view(&self, node: NodeId) -> Option<View<SocketAddr>> {
+        self.membership.view(node, |id| self.addresses.get(&id).copied())
+    }
+
+    /// Tells the golden node's own member its place.
+    pub(super) fn place_golden(&self) {
+        if let (Some(relay), Some(view)) = (&self.relay, self.view(NodeId::GOLDEN)) {
+            relay.handle().tell(Command::View(view));
+        }
+    }
+
+    /// What the membership wants done now.
+    pub(super) fn judge(&mut self, now: Duration) -> Vec<Decision> {
+        self.membership.judge(now)
+    }
+
+    /// Whether any node is left.
+    pub(super) fn has_nodes(&self) -> bool {
+        self.membership.chain().len() > 1
+    }
+
+    /// All of the stream has been produced.
+    pub(super) fn on_produced(&mut self) {
+        self.sent.get_or_insert_with(Instant::now);
+    }
+
+    /// Everybody has verified everything: the golden node may forget the stream.
+    pub(super) fn release(&mut self) {
+        self.drained.get_or_insert_with(Instant::now);
+        if let Some(relay) = self.relay.take() {
+            relay.handle().tell(Command::Release);
+            Self::end(relay);
+        }
+    }
+
+    /// Nobody wants the stream any more.
+    pub(super) fn give_up(&mut self) {
+        if let Some(relay) = self.relay.take() {
+            Self::end(relay);
+        }
+    }
+
+    pub(super) fn is_released(&self) -> bool {
+        self.drained.is_some()
+    }
+
+    /// Sealed bytes that the golden node's member has taken from the producer.
+    pub(super) fn wire(&self) -> u64 {
+        self.relay.as_ref().map_or(0, |relay| relay.progress().verified.load(Ordering::Relaxed))
+    }
+
+    /// The time until the last byte was sent, and from then until the last node had it.
+    pub(super) fn times(&self) -> (Duration, Duration) {
+        let now = Instant::now();
+        let sent = self.sent.unwrap_or(now);
+        (sent.duration_since(self.started), self.drained.unwrap_or(now).saturating_duration_since(sent))
+    }
+
+    /// A relay ends when its neighbours have what was queued for them; nobody waits for that.
+    fn end(relay: Relay) {
+        thread::spawn(move || drop(relay));
+    }
+}
+
