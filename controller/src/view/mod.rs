@@ -1,1 +1,6 @@
 //! What a person sees: progress, tables, JSON.
+
+pub mod machines;
+pub mod progress;
+pub mod summary;
+pub mod units;

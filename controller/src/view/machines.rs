@@ -1,0 +1,145 @@
+//! Machines that wait, and what is on their disks.
+
+use std::fmt::Write;
+
+use ka::inventory::{Content, Disk, Firmware};
+
+use super::units;
+use crate::run::select::Arrival;
+
+/// A machine as a person must see it before it is erased: which it is, and for each disk what is on it.
+///
+/// What a machine says of itself is shown without control characters: it is not trusted with the terminal.
+#[must_use]
+pub fn describe(arrival: &Arrival, erased: &str) -> String {
+    let Arrival { mac, address, inventory } = arrival;
+    let firmware = match inventory.firmware {
+        Firmware::Bios => "BIOS",
+        Firmware::Uefi => "UEFI",
+    };
+    let name = if inventory.hostname.is_empty() { "" } else { "  " };
+    let mut text = format!(
+        "{mac}  {address}{name}{}  {} memory  {firmware}\n",
+        printable(&inventory.hostname),
+        units::bytes(inventory.memory)
+    );
+    for disk in &inventory.disks {
+        describe_disk(&mut text, disk, disk.name == erased);
+    }
+    if !inventory.disks.iter().any(|d| d.name == erased) {
+        line(&mut text, format_args!("  {erased}: this machine has no such disk"));
+    }
+    text
+}
+
+fn describe_disk(text: &mut String, disk: &Disk, erased: bool) {
+    let model = if disk.model.is_empty() { "no model told".into() } else { printable(&disk.model) };
+    let serial =
+        if disk.serial.is_empty() { String::new() } else { format!(", serial {}", printable(&disk.serial)) };
+    let table = printable(disk.table.as_deref().unwrap_or("none"));
+    let mut marks = String::new();
+    for (mark, is) in [("REMOVABLE", disk.removable), ("IN USE", disk.in_use), ("WILL BE ERASED", erased)] {
+        if is {
+            marks.push_str("  ");
+            marks.push_str(mark);
+        }
+    }
+    line(
+        text,
+        format_args!(
+            "  {}: {}, {model}{serial}, table {table}{marks}",
+            printable(&disk.name),
+            units::bytes(disk.size)
+        ),
+    );
+    let width = disk.contents.iter().map(|c| c.device.chars().count()).max().unwrap_or(0);
+    for Content { device, size, kind, label } in &disk.contents {
+        let (device, size) = (printable(device), units::bytes(*size));
+        let kind = printable(kind.as_deref().unwrap_or("nothing known"));
+        let label = label.as_deref().map(|l| format!("  \"{}\"", printable(l))).unwrap_or_default();
+        line(text, format_args!("    {device:width$}  {size:>8}  {kind}{label}"));
+    }
+    if disk.contents.is_empty() {
+        line(text, format_args!("    nothing found on it"));
+    }
+}
+
+fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
+    // Writing to a String never fails.
+    let _ = writeln!(text, "{content}");
+}
+
+/// Text that a machine told, without what could move the cursor, hide text, or forge a line.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ka::inventory::Inventory;
+
+    fn disk(name: &str) -> Disk {
+        Disk {
+            name: name.into(),
+            size: 80_026_361_856,
+            sector_size: 512,
+            model: "ST380011A".into(),
+            serial: "3JV7".into(),
+            removable: false,
+            in_use: false,
+            table: Some("dos".into()),
+            contents: vec![
+                Content {
+                    device: format!("{name}1"),
+                    size: 500_000_000,
+                    kind: Some("ext4".into()),
+                    label: Some("home".into()),
+                },
+                Content { device: format!("{name}10"), size: 1000, kind: None, label: None },
+            ],
+        }
+    }
+
+    fn arrival(disks: Vec<Disk>) -> Arrival {
+        Arrival {
+            mac: "52:54:00:00:00:01".parse().unwrap(),
+            address: [10, 0, 0, 7].into(),
+            inventory: Inventory {
+                hostname: "node7".into(),
+                memory: 1_000_000_000,
+                disks,
+                ..Inventory::default()
+            },
+        }
+    }
+
+    #[test]
+    fn a_machine_with_two_disks() {
+        let blank = Disk { removable: true, in_use: true, table: None, contents: vec![], ..disk("sdb") };
+        assert_eq!(
+            describe(&arrival(vec![disk("sda"), blank]), "sda"),
+            "\
+52:54:00:00:00:01  10.0.0.7  node7  1.0 GB memory  BIOS
+  sda: 80.0 GB, ST380011A, serial 3JV7, table dos  WILL BE ERASED
+    sda1   500.0 MB  ext4  \"home\"
+    sda10    1.0 kB  nothing known
+  sdb: 80.0 GB, ST380011A, serial 3JV7, table none  REMOVABLE  IN USE
+    nothing found on it
+"
+        );
+    }
+
+    #[test]
+    fn a_machine_without_the_disk() {
+        let shown = describe(&arrival(vec![]), "sda");
+        assert!(shown.contains("sda: this machine has no such disk"), "{shown}");
+    }
+
+    #[test]
+    fn a_machine_cannot_write_to_the_terminal() {
+        let evil = Disk { model: "x\u{1b}[2K\rgood\n\u{9b}A".into(), ..disk("sda") };
+        let shown = describe(&arrival(vec![evil]), "sda");
+        assert!(shown.contains("x?[2K?good??A"), "{shown}");
+    }
+}

@@ -1,0 +1,282 @@
+//! A run while it works: a live display on a terminal, else a line for each change.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::machines::printable;
+use super::units;
+use crate::cli::logging;
+use crate::run::status::{NodeStatus, Phase, RunStatus};
+
+/// How often the total is told where there is no live display.
+const TOTAL_EVERY: Duration = Duration::from_secs(5);
+
+/// Shows a run while it works.
+pub enum Progress {
+    /// On a terminal.
+    Live(Live),
+    /// Into a file or a pipe.
+    Lines(Lines),
+}
+
+impl Progress {
+    /// Shows it on standard output, or with `json` on standard error, because standard output is then the
+    /// object's alone.
+    #[must_use]
+    pub fn start(json: bool) -> Self {
+        let terminal = if json { io::stderr().is_terminal() } else { io::stdout().is_terminal() };
+        match (terminal, json) {
+            (true, true) => Self::Live(Live::new(ProgressDrawTarget::stderr())),
+            (true, false) => Self::Live(Live::new(ProgressDrawTarget::stdout())),
+            (false, true) => Self::Lines(Lines::new(Box::new(io::stderr()))),
+            (false, false) => Self::Lines(Lines::new(Box::new(io::stdout()))),
+        }
+    }
+
+    /// Shows what has changed.
+    pub fn update(&mut self, status: &RunStatus, now: Instant) {
+        match self {
+            Self::Live(live) => live.update(status),
+            Self::Lines(lines) => lines.update(status, now),
+        }
+    }
+}
+
+/// A line for the whole and one for each node, drawn in place.
+pub struct Live {
+    display: MultiProgress,
+    whole: ProgressBar,
+    nodes: Vec<ProgressBar>,
+    style: ProgressStyle,
+}
+
+impl Live {
+    /// Takes over a terminal until the value is dropped; log lines appear above it meanwhile.
+    #[must_use]
+    pub fn new(target: ProgressDrawTarget) -> Self {
+        let display = MultiProgress::with_draw_target(target);
+        let style = message_only();
+        let whole = display.add(ProgressBar::new_spinner());
+        whole.set_style(style.clone());
+        logging::set_display(Some(display.clone()));
+        Self { display, whole, nodes: Vec::new(), style }
+    }
+
+    fn update(&mut self, status: &RunStatus) {
+        while self.nodes.len() < status.nodes.len() {
+            let bar = self.display.add(ProgressBar::new_spinner());
+            bar.set_style(self.style.clone());
+            self.nodes.push(bar);
+        }
+        self.whole.set_message(whole_line(status));
+        let width = label_width(status);
+        for (bar, node) in self.nodes.iter().zip(&status.nodes) {
+            bar.set_message(node_line(node, status.total, width));
+        }
+    }
+}
+
+impl Drop for Live {
+    /// The last state stays on the screen.
+    fn drop(&mut self) {
+        for bar in self.nodes.iter().chain([&self.whole]) {
+            bar.abandon();
+        }
+        logging::set_display(None);
+    }
+}
+
+/// Everything is in the message: it is the same text as without a terminal.
+fn message_only() -> ProgressStyle {
+    ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
+
+/// Plain lines.
+pub struct Lines {
+    out: Box<dyn Write + Send>,
+    /// The phase of each node that was told last.
+    told: Vec<Option<Phase>>,
+    told_sent: u64,
+    next_total: Option<Instant>,
+    broken: bool,
+}
+
+impl Lines {
+    /// Writes to `out`.
+    #[must_use]
+    pub fn new(out: Box<dyn Write + Send>) -> Self {
+        Self { out, told: Vec::new(), told_sent: 0, next_total: None, broken: false }
+    }
+
+    fn update(&mut self, status: &RunStatus, now: Instant) {
+        self.told.resize(status.nodes.len().max(self.told.len()), None);
+        let width = label_width(status);
+        let mut lines = Vec::new();
+        for (told, node) in self.told.iter_mut().zip(&status.nodes) {
+            if *told != Some(node.phase) {
+                *told = Some(node.phase);
+                lines.push(node_line(node, status.total, width));
+            }
+        }
+        if status.sent != self.told_sent && self.next_total.is_none_or(|next| now >= next) {
+            self.told_sent = status.sent;
+            self.next_total = Some(now + TOTAL_EVERY);
+            lines.push(whole_line(status));
+        }
+        self.write(&lines);
+    }
+
+    /// Whoever listened may be gone; the run goes on.
+    fn write(&mut self, lines: &[String]) {
+        if self.broken {
+            return;
+        }
+        for line in lines {
+            if let Err(e) = writeln!(self.out, "{line}").and_then(|()| self.out.flush()) {
+                log::warn!("cannot show the progress any more: {e}");
+                self.broken = true;
+                return;
+            }
+        }
+    }
+}
+
+fn whole_line(status: &RunStatus) -> String {
+    let complete = status.nodes.iter().filter(|n| n.is_complete()).count();
+    let failed = status.nodes.iter().filter(|n| n.failure.is_some()).count();
+    let sent = units::bytes(status.sent);
+    let total = status.total.map(|t| format!(" of {}", units::bytes(t))).unwrap_or_default();
+    let failed = if failed == 0 { String::new() } else { format!(", {failed} failed") };
+    format!(
+        "{}: {sent}{total} sent, {complete} of {} nodes complete{failed}",
+        status.session,
+        status.nodes.len()
+    )
+}
+
+fn node_line(node: &NodeStatus, total: Option<u64>, width: usize) -> String {
+    let label = printable(&node.label());
+    let mut line = format!("  {label:width$}  {:9}", node.phase.name());
+    if node.phase == Phase::Receiving {
+        let percent =
+            total.and_then(|t| node.received.min(t).checked_mul(100)?.checked_div(t)).map(|p| format!("{p:3} %  "));
+        line += &format!(
+            "  {}{}  {}",
+            percent.unwrap_or_default(),
+            units::bytes(node.received),
+            units::rate(node.rate)
+        );
+    }
+    let note = match &node.failure {
+        Some(failure) => format!("{}: {}", failure.step, failure.reason.trim().replace('\n', "; ")),
+        None => node.note.clone(),
+    };
+    if !note.is_empty() {
+        line += "  ";
+        line += &printable(&note);
+    }
+    line.truncate(line.trim_end().len());
+    line
+}
+
+fn label_width(status: &RunStatus) -> usize {
+    status.nodes.iter().map(|n| n.label().chars().count()).max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::status::Failure;
+    use std::sync::{Arc, Mutex};
+    use std::time::SystemTime;
+
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn node(last: u8) -> NodeStatus {
+        NodeStatus {
+            mac: None,
+            address: [10, 0, 0, last].into(),
+            hostname: String::new(),
+            phase: Phase::Joined,
+            received: 0,
+            rate: 0,
+            note: String::new(),
+            failure: None,
+        }
+    }
+
+    #[test]
+    fn without_a_terminal_each_change_is_a_line() {
+        let out = Shared::default();
+        let mut lines = Lines::new(Box::new(out.clone()));
+        let start = Instant::now();
+        let mut status = RunStatus {
+            name: "monday".into(),
+            session: "kainstall".into(),
+            started: SystemTime::UNIX_EPOCH,
+            sent: 0,
+            total: Some(200_000_000),
+            nodes: vec![node(1)],
+        };
+        lines.update(&status, start);
+        lines.update(&status, start);
+        status.nodes.push(node(20));
+        lines.update(&status, start);
+        status.sent = 50_000_000;
+        for n in &mut status.nodes {
+            (n.phase, n.received, n.rate) = (Phase::Receiving, 50_000_000, 11_340_000);
+        }
+        lines.update(&status, start);
+        // More bytes alone are told after a while only.
+        status.sent = 60_000_000;
+        lines.update(&status, start + TOTAL_EVERY / 2);
+        lines.update(&status, start + TOTAL_EVERY);
+        status.nodes[0].phase = Phase::Complete;
+        status.nodes[1].phase = Phase::Failed;
+        status.nodes[1].failure = Some(Failure { step: "write".into(), reason: "I/O error\n".into() });
+        lines.update(&status, start + TOTAL_EVERY);
+        assert_eq!(
+            String::from_utf8(out.0.lock().unwrap().clone()).unwrap(),
+            "  10.0.0.1  joined
+  10.0.0.20  joined
+  10.0.0.1   receiving   25 %  50.0 MB  11.3 MB/s
+  10.0.0.20  receiving   25 %  50.0 MB  11.3 MB/s
+kainstall: 50.0 MB of 200.0 MB sent, 0 of 2 nodes complete
+kainstall: 60.0 MB of 200.0 MB sent, 0 of 2 nodes complete
+  10.0.0.1   complete
+  10.0.0.20  failed     write: I/O error
+"
+        );
+    }
+
+    #[test]
+    fn the_live_display_follows_nodes_that_come() {
+        let mut live = Live::new(ProgressDrawTarget::hidden());
+        let mut status = RunStatus {
+            name: "monday".into(),
+            session: "kainstall".into(),
+            started: SystemTime::UNIX_EPOCH,
+            sent: 5,
+            total: None,
+            nodes: vec![node(1)],
+        };
+        live.update(&status);
+        status.nodes.push(node(2));
+        status.nodes[1].note = "waits\u{1b}[2J".into();
+        live.update(&status);
+        assert_eq!(live.whole.message(), "kainstall: 5 B sent, 0 of 2 nodes complete");
+        assert_eq!(live.nodes[1].message(), "  10.0.0.2  joined     waits?[2J");
+    }
+}

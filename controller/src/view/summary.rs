@@ -1,0 +1,200 @@
+//! The end of a run: for people, and for programs.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::machines::printable;
+use super::units;
+use crate::run::status::{Failure, NodeStatus, RunStatus, Transfer};
+
+/// Prints what a person wants to know at the end: how much, how fast, and how each node ended.
+///
+/// # Errors
+/// What the output said.
+pub fn print(out: &mut dyn Write, status: &RunStatus, transfer: &Transfer) -> io::Result<()> {
+    let Transfer { plain, wire, sending, draining } = *transfer;
+    let complete = status.nodes.iter().filter(|n| n.is_complete()).count();
+    writeln!(out, "run {}, session {}", printable(&status.name), printable(&status.session))?;
+    writeln!(out, "data sent      {} ({} on the wire)", units::bytes(plain), units::bytes(wire))?;
+    writeln!(out, "transfer time  {}", units::duration(sending))?;
+    writeln!(out, "throughput     {:.2} MB/s", units::megabytes_per_second(plain, sending + draining))?;
+    writeln!(out, "time to drain  {}", units::duration(draining))?;
+    writeln!(out, "nodes          {complete} of {} complete", status.nodes.len())?;
+    let width = status.nodes.iter().map(|n| n.label().chars().count()).max().unwrap_or(0);
+    for node in &status.nodes {
+        writeln!(out, "  {:width$}  {}", printable(&node.label()), printable(&ending(node)))?;
+    }
+    Ok(())
+}
+
+/// How a node ended, in words.
+fn ending(node: &NodeStatus) -> String {
+    let received = units::bytes(node.received);
+    match &node.failure {
+        Some(Failure { step, reason }) => {
+            // A tool's output may have several lines; a node has one here.
+            let reason = reason.trim().replace('\n', "; ");
+            format!("Failed at {step}: {reason} ({received} received)")
+        }
+        None if node.is_complete() => format!("OK ({received} received)"),
+        None => format!("Failed: still {} at the end ({received} received)", node.phase.name()),
+    }
+}
+
+/// The one JSON object of `--json`. Fields are only ever added.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    run: &'a str,
+    session: &'a str,
+    /// Every node is complete.
+    ok: bool,
+    /// Bytes of the plain stream.
+    data_bytes: u64,
+    /// Bytes that left the golden node.
+    wire_bytes: u64,
+    transfer_seconds: f64,
+    drain_seconds: f64,
+    /// 10^6 bytes of the plain stream a second, until the last node had everything.
+    throughput_mb_s: f64,
+    nodes: Vec<NodeReport<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct NodeReport<'a> {
+    mac: Option<String>,
+    address: String,
+    hostname: &'a str,
+    ok: bool,
+    phase: &'static str,
+    received_bytes: u64,
+    failed_step: Option<&'a str>,
+    reason: Option<&'a str>,
+}
+
+/// Prints the same as one JSON object on one line.
+///
+/// # Errors
+/// What the output said.
+pub fn print_json(out: &mut dyn Write, status: &RunStatus, transfer: &Transfer) -> io::Result<()> {
+    let Transfer { plain, wire, sending, draining } = *transfer;
+    let report = Report {
+        run: &status.name,
+        session: &status.session,
+        ok: status.nodes.iter().all(NodeStatus::is_complete),
+        data_bytes: plain,
+        wire_bytes: wire,
+        transfer_seconds: seconds(sending),
+        drain_seconds: seconds(draining),
+        throughput_mb_s: units::megabytes_per_second(plain, sending + draining),
+        nodes: status.nodes.iter().map(report_node).collect(),
+    };
+    writeln!(out, "{}", serde_json::to_string(&report)?)
+}
+
+fn report_node(node: &NodeStatus) -> NodeReport<'_> {
+    NodeReport {
+        mac: node.mac.map(|mac| mac.to_string()),
+        address: node.address.to_string(),
+        hostname: &node.hostname,
+        ok: node.is_complete(),
+        phase: node.phase.name(),
+        received_bytes: node.received,
+        failed_step: node.failure.as_ref().map(|f| f.step.as_str()),
+        reason: node.failure.as_ref().map(|f| f.reason.as_str()),
+    }
+}
+
+/// Milliseconds are all that was measured.
+fn seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::status::Phase;
+    use std::time::SystemTime;
+
+    fn node(last: u8, phase: Phase, failure: Option<(&str, &str)>) -> NodeStatus {
+        NodeStatus {
+            mac: format!("52:54:00:00:00:{last:02x}").parse().ok(),
+            address: [10, 0, 0, last].into(),
+            hostname: if last == 1 { "node1".into() } else { String::new() },
+            phase,
+            received: 792_000_000,
+            rate: 0,
+            note: String::new(),
+            failure: failure.map(|(step, reason)| Failure { step: step.into(), reason: reason.into() }),
+        }
+    }
+
+    fn ended(nodes: Vec<NodeStatus>) -> (RunStatus, Transfer) {
+        let status = RunStatus {
+            name: "monday".into(),
+            session: "kainstall".into(),
+            started: SystemTime::UNIX_EPOCH,
+            sent: 792_000_000,
+            total: None,
+            nodes,
+        };
+        let transfer = Transfer {
+            plain: 792_000_000,
+            wire: 264_000_000,
+            sending: Duration::from_millis(65_900),
+            draining: Duration::from_millis(4_000),
+        };
+        (status, transfer)
+    }
+
+    #[test]
+    fn a_person_reads_every_nodes_end() {
+        let (status, transfer) = ended(vec![
+            node(1, Phase::Complete, None),
+            node(2, Phase::Failed, Some(("format sda1", "mkfs.ext4: no\u{7} space\nat all\n"))),
+            node(3, Phase::Receiving, None),
+        ]);
+        let mut out = Vec::new();
+        print(&mut out, &status, &transfer).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "\
+run monday, session kainstall
+data sent      792.0 MB (264.0 MB on the wire)
+transfer time  1 min 5 s
+throughput     11.33 MB/s
+time to drain  4.0 s
+nodes          1 of 3 complete
+  node1              OK (792.0 MB received)
+  52:54:00:00:00:02  Failed at format sda1: mkfs.ext4: no? space; at all (792.0 MB received)
+  52:54:00:00:00:03  Failed: still receiving at the end (792.0 MB received)
+"
+        );
+    }
+
+    #[test]
+    fn a_programs_fields_are_stable() {
+        let (status, transfer) = ended(vec![
+            node(1, Phase::Complete, None),
+            node(2, Phase::Failed, Some(("format sda1", "no space"))),
+        ]);
+        let mut out = Vec::new();
+        print_json(&mut out, &status, &transfer).unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        let expected = serde_json::json!({
+            "run": "monday", "session": "kainstall", "ok": false,
+            "data_bytes": 792_000_000, "wire_bytes": 264_000_000,
+            "transfer_seconds": 65.9, "drain_seconds": 4.0, "throughput_mb_s": 792.0 / 69.9,
+            "nodes": [
+                {"mac": "52:54:00:00:00:01", "address": "10.0.0.1", "hostname": "node1", "ok": true,
+                 "phase": "complete", "received_bytes": 792_000_000, "failed_step": null, "reason": null},
+                {"mac": "52:54:00:00:00:02", "address": "10.0.0.2", "hostname": "", "ok": false,
+                 "phase": "failed", "received_bytes": 792_000_000, "failed_step": "format sda1",
+                 "reason": "no space"},
+            ],
+        });
+        assert_eq!(json, expected);
+        assert_eq!(out.iter().filter(|&&b| b == b'\n').count(), 1);
+    }
+}
