@@ -1,1 +1,44 @@
 //! The rules by which a tree of files becomes a POSIX pax tar, and a tar a tree.
+//!
+//! The stream of a session is an ordinary tar, so that any root file system's tarball is a source and
+//! any tar can open what was captured. Written is the pax format of POSIX.1-2008 (`pax`, "pax
+//! Interchange Format") with the records by which GNU tar and star extend it: `SCHILY.xattr.*`,
+//! `SCHILY.acl.*` and `GNU.sparse.*` 1.0. Read is that, ustar, the tar of Version 7, and GNU's own
+//! format with its long names and its sparse files.
+//!
+//! The `tar` crate knows the header block's layout and is used for it. Records, negative times,
+//! binary-safe attributes and sparse maps are done here, because it lacks them.
+//!
+//! Paths are bytes as they are in the archive; what they may be on a file system is decided by who
+//! unpacks them. Owners are numbers only: a clone has the golden node's own user table.
+
+mod acl;
+mod block;
+mod decode;
+mod encode;
+mod entry;
+mod error;
+mod pax;
+mod report;
+mod sparse;
+#[cfg(test)]
+mod tests;
+
+pub use decode::Decoder;
+pub use encode::Encoder;
+pub use entry::{Entry, Kind, Segment, Time, Xattr};
+pub use error::ArchiveError;
+pub use report::{Note, Progress, shown};
+
+/// A tar's unit in bytes: headers are one block, data is padded to whole blocks.
+pub const BLOCK: usize = 512;
+
+/// The largest pax header, or long name of GNU's format, in bytes. An entry's path, link target and
+/// extended attributes together must fit.
+pub const MAX_PAX: usize = 1 << 20;
+
+/// The most data segments that a sparse file's map may have.
+pub const MAX_SEGMENTS: usize = 1 << 20;
+
+/// The largest file in bytes: what Linux's `off_t` can say.
+pub const MAX_SIZE: u64 = i64::MAX as u64;

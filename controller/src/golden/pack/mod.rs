@@ -1,0 +1,140 @@
+//! The golden node's files as a stream.
+//!
+//! A source is one file system, best seen through a private bind mount so that nothing is mounted over it. It
+//! is walked in an order that depends on names alone (a directory before what is in it, by the bytes of
+//! the names), so that the same tree gives the same bytes.
+//!
+//! The machine lives while it is read. A file that changes, shrinks, grows, vanishes or becomes
+//! something else is noted, and the stream stays valid: a file has the size that was announced for it,
+//! zeros for what is missing. A file that *cannot* be read (a bad disk, a missing permission) ends the
+//! packing, because a clone with a hole in it would pass for a clone.
+
+mod file;
+mod walk;
+mod xattrs;
+
+use std::io::{BufWriter, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ka::archive::{ArchiveError, Encoder, Note, Progress};
+use rustix::io::Errno;
+
+/// What is gathered before `out` is written.
+const BUFFER: usize = 1 << 20;
+
+/// A file system to read, and where it belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The directory to read. What is on another device is left out.
+    pub directory: PathBuf,
+    /// Its place as seen from the clone's root: `/`, `/home`. Slashes at the ends mean nothing.
+    pub mount_point: PathBuf,
+}
+
+/// What to leave out, and who is told.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Absolute paths as seen from the clone's root. Of a directory its own entry is kept, so that it is
+    /// made anew and empty with its mode, owner and times; anything else is left out.
+    pub exclude: Vec<PathBuf>,
+    /// Is told how far it is.
+    pub progress: Option<Arc<Progress>>,
+}
+
+/// What was packed.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// Entries of the archive.
+    pub entries: u64,
+    /// Bytes of the archive.
+    pub bytes: u64,
+    /// What a person should know: files that changed while they were read, and what was left out.
+    pub notes: Vec<Note>,
+}
+
+/// Why there is no whole archive.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PackError {
+    /// A file could not be read.
+    #[error("cannot {action} {}: {errno}", path.display())]
+    Source {
+        /// What was being done.
+        action: &'static str,
+        /// The file, as seen from the golden node.
+        path: PathBuf,
+        /// The kernel's reason.
+        errno: Errno,
+    },
+    /// A file cannot be in an archive, or the stream was not taken.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// Two sources have one mount point.
+    #[error("two sources for {}", .0.display())]
+    TwoSources(PathBuf),
+    /// A path that should be absolute and without `..`.
+    #[error("{} is no absolute path without `..`", .0.display())]
+    BadPath(PathBuf),
+}
+
+/// Writes the files of `sources` as one archive.
+///
+/// The caller finds out by the result alone whether the archive is whole: `out` gets its end, two zero
+/// blocks, only then.
+///
+/// # Errors
+/// [`PackError`]; what was written by then is not an archive.
+pub fn pack(sources: &[Source], options: &Options, out: impl Write) -> Result<Summary, PackError> {
+    let mut sources = sources
+        .iter()
+        .map(|source| Ok((clone_path(&source.mount_point)?, source.directory.as_path())))
+        .collect::<Result<Vec<_>, PackError>>()?;
+    sources.sort();
+    if let Some(pair) = sources.windows(2).find(|pair| matches!(pair, [(a, _), (b, _)] if a == b)) {
+        return Err(PackError::TwoSources(
+            pair.iter().map(|(path, _)| shown_path(path)).next().unwrap_or_default(),
+        ));
+    }
+    let exclude = options.exclude.iter().map(|path| clone_path(path)).collect::<Result<_, _>>()?;
+    let mount_points = sources.iter().map(|(path, _)| path.clone()).collect();
+
+    let encoder = Encoder::new(BufWriter::with_capacity(BUFFER, out));
+    let mut walker = walk::Walker::new(encoder, exclude, mount_points, options.progress.as_deref());
+    for (mount_point, directory) in &sources {
+        walker.source(mount_point, directory)?;
+    }
+    walker.finish()
+}
+
+/// Writes the files of one directory, for which no clone is meant.
+///
+/// # Errors
+/// As [`pack`].
+pub fn pack_dir(directory: &Path, options: &Options, out: impl Write) -> Result<Summary, PackError> {
+    let source = Source { directory: directory.to_owned(), mount_point: PathBuf::from("/") };
+    pack(&[source], options, out)
+}
+
+/// An absolute path as the walker compares it: empty for the root, else `/` before every part.
+fn clone_path(path: &Path) -> Result<Vec<u8>, PackError> {
+    let bytes = path.as_os_str().as_bytes();
+    let mut parts = bytes.split(|&b| b == b'/').filter(|part| !part.is_empty()).peekable();
+    if bytes.first() != Some(&b'/') {
+        return Err(PackError::BadPath(path.to_owned()));
+    }
+    let mut clean = Vec::with_capacity(bytes.len());
+    while let Some(part) = parts.next() {
+        if part == b".." || part == b"." {
+            return Err(PackError::BadPath(path.to_owned()));
+        }
+        clean.push(b'/');
+        clean.extend(part);
+    }
+    Ok(clean)
+}
+
+fn shown_path(path: &[u8]) -> PathBuf {
+    Path::new("/").join(std::ffi::OsStr::from_bytes(path))
+}

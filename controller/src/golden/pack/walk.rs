@@ -1,0 +1,422 @@
+//! The walk over a source.
+//!
+//! Directories are reached from the one above that is already open, never by their whole path: that is fast,
+//! has no limit on a path's length, and cannot be led astray by a link that appears meanwhile. Only
+//! the nearest ones stay open; one further up is found again through `..` and recognised by its number.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
+use std::io::Write;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use ka::archive::{Encoder, Entry, Kind, Note, Progress, Segment, Time, Xattr};
+use rustix::fs::{AtFlags, FileType, OFlags, RawDir, Stat};
+use rustix::io::Errno;
+
+use super::file::{self, Copier, CopyError};
+use super::xattrs::Reader;
+use super::{PackError, Summary};
+
+/// Directories that are kept open at once.
+const OPEN: usize = 64;
+
+/// What is read of a directory at once.
+const LISTING: usize = 64 << 10;
+
+pub(super) struct Walker<'a, W: Write> {
+    encoder: Encoder<W>,
+    exclude: HashSet<Vec<u8>>,
+    mount_points: HashSet<Vec<u8>>,
+    progress: Option<&'a Progress>,
+    copier: Copier,
+    xattrs: Reader,
+    listing: Vec<MaybeUninit<u8>>,
+    summary: Summary,
+
+    /// The source that is being walked.
+    source: PathBuf,
+    mount_point: Vec<u8>,
+    device: u64,
+    /// Path in the archive of what is being looked at: `.` and what is behind it as seen from the clone's root.
+    path: Vec<u8>,
+    /// Files with several names: the first one seen, and how many are still to come.
+    links: HashMap<u64, (Vec<u8>, u64)>,
+}
+
+/// A directory that is being walked.
+struct Level {
+    /// None while it is closed because there are deeper ones.
+    fd: Option<OwnedFd>,
+    id: (u64, u64),
+    names: Names,
+    path_len: usize,
+}
+
+impl<'a, W: Write> Walker<'a, W> {
+    pub(super) fn new(
+        encoder: Encoder<W>,
+        exclude: HashSet<Vec<u8>>,
+        mount_points: HashSet<Vec<u8>>,
+        progress: Option<&'a Progress>,
+    ) -> Self {
+        Self {
+            encoder,
+            exclude,
+            mount_points,
+            progress,
+            copier: Copier::new(),
+            xattrs: Reader::new(),
+            listing: vec![MaybeUninit::uninit(); LISTING],
+            summary: Summary::default(),
+            source: PathBuf::new(),
+            mount_point: Vec::new(),
+            device: 0,
+            path: Vec::new(),
+            links: HashMap::new(),
+        }
+    }
+
+    /// Ends the archive.
+    pub(super) fn finish(mut self) -> Result<Summary, PackError> {
+        self.encoder.finish()?;
+        self.summary.bytes = self.encoder.offset();
+        tell(self.progress, self.summary.entries, self.summary.bytes);
+        Ok(self.summary)
+    }
+
+    /// Walks one source.
+    pub(super) fn source(&mut self, mount_point: &[u8], directory: &Path) -> Result<(), PackError> {
+        if prefixes(mount_point).any(|above| self.exclude.contains(above)) {
+            return Ok(());
+        }
+        directory.clone_into(&mut self.source);
+        mount_point.clone_into(&mut self.mount_point);
+        self.path = [b".", mount_point].concat();
+        self.links.clear();
+
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(directory, flags, rustix::fs::Mode::empty())
+            .map_err(|e| self.failed("open", e))?;
+        let stat = rustix::fs::fstat(&root).map_err(|e| self.failed("look at", e))?;
+        self.device = stat.st_dev;
+        let mut levels: Vec<Level> = self.enter(root, &stat)?.into_iter().collect();
+        while let Some(level) = levels.last_mut() {
+            self.path.truncate(level.path_len);
+            let Some((name, kind)) = level.names.next() else {
+                self.leave(&mut levels)?;
+                continue;
+            };
+            self.path.push(b'/');
+            self.path.extend(name);
+            if let Some(fd) = &level.fd {
+                let deeper = self.one(fd.as_fd(), name, kind)?;
+                if let Some(deeper) = deeper {
+                    levels.push(deeper);
+                    if let Some(far) = levels.len().checked_sub(OPEN + 1).and_then(|i| levels.get_mut(i)) {
+                        far.fd = None;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes back up from the deepest level, and opens the one above again if it was closed.
+    fn leave(&mut self, levels: &mut Vec<Level>) -> Result<(), PackError> {
+        let Some(left) = levels.pop() else { return Ok(()) };
+        let (Some(fd), Some(above)) = (left.fd, levels.last_mut()) else { return Ok(()) };
+        if above.fd.is_some() {
+            return Ok(());
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(&fd, "..", flags, rustix::fs::Mode::empty());
+        let opened = opened.and_then(|fd| rustix::fs::fstat(&fd).map(|stat| (fd, stat)));
+        let (fd, stat) = opened.map_err(|e| self.failed("open the directory above", e))?;
+        if (stat.st_dev, stat.st_ino) == above.id {
+            above.fd = Some(fd);
+            return Ok(());
+        }
+        // Nothing tells where the rest of it is now.
+        Err(self.failed("find the way back from a directory that was moved,", Errno::STALE))
+    }
+
+    /// Packs what `name` is; returns the directory to walk next, if it is one.
+    fn one(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        name: &[u8],
+        kind: FileType,
+    ) -> Result<Option<Level>, PackError> {
+        let seen = self.path.get(1..).unwrap_or_default();
+        // What is below a mount point belongs to its own source, with the entry of the directory itself.
+        if self.mount_points.contains(seen) {
+            return Ok(None);
+        }
+        let excluded = self.exclude.contains(seen);
+        match kind {
+            FileType::Directory => self.directory(parent, name),
+            _ if excluded && kind != FileType::Unknown => Ok(None),
+            FileType::RegularFile => self.regular(parent, name).map(|()| None),
+            _ => {
+                let stat = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+                    Err(errno) => return self.gone(errno, "look at").map(|()| None),
+                    Ok(stat) => stat,
+                };
+                match FileType::from_raw_mode(stat.st_mode) {
+                    FileType::Directory => self.directory(parent, name),
+                    _ if excluded => Ok(None),
+                    FileType::RegularFile => self.regular(parent, name).map(|()| None),
+                    other => self.special(parent, name, &stat, other).map(|()| None),
+                }
+            }
+        }
+    }
+
+    fn directory(&mut self, parent: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Level>, PackError> {
+        let opened = file::open(parent, name, OFlags::DIRECTORY);
+        match opened.and_then(|fd| rustix::fs::fstat(&fd).map(|stat| (fd, stat))) {
+            Ok((fd, stat)) => self.enter(fd, &stat),
+            Err(errno) => self.gone(errno, "open").map(|()| None),
+        }
+    }
+
+    /// Writes a directory's entry, and lists what is in it unless that is to be left out.
+    fn enter(&mut self, fd: OwnedFd, stat: &Stat) -> Result<Option<Level>, PackError> {
+        let xattrs = self.xattrs_of(&fd)?;
+        self.write(&Entry { xattrs, ..self.entry(stat, Kind::Directory) })?;
+        if stat.st_dev != self.device {
+            self.note("it is on another device, and what is in it is left out");
+            return Ok(None);
+        }
+        if self.exclude.contains(self.path.get(1..).unwrap_or_default()) {
+            return Ok(None);
+        }
+        let names = match Names::list(&fd, &mut self.listing) {
+            Ok(names) => names,
+            Err(errno) => return self.gone(errno, "list").map(|()| None),
+        };
+        Ok(Some(Level { fd: Some(fd), id: (stat.st_dev, stat.st_ino), names, path_len: self.path.len() }))
+    }
+
+    fn regular(&mut self, parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), PackError> {
+        let opened = file::open(parent, name, OFlags::empty());
+        let (fd, stat) = match opened.and_then(|fd| rustix::fs::fstat(&fd).map(|stat| (fd, stat))) {
+            Ok(opened) => opened,
+            // It has become a socket or a device without a driver.
+            Err(Errno::NXIO | Errno::NODEV) => {
+                self.note("it became something else while it was read, and is left out");
+                return Ok(());
+            }
+            Err(errno) => return self.gone(errno, "open"),
+        };
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            self.note("it became something else while it was read, and is left out");
+            return Ok(());
+        }
+        if self.is_link(&stat)? {
+            return Ok(());
+        }
+        let xattrs = self.xattrs_of(&fd)?;
+        let size = u64::try_from(stat.st_size).unwrap_or_default();
+        let segments = file::segments(&fd, size).map_err(|e| self.failed("find the holes of", e))?;
+        let data = segments.clone().unwrap_or_else(|| vec![Segment { offset: 0, len: size }]);
+        self.write(&Entry { xattrs, ..self.entry(&stat, Kind::File { size, segments }) })?;
+        self.remember_link(&stat);
+        self.data(&fd, &data)?;
+        self.note_change(&fd, &stat)
+    }
+
+    /// Writes a file's data.
+    fn data(&mut self, fd: &OwnedFd, segments: &[Segment]) -> Result<(), PackError> {
+        let (progress, entries) = (self.progress, self.summary.entries);
+        let mut missing = 0;
+        for &segment in segments {
+            let copied =
+                self.copier.copy(fd, segment, &mut self.encoder, |bytes| tell(progress, entries, bytes));
+            missing += match copied {
+                Ok(missing) => missing,
+                Err(CopyError::Read(errno)) => return Err(self.failed("read", errno)),
+                Err(CopyError::Archive(error)) => return Err(error.into()),
+            };
+        }
+        if missing > 0 {
+            self.note(&format!("it shrank while it was read; its last {missing} bytes are zeros"));
+        }
+        Ok(())
+    }
+
+    /// Notes that a file is not what it was when its entry was written.
+    fn note_change(&mut self, fd: &OwnedFd, before: &Stat) -> Result<(), PackError> {
+        let now = rustix::fs::fstat(fd).map_err(|e| self.failed("look at", e))?;
+        let written = |s: &Stat| (s.st_mtime, s.st_mtime_nsec);
+        if now.st_size > before.st_size {
+            let more = now.st_size - before.st_size;
+            self.note(&format!("it grew by {more} bytes while it was read; they are left out"));
+        } else if now.st_size == before.st_size && written(&now) != written(before) {
+            self.note("it was written to while it was read; its copy may be of no single moment");
+        }
+        Ok(())
+    }
+
+    fn special(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        name: &[u8],
+        stat: &Stat,
+        kind: FileType,
+    ) -> Result<(), PackError> {
+        let (major, minor) = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+        let kind = match kind {
+            FileType::Symlink => match rustix::fs::readlinkat(parent, name, Vec::new()) {
+                Ok(target) => Kind::Symlink { target: target.into_bytes() },
+                Err(errno) => return self.gone(errno, "read the link"),
+            },
+            FileType::Fifo => Kind::Fifo,
+            FileType::CharacterDevice => Kind::CharDevice { major, minor },
+            FileType::BlockDevice => Kind::BlockDevice { major, minor },
+            _ => {
+                self.note("it is a socket, and is left out");
+                return Ok(());
+            }
+        };
+        if self.is_link(stat)? {
+            return Ok(());
+        }
+        // There is no other call by which these can be read beneath an open directory.
+        let path = [format!("/proc/self/fd/{}/", parent.as_raw_fd()).as_bytes(), name].concat();
+        let xattrs = self.xattrs.read(
+            |list| rustix::fs::llistxattr(path.as_slice(), list),
+            |name, value| rustix::fs::lgetxattr(path.as_slice(), name, value),
+        );
+        let xattrs = match xattrs {
+            Ok(xattrs) => xattrs,
+            // Only if the file itself is gone, not for want of a mounted /proc.
+            Err(errno) if rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).is_err() => {
+                return self.gone(errno, "read the attributes of");
+            }
+            Err(errno) => return Err(self.failed("read (through /proc) the attributes of", errno)),
+        };
+        self.write(&Entry { xattrs, ..self.entry(stat, kind) })?;
+        self.remember_link(stat);
+        Ok(())
+    }
+
+    /// Writes another name of a file that came before; false if it is the first.
+    fn is_link(&mut self, stat: &Stat) -> Result<bool, PackError> {
+        if stat.st_nlink < 2 {
+            return Ok(false);
+        }
+        let Some((first, left)) = self.links.get_mut(&stat.st_ino) else { return Ok(false) };
+        let target = first.clone();
+        *left = left.saturating_sub(1);
+        if *left == 0 {
+            self.links.remove(&stat.st_ino);
+        }
+        self.write(&self.entry(stat, Kind::HardLink { target }))?;
+        Ok(true)
+    }
+
+    fn remember_link(&mut self, stat: &Stat) {
+        if stat.st_nlink > 1 {
+            self.links.insert(stat.st_ino, (self.path.clone(), u64::from(stat.st_nlink) - 1));
+        }
+    }
+
+    fn xattrs_of(&mut self, fd: &OwnedFd) -> Result<Vec<Xattr>, PackError> {
+        let list = |list: &mut [u8]| rustix::fs::flistxattr(fd, list);
+        let xattrs = self.xattrs.read(list, |name, value| rustix::fs::fgetxattr(fd, name, value));
+        xattrs.map_err(|e| self.failed("read the attributes of", e))
+    }
+
+    fn entry(&self, stat: &Stat, kind: Kind) -> Entry {
+        let nsec = u32::try_from(stat.st_mtime_nsec).unwrap_or_default();
+        Entry {
+            path: self.path.clone(),
+            kind,
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            mtime: Time { sec: stat.st_mtime, nsec },
+            xattrs: Vec::new(),
+        }
+    }
+
+    fn write(&mut self, entry: &Entry) -> Result<(), PackError> {
+        self.encoder.entry(entry)?;
+        self.summary.entries += 1;
+        tell(self.progress, self.summary.entries, self.encoder.offset());
+        Ok(())
+    }
+
+    fn note(&mut self, what: &str) {
+        self.summary.notes.push(Note { path: self.path.clone(), what: what.to_owned() });
+    }
+
+    /// A file is not there, or not what it was, any more: a note. Any other error is the source's.
+    fn gone(&mut self, errno: Errno, action: &'static str) -> Result<(), PackError> {
+        match errno {
+            Errno::NOENT => self.note("it vanished while it was read"),
+            Errno::LOOP | Errno::NOTDIR | Errno::ISDIR | Errno::INVAL => {
+                self.note("it became something else while it was read, and is left out");
+            }
+            errno => return Err(self.failed(action, errno)),
+        }
+        Ok(())
+    }
+
+    fn failed(&self, action: &'static str, errno: Errno) -> PackError {
+        let below = self.path.get(1 + self.mount_point.len()..).unwrap_or_default();
+        let below = below.strip_prefix(b"/").unwrap_or(below);
+        let path = match below {
+            [] => self.source.clone(),
+            below => self.source.join(OsStr::from_bytes(below)),
+        };
+        PackError::Source { action, path, errno }
+    }
+}
+
+fn tell(progress: Option<&Progress>, entries: u64, bytes: u64) {
+    if let Some(progress) = progress {
+        progress.set(entries, bytes);
+    }
+}
+
+/// The paths above `path`, without itself: of `/a/b` the root and `/a`.
+fn prefixes(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.iter().enumerate().filter(|&(_, &b)| b == b'/').filter_map(|(end, _)| path.get(..end))
+}
+
+/// The names in a directory, sorted; one allocation for all.
+struct Names {
+    bytes: Vec<u8>,
+    /// Start and length in `bytes`, and what the directory says that it is.
+    list: Vec<(usize, usize, FileType)>,
+    next: usize,
+}
+
+impl Names {
+    fn list(fd: &OwnedFd, buffer: &mut [MaybeUninit<u8>]) -> rustix::io::Result<Self> {
+        let (mut bytes, mut list) = (Vec::new(), Vec::new());
+        let mut entries = RawDir::new(fd, buffer);
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                list.push((bytes.len(), name.len(), entry.file_type()));
+                bytes.extend(name);
+            }
+        }
+        let name = |&(start, len, _): &(usize, usize, FileType)| bytes.get(start..start + len);
+        list.sort_unstable_by(|a, b| name(a).cmp(&name(b)));
+        Ok(Self { bytes, list, next: 0 })
+    }
+
+    fn next(&mut self) -> Option<(&[u8], FileType)> {
+        let &(start, len, kind) = self.list.get(self.next)?;
+        self.next += 1;
+        Some((self.bytes.get(start..start + len)?, kind))
+    }
+}

@@ -1,0 +1,55 @@
+//! What a packer and an unpacker tell while they work, and afterwards.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How far a packer or an unpacker is. Read it from any thread.
+#[derive(Debug, Default)]
+pub struct Progress {
+    entries: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Progress {
+    /// Entries begun.
+    #[must_use]
+    pub fn entries(&self) -> u64 {
+        self.entries.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the archive's stream.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Says how far it is.
+    pub fn set(&self, entries: u64, bytes: u64) {
+        self.entries.store(entries, Ordering::Relaxed);
+        self.bytes.store(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Something that a person should know of one file, and that is no failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The file's path in the archive.
+    pub path: Vec<u8>,
+    /// What happened.
+    pub what: String,
+}
+
+impl std::fmt::Display for Note {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", shown(&self.path), self.what)
+    }
+}
+
+/// A path of any bytes as a person may read it: control characters escaped, what is no UTF-8 replaced.
+#[must_use]
+pub fn shown(path: &[u8]) -> String {
+    let mut text = String::with_capacity(path.len());
+    for c in String::from_utf8_lossy(path).chars() {
+        if c.is_control() { text.extend(c.escape_default()) } else { text.push(c) }
+    }
+    text
+}
