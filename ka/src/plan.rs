@@ -39,6 +39,8 @@ pub struct FileSystemPlan {
     /// Where it is mounted, as seen from the clone's root (`/`, `/boot`); none for swap and for file
     /// systems that only have to exist.
     pub mount_point: Option<String>,
+    /// Bytes that the golden file system uses and the new one must take; 0 where nothing is copied.
+    pub used: u64,
     /// How the golden node calls this file system: what the clone's configuration may name, and what
     /// becomes the new file system's.
     pub golden: Option<GoldenNames>,
