@@ -55,6 +55,15 @@ pub enum FileSystemKind {
     Swap,
 }
 
+impl std::fmt::Display for FileSystemKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Ext4 => "ext4",
+            Self::Swap => "swap",
+        })
+    }
+}
+
 /// The names under which the golden node's configuration may know a file system.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GoldenNames {

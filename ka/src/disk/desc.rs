@@ -78,9 +78,7 @@ pub enum Problem {
     #[error("expected at least one partition, such as `linux fill`, found none")]
     Empty,
     /// Not a partition type.
-    #[error(
-        "expected `linux`, `swap`, `extended`, `type<hex>` (such as `type83`) or `logical`, found `{0}`"
-    )]
+    #[error("expected `linux`, `swap`, `extended`, `type<hex>` (such as `type83`) or `logical`, found `{0}`")]
     Type(String),
     /// `logical` without a type behind it.
     #[error("expected a type after `logical`, found the end of the line")]

@@ -2,4 +2,7 @@
 //! the MBR's bytes.
 
 pub mod desc;
+pub mod fit;
+pub mod layout;
+pub mod mbr;
 pub mod units;
