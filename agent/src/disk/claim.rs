@@ -5,6 +5,7 @@
 //! exclusive open of a whole disk makes mkfs and mount on its partitions fail with EBUSY.
 
 use super::sysfs::{self, Usage};
+use super::wait::retry;
 use crate::sys::block;
 use ka::disk::units::{BadSectorSize, DiskSize, SectorSize};
 use rustix::fs::{FlockOperation, OFlags};
@@ -12,6 +13,11 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long another's lock is waited for: udev holds one while it looks at a disk, and a process that
+/// another thread started holds copies of all open files until it runs its program.
+const LOCKED: Duration = Duration::from_secs(3);
 
 /// A disk that may be written, locked until this is dropped.
 #[derive(Debug)]
@@ -108,9 +114,8 @@ impl Claim {
     /// Somebody uses the disk.
     pub(super) fn open_exclusive(&self) -> Result<File, Refusal> {
         self.check_unused()?;
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).custom_flags(OFlags::EXCL.bits().cast_signed());
-        options.open(&self.node).map_err(|e| match e.kind() {
+        let is_busy = |e: &io::Error| e.kind() == io::ErrorKind::ResourceBusy;
+        retry(LOCKED, || open_exclusive(&self.node, true), is_busy).map_err(|e| match e.kind() {
             io::ErrorKind::ResourceBusy => Refusal::Exclusive(self.name.clone()),
             _ => Refusal::Io { disk: self.name.clone(), doing: "open it exclusively", source: e },
         })
@@ -127,6 +132,12 @@ impl Claim {
             None => Ok(()),
         }
     }
+}
+
+/// Opens a block device as a file system or a RAID would: nobody else can at the same time.
+pub(super) fn open_exclusive(node: &Path, write: bool) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(write).custom_flags(OFlags::EXCL.bits().cast_signed()).open(node)
 }
 
 /// The kernel's name of the block device that a name or path means.
@@ -187,7 +198,8 @@ fn lock(name: &str, node: &Path) -> Result<File, Refusal> {
         Some(code) if code == rustix::io::Errno::ROFS.raw_os_error() => Refusal::ReadOnly(name.to_owned()),
         _ => io_refusal(name, "open it", e),
     })?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    let lock = || rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+    match retry(LOCKED, lock, |e| *e == rustix::io::Errno::WOULDBLOCK) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(Refusal::Locked(name.to_owned())),
         Err(e) => Err(io_refusal(name, "lock it", e.into())),

@@ -43,8 +43,8 @@ pub enum DiskError {
         /// The partitions that the kernel has.
         found: String,
     },
-    /// A device node doesn't come.
-    #[error("{path} did not appear within {seconds} s", path = .path.display())]
+    /// A device node doesn't come, or stays in use.
+    #[error("{path} did not appear, or was not free, within {seconds} s", path = .path.display())]
     NoNode {
         /// The path that was waited for.
         path: PathBuf,

@@ -10,6 +10,7 @@ pub mod mountinfo;
 mod mounts;
 pub mod sysfs;
 mod table;
+mod wait;
 
 use crate::step::step;
 use claim::Claim;

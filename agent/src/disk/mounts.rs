@@ -2,10 +2,17 @@
 
 use super::MadeFileSystem;
 use super::error::DiskError;
+use super::wait::retry;
 use ka::plan::FileSystemKind;
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a file system may stay busy after its last user: a process that another thread started
+/// holds copies of all open files until it runs its program.
+const BUSY: Duration = Duration::from_secs(5);
 
 /// What is mounted, in the order in which it was. Unmounts in reverse when dropped.
 #[derive(Debug, Default)]
@@ -45,7 +52,8 @@ impl Mounts {
             File::open(at)
                 .and_then(|dir| Ok(rustix::fs::syncfs(&dir)?))
                 .map_err(|e| DiskError::io(at, "write everything out", e))?;
-            umount2(at, MntFlags::empty()).map_err(|e| DiskError::io(at, "unmount it", e))?;
+            let unmount = || umount2(at, MntFlags::empty());
+            retry(BUSY, unmount, |e| *e == Errno::EBUSY).map_err(|e| DiskError::io(at, "unmount it", e))?;
             self.0.pop();
         }
         Ok(())

@@ -4,9 +4,10 @@
 //! that starts half a system. Then everything goes by which old contents could be recognised, then the
 //! new table is written, with no boot code and no active flag: those come when the node is finished.
 
-use super::claim::Claim;
+use super::claim::{self, Claim};
 use super::error::DiskError;
 use super::sysfs::{self, KernelPartition};
+use super::wait::retry;
 use crate::sys::block;
 use ka::disk::layout::Layout;
 use ka::disk::mbr::{self, Mbr};
@@ -14,9 +15,9 @@ use ka::disk::units::{InMb, MB};
 use nix::errno::Errno;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// How long device nodes may take to appear.
+/// How long device nodes may take to appear and to be usable.
 const NODE_DEADLINE: Duration = Duration::from_secs(20);
 
 /// A stretch of the disk in bytes.
@@ -134,32 +135,32 @@ fn forget(disk: &File, partition: &KernelPartition) -> Result<(), DiskError> {
     }
 }
 
-/// Waits until the kernel sees the layout's partitions and each has its device node; returns them.
+/// Waits until the kernel sees the layout's partitions, and each has its device node and can be used;
+/// returns them.
 pub(super) fn wait_for_partitions(claim: &Claim, layout: &Layout) -> Result<Vec<KernelPartition>, DiskError> {
-    let deadline = Instant::now() + NODE_DEADLINE;
-    loop {
+    let look = || {
         let seen = kernel_partitions(claim)?;
-        let late = seen.iter().find(|p| !has_node(p));
-        match late {
-            None if agrees(&seen, layout) => return Ok(seen),
-            _ if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
-            Some(partition) => {
-                return Err(DiskError::NoNode { path: partition.node(), seconds: NODE_DEADLINE.as_secs() });
-            }
-            None => {
-                return Err(DiskError::KernelView {
-                    disk: claim.name.clone(),
-                    expected: list(&from_layout(layout)),
-                    found: list(&from_kernel(&seen)),
-                });
-            }
+        if !agrees(&seen, layout) {
+            return Err(DiskError::KernelView {
+                disk: claim.name.clone(),
+                expected: list(&from_layout(layout)),
+                found: list(&from_kernel(&seen)),
+            });
         }
-    }
+        match seen.iter().find(|p| !is_usable(p)) {
+            Some(late) => Err(DiskError::NoNode { path: late.node(), seconds: NODE_DEADLINE.as_secs() }),
+            None => Ok(seen),
+        }
+    };
+    retry(NODE_DEADLINE, look, |e| matches!(e, DiskError::KernelView { .. } | DiskError::NoNode { .. }))
 }
 
-fn has_node(partition: &KernelPartition) -> bool {
+/// Whether the partition's node is there, and nobody has the disk exclusively any more: a process that
+/// another thread started may have a copy of that open file until it runs its program.
+fn is_usable(partition: &KernelPartition) -> bool {
     let number = sysfs::device_number(&partition.name).ok();
-    number.is_some() && sysfs::block_number(&partition.node()) == number
+    let node = partition.node();
+    number.is_some() && sysfs::block_number(&node) == number && claim::open_exclusive(&node, false).is_ok()
 }
 
 fn agrees(seen: &[KernelPartition], layout: &Layout) -> bool {
