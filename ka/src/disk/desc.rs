@@ -139,9 +139,10 @@ impl Desc {
         let mut last_line = 1;
         for (line, text) in (1..).zip(text.lines()) {
             last_line = line;
-            let words = words(text);
+            let code = text.split('#').next().unwrap_or_default().trim_end();
+            let words = words(code);
             let Some(first) = words.first() else { continue };
-            let end = u32::try_from(text.trim_end().chars().count()).unwrap_or(u32::MAX).saturating_add(1);
+            let end = u32::try_from(code.chars().count()).unwrap_or(u32::MAX).saturating_add(1);
             let (logical, kind, size) = parse_line(&words, end).map_err(|(c, p)| fail(line, c, p))?;
             builder.push(logical, kind, size, line).map_err(|p| fail(line, first.column, p))?;
         }
@@ -243,8 +244,7 @@ struct Word<'a> {
     column: u32,
 }
 
-fn words(line: &str) -> Vec<Word<'_>> {
-    let code = line.split('#').next().unwrap_or_default();
+fn words(code: &str) -> Vec<Word<'_>> {
     let mut words = Vec::new();
     let mut start = None;
     let ends = code.char_indices().map(|(at, c)| (at, c.is_whitespace())).chain([(code.len(), true)]);
