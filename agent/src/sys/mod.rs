@@ -1,4 +1,5 @@
 //! The only `unsafe` of the project: ioctls and sockets that no library offers.
 #![allow(unsafe_code)]
 
+pub mod block;
 pub mod spawn;
