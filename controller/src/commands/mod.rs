@@ -4,6 +4,7 @@ pub mod init;
 pub mod pxe;
 pub mod run;
 pub mod send;
+mod watch;
 
 use crate::cli::exit::Outcome;
 use crate::cli::{Cli, Command};
