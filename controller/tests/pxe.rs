@@ -303,6 +303,9 @@ impl Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
+        if let Some(left) = self.dnsmasq() {
+            kill("KILL", left);
+        }
         for namespace in [self.server(), self.client()] {
             let status = Command::new("ip").args(["netns", "del", &namespace]).status();
             assert!(std::thread::panicking() || status.is_ok_and(|s| s.success()));
