@@ -137,7 +137,7 @@ impl BootDirectory {
 fn tell(file: &str, boot: &Boot) -> String {
     let who = match file.strip_prefix("01-") {
         Some(mac) => mac.replace('-', ":"),
-        None => "every other machine".to_owned(),
+        None => "every machine that no run names".to_owned(),
     };
     match boot {
         Boot::Local => format!("{who} boots from its disk"),
