@@ -13,10 +13,10 @@ use crate::commands::{init::InitArgs, pxe::PxeArgs, run::RunArgs, send::SendArgs
 #[command(name = "kactl", version, max_term_width = 100)]
 pub struct Cli {
     /// Configuration file
-    #[arg(long, global = true, value_name = "FILE", default_value = crate::config::DEFAULT_FILE)]
+    #[arg(long, global = true, display_order = 900, value_name = "FILE", default_value = crate::config::DEFAULT_FILE)]
     pub config: PathBuf,
     /// Tells more; twice tells everything
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, display_order = 901, action = clap::ArgAction::Count)]
     pub verbose: u8,
     /// What to do.
     #[command(subcommand)]
