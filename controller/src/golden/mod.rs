@@ -1,1 +1,7 @@
 //! The golden node: what it is made of, and its files as a stream.
+
+pub mod blkid;
+pub mod describe;
+pub mod plan;
+pub mod scan;
+pub mod view;
