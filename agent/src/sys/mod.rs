@@ -2,4 +2,8 @@
 #![allow(unsafe_code)]
 
 pub mod block;
+<<<<<<< HEAD
 pub mod spawn;
+=======
+pub mod mount;
+>>>>>>> room/disk

@@ -1,5 +1,6 @@
 //! One file a subcommand.
 
+<<<<<<< HEAD
 pub mod init;
 pub mod pxe;
 pub mod run;
@@ -23,3 +24,6 @@ pub fn run(cli: &Cli) -> Outcome {
         Command::Send(args) => send::run(args, &config()?),
     }
 }
+=======
+pub mod desc;
+>>>>>>> room/disk

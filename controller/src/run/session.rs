@@ -458,6 +458,8 @@ impl Session {
         // A copy that is complete stays so: only its memory was lost to the chain.
         if node.phase != Phase::Finishing && node.phase != Phase::Complete {
             node.fail(failure("chain", reason.clone(), alive));
+            // Nobody waits for what a dead machine may still say.
+            node.dismissed = !alive;
         }
         self.outbox.push((id, ToAgent::Abort { stream, reason }));
     }
