@@ -2,8 +2,5 @@
 #![allow(unsafe_code)]
 
 pub mod block;
-<<<<<<< HEAD
-pub mod spawn;
-=======
 pub mod mount;
->>>>>>> room/disk
+pub mod spawn;

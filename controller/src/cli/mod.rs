@@ -6,7 +6,7 @@ pub mod values;
 
 use std::path::PathBuf;
 
-use crate::commands::{init::InitArgs, pxe::PxeArgs, run::RunArgs, send::SendArgs};
+use crate::commands::{desc::DescArgs, init::InitArgs, pxe::PxeArgs, run::RunArgs, send::SendArgs};
 
 /// Clones this machine, the golden node, onto machines that boot over the network.
 #[derive(Debug, clap::Parser)]
@@ -26,6 +26,8 @@ pub struct Cli {
 /// What kactl can do.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
+    /// Writes a description of a disk of this machine, for 'kactl run'
+    Desc(DescArgs),
     /// Makes the keys and /etc/ka/ka.toml
     Init(InitArgs),
     /// Serves DHCP, TFTP and what each machine boots, until it is stopped

@@ -1,13 +1,13 @@
 //! One file a subcommand.
 
-<<<<<<< HEAD
+pub mod desc;
 pub mod init;
 pub mod pxe;
 pub mod run;
 pub mod send;
 mod watch;
 
-use crate::cli::exit::Outcome;
+use crate::cli::exit::{Exit, Outcome};
 use crate::cli::{Cli, Command};
 use crate::config::Config;
 
@@ -18,12 +18,13 @@ use crate::config::Config;
 pub fn run(cli: &Cli) -> Outcome {
     let config = || Config::load(&cli.config);
     match &cli.command {
+        Command::Desc(args) => {
+            desc::run(args, &mut std::io::stdout().lock())?;
+            Ok(Exit::Ok)
+        }
         Command::Init(args) => init::run(args, &cli.config),
         Command::Pxe(args) => pxe::run(args, &config()?),
         Command::Run(args) => run::run(args, &config()?),
         Command::Send(args) => send::run(args, &config()?),
     }
 }
-=======
-pub mod desc;
->>>>>>> room/disk
