@@ -103,7 +103,7 @@ fn modprobe_finds_disks_and_file_systems_with_all_that_they_need() {
         "virtio_blk",
         "virtio_scsi",
         "nvme",
-        "ahci",
+        "ata_piix",
         "sd_mod",
         "xen-blkfront",
         "hv_storvsc",
