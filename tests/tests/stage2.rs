@@ -123,7 +123,7 @@ fn modprobe_finds_disks_and_file_systems_with_all_that_they_need() {
         let path = path.split_whitespace().next().unwrap_or_default();
         assert!(STAGE2.tree.join(path.trim_start_matches('/')).exists(), "{path} is not in the tree");
     }
-    // A disk's driver is found by what the device says of itself: here virtio's, and the IDE controller that QEMU emulates.
+    // A driver is found by what its device says: virtio's disk, and the IDE controller that QEMU emulates.
     for alias in ["virtio:d00000002v00001AF4", "pci:v00008086d00007010sv00001AF4sd00001100bc01sc01i80"] {
         inside("modprobe", &["-S", &version, "--resolve-alias", alias]);
     }
