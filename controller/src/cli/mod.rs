@@ -6,7 +6,9 @@ pub mod values;
 
 use std::path::PathBuf;
 
-use crate::commands::{desc::DescArgs, init::InitArgs, pxe::PxeArgs, run::RunArgs, send::SendArgs};
+use crate::commands::{
+    desc::DescArgs, image::ImageArgs, init::InitArgs, pxe::PxeArgs, run::RunArgs, send::SendArgs,
+};
 
 /// Clones this machine, the golden node, onto machines that boot over the network.
 #[derive(Debug, clap::Parser)]
@@ -28,6 +30,8 @@ pub struct Cli {
 pub enum Command {
     /// Writes a description of a disk of this machine, for 'kactl run'
     Desc(DescArgs),
+    /// Makes what the nodes boot, from this machine's kernel and tools
+    Image(ImageArgs),
     /// Makes the keys and /etc/ka/ka.toml
     Init(InitArgs),
     /// Serves DHCP, TFTP and what each machine boots, until it is stopped

@@ -1,6 +1,7 @@
 //! One file a subcommand.
 
 pub mod desc;
+pub mod image;
 pub mod init;
 pub mod pxe;
 pub mod run;
@@ -20,6 +21,10 @@ pub fn run(cli: &Cli) -> Outcome {
     match &cli.command {
         Command::Desc(args) => {
             desc::run(args, &mut std::io::stdout().lock())?;
+            Ok(Exit::Ok)
+        }
+        Command::Image(args) => {
+            image::run(args, &image::Places::of(&config()?.directories))?;
             Ok(Exit::Ok)
         }
         Command::Init(args) => init::run(args, &cli.config),
