@@ -1,1 +1,3 @@
 //! Runs: sessions, rounds, and the nodes' states.
+
+pub mod discovery;

@@ -1,3 +1,4 @@
 //! What travels between machines: control messages, link frames, handshakes, versions and limits.
 
+pub mod discovery;
 pub mod keys;
