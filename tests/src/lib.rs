@@ -1,2 +1,4 @@
 //! Helpers of the tests across crates.
 #![forbid(unsafe_code)]
+
+pub mod netns;

@@ -157,7 +157,9 @@ impl Seen {
                 "method" => return Err(wrong(&parameter, value, "ka")),
                 "interface" if value == "auto" => self.interface = Interface::Auto,
                 "interface" if is_interface_name(value) => self.interface = Interface::Name(value.to_owned()),
-                "interface" => return Err(wrong(&parameter, value, "auto or the name of a network interface")),
+                "interface" => {
+                    return Err(wrong(&parameter, value, "auto or the name of a network interface"));
+                }
                 "network" if value == "dhcp" => self.fixed = false,
                 "network" if value == "static" => self.fixed = true,
                 "network" => return Err(wrong(&parameter, value, "dhcp or static")),
@@ -169,9 +171,9 @@ impl Seen {
                 "netmask" => self.prefix = Some(netmask(&parameter, value)?),
                 "gateway" => self.gateway = Some(ip(&parameter, value)?),
                 "server" => self.server = Some(server(&parameter, value)?),
-                _ => {
-                    self.warnings.push(format!("kernel command line: automatic={key}:{value}: unknown, ignored"))
-                }
+                _ => self
+                    .warnings
+                    .push(format!("kernel command line: automatic={key}:{value}: unknown, ignored")),
             }
         }
         Ok(())
@@ -183,9 +185,15 @@ impl Seen {
             (true, Some(address), Some(prefix)) => {
                 Addressing::Static(StaticAddress { address, prefix, gateway: self.gateway })
             }
-            (true, None, _) => return Err(wrong("automatic=network", "static", "ip:ADDRESS or ka.address= too")),
+            (true, None, _) => {
+                return Err(wrong("automatic=network", "static", "ip:ADDRESS or ka.address= too"));
+            }
             (true, _, None) => {
-                return Err(wrong("automatic=network", "static", "netmask:MASK or ka.address=ADDRESS/PREFIX too"));
+                return Err(wrong(
+                    "automatic=network",
+                    "static",
+                    "netmask:MASK or ka.address=ADDRESS/PREFIX too",
+                ));
             }
         };
         Ok(CommandLine {
@@ -274,7 +282,9 @@ fn server(parameter: &str, value: &str) -> Result<Server, CommandLineError> {
 
 /// The kernel's own rule (`dev_valid_name` in net/core/dev.c): at most 15 bytes, no `/`, `:` or space.
 fn is_interface_name(name: &str) -> bool {
-    !name.is_empty() && name.len() <= 15 && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace())
+    !name.is_empty()
+        && name.len() <= 15
+        && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace())
 }
 
 #[cfg(test)]
@@ -315,7 +325,11 @@ mod tests {
             ),
             (
                 "automatic=method:ka,interface:auto kamethod BOOTIF=01-52-54-00-AB-cd-ef",
-                CommandLine { kamethod: true, bootif: Some(Mac([0x52, 0x54, 0, 0xab, 0xcd, 0xef])), ..plain() },
+                CommandLine {
+                    kamethod: true,
+                    bootif: Some(Mac([0x52, 0x54, 0, 0xab, 0xcd, 0xef])),
+                    ..plain()
+                },
             ),
             (
                 "automatic=interface:eth0,network:static,ip:10.0.0.5,netmask:255.255.240.0,gateway:10.0.0.1",
@@ -329,10 +343,10 @@ mod tests {
                 "ka.address=10.0.0.5/24 ka.gateway=10.0.0.1",
                 CommandLine { addressing: fixed([10, 0, 0, 5], 24, Some([10, 0, 0, 1])), ..plain() },
             ),
-            ("automatic=network:static ka.address=10.0.0.5/8", CommandLine {
-                addressing: fixed([10, 0, 0, 5], 8, None),
-                ..plain()
-            }),
+            (
+                "automatic=network:static ka.address=10.0.0.5/8",
+                CommandLine { addressing: fixed([10, 0, 0, 5], 8, None), ..plain() },
+            ),
             ("ka.server=10.0.0.1", CommandLine { server: at("10.0.0.1", 30765), ..plain() }),
             ("ka.server=golden:4000", CommandLine { server: at("golden", 4000), ..plain() }),
             ("ka.server=[fe80::1]:4000", CommandLine { server: at("fe80::1", 4000), ..plain() }),

@@ -89,7 +89,11 @@ impl<'a> Search<'a> {
                     }
                 }
             }
-            log::warn!("no controller for session {} (try {attempt} of {TRIES}): {}", self.session, reasons.join("; "));
+            log::warn!(
+                "no controller for session {} (try {attempt} of {TRIES}): {}",
+                self.session,
+                reasons.join("; ")
+            );
         }
         Err(FindError { session: self.session.to_owned(), reasons })
     }
@@ -108,9 +112,11 @@ impl<'a> Search<'a> {
                 Ok(None) => Err(format!("no answer to a broadcast on {} (UDP port {PORT})", self.interface)),
                 Err(e) => Err(format!("broadcast on {}: {e}", self.interface)),
             },
-            Source::NextServer => {
-                Ok(self.next_server.map(|address| SocketAddr::from((address, CONTROL_PORT))).into_iter().collect())
-            }
+            Source::NextServer => Ok(self
+                .next_server
+                .map(|address| SocketAddr::from((address, CONTROL_PORT)))
+                .into_iter()
+                .collect()),
         }
     }
 
@@ -121,7 +127,8 @@ impl<'a> Search<'a> {
         let mut requests: Vec<Request> = Vec::new();
         for listen in LISTEN {
             // A nonce is answered once, so each broadcast has its own. A late answer to an earlier one is as good.
-            let request = Request::new(&key, self.session, ka::wire::keys::random().map_err(io::Error::other)?);
+            let request =
+                Request::new(&key, self.session, ka::wire::keys::random().map_err(io::Error::other)?);
             socket.send_to(request.packet(), SocketAddr::from((Ipv4Addr::BROADCAST, PORT)))?;
             requests.push(request);
             let answer = receive_until(&socket, Instant::now() + listen, |datagram, from| {

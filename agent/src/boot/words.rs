@@ -44,8 +44,10 @@ mod tests {
             (r#"a="1 2 b"#, vec![("a", Some("1 2 b"))]),
             (r#"a="" b"#, vec![("a", Some("")), ("b", None)]),
         ] {
-            let expected: Vec<_> =
-                expected.into_iter().map(|(n, v): (&str, Option<&str>)| (n.to_owned(), v.map(str::to_owned))).collect();
+            let expected: Vec<_> = expected
+                .into_iter()
+                .map(|(n, v): (&str, Option<&str>)| (n.to_owned(), v.map(str::to_owned)))
+                .collect();
             assert_eq!(words(text), expected, "{text}");
         }
     }

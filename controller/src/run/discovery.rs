@@ -101,7 +101,9 @@ fn answer_all(socket: &mio::net::UdpSocket, answerer: &Mutex<Answerer>) -> io::R
             Ok(received) => received,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             // An earlier reply came to a node that had gone.
-            Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::Interrupted) => continue,
+            Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::Interrupted) => {
+                continue;
+            }
             Err(e) => return Err(e),
         };
         let reply = lock(answerer).answer(&datagram[..length]);

@@ -72,8 +72,7 @@ impl DiscoveryKey {
     #[must_use]
     pub fn new(join: &JoinKey) -> Self {
         let root = hmac::Key::new(hmac::HMAC_SHA256, &join.secret);
-        let derive =
-            |label: &[u8]| hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&root, label).as_ref());
+        let derive = |label: &[u8]| hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&root, label).as_ref());
         Self {
             session: derive(b"ka discovery 1 session"),
             request: derive(b"ka discovery 1 request"),
@@ -215,9 +214,8 @@ mod tests {
     #[test]
     fn a_request_is_answered_with_the_sessions_port() {
         let mut answerer = answerer();
-        for (i, (session, port)) in [("getstage2", Some(30765)), ("kainstall", Some(4000)), ("lab", None)]
-            .into_iter()
-            .enumerate()
+        for (i, (session, port)) in
+            [("getstage2", Some(30765)), ("kainstall", Some(4000)), ("lab", None)].into_iter().enumerate()
         {
             let request = Request::new(&key(7), session, [u8::try_from(i).unwrap(); 16]);
             let reply = answerer.answer(request.packet());
@@ -267,7 +265,10 @@ mod tests {
         }
         for length in 0..REQUEST_LENGTH {
             assert_eq!(answerer().answer(&request.packet()[..length]), None);
-            assert_eq!(request.answered_by(&key(7), reply.get(..length).unwrap_or(&[0; 200])), (length == REPLY_LENGTH).then_some(30765));
+            assert_eq!(
+                request.answered_by(&key(7), reply.get(..length).unwrap_or(&[0; 200])),
+                (length == REPLY_LENGTH).then_some(30765)
+            );
         }
     }
 
@@ -275,10 +276,9 @@ mod tests {
     fn a_reply_fits_its_request_only() {
         let asked = Request::new(&key(7), "getstage2", [1; 16]);
         let reply = answerer().answer(asked.packet()).unwrap();
-        for other in [
-            Request::new(&key(7), "getstage2", [2; 16]),
-            Request::new(&key(7), "kainstall", [1; 16]),
-        ] {
+        for other in
+            [Request::new(&key(7), "getstage2", [2; 16]), Request::new(&key(7), "kainstall", [1; 16])]
+        {
             assert_eq!(other.answered_by(&key(7), &reply), None);
         }
         assert_eq!(asked.answered_by(&key(8), &reply), None);
@@ -287,7 +287,8 @@ mod tests {
 
     #[test]
     fn the_name_of_the_session_is_not_on_the_wire() {
-        let (a, b) = (Request::new(&key(7), "getstage2", [1; 16]), Request::new(&key(7), "getstage2", [2; 16]));
+        let (a, b) =
+            (Request::new(&key(7), "getstage2", [1; 16]), Request::new(&key(7), "getstage2", [2; 16]));
         assert!(!a.packet().windows(9).any(|window| window == b"getstage2"));
         assert_ne!(a.packet()[21..53], b.packet()[21..53]);
     }

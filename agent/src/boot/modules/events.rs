@@ -26,7 +26,8 @@ impl Events {
         let deadline = Instant::now() + patience;
         let mut appeared = false;
         loop {
-            let left = if appeared { Duration::ZERO } else { deadline.saturating_duration_since(Instant::now()) };
+            let left =
+                if appeared { Duration::ZERO } else { deadline.saturating_duration_since(Instant::now()) };
             let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
             let mut ready = [PollFd::new(&self.0, PollFlags::IN)];
             match poll(&mut ready, Some(&timeout)) {

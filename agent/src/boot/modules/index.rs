@@ -189,8 +189,13 @@ fn bus_of(alias: &str) -> &str {
 /// modprobe.d(5): a file in an earlier folder hides its namesakes in later ones.
 fn config_files(root: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files: BTreeMap<std::ffi::OsString, PathBuf> = BTreeMap::new();
-    for folder in ["etc/modprobe.d", "run/modprobe.d", "usr/local/lib/modprobe.d", "usr/lib/modprobe.d", "lib/modprobe.d"]
-    {
+    for folder in [
+        "etc/modprobe.d",
+        "run/modprobe.d",
+        "usr/local/lib/modprobe.d",
+        "usr/lib/modprobe.d",
+        "lib/modprobe.d",
+    ] {
         let entries = match fs::read_dir(root.join(folder)) {
             Ok(entries) => entries,
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,

@@ -29,7 +29,9 @@ pub(super) fn insert(path: &Path, options: &CStr) -> io::Result<()> {
         }
         Err(e @ (Errno::OPNOTSUPP | Errno::INVAL | Errno::NOEXEC)) => Err(io::Error::new(
             io::Error::from(e).kind(),
-            format!("this kernel does not decompress .{suffix} modules, the image must hold plain ones ({e})"),
+            format!(
+                "this kernel does not decompress .{suffix} modules, the image must hold plain ones ({e})"
+            ),
         )),
         outcome => Ok(outcome?),
     }

@@ -76,7 +76,8 @@ impl Machine {
     }
 }
 
-const VIRTIO_PCI: (&str, &str) = ("pci0/0000:00:03.0", "pci:v00001AF4d00001000sv00001AF4sd00000001bc02sc00i00");
+const VIRTIO_PCI: (&str, &str) =
+    ("pci0/0000:00:03.0", "pci:v00001AF4d00001000sv00001AF4sd00000001bc02sc00i00");
 const E1000: (&str, &str) = ("pci0/0000:00:04.0", "pci:v00008086d0000100Esv00001AF4sd00001100bc02sc00i00");
 const REALTEK: (&str, &str) = ("pci0/0000:00:05.0", "pci:v000010ECd00008168sv00001AF4sd00001100bc02sc00i00");
 
@@ -98,14 +99,17 @@ fn a_bus_driver_brings_the_device_behind_it() {
     let second = modules.look_once();
     assert_eq!(second.len(), 3);
     assert!(second.iter().all(|l| l.device == Path::new("pci0/0000:00:03.0/virtio0")), "{second:?}");
-    assert_eq!(machine.calls(), [
-        "virtio/virtio.ko.xz",
-        "virtio/virtio_ring.ko",
-        "virtio/virtio_pci.ko",
-        "net/failover.ko",
-        "net/net_failover.ko",
-        "net/virtio-net.ko.zst",
-    ]);
+    assert_eq!(
+        machine.calls(),
+        [
+            "virtio/virtio.ko.xz",
+            "virtio/virtio_ring.ko",
+            "virtio/virtio_pci.ko",
+            "net/failover.ko",
+            "net/net_failover.ko",
+            "net/virtio-net.ko.zst",
+        ]
+    );
     assert_eq!(modules.look_once(), []);
 }
 
@@ -113,7 +117,10 @@ fn a_bus_driver_brings_the_device_behind_it() {
 fn soft_dependencies_and_options_are_heeded() {
     let machine = Machine::new(&[REALTEK, E1000]);
     machine.modules(|_| Ok(())).look_once();
-    assert_eq!(machine.calls(), ["net/e1000.ko debug=16 copybreak=0", "net/phy.ko", "net/r8169.ko", "net/late.ko"]);
+    assert_eq!(
+        machine.calls(),
+        ["net/e1000.ko debug=16 copybreak=0", "net/phy.ko", "net/r8169.ko", "net/late.ko"]
+    );
 }
 
 #[test]

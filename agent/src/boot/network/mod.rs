@@ -257,7 +257,11 @@ mod tests {
         let (lo, eth0, eth1) = (link(1, "lo", None), link(2, "eth0", Some(1)), link(3, "eth1", Some(2)));
         let fitting = |line: &CommandLine| {
             let wanted = Wanted::from(line);
-            [&lo, &eth0, &eth1].into_iter().filter(|link| wanted.fits(link)).map(|l| l.index).collect::<Vec<_>>()
+            [&lo, &eth0, &eth1]
+                .into_iter()
+                .filter(|link| wanted.fits(link))
+                .map(|l| l.index)
+                .collect::<Vec<_>>()
         };
         assert_eq!(fitting(&line), [2]);
         line.bootif = Some(Mac([2; 6]));
@@ -272,7 +276,9 @@ mod tests {
 
     #[test]
     fn masks_and_prefixes_agree() {
-        for (prefix, mask) in [(0, "0.0.0.0"), (8, "255.0.0.0"), (20, "255.255.240.0"), (32, "255.255.255.255")] {
+        for (prefix, mask) in
+            [(0, "0.0.0.0"), (8, "255.0.0.0"), (20, "255.255.240.0"), (32, "255.255.255.255")]
+        {
             let mask: Ipv4Addr = mask.parse().unwrap();
             assert_eq!(prefix_mask(prefix), mask);
             assert_eq!(prefix_of(mask), Some(prefix));

@@ -4,7 +4,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload,
 };
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
@@ -72,7 +73,8 @@ impl Netlink {
     }
 
     pub(crate) fn remove_address(&mut self, index: u32, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
-        self.ask(RouteNetlinkMessage::DelAddress(address_message(index, address, prefix)), NLM_F_ACK).map(drop)
+        self.ask(RouteNetlinkMessage::DelAddress(address_message(index, address, prefix)), NLM_F_ACK)
+            .map(drop)
     }
 
     /// Sets the default route. `on_link` for a gateway that no network of ours contains.
@@ -86,7 +88,8 @@ impl Netlink {
         if on_link {
             message.header.flags = RouteFlags::Onlink;
         }
-        message.attributes = vec![RouteAttribute::Gateway(IpAddr::V4(gateway).into()), RouteAttribute::Oif(index)];
+        message.attributes =
+            vec![RouteAttribute::Gateway(IpAddr::V4(gateway).into()), RouteAttribute::Oif(index)];
         self.ask(RouteNetlinkMessage::NewRoute(message), NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE).map(drop)
     }
 
@@ -105,8 +108,8 @@ impl Netlink {
             let (datagram, _) = self.socket.recv_from_full()?;
             let mut rest = datagram.as_slice();
             while !rest.is_empty() {
-                let message: NetlinkMessage<RouteNetlinkMessage> =
-                    NetlinkMessage::deserialize(rest).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
+                let message: NetlinkMessage<RouteNetlinkMessage> = NetlinkMessage::deserialize(rest)
+                    .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
                 // Messages are padded to four bytes; the last one need not be.
                 let length = usize::try_from(message.header.length).unwrap_or(usize::MAX).next_multiple_of(4);
                 rest = rest.get(length..).unwrap_or_default();

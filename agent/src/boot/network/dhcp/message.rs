@@ -46,7 +46,12 @@ pub(super) enum Question<'a> {
 
 impl Question<'_> {
     /// The datagram, sent `elapsed` after the first one of this exchange.
-    pub(super) fn packet(&self, mac: Mac, xid: u32, elapsed: Duration) -> Result<Vec<u8>, dhcproto::error::EncodeError> {
+    pub(super) fn packet(
+        &self,
+        mac: Mac,
+        xid: u32,
+        elapsed: Duration,
+    ) -> Result<Vec<u8>, dhcproto::error::EncodeError> {
         let mut message = Message::default();
         message
             .set_opcode(Opcode::BootRequest)
@@ -192,11 +197,14 @@ mod tests {
 
     #[test]
     fn an_offer_is_read() {
-        let offer = reply(MessageType::Offer, &[
-            DhcpOption::Router(vec![[10, 0, 0, 254].into(), [10, 0, 0, 253].into()]),
-            DhcpOption::Hostname("node7".to_owned()),
-            DhcpOption::AddressLeaseTime(3600),
-        ]);
+        let offer = reply(
+            MessageType::Offer,
+            &[
+                DhcpOption::Router(vec![[10, 0, 0, 254].into(), [10, 0, 0, 253].into()]),
+                DhcpOption::Hostname("node7".to_owned()),
+                DhcpOption::AddressLeaseTime(3600),
+            ],
+        );
         assert_eq!(
             read(&offer),
             Some(Answer::Offer(Lease {

@@ -157,7 +157,12 @@ pub(super) struct Renewal {
 
 impl Renewal {
     /// Starts the thread; none for a lease that never ends.
-    pub(super) fn start(client: Client, link: Link, lease: Lease, since: Instant) -> io::Result<Option<Self>> {
+    pub(super) fn start(
+        client: Client,
+        link: Link,
+        lease: Lease,
+        since: Instant,
+    ) -> io::Result<Option<Self>> {
         if lease.timers.is_none() {
             return Ok(None);
         }
@@ -200,7 +205,9 @@ impl Keeper {
                     self.take(lease, Instant::now());
                 }
                 Ok(Some(Answer::Nak(reason))) => self.start_over(&reason),
-                Ok(_) => log::warn!("{name}: no DHCP server renews the lease of {}", self.lease.setting.address),
+                Ok(_) => {
+                    log::warn!("{name}: no DHCP server renews the lease of {}", self.lease.setting.address)
+                }
                 Err(e) => log::warn!("{name}: lease of {}: {e}", self.lease.setting.address),
             }
         }
