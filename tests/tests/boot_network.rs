@@ -1,6 +1,8 @@
 //! A node's way to a network and to its controller, on cables between network namespaces. Needs root, iproute2,
 //! dnsmasq and BusyBox.
 
+#![allow(clippy::unwrap_used)]
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command};

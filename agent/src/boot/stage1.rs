@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::cmdline::{self, CommandLine, CommandLineError};
-use super::modules::{ModuleError, Modules};
+use super::modules::{ModuleError, Modules, QUIET};
 use super::network::{self, Network, NetworkError};
 use crate::step::step;
 
@@ -49,11 +49,11 @@ pub fn stage1(root: &Path) -> Result<Stage1, BootError> {
     })?;
     let mut modules = step("drivers", || {
         let mut modules = Modules::open(root, &text)?;
-        modules.load_for_devices();
+        modules.load_for_devices(QUIET);
         Ok::<_, BootError>(modules)
     })?;
     let network = step("network", || {
-        network::bring_up(&command_line, || drop(modules.load_for_devices())).map_err(BootError::from)
+        network::bring_up(&command_line, || drop(modules.load_for_devices(QUIET))).map_err(BootError::from)
     })?;
     Ok(Stage1 { command_line, network })
 }

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 
 use ka::inventory::{Content, Disk};
 
-use super::Tree;
 use super::disks::{partitions, size};
+use super::{Tree, told};
 
 /// blkid's status for "nothing found".
 const NOTHING: i32 = 2;
@@ -57,7 +57,7 @@ fn content(device: &str, size: u64, found: &HashMap<String, String>) -> Content 
         device: device.to_owned(),
         size,
         kind: found.get("TYPE").cloned(),
-        label: found.get("LABEL").filter(|label| !label.is_empty()).cloned(),
+        label: found.get("LABEL").map(|label| told(label)).filter(|label| !label.is_empty()),
     }
 }
 
@@ -71,8 +71,8 @@ fn probe(name: &str) -> io::Result<HashMap<String, String>> {
         Some(0) => Ok(tags(&String::from_utf8_lossy(&output.stdout))),
         Some(NOTHING) => Ok(HashMap::new()),
         _ => {
-            let told = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            Err(io::Error::other(format!("{}: {told}", output.status)))
+            let said = told(&String::from_utf8_lossy(&output.stderr));
+            Err(io::Error::other(format!("{}: {said}", output.status)))
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ka::inventory::Disk;
 
-use super::{Tree, names, text};
+use super::{Tree, names, text, told};
 
 /// sysfs counts in sectors of 512 bytes, whatever the device's own are.
 const SYSFS_SECTOR: u64 = 512;
@@ -65,7 +65,11 @@ fn is_disk(name: &str) -> bool {
 }
 
 fn first(folder: &Path, attributes: &[&str]) -> String {
-    attributes.iter().map(|path| text(&folder.join(path))).find(|text| !text.is_empty()).unwrap_or_default()
+    attributes
+        .iter()
+        .map(|path| told(&text(&folder.join(path))))
+        .find(|text| !text.is_empty())
+        .unwrap_or_default()
 }
 
 /// NVMe and MMC have `device/serial`, virtio has `serial`, SCSI and ATA have it in page 0x80 of the vital product
@@ -84,7 +88,7 @@ fn unit_serial(page: &[u8]) -> Option<String> {
     let (header, rest) = page.split_first_chunk::<4>()?;
     let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
     let serial = rest.get(..length.min(rest.len()))?;
-    Some(String::from_utf8_lossy(serial).trim_matches(|c: char| c == '\0' || c.is_whitespace()).to_owned())
+    Some(told(&String::from_utf8_lossy(serial)))
 }
 
 /// What is mounted or swapped to.

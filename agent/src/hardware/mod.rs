@@ -60,6 +60,11 @@ fn text(path: &Path) -> String {
     fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned()).unwrap_or_default()
 }
 
+/// What a device or a disk says of itself ends up on a terminal, where its control characters have no business.
+fn told(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect::<String>().trim().to_owned()
+}
+
 /// The names in a folder, sorted as a person counts: by length first, so that `sdb` comes before `sdaa`.
 fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(folder)
@@ -81,5 +86,10 @@ mod tests {
         let meminfo = "MemTotal:        2014440 kB\nMemFree:          994 kB\n";
         assert_eq!(memory(meminfo), 2_014_440 * 1024);
         assert_eq!(memory("MemFree: 1 kB\n"), 0);
+    }
+
+    #[test]
+    fn control_characters_are_not_told() {
+        assert_eq!(told(" a\x1b[2Jb\0\0 \n"), "a[2Jb");
     }
 }

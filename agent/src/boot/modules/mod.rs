@@ -20,9 +20,12 @@ use std::{fs, io};
 use events::Events;
 use index::{Index, Step};
 
-/// How long no new device may appear before all that are there are taken to be known. A USB hub takes some 100 ms
-/// for each of its ports.
-const QUIET: Duration = Duration::from_millis(500);
+/// How long no new device may appear before all that are there are taken to be known, when it is about
+/// network cards. A USB hub takes some 100 ms for each of its ports.
+pub const QUIET: Duration = Duration::from_millis(500);
+
+/// The same when it is about disks, which take seconds to spin up.
+pub const QUIET_DISKS: Duration = Duration::from_secs(3);
 
 type Insert = Box<dyn FnMut(&Path, &CStr) -> io::Result<()> + Send>;
 
@@ -77,6 +80,13 @@ pub enum ModuleError {
     },
 }
 
+impl ModuleError {
+    fn is_no_device(&self) -> bool {
+        let no_device = rustix::io::Errno::NODEV.raw_os_error();
+        matches!(self, Self::Refused { error, .. } if error.raw_os_error() == Some(no_device))
+    }
+}
+
 impl Modules {
     /// Reads `lib/modules/RELEASE` and modprobe.d below `root`, for the running kernel. `command_line` may blacklist
     /// modules (`modprobe.blacklist=a,b`).
@@ -99,9 +109,9 @@ impl Modules {
         Self { index, sys, insert, loaded, failed, seen }
     }
 
-    /// Loads what the machine's devices ask for, until no new device appears. A module that can't be loaded is
+    /// Loads what the machine's devices ask for, until no new device has appeared for `quiet`. A module that can't be loaded is
     /// logged and left out. Devices that an earlier call has looked at are not looked at again.
-    pub fn load_for_devices(&mut self) -> Vec<Loaded> {
+    pub fn load_for_devices(&mut self, quiet: Duration) -> Vec<Loaded> {
         let events = Events::open()
             .inspect_err(|e| log::warn!("no events of new devices: {e}; a slow device may be missed"))
             .ok();
@@ -110,7 +120,7 @@ impl Modules {
             let more = self.look_once();
             let again = !more.is_empty();
             loaded.extend(more);
-            match events.as_ref().map(|events| events.wait(QUIET)) {
+            match events.as_ref().map(|events| events.wait(quiet)) {
                 Some(Ok(true)) => {}
                 None if again => {}
                 Some(Err(e)) => {
@@ -147,12 +157,15 @@ impl Modules {
                 continue;
             }
             let device = device.strip_prefix(self.sys.join("devices")).unwrap_or(&device).to_owned();
+            log::debug!("device {}: {modalias}", device.display());
             for module in self.index.for_device(&modalias) {
                 match self.load_all(&module) {
                     Ok(modules) => loaded.extend(modules.into_iter().map(|module| {
-                        log::info!("module {module} for {} ({modalias})", device.display());
+                        log::info!("module {module} for {}", device.display());
                         Loaded { module, device: device.clone() }
                     })),
+                    // A driver that looked closer than its patterns do. Processors' ones do this everywhere.
+                    Err(e) if e.is_no_device() => log::info!("{e}"),
                     Err(e) => log::warn!("{e}; {} may have no driver", device.display()),
                 }
             }

@@ -109,7 +109,7 @@ pub(super) fn answer(datagram: &[u8], mac: Mac, xid: u32) -> Option<Answer> {
         MessageType::Offer => lease(&message).map(Answer::Offer),
         MessageType::Ack => lease(&message).map(Answer::Ack),
         MessageType::Nak => Some(Answer::Nak(match options.get(OptionCode::Message) {
-            Some(DhcpOption::Message(reason)) => reason.clone(),
+            Some(DhcpOption::Message(reason)) => reason.escape_debug().to_string(),
             _ => "no reason given".to_owned(),
         })),
         _ => None,
@@ -149,13 +149,18 @@ fn lease(message: &Message) -> Option<Lease> {
     };
     Some(Lease {
         setting: Setting { address, prefix, gateway: gateway.filter(|g| !g.is_unspecified()) },
-        hostname: hostname.filter(|name| !name.is_empty()),
+        hostname: hostname.filter(|name| is_hostname(name)),
         next_server: Some(next_server(message, server)),
         server,
         timers: number(OptionCode::AddressLeaseTime).and_then(|duration| {
             Timers::new(duration, number(OptionCode::Renewal), number(OptionCode::Rebinding))
         }),
     })
+}
+
+/// RFC 1123, 2.1, and underscores, which sites do use. Anything else would end up in logs and on terminals.
+fn is_hostname(name: &str) -> bool {
+    (1..=253).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
 }
 
 /// Who serves the next step of the boot: the header's field, else option 66 if it is an address, else the
@@ -235,6 +240,17 @@ mod tests {
             ack.set_siaddr(siaddr);
             let Some(Answer::Ack(lease)) = read(&ack) else { panic!("{ack:?}") };
             assert_eq!(lease.next_server, Some(expected.into()));
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_none_is_left_out() {
+        for (name, expected) in
+            [("node7.lab", Some("node7.lab")), ("", None), ("a\x1b[2J", None), ("a b", None)]
+        {
+            let ack = reply(MessageType::Ack, &[DhcpOption::Hostname(name.to_owned())]);
+            let Some(Answer::Ack(lease)) = read(&ack) else { panic!("{ack:?}") };
+            assert_eq!(lease.hostname.as_deref(), expected);
         }
     }
 
