@@ -34,8 +34,8 @@ pub struct Modules {
     index: Index,
     sys: PathBuf,
     insert: Insert,
-    /// Loaded, or tried in vain: neither is tried again.
     loaded: BTreeSet<String>,
+    /// Refused by the kernel. Sixty-four processors must not ask for the same module in vain.
     failed: BTreeSet<String>,
     /// Devices that were looked at.
     seen: BTreeSet<PathBuf>,
@@ -159,6 +159,9 @@ impl Modules {
             let device = device.strip_prefix(self.sys.join("devices")).unwrap_or(&device).to_owned();
             log::debug!("device {}: {modalias}", device.display());
             for module in self.index.for_device(&modalias) {
+                if self.failed.contains(&module) {
+                    continue;
+                }
                 match self.load_all(&module) {
                     Ok(modules) => loaded.extend(modules.into_iter().map(|module| {
                         log::info!("module {module} for {}", device.display());

@@ -153,6 +153,16 @@ fn a_module_that_fails_does_not_stop_the_others() {
 }
 
 #[test]
+fn a_module_that_failed_is_not_tried_for_each_device() {
+    let machine = Machine::new(&[E1000, ("pci0/0000:00:06.0", E1000.1)]);
+    let mut modules = machine.modules(|_| Err(rustix::io::Errno::NODEV.into()));
+    assert_eq!(modules.look_once(), []);
+    assert_eq!(machine.calls().len(), 1);
+    modules.load("e1000").unwrap_err();
+    assert_eq!(machine.calls().len(), 1);
+}
+
+#[test]
 fn links_in_sysfs_are_not_followed() {
     let machine = Machine::new(&[E1000]);
     let devices = machine.root.path().join("sys/devices");

@@ -188,6 +188,7 @@ impl Keeper {
         while let Some(timers) = self.lease.timers {
             let age = self.since.elapsed();
             let due = timers.due(age, self.last);
+            let asked = Instant::now();
             let answer = match due {
                 Due::Wait(wait) => match stopped.recv_timeout(wait) {
                     Err(RecvTimeoutError::Timeout) => continue,
@@ -202,7 +203,7 @@ impl Keeper {
             match answer {
                 Ok(Some(Answer::Ack(lease))) => {
                     log::debug!("{name}: lease of {} renewed by {}", lease.setting.address, lease.server);
-                    self.take(lease, Instant::now());
+                    self.take(lease, asked);
                 }
                 Ok(Some(Answer::Nak(reason))) => self.start_over(&reason),
                 Ok(_) => {
