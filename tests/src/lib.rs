@@ -37,3 +37,4 @@ pub fn static_agent() -> PathBuf {
     assert!(path.exists(), "{} is missing: run `make agent`", path.display());
     path
 }
+pub mod netns;

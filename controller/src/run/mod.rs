@@ -1,5 +1,6 @@
 //! Runs: sessions, rounds, and the nodes' states.
 
+pub mod discovery;
 pub mod hub;
 pub mod lease;
 mod net;
