@@ -39,6 +39,8 @@ pub struct FileSystemPlan {
     /// Where it is mounted, as seen from the clone's root (`/`, `/boot`); none for swap and for file
     /// systems that only have to exist.
     pub mount_point: Option<String>,
+    /// Bytes that the golden file system uses and the new one must take; 0 where nothing is copied.
+    pub used: u64,
     /// How the golden node calls this file system: what the clone's configuration may name, and what
     /// becomes the new file system's.
     pub golden: Option<GoldenNames>,
@@ -51,6 +53,15 @@ pub enum FileSystemKind {
     Ext4,
     /// Swap space.
     Swap,
+}
+
+impl std::fmt::Display for FileSystemKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Ext4 => "ext4",
+            Self::Swap => "swap",
+        })
+    }
 }
 
 /// The names under which the golden node's configuration may know a file system.

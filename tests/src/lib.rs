@@ -1,2 +1,6 @@
 //! Helpers of the tests across crates.
 #![forbid(unsafe_code)]
+
+pub mod loop_device;
+pub mod stale;
+pub mod tool;

@@ -1,3 +1,8 @@
-//! Partition tables: the desc, the layout that it gives on a disk of some size, and the MBR's bytes.
+//! Partition tables: the desc, the layout that it gives on a disk of some size, what has to fit, and
+//! the MBR's bytes.
 
 pub mod desc;
+pub mod fit;
+pub mod layout;
+pub mod mbr;
+pub mod units;

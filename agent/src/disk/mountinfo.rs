@@ -1,0 +1,125 @@
+//! What is mounted: `/proc/self/mountinfo`, as proc_pid_mountinfo(5) describes it.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+/// One mount of this process's mount namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// The device of the mounted files, as `st_dev` and sysfs have it.
+    pub device: DeviceNumber,
+    /// The directory of the file system that is mounted: `/`, but for bind mounts and subvolumes.
+    pub root: PathBuf,
+    /// Where it is mounted.
+    pub mount_point: PathBuf,
+    /// The kind of file system (`ext4`, `proc`).
+    pub kind: String,
+    /// What was mounted: a device's path, for those that have one.
+    pub source: PathBuf,
+}
+
+/// A device's number: major and minor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DeviceNumber {
+    /// Which driver.
+    pub major: u32,
+    /// Which of its devices.
+    pub minor: u32,
+}
+
+impl DeviceNumber {
+    /// The number in a `dev_t`, such as a file's `st_rdev`.
+    #[must_use]
+    pub fn of(dev: u64) -> Self {
+        Self { major: rustix::fs::major(dev), minor: rustix::fs::minor(dev) }
+    }
+
+    /// Reads `MAJOR:MINOR`, as mountinfo and sysfs print it.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (major, minor) = text.trim().split_once(':')?;
+        Some(Self { major: major.parse().ok()?, minor: minor.parse().ok()? })
+    }
+}
+
+/// What this process sees mounted, in the order in which the kernel lists it.
+///
+/// # Errors
+/// `/proc` is not there, or a line is not as documented.
+pub fn read() -> io::Result<Vec<Mount>> {
+    let text = std::fs::read("/proc/self/mountinfo")?;
+    parse(&text).map_err(|line| {
+        io::Error::new(io::ErrorKind::InvalidData, format!("/proc/self/mountinfo: line {line} is no mount"))
+    })
+}
+
+/// Reads the text of a mountinfo file.
+///
+/// # Errors
+/// The number of the first line that is not as documented.
+pub fn parse(text: &[u8]) -> Result<Vec<Mount>, usize> {
+    let lines = text.split(|b| *b == b'\n').filter(|line| !line.is_empty());
+    (1..).zip(lines).map(|(number, line)| parse_line(line).ok_or(number)).collect()
+}
+
+/// `ID PARENT MAJOR:MINOR ROOT MOUNTPOINT OPTIONS [TAG…] - TYPE SOURCE SUPEROPTIONS`
+fn parse_line(line: &[u8]) -> Option<Mount> {
+    let mut fields = line.split(|b| *b == b' ').skip(2);
+    let device = DeviceNumber::parse(std::str::from_utf8(fields.next()?).ok()?)?;
+    let root = path(fields.next()?);
+    let mount_point = path(fields.next()?);
+    fields.find(|field| *field == b"-")?;
+    let kind = String::from_utf8_lossy(fields.next()?).into_owned();
+    let source = path(fields.next()?);
+    Some(Mount { device, root, mount_point, kind, source })
+}
+
+/// A path in which space, tab, newline and backslash are written as `\` and three octal digits.
+fn path(field: &[u8]) -> PathBuf {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&first, behind)) = rest.split_first() {
+        let escaped = behind.first_chunk::<3>().filter(|_| first == b'\\').and_then(|digits| octal(*digits));
+        bytes.push(escaped.unwrap_or(first));
+        rest = if escaped.is_some() { behind.get(3..).unwrap_or_default() } else { behind };
+    }
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+fn octal(digits: [u8; 3]) -> Option<u8> {
+    digits.iter().try_fold(0_u8, |value, digit| {
+        let digit = digit.checked_sub(b'0').filter(|d| *d < 8)?;
+        value.checked_mul(8)?.checked_add(digit)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn reads_mounts_with_tags_escapes_and_bind_roots() {
+        let text = b"22 1 254:0 / / rw,relatime shared:1 master:2 - ext4 /dev/vda rw\n\
+            30 22 8:17 /srv/a\\040b /mnt/x\\134y rw - ext4 /dev/sdb1 rw,errors=remount-ro\n";
+        let mounts = parse(text).unwrap();
+        let [first, second] = mounts.as_slice() else { panic!("{mounts:?}") };
+        assert_eq!(first.mount_point, Path::new("/"));
+        assert_eq!(first.device, DeviceNumber { major: 254, minor: 0 });
+        assert_eq!(second.root, Path::new("/srv/a b"));
+        assert_eq!(second.mount_point, Path::new("/mnt/x\\y"));
+        assert_eq!(second.source, Path::new("/dev/sdb1"));
+    }
+
+    #[test]
+    fn names_the_line_that_is_no_mount() {
+        assert_eq!(parse(b"22 1 254:0 / / rw - ext4 /dev/vda rw\nfoo bar\n"), Err(2));
+    }
+
+    #[test]
+    fn reads_what_the_kernel_says() {
+        assert!(read().unwrap().iter().any(|m| m.mount_point == Path::new("/")));
+    }
+}

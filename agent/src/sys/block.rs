@@ -1,0 +1,111 @@
+//! Ioctls of block devices: sizes, and what the kernel knows of partitions (linux/fs.h, linux/blkpg.h).
+
+use nix::errno::Errno;
+use nix::libc;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+
+/// The calls themselves, without names for what they return.
+mod raw {
+    use nix::libc::c_int;
+
+    /// The letter of block devices' ioctls in linux/fs.h.
+    const BLOCK: u8 = 0x12;
+
+    nix::ioctl_read!(blkgetsize64, BLOCK, 114, u64);
+    nix::ioctl_read_bad!(blksszget, nix::request_code_none!(BLOCK, 104), c_int);
+    nix::ioctl_none!(blkrrpart, BLOCK, 95);
+    nix::ioctl_write_ptr_bad!(blkpg, nix::request_code_none!(BLOCK, 105), super::BlkpgIoctlArg);
+}
+
+const BLKPG_ADD_PARTITION: libc::c_int = 1;
+const BLKPG_DEL_PARTITION: libc::c_int = 2;
+
+/// `struct blkpg_ioctl_arg`.
+#[repr(C)]
+struct BlkpgIoctlArg {
+    op: libc::c_int,
+    flags: libc::c_int,
+    datalen: libc::c_int,
+    data: *const BlkpgPartition,
+}
+
+/// `struct blkpg_partition`.
+#[repr(C)]
+struct BlkpgPartition {
+    start: i64,
+    length: i64,
+    pno: libc::c_int,
+    devname: [u8; 64],
+    volname: [u8; 64],
+}
+
+/// The size of a block device in bytes (BLKGETSIZE64).
+///
+/// # Errors
+/// What the kernel says: ENOTTY when the file is no block device.
+pub fn size(device: &File) -> Result<u64, Errno> {
+    let mut bytes = 0;
+    // SAFETY: the descriptor is open for the whole call, and BLKGETSIZE64 writes one 64-bit number
+    // into the place that it is given (its request code says size_t, which has 64 bits on all
+    // machines that the agent is built for; the kernel writes 64 bits everywhere).
+    unsafe { raw::blkgetsize64(device.as_raw_fd(), &raw mut bytes) }?;
+    Ok(bytes)
+}
+
+/// The logical sector size of a block device in bytes (BLKSSZGET).
+///
+/// # Errors
+/// What the kernel says, or ERANGE for a size that is none.
+pub fn sector_size(device: &File) -> Result<u32, Errno> {
+    let mut bytes = 0;
+    // SAFETY: the descriptor is open for the whole call, and BLKSSZGET writes one int into the place
+    // that it is given.
+    unsafe { raw::blksszget(device.as_raw_fd(), &raw mut bytes) }?;
+    u32::try_from(bytes).map_err(|_| Errno::ERANGE)
+}
+
+/// Has the kernel read the disk's partition table again (BLKRRPART).
+///
+/// # Errors
+/// What the kernel says: EBUSY while a partition is in use, EINVAL for devices that it never looks
+/// for tables on, such as most loop devices.
+pub fn reread_table(disk: &File) -> Result<(), Errno> {
+    // SAFETY: the descriptor is open for the whole call, and BLKRRPART takes no argument.
+    unsafe { raw::blkrrpart(disk.as_raw_fd()) }?;
+    Ok(())
+}
+
+/// Tells the kernel of a partition, in bytes from the disk's start (BLKPG_ADD_PARTITION).
+///
+/// # Errors
+/// What the kernel says: EBUSY when it overlaps one that the kernel knows, EINVAL for numbers that
+/// are not whole sectors.
+pub fn add_partition(disk: &File, number: u32, start: u64, length: u64) -> Result<(), Errno> {
+    partition_call(disk, BLKPG_ADD_PARTITION, number, start, length)
+}
+
+/// Makes the kernel forget a partition (BLKPG_DEL_PARTITION).
+///
+/// # Errors
+/// What the kernel says: ENXIO when it knows none of this number, EBUSY while it is in use.
+pub fn delete_partition(disk: &File, number: u32) -> Result<(), Errno> {
+    partition_call(disk, BLKPG_DEL_PARTITION, number, 0, 0)
+}
+
+fn partition_call(disk: &File, op: libc::c_int, number: u32, start: u64, length: u64) -> Result<(), Errno> {
+    let in_range = |bytes: u64| i64::try_from(bytes).map_err(|_| Errno::ERANGE);
+    let partition = BlkpgPartition {
+        start: in_range(start)?,
+        length: in_range(length)?,
+        pno: libc::c_int::try_from(number).map_err(|_| Errno::ERANGE)?,
+        devname: [0; 64],
+        volname: [0; 64],
+    };
+    let datalen = libc::c_int::try_from(size_of::<BlkpgPartition>()).map_err(|_| Errno::ERANGE)?;
+    let argument = BlkpgIoctlArg { op, flags: 0, datalen, data: &raw const partition };
+    // SAFETY: the descriptor is open for the whole call; both structs have the layout of
+    // linux/blkpg.h, live until the call returns, and the kernel only reads them.
+    unsafe { raw::blkpg(disk.as_raw_fd(), &raw const argument) }?;
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! Quantities of a disk, each with a type of its own: a sector number is no size, and neither is a
+//! number of bytes.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Bytes in a MB of a desc: 2^20. The original said "megabytes" and counted so too; partitions
+/// aligned to 1 MiB are then whole MB, and a size in a desc is exactly the partition's size.
+pub const MB: u64 = 1 << 20;
+
+/// A logical block address: the number of a sector, counted from 0 at the disk's start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Lba(pub u64);
+
+/// A number of sectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SectorCount(pub u64);
+
+/// A disk's logical sector size in bytes: a power of two from 512 to 4096.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct SectorSize(u32);
+
+/// A sector size that no disk has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("sectors of {0} bytes are not supported: expected 512 to 4096, a power of two")]
+pub struct BadSectorSize(pub u32);
+
+impl SectorSize {
+    /// 512 bytes, what nearly every disk has or pretends to have.
+    pub const B512: Self = Self(512);
+    /// 4096 bytes.
+    pub const B4096: Self = Self(4096);
+
+    /// The size in bytes.
+    #[must_use]
+    pub fn bytes(self) -> u64 {
+        u64::from(self.0)
+    }
+
+    /// Sectors in one MB of 2^20 bytes.
+    #[must_use]
+    pub fn per_mb(self) -> u64 {
+        MB / self.bytes()
+    }
+}
+
+impl TryFrom<u32> for SectorSize {
+    type Error = BadSectorSize;
+
+    fn try_from(bytes: u32) -> Result<Self, BadSectorSize> {
+        if bytes.is_power_of_two() && (512..=4096).contains(&bytes) {
+            Ok(Self(bytes))
+        } else {
+            Err(BadSectorSize(bytes))
+        }
+    }
+}
+
+impl From<SectorSize> for u32 {
+    fn from(size: SectorSize) -> u32 {
+        size.0
+    }
+}
+
+impl SectorCount {
+    /// The size in bytes; saturates far beyond any disk.
+    #[must_use]
+    pub fn bytes(self, sector: SectorSize) -> u64 {
+        self.0.saturating_mul(sector.bytes())
+    }
+}
+
+impl Lba {
+    /// The offset in bytes from the disk's start; saturates far beyond any disk.
+    #[must_use]
+    pub fn bytes(self, sector: SectorSize) -> u64 {
+        self.0.saturating_mul(sector.bytes())
+    }
+}
+
+/// How large a disk is, and in which units it is read and written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskSize {
+    /// All sectors of the disk.
+    pub sectors: SectorCount,
+    /// The size of one of them.
+    pub sector: SectorSize,
+}
+
+impl DiskSize {
+    /// The size of a disk of `bytes` bytes; what is left of a last partial sector doesn't count.
+    #[must_use]
+    pub fn of_bytes(bytes: u64, sector: SectorSize) -> Self {
+        Self { sectors: SectorCount(bytes / sector.bytes()), sector }
+    }
+
+    /// The size in bytes.
+    #[must_use]
+    pub fn bytes(self) -> u64 {
+        self.sectors.bytes(self.sector)
+    }
+}
+
+/// Bytes as a person reads them in a message about disks: in MB of 2^20 bytes, rounded up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InMb(pub u64);
+
+impl fmt::Display for InMb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} MB", self.0.div_ceil(MB))
+    }
+}

@@ -1,0 +1,77 @@
+//! Blank disks for tests: loop devices on sparse files. A machine that has none fails the test.
+
+use crate::tool::tool;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tempfile::TempDir;
+
+/// One MiB in bytes.
+pub const MIB: u64 = 1 << 20;
+
+/// Machines have few loop devices: the tests of one binary use one at a time.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// A blank disk of a file, detached when dropped.
+#[derive(Debug)]
+pub struct Loop {
+    node: String,
+    _dir: TempDir,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Loop {
+    /// A disk of so many bytes with sectors of so many bytes.
+    pub fn new(bytes: u64, sector: u32) -> Self {
+        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("disk");
+        File::create(&image).unwrap().set_len(bytes).unwrap();
+        let node = tool(
+            "losetup",
+            ["--find", "--show", "--sector-size", &sector.to_string(), image.to_str().unwrap()],
+        );
+        Self { node: node.trim().to_owned(), _dir: dir, _turn: turn }
+    }
+
+    /// The device node.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// The kernel's name.
+    pub fn name(&self) -> &str {
+        self.node.trim_start_matches("/dev/")
+    }
+
+    /// So many bytes from an offset.
+    pub fn read(&self, at: u64, length: u64) -> Vec<u8> {
+        let mut bytes = vec![0; usize::try_from(length).unwrap()];
+        File::open(&self.node).unwrap().read_exact_at(&mut bytes, at).unwrap();
+        bytes
+    }
+
+    /// Writes bytes at an offset, and waits until they are on the disk.
+    pub fn write(&self, at: u64, bytes: &[u8]) {
+        let file = OpenOptions::new().write(true).open(&self.node).unwrap();
+        file.write_all_at(bytes, at).unwrap();
+        file.sync_all().unwrap();
+    }
+
+    /// What `sha256sum` says of the whole disk.
+    pub fn hash(&self) -> String {
+        tool("sha256sum", [&self.node])
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        // The kernel keeps partitions that it was told of; a disk that has none is no failure.
+        let _ = Command::new("partx").args(["-d", &self.node]).output();
+        let detached = Command::new("losetup").args(["-d", &self.node]).status();
+        if !std::thread::panicking() {
+            assert!(detached.unwrap().success(), "can't detach {}", self.node);
+        }
+    }
+}
