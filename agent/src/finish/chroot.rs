@@ -9,8 +9,8 @@ use std::thread;
 use nix::sched::CloneFlags;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
-use super::MadeFileSystem;
 use super::error::Cause;
+use crate::disk::MadeFileSystem;
 
 /// Runs `work` with `root` as the root directory, for itself and for what it starts; the rest of the
 /// process stays outside.

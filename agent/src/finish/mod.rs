@@ -17,29 +17,17 @@ mod replace;
 mod times;
 mod tool;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use ka::plan::{BootPlan, FileSystemPlan, Loader};
+use ka::plan::{BootPlan, Loader};
 
+use crate::disk::MadeFileSystem;
 use crate::step::step;
 pub use chroot::inside;
 use chroot::{Chroot, DeviceLinks};
 pub use error::{Cause, FinishError};
 use names::Names;
 use times::Times;
-
-/// A file system or swap space that was made on this node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MadeFileSystem {
-    /// What was asked for.
-    pub plan: FileSystemPlan,
-    /// The partition's device node.
-    pub device: PathBuf,
-    /// Its new UUID, as blkid prints it.
-    pub uuid: String,
-    /// Its partition's UUID, as blkid prints it.
-    pub partuuid: String,
-}
 
 /// Makes the tree under `root` boot on this node, from `disk`.
 ///
@@ -60,32 +48,32 @@ pub fn finish(
 ) -> Result<(), FinishError> {
     let names = Names::new(made);
     // The times come first: looking at them later would see what the finish itself has changed.
-    let times = named("note the times", || Times::record(root))?;
-    let links = named("name the devices", || DeviceLinks::make(made))?;
-    let chroot = named("enter the copied system", || Chroot::mount(root))?;
+    let times = named("Note the times of the files", || Times::record(root))?;
+    let links = named("Name the devices", || DeviceLinks::make(made))?;
+    let chroot = named("Enter the copied system", || Chroot::mount(root))?;
 
     let outcome = inside(root, || {
         let top = Path::new("/");
-        named("fstab", || fstab::write(top, &names))?;
-        named("other names of file systems", || references::write(top, &names))?;
-        named("identity", || identity::remove(top))?;
-        named("initrd", || initrd::rebuild(top, &boot.initrd_modules, hardware_modules))?;
+        named("Rewrite fstab", || fstab::write(top, &names))?;
+        named("Rewrite other names of file systems", || references::write(top, &names))?;
+        named("Remove the golden node's identity", || identity::remove(top))?;
+        named("Rebuild the initrd", || initrd::rebuild(top, &boot.initrd_modules, hardware_modules))?;
         match boot.loader {
-            Loader::Grub => named("boot loader", || grub::install(top, disk, &names)),
+            Loader::Grub => named("Install the boot loader", || grub::install(top, disk, &names)),
             Loader::None => Ok(()),
         }
     })
     .map_err(|source| FinishError {
-        step: "enter the copied system",
+        step: "Enter the copied system",
         cause: Cause::file("change the root to", root, source),
     });
 
-    let left = named("leave the copied system", || chroot.undo());
+    let left = named("Leave the copied system", || chroot.undo());
     drop(links);
     outcome??;
     left?;
-    named("keep the times", || times.restore())?;
-    named("sync", || sync(root, made, disk))
+    named("Keep the times of unchanged files", || times.restore())?;
+    named("Write everything out", || sync(root, made, disk))
 }
 
 fn named<T>(name: &'static str, work: impl FnOnce() -> Result<T, Cause>) -> Result<T, FinishError> {
@@ -97,7 +85,9 @@ fn sync(root: &Path, made: &[MadeFileSystem], disk: &Path) -> Result<(), Cause> 
     for point in made.iter().filter_map(|fs| fs.plan.mount_point.as_deref()) {
         let path = root.join(point.trim_start_matches('/'));
         let directory = std::fs::File::open(&path).map_err(|e| Cause::file("open", &path, e))?;
-        rustix::fs::syncfs(&directory).map_err(|e| Cause::file("sync", &path, e.into()))?;
+        rustix::fs::syncfs(&directory).map_err(|e| Cause::file("Write everything out", &path, e.into()))?;
     }
-    std::fs::File::open(disk).and_then(|device| device.sync_all()).map_err(|e| Cause::file("sync", disk, e))
+    std::fs::File::open(disk)
+        .and_then(|device| device.sync_all())
+        .map_err(|e| Cause::file("Write everything out", disk, e))
 }

@@ -5,7 +5,7 @@
 
 use ka::plan::FileSystemPlan;
 
-use super::MadeFileSystem;
+use crate::disk::MadeFileSystem;
 
 /// The file systems of this node under the names that the golden node had for them.
 pub(super) struct Names<'a> {
@@ -32,10 +32,6 @@ const NOT_DISKS: [&str; 10] = ["cdrom", "cdrw", "dvd", "fd", "loop", "nbd", "ram
 impl<'a> Names<'a> {
     pub(super) fn new(made: &'a [MadeFileSystem]) -> Self {
         Self { made }
-    }
-
-    pub(super) fn all(&self) -> &'a [MadeFileSystem] {
-        self.made
     }
 
     /// The file system that is mounted at `point`.
@@ -184,6 +180,7 @@ pub(super) mod tests {
                     kind,
                     label: label.map(str::to_owned),
                     mount_point: mount_point.map(str::to_owned),
+                    used: 0,
                     golden: Some(GoldenNames {
                         uuid: Some(format!("0000000{number}-0000-4000-8000-000000000000")),
                         partuuid: Some(format!("deadbeef-0{number}")),

@@ -28,7 +28,7 @@ pub(super) fn need(programs: &[&'static str]) -> Result<&'static str, Cause> {
 
 /// Runs `program`; each line that it writes goes to the log.
 pub(super) fn run(program: &str, arguments: &[&str]) -> Result<(), Cause> {
-    let shown = format!("{program} {}", arguments.join(" "));
+    let shown = shown(program, arguments);
     log::info!("running {shown}");
     let mut tail = VecDeque::new();
     let mut hear = |line: String| {
@@ -55,16 +55,17 @@ pub(super) fn run(program: &str, arguments: &[&str]) -> Result<(), Cause> {
 
 /// Runs `program` and gives what it writes to its standard output.
 pub(super) fn output_of(program: &str, arguments: &[&str]) -> Result<String, Cause> {
-    let failed = |reason: String, output: String| Cause::Tool {
-        tool: format!("{program} {}", arguments.join(" ")),
-        reason,
-        output,
-    };
+    let failed =
+        |reason: String, output: String| Cause::Tool { tool: shown(program, arguments), reason, output };
     let output = command(program, arguments).output().map_err(|e| failed(e.to_string(), String::new()))?;
     if !output.status.success() {
         return Err(failed(output.status.to_string(), String::from_utf8_lossy(&output.stderr).into_owned()));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn shown(program: &str, arguments: &[&str]) -> String {
+    [&[program], arguments].concat().join(" ")
 }
 
 /// `program` with an environment that depends on nothing but this list.
