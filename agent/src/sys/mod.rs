@@ -3,4 +3,5 @@
 
 pub mod block;
 pub mod mount;
+pub mod session;
 pub mod spawn;
