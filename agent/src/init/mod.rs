@@ -71,7 +71,8 @@ fn supervise(consoles: &[Console], reaper: &Reaper, work: &[&str]) -> End {
 /// How the work ended: what it asks for, or why it failed.
 fn work_outcome(reaper: &Reaper, work: &[&str]) -> Result<Outcome, String> {
     let mut command = Command::new("/proc/self/exe");
-    command.args(work).stdin(Stdio::null());
+    // The kernel gives PID 1 no search path, and the tools of stage2 are in all of these.
+    command.args(work).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").stdin(Stdio::null());
     let status = reaper.run(&mut command).map_err(|e| format!("its work cannot be started: {e}"))?;
     verdict(status)
 }

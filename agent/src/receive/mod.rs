@@ -102,7 +102,7 @@ pub fn receive(request: &Request) -> Result<(), ReceiveError> {
     let hello = hello(&request.session, &listener, request.window)?;
     let session = join(request, &controller, &key, &hello, &listener)?;
     let (stream, mut reader) = session.wait_for_stream()?;
-    let received = request.sink.fill(&mut reader).and_then(|()| Ok(reader.finish()?)).and_then(|total| {
+    let received = request.sink.receive(&mut reader).and_then(|()| Ok(reader.finish()?)).and_then(|total| {
         request.sink.settle()?;
         Ok(total)
     });

@@ -58,8 +58,8 @@ impl SinkError {
 }
 
 impl Sink {
-    /// Takes the whole stream.
-    pub(super) fn fill(&self, stream: &mut StreamReader) -> Result<(), SinkError> {
+    /// Takes the stream to its end; whether it was whole, [`StreamReader::finish`] tells.
+    pub(crate) fn receive(&self, stream: &mut StreamReader) -> Result<(), SinkError> {
         match self {
             Self::Dir(directory) => {
                 let error = |error| SinkError::File { path: directory.clone(), error };
