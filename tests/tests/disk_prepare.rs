@@ -2,6 +2,8 @@
 //!
 //! Needs root, loop devices, and `losetup`, `partx`, `sfdisk`, `sgdisk`, `blkid`, `wipefs`, `e2fsck`.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use ka::disk::desc::Desc;
 use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan};
 use ka_agent::disk::claim::{Refusal, claim};

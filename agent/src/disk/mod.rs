@@ -60,13 +60,9 @@ pub struct MadeFileSystem {
 /// The disk may not be written, or the plan doesn't fit it: then nothing was written. Or a step failed
 /// after the first write: then the table is cleared, so that the half-made system can't boot.
 pub fn prepare(plan: &DiskPlan, root: &Path) -> Result<Prepared, DiskError> {
-    let claim = step(&format!("Claim {}", plan.disk), || Ok::<_, DiskError>(claim::claim(&plan.disk)?))?;
-    let layout = fit(plan, claim.size)
-        .map_err(|reason| DiskError::Fit { disk: claim.name.clone(), reason })
-        .inspect_err(|e| log::error!("{e}"))?;
+    let (claim, layout, exclusive) = step(&format!("Check disk {}", plan.disk), || check(plan))?;
     let signature = fresh_signature().map_err(|e| DiskError::io(&claim.node, "get a disk signature", e))?;
     let table = Mbr::of(&layout, signature);
-    let exclusive = claim.open_exclusive()?;
     match write(plan, root, &claim, exclusive, &layout, &table) {
         Ok((made, mounts)) => {
             Ok(Prepared { disk: claim.node.clone(), made, root: root.to_owned(), mounts, table, claim })
@@ -76,6 +72,15 @@ pub fn prepare(plan: &DiskPlan, root: &Path) -> Result<Prepared, DiskError> {
             Err(first)
         }
     }
+}
+
+/// Everything before the first write: the disk is the right one, nobody uses it, and the plan fits it.
+fn check(plan: &DiskPlan) -> Result<(Claim, Layout, File), DiskError> {
+    let claim = claim::claim(&plan.disk)?;
+    let layout =
+        fit(plan, claim.size).map_err(|reason| DiskError::Fit { disk: claim.name.clone(), reason })?;
+    let exclusive = claim.open_exclusive()?;
+    Ok((claim, layout, exclusive))
 }
 
 /// Everything from the first write on.
