@@ -2,6 +2,8 @@
 //!
 //! Needs root, a loop device, and `unshare`, `chroot`, `blkid`, `sgdisk`.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use ka::disk::desc::Desc;
 use ka::plan::{After, BootPlan, DiskPlan, FileSystemKind, FileSystemPlan, Loader};
 use ka_agent::disk::prepare;

@@ -29,7 +29,8 @@ pub struct Request<'a> {
     pub desc: &'a Path,
     /// Directories whose contents are left out (`-x`).
     pub exclude_dirs: &'a [PathBuf],
-    /// Disks that are left out (`-X`).
+    /// Disks that are left out (`-X`). File systems of other disks than the chosen one never are copied,
+    /// so this can only contradict the choice.
     pub exclude_disks: &'a [String],
     /// ka's own working directories on this machine, which are left out too.
     pub own_dirs: &'a [PathBuf],
@@ -142,7 +143,12 @@ pub fn make(request: &Request<'_>) -> Result<Planned, PlanError> {
     let desc = Desc::parse(&text, &file)?;
     let golden = scan::scan(&golden_disk(request)?)?;
     let exclude = excluded(request)?;
-    decide(request, &golden, desc, &file, exclude)
+    let mut planned = decide(request, &golden, desc, &file, exclude)?;
+    if scan::find(request.disk).is_err() {
+        let note = format!("this machine has no {}: its disk {} is copied", request.disk, golden.name);
+        planned.notes.push(note);
+    }
+    Ok(planned)
 }
 
 /// The golden disk: the one with the name, else the one with the root file system.
