@@ -71,6 +71,12 @@ impl Directories {
         self.state.join("stage2")
     }
 
+    /// What belongs to this machine as a golden node, and to none of its copies.
+    #[must_use]
+    pub fn own(&self) -> Vec<PathBuf> {
+        vec![self.state.clone(), self.log.clone(), self.keys.clone()]
+    }
+
     /// The leases of the runs that wait or work.
     #[must_use]
     pub fn runs(&self) -> PathBuf {

@@ -33,7 +33,7 @@ pub struct Request<'a> {
     /// so this can only contradict the choice.
     pub exclude_disks: &'a [String],
     /// ka's own working directories on this machine, which are left out too.
-    pub own_dirs: &'a [PathBuf],
+    pub own_dirs: Vec<PathBuf>,
     /// The boot loader (`-r`).
     pub boot: BootPlan,
     /// What the nodes do at the end.
@@ -182,7 +182,7 @@ fn excluded(request: &Request<'_>) -> Result<Vec<PathBuf>, PlanError> {
     if let Some(dir) = request.exclude_dirs.iter().find(|dir| !dir.is_absolute() || !dir.is_dir()) {
         return Err(PlanError::NoDirectory(dir.clone()));
     }
-    let mut all: Vec<_> = request.exclude_dirs.iter().chain(request.own_dirs).cloned().collect();
+    let mut all: Vec<_> = request.exclude_dirs.iter().chain(&request.own_dirs).cloned().collect();
     all.sort();
     all.dedup();
     Ok(all)
