@@ -120,7 +120,7 @@ fn make_plan(disk: &str, desc: &str, exclude: &[&str]) -> Result<Planned, PlanEr
         desc: Path::new(desc),
         exclude_dirs: &exclude,
         exclude_disks: &[],
-        own_dirs: &["/var/lib/ka".into()],
+        own_dirs: vec!["/var/lib/ka".into()],
         boot: BootPlan { loader: Loader::Grub, initrd_modules: vec![] },
         after: After::Reboot,
     })
