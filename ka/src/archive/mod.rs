@@ -28,7 +28,7 @@ pub use decode::Decoder;
 pub use encode::Encoder;
 pub use entry::{Entry, Kind, Segment, Time, Xattr};
 pub use error::ArchiveError;
-pub use report::{Note, Progress, shown};
+pub use report::{Note, Notes, Progress, shown};
 
 /// A tar's unit in bytes: headers are one block, data is padded to whole blocks.
 pub const BLOCK: usize = 512;

@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid, X
 
 /// One file to make.
 #[derive(Clone, Debug)]
-pub struct Plant {
+pub(crate) struct Plant {
     parent: Index,
     name: Vec<u8>,
     what: What,
@@ -81,14 +81,14 @@ prop_compose! {
 }
 
 /// A tree of up to `size` files.
-pub fn forest(size: usize) -> impl Strategy<Value = Vec<Plant>> {
+pub(crate) fn forest(size: usize) -> impl Strategy<Value = Vec<Plant>> {
     vec(plant(), size / 2..size)
 }
 
 /// Makes the tree in the empty directory `root`.
 ///
 /// GNU tar writes hard links of devices and pipes as if they were files of their own: it gets none.
-pub fn grow(root: &Path, plants: &[Plant], linked_nodes: bool) {
+pub(crate) fn grow(root: &Path, plants: &[Plant], linked_nodes: bool) {
     let mut directories = vec![root.to_owned()];
     let mut others: Vec<PathBuf> = Vec::new();
     let mut made: Vec<(PathBuf, &Plant)> = Vec::new();
@@ -174,7 +174,7 @@ fn dress(path: &Path, plant: &Plant) {
 }
 
 /// An ACL that gives one user `bits`, in the kernel's form.
-pub fn acl(mode: u32, id: u32, bits: u16) -> Vec<u8> {
+pub(crate) fn acl(mode: u32, id: u32, bits: u16) -> Vec<u8> {
     let class = |shift: u32| u16::try_from(mode >> shift & 7).unwrap();
     let none = u32::MAX;
     let mut binary = 2_u32.to_le_bytes().to_vec();

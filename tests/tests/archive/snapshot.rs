@@ -10,28 +10,28 @@ use rustix::fs::SeekFrom;
 use sha2::{Digest, Sha256};
 
 /// Everything that must survive, by path beneath the tree's root.
-pub type Snapshot = BTreeMap<PathBuf, Seen>;
+pub(crate) type Snapshot = BTreeMap<PathBuf, Seen>;
 
 /// What one name is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
-    pub kind: &'static str,
-    pub mode: u32,
-    pub owner: (u32, u32),
-    pub mtime: (i64, i64),
-    pub size: u64,
-    pub hash: String,
-    pub target: Option<PathBuf>,
-    pub device: u64,
+pub(crate) struct Seen {
+    pub(crate) kind: &'static str,
+    pub(crate) mode: u32,
+    pub(crate) owner: (u32, u32),
+    pub(crate) mtime: (i64, i64),
+    pub(crate) size: u64,
+    pub(crate) hash: String,
+    pub(crate) target: Option<PathBuf>,
+    pub(crate) device: u64,
     /// The first path of the same file.
-    pub same_as: PathBuf,
+    pub(crate) same_as: PathBuf,
     /// Escaped, so that a difference can be read.
-    pub xattrs: BTreeMap<String, String>,
+    pub(crate) xattrs: BTreeMap<String, String>,
     /// Offset and end of what is no hole.
-    pub data: Vec<(u64, u64)>,
+    pub(crate) data: Vec<(u64, u64)>,
 }
 
-pub fn snapshot(root: &Path) -> Snapshot {
+pub(crate) fn snapshot(root: &Path) -> Snapshot {
     let mut all = Snapshot::new();
     let mut files = BTreeMap::new();
     look(root, Path::new(""), &mut all, &mut files);
@@ -112,7 +112,7 @@ fn data(path: &Path, size: u64) -> Vec<(u64, u64)> {
 
 /// Panics with what differs in the first few files that do.
 #[track_caller]
-pub fn assert_same(golden: &Snapshot, copy: &Snapshot) {
+pub(crate) fn assert_same(golden: &Snapshot, copy: &Snapshot) {
     let mut different = Vec::new();
     for path in golden.keys().chain(copy.keys().filter(|p| !golden.contains_key(*p))) {
         let lines = |tree: &Snapshot| format!("{:#?}", tree.get(path));

@@ -7,24 +7,21 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io::Write;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use ka::archive::{Encoder, Entry, Kind, Note, Progress, Segment, Time, Xattr};
-use rustix::fs::{AtFlags, FileType, OFlags, RawDir, Stat};
+use ka::archive::{Encoder, Entry, Kind, Progress, Segment, Time, Xattr};
+use rustix::fs::{AtFlags, FileType, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::file::{self, Copier, CopyError};
+use super::names::{Listing, Names};
 use super::xattrs::Reader;
 use super::{PackError, Summary};
 
 /// Directories that are kept open at once.
 const OPEN: usize = 64;
-
-/// What is read of a directory at once.
-const LISTING: usize = 64 << 10;
 
 pub(super) struct Walker<'a, W: Write> {
     encoder: Encoder<W>,
@@ -33,7 +30,7 @@ pub(super) struct Walker<'a, W: Write> {
     progress: Option<&'a Progress>,
     copier: Copier,
     xattrs: Reader,
-    listing: Vec<MaybeUninit<u8>>,
+    listing: Listing,
     summary: Summary,
 
     /// The source that is being walked.
@@ -43,7 +40,7 @@ pub(super) struct Walker<'a, W: Write> {
     /// Path in the archive of what is being looked at: `.` and what is behind it as seen from the clone's root.
     path: Vec<u8>,
     /// Files with several names: the first one seen, and how many are still to come.
-    links: HashMap<u64, (Vec<u8>, u64)>,
+    links: HashMap<u64, (Vec<u8>, usize)>,
 }
 
 /// A directory that is being walked.
@@ -69,7 +66,7 @@ impl<'a, W: Write> Walker<'a, W> {
             progress,
             copier: Copier::new(),
             xattrs: Reader::new(),
-            listing: vec![MaybeUninit::uninit(); LISTING],
+            listing: Listing::new(),
             summary: Summary::default(),
             source: PathBuf::new(),
             mount_point: Vec::new(),
@@ -194,7 +191,7 @@ impl<'a, W: Write> Walker<'a, W> {
         if self.exclude.contains(self.path.get(1..).unwrap_or_default()) {
             return Ok(None);
         }
-        let names = match Names::list(&fd, &mut self.listing) {
+        let names = match self.listing.read(&fd) {
             Ok(names) => names,
             Err(errno) => return self.gone(errno, "list").map(|()| None),
         };
@@ -272,6 +269,8 @@ impl<'a, W: Write> Walker<'a, W> {
         let kind = match kind {
             FileType::Symlink => match rustix::fs::readlinkat(parent, name, Vec::new()) {
                 Ok(target) => Kind::Symlink { target: target.into_bytes() },
+                // That is what the kernel says of anything but a link.
+                Err(Errno::INVAL) => return self.gone(Errno::LOOP, "read the link"),
                 Err(errno) => return self.gone(errno, "read the link"),
             },
             FileType::Fifo => Kind::Fifo,
@@ -321,7 +320,8 @@ impl<'a, W: Write> Walker<'a, W> {
 
     fn remember_link(&mut self, stat: &Stat) {
         if stat.st_nlink > 1 {
-            self.links.insert(stat.st_ino, (self.path.clone(), u64::from(stat.st_nlink) - 1));
+            let names = usize::try_from(stat.st_nlink).unwrap_or(usize::MAX);
+            self.links.insert(stat.st_ino, (self.path.clone(), names - 1));
         }
     }
 
@@ -352,14 +352,14 @@ impl<'a, W: Write> Walker<'a, W> {
     }
 
     fn note(&mut self, what: &str) {
-        self.summary.notes.push(Note { path: self.path.clone(), what: what.to_owned() });
+        self.summary.notes.push(&self.path, what);
     }
 
     /// A file is not there, or not what it was, any more: a note. Any other error is the source's.
     fn gone(&mut self, errno: Errno, action: &'static str) -> Result<(), PackError> {
         match errno {
             Errno::NOENT => self.note("it vanished while it was read"),
-            Errno::LOOP | Errno::NOTDIR | Errno::ISDIR | Errno::INVAL => {
+            Errno::LOOP | Errno::NOTDIR | Errno::ISDIR => {
                 self.note("it became something else while it was read, and is left out");
             }
             errno => return Err(self.failed(action, errno)),
@@ -387,36 +387,4 @@ fn tell(progress: Option<&Progress>, entries: u64, bytes: u64) {
 /// The paths above `path`, without itself: of `/a/b` the root and `/a`.
 fn prefixes(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.iter().enumerate().filter(|&(_, &b)| b == b'/').filter_map(|(end, _)| path.get(..end))
-}
-
-/// The names in a directory, sorted; one allocation for all.
-struct Names {
-    bytes: Vec<u8>,
-    /// Start and length in `bytes`, and what the directory says that it is.
-    list: Vec<(usize, usize, FileType)>,
-    next: usize,
-}
-
-impl Names {
-    fn list(fd: &OwnedFd, buffer: &mut [MaybeUninit<u8>]) -> rustix::io::Result<Self> {
-        let (mut bytes, mut list) = (Vec::new(), Vec::new());
-        let mut entries = RawDir::new(fd, buffer);
-        while let Some(entry) = entries.next() {
-            let entry = entry?;
-            let name = entry.file_name().to_bytes();
-            if name != b"." && name != b".." {
-                list.push((bytes.len(), name.len(), entry.file_type()));
-                bytes.extend(name);
-            }
-        }
-        let name = |&(start, len, _): &(usize, usize, FileType)| bytes.get(start..start + len);
-        list.sort_unstable_by(|a, b| name(a).cmp(&name(b)));
-        Ok(Self { bytes, list, next: 0 })
-    }
-
-    fn next(&mut self) -> Option<(&[u8], FileType)> {
-        let &(start, len, kind) = self.list.get(self.next)?;
-        self.next += 1;
-        Some((self.bytes.get(start..start + len)?, kind))
-    }
 }
