@@ -141,6 +141,25 @@ fn files_that_vanish_or_become_something_else_are_noted() {
     assert_eq!(names, ["", "a", "link-to-file"].map(std::path::PathBuf::from));
 }
 
+/// So deep that the packer has closed the directories above, and cannot find all of them again.
+#[test]
+fn a_directory_that_is_moved_loses_its_rest_only() {
+    let golden = room();
+    let chain = |depth: usize| golden.path().join("d/".repeat(depth));
+    fs::create_dir_all(chain(100)).unwrap();
+    for depth in 0..=100 {
+        fs::write(chain(depth).join("z"), b"data").unwrap();
+    }
+    fs::write(chain(100).join("a"), vec![b'x'; 2 * MIB]).unwrap();
+    let (summary, copy) =
+        packed_during(golden.path(), || fs::rename(chain(10), golden.path().join("moved")).unwrap());
+    let lost = |depth: usize| copy.path().join("d/".repeat(depth)).join("z");
+    assert!((0..10).all(|depth| lost(depth).exists()) && !lost(10).exists() && lost(100).exists());
+    let note = "it vanished or was moved while it was read; the rest of it is left out";
+    let expected = format!("./{}d: {note}", "d/".repeat(9));
+    assert_eq!(notes(&summary).last(), Some(&expected));
+}
+
 #[test]
 fn sockets_are_left_out_and_noted() {
     let golden = room();

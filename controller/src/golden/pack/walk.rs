@@ -2,7 +2,8 @@
 //!
 //! Directories are reached from the one above that is already open, never by their whole path: that is fast,
 //! has no limit on a path's length, and cannot be led astray by a link that appears meanwhile. Only
-//! the nearest ones stay open; one further up is found again through `..` and recognised by its number.
+//! the nearest ones stay open; one further up is opened again from the source's root and recognised by its
+//! number.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -12,7 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use ka::archive::{Encoder, Entry, Kind, Progress, Segment, Time, Xattr};
-use rustix::fs::{AtFlags, FileType, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::file::{self, Copier, CopyError};
@@ -22,6 +23,8 @@ use super::{PackError, Summary};
 
 /// Directories that are kept open at once.
 const OPEN: usize = 64;
+
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 pub(super) struct Walker<'a, W: Write> {
     encoder: Encoder<W>,
@@ -94,9 +97,8 @@ impl<'a, W: Write> Walker<'a, W> {
         self.path = [b".", mount_point].concat();
         self.links.clear();
 
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::open(directory, flags, rustix::fs::Mode::empty())
-            .map_err(|e| self.failed("open", e))?;
+        let root =
+            rustix::fs::open(directory, DIRECTORY, Mode::empty()).map_err(|e| self.failed("open", e))?;
         let stat = rustix::fs::fstat(&root).map_err(|e| self.failed("look at", e))?;
         self.device = stat.st_dev;
         let mut levels: Vec<Level> = self.enter(root, &stat)?.into_iter().collect();
@@ -121,23 +123,34 @@ impl<'a, W: Write> Walker<'a, W> {
         Ok(())
     }
 
-    /// Goes back up from the deepest level, and opens the one above again if it was closed.
+    /// Goes back up from the deepest level to one that is open, or that can be opened again.
     fn leave(&mut self, levels: &mut Vec<Level>) -> Result<(), PackError> {
-        let Some(left) = levels.pop() else { return Ok(()) };
-        let (Some(fd), Some(above)) = (left.fd, levels.last_mut()) else { return Ok(()) };
-        if above.fd.is_some() {
-            return Ok(());
+        levels.pop();
+        while let Some(above) = levels.last_mut().filter(|above| above.fd.is_none()) {
+            self.path.truncate(above.path_len);
+            above.fd = self.reopen(above.id)?;
+            if above.fd.is_some() {
+                break;
+            }
+            self.note("it vanished or was moved while it was read; the rest of it is left out");
+            levels.pop();
         }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = rustix::fs::openat(&fd, "..", flags, rustix::fs::Mode::empty());
-        let opened = opened.and_then(|fd| rustix::fs::fstat(&fd).map(|stat| (fd, stat)));
-        let (fd, stat) = opened.map_err(|e| self.failed("open the directory above", e))?;
-        if (stat.st_dev, stat.st_ino) == above.id {
-            above.fd = Some(fd);
-            return Ok(());
+        Ok(())
+    }
+
+    /// Opens the directory at the present path, if it is still the one that it was.
+    fn reopen(&self, id: (u64, u64)) -> Result<Option<OwnedFd>, PackError> {
+        let failed = |errno| self.failed("open", errno);
+        let mut fd = rustix::fs::open(&self.source, DIRECTORY, Mode::empty()).map_err(failed)?;
+        let below = self.path.get(1 + self.mount_point.len()..).unwrap_or_default();
+        for part in below.split(|&b| b == b'/').filter(|part| !part.is_empty()) {
+            fd = match file::open(fd.as_fd(), part, OFlags::DIRECTORY) {
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+                opened => opened.map_err(failed)?,
+            };
         }
-        // Nothing tells where the rest of it is now.
-        Err(self.failed("find the way back from a directory that was moved,", Errno::STALE))
+        let stat = rustix::fs::fstat(&fd).map_err(failed)?;
+        Ok(Some(fd).filter(|_| (stat.st_dev, stat.st_ino) == id))
     }
 
     /// Packs what `name` is; returns the directory to walk next, if it is one.
