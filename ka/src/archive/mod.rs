@@ -42,3 +42,6 @@ pub const MAX_SEGMENTS: usize = 1 << 20;
 
 /// The largest file in bytes: what Linux's `off_t` can say.
 pub const MAX_SIZE: u64 = i64::MAX as u64;
+
+/// The largest number of an owner or group. The one above it means "nobody" to `chown(2)`.
+pub const MAX_ID: u32 = u32::MAX - 1;
