@@ -1,6 +1,7 @@
 //! The finish of a copied system whose tools are stand-ins, in a real chroot with a real disk.
 //!
 //! Needs root, loop devices, and Debian's busybox-static. The true tools are tried in virtual machines.
+#![allow(clippy::unwrap_used, reason = "clippy takes helpers of tests for production code")]
 
 use ka::plan::{BootPlan, FileSystemKind, FileSystemPlan, GoldenNames, Loader};
 use ka_agent::disk::MadeFileSystem;

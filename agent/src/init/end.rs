@@ -77,8 +77,8 @@ pub(super) fn survive_panics() {
     }
 }
 
-/// Makes ctrl-alt-del reboot with everything written out, where the kernel would reboot at once. To be called while there
-/// is one thread only, whose signal mask the later ones inherit.
+/// Makes ctrl-alt-del reboot with everything written out, where the kernel would reboot at once. To be
+/// called while there is one thread only, whose signal mask the later ones inherit.
 pub(super) fn watch_ctrl_alt_del() {
     let interrupt = SigSet::from(Signal::SIGINT);
     let watching = interrupt.thread_block().and_then(|()| set_cad_enabled(false));
