@@ -49,6 +49,7 @@ fn supervise(consoles: &[Console], reaper: &Reaper, work: &[&str]) -> End {
         Ok(Outcome::Reboot) => return End::Reboot,
         Ok(Outcome::PowerOff) => return End::PowerOff,
         Ok(Outcome::Shell) => None,
+        Err(_) if end::has_begun() => return End::Reboot,
         Err(reason) => Some(reason),
     };
     if let Some(reason) = &failure {
