@@ -117,6 +117,8 @@ def configure(root, root_uuid, swap_uuid):
     (root / "etc/hosts").write_text("127.0.0.1 localhost\n127.0.1.1 golden\n")
     (root / "etc/machine-id").write_text(uuid.uuid4().hex + "\n")
     (root / "etc/default/grub").write_text(GRUB_DEFAULTS)
+    for log in ("wtmp", "btmp", "lastlog"):  # written at every boot, but only if they exist
+        (root / "var/log" / log).unlink(missing_ok=True)
     run("chroot", root, "passwd", "--quiet", "--delete", "root")
     run("chroot", root, "systemctl", "--quiet", "enable", "systemd-networkd", "test-commands",
         "/usr/share/systemd/tmp.mount")

@@ -155,15 +155,22 @@ def _contents(at):
 
 
 def _times(at):
-    """Times go last, because making a file changes its folder's time."""
+    """Every path gets a time of its own, down to the nanosecond; last, as making a file changes its folder's."""
     moments = {
         "1901": -2_147_483_648 * SECOND, "1969": -1, "epoch": 0, "ns": 1_234_567_890 * SECOND + 123_456_789,
         "2038": 2_147_483_648 * SECOND + 1, "2100": 4_102_444_800 * SECOND + 999_999_999, "2400": 13_569_465_600 * SECOND + 7,
     }
     for name, moment in moments.items():
-        path = at(f"time-{name}")
-        _write(path)
-        os.utime(path, ns=(moment, moment))
+        _write(at(f"time-{name}"))
+    top = os.fsencode(at(""))
+    for folder, folders, files in os.walk(top, topdown=False):
+        for name in sorted(folders + files):
+            path = os.path.join(folder, name)
+            digest = hashlib.sha256(path[len(top):]).digest()
+            moment = int.from_bytes(digest[:7], "little") % (1_700_000_000 * SECOND)
+            os.utime(path, ns=(moment, moment), follow_symlinks=False)
+    for name, moment in moments.items():
+        os.utime(at(f"time-{name}"), ns=(moment, moment))
     for path, moment in (
         (at("empty"), moments["1969"]), (at("sticky"), moments["ns"]), (at("null"), moments["1901"]),
         (at("fifo"), moments["2100"]), (at("dangling"), moments["ns"]), (at("links/first"), moments["2038"]),
