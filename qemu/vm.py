@@ -29,7 +29,7 @@ class Vm:
     def __init__(self, name, disk, logs, *, memory, cpus=1, network=None, mac=None, pxe=False):
         self.name = name
         self.log = Path(logs) / f"{name}.log"
-        self.started = time.monotonic()
+        self.log.unlink(missing_ok=True)
         self._folder = tempfile.TemporaryDirectory(prefix="ka-vm-")
         self._port_path = Path(self._folder.name) / "commands"
         self._serial_path = Path(self._folder.name) / "serial"
