@@ -145,11 +145,11 @@ class Vm:
         """Wait until the machine has powered off, or rebooted, which ends it as well."""
         deadline = time.monotonic() + patience
         while self.running():
-            self._no_panic()
+            self.check()
             if time.monotonic() > deadline:
                 raise VmTrouble(f"{self.name}: did not end; see {self.log}")
             time.sleep(0.2)
-        self._no_panic()
+        self.check()
         if self._process.returncode != 0:
             raise VmTrouble(f"{self.name}: QEMU exited with {self._process.returncode}; see {self._errors.name}")
 
@@ -168,13 +168,14 @@ class Vm:
         self._folder.cleanup()
 
     def _still_well(self, doing, deadline):
-        self._no_panic()
+        self.check()
         if not self.running():
             raise VmTrouble(f"{self.name}: ended before {doing}; see {self.log} and {self._errors.name}")
         if time.monotonic() > deadline:
             raise VmTrouble(f"{self.name}: hung before {doing}; see {self.log}")
 
-    def _no_panic(self):
+    def check(self):
+        """Raise if the console shows that the machine can only be lost."""
         said = self.console()
         for panic in PANICS:
             if panic in said:
