@@ -84,6 +84,12 @@ def poll_run(golden):
     return Outcome(int(text), log, report)
 
 
+def last_words(golden):
+    """What the run said last, for whoever watches."""
+    lines = golden.run(f"tail -c 400 {OUTPUT}/run.log")[1].replace("\r", "\n").strip().splitlines()
+    return lines[-1] if lines else ""
+
+
 def logs(golden):
     """What ka's long-running commands have said, by name; for the log folder."""
     names = golden.run(f"cd {OUTPUT} && ls")[1].split()

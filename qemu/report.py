@@ -1,7 +1,6 @@
 """What the harness tells: steps with their time as they go, then a table and a verdict."""
 
 import contextlib
-import sys
 import time
 
 
@@ -51,14 +50,7 @@ class Report:
 
     def finish(self):
         """Print the table and the verdict; returns the exit status."""
-        columns = list(dict.fromkeys(column for cells in self.rows.values() for column in cells))
-        table = [["", *columns]]
-        table += [[row, *(cells.get(column, "-") for column in columns)] for row, cells in self.rows.items()]
-        widths = [max(len(line[n]) for line in table) for n in range(len(columns) + 1)]
-        print()
-        for line in table:
-            print("  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip())
-        print()
+        self._print_table()
         for name, value in self.figures:
             print(f"{name}: {value}")
         elapsed = time.monotonic() - self._began
@@ -70,6 +62,18 @@ class Report:
         print(f"\nqemu-test: passed in {elapsed:.0f} s")
         return 0
 
+    def _print_table(self):
+        """A table of the nodes; what is not about a node is told in a line."""
+        nodes = {row: cells for row, cells in self.rows.items() if "disk" in cells}
+        columns = list(dict.fromkeys(column for cells in nodes.values() for column in cells))
+        table = [["node", *columns]] + [[row, *(cells.get(column, "-") for column in columns)] for row, cells in nodes.items()]
+        widths = [max(map(len, column)) for column in zip(*table)]
+        print()
+        for line in table:
+            print("  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip())
+        print()
+        for row in (row for row in self.rows if row not in nodes):
+            print(f"{row}: " + ", ".join(f"{what} {text}" for what, text in self.rows[row].items()))
+
     def _say(self, text):
         print(f"[{time.monotonic() - self._began:6.1f} s] {text}", flush=True)
-        sys.stdout.flush()
