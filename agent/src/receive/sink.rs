@@ -65,7 +65,7 @@ impl Sink {
                 let error = |error| SinkError::File { path: directory.clone(), error };
                 fs::create_dir_all(directory).map_err(error)?;
                 let summary = unpack::unpack(stream, directory, &unpack::Options::default())?;
-                summary.notes.iter().for_each(|note| log::warn!("{note}"));
+                summary.notes.log();
                 Ok(())
             }
             Self::File(path) => {

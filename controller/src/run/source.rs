@@ -55,9 +55,7 @@ pub struct DirectorySource(pub PathBuf);
 impl Source for DirectorySource {
     fn write(&self, out: &mut dyn Write) -> Result<(), SourceError> {
         let summary = pack::pack_dir(&self.0, &pack::Options::default(), out)?;
-        for note in summary.notes {
-            log::warn!("{note}");
-        }
+        summary.notes.log();
         Ok(())
     }
 }
@@ -75,9 +73,7 @@ impl Source for GoldenSource {
         let view = View::open(&self.chosen)?;
         let options = pack::Options { exclude: self.exclude.clone(), progress: None };
         let summary = pack::pack(view.sources(), &options, out)?;
-        for note in summary.notes {
-            log::warn!("{note}");
-        }
+        summary.notes.log();
         Ok(())
     }
 }

@@ -75,6 +75,14 @@ impl Notes {
     pub fn omitted(&self) -> u64 {
         self.omitted
     }
+
+    /// Logs them as warnings.
+    pub fn log(&self) {
+        self.list.iter().for_each(|note| log::warn!("{note}"));
+        if self.omitted > 0 {
+            log::warn!("and {} more", self.omitted);
+        }
+    }
 }
 
 /// A path of any bytes as a person may read it: control characters escaped, what is no UTF-8 replaced.
