@@ -2,5 +2,6 @@
 #![forbid(unsafe_code)]
 
 pub mod loop_device;
+pub mod sim;
 pub mod stale;
 pub mod tool;

@@ -347,6 +347,8 @@ impl<A: Clone> Member<A> {
                 self.total = opened.total;
                 self.fresh = Some((self.window.end(), opened.plain));
                 self.window.push(block);
+                // The tail of a chain without a writer needs nothing of it.
+                self.forget();
             }
             Err(_) => self.trouble_up(Trouble::Damaged),
         }
@@ -369,6 +371,7 @@ impl<A: Clone> Member<A> {
     pub fn push(&mut self, block: Block, total: Option<Total>) {
         self.window.push(block);
         self.total = total;
+        self.forget();
     }
 
     /// The writer has taken everything before `end`.
