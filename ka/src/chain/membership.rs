@@ -12,6 +12,8 @@ use super::view::{Neighbour, Report, Trouble, View};
 
 /// How often a link is made anew before one of its ends is bypassed.
 const CHANCES: u32 = 3;
+/// How many detection times without a heartbeat take a dead node's neighbour out with it.
+const LONG: u32 = 3;
 
 /// What the controller is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +43,9 @@ struct Suspicion {
     about: NodeId,
     trouble: Trouble,
     since: Duration,
+    /// The link that it was about is gone since, with its epoch: a death may still be proven by it,
+    /// a bad link no more.
+    outdated: bool,
 }
 
 /// The chain of one stream, golden node first.
@@ -50,6 +55,9 @@ pub struct Membership {
     chain: Vec<NodeId>,
     nodes: BTreeMap<NodeId, Node>,
     suspicions: Vec<Suspicion>,
+    /// When the controller last heard a node, and since when it has without being deaf in between.
+    heard: Duration,
+    hears_since: Duration,
     /// How often each link has been bad, by its two ends.
     bad: BTreeMap<(NodeId, NodeId), u32>,
 }
@@ -61,7 +69,16 @@ impl Membership {
         let mut chain = vec![NodeId::GOLDEN];
         chain.extend_from_slice(order);
         let nodes = order.iter().map(|id| (*id, Node { heartbeat: now, connected: true })).collect();
-        Self { dead_after, epoch: Epoch(1), chain, nodes, suspicions: Vec::new(), bad: BTreeMap::new() }
+        Self {
+            dead_after,
+            epoch: Epoch(1),
+            chain,
+            nodes,
+            suspicions: Vec::new(),
+            heard: now,
+            hears_since: now,
+            bad: BTreeMap::new(),
+        }
     }
 
     /// The epoch that is in force.
@@ -90,6 +107,10 @@ impl Membership {
     pub fn on_heartbeat(&mut self, node: NodeId, now: Duration) {
         if let Some(node) = self.nodes.get_mut(&node) {
             *node = Node { heartbeat: now, connected: true };
+            if now.saturating_sub(self.heard) >= self.dead_after {
+                self.hears_since = now;
+            }
+            self.heard = now;
         }
     }
 
@@ -103,15 +124,18 @@ impl Membership {
     /// `reporter` complains of a neighbour.
     #[must_use]
     pub fn on_complaint(&mut self, reporter: NodeId, report: Report, now: Duration) -> Vec<Decision> {
-        if report.epoch != self.epoch || !self.are_neighbours(reporter, report.about) {
+        // Whoever was silent before an epoch and has no heartbeat since is no better for it.
+        let outdated = report.epoch < self.epoch && report.trouble == Trouble::Silent;
+        if (report.epoch != self.epoch && !outdated) || !self.are_neighbours(reporter, report.about) {
             return Vec::new();
         }
-        let known = |s: &Suspicion| s.reporter == reporter && s.about == report.about;
+        let known =
+            |s: &Suspicion| s.reporter == reporter && s.about == report.about && (outdated || !s.outdated);
         if self.suspicions.iter().any(known) {
             return Vec::new();
         }
         let Report { about, trouble, .. } = report;
-        self.suspicions.push(Suspicion { reporter, about, trouble, since: now });
+        self.suspicions.push(Suspicion { reporter, about, trouble, since: now, outdated });
         [about, reporter].into_iter().filter(|id| *id != NodeId::GOLDEN).map(Decision::Probe).collect()
     }
 
@@ -133,6 +157,7 @@ impl Membership {
         for suspicion in std::mem::take(&mut self.suspicions) {
             match self.verdict(&suspicion, now) {
                 Verdict::Open => open.push(suspicion),
+                Verdict::Unfounded => {}
                 Verdict::Dead(reason) => {
                     if expelled.iter().all(|(node, ..)| *node != suspicion.about) {
                         expelled.push((suspicion.about, reason, false));
@@ -148,11 +173,38 @@ impl Membership {
                 }
             }
         }
+        self.suspicions = open;
         if expelled.is_empty() && !anew {
-            self.suspicions = open;
             return Vec::new();
         }
+        self.add_silent_neighbours(&mut expelled, now);
         self.rearrange(expelled)
+    }
+
+    /// Nobody is left to complain of a node between dead ones. One that was not heard for long goes
+    /// with them, or a rack that loses its power would take one detection for each of its nodes. The
+    /// time in which the controller itself heard nobody does not count.
+    fn add_silent_neighbours(&self, expelled: &mut Vec<(NodeId, String, bool)>, now: Duration) {
+        let is_out = |expelled: &[(NodeId, String, bool)], id: NodeId| {
+            expelled.iter().any(|(node, _, alive)| *node == id && !alive)
+        };
+        let hears = now.saturating_sub(self.heard) < self.dead_after;
+        let silent = |id: NodeId| {
+            let heartbeat = |node: &Node| node.heartbeat.max(self.hears_since);
+            let silence = self.nodes.get(&id).map(|node| now.saturating_sub(heartbeat(node)));
+            hears && silence.is_some_and(|silence| silence >= self.dead_after * LONG)
+        };
+        let forward = self.chain.iter().zip(self.chain.iter().skip(1));
+        let backward = self.chain.iter().skip(1).zip(&self.chain).rev();
+        for (beside, node) in forward.chain(backward) {
+            if is_out(expelled, *beside) && !is_out(expelled, *node) && silent(*node) {
+                expelled.push((
+                    *node,
+                    format!("its heartbeats have ended, as those of {beside} beside it"),
+                    false,
+                ));
+            }
+        }
     }
 
     fn verdict(&self, suspicion: &Suspicion, now: Duration) -> Verdict {
@@ -169,7 +221,11 @@ impl Membership {
                 ));
             }
         }
-        if lives(suspicion.about) && lives(suspicion.reporter) { Verdict::BadLink } else { Verdict::Open }
+        match (lives(suspicion.about), lives(suspicion.reporter)) {
+            (true, _) if suspicion.outdated => Verdict::Unfounded,
+            (true, true) => Verdict::BadLink,
+            _ => Verdict::Open,
+        }
     }
 
     /// Counts a bad link; returns who is to be bypassed, if it is beyond healing.
@@ -197,7 +253,6 @@ impl Membership {
 
     /// A new epoch, without those who are expelled.
     fn rearrange(&mut self, expelled: Vec<(NodeId, String, bool)>) -> Vec<Decision> {
-        self.suspicions.clear();
         self.epoch = self.epoch.next();
         let mut decisions = Vec::new();
         for (node, reason, alive) in expelled {
@@ -205,6 +260,10 @@ impl Membership {
             self.nodes.remove(&node);
             decisions.push(Decision::Expelled { node, reason, alive });
         }
+        let mut suspicions = std::mem::take(&mut self.suspicions);
+        suspicions.retain(|s| s.trouble == Trouble::Silent && self.are_neighbours(s.reporter, s.about));
+        suspicions.iter_mut().for_each(|suspicion| suspicion.outdated = true);
+        self.suspicions = suspicions;
         decisions.push(Decision::NewEpoch(self.epoch));
         decisions
     }
@@ -214,6 +273,8 @@ enum Verdict {
     /// Nothing is sure yet.
     Open,
     Dead(String),
+    /// The link is gone, and the suspect lives.
+    Unfounded,
     /// Both ends live.
     BadLink,
 }
