@@ -1,3 +1,15 @@
 //! `ka-agent`: PID 1 of a node that boots over the network, and a receiver of files on a running host.
 
-fn main() {}
+mod cli;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // In a container, a receiver is PID 1 as well; only the kernel calls it `init`.
+    let name = std::env::args_os().next().unwrap_or_default();
+    if std::process::id() == 1 && Path::new(&name).file_name().is_some_and(|name| name == "init") {
+        ka_agent::init::run(log::LevelFilter::Info, &["work"]);
+    }
+    cli::run()
+}

@@ -38,7 +38,7 @@ pub fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), FileError> {
         .map_err(FileError::new("write", path))
 }
 
-/// Like [`write`], but never replaces a file: one that is there is an error.
+/// Like [`write()`], but never replaces a file: one that is there is an error.
 ///
 /// # Errors
 /// [`FileError`], of kind `AlreadyExists` if the file is there.

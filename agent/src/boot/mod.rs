@@ -1,1 +1,12 @@
 //! Stage1: from the kernel's command line to a controller that answers.
+
+pub mod clock;
+pub mod cmdline;
+pub mod find;
+pub mod mac;
+pub mod modules;
+pub mod network;
+mod stage1;
+mod words;
+
+pub use stage1::{BootError, Stage1, stage1};

@@ -1,1 +1,95 @@
 //! What this machine is: cards, disks, memory, firmware.
+//!
+//! It is read from what the kernel shows, so that a person can tell which machine this is and what would be
+//! lost on it. What can't be read is left empty and logged: a node with an odd card is still a node.
+
+mod cards;
+mod contents;
+mod disks;
+mod storage;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ka::inventory::{Firmware, Inventory};
+
+pub use storage::storage_modules;
+
+use crate::boot::network::Network;
+
+/// Where the kernel shows the machine.
+#[derive(Clone, Debug)]
+struct Tree {
+    sys: PathBuf,
+    proc: PathBuf,
+}
+
+impl Tree {
+    fn of_this_machine() -> Self {
+        Self { sys: PathBuf::from("/sys"), proc: PathBuf::from("/proc") }
+    }
+}
+
+/// Takes stock of the machine. Disks are looked at with `blkid` if it is in the path.
+#[must_use]
+pub fn inventory(network: &Network) -> Inventory {
+    let tree = Tree::of_this_machine();
+    let mut disks = disks::disks(&tree);
+    contents::fill_in(&mut disks, &tree);
+    Inventory {
+        hostname: network.hostname.clone().unwrap_or_default(),
+        cards: cards::cards(&tree, &network.interface),
+        disks,
+        memory: memory(&text(&tree.proc.join("meminfo"))),
+        firmware: if tree.sys.join("firmware/efi").exists() { Firmware::Uefi } else { Firmware::Bios },
+    }
+}
+
+/// `MemTotal` of proc_meminfo(5), in bytes.
+fn memory(meminfo: &str) -> u64 {
+    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib = total.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kib.unwrap_or_else(|| {
+        log::warn!("/proc/meminfo tells no MemTotal");
+        0
+    }) * 1024
+}
+
+/// A file of sysfs or proc, trimmed; empty if there is none, as most attributes exist for some devices only.
+fn text(path: &Path) -> String {
+    fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned()).unwrap_or_default()
+}
+
+/// What a device or a disk says of itself ends up on a terminal, where its control characters have no business.
+fn told(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect::<String>().trim().to_owned()
+}
+
+/// The names in a folder, sorted as a person counts: by length first, so that `sdb` comes before `sdaa`.
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort_by(|a, b| (a.len(), a).cmp(&(b.len(), b)));
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_in_bytes() {
+        let meminfo = "MemTotal:        2014440 kB\nMemFree:          994 kB\n";
+        assert_eq!(memory(meminfo), 2_014_440 * 1024);
+        assert_eq!(memory("MemFree: 1 kB\n"), 0);
+    }
+
+    #[test]
+    fn control_characters_are_not_told() {
+        assert_eq!(told(" a\x1b[2Jb\0\0 \n"), "a[2Jb");
+    }
+}

@@ -1,1 +1,106 @@
 //! PID 1: mounts, reaps, supervises, and never dies.
+//!
+//! When PID 1 ends, the kernel panics and nobody learns why. So the node's work runs in a child of the
+//! same binary, and this process only waits for its end: whatever the work does, there is a log, a
+//! countdown with a way into a shell, and a reboot.
+
+mod console;
+mod end;
+pub mod log;
+mod mounts;
+mod outcome;
+mod reaper;
+mod shell;
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use ::log::LevelFilter;
+
+use console::Console;
+use end::End;
+pub use outcome::Outcome;
+use reaper::Reaper;
+
+/// How long a person has to ask for a shell before the machine reboots.
+const COUNTDOWN: Duration = Duration::from_secs(30);
+
+/// Is PID 1: makes the machine fit to work in, runs this binary again with the arguments `work`, and ends
+/// the machine as its [`Outcome`] says. What fails here is logged, and ends in a reboot too.
+pub fn run(level: LevelFilter, work: &[&str]) -> ! {
+    let troubles = mounts::mount_all();
+    end::watch_ctrl_alt_del();
+    let logging = log::start(level);
+    end::survive_panics();
+    ::log::info!("ka-agent {} is PID 1", env!("CARGO_PKG_VERSION"));
+    for trouble in troubles.into_iter().chain(logging.err().map(|e| format!("cannot log: {e}"))) {
+        ::log::error!("{trouble}");
+    }
+    let consoles = Console::active();
+    let reaper = Reaper::start();
+    let end = supervise(&consoles, &reaper, work);
+    end::end(end)
+}
+
+/// Runs the work, and what follows from how it ended.
+fn supervise(consoles: &[Console], reaper: &Reaper, work: &[&str]) -> End {
+    let failure = match work_outcome(reaper, work) {
+        Ok(Outcome::Reboot) => return End::Reboot,
+        Ok(Outcome::PowerOff) => return End::PowerOff,
+        Ok(Outcome::Shell) => None,
+        Err(reason) => Some(reason),
+    };
+    if let Some(reason) = &failure {
+        ::log::error!("The node failed: {reason}. Its log is {}", log::FILE);
+    }
+    let limit = failure.is_some().then_some(COUNTDOWN);
+    if let Some(console) = console::wait_for_key(consoles, limit) {
+        match shell::run(reaper, console) {
+            Ok(()) => ::log::info!("the shell has ended"),
+            Err(reason) => {
+                ::log::error!("no shell: {reason}");
+                // Nothing was seen of the trouble yet but a line: leave the time to read it.
+                console::wait_for_key(consoles, Some(COUNTDOWN));
+            }
+        }
+    }
+    End::Reboot
+}
+
+/// How the work ended: what it asks for, or why it failed.
+fn work_outcome(reaper: &Reaper, work: &[&str]) -> Result<Outcome, String> {
+    let mut command = Command::new("/proc/self/exe");
+    command.args(work).stdin(Stdio::null());
+    let status = reaper.run(&mut command).map_err(|e| format!("its work cannot be started: {e}"))?;
+    verdict(status)
+}
+
+fn verdict(status: ExitStatus) -> Result<Outcome, String> {
+    if let Some(number) = status.signal() {
+        let name = nix::sys::signal::Signal::try_from(number).map_or("an unknown signal", |s| s.as_str());
+        return Err(format!("its work was ended by {name} ({number})"));
+    }
+    let outcome = status.code().and_then(Outcome::from_code);
+    outcome.ok_or_else(|| format!("its work ended with {status}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_works_end_says_what_follows() {
+        for (script, expected) in [
+            ("exit 0", Ok(Outcome::Reboot)),
+            ("exit 10", Ok(Outcome::PowerOff)),
+            ("exit 11", Ok(Outcome::Shell)),
+            ("exit 1", Err("its work ended with exit status: 1".to_owned())),
+            ("kill -ABRT $$", Err("its work was ended by SIGABRT (6)".to_owned())),
+            ("kill -40 $$", Err("its work was ended by an unknown signal (40)".to_owned())),
+        ] {
+            let status = Command::new("sh").args(["-c", script]).status().unwrap();
+            assert_eq!(verdict(status), expected, "{script}");
+        }
+    }
+}

@@ -6,6 +6,7 @@
 mod connection;
 mod event_loop;
 mod reader;
+pub mod window;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;

@@ -2,4 +2,6 @@
 #![allow(unsafe_code)]
 
 pub mod block;
+pub mod mount;
+pub mod session;
 pub mod spawn;

@@ -1,5 +1,6 @@
 //! What kactl's exit status says, and how an error becomes one.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// kactl's exit status.
@@ -56,7 +57,8 @@ pub type Outcome = Result<Exit, Failure>;
 #[must_use]
 pub fn finish(outcome: Outcome) -> ExitCode {
     let exit = outcome.unwrap_or_else(|failure| {
-        eprintln!("kactl: {:#}", failure.error);
+        // If even standard error is gone, the exit status still tells.
+        let _ = writeln!(io::stderr(), "kactl: {:#}", failure.error);
         failure.exit
     });
     exit.into()

@@ -6,17 +6,19 @@ pub mod values;
 
 use std::path::PathBuf;
 
-use crate::commands::{init::InitArgs, pxe::PxeArgs, run::RunArgs, send::SendArgs};
+use crate::commands::{
+    desc::DescArgs, image::ImageArgs, init::InitArgs, pxe::PxeArgs, run::RunArgs, send::SendArgs,
+};
 
 /// Clones this machine, the golden node, onto machines that boot over the network.
 #[derive(Debug, clap::Parser)]
 #[command(name = "kactl", version, max_term_width = 100)]
 pub struct Cli {
     /// Configuration file
-    #[arg(long, global = true, value_name = "FILE", default_value = crate::config::DEFAULT_FILE)]
+    #[arg(long, global = true, display_order = 900, value_name = "FILE", default_value = crate::config::DEFAULT_FILE)]
     pub config: PathBuf,
     /// Tells more; twice tells everything
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, display_order = 901, action = clap::ArgAction::Count)]
     pub verbose: u8,
     /// What to do.
     #[command(subcommand)]
@@ -26,6 +28,10 @@ pub struct Cli {
 /// What kactl can do.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
+    /// Writes a description of a disk of this machine, for 'kactl run'
+    Desc(DescArgs),
+    /// Makes what the nodes boot, from this machine's kernel and tools
+    Image(ImageArgs),
     /// Makes the keys and /etc/ka/ka.toml
     Init(InitArgs),
     /// Serves DHCP, TFTP and what each machine boots, until it is stopped

@@ -82,19 +82,16 @@ pub fn boot_loader(text: &str) -> Result<BootPlan, String> {
 /// # Errors
 /// What is wrong with it.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let (digits, unit) = match text.strip_suffix(['s', 'm', 'h']) {
-        Some(digits) => (digits, text.chars().last()),
-        None => (text, None),
-    };
-    let scale = match unit {
-        Some('h') => 3600,
-        Some('m') => 60,
-        _ => 1,
-    };
+    let (digits, scale) = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)]
+        .into_iter()
+        .find_map(|(unit, scale)| Some((text.strip_suffix(unit)?, scale)))
+        .unwrap_or((text, 1.0));
     digits
-        .parse::<u32>()
-        .map(|n| Duration::from_secs(u64::from(n) * scale))
-        .map_err(|_| "a time is a number of seconds, or 90s, 10m, 2h".into())
+        .parse::<f64>()
+        .ok()
+        .filter(|_| digits.starts_with(|c: char| c.is_ascii_digit()))
+        .and_then(|n| Duration::try_from_secs_f64(n * scale).ok())
+        .ok_or_else(|| "a time is a number of seconds, or 1.5, 500ms, 90s, 10m, 2h".into())
 }
 
 /// Where the controller listens.
@@ -190,7 +187,9 @@ mod tests {
         for (text, seconds) in [("0", 0), ("90", 90), ("90s", 90), ("10m", 600), ("2h", 7200)] {
             assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
-        for bad in ["", "s", "-1", "1d", "1.5", "99999999999"] {
+        assert_eq!(duration("1.5"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        for bad in ["", "s", "-1", "1d", "inf", "nan", ".", "1e99"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
     }

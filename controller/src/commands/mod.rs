@@ -1,11 +1,14 @@
 //! One file a subcommand.
 
+pub mod desc;
+pub mod image;
 pub mod init;
 pub mod pxe;
 pub mod run;
 pub mod send;
+mod watch;
 
-use crate::cli::exit::Outcome;
+use crate::cli::exit::{Exit, Outcome};
 use crate::cli::{Cli, Command};
 use crate::config::Config;
 
@@ -16,6 +19,14 @@ use crate::config::Config;
 pub fn run(cli: &Cli) -> Outcome {
     let config = || Config::load(&cli.config);
     match &cli.command {
+        Command::Desc(args) => {
+            desc::run(args, &mut std::io::stdout().lock())?;
+            Ok(Exit::Ok)
+        }
+        Command::Image(args) => {
+            image::run(args, &image::Places::of(&config()?.directories))?;
+            Ok(Exit::Ok)
+        }
         Command::Init(args) => init::run(args, &cli.config),
         Command::Pxe(args) => pxe::run(args, &config()?),
         Command::Run(args) => run::run(args, &config()?),

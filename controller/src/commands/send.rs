@@ -1,12 +1,22 @@
 //! `kactl send`: sends files to hosts that run already.
 
+use std::fs::File;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::{Context, bail, ensure};
+use ka_agent::relay::window;
+
+use super::watch;
 use crate::cli::exit::Outcome;
 use crate::cli::values::{self, Listen};
-use crate::config::Config;
+use crate::config::{Config, keys};
+use crate::run::hub::{Hub, Place};
+use crate::run::session::{Gate, SessionSpec};
+use crate::run::source::{CommandSource, DirectorySource, FileSource, Source};
+use crate::view::progress::Progress;
 
 /// Options of `kactl send`.
 #[derive(Debug, clap::Args)]
@@ -29,6 +39,9 @@ pub struct SendArgs {
     /// How long to wait for N hosts: seconds, or 10m, 2h; then goes on with those that are there
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     pub timeout: Option<Duration>,
+    /// Silence after which a node counts as dead, when a neighbour complains of it
+    #[arg(long, value_name = "TIME", default_value = "1.5", value_parser = values::duration)]
+    pub dead_after: Duration,
     /// Prints one JSON object at the end instead of a summary
     #[arg(long)]
     pub json: bool,
@@ -53,6 +66,39 @@ pub struct SourceArgs {
 ///
 /// # Errors
 /// What stopped it, with the exit status that says so.
-pub fn run(_args: &SendArgs, _config: &Config) -> Outcome {
-    Err(anyhow::anyhow!("kactl send is not built yet").into())
+pub fn run(args: &SendArgs, config: &Config) -> Outcome {
+    let keys = keys::load(args.keys.as_deref().unwrap_or(&config.directories.keys))?;
+    let spec = SessionSpec {
+        name: args.session.clone(),
+        source: args.source.open()?,
+        wanted: usize::try_from(args.nodes_wanted.get())?,
+        gate: Gate::First,
+        plan: None,
+        timeout: args.timeout,
+        log: None,
+        window: window::default_size(),
+        dead_after: args.dead_after,
+    };
+    let hub = Hub::start(&Place::new(config, args.listen), keys, vec![spec])?;
+    log::info!("the session {} waits for {} nodes on port {}", args.session, args.nodes_wanted, hub.port);
+    let end = watch::until_over(&hub, &args.session, &mut Progress::start(args.json))?;
+    watch::report(&end, args.json)
+}
+
+impl SourceArgs {
+    /// Checks what can be checked before anybody waits.
+    fn open(&self) -> anyhow::Result<Arc<dyn Source>> {
+        match (&self.dir, &self.file, &self.command) {
+            (Some(dir), ..) => {
+                ensure!(dir.is_dir(), "{} is not a directory", dir.display());
+                Ok(Arc::new(DirectorySource(dir.clone())))
+            }
+            (_, Some(file), _) => {
+                File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
+                Ok(Arc::new(FileSource(file.clone())))
+            }
+            (.., Some(command)) => Ok(Arc::new(CommandSource(command.clone()))),
+            _ => bail!("nothing to send: use --dir, --file or --command"),
+        }
+    }
 }

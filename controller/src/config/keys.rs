@@ -27,7 +27,10 @@ pub enum KeyFileError {
         source: io::Error,
     },
     /// Others can read it, and so could pose as the controller.
-    #[error("the key {} can be read by others (mode {mode:04o}): after `chmod 600`, or with new keys from `kactl init --force`, it is used again", path.display())]
+    #[error(
+        "others can read the key {} (mode {mode:04o}): make new keys with `kactl init --force`, or `chmod 600` it if surely nobody has",
+        path.display()
+    )]
     Exposed {
         /// The file.
         path: PathBuf,

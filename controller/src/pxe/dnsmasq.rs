@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ka_agent::sys::spawn::end_with_parent;
+use log::Level;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
@@ -220,7 +221,9 @@ impl Output {
         let reader = source.map(|source| {
             std::thread::spawn(move || {
                 for line in BufReader::new(source).lines().map_while(Result::ok) {
-                    log::info!("{line}");
+                    // pxelinux asks for nine names before `default`: that is no trouble.
+                    let level = if line.contains(" not found for ") { Level::Debug } else { Level::Info };
+                    log::log!(level, "{line}");
                     let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
                     if kept.len() == LINES_KEPT {
                         kept.pop_front();

@@ -66,10 +66,6 @@ impl BootDirectory {
             }
         }
         atomic::directory(root, PRIVATE_DIRECTORY)?;
-        for path in STAGE1.map(|name| root.join(name)) {
-            fs::set_permissions(&path, Permissions::from_mode(SERVED))
-                .map_err(FileError::new("make readable for TFTP", &path))?;
-        }
         for (file, package) in LOADER {
             bring(Path::new(file), package, root)?;
         }
@@ -87,6 +83,7 @@ impl BootDirectory {
     /// # Errors
     /// [`FileError`]; what came before it in that order is done.
     pub fn apply(&self, menu: &BTreeMap<String, Boot>) -> Result<(), FileError> {
+        self.make_stage1_readable()?;
         let (local, others): (Vec<_>, Vec<_>) = menu.iter().partition(|(_, boot)| **boot == Boot::Local);
         for (name, boot) in local.into_iter().chain(others) {
             let path = self.menu_directory().join(name);
@@ -97,6 +94,18 @@ impl BootDirectory {
             }
         }
         self.remove_others(menu)
+    }
+
+    /// `kactl image` may put new files in place at any time, with the modes that the kernel's package has.
+    fn make_stage1_readable(&self) -> Result<(), FileError> {
+        for path in STAGE1.map(|name| self.root.join(name)) {
+            let is = |metadata: fs::Metadata| metadata.permissions().mode() & SERVED == SERVED;
+            if fs::metadata(&path).is_ok_and(|metadata| !is(metadata)) {
+                fs::set_permissions(&path, Permissions::from_mode(SERVED))
+                    .map_err(FileError::new("make readable for TFTP", &path))?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes every machine boot from its own disk.
@@ -128,7 +137,7 @@ impl BootDirectory {
 fn tell(file: &str, boot: &Boot) -> String {
     let who = match file.strip_prefix("01-") {
         Some(mac) => mac.replace('-', ":"),
-        None => "every other machine".to_owned(),
+        None => "every machine that no run names".to_owned(),
     };
     match boot {
         Boot::Local => format!("{who} boots from its disk"),

@@ -279,6 +279,27 @@ mod tests {
     }
 
     #[test]
+    fn a_living_runs_lease_is_never_missed_while_it_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut held = HeldLease::take(dir.path(), "a", any()).unwrap();
+        std::thread::scope(|scope| {
+            let looker = scope.spawn(|| {
+                loop {
+                    let leases = alive(dir.path()).unwrap();
+                    assert_eq!(leases.len(), 1);
+                    if leases[0].1.done.len() == 100 {
+                        return;
+                    }
+                }
+            });
+            for last in 0..100 {
+                held.done(format!("52:54:00:00:00:{last:02x}").parse().unwrap()).unwrap();
+                assert!(!looker.is_finished() || last == 99);
+            }
+        });
+    }
+
+    #[test]
     fn a_damaged_lease_lets_nobody_boot_kamethod() {
         let dir = tempfile::tempdir().unwrap();
         let sound = serde_json::to_string(&any()).unwrap();

@@ -175,11 +175,7 @@ impl Net {
         let local = stream.local_addr()?.ip().to_canonical();
         let id = ConnectionId(self.next);
         self.next += 1;
-        self.poll.registry().register(
-            &mut stream,
-            Token(id.0),
-            Interest::READABLE | Interest::WRITABLE,
-        )?;
+        self.poll.registry().register(&mut stream, Token(id.0), Interest::READABLE | Interest::WRITABLE)?;
         let now = Instant::now();
         let connection = Connection {
             stream,
@@ -243,7 +239,11 @@ impl Net {
         let late: Vec<ConnectionId> = self
             .connections
             .iter()
-            .filter(|(_, c)| if c.proven { c.heard_at.elapsed() > IDLE } else { c.opened_at.elapsed() > PATIENCE })
+            .filter(
+                |(_, c)| {
+                    if c.proven { c.heard_at.elapsed() > IDLE } else { c.opened_at.elapsed() > PATIENCE }
+                },
+            )
             .map(|(id, _)| *id)
             .collect();
         for id in late {

@@ -138,10 +138,7 @@ fn compress_all(queue: &Mutex<Receiver<Job>>) {
     }
 }
 
-fn compress(
-    compressor: &mut Option<zstd::bulk::Compressor<'static>>,
-    plain: &[u8],
-) -> io::Result<Chunk> {
+fn compress(compressor: &mut Option<zstd::bulk::Compressor<'static>>, plain: &[u8]) -> io::Result<Chunk> {
     let compressor = match compressor {
         Some(compressor) => compressor,
         none => none.insert(zstd::bulk::Compressor::new(LEVEL)?),
@@ -174,7 +171,7 @@ fn seal_all(
     wake: &(dyn Fn() + Sync),
 ) -> Result<Sealer, ProduceError> {
     let mut pending: Vec<u8> = Vec::new();
-    let mut seal = |plain: &[u8], sealer: &mut Sealer| -> Result<(), ProduceError> {
+    let seal = |plain: &[u8], sealer: &mut Sealer| -> Result<(), ProduceError> {
         blocks.send((sealer.seal(plain)?, None)).map_err(|_| ProduceError::GivenUp)?;
         wake();
         Ok(())

@@ -43,12 +43,8 @@ impl Registration {
         let io_error = |error| RegistryError::Io { path: path.clone(), error };
         fs::create_dir_all(directory).map_err(io_error)?;
         loop {
-            let mut file = OpenOptions::new()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .open(&path)
-                .map_err(io_error)?;
+            let mut file =
+                OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io_error)?;
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(rustix::io::Errno::WOULDBLOCK) => return Err(RegistryError::Taken(name.to_owned())),

@@ -5,6 +5,8 @@ use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use crate::golden::pack;
+
 /// A stream's source can be read as often as there are attempts.
 pub trait Source: Send + Sync {
     /// Writes the whole plain stream to `out`.
@@ -36,10 +38,23 @@ pub enum SourceError {
     },
     /// A tree cannot be packed.
     #[error(transparent)]
-    Pack(#[from] crate::golden::pack::PackError),
+    Pack(#[from] pack::PackError),
     /// The stream was given up while the source was read.
     #[error("the stream was given up: {0}")]
     Stream(io::Error),
+}
+
+/// A directory's tree, as a tar.
+pub struct DirectorySource(pub PathBuf);
+
+impl Source for DirectorySource {
+    fn write(&self, out: &mut dyn Write) -> Result<(), SourceError> {
+        let summary = pack::pack_dir(&self.0, &pack::Options::default(), out)?;
+        for note in summary.notes {
+            log::warn!("{note}");
+        }
+        Ok(())
+    }
 }
 
 const PIECE: usize = 1024 * 1024;

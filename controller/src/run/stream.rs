@@ -12,7 +12,7 @@ use ka::chain::{Decision, Member, Membership, NodeId, Report, View};
 use ka::seal::{Cipher, StreamId, StreamKey};
 use ka::wire::control::StreamStart;
 use ka::wire::keys::KeyError;
-use ka_agent::relay::{Command, Feed, Notice, QUEUE, Relay};
+use ka_agent::relay::{Command, Feed, Notice, Progress, QUEUE, Relay};
 use mio::Waker;
 
 use super::produce::{self, PlainCount, ProduceError};
@@ -49,7 +49,7 @@ impl Bell {
 /// A stream that cannot be started.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum StartError {
+pub(super) enum StartError {
     /// No key.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -64,6 +64,7 @@ pub(super) struct Stream {
     pub(super) membership: Membership,
     addresses: BTreeMap<NodeId, SocketAddr>,
     relay: Option<Relay>,
+    progress: Arc<Progress>,
     pub(super) plain: PlainCount,
     started: Instant,
     sent: Option<Instant>,
@@ -126,6 +127,7 @@ impl Stream {
             start: StreamStart { key, window: setup.window },
             membership,
             addresses,
+            progress: Arc::clone(relay.progress()),
             relay: Some(relay),
             plain,
             started: Instant::now(),
@@ -183,13 +185,9 @@ impl Stream {
         }
     }
 
-    pub(super) fn is_released(&self) -> bool {
-        self.drained.is_some()
-    }
-
     /// Sealed bytes that the golden node's member has taken from the producer.
     pub(super) fn wire(&self) -> u64 {
-        self.relay.as_ref().map_or(0, |relay| relay.progress().verified.load(Ordering::Relaxed))
+        self.progress.verified.load(Ordering::Relaxed)
     }
 
     /// The time until the last byte was sent, and from then until the last node had it.
@@ -204,4 +202,3 @@ impl Stream {
         thread::spawn(move || drop(relay));
     }
 }
-

@@ -160,8 +160,9 @@ fn node_line(node: &NodeStatus, total: Option<u64>, width: usize) -> String {
     let label = printable(&node.label());
     let mut line = format!("  {label:width$}  {:9}", node.phase.name());
     if node.phase == Phase::Receiving {
-        let percent =
-            total.and_then(|t| node.received.min(t).checked_mul(100)?.checked_div(t)).map(|p| format!("{p:3} %  "));
+        let percent = total
+            .and_then(|t| node.received.min(t).checked_mul(100)?.checked_div(t))
+            .map(|p| format!("{p:3} %  "));
         line += &format!(
             "  {}{}  {}",
             percent.unwrap_or_default(),

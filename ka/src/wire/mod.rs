@@ -6,6 +6,7 @@
 
 pub mod channel;
 pub mod control;
+pub mod discovery;
 mod frame;
 pub mod keys;
 pub mod link;

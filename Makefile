@@ -1,0 +1,66 @@
+# What a person and the CI run. Every target installs what it lacks first (`make setup`), from Debian's packages.
+
+MUSL := x86_64-unknown-linux-musl
+AGENT := target/$(MUSL)/release/ka-agent
+NODES ?= 3
+KEEP ?=
+DESTDIR ?=
+
+# Tools of the build, of the image, of the tests' judges, and of the virtual cluster. Never qemu-utils: only
+# qemu-system-x86 is needed, and on machines with backports the two come from different versions.
+PACKAGES := make ca-certificates gcc libc6-dev binutils musl-tools file python3 shellcheck \
+	busybox-static cpio kmod xz-utils zstd e2fsprogs fdisk gdisk util-linux tar attr acl \
+	qemu-system-x86 mmdebstrap dnsmasq-base pxelinux syslinux-common iproute2
+
+export DEBIAN_FRONTEND := noninteractive
+export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
+
+# Rust from wherever it is; Debian's packages when there is none that can read this workspace.
+RUST_IS_THERE = cargo metadata --no-deps --offline --format-version 1
+MUSL_IS_THERE = ls "$$(rustc --print target-libdir --target $(MUSL))"/libstd-*.rlib
+
+.PHONY: setup build agent test qemu-test lint install
+
+setup:
+	@wanted="$(PACKAGES)"; \
+	$(RUST_IS_THERE) >/dev/null 2>&1 || wanted="$$wanted cargo-web rustc-web rust-web-clippy rustfmt-web"; \
+	$(MUSL_IS_THERE) >/dev/null 2>&1 || wanted="$$wanted cargo-web rustc-web rust-web-src libunwind-14-dev"; \
+	missing=$$(for p in $$wanted; do \
+		dpkg-query -W -f '$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || echo $$p; done); \
+	[ -n "$$missing" ] || exit 0; \
+	echo "setup: installing" $$missing; \
+	if [ "$$(id -u)" = 0 ]; then as=; else as="sudo --preserve-env=DEBIAN_FRONTEND"; fi; \
+	$$as apt-get update -q && $$as apt-get install -q -y --no-install-recommends $$missing
+
+build: setup
+	cargo build --release --locked -p kactl
+
+agent: setup
+	initramfs/build-agent
+
+# The static agent is tested too, so it is built first.
+test: agent
+	cargo test --workspace --locked
+	python3 -m unittest discover -s qemu
+
+qemu-test: agent build
+	NODES=$(NODES) KEEP=$(KEEP) qemu/run
+
+# A tool that this machine cannot have is named loudly; the others must be content.
+lint: setup
+	@$(call lint,cargo fmt,cargo fmt --version,cargo fmt --all --check)
+	@$(call lint,cargo clippy,cargo clippy --version,cargo clippy --workspace --all-targets --locked -- -D warnings)
+	@$(call lint,cargo deny,cargo deny --version,cargo deny --offline check bans licenses sources)
+	@$(call lint,shellcheck,shellcheck --version,shellcheck -x -P SCRIPTDIR $$(grep -rlE '^#!/bin/(ba)?sh|^# shellcheck shell=' .ci initramfs qemu))
+
+define lint
+if $(2) >/dev/null 2>&1; then echo "lint: $(1)"; $(3); else \
+	echo "lint: ******** $(1) IS NOT INSTALLED: WHAT IT CHECKS WAS NOT CHECKED ********"; fi
+endef
+
+install: build agent
+	install -D -m 755 target/release/kactl $(DESTDIR)/usr/bin/kactl
+	install -D -m 755 $(AGENT) $(DESTDIR)/usr/lib/ka/ka-agent
+	install -d $(DESTDIR)/usr/lib/ka/initramfs
+	install -m 755 $(filter-out %.sh %/build-agent,$(wildcard initramfs/*)) $(DESTDIR)/usr/lib/ka/initramfs
+	install -m 644 $(wildcard initramfs/*.sh) $(DESTDIR)/usr/lib/ka/initramfs

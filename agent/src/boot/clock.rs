@@ -1,0 +1,36 @@
+//! The node's clock, set from the controller's: a machine's own may have stood still for years, and the copied
+//! files' times and the log are only worth something on a right clock.
+
+use std::io;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, Timespec, clock_settime};
+
+/// Sets the system's clock to `unix_ns` nanoseconds after 1970-01-01 00:00 UTC, and logs how far it jumped.
+///
+/// # Errors
+/// The kernel's, such as `EPERM`.
+pub fn set(unix_ns: u64) -> io::Result<()> {
+    let now = Duration::from_nanos(unix_ns);
+    let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    clock_settime(ClockId::Realtime, timespec(now)?)?;
+    let way = if now >= before { "forward" } else { "back" };
+    log::info!("clock: set {way} by {:.3} s", now.abs_diff(before).as_secs_f64());
+    Ok(())
+}
+
+fn timespec(time: Duration) -> io::Result<Timespec> {
+    Timespec::try_from(time).map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nanoseconds_are_split() {
+        let spec = timespec(Duration::from_nanos(1_700_000_000_123_456_789)).unwrap();
+        assert_eq!((spec.tv_sec, spec.tv_nsec), (1_700_000_000, 123_456_789));
+        assert!(timespec(Duration::from_nanos(u64::MAX)).is_ok());
+    }
+}

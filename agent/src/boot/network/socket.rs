@@ -1,0 +1,58 @@
+//! UDP sockets that belong to one interface, which need not have an address yet.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{setsockopt, sockopt};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt as rustix_sockopt};
+
+/// The longest datagram that is looked at; DHCP's and discovery's are shorter than an Ethernet frame.
+const LONGEST: usize = 1500;
+
+/// A socket for broadcasts on `interface`, at `port` (0 for any). What it sends to 255.255.255.255 leaves
+/// by that interface with no route needed, from 0.0.0.0 as long as there is no address.
+///
+/// # Errors
+/// The kernel's.
+pub fn broadcast_socket(interface: &str, port: u16) -> io::Result<UdpSocket> {
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    rustix_sockopt::set_socket_reuseaddr(&socket, true)?;
+    rustix_sockopt::set_socket_broadcast(&socket, true)?;
+    setsockopt(&socket, sockopt::BindToDevice, &interface.into())?;
+    bind(&socket, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))?;
+    Ok(socket.into())
+}
+
+/// Reads datagrams until `accept` takes one, or until the deadline, which gives `None`.
+///
+/// # Errors
+/// The socket's.
+pub fn receive_until<T>(
+    socket: &UdpSocket,
+    deadline: Instant,
+    mut accept: impl FnMut(&[u8], std::net::SocketAddr) -> Option<T>,
+) -> io::Result<Option<T>> {
+    let mut buffer = [0; LONGEST];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(None);
+        }
+        // A shorter timeout than the kernel's clock tick would count as none.
+        socket.set_read_timeout(Some(left.max(Duration::from_millis(10))))?;
+        match socket.recv_from(&mut buffer) {
+            Ok((length, from)) => {
+                if let Some(taken) = accept(&buffer[..length], from) {
+                    return Ok(Some(taken));
+                }
+            }
+            Err(e) => match e.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => {}
+                // Word of an earlier datagram that nobody wanted; the next one may be welcome.
+                io::ErrorKind::ConnectionRefused => {}
+                _ => return Err(e),
+            },
+        }
+    }
+}

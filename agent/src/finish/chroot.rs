@@ -1,0 +1,173 @@
+//! The copied system as a place to run its own tools in.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use nix::sched::CloneFlags;
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+
+use super::error::Cause;
+use crate::disk::MadeFileSystem;
+
+/// Runs `work` with `root` as the root directory, for itself and for what it starts; the rest of the
+/// process stays outside.
+///
+/// So an absolute symbolic link in the copied system leads to its own files, and never to this one's.
+///
+/// # Errors
+/// When the root cannot be changed, for which root's rights are needed.
+pub fn inside<T: Send>(root: &Path, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            // Root and working directory become this thread's own, and end with it.
+            nix::sched::unshare(CloneFlags::CLONE_FS)?;
+            nix::unistd::chroot(root)?;
+            nix::unistd::chdir("/")?;
+            Ok(work())
+        });
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// The kernel's file systems, mounted below a root. Unmounted when dropped; [`Chroot::undo`] also tells
+/// whether that worked.
+pub(super) struct Chroot {
+    root: PathBuf,
+    mounted: Vec<PathBuf>,
+}
+
+impl Chroot {
+    pub(super) fn mount(root: &Path) -> Result<Self, Cause> {
+        let mut chroot = Self { root: root.to_owned(), mounted: Vec::new() };
+        chroot.at("dev", |to| rustix::mount::mount_bind("/dev", to))?;
+        chroot.at("dev/pts", |to| new("devpts", to, c"gid=5,mode=620,ptmxmode=000"))?;
+        chroot.at("proc", |to| new("proc", to, c""))?;
+        chroot.at("sys", |to| new("sysfs", to, c""))?;
+        chroot.at("run", |to| new("tmpfs", to, c"mode=755"))?;
+        // Tools keep their locks in /var/lock, which leads here.
+        chroot.directory("run/lock")?;
+        if Path::new("/run/udev").is_dir() {
+            chroot.directory("run/udev")?;
+            chroot.at("run/udev", |to| rustix::mount::mount_bind("/run/udev", to))?;
+        }
+        Ok(chroot)
+    }
+
+    fn at(&mut self, name: &str, mount: impl FnOnce(&Path) -> rustix::io::Result<()>) -> Result<(), Cause> {
+        let path = self.directory(name)?;
+        mount(&path).map_err(|e| Cause::file("mount", &path, e.into()))?;
+        self.mounted.push(path.clone());
+        // Else what is mounted below a bind of a shared /dev would be mounted on the host as well.
+        rustix::mount::mount_change(&path, MountPropagationFlags::PRIVATE)
+            .map_err(|e| Cause::file("make private", &path, e.into()))
+    }
+
+    /// The directory `name` of the root, made if it is missing. Never a link, which would lead out.
+    fn directory(&self, name: &str) -> Result<PathBuf, Cause> {
+        let path = self.root.join(name);
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_dir() => Ok(path),
+            Ok(_) => Err(Cause::file("mount", &path, io::ErrorKind::NotADirectory.into())),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir(&path).map_err(|e| Cause::file("make", &path, e))?;
+                Ok(path)
+            }
+            Err(e) => Err(Cause::file("look at", &path, e)),
+        }
+    }
+
+    /// Unmounts everything again.
+    pub(super) fn undo(mut self) -> Result<(), Cause> {
+        while let Some(path) = self.mounted.last() {
+            rustix::mount::unmount(path, UnmountFlags::empty()).map_err(|e| Cause::Busy {
+                path: path.clone(),
+                source: e.into(),
+                users: users_of(&self.root),
+            })?;
+            self.mounted.pop();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Chroot {
+    fn drop(&mut self) {
+        for path in self.mounted.iter().rev() {
+            if let Err(e) = rustix::mount::unmount(path, UnmountFlags::DETACH) {
+                log::error!("cannot unmount {}: {e}", path.display());
+            }
+        }
+    }
+}
+
+fn new(kind: &str, to: &Path, options: &std::ffi::CStr) -> rustix::io::Result<()> {
+    rustix::mount::mount(kind, to, kind, MountFlags::NOSUID | MountFlags::NOEXEC, options)
+}
+
+/// The processes that work below `root`: what a hook of the distribution may have left behind.
+fn users_of(root: &Path) -> Vec<String> {
+    let Ok(processes) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let lives_below =
+        |process: &Path| fs::read_link(process.join("root")).is_ok_and(|at| at.starts_with(root));
+    let describe = |process: PathBuf| {
+        let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
+        format!("{} {}", process.file_name().unwrap_or_default().display(), name.trim())
+    };
+    processes.flatten().map(|entry| entry.path()).filter(|path| lives_below(path)).map(describe).collect()
+}
+
+/// Links in `/dev/disk` to the new file systems, where no udev makes them. Without them grub-mkconfig
+/// falls back to `root=/dev/sda1` without a word. Removed when dropped.
+pub(super) struct DeviceLinks {
+    links: Vec<PathBuf>,
+}
+
+impl DeviceLinks {
+    pub(super) fn make(made: &[MadeFileSystem]) -> Result<Self, Cause> {
+        let mut made_links = Self { links: Vec::new() };
+        for fs in made {
+            for (directory, name) in
+                [("/dev/disk/by-uuid", &fs.uuid), ("/dev/disk/by-partuuid", &fs.partuuid)]
+            {
+                made_links.link(&Path::new(directory).join(name), &fs.device)?;
+            }
+        }
+        Ok(made_links)
+    }
+
+    fn link(&mut self, link: &Path, device: &Path) -> Result<(), Cause> {
+        if link.file_name().is_none() || fs::canonicalize(link).is_ok_and(|leads_to| leads_to == device) {
+            return Ok(());
+        }
+        let directory = link.parent().unwrap_or(link);
+        fs::create_dir_all(directory).map_err(|e| Cause::file("make", directory, e))?;
+        // A link that udev is about to make anyway, or one of a file system that is gone.
+        if let Err(e) = fs::remove_file(link)
+            && e.kind() != io::ErrorKind::NotFound
+        {
+            return Err(Cause::file("remove", link, e));
+        }
+        let relative: OsString = match device.strip_prefix("/dev") {
+            Ok(below) => Path::new("../..").join(below).into(),
+            Err(_) => device.into(),
+        };
+        std::os::unix::fs::symlink(relative, link).map_err(|e| Cause::file("make", link, e))?;
+        self.links.push(link.to_owned());
+        Ok(())
+    }
+}
+
+impl Drop for DeviceLinks {
+    fn drop(&mut self) {
+        for link in &self.links {
+            if let Err(e) = fs::remove_file(link) {
+                log::warn!("cannot remove {}: {e}", link.display());
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Why a finish failed.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A step of the finish that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{step}: {cause}")]
+pub struct FinishError {
+    /// The step, as the log names it.
+    pub step: &'static str,
+    /// What went wrong.
+    #[source]
+    pub cause: Cause,
+}
+
+/// What went wrong in a step.
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    /// A file of the copied system could not be read, written or removed.
+    #[error("cannot {action} {}: {source}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// The file, as seen from the root that the step works in.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// Something is still mounted in the chroot, because a process uses it.
+    #[error("cannot unmount {}: {source}{}", path.display(), Users(users))]
+    Busy {
+        /// The mount point.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+        /// The processes whose root is the copied system, as `PID NAME`.
+        users: Vec<String>,
+    },
+    /// The copied system lacks a program.
+    #[error("the copied system has no {tool}")]
+    MissingTool {
+        /// The program, or the programs of which one would do.
+        tool: String,
+    },
+    /// A program could not be run or ended badly.
+    #[error("{tool}: {reason}{}", Output(output))]
+    Tool {
+        /// The program with its arguments.
+        tool: String,
+        /// How it ended.
+        reason: String,
+        /// The last lines that it wrote.
+        output: String,
+    },
+    /// No kernel to boot is below `/boot`.
+    #[error("/boot holds no kernel with modules under /lib/modules")]
+    NoKernel,
+    /// An initrd came out without a driver that it must have.
+    #[error("{} lacks the modules {modules:?}, though {tool} succeeded", initrd.display())]
+    InitrdLacks {
+        /// The initrd.
+        initrd: PathBuf,
+        /// The missing modules.
+        modules: Vec<String>,
+        /// The program that made it.
+        tool: &'static str,
+    },
+    /// A module that was asked for is in no installed kernel.
+    #[error("no installed kernel has the module {module}")]
+    NoSuchModule {
+        /// The module.
+        module: String,
+    },
+    /// The boot loader's tools succeeded, but what is on the disk would not boot.
+    #[error("{} {wrong}", path.display())]
+    NotBootable {
+        /// The file or disk that was read back.
+        path: PathBuf,
+        /// What is wrong with it.
+        wrong: String,
+    },
+}
+
+impl Cause {
+    pub(super) fn file(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::File { action, path: path.to_owned(), source }
+    }
+}
+
+/// A tool's output below the line that says that it failed, or nothing.
+struct Output<'a>(&'a str);
+
+impl std::fmt::Display for Output<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, "\n{}", self.0.trim_end()) }
+    }
+}
+
+struct Users<'a>(&'a [String]);
+
+impl std::fmt::Display for Users<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, "; left running: {}", self.0.join(", ")) }
+    }
+}

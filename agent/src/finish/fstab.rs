@@ -1,0 +1,211 @@
+//! `/etc/fstab` with this node's file systems in place of the golden node's.
+
+use std::borrow::Cow;
+use std::fs;
+use std::path::Path;
+
+use super::error::Cause;
+use super::names::{Named, Names};
+use super::replace::replace;
+
+/// Rewrites `/etc/fstab` below `root`. A system without one is left without.
+pub(super) fn write(root: &Path, names: &Names<'_>) -> Result<(), Cause> {
+    let path = root.join("etc/fstab");
+    let old = match fs::read(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(Cause::file("read", &path, e)),
+    };
+    let new = rewrite(&old, names);
+    if new == old { Ok(()) } else { replace(&path, &new) }
+}
+
+/// The entries in `text` by the new UUIDs; everything else stays byte for byte.
+///
+/// An entry for a disk that was not cloned becomes a comment, for systemd waits 90 s for it and then
+/// stops the boot. `noauto` and `nofail` say that the machine boots without it, so such an entry
+/// stays, as do bind mounts and what comes over the network.
+fn rewrite(text: &[u8], names: &Names<'_>) -> Vec<u8> {
+    let mut new = Vec::with_capacity(text.len());
+    for line in text.split_inclusive(|b| *b == b'\n') {
+        match verdict(line, names) {
+            Verdict::Keep => new.extend_from_slice(line),
+            Verdict::Rename { from, uuid } => {
+                let (before, after) = (line.get(..from.start), line.get(from.end..));
+                new.extend_from_slice(before.unwrap_or_default());
+                new.extend_from_slice(format!("UUID={uuid}").as_bytes());
+                new.extend_from_slice(after.unwrap_or_default());
+            }
+            Verdict::LeaveOut => {
+                log::warn!(
+                    "fstab: left out, this node has no such disk: {}",
+                    String::from_utf8_lossy(line).trim()
+                );
+                new.extend_from_slice(b"# ka: no such disk on this node: ");
+                new.extend_from_slice(line);
+            }
+        }
+    }
+    new
+}
+
+enum Verdict<'a> {
+    Keep,
+    Rename { from: std::ops::Range<usize>, uuid: &'a str },
+    LeaveOut,
+}
+
+fn verdict<'a>(line: &[u8], names: &Names<'a>) -> Verdict<'a> {
+    let fields = fields(line);
+    let (Some(device), Some(point)) = (fields.first(), fields.get(1)) else {
+        return Verdict::Keep;
+    };
+    let text = |range: &std::ops::Range<usize>| unescape(line.get(range.clone()).unwrap_or_default());
+    if text(device).starts_with('#') {
+        return Verdict::Keep;
+    }
+    let named = match names.resolve(&text(device)) {
+        // The golden node called it by a name that nobody told us (`/dev/root`, a mapper's name), but
+        // what it mounts there is what was cloned.
+        Named::Missing => names.at(&text(point)).map_or(Named::Missing, Named::Made),
+        named => named,
+    };
+    match named {
+        Named::Made(fs) => Verdict::Rename { from: device.clone(), uuid: &fs.uuid },
+        Named::Kept | Named::Other => Verdict::Keep,
+        Named::Missing => {
+            let options = fields.get(3).map(text).unwrap_or_default();
+            let spared = ["noauto", "nofail", "_netdev", "bind", "rbind"];
+            if options.split(',').any(|option| spared.contains(&option)) {
+                Verdict::Keep
+            } else {
+                Verdict::LeaveOut
+            }
+        }
+    }
+}
+
+/// The ranges of `line` that hold its fields.
+fn fields(line: &[u8]) -> Vec<std::ops::Range<usize>> {
+    let mut found = Vec::new();
+    let mut start = None;
+    for (at, byte) in line.iter().enumerate() {
+        match (byte.is_ascii_whitespace(), start) {
+            (true, Some(from)) => {
+                found.push(from..at);
+                start = None;
+            }
+            (false, None) => start = Some(at),
+            _ => {}
+        }
+    }
+    found.extend(start.map(|from| from..line.len()));
+    found
+}
+
+/// A field with the octal escapes of fstab(5) (`\040` is a space) resolved.
+fn unescape(field: &[u8]) -> Cow<'_, str> {
+    if !field.contains(&b'\\') {
+        return String::from_utf8_lossy(field);
+    }
+    let mut plain = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((first, tail)) = rest.split_first() {
+        let octal = tail.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) if *first == b'\\' => {
+                plain.push(byte);
+                rest = tail.get(3..).unwrap_or_default();
+            }
+            _ => {
+                plain.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    Cow::Owned(String::from_utf8_lossy(&plain).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::names::tests::{ROOT, SWAP, made};
+    use super::*;
+
+    fn rewritten(line: &str) -> String {
+        let made = made();
+        String::from_utf8(rewrite(line.as_bytes(), &Names::new(&made))).unwrap()
+    }
+
+    #[test]
+    fn cloned_file_systems_are_named_by_their_new_uuid() {
+        for (old, new) in [
+            (
+                "UUID=00000001-0000-4000-8000-000000000000\t/ ext4  errors=remount-ro 0 1\n",
+                "\t/ ext4  errors=remount-ro 0 1\n",
+            ),
+            ("/dev/sda1 / ext4 defaults 0 1", " / ext4 defaults 0 1"),
+            ("PARTUUID=deadbeef-01 / ext4 defaults 0 1", " / ext4 defaults 0 1"),
+            ("/dev/disk/by-id/ata-GOLD-part1   /   ext4", "   /   ext4"),
+            ("/dev/root / auto defaults 1 1\n", " / auto defaults 1 1\n"),
+        ] {
+            assert_eq!(rewritten(old), format!("UUID={ROOT}{new}"), "{old}");
+        }
+        assert_eq!(rewritten("  /dev/sda2 none swap sw 0 0\n"), format!("  UUID={SWAP} none swap sw 0 0\n"));
+    }
+
+    #[test]
+    fn what_no_disk_of_the_clone_stands_behind_stays() {
+        for line in [
+            "# UUID=00000001-0000-4000-8000-000000000000 / ext4\n",
+            "#/dev/sda1 / ext4\n",
+            "\n",
+            "   \n",
+            "proc /proc proc defaults 0 0",
+            "tmpfs /tmp tmpfs size=1g 0 0",
+            "server:/home /home nfs defaults 0 0",
+            "//server/share /mnt cifs guest 0 0",
+            "/swapfile none swap sw 0 0",
+            "/srv/x /y none bind 0 0",
+            "/dev/sr0 /media/cdrom0 udf,iso9660 user,noauto 0 0",
+            "/dev/fd0 /floppy auto defaults 0 0",
+            "/dev/sdb1 /usb vfat user,noauto 0 0",
+            "UUID=ABCD-1234 /backup ext4 defaults,nofail 0 2",
+            "/dev/nbd0 /net ext4 defaults 0 0",
+            "LABEL=system / ext4 defaults 0 1",
+            "one-field",
+        ] {
+            assert_eq!(rewritten(line), line);
+        }
+    }
+
+    #[test]
+    fn disks_that_were_not_cloned_become_comments() {
+        for line in [
+            "/dev/sdb1 /data ext4 defaults 0 2\n",
+            "UUID=ABCD-1234 /boot/efi vfat umask=0077 0 1\n",
+            "LABEL=data\\040two /data ext4 defaults 0 2\n",
+            "/dev/mapper/vg-home /home ext4 defaults 0 2",
+        ] {
+            assert_eq!(rewritten(line), format!("# ka: no such disk on this node: {line}"));
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_utf8_survive() {
+        let made = made();
+        let names = Names::new(&made);
+        let line = b"tmpfs /caf\xe9 tmpfs\n/dev/sda1 /caf\xe9 ext4\n";
+        let expected =
+            [b"tmpfs /caf\xe9 tmpfs\nUUID=".as_slice(), ROOT.as_bytes(), b" /caf\xe9 ext4\n"].concat();
+        assert_eq!(rewrite(line, &names), expected);
+    }
+
+    #[test]
+    fn escapes_are_read_as_fstab_says() {
+        for (field, plain) in
+            [("a\\040b", "a b"), ("a\\134b", "a\\b"), ("a\\", "a\\"), ("\\0", "\\0"), ("x\\999", "x\\999")]
+        {
+            assert_eq!(unescape(field.as_bytes()), plain);
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Which file system does a word in the configuration name?
+//!
+//! The copied system's files speak of the golden node's disks, in any of the ways that mount(8),
+//! systemd and the boot loaders know. All of them are answered here, once.
+
+use ka::plan::FileSystemPlan;
+
+use crate::disk::MadeFileSystem;
+
+/// The file systems of this node under the names that the golden node had for them.
+pub(super) struct Names<'a> {
+    made: &'a [MadeFileSystem],
+}
+
+/// What a word in the configuration names.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Named<'a> {
+    /// A file system that this node has.
+    Made(&'a MadeFileSystem),
+    /// One that this node has, by a label, which it has too.
+    Kept,
+    /// A disk of the golden node that was not cloned.
+    Missing,
+    /// No local disk: a pseudo file system, a server, a file, removable media, a keyword.
+    Other,
+}
+
+/// Devices that come and go by themselves, or are not disks: their names say nothing of the golden
+/// node's disks.
+const NOT_DISKS: [&str; 10] = ["cdrom", "cdrw", "dvd", "fd", "loop", "nbd", "ram", "rbd", "sr", "zram"];
+
+impl<'a> Names<'a> {
+    pub(super) fn new(made: &'a [MadeFileSystem]) -> Self {
+        Self { made }
+    }
+
+    /// The file system that is mounted at `point`.
+    pub(super) fn at(&self, point: &str) -> Option<&'a MadeFileSystem> {
+        self.made.iter().find(|fs| fs.plan.mount_point.as_deref() == Some(point))
+    }
+
+    /// What `word` names: `UUID=…`, `/dev/sda1`, `none`.
+    pub(super) fn resolve(&self, word: &str) -> Named<'a> {
+        let Some((tag, value)) = tag_and_value(word) else {
+            return self.resolve_path(word);
+        };
+        let found = match tag {
+            "UUID" => self.find(|fs| is(golden_uuid(&fs.plan), value) || is(Some(&fs.uuid), value)),
+            "PARTUUID" => {
+                self.find(|fs| is(golden_partuuid(&fs.plan), value) || is(Some(&fs.partuuid), value))
+            }
+            "LABEL" => {
+                return if self.made.iter().any(|fs| fs.plan.label.as_deref() == Some(value)) {
+                    Named::Kept
+                } else {
+                    Named::Missing
+                };
+            }
+            "PARTLABEL" => self.device(&format!("/dev/disk/by-partlabel/{value}")),
+            "ID" => self.device(&format!("/dev/disk/by-id/{value}")),
+            _ => return Named::Other,
+        };
+        found.map_or(Named::Missing, Named::Made)
+    }
+
+    fn resolve_path(&self, path: &str) -> Named<'a> {
+        let Some(name) = path.strip_prefix("/dev/") else {
+            return Named::Other;
+        };
+        if let Some(fs) = self.device(path) {
+            return Named::Made(fs);
+        }
+        for (directory, tag) in
+            [("disk/by-uuid/", "UUID"), ("disk/by-partuuid/", "PARTUUID"), ("disk/by-label/", "LABEL")]
+        {
+            if let Some(value) = name.strip_prefix(directory) {
+                return self.resolve(&format!("{tag}={value}"));
+            }
+        }
+        let numbered = |stem: &str| {
+            name.strip_prefix(stem).is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit() || b == b'p'))
+        };
+        if name == "shm" || name.starts_with("shm/") || NOT_DISKS.iter().any(|stem| numbered(stem)) {
+            Named::Other
+        } else {
+            Named::Missing
+        }
+    }
+
+    fn device(&self, path: &str) -> Option<&'a MadeFileSystem> {
+        self.find(|fs| fs.plan.golden.as_ref().is_some_and(|golden| golden.devices.iter().any(|d| d == path)))
+    }
+
+    fn find(&self, matches: impl Fn(&MadeFileSystem) -> bool) -> Option<&'a MadeFileSystem> {
+        self.made.iter().find(|fs| matches(fs))
+    }
+
+    /// `text` with every golden UUID and PARTUUID that stands in it as a word replaced by the new one.
+    pub(super) fn rename_uuids(&self, text: &str) -> String {
+        let mut renamed = text.to_owned();
+        for fs in self.made {
+            for (golden, new) in
+                [(golden_uuid(&fs.plan), &fs.uuid), (golden_partuuid(&fs.plan), &fs.partuuid)]
+            {
+                if let Some(golden) = golden {
+                    renamed = replace_word(&renamed, golden, new);
+                }
+            }
+        }
+        renamed
+    }
+
+    /// A golden UUID or PARTUUID that `text` still names, if any.
+    pub(super) fn golden_in(&self, text: &str) -> Option<&'a str> {
+        self.made.iter().find_map(|fs| {
+            let uuid = golden_uuid(&fs.plan).filter(|golden| *golden != fs.uuid);
+            let partuuid = golden_partuuid(&fs.plan).filter(|golden| *golden != fs.partuuid);
+            [uuid, partuuid].into_iter().flatten().find(|golden| word_at(text, golden).is_some())
+        })
+    }
+}
+
+/// Splits `UUID="…"` into the tag and the value without the quotes that libmount takes off too.
+fn tag_and_value(word: &str) -> Option<(&str, &str)> {
+    let (tag, value) = word.split_once('=')?;
+    let bare = ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
+    tag.bytes().all(|b| b.is_ascii_uppercase()).then_some((tag, bare.unwrap_or(value)))
+}
+
+fn golden_uuid(plan: &FileSystemPlan) -> Option<&str> {
+    plan.golden.as_ref()?.uuid.as_deref()
+}
+
+fn golden_partuuid(plan: &FileSystemPlan) -> Option<&str> {
+    plan.golden.as_ref()?.partuuid.as_deref()
+}
+
+fn is(name: Option<&str>, value: &str) -> bool {
+    name.is_some_and(|name| name.eq_ignore_ascii_case(value))
+}
+
+/// Where `word` stands in `text`, not as a part of a longer identifier.
+fn word_at(text: &str, word: &str) -> Option<usize> {
+    let inner = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    text.match_indices(word).map(|(at, _)| at).find(|at| {
+        let before = text.get(..*at).and_then(|t| t.chars().next_back());
+        let after = text.get(at + word.len()..).and_then(|t| t.chars().next());
+        !before.is_some_and(inner) && !after.is_some_and(inner)
+    })
+}
+
+fn replace_word(text: &str, word: &str, new: &str) -> String {
+    let mut done = String::with_capacity(text.len());
+    let mut rest = text;
+    while !word.is_empty()
+        && let Some(at) = word_at(rest, word)
+        && let Some((before, after)) = rest.split_at_checked(at)
+    {
+        done.push_str(before);
+        done.push_str(new);
+        rest = after.get(word.len()..).unwrap_or_default();
+    }
+    done + rest
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use ka::plan::{FileSystemKind, GoldenNames};
+
+    pub(in super::super) const ROOT: &str = "11111111-aaaa-4aaa-8aaa-111111111111";
+    pub(in super::super) const SWAP: &str = "22222222-aaaa-4aaa-8aaa-222222222222";
+
+    /// A root file system and a swap space; `0…` are golden UUIDs, `ROOT` and `SWAP` the new ones.
+    pub(in super::super) fn made() -> Vec<MadeFileSystem> {
+        let fs =
+            |number: u32, uuid: &str, kind, mount_point: Option<&str>, label: Option<&str>| MadeFileSystem {
+                plan: FileSystemPlan {
+                    partition: number,
+                    kind,
+                    label: label.map(str::to_owned),
+                    mount_point: mount_point.map(str::to_owned),
+                    used: 0,
+                    golden: Some(GoldenNames {
+                        uuid: Some(format!("0000000{number}-0000-4000-8000-000000000000")),
+                        partuuid: Some(format!("deadbeef-0{number}")),
+                        devices: vec![
+                            format!("/dev/sda{number}"),
+                            format!("/dev/disk/by-id/ata-GOLD-part{number}"),
+                        ],
+                    }),
+                },
+                device: format!("/dev/vda{number}").into(),
+                uuid: uuid.to_owned(),
+                partuuid: format!("cafe0000-0{number}"),
+            };
+        vec![
+            fs(1, ROOT, FileSystemKind::Ext4, Some("/"), Some("system")),
+            fs(2, SWAP, FileSystemKind::Swap, None, None),
+        ]
+    }
+
+    #[test]
+    fn words_name_file_systems() {
+        let made = made();
+        let names = Names::new(&made);
+        let of = |word| match names.resolve(word) {
+            Named::Made(fs) if fs.uuid == ROOT => "root",
+            Named::Made(_) => "swap",
+            Named::Kept => "kept",
+            Named::Missing => "missing",
+            Named::Other => "other",
+        };
+        for (word, expected) in [
+            ("UUID=00000001-0000-4000-8000-000000000000", "root"),
+            ("UUID=\"00000002-0000-4000-8000-000000000000\"", "swap"),
+            ("PARTUUID=DEADBEEF-01", "root"),
+            ("/dev/sda2", "swap"),
+            ("/dev/sda21", "missing"),
+            ("/dev/disk/by-uuid/00000002-0000-4000-8000-000000000000", "swap"),
+            ("/dev/disk/by-partuuid/deadbeef-01", "root"),
+            ("/dev/disk/by-label/system", "kept"),
+            ("ID=ata-GOLD-part1", "root"),
+            ("LABEL=system", "kept"),
+            ("LABEL=data", "missing"),
+            ("UUID=ABCD-1234", "missing"),
+            ("/dev/mapper/vg-home", "missing"),
+            ("/dev/sdb1", "missing"),
+            ("/dev/fd0", "other"),
+            ("/dev/sr0", "other"),
+            ("/dev/cdrom", "other"),
+            ("/dev/shm", "other"),
+            ("/dev/zram0", "other"),
+            ("tmpfs", "other"),
+            ("/swapfile", "other"),
+            ("server:/export", "other"),
+            ("//server/share=x", "other"),
+        ] {
+            assert_eq!(of(word), expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn uuids_are_renamed_as_words_only() {
+        let made = made();
+        let names = Names::new(&made);
+        let golden = "00000001-0000-4000-8000-000000000000";
+        assert_eq!(
+            names.rename_uuids(&format!("a{golden} {golden},{golden}-x")),
+            format!("a{golden} {ROOT},{golden}-x")
+        );
+        assert_eq!(names.rename_uuids("root=PARTUUID=deadbeef-01"), "root=PARTUUID=cafe0000-01");
+        assert_eq!(names.golden_in(&format!("x='{golden}'")), Some(golden));
+        assert_eq!(names.golden_in(ROOT), None);
+    }
+}

@@ -1,0 +1,126 @@
+//! Running the copied system's programs, with what they say in the log and in the error.
+
+use std::collections::VecDeque;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::error::Cause;
+
+/// How many of a program's last lines an error repeats.
+const TAIL: usize = 40;
+
+/// Where programs are looked for, first to last.
+const DIRECTORIES: [&str; 6] =
+    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
+/// The first of `programs` that this system has.
+pub(super) fn find(programs: &[&'static str]) -> Option<&'static str> {
+    let installed =
+        |program: &&&str| DIRECTORIES.iter().any(|directory| Path::new(directory).join(program).is_file());
+    programs.iter().find(installed).copied()
+}
+
+/// Like [`find`], for a step that cannot go on without.
+pub(super) fn need(programs: &[&'static str]) -> Result<&'static str, Cause> {
+    find(programs).ok_or_else(|| Cause::MissingTool { tool: programs.join(" or ") })
+}
+
+/// Runs `program`; each line that it writes goes to the log.
+pub(super) fn run(program: &str, arguments: &[&str]) -> Result<(), Cause> {
+    let shown = shown(program, arguments);
+    log::info!("running {shown}");
+    let mut tail = VecDeque::new();
+    let mut hear = |line: String| {
+        log::info!("{program}: {line}");
+        if tail.len() == TAIL {
+            tail.pop_front();
+        }
+        tail.push_back(line);
+    };
+    let status = (|| {
+        // One pipe for both, so that the lines stay in the order in which they were written.
+        let (reader, writer) = io::pipe()?;
+        let mut child = command(program, arguments).stdout(writer.try_clone()?).stderr(writer).spawn()?;
+        each_line(reader, &mut hear)?;
+        child.wait()
+    })();
+    let output = |tail: VecDeque<String>| Vec::from(tail).join("\n");
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(Cause::Tool { tool: shown, reason: status.to_string(), output: output(tail) }),
+        Err(e) => Err(Cause::Tool { tool: shown, reason: e.to_string(), output: output(tail) }),
+    }
+}
+
+/// Runs `program` and gives what it writes to its standard output.
+pub(super) fn output_of(program: &str, arguments: &[&str]) -> Result<String, Cause> {
+    let failed =
+        |reason: String, output: String| Cause::Tool { tool: shown(program, arguments), reason, output };
+    let output = command(program, arguments).output().map_err(|e| failed(e.to_string(), String::new()))?;
+    if !output.status.success() {
+        return Err(failed(output.status.to_string(), String::from_utf8_lossy(&output.stderr).into_owned()));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn shown(program: &str, arguments: &[&str]) -> String {
+    [&[program], arguments].concat().join(" ")
+}
+
+/// `program` with an environment that depends on nothing but this list.
+fn command(program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env_clear()
+        .env("PATH", DIRECTORIES.join(":"))
+        .env("HOME", "/root")
+        .env("LC_ALL", "C")
+        .env("TERM", "dumb")
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .current_dir("/")
+        .stdin(Stdio::null());
+    command
+}
+
+fn each_line(reader: impl Read, hear: &mut impl FnMut(String)) -> io::Result<()> {
+    let mut reader = BufReader::new(reader);
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line)? > 0 {
+        hear(String::from_utf8_lossy(&line).trim_end().to_owned());
+        line.clear();
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_tells_the_program_its_end_and_its_last_lines() {
+        let script = "for i in $(seq 50); do echo line $i; done; echo on stderr >&2; exit 3";
+        let error = run("sh", &["-c", script]).unwrap_err();
+        let Cause::Tool { tool, reason, output } = error else { panic!("{error}") };
+        assert!(tool.starts_with("sh -c"));
+        assert_eq!(reason, "exit status: 3");
+        assert!(output.starts_with("line 12\n") && output.ends_with("\nline 50\non stderr"), "{output}");
+    }
+
+    #[test]
+    fn programs_see_a_clean_environment() {
+        let environment = output_of("env", &[]).unwrap();
+        assert!(
+            environment.contains("LC_ALL=C\n") && environment.contains("DEBIAN_FRONTEND=noninteractive\n")
+        );
+        assert!(!environment.contains("CARGO"), "{environment}");
+    }
+
+    #[test]
+    fn a_missing_program_is_named() {
+        let error = need(&["no-such-tool", "no-other-tool"]).unwrap_err();
+        assert_eq!(error.to_string(), "the copied system has no no-such-tool or no-other-tool");
+        assert_eq!(find(&["no-such-tool", "sh"]), Some("sh"));
+    }
+}

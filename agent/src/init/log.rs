@@ -1,0 +1,91 @@
+//! A node's log: on all its consoles, and in a file that is handed to the controller.
+//!
+//! Serial and screen both show it, whichever a person looks at. PID 1 and the work write the same
+//! file, whole lines at a time.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::console::Console;
+
+/// The log's file.
+pub const FILE: &str = "/run/ka/log";
+
+/// Sends everything that is logged in this process, up to `level`, to all consoles and to [`FILE`]. A
+/// panic is logged as well.
+///
+/// # Errors
+/// When the file cannot be made, or a logger is set already. The consoles work even without the file.
+pub fn start(level: LevelFilter) -> io::Result<()> {
+    let file = open(Path::new(FILE));
+    let (file, trouble) = match file {
+        Ok(file) => (Some(file), None),
+        Err(e) => (None, Some(e)),
+    };
+    let everywhere = Everywhere { consoles: Console::active(), file };
+    log::set_boxed_logger(Box::new(everywhere)).map_err(io::Error::other)?;
+    log::set_max_level(level);
+    std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
+    trouble.map_or(Ok(()), Err)
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    File::options().create(true).append(true).open(path)
+}
+
+struct Everywhere {
+    consoles: Vec<Console>,
+    file: Option<File>,
+}
+
+impl Log for Everywhere {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let now = clock_gettime(ClockId::Boottime);
+        let line = line(now.tv_sec, now.tv_nsec, record.level(), &record.args().to_string());
+        for console in &self.consoles {
+            console.write(&line);
+        }
+        if let Some(mut file) = self.file.as_ref() {
+            // A log that cannot be written has nowhere to say so.
+            let _ = file.write_all(line.as_bytes());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// A line with the time since boot: the clock may be wrong until the controller has been asked.
+fn line(seconds: i64, nanoseconds: i64, level: Level, message: &str) -> String {
+    let level = match level {
+        Level::Error => "ERROR ",
+        Level::Warn => "WARN ",
+        Level::Info => "",
+        Level::Debug | Level::Trace => "debug ",
+    };
+    format!("[{seconds:5}.{:03}] {level}{}\n", nanoseconds / 1_000_000, message.trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_carry_the_time_since_boot() {
+        assert_eq!(line(3, 45_999_999, Level::Info, "network: OK"), "[    3.045] network: OK\n");
+        assert_eq!(line(123_456, 0, Level::Error, "mkfs\nfailed\n"), "[123456.000] ERROR mkfs\nfailed\n");
+    }
+}

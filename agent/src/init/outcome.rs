@@ -1,0 +1,50 @@
+//! What the work tells PID 1 by its exit code.
+
+use std::process::ExitCode;
+
+use ka::plan::After;
+
+/// What shall become of the machine. Every other way in which the work ends is a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Reboot.
+    Reboot,
+    /// Power off.
+    PowerOff,
+    /// Wait for a person who wants a shell.
+    Shell,
+}
+
+impl Outcome {
+    const ALL: [Self; 3] = [Self::Reboot, Self::PowerOff, Self::Shell];
+
+    /// The exit code that stands for it.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Reboot => 0,
+            Self::PowerOff => 10,
+            Self::Shell => 11,
+        }
+    }
+
+    pub(super) fn from_code(code: i32) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| i32::from(outcome.code()) == code)
+    }
+}
+
+impl From<After> for Outcome {
+    fn from(after: After) -> Self {
+        match after {
+            After::Reboot => Self::Reboot,
+            After::Poweroff => Self::PowerOff,
+            After::Shell => Self::Shell,
+        }
+    }
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        outcome.code().into()
+    }
+}

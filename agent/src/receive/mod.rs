@@ -1,0 +1,210 @@
+//! Receiving one stream on a host that runs already: `ka-agent receive`.
+
+mod sink;
+
+use std::fs;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use std::{io, thread};
+
+use ka::inventory::Inventory;
+use ka::wire::control::{Failure, Hello};
+use ka::wire::keys::{JoinKey, KeyError, KeyPair};
+use ka::wire::{CONTROL_PORT, DATA_PORT};
+
+pub use sink::{Sink, SinkError};
+
+use crate::session::{JoinError, Session, SessionOver};
+
+/// Between two attempts to join.
+const RETRY: Duration = Duration::from_millis(300);
+
+/// What to receive from whom.
+pub struct Request {
+    /// The controller: a host, or host and port.
+    pub controller: String,
+    /// The session's name.
+    pub session: String,
+    /// The join key's file.
+    pub key: PathBuf,
+    /// Where the stream goes.
+    pub sink: Sink,
+    /// The window in bytes.
+    pub window: u64,
+    /// How long to wait for the session to exist.
+    pub patience: Duration,
+}
+
+/// Why nothing, or nothing whole, was received.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReceiveError {
+    /// The key file cannot be read.
+    #[error("cannot read the join key {}: {error}", path.display())]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The key file holds something else.
+    #[error("{}: {error}; it should be the join.key that 'kactl init' made", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        error: KeyError,
+    },
+    /// The controller's name means nothing.
+    #[error("cannot find the host '{host}': {error}")]
+    Host {
+        /// As it was given.
+        host: String,
+        /// What the resolver said.
+        error: io::Error,
+    },
+    /// No port or randomness on this machine.
+    #[error("this machine cannot receive: {0}")]
+    System(String),
+    /// The session cannot be joined.
+    #[error("cannot join the session '{session}': {error}")]
+    Join {
+        /// Its name.
+        session: String,
+        /// The last attempt's reason.
+        error: JoinError,
+    },
+    /// The session ended early.
+    #[error("the session has ended: {0}")]
+    Session(#[from] SessionOver),
+    /// The data could not be written, or was not whole.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+}
+
+impl ReceiveError {
+    /// Whether the request itself is at fault, and no controller was asked.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::KeyFile { .. } | Self::Key { .. } | Self::Host { .. })
+    }
+}
+
+/// Joins the session, receives its stream, and leaves when the controller releases this node.
+///
+/// # Errors
+/// [`ReceiveError`]; the controller was told as well, if it was reached.
+pub fn receive(request: &Request) -> Result<(), ReceiveError> {
+    let key = read_key(&request.key)?;
+    let controller = resolve(&request.controller)?;
+    let listener = data_listener().map_err(|e| ReceiveError::System(e.to_string()))?;
+    let hello = hello(&request.session, &listener, request.window)?;
+    let session = join(request, &controller, &key, &hello, &listener)?;
+    let (stream, mut reader) = session.wait_for_stream()?;
+    let received = request.sink.fill(&mut reader).and_then(|()| Ok(reader.finish()?)).and_then(|total| {
+        request.sink.settle()?;
+        Ok(total)
+    });
+    match received {
+        Ok(total) => {
+            session.complete(stream, total);
+            // What is here is whole, whatever becomes of the controller.
+            if let Err(error) = session.leave() {
+                log::warn!("{error}");
+            }
+            Ok(())
+        }
+        Err(error) => {
+            request.sink.discard();
+            session.fail(Failure {
+                step: "receive".into(),
+                reason: error.to_string(),
+                passing: error.is_passing(),
+            });
+            if let Err(error) = session.leave() {
+                log::warn!("{error}");
+            }
+            Err(error.into())
+        }
+    }
+}
+
+/// Listens for successors: on the well-known port, or on any if that is taken.
+///
+/// # Errors
+/// The system's.
+pub fn data_listener() -> io::Result<TcpListener> {
+    let bind = |port| {
+        TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).or_else(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => Err(error),
+            // A kernel without IPv6.
+            _ => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)),
+        })
+    };
+    match bind(DATA_PORT) {
+        Err(e) if e.kind() == io::ErrorKind::AddrInUse => bind(0),
+        outcome => outcome,
+    }
+}
+
+fn read_key(path: &PathBuf) -> Result<JoinKey, ReceiveError> {
+    let text =
+        fs::read_to_string(path).map_err(|error| ReceiveError::KeyFile { path: path.clone(), error })?;
+    JoinKey::from_text(&text).map_err(|error| ReceiveError::Key { path: path.clone(), error })
+}
+
+fn resolve(controller: &str) -> Result<Vec<SocketAddr>, ReceiveError> {
+    let host = |error| ReceiveError::Host { host: controller.to_owned(), error };
+    let addresses: Vec<SocketAddr> = match controller.parse() {
+        Ok(address) => vec![address],
+        Err(_) => (controller, CONTROL_PORT)
+            .to_socket_addrs()
+            .or_else(|_| controller.to_socket_addrs())
+            .map_err(host)?
+            .collect(),
+    };
+    if addresses.is_empty() { Err(host(io::ErrorKind::NotFound.into())) } else { Ok(addresses) }
+}
+
+fn hello(session: &str, listener: &TcpListener, window: u64) -> Result<Hello, ReceiveError> {
+    let system = |e: String| ReceiveError::System(e);
+    let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    Ok(Hello {
+        session: session.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        key: KeyPair::generate().map_err(|e| system(e.to_string()))?.public,
+        data_port: listener.local_addr().map_err(|e| system(e.to_string()))?.port(),
+        window,
+        inventory: Inventory { hostname, ..Inventory::default() },
+        erasable: false,
+        resume: None,
+    })
+}
+
+/// Joins as soon as the session exists.
+fn join(
+    request: &Request,
+    controller: &[SocketAddr],
+    key: &JoinKey,
+    hello: &Hello,
+    listener: &TcpListener,
+) -> Result<Session, ReceiveError> {
+    let start = Instant::now();
+    loop {
+        let mut last = None;
+        for address in controller {
+            let listener = listener.try_clone().map_err(|e| ReceiveError::System(e.to_string()))?;
+            match Session::join(*address, key, hello.clone(), listener) {
+                Ok(session) => return Ok(session),
+                Err(error) => last = Some(error),
+            }
+        }
+        if let Some(error) = last
+            && start.elapsed() >= request.patience
+        {
+            return Err(ReceiveError::Join { session: request.session.clone(), error });
+        }
+        thread::sleep(RETRY);
+    }
+}

@@ -1,0 +1,158 @@
+//! Where a received stream goes: a directory, a file, or a command.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::relay::{StreamError, StreamReader};
+use crate::unpack::{self, UnpackError};
+
+const PIECE: usize = 256 * 1024;
+
+/// Where a stream goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sink {
+    /// A tar is unpacked into this directory.
+    Dir(PathBuf),
+    /// The bytes become this file; they have a name of their own until all are proven.
+    File(PathBuf),
+    /// The bytes are the input of this shell command.
+    Command(String),
+}
+
+/// Why the stream did not get where it should.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SinkError {
+    /// The stream itself.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// Unpacking.
+    #[error(transparent)]
+    Unpack(#[from] UnpackError),
+    /// The file.
+    #[error("{}: {error}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The command.
+    #[error("the command '{command}' failed: {reason}")]
+    Command {
+        /// The command.
+        command: String,
+        /// How.
+        reason: String,
+    },
+}
+
+impl SinkError {
+    /// Whether the cause was not this node's own.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Stream(StreamError::Aborted(_)))
+    }
+}
+
+impl Sink {
+    /// Takes the whole stream.
+    pub(super) fn fill(&self, stream: &mut StreamReader) -> Result<(), SinkError> {
+        match self {
+            Self::Dir(directory) => {
+                let error = |error| SinkError::File { path: directory.clone(), error };
+                fs::create_dir_all(directory).map_err(error)?;
+                let summary = unpack::unpack(stream, directory, &unpack::Options::default())?;
+                summary.notes.iter().for_each(|note| log::warn!("{note}"));
+                Ok(())
+            }
+            Self::File(path) => {
+                let error = |error| SinkError::File { path: path.clone(), error };
+                let mut file = File::create(partial(path)).map_err(error)?;
+                copy(stream, &mut file, error)?;
+                file.sync_all().or_else(not_for_devices).map_err(error)
+            }
+            Self::Command(command) => run(command, stream),
+        }
+    }
+
+    /// Gives the data its name, now that it is proven.
+    pub(super) fn settle(&self) -> Result<(), SinkError> {
+        match self {
+            Self::File(path) if partial(path) != *path => {
+                fs::rename(partial(path), path).map_err(|error| SinkError::File { path: path.clone(), error })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes what has no name yet.
+    pub(super) fn discard(&self) {
+        if let Self::File(path) = self
+            && partial(path) != *path
+            && let Err(error) = fs::remove_file(partial(path))
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            log::warn!("cannot remove {}: {error}", partial(path).display());
+        }
+    }
+}
+
+/// The name until all is proven; devices and pipes are written as they are.
+fn partial(path: &Path) -> PathBuf {
+    if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+        return path.to_owned();
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(".ka-partial");
+    name.into()
+}
+
+/// Pipes and character devices have nothing to sync.
+fn not_for_devices(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::InvalidInput { Ok(()) } else { Err(error) }
+}
+
+fn run(command: &str, stream: &mut StreamReader) -> Result<(), SinkError> {
+    let failed = |reason: String| SinkError::Command { command: command.to_owned(), reason };
+    let mut child = Command::new("sh")
+        .args(["-c", command])
+        .stdin(Stdio::piped())
+        .spawn()
+        .map_err(|e| failed(e.to_string()))?;
+    let copied = match child.stdin.take() {
+        Some(mut stdin) => copy(stream, &mut stdin, |e| failed(format!("it takes no more: {e}"))),
+        None => Err(failed("it has no input".into())),
+    };
+    let status = child.wait().map_err(|e| failed(e.to_string()))?;
+    // How the command ended tells more than that its input was closed.
+    match copied {
+        Err(error @ SinkError::Stream(_)) => Err(error),
+        _ if !status.success() => Err(failed(status.to_string())),
+        copied => copied,
+    }
+}
+
+/// Copies all; the stream's errors stay the stream's.
+fn copy(
+    stream: &mut StreamReader,
+    to: &mut impl Write,
+    error: impl Fn(io::Error) -> SinkError,
+) -> Result<(), SinkError> {
+    let mut piece = vec![0; PIECE];
+    loop {
+        let length = match stream.read(&mut piece) {
+            Ok(0) => return Ok(()),
+            Ok(length) => length,
+            Err(e) => {
+                return Err(match e.downcast::<StreamError>() {
+                    Ok(stream) => stream.into(),
+                    Err(e) => error(e),
+                });
+            }
+        };
+        to.write_all(&piece[..length]).map_err(&error)?;
+    }
+}

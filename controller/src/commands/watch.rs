@@ -1,0 +1,52 @@
+//! Watching a session until it is over, and telling how it went: what `run` and `send` share.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use anyhow::{anyhow, bail};
+
+use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::run::hub::{Hub, Snapshot};
+use crate::run::session::Ending;
+use crate::view::progress::Progress;
+use crate::view::summary;
+
+/// How often the view is renewed.
+const RENEW: Duration = Duration::from_millis(200);
+
+/// Shows the session until it is over.
+///
+/// # Errors
+/// When the hub has ended by a fault.
+pub(super) fn until_over(hub: &Hub, session: &str, progress: &mut Progress) -> anyhow::Result<Snapshot> {
+    loop {
+        let Some(snapshot) = hub.snapshot(session) else { bail!("no session {session} is held") };
+        progress.update(&snapshot.status, Instant::now());
+        if snapshot.ending.is_some() {
+            return Ok(snapshot);
+        }
+        if hub.has_ended() {
+            bail!("the hub has ended before the session {session} was over");
+        }
+        hub.wait(RENEW);
+    }
+}
+
+/// Prints the summary; the outcome tells how it went.
+///
+/// # Errors
+/// The source's failure, and that of the output.
+pub(super) fn report(end: &Snapshot, json: bool) -> Outcome {
+    let out = &mut io::stdout().lock();
+    if json {
+        summary::print_json(out, &end.status, &end.transfer)?;
+    } else {
+        summary::print(out, &end.status, &end.transfer)?;
+    }
+    match &end.ending {
+        Some(Ending::SourceFailed(reason)) => Err(Failure::source(anyhow!("{reason}"))),
+        Some(Ending::Nobody) => Err(anyhow!("no node came in time").into()),
+        Some(Ending::Served) | None if end.status.nodes.iter().all(|node| node.is_complete()) => Ok(Exit::Ok),
+        Some(Ending::Served) | None => Ok(Exit::NodesFailed),
+    }
+}

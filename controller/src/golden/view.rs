@@ -1,0 +1,87 @@
+//! The golden file systems as they are below everything that is mounted on them.
+//!
+//! Each is seen through a mount of its own that has no place in any directory (`open_tree(2)`): what
+//! lies under the golden node's mount points is visible, nothing can be written through it, reading
+//! leaves access times alone, and the kernel takes it away with its last file descriptor, even if kactl
+//! is killed.
+
+use super::plan::Chosen;
+use ka_agent::disk::mountinfo::DeviceNumber;
+use rustix::fs::CWD;
+use rustix::mount::{OpenTreeFlags, open_tree};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
+
+/// A file system to read, and where it belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The directory to read. Valid for all processes until the [`View`] is dropped.
+    pub directory: PathBuf,
+    /// Its place as seen from the clone's root: `/`, `/home`.
+    pub mount_point: PathBuf,
+}
+
+/// The chosen file systems, open until this is dropped.
+#[derive(Debug)]
+pub struct View {
+    sources: Vec<Source>,
+    mounts: Vec<OwnedFd>,
+}
+
+/// Why a file system can't be viewed.
+#[derive(Debug, thiserror::Error)]
+pub enum ViewError {
+    /// The kernel says no.
+    #[error("{mount_point}: can't open a read-only view (root and Linux 5.12 are needed): {source}", mount_point = .mount_point.display())]
+    Open {
+        /// Where the file system is mounted.
+        mount_point: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Another file system is there now.
+    #[error("{mount_point}: another file system has been mounted there since the plan was made", mount_point = .mount_point.display())]
+    Changed {
+        /// Where it was mounted.
+        mount_point: PathBuf,
+    },
+}
+
+impl View {
+    /// Opens the chosen file systems.
+    ///
+    /// # Errors
+    /// One of them can't be opened, or is not the one that was chosen.
+    pub fn open(chosen: &[Chosen]) -> Result<Self, ViewError> {
+        let mut view = Self { sources: Vec::new(), mounts: Vec::new() };
+        for fs in chosen {
+            let failed = |source| ViewError::Open { mount_point: fs.mount_point.clone(), source };
+            let mount = open_one(fs).map_err(failed)?;
+            let found = rustix::fs::fstat(&mount).map_err(|e| failed(e.into()))?;
+            if DeviceNumber::of(found.st_dev) != fs.device {
+                return Err(ViewError::Changed { mount_point: fs.mount_point.clone() });
+            }
+            view.sources.push(Source {
+                // The dot at the end: the link itself is no directory.
+                directory: format!("/proc/{}/fd/{}/.", std::process::id(), mount.as_raw_fd()).into(),
+                mount_point: fs.mount_point.clone(),
+            });
+            view.mounts.push(mount);
+        }
+        Ok(view)
+    }
+
+    /// What to read.
+    #[must_use]
+    pub fn sources(&self) -> &[Source] {
+        &self.sources
+    }
+}
+
+fn open_one(fs: &Chosen) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let mount = open_tree(CWD, &fs.mount_point, flags)?;
+    ka_agent::sys::mount::make_read_only(mount.as_fd())?;
+    Ok(mount)
+}

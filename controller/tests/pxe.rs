@@ -1,0 +1,411 @@
+//! `kactl pxe` against real DHCP and TFTP clients, in network namespaces of its own.
+//!
+//! Needs root, iproute2, busybox, dnsmasq, and the boot loader's packages.
+#![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use kactl::run::lease::{Allowed, HeldLease, Lease};
+use kactl::run::nodes::Mac;
+
+const SERVER: &str = "10.77.0.1";
+/// What a test never takes unless something hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[test]
+fn machines_get_an_address_the_loader_and_their_own_disk() {
+    let site = Site::new("a");
+    let pxe = site.start_pxe(&["--interface", "srv", "--range", "10.77.0.50,10.77.0.60"]);
+    pxe.wait_for_line("every machine boots from its disk");
+
+    let offer = site.dhcp();
+    for line in ["ip=10.77.0.5", "siaddr=10.77.0.1", "boot_file=pxelinux.0"] {
+        assert!(offer.lines().any(|l| l.starts_with(line)), "{line} is missing in {offer}");
+    }
+    for line in ["router=", "dns="] {
+        assert!(!offer.lines().any(|l| l.starts_with(line)), "{line} is in {offer}");
+    }
+    let loader = site.tftp("pxelinux.0").unwrap();
+    assert_eq!(loader, fs::read("/usr/lib/PXELINUX/pxelinux.0").unwrap());
+    assert!(site.tftp("ldlinux.c32").is_some());
+    assert_eq!(site.tftp("vmlinuz").unwrap(), b"the kernel");
+    assert_eq!(site.boots("default").unwrap(), "local");
+    assert_eq!(site.boots(&site.client_mac().pxelinux_name()), None);
+    assert_eq!(site.tftp("../keys/controller.key"), None);
+}
+
+#[test]
+fn kamethod_lasts_as_long_as_the_run_that_wants_it() {
+    let site = Site::new("b");
+    let pxe = site.start_pxe(&["--interface", "srv"]);
+    pxe.wait_for_line("every machine boots from its disk");
+    let own = site.client_mac().pxelinux_name();
+
+    let mut run = site.start_run("any");
+    wait_until("kamethod for all", || site.boots("default").as_deref() == Some("kamethod"));
+    let text = String::from_utf8(site.tftp("pxelinux.cfg/default").unwrap()).unwrap();
+    for word in
+        ["ka.server=10.77.0.1", "ka.session=kainstall", "initrd=all.rdz", "kamethod", "console=ttyS0,115200"]
+    {
+        assert!(text.split_whitespace().any(|w| w == word), "{word} is missing in {text}");
+    }
+    end(&mut run);
+    wait_until("local after the run was killed", || site.boots("default").as_deref() == Some("local"));
+
+    let mut run = site.start_run("listed");
+    wait_until("kamethod for one", || site.boots(&own).as_deref() == Some("kamethod"));
+    assert_eq!(site.boots("default").as_deref(), Some("local"));
+    end(&mut run);
+    wait_until("no file of its own", || site.boots(&own).is_none());
+
+    // A run in this process, so that it can be told that a node is done.
+    let mut held = HeldLease::take(&site.runs(), "here", lease(Allowed::Any)).unwrap();
+    wait_until("kamethod again", || site.boots("default").as_deref() == Some("kamethod"));
+    held.done(site.client_mac()).unwrap();
+    wait_until("local for the one that is done", || site.boots(&own).as_deref() == Some("local"));
+    assert_eq!(site.boots("default").as_deref(), Some("kamethod"));
+    drop(held);
+    wait_until("local for all", || site.boots("default").as_deref() == Some("local"));
+}
+
+#[test]
+fn a_stopped_server_leaves_local_and_no_dnsmasq() {
+    let site = Site::new("c");
+    let _run = HeldLease::take(&site.runs(), "here", lease(Allowed::Any)).unwrap();
+    for signal in ["TERM", "INT", "HUP"] {
+        let mut pxe = site.start_pxe(&["--interface", "srv"]);
+        wait_until("kamethod", || site.menu("default").contains("DEFAULT kamethod"));
+        let dnsmasq = wait_for("dnsmasq", || site.dnsmasq());
+        let status = pxe.stop(signal);
+        assert_eq!(status, Some(0), "{signal}: {}", pxe.log());
+        assert!(site.menu("default").contains("DEFAULT local"), "{signal}");
+        assert!(!alive(dnsmasq), "{signal}");
+        assert!(!pxe.log().contains("does not end when asked"), "{}", pxe.log());
+    }
+
+    let mut pxe = site.start_pxe(&["--interface", "srv"]);
+    let dnsmasq = wait_for("dnsmasq", || site.dnsmasq());
+    pxe.stop("KILL");
+    wait_until("dnsmasq gone with its killed parent", || !alive(dnsmasq));
+}
+
+#[test]
+fn dnsmasq_is_started_again_and_given_up_when_it_cannot_live() {
+    let site = Site::new("d");
+    let mut pxe = site.start_pxe(&["--interface", "srv"]);
+    let first = wait_for("dnsmasq", || site.dnsmasq());
+    kill("KILL", first);
+    wait_for("another dnsmasq", || site.dnsmasq().filter(|&pid| pid != first));
+    wait_until("it serves", || site.tftp("vmlinuz").is_some());
+
+    // Its interface goes away for good.
+    let second = wait_for("dnsmasq", || site.dnsmasq());
+    done(&mut site.in_server(&["ip", "link", "del", "srv"]));
+    kill("KILL", second);
+    assert_eq!(pxe.wait(), Some(2));
+    let log = pxe.log();
+    assert!(
+        log.contains("dnsmasq ended 5 times in a row")
+            && log.contains("\n    dnsmasq: unknown interface srv"),
+        "{log}"
+    );
+}
+
+#[test]
+fn what_cannot_be_served_is_refused() {
+    let site = Site::new("e");
+    let refused = |args: &[&str]| {
+        let mut pxe = site.start_pxe(args);
+        assert_eq!(pxe.wait(), Some(2), "{args:?}: {}", pxe.log());
+        assert_eq!(site.dnsmasq(), None, "{args:?}");
+        pxe.log()
+    };
+    for (args, message) in [
+        (
+            &[][..],
+            "no interface was given: name one with --interface, or in the configuration's [pxe]; there are srv (10.77.0.1/24), bare (no IPv4 address)",
+        ),
+        (&["--interface", "eth9"], "there is no interface eth9"),
+        (&["--interface", "bare"], "interface bare has no IPv4 address"),
+        (&["--interface", "lo"], "loopback"),
+        (&["--interface", "srv", "--range", "10.78.0.1,10.78.0.9"], "not within the network of srv"),
+        (&["--interface", "srv", "--address", "10.77.0.2"], "does not have the address 10.77.0.2"),
+    ] {
+        let log = refused(args);
+        assert!(log.contains(message), "{log}");
+    }
+
+    let first = site.start_pxe(&["--interface", "srv"]);
+    first.wait_for_line("every machine boots from its disk");
+    let mut second = site.start_pxe(&["--interface", "srv"]);
+    assert_eq!(second.wait(), Some(2));
+    assert!(second.log().contains("another kactl pxe is running"), "{}", second.log());
+    drop(first);
+
+    fs::remove_file(site.boot().join("all.rdz")).unwrap();
+    let log = refused(&["--interface", "srv"]);
+    assert!(log.contains("all.rdz: make the boot image with `kactl image`"), "{log}");
+}
+
+/// Not a test by itself: the process of a run that the tests can kill.
+#[test]
+#[ignore = "started by other tests"]
+fn hold_a_lease() {
+    let runs = PathBuf::from(std::env::var_os("KA_TEST_RUNS").expect("started by another test"));
+    let allowed = match std::env::var("KA_TEST_MAC") {
+        Ok(mac) => Allowed::Listed([mac.parse().unwrap()].into()),
+        Err(_) => Allowed::Any,
+    };
+    let _held = HeldLease::take(&runs, "other", lease(allowed)).unwrap();
+    // Ends with the test that started it, even if that fails before it kills this.
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+}
+
+fn lease(allowed: Allowed) -> Lease {
+    Lease { session: "kainstall".into(), server: None, allowed, done: BTreeSet::new() }
+}
+
+/// Two namespaces with a wire between them, and ka's directories.
+struct Site {
+    name: String,
+    directory: tempfile::TempDir,
+}
+
+impl Site {
+    fn new(name: &str) -> Self {
+        let site = Self {
+            name: format!("kapxe-{name}-{}", std::process::id()),
+            directory: tempfile::tempdir().unwrap(),
+        };
+        let (server, client) = (site.server(), site.client());
+        for line in [
+            format!("ip netns add {server}"),
+            format!("ip netns add {client}"),
+            format!("ip -n {server} link add srv type veth peer name cli netns {client}"),
+            format!("ip -n {server} addr add {SERVER}/24 dev srv"),
+            format!("ip -n {server} link set srv up"),
+            format!("ip -n {server} link add bare type bridge"),
+            format!("ip -n {client} addr add 10.77.0.200/24 dev cli"),
+            format!("ip -n {client} link set cli up"),
+        ] {
+            done(Command::new("sh").arg("-c").arg(line));
+        }
+        fs::create_dir_all(site.boot()).unwrap();
+        fs::write(site.boot().join("vmlinuz"), "the kernel").unwrap();
+        fs::write(site.boot().join("all.rdz"), "stage1").unwrap();
+        let at = |name: &str| site.directory.path().join(name);
+        let config = format!(
+            "[directories]\nstate = {:?}\nrun = {:?}\nkeys = {:?}\n",
+            at("state"),
+            at("run"),
+            at("keys")
+        );
+        fs::write(at("ka.toml"), config).unwrap();
+        site
+    }
+
+    fn server(&self) -> String {
+        format!("{}-s", self.name)
+    }
+
+    fn client(&self) -> String {
+        format!("{}-c", self.name)
+    }
+
+    fn boot(&self) -> PathBuf {
+        self.directory.path().join("state/boot")
+    }
+
+    fn runs(&self) -> PathBuf {
+        self.directory.path().join("run/runs")
+    }
+
+    fn in_server(&self, command: &[&str]) -> Command {
+        in_namespace(&self.server(), command)
+    }
+
+    fn in_client(&self, command: &[&str]) -> Command {
+        in_namespace(&self.client(), command)
+    }
+
+    fn start_pxe(&self, args: &[&str]) -> Pxe {
+        let config = self.directory.path().join("ka.toml");
+        let mut command = self.in_server(&[env!("CARGO_BIN_EXE_kactl"), "pxe", "--config"]);
+        Pxe::start(command.arg(config).args(args))
+    }
+
+    /// A run that lives in another process.
+    fn start_run(&self, kind: &str) -> Child {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "hold_a_lease", "--ignored"]).env("KA_TEST_RUNS", self.runs());
+        if kind == "listed" {
+            command.env("KA_TEST_MAC", self.client_mac().to_string());
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
+    }
+
+    fn client_mac(&self) -> Mac {
+        let output = done(&mut self.in_client(&["ip", "-o", "link", "show", "cli"]));
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.split_whitespace().skip_while(|w| *w != "link/ether").nth(1).unwrap().parse().unwrap()
+    }
+
+    /// What a DHCP client was told, as `name=value` lines.
+    fn dhcp(&self) -> String {
+        let script = self.directory.path().join("told");
+        fs::write(&script, "#!/bin/sh\n[ \"$1\" = bound ] && set\nexit 0\n").unwrap();
+        done(Command::new("chmod").arg("+x").arg(&script));
+        let mut client = self
+            .in_client(&["busybox", "udhcpc", "-i", "cli", "-f", "-n", "-q", "-t", "20", "-T", "1", "-s"]);
+        let output = done(client.arg(&script));
+        String::from_utf8(output.stdout).unwrap().replace('\'', "")
+    }
+
+    /// A file as TFTP serves it; none if it is refused.
+    fn tftp(&self, file: &str) -> Option<Vec<u8>> {
+        let copy = tempfile::NamedTempFile::new().unwrap();
+        let mut client = self.in_client(&["busybox", "tftp", "-g", "-r", file, "-l"]);
+        let output = client.arg(copy.path()).arg(SERVER).output().unwrap();
+        output.status.success().then(|| fs::read(copy.path()).unwrap())
+    }
+
+    /// The label that a machine boots which gets this file.
+    fn boots(&self, file: &str) -> Option<String> {
+        let text = String::from_utf8(self.tftp(&format!("pxelinux.cfg/{file}"))?).unwrap();
+        let line = text.lines().find_map(|l| l.strip_prefix("DEFAULT "))?;
+        assert!(text.contains("LABEL local\n") && text.contains("LABEL kamethod\n"), "{text}");
+        Some(line.to_owned())
+    }
+
+    fn menu(&self, file: &str) -> String {
+        fs::read_to_string(self.boot().join("pxelinux.cfg").join(file)).unwrap_or_default()
+    }
+
+    /// The process of the server's dnsmasq, if it runs.
+    fn dnsmasq(&self) -> Option<u32> {
+        let config = self.directory.path().join("run/dnsmasq.conf");
+        let wanted = format!("--conf-file={}", config.display());
+        fs::read_dir("/proc").unwrap().find_map(|entry| {
+            let entry = entry.ok()?;
+            let line = fs::read(entry.path().join("cmdline")).ok()?;
+            let is =
+                line.starts_with(b"dnsmasq\0") && line.split(|&b| b == 0).any(|w| w == wanted.as_bytes());
+            is.then(|| entry.file_name().to_str()?.parse().ok()).flatten()
+        })
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if let Some(left) = self.dnsmasq() {
+            kill("KILL", left);
+        }
+        for namespace in [self.server(), self.client()] {
+            let status = Command::new("ip").args(["netns", "del", &namespace]).status();
+            assert!(std::thread::panicking() || status.is_ok_and(|s| s.success()));
+        }
+    }
+}
+
+/// A `kactl pxe` that is stopped with the value.
+struct Pxe {
+    child: Child,
+    log: Arc<Mutex<String>>,
+    reader: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Pxe {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let (source, kept) = (child.stderr.take().unwrap(), Arc::clone(&log));
+        let reader = std::thread::spawn(move || {
+            for line in BufReader::new(source).lines().map_while(Result::ok) {
+                kept.lock().unwrap().push_str(&(line + "\n"));
+            }
+        });
+        Self { child, log, reader: Some(reader) }
+    }
+
+    fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    fn wait_for_line(&self, part: &str) {
+        wait_until(part, || self.log().contains(part));
+    }
+
+    /// Its exit status, when it ends by itself.
+    fn wait(&mut self) -> Option<i32> {
+        let status = wait_for("kactl's end", || self.child.try_wait().unwrap());
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        status.code()
+    }
+
+    fn stop(&mut self, signal: &str) -> Option<i32> {
+        kill(signal, self.child.id());
+        self.wait()
+    }
+}
+
+impl Drop for Pxe {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            kill("TERM", self.child.id());
+            self.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("kactl pxe said:\n{}", self.log());
+        }
+    }
+}
+
+fn in_namespace(name: &str, command: &[&str]) -> Command {
+    let mut ip = Command::new("ip");
+    ip.args(["netns", "exec", name]).args(command);
+    ip
+}
+
+fn done(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+fn kill(signal: &str, pid: u32) {
+    done(Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()));
+}
+
+fn end(child: &mut Child) {
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// A process that nobody has waited for yet has ended all the same.
+fn alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"));
+    stat.is_ok_and(|s| !s.contains(") Z "))
+}
+
+fn wait_until(what: &str, mut is: impl FnMut() -> bool) {
+    wait_for(what, || is().then_some(()));
+}
+
+fn wait_for<T>(what: &str, mut get: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = get() {
+            return value;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited in vain for: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

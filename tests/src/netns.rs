@@ -1,0 +1,87 @@
+//! Network namespaces: hosts with a network of their own, made by the test and gone with it.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// A network namespace, made with ip-netns(8). It goes away when this is dropped.
+pub struct NetNs {
+    name: String,
+}
+
+impl NetNs {
+    /// Makes the namespace `ka-NAME-PID`.
+    ///
+    /// # Panics
+    /// Without root or without iproute2: such a test must not pass in silence.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        let name = format!("ka-{name}-{}", std::process::id());
+        run(Command::new("ip").args(["netns", "add", &name]));
+        Self { name }
+    }
+
+    /// The namespace's name, as `ip netns` knows it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A cable to another namespace: a veth pair, `mine` here and `theirs` there, both down and without
+    /// addresses.
+    ///
+    /// # Panics
+    /// If it can't be made.
+    pub fn cable(&self, mine: &str, other: &Self, theirs: &str) {
+        self.ip(&["link", "add", mine, "type", "veth", "peer", "name", theirs, "netns", &other.name]);
+    }
+
+    /// Runs `ip ARGS` within.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn ip(&self, args: &[&str]) {
+        run(Command::new("ip").args(["-n", &self.name]).args(args));
+    }
+
+    /// A command that will run within.
+    #[must_use]
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name, program]);
+        command
+    }
+
+    /// Runs `work` in a thread within, and returns what it returns.
+    ///
+    /// # Panics
+    /// If the namespace can't be entered, or when `work` panics.
+    pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let handle = File::open(format!("/run/netns/{}", self.name)).expect("namespace made by ip netns");
+        thread::scope(|scope| {
+            let worker = scope.spawn(move || {
+                move_into_link_name_space(handle.as_fd(), Some(LinkNameSpaceType::Network))
+                    .expect("enter a network namespace: root is needed");
+                work()
+            });
+            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+}
+
+impl Drop for NetNs {
+    fn drop(&mut self) {
+        let outcome = Command::new("ip").args(["netns", "del", &self.name]).stderr(Stdio::null()).status();
+        if !outcome.is_ok_and(|status| status.success()) {
+            eprintln!("network namespace {} is left behind", self.name);
+        }
+    }
+}
+
+fn run(command: &mut Command) {
+    let status = command.status().unwrap_or_else(|e| panic!("{command:?}: {e} (package iproute2 is needed)"));
+    assert!(status.success(), "{command:?}: {status} (root is needed)");
+}
