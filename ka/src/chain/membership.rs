@@ -353,6 +353,58 @@ mod tests {
     }
 
     #[test]
+    fn a_complaint_of_silence_outlives_its_epoch() {
+        let mut members = chain(5);
+        for id in [1, 4, 5] {
+            members.on_heartbeat(NodeId(id), ms(2000));
+        }
+        members.on_heartbeat(NodeId(3), ms(600));
+        // Node 2 is surely dead, and node 3 not yet.
+        let _ = members.on_complaint(NodeId(4), report(3, Trouble::Silent), ms(1990));
+        let _ = members.on_complaint(NodeId(1), report(2, Trouble::Silent), ms(2000));
+        assert_eq!(expelled(&members.judge(ms(2000))), [2]);
+        assert_eq!(members.judge(ms(2050)), []);
+        assert_eq!(expelled(&members.judge(ms(2100))), [3]);
+        // It comes too late for the epoch, but node 5 is still silent.
+        let _ = members.on_complaint(NodeId(4), report(5, Trouble::Silent), ms(3400));
+        assert_eq!(expelled(&members.judge(ms(3500))), [5]);
+    }
+
+    #[test]
+    fn an_outdated_complaint_is_no_bad_link() {
+        let mut members = chain(4);
+        let _ = members.on_complaint(NodeId(2), report(1, Trouble::Silent), ms(1000));
+        members.on_disconnect(NodeId(4));
+        let _ = members.on_complaint(NodeId(3), report(4, Trouble::Reset), ms(1010));
+        assert_eq!(expelled(&members.judge(ms(1010))), [4]);
+        for id in [1, 2] {
+            members.on_heartbeat(NodeId(id), ms(1100));
+        }
+        assert_eq!(members.judge(ms(1100)), []);
+        assert_eq!(members.epoch(), Epoch(2));
+    }
+
+    #[test]
+    fn a_dead_rack_goes_at_once_but_not_while_the_controller_is_deaf() {
+        for (deaf, out) in [(false, vec![2, 1, 3, 4]), (true, vec![2])] {
+            let mut members = chain(6);
+            let late = DEAD_AFTER * LONG;
+            for step in 1..=8_u32 {
+                let now = late * step / 8;
+                for id in [5, 6] {
+                    if !deaf || step == 8 {
+                        members.on_heartbeat(NodeId(id), now);
+                    }
+                }
+            }
+            let _ = members.on_complaint(NodeId(3), report(2, Trouble::Silent), late);
+            let mut found = expelled(&members.judge(late));
+            found.sort_unstable_by_key(|id| (*id != 2, *id));
+            assert_eq!(found, out, "deaf: {deaf}");
+        }
+    }
+
+    #[test]
     fn a_bad_link_is_healed_then_bypassed() {
         let mut members = chain(3);
         for round in 1..=CHANCES {

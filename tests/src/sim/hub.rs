@@ -52,6 +52,7 @@ impl World<'_> {
                     self.chain = self.membership.chain().iter().map(|id| host_of(*id)).collect();
                     self.settled = false;
                     for place in 0..self.chain.len() {
+                        self.places[self.chain[place]] = place;
                         self.tell_place(self.chain[place]);
                     }
                 }

@@ -18,4 +18,4 @@ mod world;
 pub use invariants::Violation;
 pub use network::Shape;
 pub use schedule::{Fault, HostPlan, Planned, Schedule, Victim, When};
-pub use world::{Outcome, run, run_traced};
+pub use world::{Outcome, run, run_traced, run_with};

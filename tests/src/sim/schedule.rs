@@ -184,6 +184,11 @@ impl Schedule {
             let after = if random.chance(60) { Duration::ZERO } else { random.time(soon) };
             self.faults.push(Planned { when, after, victim, fault });
         }
+        if random.chance(15) {
+            // The controller is away when it is needed.
+            let fault = Fault::Outage { lasts: random.time(self.dead_after * 4), lost: random.chance(60) };
+            self.faults.push(Planned { when, after: Duration::ZERO, victim: Victim::All, fault });
+        }
     }
 
     fn add_disturbance(&mut self, random: &mut Random) {

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::time::Duration;
 
-use ka::chain::{Member, Membership};
+use ka::chain::{Member, Membership, Rules};
 use ka::seal::Block;
 use ka::wire::link::LinkMessage;
 
@@ -49,7 +49,15 @@ pub struct Outcome {
 /// # Errors
 /// [`Violation`], when an invariant does not hold.
 pub fn run(schedule: &Schedule) -> Result<Outcome, Violation> {
-    live(schedule, None)
+    live(schedule, Rules::default(), None)
+}
+
+/// Lives through a schedule with members that break rules.
+///
+/// # Errors
+/// [`Violation`], when an invariant does not hold.
+pub fn run_with(schedule: &Schedule, rules: Rules) -> Result<Outcome, Violation> {
+    live(schedule, rules, None)
 }
 
 /// Lives through a schedule and keeps a trace, for a violation to show.
@@ -57,13 +65,13 @@ pub fn run(schedule: &Schedule) -> Result<Outcome, Violation> {
 /// # Errors
 /// [`Violation`], when an invariant does not hold.
 pub fn run_traced(schedule: &Schedule) -> Result<Outcome, Violation> {
-    live(schedule, Some(VecDeque::new()))
+    live(schedule, Rules::default(), Some(VecDeque::new()))
 }
 
-fn live(schedule: &Schedule, trace: Option<VecDeque<String>>) -> Result<Outcome, Violation> {
+fn live(schedule: &Schedule, rules: Rules, trace: Option<VecDeque<String>>) -> Result<Outcome, Violation> {
     let mut random = Random::new(!schedule.seed);
     let stream = Stream::generate(&mut random, schedule.length, schedule.largest);
-    let mut world = World::new(schedule, &stream, random, trace);
+    let mut world = World::new(schedule, rules, &stream, random, trace);
     world.begin();
     while !world.is_over() {
         let Some(next) = world.queue.pop() else { break };
@@ -146,6 +154,8 @@ pub(super) struct World<'a> {
     pub(super) membership: Membership,
     /// The membership's chain, as hosts.
     pub(super) chain: Vec<HostId>,
+    /// Each host's place in it, or where it was last.
+    pub(super) places: Vec<usize>,
     pub(super) gone: BTreeMap<HostId, String>,
     pub(super) released: bool,
     pub(super) producer_waits: bool,
@@ -166,15 +176,17 @@ pub(super) struct World<'a> {
 impl<'a> World<'a> {
     fn new(
         schedule: &'a Schedule,
+        rules: Rules,
         stream: &'a Stream,
         random: Random,
         trace: Option<VecDeque<String>>,
     ) -> Self {
         let Schedule { window, dead_after, .. } = *schedule;
-        let golden = Member::golden(&stream.key, window, dead_after);
+        let golden = Member::golden(&stream.key, window, dead_after).with_rules(rules);
         let mut hosts = vec![Host::new(schedule.hosts[0], golden)];
         for (host, plan) in schedule.hosts.iter().enumerate().skip(1) {
-            hosts.push(Host::new(*plan, Member::node(node_of(host), &stream.key, window, dead_after)));
+            let member = Member::node(node_of(host), &stream.key, window, dead_after).with_rules(rules);
+            hosts.push(Host::new(*plan, member));
         }
         let order: Vec<_> = (1..hosts.len()).map(node_of).collect();
         Self {
@@ -185,6 +197,7 @@ impl<'a> World<'a> {
             planned: 0,
             random,
             chain: (0..hosts.len()).collect(),
+            places: (0..hosts.len()).collect(),
             hosts,
             connections: Vec::new(),
             paths: BTreeMap::new(),
