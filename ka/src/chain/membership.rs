@@ -14,6 +14,9 @@ use super::view::{Neighbour, Report, Trouble, View};
 const CHANCES: u32 = 3;
 /// How many detection times without a heartbeat take a dead node's neighbour out with it.
 const LONG: u32 = 3;
+/// After so many detection times without a word from anybody, the controller believes that a suspect
+/// is dead, and not itself cut off.
+const OUTAGE: u32 = 10;
 
 /// What the controller is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,12 +108,14 @@ impl Membership {
 
     /// A node is alive.
     pub fn on_heartbeat(&mut self, node: NodeId, now: Duration) {
-        if let Some(node) = self.nodes.get_mut(&node) {
-            *node = Node { heartbeat: now, connected: true };
-            if now.saturating_sub(self.heard) >= self.dead_after {
+        if let Some(known) = self.nodes.get_mut(&node) {
+            *known = Node { heartbeat: now, connected: true };
+            if !self.hears(now) {
+                // Everybody has as long again to come back.
                 self.hears_since = now;
+                self.nodes.values_mut().for_each(|node| node.connected = true);
             }
-            self.heard = now;
+            self.heard = self.heard.max(now);
         }
     }
 
@@ -182,17 +187,14 @@ impl Membership {
     }
 
     /// Nobody is left to complain of a node between dead ones. One that was not heard for long goes
-    /// with them, or a rack that loses its power would take one detection for each of its nodes. The
-    /// time in which the controller itself heard nobody does not count.
+    /// with them, or a rack that loses its power would take one detection for each of its nodes.
     fn add_silent_neighbours(&self, expelled: &mut Vec<(NodeId, String, bool)>, now: Duration) {
         let is_out = |expelled: &[(NodeId, String, bool)], id: NodeId| {
             expelled.iter().any(|(node, _, alive)| *node == id && !alive)
         };
-        let hears = now.saturating_sub(self.heard) < self.dead_after;
         let silent = |id: NodeId| {
-            let heartbeat = |node: &Node| node.heartbeat.max(self.hears_since);
-            let silence = self.nodes.get(&id).map(|node| now.saturating_sub(heartbeat(node)));
-            hears && silence.is_some_and(|silence| silence >= self.dead_after * LONG)
+            self.hears(now)
+                && self.nodes.get(&id).is_some_and(|node| self.silence(node, now) >= self.dead_after * LONG)
         };
         let forward = self.chain.iter().zip(self.chain.iter().skip(1));
         let backward = self.chain.iter().skip(1).zip(&self.chain).rev();
@@ -207,6 +209,23 @@ impl Membership {
         }
     }
 
+    /// How long a node has been silent. Who hears nobody at all is more likely cut off than bereft of
+    /// every node, so that time does not count, until it is too long for an outage.
+    fn silence(&self, node: &Node, now: Duration) -> Duration {
+        let silence = now.saturating_sub(node.heartbeat);
+        if self.hears(now) {
+            silence.min(now.saturating_sub(self.hears_since))
+        } else if silence >= self.dead_after * OUTAGE {
+            silence
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    fn hears(&self, now: Duration) -> bool {
+        now.saturating_sub(self.heard) < self.dead_after
+    }
+
     fn verdict(&self, suspicion: &Suspicion, now: Duration) -> Verdict {
         let lives = |id: NodeId| match self.nodes.get(&id) {
             Some(node) => node.heartbeat > suspicion.since,
@@ -214,7 +233,7 @@ impl Membership {
         };
         if let Some(node) = self.nodes.get(&suspicion.about) {
             let gone = !node.connected && suspicion.trouble == Trouble::Reset;
-            if gone || now.saturating_sub(node.heartbeat) >= self.dead_after {
+            if gone || self.silence(node, now) >= self.dead_after {
                 return Verdict::Dead(format!(
                     "{} ({} says so), and its heartbeats have ended",
                     suspicion.trouble, suspicion.reporter
@@ -332,6 +351,30 @@ mod tests {
     }
 
     #[test]
+    fn who_comes_back_after_the_controllers_outage_is_not_dead() {
+        let mut members = chain(4);
+        let _ = members.on_complaint(NodeId::GOLDEN, report(1, Trouble::Silent), ms(2000));
+        assert_eq!(members.judge(ms(8000)), [], "the controller is cut off");
+        members.on_disconnect(NodeId(3));
+        members.on_heartbeat(NodeId(4), ms(8000));
+        let _ = members.on_complaint(NodeId(4), report(3, Trouble::Reset), ms(8000));
+        assert_eq!(members.judge(ms(8000)), [], "node 3 needs its time, too");
+        for now in [ms(9000), ms(9500)] {
+            members.on_heartbeat(NodeId(4), now);
+            members.on_heartbeat(NodeId(2), now);
+        }
+        assert_eq!(expelled(&members.judge(ms(9500))), [1, 3]);
+    }
+
+    #[test]
+    fn the_last_nodes_death_is_believed_in_the_end() {
+        let mut members = chain(1);
+        let _ = members.on_complaint(NodeId::GOLDEN, report(1, Trouble::Silent), ms(2000));
+        assert_eq!(members.judge(DEAD_AFTER * OUTAGE - ms(1)), []);
+        assert_eq!(expelled(&members.judge(DEAD_AFTER * OUTAGE)), [1]);
+    }
+
+    #[test]
     fn a_lost_control_connection_alone_stops_nothing() {
         let mut members = chain(2);
         members.on_disconnect(NodeId(1));
@@ -341,8 +384,10 @@ mod tests {
     #[test]
     fn adjacent_deaths_are_one_epoch() {
         let mut members = chain(4);
-        for id in [1, 4] {
-            members.on_heartbeat(NodeId(id), ms(2000));
+        for now in [ms(1000), ms(2000)] {
+            for id in [1, 4] {
+                members.on_heartbeat(NodeId(id), now);
+            }
         }
         let _ = members.on_complaint(NodeId(1), report(2, Trouble::Silent), ms(2000));
         let _ = members.on_complaint(NodeId(4), report(3, Trouble::Silent), ms(2000));
@@ -354,11 +399,15 @@ mod tests {
 
     #[test]
     fn a_complaint_of_silence_outlives_its_epoch() {
-        let mut members = chain(5);
-        for id in [1, 4, 5] {
-            members.on_heartbeat(NodeId(id), ms(2000));
-        }
+        let mut members = chain(6);
         members.on_heartbeat(NodeId(3), ms(600));
+        for now in [ms(2000), ms(3000)] {
+            for id in [1, 4, 6] {
+                members.on_heartbeat(NodeId(id), now.saturating_sub(ms(1000)));
+                members.on_heartbeat(NodeId(id), now);
+            }
+        }
+        members.on_heartbeat(NodeId(5), ms(2000));
         // Node 2 is surely dead, and node 3 not yet.
         let _ = members.on_complaint(NodeId(4), report(3, Trouble::Silent), ms(1990));
         let _ = members.on_complaint(NodeId(1), report(2, Trouble::Silent), ms(2000));
@@ -386,7 +435,7 @@ mod tests {
 
     #[test]
     fn a_dead_rack_goes_at_once_but_not_while_the_controller_is_deaf() {
-        for (deaf, out) in [(false, vec![2, 1, 3, 4]), (true, vec![2])] {
+        for (deaf, out) in [(false, vec![2, 1, 3, 4]), (true, vec![])] {
             let mut members = chain(6);
             let late = DEAD_AFTER * LONG;
             for step in 1..=8_u32 {

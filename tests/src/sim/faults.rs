@@ -76,9 +76,15 @@ impl World<'_> {
             Fault::WriterFails => return self.fail_writer(victim),
             Fault::Outage { lasts, lost } => {
                 let all = matches!(planned.victim, Victim::All);
-                let hosts = if all { (1..self.hosts.len()).collect() } else { vec![victim] };
-                for host in hosts {
-                    self.begin_outage(host, lasts, lost);
+                if all {
+                    // The controller's own trouble takes nobody out.
+                    for host in 1..self.hosts.len() {
+                        let back = lasts + self.random.time(self.schedule.dead_after / 2);
+                        self.begin_outage(host, back, lost);
+                    }
+                } else {
+                    self.hosts[victim].suspect = true;
+                    self.begin_outage(victim, lasts, lost);
                 }
             }
             Fault::Reset | Fault::Cut(_) | Fault::Damage(_) | Fault::DamageBack(_) => {
@@ -162,7 +168,6 @@ impl World<'_> {
     }
 
     fn begin_outage(&mut self, host: HostId, lasts: Duration, lost: bool) {
-        self.hosts[host].suspect = true;
         self.hosts[host].control.outages += 1;
         if lost {
             self.lose_control(host);

@@ -40,6 +40,8 @@ pub struct Outcome {
     pub produced: Duration,
     /// When the controller knew that everybody had everything.
     pub drained: Duration,
+    /// When something last happened from outside.
+    pub disturbed: Duration,
     /// When all was over.
     pub ended: Duration,
 }
@@ -82,6 +84,7 @@ fn live(schedule: &Schedule, rules: Rules, trace: Option<VecDeque<String>>) -> R
         invariant_nothing_stalls(&mut world)?;
     }
     world.outcome.ended = world.now;
+    world.outcome.disturbed = world.disturbed;
     world.outcome.complete = world.hosts.iter().filter(|host| host.fate == Fate::Complete).count();
     world.outcome.expelled = world.gone.len();
     Ok(world.outcome)
@@ -147,7 +150,7 @@ pub(super) struct World<'a> {
     pub(super) now: Duration,
     queue: BinaryHeap<Scheduled>,
     planned: u64,
-    random: Random,
+    pub(super) random: Random,
     pub(super) hosts: Vec<Host>,
     pub(super) connections: Vec<Connection>,
     pub(super) paths: BTreeMap<(HostId, HostId), Path>,
