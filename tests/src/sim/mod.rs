@@ -9,6 +9,7 @@ mod faults;
 mod host;
 mod hub;
 mod invariants;
+mod long;
 mod network;
 mod random;
 mod schedule;
@@ -16,6 +17,7 @@ mod stream;
 mod world;
 
 pub use invariants::Violation;
+pub use long::LongChain;
 pub use network::Shape;
 pub use schedule::{Fault, HostPlan, Planned, Schedule, Victim, When};
 pub use world::{Outcome, run, run_traced, run_with};

@@ -10,18 +10,18 @@ use ka::wire::link::LinkMessage;
 use ka::wire::preamble::LinkName;
 
 /// A connection's place in the world's list.
-pub type ConnectionId = usize;
+pub(super) type ConnectionId = usize;
 /// A host's place in the world's list; the golden node is host 0.
-pub type HostId = usize;
+pub(super) type HostId = usize;
 
 /// The end of a connection that dialled: the successor's.
-pub const DIALLER: usize = 0;
+pub(super) const DIALLER: usize = 0;
 /// The end that was dialled: the predecessor's.
-pub const ACCEPTOR: usize = 1;
+pub(super) const ACCEPTOR: usize = 1;
 
 /// What travels on a connection.
 #[derive(Clone, Debug)]
-pub enum Frame {
+pub(super) enum Frame {
     /// The dialler's first words.
     Knock(LinkName),
     /// The answer that completes the handshake.
@@ -39,7 +39,7 @@ pub enum Frame {
 impl Frame {
     /// Bytes on the wire, roughly.
     #[must_use]
-    pub fn size(&self) -> u64 {
+    pub(super) fn size(&self) -> u64 {
         match self {
             Self::Block(block) => block.size() + 4,
             Self::Knock(_) | Self::Accepted => 64,
@@ -62,7 +62,7 @@ pub struct Shape {
 
 /// One direction of a connection.
 #[derive(Default)]
-pub struct Pipe {
+pub(super) struct Pipe {
     /// Sent, with the time of arrival.
     wire: VecDeque<(Duration, Frame)>,
     /// Arrived, not read yet.
@@ -70,12 +70,12 @@ pub struct Pipe {
     bytes: u64,
     free_at: Duration,
     /// The sender waits for room.
-    pub blocked: bool,
+    pub(super) blocked: bool,
 }
 
 impl Pipe {
     /// Takes a frame; returns when it arrives.
-    pub fn send(&mut self, frame: Frame, shape: Shape, now: Duration) -> Duration {
+    pub(super) fn send(&mut self, frame: Frame, shape: Shape, now: Duration) -> Duration {
         let sent = now.max(self.free_at) + time_of(frame.size(), shape.rate);
         self.free_at = sent;
         let arrival = sent + shape.delay;
@@ -86,12 +86,12 @@ impl Pipe {
 
     /// Whether another block is taken.
     #[must_use]
-    pub fn has_room(&self, shape: Shape) -> bool {
+    pub(super) fn has_room(&self, shape: Shape) -> bool {
         self.bytes < shape.buffer
     }
 
     /// Moves what has arrived into the reader's inbox. `abrupt`: a closing overtakes what is unread.
-    pub fn arrive(&mut self, now: Duration, abrupt: bool) {
+    pub(super) fn arrive(&mut self, now: Duration, abrupt: bool) {
         while self.wire.front().is_some_and(|(arrival, _)| *arrival <= now) {
             let Some((_, frame)) = self.wire.pop_front() else { return };
             if abrupt && matches!(frame, Frame::Closed) {
@@ -101,14 +101,8 @@ impl Pipe {
         }
     }
 
-    /// Whether something waits to be read.
-    #[must_use]
-    pub fn head(&self) -> Option<&Frame> {
-        self.inbox.front()
-    }
-
     /// Reads a frame.
-    pub fn read(&mut self) -> Option<Frame> {
+    pub(super) fn read(&mut self) -> Option<Frame> {
         let frame = self.inbox.pop_front()?;
         self.bytes -= frame.size();
         Some(frame)
@@ -116,23 +110,23 @@ impl Pipe {
 }
 
 /// A connection between two hosts.
-pub struct Connection {
+pub(super) struct Connection {
     /// The hosts at the ends.
-    pub hosts: [HostId; 2],
+    pub(super) hosts: [HostId; 2],
     /// What the members at the ends call it.
-    pub links: [Option<LinkId>; 2],
+    pub(super) links: [Option<LinkId>; 2],
     /// Whether each end still holds it.
-    pub open: [bool; 2],
+    pub(super) open: [bool; 2],
     /// Whether the dialler knows that it was accepted.
-    pub accepted: bool,
+    pub(super) accepted: bool,
     /// What each end has sent.
-    pub pipes: [Pipe; 2],
+    pub(super) pipes: [Pipe; 2],
 }
 
 impl Connection {
     /// A connection that `dialler` makes to `acceptor`.
     #[must_use]
-    pub fn new(dialler: HostId, link: LinkId, acceptor: HostId) -> Self {
+    pub(super) fn new(dialler: HostId, link: LinkId, acceptor: HostId) -> Self {
         Self {
             hosts: [dialler, acceptor],
             links: [Some(link), None],
@@ -145,6 +139,6 @@ impl Connection {
 
 /// How long `bytes` take at `rate` bytes a second.
 #[must_use]
-pub fn time_of(bytes: u64, rate: u64) -> Duration {
+pub(super) fn time_of(bytes: u64, rate: u64) -> Duration {
     Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / rate.max(1))
 }

@@ -7,20 +7,20 @@ use ka::seal::{Block, Cipher, MAX_PLAIN, Sealer, StreamKey, Total};
 use super::random::Random;
 
 /// What sealing adds to a block's plain bytes.
-pub const OVERHEAD: u64 = 32;
+pub(super) const OVERHEAD: u64 = 32;
 
 /// A whole stream.
-pub struct Stream {
+pub(super) struct Stream {
     /// How it is sealed.
-    pub key: StreamKey,
+    pub(super) key: StreamKey,
     /// All blocks, the final one included.
-    pub blocks: Vec<Block>,
+    pub(super) blocks: Vec<Block>,
     /// Where each block ends.
-    pub ends: Vec<Offset>,
+    pub(super) ends: Vec<Offset>,
     /// All plain bytes.
-    pub plain: Vec<u8>,
+    pub(super) plain: Vec<u8>,
     /// What the final block tells.
-    pub total: Total,
+    pub(super) total: Total,
 }
 
 impl Stream {
@@ -29,7 +29,7 @@ impl Stream {
     /// # Panics
     /// When the system has no randomness for a key.
     #[must_use]
-    pub fn generate(random: &mut Random, length: u64, largest: u64) -> Self {
+    pub(super) fn generate(random: &mut Random, length: u64, largest: u64) -> Self {
         let key = StreamKey::generate(Cipher::preferred()).expect("the system has randomness");
         let mut sealer = Sealer::new(&key);
         let (mut plain, mut blocks, mut ends) = (Vec::new(), Vec::new(), Vec::new());
@@ -59,7 +59,7 @@ impl Stream {
 
     /// Where the stream ends.
     #[must_use]
-    pub fn end(&self) -> Offset {
+    pub(super) fn end(&self) -> Offset {
         self.ends.last().copied().unwrap_or_default()
     }
 }

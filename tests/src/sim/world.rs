@@ -22,7 +22,7 @@ use super::stream::Stream;
 const TRACE: usize = 120;
 
 /// How a schedule went.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// Nodes that died before the release.
     pub deaths: usize,
