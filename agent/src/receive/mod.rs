@@ -117,12 +117,14 @@ pub fn receive(request: &Request) -> Result<(), ReceiveError> {
             Ok(())
         }
         Err(error) => {
+            log::error!("{error}");
             request.sink.discard();
             session.fail(Failure {
                 step: "receive".into(),
                 reason: error.to_string(),
                 passing: error.is_passing(),
             });
+            log::info!("this host only relays from now on, for as long as others need it");
             if let Err(error) = session.leave() {
                 log::warn!("{error}");
             }
