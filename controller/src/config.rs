@@ -8,6 +8,7 @@ pub mod keys;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use ka::wire;
 use serde::{Deserialize, Deserializer};
 
 use crate::cli::values::{self, Range};
@@ -92,13 +93,11 @@ pub struct Ports {
     pub control: u16,
     /// The stream, from member to member, TCP.
     pub data: u16,
-    /// Finding the controller, UDP.
-    pub discovery: u16,
 }
 
 impl Default for Ports {
     fn default() -> Self {
-        Self { control: 30765, data: 30764, discovery: 4957 }
+        Self { control: wire::CONTROL_PORT, data: wire::DATA_PORT }
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod kernel;
 pub mod loop_device;
+pub mod sim;
 pub mod stale;
 pub mod tool;
 

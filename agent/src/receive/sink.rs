@@ -123,7 +123,14 @@ fn run(command: &str, stream: &mut StreamReader) -> Result<(), SinkError> {
         .spawn()
         .map_err(|e| failed(e.to_string()))?;
     let copied = match child.stdin.take() {
-        Some(mut stdin) => copy(stream, &mut stdin, |e| failed(format!("it takes no more: {e}"))),
+        Some(mut stdin) => {
+            let copied = copy(stream, &mut stdin, |e| failed(format!("it takes no more: {e}")));
+            if let Err(SinkError::Stream(_)) = copied {
+                // The end of its input would tell the command that it has everything.
+                child.kill().map_err(|e| failed(e.to_string()))?;
+            }
+            copied
+        }
         None => Err(failed("it has no input".into())),
     };
     let status = child.wait().map_err(|e| failed(e.to_string()))?;

@@ -9,7 +9,7 @@ mod keeper;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -22,9 +22,6 @@ use mio::{Poll, Waker};
 pub use connect::JoinError;
 
 use crate::relay::StreamReader;
-
-/// How long a leaving node waits for the controller's goodbye.
-const GOODBYE: Duration = Duration::from_secs(120);
 
 /// What the controller wants next.
 pub enum Event {
@@ -180,24 +177,20 @@ impl Session {
         self.tell(ToController::Failed(failure));
     }
 
-    /// Says that all is done, and waits until the controller has released this node and says goodbye.
+    /// Says that all is done, and waits until the controller has released this node and says goodbye. That
+    /// takes as long as others need this node's relay or memory; a controller that is lost ends it.
     ///
     /// # Errors
     /// [`SessionOver`] when the controller is lost before that; what this node has is good all the same.
     pub fn leave(&self) -> Result<(), SessionOver> {
         self.tell(ToController::Done);
         loop {
-            match self.events.recv_timeout(GOODBYE) {
+            match self.events.recv() {
                 Ok(Event::Bye) => return Ok(()),
                 // Another round's stream is not for a node that has left.
                 Ok(Event::Plan(_) | Event::Stream(..)) => {}
                 Ok(Event::Over(reason)) => return Err(SessionOver(reason)),
-                Err(RecvTimeoutError::Timeout) => {
-                    return Err(SessionOver("the controller did not say goodbye".into()));
-                }
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Err(SessionOver("the session's thread has ended".into()));
-                }
+                Err(_) => return Err(SessionOver("the session's thread has ended".into())),
             }
         }
     }

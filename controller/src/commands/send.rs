@@ -95,6 +95,7 @@ impl SourceArgs {
             }
             (_, Some(file), _) => {
                 File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
+                ensure!(!file.is_dir(), "{} is a directory; send it with --dir", file.display());
                 Ok(Arc::new(FileSource(file.clone())))
             }
             (.., Some(command)) => Ok(Arc::new(CommandSource(command.clone()))),

@@ -51,7 +51,9 @@ pub(super) fn report(end: &Snapshot, json: bool) -> Outcome {
     }
     match &end.ending {
         Some(Ending::SourceFailed(reason)) => Err(Failure::source(anyhow!("{reason}"))),
-        Some(Ending::Nobody) => Err(anyhow!("no node came in time").into()),
+        Some(Ending::Nobody) => {
+            Err(Failure { exit: Exit::NodesFailed, error: anyhow!("no node came in time") })
+        }
         Some(Ending::Served) | None if end.status.nodes.iter().all(|node| node.is_complete()) => Ok(Exit::Ok),
         Some(Ending::Served) | None => Ok(Exit::NodesFailed),
     }

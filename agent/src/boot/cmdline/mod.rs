@@ -10,14 +10,10 @@ mod tests;
 
 use std::net::Ipv4Addr;
 
+use ka::wire::{CONTROL_PORT, session_names};
+
 use super::mac::Mac;
 use super::words::words;
-
-/// The controller's port when nobody names one.
-pub const CONTROL_PORT: u16 = 30765;
-
-/// The session that brings stage2.
-const STAGE2_SESSION: &str = "getstage2";
 
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -205,7 +201,7 @@ impl Seen {
             bootif: self.bootif,
             addressing,
             server: self.server,
-            session: self.session.unwrap_or_else(|| STAGE2_SESSION.to_owned()),
+            session: self.session.unwrap_or_else(|| session_names::STAGE2.to_owned()),
             debug: self.debug,
             warnings: self.warnings,
         })
