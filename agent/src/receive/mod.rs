@@ -100,9 +100,10 @@ pub fn receive(request: &Request) -> Result<(), ReceiveError> {
     let controller = resolve(&request.controller)?;
     let listener = data_listener().map_err(|e| ReceiveError::System(e.to_string()))?;
     let hello = hello(&request.session, &listener, request.window)?;
+    log::info!("this host takes successors on port {}", hello.data_port);
     let session = join(request, &controller, &key, &hello, &listener)?;
     let (stream, mut reader) = session.wait_for_stream()?;
-    let received = request.sink.fill(&mut reader).and_then(|()| Ok(reader.finish()?)).and_then(|total| {
+    let received = request.sink.receive(&mut reader).and_then(|()| Ok(reader.finish()?)).and_then(|total| {
         request.sink.settle()?;
         Ok(total)
     });
@@ -116,12 +117,14 @@ pub fn receive(request: &Request) -> Result<(), ReceiveError> {
             Ok(())
         }
         Err(error) => {
+            log::error!("{error}");
             request.sink.discard();
             session.fail(Failure {
                 step: "receive".into(),
                 reason: error.to_string(),
                 passing: error.is_passing(),
             });
+            log::info!("this host only relays from now on, for as long as others need it");
             if let Err(error) = session.leave() {
                 log::warn!("{error}");
             }

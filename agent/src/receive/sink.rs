@@ -58,14 +58,14 @@ impl SinkError {
 }
 
 impl Sink {
-    /// Takes the whole stream.
-    pub(super) fn fill(&self, stream: &mut StreamReader) -> Result<(), SinkError> {
+    /// Takes the stream to its end; whether it was whole, [`StreamReader::finish`] tells.
+    pub(crate) fn receive(&self, stream: &mut StreamReader) -> Result<(), SinkError> {
         match self {
             Self::Dir(directory) => {
                 let error = |error| SinkError::File { path: directory.clone(), error };
                 fs::create_dir_all(directory).map_err(error)?;
                 let summary = unpack::unpack(stream, directory, &unpack::Options::default())?;
-                summary.notes.iter().for_each(|note| log::warn!("{note}"));
+                summary.notes.log();
                 Ok(())
             }
             Self::File(path) => {
@@ -123,7 +123,14 @@ fn run(command: &str, stream: &mut StreamReader) -> Result<(), SinkError> {
         .spawn()
         .map_err(|e| failed(e.to_string()))?;
     let copied = match child.stdin.take() {
-        Some(mut stdin) => copy(stream, &mut stdin, |e| failed(format!("it takes no more: {e}"))),
+        Some(mut stdin) => {
+            let copied = copy(stream, &mut stdin, |e| failed(format!("it takes no more: {e}")));
+            if let Err(SinkError::Stream(_)) = copied {
+                // The end of its input would tell the command that it has everything.
+                child.kill().map_err(|e| failed(e.to_string()))?;
+            }
+            copied
+        }
         None => Err(failed("it has no input".into())),
     };
     let status = child.wait().map_err(|e| failed(e.to_string()))?;

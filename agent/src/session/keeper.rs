@@ -16,7 +16,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::connect::{self, JoinError, Joined};
-use super::{Event, Welcome};
+use super::{Event, Outbound, Welcome};
 use crate::relay::{Command, Feed, Notice, QUEUE, Relay, StreamReader};
 
 pub(super) const WAKER: Token = Token(0);
@@ -37,7 +37,7 @@ pub(super) struct Keeper {
     address: std::net::SocketAddr,
     welcome: Welcome,
     listener: TcpListener,
-    from_story: Receiver<ToController>,
+    from_story: Receiver<Outbound>,
     from_relay: Receiver<ToController>,
     /// For the next relay to complain through.
     complaints: Sender<ToController>,
@@ -56,6 +56,8 @@ struct Connection {
     stream: TcpStream,
     channel: Channel,
     heard_at: Instant,
+    /// Nothing can be written any more, and why.
+    failed: Option<String>,
 }
 
 /// The session's running stream.
@@ -81,7 +83,7 @@ impl Keeper {
         key: JoinKey,
         hello: Hello,
         listener: TcpListener,
-        from_story: Receiver<ToController>,
+        from_story: Receiver<Outbound>,
         to_story: Sender<Event>,
     ) -> io::Result<Self> {
         let now = Instant::now();
@@ -140,14 +142,14 @@ impl Keeper {
     fn speak(&mut self) -> Next {
         loop {
             match self.from_story.try_recv() {
-                Ok(message) => {
+                Ok(Outbound::Message(message)) => {
                     self.send(&message);
                     if is_lasting(&message) {
                         self.said.push(message);
                     }
                 }
                 Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => return Next::Stop,
+                Ok(Outbound::Close) | Err(TryRecvError::Disconnected) => return Next::Stop,
             }
         }
         while let Ok(complaint) = self.from_relay.try_recv() {
@@ -182,7 +184,8 @@ impl Keeper {
     fn flush(&mut self) {
         let Some(connection) = &mut self.connection else { return };
         if let Err(error) = connection.channel.write_to(&mut connection.stream) {
-            self.lose(&error.to_string());
+            // What the controller said before it closed is still to be read: its goodbye, above all.
+            connection.failed.get_or_insert(error.to_string());
         }
     }
 
@@ -211,7 +214,9 @@ impl Keeper {
                 Ok(_) => connection.heard_at = Instant::now(),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    if connection.heard_at.elapsed() > SILENCE.max(self.welcome.dead_after * 2) {
+                    if let Some(reason) = connection.failed.take() {
+                        self.lose(&reason);
+                    } else if connection.heard_at.elapsed() > SILENCE.max(self.welcome.dead_after * 2) {
                         self.lose("it has gone silent");
                     }
                     break;
@@ -338,7 +343,8 @@ impl Keeper {
         let mut stream = TcpStream::from_std(joined.stream);
         self.poll.registry().register(&mut stream, CONTROL, Interest::READABLE | Interest::WRITABLE)?;
         self.address = joined.address;
-        self.connection = Some(Connection { stream, channel: joined.channel, heard_at: Instant::now() });
+        let (channel, heard_at) = (joined.channel, Instant::now());
+        self.connection = Some(Connection { stream, channel, heard_at, failed: None });
         for message in std::mem::take(&mut self.said) {
             self.send(&message);
             self.said.push(message);

@@ -9,7 +9,7 @@ mod keeper;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -22,9 +22,6 @@ use mio::{Poll, Waker};
 pub use connect::JoinError;
 
 use crate::relay::StreamReader;
-
-/// How long a leaving node waits for the controller's goodbye.
-const GOODBYE: Duration = Duration::from_secs(120);
 
 /// What the controller wants next.
 pub enum Event {
@@ -48,9 +45,38 @@ pub struct Session {
     /// What the controller said at the welcome.
     pub welcome: Welcome,
     events: Receiver<Event>,
-    outbound: Sender<ToController>,
-    waker: Arc<Waker>,
+    teller: Teller,
     keeper: Option<JoinHandle<()>>,
+}
+
+/// Tells the controller things.
+#[derive(Clone)]
+pub struct Teller {
+    outbound: Sender<Outbound>,
+    waker: Arc<Waker>,
+}
+
+/// What the keeper is told.
+enum Outbound {
+    Message(ToController),
+    /// The story has left the session.
+    Close,
+}
+
+impl Teller {
+    /// Tells the controller something; nothing happens when the session is over.
+    pub fn tell(&self, message: ToController) {
+        self.send(Outbound::Message(message));
+    }
+
+    fn send(&self, outbound: Outbound) {
+        // A keeper that has ended has said so through an event.
+        if self.outbound.send(outbound).is_ok()
+            && let Err(error) = self.waker.wake()
+        {
+            log::error!("cannot wake the session: {error}");
+        }
+    }
 }
 
 /// The controller's first words.
@@ -97,17 +123,18 @@ impl Session {
             .name("session".into())
             .spawn(move || keeper.run())
             .map_err(JoinError::System)?;
-        Ok(Self { welcome, events, outbound, waker, keeper: Some(keeper) })
+        Ok(Self { welcome, events, teller: Teller { outbound, waker }, keeper: Some(keeper) })
     }
 
     /// Tells the controller something.
     pub fn tell(&self, message: ToController) {
-        // A keeper that has ended has said so through an event.
-        if self.outbound.send(message).is_ok()
-            && let Err(error) = self.waker.wake()
-        {
-            log::error!("cannot wake the session: {error}");
-        }
+        self.teller.tell(message);
+    }
+
+    /// Tells the controller things from elsewhere, as long as the session lasts.
+    #[must_use]
+    pub fn teller(&self) -> Teller {
+        self.teller.clone()
     }
 
     /// Waits for the plan.
@@ -150,24 +177,20 @@ impl Session {
         self.tell(ToController::Failed(failure));
     }
 
-    /// Says that all is done, and waits until the controller has released this node and says goodbye.
+    /// Says that all is done, and waits until the controller has released this node and says goodbye. That
+    /// takes as long as others need this node's relay or memory; a controller that is lost ends it.
     ///
     /// # Errors
     /// [`SessionOver`] when the controller is lost before that; what this node has is good all the same.
     pub fn leave(&self) -> Result<(), SessionOver> {
         self.tell(ToController::Done);
         loop {
-            match self.events.recv_timeout(GOODBYE) {
+            match self.events.recv() {
                 Ok(Event::Bye) => return Ok(()),
                 // Another round's stream is not for a node that has left.
                 Ok(Event::Plan(_) | Event::Stream(..)) => {}
                 Ok(Event::Over(reason)) => return Err(SessionOver(reason)),
-                Err(RecvTimeoutError::Timeout) => {
-                    return Err(SessionOver("the controller did not say goodbye".into()));
-                }
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Err(SessionOver("the session's thread has ended".into()));
-                }
+                Err(_) => return Err(SessionOver("the session's thread has ended".into())),
             }
         }
     }
@@ -175,12 +198,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // The keeper ends when nobody can tell it anything any more.
-        let (closed, _) = channel();
-        self.outbound = closed;
-        if let Err(error) = self.waker.wake() {
-            log::error!("cannot wake the session: {error}");
-        }
+        self.teller.send(Outbound::Close);
         if let Some(keeper) = self.keeper.take()
             && keeper.join().is_err()
         {

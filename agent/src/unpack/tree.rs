@@ -139,7 +139,8 @@ impl Tree {
             Some(rest) => (Rc::clone(&self.last.fd), rest),
             None => (Rc::clone(&self.root), path),
         };
-        for part in rest.split(|&b| b == b'/') {
+        // The root itself has no part.
+        for part in rest.split(|&b| b == b'/').filter(|part| !part.is_empty()) {
             fd = Rc::new(descend(&fd, part, make).map_err(|errno| match errno {
                 Errno::LOOP | Errno::NOTDIR => UnpackError::Refused {
                     path: shown(path),

@@ -81,7 +81,7 @@ pub fn run(args: &SendArgs, config: &Config) -> Outcome {
     };
     let hub = Hub::start(&Place::new(config, args.listen), keys, vec![spec])?;
     log::info!("the session {} waits for {} nodes on port {}", args.session, args.nodes_wanted, hub.port);
-    let end = watch::until_over(&hub, &args.session, &mut Progress::start(args.json))?;
+    let end = watch::until_over(&hub, &args.session, &mut Progress::start(args.json), |_| Ok(()))?;
     watch::report(&end, args.json)
 }
 
@@ -95,6 +95,7 @@ impl SourceArgs {
             }
             (_, Some(file), _) => {
                 File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
+                ensure!(!file.is_dir(), "{} is a directory; send it with --dir", file.display());
                 Ok(Arc::new(FileSource(file.clone())))
             }
             (.., Some(command)) => Ok(Arc::new(CommandSource(command.clone()))),

@@ -30,6 +30,8 @@ pub(super) struct Node {
     pub(super) step: String,
     pub(super) failure: Option<Failure>,
     pub(super) progress: Progress,
+    /// Bytes of the plain stream, once it has all.
+    pub(super) total: Option<u64>,
     /// The node has nothing more to do.
     pub(super) done: bool,
     /// The node was sent away.
@@ -58,6 +60,7 @@ impl Node {
             step: String::new(),
             failure: None,
             progress: Progress::default(),
+            total: None,
             done: false,
             dismissed: false,
             streamed: false,
@@ -130,7 +133,7 @@ impl Node {
             address: self.peer,
             hostname: self.hello.inventory.hostname.clone(),
             phase: self.phase,
-            received: plain(self.progress.verified.0),
+            received: self.total.unwrap_or_else(|| plain(self.progress.verified.0)),
             rate: plain(self.rate.per_second),
             note: self.step.clone(),
             failure: self

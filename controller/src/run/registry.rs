@@ -6,8 +6,13 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
+
+/// Far longer than a lookup takes.
+const LOOKUP: Duration = Duration::from_millis(200);
 
 /// A session name that cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -42,11 +47,17 @@ impl Registration {
         let path = directory.join(name);
         let io_error = |error| RegistryError::Io { path: path.clone(), error };
         fs::create_dir_all(directory).map_err(io_error)?;
+        let start = Instant::now();
         loop {
             let mut file =
                 OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io_error)?;
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
+                // Whoever only looks a session up has the lock for a moment as well.
+                Err(rustix::io::Errno::WOULDBLOCK) if start.elapsed() < LOOKUP => {
+                    thread::sleep(LOOKUP / 10);
+                    continue;
+                }
                 Err(rustix::io::Errno::WOULDBLOCK) => return Err(RegistryError::Taken(name.to_owned())),
                 Err(error) => return Err(io_error(error.into())),
             }

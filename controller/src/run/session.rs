@@ -184,6 +184,7 @@ impl Session {
         log::info!("{}: {} is back", self.spec.name, node.label());
         node.connection = Some(connection);
         node.lost_at = None;
+        let failed = node.failure.as_ref().map(|failure| failure.reason.clone());
         self.welcome(ticket);
         if let Some(plan) = self.spec.plan.clone().filter(|_| self.chosen.contains(&id)) {
             self.outbox.push((id, ToAgent::Plan(Box::new(plan))));
@@ -193,6 +194,8 @@ impl Session {
             if let Some(view) = stream.view(id) {
                 self.outbox.push((id, ToAgent::Stream(Box::new(stream.start.clone()))));
                 self.outbox.push((id, ToAgent::View { stream: stream.id(), view }));
+            } else if let Some(reason) = failed {
+                self.outbox.push((id, ToAgent::Abort { stream: stream.id(), reason }));
             }
         }
         Ok(id)
@@ -250,7 +253,8 @@ impl Session {
                     node.phase = Phase::Ready;
                 }
             }
-            ToController::Complete { .. } => {
+            ToController::Complete { total, .. } => {
+                node.total = Some(total.length);
                 if node.phase == Phase::Receiving {
                     node.phase = Phase::Finishing;
                 }
@@ -263,6 +267,8 @@ impl Session {
                     log::error!("the log of {} cannot be stored: {error}", node.label());
                 }
             }
+            // A node that was taken for dead, and is not, may go at once.
+            ToController::Done if node.dismissed => self.outbox.push((id, ToAgent::Bye)),
             ToController::Done => node.done = true,
         }
     }
@@ -299,8 +305,7 @@ impl Session {
                 let decisions = stream.judge(now);
                 self.decide(decisions);
             }
-            State::Leaving => {}
-            State::Over(_) => return,
+            State::Leaving | State::Over(_) => {}
         }
         self.dismiss();
         if matches!(self.state, State::Leaving) && self.chosen.iter().all(|id| self.has_left(*id)) {
@@ -310,10 +315,11 @@ impl Session {
 
     fn judge_absence(&mut self) {
         let streaming = matches!(self.state, State::Streaming(_));
+        let absent = |node: &Node| node.lost_at.is_some_and(|since| since.elapsed() > ABSENCE);
+        self.nodes.retain(|_, node| node.phase != Phase::Joined || !absent(node));
         for node in self.nodes.values_mut() {
             let judged_by_chain = streaming && node.phase == Phase::Receiving;
-            let absent = node.lost_at.is_some_and(|since| since.elapsed() > ABSENCE);
-            if absent && !judged_by_chain && !node.is_failed() && node.phase != Phase::Complete {
+            if absent(node) && !judged_by_chain && !node.is_failed() && node.phase != Phase::Complete {
                 let reason = format!("the connection was lost {} s ago", ABSENCE.as_secs());
                 node.fail(failure("connection", reason, true));
             }
@@ -556,8 +562,12 @@ impl Session {
                 u64::try_from(plain).unwrap_or(u64::MAX)
             }
         };
-        let shown =
-            self.nodes.values().filter(|node| self.spec.plan.is_none() || node.phase != Phase::Joined);
+        // A node that only came, and left or was not chosen, is none of the session's.
+        let gathering = matches!(self.state, State::Gathering) && self.spec.plan.is_none();
+        let shown = self
+            .nodes
+            .values()
+            .filter(|node| node.phase != Phase::Joined || gathering && node.connection.is_some());
         let status = RunStatus {
             name: self.spec.name.clone(),
             session: self.spec.name.clone(),
