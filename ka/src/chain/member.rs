@@ -347,6 +347,8 @@ impl<A: Clone> Member<A> {
                 self.total = opened.total;
                 self.fresh = Some((self.window.end(), opened.plain));
                 self.window.push(block);
+                // A tail whose writer has failed hears of nothing else that would make room.
+                self.forget();
             }
             Err(_) => self.trouble_up(Trouble::Damaged),
         }
