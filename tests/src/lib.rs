@@ -3,6 +3,8 @@
 
 pub mod kernel;
 pub mod loop_device;
+pub mod process;
+pub mod site;
 pub mod stale;
 pub mod tool;
 
