@@ -2,6 +2,8 @@
 # What the scripts of this folder share: messages, the base of a tree, and its archive with fixed bytes.
 # To be sourced.
 
+PATH=$PATH:/usr/sbin:/sbin
+
 die() { echo "${0##*/}: $*" >&2; exit 1; }
 
 # need TOOL PACKAGE ...: says at once which packages are missing.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use ka_agent::node;
 use ka_agent::receive::{self, Request, Sink};
 use ka_agent::relay::window;
 use simplelog::{ConfigBuilder, LevelFilter, WriteLogger};
@@ -23,6 +24,9 @@ struct Cli {
 enum Command {
     /// Receives what 'kactl send' sends, and passes it on to the next host
     Receive(Receive),
+    /// What PID 1 of a node starts
+    #[command(hide = true)]
+    Work,
 }
 
 #[derive(clap::Args)]
@@ -64,13 +68,21 @@ struct SinkArgs {
 /// Runs the command line: 0 done, 1 failed, 2 usage.
 pub(crate) fn run() -> ExitCode {
     let cli = Cli::parse();
-    let level = if cli.verbose { LevelFilter::Debug } else { LevelFilter::Info };
+    match cli.command {
+        // A node's log goes to its consoles.
+        Command::Work => node::work().map_or(ExitCode::FAILURE, ExitCode::from),
+        Command::Receive(args) => {
+            log_to_stderr(cli.verbose);
+            receive(args)
+        }
+    }
+}
+
+fn log_to_stderr(verbose: bool) {
+    let level = if verbose { LevelFilter::Debug } else { LevelFilter::Info };
     let config = ConfigBuilder::new().set_time_level(LevelFilter::Off).build();
     // Only fails when there is a logger already.
     let _ = WriteLogger::init(level, config, std::io::stderr());
-    match cli.command {
-        Command::Receive(args) => receive(args),
-    }
 }
 
 fn receive(args: Receive) -> ExitCode {

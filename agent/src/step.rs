@@ -1,7 +1,18 @@
 //! Named steps: what a person sees of a node's work, with its outcome.
 
 use std::fmt::Display;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
+
+type Watcher = Box<dyn Fn(&str) + Send>;
+
+/// Is told each step that begins.
+static WATCHER: Mutex<Option<Watcher>> = Mutex::new(None);
+
+/// From now on `watcher` is told the name of each step that begins, in place of whoever was before.
+pub fn watch(watcher: impl Fn(&str) + Send + 'static) {
+    *WATCHER.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(watcher));
+}
 
 /// Runs one named step and logs its outcome, with the time that it took or the reason why it failed.
 ///
@@ -10,6 +21,9 @@ use std::time::Instant;
 pub fn step<T, E: Display>(name: &str, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     let start = Instant::now();
     log::info!("{name} ...");
+    if let Some(watcher) = WATCHER.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+        watcher(name);
+    }
     let outcome = work();
     match &outcome {
         Ok(_) => log::info!("{name}: OK ({:.1} s)", start.elapsed().as_secs_f64()),

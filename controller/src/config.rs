@@ -8,6 +8,7 @@ pub mod keys;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use ka::wire;
 use serde::{Deserialize, Deserializer};
 
 use crate::cli::values::{self, Range};
@@ -71,6 +72,12 @@ impl Directories {
         self.state.join("stage2")
     }
 
+    /// What belongs to this machine as a golden node, and to none of its copies.
+    #[must_use]
+    pub fn own(&self) -> Vec<PathBuf> {
+        vec![self.state.clone(), self.log.clone(), self.keys.clone()]
+    }
+
     /// The leases of the runs that wait or work.
     #[must_use]
     pub fn runs(&self) -> PathBuf {
@@ -86,13 +93,11 @@ pub struct Ports {
     pub control: u16,
     /// The stream, from member to member, TCP.
     pub data: u16,
-    /// Finding the controller, UDP.
-    pub discovery: u16,
 }
 
 impl Default for Ports {
     fn default() -> Self {
-        Self { control: 30765, data: 30764, discovery: 4957 }
+        Self { control: wire::CONTROL_PORT, data: wire::DATA_PORT }
     }
 }
 

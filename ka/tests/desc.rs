@@ -1,5 +1,7 @@
 //! The grammar of descriptions, by tables of what is right and what is told about what is wrong.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use ka::disk::desc::{Desc, Kind, Size};
 use proptest::prelude::*;
 

@@ -1,5 +1,7 @@
 //! Where partitions come to lie, and what doesn't fit.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use ka::disk::desc::Desc;
 use ka::disk::fit::{FitError, fit};
 use ka::disk::layout::{Layout, LayoutError};

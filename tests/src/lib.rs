@@ -5,6 +5,7 @@ pub mod kernel;
 pub mod loop_device;
 pub mod process;
 pub mod site;
+pub mod sim;
 pub mod stale;
 pub mod tool;
 

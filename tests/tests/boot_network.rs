@@ -8,7 +8,8 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use ka::wire::discovery::{DiscoveryKey, PORT, Request};
+use ka::wire::DISCOVERY_PORT;
+use ka::wire::discovery::{DiscoveryKey, Request};
 use ka::wire::keys::{JoinKey, KeyPair, random};
 use ka_agent::boot::cmdline;
 use ka_agent::boot::find::Search;
@@ -238,7 +239,7 @@ fn strangers_and_echoes_get_no_answer() {
         let request =
             |join: &JoinKey, session| Request::new(&DiscoveryKey::new(join), session, random().unwrap());
         let send = |packet: &[u8]| {
-            socket.send_to(packet, SocketAddr::from((Ipv4Addr::BROADCAST, PORT))).unwrap();
+            socket.send_to(packet, SocketAddr::from((Ipv4Addr::BROADCAST, DISCOVERY_PORT))).unwrap();
         };
         let answer = || {
             let deadline = Instant::now() + Duration::from_secs(20);

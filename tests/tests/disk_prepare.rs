@@ -2,6 +2,8 @@
 //!
 //! Needs root, loop devices, and `losetup`, `partx`, `sfdisk`, `sgdisk`, `blkid`, `wipefs`, `e2fsck`.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use ka::disk::desc::Desc;
 use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan};
 use ka_agent::disk::claim::{Refusal, claim};
@@ -107,7 +109,7 @@ fn check_locked(disk: &Loop) {
 
 #[test]
 fn sectors_of_4096_bytes() {
-    let disk = Loop::new(200 * MIB, 4096);
+    let disk = Loop::new(110 * MIB, 4096);
     let work = tempfile::tempdir().unwrap();
     let mut prepared = prepare(&plan(&disk, DESC), work.path()).unwrap();
     prepared.unmount().unwrap();
@@ -122,7 +124,7 @@ fn sectors_of_4096_bytes() {
 
 #[test]
 fn a_disk_can_be_prepared_twice() {
-    let disk = Loop::new(200 * MIB, 512);
+    let disk = Loop::new(110 * MIB, 512);
     let work = tempfile::tempdir().unwrap();
     drop(prepare(&plan(&disk, DESC), work.path()).unwrap());
     let two = "swap 16\nlinux fill\n";
@@ -165,7 +167,7 @@ fn a_refused_disk_is_not_written() {
 
 #[test]
 fn a_disk_in_use_is_not_written() {
-    let disk = Loop::new(200 * MIB, 512);
+    let disk = Loop::new(110 * MIB, 512);
     let work = tempfile::tempdir().unwrap();
     let mut prepared = prepare(&plan(&disk, DESC), work.path()).unwrap();
     prepared.unmount().unwrap();
@@ -199,7 +201,7 @@ fn a_disk_in_use_is_not_written() {
 /// Mounted where this process can't see it: only an exclusive open tells.
 #[test]
 fn a_disk_in_use_in_another_namespace_is_not_written() {
-    let disk = Loop::new(200 * MIB, 512);
+    let disk = Loop::new(110 * MIB, 512);
     let work = tempfile::tempdir().unwrap();
     let mut prepared = prepare(&plan(&disk, DESC), work.path()).unwrap();
     prepared.unmount().unwrap();
@@ -227,7 +229,7 @@ fn a_disk_in_use_in_another_namespace_is_not_written() {
 
 #[test]
 fn abandoning_takes_the_table_away() {
-    let disk = Loop::new(200 * MIB, 512);
+    let disk = Loop::new(110 * MIB, 512);
     let work = tempfile::tempdir().unwrap();
     let prepared = prepare(&plan(&disk, DESC), work.path()).unwrap();
     disk.write(0, &[0xeb; 440]);
@@ -239,7 +241,7 @@ fn abandoning_takes_the_table_away() {
 /// The failing tool is a stand-in first in PATH, and so the work is done in a process of its own.
 #[test]
 fn a_failure_after_the_first_write_clears_the_table() {
-    let disk = Loop::new(200 * MIB, 512);
+    let disk = Loop::new(110 * MIB, 512);
     stale::boot_code(&disk);
     let work = tempfile::tempdir().unwrap();
     let stand_in = work.path().join("mkswap");

@@ -2,6 +2,8 @@
 //!
 //! Needs root, a loop device, and `unshare`, `chroot`, `blkid`, `sgdisk`.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use ka::disk::desc::Desc;
 use ka::plan::{After, BootPlan, DiskPlan, FileSystemKind, FileSystemPlan, Loader};
 use ka_agent::disk::prepare;
@@ -118,7 +120,7 @@ fn make_plan(disk: &str, desc: &str, exclude: &[&str]) -> Result<Planned, PlanEr
         desc: Path::new(desc),
         exclude_dirs: &exclude,
         exclude_disks: &[],
-        own_dirs: &["/var/lib/ka".into()],
+        own_dirs: vec!["/var/lib/ka".into()],
         boot: BootPlan { loader: Loader::Grub, initrd_modules: vec![] },
         after: After::Reboot,
     })

@@ -158,6 +158,26 @@ fn drivers_outside_of_the_ethernet_folder_are_found() {
     }
 }
 
+/// A kernel as other distributions have it, with modules compressed in each way, and a driver that DKMS built.
+#[test]
+fn compressed_drivers_and_those_built_outside_of_the_kernel_are_found() {
+    let real = kernel::debian("linux-image-amd64");
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let modules = folder.path().join("6.1.0-other");
+    let lay = "mkdir -p $2/updates/dkms $2/kernel/drivers/net/ethernet; cp $1/modules.* $2; cd $1/kernel/drivers
+        cp net/ethernet/intel/e1000/e1000.ko $2/kernel/drivers/net/ethernet; cp net/usb/r8152.ko $2/updates/dkms
+        cp net/mii.ko net/tun.ko usb/core/usbcore.ko usb/common/usb-common.ko $2/kernel; rm -f $2/modules.dep*
+        zstd -q --rm $2/kernel/drivers/net/ethernet/e1000.ko; xz $2/updates/dkms/r8152.ko; xz $2/kernel/mii.ko";
+    succeed(Command::new("sh").args(["-euc", lay, "sh"]).args([&real.modules, &modules]));
+    let out = folder.path().join("out");
+    fs::write(folder.path().join("join.key"), KEY).expect("a temporary file");
+    let kernel = Kernel { image: real.image, modules };
+    succeed(&mut make_rdz(&kernel, &static_agent(), &folder.path().join("join.key"), &out));
+    let list = "zstd -dcq stage1.rdz | cpio --quiet -t | grep -o '[^/]*[.]ko.*' | sort | tr '\\n' ' '";
+    let found = succeed(Command::new("sh").args(["-c", list]).current_dir(&out));
+    assert_eq!(found.trim(), "e1000.ko mii.ko r8152.ko usb-common.ko usbcore.ko");
+}
+
 #[test]
 fn an_alias_leads_to_its_module() {
     let aliases =

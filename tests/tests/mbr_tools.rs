@@ -1,5 +1,7 @@
 //! Tables that ka writes, read by sfdisk and fdisk, and tables that sfdisk writes, read by ka.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use ka::disk::desc::Desc;
 use ka::disk::layout::Layout;
 use ka::disk::mbr::{DiskSignature, Mbr, SIZE};

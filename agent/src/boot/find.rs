@@ -5,10 +5,11 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-use ka::wire::discovery::{DiscoveryKey, PORT, Request};
+use ka::wire::discovery::{DiscoveryKey, Request};
 use ka::wire::keys::JoinKey;
+use ka::wire::{CONTROL_PORT, DISCOVERY_PORT};
 
-use super::cmdline::{CONTROL_PORT, Server};
+use super::cmdline::Server;
 use super::network::socket::{broadcast_socket, receive_until};
 
 /// How often everything is tried before a node gives up.
@@ -109,7 +110,9 @@ impl<'a> Search<'a> {
             },
             Source::Broadcast => match self.ask_all() {
                 Ok(Some(address)) => Ok(vec![address]),
-                Ok(None) => Err(format!("no answer to a broadcast on {} (UDP port {PORT})", self.interface)),
+                Ok(None) => {
+                    Err(format!("no answer to a broadcast on {} (UDP port {DISCOVERY_PORT})", self.interface))
+                }
                 Err(e) => Err(format!("broadcast on {}: {e}", self.interface)),
             },
             Source::NextServer => Ok(self
@@ -129,7 +132,7 @@ impl<'a> Search<'a> {
             // A nonce is answered once, so each broadcast has its own. A late answer to an earlier one is as good.
             let request =
                 Request::new(&key, self.session, ka::wire::keys::random().map_err(io::Error::other)?);
-            socket.send_to(request.packet(), SocketAddr::from((Ipv4Addr::BROADCAST, PORT)))?;
+            socket.send_to(request.packet(), SocketAddr::from((Ipv4Addr::BROADCAST, DISCOVERY_PORT)))?;
             requests.push(request);
             let answer = receive_until(&socket, Instant::now() + listen, |datagram, from| {
                 let port = requests.iter().find_map(|request| request.answered_by(&key, datagram))?;

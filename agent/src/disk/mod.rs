@@ -15,7 +15,7 @@ mod wait;
 use crate::step::step;
 use claim::Claim;
 pub use error::DiskError;
-use ka::disk::fit::fit;
+use ka::disk::fit::{FitError, fit};
 use ka::disk::layout::Layout;
 use ka::disk::mbr::{self, DiskSignature, Mbr};
 use ka::plan::{DiskPlan, FileSystemPlan};
@@ -60,14 +60,13 @@ pub struct MadeFileSystem {
 /// The disk may not be written, or the plan doesn't fit it: then nothing was written. Or a step failed
 /// after the first write: then the table is cleared, so that the half-made system can't boot.
 pub fn prepare(plan: &DiskPlan, root: &Path) -> Result<Prepared, DiskError> {
-    let claim = step(&format!("Claim {}", plan.disk), || Ok::<_, DiskError>(claim::claim(&plan.disk)?))?;
-    let layout = fit(plan, claim.size)
-        .map_err(|reason| DiskError::Fit { disk: claim.name.clone(), reason })
-        .inspect_err(|e| log::error!("{e}"))?;
-    let signature = fresh_signature().map_err(|e| DiskError::io(&claim.node, "get a disk signature", e))?;
-    let table = Mbr::of(&layout, signature);
-    let exclusive = claim.open_exclusive()?;
-    match write(plan, root, &claim, exclusive, &layout, &table) {
+    let ready = step(&format!("Check disk {}", plan.disk), || check(plan))?;
+    let Ready { claim, layout, table, bytes, old, exclusive } = ready;
+    let partitioned = step(&format!("Write the partition table of {}", claim.name), || {
+        table::write(&claim, &exclusive, &layout, &bytes, &old)
+    });
+    drop(exclusive);
+    match partitioned.and_then(|()| fill(plan, root, &claim, &layout, table.signature)) {
         Ok((made, mounts)) => {
             Ok(Prepared { disk: claim.node.clone(), made, root: root.to_owned(), mounts, table, claim })
         }
@@ -78,28 +77,47 @@ pub fn prepare(plan: &DiskPlan, root: &Path) -> Result<Prepared, DiskError> {
     }
 }
 
-/// Everything from the first write on.
-fn write(
+/// All that is known before the first write.
+struct Ready {
+    claim: Claim,
+    layout: Layout,
+    table: Mbr,
+    bytes: [u8; mbr::SIZE],
+    old: Vec<table::Extent>,
+    exclusive: File,
+}
+
+/// Everything before the first write: the disk is the right one, nobody uses it, and the plan fits it.
+fn check(plan: &DiskPlan) -> Result<Ready, DiskError> {
+    let claim = claim::claim(&plan.disk)?;
+    let layout =
+        fit(plan, claim.size).map_err(|reason| DiskError::Fit { disk: claim.name.clone(), reason })?;
+    let signature = fresh_signature().map_err(|e| DiskError::io(&claim.node, "get a disk signature", e))?;
+    let table = Mbr::of(&layout, signature);
+    let bytes = table.encode()?;
+    let exclusive = claim.open_exclusive()?;
+    let old = table::old_partitions(&claim, &exclusive)?;
+    Ok(Ready { claim, layout, table, bytes, old, exclusive })
+}
+
+/// Makes and mounts the file systems of a disk whose table is written.
+fn fill(
     plan: &DiskPlan,
     root: &Path,
     claim: &Claim,
-    exclusive: File,
     layout: &Layout,
-    table: &Mbr,
+    signature: DiskSignature,
 ) -> Result<(Vec<MadeFileSystem>, Mounts), DiskError> {
-    let name = &claim.name;
-    step(&format!("Write the partition table of {name}"), || table::write(claim, &exclusive, layout, table))?;
-    drop(exclusive);
     let partitions = table::wait_for_partitions(claim, layout)?;
     let mut made = Vec::new();
     for fs in &plan.file_systems {
         let partition = partitions.iter().find(|p| p.number == fs.partition);
         let device = partition.map(sysfs::KernelPartition::node).ok_or_else(|| DiskError::Fit {
-            disk: name.clone(),
-            reason: ka::disk::fit::FitError::NoPartition(fs.partition),
+            disk: claim.name.clone(),
+            reason: FitError::NoPartition(fs.partition),
         })?;
         let what = format!("Make {} on {}", fs.kind, device.display());
-        made.push(step(&what, || mkfs::make(fs, &device, table.signature))?);
+        made.push(step(&what, || mkfs::make(fs, &device, signature))?);
     }
     let mounts = step("Mount the new file systems", || mounts::mount_all(&made, root))?;
     Ok((made, mounts))
@@ -129,7 +147,10 @@ impl Prepared {
         if found.signature != self.table.signature || found.entries != self.table.entries {
             return Err(DiskError::TableChanged { disk: self.claim.name.clone() });
         }
-        let Some(number) = self.boot_partition() else { return Ok(()) };
+        let Some(number) = self.boot_partition() else {
+            log::info!("{}: nothing to boot, so no partition is active", self.claim.name);
+            return Ok(());
+        };
         mbr::set_active(&mut sector, number)
             .map_err(|reason| DiskError::Activate { disk: self.claim.name.clone(), reason })?;
         disk.write_all_at(&sector, 0)

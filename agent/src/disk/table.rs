@@ -22,31 +22,38 @@ const NODE_DEADLINE: Duration = Duration::from_secs(20);
 
 /// A stretch of the disk in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Extent {
+pub(super) struct Extent {
     start: u64,
     end: u64,
 }
 
-/// Erases the disk's old contents as far as anybody could recognise them, and writes the new table.
+/// Erases the disk's old contents (of its `old` partitions too) as far as anybody could recognise them, and
+/// writes the new table.
 /// `disk` is open exclusively.
-pub(super) fn write(claim: &Claim, disk: &File, layout: &Layout, table: &Mbr) -> Result<(), DiskError> {
-    let bytes = table.encode()?;
-    let old = old_partitions(claim, disk)?;
+pub(super) fn write(
+    claim: &Claim,
+    disk: &File,
+    layout: &Layout,
+    table: &[u8; mbr::SIZE],
+    old: &[Extent],
+) -> Result<(), DiskError> {
     take_away_boot(claim, disk)?;
-    wipe_signatures(claim, disk, layout, &old)?;
-    disk.write_all_at(&bytes, 0)
+    wipe_signatures(claim, disk, layout, old)?;
+    disk.write_all_at(table, 0)
         .and_then(|()| disk.sync_all())
         .map_err(|e| DiskError::io(&claim.node, "write the partition table", e))?;
     tell_kernel(claim, disk, layout)
 }
 
-/// Takes the table away again, so that nothing on the disk is taken for a system. The partitions must
-/// be unmounted.
+/// Takes the table away again, so that nothing on the disk is taken for a system.
 pub(super) fn clear(claim: &Claim) -> Result<(), DiskError> {
     let disk = claim.file();
     take_away_boot(claim, disk)?;
     for partition in kernel_partitions(claim)? {
-        forget(disk, &partition)?;
+        // One that is still busy: the kernel keeps it until the next boot, and the disk has it no more.
+        if let Err(e) = forget(disk, &partition) {
+            log::warn!("{e}");
+        }
     }
     Ok(())
 }
@@ -77,7 +84,7 @@ fn wipe_signatures(claim: &Claim, disk: &File, layout: &Layout, old: &[Extent]) 
 }
 
 /// The partitions that the disk had, by its MBR and as the kernel sees them (with GPT and logicals).
-fn old_partitions(claim: &Claim, disk: &File) -> Result<Vec<Extent>, DiskError> {
+pub(super) fn old_partitions(claim: &Claim, disk: &File) -> Result<Vec<Extent>, DiskError> {
     let mut sector = [0; mbr::SIZE];
     disk.read_exact_at(&mut sector, 0).map_err(|e| DiskError::io(&claim.node, "read the old table", e))?;
     let by_kernel = kernel_partitions(claim)?;

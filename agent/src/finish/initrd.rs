@@ -14,8 +14,8 @@ use super::error::Cause;
 use super::replace::replace;
 use super::tool;
 
-/// Rebuilds the initrds below `root`, which is the process's root. `asked_for` are modules that a person wants in; `hardware` are
-/// the drivers that this node's hardware needs, where a kernel has them.
+/// Rebuilds the initrds below `root`, which is the process's root. `asked_for` are modules that a person
+/// wants in; `hardware` are the drivers that this node's hardware needs, where a kernel has them.
 pub(super) fn rebuild(root: &Path, asked_for: &[String], hardware: &[String]) -> Result<(), Cause> {
     let kernels = Kernel::installed(root)?;
     if kernels.is_empty() {

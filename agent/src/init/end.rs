@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
@@ -24,8 +25,16 @@ pub(super) enum End {
 /// from its reboot.
 const SYNC_LIMIT: Duration = Duration::from_secs(60);
 
+/// Whether the machine is ending: what dies from now on has not failed.
+static BEGUN: AtomicBool = AtomicBool::new(false);
+
+pub(super) fn has_begun() -> bool {
+    BEGUN.load(Ordering::Relaxed)
+}
+
 /// Ends every process, writes everything out, and the machine is gone.
 pub(super) fn end(end: End) -> ! {
+    BEGUN.store(true, Ordering::Relaxed);
     log::info!("{}", if end == End::Reboot { "Rebooting" } else { "Powering off" });
     if let Err(e) = kill(Pid::from_raw(-1), Signal::SIGKILL)
         && e != nix::errno::Errno::ESRCH
@@ -68,8 +77,8 @@ pub(super) fn survive_panics() {
     }
 }
 
-/// Makes ctrl-alt-del reboot with everything written out, where the kernel would reboot at once. To be called while there
-/// is one thread only, whose signal mask the later ones inherit.
+/// Makes ctrl-alt-del reboot with everything written out, where the kernel would reboot at once. To be
+/// called while there is one thread only, whose signal mask the later ones inherit.
 pub(super) fn watch_ctrl_alt_del() {
     let interrupt = SigSet::from(Signal::SIGINT);
     let watching = interrupt.thread_block().and_then(|()| set_cad_enabled(false));

@@ -15,6 +15,12 @@ use super::console::Console;
 /// The log's file.
 pub const FILE: &str = "/run/ka/log";
 
+/// How much is logged, with `ka.debug` or without.
+#[must_use]
+pub fn level_of(debug: bool) -> LevelFilter {
+    if debug { LevelFilter::Debug } else { LevelFilter::Info }
+}
+
 /// Sends everything that is logged in this process, up to `level`, to all consoles and to [`FILE`]. A
 /// panic is logged as well.
 ///

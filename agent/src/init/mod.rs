@@ -49,6 +49,7 @@ fn supervise(consoles: &[Console], reaper: &Reaper, work: &[&str]) -> End {
         Ok(Outcome::Reboot) => return End::Reboot,
         Ok(Outcome::PowerOff) => return End::PowerOff,
         Ok(Outcome::Shell) => None,
+        Err(_) if end::has_begun() => return End::Reboot,
         Err(reason) => Some(reason),
     };
     if let Some(reason) = &failure {
@@ -71,7 +72,8 @@ fn supervise(consoles: &[Console], reaper: &Reaper, work: &[&str]) -> End {
 /// How the work ended: what it asks for, or why it failed.
 fn work_outcome(reaper: &Reaper, work: &[&str]) -> Result<Outcome, String> {
     let mut command = Command::new("/proc/self/exe");
-    command.args(work).stdin(Stdio::null());
+    // The kernel gives PID 1 no search path, and the tools of stage2 are in all of these.
+    command.args(work).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").stdin(Stdio::null());
     let status = reaper.run(&mut command).map_err(|e| format!("its work cannot be started: {e}"))?;
     verdict(status)
 }

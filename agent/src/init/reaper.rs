@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, waitid, waitpid};
+use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, wait, waitid};
 
 /// Starts processes and tells how they ended.
 pub(super) struct Reaper {
@@ -79,7 +79,7 @@ fn reap(starting: &Mutex<()>, tell: &Sender<(Pid, ExitStatus)>) {
         match waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
             Ok(_) => {
                 let _starting = starting.lock().unwrap_or_else(PoisonError::into_inner);
-                while let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG) {
+                while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
                     // Nobody waits any more when the machine goes down.
                     let _ = tell.send((pid, ExitStatus::from_raw(status.as_raw())));
                 }

@@ -103,7 +103,7 @@ pub fn receive(request: &Request) -> Result<(), ReceiveError> {
     log::info!("this host takes successors on port {}", hello.data_port);
     let session = join(request, &controller, &key, &hello, &listener)?;
     let (stream, mut reader) = session.wait_for_stream()?;
-    let received = request.sink.fill(&mut reader).and_then(|()| Ok(reader.finish()?)).and_then(|total| {
+    let received = request.sink.receive(&mut reader).and_then(|()| Ok(reader.finish()?)).and_then(|total| {
         request.sink.settle()?;
         Ok(total)
     });

@@ -58,14 +58,14 @@ impl SinkError {
 }
 
 impl Sink {
-    /// Takes the whole stream.
-    pub(super) fn fill(&self, stream: &mut StreamReader) -> Result<(), SinkError> {
+    /// Takes the stream to its end; whether it was whole, [`StreamReader::finish`] tells.
+    pub(crate) fn receive(&self, stream: &mut StreamReader) -> Result<(), SinkError> {
         match self {
             Self::Dir(directory) => {
                 let error = |error| SinkError::File { path: directory.clone(), error };
                 fs::create_dir_all(directory).map_err(error)?;
                 let summary = unpack::unpack(stream, directory, &unpack::Options::default())?;
-                summary.notes.iter().for_each(|note| log::warn!("{note}"));
+                summary.notes.log();
                 Ok(())
             }
             Self::File(path) => {

@@ -16,7 +16,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::connect::{self, JoinError, Joined};
-use super::{Event, Welcome};
+use super::{Event, Outbound, Welcome};
 use crate::relay::{Command, Feed, Notice, QUEUE, Relay, StreamReader};
 
 pub(super) const WAKER: Token = Token(0);
@@ -37,7 +37,7 @@ pub(super) struct Keeper {
     address: std::net::SocketAddr,
     welcome: Welcome,
     listener: TcpListener,
-    from_story: Receiver<ToController>,
+    from_story: Receiver<Outbound>,
     from_relay: Receiver<ToController>,
     /// For the next relay to complain through.
     complaints: Sender<ToController>,
@@ -83,7 +83,7 @@ impl Keeper {
         key: JoinKey,
         hello: Hello,
         listener: TcpListener,
-        from_story: Receiver<ToController>,
+        from_story: Receiver<Outbound>,
         to_story: Sender<Event>,
     ) -> io::Result<Self> {
         let now = Instant::now();
@@ -142,14 +142,14 @@ impl Keeper {
     fn speak(&mut self) -> Next {
         loop {
             match self.from_story.try_recv() {
-                Ok(message) => {
+                Ok(Outbound::Message(message)) => {
                     self.send(&message);
                     if is_lasting(&message) {
                         self.said.push(message);
                     }
                 }
                 Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => return Next::Stop,
+                Ok(Outbound::Close) | Err(TryRecvError::Disconnected) => return Next::Stop,
             }
         }
         while let Ok(complaint) = self.from_relay.try_recv() {

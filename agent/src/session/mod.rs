@@ -45,9 +45,38 @@ pub struct Session {
     /// What the controller said at the welcome.
     pub welcome: Welcome,
     events: Receiver<Event>,
-    outbound: Sender<ToController>,
-    waker: Arc<Waker>,
+    teller: Teller,
     keeper: Option<JoinHandle<()>>,
+}
+
+/// Tells the controller things.
+#[derive(Clone)]
+pub struct Teller {
+    outbound: Sender<Outbound>,
+    waker: Arc<Waker>,
+}
+
+/// What the keeper is told.
+enum Outbound {
+    Message(ToController),
+    /// The story has left the session.
+    Close,
+}
+
+impl Teller {
+    /// Tells the controller something; nothing happens when the session is over.
+    pub fn tell(&self, message: ToController) {
+        self.send(Outbound::Message(message));
+    }
+
+    fn send(&self, outbound: Outbound) {
+        // A keeper that has ended has said so through an event.
+        if self.outbound.send(outbound).is_ok()
+            && let Err(error) = self.waker.wake()
+        {
+            log::error!("cannot wake the session: {error}");
+        }
+    }
 }
 
 /// The controller's first words.
@@ -94,17 +123,18 @@ impl Session {
             .name("session".into())
             .spawn(move || keeper.run())
             .map_err(JoinError::System)?;
-        Ok(Self { welcome, events, outbound, waker, keeper: Some(keeper) })
+        Ok(Self { welcome, events, teller: Teller { outbound, waker }, keeper: Some(keeper) })
     }
 
     /// Tells the controller something.
     pub fn tell(&self, message: ToController) {
-        // A keeper that has ended has said so through an event.
-        if self.outbound.send(message).is_ok()
-            && let Err(error) = self.waker.wake()
-        {
-            log::error!("cannot wake the session: {error}");
-        }
+        self.teller.tell(message);
+    }
+
+    /// Tells the controller things from elsewhere, as long as the session lasts.
+    #[must_use]
+    pub fn teller(&self) -> Teller {
+        self.teller.clone()
     }
 
     /// Waits for the plan.
@@ -168,12 +198,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // The keeper ends when nobody can tell it anything any more.
-        let (closed, _) = channel();
-        self.outbound = closed;
-        if let Err(error) = self.waker.wake() {
-            log::error!("cannot wake the session: {error}");
-        }
+        self.teller.send(Outbound::Close);
         if let Some(keeper) = self.keeper.take()
             && keeper.join().is_err()
         {

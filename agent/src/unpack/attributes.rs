@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use ka::archive::{Entry, Kind, Note, Time, Xattr, shown};
+use ka::archive::{Entry, Kind, Notes, Time, Xattr, shown};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
@@ -37,51 +37,56 @@ impl Attributes {
     }
 
     /// Sets everything on an open file or directory.
-    pub(super) fn apply(&self, fd: BorrowedFd<'_>, path: &[u8]) -> Result<Vec<Note>, UnpackError> {
+    pub(super) fn apply(
+        &self,
+        fd: BorrowedFd<'_>,
+        path: &[u8],
+        notes: &mut Notes,
+    ) -> Result<(), UnpackError> {
         if let Some((uid, gid)) = self.owner {
             rustix::fs::fchown(fd, Some(uid), Some(gid))
                 .map_err(|e| UnpackError::system("set the owner of", path, e))?;
         }
-        let notes = self.xattrs(
+        self.xattrs(
             path,
             |name, value| rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty()),
             |name| rustix::fs::fremovexattr(fd, name),
+            notes,
         )?;
         rustix::fs::fchmod(fd, self.mode).map_err(|e| UnpackError::system("set the mode of", path, e))?;
-        rustix::fs::futimens(fd, &self.times).map_err(|e| UnpackError::system("set the time of", path, e))?;
-        Ok(notes)
+        rustix::fs::futimens(fd, &self.times).map_err(|e| UnpackError::system("set the time of", path, e))
     }
 
     /// Sets everything but a mode, which a symbolic link has not.
-    pub(super) fn apply_to_symlink(&self, place: &Place) -> Result<Vec<Note>, UnpackError> {
+    pub(super) fn apply_to_symlink(&self, place: &Place, notes: &mut Notes) -> Result<(), UnpackError> {
         self.owner_of(place)?;
         // There is no other call by which a symbolic link's attributes can be set beneath an open directory.
         let proc =
             || [fd_path(place.parent.as_fd()).as_bytes(), b"/", place.name().as_encoded_bytes()].concat();
-        let notes = self.xattrs(
+        self.xattrs(
             &place.path,
             |name, value| rustix::fs::lsetxattr(proc(), name, value, XattrFlags::empty()),
             |_| Ok(()),
+            notes,
         )?;
-        self.time_of(place)?;
-        Ok(notes)
+        self.time_of(place)
     }
 
     /// Sets everything on a device or pipe, which must not be opened for that.
-    pub(super) fn apply_to_node(&self, place: &Place) -> Result<Vec<Note>, UnpackError> {
+    pub(super) fn apply_to_node(&self, place: &Place, notes: &mut Notes) -> Result<(), UnpackError> {
         self.owner_of(place)?;
         let failed = |e| UnpackError::system("set the mode of", &place.path, e);
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let node = rustix::fs::openat(&place.parent, place.name(), flags, Mode::empty()).map_err(failed)?;
         let proc = fd_path(node.as_fd());
-        let notes = self.xattrs(
+        self.xattrs(
             &place.path,
             |name, value| rustix::fs::setxattr(&proc, name, value, XattrFlags::empty()),
             |name| rustix::fs::removexattr(&proc, name),
+            notes,
         )?;
         rustix::fs::chmod(&proc, self.mode).map_err(failed)?;
-        self.time_of(place)?;
-        Ok(notes)
+        self.time_of(place)
     }
 
     fn owner_of(&self, place: &Place) -> Result<(), UnpackError> {
@@ -102,7 +107,8 @@ impl Attributes {
         path: &[u8],
         set: impl Fn(&[u8], &[u8]) -> rustix::io::Result<()>,
         remove: impl Fn(&str) -> rustix::io::Result<()>,
-    ) -> Result<Vec<Note>, UnpackError> {
+        notes: &mut Notes,
+    ) -> Result<(), UnpackError> {
         if self.drop_acls {
             for acl in [ACL_ACCESS, ACL_DEFAULT] {
                 match remove(acl) {
@@ -112,23 +118,21 @@ impl Attributes {
                 }
             }
         }
-        let mut notes = Vec::new();
+        let mut lost = |name, why: &str| {
+            notes.push(path, format!("the attribute {} is left out: {why}", shown(name)));
+        };
         for Xattr { name, value } in &self.xattrs {
             match set(name, value) {
                 Ok(()) => {}
-                Err(Errno::OPNOTSUPP) => notes.push(lost(path, name, "its file system cannot hold it")),
+                Err(Errno::OPNOTSUPP) => lost(name, "its file system cannot hold it"),
                 Err(Errno::PERM) if self.owner.is_none() => {
-                    notes.push(lost(path, name, "it takes root to set it"));
+                    lost(name, "it takes root to set it");
                 }
                 Err(errno) => return Err(UnpackError::system("set an extended attribute of", path, errno)),
             }
         }
-        Ok(notes)
+        Ok(())
     }
-}
-
-fn lost(path: &[u8], name: &[u8], why: &str) -> Note {
-    Note { path: path.to_vec(), what: format!("the attribute {} is left out: {why}", shown(name)) }
 }
 
 fn fd_path(fd: BorrowedFd<'_>) -> String {

@@ -20,7 +20,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use ka::archive::{ArchiveError, Decoder, Entry, Kind, Note, Progress, Segment, shown};
+use ka::archive::{ArchiveError, Decoder, Entry, Kind, Notes, Progress, Segment, shown};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
@@ -58,7 +58,7 @@ pub struct Summary {
     /// Bytes of the stream, with what followed the archive's end.
     pub bytes: u64,
     /// What could not be kept, and is no failure: attributes that the file system cannot hold.
-    pub notes: Vec<Note>,
+    pub notes: Notes,
 }
 
 /// Why a tree is not what the archive says. What was unpacked until then stays.
@@ -165,20 +165,20 @@ impl<R: Read> Unpacker<'_, R> {
         }
         let place = self.tree.place(&path)?;
         attributes.drop_acls = place.inherits;
-        let result = match entry.kind {
+        match entry.kind {
             Kind::Directory => {
                 let kept = self.directory(&place)?;
                 attributes.drop_acls |= kept;
                 self.directories.insert(path, attributes);
-                return Ok(());
+                Ok(())
             }
-            Kind::HardLink { target } => return self.hard_link(&place, &target),
-            Kind::File { size, segments } => return self.file(&place, size, segments, &attributes),
+            Kind::HardLink { target } => self.hard_link(&place, &target),
+            Kind::File { size, segments } => self.file(&place, size, segments, &attributes),
             Kind::Symlink { target } => {
                 self.create(&place, "make the symbolic link", |place| {
                     rustix::fs::symlinkat(OsStr::from_bytes(&target), &place.parent, place.name())
                 })?;
-                attributes.apply_to_symlink(&place)
+                attributes.apply_to_symlink(&place, &mut self.summary.notes)
             }
             Kind::Fifo => self.node(&place, FileType::Fifo, 0, &attributes),
             Kind::CharDevice { major, minor } => {
@@ -189,9 +189,7 @@ impl<R: Read> Unpacker<'_, R> {
                 let device = rustix::fs::makedev(major, minor);
                 self.node(&place, FileType::BlockDevice, device, &attributes)
             }
-        };
-        self.summary.notes.extend(result?);
-        Ok(())
+        }
     }
 
     /// Makes the directory; true if there was one, which is kept.
@@ -230,11 +228,11 @@ impl<R: Read> Unpacker<'_, R> {
         kind: FileType,
         device: u64,
         attributes: &Attributes,
-    ) -> Result<Vec<Note>, UnpackError> {
+    ) -> Result<(), UnpackError> {
         self.create(place, "make the device or pipe", |place| {
             rustix::fs::mknodat(&place.parent, place.name(), kind, Mode::RUSR | Mode::WUSR, device)
         })?;
-        attributes.apply_to_node(place)
+        attributes.apply_to_node(place, &mut self.summary.notes)
     }
 
     fn file(
@@ -259,8 +257,7 @@ impl<R: Read> Unpacker<'_, R> {
                 rustix::fs::ftruncate(&file, size).map_err(failed)?;
             }
         }
-        self.summary.notes.extend(attributes.apply(file.as_fd(), &place.path)?);
-        Ok(())
+        attributes.apply(file.as_fd(), &place.path, &mut self.summary.notes)
     }
 
     /// Copies the next `len` bytes of the entry's data to where `file` stands.
@@ -321,7 +318,7 @@ impl<R: Read> Unpacker<'_, R> {
     fn finish_directories(&mut self) -> Result<(), UnpackError> {
         for (path, attributes) in std::mem::take(&mut self.directories).into_iter().rev() {
             let directory = self.tree.directory(&path)?;
-            self.summary.notes.extend(attributes.apply(directory.as_fd(), &path)?);
+            attributes.apply(directory.as_fd(), &path, &mut self.summary.notes)?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! The scripts of `initramfs/` do the work. Here everything that they need is looked at first, so that a person
 //! reads all that is missing at once, and the old image stays whole until the new one is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -245,10 +245,12 @@ fn report_firmware(lists: &[PathBuf], root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Counts the files by module. A line is a module's file and the firmware's name, apart by a space.
+/// Counts the files by module. A line is a module's file and the firmware's name, apart by a space; stage1 and stage2
+/// may have the same one.
 fn modules_without_firmware(list: &str) -> BTreeMap<&str, usize> {
     let mut modules = BTreeMap::new();
-    for (module, _) in list.lines().filter_map(|line| line.split_once(' ')) {
+    let lines: BTreeSet<&str> = list.lines().collect();
+    for (module, _) in lines.into_iter().filter_map(|line| line.split_once(' ')) {
         *modules.entry(module.trim_end_matches(".ko")).or_insert(0) += 1;
     }
     modules
@@ -302,7 +304,9 @@ mod tests {
 
     #[test]
     fn firmware_is_counted_by_module() {
-        let counts = modules_without_firmware("bnx2.ko bnx2/a.fw\nbnx2.ko bnx2/b.fw\ntg3.ko tigon/tg3.bin\n");
+        let counts = modules_without_firmware(
+            "bnx2.ko bnx2/a.fw\nbnx2.ko bnx2/b.fw\ntg3.ko tigon/tg3.bin\nbnx2.ko bnx2/a.fw\n",
+        );
         assert_eq!(counts, BTreeMap::from([("bnx2", 2), ("tg3", 1)]));
     }
 
@@ -320,5 +324,56 @@ mod tests {
             assert_eq!(fs::read_to_string(place.join("file")).unwrap(), contents);
         }
         assert_eq!(fs::read_dir(base.path()).unwrap().count(), 1, "a scratch directory was left behind");
+    }
+
+    /// Inputs that are all there, and scripts that stand for the real ones.
+    fn complete(base: &Path) {
+        for directory in ["boot", "lib/modules/6.1.0-none/kernel", "bin"] {
+            fs::create_dir_all(base.join(directory)).unwrap();
+        }
+        for file in ["boot/vmlinuz-6.1.0-none", "bin/busybox", "ka-agent", "join.key"] {
+            fs::write(base.join(file), file).unwrap();
+        }
+        let rdz = "mkdir $6; cd $6; for f in vmlinuz all.rdz stage1.rdz; do echo new >$f; done; : >missing-firmware";
+        let tree = "mkdir $4; echo new >$4/file; : >$4/missing-firmware; [ ! -e ${4%/*/*}/fail ]";
+        for (name, script) in [("make-rdz", rdz), ("make-stage2", tree), ("add-key", "cat $1 $2 >$3")] {
+            let path = base.join("lib").join(name);
+            fs::write(&path, format!("#!/bin/sh\nset -e\n{script}\n")).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_script_that_fails_leaves_the_old_image_as_it_was() {
+        let base = tempfile::tempdir().unwrap();
+        complete(base.path());
+        let (args, places) = (args(base.path()), places(base.path()));
+        let read = |file: &str| fs::read_to_string(base.path().join(file)).unwrap();
+        run(&args, &places).unwrap();
+        for file in ["boot/vmlinuz", "boot/all.rdz", "stage2/file"] {
+            assert_eq!(read(file), "new\n", "{file}");
+            fs::write(base.path().join(file), "old").unwrap();
+        }
+        fs::write(base.path().join("fail"), "").unwrap();
+        let error = run(&args, &places).unwrap_err().to_string();
+        assert!(error.contains("make-stage2"), "{error}");
+        for file in ["boot/vmlinuz", "boot/all.rdz", "stage2/file"] {
+            assert_eq!(read(file), "old", "{file}");
+        }
+        let hidden = fs::read_dir(base.path())
+            .unwrap()
+            .filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with('.'));
+        assert_eq!(hidden.count(), 0, "a scratch directory was left behind");
+    }
+
+    #[test]
+    fn a_new_key_takes_the_place_of_the_old_one_only() {
+        let base = tempfile::tempdir().unwrap();
+        complete(base.path());
+        let (args, places) = (args(base.path()), places(base.path()));
+        run(&args, &places).unwrap();
+        run(&ImageArgs { key_only: true, ..args }, &places).unwrap();
+        let all = fs::read_to_string(places.boot.join("all.rdz")).unwrap();
+        assert_eq!(all, "new\njoin.key");
     }
 }

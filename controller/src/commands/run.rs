@@ -1,14 +1,39 @@
 //! `kactl run`: clones this machine onto N nodes.
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use ka::plan::BootPlan;
+use anyhow::{Context, bail, ensure};
+use ka::plan::{After, BootPlan};
+use ka::wire::session_names;
+use ka_agent::relay::window;
 
+use super::watch;
 use crate::cli::exit::Outcome;
 use crate::cli::values::{self, Listen};
-use crate::config::Config;
+use crate::config::{Config, Directories, keys};
+use crate::golden;
+use crate::run::discovery::Responder;
+use crate::run::hub::{Hub, Place};
+use crate::run::lease::{Allowed, HeldLease, Lease};
+use crate::run::nodes::{self, Mac};
+use crate::run::select::{self, Arrival, Dialogue, Permission};
+use crate::run::session::{Gate, SessionSpec};
+use crate::run::source::{DirectorySource, GoldenSource};
+use crate::run::status::Phase;
+use crate::view::machines;
+use crate::view::progress::Progress;
+
+/// How long stage2 waits for one more node before it goes to those that are there.
+const STAGE2_LINGER: Duration = Duration::from_secs(3);
+/// How often the waiting machines are looked at.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Options of `kactl run`.
 #[derive(Debug, clap::Args)]
@@ -45,6 +70,9 @@ pub struct RunArgs {
     /// Address, and control port, to listen on instead of all addresses
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = values::listen)]
     pub listen: Option<Listen>,
+    /// Silence after which a node counts as dead, when a neighbour complains of it
+    #[arg(long, value_name = "TIME", default_value = "1.5", value_parser = values::duration)]
+    pub dead_after: Duration,
     /// Prints one JSON object at the end instead of a summary
     #[arg(long)]
     pub json: bool,
@@ -54,6 +82,168 @@ pub struct RunArgs {
 ///
 /// # Errors
 /// What stopped it, with the exit status that says so.
-pub fn run(_args: &RunArgs, _config: &Config) -> Outcome {
-    Err(anyhow::anyhow!("kactl run is not built yet").into())
+pub fn run(args: &RunArgs, config: &Config) -> Outcome {
+    let keys = keys::load(&config.directories.keys)?;
+    check_images(&config.directories)?;
+    let permission = permission(args)?;
+    let planned = golden::plan::make(&request(args, config))?;
+    planned.notes.iter().for_each(|note| log::warn!("{note}"));
+    let logs = new_directory(&config.directories.log, &args.session)?;
+    log::info!("the nodes' logs go to {}", logs.display());
+
+    let stage2 = session_names::stage2_of(&args.session);
+    let disk = planned.plan.disks.first().map_or_else(|| args.disk.clone(), |plan| plan.disk.clone());
+    let responder = Responder::start(&keys.join)?;
+    let sessions = sessions(args, config, planned, &stage2, logs)?;
+    let hub = Hub::start(&Place::new(config, args.listen), keys, sessions)?;
+    let mut lease = HeldLease::take(
+        &config.directories.runs(),
+        &args.session,
+        lease(args, config, &stage2, &hub, &permission),
+    )?;
+    responder.announce(&stage2, hub.port);
+    responder.announce(&args.session, hub.port);
+    log::info!("waiting for {} nodes on port {}", args.nodes_wanted, hub.port);
+
+    let chosen = gather(args, &hub, &permission, &disk)?;
+    lease.allow(Allowed::Listed(chosen.iter().copied().collect()))?;
+    hub.admit(&args.session, chosen);
+    let end = watch::until_over(&hub, &args.session, &mut Progress::start(args.json), |snapshot| {
+        let over = |phase| matches!(phase, Phase::Finishing | Phase::Complete | Phase::Failed);
+        for mac in snapshot.status.nodes.iter().filter(|n| over(n.phase)).filter_map(|n| n.mac) {
+            // Once is enough: from then on the machine boots from its disk.
+            if !lease.lease().done.contains(&mac) {
+                lease.done(mac)?;
+            }
+        }
+        Ok(())
+    })?;
+    watch::report(&end, args.json)
+}
+
+/// What the nodes need must be there before anybody waits.
+fn check_images(directories: &Directories) -> anyhow::Result<()> {
+    for path in [directories.boot().join("vmlinuz"), directories.boot().join("all.rdz"), directories.stage2()]
+    {
+        ensure!(path.exists(), "{} is missing: make it with 'kactl image'", path.display());
+    }
+    Ok(())
+}
+
+fn permission(args: &RunArgs) -> anyhow::Result<Permission> {
+    Ok(match &args.nodes {
+        Some(file) => Permission::Listed(nodes::read(file)?.into_iter().collect()),
+        None if args.yes => Permission::First,
+        None => Permission::Ask,
+    })
+}
+
+fn request<'a>(args: &'a RunArgs, config: &'a Config) -> golden::plan::Request<'a> {
+    golden::plan::Request {
+        run: &args.session,
+        disk: &args.disk,
+        desc: &args.desc,
+        exclude_dirs: &args.exclude_dirs,
+        exclude_disks: &args.exclude_disks,
+        own_dirs: config.directories.own(),
+        boot: args.boot.clone(),
+        after: After::Reboot,
+    }
+}
+
+fn sessions(
+    args: &RunArgs,
+    config: &Config,
+    planned: golden::plan::Planned,
+    stage2: &str,
+    logs: PathBuf,
+) -> anyhow::Result<Vec<SessionSpec>> {
+    let wanted = usize::try_from(args.nodes_wanted.get())?;
+    let window = window::default_size();
+    Ok(vec![
+        SessionSpec {
+            name: stage2.to_owned(),
+            source: Arc::new(DirectorySource(config.directories.stage2())),
+            wanted,
+            gate: Gate::Lasting(STAGE2_LINGER),
+            plan: None,
+            timeout: None,
+            log: None,
+            window,
+            dead_after: args.dead_after,
+        },
+        SessionSpec {
+            name: args.session.clone(),
+            source: Arc::new(GoldenSource { chosen: planned.sources, exclude: planned.exclude }),
+            wanted,
+            gate: Gate::Named,
+            plan: Some(planned.plan),
+            timeout: None,
+            log: Some(logs),
+            window,
+            dead_after: args.dead_after,
+        },
+    ])
+}
+
+/// Tells the boot server who may come; it ends with this process.
+fn lease(args: &RunArgs, config: &Config, stage2: &str, hub: &Hub, permission: &Permission) -> Lease {
+    let listen = args.listen.map(|listen| listen.address).filter(|address| !address.is_unspecified());
+    // The boot server's own address is the default; another port needs an address to go with it.
+    let server = listen.map(|address| SocketAddr::new(address, hub.port));
+    if server.is_none() && hub.port != config.ports.control {
+        log::info!(
+            "port {} is another session's; it sends this run's nodes on to port {}",
+            config.ports.control,
+            hub.port
+        );
+    }
+    let allowed = match permission {
+        Permission::Listed(macs) => Allowed::Listed(macs.clone()),
+        Permission::First | Permission::Ask => Allowed::Any,
+    };
+    Lease { session: stage2.to_owned(), server, allowed, done: BTreeSet::new() }
+}
+
+/// Waits for the machines, and finds out which of them may be erased.
+fn gather(args: &RunArgs, hub: &Hub, permission: &Permission, disk: &str) -> anyhow::Result<Vec<Mac>> {
+    let wanted = usize::try_from(args.nodes_wanted.get())?;
+    let start = Instant::now();
+    let mut seen = BTreeSet::new();
+    loop {
+        let Some(snapshot) = hub.snapshot(&args.session) else {
+            bail!("no session {} is held", args.session)
+        };
+        let arrivals: Vec<Arrival> =
+            snapshot.arrivals.into_iter().filter(|arrival| permission.admits(arrival.mac)).collect();
+        for arrival in &arrivals {
+            if seen.insert(arrival.mac) {
+                log::info!("{} of {wanted}: {}", seen.len(), machines::describe(arrival, disk));
+            }
+        }
+        let late = args.timeout.is_some_and(|timeout| start.elapsed() >= timeout);
+        if arrivals.len() >= wanted || late && !arrivals.is_empty() {
+            let terminal = io::stdin().is_terminal();
+            let (mut input, mut output) = (io::stdin().lock(), io::stderr());
+            let dialogue = terminal.then_some(Dialogue { input: &mut input, output: &mut output });
+            return Ok(select::select(permission, wanted, &arrivals, disk, dialogue)?);
+        }
+        ensure!(!late, "no node came in time");
+        ensure!(!hub.has_ended(), "the hub has ended while the run waited for nodes");
+        hub.wait(LOOK);
+    }
+}
+
+/// A directory of this run's own: the session's name and the first number that is free.
+fn new_directory(parent: &Path, session: &str) -> anyhow::Result<PathBuf> {
+    let error = |path: &Path| format!("cannot make the directory {}", path.display());
+    fs::create_dir_all(parent).with_context(|| error(parent))?;
+    for number in 1_u32.. {
+        let path = parent.join(format!("{session}-{number}"));
+        match fs::create_dir(&path) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            outcome => return outcome.with_context(|| error(&path)).map(|()| path),
+        }
+    }
+    bail!("too many runs in {}", parent.display())
 }

@@ -81,7 +81,7 @@ pub fn run(args: &SendArgs, config: &Config) -> Outcome {
     };
     let hub = Hub::start(&Place::new(config, args.listen), keys, vec![spec])?;
     log::info!("the session {} waits for {} nodes on port {}", args.session, args.nodes_wanted, hub.port);
-    let end = watch::until_over(&hub, &args.session, &mut Progress::start(args.json))?;
+    let end = watch::until_over(&hub, &args.session, &mut Progress::start(args.json), |_| Ok(()))?;
     watch::report(&end, args.json)
 }
 

@@ -14,14 +14,20 @@ use crate::view::summary;
 /// How often the view is renewed.
 const RENEW: Duration = Duration::from_millis(200);
 
-/// Shows the session until it is over.
+/// Shows the session until it is over; `also` is called with each look at it.
 ///
 /// # Errors
 /// When the hub has ended by a fault.
-pub(super) fn until_over(hub: &Hub, session: &str, progress: &mut Progress) -> anyhow::Result<Snapshot> {
+pub(super) fn until_over(
+    hub: &Hub,
+    session: &str,
+    progress: &mut Progress,
+    mut also: impl FnMut(&Snapshot) -> anyhow::Result<()>,
+) -> anyhow::Result<Snapshot> {
     loop {
         let Some(snapshot) = hub.snapshot(session) else { bail!("no session {session} is held") };
         progress.update(&snapshot.status, Instant::now());
+        also(&snapshot)?;
         if snapshot.ending.is_some() {
             return Ok(snapshot);
         }

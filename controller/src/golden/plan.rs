@@ -29,10 +29,11 @@ pub struct Request<'a> {
     pub desc: &'a Path,
     /// Directories whose contents are left out (`-x`).
     pub exclude_dirs: &'a [PathBuf],
-    /// Disks that are left out (`-X`).
+    /// Disks that are left out (`-X`). File systems of other disks than the chosen one never are copied,
+    /// so this can only contradict the choice.
     pub exclude_disks: &'a [String],
     /// ka's own working directories on this machine, which are left out too.
-    pub own_dirs: &'a [PathBuf],
+    pub own_dirs: Vec<PathBuf>,
     /// The boot loader (`-r`).
     pub boot: BootPlan,
     /// What the nodes do at the end.
@@ -142,7 +143,12 @@ pub fn make(request: &Request<'_>) -> Result<Planned, PlanError> {
     let desc = Desc::parse(&text, &file)?;
     let golden = scan::scan(&golden_disk(request)?)?;
     let exclude = excluded(request)?;
-    decide(request, &golden, desc, &file, exclude)
+    let mut planned = decide(request, &golden, desc, &file, exclude)?;
+    if scan::find(request.disk).is_err() {
+        let note = format!("this machine has no {}: its disk {} is copied", request.disk, golden.name);
+        planned.notes.push(note);
+    }
+    Ok(planned)
 }
 
 /// The golden disk: the one with the name, else the one with the root file system.
@@ -176,7 +182,7 @@ fn excluded(request: &Request<'_>) -> Result<Vec<PathBuf>, PlanError> {
     if let Some(dir) = request.exclude_dirs.iter().find(|dir| !dir.is_absolute() || !dir.is_dir()) {
         return Err(PlanError::NoDirectory(dir.clone()));
     }
-    let mut all: Vec<_> = request.exclude_dirs.iter().chain(request.own_dirs).cloned().collect();
+    let mut all: Vec<_> = request.exclude_dirs.iter().chain(&request.own_dirs).cloned().collect();
     all.sort();
     all.dedup();
     Ok(all)

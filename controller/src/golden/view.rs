@@ -5,6 +5,7 @@
 //! leaves access times alone, and the kernel takes it away with its last file descriptor, even if kactl
 //! is killed.
 
+use super::pack::Source;
 use super::plan::Chosen;
 use ka_agent::disk::mountinfo::DeviceNumber;
 use rustix::fs::CWD;
@@ -12,15 +13,6 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
-
-/// A file system to read, and where it belongs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
-    /// The directory to read. Valid for all processes until the [`View`] is dropped.
-    pub directory: PathBuf,
-    /// Its place as seen from the clone's root: `/`, `/home`.
-    pub mount_point: PathBuf,
-}
 
 /// The chosen file systems, open until this is dropped.
 #[derive(Debug)]
@@ -72,7 +64,7 @@ impl View {
         Ok(view)
     }
 
-    /// What to read.
+    /// What to read. The directories are valid for all processes until the view is dropped.
     #[must_use]
     pub fn sources(&self) -> &[Source] {
         &self.sources

@@ -8,7 +8,8 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use ka::wire::discovery::{Answerer, DiscoveryKey, PORT, REQUEST_LENGTH};
+use ka::wire::DISCOVERY_PORT;
+use ka::wire::discovery::{Answerer, DiscoveryKey, REQUEST_LENGTH};
 use ka::wire::keys::JoinKey;
 use mio::{Events, Interest, Poll, Token, Waker};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
@@ -25,7 +26,7 @@ pub struct Responder {
 
 /// Discovery can't be served.
 #[derive(Debug, thiserror::Error)]
-#[error("discovery on UDP port {PORT}: {0}; nodes will not find this controller by broadcast")]
+#[error("discovery on UDP port {DISCOVERY_PORT}: {0}; nodes will not find this controller by broadcast")]
 pub struct ResponderError(#[from] io::Error);
 
 impl Responder {
@@ -75,7 +76,7 @@ fn shared_socket() -> io::Result<UdpSocket> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
-    bind(&socket, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, PORT))?;
+    bind(&socket, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, DISCOVERY_PORT))?;
     Ok(socket.into())
 }
 

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::golden::pack;
+use crate::golden::plan::Chosen;
+use crate::golden::view::{View, ViewError};
 
 /// A stream's source can be read as often as there are attempts.
 pub trait Source: Send + Sync {
@@ -39,6 +41,9 @@ pub enum SourceError {
     /// A tree cannot be packed.
     #[error(transparent)]
     Pack(#[from] pack::PackError),
+    /// The golden file systems cannot be seen.
+    #[error(transparent)]
+    View(#[from] ViewError),
     /// The stream was given up while the source was read.
     #[error("the stream was given up: {0}")]
     Stream(io::Error),
@@ -50,9 +55,25 @@ pub struct DirectorySource(pub PathBuf);
 impl Source for DirectorySource {
     fn write(&self, out: &mut dyn Write) -> Result<(), SourceError> {
         let summary = pack::pack_dir(&self.0, &pack::Options::default(), out)?;
-        for note in summary.notes {
-            log::warn!("{note}");
-        }
+        summary.notes.log();
+        Ok(())
+    }
+}
+
+/// The golden node's chosen file systems, as one tar.
+pub struct GoldenSource {
+    /// What to read.
+    pub chosen: Vec<Chosen>,
+    /// Directories that are re-created empty.
+    pub exclude: Vec<PathBuf>,
+}
+
+impl Source for GoldenSource {
+    fn write(&self, out: &mut dyn Write) -> Result<(), SourceError> {
+        let view = View::open(&self.chosen)?;
+        let options = pack::Options { exclude: self.exclude.clone(), progress: None };
+        let summary = pack::pack(view.sources(), &options, out)?;
+        summary.notes.log();
         Ok(())
     }
 }

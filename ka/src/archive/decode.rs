@@ -150,7 +150,8 @@ impl<R: Read> Decoder<R> {
         };
         let id = |value, bytes: &[u8], what| {
             let id = field(value, bytes, what)?;
-            u32::try_from(id).map_err(|_| at(format!("its {what}, {id}, is none on Linux")))
+            let known = u32::try_from(id).ok().filter(|&id| id <= super::MAX_ID);
+            known.ok_or_else(|| at(format!("its {what}, {id}, is none on Linux")))
         };
         let mode = field(None, &old.mode, "mode")? & 0o7777;
         let uid = id(attributes.uid, &old.uid, "owner")?;

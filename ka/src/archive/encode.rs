@@ -140,6 +140,9 @@ fn check(entry: &Entry) -> Result<Vec<u8>, String> {
     if entry.mtime.nsec >= 1_000_000_000 {
         return Err("its time has a second or more of nanoseconds".to_owned());
     }
+    if entry.uid.max(entry.gid) > super::MAX_ID {
+        return Err("its owner or group is no number of one".to_owned());
+    }
     for xattr in &entry.xattrs {
         whole("attribute's name", &xattr.name)?;
     }

@@ -28,7 +28,7 @@ pub use decode::Decoder;
 pub use encode::Encoder;
 pub use entry::{Entry, Kind, Segment, Time, Xattr};
 pub use error::ArchiveError;
-pub use report::{Note, Progress, shown};
+pub use report::{Note, Notes, Progress, shown};
 
 /// A tar's unit in bytes: headers are one block, data is padded to whole blocks.
 pub const BLOCK: usize = 512;
@@ -42,3 +42,6 @@ pub const MAX_SEGMENTS: usize = 1 << 20;
 
 /// The largest file in bytes: what Linux's `off_t` can say.
 pub const MAX_SIZE: u64 = i64::MAX as u64;
+
+/// The largest number of an owner or group. The one above it means "nobody" to `chown(2)`.
+pub const MAX_ID: u32 = u32::MAX - 1;

@@ -44,6 +44,47 @@ impl std::fmt::Display for Note {
     }
 }
 
+/// The notes of one tree. A thing that befalls every file of a large tree is told only so many times.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notes {
+    list: Vec<Note>,
+    omitted: u64,
+}
+
+impl Notes {
+    /// How many are kept.
+    pub const MAX: usize = 1000;
+
+    /// Adds one.
+    pub fn push(&mut self, path: &[u8], what: impl Into<String>) {
+        if self.list.len() < Self::MAX {
+            self.list.push(Note { path: path.to_vec(), what: what.into() });
+        } else {
+            self.omitted += 1;
+        }
+    }
+
+    /// The first ones.
+    #[must_use]
+    pub fn first(&self) -> &[Note] {
+        &self.list
+    }
+
+    /// How many more there were.
+    #[must_use]
+    pub fn omitted(&self) -> u64 {
+        self.omitted
+    }
+
+    /// Logs them as warnings.
+    pub fn log(&self) {
+        self.list.iter().for_each(|note| log::warn!("{note}"));
+        if self.omitted > 0 {
+            log::warn!("and {} more", self.omitted);
+        }
+    }
+}
+
 /// A path of any bytes as a person may read it: control characters escaped, what is no UTF-8 replaced.
 #[must_use]
 pub fn shown(path: &[u8]) -> String {

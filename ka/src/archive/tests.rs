@@ -47,7 +47,7 @@ prop_compose! {
         path in path(),
         kind in kind(),
         mode in 0..0o10000_u32,
-        ids in (any::<u32>(), any::<u32>()),
+        ids in (0..=MAX_ID, 0..=MAX_ID),
         small in any::<bool>(),
         sec in prop_oneof![any::<i64>(), -3..3_i64, 0..1_i64 << 34],
         nsec in prop_oneof![Just(0), 0..1_000_000_000_u32],
@@ -226,6 +226,7 @@ fn what_cannot_be_in_an_archive_is_refused() {
         plain(b"a", sparse(10, &[segment(5, 0)])),
         plain(b"a", sparse(10, &[segment(5, 2), segment(6, 1)])),
         plain(b"a", sparse(10, &[segment(u64::MAX, 2)])),
+        Entry { gid: u32::MAX, ..plain(b"a", Kind::Fifo) },
         Entry { mtime: Time { sec: 0, nsec: 1_000_000_000 }, ..plain(b"a", Kind::Fifo) },
     ] {
         let result = Encoder::new(Vec::new()).entry(&bad);
@@ -275,8 +276,8 @@ fn an_extended_header_has_a_limit_and_an_entry() {
 fn an_error_says_where_and_of_what() {
     let mut records = Vec::new();
     pax::push(&mut records, b"path", b"./caf\xc3\xa9\n");
-    pax::push(&mut records, b"uid", b"4294967296");
+    pax::push(&mut records, b"uid", b"4294967295");
     let error = read(&with_records(tar::EntryType::XHeader, &records)).unwrap_err();
     let text = error.to_string();
-    assert_eq!(text, "byte 1024 of the archive, ./café\\n: its owner, 4294967296, is none on Linux");
+    assert_eq!(text, "byte 1024 of the archive, ./café\\n: its owner, 4294967295, is none on Linux");
 }

@@ -15,6 +15,7 @@
 use std::time::Duration;
 
 use super::ids::{Epoch, NodeId, Offset};
+use super::rules::Rules;
 use super::view::{Neighbour, Report, Trouble, View};
 use super::window::Window;
 use crate::seal::{Block, Opener, StreamId, StreamKey, Total};
@@ -138,6 +139,7 @@ pub struct Member<A> {
     clock: Clock,
     links: u64,
     actions: Vec<Action<A>>,
+    rules: Rules,
 }
 
 impl<A: Clone> Member<A> {
@@ -177,7 +179,15 @@ impl<A: Clone> Member<A> {
             clock: Clock { dead_after, heard_up: zero, heard_down: zero, pinged: zero, complained: zero },
             links: 0,
             actions: Vec::new(),
+            rules: Rules::default(),
         }
+    }
+
+    /// Breaks rules, to see what happens.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_rules(self, rules: Rules) -> Self {
+        Self { rules, ..self }
     }
 
     /// A name for a connection that somebody has opened to this member.
@@ -206,7 +216,9 @@ impl<A: Clone> Member<A> {
                 self.actions.push(Action::Close { link });
             }
         }
-        self.actions.extend(self.knocked.drain(..).map(|link| Action::Close { link }));
+        if self.rules.old_epochs_refused {
+            self.actions.extend(self.knocked.drain(..).map(|link| Action::Close { link }));
+        }
         self.complaints.clear();
         self.clock.heard_up = now;
         self.clock.heard_down = now;
@@ -248,9 +260,11 @@ impl<A: Clone> Member<A> {
     pub fn on_knock(&mut self, link: LinkId, name: LinkName) {
         let epoch = self.view.as_ref().map_or(Epoch(0), |view| view.epoch);
         let ours = name.stream == self.stream && name.from == self.id && !self.released;
-        if ours && name.epoch > epoch && self.parked.len() < MAX_PARKED {
+        let current = name.epoch == epoch && self.successor() == Some(name.to);
+        let outdated = name.epoch < epoch && !self.rules.old_epochs_refused;
+        if ours && name.epoch > epoch && self.parked.len() < MAX_PARKED && self.rules.hellos_parked {
             self.parked.push((link, name));
-        } else if ours && name.epoch == epoch && self.successor() == Some(name.to) {
+        } else if ours && (current || outdated) {
             self.knocked.push(link);
             self.actions.push(Action::Accept { link, name });
         } else {
@@ -322,7 +336,8 @@ impl<A: Clone> Member<A> {
             return;
         }
         let expected =
-            self.view.as_ref().is_some_and(|view| view.epoch == epoch && view.successor == Some(from));
+            self.view.as_ref().is_some_and(|view| view.epoch == epoch && view.successor == Some(from))
+                || !self.rules.old_epochs_refused;
         let possible = self.tail.is_some_and(|old| old <= tail) && tail <= self.cursor;
         if !expected || !possible {
             self.trouble_down(Trouble::Impossible);
@@ -347,9 +362,10 @@ impl<A: Clone> Member<A> {
                 self.total = opened.total;
                 self.fresh = Some((self.window.end(), opened.plain));
                 self.window.push(block);
-                // A tail whose writer has failed hears of nothing else that would make room.
+                // The tail of a chain without a writer needs nothing of it.
                 self.forget();
             }
+            Err(_) if !self.rules.verified_positions => self.window.push(block),
             Err(_) => self.trouble_up(Trouble::Damaged),
         }
     }
@@ -371,6 +387,7 @@ impl<A: Clone> Member<A> {
     pub fn push(&mut self, block: Block, total: Option<Total>) {
         self.window.push(block);
         self.total = total;
+        self.forget();
     }
 
     /// The writer has taken everything before `end`.
@@ -379,6 +396,9 @@ impl<A: Clone> Member<A> {
             *written = end.max(*written);
         }
         self.forget();
+        if self.total.is_some() && end == self.window.end() && !self.rules.hold_until_released {
+            self.on_release();
+        }
     }
 
     /// The writer has failed: the member only relays from now on.
@@ -547,6 +567,10 @@ impl<A: Clone> Member<A> {
 
     fn trouble_down(&mut self, trouble: Trouble) {
         let link = std::mem::replace(&mut self.down, Link::None);
+        if !self.rules.frozen_tail {
+            self.tail = None;
+            self.forget();
+        }
         self.trouble(link, self.successor(), trouble);
     }
 

@@ -12,6 +12,11 @@ use super::view::{Neighbour, Report, Trouble, View};
 
 /// How often a link is made anew before one of its ends is bypassed.
 const CHANCES: u32 = 3;
+/// How many detection times without a heartbeat take a dead node's neighbour out with it.
+const LONG: u32 = 3;
+/// After so many detection times without a word from anybody, the controller believes that a suspect
+/// is dead, and not itself cut off.
+const OUTAGE: u32 = 10;
 
 /// What the controller is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +46,9 @@ struct Suspicion {
     about: NodeId,
     trouble: Trouble,
     since: Duration,
+    /// The link that it was about is gone since, with its epoch: a death may still be proven by it,
+    /// a bad link no more.
+    outdated: bool,
 }
 
 /// The chain of one stream, golden node first.
@@ -50,6 +58,9 @@ pub struct Membership {
     chain: Vec<NodeId>,
     nodes: BTreeMap<NodeId, Node>,
     suspicions: Vec<Suspicion>,
+    /// When the controller last heard a node, and since when it has without being deaf in between.
+    heard: Duration,
+    hears_since: Duration,
     /// How often each link has been bad, by its two ends.
     bad: BTreeMap<(NodeId, NodeId), u32>,
 }
@@ -61,7 +72,16 @@ impl Membership {
         let mut chain = vec![NodeId::GOLDEN];
         chain.extend_from_slice(order);
         let nodes = order.iter().map(|id| (*id, Node { heartbeat: now, connected: true })).collect();
-        Self { dead_after, epoch: Epoch(1), chain, nodes, suspicions: Vec::new(), bad: BTreeMap::new() }
+        Self {
+            dead_after,
+            epoch: Epoch(1),
+            chain,
+            nodes,
+            suspicions: Vec::new(),
+            heard: now,
+            hears_since: now,
+            bad: BTreeMap::new(),
+        }
     }
 
     /// The epoch that is in force.
@@ -88,8 +108,14 @@ impl Membership {
 
     /// A node is alive.
     pub fn on_heartbeat(&mut self, node: NodeId, now: Duration) {
-        if let Some(node) = self.nodes.get_mut(&node) {
-            *node = Node { heartbeat: now, connected: true };
+        if let Some(known) = self.nodes.get_mut(&node) {
+            *known = Node { heartbeat: now, connected: true };
+            if !self.hears(now) {
+                // Everybody has as long again to come back.
+                self.hears_since = now;
+                self.nodes.values_mut().for_each(|node| node.connected = true);
+            }
+            self.heard = self.heard.max(now);
         }
     }
 
@@ -103,15 +129,18 @@ impl Membership {
     /// `reporter` complains of a neighbour.
     #[must_use]
     pub fn on_complaint(&mut self, reporter: NodeId, report: Report, now: Duration) -> Vec<Decision> {
-        if report.epoch != self.epoch || !self.are_neighbours(reporter, report.about) {
+        // Whoever was silent before an epoch and has no heartbeat since is no better for it.
+        let outdated = report.epoch < self.epoch && report.trouble == Trouble::Silent;
+        if (report.epoch != self.epoch && !outdated) || !self.are_neighbours(reporter, report.about) {
             return Vec::new();
         }
-        let known = |s: &Suspicion| s.reporter == reporter && s.about == report.about;
+        let known =
+            |s: &Suspicion| s.reporter == reporter && s.about == report.about && (outdated || !s.outdated);
         if self.suspicions.iter().any(known) {
             return Vec::new();
         }
         let Report { about, trouble, .. } = report;
-        self.suspicions.push(Suspicion { reporter, about, trouble, since: now });
+        self.suspicions.push(Suspicion { reporter, about, trouble, since: now, outdated });
         [about, reporter].into_iter().filter(|id| *id != NodeId::GOLDEN).map(Decision::Probe).collect()
     }
 
@@ -133,6 +162,7 @@ impl Membership {
         for suspicion in std::mem::take(&mut self.suspicions) {
             match self.verdict(&suspicion, now) {
                 Verdict::Open => open.push(suspicion),
+                Verdict::Unfounded => {}
                 Verdict::Dead(reason) => {
                     if expelled.iter().all(|(node, ..)| *node != suspicion.about) {
                         expelled.push((suspicion.about, reason, false));
@@ -148,11 +178,52 @@ impl Membership {
                 }
             }
         }
+        self.suspicions = open;
         if expelled.is_empty() && !anew {
-            self.suspicions = open;
             return Vec::new();
         }
+        self.add_silent_neighbours(&mut expelled, now);
         self.rearrange(expelled)
+    }
+
+    /// Nobody is left to complain of a node between dead ones. One that was not heard for long goes
+    /// with them, or a rack that loses its power would take one detection for each of its nodes.
+    fn add_silent_neighbours(&self, expelled: &mut Vec<(NodeId, String, bool)>, now: Duration) {
+        let is_out = |expelled: &[(NodeId, String, bool)], id: NodeId| {
+            expelled.iter().any(|(node, _, alive)| *node == id && !alive)
+        };
+        let silent = |id: NodeId| {
+            self.hears(now)
+                && self.nodes.get(&id).is_some_and(|node| self.silence(node, now) >= self.dead_after * LONG)
+        };
+        let forward = self.chain.iter().zip(self.chain.iter().skip(1));
+        let backward = self.chain.iter().skip(1).zip(&self.chain).rev();
+        for (beside, node) in forward.chain(backward) {
+            if is_out(expelled, *beside) && !is_out(expelled, *node) && silent(*node) {
+                expelled.push((
+                    *node,
+                    format!("its heartbeats have ended, as those of {beside} beside it"),
+                    false,
+                ));
+            }
+        }
+    }
+
+    /// How long a node has been silent. Who hears nobody at all is more likely cut off than bereft of
+    /// every node, so that time does not count, until it is too long for an outage.
+    fn silence(&self, node: &Node, now: Duration) -> Duration {
+        let silence = now.saturating_sub(node.heartbeat);
+        if self.hears(now) {
+            silence.min(now.saturating_sub(self.hears_since))
+        } else if silence >= self.dead_after * OUTAGE {
+            silence
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    fn hears(&self, now: Duration) -> bool {
+        now.saturating_sub(self.heard) < self.dead_after
     }
 
     fn verdict(&self, suspicion: &Suspicion, now: Duration) -> Verdict {
@@ -162,14 +233,18 @@ impl Membership {
         };
         if let Some(node) = self.nodes.get(&suspicion.about) {
             let gone = !node.connected && suspicion.trouble == Trouble::Reset;
-            if gone || now.saturating_sub(node.heartbeat) >= self.dead_after {
+            if gone || self.silence(node, now) >= self.dead_after {
                 return Verdict::Dead(format!(
                     "{} ({} says so), and its heartbeats have ended",
                     suspicion.trouble, suspicion.reporter
                 ));
             }
         }
-        if lives(suspicion.about) && lives(suspicion.reporter) { Verdict::BadLink } else { Verdict::Open }
+        match (lives(suspicion.about), lives(suspicion.reporter)) {
+            (true, _) if suspicion.outdated => Verdict::Unfounded,
+            (true, true) => Verdict::BadLink,
+            _ => Verdict::Open,
+        }
     }
 
     /// Counts a bad link; returns who is to be bypassed, if it is beyond healing.
@@ -197,7 +272,6 @@ impl Membership {
 
     /// A new epoch, without those who are expelled.
     fn rearrange(&mut self, expelled: Vec<(NodeId, String, bool)>) -> Vec<Decision> {
-        self.suspicions.clear();
         self.epoch = self.epoch.next();
         let mut decisions = Vec::new();
         for (node, reason, alive) in expelled {
@@ -205,6 +279,10 @@ impl Membership {
             self.nodes.remove(&node);
             decisions.push(Decision::Expelled { node, reason, alive });
         }
+        let mut suspicions = std::mem::take(&mut self.suspicions);
+        suspicions.retain(|s| s.trouble == Trouble::Silent && self.are_neighbours(s.reporter, s.about));
+        suspicions.iter_mut().for_each(|suspicion| suspicion.outdated = true);
+        self.suspicions = suspicions;
         decisions.push(Decision::NewEpoch(self.epoch));
         decisions
     }
@@ -214,6 +292,8 @@ enum Verdict {
     /// Nothing is sure yet.
     Open,
     Dead(String),
+    /// The link is gone, and the suspect lives.
+    Unfounded,
     /// Both ends live.
     BadLink,
 }
@@ -271,6 +351,30 @@ mod tests {
     }
 
     #[test]
+    fn who_comes_back_after_the_controllers_outage_is_not_dead() {
+        let mut members = chain(4);
+        let _ = members.on_complaint(NodeId::GOLDEN, report(1, Trouble::Silent), ms(2000));
+        assert_eq!(members.judge(ms(8000)), [], "the controller is cut off");
+        members.on_disconnect(NodeId(3));
+        members.on_heartbeat(NodeId(4), ms(8000));
+        let _ = members.on_complaint(NodeId(4), report(3, Trouble::Reset), ms(8000));
+        assert_eq!(members.judge(ms(8000)), [], "node 3 needs its time, too");
+        for now in [ms(9000), ms(9500)] {
+            members.on_heartbeat(NodeId(4), now);
+            members.on_heartbeat(NodeId(2), now);
+        }
+        assert_eq!(expelled(&members.judge(ms(9500))), [1, 3]);
+    }
+
+    #[test]
+    fn the_last_nodes_death_is_believed_in_the_end() {
+        let mut members = chain(1);
+        let _ = members.on_complaint(NodeId::GOLDEN, report(1, Trouble::Silent), ms(2000));
+        assert_eq!(members.judge(DEAD_AFTER * OUTAGE - ms(1)), []);
+        assert_eq!(expelled(&members.judge(DEAD_AFTER * OUTAGE)), [1]);
+    }
+
+    #[test]
     fn a_lost_control_connection_alone_stops_nothing() {
         let mut members = chain(2);
         members.on_disconnect(NodeId(1));
@@ -280,8 +384,10 @@ mod tests {
     #[test]
     fn adjacent_deaths_are_one_epoch() {
         let mut members = chain(4);
-        for id in [1, 4] {
-            members.on_heartbeat(NodeId(id), ms(2000));
+        for now in [ms(1000), ms(2000)] {
+            for id in [1, 4] {
+                members.on_heartbeat(NodeId(id), now);
+            }
         }
         let _ = members.on_complaint(NodeId(1), report(2, Trouble::Silent), ms(2000));
         let _ = members.on_complaint(NodeId(4), report(3, Trouble::Silent), ms(2000));
@@ -289,6 +395,62 @@ mod tests {
         assert_eq!(expelled(&decisions), [2, 3]);
         assert_eq!(decisions.last(), Some(&Decision::NewEpoch(Epoch(2))));
         assert_eq!(members.chain(), [NodeId(0), NodeId(1), NodeId(4)]);
+    }
+
+    #[test]
+    fn a_complaint_of_silence_outlives_its_epoch() {
+        let mut members = chain(6);
+        members.on_heartbeat(NodeId(3), ms(600));
+        for now in [ms(2000), ms(3000)] {
+            for id in [1, 4, 6] {
+                members.on_heartbeat(NodeId(id), now.saturating_sub(ms(1000)));
+                members.on_heartbeat(NodeId(id), now);
+            }
+        }
+        members.on_heartbeat(NodeId(5), ms(2000));
+        // Node 2 is surely dead, and node 3 not yet.
+        let _ = members.on_complaint(NodeId(4), report(3, Trouble::Silent), ms(1990));
+        let _ = members.on_complaint(NodeId(1), report(2, Trouble::Silent), ms(2000));
+        assert_eq!(expelled(&members.judge(ms(2000))), [2]);
+        assert_eq!(members.judge(ms(2050)), []);
+        assert_eq!(expelled(&members.judge(ms(2100))), [3]);
+        // It comes too late for the epoch, but node 5 is still silent.
+        let _ = members.on_complaint(NodeId(4), report(5, Trouble::Silent), ms(3400));
+        assert_eq!(expelled(&members.judge(ms(3500))), [5]);
+    }
+
+    #[test]
+    fn an_outdated_complaint_is_no_bad_link() {
+        let mut members = chain(4);
+        let _ = members.on_complaint(NodeId(2), report(1, Trouble::Silent), ms(1000));
+        members.on_disconnect(NodeId(4));
+        let _ = members.on_complaint(NodeId(3), report(4, Trouble::Reset), ms(1010));
+        assert_eq!(expelled(&members.judge(ms(1010))), [4]);
+        for id in [1, 2] {
+            members.on_heartbeat(NodeId(id), ms(1100));
+        }
+        assert_eq!(members.judge(ms(1100)), []);
+        assert_eq!(members.epoch(), Epoch(2));
+    }
+
+    #[test]
+    fn a_dead_rack_goes_at_once_but_not_while_the_controller_is_deaf() {
+        for (deaf, out) in [(false, vec![2, 1, 3, 4]), (true, vec![])] {
+            let mut members = chain(6);
+            let late = DEAD_AFTER * LONG;
+            for step in 1..=8_u32 {
+                let now = late * step / 8;
+                for id in [5, 6] {
+                    if !deaf || step == 8 {
+                        members.on_heartbeat(NodeId(id), now);
+                    }
+                }
+            }
+            let _ = members.on_complaint(NodeId(3), report(2, Trouble::Silent), late);
+            let mut found = expelled(&members.judge(late));
+            found.sort_unstable_by_key(|id| (*id != 2, *id));
+            assert_eq!(found, out, "deaf: {deaf}");
+        }
     }
 
     #[test]

@@ -7,11 +7,14 @@
 mod ids;
 mod member;
 mod membership;
+mod rules;
 mod view;
 mod window;
 
 pub use ids::{Epoch, NodeId, Offset};
 pub use member::{Action, LinkId, Member, Plain};
 pub use membership::{Decision, Membership};
+#[doc(hidden)]
+pub use rules::Rules;
 pub use view::{Neighbour, Report, Trouble, View};
 pub use window::{MIN_WINDOW, Window};

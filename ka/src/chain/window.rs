@@ -43,10 +43,10 @@ impl Window {
         self.first + self.blocks.len() as u64
     }
 
-    /// Whether a block of any size still fits.
+    /// Whether a block of any size still fits. A block is at most a quarter of the window.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.end.since(self.floor) + MAX_BLOCK as u64 <= self.size
+        self.end.since(self.floor) + (MAX_BLOCK as u64).min(self.size / 4) <= self.size
     }
 
     /// Keeps the next block.

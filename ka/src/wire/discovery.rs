@@ -22,9 +22,6 @@ use ring::hmac;
 
 use super::keys::JoinKey;
 
-/// The UDP port on which controllers answer.
-pub const PORT: u16 = 4957;
-
 /// Length of a request in bytes.
 pub const REQUEST_LENGTH: usize = 85;
 

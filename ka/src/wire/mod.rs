@@ -12,6 +12,7 @@ pub mod keys;
 pub mod link;
 mod noise;
 pub mod preamble;
+pub mod session_names;
 
 /// The version of everything on the wire. Both sides must have the same.
 pub const PROTOCOL: u16 = 1;

@@ -10,6 +10,7 @@
 //! packing, because a clone with a hole in it would pass for a clone.
 
 mod file;
+mod names;
 mod walk;
 mod xattrs;
 
@@ -18,7 +19,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ka::archive::{ArchiveError, Encoder, Note, Progress};
+use ka::archive::{ArchiveError, Encoder, Notes, Progress};
 use rustix::io::Errno;
 
 /// What is gathered before `out` is written.
@@ -51,7 +52,7 @@ pub struct Summary {
     /// Bytes of the archive.
     pub bytes: u64,
     /// What a person should know: files that changed while they were read, and what was left out.
-    pub notes: Vec<Note>,
+    pub notes: Notes,
 }
 
 /// Why there is no whole archive.
@@ -120,12 +121,11 @@ pub fn pack_dir(directory: &Path, options: &Options, out: impl Write) -> Result<
 /// An absolute path as the walker compares it: empty for the root, else `/` before every part.
 fn clone_path(path: &Path) -> Result<Vec<u8>, PackError> {
     let bytes = path.as_os_str().as_bytes();
-    let mut parts = bytes.split(|&b| b == b'/').filter(|part| !part.is_empty()).peekable();
     if bytes.first() != Some(&b'/') {
         return Err(PackError::BadPath(path.to_owned()));
     }
     let mut clean = Vec::with_capacity(bytes.len());
-    while let Some(part) = parts.next() {
+    for part in bytes.split(|&b| b == b'/').filter(|part| !part.is_empty()) {
         if part == b".." || part == b"." {
             return Err(PackError::BadPath(path.to_owned()));
         }

@@ -2,29 +2,29 @@
 //!
 //! Directories are reached from the one above that is already open, never by their whole path: that is fast,
 //! has no limit on a path's length, and cannot be led astray by a link that appears meanwhile. Only
-//! the nearest ones stay open; one further up is found again through `..` and recognised by its number.
+//! the nearest ones stay open; one further up is opened again from the source's root and recognised by its
+//! number.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io::Write;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use ka::archive::{Encoder, Entry, Kind, Note, Progress, Segment, Time, Xattr};
-use rustix::fs::{AtFlags, FileType, OFlags, RawDir, Stat};
+use ka::archive::{Encoder, Entry, Kind, Progress, Segment, Time, Xattr};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::file::{self, Copier, CopyError};
+use super::names::{Listing, Names};
 use super::xattrs::Reader;
 use super::{PackError, Summary};
 
 /// Directories that are kept open at once.
 const OPEN: usize = 64;
 
-/// What is read of a directory at once.
-const LISTING: usize = 64 << 10;
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 pub(super) struct Walker<'a, W: Write> {
     encoder: Encoder<W>,
@@ -33,7 +33,7 @@ pub(super) struct Walker<'a, W: Write> {
     progress: Option<&'a Progress>,
     copier: Copier,
     xattrs: Reader,
-    listing: Vec<MaybeUninit<u8>>,
+    listing: Listing,
     summary: Summary,
 
     /// The source that is being walked.
@@ -43,7 +43,7 @@ pub(super) struct Walker<'a, W: Write> {
     /// Path in the archive of what is being looked at: `.` and what is behind it as seen from the clone's root.
     path: Vec<u8>,
     /// Files with several names: the first one seen, and how many are still to come.
-    links: HashMap<u64, (Vec<u8>, u64)>,
+    links: HashMap<u64, (Vec<u8>, usize)>,
 }
 
 /// A directory that is being walked.
@@ -69,7 +69,7 @@ impl<'a, W: Write> Walker<'a, W> {
             progress,
             copier: Copier::new(),
             xattrs: Reader::new(),
-            listing: vec![MaybeUninit::uninit(); LISTING],
+            listing: Listing::new(),
             summary: Summary::default(),
             source: PathBuf::new(),
             mount_point: Vec::new(),
@@ -97,9 +97,8 @@ impl<'a, W: Write> Walker<'a, W> {
         self.path = [b".", mount_point].concat();
         self.links.clear();
 
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::open(directory, flags, rustix::fs::Mode::empty())
-            .map_err(|e| self.failed("open", e))?;
+        let root =
+            rustix::fs::open(directory, DIRECTORY, Mode::empty()).map_err(|e| self.failed("open", e))?;
         let stat = rustix::fs::fstat(&root).map_err(|e| self.failed("look at", e))?;
         self.device = stat.st_dev;
         let mut levels: Vec<Level> = self.enter(root, &stat)?.into_iter().collect();
@@ -124,23 +123,34 @@ impl<'a, W: Write> Walker<'a, W> {
         Ok(())
     }
 
-    /// Goes back up from the deepest level, and opens the one above again if it was closed.
+    /// Goes back up from the deepest level to one that is open, or that can be opened again.
     fn leave(&mut self, levels: &mut Vec<Level>) -> Result<(), PackError> {
-        let Some(left) = levels.pop() else { return Ok(()) };
-        let (Some(fd), Some(above)) = (left.fd, levels.last_mut()) else { return Ok(()) };
-        if above.fd.is_some() {
-            return Ok(());
+        levels.pop();
+        while let Some(above) = levels.last_mut().filter(|above| above.fd.is_none()) {
+            self.path.truncate(above.path_len);
+            above.fd = self.reopen(above.id)?;
+            if above.fd.is_some() {
+                break;
+            }
+            self.note("it vanished or was moved while it was read; the rest of it is left out");
+            levels.pop();
         }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = rustix::fs::openat(&fd, "..", flags, rustix::fs::Mode::empty());
-        let opened = opened.and_then(|fd| rustix::fs::fstat(&fd).map(|stat| (fd, stat)));
-        let (fd, stat) = opened.map_err(|e| self.failed("open the directory above", e))?;
-        if (stat.st_dev, stat.st_ino) == above.id {
-            above.fd = Some(fd);
-            return Ok(());
+        Ok(())
+    }
+
+    /// Opens the directory at the present path, if it is still the one that it was.
+    fn reopen(&self, id: (u64, u64)) -> Result<Option<OwnedFd>, PackError> {
+        let failed = |errno| self.failed("open", errno);
+        let mut fd = rustix::fs::open(&self.source, DIRECTORY, Mode::empty()).map_err(failed)?;
+        let below = self.path.get(1 + self.mount_point.len()..).unwrap_or_default();
+        for part in below.split(|&b| b == b'/').filter(|part| !part.is_empty()) {
+            fd = match file::open(fd.as_fd(), part, OFlags::DIRECTORY) {
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+                opened => opened.map_err(failed)?,
+            };
         }
-        // Nothing tells where the rest of it is now.
-        Err(self.failed("find the way back from a directory that was moved,", Errno::STALE))
+        let stat = rustix::fs::fstat(&fd).map_err(failed)?;
+        Ok(Some(fd).filter(|_| (stat.st_dev, stat.st_ino) == id))
     }
 
     /// Packs what `name` is; returns the directory to walk next, if it is one.
@@ -194,7 +204,7 @@ impl<'a, W: Write> Walker<'a, W> {
         if self.exclude.contains(self.path.get(1..).unwrap_or_default()) {
             return Ok(None);
         }
-        let names = match Names::list(&fd, &mut self.listing) {
+        let names = match self.listing.read(&fd) {
             Ok(names) => names,
             Err(errno) => return self.gone(errno, "list").map(|()| None),
         };
@@ -272,6 +282,8 @@ impl<'a, W: Write> Walker<'a, W> {
         let kind = match kind {
             FileType::Symlink => match rustix::fs::readlinkat(parent, name, Vec::new()) {
                 Ok(target) => Kind::Symlink { target: target.into_bytes() },
+                // That is what the kernel says of anything but a link.
+                Err(Errno::INVAL) => return self.gone(Errno::LOOP, "read the link"),
                 Err(errno) => return self.gone(errno, "read the link"),
             },
             FileType::Fifo => Kind::Fifo,
@@ -321,7 +333,8 @@ impl<'a, W: Write> Walker<'a, W> {
 
     fn remember_link(&mut self, stat: &Stat) {
         if stat.st_nlink > 1 {
-            self.links.insert(stat.st_ino, (self.path.clone(), u64::from(stat.st_nlink) - 1));
+            let names = usize::try_from(stat.st_nlink).unwrap_or(usize::MAX);
+            self.links.insert(stat.st_ino, (self.path.clone(), names - 1));
         }
     }
 
@@ -352,14 +365,14 @@ impl<'a, W: Write> Walker<'a, W> {
     }
 
     fn note(&mut self, what: &str) {
-        self.summary.notes.push(Note { path: self.path.clone(), what: what.to_owned() });
+        self.summary.notes.push(&self.path, what);
     }
 
     /// A file is not there, or not what it was, any more: a note. Any other error is the source's.
     fn gone(&mut self, errno: Errno, action: &'static str) -> Result<(), PackError> {
         match errno {
             Errno::NOENT => self.note("it vanished while it was read"),
-            Errno::LOOP | Errno::NOTDIR | Errno::ISDIR | Errno::INVAL => {
+            Errno::LOOP | Errno::NOTDIR | Errno::ISDIR => {
                 self.note("it became something else while it was read, and is left out");
             }
             errno => return Err(self.failed(action, errno)),
@@ -387,36 +400,4 @@ fn tell(progress: Option<&Progress>, entries: u64, bytes: u64) {
 /// The paths above `path`, without itself: of `/a/b` the root and `/a`.
 fn prefixes(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.iter().enumerate().filter(|&(_, &b)| b == b'/').filter_map(|(end, _)| path.get(..end))
-}
-
-/// The names in a directory, sorted; one allocation for all.
-struct Names {
-    bytes: Vec<u8>,
-    /// Start and length in `bytes`, and what the directory says that it is.
-    list: Vec<(usize, usize, FileType)>,
-    next: usize,
-}
-
-impl Names {
-    fn list(fd: &OwnedFd, buffer: &mut [MaybeUninit<u8>]) -> rustix::io::Result<Self> {
-        let (mut bytes, mut list) = (Vec::new(), Vec::new());
-        let mut entries = RawDir::new(fd, buffer);
-        while let Some(entry) = entries.next() {
-            let entry = entry?;
-            let name = entry.file_name().to_bytes();
-            if name != b"." && name != b".." {
-                list.push((bytes.len(), name.len(), entry.file_type()));
-                bytes.extend(name);
-            }
-        }
-        let name = |&(start, len, _): &(usize, usize, FileType)| bytes.get(start..start + len);
-        list.sort_unstable_by(|a, b| name(a).cmp(&name(b)));
-        Ok(Self { bytes, list, next: 0 })
-    }
-
-    fn next(&mut self) -> Option<(&[u8], FileType)> {
-        let &(start, len, kind) = self.list.get(self.next)?;
-        self.next += 1;
-        Some((self.bytes.get(start..start + len)?, kind))
-    }
 }

@@ -44,7 +44,7 @@ fn decide_on(golden: &GoldenDisk, text: &str) -> Result<Planned, PlanError> {
         desc: Path::new("desc"),
         exclude_dirs: &[],
         exclude_disks: &[],
-        own_dirs: &[],
+        own_dirs: Vec::new(),
         boot: BootPlan { loader: Loader::Grub, initrd_modules: vec!["ata_piix".to_owned()] },
         after: After::Reboot,
     };

@@ -1,0 +1,103 @@
+//! The session in which a node becomes a copy of the golden node.
+
+use std::path::Path;
+
+use ka::inventory::Inventory;
+use ka::plan::Plan;
+use ka::wire::control::{Failure, ToController};
+use ka::wire::session_names;
+
+use super::outbox;
+use super::stage1::Node;
+use crate::disk::{self, Prepared};
+use crate::finish;
+use crate::hardware;
+use crate::init::Outcome;
+use crate::receive::{Sink, SinkError};
+use crate::session::{Session, SessionOver};
+use crate::step::{self, step};
+
+/// Where the new system is mounted.
+const ROOT: &str = "/mnt/disk";
+
+/// Joins the run, does what its plan says, and leaves with the controller's goodbye.
+pub(super) fn install(node: &Node, inventory: Inventory) -> Result<Outcome, String> {
+    let name = session_names::install_of(&node.command_line.session);
+    let hello = node.hello(&name, inventory)?;
+    let listener = node.listener.try_clone().map_err(|e| e.to_string())?;
+    let session = step(&format!("join the session {name}"), || {
+        Session::join(node.controller, &node.join, hello, listener)
+    })
+    .map_err(|e| e.to_string())?;
+    let steps = session.teller();
+    step::watch(move |name| steps.tell(ToController::Step { name: name.to_owned() }));
+
+    let plan = step("wait for the plan", || session.wait_for_plan()).map_err(|e| e.to_string())?;
+    let outcome = carry_out(&session, &plan);
+    step::watch(|_| ());
+    match &outcome {
+        Ok(()) => log::info!("this node is a copy of the golden node"),
+        Err(failure) => {
+            log::error!("{} failed: {}", failure.step, failure.reason);
+            session.fail(failure.clone());
+        }
+    }
+    outbox::hand_over_log(&session);
+    // What is on the disk is whole, or surely not bootable, whatever becomes of the controller now.
+    if let Err(error) = step("take leave of the controller", || session.leave()) {
+        log::warn!("{error}");
+    }
+    match outcome {
+        Ok(()) => Ok(Outcome::from(plan.after)),
+        Err(failure) => Err(format!("{}: {}", failure.step, failure.reason)),
+    }
+}
+
+/// From a blank disk to one that boots. Whatever fails after the first write leaves a disk that does not.
+fn carry_out(session: &Session, plan: &Plan) -> Result<(), Failure> {
+    let [disk] = plan.disks.as_slice() else {
+        let reason = format!("the plan has {} disks, and one is expected", plan.disks.len());
+        return Err(own("plan", reason));
+    };
+    let mut prepared =
+        disk::prepare(disk, Path::new(ROOT)).map_err(|e| own("prepare the disk", e.to_string()))?;
+    match fill(session, plan, &mut prepared) {
+        Ok(()) => Ok(()),
+        Err(failure) => {
+            prepared.abandon();
+            Err(failure)
+        }
+    }
+}
+
+fn fill(session: &Session, plan: &Plan, prepared: &mut Prepared) -> Result<(), Failure> {
+    session.tell(ToController::Ready);
+    receive(session, &prepared.root)?;
+    finish::finish(&prepared.root, &plan.boot, &prepared.made, &prepared.disk, &hardware::storage_modules())
+        .map_err(|e| own("finish", e.to_string()))?;
+    step("unmount the new file systems", || prepared.unmount()).map_err(|e| own("unmount", e.to_string()))?;
+    step("make the disk bootable", || prepared.activate())
+        .map_err(|e| own("make the disk bootable", e.to_string()))
+}
+
+fn receive(session: &Session, root: &Path) -> Result<(), Failure> {
+    let over = |e: SessionOver| Failure { step: "receive".into(), reason: e.0, passing: true };
+    let (stream, mut reader) =
+        step("wait for the other nodes", || session.wait_for_stream()).map_err(over)?;
+    let received = step("receive the system", || {
+        Sink::Dir(root.to_owned()).receive(&mut reader)?;
+        Ok::<_, SinkError>(reader.finish()?)
+    });
+    let total = received.map_err(|e| Failure {
+        step: "receive".into(),
+        reason: e.to_string(),
+        passing: e.is_passing(),
+    })?;
+    session.complete(stream, total);
+    Ok(())
+}
+
+/// A failure with a cause on this node.
+fn own(step: &str, reason: String) -> Failure {
+    Failure { step: step.to_owned(), reason, passing: false }
+}

@@ -1,0 +1,38 @@
+//! The node's story, from the kernel's command line to its own disk.
+//!
+//! It runs as PID 1's child. Stage1 finds the controller and fetches stage2 into memory; from then on
+//! this process lives in stage2, with its tools, and becomes a copy of the golden node.
+
+mod install;
+mod outbox;
+mod stage1;
+mod stage2;
+
+use std::fmt::Display;
+
+use log::LevelFilter;
+
+use crate::init::{self, Outcome};
+
+/// Does all the work of a node; the outcome is for PID 1.
+///
+/// # Errors
+/// The reason, which is logged already, and told to the controller if it could be reached.
+pub fn work() -> Result<Outcome, String> {
+    // The level is known with the command line; until then little is said.
+    init::log::start(LevelFilter::Info).map_err(|e| format!("cannot log: {e}"))?;
+    let outcome = stage1::fetch_stage2()
+        .and_then(|node| {
+            stage2::enter()?;
+            let inventory = stage2::take_stock(&node)?;
+            install::install(&node, inventory)
+        })
+        .inspect_err(|reason| log::error!("{reason}"));
+    log::logger().flush();
+    outcome
+}
+
+/// An error's text with what was tried.
+fn trouble<E: Display>(what: &str) -> impl Fn(E) -> String + '_ {
+    move |error| format!("{what}: {error}")
+}

@@ -1,0 +1,130 @@
+//! Stage1: drivers, network, controller, and the tree of stage2 into memory.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+
+use ka::inventory::Inventory;
+use ka::wire::control::{Failure, Hello};
+use ka::wire::keys::{JoinKey, Key, KeyPair};
+
+use super::trouble;
+use crate::boot::cmdline::CommandLine;
+use crate::boot::find::Search;
+use crate::boot::network::Network;
+use crate::boot::{clock, stage1};
+use crate::init::log::level_of;
+use crate::receive::{Sink, data_listener};
+use crate::relay::window;
+use crate::session::Session;
+use crate::step::step;
+
+/// The join key in the boot image.
+const KEY_FILE: &str = "/etc/ka/join.key";
+/// Where stage2 is unpacked.
+pub(super) const STAGE2: &str = "/stage2";
+
+/// A node that has found its controller.
+pub(super) struct Node {
+    pub(super) command_line: CommandLine,
+    pub(super) network: Network,
+    pub(super) join: JoinKey,
+    /// The agent's own key of this boot.
+    pub(super) key: KeyPair,
+    pub(super) controller: SocketAddr,
+    pub(super) listener: TcpListener,
+}
+
+impl Node {
+    /// The first words in a session.
+    pub(super) fn hello(&self, session: &str, inventory: Inventory) -> Result<Hello, String> {
+        hello(session, &self.listener, self.key.public, self.command_line.kamethod, inventory)
+    }
+}
+
+/// Brings the machine to the controller, and stage2 to the machine.
+pub(super) fn fetch_stage2() -> Result<Node, String> {
+    let stage1 = stage1(Path::new("/")).map_err(|e| e.to_string())?;
+    log::set_max_level(level_of(stage1.command_line.debug));
+    let text = fs::read_to_string(KEY_FILE).map_err(trouble(KEY_FILE))?;
+    let join = JoinKey::from_text(&text).map_err(trouble(KEY_FILE))?;
+    let key = KeyPair::generate().map_err(|e| e.to_string())?;
+    let listener = data_listener().map_err(trouble("listen for other nodes"))?;
+
+    let (controller, session) =
+        step("find the controller", || find(&stage1.command_line, &stage1.network, &join, &key, &listener))?;
+    // A wrong clock is no reason to stop: only times in the log are wrong then.
+    if let Err(error) = clock::set(session.welcome.time) {
+        log::warn!("the clock cannot be set: {error}");
+    }
+    step("receive stage2", || receive(&session))?;
+    let crate::boot::Stage1 { command_line, network } = stage1;
+    Ok(Node { command_line, network, join, key, controller, listener })
+}
+
+fn find(
+    line: &CommandLine,
+    network: &Network,
+    join: &JoinKey,
+    key: &KeyPair,
+    listener: &TcpListener,
+) -> Result<(SocketAddr, Session), String> {
+    let search = Search {
+        server: line.server.as_ref(),
+        next_server: network.next_server,
+        ..Search::new(&line.session, join, &network.interface)
+    };
+    let card = ka::inventory::Card {
+        name: network.interface.clone(),
+        mac: network.mac.to_string(),
+        addresses: vec![network.address.into()],
+    };
+    let hostname = network.hostname.clone().unwrap_or_default();
+    let inventory = Inventory { hostname, cards: vec![card], ..Inventory::default() };
+    let hello = hello(&line.session, listener, key.public, line.kamethod, inventory)?;
+    search
+        .find(|address| {
+            let listener = listener.try_clone().map_err(|e| e.to_string())?;
+            let session = Session::join(address, join, hello.clone(), listener).map_err(|e| e.to_string())?;
+            Ok::<_, String>((address, session))
+        })
+        .map_err(|e| e.to_string())
+}
+
+fn hello(
+    session: &str,
+    listener: &TcpListener,
+    key: Key,
+    erasable: bool,
+    inventory: Inventory,
+) -> Result<Hello, String> {
+    Ok(Hello {
+        session: session.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        key,
+        data_port: listener.local_addr().map_err(|e| e.to_string())?.port(),
+        window: window::default_size(),
+        inventory,
+        erasable,
+        resume: None,
+    })
+}
+
+/// Unpacks stage2 into memory; only a proven tree is used.
+fn receive(session: &Session) -> Result<(), String> {
+    fs::create_dir_all(STAGE2).map_err(trouble(STAGE2))?;
+    rustix::mount::mount("stage2", STAGE2, "tmpfs", rustix::mount::MountFlags::empty(), c"mode=755")
+        .map_err(trouble(STAGE2))?;
+    let (stream, mut reader) = session.wait_for_stream().map_err(|e| e.to_string())?;
+    let received = Sink::Dir(STAGE2.into()).receive(&mut reader).and_then(|()| Ok(reader.finish()?));
+    match received {
+        Ok(total) => session.complete(stream, total),
+        Err(error) => {
+            let (step, reason) = ("receive stage2".to_owned(), error.to_string());
+            session.fail(Failure { step, reason: reason.clone(), passing: error.is_passing() });
+            let _ = session.leave();
+            return Err(reason);
+        }
+    }
+    session.leave().map_err(|e| e.to_string())
+}

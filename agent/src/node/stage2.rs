@@ -1,0 +1,48 @@
+//! Stage2: the process moves into the tree that has arrived, and looks at the machine with its tools.
+
+use std::fs;
+use std::path::Path;
+
+use ka::inventory::Inventory;
+use rustix::mount::mount_bind_recursive;
+
+use super::stage1::{Node, STAGE2};
+use super::trouble;
+use crate::boot::modules::{Modules, QUIET_DISKS};
+use crate::hardware;
+use crate::step::step;
+
+/// Makes stage2 this process's root, with the kernel's file systems in it.
+pub(super) fn enter() -> Result<(), String> {
+    step("enter stage2", || {
+        for directory in ["dev", "proc", "sys", "run"] {
+            let to = Path::new(STAGE2).join(directory);
+            fs::create_dir_all(&to).map_err(trouble("make a mount point in stage2"))?;
+            mount_bind_recursive(Path::new("/").join(directory), &to).map_err(trouble("mount in stage2"))?;
+        }
+        nix::unistd::chroot(STAGE2).map_err(trouble("change the root to stage2"))?;
+        nix::unistd::chdir("/").map_err(trouble("change to stage2"))
+    })
+}
+
+/// Loads the drivers of disks and file systems, and tells what the machine is.
+pub(super) fn take_stock(node: &Node) -> Result<Inventory, String> {
+    step("storage drivers", || {
+        let words = fs::read_to_string("/proc/cmdline").map_err(trouble("/proc/cmdline"))?;
+        let mut modules = Modules::open(Path::new("/"), &words).map_err(|e| e.to_string())?;
+        modules.load_for_devices(QUIET_DISKS);
+        Ok::<_, String>(())
+    })?;
+    let inventory = hardware::inventory(&node.network);
+    for disk in &inventory.disks {
+        log::info!(
+            "disk {}: {} MB, model '{}', serial '{}'{}",
+            disk.name,
+            disk.size / 1_000_000,
+            disk.model,
+            disk.serial,
+            if disk.contents.is_empty() { "" } else { ", not empty" }
+        );
+    }
+    Ok(inventory)
+}

@@ -1,0 +1,143 @@
+"""What a tree of files is, in every respect that a clone must keep.
+
+Taken from a file system that nobody writes to, one JSON line per path, so that a
+manifest can be kept, looked at and compared.
+
+Directories have no size here (it depends on the file system's history), and no link
+count. A file's holes are noted as its data: the runs of 4 KiB blocks that SEEK_DATA
+reports. Zeros that were really written are data, so a copy that digs holes where there
+were none differs, as does one that fills holes.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import stat
+
+BLOCK = 4096
+ZEROS = bytes(1 << 20)
+KINDS = {
+    stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink", stat.S_IFCHR: "character device",
+    stat.S_IFBLK: "block device", stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket",
+}
+
+
+def take(root):
+    """The manifest of a tree: a dictionary from path (`/` is the root) to its facts."""
+    root = os.fsencode(root).rstrip(b"/")
+    device = os.lstat(root).st_dev
+    entries, names_of = {}, {}
+    for path in walk(root, device):
+        status = os.lstat(path)
+        name = os.fsdecode(path[len(root):] or b"/")
+        entries[name] = facts(path, status)
+        if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
+            names_of.setdefault(status.st_ino, []).append(name)
+    for names in names_of.values():
+        for name in names:
+            entries[name]["hard links"] = sorted(names)
+    return entries
+
+
+def walk(root, device):
+    """The root and everything below it on the same file system, in a fixed order."""
+    yield root
+    for entry in sorted(os.scandir(root), key=lambda entry: entry.name):
+        status = entry.stat(follow_symlinks=False)
+        if stat.S_ISDIR(status.st_mode) and status.st_dev == device:
+            yield from walk(entry.path, device)
+        else:
+            yield entry.path
+
+
+def facts(path, status):
+    """Everything about one path."""
+    kind = stat.S_IFMT(status.st_mode)
+    found = {
+        "type": KINDS[kind], "mode": f"{stat.S_IMODE(status.st_mode):04o}",
+        "owner": f"{status.st_uid}:{status.st_gid}", "mtime": status.st_mtime_ns, "xattrs": xattrs(path),
+    }
+    if kind == stat.S_IFREG:
+        found |= {"size": status.st_size}
+        found["sha256"], found["data"] = contents(path, status.st_size)
+    elif kind == stat.S_IFLNK:
+        found["target"] = os.fsdecode(os.readlink(path))
+    elif kind in (stat.S_IFCHR, stat.S_IFBLK):
+        found["device"] = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+    return found
+
+
+def xattrs(path):
+    names = os.listxattr(path, follow_symlinks=False)
+    return {name: os.getxattr(path, name, follow_symlinks=False).hex() for name in sorted(names)}
+
+
+def contents(path, size):
+    """The SHA-256 of a file's bytes, and its runs of data as [first block, end block]."""
+    digest, runs, position = hashlib.sha256(), [], 0
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        for start, end in data_segments(file, size):
+            digest = with_zeros(digest, start - position)
+            position = start
+            while position < end:
+                piece = os.pread(file, min(end - position, 1 << 20), position)
+                if not piece:
+                    raise OSError(errno.EIO, "shorter than its size", os.fsdecode(path))
+                digest.update(piece)
+                position += len(piece)
+            first, last = start // BLOCK, -(-end // BLOCK)
+            if runs and runs[-1][1] >= first:
+                runs[-1][1] = last
+            else:
+                runs.append([first, last])
+    finally:
+        os.close(file)
+    return with_zeros(digest, size - position).hexdigest(), runs
+
+
+_after_zeros = {}
+
+
+def with_zeros(digest, count):
+    """The digest after `count` more zeros: a hole, which need not be read.
+
+    Gigabytes of zeros take seconds, and the same hole is met in every tree, so what
+    came of a long one is kept.
+    """
+    key = digest.digest(), count
+    if key not in _after_zeros:
+        digest = digest.copy()
+        for _ in range(count >> 20):
+            digest.update(ZEROS)
+        digest.update(ZEROS[:count & 0xFFFFF])
+        if count < 64 << 20:
+            return digest
+        _after_zeros[key] = digest
+    return _after_zeros[key].copy()
+
+
+def data_segments(file, size):
+    end = 0
+    while end < size:
+        try:
+            start = os.lseek(file, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return
+            raise
+        end = min(os.lseek(file, start, os.SEEK_HOLE), size)
+        yield start, end
+
+
+def save(entries, path):
+    with open(path, "w", encoding="ascii") as file:
+        for name, found in entries.items():
+            file.write(json.dumps({"path": name, **found}) + "\n")
+
+
+def load(path):
+    with open(path, encoding="ascii") as file:
+        lines = [json.loads(line) for line in file]
+    return {line.pop("path"): line for line in lines}

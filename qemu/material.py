@@ -1,0 +1,179 @@
+"""Test material: files with everything that a clone must keep.
+
+A stock Debian has hardly any holes, ACLs or odd names, so the golden tree gets a
+folder that holds each kind of thing at least once. All of it is made from fixed
+values, so two builds of the golden image carry the same material.
+"""
+
+import hashlib
+import os
+import stat
+import struct
+
+FOLDER = "srv/material"
+BLOCK = 4096
+SECOND = 1_000_000_000
+
+
+def plant(root):
+    """Make all the material below the tree's root."""
+    folder = os.path.join(root, FOLDER)
+    os.makedirs(folder)
+    at = lambda name: os.path.join(folder, name)
+    _modes(at)
+    _attributes(at)
+    _holes(at)
+    _links(at)
+    _special_files(at)
+    _names(at)
+    _contents(at)
+    _times(at)
+
+
+def _write(path, data=b"material\n"):
+    with open(path, "wb") as file:
+        file.write(data)
+
+
+def _modes(at):
+    for number, mode in enumerate((0o4755, 0o2755, 0o6711, 0o000, 0o600, 0o777)):
+        path = at(f"mode-{mode:04o}")
+        _write(path)
+        os.chown(path, 1000 + number, 4_000_000_000 + number)
+        os.chmod(path, mode)
+    os.mkdir(at("sticky"))
+    os.chmod(at("sticky"), 0o1777)
+    os.mkdir(at("setgid"))
+    os.chown(at("setgid"), 0, 50)
+    os.chmod(at("setgid"), 0o2750)
+    os.mkdir(at("empty"), 0o700)
+
+
+def acl(*entries):
+    """The kernel's form of a POSIX ACL (acl(5)): entries are (tag, permissions, id)."""
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+USER_OBJ, USER, GROUP_OBJ, MASK, OTHER = 0x01, 0x02, 0x04, 0x10, 0x20
+NO_ID = 0xFFFFFFFF
+
+
+def _attributes(at):
+    _write(at("xattr"))
+    os.setxattr(at("xattr"), "user.comment", "grüße".encode())
+    os.setxattr(at("xattr"), "user.empty", b"")
+    os.setxattr(at("xattr"), "user.binary", bytes(range(256)))
+    os.setxattr(at("xattr"), "trusted.secret", b"root only")
+    _write(at("capability"), b"#!/bin/true\n")
+    os.chmod(at("capability"), 0o755)
+    # capabilities(7), revision 2: effective flag, then permitted and inheritable low and high words.
+    net_bind_and_raw = 1 << 10 | 1 << 13
+    value = struct.pack("<IIIII", 0x02000000 | 1, net_bind_and_raw, 0, 0, 0)
+    os.setxattr(at("capability"), "security.capability", value)
+
+    access = acl((USER_OBJ, 6, NO_ID), (USER, 4, 1234), (GROUP_OBJ, 4, NO_ID), (MASK, 6, NO_ID), (OTHER, 0, NO_ID))
+    _write(at("acl"))
+    os.setxattr(at("acl"), "system.posix_acl_access", access)
+    os.mkdir(at("acl-folder"))
+    inherited = acl((USER_OBJ, 7, NO_ID), (USER, 7, 1234), (GROUP_OBJ, 5, NO_ID), (MASK, 7, NO_ID), (OTHER, 0, NO_ID))
+    os.setxattr(at("acl-folder"), "system.posix_acl_default", inherited)
+    _write(at("acl-folder/inherits"))
+
+
+def _holes(at):
+    def sparse(name, size, *islands):
+        with open(at(name), "wb") as file:
+            for start, length in islands:
+                file.seek(start)
+                file.write(b"\xa5" * length)
+            file.truncate(size)
+
+    sparse("hole-all", 64 << 20)
+    sparse("hole-first", 1 << 20, ((1 << 20) - BLOCK, BLOCK))
+    sparse("hole-last", 1 << 20, (0, 100))
+    sparse("hole-odd-end", (1 << 20) + 777, (5000, 3), (400_000, 10_000))
+    sparse("hole-huge", 9 << 30, (0, BLOCK), (8 << 30, BLOCK))
+    sparse("hole-many", 4 << 20, *((n * 8 * BLOCK, BLOCK) for n in range(128)))
+    # Zeros that are really written are data, and must not come back as a hole.
+    _write(at("zeros-written"), bytes(64 * BLOCK))
+
+
+def _links(at):
+    os.makedirs(at("links/deep"))
+    _write(at("links/first"), b"one file, many names\n")
+    os.setxattr(at("links/first"), "user.shared", b"by all names")
+    for name in ("links/second", "links/deep/third", "zz-fourth"):
+        os.link(at("links/first"), at(name))
+    os.symlink("nowhere/at/all", at("dangling"))
+    os.symlink("/etc/../etc/passwd", at("absolute"))
+    os.symlink("x" * 4000, at("long-target"))
+    os.symlink(b"\xff not UTF-8", os.fsencode(at("odd-target")))
+    os.chown(at("dangling"), 1000, 1001, follow_symlinks=False)
+    os.link(at("absolute"), at("absolute-too"), follow_symlinks=False)
+
+
+def _special_files(at):
+    os.mknod(at("null"), stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    os.mknod(at("disk"), stat.S_IFBLK | 0o660, os.makedev(259, 70_000))
+    os.mkfifo(at("fifo"), 0o622)
+    os.link(at("fifo"), at("fifo-too"))
+
+
+def _names(at):
+    folder = os.fsencode(at("names"))
+    os.mkdir(folder)
+    for name in (
+        b"new\nline", b"tab\tand space ", b"-dash", b"back\\slash", b"'quote\"", b"*?[glob]", b"=equals",
+        "ünïcödé-語".encode(), b"latin1-\xe9\xe8", b"\x01\x7f\xff", b"n" * 255,
+    ):
+        _write(os.path.join(folder, name))
+    # Just past ustar's 100 bytes for a name, its 256 with a prefix, and far past both.
+    for length in (101, 257, 900):
+        deep = folder
+        while len(deep) - len(folder) < length - 60:
+            deep = os.path.join(deep, b"d" * 50)
+        os.makedirs(deep, exist_ok=True)
+        _write(os.path.join(deep, b"leaf-%d" % length))
+
+
+def _contents(at):
+    _write(at("empty-file"), b"")
+    seed = hashlib.sha512(b"incompressible")
+    blocks = []
+    for number in range(8 << 20 >> 6):
+        seed.update(number.to_bytes(4, "little"))
+        blocks.append(seed.digest())
+    _write(at("incompressible"), b"".join(blocks))
+    text = b"".join(b"line %d of a long and dull log, as servers have them\n" % n for n in range(1_200_000))
+    _write(at("compressible"), text)
+    # Sizes around a tar block's end.
+    for size in (1, 511, 512, 513, 10_239, 10_240, 65_536, 65_537):
+        _write(at(f"size-{size}"), bytes(n % 251 for n in range(size)))
+    os.mkdir(at("many"))
+    for number in range(1000):
+        _write(at(f"many/file-{number:04}"), b"%d\n" % number)
+
+
+def _times(at):
+    """Every path gets a time of its own, down to the nanosecond; last, as making a file changes its folder's."""
+    moments = {
+        "1901": -2_147_483_648 * SECOND, "1969": -1, "epoch": 0, "ns": 1_234_567_890 * SECOND + 123_456_789,
+        "2038": 2_147_483_648 * SECOND + 1, "2100": 4_102_444_800 * SECOND + 999_999_999, "2400": 13_569_465_600 * SECOND + 7,
+    }
+    for name, moment in moments.items():
+        _write(at(f"time-{name}"))
+    top = os.fsencode(at(""))
+    for folder, folders, files in os.walk(top, topdown=False):
+        for name in sorted(folders + files):
+            path = os.path.join(folder, name)
+            digest = hashlib.sha256(path[len(top):]).digest()
+            moment = int.from_bytes(digest[:7], "little") % (1_700_000_000 * SECOND)
+            os.utime(path, ns=(moment, moment), follow_symlinks=False)
+    for name, moment in moments.items():
+        os.utime(at(f"time-{name}"), ns=(moment, moment))
+    for path, moment in (
+        (at("empty"), moments["1969"]), (at("sticky"), moments["ns"]), (at("null"), moments["1901"]),
+        (at("fifo"), moments["2100"]), (at("dangling"), moments["ns"]), (at("links/first"), moments["2038"]),
+        (at("names"), moments["epoch"]), (at(""), moments["ns"] + 1),
+    ):
+        os.utime(path, ns=(moment, moment), follow_symlinks=False)

@@ -1,0 +1,57 @@
+"""The cluster's wire: a network namespace with a bridge, and a tap for each VM.
+
+Nothing of it touches the host's own network: the bridge has no way out, and all goes
+away with the namespace. Names carry the process id, so that runs don't meet.
+"""
+
+import contextlib
+import json
+import os
+
+from shell import run
+
+BRIDGE = "wire"
+
+
+class Network:
+    """A switch that VMs can be plugged into."""
+
+    def __init__(self, name):
+        self.name = name
+        self._taps = {}
+
+    def tap(self, vm_name):
+        """A new port on the switch; returns the tap's interface name in the namespace."""
+        tap = f"tap{len(self._taps)}"
+        self._taps[vm_name] = tap
+        self._ip("tuntap", "add", tap, "mode", "tap")
+        self._ip("link", "set", tap, "master", BRIDGE, "up")
+        return tap
+
+    def inside(self, *command):
+        """The words of a command that runs in the namespace."""
+        return ["ip", "netns", "exec", self.name, *command]
+
+    def traffic(self, vm_name):
+        """Bytes that a VM has sent and received so far, as its port on the switch counts them."""
+        link = json.loads(self._ip("-json", "-statistics", "link", "show", self._taps[vm_name]))[0]
+        counters = link["stats64"]
+        return counters["rx"]["bytes"], counters["tx"]["bytes"]
+
+    def _ip(self, *words):
+        return run("ip", "-netns", self.name, *words)
+
+
+@contextlib.contextmanager
+def network():
+    """A network for one run; taken down in any case."""
+    name = f"ka-qemu-{os.getpid()}"
+    run("ip", "netns", "add", name)
+    try:
+        wire = Network(name)
+        # No forwarding delay: a VM's first DHCP request must not be swallowed.
+        wire._ip("link", "add", BRIDGE, "type", "bridge", "forward_delay", "0", "stp_state", "0", "mcast_snooping", "0")
+        wire._ip("link", "set", BRIDGE, "up")
+        yield wire
+    finally:
+        run("ip", "netns", "delete", name)

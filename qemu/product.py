@@ -1,0 +1,105 @@
+"""ka as the harness uses it: how it is installed, and its commands on the golden node.
+
+All command lines of the product are here, and nowhere else in the harness.
+"""
+
+import json
+import os
+import shlex
+import time
+from dataclasses import dataclass, field
+
+from shell import run
+from vm import PATIENCE, VmTrouble
+
+DISK = "vda"
+INTERFACE = "eth0"
+RANGE = "10.77.0.50,10.77.0.99"
+DESC = "/tmp/desc"
+OUTPUT = "/run/ka-test"  # where long-running commands write, outside of the disk
+LEASES = "/run/ka/runs"  # a file here says that a run waits for nodes
+
+RUN_PATIENCE = 1200
+
+
+def install(source, root):
+    """Put ka into a golden tree, with the folders that a package would make."""
+    clean = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
+    run("make", "--no-print-directory", "-C", source, "install", f"DESTDIR={root}", env=clean)
+    for folder in ("etc/ka", "var/lib/ka", "var/log/ka"):
+        (root / folder).mkdir(exist_ok=True)
+
+
+def init(golden):
+    golden.must("kactl init")
+
+
+def make_image(golden):
+    """Make the boot image and stage2; returns the size of each of their files in bytes."""
+    golden.must("kactl image", RUN_PATIENCE)
+    sizes = golden.must("cd /var/lib/ka && stat -c '%s %n' boot/vmlinuz boot/all.rdz && du -sb stage2")
+    return {name: int(size) for size, name in (line.split(maxsplit=1) for line in sizes.splitlines())}
+
+
+def describe(golden):
+    """The desc of the golden disk."""
+    return golden.must(f"kactl desc {DISK} > {DESC} && cat {DESC}")
+
+
+def serve_pxe(golden):
+    golden.must(f"mkdir -p {OUTPUT}; setsid kactl pxe --interface {INTERFACE} --range {RANGE}"
+                f" > {OUTPUT}/pxe.log 2>&1 < /dev/null & sleep 0")
+    wait_for(golden, "ss -Huln sport = :69 | grep -q .", "kactl pxe to serve TFTP", f"{OUTPUT}/pxe.log")
+
+
+def start_run(golden, nodes):
+    """Start the run and wait until it waits for nodes; `poll_run` tells how it goes on."""
+    command = f"kactl run -n {nodes} -p {DISK} {DESC} --yes --json"
+    script = f"{command} > {OUTPUT}/run.json 2> {OUTPUT}/run.log < /dev/null; echo $? > {OUTPUT}/run.status"
+    golden.must(f"setsid bash -c {shlex.quote(script)} > {OUTPUT}/run.shell 2>&1 < /dev/null & sleep 0")
+    wait_for(golden, f"test -s {OUTPUT}/run.status || ls {LEASES}/* > /dev/null", "kactl run to wait for nodes",
+             f"{OUTPUT}/run.log")
+
+
+@dataclass
+class Outcome:
+    """How a run ended."""
+
+    status: int
+    log: str
+    report: dict = field(default_factory=dict)
+
+
+def poll_run(golden):
+    """The run's outcome, or None while it goes on."""
+    status, text = golden.run(f"cat {OUTPUT}/run.status")
+    if status != 0 or not text.strip():
+        return None
+    log = golden.must(f"cat {OUTPUT}/run.log {OUTPUT}/run.shell")
+    printed = golden.must(f"cat {OUTPUT}/run.json").strip()
+    try:
+        report = json.loads(printed)
+    except json.JSONDecodeError:
+        report, log = {}, log + printed
+    return Outcome(int(text), log, report)
+
+
+def last_words(golden):
+    """What the run said last, for whoever watches."""
+    lines = golden.run(f"tail -c 400 {OUTPUT}/run.log")[1].replace("\r", "\n").strip().splitlines()
+    return lines[-1] if lines else ""
+
+
+def logs(golden):
+    """What ka's long-running commands have said, by name; for the log folder."""
+    names = golden.run(f"cd {OUTPUT} && ls")[1].split()
+    return {name: golden.run(f"cat {OUTPUT}/{name}")[1] for name in names}
+
+
+def wait_for(golden, condition, what, log):
+    """Wait until a shell condition holds in the golden VM."""
+    deadline = time.monotonic() + PATIENCE
+    while golden.run(condition)[0] != 0:
+        if time.monotonic() > deadline:
+            raise VmTrouble(f"waited in vain for {what}: {golden.run(f'tail -n 50 {log}')[1]}")
+        time.sleep(0.5)

@@ -1,0 +1,197 @@
+"""One virtual machine, and how to talk to it.
+
+Always TCG, never KVM: results must be the same on a host without hardware
+virtualisation. Two ways in: the serial console, which is logged, and a virtio-serial
+port on which a service of the golden system runs commands (golden-root/).
+VMs share few cores and may stall for seconds, so everything waits for a condition with
+a deadline that only a hung machine meets.
+"""
+
+import base64
+import contextlib
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+PATIENCE = 600  # seconds; far more than the slowest step of a healthy machine
+# After these words on a console, nothing good comes any more.
+LOST = (
+    "Kernel panic - not syncing", "STALE BOOT CODE RAN", "grub rescue>", "No bootable device",
+    "Gave up waiting for root", "You are in emergency mode",
+)
+
+
+class VmTrouble(Exception):
+    """A VM died, hung or panicked; the text names its log."""
+
+
+class Vm:
+    """A QEMU process with a disk, maybe a network card, a console log and a command port."""
+
+    def __init__(self, name, disk, logs, *, memory, cpus=1, network=None, mac=None, pxe=False):
+        self.name = name
+        self.log = Path(logs) / f"{name}.log"
+        self.log.unlink(missing_ok=True)
+        self._folder = tempfile.TemporaryDirectory(prefix="ka-vm-")
+        self._port_path = Path(self._folder.name) / "commands"
+        self._serial_path = Path(self._folder.name) / "serial"
+        self._received = b""
+        self._number = 0
+        command = self._command(disk, memory, cpus, network, mac, pxe)
+        if network:
+            command = network.inside(*command)
+        self._errors = open(self.log.with_suffix(".qemu"), "wb")
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=self._errors, stderr=self._errors)
+        self._port = self._connect()
+
+    def _command(self, disk, memory, cpus, network, mac, pxe):
+        words = [
+            # qemu64 has no AES and no AVX, which TCG emulates ten times slower than plain code.
+            "qemu-system-x86_64", "-name", self.name, "-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", "qemu64",
+            "-m", str(memory), "-smp", str(cpus), "-nodefaults", "-nographic", "-no-reboot",
+            "-chardev", f"socket,id=serial,path={self._serial_path},server=on,wait=off,logfile={self.log}",
+            "-serial", "chardev:serial",
+            "-device", "virtio-serial-pci",
+            "-chardev", f"socket,id=commands,path={self._port_path},server=on,wait=off",
+            "-device", "virtserialport,chardev=commands,name=test.commands",
+            "-device", "virtio-rng-pci",
+            "-drive", f"if=none,id=disk,file={disk},format=raw,cache=unsafe,discard=unmap",
+            "-device", f"virtio-blk-pci,drive=disk,serial={self.name},bootindex=2",
+        ]
+        if network:
+            tap = network.tap(self.name)
+            words += [
+                "-netdev", f"tap,id=net,ifname={tap},script=no,downscript=no",
+                "-device", f"virtio-net-pci,netdev=net,mac={mac}" + (",bootindex=1" if pxe else ",romfile="),
+            ]
+        return words
+
+    def _connect(self):
+        deadline = time.monotonic() + PATIENCE
+        port = socket.socket(socket.AF_UNIX)
+        while True:
+            try:
+                port.connect(str(self._port_path))
+                return port
+            except (FileNotFoundError, ConnectionRefusedError):
+                self._still_well("opening its command port", deadline)
+                time.sleep(0.05)
+
+    # -- the console ------------------------------------------------------------------------
+
+    def console(self):
+        """Everything that the serial console has said so far."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    def wait_for_console(self, text, patience=PATIENCE):
+        """Wait until the console has said `text`."""
+        deadline = time.monotonic() + patience
+        while text not in self.console():
+            self._still_well(f"saying {text!r} on its console", deadline)
+            time.sleep(0.2)
+
+    # -- commands ---------------------------------------------------------------------------
+
+    def wait_ready(self, patience=PATIENCE):
+        """Wait until the system is up and listens for commands."""
+        self._read_line("coming up", time.monotonic() + patience, want="ready")
+
+    def start(self, command):
+        """Send a shell command; `finish` waits for it. One at a time."""
+        self._number += 1
+        self._port.sendall(b"%d %s\n" % (self._number, base64.b64encode(command.encode())))
+
+    def finish(self, patience=PATIENCE):
+        """Wait for the started command: its exit status and everything it printed."""
+        line = self._read_line("finishing a command", time.monotonic() + patience, want=f"{self._number} ")
+        _, status, output = line.split(" ", 2)
+        return int(status), base64.b64decode(output).decode(errors="surrogateescape")
+
+    def run(self, command, patience=PATIENCE):
+        """Run a shell command to its end."""
+        self.start(command)
+        return self.finish(patience)
+
+    def must(self, command, patience=PATIENCE):
+        """Run a shell command that has to succeed, and return its output."""
+        status, output = self.run(command, patience)
+        if status != 0:
+            raise VmTrouble(f"{self.name}: `{command}` exited with {status}: {output.strip()}")
+        return output
+
+    def _read_line(self, doing, deadline, want):
+        while True:
+            while b"\n" in self._received:
+                line, self._received = self._received.split(b"\n", 1)
+                text = line.decode().strip("\r\0")
+                if text.startswith(want):
+                    return text
+            self._port.settimeout(1)
+            try:
+                data = self._port.recv(1 << 16)
+            except TimeoutError:
+                data = None
+            if data:
+                self._received += data
+            elif data == b"":
+                self._process.wait(PATIENCE)
+            if not data:
+                self._still_well(doing, deadline)
+
+    # -- its end ----------------------------------------------------------------------------
+
+    def running(self):
+        return self._process.poll() is None
+
+    def wait_end(self, patience=PATIENCE):
+        """Wait until the machine has powered off, or rebooted, which ends it as well."""
+        deadline = time.monotonic() + patience
+        while self.running():
+            self.check()
+            if time.monotonic() > deadline:
+                raise VmTrouble(f"{self.name}: did not end; see {self.log}")
+            time.sleep(0.2)
+        self.check()
+        if self._process.returncode != 0:
+            raise VmTrouble(f"{self.name}: QEMU exited with {self._process.returncode}; see {self._errors.name}")
+
+    def power_off(self):
+        """Ask the system to shut down, and wait until it has."""
+        self.start("systemctl poweroff")
+        self.wait_end()
+
+    def kill(self):
+        """End the process if it still runs. Nothing else is ever signalled."""
+        if self.running():
+            self._process.kill()
+        self._process.wait()
+        self._port.close()
+        self._errors.close()
+        self._folder.cleanup()
+
+    def _still_well(self, doing, deadline):
+        self.check()
+        if not self.running():
+            raise VmTrouble(f"{self.name}: ended before {doing}; see {self.log} and {self._errors.name}")
+        if time.monotonic() > deadline:
+            raise VmTrouble(f"{self.name}: hung before {doing}; see {self.log}")
+
+    def check(self):
+        """Raise if the console shows that the machine can only be lost."""
+        said = self.console()
+        for words in LOST:
+            if words in said:
+                raise VmTrouble(f"{self.name}: {words!r} on its console; see {self.log}")
+
+
+@contextlib.contextmanager
+def machine(name, disk, logs, **options):
+    """A VM that is surely gone afterwards."""
+    vm = Vm(name, disk, logs, **options)
+    try:
+        yield vm
+    finally:
+        vm.kill()

@@ -1,0 +1,70 @@
+//! The simulator by hand:
+//!
+//! ```text
+//! simulate seed SEED                                  what happens under one seed
+//! simulate scan FIRST COUNT                           which seeds fail
+//! simulate chain NODES DEATHS kill|cut WINDOW STREAM  a long chain; window and stream in MiB
+//! ```
+
+use std::time::Instant;
+
+use ka_tests::sim::{LongChain, Schedule, run, run_traced};
+
+const MIB: u64 = 1024 * 1024;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["seed", seed] => {
+            let schedule = Schedule::generate(seed.parse()?);
+            println!("{schedule:#?}");
+            println!("{:?}", run_traced(&schedule)?);
+        }
+        ["scan", first, count] => {
+            let first: u64 = first.parse()?;
+            for seed in first..first + count.parse::<u64>()? {
+                if let Err(violation) = run(&Schedule::generate(seed)) {
+                    println!("seed {seed}: {violation}");
+                }
+            }
+        }
+        ["chain", nodes, deaths, how, window, stream] => chain(&LongChain {
+            nodes: nodes.parse()?,
+            deaths: deaths.parse()?,
+            silent: how == "cut",
+            window: window.parse::<u64>()? * MIB,
+            stream: stream.parse::<u64>()? * MIB,
+        })?,
+        _ => {
+            return Err(
+                "simulate seed SEED | scan FIRST COUNT | chain NODES DEATHS kill|cut WINDOW STREAM".into()
+            );
+        }
+    }
+    Ok(())
+}
+
+fn chain(long: &LongChain) -> Result<(), Box<dyn std::error::Error>> {
+    let start = Instant::now();
+    let outcome = run(&long.schedule(1))?;
+    #[allow(clippy::cast_precision_loss)]
+    let rate = long.stream as f64 / outcome.drained.as_secs_f64() / 1e6;
+    println!(
+        "{} nodes, {} died ({}), window {} MiB, {} MiB: {:.2} s, {rate:.1} MB/s; the golden node was done \
+         after {:.2} s, drained in {:.2} s; {} complete, {} taken out ({} events in {:.0} s)",
+        long.nodes,
+        outcome.deaths,
+        if long.silent { "silently" } else { "killed" },
+        long.window / MIB,
+        long.stream / MIB,
+        outcome.drained.as_secs_f64(),
+        outcome.produced.as_secs_f64(),
+        (outcome.drained - outcome.produced).as_secs_f64(),
+        outcome.complete,
+        outcome.expelled,
+        outcome.events,
+        start.elapsed().as_secs_f64(),
+    );
+    Ok(())
+}

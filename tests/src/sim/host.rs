@@ -1,0 +1,300 @@
+//! One simulated host: the shell around a member, as the agent is one in reality.
+
+use std::time::Duration;
+
+use ka::chain::{Action, LinkId, Member, NodeId, Offset, Trouble};
+use ka::wire::link::LinkMessage;
+
+use super::control::{Control, ToHub};
+use super::invariants::{Judged, Violation, invariant_writer_sees_the_stream};
+use super::network::{ACCEPTOR, Connection, ConnectionId, DIALLER, Frame, HostId, time_of};
+use super::schedule::HostPlan;
+use super::world::{Event, World};
+
+/// What runs on a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Power {
+    /// The process.
+    On,
+    /// The process, but stopped.
+    Hung,
+    /// The kernel only.
+    Down,
+    /// Nothing.
+    Off,
+}
+
+/// What has become of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Nothing yet.
+    Running,
+    /// It has the whole stream.
+    Complete,
+    /// Its writer has failed; it knows.
+    Failed,
+    /// The controller has told it why it is out.
+    Expelled(String),
+    /// It came back after a reboot, and is no member of this chain.
+    Stranger,
+}
+
+/// One host.
+pub(super) struct Host {
+    pub(super) plan: HostPlan,
+    pub(super) power: Power,
+    /// Cut off from everybody.
+    pub(super) isolated: bool,
+    pub(super) member: Member<HostId>,
+    /// Rises when the process dies: its timers die with it.
+    pub(super) life: u32,
+    /// Connections, and which end is here.
+    pub(super) connections: Vec<(ConnectionId, usize)>,
+    /// What the writer works on: up to where, and whether the stream ends there.
+    pub(super) writing: Option<(Offset, bool)>,
+    /// Plain bytes that the writer has had.
+    pub(super) plain: usize,
+    pub(super) fate: Fate,
+    pub(super) released: bool,
+    /// A fault has hit it, or one of its links.
+    pub(super) suspect: bool,
+    pub(super) control: Control,
+    pub(super) judged: Judged,
+}
+
+impl Host {
+    pub(super) fn new(plan: HostPlan, member: Member<HostId>) -> Self {
+        Self {
+            plan,
+            power: Power::On,
+            isolated: false,
+            member,
+            life: 0,
+            connections: Vec::new(),
+            writing: None,
+            plain: 0,
+            fate: Fate::Running,
+            released: false,
+            suspect: false,
+            control: Control::default(),
+            judged: Judged::default(),
+        }
+    }
+
+    /// Whether its process runs and takes part.
+    pub(super) fn takes_part(&self) -> bool {
+        self.power == Power::On && !matches!(self.fate, Fate::Expelled(_))
+    }
+
+    /// Whether it may still become complete, as far as its own state goes.
+    pub(super) fn lives(&self) -> bool {
+        matches!(self.power, Power::On | Power::Hung)
+            && !matches!(self.fate, Fate::Expelled(_) | Fate::Stranger)
+    }
+}
+
+impl World<'_> {
+    /// Does all that a member can do now, then judges it.
+    pub(super) fn pump(&mut self, host: HostId) -> Result<(), Violation> {
+        if !self.hosts[host].takes_part() {
+            return Ok(());
+        }
+        self.act(host);
+        loop {
+            let read = self.read(host);
+            let wrote = self.write(host)?;
+            let relayed = self.relay(host);
+            let acked = self.ack(host);
+            if !(read || wrote || relayed || acked) {
+                break;
+            }
+        }
+        if host == 0 && self.producer_waits && self.hosts[0].member.wants_block() {
+            self.producer_waits = false;
+            self.after(Duration::ZERO, Event::Produce);
+        }
+        self.judge_step(host)
+    }
+
+    /// Carries out what the member has queued.
+    pub(super) fn act(&mut self, host: HostId) {
+        for action in self.hosts[host].member.take_actions() {
+            match action {
+                Action::Dial { link, to, name } => {
+                    let id = self.connections.len();
+                    self.connections.push(Connection::new(host, link, to.address));
+                    self.hosts[host].connections.push((id, DIALLER));
+                    self.hosts[to.address].connections.push((id, ACCEPTOR));
+                    self.transmit(id, DIALLER, Frame::Knock(name));
+                }
+                Action::Accept { link, .. } => self.on_link(host, link, |world, id, end| {
+                    world.transmit(id, end, Frame::Accepted);
+                }),
+                Action::Send { link, message } => self.on_link(host, link, |world, id, end| {
+                    world.transmit(id, end, Frame::Message(message));
+                }),
+                Action::Close { link } | Action::Part { link } => self.on_link(host, link, World::close),
+                Action::Complain(report) => self.tell_hub(host, ToHub::Complaint(report)),
+            }
+        }
+    }
+
+    fn on_link(&mut self, host: HostId, link: LinkId, act: impl FnOnce(&mut Self, ConnectionId, usize)) {
+        let known = |(id, end): &&(ConnectionId, usize)| self.connections[*id].links[*end] == Some(link);
+        if let Some((id, end)) = self.hosts[host].connections.iter().find(known).copied() {
+            act(self, id, end);
+        }
+    }
+
+    /// One end closes: whatever is under way to it goes nowhere.
+    pub(super) fn close(&mut self, id: ConnectionId, end: usize) {
+        if !self.connections[id].open[end] {
+            return;
+        }
+        self.transmit(id, end, Frame::Closed);
+        self.connections[id].open[end] = false;
+        let host = self.connections[id].hosts[end];
+        self.hosts[host].connections.retain(|here| *here != (id, end));
+    }
+
+    /// Reads what the member wants of what has arrived.
+    fn read(&mut self, host: HostId) -> bool {
+        let mut read = false;
+        let mut at = 0;
+        while let Some((id, end)) = self.hosts[host].connections.get(at).copied() {
+            at += 1;
+            while let Some(frame) = self.next_frame(host, id, end) {
+                read = true;
+                let link = self.connections[id].links[end];
+                let member = &mut self.hosts[host].member;
+                match (frame, link) {
+                    (Frame::Knock(name), _) => {
+                        let link = member.new_link();
+                        self.connections[id].links[end] = Some(link);
+                        member.on_knock(link, name);
+                    }
+                    (Frame::Accepted, Some(link)) => {
+                        self.connections[id].accepted = true;
+                        member.on_open(link, self.now);
+                    }
+                    (Frame::Message(message), Some(link)) => self.on_message(host, link, message),
+                    (Frame::Block(block), Some(link)) => {
+                        member.on_block(link, block.clone(), self.now);
+                        self.prove(host, &block);
+                    }
+                    (Frame::Damaged, Some(link)) => {
+                        self.close(id, end);
+                        self.hosts[host].member.on_lost(link, Trouble::Damaged);
+                    }
+                    (Frame::Closed, Some(link)) => {
+                        member.on_lost(link, Trouble::Reset);
+                        self.forget(id, end);
+                    }
+                    (_, None) => self.forget(id, end),
+                }
+                self.act(host);
+            }
+            if !self.hosts[host].connections.contains(&(id, end)) {
+                // Whatever went may have moved the others forward in the list.
+                at = 0;
+            }
+        }
+        read
+    }
+
+    fn on_message(&mut self, host: HostId, link: LinkId, message: LinkMessage) {
+        self.hosts[host].member.on_message(link, message, self.now);
+    }
+
+    /// The next frame that the shell would read: nothing more comes from a predecessor while the
+    /// member has no room.
+    fn next_frame(&mut self, host: HostId, id: ConnectionId, end: usize) -> Option<Frame> {
+        let member = &self.hosts[host].member;
+        let wanted = member.wants_block() || member.total().is_some();
+        let connection = &mut self.connections[id];
+        if !connection.open[end] || (end == DIALLER && connection.accepted && !wanted) {
+            return None;
+        }
+        let pipe = &mut connection.pipes[1 - end];
+        let frame = pipe.read()?;
+        if std::mem::take(&mut pipe.blocked) {
+            let delay = self.shape(id).delay;
+            self.after(delay, Event::Room { id, end: 1 - end });
+        }
+        Some(frame)
+    }
+
+    fn forget(&mut self, id: ConnectionId, end: usize) {
+        self.connections[id].open[end] = false;
+        let host = self.connections[id].hosts[end];
+        self.hosts[host].connections.retain(|here| *here != (id, end));
+    }
+
+    /// Hands blocks to the successor, as many as the connection takes.
+    fn relay(&mut self, host: HostId) -> bool {
+        let node = &self.hosts[host];
+        let Some(link) = node.member.successor_link() else { return false };
+        let known = |(id, end): &&(ConnectionId, usize)| self.connections[*id].links[*end] == Some(link);
+        let Some((id, end)) = node.connections.iter().find(known).copied() else { return false };
+        let shape = self.shape(id);
+        let mut relayed = false;
+        while self.connections[id].pipes[end].has_room(shape) {
+            let Some((_, block)) = self.hosts[host].member.next_block() else { return relayed };
+            self.transmit(id, end, Frame::Block(block));
+            relayed = true;
+        }
+        self.connections[id].pipes[end].blocked = true;
+        relayed
+    }
+
+    fn ack(&mut self, host: HostId) -> bool {
+        let Some((link, message)) = self.hosts[host].member.next_ack() else { return false };
+        self.on_link(host, link, |world, id, end| world.transmit(id, end, Frame::Message(message)));
+        true
+    }
+
+    /// Hands plain bytes to the writer when it is idle.
+    fn write(&mut self, host: HostId) -> Result<bool, Violation> {
+        if host == 0 || self.hosts[host].writing.is_some() || self.hosts[host].fate != Fate::Running {
+            return Ok(false);
+        }
+        let Some(plain) = self.hosts[host].member.next_plain() else { return Ok(false) };
+        invariant_writer_sees_the_stream(self, host, &plain)?;
+        let node = &mut self.hosts[host];
+        if plain.total.is_none() {
+            node.plain += plain.bytes.len();
+        }
+        node.writing = Some((plain.end, plain.total.is_some()));
+        let time = time_of(plain.bytes.len() as u64, node.plan.writer);
+        let life = node.life;
+        self.after(time, Event::Written { host, life });
+        Ok(true)
+    }
+
+    /// The writer is done with what it had.
+    pub(super) fn on_written(&mut self, host: HostId) -> Result<(), Violation> {
+        let node = &mut self.hosts[host];
+        if let Some((end, last)) = node.writing.take() {
+            node.member.on_written(end);
+            if last && node.fate == Fate::Running {
+                node.fate = Fate::Complete;
+                self.settled = false;
+                self.note(|| format!("host {host} is complete"));
+            }
+        }
+        self.pump(host)
+    }
+
+    /// A fresh machine under an old address.
+    pub(super) fn on_restart(&mut self, host: HostId) {
+        let id = NodeId(u32::try_from(self.hosts.len() + host).unwrap_or(u32::MAX));
+        let node = &mut self.hosts[host];
+        node.power = Power::On;
+        node.fate = Fate::Stranger;
+        node.isolated = false;
+        node.plain = 0;
+        node.judged = Judged::default();
+        node.member = Member::node(id, &self.stream.key, self.schedule.window, self.schedule.dead_after);
+        self.note(|| format!("host {host} is there again, as {id}"));
+    }
+}

@@ -1,0 +1,111 @@
+//! The controller's side: the real membership, and what the hub does with its decisions.
+
+use ka::chain::{Decision, NodeId};
+
+use super::control::{ToHub, ToNode};
+use super::invariants::{
+    Violation, invariant_everybody_has_everything_at_release, invariant_only_the_faulty_are_expelled,
+};
+use super::network::HostId;
+use super::schedule::When;
+use super::world::World;
+
+impl World<'_> {
+    pub(super) fn hub_hears(&mut self, host: HostId, message: ToHub) -> Result<(), Violation> {
+        let node = node_of(host);
+        if let Some(reason) = self.gone.get(&host).cloned() {
+            self.tell_node(host, ToNode::Expelled(reason));
+            return Ok(());
+        }
+        self.membership.on_heartbeat(node, self.now);
+        if let ToHub::Complaint(report) = message
+            && !self.released
+        {
+            self.note(|| format!("the hub hears from {node}: {report:?}"));
+            let decisions = self.membership.on_complaint(node, report, self.now);
+            self.carry_out(decisions)?;
+        }
+        self.hub_judges()
+    }
+
+    pub(super) fn hub_judges(&mut self) -> Result<(), Violation> {
+        if self.released {
+            return Ok(());
+        }
+        let decisions = self.membership.judge(self.now);
+        self.carry_out(decisions)
+    }
+
+    fn carry_out(&mut self, decisions: Vec<Decision>) -> Result<(), Violation> {
+        for decision in decisions {
+            match decision {
+                Decision::Probe(node) => self.tell_node(host_of(node), ToNode::Probe),
+                Decision::Expelled { node, reason, .. } => {
+                    let host = host_of(node);
+                    self.note(|| format!("{node} is expelled: {reason}"));
+                    self.gone.insert(host, reason.clone());
+                    self.settled = false;
+                    self.tell_node(host, ToNode::Expelled(reason));
+                    invariant_only_the_faulty_are_expelled(self, host)?;
+                }
+                Decision::NewEpoch(_) => {
+                    self.chain = self.membership.chain().iter().map(|id| host_of(*id)).collect();
+                    self.settled = false;
+                    for place in 0..self.chain.len() {
+                        self.places[self.chain[place]] = place;
+                        self.tell_place(self.chain[place]);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a node its view.
+    pub(super) fn tell_place(&mut self, host: HostId) {
+        if let Some(view) = self.membership.view(node_of(host), |id| Some(host_of(id))) {
+            self.tell_node(host, ToNode::View(view));
+        }
+    }
+
+    /// A node has made its control connection anew: it is told all that it may have missed.
+    pub(super) fn hub_welcomes(&mut self, host: HostId) -> Result<(), Violation> {
+        if let Some(reason) = self.gone.get(&host).cloned() {
+            self.tell_node(host, ToNode::Expelled(reason));
+            return Ok(());
+        }
+        self.membership.on_heartbeat(node_of(host), self.now);
+        if self.released {
+            self.tell_node(host, ToNode::Release);
+        } else {
+            self.tell_place(host);
+        }
+        self.hub_judges()
+    }
+
+    /// Releases everybody once the golden node knows that all have all.
+    pub(super) fn release_when_done(&mut self) -> Result<(), Violation> {
+        let golden = &self.hosts[0].member;
+        if self.released || golden.total().is_none() || golden.tail_position() != golden.verified() {
+            return Ok(());
+        }
+        self.note(|| "all have all: the hub releases".to_owned());
+        self.released = true;
+        self.settled = false;
+        self.outcome.drained = self.now;
+        self.arm(|when| when == When::Released);
+        invariant_everybody_has_everything_at_release(self)?;
+        for place in 0..self.chain.len() {
+            self.tell_node(self.chain[place], ToNode::Release);
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn node_of(host: HostId) -> NodeId {
+    NodeId(u32::try_from(host).unwrap_or(u32::MAX))
+}
+
+fn host_of(node: NodeId) -> HostId {
+    node.0 as usize
+}

@@ -1,0 +1,238 @@
+//! What must hold after every step, judged by what the simulator itself knows: the generated stream,
+//! and which blocks it delivered undamaged.
+
+use std::fmt;
+use std::time::Duration;
+
+use ka::chain::{Epoch, Offset, Plain};
+use ka::seal::Block;
+
+use super::host::{Fate, Power};
+use super::network::HostId;
+use super::world::World;
+
+/// An invariant that does not hold.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// Which.
+    pub invariant: &'static str,
+    /// When.
+    pub at: Duration,
+    /// The facts.
+    pub detail: String,
+    /// The last events before, if the run was traced.
+    pub trace: Vec<String>,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.trace {
+            writeln!(f, "  {line}")?;
+        }
+        write!(f, "{} at {:?}: {}", self.invariant, self.at, self.detail)
+    }
+}
+
+impl std::error::Error for Violation {}
+
+/// So many members are looked at one by one.
+const FEW: usize = 100;
+
+/// What a host is judged by, beside its member.
+#[derive(Default)]
+pub(super) struct Judged {
+    /// Blocks that reached it undamaged and in order, and that it took.
+    proven: usize,
+    tail: Offset,
+    epoch: Epoch,
+}
+
+impl World<'_> {
+    fn check(
+        &mut self,
+        holds: bool,
+        invariant: &'static str,
+        detail: impl FnOnce(&Self) -> String,
+    ) -> Verdict {
+        if holds {
+            return Ok(());
+        }
+        let detail = detail(self);
+        let trace = self.trace.take().map_or_else(Vec::new, Vec::from);
+        Err(Violation { invariant, at: self.now, detail, trace })
+    }
+
+    /// Notes what a member has made of a block.
+    pub(super) fn prove(&mut self, host: HostId, block: &Block) {
+        let node = &mut self.hosts[host];
+        let next = node.judged.proven;
+        if self.stream.blocks.get(next) == Some(block)
+            && self.stream.ends.get(next) == Some(&node.member.verified())
+        {
+            node.judged.proven += 1;
+        }
+    }
+
+    /// Where a member's undamaged bytes end.
+    pub(super) fn proven(&self, host: HostId) -> Offset {
+        if host == 0 {
+            return self.hosts[0].member.verified();
+        }
+        let blocks = self.hosts[host].judged.proven;
+        blocks.checked_sub(1).and_then(|last| self.stream.ends.get(last).copied()).unwrap_or_default()
+    }
+
+    /// All invariants that a step of `host` can break.
+    pub(super) fn judge_step(&mut self, host: HostId) -> Verdict {
+        invariant_verified_is_true(self, host)?;
+        invariant_window_bounds_memory(self, host)?;
+        invariant_epochs_only_rise(self, host)?;
+        let tail = self.hosts[host].member.tail_position();
+        let before = std::mem::replace(&mut self.hosts[host].judged.tail, tail);
+        if before != tail {
+            invariant_tail_never_falls(self, host, before)?;
+            invariant_tail_is_verified_behind(self, host)?;
+        }
+        invariant_nothing_is_forgotten_above_the_tail(self, host)
+    }
+}
+
+type Verdict = Result<(), Violation>;
+
+/// No writer misses a byte, gets one twice, or sees another order.
+pub(super) fn invariant_writer_sees_the_stream(world: &mut World, host: HostId, plain: &Plain) -> Verdict {
+    let at = world.hosts[host].plain;
+    let stream = world.stream;
+    let holds = match plain.total {
+        Some(total) => at == stream.plain.len() && total == stream.total && plain.end == stream.end(),
+        None => stream.plain.get(at..at + plain.bytes.len()) == Some(&plain.bytes[..]),
+    };
+    world.check(holds, "writer sees the stream", |_| {
+        format!("host {host} has written {at} bytes and is given {} others", plain.bytes.len())
+    })
+}
+
+/// What a member calls verified has reached it undamaged.
+fn invariant_verified_is_true(world: &mut World, host: HostId) -> Verdict {
+    let (said, proven) = (world.hosts[host].member.verified(), world.proven(host));
+    world.check(said == proven, "verified is true", |_| {
+        format!("host {host} says {said:?}, undamaged bytes end at {proven:?}")
+    })
+}
+
+/// A member keeps no more than its window; the golden node's bounds how far it runs ahead.
+fn invariant_window_bounds_memory(world: &mut World, host: HostId) -> Verdict {
+    let member = &world.hosts[host].member;
+    let kept = member.verified().since(member.floor());
+    let ahead = if host == 0 { member.verified().since(member.tail_position()) } else { 0 };
+    let window = world.schedule.window;
+    world.check(kept <= window && ahead <= window, "window bounds memory", |_| {
+        format!("host {host} keeps {kept} bytes and is {ahead} ahead, with a window of {window}")
+    })
+}
+
+fn invariant_epochs_only_rise(world: &mut World, host: HostId) -> Verdict {
+    let epoch = world.hosts[host].member.epoch().unwrap_or_default();
+    let before = std::mem::replace(&mut world.hosts[host].judged.epoch, epoch);
+    world.check(epoch >= before, "epochs only rise", |_| format!("host {host}: {epoch:?} after {before:?}"))
+}
+
+fn invariant_tail_never_falls(world: &mut World, host: HostId, before: Offset) -> Verdict {
+    let tail = world.hosts[host].member.tail_position();
+    world.check(tail >= before, "T never falls", |_| format!("host {host}: {tail:?} after {before:?}"))
+}
+
+/// T is never above what any living member behind has verified.
+fn invariant_tail_is_verified_behind(world: &mut World, host: HostId) -> Verdict {
+    let place = world.places[host];
+    if world.released || world.chain.get(place) != Some(&host) {
+        return Ok(());
+    }
+    let tail = world.hosts[host].member.tail_position();
+    let mut behind = world.chain[place + 1..].iter().copied().filter(|behind| world.hosts[*behind].lives());
+    // In a very long chain by induction: everybody's T is below its successor's, and the last one's
+    // is what it has verified.
+    let low = if world.chain.len() > FEW {
+        behind.next().filter(|behind| world.hosts[*behind].member.tail_position() < tail)
+    } else {
+        behind.find(|behind| world.proven(*behind) < tail)
+    };
+    let low = low.or_else(|| (world.proven(host) < tail).then_some(host));
+    world.check(low.is_none(), "T is verified by all behind", |world| {
+        let low = low.unwrap_or_default();
+        format!("host {host} says {tail:?}, but host {low} is at {:?}", world.proven(low))
+    })
+}
+
+/// Nobody frees what somebody behind may need.
+fn invariant_nothing_is_forgotten_above_the_tail(world: &mut World, host: HostId) -> Verdict {
+    let member = &world.hosts[host].member;
+    let (floor, tail) = (member.floor(), member.tail_position());
+    world.check(floor <= tail, "nothing is forgotten above T", |_| {
+        format!("host {host} has forgotten all before {floor:?}, its T is {tail:?}")
+    })
+}
+
+/// A node is only taken out if a fault has hit it or one of its links.
+pub(super) fn invariant_only_the_faulty_are_expelled(world: &mut World, host: HostId) -> Verdict {
+    let suspect = world.hosts[host].suspect;
+    world.check(suspect, "only the faulty are expelled", |world| {
+        format!("nothing had happened to host {host}: {:?}", world.gone.get(&host))
+    })
+}
+
+/// At release, every living member has the whole stream.
+pub(super) fn invariant_everybody_has_everything_at_release(world: &mut World) -> Verdict {
+    let end = world.stream.end();
+    let lacking =
+        world.chain.iter().copied().find(|host| world.hosts[*host].lives() && world.proven(*host) != end);
+    world.check(lacking.is_none(), "everybody has everything at release", |world| {
+        let host = lacking.unwrap_or_default();
+        format!("host {host} is at {:?} of {end:?}", world.proven(host))
+    })
+}
+
+/// Whether nothing is left to happen: every living node has completed or knows why not.
+pub(super) fn is_settled(world: &World) -> bool {
+    world.released && world.hosts.iter().enumerate().skip(1).all(|(host, node)| is_told(world, host, node))
+}
+
+fn is_told(world: &World, host: HostId, node: &super::host::Host) -> bool {
+    if matches!(node.power, Power::Down | Power::Off) {
+        return true;
+    }
+    if node.power == Power::Hung {
+        // Stopped for good, unless it is to go on.
+        return !world.will_resume(host);
+    }
+    match node.fate {
+        Fate::Running => false,
+        Fate::Complete | Fate::Failed => node.released,
+        Fate::Expelled(_) | Fate::Stranger => true,
+    }
+}
+
+/// Everything comes to an end within a bounded time after the last disturbance.
+pub(super) fn invariant_nothing_stalls(world: &mut World) -> Verdict {
+    let limit = world.disturbed + world.patience;
+    world.check(world.now <= limit, "nothing stalls", |world| {
+        let waiting: Vec<String> = world
+            .hosts
+            .iter()
+            .enumerate()
+            .filter(|(host, node)| *host == 0 || !is_told(world, *host, node))
+            .map(|(host, node)| {
+                format!(
+                    "\n    host {host}: {:?}, {:?}, verified {:?}, written {:?}, T {:?}, epoch {:?}",
+                    node.power,
+                    node.fate,
+                    node.member.verified(),
+                    node.member.written(),
+                    node.member.tail_position(),
+                    node.member.epoch()
+                )
+            })
+            .collect();
+        format!("released: {}; chain {:?}; waiting:{}", world.released, world.chain, waiting.concat())
+    })
+}

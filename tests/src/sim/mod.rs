@@ -1,0 +1,23 @@
+//! A simulator of whole sessions: the real [`Member`](ka::chain::Member)s and the real
+//! [`Membership`](ka::chain::Membership) on hosts, links and clocks that are made from a seed.
+//!
+//! Each seed is a [`Schedule`]: hosts with their links, and faults. [`run`] lives through it event by
+//! event and checks the invariants after each one, so a seed that fails once fails always.
+
+mod control;
+mod faults;
+mod host;
+mod hub;
+mod invariants;
+mod long;
+mod network;
+mod random;
+mod schedule;
+mod stream;
+mod world;
+
+pub use invariants::Violation;
+pub use long::LongChain;
+pub use network::Shape;
+pub use schedule::{Fault, HostPlan, Planned, Schedule, Victim, When};
+pub use world::{Outcome, run, run_traced, run_with};

@@ -1,0 +1,238 @@
+//! What a seed means: the hosts, their links and writers, and what goes wrong when.
+
+use std::time::Duration;
+
+use super::network::Shape;
+use super::random::Random;
+
+/// Everything about one simulated session that is not decided by ka itself.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    /// Where it came from.
+    pub seed: u64,
+    /// One for each host, the golden node first.
+    pub hosts: Vec<HostPlan>,
+    /// Every member's window, in bytes.
+    pub window: u64,
+    /// The largest sealed block.
+    pub largest: u64,
+    /// Sealed bytes of the stream, at the least.
+    pub length: u64,
+    /// When silence counts as death.
+    pub dead_after: Duration,
+    /// A closed connection's unread bytes are lost.
+    pub abrupt: bool,
+    /// A process that was stopped looks at its clock before its sockets when it goes on.
+    pub clock_first: bool,
+    /// What goes wrong.
+    pub faults: Vec<Planned>,
+}
+
+/// One host.
+#[derive(Clone, Copy, Debug)]
+pub struct HostPlan {
+    /// Its network card.
+    pub shape: Shape,
+    /// What its writer takes, or the golden node's producer makes, in bytes a second.
+    pub writer: u64,
+    /// From the controller to it.
+    pub control: Duration,
+}
+
+/// A fault, when, and whose.
+#[derive(Clone, Copy, Debug)]
+pub struct Planned {
+    /// When it happens.
+    pub when: When,
+    /// This much later.
+    pub after: Duration,
+    /// To whom.
+    pub victim: Victim,
+    /// What.
+    pub fault: Fault,
+}
+
+/// What a fault waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// The session's first moment: the nodes are about to learn their places.
+    Start,
+    /// The golden node has made that many hundredths of the stream.
+    Produced(u64),
+    /// The golden node has made all; the chain drains.
+    Draining,
+    /// The controller has released the nodes.
+    Released,
+}
+
+/// Whom a fault hits.
+#[derive(Clone, Copy, Debug)]
+pub enum Victim {
+    /// The node at this place of the chain as it is then, counted around.
+    Place(usize),
+    /// The last living member.
+    Tail,
+    /// The one behind the victim before.
+    Behind,
+    /// Everybody, where that makes sense: the controller is away.
+    All,
+}
+
+/// What goes wrong. A duration says when it ends; none means never.
+#[derive(Clone, Copy, Debug)]
+pub enum Fault {
+    /// The process dies, its connections are reset.
+    Crash,
+    /// The process dies, and the machine is there again after a while, as another node.
+    Restart(Duration),
+    /// The process is stopped: its kernel still takes data.
+    Hang(Option<Duration>),
+    /// The machine is gone without a word; or cut off for a while.
+    Silence(Option<Duration>),
+    /// The connection to the successor is reset, both ends live.
+    Reset,
+    /// Nothing passes between a member and its successor, both ends live.
+    Cut(Option<Duration>),
+    /// That many frames to the successor are damaged.
+    Damage(u32),
+    /// That many frames to the predecessor are damaged.
+    DamageBack(u32),
+    /// Network card and writer become that many times slower.
+    Slow(u64),
+    /// The disk is full.
+    WriterFails,
+    /// Control messages wait until the controller is back, or are lost.
+    Outage {
+        /// For how long.
+        lasts: Duration,
+        /// The connection is lost, with all that is under way.
+        lost: bool,
+    },
+}
+
+impl Fault {
+    /// Whether it takes the node out for good.
+    #[must_use]
+    pub fn is_death(self) -> bool {
+        matches!(self, Self::Crash | Self::Restart(_) | Self::Hang(None) | Self::Silence(None))
+    }
+}
+
+impl Schedule {
+    /// The schedule of `seed`, with up to 64 nodes.
+    #[must_use]
+    pub fn generate(seed: u64) -> Self {
+        let random = &mut Random::new(seed);
+        let most = if random.chance(50) { 64 } else { 16 };
+        let nodes = 1 + random.index(most);
+        let largest = random.between(96, 400);
+        let window = largest * random.between(4, 12);
+        let dead_after = Duration::from_millis(random.between(5, 30) * 100);
+        let block_time = Duration::from_micros(random.between(300, 8000));
+        let rate = largest * 1_000_000 / u64::try_from(block_time.as_micros()).unwrap_or(1);
+        let slow_control = random.chance(20);
+        let hosts = (0..=nodes).map(|_| host(random, rate, largest, slow_control)).collect();
+        let mut schedule = Self {
+            seed,
+            hosts,
+            window,
+            largest,
+            length: window * random.between(8, 9),
+            dead_after,
+            abrupt: random.chance(50),
+            clock_first: random.chance(50),
+            faults: Vec::new(),
+        };
+        if random.chance(96) {
+            schedule.add_deaths(random);
+        }
+        for _ in 0..random.index(4) {
+            schedule.add_disturbance(random);
+        }
+        schedule
+    }
+
+    /// Nodes, without the golden one.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
+        self.hosts.len() - 1
+    }
+
+    fn add_deaths(&mut self, random: &mut Random) {
+        let most = if random.chance(10) { self.nodes() } else { self.nodes().min(6) };
+        let deaths = if random.chance(35) { 1 } else { 1 + random.index(most) };
+        // A death after the release would show little.
+        let mut when = if random.chance(90) { early(random) } else { moment(random) };
+        // Bursts: together, adjacent, or spread.
+        let burst = random.chance(75);
+        for number in 0..deaths {
+            if !burst {
+                when = moment(random);
+            }
+            let victim = match random.index(5) {
+                0 => Victim::Tail,
+                1 | 2 if number > 0 => Victim::Behind,
+                _ => Victim::Place(random.index(64)),
+            };
+            let fault = match random.index(5) {
+                0 | 1 => Fault::Crash,
+                2 => Fault::Restart(random.time(self.dead_after * 3)),
+                3 => Fault::Hang(None),
+                _ => Fault::Silence(None),
+            };
+            let soon = if random.chance(50) { self.dead_after / 50 } else { self.dead_after };
+            let after = if random.chance(60) { Duration::ZERO } else { random.time(soon) };
+            self.faults.push(Planned { when, after, victim, fault });
+        }
+        if random.chance(15) {
+            // The controller is away when it is needed.
+            let fault = Fault::Outage { lasts: random.time(self.dead_after * 4), lost: random.chance(60) };
+            self.faults.push(Planned { when, after: Duration::ZERO, victim: Victim::All, fault });
+        }
+    }
+
+    fn add_disturbance(&mut self, random: &mut Random) {
+        let while_ = random.time(self.dead_after * 3);
+        let lasting = if random.chance(70) { Some(while_) } else { None };
+        let victim =
+            if random.chance(15) { Victim::Tail } else { Victim::Place(random.index(self.hosts.len())) };
+        let frames = if random.chance(70) { 1 } else { u32::MAX };
+        let (fault, victim) = match random.index(12) {
+            0 | 1 => (Fault::Hang(Some(while_)), victim),
+            2 => (Fault::Silence(Some(while_)), victim),
+            3 => (Fault::Reset, victim),
+            4 => (Fault::Cut(lasting), victim),
+            5 | 6 => (Fault::Damage(frames), victim),
+            7 => (Fault::DamageBack(frames), victim),
+            8 => (Fault::Slow(random.between(2, 8)), victim),
+            9 => (Fault::WriterFails, victim),
+            10 => (Fault::Outage { lasts: while_, lost: random.chance(60) }, victim),
+            _ => (Fault::Outage { lasts: while_, lost: random.chance(60) }, Victim::All),
+        };
+        let when = moment(random);
+        let after = random.time(self.dead_after / 2);
+        self.faults.push(Planned { when, after, victim, fault });
+    }
+}
+
+fn host(random: &mut Random, rate: u64, largest: u64, slow_control: bool) -> HostPlan {
+    let rate = rate * random.between(100, 130) / 100;
+    let delay = Duration::from_micros(random.between(20, 1500));
+    let buffer = largest * random.between(1, 6);
+    let writer = rate * random.between(70, 400) / 100;
+    let control = if slow_control { 200 } else { 20 };
+    let control = Duration::from_micros(random.between(50, control * 1000));
+    HostPlan { shape: Shape { rate, delay, buffer }, writer, control }
+}
+
+fn moment(random: &mut Random) -> When {
+    if random.chance(10) { When::Released } else { early(random) }
+}
+
+fn early(random: &mut Random) -> When {
+    match random.index(10) {
+        0 => When::Start,
+        1 | 2 => When::Draining,
+        _ => When::Produced(random.between(0, 100)),
+    }
+}

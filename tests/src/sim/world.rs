@@ -1,0 +1,449 @@
+//! The simulated world: its clock, its queue of events, and the loop that lives through them.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::time::Duration;
+
+use ka::chain::{Member, Membership, Rules};
+use ka::seal::Block;
+use ka::wire::link::LinkMessage;
+
+use super::control::{ToHub, ToNode};
+use super::faults::{Path, Relief};
+use super::host::{Fate, Host, Power};
+use super::hub::node_of;
+use super::invariants::{Violation, invariant_nothing_stalls, is_settled};
+use super::network::{Connection, ConnectionId, DIALLER, Frame, HostId, Shape, time_of};
+use super::random::Random;
+use super::schedule::{Fault, Schedule, When};
+use super::stream::Stream;
+
+/// How many events a trace keeps.
+const TRACE: usize = 120;
+
+/// How a schedule went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Nodes that died before the release.
+    pub deaths: usize,
+    /// Two of them within the detection time.
+    pub close_deaths: bool,
+    /// One of them was the last of the chain.
+    pub tail_deaths: bool,
+    /// Nodes that have the whole stream.
+    pub complete: usize,
+    /// Nodes that the controller took out.
+    pub expelled: usize,
+    /// Events lived through.
+    pub events: u64,
+    /// When the golden node had made the whole stream.
+    pub produced: Duration,
+    /// When the controller knew that everybody had everything.
+    pub drained: Duration,
+    /// When something last happened from outside.
+    pub disturbed: Duration,
+    /// When all was over.
+    pub ended: Duration,
+}
+
+/// Lives through a schedule.
+///
+/// # Errors
+/// [`Violation`], when an invariant does not hold.
+pub fn run(schedule: &Schedule) -> Result<Outcome, Violation> {
+    live(schedule, Rules::default(), None)
+}
+
+/// Lives through a schedule with members that break rules.
+///
+/// # Errors
+/// [`Violation`], when an invariant does not hold.
+pub fn run_with(schedule: &Schedule, rules: Rules) -> Result<Outcome, Violation> {
+    live(schedule, rules, None)
+}
+
+/// Lives through a schedule and keeps a trace, for a violation to show.
+///
+/// # Errors
+/// [`Violation`], when an invariant does not hold.
+pub fn run_traced(schedule: &Schedule) -> Result<Outcome, Violation> {
+    live(schedule, Rules::default(), Some(VecDeque::new()))
+}
+
+fn live(schedule: &Schedule, rules: Rules, trace: Option<VecDeque<String>>) -> Result<Outcome, Violation> {
+    let mut random = Random::new(!schedule.seed);
+    let stream = Stream::generate(&mut random, schedule.length, schedule.largest);
+    let mut world = World::new(schedule, rules, &stream, random, trace);
+    world.begin();
+    while !world.is_over() {
+        let Some(next) = world.queue.pop() else { break };
+        world.now = next.at;
+        world.outcome.events += 1;
+        world.live_through(next.event)?;
+        world.release_when_done()?;
+        invariant_nothing_stalls(&mut world)?;
+    }
+    world.outcome.ended = world.now;
+    world.outcome.disturbed = world.disturbed;
+    world.outcome.complete = world.hosts.iter().filter(|host| host.fate == Fate::Complete).count();
+    world.outcome.expelled = world.gone.len();
+    Ok(world.outcome)
+}
+
+/// Something that is going to happen.
+pub(super) enum Event {
+    /// The golden node's producer has a block.
+    Produce,
+    /// What one end of a connection sent arrives.
+    Arrive {
+        id: ConnectionId,
+        end: usize,
+    },
+    /// There is room again for what one end sends.
+    Room {
+        id: ConnectionId,
+        end: usize,
+    },
+    Tick {
+        host: HostId,
+        life: u32,
+    },
+    Heartbeat {
+        host: HostId,
+        life: u32,
+    },
+    Written {
+        host: HostId,
+        life: u32,
+    },
+    Judge,
+    ToNode {
+        host: HostId,
+        number: u32,
+        message: ToNode,
+    },
+    ToHub {
+        host: HostId,
+        number: u32,
+        message: ToHub,
+    },
+    /// The hub sees that a control connection is lost.
+    Disconnected {
+        host: HostId,
+        number: u32,
+    },
+    Fault(usize),
+    Relief(Relief),
+}
+
+struct Scheduled {
+    at: Duration,
+    /// Events of one moment happen in the order in which they were planned.
+    order: u64,
+    event: Event,
+}
+
+/// Everything.
+pub(super) struct World<'a> {
+    pub(super) schedule: &'a Schedule,
+    pub(super) stream: &'a Stream,
+    pub(super) now: Duration,
+    queue: BinaryHeap<Scheduled>,
+    planned: u64,
+    pub(super) random: Random,
+    pub(super) hosts: Vec<Host>,
+    pub(super) connections: Vec<Connection>,
+    pub(super) paths: BTreeMap<(HostId, HostId), Path>,
+    pub(super) membership: Membership,
+    /// The membership's chain, as hosts.
+    pub(super) chain: Vec<HostId>,
+    /// Each host's place in it, or where it was last.
+    pub(super) places: Vec<usize>,
+    pub(super) gone: BTreeMap<HostId, String>,
+    pub(super) released: bool,
+    pub(super) producer_waits: bool,
+    produced: usize,
+    pub(super) armed: Vec<bool>,
+    pub(super) last_victim: HostId,
+    pub(super) deaths: Vec<Duration>,
+    /// When something last happened from outside.
+    pub(super) disturbed: Duration,
+    /// How long after that everything must be over.
+    pub(super) patience: Duration,
+    /// Nothing has changed since it was found that something is left to happen.
+    pub(super) settled: bool,
+    pub(super) outcome: Outcome,
+    pub(super) trace: Option<VecDeque<String>>,
+}
+
+impl<'a> World<'a> {
+    fn new(
+        schedule: &'a Schedule,
+        rules: Rules,
+        stream: &'a Stream,
+        random: Random,
+        trace: Option<VecDeque<String>>,
+    ) -> Self {
+        let Schedule { window, dead_after, .. } = *schedule;
+        let golden = Member::golden(&stream.key, window, dead_after).with_rules(rules);
+        let mut hosts = vec![Host::new(schedule.hosts[0], golden)];
+        for (host, plan) in schedule.hosts.iter().enumerate().skip(1) {
+            let member = Member::node(node_of(host), &stream.key, window, dead_after).with_rules(rules);
+            hosts.push(Host::new(*plan, member));
+        }
+        let order: Vec<_> = (1..hosts.len()).map(node_of).collect();
+        Self {
+            schedule,
+            stream,
+            now: Duration::ZERO,
+            queue: BinaryHeap::new(),
+            planned: 0,
+            random,
+            chain: (0..hosts.len()).collect(),
+            places: (0..hosts.len()).collect(),
+            hosts,
+            connections: Vec::new(),
+            paths: BTreeMap::new(),
+            membership: Membership::new(&order, dead_after, Duration::ZERO),
+            gone: BTreeMap::new(),
+            released: false,
+            producer_waits: false,
+            produced: 0,
+            armed: vec![false; schedule.faults.len()],
+            last_victim: 0,
+            deaths: Vec::new(),
+            disturbed: Duration::ZERO,
+            patience: schedule.patience(),
+            settled: false,
+            outcome: Outcome::default(),
+            trace,
+        }
+    }
+
+    fn begin(&mut self) {
+        for host in 0..self.hosts.len() {
+            self.tell_place(host);
+            self.start_timers(host);
+        }
+        self.after(Duration::ZERO, Event::Produce);
+        self.after(Duration::ZERO, Event::Judge);
+        self.arm(|when| matches!(when, When::Start | When::Produced(0)));
+    }
+
+    fn is_over(&mut self) -> bool {
+        if self.settled {
+            return false;
+        }
+        self.settled = true;
+        is_settled(self)
+    }
+
+    fn live_through(&mut self, event: Event) -> Result<(), Violation> {
+        match event {
+            Event::Produce => self.on_produce(),
+            Event::Arrive { id, end } => self.on_arrive(id, end),
+            Event::Room { id, end } => self.pump(self.connections[id].hosts[end]),
+            Event::Tick { host, life } => self.on_tick(host, life),
+            Event::Heartbeat { host, life } => {
+                self.on_heartbeat(host, life);
+                Ok(())
+            }
+            Event::Written { host, life } => {
+                // A stopped process finds its writer's answer when it goes on.
+                if self.hosts[host].life != life || self.hosts[host].power != Power::On {
+                    return Ok(());
+                }
+                self.on_written(host)
+            }
+            Event::Judge => {
+                self.after(self.schedule.dead_after / 6, Event::Judge);
+                self.hub_judges()
+            }
+            Event::ToNode { host, number, message } => self.on_to_node(host, number, message),
+            Event::ToHub { host, number, message } => self.on_to_hub(host, number, message),
+            Event::Disconnected { host, number } => {
+                if self.hosts[host].control.number == number && self.hosts[host].control.down {
+                    self.membership.on_disconnect(node_of(host));
+                    return self.hub_judges();
+                }
+                Ok(())
+            }
+            Event::Fault(index) => self.on_fault(self.schedule.faults[index]),
+            Event::Relief(relief) => self.on_relief(relief),
+        }
+    }
+
+    pub(super) fn at(&mut self, at: Duration, event: Event) {
+        self.planned += 1;
+        self.queue.push(Scheduled { at, order: self.planned, event });
+    }
+
+    pub(super) fn after(&mut self, wait: Duration, event: Event) {
+        self.at(self.now + wait, event);
+    }
+
+    /// Adds to the trace, if there is one.
+    pub(super) fn note(&mut self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            if trace.len() == TRACE {
+                trace.pop_front();
+            }
+            trace.push_back(format!("{:?}: {}", self.now, line()));
+        }
+    }
+
+    pub(super) fn start_timers(&mut self, host: HostId) {
+        let life = self.hosts[host].life;
+        let phase = self.random.time(self.schedule.dead_after / 8);
+        self.after(phase, Event::Tick { host, life });
+        if host > 0 {
+            self.after(phase, Event::Heartbeat { host, life });
+        }
+    }
+
+    fn on_produce(&mut self) -> Result<(), Violation> {
+        let Some(block) = self.stream.blocks.get(self.produced).cloned() else { return Ok(()) };
+        let golden = &mut self.hosts[0];
+        if !golden.member.wants_block() {
+            self.producer_waits = true;
+            return Ok(());
+        }
+        self.produced += 1;
+        let last = self.produced == self.stream.blocks.len();
+        let time = time_of(block.size(), golden.plan.writer);
+        golden.member.push(block, if last { Some(self.stream.total) } else { None });
+        let percent = (self.produced * 100 / self.stream.blocks.len()) as u64;
+        self.arm(|when| match when {
+            When::Produced(at) => at <= percent,
+            When::Draining => last,
+            When::Start | When::Released => false,
+        });
+        if last {
+            self.outcome.produced = self.now;
+        } else {
+            self.after(time, Event::Produce);
+        }
+        self.pump(0)
+    }
+
+    fn on_tick(&mut self, host: HostId, life: u32) -> Result<(), Violation> {
+        let node = &mut self.hosts[host];
+        if node.life != life || node.power != Power::On || node.fate == Fate::Stranger {
+            return Ok(());
+        }
+        node.member.on_tick(self.now);
+        self.after(self.schedule.dead_after / 8, Event::Tick { host, life });
+        self.pump(host)
+    }
+
+    fn on_heartbeat(&mut self, host: HostId, life: u32) {
+        let node = &self.hosts[host];
+        if node.life == life && node.takes_part() && node.fate != Fate::Stranger {
+            self.tell_hub(host, ToHub::Heartbeat);
+            self.after(self.schedule.dead_after / 3, Event::Heartbeat { host, life });
+        }
+    }
+
+    // The network.
+
+    /// What the link between a connection's hosts can carry: the slower card counts.
+    pub(super) fn shape(&self, id: ConnectionId) -> Shape {
+        let [a, b] = self.connections[id].hosts.map(|host| self.hosts[host].plan.shape);
+        Shape { rate: a.rate.min(b.rate), delay: a.delay.max(b.delay), buffer: a.buffer.min(b.buffer) }
+    }
+
+    /// Sends a frame from one end of a connection.
+    pub(super) fn transmit(&mut self, id: ConnectionId, end: usize, frame: Frame) {
+        let hosts = self.connections[id].hosts;
+        if !self.connections[id].open[end] {
+            return;
+        }
+        let frame = self.perhaps_damage(hosts[end], hosts[1 - end], frame);
+        let shape = self.shape(id);
+        let arrival = self.connections[id].pipes[end].send(frame, shape, self.now);
+        self.at(arrival, Event::Arrive { id, end });
+    }
+
+    fn perhaps_damage(&mut self, from: HostId, to: HostId, frame: Frame) -> Frame {
+        let Some(path) = self.paths.get_mut(&(from, to)).filter(|path| path.damage > 0) else {
+            return frame;
+        };
+        let damaged = match &frame {
+            Frame::Message(LinkMessage::Hello { .. } | LinkMessage::Ack { .. } | LinkMessage::Ping) => {
+                Frame::Damaged
+            }
+            Frame::Block(block) => {
+                let mut bytes = block.bytes().to_vec();
+                let at = self.random.index(bytes.len());
+                bytes[at] ^= 1 << self.random.index(8);
+                Block::from_wire(&bytes).map_or(Frame::Damaged, Frame::Block)
+            }
+            _ => return frame,
+        };
+        path.damage = path.damage.saturating_sub(1);
+        damaged
+    }
+
+    fn on_arrive(&mut self, id: ConnectionId, end: usize) -> Result<(), Violation> {
+        let hosts = self.connections[id].hosts;
+        let (from, to) = (hosts[end], hosts[1 - end]);
+        let cut = self.paths.get(&(from, to)).is_some_and(|path| path.cut);
+        if cut || self.hosts[from].isolated || self.hosts[to].isolated {
+            return Ok(());
+        }
+        self.connections[id].pipes[end].arrive(self.now, self.schedule.abrupt);
+        let node = &self.hosts[to];
+        let nobody = node.power == Power::Down || matches!(node.fate, Fate::Expelled(_));
+        if nobody && end == DIALLER && self.connections[id].open[1] {
+            // The kernel refuses what nobody listens for.
+            self.close(id, 1);
+        }
+        self.pump(to)
+    }
+
+    /// Whether a stopped process is still to go on.
+    pub(super) fn will_resume(&self, host: HostId) -> bool {
+        self.queue
+            .iter()
+            .any(|next| matches!(next.event, Event::Relief(Relief::Resume(other)) if other == host))
+    }
+}
+
+impl Schedule {
+    /// Far more than a session can take after the last disturbance, and yet bounded: the stream at
+    /// the slowest rate, every window waiting for the whole chain, and many detections.
+    fn patience(&self) -> Duration {
+        let slowed: u64 = self
+            .faults
+            .iter()
+            .map(|planned| if let Fault::Slow(times) = planned.fault { times } else { 1 })
+            .product();
+        let slowest = self.hosts.iter().map(|host| host.shape.rate.min(host.writer)).min().unwrap_or(1);
+        let delay = self.hosts.iter().map(|host| host.shape.delay).max().unwrap_or_default();
+        let hop = time_of(self.largest, slowest / slowed) + delay * 2;
+        let hops = u32::try_from(self.hosts.len()).unwrap_or(u32::MAX);
+        let windows = u32::try_from(self.length / self.window + 2).unwrap_or(u32::MAX);
+        time_of(self.length, slowest / slowed) * 2 + hop * hops * windows * 2 + self.dead_after * 80
+    }
+}
+
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // The heap's greatest is the earliest.
+        (other.at, other.order).cmp(&(self.at, self.order))
+    }
+}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Scheduled {}

@@ -1,0 +1,197 @@
+//! The finish of a copied system whose tools are stand-ins, in a real chroot with a real disk.
+//!
+//! Needs root, loop devices, and Debian's busybox-static. The true tools are tried in virtual machines.
+#![allow(clippy::unwrap_used, reason = "clippy takes helpers of tests for production code")]
+
+use ka::plan::{BootPlan, FileSystemKind, FileSystemPlan, GoldenNames, Loader};
+use ka_agent::disk::MadeFileSystem;
+use ka_agent::finish::{Cause, FinishError, finish};
+use ka_tests::loop_device::{Loop, MIB};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use tempfile::TempDir;
+
+const GOLDEN: &str = "aaaaaaaa-0000-4000-8000-000000000001";
+const NEW: &str = "bbbbbbbb-0000-4000-8000-000000000002";
+
+/// Holds what the configuration asks for, one module a line, as a listing would name them.
+const UPDATE_INITRAMFS: &str = r#"#!/bin/sh
+echo "building for $3"
+{ echo kernel/ext4.ko; sed -n 's|^[a-z].*|kernel/&.ko|p' /etc/initramfs-tools/modules; } > "/boot/initrd.img-$3"
+"#;
+
+const LSINITRAMFS: &str = "#!/bin/sh\ncat \"$1\"\n";
+
+/// Writes what the real one writes: boot code, a core, and its modules as they were.
+const GRUB_INSTALL: &str = r#"#!/bin/sh
+set -e
+printf GRUB | dd of="$2" bs=1 seek=384 conv=notrunc
+printf '\125\252' | dd of="$2" bs=1 seek=510 conv=notrunc
+printf core | dd of="$2" bs=512 seek=1 conv=notrunc
+cp /boot/grub/normal.mod /boot/grub/new && mv /boot/grub/new /boot/grub/normal.mod
+"#;
+
+/// Falls back to the device's name where udev's link is missing, as the real one does.
+const GRUB_MKCONFIG: &str = r#"#!/bin/sh
+root=$(sed -n 's|^UUID=\([^ ]*\) / .*|\1|p' /etc/fstab)
+if [ -e "/dev/disk/by-uuid/$root" ]; then root=UUID=$root; else root=/dev/sda1; fi
+echo "linux /boot/vmlinuz-6 root=$root ro" > "$2"
+"#;
+
+/// A copied system, unpacked.
+struct Copied {
+    directory: TempDir,
+    disk: Loop,
+}
+
+impl Copied {
+    fn new() -> Self {
+        let copied = Self { directory: tempfile::tempdir().unwrap(), disk: Loop::new(MIB, 512) };
+        let root = copied.root();
+        for directory in ["bin", "usr/sbin", "boot/grub", "etc/initramfs-tools", "lib/modules/6"] {
+            fs::create_dir_all(root.join(directory)).unwrap();
+        }
+        fs::copy("/bin/busybox", root.join("bin/busybox")).expect("busybox-static is needed for this test");
+        for tool in ["sh", "cat", "sed", "dd", "cp", "mv", "sleep"] {
+            symlink("busybox", root.join("bin").join(tool)).unwrap();
+        }
+        copied.tool("update-initramfs", UPDATE_INITRAMFS);
+        copied.tool("lsinitramfs", LSINITRAMFS);
+        copied.tool("grub-install", GRUB_INSTALL);
+        copied.tool("grub-mkconfig", GRUB_MKCONFIG);
+        for (file, text) in [
+            ("boot/vmlinuz-6", ""),
+            ("boot/initrd.img-6", "kernel/ext4.ko\n"),
+            ("boot/grub/normal.mod", "module"),
+            ("lib/modules/6/modules.dep", "kernel/ext4.ko:\nkernel/nvme.ko: kernel/nvme-core.ko\n"),
+            ("etc/initramfs-tools/modules", "# List\n"),
+            ("etc/machine-id", "0123456789abcdef0123456789abcdef\n"),
+        ] {
+            fs::write(root.join(file), text).unwrap();
+        }
+        fs::write(root.join("etc/fstab"), format!("UUID={GOLDEN} / ext4 defaults 0 1\n")).unwrap();
+        copied
+    }
+
+    fn root(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn tool(&self, name: &str, script: &str) {
+        let path = self.root().join("usr/sbin").join(name);
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.root().join(file)).unwrap()
+    }
+
+    fn finish(&self, hardware: &[&str]) -> Result<(), FinishError> {
+        let made = MadeFileSystem {
+            plan: FileSystemPlan {
+                partition: 1,
+                kind: FileSystemKind::Ext4,
+                label: None,
+                mount_point: Some("/".to_owned()),
+                used: 0,
+                golden: Some(GoldenNames { uuid: Some(GOLDEN.to_owned()), ..GoldenNames::default() }),
+            },
+            device: self.disk.node().into(),
+            uuid: NEW.to_owned(),
+            partuuid: "bbbbbbbb-01".to_owned(),
+        };
+        let boot = BootPlan { loader: Loader::Grub, initrd_modules: Vec::new() };
+        let hardware: Vec<String> = hardware.iter().map(|&module| module.to_owned()).collect();
+        let outcome = finish(self.root(), &boot, &[made], Path::new(self.disk.node()), &hardware);
+        let mounts = fs::read_to_string("/proc/mounts").unwrap();
+        let root = self.root().to_str().unwrap();
+        assert!(!mounts.lines().any(|line| line.contains(root)), "something is still mounted");
+        assert!(!Path::new("/dev/disk/by-uuid").join(NEW).exists());
+        outcome
+    }
+
+    fn fail(&self) -> String {
+        self.finish(&[]).unwrap_err().to_string()
+    }
+}
+
+#[test]
+fn a_copied_system_boots_as_this_node() {
+    let copied = Copied::new();
+    let mtime = |file: &str| {
+        let metadata = fs::metadata(copied.root().join(file)).unwrap();
+        (metadata.mtime(), metadata.mtime_nsec())
+    };
+    let unchanged = ["boot", "boot/grub", "boot/grub/normal.mod", "etc", "etc/initramfs-tools", "."];
+    let before = unchanged.map(mtime);
+
+    copied.finish(&["nvme", "of_another_kernel"]).unwrap();
+
+    assert_eq!(copied.read("etc/fstab"), format!("UUID={NEW} / ext4 defaults 0 1\n"));
+    assert_eq!(copied.read("etc/machine-id"), "");
+    assert_eq!(copied.read("boot/initrd.img-6"), "kernel/ext4.ko\nkernel/nvme.ko\n");
+    assert!(copied.read("boot/grub/grub.cfg").contains(&format!("root=UUID={NEW} ")));
+    assert_eq!(copied.disk.read(384, 4), b"GRUB");
+    assert_eq!(unchanged.map(mtime), before);
+}
+
+#[test]
+fn tools_that_succeed_and_did_nothing_are_failures() {
+    for (tool, complaint) in [
+        (
+            "update-initramfs",
+            "Rebuild the initrd: /boot/initrd.img-6 was not rebuilt, though update-initramfs",
+        ),
+        ("grub-install", "has no boot signature in its first sector"),
+        ("grub-mkconfig", "Install the boot loader: cannot read back /boot/grub/grub.cfg"),
+    ] {
+        let copied = Copied::new();
+        copied.tool(tool, "#!/bin/sh\nexit 0\n");
+        let error = copied.fail();
+        assert!(error.contains(complaint), "{error}");
+    }
+    let copied = Copied::new();
+    copied.tool("grub-mkconfig", &format!("#!/bin/sh\necho root=UUID={GOLDEN} > $2\n"));
+    let error = copied.fail();
+    assert!(error.contains(&format!("still names the golden node's file system {GOLDEN}")), "{error}");
+}
+
+#[test]
+fn a_failing_tool_is_told_with_its_output() {
+    let copied = Copied::new();
+    copied.tool("grub-install", "#!/bin/sh\necho 'error: embedding is not possible' >&2\nexit 1\n");
+    let error = copied.fail();
+    let disk = copied.disk.node();
+    assert_eq!(
+        error,
+        format!(
+            "Install the boot loader: grub-install --target=i386-pc {disk}: exit status: 1\n\
+             error: embedding is not possible"
+        )
+    );
+    drop(copied);
+    let copied = Copied::new();
+    fs::remove_file(copied.root().join("usr/sbin/grub-install")).unwrap();
+    assert_eq!(
+        copied.fail(),
+        "Install the boot loader: the copied system has no grub-install or grub2-install"
+    );
+}
+
+#[test]
+fn what_a_tool_leaves_running_is_named() {
+    let copied = Copied::new();
+    copied.tool("update-grub", &GRUB_MKCONFIG.replace("$2", "/boot/grub/grub.cfg"));
+    copied.tool(
+        "grub-install",
+        &GRUB_INSTALL
+            .replace("set -e", "set -e\nsleep 600 </dev/null >/dev/null 2>&1 &\necho $! >/boot/pid\n"),
+    );
+    let error = copied.finish(&[]).unwrap_err();
+    let pid = copied.read("boot/pid");
+    std::process::Command::new("kill").arg(pid.trim()).status().unwrap();
+    let Cause::Busy { users, .. } = &error.cause else { panic!("{error}") };
+    assert_eq!(users, &[format!("{} sleep", pid.trim())]);
+}

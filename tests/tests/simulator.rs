@@ -1,0 +1,151 @@
+//! Generated schedules of faults, lived through by the real state machines.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ka::chain::Rules;
+use ka_tests::sim::{LongChain, Outcome, Schedule, Violation, run, run_traced, run_with};
+
+const SCHEDULES: u64 = 10_000;
+
+/// Seeds that failed once, and what they showed.
+const REGRESSIONS: [(u64, &str); 4] = [
+    (56, "a tail whose writer had failed never forgot a block, and stalled the chain"),
+    (17, "a golden node that was alone never forgot a block, and stalled"),
+    (7, "after the controller's own outage, living nodes were taken out"),
+    (3500, "a row of silent nodes was taken out one by one, each after a detection time"),
+];
+
+#[test]
+fn ten_thousand_schedules_keep_every_invariant() {
+    let results = live_through_all();
+    let failures: Vec<_> =
+        results.iter().filter_map(|(seed, result)| Some((seed, result.as_ref().err()?))).collect();
+    for (seed, violation) in &failures {
+        eprintln!("seed {seed}: {violation}");
+    }
+    if let Some((seed, _)) = failures.first() {
+        let schedule = Schedule::generate(**seed);
+        panic!("{} seeds fail; {schedule:#?}\n{}", failures.len(), run_traced(&schedule).unwrap_err());
+    }
+    let outcomes: Vec<Outcome> = results.into_iter().filter_map(|(_, result)| result.ok()).collect();
+    check_the_faults_happened(&outcomes);
+}
+
+/// All results, in the order of their seeds.
+fn live_through_all() -> Vec<(u64, Result<Outcome, Violation>)> {
+    let next = AtomicU64::new(0);
+    let results = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= SCHEDULES {
+                        break;
+                    }
+                    let result = run(&Schedule::generate(seed));
+                    results.lock().unwrap().push((seed, result));
+                }
+            });
+        }
+    });
+    let mut results = results.into_inner().unwrap();
+    results.sort_by_key(|(seed, _)| *seed);
+    results
+}
+
+/// A simulator in which nobody dies proves nothing.
+fn check_the_faults_happened(outcomes: &[Outcome]) {
+    let percent = |what: fn(&Outcome) -> bool| {
+        outcomes.iter().filter(|outcome| what(outcome)).count() * 100 / outcomes.len()
+    };
+    let deaths = percent(|outcome| outcome.deaths > 0);
+    let close = percent(|outcome| outcome.close_deaths);
+    let tail = percent(|outcome| outcome.tail_deaths);
+    let complete: usize = outcomes.iter().map(|outcome| outcome.complete).sum();
+    let events: u64 = outcomes.iter().map(|outcome| outcome.events).sum();
+    println!(
+        "deaths in {deaths} % of the schedules, two or more within the detection time in {close} %, \
+         the tail's in {tail} %; {complete} nodes complete, {events} events"
+    );
+    assert!(deaths >= 80, "deaths in {deaths} % of the schedules");
+    assert!(close >= 30, "deaths within the detection time in {close} % of the schedules");
+    assert!(tail >= 10, "the tail's death in {tail} % of the schedules");
+}
+
+#[test]
+fn streams_are_many_windows_long() {
+    for seed in 0..100 {
+        let schedule = Schedule::generate(seed);
+        assert!(schedule.length >= 8 * schedule.window);
+        assert!((1..=64).contains(&schedule.nodes()));
+    }
+}
+
+#[test]
+fn a_seed_means_the_same_every_time() {
+    for seed in 0..20 {
+        let schedule = Schedule::generate(seed);
+        assert_eq!(run(&schedule).unwrap(), run(&schedule).unwrap(), "seed {seed}");
+    }
+}
+
+#[test]
+fn what_failed_once_works() {
+    for (seed, showed) in REGRESSIONS {
+        let result = run(&Schedule::generate(seed));
+        assert!(result.is_ok(), "seed {seed} once showed that {showed}: {}", result.unwrap_err());
+    }
+}
+
+/// Takes out one rule; the seed that works with it must fail without it, by that invariant.
+#[track_caller]
+fn check_without(rules: Rules, seed: u64, invariant: &str) {
+    let schedule = Schedule::generate(seed);
+    run(&schedule).unwrap();
+    let violation = run_with(&schedule, rules).unwrap_err();
+    assert_eq!(violation.invariant, invariant, "{violation}");
+}
+
+#[test]
+fn a_tail_position_that_is_not_frozen_is_noticed() {
+    let rules = Rules { frozen_tail: false, ..Rules::default() };
+    check_without(rules, 0, "T is verified by all behind");
+    check_without(rules, 188, "T never falls");
+}
+
+#[test]
+fn a_member_that_leaves_before_the_release_is_noticed() {
+    let rules = Rules { hold_until_released: false, ..Rules::default() };
+    check_without(rules, 0, "T is verified by all behind");
+    check_without(rules, 468, "nothing stalls");
+}
+
+#[test]
+fn taking_hellos_of_old_epochs_is_noticed() {
+    let rules = Rules { old_epochs_refused: false, ..Rules::default() };
+    check_without(rules, 39, "only the faulty are expelled");
+}
+
+#[test]
+fn refusing_hellos_of_new_epochs_is_noticed() {
+    let rules = Rules { hellos_parked: false, ..Rules::default() };
+    check_without(rules, 0, "only the faulty are expelled");
+}
+
+#[test]
+fn counting_what_has_not_verified_is_noticed() {
+    let rules = Rules { verified_positions: false, ..Rules::default() };
+    check_without(rules, 3, "verified is true");
+}
+
+#[test]
+fn a_chain_of_hundreds_survives_its_deaths() {
+    const MIB: u64 = 1024 * 1024;
+    for silent in [false, true] {
+        let long = LongChain { nodes: 300, window: 8 * MIB, stream: 16 * MIB, deaths: 3, silent };
+        let outcome = run(&long.schedule(1)).unwrap();
+        assert_eq!(outcome.complete, 297);
+    }
+}
