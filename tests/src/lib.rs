@@ -4,8 +4,8 @@
 pub mod kernel;
 pub mod loop_device;
 pub mod process;
-pub mod site;
 pub mod sim;
+pub mod site;
 pub mod stale;
 pub mod tool;
 

@@ -26,7 +26,10 @@ fn one_three_and_eight_nodes_get_a_file() {
         assert_eq!(summary["ok"], true);
         assert_eq!(summary["data_bytes"], 5 * MIB + 1);
         for node in summary["nodes"].as_array().unwrap() {
-            assert_eq!((&node["phase"], &node["received_bytes"]), (&"complete".into(), &(5 * MIB + 1).into()));
+            assert_eq!(
+                (&node["phase"], &node["received_bytes"]),
+                (&"complete".into(), &(5 * MIB + 1).into())
+            );
         }
     }
 }
@@ -188,8 +191,7 @@ fn a_writer_that_fails_is_its_own_nodes_trouble() {
     let site = Site::new();
     let (first, second) = (site.noise("first", 20 * MIB, 1), site.noise("second", 20 * MIB, 2));
     let gate = site.gate("gate");
-    let source =
-        format!("cat {} {} {}", first.display(), gate.path().display(), second.display());
+    let source = format!("cat {} {} {}", first.display(), gate.path().display(), second.display());
     let full = site.path("full");
     fs::create_dir(&full).unwrap();
     run("mount", ["-t", "tmpfs", "-o", "size=4M", "tmpfs", full.to_str().unwrap()]);
@@ -214,8 +216,14 @@ fn a_writer_that_fails_is_its_own_nodes_trouble() {
     let statuses: Vec<i32> = receivers.iter_mut().map(ka_tests::process::Process::end).collect();
     assert_eq!(statuses, [0, 1, 1, 1, 1, 0]);
     let reasons = reasons(&sender);
-    let expected =
-        [None, Some("No space left"), Some("exit status: 7"), Some("exit status: 9"), Some("/proc/file"), None];
+    let expected = [
+        None,
+        Some("No space left"),
+        Some("exit status: 7"),
+        Some("exit status: 9"),
+        Some("/proc/file"),
+        None,
+    ];
     for (i, (reason, expected)) in reasons.iter().zip(expected).enumerate() {
         match (reason, expected) {
             (None, None) => assert!(site.holds(&format!("out-{i}"), &[&first, &second])),
