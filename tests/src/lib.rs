@@ -4,6 +4,7 @@
 pub mod kernel;
 pub mod loop_device;
 pub mod process;
+pub mod proxy;
 pub mod sim;
 pub mod site;
 pub mod stale;
