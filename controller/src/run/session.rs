@@ -333,6 +333,10 @@ impl Session {
     }
 
     fn gather(&mut self) {
+        if let Gate::Lasting(_) = self.spec.gate {
+            // By now the last round's goodbyes are on their way.
+            self.nodes.retain(|_, node| !node.dismissed && !node.is_failed());
+        }
         let waiting: Vec<NodeId> = self.waiting().map(Node::id).collect();
         let late = self.spec.timeout.is_some_and(|timeout| self.began.elapsed() >= timeout);
         let enough = waiting.len() >= self.spec.wanted;
@@ -536,7 +540,6 @@ impl Session {
     fn end_round(&mut self, ending: Ending) {
         self.chosen.clear();
         if let Gate::Lasting(_) = self.spec.gate {
-            self.nodes.retain(|_, node| !node.dismissed && !node.is_failed());
             self.state = State::Gathering;
             return;
         }
