@@ -1,5 +1,6 @@
 //! What each fault costs a session of 8 nodes at 1 Gbit/s with windows of 8 MiB, in simulated time:
 //! the figures of `docs/recovery.md`.
+#![allow(clippy::unwrap_used, reason = "clippy takes helpers of tests for production code")]
 
 use std::time::Duration;
 

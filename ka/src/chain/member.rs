@@ -250,6 +250,9 @@ impl<A: Clone> Member<A> {
                 self.actions.push(Action::Part { link });
             }
         }
+        // Whoever waits at the door has nothing more to ask for.
+        let waiting = self.knocked.drain(..).chain(self.parked.drain(..).map(|(link, _)| link));
+        self.actions.extend(waiting.map(|link| Action::Close { link }));
         self.tail = None;
         self.forget();
     }
