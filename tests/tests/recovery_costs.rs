@@ -74,8 +74,8 @@ fn a_link_that_is_made_anew_costs_nothing() {
 }
 
 #[test]
-fn a_link_that_is_cut_between_living_nodes_costs_three_detections() {
-    check(Fault::Cut(None), 1, ms(5000), 1);
+fn a_link_that_is_cut_between_living_nodes_is_bypassed() {
+    check(Fault::Cut(None), 1, ms(3500), 1);
 }
 
 #[test]
