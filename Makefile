@@ -40,6 +40,7 @@ agent: setup
 
 # The static agent is tested too, so it is built first.
 test: agent
+	cargo build --workspace --locked
 	cargo test --workspace --locked
 	python3 -m unittest discover -s qemu
 

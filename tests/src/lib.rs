@@ -3,7 +3,10 @@
 
 pub mod kernel;
 pub mod loop_device;
+pub mod process;
+pub mod proxy;
 pub mod sim;
+pub mod site;
 pub mod stale;
 pub mod tool;
 

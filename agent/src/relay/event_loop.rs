@@ -119,11 +119,7 @@ impl EventLoop {
         loop {
             match self.listener.accept() {
                 Ok((stream, peer)) => {
-                    let ungreeted = self.connections.values().filter(|c| c.ungreeted.is_some()).count();
-                    if ungreeted >= MAX_UNGREETED {
-                        log::warn!("too many unproven connections: {peer} is turned away");
-                        continue;
-                    }
+                    self.make_room(peer);
                     let link = self.member.new_link();
                     let mut connection = Connection::accepted(link, stream, self.start.elapsed());
                     connection.register(self.poll.registry(), token(link))?;
@@ -136,6 +132,17 @@ impl EventLoop {
                     return Ok(());
                 }
             }
+        }
+    }
+
+    /// Drops the oldest connection of those that have proved nothing, if there are too many. Whoever knows the
+    /// secret proves it at once, so that idle strangers never keep a successor out.
+    fn make_room(&mut self, peer: SocketAddr) {
+        let mut ungreeted = self.connections.values().filter(|c| c.ungreeted.is_some()).map(|c| c.link);
+        let oldest = ungreeted.next();
+        if let Some(oldest) = oldest.filter(|_| ungreeted.count() + 1 >= MAX_UNGREETED) {
+            log::debug!("too many unproven connections: the oldest makes room for {peer}");
+            self.lose(oldest, &Lost(Trouble::Silent, "it did not say what it wants".into()));
         }
     }
 
@@ -249,8 +256,7 @@ impl EventLoop {
     fn read(&mut self, link: LinkId) {
         let Some(connection) = self.connections.get_mut(&link) else { return };
         match connection.read() {
-            Ok(Read::Some) => self.member.on_heard(link, self.start.elapsed()),
-            Ok(Read::Nothing) => {}
+            Ok(Read::Some | Read::Nothing) => {}
             Ok(Read::Closed) => self.lose(link, &Lost(Trouble::Reset, "the other side closed it".into())),
             Err(error) => self.lose(link, &error.into()),
         }
@@ -272,6 +278,8 @@ impl EventLoop {
         }
     }
 
+    /// Only what comes whole is a sign of life: a damaged length makes what follows look like the rest of a
+    /// frame that never ends.
     fn on_received(&mut self, link: LinkId, received: Received<LinkMessage>) {
         let now = self.start.elapsed();
         match received {

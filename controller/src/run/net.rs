@@ -168,8 +168,11 @@ impl Net {
     }
 
     fn take(&mut self, mut stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
-        if self.connections.values().filter(|c| !c.proven).count() >= MAX_UNPROVEN {
-            return Err(io::Error::other("too many others have not proved themselves yet"));
+        // An agent proves itself at once, so idle strangers never keep one out.
+        let mut unproven = self.connections.iter().filter(|(_, c)| !c.proven).map(|(id, _)| *id);
+        let oldest = unproven.next();
+        if let Some(oldest) = oldest.filter(|_| unproven.count() + 1 >= MAX_UNPROVEN) {
+            self.connections.remove(&oldest);
         }
         stream.set_nodelay(true)?;
         let local = stream.local_addr()?.ip().to_canonical();

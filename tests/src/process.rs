@@ -1,0 +1,143 @@
+//! Programs under test: their output is kept, and nothing of them is left when they are dropped.
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+/// How long anything may take before it counts as hung. Far longer than it takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until `come` is true.
+///
+/// # Panics
+/// When it has not come in that time; `what` says what is missing.
+pub fn wait_until(what: &str, mut come: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !come() {
+        assert!(start.elapsed() < PATIENCE, "still waiting for this after {PATIENCE:?}: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A program of this workspace, beside the test's own executable.
+///
+/// # Panics
+/// When it has not been built.
+#[must_use]
+pub fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let path = test.ancestors().nth(2).unwrap().join(name);
+    assert!(path.exists(), "{} is missing: run `cargo build --workspace`", path.display());
+    path
+}
+
+/// A running program.
+pub struct Process {
+    child: Child,
+    group: Pid,
+    name: String,
+    out: PathBuf,
+    err: PathBuf,
+}
+
+impl Process {
+    /// Starts `command` in a process group of its own; its output goes to `DIR/NAME.out` and `.err`.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start(command: &mut Command, name: &str, directory: &Path) -> Self {
+        let (out, err) = (directory.join(format!("{name}.out")), directory.join(format!("{name}.err")));
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(File::create(&out).unwrap())
+            .stderr(File::create(&err).unwrap())
+            .process_group(0)
+            .spawn()
+            .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+        let group = Pid::from_child(&child);
+        Self { child, group, name: name.to_owned(), out, err }
+    }
+
+    /// What it has written to standard error.
+    #[must_use]
+    pub fn said(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.err).unwrap()).into_owned()
+    }
+
+    /// What it has written to standard output.
+    #[must_use]
+    pub fn printed(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.out).unwrap()).into_owned()
+    }
+
+    /// Waits until `text` stands in its standard error at least `times` times.
+    ///
+    /// # Panics
+    /// When it does not come, or the program ends without it.
+    pub fn wait_for(&mut self, text: &str, times: usize) {
+        let found = |process: &Self| process.said().matches(text).count() >= times;
+        let what = format!("{} says '{text}' ({times} times)", self.name);
+        wait_until(&what, || {
+            // Looked at first: what is said just before the end counts.
+            let ended = self.has_ended();
+            let found = found(self);
+            assert!(found || !ended, "{} has ended before this: {what}\n{}", self.name, self.said());
+            found
+        });
+    }
+
+    /// Whether it has ended.
+    ///
+    /// # Panics
+    /// When the system does not tell.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Waits for its end; returns its exit status.
+    ///
+    /// # Panics
+    /// When it hangs, or was killed by a signal.
+    pub fn end(&mut self) -> i32 {
+        let start = Instant::now();
+        let status = loop {
+            match self.child.try_wait().unwrap() {
+                Some(status) => break status,
+                None => thread::sleep(Duration::from_millis(5)),
+            }
+            assert!(start.elapsed() < PATIENCE, "{} does not end:\n{}", self.name, self.said());
+        };
+        status.code().unwrap_or_else(|| panic!("{}: {status}\n{}", self.name, self.said()))
+    }
+
+    /// Sends a signal to the program, and not to those that it started.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.group, signal).unwrap_or_else(|e| panic!("{}: {e}", self.name));
+    }
+
+    /// Kills it as `kill -9` does.
+    ///
+    /// # Panics
+    /// When it has ended before.
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    /// Ends it and all that it started.
+    fn drop(&mut self) {
+        // Fails when nobody of the group is left, which is what is wanted.
+        let _ = kill_process_group(self.group, Signal::KILL);
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,225 @@
+//! The control connections: strangers, noise and replays disturb nobody; an outage stops nothing; several
+//! sessions are served side by side.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use ka_tests::process::{Process, wait_until};
+use ka_tests::proxy::Proxy;
+use ka_tests::site::{MIB, Site, data_port, reasons};
+
+const CONTROL: u16 = 30765;
+
+fn connect(to: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(to).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream
+}
+
+/// Waits until the other side has closed the connection; returns what it said before.
+fn until_closed(mut stream: TcpStream) -> Vec<u8> {
+    let mut said = Vec::new();
+    match stream.read_to_end(&mut said) {
+        Ok(_) => {}
+        Err(e) if e.kind() == ErrorKind::ConnectionReset => {}
+        Err(e) => panic!("it is not closed: {e}"),
+    }
+    said
+}
+
+/// Things that somebody may send to a port who knows nothing.
+fn noise() -> Vec<Vec<u8>> {
+    vec![
+        b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+        vec![0xff; 100_000],
+        // Frames of every kind, empty and as long as can be.
+        vec![0, 0, 0, 0],
+        vec![1, 0xff, 0xff, 0],
+        vec![3, 0, 0, 0],
+        // A handshake that is none, behind a preamble that is right.
+        [&[0, 53, 0, 0][..], b"KA\x01\0\0", &[7; 48]].concat(),
+        // Another version.
+        [&[0, 53, 0, 0][..], b"KA\x09\0\0", &[7; 48]].concat(),
+        // A data link of a stream that is not, and one that is cut short.
+        [&[0, 85, 0, 0][..], b"KA\x01\0\x01", &[9; 80]].concat(),
+        [&[0, 10, 0, 0][..], b"KA\x01\0\x01", &[9; 5]].concat(),
+    ]
+}
+
+#[test]
+fn noise_and_silence_disturb_nobody() {
+    let site = Site::new();
+    let parts = [site.noise("first", 12 * MIB, 1), site.noise("second", 12 * MIB, 2)];
+    let gate = site.gate("gate");
+    let source = format!("cat {} {} {}", parts[0].display(), gate.path().display(), parts[1].display());
+    let mut sender = site.send("a", 3, ["--command", &source]);
+    let control = SocketAddr::new(site.address.into(), CONTROL);
+    // Half a frame, and nothing at all: many of them, and for the whole session.
+    let idle = |to: SocketAddr| -> Vec<TcpStream> {
+        (0..40)
+            .map(|i| {
+                let mut stream = connect(to);
+                if i % 2 == 0 {
+                    stream.write_all(&[0, 53]).unwrap();
+                }
+                stream
+            })
+            .collect()
+    };
+    let mut open = idle(control);
+    let mut nodes = site.receivers(&mut sender, "a", 3);
+    for i in 0..3 {
+        site.wait_for_bytes(&format!("out-{i}.ka-partial"), 10 * MIB);
+    }
+    let mut ports = vec![control];
+    ports.extend(nodes.iter().map(|node| SocketAddr::from(([127, 0, 0, 1], data_port(node)))));
+    for port in ports {
+        open.extend(idle(port));
+        for bytes in noise() {
+            let mut stream = connect(port);
+            // It may be closed before it has taken all.
+            let _ = stream.write_all(&bytes);
+            open.push(stream);
+        }
+    }
+    gate.open();
+    assert_eq!(sender.end(), 0, "{}", sender.said());
+    for (i, node) in nodes.iter_mut().enumerate() {
+        assert_eq!(node.end(), 0, "{}", node.said());
+        assert!(site.holds(&format!("out-{i}"), &[&parts[0], &parts[1]]));
+    }
+}
+
+#[test]
+fn garbage_is_hung_up_on_without_an_answer() {
+    let site = Site::new();
+    let _sender = site.send("a", 1, ["--file", "/dev/null"]);
+    for bytes in noise().into_iter().filter(|bytes| bytes != &[1, 0xff, 0xff, 0]) {
+        let mut stream = connect(SocketAddr::new(site.address.into(), CONTROL));
+        let _ = stream.write_all(&bytes);
+        assert_eq!(until_closed(stream), b"", "{:?}", &bytes[..bytes.len().min(20)]);
+    }
+}
+
+#[test]
+fn a_wrong_key_takes_no_place() {
+    let (site, other) = (Site::new(), Site::new());
+    let file = site.noise("file", MIB, 1);
+    let mut sender = site.send("a", 1, ["--file".as_ref(), file.as_path()]);
+    let controller = site.address.to_string();
+    let mut command = other.agent("a", &controller);
+    command.args(["--wait", "1", "--file", other.path("out").to_str().unwrap()]);
+    let mut stranger = Process::start(&mut command, "stranger", &other.path(""));
+    assert_eq!(stranger.end(), 1);
+    assert!(stranger.said().contains("join key"), "{}", stranger.said());
+    assert!(!sender.said().contains("has joined"), "{}", sender.said());
+    let mut nodes = site.receivers(&mut sender, "a", 1);
+    assert_eq!((sender.end(), nodes[0].end()), (0, 0));
+    assert_eq!(reasons(&sender), [None]);
+}
+
+#[test]
+fn a_replayed_handshake_takes_no_place() {
+    let site = Site::new();
+    let file = site.noise("file", MIB, 1);
+    let mut sender = site.send("a", 2, ["--file".as_ref(), file.as_path()]);
+    let control = SocketAddr::new(site.address.into(), CONTROL);
+    let proxy = Proxy::honest(control);
+    let mut command = site.agent("a", &proxy.address.to_string());
+    command.args(["--file", site.path("out-0").to_str().unwrap()]);
+    let mut first = Process::start(&mut command, "node-0", &site.path(""));
+    sender.wait_for("has joined", 1);
+    // The whole conversation, so far as the agent spoke: handshake, hello, heartbeats.
+    let recorded = proxy.recorded();
+    for _ in 0..3 {
+        let mut replay = connect(control);
+        replay.write_all(&recorded).unwrap();
+        until_closed(replay);
+    }
+    assert_eq!(sender.said().matches("has joined").count(), 1, "{}", sender.said());
+    let mut second = site.receiver(&mut sender, "a", 1, ["--file".into(), site.path("out-1")]);
+    assert_eq!((sender.end(), first.end(), second.end()), (0, 0, 0), "{}", sender.said());
+    assert_eq!(reasons(&sender), [None, None]);
+}
+
+#[test]
+fn an_outage_of_the_controller_stops_nothing() {
+    let site = Site::new();
+    let parts = [site.noise("first", 12 * MIB, 1), site.noise("second", 12 * MIB, 2)];
+    let gate = site.gate("gate");
+    let source = format!("cat {} {} {}", parts[0].display(), gate.path().display(), parts[1].display());
+    let mut sender = site.send("a", 3, ["--dead-after", "3", "--command", &source]);
+    let control = SocketAddr::new(site.address.into(), CONTROL);
+    let proxy = Proxy::honest(control);
+    let mut nodes: Vec<Process> = (0..3)
+        .map(|i| {
+            let mut command = site.agent("a", &proxy.address.to_string());
+            command.args(["--file", site.path(&format!("out-{i}")).to_str().unwrap()]);
+            let node = Process::start(&mut command, &format!("node-{i}"), &site.path(""));
+            sender.wait_for("has joined", i + 1);
+            node
+        })
+        .collect();
+    for i in 0..3 {
+        site.wait_for_bytes(&format!("out-{i}.ka-partial"), 10 * MIB);
+    }
+    proxy.refuse(true);
+    for node in &mut nodes {
+        node.wait_for("the connection to the controller", 1);
+    }
+    // The stream goes on meanwhile, to its end.
+    gate.open();
+    for i in 0..3 {
+        site.wait_for_bytes(&format!("out-{i}"), 24 * MIB);
+    }
+    let before = proxy.accepted();
+    wait_until("another attempt of each node", || proxy.accepted() >= before + 3);
+    proxy.refuse(false);
+    assert_eq!(sender.end(), 0, "{}", sender.said());
+    for (i, node) in nodes.iter_mut().enumerate() {
+        assert_eq!(node.end(), 0, "{}", node.said());
+        assert!(node.said().contains("is back"), "{}", node.said());
+        assert!(site.holds(&format!("out-{i}"), &[&parts[0], &parts[1]]));
+    }
+}
+
+#[test]
+fn sessions_are_served_side_by_side() {
+    let site = Site::new();
+    let files = [site.noise("a", MIB, 1), site.noise("b", MIB, 2), site.noise("c", MIB, 3)];
+    let mut a = site.send("a", 1, ["--file".as_ref(), files[0].as_path()]);
+    let mut b = site.send("b", 1, ["--file".as_ref(), files[1].as_path()]);
+    let mut c = site.send("c", 1, ["--file".as_ref(), files[2].as_path()]);
+
+    // Through the first one's port.
+    let mut of_b = site.receive("b", "of-b", ["--file".into(), site.path("out-b")]);
+    assert_eq!((b.end(), of_b.end()), (0, 0), "{}", of_b.said());
+    assert!(site.holds("out-b", &[&files[1]]));
+
+    let mut of_a = site.receive("a", "of-a", ["--file".into(), site.path("out-a")]);
+    assert_eq!((a.end(), of_a.end()), (0, 0), "{}", of_a.said());
+    assert!(site.holds("out-a", &[&files[0]]));
+
+    // Nobody has the well-known port any more, so the last one takes it.
+    let mut of_c = site.receive("c", "of-c", ["--file".into(), site.path("out-c")]);
+    assert_eq!((c.end(), of_c.end()), (0, 0), "{}", of_c.said());
+    assert!(site.holds("out-c", &[&files[2]]));
+}
+
+#[test]
+fn a_name_is_taken_once() {
+    let site = Site::new();
+    let mut first = site.send("a", 1, ["--file", "/dev/null"]);
+    let mut command = site.kactl();
+    command.args(["send", "--session", "a", "-n", "1", "--file", "/dev/null"]);
+    command.args(["--listen", &site.address.to_string()]);
+    let mut second = Process::start(&mut command, "second", &site.path(""));
+    assert_eq!(second.end(), 2);
+    assert!(second.said().contains("'a' runs on this machine already"), "{}", second.said());
+    // One that was killed leaves its name.
+    first.kill();
+    let mut third = site.send("a", 1, ["--file", "/dev/null"]);
+    let mut nodes = site.receivers(&mut third, "a", 1);
+    assert_eq!((third.end(), nodes[0].end()), (0, 0));
+}

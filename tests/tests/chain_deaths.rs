@@ -1,0 +1,162 @@
+//! Nodes die while a stream runs, one or several, loudly or in silence: every survivor has exactly the right
+//! bytes, every dead node is named with its reason, and nothing hangs.
+
+use std::path::PathBuf;
+
+use ka_tests::process::Process;
+use ka_tests::site::{Gate, MIB, Site, chain_order, reasons};
+use rustix::process::Signal;
+
+/// A stream that stops in its middle until the test lets it go on.
+struct Halted {
+    site: Site,
+    parts: [PathBuf; 2],
+    gate: Gate,
+    sender: Process,
+    nodes: Vec<Process>,
+    /// The nodes' indexes in the order of the chain.
+    chain: Vec<usize>,
+}
+
+impl Halted {
+    /// Starts a stream to `count` nodes that waits in its middle, when all nodes have the first half.
+    fn at_the_source(count: usize, dead_after: &str) -> Self {
+        let site = Site::new();
+        let parts = [site.noise("first", 20 * MIB, 1), site.noise("second", 20 * MIB, 2)];
+        let gate = site.gate("gate");
+        let source = format!("cat {} {} {}", parts[0].display(), gate.path().display(), parts[1].display());
+        let mut sender = site.send("a", count, ["--dead-after", dead_after, "--command", &source]);
+        let nodes = site.receivers(&mut sender, "a", count);
+        for i in 0..count {
+            // All but the last chunk, whose end waits for a block to be full.
+            site.wait_for_bytes(&format!("out-{i}.ka-partial"), 18 * MIB);
+        }
+        let chain = chain_order(&nodes);
+        Self { site, parts, gate, sender, nodes, chain }
+    }
+
+    fn kill(&mut self, places: &[usize]) {
+        for place in places {
+            self.nodes[self.chain[*place]].kill();
+        }
+    }
+
+    /// Lets the stream go on; all but those at `dead` places must be served, and they must be named.
+    fn survive(mut self, dead: &[usize]) -> Vec<String> {
+        self.gate.open();
+        assert_eq!(self.sender.end(), 1, "{}", self.sender.said());
+        let reasons = reasons(&self.sender);
+        assert_eq!(reasons.len(), self.nodes.len());
+        let mut why = Vec::new();
+        for (place, i) in self.chain.iter().enumerate() {
+            let reason = reasons[*i].clone();
+            if dead.contains(&place) {
+                why.push(reason.unwrap_or_else(|| panic!("the node at {place} counts as complete")));
+            } else {
+                assert_eq!(reason, None, "the node at {place} of {dead:?}\n{}", self.sender.said());
+                assert_eq!(self.nodes[*i].end(), 0, "{}", self.nodes[*i].said());
+                let parts = [self.parts[0].as_path(), self.parts[1].as_path()];
+                assert!(self.site.holds(&format!("out-{i}"), &parts), "the node at {place} of {dead:?}");
+            }
+        }
+        why
+    }
+}
+
+#[test]
+fn the_dead_are_left_behind_wherever_they_stood() {
+    for dead in [&[0][..], &[2], &[4], &[1, 2], &[0, 4], &[0, 1, 2, 3]] {
+        let mut run = Halted::at_the_source(5, "3");
+        run.kill(dead);
+        for reason in run.survive(dead) {
+            assert!(reason.contains("heartbeats have ended"), "{reason}");
+        }
+    }
+}
+
+#[test]
+fn who_dies_after_another_is_left_behind_too() {
+    let mut run = Halted::at_the_source(4, "3");
+    run.kill(&[1]);
+    // The chain has healed when the successor has a link to the golden node's side again.
+    run.sender.wait_for("heartbeats have ended", 1);
+    run.kill(&[2]);
+    run.sender.wait_for("heartbeats have ended", 2);
+    run.survive(&[1, 2]);
+}
+
+#[test]
+fn when_all_die_the_session_ends() {
+    let mut run = Halted::at_the_source(2, "3");
+    run.kill(&[0, 1]);
+    assert_eq!(run.sender.end(), 1, "{}", run.sender.said());
+    assert!(reasons(&run.sender).iter().all(Option::is_some));
+}
+
+/// A stopped process keeps its connections, and says nothing.
+#[test]
+fn silence_is_death() {
+    for silent in [0, 1, 2] {
+        let run = Halted::at_the_source(3, "2");
+        run.nodes[run.chain[silent]].signal(Signal::STOP);
+        let why = run.survive(&[silent]);
+        assert!(why[0].contains("has gone silent"), "{why:?}");
+    }
+}
+
+/// All windows are full when the death comes: what the survivors need is in their predecessors' memory, or
+/// nowhere.
+#[test]
+fn survivors_live_on_their_predecessors_memory() {
+    for dead in [&[1][..], &[0, 1], &[0, 2]] {
+        let site = Site::new();
+        let file = site.noise("file", 40 * MIB, 1);
+        let mut sender = site.send("a", 4, ["--dead-after", "3", "--file", file.to_str().unwrap()]);
+        let gates: Vec<Gate> = (0..4).map(|i| site.gate(&format!("gate-{i}"))).collect();
+        let mut nodes: Vec<Process> = (0..4)
+            .map(|i| {
+                let out = site.path(&format!("out-{i}"));
+                let command = format!(
+                    "head -c 1000000 > {0}; cat {1} - >> {0}",
+                    out.display(),
+                    gates[i].path().display()
+                );
+                site.receiver(&mut sender, "a", i, ["--command", &command])
+            })
+            .collect();
+        let chain = chain_order(&nodes);
+        // Everybody's writer has begun and waits.
+        for i in 0..4 {
+            site.wait_for_bytes(&format!("out-{i}"), 1_000_000);
+        }
+        for place in dead {
+            nodes[chain[*place]].kill();
+        }
+        for (place, i) in chain.iter().enumerate() {
+            if !dead.contains(&place) {
+                gates[*i].open();
+            }
+        }
+        assert_eq!(sender.end(), 1, "{}", sender.said());
+        for (place, i) in chain.iter().enumerate() {
+            if !dead.contains(&place) {
+                assert_eq!(nodes[*i].end(), 0, "{}", nodes[*i].said());
+                assert!(site.holds(&format!("out-{i}"), &[&file]), "the node at {place} of {dead:?}");
+            }
+        }
+    }
+}
+
+/// A node that goes on after it was taken for dead is told so, and does not pretend to have anything.
+#[test]
+fn who_wakes_up_too_late_knows_it() {
+    let mut run = Halted::at_the_source(2, "2");
+    let silent = run.chain[0];
+    run.nodes[silent].signal(Signal::STOP);
+    run.sender.wait_for("has gone silent", 1);
+    run.nodes[silent].signal(Signal::CONT);
+    assert_eq!(run.nodes[silent].end(), 1, "{}", run.nodes[silent].said());
+    assert!(run.nodes[silent].said().contains("has gone silent"), "{}", run.nodes[silent].said());
+    assert!(!run.site.path(&format!("out-{silent}")).exists());
+    run.survive(&[0]);
+}
