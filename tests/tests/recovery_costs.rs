@@ -1,5 +1,6 @@
 //! What each fault costs a session of 8 nodes at 1 Gbit/s with windows of 8 MiB, in simulated time:
 //! the figures of `docs/recovery.md`.
+#![allow(clippy::unwrap_used, reason = "clippy takes helpers of tests for production code")]
 
 use std::time::Duration;
 
@@ -73,8 +74,8 @@ fn a_link_that_is_made_anew_costs_nothing() {
 }
 
 #[test]
-fn a_link_that_is_cut_between_living_nodes_costs_three_detections() {
-    check(Fault::Cut(None), 1, ms(5000), 1);
+fn a_link_that_is_cut_between_living_nodes_is_bypassed() {
+    check(Fault::Cut(None), 1, ms(3500), 1);
 }
 
 #[test]

@@ -220,8 +220,12 @@ impl<A: Clone> Member<A> {
             self.actions.extend(self.knocked.drain(..).map(|link| Action::Close { link }));
         }
         self.complaints.clear();
-        self.clock.heard_up = now;
-        self.clock.heard_down = now;
+        // A neighbour that stays and was silent before has half of its time left.
+        let soon = now.saturating_sub(self.clock.dead_after / 2);
+        let stays = |of: fn(&View<A>) -> Option<NodeId>| self.view.as_ref().and_then(of) == of(&view);
+        let (up, down) = (stays(View::predecessor_id), stays(|view| view.successor));
+        self.clock.heard_up = if up { self.clock.heard_up.max(soon) } else { now };
+        self.clock.heard_down = if down { self.clock.heard_down.max(soon) } else { now };
         self.tail = match view.successor {
             None => None,
             Some(_) if first => Some(Offset(0)),
@@ -250,6 +254,9 @@ impl<A: Clone> Member<A> {
                 self.actions.push(Action::Part { link });
             }
         }
+        // Whoever waits at the door has nothing more to ask for.
+        let waiting = self.knocked.drain(..).chain(self.parked.drain(..).map(|(link, _)| link));
+        self.actions.extend(waiting.map(|link| Action::Close { link }));
         self.tail = None;
         self.forget();
     }

@@ -16,6 +16,14 @@ pub struct View<A> {
     pub successor: Option<NodeId>,
 }
 
+impl<A> View<A> {
+    /// Who the predecessor is.
+    #[must_use]
+    pub fn predecessor_id(&self) -> Option<NodeId> {
+        self.predecessor.as_ref().map(|predecessor| predecessor.id)
+    }
+}
+
 /// A neighbour that is to be dialled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Neighbour<A> {

@@ -5,15 +5,13 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use ka::chain::{Member, Membership, Rules};
-use ka::seal::Block;
-use ka::wire::link::LinkMessage;
 
 use super::control::{ToHub, ToNode};
 use super::faults::{Path, Relief};
 use super::host::{Fate, Host, Power};
 use super::hub::node_of;
 use super::invariants::{Violation, invariant_nothing_stalls, is_settled};
-use super::network::{Connection, ConnectionId, DIALLER, Frame, HostId, Shape, time_of};
+use super::network::{Connection, ConnectionId, HostId, time_of};
 use super::random::Random;
 use super::schedule::{Fault, Schedule, When};
 use super::stream::Stream;
@@ -342,63 +340,6 @@ impl<'a> World<'a> {
             self.tell_hub(host, ToHub::Heartbeat);
             self.after(self.schedule.dead_after / 3, Event::Heartbeat { host, life });
         }
-    }
-
-    // The network.
-
-    /// What the link between a connection's hosts can carry: the slower card counts.
-    pub(super) fn shape(&self, id: ConnectionId) -> Shape {
-        let [a, b] = self.connections[id].hosts.map(|host| self.hosts[host].plan.shape);
-        Shape { rate: a.rate.min(b.rate), delay: a.delay.max(b.delay), buffer: a.buffer.min(b.buffer) }
-    }
-
-    /// Sends a frame from one end of a connection.
-    pub(super) fn transmit(&mut self, id: ConnectionId, end: usize, frame: Frame) {
-        let hosts = self.connections[id].hosts;
-        if !self.connections[id].open[end] {
-            return;
-        }
-        let frame = self.perhaps_damage(hosts[end], hosts[1 - end], frame);
-        let shape = self.shape(id);
-        let arrival = self.connections[id].pipes[end].send(frame, shape, self.now);
-        self.at(arrival, Event::Arrive { id, end });
-    }
-
-    fn perhaps_damage(&mut self, from: HostId, to: HostId, frame: Frame) -> Frame {
-        let Some(path) = self.paths.get_mut(&(from, to)).filter(|path| path.damage > 0) else {
-            return frame;
-        };
-        let damaged = match &frame {
-            Frame::Message(LinkMessage::Hello { .. } | LinkMessage::Ack { .. } | LinkMessage::Ping) => {
-                Frame::Damaged
-            }
-            Frame::Block(block) => {
-                let mut bytes = block.bytes().to_vec();
-                let at = self.random.index(bytes.len());
-                bytes[at] ^= 1 << self.random.index(8);
-                Block::from_wire(&bytes).map_or(Frame::Damaged, Frame::Block)
-            }
-            _ => return frame,
-        };
-        path.damage = path.damage.saturating_sub(1);
-        damaged
-    }
-
-    fn on_arrive(&mut self, id: ConnectionId, end: usize) -> Result<(), Violation> {
-        let hosts = self.connections[id].hosts;
-        let (from, to) = (hosts[end], hosts[1 - end]);
-        let cut = self.paths.get(&(from, to)).is_some_and(|path| path.cut);
-        if cut || self.hosts[from].isolated || self.hosts[to].isolated {
-            return Ok(());
-        }
-        self.connections[id].pipes[end].arrive(self.now, self.schedule.abrupt);
-        let node = &self.hosts[to];
-        let nobody = node.power == Power::Down || matches!(node.fate, Fate::Expelled(_));
-        if nobody && end == DIALLER && self.connections[id].open[1] {
-            // The kernel refuses what nobody listens for.
-            self.close(id, 1);
-        }
-        self.pump(to)
     }
 
     /// Whether a stopped process is still to go on.
