@@ -59,7 +59,10 @@ if $(2) >/dev/null 2>&1; then echo "lint: $(1)"; $(3); else \
 	echo "lint: ******** $(1) IS NOT INSTALLED: WHAT IT CHECKS WAS NOT CHECKED ********"; fi
 endef
 
-install: build agent
+# Installs what was built; on a golden node, a compiler would travel to every clone.
+install:
+	@for built in target/release/kactl $(AGENT); do \
+		test -e $$built || { echo "install: $$built is missing: run make build agent" >&2; exit 1; }; done
 	install -D -m 755 target/release/kactl $(DESTDIR)/usr/bin/kactl
 	install -D -m 755 $(AGENT) $(DESTDIR)/usr/lib/ka/ka-agent
 	install -d $(DESTDIR)/usr/lib/ka/initramfs

@@ -79,6 +79,7 @@ def recipe_key():
 
 def build(path):
     """Make the image: table, file systems, Debian, configuration, material, boot loader."""
+    os.umask(0o022)
     image.blank(path, SIZE)
     write_table(path)
     parts = image.partitions(path)
@@ -110,7 +111,11 @@ def install_debian(root):
 
 
 def configure(root, root_uuid, swap_uuid):
-    shutil.copytree(HERE / "golden-root", root, dirs_exist_ok=True)
+    for source in (path for path in (HERE / "golden-root").rglob("*") if path.is_file()):
+        place = root / source.relative_to(HERE / "golden-root")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, place)
+        place.chmod(0o755 if os.access(source, os.X_OK) else 0o644)
     (root / "etc/fstab").write_text(
         f"UUID={root_uuid} / ext4 defaults,errors=remount-ro 0 1\nUUID={swap_uuid} none swap sw 0 0\n")
     (root / "etc/hostname").write_text("golden\n")

@@ -5,6 +5,7 @@ folder that holds each kind of thing at least once. All of it is made from fixed
 values, so two builds of the golden image carry the same material.
 """
 
+import functools
 import hashlib
 import os
 import stat
@@ -19,7 +20,7 @@ def plant(root):
     """Make all the material below the tree's root."""
     folder = os.path.join(root, FOLDER)
     os.makedirs(folder)
-    at = lambda name: os.path.join(folder, name)
+    at = functools.partial(os.path.join, folder)
     _modes(at)
     _attributes(at)
     _holes(at)

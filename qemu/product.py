@@ -16,6 +16,7 @@ DISK = "vda"
 INTERFACE = "eth0"
 RANGE = "10.77.0.50,10.77.0.99"
 DESC = "/tmp/desc"
+DEAD_AFTER = 15  # seconds; several VMs on two cores stall for longer than real machines do
 OUTPUT = "/run/ka-test"  # where long-running commands write, outside of the disk
 LEASES = "/run/ka/runs"  # a file here says that a run waits for nodes
 
@@ -54,7 +55,7 @@ def serve_pxe(golden):
 
 def start_run(golden, nodes):
     """Start the run and wait until it waits for nodes; `poll_run` tells how it goes on."""
-    command = f"kactl run -n {nodes} -p {DISK} {DESC} --yes --json"
+    command = f"kactl run -n {nodes} -p {DISK} {DESC} --yes --json --dead-after {DEAD_AFTER}"
     script = f"{command} > {OUTPUT}/run.json 2> {OUTPUT}/run.log < /dev/null; echo $? > {OUTPUT}/run.status"
     golden.must(f"setsid bash -c {shlex.quote(script)} > {OUTPUT}/run.shell 2>&1 < /dev/null & sleep 0")
     wait_for(golden, f"test -s {OUTPUT}/run.status || ls {LEASES}/* > /dev/null", "kactl run to wait for nodes",

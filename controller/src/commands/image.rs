@@ -14,6 +14,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use rustix::fs::{CWD, RenameFlags};
 
+use crate::atomic;
 use crate::config::{Directories, keys};
 
 /// Options of `kactl image`.
@@ -99,7 +100,8 @@ pub fn run(args: &ImageArgs, places: &Places) -> Result<()> {
     let missing = [new_boot.join("missing-firmware"), new_stage2.join("missing-firmware")];
     report_firmware(&missing, &args.root)?;
     exchange(&new_stage2, &places.stage2)?;
-    fs::create_dir_all(&places.boot).with_context(|| format!("cannot make {}", places.boot.display()))?;
+    // The image has the join key, and whoever reads that can join.
+    atomic::directory(&places.boot, 0o700)?;
     for name in BOOT_FILES {
         replace(&new_boot.join(name), &places.boot.join(name))?;
     }

@@ -32,7 +32,10 @@ pub fn run(args: &InitArgs, config_file: &Path) -> Outcome {
     atomic::directory(&directory, KEY_DIRECTORY_MODE)?;
     if args.force {
         new_keys(&directory, atomic::write)?;
-        println!("made new keys in {}; `kactl image` must be run again", directory.display());
+        println!(
+            "made new keys in {}; run `kactl image`, or `kactl image --key-only` if there is an image",
+            directory.display()
+        );
         return Ok(Exit::Ok);
     }
     complete_keys(&directory)
@@ -67,7 +70,10 @@ fn complete_keys(directory: &Path) -> Outcome {
         (Ok(controller), Err(e)) if missing(&e) => {
             let join = JoinKey::generate(&controller)?;
             atomic::create(&keys::join_file(directory), join.to_text().as_bytes(), KEY_MODE)?;
-            println!("made a new join key in {}; `kactl image` must be run again", directory.display());
+            println!(
+                "made a new join key in {}; run `kactl image`, or `kactl image --key-only` if there is an image",
+                directory.display()
+            );
         }
         (Err(e), Err(f)) if missing(&e) && missing(&f) => {
             new_keys(directory, atomic::create)?;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, TcpListener};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -17,7 +17,7 @@ use ka::seal::StreamId;
 use ka::wire::control::{ToAgent, ToController};
 use mio::Waker;
 
-use super::net::{self, ConnectionId, Net, NetEvent};
+use super::net::{self, ConnectionId, DataPlace, Net, NetEvent};
 use super::nodes::Mac;
 use super::registry::{self, Registration, RegistryError};
 use super::select::Arrival;
@@ -39,7 +39,7 @@ pub struct Place {
     pub address: Option<IpAddr>,
     /// The control port; another free one is taken when it is in use.
     pub control: u16,
-    /// The data port; another free one is taken when it is in use.
+    /// The data port of the first stream; those that run beside it take other free ones.
     pub data: u16,
     /// The directory of this host's sessions.
     pub sessions: PathBuf,
@@ -118,10 +118,6 @@ impl Hub {
             }
             Err(e) => return Err(e.into()),
         };
-        let data = match net::listener(place.address, place.data) {
-            Err(e) if e.kind() == io::ErrorKind::AddrInUse => net::listener(place.address, 0)?,
-            outcome => outcome?,
-        };
         let port = control.local_addr()?.port();
         let registrations = sessions
             .iter()
@@ -136,7 +132,7 @@ impl Hub {
             net,
             wants,
             directory: place.sessions.clone(),
-            data,
+            data: DataPlace { address: place.address, port: place.data },
             sessions: sessions.into_iter().map(|s| (s.name.clone(), Session::new(s))).collect(),
             owners: BTreeMap::new(),
             next_node: 1,
@@ -206,7 +202,7 @@ struct EventLoop {
     /// The well-known port, as long as another process has it.
     wants: Option<(Option<IpAddr>, u16)>,
     directory: PathBuf,
-    data: TcpListener,
+    data: DataPlace,
     sessions: BTreeMap<String, Session>,
     /// Which node of which session speaks on a connection.
     owners: BTreeMap<ConnectionId, (String, NodeId)>,
@@ -235,7 +231,7 @@ impl EventLoop {
                 }
             }
             for session in self.sessions.values_mut() {
-                session.advance(now, &self.data, &self.bell);
+                session.advance(now, self.data, &self.bell);
             }
             self.beat();
             self.deliver();

@@ -269,6 +269,25 @@ impl Net {
     }
 }
 
+/// Where streams are fetched from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DataPlace {
+    /// The address, if not all.
+    pub(super) address: Option<IpAddr>,
+    /// The preferred port.
+    pub(super) port: u16,
+}
+
+impl DataPlace {
+    /// A listener for one stream: two that shared one would take each other's connections.
+    pub(super) fn listen(self) -> io::Result<TcpListener> {
+        match listener(self.address, self.port) {
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse => listener(self.address, 0),
+            outcome => outcome,
+        }
+    }
+}
+
 /// Listens on `port` of `address`, or of all addresses of this machine.
 ///
 /// # Errors

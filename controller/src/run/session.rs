@@ -4,18 +4,19 @@
 //! lasting session, such as `getstage2`, begins again with whoever has come meanwhile.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ka::chain::{Decision, MIN_WINDOW, NodeId, Report};
+use ka::inventory::Firmware;
 use ka::plan::Plan;
 use ka::wire::control::{Failure, Hello, Ticket, ToAgent, ToController};
 use ka::wire::keys;
 
-use super::net::ConnectionId;
+use super::net::{ConnectionId, DataPlace};
 use super::node::Node;
 use super::nodes::Mac;
 use super::select::Arrival;
@@ -154,6 +155,11 @@ impl Session {
             Gate::Named if !hello.erasable => {
                 return Err(
                     "the kernel was not started with 'kamethod': this machine may not be erased".into()
+                );
+            }
+            Gate::Named if hello.inventory.firmware == Firmware::Uefi => {
+                return Err(
+                    "the machine was started by UEFI, and only BIOS machines can be cloned yet".into()
                 );
             }
             Gate::Named | Gate::First => {}
@@ -296,11 +302,11 @@ impl Session {
     // Time passes.
 
     /// Takes what steps can be taken.
-    pub(super) fn advance(&mut self, now: Duration, listener: &TcpListener, bell: &Bell) {
+    pub(super) fn advance(&mut self, now: Duration, data: DataPlace, bell: &Bell) {
         self.judge_absence();
         match &mut self.state {
             State::Gathering => self.gather(),
-            State::Preparing => self.prepare(now, listener, bell),
+            State::Preparing => self.prepare(now, data, bell),
             State::Streaming(stream) => {
                 let decisions = stream.judge(now);
                 self.decide(decisions);
@@ -362,7 +368,7 @@ impl Session {
     }
 
     /// Starts the stream when everybody is ready or has failed.
-    fn prepare(&mut self, now: Duration, listener: &TcpListener, bell: &Bell) {
+    fn prepare(&mut self, now: Duration, data: DataPlace, bell: &Bell) {
         let nodes = || self.chosen.iter().filter_map(|id| self.nodes.get(id));
         if !nodes().all(|node| node.phase == Phase::Ready || node.is_failed()) {
             return;
@@ -374,16 +380,12 @@ impl Session {
             self.state = State::Leaving;
             return;
         };
-        let port = match listener.local_addr() {
-            Ok(address) => address.port(),
-            Err(error) => return self.end_round(Ending::SourceFailed(error.to_string())),
-        };
         let window = ready.iter().map(|node| node.hello.window).fold(self.spec.window, u64::min);
         let setup = Setup {
             source: Arc::clone(&self.spec.source),
             order: &order,
-            golden: SocketAddr::new(first.local, port),
-            listener,
+            golden: first.local,
+            data,
             window,
             dead_after: self.spec.dead_after,
             now,

@@ -1,7 +1,7 @@
 //! One attempt at a stream: its chain, the golden node's relay, and the producer.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -15,6 +15,7 @@ use ka::wire::keys::KeyError;
 use ka_agent::relay::{Command, Feed, Notice, Progress, QUEUE, Relay};
 use mio::Waker;
 
+use super::net::DataPlace;
 use super::produce::{self, PlainCount, ProduceError};
 use super::source::Source;
 
@@ -76,9 +77,9 @@ pub(super) struct Setup<'a> {
     pub(super) source: Arc<dyn Source>,
     /// The members in the order of the chain, with the addresses of their data ports.
     pub(super) order: &'a [(NodeId, SocketAddr)],
-    /// The golden node's data port, as the first node reaches it.
-    pub(super) golden: SocketAddr,
-    pub(super) listener: &'a TcpListener,
+    /// The golden node's address, as the first node reaches it.
+    pub(super) golden: IpAddr,
+    pub(super) data: DataPlace,
     pub(super) window: u64,
     pub(super) dead_after: Duration,
     pub(super) now: Duration,
@@ -92,14 +93,16 @@ impl Stream {
         let order: Vec<NodeId> = setup.order.iter().map(|(node, _)| *node).collect();
         let membership = Membership::new(&order, setup.dead_after, setup.now);
         let mut addresses: BTreeMap<NodeId, SocketAddr> = setup.order.iter().copied().collect();
-        addresses.insert(NodeId::GOLDEN, setup.golden);
+        let listener = setup.data.listen()?;
+        let golden = SocketAddr::new(setup.golden, listener.local_addr()?.port());
+        addresses.insert(NodeId::GOLDEN, golden);
 
         let (blocks, from_producer) = sync_channel(QUEUE);
         let for_relay = bell.clone();
         let relay = Relay::start(
             Member::golden(&key, setup.window, setup.dead_after),
             key.clone(),
-            setup.listener.try_clone()?,
+            listener,
             Feed::Golden(from_producer),
             move |notice| {
                 for_relay.ring(

@@ -428,14 +428,12 @@ impl<A: Clone> Member<A> {
         }
         let (up, down) = (now.saturating_sub(self.clock.heard_up), now.saturating_sub(self.clock.heard_down));
         match self.up {
-            Link::Open(_) if up > dead_after => self.trouble_up(Trouble::Silent),
-            // The predecessor may learn of the epoch a little later.
-            Link::Opening(_) if up > 2 * dead_after => self.trouble_up(Trouble::Silent),
+            Link::Opening(_) | Link::Open(_) if up > dead_after => self.trouble_up(Trouble::Silent),
             _ => {}
         }
         match self.down {
             Link::Open(_) if down > dead_after => self.trouble_down(Trouble::Silent),
-            Link::None if self.successor().is_some() && down > 3 * dead_after => {
+            Link::None if self.successor().is_some() && down > dead_after => {
                 self.clock.heard_down = now;
                 self.trouble_down(Trouble::Silent);
             }

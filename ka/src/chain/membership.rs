@@ -13,7 +13,7 @@ use super::view::{Neighbour, Report, Trouble, View};
 /// How often a link is made anew before one of its ends is bypassed.
 const CHANCES: u32 = 3;
 /// How many detection times without a heartbeat take a dead node's neighbour out with it.
-const LONG: u32 = 3;
+const LONG: u32 = 2;
 /// After so many detection times without a word from anybody, the controller believes that a suspect
 /// is dead, and not itself cut off.
 const OUTAGE: u32 = 10;
@@ -159,6 +159,7 @@ impl Membership {
         let mut expelled: Vec<(NodeId, String, bool)> = Vec::new();
         let mut anew = false;
         let mut open = Vec::new();
+        let mut blamed = Vec::new();
         for suspicion in std::mem::take(&mut self.suspicions) {
             match self.verdict(&suspicion, now) {
                 Verdict::Open => open.push(suspicion),
@@ -170,6 +171,13 @@ impl Membership {
                 }
                 Verdict::BadLink => {
                     anew = true;
+                    // Both ends may complain of one trouble.
+                    let link =
+                        [suspicion.reporter.min(suspicion.about), suspicion.reporter.max(suspicion.about)];
+                    if blamed.contains(&link) {
+                        continue;
+                    }
+                    blamed.push(link);
                     if let Some((node, reason)) = self.blame(&suspicion)
                         && expelled.iter().all(|(other, ..)| *other != node)
                     {
@@ -222,8 +230,10 @@ impl Membership {
         }
     }
 
+    /// Whether anybody at all is heard. Heartbeats come three times in `dead_after`: an outage must show
+    /// before the first node looks dead for it.
     fn hears(&self, now: Duration) -> bool {
-        now.saturating_sub(self.heard) < self.dead_after
+        now.saturating_sub(self.heard) < self.dead_after / 2
     }
 
     fn verdict(&self, suspicion: &Suspicion, now: Duration) -> Verdict {
@@ -313,6 +323,13 @@ mod tests {
         Membership::new(&order, DEAD_AFTER, ms(0))
     }
 
+    /// Heartbeats of some nodes, as often as they come.
+    fn beat(members: &mut Membership, nodes: &[u32], from: u64, to: u64) {
+        for now in (from..=to).step_by(500) {
+            nodes.iter().for_each(|id| members.on_heartbeat(NodeId(*id), ms(now)));
+        }
+    }
+
     fn report(about: u32, trouble: Trouble) -> Report {
         Report { epoch: Epoch(1), about: NodeId(about), trouble }
     }
@@ -342,8 +359,8 @@ mod tests {
     fn silence_counts_only_with_a_complaint_and_no_heartbeat() {
         let mut members = chain(2);
         assert_eq!(members.judge(ms(60_000)), []);
-        members.on_heartbeat(NodeId(1), ms(60_000));
-        members.on_heartbeat(NodeId(2), ms(60_500));
+        beat(&mut members, &[1], 60_000, 60_000);
+        beat(&mut members, &[2], 60_000, 61_500);
         let probes = members.on_complaint(NodeId(2), report(1, Trouble::Silent), ms(60_600));
         assert_eq!(probes, [Decision::Probe(NodeId(1)), Decision::Probe(NodeId(2))]);
         assert_eq!(members.judge(ms(61_400)), []);
@@ -359,10 +376,7 @@ mod tests {
         members.on_heartbeat(NodeId(4), ms(8000));
         let _ = members.on_complaint(NodeId(4), report(3, Trouble::Reset), ms(8000));
         assert_eq!(members.judge(ms(8000)), [], "node 3 needs its time, too");
-        for now in [ms(9000), ms(9500)] {
-            members.on_heartbeat(NodeId(4), now);
-            members.on_heartbeat(NodeId(2), now);
-        }
+        beat(&mut members, &[2, 4], 8500, 9500);
         assert_eq!(expelled(&members.judge(ms(9500))), [1, 3]);
     }
 
@@ -384,11 +398,7 @@ mod tests {
     #[test]
     fn adjacent_deaths_are_one_epoch() {
         let mut members = chain(4);
-        for now in [ms(1000), ms(2000)] {
-            for id in [1, 4] {
-                members.on_heartbeat(NodeId(id), now);
-            }
-        }
+        beat(&mut members, &[1, 4], 500, 2000);
         let _ = members.on_complaint(NodeId(1), report(2, Trouble::Silent), ms(2000));
         let _ = members.on_complaint(NodeId(4), report(3, Trouble::Silent), ms(2000));
         let decisions = members.judge(ms(2000));
@@ -401,12 +411,7 @@ mod tests {
     fn a_complaint_of_silence_outlives_its_epoch() {
         let mut members = chain(6);
         members.on_heartbeat(NodeId(3), ms(600));
-        for now in [ms(2000), ms(3000)] {
-            for id in [1, 4, 6] {
-                members.on_heartbeat(NodeId(id), now.saturating_sub(ms(1000)));
-                members.on_heartbeat(NodeId(id), now);
-            }
-        }
+        beat(&mut members, &[1, 4, 6], 500, 3500);
         members.on_heartbeat(NodeId(5), ms(2000));
         // Node 2 is surely dead, and node 3 not yet.
         let _ = members.on_complaint(NodeId(4), report(3, Trouble::Silent), ms(1990));

@@ -2,7 +2,7 @@
 //!
 //! The request is a nonce, a keyed hash of the session's name, and a MAC; the reply is the nonce, the control
 //! port, and a MAC. Both MACs need the join secret. Whoever lacks it gets no answer and learns no name;
-//! what it records and sends again gets no answer either, as a controller answers a nonce once. Discovery only says
+//! what it records and sends again gets no answer either, as one process of a controller answers a nonce once. Discovery only says
 //! where to try: that a controller is the right one is shown by the handshake on its control port.
 //!
 //! | bytes of a request | | bytes of a reply | |
