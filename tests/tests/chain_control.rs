@@ -1,5 +1,6 @@
 //! The control connections: strangers, noise and replays disturb nobody; an outage stops nothing; several
 //! sessions are served side by side.
+#![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

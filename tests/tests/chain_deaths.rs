@@ -1,5 +1,6 @@
 //! Nodes die while a stream runs, one or several, loudly or in silence: every survivor has exactly the right
 //! bytes, every dead node is named with its reason, and nothing hangs.
+#![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
 
 use std::path::PathBuf;
 
