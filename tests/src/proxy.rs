@@ -1,4 +1,5 @@
 //! A TCP proxy in the middle of a connection, which can record, damage, refuse and cut.
+#![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

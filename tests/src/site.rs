@@ -1,4 +1,5 @@
 //! A place where files are sent: keys, a configuration, an address of this host that nobody else uses.
+#![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 use std::fs::{self, OpenOptions};
 use std::net::Ipv4Addr;

@@ -1,5 +1,6 @@
 //! The control connections: strangers, noise and replays disturb nobody; an outage stops nothing; several
 //! sessions are served side by side.
+#![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use ka_tests::process::{Process, wait_until};
 use ka_tests::proxy::Proxy;
-use ka_tests::site::{MIB, Site, data_port, reasons};
+use ka_tests::site::{MIB, Site, chain_order, data_port, reasons};
 
 const CONTROL: u16 = 30765;
 
@@ -26,6 +27,19 @@ fn until_closed(mut stream: TcpStream) -> Vec<u8> {
         Err(e) => panic!("it is not closed: {e}"),
     }
     said
+}
+
+/// Connections that say half a frame, or nothing at all: more than a relay bears.
+fn idle(to: SocketAddr) -> Vec<TcpStream> {
+    (0..40)
+        .map(|i| {
+            let mut stream = connect(to);
+            if i % 2 == 0 {
+                stream.write_all(&[0, 53]).unwrap();
+            }
+            stream
+        })
+        .collect()
 }
 
 /// Things that somebody may send to a port who knows nothing.
@@ -55,18 +69,6 @@ fn noise_and_silence_disturb_nobody() {
     let source = format!("cat {} {} {}", parts[0].display(), gate.path().display(), parts[1].display());
     let mut sender = site.send("a", 3, ["--command", &source]);
     let control = SocketAddr::new(site.address.into(), CONTROL);
-    // Half a frame, and nothing at all: many of them, and for the whole session.
-    let idle = |to: SocketAddr| -> Vec<TcpStream> {
-        (0..40)
-            .map(|i| {
-                let mut stream = connect(to);
-                if i % 2 == 0 {
-                    stream.write_all(&[0, 53]).unwrap();
-                }
-                stream
-            })
-            .collect()
-    };
     let mut open = idle(control);
     let mut nodes = site.receivers(&mut sender, "a", 3);
     for i in 0..3 {
@@ -86,6 +88,30 @@ fn noise_and_silence_disturb_nobody() {
     gate.open();
     assert_eq!(sender.end(), 0, "{}", sender.said());
     for (i, node) in nodes.iter_mut().enumerate() {
+        assert_eq!(node.end(), 0, "{}", node.said());
+        assert!(site.holds(&format!("out-{i}"), &[&parts[0], &parts[1]]));
+    }
+}
+
+/// A chain that heals needs new links while strangers sit on every port.
+#[test]
+fn idle_strangers_keep_no_successor_out() {
+    let site = Site::new();
+    let parts = [site.noise("first", 12 * MIB, 1), site.noise("second", 12 * MIB, 2)];
+    let gate = site.gate("gate");
+    let source = format!("cat {} {} {}", parts[0].display(), gate.path().display(), parts[1].display());
+    let mut sender = site.send("a", 4, ["--dead-after", "3", "--command", &source]);
+    let mut nodes = site.receivers(&mut sender, "a", 4);
+    for i in 0..4 {
+        site.wait_for_bytes(&format!("out-{i}.ka-partial"), 10 * MIB);
+    }
+    let ports = nodes.iter().map(|node| SocketAddr::from(([127, 0, 0, 1], data_port(node))));
+    let _strangers: Vec<TcpStream> = ports.flat_map(idle).collect();
+    let dead = chain_order(&nodes)[1];
+    nodes[dead].kill();
+    gate.open();
+    assert_eq!(sender.end(), 1, "{}", sender.said());
+    for (i, node) in nodes.iter_mut().enumerate().filter(|(i, _)| *i != dead) {
         assert_eq!(node.end(), 0, "{}", node.said());
         assert!(site.holds(&format!("out-{i}"), &[&parts[0], &parts[1]]));
     }

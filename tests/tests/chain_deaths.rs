@@ -1,5 +1,6 @@
 //! Nodes die while a stream runs, one or several, loudly or in silence: every survivor has exactly the right
 //! bytes, every dead node is named with its reason, and nothing hangs.
+#![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
 
 use std::path::PathBuf;
 
@@ -87,7 +88,8 @@ fn who_dies_after_another_is_left_behind_too() {
 
 #[test]
 fn when_all_die_the_session_ends() {
-    let mut run = Halted::at_the_source(2, "3");
+    // Nobody is left to notice that the second one is dead, so only its long silence tells.
+    let mut run = Halted::at_the_source(2, "1");
     run.kill(&[0, 1]);
     assert_eq!(run.sender.end(), 1, "{}", run.sender.said());
     assert!(reasons(&run.sender).iter().all(Option::is_some));

@@ -1,5 +1,6 @@
 //! `kactl send` and `ka-agent receive` as a person runs them: all kinds of sources and sinks, what is said
 //! when something is missing, and that nobody takes half a stream for a whole one.
+#![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

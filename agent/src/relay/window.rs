@@ -9,6 +9,8 @@ const MOST: u64 = 256 * 1024 * 1024;
 #[must_use]
 pub fn default_size() -> u64 {
     let info = rustix::system::sysinfo();
+    // The system's numbers are shorter on a machine of 32 bits.
+    #[allow(clippy::useless_conversion)]
     let memory = u64::from(info.totalram).saturating_mul(u64::from(info.mem_unit));
     (memory / 4).clamp(MIN_WINDOW, MOST)
 }

@@ -285,7 +285,7 @@ impl Keeper {
         let aborted = Arc::new(Mutex::new(None));
         let reader = StreamReader::new(plain, relay.handle().clone(), Arc::clone(&aborted))?;
         self.stream = Some(Stream { id, relay, aborted });
-        self.tell_story(Event::Stream(id, reader));
+        self.tell_story(Event::Stream(id, Box::new(reader)));
         Ok(())
     }
 

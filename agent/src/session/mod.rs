@@ -28,7 +28,7 @@ pub enum Event {
     /// Prepare after this plan.
     Plan(Box<Plan>),
     /// Receive this stream.
-    Stream(StreamId, StreamReader),
+    Stream(StreamId, Box<StreamReader>),
     /// Everybody is served; the node may go.
     Bye,
     /// The controller does not want this node, or cannot be reached any more.
@@ -157,7 +157,7 @@ impl Session {
     /// [`SessionOver`].
     pub fn wait_for_stream(&self) -> Result<(StreamId, StreamReader), SessionOver> {
         match self.events.recv() {
-            Ok(Event::Stream(stream, reader)) => Ok((stream, reader)),
+            Ok(Event::Stream(stream, reader)) => Ok((stream, *reader)),
             Ok(Event::Plan(_)) => {
                 Err(SessionOver("the controller sent a plan where a stream was due".into()))
             }

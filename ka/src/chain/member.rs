@@ -596,6 +596,10 @@ impl<A: Clone> Member<A> {
 
     /// Forgets what neither a survivor behind nor the own writer can need.
     fn forget(&mut self) {
+        if self.view.is_none() && !self.released {
+            // The producer may be ahead of the first view: who will be behind is not known yet.
+            return;
+        }
         let tail = self.tail.unwrap_or(self.window.end());
         self.window.forget_before(tail.min(self.written()));
     }
