@@ -2,6 +2,7 @@
 
 MUSL := x86_64-unknown-linux-musl
 AGENT := target/$(MUSL)/release/ka-agent
+DENY := target/tools/bin/cargo-deny
 NODES ?= 3
 KEEP ?=
 DESTDIR ?=
@@ -48,11 +49,15 @@ qemu-test: agent build
 	NODES=$(NODES) KEEP=$(KEEP) qemu/run
 
 # A tool that this machine cannot have is named loudly; the others must be content.
-lint: setup
+lint: setup $(DENY)
 	@$(call lint,cargo fmt,cargo fmt --version,cargo fmt --all --check)
 	@$(call lint,cargo clippy,cargo clippy --version,cargo clippy --workspace --all-targets --locked -- -D warnings)
-	@$(call lint,cargo deny,cargo deny --version,cargo deny --offline check bans licenses sources)
+	@$(call lint,cargo deny,$(DENY) --version,$(DENY) --offline check bans licenses sources)
 	@$(call lint,shellcheck,shellcheck --version,shellcheck -x -P SCRIPTDIR $$(grep -rlE '^#!/bin/(ba)?sh|^# shellcheck shell=' .ci initramfs qemu))
+
+# In no Debian package. Not optimised: it is built for seconds of work.
+$(DENY):
+	cargo install --quiet --locked --debug --root target/tools cargo-deny@0.20.2
 
 define lint
 if $(2) >/dev/null 2>&1; then echo "lint: $(1)"; $(3); else \

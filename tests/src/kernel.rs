@@ -22,8 +22,11 @@ pub struct Kernel {
 pub fn debian(meta_package: &str) -> Kernel {
     let folder = root().join("target/kernels").join(meta_package);
     let unpacked = folder.join("unpacked");
+    fs::create_dir_all(&folder).expect("target/ can be written");
+    // Several tests want it at once, and only one may make it.
+    let lock = fs::File::create(folder.join("lock")).expect("target/ can be written");
+    lock.lock().expect("target/ can be locked");
     if !unpacked.exists() {
-        fs::create_dir_all(&folder).expect("target/ can be written");
         let package = real_package(meta_package);
         succeed(Command::new("apt-get").args(["download", "-q", &package]).current_dir(&folder));
         let archive = entry(&folder, &format!("{package}_"));
