@@ -133,6 +133,7 @@ fn complain(id: NodeId, to_test: Sender<Event>) -> impl Fn(Notice) + Send {
             Notice::Complaint(report) => Event::Complaint(id, report),
             Notice::TailComplete if id == NodeId::GOLDEN => Event::TailComplete,
             Notice::TailComplete => return,
+            Notice::Failed(reason) => panic!("the relay of {id} has failed: {reason}"),
         };
         // The test may be over.
         let _ = to_test.send(event);

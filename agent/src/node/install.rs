@@ -1,10 +1,12 @@
 //! The session in which a node becomes a copy of the golden node.
 
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use ka::inventory::Inventory;
 use ka::plan::Plan;
-use ka::wire::control::{Failure, ToController};
+use ka::wire::control::{Failure, Hello, ToController};
 use ka::wire::session_names;
 
 use super::outbox;
@@ -14,21 +16,26 @@ use crate::finish;
 use crate::hardware;
 use crate::init::Outcome;
 use crate::receive::{Sink, SinkError};
-use crate::session::{Session, SessionOver};
+use crate::session::{JoinError, Session, SessionOver};
 use crate::step::{self, step};
+
+/// How often the run is asked for a place before the node gives up.
+const TRIES: u32 = 5;
+const PAUSE: Duration = Duration::from_secs(3);
 
 /// Where the new system is mounted.
 const ROOT: &str = "/mnt/disk";
 
 /// Joins the run, does what its plan says, and leaves with the controller's goodbye.
 pub(super) fn install(node: &Node, inventory: Inventory) -> Result<Outcome, String> {
+    if !node.command_line.kamethod {
+        return Err(
+            "the kernel was not started with 'kamethod': this machine's disks stay as they are".into()
+        );
+    }
     let name = session_names::install_of(&node.command_line.session);
     let hello = node.hello(&name, inventory)?;
-    let listener = node.listener.try_clone().map_err(|e| e.to_string())?;
-    let session = step(&format!("join the session {name}"), || {
-        Session::join(node.controller, &node.join, hello, listener)
-    })
-    .map_err(|e| e.to_string())?;
+    let session = step(&format!("join the session {name}"), || join(node, &hello))?;
     let steps = session.teller();
     step::watch(move |name| steps.tell(ToController::Step { name: name.to_owned() }));
 
@@ -50,6 +57,22 @@ pub(super) fn install(node: &Node, inventory: Inventory) -> Result<Outcome, Stri
     match outcome {
         Ok(()) => Ok(Outcome::from(plan.after)),
         Err(failure) => Err(format!("{}: {}", failure.step, failure.reason)),
+    }
+}
+
+/// Joins; a controller that is too busy to answer at once is asked again.
+fn join(node: &Node, hello: &Hello) -> Result<Session, String> {
+    let mut tries = 1;
+    loop {
+        let listener = node.listener.try_clone().map_err(|e| e.to_string())?;
+        match Session::join(node.controller, &node.join, hello.clone(), listener) {
+            Err(error @ JoinError::Unreachable { .. }) if tries < TRIES => {
+                log::warn!("{error} (try {tries} of {TRIES})");
+                tries += 1;
+                thread::sleep(PAUSE);
+            }
+            outcome => return outcome.map_err(|e| e.to_string()),
+        }
     }
 }
 

@@ -115,6 +115,11 @@ impl EventLoop {
         }
     }
 
+    /// Tells whoever waits that nothing will come of it.
+    pub(super) fn fail(&self, error: &io::Error) {
+        (self.notice)(Notice::Failed(error.to_string()));
+    }
+
     fn accept(&mut self) -> io::Result<()> {
         loop {
             match self.listener.accept() {
@@ -122,8 +127,12 @@ impl EventLoop {
                     self.make_room(peer);
                     let link = self.member.new_link();
                     let mut connection = Connection::accepted(link, stream, self.start.elapsed());
-                    connection.register(self.poll.registry(), token(link))?;
-                    self.connections.insert(link, connection);
+                    match connection.register(self.poll.registry(), token(link)) {
+                        Ok(()) => {
+                            self.connections.insert(link, connection);
+                        }
+                        Err(error) => log::warn!("the connection of {peer} cannot be watched: {error}"),
+                    }
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 // The other side was faster, or files have run out for the moment.

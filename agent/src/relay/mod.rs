@@ -46,6 +46,8 @@ pub enum Notice {
     Complaint(Report),
     /// On the golden node: everybody in the chain has verified everything.
     TailComplete,
+    /// The relay itself has failed and moves nothing any more.
+    Failed(String),
 }
 
 /// Where the loop's blocks come from or go to.
@@ -133,7 +135,8 @@ impl Relay {
         )?;
         let thread = thread::Builder::new().name("relay".into()).spawn(move || {
             if let Err(error) = event_loop.run() {
-                log::error!("the relay has ended: {error}");
+                log::error!("the relay has failed: {error}");
+                event_loop.fail(&error);
             }
         })?;
         Ok(Self { handle: Handle { commands: sender, waker }, progress, thread: Some(thread) })

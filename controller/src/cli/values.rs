@@ -5,20 +5,20 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use ka::plan::{BootPlan, Loader};
+use ka::wire::session_names;
 
 /// A run's or a session's name: it becomes a file's name and a word of a kernel command line.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn name(text: &str) -> Result<String, String> {
-    const MAX: usize = 64;
-    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if text.is_empty() || text.len() > MAX || text.starts_with(['.', '-']) || !text.chars().all(good) {
-        return Err(format!(
-            "a name is 1 to {MAX} letters, digits and '-', '_', '.', and begins with none of '-' and '.'"
-        ));
+    if session_names::is_valid(text) {
+        return Ok(text.to_owned());
     }
-    Ok(text.to_owned())
+    Err(format!(
+        "a name is 1 to {} letters, digits and '-', '_', '.', and begins with none of '-' and '.'",
+        session_names::MAX
+    ))
 }
 
 /// A disk by its kernel name, with or without `/dev/`.

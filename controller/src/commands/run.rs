@@ -114,8 +114,11 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
         let over = |phase| matches!(phase, Phase::Finishing | Phase::Complete | Phase::Failed);
         for mac in snapshot.status.nodes.iter().filter(|n| over(n.phase)).filter_map(|n| n.mac) {
             // Once is enough: from then on the machine boots from its disk.
-            if !lease.lease().done.contains(&mac) {
-                lease.done(mac)?;
+            if !lease.lease().done.contains(&mac)
+                && let Err(error) = lease.done(mac)
+            {
+                // The run goes on, and this is tried again at the next look.
+                log::error!("{mac} may still boot to be cloned: {error}");
             }
         }
         Ok(())
@@ -145,7 +148,17 @@ fn check_images(directories: &Directories) -> anyhow::Result<()> {
 
 fn permission(args: &RunArgs) -> anyhow::Result<Permission> {
     Ok(match &args.nodes {
-        Some(file) => Permission::Listed(nodes::read(file)?.into_iter().collect()),
+        Some(file) => {
+            let listed = nodes::read(file)?;
+            let wanted = usize::try_from(args.nodes_wanted.get())?;
+            ensure!(
+                listed.len() >= wanted,
+                "{} lists {} machines, and -n asks for {wanted}",
+                file.display(),
+                listed.len()
+            );
+            Permission::Listed(listed.into_iter().collect())
+        }
         None if args.yes => Permission::First,
         None => Permission::Ask,
     })

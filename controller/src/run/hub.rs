@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use ka::chain::NodeId;
 use ka::seal::StreamId;
 use ka::wire::control::{ToAgent, ToController};
+use ka::wire::session_names;
 use mio::Waker;
 
 use super::net::{self, ConnectionId, DataPlace, Net, NetEvent};
@@ -142,6 +143,7 @@ impl Hub {
             shared: Arc::clone(&shared),
             start: Instant::now(),
             beat_at: Instant::now(),
+            published_at: None,
             quit_at: None,
             _registrations: registrations,
         };
@@ -213,6 +215,7 @@ struct EventLoop {
     shared: Arc<Shared>,
     start: Instant,
     beat_at: Instant,
+    published_at: Option<Instant>,
     quit_at: Option<Instant>,
     _registrations: Vec<Registration>,
 }
@@ -277,6 +280,9 @@ impl EventLoop {
         now: Duration,
     ) -> Result<(), ToAgent> {
         let name = hello.session.clone();
+        if !session_names::is_valid(&name) {
+            return Err(ToAgent::Refused { reason: "that is no session's name".into() });
+        }
         let Some(session) = self.sessions.get_mut(&name) else {
             return Err(match registry::lookup(&self.directory, &name) {
                 Some(port) => ToAgent::Redirect { port },
@@ -337,7 +343,12 @@ impl EventLoop {
         }
     }
 
+    /// Renews what others see, not more often than anybody looks.
     fn publish(&mut self) {
+        if self.published_at.is_some_and(|at| at.elapsed() < TICK) {
+            return;
+        }
+        self.published_at = Some(Instant::now());
         let mut snapshots = self.shared.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, session) in &self.sessions {
             let (status, transfer) = session.status();

@@ -415,6 +415,9 @@ impl Session {
         let State::Streaming(stream) = &mut self.state else { return };
         match notice {
             StreamNotice::Complaint(report) => self.on_golden_complaint(report, now),
+            StreamNotice::RelayFailed(reason) => {
+                self.abort("relay", &reason, Ending::SourceFailed(reason.clone()));
+            }
             StreamNotice::Produced(Ok(())) => stream.on_produced(),
             StreamNotice::Produced(Err(error)) => {
                 let reason = error.to_string();

@@ -26,6 +26,8 @@ pub(super) enum StreamNotice {
     Complaint(Report),
     /// The last member of the chain has verified everything.
     TailComplete,
+    /// The golden node's relay has failed.
+    RelayFailed(String),
     /// The producer has come to its end.
     Produced(Result<(), ProduceError>),
 }
@@ -110,6 +112,7 @@ impl Stream {
                     match notice {
                         Notice::Complaint(report) => StreamNotice::Complaint(report),
                         Notice::TailComplete => StreamNotice::TailComplete,
+                        Notice::Failed(reason) => StreamNotice::RelayFailed(reason),
                     },
                 );
             },

@@ -219,7 +219,7 @@ fn bootif(value: &str) -> Result<Mac, CommandLineError> {
 }
 
 fn session(value: &str) -> Result<String, CommandLineError> {
-    if value.is_empty() {
+    if !session_names::is_valid(value) {
         return Err(wrong("ka.session", value, "the name of a session"));
     }
     Ok(value.to_owned())
