@@ -1,6 +1,7 @@
 //! The session in which a node becomes a copy of the golden node.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use ka::plan::Plan;
 use ka::wire::control::{Failure, Hello, ToController};
 use ka::wire::session_names;
 
-use super::outbox;
+use super::outbox::Outbox;
 use super::stage1::Node;
 use crate::disk::{self, Prepared};
 use crate::finish;
@@ -36,8 +37,9 @@ pub(super) fn install(node: &Node, inventory: Inventory) -> Result<Outcome, Stri
     let name = session_names::install_of(&node.command_line.session);
     let hello = node.hello(&name, inventory)?;
     let session = step(&format!("join the session {name}"), || join(node, &hello))?;
-    let steps = session.teller();
-    step::watch(move |name| steps.tell(ToController::Step { name: name.to_owned() }));
+    let outbox = Arc::new(Outbox::new(session.teller()));
+    let steps = Arc::clone(&outbox);
+    step::watch(move |name| steps.step(name));
 
     let plan = step("wait for the plan", || session.wait_for_plan()).map_err(|e| e.to_string())?;
     let outcome = carry_out(&session, &plan);
@@ -49,7 +51,7 @@ pub(super) fn install(node: &Node, inventory: Inventory) -> Result<Outcome, Stri
             session.fail(failure.clone());
         }
     }
-    outbox::hand_over_log(&session);
+    outbox.hand_over_log();
     // What is on the disk is whole, or surely not bootable, whatever becomes of the controller now.
     if let Err(error) = step("take leave of the controller", || session.leave()) {
         log::warn!("{error}");

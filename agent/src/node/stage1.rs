@@ -8,6 +8,7 @@ use ka::inventory::Inventory;
 use ka::wire::control::{Failure, Hello};
 use ka::wire::keys::{JoinKey, Key, KeyPair};
 
+use super::outbox::Outbox;
 use super::trouble;
 use crate::boot::cmdline::CommandLine;
 use crate::boot::find::Search;
@@ -122,7 +123,10 @@ fn receive(session: &Session) -> Result<(), String> {
         Err(error) => {
             let (step, reason) = ("receive stage2".to_owned(), error.to_string());
             session.fail(Failure { step, reason: reason.clone(), passing: error.is_passing() });
-            let _ = session.leave();
+            Outbox::new(session.teller()).hand_over_log();
+            if let Err(error) = session.leave() {
+                log::warn!("{error}");
+            }
             return Err(reason);
         }
     }

@@ -194,7 +194,7 @@ fn sessions(
             gate: Gate::Lasting(STAGE2_LINGER),
             plan: None,
             timeout: None,
-            log: None,
+            log: Some(logs.clone()),
             window,
             dead_after: args.dead_after,
         },

@@ -119,8 +119,7 @@ impl Node {
             None => {
                 let name = self.mac().map_or_else(|| self.peer.to_string(), |mac| mac.to_string());
                 fs::create_dir_all(directory)?;
-                let path = directory.join(format!("{}.log", name.replace(':', "-")));
-                self.log.insert(OpenOptions::new().create(true).truncate(false).write(true).open(path)?)
+                self.log.insert(new_log(directory, &name.replace(':', "-"))?)
             }
         };
         log.write_all_at(bytes, offset)
@@ -142,6 +141,18 @@ impl Node {
                 .map(|f| status::Failure { step: f.step.clone(), reason: f.reason.clone() }),
         }
     }
+}
+
+/// A new file for a log: a machine that comes again after a failure does not overwrite what it said before.
+fn new_log(directory: &Path, name: &str) -> io::Result<File> {
+    for number in 1_u32.. {
+        let file = if number == 1 { format!("{name}.log") } else { format!("{name}-{number}.log") };
+        match OpenOptions::new().create_new(true).write(true).open(directory.join(file)) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            outcome => return outcome,
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
 }
 
 /// Bytes a second between the last two reports that lie a second apart.
