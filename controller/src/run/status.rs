@@ -37,6 +37,12 @@ pub struct NodeStatus {
     pub received: u64,
     /// Bytes a second, over the last seconds.
     pub rate: u64,
+    /// The last round that it took part in, from 1; 0 if in none.
+    pub round: u32,
+    /// Its place in that round's chain as it began, from 1; none if there was none.
+    pub position: Option<usize>,
+    /// It has failed, and another round may serve it.
+    pub may_come_again: bool,
     /// What a person should know besides: the step that it is at, or why it waits. May be empty.
     pub note: String,
     /// Why it failed, if it did.
@@ -119,4 +125,20 @@ pub struct Transfer {
     pub sending: Duration,
     /// From the last byte sent until the last node had it.
     pub draining: Duration,
+    /// The rounds that it took.
+    pub rounds: u32,
+}
+
+impl Transfer {
+    /// Both together: the same plain stream, sent once more.
+    #[must_use]
+    pub fn and(self, next: Self) -> Self {
+        Self {
+            plain: if next.rounds == 0 { self.plain } else { next.plain },
+            wire: self.wire + next.wire,
+            sending: self.sending + next.sending,
+            draining: self.draining + next.draining,
+            rounds: self.rounds + next.rounds,
+        }
+    }
 }
