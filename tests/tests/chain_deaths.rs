@@ -26,7 +26,8 @@ impl Halted {
         let parts = [site.noise("first", 20 * MIB, 1), site.noise("second", 20 * MIB, 2)];
         let gate = site.gate("gate");
         let source = format!("cat {} {} {}", parts[0].display(), gate.path().display(), parts[1].display());
-        let mut sender = site.send("a", count, ["--dead-after", dead_after, "--command", &source]);
+        let mut sender =
+            site.send("a", count, ["--rounds", "1", "--dead-after", dead_after, "--command", &source]);
         let nodes = site.receivers(&mut sender, "a", count);
         for i in 0..count {
             // All but the last chunk, whose end waits for a block to be full.

@@ -41,15 +41,26 @@ pub(super) fn install(node: &Node, inventory: Inventory) -> Result<Outcome, Stri
     let steps = Arc::clone(&outbox);
     step::watch(move |name| steps.step(name));
 
-    let plan = step("wait for the plan", || session.wait_for_plan()).map_err(|e| e.to_string())?;
-    let outcome = carry_out(&session, &plan);
-    step::watch(|_| ());
-    match &outcome {
-        Ok(()) => log::info!("this node is a copy of the golden node"),
-        Err(failure) => {
-            log::error!("{} failed: {}", failure.step, failure.reason);
-            session.fail(failure.clone());
+    let mut plan = step("wait for the plan", || session.wait_for_plan()).map_err(|e| e.to_string())?;
+    let outcome = loop {
+        let Err(failure) = carry_out(&session, &plan) else { break Ok(()) };
+        log::error!("{} failed: {}", failure.step, failure.reason);
+        session.fail(failure.clone());
+        if !failure.passing {
+            break Err(failure);
         }
+        // Nothing is left of this attempt, not even the partition table. The log is handed over first: the
+        // controller says goodbye at once when there is no further round.
+        outbox.hand_over_log();
+        session.tell(ToController::Done);
+        match step("wait for another round", || session.wait_for_plan()) {
+            Ok(next) => plan = next,
+            Err(_) => return Err(format!("{}: {}", failure.step, failure.reason)),
+        }
+    };
+    step::watch(|_| ());
+    if outcome.is_ok() {
+        log::info!("this node is a copy of the golden node");
     }
     outbox.hand_over_log();
     // What is on the disk is whole, or surely not bootable, whatever becomes of the controller now.
@@ -106,7 +117,7 @@ fn fill(session: &Session, plan: &Plan, prepared: &mut Prepared) -> Result<(), F
 }
 
 fn receive(session: &Session, root: &Path) -> Result<(), Failure> {
-    let over = |e: SessionOver| Failure { step: "receive".into(), reason: e.0, passing: true };
+    let over = |e: SessionOver| Failure { step: "receive".into(), reason: e.0, passing: true, stream: None };
     let (stream, mut reader) =
         step("wait for the other nodes", || session.wait_for_stream()).map_err(over)?;
     let received = step("receive the system", || {
@@ -117,6 +128,7 @@ fn receive(session: &Session, root: &Path) -> Result<(), Failure> {
         step: "receive".into(),
         reason: e.to_string(),
         passing: e.is_passing(),
+        stream: Some(stream),
     })?;
     session.complete(stream, total);
     Ok(())
@@ -124,5 +136,5 @@ fn receive(session: &Session, root: &Path) -> Result<(), Failure> {
 
 /// A failure with a cause on this node.
 fn own(step: &str, reason: String) -> Failure {
-    Failure { step: step.to_owned(), reason, passing: false }
+    Failure { step: step.to_owned(), reason, passing: false, stream: None }
 }

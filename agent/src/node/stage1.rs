@@ -122,7 +122,12 @@ fn receive(session: &Session) -> Result<(), String> {
         Ok(total) => session.complete(stream, total),
         Err(error) => {
             let (step, reason) = ("receive stage2".to_owned(), error.to_string());
-            session.fail(Failure { step, reason: reason.clone(), passing: error.is_passing() });
+            session.fail(Failure {
+                step,
+                reason: reason.clone(),
+                passing: error.is_passing(),
+                stream: Some(stream),
+            });
             Outbox::new(session.teller()).hand_over_log();
             if let Err(error) = session.leave() {
                 log::warn!("{error}");

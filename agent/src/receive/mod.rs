@@ -1,4 +1,4 @@
-//! Receiving one stream on a host that runs already: `ka-agent receive`.
+//! Receiving a session's data on a host that runs already: `ka-agent receive`.
 
 mod sink;
 
@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use ka::inventory::Inventory;
-use ka::wire::control::{Failure, Hello};
+use ka::seal::StreamId;
+use ka::wire::control::{Failure, Hello, ToController};
 use ka::wire::keys::{JoinKey, KeyError, KeyPair};
 use ka::wire::{CONTROL_PORT, DATA_PORT};
 
 pub use sink::{Sink, SinkError};
 
+use crate::relay::StreamReader;
 use crate::session::{JoinError, Session, SessionOver};
 
 /// Between two attempts to join.
@@ -91,7 +93,8 @@ impl ReceiveError {
     }
 }
 
-/// Joins the session, receives its stream, and leaves when the controller releases this node.
+/// Joins the session, receives its data, and leaves when the controller releases this node. An attempt that
+/// was given up for no fault of this host is made again, when the controller holds another round.
 ///
 /// # Errors
 /// [`ReceiveError`]; the controller was told as well, if it was reached.
@@ -102,33 +105,56 @@ pub fn receive(request: &Request) -> Result<(), ReceiveError> {
     let hello = hello(&request.session, &listener, request.window)?;
     log::info!("this host takes successors on port {}", hello.data_port);
     let session = join(request, &controller, &key, &hello, &listener)?;
-    let (stream, mut reader) = session.wait_for_stream()?;
-    let received = request.sink.receive(&mut reader).and_then(|()| Ok(reader.finish()?)).and_then(|total| {
-        request.sink.settle()?;
+    let (mut stream, mut reader) = session.wait_for_stream()?;
+    let outcome = loop {
+        let Err(error) = receive_once(&session, &request.sink, stream, reader) else { break Ok(()) };
+        if !error.is_passing() {
+            log::info!("this host only relays from now on, for as long as others need it");
+            break Err(error);
+        }
+        log::info!("this host waits for another round");
+        session.tell(ToController::Done);
+        match session.wait_for_stream() {
+            Ok(next) => (stream, reader) = next,
+            Err(over) => {
+                log::info!("there is none: {over}");
+                return Err(error.into());
+            }
+        }
+    };
+    // What is here is whole, or was said to have failed, whatever becomes of the controller.
+    if let Err(error) = session.leave() {
+        log::warn!("{error}");
+    }
+    Ok(outcome?)
+}
+
+/// One attempt; the controller is told how it went.
+fn receive_once(
+    session: &Session,
+    sink: &Sink,
+    stream: StreamId,
+    mut reader: StreamReader,
+) -> Result<(), SinkError> {
+    let received = sink.receive(&mut reader).and_then(|()| Ok(reader.finish()?)).and_then(|total| {
+        sink.settle()?;
         Ok(total)
     });
     match received {
         Ok(total) => {
             session.complete(stream, total);
-            // What is here is whole, whatever becomes of the controller.
-            if let Err(error) = session.leave() {
-                log::warn!("{error}");
-            }
             Ok(())
         }
         Err(error) => {
             log::error!("{error}");
-            request.sink.discard();
+            sink.discard();
             session.fail(Failure {
                 step: "receive".into(),
                 reason: error.to_string(),
                 passing: error.is_passing(),
+                stream: Some(stream),
             });
-            log::info!("this host only relays from now on, for as long as others need it");
-            if let Err(error) = session.leave() {
-                log::warn!("{error}");
-            }
-            Err(error.into())
+            Err(error)
         }
     }
 }

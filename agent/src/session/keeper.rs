@@ -233,6 +233,7 @@ impl Keeper {
             ToAgent::Plan(_) if self.planned => {}
             ToAgent::Plan(plan) => {
                 self.planned = true;
+                self.forget_earlier_rounds();
                 self.tell_story(Event::Plan(plan));
             }
             ToAgent::Stream(start) => self.start_stream(&start)?,
@@ -264,6 +265,9 @@ impl Keeper {
             return Ok(());
         }
         self.end_stream("another stream has begun".into());
+        self.forget_earlier_rounds();
+        // Another plan comes before another stream.
+        self.planned = false;
         let member =
             Member::node(self.welcome.ticket.node, &start.key, start.window, self.welcome.dead_after);
         let (writer, plain) = sync_channel(QUEUE);
@@ -287,6 +291,11 @@ impl Keeper {
         self.stream = Some(Stream { id, relay, aborted });
         self.tell_story(Event::Stream(id, Box::new(reader)));
         Ok(())
+    }
+
+    /// What was said of earlier rounds is known by now, and wrong in this one. The log goes on.
+    fn forget_earlier_rounds(&mut self) {
+        self.said.retain(|message| matches!(message, ToController::Log { .. }));
     }
 
     fn tell_relay(&self, id: StreamId, command: Command) {

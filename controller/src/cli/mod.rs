@@ -7,7 +7,7 @@ pub mod values;
 use std::path::PathBuf;
 
 use crate::commands::{
-    desc::DescArgs, image::ImageArgs, init::InitArgs, pxe::PxeArgs, run::RunArgs, send::SendArgs,
+    desc::DescArgs, go::GoArgs, image::ImageArgs, init::InitArgs, pxe::PxeArgs, run::RunArgs, send::SendArgs,
 };
 
 /// Clones this machine, the golden node, onto machines that boot over the network.
@@ -30,6 +30,8 @@ pub struct Cli {
 pub enum Command {
     /// Writes a description of a disk of this machine, for 'kactl run'
     Desc(DescArgs),
+    /// Starts a waiting session with the nodes that are there
+    Go(GoArgs),
     /// Makes what the nodes boot, from this machine's kernel and tools
     Image(ImageArgs),
     /// Makes the keys and /etc/ka/ka.toml
@@ -69,6 +71,11 @@ mod tests {
             "kactl send --session a -n 1 --dir a --file b",
             "kactl send -n 1 --dir a",
             "kactl pxe --range 10.0.0.9",
+            "kactl go",
+            "kactl go ../x",
+            "kactl send --session a -n 1 --dir a --rounds 0",
+            "kactl send --session a -n 1 --dir a --order port",
+            "kactl send --session a -n 1 --dir a --order file:",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}: {error}");

@@ -7,6 +7,8 @@ use std::time::Duration;
 use ka::plan::{BootPlan, Loader};
 use ka::wire::session_names;
 
+use crate::run::order::OrderSource;
+
 /// A run's or a session's name: it becomes a file's name and a word of a kernel command line.
 ///
 /// # Errors
@@ -45,6 +47,19 @@ pub fn directory(text: &str) -> Result<PathBuf, String> {
         return Err("a directory below / is given by its whole path, without '..'".into());
     }
     Ok(path.to_owned())
+}
+
+/// What `--order` takes: `address`, `file:FILE` or `switch:FILE`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn order(text: &str) -> Result<OrderSource, String> {
+    match text.split_once(':') {
+        None if text == "address" => Ok(OrderSource::Address),
+        Some(("file", path)) if !path.is_empty() => Ok(OrderSource::File(path.into())),
+        Some(("switch", path)) if !path.is_empty() => Ok(OrderSource::Switch(path.into())),
+        _ => Err("expected 'address', 'file:FILE' or 'switch:FILE'".into()),
+    }
 }
 
 /// What `-r` takes: `grub --with=MODULE …`, or `none`.

@@ -1,6 +1,7 @@
 //! One file a subcommand.
 
 pub mod desc;
+pub mod go;
 pub mod image;
 pub mod init;
 pub mod pxe;
@@ -23,6 +24,7 @@ pub fn run(cli: &Cli) -> Outcome {
             desc::run(args, &mut std::io::stdout().lock())?;
             Ok(Exit::Ok)
         }
+        Command::Go(args) => go::run(args, &config()?),
         Command::Image(args) => {
             image::run(args, &image::Places::of(&config()?.directories))?;
             Ok(Exit::Ok)

@@ -23,10 +23,11 @@ use crate::run::discovery::Responder;
 use crate::run::hub::{Hub, Place};
 use crate::run::lease::{Allowed, HeldLease, Lease};
 use crate::run::nodes::{self, Mac};
+use crate::run::order::OrderSource;
 use crate::run::select::{self, Arrival, Dialogue, Permission};
 use crate::run::session::{Gate, SessionSpec};
 use crate::run::source::{DirectorySource, GoldenSource};
-use crate::run::status::Phase;
+use crate::run::status::{NodeStatus, Phase};
 use crate::view::machines;
 use crate::view::progress::Progress;
 
@@ -73,6 +74,12 @@ pub struct RunArgs {
     /// Silence after which a node counts as dead, when a neighbour complains of it
     #[arg(long, value_name = "TIME", default_value = "1.5", value_parser = values::duration)]
     pub dead_after: Duration,
+    /// How often nodes that failed for a passing cause, or came late, are served: rounds in all
+    #[arg(long, value_name = "R", default_value = "2")]
+    pub rounds: NonZeroU32,
+    /// The chain's order: address, file:FILE (a MAC or address a line), or switch:FILE (lines 'MAC GROUP')
+    #[arg(long, value_name = "ORDER", default_value = "address", value_parser = values::order)]
+    pub order: OrderSource,
     /// Prints one JSON object at the end instead of a summary
     #[arg(long)]
     pub json: bool,
@@ -108,11 +115,18 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
     let Some(chosen) = gather(args, &hub, &permission, &disk)? else {
         return Err(Failure { exit: Exit::NodesFailed, error: anyhow!("no node came in time") });
     };
-    lease.allow(Allowed::Listed(chosen.iter().copied().collect()))?;
-    hub.admit(&args.session, chosen);
+    let named: BTreeSet<Mac> = chosen.into_iter().collect();
+    // Whoever was not confirmed is not erased, even when a place is free.
+    let others = match permission {
+        Permission::Listed(macs) if named.len() < wanted(args)? => macs,
+        Permission::Listed(_) | Permission::First | Permission::Ask => BTreeSet::new(),
+    };
+    lease.allow(Allowed::Listed(named.union(&others).copied().collect()))?;
+    hub.admit(&args.session, named, others);
     let end = watch::until_over(&hub, &args.session, &mut Progress::start(args.json), |snapshot| {
         let over = |phase| matches!(phase, Phase::Finishing | Phase::Complete | Phase::Failed);
-        for mac in snapshot.status.nodes.iter().filter(|n| over(n.phase)).filter_map(|n| n.mac) {
+        let done = |node: &&NodeStatus| over(node.phase) && !node.may_come_again;
+        for mac in snapshot.status.nodes.iter().filter(done).filter_map(|n| n.mac) {
             // Once is enough: from then on the machine boots from its disk.
             if !lease.lease().done.contains(&mac)
                 && let Err(error) = lease.done(mac)
@@ -184,8 +198,9 @@ fn sessions(
     stage2: &str,
     logs: PathBuf,
 ) -> anyhow::Result<Vec<SessionSpec>> {
-    let wanted = usize::try_from(args.nodes_wanted.get())?;
+    let wanted = wanted(args)?;
     let window = window::default_size();
+    let order = args.order.read()?;
     Ok(vec![
         SessionSpec {
             name: stage2.to_owned(),
@@ -197,6 +212,8 @@ fn sessions(
             log: Some(logs.clone()),
             window,
             dead_after: args.dead_after,
+            rounds: 1,
+            order: order.clone(),
         },
         SessionSpec {
             name: args.session.clone(),
@@ -208,8 +225,14 @@ fn sessions(
             log: Some(logs),
             window,
             dead_after: args.dead_after,
+            rounds: args.rounds.get(),
+            order,
         },
     ])
+}
+
+fn wanted(args: &RunArgs) -> anyhow::Result<usize> {
+    Ok(usize::try_from(args.nodes_wanted.get())?)
 }
 
 /// Tells the boot server who may come; it ends with this process.
@@ -238,7 +261,7 @@ fn gather(
     permission: &Permission,
     disk: &str,
 ) -> anyhow::Result<Option<Vec<Mac>>> {
-    let wanted = usize::try_from(args.nodes_wanted.get())?;
+    let wanted = wanted(args)?;
     let start = Instant::now();
     let mut seen = BTreeSet::new();
     loop {
@@ -253,7 +276,7 @@ fn gather(
             }
         }
         let late = args.timeout.is_some_and(|timeout| start.elapsed() >= timeout);
-        if arrivals.len() >= wanted || late && !arrivals.is_empty() {
+        if arrivals.len() >= wanted || (late || snapshot.go) && !arrivals.is_empty() {
             let terminal = io::stdin().is_terminal();
             let (mut input, mut output) = (io::stdin().lock(), io::stderr());
             let dialogue = terminal.then_some(Dialogue { input: &mut input, output: &mut output });

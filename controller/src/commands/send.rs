@@ -14,6 +14,7 @@ use crate::cli::exit::Outcome;
 use crate::cli::values::{self, Listen};
 use crate::config::{Config, keys};
 use crate::run::hub::{Hub, Place};
+use crate::run::order::OrderSource;
 use crate::run::session::{Gate, SessionSpec};
 use crate::run::source::{CommandSource, DirectorySource, FileSource, Source};
 use crate::view::progress::Progress;
@@ -42,6 +43,12 @@ pub struct SendArgs {
     /// Silence after which a node counts as dead, when a neighbour complains of it
     #[arg(long, value_name = "TIME", default_value = "1.5", value_parser = values::duration)]
     pub dead_after: Duration,
+    /// How often hosts that failed for a passing cause, or came late, are served: rounds in all
+    #[arg(long, value_name = "R", default_value = "2")]
+    pub rounds: NonZeroU32,
+    /// The chain's order: address, file:FILE (a MAC or address a line), or switch:FILE (lines 'MAC GROUP')
+    #[arg(long, value_name = "ORDER", default_value = "address", value_parser = values::order)]
+    pub order: OrderSource,
     /// Prints one JSON object at the end instead of a summary
     #[arg(long)]
     pub json: bool,
@@ -78,6 +85,8 @@ pub fn run(args: &SendArgs, config: &Config) -> Outcome {
         log: None,
         window: window::default_size(),
         dead_after: args.dead_after,
+        rounds: args.rounds.get(),
+        order: args.order.read()?,
     };
     let hub = Hub::start(&Place::new(config, args.listen), keys, vec![spec])?;
     log::info!("the session {} waits for {} nodes on port {}", args.session, args.nodes_wanted, hub.port);

@@ -3,7 +3,7 @@
 //! Whoever wants something of it uses a [`HubHandle`]; what is to be seen is a [`Snapshot`] that the
 //! hub renews. It never waits for a disk, a person or a node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -18,6 +18,7 @@ use ka::wire::control::{ToAgent, ToController};
 use ka::wire::session_names;
 use mio::Waker;
 
+use super::go::GoSockets;
 use super::net::{self, ConnectionId, DataPlace, Net, NetEvent};
 use super::nodes::Mac;
 use super::registry::{self, Registration, RegistryError};
@@ -80,12 +81,14 @@ pub struct Snapshot {
     pub transfer: Transfer,
     /// Who waits to be let in.
     pub arrivals: Vec<Arrival>,
+    /// Whether somebody wants it to begin with those who are there.
+    pub go: bool,
     /// How it ended, if it has.
     pub ending: Option<Ending>,
 }
 
 enum Order {
-    Admit(String, Vec<Mac>),
+    Admit { session: String, named: BTreeSet<Mac>, others: BTreeSet<Mac> },
     Quit,
 }
 
@@ -124,6 +127,7 @@ impl Hub {
             .iter()
             .map(|session| Registration::take(&place.sessions, &session.name, port))
             .collect::<Result<Vec<_>, _>>()?;
+        let names: Vec<String> = sessions.iter().map(|session| session.name.clone()).collect();
         let net = Net::new(keys, control)?;
         let waker = net.waker();
         let (notices, from_streams) = channel();
@@ -145,6 +149,7 @@ impl Hub {
             beat_at: Instant::now(),
             published_at: None,
             quit_at: None,
+            sockets: GoSockets::bind(&place.sessions, &names)?,
             _registrations: registrations,
         };
         event_loop.publish();
@@ -156,9 +161,9 @@ impl Hub {
         Ok(Self { port, orders, waker, shared, thread: Some(thread) })
     }
 
-    /// Lets these machines into a session.
-    pub fn admit(&self, session: &str, macs: Vec<Mac>) {
-        self.order(Order::Admit(session.to_owned(), macs));
+    /// Begins a session with the machines `named`; `others` may fill their places later.
+    pub fn admit(&self, session: &str, named: BTreeSet<Mac>, others: BTreeSet<Mac>) {
+        self.order(Order::Admit { session: session.to_owned(), named, others });
     }
 
     /// A session as it is now.
@@ -217,6 +222,8 @@ struct EventLoop {
     beat_at: Instant,
     published_at: Option<Instant>,
     quit_at: Option<Instant>,
+    /// Before the registrations: whoever comes next with a session's name makes its socket anew.
+    sockets: GoSockets,
     _registrations: Vec<Registration>,
 }
 
@@ -227,6 +234,10 @@ impl EventLoop {
                 self.on_event(connection, event);
             }
             self.obey();
+            self.sockets.serve(|name| match self.sessions.get_mut(name) {
+                Some(session) => session.go(),
+                None => Err(format!("no session '{name}' is held")),
+            });
             let now = self.start.elapsed();
             while let Ok((stream, notice)) = self.from_streams.try_recv() {
                 if let Some(session) = self.sessions.values_mut().find(|session| session.streams(stream)) {
@@ -256,11 +267,15 @@ impl EventLoop {
                         self.net.close(connection);
                     }
                 }
-                (message, Some((session, node))) => {
-                    if let Some(session) = self.sessions.get_mut(session) {
-                        session.on_message(*node, message, now);
+                (message, Some((session, node))) => match self.sessions.get_mut(session) {
+                    Some(session) if session.knows(*node) => session.on_message(*node, message, now),
+                    _ => {
+                        let reason = format!("the session '{session}' is over for this node");
+                        self.net.send(connection, &ToAgent::Refused { reason });
+                        self.net.close(connection);
+                        self.owners.remove(&connection);
                     }
-                }
+                },
                 (_, None) => self.net.close(connection),
             },
             NetEvent::Closed(reason) => {
@@ -307,9 +322,9 @@ impl EventLoop {
     fn obey(&mut self) {
         while let Ok(order) = self.from_users.try_recv() {
             match order {
-                Order::Admit(session, macs) => {
+                Order::Admit { session, named, others } => {
                     if let Some(session) = self.sessions.get_mut(&session) {
-                        session.admit(&macs);
+                        session.admit(named, others);
                     }
                 }
                 Order::Quit => {
@@ -356,6 +371,7 @@ impl EventLoop {
                 status,
                 transfer,
                 arrivals: session.arrivals(),
+                go: session.was_told_to_go(),
                 ending: session.ending().cloned(),
             };
             snapshots.insert(name.clone(), snapshot);

@@ -1,11 +1,13 @@
 //! Runs: sessions, rounds, and the nodes' states.
 
 pub mod discovery;
+pub mod go;
 pub mod hub;
 pub mod lease;
 mod net;
 mod node;
 pub mod nodes;
+pub mod order;
 pub mod produce;
 pub mod registry;
 pub mod select;

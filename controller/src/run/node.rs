@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use ka::chain::NodeId;
+use ka::seal::StreamId;
 use ka::wire::control::{Failure, Hello, Progress, Ticket};
 
 use super::net::ConnectionId;
@@ -36,8 +37,16 @@ pub(super) struct Node {
     pub(super) done: bool,
     /// The node was sent away.
     pub(super) dismissed: bool,
-    /// It takes part, or took part, in a stream's chain.
-    pub(super) streamed: bool,
+    /// The chain holds it for dead.
+    pub(super) dead: bool,
+    /// When it last said anything.
+    pub(super) heard_at: Instant,
+    /// It takes part, or took part, in a round.
+    pub(super) chosen: bool,
+    /// The last round that it took part in, with its stream, and its place in the chain, from 1.
+    pub(super) round: u32,
+    pub(super) stream: Option<StreamId>,
+    pub(super) position: Option<usize>,
     rate: Rate,
     log: Option<File>,
 }
@@ -63,7 +72,12 @@ impl Node {
             total: None,
             done: false,
             dismissed: false,
-            streamed: false,
+            dead: false,
+            heard_at: Instant::now(),
+            chosen: false,
+            round: 0,
+            stream: None,
+            position: None,
             rate: Rate::default(),
             log: None,
         }
@@ -96,6 +110,82 @@ impl Node {
         self.progress = progress;
     }
 
+    /// It is to take part in a round, with nothing left of an earlier one.
+    pub(super) fn begin_round(&mut self, round: u32, planned: bool) {
+        self.chosen = true;
+        self.round = round;
+        self.phase = if planned { Phase::Planned } else { Phase::Ready };
+        self.step.clear();
+        self.failure = None;
+        self.progress = Progress::default();
+        self.rate = Rate::default();
+        self.total = None;
+        self.done = false;
+        self.dead = false;
+        self.stream = None;
+        self.position = None;
+    }
+
+    /// Its copy of `stream` is whole, with so many plain bytes. That is stronger than what others thought of it.
+    pub(super) fn on_complete(&mut self, stream: StreamId, total: u64) {
+        if self.stream != Some(stream) {
+            return;
+        }
+        self.total = Some(total);
+        if self.failure.as_ref().is_some_and(|failure| failure.passing || self.dead) {
+            log::info!("{} is complete all the same", self.label());
+            self.failure = None;
+            self.dead = false;
+            self.phase = Phase::Finishing;
+        }
+        if self.phase == Phase::Receiving {
+            self.phase = Phase::Finishing;
+        }
+    }
+
+    /// It says that it failed.
+    pub(super) fn on_failed(&mut self, failure: Failure) {
+        if failure.stream.is_some() && failure.stream != self.stream {
+            log::debug!("{} tells of an earlier round again: {}", self.label(), failure.reason);
+            return;
+        }
+        if let Some(known) = &mut self.failure {
+            // Whoever says so is not dead. Its own word tells best whether another attempt makes sense.
+            known.passing = failure.passing;
+            self.dead = false;
+        }
+        self.fail(failure);
+    }
+
+    /// It waits for another attempt.
+    pub(super) fn waits_again(&self) -> bool {
+        let passing = self.failure.as_ref().is_some_and(|failure| failure.passing);
+        passing && self.done && !self.dismissed && self.connection.is_some()
+    }
+
+    /// Nobody has to wait for it any more.
+    pub(super) fn has_left(&self) -> bool {
+        self.dismissed || self.is_lost() || self.phase == Phase::Complete
+    }
+
+    /// It is dead, or has failed and does not speak any more.
+    pub(super) fn is_lost(&self) -> bool {
+        self.dead || self.is_failed() && (self.connection.is_none() || self.dismissed)
+    }
+
+    /// Whether both are the same machine, as far as can be told: by their cards, or where none is told by
+    /// address and name.
+    pub(super) fn is_same_machine(&self, other: &Self) -> bool {
+        match (self.mac(), other.mac()) {
+            (Some(mine), Some(theirs)) => mine == theirs,
+            (None, None) => {
+                let name = |node: &Self| node.hello.inventory.hostname.clone();
+                self.peer == other.peer && name(self) == name(other)
+            }
+            _ => false,
+        }
+    }
+
     /// Records the first reason; what follows from it is not told again.
     pub(super) fn fail(&mut self, failure: Failure) {
         if self.failure.is_none() {
@@ -125,8 +215,10 @@ impl Node {
         log.write_all_at(bytes, offset)
     }
 
-    /// What is shown of it; `plain` turns sealed bytes into bytes of the plain stream.
-    pub(super) fn status(&self, plain: impl Fn(u64) -> u64) -> NodeStatus {
+    /// What is shown of it; `plain` turns sealed bytes into bytes of the plain stream, and a round may follow
+    /// if there are `more_rounds`.
+    pub(super) fn status(&self, plain: impl Fn(u64) -> u64, more_rounds: bool) -> NodeStatus {
+        let passing = self.dead || self.failure.as_ref().is_some_and(|failure| failure.passing);
         NodeStatus {
             mac: self.mac(),
             address: self.peer,
@@ -134,6 +226,9 @@ impl Node {
             phase: self.phase,
             received: self.total.unwrap_or_else(|| plain(self.progress.verified.0)),
             rate: plain(self.rate.per_second),
+            round: self.round,
+            position: self.position,
+            may_come_again: more_rounds && passing,
             note: self.step.clone(),
             failure: self
                 .failure

@@ -192,7 +192,7 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Mac>, NodesError> {
 }
 
 /// The column, in characters from 1, at which `word`, a part of `line`, begins.
-fn column_of(line: &str, word: &str) -> usize {
+pub(super) fn column_of(line: &str, word: &str) -> usize {
     let bytes = word.as_ptr().addr() - line.as_ptr().addr();
     line.get(..bytes).map_or(1, |before| before.chars().count() + 1)
 }

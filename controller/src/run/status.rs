@@ -37,6 +37,12 @@ pub struct NodeStatus {
     pub received: u64,
     /// Bytes a second, over the last seconds.
     pub rate: u64,
+    /// The last round that it took part in, from 1; 0 if in none.
+    pub round: u32,
+    /// Its place in that round's chain as it began, from 1; none if there was none.
+    pub position: Option<usize>,
+    /// It has failed, and another round may serve it.
+    pub may_come_again: bool,
     /// What a person should know besides: the step that it is at, or why it waits. May be empty.
     pub note: String,
     /// Why it failed, if it did.
@@ -44,6 +50,27 @@ pub struct NodeStatus {
 }
 
 impl NodeStatus {
+    /// A machine that was let in, and was gone when the session began.
+    #[must_use]
+    pub fn vanished(mac: Mac) -> Self {
+        Self {
+            mac: Some(mac),
+            address: IpAddr::from([0, 0, 0, 0]),
+            hostname: String::new(),
+            phase: Phase::Failed,
+            received: 0,
+            rate: 0,
+            round: 0,
+            position: None,
+            may_come_again: false,
+            note: String::new(),
+            failure: Some(Failure {
+                step: "connection".to_owned(),
+                reason: "it has gone before the session began".to_owned(),
+            }),
+        }
+    }
+
     /// What a person calls this node: its name, its card or its address, whichever it has first.
     #[must_use]
     pub fn label(&self) -> String {
@@ -119,4 +146,20 @@ pub struct Transfer {
     pub sending: Duration,
     /// From the last byte sent until the last node had it.
     pub draining: Duration,
+    /// The rounds that it took.
+    pub rounds: u32,
+}
+
+impl Transfer {
+    /// Both together: the same plain stream, sent once more.
+    #[must_use]
+    pub fn and(self, next: Self) -> Self {
+        Self {
+            plain: if next.rounds == 0 { self.plain } else { next.plain },
+            wire: self.wire + next.wire,
+            sending: self.sending + next.sending,
+            draining: self.draining + next.draining,
+            rounds: self.rounds + next.rounds,
+        }
+    }
 }

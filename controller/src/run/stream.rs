@@ -18,6 +18,7 @@ use mio::Waker;
 use super::net::DataPlace;
 use super::produce::{self, PlainCount, ProduceError};
 use super::source::Source;
+use super::status::Transfer;
 
 /// What a stream's threads tell the hub.
 #[derive(Debug)]
@@ -68,7 +69,7 @@ pub(super) struct Stream {
     addresses: BTreeMap<NodeId, SocketAddr>,
     relay: Option<Relay>,
     progress: Arc<Progress>,
-    pub(super) plain: PlainCount,
+    plain: PlainCount,
     started: Instant,
     sent: Option<Instant>,
     drained: Option<Instant>,
@@ -191,16 +192,17 @@ impl Stream {
         }
     }
 
-    /// Sealed bytes that the golden node's member has taken from the producer.
-    pub(super) fn wire(&self) -> u64 {
-        self.progress.verified.load(Ordering::Relaxed)
-    }
-
-    /// The time until the last byte was sent, and from then until the last node had it.
-    pub(super) fn times(&self) -> (Duration, Duration) {
+    /// How it goes, or went.
+    pub(super) fn figures(&self) -> Transfer {
         let now = Instant::now();
         let sent = self.sent.unwrap_or(now);
-        (sent.duration_since(self.started), self.drained.unwrap_or(now).saturating_duration_since(sent))
+        Transfer {
+            plain: self.plain.load(Ordering::Relaxed),
+            wire: self.progress.verified.load(Ordering::Relaxed),
+            sending: sent.duration_since(self.started),
+            draining: self.drained.unwrap_or(now).saturating_duration_since(sent),
+            rounds: 1,
+        }
     }
 
     /// A relay ends when its neighbours have what was queued for them; nobody waits for that.

@@ -213,6 +213,9 @@ mod tests {
             phase: Phase::Joined,
             received: 0,
             rate: 0,
+            round: 1,
+            position: Some(1),
+            may_come_again: false,
             note: String::new(),
             failure: None,
         }

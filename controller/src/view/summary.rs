@@ -14,13 +14,16 @@ use crate::run::status::{Failure, NodeStatus, RunStatus, Transfer};
 /// # Errors
 /// What the output said.
 pub fn print(out: &mut dyn Write, status: &RunStatus, transfer: &Transfer) -> io::Result<()> {
-    let Transfer { plain, wire, sending, draining } = *transfer;
+    let Transfer { plain, wire, sending, draining, rounds } = *transfer;
     let complete = status.nodes.iter().filter(|n| n.is_complete()).count();
     writeln!(out, "run {}, session {}", printable(&status.name), printable(&status.session))?;
     writeln!(out, "data sent      {} ({} on the wire)", units::bytes(plain), units::bytes(wire))?;
     writeln!(out, "transfer time  {}", units::duration(sending))?;
     writeln!(out, "throughput     {:.2} MB/s", units::megabytes_per_second(plain, sending + draining))?;
     writeln!(out, "time to drain  {}", units::duration(draining))?;
+    if rounds > 1 {
+        writeln!(out, "rounds         {rounds}, the times and the wire's bytes are their sums")?;
+    }
     writeln!(out, "nodes          {complete} of {} complete", status.nodes.len())?;
     let width = status.nodes.iter().map(|n| n.label().chars().count()).max().unwrap_or(0);
     for node in &status.nodes {
@@ -58,6 +61,8 @@ struct Report<'a> {
     drain_seconds: f64,
     /// 10^6 bytes of the plain stream a second, until the last node had everything.
     throughput_mb_s: f64,
+    /// The rounds that were held; times and the wire's bytes are their sums.
+    rounds: u32,
     nodes: Vec<NodeReport<'a>>,
 }
 
@@ -69,6 +74,10 @@ struct NodeReport<'a> {
     ok: bool,
     phase: &'static str,
     received_bytes: u64,
+    /// The last round that it took part in.
+    round: u32,
+    /// Its place in the chain of that round as it began, from 1.
+    position: Option<usize>,
     failed_step: Option<&'a str>,
     reason: Option<&'a str>,
 }
@@ -78,7 +87,7 @@ struct NodeReport<'a> {
 /// # Errors
 /// What the output said.
 pub fn print_json(out: &mut dyn Write, status: &RunStatus, transfer: &Transfer) -> io::Result<()> {
-    let Transfer { plain, wire, sending, draining } = *transfer;
+    let Transfer { plain, wire, sending, draining, rounds } = *transfer;
     let report = Report {
         run: &status.name,
         session: &status.session,
@@ -88,6 +97,7 @@ pub fn print_json(out: &mut dyn Write, status: &RunStatus, transfer: &Transfer) 
         transfer_seconds: seconds(sending),
         drain_seconds: seconds(draining),
         throughput_mb_s: units::megabytes_per_second(plain, sending + draining),
+        rounds,
         nodes: status.nodes.iter().map(report_node).collect(),
     };
     writeln!(out, "{}", serde_json::to_string(&report)?)
@@ -101,6 +111,8 @@ fn report_node(node: &NodeStatus) -> NodeReport<'_> {
         ok: node.is_complete(),
         phase: node.phase.name(),
         received_bytes: node.received,
+        round: node.round,
+        position: node.position,
         failed_step: node.failure.as_ref().map(|f| f.step.as_str()),
         reason: node.failure.as_ref().map(|f| f.reason.as_str()),
     }
@@ -125,6 +137,9 @@ mod tests {
             phase,
             received: 792_000_000,
             rate: 0,
+            round: 1,
+            position: Some(1),
+            may_come_again: false,
             note: String::new(),
             failure: failure.map(|(step, reason)| Failure { step: step.into(), reason: reason.into() }),
         }
@@ -144,6 +159,7 @@ mod tests {
             wire: 264_000_000,
             sending: Duration::from_millis(65_900),
             draining: Duration::from_millis(4_000),
+            rounds: 1,
         };
         (status, transfer)
     }
@@ -186,12 +202,14 @@ nodes          1 of 3 complete
             "run": "monday", "session": "kainstall", "ok": false,
             "data_bytes": 792_000_000, "wire_bytes": 264_000_000,
             "transfer_seconds": 65.9, "drain_seconds": 4.0, "throughput_mb_s": 792.0 / 69.9,
+            "rounds": 1,
             "nodes": [
                 {"mac": "52:54:00:00:00:01", "address": "10.0.0.1", "hostname": "node1", "ok": true,
-                 "phase": "complete", "received_bytes": 792_000_000, "failed_step": null, "reason": null},
+                 "phase": "complete", "received_bytes": 792_000_000, "failed_step": null, "reason": null,
+                 "round": 1, "position": 1},
                 {"mac": "52:54:00:00:00:02", "address": "10.0.0.2", "hostname": "", "ok": false,
                  "phase": "failed", "received_bytes": 792_000_000, "failed_step": "format sda1",
-                 "reason": "no space"},
+                 "reason": "no space", "round": 1, "position": 1},
             ],
         });
         assert_eq!(json, expected);

@@ -48,7 +48,8 @@ pub enum ToController {
         /// The bytes.
         bytes: Vec<u8>,
     },
-    /// All that was to do is done; the node leaves in peace.
+    /// All that was to do is done; the node leaves in peace. After a failure with a passing cause: nothing is
+    /// left of that attempt, and another plan or stream may come.
     Done,
 }
 
@@ -100,6 +101,9 @@ pub struct Failure {
     pub reason: String,
     /// Another attempt may well succeed: the cause was not the node's own.
     pub passing: bool,
+    /// The stream with which it happened, if one had begun: a later round is another stream, and what was
+    /// said of an earlier one, and is said again after an outage, must not count there.
+    pub stream: Option<StreamId>,
 }
 
 /// From the controller to an agent.

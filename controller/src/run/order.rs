@@ -1,0 +1,244 @@
+//! The chain's order: by address, after a list, or by switch, so that a chain crosses each uplink once.
+//!
+//! The order only decides who follows whom. A node that no file names is served all the same, behind those
+//! that are named.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use super::nodes::{Mac, MacError, column_of};
+
+/// What `--order` names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OrderSource {
+    /// By address.
+    Address,
+    /// As the lines of a file have it.
+    File(PathBuf),
+    /// Grouped as a file has it.
+    Switch(PathBuf),
+}
+
+/// The order of a chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// By address.
+    Address,
+    /// The rank of each named node, then by address.
+    Ranked(BTreeMap<Name, usize>),
+}
+
+/// How a file names a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Name {
+    /// By its card.
+    Mac(Mac),
+    /// By its address.
+    Address(IpAddr),
+}
+
+/// What the order goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The card that the node booted from, if it told one.
+    pub mac: Option<Mac>,
+    /// Its address, with the port of its data.
+    pub address: SocketAddr,
+}
+
+/// An order that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OrderError {
+    /// The file cannot be read.
+    #[error("cannot read the order {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A line is not understood.
+    #[error("{}:{line}:{column}: {problem}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The character in it, from 1.
+        column: usize,
+        /// What is wrong there.
+        problem: OrderProblem,
+    },
+}
+
+/// What can be wrong with a line of an order.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OrderProblem {
+    /// No node.
+    #[error("{0}, nor is it an IP address")]
+    Name(MacError),
+    /// A node without its group.
+    #[error("expected the group of '{0}' behind it")]
+    NoGroup(String),
+    /// Something after what belongs there.
+    #[error("expected the end of the line or a comment, found '{0}'")]
+    Rest(String),
+    /// The node is there twice.
+    #[error("'{name}' is in line {first} already")]
+    Duplicate {
+        /// As the line has it.
+        name: String,
+        /// Where it is first.
+        first: usize,
+    },
+}
+
+impl OrderSource {
+    /// Reads the file, if there is one.
+    ///
+    /// # Errors
+    /// [`OrderError`] with file, line and column.
+    pub fn read(&self) -> Result<Order, OrderError> {
+        let (path, grouped) = match self {
+            Self::Address => return Ok(Order::Address),
+            Self::File(path) => (path, false),
+            Self::Switch(path) => (path, true),
+        };
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| OrderError::Read { path: path.clone(), source })?;
+        parse(path, &text, grouped)
+    }
+}
+
+/// Reads the text of an order; `path` is for the errors. With `grouped`, a group follows each name, and groups
+/// come in the order in which they are first named; within one, nodes come by address.
+///
+/// # Errors
+/// [`OrderError`] with file, line and column.
+pub fn parse(path: &Path, text: &str, grouped: bool) -> Result<Order, OrderError> {
+    let mut lines = BTreeMap::new();
+    let mut groups: Vec<&str> = Vec::new();
+    let mut ranks = BTreeMap::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let content = line.split('#').next().unwrap_or_default();
+        let error = |word: &str, problem| OrderError::Line {
+            path: path.to_owned(),
+            line: number,
+            column: column_of(line, word),
+            problem,
+        };
+        let mut words = content.split_whitespace();
+        let Some(word) = words.next() else { continue };
+        let name = parse_name(word).map_err(|e| error(word, OrderProblem::Name(e)))?;
+        let rank = if grouped {
+            let group = words.next().ok_or_else(|| error(word, OrderProblem::NoGroup(word.to_owned())))?;
+            groups.iter().position(|known| *known == group).unwrap_or_else(|| {
+                groups.push(group);
+                groups.len() - 1
+            })
+        } else {
+            number
+        };
+        if let Some(rest) = words.next() {
+            return Err(error(rest, OrderProblem::Rest(rest.to_owned())));
+        }
+        if let Some(first) = lines.insert(name, number) {
+            return Err(error(word, OrderProblem::Duplicate { name: word.to_owned(), first }));
+        }
+        ranks.insert(name, rank);
+    }
+    Ok(Order::Ranked(ranks))
+}
+
+fn parse_name(word: &str) -> Result<Name, MacError> {
+    match word.parse::<IpAddr>() {
+        Ok(address) => Ok(Name::Address(address.to_canonical())),
+        Err(_) => word.parse().map(Name::Mac),
+    }
+}
+
+impl Order {
+    /// The indexes of `nodes` in the order of the chain.
+    #[must_use]
+    pub fn arrange(&self, nodes: &[Place]) -> Vec<usize> {
+        let mut order: Vec<(usize, &Place)> = nodes.iter().enumerate().collect();
+        order.sort_by_key(|(_, node)| (self.rank(node), node.address));
+        order.into_iter().map(|(index, _)| index).collect()
+    }
+
+    fn rank(&self, node: &Place) -> usize {
+        let Self::Ranked(ranks) = self else { return 0 };
+        let by_card = node.mac.and_then(|mac| ranks.get(&Name::Mac(mac)));
+        let by_address = || ranks.get(&Name::Address(node.address.ip().to_canonical()));
+        by_card.or_else(by_address).copied().unwrap_or(usize::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nodes 1 to 4, by address, with the cards 52:54:00:00:00:0N.
+    fn arranged(order: &Order) -> Vec<usize> {
+        let nodes: Vec<Place> = [3, 1, 4, 2]
+            .iter()
+            .map(|n: &u8| Place {
+                mac: format!("52:54:00:00:00:{n:02x}").parse().ok(),
+                address: SocketAddr::from(([10, 0, 0, *n], 30764)),
+            })
+            .collect();
+        let numbers = [3, 1, 4, 2];
+        order.arrange(&nodes).into_iter().map(|i| numbers[i]).collect()
+    }
+
+    #[test]
+    fn the_order_of_a_chain() {
+        for (text, grouped, expected) in [
+            ("", false, [1, 2, 3, 4]),
+            ("10.0.0.4\n52:54:00:00:00:02 # second\n\n10.0.0.3\n10.0.0.1", false, [4, 2, 3, 1]),
+            // Who is not named comes behind, and who is named need not be there.
+            ("::ffff:10.0.0.3\n10.0.0.9\n", false, [3, 1, 2, 4]),
+            ("525400000004 b\n525400000001 a\n525400000003 b\n10.0.0.2 a\n", true, [3, 4, 1, 2]),
+            ("525400000004 a\n525400000002 a\n", true, [2, 4, 1, 3]),
+        ] {
+            let order = parse(Path::new("order"), text, grouped).unwrap();
+            assert_eq!(arranged(&order), expected, "{text}");
+        }
+        assert_eq!(arranged(&Order::Address), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn nodes_of_one_address_come_by_port() {
+        let nodes =
+            [3, 1, 2].map(|port| Place { mac: None, address: SocketAddr::from(([127, 0, 0, 1], port)) });
+        assert_eq!(Order::Address.arrange(&nodes), [1, 2, 0]);
+    }
+
+    #[test]
+    fn an_error_has_its_place() {
+        for (text, grouped, message) in [
+            (
+                "10.0.0.1\n  node2\n",
+                false,
+                "order:2:3: expected a hardware address such as 52:54:00:12:34:56, found 'node2', nor is it an IP address",
+            ),
+            ("10.0.0.1 a", false, "order:1:10: expected the end of the line or a comment, found 'a'"),
+            ("10.0.0.1 a b", true, "order:1:12: expected the end of the line or a comment, found 'b'"),
+            ("10.0.0.1 # a", true, "order:1:1: expected the group of '10.0.0.1' behind it"),
+            (
+                "\u{e9}\u{e9} 10.0.0.1",
+                true,
+                "order:1:1: expected a hardware address such as 52:54:00:12:34:56, found '\u{e9}\u{e9}', nor is it an IP address",
+            ),
+            ("525400000001\n52-54-00-00-00-01", false, "order:2:1: '52-54-00-00-00-01' is in line 1 already"),
+        ] {
+            assert_eq!(parse(Path::new("order"), text, grouped).unwrap_err().to_string(), message);
+        }
+        let missing = OrderSource::File("/nonexistent/order".into()).read().unwrap_err();
+        assert_eq!(missing.to_string(), "cannot read the order /nonexistent/order");
+    }
+}

@@ -1,0 +1,217 @@
+//! Nodes come, speak and go.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use ka::chain::{MIN_WINDOW, NodeId};
+use ka::inventory::Firmware;
+use ka::wire::control::{Hello, Ticket, ToAgent, ToController};
+use ka::wire::keys;
+
+use super::super::net::ConnectionId;
+use super::super::node::Node;
+use super::super::select::Arrival;
+use super::super::status::Phase;
+use super::{Gate, Session, State};
+
+impl Session {
+    /// A node wants to join, or comes back.
+    pub(in crate::run) fn on_hello(
+        &mut self,
+        id: NodeId,
+        hello: Hello,
+        connection: ConnectionId,
+        addresses: (IpAddr, IpAddr),
+        now: Duration,
+    ) -> Result<NodeId, String> {
+        if let Some(ticket) = hello.resume {
+            return self.on_return(ticket, connection, now);
+        }
+        if hello.window < MIN_WINDOW {
+            return Err(format!("the node can keep {} bytes, and {MIN_WINDOW} are needed", hello.window));
+        }
+        let token = keys::random().map_err(|e| e.to_string())?;
+        let node = Node::new(Ticket { node: id, token }, hello, connection, addresses);
+        self.check(&node)?;
+        let later = if self.round == 0 { "" } else { ", for the next round" };
+        log::info!("{}: {} has joined{later}", self.spec.name, node.label());
+        let ticket = node.ticket;
+        self.replace_waiting(&node);
+        self.nodes.insert(id, node);
+        self.welcome(ticket);
+        self.last_join = Instant::now();
+        Ok(id)
+    }
+
+    /// A machine that was reset while it waited comes again before its old connection ends: it counts once.
+    fn replace_waiting(&mut self, newcomer: &Node) {
+        let same = |node: &&Node| {
+            node.phase == Phase::Joined && node.mac().is_some() && node.mac() == newcomer.mac()
+        };
+        let older: Vec<NodeId> = self.nodes.values().filter(same).map(Node::id).collect();
+        for id in older {
+            let reason = "the machine has joined anew".to_owned();
+            self.tell(id, ToAgent::Refused { reason });
+            self.nodes.remove(&id);
+        }
+    }
+
+    /// Whether a node is one of this session's.
+    pub(in crate::run) fn knows(&self, id: NodeId) -> bool {
+        self.nodes.contains_key(&id)
+    }
+
+    /// Whether a newcomer may wait here.
+    fn check(&self, node: &Node) -> Result<(), String> {
+        let gathering = matches!(self.state, State::Gathering);
+        if let Gate::Lasting(_) = self.spec.gate {
+            return Ok(());
+        }
+        if !gathering && !self.has_rounds() {
+            return Err("it has begun without this node".into());
+        }
+        if self.spec.gate == Gate::Named {
+            if !node.hello.erasable {
+                return Err(
+                    "the kernel was not started with 'kamethod': this machine may not be erased".into()
+                );
+            }
+            if node.hello.inventory.firmware == Firmware::Uefi {
+                return Err(
+                    "the machine was started by UEFI, and only BIOS machines can be cloned yet".into()
+                );
+            }
+            if !gathering && !self.allows(node) {
+                return Err("it has begun without this node".into());
+            }
+        }
+        Ok(())
+    }
+
+    /// A node whose connection was lost is back; it is told again what it may have missed.
+    fn on_return(
+        &mut self,
+        ticket: Ticket,
+        connection: ConnectionId,
+        now: Duration,
+    ) -> Result<NodeId, String> {
+        let id = ticket.node;
+        let Some(node) = self.nodes.get_mut(&id).filter(|node| node.ticket == ticket) else {
+            return Err("it does not know this node any more".into());
+        };
+        let failed = node.failure.as_ref().map(|failure| failure.reason.clone());
+        let stream = node.stream;
+        if let (Some(reason), None) = (&failed, stream) {
+            // The round went on without it, and nothing that it waits for will come.
+            return Err(reason.clone());
+        }
+        log::info!("{}: {} is back", self.spec.name, node.label());
+        node.connection = Some(connection);
+        node.lost_at = None;
+        node.heard_at = Instant::now();
+        self.welcome(ticket);
+        if matches!(self.state, State::Preparing)
+            && self.chosen.contains(&id)
+            && let Some(plan) = self.spec.plan.clone()
+        {
+            self.tell(id, ToAgent::Plan(Box::new(plan)));
+        }
+        let mut place = None;
+        if let State::Streaming(running) = &mut self.state {
+            running.membership.on_heartbeat(id, now);
+            place = running.view(id).map(|view| (running.start.clone(), running.id(), view));
+        }
+        match (place, failed, stream) {
+            (Some((start, stream, view)), ..) => {
+                self.tell(id, ToAgent::Stream(Box::new(start)));
+                self.tell(id, ToAgent::View { stream, view });
+            }
+            (None, Some(reason), Some(stream)) => self.tell(id, ToAgent::Abort { stream, reason }),
+            _ => {}
+        }
+        Ok(id)
+    }
+
+    fn welcome(&mut self, ticket: Ticket) {
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let time = u64::try_from(time).unwrap_or(u64::MAX);
+        let welcome = ToAgent::Welcome { ticket, time, dead_after: self.spec.dead_after };
+        self.tell(ticket.node, welcome);
+    }
+
+    /// A node's connection has ended.
+    pub(in crate::run) fn on_closed(&mut self, id: NodeId, connection: ConnectionId, reason: &str) {
+        let Some(node) = self.nodes.get_mut(&id).filter(|node| node.connection == Some(connection)) else {
+            return;
+        };
+        if node.dismissed {
+            return;
+        }
+        log::debug!("{}: the connection of {} is lost: {reason}", self.spec.name, node.label());
+        node.connection = None;
+        node.lost_at = Some(Instant::now());
+        if let State::Streaming(stream) = &mut self.state {
+            stream.membership.on_disconnect(id);
+        }
+    }
+
+    /// A node says something.
+    pub(in crate::run) fn on_message(&mut self, id: NodeId, message: ToController, now: Duration) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        node.heard_at = Instant::now();
+        let running = if let State::Streaming(stream) = &mut self.state { Some(stream) } else { None };
+        match message {
+            ToController::Hello(_) => log::warn!("{} says hello twice", node.label()),
+            ToController::Heartbeat(progress) => {
+                node.on_progress(progress);
+                if let Some(stream) = running {
+                    stream.membership.on_heartbeat(id, now);
+                }
+            }
+            ToController::Complaint { stream, report } => {
+                if let Some(running) = running.filter(|running| running.id() == stream) {
+                    let decisions = running.membership.on_complaint(id, report, now);
+                    self.decide(decisions);
+                }
+            }
+            ToController::Step { name } => {
+                if node.phase == Phase::Planned {
+                    node.phase = Phase::Preparing;
+                }
+                node.step = name;
+            }
+            ToController::Ready => {
+                if matches!(node.phase, Phase::Planned | Phase::Preparing) {
+                    node.phase = Phase::Ready;
+                }
+            }
+            ToController::Complete { stream, total } => node.on_complete(stream, total.length),
+            ToController::Failed(failure) => node.on_failed(failure),
+            ToController::Log { offset, bytes } => {
+                if let Some(directory) = &self.spec.log
+                    && let Err(error) = node.store_log(directory, offset, &bytes)
+                {
+                    log::error!("the log of {} cannot be stored: {error}", node.label());
+                }
+            }
+            // It was sent away, and has not heard it.
+            ToController::Done if node.dismissed => self.tell(id, ToAgent::Bye),
+            // Else it was said of an earlier round, and is said again after an outage.
+            ToController::Done => node.done = node.is_failed() || node.total.is_some(),
+        }
+    }
+
+    /// The machines that wait to be let in, in the order in which they came.
+    pub fn arrivals(&self) -> Vec<Arrival> {
+        self.waiting()
+            .filter_map(|node| {
+                let inventory = node.hello.inventory.clone();
+                Some(Arrival { mac: node.mac()?, address: node.peer, inventory })
+            })
+            .collect()
+    }
+
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.values().filter(|node| node.phase == Phase::Joined && node.connection.is_some())
+    }
+}

@@ -1,0 +1,98 @@
+//! How nodes leave, who is waited for, and when another round or the end comes.
+
+use std::time::{Duration, Instant};
+
+use ka::chain::NodeId;
+use ka::wire::control::ToAgent;
+
+use super::super::node::Node;
+use super::super::status::Phase;
+use super::{Ending, Gate, Session, State, failure};
+
+/// How long nodes may take to hand over their logs when the stream was given up.
+const LAST_WORDS: Duration = Duration::from_secs(30);
+/// How long a node may be without a connection while no chain judges it.
+const ABSENCE: Duration = Duration::from_secs(60);
+/// A node that has its data and only finishes is missed sooner: after so many detection times without a
+/// word when its connection is lost, and when it is not.
+const SILENCE_CUT: u32 = 5;
+const SILENCE_HELD: u32 = 10;
+
+impl Session {
+    pub(super) fn judge_absence(&mut self) {
+        let members = self.members();
+        let dead_after = self.spec.dead_after;
+        let now = Instant::now();
+        let absent = |node: &Node| node.lost_at.is_some_and(|since| now - since > ABSENCE);
+        self.nodes.retain(|_, node| node.phase != Phase::Joined || !absent(node));
+        for node in self.nodes.values_mut() {
+            if members.contains(&node.id()) || node.is_failed() || node.phase == Phase::Complete {
+                continue;
+            }
+            let silent = now - node.heard_at;
+            let limit = if node.connection.is_none() { SILENCE_CUT } else { SILENCE_HELD };
+            if absent(node) || node.phase == Phase::Finishing && silent > dead_after * limit {
+                let reason = format!("nothing was heard of it for {} s", silent.as_secs());
+                node.fail(failure("connection", reason, true, node.stream));
+            }
+        }
+    }
+
+    /// Says goodbye to those who have nothing left to do here.
+    pub(super) fn dismiss(&mut self) {
+        // The window of a member of the chain is needed until everybody is released.
+        let members = self.members();
+        let has_rounds = self.has_rounds();
+        for node in self.nodes.values_mut() {
+            let needed = members.contains(&node.id()) || has_rounds && node.waits_again();
+            if !node.done || node.dismissed || needed {
+                continue;
+            }
+            node.dismissed = true;
+            if !node.is_failed() {
+                node.phase = Phase::Complete;
+            }
+            self.outbox.extend(node.connection.map(|connection| (connection, ToAgent::Bye)));
+        }
+    }
+
+    /// After a stream: another round as soon as nobody's failure is open, or the end when all have left.
+    pub(super) fn go_on(&mut self) {
+        let mut chosen = self.nodes.values().filter(|node| node.chosen);
+        if let Some((ending, since)) = &self.given_up {
+            if chosen.all(Node::has_left) || since.elapsed() > LAST_WORDS {
+                let ending = ending.clone();
+                self.given_up = None;
+                self.end(ending);
+            }
+            return;
+        }
+        if self.has_rounds() {
+            let candidates = self.candidates();
+            if !candidates.is_empty() {
+                if chosen.all(|node| node.has_left() || node.waits_again() || node.phase == Phase::Finishing)
+                {
+                    self.begin_round(candidates);
+                }
+                return;
+            }
+        }
+        if chosen.all(Node::has_left) {
+            self.end(Ending::Served);
+        }
+    }
+
+    pub(super) fn end(&mut self, ending: Ending) {
+        self.chosen.clear();
+        if let Gate::Lasting(_) = self.spec.gate {
+            self.state = State::Gathering;
+            return;
+        }
+        let waiting: Vec<NodeId> = self.waiting().map(Node::id).collect();
+        for id in waiting {
+            let reason = "it has ended without this node".to_owned();
+            self.tell(id, ToAgent::Refused { reason });
+        }
+        self.state = State::Over(ending);
+    }
+}

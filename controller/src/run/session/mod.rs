@@ -1,0 +1,251 @@
+//! One session: nodes gather, prepare, receive one stream down one chain, and leave.
+//!
+//! Whoever missed a part for a passing cause, or came late, is served in a further round: the same again,
+//! with another chain and another attempt at the stream. It knows no socket: the hub tells it what nodes
+//! say and sends what it puts into its outbox. A lasting session, such as `getstage2`, begins again with
+//! whoever has come meanwhile.
+
+mod join;
+mod leave;
+mod round;
+mod transfer;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use ka::chain::NodeId;
+use ka::plan::Plan;
+use ka::seal::StreamId;
+use ka::wire::control::{Failure, ToAgent};
+
+use super::net::{ConnectionId, DataPlace};
+use super::node::Node;
+use super::nodes::Mac;
+use super::order::Order;
+use super::source::Source;
+use super::status::{NodeStatus, Phase, RunStatus, Transfer};
+use super::stream::{Bell, Stream};
+
+/// What a session is to do.
+pub struct SessionSpec {
+    /// Its name, by which nodes ask for it.
+    pub name: String,
+    /// What it streams.
+    pub source: Arc<dyn Source>,
+    /// How many nodes it waits for.
+    pub wanted: usize,
+    /// Who lets nodes in, and when it begins.
+    pub gate: Gate,
+    /// What the nodes do before the stream.
+    pub plan: Option<Plan>,
+    /// After this time it begins with whoever is there.
+    pub timeout: Option<Duration>,
+    /// Where the nodes' logs go.
+    pub log: Option<PathBuf>,
+    /// The golden node's window in bytes.
+    pub window: u64,
+    /// What silence means.
+    pub dead_after: Duration,
+    /// How many rounds may be held in all; a lasting session holds as many as it likes.
+    pub rounds: u32,
+    /// The chain's order.
+    pub order: Order,
+}
+
+/// Who is let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// The first ones that come, as many as are wanted.
+    First,
+    /// Those that `Session::admit` names, when it does.
+    Named,
+    /// Everybody, for ever: a chain begins when all that are wanted wait, or nobody has come for this time.
+    Lasting(Duration),
+}
+
+/// How a session ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Everybody was served or has failed; the nodes tell which.
+    Served,
+    /// The source could not be read to its end.
+    SourceFailed(String),
+    /// Nobody came in time.
+    Nobody,
+}
+
+enum State {
+    Gathering,
+    /// The chosen ones carry out the plan.
+    Preparing,
+    Streaming(Box<Stream>),
+    /// Everybody has the stream; they finish and leave.
+    Leaving,
+    Over(Ending),
+}
+
+/// A session.
+pub struct Session {
+    spec: SessionSpec,
+    state: State,
+    nodes: BTreeMap<NodeId, Node>,
+    /// The rounds that have begun.
+    round: u32,
+    /// The nodes of this round.
+    chosen: Vec<NodeId>,
+    /// The machines with which a [`Gate::Named`] begins, and all that it lets in later.
+    named: BTreeSet<Mac>,
+    allowed: BTreeSet<Mac>,
+    /// Machines that were let in, and were gone when the session began.
+    vanished: BTreeSet<Mac>,
+    /// The stream was given up, with this end, at this time.
+    given_up: Option<(Ending, Instant)>,
+    /// Somebody wants it to begin with those who are there.
+    go: bool,
+    began: Instant,
+    started: SystemTime,
+    last_join: Instant,
+    /// The figures of this round, and of those before it.
+    transfer: Transfer,
+    earlier: Transfer,
+    /// Each with its connection: the node may be forgotten before it is sent.
+    outbox: Vec<(ConnectionId, ToAgent)>,
+}
+
+impl Session {
+    /// A session that waits for nodes from now on.
+    #[must_use]
+    pub fn new(spec: SessionSpec) -> Self {
+        let now = Instant::now();
+        Self {
+            spec,
+            state: State::Gathering,
+            nodes: BTreeMap::new(),
+            round: 0,
+            chosen: Vec::new(),
+            named: BTreeSet::new(),
+            allowed: BTreeSet::new(),
+            vanished: BTreeSet::new(),
+            given_up: None,
+            go: false,
+            began: now,
+            started: SystemTime::now(),
+            last_join: now,
+            transfer: Transfer::default(),
+            earlier: Transfer::default(),
+            outbox: Vec::new(),
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    /// How it ended, if it has.
+    #[must_use]
+    pub fn ending(&self) -> Option<&Ending> {
+        if let State::Over(ending) = &self.state { Some(ending) } else { None }
+    }
+
+    /// Whether it was told to begin with those who are there.
+    #[must_use]
+    pub fn was_told_to_go(&self) -> bool {
+        self.go
+    }
+
+    /// Takes the messages that are to be sent, with the connections for them.
+    pub(super) fn take_outbox(&mut self) -> Vec<(ConnectionId, ToAgent)> {
+        std::mem::take(&mut self.outbox)
+    }
+
+    /// Takes what steps can be taken.
+    pub(super) fn advance(&mut self, now: Duration, data: DataPlace, bell: &Bell) {
+        self.judge_absence();
+        match &mut self.state {
+            State::Gathering => self.gather(),
+            State::Preparing => self.prepare(now, data, bell),
+            State::Streaming(stream) => {
+                let decisions = stream.judge(now);
+                self.decide(decisions);
+            }
+            State::Leaving | State::Over(_) => {}
+        }
+        self.dismiss();
+        if matches!(self.state, State::Leaving) {
+            self.go_on();
+        }
+    }
+
+    /// Whether the stream with this id is the session's.
+    pub(super) fn streams(&self, id: StreamId) -> bool {
+        self.stream_id() == Some(id)
+    }
+
+    fn stream_id(&self) -> Option<StreamId> {
+        if let State::Streaming(stream) = &self.state { Some(stream.id()) } else { None }
+    }
+
+    /// The members of the running chain.
+    fn members(&self) -> BTreeSet<NodeId> {
+        match &self.state {
+            State::Streaming(stream) => stream.membership.chain().iter().copied().collect(),
+            _ => BTreeSet::new(),
+        }
+    }
+
+    /// Queues a message for a node; one without a connection is told what it must know when it is back.
+    fn tell(&mut self, id: NodeId, message: ToAgent) {
+        if let Some(connection) = self.nodes.get(&id).and_then(|node| node.connection) {
+            self.outbox.push((connection, message));
+        }
+    }
+
+    /// Whether another round may follow.
+    fn has_rounds(&self) -> bool {
+        let lasting = matches!(self.spec.gate, Gate::Lasting(_));
+        let open = self.given_up.is_none() && !matches!(self.state, State::Over(_));
+        !lasting && open && self.round < self.spec.rounds
+    }
+
+    /// What is shown of it.
+    #[must_use]
+    pub fn status(&self) -> (RunStatus, Transfer) {
+        let mut transfer = self.transfer;
+        if let State::Streaming(stream) = &self.state {
+            transfer = stream.figures();
+        }
+        let plain = |sealed: u64| match transfer.wire {
+            0 => 0,
+            wire => {
+                let plain = u128::from(sealed) * u128::from(transfer.plain) / u128::from(wire);
+                u64::try_from(plain).unwrap_or(u64::MAX)
+            }
+        };
+        // A node that only came, and left or was not chosen, is none of the session's.
+        let gathering = matches!(self.state, State::Gathering) && self.spec.plan.is_none();
+        let shown = self
+            .nodes
+            .values()
+            .filter(|node| node.phase != Phase::Joined || gathering && node.connection.is_some());
+        let has_rounds = self.has_rounds();
+        let back: BTreeSet<Mac> = self.nodes.values().filter(|n| n.chosen).filter_map(Node::mac).collect();
+        let vanished = self.vanished.difference(&back).map(|mac| NodeStatus::vanished(*mac));
+        let status = RunStatus {
+            name: self.spec.name.clone(),
+            session: self.spec.name.clone(),
+            started: self.started,
+            sent: transfer.plain,
+            total: None,
+            nodes: shown.map(|node| node.status(plain, has_rounds)).chain(vanished).collect(),
+        };
+        (status, self.earlier.and(transfer))
+    }
+}
+
+fn failure(step: &str, reason: String, passing: bool, stream: Option<StreamId>) -> Failure {
+    Failure { step: step.to_owned(), reason, passing, stream }
+}

@@ -1,0 +1,200 @@
+//! Who takes part in a round, and how it begins.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ka::chain::NodeId;
+use ka::wire::control::ToAgent;
+use std::time::Duration;
+
+use super::super::net::DataPlace;
+use super::super::node::Node;
+use super::super::nodes::Mac;
+use super::super::order::Place;
+use super::super::status::Phase;
+use super::super::stream::{Bell, Setup, Stream};
+use super::{Ending, Gate, Session, State};
+
+impl Session {
+    /// The session begins with `named`, those of them that wait. In a later round it takes any of them that comes
+    /// again, and of `others` as many as are missing to the number that was wanted.
+    pub fn admit(&mut self, named: BTreeSet<Mac>, others: BTreeSet<Mac>) {
+        self.allowed = named.union(&others).copied().collect();
+        self.named = named;
+    }
+
+    /// Begins with those who are there.
+    ///
+    /// # Errors
+    /// Why it cannot, for a person.
+    pub(in crate::run) fn go(&mut self) -> Result<(), String> {
+        let name = &self.spec.name;
+        if !matches!(self.state, State::Gathering) || !self.named.is_empty() {
+            return Err(format!("the session '{name}' has begun already"));
+        }
+        if self.waiting().next().is_none() {
+            return Err(format!("no node waits in the session '{name}' yet"));
+        }
+        self.go = true;
+        Ok(())
+    }
+
+    /// Machines that were let in and are not there any more count as failed.
+    fn note_vanished(&mut self, chosen: &[NodeId]) {
+        let there: BTreeSet<Mac> =
+            chosen.iter().filter_map(|id| self.nodes.get(id)).filter_map(Node::mac).collect();
+        self.vanished = self.named.difference(&there).copied().collect();
+        for mac in &self.vanished {
+            log::error!("{}: {mac} has gone before the session began", self.spec.name);
+        }
+        if chosen.is_empty() {
+            self.end(Ending::Served);
+        }
+    }
+
+    pub(super) fn allows(&self, node: &Node) -> bool {
+        node.mac().is_some_and(|mac| self.allowed.contains(&mac))
+    }
+
+    pub(super) fn gather(&mut self) {
+        if let Gate::Lasting(_) = self.spec.gate {
+            // By now the last round's goodbyes are on their way.
+            self.nodes.retain(|_, node| !node.dismissed && !node.is_failed());
+        }
+        let waiting: Vec<NodeId> = self.waiting().map(Node::id).collect();
+        let late = self.spec.timeout.is_some_and(|timeout| self.began.elapsed() >= timeout);
+        let enough = waiting.len() >= self.spec.wanted;
+        match self.spec.gate {
+            Gate::First if enough || (late || self.go) && !waiting.is_empty() => {
+                self.begin_round(waiting.into_iter().take(self.spec.wanted).collect());
+            }
+            Gate::First if late => self.state = State::Over(Ending::Nobody),
+            Gate::Named => {
+                // Also those whose connection is lost at this moment: they come back, or fail with a reason.
+                let named = |node: &&Node| {
+                    node.phase == Phase::Joined && node.mac().is_some_and(|mac| self.named.contains(&mac))
+                };
+                let chosen: Vec<NodeId> = self.nodes.values().filter(named).map(Node::id).collect();
+                if !self.named.is_empty() {
+                    self.note_vanished(&chosen);
+                }
+                self.begin_round(chosen);
+            }
+            Gate::Lasting(linger) if enough || self.last_join.elapsed() >= linger => {
+                self.begin_round(waiting);
+            }
+            Gate::First | Gate::Lasting(_) => {}
+        }
+    }
+
+    /// Those whom another round can serve: they have come late, or wait after a failure with a passing cause.
+    pub(super) fn candidates(&self) -> Vec<NodeId> {
+        let mut candidates: Vec<NodeId> =
+            self.nodes.values().filter(|node| node.waits_again()).map(Node::id).collect();
+        let mut places = match self.spec.gate {
+            Gate::Named => self.spec.wanted.saturating_sub(self.nodes.values().filter(|n| n.chosen).count()),
+            Gate::First | Gate::Lasting(_) => usize::MAX,
+        };
+        for node in self.waiting() {
+            if self.spec.gate == Gate::Named && (!self.allows(node) || self.is_served(node)) {
+                continue;
+            }
+            if self.former_life(node).is_none() {
+                if places == 0 {
+                    continue;
+                }
+                places -= 1;
+            }
+            candidates.push(node.id());
+        }
+        candidates
+    }
+
+    /// Whether this machine takes part already: what is whole, or becomes so, must not be erased again.
+    fn is_served(&self, newcomer: &Node) -> bool {
+        let same = |node: &&Node| node.id() != newcomer.id() && node.is_same_machine(newcomer);
+        self.nodes.values().filter(same).any(|node| node.chosen && !node.is_lost())
+    }
+
+    /// Begins a round with these nodes, if there are any.
+    pub(super) fn begin_round(&mut self, ids: Vec<NodeId>) {
+        if ids.is_empty() {
+            return;
+        }
+        self.round += 1;
+        self.earlier = self.earlier.and(std::mem::take(&mut self.transfer));
+        if self.round > 1 && !matches!(self.spec.gate, Gate::Lasting(_)) {
+            log::info!("{}: round {} serves {} nodes", self.spec.name, self.round, ids.len());
+        }
+        for id in &ids {
+            self.forget_former_life(*id);
+            let Some(node) = self.nodes.get_mut(id) else { continue };
+            node.begin_round(self.round, self.spec.plan.is_some());
+            if let Some(plan) = self.spec.plan.clone() {
+                self.tell(*id, ToAgent::Plan(Box::new(plan)));
+            }
+        }
+        self.chosen = ids;
+        self.state = State::Preparing;
+    }
+
+    /// A machine that died and has come back is another node; its end is what counts.
+    fn forget_former_life(&mut self, id: NodeId) {
+        let Some(node) = self.nodes.get(&id) else { return };
+        if let Some(former) = self.former_life(node) {
+            log::info!("{}: {} comes again, in place of {former}", self.spec.name, node.label());
+            self.nodes.remove(&former);
+        }
+    }
+
+    fn former_life(&self, node: &Node) -> Option<NodeId> {
+        let former = |other: &&Node| {
+            other.id() != node.id() && other.chosen && other.is_lost() && other.is_same_machine(node)
+        };
+        self.nodes.values().find(former).map(Node::id)
+    }
+
+    /// Starts the stream when everybody is ready or has failed.
+    pub(super) fn prepare(&mut self, now: Duration, data: DataPlace, bell: &Bell) {
+        let nodes = || self.chosen.iter().filter_map(|id| self.nodes.get(id));
+        if !nodes().all(|node| node.phase == Phase::Ready || node.is_failed()) {
+            return;
+        }
+        let ready: Vec<&Node> = nodes().filter(|node| !node.is_failed()).collect();
+        let places = ready.iter().map(|node| Place { mac: node.mac(), address: node.data_address() });
+        let ready: Vec<&Node> =
+            self.spec.order.arrange(&places.collect::<Vec<_>>()).into_iter().map(|i| ready[i]).collect();
+        let order: Vec<(NodeId, SocketAddr)> = ready.iter().map(|n| (n.id(), n.data_address())).collect();
+        let Some(first) = ready.first() else {
+            self.state = State::Leaving;
+            return;
+        };
+        let window = ready.iter().map(|node| node.hello.window).fold(self.spec.window, u64::min);
+        let setup = Setup {
+            source: Arc::clone(&self.spec.source),
+            order: &order,
+            golden: first.local,
+            data,
+            window,
+            dead_after: self.spec.dead_after,
+            now,
+        };
+        match Stream::start(&setup, bell) {
+            Ok(stream) => {
+                for (place, (id, _)) in order.iter().enumerate() {
+                    if let Some(node) = self.nodes.get_mut(id) {
+                        log::debug!("{}: {}. in the chain: {}", self.spec.name, place + 1, node.label());
+                        node.phase = Phase::Receiving;
+                        node.stream = Some(stream.id());
+                        node.position = Some(place + 1);
+                    }
+                    self.tell(*id, ToAgent::Stream(Box::new(stream.start.clone())));
+                }
+                self.state = State::Streaming(Box::new(stream));
+                self.send_views();
+            }
+            Err(error) => self.abort("start", &error.to_string(), Ending::SourceFailed(error.to_string())),
+        }
+    }
+}

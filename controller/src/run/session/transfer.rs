@@ -1,0 +1,117 @@
+//! While the stream runs: what its threads and the chain's membership want done.
+
+use std::time::{Duration, Instant};
+
+use ka::chain::{Decision, NodeId, Report};
+use ka::wire::control::ToAgent;
+
+use super::super::status::Phase;
+use super::super::stream::StreamNotice;
+use super::{Ending, Session, State, failure};
+
+impl Session {
+    /// What the stream's threads say.
+    pub(in crate::run) fn on_notice(&mut self, notice: StreamNotice, now: Duration) {
+        let State::Streaming(stream) = &mut self.state else { return };
+        match notice {
+            StreamNotice::Complaint(report) => self.on_golden_complaint(report, now),
+            StreamNotice::RelayFailed(reason) => {
+                self.abort("relay", &reason, Ending::SourceFailed(reason.clone()));
+            }
+            StreamNotice::Produced(Ok(())) => stream.on_produced(),
+            StreamNotice::Produced(Err(error)) => {
+                let reason = error.to_string();
+                self.abort("source", &reason, Ending::SourceFailed(reason.clone()));
+            }
+            StreamNotice::TailComplete => {
+                stream.release();
+                let id = stream.id();
+                let members = stream.membership.chain().to_vec();
+                self.account();
+                for node in members {
+                    self.tell(node, ToAgent::Release { stream: id });
+                }
+                self.state = State::Leaving;
+            }
+        }
+    }
+
+    fn on_golden_complaint(&mut self, report: Report, now: Duration) {
+        if let State::Streaming(stream) = &mut self.state {
+            let decisions = stream.membership.on_complaint(NodeId::GOLDEN, report, now);
+            self.decide(decisions);
+        }
+    }
+
+    pub(super) fn decide(&mut self, decisions: Vec<Decision>) {
+        for decision in decisions {
+            match decision {
+                Decision::Probe(node) => self.tell(node, ToAgent::Probe),
+                Decision::Expelled { node, reason, alive } => self.expel(node, reason, alive),
+                Decision::NewEpoch(epoch) => {
+                    log::debug!("{}: epoch {}", self.spec.name, epoch.0);
+                    self.send_views();
+                }
+            }
+        }
+        if matches!(&self.state, State::Streaming(stream) if !stream.has_nodes()) {
+            if let State::Streaming(stream) = &mut self.state {
+                stream.give_up();
+            }
+            self.account();
+            self.state = State::Leaving;
+        }
+    }
+
+    fn expel(&mut self, id: NodeId, reason: String, alive: bool) {
+        let Some(stream) = self.stream_id() else { return };
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        // A copy that is complete stays so: only its memory was lost to the chain.
+        if node.phase != Phase::Finishing && node.phase != Phase::Complete {
+            node.fail(failure("chain", reason.clone(), alive, Some(stream)));
+            // Nobody waits for what a dead machine may still say.
+            node.dead = !alive;
+        }
+        self.tell(id, ToAgent::Abort { stream, reason });
+    }
+
+    pub(super) fn send_views(&mut self) {
+        let State::Streaming(stream) = &self.state else { return };
+        stream.place_golden();
+        let id = stream.id();
+        let members = stream.membership.chain().iter().filter(|node| **node != NodeId::GOLDEN);
+        let views: Vec<_> = members.filter_map(|node| Some((*node, stream.view(*node)?))).collect();
+        for (node, view) in views {
+            self.tell(node, ToAgent::View { stream: id, view });
+        }
+    }
+
+    /// Gives the stream, and with it the session, up for everybody.
+    pub(super) fn abort(&mut self, step: &str, reason: &str, ending: Ending) {
+        log::error!("{}: {reason}", self.spec.name);
+        let running = self.stream_id();
+        if let State::Streaming(stream) = &mut self.state {
+            stream.give_up();
+        }
+        self.account();
+        for id in self.chosen.clone() {
+            if let Some(stream) = running {
+                self.tell(id, ToAgent::Abort { stream, reason: reason.to_owned() });
+            }
+            if let Some(node) = self.nodes.get_mut(&id) {
+                let stream = node.stream;
+                node.fail(failure(step, reason.to_owned(), true, stream));
+            }
+        }
+        // They still hand over their logs.
+        self.given_up = Some((ending, Instant::now()));
+        self.state = State::Leaving;
+    }
+
+    /// Keeps the stream's figures.
+    fn account(&mut self) {
+        if let State::Streaming(stream) = &self.state {
+            self.transfer = stream.figures();
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Whoever missed a part for a passing cause, or came late, is served in a further round of the same session.
+#![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
+
+use std::fs;
+use std::path::PathBuf;
+
+use ka_tests::process::Process;
+use ka_tests::site::{Gate, MIB, Site, chain_order, data_port, reasons, summary};
+use rustix::process::Signal;
+
+/// A stream that stops in the middle of its first round.
+struct Halted {
+    site: Site,
+    parts: [PathBuf; 2],
+    gate: Gate,
+    sender: Process,
+    nodes: Vec<Process>,
+}
+
+impl Halted {
+    fn new(count: usize, more: &[&str]) -> Self {
+        let site = Site::new();
+        let parts = [site.noise("first", 12 * MIB, 1), site.noise("second", 12 * MIB, 2)];
+        let gate = site.gate("gate");
+        let source = format!(
+            "cat {}; test -e {} || cat {}; cat {}",
+            parts[0].display(),
+            site.path("opened").display(),
+            gate.path().display(),
+            parts[1].display()
+        );
+        let arguments = [&["--dead-after", "2", "--command", &source][..], more].concat();
+        let mut sender = site.send("a", count, arguments);
+        let nodes = site.receivers(&mut sender, "a", count);
+        for i in 0..count {
+            site.wait_for_bytes(&format!("out-{i}.ka-partial"), 10 * MIB);
+        }
+        Self { site, parts, gate, sender, nodes }
+    }
+
+    /// Another receiver, which is told to come again.
+    fn late(&mut self) {
+        let index = self.nodes.len();
+        let sink = ["--file".into(), self.site.path(&format!("out-{index}"))];
+        self.nodes.push(self.site.receiver(&mut self.sender, "a", index, sink));
+    }
+
+    fn go_on(&self) {
+        fs::write(self.site.path("opened"), "").unwrap();
+        self.gate.open();
+    }
+
+    /// Everybody but `gone` has everything; returns the rounds of the summary's nodes.
+    fn all_served(&mut self, gone: Option<usize>) -> Vec<u64> {
+        assert_eq!(self.sender.end(), 0, "{}", self.sender.said());
+        for (i, node) in self.nodes.iter_mut().enumerate().filter(|(i, _)| Some(*i) != gone) {
+            assert_eq!(node.end(), 0, "{}", node.said());
+            let parts = [self.parts[0].as_path(), self.parts[1].as_path()];
+            assert!(self.site.holds(&format!("out-{i}"), &parts), "node {i}");
+            assert!(!self.site.path(&format!("out-{i}.ka-partial")).exists());
+        }
+        assert!(reasons(&self.sender).iter().all(Option::is_none));
+        let summary = summary(&self.sender);
+        assert_eq!(summary["data_bytes"], 24 * MIB);
+        summary["nodes"].as_array().unwrap().iter().map(|node| node["round"].as_u64().unwrap()).collect()
+    }
+}
+
+#[test]
+fn a_killed_receiver_that_is_started_again_is_served() {
+    let mut run = Halted::new(3, &[]);
+    let dead = chain_order(&run.nodes)[1];
+    run.nodes[dead].kill();
+    run.sender.wait_for("heartbeats have ended", 1);
+    run.late();
+    run.go_on();
+    // The machine that died stands in the list once, as what it became.
+    assert_eq!(run.all_served(Some(dead)), [1, 1, 2]);
+    assert_eq!(summary(&run.sender)["rounds"], 2);
+}
+
+#[test]
+fn who_comes_late_is_served_behind_the_others() {
+    let mut run = Halted::new(1, &[]);
+    run.late();
+    run.late();
+    run.go_on();
+    assert_eq!(run.all_served(None), [1, 2, 2]);
+}
+
+/// A process that was stopped for too long drops its half copy and waits.
+#[test]
+fn who_wakes_up_too_late_is_served_again() {
+    let mut run = Halted::new(2, &[]);
+    let silent = chain_order(&run.nodes)[0];
+    run.nodes[silent].signal(Signal::STOP);
+    run.sender.wait_for("has gone silent", 1);
+    run.nodes[silent].signal(Signal::CONT);
+    run.nodes[silent].wait_for("waits for another round", 1);
+    run.go_on();
+    let mut expected = [1, 1];
+    expected[silent] = 2;
+    assert_eq!(run.all_served(None), expected);
+}
+
+#[test]
+fn one_round_is_one_round() {
+    let mut run = Halted::new(2, &["--rounds", "1"]);
+    let silent = chain_order(&run.nodes)[1];
+    run.nodes[silent].signal(Signal::STOP);
+    run.sender.wait_for("has gone silent", 1);
+    run.nodes[silent].signal(Signal::CONT);
+    // It is told at once that there is nothing to wait for.
+    assert_eq!(run.nodes[silent].end(), 1, "{}", run.nodes[silent].said());
+    let controller = run.site.address.to_string();
+    let mut command = run.site.agent("a", &controller);
+    command.args(["--wait", "0", "--file", run.site.path("late").to_str().unwrap()]);
+    let mut late = Process::start(&mut command, "late", &run.site.path(""));
+    assert_eq!(late.end(), 1);
+    assert!(late.said().contains("has begun without this node"), "{}", late.said());
+    run.go_on();
+    assert_eq!(run.sender.end(), 1, "{}", run.sender.said());
+    assert_eq!(run.nodes[1 - silent].end(), 0);
+    assert_eq!(reasons(&run.sender).iter().filter(|reason| reason.is_none()).count(), 1);
+}
+
+/// What a node did wrong itself it would do wrong again.
+#[test]
+fn a_writer_that_fails_is_not_served_again() {
+    let site = Site::new();
+    let file = site.noise("file", 12 * MIB, 1);
+    let mut sender = site.send("a", 2, ["--file".as_ref(), file.as_path()]);
+    let mut nodes = [
+        site.receiver(&mut sender, "a", 0, ["--file".into(), site.path("out-0")]),
+        site.receiver(&mut sender, "a", 1, ["--command", "cat >/dev/null; exit 9"]),
+    ];
+    assert_eq!(sender.end(), 1, "{}", sender.said());
+    assert_eq!((nodes[0].end(), nodes[1].end()), (0, 1));
+    assert_eq!(summary(&sender)["rounds"], 1);
+}
+
+/// A node's place is in the summary, and a node's port decides among those of one address.
+#[test]
+fn the_summary_tells_the_chains_order() {
+    let site = Site::new();
+    let mut sender = site.send("a", 3, ["--command", "echo"]);
+    let mut nodes = site.receivers(&mut sender, "a", 3);
+    let chain = chain_order(&nodes);
+    assert_eq!(sender.end(), 0, "{}", sender.said());
+    assert!(nodes.iter_mut().all(|node| node.end() == 0), "{}", data_port(&nodes[0]));
+    let summary = summary(&sender);
+    let positions: Vec<usize> =
+        chain.iter().map(|i| summary["nodes"][i]["position"].as_u64().unwrap().try_into().unwrap()).collect();
+    assert_eq!(positions, [1, 2, 3]);
+}
+
+#[test]
+fn go_starts_with_those_who_are_there() {
+    let site = Site::new();
+    let file = site.noise("file", MIB, 1);
+    let go = || {
+        let mut process = Process::start(site.kactl().args(["go", "a"]), "go", &site.path(""));
+        (process.end(), process.said())
+    };
+    let (status, said) = go();
+    assert!(status == 2 && said.contains("no session 'a' waits"), "{said}");
+    let mut sender = site.send("a", 3, ["--file".as_ref(), file.as_path()]);
+    let (status, said) = go();
+    assert!(status == 2 && said.contains("no node waits"), "{said}");
+    let mut nodes = site.receivers(&mut sender, "a", 1);
+    assert_eq!(go().0, 0);
+    assert_eq!((sender.end(), nodes[0].end()), (0, 0), "{}", sender.said());
+    assert!(site.holds("out-0", &[&file]));
+}
