@@ -17,7 +17,7 @@ def cells(row):
     return (row["case"], row["tool"], str(row["nodes"]), str(row["rate_mbit"]), number(row["bytes"] / MIB, 0),
             number(row["seconds"], 2), number(row["limit_seconds"], 2), number(row["added_seconds"], 3), row["added_to"],
             number(row["cpu_seconds_per_gib"], 2), number(row["peak_rss_bytes"] / MIB, 1),
-            {True: "correct", False: "WRONG", None: "-"}[row["survivors_correct"]], str(row["failed_nodes"]),
+            {True: "correct", False: "NOT ALL", None: "-"}[row["survivors_correct"]], str(row["failed_nodes"]),
             word[row["reached"]])
 
 
