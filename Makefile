@@ -3,8 +3,9 @@
 MUSL := x86_64-unknown-linux-musl
 AGENT := target/$(MUSL)/release/ka-agent
 DENY := target/tools/bin/cargo-deny
-NODES ?= 3
+NODES ?=
 KEEP ?=
+CASES ?= all
 DESTDIR ?=
 
 # Tools of the build, of the image, of the tests' judges, and of the virtual cluster. Never qemu-utils: only
@@ -20,7 +21,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 RUST_IS_THERE = cargo metadata --no-deps --offline --format-version 1
 MUSL_IS_THERE = ls "$$(rustc --print target-libdir --target $(MUSL))"/libstd-*.rlib
 
-.PHONY: setup build agent test qemu-test lint install
+.PHONY: setup build agent test qemu-test bench lint install
 
 setup:
 	@wanted="$(PACKAGES)"; \
@@ -46,7 +47,13 @@ test: agent
 	python3 -m unittest discover -s qemu
 
 qemu-test: agent build
-	NODES=$(NODES) KEEP=$(KEEP) qemu/run
+	NODES=$(or $(NODES),3) KEEP=$(KEEP) qemu/run
+
+# Peers to measure against, and only for that.
+bench: PACKAGES += iperf3 mbuffer udpcast aria2 opentracker mktorrent
+bench: agent build
+	cargo build --release --locked -p ka-tests --example aead_cost
+	tests/bench/run --cases "$(CASES)" --nodes "$(NODES)" --rate "$(RATE)" --size "$(SIZE)" --runs "$(RUNS)"
 
 # A tool that this machine cannot have is named loudly; the others must be content.
 lint: setup $(DENY)

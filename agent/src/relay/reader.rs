@@ -2,15 +2,19 @@
 //! end is only the end when length and hash prove it.
 
 use std::io::{self, Read};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex};
 
 use ka::chain::{Offset, Plain};
 use ka::seal::Total;
-use ka::seal::chunk::{Chunk, ChunkError, ChunkReader, Kind};
+use ka::seal::chunk::{ChunkError, ChunkReader, Kind};
 use sha2::{Digest, Sha256};
 
 use super::{Command, Handle};
+
+/// The relay hears of this many written bytes at once at the latest. Each word to it wakes its thread; a window
+/// has sixteen times as much at the least.
+const TELL_EVERY: u64 = 512 * 1024;
 
 /// Why the stream cannot be read on.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +52,9 @@ pub struct StreamReader {
     hash: Sha256,
     length: u64,
     sent: Option<Total>,
+    /// What has been taken, and how much of that the relay knows.
+    written: Offset,
+    told: Offset,
     /// Whether the writer has all that it wants.
     complete: bool,
 }
@@ -73,6 +80,8 @@ impl StreamReader {
             hash: Sha256::new(),
             length: 0,
             sent: None,
+            written: Offset(0),
+            told: Offset(0),
             complete: false,
         })
     }
@@ -103,44 +112,66 @@ impl StreamReader {
     /// Makes the next chunk current; false at the end.
     fn advance(&mut self) -> Result<bool, StreamError> {
         loop {
-            if let Some(chunk) = self.chunks.next_chunk()? {
-                self.current = self.unpack(chunk)?;
-                self.position = 0;
+            if self.next_chunk()? {
                 self.length += self.current.len() as u64;
                 self.hash.update(&self.current);
                 return Ok(true);
             }
             if self.sent.is_some() {
+                self.tell();
                 return Ok(false);
             }
-            let Ok(plain) = self.plain.recv() else { return Err(self.aborted()) };
+            let plain = self.next_plain()?;
             match plain.total {
                 Some(total) => self.sent = Some(total),
                 None => self.chunks.push(&plain.bytes),
             }
-            self.written(plain.end);
-        }
-    }
-
-    fn unpack(&mut self, chunk: Chunk) -> Result<Vec<u8>, StreamError> {
-        match chunk.kind {
-            Kind::Plain => Ok(chunk.bytes),
-            Kind::Zstd => {
-                let plain = self
-                    .decompressor
-                    .decompress(&chunk.bytes, chunk.plain_length)
-                    .map_err(StreamError::Decompress)?;
-                if plain.len() == chunk.plain_length {
-                    Ok(plain)
-                } else {
-                    Err(StreamError::Decompress(io::ErrorKind::UnexpectedEof.into()))
-                }
+            self.written = plain.end;
+            if self.written.since(self.told) >= TELL_EVERY {
+                self.tell();
             }
         }
     }
 
-    fn written(&self, end: Offset) {
-        self.relay.tell(Command::Written(end));
+    /// Unpacks the next chunk, if one is whole, into the memory of the one before it.
+    fn next_chunk(&mut self) -> Result<bool, StreamError> {
+        let Some(chunk) = self.chunks.next_chunk()? else { return Ok(false) };
+        self.current.clear();
+        self.position = 0;
+        match chunk.kind {
+            Kind::Plain => self.current.extend_from_slice(chunk.bytes),
+            Kind::Zstd => {
+                self.current.reserve(chunk.plain_length);
+                self.decompressor
+                    .decompress_to_buffer(chunk.bytes, &mut self.current)
+                    .map_err(StreamError::Decompress)?;
+                if self.current.len() != chunk.plain_length {
+                    // Nobody shall read it.
+                    self.current.clear();
+                    return Err(StreamError::Decompress(io::ErrorKind::UnexpectedEof.into()));
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits for the relay, after it has been told all: it may be waiting for that.
+    fn next_plain(&mut self) -> Result<Plain, StreamError> {
+        let plain = match self.plain.try_recv() {
+            Err(TryRecvError::Empty) => {
+                self.tell();
+                self.plain.recv().ok()
+            }
+            received => received.ok(),
+        };
+        plain.ok_or_else(|| self.aborted())
+    }
+
+    fn tell(&mut self) {
+        if self.written != self.told {
+            self.told = self.written;
+            self.relay.tell(Command::Written(self.written));
+        }
     }
 
     fn aborted(&self) -> StreamError {

@@ -32,6 +32,17 @@ pub struct Chunk {
     pub bytes: Vec<u8>,
 }
 
+/// A chunk as it lies in a [`ChunkReader`]: not copied, for it is as large as a processor's cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredChunk<'a> {
+    /// How `bytes` are stored.
+    pub kind: Kind,
+    /// Its length when unpacked, in bytes.
+    pub plain_length: usize,
+    /// The stored bytes.
+    pub bytes: &'a [u8],
+}
+
 /// A chunk that no sealer made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the stream holds an impossible chunk (kind {kind}, {plain} bytes stored in {stored})")]
@@ -83,7 +94,7 @@ impl ChunkReader {
     ///
     /// # Errors
     /// [`ChunkError`] when the bytes are no chunk.
-    pub fn next_chunk(&mut self) -> Result<Option<Chunk>, ChunkError> {
+    pub fn next_chunk(&mut self) -> Result<Option<StoredChunk<'_>>, ChunkError> {
         let Some((header, rest)) = self.buffer[self.start..].split_first_chunk::<HEADER>() else {
             return Ok(None);
         };
@@ -100,10 +111,12 @@ impl ChunkReader {
         if plain_length > MAX_CHUNK || length > MAX_CHUNK {
             return Err(error);
         }
-        let Some(bytes) = rest.get(..length) else { return Ok(None) };
-        let chunk = Chunk { kind, plain_length, bytes: bytes.to_vec() };
-        self.start += HEADER + length;
-        Ok(Some(chunk))
+        if rest.len() < length {
+            return Ok(None);
+        }
+        let start = self.start + HEADER;
+        self.start = start + length;
+        Ok(Some(StoredChunk { kind, plain_length, bytes: &self.buffer[start..self.start] }))
     }
 
     /// Whether nothing is left over: at the stream's end, all must be taken.
@@ -135,8 +148,8 @@ mod tests {
             let mut read = Vec::new();
             for piece in stream.chunks(cut) {
                 reader.push(piece);
-                while let Some(chunk) = reader.next_chunk().unwrap() {
-                    read.push(chunk);
+                while let Some(StoredChunk { kind, plain_length, bytes }) = reader.next_chunk().unwrap() {
+                    read.push(Chunk { kind, plain_length, bytes: bytes.to_vec() });
                 }
             }
             prop_assert_eq!(read, chunks);

@@ -57,7 +57,7 @@ fn what_is_asked_for_is_understood() {
         ("ka.server=[fe80::1]:4000", CommandLine { server: at("fe80::1", 4000), ..plain() }),
         ("ka.server=a ka.server=b", CommandLine { server: at("b", 30765), ..plain() }),
         ("ka.session=lab ka.debug", CommandLine { session: "lab".to_owned(), debug: true, ..plain() }),
-        ("ka.session=\"my lab\" ka.debug=0", CommandLine { session: "my lab".to_owned(), ..plain() }),
+        ("ka.session=\"lab\" ka.debug=0", CommandLine { session: "lab".to_owned(), ..plain() }),
         ("kamethodical akamethod", plain()),
     ] {
         assert_eq!(parse(text), Ok(expected), "{text}");
