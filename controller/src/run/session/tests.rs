@@ -86,6 +86,21 @@ fn who_was_cut_off_waits_and_is_served_again() {
 }
 
 #[test]
+fn who_fell_silent_after_its_failure_holds_up_nobody() {
+    let mut session = after_the_first_stream(2, &[]);
+    session.nodes.get_mut(&NodeId(1)).unwrap().phase = Phase::Complete;
+    let cut_off = session.nodes.get_mut(&NodeId(2)).unwrap();
+    cut_off.fail(failure("chain", "its link is bad".into(), true, None));
+    session.judge_absence();
+    session.go_on();
+    assert_eq!(session.ending(), None, "it has not dropped its half copy yet");
+    session.nodes.get_mut(&NodeId(2)).unwrap().heard_at -= session.spec.dead_after * 11;
+    session.judge_absence();
+    session.go_on();
+    assert_eq!(session.ending(), Some(&Ending::Served));
+}
+
+#[test]
 fn rounds_come_to_an_end() {
     for (rounds, passing) in [(1, true), (2, false)] {
         let mut session = after_the_first_stream(rounds, &[]);
