@@ -172,3 +172,35 @@ fn go_starts_with_those_who_are_there() {
     assert_eq!((sender.end(), nodes[0].end()), (0, 0), "{}", sender.said());
     assert!(site.holds("out-0", &[&file]));
 }
+
+/// Both nodes are this host, at two addresses: the file decides which of them dials the golden node.
+#[test]
+fn a_file_sets_the_chains_order() {
+    let site = Site::new();
+    let file = site.noise("file", 9 * MIB, 1);
+    for (lines, first) in [("::1\n127.0.0.1\n", 1), ("127.0.0.1 # first\n", 0)] {
+        fs::write(site.path("order"), lines).unwrap();
+        let mut command = site.kactl();
+        command.args(["-v", "send", "--json", "--session", "a", "-n", "2", "--listen", "[::]:0"]);
+        command.arg("--order").arg(format!("file:{}", site.path("order").display()));
+        command.arg("--file").arg(&file);
+        let mut sender = Process::start(&mut command, "send", &site.path(""));
+        sender.wait_for("waits for", 1);
+        let said = sender.said();
+        let port = said.split_once("on port ").unwrap().1.lines().next().unwrap();
+        let mut nodes = Vec::new();
+        for (i, address) in ["127.0.0.1", "[::1]"].into_iter().enumerate() {
+            let mut command = site.agent("a", &format!("{address}:{port}"));
+            command.arg("--file").arg(site.path(&format!("out-{i}")));
+            nodes.push(Process::start(&mut command, &format!("node-{i}"), &site.path("")));
+            sender.wait_for("has joined", i + 1);
+        }
+        assert_eq!((sender.end(), nodes[0].end(), nodes[1].end()), (0, 0, 0), "{}", sender.said());
+        let summary = summary(&sender);
+        let positions = [0, 1].map(|i| summary["nodes"][i]["position"].as_u64().unwrap());
+        assert_eq!(positions[first], 1, "{positions:?}");
+        assert!((0..2).all(|i| site.holds(&format!("out-{i}"), &[&file])));
+    }
+    let mut sender = site.start_send("a", 1, ["--file", "/dev/null", "--order", "file:/nonexistent"]);
+    assert!(sender.end() == 2 && sender.said().contains("/nonexistent"), "{}", sender.said());
+}

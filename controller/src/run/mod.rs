@@ -4,6 +4,7 @@ pub mod discovery;
 pub mod go;
 pub mod hub;
 pub mod lease;
+mod level;
 mod net;
 mod node;
 pub mod nodes;

@@ -27,7 +27,7 @@ const IDLE: Duration = Duration::from_secs(60);
 
 /// A control connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct ConnectionId(usize);
+pub(super) struct ConnectionId(pub(super) usize);
 
 /// What happened on a connection.
 #[derive(Debug)]

@@ -2,19 +2,19 @@
 //! its own, seal in order.
 
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use ka::seal::chunk::{Chunk, Kind, MAX_CHUNK};
 use ka::seal::{Block, MAX_PLAIN, SealError, Sealer, StreamKey, Total};
 use sha2::{Digest, Sha256};
 
+use super::level::{self, Level, Seen};
 use super::source::{Source, SourceError};
 
-/// zstd's level: the line is the bottleneck, so little time for most of the gain.
-const LEVEL: i32 = 1;
 /// Chunks that may be on their way for each worker.
 const AHEAD: usize = 2;
 
@@ -39,6 +39,14 @@ pub enum ProduceError {
 /// How much has been read from the source, for whoever watches.
 pub type PlainCount = Arc<AtomicU64>;
 
+/// What compressors and sealer share.
+struct Effort {
+    level: AtomicI32,
+    /// Nanoseconds of work of all compressors.
+    worked: AtomicU64,
+    workers: u32,
+}
+
 struct Job {
     plain: Arc<Vec<u8>>,
     reply: SyncSender<io::Result<Chunk>>,
@@ -56,16 +64,22 @@ pub fn produce(
     count: &PlainCount,
 ) -> Result<(), ProduceError> {
     let workers = thread::available_parallelism().map_or(1, usize::from).min(8);
+    let effort = Effort {
+        level: AtomicI32::new(level::LOWEST),
+        worked: AtomicU64::new(0),
+        workers: u32::try_from(workers).unwrap_or(1),
+    };
+    let effort = &effort;
     let (jobs, queue) = sync_channel::<Job>(workers * AHEAD);
     let queue = Mutex::new(queue);
     let (ordered, replies) = sync_channel(workers * AHEAD);
     let (hashed, to_hash) = sync_channel::<Arc<Vec<u8>>>(workers * AHEAD);
     thread::scope(|scope| {
         for _ in 0..workers {
-            scope.spawn(|| compress_all(&queue));
+            scope.spawn(|| compress_all(&queue, effort));
         }
         let hash = scope.spawn(move || hash_all(to_hash));
-        let sealer = scope.spawn(move || seal_all(Sealer::new(key), replies, blocks, wake));
+        let sealer = scope.spawn(move || seal_all(Sealer::new(key), replies, blocks, wake, effort));
         let mut cutter = Cutter { chunk: Vec::new(), jobs, ordered, hashed, count };
         let read = source.write(&mut cutter).and_then(|()| cutter.hand_over().map_err(SourceError::Stream));
         // Closes the queues, so that all threads come to their end.
@@ -128,21 +142,30 @@ impl Write for Cutter<'_> {
     }
 }
 
-fn compress_all(queue: &Mutex<Receiver<Job>>) {
+fn compress_all(queue: &Mutex<Receiver<Job>>, effort: &Effort) {
     let mut compressor = None;
     loop {
         let Ok(job) = queue.lock().map(|queue| queue.recv()) else { return };
         let Ok(job) = job else { return };
+        let start = Instant::now();
+        let chunk = compress(&mut compressor, effort.level.load(Ordering::Relaxed), &job.plain);
+        let worked = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        effort.worked.fetch_add(worked, Ordering::Relaxed);
         // The sealer is gone when nobody takes the reply: then the cutter will notice as well.
-        let _ = job.reply.send(compress(&mut compressor, &job.plain));
+        let _ = job.reply.send(chunk);
     }
 }
 
-fn compress(compressor: &mut Option<zstd::bulk::Compressor<'static>>, plain: &[u8]) -> io::Result<Chunk> {
+fn compress(
+    compressor: &mut Option<zstd::bulk::Compressor<'static>>,
+    level: i32,
+    plain: &[u8],
+) -> io::Result<Chunk> {
     let compressor = match compressor {
         Some(compressor) => compressor,
-        none => none.insert(zstd::bulk::Compressor::new(LEVEL)?),
+        none => none.insert(zstd::bulk::Compressor::new(level)?),
     };
+    compressor.set_compression_level(level)?;
     let bytes = compressor.compress(plain)?;
     // What hardly shrinks costs the nodes more than it saves the line.
     if bytes.len() + plain.len() / 64 < plain.len() {
@@ -169,21 +192,38 @@ fn seal_all(
     replies: Receiver<Receiver<io::Result<Chunk>>>,
     blocks: &SyncSender<(Block, Option<Total>)>,
     wake: &(dyn Fn() + Sync),
+    effort: &Effort,
 ) -> Result<Sealer, ProduceError> {
     let mut pending: Vec<u8> = Vec::new();
-    let seal = |plain: &[u8], sealer: &mut Sealer| -> Result<(), ProduceError> {
-        blocks.send((sealer.seal(plain)?, None)).map_err(|_| ProduceError::GivenUp)?;
+    // Returns how long the chain took to accept the block.
+    let seal = |plain: &[u8], sealer: &mut Sealer| -> Result<Duration, ProduceError> {
+        let block = sealer.seal(plain)?;
+        let start = Instant::now();
+        blocks.send((block, None)).map_err(|_| ProduceError::GivenUp)?;
+        let waited = start.elapsed();
         wake();
-        Ok(())
+        Ok(waited)
     };
+    let (start, mut level) = (Instant::now(), Level::new());
+    let mut waiting = Instant::now();
     while let Ok(reply) = replies.recv() {
         let chunk = reply.recv().map_err(|_| ProduceError::GivenUp)?.map_err(ProduceError::Compress)?;
+        let worked = Duration::from_nanos(effort.worked.swap(0, Ordering::Relaxed));
+        let mut seen = Seen {
+            chain: Duration::ZERO,
+            producer: waiting.elapsed(),
+            compressors: worked / effort.workers,
+            shrunk: u32::from(chunk.kind == Kind::Zstd),
+            chunks: 1,
+        };
         chunk.append_to(&mut pending);
         let whole = pending.len() / MAX_PLAIN * MAX_PLAIN;
         for plain in pending[..whole].chunks(MAX_PLAIN) {
-            seal(plain, &mut sealer)?;
+            seen.chain += seal(plain, &mut sealer)?;
         }
         pending.drain(..whole);
+        effort.level.store(level.next(start.elapsed(), seen), Ordering::Relaxed);
+        waiting = Instant::now();
     }
     if !pending.is_empty() {
         seal(&pending, &mut sealer)?;

@@ -26,10 +26,15 @@ impl Session {
         let absent = |node: &Node| node.lost_at.is_some_and(|since| now - since > ABSENCE);
         self.nodes.retain(|_, node| node.phase != Phase::Joined || !absent(node));
         for node in self.nodes.values_mut() {
-            if members.contains(&node.id()) || node.is_failed() || node.phase == Phase::Complete {
+            if members.contains(&node.id()) || node.dead || node.phase == Phase::Complete {
                 continue;
             }
             let silent = now - node.heard_at;
+            if node.is_failed() {
+                // What it waits for, or would still say, holds up nobody.
+                node.dead = silent > dead_after * SILENCE_HELD;
+                continue;
+            }
             let limit = if node.connection.is_none() { SILENCE_CUT } else { SILENCE_HELD };
             if absent(node) || node.phase == Phase::Finishing && silent > dead_after * limit {
                 let reason = format!("nothing was heard of it for {} s", silent.as_secs());

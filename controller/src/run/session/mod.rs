@@ -8,6 +8,8 @@
 mod join;
 mod leave;
 mod round;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,0 +1,168 @@
+//! Who is let into which round: above all, that no machine is erased that must not be.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ka::inventory::{Card, Inventory};
+use ka::wire::control::{Hello, ToController};
+
+use super::super::source::CommandSource;
+use super::*;
+
+const NO_TIME: Duration = Duration::ZERO;
+
+fn mac(last: u8) -> Mac {
+    format!("52:54:00:00:00:{last:02x}").parse().unwrap()
+}
+
+/// A run's session for two machines.
+fn session(rounds: u32) -> Session {
+    Session::new(SessionSpec {
+        name: "kainstall".into(),
+        source: Arc::new(CommandSource("true".into())),
+        wanted: 2,
+        gate: Gate::Named,
+        plan: None,
+        timeout: None,
+        log: None,
+        window: 1 << 23,
+        dead_after: Duration::from_secs(2),
+        rounds,
+        order: Order::Address,
+    })
+}
+
+/// The machine with the card `last` arrives as the node `id`.
+fn arrive(session: &mut Session, id: u32, last: u8) -> Result<NodeId, String> {
+    let card = Card { name: "eth0".into(), mac: mac(last).to_string(), addresses: Vec::new() };
+    let hello = Hello {
+        session: "kainstall".into(),
+        version: String::new(),
+        key: ka::wire::keys::KeyPair::generate().unwrap().public,
+        data_port: 1,
+        window: 1 << 23,
+        inventory: Inventory { cards: vec![card], ..Inventory::default() },
+        erasable: true,
+        resume: None,
+    };
+    let addresses = (IpAddr::from([10, 0, 0, last]), IpAddr::from([10, 0, 0, 254]));
+    session.on_hello(NodeId(id), hello, ConnectionId(id as usize), addresses, NO_TIME)
+}
+
+/// Machines 1 and 2 are in the first round, and its stream is over.
+fn after_the_first_stream(rounds: u32, others: &[u8]) -> Session {
+    let mut session = session(rounds);
+    for id in [1, 2, 3] {
+        arrive(&mut session, id, u8::try_from(id).unwrap()).unwrap();
+    }
+    session.admit([mac(1), mac(2)].into(), others.iter().map(|last| mac(*last)).collect());
+    session.gather();
+    assert_eq!(session.chosen, [NodeId(1), NodeId(2)]);
+    for id in [1, 2] {
+        session.nodes.get_mut(&NodeId(id)).unwrap().phase = Phase::Finishing;
+    }
+    session.state = State::Leaving;
+    session.take_outbox();
+    session
+}
+
+fn fails(session: &mut Session, id: u32, passing: bool) {
+    let failed = failure("receive", "it was cut off".into(), passing, None);
+    session.on_message(NodeId(id), ToController::Failed(failed), NO_TIME);
+    session.on_message(NodeId(id), ToController::Done, NO_TIME);
+}
+
+#[test]
+fn who_was_cut_off_waits_and_is_served_again() {
+    let mut session = after_the_first_stream(2, &[]);
+    fails(&mut session, 2, true);
+    session.dismiss();
+    session.go_on();
+    assert_eq!((session.round, session.chosen.clone()), (2, vec![NodeId(2)]));
+    assert!(!session.nodes[&NodeId(2)].is_failed());
+    // What is said again of the round before is no news, and does not make it complete.
+    session.on_message(NodeId(2), ToController::Done, NO_TIME);
+    assert!(!session.nodes[&NodeId(2)].done);
+}
+
+#[test]
+fn who_fell_silent_after_its_failure_holds_up_nobody() {
+    let mut session = after_the_first_stream(2, &[]);
+    session.nodes.get_mut(&NodeId(1)).unwrap().phase = Phase::Complete;
+    let cut_off = session.nodes.get_mut(&NodeId(2)).unwrap();
+    cut_off.fail(failure("chain", "its link is bad".into(), true, None));
+    session.judge_absence();
+    session.go_on();
+    assert_eq!(session.ending(), None, "it has not dropped its half copy yet");
+    session.nodes.get_mut(&NodeId(2)).unwrap().heard_at -= session.spec.dead_after * 11;
+    session.judge_absence();
+    session.go_on();
+    assert_eq!(session.ending(), Some(&Ending::Served));
+}
+
+#[test]
+fn rounds_come_to_an_end() {
+    for (rounds, passing) in [(1, true), (2, false)] {
+        let mut session = after_the_first_stream(rounds, &[]);
+        fails(&mut session, 2, passing);
+        session.dismiss();
+        session.go_on();
+        assert_eq!(session.take_outbox(), [(ConnectionId(2), ToAgent::Bye)]);
+        assert_eq!(session.round, 1);
+    }
+}
+
+#[test]
+fn a_machine_that_died_takes_its_own_place_only() {
+    let mut session = after_the_first_stream(2, &[]);
+    // It boots again before anybody has noticed.
+    arrive(&mut session, 4, 2).unwrap();
+    assert!(arrive(&mut session, 5, 7).is_err(), "a stranger");
+    assert_eq!(session.candidates(), []);
+    let old = session.nodes.get_mut(&NodeId(2)).unwrap();
+    old.fail(failure("chain", "it is dead".into(), false, None));
+    old.dead = true;
+    session.go_on();
+    assert_eq!(session.chosen, [NodeId(4)]);
+    let served: Vec<NodeId> = session.nodes.values().filter(|n| n.chosen).map(Node::id).collect();
+    assert_eq!(served, [NodeId(1), NodeId(4)]);
+}
+
+#[test]
+fn what_is_whole_is_not_erased_again() {
+    let mut session = after_the_first_stream(2, &[]);
+    for id in [1, 2] {
+        session.nodes.get_mut(&NodeId(id)).unwrap().phase = Phase::Complete;
+    }
+    arrive(&mut session, 4, 1).unwrap();
+    session.take_outbox();
+    session.go_on();
+    assert_eq!(session.ending(), Some(&Ending::Served));
+    let refused: Vec<ConnectionId> = session.take_outbox().into_iter().map(|(to, _)| to).collect();
+    assert_eq!(refused, [ConnectionId(3), ConnectionId(4)], "and the one that was not named");
+}
+
+#[test]
+fn a_late_machine_needs_a_free_place_and_a_name() {
+    let mut session = after_the_first_stream(2, &[8, 9]);
+    arrive(&mut session, 4, 8).unwrap();
+    assert_eq!(session.candidates(), [], "both places are taken");
+    session.spec.wanted = 3;
+    arrive(&mut session, 5, 9).unwrap();
+    assert_eq!(session.candidates(), [NodeId(4)]);
+}
+
+#[test]
+fn who_dies_while_it_finishes_is_not_waited_for_long() {
+    let mut session = after_the_first_stream(2, &[]);
+    session.nodes.get_mut(&NodeId(2)).unwrap().phase = Phase::Complete;
+    session.on_closed(NodeId(1), ConnectionId(1), "cut");
+    session.judge_absence();
+    session.go_on();
+    assert_eq!(session.ending(), None, "it may come back");
+    session.nodes.get_mut(&NodeId(1)).unwrap().heard_at -= session.spec.dead_after * 6;
+    session.judge_absence();
+    session.go_on();
+    assert_eq!(session.ending(), Some(&Ending::Served));
+    assert!(session.nodes[&NodeId(1)].is_failed());
+}
