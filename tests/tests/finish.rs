@@ -158,7 +158,7 @@ fn a_copied_system_boots_as_this_node() {
     assert!(copied.disk.read(0, 440).iter().all(|byte| *byte == 0), "boot code before the last write");
     assert_eq!(copied.disk.read(510, 6), b"\x55\xaacore");
     let mut filled_in = boot_image();
-    filled_in[92..104].copy_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0, 0xff, 0, 0x90, 0x90]);
+    filled_in[92..104].copy_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xeb, 0x90, 0x90]);
     assert_eq!(code, filled_in[..440]);
     assert_eq!(unchanged.map(mtime), before);
 }

@@ -9,6 +9,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -25,11 +26,11 @@ const SETUP: [&str; 3] = ["grub-bios-setup", "grub2-bios-setup", "/usr/lib/grub/
 /// The boot image without code that stands in for GRUB's `boot.img`.
 const INERT: &str = "ka-inert.img";
 
-/// What `grub-bios-setup` fills into a boot image: the core's first sector (8 bytes), the boot drive (1), and
-/// from 0x66 on two bytes of code that check the drive's number. GRUB's own header
-/// `include/grub/i386/pc/boot.h` fixes these places: boot images and setup must agree on them.
-const FILLED_IN: std::ops::Range<usize> = 0x5c..0x68;
-const CORE_SECTOR: std::ops::Range<usize> = 0x5c..0x64;
+/// What `grub-bios-setup` fills into a boot image: the core's first sector (8 bytes) with the boot drive behind
+/// it, and two bytes of code that check the drive's number. GRUB's own header `include/grub/i386/pc/boot.h`
+/// fixes these places: boot images and setup must agree on them.
+const FILLED_IN: [Range<usize>; 2] = [0x5c..0x65, 0x66..0x68];
+const CORE_SECTOR: Range<usize> = 0x5c..0x64;
 
 /// Makes GRUB's files, embeds its core on `disk`, and has its menu written, below `root`, which is the
 /// process's root. Gives the code that makes the disk boot, which is not on it.
@@ -113,15 +114,20 @@ fn boot_code(
         .first_chunk::<{ mbr::BOOT_CODE }>()
         .filter(|code| image.len() == mbr::SIZE && code.windows(4).any(|window| window == b"GRUB"))
         .ok_or("cannot boot: the copied system's boot.img is not GRUB's")?;
-    let (before, after) = (&sector[..FILLED_IN.start], &sector[FILLED_IN.end..mbr::BOOT_CODE]);
+    let mut others = *sector;
+    for place in FILLED_IN {
+        others[place].fill(0);
+    }
     if sector[510..] != [0x55, 0xaa] {
         Err("has no boot signature in its first sector")
-    } else if before.iter().chain(after).any(|byte| *byte != 0) {
+    } else if others[..mbr::BOOT_CODE].iter().any(|byte| *byte != 0) {
         Err("has boot code where this version of GRUB should have none: it was removed")
     } else if sector[CORE_SECTOR].iter().all(|byte| *byte == 0) || core.iter().all(|byte| *byte == 0) {
         Err("has no core image of GRUB after its first sector")
     } else {
-        code[FILLED_IN].copy_from_slice(&sector[FILLED_IN]);
+        for place in FILLED_IN {
+            code[place.clone()].copy_from_slice(&sector[place]);
+        }
         Ok(BootCode(code))
     }
 }
@@ -213,9 +219,9 @@ mod tests {
         let BootCode(code) = boot_code(&image, &sector, &core).unwrap();
 
         assert_eq!(code[..0x5c], image[..0x5c]);
-        assert_eq!(code[0x5c..0x68], sector[0x5c..0x68]);
+        assert_eq!(code[0x5c..0x68], [3, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xcc, 0x90, 0x90]);
         assert_eq!(code[0x68..], image[0x68..440]);
-        for at in [0, 0x5b, 0x68, 439] {
+        for at in [0, 0x5b, 0x65, 0x68, 439] {
             let mut other = sector;
             other[at] = 1;
             assert!(fault(&other, &core).contains("where this version of GRUB should have none"), "{at}");
