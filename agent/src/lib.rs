@@ -14,4 +14,5 @@ pub mod relay;
 pub mod session;
 pub mod step;
 pub mod sys;
+pub mod tool;
 pub mod unpack;

@@ -7,7 +7,7 @@
 use ka::disk::desc::Desc;
 use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan};
 use ka_agent::disk::claim::{Refusal, claim};
-use ka_agent::disk::{DiskError, Prepared, prepare};
+use ka_agent::disk::{BootCode, DiskError, Prepared, prepare};
 use ka_tests::loop_device::{Loop, MIB};
 use ka_tests::stale;
 use ka_tests::tool::{run, tool};
@@ -86,13 +86,12 @@ fn check_by_tools(disk: &Loop, prepared: &Prepared) {
     assert_eq!(tool("wipefs", ["-n", &raw]), "", "stale signatures on {raw}");
 }
 
-/// The loader writes boot code after the table; the flag comes last and leaves the code alone.
+/// The boot code and the flag come together, into the sector as it is.
 fn check_activation(disk: &Loop, prepared: &Prepared) {
     let before = disk.read(0, 512);
     assert!(before[..440].iter().all(|b| *b == 0), "boot code of the old system");
-    disk.write(0, &[0xeb; 440]);
 
-    prepared.activate().unwrap();
+    prepared.activate(Some(&BootCode([0xeb; 440]))).unwrap();
 
     let after = disk.read(0, 512);
     assert_eq!(after[..440], [0xeb; 440]);

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "clippy takes helpers of tests for production code")]
 
 use ka::plan::{BootPlan, FileSystemKind, FileSystemPlan, GoldenNames, Loader};
-use ka_agent::disk::MadeFileSystem;
+use ka_agent::disk::{BootCode, MadeFileSystem};
 use ka_agent::finish::{Cause, FinishError, finish};
 use ka_tests::loop_device::{Loop, MIB};
 use std::fs;
@@ -23,13 +23,26 @@ echo "building for $3"
 
 const LSINITRAMFS: &str = "#!/bin/sh\ncat \"$1\"\n";
 
-/// Writes what the real one writes: boot code, a core, and its modules as they were.
+/// Makes GRUB's files, and leaves the disk alone only when told to.
 const GRUB_INSTALL: &str = r#"#!/bin/sh
 set -e
-printf GRUB | dd of="$2" bs=1 seek=384 conv=notrunc
-printf '\125\252' | dd of="$2" bs=1 seek=510 conv=notrunc
-printf core | dd of="$2" bs=512 seek=1 conv=notrunc
+mkdir -p /boot/grub/i386-pc
+printf core > /boot/grub/i386-pc/core.img
+cp /usr/lib/boot.img /boot/grub/i386-pc/boot.img
 cp /boot/grub/normal.mod /boot/grub/new && mv /boot/grub/new /boot/grub/normal.mod
+[ "$2" = --no-bootsector ] || dd if=/usr/lib/boot.img of="$2" bs=440 count=1 conv=notrunc
+"#;
+
+/// Embeds the core, and writes the boot image that it is given, filled in, around the table.
+const GRUB_BIOS_SETUP: &str = r#"#!/bin/sh
+set -e
+dir=${1#--directory=} image=${2#--boot-image=} disk=$3
+dd if="$dir/core.img" of="$disk" bs=512 seek=1 conv=notrunc
+dd if="$dir/$image" of="$disk" bs=440 count=1 conv=notrunc
+dd if="$dir/$image" of="$disk" bs=1 skip=510 seek=510 count=2 conv=notrunc
+printf '\001' | dd of="$disk" bs=1 seek=92 conv=notrunc
+printf '\377' | dd of="$disk" bs=1 seek=100 conv=notrunc
+printf '\220\220' | dd of="$disk" bs=1 seek=102 conv=notrunc
 "#;
 
 /// Falls back to the device's name where udev's link is missing, as the real one does.
@@ -38,6 +51,13 @@ root=$(sed -n 's|^UUID=\([^ ]*\) / .*|\1|p' /etc/fstab)
 if [ -e "/dev/disk/by-uuid/$root" ]; then root=UUID=$root; else root=/dev/sda1; fi
 echo "linux /boot/vmlinuz-6 root=$root ro" > "$2"
 "#;
+
+/// Code in all bytes, with the name that GRUB's has in it.
+fn boot_image() -> [u8; 512] {
+    let mut image = [0xeb; 512];
+    image[384..388].copy_from_slice(b"GRUB");
+    image
+}
 
 /// A copied system, unpacked.
 struct Copied {
@@ -49,17 +69,19 @@ impl Copied {
     fn new() -> Self {
         let copied = Self { directory: tempfile::tempdir().unwrap(), disk: Loop::new(MIB, 512) };
         let root = copied.root();
-        for directory in ["bin", "usr/sbin", "boot/grub", "etc/initramfs-tools", "lib/modules/6"] {
+        for directory in ["bin", "usr/sbin", "usr/lib", "boot/grub", "etc/initramfs-tools", "lib/modules/6"] {
             fs::create_dir_all(root.join(directory)).unwrap();
         }
         fs::copy("/bin/busybox", root.join("bin/busybox")).expect("busybox-static is needed for this test");
-        for tool in ["sh", "cat", "sed", "dd", "cp", "mv", "sleep"] {
+        for tool in ["sh", "cat", "sed", "dd", "cp", "mv", "mkdir", "sleep"] {
             symlink("busybox", root.join("bin").join(tool)).unwrap();
         }
         copied.tool("update-initramfs", UPDATE_INITRAMFS);
         copied.tool("lsinitramfs", LSINITRAMFS);
         copied.tool("grub-install", GRUB_INSTALL);
+        copied.tool("grub-bios-setup", GRUB_BIOS_SETUP);
         copied.tool("grub-mkconfig", GRUB_MKCONFIG);
+        fs::write(root.join("usr/lib/boot.img"), boot_image()).unwrap();
         for (file, text) in [
             ("boot/vmlinuz-6", ""),
             ("boot/initrd.img-6", "kernel/ext4.ko\n"),
@@ -88,7 +110,7 @@ impl Copied {
         fs::read_to_string(self.root().join(file)).unwrap()
     }
 
-    fn finish(&self, hardware: &[&str]) -> Result<(), FinishError> {
+    fn finish(&self, hardware: &[&str]) -> Result<Option<BootCode>, FinishError> {
         let made = MadeFileSystem {
             plan: FileSystemPlan {
                 partition: 1,
@@ -127,13 +149,17 @@ fn a_copied_system_boots_as_this_node() {
     let unchanged = ["boot", "boot/grub", "boot/grub/normal.mod", "etc", "etc/initramfs-tools", "."];
     let before = unchanged.map(mtime);
 
-    copied.finish(&["nvme", "of_another_kernel"]).unwrap();
+    let BootCode(code) = copied.finish(&["nvme", "of_another_kernel"]).unwrap().unwrap();
 
     assert_eq!(copied.read("etc/fstab"), format!("UUID={NEW} / ext4 defaults 0 1\n"));
     assert_eq!(copied.read("etc/machine-id"), "");
     assert_eq!(copied.read("boot/initrd.img-6"), "kernel/ext4.ko\nkernel/nvme.ko\n");
     assert!(copied.read("boot/grub/grub.cfg").contains(&format!("root=UUID={NEW} ")));
-    assert_eq!(copied.disk.read(384, 4), b"GRUB");
+    assert!(copied.disk.read(0, 440).iter().all(|byte| *byte == 0), "boot code before the last write");
+    assert_eq!(copied.disk.read(510, 6), b"\x55\xaacore");
+    let mut filled_in = boot_image();
+    filled_in[92..104].copy_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xeb, 0x90, 0x90]);
+    assert_eq!(code, filled_in[..440]);
     assert_eq!(unchanged.map(mtime), before);
 }
 
@@ -144,7 +170,8 @@ fn tools_that_succeed_and_did_nothing_are_failures() {
             "update-initramfs",
             "Rebuild the initrd: /boot/initrd.img-6 was not rebuilt, though update-initramfs",
         ),
-        ("grub-install", "has no boot signature in its first sector"),
+        ("grub-install", "cannot read /boot/grub/i386-pc/boot.img"),
+        ("grub-bios-setup", "has no boot signature in its first sector"),
         ("grub-mkconfig", "Install the boot loader: cannot read back /boot/grub/grub.cfg"),
     ] {
         let copied = Copied::new();
@@ -167,7 +194,7 @@ fn a_failing_tool_is_told_with_its_output() {
     assert_eq!(
         error,
         format!(
-            "Install the boot loader: grub-install --target=i386-pc {disk}: exit status: 1\n\
+            "Install the boot loader: grub-install --target=i386-pc --no-bootsector {disk}: exit status: 1\n\
              error: embedding is not possible"
         )
     );

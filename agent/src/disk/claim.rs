@@ -9,7 +9,7 @@ use super::wait::retry;
 use crate::sys::block;
 use ka::disk::units::{BadSectorSize, DiskSize, SectorSize};
 use rustix::fs::{FlockOperation, OFlags};
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,9 @@ use std::time::Duration;
 /// How long another's lock is waited for: udev holds one while it looks at a disk, and a process that
 /// another thread started holds copies of all open files until it runs its program.
 const LOCKED: Duration = Duration::from_secs(3);
+
+/// Of NVMe, as the kernel's drivers name them; the others are `tcp`, `rdma`, `fc` and `loop`.
+const LOCAL_TRANSPORTS: [&str; 2] = ["pcie", "apple-nvme"];
 
 /// A disk that may be written, locked until this is dropped.
 #[derive(Debug)]
@@ -161,24 +164,57 @@ fn present() -> String {
 
 /// Only kinds of disks that are known to be local and whole are written to.
 fn check_kind(target: &str, name: &str) -> Result<(), Refusal> {
-    let refuse = |what| Err(Refusal::NotADisk { target: target.to_owned(), what });
-    if sysfs::attribute(name, "partition").is_ok() {
-        return refuse("a partition");
+    match kind_fault(Path::new("/sys"), name) {
+        Ok(None) => Ok(()),
+        Ok(Some(what)) => Err(Refusal::NotADisk { target: target.to_owned(), what }),
+        Err(e) => Err(io_refusal(name, "look it up in /sys", e)),
+    }
+}
+
+/// What a device is that is not a whole local disk.
+fn kind_fault(sys: &Path, name: &str) -> io::Result<Option<&'static str>> {
+    let path = fs::canonicalize(sys.join("class/block").join(name))?;
+    if path.join("partition").exists() {
+        return Ok(Some("a partition"));
     }
     if !is_local_disk(name) {
-        return refuse("a device of a kind that ka doesn't write to");
+        return Ok(Some("a device of a kind that ka doesn't write to"));
     }
-    let path = std::fs::canonicalize(Path::new("/sys/class/block").join(name));
-    let path = path.map_err(|e| io_refusal(name, "look it up in /sys", e))?;
     let on_a_network = |part: &std::ffi::OsStr| {
         // As the kernel names ports of Fibre Channel and sessions of iSCSI.
         let part = part.to_string_lossy();
         part.starts_with("rport-") || sysfs::is_numbered(&part, "session")
     };
-    if path.iter().any(on_a_network) {
-        return refuse("a disk in a storage network");
+    if path.iter().any(on_a_network) || (name.starts_with("nvme") && !nvme_is_local(&path)?) {
+        return Ok(Some("a disk in a storage network"));
     }
-    Ok(())
+    Ok(None)
+}
+
+/// Whether every way to an NVMe namespace stays in this machine, and there is one.
+///
+/// A namespace lies in sysfs below its controller, or, where several controllers may lead to it, below a
+/// subsystem which has a link to each of them. A controller tells its transport.
+fn nvme_is_local(namespace: &Path) -> io::Result<bool> {
+    let above = namespace.parent().unwrap_or(namespace);
+    let mut controllers = Vec::new();
+    if above.join("transport").exists() {
+        controllers.push(above.to_owned());
+    } else {
+        for entry in fs::read_dir(above)? {
+            let entry = entry?;
+            if sysfs::is_numbered(&entry.file_name().to_string_lossy(), "nvme") {
+                controllers.push(entry.path());
+            }
+        }
+    }
+    for controller in &controllers {
+        let transport = fs::read_to_string(controller.join("transport"))?;
+        if !LOCAL_TRANSPORTS.contains(&transport.trim_end()) {
+            return Ok(false);
+        }
+    }
+    Ok(!controllers.is_empty())
 }
 
 /// `sda`, `hda`, `vda`, `xvda`, `nvme0n1`, `mmcblk0` (but not its boot areas), `loop0`.
@@ -236,6 +272,7 @@ fn io_refusal(disk: &str, doing: &'static str, source: io::Error) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::symlink;
 
     #[test]
     fn knows_whole_local_disks_by_name() {
@@ -257,6 +294,81 @@ mod tests {
         ] {
             assert!(!is_local_disk(name), "{name}");
         }
+    }
+
+    /// A `/sys` with a block device at a path below `devices`, and files and links beside it.
+    fn kind_in(
+        device: &str,
+        files: &[(&str, &str)],
+        links: &[(&str, &str)],
+    ) -> io::Result<Option<&'static str>> {
+        let sys = tempfile::tempdir().unwrap();
+        let devices = sys.path().join("devices");
+        let class = sys.path().join("class/block");
+        fs::create_dir_all(devices.join(device)).unwrap();
+        fs::create_dir_all(&class).unwrap();
+        for (path, text) in files {
+            let path = devices.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        for (link, to) in links {
+            symlink(devices.join(to), devices.join(link)).unwrap();
+        }
+        let name = Path::new(device).file_name().unwrap();
+        symlink(devices.join(device), class.join(name)).unwrap();
+        kind_fault(sys.path(), name.to_str().unwrap())
+    }
+
+    #[test]
+    fn a_disk_in_a_storage_network_is_told_from_a_local_one() {
+        const NETWORK: Option<&str> = Some("a disk in a storage network");
+        let pci = "pci0000:00/0000:00:04.0";
+        for (device, is) in [
+            (format!("{pci}/ata1/host0/target0:0:0/0:0:0:0/block/sda"), None),
+            ("platform/host3/session1/target3:0:0/3:0:0:1/block/sdb".to_owned(), NETWORK),
+            (format!("{pci}/host1/rport-1:0-0/target1:0:0/1:0:0:0/block/sdc"), NETWORK),
+            ("virtual/block/dm-0".to_owned(), Some("a device of a kind that ka doesn't write to")),
+        ] {
+            assert_eq!(kind_in(&device, &[], &[]).unwrap(), is, "{device}");
+        }
+        let sda1 = format!("{pci}/block/sda/sda1");
+        let partition = format!("{sda1}/partition");
+        assert_eq!(kind_in(&sda1, &[(&partition, "1\n")], &[]).unwrap(), Some("a partition"));
+    }
+
+    #[test]
+    fn a_namespace_over_fabrics_is_no_local_disk() {
+        const NETWORK: Option<&str> = Some("a disk in a storage network");
+        for (transport, is) in [
+            ("pcie\n", None),
+            ("apple-nvme\n", None),
+            ("tcp\n", NETWORK),
+            ("rdma\n", NETWORK),
+            ("fc\n", NETWORK),
+            ("loop\n", NETWORK),
+        ] {
+            let below = kind_in("ctl/nvme0/nvme0n1", &[("ctl/nvme0/transport", transport)], &[]);
+            assert_eq!(below.unwrap(), is, "{transport}");
+            // Two controllers, of which the first is local; the namespace's path `nvme1c0n1` is no controller.
+            let shared = kind_in(
+                "virtual/nvme-subsystem/nvme-subsys1/nvme1n1",
+                &[
+                    ("pci/nvme/nvme0/transport", "pcie\n"),
+                    ("ctl/nvme1/transport", transport),
+                    ("virtual/nvme-subsystem/nvme-subsys1/subsystype", "nvm\n"),
+                ],
+                &[
+                    ("virtual/nvme-subsystem/nvme-subsys1/nvme0", "pci/nvme/nvme0"),
+                    ("virtual/nvme-subsystem/nvme-subsys1/nvme1", "ctl/nvme1"),
+                ],
+            );
+            assert_eq!(shared.unwrap(), is, "{transport}");
+        }
+        // No controller at all: nobody knows where it is.
+        assert_eq!(kind_in("virtual/nvme-subsystem/nvme-subsys2/nvme2n1", &[], &[]).unwrap(), NETWORK);
+        let unknown = kind_in("s/nvme3n1", &[("c/nvme3/state", "live\n")], &[("s/nvme3", "c/nvme3")]);
+        assert_eq!(unknown.unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

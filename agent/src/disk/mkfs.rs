@@ -2,6 +2,7 @@
 
 use super::MadeFileSystem;
 use super::error::DiskError;
+use crate::tool;
 use ka::disk::mbr::DiskSignature;
 use ka::plan::{FileSystemKind, FileSystemPlan};
 use std::fmt::Write;
@@ -10,6 +11,10 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// How long a tool may work on one file system; on a sound disk it takes seconds.
+const LIMIT: Duration = Duration::from_secs(10 * 60);
 
 /// Makes what the plan says on a partition, with a fresh UUID, and reads back that it is there.
 pub(super) fn make(
@@ -18,13 +23,13 @@ pub(super) fn make(
     signature: DiskSignature,
 ) -> Result<MadeFileSystem, DiskError> {
     let uuid = fresh_uuid().map_err(|e| DiskError::io(device, "get a fresh UUID", e))?;
-    let tool = run_tool(plan, device, &uuid)?;
+    let made_by = run_tool(plan, device, &uuid)?;
     let found =
         read_uuid(plan.kind, device).map_err(|e| DiskError::io(device, "read back what was made", e))?;
     if found.as_ref() != Some(&uuid) {
         return Err(DiskError::ReadBack {
             device: device.to_owned(),
-            tool,
+            tool: made_by,
             expected: format!("{} with UUID {uuid}", plan.kind),
             found: found.map_or_else(|| "none".to_owned(), |uuid| format!("UUID {uuid}")),
         });
@@ -43,25 +48,23 @@ pub(super) fn fresh_uuid() -> io::Result<String> {
 }
 
 fn run_tool(plan: &FileSystemPlan, device: &Path, uuid: &str) -> Result<&'static str, DiskError> {
-    let (tool, options): (_, &[&str]) = match plan.kind {
+    let (program, options): (_, &[&str]) = match plan.kind {
         // GRUB 2.06 reads no ext4 whose checksums have a seed of their own; the rest of the features
         // are as the golden node's mke2fs.conf has them.
         FileSystemKind::Ext4 => ("mkfs.ext4", &["-q", "-F", "-O", "^metadata_csum_seed"]),
         FileSystemKind::Swap => ("mkswap", &[]),
     };
-    let mut command = Command::new(tool);
+    let mut command = Command::new(program);
     command.args(options).args(["-U", uuid]);
     if let Some(label) = &plan.label {
         command.args(["-L", label]);
     }
-    let failed = |outcome, output| DiskError::Tool { tool, device: device.to_owned(), outcome, output };
-    let output = command
-        .arg(device)
-        .stdin(Stdio::null())
-        .output()
+    let failed =
+        |outcome, output| DiskError::Tool { tool: program, device: device.to_owned(), outcome, output };
+    let output = tool::output(command.arg(device).stdin(Stdio::null()), LIMIT)
         .map_err(|e| failed(format!("can't start it: {e}"), String::new()))?;
-    if output.status.success() {
-        return Ok(tool);
+    if output.end.success() {
+        return Ok(program);
     }
     let mut text = String::new();
     for stream in [&output.stderr, &output.stdout] {
@@ -71,7 +74,7 @@ fn run_tool(plan: &FileSystemPlan, device: &Path, uuid: &str) -> Result<&'static
             let _ = write!(text, ": {}", stream.trim());
         }
     }
-    Err(failed(output.status.to_string(), text))
+    Err(failed(output.end.to_string(), text))
 }
 
 /// The UUID in the superblock of this kind on a device, if there is one.

@@ -54,6 +54,11 @@ pub struct MadeFileSystem {
     pub partuuid: String,
 }
 
+/// What the firmware starts: the bytes of sector 0 before the disk's signature. A boot loader's are kept
+/// here while its files are written, since a disk that has them boots, active flag or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BootCode(pub [u8; mbr::BOOT_CODE]);
+
 /// Partitions a disk after the plan, makes its file systems, and mounts them below `root`.
 ///
 /// # Errors
@@ -132,13 +137,13 @@ impl Prepared {
         self.mounts.unmount()
     }
 
-    /// Sets the active flag of the partition with the boot files. This is the last write to the disk:
-    /// to be called when the boot loader is installed and everything is unmounted. The boot code, which
-    /// the loader has written by then, stays as it is.
+    /// Makes the disk bootable: the boot code and the active flag of the partition with the boot files, in
+    /// one write of sector 0. This is the last write to the disk: to be called when everything else is
+    /// written out and unmounted. Without boot code, those bytes stay as they are.
     ///
     /// # Errors
     /// The table on the disk is not the one that [`prepare`] wrote, or can't be written.
-    pub fn activate(&self) -> Result<(), DiskError> {
+    pub fn activate(&self, boot_code: Option<&BootCode>) -> Result<(), DiskError> {
         let disk = self.claim.file();
         let node = &self.claim.node;
         let mut sector = [0; mbr::SIZE];
@@ -153,9 +158,14 @@ impl Prepared {
         };
         mbr::set_active(&mut sector, number)
             .map_err(|reason| DiskError::Activate { disk: self.claim.name.clone(), reason })?;
-        disk.write_all_at(&sector, 0)
+        if let Some(boot_code) = boot_code {
+            sector[..mbr::BOOT_CODE].copy_from_slice(&boot_code.0);
+        }
+        // Whatever waits in the disk's own cache must be on the medium before this sector is.
+        disk.sync_all()
+            .and_then(|()| disk.write_all_at(&sector, 0))
             .and_then(|()| disk.sync_all())
-            .map_err(|e| DiskError::io(node, "write the active flag", e))
+            .map_err(|e| DiskError::io(node, "write the boot sector", e))
     }
 
     /// Unmounts, and clears the partition table, so that the half-made system can't boot. For a node

@@ -1,29 +1,135 @@
 //! GRUB 2 for PC BIOS, by the copied system's own tools, and read back.
+//!
+//! GRUB's boot code starts whatever lies behind it, active flag or not. So sector 0 must not have it, not for
+//! a moment, before the whole system is on the disk. `grub-install` would write it; with `--no-bootsector` it
+//! makes all files and leaves the disk alone. `grub-bios-setup`, which then embeds the core in the gap
+//! before the first partition, writes sector 0 too, but from a file of our choice: it is given one without
+//! code. What it fills in there is taken over into GRUB's own boot code, which is handed back for the last
+//! write of all.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+
+use ka::disk::mbr;
 
 use super::error::Cause;
 use super::names::Names;
 use super::tool;
+use crate::disk::BootCode;
 
-/// Installs GRUB on `disk` and has its menu written, below `root`, which is the process's root.
-pub(super) fn install(root: &Path, disk: &Path, names: &Names<'_>) -> Result<(), Cause> {
+/// Where `grub-bios-setup` is; Debian keeps it beside GRUB's modules.
+const SETUP: [&str; 3] = ["grub-bios-setup", "grub2-bios-setup", "/usr/lib/grub/i386-pc/grub-bios-setup"];
+
+/// The boot image without code that stands in for GRUB's `boot.img`.
+const INERT: &str = "ka-inert.img";
+
+/// What `grub-bios-setup` fills into a boot image: the core's first sector (8 bytes) with the boot drive behind
+/// it, and two bytes of code that check the drive's number. GRUB's own header `include/grub/i386/pc/boot.h`
+/// fixes these places: boot images and setup must agree on them.
+const FILLED_IN: [Range<usize>; 2] = [0x5c..0x65, 0x66..0x68];
+const CORE_SECTOR: Range<usize> = 0x5c..0x64;
+
+/// Makes GRUB's files, embeds its core on `disk`, and has its menu written, below `root`, which is the
+/// process's root. Gives the code that makes the disk boot, which is not on it.
+pub(super) fn install(root: &Path, disk: &Path, names: &Names<'_>) -> Result<BootCode, Cause> {
     let install = tool::need(&["grub-install", "grub2-install"])?;
     let configure = tool::need(&["grub-mkconfig", "grub2-mkconfig"])?;
+    let setup = tool::need(&SETUP)?;
     let home = root.join(if install == "grub2-install" { "boot/grub2" } else { "boot/grub" });
     let menu = home.join("grub.cfg");
 
     forget_stale_map(&home.join("device.map"))?;
-    tool::run(install, &["--target=i386-pc", &disk.to_string_lossy()])?;
-    check_boot_code(disk)?;
+    tool::run(install, &["--target=i386-pc", "--no-bootsector", &disk.to_string_lossy()])?;
     // The distribution's wrapper where there is one: a site may have put more into it.
     match tool::find(&["update-grub"]) {
         Some(wrapper) => tool::run(wrapper, &[])?,
         None => tool::run(configure, &["-o", &menu.to_string_lossy()])?,
     }
-    check_menu(root, &menu, names)
+    check_menu(root, &menu, names)?;
+    embed(setup, &home.join("i386-pc"), disk)
+}
+
+/// Embeds the core, and gives GRUB's boot code as it must be for this disk.
+fn embed(setup: &'static str, platform: &Path, disk: &Path) -> Result<BootCode, Cause> {
+    let image = platform.join("boot.img");
+    let code = fs::read(&image).map_err(|e| Cause::file("read", &image, e))?;
+    let inert = platform.join(INERT);
+    fs::write(&inert, inert_image()).map_err(|e| Cause::file("write", &inert, e))?;
+    let platform = platform.to_string_lossy();
+    let run = tool::run(
+        setup,
+        &[&format!("--directory={platform}"), &format!("--boot-image={INERT}"), &disk.to_string_lossy()],
+    );
+    let removed = fs::remove_file(&inert).map_err(|e| Cause::file("remove", &inert, e));
+    let taken = run.and_then(|()| {
+        removed?;
+        take(disk)
+    });
+    // After a failure too: what is there then is unknown.
+    let cleared = clear_boot_code(disk).map_err(|e| Cause::file("clear the boot code of", disk, e));
+    let (sector, core) = taken?;
+    cleared?;
+    boot_code(&code, &sector, &core)
+        .map_err(|wrong| Cause::NotBootable { path: disk.to_owned(), wrong: wrong.to_owned() })
+}
+
+/// No code, and the signature without which no sector has a partition table.
+fn inert_image() -> [u8; mbr::SIZE] {
+    let mut image = [0; mbr::SIZE];
+    image[510..].copy_from_slice(&[0x55, 0xaa]);
+    image
+}
+
+/// Sector 0 as `grub-bios-setup` left it, and the sector where it says that the core begins.
+fn take(disk: &Path) -> Result<([u8; mbr::SIZE], [u8; mbr::SIZE]), Cause> {
+    let (mut sector, mut core) = ([0; mbr::SIZE], [0; mbr::SIZE]);
+    File::open(disk)
+        .and_then(|device| {
+            device.read_exact_at(&mut sector, 0)?;
+            let mut number = [0; 8];
+            number.copy_from_slice(&sector[CORE_SECTOR]);
+            // A number beyond every disk gives a sector beyond every disk, which can't be read.
+            device.read_exact_at(&mut core, u64::from_le_bytes(number).saturating_mul(512))
+        })
+        .map_err(|e| Cause::file("read back", disk, e))?;
+    Ok((sector, core))
+}
+
+fn clear_boot_code(disk: &Path) -> io::Result<()> {
+    let device = File::options().write(true).open(disk)?;
+    device.write_all_at(&[0; mbr::BOOT_CODE], 0)?;
+    device.sync_all()
+}
+
+/// GRUB's boot image with what was filled into the inert one.
+fn boot_code(
+    image: &[u8],
+    sector: &[u8; mbr::SIZE],
+    core: &[u8; mbr::SIZE],
+) -> Result<BootCode, &'static str> {
+    let mut code = *image
+        .first_chunk::<{ mbr::BOOT_CODE }>()
+        .filter(|code| image.len() == mbr::SIZE && code.windows(4).any(|window| window == b"GRUB"))
+        .ok_or("cannot boot: the copied system's boot.img is not GRUB's")?;
+    let mut others = *sector;
+    for place in FILLED_IN {
+        others[place].fill(0);
+    }
+    if sector[510..] != [0x55, 0xaa] {
+        Err("has no boot signature in its first sector")
+    } else if others[..mbr::BOOT_CODE].iter().any(|byte| *byte != 0) {
+        Err("has boot code where this version of GRUB should have none: it was removed")
+    } else if sector[CORE_SECTOR].iter().all(|byte| *byte == 0) || core.iter().all(|byte| *byte == 0) {
+        Err("has no core image of GRUB after its first sector")
+    } else {
+        for place in FILLED_IN {
+            code[place.clone()].copy_from_slice(&sector[place]);
+        }
+        Ok(BootCode(code))
+    }
 }
 
 /// A map from the BIOS's disks to the golden node's devices misleads GRUB where they do not exist.
@@ -46,32 +152,6 @@ fn mapped(map: &str) -> impl Iterator<Item = &str> {
     map.lines()
         .filter(|line| !line.trim_start().starts_with('#'))
         .filter_map(|line| line.split_whitespace().nth(1))
-}
-
-/// Sector 0 must hold GRUB's boot code, and the next one the beginning of its core.
-fn check_boot_code(disk: &Path) -> Result<(), Cause> {
-    let mut sectors = [0u8; 1024];
-    File::open(disk)
-        .and_then(|mut device| device.read_exact(&mut sectors))
-        .map_err(|e| Cause::file("read back", disk, e))?;
-    match boot_code_fault(&sectors) {
-        Some(wrong) => Err(Cause::NotBootable { path: disk.to_owned(), wrong: wrong.to_owned() }),
-        None => Ok(()),
-    }
-}
-
-fn boot_code_fault(sectors: &[u8; 1024]) -> Option<&'static str> {
-    let (first, second) = sectors.split_at(512);
-    let code = first.get(..440).unwrap_or_default();
-    if first.get(510..) != Some(&[0x55, 0xaa]) {
-        Some("has no boot signature in its first sector")
-    } else if !code.windows(4).any(|window| window == b"GRUB") {
-        Some("has no GRUB in its first sector")
-    } else if second.iter().all(|byte| *byte == 0) {
-        Some("has no core image of GRUB after its first sector")
-    } else {
-        None
-    }
 }
 
 /// The menu must start this node's root, and nothing of the golden node's. Systems with one file for each
@@ -119,15 +199,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_disk_without_the_loader_is_told_from_one_with_it() {
-        let mut sectors = [0u8; 1024];
-        assert_eq!(boot_code_fault(&sectors), Some("has no boot signature in its first sector"));
-        sectors[510..512].copy_from_slice(&[0x55, 0xaa]);
-        assert_eq!(boot_code_fault(&sectors), Some("has no GRUB in its first sector"));
-        sectors[0x180..0x184].copy_from_slice(b"GRUB");
-        assert_eq!(boot_code_fault(&sectors), Some("has no core image of GRUB after its first sector"));
-        sectors[600] = 1;
-        assert_eq!(boot_code_fault(&sectors), None);
+    fn the_boot_code_is_grubs_with_what_was_filled_in() {
+        let mut image = [0xcc; 512];
+        image[0x180..0x184].copy_from_slice(b"GRUB");
+        let mut sector = [0; 512];
+        let mut core = [0; 512];
+        let fault = |sector: &[u8; 512], core: &[u8; 512]| boot_code(&image, sector, core).unwrap_err();
+        assert_eq!(fault(&sector, &core), "has no boot signature in its first sector");
+        sector = inert_image();
+        assert_eq!(fault(&sector, &core), "has no core image of GRUB after its first sector");
+        sector[0x5c] = 3;
+        sector[0x64] = 0xff;
+        sector[0x66..0x68].copy_from_slice(&[0x90, 0x90]);
+        assert_eq!(fault(&sector, &core), "has no core image of GRUB after its first sector");
+        core[100] = 1;
+        // The table and the disk's signature are no code.
+        sector[440..510].fill(0xee);
+
+        let BootCode(code) = boot_code(&image, &sector, &core).unwrap();
+
+        assert_eq!(code[..0x5c], image[..0x5c]);
+        assert_eq!(code[0x5c..0x68], [3, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xcc, 0x90, 0x90]);
+        assert_eq!(code[0x68..], image[0x68..440]);
+        for at in [0, 0x5b, 0x65, 0x68, 439] {
+            let mut other = sector;
+            other[at] = 1;
+            assert!(fault(&other, &core).contains("where this version of GRUB should have none"), "{at}");
+        }
+        for no_image in [&image[..511], &[0xcc; 512]] {
+            assert!(boot_code(no_image, &sector, &core).unwrap_err().contains("is not GRUB's"));
+        }
     }
 
     #[test]

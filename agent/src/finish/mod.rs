@@ -2,8 +2,9 @@
 //!
 //! Right after unpacking, the tree under the new root is the golden node's: it names the golden
 //! node's file systems, carries its identity, and its boot loader is files that no firmware starts.
-//! The finish mends that with the copied system's own tools, run in a chroot. The loader comes last,
-//! so that a node that fails on the way has nothing to boot.
+//! The finish mends that with the copied system's own tools, run in a chroot. What the firmware
+//! starts is not written here but handed back, so that a node that fails, or loses its power, on the way
+//! has nothing to boot.
 
 mod chroot;
 mod error;
@@ -21,7 +22,7 @@ use std::path::Path;
 
 use ka::plan::{BootPlan, Loader};
 
-use crate::disk::MadeFileSystem;
+use crate::disk::{BootCode, MadeFileSystem};
 use crate::step::step;
 pub use chroot::inside;
 use chroot::{Chroot, DeviceLinks};
@@ -35,7 +36,9 @@ use times::Times;
 /// complete. `hardware_modules` are the drivers that this node's hardware needs to reach its root,
 /// by the names that the kernel gives them. Needs root's rights.
 ///
-/// On return everything is on the disk, and nothing but `made` is mounted below `root`.
+/// On return everything is on the disk but the boot loader's code for its first sector, which is returned
+/// (nothing without a loader): written as the very last, it makes the disk bootable. Nothing but `made` is
+/// mounted below `root`.
 ///
 /// # Errors
 /// The first step that failed, with its reason. The tree is then of no use, and must not be booted.
@@ -45,7 +48,7 @@ pub fn finish(
     made: &[MadeFileSystem],
     disk: &Path,
     hardware_modules: &[String],
-) -> Result<(), FinishError> {
+) -> Result<Option<BootCode>, FinishError> {
     let names = Names::new(made);
     // The times come first: looking at them later would see what the finish itself has changed.
     let times = named("Note the times of the files", || Times::record(root))?;
@@ -59,8 +62,8 @@ pub fn finish(
         named("Remove the golden node's identity", || identity::remove(top))?;
         named("Rebuild the initrd", || initrd::rebuild(top, &boot.initrd_modules, hardware_modules))?;
         match boot.loader {
-            Loader::Grub => named("Install the boot loader", || grub::install(top, disk, &names)),
-            Loader::None => Ok(()),
+            Loader::Grub => named("Install the boot loader", || grub::install(top, disk, &names)).map(Some),
+            Loader::None => Ok(None),
         }
     })
     .map_err(|source| FinishError {
@@ -70,10 +73,11 @@ pub fn finish(
 
     let left = named("Leave the copied system", || chroot.undo());
     drop(links);
-    outcome??;
+    let boot_code = outcome??;
     left?;
     named("Keep the times of unchanged files", || times.restore())?;
-    named("Write everything out", || sync(root, made, disk))
+    named("Write everything out", || sync(root, made, disk))?;
+    Ok(boot_code)
 }
 
 fn named<T>(name: &'static str, work: impl FnOnce() -> Result<T, Cause>) -> Result<T, FinishError> {

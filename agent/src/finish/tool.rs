@@ -1,14 +1,18 @@
 //! Running the copied system's programs, with what they say in the log and in the error.
 
 use std::collections::VecDeque;
-use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use super::error::Cause;
+use crate::tool;
 
 /// How many of a program's last lines an error repeats.
 const TAIL: usize = 40;
+
+/// How long a program may run. Rebuilding an initrd takes minutes on a slow or emulated machine.
+const LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// Where programs are looked for, first to last.
 const DIRECTORIES: [&str; 6] =
@@ -28,27 +32,24 @@ pub(super) fn need(programs: &[&'static str]) -> Result<&'static str, Cause> {
 
 /// Runs `program`; each line that it writes goes to the log.
 pub(super) fn run(program: &str, arguments: &[&str]) -> Result<(), Cause> {
+    run_within(LIMIT, program, arguments)
+}
+
+fn run_within(limit: Duration, program: &str, arguments: &[&str]) -> Result<(), Cause> {
     let shown = shown(program, arguments);
     log::info!("running {shown}");
     let mut tail = VecDeque::new();
-    let mut hear = |line: String| {
+    let end = tool::run(&mut command(program, arguments), limit, |line| {
         log::info!("{program}: {line}");
         if tail.len() == TAIL {
             tail.pop_front();
         }
         tail.push_back(line);
-    };
-    let status = (|| {
-        // One pipe for both, so that the lines stay in the order in which they were written.
-        let (reader, writer) = io::pipe()?;
-        let mut child = command(program, arguments).stdout(writer.try_clone()?).stderr(writer).spawn()?;
-        each_line(reader, &mut hear)?;
-        child.wait()
-    })();
+    });
     let output = |tail: VecDeque<String>| Vec::from(tail).join("\n");
-    match status {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(Cause::Tool { tool: shown, reason: status.to_string(), output: output(tail) }),
+    match end {
+        Ok(end) if end.success() => Ok(()),
+        Ok(end) => Err(Cause::Tool { tool: shown, reason: end.to_string(), output: output(tail) }),
         Err(e) => Err(Cause::Tool { tool: shown, reason: e.to_string(), output: output(tail) }),
     }
 }
@@ -57,9 +58,10 @@ pub(super) fn run(program: &str, arguments: &[&str]) -> Result<(), Cause> {
 pub(super) fn output_of(program: &str, arguments: &[&str]) -> Result<String, Cause> {
     let failed =
         |reason: String, output: String| Cause::Tool { tool: shown(program, arguments), reason, output };
-    let output = command(program, arguments).output().map_err(|e| failed(e.to_string(), String::new()))?;
-    if !output.status.success() {
-        return Err(failed(output.status.to_string(), String::from_utf8_lossy(&output.stderr).into_owned()));
+    let output = tool::output(&mut command(program, arguments), LIMIT)
+        .map_err(|e| failed(e.to_string(), String::new()))?;
+    if !output.end.success() {
+        return Err(failed(output.end.to_string(), String::from_utf8_lossy(&output.stderr).into_owned()));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -84,16 +86,6 @@ fn command(program: &str, arguments: &[&str]) -> Command {
     command
 }
 
-fn each_line(reader: impl Read, hear: &mut impl FnMut(String)) -> io::Result<()> {
-    let mut reader = BufReader::new(reader);
-    let mut line = Vec::new();
-    while reader.read_until(b'\n', &mut line)? > 0 {
-        hear(String::from_utf8_lossy(&line).trim_end().to_owned());
-        line.clear();
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,6 +98,16 @@ mod tests {
         assert!(tool.starts_with("sh -c"));
         assert_eq!(reason, "exit status: 3");
         assert!(output.starts_with("line 12\n") && output.ends_with("\nline 50\non stderr"), "{output}");
+    }
+
+    #[test]
+    fn a_program_without_end_is_told_with_its_output_so_far() {
+        let script = "echo working; sleep 600";
+        let error = run_within(Duration::from_secs(1), "sh", &["-c", script]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("sh -c {script}: still running after 1 s, and killed\nworking")
+        );
     }
 
     #[test]

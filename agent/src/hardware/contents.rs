@@ -4,11 +4,16 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use ka::inventory::{Content, Disk};
 
 use super::disks::{partitions, size};
 use super::{Tree, told};
+use crate::tool::{self, End};
+
+/// How long blkid may look at one device: a bad one must not keep the node from joining.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// blkid's status for "nothing found".
 const NOTHING: i32 = 2;
@@ -66,13 +71,15 @@ fn probe(name: &str) -> io::Result<HashMap<String, String>> {
     let node = format!("/dev/{}", name.replace('!', "/"));
     // blkid has one status for a device with nothing on it and for one that can't be opened.
     File::open(&node).map_err(io::Error::other)?;
-    let output = Command::new("blkid").args(["-p", "-o", "export", &node]).stdin(Stdio::null()).output()?;
-    match output.status.code() {
-        Some(0) => Ok(tags(&String::from_utf8_lossy(&output.stdout))),
-        Some(NOTHING) => Ok(HashMap::new()),
+    let mut blkid = Command::new("blkid");
+    blkid.args(["-p", "-o", "export", &node]).stdin(Stdio::null());
+    let output = tool::output(&mut blkid, LIMIT)?;
+    match output.end {
+        End::Exited(status) if status.success() => Ok(tags(&String::from_utf8_lossy(&output.stdout))),
+        End::Exited(status) if status.code() == Some(NOTHING) => Ok(HashMap::new()),
         _ => {
             let said = told(&String::from_utf8_lossy(&output.stderr));
-            Err(io::Error::other(format!("{}: {said}", output.status)))
+            Err(io::Error::other(format!("{}: {said}", output.end)))
         }
     }
 }

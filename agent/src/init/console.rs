@@ -1,21 +1,37 @@
 //! The machine's consoles: where a person may look, and may press a key.
+//!
+//! A console may take nothing any more: Ctrl-S on the screen, noise on a serial line that reads like it, a
+//! terminal server that died with flow control on. Every thread of a node logs, so that must stop none of
+//! them: what a console doesn't take is lost there, and stays in the log's file.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::termios::{
-    LocalModes, OptionalActions, QueueSelector, SpecialCodeIndex, Termios, tcflush, tcgetattr, tcsetattr,
+    InputModes, LocalModes, OptionalActions, QueueSelector, SpecialCodeIndex, Termios, tcflush, tcgetattr,
+    tcsetattr,
 };
+
+/// How long a console may take nothing before it counts as stuck. The slowest serial line takes hundreds of
+/// bytes in this time.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// How often a full console is tried again. Polling would say "ready" only when it is nearly empty.
+const INTERVAL: Duration = Duration::from_millis(5);
 
 /// A terminal that the kernel writes its messages to.
 pub(super) struct Console {
     path: PathBuf,
+    /// Never blocks.
     terminal: File,
+    /// Patience is over: it gets no more of it until it takes something.
+    stuck: AtomicBool,
 }
 
 impl Console {
@@ -27,27 +43,57 @@ impl Console {
         names.split_whitespace().filter_map(|name| Self::open(&Path::new("/dev").join(name)).ok()).collect()
     }
 
-    /// Opens a terminal without making it the controlling one, and without waiting for a modem.
     fn open(path: &Path) -> io::Result<Self> {
-        let flags = OFlags::NOCTTY | OFlags::NONBLOCK;
-        let terminal =
-            File::options().read(true).write(true).custom_flags(flags.bits().cast_signed()).open(path)?;
-        rustix::fs::fcntl_setfl(&terminal, rustix::fs::fcntl_getfl(&terminal)?.difference(OFlags::NONBLOCK))?;
-        Ok(Self { path: path.to_owned(), terminal })
+        let terminal = open(path)?;
+        if let Ok(mut modes) = tcgetattr(&terminal) {
+            modes.input_modes &= !InputModes::IXON;
+            // This also starts a terminal that is stopped. One that refuses can still not block.
+            let _ = tcsetattr(&terminal, OptionalActions::Now, &modes);
+        }
+        Ok(Self { path: path.to_owned(), terminal, stuck: AtomicBool::new(false) })
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(super) fn terminal(&self) -> &File {
-        &self.terminal
+    /// The same terminal for a program that expects it to block.
+    pub(super) fn blocking(&self) -> io::Result<File> {
+        let terminal = open(&self.path)?;
+        rustix::fs::fcntl_setfl(&terminal, rustix::fs::fcntl_getfl(&terminal)?.difference(OFlags::NONBLOCK))?;
+        Ok(terminal)
     }
 
-    /// Shows `text`. A console that fails cannot tell, and must not stop the others.
+    /// Shows `text`, as far as the console takes it. One that fails cannot tell, and must not stop the others.
     pub(super) fn write(&self, text: &str) {
-        let _ = (&self.terminal).write_all(text.as_bytes());
+        let mut rest = text.as_bytes();
+        let mut taken = Instant::now();
+        while !rest.is_empty() {
+            match (&self.terminal).write(rest) {
+                Ok(0) => return,
+                Ok(written) => {
+                    rest = rest.get(written..).unwrap_or_default();
+                    taken = Instant::now();
+                    self.stuck.store(false, Ordering::Relaxed);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    if self.stuck.load(Ordering::Relaxed) || taken.elapsed() >= PATIENCE {
+                        self.stuck.store(true, Ordering::Relaxed);
+                        return;
+                    }
+                    thread::sleep(INTERVAL);
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+        }
     }
+}
+
+/// Opens a terminal without making it the controlling one, and without waiting for a modem.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOCTTY | OFlags::NONBLOCK;
+    File::options().read(true).write(true).custom_flags(flags.bits().cast_signed()).open(path)
 }
 
 /// Waits until a key is pressed on one of `consoles`, and says on which. With a limit, counts down on all
@@ -93,11 +139,15 @@ fn pressed_within<'a>(listening: &mut Vec<Listening<'a>>, wait: Duration) -> Opt
         if !ready.next().unwrap_or(false) {
             return true;
         }
-        let heard = (&l.console.terminal).read(&mut [0u8; 64]).is_ok_and(|read| read > 0);
-        if heard {
-            pressed = Some(l.console);
+        match (&l.console.terminal).read(&mut [0u8; 64]) {
+            Ok(1..) => {
+                pressed = Some(l.console);
+                true
+            }
+            // Another process has read the key.
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => true,
+            Ok(_) | Err(_) => false,
         }
-        heard
     });
     pressed
 }
@@ -180,6 +230,43 @@ mod tests {
         let all = seen(&mut screen, "\n");
         assert!(all.contains("in  2 s") && all.contains("in  1 s"), "{all}");
         assert!(wait_for_key(&[], Some(Duration::from_millis(10))).is_none());
+    }
+
+    #[test]
+    fn a_stopped_screen_shows_on() {
+        let (mut person, console) = terminal();
+        // Ctrl-S, as a key, or as noise on a serial line.
+        person.write_all(b"\x13").unwrap();
+        console.write("still here\n");
+        assert!(seen(&mut person, "\n").ends_with("still here\r\n"));
+    }
+
+    #[test]
+    fn a_console_that_takes_nothing_stops_nobody() {
+        let (mut person, console) = terminal();
+        for _ in 0..100_000 {
+            console.write("nobody reads this line\n");
+        }
+        assert!(console.stuck.load(Ordering::Relaxed));
+        std::thread::scope(|scope| {
+            let reading = scope.spawn(|| seen(&mut person, "awake\r\n"));
+            while !reading.is_finished() {
+                console.write("awake\n");
+            }
+        });
+        assert!(!console.stuck.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn a_shell_gets_a_terminal_that_waits() {
+        let (mut person, console) = terminal();
+        let mut shell = console.blocking().unwrap();
+        assert!(!rustix::fs::fcntl_getfl(&shell).unwrap().contains(OFlags::NONBLOCK));
+        assert!(rustix::fs::fcntl_getfl(&console.terminal).unwrap().contains(OFlags::NONBLOCK));
+        person.write_all(b"ls\n").unwrap();
+        let mut typed = [0; 3];
+        shell.read_exact(&mut typed).unwrap();
+        assert_eq!(&typed, b"ls\n");
     }
 
     #[test]

@@ -36,6 +36,8 @@ fn run_below(root: &Path, reaper: &Reaper, console: &Console) -> Result<(), Stri
     if root != Path::new("/") {
         share(root);
     }
+    // By its path out here: a root that could not be shared has no such device.
+    let terminal = console.blocking().map_err(|e| format!("{}: {e}", console.path().display()))?;
     let spawner = reaper.spawner();
     let spawned = inside(root, || {
         let shell =
@@ -48,8 +50,8 @@ fn run_below(root: &Path, reaper: &Reaper, console: &Console) -> Result<(), Stri
             .env("HOME", "/")
             .env("TERM", if console.path().starts_with("/dev/tty0") { "linux" } else { "vt102" })
             .env("PS1", "ka# ");
-        let terminal = || console.terminal().try_clone().map(Stdio::from).map_err(|e| e.to_string());
-        command.stdin(terminal()?).stdout(terminal()?).stderr(terminal()?);
+        let shared = || terminal.try_clone().map(Stdio::from).map_err(|e| e.to_string());
+        command.stdin(shared()?).stdout(shared()?).stderr(shared()?);
         crate::sys::session::lead(&mut command);
         console.write("The machine reboots when this shell ends.\n");
         spawner.spawn(&mut command).map_err(|e| format!("{program}: {e}"))

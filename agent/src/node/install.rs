@@ -109,10 +109,11 @@ fn carry_out(session: &Session, plan: &Plan) -> Result<(), Failure> {
 fn fill(session: &Session, plan: &Plan, prepared: &mut Prepared) -> Result<(), Failure> {
     session.tell(ToController::Ready);
     receive(session, &prepared.root)?;
-    finish::finish(&prepared.root, &plan.boot, &prepared.made, &prepared.disk, &hardware::storage_modules())
+    let modules = hardware::storage_modules();
+    let boot_code = finish::finish(&prepared.root, &plan.boot, &prepared.made, &prepared.disk, &modules)
         .map_err(|e| own("finish", e.to_string()))?;
     step("unmount the new file systems", || prepared.unmount()).map_err(|e| own("unmount", e.to_string()))?;
-    step("make the disk bootable", || prepared.activate())
+    step("make the disk bootable", || prepared.activate(boot_code.as_ref()))
         .map_err(|e| own("make the disk bootable", e.to_string()))
 }
 

@@ -178,11 +178,16 @@ fn root_disk(wanted: &str) -> Result<String, PlanError> {
     Err(PlanError::Root { root: name, disk: wanted.to_owned() })
 }
 
+/// The directories themselves, sorted: the walk over the files meets no path that leads through a symbolic
+/// link, and would leave out nothing for it.
 fn excluded(request: &Request<'_>) -> Result<Vec<PathBuf>, PlanError> {
-    if let Some(dir) = request.exclude_dirs.iter().find(|dir| !dir.is_absolute() || !dir.is_dir()) {
-        return Err(PlanError::NoDirectory(dir.clone()));
+    let mut all = Vec::new();
+    for dir in request.exclude_dirs {
+        let real = dir.canonicalize().ok().filter(|real| dir.is_absolute() && real.is_dir());
+        all.push(real.ok_or_else(|| PlanError::NoDirectory(dir.clone()))?);
     }
-    let mut all: Vec<_> = request.exclude_dirs.iter().chain(&request.own_dirs).cloned().collect();
+    // One that is not there yet has no other name.
+    all.extend(request.own_dirs.iter().map(|dir| dir.canonicalize().unwrap_or_else(|_| dir.clone())));
     all.sort();
     all.dedup();
     Ok(all)

@@ -220,7 +220,15 @@ impl Output {
         let kept = Arc::clone(&last);
         let reader = source.map(|source| {
             std::thread::spawn(move || {
-                for line in BufReader::new(source).lines().map_while(Result::ok) {
+                // To the end, whatever a client calls itself: a writer without a reader is killed.
+                for line in BufReader::new(source).split(b'\n') {
+                    let line = match line {
+                        Ok(line) => String::from_utf8_lossy(&line).trim_end().to_owned(),
+                        Err(e) => {
+                            log::warn!("cannot read what dnsmasq says: {e}");
+                            break;
+                        }
+                    };
                     // pxelinux asks for nine names before `default`: that is no trouble.
                     let level = if line.contains(" not found for ") { Level::Debug } else { Level::Info };
                     log::log!(level, "{line}");
@@ -248,6 +256,13 @@ impl Output {
 mod tests {
     use super::*;
     use crate::cli::values::range;
+
+    #[test]
+    fn the_output_is_followed_to_its_end() {
+        let said = b"first\nDHCPREQUEST(eth1) \xff\xfe\r\n\nlast";
+        let mut output = Output::follow(Some(&said[..]));
+        assert_eq!(output.rest(), ["first", "DHCPREQUEST(eth1) \u{fffd}\u{fffd}", "", "last"]);
+    }
 
     #[test]
     fn dnsmasq_accepts_the_configuration() {

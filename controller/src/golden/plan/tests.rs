@@ -37,18 +37,21 @@ fn usual() -> GoldenDisk {
     ])
 }
 
-fn decide_on(golden: &GoldenDisk, text: &str) -> Result<Planned, PlanError> {
-    let request = Request {
+fn request(exclude_dirs: &[PathBuf]) -> Request<'_> {
+    Request {
         run: "r1",
         disk: "sda",
         desc: Path::new("desc"),
-        exclude_dirs: &[],
+        exclude_dirs,
         exclude_disks: &[],
         own_dirs: Vec::new(),
         boot: BootPlan { loader: Loader::Grub, initrd_modules: vec!["ata_piix".to_owned()] },
         after: After::Reboot,
-    };
-    decide(&request, golden, Desc::parse(text, "desc").unwrap(), "desc", Vec::new())
+    }
+}
+
+fn decide_on(golden: &GoldenDisk, text: &str) -> Result<Planned, PlanError> {
+    decide(&request(&[]), golden, Desc::parse(text, "desc").unwrap(), "desc", Vec::new())
 }
 
 fn refused(golden: &GoldenDisk, text: &str) -> String {
@@ -162,4 +165,28 @@ fn excluded_directories_ask_for_no_room() {
     let twice = [dir.path().to_owned(), dir.path().join("below")];
     assert_eq!(left_out(&twice, device), 1 << 20);
     assert_eq!(left_out(&twice, DeviceNumber { major: 0, minor: 0 }), 0);
+}
+
+#[test]
+fn a_link_to_a_directory_leaves_out_the_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let top = dir.path().canonicalize().unwrap();
+    std::fs::create_dir_all(top.join("real/below")).unwrap();
+    std::fs::write(top.join("file"), "").unwrap();
+    std::os::unix::fs::symlink("real", top.join("link")).unwrap();
+    std::os::unix::fs::symlink("nowhere", top.join("dangling")).unwrap();
+    let excluded_by = |paths: &[&str]| {
+        let dirs: Vec<PathBuf> = paths.iter().map(|path| top.join(path)).collect();
+        excluded(&request(&dirs))
+    };
+
+    assert_eq!(excluded_by(&["link"]).unwrap(), [top.join("real")]);
+    assert_eq!(excluded_by(&["link/below/", "real/below/../below"]).unwrap(), [top.join("real/below")]);
+    for none in ["dangling", "file", "missing"] {
+        assert!(matches!(excluded_by(&[none]), Err(PlanError::NoDirectory(dir)) if dir == top.join(none)));
+    }
+    let relative = [PathBuf::from(".")];
+    assert!(matches!(excluded(&request(&relative)), Err(PlanError::NoDirectory(_))));
+    let own = Request { own_dirs: vec![top.join("link/below"), top.join("missing")], ..request(&[]) };
+    assert_eq!(excluded(&own).unwrap(), [top.join("missing"), top.join("real/below")]);
 }
