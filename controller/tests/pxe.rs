@@ -11,8 +11,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use ka::mac::Mac;
 use kactl::run::lease::{Allowed, HeldLease, Lease};
-use kactl::run::nodes::Mac;
 
 const SERVER: &str = "10.77.0.1";
 /// What a test never takes unless something hangs.

@@ -3,7 +3,6 @@
 pub mod clock;
 pub mod cmdline;
 pub mod find;
-pub mod mac;
 pub mod modules;
 pub mod network;
 mod stage1;

@@ -22,7 +22,7 @@ use crate::golden;
 use crate::run::discovery::Responder;
 use crate::run::hub::{Hub, Place};
 use crate::run::lease::{Allowed, HeldLease, Lease};
-use crate::run::nodes::{self, Mac};
+use crate::run::nodes;
 use crate::run::order::OrderSource;
 use crate::run::select::{self, Arrival, Dialogue, Permission};
 use crate::run::session::{Gate, SessionSpec};
@@ -30,6 +30,7 @@ use crate::run::source::{DirectorySource, GoldenSource};
 use crate::run::status::{NodeStatus, Phase};
 use crate::view::machines;
 use crate::view::progress::Progress;
+use ka::mac::Mac;
 
 /// How long stage2 waits for one more node before it goes to those that are there.
 const STAGE2_LINGER: Duration = Duration::from_secs(3);

@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::run::lease::{Allowed, Lease};
-use crate::run::nodes::Mac;
+use ka::mac::Mac;
 
 /// The file for machines that have none of their own.
 pub const DEFAULT: &str = "default";

@@ -20,13 +20,13 @@ use mio::Waker;
 
 use super::go::GoSockets;
 use super::net::{self, ConnectionId, DataPlace, Net, NetEvent};
-use super::nodes::Mac;
 use super::registry::{self, Registration, RegistryError};
 use super::select::Arrival;
 use super::session::{Ending, Session, SessionSpec};
 use super::status::{RunStatus, Transfer};
 use super::stream::{Bell, StreamNotice};
 use crate::config::{Config, keys::Keys};
+use ka::mac::Mac;
 
 /// How often time is looked at when nothing happens.
 const TICK: Duration = Duration::from_millis(50);

@@ -16,9 +16,9 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::nodes::Mac;
 use crate::atomic;
 use crate::cli::values;
+use ka::mac::Mac;
 
 /// What a run wants of the boot server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,8 +12,8 @@ use ka::seal::StreamId;
 use ka::wire::control::{Failure, Hello, Progress, Ticket};
 
 use super::net::ConnectionId;
-use super::nodes::Mac;
 use super::status::{self, NodeStatus, Phase};
+use ka::mac::Mac;
 
 /// A node's log is cut here: a log that is longer tells nothing more.
 const MAX_LOG: u64 = 64 * 1024 * 1024;

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use super::nodes::{Mac, MacError, column_of};
+use ka::mac::{Mac, MacError};
+
+use super::nodes::column_of;
 
 /// What `--order` names.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 
 use ka::inventory::Inventory;
 
-use super::nodes::Mac;
 use crate::view::machines;
+use ka::mac::Mac;
 
 /// A machine that waits.
 #[derive(Clone, Debug, PartialEq, Eq)]

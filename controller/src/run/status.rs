@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use super::nodes::Mac;
+use ka::mac::Mac;
 
 /// A run at a moment.
 #[derive(Clone, Debug, PartialEq)]

@@ -12,8 +12,8 @@ use std::net::Ipv4Addr;
 
 use ka::wire::{CONTROL_PORT, session_names};
 
-use super::mac::Mac;
 use super::words::words;
+use ka::mac::Mac;
 
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]

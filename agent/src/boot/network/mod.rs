@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::cmdline::{Addressing, CommandLine, Interface};
-use super::mac::Mac;
 use dhcp::{Client, DhcpError, Renewal};
+use ka::mac::Mac;
 use rtnetlink::{Link, Netlink};
 
 /// How long a card may take to appear and to see a carrier. Autonegotiation takes 2 to 4 s; a switch that

@@ -17,7 +17,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
 use super::prefix_mask;
-use crate::boot::mac::Mac;
+use ka::mac::Mac;
 
 /// A network interface as the kernel shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -24,11 +24,11 @@ use ka::wire::control::{Failure, ToAgent};
 
 use super::net::{ConnectionId, DataPlace};
 use super::node::Node;
-use super::nodes::Mac;
 use super::order::Order;
 use super::source::Source;
 use super::status::{NodeStatus, Phase, RunStatus, Transfer};
 use super::stream::{Bell, Stream};
+use ka::mac::Mac;
 
 /// What a session is to do.
 pub struct SessionSpec {

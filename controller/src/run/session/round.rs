@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use super::super::net::DataPlace;
 use super::super::node::Node;
-use super::super::nodes::Mac;
 use super::super::order::Place;
 use super::super::status::Phase;
 use super::super::stream::{Bell, Setup, Stream};
 use super::{Ending, Gate, Session, State};
+use ka::mac::Mac;
 
 impl Session {
     /// The session begins with `named`, those of them that wait. In a later round it takes any of them that comes

@@ -8,7 +8,7 @@ use dhcproto::{Decodable, Decoder, Encodable, Encoder};
 
 use super::super::{Setting, prefix_of};
 use super::timers::Timers;
-use crate::boot::mac::Mac;
+use ka::mac::Mac;
 
 /// What a server has granted, or offers.
 #[derive(Clone, Debug, PartialEq, Eq)]

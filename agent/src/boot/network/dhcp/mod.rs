@@ -15,7 +15,7 @@ use dhcproto::v4::{CLIENT_PORT, SERVER_PORT};
 
 use super::rtnetlink::{Link, Netlink};
 use super::socket::{broadcast_socket, receive_until};
-use crate::boot::mac::Mac;
+use ka::mac::Mac;
 pub(super) use message::Lease;
 use message::{Answer, Question};
 use timers::Due;
