@@ -14,6 +14,7 @@ use ka::plan::{After, BootPlan};
 use ka::wire::session_names;
 use ka_agent::relay::window;
 
+use super::slow::SlowArgs;
 use super::watch;
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::values::{self, Listen};
@@ -73,6 +74,9 @@ pub struct RunArgs {
     /// Silence after which a node counts as dead, when a neighbour complains of it
     #[arg(long, value_name = "TIME", default_value = "1.5", value_parser = values::duration)]
     pub dead_after: Duration,
+    /// When a node is too slow to be waited for.
+    #[command(flatten)]
+    pub slow: SlowArgs,
     /// Prints one JSON object at the end instead of a summary
     #[arg(long)]
     pub json: bool,
@@ -184,6 +188,7 @@ fn sessions(
             log: None,
             window,
             dead_after: args.dead_after,
+            slow: args.slow.limits(),
         },
         SessionSpec {
             name: args.session.clone(),
@@ -195,6 +200,7 @@ fn sessions(
             log: Some(logs),
             window,
             dead_after: args.dead_after,
+            slow: args.slow.limits(),
         },
     ])
 }

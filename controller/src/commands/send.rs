@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use ka_agent::relay::window;
 
+use super::slow::SlowArgs;
 use super::watch;
 use crate::cli::exit::Outcome;
 use crate::cli::values::{self, Listen};
@@ -42,6 +43,9 @@ pub struct SendArgs {
     /// Silence after which a node counts as dead, when a neighbour complains of it
     #[arg(long, value_name = "TIME", default_value = "1.5", value_parser = values::duration)]
     pub dead_after: Duration,
+    /// When a node is too slow to be waited for.
+    #[command(flatten)]
+    pub slow: SlowArgs,
     /// Prints one JSON object at the end instead of a summary
     #[arg(long)]
     pub json: bool,
@@ -78,6 +82,7 @@ pub fn run(args: &SendArgs, config: &Config) -> Outcome {
         log: None,
         window: window::default_size(),
         dead_after: args.dead_after,
+        slow: args.slow.limits(),
     };
     let hub = Hub::start(&Place::new(config, args.listen), keys, vec![spec])?;
     log::info!("the session {} waits for {} nodes on port {}", args.session, args.nodes_wanted, hub.port);

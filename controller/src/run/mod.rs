@@ -10,6 +10,7 @@ pub mod produce;
 pub mod registry;
 pub mod select;
 pub mod session;
+mod slow;
 pub mod source;
 pub mod status;
 mod stream;

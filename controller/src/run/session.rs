@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use ka::chain::{Decision, MIN_WINDOW, NodeId, Report};
+use ka::chain::{Decision, MIN_WINDOW, NodeId, Report, SlowLimits};
 use ka::inventory::Firmware;
 use ka::plan::Plan;
 use ka::wire::control::{Failure, Hello, Ticket, ToAgent, ToController};
@@ -47,6 +47,8 @@ pub struct SessionSpec {
     pub window: u64,
     /// What silence means.
     pub dead_after: Duration,
+    /// When a node is too slow to be waited for.
+    pub slow: SlowLimits,
 }
 
 /// Who is let in.
@@ -239,7 +241,7 @@ impl Session {
             ToController::Heartbeat(progress) => {
                 node.on_progress(progress);
                 if let Some(stream) = running {
-                    stream.membership.on_heartbeat(id, now);
+                    stream.on_heartbeat(id, progress, now);
                 }
             }
             ToController::Complaint { stream, report } => {
@@ -392,6 +394,7 @@ impl Session {
             data,
             window,
             dead_after: self.spec.dead_after,
+            slow: self.spec.slow,
             now,
         };
         match Stream::start(&setup, bell) {
