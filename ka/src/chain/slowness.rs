@@ -12,7 +12,8 @@ use super::shares::{Shares, Spent};
 
 /// A writer that holds its member's window for this share of the time is what the member waits for.
 const BLOCKED: f64 = 0.75;
-/// Of a slow link, the sender is blocked and the receiver starved for at least this share of the time.
+/// Of a slow link, the sender is blocked and the receiver starved for at least this share of the time; a golden
+/// node that starves so much is slow itself.
 const HALF: f64 = 0.5;
 /// Rates are taken over at least this part of the time after which somebody counts as slow.
 const PARTS: u32 = 10;

@@ -178,6 +178,7 @@ impl World<'_> {
         if host == 0 {
             // Its producer: its card cannot be told from its successor's.
             plan.writer = (plan.writer / times).max(1);
+            self.outcome.slowed_golden = true;
             return;
         }
         node.suspect = true;

@@ -179,18 +179,19 @@ impl Schedule {
         let rate = largest * 1000 / random.between(2, 4);
         let hosts = (0..=random.between(2, 16)).map(|_| host(random, rate, largest, false)).collect();
         let dead_after = Duration::from_millis(500);
-        let times = random.between(25, 100);
+        let times = random.between(25, 60);
         let fault = match random.index(3) {
             0 => Fault::SlowWriter(times * 4),
             1 => Fault::SlowLink(times),
-            _ => Fault::Slow(times * 4),
+            _ => Fault::Slow(times),
         };
         let when = When::Produced(random.between(20, 60));
         let victim = Victim::Place(random.index(64));
         Self {
             seed,
             hosts,
-            window: largest * random.between(8, 64),
+            // More than the links' buffers hold.
+            window: largest * random.between(24, 64),
             largest,
             length: largest * 2000,
             dead_after,

@@ -34,6 +34,8 @@ pub struct Outcome {
     pub expelled: usize,
     /// Nodes of these that were too slow.
     pub slow: usize,
+    /// The golden node was made slow.
+    pub slowed_golden: bool,
     /// Events lived through.
     pub events: u64,
     /// When the golden node had made the whole stream.
