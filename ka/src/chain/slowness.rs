@@ -189,13 +189,13 @@ impl Slowness {
             .filter(|(_, member)| member.shares.writer >= BLOCKED && member.written < limit)
             .min_by(|(_, a), (_, b)| a.written.total_cmp(&b.written))
             .map(|(node, member)| (Cause::Writer(node), member.written));
-        // Of two bad links in a row, the first: its receiver has both.
+        // Of two full links in a row, the first: its receiver has both. That one may tell of it a little later.
         let link = self.chain.iter().zip(self.chain.iter().skip(1)).find_map(|(from, to)| {
             let (sender, receiver) = (period(from)?, period(to)?);
             let full = sender.shares.output >= HALF && receiver.shares.starved >= HALF;
-            (full && receiver.verified < limit)
-                .then_some((Cause::Link { from: *from, to: *to }, receiver.verified))
+            full.then_some((Cause::Link { from: *from, to: *to }, receiver.verified))
         });
+        let link = link.filter(|(_, rate)| *rate < limit);
         [writer, link].into_iter().flatten().min_by(|(_, a), (_, b)| a.total_cmp(b))
     }
 
