@@ -152,3 +152,30 @@ fn a_chain_of_hundreds_survives_its_deaths() {
         assert_eq!(outcome.complete, 297);
     }
 }
+
+/// One host of a chain becomes far too slow. It is taken out, by whatever makes it slow, and the others have
+/// everything soon after; if it is the golden node, nobody is taken out. Of a slow card, now and then the link
+/// behind it shows first, and costs one node more.
+#[test]
+fn only_the_slow_are_taken_out_and_soon() {
+    let (mut golden, mut nodes, mut exact) = (0, 0, 0);
+    for seed in 0..200 {
+        let schedule = Schedule::with_a_slow_host(seed);
+        let outcome = run(&schedule).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
+        assert_eq!(outcome.complete + outcome.slow, schedule.nodes(), "seed {seed}: {outcome:?}");
+        if outcome.slowed_golden {
+            golden += 1;
+            assert_eq!(outcome.slow, 0, "seed {seed}: {outcome:?}");
+        } else {
+            nodes += 1;
+            exact += usize::from(outcome.slow == 1);
+            assert!((1..=2).contains(&outcome.slow), "seed {seed}: {outcome:?}");
+            // The time to notice, the windows that drain meanwhile, and the chain at its rate.
+            let bound = schedule.healthy_time() * 2 + schedule.slow.after * 4;
+            assert!(outcome.drained < bound, "seed {seed}: {outcome:?}, not within {bound:?}");
+        }
+    }
+    println!("{golden} golden nodes and {nodes} others were slow; {exact} of these alone went");
+    assert!(golden >= 10 && nodes >= 100, "{golden} golden nodes and {nodes} others were slow");
+    assert!(exact * 10 >= nodes * 9, "{exact} of {nodes} were taken out alone");
+}

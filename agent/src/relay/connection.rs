@@ -104,6 +104,11 @@ impl Connection {
         self.channel.is_open() && self.channel.queued() < QUEUED
     }
 
+    /// Whether bytes wait that the socket does not take.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.channel.is_open() && !self.writable && self.channel.queued() > 0
+    }
+
     /// Queues a message. A ping is left out while other things wait: they show life as well.
     pub(super) fn send(&mut self, message: &LinkMessage) -> Result<(), ChannelError> {
         if *message == LinkMessage::Ping && self.channel.queued() > 0 {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, TrySendError};
 use std::time::{Duration, Instant};
 
-use ka::chain::{Action, LinkId, Member, Plain, Trouble};
+use ka::chain::{Action, LinkId, Member, Plain, Spent, Trouble, Waiting};
 use ka::seal::StreamKey;
 use ka::wire::channel::{Channel, ChannelError, Received};
 use ka::wire::link::LinkMessage;
@@ -43,6 +43,9 @@ pub(super) struct EventLoop {
     notice: Box<dyn Fn(Notice) + Send>,
     connections: BTreeMap<LinkId, Connection>,
     start: Instant,
+    /// Where the time goes: to what the loop waits for while it has nothing to do.
+    spent: Spent,
+    waiting: Waiting,
     tail_told: bool,
     stopped: Option<Duration>,
 }
@@ -74,6 +77,8 @@ impl EventLoop {
             notice,
             connections: BTreeMap::new(),
             start: Instant::now(),
+            spent: Spent::default(),
+            waiting: Waiting::default(),
             tail_told: false,
             stopped: None,
         })
@@ -91,6 +96,7 @@ impl EventLoop {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 outcome => outcome?,
             }
+            self.spent.add(self.waiting, self.start.elapsed());
             for event in &events {
                 match event.token() {
                     WAKER => {}
@@ -108,6 +114,9 @@ impl EventLoop {
             self.member.on_tick(self.start.elapsed());
             self.drop_ungreeted();
             busy = self.pump();
+            self.spent.add(Waiting::default(), self.start.elapsed());
+            self.waiting = self.what_it_waits_for();
+            self.progress.set(&self.member, self.spent);
             self.tell();
             if self.is_done() {
                 return Ok(());
@@ -188,8 +197,16 @@ impl EventLoop {
         }
         moved |= self.act();
         moved |= self.write_links();
-        self.progress.set(&self.member);
         moved
+    }
+
+    fn what_it_waits_for(&self) -> Waiting {
+        let down = self.member.successor_link().and_then(|link| self.connections.get(&link));
+        Waiting {
+            starved: self.member.wants_block(),
+            output: down.is_some_and(Connection::is_blocked),
+            writer: self.member.is_held_by_writer(),
+        }
     }
 
     /// Carries out what the member wants done.

@@ -9,13 +9,13 @@ mod reader;
 pub mod window;
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::{io, thread};
 
-use ka::chain::{Member, Offset, Plain, Report, View};
+use ka::chain::{Member, Offset, Plain, Report, Spent, Standing, View};
 use ka::seal::{Block, StreamKey, Total};
 use mio::Waker;
 
@@ -67,10 +67,23 @@ pub struct Progress {
     pub written: AtomicU64,
     /// The lowest verified position of the member and all behind it.
     pub tail: AtomicU64,
+    /// Where the loop's time went.
+    spent: Mutex<Spent>,
 }
 
 impl Progress {
-    fn set(&self, member: &Member<SocketAddr>) {
+    /// All that tells whether the member is slow, or waits for others.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        Standing {
+            spent: self.spent.lock().map_or_else(|poisoned| *poisoned.into_inner(), |spent| *spent),
+            verified: Offset(self.verified.load(Ordering::Relaxed)),
+            written: Offset(self.written.load(Ordering::Relaxed)),
+        }
+    }
+
+    fn set(&self, member: &Member<SocketAddr>, spent: Spent) {
+        *self.spent.lock().unwrap_or_else(PoisonError::into_inner) = spent;
         self.verified.store(member.verified().0, Ordering::Relaxed);
         self.written.store(member.written().0, Ordering::Relaxed);
         self.tail.store(member.tail_position().0, Ordering::Relaxed);

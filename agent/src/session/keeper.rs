@@ -4,10 +4,10 @@
 use std::io;
 use std::net::TcpListener;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel, sync_channel};
-use std::sync::{Arc, Mutex, atomic::Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ka::chain::{Member, Offset};
+use ka::chain::{Member, Standing};
 use ka::seal::StreamId;
 use ka::wire::channel::{Channel, Received};
 use ka::wire::control::{Hello, Progress, StreamStart, ToAgent, ToController};
@@ -164,10 +164,9 @@ impl Keeper {
 
     fn beat(&mut self) {
         self.beat_at = Instant::now();
-        let progress = self.stream.as_ref().map(|stream| stream.relay.progress());
-        let progress = progress.map_or_else(Progress::default, |progress| Progress {
-            verified: Offset(progress.verified.load(Ordering::Relaxed)),
-            written: Offset(progress.written.load(Ordering::Relaxed)),
+        let standing = self.stream.as_ref().map(|stream| stream.relay.progress().standing());
+        let progress = standing.map_or_else(Progress::default, |Standing { verified, written, spent }| {
+            Progress { verified, written, spent }
         });
         self.send(&ToController::Heartbeat(progress));
     }

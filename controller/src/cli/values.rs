@@ -109,6 +109,24 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "a time is a number of seconds, or 1.5, 500ms, 90s, 10m, 2h".into())
 }
 
+/// A time that is not zero, as [`duration`] takes it.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn lasting(text: &str) -> Result<Duration, String> {
+    duration(text)
+        .and_then(|time| if time.is_zero() { Err("the time must not be zero".into()) } else { Ok(time) })
+}
+
+/// A share: a number from 0 to 1.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "a share is a number from 0 to 1, such as 0.1".into())
+}
+
 /// Where the controller listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listen {

@@ -7,6 +7,7 @@ pub mod init;
 pub mod pxe;
 pub mod run;
 pub mod send;
+pub mod slow;
 mod watch;
 
 use crate::cli::exit::{Exit, Outcome};

@@ -14,6 +14,7 @@ use ka::plan::{After, BootPlan};
 use ka::wire::session_names;
 use ka_agent::relay::window;
 
+use super::slow::SlowArgs;
 use super::watch;
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::values::{self, Listen};
@@ -81,6 +82,9 @@ pub struct RunArgs {
     /// The chain's order: address, file:FILE (a MAC or address a line), or switch:FILE (lines 'MAC GROUP')
     #[arg(long, value_name = "ORDER", default_value = "address", value_parser = values::order)]
     pub order: OrderSource,
+    /// When a node is too slow to be waited for.
+    #[command(flatten)]
+    pub slow: SlowArgs,
     /// Prints one JSON object at the end instead of a summary
     #[arg(long)]
     pub json: bool,
@@ -215,6 +219,7 @@ fn sessions(
             dead_after: args.dead_after,
             rounds: 1,
             order: order.clone(),
+            slow: args.slow.limits(),
         },
         SessionSpec {
             name: args.session.clone(),
@@ -228,6 +233,7 @@ fn sessions(
             dead_after: args.dead_after,
             rounds: args.rounds.get(),
             order,
+            slow: args.slow.limits(),
         },
     ])
 }

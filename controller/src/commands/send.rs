@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use ka_agent::relay::window;
 
+use super::slow::SlowArgs;
 use super::watch;
 use crate::cli::exit::Outcome;
 use crate::cli::values::{self, Listen};
@@ -49,6 +50,9 @@ pub struct SendArgs {
     /// The chain's order: address, file:FILE (a MAC or address a line), or switch:FILE (lines 'MAC GROUP')
     #[arg(long, value_name = "ORDER", default_value = "address", value_parser = values::order)]
     pub order: OrderSource,
+    /// When a node is too slow to be waited for.
+    #[command(flatten)]
+    pub slow: SlowArgs,
     /// Prints one JSON object at the end instead of a summary
     #[arg(long)]
     pub json: bool,
@@ -87,6 +91,7 @@ pub fn run(args: &SendArgs, config: &Config) -> Outcome {
         dead_after: args.dead_after,
         rounds: args.rounds.get(),
         order: args.order.read()?,
+        slow: args.slow.limits(),
     };
     let hub = Hub::start(&Place::new(config, args.listen), keys, vec![spec])?;
     log::info!("the session {} waits for {} nodes on port {}", args.session, args.nodes_wanted, hub.port);

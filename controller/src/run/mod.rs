@@ -13,6 +13,7 @@ pub mod produce;
 pub mod registry;
 pub mod select;
 pub mod session;
+mod slow;
 pub mod source;
 pub mod status;
 mod stream;

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ka::chain::NodeId;
 use ka::seal::StreamId;
@@ -15,6 +15,8 @@ use super::net::ConnectionId;
 use super::status::{self, NodeStatus, Phase};
 use ka::mac::Mac;
 
+/// How long a node that has failed may take to hand over its log and leave.
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(60);
 /// A node's log is cut here: a log that is longer tells nothing more.
 const MAX_LOG: u64 = 64 * 1024 * 1024;
 
@@ -39,6 +41,8 @@ pub(super) struct Node {
     pub(super) dismissed: bool,
     /// The chain holds it for dead.
     pub(super) dead: bool,
+    /// When it failed, if it has.
+    failed_at: Option<Instant>,
     /// When it last said anything.
     pub(super) heard_at: Instant,
     /// It takes part, or took part, in a round.
@@ -73,6 +77,7 @@ impl Node {
             done: false,
             dismissed: false,
             dead: false,
+            failed_at: None,
             heard_at: Instant::now(),
             chosen: false,
             round: 0,
@@ -165,7 +170,9 @@ impl Node {
 
     /// Nobody has to wait for it any more.
     pub(super) fn has_left(&self) -> bool {
-        self.dismissed || self.is_lost() || self.phase == Phase::Complete
+        // A writer that hangs for ever keeps its node from saying goodbye.
+        let stuck = self.is_failed() && self.failed_at.is_some_and(|at| at.elapsed() > LAST_WORDS);
+        self.dismissed || self.is_lost() || stuck || self.phase == Phase::Complete
     }
 
     /// It is dead, or has failed and does not speak any more.
@@ -191,6 +198,7 @@ impl Node {
         if self.failure.is_none() {
             log::error!("{}: {} failed: {}", self.label(), failure.step, failure.reason);
             self.failure = Some(failure);
+            self.failed_at = Some(Instant::now());
         }
         self.phase = Phase::Failed;
     }

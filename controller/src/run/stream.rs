@@ -8,15 +8,16 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
-use ka::chain::{Decision, Member, Membership, NodeId, Report, View};
+use ka::chain::{Decision, Member, Membership, NodeId, Report, SlowLimits, View};
 use ka::seal::{Cipher, StreamId, StreamKey};
-use ka::wire::control::StreamStart;
+use ka::wire::control::{self, StreamStart};
 use ka::wire::keys::KeyError;
 use ka_agent::relay::{Command, Feed, Notice, Progress, QUEUE, Relay};
 use mio::Waker;
 
 use super::net::DataPlace;
 use super::produce::{self, PlainCount, ProduceError};
+use super::slow::SlowNodes;
 use super::source::Source;
 use super::status::Transfer;
 
@@ -70,6 +71,7 @@ pub(super) struct Stream {
     relay: Option<Relay>,
     progress: Arc<Progress>,
     plain: PlainCount,
+    slow: SlowNodes,
     started: Instant,
     sent: Option<Instant>,
     drained: Option<Instant>,
@@ -85,6 +87,7 @@ pub(super) struct Setup<'a> {
     pub(super) data: DataPlace,
     pub(super) window: u64,
     pub(super) dead_after: Duration,
+    pub(super) slow: SlowLimits,
     pub(super) now: Duration,
 }
 
@@ -137,6 +140,7 @@ impl Stream {
             progress: Arc::clone(relay.progress()),
             relay: Some(relay),
             plain,
+            slow: SlowNodes::new(setup.slow),
             started: Instant::now(),
             sent: None,
             drained: None,
@@ -163,7 +167,15 @@ impl Stream {
 
     /// What the membership wants done now.
     pub(super) fn judge(&mut self, now: Duration) -> Vec<Decision> {
-        self.membership.judge(now)
+        let mut decisions = self.membership.judge(now);
+        decisions.extend(self.slow.judge(&mut self.membership, &self.progress, self.sent.is_some(), now));
+        decisions
+    }
+
+    /// A member's heartbeat tells how far it is, and what it waits for.
+    pub(super) fn on_heartbeat(&mut self, node: NodeId, progress: control::Progress, now: Duration) {
+        self.membership.on_heartbeat(node, now);
+        self.slow.on_heartbeat(node, progress, now);
     }
 
     /// Whether any node is left.

@@ -460,6 +460,12 @@ impl<A: Clone> Member<A> {
         self.total.is_none() && self.window.has_room()
     }
 
+    /// Whether the window has no room for want of the own writer, and not of those behind.
+    #[must_use]
+    pub fn is_held_by_writer(&self) -> bool {
+        !self.window.has_room() && self.written() < self.tail.unwrap_or(self.window.end())
+    }
+
     /// Whether `link` is the open link to the predecessor.
     #[must_use]
     pub fn is_predecessor(&self, link: LinkId) -> bool {

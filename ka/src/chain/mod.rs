@@ -8,6 +8,8 @@ mod ids;
 mod member;
 mod membership;
 mod rules;
+mod shares;
+mod slowness;
 mod view;
 mod window;
 
@@ -16,5 +18,7 @@ pub use member::{Action, LinkId, Member, Plain};
 pub use membership::{Decision, Membership};
 #[doc(hidden)]
 pub use rules::Rules;
+pub use shares::{Shares, Spent, Waiting};
+pub use slowness::{Slow, SlowLimits, Slowness, Standing};
 pub use view::{Neighbour, Report, Trouble, View};
 pub use window::{MIN_WINDOW, Window};

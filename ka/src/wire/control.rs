@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::keys::Key;
-use crate::chain::{NodeId, Offset, Report, View};
+use crate::chain::{NodeId, Offset, Report, Spent, View};
 use crate::inventory::Inventory;
 use crate::plan::Plan;
 use crate::seal::{StreamId, StreamKey, Total};
@@ -90,6 +90,8 @@ pub struct Progress {
     pub verified: Offset,
     /// Taken by the writer up to here.
     pub written: Offset,
+    /// Where the member's time went, by which the slow are told from those that wait for them.
+    pub spent: Spent,
 }
 
 /// Why a node has no good copy.

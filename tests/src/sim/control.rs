@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use ka::chain::{Report, View};
+use ka::chain::{Report, Standing, View};
 
 use super::host::{Fate, Power};
 use super::invariants::Violation;
@@ -22,7 +22,7 @@ pub(super) enum ToNode {
 /// From a node.
 #[derive(Clone, Debug)]
 pub(super) enum ToHub {
-    Heartbeat,
+    Heartbeat(Standing),
     Complaint(Report),
 }
 
@@ -76,6 +76,12 @@ impl World<'_> {
         self.at(arrival, Event::ToHub { host, number, message });
     }
 
+    /// A heartbeat, with what it tells.
+    pub(super) fn beat(&mut self, host: HostId) {
+        let standing = self.hosts[host].standing();
+        self.tell_hub(host, ToHub::Heartbeat(standing));
+    }
+
     pub(super) fn on_to_node(&mut self, host: HostId, number: u32, message: ToNode) -> Result<(), Violation> {
         if number != self.hosts[host].control.number {
             return Ok(());
@@ -98,7 +104,7 @@ impl World<'_> {
                 self.settled = false;
                 self.hosts[host].member.on_release();
             }
-            ToNode::Probe => self.tell_hub(host, ToHub::Heartbeat),
+            ToNode::Probe => self.beat(host),
             ToNode::Expelled(reason) => {
                 self.note(|| format!("host {host} is told that it is out: {reason}"));
                 self.settled = false;

@@ -68,10 +68,8 @@ impl World<'_> {
                 }
                 self.relieve(lasts, Relief::Rejoin(victim));
             }
-            Fault::Slow(times) => {
-                let plan = &mut self.hosts[victim].plan;
-                plan.shape.rate = (plan.shape.rate / times).max(1);
-                plan.writer = (plan.writer / times).max(1);
+            Fault::Slow(_) | Fault::SlowLink(_) | Fault::SlowWriter(_) => {
+                self.slow_down(victim, planned.fault);
             }
             Fault::WriterFails => return self.fail_writer(victim),
             Fault::Outage { lasts, lost } => {
@@ -100,7 +98,13 @@ impl World<'_> {
     fn find(&self, planned: Planned) -> Option<HostId> {
         let link = matches!(
             planned.fault,
-            Fault::Reset | Fault::Cut(_) | Fault::Damage(_) | Fault::DamageBack(_) | Fault::Slow(_)
+            Fault::Reset
+                | Fault::Cut(_)
+                | Fault::Damage(_)
+                | Fault::DamageBack(_)
+                | Fault::Slow(_)
+                | Fault::SlowLink(_)
+                | Fault::SlowWriter(_)
         );
         let alive: Vec<HostId> = self
             .chain
@@ -165,6 +169,25 @@ impl World<'_> {
             node.member.on_writer_failed();
         }
         self.pump(host)
+    }
+
+    fn slow_down(&mut self, host: HostId, fault: Fault) {
+        let times = fault.slows();
+        let node = &mut self.hosts[host];
+        let plan = &mut node.plan;
+        if host == 0 {
+            // Its producer: its card cannot be told from its successor's.
+            plan.writer = (plan.writer / times).max(1);
+            self.outcome.slowed_golden = true;
+            return;
+        }
+        node.suspect = true;
+        if !matches!(fault, Fault::SlowWriter(_)) {
+            plan.shape.rate = (plan.shape.rate / times).max(1);
+        }
+        if !matches!(fault, Fault::SlowLink(_)) {
+            plan.writer = (plan.writer / times).max(1);
+        }
     }
 
     fn begin_outage(&mut self, host: HostId, lasts: Duration, lost: bool) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ka::chain::{Action, LinkId, Member, NodeId, Offset, Trouble};
+use ka::chain::{Action, LinkId, Member, NodeId, Offset, Spent, Standing, Trouble, Waiting};
 use ka::wire::link::LinkMessage;
 
 use super::control::{Control, ToHub};
@@ -58,6 +58,8 @@ pub(super) struct Host {
     pub(super) released: bool,
     /// A fault has hit it, or one of its links.
     pub(super) suspect: bool,
+    pub(super) spent: Spent,
+    waiting: Waiting,
     pub(super) control: Control,
     pub(super) judged: Judged,
 }
@@ -76,9 +78,17 @@ impl Host {
             fate: Fate::Running,
             released: false,
             suspect: false,
+            spent: Spent::default(),
+            waiting: Waiting::default(),
             control: Control::default(),
             judged: Judged::default(),
         }
+    }
+
+    /// What it tells the controller of itself.
+    pub(super) fn standing(&self) -> Standing {
+        let (verified, written) = (self.member.verified(), self.member.written());
+        Standing { spent: self.spent, verified, written }
     }
 
     /// Whether its process runs and takes part.
@@ -113,7 +123,27 @@ impl World<'_> {
             self.producer_waits = false;
             self.after(Duration::ZERO, Event::Produce);
         }
+        self.account(host);
         self.judge_step(host)
+    }
+
+    /// What the host has waited for until now, and waits for from now on.
+    fn account(&mut self, host: HostId) {
+        let node = &self.hosts[host];
+        let to_successor = |(id, end): &&(ConnectionId, usize)| {
+            let link = self.connections[*id].links[*end];
+            link.is_some() && link == node.member.successor_link()
+        };
+        let down = node.connections.iter().find(to_successor);
+        let waiting = Waiting {
+            starved: node.member.wants_block(),
+            output: down.is_some_and(|(id, end)| self.connections[*id].pipes[*end].blocked),
+            writer: node.member.is_held_by_writer(),
+        };
+        let now = self.now;
+        let node = &mut self.hosts[host];
+        node.spent.add(node.waiting, now);
+        node.waiting = waiting;
     }
 
     /// Carries out what the member has queued.
@@ -293,6 +323,7 @@ impl World<'_> {
         node.fate = Fate::Stranger;
         node.isolated = false;
         node.plain = 0;
+        node.spent = Spent::default();
         node.judged = Judged::default();
         node.member = Member::node(id, &self.stream.key, self.schedule.window, self.schedule.dead_after);
         self.note(|| format!("host {host} is there again, as {id}"));

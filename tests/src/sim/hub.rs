@@ -1,10 +1,11 @@
 //! The controller's side: the real membership, and what the hub does with its decisions.
 
-use ka::chain::{Decision, NodeId};
+use ka::chain::{Decision, NodeId, Slow};
 
 use super::control::{ToHub, ToNode};
 use super::invariants::{
     Violation, invariant_everybody_has_everything_at_release, invariant_only_the_faulty_are_expelled,
+    invariant_only_the_slow_are_bypassed,
 };
 use super::network::HostId;
 use super::schedule::When;
@@ -18,12 +19,14 @@ impl World<'_> {
             return Ok(());
         }
         self.membership.on_heartbeat(node, self.now);
-        if let ToHub::Complaint(report) = message
-            && !self.released
-        {
-            self.note(|| format!("the hub hears from {node}: {report:?}"));
-            let decisions = self.membership.on_complaint(node, report, self.now);
-            self.carry_out(decisions)?;
+        match message {
+            ToHub::Heartbeat(standing) => self.slowness.on_report(node, standing, self.now),
+            ToHub::Complaint(report) if !self.released => {
+                self.note(|| format!("the hub hears from {node}: {report:?}"));
+                let decisions = self.membership.on_complaint(node, report, self.now);
+                self.carry_out(decisions)?;
+            }
+            ToHub::Complaint(_) => {}
         }
         self.hub_judges()
     }
@@ -33,6 +36,22 @@ impl World<'_> {
             return Ok(());
         }
         let decisions = self.membership.judge(self.now);
+        self.carry_out(decisions)?;
+        self.hub_judges_slowness()
+    }
+
+    /// Takes out who is too slow.
+    fn hub_judges_slowness(&mut self) -> Result<(), Violation> {
+        let golden = &self.hosts[0];
+        self.slowness.on_report(NodeId::GOLDEN, golden.standing(), self.now);
+        let end = golden.member.total().map(|_| golden.member.verified());
+        let Some(Slow { node, reason }) = self.slowness.judge(self.membership.chain(), end, self.now) else {
+            return Ok(());
+        };
+        invariant_only_the_slow_are_bypassed(self, host_of(node), &reason)?;
+        self.hosts[host_of(node)].suspect = true;
+        self.outcome.slow += 1;
+        let decisions = self.membership.expel(node, &reason, true);
         self.carry_out(decisions)
     }
 

@@ -181,6 +181,16 @@ pub(super) fn invariant_only_the_faulty_are_expelled(world: &mut World, host: Ho
     })
 }
 
+/// A node is only taken out for slowness if it or one of its neighbours was hit: of a link that is slow, one end
+/// goes, and where all that may be sent fits into the links, of the two links of a slow card either may show.
+pub(super) fn invariant_only_the_slow_are_bypassed(world: &mut World, host: HostId, reason: &str) -> Verdict {
+    let hit = |pair: &[HostId]| pair.contains(&host) && pair.iter().any(|host| world.hosts[*host].suspect);
+    let holds = world.chain.windows(2).any(hit);
+    world.check(holds, "only the slow are bypassed", |world| {
+        format!("host {host} is not slow, and yet: {reason}; chain {:?}", world.chain)
+    })
+}
+
 /// At release, every living member has the whole stream.
 pub(super) fn invariant_everybody_has_everything_at_release(world: &mut World) -> Verdict {
     let end = world.stream.end();

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ka::chain::SlowLimits;
+
 use super::network::Shape;
 use super::random::Random;
 use super::schedule::{Fault, HostPlan, Planned, Schedule, Victim, When};
@@ -56,6 +58,7 @@ impl LongChain {
             largest: BLOCK / SCALE,
             length: self.stream / SCALE,
             dead_after: Duration::from_millis(1500),
+            slow: SlowLimits::default(),
             abrupt: false,
             clock_first: false,
             faults,

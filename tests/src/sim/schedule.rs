@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::network::Shape;
+use ka::chain::SlowLimits;
+
+use super::network::{Shape, time_of};
 use super::random::Random;
 
 /// Everything about one simulated session that is not decided by ka itself.
@@ -20,6 +22,8 @@ pub struct Schedule {
     pub length: u64,
     /// When silence counts as death.
     pub dead_after: Duration,
+    /// When somebody is too slow.
+    pub slow: SlowLimits,
     /// A closed connection's unread bytes are lost.
     pub abrupt: bool,
     /// A process that was stopped looks at its clock before its sockets when it goes on.
@@ -97,8 +101,12 @@ pub enum Fault {
     Damage(u32),
     /// That many frames to the predecessor are damaged.
     DamageBack(u32),
-    /// Network card and writer become that many times slower.
+    /// Network card and writer become that many times slower; of the golden node, the producer.
     Slow(u64),
+    /// The network card alone.
+    SlowLink(u64),
+    /// The writer alone.
+    SlowWriter(u64),
     /// The disk is full.
     WriterFails,
     /// Control messages wait until the controller is back, or are lost.
@@ -115,6 +123,15 @@ impl Fault {
     #[must_use]
     pub fn is_death(self) -> bool {
         matches!(self, Self::Crash | Self::Restart(_) | Self::Hang(None) | Self::Silence(None))
+    }
+
+    /// How many times slower it makes a host.
+    #[must_use]
+    pub fn slows(self) -> u64 {
+        match self {
+            Self::Slow(times) | Self::SlowLink(times) | Self::SlowWriter(times) => times,
+            _ => 1,
+        }
     }
 }
 
@@ -139,6 +156,7 @@ impl Schedule {
             largest,
             length: window * random.between(8, 9),
             dead_after,
+            slow: SlowLimits { after: dead_after * 2, ..SlowLimits::default() },
             abrupt: random.chance(50),
             clock_first: random.chance(50),
             faults: Vec::new(),
@@ -150,6 +168,46 @@ impl Schedule {
             schedule.add_disturbance(random);
         }
         schedule
+    }
+
+    /// The schedule of `seed` in which nobody dies, and a host becomes far too slow: which one, and how, the
+    /// seed decides. The stream is long enough for somebody to notice, and there are three nodes at least: of two,
+    /// nobody is left by whom a slow sender could be told from a slow receiver.
+    #[must_use]
+    pub fn with_a_slow_host(seed: u64) -> Self {
+        let random = &mut Random::new(seed);
+        let largest = random.between(96, 400);
+        let rate = largest * 1000 / random.between(2, 4);
+        let hosts = (0..=random.between(3, 16)).map(|_| host(random, rate, largest, false)).collect();
+        let dead_after = Duration::from_millis(500);
+        let times = random.between(25, 60);
+        let fault = match random.index(3) {
+            0 => Fault::SlowWriter(times * 4),
+            1 => Fault::SlowLink(times),
+            _ => Fault::Slow(times),
+        };
+        let when = When::Produced(random.between(20, 60));
+        let victim = Victim::Place(random.index(64));
+        Self {
+            seed,
+            hosts,
+            // More than the links' buffers hold.
+            window: largest * random.between(24, 64),
+            largest,
+            length: largest * 2000,
+            dead_after,
+            slow: SlowLimits { after: dead_after * 2, ..SlowLimits::default() },
+            abrupt: random.chance(50),
+            clock_first: random.chance(50),
+            faults: vec![Planned { when, after: Duration::ZERO, victim, fault }],
+        }
+    }
+
+    /// How long the stream takes at the slowest host's rate, as long as nothing goes wrong.
+    #[must_use]
+    pub fn healthy_time(&self) -> Duration {
+        let slowest = self.hosts.iter().map(|host| host.shape.rate.min(host.writer)).min().unwrap_or(1);
+        time_of(self.length, slowest)
     }
 
     /// Nodes, without the golden one.
@@ -204,7 +262,7 @@ impl Schedule {
             4 => (Fault::Cut(lasting), victim),
             5 | 6 => (Fault::Damage(frames), victim),
             7 => (Fault::DamageBack(frames), victim),
-            8 => (Fault::Slow(random.between(2, 8)), victim),
+            8 => (slowness(random.between(2, 8)), victim),
             9 => (Fault::WriterFails, victim),
             10 => (Fault::Outage { lasts: while_, lost: random.chance(60) }, victim),
             _ => (Fault::Outage { lasts: while_, lost: random.chance(60) }, Victim::All),
@@ -223,6 +281,16 @@ fn host(random: &mut Random, rate: u64, largest: u64, slow_control: bool) -> Hos
     let control = if slow_control { 200 } else { 20 };
     let control = Duration::from_micros(random.between(50, control * 1000));
     HostPlan { shape: Shape { rate, delay, buffer }, writer, control }
+}
+
+/// Slower, or far too slow, from a number between 2 and 8.
+fn slowness(times: u64) -> Fault {
+    match times {
+        6 => Fault::SlowWriter(40),
+        7 => Fault::SlowLink(40),
+        8 => Fault::Slow(60),
+        _ => Fault::Slow(times),
+    }
 }
 
 fn moment(random: &mut Random) -> When {

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::time::Duration;
 
-use ka::chain::{Member, Membership, Rules};
+use ka::chain::{Member, Membership, Rules, Slowness};
 
 use super::control::{ToHub, ToNode};
 use super::faults::{Path, Relief};
@@ -13,7 +13,7 @@ use super::hub::node_of;
 use super::invariants::{Violation, invariant_nothing_stalls, is_settled};
 use super::network::{Connection, ConnectionId, HostId, time_of};
 use super::random::Random;
-use super::schedule::{Fault, Schedule, When};
+use super::schedule::{Schedule, When};
 use super::stream::Stream;
 
 /// How many events a trace keeps.
@@ -32,6 +32,10 @@ pub struct Outcome {
     pub complete: usize,
     /// Nodes that the controller took out.
     pub expelled: usize,
+    /// Nodes of these that were too slow.
+    pub slow: usize,
+    /// The golden node was made slow.
+    pub slowed_golden: bool,
     /// Events lived through.
     pub events: u64,
     /// When the golden node had made the whole stream.
@@ -153,6 +157,7 @@ pub(super) struct World<'a> {
     pub(super) connections: Vec<Connection>,
     pub(super) paths: BTreeMap<(HostId, HostId), Path>,
     pub(super) membership: Membership,
+    pub(super) slowness: Slowness,
     /// The membership's chain, as hosts.
     pub(super) chain: Vec<HostId>,
     /// Each host's place in it, or where it was last.
@@ -203,6 +208,7 @@ impl<'a> World<'a> {
             connections: Vec::new(),
             paths: BTreeMap::new(),
             membership: Membership::new(&order, dead_after, Duration::ZERO),
+            slowness: Slowness::new(schedule.slow),
             gone: BTreeMap::new(),
             released: false,
             producer_waits: false,
@@ -337,7 +343,7 @@ impl<'a> World<'a> {
     fn on_heartbeat(&mut self, host: HostId, life: u32) {
         let node = &self.hosts[host];
         if node.life == life && node.takes_part() && node.fate != Fate::Stranger {
-            self.tell_hub(host, ToHub::Heartbeat);
+            self.beat(host);
             self.after(self.schedule.dead_after / 3, Event::Heartbeat { host, life });
         }
     }
@@ -354,11 +360,7 @@ impl Schedule {
     /// Far more than a session can take after the last disturbance, and yet bounded: the stream at
     /// the slowest rate, every window waiting for the whole chain, and many detections.
     fn patience(&self) -> Duration {
-        let slowed: u64 = self
-            .faults
-            .iter()
-            .map(|planned| if let Fault::Slow(times) = planned.fault { times } else { 1 })
-            .product();
+        let slowed: u64 = self.faults.iter().map(|planned| planned.fault.slows()).product();
         let slowest = self.hosts.iter().map(|host| host.shape.rate.min(host.writer)).min().unwrap_or(1);
         let delay = self.hosts.iter().map(|host| host.shape.delay).max().unwrap_or_default();
         let hop = time_of(self.largest, slowest / slowed) + delay * 2;

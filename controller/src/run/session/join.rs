@@ -165,7 +165,7 @@ impl Session {
             ToController::Heartbeat(progress) => {
                 node.on_progress(progress);
                 if let Some(stream) = running {
-                    stream.membership.on_heartbeat(id, now);
+                    stream.on_heartbeat(id, progress, now);
                 }
             }
             ToController::Complaint { stream, report } => {

@@ -9,8 +9,6 @@ use super::super::node::Node;
 use super::super::status::Phase;
 use super::{Ending, Gate, Session, State, failure};
 
-/// How long nodes may take to hand over their logs when the stream was given up.
-const LAST_WORDS: Duration = Duration::from_secs(30);
 /// How long a node may be without a connection while no chain judges it.
 const ABSENCE: Duration = Duration::from_secs(60);
 /// A node that has its data and only finishes is missed sooner: after so many detection times without a
@@ -64,8 +62,8 @@ impl Session {
     /// After a stream: another round as soon as nobody's failure is open, or the end when all have left.
     pub(super) fn go_on(&mut self) {
         let mut chosen = self.nodes.values().filter(|node| node.chosen);
-        if let Some((ending, since)) = &self.given_up {
-            if chosen.all(Node::has_left) || since.elapsed() > LAST_WORDS {
+        if let Some(ending) = &self.given_up {
+            if chosen.all(Node::has_left) {
                 let ending = ending.clone();
                 self.given_up = None;
                 self.end(ending);

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use ka::chain::NodeId;
+use ka::chain::{NodeId, SlowLimits};
 use ka::plan::Plan;
 use ka::seal::StreamId;
 use ka::wire::control::{Failure, ToAgent};
@@ -50,6 +50,8 @@ pub struct SessionSpec {
     pub window: u64,
     /// What silence means.
     pub dead_after: Duration,
+    /// When a node is too slow to be waited for.
+    pub slow: SlowLimits,
     /// How many rounds may be held in all; a lasting session holds as many as it likes.
     pub rounds: u32,
     /// The chain's order.
@@ -102,8 +104,8 @@ pub struct Session {
     allowed: BTreeSet<Mac>,
     /// Machines that were let in, and were gone when the session began.
     vanished: BTreeSet<Mac>,
-    /// The stream was given up, with this end, at this time.
-    given_up: Option<(Ending, Instant)>,
+    /// The stream was given up, with this end.
+    given_up: Option<Ending>,
     /// Somebody wants it to begin with those who are there.
     go: bool,
     began: Instant,

@@ -178,6 +178,7 @@ impl Session {
             data,
             window,
             dead_after: self.spec.dead_after,
+            slow: self.spec.slow,
             now,
         };
         match Stream::start(&setup, bell) {

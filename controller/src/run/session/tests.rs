@@ -27,6 +27,7 @@ fn session(rounds: u32) -> Session {
         log: None,
         window: 1 << 23,
         dead_after: Duration::from_secs(2),
+        slow: ka::chain::SlowLimits::default(),
         rounds,
         order: Order::Address,
     })

@@ -1,0 +1,286 @@
+//! Who is too slow for a chain: judged by the controller from what the members report.
+//!
+//! A member is measured against the best rate at which any member of this stream has taken blocks. Whoever
+//! stays below a share of it is only to blame if its own waiting says so: its writer holds its window, or the
+//! link to it is full while it starves. Its neighbours are just as slow and wait for something else.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use super::ids::{NodeId, Offset};
+use super::shares::{Shares, Spent};
+
+/// A writer that holds its member's window for this share of the time is what the member waits for.
+const BLOCKED: f64 = 0.75;
+/// Of a slow link, the sender is blocked and the receiver starved for at least this share of the time; a golden
+/// node that starves so much is slow itself.
+const HALF: f64 = 0.5;
+/// Rates are taken over at least this part of the time after which somebody counts as slow.
+const PARTS: u32 = 10;
+/// After so many removals in a row that did not help, the whole chain is taken to be like that.
+const IN_VAIN: u32 = 2;
+
+/// When somebody is too slow.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SlowLimits {
+    /// Below this share of the best rate, from 0 (nobody) to 1.
+    pub min_share: f64,
+    /// For so long; also the least time between two removals.
+    pub after: Duration,
+}
+
+impl Default for SlowLimits {
+    fn default() -> Self {
+        Self { min_share: 0.1, after: Duration::from_secs(10) }
+    }
+}
+
+/// One who is to be taken out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slow {
+    /// Who.
+    pub node: NodeId,
+    /// Why, with figures, for a person.
+    pub reason: String,
+}
+
+/// What a member tells of itself, at some moment of its own clock ([`Spent::running`]).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Standing {
+    /// Where its time went.
+    pub spent: Spent,
+    /// Verified up to here.
+    pub verified: Offset,
+    /// Taken by the writer up to here.
+    pub written: Offset,
+}
+
+/// The members' reports of one stream.
+pub struct Slowness {
+    limits: SlowLimits,
+    /// The best rate so far, in bytes a second.
+    best: f64,
+    chain: Vec<NodeId>,
+    members: BTreeMap<NodeId, Reports>,
+    /// Senders whose receiver was bypassed.
+    senders: Vec<NodeId>,
+    in_vain: u32,
+}
+
+/// A member's last reports, as far back as is judged.
+#[derive(Default)]
+struct Reports {
+    standings: VecDeque<Standing>,
+    seen: Duration,
+}
+
+/// A member over the whole time that is judged.
+#[derive(Clone, Copy)]
+struct Period {
+    shares: Shares,
+    /// Bytes a second that were verified.
+    verified: f64,
+    /// Bytes a second that the writer took.
+    written: f64,
+}
+
+enum Cause {
+    Writer(NodeId),
+    Link { from: NodeId, to: NodeId },
+}
+
+impl Slowness {
+    /// Nothing is known yet.
+    #[must_use]
+    pub fn new(limits: SlowLimits) -> Self {
+        Self {
+            limits,
+            best: 0.0,
+            chain: Vec::new(),
+            members: BTreeMap::new(),
+            senders: Vec::new(),
+            in_vain: 0,
+        }
+    }
+
+    /// The best rate that the stream has reached, in bytes a second.
+    #[must_use]
+    pub fn best(&self) -> f64 {
+        self.best
+    }
+
+    /// A member, or the golden node itself, tells how it stands. Reports that come too often are left out.
+    pub fn on_report(&mut self, node: NodeId, standing: Standing, now: Duration) {
+        let after = self.limits.after;
+        let reports = self.members.entry(node).or_default();
+        reports.seen = now;
+        let standings = &mut reports.standings;
+        if let Some(last) = standings.back() {
+            let (then, running) = (last.spent.running, standing.spent.running);
+            if running < then || standing.verified < last.verified {
+                // Another stream's.
+                standings.clear();
+            } else if running - then < after / (2 * PARTS) {
+                return;
+            }
+        }
+        standings.push_back(standing);
+        if node != NodeId::GOLDEN {
+            // The first report of all is measured from the stream's start.
+            let start = Standing::default();
+            let earlier = standings.iter().rev().chain([&start]);
+            let recent = earlier
+                .filter_map(|earlier| standing.period(earlier))
+                .find(|period| period.shares.over >= after / PARTS);
+            self.best = recent.map_or(self.best, |period| self.best.max(period.verified));
+        }
+        while standings
+            .get(1)
+            .and_then(|second| standing.period(second))
+            .is_some_and(|p| p.shares.over >= after)
+        {
+            standings.pop_front();
+        }
+    }
+
+    /// Tells who is to be taken out of `chain` (golden node first) now. `end` is where the stream ends, once
+    /// the golden node knows it.
+    #[must_use]
+    pub fn judge(&mut self, chain: &[NodeId], end: Option<Offset>, now: Duration) -> Option<Slow> {
+        if self.chain != chain {
+            // Who waits for whom has changed: everybody is measured anew.
+            self.chain = chain.to_vec();
+            self.members.clear();
+        }
+        if chain.len() <= 2 || self.period(NodeId::GOLDEN, now)?.shares.starved >= HALF {
+            // One node holds up nobody; and a slow source is nobody's fault.
+            return None;
+        }
+        let Some((cause, rate)) = self.cause(now) else {
+            self.note_health(now);
+            return None;
+        };
+        let (Cause::Writer(slow) | Cause::Link { to: slow, .. }) = cause;
+        if end.is_some_and(|end| self.ends_soon(slow, end, rate)) {
+            return None;
+        }
+        let golden_again = matches!(cause, Cause::Link { from: NodeId::GOLDEN, .. })
+            && self.senders.contains(&NodeId::GOLDEN);
+        if golden_again || self.in_vain >= IN_VAIN {
+            self.best = rate;
+            self.in_vain = 0;
+            return None;
+        }
+        let reason = self.reason(&cause, rate, now)?;
+        let node = self.culprit(cause);
+        self.in_vain += 1;
+        self.members.clear();
+        Some(Slow { node, reason })
+    }
+
+    /// The writer or link that holds up the chain, with its rate: the slower one, if both are there.
+    fn cause(&self, now: Duration) -> Option<(Cause, f64)> {
+        let limit = self.best * self.limits.min_share;
+        let period = |node: &NodeId| self.period(*node, now);
+        let writer = self
+            .chain
+            .iter()
+            .filter_map(|node| Some((*node, period(node)?)))
+            .filter(|(_, member)| member.shares.writer >= BLOCKED && member.written < limit)
+            .min_by(|(_, a), (_, b)| a.written.total_cmp(&b.written))
+            .map(|(node, member)| (Cause::Writer(node), member.written));
+        // Of two full links in a row, the first: its receiver has both. That one may tell of it a little later.
+        let link = self.chain.iter().zip(self.chain.iter().skip(1)).find_map(|(from, to)| {
+            let (sender, receiver) = (period(from)?, period(to)?);
+            let full = sender.shares.output >= HALF && receiver.shares.starved >= HALF;
+            full.then_some((Cause::Link { from: *from, to: *to }, receiver.verified))
+        });
+        let link = link.filter(|(_, rate)| *rate < limit);
+        [writer, link].into_iter().flatten().min_by(|(_, a), (_, b)| a.total_cmp(b))
+    }
+
+    /// Taking the end of a stream away from somebody would gain nobody anything.
+    fn ends_soon(&self, node: NodeId, end: Offset, rate: f64) -> bool {
+        let last = self.members.get(&node).and_then(|reports| reports.standings.back());
+        last.is_some_and(|last| bytes(end.since(last.verified)) <= rate * self.limits.after.as_secs_f64())
+    }
+
+    /// The receiver of a slow link, or its sender, if another link of that one was slow before.
+    fn culprit(&mut self, cause: Cause) -> NodeId {
+        match cause {
+            Cause::Writer(node) => node,
+            Cause::Link { from, .. } if self.senders.contains(&from) => from,
+            Cause::Link { from, to } => {
+                self.senders.push(from);
+                to
+            }
+        }
+    }
+
+    /// When all go as they should again, earlier removals have helped.
+    fn note_health(&mut self, now: Duration) {
+        let limit = self.best * self.limits.min_share;
+        let healthy = |node: &NodeId| self.period(*node, now).is_some_and(|member| member.verified >= limit);
+        if self.in_vain > 0 && self.chain.iter().all(healthy) {
+            self.in_vain = 0;
+            self.senders.clear();
+        }
+    }
+
+    fn reason(&self, cause: &Cause, rate: f64, now: Duration) -> Option<String> {
+        let figures = format!("{} MB/s where the chain took {} MB/s", mega(rate), mega(self.best));
+        Some(match cause {
+            Cause::Writer(node) => {
+                let writer = percent(self.period(*node, now)?.shares.writer);
+                format!("took {figures}, its writer blocked {writer} % of the time")
+            }
+            Cause::Link { from, to } => {
+                let output = percent(self.period(*from, now)?.shares.output);
+                let starved = percent(self.period(*to, now)?.shares.starved);
+                format!(
+                    "the link from {from} to {to} took {figures}, its sender blocked {output} % of the time \
+                     while its receiver starved {starved} %"
+                )
+            }
+        })
+    }
+
+    /// A member over the time that is judged; none if that is not known yet, or not any more.
+    fn period(&self, node: NodeId, now: Duration) -> Option<Period> {
+        let reports = self.members.get(&node)?;
+        if now.saturating_sub(reports.seen) > self.limits.after {
+            return None;
+        }
+        let period = reports.standings.back()?.period(reports.standings.front()?)?;
+        (period.shares.over >= self.limits.after).then_some(period)
+    }
+}
+
+impl Standing {
+    fn period(&self, earlier: &Self) -> Option<Period> {
+        let shares = self.spent.since(&earlier.spent)?;
+        let rate = |now: Offset, then: Offset| bytes(now.since(then)) / shares.over.as_secs_f64();
+        Some(Period {
+            shares,
+            verified: rate(self.verified, earlier.verified),
+            written: rate(self.written, earlier.written),
+        })
+    }
+}
+
+/// A number of bytes to reckon with; what a stream has is far below where a double becomes inexact.
+fn bytes(count: u64) -> f64 {
+    count as f64
+}
+
+fn mega(rate: f64) -> String {
+    let mega = rate / 1e6;
+    if mega < 10.0 { format!("{mega:.1}") } else { format!("{mega:.0}") }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.0}", share * 100.0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+use super::*;
+
+const MB: u64 = 1_000_000;
+
+/// A member in a second: what it verified, what its writer took, and its shares (starved, output, writer).
+#[derive(Clone, Copy)]
+struct Second(u64, u64, f64, f64, f64);
+
+const BUSY: Second = Second(40 * MB, 40 * MB, 0.1, 0.9, 0.0);
+
+/// Members that report every half second.
+struct Stream {
+    slowness: Slowness,
+    chain: Vec<NodeId>,
+    now: Duration,
+    members: BTreeMap<NodeId, Standing>,
+    end: Option<Offset>,
+}
+
+impl Stream {
+    fn of(nodes: u32) -> Self {
+        let chain: Vec<NodeId> = (0..=nodes).map(NodeId).collect();
+        let members = chain.iter().map(|id| (*id, Standing::default())).collect();
+        let slowness = Slowness::new(SlowLimits::default());
+        Self { slowness, chain, now: Duration::ZERO, members, end: None }
+    }
+
+    /// Lets time pass, until somebody is named and taken out.
+    fn pass(&mut self, seconds: u64, how: impl Fn(u32) -> Second) -> Option<(u64, Slow)> {
+        let start = self.now;
+        for _ in 0..seconds * 2 {
+            self.now += Duration::from_millis(500);
+            for id in self.chain.clone() {
+                self.report(id, how(id.0));
+            }
+            if let Some(slow) = self.slowness.judge(&self.chain, self.end, self.now) {
+                self.chain.retain(|id| *id != slow.node);
+                return Some(((self.now - start).as_secs(), slow));
+            }
+        }
+        None
+    }
+
+    fn report(&mut self, id: NodeId, Second(verified, written, starved, output, writer): Second) {
+        let standing = self.members.get_mut(&id).unwrap();
+        let half = Duration::from_millis(500);
+        standing.verified = standing.verified.plus(verified / 2);
+        standing.written = standing.written.plus(written / 2);
+        standing.spent.running += half;
+        standing.spent.starved += half.mul_f64(starved);
+        standing.spent.output += half.mul_f64(output);
+        standing.spent.writer += half.mul_f64(writer);
+        self.slowness.on_report(id, *standing, self.now);
+    }
+}
+
+/// Node `slow`'s writer takes 0.4 MB/s: all before it cannot write, all behind it starve.
+fn slow_writer(slow: u32) -> impl Fn(u32) -> Second {
+    let crawl = 4 * MB / 10;
+    move |id| match id.cmp(&slow) {
+        std::cmp::Ordering::Less => Second(crawl, crawl, 0.0, 0.99, 0.0),
+        std::cmp::Ordering::Equal => Second(crawl, crawl, 0.0, 0.0, 0.98),
+        std::cmp::Ordering::Greater => Second(crawl, crawl, 0.99, 0.0, 0.0),
+    }
+}
+
+/// The link to node `to` carries 0.4 MB/s: its receiver has room, those before its sender have sent all they may.
+fn slow_link(to: u32) -> impl Fn(u32) -> Second {
+    let crawl = 4 * MB / 10;
+    move |id| {
+        let starved = if id < to { 0.2 } else { 0.99 };
+        let output = if id + 1 == to { 0.97 } else { 0.0 };
+        Second(crawl, crawl, starved, output, 0.0)
+    }
+}
+
+#[test]
+fn a_slow_writer_is_named_with_its_figures() {
+    let mut stream = Stream::of(4);
+    assert_eq!(stream.pass(20, |_| BUSY), None);
+    let (after, slow) = stream.pass(30, slow_writer(2)).unwrap();
+    assert_eq!(slow.node, NodeId(2));
+    // The average of ten seconds falls below a tenth after more than nine.
+    assert!((9..=11).contains(&after), "{after} s");
+    assert!(slow.reason.contains("where the chain took 40 MB/s, its writer blocked 9"), "{}", slow.reason);
+    assert_eq!(stream.pass(60, |_| BUSY), None);
+}
+
+#[test]
+fn who_is_slow_from_the_start_is_measured_by_the_first_windows() {
+    let mut stream = Stream::of(4);
+    assert_eq!(stream.pass(1, |_| BUSY), None);
+    assert_eq!(stream.pass(30, slow_writer(1)).unwrap().1.node, NodeId(1));
+}
+
+#[test]
+fn the_receiver_of_a_slow_link_is_bypassed_and_then_its_sender() {
+    let mut stream = Stream::of(5);
+    assert_eq!(stream.pass(5, |_| BUSY), None);
+    assert_eq!(stream.pass(30, slow_link(3)).unwrap().1.node, NodeId(3));
+    // Node 2 is just as slow to node 4.
+    let slow = stream.pass(30, |id| slow_link(if id > 2 { 4 } else { 3 })(id)).unwrap().1;
+    assert_eq!(slow.node, NodeId(2));
+    assert!(slow.reason.starts_with("the link from node 2 to node 4 took 0.4 MB/s"), "{}", slow.reason);
+}
+
+#[test]
+fn a_slow_source_removes_nobody() {
+    let mut stream = Stream::of(4);
+    assert_eq!(stream.pass(10, |_| BUSY), None);
+    assert_eq!(stream.pass(120, |_| Second(MB / 10, MB / 10, 0.99, 0.0, 0.0)), None);
+    assert_eq!(stream.pass(20, |_| BUSY), None);
+}
+
+#[test]
+fn the_golden_nodes_own_slow_link_costs_one_node_and_no_more() {
+    let mut stream = Stream::of(5);
+    assert_eq!(stream.pass(5, |_| BUSY), None);
+    assert_eq!(stream.pass(30, slow_link(1)).unwrap().1.node, NodeId(1));
+    assert_eq!(stream.pass(300, slow_link(1)), None);
+}
+
+#[test]
+fn a_chain_that_is_slow_as_a_whole_loses_two_at_most() {
+    let mut stream = Stream::of(6);
+    assert_eq!(stream.pass(5, |_| BUSY), None);
+    let mut taken = Vec::new();
+    for _ in 0..6 {
+        // Whatever is left, its first node's writer is slow.
+        let first = stream.chain[1].0;
+        taken.extend(stream.pass(60, slow_writer(first)).map(|(_, slow)| slow.node));
+    }
+    assert_eq!(taken, [NodeId(1), NodeId(2)]);
+}
+
+#[test]
+fn removals_that_help_may_go_on() {
+    let mut stream = Stream::of(6);
+    for slow in 1..=4 {
+        assert_eq!(stream.pass(20, |_| BUSY), None);
+        assert_eq!(stream.pass(30, slow_writer(slow)).unwrap().1.node, NodeId(slow));
+    }
+}
+
+#[test]
+fn one_node_holds_up_nobody() {
+    let mut stream = Stream::of(1);
+    assert_eq!(stream.pass(10, |_| BUSY), None);
+    assert_eq!(stream.pass(60, slow_writer(1)), None);
+}
+
+#[test]
+fn a_stream_that_ends_soon_is_left_alone() {
+    let mut stream = Stream::of(3);
+    assert_eq!(stream.pass(20, |_| BUSY), None);
+    // 4 MB are 10 s at this rate.
+    stream.end = Some(stream.members[&NodeId(2)].verified.plus(8 * MB));
+    assert_eq!(stream.pass(15, slow_writer(2)), None);
+    stream.end = stream.end.map(|end| end.plus(1000 * MB));
+    assert_eq!(stream.pass(15, slow_writer(2)).unwrap().1.node, NodeId(2));
+}
+
+#[test]
+fn slower_is_not_too_slow() {
+    let mut stream = Stream::of(3);
+    assert_eq!(stream.pass(20, |_| BUSY), None);
+    // A fifth of the best rate, and the writer is all that it waits for.
+    assert_eq!(
+        stream.pass(60, |id| Second(8 * MB, 8 * MB, 0.0, 0.0, if id == 2 { 0.99 } else { 0.0 })),
+        None
+    );
+}
+
+#[test]
+fn who_stalls_for_a_death_elsewhere_is_not_to_blame() {
+    let mut stream = Stream::of(4);
+    assert_eq!(stream.pass(20, |_| BUSY), None);
+    // Node 3 is silent: the writer of node 1 still works off its window, as fast as ever.
+    let how = |id| Second(0, 40 * MB, 0.0, 0.9, if id == 1 { 0.99 } else { 0.0 });
+    assert_eq!(stream.pass(12, how), None);
+    // Later all of them wait; nobody writes.
+    assert_eq!(stream.pass(30, |_| Second(0, 0, 0.0, 0.5, 0.0)), None);
+}
