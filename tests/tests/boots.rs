@@ -91,7 +91,7 @@ fn assert_boots(disk: &Loop) {
     let mut reader = BufReader::new(machine.stdout.take().unwrap());
     let mut bytes = Vec::new();
     // A prompt ends with a space and no newline.
-    while reader.read_until(b' ', &mut bytes).unwrap() > 0 && !heard.contains("login:") {
+    while !heard.contains("login:") && reader.read_until(b' ', &mut bytes).unwrap() > 0 {
         heard.push_str(&String::from_utf8_lossy(&bytes));
         bytes.clear();
     }

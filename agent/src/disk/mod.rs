@@ -3,6 +3,7 @@
 //! [`prepare`] takes a disk to the point where files can be unpacked onto it; [`Prepared::unmount`] and
 //! [`Prepared::activate`] end what it began, and [`Prepared::abandon`] undoes it.
 
+pub mod blkid;
 pub mod claim;
 mod error;
 mod mkfs;

@@ -1,6 +1,5 @@
 //! The golden node: what it is made of, and its files as a stream.
 
-pub mod blkid;
 pub mod describe;
 pub mod pack;
 pub mod plan;

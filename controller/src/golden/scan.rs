@@ -1,9 +1,9 @@
 //! What a disk of the golden node is: its table, its partitions, what is on them and who uses them.
 
-use super::blkid::{self, BlkidError, Contents};
 use ka::disk::mbr::{self, Mbr};
 use ka::disk::units::{DiskSize, SectorSize};
 use ka::plan::GoldenNames;
+use ka_agent::disk::blkid::{self, BlkidError, Contents};
 use ka_agent::disk::mountinfo::{self, DeviceNumber, Mount};
 use ka_agent::disk::sysfs::{self, KernelPartition};
 use std::fs::{self, File};

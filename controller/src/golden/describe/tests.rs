@@ -1,9 +1,9 @@
 //! Descriptions of golden disks that were made up.
 
 use super::*;
-use crate::golden::blkid::Contents;
 use ka::disk::mbr::{self, DiskSignature};
 use ka::disk::units::{DiskSize, Lba, SectorCount, SectorSize};
+use ka_agent::disk::blkid::Contents;
 use ka_agent::disk::mountinfo::DeviceNumber;
 
 fn entry(kind: u8, start_mb: u64, kib: u64) -> Option<mbr::Entry> {

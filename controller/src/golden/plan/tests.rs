@@ -1,9 +1,9 @@
 //! Plans from golden disks that were made up.
 
 use super::*;
-use crate::golden::blkid::Contents;
 use crate::golden::scan::Table;
 use ka::plan::Loader;
+use ka_agent::disk::blkid::Contents;
 
 const NODE: DeviceNumber = DeviceNumber { major: 254, minor: 1 };
 

@@ -1,8 +1,14 @@
 //! What blkid finds on a device: kind of file system, label, UUIDs.
 
+use crate::tool::{self, End};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// How long blkid may look at one device: a bad one must not hold up a node or a run for ever.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// What is on a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +21,8 @@ pub struct Contents {
     pub label: Option<String>,
     /// The partition's PARTUUID.
     pub partuuid: Option<String>,
+    /// The kind of partition table on it: `dos`, `gpt`.
+    pub table: Option<String>,
     /// The partition's type in an MBR.
     pub partition_type: Option<u8>,
 }
@@ -25,6 +33,14 @@ pub enum BlkidError {
     /// The tool can't be started.
     #[error("can't start blkid (of util-linux): {0}")]
     Start(#[source] io::Error),
+    /// The device can't be read.
+    #[error("can't open {device}: {source}", device = .device.display())]
+    Open {
+        /// The device.
+        device: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// Several things at once.
     #[error("{device} has the signatures of several file systems: wipe the stale one with wipefs", device = .0.display())]
     Ambivalent(PathBuf),
@@ -43,21 +59,24 @@ pub enum BlkidError {
 /// Asks blkid what is on a device, past its cache.
 ///
 /// # Errors
-/// blkid is missing, failed, or can't decide.
+/// blkid is missing, the device can't be read, or blkid failed or can't decide.
 pub fn probe(device: &Path) -> Result<Contents, BlkidError> {
-    let output = Command::new("blkid")
-        .args(["-p", "-o", "udev"])
-        .arg(device)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(BlkidError::Start)?;
+    // blkid has one status for a device with nothing on it and for one that can't be opened.
+    File::open(device).map_err(|source| BlkidError::Open { device: device.to_owned(), source })?;
+    let mut blkid = Command::new("blkid");
+    blkid.args(["-p", "-o", "udev"]).arg(device).stdin(Stdio::null());
+    let output = tool::output(&mut blkid, LIMIT).map_err(BlkidError::Start)?;
     // blkid(8): 2 means that it found nothing, 8 that it found too much.
-    match output.status.code() {
+    let code = match output.end {
+        End::Exited(status) => status.code(),
+        End::Killed { .. } => None,
+    };
+    match code {
         Some(0 | 2) => Ok(parse(&String::from_utf8_lossy(&output.stdout))),
         Some(8) => Err(BlkidError::Ambivalent(device.to_owned())),
         _ => Err(BlkidError::Failed {
             device: device.to_owned(),
-            status: output.status.to_string(),
+            status: output.end.to_string(),
             output: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
         }),
     }
@@ -74,6 +93,7 @@ fn parse(text: &str) -> Contents {
         uuid: value("ID_FS_UUID"),
         label: value("ID_FS_LABEL_ENC").map(|label| decode(&label)),
         partuuid: value("ID_PART_ENTRY_UUID"),
+        table: value("ID_PART_TABLE_TYPE"),
         partition_type: value("ID_PART_ENTRY_TYPE").and_then(hex),
     }
 }
@@ -100,15 +120,42 @@ mod tests {
     #[test]
     fn reads_what_blkid_prints() {
         let text = "ID_FS_LABEL=my_disk\nID_FS_LABEL_ENC=my\\x20d\\x5cisk\nID_FS_UUID=1-2\nID_FS_TYPE=ext4\n\
-            ID_PART_ENTRY_SCHEME=dos\nID_PART_ENTRY_UUID=1a2b3c4d-01\nID_PART_ENTRY_TYPE=0x8e\n";
+            ID_PART_TABLE_TYPE=dos\nID_PART_ENTRY_SCHEME=dos\nID_PART_ENTRY_UUID=1a2b3c4d-01\nID_PART_ENTRY_TYPE=0x8e\n";
         let expected = Contents {
             kind: Some("ext4".into()),
             uuid: Some("1-2".into()),
             label: Some("my d\\isk".into()),
             partuuid: Some("1a2b3c4d-01".into()),
             partition_type: Some(0x8e),
+            table: Some("dos".into()),
         };
         assert_eq!(parse(text), expected);
         assert_eq!(parse(""), Contents::default());
+    }
+
+    /// blkid itself is the judge: an image with a label that needs escapes, and one with a table.
+    #[test]
+    fn blkid_sees_what_mke2fs_and_sfdisk_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("fs");
+        File::create(&image).unwrap().set_len(4 << 20).unwrap();
+        let run = |program: &str, args: &[&str], input: &str| {
+            let mut child = Command::new(program)
+                .args(args)
+                .arg(&image)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap();
+            io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes()).unwrap();
+            assert!(child.wait().unwrap().success(), "{program}");
+        };
+        assert_eq!(probe(&image).unwrap(), Contents::default());
+        run("mke2fs", &["-q", "-t", "ext4", "-L", "a b\"c\\"], "");
+        let found = probe(&image).unwrap();
+        assert_eq!((found.kind.as_deref(), found.label.as_deref()), (Some("ext4"), Some("a b\"c\\")));
+        run("sfdisk", &["-q", "--wipe", "always", "--label", "dos"], ",1M,L\n");
+        assert_eq!(probe(&image).unwrap().table.as_deref(), Some("dos"));
+        assert!(matches!(probe(Path::new("/nonexistent")), Err(BlkidError::Open { .. })));
     }
 }
