@@ -1,5 +1,6 @@
 """What the cases measure with: tools, material, hosts, limits, and series of runs, each made once."""
 
+import os
 import shutil
 import statistics
 from dataclasses import dataclass
@@ -135,7 +136,7 @@ class Bench:
             "peak_rss_bytes": max(o.peak_rss for o in series.outcomes),
             "survivors_correct": all(correct) if correct else None,
             "failed_nodes": max(o.failed_nodes for o in series.outcomes),
-            "target": target, "reached": None, "note": note,
+            "load": os.getloadavg()[0], "target": target, "reached": None, "note": note,
         } | more
         if target:
             row["reached"] = bool(reached(row)) and row["survivors_correct"] is not False and row["seconds"] is not None
