@@ -45,6 +45,7 @@ test: agent
 	cargo build --workspace --locked
 	cargo test --workspace --locked
 	python3 -m unittest discover -s qemu
+	python3 -m unittest discover -s tests/bench
 
 qemu-test: agent build
 	NODES=$(or $(NODES),3) KEEP=$(KEEP) qemu/run

@@ -1,5 +1,6 @@
 """What the cases measure with: tools, material, hosts, limits, and series of runs, each made once."""
 
+import os
 import shutil
 import statistics
 from dataclasses import dataclass
@@ -77,6 +78,13 @@ class Bench:
             self._clean[key] = self.series(tool, setting, runs=runs)
         return self._clean[key]
 
+    def side_by_side(self, tools, setting):
+        """Undisturbed runs of several tools by turns, so that a busy moment of the machine is nobody's own."""
+        tools = [tool for tool in tools if (tool.name, setting) not in self._clean]
+        rounds = [[self.series(tool, setting, runs=1) for tool in tools] for _ in range(self.options.runs)]
+        for tool, runs in zip(tools, zip(*rounds)):
+            self._clean[tool.name, setting] = Series([outcome for series in runs for outcome in series.outcomes])
+
     def series(self, tool, setting, fault=None, runs=None, limit=None, check=True, crowded=False, **job):
         """As many runs as are asked for, on hosts of their own."""
         limit = limit or 30 + 6 * setting.bytes * 8 / setting.rate_mbit / 1e6
@@ -135,7 +143,7 @@ class Bench:
             "peak_rss_bytes": max(o.peak_rss for o in series.outcomes),
             "survivors_correct": all(correct) if correct else None,
             "failed_nodes": max(o.failed_nodes for o in series.outcomes),
-            "target": target, "reached": None, "note": note,
+            "load": os.getloadavg()[0], "target": target, "reached": None, "note": note,
         } | more
         if target:
             row["reached"] = bool(reached(row)) and row["survivors_correct"] is not False and row["seconds"] is not None

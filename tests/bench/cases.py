@@ -12,6 +12,7 @@ def clean(bench):
     """Nothing goes wrong, with every peer."""
     setting = bench.setting(8, 400, 512)
     limit, _ = bench.limit(setting)
+    bench.side_by_side([bench.ka, *bench.peers.values()], setting)
     peers = {name: bench.clean(tool, setting) for name, tool in bench.peers.items()}
     own = bench.clean(bench.ka, setting)
     fastest = peers["mbuffer"].seconds or float("inf")
@@ -28,10 +29,10 @@ def scale(bench):
     for nodes in counts:
         setting = bench.setting(nodes, 100, 128)
         setting = Setting(nodes, setting.rate_mbit, setting.bytes)
-        for tool in (bench.ka, *bench.peers.values()):
-            few = tool.name in ("udpcast", "aria2")
-            if few and (bench.options.quick or nodes not in SCALE_PEERS):
-                continue
+        few = bench.options.quick or nodes not in SCALE_PEERS
+        tools = [tool for name, tool in bench.peers.items() if name == "mbuffer" or not few]
+        bench.side_by_side([bench.ka, *tools], setting)
+        for tool in (bench.ka, *tools):
             series = bench.clean(tool, setting)
             base = first.setdefault(tool.name, series.seconds) if nodes == counts[0] else first.get(tool.name)
             target = "32 nodes at most 0.12 s more than 1 node" if tool is bench.ka and nodes == 32 else None

@@ -1,0 +1,75 @@
+"""What the bench concludes from its figures, without hosts and without root."""
+
+import hashlib
+import tempfile
+import unittest
+import xml.etree.ElementTree
+from pathlib import Path
+
+import cases
+import report
+from bench import Series
+from clock import Clock
+from flow import Job, Outcome, check_files
+from peers import info_hash
+
+
+def outcome(seconds):
+    return Outcome(seconds, seconds is not None, 0, 1.0, 1 << 20, 1 << 20, None)
+
+
+def row(**more):
+    return {
+        "case": "scale", "tool": "ka", "nodes": 8, "rate_mbit": 100, "bytes": 1 << 20, "seconds": 1.5, "limit_seconds": 1.0,
+        "added_seconds": 0.5, "added_to": "limit", "cpu_seconds_per_gib": 1.0, "peak_rss_bytes": 1 << 20,
+        "survivors_correct": True, "failed_nodes": 0, "target": None, "reached": None, "note": ""} | more
+
+
+class Figures(unittest.TestCase):
+    def test_a_run_that_did_not_complete_leaves_no_median(self):
+        self.assertEqual(Series([outcome(1), outcome(3), outcome(2)]).seconds, 2)
+        self.assertIsNone(Series([outcome(1), outcome(None), outcome(2)]).seconds)
+
+    def test_a_gap_begins_with_the_fault_at_the_latest(self):
+        clock = Clock.__new__(Clock)
+        clock._actives = [1.0, 1.1, 3.1, 3.2]
+        self.assertAlmostEqual(clock.longest_gap(1.6), 1.5)
+        self.assertAlmostEqual(clock.longest_gap(1.0), 2.0)
+        self.assertIsNone(clock.longest_gap(4.0))
+
+    def test_a_missing_or_altered_copy_is_noticed(self):
+        with tempfile.TemporaryDirectory() as folder:
+            job = Job(Path(folder) / "source", 3, Path(folder))
+            job.source.write_bytes(b"abc")
+            for host in (1, 2):
+                job.sink(host).parent.mkdir()
+                job.sink(host).write_bytes(b"abc")
+            self.assertTrue(check_files(job, [1, 2]))
+            self.assertFalse(check_files(job, [1, 2, 3]))
+            job.sink(2).write_bytes(b"abd")
+            self.assertFalse(check_files(job, [1, 2]))
+
+    def test_a_torrent_is_known_by_the_hash_of_its_info(self):
+        info = b"d6:lengthi3e4:name4:info12:piece lengthi1e6:pieces2:e:e"
+        with tempfile.TemporaryDirectory() as folder:
+            torrent = Path(folder) / "a.torrent"
+            torrent.write_bytes(b"d8:announce3:url4:info" + info + b"e")
+            self.assertEqual(info_hash(torrent), hashlib.sha1(info).hexdigest())
+
+
+class Reports(unittest.TestCase):
+    def test_a_goal_that_was_missed_is_said(self):
+        text = report.table([row(target="fast", reached=False, note="slow machine"), row(seconds=None, survivors_correct=None)])
+        self.assertIn("NOT REACHED: fast", text)
+        self.assertIn("slow machine", text)
+
+    def test_the_plot_is_xml_with_a_line_for_each_tool(self):
+        root = xml.etree.ElementTree.fromstring(report.plot({"ka": [(1, 1.0), (8, 1.1)], "a<b": [(8, 2.0)]}, 1.0))
+        self.assertEqual(len(root.findall("{*}polyline")), 2)
+
+    def test_the_quick_cases_exist(self):
+        self.assertLessEqual(set(cases.QUICK), set(cases.CASES))
+
+
+if __name__ == "__main__":
+    unittest.main()
