@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::TcpListener;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use ka::chain::{Member, Standing};
 use ka::seal::StreamId;
 use ka::wire::channel::{Channel, Received};
-use ka::wire::control::{Hello, Progress, StreamStart, ToAgent, ToController};
+use ka::wire::control::{Failure, Hello, Progress, StreamStart, ToAgent, ToController};
 use ka::wire::keys::JoinKey;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -24,7 +25,7 @@ const CONTROL: Token = Token(1);
 
 /// Between two attempts to reach the controller again.
 const RETRY: Duration = Duration::from_secs(1);
-/// How long the controller may be away before the node gives up.
+/// How long the controller may be away, and the stream stand still, before the node gives up.
 const GIVE_UP: Duration = Duration::from_secs(60);
 /// Silence of the controller after which the connection is made anew; it speaks every second.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -47,6 +48,9 @@ pub(super) struct Keeper {
     planned: bool,
     connection: Option<Connection>,
     lost_at: Instant,
+    /// How far the stream was when it was last seen to move, and when that was.
+    seen: Option<(u64, u64)>,
+    moved_at: Instant,
     tried_at: Instant,
     stream: Option<Stream>,
     beat_at: Instant,
@@ -104,6 +108,8 @@ impl Keeper {
             planned: false,
             connection: None,
             lost_at: now,
+            seen: None,
+            moved_at: now,
             tried_at: now,
             stream: None,
             beat_at: now,
@@ -118,6 +124,10 @@ impl Keeper {
             Ok(()) => return,
             Err(error) => error.to_string(),
         };
+        let (step, reason) = ("session".to_owned(), format!("the node cannot go on: {reason}"));
+        let failure = Failure { step, reason: reason.clone(), passing: true, stream: None };
+        self.send(&ToController::Failed(failure));
+        self.flush();
         self.end(reason);
     }
 
@@ -320,8 +330,22 @@ impl Keeper {
         }
     }
 
+    /// As long as the stream moves, others live on this member, whatever has become of the controller.
+    fn note_progress(&mut self) {
+        let position = |stream: &Stream| {
+            let progress = stream.relay.progress();
+            (progress.verified.load(Ordering::Relaxed), progress.tail.load(Ordering::Relaxed))
+        };
+        let seen = self.stream.as_ref().map(position);
+        if seen != self.seen {
+            self.seen = seen;
+            self.moved_at = Instant::now();
+        }
+    }
+
     fn come_back(&mut self) -> io::Result<Next> {
-        if self.lost_at.elapsed() > GIVE_UP {
+        self.note_progress();
+        if self.lost_at.elapsed() > GIVE_UP && self.moved_at.elapsed() > GIVE_UP {
             self.end(format!("the controller at {} cannot be reached any more", self.address));
             return Ok(Next::Stop);
         }

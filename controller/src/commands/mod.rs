@@ -7,7 +7,7 @@ pub mod init;
 pub mod pxe;
 pub mod run;
 pub mod send;
-pub mod slow;
+pub mod stream;
 mod watch;
 
 use crate::cli::exit::{Exit, Outcome};

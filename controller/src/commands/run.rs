@@ -14,17 +14,16 @@ use ka::plan::{After, BootPlan};
 use ka::wire::session_names;
 use ka_agent::relay::window;
 
-use super::slow::SlowArgs;
+use super::stream::StreamArgs;
 use super::watch;
 use crate::cli::exit::{Exit, Failure, Outcome};
-use crate::cli::values::{self, Listen};
+use crate::cli::values;
 use crate::config::{Config, Directories, keys};
 use crate::golden;
 use crate::run::discovery::Responder;
 use crate::run::hub::{Hub, Place};
 use crate::run::lease::{Allowed, HeldLease, Lease};
 use crate::run::nodes;
-use crate::run::order::OrderSource;
 use crate::run::select::{self, Arrival, Dialogue, Permission};
 use crate::run::session::{Gate, SessionSpec};
 use crate::run::source::{DirectorySource, GoldenSource};
@@ -67,27 +66,9 @@ pub struct RunArgs {
     /// The session's name
     #[arg(long, value_name = "NAME", default_value = "kainstall", value_parser = values::name)]
     pub session: String,
-    /// How long to wait for N nodes: seconds, or 10m, 2h; then goes on with those that are there
-    #[arg(long, value_name = "TIME", value_parser = values::duration)]
-    pub timeout: Option<Duration>,
-    /// Address, and control port, to listen on instead of all addresses
-    #[arg(long, value_name = "ADDR[:PORT]", value_parser = values::listen)]
-    pub listen: Option<Listen>,
-    /// Silence after which a node counts as dead, when a neighbour complains of it
-    #[arg(long, value_name = "TIME", default_value = "1.5", value_parser = values::duration)]
-    pub dead_after: Duration,
-    /// How often nodes that failed for a passing cause, or came late, are served: rounds in all
-    #[arg(long, value_name = "R", default_value = "2")]
-    pub rounds: NonZeroU32,
-    /// The chain's order: address, file:FILE (a MAC or address a line), or switch:FILE (lines 'MAC GROUP')
-    #[arg(long, value_name = "ORDER", default_value = "address", value_parser = values::order)]
-    pub order: OrderSource,
-    /// When a node is too slow to be waited for.
+    /// How the stream is held.
     #[command(flatten)]
-    pub slow: SlowArgs,
-    /// Prints one JSON object at the end instead of a summary
-    #[arg(long)]
-    pub json: bool,
+    pub stream: StreamArgs,
 }
 
 /// Runs `kactl run`.
@@ -107,7 +88,7 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
     let disk = planned.plan.disks.first().map_or_else(|| args.disk.clone(), |plan| plan.disk.clone());
     let responder = Responder::start(&keys.join)?;
     let sessions = sessions(args, config, planned, &stage2, logs)?;
-    let hub = Hub::start(&Place::new(config, args.listen), keys, sessions)?;
+    let hub = Hub::start(&Place::new(config, args.stream.listen), keys, sessions)?;
     let mut lease = HeldLease::take(
         &config.directories.runs(),
         &args.session,
@@ -128,7 +109,7 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
     };
     lease.allow(Allowed::Listed(named.union(&others).copied().collect()))?;
     hub.admit(&args.session, named, others);
-    let end = watch::until_over(&hub, &args.session, &mut Progress::start(args.json), |snapshot| {
+    let end = watch::until_over(&hub, &args.session, &mut Progress::start(args.stream.json), |snapshot| {
         let over = |phase| matches!(phase, Phase::Finishing | Phase::Complete | Phase::Failed);
         let done = |node: &&NodeStatus| over(node.phase) && !node.may_come_again;
         for mac in snapshot.status.nodes.iter().filter(done).filter_map(|n| n.mac) {
@@ -142,7 +123,7 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
         }
         Ok(())
     })?;
-    watch::report(&end, args.json)
+    watch::report(&end, args.stream.json)
 }
 
 /// What the nodes need must be there before anybody waits.
@@ -205,7 +186,7 @@ fn sessions(
 ) -> anyhow::Result<Vec<SessionSpec>> {
     let wanted = wanted(args)?;
     let window = window::default_size();
-    let order = args.order.read()?;
+    let order = args.stream.order.read()?;
     Ok(vec![
         SessionSpec {
             name: stage2.to_owned(),
@@ -216,10 +197,10 @@ fn sessions(
             timeout: None,
             log: Some(logs.clone()),
             window,
-            dead_after: args.dead_after,
+            dead_after: args.stream.dead_after,
             rounds: 1,
             order: order.clone(),
-            slow: args.slow.limits(),
+            slow: args.stream.slow(),
         },
         SessionSpec {
             name: args.session.clone(),
@@ -230,10 +211,10 @@ fn sessions(
             timeout: None,
             log: Some(logs),
             window,
-            dead_after: args.dead_after,
-            rounds: args.rounds.get(),
+            dead_after: args.stream.dead_after,
+            rounds: args.stream.rounds.get(),
             order,
-            slow: args.slow.limits(),
+            slow: args.stream.slow(),
         },
     ])
 }
@@ -244,7 +225,7 @@ fn wanted(args: &RunArgs) -> anyhow::Result<usize> {
 
 /// Tells the boot server who may come; it ends with this process.
 fn lease(args: &RunArgs, config: &Config, stage2: &str, hub: &Hub, permission: &Permission) -> Lease {
-    let listen = args.listen.map(|listen| listen.address).filter(|address| !address.is_unspecified());
+    let listen = args.stream.listen.map(|listen| listen.address).filter(|address| !address.is_unspecified());
     // The boot server's own address is the default; another port needs an address to go with it.
     let server = listen.map(|address| SocketAddr::new(address, hub.port));
     if server.is_none() && hub.port != config.ports.control {
@@ -282,7 +263,7 @@ fn gather(
                 log::info!("{} of {wanted}: {}", seen.len(), machines::describe(arrival, disk));
             }
         }
-        let late = args.timeout.is_some_and(|timeout| start.elapsed() >= timeout);
+        let late = args.stream.timeout.is_some_and(|timeout| start.elapsed() >= timeout);
         if arrivals.len() >= wanted || (late || snapshot.go) && !arrivals.is_empty() {
             let terminal = io::stdin().is_terminal();
             let (mut input, mut output) = (io::stdin().lock(), io::stderr());

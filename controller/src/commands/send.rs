@@ -4,18 +4,16 @@ use std::fs::File;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use ka_agent::relay::window;
 
-use super::slow::SlowArgs;
+use super::stream::StreamArgs;
 use super::watch;
 use crate::cli::exit::Outcome;
-use crate::cli::values::{self, Listen};
+use crate::cli::values;
 use crate::config::{Config, keys};
 use crate::run::hub::{Hub, Place};
-use crate::run::order::OrderSource;
 use crate::run::session::{Gate, SessionSpec};
 use crate::run::source::{CommandSource, DirectorySource, FileSource, Source};
 use crate::view::progress::Progress;
@@ -32,30 +30,12 @@ pub struct SendArgs {
     /// What to send.
     #[command(flatten)]
     pub source: SourceArgs,
-    /// Address, and control port, to listen on instead of all addresses
-    #[arg(long, value_name = "ADDR[:PORT]", value_parser = values::listen)]
-    pub listen: Option<Listen>,
     /// Directory of the keys, if not the one that the configuration names
     #[arg(long, value_name = "DIR")]
     pub keys: Option<PathBuf>,
-    /// How long to wait for N hosts: seconds, or 10m, 2h; then goes on with those that are there
-    #[arg(long, value_name = "TIME", value_parser = values::duration)]
-    pub timeout: Option<Duration>,
-    /// Silence after which a node counts as dead, when a neighbour complains of it
-    #[arg(long, value_name = "TIME", default_value = "1.5", value_parser = values::duration)]
-    pub dead_after: Duration,
-    /// How often hosts that failed for a passing cause, or came late, are served: rounds in all
-    #[arg(long, value_name = "R", default_value = "2")]
-    pub rounds: NonZeroU32,
-    /// The chain's order: address, file:FILE (a MAC or address a line), or switch:FILE (lines 'MAC GROUP')
-    #[arg(long, value_name = "ORDER", default_value = "address", value_parser = values::order)]
-    pub order: OrderSource,
-    /// When a node is too slow to be waited for.
+    /// How the stream is held.
     #[command(flatten)]
-    pub slow: SlowArgs,
-    /// Prints one JSON object at the end instead of a summary
-    #[arg(long)]
-    pub json: bool,
+    pub stream: StreamArgs,
 }
 
 /// Exactly one source.
@@ -85,18 +65,18 @@ pub fn run(args: &SendArgs, config: &Config) -> Outcome {
         wanted: usize::try_from(args.nodes_wanted.get())?,
         gate: Gate::First,
         plan: None,
-        timeout: args.timeout,
+        timeout: args.stream.timeout,
         log: None,
         window: window::default_size(),
-        dead_after: args.dead_after,
-        rounds: args.rounds.get(),
-        order: args.order.read()?,
-        slow: args.slow.limits(),
+        dead_after: args.stream.dead_after,
+        rounds: args.stream.rounds.get(),
+        order: args.stream.order.read()?,
+        slow: args.stream.slow(),
     };
-    let hub = Hub::start(&Place::new(config, args.listen), keys, vec![spec])?;
+    let hub = Hub::start(&Place::new(config, args.stream.listen), keys, vec![spec])?;
     log::info!("the session {} waits for {} nodes on port {}", args.session, args.nodes_wanted, hub.port);
-    let end = watch::until_over(&hub, &args.session, &mut Progress::start(args.json), |_| Ok(()))?;
-    watch::report(&end, args.json)
+    let end = watch::until_over(&hub, &args.session, &mut Progress::start(args.stream.json), |_| Ok(()))?;
+    watch::report(&end, args.stream.json)
 }
 
 impl SourceArgs {

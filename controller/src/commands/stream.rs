@@ -1,0 +1,47 @@
+//! The options of every command that streams: who is waited for, in which order, and for how long.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use ka::chain::SlowLimits;
+
+use crate::cli::values::{self, Listen};
+use crate::run::order::OrderSource;
+
+/// How a stream is held.
+#[derive(Clone, Debug, clap::Args)]
+pub struct StreamArgs {
+    /// How long to wait for N nodes: seconds, or 10m, 2h; then goes on with those that are there
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    pub timeout: Option<Duration>,
+    /// Address, and control port, to listen on instead of all addresses
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = values::listen)]
+    pub listen: Option<Listen>,
+    /// Silence after which a node counts as dead, when a neighbour complains of it
+    #[arg(long, value_name = "TIME", default_value = "1.5", value_parser = values::duration)]
+    pub dead_after: Duration,
+    /// How often nodes that failed for a passing cause, or came late, are served: rounds in all
+    #[arg(long, value_name = "R", default_value = "2")]
+    pub rounds: NonZeroU32,
+    /// The chain's order: address, file:FILE (a MAC or address a line), or switch:FILE (lines 'MAC GROUP')
+    #[arg(long, value_name = "ORDER", default_value = "address", value_parser = values::order)]
+    pub order: OrderSource,
+    /// Takes out a node or link that stays below this share of the best rate of its stream; 0 waits for
+    /// everybody
+    #[arg(long, value_name = "SHARE", default_value = "0.1", value_parser = values::share)]
+    pub min_share: f64,
+    /// For so long a node may be slow; also the time between two that are taken out
+    #[arg(long, value_name = "TIME", default_value = "10", value_parser = values::lasting)]
+    pub slow_after: Duration,
+    /// Prints one JSON object at the end instead of a summary
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl StreamArgs {
+    /// When a node is too slow to be waited for.
+    #[must_use]
+    pub fn slow(&self) -> SlowLimits {
+        SlowLimits { min_share: self.min_share, after: self.slow_after }
+    }
+}
