@@ -12,7 +12,9 @@ const CRAWL: &str = "while :; do head -c 32768 > /dev/null; sleep 0.1; done";
 fn a_slow_writer_is_taken_out_and_named() {
     let site = Site::new();
     let file = site.noise("file", 48 * MIB, 1);
-    let options = ["--dead-after", "3", "--slow-after", "2", "--file", file.to_str().unwrap()];
+    // One round: in a second one it would be alone, and nobody waits for a chain's only node.
+    let options =
+        ["--rounds", "1", "--dead-after", "3", "--slow-after", "2", "--file", file.to_str().unwrap()];
     let mut sender = site.send("a", 4, options);
     let mut nodes: Vec<Process> = (0..4)
         .map(|i| {
