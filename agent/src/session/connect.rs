@@ -84,8 +84,11 @@ fn try_connect(address: SocketAddr, key: &JoinKey, hello: &Hello) -> Result<Answ
     loop {
         channel.write_to(&mut stream).map_err(unreachable)?;
         let received = loop {
-            if let Some(received) = channel.receive().map_err(broken)? {
-                break received;
+            match channel.receive().map_err(broken)? {
+                // Says nothing yet of whether this node is in.
+                Some(Received::Message(ToAgent::Heartbeat)) => continue,
+                Some(received) => break received,
+                None => {}
             }
             if channel.read_from(&mut stream).map_err(unreachable)? == 0 {
                 return Err(unreachable(io::Error::new(

@@ -247,8 +247,9 @@ impl EventLoop {
             for session in self.sessions.values_mut() {
                 session.advance(now, self.data, &self.bell);
             }
-            self.beat();
+            // A welcome must be an agent's first message: heartbeats come behind whatever this turn has to say.
             self.deliver();
+            self.beat();
             self.publish();
             self.take_well_known_port();
             if self.quit_at.is_some_and(|at| at.elapsed() > FAREWELL || self.owners.is_empty()) {
@@ -340,6 +341,7 @@ impl EventLoop {
             for connection in self.owners.keys() {
                 self.net.send(*connection, &ToAgent::Heartbeat);
             }
+            self.flush();
         }
     }
 
@@ -353,6 +355,10 @@ impl EventLoop {
                 }
             }
         }
+        self.flush();
+    }
+
+    fn flush(&mut self) {
         for (connection, event) in self.net.flush_all() {
             self.on_event(connection, event);
         }
