@@ -1,7 +1,7 @@
 //! The hub: one thread that holds all control connections and all sessions of this process.
 //!
 //! Whoever wants something of it uses a [`HubHandle`]; what is to be seen is a [`Snapshot`] that the
-//! hub renews. It never waits for a disk, a person or a node.
+//! hub renews. It never waits for a person or a node; the only disk that it touches is that of the nodes' logs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
