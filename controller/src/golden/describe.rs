@@ -4,8 +4,11 @@
 //! files gets `fill`, so that the description suits larger disks and smaller ones.
 
 use super::scan::{GoldenDisk, GoldenPartition, Table, Usage};
-use ka::disk::desc::{Desc, Entry, Kind, Problem, SWAP, Size};
+use ka::disk::desc::{EXTENDED, line_of};
+use ka::disk::description::{Description as Desc, Entry, Header, Role, Size};
+use ka::disk::kind::{PartitionKind, TableKind};
 use ka::disk::mbr::Mbr;
+use ka::disk::problem::Problem;
 use ka::disk::units::MB;
 use std::fmt::Write;
 
@@ -63,8 +66,8 @@ pub fn describe(disk: &GoldenDisk) -> Result<Description, DescribeError> {
     let mut entries = entries(disk, mbr)?;
     let fill = set_fill(&mut entries);
     let problem = |problem| DescribeError::Problem { disk: disk.name.clone(), problem };
-    let desc = Desc::try_from(entries).map_err(problem)?;
-    Ok(Description { text: text(disk, &desc), notes: notes(disk, &desc, fill) })
+    let desc = Desc::new(Header::new(TableKind::Mbr), entries).map_err(problem)?;
+    Ok(Description { text: text(disk, &desc), notes: notes(disk, fill) })
 }
 
 /// The table's partitions, primaries first.
@@ -72,15 +75,17 @@ fn entries(disk: &GoldenDisk, mbr: &Mbr) -> Result<Vec<Entry>, DescribeError> {
     let mut entries = Vec::new();
     for number in 1..=4 {
         let Some(entry) = mbr.entry(number) else { continue };
-        let kind = if entry.is_extended() { Kind::Extended } else { Kind::Data(entry.kind) };
-        entries.push((number, kind, entry.size.bytes(disk.size.sector)));
+        let role = if entry.is_extended() { Role::Extended } else { Role::Primary };
+        entries.push((number, entry.kind, role, entry.size.bytes(disk.size.sector)));
     }
     for logical in disk.partitions.iter().filter(|p| p.number > 4) {
-        entries.push((logical.number, Kind::Data(logical.kind.unwrap_or_default()), logical.size));
+        entries.push((logical.number, logical.kind.unwrap_or_default(), Role::Logical, logical.size));
     }
+    let logicals = entries.iter().filter(|(_, _, role, _)| *role == Role::Logical);
+    let inside: u64 = logicals.map(|(_, _, _, bytes)| (1 + bytes.div_ceil(MB)) * MB).sum();
     let mut expected = 1;
     let mut checked = Vec::new();
-    for (line, (number, kind, bytes)) in (1..).zip(entries) {
+    for (line, (number, kind, role, bytes)) in (1..).zip(entries) {
         if number > 4 && expected <= 4 {
             expected = 5;
         }
@@ -88,21 +93,24 @@ fn entries(disk: &GoldenDisk, mbr: &Mbr) -> Result<Vec<Entry>, DescribeError> {
             return Err(DescribeError::Gap { disk: disk.name.clone(), missing: expected, number });
         }
         expected += 1;
-        let size = Size::Mb(u32::try_from(bytes.div_ceil(MB)).unwrap_or(u32::MAX));
-        checked.push(Entry { number, kind, size, line });
+        // Each logical partition is rounded up, and gets a MB for its table.
+        let (kind, bytes) =
+            if role == Role::Extended { (EXTENDED, bytes.max(inside)) } else { (kind, bytes) };
+        let size = Size::mb(u32::try_from(bytes.div_ceil(MB)).unwrap_or(u32::MAX));
+        checked.push(Entry::new(number, PartitionKind::Mbr(kind), role, size, line));
     }
     Ok(checked)
 }
 
 /// Lets the last partition for files take what is left; in an extended one, that one too.
 fn set_fill(entries: &mut [Entry]) -> bool {
-    let is_data = |e: &&mut Entry| matches!(e.kind, Kind::Data(kind) if kind != SWAP);
+    let is_data = |e: &&mut Entry| e.role != Role::Extended && !e.kind.is_swap();
     let Some(last) = entries.iter_mut().rev().find(is_data) else { return false };
-    last.size = Size::Fill;
-    if last.number > 4
-        && let Some(extended) = entries.iter_mut().find(|e| e.kind == Kind::Extended)
+    last.size = Size::Fill { weight: 1 };
+    if last.role == Role::Logical
+        && let Some(extended) = entries.iter_mut().find(|e| e.role == Role::Extended)
     {
-        extended.size = Size::Fill;
+        extended.size = Size::Fill { weight: 1 };
     }
     true
 }
@@ -116,10 +124,10 @@ fn text(disk: &GoldenDisk, desc: &Desc) -> String {
     );
     for entry in desc.entries() {
         let partition = disk.partitions.iter().find(|p| p.number == entry.number);
-        let comment = partition.filter(|_| entry.kind != Kind::Extended).map(comment);
+        let comment = partition.filter(|_| entry.role != Role::Extended).map(comment);
         let comment = comment.unwrap_or_else(|| format!("partition {}", entry.number));
         // Writing to a string can't fail.
-        let _ = writeln!(text, "{:<24} # {comment}", entry.to_string());
+        let _ = writeln!(text, "{:<24} # {comment}", line_of(desc, entry));
     }
     text
 }
@@ -143,15 +151,8 @@ fn comment(partition: &GoldenPartition) -> String {
     text
 }
 
-fn notes(disk: &GoldenDisk, desc: &Desc, fill: bool) -> Vec<String> {
+fn notes(disk: &GoldenDisk, fill: bool) -> Vec<String> {
     let mut notes = Vec::new();
-    if desc.entries().iter().any(|e| e.kind == Kind::Extended) {
-        notes.push(format!(
-            "{}: extended and logical partitions can be described, but not written yet: `kactl run` refuses this \
-             description; put at most 4 primary partitions into it",
-            disk.name
-        ));
-    }
     if !fill {
         notes.push(format!("{}: no partition for files, so none has `fill`", disk.name));
     }

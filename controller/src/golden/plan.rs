@@ -4,9 +4,11 @@
 //! that can be told is told here, before any node is touched.
 
 use super::scan::{self, GoldenDisk, GoldenPartition, ScanError, Usage};
-use ka::disk::desc::{Desc, DescError, Entry, Kind, SWAP};
+use ka::disk::desc::line_of;
+use ka::disk::description::{Description, Entry};
 use ka::disk::fit::{FitError, fit};
-use ka::disk::layout::LayoutError;
+use ka::disk::ids::Seed;
+use ka::disk::problem::DescError;
 use ka::disk::units::{DiskSize, InMb, SectorSize};
 use ka::plan::{After, BootPlan, DiskPlan, FileSystemKind, FileSystemPlan, Plan};
 use ka_agent::disk::mountinfo::{self, DeviceNumber};
@@ -140,7 +142,7 @@ pub fn make(request: &Request<'_>) -> Result<Planned, PlanError> {
     let file = request.desc.display().to_string();
     let text = std::fs::read_to_string(request.desc)
         .map_err(|source| PlanError::Read { file: request.desc.to_owned(), source })?;
-    let desc = Desc::parse(&text, &file)?;
+    let desc = Description::parse(&text, &file)?;
     let golden = scan::scan(&golden_disk(request)?)?;
     let exclude = excluded(request)?;
     let mut planned = decide(request, &golden, desc, &file, exclude)?;
@@ -197,11 +199,10 @@ fn excluded(request: &Request<'_>) -> Result<Vec<PathBuf>, PlanError> {
 fn decide(
     request: &Request<'_>,
     golden: &GoldenDisk,
-    desc: Desc,
+    desc: Description,
     file: &str,
     exclude: Vec<PathBuf>,
 ) -> Result<Planned, PlanError> {
-    ka::disk::layout::check_supported(&desc).map_err(|e| layout_error(file, &e))?;
     let mut planned = Planned {
         plan: Plan {
             run: request.run.to_owned(),
@@ -223,7 +224,7 @@ fn decide(
     let mut file_systems = Vec::new();
     for entry in desc.entries() {
         let partition = golden.partitions.iter().find(|p| p.number == entry.number);
-        file_systems.extend(plan_one(entry, partition, file, &mut planned)?);
+        file_systems.extend(plan_one(&desc, entry, partition, file, &mut planned)?);
     }
     if !file_systems.iter().any(|fs| fs.mount_point.as_deref() == Some("/")) {
         return Err(PlanError::Root { root: root_place(), disk: golden.name.clone() });
@@ -236,7 +237,7 @@ fn decide(
 }
 
 /// Every golden partition that is in use must be one that can be copied, and have its place.
-fn check_golden(partition: &GoldenPartition, desc: &Desc, file: &str) -> Result<(), PlanError> {
+fn check_golden(partition: &GoldenPartition, desc: &Description, file: &str) -> Result<(), PlanError> {
     let golden = || told(partition);
     match &partition.usage {
         Usage::Unused => return Ok(()),
@@ -254,6 +255,7 @@ fn check_golden(partition: &GoldenPartition, desc: &Desc, file: &str) -> Result<
 
 /// What is made on one partition of the description.
 fn plan_one(
+    desc: &Description,
     entry: &Entry,
     partition: Option<&GoldenPartition>,
     file: &str,
@@ -268,21 +270,25 @@ fn plan_one(
         let reason = format!(
             "expected {expected} for partition {}, found `{}`: {}",
             entry.number,
-            entry.kind,
+            line_of(desc, entry),
             golden()
         );
         PlanError::Line { file: file.to_owned(), line: entry.line, reason }
     };
-    let kind = match (entry.kind, golden_kind) {
-        (Kind::Data(SWAP), None | Some("swap")) => FileSystemKind::Swap,
-        (Kind::Data(SWAP), Some(_)) => return Err(wrong("a type for files, such as `linux`")),
-        (Kind::Data(_), Some("swap")) => return Err(wrong("`swap`")),
-        (Kind::Data(_), Some("ext4")) => FileSystemKind::Ext4,
-        (Kind::Data(ka::disk::desc::LINUX), None) => FileSystemKind::Ext4,
-        (Kind::Data(ka::disk::desc::LINUX), Some(_)) => {
+    let kind = match golden_kind {
+        _ if entry.kind.is_extended() => {
+            let in_use = partition.is_some_and(|p| p.usage != Usage::Unused);
+            return if in_use { Err(wrong("a type for what is on it")) } else { Ok(None) };
+        }
+        None | Some("swap") if entry.kind.is_swap() => FileSystemKind::Swap,
+        Some(_) if entry.kind.is_swap() => return Err(wrong("a type for files, such as `linux`")),
+        Some("swap") => return Err(wrong("`swap`")),
+        Some("ext4") => FileSystemKind::Ext4,
+        None if entry.kind.is_linux_files() => FileSystemKind::Ext4,
+        Some(_) if entry.kind.is_linux_files() => {
             return Err(PlanError::Unsupported { golden: golden() });
         }
-        (Kind::Data(_) | Kind::Extended, _) => {
+        _ => {
             planned.notes.push(format!(
                 "partition {} is made without a file system: {}",
                 entry.number,
@@ -315,8 +321,8 @@ fn plan_one(
 /// Checks the sizes against a disk larger than any MBR can use, so that only what is fixed can fail.
 fn check_fixed_sizes(disk: &DiskPlan, file: &str) -> Result<(), PlanError> {
     let largest = DiskSize::of_bytes(16 << 40, SectorSize::B4096);
-    fit(disk, largest).map(drop).map_err(|reason| match &reason {
-        FitError::Layout(e) => layout_error(file, e),
+    // Names are made of the seed, and none of this layout's is used.
+    fit(disk, largest, &Seed([0; 32])).map(drop).map_err(|reason| match &reason {
         FitError::TooSmall { number, size, used, .. } => PlanError::Line {
             file: file.to_owned(),
             line: disk.desc.entry(*number).map_or(1, |e| e.line),
@@ -328,18 +334,6 @@ fn check_fixed_sizes(disk: &DiskPlan, file: &str) -> Result<(), PlanError> {
         },
         _ => PlanError::Fit { file: file.to_owned(), reason },
     })
-}
-
-fn layout_error(file: &str, error: &LayoutError) -> PlanError {
-    match error {
-        LayoutError::Extended { line } => PlanError::Line {
-            file: file.to_owned(),
-            line: *line,
-            reason: "extended and logical partitions are not supported yet: use at most 4 primaries"
-                .to_owned(),
-        },
-        other => PlanError::Fit { file: file.to_owned(), reason: other.clone().into() },
-    }
 }
 
 /// Bytes that files below the excluded directories use on one file system.

@@ -111,7 +111,8 @@ fn output(program: &str, arguments: &[&str]) -> String {
     tool::output(&mut command, LIMIT).map_or_else(
         |_| String::new(),
         |output| {
-            let (out, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            let (out, errors) =
+                (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
             format!("{out}\n{errors}")
         },
     )
@@ -142,7 +143,8 @@ pub(super) fn xfs(features: &[String], known: &Known) -> Vec<(&'static str, Stri
 
 /// For `mkfs.btrfs -O` and `-R`.
 pub(super) fn btrfs(features: &[String], known: &Known) -> (String, String) {
-    let lists = |list: &str, name: &str| list.lines().any(|line| line.split_whitespace().next() == Some(name));
+    let lists =
+        |list: &str, name: &str| list.lines().any(|line| line.split_whitespace().next() == Some(name));
     let (mut format, mut runtime) = (Vec::new(), Vec::new());
     for name in BTRFS {
         let is_wanted = features.iter().any(|feature| feature == name);

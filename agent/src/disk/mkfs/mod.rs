@@ -26,8 +26,8 @@ pub(super) fn make(plan: &FileSystemPlan, recipe: &Recipe, device: &Path) -> Res
     for (program, arguments) in &recipe.commands {
         run(program, arguments, device)?;
     }
-    let found =
-        superblock::read(plan.kind, device).map_err(|e| DiskError::io(device, "read back what was made", e))?;
+    let found = superblock::read(plan.kind, device)
+        .map_err(|e| DiskError::io(device, "read back what was made", e))?;
     let is_it = found.as_ref().is_some_and(|found| found.kind == plan.kind && found.uuid == recipe.uuid);
     if is_it {
         return Ok(recipe.uuid.clone());
@@ -36,7 +36,8 @@ pub(super) fn make(plan: &FileSystemPlan, recipe: &Recipe, device: &Path) -> Res
         device: device.to_owned(),
         tool: recipe.commands.first().map_or("mkfs", |(program, _)| program),
         expected: format!("{} with UUID {}", plan.kind, recipe.uuid),
-        found: found.map_or_else(|| "none".to_owned(), |found| format!("{} with UUID {}", found.kind, found.uuid)),
+        found: found
+            .map_or_else(|| "none".to_owned(), |found| format!("{} with UUID {}", found.kind, found.uuid)),
     })
 }
 

@@ -27,7 +27,11 @@ pub(in super::super) struct Target {
 
 impl Recipe {
     /// The recipe of a file system. Nothing is written.
-    pub(in super::super) fn new(plan: &FileSystemPlan, target: Target, device: &Path) -> Result<Self, DiskError> {
+    pub(in super::super) fn new(
+        plan: &FileSystemPlan,
+        target: Target,
+        device: &Path,
+    ) -> Result<Self, DiskError> {
         let failed = |reason| DiskError::Recipe { device: device.to_owned(), kind: plan.kind, reason };
         let uuid = match &plan.uuid {
             Some(uuid) => wanted_uuid(plan.kind, uuid).map_err(failed)?,
@@ -59,7 +63,12 @@ pub(super) fn programs(kind: FileSystemKind) -> &'static [&'static str] {
     }
 }
 
-fn commands(plan: &FileSystemPlan, uuid: &str, target: Target, known: &Known) -> Vec<(&'static str, Vec<String>)> {
+fn commands(
+    plan: &FileSystemPlan,
+    uuid: &str,
+    target: Target,
+    known: &Known,
+) -> Vec<(&'static str, Vec<String>)> {
     let shape = &plan.shape;
     let (label_option, options) = match plan.kind {
         FileSystemKind::Ext2 | FileSystemKind::Ext3 | FileSystemKind::Ext4 => {
@@ -263,7 +272,11 @@ mod tests {
             "mke2fs -q -F -t ext4 -U UUID -b 1024 -I 128 -m 1.500 -O none,has_journal,extent -L name"
         );
         assert!(line(FileSystemKind::Ext4, ext, 512 * MB, 4096, &none).contains(" -b 4096 "));
-        let known = Known::of("crc=0|1,finobt=0|1 reflink=0|1 nrext64=0|1 ftype=0|1", "no-holes\nextref\n", "free-space-tree\n");
+        let known = Known::of(
+            "crc=0|1,finobt=0|1 reflink=0|1 nrext64=0|1 ftype=0|1",
+            "no-holes\nextref\n",
+            "free-space-tree\n",
+        );
         let xfs = Shape {
             block_size: Some(4096),
             inode_size: Some(512),
@@ -287,7 +300,8 @@ mod tests {
 
     #[test]
     fn fat_keeps_what_goes_with_its_size() {
-        let shape = |bits, cluster| Shape { fat_bits: Some(bits), block_size: Some(cluster), ..Shape::default() };
+        let shape =
+            |bits, cluster| Shape { fat_bits: Some(bits), block_size: Some(cluster), ..Shape::default() };
         for (bits, cluster, mb, sector, expected) in [
             (32, 4096, 512, 512, "-F 32 -s 8 "),
             (32, 4096, 512, 4096, "-F 32 -s 1 "),

@@ -86,7 +86,8 @@ fn fat(file: &File) -> io::Result<Option<Found>> {
         () if is_at(54, b"FAT1") => 39,
         () => return Ok(None),
     };
-    let serial = sector.get(serial_at..).and_then(|bytes| bytes.first_chunk()).map(|b| u32::from_le_bytes(*b));
+    let serial =
+        sector.get(serial_at..).and_then(|bytes| bytes.first_chunk()).map(|b| u32::from_le_bytes(*b));
     Ok(serial.map(|serial| Found {
         kind: FileSystemKind::Vfat,
         uuid: format!("{:04X}-{:04X}", serial >> 16, serial & 0xffff),
