@@ -6,4 +6,5 @@ pub mod desc;
 pub mod fit;
 pub mod layout;
 pub mod mbr;
+pub mod report;
 pub mod units;
