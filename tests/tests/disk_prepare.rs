@@ -6,7 +6,7 @@
 
 use ka::disk::desc::Desc;
 use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan};
-use ka_agent::disk::claim::{Refusal, claim};
+use ka_agent::disk::claim::{self, ChosenBy, Claim, Refusal};
 use ka_agent::disk::{BootCode, DiskError, Prepared, prepare};
 use ka_tests::loop_device::{Loop, MIB};
 use ka_tests::stale;
@@ -309,6 +309,10 @@ fn plan_for(node: &str, desc: &str) -> DiskPlan {
 
 fn fs(partition: u32, kind: FileSystemKind, mount_point: Option<&str>) -> FileSystemPlan {
     FileSystemPlan { mount_point: mount_point.map(str::to_owned), ..FileSystemPlan::new(partition, kind) }
+}
+
+fn claim(target: &str) -> Result<Claim, Refusal> {
+    claim::claim(target, ChosenBy::Name)
 }
 
 fn path(path: &Path) -> &str {

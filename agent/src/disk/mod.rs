@@ -4,6 +4,7 @@
 //! [`Prepared::activate`] end what it began, and [`Prepared::abandon`] undoes it.
 
 pub mod blkid;
+pub mod bus;
 pub mod claim;
 mod error;
 mod mkfs;
@@ -11,6 +12,7 @@ pub mod mountinfo;
 mod mounts;
 pub mod sysfs;
 mod table;
+pub mod usage;
 mod wait;
 
 use crate::step::step;
@@ -95,7 +97,7 @@ struct Ready {
 
 /// Everything before the first write: the disk is the right one, nobody uses it, and the plan fits it.
 fn check(plan: &DiskPlan) -> Result<Ready, DiskError> {
-    let claim = claim::claim(&plan.disk.to_string())?;
+    let claim = claim::claim(&plan.disk.to_string(), claim::ChosenBy::Name)?;
     let layout =
         fit(plan, claim.size).map_err(|reason| DiskError::Fit { disk: claim.name.clone(), reason })?;
     let signature = fresh_signature().map_err(|e| DiskError::io(&claim.node, "get a disk signature", e))?;

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// One mount of this process's mount namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,9 +53,18 @@ impl DeviceNumber {
 /// # Errors
 /// `/proc` is not there, or a line is not as documented.
 pub fn read() -> io::Result<Vec<Mount>> {
-    let text = std::fs::read("/proc/self/mountinfo")?;
+    read_from(Path::new("/proc/self/mountinfo"))
+}
+
+/// What is mounted according to a file like that of the kernel.
+///
+/// # Errors
+/// The file can't be read, or a line is not as documented.
+pub fn read_from(path: &Path) -> io::Result<Vec<Mount>> {
+    let text = std::fs::read(path)?;
     parse(&text).map_err(|line| {
-        io::Error::new(io::ErrorKind::InvalidData, format!("/proc/self/mountinfo: line {line} is no mount"))
+        let what = format!("{}: line {line} is no mount", path.display());
+        io::Error::new(io::ErrorKind::InvalidData, what)
     })
 }
 
@@ -105,7 +114,6 @@ fn octal(digits: [u8; 3]) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     #[test]
     fn reads_mounts_with_tags_escapes_and_bind_roots() {

@@ -86,8 +86,6 @@ mod tests {
             sector_size: 512,
             model: "ST380011A".into(),
             serial: "3JV7".into(),
-            removable: false,
-            in_use: false,
             table: Some("dos".into()),
             contents: vec![
                 Content {
@@ -98,6 +96,7 @@ mod tests {
                 },
                 Content { device: format!("{name}10"), size: 1000, kind: None, label: None },
             ],
+            ..Disk::default()
         }
     }
 
