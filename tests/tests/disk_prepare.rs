@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use ka::disk::desc::Desc;
+use ka::disk::description::Description;
 use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan};
 use ka_agent::disk::claim::{self, ChosenBy, Claim, Refusal};
 use ka_agent::disk::{BootCode, DiskError, Prepared, prepare};
@@ -128,7 +128,7 @@ fn a_disk_can_be_prepared_twice() {
     drop(prepare(&plan(&disk, DESC), work.path()).unwrap());
     let two = "swap 16\nlinux fill\n";
     let plan = DiskPlan {
-        desc: Desc::parse(two, "desc").unwrap(),
+        desc: Description::parse(two, "desc").unwrap(),
         file_systems: vec![fs(1, FileSystemKind::Swap, None), fs(2, FileSystemKind::Ext4, Some("/"))],
         ..plan(&disk, DESC)
     };
@@ -285,7 +285,7 @@ fn the_room_of_an_ext4_is_known_before_it_is_made() {
             line.trim().parse().unwrap()
         };
         let free = value("Free blocks:") * value("Block size:");
-        let room = ka::disk::fit::ext4_room(mib * MIB);
+        let room = ka::disk::room::ext4_room(mib * MIB);
         assert!(room >= free, "{mib} MB: files can use {free}, expected at most {room}");
         assert!(room - free < mib * MIB / 25, "{mib} MB: files can use {free}, expected about {room}");
     }
@@ -303,7 +303,7 @@ fn plan_for(node: &str, desc: &str) -> DiskPlan {
             FileSystemPlan { label: Some("system".to_owned()), ..fs(2, FileSystemKind::Ext4, Some("/")) },
             fs(3, FileSystemKind::Swap, None),
         ],
-        ..DiskPlan::new(node.into(), Desc::parse(desc, "desc").unwrap())
+        ..DiskPlan::new(node.into(), Description::parse(desc, "desc").unwrap())
     }
 }
 

@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use ka::disk::desc::Desc;
+use ka::disk::description::Description;
 use ka::plan::{After, BootPlan, DiskPlan, FileSystemKind, FileSystemPlan, Loader};
 use ka_agent::disk::prepare;
 use ka_tests::loop_device::{Loop, MIB};
@@ -41,7 +41,7 @@ fn a_disk_is_scanned_and_described() {
     let mut text = Vec::new();
     kactl::commands::desc::run(&DescArgs { disk: disk.name().to_owned() }, &mut text).unwrap();
     let text = String::from_utf8(text).unwrap();
-    assert_eq!(Desc::parse(&text, "desc").unwrap().to_string(), DESC);
+    assert_eq!(Description::parse(&text, "desc").unwrap().to_string(), DESC);
     assert!(
         text.contains(&format!("{}p2, 119 MB, ext4 \"my system\", mounted at {}", disk.node(), at.display())),
         "{text}"
@@ -182,6 +182,6 @@ fn plan(disk: &Loop) -> DiskPlan {
             fs(2, FileSystemKind::Ext4, Some("my system"), Some("/")),
             fs(3, FileSystemKind::Swap, None, None),
         ],
-        ..DiskPlan::new(disk.node().into(), Desc::parse(DESC, "desc").unwrap())
+        ..DiskPlan::new(disk.node().into(), Description::parse(DESC, "desc").unwrap())
     }
 }

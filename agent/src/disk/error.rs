@@ -3,6 +3,7 @@
 use super::claim::Refusal;
 use ka::disk::fit::FitError;
 use ka::disk::mbr::{MbrError, SetActiveError};
+use ka::disk::table::EncodeError;
 use std::io;
 use std::path::PathBuf;
 
@@ -30,7 +31,10 @@ pub enum DiskError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// The table can't be written as an MBR.
+    /// The table can't be written as bytes.
+    #[error("the partition table can't be written: {0}")]
+    Encode(#[from] EncodeError),
+    /// The first sector is no MBR.
     #[error("the partition table can't be written: {0}")]
     Table(#[from] MbrError),
     /// The kernel sees other partitions than those written.

@@ -3,7 +3,6 @@
 use super::MadeFileSystem;
 use super::error::DiskError;
 use crate::tool;
-use ka::disk::mbr::DiskSignature;
 use ka::plan::{FileSystemKind, FileSystemPlan};
 use std::fmt::Write;
 use std::fs::File;
@@ -20,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(10 * 60);
 pub(super) fn make(
     plan: &FileSystemPlan,
     device: &Path,
-    signature: DiskSignature,
+    partuuid: String,
 ) -> Result<MadeFileSystem, DiskError> {
     let uuid = fresh_uuid().map_err(|e| DiskError::io(device, "get a fresh UUID", e))?;
     let made_by = run_tool(plan, device, &uuid)?;
@@ -34,12 +33,7 @@ pub(super) fn make(
             found: found.map_or_else(|| "none".to_owned(), |uuid| format!("UUID {uuid}")),
         });
     }
-    Ok(MadeFileSystem {
-        plan: plan.clone(),
-        device: device.to_owned(),
-        uuid,
-        partuuid: signature.partuuid(plan.partition),
-    })
+    Ok(MadeFileSystem { plan: plan.clone(), device: device.to_owned(), uuid, partuuid })
 }
 
 /// A random UUID, from the kernel.

@@ -19,12 +19,14 @@ use crate::step::step;
 use claim::Claim;
 pub use error::DiskError;
 use ka::disk::fit::{FitError, fit};
+use ka::disk::ids::Seed;
 use ka::disk::layout::Layout;
-use ka::disk::mbr::{self, DiskSignature, Mbr};
+use ka::disk::mbr::{self, Mbr};
+use ka::disk::table::Write;
 use ka::plan::{DiskPlan, FileSystemPlan};
 use mounts::Mounts;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -40,7 +42,7 @@ pub struct Prepared {
     pub root: PathBuf,
     // Before the claim: unmounted while the disk is still locked.
     mounts: Mounts,
-    table: Mbr,
+    first_sector: Mbr,
     claim: Claim,
 }
 
@@ -69,15 +71,20 @@ pub struct BootCode(pub [u8; mbr::BOOT_CODE]);
 /// after the first write: then the table is cleared, so that the half-made system can't boot.
 pub fn prepare(plan: &DiskPlan, root: &Path) -> Result<Prepared, DiskError> {
     let ready = step(&format!("Check disk {}", plan.disk), || check(plan))?;
-    let Ready { claim, layout, table, bytes, old, exclusive } = ready;
+    let Ready { claim, layout, first_sector, writes, old, exclusive } = ready;
     let partitioned = step(&format!("Write the partition table of {}", claim.name), || {
-        table::write(&claim, &exclusive, &layout, &bytes, &old)
+        table::write(&claim, &exclusive, &layout, &writes, &old)
     });
     drop(exclusive);
-    match partitioned.and_then(|()| fill(plan, root, &claim, &layout, table.signature)) {
-        Ok((made, mounts)) => {
-            Ok(Prepared { disk: claim.node.clone(), made, root: root.to_owned(), mounts, table, claim })
-        }
+    match partitioned.and_then(|()| fill(plan, root, &claim, &layout)) {
+        Ok((made, mounts)) => Ok(Prepared {
+            disk: claim.node.clone(),
+            made,
+            root: root.to_owned(),
+            mounts,
+            first_sector,
+            claim,
+        }),
         Err(first) => {
             clear(&claim);
             Err(first)
@@ -89,8 +96,8 @@ pub fn prepare(plan: &DiskPlan, root: &Path) -> Result<Prepared, DiskError> {
 struct Ready {
     claim: Claim,
     layout: Layout,
-    table: Mbr,
-    bytes: [u8; mbr::SIZE],
+    first_sector: Mbr,
+    writes: Vec<Write>,
     old: Vec<table::Extent>,
     exclusive: File,
 }
@@ -98,14 +105,15 @@ struct Ready {
 /// Everything before the first write: the disk is the right one, nobody uses it, and the plan fits it.
 fn check(plan: &DiskPlan) -> Result<Ready, DiskError> {
     let claim = claim::claim(&plan.disk.to_string(), claim::ChosenBy::Name)?;
+    let seed = fresh_seed().map_err(|e| DiskError::io(&claim.node, "get a disk signature", e))?;
     let layout =
-        fit(plan, claim.size).map_err(|reason| DiskError::Fit { disk: claim.name.clone(), reason })?;
-    let signature = fresh_signature().map_err(|e| DiskError::io(&claim.node, "get a disk signature", e))?;
-    let table = Mbr::of(&layout, signature);
-    let bytes = table.encode()?;
+        fit(plan, claim.size, &seed).map_err(|reason| DiskError::Fit { disk: claim.name.clone(), reason })?;
+    let writes = layout.writes()?;
+    let first = writes.iter().find(|write| write.offset == 0);
+    let first_sector = Mbr::decode(first.map_or(&[], |write| &write.bytes))?;
     let exclusive = claim.open_exclusive()?;
     let old = table::old_partitions(&claim, &exclusive)?;
-    Ok(Ready { claim, layout, table, bytes, old, exclusive })
+    Ok(Ready { claim, layout, first_sector, writes, old, exclusive })
 }
 
 /// Makes and mounts the file systems of a disk whose table is written.
@@ -114,7 +122,6 @@ fn fill(
     root: &Path,
     claim: &Claim,
     layout: &Layout,
-    signature: DiskSignature,
 ) -> Result<(Vec<MadeFileSystem>, Mounts), DiskError> {
     let partitions = table::wait_for_partitions(claim, layout)?;
     let mut made = Vec::new();
@@ -125,7 +132,8 @@ fn fill(
             reason: FitError::NoPartition(fs.partition),
         })?;
         let what = format!("Make {} on {}", fs.kind, device.display());
-        made.push(step(&what, || mkfs::make(fs, &device, signature))?);
+        let partuuid = layout.partuuid(fs.partition).unwrap_or_default();
+        made.push(step(&what, || mkfs::make(fs, &device, partuuid))?);
     }
     let mounts = step("Mount the new file systems", || mounts::mount_all(&made, root))?;
     Ok((made, mounts))
@@ -152,7 +160,7 @@ impl Prepared {
         let mut sector = [0; mbr::SIZE];
         disk.read_exact_at(&mut sector, 0).map_err(|e| DiskError::io(node, "read the partition table", e))?;
         let found = Mbr::decode(&sector)?;
-        if found.signature != self.table.signature || found.entries != self.table.entries {
+        if found.signature != self.first_sector.signature || found.entries != self.first_sector.entries {
             return Err(DiskError::TableChanged { disk: self.claim.name.clone() });
         }
         let Some(number) = self.boot_partition() else {
@@ -196,15 +204,9 @@ fn clear(claim: &Claim) {
     }
 }
 
-/// A random number that is not zero, which means "no signature" to several tools.
-fn fresh_signature() -> io::Result<DiskSignature> {
-    loop {
-        let uuid = mkfs::fresh_uuid()?;
-        let digits = uuid.get(..8).and_then(|digits| u32::from_str_radix(digits, 16).ok());
-        match digits {
-            Some(0) => {}
-            Some(number) => return Ok(DiskSignature(number)),
-            None => return Err(io::Error::new(io::ErrorKind::InvalidData, format!("`{uuid}` is no UUID"))),
-        }
-    }
+/// Random bytes, of which the disk's signature and its partitions' UUIDs are made.
+fn fresh_seed() -> io::Result<Seed> {
+    let mut seed = [0; 32];
+    File::open("/dev/urandom")?.read_exact(&mut seed)?;
+    Ok(Seed(seed))
 }

@@ -9,8 +9,10 @@ use super::error::DiskError;
 use super::sysfs::{self, KernelPartition};
 use super::wait::retry;
 use crate::sys::block;
-use ka::disk::layout::Layout;
+use ka::disk::description::Role;
+use ka::disk::layout::{Layout, Placed};
 use ka::disk::mbr::{self, Mbr};
+use ka::disk::table::Write;
 use ka::disk::units::{InMb, MB};
 use nix::errno::Errno;
 use std::fs::File;
@@ -34,14 +36,17 @@ pub(super) fn write(
     claim: &Claim,
     disk: &File,
     layout: &Layout,
-    table: &[u8; mbr::SIZE],
+    writes: &[Write],
     old: &[Extent],
 ) -> Result<(), DiskError> {
     take_away_boot(claim, disk)?;
     wipe_signatures(claim, disk, layout, old)?;
-    disk.write_all_at(table, 0)
-        .and_then(|()| disk.sync_all())
-        .map_err(|e| DiskError::io(&claim.node, "write the partition table", e))?;
+    // The first sector is the last of them: before it there is no table.
+    for write in writes {
+        disk.write_all_at(&write.bytes, write.offset)
+            .and_then(|()| disk.sync_all())
+            .map_err(|e| DiskError::io(&claim.node, "write the partition table", e))?;
+    }
     tell_kernel(claim, disk, layout)
 }
 
@@ -126,10 +131,8 @@ fn tell_kernel(claim: &Claim, disk: &File, layout: &Layout) -> Result<(), DiskEr
     for partition in kernel_partitions(claim)? {
         forget(disk, &partition)?;
     }
-    for partition in &layout.partitions {
-        let (start, size) =
-            (partition.start.bytes(layout.disk.sector), partition.size.bytes(layout.disk.sector));
-        block::add_partition(disk, partition.number, start, size)
+    for (number, start, size) in from_layout(layout) {
+        block::add_partition(disk, number, start, size)
             .map_err(|e| DiskError::io(&claim.node, "tell the kernel of a new partition", e))?;
     }
     Ok(())
@@ -183,7 +186,12 @@ fn from_kernel(seen: &[KernelPartition]) -> Places {
 
 fn from_layout(layout: &Layout) -> Places {
     let sector = layout.disk.sector;
-    layout.partitions.iter().map(|p| (p.number, p.start.bytes(sector), p.size.bytes(sector))).collect()
+    let size = |p: &Placed| match p.role {
+        // Of an extended partition the kernel shows as much as holds a boot loader.
+        Role::Extended => p.size.bytes(sector).min(sector.bytes().max(1024)),
+        Role::Primary | Role::Logical => p.size.bytes(sector),
+    };
+    layout.partitions.iter().map(|p| (p.number, p.start.bytes(sector), size(p))).collect()
 }
 
 fn list(places: &Places) -> String {

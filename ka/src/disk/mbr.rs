@@ -6,6 +6,9 @@
 //! the last sector likewise, 8–11 the first sector's number, 12–15 the number of sectors.
 
 use super::desc::SWAP;
+pub use super::description::DiskSignature;
+pub use super::kind::PROTECTIVE;
+use super::kind::PartitionKind;
 use super::layout::{Layout, Placed};
 use super::units::{Lba, SectorCount};
 use std::fmt;
@@ -14,8 +17,6 @@ use std::fmt;
 pub const SIZE: usize = 512;
 /// Bytes of boot code before the disk's signature.
 pub const BOOT_CODE: usize = 440;
-/// The type of the one entry by which a GPT keeps tools that know only MBRs away.
-pub const PROTECTIVE: u8 = 0xee;
 
 const SIGNATURE_AT: usize = 440;
 const TABLE_AT: usize = 446;
@@ -46,18 +47,6 @@ pub struct Entry {
     pub start: Lba,
     /// The number of sectors. An MBR has 32 bits for it.
     pub size: SectorCount,
-}
-
-/// The four bytes by which a disk with an MBR is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DiskSignature(pub u32);
-
-impl DiskSignature {
-    /// The PARTUUID of a partition, as the kernel and blkid print it: `1a2b3c4d-01`.
-    #[must_use]
-    pub fn partuuid(self, partition: u32) -> String {
-        format!("{:08x}-{partition:02x}", self.0)
-    }
 }
 
 /// Why a sector is no MBR, or an MBR can't be written.
@@ -92,7 +81,7 @@ pub enum MbrError {
 impl Mbr {
     /// A table for a layout, without boot code and with no partition active.
     ///
-    /// Partitions beyond the fourth have no place in it; a layout has none.
+    /// Logical partitions have their places in tables of their own.
     #[must_use]
     pub fn of(layout: &Layout, signature: DiskSignature) -> Self {
         let entry = |number| layout.partition(number).map(Entry::from);
@@ -198,7 +187,8 @@ impl Entry {
 
 impl From<&Placed> for Entry {
     fn from(placed: &Placed) -> Self {
-        Self { active: false, kind: placed.kind, start: placed.start, size: placed.size }
+        let kind = if let PartitionKind::Mbr(kind) = placed.kind { kind } else { PROTECTIVE };
+        Self { active: false, kind, start: placed.start, size: placed.size }
     }
 }
 

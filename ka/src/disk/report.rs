@@ -9,6 +9,8 @@ mod text;
 
 use super::choice::{DiskChoice, find_all};
 use super::fit::fit;
+use super::ids::Seed;
+use super::kind::TableKind;
 use super::layout::Layout;
 use super::units::{DiskSize, SectorSize};
 use crate::inventory::Disk;
@@ -156,7 +158,7 @@ impl DiskReport {
             Ok(sector) => DiskSize::of_bytes(disk.size, sector),
             Err(e) => return Self::refused(plan, Some(disk.clone()), e.to_string()),
         };
-        match fit(plan, size) {
+        match fit(plan, size, &Seed([0; 32])) {
             Ok(layout) => Self {
                 choice: plan.disk.to_string(),
                 outcome: Outcome::Erase(NewTable::new(plan, &layout, &disk.name)),
@@ -181,13 +183,13 @@ impl NewTable {
             device: partition_name(disk, placed.number),
             start: placed.start.bytes(sector),
             size: placed.size.bytes(sector),
-            kind: format!("{:x}", placed.kind),
-            type_name: None,
-            name: None,
+            kind: placed.kind.to_string(),
+            type_name: placed.kind.name().map(str::to_owned),
+            name: (!placed.name.is_empty()).then(|| placed.name.clone()),
             makes: makes(plan, placed.number),
         };
         Self {
-            kind: "dos".to_owned(),
+            kind: if layout.table() == TableKind::Gpt { "gpt" } else { "dos" }.to_owned(),
             partitions: layout.partitions.iter().map(partition).collect(),
             boot_code: plan.boot_code.is_some(),
         }

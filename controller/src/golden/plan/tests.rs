@@ -51,7 +51,7 @@ fn request(exclude_dirs: &[PathBuf]) -> Request<'_> {
 }
 
 fn decide_on(golden: &GoldenDisk, text: &str) -> Result<Planned, PlanError> {
-    decide(&request(&[]), golden, Desc::parse(text, "desc").unwrap(), "desc", Vec::new())
+    decide(&request(&[]), golden, Description::parse(text, "desc").unwrap(), "desc", Vec::new())
 }
 
 fn refused(golden: &GoldenDisk, text: &str) -> String {
@@ -102,7 +102,7 @@ fn what_is_wrong_is_told_by_file_line_and_partition() {
         ),
         (
             "linux 200\nextended fill\nlogical swap 100\nlogical linux fill\n",
-            "desc:2: extended and logical partitions are not supported yet: use at most 4 primaries",
+            "desc:2: expected a type for what is on it for partition 2, found `extended fill`: /dev/vda2 is swap, in use",
         ),
     ];
     for (text, expected) in table {

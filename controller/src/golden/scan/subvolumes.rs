@@ -49,6 +49,15 @@ pub struct Files {
     pub device: DeviceNumber,
 }
 
+impl Files {
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        // Joining an empty path would end in a slash.
+        if self.below.as_os_str().is_empty() { self.mounted_at.clone() } else { self.mounted_at.join(&self.below) }
+    }
+}
+
 /// The subvolumes of the btrfs that is mounted at these places, outer ones first.
 ///
 /// # Errors
