@@ -55,7 +55,7 @@ struct Node<'a> {
 /// # Errors
 /// What the output said.
 pub fn print_json(out: &mut dyn Write, run: &str, machines: &[(&Arrival, Report)]) -> io::Result<()> {
-    let node = |(arrival, report): &'_ (&Arrival, Report)| report.is_accepted().then_some(arrival.mac).is_some();
+    let ok = machines.iter().all(|(_, report)| report.is_accepted());
     let nodes = machines.iter().map(|(arrival, report)| Node {
         mac: arrival.mac.to_string(),
         address: arrival.address.to_string(),
@@ -64,6 +64,6 @@ pub fn print_json(out: &mut dyn Write, run: &str, machines: &[(&Arrival, Report)
         reason: refusal(report).map(|reason| printable(&reason)),
         disks: &report.disks,
     });
-    let all = DryRun { run, dry_run: true, ok: machines.iter().all(node), nodes: nodes.collect() };
+    let all = DryRun { run, dry_run: true, ok, nodes: nodes.collect() };
     writeln!(out, "{}", serde_json::to_string(&all)?)
 }

@@ -156,7 +156,7 @@ fn locate(
     let top = Listed { id: TOP, parent: 0, snapshot: false, path: String::new() };
     let mut found: Vec<GoldenSubvolume> = Vec::new();
     let mut sorted: Vec<&Listed> = std::iter::once(&top).chain(all).collect();
-    sorted.sort_by_key(|listed| Path::new(&listed.path).components().count());
+    sorted.sort_by_key(|listed| (Path::new(&listed.path).components().count(), &listed.path));
     for listed in sorted {
         let path = Path::new("/").join(&listed.path);
         let mounted = places.iter().find(|place| place.root == path);

@@ -43,7 +43,7 @@ impl Session {
                 shown.hostname.clone_from(&node.hello.inventory.hostname);
             }
         }
-        log::error!("{}: {mac} is refused: {reason}", self.spec.name);
+        log::warn!("{}: {mac} is sent away: {reason}", self.spec.name);
         shown.failure = Some(Failure { step: "check the disks".to_owned(), reason: reason.to_owned() });
         self.refused.push(shown);
     }
