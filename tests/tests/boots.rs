@@ -37,7 +37,7 @@ fn nothing_boots_before_the_last_write_and_debian_after_it() {
         file_systems: vec![file_system(1, "/boot"), file_system(2, "/")],
         ..DiskPlan::new(disk.node().into(), Description::parse("linux 300\nlinux fill\n", "desc").unwrap())
     };
-    let mut prepared = prepare(&plan, &work.path().join("root")).unwrap();
+    let mut prepared = prepare(&[plan], &work.path().join("root")).unwrap();
     run("tar", ["--numeric-owner", "-xpf", path(&tree), "-C", path(&prepared.root)]);
 
     let boot = BootPlan { loader: Loader::Grub, initrd_modules: vec!["virtio_blk".to_owned()] };

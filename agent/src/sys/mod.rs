@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 pub mod block;
+pub mod btrfs;
 pub mod freeze;
 pub mod mount;
 pub mod session;

@@ -362,18 +362,6 @@ impl Builder {
         Self { header, entries: Vec::new() }
     }
 
-    pub(super) fn header(&mut self) -> &mut Header {
-        &mut self.header
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
-    pub(super) fn entries(&self) -> &[Entry] {
-        &self.entries
-    }
-
     /// The lowest number that is free for a partition of this role.
     pub(super) fn next_number(&self, role: Role) -> u32 {
         let first = if role == Role::Logical { 5 } else { 1 };

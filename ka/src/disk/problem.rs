@@ -106,6 +106,9 @@ pub enum Problem {
     /// A header behind partitions.
     #[error("expected headers before the first partition only, found `{0}:`")]
     LateHeader(String),
+    /// A device without a number.
+    #[error("expected the name of a partition, such as /dev/sda1, before `:`, found `{0}`")]
+    Device(String),
     /// A field that a partition has not.
     #[error("expected start=, size=, type=, name=, uuid=, attrs= or bootable, found `{0}`")]
     Field(String),

@@ -8,10 +8,11 @@ mod tests;
 mod text;
 
 use super::choice::{DiskChoice, find_all};
+use super::description::Role;
 use super::fit::fit;
 use super::ids::Seed;
 use super::kind::TableKind;
-use super::layout::Layout;
+use super::layout::{Layout, Placed};
 use super::units::{DiskSize, SectorSize};
 use crate::inventory::Disk;
 use crate::plan::{DiskPlan, FileSystemPlan};
@@ -158,6 +159,7 @@ impl DiskReport {
             Ok(sector) => DiskSize::of_bytes(disk.size, sector),
             Err(e) => return Self::refused(plan, Some(disk.clone()), e.to_string()),
         };
+        // The names that this seed gives are not shown.
         match fit(plan, size, &Seed([0; 32])) {
             Ok(layout) => Self {
                 choice: plan.disk.to_string(),
@@ -178,7 +180,7 @@ impl NewTable {
     #[must_use]
     pub fn new(plan: &DiskPlan, layout: &Layout, disk: &str) -> Self {
         let sector = layout.disk.sector;
-        let partition = |placed: &super::layout::Placed| NewPartition {
+        let partition = |placed: &Placed| NewPartition {
             number: placed.number,
             device: partition_name(disk, placed.number),
             start: placed.start.bytes(sector),
@@ -186,10 +188,14 @@ impl NewTable {
             kind: placed.kind.to_string(),
             type_name: placed.kind.name().map(str::to_owned),
             name: (!placed.name.is_empty()).then(|| placed.name.clone()),
-            makes: makes(plan, placed.number),
+            makes: if placed.role == Role::Extended { Makes::Extended } else { makes(plan, placed.number) },
         };
         Self {
-            kind: if layout.table() == TableKind::Gpt { "gpt" } else { "dos" }.to_owned(),
+            kind: match layout.table() {
+                TableKind::Mbr => "dos",
+                TableKind::Gpt => "gpt",
+            }
+            .to_owned(),
             partitions: layout.partitions.iter().map(partition).collect(),
             boot_code: plan.boot_code.is_some(),
         }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::disk::desc::Desc;
+use crate::disk::description::Description;
 use crate::inventory::Content;
 use crate::plan::{FileSystemKind, FileSystemPlan, RawPlan};
 
@@ -27,8 +27,10 @@ fn disk(name: &str) -> Disk {
 }
 
 fn plan(choice: &str) -> DiskPlan {
-    let mut plan =
-        DiskPlan::new(choice.parse().unwrap(), Desc::parse("linux fill\ntype7 64\ntype8e 8\n", "d").unwrap());
+    let mut plan = DiskPlan::new(
+        choice.parse().unwrap(),
+        Description::parse("linux fill\ntype7 64\ntype8e 8\n", "d").unwrap(),
+    );
     plan.file_systems.push(FileSystemPlan {
         label: Some("root".into()),
         mount_point: Some("/".into()),
@@ -50,9 +52,9 @@ fn a_report_says_what_goes_and_what_comes() {
          sda2    1.0 MB  nothing known\n  \
          ALL OF THIS WILL BE ERASED. In its place:\n    \
          partition table dos\n    \
-         sda1  997.2 MB at   1.0 MB  type 83  ext4  \"root\"  /  gets 104.9 MB\n    \
-         sda2   67.1 MB at 998.2 MB  type 7  the bytes of sda3 (62.9 MB)\n    \
-         sda3    8.4 MB at   1.1 GB  type 8e  nothing is made on it\n"
+         sda1  997.2 MB at   1.0 MB  type Linux  ext4  \"root\"  /  gets 104.9 MB\n    \
+         sda2   67.1 MB at 998.2 MB  type HPFS/NTFS/exFAT  the bytes of sda3 (62.9 MB)\n    \
+         sda3    8.4 MB at   1.1 GB  type Linux LVM  nothing is made on it\n"
     );
 }
 
