@@ -3,6 +3,7 @@
 
 pub mod block;
 pub mod btrfs;
+pub mod freeze;
 pub mod mount;
 pub mod session;
 pub mod spawn;
