@@ -5,6 +5,7 @@
 
 mod connection;
 mod event_loop;
+mod inflate;
 mod reader;
 pub mod window;
 

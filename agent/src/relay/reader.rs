@@ -1,20 +1,15 @@
-//! The plain stream as the writer reads it: blocks come from the relay, chunks are unpacked, and the
-//! end is only the end when length and hash prove it.
+//! The plain stream as the writer reads it: the end is only the end when length and hash prove it.
 
-use std::io::{self, Read};
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::io::{self, BufRead, Read};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 
-use ka::chain::{Offset, Plain};
+use ka::chain::Plain;
 use ka::seal::Total;
-use ka::seal::chunk::{ChunkError, ChunkReader, Kind};
-use sha2::{Digest, Sha256};
+use ka::seal::chunk::ChunkError;
 
+use super::inflate::{Inflated, Inflater, Proof, Tell};
 use super::{Command, Handle};
-
-/// The relay hears of this many written bytes at once at the latest. Each word to it wakes its thread; a window
-/// has sixteen times as much at the least.
-const TELL_EVERY: u64 = 512 * 1024;
 
 /// Why the stream cannot be read on.
 #[derive(Debug, thiserror::Error)]
@@ -41,20 +36,11 @@ pub enum StreamError {
 
 /// Reads the plain stream.
 pub struct StreamReader {
-    plain: Receiver<Plain>,
-    relay: Handle,
-    /// Why the relay ended, if it did.
-    aborted: Arc<Mutex<Option<String>>>,
-    chunks: ChunkReader,
-    decompressor: zstd::bulk::Decompressor<'static>,
-    current: Vec<u8>,
+    inflater: Inflater,
+    tell: Tell,
+    current: Inflated,
     position: usize,
-    hash: Sha256,
     length: u64,
-    sent: Option<Total>,
-    /// What has been taken, and how much of that the relay knows.
-    written: Offset,
-    told: Offset,
     /// Whether the writer has all that it wants.
     complete: bool,
 }
@@ -63,25 +49,31 @@ impl StreamReader {
     /// Reads what the relay behind `relay` hands out through `plain`.
     ///
     /// # Errors
-    /// When zstd has no memory.
+    /// When zstd has no memory, or the system no thread.
     pub fn new(
         plain: Receiver<Plain>,
         relay: Handle,
         aborted: Arc<Mutex<Option<String>>>,
     ) -> io::Result<Self> {
+        Self::without_relay(plain, move |command| relay.tell(command), aborted)
+    }
+
+    /// Reads what comes through `plain`; what a relay would be told is told to `tell`.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn without_relay(
+        plain: Receiver<Plain>,
+        tell: impl Fn(Command) + Send + Sync + 'static,
+        aborted: Arc<Mutex<Option<String>>>,
+    ) -> io::Result<Self> {
+        let tell: Tell = Arc::new(tell);
         Ok(Self {
-            plain,
-            relay,
-            aborted,
-            chunks: ChunkReader::default(),
-            decompressor: zstd::bulk::Decompressor::new()?,
-            current: Vec::new(),
+            inflater: Inflater::start(plain, Arc::clone(&tell), aborted)?,
+            tell,
+            current: Inflated::default(),
             position: 0,
-            hash: Sha256::new(),
             length: 0,
-            sent: None,
-            written: Offset(0),
-            told: Offset(0),
             complete: false,
         })
     }
@@ -92,18 +84,15 @@ impl StreamReader {
     /// [`StreamError`].
     pub fn finish(mut self) -> Result<Total, StreamError> {
         while self.advance()? {}
-        let got = Total { length: self.length, sha256: self.hash.clone().finalize().into() };
-        match self.sent {
-            Some(sent) if sent == got && self.chunks.is_empty() => {
-                self.complete = true;
-                Ok(got)
-            }
-            Some(sent) => Err(StreamError::Differs { got, sent }),
-            None => Err(self.aborted()),
+        let Proof { sent, got, whole } = self.inflater.proof()?;
+        if !whole || sent != got {
+            return Err(StreamError::Differs { got, sent });
         }
+        self.complete = true;
+        Ok(got)
     }
 
-    /// Plain bytes read so far.
+    /// Plain bytes that the writer was given so far.
     #[must_use]
     pub fn length(&self) -> u64 {
         self.length
@@ -111,85 +100,38 @@ impl StreamReader {
 
     /// Makes the next chunk current; false at the end.
     fn advance(&mut self) -> Result<bool, StreamError> {
-        loop {
-            if self.next_chunk()? {
-                self.length += self.current.len() as u64;
-                self.hash.update(&self.current);
-                return Ok(true);
-            }
-            if self.sent.is_some() {
-                self.tell();
-                return Ok(false);
-            }
-            let plain = self.next_plain()?;
-            match plain.total {
-                Some(total) => self.sent = Some(total),
-                None => self.chunks.push(&plain.bytes),
-            }
-            self.written = plain.end;
-            if self.written.since(self.told) >= TELL_EVERY {
-                self.tell();
-            }
-        }
-    }
-
-    /// Unpacks the next chunk, if one is whole, into the memory of the one before it.
-    fn next_chunk(&mut self) -> Result<bool, StreamError> {
-        let Some(chunk) = self.chunks.next_chunk()? else { return Ok(false) };
-        self.current.clear();
         self.position = 0;
-        match chunk.kind {
-            Kind::Plain => self.current.extend_from_slice(chunk.bytes),
-            Kind::Zstd => {
-                self.current.reserve(chunk.plain_length);
-                self.decompressor
-                    .decompress_to_buffer(chunk.bytes, &mut self.current)
-                    .map_err(StreamError::Decompress)?;
-                if self.current.len() != chunk.plain_length {
-                    // Nobody shall read it.
-                    self.current.clear();
-                    return Err(StreamError::Decompress(io::ErrorKind::UnexpectedEof.into()));
-                }
-            }
-        }
+        self.inflater.give_back(std::mem::take(&mut self.current));
+        let Some(chunk) = self.inflater.next()? else { return Ok(false) };
+        self.length += chunk.len() as u64;
+        self.current = chunk;
         Ok(true)
     }
+}
 
-    /// Waits for the relay, after it has been told all: it may be waiting for that.
-    fn next_plain(&mut self) -> Result<Plain, StreamError> {
-        let plain = match self.plain.try_recv() {
-            Err(TryRecvError::Empty) => {
-                self.tell();
-                self.plain.recv().ok()
+impl BufRead for StreamReader {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.position >= self.current.len() {
+            if !self.advance().map_err(io::Error::other)? {
+                break;
             }
-            received => received.ok(),
-        };
-        plain.ok_or_else(|| self.aborted())
-    }
-
-    fn tell(&mut self) {
-        if self.written != self.told {
-            self.told = self.written;
-            self.relay.tell(Command::Written(self.written));
         }
+        Ok(self.current.get(self.position..).unwrap_or_default())
     }
 
-    fn aborted(&self) -> StreamError {
-        let reason = self.aborted.lock().ok().and_then(|reason| reason.clone());
-        StreamError::Aborted(reason.unwrap_or_else(|| "the relay has ended".into()))
+    fn consume(&mut self, amount: usize) {
+        self.position += amount;
     }
 }
 
 impl Read for StreamReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.position == self.current.len() {
-            if !self.advance().map_err(io::Error::other)? {
-                return Ok(0);
-            }
+        let there = self.fill_buf()?;
+        let length = buffer.len().min(there.len());
+        if let (Some(to), Some(from)) = (buffer.get_mut(..length), there.get(..length)) {
+            to.copy_from_slice(from);
         }
-        let length = buffer.len().min(self.current.len() - self.position);
-        buffer[..length].copy_from_slice(&self.current[self.position..self.position + length]);
-        self.position += length;
+        self.consume(length);
         Ok(length)
     }
 }
@@ -198,7 +140,7 @@ impl Drop for StreamReader {
     /// A writer that leaves before the end has failed; its node goes on relaying.
     fn drop(&mut self) {
         if !self.complete {
-            self.relay.tell(Command::WriterFailed);
+            (self.tell)(Command::WriterFailed);
         }
     }
 }

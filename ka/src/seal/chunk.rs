@@ -83,7 +83,8 @@ impl ChunkReader {
         if self.start == self.buffer.len() {
             self.buffer.clear();
             self.start = 0;
-        } else if self.start > MAX_CHUNK {
+        } else if self.start > self.buffer.len() / 2 {
+            // Less is moved than was read since the last time.
             self.buffer.drain(..self.start);
             self.start = 0;
         }
