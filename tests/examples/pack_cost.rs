@@ -26,8 +26,7 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let (blocks, produced) = sync_channel(QUEUE);
     thread::scope(|scope| {
         let source = DirectorySource(directory);
-        let producer =
-            scope.spawn(move || produce(&source, &key, &blocks, &|| (), &PlainCount::default()));
+        let producer = scope.spawn(move || produce(&source, &key, &blocks, &|| (), &PlainCount::default()));
         for (block, _) in produced {
             out.write_all(&u32::try_from(block.bytes().len())?.to_le_bytes())?;
             out.write_all(block.bytes())?;
