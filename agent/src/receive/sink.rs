@@ -5,6 +5,8 @@ use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use ka::archive::ArchiveError;
+
 use crate::relay::{StreamError, StreamReader};
 use crate::unpack::{self, UnpackError};
 
@@ -48,6 +50,19 @@ pub enum SinkError {
 }
 
 impl SinkError {
+    /// The stream's errors stay the stream's.
+    fn of_unpacking(error: UnpackError) -> Self {
+        match error {
+            UnpackError::Archive(ArchiveError::Read { offset, source }) => {
+                match source.downcast::<StreamError>() {
+                    Ok(stream) => stream.into(),
+                    Err(source) => UnpackError::Archive(ArchiveError::Read { offset, source }).into(),
+                }
+            }
+            error => error.into(),
+        }
+    }
+
     /// Whether the cause was not this node's own.
     #[must_use]
     pub fn is_passing(&self) -> bool {
@@ -62,7 +77,9 @@ impl Sink {
             Self::Dir(directory) => {
                 let error = |error| SinkError::File { path: directory.clone(), error };
                 fs::create_dir_all(directory).map_err(error)?;
-                let summary = unpack::unpack(stream, directory, &unpack::Options::default())?;
+                let summary = stream
+                    .ahead(|stream| unpack::unpack(stream, directory, &unpack::Options::default()))
+                    .map_err(SinkError::of_unpacking)?;
                 summary.notes.log();
                 Ok(())
             }

@@ -43,7 +43,9 @@ pub fn disk(text: &str) -> Result<String, String> {
 pub fn partition(text: &str) -> Result<String, String> {
     let name = text.strip_prefix("/dev/").unwrap_or(text);
     if name.is_empty() || name.starts_with('/') || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err("a partition is named as the kernel names it: sda3, nvme0n1p3; or by a path in /dev".into());
+        return Err(
+            "a partition is named as the kernel names it: sda3, nvme0n1p3; or by a path in /dev".into()
+        );
     }
     Ok(name.to_owned())
 }

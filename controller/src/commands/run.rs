@@ -29,8 +29,8 @@ use crate::run::select::{self, Arrival, Dialogue, Permission, Selected, Target};
 use crate::run::session::{Admission, Gate, SessionSpec};
 use crate::run::source::{DirectorySource, GoldenSource};
 use crate::run::status::{NodeStatus, Phase};
-use crate::view::{dry_run, machines};
 use crate::view::progress::Progress;
+use crate::view::{dry_run, machines};
 use ka::mac::Mac;
 
 /// How long stage2 waits for one more node before it goes to those that are there.
@@ -315,7 +315,13 @@ fn ask(
 }
 
 /// Shows what would become of the machines, and sends them away: they boot from their disks again.
-fn dry_run(args: &RunArgs, hub: &Hub, lease: &mut HeldLease, arrivals: &[Arrival], target: &Target) -> Outcome {
+fn dry_run(
+    args: &RunArgs,
+    hub: &Hub,
+    lease: &mut HeldLease,
+    arrivals: &[Arrival],
+    target: &Target,
+) -> Outcome {
     lease.allow(Allowed::Listed(BTreeSet::new()))?;
     let reason = "this was a dry run: nothing was written".to_owned();
     let refused = arrivals.iter().map(|arrival| (arrival.mac, reason.clone())).collect();

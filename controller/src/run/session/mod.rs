@@ -258,7 +258,11 @@ impl Session {
             started: self.started,
             sent: transfer.plain,
             total: None,
-            nodes: shown.map(|node| node.status(plain, has_rounds)).chain(vanished).chain(self.refused.iter().cloned()).collect(),
+            nodes: shown
+                .map(|node| node.status(plain, has_rounds))
+                .chain(vanished)
+                .chain(self.refused.iter().cloned())
+                .collect(),
         };
         (status, self.earlier.and(transfer))
     }
