@@ -322,7 +322,14 @@ impl<A: Clone> Member<A> {
         let knocked = self.knocked.contains(&link);
         self.knocked.retain(|other| *other != link);
         if !knocked || !matches!(self.down, Link::None) {
-            self.actions.push(Action::Close { link });
+            // Who is let in says it once. A link in use that is closed for it is lost, and not just closed.
+            if self.is_up(link) {
+                self.trouble_up(Trouble::Impossible);
+            } else if self.is_down(link) {
+                self.trouble_down(Trouble::Impossible);
+            } else {
+                self.actions.push(Action::Close { link });
+            }
             return;
         }
         let possible =

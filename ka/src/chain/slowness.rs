@@ -185,6 +185,7 @@ impl Slowness {
         let writer = self
             .chain
             .iter()
+            .filter(|node| **node != NodeId::GOLDEN)
             .filter_map(|node| Some((*node, period(node)?)))
             .filter(|(_, member)| member.shares.writer >= BLOCKED && member.written < limit)
             .min_by(|(_, a), (_, b)| a.written.total_cmp(&b.written))
