@@ -27,7 +27,7 @@ pub(super) fn any_events(data: &[u8]) {
                 membership.on_disconnect(node);
                 Vec::new()
             }
-            2 => membership.expel(node, "it has failed", input.byte() & 1 == 0),
+            2 => membership.expel(node, "it has failed".into(), input.byte() & 1 == 0),
             3 | 4 => {
                 let epoch = Epoch((epoch.0 + u64::from(input.below(3))).saturating_sub(1));
                 let report =
@@ -49,7 +49,10 @@ pub(super) fn any_events(data: &[u8]) {
             match decision {
                 Decision::Probe(node) => assert!(membership.chain().contains(node), "{node} is asked"),
                 Decision::Expelled { node, reason, .. } => {
-                    assert!(chain.contains(node) && out.insert(*node) && !reason.is_empty(), "{decision:?}");
+                    assert!(
+                        chain.contains(node) && out.insert(*node) && !reason.to_string().is_empty(),
+                        "{decision:?}"
+                    );
                     gone.push(*node);
                 }
                 Decision::NewEpoch(epoch) => announced = Some(*epoch),
