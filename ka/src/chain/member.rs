@@ -22,8 +22,9 @@ use crate::seal::{Block, Opener, StreamId, StreamKey, Total};
 use crate::wire::link::LinkMessage;
 use crate::wire::preamble::LinkName;
 
-/// Hellos of newer epochs that may wait at once.
-const MAX_PARKED: usize = 8;
+/// Knocks for newer epochs that may wait at once. Nothing in them is proven, so they are as many as connections may be
+/// unproven, and the oldest makes room: a stranger who fills them does not keep the next successor out.
+const MAX_PARKED: usize = 32;
 
 /// A connection to a neighbour, as member and shell call it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -269,7 +270,11 @@ impl<A: Clone> Member<A> {
         let ours = name.stream == self.stream && name.from == self.id && !self.released;
         let current = name.epoch == epoch && self.successor() == Some(name.to);
         let outdated = name.epoch < epoch && !self.rules.old_epochs_refused;
-        if ours && name.epoch > epoch && self.parked.len() < MAX_PARKED && self.rules.hellos_parked {
+        if ours && name.epoch > epoch && self.rules.hellos_parked {
+            if self.parked.len() == MAX_PARKED {
+                let (link, _) = self.parked.remove(0);
+                self.actions.push(Action::Close { link });
+            }
             self.parked.push((link, name));
         } else if ours && (current || outdated) {
             self.knocked.push(link);
