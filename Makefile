@@ -22,7 +22,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 RUST_IS_THERE = cargo metadata --no-deps --offline --format-version 1
 MUSL_IS_THERE = ls "$$(rustc --print target-libdir --target $(MUSL))"/libstd-*.rlib
 
-.PHONY: setup build agent test qemu-test bench lint install
+.PHONY: setup build agent test qemu-test bench fuzz lint install
 
 setup:
 	@wanted="$(PACKAGES)"; \
@@ -57,12 +57,17 @@ bench: agent build
 	cargo build --release --locked -p ka-tests --example aead_cost
 	tests/bench/run --cases "$(CASES)" --nodes "$(NODES)" --rate "$(RATE)" --size "$(SIZE)" --runs "$(RUNS)"
 
+# Beyond the packages, a nightly toolchain: `rustup toolchain install nightly`.
+fuzz: PACKAGES += g++
+fuzz: setup
+	TIME="$(or $(TIME),60)" TARGETS="$(TARGETS)" JOBS="$(or $(JOBS),2)" tests/fuzz/run
+
 # A tool that this machine cannot have is named loudly; the others must be content.
 lint: setup $(DENY)
 	@$(call lint,cargo fmt,cargo fmt --version,cargo fmt --all --check)
 	@$(call lint,cargo clippy,cargo clippy --version,cargo clippy --workspace --all-targets --locked -- -D warnings)
 	@$(call lint,cargo deny,$(DENY) --version,cargo fetch --quiet --locked && $(DENY) --offline check bans licenses sources)
-	@$(call lint,shellcheck,shellcheck --version,shellcheck -x -P SCRIPTDIR $$(grep -rlE '^#!/bin/(ba)?sh|^# shellcheck shell=' .ci initramfs qemu))
+	@$(call lint,shellcheck,shellcheck --version,shellcheck -x -P SCRIPTDIR $$(grep -rlE '^#!/bin/(ba)?sh|^# shellcheck shell=' .ci initramfs qemu tests/fuzz/run))
 
 # In no Debian package. Not optimised: it is built for seconds of work.
 $(DENY):
