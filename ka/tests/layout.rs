@@ -65,17 +65,14 @@ fn extended_partitions_are_refused_by_line() {
 }
 
 fn plan(text: &str, file_systems: Vec<FileSystemPlan>) -> DiskPlan {
-    DiskPlan { disk: "sda".to_owned(), desc: desc(text), file_systems }
+    DiskPlan { file_systems, ..DiskPlan::new("sda".into(), desc(text)) }
 }
 
 fn ext4(partition: u32, mount_point: &str, used: u64) -> FileSystemPlan {
     FileSystemPlan {
-        partition,
-        kind: FileSystemKind::Ext4,
-        label: None,
         mount_point: Some(mount_point.to_owned()),
         used,
-        golden: None,
+        ..FileSystemPlan::new(partition, FileSystemKind::Ext4)
     }
 }
 

@@ -34,9 +34,8 @@ fn nothing_boots_before_the_last_write_and_debian_after_it() {
     run("mmdebstrap", ["--quiet", "--variant=minbase", &include, &hook, "bookworm", path(&tree)]);
     let disk = Loop::new(3000 * MIB, 512);
     let plan = DiskPlan {
-        disk: disk.node().to_owned(),
-        desc: Desc::parse("linux 300\nlinux fill\n", "desc").unwrap(),
         file_systems: vec![file_system(1, "/boot"), file_system(2, "/")],
+        ..DiskPlan::new(disk.node().into(), Desc::parse("linux 300\nlinux fill\n", "desc").unwrap())
     };
     let mut prepared = prepare(&plan, &work.path().join("root")).unwrap();
     run("tar", ["--numeric-owner", "-xpf", path(&tree), "-C", path(&prepared.root)]);
@@ -107,12 +106,9 @@ fn file_system(partition: u32, mount_point: &str) -> FileSystemPlan {
         _ => "aaaaaaaa-0000-4000-8000-000000000002",
     };
     FileSystemPlan {
-        partition,
-        kind: FileSystemKind::Ext4,
-        label: None,
         mount_point: Some(mount_point.to_owned()),
-        used: 0,
         golden: Some(GoldenNames { uuid: Some(uuid.to_owned()), ..GoldenNames::default() }),
+        ..FileSystemPlan::new(partition, FileSystemKind::Ext4)
     }
 }
 

@@ -157,7 +157,7 @@ fn a_refused_disk_is_not_written() {
     assert!(matches!(error, DiskError::Fit { .. }), "{error}");
     assert!(error.to_string().contains("partition 2 has 38 MB"), "{error}");
 
-    let missing = DiskPlan { disk: "sdzz".to_owned(), ..plan(&disk, DESC) };
+    let missing = DiskPlan { disk: "sdzz".into(), ..plan(&disk, DESC) };
     let error = refuse(&missing);
     assert!(error.to_string().contains("no such disk"), "{error}");
 
@@ -298,25 +298,17 @@ fn plan(disk: &Loop, desc: &str) -> DiskPlan {
 /// `/boot`, `/`, swap, and a partition without a file system.
 fn plan_for(node: &str, desc: &str) -> DiskPlan {
     DiskPlan {
-        disk: node.to_owned(),
-        desc: Desc::parse(desc, "desc").unwrap(),
         file_systems: vec![
             fs(1, FileSystemKind::Ext4, Some("/boot")),
             FileSystemPlan { label: Some("system".to_owned()), ..fs(2, FileSystemKind::Ext4, Some("/")) },
             fs(3, FileSystemKind::Swap, None),
         ],
+        ..DiskPlan::new(node.into(), Desc::parse(desc, "desc").unwrap())
     }
 }
 
 fn fs(partition: u32, kind: FileSystemKind, mount_point: Option<&str>) -> FileSystemPlan {
-    FileSystemPlan {
-        partition,
-        kind,
-        label: None,
-        mount_point: mount_point.map(str::to_owned),
-        used: 0,
-        golden: None,
-    }
+    FileSystemPlan { mount_point: mount_point.map(str::to_owned), ..FileSystemPlan::new(partition, kind) }
 }
 
 fn path(path: &Path) -> &str {

@@ -105,7 +105,7 @@ fn plan_and_view_this_machine() {
     check_plan(&planned, &disk);
     assert_eq!(
         make_plan("sdzz", "/desc", &[]).unwrap().plan.disks[0].disk,
-        "sdzz",
+        "sdzz".into(),
         "other name on the nodes"
     );
     check_refusals(&disk);
@@ -172,20 +172,16 @@ fn check_view(planned: &Planned) {
 
 fn plan(disk: &Loop) -> DiskPlan {
     let fs = |partition, kind, label: Option<&str>, mount_point: Option<&str>| FileSystemPlan {
-        partition,
-        kind,
         label: label.map(str::to_owned),
         mount_point: mount_point.map(str::to_owned),
-        used: 0,
-        golden: None,
+        ..FileSystemPlan::new(partition, kind)
     };
     DiskPlan {
-        disk: disk.node().to_owned(),
-        desc: Desc::parse(DESC, "desc").unwrap(),
         file_systems: vec![
             fs(1, FileSystemKind::Ext4, None, Some("/boot")),
             fs(2, FileSystemKind::Ext4, Some("my system"), Some("/")),
             fs(3, FileSystemKind::Swap, None, None),
         ],
+        ..DiskPlan::new(disk.node().into(), Desc::parse(DESC, "desc").unwrap())
     }
 }

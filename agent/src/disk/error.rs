@@ -81,6 +81,14 @@ pub enum DiskError {
         /// The disk's name.
         disk: String,
     },
+    /// A file system that can't be made.
+    #[error("{device}: can't make {kind}: only ext4 and swap can be made", device = .device.display())]
+    Unsupported {
+        /// The partition's device node.
+        device: PathBuf,
+        /// What was asked for.
+        kind: ka::plan::FileSystemKind,
+    },
     /// The active flag can't be set.
     #[error("{disk}: can't set the active flag: {reason}")]
     Activate {

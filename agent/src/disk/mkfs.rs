@@ -53,6 +53,7 @@ fn run_tool(plan: &FileSystemPlan, device: &Path, uuid: &str) -> Result<&'static
         // are as the golden node's mke2fs.conf has them.
         FileSystemKind::Ext4 => ("mkfs.ext4", &["-q", "-F", "-O", "^metadata_csum_seed"]),
         FileSystemKind::Swap => ("mkswap", &[]),
+        kind => return Err(DiskError::Unsupported { device: device.to_owned(), kind }),
     };
     let mut command = Command::new(program);
     command.args(options).args(["-U", uuid]);
@@ -85,6 +86,7 @@ fn read_uuid(kind: FileSystemKind, device: &Path) -> io::Result<Option<String>> 
         FileSystemKind::Ext4 => (1024 + 56, &[0x53, 0xef], 1024 + 104),
         // A page of 4096 bytes: the UUID behind version, last page and number of bad pages at 1024.
         FileSystemKind::Swap => (4096 - 10, b"SWAPSPACE2", 1024 + 12),
+        _ => return Ok(None),
     };
     let mut found = vec![0; magic.len()];
     file.read_exact_at(&mut found, magic_at)?;

@@ -95,7 +95,7 @@ struct Ready {
 
 /// Everything before the first write: the disk is the right one, nobody uses it, and the plan fits it.
 fn check(plan: &DiskPlan) -> Result<Ready, DiskError> {
-    let claim = claim::claim(&plan.disk)?;
+    let claim = claim::claim(&plan.disk.to_string())?;
     let layout =
         fit(plan, claim.size).map_err(|reason| DiskError::Fit { disk: claim.name.clone(), reason })?;
     let signature = fresh_signature().map_err(|e| DiskError::io(&claim.node, "get a disk signature", e))?;

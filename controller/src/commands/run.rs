@@ -85,7 +85,7 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
     log::info!("the nodes' logs go to {}", logs.display());
 
     let stage2 = session_names::stage2_of(&args.session);
-    let disk = planned.plan.disks.first().map_or_else(|| args.disk.clone(), |plan| plan.disk.clone());
+    let disk = planned.plan.disks.first().map_or_else(|| args.disk.clone(), |plan| plan.disk.to_string());
     let responder = Responder::start(&keys.join)?;
     let sessions = sessions(args, config, planned, &stage2, logs)?;
     let hub = Hub::start(&Place::new(config, args.stream.listen), keys, sessions)?;

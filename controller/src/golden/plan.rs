@@ -228,7 +228,7 @@ fn decide(
     if !file_systems.iter().any(|fs| fs.mount_point.as_deref() == Some("/")) {
         return Err(PlanError::Root { root: root_place(), disk: golden.name.clone() });
     }
-    let disk = DiskPlan { disk: request.disk.to_owned(), desc, file_systems };
+    let disk = DiskPlan { file_systems, ..DiskPlan::new(request.disk.into(), desc) };
     check_fixed_sizes(&disk, file)?;
     planned.plan.disks.push(disk);
     planned.sources.sort_by_key(|s| s.mount_point.components().count());
@@ -292,12 +292,9 @@ fn plan_one(
         }
     };
     let mut fs = FileSystemPlan {
-        partition: entry.number,
-        kind,
         label: contents.and_then(|c| c.label.clone()),
-        mount_point: None,
-        used: 0,
         golden: partition.map(GoldenPartition::names),
+        ..FileSystemPlan::new(entry.number, kind)
     };
     match partition.map(|p| &p.usage) {
         Some(Usage::Mounted { at, device, used }) => {

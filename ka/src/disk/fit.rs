@@ -90,6 +90,13 @@ fn check_one(fs: &FileSystemPlan, placed: &Placed, disk: DiskSize) -> Result<(),
     let size = placed.size.bytes(disk.sector);
     let (room, used) = match fs.kind {
         FileSystemKind::Ext4 => (ext4_room(size), fs.used),
+        FileSystemKind::Ext2
+        | FileSystemKind::Ext3
+        | FileSystemKind::Xfs
+        | FileSystemKind::Jfs
+        | FileSystemKind::Reiserfs
+        | FileSystemKind::Btrfs
+        | FileSystemKind::Vfat => (size, fs.used),
         FileSystemKind::Swap => (size, LEAST_SWAP),
     };
     if used > room {

@@ -62,7 +62,7 @@ fn refused(golden: &GoldenDisk, text: &str) -> String {
 fn partitions_correspond_by_number() {
     let planned = decide_on(&usual(), "linux 200\nswap 100\nlinux fill\n").unwrap();
     let [disk] = planned.plan.disks.as_slice() else { panic!("{planned:?}") };
-    assert_eq!(disk.disk, "sda");
+    assert_eq!(disk.disk, "sda".into());
     let made: Vec<_> = disk
         .file_systems
         .iter()
