@@ -1,6 +1,6 @@
 """Is this a proper clone? What can be told of a machine's disks from outside, before and after it boots.
 
-A clone is a list of disk images in the order of the golden node's disks.
+A clone is a list of disks (image.Disk) in the order of the golden node's.
 """
 
 from dataclasses import dataclass
@@ -30,16 +30,16 @@ class Identity:
 def identify(disks, golden):
     """The UUIDs of a machine's volumes. Refuses a partition that looks like two things at once."""
     found = {}
-    for index, (path, disk) in enumerate(zip(disks, golden.disks)):
-        parts = {part.number: part for part in image.partitions(path, disk.sector)}
+    for index, (own, disk) in enumerate(zip(disks, golden.disks)):
+        parts = {part.number: part for part in image.partitions(own.path, own.sector)}
         for volume in disk.volumes:
             if volume.kind not in filesystems.MAKERS:
                 continue
-            told = image.identity(path, parts[volume.number], disk.sector)
+            told = image.identity(own.path, parts[volume.number], own.sector)
             if told.get("TYPE") != volume.kind:
-                raise ToolFailed(f"{path}: partition {volume.number} is {told.get('TYPE')}, expected {volume.kind}")
+                raise ToolFailed(f"{own.path}: partition {volume.number} is {told.get('TYPE')}, expected {volume.kind}")
             if told.get("LABEL") != volume.label:
-                raise ToolFailed(f"{path}: partition {volume.number} has the label {told.get('LABEL')},"
+                raise ToolFailed(f"{own.path}: partition {volume.number} has the label {told.get('LABEL')},"
                                  f" expected {volume.label}")
             found[index, volume.number] = told["UUID"]
     return Identity(found)
@@ -48,20 +48,20 @@ def identify(disks, golden):
 def table_faults(disks, golden):
     """What is wrong with a clone's partition tables."""
     faults = []
-    for index, (path, disk) in enumerate(zip(disks, golden.disks)):
-        faults += [f"disk {index}: {fault}" for fault in _table_faults(path, disk)]
+    for index, (own, disk) in enumerate(zip(disks, golden.disks)):
+        faults += [f"disk {index}: {fault}" for fault in _table_faults(own, disk)]
     return faults
 
 
-def _table_faults(path, disk):
-    faults = verify_faults(path, disk)
-    with image.seen(path, disk.sector) as seen:
+def _table_faults(own, disk):
+    faults = verify_faults(own, disk)
+    with image.seen(own.path, own.sector) as seen:
         kinds = {word.split()[2] for word in run("wipefs", "--noheadings", seen).splitlines()}
     expected = {"dos": {"dos"}, "gpt": {"gpt", "PMBR"}}[disk.label]
     if kinds != expected:
         return [*faults, f"the disk has tables of kind {' and '.join(sorted(kinds))},"
                          f" expected {' and '.join(sorted(expected))}"]
-    parts = image.partitions(path, disk.sector)
+    parts = image.partitions(own.path, own.sector)
     shape = [(part.number, part.type.upper(), part.bootable) for part in parts]
     wanted = [(volume.number, golden_disks.table_type(disk, volume), volume.bootable) for volume in disk.volumes]
     if [(number, "5" if kind == "F" else kind, flag) for number, kind, flag in shape] != wanted:
@@ -72,15 +72,15 @@ def _table_faults(path, disk):
         if volume.size and not 0.9 * volume.size <= part.size <= 1.1 * volume.size:
             faults.append(f"partition {part.number} has {part.size} bytes, expected about {volume.size}")
     taken = sum(part.size for part in parts if disk.volume(part.number).kind != "extended")
-    unused = path.stat().st_size - taken
+    unused = own.path.stat().st_size - taken
     if unused > 8 * MIB:
         faults.append(f"{unused // MIB} MiB are in no partition, though partition {disk.filler} should fill the disk")
     return faults
 
 
-def verify_faults(path, disk):
+def verify_faults(own, disk):
     """What sfdisk, and for a GPT sgdisk, say of a table."""
-    with image.seen(path, disk.sector) as seen:
+    with image.seen(own.path, own.sector) as seen:
         faults = tool_faults("sfdisk", "--verify", seen)
         if disk.label == "gpt":
             said = run("sgdisk", "--verify", seen)
@@ -90,7 +90,7 @@ def verify_faults(path, disk):
 
 def sound(disks, golden):
     """What the tools find wrong with tables and file systems."""
-    return [fault for path, disk in zip(disks, golden.disks) for fault in verify_faults(path, disk)] \
+    return [fault for own, disk in zip(disks, golden.disks) for fault in verify_faults(own, disk)] \
         + file_system_faults(disks, golden)
 
 
@@ -98,8 +98,8 @@ def file_system_faults(disks, golden):
     """What each file system's own tool finds, without changing it."""
     return [
         f"{volume.kind} of partition {volume.number}: {fault}"
-        for path, disk in zip(disks, golden.disks) for volume in disk.volumes if volume.has_files
-        for fault in filesystems.faults(path, volume, disk.sector)
+        for own, disk in zip(disks, golden.disks) for volume in disk.volumes if volume.has_files
+        for fault in filesystems.faults(own.path, volume, own.sector)
     ]
 
 
@@ -108,7 +108,7 @@ def tree(disks, golden, foreign):
     whole = {}
     for index, mount in golden.mounts():
         if mount.volume.kind in HOST_MOUNTS:
-            with mounted(disks, golden, index, mount) as root:
+            with mounted(disks, index, mount) as root:
                 entries = manifest.take(root)
         else:
             entries = foreign[mount.at]
@@ -116,16 +116,16 @@ def tree(disks, golden, foreign):
     return whole
 
 
-def mounted(disks, golden, index, mount, write=False):
+def mounted(disks, index, mount, write=False):
     """One file system of a machine, mounted here."""
-    return image.mounted_partition(disks[index], mount.volume.number, write=write, kind=mount.volume.kind,
-                                   subvolume=mount.subvolume, sector=golden.disks[index].sector)
+    return image.mounted_partition(disks[index].path, mount.volume.number, write=write, kind=mount.volume.kind,
+                                   subvolume=mount.subvolume, sector=disks[index].sector)
 
 
 def root(disks, golden, write=False):
     """The root file system of a machine, mounted here."""
     index, mount = golden.mounts()[0]
-    return mounted(disks, golden, index, mount, write)
+    return mounted(disks, index, mount, write)
 
 
 def foreign_trees(cache, machines, golden, logs):

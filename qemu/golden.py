@@ -338,7 +338,8 @@ def keep_manifests(folder, paths, golden, cache):
     folder.mkdir()
     foreign = workbench.foreign_mounts(golden)
     if foreign:
-        [trees] = workbench.manifests(cache, [paths], golden, folder)
+        disks = [image.Disk(path, disk.sector) for path, disk in zip(paths, golden.disks)]
+        [trees] = workbench.manifests(cache, [disks], golden, folder)
         for at, tree in trees.items():
             manifest.save(tree, folder / f"{manifest.file_name(at)}.jsonl")
 

@@ -27,6 +27,14 @@ UNTOUCHED = {
 
 
 @dataclass(frozen=True)
+class Disk:
+    """An image and the size of its sectors, which the image itself does not tell."""
+
+    path: Path
+    sector: int = SECTOR
+
+
+@dataclass(frozen=True)
 class Partition:
     """One line of a partition table; start and size are bytes."""
 

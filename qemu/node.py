@@ -5,6 +5,7 @@ from pathlib import Path
 
 import blank
 import clone
+import image
 import vm
 from scenario import Hardware
 
@@ -22,14 +23,14 @@ class Node:
     name: str
     mac: str
     hardware: Hardware
-    disks: list[Path]
+    disks: list[image.Disk]
     variables: Path | None = None  # what its UEFI firmware remembers
     identity: clone.Identity | None = None
 
     def drives(self):
         return [
-            vm.Drive(path, bus=disk.bus, sector=disk.sector, serial=disk.serial or self.name)
-            for path, disk in zip(self.disks, self.hardware.disks)
+            vm.Drive(own.path, bus=disk.bus, sector=own.sector, serial=disk.serial or self.name)
+            for own, disk in zip(self.disks, self.hardware.disks)
         ]
 
     def options(self):
@@ -54,7 +55,7 @@ def make(number, hardware, folder):
     name = f"node{number}"
     disks = []
     for index, disk in enumerate(hardware.disks):
-        disks.append(folder / f"{name}-{index}.img")
-        blank.make(disks[-1], disk)
+        disks.append(image.Disk(folder / f"{name}-{index}.img", disk.sector))
+        blank.make(disks[-1].path, disk)
     variables = vm.new_variables(folder / f"{name}.vars") if hardware.uefi else None
     return Node(name, f"52:54:00:77:01:{number:02x}", hardware, disks, variables)

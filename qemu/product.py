@@ -66,6 +66,18 @@ def start_run(golden, nodes, selections, options=""):
              f"{OUTPUT}/run.log")
 
 
+def start_other_run(golden, selections, options):
+    """A run that nobody waits for, until `stop_other_run`."""
+    disks = " ".join(f"-p {shlex.quote(selection.pick)} {desc(selection.golden)}" for selection in selections)
+    golden.must(f"setsid kactl run -n 1 {disks} {options} > {OUTPUT}/other.log 2>&1 < /dev/null"
+                f" & echo $! > {OUTPUT}/other.pid")
+    wait_for(golden, f"ls {LEASES}/* > /dev/null", "another run to wait for nodes", f"{OUTPUT}/other.log")
+
+
+def stop_other_run(golden):
+    golden.must(f"kill $(cat {OUTPUT}/other.pid)")
+
+
 @dataclass
 class Outcome:
     """How a run ended."""

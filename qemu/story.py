@@ -13,6 +13,7 @@ import node as nodes_module
 import product
 import site_dhcp
 import systems
+from image import Disk
 from network import network
 from place import CACHE, DISKS, HERE, LOGS, MANIFESTS, SOURCE, look_for_tools
 from scenario import HOST_MOUNTS
@@ -42,7 +43,8 @@ class Story:
         self.scenario = scenario
         self.golden = scenario.golden
         self.report = report
-        self.golden_paths = [DISKS / f"golden-{number}.img" for number in range(len(self.golden.disks))]
+        self.golden_disks = [Disk(DISKS / f"golden-{number}.img", disk.sector)
+                             for number, disk in enumerate(self.golden.disks)]
         self.nodes = []
         self.expected = {}
         self.wire = self.server = self.outcome = None
@@ -73,22 +75,22 @@ class Story:
         with self.report.step("Golden disk with Debian"):
             self.image = golden.prepare(CACHE, self.golden)
             self.report.note(f"{'made' if self.image.new else 'kept from an earlier run'}: {self.image.kept.parent.name}")
-            for made, path in zip(self.image.disks, self.golden_paths):
-                run("cp", "--sparse=always", made, path)
+            for made, disk in zip(self.image.disks, self.golden_disks):
+                run("cp", "--sparse=always", made, disk.path)
         with self.report.step("ka on the golden disk"):
-            with clone.root(self.golden_paths, self.golden, write=True) as root:
+            with clone.root(self.golden_disks, self.golden, write=True) as root:
                 product.install(SOURCE, root)
         with self.report.step("Manifest of the golden tree"):
             foreign = {at: manifest.load(self.image.kept / f"{manifest.file_name(at)}.jsonl")
                        for at in self.foreign_places()}
-            tree = clone.tree(self.golden_paths, self.golden, foreign)
-            with clone.root(self.golden_paths, self.golden) as root:
+            tree = clone.tree(self.golden_disks, self.golden, foreign)
+            with clone.root(self.golden_disks, self.golden) as root:
                 kernel = golden.kernel_version(root)
             size = self.size_as_tar(foreign)
             manifest.save(tree, MANIFESTS / "golden-before.jsonl")
             self.report.note(f"{len(tree)} paths, {size / 1e6:.1f} MB as a tar, kernel {kernel}")
-        identity = clone.identify(self.golden_paths, self.golden)
-        return Before(tree, kernel, size, identity, clone.machine_id(self.golden_paths, self.golden))
+        identity = clone.identify(self.golden_disks, self.golden)
+        return Before(tree, kernel, size, identity, clone.machine_id(self.golden_disks, self.golden))
 
     def foreign_places(self):
         return [mount.at for _, mount in self.golden.mounts() if mount.volume.kind not in HOST_MOUNTS]
@@ -100,7 +102,7 @@ class Story:
             if mount.at in foreign:
                 size += manifest.data_size(foreign[mount.at])
                 continue
-            with clone.mounted(self.golden_paths, self.golden, index, mount) as folder:
+            with clone.mounted(self.golden_disks, index, mount) as folder:
                 size += int(run("bash", "-o", "pipefail", "-c", '"$@" | wc -c', "bash", "tar", "-C", folder,
                                 "--one-file-system", "--sparse", "--format=posix", "--xattrs", "--xattrs-include=*",
                                 "-c", "."))
@@ -147,8 +149,8 @@ class Story:
                 self.server.power_off()
 
     def golden_drives(self):
-        return [Drive(path, sector=disk.sector, serial=disk.serial)
-                for path, disk in zip(self.golden_paths, self.golden.disks)]
+        return [Drive(own.path, sector=own.sector, serial=disk.serial)
+                for own, disk in zip(self.golden_disks, self.golden.disks)]
 
     def golden_variables(self):
         return new_variables(DISKS / "golden.vars") if self.golden.uefi else None
@@ -170,9 +172,9 @@ class Story:
 
     def wait_for_clones(self):
         """Boot all nodes, and wait until the run has ended and each node has powered off or rebooted."""
+        self.hook("before_nodes")
         started = time.monotonic()
         self.vms = {node.name: self.boot_by_pxe(node) for node in self.nodes}
-        self.hook("while_running")
         working = [] if not self.scenario.ends else list(self.vms.values())
         outcome, heard, told = None, "", started
         while working or outcome is None:
@@ -221,7 +223,7 @@ class Story:
 
     def read_foreign_trees(self):
         """What only a workbench reads, of the golden machine and then of each sound node."""
-        machines = [self.golden_paths, *(node.disks for node in self.sound_nodes())]
+        machines = [self.golden_disks, *(node.disks for node in self.sound_nodes())]
         if not self.foreign_places():
             return [{} for _ in machines]
         with self.report.step("File systems that the host cannot mount"):
@@ -230,9 +232,9 @@ class Story:
     def check_golden_afterwards(self, foreign):
         """The golden tree is as before, and is what the clones are compared with."""
         with self.report.step("Golden tree afterwards"):
-            self.report.found("golden", "table and fs", clone.sound(self.golden_paths, self.golden))
-            self.expected = clone.tree(self.golden_paths, self.golden, foreign)
-            with clone.root(self.golden_paths, self.golden) as root:
+            self.report.found("golden", "table and fs", clone.sound(self.golden_disks, self.golden))
+            self.expected = clone.tree(self.golden_disks, self.golden, foreign)
+            with clone.root(self.golden_disks, self.golden) as root:
                 if (root / "var/log/ka").is_dir():
                     shutil.copytree(root / "var/log/ka", LOGS / "var-log-ka")
             manifest.save(self.expected, MANIFESTS / "golden-after.jsonl")

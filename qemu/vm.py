@@ -87,7 +87,9 @@ class Vm:
             "-device", "virtserialport,chardev=commands,name=test.commands",
             "-device", "virtio-rng-pci",
             *([] if stays else ["-no-reboot"]),
-            *self._drives(drives), *self._network(network, mac, card, pxe), *_firmware(uefi), *_kernel(kernel),
+            # SeaBIOS asks QEMU for the order; UEFI has its own, which QEMU's would overwrite.
+            *self._drives(drives, ordered=not uefi), *self._network(network, mac, card, pxe, bool(uefi)),
+            *_firmware(uefi), *_kernel(kernel),
         ]
         if network:
             command = network.inside(*command)
@@ -96,7 +98,7 @@ class Vm:
             command, stdin=subprocess.DEVNULL, stdout=self._errors, stderr=self._errors)
         self._port = self._connect()
 
-    def _drives(self, drives):
+    def _drives(self, drives, ordered):
         controllers, devices = {}, []
         for number, drive in enumerate(drives):
             needs, device = BUSES[drive.bus]
@@ -107,16 +109,19 @@ class Vm:
             devices += [
                 "-drive", f"if=none,id=disk{number},file={drive.path},format=raw,cache=unsafe,discard=unmap{options}",
                 "-device", f"{device.format(number=number)},drive=disk{number},serial={drive.serial or self.name}"
-                           f",bootindex={number + 2}" + (block if drive.sector != 512 else ""),
+                           + (f",bootindex={number + 2}" if ordered else "") + (block if drive.sector != 512 else ""),
             ]
         return [word for device in controllers for word in ("-device", device)] + devices
 
-    def _network(self, network, mac, card, pxe):
+    def _network(self, network, mac, card, pxe, uefi):
         if not network:
             return []
+        # OVMF has a driver of its own for virtio's card, and QEMU's ROM would be a second one.
+        own_driver = uefi and card == "virtio-net-pci"
+        boots = ("" if uefi else ",bootindex=1") + (",romfile=" if own_driver else "")
         return [
             "-netdev", f"tap,id=net,ifname={network.tap(self.name)},script=no,downscript=no",
-            "-device", f"{card},netdev=net,mac={mac}" + (",bootindex=1" if pxe else ",romfile="),
+            "-device", f"{card},netdev=net,mac={mac}" + (boots if pxe else ",romfile="),
         ]
 
     def _connect(self):

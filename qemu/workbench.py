@@ -125,8 +125,8 @@ def _mounting(golden):
     """Commands that mount the golden tree, with its options, and make what subvolumes it has."""
     mounts = golden.mounts()
     for index, volume in {(index, mount.volume) for index, mount in mounts if mount.subvolume}:
-        names = " ".join(f"/mnt/{sub.name}" for sub in volume.subvolumes)
-        yield f"mount {device(index, volume.number)} /mnt && btrfs subvolume create {names} && umount /mnt"
+        made = " && ".join(f"btrfs subvolume create /mnt/{sub.name}" for sub in volume.subvolumes)
+        yield f"mount {device(index, volume.number)} /mnt && {made} && umount /mnt"
     for index, mount in mounts:
         options = ",".join(filter(None, (mount.options, mount.subvolume and f"subvol={mount.subvolume}")))
         yield (f"mkdir -p /mnt{mount.at} && mount -t {mount.volume.kind} -o {options}"
@@ -149,8 +149,7 @@ def foreign_mounts(golden):
 
 def manifests(cache, machines, golden, logs):
     """The manifests of all foreign file systems of these machines (a list of disks each), by place."""
-    drives = [vm.Drive(path, sector=disk.sector, read_only=True)
-              for paths in machines for path, disk in zip(paths, golden.disks)]
+    drives = [vm.Drive(disk.path, sector=disk.sector, read_only=True) for disks in machines for disk in disks]
     if len(drives) > MOST_DISKS:
         half = len(machines) // 2
         return manifests(cache, machines[:half], golden, logs) + manifests(cache, machines[half:], golden, logs)

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 pub mod block;
+pub mod kexec;
 pub mod mount;
 pub mod session;
 pub mod spawn;

@@ -70,6 +70,7 @@ mod tests {
             "kactl send --session a -n 1",
             "kactl send --session a -n 1 --dir a --file b",
             "kactl send -n 1 --dir a",
+            "kactl run -n 1 -p sda desc --boot halt",
             "kactl pxe --range 10.0.0.9",
             "kactl pxe --proxy --range 10.0.0.9,10.0.0.10",
             "kactl pxe --proxy --no-dhcp",
