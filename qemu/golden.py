@@ -267,10 +267,12 @@ def fstab(golden, uuids):
 
 
 def make_initrd(root, golden):
-    """The initrd, as Debian's own tool makes it."""
-    if "initramfs-tools" not in golden.packages:
-        return
+    """The initrd, as the system's own tool makes it."""
     with chroot_mounts(root):
+        if "dracut" in golden.packages:
+            version = kernel_version(root)
+            run("chroot", root, "dracut", "--force", f"/boot/initrd.img-{version}", version)
+            return
         # MODULES=dep looks at the machine it runs on, which here is the host: name the VM's devices.
         settings = root / "etc/initramfs-tools/conf.d/golden.conf"
         modules = root / "etc/initramfs-tools/modules"

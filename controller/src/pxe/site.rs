@@ -56,7 +56,7 @@ class \"ka-pxe\" {{
 }}
 
 class \"ka-http\" {{
-  match if substring(option vendor-class-identifier, 0, 20) = \"HTTPClient:Arch:0001\";
+  match if substring(option vendor-class-identifier, 0, 21) = \"HTTPClient:Arch:00016\";
   option vendor-class-identifier \"HTTPClient\";
   filename \"http://{address}:{http}/{loader}\";
 }}
