@@ -55,6 +55,14 @@ pub struct MadeFileSystem {
     pub partuuid: String,
 }
 
+impl MadeFileSystem {
+    /// Where it is mounted, as a whole or by its subvolumes.
+    pub fn mount_points(&self) -> impl Iterator<Item = &str> {
+        let subvolumes = self.plan.subvolumes.iter().map(|subvolume| &subvolume.mount_point);
+        std::iter::once(&self.plan.mount_point).chain(subvolumes).filter_map(|point| point.as_deref())
+    }
+}
+
 /// What the firmware starts: the bytes of sector 0 before the disk's signature. A boot loader's are kept
 /// here while its files are written, since a disk that has them boots, active flag or not.
 #[derive(Clone, Debug, PartialEq, Eq)]

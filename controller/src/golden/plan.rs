@@ -8,7 +8,7 @@ use ka::disk::desc::{Desc, DescError, Entry, Kind, SWAP};
 use ka::disk::fit::{FitError, fit};
 use ka::disk::layout::LayoutError;
 use ka::disk::units::{DiskSize, InMb, SectorSize};
-use ka::plan::{After, BootPlan, DiskPlan, FileSystemKind, FileSystemPlan, Plan};
+use ka::plan::{After, BootPlan, DiskPlan, FileSystemKind, FileSystemPlan, FinishPlan, Plan};
 use ka_agent::disk::mountinfo::{self, DeviceNumber};
 use ka_agent::disk::sysfs;
 use std::io;
@@ -144,6 +144,7 @@ pub fn make(request: &Request<'_>) -> Result<Planned, PlanError> {
     let golden = scan::scan(&golden_disk(request)?)?;
     let exclude = excluded(request)?;
     let mut planned = decide(request, &golden, desc, &file, exclude)?;
+    planned.plan.boot.golden_firmware = ka_agent::hardware::firmware();
     if scan::find(request.disk).is_err() {
         let note = format!("this machine has no {}: its disk {} is copied", request.disk, golden.name);
         planned.notes.push(note);
@@ -207,6 +208,7 @@ fn decide(
             run: request.run.to_owned(),
             disks: Vec::new(),
             boot: request.boot.clone(),
+            finish: FinishPlan::default(),
             after: request.after,
         },
         sources: Vec::new(),

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::golden::scan::Table;
+use ka::inventory::Firmware;
 use ka::plan::Loader;
 use ka_agent::disk::blkid::Contents;
 
@@ -45,7 +46,10 @@ fn request(exclude_dirs: &[PathBuf]) -> Request<'_> {
         exclude_dirs,
         exclude_disks: &[],
         own_dirs: Vec::new(),
-        boot: BootPlan { loader: Loader::Grub, initrd_modules: vec!["ata_piix".to_owned()] },
+        boot: BootPlan {
+            initrd_modules: vec!["ata_piix".to_owned()],
+            ..BootPlan::new(Loader::Grub, Firmware::Bios)
+        },
         after: After::Reboot,
     }
 }
