@@ -121,7 +121,7 @@ fn make_plan(disk: &str, desc: &str, exclude: &[&str]) -> Result<Planned, PlanEr
         exclude_dirs: &exclude,
         exclude_disks: &[],
         own_dirs: vec!["/var/lib/ka".into()],
-        boot: BootPlan { loader: Loader::Grub, initrd_modules: vec![] },
+        boot: BootPlan::new(Loader::Grub, ka::inventory::Firmware::Bios),
         after: After::Reboot,
     })
 }
