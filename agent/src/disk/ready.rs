@@ -1,7 +1,7 @@
 //! Everything before the first write: the disks are the right ones, nobody uses them, their plans fit
 //! them, and the tools are there.
 
-use super::claim::{self, ChosenBy, Claim};
+use super::claim::{self, ChosenBy, Claim, Refusal};
 use super::error::DiskError;
 use super::mkfs::{Recipe, Target};
 use super::old::{self, Extent};
@@ -41,8 +41,12 @@ pub(super) fn check(plans: &[DiskPlan]) -> Result<Vec<Ready>, DiskError> {
         // A device that is there, and is no disk: the claim says what it is.
         Err(missing @ ChoiceError::Missing { .. }) => {
             for name in choices.iter().filter_map(DiskChoice::name) {
-                if !disks.iter().any(|disk| disk.name == name) {
-                    claim::claim(name, ChosenBy::Name)?;
+                if disks.iter().any(|disk| disk.name == name) {
+                    continue;
+                }
+                match claim::claim(name, ChosenBy::Name) {
+                    Ok(_) | Err(Refusal::Missing { .. }) => {}
+                    Err(what) => return Err(what.into()),
                 }
             }
             return Err(missing.into());
