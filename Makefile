@@ -4,6 +4,7 @@ MUSL := x86_64-unknown-linux-musl
 AGENT := target/$(MUSL)/release/ka-agent
 DENY := target/tools/bin/cargo-deny
 NODES ?=
+SCENARIO ?= default
 KEEP ?=
 CASES ?= all
 DESTDIR ?=
@@ -11,8 +12,9 @@ DESTDIR ?=
 # Tools of the build, of the image, of the tests' judges, and of the virtual cluster. Never qemu-utils: only
 # qemu-system-x86 is needed, and on machines with backports the two come from different versions.
 PACKAGES := make ca-certificates gcc libc6-dev binutils musl-tools file python3 shellcheck \
-	busybox-static cpio kmod procps xz-utils zstd e2fsprogs fdisk gdisk util-linux tar attr acl \
-	qemu-system-x86 mmdebstrap dnsmasq-base pxelinux syslinux-common iproute2
+	busybox-static cpio kmod procps xz-utils zstd e2fsprogs xfsprogs jfsutils reiserfsprogs btrfs-progs \
+	dosfstools fdisk gdisk util-linux tar attr acl \
+	qemu-system-x86 ovmf mmdebstrap dnsmasq-base pxelinux syslinux-common ipxe iproute2
 
 export DEBIAN_FRONTEND := noninteractive
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
@@ -48,7 +50,7 @@ test: agent
 	python3 -m unittest discover -s tests/bench
 
 qemu-test: agent build
-	NODES=$(or $(NODES),3) KEEP=$(KEEP) qemu/run
+	SCENARIO=$(SCENARIO) NODES=$(NODES) KEEP=$(KEEP) qemu/run
 
 # Peers to measure against, and only for that.
 bench: PACKAGES += iperf3 mbuffer udpcast aria2 opentracker mktorrent

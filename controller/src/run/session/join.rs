@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ka::chain::{MIN_WINDOW, NodeId};
+use ka::disk::report::Report;
 use ka::inventory::Firmware;
 use ka::wire::control::{Hello, Ticket, ToAgent, ToController};
 use ka::wire::keys;
@@ -12,7 +13,7 @@ use super::super::clock;
 use super::super::logs::{Logs, Piece};
 use super::super::net::ConnectionId;
 use super::super::node::Node;
-use super::super::select::Arrival;
+use super::super::select::{Arrival, refusal};
 use super::super::status::Phase;
 use super::{Gate, Session, State};
 
@@ -85,6 +86,12 @@ impl Session {
             }
             if !gathering && !self.allows(node) {
                 return Err("it has begun without this node".into());
+            }
+            // While it gathers, whoever is asked sees what is wrong with the disks.
+            let disks = self.spec.plan.as_ref().filter(|_| !gathering).map(|plan| plan.disks.as_slice());
+            let report = disks.map(|plans| Report::new(plans, &node.hello.inventory.disks));
+            if let Some(reason) = report.as_ref().and_then(refusal) {
+                return Err(reason);
             }
         }
         Ok(())
