@@ -32,7 +32,8 @@ pub(super) fn encode(layout: &Layout) -> Result<Vec<Write>, MbrError> {
     let mut writes = Vec::new();
     let mut write = |at: Lba, entries: [Option<Entry>; 4]| -> Result<(), MbrError> {
         let table = Mbr { boot_code: [0; mbr::BOOT_CODE], signature: DiskSignature(0), entries };
-        let bytes = padded(table.encode()?.to_vec(), layout.disk.sector);
+        let bytes = table.encode_from([at, extended.start, at, at])?;
+        let bytes = padded(bytes.to_vec(), layout.disk.sector);
         writes.push(Write { offset: at.bytes(layout.disk.sector), bytes });
         Ok(())
     };

@@ -205,7 +205,12 @@ fn read_copy<R: Read + Seek>(reader: &mut R, disk: DiskSize, at: Lba) -> io::Res
     let Some(from) = offset(entries_at, disk) else {
         return Ok(Err("its entries are behind the disk's end".to_owned()));
     };
-    let entries = read_at(reader, from, length)?;
+    let mut entries = read_at(reader, from, length)?;
+    if entries.len() < length {
+        return Ok(Err("its entries end behind the disk's end".to_owned()));
+    }
+    // gptman reads an entry by its size in memory, which is more than its size on the disk.
+    entries.resize(length + size_of::<GPTPartitionEntry>(), 0);
     Ok(decode(&sector, &entries).map_err(|e| e.to_string()))
 }
 
