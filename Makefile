@@ -12,6 +12,7 @@ DESTDIR ?=
 # qemu-system-x86 is needed, and on machines with backports the two come from different versions.
 PACKAGES := make ca-certificates gcc libc6-dev binutils musl-tools file python3 shellcheck \
 	busybox-static cpio kmod procps xz-utils zstd e2fsprogs fdisk gdisk util-linux tar attr acl \
+	xfsprogs jfsutils btrfs-progs reiserfsprogs dosfstools \
 	qemu-system-x86 mmdebstrap dnsmasq-base pxelinux syslinux-common iproute2
 
 export DEBIAN_FRONTEND := noninteractive
