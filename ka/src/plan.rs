@@ -237,6 +237,8 @@ pub enum Loader {
 pub enum After {
     /// Reboots.
     Reboot,
+    /// Starts the installed system's kernel, without the firmware and the boot loader.
+    Kexec,
     /// Powers off.
     Poweroff,
     /// Waits in a shell.

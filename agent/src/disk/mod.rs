@@ -25,6 +25,7 @@ mod wait;
 use crate::step::step;
 use claim::Claim;
 pub use error::{DiskError, RecipeError};
+use ka::disk::choice::DiskChoice;
 use ka::disk::layout::Layout;
 use ka::disk::mbr;
 use ka::plan::{DiskPlan, FileSystemPlan};
@@ -84,6 +85,20 @@ impl MadeFileSystem {
 /// here while its files are written, since a disk that has them boots, active flag or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BootCode(pub [u8; mbr::BOOT_CODE]);
+
+/// Finds out whether [`prepare`] would begin to write: the disks are claimed and let go again.
+///
+/// # Errors
+/// Why it would not.
+pub fn check(plans: &[DiskPlan]) -> Result<(), DiskError> {
+    ready::check(plans).map(drop)
+}
+
+/// The same choice, by the kernel's name where it gives a path.
+#[must_use]
+pub fn named(choice: &DiskChoice) -> DiskChoice {
+    ready::named(choice)
+}
 
 /// Partitions disks after their plans, makes their file systems, and mounts them below `root`.
 ///

@@ -42,7 +42,7 @@ pub(super) fn check(plans: &[DiskPlan]) -> Result<Vec<Ready>, DiskError> {
 }
 
 /// A path in /dev becomes the kernel's name.
-pub(crate) fn named(choice: &DiskChoice) -> DiskChoice {
+pub(super) fn named(choice: &DiskChoice) -> DiskChoice {
     let DiskChoice::Name { name, expect } = choice else { return choice.clone() };
     let number = sysfs::block_number(&Path::new("/dev").join(name));
     let name = number.and_then(|number| sysfs::name_of(number).ok()).unwrap_or_else(|| name.clone());

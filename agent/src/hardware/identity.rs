@@ -80,7 +80,7 @@ fn made_up(folder: &Path, bus: &str, model: &str, serial: &str, wwid: &str) -> V
         let model_and_serial = format!("{}_{}", plain(model), plain(serial));
         match bus {
             "virtio" => names.push(format!("virtio-{}", plain(serial))),
-            "ata" | "usb" | "mmc" if !model.is_empty() => names.push(format!("{bus}-{model_and_serial}")),
+            "ata" | "mmc" if !model.is_empty() => names.push(format!("{bus}-{model_and_serial}")),
             "nvme" => {
                 names.push(format!("nvme-{model_and_serial}"));
                 let namespace = text(&folder.join("nsid"));

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use ka::inventory::Inventory;
-use ka::plan::Plan;
+use ka::plan::{After, Plan};
 use ka::wire::control::{Failure, Hello, ToController};
 use ka::wire::session_names;
 
@@ -16,6 +16,7 @@ use crate::disk::{self, Prepared};
 use crate::finish;
 use crate::hardware;
 use crate::init::Outcome;
+use crate::kexec;
 use crate::receive::{Sink, SinkError};
 use crate::session::{JoinError, Session, SessionOver};
 use crate::step::{self, step};
@@ -108,6 +109,12 @@ fn fill(session: &Session, plan: &Plan, prepared: &mut Prepared) -> Result<(), F
     let modules = hardware::storage_modules();
     let boot_code = finish::finish(&prepared.root, &plan.boot, &prepared.made, &prepared.disk, &modules)
         .map_err(|e| own("finish", e.to_string()))?;
+    if plan.after == After::Kexec
+        && let Err(error) = step("load the installed kernel", || kexec::load(&prepared.root))
+    {
+        // The node is none the worse for it: without a kernel to start it reboots.
+        log::warn!("this node will reboot through its firmware: {error}");
+    }
     step("unmount the new file systems", || prepared.unmount()).map_err(|e| own("unmount", e.to_string()))?;
     step("make the disk bootable", || prepared.activate(boot_code.as_ref()))
         .map_err(|e| own("make the disk bootable", e.to_string()))

@@ -73,10 +73,15 @@ impl FromArgMatches for DiskArgs {
         if let (Some(desc), Some(first)) = (matches.get_one::<String>(DESC), disks.first_mut())
             && let Some(other) = first.desc.replace(desc.into())
         {
-            return Err(wrong(&format!("-p {}: two descriptions: {} and {desc}", first.disk, other.display())));
+            return Err(wrong(&format!(
+                "-p {}: two descriptions: {} and {desc}",
+                first.disk,
+                other.display()
+            )));
         }
         let mut boot_code = Vec::new();
-        for values in occurrences(matches, BOOT_CODE).into_iter().chain(occurrences(matches, BOOT_CODE_FILE)) {
+        for values in occurrences(matches, BOOT_CODE).into_iter().chain(occurrences(matches, BOOT_CODE_FILE))
+        {
             let [disk, file @ ..] = values.as_slice() else { continue };
             let disk = disk.strip_prefix("/dev/").unwrap_or(disk).to_owned();
             boot_code.push(WantedBootCode { disk, file: file.first().map(PathBuf::from) });
@@ -116,7 +121,10 @@ mod tests {
             ("run -p /dev/sda -n 3 desc", vec![("sda", Some("desc"))]),
             ("run -p sda -p sdb b", vec![("sda", None), ("sdb", Some("b"))]),
             ("run -p sda a -p by-id:ata-* b", vec![("sda", Some("a")), ("by-id:ata-*", Some("b"))]),
-            ("run -p auto -p sdb:size=2T b -n 1 a", vec![("auto", Some("a")), ("sdb:size=2000000000000", Some("b"))]),
+            (
+                "run -p auto -p sdb:size=2T b -n 1 a",
+                vec![("auto", Some("a")), ("sdb:size=2000000000000", Some("b"))],
+            ),
         ] {
             let found = parse(line).unwrap();
             let found: Vec<_> = found
@@ -133,7 +141,10 @@ mod tests {
     #[test]
     fn boot_code_comes_from_the_disk_or_a_file() {
         let found = parse("run -p sda -m /dev/sda -M sdb code").unwrap().boot_code;
-        let wanted = |disk: &str, file: Option<&str>| WantedBootCode { disk: disk.into(), file: file.map(PathBuf::from) };
+        let wanted = |disk: &str, file: Option<&str>| WantedBootCode {
+            disk: disk.into(),
+            file: file.map(PathBuf::from),
+        };
         assert_eq!(found, [wanted("sda", None), wanted("sdb", Some("code"))]);
     }
 

@@ -29,8 +29,8 @@ use crate::run::select::{self, Arrival, Dialogue, Permission, Selected, Target};
 use crate::run::session::{Admission, Gate, SessionSpec};
 use crate::run::source::{DirectorySource, GoldenSource};
 use crate::run::status::{NodeStatus, Phase};
-use crate::view::{dry_run, machines};
 use crate::view::progress::Progress;
+use crate::view::{dry_run, machines};
 use ka::mac::Mac;
 
 /// How long stage2 waits for one more node before it goes to those that are there.
@@ -65,6 +65,10 @@ pub struct RunArgs {
     /// Boot loader, and modules that the initrd must have: 'grub --with=MODULE ...', or none
     #[arg(short = 'r', value_name = "LOADER", default_value = "grub", value_parser = values::boot_loader)]
     pub boot: BootPlan,
+    /// What the nodes do when they are done: reboot, kexec (start the installed system at once, without the
+    /// firmware), poweroff or shell
+    #[arg(long = "boot", value_name = "HOW", default_value = "reboot", value_parser = values::after)]
+    pub after: After,
     /// The machines that may be erased: a file with a hardware address on each line
     #[arg(long, value_name = "FILE", conflicts_with = "yes")]
     pub nodes: Option<PathBuf>,
@@ -195,7 +199,7 @@ fn request<'a>(args: &'a RunArgs, config: &'a Config) -> golden::plan::Request<'
         keep_uuids: args.keep_uuids,
         stage2: Some(config.directories.stage2()),
         boot: args.boot.clone(),
-        after: After::Reboot,
+        after: args.after,
     }
 }
 
@@ -315,7 +319,13 @@ fn ask(
 }
 
 /// Shows what would become of the machines, and sends them away: they boot from their disks again.
-fn dry_run(args: &RunArgs, hub: &Hub, lease: &mut HeldLease, arrivals: &[Arrival], target: &Target) -> Outcome {
+fn dry_run(
+    args: &RunArgs,
+    hub: &Hub,
+    lease: &mut HeldLease,
+    arrivals: &[Arrival],
+    target: &Target,
+) -> Outcome {
     lease.allow(Allowed::Listed(BTreeSet::new()))?;
     let reason = "this was a dry run: nothing was written".to_owned();
     let refused = arrivals.iter().map(|arrival| (arrival.mac, reason.clone())).collect();

@@ -234,7 +234,8 @@ pub fn make(request: &Request<'_>) -> Result<Planned, PlanError> {
     let mut planned = Planned::new(request, exclude);
     for ((wanted, choice), golden) in request.disks.iter().zip(choices).zip(&disks) {
         let (desc, file) = description(wanted, golden, &mut planned.notes)?;
-        let mut plan = disk::plan(&disk::Job { request, golden, file: &file, raw: &raw }, choice, desc, &mut planned)?;
+        let mut plan =
+            disk::plan(&disk::Job { request, golden, file: &file, raw: &raw }, choice, desc, &mut planned)?;
         plan.boot_code = boot_code::of(request, golden, &plan)?;
         planned.plan.disks.push(plan);
     }

@@ -202,7 +202,13 @@ mod tests {
     }
 
     fn disk(size: u64) -> ka::inventory::Disk {
-        ka::inventory::Disk { name: "sda".into(), size, sector_size: 512, bus: "ata".into(), ..Default::default() }
+        ka::inventory::Disk {
+            name: "sda".into(),
+            size,
+            sector_size: 512,
+            bus: "ata".into(),
+            ..Default::default()
+        }
     }
 
     fn waiting(macs: &[u8]) -> Vec<Arrival> {
@@ -252,7 +258,10 @@ mod tests {
             assert!(shown.contains("Erase sda:size=1000000000 of each of these machines (2)?"), "{shown}");
         }
         for answers in ["", "no\n", "y\n", "\n\n", "n\nyes\n", "yes please\nno\n"] {
-            assert!(matches!(ask(&waiting(&[3, 1, 2]), answers).0, Err(SelectError::Declined)), "{answers:?}");
+            assert!(
+                matches!(ask(&waiting(&[3, 1, 2]), answers).0, Err(SelectError::Declined)),
+                "{answers:?}"
+            );
         }
     }
 
@@ -289,7 +298,10 @@ mod tests {
     fn where_all_are_refused_nobody_is_asked() {
         let mut waiting = waiting(&[1]);
         waiting[0].inventory.disks[0].size = 400_000_000;
-        let small = Target { plans: vec![DiskPlan { disk: "sda".into(), ..target().plans[0].clone() }], left_out: vec![] };
+        let small = Target {
+            plans: vec![DiskPlan { disk: "sda".into(), ..target().plans[0].clone() }],
+            left_out: vec![],
+        };
         let selected = select(&Permission::Ask, 1, &waiting, &small, None).unwrap();
         assert!(selected.refused[&mac(1)].contains(" MB"), "{selected:?}");
     }

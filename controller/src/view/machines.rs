@@ -152,7 +152,8 @@ mod tests {
 
     #[test]
     fn a_machine_whose_disk_is_in_use() {
-        let shown = described(vec![Disk { in_use: true, usage: Some("sda1 is mounted at /".into()), ..disk("sda") }]);
+        let shown =
+            described(vec![Disk { in_use: true, usage: Some("sda1 is mounted at /".into()), ..disk("sda") }]);
         assert!(shown.contains("REFUSED: ") && shown.contains("sda1 is mounted at /"), "{shown}");
         assert!(!shown.contains("WILL BE ERASED"), "{shown}");
     }

@@ -130,11 +130,26 @@ impl DiskChoice {
     /// # Errors
     /// It means none, or more than one, or one that is not written to.
     pub fn find<'a>(&self, disks: &'a [Disk]) -> Result<&'a Disk, ChoiceError> {
-        let all: Vec<&Disk> = disks.iter().collect();
-        self.find_among(&all)
+        self.find_among(&disks.iter().collect::<Vec<_>>())
+    }
+
+    /// The same, though nothing may be written to the disk: it may be in use, removable, or in a network.
+    ///
+    /// # Errors
+    /// It means none, or more than one.
+    pub fn look_at<'a>(&self, disks: &'a [Disk]) -> Result<&'a Disk, ChoiceError> {
+        self.meant_among(&disks.iter().collect::<Vec<_>>())
     }
 
     fn find_among<'a>(&self, disks: &[&'a Disk]) -> Result<&'a Disk, ChoiceError> {
+        let disk = self.meant_among(disks)?;
+        match unfit(disk, matches!(self, Self::ById(_))) {
+            Some(reason) => Err(ChoiceError::Unfit { disk: tell(disk), reason }),
+            None => Ok(disk),
+        }
+    }
+
+    fn meant_among<'a>(&self, disks: &[&'a Disk]) -> Result<&'a Disk, ChoiceError> {
         let candidates: Vec<&Disk> = match self {
             Self::Name { name, .. } => disks.iter().copied().filter(|disk| disk.name == *name).collect(),
             Self::Auto { bus, size } => automatic(bus, *size, disks),
@@ -155,10 +170,7 @@ impl DiskChoice {
         if let Self::Name { expect, .. } = self {
             expect.check(disk)?;
         }
-        match unfit(disk, matches!(self, Self::ById(_))) {
-            Some(reason) => Err(ChoiceError::Unfit { disk: tell(disk), reason }),
-            None => Ok(disk),
-        }
+        Ok(disk)
     }
 }
 

@@ -121,7 +121,11 @@ fn a_gpt_is_described_in_sfdisks_form() {
     let disk = disk(
         DiskId::Gpt(Guid::new(7)),
         vec![
-            (Placed { name: "EFI".into(), ..placed(1, gpt("uefi"), 1, 1024 * 100) }, "vfat", mounted("/boot/efi")),
+            (
+                Placed { name: "EFI".into(), ..placed(1, gpt("uefi"), 1, 1024 * 100) },
+                "vfat",
+                mounted("/boot/efi"),
+            ),
             (placed(3, gpt("linux"), 101, 1024 * 900), "btrfs", mounted("/")),
         ],
     );
@@ -141,7 +145,8 @@ fn a_gpt_is_described_in_sfdisks_form() {
 fn what_cannot_be_described_is_told() {
     let good = mbr(vec![(placed(1, LINUX, 1, 1024), "ext4", Usage::Unused)]);
     let mut damaged = good.clone();
-    damaged.table.as_mut().unwrap().findings = vec![Finding::BackupDamaged("x".into()), Finding::Overlap(1, 2)];
+    damaged.table.as_mut().unwrap().findings =
+        vec![Finding::BackupDamaged("x".into()), Finding::Overlap(1, 2)];
     let error = describe(&damaged).unwrap_err().to_string();
     assert!(error.starts_with("sda: partitions 1 and 2 overlap: mend"), "{error}");
     damaged.table.as_mut().unwrap().findings.pop();

@@ -96,9 +96,8 @@ impl Job<'_> {
     /// Every golden partition that is in use, or that a person named, must be one that can be copied, and
     /// have its place.
     fn check(&self, partition: &GoldenPartition, desc: &Description) -> Result<(), PlanError> {
-        let unsupported = |reason: &str| {
-            Err(PlanError::Unsupported { golden: told(partition), reason: reason.to_owned() })
-        };
+        let unsupported =
+            |reason: &str| Err(PlanError::Unsupported { golden: told(partition), reason: reason.to_owned() });
         match &partition.usage {
             _ if self.is_raw(partition) => {}
             Usage::Unused => return Ok(()),
@@ -108,7 +107,9 @@ impl Job<'_> {
                      copied as it is; or leave the disk out",
                 );
             }
-            Usage::Exclusive => return unsupported("an unknown program has it open exclusively, ZFS for instance"),
+            Usage::Exclusive => {
+                return unsupported("an unknown program has it open exclusively, ZFS for instance");
+            }
             Usage::Mounted { .. } if partition.file_system().is_none() => {
                 return unsupported(
                     "files are copied from ext2, ext3, ext4, xfs, jfs, reiserfs, btrfs and vfat only: unmount it, and \
@@ -198,7 +199,8 @@ impl Job<'_> {
                 };
                 let left_out: u64 =
                     copied.iter().map(|c| exclude::left_out(&planned.exclude, c.files.device)).sum();
-                let is_whole = copied.len() == partition.subvolumes.iter().filter(|s| s.files.is_some()).count();
+                let is_whole =
+                    copied.len() == partition.subvolumes.iter().filter(|s| s.files.is_some()).count();
                 let used = if partition.subvolumes.len() < 2 || is_whole {
                     *used
                 } else {

@@ -74,12 +74,7 @@ fn same(wanted: &WantedDisk, machine: &[Disk]) -> Result<Option<String>, PlanErr
         DiskChoice::Auto { .. } => Ok(None),
         DiskChoice::ById(_) => {
             // The golden disk is in use, and is only read.
-            let unused = |disk: &Disk| Disk {
-                removable: false,
-                in_use: false,
-                usage: None,
-                ..disk.clone()
-            };
+            let unused = |disk: &Disk| Disk { removable: false, in_use: false, usage: None, ..disk.clone() };
             let machine: Vec<Disk> = machine.iter().map(unused).collect();
             Ok(wanted.disk.find(&machine).ok().map(|disk| disk.name.clone()))
         }

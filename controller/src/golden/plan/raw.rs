@@ -15,12 +15,16 @@ pub(super) fn wanted(names: &[String], disks: &[GoldenDisk]) -> Result<BTreeSet<
     for name in names {
         let wrong = |reason: String| PlanError::Raw { partition: name.clone(), reason };
         let number = sysfs::block_number(&Path::new("/dev").join(name));
-        let node = number.and_then(|number| sysfs::name_of(number).ok()).map(|name| Path::new("/dev").join(name));
+        let node =
+            number.and_then(|number| sysfs::name_of(number).ok()).map(|name| Path::new("/dev").join(name));
         let node = node.ok_or_else(|| wrong("this machine has no such partition".to_owned()))?;
         let partition = disks.iter().flat_map(|disk| &disk.partitions).find(|p| p.node == node);
         let partition = partition.ok_or_else(|| {
             let names: Vec<&str> = disks.iter().map(|disk| disk.name.as_str()).collect();
-            wrong(format!("expected a partition of a disk that is copied (-p), which is {}", names.join(" or ")))
+            wrong(format!(
+                "expected a partition of a disk that is copied (-p), which is {}",
+                names.join(" or ")
+            ))
         })?;
         check(partition, is_frozen).map_err(wrong)?;
         nodes.insert(node);

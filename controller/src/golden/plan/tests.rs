@@ -135,13 +135,13 @@ fn logical_partitions_and_a_gpt_are_planned_alike() {
         partition(5, "swap", Usage::Swap),
         partition(6, "xfs", mounted("/", 100)),
     ]);
-    let planned = decide_on(&disk, "linux 200\nextended fill\nlogical swap 100\nlogical linux fill\n").unwrap();
+    let planned =
+        decide_on(&disk, "linux 200\nextended fill\nlogical swap 100\nlogical linux fill\n").unwrap();
     let numbers: Vec<u32> = made(&planned).file_systems.iter().map(|fs| fs.partition).collect();
     assert_eq!(numbers, [1, 5, 6]);
     let mut disk = usual();
     disk.partitions[0] = partition(1, "vfat", mounted("/boot/efi", 1));
-    let planned =
-        decide_on(&disk, "label: gpt\nsize=100M, type=U\nsize=100M, type=S\ntype=L\n").unwrap();
+    let planned = decide_on(&disk, "label: gpt\nsize=100M, type=U\nsize=100M, type=S\ntype=L\n").unwrap();
     assert_eq!(made(&planned).file_systems[0].kind, FileSystemKind::Vfat);
 }
 
@@ -176,12 +176,18 @@ fn what_cannot_be_copied_is_named_with_the_way_out() {
     let text = "linux 200\nswap 100\nlinux fill\n";
     let mut disk = usual();
     for (replaced, expected) in [
-        (partition(1, "ntfs", mounted("/win", 80)), "/dev/vda1 is ntfs, mounted at /win: files are copied from"),
+        (
+            partition(1, "ntfs", mounted("/win", 80)),
+            "/dev/vda1 is ntfs, mounted at /win: files are copied from",
+        ),
         (
             partition(1, "LVM2_member", Usage::Held { by: "dm-0".to_owned() }),
             "/dev/vda1 is LVM2_member, part of dm-0: LVM, RAID and LUKS that are in use",
         ),
-        (partition(1, "zfs_member", Usage::Exclusive), "/dev/vda1 is zfs_member, in use by an unknown program"),
+        (
+            partition(1, "zfs_member", Usage::Exclusive),
+            "/dev/vda1 is zfs_member, in use by an unknown program",
+        ),
     ] {
         disk.partitions[0] = replaced;
         let error = refused(&disk, text);
@@ -277,7 +283,8 @@ fn uuids_and_sizes_are_kept_or_scaled_as_it_was_asked_for() {
     let disk = made(&planned);
     assert!(disk.keep_ids);
     assert_eq!(disk.scale_from, Some(10 << 30));
-    let uuids: Vec<_> = disk.file_systems.iter().map(|fs: &FileSystemPlan| fs.uuid.as_deref().unwrap()).collect();
+    let uuids: Vec<_> =
+        disk.file_systems.iter().map(|fs: &FileSystemPlan| fs.uuid.as_deref().unwrap()).collect();
     assert_eq!(uuids, ["uuid-1", "uuid-2", "uuid-3"]);
 }
 
@@ -318,11 +325,7 @@ fn subvolumes_are_made_and_copied_where_they_are_mounted() {
     );
     assert_eq!(
         sources(&planned),
-        [
-            ("/", "/".into()),
-            ("/home", "/home".into()),
-            ("/var/lib/machines", "/var/lib/machines".into()),
-        ]
+        [("/", "/".into()), ("/home", "/home".into()), ("/var/lib/machines", "/var/lib/machines".into()),]
     );
     assert_eq!(
         planned.notes,

@@ -54,7 +54,11 @@ impl Files {
     #[must_use]
     pub fn path(&self) -> PathBuf {
         // Joining an empty path would end in a slash.
-        if self.below.as_os_str().is_empty() { self.mounted_at.clone() } else { self.mounted_at.join(&self.below) }
+        if self.below.as_os_str().is_empty() {
+            self.mounted_at.clone()
+        } else {
+            self.mounted_at.join(&self.below)
+        }
     }
 }
 
@@ -240,7 +244,8 @@ ID 260 gen 7 parent 256 top level 256 parent_uuid 6df38492-c8b5-5d44-93ba-4db3fd
         let told: Vec<_> = found
             .iter()
             .map(|s| {
-                let files = s.files.as_ref().map(|f| (f.mounted_at.to_str().unwrap(), f.below.to_str().unwrap()));
+                let files =
+                    s.files.as_ref().map(|f| (f.mounted_at.to_str().unwrap(), f.below.to_str().unwrap()));
                 (s.path.as_str(), s.mount_point.as_ref().map(|p| p.to_str().unwrap()), files, s.default)
             })
             .collect();

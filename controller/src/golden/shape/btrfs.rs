@@ -36,7 +36,6 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Made> {
     bytes.get(64..)?.strip_prefix(MAGIC)?;
     let mut features = names(le64(bytes, 188)?, "incompat-", &INCOMPAT);
     features.extend(names(le64(bytes, 180)?, "ro-compat-", &RO_COMPAT));
-    let shape =
-        Shape { block_size: Some(le32(bytes, 144)?), features: Some(features), ..Shape::default() };
+    let shape = Shape { block_size: Some(le32(bytes, 144)?), features: Some(features), ..Shape::default() };
     Some(Made { shape, overhead: 0, pool: Some(Pool { devices: le64(bytes, 136)? }) })
 }

@@ -13,8 +13,11 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Made> {
         return None;
     }
     let cluster = u32::try_from(sector * per_cluster).ok()?;
-    let shape =
-        Shape { block_size: Some(cluster), fat_bits: Some(bits(bytes, sector, per_cluster)?), ..Shape::default() };
+    let shape = Shape {
+        block_size: Some(cluster),
+        fat_bits: Some(bits(bytes, sector, per_cluster)?),
+        ..Shape::default()
+    };
     Some(Made { shape, ..Made::default() })
 }
 

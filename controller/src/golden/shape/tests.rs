@@ -29,7 +29,10 @@ fn ext_tells_what_dumpe2fs_tells() {
         (FileSystemKind::Ext2, "-t ext2"),
         (FileSystemKind::Ext3, "-t ext3 -b 4096 -I 128"),
         (FileSystemKind::Ext4, "-t ext4 -m 0 -O metadata_csum_seed,quota,^resize_inode,meta_bg"),
-        (FileSystemKind::Ext4, "-t ext4 -m 1.25 -b 2048 -I 512 -O ^64bit,inline_data,^metadata_csum,uninit_bg"),
+        (
+            FileSystemKind::Ext4,
+            "-t ext4 -m 1.25 -b 2048 -I 512 -O ^64bit,inline_data,^metadata_csum,uninit_bg",
+        ),
         (FileSystemKind::Ext4, "-t ext4 -O bigalloc,project,casefold,encrypt,verity,large_dir,ea_inode,mmp"),
         (FileSystemKind::Ext4, "-t ext4 -O sparse_super2,stable_inodes,^has_journal"),
     ] {
@@ -56,8 +59,11 @@ fn ext_tells_what_dumpe2fs_tells() {
 
 #[test]
 fn ext_keeps_no_marks_of_the_moment() {
-    let (made, _) =
-        made(FileSystemKind::Ext4, 16, "mke2fs -q -t ext4 \"$1\"; debugfs -w -R 'feature needs_recovery' \"$1\" 2>/dev/null");
+    let (made, _) = made(
+        FileSystemKind::Ext4,
+        16,
+        "mke2fs -q -t ext4 \"$1\"; debugfs -w -R 'feature needs_recovery' \"$1\" 2>/dev/null",
+    );
     assert!(features(&made).contains(&"has_journal"));
     assert!(!features(&made).iter().any(|name| name.is_empty() || *name == "needs_recovery"), "{made:?}");
     let (old, _) = super::tests::made(FileSystemKind::Ext2, 16, "mke2fs -q -t ext2 -r 0 \"$1\" 2>&1");
@@ -68,12 +74,17 @@ fn ext_keeps_no_marks_of_the_moment() {
 #[test]
 fn xfs_tells_how_it_was_made() {
     for (options, expected) in [
-        ("-m rmapbt=1,bigtime=0 -i sparse=0,nrext64=0 -i size=1024", "crc finobt rmapbt reflink inobtcount ftype"),
+        (
+            "-m rmapbt=1,bigtime=0 -i sparse=0,nrext64=0 -i size=1024",
+            "crc finobt rmapbt reflink inobtcount ftype",
+        ),
         ("-m reflink=0,inobtcount=0,finobt=0 -i nrext64=1", "crc ftype sparse bigtime nrext64"),
         ("-m crc=0 -n ftype=0 -b size=1024", ""),
         ("-m crc=0 -n ftype=1 -i size=256", "ftype"),
     ] {
-        let script = format!("mkfs.xfs -q {options} \"$1\" >&2; xfs_db -r -c 'sb 0' -c 'p blocksize inodesize' \"$1\"");
+        let script = format!(
+            "mkfs.xfs -q {options} \"$1\" >&2; xfs_db -r -c 'sb 0' -c 'p blocksize inodesize' \"$1\""
+        );
         let (made, told) = made(FileSystemKind::Xfs, 400, &script);
         assert_eq!(features(&made).join(" "), expected, "{options}");
         let shape = made.shape;
@@ -85,7 +96,8 @@ fn xfs_tells_how_it_was_made() {
 
 #[test]
 fn btrfs_tells_its_features_and_devices() {
-    let (plain, _) = made(FileSystemKind::Btrfs, 200, "mkfs.btrfs -q -O ^no-holes -R ^free-space-tree \"$1\"");
+    let (plain, _) =
+        made(FileSystemKind::Btrfs, 200, "mkfs.btrfs -q -O ^no-holes -R ^free-space-tree \"$1\"");
     assert_eq!(features(&plain), ["extref", "skinny-metadata"]);
     assert_eq!(plain.shape.block_size, Some(4096));
     assert_eq!(plain.pool, Some(Pool { devices: 1 }));

@@ -22,6 +22,7 @@ use ka::plan::Plan;
 use ka::seal::StreamId;
 use ka::wire::control::{Failure, ToAgent};
 
+use super::logs::Logs;
 use super::net::{ConnectionId, DataPlace};
 use super::node::Node;
 use super::order::Order;
@@ -113,6 +114,8 @@ pub struct Session {
     /// The machines with which a [`Gate::Named`] begins, and all that it lets in later.
     named: BTreeSet<Mac>,
     allowed: BTreeSet<Mac>,
+    /// Nodes that were taken out of a chain alive, so far.
+    bypassed: u32,
     /// Machines that were let in, and were gone when the session began.
     vanished: BTreeSet<Mac>,
     /// Machines that were sent away before it began, as they are shown.
@@ -127,6 +130,7 @@ pub struct Session {
     /// The figures of this round, and of those before it.
     transfer: Transfer,
     earlier: Transfer,
+    logs: Option<Logs>,
     /// Each with its connection: the node may be forgotten before it is sent.
     outbox: Vec<(ConnectionId, ToAgent)>,
 }
@@ -144,6 +148,7 @@ impl Session {
             chosen: Vec::new(),
             named: BTreeSet::new(),
             allowed: BTreeSet::new(),
+            bypassed: 0,
             vanished: BTreeSet::new(),
             refused: Vec::new(),
             given_up: None,
@@ -153,6 +158,7 @@ impl Session {
             last_join: now,
             transfer: Transfer::default(),
             earlier: Transfer::default(),
+            logs: None,
             outbox: Vec::new(),
         }
     }
@@ -183,11 +189,12 @@ impl Session {
     /// Takes what steps can be taken.
     pub(super) fn advance(&mut self, now: Duration, data: DataPlace, bell: &Bell) {
         self.judge_absence();
+        let again = self.has_rounds();
         match &mut self.state {
             State::Gathering => self.gather(),
             State::Preparing => self.prepare(now, data, bell),
             State::Streaming(stream) => {
-                let decisions = stream.judge(now);
+                let decisions = stream.judge(again, now);
                 self.decide(decisions);
             }
             State::Leaving | State::Over(_) => {}
@@ -258,7 +265,11 @@ impl Session {
             started: self.started,
             sent: transfer.plain,
             total: None,
-            nodes: shown.map(|node| node.status(plain, has_rounds)).chain(vanished).chain(self.refused.iter().cloned()).collect(),
+            nodes: shown
+                .map(|node| node.status(plain, has_rounds))
+                .chain(vanished)
+                .chain(self.refused.iter().cloned())
+                .collect(),
         };
         (status, self.earlier.and(transfer))
     }

@@ -187,8 +187,10 @@ impl Session {
         }
         let ready: Vec<&Node> = nodes().filter(|node| !node.is_failed()).collect();
         let places = ready.iter().map(|node| Place { mac: node.mac(), address: node.data_address() });
-        let ready: Vec<&Node> =
+        let mut ready: Vec<&Node> =
             self.spec.order.arrange(&places.collect::<Vec<_>>()).into_iter().map(|i| ready[i]).collect();
+        // Whose card or link was too bad for a chain has nobody behind it in the next.
+        ready.sort_by_key(|node| node.bypassed);
         let order: Vec<(NodeId, SocketAddr)> = ready.iter().map(|n| (n.id(), n.data_address())).collect();
         let Some(first) = ready.first() else {
             self.state = State::Leaving;

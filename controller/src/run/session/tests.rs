@@ -19,7 +19,7 @@ fn mac(last: u8) -> Mac {
 fn session(rounds: u32) -> Session {
     Session::new(SessionSpec {
         name: "kainstall".into(),
-        source: Arc::new(CommandSource("true".into())),
+        source: Arc::new(CommandSource::new("true".into())),
         wanted: 2,
         gate: Gate::Named,
         plan: None,
@@ -183,7 +183,8 @@ fn who_is_refused_is_told_why_and_shown_and_the_others_begin() {
     let told = ToAgent::Refused { reason: "its disk is too small".into() };
     assert_eq!(session.take_outbox(), [(ConnectionId(2), told)]);
     let (status, _) = session.status();
-    let failed: Vec<_> = status.nodes.iter().filter_map(|n| Some((n.mac?, n.failure.clone()?.reason))).collect();
+    let failed: Vec<_> =
+        status.nodes.iter().filter_map(|n| Some((n.mac?, n.failure.clone()?.reason))).collect();
     assert_eq!(failed, [(mac(2), "its disk is too small".to_owned())]);
 }
 

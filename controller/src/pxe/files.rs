@@ -1,4 +1,4 @@
-//! The directory that TFTP serves: the boot loader, stage1, and pxelinux's configuration.
+//! The directory that TFTP and HTTP serve: the boot loaders, stage1, and what the loaders read.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
@@ -7,13 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::menu::{self, Boot, Settings};
+use super::{ipxe, pxelinux};
 use crate::atomic::{self, FileError};
-
-/// What pxelinux needs, with the Debian package that has it.
-const LOADER: [(&str, &str); 2] = [
-    ("/usr/lib/PXELINUX/pxelinux.0", "pxelinux"),
-    ("/usr/lib/syslinux/modules/bios/ldlinux.c32", "syslinux-common"),
-];
 
 /// What `kactl image` makes.
 const STAGE1: [&str; 2] = ["vmlinuz", "all.rdz"];
@@ -26,7 +21,7 @@ const PRIVATE_DIRECTORY: u32 = 0o700;
 /// A directory that cannot be served.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum TftpError {
+pub enum FilesError {
     /// There is no boot image.
     #[error("there is no {}: make the boot image with `kactl image`", path.display())]
     NoImage {
@@ -46,33 +41,66 @@ pub enum TftpError {
     File(#[from] FileError),
 }
 
+/// How a boot loader is told what a machine boots.
+#[derive(Clone, Copy, Debug)]
+struct Menu {
+    directory: &'static str,
+    render: fn(&Boot, &Settings) -> String,
+}
+
+const BIOS: Menu = Menu { directory: pxelinux::DIRECTORY, render: pxelinux::render };
+const UEFI: Menu = Menu { directory: ipxe::DIRECTORY, render: ipxe::render };
+
 /// The served directory.
 #[derive(Debug)]
 pub struct BootDirectory {
     root: PathBuf,
     settings: Settings,
+    menus: Vec<Menu>,
 }
 
 impl BootDirectory {
-    /// Checks that there is something to boot, brings the boot loader, and makes every machine boot from
-    /// its own disk, whatever an earlier server left.
+    /// Checks that there is something to boot, brings the boot loaders, and makes every machine boot from
+    /// its own disk, whatever an earlier server left. iPXE may be missing: then there is nothing for UEFI
+    /// machines ([`Self::serves_uefi`]).
     ///
     /// # Errors
-    /// [`TftpError`] with what is missing and where it comes from.
-    pub fn prepare(root: &Path, settings: Settings) -> Result<Self, TftpError> {
+    /// [`FilesError`] with what is missing and where it comes from.
+    pub fn prepare(root: &Path, settings: Settings) -> Result<Self, FilesError> {
         for path in STAGE1.map(|name| root.join(name)) {
             if !path.is_file() {
-                return Err(TftpError::NoImage { path });
+                return Err(FilesError::NoImage { path });
             }
         }
         atomic::directory(root, PRIVATE_DIRECTORY)?;
-        for (file, package) in LOADER {
+        for (file, package) in pxelinux::FILES {
             bring(Path::new(file), package, root)?;
         }
-        let boot = Self { root: root.to_owned(), settings };
-        atomic::directory(&boot.menu_directory(), 0o755)?;
+        let mut menus = vec![BIOS];
+        let (file, package) = ipxe::FILE;
+        if Path::new(file).exists() {
+            bring(Path::new(file), package, root)?;
+            put(&root.join(ipxe::ENTRY), ipxe::ENTRY_TEXT.as_bytes())?;
+            menus.push(UEFI);
+        }
+        let boot = Self { root: root.to_owned(), settings, menus };
+        for menu in &boot.menus {
+            atomic::directory(&root.join(menu.directory), 0o755)?;
+        }
         boot.apply(&menu::choose(&[]))?;
         Ok(boot)
+    }
+
+    /// Whether UEFI machines find something to boot.
+    #[must_use]
+    pub fn serves_uefi(&self) -> bool {
+        self.menus.iter().any(|menu| menu.directory == UEFI.directory)
+    }
+
+    /// The served directory.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// Makes the files say what `menu` says, and writes those only that differ.
@@ -86,10 +114,12 @@ impl BootDirectory {
         self.make_stage1_readable()?;
         let (local, others): (Vec<_>, Vec<_>) = menu.iter().partition(|(_, boot)| **boot == Boot::Local);
         for (name, boot) in local.into_iter().chain(others) {
-            let path = self.menu_directory().join(name);
-            let text = menu::render(boot, &self.settings);
-            if read_if_there(&path)?.as_deref() != Some(text.as_bytes()) {
-                atomic::write(&path, text.as_bytes(), SERVED)?;
+            let mut changed = false;
+            for Menu { directory, render } in &self.menus {
+                changed |=
+                    put(&self.root.join(directory).join(name), render(boot, &self.settings).as_bytes())?;
+            }
+            if changed {
                 log::info!("{}", tell(name, boot));
             }
         }
@@ -118,19 +148,16 @@ impl BootDirectory {
 
     /// Machines' files that no lease names any more, also those of an earlier server.
     fn remove_others(&self, menu: &BTreeMap<String, Boot>) -> Result<(), FileError> {
-        let directory = self.menu_directory();
-        for entry in fs::read_dir(&directory).map_err(FileError::new("list", &directory))? {
-            let path = entry.map_err(FileError::new("list", &directory))?.path();
-            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-            if !menu.contains_key(name) {
-                fs::remove_file(&path).map_err(FileError::new("remove", &path))?;
+        for directory in self.menus.iter().map(|menu| self.root.join(menu.directory)) {
+            for entry in fs::read_dir(&directory).map_err(FileError::new("list", &directory))? {
+                let path = entry.map_err(FileError::new("list", &directory))?.path();
+                let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+                if !menu.contains_key(name) {
+                    fs::remove_file(&path).map_err(FileError::new("remove", &path))?;
+                }
             }
         }
         Ok(())
-    }
-
-    fn menu_directory(&self) -> PathBuf {
-        self.root.join("pxelinux.cfg")
     }
 }
 
@@ -146,16 +173,22 @@ fn tell(file: &str, boot: &Boot) -> String {
 }
 
 /// Copies a part of the boot loader if it is not there as it is installed.
-fn bring(file: &Path, package: &'static str, root: &Path) -> Result<(), TftpError> {
+fn bring(file: &Path, package: &'static str, root: &Path) -> Result<(), FilesError> {
     let Some(content) = read_if_there(file)? else {
-        return Err(TftpError::NoLoader { path: file.to_owned(), package });
+        return Err(FilesError::NoLoader { path: file.to_owned(), package });
     };
     let Some(name) = file.file_name() else { return Ok(()) };
-    let copy = root.join(name);
-    if read_if_there(&copy)?.as_ref() != Some(&content) {
-        atomic::write(&copy, &content, SERVED)?;
-    }
+    put(&root.join(name), &content)?;
     Ok(())
+}
+
+/// Writes a served file if it differs; tells whether it did.
+fn put(path: &Path, content: &[u8]) -> Result<bool, FileError> {
+    let differs = read_if_there(path)?.as_deref() != Some(content);
+    if differs {
+        atomic::write(path, content, SERVED)?;
+    }
+    Ok(differs)
 }
 
 fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
@@ -172,7 +205,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     fn settings() -> Settings {
-        Settings { address: Ipv4Addr::LOCALHOST, port: None, console: String::new() }
+        Settings { address: Ipv4Addr::LOCALHOST, port: None, http: 30766, console: String::new() }
     }
 
     fn names(directory: &Path) -> Vec<String> {
@@ -202,22 +235,42 @@ mod tests {
     fn what_an_earlier_server_left_becomes_local() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("boot");
-        let config = root.join("pxelinux.cfg");
-        fs::create_dir_all(&config).unwrap();
+        for menu in [BIOS, UEFI] {
+            fs::create_dir_all(root.join(menu.directory)).unwrap();
+        }
         for file in ["vmlinuz", "all.rdz"] {
             fs::write(root.join(file), file).unwrap();
             fs::set_permissions(root.join(file), Permissions::from_mode(0o600)).unwrap();
         }
         let kamethod = Boot::Kamethod { session: "s".into(), server: None };
         for file in ["default", "01-52-54-00-00-00-01"] {
-            fs::write(config.join(file), menu::render(&kamethod, &settings())).unwrap();
+            for Menu { directory, render } in [BIOS, UEFI] {
+                fs::write(root.join(directory).join(file), render(&kamethod, &settings())).unwrap();
+            }
         }
-        BootDirectory::prepare(&root, settings()).unwrap();
-        assert_eq!(names(&config), ["default"]);
-        let text = fs::read_to_string(config.join("default")).unwrap();
-        assert_eq!(text, menu::render(&Boot::Local, &settings()));
+        assert!(
+            BootDirectory::prepare(&root, settings()).unwrap().serves_uefi(),
+            "is the package ipxe missing?"
+        );
+        for Menu { directory, render } in [BIOS, UEFI] {
+            assert_eq!(names(&root.join(directory)), ["default"]);
+            let text = fs::read_to_string(root.join(directory).join("default")).unwrap();
+            assert_eq!(text, render(&Boot::Local, &settings()));
+        }
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&root), mode(&root.join("all.rdz"))), (0o700, 0o644));
-        assert_eq!(names(&root), ["all.rdz", "ldlinux.c32", "pxelinux.0", "pxelinux.cfg", "vmlinuz"]);
+        assert_eq!(
+            names(&root),
+            [
+                "all.rdz",
+                "boot.ipxe",
+                "ipxe",
+                "ldlinux.c32",
+                "pxelinux.0",
+                "pxelinux.cfg",
+                "snponly.efi",
+                "vmlinuz"
+            ]
+        );
     }
 }
