@@ -1,14 +1,12 @@
 //! Where a received stream goes: a directory, a file, or a command.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::relay::{StreamError, StreamReader};
 use crate::unpack::{self, UnpackError};
-
-const PIECE: usize = 256 * 1024;
 
 /// Where a stream goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,11 +146,10 @@ fn copy(
     to: &mut impl Write,
     error: impl Fn(io::Error) -> SinkError,
 ) -> Result<(), SinkError> {
-    let mut piece = vec![0; PIECE];
     loop {
-        let length = match stream.read(&mut piece) {
-            Ok(0) => return Ok(()),
-            Ok(length) => length,
+        let bytes = match stream.fill_buf() {
+            Ok([]) => return Ok(()),
+            Ok(bytes) => bytes,
             Err(e) => {
                 return Err(match e.downcast::<StreamError>() {
                     Ok(stream) => stream.into(),
@@ -160,6 +157,8 @@ fn copy(
                 });
             }
         };
-        to.write_all(&piece[..length]).map_err(&error)?;
+        to.write_all(bytes).map_err(&error)?;
+        let length = bytes.len();
+        stream.consume(length);
     }
 }
