@@ -8,6 +8,7 @@ pub mod proxy;
 pub mod sim;
 pub mod site;
 pub mod stale;
+pub mod tables;
 pub mod tool;
 
 use std::path::PathBuf;

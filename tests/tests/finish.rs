@@ -113,12 +113,9 @@ impl Copied {
     fn finish(&self, hardware: &[&str]) -> Result<Option<BootCode>, FinishError> {
         let made = MadeFileSystem {
             plan: FileSystemPlan {
-                partition: 1,
-                kind: FileSystemKind::Ext4,
-                label: None,
                 mount_point: Some("/".to_owned()),
-                used: 0,
                 golden: Some(GoldenNames { uuid: Some(GOLDEN.to_owned()), ..GoldenNames::default() }),
+                ..FileSystemPlan::new(1, FileSystemKind::Ext4)
             },
             device: self.disk.node().into(),
             uuid: NEW.to_owned(),

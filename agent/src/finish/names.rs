@@ -176,11 +176,8 @@ pub(super) mod tests {
         let fs =
             |number: u32, uuid: &str, kind, mount_point: Option<&str>, label: Option<&str>| MadeFileSystem {
                 plan: FileSystemPlan {
-                    partition: number,
-                    kind,
                     label: label.map(str::to_owned),
                     mount_point: mount_point.map(str::to_owned),
-                    used: 0,
                     golden: Some(GoldenNames {
                         uuid: Some(format!("0000000{number}-0000-4000-8000-000000000000")),
                         partuuid: Some(format!("deadbeef-0{number}")),
@@ -189,6 +186,7 @@ pub(super) mod tests {
                             format!("/dev/disk/by-id/ata-GOLD-part{number}"),
                         ],
                     }),
+                    ..FileSystemPlan::new(number, kind)
                 },
                 device: format!("/dev/vda{number}").into(),
                 uuid: uuid.to_owned(),

@@ -91,12 +91,8 @@ fn join(node: &Node, hello: &Hello) -> Result<Session, String> {
 
 /// From a blank disk to one that boots. Whatever fails after the first write leaves a disk that does not.
 fn carry_out(session: &Session, plan: &Plan) -> Result<(), Failure> {
-    let [disk] = plan.disks.as_slice() else {
-        let reason = format!("the plan has {} disks, and one is expected", plan.disks.len());
-        return Err(own("plan", reason));
-    };
     let mut prepared =
-        disk::prepare(disk, Path::new(ROOT)).map_err(|e| own("prepare the disk", e.to_string()))?;
+        disk::prepare(&plan.disks, Path::new(ROOT)).map_err(|e| own("prepare the disks", e.to_string()))?;
     match fill(session, plan, &mut prepared) {
         Ok(()) => Ok(()),
         Err(failure) => {

@@ -1,5 +1,6 @@
 //! Receiving a session's data on a host that runs already: `ka-agent receive`.
 
+mod ahead;
 mod sink;
 
 use std::fs;

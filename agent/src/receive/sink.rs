@@ -1,16 +1,15 @@
 //! Where a received stream goes: a directory, a file, or a command.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use ka::archive::ArchiveError;
 
+use super::ahead::{Ahead, read_ahead};
 use crate::relay::{StreamError, StreamReader};
-use crate::unpack::{self, UnpackError};
-
-const PIECE: usize = 256 * 1024;
+use crate::unpack::{self, Options, UnpackError};
 
 /// Where a stream goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,13 +73,16 @@ impl SinkError {
 
 impl Sink {
     /// Takes the stream to its end; whether it was whole, [`StreamReader::finish`] tells.
-    pub(crate) fn receive(&self, stream: &mut StreamReader) -> Result<(), SinkError> {
+    ///
+    /// # Errors
+    /// [`SinkError`].
+    pub fn receive(&self, stream: &mut StreamReader) -> Result<(), SinkError> {
         match self {
             Self::Dir(directory) => {
                 let error = |error| SinkError::File { path: directory.clone(), error };
                 fs::create_dir_all(directory).map_err(error)?;
-                let summary = unpack::unpack(stream, directory, &unpack::Options::default())
-                    .map_err(SinkError::of_unpacking)?;
+                let unpack = |stream: &mut Ahead| unpack::unpack(stream, directory, &Options::default());
+                let summary = read_ahead(stream, unpack).map_err(error)?.map_err(SinkError::of_unpacking)?;
                 summary.notes.log();
                 Ok(())
             }
@@ -164,11 +166,10 @@ fn copy(
     to: &mut impl Write,
     error: impl Fn(io::Error) -> SinkError,
 ) -> Result<(), SinkError> {
-    let mut piece = vec![0; PIECE];
     loop {
-        let length = match stream.read(&mut piece) {
-            Ok(0) => return Ok(()),
-            Ok(length) => length,
+        let bytes = match stream.fill_buf() {
+            Ok([]) => return Ok(()),
+            Ok(bytes) => bytes,
             Err(e) => {
                 return Err(match e.downcast::<StreamError>() {
                     Ok(stream) => stream.into(),
@@ -176,6 +177,8 @@ fn copy(
                 });
             }
         };
-        to.write_all(&piece[..length]).map_err(&error)?;
+        to.write_all(bytes).map_err(&error)?;
+        let length = bytes.len();
+        stream.consume(length);
     }
 }

@@ -5,7 +5,6 @@
 
 mod connection;
 mod event_loop;
-mod inflate;
 mod reader;
 pub mod window;
 
@@ -22,8 +21,10 @@ use mio::Waker;
 
 pub use reader::{StreamError, StreamReader};
 
-/// Blocks that may wait between the loop and the writer, or the producer and the loop.
+/// Blocks that may wait between the golden node's producer and the loop.
 pub const QUEUE: usize = 32;
+/// Batches that may wait between the loop and a node's writer.
+pub const BATCHES: usize = 4;
 
 /// What the relay is told.
 #[derive(Debug)]

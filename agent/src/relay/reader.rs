@@ -1,15 +1,24 @@
-//! The plain stream as the writer reads it: the end is only the end when length and hash prove it.
+//! The plain stream as the writer reads it: bytes come from the relay, chunks are unpacked, and the end is only
+//! the end when the final block has come and its length is right.
+//!
+//! Every byte was proven by the seal of its block, and the blocks' numbers leave no gap, so that the bytes need
+//! no proof by a hash of their own. Whoever wants one all the same, against faults of the machine itself, asks
+//! for it with [`StreamReader::check_sum`].
 
 use std::io::{self, BufRead, Read};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex};
 
-use ka::chain::Plain;
+use ka::chain::{Offset, Plain};
 use ka::seal::Total;
-use ka::seal::chunk::ChunkError;
+use ka::seal::chunk::{ChunkError, ChunkReader, Part};
+use sha2::{Digest, Sha256};
 
-use super::inflate::{Inflated, Inflater, Proof, Tell};
 use super::{Command, Handle};
+
+/// The relay hears of this many written bytes at once at the latest. Each word to it wakes its thread; a window
+/// has sixteen times as much at the least.
+const TELL_EVERY: u64 = 512 * 1024;
 
 /// Why the stream cannot be read on.
 #[derive(Debug, thiserror::Error)]
@@ -24,32 +33,62 @@ pub enum StreamError {
     /// A chunk cannot be decompressed.
     #[error("a part of the stream cannot be decompressed: {0}")]
     Decompress(io::Error),
-    /// The end came too early, or something else than what was sent.
-    #[error("the stream is not what the golden node sent: {got:?}, not {sent:?}")]
-    Differs {
+    /// The end came too early.
+    #[error("the stream has {got} bytes, and the golden node sent {}", sent.length)]
+    Length {
         /// What arrived.
-        got: Total,
+        got: u64,
         /// What the golden node says that it sent.
         sent: Total,
     },
+    /// The hash that was asked for is another one: the golden node's memory or this one's is bad.
+    #[error(
+        "the stream's SHA-256 is not the golden node's: the memory of one of the two machines may be bad"
+    )]
+    Sum,
 }
+
+/// Tells the relay something.
+type Tell = Box<dyn Fn(Command) + Send>;
 
 /// Reads the plain stream.
 pub struct StreamReader {
-    inflater: Inflater,
-    tell: Tell,
-    current: Inflated,
+    plain: Receiver<Plain>,
+    relay: Tell,
+    /// Why the relay ended, if it did.
+    aborted: Arc<Mutex<Option<String>>>,
+    /// What came last from the relay, and from where on it is not taken apart yet.
+    piece: Vec<u8>,
     position: usize,
+    /// Where it ends in the sealed stream.
+    end: Offset,
+    chunks: ChunkReader,
+    decompressor: zstd::bulk::Decompressor<'static>,
+    unpacked: Vec<u8>,
+    current: Current,
+    hash: Option<Sha256>,
     length: u64,
+    sent: Option<Total>,
+    /// What has been taken, and how much of that the relay knows.
+    written: Offset,
+    told: Offset,
     /// Whether the writer has all that it wants.
     complete: bool,
+}
+
+/// Where the bytes are that are read next, from one place to another.
+#[derive(Clone, Copy)]
+enum Current {
+    /// In the piece: they were not compressed.
+    Piece(usize, usize),
+    Unpacked(usize, usize),
 }
 
 impl StreamReader {
     /// Reads what the relay behind `relay` hands out through `plain`.
     ///
     /// # Errors
-    /// When zstd has no memory, or the system no thread.
+    /// When zstd has no memory.
     pub fn new(
         plain: Receiver<Plain>,
         relay: Handle,
@@ -58,24 +97,39 @@ impl StreamReader {
         Self::without_relay(plain, move |command| relay.tell(command), aborted)
     }
 
-    /// Reads what comes through `plain`; what a relay would be told is told to `tell`.
+    /// Reads what comes through `plain`, and tells `tell` what a relay would be told.
     ///
     /// # Errors
     /// As [`Self::new`].
     pub fn without_relay(
         plain: Receiver<Plain>,
-        tell: impl Fn(Command) + Send + Sync + 'static,
+        tell: impl Fn(Command) + Send + 'static,
         aborted: Arc<Mutex<Option<String>>>,
     ) -> io::Result<Self> {
-        let tell: Tell = Arc::new(tell);
         Ok(Self {
-            inflater: Inflater::start(plain, Arc::clone(&tell), aborted)?,
-            tell,
-            current: Inflated::default(),
+            plain,
+            relay: Box::new(tell),
+            aborted,
+            piece: Vec::new(),
             position: 0,
+            end: Offset(0),
+            chunks: ChunkReader::default(),
+            decompressor: zstd::bulk::Decompressor::new()?,
+            unpacked: Vec::new(),
+            current: Current::Piece(0, 0),
+            hash: None,
             length: 0,
+            sent: None,
+            written: Offset(0),
+            told: Offset(0),
             complete: false,
         })
+    }
+
+    /// Compares the SHA-256 of all that is read with the golden node's, too; call it before anything is read. It
+    /// costs about half a CPU second a GiB.
+    pub fn check_sum(&mut self) {
+        self.hash = Some(Sha256::new());
     }
 
     /// Reads what is left, and proves that all is what the golden node sent.
@@ -84,55 +138,159 @@ impl StreamReader {
     /// [`StreamError`].
     pub fn finish(mut self) -> Result<Total, StreamError> {
         while self.advance()? {}
-        let Proof { sent, got, whole } = self.inflater.proof()?;
-        if !whole || sent != got {
-            return Err(StreamError::Differs { got, sent });
+        let Some(sent) = self.sent else { return Err(self.aborted()) };
+        if self.length != sent.length || !self.chunks.is_empty() {
+            return Err(StreamError::Length { got: self.length, sent });
+        }
+        if self.hash.take().is_some_and(|hash| <[u8; 32]>::from(hash.finalize()) != sent.sha256) {
+            return Err(StreamError::Sum);
         }
         self.complete = true;
-        Ok(got)
+        Ok(sent)
     }
 
-    /// Plain bytes that the writer was given so far.
+    /// Plain bytes read so far.
     #[must_use]
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// Makes the next chunk current; false at the end.
+    /// Puts the next bytes into `bytes`, whose memory takes the place of that in which they were; false at the end.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub fn take_into(&mut self, bytes: &mut Vec<u8>) -> Result<bool, StreamError> {
+        bytes.clear();
+        loop {
+            match self.current {
+                Current::Unpacked(from, to) if from < to => {
+                    std::mem::swap(bytes, &mut self.unpacked);
+                    bytes.truncate(to);
+                    bytes.drain(..from);
+                }
+                Current::Piece(from, to) => bytes.extend_from_slice(&self.piece[from..to]),
+                Current::Unpacked(..) => {}
+            }
+            self.current = Current::Piece(0, 0);
+            if !bytes.is_empty() {
+                return Ok(true);
+            }
+            if !self.advance()? {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Makes the next bytes current; false at the end.
     fn advance(&mut self) -> Result<bool, StreamError> {
-        self.position = 0;
-        self.inflater.give_back(std::mem::take(&mut self.current));
-        let Some(chunk) = self.inflater.next()? else { return Ok(false) };
-        self.length += chunk.len() as u64;
-        self.current = chunk;
+        loop {
+            if self.next_part()? {
+                let (current, hash) = (bytes(self.current, &self.piece, &self.unpacked), &mut self.hash);
+                self.length += current.len() as u64;
+                if let Some(hash) = hash {
+                    hash.update(current);
+                }
+                return Ok(true);
+            }
+            // The bytes of the last piece are taken by now.
+            self.written = self.end;
+            if self.sent.is_some() {
+                self.tell();
+                return Ok(false);
+            }
+            if self.written.since(self.told) >= TELL_EVERY {
+                self.tell();
+            }
+            let plain = self.next_plain()?;
+            self.sent = plain.total;
+            (self.piece, self.position, self.end) = (plain.bytes, 0, plain.end);
+            self.current = Current::Piece(0, 0);
+        }
+    }
+
+    /// Makes the next part of the piece current, unpacked if need be.
+    fn next_part(&mut self) -> Result<bool, StreamError> {
+        let mut rest = &self.piece[self.position..];
+        let part = self.chunks.next_part(&mut rest)?;
+        let position = self.piece.len() - rest.len();
+        self.current = match part {
+            None => {
+                self.position = position;
+                return Ok(false);
+            }
+            Some(Part::Plain(bytes)) => Current::Piece(position - bytes.len(), position),
+            Some(Part::Zstd { plain_length, bytes }) => {
+                self.unpacked.clear();
+                self.unpacked.reserve(plain_length);
+                self.decompressor
+                    .decompress_to_buffer(bytes, &mut self.unpacked)
+                    .map_err(StreamError::Decompress)?;
+                if self.unpacked.len() != plain_length {
+                    return Err(StreamError::Decompress(io::ErrorKind::UnexpectedEof.into()));
+                }
+                Current::Unpacked(0, plain_length)
+            }
+        };
+        self.position = position;
         Ok(true)
+    }
+
+    /// Waits for the relay, after it has been told all: it may be waiting for that.
+    fn next_plain(&mut self) -> Result<Plain, StreamError> {
+        let plain = match self.plain.try_recv() {
+            Err(TryRecvError::Empty) => {
+                self.tell();
+                self.plain.recv().ok()
+            }
+            received => received.ok(),
+        };
+        plain.ok_or_else(|| self.aborted())
+    }
+
+    fn tell(&mut self) {
+        if self.written != self.told {
+            self.told = self.written;
+            (self.relay)(Command::Written(self.written));
+        }
+    }
+
+    fn aborted(&self) -> StreamError {
+        let reason = self.aborted.lock().ok().and_then(|reason| reason.clone());
+        StreamError::Aborted(reason.unwrap_or_else(|| "the relay has ended".into()))
     }
 }
 
-impl BufRead for StreamReader {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        while self.position >= self.current.len() {
-            if !self.advance().map_err(io::Error::other)? {
-                break;
-            }
-        }
-        Ok(self.current.get(self.position..).unwrap_or_default())
-    }
-
-    fn consume(&mut self, amount: usize) {
-        self.position += amount;
+fn bytes<'a>(current: Current, piece: &'a [u8], unpacked: &'a [u8]) -> &'a [u8] {
+    match current {
+        Current::Piece(from, to) => &piece[from..to],
+        Current::Unpacked(from, to) => &unpacked[from..to],
     }
 }
 
 impl Read for StreamReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let there = self.fill_buf()?;
-        let length = buffer.len().min(there.len());
-        if let (Some(to), Some(from)) = (buffer.get_mut(..length), there.get(..length)) {
-            to.copy_from_slice(from);
-        }
+        let current = self.fill_buf()?;
+        let length = buffer.len().min(current.len());
+        buffer[..length].copy_from_slice(&current[..length]);
         self.consume(length);
         Ok(length)
+    }
+}
+
+/// Without a copy, for writers that take what there is.
+impl BufRead for StreamReader {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while bytes(self.current, &self.piece, &self.unpacked).is_empty() {
+            if !self.advance().map_err(io::Error::other)? {
+                return Ok(&[]);
+            }
+        }
+        Ok(bytes(self.current, &self.piece, &self.unpacked))
+    }
+
+    fn consume(&mut self, count: usize) {
+        let (Current::Piece(from, to) | Current::Unpacked(from, to)) = &mut self.current;
+        *from = (*from + count).min(*to);
     }
 }
 
@@ -140,7 +298,7 @@ impl Drop for StreamReader {
     /// A writer that leaves before the end has failed; its node goes on relaying.
     fn drop(&mut self) {
         if !self.complete {
-            (self.tell)(Command::WriterFailed);
+            (self.relay)(Command::WriterFailed);
         }
     }
 }

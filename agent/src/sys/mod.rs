@@ -2,6 +2,8 @@
 #![allow(unsafe_code)]
 
 pub mod block;
+pub mod btrfs;
+pub mod freeze;
 pub mod mount;
 pub mod session;
 pub mod spawn;

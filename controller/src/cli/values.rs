@@ -36,6 +36,20 @@ pub fn disk(text: &str) -> Result<String, String> {
     Ok(name.to_owned())
 }
 
+/// A partition of the golden node by its kernel name, with or without `/dev/`, or by another path in `/dev`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn partition(text: &str) -> Result<String, String> {
+    let name = text.strip_prefix("/dev/").unwrap_or(text);
+    if name.is_empty() || name.starts_with('/') || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(
+            "a partition is named as the kernel names it: sda3, nvme0n1p3; or by a path in /dev".into()
+        );
+    }
+    Ok(name.to_owned())
+}
+
 /// A directory of the golden node, from its root.
 ///
 /// # Errors

@@ -3,7 +3,7 @@
 //! Whoever wants something of it uses a [`HubHandle`]; what is to be seen is a [`Snapshot`] that the
 //! hub renews. It never waits for a person or a node; the only disk that it touches is that of the nodes' logs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -22,11 +22,10 @@ use super::go::GoSockets;
 use super::net::{self, ConnectionId, DataPlace, Net, NetEvent};
 use super::registry::{self, Registration, RegistryError};
 use super::select::Arrival;
-use super::session::{Ending, Session, SessionSpec};
+use super::session::{Admission, Ending, Session, SessionSpec};
 use super::status::{RunStatus, Transfer};
 use super::stream::{Bell, StreamNotice};
 use crate::config::{Config, keys::Keys};
-use ka::mac::Mac;
 
 /// How often time is looked at when nothing happens.
 const TICK: Duration = Duration::from_millis(50);
@@ -88,7 +87,7 @@ pub struct Snapshot {
 }
 
 enum Order {
-    Admit { session: String, named: BTreeSet<Mac>, others: BTreeSet<Mac> },
+    Admit { session: String, admission: Admission },
     Quit,
 }
 
@@ -161,9 +160,9 @@ impl Hub {
         Ok(Self { port, orders, waker, shared, thread: Some(thread) })
     }
 
-    /// Begins a session with the machines `named`; `others` may fill their places later.
-    pub fn admit(&self, session: &str, named: BTreeSet<Mac>, others: BTreeSet<Mac>) {
-        self.order(Order::Admit { session: session.to_owned(), named, others });
+    /// Begins a session with those whom the admission names, or ends it if that names nobody.
+    pub fn admit(&self, session: &str, admission: Admission) {
+        self.order(Order::Admit { session: session.to_owned(), admission });
     }
 
     /// A session as it is now.
@@ -323,9 +322,9 @@ impl EventLoop {
     fn obey(&mut self) {
         while let Ok(order) = self.from_users.try_recv() {
             match order {
-                Order::Admit { session, named, others } => {
+                Order::Admit { session, admission } => {
                     if let Some(session) = self.sessions.get_mut(&session) {
-                        session.admit(named, others);
+                        session.admit(admission);
                     }
                 }
                 Order::Quit => {

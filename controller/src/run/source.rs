@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::golden::pack;
-use crate::golden::plan::Chosen;
+use crate::golden::plan::{Chosen, RawSource};
 use crate::golden::view::{View, ViewError};
 
 /// A stream's source can be read as often as there are attempts.
@@ -60,12 +60,19 @@ impl Source for DirectorySource {
     }
 }
 
-/// The golden node's chosen file systems, as one tar.
+/// The golden node's chosen file systems and partitions, as one tar.
 pub struct GoldenSource {
-    /// What to read.
-    pub chosen: Vec<Chosen>,
-    /// Directories that are re-created empty.
-    pub exclude: Vec<PathBuf>,
+    chosen: Vec<Chosen>,
+    raw: Vec<RawSource>,
+    exclude: Vec<PathBuf>,
+}
+
+impl GoldenSource {
+    /// Reads file systems, and partitions as they are; directories of `exclude` are re-created empty.
+    #[must_use]
+    pub fn new(chosen: Vec<Chosen>, raw: Vec<RawSource>, exclude: Vec<PathBuf>) -> Self {
+        Self { chosen, raw, exclude }
+    }
 }
 
 impl Source for GoldenSource {

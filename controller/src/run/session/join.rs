@@ -4,13 +4,14 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ka::chain::{MIN_WINDOW, NodeId};
+use ka::disk::report::Report;
 use ka::inventory::Firmware;
 use ka::wire::control::{Hello, Ticket, ToAgent, ToController};
 use ka::wire::keys;
 
 use super::super::net::ConnectionId;
 use super::super::node::Node;
-use super::super::select::Arrival;
+use super::super::select::{Arrival, refusal};
 use super::super::status::Phase;
 use super::{Gate, Session, State};
 
@@ -83,6 +84,12 @@ impl Session {
             }
             if !gathering && !self.allows(node) {
                 return Err("it has begun without this node".into());
+            }
+            // While it gathers, whoever is asked sees what is wrong with the disks.
+            let disks = self.spec.plan.as_ref().filter(|_| !gathering).map(|plan| plan.disks.as_slice());
+            let report = disks.map(|plans| Report::new(plans, &node.hello.inventory.disks));
+            if let Some(reason) = report.as_ref().and_then(refusal) {
+                return Err(reason);
             }
         }
         Ok(())

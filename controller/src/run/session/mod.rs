@@ -69,6 +69,17 @@ pub enum Gate {
     Lasting(Duration),
 }
 
+/// Whom a [`Gate::Named`] lets in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Admission {
+    /// The machines with which it begins.
+    pub named: BTreeSet<Mac>,
+    /// Those that may fill a place that is free later.
+    pub others: BTreeSet<Mac>,
+    /// Those that are sent away, with the reason.
+    pub refused: BTreeMap<Mac, String>,
+}
+
 /// How a session ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -104,6 +115,8 @@ pub struct Session {
     allowed: BTreeSet<Mac>,
     /// Machines that were let in, and were gone when the session began.
     vanished: BTreeSet<Mac>,
+    /// Machines that were sent away before it began, as they are shown.
+    refused: Vec<NodeStatus>,
     /// The stream was given up, with this end.
     given_up: Option<Ending>,
     /// Somebody wants it to begin with those who are there.
@@ -132,6 +145,7 @@ impl Session {
             named: BTreeSet::new(),
             allowed: BTreeSet::new(),
             vanished: BTreeSet::new(),
+            refused: Vec::new(),
             given_up: None,
             go: false,
             began: now,
@@ -244,7 +258,11 @@ impl Session {
             started: self.started,
             sent: transfer.plain,
             total: None,
-            nodes: shown.map(|node| node.status(plain, has_rounds)).chain(vanished).collect(),
+            nodes: shown
+                .map(|node| node.status(plain, has_rounds))
+                .chain(vanished)
+                .chain(self.refused.iter().cloned())
+                .collect(),
         };
         (status, self.earlier.and(transfer))
     }

@@ -1,5 +1,7 @@
 //! The agent's command line on a running host.
 
+mod disk;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -24,6 +26,8 @@ struct Cli {
 enum Command {
     /// Receives what 'kactl send' sends, and passes it on to the next host
     Receive(Receive),
+    /// Partitions a disk after a description, as a run does on a node
+    Disk(disk::Args),
     /// What PID 1 of a node starts
     #[command(hide = true)]
     Work,
@@ -74,6 +78,10 @@ pub(crate) fn run() -> ExitCode {
         Command::Receive(args) => {
             log_to_stderr(cli.verbose);
             receive(args)
+        }
+        Command::Disk(args) => {
+            log_to_stderr(cli.verbose);
+            disk::run(&args)
         }
     }
 }
