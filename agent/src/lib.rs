@@ -4,9 +4,11 @@
 //! `kactl` runs the same [`relay`] as every node.
 
 pub mod boot;
+pub mod booted;
 pub mod disk;
 pub mod finish;
 pub mod hardware;
+pub mod http;
 pub mod init;
 pub mod node;
 pub mod receive;

@@ -6,6 +6,7 @@
 mod cards;
 mod contents;
 mod disks;
+mod network;
 mod storage;
 
 use std::fs;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use ka::inventory::{Firmware, Inventory};
 
+pub use network::{CardModules, card_modules};
 pub use storage::storage_modules;
 
 use crate::boot::network::Network;
