@@ -28,9 +28,12 @@ pub struct DiskPlan {
     /// Which of the node's disks.
     pub disk: DiskChoice,
     /// The description, already checked.
-    pub desc: crate::disk::desc::Desc,
+    pub desc: crate::disk::description::Description,
     /// The golden disk's size in bytes, if fixed sizes are to scale with the disk's (`--scale`).
     pub scale_from: Option<u64>,
+    /// The disk and its partitions get the identities that the description names (`--keep-uuids`), not fresh
+    /// ones.
+    pub keep_ids: bool,
     /// One entry for each partition that gets a file system or swap.
     pub file_systems: Vec<FileSystemPlan>,
     /// One entry for each partition that is copied as it is, byte by byte.
@@ -42,8 +45,16 @@ pub struct DiskPlan {
 impl DiskPlan {
     /// A disk to partition, with nothing on it yet.
     #[must_use]
-    pub fn new(disk: DiskChoice, desc: crate::disk::desc::Desc) -> Self {
-        Self { disk, desc, scale_from: None, file_systems: Vec::new(), raw: Vec::new(), boot_code: None }
+    pub fn new(disk: DiskChoice, desc: crate::disk::description::Description) -> Self {
+        Self {
+            disk,
+            desc,
+            scale_from: None,
+            keep_ids: false,
+            file_systems: Vec::new(),
+            raw: Vec::new(),
+            boot_code: None,
+        }
     }
 }
 
@@ -362,6 +373,8 @@ pub struct FirstBoot {
 pub enum After {
     /// Reboots.
     Reboot,
+    /// Starts the installed system's kernel, without the firmware and the boot loader.
+    Kexec,
     /// Powers off.
     Poweroff,
     /// Waits in a shell.

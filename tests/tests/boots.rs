@@ -4,7 +4,7 @@
 //! runs only when asked for: `cargo test -p ka-tests --test boots -- --ignored`.
 #![allow(clippy::unwrap_used, reason = "clippy takes helpers of tests for production code")]
 
-use ka::disk::desc::Desc;
+use ka::disk::description::Description;
 use ka::inventory::Firmware;
 use ka::plan::{
     After, BootPlan, DiskPlan, FileSystemKind, FileSystemPlan, FinishPlan, GoldenNames, Loader, Plan,
@@ -38,9 +38,9 @@ fn nothing_boots_before_the_last_write_and_debian_after_it() {
     let disk = Loop::new(3000 * MIB, 512);
     let plan = DiskPlan {
         file_systems: vec![file_system(1, "/boot"), file_system(2, "/")],
-        ..DiskPlan::new(disk.node().into(), Desc::parse("linux 300\nlinux fill\n", "desc").unwrap())
+        ..DiskPlan::new(disk.node().into(), Description::parse("linux 300\nlinux fill\n", "desc").unwrap())
     };
-    let mut prepared = prepare(&plan, &work.path().join("root")).unwrap();
+    let mut prepared = prepare(std::slice::from_ref(&plan), &work.path().join("root")).unwrap();
     run("tar", ["--numeric-owner", "-xpf", path(&tree), "-C", path(&prepared.root)]);
 
     let plan = Plan {
@@ -58,6 +58,7 @@ fn nothing_boots_before_the_last_write_and_debian_after_it() {
         root: &prepared.root,
         plan: &plan,
         made: &prepared.made,
+        raw: &[],
         disk: &prepared.disk,
         machine: &machine,
     };

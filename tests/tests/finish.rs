@@ -148,7 +148,7 @@ impl Copied {
             partuuid: "bbbbbbbb-01".to_owned(),
         });
         let disk = Path::new(self.disk.node());
-        let copied = finish::Copied { root: self.root(), plan, made: &made, disk, machine };
+        let copied = finish::Copied { root: self.root(), plan, made: &made, raw: &[], disk, machine };
         let outcome = finish::finish(&copied);
         let mounts = fs::read_to_string("/proc/mounts").unwrap();
         let root = self.root().to_str().unwrap();

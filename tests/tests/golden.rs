@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use ka::disk::desc::Desc;
+use ka::disk::description::Description;
 use ka::plan::{After, BootPlan, DiskPlan, FileSystemKind, FileSystemPlan, Loader};
 use ka_agent::disk::prepare;
 use ka_tests::loop_device::{Loop, MIB};
@@ -23,7 +23,7 @@ const DESC: &str = "linux 64\nlinux fill\nswap 16\n";
 fn a_disk_is_scanned_and_described() {
     let disk = Loop::new(200 * MIB, 512);
     let work = tempfile::tempdir().unwrap();
-    let prepared = prepare(&plan(&disk), work.path()).unwrap();
+    let prepared = prepare(&[plan(&disk)], work.path()).unwrap();
     fs::write(work.path().join("file"), vec![1; 3 << 20]).unwrap();
 
     let golden = scan(disk.node()).unwrap();
@@ -41,7 +41,7 @@ fn a_disk_is_scanned_and_described() {
     let mut text = Vec::new();
     kactl::commands::desc::run(&DescArgs { disk: disk.name().to_owned() }, &mut text).unwrap();
     let text = String::from_utf8(text).unwrap();
-    assert_eq!(Desc::parse(&text, "desc").unwrap().to_string(), DESC);
+    assert_eq!(Description::parse(&text, "desc").unwrap().to_string(), DESC);
     assert!(
         text.contains(&format!("{}p2, 119 MB, ext4 \"my system\", mounted at {}", disk.node(), at.display())),
         "{text}"
@@ -66,7 +66,7 @@ fn a_machine_is_planned_and_viewed() {
     let disk = Loop::new(200 * MIB, 512);
     let work = tempfile::tempdir().unwrap();
     let root = work.path();
-    let mut prepared = prepare(&plan(&disk), root).unwrap();
+    let mut prepared = prepare(&[plan(&disk)], root).unwrap();
     // Below the mount point of /boot, where only a view of the root file system alone shows it.
     fs::write(root.join("boot/kernel"), "kernel").unwrap();
     prepared.unmount().unwrap();
@@ -182,6 +182,6 @@ fn plan(disk: &Loop) -> DiskPlan {
             fs(2, FileSystemKind::Ext4, Some("my system"), Some("/")),
             fs(3, FileSystemKind::Swap, None, None),
         ],
-        ..DiskPlan::new(disk.node().into(), Desc::parse(DESC, "desc").unwrap())
+        ..DiskPlan::new(disk.node().into(), Description::parse(DESC, "desc").unwrap())
     }
 }

@@ -32,9 +32,9 @@ use std::path::{Path, PathBuf};
 
 use ka::inventory::Firmware;
 use ka::mac::Mac;
-use ka::plan::Plan;
+use ka::plan::{FileSystemKind, FileSystemPlan, Plan};
 
-use crate::disk::{BootCode, MadeFileSystem};
+use crate::disk::{BootCode, MadeFileSystem, RawPartition};
 use crate::hardware::CardModules;
 use crate::step::step;
 pub use chroot::inside;
@@ -54,6 +54,8 @@ pub struct Copied<'a> {
     pub plan: &'a Plan,
     /// The node's new file systems.
     pub made: &'a [MadeFileSystem],
+    /// What was copied byte by byte, by the names that it has.
+    pub raw: &'a [MadeFileSystem],
     /// The disk that boots.
     pub disk: &'a Path,
     /// The machine.
@@ -103,6 +105,22 @@ impl LastWrites {
     }
 }
 
+/// The names of a partition that was copied byte by byte: its contents have kept theirs, it has its own.
+#[must_use]
+pub fn names_of_raw(raw: &RawPartition) -> MadeFileSystem {
+    let golden = raw.plan.golden.clone();
+    MadeFileSystem {
+        uuid: golden.as_ref().and_then(|golden| golden.uuid.clone()).unwrap_or_default(),
+        plan: FileSystemPlan {
+            golden,
+            // Nobody mounts or makes it here, so its kind is of no matter.
+            ..FileSystemPlan::new(raw.plan.partition, FileSystemKind::Ext4)
+        },
+        device: raw.device.clone(),
+        partuuid: raw.partuuid.clone(),
+    }
+}
+
 /// Why a node with this firmware would not boot what the plan makes, if it would not. To be asked before
 /// anything is written.
 #[must_use]
@@ -118,10 +136,11 @@ pub fn refusal(plan: &Plan, firmware: Firmware) -> Option<String> {
 /// # Errors
 /// The first step that failed, with its reason. The tree is then of no use, and must not be booted.
 pub fn finish(copied: &Copied<'_>) -> Result<LastWrites, FinishError> {
-    let Copied { root, plan, made, disk, machine } = *copied;
+    let Copied { root, plan, made, raw, disk, machine } = *copied;
+    let all = [made, raw].concat();
     // The times come first: looking at them later would see what the finish itself has changed.
     let times = named("Note the times of the files", || Times::record(root))?;
-    let links = named("Name the devices", || DeviceLinks::make(made))?;
+    let links = named("Name the devices", || DeviceLinks::make(&all))?;
     let chroot = named("Enter the copied system", || Chroot::mount(root))?;
 
     // Opened here, where its path leads to it.
@@ -129,7 +148,7 @@ pub fn finish(copied: &Copied<'_>) -> Result<LastWrites, FinishError> {
     let agent = named("Open the agent", || agent.map(open).transpose())?;
     let outcome = inside(root, || {
         let top = Path::new("/");
-        let names = named("Read the golden node's names", || names(top, made))?;
+        let names = named("Read the golden node's names", || names(top, &all))?;
         named("Rewrite fstab", || fstab::write(top, &names))?;
         named("Rewrite other names of file systems", || references::write(top, &names))?;
         if let Some(name) = &plan.finish.name {

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use ka::inventory::Inventory;
-use ka::plan::Plan;
+use ka::plan::{After, Plan};
 use ka::wire::control::{Failure, Hello, ToController};
 use ka::wire::session_names;
 
@@ -16,6 +16,7 @@ use crate::disk::{self, Prepared};
 use crate::finish::{self, Copied, HeldBack, Machine};
 use crate::hardware;
 use crate::init::Outcome;
+use crate::kexec;
 use crate::receive::{Sink, SinkError};
 use crate::session::{JoinError, Session, SessionOver};
 use crate::step::{self, step};
@@ -94,15 +95,11 @@ fn join(node: &Node, hello: &Hello) -> Result<Session, String> {
 
 /// From a blank disk to one that boots. Whatever fails after the first write leaves a disk that does not.
 fn carry_out(node: &Node, session: &Session, plan: &Plan) -> Result<(), Failure> {
-    let [disk] = plan.disks.as_slice() else {
-        let reason = format!("the plan has {} disks, and one is expected", plan.disks.len());
-        return Err(own("plan", reason));
-    };
     if let Some(reason) = finish::refusal(plan, hardware::firmware()) {
         return Err(own("plan", reason));
     }
     let mut prepared =
-        disk::prepare(disk, Path::new(ROOT)).map_err(|e| own("prepare the disk", e.to_string()))?;
+        disk::prepare(&plan.disks, Path::new(ROOT)).map_err(|e| own("prepare the disks", e.to_string()))?;
     match fill(node, session, plan, &mut prepared) {
         Ok(()) => Ok(()),
         Err(failure) => {
@@ -118,9 +115,22 @@ fn fill(node: &Node, session: &Session, plan: &Plan, prepared: &mut Prepared) ->
         .map_err(|e| own("hold back the EFI system partition", e.to_string()))?;
     receive(session, &prepared.root)?;
     let machine = machine(node);
-    let copied =
-        Copied { root: &prepared.root, plan, made: &prepared.made, disk: &prepared.disk, machine: &machine };
+    let raw: Vec<_> = prepared.raw.iter().map(finish::names_of_raw).collect();
+    let copied = Copied {
+        root: &prepared.root,
+        plan,
+        made: &prepared.made,
+        raw: &raw,
+        disk: &prepared.disk,
+        machine: &machine,
+    };
     let last = finish::finish(&copied).map_err(|e| own("finish", e.to_string()))?;
+    if plan.after == After::Kexec
+        && let Err(error) = step("load the installed kernel", || kexec::load(&prepared.root))
+    {
+        // The node is none the worse for it: without a kernel to start it reboots.
+        log::warn!("this node will reboot through its firmware: {error}");
+    }
     held.uncover().map_err(|e| own("unmount", e.to_string()))?;
     step("unmount the new file systems", || prepared.unmount()).map_err(|e| own("unmount", e.to_string()))?;
     step("make the disk bootable", || {

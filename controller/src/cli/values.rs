@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use ka::inventory::Firmware;
-use ka::plan::{BootPlan, Loader};
+use ka::plan::{After, BootPlan, Loader};
 use ka::wire::session_names;
 
 use crate::run::order::OrderSource;
@@ -35,6 +35,34 @@ pub fn disk(text: &str) -> Result<String, String> {
         return Err("a disk is named as the kernel names it: sda, nvme0n1".into());
     }
     Ok(name.to_owned())
+}
+
+/// A partition of the golden node by its kernel name, with or without `/dev/`, or by another path in `/dev`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn partition(text: &str) -> Result<String, String> {
+    let name = text.strip_prefix("/dev/").unwrap_or(text);
+    if name.is_empty() || name.starts_with('/') || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(
+            "a partition is named as the kernel names it: sda3, nvme0n1p3; or by a path in /dev".into()
+        );
+    }
+    Ok(name.to_owned())
+}
+
+/// What a node does when it is done.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn after(text: &str) -> Result<After, String> {
+    match text {
+        "reboot" => Ok(After::Reboot),
+        "kexec" => Ok(After::Kexec),
+        "poweroff" => Ok(After::Poweroff),
+        "shell" => Ok(After::Shell),
+        _ => Err("expected reboot, kexec, poweroff or shell".into()),
+    }
 }
 
 /// A directory of the golden node, from its root.

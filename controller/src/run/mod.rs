@@ -5,6 +5,7 @@ pub mod go;
 pub mod hub;
 pub mod lease;
 mod level;
+mod logs;
 mod net;
 mod node;
 pub mod nodes;

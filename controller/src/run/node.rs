@@ -1,10 +1,6 @@
 //! What the controller knows of one node of a session.
 
-use std::fs::{self, File, OpenOptions};
-use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ka::chain::NodeId;
@@ -17,8 +13,6 @@ use ka::mac::Mac;
 
 /// How long a node that has failed may take to hand over its log and leave.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(60);
-/// A node's log is cut here: a log that is longer tells nothing more.
-const MAX_LOG: u64 = 64 * 1024 * 1024;
 
 /// A node of a session.
 pub(super) struct Node {
@@ -41,6 +35,8 @@ pub(super) struct Node {
     pub(super) dismissed: bool,
     /// The chain holds it for dead.
     pub(super) dead: bool,
+    /// When it was taken out of a chain alive: the last one has the largest number, and 0 is never.
+    pub(super) bypassed: u32,
     /// When it failed, if it has.
     failed_at: Option<Instant>,
     /// When it last said anything.
@@ -52,7 +48,6 @@ pub(super) struct Node {
     pub(super) stream: Option<StreamId>,
     pub(super) position: Option<usize>,
     rate: Rate,
-    log: Option<File>,
 }
 
 impl Node {
@@ -77,6 +72,7 @@ impl Node {
             done: false,
             dismissed: false,
             dead: false,
+            bypassed: 0,
             failed_at: None,
             heard_at: Instant::now(),
             chosen: false,
@@ -84,7 +80,6 @@ impl Node {
             stream: None,
             position: None,
             rate: Rate::default(),
-            log: None,
         }
     }
 
@@ -207,20 +202,9 @@ impl Node {
         self.failure.is_some()
     }
 
-    /// Stores a piece of its log in `directory`.
-    pub(super) fn store_log(&mut self, directory: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        if offset.saturating_add(bytes.len() as u64) > MAX_LOG {
-            return Err(io::Error::other("the log is too long"));
-        }
-        let log = match &mut self.log {
-            Some(log) => log,
-            None => {
-                let name = self.mac().map_or_else(|| self.peer.to_string(), |mac| mac.to_string());
-                fs::create_dir_all(directory)?;
-                self.log.insert(new_log(directory, &name.replace(':', "-"))?)
-            }
-        };
-        log.write_all_at(bytes, offset)
+    /// What its log's file is called: nothing else that it says becomes a path.
+    pub(super) fn log_name(&self) -> String {
+        self.mac().map_or_else(|| self.peer.to_string(), |mac| mac.to_string()).replace(':', "-")
     }
 
     /// What is shown of it; `plain` turns sealed bytes into bytes of the plain stream, and a round may follow
@@ -244,18 +228,6 @@ impl Node {
                 .map(|f| status::Failure { step: f.step.clone(), reason: f.reason.clone() }),
         }
     }
-}
-
-/// A new file for a log: a machine that comes again after a failure does not overwrite what it said before.
-fn new_log(directory: &Path, name: &str) -> io::Result<File> {
-    for number in 1_u32.. {
-        let file = if number == 1 { format!("{name}.log") } else { format!("{name}-{number}.log") };
-        match OpenOptions::new().create_new(true).write(true).open(directory.join(file)) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            outcome => return outcome,
-        }
-    }
-    Err(io::ErrorKind::AlreadyExists.into())
 }
 
 /// Bytes a second between the last two reports that lie a second apart.

@@ -100,11 +100,11 @@ fn register(setting: &Setting<'_>, label: &str, esp: &MadeFileSystem, file: &str
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ka::disk::desc::Desc;
+    use ka::disk::description::Description;
     use ka::plan::{After, DiskPlan, FileSystemPlan, FinishPlan};
 
     fn plan(loader: Loader, golden: Firmware, convert: bool, esp: bool) -> Plan {
-        let mut disk = DiskPlan::new("sda".into(), Desc::parse("linux fill\n", "desc").unwrap());
+        let mut disk = DiskPlan::new("sda".into(), Description::parse("linux fill\n", "desc").unwrap());
         if esp {
             let mount_point = Some("/boot/efi".to_owned());
             disk.file_systems

@@ -4,13 +4,15 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ka::chain::{MIN_WINDOW, NodeId};
+use ka::disk::report::Report;
 use ka::inventory::Firmware;
 use ka::wire::control::{Hello, Ticket, ToAgent, ToController};
 use ka::wire::keys;
 
+use super::super::logs::{Logs, Piece};
 use super::super::net::ConnectionId;
 use super::super::node::Node;
-use super::super::select::Arrival;
+use super::super::select::{Arrival, refusal};
 use super::super::status::Phase;
 use super::{Gate, Session, State};
 
@@ -83,6 +85,12 @@ impl Session {
             }
             if !gathering && !self.allows(node) {
                 return Err("it has begun without this node".into());
+            }
+            // While it gathers, whoever is asked sees what is wrong with the disks.
+            let disks = self.spec.plan.as_ref().filter(|_| !gathering).map(|plan| plan.disks.as_slice());
+            let report = disks.map(|plans| Report::new(plans, &node.hello.inventory.disks));
+            if let Some(reason) = report.as_ref().and_then(refusal) {
+                return Err(reason);
             }
         }
         Ok(())
@@ -188,16 +196,26 @@ impl Session {
             ToController::Complete { stream, total } => node.on_complete(stream, total.length),
             ToController::Failed(failure) => node.on_failed(failure),
             ToController::Log { offset, bytes } => {
-                if let Some(directory) = &self.spec.log
-                    && let Err(error) = node.store_log(directory, offset, &bytes)
-                {
-                    log::error!("the log of {} cannot be stored: {error}", node.label());
-                }
+                let piece = Piece { node: id, label: node.label(), name: node.log_name(), offset, bytes };
+                self.store_log(piece);
             }
             // It was sent away, and has not heard it.
             ToController::Done if node.dismissed => self.tell(id, ToAgent::Bye),
             // Else it was said of an earlier round, and is said again after an outage.
             ToController::Done => node.done = node.is_failed() || node.total.is_some(),
+        }
+    }
+
+    fn store_log(&mut self, piece: Piece) {
+        let Some(directory) = &self.spec.log else { return };
+        if self.logs.is_none() {
+            match Logs::new(directory.clone()) {
+                Ok(logs) => self.logs = Some(logs),
+                Err(error) => log::error!("the log of {} cannot be stored: {error}", piece.label),
+            }
+        }
+        if let Some(logs) = &self.logs {
+            logs.store(piece);
         }
     }
 
