@@ -11,7 +11,7 @@ DESTDIR ?=
 # Tools of the build, of the image, of the tests' judges, and of the virtual cluster. Never qemu-utils: only
 # qemu-system-x86 is needed, and on machines with backports the two come from different versions.
 PACKAGES := make ca-certificates gcc libc6-dev binutils musl-tools file python3 shellcheck \
-	busybox-static cpio kmod procps xz-utils zstd e2fsprogs fdisk gdisk util-linux tar attr acl \
+	busybox-static cpio kmod procps xz-utils zstd e2fsprogs fdisk gdisk parted util-linux tar attr acl \
 	qemu-system-x86 mmdebstrap dnsmasq-base pxelinux syslinux-common iproute2
 
 export DEBIAN_FRONTEND := noninteractive
