@@ -8,6 +8,7 @@ pub mod disk;
 pub mod finish;
 pub mod hardware;
 pub mod init;
+pub mod kexec;
 pub mod node;
 pub mod receive;
 pub mod relay;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use ka::chain::{Decision, Member, Membership, NodeId, Report};
 use ka::seal::{Cipher, StreamKey};
-use ka_agent::relay::{Command, Feed, Notice, QUEUE, Relay, StreamReader};
+use ka_agent::relay::{BATCHES, Command, Feed, Notice, QUEUE, Relay, StreamReader};
 use ka_tests::proxy::{Proxy, Way};
 use ka_tests::site::{MIB, Site};
 use kactl::run::produce;
@@ -114,7 +114,7 @@ impl Chain {
                     Decision::Probe(_) => {}
                     Decision::Expelled { node, reason, .. } => {
                         self.relays.remove(&node);
-                        outcome.expelled.push((node, reason));
+                        outcome.expelled.push((node, reason.to_string()));
                     }
                     Decision::NewEpoch(_) => {
                         outcome.epochs += 1;
@@ -156,7 +156,7 @@ fn golden(key: &StreamKey, listener: TcpListener, file: &Path, to_test: Sender<E
 }
 
 fn node(id: NodeId, key: &StreamKey, listener: TcpListener, to_test: Sender<Event>) -> Relay {
-    let (writer, plain) = sync_channel(QUEUE);
+    let (writer, plain) = sync_channel(BATCHES);
     let member = Member::node(id, key, WINDOW, DEAD_AFTER);
     let feed = Feed::Node(writer);
     let relay = Relay::start(member, key.clone(), listener, feed, complain(id, to_test.clone())).unwrap();

@@ -6,8 +6,8 @@
 
 use ka::disk::description::Description;
 use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan};
-use ka_agent::disk::claim::{Refusal, claim};
-use ka_agent::disk::{BootCode, DiskError, Prepared, prepare};
+use ka_agent::disk::claim::{self, ChosenBy, Claim, Refusal};
+use ka_agent::disk::{self, BootCode, DiskError, Prepared};
 use ka_tests::loop_device::{Loop, MIB};
 use ka_tests::stale;
 use ka_tests::tool::{run, tool};
@@ -309,6 +309,14 @@ fn plan_for(node: &str, desc: &str) -> DiskPlan {
 
 fn fs(partition: u32, kind: FileSystemKind, mount_point: Option<&str>) -> FileSystemPlan {
     FileSystemPlan { mount_point: mount_point.map(str::to_owned), ..FileSystemPlan::new(partition, kind) }
+}
+
+fn prepare(plan: &DiskPlan, root: &Path) -> Result<Prepared, DiskError> {
+    disk::prepare(std::slice::from_ref(plan), root)
+}
+
+fn claim(target: &str) -> Result<Claim, Refusal> {
+    claim::claim(target, ChosenBy::Name)
 }
 
 fn path(path: &Path) -> &str {

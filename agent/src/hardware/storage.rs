@@ -74,7 +74,7 @@ mod tests {
         disk("vda", "pci0/0000:00:05.0/virtio2");
         driven("pci0/0000:00:06.0/virtio3", "virtio", "virtio_blk", "virtio_blk", true);
         disk("vdb", "pci0/0000:00:06.0/virtio3");
-        let tree = Tree { sys: sys.clone(), proc: root.path().join("proc") };
+        let tree = Tree { sys: sys.clone(), proc: root.path().join("proc"), dev: root.path().join("dev") };
         assert_eq!(modules(&tree), ["sd_mod", "ahci", "virtio_blk", "virtio_pci"]);
     }
 }

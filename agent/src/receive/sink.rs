@@ -1,14 +1,14 @@
 //! Where a received stream goes: a directory, a file, or a command.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use ka::archive::ArchiveError;
+
 use crate::relay::{StreamError, StreamReader};
 use crate::unpack::{self, UnpackError};
-
-const PIECE: usize = 256 * 1024;
 
 /// Where a stream goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +50,19 @@ pub enum SinkError {
 }
 
 impl SinkError {
+    /// The stream's errors stay the stream's.
+    fn of_unpacking(error: UnpackError) -> Self {
+        match error {
+            UnpackError::Archive(ArchiveError::Read { offset, source }) => {
+                match source.downcast::<StreamError>() {
+                    Ok(stream) => stream.into(),
+                    Err(source) => UnpackError::Archive(ArchiveError::Read { offset, source }).into(),
+                }
+            }
+            error => error.into(),
+        }
+    }
+
     /// Whether the cause was not this node's own.
     #[must_use]
     pub fn is_passing(&self) -> bool {
@@ -64,7 +77,9 @@ impl Sink {
             Self::Dir(directory) => {
                 let error = |error| SinkError::File { path: directory.clone(), error };
                 fs::create_dir_all(directory).map_err(error)?;
-                let summary = unpack::unpack(stream, directory, &unpack::Options::default())?;
+                let summary = stream
+                    .ahead(|stream| unpack::unpack(stream, directory, &unpack::Options::default()))
+                    .map_err(SinkError::of_unpacking)?;
                 summary.notes.log();
                 Ok(())
             }
@@ -148,11 +163,10 @@ fn copy(
     to: &mut impl Write,
     error: impl Fn(io::Error) -> SinkError,
 ) -> Result<(), SinkError> {
-    let mut piece = vec![0; PIECE];
     loop {
-        let length = match stream.read(&mut piece) {
-            Ok(0) => return Ok(()),
-            Ok(length) => length,
+        let bytes = match stream.fill_buf() {
+            Ok([]) => return Ok(()),
+            Ok(bytes) => bytes,
             Err(e) => {
                 return Err(match e.downcast::<StreamError>() {
                     Ok(stream) => stream.into(),
@@ -160,6 +174,8 @@ fn copy(
                 });
             }
         };
-        to.write_all(&piece[..length]).map_err(&error)?;
+        to.write_all(bytes).map_err(&error)?;
+        let length = bytes.len();
+        stream.consume(length);
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ka::chain::LinkId;
 use ka::wire::channel::{Channel, ChannelError};
 use ka::wire::link::LinkMessage;
+use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
@@ -19,6 +20,8 @@ pub(super) struct Connection {
     stream: TcpStream,
     /// The socket may have something to read, as far as is known.
     readable: bool,
+    /// The other side writes no more: what can be read ends with that, and no event will say it again.
+    ends: bool,
     writable: bool,
     /// Since when it waits to be greeted; none once it has been.
     pub(super) ungreeted: Option<Duration>,
@@ -41,8 +44,9 @@ impl Connection {
         Ok(Self::new(link, TcpStream::connect(to)?, channel, None, false))
     }
 
-    pub(super) fn accepted(link: LinkId, stream: TcpStream, now: Duration) -> Self {
-        Self::new(link, stream, Channel::answer(), Some(now), true)
+    pub(super) fn accepted(link: LinkId, stream: TcpStream, now: Duration) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        Ok(Self::new(link, stream, Channel::answer(), Some(now), true))
     }
 
     fn new(
@@ -52,7 +56,7 @@ impl Connection {
         ungreeted: Option<Duration>,
         writable: bool,
     ) -> Self {
-        Self { link, channel, stream, readable: false, writable, ungreeted, parting: false }
+        Self { link, channel, stream, readable: false, ends: false, writable, ungreeted, parting: false }
     }
 
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
@@ -60,9 +64,10 @@ impl Connection {
     }
 
     /// The event queue says that the socket is ready.
-    pub(super) fn ready(&mut self, readable: bool, writable: bool) -> io::Result<()> {
-        self.readable |= readable;
-        if writable && !self.writable {
+    pub(super) fn ready(&mut self, event: &Event) -> io::Result<()> {
+        self.ends |= event.is_read_closed() || event.is_error();
+        self.readable |= event.is_readable() || self.ends;
+        if event.is_writable() && !self.writable {
             if let Some(error) = self.stream.take_error()? {
                 return Err(error);
             }
@@ -79,7 +84,11 @@ impl Connection {
         }
         match self.channel.read_from(&mut self.stream) {
             Ok(0) => Ok(Read::Closed),
-            Ok(_) => Ok(Read::Some),
+            Ok(_) => {
+                // What comes from now on is an event of its own.
+                self.readable = self.ends || !self.channel.drained();
+                Ok(Read::Some)
+            }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 self.readable = false;
                 Ok(Read::Nothing)
@@ -87,6 +96,11 @@ impl Connection {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(Read::Some),
             Err(e) => Err(e),
         }
+    }
+
+    /// Looks at the socket although no event came: they are rare enough.
+    pub(super) fn doubt(&mut self) {
+        self.readable = true;
     }
 
     /// Writes what the socket takes; whether it took anything.

@@ -27,6 +27,11 @@ const TICK: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Connections that may be open without having been greeted.
 const MAX_UNGREETED: usize = 32;
+/// So much is moved before events are looked for again.
+const TURNS: usize = 16;
+/// The golden node's blocks are taken from its producer when the successor has had all but so many bytes: what
+/// is sealed early is compressed without knowing what the chain can take, and needs memory for nothing.
+const LEAD: u64 = 1024 * 1024;
 /// How long a stopped relay goes on writing what is queued.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -97,23 +102,23 @@ impl EventLoop {
                 outcome => outcome?,
             }
             self.spent.add(self.waiting, self.start.elapsed());
+            if events.is_empty() && !busy {
+                self.connections.values_mut().for_each(Connection::doubt);
+            }
             for event in &events {
                 match event.token() {
                     WAKER => {}
                     LISTENER => self.accept()?,
                     Token(token) => {
                         let link = LinkId((token - FIRST_LINK) as u64);
-                        let readable = event.is_readable() || event.is_read_closed() || event.is_error();
-                        self.with(link, |connection| {
-                            connection.ready(readable, event.is_writable()).map_err(Lost::from)
-                        });
+                        self.with(link, |connection| connection.ready(event).map_err(Lost::from));
                     }
                 }
             }
             self.obey();
             self.member.on_tick(self.start.elapsed());
             self.drop_ungreeted();
-            busy = self.pump();
+            busy = (0..TURNS).all(|_| self.pump());
             self.spent.add(Waiting::default(), self.start.elapsed());
             self.waiting = self.what_it_waits_for();
             self.progress.set(&self.member, self.spent);
@@ -135,9 +140,14 @@ impl EventLoop {
                 Ok((stream, peer)) => {
                     self.make_room(peer);
                     let link = self.member.new_link();
-                    let mut connection = Connection::accepted(link, stream, self.start.elapsed());
-                    match connection.register(self.poll.registry(), token(link)) {
-                        Ok(()) => {
+                    let accepted = Connection::accepted(link, stream, self.start.elapsed()).and_then(
+                        |mut connection| {
+                            connection.register(self.poll.registry(), token(link))?;
+                            Ok(connection)
+                        },
+                    );
+                    match accepted {
+                        Ok(connection) => {
                             self.connections.insert(link, connection);
                         }
                         Err(error) => log::warn!("the connection of {peer} cannot be watched: {error}"),
@@ -203,7 +213,7 @@ impl EventLoop {
     fn what_it_waits_for(&self) -> Waiting {
         let down = self.member.successor_link().and_then(|link| self.connections.get(&link));
         Waiting {
-            starved: self.member.wants_block(),
+            starved: self.wants_block(),
             output: down.is_some_and(Connection::is_blocked),
             writer: self.member.is_held_by_writer(),
         }
@@ -264,7 +274,8 @@ impl EventLoop {
         let mut moved = false;
         for link in links {
             if self.may_receive(link) {
-                self.read(link);
+                // Also when no frame is whole yet: no event comes for what is left in the socket.
+                moved |= self.read(link);
             }
             while self.may_receive(link) && self.receive(link) {
                 moved = true;
@@ -279,13 +290,15 @@ impl EventLoop {
         !(full && self.member.is_predecessor(link))
     }
 
-    fn read(&mut self, link: LinkId) {
-        let Some(connection) = self.connections.get_mut(&link) else { return };
+    fn read(&mut self, link: LinkId) -> bool {
+        let Some(connection) = self.connections.get_mut(&link) else { return false };
         match connection.read() {
-            Ok(Read::Some | Read::Nothing) => {}
+            Ok(Read::Some) => return true,
+            Ok(Read::Nothing) => {}
             Ok(Read::Closed) => self.lose(link, &Lost(Trouble::Reset, "the other side closed it".into())),
             Err(error) => self.lose(link, &error.into()),
         }
+        false
     }
 
     /// Takes one thing that has come whole.
@@ -325,11 +338,16 @@ impl EventLoop {
         self.act();
     }
 
+    fn wants_block(&self) -> bool {
+        let early = matches!(self.feed, Feed::Golden(_)) && self.member.lead() >= LEAD;
+        self.member.wants_block() && !early
+    }
+
     fn exchange_with_feed(&mut self) -> bool {
         let mut moved = false;
         match &self.feed {
             Feed::Golden(blocks) => {
-                while self.member.wants_block()
+                while self.wants_block()
                     && let Ok((block, total)) = blocks.try_recv()
                 {
                     self.member.push(block, total);

@@ -3,6 +3,7 @@
 //! The loop runs in a thread of its own, touches no disk, and so never waits for one. The golden node
 //! runs it too, fed by its producer instead of a predecessor.
 
+mod ahead;
 mod connection;
 mod event_loop;
 mod reader;
@@ -21,8 +22,10 @@ use mio::Waker;
 
 pub use reader::{StreamError, StreamReader};
 
-/// Blocks that may wait between the loop and the writer, or the producer and the loop.
+/// Blocks that may wait between the golden node's producer and the loop.
 pub const QUEUE: usize = 32;
+/// Batches that may wait between the loop and a node's writer.
+pub const BATCHES: usize = 4;
 
 /// What the relay is told.
 #[derive(Debug)]

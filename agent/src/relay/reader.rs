@@ -1,13 +1,19 @@
-//! The plain stream as the writer reads it: blocks come from the relay, chunks are unpacked, and the
-//! end is only the end when length and hash prove it.
+//! The plain stream as the writer reads it: bytes come from the relay, chunks are unpacked, and the end is only
+//! the end when the final block has come and its length is right.
+//!
+//! Every byte was proven by the seal of its block, and the blocks' numbers leave no gap, so that the bytes need
+//! no proof by a hash of their own. Whoever wants one all the same, against faults of the machine itself, asks
+//! for it with [`StreamReader::check_sum`].
 
-use std::io::{self, Read};
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::io::{self, BufRead, Read};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use ka::chain::{Offset, Plain};
 use ka::seal::Total;
-use ka::seal::chunk::{ChunkError, ChunkReader, Kind};
+use ka::seal::chunk::{ChunkError, ChunkReader, Part};
 use sha2::{Digest, Sha256};
 
 use super::{Command, Handle};
@@ -29,27 +35,45 @@ pub enum StreamError {
     /// A chunk cannot be decompressed.
     #[error("a part of the stream cannot be decompressed: {0}")]
     Decompress(io::Error),
-    /// The end came too early, or something else than what was sent.
-    #[error("the stream is not what the golden node sent: {got:?}, not {sent:?}")]
-    Differs {
+    /// The end came too early.
+    #[error("the stream has {got} bytes, and the golden node sent {}", sent.length)]
+    Length {
         /// What arrived.
-        got: Total,
+        got: u64,
         /// What the golden node says that it sent.
         sent: Total,
     },
+    /// The hash that was asked for is another one: the golden node's memory or this one's is bad.
+    #[error(
+        "the stream's SHA-256 is not the golden node's: the memory of one of the two machines may be bad"
+    )]
+    Sum,
 }
+
+/// How often a reader that waits for the relay looks whether anybody still waits for it.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Tells the relay something.
+type Tell = Box<dyn Fn(Command) + Send>;
 
 /// Reads the plain stream.
 pub struct StreamReader {
     plain: Receiver<Plain>,
-    relay: Handle,
+    to_relay: Tell,
     /// Why the relay ended, if it did.
     aborted: Arc<Mutex<Option<String>>>,
+    /// Nobody wants the rest.
+    left: Arc<AtomicBool>,
+    /// What came last from the relay, and from where on it is not taken apart yet.
+    piece: Vec<u8>,
+    position: usize,
+    /// Where it ends in the sealed stream.
+    end: Offset,
     chunks: ChunkReader,
     decompressor: zstd::bulk::Decompressor<'static>,
-    current: Vec<u8>,
-    position: usize,
-    hash: Sha256,
+    unpacked: Vec<u8>,
+    current: Current,
+    hash: Option<Sha256>,
     length: u64,
     sent: Option<Total>,
     /// What has been taken, and how much of that the relay knows.
@@ -57,6 +81,14 @@ pub struct StreamReader {
     told: Offset,
     /// Whether the writer has all that it wants.
     complete: bool,
+}
+
+/// Where the bytes are that are read next, from one place to another.
+#[derive(Clone, Copy)]
+enum Current {
+    /// In the piece: they were not compressed.
+    Piece(usize, usize),
+    Unpacked(usize, usize),
 }
 
 impl StreamReader {
@@ -69,15 +101,31 @@ impl StreamReader {
         relay: Handle,
         aborted: Arc<Mutex<Option<String>>>,
     ) -> io::Result<Self> {
+        Self::without_relay(plain, move |command| relay.tell(command), aborted)
+    }
+
+    /// Reads what comes through `plain`; what a relay would be told is told to `tell`.
+    ///
+    /// # Errors
+    /// When zstd has no memory.
+    pub fn without_relay(
+        plain: Receiver<Plain>,
+        tell: impl Fn(Command) + Send + 'static,
+        aborted: Arc<Mutex<Option<String>>>,
+    ) -> io::Result<Self> {
         Ok(Self {
             plain,
-            relay,
+            to_relay: Box::new(tell),
             aborted,
+            left: Arc::default(),
+            piece: Vec::new(),
+            position: 0,
+            end: Offset(0),
             chunks: ChunkReader::default(),
             decompressor: zstd::bulk::Decompressor::new()?,
-            current: Vec::new(),
-            position: 0,
-            hash: Sha256::new(),
+            unpacked: Vec::new(),
+            current: Current::Piece(0, 0),
+            hash: None,
             length: 0,
             sent: None,
             written: Offset(0),
@@ -86,21 +134,27 @@ impl StreamReader {
         })
     }
 
+    /// Compares the SHA-256 of all that is read with the golden node's, too; call it before anything is read. It
+    /// costs about half a CPU second a GiB.
+    pub fn check_sum(&mut self) {
+        self.hash = Some(Sha256::new());
+    }
+
     /// Reads what is left, and proves that all is what the golden node sent.
     ///
     /// # Errors
     /// [`StreamError`].
     pub fn finish(mut self) -> Result<Total, StreamError> {
         while self.advance()? {}
-        let got = Total { length: self.length, sha256: self.hash.clone().finalize().into() };
-        match self.sent {
-            Some(sent) if sent == got && self.chunks.is_empty() => {
-                self.complete = true;
-                Ok(got)
-            }
-            Some(sent) => Err(StreamError::Differs { got, sent }),
-            None => Err(self.aborted()),
+        let Some(sent) = self.sent else { return Err(self.aborted()) };
+        if self.length != sent.length || !self.chunks.is_empty() {
+            return Err(StreamError::Length { got: self.length, sent });
         }
+        if self.hash.take().is_some_and(|hash| <[u8; 32]>::from(hash.finalize()) != sent.sha256) {
+            return Err(StreamError::Sum);
+        }
+        self.complete = true;
+        Ok(sent)
     }
 
     /// Plain bytes read so far.
@@ -109,49 +163,57 @@ impl StreamReader {
         self.length
     }
 
-    /// Makes the next chunk current; false at the end.
+    /// Makes the next bytes current; false at the end.
     fn advance(&mut self) -> Result<bool, StreamError> {
         loop {
-            if self.next_chunk()? {
-                self.length += self.current.len() as u64;
-                self.hash.update(&self.current);
+            if self.next_part()? {
+                let (current, hash) = (bytes(self.current, &self.piece, &self.unpacked), &mut self.hash);
+                self.length += current.len() as u64;
+                if let Some(hash) = hash {
+                    hash.update(current);
+                }
                 return Ok(true);
             }
+            // The bytes of the last piece are taken by now.
+            self.written = self.end;
             if self.sent.is_some() {
                 self.tell();
                 return Ok(false);
             }
-            let plain = self.next_plain()?;
-            match plain.total {
-                Some(total) => self.sent = Some(total),
-                None => self.chunks.push(&plain.bytes),
-            }
-            self.written = plain.end;
             if self.written.since(self.told) >= TELL_EVERY {
                 self.tell();
             }
+            let plain = self.next_plain()?;
+            self.sent = plain.total;
+            (self.piece, self.position, self.end) = (plain.bytes, 0, plain.end);
+            self.current = Current::Piece(0, 0);
         }
     }
 
-    /// Unpacks the next chunk, if one is whole, into the memory of the one before it.
-    fn next_chunk(&mut self) -> Result<bool, StreamError> {
-        let Some(chunk) = self.chunks.next_chunk()? else { return Ok(false) };
-        self.current.clear();
-        self.position = 0;
-        match chunk.kind {
-            Kind::Plain => self.current.extend_from_slice(chunk.bytes),
-            Kind::Zstd => {
-                self.current.reserve(chunk.plain_length);
+    /// Makes the next part of the piece current, unpacked if need be.
+    fn next_part(&mut self) -> Result<bool, StreamError> {
+        let mut rest = &self.piece[self.position..];
+        let part = self.chunks.next_part(&mut rest)?;
+        let position = self.piece.len() - rest.len();
+        self.current = match part {
+            None => {
+                self.position = position;
+                return Ok(false);
+            }
+            Some(Part::Plain(bytes)) => Current::Piece(position - bytes.len(), position),
+            Some(Part::Zstd { plain_length, bytes }) => {
+                self.unpacked.clear();
+                self.unpacked.reserve(plain_length);
                 self.decompressor
-                    .decompress_to_buffer(chunk.bytes, &mut self.current)
+                    .decompress_to_buffer(bytes, &mut self.unpacked)
                     .map_err(StreamError::Decompress)?;
-                if self.current.len() != chunk.plain_length {
-                    // Nobody shall read it.
-                    self.current.clear();
+                if self.unpacked.len() != plain_length {
                     return Err(StreamError::Decompress(io::ErrorKind::UnexpectedEof.into()));
                 }
+                Current::Unpacked(0, plain_length)
             }
-        }
+        };
+        self.position = position;
         Ok(true)
     }
 
@@ -160,17 +222,46 @@ impl StreamReader {
         let plain = match self.plain.try_recv() {
             Err(TryRecvError::Empty) => {
                 self.tell();
-                self.plain.recv().ok()
+                self.wait_for_plain()
             }
             received => received.ok(),
         };
         plain.ok_or_else(|| self.aborted())
     }
 
+    fn wait_for_plain(&self) -> Option<Plain> {
+        loop {
+            match self.plain.recv_timeout(LOOK) {
+                Err(RecvTimeoutError::Timeout) if !self.left.load(Ordering::Acquire) => {}
+                received => return received.ok(),
+            }
+        }
+    }
+
+    /// What tells this reader, from another thread, that nobody wants the rest.
+    pub(super) fn leaver(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.left)
+    }
+
+    /// Fills `chunk` with the next bytes, without a copy where they were compressed; it stays empty at the end.
+    pub(super) fn next_chunk(&mut self, chunk: &mut Vec<u8>) -> io::Result<()> {
+        chunk.clear();
+        self.fill_buf()?;
+        match self.current {
+            Current::Unpacked(0, to) => {
+                std::mem::swap(chunk, &mut self.unpacked);
+                chunk.truncate(to);
+            }
+            current => chunk.extend_from_slice(bytes(current, &self.piece, &self.unpacked)),
+        }
+        self.current = Current::Piece(0, 0);
+        Ok(())
+    }
+
     fn tell(&mut self) {
         if self.written != self.told {
             self.told = self.written;
-            self.relay.tell(Command::Written(self.written));
+            (self.to_relay)(Command::Written(self.written));
         }
     }
 
@@ -180,17 +271,37 @@ impl StreamReader {
     }
 }
 
+fn bytes<'a>(current: Current, piece: &'a [u8], unpacked: &'a [u8]) -> &'a [u8] {
+    match current {
+        Current::Piece(from, to) => &piece[from..to],
+        Current::Unpacked(from, to) => &unpacked[from..to],
+    }
+}
+
 impl Read for StreamReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.position == self.current.len() {
+        let current = self.fill_buf()?;
+        let length = buffer.len().min(current.len());
+        buffer[..length].copy_from_slice(&current[..length]);
+        self.consume(length);
+        Ok(length)
+    }
+}
+
+/// Without a copy, for writers that take what there is.
+impl BufRead for StreamReader {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while bytes(self.current, &self.piece, &self.unpacked).is_empty() {
             if !self.advance().map_err(io::Error::other)? {
-                return Ok(0);
+                return Ok(&[]);
             }
         }
-        let length = buffer.len().min(self.current.len() - self.position);
-        buffer[..length].copy_from_slice(&self.current[self.position..self.position + length]);
-        self.position += length;
-        Ok(length)
+        Ok(bytes(self.current, &self.piece, &self.unpacked))
+    }
+
+    fn consume(&mut self, count: usize) {
+        let (Current::Piece(from, to) | Current::Unpacked(from, to)) = &mut self.current;
+        *from = (*from + count).min(*to);
     }
 }
 
@@ -198,7 +309,7 @@ impl Drop for StreamReader {
     /// A writer that leaves before the end has failed; its node goes on relaying.
     fn drop(&mut self) {
         if !self.complete {
-            self.relay.tell(Command::WriterFailed);
+            (self.to_relay)(Command::WriterFailed);
         }
     }
 }

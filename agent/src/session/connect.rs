@@ -82,7 +82,9 @@ fn try_connect(address: SocketAddr, key: &JoinKey, hello: &Hello) -> Result<Answ
     stream.set_write_timeout(Some(PATIENCE)).map_err(unreachable)?;
     let mut channel = Channel::dial_control(key).map_err(broken)?;
     loop {
-        channel.write_to(&mut stream).map_err(unreachable)?;
+        while channel.queued() > 0 {
+            channel.write_to(&mut stream).map_err(unreachable)?;
+        }
         let received = loop {
             match channel.receive().map_err(broken)? {
                 // Says nothing yet of whether this node is in.

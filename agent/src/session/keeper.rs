@@ -18,7 +18,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::connect::{self, JoinError, Joined};
 use super::{Event, Outbound, Welcome};
-use crate::relay::{Command, Feed, Notice, QUEUE, Relay, StreamReader};
+use crate::relay::{BATCHES, Command, Feed, Notice, Relay, StreamReader};
 
 pub(super) const WAKER: Token = Token(0);
 const CONTROL: Token = Token(1);
@@ -279,7 +279,7 @@ impl Keeper {
         self.planned = false;
         let member =
             Member::node(self.welcome.ticket.node, &start.key, start.window, self.welcome.dead_after);
-        let (writer, plain) = sync_channel(QUEUE);
+        let (writer, plain) = sync_channel(BATCHES);
         let (complaints, waker) = (self.complaints.clone(), Arc::clone(&self.waker));
         let relay = Relay::start(
             member,

@@ -13,6 +13,8 @@ const ACL_ACCESS: &str = "SCHILY.acl.access";
 const ACL_DEFAULT: &str = "SCHILY.acl.default";
 const XATTR_ACL_ACCESS: &[u8] = b"system.posix_acl_access";
 const XATTR_ACL_DEFAULT: &[u8] = b"system.posix_acl_default";
+/// What an attribute takes beside its bytes: the map's place for it and two vectors.
+const RECORD: usize = 64;
 const NANOS: u32 = 1_000_000_000;
 
 /// Appends a record.
@@ -238,6 +240,14 @@ impl Attributes {
             }
         }
         Some(Ok(()))
+    }
+
+    /// Bytes of memory that the values take, of which there may be any number.
+    pub(super) fn held(&self) -> usize {
+        let xattrs = self.xattrs.iter().map(|(name, value)| name.len() + value.len() + RECORD).sum::<usize>();
+        let texts = [&self.path, &self.link, &self.acl_access, &self.acl_default, &self.sparse.name];
+        let texts = texts.into_iter().flatten().map(Vec::len).sum::<usize>();
+        xattrs + texts + self.sparse.map.as_ref().map_or(0, Map::held)
     }
 
     fn xattr(&mut self, name: Vec<u8>, value: &[u8]) {

@@ -7,6 +7,7 @@
 mod ids;
 mod member;
 mod membership;
+mod reason;
 mod rules;
 mod shares;
 mod slowness;
@@ -16,6 +17,7 @@ mod window;
 pub use ids::{Epoch, NodeId, Offset};
 pub use member::{Action, LinkId, Member, Plain};
 pub use membership::{Decision, Membership};
+pub use reason::{Part, Reason};
 #[doc(hidden)]
 pub use rules::Rules;
 pub use shares::{Shares, Spent, Waiting};

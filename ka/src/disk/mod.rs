@@ -13,6 +13,7 @@ pub mod kind;
 pub mod layout;
 pub mod mbr;
 pub mod problem;
+pub mod report;
 pub mod room;
 pub mod script;
 pub mod table;

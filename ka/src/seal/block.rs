@@ -24,20 +24,9 @@ pub const FINAL_LEN: usize = 8 + 32;
 
 const FLAG_FINAL: u32 = 1;
 
-/// A sealed block as it travels. Cheap to clone: the bytes are shared.
+/// A sealed block as it travels. Cheap to clone: the bytes are shared, and stay where they were received.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Block(Arc<[u8]>);
-
-/// A verified block's content.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Opened {
-    /// Its place in the stream, from 0.
-    pub number: u64,
-    /// What it held.
-    pub plain: Vec<u8>,
-    /// What the final block tells; none for all others.
-    pub total: Option<Total>,
-}
+pub struct Block(Arc<Vec<u8>>);
 
 /// What the plain stream was, all told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,11 +65,11 @@ impl Block {
     ///
     /// # Errors
     /// [`SealError::Length`].
-    pub fn from_wire(bytes: &[u8]) -> Result<Self, SealError> {
+    pub fn from_wire(bytes: Vec<u8>) -> Result<Self, SealError> {
         if !(HEADER + TAG..=MAX_BLOCK).contains(&bytes.len()) {
             return Err(SealError::Length(bytes.len()));
         }
-        Ok(Self(bytes.into()))
+        Ok(Self(Arc::new(bytes)))
     }
 
     /// The bytes that travel.
@@ -146,7 +135,7 @@ impl Sealer {
             .map_err(|_| SealError::Length(plain.len()))?;
         bytes.extend_from_slice(tag.as_ref());
         self.next += 1;
-        Ok(Block(bytes.into()))
+        Ok(Block(Arc::new(bytes)))
     }
 }
 
@@ -163,11 +152,17 @@ impl Opener {
         Self { key: key.aead(), stream: key.stream }
     }
 
-    /// Opens `block`, which must be number `expected`.
+    /// Opens `block`, which must be number `expected`: appends what it holds to `plain`, or returns what the
+    /// final block tells and appends nothing.
     ///
     /// # Errors
-    /// [`SealError`] when it is damaged, forged, or another one.
-    pub fn open(&self, block: &Block, expected: u64) -> Result<Opened, SealError> {
+    /// [`SealError`] when it is damaged, forged, or another one; then `plain` is as it was.
+    pub fn open(
+        &self,
+        block: &Block,
+        expected: u64,
+        plain: &mut Vec<u8>,
+    ) -> Result<Option<Total>, SealError> {
         let (header, sealed) = block.0.split_first_chunk::<HEADER>().ok_or(SealError::Header)?;
         let found = u64::from_le_bytes(field(header, 0));
         let length = u32::from_le_bytes(field(header, 8));
@@ -175,15 +170,20 @@ impl Opener {
         if length as usize + TAG != sealed.len() {
             return Err(SealError::Header);
         }
-        let mut plain = sealed.to_vec();
+        let start = plain.len();
+        // The block itself travels on as it came, so it is opened in a copy: where the plain bytes are wanted.
+        plain.extend_from_slice(sealed);
         let aad = associated(self.stream, header);
-        self.key.open_in_place(nonce(found), Aad::from(aad), &mut plain).map_err(|_| SealError::Forged)?;
-        plain.truncate(length as usize);
-        if found != expected {
-            return Err(SealError::Order { expected, found });
-        }
-        let total = if flags & FLAG_FINAL == 0 { None } else { Some(total(&plain)?) };
-        Ok(Opened { number: found, plain, total })
+        let opened = self.key.open_in_place(nonce(found), Aad::from(aad), &mut plain[start..]);
+        let opened = match opened {
+            Err(_) => Err(SealError::Forged),
+            Ok(_) if found != expected => Err(SealError::Order { expected, found }),
+            Ok(plain) if flags & FLAG_FINAL != 0 => total(plain).map(Some),
+            Ok(_) => Ok(None),
+        };
+        let kept = if matches!(opened, Ok(None)) { length as usize } else { 0 };
+        plain.truncate(start + kept);
+        opened
     }
 }
 
@@ -229,17 +229,24 @@ mod tests {
         (key, blocks)
     }
 
+    fn open(opener: &Opener, block: &Block, expected: u64) -> Result<(Vec<u8>, Option<Total>), SealError> {
+        let mut plain = b"before".to_vec();
+        let total = opener.open(block, expected, &mut plain);
+        assert!(plain.starts_with(b"before") && (total.is_ok() || plain.len() == 6));
+        total.map(|total| (plain.split_off(6), total))
+    }
+
     #[test]
     fn what_was_sealed_opens() {
         for cipher in [Cipher::Aes256Gcm, Cipher::ChaCha20Poly1305] {
             let (key, blocks) = stream(cipher);
             let opener = Opener::new(&key);
-            assert_eq!(opener.open(&blocks[0], 0).unwrap().plain, b"one");
-            assert_eq!(opener.open(&blocks[1], 1).unwrap().plain, [7; MAX_PLAIN]);
+            assert_eq!(open(&opener, &blocks[0], 0), Ok((b"one".to_vec(), None)));
+            assert_eq!(open(&opener, &blocks[1], 1), Ok((vec![7; MAX_PLAIN], None)));
             assert_eq!(blocks[1].bytes().len(), MAX_BLOCK);
-            assert_eq!(opener.open(&blocks[2], 2).unwrap().plain, b"");
-            let last = opener.open(&blocks[3], 3).unwrap();
-            assert_eq!(last.total, Some(Total { length: 3, sha256: [9; 32] }));
+            assert_eq!(open(&opener, &blocks[2], 2), Ok((Vec::new(), None)));
+            let total = Total { length: 3, sha256: [9; 32] };
+            assert_eq!(open(&opener, &blocks[3], 3), Ok((Vec::new(), Some(total))));
         }
     }
 
@@ -251,8 +258,8 @@ mod tests {
             for bit in 0..block.bytes().len() * 8 {
                 let mut bytes = block.bytes().to_vec();
                 bytes[bit / 8] ^= 1 << (bit % 8);
-                let damaged = Block::from_wire(&bytes).unwrap();
-                assert!(opener.open(&damaged, number * 3).is_err(), "bit {bit} of block {number}");
+                let damaged = Block::from_wire(bytes).unwrap();
+                assert!(open(&opener, &damaged, number * 3).is_err(), "bit {bit} of block {number}");
             }
         }
     }
@@ -261,15 +268,16 @@ mod tests {
     fn blocks_of_another_place_or_stream_are_refused() {
         let (key, blocks) = stream(Cipher::Aes256Gcm);
         let opener = Opener::new(&key);
-        assert_eq!(opener.open(&blocks[1], 0), Err(SealError::Order { expected: 0, found: 1 }));
+        assert_eq!(open(&opener, &blocks[1], 0), Err(SealError::Order { expected: 0, found: 1 }));
+        assert_eq!(open(&opener, &blocks[3], 2), Err(SealError::Order { expected: 2, found: 3 }));
         let (_, others) = stream(Cipher::Aes256Gcm);
-        assert_eq!(opener.open(&others[0], 0), Err(SealError::Forged));
+        assert_eq!(open(&opener, &others[0], 0), Err(SealError::Forged));
     }
 
     #[test]
     fn impossible_lengths_are_refused() {
         for length in [0, HEADER + TAG - 1, MAX_BLOCK + 1] {
-            assert_eq!(Block::from_wire(&vec![0; length]), Err(SealError::Length(length)));
+            assert_eq!(Block::from_wire(vec![0; length]), Err(SealError::Length(length)));
         }
     }
 }

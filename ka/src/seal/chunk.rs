@@ -32,15 +32,19 @@ pub struct Chunk {
     pub bytes: Vec<u8>,
 }
 
-/// A chunk as it lies in a [`ChunkReader`]: not copied, for it is as large as a processor's cache.
+/// A piece of the stream, as [`ChunkReader`] finds it. It is not copied more than it must be: a chunk is as large
+/// as a processor's cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StoredChunk<'a> {
-    /// How `bytes` are stored.
-    pub kind: Kind,
-    /// Its length when unpacked, in bytes.
-    pub plain_length: usize,
-    /// The stored bytes.
-    pub bytes: &'a [u8],
+pub enum Part<'a> {
+    /// Bytes of the plain stream.
+    Plain(&'a [u8]),
+    /// A whole zstd frame, which makes `plain_length` bytes of it.
+    Zstd {
+        /// Its length when unpacked, in bytes.
+        plain_length: usize,
+        /// The stored bytes.
+        bytes: &'a [u8],
+    },
 }
 
 /// A chunk that no sealer made.
@@ -70,35 +74,71 @@ impl Chunk {
     }
 }
 
-/// Puts chunks together again from pieces of any size.
+/// Takes the stream apart again, from pieces of any size.
 #[derive(Default)]
 pub struct ChunkReader {
-    buffer: Vec<u8>,
-    start: usize,
+    /// The next chunk's header, as far as it has come.
+    header: Vec<u8>,
+    /// The chunk whose bytes are due, and how many of them.
+    due: Option<(Kind, usize, usize)>,
+    /// A compressed chunk that has come in part.
+    stored: Vec<u8>,
 }
 
 impl ChunkReader {
-    /// Takes the next piece of the stream.
-    pub fn push(&mut self, bytes: &[u8]) {
-        if self.start == self.buffer.len() {
-            self.buffer.clear();
-            self.start = 0;
-        } else if self.start > MAX_CHUNK {
-            self.buffer.drain(..self.start);
-            self.start = 0;
-        }
-        self.buffer.extend_from_slice(bytes);
-    }
-
-    /// The next whole chunk, or none until more bytes come.
+    /// The next part of the stream, from the beginning of `input`, which then begins behind it; none when `input`
+    /// is used up.
     ///
     /// # Errors
     /// [`ChunkError`] when the bytes are no chunk.
-    pub fn next_chunk(&mut self) -> Result<Option<StoredChunk<'_>>, ChunkError> {
-        let Some((header, rest)) = self.buffer[self.start..].split_first_chunk::<HEADER>() else {
-            return Ok(None);
+    pub fn next_part<'a, 'b: 'a>(&'a mut self, input: &mut &'b [u8]) -> Result<Option<Part<'a>>, ChunkError> {
+        loop {
+            let Some((kind, plain_length, due)) = self.due.take() else {
+                if !self.read_header(input)? {
+                    return Ok(None);
+                }
+                continue;
+            };
+            let here = due.min(input.len());
+            let bytes = take(input, here);
+            match kind {
+                _ if here == 0 && due > 0 => {
+                    self.due = Some((kind, plain_length, due));
+                    return Ok(None);
+                }
+                Kind::Plain => {
+                    self.due = (here < due).then_some((kind, plain_length, due - here));
+                    if here > 0 {
+                        return Ok(Some(Part::Plain(bytes)));
+                    }
+                }
+                Kind::Zstd if here < due => {
+                    self.stored.extend_from_slice(bytes);
+                    self.due = Some((kind, plain_length, due - here));
+                }
+                Kind::Zstd if self.stored.is_empty() => return Ok(Some(Part::Zstd { plain_length, bytes })),
+                Kind::Zstd => {
+                    self.stored.extend_from_slice(bytes);
+                    return Ok(Some(Part::Zstd { plain_length, bytes: &self.stored }));
+                }
+            }
+        }
+    }
+
+    /// Whether nothing is left over: at the stream's end, all must be taken.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.header.is_empty() && self.due.is_none()
+    }
+
+    /// Reads the next chunk's header; whether it is whole.
+    fn read_header(&mut self, input: &mut &[u8]) -> Result<bool, ChunkError> {
+        self.stored.clear();
+        self.header.extend_from_slice(take(input, (HEADER - self.header.len()).min(input.len())));
+        let Some(&[kind, p0, p1, p2, p3, s0, s1, s2, s3]) = self.header.first_chunk::<HEADER>() else {
+            return Ok(false);
         };
-        let [kind, p0, p1, p2, p3, s0, s1, s2, s3] = *header;
+        self.header.clear();
         let plain = u32::from_le_bytes([p0, p1, p2, p3]);
         let stored = u32::from_le_bytes([s0, s1, s2, s3]);
         let error = ChunkError { kind, plain, stored };
@@ -111,19 +151,15 @@ impl ChunkReader {
         if plain_length > MAX_CHUNK || length > MAX_CHUNK {
             return Err(error);
         }
-        if rest.len() < length {
-            return Ok(None);
-        }
-        let start = self.start + HEADER;
-        self.start = start + length;
-        Ok(Some(StoredChunk { kind, plain_length, bytes: &self.buffer[start..self.start] }))
+        self.due = Some((kind, plain_length, length));
+        Ok(true)
     }
+}
 
-    /// Whether nothing is left over: at the stream's end, all must be taken.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.start == self.buffer.len()
-    }
+fn take<'a>(input: &mut &'a [u8], count: usize) -> &'a [u8] {
+    let (taken, rest) = input.split_at(count);
+    *input = rest;
+    taken
 }
 
 #[cfg(test)]
@@ -135,32 +171,55 @@ mod tests {
     proptest! {
         #[test]
         fn chunks_survive_any_cut(
-            bytes in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 1..20),
+            bytes in proptest::collection::vec(
+                (any::<bool>(), proptest::collection::vec(any::<u8>(), 0..300)), 1..20),
             cut in 1usize..97,
         ) {
-            let chunks: Vec<Chunk> = bytes
-                .into_iter()
-                .map(|bytes| Chunk { kind: Kind::Plain, plain_length: bytes.len(), bytes })
-                .collect();
-            let mut stream = Vec::new();
-            chunks.iter().for_each(|chunk| chunk.append_to(&mut stream));
-            let mut reader = ChunkReader::default();
-            let mut read = Vec::new();
-            for piece in stream.chunks(cut) {
-                reader.push(piece);
-                while let Some(StoredChunk { kind, plain_length, bytes }) = reader.next_chunk().unwrap() {
-                    read.push(Chunk { kind, plain_length, bytes: bytes.to_vec() });
+            let (mut stream, mut plain, mut frames) = (Vec::new(), Vec::new(), Vec::new());
+            for (compressed, bytes) in bytes {
+                if compressed {
+                    frames.push((plain.len(), bytes.clone()));
+                    Chunk { kind: Kind::Zstd, plain_length: 7, bytes }.append_to(&mut stream);
+                } else {
+                    plain.extend_from_slice(&bytes);
+                    Chunk { kind: Kind::Plain, plain_length: bytes.len(), bytes }.append_to(&mut stream);
                 }
             }
-            prop_assert_eq!(read, chunks);
+            let mut reader = ChunkReader::default();
+            let (mut read, mut found) = (Vec::new(), Vec::new());
+            for mut piece in stream.chunks(cut) {
+                while let Some(part) = reader.next_part(&mut piece).unwrap() {
+                    match part {
+                        Part::Plain(bytes) => read.extend_from_slice(bytes),
+                        Part::Zstd { plain_length, bytes } => {
+                            prop_assert_eq!(plain_length, 7);
+                            found.push((read.len(), bytes.to_vec()));
+                        }
+                    }
+                }
+                prop_assert!(piece.is_empty());
+            }
+            prop_assert_eq!((read, found), (plain, frames));
             prop_assert!(reader.is_empty());
         }
 
         #[test]
         fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..500)) {
             let mut reader = ChunkReader::default();
-            reader.push(&bytes);
-            while let Ok(Some(_)) = reader.next_chunk() {}
+            let mut rest = &bytes[..];
+            while let Ok(Some(_)) = reader.next_part(&mut rest) {}
+        }
+    }
+
+    #[test]
+    fn a_stream_that_ends_within_a_chunk_is_not_empty() {
+        let mut stream = Vec::new();
+        Chunk { kind: Kind::Plain, plain_length: 3, bytes: b"abc".to_vec() }.append_to(&mut stream);
+        for length in 1..stream.len() {
+            let mut reader = ChunkReader::default();
+            let mut rest = &stream[..length];
+            while reader.next_part(&mut rest).unwrap().is_some() {}
+            assert!(!reader.is_empty(), "{length}");
         }
     }
 
@@ -172,8 +231,7 @@ mod tests {
             bytes.extend_from_slice(&u32::to_le_bytes(plain));
             bytes.extend_from_slice(&u32::to_le_bytes(stored));
             let mut reader = ChunkReader::default();
-            reader.push(&bytes);
-            assert_eq!(reader.next_chunk(), Err(ChunkError { kind, plain, stored }));
+            assert_eq!(reader.next_part(&mut &bytes[..]), Err(ChunkError { kind, plain, stored }));
         }
     }
 }

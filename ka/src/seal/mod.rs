@@ -9,5 +9,5 @@ mod block;
 pub mod chunk;
 mod key;
 
-pub use block::{Block, FINAL_LEN, MAX_BLOCK, MAX_PLAIN, Opened, Opener, SealError, Sealer, Total};
+pub use block::{Block, FINAL_LEN, MAX_BLOCK, MAX_PLAIN, Opener, SealError, Sealer, Total};
 pub use key::{Cipher, StreamId, StreamKey};

@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use serde::{Serialize, de::DeserializeOwned};
 use snow::{HandshakeState, TransportState};
 
-use super::frame::{FrameError, Incoming, Kind, Outgoing};
+use super::frame::{Frame, FrameError, Incoming, Kind, Outgoing};
 use super::keys::{JoinKey, Key, KeyPair};
 use super::noise::{self, Unproven};
 use super::preamble::{Preamble, PreambleError};
@@ -159,12 +159,31 @@ impl Channel {
         self.incoming.read_from(from)
     }
 
+    /// Whether the last read has taken all that had come.
+    #[must_use]
+    pub fn drained(&self) -> bool {
+        self.incoming.drained()
+    }
+
+    /// How many bytes are missing of a block that has come in part: nothing can be received before they are there.
+    #[must_use]
+    pub fn missing(&self) -> usize {
+        self.incoming.missing()
+    }
+
     /// The next thing that came, if one is whole.
     ///
     /// # Errors
     /// [`ChannelError`]; the connection is to be dropped.
     pub fn receive<M: DeserializeOwned>(&mut self) -> Result<Option<Received<M>>, ChannelError> {
-        while let Some((kind, body)) = self.incoming.next_frame()? {
+        while let Some(frame) = self.incoming.next_frame()? {
+            let (kind, body) = match (frame, &self.state) {
+                (Frame::Block(block), State::Open(_)) => {
+                    return Ok(Some(Received::Block(Block::from_wire(block)?)));
+                }
+                (Frame::Block(_), _) => return Err(ChannelError::OutOfTurn),
+                (Frame::Bytes(kind, body), _) => (kind, body),
+            };
             match (kind, &mut self.state) {
                 (Kind::Handshake, State::Waiting) => {
                     let preamble = Preamble::split(body)?.0;
@@ -178,9 +197,6 @@ impl Channel {
                     };
                     self.state = State::Open(Box::new(done.into_transport_mode().map_err(Unproven::from)?));
                     return Ok(Some(Received::Open));
-                }
-                (Kind::Block, State::Open(_)) => {
-                    return Ok(Some(Received::Block(Block::from_wire(body)?)));
                 }
                 (Kind::Message | Kind::Piece, State::Open(transport)) => {
                     let start = self.message.len();

@@ -5,15 +5,18 @@
 //! ```
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 
 use crate::seal::{Block, MAX_BLOCK};
 
 const HEADER: usize = 4;
 /// The largest body: a Noise message.
 const MAX_BODY: usize = 65_535;
-/// How much is taken from a connection at once.
-const READ_SIZE: usize = 256 * 1024;
+/// The memory for frames that are not blocks: a few small ones, or a large one.
+const BUFFER: usize = 4096 + MAX_BODY;
+/// So much of what follows a block is taken with it: the next block's header, so that it can go to its own
+/// memory, and messages.
+const BEHIND: usize = 4096;
 /// How many pieces one write hands to the system.
 const SLICES: usize = 32;
 
@@ -38,12 +41,26 @@ pub struct FrameError {
     length: usize,
 }
 
-/// Cuts incoming bytes into frames.
+/// A frame that has come whole.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Frame<'a> {
+    /// A handshake, a message or a piece of one.
+    Bytes(Kind, &'a [u8]),
+    /// A block, in memory of its own.
+    Block(Vec<u8>),
+}
+
+/// Cuts incoming bytes into frames. Blocks, which are nearly all that comes, are read to where they stay.
 #[derive(Default)]
 pub(super) struct Incoming {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    /// A block that has come in part, and how many of its bytes; until it is whole, the buffer is empty.
+    block: Option<(Vec<u8>, usize)>,
+    /// The last frame was a block, so the next one is likely to be one as well.
+    in_blocks: bool,
+    drained: bool,
 }
 
 impl Incoming {
@@ -52,21 +69,56 @@ impl Incoming {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
         }
+        if self.buffer.is_empty() {
+            self.buffer.resize(BUFFER, 0);
+        }
+        if let Some((block, filled)) = self.block.as_mut().filter(|(block, filled)| *filled < block.len()) {
+            let here = &mut block[*filled..];
+            let wanted = here.len() + BEHIND;
+            let mut slices = [IoSliceMut::new(here), IoSliceMut::new(&mut self.buffer[..BEHIND])];
+            let length = from.read_vectored(&mut slices)?;
+            let here = length.min(block.len() - *filled);
+            *filled += here;
+            self.end = length - here;
+            self.drained = length < wanted;
+            return Ok(length);
+        }
         // Room for one whole frame at the least, or a frame at the buffer's end would never be whole.
         if self.buffer.len() - self.end < HEADER + MAX_BODY {
             self.buffer.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
-            if self.buffer.len() < READ_SIZE {
-                self.buffer.resize(if self.buffer.is_empty() { 4096 + MAX_BODY } else { READ_SIZE }, 0);
-            }
         }
-        let length = from.read(&mut self.buffer[self.end..])?;
+        if self.buffer.len() == self.end {
+            // Nobody has taken what came before.
+            self.buffer.resize(self.end + BUFFER, 0);
+        }
+        let all = self.buffer.len() - self.end;
+        let room = if self.in_blocks { BEHIND.min(all) } else { all };
+        let length = from.read(&mut self.buffer[self.end..self.end + room])?;
         self.end += length;
+        self.drained = length < room;
         Ok(length)
     }
 
-    /// The next whole frame's kind and body.
-    pub(super) fn next_frame(&mut self) -> Result<Option<(Kind, &[u8])>, FrameError> {
+    /// Whether the last read has taken all that there was.
+    pub(super) fn drained(&self) -> bool {
+        self.drained
+    }
+
+    /// How many bytes a block lacks that has come in part: nothing can be done before they are there.
+    pub(super) fn missing(&self) -> usize {
+        self.block.as_ref().map_or(0, |(block, filled)| block.len() - filled)
+    }
+
+    /// The next whole frame.
+    pub(super) fn next_frame(&mut self) -> Result<Option<Frame<'_>>, FrameError> {
+        if let Some((block, filled)) = self.block.take() {
+            if filled == block.len() {
+                return Ok(Some(Frame::Block(block)));
+            }
+            self.block = Some((block, filled));
+            return Ok(None);
+        }
         let bytes = &self.buffer[self.start..self.end];
         let Some((&[kind, a, b, c], rest)) = bytes.split_first_chunk::<HEADER>() else { return Ok(None) };
         let length = u32::from_le_bytes([a, b, c, 0]) as usize;
@@ -81,12 +133,25 @@ impl Incoming {
         if length > most {
             return Err(error);
         }
-        if rest.len() < length {
+        self.in_blocks = kind == Kind::Block;
+        let here = length.min(rest.len());
+        if kind == Kind::Block {
+            let mut block = Vec::with_capacity(length);
+            block.extend_from_slice(&rest[..here]);
+            block.resize(length, 0);
+            self.start += HEADER + here;
+            if here == length {
+                return Ok(Some(Frame::Block(block)));
+            }
+            self.block = Some((block, here));
+            return Ok(None);
+        }
+        if here < length {
             return Ok(None);
         }
         let body = self.start + HEADER..self.start + HEADER + length;
         self.start = body.end;
-        Ok(Some((kind, &self.buffer[body])))
+        Ok(Some(Frame::Bytes(kind, &self.buffer[body])))
     }
 }
 
@@ -155,8 +220,14 @@ impl Outgoing {
                         slices.push(IoSlice::new(&part[skipped..]));
                     }
                 }
+                let offered: usize = slices.iter().map(|slice| slice.len()).sum();
                 match to.write_vectored(&slices) {
                     Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    // A connection that takes a part only is full.
+                    Ok(taken) if taken < offered => {
+                        self.advance(taken);
+                        return Ok(total + taken);
+                    }
                     Ok(taken) => taken,
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(total),
                     Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
@@ -217,22 +288,30 @@ mod tests {
             for (i, body) in bodies.iter().enumerate() {
                 match i % 2 {
                     0 => outgoing.push(Kind::Message, body),
-                    _ => outgoing.push_block(Block::from_wire(body).unwrap()),
+                    _ => outgoing.push_block(Block::from_wire(body.clone()).unwrap()),
                 }
             }
             let mut wire = Narrow(Vec::new(), width);
-            outgoing.write_to(&mut wire).unwrap();
-            prop_assert_eq!(outgoing.queued(), 0);
+            while outgoing.queued() > 0 {
+                outgoing.write_to(&mut wire).unwrap();
+            }
 
             let mut incoming = Incoming::default();
             let mut found = Vec::new();
             for mut piece in wire.0.chunks(width) {
-                while incoming.read_from(&mut piece).unwrap() > 0 {}
-                while let Some((_, body)) = incoming.next_frame().unwrap() {
-                    found.push(body.to_vec());
+                while !piece.is_empty() {
+                    incoming.read_from(&mut piece).unwrap();
+                    while let Some(frame) = incoming.next_frame().unwrap() {
+                        match frame {
+                            Frame::Bytes(Kind::Message, body) if found.len() % 2 == 0 => found.push(body.to_vec()),
+                            Frame::Block(body) if found.len() % 2 == 1 => found.push(body),
+                            other => prop_assert!(false, "{:?}", other),
+                        }
+                    }
                 }
+                prop_assert!(incoming.drained());
             }
-            prop_assert_eq!(found, bodies);
+            prop_assert_eq!((found, incoming.missing()), (bodies, 0));
         }
     }
 

@@ -291,9 +291,7 @@ impl World<'_> {
         let Some(plain) = self.hosts[host].member.next_plain() else { return Ok(false) };
         invariant_writer_sees_the_stream(self, host, &plain)?;
         let node = &mut self.hosts[host];
-        if plain.total.is_none() {
-            node.plain += plain.bytes.len();
-        }
+        node.plain += plain.bytes.len();
         node.writing = Some((plain.end, plain.total.is_some()));
         let time = time_of(plain.bytes.len() as u64, node.plan.writer);
         let life = node.life;

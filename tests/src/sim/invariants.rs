@@ -103,10 +103,9 @@ type Verdict = Result<(), Violation>;
 pub(super) fn invariant_writer_sees_the_stream(world: &mut World, host: HostId, plain: &Plain) -> Verdict {
     let at = world.hosts[host].plain;
     let stream = world.stream;
-    let holds = match plain.total {
-        Some(total) => at == stream.plain.len() && total == stream.total && plain.end == stream.end(),
-        None => stream.plain.get(at..at + plain.bytes.len()) == Some(&plain.bytes[..]),
-    };
+    let end = at + plain.bytes.len();
+    let last = |total| end == stream.plain.len() && total == stream.total && plain.end == stream.end();
+    let holds = stream.plain.get(at..end) == Some(&plain.bytes[..]) && plain.total.is_none_or(last);
     world.check(holds, "writer sees the stream", |_| {
         format!("host {host} has written {at} bytes and is given {} others", plain.bytes.len())
     })

@@ -11,6 +11,7 @@ mod refusals;
 mod snapshot;
 
 use std::fs;
+use std::io::BufReader;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -190,7 +191,7 @@ fn gnu_tar_and_we_agree_on_files_beyond_8_gib() {
         .spawn()
         .unwrap();
     let kind = Kind::File { size, segments: None };
-    let entry = Decoder::new(child.stdout.take().unwrap()).next_entry().unwrap().unwrap();
+    let entry = Decoder::new(BufReader::new(child.stdout.take().unwrap())).next_entry().unwrap().unwrap();
     // Nobody reads on, and so it ends.
     child.wait().unwrap();
     assert_eq!(entry.kind, kind);
