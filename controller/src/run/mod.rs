@@ -1,5 +1,7 @@
 //! Runs: sessions, rounds, and the nodes' states.
 
+mod block_size;
+mod clock;
 pub mod discovery;
 pub mod go;
 pub mod hub;

@@ -7,6 +7,7 @@ use ka::chain::NodeId;
 use ka::seal::StreamId;
 use ka::wire::control::{Failure, Hello, Progress, Ticket};
 
+use super::clock;
 use super::net::ConnectionId;
 use super::status::{self, NodeStatus, Phase};
 use ka::mac::Mac;
@@ -29,6 +30,8 @@ pub(super) struct Node {
     pub(super) progress: Progress,
     /// Bytes of the plain stream, once it has all.
     pub(super) total: Option<u64>,
+    /// The node itself says that it failed.
+    confessed: bool,
     /// The node has nothing more to do.
     pub(super) done: bool,
     /// The node was sent away.
@@ -69,12 +72,13 @@ impl Node {
             failure: None,
             progress: Progress::default(),
             total: None,
+            confessed: false,
             done: false,
             dismissed: false,
             dead: false,
             bypassed: 0,
             failed_at: None,
-            heard_at: Instant::now(),
+            heard_at: clock::now(),
             chosen: false,
             round: 0,
             stream: None,
@@ -120,6 +124,7 @@ impl Node {
         self.progress = Progress::default();
         self.rate = Rate::default();
         self.total = None;
+        self.confessed = false;
         self.done = false;
         self.dead = false;
         self.stream = None;
@@ -133,14 +138,29 @@ impl Node {
         }
         self.total = Some(total);
         if self.failure.as_ref().is_some_and(|failure| failure.passing || self.dead) {
-            log::info!("{} is complete all the same", self.label());
-            self.failure = None;
-            self.dead = false;
-            self.phase = Phase::Finishing;
+            self.acquit();
         }
         if self.phase == Phase::Receiving {
             self.phase = Phase::Finishing;
         }
+    }
+
+    fn acquit(&mut self) {
+        log::info!("{} is complete all the same", self.label());
+        self.failure = None;
+        self.dead = false;
+        self.confessed = false;
+        self.phase = Phase::Finishing;
+    }
+
+    /// It has nothing more to do: its copy is whole, or nothing is left of it. What is said of an earlier round, and
+    /// said again after an outage, is neither.
+    pub(super) fn on_done(&mut self) {
+        if self.is_failed() && !self.confessed && self.total.is_some() {
+            // It was only silent for too long.
+            self.acquit();
+        }
+        self.done = if self.is_failed() { self.confessed } else { self.total.is_some() };
     }
 
     /// It says that it failed.
@@ -149,6 +169,7 @@ impl Node {
             log::debug!("{} tells of an earlier round again: {}", self.label(), failure.reason);
             return;
         }
+        self.confessed = true;
         if let Some(known) = &mut self.failure {
             // Whoever says so is not dead. Its own word tells best whether another attempt makes sense.
             known.passing = failure.passing;
@@ -157,16 +178,20 @@ impl Node {
         self.fail(failure);
     }
 
+    /// It waits for another attempt, or would if its connection were not lost at this moment.
+    pub(super) fn may_wait_again(&self) -> bool {
+        self.failure.as_ref().is_some_and(|failure| failure.passing) && self.done && !self.dismissed
+    }
+
     /// It waits for another attempt.
     pub(super) fn waits_again(&self) -> bool {
-        let passing = self.failure.as_ref().is_some_and(|failure| failure.passing);
-        passing && self.done && !self.dismissed && self.connection.is_some()
+        self.may_wait_again() && self.connection.is_some()
     }
 
     /// Nobody has to wait for it any more.
     pub(super) fn has_left(&self) -> bool {
         // A writer that hangs for ever keeps its node from saying goodbye.
-        let stuck = self.is_failed() && self.failed_at.is_some_and(|at| at.elapsed() > LAST_WORDS);
+        let stuck = self.is_failed() && self.failed_at.is_some_and(|at| clock::now() - at > LAST_WORDS);
         self.dismissed || self.is_lost() || stuck || self.phase == Phase::Complete
     }
 
@@ -193,7 +218,7 @@ impl Node {
         if self.failure.is_none() {
             log::error!("{}: {} failed: {}", self.label(), failure.step, failure.reason);
             self.failure = Some(failure);
-            self.failed_at = Some(Instant::now());
+            self.failed_at = Some(clock::now());
         }
         self.phase = Phase::Failed;
     }
@@ -239,7 +264,7 @@ struct Rate {
 
 impl Rate {
     fn add(&mut self, position: u64) {
-        let now = Instant::now();
+        let now = clock::now();
         let Some((then, before)) = self.since else {
             self.since = Some((now, position));
             return;

@@ -112,9 +112,11 @@ impl Membership {
 
     /// A node is alive.
     pub fn on_heartbeat(&mut self, node: NodeId, now: Duration) {
+        // Connections that are all gone are the controller's own trouble, however short it was.
+        let bereft = self.nodes.values().all(|node| !node.connected);
         if let Some(known) = self.nodes.get_mut(&node) {
             *known = Node { heartbeat: now, connected: true };
-            if !self.hears(now) {
+            if bereft || !self.hears(now) {
                 // Everybody has as long again to come back.
                 self.hears_since = now;
                 self.nodes.values_mut().for_each(|node| node.connected = true);
@@ -222,10 +224,11 @@ impl Membership {
     /// every node, so that time does not count, until it is too long for an outage.
     fn silence(&self, node: &Node, now: Duration) -> Duration {
         let silence = now.saturating_sub(node.heartbeat);
-        if self.hears(now) {
-            silence.min(now.saturating_sub(self.hears_since))
-        } else if silence >= self.dead_after * OUTAGE {
+        if silence >= self.dead_after * OUTAGE {
+            // Else a last survivor whose own heartbeats come late would make every time look like an outage's end.
             silence
+        } else if self.hears(now) {
+            silence.min(now.saturating_sub(self.hears_since))
         } else {
             Duration::ZERO
         }
@@ -486,6 +489,20 @@ mod tests {
             let out = expelled(&members.judge(now + ms(1)));
             assert_eq!(out, if round == CHANCES { vec![2] } else { vec![] }, "round {round}");
         }
+    }
+
+    #[test]
+    fn one_survivor_with_late_heartbeats_does_not_wait_for_ever() {
+        let mut members = chain(2);
+        let mut out = Vec::new();
+        // Each one comes after the controller has begun to believe that it is cut off.
+        for beat in 1..=16 {
+            let now = ms(1000 * beat);
+            members.on_heartbeat(NodeId(1), now);
+            let _ = members.on_complaint(NodeId(1), report(2, Trouble::Silent), now);
+            out.extend(expelled(&members.judge(now)));
+        }
+        assert_eq!(out, [2]);
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! Descriptions that an administrator writes, and tables that are on disks.
 
-use ka::disk::desc::{Desc, Entry};
-use ka::disk::layout::Layout;
+use std::collections::BTreeMap;
+
+use ka::disk::description::{Description, Entry, Format, Role};
+use ka::disk::ids::Seed;
+use ka::disk::layout::{Layout, Placing};
 use ka::disk::mbr::{Mbr, SIZE, set_active};
 use ka::disk::units::{DiskSize, SectorSize};
 
@@ -14,7 +17,7 @@ pub(super) fn description(data: &[u8]) {
     let sector = input.one_of(&[SectorSize::B512, SectorSize::B4096]);
     let size = input.u64() >> input.below(64);
     let text = String::from_utf8_lossy(input.rest());
-    let desc = match Desc::parse(&text, "disk") {
+    let desc = match Description::parse(&text, "disk") {
         Ok(desc) => desc,
         Err(error) => {
             let lines = text.lines().count().max(1);
@@ -23,16 +26,19 @@ pub(super) fn description(data: &[u8]) {
             return;
         }
     };
-    let written = Desc::parse(&desc.to_string(), "disk").expect("what was read can be written");
-    let bare = |desc: &Desc| -> Vec<Entry> {
-        desc.entries().iter().map(|entry| Entry { line: 0, ..*entry }).collect()
+    let text = desc.render(Format::Sfdisk).text;
+    let written = Description::parse(&text, "disk").expect("what was read can be written");
+    let bare = |desc: &Description| -> Vec<Entry> {
+        desc.entries().iter().map(|entry| Entry { line: 0, ..entry.clone() }).collect()
     };
     assert_eq!(bare(&written), bare(&desc));
     let disk = DiskSize::of_bytes(size, sector);
-    let Ok(layout) = Layout::new(&desc, disk) else { return };
+    let placing = Placing::default();
+    let Ok(layout) = Layout::new(&desc, disk, &placing, &BTreeMap::new(), &Seed([7; 32])) else { return };
+    let mut placed: Vec<_> = layout.partitions.iter().filter(|p| p.role != Role::Extended).collect();
+    placed.sort_by_key(|p| p.start);
     let mut end = 1;
-    for number in 1..=64 {
-        let Some(placed) = layout.partition(number) else { continue };
+    for placed in placed {
         assert!(placed.start.0 >= end && placed.size.0 > 0, "{layout:?}");
         end = placed.end().0;
         assert!(end <= disk.sectors.0, "{layout:?}");

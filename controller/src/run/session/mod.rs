@@ -9,6 +9,8 @@ mod join;
 mod leave;
 mod round;
 #[cfg(test)]
+mod simulator;
+#[cfg(test)]
 mod tests;
 mod transfer;
 
@@ -22,6 +24,7 @@ use ka::plan::Plan;
 use ka::seal::StreamId;
 use ka::wire::control::{Failure, ToAgent};
 
+use super::clock;
 use super::logs::Logs;
 use super::net::{ConnectionId, DataPlace};
 use super::node::Node;
@@ -139,7 +142,7 @@ impl Session {
     /// A session that waits for nodes from now on.
     #[must_use]
     pub fn new(spec: SessionSpec) -> Self {
-        let now = Instant::now();
+        let now = clock::now();
         Self {
             spec,
             state: State::Gathering,

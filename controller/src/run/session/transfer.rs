@@ -104,7 +104,9 @@ impl Session {
             if let Some(stream) = running {
                 self.tell(id, ToAgent::Abort { stream, reason: reason.to_owned() });
             }
-            if let Some(node) = self.nodes.get_mut(&id) {
+            // A copy that is complete stays so.
+            let incomplete = |node: &&mut Node| !matches!(node.phase, Phase::Finishing | Phase::Complete);
+            if let Some(node) = self.nodes.get_mut(&id).filter(incomplete) {
                 let stream = node.stream;
                 node.fail(failure(step, reason.to_owned(), true, stream));
             }
