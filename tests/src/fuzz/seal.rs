@@ -48,14 +48,16 @@ pub(super) fn blocks(data: &[u8]) {
             bytes.extend_from_slice(input.rest());
         }
     }
-    let Ok(block) = Block::from_wire(&bytes) else { return };
-    if let Ok(opened) = STREAM.opener.open(&block, expected) {
-        assert_eq!((block.bytes(), opened.number), (good.bytes(), expected));
-        assert_eq!(expected, number as u64);
-        assert_eq!(opened.total.is_some(), number == 4);
-        if let Some(plain) = STREAM.plain.get(number) {
-            assert_eq!(&opened.plain, plain);
+    let Ok(block) = Block::from_wire(bytes) else { return };
+    let mut plain = b"before".to_vec();
+    match STREAM.opener.open(&block, expected, &mut plain) {
+        Ok(total) => {
+            assert_eq!((block.bytes(), expected), (good.bytes(), number as u64));
+            assert_eq!(total.is_some(), number == 4);
+            let held = STREAM.plain.get(number).map_or(&[][..], Vec::as_slice);
+            assert_eq!(plain, [b"before", held].concat());
         }
+        Err(_) => assert_eq!(plain, b"before"),
     }
 }
 
@@ -74,6 +76,7 @@ pub(super) fn chunks(data: &[u8]) {
     let mut input = Input::new(data);
     let total = (input.below(4) != 0).then(|| Total { length: input.byte().into(), sha256: [0; 32] });
     let cut = usize::from(input.byte()) + 1;
+    let summed = input.byte() & 1 == 0;
     let mut stream = Vec::new();
     let mut plain: Option<Vec<u8>> = Some(Vec::new());
     while !input.is_empty() {
@@ -109,6 +112,9 @@ pub(super) fn chunks(data: &[u8]) {
     let mut reader =
         StreamReader::new(handed_out(&stream, cut, total), RELAY.handle().clone(), Arc::default())
             .expect("zstd has memory");
+    if summed {
+        reader.check_sum();
+    }
     let mut read = Vec::new();
     let whole = reader.read_to_end(&mut read).is_ok();
     if let Some(plain) = &plain {
@@ -135,6 +141,8 @@ fn handed_out(stream: &[u8], cut: usize, total: Option<Total>) -> Receiver<Plain
         sender.send(Plain { bytes: piece.to_vec(), total: None, end }).expect("there is room");
     }
     if total.is_some() {
+        // The final block has a place of its own.
+        end = end.plus(1);
         sender.send(Plain { bytes: Vec::new(), total, end }).expect("there is room");
     }
     receiver
