@@ -12,7 +12,7 @@ DESTDIR ?=
 # Tools of the build, of the image, of the tests' judges, and of the virtual cluster. Never qemu-utils: only
 # qemu-system-x86 is needed, and on machines with backports the two come from different versions.
 PACKAGES := make ca-certificates gcc libc6-dev binutils musl-tools file python3 shellcheck \
-	busybox-static cpio kmod procps xz-utils zstd e2fsprogs xfsprogs jfsutils reiserfsprogs btrfs-progs \
+	busybox-static cpio efibootmgr kmod procps xz-utils zstd e2fsprogs xfsprogs jfsutils reiserfsprogs btrfs-progs \
 	dosfstools fdisk gdisk util-linux tar attr acl \
 	qemu-system-x86 ovmf mmdebstrap dnsmasq-base pxelinux syslinux-common ipxe iproute2
 

@@ -88,6 +88,8 @@ def prepare(cache, golden):
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     disks = [folder / f"disk{number}.img" for number in range(len(golden.disks))]
+    if not (folder / "manifests").exists():
+        keep_manifests(folder, disks, golden, cache)
     return Image(disks, load_uuids(folder), folder / "manifests", new)
 
 
@@ -136,7 +138,6 @@ def build(folder, golden, cache):
             mark_up_to_date(root)
             workbench.unpack(cache, root, paths, golden, folder / "logs")
     check(paths, golden)
-    keep_manifests(folder / "manifests", paths, golden, cache)
 
 
 def new_uuid(volume):
@@ -337,13 +338,14 @@ def check(paths, golden):
 
 def keep_manifests(folder, paths, golden, cache):
     """What only a workbench reads is read once, for as long as the image is kept."""
-    folder.mkdir()
-    foreign = workbench.foreign_mounts(golden)
-    if foreign:
+    unfinished = folder / f"manifests.{os.getpid()}"
+    unfinished.mkdir()
+    if workbench.foreign_mounts(golden):
         disks = [image.Disk(path, disk.sector) for path, disk in zip(paths, golden.disks)]
-        [trees] = workbench.manifests(cache, [disks], golden, folder)
+        [trees] = workbench.manifests(cache, [disks], golden, folder / "logs")
         for at, tree in trees.items():
-            manifest.save(tree, folder / f"{manifest.file_name(at)}.jsonl")
+            manifest.save(tree, unfinished / f"{manifest.file_name(at)}.jsonl")
+    unfinished.rename(folder / "manifests")
 
 
 def kernel_version(root):

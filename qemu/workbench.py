@@ -26,7 +26,8 @@ MIRROR = os.environ.get("DEBIAN_MIRROR", "http://deb.debian.org/debian")
 SIZE = 1536 * MIB
 MEMORY = 1024  # MiB
 MOST_DISKS = 12
-PACKAGES = ("linux-image-amd64", "initramfs-tools", "zstd", "kmod", "python3-minimal", "btrfs-progs")
+PACKAGES = ("linux-image-amd64", "initramfs-tools", "zstd", "kmod", "python3-minimal", "libpython3-stdlib",
+            "btrfs-progs")
 # What no virtual machine needs, and a third of the disk.
 LEFT_OUT = tuple(f"/lib/modules/*/kernel/{part}/*" for part in (
     "drivers/gpu", "drivers/media", "drivers/net", "drivers/infiniband", "drivers/staging", "drivers/iio", "sound"))

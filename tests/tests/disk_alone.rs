@@ -156,7 +156,7 @@ fn a_kill_leaves_the_old_system_or_nothing_that_boots() {
     let complete = complete_sector(&disk);
     assert!(complete, "the run that was not killed is not complete");
 
-    const KILLS: u32 = 24;
+    const KILLS: u32 = 16;
     let mut killed = 0;
     for kill in 0..KILLS {
         // What boots: boot code, an active flag, and a mark in the first partition.

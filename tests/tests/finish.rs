@@ -3,9 +3,10 @@
 //! Needs root, loop devices, and Debian's busybox-static. The true tools are tried in virtual machines.
 #![allow(clippy::unwrap_used, reason = "clippy takes helpers of tests for production code")]
 
-use ka::plan::{BootPlan, FileSystemKind, FileSystemPlan, GoldenNames, Loader};
+use ka::inventory::Firmware;
+use ka::plan::{After, BootPlan, FileSystemKind, FileSystemPlan, FinishPlan, GoldenNames, Loader, Plan};
 use ka_agent::disk::{BootCode, MadeFileSystem};
-use ka_agent::finish::{Cause, FinishError, finish};
+use ka_agent::finish::{self, Cause, FinishError, LastWrites, Machine};
 use ka_tests::loop_device::{Loop, MIB};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -73,7 +74,7 @@ impl Copied {
             fs::create_dir_all(root.join(directory)).unwrap();
         }
         fs::copy("/bin/busybox", root.join("bin/busybox")).expect("busybox-static is needed for this test");
-        for tool in ["sh", "cat", "sed", "dd", "cp", "mv", "mkdir", "sleep"] {
+        for tool in ["sh", "cat", "sed", "dd", "cp", "mv", "mkdir", "sleep", "printf", "awk", "env", "rm"] {
             symlink("busybox", root.join("bin").join(tool)).unwrap();
         }
         copied.tool("update-initramfs", UPDATE_INITRAMFS);
@@ -110,20 +111,31 @@ impl Copied {
         fs::read_to_string(self.root().join(file)).unwrap()
     }
 
+    /// By GRUB from a BIOS.
     fn finish(&self, hardware: &[&str]) -> Result<Option<BootCode>, FinishError> {
+        let hardware = hardware.iter().map(|&module| module.to_owned()).collect();
+        let machine = Machine { storage_modules: hardware, ..Machine::default() };
+        Ok(self.finish_as(&plan(Loader::Grub), &machine)?.boot_code)
+    }
+
+    fn finish_as(&self, plan: &Plan, machine: &Machine) -> Result<LastWrites, FinishError> {
         let made = MadeFileSystem {
             plan: FileSystemPlan {
                 mount_point: Some("/".to_owned()),
-                golden: Some(GoldenNames { uuid: Some(GOLDEN.to_owned()), ..GoldenNames::default() }),
+                golden: Some(GoldenNames {
+                    uuid: Some(GOLDEN.to_owned()),
+                    partuuid: None,
+                    devices: vec!["/dev/sda1".to_owned()],
+                }),
                 ..FileSystemPlan::new(1, FileSystemKind::Ext4)
             },
             device: self.disk.node().into(),
             uuid: NEW.to_owned(),
             partuuid: "bbbbbbbb-01".to_owned(),
         };
-        let boot = BootPlan { loader: Loader::Grub, initrd_modules: Vec::new() };
-        let hardware: Vec<String> = hardware.iter().map(|&module| module.to_owned()).collect();
-        let outcome = finish(self.root(), &boot, &[made], Path::new(self.disk.node()), &hardware);
+        let disk = Path::new(self.disk.node());
+        let copied = finish::Copied { root: self.root(), plan, made: &[made], disk, machine };
+        let outcome = finish::finish(&copied);
         let mounts = fs::read_to_string("/proc/mounts").unwrap();
         let root = self.root().to_str().unwrap();
         assert!(!mounts.lines().any(|line| line.contains(root)), "something is still mounted");
@@ -133,6 +145,16 @@ impl Copied {
 
     fn fail(&self) -> String {
         self.finish(&[]).unwrap_err().to_string()
+    }
+}
+
+fn plan(loader: Loader) -> Plan {
+    Plan {
+        run: "r1".to_owned(),
+        disks: Vec::new(),
+        boot: BootPlan::new(loader, Firmware::Bios),
+        finish: FinishPlan::default(),
+        after: After::Reboot,
     }
 }
 
@@ -218,4 +240,132 @@ fn what_a_tool_leaves_running_is_named() {
     std::process::Command::new("kill").arg(pid.trim()).status().unwrap();
     let Cause::Busy { users, .. } = &error.cause else { panic!("{error}") };
     assert_eq!(users, &[format!("{} sleep", pid.trim())]);
+}
+
+/// Reads lilo.conf by its manual: `boot`, and for each `image` a `root` (its own or the global one), an `initrd` if one
+/// is named, and a `label`. What is named must be there. Then the boot sector is written, with the name where
+/// LILO's is.
+const LILO: &str = r#"#!/bin/sh
+set -e
+[ "$*" = -v ]
+sed -e 's/#.*//' -e 's/^[ \t]*//' -e 's/[ \t]*$//' -e 's/[ \t]*=[ \t]*/=/' -e '/^$/d' /etc/lilo.conf > /boot/parsed
+boot= root= image=
+while IFS= read -r line; do
+    key=${line%%=*} value=${line#*=}
+    case $value in '"'*'"') value=${value#?} value=${value%?} ;; esac
+    case $key in
+    boot) boot=$value; [ -b "$boot" ] || { echo "Fatal: open $boot: No such device" >&2; exit 1; } ;;
+    root) root=$value ;;
+    image) image=$value; [ -f "$image" ] || { echo "Fatal: open $image" >&2; exit 1; } ;;
+    initrd) [ -f "$value" ] || { echo "Fatal: open $value" >&2; exit 1; } ;;
+    label) [ -n "$image" ] && echo "Added $value" ;;
+    lba32|prompt|read-only|append|timeout|default|install|map|vga|compact) ;;
+    *) echo "Unrecognized token \"$key\"" >&2; exit 1 ;;
+    esac
+done < /boot/parsed
+rm /boot/parsed
+case $root in
+/dev/*) [ -b "$root" ] || { echo "Fatal: open $root" >&2; exit 1; } ;;
+UUID=*) [ -e "/dev/disk/by-uuid/${root#UUID=}" ] || { echo "Fatal: $root" >&2; exit 1; } ;;
+esac
+printf 'map' > /boot/map
+printf '\372\353\041\001\264\001LILO' | dd of="$boot" conv=notrunc
+"#;
+
+const LILO_CONF: &str = "\
+# LILO configuration file
+boot = /dev/sda
+lba32
+prompt
+timeout=50
+root=\"UUID=aaaaaaaa-0000-4000-8000-000000000001\"
+
+image=/boot/vmlinuz-6
+\tlabel=\"Linux 6\"
+\tinitrd=/boot/initrd.img-6
+\tappend=\"root=/dev/sda1 quiet\"
+\tread-only
+";
+
+#[test]
+fn lilo_is_made_anew_and_handed_back() {
+    let copied = Copied::new();
+    copied.tool("lilo", LILO);
+    fs::write(copied.root().join("etc/lilo.conf"), LILO_CONF).unwrap();
+
+    let last = copied.finish_as(&plan(Loader::Lilo), &Machine::default()).unwrap();
+
+    let node = copied.disk.node();
+    let expected = LILO_CONF
+        .replace("/dev/sda\n", &format!("{node}\n"))
+        .replace("root=/dev/sda1", &format!("root=UUID={NEW}"))
+        .replace(GOLDEN, NEW);
+    assert_eq!(copied.read("etc/lilo.conf"), expected);
+    assert_eq!(&last.boot_code.unwrap().0[6..10], b"LILO");
+    assert!(copied.disk.read(0, 440).iter().all(|byte| *byte == 0), "boot code before the last write");
+
+    fs::write(copied.root().join("etc/lilo.conf"), LILO_CONF.replace("vmlinuz-6", "vmlinuz-5")).unwrap();
+    let error = copied.finish_as(&plan(Loader::Lilo), &Machine::default()).unwrap_err().to_string();
+    assert!(error.contains("lilo -v: exit status: 1") && error.contains("open /boot/vmlinuz-5"), "{error}");
+    assert!(copied.disk.read(0, 440).iter().all(|byte| *byte == 0));
+}
+
+/// Understands `setup`, and tells of errors as the real one does: by text alone.
+const GRUB: &str = r#"#!/bin/sh
+map=${3#--device-map=}
+read -r root && read -r setup
+disk=$(sed -n 's/^(hd0)[ \t]*//p' "$map")
+echo "grub> $root"
+case $setup in 'setup (hd0)') ;; *) printf '\nError 27: Unrecognized command\n'; exit 0 ;; esac
+[ -b "$disk" ] || { printf '\nError 21: Selected disk does not exist\n'; exit 0; }
+echo ' Running "install /boot/grub/stage1 (hd0) /boot/grub/stage2"... succeeded'
+printf '\353\110GRUB' | dd of="$disk" conv=notrunc 2>/dev/null
+"#;
+
+#[test]
+fn grub_legacy_is_embedded_and_handed_back() {
+    let copied = Copied::new();
+    copied.tool("grub", GRUB);
+    let menu = "# kopt=root=/dev/sda1 ro\ntitle x\nroot (hd0,0)\nkernel /boot/vmlinuz-6 root=/dev/sda1 ro\n";
+    fs::write(copied.root().join("boot/grub/menu.lst"), menu).unwrap();
+    fs::write(copied.root().join("boot/grub/device.map"), "(hd0) /dev/sda\n").unwrap();
+
+    let last = copied.finish_as(&plan(Loader::GrubLegacy), &Machine::default()).unwrap();
+
+    assert_eq!(copied.read("boot/grub/menu.lst"), menu.replace("/dev/sda1", &format!("UUID={NEW}")));
+    assert_eq!(&last.boot_code.unwrap().0[2..6], b"GRUB");
+    assert!(copied.disk.read(0, 440).iter().all(|byte| *byte == 0), "boot code before the last write");
+
+    copied.tool("grub", "#!/bin/sh\necho; echo 'Error 15: File not found'\n");
+    let error = copied.finish_as(&plan(Loader::GrubLegacy), &Machine::default()).unwrap_err().to_string();
+    assert!(error.contains("Error 15: File not found"), "{error}");
+}
+
+#[test]
+fn extlinux_starts_from_the_disks_code() {
+    let copied = Copied::new();
+    copied.tool("extlinux", "#!/bin/sh\n[ \"$1\" = --install ] && echo x > \"$2/ldlinux.sys\"\n");
+    fs::create_dir_all(copied.root().join("boot/extlinux")).unwrap();
+    fs::create_dir_all(copied.root().join("usr/lib/EXTLINUX")).unwrap();
+    fs::write(copied.root().join("usr/lib/EXTLINUX/mbr.bin"), [0x33; 440]).unwrap();
+    let configuration = copied.root().join("boot/extlinux/extlinux.conf");
+    fs::write(&configuration, format!("append root=UUID={GOLDEN} ro\n")).unwrap();
+
+    let last = copied.finish_as(&plan(Loader::Extlinux), &Machine::default()).unwrap();
+
+    assert_eq!(copied.read("boot/extlinux/extlinux.conf"), format!("append root=UUID={NEW} ro\n"));
+    assert_eq!(last.boot_code.unwrap().0, [0x33; 440]);
+    copied.tool("extlinux", "#!/bin/sh\nexit 0\n");
+    fs::remove_file(copied.root().join("boot/extlinux/ldlinux.sys")).unwrap();
+    let error = copied.finish_as(&plan(Loader::Extlinux), &Machine::default()).unwrap_err().to_string();
+    assert!(error.contains("ldlinux.sys is missing, though extlinux succeeded"), "{error}");
+}
+
+#[test]
+fn without_a_loader_nothing_is_written_to_the_disk() {
+    let copied = Copied::new();
+    let last = copied.finish_as(&plan(Loader::None), &Machine::default()).unwrap();
+    assert_eq!(last.boot_code, None);
+    assert_eq!(copied.read("etc/fstab"), format!("UUID={NEW} / ext4 defaults 0 1\n"));
+    assert!(copied.disk.read(0, 4096).iter().all(|byte| *byte == 0));
 }

@@ -46,9 +46,13 @@ struct Receive {
     key: PathBuf,
     #[command(flatten)]
     sink: SinkArgs,
-    /// Memory for what others may still need: bytes, or 8M, 1G (default: a quarter, at most 256M)
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    /// Memory for what others may still need: bytes, or 8M, 1G; at least 8M (default: a quarter, at most 256M)
+    #[arg(long, value_name = "SIZE", value_parser = window::parse)]
     window: Option<u64>,
+    /// Compares the SHA-256 of all that came with the golden node's, too, against faulty memory; costs about half
+    /// a CPU second a GiB
+    #[arg(long)]
+    check_sum: bool,
     /// How long to wait for the session to begin, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     wait: u64,
@@ -105,6 +109,7 @@ fn receive(args: Receive) -> ExitCode {
         key: args.key,
         sink,
         window: args.window.unwrap_or_else(window::default_size),
+        check_sum: args.check_sum,
         patience: Duration::from_secs(args.wait),
     };
     match receive::receive(&request) {
@@ -114,20 +119,4 @@ fn receive(args: Receive) -> ExitCode {
             ExitCode::from(if error.is_usage() { 2 } else { 1 })
         }
     }
-}
-
-/// Bytes, with K, M or G for powers of 1024.
-fn size(text: &str) -> Result<u64, String> {
-    let (digits, unit) = match text.strip_suffix(['K', 'M', 'G']) {
-        Some(digits) => (digits, &text[digits.len()..]),
-        None => (text, ""),
-    };
-    let shift = match unit {
-        "K" => 10,
-        "M" => 20,
-        "G" => 30,
-        _ => 0,
-    };
-    let number: u64 = digits.parse().map_err(|_| "expected a number of bytes, or 8M, 1G".to_owned())?;
-    number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
 }

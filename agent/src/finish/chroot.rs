@@ -9,6 +9,7 @@ use std::thread;
 use nix::sched::CloneFlags;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
+use super::efi;
 use super::error::Cause;
 use crate::disk::MadeFileSystem;
 
@@ -46,6 +47,12 @@ impl Chroot {
         chroot.at("dev/pts", |to| new("devpts", to, c"gid=5,mode=620,ptmxmode=000"))?;
         chroot.at("proc", |to| new("proc", to, c""))?;
         chroot.at("sys", |to| new("sysfs", to, c""))?;
+        // Not there on a machine with a BIOS, nor where the kernel has no such file system.
+        if root.join(efi::MOUNT_POINT).is_dir()
+            && let Err(e) = chroot.at(efi::MOUNT_POINT, |to| new("efivarfs", to, c""))
+        {
+            log::warn!("{e}: the firmware's menu cannot be seen");
+        }
         chroot.at("run", |to| new("tmpfs", to, c"mode=755"))?;
         // Tools keep their locks in /var/lock, which leads here.
         chroot.directory("run/lock")?;

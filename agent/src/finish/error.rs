@@ -72,6 +72,9 @@ pub enum Cause {
         /// The module.
         module: String,
     },
+    /// The firmware needs a partition that is not there.
+    #[error("this node starts by UEFI, and no FAT file system is mounted at /boot/efi, /efi or /boot")]
+    NoSystemPartition,
     /// The boot loader's tools succeeded, but what is on the disk would not boot.
     #[error("{} {wrong}", path.display())]
     NotBootable {

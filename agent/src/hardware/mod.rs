@@ -43,7 +43,7 @@ pub fn inventory(network: &Network) -> Inventory {
         cards: cards::cards(&tree, &network.interface),
         disks,
         memory: memory(&text(&tree.proc.join("meminfo"))),
-        firmware: if tree.sys.join("firmware/efi").exists() { Firmware::Uefi } else { Firmware::Bios },
+        firmware: firmware_of(&tree),
     }
 }
 
@@ -56,6 +56,16 @@ pub fn disks(look: bool) -> Vec<Disk> {
         contents::fill_in(&mut disks, &tree);
     }
     disks
+}
+
+/// What started this machine.
+#[must_use]
+pub fn firmware() -> Firmware {
+    firmware_of(&Tree::of_this_machine())
+}
+
+fn firmware_of(tree: &Tree) -> Firmware {
+    if tree.sys.join("firmware/efi").exists() { Firmware::Uefi } else { Firmware::Bios }
 }
 
 /// `MemTotal` of proc_meminfo(5), in bytes.

@@ -13,7 +13,7 @@ use ka::wire::session_names;
 use super::outbox::Outbox;
 use super::stage1::Node;
 use crate::disk::{self, Prepared};
-use crate::finish;
+use crate::finish::{self, Copied, HeldBack, Machine};
 use crate::hardware;
 use crate::init::Outcome;
 use crate::kexec;
@@ -92,6 +92,9 @@ fn join(node: &Node, hello: &Hello) -> Result<Session, String> {
 
 /// From a blank disk to one that boots. Whatever fails after the first write leaves a disk that does not.
 fn carry_out(session: &Session, plan: &Plan) -> Result<(), Failure> {
+    if let Some(reason) = finish::refusal(plan, hardware::firmware()) {
+        return Err(own("plan", reason));
+    }
     let mut prepared =
         disk::prepare(&plan.disks, Path::new(ROOT)).map_err(|e| own("prepare the disks", e.to_string()))?;
     match fill(session, plan, &mut prepared) {
@@ -105,19 +108,26 @@ fn carry_out(session: &Session, plan: &Plan) -> Result<(), Failure> {
 
 fn fill(session: &Session, plan: &Plan, prepared: &mut Prepared) -> Result<(), Failure> {
     session.tell(ToController::Ready);
+    let held = HeldBack::hold(&prepared.root, &prepared.made)
+        .map_err(|e| own("hold back the EFI system partition", e.to_string()))?;
     receive(session, &prepared.root)?;
-    let modules = hardware::storage_modules();
-    let boot_code = finish::finish(&prepared.root, &plan.boot, &prepared.made, &prepared.disk, &modules)
-        .map_err(|e| own("finish", e.to_string()))?;
+    let machine = Machine { firmware: hardware::firmware(), storage_modules: hardware::storage_modules() };
+    let copied =
+        Copied { root: &prepared.root, plan, made: &prepared.made, disk: &prepared.disk, machine: &machine };
+    let last = finish::finish(&copied).map_err(|e| own("finish", e.to_string()))?;
     if plan.after == After::Kexec
         && let Err(error) = step("load the installed kernel", || kexec::load(&prepared.root))
     {
         // The node is none the worse for it: without a kernel to start it reboots.
         log::warn!("this node will reboot through its firmware: {error}");
     }
+    held.uncover().map_err(|e| own("unmount", e.to_string()))?;
     step("unmount the new file systems", || prepared.unmount()).map_err(|e| own("unmount", e.to_string()))?;
-    step("make the disk bootable", || prepared.activate(boot_code.as_ref()))
-        .map_err(|e| own("make the disk bootable", e.to_string()))
+    step("make the disk bootable", || {
+        last.release().map_err(|e| e.to_string())?;
+        prepared.activate(last.boot_code.as_ref()).map_err(|e| e.to_string())
+    })
+    .map_err(|e| own("make the disk bootable", e))
 }
 
 fn receive(session: &Session, root: &Path) -> Result<(), Failure> {

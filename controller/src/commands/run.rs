@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail, ensure};
 use ka::plan::{After, BootPlan};
 use ka::wire::session_names;
-use ka_agent::relay::window;
 
 use super::stream::StreamArgs;
 use super::watch;
@@ -211,7 +210,7 @@ fn sessions(
     logs: Option<PathBuf>,
 ) -> anyhow::Result<Vec<SessionSpec>> {
     let wanted = wanted(args)?;
-    let window = window::default_size();
+    let window = args.stream.window();
     let order = args.stream.order.read()?;
     Ok(vec![
         SessionSpec {

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
-use ka_agent::relay::window;
 
 use super::stream::StreamArgs;
 use super::watch;
@@ -67,7 +66,7 @@ pub fn run(args: &SendArgs, config: &Config) -> Outcome {
         plan: None,
         timeout: args.stream.timeout,
         log: None,
-        window: window::default_size(),
+        window: args.stream.window(),
         dead_after: args.stream.dead_after,
         rounds: args.stream.rounds.get(),
         order: args.stream.order.read()?,

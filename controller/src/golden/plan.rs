@@ -16,7 +16,7 @@ use ka::disk::choice::DiskChoice;
 use ka::disk::description::Description;
 use ka::disk::fit::FitError;
 use ka::disk::problem::DescError;
-use ka::plan::{After, BootPlan, Plan};
+use ka::plan::{After, BootPlan, FinishPlan, Plan};
 use ka_agent::disk::mountinfo;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -232,6 +232,7 @@ pub fn make(request: &Request<'_>) -> Result<Planned, PlanError> {
     let (choices, disks) = golden::disks(request)?;
     let raw = raw::wanted(request.raw, &disks)?;
     let mut planned = Planned::new(request, exclude);
+    planned.plan.boot.golden_firmware = ka_agent::hardware::firmware();
     for ((wanted, choice), golden) in request.disks.iter().zip(choices).zip(&disks) {
         let (desc, file) = description(wanted, golden, &mut planned.notes)?;
         let mut plan =
@@ -287,6 +288,7 @@ impl Planned {
             run: request.run.to_owned(),
             disks: Vec::new(),
             boot: request.boot.clone(),
+            finish: FinishPlan::default(),
             after: request.after,
         };
         Self { plan, sources: Vec::new(), raw: Vec::new(), exclude, notes: Vec::new() }

@@ -1,5 +1,6 @@
 //! Runs: sessions, rounds, and the nodes' states.
 
+mod block_size;
 mod clock;
 pub mod discovery;
 pub mod go;

@@ -112,9 +112,11 @@ impl Membership {
 
     /// A node is alive.
     pub fn on_heartbeat(&mut self, node: NodeId, now: Duration) {
+        // Connections that are all gone are the controller's own trouble, however short it was.
+        let bereft = self.nodes.values().all(|node| !node.connected);
         if let Some(known) = self.nodes.get_mut(&node) {
             *known = Node { heartbeat: now, connected: true };
-            if !self.hears(now) {
+            if bereft || !self.hears(now) {
                 // Everybody has as long again to come back.
                 self.hears_since = now;
                 self.nodes.values_mut().for_each(|node| node.connected = true);

@@ -47,20 +47,18 @@ pub(super) fn stranger(data: &[u8]) {
         };
         let mut from = wire.as_slice();
         while channel.read_from(&mut from).expect("memory") > 0 {
-            loop {
-                match channel.receive::<String>() {
-                    Ok(Some(Received::Opening(preamble))) => {
-                        let opened = match preamble {
-                            Preamble::Control => channel.accept_control(&KEYS.0, &KEYS.1.secret),
-                            Preamble::Link(_) => channel.accept_link(&[5; 32]),
-                        };
-                        assert!(opened.is_err(), "a stranger is in");
-                        return;
-                    }
-                    Ok(Some(_)) => panic!("a stranger is heard"),
-                    Ok(None) => break,
-                    Err(_) => return,
+            match channel.receive::<String>() {
+                Ok(Some(Received::Opening(preamble))) => {
+                    let opened = match preamble {
+                        Preamble::Control => channel.accept_control(&KEYS.0, &KEYS.1.secret),
+                        Preamble::Link(_) => channel.accept_link(&[5; 32]),
+                    };
+                    assert!(opened.is_err(), "a stranger is in");
+                    return;
                 }
+                Ok(Some(_)) => panic!("a stranger is heard"),
+                Ok(None) => {}
+                Err(_) => return,
             }
         }
     }

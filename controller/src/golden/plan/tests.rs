@@ -6,6 +6,7 @@ use crate::golden::scan::{GoldenPartition, GoldenSubvolume, Usage};
 use crate::golden::shape::{Made, Pool};
 use ka::disk::kind::PartitionKind;
 use ka::disk::units::{DiskSize, SectorSize};
+use ka::inventory::Firmware;
 use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan, Loader, Shape};
 use ka_agent::disk::blkid::Contents;
 use ka_agent::disk::mountinfo::DeviceNumber;
@@ -57,7 +58,10 @@ fn request(disks: &[WantedDisk]) -> Request<'_> {
         scale: false,
         keep_uuids: false,
         stage2: None,
-        boot: BootPlan { loader: Loader::Grub, initrd_modules: vec!["ata_piix".to_owned()] },
+        boot: BootPlan {
+            initrd_modules: vec!["ata_piix".to_owned()],
+            ..BootPlan::new(Loader::Grub, Firmware::Bios)
+        },
         after: After::Reboot,
     }
 }

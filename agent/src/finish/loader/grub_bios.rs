@@ -8,16 +8,15 @@
 //! write of all.
 
 use std::fs::{self, File};
-use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ka::disk::mbr;
 
-use super::error::Cause;
-use super::names::Names;
-use super::tool;
+use super::super::error::Cause;
+use super::super::tool;
+use super::{Setting, boot_code, grub};
 use crate::disk::BootCode;
 
 /// Where `grub-bios-setup` is; Debian keeps it beside GRUB's modules.
@@ -32,24 +31,17 @@ const INERT: &str = "ka-inert.img";
 const FILLED_IN: [Range<usize>; 2] = [0x5c..0x65, 0x66..0x68];
 const CORE_SECTOR: Range<usize> = 0x5c..0x64;
 
-/// Makes GRUB's files, embeds its core on `disk`, and has its menu written, below `root`, which is the
-/// process's root. Gives the code that makes the disk boot, which is not on it.
-pub(super) fn install(root: &Path, disk: &Path, names: &Names<'_>) -> Result<BootCode, Cause> {
+/// Makes GRUB's files, embeds its core on the disk, and has its menu written. Gives the code that makes the disk
+/// boot, which is not on it.
+pub(super) fn install(setting: &Setting<'_>) -> Result<BootCode, Cause> {
     let install = tool::need(&["grub-install", "grub2-install"])?;
-    let configure = tool::need(&["grub-mkconfig", "grub2-mkconfig"])?;
     let setup = tool::need(&SETUP)?;
-    let home = root.join(if install == "grub2-install" { "boot/grub2" } else { "boot/grub" });
-    let menu = home.join("grub.cfg");
+    let home = grub::home(setting.root, install);
 
-    forget_stale_map(&home.join("device.map"))?;
-    tool::run(install, &["--target=i386-pc", "--no-bootsector", &disk.to_string_lossy()])?;
-    // The distribution's wrapper where there is one: a site may have put more into it.
-    match tool::find(&["update-grub"]) {
-        Some(wrapper) => tool::run(wrapper, &[])?,
-        None => tool::run(configure, &["-o", &menu.to_string_lossy()])?,
-    }
-    check_menu(root, &menu, names)?;
-    embed(setup, &home.join("i386-pc"), disk)
+    grub::forget_stale_map(&home.join("device.map"))?;
+    tool::run(install, &["--target=i386-pc", "--no-bootsector", &setting.disk.to_string_lossy()])?;
+    grub::write_menu(setting, &home.join("grub.cfg"))?;
+    embed(setup, &home.join("i386-pc"), setting.disk)
 }
 
 /// Embeds the core, and gives GRUB's boot code as it must be for this disk.
@@ -69,10 +61,10 @@ fn embed(setup: &'static str, platform: &Path, disk: &Path) -> Result<BootCode, 
         take(disk)
     });
     // After a failure too: what is there then is unknown.
-    let cleared = clear_boot_code(disk).map_err(|e| Cause::file("clear the boot code of", disk, e));
+    let cleared = boot_code::clear(disk).map_err(|e| Cause::file("clear the boot code of", disk, e));
     let (sector, core) = taken?;
     cleared?;
-    boot_code(&code, &sector, &core)
+    filled_in(&code, &sector, &core)
         .map_err(|wrong| Cause::NotBootable { path: disk.to_owned(), wrong: wrong.to_owned() })
 }
 
@@ -98,14 +90,8 @@ fn take(disk: &Path) -> Result<([u8; mbr::SIZE], [u8; mbr::SIZE]), Cause> {
     Ok((sector, core))
 }
 
-fn clear_boot_code(disk: &Path) -> io::Result<()> {
-    let device = File::options().write(true).open(disk)?;
-    device.write_all_at(&[0; mbr::BOOT_CODE], 0)?;
-    device.sync_all()
-}
-
 /// GRUB's boot image with what was filled into the inert one.
-fn boot_code(
+fn filled_in(
     image: &[u8],
     sector: &[u8; mbr::SIZE],
     core: &[u8; mbr::SIZE],
@@ -132,70 +118,8 @@ fn boot_code(
     }
 }
 
-/// A map from the BIOS's disks to the golden node's devices misleads GRUB where they do not exist.
-/// Without it, GRUB looks for itself.
-fn forget_stale_map(path: &Path) -> Result<(), Cause> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(Cause::file("read", path, e)),
-    };
-    if mapped(&text).all(|device| Path::new(device).exists()) {
-        return Ok(());
-    }
-    log::info!("{} names disks of the golden node: removed", path.display());
-    fs::remove_file(path).map_err(|e| Cause::file("remove", path, e))
-}
-
-/// The devices in a device.map: `(hd0) /dev/sda`.
-fn mapped(map: &str) -> impl Iterator<Item = &str> {
-    map.lines()
-        .filter(|line| !line.trim_start().starts_with('#'))
-        .filter_map(|line| line.split_whitespace().nth(1))
-}
-
-/// The menu must start this node's root, and nothing of the golden node's. Systems with one file for each
-/// entry (Boot Loader Specification) have `root=` there.
-fn check_menu(root: &Path, menu: &Path, names: &Names<'_>) -> Result<(), Cause> {
-    let mut texts = vec![read(menu)?];
-    for entry in entries(&root.join("boot/loader/entries"))? {
-        texts.push(read(&entry)?);
-    }
-    let by_device = read(&root.join("etc/default/grub"))
-        .is_ok_and(|text| text.contains("\nGRUB_DISABLE_LINUX_UUID=true"));
-    match menu_fault(&texts.join("\n"), by_device, names) {
-        Some(wrong) => Err(Cause::NotBootable { path: menu.to_owned(), wrong }),
-        None => Ok(()),
-    }
-}
-
-fn menu_fault(text: &str, by_device: bool, names: &Names<'_>) -> Option<String> {
-    if let Some(golden) = names.golden_in(text) {
-        return Some(format!("still names the golden node's file system {golden}"));
-    }
-    let Some(root) = names.at("/") else {
-        return Some("cannot name the root: no file system was made for /".to_owned());
-    };
-    let ways = [format!("root=UUID={}", root.uuid), format!("root=PARTUUID={}", root.partuuid)];
-    let named = by_device || ways.iter().any(|way| text.contains(way.as_str()));
-    (!named).then(|| format!("does not start the kernel with {}", ways[0]))
-}
-
-fn entries(directory: &Path) -> Result<Vec<PathBuf>, Cause> {
-    match fs::read_dir(directory).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect()) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        outcome => outcome.map_err(|e| Cause::file("list", directory, e)),
-    }
-}
-
-fn read(path: &Path) -> Result<String, Cause> {
-    let bytes = fs::read(path).map_err(|e| Cause::file("read back", path, e))?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::names::tests::{ROOT, made};
     use super::*;
 
     #[test]
@@ -204,7 +128,7 @@ mod tests {
         image[0x180..0x184].copy_from_slice(b"GRUB");
         let mut sector = [0; 512];
         let mut core = [0; 512];
-        let fault = |sector: &[u8; 512], core: &[u8; 512]| boot_code(&image, sector, core).unwrap_err();
+        let fault = |sector: &[u8; 512], core: &[u8; 512]| filled_in(&image, sector, core).unwrap_err();
         assert_eq!(fault(&sector, &core), "has no boot signature in its first sector");
         sector = inert_image();
         assert_eq!(fault(&sector, &core), "has no core image of GRUB after its first sector");
@@ -216,7 +140,7 @@ mod tests {
         // The table and the disk's signature are no code.
         sector[440..510].fill(0xee);
 
-        let BootCode(code) = boot_code(&image, &sector, &core).unwrap();
+        let BootCode(code) = filled_in(&image, &sector, &core).unwrap();
 
         assert_eq!(code[..0x5c], image[..0x5c]);
         assert_eq!(code[0x5c..0x68], [3, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xcc, 0x90, 0x90]);
@@ -227,34 +151,7 @@ mod tests {
             assert!(fault(&other, &core).contains("where this version of GRUB should have none"), "{at}");
         }
         for no_image in [&image[..511], &[0xcc; 512]] {
-            assert!(boot_code(no_image, &sector, &core).unwrap_err().contains("is not GRUB's"));
-        }
-    }
-
-    #[test]
-    fn a_menu_must_start_this_nodes_root_and_no_other() {
-        let made = made();
-        let names = Names::new(&made);
-        let golden = "00000001-0000-4000-8000-000000000000";
-        let good = format!("linux /boot/vmlinuz root=UUID={ROOT} ro\n");
-        assert_eq!(menu_fault(&good, false, &names), None);
-        assert_eq!(menu_fault("linux /vmlinuz root=PARTUUID=cafe0000-01", false, &names), None);
-        let fault = menu_fault(&format!("{good}search --fs-uuid {golden}"), false, &names).unwrap();
-        assert!(fault.contains(golden), "{fault}");
-        assert!(menu_fault("linux /vmlinuz root=/dev/sda1", false, &names).is_some());
-        assert_eq!(menu_fault("linux /vmlinuz root=/dev/sda1", true, &names), None);
-    }
-
-    #[test]
-    fn a_map_of_other_disks_goes() {
-        let directory = tempfile::tempdir().unwrap();
-        let map = directory.path().join("device.map");
-        for (text, stays) in
-            [("(hd0)\t/dev/null\n", true), ("# x\n(hd0) /dev/null\n(hd1) /dev/disk/by-id/ata-GOLD\n", false)]
-        {
-            fs::write(&map, text).unwrap();
-            forget_stale_map(&map).unwrap();
-            assert_eq!(map.exists(), stays, "{text}");
+            assert!(filled_in(no_image, &sector, &core).unwrap_err().contains("is not GRUB's"));
         }
     }
 }
