@@ -72,7 +72,10 @@ impl SinkError {
 
 impl Sink {
     /// Takes the stream to its end; whether it was whole, [`StreamReader::finish`] tells.
-    pub(crate) fn receive(&self, stream: &mut StreamReader) -> Result<(), SinkError> {
+    ///
+    /// # Errors
+    /// [`SinkError`].
+    pub fn receive(&self, stream: &mut StreamReader) -> Result<(), SinkError> {
         match self {
             Self::Dir(directory) => {
                 let error = |error| SinkError::File { path: directory.clone(), error };
