@@ -7,6 +7,7 @@
 mod ids;
 mod member;
 mod membership;
+mod outlet;
 mod rules;
 mod shares;
 mod slowness;
@@ -14,8 +15,9 @@ mod view;
 mod window;
 
 pub use ids::{Epoch, NodeId, Offset};
-pub use member::{Action, LinkId, Member, Plain};
+pub use member::{Action, LinkId, Member};
 pub use membership::{Decision, Membership};
+pub use outlet::Plain;
 #[doc(hidden)]
 pub use rules::Rules;
 pub use shares::{Shares, Spent, Waiting};
