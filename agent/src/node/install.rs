@@ -12,13 +12,14 @@ use ka::wire::session_names;
 
 use super::outbox::Outbox;
 use super::stage1::Node;
-use crate::disk::{self, Prepared};
+use crate::disk::{self, Prepared, RawPartition};
 use crate::finish;
 use crate::hardware;
 use crate::init::Outcome;
-use crate::receive::{Sink, SinkError};
+use crate::receive::{SinkError, unpack_into};
 use crate::session::{JoinError, Session, SessionOver};
 use crate::step::{self, step};
+use crate::unpack::Options;
 
 /// How often the run is asked for a place before the node gives up.
 const TRIES: u32 = 5;
@@ -104,7 +105,7 @@ fn carry_out(session: &Session, plan: &Plan) -> Result<(), Failure> {
 
 fn fill(session: &Session, plan: &Plan, prepared: &mut Prepared) -> Result<(), Failure> {
     session.tell(ToController::Ready);
-    receive(session, &prepared.root)?;
+    receive(session, prepared)?;
     let modules = hardware::storage_modules();
     let boot_code = finish::finish(&prepared.root, &plan.boot, &prepared.made, &prepared.disk, &modules)
         .map_err(|e| own("finish", e.to_string()))?;
@@ -113,12 +114,15 @@ fn fill(session: &Session, plan: &Plan, prepared: &mut Prepared) -> Result<(), F
         .map_err(|e| own("make the disk bootable", e.to_string()))
 }
 
-fn receive(session: &Session, root: &Path) -> Result<(), Failure> {
+fn receive(session: &Session, prepared: &Prepared) -> Result<(), Failure> {
+    let partitions = prepared.raw.iter().map(RawPartition::target).collect::<Result<_, _>>();
+    let partitions = partitions.map_err(|e| own("receive", format!("cannot share a partition: {e}")))?;
+    let options = Options { partitions: Some(partitions), ..Options::default() };
     let over = |e: SessionOver| Failure { step: "receive".into(), reason: e.0, passing: true, stream: None };
     let (stream, mut reader) =
         step("wait for the other nodes", || session.wait_for_stream()).map_err(over)?;
     let received = step("receive the system", || {
-        Sink::Dir(root.to_owned()).receive(&mut reader)?;
+        unpack_into(&mut reader, &prepared.root, &options)?;
         Ok::<_, SinkError>(reader.finish()?)
     });
     let total = received.map_err(|e| Failure {
