@@ -12,7 +12,7 @@ DESTDIR ?=
 # qemu-system-x86 is needed, and on machines with backports the two come from different versions.
 PACKAGES := make ca-certificates gcc libc6-dev binutils musl-tools file python3 shellcheck \
 	busybox-static cpio kmod procps xz-utils zstd e2fsprogs xfsprogs jfsutils reiserfsprogs btrfs-progs \
-	dosfstools fdisk gdisk util-linux tar attr acl \
+	dosfstools partclone fdisk gdisk util-linux tar attr acl \
 	qemu-system-x86 mmdebstrap dnsmasq-base pxelinux syslinux-common iproute2
 
 export DEBIAN_FRONTEND := noninteractive
@@ -54,7 +54,8 @@ qemu-test: agent build
 # Peers to measure against, and only for that.
 bench: PACKAGES += iperf3 mbuffer udpcast aria2 opentracker mktorrent
 bench: agent build
-	cargo build --release --locked -p ka-tests --example aead_cost
+	cargo build --release --locked -p ka-tests --example aead_cost --example pack_cost
+	initramfs/build-agent --example unpack_cost
 	tests/bench/run --cases "$(CASES)" --nodes "$(NODES)" --rate "$(RATE)" --size "$(SIZE)" --runs "$(RUNS)"
 
 # A tool that this machine cannot have is named loudly; the others must be content.
