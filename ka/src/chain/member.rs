@@ -154,6 +154,7 @@ pub struct Member<A> {
     /// Where blocks are opened whose plain bytes nobody wants now.
     scratch: Vec<u8>,
     total: Option<Total>,
+    spoiled: Option<u64>,
     /// What the controller was told in this epoch and has not answered yet.
     complaints: Vec<Report>,
     released: bool,
@@ -197,6 +198,7 @@ impl<A: Clone> Member<A> {
             fresh: Fresh::default(),
             scratch: Vec::new(),
             total: None,
+            spoiled: None,
             complaints: Vec::new(),
             released: false,
             clock: Clock { dead_after, heard_up: zero, heard_down: zero, pinged: zero, complained: zero },
@@ -559,7 +561,10 @@ impl<A: Clone> Member<A> {
             let (mut end, mut bytes) = (start, Vec::new());
             while end < until && end.since(start) < self.batch {
                 let (number, block) = self.window.get(end)?;
-                self.opener.open(block, number, &mut bytes).ok()?;
+                if self.opener.open(block, number, &mut bytes).is_err() {
+                    self.spoiled = Some(number);
+                    return None;
+                }
                 end = end.plus(block.size());
             }
             (end, bytes)
@@ -570,6 +575,13 @@ impl<A: Clone> Member<A> {
         *next = end;
         let last = end == self.window.end();
         Some(Plain { bytes, total: self.total.filter(|_| last), end })
+    }
+
+    /// The number of a kept block that was verified when it came, and is not what it was: the machine's memory is
+    /// bad. The member can neither write nor pass on what it has.
+    #[must_use]
+    pub fn spoiled(&self) -> Option<u64> {
+        self.spoiled
     }
 
     /// The ack that the predecessor has not had yet.
