@@ -6,18 +6,20 @@
 
 use std::error::Error;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
 use ka::chain::{Offset, Plain};
-use ka::seal::{Block, Opener, StreamKey};
-use ka_agent::relay::{QUEUE, StreamReader};
-use ka_agent::unpack::{Options, unpack};
+use ka::seal::{Block, MAX_PLAIN, Opener, StreamKey};
+use ka_agent::receive::Sink;
+use ka_agent::relay::{BATCHES, StreamReader};
 
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
+/// What the relay hands out at once.
+const BATCH: usize = 256 << 10;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -27,15 +29,12 @@ fn main() -> Result<(), Failure> {
         return Err("usage: unpack_cost FILE DIR".into());
     };
     let file = BufReader::with_capacity(1 << 18, std::fs::File::open(file)?);
-    let (to_reader, plain) = sync_channel(QUEUE);
+    let (to_reader, plain) = sync_channel(BATCHES);
     let opened = thread::spawn(move || open_all(file, &to_reader));
     let mut reader = StreamReader::without_relay(plain, |_| (), Arc::default())?;
-    // As on a node, but nothing waits for a disk: `tar` does not either.
-    let options = Options { sync: false, ..Options::default() };
-    reader.ahead(|stream| unpack(stream, Path::new(&directory), &options))?;
-    opened.join().map_err(|_| "the reading thread has panicked")??;
+    Sink::Dir(directory.into()).receive(&mut reader)?;
     reader.finish()?;
-    Ok(())
+    opened.join().map_err(|_| "the reading thread has panicked")?
 }
 
 fn open_all(mut file: impl BufRead, to_reader: &SyncSender<Plain>) -> Result<(), Failure> {
@@ -43,19 +42,18 @@ fn open_all(mut file: impl BufRead, to_reader: &SyncSender<Plain>) -> Result<(),
     file.read_line(&mut line)?;
     let opener = Opener::new(&serde_json::from_str::<StreamKey>(&line)?);
     let (mut number, mut end) = (0, 0);
-    loop {
-        let mut length = [0; 4];
-        if file.fill_buf()?.is_empty() {
-            return Ok(());
+    while !file.fill_buf()?.is_empty() {
+        let (mut bytes, mut total) = (Vec::with_capacity(BATCH), None);
+        while bytes.len() + MAX_PLAIN <= BATCH && !file.fill_buf()?.is_empty() {
+            let mut length = [0; 4];
+            file.read_exact(&mut length)?;
+            let mut sealed = vec![0; u32::from_le_bytes(length) as usize];
+            file.read_exact(&mut sealed)?;
+            end += sealed.len() as u64;
+            total = opener.open(&Block::from_wire(sealed)?, number, &mut bytes)?;
+            number += 1;
         }
-        file.read_exact(&mut length)?;
-        let mut sealed = vec![0; u32::from_le_bytes(length) as usize];
-        file.read_exact(&mut sealed)?;
-        end += sealed.len() as u64;
-        let mut bytes = Vec::new();
-        let total = opener.open(&Block::from_wire(sealed)?, number, &mut bytes)?;
-        number += 1;
-        let plain = Plain { bytes, total, end: Offset(end) };
-        to_reader.send(plain).map_err(|_| "nobody reads")?;
+        to_reader.send(Plain { bytes, total, end: Offset(end) }).map_err(|_| "nobody reads")?;
     }
+    Ok(())
 }

@@ -53,11 +53,12 @@ fn nothing_boots_before_the_last_write_and_debian_after_it() {
         finish: FinishPlan::default(),
         after: After::Reboot,
     };
-    let machine = Machine { firmware: Firmware::Bios, storage_modules: vec!["virtio_pci".to_owned()] };
+    let machine = Machine { storage_modules: vec!["virtio_pci".to_owned()], ..Machine::default() };
     let copied = Copied {
         root: &prepared.root,
         plan: &plan,
         made: &prepared.made,
+        raw: &[],
         disk: &prepared.disk,
         machine: &machine,
     };

@@ -2,14 +2,14 @@
 
 mod disk;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use ka_agent::node;
 use ka_agent::receive::{self, Request, Sink};
 use ka_agent::relay::window;
+use ka_agent::{booted, node};
 use simplelog::{ConfigBuilder, LevelFilter, WriteLogger};
 
 #[derive(Parser)]
@@ -26,6 +26,9 @@ struct Cli {
 enum Command {
     /// Receives what 'kactl send' sends, and passes it on to the next host
     Receive(Receive),
+    /// What a clone's first boot starts
+    #[command(hide = true)]
+    Booted,
     /// Partitions a disk after a description, as a run does on a node
     Disk(disk::Args),
     /// What PID 1 of a node starts
@@ -79,6 +82,16 @@ pub(crate) fn run() -> ExitCode {
     match cli.command {
         // A node's log goes to its consoles.
         Command::Work => node::work().map_or(ExitCode::FAILURE, ExitCode::from),
+        Command::Booted => {
+            log_to_stderr(cli.verbose);
+            match booted::tell(Path::new("/")) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("ka-agent: {error}");
+                    ExitCode::FAILURE
+                }
+            }
+        }
         Command::Receive(args) => {
             log_to_stderr(cli.verbose);
             receive(args)

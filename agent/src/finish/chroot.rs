@@ -141,14 +141,17 @@ impl DeviceLinks {
             for (directory, name) in
                 [("/dev/disk/by-uuid", &fs.uuid), ("/dev/disk/by-partuuid", &fs.partuuid)]
             {
-                made_links.link(&Path::new(directory).join(name), &fs.device)?;
+                // Something copied byte by byte may have no name.
+                if !name.is_empty() {
+                    made_links.link(&Path::new(directory).join(name), &fs.device)?;
+                }
             }
         }
         Ok(made_links)
     }
 
     fn link(&mut self, link: &Path, device: &Path) -> Result<(), Cause> {
-        if link.file_name().is_none() || fs::canonicalize(link).is_ok_and(|leads_to| leads_to == device) {
+        if fs::canonicalize(link).is_ok_and(|leads_to| leads_to == device) {
             return Ok(());
         }
         let directory = link.parent().unwrap_or(link);

@@ -32,10 +32,9 @@ fn rewrite(text: &[u8], names: &Names<'_>) -> Vec<u8> {
     for line in text.split_inclusive(|b| *b == b'\n') {
         match verdict(line, names) {
             Verdict::Keep => new.extend_from_slice(line),
-            Verdict::Rename { from, uuid, options } => {
+            Verdict::Rename { from, name, options } => {
                 let mut done = 0;
-                let name = Some((from, format!("UUID={uuid}")));
-                for (range, text) in [name, options].into_iter().flatten() {
+                for (range, text) in [Some((from, name)), options].into_iter().flatten() {
                     new.extend_from_slice(line.get(done..range.start).unwrap_or_default());
                     new.extend_from_slice(text.as_bytes());
                     done = range.end;
@@ -55,18 +54,18 @@ fn rewrite(text: &[u8], names: &Names<'_>) -> Vec<u8> {
     new
 }
 
-enum Verdict<'a> {
+enum Verdict {
     Keep,
     /// Another name, and other mount options if the old ones would be wrong.
     Rename {
         from: Range<usize>,
-        uuid: &'a str,
+        name: String,
         options: Option<(Range<usize>, String)>,
     },
     LeaveOut,
 }
 
-fn verdict<'a>(line: &[u8], names: &Names<'a>) -> Verdict<'a> {
+fn verdict(line: &[u8], names: &Names<'_>) -> Verdict {
     let fields = fields(line);
     let (Some(device), Some(point)) = (fields.first(), fields.get(1)) else {
         return Verdict::Keep;
@@ -87,7 +86,12 @@ fn verdict<'a>(line: &[u8], names: &Names<'a>) -> Verdict<'a> {
                 let new = without_subvolume_id(&text(range), fs, &text(point))?;
                 Some((range.clone(), new))
             });
-            Verdict::Rename { from: device.clone(), uuid: &fs.uuid, options }
+            // What was copied byte by byte need not have a UUID.
+            let name = match fs.uuid.as_str() {
+                "" => format!("PARTUUID={}", fs.partuuid),
+                uuid => format!("UUID={uuid}"),
+            };
+            Verdict::Rename { from: device.clone(), name, options }
         }
         Named::Kept | Named::Other => Verdict::Keep,
         Named::Missing => {

@@ -104,7 +104,7 @@ impl StreamReader {
         Self::without_relay(plain, move |command| relay.tell(command), aborted)
     }
 
-    /// Reads what comes through `plain`; what a relay would be told is told to `tell`.
+    /// Reads what comes through `plain`, and tells `tell` what a relay would be told.
     ///
     /// # Errors
     /// When zstd has no memory.

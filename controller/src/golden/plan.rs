@@ -232,7 +232,6 @@ pub fn make(request: &Request<'_>) -> Result<Planned, PlanError> {
     let (choices, disks) = golden::disks(request)?;
     let raw = raw::wanted(request.raw, &disks)?;
     let mut planned = Planned::new(request, exclude);
-    planned.plan.boot.golden_firmware = ka_agent::hardware::firmware();
     for ((wanted, choice), golden) in request.disks.iter().zip(choices).zip(&disks) {
         let (desc, file) = description(wanted, golden, &mut planned.notes)?;
         let mut plan =
@@ -287,7 +286,7 @@ impl Planned {
         let plan = Plan {
             run: request.run.to_owned(),
             disks: Vec::new(),
-            boot: request.boot.clone(),
+            boot: BootPlan { golden_firmware: ka_agent::hardware::firmware(), ..request.boot.clone() },
             finish: FinishPlan::default(),
             after: request.after,
         };

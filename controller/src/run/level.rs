@@ -158,9 +158,9 @@ mod tests {
     fn a_slow_line_is_met_with_hard_work_at_once() {
         // Two processors before 1 Gbit/s, 500 Mbit/s, and 200 Mbit/s; many before 10 Gbit/s.
         assert_eq!(Setting::new(FIRST).periods(5, 400, 120, true)[4], 4);
-        assert_eq!(Setting::new(FIRST).periods(3, 400, 60, true), [4, 4, 4]);
+        assert_eq!(Setting::new(FIRST).periods(3, 400, 60, true), [5, 5, 5]);
         assert_eq!(Setting::new(FIRST).periods(3, 400, 25, true), [9, 9, 9]);
-        assert_eq!(Setting::new(FIRST).periods(3, 4000, 600, true), [4, 4, 4]);
+        assert_eq!(Setting::new(FIRST).periods(3, 4000, 600, true), [5, 5, 5]);
     }
 
     #[test]

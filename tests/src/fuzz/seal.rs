@@ -78,6 +78,7 @@ pub(super) fn chunks(data: &[u8]) {
     let mut input = Input::new(data);
     let total = (input.below(4) != 0).then(|| Total { length: input.byte().into(), sha256: [0; 32] });
     let cut = usize::from(input.byte()) + 1;
+    let summed = input.byte() & 1 == 0;
     let mut stream = Vec::new();
     let mut plain: Option<Vec<u8>> = Some(Vec::new());
     while !input.is_empty() {
@@ -113,13 +114,19 @@ pub(super) fn chunks(data: &[u8]) {
     let mut reader =
         StreamReader::new(handed_out(&stream, cut, total), RELAY.handle().clone(), Arc::default())
             .expect("zstd has memory");
+    if summed {
+        reader.check_sum();
+    }
     let mut read = Vec::new();
     let whole = reader.read_to_end(&mut read).is_ok();
     if let Some(plain) = &plain {
         assert!(!whole || read == *plain);
     }
     match reader.finish() {
-        Ok(sum) => assert_eq!((Some(sum), sum), (total, total_of(&read))),
+        Ok(sum) => {
+            assert_eq!((Some(sum), sum.length), (total, read.len() as u64));
+            assert!(!summed || sum == total_of(&read));
+        }
         Err(_) => {
             assert!(plain.is_none() || total != plain.as_deref().map(total_of), "what is whole is refused")
         }
@@ -139,6 +146,8 @@ fn handed_out(stream: &[u8], cut: usize, total: Option<Total>) -> Receiver<Plain
         sender.send(Plain { bytes: piece.to_vec(), total: None, end }).expect("there is room");
     }
     if total.is_some() {
+        // The final block has a place of its own.
+        end = end.plus(1);
         sender.send(Plain { bytes: Vec::new(), total, end }).expect("there is room");
     }
     receiver

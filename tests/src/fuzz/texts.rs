@@ -12,7 +12,7 @@ use super::input::Input;
 /// Any text as each of them.
 pub(super) fn any_text(data: &[u8]) {
     let mut input = Input::new(data);
-    let kind = input.below(5);
+    let kind = input.below(6);
     let text = String::from_utf8_lossy(input.rest());
     match kind {
         0 => {
@@ -40,6 +40,7 @@ pub(super) fn any_text(data: &[u8]) {
                 assert!(!macs.is_empty());
             }
         }
+        4 => super::disks::choice(&text),
         _ => drop(order::parse(Path::new("order"), &text, data.len() % 2 == 0)),
     }
 }

@@ -12,9 +12,12 @@ use ka::plan::DiskPlan;
 use std::cell::RefCell;
 use std::io::Cursor;
 
+/// What is written between two flushes: offsets and bytes.
+type Group = Vec<(u64, Vec<u8>)>;
+
 /// Writes, and the flushes between them.
 #[derive(Default)]
-struct Recorder(RefCell<Vec<Vec<(u64, Vec<u8>)>>>);
+struct Recorder(RefCell<Vec<Group>>);
 
 impl Medium for Recorder {
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

@@ -368,11 +368,8 @@ fn boot_code_is_for_a_disk_without_a_boot_loader() {
     let wanted = [WantedBootCode { disk: "vda".into(), file: Some(file.clone()) }];
     let disk = usual();
     let plan = made(&decide_on(&disk, "linux 200\nswap 100\nlinux fill\n").unwrap()).clone();
-    let with = |loader| Request {
-        boot_code: &wanted,
-        boot: BootPlan { loader, initrd_modules: Vec::new() },
-        ..request(&[])
-    };
+    let with =
+        |loader| Request { boot_code: &wanted, boot: BootPlan::new(loader, Firmware::Bios), ..request(&[]) };
     for (length, expected) in [(440, Some(446)), (446, Some(446)), (512, Some(446)), (0, None), (447, None)] {
         std::fs::write(&file, vec![7; length]).unwrap();
         let found = boot_code::of(&with(Loader::None), &disk, &plan).ok().flatten();

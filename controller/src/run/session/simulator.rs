@@ -13,8 +13,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::mpsc::{Receiver, channel};
 
 use ka::chain::{Epoch, Offset, Report, Trouble};
-use ka::inventory::{Card, Inventory};
-use ka::plan::{After, BootPlan, Loader};
+use ka::inventory::{Card, Firmware, Inventory};
+use ka::plan::{After, BootPlan, FinishPlan, Loader};
 use ka::seal::Total;
 use ka::wire::control::{Hello, Progress, Ticket, ToController};
 
@@ -120,7 +120,8 @@ impl World {
         let plan = Plan {
             run: "kainstall".into(),
             disks: Vec::new(),
-            boot: BootPlan { loader: Loader::None, initrd_modules: Vec::new() },
+            boot: BootPlan::new(Loader::None, Firmware::Bios),
+            finish: FinishPlan::default(),
             after: After::Reboot,
         };
         let session = Session::new(SessionSpec {
@@ -477,7 +478,8 @@ impl World {
                 if self.session.spec.gate == Gate::Named && self.session.named.is_empty() && !macs.is_empty()
                 {
                     let (named, others) = macs.split_at(macs.len().min(self.session.spec.wanted));
-                    self.session.admit(named.iter().copied().collect(), others.iter().copied().collect());
+                    let (named, others) = (named.iter().copied().collect(), others.iter().copied().collect());
+                    self.session.admit(Admission { named, others, ..Admission::default() });
                 } else if self.session.spec.gate == Gate::First && self.random.chance(20) {
                     let _ = self.session.go();
                 }
@@ -506,7 +508,7 @@ impl World {
             if macs.is_empty() {
                 return;
             }
-            self.session.admit(macs, BTreeSet::new());
+            self.session.admit(Admission { named: macs, ..Admission::default() });
         }
         for second in 0..PATIENCE {
             for i in 0..self.agents.len() {
