@@ -13,7 +13,7 @@ DESTDIR ?=
 # qemu-system-x86 is needed, and on machines with backports the two come from different versions.
 PACKAGES := make ca-certificates gcc libc6-dev binutils musl-tools file python3 shellcheck \
 	busybox-static cpio efibootmgr kmod procps xz-utils zstd e2fsprogs xfsprogs jfsutils reiserfsprogs btrfs-progs \
-	dosfstools fdisk gdisk parted util-linux tar attr acl \
+	dosfstools partclone fdisk gdisk parted util-linux tar attr acl \
 	qemu-system-x86 openssh-client ovmf mmdebstrap dnsmasq-base pxelinux syslinux-common ipxe iproute2
 
 export DEBIAN_FRONTEND := noninteractive
@@ -55,7 +55,8 @@ qemu-test: agent build
 # Peers to measure against, and only for that.
 bench: PACKAGES += iperf3 mbuffer udpcast aria2 opentracker mktorrent
 bench: agent build
-	cargo build --release --locked -p ka-tests --example aead_cost
+	cargo build --release --locked -p ka-tests --example aead_cost --example pack_cost
+	initramfs/build-agent --example unpack_cost
 	tests/bench/run --cases "$(CASES)" --nodes "$(NODES)" --rate "$(RATE)" --size "$(SIZE)" --runs "$(RUNS)"
 
 # Beyond the packages, a nightly toolchain: `rustup toolchain install nightly`.

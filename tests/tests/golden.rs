@@ -9,6 +9,7 @@ use ka::disk::description::Description;
 use ka::disk::kind::TableKind;
 use ka::plan::{After, BootPlan, DiskPlan, FileSystemKind, FileSystemPlan, Loader};
 use ka_agent::disk::prepare;
+use ka_tests::chroot::in_chroot;
 use ka_tests::loop_device::{Loop, MIB};
 use ka_tests::tool::{run, tool};
 use kactl::commands::desc::{DescArgs, DescCommandError, DescFormat};
@@ -122,28 +123,6 @@ fn a_machine_is_planned_and_viewed() {
     let inner = in_chroot(root, &disk, "mount \"$2p1\" \"$1/boot\"", "plan_and_view_this_machine");
     run("umount", [root.to_str().unwrap()]);
     assert!(inner, "the test in the chroot failed: see above");
-}
-
-/// Runs one of the tests of this file on a machine whose root is a directory; `$1` of `mounts` is the directory, `$2`
-/// the disk.
-fn in_chroot(root: &Path, disk: &Loop, mounts: &str, test: &str) -> bool {
-    fs::write(root.join("exe"), "").unwrap();
-    let script = format!(
-        "set -e
-        {mounts}
-        for dir in usr lib lib64 bin sbin etc proc sys dev; do
-            mkdir -p \"$1/$dir\" && mount --rbind \"/$dir\" \"$1/$dir\"
-        done
-        mount --bind \"$3\" \"$1/exe\"
-        exec chroot \"$1\" /exe --exact \"$4\" --ignored --nocapture"
-    );
-    let exe = std::env::current_exe().unwrap();
-    let status = Command::new("unshare")
-        .args(["-m", "sh", "-c", &script, "sh"])
-        .args([root, Path::new(disk.node()), &exe, Path::new(test)])
-        .env("KA_TEST_DISK", disk.name())
-        .status();
-    status.unwrap().success()
 }
 
 #[test]

@@ -3,9 +3,11 @@
 use super::claim;
 use super::error::DiskError;
 use crate::sys::block;
+use crate::unpack;
 use ka::plan::RawPlan;
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// A partition that waits for the bytes of a golden one. Nobody else can use it while this lives.
 #[derive(Debug)]
@@ -28,6 +30,20 @@ impl RawPartition {
             .map_err(|e| DiskError::io(&device, "open it for the golden partition's bytes", e))?;
         let size = block::size(&file).map_err(|e| DiskError::io(&device, "get its size", e))?;
         Ok(Self { plan: plan.clone(), device, partuuid, size, file })
+    }
+
+    /// It, for whoever unpacks.
+    ///
+    /// # Errors
+    /// When no more files can be open.
+    pub fn target(&self) -> std::io::Result<unpack::Partition> {
+        let file = Arc::new(self.file.try_clone()?);
+        Ok(unpack::Partition {
+            name: self.plan.name.clone(),
+            device: self.device.clone(),
+            file,
+            size: self.size,
+        })
     }
 
     /// Writes out what was written to it.

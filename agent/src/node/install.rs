@@ -12,14 +12,15 @@ use ka::wire::session_names;
 
 use super::outbox::Outbox;
 use super::stage1::Node;
-use crate::disk::{self, Prepared};
+use crate::disk::{self, Prepared, RawPartition};
 use crate::finish::{self, Copied, HeldBack, Machine};
 use crate::hardware;
 use crate::init::Outcome;
 use crate::kexec;
-use crate::receive::{Sink, SinkError};
+use crate::receive::{SinkError, unpack_into};
 use crate::session::{JoinError, Session, SessionOver};
 use crate::step::{self, step};
+use crate::unpack::Options;
 
 /// How often the run is asked for a place before the node gives up.
 const TRIES: u32 = 5;
@@ -113,7 +114,7 @@ fn fill(node: &Node, session: &Session, plan: &Plan, prepared: &mut Prepared) ->
     session.tell(ToController::Ready);
     let held = HeldBack::hold(&prepared.root, &prepared.made)
         .map_err(|e| own("hold back the EFI system partition", e.to_string()))?;
-    receive(session, &prepared.root)?;
+    receive(session, prepared)?;
     let machine = machine(node);
     let raw: Vec<_> = prepared.raw.iter().map(finish::names_of_raw).collect();
     let copied = Copied {
@@ -153,12 +154,15 @@ fn machine(node: &Node) -> Machine {
     }
 }
 
-fn receive(session: &Session, root: &Path) -> Result<(), Failure> {
+fn receive(session: &Session, prepared: &Prepared) -> Result<(), Failure> {
+    let partitions = prepared.raw.iter().map(RawPartition::target).collect::<Result<_, _>>();
+    let partitions = partitions.map_err(|e| own("receive", format!("cannot share a partition: {e}")))?;
+    let options = Options { partitions: Some(partitions), ..Options::default() };
     let over = |e: SessionOver| Failure { step: "receive".into(), reason: e.0, passing: true, stream: None };
     let (stream, mut reader) =
         step("wait for the other nodes", || session.wait_for_stream()).map_err(over)?;
     let received = step("receive the system", || {
-        Sink::Dir(root.to_owned()).receive(&mut reader)?;
+        unpack_into(&mut reader, &prepared.root, &options)?;
         Ok::<_, SinkError>(reader.finish()?)
     });
     let total = received.map_err(|e| Failure {

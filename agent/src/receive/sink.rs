@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use ka::archive::ArchiveError;
 
 use crate::relay::{StreamError, StreamReader};
-use crate::unpack::{self, UnpackError};
+use crate::unpack::{self, Options, UnpackError};
 
 /// Where a stream goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,15 +77,7 @@ impl Sink {
     /// [`SinkError`].
     pub fn receive(&self, stream: &mut StreamReader) -> Result<(), SinkError> {
         match self {
-            Self::Dir(directory) => {
-                let error = |error| SinkError::File { path: directory.clone(), error };
-                fs::create_dir_all(directory).map_err(error)?;
-                let summary = stream
-                    .ahead(|stream| unpack::unpack(stream, directory, &unpack::Options::default()))
-                    .map_err(SinkError::of_unpacking)?;
-                summary.notes.log();
-                Ok(())
-            }
+            Self::Dir(directory) => unpack_into(stream, directory, &Options::default()),
             Self::File(path) => {
                 let error = |error| SinkError::File { path: path.clone(), error };
                 let mut file = File::create(partial(path)).map_err(error)?;
@@ -116,6 +108,19 @@ impl Sink {
             log::warn!("cannot remove {}: {error}", partial(path).display());
         }
     }
+}
+
+/// Unpacks the stream's tar; whether it was whole, [`StreamReader::finish`] tells.
+///
+/// # Errors
+/// [`SinkError`].
+pub fn unpack_into(stream: &mut StreamReader, directory: &Path, options: &Options) -> Result<(), SinkError> {
+    let error = |error| SinkError::File { path: directory.to_owned(), error };
+    fs::create_dir_all(directory).map_err(error)?;
+    let summary =
+        stream.ahead(|stream| unpack::unpack(stream, directory, options)).map_err(SinkError::of_unpacking)?;
+    summary.notes.log();
+    Ok(())
 }
 
 /// The name until all is proven; devices and pipes are written as they are.

@@ -12,6 +12,7 @@
 //! One thread reads the archive and makes all names; others write the files ([`writers`]).
 
 mod attributes;
+mod partitions;
 mod tree;
 mod writers;
 
@@ -20,7 +21,7 @@ use std::ffi::OsStr;
 use std::io::BufRead;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ka::archive::{ArchiveError, Decoder, Entry, Kind, Notes, Progress, Segment, shown};
@@ -28,6 +29,8 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use attributes::Attributes;
+pub use partitions::Partition;
+use partitions::Partitions;
 use tree::{Place, Tree};
 use writers::{NewFile, Writers, with_writers};
 
@@ -42,12 +45,20 @@ pub struct Options {
     pub sync: bool,
     /// Is told how far it is.
     pub progress: Option<Arc<Progress>>,
+    /// Where the archive's partitions go: each to the one of its name, and each of these must be in the archive.
+    /// Without that they become files with holes.
+    pub partitions: Option<Vec<Partition>>,
 }
 
 impl Default for Options {
     /// Owners if the process is root's; synced.
     fn default() -> Self {
-        Self { same_owner: rustix::process::geteuid().is_root(), sync: true, progress: None }
+        Self {
+            same_owner: rustix::process::geteuid().is_root(),
+            sync: true,
+            progress: None,
+            partitions: None,
+        }
     }
 }
 
@@ -77,6 +88,21 @@ pub enum UnpackError {
         /// Why.
         reason: &'static str,
     },
+    /// A partition does not fit the node's.
+    #[error("the golden partition {name} of {size} bytes does not fit {}, which has {room}", device.display())]
+    PartitionSize {
+        /// The golden partition's name.
+        name: String,
+        /// Its size in bytes.
+        size: u64,
+        /// Where it should go.
+        device: PathBuf,
+        /// The size of that.
+        room: u64,
+    },
+    /// The archive's partitions are not those of the plan.
+    #[error("{0}")]
+    Partitions(String),
     /// The file system has no room left.
     #[error("the disk is full: cannot {action} {path} ({errno})")]
     DiskFull {
@@ -118,6 +144,7 @@ pub fn unpack(input: impl BufRead, root: &Path, options: &Options) -> Result<Sum
         decoder: Decoder::new(input),
         tree: Tree::open(root)?,
         directories: BTreeMap::new(),
+        partitions: options.partitions.as_deref().map(Partitions::new),
         options,
         summary: Summary::default(),
     };
@@ -130,8 +157,12 @@ pub fn unpack(input: impl BufRead, root: &Path, options: &Options) -> Result<Sum
     })?;
     unpacker.summary.notes.append(notes);
     unpacker.finish_directories()?;
+    if let Some(partitions) = &unpacker.partitions {
+        partitions.all_came()?;
+    }
     if options.sync {
         unpacker.tree.sync()?;
+        options.partitions.iter().flatten().try_for_each(Partition::sync)?;
     }
     unpacker.tell();
     unpacker.summary.bytes = unpacker.decoder.offset();
@@ -143,6 +174,8 @@ struct Unpacker<'a, R> {
     tree: Tree,
     /// Directories by path, whose attributes wait for the end.
     directories: BTreeMap<Vec<u8>, Attributes>,
+    /// Where partitions go; none if they become files.
+    partitions: Option<Partitions<'a>>,
     options: &'a Options,
     summary: Summary,
 }
@@ -150,6 +183,9 @@ struct Unpacker<'a, R> {
 impl<R: BufRead> Unpacker<'_, R> {
     fn entry(&mut self, mut entry: Entry, writers: &mut Writers<'_>) -> Result<(), UnpackError> {
         self.summary.entries += 1;
+        if let (Some(partition), Some(partitions)) = (entry.partition.take(), &mut self.partitions) {
+            return partitions.entry(&entry, &partition, &mut self.decoder, writers);
+        }
         let path = tree::inside(&entry.path)?;
         let mut attributes = Attributes::of(&mut entry, self.options.same_owner);
         if path.is_empty() {
@@ -258,7 +294,7 @@ impl<R: BufRead> Unpacker<'_, R> {
                 segments
             }
         };
-        let file = Arc::new(NewFile { fd, path: place.path.clone(), attributes });
+        let file = Arc::new(NewFile { fd, path: place.path.clone(), attributes: Some(attributes) });
         for Segment { offset, len } in segments {
             writers.data(&file, offset, len, |buffer| {
                 let got = self.decoder.read_data(buffer);

@@ -28,12 +28,12 @@ const MOST: usize = 4;
 /// Batches beyond one for each thread: one that is being filled, and one that waits.
 const SPARE: usize = 2;
 
-/// A file that has its name already.
+/// A file that has its name already, or a partition.
 pub(super) struct NewFile {
     pub(super) fd: OwnedFd,
     pub(super) path: Vec<u8>,
     /// Set when everything is written.
-    pub(super) attributes: Attributes,
+    pub(super) attributes: Option<Attributes>,
 }
 
 /// Some of a file's data. Whoever drops the last piece of a file finishes it.
@@ -211,8 +211,10 @@ fn write_all(queue: &Mutex<Receiver<Batch>>, spare: &Sender<Batch>, outcome: &Ou
             let written = write(&piece.file, data, piece.offset);
             // Whoever held it last knows that all of it is written.
             let finished = written.and_then(|()| match Arc::into_inner(piece.file) {
-                Some(file) => file.attributes.apply(file.fd.as_fd(), &file.path, &mut notes),
-                None => Ok(()),
+                Some(NewFile { fd, path, attributes: Some(attributes) }) => {
+                    attributes.apply(fd.as_fd(), &path, &mut notes)
+                }
+                _ => Ok(()),
             });
             if let Err(error) = finished {
                 outcome.fail(error);

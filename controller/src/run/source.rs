@@ -83,7 +83,11 @@ impl GoldenSource {
 impl Source for GoldenSource {
     fn write(&self, out: &mut dyn Write) -> Result<(), SourceError> {
         let view = View::open(&self.chosen)?;
-        let options = pack::Options { exclude: self.exclude.clone(), progress: None };
+        let options = pack::Options {
+            exclude: self.exclude.clone(),
+            partitions: self.raw.clone(),
+            ..pack::Options::default()
+        };
         let summary = pack::pack(view.sources(), &options, out)?;
         summary.notes.log();
         Ok(())

@@ -166,6 +166,7 @@ impl<R: BufRead> Decoder<R> {
             },
         };
         let xattrs = attributes.take_xattrs().map_err(at)?;
+        let partition = attributes.take_partition().map_err(at)?;
         let size = field(attributes.size, &old.size, "size")?;
 
         let link = attributes.link.take().or(extra.link).unwrap_or_else(|| block::text(&old.linkname));
@@ -200,7 +201,14 @@ impl<R: BufRead> Decoder<R> {
         let trimmed = path.iter().rposition(|&b| b != b'/').map_or(1, |last| last + 1);
         let path = path.get(..trimmed).unwrap_or_default().to_vec();
         let mode = u32::try_from(mode).unwrap_or_default();
-        Ok(Entry { path, kind, mode, uid, gid, mtime, xattrs })
+        if partition.is_some() && !matches!(kind, Kind::File { .. }) {
+            return Err(malformed(
+                start,
+                &shown(&path),
+                "it is said to hold a partition, and is no regular file",
+            ));
+        }
+        Ok(Entry { path, kind, mode, uid, gid, mtime, xattrs, partition })
     }
 
     /// A regular file: finds its map, if it is sparse, and how much data it has in the archive.

@@ -55,7 +55,7 @@ prop_compose! {
     ) -> Entry {
         let (uid, gid) = if small { (ids.0 & 0xffff, ids.1 & 0xffff) } else { ids };
         let xattrs = xattrs.into_iter().map(|(name, value)| Xattr { name, value }).collect();
-        Entry { path, kind, mode, uid, gid, mtime: Time { sec, nsec }, xattrs }
+        Entry { path, kind, mode, uid, gid, mtime: Time { sec, nsec }, xattrs, partition: None }
     }
 }
 
@@ -172,6 +172,7 @@ fn plain(path: &[u8], kind: Kind) -> Entry {
         gid: 0,
         mtime: Time::default(),
         xattrs: Vec::new(),
+        partition: None,
     }
 }
 

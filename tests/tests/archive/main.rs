@@ -7,6 +7,7 @@
 mod edges;
 mod forest;
 mod live;
+mod partitions;
 mod refusals;
 mod snapshot;
 
@@ -204,6 +205,7 @@ fn gnu_tar_and_we_agree_on_files_beyond_8_gib() {
         gid: 0,
         mtime: Time::default(),
         xattrs: Vec::new(),
+        partition: None,
     };
     let mut bytes = Vec::new();
     Encoder::new(&mut bytes).entry(&entry).unwrap();
