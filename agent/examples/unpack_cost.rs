@@ -1,7 +1,7 @@
 //! Unpacks a stored stream as `ka-agent receive --dir` does, as fast as it can, for `make bench` to time beside
 //! `zstd -d | tar x`.
 //!
-//! `unpack_cost FILE DIR` opens the sealed blocks that `pack_cost` stored in `FILE`, decompresses, hashes and
+//! `unpack_cost FILE DIR` opens the sealed blocks that `pack_cost` stored in `FILE`, decompresses and
 //! unpacks them into `DIR`. The same allocator as in the agent: it is part of the speed.
 
 use std::error::Error;

@@ -1,7 +1,10 @@
 //! What a run asks of a node: disks, file systems, mounts, boot loader.
 
 use crate::disk::choice::DiskChoice;
+use crate::inventory::Firmware;
+use crate::mac::Mac;
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 
 /// All that a node must know to become a copy of the golden node. Made and checked by the controller
 /// before any node is touched, executed by the agent.
@@ -13,6 +16,8 @@ pub struct Plan {
     pub disks: Vec<DiskPlan>,
     /// How the node is made to boot.
     pub boot: BootPlan,
+    /// How the node is made a machine of its own.
+    pub finish: FinishPlan,
     /// What the node does at the end.
     pub after: After,
 }
@@ -221,15 +226,146 @@ pub struct BootPlan {
     pub loader: Loader,
     /// Modules that the initrd must have, beyond what the node's hardware asks for.
     pub initrd_modules: Vec<String>,
+    /// The kernels whose initrd is rebuilt.
+    pub kernels: Kernels,
+    /// What starts the golden node.
+    pub golden_firmware: Firmware,
+    /// A node with the other firmware is converted (`--firmware auto`), not refused.
+    pub convert_firmware: bool,
+    /// Where the node's firmware looks first from now on.
+    pub order: BootOrder,
+}
+
+impl BootPlan {
+    /// This boot loader, on nodes whose firmware is the golden node's; all else is as it mostly is.
+    #[must_use]
+    pub fn new(loader: Loader, golden_firmware: Firmware) -> Self {
+        Self {
+            loader,
+            initrd_modules: Vec::new(),
+            kernels: Kernels::All,
+            golden_firmware,
+            convert_firmware: false,
+            order: BootOrder::Network,
+        }
+    }
 }
 
 /// A boot loader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Loader {
-    /// GRUB 2, installed with the copied system's own tools.
+    /// GRUB 2, installed with the copied system's own tools, for the node's firmware.
     Grub,
+    /// GRUB 0.97, with its `menu.lst`.
+    GrubLegacy,
+    /// LILO, with its `lilo.conf`.
+    Lilo,
+    /// systemd-boot.
+    SystemdBoot,
+    /// extlinux, of Syslinux.
+    Extlinux,
     /// None: the node's loader is somebody else's matter.
     None,
+}
+
+impl Loader {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Grub, Self::GrubLegacy, Self::Lilo, Self::SystemdBoot, Self::Extlinux, Self::None];
+
+    /// Its name on a command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Grub => "grub",
+            Self::GrubLegacy => "grub-legacy",
+            Self::Lilo => "lilo",
+            Self::SystemdBoot => "systemd-boot",
+            Self::Extlinux => "extlinux",
+            Self::None => "none",
+        }
+    }
+
+    /// The one that has this name.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|loader| loader.name() == name)
+    }
+}
+
+impl std::fmt::Display for Loader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Installed kernels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kernels {
+    /// Every one.
+    #[default]
+    All,
+    /// The one that boots when nobody chooses.
+    Default,
+}
+
+/// What a node's firmware tries first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BootOrder {
+    /// The network, then the disk: whoever serves the network boot decides.
+    #[default]
+    Network,
+    /// The disk.
+    Disk,
+}
+
+/// How a node is made a machine of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinishPlan {
+    /// The node's own name; the golden node's stays if there is none.
+    pub name: Option<NodeName>,
+    /// What the golden node's network configuration may name.
+    pub golden: GoldenHost,
+    /// How the node tells that it runs from its own disk, if it is to tell.
+    pub first_boot: Option<FirstBoot>,
+}
+
+/// A node's name, and its address if that is written down on the node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeName {
+    /// The host name, with its domain or without.
+    pub hostname: String,
+    /// Takes the place of the golden node's static address.
+    pub address: Option<NodeAddress>,
+}
+
+/// A node's static address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// Length of the network's prefix in bits; the golden node's if none.
+    pub prefix: Option<u8>,
+    /// The default gateway; the golden node's if none.
+    pub gateway: Option<IpAddr>,
+}
+
+/// The golden node's place in the network: the card through which it serves the nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GoldenHost {
+    /// The card's address.
+    pub address: Option<IpAddr>,
+    /// The card's hardware address.
+    pub mac: Option<Mac>,
+}
+
+/// Where a clone tells that it has come up from its own disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirstBoot {
+    /// `HOST:PORT` of an HTTP server of the controller.
+    pub controller: String,
+    /// A secret of this node and this run, sent once.
+    pub token: String,
 }
 
 /// What a node does when it is done.
@@ -237,6 +373,8 @@ pub enum Loader {
 pub enum After {
     /// Reboots.
     Reboot,
+    /// Starts the installed system's kernel, without the firmware and the boot loader.
+    Kexec,
     /// Powers off.
     Poweroff,
     /// Waits in a shell.

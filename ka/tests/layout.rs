@@ -150,6 +150,29 @@ fn a_dump_gives_order_and_sizes_where_its_places_do_not_fit() {
     ));
 }
 
+/// The description of a running machine: one partition fills, and the others are as they were.
+#[test]
+fn a_dump_with_fill_keeps_order_and_makes_room_for_alignment() {
+    let disk = DiskSize::of_bytes(200 * MB, SectorSize::B512);
+    let starts = |description: &Description| -> Vec<_> {
+        let layout = Layout::new(description, disk, &Placing::default(), &Least::new(), &SEED).unwrap();
+        layout.partitions.iter().map(|p| (p.number, p.start.0 / 2048, p.size.0.div_ceil(2048))).collect()
+    };
+    let mut dump = desc(DUMP);
+    dump.set_fill(1);
+    assert_eq!(starts(&dump), [(1, 1, 174), (2, 180, 20), (3, 175, 5), (5, 181, 5), (6, 187, 10)]);
+    // Logical partitions that lie close together need more when they are aligned.
+    let close = "sector-size: 512\nsda1 : start=63, size=2000\nsda2 : start=2063, size=4126, type=5\n\
+        sda5 : start=2126, size=2000\nsda6 : start=4189, size=2000\n";
+    let mut dump = desc(close);
+    dump.set_fill(1);
+    assert!(dump.entries().iter().all(|e| e.start.is_none()));
+    assert_eq!(starts(&dump), [(1, 1, 195), (2, 196, 4), (5, 197, 1), (6, 199, 1)]);
+    let short = dump.render(ka::disk::description::Format::Desc).text;
+    assert_eq!(short, "linux fill\nextended 4\nlogical linux 1\nlogical linux 1\n");
+    assert_eq!(starts(&desc(&short)), starts(&dump));
+}
+
 #[test]
 fn places_that_contradict_each_other_are_refused() {
     let disk = DiskSize::of_bytes(100 * MB, SectorSize::B512);

@@ -81,31 +81,36 @@ class Bench:
     def side_by_side(self, tools, setting):
         """Undisturbed runs of several tools by turns, so that a busy moment of the machine is nobody's own."""
         tools = [tool for tool in tools if (tool.name, setting) not in self._clean]
-        rounds = [[self.series(tool, setting, runs=1) for tool in tools] for _ in range(self.options.runs)]
-        for tool, runs in zip(tools, zip(*rounds)):
-            self._clean[tool.name, setting] = Series([outcome for series in runs for outcome in series.outcomes])
+        outcomes = {tool.name: [] for tool in tools}
+        with hosts(setting.nodes, setting.rate_mbit) as network:
+            for _ in range(self.options.runs):
+                for tool in tools:
+                    outcomes[tool.name].append(self._once(tool, network, setting))
+        for name, runs in outcomes.items():
+            self._clean[name, setting] = Series(runs)
 
-    def series(self, tool, setting, fault=None, runs=None, limit=None, check=True, crowded=False, **job):
+    def series(self, tool, setting, fault=None, runs=None, crowded=False, **how):
         """As many runs as are asked for, on hosts of their own."""
-        limit = limit or 30 + 6 * setting.bytes * 8 / setting.rate_mbit / 1e6
-        job.setdefault("source", None)
-        job["source"] = job["source"] or self.noise(setting.bytes)
-        outcomes = []
         with hosts(setting.nodes, setting.rate_mbit, crowded) as network:
-            for _ in range(runs or self.options.runs):
-                place = self.scratch / "run"
-                place.mkdir()
-                wanted = Job(bytes=setting.bytes, scratch=place, window=setting.window, **job | {
-                    "sinks": dict(job.get("sinks", {}))})
-                try:
-                    outcomes.append(transfer(tool, network, wanted, fault, limit, check))
-                except BaseException:
-                    self._keep_logs(place)
-                    raise
-                if outcomes[-1].note:
-                    self._keep_logs(place)
-                shutil.rmtree(place, ignore_errors=True)
-        return Series(outcomes)
+            return Series([self._once(tool, network, setting, fault, **how) for _ in range(runs or self.options.runs)])
+
+    def _once(self, tool, network, setting, fault=None, limit=None, check=True, **job):
+        """One run; what the processes said is kept when something was wrong."""
+        limit = limit or 30 + 6 * setting.bytes * 8 / setting.rate_mbit / 1e6
+        place = self.scratch / "run"
+        place.mkdir()
+        job = {"source": self.noise(setting.bytes) if job.get("source") is None else job["source"],
+               "sinks": dict(job.get("sinks", {})), "tree": job.get("tree", False)}
+        wanted = Job(bytes=setting.bytes, scratch=place, window=setting.window, **job)
+        try:
+            outcome = transfer(tool, network, wanted, fault, limit, check)
+        except BaseException:
+            self._keep_logs(place)
+            raise
+        if outcome.note:
+            self._keep_logs(place)
+        shutil.rmtree(place, ignore_errors=True)
+        return outcome
 
     def noise(self, size):
         """The file of random bytes of this size; only one is kept."""

@@ -15,6 +15,8 @@ class Fault:
     at: float = 0.4
     orphan: int | None = None
     reported: tuple = ()
+    # The disturbance ends when the survivors are complete, and then so long is waited for the victims.
+    heals: float | None = None
 
     def prepare(self, hosts, job):
         """Before the transfer."""
@@ -82,6 +84,7 @@ def writer(nodes):
 
 
 def slow(nodes):
-    """One host's link falls to a twentieth of its rate."""
+    """One host's link falls to a twentieth of its rate, and is repaired when all others are complete: then the
+    host is served in the next round."""
     victim = nodes // 2
-    return Fault((victim,), lambda hosts, v, _: hosts.set_rate(v, hosts.rate_mbit / 20), at=0.2, reported=(victim,))
+    return Fault((victim,), lambda hosts, v, _: hosts.set_rate(v, hosts.rate_mbit / 20), at=0.2, heals=60.0)

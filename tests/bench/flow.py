@@ -98,9 +98,16 @@ def transfer(tool, hosts, job, disturb=None, limit=120.0, check=True):
                 disturb.strike(hosts, flow)
                 struck = time.monotonic()
             time.sleep(0.002)
+        # What comes after this is not the survivors' time any more.
         ends = [r.confirmed() for r in survivors]
         missing = [r.host for r in survivors if r.confirmed() is None]
         note = f"incomplete: hosts {missing}; " if missing else ""
+        if disturb and disturb.heals and not missing:
+            disturb.undo(hosts)
+            survivors = flow.receivers
+            await_all(survivors, disturb.heals)
+            if late := [r.host for r in survivors if r.confirmed() is None]:
+                note += f"not served in a later round: hosts {late}; "
         failed = sum(1 for r in flow.receivers if r.confirmed() is None)
         if tool.reports and not missing:
             reported = tool.reported(flow)
@@ -124,6 +131,13 @@ def transfer(tool, hosts, job, disturb=None, limit=120.0, check=True):
     cpu = [r.process.cpu_seconds for r in survivors]
     return Outcome(seconds, correct, failed, sum(cpu) / len(cpu), max(r.process.peak_rss for r in survivors),
                    max(p.peak_rss for p in flow.golden), gap, note)
+
+
+def await_all(receivers, patience):
+    """Waits until all are complete, or one has failed, or patience ends."""
+    end = time.monotonic() + patience
+    while time.monotonic() < end and not all([r.confirmed() or r.process.ended for r in receivers]):
+        time.sleep(0.01)
 
 
 def check_files(job, survivors):

@@ -1,6 +1,8 @@
 //! Helpers of the tests across crates.
 #![forbid(unsafe_code)]
 
+pub mod chroot;
+pub mod fuzz;
 pub mod kernel;
 pub mod loop_device;
 pub mod process;

@@ -156,7 +156,7 @@ fn a_kill_leaves_the_old_system_or_nothing_that_boots() {
     let complete = complete_sector(&disk);
     assert!(complete, "the run that was not killed is not complete");
 
-    const KILLS: u32 = 24;
+    const KILLS: u32 = 10;
     let mut killed = 0;
     for kill in 0..KILLS {
         // What boots: boot code, an active flag, and a mark in the first partition.
@@ -164,7 +164,7 @@ fn a_kill_leaves_the_old_system_or_nothing_that_boots() {
         disk.write(MIB + 512, b"old system");
         let before = disk.hash();
         let mut child = start(&arguments);
-        std::thread::sleep(whole * kill / (KILLS - 4));
+        std::thread::sleep(whole * kill / (KILLS - 2));
         child.kill().unwrap();
         killed += u32::from(child.wait().unwrap().signal() == Some(9));
         wait_until_free(&disk);

@@ -10,13 +10,17 @@ use ka_tests::sim::{LongChain, Outcome, Schedule, Violation, run, run_traced, ru
 const SCHEDULES: u64 = 10_000;
 
 /// Seeds that failed once, and what they showed.
-const REGRESSIONS: [(u64, &str); 6] = [
+const REGRESSIONS: [(u64, &str); 7] = [
     (56, "a tail whose writer had failed never forgot a block, and stalled the chain"),
     (17, "a golden node that was alone never forgot a block, and stalled"),
     (7, "after the controller's own outage, living nodes were taken out"),
     (39, "a hello on a link that an older epoch had let in was taken in the next one"),
     (99, "in the moment before the controller knew that it heard nobody, a node was taken out"),
     (3500, "a row of silent nodes was taken out one by one, each after a detection time"),
+    (
+        8333,
+        "of two outages of the controller in a row, the second was too short to give everybody time again",
+    ),
 ];
 
 #[test]

@@ -62,7 +62,7 @@ impl Family {
         let primaries = random.between(self.primaries.0, self.primaries.1);
         let logicals = random.between(self.logicals.0, self.logicals.1);
         let most_mb = disk.bytes().min(2 * TB) / MB / (primaries + 2 * logicals + 4);
-        let mut size = |random: &mut Random| {
+        let size = |random: &mut Random| {
             if random.chance(self.fills) {
                 return if random.chance(50) {
                     "fill".to_owned()

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use ka::disk::choice::DiskChoice;
+use ka::disk::choice::{DiskChoice, ParseChoiceError};
 use ka::disk::description::Description;
 use ka::disk::kind::PartitionKind;
 use ka::disk::report::{OfDisk, Outcome, Report};
@@ -27,7 +27,7 @@ enum Command {
     /// Shows what is on a disk, or on all
     Show {
         /// sda, /dev/sda, by-id:PATTERN; all disks without it
-        #[arg(long, value_name = "DISK")]
+        #[arg(long, value_name = "DISK", value_parser = choice)]
         disk: Option<DiskChoice>,
         /// Prints JSON
         #[arg(long)]
@@ -54,7 +54,7 @@ enum Command {
 #[derive(clap::Args)]
 struct Wanted {
     /// sda, /dev/sda, sda:size=480G, auto, by-id:PATTERN
-    #[arg(long, value_name = "DISK")]
+    #[arg(long, value_name = "DISK", value_parser = choice)]
     disk: DiskChoice,
     /// The description: 'TYPE SIZE' lines, or a script of sfdisk
     #[arg(long, value_name = "FILE")]
@@ -211,6 +211,11 @@ fn plan_of(wanted: &Wanted) -> Result<DiskPlan, Failure> {
         .filter_map(|entry| Some(FileSystemPlan::new(entry.number, makes(entry.kind)?)))
         .collect();
     Ok(DiskPlan { file_systems, ..DiskPlan::new(disk.clone(), description) })
+}
+
+/// Not by `From<&str>`, which takes all for a name.
+fn choice(text: &str) -> Result<DiskChoice, ParseChoiceError> {
+    text.parse()
 }
 
 fn file_system(name: &str) -> Result<FileSystemKind, String> {

@@ -2,14 +2,14 @@
 
 mod disk;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use ka_agent::node;
 use ka_agent::receive::{self, Request, Sink};
 use ka_agent::relay::window;
+use ka_agent::{booted, node};
 use simplelog::{ConfigBuilder, LevelFilter, WriteLogger};
 
 #[derive(Parser)]
@@ -26,6 +26,9 @@ struct Cli {
 enum Command {
     /// Receives what 'kactl send' sends, and passes it on to the next host
     Receive(Receive),
+    /// What a clone's first boot starts
+    #[command(hide = true)]
+    Booted,
     /// Partitions a disk after a description, as a run does on a node
     Disk(disk::Args),
     /// What PID 1 of a node starts
@@ -46,9 +49,13 @@ struct Receive {
     key: PathBuf,
     #[command(flatten)]
     sink: SinkArgs,
-    /// Memory for what others may still need: bytes, or 8M, 1G (default: a quarter, at most 256M)
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    /// Memory for what others may still need: bytes, or 8M, 1G; at least 8M (default: a quarter, at most 256M)
+    #[arg(long, value_name = "SIZE", value_parser = window::parse)]
     window: Option<u64>,
+    /// Compares the SHA-256 of all that came with the golden node's, too, against faulty memory; costs about half
+    /// a CPU second a GiB
+    #[arg(long)]
+    check_sum: bool,
     /// How long to wait for the session to begin, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     wait: u64,
@@ -75,6 +82,16 @@ pub(crate) fn run() -> ExitCode {
     match cli.command {
         // A node's log goes to its consoles.
         Command::Work => node::work().map_or(ExitCode::FAILURE, ExitCode::from),
+        Command::Booted => {
+            log_to_stderr(cli.verbose);
+            match booted::tell(Path::new("/")) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("ka-agent: {error}");
+                    ExitCode::FAILURE
+                }
+            }
+        }
         Command::Receive(args) => {
             log_to_stderr(cli.verbose);
             receive(args)
@@ -105,6 +122,7 @@ fn receive(args: Receive) -> ExitCode {
         key: args.key,
         sink,
         window: args.window.unwrap_or_else(window::default_size),
+        check_sum: args.check_sum,
         patience: Duration::from_secs(args.wait),
     };
     match receive::receive(&request) {
@@ -114,20 +132,4 @@ fn receive(args: Receive) -> ExitCode {
             ExitCode::from(if error.is_usage() { 2 } else { 1 })
         }
     }
-}
-
-/// Bytes, with K, M or G for powers of 1024.
-fn size(text: &str) -> Result<u64, String> {
-    let (digits, unit) = match text.strip_suffix(['K', 'M', 'G']) {
-        Some(digits) => (digits, &text[digits.len()..]),
-        None => (text, ""),
-    };
-    let shift = match unit {
-        "K" => 10,
-        "M" => 20,
-        "G" => 30,
-        _ => 0,
-    };
-    let number: u64 = digits.parse().map_err(|_| "expected a number of bytes, or 8M, 1G".to_owned())?;
-    number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
 }

@@ -8,9 +8,10 @@ use super::medium::Medium;
 use super::{BootCode, MadeFileSystem, Written};
 use ka::disk::description::Role;
 use ka::disk::kind::TableKind;
-use ka::disk::layout::Layout;
-use ka::disk::mbr::{self, Mbr};
+use ka::disk::layout::{Layout, Placed};
+use ka::disk::mbr;
 use ka::disk::report::partition_name;
+use ka::disk::table::Table;
 use ka::plan::DiskPlan;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -56,11 +57,11 @@ fn boot_partition(made: &[MadeFileSystem]) -> Option<(&Path, u32)> {
 
 fn activate_one(disk: &Written, boot: Option<u32>, loader: Option<&BootCode>) -> Result<(), DiskError> {
     let Written { claim, layout, boot_code } = disk;
+    check_unchanged(disk)?;
     let file = claim.file();
     let mut sector = [0; mbr::SIZE];
     file.read_exact_at(&mut sector, 0)
         .map_err(|e| DiskError::io(&claim.node, "read the partition table", e))?;
-    check_unchanged(disk, &sector)?;
     let before = sector;
     if let Some(number) = active(layout, boot) {
         mbr::set_active(&mut sector, number)
@@ -98,16 +99,17 @@ fn active(layout: &Layout, boot: Option<u32>) -> Option<u32> {
     layout.partitions.iter().find(|placed| placed.role == Role::Extended).map(|placed| placed.number)
 }
 
-/// The table is still the one that was written.
-fn check_unchanged(disk: &Written, sector: &[u8; mbr::SIZE]) -> Result<(), DiskError> {
-    let name = || disk.claim.name.clone();
-    let found = Mbr::decode(sector).map_err(|reason| DiskError::Table { disk: name(), reason })?;
-    let writes = disk.layout.writes().map_err(|reason| DiskError::Encode { disk: name(), reason })?;
-    let first = writes.iter().find(|write| write.offset == 0);
-    let written = Mbr::decode(first.map_or(&[], |write| &write.bytes))
-        .map_err(|reason| DiskError::Table { disk: name(), reason })?;
-    if found.signature != written.signature || found.entries != written.entries {
-        return Err(DiskError::TableChanged { disk: name() });
+/// The table is still the one that was written, in all its parts.
+fn check_unchanged(disk: &Written) -> Result<(), DiskError> {
+    let Written { claim, layout, .. } = disk;
+    let mut reader = claim.file();
+    let table = Table::read(&mut reader, claim.size)
+        .map_err(|reason| DiskError::Table { disk: claim.name.clone(), reason })?;
+    let places = |placed: &[Placed]| -> Vec<_> {
+        placed.iter().map(|p| (p.number, p.kind, p.role, p.start, p.size, p.uuid)).collect()
+    };
+    if table.id != layout.id || places(&table.partitions) != places(&layout.partitions) {
+        return Err(DiskError::TableChanged { disk: claim.name.clone() });
     }
     Ok(())
 }

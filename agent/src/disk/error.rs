@@ -3,8 +3,8 @@
 use super::claim::Refusal;
 use ka::disk::choice::ChoiceError;
 use ka::disk::fit::FitError;
-use ka::disk::mbr::{MbrError, SetActiveError};
-use ka::disk::table::EncodeError;
+use ka::disk::mbr::SetActiveError;
+use ka::disk::table::{EncodeError, TableError};
 use std::io;
 use std::path::PathBuf;
 
@@ -61,13 +61,13 @@ pub enum DiskError {
         /// What is wrong with it.
         reason: EncodeError,
     },
-    /// The first sector is no table.
+    /// The table that was written can't be read any more.
     #[error("{disk}: {reason}")]
     Table {
         /// The disk's name.
         disk: String,
         /// What is there.
-        reason: MbrError,
+        reason: TableError,
     },
     /// The kernel sees other partitions than those written.
     #[error("{disk}: the kernel should see {expected}, and sees {found}")]

@@ -1,13 +1,13 @@
 //! Everything before the first write: the disks are the right ones, nobody uses them, their plans fit
 //! them, and the tools are there.
 
-use super::claim::{self, ChosenBy, Claim};
+use super::claim::{self, ChosenBy, Claim, Refusal};
 use super::error::DiskError;
 use super::mkfs::{Recipe, Target};
 use super::old::{self, Extent};
 use super::sysfs::{self, KernelPartition};
 use crate::hardware;
-use ka::disk::choice::{self, DiskChoice};
+use ka::disk::choice::{self, ChoiceError, DiskChoice};
 use ka::disk::fit::{FitError, fit};
 use ka::disk::ids::Seed;
 use ka::disk::layout::Layout;
@@ -37,7 +37,22 @@ pub(super) fn check(plans: &[DiskPlan]) -> Result<Vec<Ready>, DiskError> {
     check_mount_points(plans)?;
     let choices: Vec<DiskChoice> = plans.iter().map(|plan| named(&plan.disk)).collect();
     let disks = hardware::disks(false);
-    let chosen = choice::find_all(&choices.iter().collect::<Vec<_>>(), &disks)?;
+    let chosen = match choice::find_all(&choices.iter().collect::<Vec<_>>(), &disks) {
+        // A device that is there, and is no disk: the claim says what it is.
+        Err(missing @ ChoiceError::Missing { .. }) => {
+            for name in choices.iter().filter_map(DiskChoice::name) {
+                if disks.iter().any(|disk| disk.name == name) {
+                    continue;
+                }
+                match claim::claim(name, ChosenBy::Name) {
+                    Ok(_) | Err(Refusal::Missing { .. }) => {}
+                    Err(what) => return Err(what.into()),
+                }
+            }
+            return Err(missing.into());
+        }
+        other => other?,
+    };
     plans.iter().zip(chosen).map(|(plan, disk)| check_one(plan, disk)).collect()
 }
 

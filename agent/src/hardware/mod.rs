@@ -7,6 +7,7 @@ mod cards;
 mod contents;
 mod disks;
 mod identity;
+mod network;
 mod storage;
 
 use std::fs;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use ka::inventory::{Disk, Firmware, Inventory};
 
+pub use network::{CardModules, card_modules};
 pub use storage::storage_modules;
 
 use crate::boot::network::Network;
@@ -43,8 +45,26 @@ pub fn inventory(network: &Network) -> Inventory {
         cards: cards::cards(&tree, &network.interface),
         disks,
         memory: memory(&text(&tree.proc.join("meminfo"))),
-        firmware: if tree.sys.join("firmware/efi").exists() { Firmware::Uefi } else { Firmware::Bios },
+        firmware: firmware_of(&tree),
     }
+}
+
+/// The hardware address of the first network card by name, for a machine that has no other name yet.
+#[must_use]
+pub fn first_card() -> Option<String> {
+    let card = card_modules("").into_iter().next()?;
+    Some(text(&Path::new("/sys/class/net").join(card.interface).join("address")))
+        .filter(|mac| !mac.is_empty())
+}
+
+/// What started this machine.
+#[must_use]
+pub fn firmware() -> Firmware {
+    firmware_of(&Tree::of_this_machine())
+}
+
+fn firmware_of(tree: &Tree) -> Firmware {
+    if tree.sys.join("firmware/efi").exists() { Firmware::Uefi } else { Firmware::Bios }
 }
 
 /// The machine's disks as they are now, and the loop devices that have a file. With `look`, what is on them too.

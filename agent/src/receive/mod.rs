@@ -1,6 +1,5 @@
 //! Receiving a session's data on a host that runs already: `ka-agent receive`.
 
-mod ahead;
 mod sink;
 
 use std::fs;
@@ -35,6 +34,8 @@ pub struct Request {
     pub sink: Sink,
     /// The window in bytes.
     pub window: u64,
+    /// Compare the stream's SHA-256 as well.
+    pub check_sum: bool,
     /// How long to wait for the session to exist.
     pub patience: Duration,
 }
@@ -108,6 +109,9 @@ pub fn receive(request: &Request) -> Result<(), ReceiveError> {
     let session = join(request, &controller, &key, &hello, &listener)?;
     let (mut stream, mut reader) = session.wait_for_stream()?;
     let outcome = loop {
+        if request.check_sum {
+            reader.check_sum();
+        }
         let Err(error) = receive_once(&session, &request.sink, stream, reader) else { break Ok(()) };
         if !error.is_passing() {
             log::info!("this host only relays from now on, for as long as others need it");

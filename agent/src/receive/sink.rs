@@ -7,7 +7,6 @@ use std::process::{Command, Stdio};
 
 use ka::archive::ArchiveError;
 
-use super::ahead::{Ahead, read_ahead};
 use crate::relay::{StreamError, StreamReader};
 use crate::unpack::{self, Options, UnpackError};
 
@@ -118,8 +117,8 @@ impl Sink {
 pub fn unpack_into(stream: &mut StreamReader, directory: &Path, options: &Options) -> Result<(), SinkError> {
     let error = |error| SinkError::File { path: directory.to_owned(), error };
     fs::create_dir_all(directory).map_err(error)?;
-    let unpack = |stream: &mut Ahead| unpack::unpack(stream, directory, options);
-    let summary = read_ahead(stream, unpack).map_err(error)?.map_err(SinkError::of_unpacking)?;
+    let summary =
+        stream.ahead(|stream| unpack::unpack(stream, directory, options)).map_err(SinkError::of_unpacking)?;
     summary.notes.log();
     Ok(())
 }

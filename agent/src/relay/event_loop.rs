@@ -274,7 +274,8 @@ impl EventLoop {
         let mut moved = false;
         for link in links {
             if self.may_receive(link) {
-                self.read(link);
+                // Also when no frame is whole yet: no event comes for what is left in the socket.
+                moved |= self.read(link);
             }
             while self.may_receive(link) && self.receive(link) {
                 moved = true;
@@ -289,13 +290,15 @@ impl EventLoop {
         !(full && self.member.is_predecessor(link))
     }
 
-    fn read(&mut self, link: LinkId) {
-        let Some(connection) = self.connections.get_mut(&link) else { return };
+    fn read(&mut self, link: LinkId) -> bool {
+        let Some(connection) = self.connections.get_mut(&link) else { return false };
         match connection.read() {
-            Ok(Read::Some | Read::Nothing) => {}
+            Ok(Read::Some) => return true,
+            Ok(Read::Nothing) => {}
             Ok(Read::Closed) => self.lose(link, &Lost(Trouble::Reset, "the other side closed it".into())),
             Err(error) => self.lose(link, &error.into()),
         }
+        false
     }
 
     /// Takes one thing that has come whole.

@@ -6,8 +6,10 @@
 //! for it with [`StreamReader::check_sum`].
 
 use std::io::{self, BufRead, Read};
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use ka::chain::{Offset, Plain};
 use ka::seal::Total;
@@ -48,15 +50,20 @@ pub enum StreamError {
     Sum,
 }
 
+/// How often a reader that waits for the relay looks whether anybody still waits for it.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// Tells the relay something.
 type Tell = Box<dyn Fn(Command) + Send>;
 
 /// Reads the plain stream.
 pub struct StreamReader {
     plain: Receiver<Plain>,
-    relay: Tell,
+    to_relay: Tell,
     /// Why the relay ended, if it did.
     aborted: Arc<Mutex<Option<String>>>,
+    /// Nobody wants the rest.
+    left: Arc<AtomicBool>,
     /// What came last from the relay, and from where on it is not taken apart yet.
     piece: Vec<u8>,
     position: usize,
@@ -100,7 +107,7 @@ impl StreamReader {
     /// Reads what comes through `plain`, and tells `tell` what a relay would be told.
     ///
     /// # Errors
-    /// As [`Self::new`].
+    /// When zstd has no memory.
     pub fn without_relay(
         plain: Receiver<Plain>,
         tell: impl Fn(Command) + Send + 'static,
@@ -108,8 +115,9 @@ impl StreamReader {
     ) -> io::Result<Self> {
         Ok(Self {
             plain,
-            relay: Box::new(tell),
+            to_relay: Box::new(tell),
             aborted,
+            left: Arc::default(),
             piece: Vec::new(),
             position: 0,
             end: Offset(0),
@@ -153,32 +161,6 @@ impl StreamReader {
     #[must_use]
     pub fn length(&self) -> u64 {
         self.length
-    }
-
-    /// Puts the next bytes into `bytes`, whose memory takes the place of that in which they were; false at the end.
-    ///
-    /// # Errors
-    /// [`StreamError`].
-    pub fn take_into(&mut self, bytes: &mut Vec<u8>) -> Result<bool, StreamError> {
-        bytes.clear();
-        loop {
-            match self.current {
-                Current::Unpacked(from, to) if from < to => {
-                    std::mem::swap(bytes, &mut self.unpacked);
-                    bytes.truncate(to);
-                    bytes.drain(..from);
-                }
-                Current::Piece(from, to) => bytes.extend_from_slice(&self.piece[from..to]),
-                Current::Unpacked(..) => {}
-            }
-            self.current = Current::Piece(0, 0);
-            if !bytes.is_empty() {
-                return Ok(true);
-            }
-            if !self.advance()? {
-                return Ok(false);
-            }
-        }
     }
 
     /// Makes the next bytes current; false at the end.
@@ -240,17 +222,46 @@ impl StreamReader {
         let plain = match self.plain.try_recv() {
             Err(TryRecvError::Empty) => {
                 self.tell();
-                self.plain.recv().ok()
+                self.wait_for_plain()
             }
             received => received.ok(),
         };
         plain.ok_or_else(|| self.aborted())
     }
 
+    fn wait_for_plain(&self) -> Option<Plain> {
+        loop {
+            match self.plain.recv_timeout(LOOK) {
+                Err(RecvTimeoutError::Timeout) if !self.left.load(Ordering::Acquire) => {}
+                received => return received.ok(),
+            }
+        }
+    }
+
+    /// What tells this reader, from another thread, that nobody wants the rest.
+    pub(super) fn leaver(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.left)
+    }
+
+    /// Fills `chunk` with the next bytes, without a copy where they were compressed; it stays empty at the end.
+    pub(super) fn next_chunk(&mut self, chunk: &mut Vec<u8>) -> io::Result<()> {
+        chunk.clear();
+        self.fill_buf()?;
+        match self.current {
+            Current::Unpacked(0, to) => {
+                std::mem::swap(chunk, &mut self.unpacked);
+                chunk.truncate(to);
+            }
+            current => chunk.extend_from_slice(bytes(current, &self.piece, &self.unpacked)),
+        }
+        self.current = Current::Piece(0, 0);
+        Ok(())
+    }
+
     fn tell(&mut self) {
         if self.written != self.told {
             self.told = self.written;
-            (self.relay)(Command::Written(self.written));
+            (self.to_relay)(Command::Written(self.written));
         }
     }
 
@@ -298,7 +309,7 @@ impl Drop for StreamReader {
     /// A writer that leaves before the end has failed; its node goes on relaying.
     fn drop(&mut self) {
         if !self.complete {
-            (self.relay)(Command::WriterFailed);
+            (self.to_relay)(Command::WriterFailed);
         }
     }
 }

@@ -37,7 +37,7 @@ pub enum Command {
     Image(ImageArgs),
     /// Makes the keys and /etc/ka/ka.toml
     Init(InitArgs),
-    /// Serves DHCP, TFTP and what each machine boots, until it is stopped
+    /// Serves DHCP, TFTP, HTTP and what each machine boots, until it is stopped
     Pxe(PxeArgs),
     /// Clones this machine onto N nodes
     Run(RunArgs),
@@ -73,7 +73,12 @@ mod tests {
             "kactl send --session a -n 1",
             "kactl send --session a -n 1 --dir a --file b",
             "kactl send -n 1 --dir a",
+            "kactl run -n 1 -p sda desc --boot halt",
             "kactl pxe --range 10.0.0.9",
+            "kactl pxe --proxy --range 10.0.0.9,10.0.0.10",
+            "kactl pxe --proxy --no-dhcp",
+            "kactl pxe config",
+            "kactl pxe config bind",
             "kactl go",
             "kactl go ../x",
             "kactl send --session a -n 1 --dir a --rounds 0",

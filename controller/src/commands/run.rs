@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail, ensure};
 use ka::plan::{After, BootPlan};
 use ka::wire::session_names;
-use ka_agent::relay::window;
 
 use super::stream::StreamArgs;
 use super::watch;
@@ -65,6 +64,10 @@ pub struct RunArgs {
     /// Boot loader, and modules that the initrd must have: 'grub --with=MODULE ...', or none
     #[arg(short = 'r', value_name = "LOADER", default_value = "grub", value_parser = values::boot_loader)]
     pub boot: BootPlan,
+    /// What the nodes do when they are done: reboot, kexec (start the installed system at once, without the
+    /// firmware), poweroff or shell
+    #[arg(long = "boot", value_name = "HOW", default_value = "reboot", value_parser = values::after)]
+    pub after: After,
     /// The machines that may be erased: a file with a hardware address on each line
     #[arg(long, value_name = "FILE", conflicts_with = "yes")]
     pub nodes: Option<PathBuf>,
@@ -195,7 +198,7 @@ fn request<'a>(args: &'a RunArgs, config: &'a Config) -> golden::plan::Request<'
         keep_uuids: args.keep_uuids,
         stage2: Some(config.directories.stage2()),
         boot: args.boot.clone(),
-        after: After::Reboot,
+        after: args.after,
     }
 }
 
@@ -207,7 +210,7 @@ fn sessions(
     logs: Option<PathBuf>,
 ) -> anyhow::Result<Vec<SessionSpec>> {
     let wanted = wanted(args)?;
-    let window = window::default_size();
+    let window = args.stream.window();
     let order = args.stream.order.read()?;
     Ok(vec![
         SessionSpec {

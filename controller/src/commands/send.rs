@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
-use ka_agent::relay::window;
 
 use super::stream::StreamArgs;
 use super::watch;
@@ -67,7 +66,7 @@ pub fn run(args: &SendArgs, config: &Config) -> Outcome {
         plan: None,
         timeout: args.stream.timeout,
         log: None,
-        window: window::default_size(),
+        window: args.stream.window(),
         dead_after: args.stream.dead_after,
         rounds: args.stream.rounds.get(),
         order: args.stream.order.read()?,
@@ -92,7 +91,7 @@ impl SourceArgs {
                 ensure!(!file.is_dir(), "{} is a directory; send it with --dir", file.display());
                 Ok(Arc::new(FileSource(file.clone())))
             }
-            (.., Some(command)) => Ok(Arc::new(CommandSource(command.clone()))),
+            (.., Some(command)) => Ok(Arc::new(CommandSource::new(command.clone()))),
             _ => bail!("nothing to send: use --dir, --file or --command"),
         }
     }

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use ka::chain::SlowLimits;
+use ka_agent::relay::window;
 
 use crate::cli::values::{self, Listen};
 use crate::run::order::OrderSource;
@@ -33,12 +34,22 @@ pub struct StreamArgs {
     /// For so long a node may be slow; also the time between two that are taken out
     #[arg(long, value_name = "TIME", default_value = "10", value_parser = values::lasting)]
     pub slow_after: Duration,
+    /// Memory, on this machine and on each node, for what others may still need: bytes, or 8M, 1G; at least 8M. The
+    /// smallest of all counts (default: a quarter of the memory, at most 256M)
+    #[arg(long, value_name = "SIZE", value_parser = window::parse)]
+    pub window: Option<u64>,
     /// Prints one JSON object at the end instead of a summary
     #[arg(long)]
     pub json: bool,
 }
 
 impl StreamArgs {
+    /// The golden node's window, in bytes: it bounds everybody's.
+    #[must_use]
+    pub fn window(&self) -> u64 {
+        self.window.unwrap_or_else(window::default_size)
+    }
+
     /// When a node is too slow to be waited for.
     #[must_use]
     pub fn slow(&self) -> SlowLimits {

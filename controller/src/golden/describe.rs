@@ -68,7 +68,7 @@ pub fn describe(disk: &GoldenDisk) -> Result<Described, DescribeError> {
         Some(number) => description.set_fill(number),
         None => notes.push(format!("{}: no partition for files, so none has `fill`", disk.name)),
     }
-    notes.extend(disk.partitions.iter().filter_map(|partition| uncopied(partition)));
+    notes.extend(disk.partitions.iter().filter_map(uncopied));
     Ok(Described { description, notes })
 }
 

@@ -16,7 +16,7 @@ use ka::disk::choice::DiskChoice;
 use ka::disk::description::Description;
 use ka::disk::fit::FitError;
 use ka::disk::problem::DescError;
-use ka::plan::{After, BootPlan, Plan};
+use ka::plan::{After, BootPlan, FinishPlan, Plan};
 use ka_agent::disk::mountinfo;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -286,7 +286,8 @@ impl Planned {
         let plan = Plan {
             run: request.run.to_owned(),
             disks: Vec::new(),
-            boot: request.boot.clone(),
+            boot: BootPlan { golden_firmware: ka_agent::hardware::firmware(), ..request.boot.clone() },
+            finish: FinishPlan::default(),
             after: request.after,
         };
         Self { plan, sources: Vec::new(), raw: Vec::new(), exclude, notes: Vec::new() }

@@ -1,7 +1,7 @@
 //! The hub: one thread that holds all control connections and all sessions of this process.
 //!
 //! Whoever wants something of it uses a [`HubHandle`]; what is to be seen is a [`Snapshot`] that the
-//! hub renews. It never waits for a person or a node; the only disk that it touches is that of the nodes' logs.
+//! hub renews. It never waits for a person, a node or a disk.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -31,6 +31,8 @@ use crate::config::{Config, keys::Keys};
 const TICK: Duration = Duration::from_millis(50);
 /// How often agents hear from the controller.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// How often the well-known port is tried while another process has it.
+const RETRY: Duration = Duration::from_secs(1);
 /// How long the hub goes on after its work, so that the last goodbyes arrive.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -135,6 +137,7 @@ impl Hub {
         let mut event_loop = EventLoop {
             net,
             wants,
+            wanted_at: Instant::now(),
             directory: place.sessions.clone(),
             data: DataPlace { address: place.address, port: place.data },
             sessions: sessions.into_iter().map(|s| (s.name.clone(), Session::new(s))).collect(),
@@ -205,8 +208,9 @@ impl Drop for Hub {
 
 struct EventLoop {
     net: Net,
-    /// The well-known port, as long as another process has it.
+    /// The well-known port, as long as another process has it, and when it was tried last.
     wants: Option<(Option<IpAddr>, u16)>,
+    wanted_at: Instant,
     directory: PathBuf,
     data: DataPlace,
     sessions: BTreeMap<String, Session>,
@@ -389,6 +393,10 @@ impl EventLoop {
     /// had it has ended.
     fn take_well_known_port(&mut self) {
         let Some((address, port)) = self.wants else { return };
+        if self.wanted_at.elapsed() < RETRY {
+            return;
+        }
+        self.wanted_at = Instant::now();
         if let Ok(listener) = net::listener(address, port) {
             match self.net.listen(listener) {
                 Ok(()) => self.wants = None,

@@ -9,9 +9,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ka::seal::chunk::{Chunk, Kind, MAX_CHUNK};
-use ka::seal::{Block, MAX_PLAIN, SealError, Sealer, StreamKey, Total};
+use ka::seal::{Block, SealError, Sealer, StreamKey, Total};
 use sha2::{Digest, Sha256};
 
+use super::block_size::BlockSize;
 use super::level::{self, Level, Seen};
 use super::source::{Source, SourceError};
 
@@ -222,24 +223,27 @@ fn seal_all(
         Ok(size)
     };
     let (start, mut level) = (Instant::now(), Level::new(effort.level.load(Ordering::Relaxed)));
+    let (mut size, mut sealed) = (BlockSize::new(), 0);
     while let Ok(reply) = replies.recv() {
         let chunk = reply.recv().map_err(|_| ProduceError::GivenUp)?.map_err(ProduceError::Compress)?;
         seen.chunks += 1;
         seen.shrunk += u32::from(chunk.kind == Kind::Zstd);
         chunk.append_to(&mut pending);
-        let whole = pending.len() / MAX_PLAIN * MAX_PLAIN;
-        for plain in pending[..whole].chunks(MAX_PLAIN) {
+        let most = size.next(start.elapsed(), sealed);
+        sealed = pending.len() / most * most;
+        for plain in pending[..sealed].chunks(most) {
             seen.sealed += seal(plain, &mut sealer)?;
         }
-        pending.drain(..whole);
+        pending.drain(..sealed);
         if let Some(taken) = chain.taken() {
             seen.taken = taken;
             seen.worked = Duration::from_nanos(effort.worked.load(Ordering::Relaxed)) / effort.workers;
             effort.level.store(level.next(start.elapsed(), seen), Ordering::Relaxed);
         }
     }
-    if !pending.is_empty() {
-        seal(&pending, &mut sealer)?;
+    // Less than a block of any size, or a part of one that has become smaller since.
+    for plain in pending.chunks(size.next(start.elapsed(), sealed)) {
+        seal(plain, &mut sealer)?;
     }
     Ok(sealer)
 }

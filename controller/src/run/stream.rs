@@ -71,6 +71,7 @@ pub(super) struct Stream {
     relay: Option<Relay>,
     progress: Arc<Progress>,
     plain: PlainCount,
+    source: Arc<dyn Source>,
     slow: SlowNodes,
     started: Instant,
     sent: Option<Instant>,
@@ -152,6 +153,7 @@ impl Stream {
             progress: Arc::clone(relay.progress()),
             relay: Some(relay),
             plain,
+            source: Arc::clone(&setup.source),
             slow: SlowNodes::new(setup.slow),
             started: Instant::now(),
             sent: None,
@@ -177,10 +179,16 @@ impl Stream {
         }
     }
 
-    /// What the membership wants done now.
-    pub(super) fn judge(&mut self, now: Duration) -> Vec<Decision> {
+    /// What the membership wants done now; another round may follow if there is one `again`.
+    pub(super) fn judge(&mut self, again: bool, now: Duration) -> Vec<Decision> {
         let mut decisions = self.membership.judge(now);
-        decisions.extend(self.slow.judge(&mut self.membership, &self.progress, self.sent.is_some(), now));
+        decisions.extend(self.slow.judge(
+            &mut self.membership,
+            &self.progress,
+            self.sent.is_some(),
+            again,
+            now,
+        ));
         decisions
     }
 
@@ -211,6 +219,7 @@ impl Stream {
 
     /// Nobody wants the stream any more.
     pub(super) fn give_up(&mut self) {
+        self.source.give_up();
         if let Some(relay) = self.relay.take() {
             Self::end(relay);
         }

@@ -70,7 +70,11 @@ impl<R: BufRead> Decoder<R> {
             match header.entry_type() {
                 EntryType::XGlobalHeader => {
                     let records = self.payload(&header, start)?;
-                    self.globals.apply(&records).map_err(|p| malformed(start, "a global header", p))?;
+                    let wrong = |problem: String| malformed(start, "a global header", problem);
+                    self.globals.apply(&records).map_err(wrong)?;
+                    if self.globals.held() > MAX_PAX {
+                        return Err(wrong("the global headers say more than a mebibyte".to_owned()));
+                    }
                 }
                 EntryType::XHeader => extra.pax = Some(self.payload(&header, start)?),
                 EntryType::GNULongName => extra.path = Some(block::text(&self.payload(&header, start)?)),

@@ -262,6 +262,18 @@ fn global_records_hold_until_they_are_taken_back() {
 }
 
 #[test]
+fn global_records_are_not_gathered_without_end() {
+    let mut bytes = Vec::new();
+    for i in 0..40 {
+        let mut records = Vec::new();
+        pax::push(&mut records, format!("SCHILY.xattr.user.{i}").as_bytes(), &vec![0; 32 << 10]);
+        let one = with_records(tar::EntryType::XGlobalHeader, &records);
+        bytes.extend(&one[..one.len() - 2 * BLOCK]);
+    }
+    assert!(read(&bytes).unwrap_err().to_string().contains("more than a mebibyte"));
+}
+
+#[test]
 fn an_extended_header_has_a_limit_and_an_entry() {
     let mut large = Vec::new();
     pax::push(&mut large, b"comment", &vec![b'x'; MAX_PAX]);

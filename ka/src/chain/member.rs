@@ -15,6 +15,7 @@
 use std::time::Duration;
 
 use super::ids::{Epoch, NodeId, Offset};
+use super::outlet::{self, Outlet, Plain};
 use super::rules::Rules;
 use super::view::{Neighbour, Report, Trouble, View};
 use super::window::Window;
@@ -22,13 +23,9 @@ use crate::seal::{Block, Opener, StreamId, StreamKey, Total};
 use crate::wire::link::LinkMessage;
 use crate::wire::preamble::LinkName;
 
-/// Hellos of newer epochs that may wait at once.
-const MAX_PARKED: usize = 8;
-/// The writer gets so many bytes at once, and the tail acknowledges as many, or a sixteenth of a smaller window:
-/// each time wakes a thread or a machine, and costs more than a block's work.
-const BATCH: u64 = 512 * 1024;
-/// A stream that comes slowly is handed on after this time, though it is less.
-const FLUSH_AFTER: Duration = Duration::from_millis(25);
+/// Knocks for newer epochs that may wait at once. Nothing in them is proven, so they are as many as connections may be
+/// unproven, and the oldest makes room: a stranger who fills them does not keep the next successor out.
+const MAX_PARKED: usize = 32;
 
 /// A connection to a neighbour, as member and shell call it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,17 +71,6 @@ pub enum Action<A> {
     Complain(Report),
 }
 
-/// Plain bytes for the writer, of any number of blocks.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Plain {
-    /// The bytes.
-    pub bytes: Vec<u8>,
-    /// What the final block tells, when these are the last bytes.
-    pub total: Option<Total>,
-    /// Tell [`Member::on_written`] this place when the writer has taken the bytes.
-    pub end: Offset,
-}
-
 /// A link to one side.
 enum Link {
     None,
@@ -93,30 +79,6 @@ enum Link {
     Open(LinkId),
     /// Ended in good order.
     Parted,
-}
-
-/// Where the plain bytes go.
-enum Writer {
-    /// Nowhere: the golden node, or a writer that has failed.
-    None,
-    Active {
-        /// The next block to hand out.
-        next: Offset,
-        /// All before is taken.
-        written: Offset,
-    },
-}
-
-/// The plain bytes of the newest blocks, as they were opened to verify them, for a writer that keeps up.
-#[derive(Default)]
-struct Fresh {
-    /// Of which blocks.
-    start: Offset,
-    end: Offset,
-    bytes: Vec<u8>,
-    since: Duration,
-    /// They have waited long enough.
-    due: bool,
 }
 
 /// Silence, and when to break one's own.
@@ -132,8 +94,8 @@ struct Clock {
 pub struct Member<A> {
     id: NodeId,
     stream: StreamId,
-    opener: Opener,
     window: Window,
+    outlet: Outlet,
     view: Option<View<A>>,
     up: Link,
     down: Link,
@@ -143,15 +105,11 @@ pub struct Member<A> {
     tail: Option<Offset>,
     /// The tail position that the predecessor was told last.
     acked: Option<Offset>,
+    /// What the last member has verified it tells in steps of so many bytes.
+    ack_every: u64,
     parked: Vec<(LinkId, LinkName)>,
     /// Let in by this epoch's handshake, and not yet greeted.
     knocked: Vec<LinkId>,
-    writer: Writer,
-    /// How much the writer gets at once.
-    batch: u64,
-    fresh: Fresh,
-    /// Where blocks are opened whose plain bytes nobody wants now.
-    scratch: Vec<u8>,
     total: Option<Total>,
     /// What the controller was told in this epoch and has not answered yet.
     complaints: Vec<Report>,
@@ -166,23 +124,23 @@ impl<A: Clone> Member<A> {
     /// A node that takes part in the stream of `opener` with a window of `window` bytes.
     #[must_use]
     pub fn node(id: NodeId, key: &StreamKey, window: u64, dead_after: Duration) -> Self {
-        let writer = Writer::Active { next: Offset(0), written: Offset(0) };
-        Self::new(id, key, window, dead_after, writer)
+        Self::new(id, key, window, dead_after, true)
     }
 
     /// The golden node, whose blocks come from [`Member::push`].
     #[must_use]
     pub fn golden(key: &StreamKey, window: u64, dead_after: Duration) -> Self {
-        Self::new(NodeId::GOLDEN, key, window, dead_after, Writer::None)
+        Self::new(NodeId::GOLDEN, key, window, dead_after, false)
     }
 
-    fn new(id: NodeId, key: &StreamKey, window: u64, dead_after: Duration, writer: Writer) -> Self {
+    fn new(id: NodeId, key: &StreamKey, window: u64, dead_after: Duration, has_writer: bool) -> Self {
         let zero = Duration::ZERO;
         Self {
             id,
             stream: key.stream,
-            opener: Opener::new(key),
             window: Window::new(window),
+            outlet: Outlet::new(Opener::new(key), window, has_writer),
+            ack_every: outlet::batch(window),
             view: None,
             up: Link::None,
             down: Link::None,
@@ -191,10 +149,6 @@ impl<A: Clone> Member<A> {
             acked: None,
             parked: Vec::new(),
             knocked: Vec::new(),
-            writer,
-            batch: BATCH.min(window / 16),
-            fresh: Fresh::default(),
-            scratch: Vec::new(),
             total: None,
             complaints: Vec::new(),
             released: false,
@@ -291,7 +245,11 @@ impl<A: Clone> Member<A> {
         let ours = name.stream == self.stream && name.from == self.id && !self.released;
         let current = name.epoch == epoch && self.successor() == Some(name.to);
         let outdated = name.epoch < epoch && !self.rules.old_epochs_refused;
-        if ours && name.epoch > epoch && self.parked.len() < MAX_PARKED && self.rules.hellos_parked {
+        if ours && name.epoch > epoch && self.rules.hellos_parked {
+            if self.parked.len() == MAX_PARKED {
+                let (link, _) = self.parked.remove(0);
+                self.actions.push(Action::Close { link });
+            }
             self.parked.push((link, name));
         } else if ours && (current || outdated) {
             self.knocked.push(link);
@@ -344,7 +302,14 @@ impl<A: Clone> Member<A> {
         let knocked = self.knocked.contains(&link);
         self.knocked.retain(|other| *other != link);
         if !knocked || !matches!(self.down, Link::None) {
-            self.actions.push(Action::Close { link });
+            // Who is let in says it once. A link in use that is closed for it is lost, and not just closed.
+            if self.is_up(link) {
+                self.trouble_up(Trouble::Impossible);
+            } else if self.is_down(link) {
+                self.trouble_down(Trouble::Impossible);
+            } else {
+                self.actions.push(Action::Close { link });
+            }
             return;
         }
         let possible =
@@ -386,22 +351,10 @@ impl<A: Clone> Member<A> {
             self.trouble_up(Trouble::Impossible);
             return;
         }
-        let at = self.window.end();
-        if self.fresh.is_empty() {
-            self.fresh =
-                Fresh { start: at, end: at, since: now, due: false, ..std::mem::take(&mut self.fresh) };
-        }
-        let wanted = matches!(self.writer, Writer::Active { .. });
-        let wanted = wanted && self.fresh.end == at && !self.fresh.has(self.batch);
-        self.scratch.clear();
-        let plain = if wanted { &mut self.fresh.bytes } else { &mut self.scratch };
-        match self.opener.open(&block, self.window.next_number(), plain) {
+        match self.outlet.verify(&block, &self.window, now) {
             Ok(total) => {
                 self.total = total;
                 self.window.push(block);
-                if wanted {
-                    self.fresh.end = self.window.end();
-                }
                 // The tail of a chain without a writer needs nothing of it.
                 self.forget();
             }
@@ -432,9 +385,7 @@ impl<A: Clone> Member<A> {
 
     /// The writer has taken everything before `end`.
     pub fn on_written(&mut self, end: Offset) {
-        if let Writer::Active { written, .. } = &mut self.writer {
-            *written = end.max(*written);
-        }
+        self.outlet.on_written(end);
         self.forget();
         if self.total.is_some() && end == self.window.end() && !self.rules.hold_until_released {
             self.on_release();
@@ -443,14 +394,13 @@ impl<A: Clone> Member<A> {
 
     /// The writer has failed: the member only relays from now on.
     pub fn on_writer_failed(&mut self) {
-        self.writer = Writer::None;
-        self.fresh = Fresh::default();
+        self.outlet.on_failed();
         self.forget();
     }
 
     /// Time has passed: pings, silence, and complaints that nobody has answered.
     pub fn on_tick(&mut self, now: Duration) {
-        self.fresh.due = now.saturating_sub(self.fresh.since) >= FLUSH_AFTER;
+        self.outlet.on_tick(now);
         if self.released || self.view.is_none() {
             return;
         }
@@ -529,35 +479,7 @@ impl<A: Clone> Member<A> {
 
     /// The next plain bytes for the writer, if they are worth its while.
     pub fn next_plain(&mut self) -> Option<Plain> {
-        let Writer::Active { next, .. } = &mut self.writer else { return None };
-        let (start, fresh) = (*next, &mut self.fresh);
-        let (end, bytes) = if start == fresh.start && !fresh.is_empty() {
-            let pressing = fresh.due || self.total.is_some() || !self.window.has_room();
-            if !pressing && !fresh.has(self.batch) {
-                return None;
-            }
-            // The next ones will be as many.
-            let room = Vec::with_capacity(fresh.bytes.len());
-            let bytes = std::mem::replace(&mut fresh.bytes, room);
-            fresh.start = fresh.end;
-            (fresh.end, bytes)
-        } else {
-            // The writer lags: its blocks are opened once more. They have verified before.
-            let until = if start < fresh.start { fresh.start } else { self.window.end() };
-            let (mut end, mut bytes) = (start, Vec::new());
-            while end < until && end.since(start) < self.batch {
-                let (number, block) = self.window.get(end)?;
-                self.opener.open(block, number, &mut bytes).ok()?;
-                end = end.plus(block.size());
-            }
-            (end, bytes)
-        };
-        if end == start {
-            return None;
-        }
-        *next = end;
-        let last = end == self.window.end();
-        Some(Plain { bytes, total: self.total.filter(|_| last), end })
+        self.outlet.next(&self.window, self.total)
     }
 
     /// The ack that the predecessor has not had yet.
@@ -567,7 +489,7 @@ impl<A: Clone> Member<A> {
         let news = tail.since(self.acked.unwrap_or_default());
         // Only the last member counts: all others pass on what it says, at once.
         let last = self.successor().is_none();
-        if news == 0 || last && news < self.batch && self.total.is_none() {
+        if news == 0 || last && news < self.ack_every && self.total.is_none() {
             return None;
         }
         self.acked = Some(tail);
@@ -584,10 +506,7 @@ impl<A: Clone> Member<A> {
     /// The writer has taken everything before, or nothing is to be written.
     #[must_use]
     pub fn written(&self) -> Offset {
-        match self.writer {
-            Writer::Active { written, .. } => written,
-            Writer::None => self.window.end(),
-        }
+        self.outlet.written().unwrap_or(self.window.end())
     }
 
     /// The lowest verified position of this member and all behind it.
@@ -666,15 +585,5 @@ impl<A: Clone> Member<A> {
         }
         let tail = self.tail.unwrap_or(self.window.end());
         self.window.forget_before(tail.min(self.written()));
-    }
-}
-
-impl Fresh {
-    fn is_empty(&self) -> bool {
-        self.start == self.end
-    }
-
-    fn has(&self, size: u64) -> bool {
-        self.end.since(self.start) >= size
     }
 }

@@ -7,6 +7,8 @@
 mod ids;
 mod member;
 mod membership;
+mod outlet;
+mod reason;
 mod rules;
 mod shares;
 mod slowness;
@@ -14,8 +16,10 @@ mod view;
 mod window;
 
 pub use ids::{Epoch, NodeId, Offset};
-pub use member::{Action, LinkId, Member, Plain};
+pub use member::{Action, LinkId, Member};
 pub use membership::{Decision, Membership};
+pub use outlet::Plain;
+pub use reason::{Part, Reason};
 #[doc(hidden)]
 pub use rules::Rules;
 pub use shares::{Shares, Spent, Waiting};

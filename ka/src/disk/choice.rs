@@ -322,6 +322,7 @@ fn tell(disk: &Disk) -> String {
     format!("{} ({})", disk.name, facts.join(", "))
 }
 
+/// A name and nothing else; what a person has typed is parsed.
 impl From<&str> for DiskChoice {
     fn from(name: &str) -> Self {
         Self::Name { name: name.to_owned(), expect: Expect::default() }

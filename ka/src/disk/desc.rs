@@ -15,7 +15,7 @@
 //! ```
 
 use super::description::{
-    Builder, Description, Entry, Header, Length, MOST_WEIGHT, Rendered, Role, Size, check_type,
+    Builder, Description, Entry, Header, MOST_WEIGHT, Rendered, Role, Size, check_type,
 };
 use super::kind::{PartitionKind, TableKind};
 use super::problem::{DescError, Problem};
@@ -222,11 +222,11 @@ fn line(description: &Description, entry: &Entry) -> (String, Option<String>) {
     let _ = match entry.size {
         Size::Fill { weight } => write!(text, " {}", render_fill(weight)),
         Size::Fixed(length) => {
-            let bytes = match length {
-                Length::Bytes(bytes) => bytes,
-                Length::Sectors(_) => description.bytes(length, SectorSize::B512),
-            };
-            if bytes % MB != 0 && missing.is_none() {
+            let mut bytes = description.bytes(length, SectorSize::B512);
+            if entry.role == Role::Extended {
+                bytes = bytes.max(description.extended_needs(SectorSize::B512));
+            }
+            if !bytes.is_multiple_of(MB) && missing.is_none() {
                 missing = Some(format!("has {bytes} bytes, which is rounded up to whole MB"));
             }
             write!(text, " {}", bytes.div_ceil(MB))

@@ -198,15 +198,44 @@ impl Description {
     }
 
     /// Lets a partition take what is left, as the last for files does in the description of a running
-    /// machine; a logical one's extended partition too. The starts are of no use then, and go.
+    /// machine; a logical one's extended partition too. Starts go, unless the order on the disk is not that of
+    /// the numbers.
     pub fn set_fill(&mut self, number: u32) {
         let is_logical = self.entry(number).is_some_and(|e| e.role == Role::Logical);
+        let in_order = self.is_in_order();
+        let inside = Length::Bytes(self.extended_needs(SectorSize::B512));
         for entry in &mut self.entries {
-            entry.start = None;
             if entry.number == number || is_logical && entry.role == Role::Extended {
                 entry.size = Size::Fill { weight: 1 };
             }
+            if in_order {
+                entry.start = None;
+                // Aligned to whole MB, the logical partitions may need more than they have.
+                if let (Role::Extended, Size::Fixed(size)) = (entry.role, entry.size)
+                    && self.header.sector.is_some_and(|s| size.bytes(s) < inside.bytes(s))
+                {
+                    entry.size = Size::Fixed(inside);
+                }
+            }
         }
+    }
+
+    /// Bytes that an extended partition needs for the logical ones of fixed size: each in whole MB, with one
+    /// before it for its table.
+    pub(super) fn extended_needs(&self, own: SectorSize) -> u64 {
+        let logicals = self.entries.iter().filter(|e| e.role == Role::Logical);
+        let mb = logicals.map(|e| match e.size {
+            Size::Fixed(length) => 1 + self.bytes(length, own).div_ceil(MB),
+            Size::Fill { .. } => 2,
+        });
+        mb.sum::<u64>().saturating_mul(MB)
+    }
+
+    /// Whether the partitions lie on the described disk in the order of their numbers.
+    fn is_in_order(&self) -> bool {
+        let mut outer: Vec<_> = self.entries.iter().filter(|e| e.role != Role::Logical).collect();
+        outer.sort_by_key(|e| e.number);
+        outer.is_sorted_by_key(|e| e.start.map_or(0, |start| self.bytes(start, SectorSize::B512)))
     }
 }
 

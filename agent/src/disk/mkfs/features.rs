@@ -49,17 +49,19 @@ const EXT: [&str; 30] = [
 ];
 
 /// Features of XFS in the order in which they depend on each other, with mkfs.xfs's option for each.
-const XFS: [(&str, &str); 10] = [
+const XFS: [(&str, &str); 12] = [
     ("crc", "-m"),
     ("finobt", "-m"),
     ("rmapbt", "-m"),
     ("reflink", "-m"),
     ("inobtcount", "-m"),
     ("bigtime", "-m"),
+    ("metadir", "-m"),
     ("sparse", "-i"),
     ("nrext64", "-i"),
     ("exchange", "-i"),
     ("ftype", "-n"),
+    ("parent", "-n"),
 ];
 
 /// Features of btrfs that concern a file system on one device.
@@ -124,10 +126,16 @@ pub(super) fn find(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
-/// For `mke2fs -O`: these features and no others.
-pub(super) fn ext(features: &[String]) -> String {
-    let wanted = features.iter().map(String::as_str).filter(|name| EXT.contains(name));
-    std::iter::once("none").chain(wanted).collect::<Vec<_>>().join(",")
+/// For `mke2fs -O`: these features and no others, on so many blocks.
+pub(super) fn ext(features: &[String], blocks: u64) -> String {
+    let is_huge = blocks > u64::from(u32::MAX);
+    // What has more blocks than 32 bits can count needs the one, and can't have the other.
+    let wanted = features
+        .iter()
+        .map(String::as_str)
+        .filter(|name| EXT.contains(name) && !(is_huge && matches!(*name, "64bit" | "resize_inode")));
+    let needed = is_huge.then_some("64bit");
+    std::iter::once("none").chain(wanted).chain(needed).collect::<Vec<_>>().join(",")
 }
 
 /// For mkfs.xfs: option and value of each feature that it knows.

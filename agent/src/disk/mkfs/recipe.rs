@@ -107,7 +107,10 @@ fn ext(kind: FileSystemKind, shape: &Shape, uuid: &str, target: Target) -> Vec<S
         options.extend(["-m".to_owned(), format!("{}.{:03}", reserved / 1000, reserved % 1000)]);
     }
     let features = match (&shape.features, kind) {
-        (Some(features), _) => features::ext(features),
+        (Some(features), _) => {
+            let block = at_least_a_sector(shape.block_size, target).unwrap_or(4096);
+            features::ext(features, target.size / block)
+        }
         // GRUB 2.06 reads no ext4 whose checksums have a seed of their own; the rest of the features are as
         // the golden node's mke2fs.conf has them.
         (None, FileSystemKind::Ext4) => "^metadata_csum_seed".to_owned(),
@@ -271,7 +274,9 @@ mod tests {
             line(FileSystemKind::Ext4, ext.clone(), 512 * MB, 512, &none),
             "mke2fs -q -F -t ext4 -U UUID -b 1024 -I 128 -m 1.500 -O none,has_journal,extent -L name"
         );
-        assert!(line(FileSystemKind::Ext4, ext, 512 * MB, 4096, &none).contains(" -b 4096 "));
+        assert!(line(FileSystemKind::Ext4, ext.clone(), 512 * MB, 4096, &none).contains(" -b 4096 "));
+        let huge = line(FileSystemKind::Ext4, ext, 5 << 40, 512, &none);
+        assert!(huge.contains("-O none,has_journal,extent,64bit "), "{huge}");
         let known = Known::of(
             "crc=0|1,finobt=0|1 reflink=0|1 nrext64=0|1 ftype=0|1",
             "no-holes\nextref\n",

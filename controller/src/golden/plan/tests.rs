@@ -6,6 +6,7 @@ use crate::golden::scan::{GoldenPartition, GoldenSubvolume, Usage};
 use crate::golden::shape::{Made, Pool};
 use ka::disk::kind::PartitionKind;
 use ka::disk::units::{DiskSize, SectorSize};
+use ka::inventory::Firmware;
 use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan, Loader, Shape};
 use ka_agent::disk::blkid::Contents;
 use ka_agent::disk::mountinfo::DeviceNumber;
@@ -57,7 +58,10 @@ fn request(disks: &[WantedDisk]) -> Request<'_> {
         scale: false,
         keep_uuids: false,
         stage2: None,
-        boot: BootPlan { loader: Loader::Grub, initrd_modules: vec!["ata_piix".to_owned()] },
+        boot: BootPlan {
+            initrd_modules: vec!["ata_piix".to_owned()],
+            ..BootPlan::new(Loader::Grub, Firmware::Bios)
+        },
         after: After::Reboot,
     }
 }
@@ -364,11 +368,8 @@ fn boot_code_is_for_a_disk_without_a_boot_loader() {
     let wanted = [WantedBootCode { disk: "vda".into(), file: Some(file.clone()) }];
     let disk = usual();
     let plan = made(&decide_on(&disk, "linux 200\nswap 100\nlinux fill\n").unwrap()).clone();
-    let with = |loader| Request {
-        boot_code: &wanted,
-        boot: BootPlan { loader, initrd_modules: Vec::new() },
-        ..request(&[])
-    };
+    let with =
+        |loader| Request { boot_code: &wanted, boot: BootPlan::new(loader, Firmware::Bios), ..request(&[]) };
     for (length, expected) in [(440, Some(446)), (446, Some(446)), (512, Some(446)), (0, None), (447, None)] {
         std::fs::write(&file, vec![7; length]).unwrap();
         let found = boot_code::of(&with(Loader::None), &disk, &plan).ok().flatten();

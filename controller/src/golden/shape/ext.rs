@@ -89,8 +89,33 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Made> {
     Some(Made { shape, ..Made::default() })
 }
 
-/// Rounded to the nearest, which gives back what mke2fs or tune2fs was told.
+/// The roundest share that gives so many blocks when mke2fs rounds it down: what it was told, most probably.
 fn thousandths_of_a_percent(part: u64, whole: u64) -> Option<u32> {
-    let scaled = u128::from(part) * 100_000 + u128::from(whole) / 2;
-    u32::try_from(scaled.checked_div(whole.into())?).ok().filter(|share| *share <= 100_000)
+    let (part, whole) = (u128::from(part), u128::from(whole));
+    let exact = (part * 100_000).checked_div(whole)?;
+    let gives = |share: &u128| share * whole / 100_000 == part;
+    let near = |step: u128| [exact / step * step, (exact / step + 1) * step];
+    let share = [1000, 500, 100, 10, 1].into_iter().flat_map(near).find(gives).unwrap_or(exact);
+    u32::try_from(share).ok().filter(|share| *share <= 100_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::thousandths_of_a_percent;
+
+    #[test]
+    fn a_share_is_what_mke2fs_was_told() {
+        for (part, whole, share) in [
+            (0, 1000, Some(0)),
+            (409, 40_960, Some(1000)),
+            (3276, 65_536, Some(5000)),
+            (819, 65_536, Some(1250)),
+            (327, 65_536, Some(500)),
+            (65_536, 65_536, Some(100_000)),
+            (1, 0, None),
+            (2, 1, None),
+        ] {
+            assert_eq!(thousandths_of_a_percent(part, whole), share, "{part} of {whole}");
+        }
+    }
 }

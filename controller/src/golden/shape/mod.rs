@@ -29,12 +29,15 @@ pub struct Made {
     pub pool: Option<Pool>,
 }
 
+/// Reads a superblock; none if it is not one of the kind.
+type Parse = fn(&[u8]) -> Option<Made>;
+
 /// Reads what the superblock on a device tells. Kinds whose tools have nothing to set tell nothing.
 ///
 /// # Errors
 /// The device can't be read, or has no superblock of this kind.
 pub fn read(kind: FileSystemKind, device: &Path) -> io::Result<Made> {
-    let (at, length, parse): (_, _, fn(&[u8]) -> Option<Made>) = match kind {
+    let (at, length, parse): (_, _, Parse) = match kind {
         FileSystemKind::Ext2 | FileSystemKind::Ext3 | FileSystemKind::Ext4 => (1024, 1024, ext::parse),
         FileSystemKind::Xfs => (0, 512, xfs::parse),
         FileSystemKind::Btrfs => (65_536, 4096, btrfs::parse),

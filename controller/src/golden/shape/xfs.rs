@@ -9,7 +9,7 @@ const CHECKSUMS: u16 = 5;
 /// The names are those of mkfs.xfs(8)'s options. Those of a checksummed file system that can't be left out, and
 /// marks of the moment, have none.
 const RO_COMPAT: [(u64, &str); 4] = [(0x1, "finobt"), (0x2, "rmapbt"), (0x4, "reflink"), (0x8, "inobtcount")];
-const INCOMPAT: [(u64, &str); 8] = [
+const INCOMPAT: [(u64, &str); 9] = [
     (0x1, "ftype"),
     (0x2, "sparse"),
     (0x4, ""),
@@ -18,6 +18,7 @@ const INCOMPAT: [(u64, &str); 8] = [
     (0x20, "nrext64"),
     (0x40, "exchange"),
     (0x80, "parent"),
+    (0x100, "metadir"),
 ];
 /// Of version 4, in its second word of features.
 const FTYPE: u32 = 0x200;

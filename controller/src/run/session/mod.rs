@@ -9,6 +9,8 @@ mod join;
 mod leave;
 mod round;
 #[cfg(test)]
+mod simulator;
+#[cfg(test)]
 mod tests;
 mod transfer;
 
@@ -22,6 +24,8 @@ use ka::plan::Plan;
 use ka::seal::StreamId;
 use ka::wire::control::{Failure, ToAgent};
 
+use super::clock;
+use super::logs::Logs;
 use super::net::{ConnectionId, DataPlace};
 use super::node::Node;
 use super::order::Order;
@@ -113,6 +117,8 @@ pub struct Session {
     /// The machines with which a [`Gate::Named`] begins, and all that it lets in later.
     named: BTreeSet<Mac>,
     allowed: BTreeSet<Mac>,
+    /// Nodes that were taken out of a chain alive, so far.
+    bypassed: u32,
     /// Machines that were let in, and were gone when the session began.
     vanished: BTreeSet<Mac>,
     /// Machines that were sent away before it began, as they are shown.
@@ -127,6 +133,7 @@ pub struct Session {
     /// The figures of this round, and of those before it.
     transfer: Transfer,
     earlier: Transfer,
+    logs: Option<Logs>,
     /// Each with its connection: the node may be forgotten before it is sent.
     outbox: Vec<(ConnectionId, ToAgent)>,
 }
@@ -135,7 +142,7 @@ impl Session {
     /// A session that waits for nodes from now on.
     #[must_use]
     pub fn new(spec: SessionSpec) -> Self {
-        let now = Instant::now();
+        let now = clock::now();
         Self {
             spec,
             state: State::Gathering,
@@ -144,6 +151,7 @@ impl Session {
             chosen: Vec::new(),
             named: BTreeSet::new(),
             allowed: BTreeSet::new(),
+            bypassed: 0,
             vanished: BTreeSet::new(),
             refused: Vec::new(),
             given_up: None,
@@ -153,6 +161,7 @@ impl Session {
             last_join: now,
             transfer: Transfer::default(),
             earlier: Transfer::default(),
+            logs: None,
             outbox: Vec::new(),
         }
     }
@@ -183,11 +192,12 @@ impl Session {
     /// Takes what steps can be taken.
     pub(super) fn advance(&mut self, now: Duration, data: DataPlace, bell: &Bell) {
         self.judge_absence();
+        let again = self.has_rounds();
         match &mut self.state {
             State::Gathering => self.gather(),
             State::Preparing => self.prepare(now, data, bell),
             State::Streaming(stream) => {
-                let decisions = stream.judge(now);
+                let decisions = stream.judge(again, now);
                 self.decide(decisions);
             }
             State::Leaving | State::Over(_) => {}

@@ -8,6 +8,7 @@ use ka::chain::NodeId;
 use ka::wire::control::ToAgent;
 use std::time::Duration;
 
+use super::super::clock;
 use super::super::net::DataPlace;
 use super::super::node::Node;
 use super::super::order::Place;
@@ -87,7 +88,7 @@ impl Session {
             self.nodes.retain(|_, node| !node.dismissed && !node.is_failed());
         }
         let waiting: Vec<NodeId> = self.waiting().map(Node::id).collect();
-        let late = self.spec.timeout.is_some_and(|timeout| self.began.elapsed() >= timeout);
+        let late = self.spec.timeout.is_some_and(|timeout| clock::now() - self.began >= timeout);
         let enough = waiting.len() >= self.spec.wanted;
         match self.spec.gate {
             Gate::First if enough || (late || self.go) && !waiting.is_empty() => {
@@ -105,7 +106,7 @@ impl Session {
                 }
                 self.begin_round(chosen);
             }
-            Gate::Lasting(linger) if enough || self.last_join.elapsed() >= linger => {
+            Gate::Lasting(linger) if enough || clock::now() - self.last_join >= linger => {
                 self.begin_round(waiting);
             }
             Gate::First | Gate::Lasting(_) => {}
@@ -187,8 +188,10 @@ impl Session {
         }
         let ready: Vec<&Node> = nodes().filter(|node| !node.is_failed()).collect();
         let places = ready.iter().map(|node| Place { mac: node.mac(), address: node.data_address() });
-        let ready: Vec<&Node> =
+        let mut ready: Vec<&Node> =
             self.spec.order.arrange(&places.collect::<Vec<_>>()).into_iter().map(|i| ready[i]).collect();
+        // Whose card or link was too bad for a chain has nobody behind it in the next.
+        ready.sort_by_key(|node| node.bypassed);
         let order: Vec<(NodeId, SocketAddr)> = ready.iter().map(|n| (n.id(), n.data_address())).collect();
         let Some(first) = ready.first() else {
             self.state = State::Leaving;

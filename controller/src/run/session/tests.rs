@@ -19,7 +19,7 @@ fn mac(last: u8) -> Mac {
 fn session(rounds: u32) -> Session {
     Session::new(SessionSpec {
         name: "kainstall".into(),
-        source: Arc::new(CommandSource("true".into())),
+        source: Arc::new(CommandSource::new("true".into())),
         wanted: 2,
         gate: Gate::Named,
         plan: None,

@@ -65,7 +65,7 @@ fn named<'a>(description: &'a Description, space: &Space) -> Option<Vec<At<'a>>>
             let before = all.iter().filter(|o| (o.entry.role == Role::Logical) == is_logical);
             let extended = all.iter().find(|o| o.entry.role == Role::Extended).filter(|_| is_logical);
             let last = before.map(At::end).chain(extended.map(|e| e.start)).max().unwrap_or(space.first);
-            Some((last.div_ceil(per_mb) + u64::from(is_logical)).checked_mul(per_mb)?)
+            (last.div_ceil(per_mb) + u64::from(is_logical)).checked_mul(per_mb)
         };
         let start = match entry.start {
             Some(start) => sectors(start)?,
@@ -84,7 +84,7 @@ fn in_sectors(description: &Description, length: Length, sector: SectorSize) -> 
         }
         _ => {
             let bytes = description.bytes(length, sector);
-            (bytes % sector.bytes() == 0).then_some(bytes / sector.bytes())
+            bytes.is_multiple_of(sector.bytes()).then_some(bytes / sector.bytes())
         }
     }
 }

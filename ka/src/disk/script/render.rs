@@ -74,8 +74,8 @@ fn is_only_fill(description: &Description, entry: &Entry) -> bool {
 fn length(length: Length) -> String {
     match length {
         Length::Sectors(sectors) => sectors.to_string(),
-        Length::Bytes(bytes) if bytes % (1 << 20) == 0 => format!("{}MiB", bytes >> 20),
-        Length::Bytes(bytes) if bytes % 1024 == 0 => format!("{}KiB", bytes >> 10),
+        Length::Bytes(bytes) if bytes.is_multiple_of(1 << 20) => format!("{}MiB", bytes >> 20),
+        Length::Bytes(bytes) if bytes.is_multiple_of(1024) => format!("{}KiB", bytes >> 10),
         Length::Bytes(bytes) => format!("{}.5KiB", bytes >> 10),
     }
 }

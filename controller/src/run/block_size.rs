@@ -1,0 +1,70 @@
+//! How large blocks are: as large as the chain's rate allows.
+//!
+//! A member passes a block on when it has all of it, so each one adds a block's time to a stream. On a slow line,
+//! blocks are small for that reason; on a fast one large, because each costs some work on every node.
+
+use std::time::Duration;
+
+use ka::seal::{MAX_BLOCK, MAX_PLAIN};
+
+/// A block's time, about.
+const TIME: Duration = Duration::from_micros(1500);
+/// Sizes as they travel, in bytes.
+const SIZES: [usize; 3] = [MAX_BLOCK / 4, MAX_BLOCK / 2, MAX_BLOCK];
+/// How long the rate is measured before the size changes.
+const PERIOD: Duration = Duration::from_millis(500);
+
+/// Chooses the size. It has no clock of its own.
+#[derive(Debug)]
+pub(super) struct BlockSize {
+    size: usize,
+    since: Duration,
+    sealed: usize,
+    /// What the period before could have had: the first blocks of a stream only fill queues.
+    before: usize,
+}
+
+impl BlockSize {
+    pub(super) fn new() -> Self {
+        Self { size: SIZES[0], since: Duration::ZERO, sealed: 0, before: SIZES[0] }
+    }
+
+    /// The plain bytes of a block from `now` on, a time since the stream's start. The chain has taken `sealed` more
+    /// bytes since the last call.
+    pub(super) fn next(&mut self, now: Duration, sealed: usize) -> usize {
+        self.sealed += sealed;
+        let span = now.saturating_sub(self.since);
+        if span >= PERIOD {
+            let fits =
+                |size: &&usize| **size as u128 * span.as_nanos() <= self.sealed as u128 * TIME.as_nanos();
+            let possible = SIZES.iter().rev().find(fits).copied().unwrap_or(SIZES[0]);
+            self.size = possible.min(self.before);
+            *self = Self { size: self.size, since: now, sealed: 0, before: possible };
+        }
+        MAX_PLAIN - (MAX_BLOCK - self.size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sizes as they travel, of periods in which so many megabits a second are taken.
+    fn sizes(rates: &[usize]) -> Vec<usize> {
+        let mut size = BlockSize::new();
+        let periods = (1..).zip(rates);
+        periods.map(|(i, rate)| size.next(PERIOD * i, rate * 125_000 / 2) + MAX_BLOCK - MAX_PLAIN).collect()
+    }
+
+    #[test]
+    fn a_block_takes_the_same_time_on_slow_and_fast_lines() {
+        for (rate, size) in [(10, 16), (100, 16), (200, 32), (400, 64), (10_000, 64)] {
+            assert_eq!(sizes(&[rate; 3])[2], size * 1024, "{rate} Mbit/s");
+        }
+    }
+
+    #[test]
+    fn one_fast_period_proves_nothing() {
+        assert_eq!(sizes(&[1000, 100, 100, 1000, 1000, 100]), [16, 16, 16, 16, 64, 16].map(|k| k * 1024));
+    }
+}
