@@ -223,11 +223,15 @@ class Story:
 
     def read_foreign_trees(self):
         """What only a workbench reads, of the golden machine and then of each sound node."""
-        machines = [self.golden_disks, *(node.disks for node in self.sound_nodes())]
+        nodes = self.sound_nodes()
+        whole = [node for node in nodes if not clone.table_faults(node.disks, self.golden)]
         if not self.foreign_places():
-            return [{} for _ in machines]
+            return [{} for _ in ("golden", *nodes)]
         with self.report.step("File systems that the host cannot mount"):
-            return clone.foreign_trees(CACHE, machines, self.golden, LOGS)
+            golden_trees, *trees = clone.foreign_trees(
+                CACHE, [self.golden_disks, *(node.disks for node in whole)], self.golden, LOGS)
+        read = dict(zip((node.name for node in whole), trees))
+        return [golden_trees, *(read.get(node.name, {}) for node in nodes)]
 
     def check_golden_afterwards(self, foreign):
         """The golden tree is as before, and is what the clones are compared with."""

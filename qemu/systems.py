@@ -48,3 +48,7 @@ def judge_identities(story, answers_of):
     machine_ids = {name: answers["machine-id"] for name, answers in answers_of.items()}
     if machine_ids:
         story.report.found("all", "own machine-id", shared_ids({"golden": story.before.machine_id} | machine_ids))
+    # That none is the golden node's is what the comparison of the trees has shown.
+    keys = {f"{name} {kind}": value for name, answers in answers_of.items()
+            for kind, value in (line.split()[:2] for line in answers["host-keys"].splitlines() if line.startswith("ssh-"))}
+    story.report.found("all", "own SSH host keys", shared_ids(keys))

@@ -92,7 +92,7 @@ def session(cache, logs, drives):
     folder = prepare(cache)
     logs.mkdir(exist_ok=True)
     kernel = vm.Kernel(folder / "vmlinuz", folder / "initrd.img",
-                       "root=/dev/vda rw init=/sbin/workbench console=ttyS0,115200 panic=-1 quiet")
+                       "root=/dev/vda rw init=/sbin/workbench console=ttyS0,115200 no_timer_check panic=-1 quiet")
     own = vm.Drive(folder / "disk.img", kept=False)
     with vm.machine("workbench", [own, *drives], logs, memory=MEMORY, cpus=2, kernel=kernel) as bench:
         bench.wait_ready()

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use ka::chain::{Action, Epoch, LinkId, Member, NodeId, Offset, Trouble, View};
-use ka::seal::{Cipher, StreamKey};
+use ka::chain::{Action, Epoch, LinkId, Member, Neighbour, NodeId, Offset, Rules, Trouble, View};
+use ka::seal::{Block, Cipher, Sealer, StreamKey};
 use ka::wire::link::LinkMessage;
 use ka::wire::preamble::LinkName;
 
@@ -66,4 +66,23 @@ fn a_second_hello_is_told_of_and_the_link_is_lost() {
         .filter_map(|action| if let Action::Complain(report) = action { Some(report.trouble) } else { None })
         .collect();
     assert_eq!(complaints, [Trouble::Impossible]);
+}
+
+#[test]
+fn a_block_that_spoils_in_memory_is_told_and_not_skipped() {
+    let key = StreamKey::generate(Cipher::preferred()).unwrap();
+    // Without the check at its coming, a bad block is where one would be that has become bad.
+    let rules = Rules { verified_positions: false, ..Rules::default() };
+    let mut member = Member::node(NodeId(1), &key, 1 << 20, Duration::from_secs(1)).with_rules(rules);
+    let predecessor = Some(Neighbour { id: NodeId::GOLDEN, address: () });
+    member.on_view(View { epoch: Epoch(1), predecessor, successor: None }, NOW);
+    let Some(Action::Dial { link, .. }) = member.take_actions().into_iter().next() else { panic!("no dial") };
+    member.on_open(link, NOW);
+    let mut bytes = Sealer::new(&key).seal(b"content").unwrap().bytes().to_vec();
+    bytes[20] ^= 1;
+    member.on_block(link, Block::from_wire(bytes).unwrap(), NOW);
+    member.on_tick(Duration::from_millis(100));
+    assert_eq!(member.spoiled(), None);
+    assert_eq!(member.next_plain(), None);
+    assert_eq!(member.spoiled(), Some(0));
 }

@@ -35,6 +35,18 @@ def table(rows):
     return "\n".join(text)
 
 
+def verdict(rows):
+    """Which goals were reached, which not, and whose copies were wrong."""
+    def said(row):
+        return f"  {row['case']}: {row['target']}" + (f" (window {row['window']})" if row["case"] == "memory" else "")
+    judged = [row for row in rows if row["target"]]
+    wrong = [f"  {row['case']} {row['tool']}, {row['nodes']} nodes" for row in rows if row["survivors_correct"] is False]
+    parts = [("reached", [said(row) for row in judged if row["reached"]]),
+             ("NOT REACHED", [said(row) for row in judged if not row["reached"]]),
+             ("A SURVIVOR'S COPY IS WRONG OR MISSING", wrong)]
+    return "\n".join("\n".join([f"{title}:", *lines]) for title, lines in parts if lines)
+
+
 def store(rows, folder):
     """Writes results.json and, if several node counts were measured, scale.svg."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -63,6 +63,15 @@ class Reports(unittest.TestCase):
         self.assertIn("NOT REACHED: fast", text)
         self.assertIn("slow machine", text)
 
+    def test_the_verdict_names_what_was_reached_missed_and_wrong(self):
+        text = report.verdict([row(case="kill", target="soon", reached=True, window="8M"),
+                               row(case="cut", target="later", reached=False, window="8M", survivors_correct=False)])
+        reached, rest = text.split("NOT REACHED:")
+        missed, wrong = rest.split("COPY IS WRONG")
+        self.assertIn("kill: soon", reached)
+        self.assertIn("cut: later", missed)
+        self.assertIn("cut ka", wrong)
+
     def test_the_plot_is_xml_with_a_line_for_each_tool(self):
         root = xml.etree.ElementTree.fromstring(report.plot({"ka": [(1, 1.0), (8, 1.1)], "a<b": [(8, 2.0)]}, 1.0))
         self.assertEqual(len(root.findall("{*}polyline")), 2)

@@ -186,6 +186,33 @@ pub fn write(disk: &Path, layout: &Layout) {
     }
 }
 
+/// A directory for images; in memory where there is such a place, since tools flush what they write.
+pub fn work_dir() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+/// Does something for every seed, eight at a time: sfdisk and sgdisk sync all disks after they have written,
+/// and sgdisk sleeps for a second.
+pub fn for_seeds(seeds: std::ops::Range<u64>, check: impl Fn(u64, &Path) + Sync) {
+    std::thread::scope(|scope| {
+        for first in seeds.clone().take(8) {
+            let (check, last) = (&check, seeds.end);
+            scope.spawn(move || {
+                let work = work_dir();
+                for seed in (first..last).step_by(8) {
+                    // The test's own output is only captured from its first thread.
+                    let checked =
+                        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(seed, work.path())));
+                    if let Err(panic) = checked {
+                        eprintln!("seed {seed} fails");
+                        std::panic::resume_unwind(panic);
+                    }
+                }
+            });
+        }
+    });
+}
+
 /// Has sfdisk write a script's table.
 pub fn sfdisk(disk: &Path, script: &str) {
     let mut child = Command::new("sfdisk")

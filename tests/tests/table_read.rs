@@ -29,12 +29,12 @@ struct Image {
 
 impl Image {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = tables::work_dir();
         Self { path: dir.path().join("disk"), _dir: dir }
     }
 
     fn blank(&self, bytes: u64) -> &Path {
-        File::create(&self.path).unwrap().set_len(bytes).unwrap();
+        blank(&self.path, bytes);
         &self.path
     }
 
@@ -51,6 +51,10 @@ impl Image {
     fn read(&self) -> Table {
         tables::read(&self.path, SectorSize::B512)
     }
+}
+
+fn blank(disk: &Path, bytes: u64) {
+    File::create(disk).unwrap().set_len(bytes).unwrap();
 }
 
 /// ka reads what sfdisk and sgdisk read.
@@ -126,40 +130,39 @@ fn mbr_script(random: &mut Random, logicals: u64, scale: u64, gap: u64) -> (Stri
 
 #[test]
 fn mbrs_of_sfdisk() {
-    let (image, clone) = (Image::new(), Image::new());
-    for seed in 0..420 {
-        println!("seed {seed}");
+    tables::for_seeds(0..420, |seed, work| {
+        let (disk, clone) = (work.join("disk"), work.join("clone"));
         let mut random = Random::new(seed);
-        let logicals = if random.chance(75) { random.between(1, 56) } else { 0 };
+        let logicals = if random.chance(75) { random.between(1, 50) } else { 0 };
         let (script, bytes) = mbr_script(&mut random, logicals, 10_000, 2048);
-        tables::sfdisk(image.blank(bytes), &script);
-        judge(&image.path, SectorSize::B512);
-        write_again(&image.path, &clone.path, SectorSize::B512);
-    }
+        blank(&disk, bytes);
+        tables::sfdisk(&disk, &script);
+        judge(&disk, SectorSize::B512);
+        write_again(&disk, &clone, SectorSize::B512);
+    });
 }
 
 /// Logical partitions with no more than a track or a sector between them, as old tools left them. sfdisk reads
 /// these and makes none, so ka does.
 #[test]
 fn logicals_that_lie_close_together() {
-    let (image, clone) = (Image::new(), Image::new());
-    for seed in 500..560 {
-        println!("seed {seed}");
+    tables::for_seeds(500..560, |seed, work| {
+        let (disk, clone) = (work.join("disk"), work.join("clone"));
         let mut random = Random::new(seed);
         let logicals = random.between(1, 56);
         let gap = [1, 63][random.index(2)];
         let (script, bytes) = mbr_script(&mut random, logicals, 10_000, gap);
-        let disk = image.blank(bytes);
+        blank(&disk, bytes);
         let description = Description::parse(&script, "script").unwrap();
-        let size = tables::size_of(disk, SectorSize::B512);
+        let size = tables::size_of(&disk, SectorSize::B512);
         let layout =
             Layout::new(&description, size, &Placing::default(), &Least::new(), &Seed([9; 32])).unwrap();
-        tables::write(disk, &layout);
-        tables::same(&tables::by_us(disk, SectorSize::B512), &tables::of_layout(&layout));
-        judge(disk, SectorSize::B512);
-        tables::verify(disk);
-        write_again(disk, &clone.path, SectorSize::B512);
-    }
+        tables::write(&disk, &layout);
+        tables::same(&tables::by_us(&disk, SectorSize::B512), &tables::of_layout(&layout));
+        judge(&disk, SectorSize::B512);
+        tables::verify(&disk);
+        write_again(&disk, &clone, SectorSize::B512);
+    });
 }
 
 /// A script with starts and gaps, whose unit is one sector of a disk.
@@ -194,36 +197,28 @@ fn gpt_script(random: &mut Random, sectors: u64, first: u64) -> String {
 
 #[test]
 fn gpts_of_sfdisk() {
-    let (image, clone) = (Image::new(), Image::new());
-    for seed in 1000..1300 {
-        println!("seed {seed}");
+    tables::for_seeds(1000..1300, |seed, work| {
+        let (disk, clone) = (work.join("disk"), work.join("clone"));
         let mut random = Random::new(seed);
-        let bytes =
-            if random.chance(40) { random.between(2 * TB, 14 * TB) } else { random.between(64 * MB, TB) };
+        let large = random.chance(40);
+        let bytes = if large { random.between(2 * TB, 14 * TB) } else { random.between(64 * MB, TB) };
         let script = gpt_script(&mut random, bytes / 512, 2048);
-        tables::sfdisk(image.blank(bytes), &script);
-        judge(&image.path, SectorSize::B512);
-        write_again(&image.path, &clone.path, SectorSize::B512);
-    }
+        blank(&disk, bytes);
+        tables::sfdisk(&disk, &script);
+        judge(&disk, SectorSize::B512);
+        write_again(&disk, &clone, SectorSize::B512);
+    });
 }
 
 #[test]
 fn gpts_of_sgdisk() {
-    // sgdisk sleeps for a second after it has written: many at once.
-    std::thread::scope(|scope| {
-        for first in 2000..2015 {
-            scope.spawn(move || {
-                let image = Image::new();
-                for seed in (first..2060).step_by(15) {
-                    println!("seed {seed}");
-                    let mut random = Random::new(seed);
-                    let bytes = random.between(64 * MB, 3 * TB);
-                    let disk = image.blank(bytes);
-                    run("sgdisk", &sgdisk_arguments(&mut random, bytes / 512, disk));
-                    judge(disk, SectorSize::B512);
-                }
-            });
-        }
+    tables::for_seeds(2000..2060, |seed, work| {
+        let disk = work.join("disk");
+        let mut random = Random::new(seed);
+        let bytes = random.between(64 * MB, 3 * TB);
+        blank(&disk, bytes);
+        run("sgdisk", &sgdisk_arguments(&mut random, bytes / 512, &disk));
+        judge(&disk, SectorSize::B512);
     });
 }
 

@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use ka::disk::description::Description;
+use ka::disk::description::{Description, Format};
 use ka::disk::ids::Seed;
 use ka::disk::kind::TableKind;
 use ka::disk::layout::{Layout, Least, Placing};
@@ -144,19 +144,16 @@ fn layout(text: &str, disk: DiskSize, random: &mut Random) -> Layout {
 
 /// Writes and judges layouts of a family, each on an image of its own.
 fn check_family(family: Family, seeds: std::ops::Range<u64>) {
-    let work = tempfile::tempdir().unwrap();
-    let image = work.path().join("disk");
-    for seed in seeds {
-        println!("seed {seed}");
+    tables::for_seeds(seeds, |seed, work| {
         let mut random = Random::new(seed);
         let disk = family.disk(&mut random);
         let text = family.description(&mut random, disk);
-        println!("{text}");
         let layout = layout(&text, disk, &mut random);
+        let image = work.join("disk");
         File::create(&image).unwrap().set_len(disk.bytes()).unwrap();
         tables::write(&image, &layout);
         judge(&image, &layout);
-    }
+    });
 }
 
 /// ka, sfdisk and sgdisk read what the layout says, and find nothing wrong.
@@ -233,18 +230,15 @@ fn sectors_of_4096_bytes() {
 /// heads and sectors included.
 #[test]
 fn mbrs_and_ebrs_are_the_same_bytes_as_sfdisks() {
-    let work = tempfile::tempdir().unwrap();
-    let image = work.path().join("disk");
-    for seed in 6000..6100 {
-        println!("seed {seed}");
+    tables::for_seeds(6000..6100, |seed, work| {
         let mut random = Random::new(seed);
         let family = if random.chance(60) { LOGICALS } else { MBR };
         let disk = family.disk(&mut random);
         let layout = layout(&family.description(&mut random, disk), disk, &mut random);
+        let image = work.join("disk");
         File::create(&image).unwrap().set_len(disk.bytes()).unwrap();
         tables::write(&image, &layout);
-        let script = tables::read(&image, disk.sector).describe().unwrap();
-        let script = script.render(ka::disk::description::Format::Sfdisk).text;
+        let script = tables::read(&image, disk.sector).describe().unwrap().render(Format::Sfdisk).text;
         File::create(&image).unwrap().set_len(disk.bytes()).unwrap();
         tables::sfdisk(&image, &script);
         let file = File::open(&image).unwrap();
@@ -253,13 +247,9 @@ fn mbrs_and_ebrs_are_the_same_bytes_as_sfdisks() {
             file.read_exact_at(&mut theirs, write.offset).unwrap();
             let at = theirs.iter().zip(&write.bytes).position(|(one, other)| one != other);
             if let Some(at) = at {
-                panic!(
-                    "at {} + {at}: {:x?}, ours {:x?}\n{script}",
-                    write.offset,
-                    &theirs[446..512],
-                    &write.bytes[446..512]
-                );
+                let (theirs, ours) = (&theirs[446..512], &write.bytes[446..512]);
+                panic!("at {} + {at}: {theirs:x?}, ours {ours:x?}\n{script}", write.offset);
             }
         }
-    }
+    });
 }

@@ -67,7 +67,7 @@ mod tests {
             "kactl run -n 1 -p sda desc -n 2 desc",
             "kactl desc sda --format fdisk",
             "kactl run -n 1 -p sda desc -x relative",
-            "kactl run -n 1 -p sda desc -r lilo",
+            "kactl run -n 1 -p sda desc -r syslinux",
             "kactl run -n 1 -p sda desc --yes --nodes macs",
             "kactl run -n 1 -p sda desc --session ../x",
             "kactl send --session a -n 1",

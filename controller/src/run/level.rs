@@ -15,7 +15,7 @@ const COSTS: [f64; 9] = [1.0, 1.12, 1.57, 1.83, 3.2, 4.3, 5.0, 5.7, 6.5];
 /// How long is watched before the level changes.
 const PERIOD: Duration = Duration::from_millis(100);
 /// The line is the narrow place when so much of it waits, in seconds of its rate.
-const AHEAD: f64 = 0.3;
+const AHEAD: f64 = 0.08;
 /// A level may need this share of the compressors' time: reading and hashing want the processors too.
 const ENOUGH: f64 = 0.6;
 /// From this share on the line is about to wait for the compressors.

@@ -13,12 +13,12 @@ const ACL_ACCESS: &str = "SCHILY.acl.access";
 const ACL_DEFAULT: &str = "SCHILY.acl.default";
 const XATTR_ACL_ACCESS: &[u8] = b"system.posix_acl_access";
 const XATTR_ACL_DEFAULT: &[u8] = b"system.posix_acl_default";
+/// What an attribute takes beside its bytes: the map's place for it and two vectors.
+const RECORD: usize = 64;
 /// The partition whose bytes a regular file holds.
 pub(super) const PARTITION: &[u8] = b"KA.partition";
 /// What the holes of such a file are.
 pub(super) const HOLES: &[u8] = b"KA.holes";
-/// What an attribute takes beside its bytes: the map's place for it and two vectors.
-const RECORD: usize = 64;
 const NANOS: u32 = 1_000_000_000;
 
 /// Appends a record.
@@ -253,6 +253,14 @@ impl Attributes {
         Some(Ok(()))
     }
 
+    /// Bytes of memory that the values take, of which there may be any number.
+    pub(super) fn held(&self) -> usize {
+        let xattrs = self.xattrs.iter().map(|(name, value)| name.len() + value.len() + RECORD).sum::<usize>();
+        let texts = [&self.path, &self.link, &self.acl_access, &self.acl_default, &self.sparse.name];
+        let texts = texts.into_iter().flatten().map(Vec::len).sum::<usize>();
+        xattrs + texts + self.sparse.map.as_ref().map_or(0, Map::held)
+    }
+
     /// The partition that an entry holds.
     pub(super) fn take_partition(&mut self) -> Result<Option<RawPartition>, String> {
         match (self.partition.take(), self.holes.take()) {
@@ -260,14 +268,6 @@ impl Attributes {
             (Some(name), Some(holes)) => Ok(Some(RawPartition { name, holes })),
             _ => Err("of a partition's two records one is missing".to_owned()),
         }
-    }
-
-    /// Bytes of memory that the values take, of which there may be any number.
-    pub(super) fn held(&self) -> usize {
-        let xattrs = self.xattrs.iter().map(|(name, value)| name.len() + value.len() + RECORD).sum::<usize>();
-        let texts = [&self.path, &self.link, &self.acl_access, &self.acl_default, &self.sparse.name];
-        let texts = texts.into_iter().flatten().map(Vec::len).sum::<usize>();
-        xattrs + texts + self.sparse.map.as_ref().map_or(0, Map::held)
     }
 
     fn xattr(&mut self, name: Vec<u8>, value: &[u8]) {

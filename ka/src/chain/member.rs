@@ -482,6 +482,13 @@ impl<A: Clone> Member<A> {
         self.outlet.next(&self.window, self.total)
     }
 
+    /// The number of a kept block that was verified when it came, and is not what it was: the machine's memory is
+    /// bad. The member can neither write nor pass on what it has.
+    #[must_use]
+    pub fn spoiled(&self) -> Option<u64> {
+        self.outlet.spoiled()
+    }
+
     /// The ack that the predecessor has not had yet.
     pub fn next_ack(&mut self) -> Option<(LinkId, LinkMessage)> {
         let Link::Open(link) = self.up else { return None };

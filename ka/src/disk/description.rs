@@ -351,11 +351,11 @@ impl DiskSignature {
 impl fmt::Display for Description {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let short = self.render(Format::Desc);
-        f.write_str(if short.missing.is_empty() {
-            &short.text
+        if short.missing.is_empty() {
+            f.write_str(&short.text)
         } else {
-            return f.write_str(&script::render(self));
-        })
+            f.write_str(&self.render(Format::Sfdisk).text)
+        }
     }
 }
 

@@ -173,7 +173,7 @@ impl Image {
         let entries = u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|i| header[72 + i]));
         let length = u64::from(number(&header, 80)) * u64::from(number(&header, 84));
         let length = usize::try_from(length.min(256 << 10)).expect("small");
-        let sector = if self.size % 4096 == 0 && at % 4096 == 0 { 4096 } else { 512 };
+        let sector = if self.size.is_multiple_of(4096) && at.is_multiple_of(4096) { 4096 } else { 512 };
         let sum = crc32(&self.bytes(entries.saturating_mul(sector), length));
         header[88..92].copy_from_slice(&sum.to_le_bytes());
         let size = usize::try_from(number(&header, 12)).expect("it fits").min(512);

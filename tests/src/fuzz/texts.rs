@@ -41,6 +41,6 @@ pub(super) fn any_text(data: &[u8]) {
             }
         }
         4 => super::disks::choice(&text),
-        _ => drop(order::parse(Path::new("order"), &text, data.len() % 2 == 0)),
+        _ => drop(order::parse(Path::new("order"), &text, data.len().is_multiple_of(2))),
     }
 }

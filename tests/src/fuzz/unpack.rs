@@ -20,7 +20,7 @@ pub(super) fn any_archive(data: &[u8]) {
     symlink("../outside/file", root.join("file")).expect("a link");
     symlink(&outside, root.join("away")).expect("a link");
     let before = seen(&outside);
-    let options = Options { same_owner: false, sync: false, progress: None, partitions: None };
+    let options = Options { same_owner: false, sync: false, ..Options::default() };
     let outcome = unpack(with_checksums(data).as_slice(), &root, &options);
     assert_eq!(seen(&outside), before, "{outcome:?}");
     assert_eq!(names(place.path()), ["outside", "root"], "{outcome:?}");

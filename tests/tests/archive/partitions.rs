@@ -110,7 +110,8 @@ fn holes(archive: &[u8]) -> RawHoles {
 fn fill(root: &Path) {
     fs::create_dir(root.join("folder")).unwrap();
     for i in 0..300 {
-        fs::write(root.join(format!("folder/{i}")), vec![b"0123456789"[i % 10]; i * 37]).unwrap();
+        fs::write(root.join(format!("folder/{i}")), vec![b"abcdefghijklmnopqrstuvwxyz"[i % 26]; i * 37])
+            .unwrap();
     }
     fs::remove_file(root.join("folder/7")).unwrap();
 }

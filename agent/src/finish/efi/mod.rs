@@ -89,7 +89,10 @@ fn enter(
     let is_network = |number: &u16| {
         entries.iter().any(|(n, option)| n == number && option.as_ref().is_some_and(LoadOption::is_network))
     };
-    let new_order = with(number, &old_order, order, is_network);
+    // Who is sent on to the disk must not wait first for what nobody serves, such as PXE by IPv6: that takes minutes.
+    let booted = order_of(&variables.read("BootCurrent")?.unwrap_or_default()).first().copied();
+    let booted = booted.filter(is_network);
+    let new_order = with(number, &old_order, order, |n| booted.map_or_else(|| is_network(n), |b| *n == b));
     variables.write("BootOrder", &new_order.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<_>>())?;
     Ok(number)
 }
@@ -102,10 +105,10 @@ fn order_of(bytes: &[u8]) -> Vec<u16> {
     bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect()
 }
 
-/// The order with `number` in it: the network's entries first if they are to be, then it, then all others.
-fn with(number: u16, old: &[u16], order: BootOrder, is_network: impl Fn(&u16) -> bool) -> Vec<u16> {
+/// The order with `number` in it: the network's entry, or all of them, first if it is to be, then it, then all others.
+fn with(number: u16, old: &[u16], order: BootOrder, leads: impl Fn(&u16) -> bool) -> Vec<u16> {
     let others = || old.iter().copied().filter(|n| *n != number);
-    let first = |n: &u16| order == BootOrder::Network && is_network(n);
+    let first = |n: &u16| order == BootOrder::Network && leads(n);
     others().filter(first).chain([number]).chain(others().filter(|n| !first(n))).collect()
 }
 
@@ -145,6 +148,16 @@ mod tests {
         assert_eq!(with(2, &[0, 1, 2, 3], BootOrder::Network, network), [1, 3, 2, 0]);
         assert_eq!(with(9, &[0, 1, 2, 3], BootOrder::Disk, network), [9, 0, 1, 2, 3]);
         assert_eq!(with(9, &[], BootOrder::Network, network), [9]);
+    }
+
+    #[test]
+    fn of_the_networks_entries_the_one_that_was_booted_comes_first() {
+        let firmware = Firmware::new();
+        firmware.1.write("BootCurrent", &3u16.to_le_bytes()).unwrap();
+        let entry = disk_entry("debian", NEW);
+        let present: Option<Vec<Signature>> = Some(vec![OLD.parse().unwrap()]);
+        let number = enter(&firmware.1, &entry, BootOrder::Network, present.as_deref()).unwrap();
+        assert_eq!(order_of(&firmware.1.read("BootOrder").unwrap().unwrap()), [3, number, 0, 7, 1]);
     }
 
     /// efibootmgr is the judge of what is written.

@@ -298,12 +298,11 @@ impl World {
                 }
                 agent.epoch = Some((stream, view.epoch));
             }
-            ToAgent::Abort { stream, .. } => {
-                if agent.at == At::Receiving(stream) {
-                    agent.at = At::Failed { passing: true };
-                    self.fail(i, Some(stream), true);
-                }
+            ToAgent::Abort { stream, .. } if agent.at == At::Receiving(stream) => {
+                agent.at = At::Failed { passing: true };
+                self.fail(i, Some(stream), true);
             }
+            ToAgent::Abort { .. } => {}
             ToAgent::Bye | ToAgent::Refused { .. } => {
                 if matches!(agent.at, At::Has(_)) {
                     self.copies.insert(agent.machine);
