@@ -4,6 +4,7 @@ MUSL := x86_64-unknown-linux-musl
 AGENT := target/$(MUSL)/release/ka-agent
 DENY := target/tools/bin/cargo-deny
 NODES ?=
+SCENARIO ?= default
 KEEP ?=
 CASES ?= all
 DESTDIR ?=
@@ -11,8 +12,9 @@ DESTDIR ?=
 # Tools of the build, of the image, of the tests' judges, and of the virtual cluster. Never qemu-utils: only
 # qemu-system-x86 is needed, and on machines with backports the two come from different versions.
 PACKAGES := make ca-certificates gcc libc6-dev binutils musl-tools file python3 shellcheck \
-	busybox-static cpio kmod procps xz-utils zstd e2fsprogs fdisk gdisk util-linux tar attr acl \
-	qemu-system-x86 mmdebstrap dnsmasq-base pxelinux syslinux-common iproute2
+	busybox-static cpio efibootmgr kmod procps xz-utils zstd e2fsprogs xfsprogs jfsutils reiserfsprogs btrfs-progs \
+	dosfstools partclone fdisk gdisk parted util-linux tar attr acl \
+	qemu-system-x86 openssh-client ovmf mmdebstrap dnsmasq-base pxelinux syslinux-common ipxe iproute2
 
 export DEBIAN_FRONTEND := noninteractive
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
@@ -21,7 +23,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 RUST_IS_THERE = cargo metadata --no-deps --offline --format-version 1
 MUSL_IS_THERE = ls "$$(rustc --print target-libdir --target $(MUSL))"/libstd-*.rlib
 
-.PHONY: setup build agent test qemu-test bench lint install
+.PHONY: setup build agent test qemu-test bench fuzz lint install
 
 setup:
 	@wanted="$(PACKAGES)"; \
@@ -48,20 +50,26 @@ test: agent
 	python3 -m unittest discover -s tests/bench
 
 qemu-test: agent build
-	NODES=$(or $(NODES),3) KEEP=$(KEEP) qemu/run
+	SCENARIO=$(SCENARIO) NODES=$(NODES) KEEP=$(KEEP) qemu/run
 
 # Peers to measure against, and only for that.
 bench: PACKAGES += iperf3 mbuffer udpcast aria2 opentracker mktorrent
 bench: agent build
-	cargo build --release --locked -p ka-tests --example aead_cost
+	cargo build --release --locked -p ka-tests --example aead_cost --example pack_cost
+	initramfs/build-agent --example unpack_cost
 	tests/bench/run --cases "$(CASES)" --nodes "$(NODES)" --rate "$(RATE)" --size "$(SIZE)" --runs "$(RUNS)"
+
+# Beyond the packages, a nightly toolchain: `rustup toolchain install nightly`.
+fuzz: PACKAGES += g++
+fuzz: setup
+	TIME="$(or $(TIME),60)" TARGETS="$(TARGETS)" JOBS="$(or $(JOBS),2)" tests/fuzz/run
 
 # A tool that this machine cannot have is named loudly; the others must be content.
 lint: setup $(DENY)
 	@$(call lint,cargo fmt,cargo fmt --version,cargo fmt --all --check)
 	@$(call lint,cargo clippy,cargo clippy --version,cargo clippy --workspace --all-targets --locked -- -D warnings)
 	@$(call lint,cargo deny,$(DENY) --version,cargo fetch --quiet --locked && $(DENY) --offline check bans licenses sources)
-	@$(call lint,shellcheck,shellcheck --version,shellcheck -x -P SCRIPTDIR $$(grep -rlE '^#!/bin/(ba)?sh|^# shellcheck shell=' .ci initramfs qemu))
+	@$(call lint,shellcheck,shellcheck --version,shellcheck -x -P SCRIPTDIR $$(grep -rlE '^#!/bin/(ba)?sh|^# shellcheck shell=' .ci initramfs qemu tests/fuzz/run))
 
 # In no Debian package. Not optimised: it is built for seconds of work.
 $(DENY):

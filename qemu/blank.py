@@ -18,21 +18,20 @@ BOOT_MESSAGE = b"\r\nSTALE BOOT CODE RAN\r\n"
 class Kind:
     """A sort of used disk; the table is an sfdisk script."""
 
-    size: int
     table: str
     ext4: int
     swap: int
 
 
-BIGGER = Kind(4096 * MIB, """\
+KINDS = {
+    "bigger": Kind("""\
 label: gpt
 start=2048, size=2M, type=21686148-6449-6E6F-744E-656564454649, name=bios
 size=500M, type=0657FD6D-A4AB-43C4-84E5-0933C84B4F4F, name=swap
 size=1000M, type=0FC63DAF-8483-4772-8E79-3D69D8477DE4, name=old-root
 type=E6D6D379-F507-44C2-A23C-238F2A3DF928, name=old-lvm
-""", ext4=3, swap=2)
-
-SMALLER = Kind(2048 * MIB, """\
+""", ext4=3, swap=2),
+    "smaller": Kind("""\
 label: dos
 start=63, size=200000, type=83, bootable
 start=206848, size=600M, type=82
@@ -40,23 +39,29 @@ size=300M, type=83
 start=2050048, type=5
 size=400M, type=83
 type=8e
-""", ext4=5, swap=2)
+""", ext4=5, swap=2),
+    "data": Kind("""\
+label: gpt
+size=100M, type=0FC63DAF-8483-4772-8E79-3D69D8477DE4
+size=64M, type=0657FD6D-A4AB-43C4-84E5-0933C84B4F4F
+""", ext4=1, swap=2),
+}
 
-KINDS = (BIGGER, SMALLER)
 
-
-def make(path, number):
-    """The disk of node `number` (from 0): bigger and smaller than the golden one by turns."""
-    kind = KINDS[number % len(KINDS)]
-    image.blank(path, kind.size)
-    scatter_signatures(path, kind.size)
-    run("sfdisk", "--quiet", "--wipe", "never", "--wipe-partitions", "never", path, input=kind.table)
-    by_number = {part.number: part for part in image.partitions(path)}
+def make(path, disk):
+    """A node's disk (see scenario.NodeDisk), as its former owner left it."""
+    kind = KINDS[disk.used_as]
+    image.blank(path, disk.size)
+    scatter_signatures(path, disk.size)
+    with image.seen(path, disk.sector, read_only=False) as seen:
+        # A loop device's table is not read by every kernel, and need not be.
+        run("sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--wipe", "never", "--wipe-partitions", "never",
+            seen, input=kind.table)
+    by_number = {part.number: part for part in image.partitions(path, disk.sector)}
     for maker, part in ((("mkfs.ext4", "-qF"), by_number[kind.ext4]), (("mkswap",), by_number[kind.swap])):
-        with image.loop(path, part.start, part.size) as device:
+        with image.loop(path, part.start, part.size, sector=disk.sector) as device:
             run(*maker, device)
     write_boot_code(path)
-    return kind
 
 
 def write_boot_code(path):

@@ -13,12 +13,15 @@ QUESTIONS = {
     "state": "systemctl is-system-running --wait",
     "failed": "systemctl list-units --state=failed --plain --no-legend",
     "cmdline": "cat /proc/cmdline",
-    "root": "findmnt --noheadings --raw --output SOURCE,UUID,FSTYPE,OPTIONS /",
+    "mounts": "findmnt --noheadings --raw --evaluate --output TARGET,SOURCE,UUID,FSTYPE,OPTIONS --real",
     "swap": "swapon --show=NAME,UUID --noheadings --raw",
     "fstab": "cat /etc/fstab",
     "machine-id": "cat /etc/machine-id",
     "links": "ls /sys/class/net",
-    "serial": "cat /sys/block/vda/serial",
+    "serials": "for d in /sys/block/*; do echo ${d##*/} $(cat $d/serial $d/device/serial 2>/dev/null | head -n 1); done",
+    "host-keys": "cat /etc/ssh/ssh_host_*_key.pub",
+    "hostname": "cat /proc/sys/kernel/hostname",
+    "efi": "test ! -d /sys/firmware/efi || efibootmgr -v",
 }
 
 
@@ -27,8 +30,9 @@ def ask(vm):
     return {name: vm.run(command)[1].strip() for name, command in QUESTIONS.items()}
 
 
-def faults(answers, console, vm_name, identity):
-    """What is wrong with a booted clone, given its answers, its console and its disk's identity."""
+def faults(answers, console, disk_names, golden, identity):
+    """What is wrong with a booted clone, given its answers, its console, the names that the kernel gives
+    its disks (in the order of the golden ones), and its disks' identity."""
     found = []
 
     def expect(holds, what):
@@ -37,19 +41,53 @@ def faults(answers, console, vm_name, identity):
 
     expect("GRUB" in console, "its console shows no GRUB")
     expect("iPXE" not in console, "its console shows a network boot")
-    cmdline = answers["cmdline"]
-    expect(re.search(r"\bBOOT_IMAGE=/boot/vmlinuz-", cmdline), f"not started by GRUB: {cmdline}")
-    expect(f"root=UUID={identity.root}" in cmdline.split(), f"root= is not its own {identity.root}: {cmdline}")
-    expect(answers["serial"] == vm_name, f"vda is the disk of {answers['serial']}")
-    source, uuid, kind, options = (answers["root"].split() + [""] * 4)[:4]
-    expect((source, uuid, kind) == ("/dev/vda1", identity.root, "ext4"), f"/ is {answers['root']}")
-    expect("rw" in options.split(","), f"/ is not writable: {options}")
-    expect(answers["swap"] == f"/dev/vda2 {identity.swap}", f"swap is {answers['swap'] or 'off'}, not /dev/vda2 {identity.swap}")
-    found.extend(clone.fstab_text_faults(answers["fstab"], identity))
-    expect(re.fullmatch("[0-9a-f]{32}", answers["machine-id"]), f"machine-id is {answers['machine-id']!r}")
+    found += system_faults(answers, disk_names, golden, identity)
     expect(answers["links"].split() == ["lo"], f"has network cards: {answers['links']}")
+    return found
+
+
+def system_faults(answers, disk_names, golden, identity, by_grub=True):
+    """What is wrong with a clone's system, however it was started."""
+    found = []
+
+    def expect(holds, what):
+        if not holds:
+            found.append(what)
+
+    root_index, root = golden.root
+    own_root = identity.uuids[root_index, root.number]
+    cmdline = answers["cmdline"]
+    expect(not by_grub or re.search(r"\bBOOT_IMAGE=(/boot)?/vmlinuz-", cmdline), f"not started by GRUB: {cmdline}")
+    expect(f"root=UUID={own_root}" in cmdline.split(), f"root= is not its own {own_root}: {cmdline}")
+    mounted = {line.split()[0]: line.split()[1:] for line in answers["mounts"].splitlines() if len(line.split()) > 4}
+    for index, mount in golden.mounts():
+        node = f"/dev/{partition_name(disk_names[index], mount.volume.number)}"
+        source, uuid, kind, options = (mounted.get(mount.at, []) + [""] * 4)[:4]
+        # A subvolume is told in brackets.
+        expect((source.split("[")[0], uuid, kind) == (node, identity.uuids[index, mount.volume.number],
+                                                      mount.volume.kind),
+               f"{mount.at} is {' '.join(mounted.get(mount.at, ['not mounted']))}")
+        expect("rw" in options.split(","), f"{mount.at} is not writable: {options}")
+        expect(not mount.subvolume or source.endswith(f"[/{mount.subvolume}]"),
+               f"{mount.at} is {source}, not the subvolume {mount.subvolume}")
+    swaps = sorted(f"/dev/{partition_name(disk_names[index], volume.number)} {identity.uuids[index, volume.number]}"
+                   for index, volume in golden.swaps())
+    expect(sorted(answers["swap"].splitlines()) == swaps, f"swap is {answers['swap'] or 'off'}, not {swaps}")
+    found += clone.fstab_text_faults(answers["fstab"], golden, identity)
+    expect(re.fullmatch("[0-9a-f]{32}", answers["machine-id"]), f"machine-id is {answers['machine-id']!r}")
     expect(answers["state"] == "running", f"systemd says {answers['state']}: {answers['failed']}")
     return found
+
+
+def partition_name(disk, number):
+    return f"{disk}p{number}" if disk[-1].isdigit() else f"{disk}{number}"
+
+
+def serial_faults(answers, names):
+    """The disks must be those of this machine: `names` gives the serial number of each."""
+    told = dict((line.split() + [""])[:2] for line in answers["serials"].splitlines())
+    return [f"{disk} is the disk {told.get(disk)!r}, expected {serial!r}"
+            for disk, serial in names.items() if told.get(disk) != serial]
 
 
 def shared_ids(ids):

@@ -101,6 +101,14 @@ def load_exemptions(path, kernel):
     return found
 
 
+def load_all(paths, kernel):
+    """Several lists as one, under the same rules."""
+    found = [exemption for path in paths for exemption in load_exemptions(path, kernel)]
+    if len(found) > MOST or len({exemption.path for exemption in found}) != len(found):
+        raise BadExceptions(f"{paths[-1]}: with the general list, more than {MOST} exceptions, or a path twice")
+    return found
+
+
 def unneeded(expected, found, exemptions):
     """Exceptions without which the trees would compare equally well: candidates to drop."""
     return [

@@ -9,6 +9,7 @@ grub-install wants to find the disk behind a file system.
 import contextlib
 import json
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,20 @@ from shell import ToolFailed, run
 
 SECTOR = 512
 MIB = 1 << 20
+
+# How to mount what nobody may change: not even a journal.
+UNTOUCHED = {
+    "ext2": "ro", "ext3": "ro,noload", "ext4": "ro,noload", "xfs": "ro,norecovery,nouuid",
+    "btrfs": "ro,rescue=nologreplay", "jfs": "ro", "reiserfs": "ro,acl,user_xattr", "vfat": "ro",
+}
+
+
+@dataclass(frozen=True)
+class Disk:
+    """An image and the size of its sectors, which the image itself does not tell."""
+
+    path: Path
+    sector: int = SECTOR
 
 
 @dataclass(frozen=True)
@@ -28,20 +43,32 @@ class Partition:
     size: int
     type: str
     bootable: bool
+    uuid: str | None = None
 
 
-def partitions(image):
+def partitions(image, sector=SECTOR):
     """The partitions of an image, as sfdisk reads them."""
-    table = json.loads(run("sfdisk", "--json", image))["partitiontable"]
+    with seen(image, sector) as disk:
+        table = json.loads(run("sfdisk", "--json", disk))["partitiontable"]
     unit = table.get("sectorsize", SECTOR)
     return [
         Partition(
-            int(line["node"].removeprefix(str(image)).lstrip("p")),
+            int(re.search(r"\d+$", line["node"]).group()),
             line["start"] * unit, line["size"] * unit,
-            line["type"], line.get("bootable", False),
+            line["type"], line.get("bootable", False), line.get("uuid"),
         )
         for line in table.get("partitions", [])
     ]
+
+
+@contextlib.contextmanager
+def seen(image, sector=SECTOR, read_only=True):
+    """The image for a tool that asks for the sectors' size: itself, or a device with such sectors."""
+    if sector == SECTOR:
+        yield image
+    else:
+        with loop(image, read_only=read_only, sector=sector) as device:
+            yield device
 
 
 def blank(path, size):
@@ -51,11 +78,13 @@ def blank(path, size):
 
 
 @contextlib.contextmanager
-def loop(image, start=0, size=None, read_only=False):
+def loop(image, start=0, size=None, read_only=False, sector=SECTOR):
     """A loop device over an image, or over `size` bytes of it from `start` on."""
     options = ["--read-only"] if read_only else []
     if size is not None:
         options += ["--offset", start, "--sizelimit", size]
+    if sector != SECTOR:
+        options += ["--sector-size", sector]
     device = run("losetup", "--find", "--show", *options, image).strip()
     try:
         yield device
@@ -64,11 +93,11 @@ def loop(image, start=0, size=None, read_only=False):
 
 
 @contextlib.contextmanager
-def mounted(device, *options):
+def mounted(device, options="rw", kind="ext4"):
     """Mount a block device on a folder of its own."""
     folder = Path(tempfile.mkdtemp(prefix="ka-mount-"))
     try:
-        run("mount", "-t", "ext4", "-o", ",".join(options) or "rw", device, folder)
+        run("mount", "-t", kind, "-o", options, device, folder)
         try:
             yield folder
         finally:
@@ -78,11 +107,14 @@ def mounted(device, *options):
 
 
 @contextlib.contextmanager
-def mounted_partition(image, number, write=False):
+def mounted_partition(image, number, write=False, kind="ext4", subvolume=None, sector=SECTOR):
     """Mount one partition of an image; read-only touches not even the journal."""
-    part = next(part for part in partitions(image) if part.number == number)
-    with loop(image, part.start, part.size, read_only=not write) as device:
-        with mounted(device, "rw" if write else "ro,noload") as folder:
+    part = next(part for part in partitions(image, sector) if part.number == number)
+    options = "rw" if write else UNTOUCHED[kind]
+    if subvolume:
+        options += f",subvol={subvolume}"
+    with loop(image, part.start, part.size, read_only=not write, sector=sector) as device:
+        with mounted(device, options, kind) as folder:
             yield folder
 
 
@@ -107,8 +139,8 @@ def shown_partitions(device, parts):
             run("delpart", device, number)
 
 
-def identity(image, part):
+def identity(image, part, sector=SECTOR):
     """What blkid says about a partition: a dictionary with TYPE, UUID and so on."""
-    with loop(image, part.start, part.size, read_only=True) as device:
+    with loop(image, part.start, part.size, read_only=True, sector=sector) as device:
         lines = run("blkid", "--probe", "--output", "export", device).splitlines()
     return dict(line.split("=", 1) for line in lines if "=" in line)

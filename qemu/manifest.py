@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import stat
+import sys
 
 BLOCK = 4096
 ZEROS = bytes(1 << 20)
@@ -131,13 +132,36 @@ def data_segments(file, size):
         yield start, end
 
 
+def placed(entries, at):
+    """A file system's manifest with the paths that it has where it is mounted; its own root ends in a slash."""
+    return entries if at == "/" else {at + name: found for name, found in entries.items()}
+
+
+def file_name(at):
+    """The name of a file for what is mounted there."""
+    return at.strip("/").replace("/", "-") or "root"
+
+
+def data_size(entries):
+    """About the size of a tar of these entries, in bytes."""
+    blocks = sum(end - start for found in entries.values() for start, end in found.get("data", ()))
+    return BLOCK * blocks + 1024 * len(entries)
+
+
+def lines(entries):
+    return (json.dumps({"path": name, **found}) + "\n" for name, found in entries.items())
+
+
 def save(entries, path):
     with open(path, "w", encoding="ascii") as file:
-        for name, found in entries.items():
-            file.write(json.dumps({"path": name, **found}) + "\n")
+        file.writelines(lines(entries))
 
 
 def load(path):
     with open(path, encoding="ascii") as file:
         lines = [json.loads(line) for line in file]
     return {line.pop("path"): line for line in lines}
+
+
+if __name__ == "__main__":  # in a workbench
+    sys.stdout.writelines(lines(take(sys.argv[1])))

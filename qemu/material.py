@@ -31,6 +31,32 @@ def plant(root):
     _times(at)
 
 
+def plant_some(folder, kind):
+    """A smaller lot for one more file system, of what its kind can hold: times of a second for ReiserFS."""
+    at = functools.partial(os.path.join, folder)
+    step = SECOND if kind == "reiserfs" else 1
+    for name, data in (("some", b"of another file system\n"), ("large", bytes(range(256)) * 4096)):
+        _write(at(f"{kind}-{name}"), data)
+    _sparse(at(f"{kind}-holes"), 1 << 20, ((1 << 19), BLOCK))
+    os.link(at(f"{kind}-some"), at(f"{kind}-other-name"))
+    os.symlink(f"{kind}-some", at(f"{kind}-link"))
+    os.setxattr(at(f"{kind}-some"), "user.comment", kind.encode())
+    access = acl((USER_OBJ, 6, NO_ID), (USER, 4, 1234), (GROUP_OBJ, 4, NO_ID), (MASK, 6, NO_ID), (OTHER, 0, NO_ID))
+    os.setxattr(at(f"{kind}-some"), "system.posix_acl_access", access)
+    os.mkdir(at(f"{kind}-folder"), 0o2750)
+    os.chown(at(f"{kind}-folder"), 1000, 1001)
+    for name in ("some", "large", "holes", "folder"):
+        os.utime(at(f"{kind}-{name}"), ns=(0, 1_234_567_890 * SECOND + 123_456_789 // step * step))
+
+
+def _sparse(path, size, *islands):
+    with open(path, "wb") as file:
+        for start, length in islands:
+            file.seek(start)
+            file.write(b"\xa5" * length)
+        file.truncate(size)
+
+
 def _write(path, data=b"material\n"):
     with open(path, "wb") as file:
         file.write(data)
@@ -82,12 +108,8 @@ def _attributes(at):
 
 
 def _holes(at):
-    def sparse(name, size, *islands):
-        with open(at(name), "wb") as file:
-            for start, length in islands:
-                file.seek(start)
-                file.write(b"\xa5" * length)
-            file.truncate(size)
+    def sparse(name, *shape):
+        _sparse(at(name), *shape)
 
     sparse("hole-all", 64 << 20)
     sparse("hole-first", 1 << 20, ((1 << 20) - BLOCK, BLOCK))

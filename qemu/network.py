@@ -38,6 +38,10 @@ class Network:
         counters = link["stats64"]
         return counters["rx"]["bytes"], counters["tx"]["bytes"]
 
+    def own_address(self, address):
+        """Give the switch itself an address, for a server that is no virtual machine."""
+        self._ip("address", "add", address, "dev", BRIDGE)
+
     def _ip(self, *words):
         return run("ip", "-netns", self.name, *words)
 

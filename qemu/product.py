@@ -12,10 +12,8 @@ from dataclasses import dataclass, field
 from shell import run
 from vm import PATIENCE, VmTrouble
 
-DISK = "vda"
 INTERFACE = "eth0"
 RANGE = "10.77.0.50,10.77.0.99"
-DESC = "/tmp/desc"
 DEAD_AFTER = 15  # seconds; several VMs on two cores stall for longer than real machines do
 OUTPUT = "/run/ka-test"  # where long-running commands write, outside of the disk
 LEASES = "/run/ka/runs"  # a file here says that a run waits for nodes
@@ -24,15 +22,15 @@ RUN_PATIENCE = 1200
 
 
 def install(source, root):
-    """Put ka into a golden tree, with the folders that a package would make."""
+    """Put ka into a golden tree. What it writes lies below /usr, on the root's own file system."""
     clean = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
     run("make", "--no-print-directory", "-C", source, "install", f"DESTDIR={root}", env=clean)
-    for folder in ("etc/ka", "var/lib/ka", "var/log/ka"):
-        (root / folder).mkdir(exist_ok=True)
 
 
 def init(golden):
+    """Keys and settings; the nodes' kernels need the golden one's help against a busy host (golden.GRUB_DEFAULTS)."""
     golden.must("kactl init")
+    golden.must(r"""sed -i -E 's/^#(console = ".*)"/\1 no_timer_check"/' /etc/ka/ka.toml && grep no_timer /etc/ka/ka.toml""")
 
 
 def make_image(golden):
@@ -42,24 +40,44 @@ def make_image(golden):
     return {name: int(size) for size, name in (line.split(maxsplit=1) for line in sizes.splitlines())}
 
 
-def describe(golden):
-    """The desc of the golden disk."""
-    return golden.must(f"kactl desc {DISK} > {DESC} && cat {DESC}")
+def describe(golden, disk):
+    """The desc of a golden disk."""
+    return golden.must(f"kactl desc {disk} > {desc(disk)} && cat {desc(disk)}")
 
 
-def serve_pxe(golden):
-    golden.must(f"mkdir -p {OUTPUT}; setsid kactl pxe --interface {INTERFACE} --range {RANGE}"
+def desc(disk):
+    """Where the desc of a golden disk is."""
+    return f"/tmp/desc-{disk}"
+
+
+def serve_pxe(golden, options=""):
+    """Start the boot server; `options` take the place of its range of addresses."""
+    golden.must(f"mkdir -p {OUTPUT}; setsid kactl pxe --interface {INTERFACE} {options or f'--range {RANGE}'}"
                 f" > {OUTPUT}/pxe.log 2>&1 < /dev/null & sleep 0")
     wait_for(golden, "ss -Huln sport = :69 | grep -q .", "kactl pxe to serve TFTP", f"{OUTPUT}/pxe.log")
 
 
-def start_run(golden, nodes):
+def start_run(golden, nodes, selections, options=""):
     """Start the run and wait until it waits for nodes; `poll_run` tells how it goes on."""
-    command = f"kactl run -n {nodes} -p {DISK} {DESC} --yes --json --dead-after {DEAD_AFTER}"
+    disks = " ".join(f"-p {shlex.quote(selection.pick)} {desc(selection.golden)}" for selection in selections)
+    who = "" if "--nodes" in options else "--yes"
+    command = f"kactl run -n {nodes} {disks} {who} --json --dead-after {DEAD_AFTER} {options}"
     script = f"{command} > {OUTPUT}/run.json 2> {OUTPUT}/run.log < /dev/null; echo $? > {OUTPUT}/run.status"
     golden.must(f"setsid bash -c {shlex.quote(script)} > {OUTPUT}/run.shell 2>&1 < /dev/null & sleep 0")
     wait_for(golden, f"test -s {OUTPUT}/run.status || ls {LEASES}/* > /dev/null", "kactl run to wait for nodes",
              f"{OUTPUT}/run.log")
+
+
+def start_other_run(golden, selections, options):
+    """A run that nobody waits for, until `stop_other_run`."""
+    disks = " ".join(f"-p {shlex.quote(selection.pick)} {desc(selection.golden)}" for selection in selections)
+    golden.must(f"setsid kactl run -n 1 {disks} {options} > {OUTPUT}/other.log 2>&1 < /dev/null"
+                f" & echo $! > {OUTPUT}/other.pid")
+    wait_for(golden, f"ls {LEASES}/* > /dev/null", "another run to wait for nodes", f"{OUTPUT}/other.log")
+
+
+def stop_other_run(golden):
+    golden.must(f"kill $(cat {OUTPUT}/other.pid)")
 
 
 @dataclass

@@ -4,24 +4,26 @@ import unittest
 
 import booted
 from clone import Identity
+from scenarios.default import GOLDEN
 
-OWN = Identity("11111111-aaaa", "22222222-bbbb")
+OWN = Identity({(0, 1): "11111111-aaaa", (0, 2): "22222222-bbbb"})
 CONSOLE = "SeaBIOS\nBooting from Hard Disk...\nGRUB loading.\nWelcome to GRUB!\n"
 RIGHT = {
     "state": "running",
     "failed": "",
     "cmdline": "BOOT_IMAGE=/boot/vmlinuz-6.1 root=UUID=11111111-aaaa ro console=ttyS0",
-    "root": "/dev/vda1 11111111-aaaa ext4 rw,relatime,errors=remount-ro",
+    "mounts": "/ /dev/vda1 11111111-aaaa ext4 rw,relatime,errors=remount-ro",
     "swap": "/dev/vda2 22222222-bbbb",
-    "fstab": "# made by ka\nUUID=11111111-aaaa / ext4 defaults 0 1\nUUID=22222222-bbbb none swap sw 0 0\n",
+    "fstab": "# made by ka\nUUID=11111111-aaaa / ext4 defaults,errors=remount-ro 0 1\nUUID=22222222-bbbb none swap sw 0 0\n",
     "machine-id": "0123456789abcdef0123456789abcdef",
     "links": "lo",
-    "serial": "node1-boot",
+    "serials": "vda node1",
 }
 
 
 def faults(console=CONSOLE, **answers):
-    return booted.faults(RIGHT | answers, console, "node1-boot", OWN)
+    answers = RIGHT | answers
+    return booted.faults(answers, console, ["vda"], GOLDEN, OWN) + booted.serial_faults(answers, {"vda": "node1"})
 
 
 class Booted(unittest.TestCase):
@@ -33,10 +35,10 @@ class Booted(unittest.TestCase):
             {"state": "degraded"},
             {"cmdline": RIGHT["cmdline"].replace("11111111", "99999999")},
             {"cmdline": "initrd=all.rdz root=UUID=11111111-aaaa"},
-            {"root": "/dev/vdb1 11111111-aaaa ext4 rw"},
-            {"root": "/dev/vda1 99999999-aaaa ext4 rw"},
-            {"root": "/dev/vda1 11111111-aaaa ext4 ro"},
-            {"root": ""},
+            {"mounts": "/ /dev/vdb1 11111111-aaaa ext4 rw"},
+            {"mounts": "/ /dev/vda1 99999999-aaaa ext4 rw"},
+            {"mounts": "/ /dev/vda1 11111111-aaaa ext4 ro"},
+            {"mounts": ""},
             {"swap": ""},
             {"swap": "/dev/vda2 99999999-bbbb"},
             {"fstab": RIGHT["fstab"].replace("22222222", "99999999")},
@@ -44,7 +46,7 @@ class Booted(unittest.TestCase):
             {"machine-id": "uninitialized"},
             {"machine-id": ""},
             {"links": "eth0\nlo"},
-            {"serial": "golden"},
+            {"serials": "vda golden"},
             {"console": CONSOLE.replace("GRUB", "LILO")},
             {"console": "iPXE 1.21\n" + CONSOLE},
         ):

@@ -9,13 +9,16 @@ a deadline that only a hung machine meets.
 
 import base64
 import contextlib
+import shutil
 import socket
 import subprocess
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 PATIENCE = 600  # seconds; far more than the slowest step of a healthy machine
+OVMF = "/usr/share/OVMF/OVMF"
 # After these words on a console, nothing good comes any more.
 LOST = (
     "Kernel panic - not syncing", "STALE BOOT CODE RAN", "grub rescue>", "No bootable device",
@@ -27,10 +30,44 @@ class VmTrouble(Exception):
     """A VM died, hung or panicked; the text names its log."""
 
 
-class Vm:
-    """A QEMU process with a disk, maybe a network card, a console log and a command port."""
+@dataclass(frozen=True)
+class Drive:
+    """A disk of a virtual machine."""
 
-    def __init__(self, name, disk, logs, *, memory, cpus=1, network=None, mac=None, pxe=False):
+    path: Path
+    bus: str = "virtio"  # virtio, nvme, ahci or scsi
+    serial: str | None = None  # without one, the machine's name
+    sector: int = 512
+    read_only: bool = False
+    kept: bool = True  # without it, what is written is gone with the machine
+
+
+# The controller that a bus needs, and the device on it.
+BUSES = {
+    "virtio": ((), "virtio-blk-pci"),
+    "nvme": ((), "nvme"),
+    "ahci": (("ahci,id=ahci",), "ide-hd,bus=ahci.{number}"),
+    "scsi": (("virtio-scsi-pci,id=scsi",), "scsi-hd,bus=scsi.0"),
+}
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel that is booted without the help of any disk."""
+
+    vmlinuz: Path
+    initrd: Path
+    words: str
+
+
+class Vm:
+    """A QEMU process with disks, maybe a network card, a console log and a command port.
+
+    With `uefi`, the path of its own copy of OVMF's variables, it has that firmware instead of SeaBIOS.
+    """
+
+    def __init__(self, name, drives, logs, *, memory, cpus=1, network=None, mac=None, pxe=False,
+                 card="virtio-net-pci", uefi=None, kernel=None, stays=False):
         self.name = name
         self.log = Path(logs) / f"{name}.log"
         self.log.unlink(missing_ok=True)
@@ -39,7 +76,21 @@ class Vm:
         self._serial_path = Path(self._folder.name) / "serial"
         self._received = b""
         self._number = 0
-        command = self._command(disk, memory, cpus, network, mac, pxe)
+        command = [
+            # qemu64 has no AES and no AVX, which TCG emulates ten times slower than plain code.
+            "qemu-system-x86_64", "-name", self.name, "-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", "qemu64",
+            "-m", str(memory), "-smp", str(cpus), "-nodefaults", "-nographic",
+            "-chardev", f"socket,id=serial,path={self._serial_path},server=on,wait=off,logfile={self.log}",
+            "-serial", "chardev:serial",
+            "-device", "virtio-serial-pci",
+            "-chardev", f"socket,id=commands,path={self._port_path},server=on,wait=off",
+            "-device", "virtserialport,chardev=commands,name=test.commands",
+            "-device", "virtio-rng-pci",
+            *([] if stays else ["-no-reboot"]),
+            # SeaBIOS asks QEMU for the order; UEFI has its own, which QEMU's would overwrite.
+            *self._drives(drives, ordered=not uefi), *self._network(network, mac, card, pxe, bool(uefi)),
+            *_firmware(uefi), *_kernel(kernel),
+        ]
         if network:
             command = network.inside(*command)
         self._errors = open(self.log.with_suffix(".qemu"), "wb")
@@ -47,27 +98,31 @@ class Vm:
             command, stdin=subprocess.DEVNULL, stdout=self._errors, stderr=self._errors)
         self._port = self._connect()
 
-    def _command(self, disk, memory, cpus, network, mac, pxe):
-        words = [
-            # qemu64 has no AES and no AVX, which TCG emulates ten times slower than plain code.
-            "qemu-system-x86_64", "-name", self.name, "-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", "qemu64",
-            "-m", str(memory), "-smp", str(cpus), "-nodefaults", "-nographic", "-no-reboot",
-            "-chardev", f"socket,id=serial,path={self._serial_path},server=on,wait=off,logfile={self.log}",
-            "-serial", "chardev:serial",
-            "-device", "virtio-serial-pci",
-            "-chardev", f"socket,id=commands,path={self._port_path},server=on,wait=off",
-            "-device", "virtserialport,chardev=commands,name=test.commands",
-            "-device", "virtio-rng-pci",
-            "-drive", f"if=none,id=disk,file={disk},format=raw,cache=unsafe,discard=unmap",
-            "-device", f"virtio-blk-pci,drive=disk,serial={self.name},bootindex=2",
-        ]
-        if network:
-            tap = network.tap(self.name)
-            words += [
-                "-netdev", f"tap,id=net,ifname={tap},script=no,downscript=no",
-                "-device", f"virtio-net-pci,netdev=net,mac={mac}" + (",bootindex=1" if pxe else ",romfile="),
+    def _drives(self, drives, ordered):
+        controllers, devices = {}, []
+        for number, drive in enumerate(drives):
+            needs, device = BUSES[drive.bus]
+            controllers |= dict.fromkeys(needs)
+            options = (f",read-only={'on' if drive.read_only else 'off'}"
+                       f",snapshot={'off' if drive.kept or drive.read_only else 'on'}")
+            block = f",logical_block_size={drive.sector},physical_block_size={drive.sector}"
+            devices += [
+                "-drive", f"if=none,id=disk{number},file={drive.path},format=raw,cache=unsafe,discard=unmap{options}",
+                "-device", f"{device.format(number=number)},drive=disk{number},serial={drive.serial or self.name}"
+                           + (f",bootindex={number + 2}" if ordered else "") + (block if drive.sector != 512 else ""),
             ]
-        return words
+        return [word for device in controllers for word in ("-device", device)] + devices
+
+    def _network(self, network, mac, card, pxe, uefi):
+        if not network:
+            return []
+        # OVMF has a driver of its own for virtio's card, and QEMU's ROM would be a second one.
+        own_driver = uefi and card == "virtio-net-pci"
+        boots = ("" if uefi else ",bootindex=1") + (",romfile=" if own_driver else "")
+        return [
+            "-netdev", f"tap,id=net,ifname={network.tap(self.name)},script=no,downscript=no",
+            "-device", f"{card},netdev=net,mac={mac}" + (boots if pxe else ",romfile="),
+        ]
 
     def _connect(self):
         deadline = time.monotonic() + PATIENCE
@@ -158,9 +213,9 @@ class Vm:
         if self._process.returncode != 0:
             raise VmTrouble(f"{self.name}: QEMU exited with {self._process.returncode}; see {self._errors.name}")
 
-    def power_off(self):
+    def power_off(self, command="systemctl poweroff"):
         """Ask the system to shut down, and wait until it has."""
-        self.start("systemctl poweroff")
+        self.start(command)
         self.wait_end()
 
     def kill(self):
@@ -187,10 +242,31 @@ class Vm:
                 raise VmTrouble(f"{self.name}: {words!r} on its console; see {self.log}")
 
 
+def _firmware(variables):
+    if not variables:
+        return []
+    return [
+        "-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={OVMF}_CODE_4M.fd",
+        "-drive", f"if=pflash,format=raw,unit=1,file={variables}",
+    ]
+
+
+def new_variables(path):
+    """What OVMF remembers, as it is when the machine is new."""
+    shutil.copyfile(f"{OVMF}_VARS_4M.fd", path)
+    return path
+
+
+def _kernel(kernel):
+    if not kernel:
+        return []
+    return ["-kernel", str(kernel.vmlinuz), "-initrd", str(kernel.initrd), "-append", kernel.words]
+
+
 @contextlib.contextmanager
-def machine(name, disk, logs, **options):
+def machine(name, drives, logs, **options):
     """A VM that is surely gone afterwards."""
-    vm = Vm(name, disk, logs, **options)
+    vm = Vm(name, drives, logs, **options)
     try:
         yield vm
     finally:

@@ -4,15 +4,19 @@
 //! `kactl` runs the same [`relay`] as every node.
 
 pub mod boot;
+pub mod booted;
 pub mod disk;
 pub mod finish;
 pub mod hardware;
+pub mod http;
 pub mod init;
+pub mod kexec;
 pub mod node;
 pub mod receive;
 pub mod relay;
 pub mod session;
 pub mod step;
+pub mod store_log;
 pub mod sys;
 pub mod tool;
 pub mod unpack;

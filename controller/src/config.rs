@@ -19,6 +19,9 @@ pub const DEFAULT_FILE: &str = "/etc/ka/ka.toml";
 /// The file that `kactl init` writes: every setting with its default, commented out.
 pub const TEMPLATE: &str = include_str!("config/ka.toml");
 
+/// Where the boot files are had over HTTP: beside the nodes' ports, for a golden node may be a web server too.
+const HTTP_PORT: u16 = 30766;
+
 /// The configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -93,11 +96,13 @@ pub struct Ports {
     pub control: u16,
     /// The stream, from member to member, TCP.
     pub data: u16,
+    /// The boot files, TCP.
+    pub http: u16,
 }
 
 impl Default for Ports {
     fn default() -> Self {
-        Self { control: wire::CONTROL_PORT, data: wire::DATA_PORT }
+        Self { control: wire::CONTROL_PORT, data: wire::DATA_PORT, http: HTTP_PORT }
     }
 }
 

@@ -41,6 +41,71 @@ fn machines_get_an_address_the_loader_and_their_own_disk() {
 }
 
 #[test]
+fn uefi_machines_get_ipxe_and_the_files_over_http() {
+    let site = Site::new("f");
+    let pxe = site.start_pxe(&["--interface", "srv"]);
+    pxe.wait_for_line("every machine boots from its disk");
+    // Options 93, the architecture, and 175, iPXE's own.
+    let (uefi, http, ipxe) = ("0x5d:0007", "0x5d:0010", "0xaf:b10500");
+    for (options, file) in [
+        (&[][..], "pxelinux.0"),
+        (&["0x5d:0000"][..], "pxelinux.0"),
+        (&["0x5d:0000", ipxe][..], "pxelinux.0"),
+        (&[uefi][..], "snponly.efi"),
+        (&["0x5d:0009"][..], "snponly.efi"),
+        (&[uefi, ipxe][..], "boot.ipxe"),
+        (&[http][..], "http://10.77.0.1:30766/snponly.efi"),
+    ] {
+        let offer = site.dhcp_with(options);
+        assert!(offer.lines().any(|l| l == format!("boot_file={file}")), "{options:?}: {offer}");
+    }
+    assert!(site.tftp("boot.ipxe").unwrap().starts_with(b"#!ipxe\n"));
+    let loader = site.http("snponly.efi").unwrap();
+    assert_eq!(loader, fs::read("/usr/lib/ipxe/snponly.efi").unwrap());
+    assert_eq!(site.http("vmlinuz").unwrap(), b"the kernel");
+    assert_eq!(site.http("../keys/controller.key"), None);
+    let script = |file: &str| String::from_utf8(site.http(&format!("ipxe/{file}"))?).ok();
+    assert!(script("default").unwrap().ends_with("\nexit 1\n"));
+
+    let own = site.client_mac().pxelinux_name();
+    let mut run = site.start_run("listed");
+    wait_until("kamethod for one", || script(&own).is_some_and(|text| text.contains("\nkernel http://")));
+    assert!(script("default").unwrap().ends_with("\nexit 1\n"));
+    end(&mut run);
+    wait_until("no file of its own", || script(&own).is_none());
+}
+
+#[test]
+fn a_sites_servers_are_told_what_they_need() {
+    let site = Site::new("g");
+    for (server, word) in [
+        ("dhcpd", "next-server 10.77.0.1;"),
+        ("tftpd", "server_args"),
+        ("dnsmasq", "dhcp-boot=tag:uefi,tag:ipxe,boot.ipxe,,10.77.0.1"),
+        ("pxelinux", "ka.server=10.77.0.1"),
+    ] {
+        let mut pxe = site.pxe(&["--interface", "srv", "config", server]);
+        let text = String::from_utf8(done(&mut pxe).stdout).unwrap();
+        assert!(text.contains(word), "{server}: {text}");
+    }
+    assert!(!site.boot().join("pxelinux.0").exists(), "to print is not to serve");
+}
+
+#[test]
+fn beside_another_server_no_address_is_given() {
+    let site = Site::new("h");
+    for option in ["--proxy", "--no-dhcp"] {
+        let pxe = site.start_pxe(&["--interface", "srv", option]);
+        pxe.wait_for_line("every machine boots from its disk");
+        wait_until("TFTP", || site.tftp("vmlinuz").is_some());
+        let mut client =
+            site.in_client(&["busybox", "udhcpc", "-i", "cli", "-f", "-n", "-q", "-t", "3", "-T", "1"]);
+        let output = client.args(["-s", "/bin/true"]).output().unwrap();
+        assert!(!output.status.success(), "{option}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
 fn kamethod_lasts_as_long_as_the_run_that_wants_it() {
     let site = Site::new("b");
     let pxe = site.start_pxe(&["--interface", "srv"]);
@@ -235,9 +300,14 @@ impl Site {
     }
 
     fn start_pxe(&self, args: &[&str]) -> Pxe {
+        Pxe::start(&mut self.pxe(args))
+    }
+
+    fn pxe(&self, args: &[&str]) -> Command {
         let config = self.directory.path().join("ka.toml");
         let mut command = self.in_server(&[env!("CARGO_BIN_EXE_kactl"), "pxe", "--config"]);
-        Pxe::start(command.arg(config).args(args))
+        command.arg(config).args(args);
+        command
     }
 
     /// A run that lives in another process.
@@ -258,12 +328,17 @@ impl Site {
 
     /// What a DHCP client was told, as `name=value` lines.
     fn dhcp(&self) -> String {
+        self.dhcp_with(&[])
+    }
+
+    /// What a DHCP client was told that says more of itself: options as `CODE:HEX`.
+    fn dhcp_with(&self, options: &[&str]) -> String {
         let script = self.directory.path().join("told");
         fs::write(&script, "#!/bin/sh\n[ \"$1\" = bound ] && set\nexit 0\n").unwrap();
         done(Command::new("chmod").arg("+x").arg(&script));
         let mut client = self
             .in_client(&["busybox", "udhcpc", "-i", "cli", "-f", "-n", "-q", "-t", "20", "-T", "1", "-s"]);
-        let output = done(client.arg(&script));
+        let output = done(client.arg(&script).args(options.iter().flat_map(|option| ["-x", option])));
         String::from_utf8(output.stdout).unwrap().replace('\'', "")
     }
 
@@ -273,6 +348,13 @@ impl Site {
         let mut client = self.in_client(&["busybox", "tftp", "-g", "-r", file, "-l"]);
         let output = client.arg(copy.path()).arg(SERVER).output().unwrap();
         output.status.success().then(|| fs::read(copy.path()).unwrap())
+    }
+
+    /// A file as HTTP serves it; none if it is refused.
+    fn http(&self, file: &str) -> Option<Vec<u8>> {
+        let mut client = self.in_client(&["busybox", "wget", "-q", "-O", "-"]);
+        let output = client.arg(format!("http://{SERVER}:30766/{file}")).output().unwrap();
+        output.status.success().then_some(output.stdout)
     }
 
     /// The label that a machine boots which gets this file.

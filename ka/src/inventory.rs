@@ -29,7 +29,7 @@ pub struct Card {
 }
 
 /// A whole disk and what is on it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
     /// The kernel's name, such as `sda` or `nvme0n1`.
     pub name: String,
@@ -41,10 +41,20 @@ pub struct Disk {
     pub model: String,
     /// Serial number as the device tells it, trimmed; empty if it tells none.
     pub serial: String,
+    /// How it is attached: `ata`, `scsi`, `usb`, `nvme`, `virtio`, `mmc`, `xen`, `loop`; empty if that is not
+    /// known.
+    pub bus: String,
+    /// Its names in /dev/disk/by-id: those that udev gave it, and those that it would give.
+    pub by_id: Vec<String>,
+    /// It lies in a storage network (Fibre Channel, iSCSI, NVMe over fabrics), or nobody knows where: other
+    /// machines may use it.
+    pub network: bool,
     /// The kernel says that its media can be removed.
     pub removable: bool,
     /// Mounted, used as swap, or held by another device (LVM, RAID, device mapper).
     pub in_use: bool,
+    /// Who uses it, as a sentence without its end: `sda1 is mounted at /`.
+    pub usage: Option<String>,
     /// The kind of its partition table (`dos`, `gpt`), if it has one.
     pub table: Option<String>,
     /// What is on it: the whole disk's own signature, or its partitions'.
@@ -52,7 +62,7 @@ pub struct Disk {
 }
 
 /// Something found on a disk.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
     /// The partition's or the disk's kernel name.
     pub device: String,

@@ -1,6 +1,10 @@
 //! What a run asks of a node: disks, file systems, mounts, boot loader.
 
+use crate::disk::choice::DiskChoice;
+use crate::inventory::Firmware;
+use crate::mac::Mac;
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 
 /// All that a node must know to become a copy of the golden node. Made and checked by the controller
 /// before any node is touched, executed by the agent.
@@ -12,6 +16,8 @@ pub struct Plan {
     pub disks: Vec<DiskPlan>,
     /// How the node is made to boot.
     pub boot: BootPlan,
+    /// How the node is made a machine of its own.
+    pub finish: FinishPlan,
     /// What the node does at the end.
     pub after: After,
 }
@@ -19,12 +25,37 @@ pub struct Plan {
 /// One disk to erase and partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskPlan {
-    /// The kernel's name of the disk on the node, such as `sda`.
-    pub disk: String,
+    /// Which of the node's disks.
+    pub disk: DiskChoice,
     /// The description, already checked.
-    pub desc: crate::disk::desc::Desc,
+    pub desc: crate::disk::description::Description,
+    /// The golden disk's size in bytes, if fixed sizes are to scale with the disk's (`--scale`).
+    pub scale_from: Option<u64>,
+    /// The disk and its partitions get the identities that the description names (`--keep-uuids`), not fresh
+    /// ones.
+    pub keep_ids: bool,
     /// One entry for each partition that gets a file system or swap.
     pub file_systems: Vec<FileSystemPlan>,
+    /// One entry for each partition that is copied as it is, byte by byte.
+    pub raw: Vec<RawPlan>,
+    /// Boot code for the first sector (446 bytes), where no boot loader is installed (`-m`, `-M`).
+    pub boot_code: Option<Vec<u8>>,
+}
+
+impl DiskPlan {
+    /// A disk to partition, with nothing on it yet.
+    #[must_use]
+    pub fn new(disk: DiskChoice, desc: crate::disk::description::Description) -> Self {
+        Self {
+            disk,
+            desc,
+            scale_from: None,
+            keep_ids: false,
+            file_systems: Vec::new(),
+            raw: Vec::new(),
+            boot_code: None,
+        }
+    }
 }
 
 /// The file system of one partition.
@@ -36,9 +67,15 @@ pub struct FileSystemPlan {
     pub kind: FileSystemKind,
     /// Label to set, if the golden one has a label.
     pub label: Option<String>,
-    /// Where it is mounted, as seen from the clone's root (`/`, `/boot`); none for swap and for file
-    /// systems that only have to exist.
+    /// The UUID to set (`--keep-uuids`); a fresh one if none.
+    pub uuid: Option<String>,
+    /// How it is made, as far as the golden one tells.
+    pub shape: Shape,
+    /// Where it is mounted, as seen from the clone's root (`/`, `/boot`); none for swap, for file
+    /// systems that only have to exist, and where only `subvolumes` are mounted.
     pub mount_point: Option<String>,
+    /// A btrfs's subvolumes, outer ones first.
+    pub subvolumes: Vec<Subvolume>,
     /// Bytes that the golden file system uses and the new one must take; 0 where nothing is copied.
     pub used: u64,
     /// How the golden node calls this file system: what the clone's configuration may name, and what
@@ -46,22 +83,129 @@ pub struct FileSystemPlan {
     pub golden: Option<GoldenNames>,
 }
 
+impl FileSystemPlan {
+    /// An empty file system with nothing said but its kind.
+    #[must_use]
+    pub fn new(partition: u32, kind: FileSystemKind) -> Self {
+        Self {
+            partition,
+            kind,
+            label: None,
+            uuid: None,
+            shape: Shape::default(),
+            mount_point: None,
+            subvolumes: Vec::new(),
+            used: 0,
+            golden: None,
+        }
+    }
+}
+
 /// What to make on a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FileSystemKind {
+    /// ext2.
+    Ext2,
+    /// ext3.
+    Ext3,
     /// ext4.
     Ext4,
+    /// XFS.
+    Xfs,
+    /// JFS.
+    Jfs,
+    /// ReiserFS 3.6.
+    Reiserfs,
+    /// btrfs.
+    Btrfs,
+    /// FAT, as the EFI system partition has it.
+    Vfat,
     /// Swap space.
     Swap,
 }
 
+impl FileSystemKind {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Ext2,
+        Self::Ext3,
+        Self::Ext4,
+        Self::Xfs,
+        Self::Jfs,
+        Self::Reiserfs,
+        Self::Btrfs,
+        Self::Vfat,
+        Self::Swap,
+    ];
+
+    /// Its name as blkid(8) and mount(8) have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ext2 => "ext2",
+            Self::Ext3 => "ext3",
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+            Self::Jfs => "jfs",
+            Self::Reiserfs => "reiserfs",
+            Self::Btrfs => "btrfs",
+            Self::Vfat => "vfat",
+            Self::Swap => "swap",
+        }
+    }
+
+    /// The kind that has this name.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
 impl std::fmt::Display for FileSystemKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Ext4 => "ext4",
-            Self::Swap => "swap",
-        })
+        f.write_str(self.name())
     }
+}
+
+/// How a file system is made: what of the golden one the tools can set. What is not said is left to the
+/// tool's default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shape {
+    /// Bytes in a block (ext, XFS), in a sector of btrfs, or in a cluster of FAT.
+    pub block_size: Option<u32>,
+    /// Bytes in an inode (ext, XFS).
+    pub inode_size: Option<u32>,
+    /// Reserved blocks in thousandths of a percent of all (ext).
+    pub reserved: Option<u32>,
+    /// Features by the names of the tool that sets them: all that the golden one has (ext: as
+    /// `dumpe2fs -h` lists them; XFS: `crc`, `reflink`, …; btrfs: `-O` names).
+    pub features: Option<Vec<String>>,
+    /// Bits of FAT: 12, 16 or 32.
+    pub fat_bits: Option<u8>,
+}
+
+/// A subvolume of a btrfs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subvolume {
+    /// Its path from the top of the file system, without a slash in front: `@home`; empty for the top itself.
+    pub path: String,
+    /// Where it is mounted, as seen from the clone's root, if it is mounted by itself.
+    pub mount_point: Option<String>,
+    /// It is what is mounted when no subvolume is named (`btrfs subvolume get-default`).
+    pub default: bool,
+}
+
+/// A partition that is copied as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RawPlan {
+    /// The partition's number on the node.
+    pub partition: u32,
+    /// Its name in the stream: the golden partition's kernel name, such as `sda3`.
+    pub name: String,
+    /// Its size in bytes on the golden node: the least that the node's must have.
+    pub size: u64,
+    /// How the golden node calls what is on it; the clone has the same UUIDs there.
+    pub golden: Option<GoldenNames>,
 }
 
 /// The names under which the golden node's configuration may know a file system.
@@ -82,15 +226,146 @@ pub struct BootPlan {
     pub loader: Loader,
     /// Modules that the initrd must have, beyond what the node's hardware asks for.
     pub initrd_modules: Vec<String>,
+    /// The kernels whose initrd is rebuilt.
+    pub kernels: Kernels,
+    /// What starts the golden node.
+    pub golden_firmware: Firmware,
+    /// A node with the other firmware is converted (`--firmware auto`), not refused.
+    pub convert_firmware: bool,
+    /// Where the node's firmware looks first from now on.
+    pub order: BootOrder,
+}
+
+impl BootPlan {
+    /// This boot loader, on nodes whose firmware is the golden node's; all else is as it mostly is.
+    #[must_use]
+    pub fn new(loader: Loader, golden_firmware: Firmware) -> Self {
+        Self {
+            loader,
+            initrd_modules: Vec::new(),
+            kernels: Kernels::All,
+            golden_firmware,
+            convert_firmware: false,
+            order: BootOrder::Network,
+        }
+    }
 }
 
 /// A boot loader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Loader {
-    /// GRUB 2, installed with the copied system's own tools.
+    /// GRUB 2, installed with the copied system's own tools, for the node's firmware.
     Grub,
+    /// GRUB 0.97, with its `menu.lst`.
+    GrubLegacy,
+    /// LILO, with its `lilo.conf`.
+    Lilo,
+    /// systemd-boot.
+    SystemdBoot,
+    /// extlinux, of Syslinux.
+    Extlinux,
     /// None: the node's loader is somebody else's matter.
     None,
+}
+
+impl Loader {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Grub, Self::GrubLegacy, Self::Lilo, Self::SystemdBoot, Self::Extlinux, Self::None];
+
+    /// Its name on a command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Grub => "grub",
+            Self::GrubLegacy => "grub-legacy",
+            Self::Lilo => "lilo",
+            Self::SystemdBoot => "systemd-boot",
+            Self::Extlinux => "extlinux",
+            Self::None => "none",
+        }
+    }
+
+    /// The one that has this name.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|loader| loader.name() == name)
+    }
+}
+
+impl std::fmt::Display for Loader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Installed kernels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kernels {
+    /// Every one.
+    #[default]
+    All,
+    /// The one that boots when nobody chooses.
+    Default,
+}
+
+/// What a node's firmware tries first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BootOrder {
+    /// The network, then the disk: whoever serves the network boot decides.
+    #[default]
+    Network,
+    /// The disk.
+    Disk,
+}
+
+/// How a node is made a machine of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinishPlan {
+    /// The node's own name; the golden node's stays if there is none.
+    pub name: Option<NodeName>,
+    /// What the golden node's network configuration may name.
+    pub golden: GoldenHost,
+    /// How the node tells that it runs from its own disk, if it is to tell.
+    pub first_boot: Option<FirstBoot>,
+}
+
+/// A node's name, and its address if that is written down on the node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeName {
+    /// The host name, with its domain or without.
+    pub hostname: String,
+    /// Takes the place of the golden node's static address.
+    pub address: Option<NodeAddress>,
+}
+
+/// A node's static address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// Length of the network's prefix in bits; the golden node's if none.
+    pub prefix: Option<u8>,
+    /// The default gateway; the golden node's if none.
+    pub gateway: Option<IpAddr>,
+}
+
+/// The golden node's place in the network: the card through which it serves the nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GoldenHost {
+    /// The card's address.
+    pub address: Option<IpAddr>,
+    /// The card's hardware address.
+    pub mac: Option<Mac>,
+}
+
+/// Where a clone tells that it has come up from its own disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirstBoot {
+    /// `HOST:PORT` of an HTTP server of the controller.
+    pub controller: String,
+    /// A secret of this node and this run, sent once.
+    pub token: String,
 }
 
 /// What a node does when it is done.
@@ -98,6 +373,8 @@ pub enum Loader {
 pub enum After {
     /// Reboots.
     Reboot,
+    /// Starts the installed system's kernel, without the firmware and the boot loader.
+    Kexec,
     /// Powers off.
     Poweroff,
     /// Waits in a shell.

@@ -2,25 +2,26 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use ka::disk::desc::{Desc, Kind, Size};
+use ka::disk::description::{Description, Format, Size};
+use ka::disk::kind::PartitionKind;
 use proptest::prelude::*;
 
 fn error(text: &str) -> String {
-    Desc::parse(text, "desc").unwrap_err().to_string()
+    Description::parse(text, "desc").unwrap_err().to_string()
 }
 
 #[test]
 fn reads_types_sizes_comments_and_blank_lines() {
     let text = "# a disk\r\n\n\tlinux 3500 # root\r\nswap\t500\ntype8E 1#raid\n  type83 fill";
-    let desc = Desc::parse(text, "desc").unwrap();
+    let desc = Description::parse(text, "desc").unwrap();
     let read: Vec<_> = desc.entries().iter().map(|e| (e.number, e.kind, e.size, e.line)).collect();
     assert_eq!(
         read,
         [
-            (1, Kind::Data(0x83), Size::Mb(3500), 3),
-            (2, Kind::Data(0x82), Size::Mb(500), 4),
-            (3, Kind::Data(0x8e), Size::Mb(1), 5),
-            (4, Kind::Data(0x83), Size::Fill, 6),
+            (1, PartitionKind::Mbr(0x83), Size::mb(3500), 3),
+            (2, PartitionKind::Mbr(0x82), Size::mb(500), 4),
+            (3, PartitionKind::Mbr(0x8e), Size::mb(1), 5),
+            (4, PartitionKind::Mbr(0x83), Size::Fill { weight: 1 }, 6),
         ]
     );
 }
@@ -28,7 +29,7 @@ fn reads_types_sizes_comments_and_blank_lines() {
 #[test]
 fn numbers_logicals_from_five() {
     let text = "linux 3500\nextended fill\nlogical swap 500\nlogical linux fill\n";
-    let desc = Desc::parse(text, "desc").unwrap();
+    let desc = Description::parse(text, "desc").unwrap();
     let numbers: Vec<_> = desc.entries().iter().map(|e| e.number).collect();
     assert_eq!(numbers, [1, 2, 5, 6]);
     assert_eq!(desc.to_string(), text);
@@ -94,9 +95,12 @@ fn errors_name_file_line_column_and_what_was_expected() {
             "extended 9\nlogical extended 3",
             "desc:2:9: expected `linux`, `swap` or `type<hex>` after `logical`, found `extended`",
         ),
+        ("linux fill*0", "desc:1:7: expected a weight from 1 to 1000 behind `fill*`, found `0`"),
+        ("linux fill*", "desc:1:7: expected a weight from 1 to 1000 behind `fill*`, found ``"),
+        ("linux fill*1001", "desc:1:7: expected a weight from 1 to 1000 behind `fill*`, found `1001`"),
         (
-            "linux fill\nswap fill",
-            "desc:2:1: expected one `fill` only, found a second; the first is in line 1",
+            "linux filling",
+            "desc:1:7: expected a size in MB (a number from 1 to 4294967295) or `fill`, found `filling`",
         ),
     ];
     for (text, expected) in table {
@@ -113,13 +117,42 @@ fn more_logicals_than_the_kernel_takes_are_refused() {
 /// What travels in a plan is checked like what is read from a file.
 #[test]
 fn a_forged_description_is_refused_by_serde() {
-    let desc = Desc::parse("linux 5\nswap fill\n", "desc").unwrap();
+    let desc = Description::parse("linux 5\nswap fill\n", "desc").unwrap();
     let bytes = postcard::to_stdvec(&desc).unwrap();
-    assert_eq!(postcard::from_bytes::<Desc>(&bytes).unwrap(), desc);
-    // The number of the first entry, behind the count of entries.
+    assert_eq!(postcard::from_bytes::<Description>(&bytes).unwrap(), desc);
+    // The number of the first entry, behind the header and the count of entries.
     let mut forged = bytes;
-    forged[1] = 2;
-    assert!(postcard::from_bytes::<Desc>(&forged).is_err());
+    assert_eq!(forged[8..10], [2, 1]);
+    forged[9] = 2;
+    assert!(postcard::from_bytes::<Description>(&forged).is_err());
+}
+
+#[test]
+fn several_partitions_share_by_weight() {
+    let desc = Description::parse("linux fill\nlinux fill*3\n", "desc").unwrap();
+    let sizes: Vec<_> = desc.entries().iter().map(|e| e.size).collect();
+    assert_eq!(sizes, [Size::Fill { weight: 1 }, Size::Fill { weight: 3 }]);
+    assert_eq!(desc.to_string(), "linux fill\nlinux fill*3\n");
+}
+
+#[test]
+fn what_the_short_form_cannot_say_is_told() {
+    let script =
+        "label: gpt\nsize=100M, type=uefi, name=\"EFI\"\nsize=+, type=linux\ntype=\"BIOS boot\", size=1M";
+    let rendered = Description::parse(script, "script").unwrap().render(Format::Desc);
+    assert_eq!(rendered.text, "typeef 100\nlinux fill\nlinux 1\n");
+    assert_eq!(
+        rendered.missing,
+        [
+            "the table is a GPT, and this form describes an MBR",
+            "partition 1 has the name \"EFI\"",
+            "partition 3 is 21686148-6449-6E6F-744E-656564454649, which an MBR has no type for",
+        ]
+    );
+    let gaps = Description::parse("sda1 : size=1M\nsda3 : size=1025K, bootable", "script").unwrap();
+    let rendered = gaps.render(Format::Desc);
+    assert_eq!(rendered.text, "linux 1\nlinux 2\n");
+    assert_eq!(rendered.missing.len(), 3, "{rendered:?}");
 }
 
 fn line() -> impl Strategy<Value = String> {
@@ -139,14 +172,14 @@ proptest! {
     ) {
         let mut text = primaries.concat() + "extended fill\n";
         logicals.iter().for_each(|line| text += &format!("logical {line}"));
-        let desc = Desc::parse(&text, "desc").unwrap();
+        let desc = Description::parse(&text, "desc").unwrap();
         prop_assert_eq!(desc.to_string(), text);
     }
 
     #[test]
     fn any_text_is_read_or_refused(text in "([a-z0-9# \n\r\té]|linux|swap|fill|extended|logical|type){0,40}") {
-        if let Ok(desc) = Desc::parse(&text, "desc") {
-            let again = Desc::parse(&desc.to_string(), "again").unwrap();
+        if let Ok(desc) = Description::parse(&text, "desc") {
+            let again = Description::parse(&desc.to_string(), "again").unwrap();
             prop_assert_eq!(again.entries().len(), desc.entries().len());
         }
     }

@@ -1,6 +1,7 @@
 """The cases: what each measures, and what ka is to reach in it."""
 
 import faults
+import files
 import material
 from bench import GIB, MIB, Setting
 
@@ -122,6 +123,8 @@ CASES = {
     "clean": clean,
     "scale": scale,
     "debian": debian,
+    "pack": files.pack,
+    "unpack": files.unpack,
     "kill": disturbed("kill", 0.1, "at most 0.1 s more"),
     "cut": disturbed("cut", 2.2, "at most 2.2 s more, the orphan stops for at most 2 s", orphan=2.0),
     "stop": disturbed("stop", 2.2, "at most 2.2 s more, the orphan stops for at most 2 s", orphan=2.0),

@@ -1,6 +1,8 @@
 //! Helpers of the tests across crates.
 #![forbid(unsafe_code)]
 
+pub mod chroot;
+pub mod fuzz;
 pub mod kernel;
 pub mod loop_device;
 pub mod process;
@@ -8,6 +10,7 @@ pub mod proxy;
 pub mod sim;
 pub mod site;
 pub mod stale;
+pub mod tables;
 pub mod tool;
 
 use std::path::PathBuf;

@@ -19,13 +19,23 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 pub struct Loop {
     node: String,
     _dir: TempDir,
-    _turn: MutexGuard<'static, ()>,
+    _turn: Option<MutexGuard<'static, ()>>,
 }
 
 impl Loop {
     /// A disk of so many bytes with sectors of so many bytes.
     pub fn new(bytes: u64, sector: u32) -> Self {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        Self::attach(bytes, sector, Some(turn))
+    }
+
+    /// Another one for the same test.
+    #[must_use]
+    pub fn another(&self, bytes: u64, sector: u32) -> Self {
+        Self::attach(bytes, sector, None)
+    }
+
+    fn attach(bytes: u64, sector: u32, turn: Option<MutexGuard<'static, ()>>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let image = dir.path().join("disk");
         File::create(&image).unwrap().set_len(bytes).unwrap();

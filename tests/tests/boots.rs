@@ -4,10 +4,13 @@
 //! runs only when asked for: `cargo test -p ka-tests --test boots -- --ignored`.
 #![allow(clippy::unwrap_used, reason = "clippy takes helpers of tests for production code")]
 
-use ka::disk::desc::Desc;
-use ka::plan::{BootPlan, DiskPlan, FileSystemKind, FileSystemPlan, GoldenNames, Loader};
+use ka::disk::description::Description;
+use ka::inventory::Firmware;
+use ka::plan::{
+    After, BootPlan, DiskPlan, FileSystemKind, FileSystemPlan, FinishPlan, GoldenNames, Loader, Plan,
+};
 use ka_agent::disk::prepare;
-use ka_agent::finish::finish;
+use ka_agent::finish::{Copied, Machine, finish};
 use ka_tests::loop_device::{Loop, MIB};
 use ka_tests::tool::{run, tool};
 use std::fs;
@@ -34,18 +37,33 @@ fn nothing_boots_before_the_last_write_and_debian_after_it() {
     run("mmdebstrap", ["--quiet", "--variant=minbase", &include, &hook, "bookworm", path(&tree)]);
     let disk = Loop::new(3000 * MIB, 512);
     let plan = DiskPlan {
-        disk: disk.node().to_owned(),
-        desc: Desc::parse("linux 300\nlinux fill\n", "desc").unwrap(),
         file_systems: vec![file_system(1, "/boot"), file_system(2, "/")],
+        ..DiskPlan::new(disk.node().into(), Description::parse("linux 300\nlinux fill\n", "desc").unwrap())
     };
-    let mut prepared = prepare(&plan, &work.path().join("root")).unwrap();
+    let mut prepared = prepare(std::slice::from_ref(&plan), &work.path().join("root")).unwrap();
     run("tar", ["--numeric-owner", "-xpf", path(&tree), "-C", path(&prepared.root)]);
 
-    let boot = BootPlan { loader: Loader::Grub, initrd_modules: vec!["virtio_blk".to_owned()] };
-    let boot_code =
-        finish(&prepared.root, &boot, &prepared.made, &prepared.disk, &["virtio_pci".to_owned()]).unwrap();
+    let plan = Plan {
+        run: "boots".to_owned(),
+        disks: vec![plan],
+        boot: BootPlan {
+            initrd_modules: vec!["virtio_blk".to_owned()],
+            ..BootPlan::new(Loader::Grub, Firmware::Bios)
+        },
+        finish: FinishPlan::default(),
+        after: After::Reboot,
+    };
+    let machine = Machine { storage_modules: vec!["virtio_pci".to_owned()], ..Machine::default() };
+    let copied = Copied {
+        root: &prepared.root,
+        plan: &plan,
+        made: &prepared.made,
+        raw: &[],
+        disk: &prepared.disk,
+        machine: &machine,
+    };
+    let boot_code = finish(&copied).unwrap().boot_code.unwrap();
 
-    let boot_code = boot_code.unwrap();
     assert_no_boot_code(&disk);
     assert!(disk.read(512, 512).iter().any(|byte| *byte != 0), "no core");
     prepared.unmount().unwrap();
@@ -107,12 +125,9 @@ fn file_system(partition: u32, mount_point: &str) -> FileSystemPlan {
         _ => "aaaaaaaa-0000-4000-8000-000000000002",
     };
     FileSystemPlan {
-        partition,
-        kind: FileSystemKind::Ext4,
-        label: None,
         mount_point: Some(mount_point.to_owned()),
-        used: 0,
         golden: Some(GoldenNames { uuid: Some(uuid.to_owned()), ..GoldenNames::default() }),
+        ..FileSystemPlan::new(partition, FileSystemKind::Ext4)
     }
 }
 

@@ -114,7 +114,7 @@ impl Chain {
                     Decision::Probe(_) => {}
                     Decision::Expelled { node, reason, .. } => {
                         self.relays.remove(&node);
-                        outcome.expelled.push((node, reason));
+                        outcome.expelled.push((node, reason.to_string()));
                     }
                     Decision::NewEpoch(_) => {
                         outcome.epochs += 1;

@@ -4,10 +4,10 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use ka::disk::desc::Desc;
+use ka::disk::description::Description;
 use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan};
-use ka_agent::disk::claim::{Refusal, claim};
-use ka_agent::disk::{BootCode, DiskError, Prepared, prepare};
+use ka_agent::disk::claim::{self, ChosenBy, Claim, Refusal};
+use ka_agent::disk::{self, BootCode, DiskError, Prepared};
 use ka_tests::loop_device::{Loop, MIB};
 use ka_tests::stale;
 use ka_tests::tool::{run, tool};
@@ -128,7 +128,7 @@ fn a_disk_can_be_prepared_twice() {
     drop(prepare(&plan(&disk, DESC), work.path()).unwrap());
     let two = "swap 16\nlinux fill\n";
     let plan = DiskPlan {
-        desc: Desc::parse(two, "desc").unwrap(),
+        desc: Description::parse(two, "desc").unwrap(),
         file_systems: vec![fs(1, FileSystemKind::Swap, None), fs(2, FileSystemKind::Ext4, Some("/"))],
         ..plan(&disk, DESC)
     };
@@ -157,7 +157,7 @@ fn a_refused_disk_is_not_written() {
     assert!(matches!(error, DiskError::Fit { .. }), "{error}");
     assert!(error.to_string().contains("partition 2 has 38 MB"), "{error}");
 
-    let missing = DiskPlan { disk: "sdzz".to_owned(), ..plan(&disk, DESC) };
+    let missing = DiskPlan { disk: "sdzz".into(), ..plan(&disk, DESC) };
     let error = refuse(&missing);
     assert!(error.to_string().contains("no such disk"), "{error}");
 
@@ -285,7 +285,7 @@ fn the_room_of_an_ext4_is_known_before_it_is_made() {
             line.trim().parse().unwrap()
         };
         let free = value("Free blocks:") * value("Block size:");
-        let room = ka::disk::fit::ext4_room(mib * MIB);
+        let room = ka::disk::room::ext4_room(mib * MIB);
         assert!(room >= free, "{mib} MB: files can use {free}, expected at most {room}");
         assert!(room - free < mib * MIB / 25, "{mib} MB: files can use {free}, expected about {room}");
     }
@@ -298,25 +298,25 @@ fn plan(disk: &Loop, desc: &str) -> DiskPlan {
 /// `/boot`, `/`, swap, and a partition without a file system.
 fn plan_for(node: &str, desc: &str) -> DiskPlan {
     DiskPlan {
-        disk: node.to_owned(),
-        desc: Desc::parse(desc, "desc").unwrap(),
         file_systems: vec![
             fs(1, FileSystemKind::Ext4, Some("/boot")),
             FileSystemPlan { label: Some("system".to_owned()), ..fs(2, FileSystemKind::Ext4, Some("/")) },
             fs(3, FileSystemKind::Swap, None),
         ],
+        ..DiskPlan::new(node.into(), Description::parse(desc, "desc").unwrap())
     }
 }
 
 fn fs(partition: u32, kind: FileSystemKind, mount_point: Option<&str>) -> FileSystemPlan {
-    FileSystemPlan {
-        partition,
-        kind,
-        label: None,
-        mount_point: mount_point.map(str::to_owned),
-        used: 0,
-        golden: None,
-    }
+    FileSystemPlan { mount_point: mount_point.map(str::to_owned), ..FileSystemPlan::new(partition, kind) }
+}
+
+fn prepare(plan: &DiskPlan, root: &Path) -> Result<Prepared, DiskError> {
+    disk::prepare(std::slice::from_ref(plan), root)
+}
+
+fn claim(target: &str) -> Result<Claim, Refusal> {
+    claim::claim(target, ChosenBy::Name)
 }
 
 fn path(path: &Path) -> &str {

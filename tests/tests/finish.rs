@@ -3,9 +3,14 @@
 //! Needs root, loop devices, and Debian's busybox-static. The true tools are tried in virtual machines.
 #![allow(clippy::unwrap_used, reason = "clippy takes helpers of tests for production code")]
 
-use ka::plan::{BootPlan, FileSystemKind, FileSystemPlan, GoldenNames, Loader};
+use ka::inventory::Firmware;
+use ka::plan::{
+    After, BootPlan, FileSystemKind, FileSystemPlan, FinishPlan, FirstBoot, GoldenHost, GoldenNames, Kernels,
+    Loader, NodeAddress, NodeName, Plan,
+};
 use ka_agent::disk::{BootCode, MadeFileSystem};
-use ka_agent::finish::{Cause, FinishError, finish};
+use ka_agent::finish::{self, Cause, FinishError, LastWrites, Machine};
+use ka_agent::hardware::CardModules;
 use ka_tests::loop_device::{Loop, MIB};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -73,7 +78,7 @@ impl Copied {
             fs::create_dir_all(root.join(directory)).unwrap();
         }
         fs::copy("/bin/busybox", root.join("bin/busybox")).expect("busybox-static is needed for this test");
-        for tool in ["sh", "cat", "sed", "dd", "cp", "mv", "mkdir", "sleep"] {
+        for tool in ["sh", "cat", "sed", "dd", "cp", "mv", "mkdir", "sleep", "printf", "awk", "env", "rm"] {
             symlink("busybox", root.join("bin").join(tool)).unwrap();
         }
         copied.tool("update-initramfs", UPDATE_INITRAMFS);
@@ -110,23 +115,41 @@ impl Copied {
         fs::read_to_string(self.root().join(file)).unwrap()
     }
 
+    /// By GRUB from a BIOS.
     fn finish(&self, hardware: &[&str]) -> Result<Option<BootCode>, FinishError> {
-        let made = MadeFileSystem {
+        let hardware = hardware.iter().map(|&module| module.to_owned()).collect();
+        let machine = Machine { storage_modules: hardware, ..Machine::default() };
+        Ok(self.finish_as(&plan(Loader::Grub), &machine)?.boot_code)
+    }
+
+    fn finish_as(&self, plan: &Plan, machine: &Machine) -> Result<LastWrites, FinishError> {
+        self.finish_with(plan, machine, Vec::new())
+    }
+
+    /// With more file systems than the root.
+    fn finish_with(
+        &self,
+        plan: &Plan,
+        machine: &Machine,
+        mut made: Vec<MadeFileSystem>,
+    ) -> Result<LastWrites, FinishError> {
+        made.push(MadeFileSystem {
             plan: FileSystemPlan {
-                partition: 1,
-                kind: FileSystemKind::Ext4,
-                label: None,
                 mount_point: Some("/".to_owned()),
-                used: 0,
-                golden: Some(GoldenNames { uuid: Some(GOLDEN.to_owned()), ..GoldenNames::default() }),
+                golden: Some(GoldenNames {
+                    uuid: Some(GOLDEN.to_owned()),
+                    partuuid: None,
+                    devices: vec!["/dev/sda1".to_owned()],
+                }),
+                ..FileSystemPlan::new(1, FileSystemKind::Ext4)
             },
             device: self.disk.node().into(),
             uuid: NEW.to_owned(),
             partuuid: "bbbbbbbb-01".to_owned(),
-        };
-        let boot = BootPlan { loader: Loader::Grub, initrd_modules: Vec::new() };
-        let hardware: Vec<String> = hardware.iter().map(|&module| module.to_owned()).collect();
-        let outcome = finish(self.root(), &boot, &[made], Path::new(self.disk.node()), &hardware);
+        });
+        let disk = Path::new(self.disk.node());
+        let copied = finish::Copied { root: self.root(), plan, made: &made, raw: &[], disk, machine };
+        let outcome = finish::finish(&copied);
         let mounts = fs::read_to_string("/proc/mounts").unwrap();
         let root = self.root().to_str().unwrap();
         assert!(!mounts.lines().any(|line| line.contains(root)), "something is still mounted");
@@ -136,6 +159,16 @@ impl Copied {
 
     fn fail(&self) -> String {
         self.finish(&[]).unwrap_err().to_string()
+    }
+}
+
+fn plan(loader: Loader) -> Plan {
+    Plan {
+        run: "r1".to_owned(),
+        disks: Vec::new(),
+        boot: BootPlan::new(loader, Firmware::Bios),
+        finish: FinishPlan::default(),
+        after: After::Reboot,
     }
 }
 
@@ -221,4 +254,328 @@ fn what_a_tool_leaves_running_is_named() {
     std::process::Command::new("kill").arg(pid.trim()).status().unwrap();
     let Cause::Busy { users, .. } = &error.cause else { panic!("{error}") };
     assert_eq!(users, &[format!("{} sleep", pid.trim())]);
+}
+
+/// Reads lilo.conf by its manual: `boot`, and for each `image` a `root` (its own or the global one), an `initrd` if one
+/// is named, and a `label`. What is named must be there. Then the boot sector is written, with the name where
+/// LILO's is.
+const LILO: &str = r#"#!/bin/sh
+set -e
+[ "$*" = -v ]
+sed -e 's/#.*//' -e 's/^[ \t]*//' -e 's/[ \t]*$//' -e 's/[ \t]*=[ \t]*/=/' -e '/^$/d' /etc/lilo.conf > /boot/parsed
+boot= root= image=
+while IFS= read -r line; do
+    key=${line%%=*} value=${line#*=}
+    case $value in '"'*'"') value=${value#?} value=${value%?} ;; esac
+    case $key in
+    boot) boot=$value; [ -b "$boot" ] || { echo "Fatal: open $boot: No such device" >&2; exit 1; } ;;
+    root) root=$value ;;
+    image) image=$value; [ -f "$image" ] || { echo "Fatal: open $image" >&2; exit 1; } ;;
+    initrd) [ -f "$value" ] || { echo "Fatal: open $value" >&2; exit 1; } ;;
+    label) [ -n "$image" ] && echo "Added $value" ;;
+    lba32|prompt|read-only|append|timeout|default|install|map|vga|compact) ;;
+    *) echo "Unrecognized token \"$key\"" >&2; exit 1 ;;
+    esac
+done < /boot/parsed
+rm /boot/parsed
+case $root in
+/dev/*) [ -b "$root" ] || { echo "Fatal: open $root" >&2; exit 1; } ;;
+UUID=*) [ -e "/dev/disk/by-uuid/${root#UUID=}" ] || { echo "Fatal: $root" >&2; exit 1; } ;;
+esac
+printf 'map' > /boot/map
+printf '\372\353\041\001\264\001LILO' | dd of="$boot" conv=notrunc
+"#;
+
+const LILO_CONF: &str = "\
+# LILO configuration file
+boot = /dev/sda
+lba32
+prompt
+timeout=50
+root=\"UUID=aaaaaaaa-0000-4000-8000-000000000001\"
+
+image=/boot/vmlinuz-6
+\tlabel=\"Linux 6\"
+\tinitrd=/boot/initrd.img-6
+\tappend=\"root=/dev/sda1 quiet\"
+\tread-only
+";
+
+#[test]
+fn lilo_is_made_anew_and_handed_back() {
+    let copied = Copied::new();
+    copied.tool("lilo", LILO);
+    fs::write(copied.root().join("etc/lilo.conf"), LILO_CONF).unwrap();
+
+    let last = copied.finish_as(&plan(Loader::Lilo), &Machine::default()).unwrap();
+
+    let node = copied.disk.node();
+    let expected = LILO_CONF
+        .replace("/dev/sda\n", &format!("{node}\n"))
+        .replace("root=/dev/sda1", &format!("root=UUID={NEW}"))
+        .replace(GOLDEN, NEW);
+    assert_eq!(copied.read("etc/lilo.conf"), expected);
+    assert_eq!(&last.boot_code.unwrap().0[6..10], b"LILO");
+    assert!(copied.disk.read(0, 440).iter().all(|byte| *byte == 0), "boot code before the last write");
+
+    fs::write(copied.root().join("etc/lilo.conf"), LILO_CONF.replace("vmlinuz-6", "vmlinuz-5")).unwrap();
+    let error = copied.finish_as(&plan(Loader::Lilo), &Machine::default()).unwrap_err().to_string();
+    assert!(error.contains("lilo -v: exit status: 1") && error.contains("open /boot/vmlinuz-5"), "{error}");
+    assert!(copied.disk.read(0, 440).iter().all(|byte| *byte == 0));
+}
+
+/// Understands `setup`, and tells of errors as the real one does: by text alone.
+const GRUB: &str = r#"#!/bin/sh
+map=${3#--device-map=}
+read -r root && read -r setup
+disk=$(sed -n 's/^(hd0)[ \t]*//p' "$map")
+echo "grub> $root"
+case $setup in 'setup (hd0)') ;; *) printf '\nError 27: Unrecognized command\n'; exit 0 ;; esac
+[ -b "$disk" ] || { printf '\nError 21: Selected disk does not exist\n'; exit 0; }
+echo ' Running "install /boot/grub/stage1 (hd0) /boot/grub/stage2"... succeeded'
+printf '\353\110GRUB' | dd of="$disk" conv=notrunc 2>/dev/null
+"#;
+
+#[test]
+fn grub_legacy_is_embedded_and_handed_back() {
+    let copied = Copied::new();
+    copied.tool("grub", GRUB);
+    let menu = "# kopt=root=/dev/sda1 ro\ntitle x\nroot (hd0,0)\nkernel /boot/vmlinuz-6 root=/dev/sda1 ro\n";
+    fs::write(copied.root().join("boot/grub/menu.lst"), menu).unwrap();
+    fs::write(copied.root().join("boot/grub/device.map"), "(hd0) /dev/sda\n").unwrap();
+
+    let last = copied.finish_as(&plan(Loader::GrubLegacy), &Machine::default()).unwrap();
+
+    assert_eq!(copied.read("boot/grub/menu.lst"), menu.replace("/dev/sda1", &format!("UUID={NEW}")));
+    assert_eq!(&last.boot_code.unwrap().0[2..6], b"GRUB");
+    assert!(copied.disk.read(0, 440).iter().all(|byte| *byte == 0), "boot code before the last write");
+
+    copied.tool("grub", "#!/bin/sh\necho; echo 'Error 15: File not found'\n");
+    let error = copied.finish_as(&plan(Loader::GrubLegacy), &Machine::default()).unwrap_err().to_string();
+    assert!(error.contains("Error 15: File not found"), "{error}");
+}
+
+#[test]
+fn extlinux_starts_from_the_disks_code() {
+    let copied = Copied::new();
+    copied.tool("extlinux", "#!/bin/sh\n[ \"$1\" = --install ] && echo x > \"$2/ldlinux.sys\"\n");
+    fs::create_dir_all(copied.root().join("boot/extlinux")).unwrap();
+    fs::create_dir_all(copied.root().join("usr/lib/EXTLINUX")).unwrap();
+    fs::write(copied.root().join("usr/lib/EXTLINUX/mbr.bin"), [0x33; 440]).unwrap();
+    let configuration = copied.root().join("boot/extlinux/extlinux.conf");
+    fs::write(&configuration, format!("append root=UUID={GOLDEN} ro\n")).unwrap();
+
+    let last = copied.finish_as(&plan(Loader::Extlinux), &Machine::default()).unwrap();
+
+    assert_eq!(copied.read("boot/extlinux/extlinux.conf"), format!("append root=UUID={NEW} ro\n"));
+    assert_eq!(last.boot_code.unwrap().0, [0x33; 440]);
+    copied.tool("extlinux", "#!/bin/sh\nexit 0\n");
+    fs::remove_file(copied.root().join("boot/extlinux/ldlinux.sys")).unwrap();
+    let error = copied.finish_as(&plan(Loader::Extlinux), &Machine::default()).unwrap_err().to_string();
+    assert!(error.contains("ldlinux.sys is missing, though extlinux succeeded"), "{error}");
+}
+
+#[test]
+fn without_a_loader_nothing_is_written_to_the_disk() {
+    let copied = Copied::new();
+    let last = copied.finish_as(&plan(Loader::None), &Machine::default()).unwrap();
+    assert_eq!(last.boot_code, None);
+    assert_eq!(copied.read("etc/fstab"), format!("UUID={NEW} / ext4 defaults 0 1\n"));
+    assert!(copied.disk.read(0, 4096).iter().all(|byte| *byte == 0));
+}
+
+/// Remembers what it was told, and its environment.
+const HOOK: &str = "#!/bin/sh\necho from the site\nenv | sed -n 's/^KA_/KA_/p' > /etc/hook\n";
+
+#[test]
+fn a_node_becomes_a_machine_of_its_own() {
+    let copied = Copied::new();
+    let root = copied.root();
+    for (file, text) in [
+        ("etc/hostname", "golden\n"),
+        ("etc/hosts", "127.0.0.1 localhost\n127.0.1.1 golden\n"),
+        ("etc/network/interfaces", "auto eth0\niface eth0 inet static\n    address 10.0.0.1/24\n"),
+        ("etc/ssh/ssh_host_ed25519_key", "golden secret"),
+        ("etc/ssh/ssh_host_ed25519_key.pub", "ssh-ed25519 AAAA root@golden"),
+        ("var/log/wtmp", "logins"),
+        ("etc/modprobe.d/site.conf", "options x y=1\n"),
+        ("usr/lib/systemd/systemd", ""),
+        ("etc/ka/finish.d/10-site", HOOK),
+        ("etc/ka/finish.d/20-notes", "no program\n"),
+    ] {
+        fs::create_dir_all(root.join(file).parent().unwrap()).unwrap();
+        fs::write(root.join(file), text).unwrap();
+    }
+    fs::set_permissions(root.join("etc/ka/finish.d/10-site"), fs::Permissions::from_mode(0o755)).unwrap();
+    copied.tool("ssh-keygen", "#!/bin/sh\n[ \"$*\" = '-q -t ed25519 -N  -C root@node7 -f /etc/ssh/ssh_host_ed25519_key' ]\necho own > \"$9\"; printf public > \"$9.pub\"\n");
+    let agent = root.join("agent");
+    fs::write(&agent, "static").unwrap();
+    let mut plan = plan(Loader::Grub);
+    plan.finish = FinishPlan {
+        name: Some(NodeName {
+            hostname: "node7".to_owned(),
+            address: Some(NodeAddress { address: [10, 0, 0, 7].into(), prefix: None, gateway: None }),
+        }),
+        golden: GoldenHost { address: Some([10, 0, 0, 1].into()), mac: None },
+        first_boot: Some(FirstBoot { controller: "10.0.0.1:80".to_owned(), token: "secret".to_owned() }),
+    };
+    let machine = Machine {
+        storage_modules: vec!["nvme".to_owned()],
+        cards: vec![CardModules { interface: "eth0".to_owned(), modules: vec!["virtio_net".to_owned()] }],
+        mac: Some("52:54:00:00:00:07".parse().unwrap()),
+        address: Some([10, 0, 0, 99].into()),
+        agent: Some(agent),
+        ..Machine::default()
+    };
+
+    copied.finish_as(&plan, &machine).unwrap();
+
+    assert_eq!(copied.read("etc/hostname"), "node7\n");
+    assert_eq!(copied.read("etc/hosts"), "127.0.0.1 localhost\n127.0.1.1 node7\n");
+    assert!(copied.read("etc/network/interfaces").ends_with("    address 10.0.0.7/24\n"));
+    assert_eq!(copied.read("var/log/wtmp"), "");
+    assert_ne!(copied.read("etc/ssh/ssh_host_ed25519_key"), "golden secret");
+    assert!(
+        copied
+            .read("etc/modprobe.d/ka.conf")
+            .ends_with("alias eth0 virtio_net\nalias scsi_hostadapter nvme\n")
+    );
+    let facts = copied.read("etc/hook");
+    for fact in [
+        "KA_RUN=r1",
+        "KA_HOSTNAME=node7",
+        "KA_MAC=52:54:00:00:00:07",
+        "KA_ADDRESS=10.0.0.99",
+        "KA_INTERFACE=eth0",
+        &format!("KA_DISK={}", copied.disk.node()),
+        &format!("KA_ROOT_UUID={NEW}"),
+        "KA_FIRMWARE=bios",
+        "KA_LOADER=grub",
+    ] {
+        assert!(facts.lines().any(|line| line == fact), "{fact} is missing in:\n{facts}");
+    }
+    assert_eq!(copied.read("var/lib/ka-first-boot/ka-agent"), "static");
+    assert_eq!(copied.read("var/lib/ka-first-boot/message"), "10.0.0.1:80\nsecret\n");
+    assert!(
+        copied
+            .read("etc/systemd/system/multi-user.target.wants/ka-first-boot.service")
+            .contains("ka-agent booted")
+    );
+}
+
+#[test]
+fn a_failing_step_of_the_site_fails_the_node() {
+    let copied = Copied::new();
+    let hook = copied.root().join("etc/ka/finish.d/10-site");
+    fs::create_dir_all(hook.parent().unwrap()).unwrap();
+    fs::write(&hook, "#!/bin/sh\necho no licence for this machine >&2\nexit 4\n").unwrap();
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(
+        copied.fail(),
+        "Run the site's own steps: /etc/ka/finish.d/10-site: exit status: 4\nno licence for this machine"
+    );
+}
+
+/// Arch's and Red Hat's old tools: listings as theirs, and what is asked for is in.
+const MKINITCPIO: &str = r#"#!/bin/sh
+set -e
+[ "$1" = -p ]
+{ echo usr/lib/modules/6/ext4.ko.zst; sed -n 's/^MODULES+=(\(.*\))/\1/p' /etc/mkinitcpio.conf | sed 's/ /\n/g' | sed 's|.*|usr/lib/modules/6/&.ko.zst|'; } > "/boot/initramfs-$2.img"
+"#;
+const MKINITRD: &str = r#"#!/bin/sh
+for word; do case $word in --with=*) list="$list ${word#--with=}" ;; -*) ;; *) [ -n "$image" ] || image=$word ;; esac; done
+for module in ext4 $list; do echo "lib/$module.ko"; done > "$image"
+"#;
+
+#[test]
+fn every_distributions_tool_builds_the_initrd() {
+    let other = |tools: &[(&str, &str)]| {
+        let copied = Copied::new();
+        for old in ["update-initramfs", "lsinitramfs"] {
+            fs::remove_file(copied.root().join("usr/sbin").join(old)).unwrap();
+        }
+        fs::remove_file(copied.root().join("boot/initrd.img-6")).unwrap();
+        tools.iter().for_each(|(name, script)| copied.tool(name, script));
+        copied
+    };
+    let arch = other(&[("mkinitcpio", MKINITCPIO), ("lsinitcpio", "#!/bin/sh\ncat $1\n")]);
+    fs::rename(arch.root().join("boot/vmlinuz-6"), arch.root().join("boot/vmlinuz-linux")).unwrap();
+    fs::write(arch.root().join("lib/modules/6/pkgbase"), "linux\n").unwrap();
+    fs::create_dir_all(arch.root().join("etc/mkinitcpio.d")).unwrap();
+    fs::write(arch.root().join("etc/mkinitcpio.d/linux.preset"), "").unwrap();
+    fs::write(arch.root().join("etc/mkinitcpio.conf"), "MODULES=()\n").unwrap();
+    arch.finish(&["nvme"]).unwrap();
+    assert!(arch.read("boot/initramfs-linux.img").contains("nvme.ko.zst"));
+    assert!(arch.read("etc/mkinitcpio.conf").ends_with("MODULES+=(nvme)\n"));
+
+    let red_hat =
+        other(&[("mkinitrd", MKINITRD), ("cpio", "#!/bin/sh\ncat\n"), ("gzip", "#!/bin/sh\ncat $2\n")]);
+    red_hat.finish(&["nvme"]).unwrap();
+    assert_eq!(red_hat.read("boot/initrd-6.img"), "lib/ext4.ko\nlib/nvme.ko\n");
+}
+
+#[test]
+fn only_the_default_kernel_is_rebuilt_when_that_is_asked_for() {
+    let copied = Copied::new();
+    fs::create_dir_all(copied.root().join("lib/modules/5")).unwrap();
+    fs::write(copied.root().join("boot/vmlinuz-5"), "").unwrap();
+    let mut plan = plan(Loader::None);
+    plan.boot.kernels = Kernels::Default;
+    copied.finish_as(&plan, &Machine::default()).unwrap();
+    assert!(!copied.root().join("boot/initrd.img-5").exists());
+    plan.boot.kernels = Kernels::All;
+    copied.finish_as(&plan, &Machine::default()).unwrap();
+    assert!(copied.root().join("boot/initrd.img-5").exists());
+}
+
+/// Puts its program where it is told to, for UEFI.
+const GRUB_INSTALL_EFI: &str = r#"#!/bin/sh
+set -e
+[ "$1" = --target=x86_64-efi ] && [ "$2" = --efi-directory=/boot/efi ] && [ "$4" = --no-nvram ]
+case $3 in
+--bootloader-id=*) to=EFI/${3#--bootloader-id=}/grubx64.efi ;;
+--removable) to=EFI/BOOT/BOOTX64.EFI ;;
+esac
+mkdir -p "/boot/efi/${to%/*}"
+printf 'MZ core' > "/boot/efi/$to"
+"#;
+
+/// This machine has no firmware to tell; the entry itself is tested beside its code.
+#[test]
+fn grub_for_uefi_is_put_where_the_firmware_looks() {
+    let copied = Copied::new();
+    let root = copied.root();
+    copied.tool("grub-install", GRUB_INSTALL_EFI);
+    copied.tool("update-grub", &GRUB_MKCONFIG.replace("$2", "/boot/grub/grub.cfg"));
+    fs::create_dir_all(root.join("boot/efi/EFI/debian")).unwrap();
+    fs::write(root.join("boot/efi/EFI/debian/grub.cfg"), format!("search.fs_uuid {GOLDEN} root\n")).unwrap();
+    fs::write(root.join("etc/os-release"), "ID=debian\n").unwrap();
+    let esp = || MadeFileSystem {
+        plan: FileSystemPlan {
+            mount_point: Some("/boot/efi".to_owned()),
+            ..FileSystemPlan::new(2, FileSystemKind::Vfat)
+        },
+        device: copied.disk.node().into(),
+        uuid: "ABCD-1234".to_owned(),
+        partuuid: "bbbbbbbb-02".to_owned(),
+    };
+    let machine = Machine { firmware: Firmware::Uefi, ..Machine::default() };
+    let plan = plan(Loader::Grub);
+
+    let error = copied.finish_with(&plan, &machine, vec![esp()]).unwrap_err().to_string();
+    assert!(error.contains("the copied system has no GRUB for UEFI"), "{error}");
+    fs::create_dir_all(root.join("usr/lib/grub/x86_64-efi")).unwrap();
+    fs::write(root.join("usr/lib/grub/x86_64-efi/kernel.img"), "").unwrap();
+
+    let error = copied.finish_with(&plan, &machine, vec![esp()]).unwrap_err().to_string();
+    assert!(
+        error.starts_with("Install the boot loader: ") && error.contains("is a partition of no disk"),
+        "{error}"
+    );
+    for program in ["debian/grubx64.efi", "BOOT/BOOTX64.EFI"] {
+        assert_eq!(copied.read(&format!("boot/efi/EFI/{program}")), "MZ core");
+    }
+    assert_eq!(copied.read("boot/efi/EFI/debian/grub.cfg"), format!("search.fs_uuid {NEW} root\n"));
+    let error = copied.finish_as(&plan, &machine).unwrap_err().to_string();
+    assert!(error.contains("no FAT file system is mounted at /boot/efi"), "{error}");
 }

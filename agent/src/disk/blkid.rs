@@ -61,10 +61,22 @@ pub enum BlkidError {
 /// # Errors
 /// blkid is missing, the device can't be read, or blkid failed or can't decide.
 pub fn probe(device: &Path) -> Result<Contents, BlkidError> {
+    ask(device, &[])
+}
+
+/// The same for a stretch of a device: a partition that the kernel doesn't know. In bytes.
+///
+/// # Errors
+/// As for [`probe`].
+pub fn probe_at(device: &Path, start: u64, size: u64) -> Result<Contents, BlkidError> {
+    ask(device, &["-O", &start.to_string(), "-S", &size.to_string()])
+}
+
+fn ask(device: &Path, options: &[&str]) -> Result<Contents, BlkidError> {
     // blkid has one status for a device with nothing on it and for one that can't be opened.
     File::open(device).map_err(|source| BlkidError::Open { device: device.to_owned(), source })?;
     let mut blkid = Command::new("blkid");
-    blkid.args(["-p", "-o", "udev"]).arg(device).stdin(Stdio::null());
+    blkid.args(["-p", "-o", "udev"]).args(options).arg(device).stdin(Stdio::null());
     let output = tool::output(&mut blkid, LIMIT).map_err(BlkidError::Start)?;
     // blkid(8): 2 means that it found nothing, 8 that it found too much.
     let code = match output.end {

@@ -4,12 +4,14 @@
 //! udev, don't work on it at once. Only while the table is written is it opened exclusively too: an
 //! exclusive open of a whole disk makes mkfs and mount on its partitions fail with EBUSY.
 
-use super::sysfs::{self, Usage};
+use super::bus::{self, Attachment};
+use super::sysfs;
+use super::usage::{Usage, Users};
 use super::wait::retry;
 use crate::sys::block;
 use ka::disk::units::{BadSectorSize, DiskSize, SectorSize};
 use rustix::fs::{FlockOperation, OFlags};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -18,9 +20,6 @@ use std::time::Duration;
 /// How long another's lock is waited for: udev holds one while it looks at a disk, and a process that
 /// another thread started holds copies of all open files until it runs its program.
 const LOCKED: Duration = Duration::from_secs(3);
-
-/// Of NVMe, as the kernel's drivers name them; the others are `tcp`, `rdma`, `fc` and `loop`.
-const LOCAL_TRANSPORTS: [&str; 2] = ["pcie", "apple-nvme"];
 
 /// A disk that may be written, locked until this is dropped.
 #[derive(Debug)]
@@ -93,13 +92,22 @@ pub enum Refusal {
     },
 }
 
+/// How sure it is that a disk is the one that is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChosenBy {
+    /// By the kernel's name, or as the only one: not a disk that other machines may use.
+    Name,
+    /// By its own name in /dev/disk/by-id: also a disk in a storage network.
+    Id,
+}
+
 /// Claims the disk with a kernel name or path.
 ///
 /// # Errors
 /// The reason why it may not be written.
-pub fn claim(target: &str) -> Result<Claim, Refusal> {
+pub fn claim(target: &str, chosen: ChosenBy) -> Result<Claim, Refusal> {
     let name = find(target)?;
-    check_kind(target, &name)?;
+    check_kind(target, &name, chosen)?;
     let node = Path::new("/dev").join(&name);
     let lock = lock(&name, &node)?;
     let size = measure(&name, &lock)?;
@@ -130,7 +138,8 @@ impl Claim {
     }
 
     fn check_unused(&self) -> Result<(), Refusal> {
-        match sysfs::usage(&self.name).map_err(|e| io_refusal(&self.name, "find out who uses it", e))? {
+        let usage = Users::of_this_machine().and_then(|users| users.of(&self.name));
+        match usage.map_err(|e| io_refusal(&self.name, "find out who uses it", e))? {
             Some(usage) => Err(Refusal::InUse { disk: self.name.clone(), usage }),
             None => Ok(()),
         }
@@ -163,70 +172,16 @@ fn present() -> String {
 }
 
 /// Only kinds of disks that are known to be local and whole are written to.
-fn check_kind(target: &str, name: &str) -> Result<(), Refusal> {
-    match kind_fault(Path::new("/sys"), name) {
-        Ok(None) => Ok(()),
-        Ok(Some(what)) => Err(Refusal::NotADisk { target: target.to_owned(), what }),
-        Err(e) => Err(io_refusal(name, "look it up in /sys", e)),
-    }
-}
-
-/// What a device is that is not a whole local disk.
-fn kind_fault(sys: &Path, name: &str) -> io::Result<Option<&'static str>> {
-    let path = fs::canonicalize(sys.join("class/block").join(name))?;
-    if path.join("partition").exists() {
-        return Ok(Some("a partition"));
-    }
-    if !is_local_disk(name) {
-        return Ok(Some("a device of a kind that ka doesn't write to"));
-    }
-    let on_a_network = |part: &std::ffi::OsStr| {
-        // As the kernel names ports of Fibre Channel and sessions of iSCSI.
-        let part = part.to_string_lossy();
-        part.starts_with("rport-") || sysfs::is_numbered(&part, "session")
+fn check_kind(target: &str, name: &str, chosen: ChosenBy) -> Result<(), Refusal> {
+    let kind = bus::of(Path::new("/sys"), name).map_err(|e| io_refusal(name, "look it up in /sys", e))?;
+    let what = match kind {
+        Attachment::Disk { network: false, .. } => return Ok(()),
+        Attachment::Disk { network: true, .. } if chosen == ChosenBy::Id => return Ok(()),
+        Attachment::Disk { network: true, .. } => "a disk in a storage network",
+        Attachment::Partition => "a partition",
+        Attachment::Other => "a device of a kind that ka doesn't write to",
     };
-    if path.iter().any(on_a_network) || (name.starts_with("nvme") && !nvme_is_local(&path)?) {
-        return Ok(Some("a disk in a storage network"));
-    }
-    Ok(None)
-}
-
-/// Whether every way to an NVMe namespace stays in this machine, and there is one.
-///
-/// A namespace lies in sysfs below its controller, or, where several controllers may lead to it, below a
-/// subsystem which has a link to each of them. A controller tells its transport.
-fn nvme_is_local(namespace: &Path) -> io::Result<bool> {
-    let above = namespace.parent().unwrap_or(namespace);
-    let mut controllers = Vec::new();
-    if above.join("transport").exists() {
-        controllers.push(above.to_owned());
-    } else {
-        for entry in fs::read_dir(above)? {
-            let entry = entry?;
-            if sysfs::is_numbered(&entry.file_name().to_string_lossy(), "nvme") {
-                controllers.push(entry.path());
-            }
-        }
-    }
-    for controller in &controllers {
-        let transport = fs::read_to_string(controller.join("transport"))?;
-        if !LOCAL_TRANSPORTS.contains(&transport.trim_end()) {
-            return Ok(false);
-        }
-    }
-    Ok(!controllers.is_empty())
-}
-
-/// `sda`, `hda`, `vda`, `xvda`, `nvme0n1`, `mmcblk0` (but not its boot areas), `loop0`.
-fn is_local_disk(name: &str) -> bool {
-    let lettered = ["sd", "hd", "vd", "xvd"].iter().any(|kind| {
-        name.strip_prefix(kind)
-            .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_lowercase()))
-    });
-    let nvme = name
-        .rsplit_once('n')
-        .is_some_and(|(controller, n)| sysfs::is_numbered(controller, "nvme") && sysfs::is_numbered(n, ""));
-    lettered || nvme || sysfs::is_numbered(name, "mmcblk") || sysfs::is_numbered(name, "loop")
+    Err(Refusal::NotADisk { target: target.to_owned(), what })
 }
 
 fn lock(name: &str, node: &Path) -> Result<File, Refusal> {
@@ -272,108 +227,10 @@ fn io_refusal(disk: &str, doing: &'static str, source: io::Error) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::symlink;
-
-    #[test]
-    fn knows_whole_local_disks_by_name() {
-        for name in ["sda", "sdaa", "hdb", "vda", "xvda", "nvme0n1", "nvme10n12", "mmcblk0", "loop7"] {
-            assert!(is_local_disk(name), "{name}");
-        }
-        for name in [
-            "sda1",
-            "sd",
-            "nvme0",
-            "nvme0n",
-            "nvme0c0n1p1",
-            "mmcblk0boot0",
-            "dm-0",
-            "md0",
-            "nbd0",
-            "sr0",
-            "zram0",
-        ] {
-            assert!(!is_local_disk(name), "{name}");
-        }
-    }
-
-    /// A `/sys` with a block device at a path below `devices`, and files and links beside it.
-    fn kind_in(
-        device: &str,
-        files: &[(&str, &str)],
-        links: &[(&str, &str)],
-    ) -> io::Result<Option<&'static str>> {
-        let sys = tempfile::tempdir().unwrap();
-        let devices = sys.path().join("devices");
-        let class = sys.path().join("class/block");
-        fs::create_dir_all(devices.join(device)).unwrap();
-        fs::create_dir_all(&class).unwrap();
-        for (path, text) in files {
-            let path = devices.join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        for (link, to) in links {
-            symlink(devices.join(to), devices.join(link)).unwrap();
-        }
-        let name = Path::new(device).file_name().unwrap();
-        symlink(devices.join(device), class.join(name)).unwrap();
-        kind_fault(sys.path(), name.to_str().unwrap())
-    }
-
-    #[test]
-    fn a_disk_in_a_storage_network_is_told_from_a_local_one() {
-        const NETWORK: Option<&str> = Some("a disk in a storage network");
-        let pci = "pci0000:00/0000:00:04.0";
-        for (device, is) in [
-            (format!("{pci}/ata1/host0/target0:0:0/0:0:0:0/block/sda"), None),
-            ("platform/host3/session1/target3:0:0/3:0:0:1/block/sdb".to_owned(), NETWORK),
-            (format!("{pci}/host1/rport-1:0-0/target1:0:0/1:0:0:0/block/sdc"), NETWORK),
-            ("virtual/block/dm-0".to_owned(), Some("a device of a kind that ka doesn't write to")),
-        ] {
-            assert_eq!(kind_in(&device, &[], &[]).unwrap(), is, "{device}");
-        }
-        let sda1 = format!("{pci}/block/sda/sda1");
-        let partition = format!("{sda1}/partition");
-        assert_eq!(kind_in(&sda1, &[(&partition, "1\n")], &[]).unwrap(), Some("a partition"));
-    }
-
-    #[test]
-    fn a_namespace_over_fabrics_is_no_local_disk() {
-        const NETWORK: Option<&str> = Some("a disk in a storage network");
-        for (transport, is) in [
-            ("pcie\n", None),
-            ("apple-nvme\n", None),
-            ("tcp\n", NETWORK),
-            ("rdma\n", NETWORK),
-            ("fc\n", NETWORK),
-            ("loop\n", NETWORK),
-        ] {
-            let below = kind_in("ctl/nvme0/nvme0n1", &[("ctl/nvme0/transport", transport)], &[]);
-            assert_eq!(below.unwrap(), is, "{transport}");
-            // Two controllers, of which the first is local; the namespace's path `nvme1c0n1` is no controller.
-            let shared = kind_in(
-                "virtual/nvme-subsystem/nvme-subsys1/nvme1n1",
-                &[
-                    ("pci/nvme/nvme0/transport", "pcie\n"),
-                    ("ctl/nvme1/transport", transport),
-                    ("virtual/nvme-subsystem/nvme-subsys1/subsystype", "nvm\n"),
-                ],
-                &[
-                    ("virtual/nvme-subsystem/nvme-subsys1/nvme0", "pci/nvme/nvme0"),
-                    ("virtual/nvme-subsystem/nvme-subsys1/nvme1", "ctl/nvme1"),
-                ],
-            );
-            assert_eq!(shared.unwrap(), is, "{transport}");
-        }
-        // No controller at all: nobody knows where it is.
-        assert_eq!(kind_in("virtual/nvme-subsystem/nvme-subsys2/nvme2n1", &[], &[]).unwrap(), NETWORK);
-        let unknown = kind_in("s/nvme3n1", &[("c/nvme3/state", "live\n")], &[("s/nvme3", "c/nvme3")]);
-        assert_eq!(unknown.unwrap_err().kind(), io::ErrorKind::NotFound);
-    }
 
     #[test]
     fn a_missing_disk_is_told_with_those_that_are_there() {
-        let refusal = claim("sdzzz").unwrap_err();
+        let refusal = claim("sdzzz", ChosenBy::Name).unwrap_err();
         assert!(matches!(refusal, Refusal::Missing { .. }), "{refusal}");
         assert!(refusal.to_string().contains("this machine has no such disk"), "{refusal}");
     }

@@ -1,8 +1,10 @@
 //! What can go wrong with a node's disk, with the facts that a person needs to act on it.
 
 use super::claim::Refusal;
+use ka::disk::choice::ChoiceError;
 use ka::disk::fit::FitError;
-use ka::disk::mbr::{MbrError, SetActiveError};
+use ka::disk::mbr::SetActiveError;
+use ka::disk::table::{EncodeError, TableError};
 use std::io;
 use std::path::PathBuf;
 
@@ -12,13 +14,34 @@ pub enum DiskError {
     /// The disk may not be written, and was not.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// It is not sure which disk is meant, or it is none to write to.
+    #[error("{0}; nothing was written")]
+    Choice(#[from] ChoiceError),
     /// The plan doesn't go onto this disk, which was not written.
     #[error("{disk}: {reason}; nothing was written")]
     Fit {
         /// The disk's name.
         disk: String,
         /// What doesn't fit, with the figures.
-        reason: FitError,
+        reason: Box<FitError>,
+    },
+    /// A mount point that is no absolute, plain path, or is used twice.
+    #[error("`{0}` is no mount point: expected an absolute path without `..`, once; nothing was written")]
+    MountPoint(String),
+    /// A path of a subvolume that leads elsewhere.
+    #[error(
+        "`{0}` is no subvolume: expected a path without `..` and without a slash in front; nothing was written"
+    )]
+    Subvolume(String),
+    /// A file system that can't be made.
+    #[error("{device}: can't make {kind}: {reason}; nothing was written", device = .device.display())]
+    Recipe {
+        /// The partition's device node.
+        device: PathBuf,
+        /// What was asked for.
+        kind: ka::plan::FileSystemKind,
+        /// What is missing or wrong.
+        reason: RecipeError,
     },
     /// A call to the kernel failed.
     #[error("{device}: can't {doing}: {source}", device = .device.display())]
@@ -30,9 +53,22 @@ pub enum DiskError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// The table can't be written as an MBR.
-    #[error("the partition table can't be written: {0}")]
-    Table(#[from] MbrError),
+    /// The table can't be written as bytes.
+    #[error("{disk}: the partition table can't be written: {reason}")]
+    Encode {
+        /// The disk's name.
+        disk: String,
+        /// What is wrong with it.
+        reason: EncodeError,
+    },
+    /// The table that was written can't be read any more.
+    #[error("{disk}: {reason}")]
+    Table {
+        /// The disk's name.
+        disk: String,
+        /// What is there.
+        reason: TableError,
+    },
     /// The kernel sees other partitions than those written.
     #[error("{disk}: the kernel should see {expected}, and sees {found}")]
     KernelView {
@@ -88,6 +124,22 @@ pub enum DiskError {
         disk: String,
         /// What is wrong with the table.
         reason: SetActiveError,
+    },
+}
+
+/// Why a file system can't be made, which is known before anything is written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecipeError {
+    /// The tool is not there.
+    #[error("there is no {0}: the golden node must have it, so that stage2 can bring it")]
+    NoTool(&'static str),
+    /// No UUID of this kind of file system.
+    #[error("expected a UUID {expected}, found `{found}`")]
+    Uuid {
+        /// What the plan says.
+        found: String,
+        /// An example.
+        expected: &'static str,
     },
 }
 

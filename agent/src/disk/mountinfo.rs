@@ -3,11 +3,13 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// One mount of this process's mount namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
+    /// Its number in this mount namespace, as `statx(2)` has it.
+    pub id: u64,
     /// The device of the mounted files, as `st_dev` and sysfs have it.
     pub device: DeviceNumber,
     /// The directory of the file system that is mounted: `/`, but for bind mounts and subvolumes.
@@ -18,6 +20,8 @@ pub struct Mount {
     pub kind: String,
     /// What was mounted: a device's path, for those that have one.
     pub source: PathBuf,
+    /// The file system itself is read-only, however it is mounted elsewhere.
+    pub read_only: bool,
 }
 
 /// A device's number: major and minor.
@@ -49,9 +53,18 @@ impl DeviceNumber {
 /// # Errors
 /// `/proc` is not there, or a line is not as documented.
 pub fn read() -> io::Result<Vec<Mount>> {
-    let text = std::fs::read("/proc/self/mountinfo")?;
+    read_from(Path::new("/proc/self/mountinfo"))
+}
+
+/// What is mounted according to a file like that of the kernel.
+///
+/// # Errors
+/// The file can't be read, or a line is not as documented.
+pub fn read_from(path: &Path) -> io::Result<Vec<Mount>> {
+    let text = std::fs::read(path)?;
     parse(&text).map_err(|line| {
-        io::Error::new(io::ErrorKind::InvalidData, format!("/proc/self/mountinfo: line {line} is no mount"))
+        let what = format!("{}: line {line} is no mount", path.display());
+        io::Error::new(io::ErrorKind::InvalidData, what)
     })
 }
 
@@ -66,14 +79,17 @@ pub fn parse(text: &[u8]) -> Result<Vec<Mount>, usize> {
 
 /// `ID PARENT MAJOR:MINOR ROOT MOUNTPOINT OPTIONS [TAG…] - TYPE SOURCE SUPEROPTIONS`
 fn parse_line(line: &[u8]) -> Option<Mount> {
-    let mut fields = line.split(|b| *b == b' ').skip(2);
+    let mut fields = line.split(|b| *b == b' ');
+    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+    fields.next()?;
     let device = DeviceNumber::parse(std::str::from_utf8(fields.next()?).ok()?)?;
     let root = path(fields.next()?);
     let mount_point = path(fields.next()?);
     fields.find(|field| *field == b"-")?;
     let kind = String::from_utf8_lossy(fields.next()?).into_owned();
     let source = path(fields.next()?);
-    Some(Mount { device, root, mount_point, kind, source })
+    let read_only = fields.next().is_some_and(|options| options.split(|b| *b == b',').any(|o| o == b"ro"));
+    Some(Mount { id, device, root, mount_point, kind, source, read_only })
 }
 
 /// A path in which space, tab, newline and backslash are written as `\` and three octal digits.
@@ -98,7 +114,6 @@ fn octal(digits: [u8; 3]) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     #[test]
     fn reads_mounts_with_tags_escapes_and_bind_roots() {
@@ -108,9 +123,17 @@ mod tests {
         let [first, second] = mounts.as_slice() else { panic!("{mounts:?}") };
         assert_eq!(first.mount_point, Path::new("/"));
         assert_eq!(first.device, DeviceNumber { major: 254, minor: 0 });
+        assert_eq!((first.id, first.read_only, second.read_only), (22, false, false));
         assert_eq!(second.root, Path::new("/srv/a b"));
         assert_eq!(second.mount_point, Path::new("/mnt/x\\y"));
         assert_eq!(second.source, Path::new("/dev/sdb1"));
+    }
+
+    #[test]
+    fn a_read_only_mount_of_a_writable_file_system_is_told_apart() {
+        let text = b"1 0 8:1 / /a ro - ext4 /dev/sda1 rw\n2 0 8:2 / /b rw - ext4 /dev/sda2 ro,x\n";
+        let read_only: Vec<bool> = parse(text).unwrap().into_iter().map(|m| m.read_only).collect();
+        assert_eq!(read_only, [false, true]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::MadeFileSystem;
 use super::error::DiskError;
+use super::subvolumes;
 use super::wait::retry;
 use ka::plan::FileSystemKind;
 use nix::errno::Errno;
@@ -18,27 +19,60 @@ const BUSY: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct Mounts(Vec<PathBuf>);
 
-/// Mounts every file system that has a mount point below `root`, outer ones first.
+/// One mount.
+struct Wanted<'a> {
+    fs: &'a MadeFileSystem,
+    point: &'a Path,
+    options: String,
+}
+
+/// Mounts every file system that has a mount point below `root`, outer ones first, after the subvolumes of
+/// every btrfs are made.
 pub(super) fn mount_all(made: &[MadeFileSystem], root: &Path) -> Result<Mounts, DiskError> {
-    let mut wanted: Vec<(&Path, &MadeFileSystem)> = made
-        .iter()
-        .filter(|fs| fs.plan.kind != FileSystemKind::Swap)
-        .filter_map(|fs| Some((Path::new(fs.plan.mount_point.as_deref()?), fs)))
-        .collect();
-    wanted.sort_by_key(|(path, _)| path.components().count());
+    for fs in made.iter().filter(|fs| fs.plan.kind == FileSystemKind::Btrfs) {
+        subvolumes::make(fs, root)?;
+    }
+    let mut wanted: Vec<Wanted<'_>> = made.iter().flat_map(mounts_of).collect();
+    wanted.sort_by_key(|one| one.point.components().count());
     let mut mounts = Mounts::default();
-    for (path, fs) in wanted {
-        let at = root.join(path.strip_prefix("/").unwrap_or(path));
-        mounts.mount(fs, at)?;
+    for Wanted { fs, point, options } in wanted {
+        let at = root.join(point.strip_prefix("/").unwrap_or(point));
+        mounts.mount(fs, at, &options)?;
     }
     Ok(mounts)
 }
 
+/// Where a file system is mounted: as a whole, and its subvolumes.
+fn mounts_of(fs: &MadeFileSystem) -> impl Iterator<Item = Wanted<'_>> {
+    let general = options(fs.plan.kind);
+    let whole = fs.plan.mount_point.as_deref().map(|point| (point, general.to_owned()));
+    let subvolumes = fs.plan.subvolumes.iter().filter_map(|subvolume| {
+        let option = match subvolume.path.as_str() {
+            "" => subvolumes::TOP.to_owned(),
+            path => format!("subvol=/{path}"),
+        };
+        Some((subvolume.mount_point.as_deref()?, option))
+    });
+    let all = whole.into_iter().chain(subvolumes).filter(|_| fs.plan.kind != FileSystemKind::Swap);
+    all.map(move |(point, options)| Wanted { fs, point: Path::new(point), options })
+}
+
+/// What the golden files need that is not the kernel's default.
+fn options(kind: FileSystemKind) -> &'static str {
+    match kind {
+        // Both are off by default in kernels before 2.6.39; ReiserFS never turned them on.
+        FileSystemKind::Reiserfs => "user_xattr,acl",
+        // Names are UTF-8; owners and modes that FAT can't have are no errors.
+        FileSystemKind::Vfat => "utf8=1,quiet",
+        _ => "",
+    }
+}
+
 impl Mounts {
-    fn mount(&mut self, fs: &MadeFileSystem, at: PathBuf) -> Result<(), DiskError> {
+    fn mount(&mut self, fs: &MadeFileSystem, at: PathBuf, options: &str) -> Result<(), DiskError> {
         std::fs::create_dir_all(&at).map_err(|e| DiskError::io(&at, "make the mount point", e))?;
-        let kind = fs.plan.kind.to_string();
-        mount(Some(&fs.device), &at, Some(kind.as_str()), MsFlags::empty(), None::<&str>)
+        let kind = fs.plan.kind.name();
+        mount(Some(&fs.device), &at, Some(kind), MsFlags::empty(), Some(options))
             .map_err(|e| DiskError::io(&fs.device, "mount it", e))?;
         log::info!("{} mounted at {}", fs.device.display(), at.display());
         self.0.push(at);

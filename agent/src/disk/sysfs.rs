@@ -1,7 +1,6 @@
 //! What the kernel knows of block devices: `/sys/class/block`.
 
 use super::mountinfo::{self, DeviceNumber};
-use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -28,40 +27,6 @@ impl KernelPartition {
     #[must_use]
     pub fn node(&self) -> PathBuf {
         Path::new("/dev").join(&self.name)
-    }
-}
-
-/// Who uses a disk or one of its partitions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Usage {
-    /// It is mounted.
-    Mounted {
-        /// The kernel's name of disk or partition.
-        device: String,
-        /// The first place where it is mounted.
-        at: PathBuf,
-    },
-    /// It is swap space in use.
-    Swap {
-        /// The kernel's name of disk or partition.
-        device: String,
-    },
-    /// Another device is made of it: LVM, RAID, LUKS, multipath.
-    Held {
-        /// The kernel's name of disk or partition.
-        device: String,
-        /// The kernel's name of the other device.
-        by: String,
-    },
-}
-
-impl fmt::Display for Usage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Mounted { device, at } => write!(f, "{device} is mounted at {}", at.display()),
-            Self::Swap { device } => write!(f, "{device} is used as swap"),
-            Self::Held { device, by } => write!(f, "{device} is part of {by}"),
-        }
     }
 }
 
@@ -145,29 +110,6 @@ pub fn holders(device: &str) -> io::Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
-}
-
-/// Who uses the disk or one of its partitions, as far as this process can see.
-///
-/// # Errors
-/// There is no such disk, or `/proc` is not there.
-pub fn usage(disk: &str) -> io::Result<Option<Usage>> {
-    let mounts = mountinfo::read()?;
-    let swaps = swaps()?;
-    let devices = std::iter::once(disk.to_owned()).chain(partitions(disk)?.into_iter().map(|p| p.name));
-    for device in devices {
-        let number = device_number(&device)?;
-        if let Some(mount) = mounts.iter().find(|m| m.device == number || source_number(m) == Some(number)) {
-            return Ok(Some(Usage::Mounted { device, at: mount.mount_point.clone() }));
-        }
-        if swaps.contains(&number) {
-            return Ok(Some(Usage::Swap { device }));
-        }
-        if let Some(by) = holders(&device)?.into_iter().next() {
-            return Ok(Some(Usage::Held { device, by }));
-        }
-    }
-    Ok(None)
 }
 
 /// The devices that are swapped to. Swap files are no devices: their file systems are mounted.

@@ -1,198 +1,100 @@
-//! The order of writes on a claimed disk, and the kernel's view of it.
+//! The order of writes on a claimed disk.
 //!
 //! The first write takes away what could boot, so that neither a failure nor a power cut leaves a disk
 //! that starts half a system. Then everything goes by which old contents could be recognised, then the
 //! new table is written, with no boot code and no active flag: those come when the node is finished.
 
-use super::claim::{self, Claim};
+mod kernel;
+#[cfg(test)]
+mod tests;
+
+use super::claim::Claim;
 use super::error::DiskError;
-use super::sysfs::{self, KernelPartition};
-use super::wait::retry;
-use crate::sys::block;
+use super::medium::Medium;
+use super::old::Extent;
 use ka::disk::layout::Layout;
-use ka::disk::mbr::{self, Mbr};
-use ka::disk::units::{InMb, MB};
-use nix::errno::Errno;
+use ka::disk::table::Write;
+use ka::disk::units::MB;
+pub(super) use kernel::wait_for_partitions;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::time::Duration;
+use std::io;
 
-/// How long device nodes may take to appear and to be usable.
-const NODE_DEADLINE: Duration = Duration::from_secs(20);
+/// What all file systems, swap, LVM and RAID are recognised by lies in the first MiB of a partition (most of it
+/// in the first sectors), in the last (RAID of Linux, of firmware, and ZFS), or is a copy at one of these
+/// offsets: of LUKS2's header, and of btrfs's superblock.
+const COPIES: [u64; 5] = [MB, 2 * MB, 4 * MB, 64 * MB, 256 << 30];
 
-/// A stretch of the disk in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Extent {
-    start: u64,
-    end: u64,
-}
+/// Bytes that are zeroed at such an offset.
+const COPY: u64 = 4096;
 
-/// Erases the disk's old contents (of its `old` partitions too) as far as anybody could recognise them, and
-/// writes the new table.
-/// `disk` is open exclusively.
+/// Erases the disk's old contents (of its `old` partitions too) as far as anybody could recognise them,
+/// writes the new table, and tells the kernel. `disk` is open exclusively.
 pub(super) fn write(
     claim: &Claim,
     disk: &File,
     layout: &Layout,
-    table: &[u8; mbr::SIZE],
+    writes: &[Write],
     old: &[Extent],
 ) -> Result<(), DiskError> {
-    take_away_boot(claim, disk)?;
-    wipe_signatures(claim, disk, layout, old)?;
-    disk.write_all_at(table, 0)
-        .and_then(|()| disk.sync_all())
-        .map_err(|e| DiskError::io(&claim.node, "write the partition table", e))?;
-    tell_kernel(claim, disk, layout)
+    let failed = |doing| move |e| DiskError::io(&claim.node, doing, e);
+    let size = claim.size.bytes();
+    take_away_boot(disk, size).map_err(failed("take away what could boot"))?;
+    wipe_signatures(disk, layout, old).map_err(failed("erase old signatures"))?;
+    write_table(disk, writes).map_err(failed("write the partition table"))?;
+    kernel::tell(claim, disk, layout)
 }
 
 /// Takes the table away again, so that nothing on the disk is taken for a system.
 pub(super) fn clear(claim: &Claim) -> Result<(), DiskError> {
     let disk = claim.file();
-    take_away_boot(claim, disk)?;
-    for partition in kernel_partitions(claim)? {
-        // One that is still busy: the kernel keeps it until the next boot, and the disk has it no more.
-        if let Err(e) = forget(disk, &partition) {
-            log::warn!("{e}");
-        }
+    take_away_boot(disk, claim.size.bytes())
+        .map_err(|e| DiskError::io(&claim.node, "clear the partition table", e))?;
+    kernel::forget_all(claim, disk)
+}
+
+/// Zeros the first sector, then the rest of the disk's first MiB, with the primary GPT, and then its last, with
+/// the GPT's other copy. Until the last of them is gone the old system is there as it was.
+fn take_away_boot(disk: &dyn Medium, size: u64) -> io::Result<()> {
+    let head = MB.min(size);
+    for (start, end) in [(0, COPY.min(head)), (COPY.min(head), head), (size.saturating_sub(MB), size)] {
+        zero(disk, Extent { start, end })?;
+        disk.sync()?;
     }
     Ok(())
 }
 
-/// Zeros the disk's first MiB, with MBR and GPT, and then its last, with the GPT's other copy.
-fn take_away_boot(claim: &Claim, disk: &File) -> Result<(), DiskError> {
-    let size = claim.size.bytes();
-    zero(claim, disk, Extent { start: 0, end: MB.min(size) })?;
-    sync(claim, disk)?;
-    zero(claim, disk, Extent { start: size.saturating_sub(MB), end: size })?;
-    sync(claim, disk)
-}
-
-/// Zeros the first and the last MiB of every partition, old or new: all that file systems, swap, LVM
-/// and RAID are recognised by lies there.
-fn wipe_signatures(claim: &Claim, disk: &File, layout: &Layout, old: &[Extent]) -> Result<(), DiskError> {
+/// Zeros in every partition, old or new, what its contents could be recognised by.
+fn wipe_signatures(disk: &dyn Medium, layout: &Layout, old: &[Extent]) -> io::Result<()> {
     let sector = layout.disk.sector;
     let new =
         layout.partitions.iter().map(|p| Extent { start: p.start.bytes(sector), end: p.end().bytes(sector) });
-    for extent in new.chain(old.iter().copied()) {
-        let end = extent.end.min(claim.size.bytes());
-        let head = Extent { start: extent.start, end: extent.start.saturating_add(MB).min(end) };
-        let tail = Extent { start: end.saturating_sub(MB).max(extent.start), end };
-        zero(claim, disk, head)?;
-        zero(claim, disk, tail)?;
+    for Extent { start, end } in old.iter().copied().chain(new) {
+        let within = |from: u64, length: u64| Extent { start: from.min(end), end: (from + length).min(end) };
+        zero(disk, within(start, MB))?;
+        for copy in COPIES {
+            zero(disk, within(start.saturating_add(copy), COPY))?;
+        }
+        zero(disk, Extent { start: end.saturating_sub(MB).max(start), end })?;
     }
-    sync(claim, disk)
+    disk.sync()
 }
 
-/// The partitions that the disk had, by its MBR and as the kernel sees them (with GPT and logicals).
-pub(super) fn old_partitions(claim: &Claim, disk: &File) -> Result<Vec<Extent>, DiskError> {
-    let mut sector = [0; mbr::SIZE];
-    disk.read_exact_at(&mut sector, 0).map_err(|e| DiskError::io(&claim.node, "read the old table", e))?;
-    let by_kernel = kernel_partitions(claim)?;
-    let by_kernel = by_kernel.iter().map(|p| Extent { start: p.start, end: p.start.saturating_add(p.size) });
-    // What is no MBR has no partitions of its own to wipe.
-    let old = Mbr::decode(&sector).ok();
-    let entries = old.iter().flat_map(|mbr| mbr.entries.iter().flatten());
-    let by_table = entries.map(|e| {
-        let start = e.start.bytes(claim.size.sector);
-        Extent { start, end: start.saturating_add(e.size.bytes(claim.size.sector)) }
-    });
-    Ok(by_kernel.chain(by_table).collect())
+/// The first sector is the last of the table's writes: before it there is no table.
+fn write_table(disk: &dyn Medium, writes: &[Write]) -> io::Result<()> {
+    for write in writes {
+        disk.write_all_at(&write.bytes, write.offset)?;
+        disk.sync()?;
+    }
+    Ok(())
 }
 
-fn zero(claim: &Claim, disk: &File, extent: Extent) -> Result<(), DiskError> {
-    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+fn zero(disk: &dyn Medium, extent: Extent) -> io::Result<()> {
+    const ZEROS: &[u8] = &[0; 1 << 16];
     let mut at = extent.start;
     while at < extent.end {
         let length = usize::try_from(extent.end - at).unwrap_or(usize::MAX).min(ZEROS.len());
-        disk.write_all_at(ZEROS.get(..length).unwrap_or_default(), at)
-            .map_err(|e| DiskError::io(&claim.node, "erase old signatures", e))?;
+        disk.write_all_at(ZEROS.get(..length).unwrap_or_default(), at)?;
         at += length as u64;
     }
     Ok(())
-}
-
-fn sync(claim: &Claim, disk: &File) -> Result<(), DiskError> {
-    disk.sync_all().map_err(|e| DiskError::io(&claim.node, "erase old signatures", e))
-}
-
-/// Has the kernel see the new partitions: by reading the table itself, or told one by one where it
-/// doesn't (loop devices; kernels without a parser for MBRs).
-fn tell_kernel(claim: &Claim, disk: &File, layout: &Layout) -> Result<(), DiskError> {
-    match block::reread_table(disk) {
-        Ok(()) if kernel_partitions(claim).is_ok_and(|seen| agrees(&seen, layout)) => return Ok(()),
-        Ok(()) => log::info!("{}: the kernel read no table; telling it the partitions", claim.name),
-        Err(e) => log::info!("{}: the kernel reads no table ({e}); telling it the partitions", claim.name),
-    }
-    for partition in kernel_partitions(claim)? {
-        forget(disk, &partition)?;
-    }
-    for partition in &layout.partitions {
-        let (start, size) =
-            (partition.start.bytes(layout.disk.sector), partition.size.bytes(layout.disk.sector));
-        block::add_partition(disk, partition.number, start, size)
-            .map_err(|e| DiskError::io(&claim.node, "tell the kernel of a new partition", e))?;
-    }
-    Ok(())
-}
-
-fn forget(disk: &File, partition: &KernelPartition) -> Result<(), DiskError> {
-    match block::delete_partition(disk, partition.number) {
-        Ok(()) | Err(Errno::ENXIO) => Ok(()),
-        Err(e) => Err(DiskError::io(partition.node(), "make the kernel forget it", e)),
-    }
-}
-
-/// Waits until the kernel sees the layout's partitions, and each has its device node and can be used;
-/// returns them.
-pub(super) fn wait_for_partitions(claim: &Claim, layout: &Layout) -> Result<Vec<KernelPartition>, DiskError> {
-    let look = || {
-        let seen = kernel_partitions(claim)?;
-        if !agrees(&seen, layout) {
-            return Err(DiskError::KernelView {
-                disk: claim.name.clone(),
-                expected: list(&from_layout(layout)),
-                found: list(&from_kernel(&seen)),
-            });
-        }
-        match seen.iter().find(|p| !is_usable(p)) {
-            Some(late) => Err(DiskError::NoNode { path: late.node(), seconds: NODE_DEADLINE.as_secs() }),
-            None => Ok(seen),
-        }
-    };
-    retry(NODE_DEADLINE, look, |e| matches!(e, DiskError::KernelView { .. } | DiskError::NoNode { .. }))
-}
-
-/// Whether the partition's node is there, and nobody has the disk exclusively any more: a process that
-/// another thread started may have a copy of that open file until it runs its program.
-fn is_usable(partition: &KernelPartition) -> bool {
-    let number = sysfs::device_number(&partition.name).ok();
-    let node = partition.node();
-    number.is_some() && sysfs::block_number(&node) == number && claim::open_exclusive(&node, false).is_ok()
-}
-
-fn agrees(seen: &[KernelPartition], layout: &Layout) -> bool {
-    from_kernel(seen) == from_layout(layout)
-}
-
-/// Partitions as number, start and size in bytes.
-type Places = Vec<(u32, u64, u64)>;
-
-fn from_kernel(seen: &[KernelPartition]) -> Places {
-    seen.iter().map(|p| (p.number, p.start, p.size)).collect()
-}
-
-fn from_layout(layout: &Layout) -> Places {
-    let sector = layout.disk.sector;
-    layout.partitions.iter().map(|p| (p.number, p.start.bytes(sector), p.size.bytes(sector))).collect()
-}
-
-fn list(places: &Places) -> String {
-    let one =
-        |(number, start, size): &(u32, u64, u64)| format!("{number}: {} at {}", InMb(*size), InMb(*start));
-    if places.is_empty() { "none".to_owned() } else { places.iter().map(one).collect::<Vec<_>>().join(", ") }
-}
-
-fn kernel_partitions(claim: &Claim) -> Result<Vec<KernelPartition>, DiskError> {
-    sysfs::partitions(&claim.name)
-        .map_err(|e| DiskError::io(&claim.node, "ask the kernel for its partitions", e))
 }

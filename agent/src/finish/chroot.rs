@@ -9,6 +9,7 @@ use std::thread;
 use nix::sched::CloneFlags;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
+use super::efi;
 use super::error::Cause;
 use crate::disk::MadeFileSystem;
 
@@ -46,6 +47,12 @@ impl Chroot {
         chroot.at("dev/pts", |to| new("devpts", to, c"gid=5,mode=620,ptmxmode=000"))?;
         chroot.at("proc", |to| new("proc", to, c""))?;
         chroot.at("sys", |to| new("sysfs", to, c""))?;
+        // Not there on a machine with a BIOS, nor where the kernel has no such file system.
+        if root.join(efi::MOUNT_POINT).is_dir()
+            && let Err(e) = chroot.at(efi::MOUNT_POINT, |to| new("efivarfs", to, c""))
+        {
+            log::warn!("{e}: the firmware's menu cannot be seen");
+        }
         chroot.at("run", |to| new("tmpfs", to, c"mode=755"))?;
         // Tools keep their locks in /var/lock, which leads here.
         chroot.directory("run/lock")?;
@@ -134,14 +141,17 @@ impl DeviceLinks {
             for (directory, name) in
                 [("/dev/disk/by-uuid", &fs.uuid), ("/dev/disk/by-partuuid", &fs.partuuid)]
             {
-                made_links.link(&Path::new(directory).join(name), &fs.device)?;
+                // Something copied byte by byte may have no name.
+                if !name.is_empty() {
+                    made_links.link(&Path::new(directory).join(name), &fs.device)?;
+                }
             }
         }
         Ok(made_links)
     }
 
     fn link(&mut self, link: &Path, device: &Path) -> Result<(), Cause> {
-        if link.file_name().is_none() || fs::canonicalize(link).is_ok_and(|leads_to| leads_to == device) {
+        if fs::canonicalize(link).is_ok_and(|leads_to| leads_to == device) {
             return Ok(());
         }
         let directory = link.parent().unwrap_or(link);

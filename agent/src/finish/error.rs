@@ -72,6 +72,22 @@ pub enum Cause {
         /// The module.
         module: String,
     },
+    /// A site's list or table has a line that makes no sense.
+    #[error("{}:{line}: {wrong}", file.display())]
+    List {
+        /// The file, as seen from the copied system.
+        file: PathBuf,
+        /// The line, from 1.
+        line: u32,
+        /// What is wrong with it, and what was expected.
+        wrong: String,
+    },
+    /// A name that no host can have.
+    #[error("'{0}' is no host name: letters, digits, '-' and '.', at most 64")]
+    Hostname(String),
+    /// The firmware needs a partition that is not there.
+    #[error("this node starts by UEFI, and no FAT file system is mounted at /boot/efi, /efi or /boot")]
+    NoSystemPartition,
     /// The boot loader's tools succeeded, but what is on the disk would not boot.
     #[error("{} {wrong}", path.display())]
     NotBootable {

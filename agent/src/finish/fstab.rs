@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 
 use super::error::Cause;
 use super::names::{Named, Names};
 use super::replace::replace;
+use crate::disk::MadeFileSystem;
 
 /// Rewrites `/etc/fstab` below `root`. A system without one is left without.
 pub(super) fn write(root: &Path, names: &Names<'_>) -> Result<(), Cause> {
@@ -30,11 +32,14 @@ fn rewrite(text: &[u8], names: &Names<'_>) -> Vec<u8> {
     for line in text.split_inclusive(|b| *b == b'\n') {
         match verdict(line, names) {
             Verdict::Keep => new.extend_from_slice(line),
-            Verdict::Rename { from, uuid } => {
-                let (before, after) = (line.get(..from.start), line.get(from.end..));
-                new.extend_from_slice(before.unwrap_or_default());
-                new.extend_from_slice(format!("UUID={uuid}").as_bytes());
-                new.extend_from_slice(after.unwrap_or_default());
+            Verdict::Rename { from, name, options } => {
+                let mut done = 0;
+                for (range, text) in [Some((from, name)), options].into_iter().flatten() {
+                    new.extend_from_slice(line.get(done..range.start).unwrap_or_default());
+                    new.extend_from_slice(text.as_bytes());
+                    done = range.end;
+                }
+                new.extend_from_slice(line.get(done..).unwrap_or_default());
             }
             Verdict::LeaveOut => {
                 log::warn!(
@@ -49,18 +54,23 @@ fn rewrite(text: &[u8], names: &Names<'_>) -> Vec<u8> {
     new
 }
 
-enum Verdict<'a> {
+enum Verdict {
     Keep,
-    Rename { from: std::ops::Range<usize>, uuid: &'a str },
+    /// Another name, and other mount options if the old ones would be wrong.
+    Rename {
+        from: Range<usize>,
+        name: String,
+        options: Option<(Range<usize>, String)>,
+    },
     LeaveOut,
 }
 
-fn verdict<'a>(line: &[u8], names: &Names<'a>) -> Verdict<'a> {
+fn verdict(line: &[u8], names: &Names<'_>) -> Verdict {
     let fields = fields(line);
     let (Some(device), Some(point)) = (fields.first(), fields.get(1)) else {
         return Verdict::Keep;
     };
-    let text = |range: &std::ops::Range<usize>| unescape(line.get(range.clone()).unwrap_or_default());
+    let text = |range: &Range<usize>| unescape(line.get(range.clone()).unwrap_or_default());
     if text(device).starts_with('#') {
         return Verdict::Keep;
     }
@@ -71,7 +81,18 @@ fn verdict<'a>(line: &[u8], names: &Names<'a>) -> Verdict<'a> {
         named => named,
     };
     match named {
-        Named::Made(fs) => Verdict::Rename { from: device.clone(), uuid: &fs.uuid },
+        Named::Made(fs) => {
+            let options = fields.get(3).and_then(|range| {
+                let new = without_subvolume_id(&text(range), fs, &text(point))?;
+                Some((range.clone(), new))
+            });
+            // What was copied byte by byte need not have a UUID.
+            let name = match fs.uuid.as_str() {
+                "" => format!("PARTUUID={}", fs.partuuid),
+                uuid => format!("UUID={uuid}"),
+            };
+            Verdict::Rename { from: device.clone(), name, options }
+        }
         Named::Kept | Named::Other => Verdict::Keep,
         Named::Missing => {
             let options = fields.get(3).map(text).unwrap_or_default();
@@ -85,8 +106,31 @@ fn verdict<'a>(line: &[u8], names: &Names<'a>) -> Verdict<'a> {
     }
 }
 
+/// Mount options that name a subvolume of btrfs by its number, by its path instead: numbers are given in the
+/// order in which subvolumes were made. None if the options are right as they are.
+fn without_subvolume_id(options: &str, fs: &MadeFileSystem, point: &str) -> Option<String> {
+    let is_id = |option: &str| option.strip_prefix("subvolid=").is_some_and(|id| !matches!(id, "0" | "5"));
+    if !options.split(',').any(is_id) {
+        return None;
+    }
+    let by_path = options.split(',').any(|option| option.starts_with("subvol="));
+    let mounted = fs.plan.subvolumes.iter().find(|s| s.mount_point.as_deref() == Some(point));
+    let path = match mounted {
+        _ if by_path => None,
+        Some(subvolume) => Some(format!("subvol=/{}", subvolume.path)),
+        None => {
+            log::warn!(
+                "fstab: {point}: `{options}` names a subvolume by a number that the clone may not have"
+            );
+            return None;
+        }
+    };
+    let others = options.split(',').filter(|option| !is_id(option)).map(str::to_owned);
+    Some(others.chain(path).collect::<Vec<_>>().join(","))
+}
+
 /// The ranges of `line` that hold its fields.
-fn fields(line: &[u8]) -> Vec<std::ops::Range<usize>> {
+fn fields(line: &[u8]) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut start = None;
     for (at, byte) in line.iter().enumerate() {
@@ -128,7 +172,7 @@ fn unescape(field: &[u8]) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::names::tests::{ROOT, SWAP, made};
+    use super::super::names::tests::{BTRFS, ROOT, SWAP, made, made_btrfs};
     use super::*;
 
     fn rewritten(line: &str) -> String {
@@ -187,6 +231,41 @@ mod tests {
             "/dev/mapper/vg-home /home ext4 defaults 0 2",
         ] {
             assert_eq!(rewritten(line), format!("# ka: no such disk on this node: {line}"));
+        }
+    }
+
+    #[test]
+    fn subvolumes_are_named_by_their_paths() {
+        let made = made_btrfs();
+        let names = Names::new(&made);
+        for (old, new) in [
+            (
+                "UUID=00000003-0000-4000-8000-000000000000 / btrfs noatime,subvol=@ 0 0\n",
+                " / btrfs noatime,subvol=@ 0 0\n",
+            ),
+            ("/dev/sda3 /home btrfs subvolid=257,subvol=/@home 0 0\n", " /home btrfs subvol=/@home 0 0\n"),
+            (
+                "/dev/sda3 /home btrfs compress=zstd,subvolid=257\n",
+                " /home btrfs compress=zstd,subvol=/@home\n",
+            ),
+            ("/dev/sda3 /mnt/top btrfs subvolid=5 0 0\n", " /mnt/top btrfs subvolid=5 0 0\n"),
+            ("/dev/sda3 /mnt/x btrfs subvolid=260 0 0\n", " /mnt/x btrfs subvolid=260 0 0\n"),
+            // By a name that only the mount point tells.
+            ("/dev/root /home btrfs subvol=@home 0 0\n", " /home btrfs subvol=@home 0 0\n"),
+        ] {
+            let found = String::from_utf8(rewrite(old.as_bytes(), &names)).unwrap();
+            assert_eq!(found, format!("UUID={BTRFS}{new}"), "{old}");
+        }
+    }
+
+    #[test]
+    fn mappings_that_are_made_at_boot_stay() {
+        let made = made();
+        let names = Names::new(&made).with_mappings(vec!["swap0".to_owned()]);
+        for (line, stays) in
+            [("/dev/mapper/swap0 none swap sw 0 0\n", true), ("/dev/mapper/swap1 none swap sw 0 0\n", false)]
+        {
+            assert_eq!(rewrite(line.as_bytes(), &names) == line.as_bytes(), stays, "{line}");
         }
     }
 

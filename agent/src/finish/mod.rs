@@ -7,64 +7,167 @@
 //! has nothing to boot.
 
 mod chroot;
+mod efi;
 mod error;
+mod esp;
+mod first_boot;
 mod fstab;
-mod grub;
+mod glob;
+mod hooks;
+mod hostname;
 mod identity;
 mod initrd;
+mod loader;
+mod modprobe;
 mod names;
+mod network;
 mod references;
 mod replace;
 mod times;
 mod tool;
 
-use std::path::Path;
+use std::fs::{self, File};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
-use ka::plan::{BootPlan, Loader};
+use ka::inventory::Firmware;
+use ka::mac::Mac;
+use ka::plan::{FileSystemKind, FileSystemPlan, Plan};
 
-use crate::disk::{BootCode, MadeFileSystem};
+use crate::disk::{BootCode, MadeFileSystem, RawPartition};
+use crate::hardware::CardModules;
 use crate::step::step;
 pub use chroot::inside;
 use chroot::{Chroot, DeviceLinks};
 pub use error::{Cause, FinishError};
+pub use esp::HeldBack;
+use loader::Setting;
 use names::Names;
 use times::Times;
 
-/// Makes the tree under `root` boot on this node, from `disk`.
+/// A copied system and the machine that it is to become.
+#[derive(Clone, Copy, Debug)]
+pub struct Copied<'a> {
+    /// Where the system's root is mounted; all of `made` is mounted below it, and the tree is complete.
+    pub root: &'a Path,
+    /// What the run asks for.
+    pub plan: &'a Plan,
+    /// The node's new file systems.
+    pub made: &'a [MadeFileSystem],
+    /// What was copied byte by byte, by the names that it has.
+    pub raw: &'a [MadeFileSystem],
+    /// The disk that boots.
+    pub disk: &'a Path,
+    /// The machine.
+    pub machine: &'a Machine,
+}
+
+/// What the finish must know of the node that it works on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// What starts it.
+    pub firmware: Firmware,
+    /// The drivers that it needs to reach its disks, by the names that the kernel gives them.
+    pub storage_modules: Vec<String>,
+    /// Its network cards, the one first through which it was reached.
+    pub cards: Vec<CardModules>,
+    /// That card's hardware address.
+    pub mac: Option<Mac>,
+    /// That card's address.
+    pub address: Option<IpAddr>,
+    /// The static agent, if the clone is to tell of its first boot.
+    pub agent: Option<PathBuf>,
+}
+
+impl Machine {
+    /// All drivers that its storage and its network need.
+    fn modules(&self) -> Vec<String> {
+        let network = self.cards.iter().flat_map(|card| &card.modules);
+        self.storage_modules.iter().chain(network).cloned().collect()
+    }
+}
+
+/// The last writes, which let the node boot: to be done when everything else is written out and unmounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastWrites {
+    /// The code for the disk's first sector, if a BIOS is to start it.
+    pub boot_code: Option<BootCode>,
+    made: Vec<MadeFileSystem>,
+}
+
+impl LastWrites {
+    /// Lets a UEFI firmware find the loader that [`HeldBack`] has hidden from it. Nothing must be mounted.
+    ///
+    /// # Errors
+    /// The EFI system partition cannot be mounted or written. The node does not boot then.
+    pub fn release(&self) -> Result<(), Cause> {
+        esp::release(&self.made)
+    }
+}
+
+/// The names of a partition that was copied byte by byte: its contents have kept theirs, it has its own.
+#[must_use]
+pub fn names_of_raw(raw: &RawPartition) -> MadeFileSystem {
+    let golden = raw.plan.golden.clone();
+    MadeFileSystem {
+        uuid: golden.as_ref().and_then(|golden| golden.uuid.clone()).unwrap_or_default(),
+        plan: FileSystemPlan {
+            golden,
+            // Nobody mounts or makes it here, so its kind is of no matter.
+            ..FileSystemPlan::new(raw.plan.partition, FileSystemKind::Ext4)
+        },
+        device: raw.device.clone(),
+        partuuid: raw.partuuid.clone(),
+    }
+}
+
+/// Why a node with this firmware would not boot what the plan makes, if it would not. To be asked before
+/// anything is written.
+#[must_use]
+pub fn refusal(plan: &Plan, firmware: Firmware) -> Option<String> {
+    loader::refusal(plan, firmware)
+}
+
+/// Makes a copied system boot on this node, from its disk. Needs root's rights.
 ///
-/// All of `made` must be mounted below `root`, which is itself a mount point, and the tree must be
-/// complete. `hardware_modules` are the drivers that this node's hardware needs to reach its root,
-/// by the names that the kernel gives them. Needs root's rights.
-///
-/// On return everything is on the disk but the boot loader's code for its first sector, which is returned
-/// (nothing without a loader): written as the very last, it makes the disk bootable. Nothing but `made` is
-/// mounted below `root`.
+/// On return everything is on the disk but what a firmware starts: boot code is handed back, and what is on the EFI
+/// system partition is where no firmware looks if it was held back. Nothing but `made` is mounted below the root.
 ///
 /// # Errors
 /// The first step that failed, with its reason. The tree is then of no use, and must not be booted.
-pub fn finish(
-    root: &Path,
-    boot: &BootPlan,
-    made: &[MadeFileSystem],
-    disk: &Path,
-    hardware_modules: &[String],
-) -> Result<Option<BootCode>, FinishError> {
-    let names = Names::new(made);
+pub fn finish(copied: &Copied<'_>) -> Result<LastWrites, FinishError> {
+    let Copied { root, plan, made, raw, disk, machine } = *copied;
+    let all = [made, raw].concat();
     // The times come first: looking at them later would see what the finish itself has changed.
     let times = named("Note the times of the files", || Times::record(root))?;
-    let links = named("Name the devices", || DeviceLinks::make(made))?;
+    let links = named("Name the devices", || DeviceLinks::make(&all))?;
     let chroot = named("Enter the copied system", || Chroot::mount(root))?;
 
+    // Opened here, where its path leads to it.
+    let agent = machine.agent.as_deref().filter(|_| plan.finish.first_boot.is_some());
+    let agent = named("Open the agent", || agent.map(open).transpose())?;
     let outcome = inside(root, || {
         let top = Path::new("/");
+        let names = named("Read the golden node's names", || names(top, &all))?;
         named("Rewrite fstab", || fstab::write(top, &names))?;
         named("Rewrite other names of file systems", || references::write(top, &names))?;
-        named("Remove the golden node's identity", || identity::remove(top))?;
-        named("Rebuild the initrd", || initrd::rebuild(top, &boot.initrd_modules, hardware_modules))?;
-        match boot.loader {
-            Loader::Grub => named("Install the boot loader", || grub::install(top, disk, &names)).map(Some),
-            Loader::None => Ok(None),
+        if let Some(name) = &plan.finish.name {
+            named("Name the node", || hostname::write(top, &name.hostname))?;
         }
+        named("Rewrite the network's configuration", || network::write(top, &plan.finish, machine.mac))?;
+        named("Give the node an identity of its own", || identity::renew(top, &hostname::read(top)?))?;
+        named("Name this node's drivers", || modprobe::write(top, &machine.cards, &machine.storage_modules))?;
+        if let (Some(first_boot), Some(agent)) = (&plan.finish.first_boot, agent) {
+            named("Prepare the first boot", || first_boot::write(top, first_boot, agent))?;
+        }
+        named("Run the site's own steps", || hooks::run(top, &facts(copied, &names, top)?))?;
+        named("Rebuild the initrd", || {
+            let boot = &plan.boot;
+            initrd::rebuild(top, boot.kernels, &boot.initrd_modules, &machine.modules())
+        })?;
+        let (firmware, order) = (machine.firmware, plan.boot.order);
+        let setting = Setting { root: top, disk, firmware, order, names: &names };
+        named("Install the boot loader", || loader::install(&plan.boot, &setting))
     })
     .map_err(|source| FinishError {
         step: "Enter the copied system",
@@ -77,7 +180,47 @@ pub fn finish(
     left?;
     named("Keep the times of unchanged files", || times.restore())?;
     named("Write everything out", || sync(root, made, disk))?;
-    Ok(boot_code)
+    Ok(LastWrites { boot_code, made: made.to_vec() })
+}
+
+fn open(path: &Path) -> Result<File, Cause> {
+    File::open(path).map_err(|e| Cause::file("open", path, e))
+}
+
+/// What a site's own steps may want to know, as variables of their environment.
+fn facts(copied: &Copied<'_>, names: &Names<'_>, top: &Path) -> Result<Vec<(&'static str, String)>, Cause> {
+    let Machine { firmware, cards, mac, address, .. } = copied.machine;
+    let root = names.at("/");
+    let firmware = match firmware {
+        Firmware::Bios => "bios",
+        Firmware::Uefi => "uefi",
+    };
+    let text = |value: Option<String>| value.unwrap_or_default();
+    Ok(vec![
+        ("KA_RUN", copied.plan.run.clone()),
+        ("KA_HOSTNAME", hostname::read(top)?),
+        ("KA_MAC", text(mac.map(|mac| mac.to_string()))),
+        ("KA_ADDRESS", text(address.map(|address| address.to_string()))),
+        ("KA_INTERFACE", text(cards.first().map(|card| card.interface.clone()))),
+        ("KA_DISK", copied.disk.display().to_string()),
+        ("KA_ROOT_DEVICE", text(root.map(|fs| fs.device.display().to_string()))),
+        ("KA_ROOT_UUID", text(root.map(|fs| fs.uuid.clone()))),
+        ("KA_FIRMWARE", firmware.to_owned()),
+        ("KA_LOADER", copied.plan.boot.loader.to_string()),
+    ])
+}
+
+/// The names that the copied system has for its file systems.
+fn names<'a>(root: &Path, made: &'a [MadeFileSystem]) -> Result<Names<'a>, Cause> {
+    let path = root.join("etc/crypttab");
+    let crypttab = match fs::read(&path) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(e) => return Err(Cause::file("read", &path, e)),
+    };
+    let names = Names::new(made);
+    let mappings = references::mappings(&crypttab, &names);
+    Ok(names.with_mappings(mappings))
 }
 
 fn named<T>(name: &'static str, work: impl FnOnce() -> Result<T, Cause>) -> Result<T, FinishError> {
@@ -86,12 +229,12 @@ fn named<T>(name: &'static str, work: impl FnOnce() -> Result<T, Cause>) -> Resu
 
 /// Writes out the new file systems and the disk's first sectors, which belong to no file system.
 fn sync(root: &Path, made: &[MadeFileSystem], disk: &Path) -> Result<(), Cause> {
-    for point in made.iter().filter_map(|fs| fs.plan.mount_point.as_deref()) {
+    for point in made.iter().flat_map(MadeFileSystem::mount_points) {
         let path = root.join(point.trim_start_matches('/'));
-        let directory = std::fs::File::open(&path).map_err(|e| Cause::file("open", &path, e))?;
+        let directory = File::open(&path).map_err(|e| Cause::file("open", &path, e))?;
         rustix::fs::syncfs(&directory).map_err(|e| Cause::file("Write everything out", &path, e.into()))?;
     }
-    std::fs::File::open(disk)
+    File::open(disk)
         .and_then(|device| device.sync_all())
         .map_err(|e| Cause::file("Write everything out", disk, e))
 }

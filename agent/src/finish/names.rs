@@ -10,6 +10,8 @@ use crate::disk::MadeFileSystem;
 /// The file systems of this node under the names that the golden node had for them.
 pub(super) struct Names<'a> {
     made: &'a [MadeFileSystem],
+    /// What the device mapper makes at boot from something that this node has (crypttab).
+    mappings: Vec<String>,
 }
 
 /// What a word in the configuration names.
@@ -31,12 +33,29 @@ const NOT_DISKS: [&str; 10] = ["cdrom", "cdrw", "dvd", "fd", "loop", "nbd", "ram
 
 impl<'a> Names<'a> {
     pub(super) fn new(made: &'a [MadeFileSystem]) -> Self {
-        Self { made }
+        Self { made, mappings: Vec::new() }
+    }
+
+    /// Also knows `/dev/mapper/NAME` for these names, as something that the booted system makes itself.
+    pub(super) fn with_mappings(mut self, mappings: Vec<String>) -> Self {
+        self.mappings = mappings;
+        self
+    }
+
+    /// All of this node's file systems.
+    pub(super) fn made(&self) -> &'a [MadeFileSystem] {
+        self.made
     }
 
     /// The file system that is mounted at `point`.
     pub(super) fn at(&self, point: &str) -> Option<&'a MadeFileSystem> {
-        self.made.iter().find(|fs| fs.plan.mount_point.as_deref() == Some(point))
+        self.made.iter().find(|fs| fs.mount_points().any(|at| at == point))
+    }
+
+    /// Whether `path` is a whole disk of the golden node on which one of these file systems was: `/dev/sda`.
+    pub(super) fn is_golden_disk(&self, path: &str) -> bool {
+        let goldens = self.made.iter().filter_map(|fs| fs.plan.golden.as_ref());
+        goldens.flat_map(|golden| &golden.devices).any(|device| disk_of(device) == Some(path))
     }
 
     /// What `word` names: `UUID=…`, `/dev/sda1`, `none`.
@@ -80,7 +99,12 @@ impl<'a> Names<'a> {
         let numbered = |stem: &str| {
             name.strip_prefix(stem).is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit() || b == b'p'))
         };
-        if name == "shm" || name.starts_with("shm/") || NOT_DISKS.iter().any(|stem| numbered(stem)) {
+        let mapped = |name: &str| self.mappings.iter().any(|mapping| mapping == name);
+        if name == "shm"
+            || name.strip_prefix("mapper/").is_some_and(mapped)
+            || name.starts_with("shm/")
+            || NOT_DISKS.iter().any(|stem| numbered(stem))
+        {
             Named::Other
         } else {
             Named::Missing
@@ -117,6 +141,25 @@ impl<'a> Names<'a> {
             let partuuid = golden_partuuid(&fs.plan).filter(|golden| *golden != fs.partuuid);
             [uuid, partuuid].into_iter().flatten().find(|golden| word_at(text, golden).is_some())
         })
+    }
+}
+
+/// The disk that a partition's device node is on, by the kernel's and udev's rules for their names: `/dev/sda` of
+/// `/dev/sda1`, `/dev/nvme0n1` of `/dev/nvme0n1p2`, `…/by-id/ata-X` of `…/by-id/ata-X-part1`.
+fn disk_of(partition: &str) -> Option<&str> {
+    let stem = partition.trim_end_matches(|c: char| c.is_ascii_digit());
+    if stem.len() == partition.len() {
+        return None;
+    }
+    let linked = partition.starts_with("/dev/disk/");
+    let disk = if linked { stem.strip_suffix("-part") } else { None };
+    let numbered =
+        |stem: &str| stem.strip_suffix('p').is_some_and(|d| d.ends_with(|c: char| c.is_ascii_digit()));
+    match disk {
+        None if linked => None,
+        None if numbered(stem) => stem.strip_suffix('p'),
+        None => Some(stem),
+        disk => disk,
     }
 }
 
@@ -166,38 +209,58 @@ fn replace_word(text: &str, word: &str, new: &str) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use ka::plan::{FileSystemKind, GoldenNames};
+    use ka::plan::{FileSystemKind, GoldenNames, Subvolume};
 
     pub(in super::super) const ROOT: &str = "11111111-aaaa-4aaa-8aaa-111111111111";
     pub(in super::super) const SWAP: &str = "22222222-aaaa-4aaa-8aaa-222222222222";
+    pub(in super::super) const BTRFS: &str = "33333333-aaaa-4aaa-8aaa-333333333333";
 
     /// A root file system and a swap space; `0…` are golden UUIDs, `ROOT` and `SWAP` the new ones.
     pub(in super::super) fn made() -> Vec<MadeFileSystem> {
-        let fs =
-            |number: u32, uuid: &str, kind, mount_point: Option<&str>, label: Option<&str>| MadeFileSystem {
-                plan: FileSystemPlan {
-                    partition: number,
-                    kind,
-                    label: label.map(str::to_owned),
-                    mount_point: mount_point.map(str::to_owned),
-                    used: 0,
-                    golden: Some(GoldenNames {
-                        uuid: Some(format!("0000000{number}-0000-4000-8000-000000000000")),
-                        partuuid: Some(format!("deadbeef-0{number}")),
-                        devices: vec![
-                            format!("/dev/sda{number}"),
-                            format!("/dev/disk/by-id/ata-GOLD-part{number}"),
-                        ],
-                    }),
-                },
-                device: format!("/dev/vda{number}").into(),
-                uuid: uuid.to_owned(),
-                partuuid: format!("cafe0000-0{number}"),
-            };
         vec![
             fs(1, ROOT, FileSystemKind::Ext4, Some("/"), Some("system")),
             fs(2, SWAP, FileSystemKind::Swap, None, None),
         ]
+    }
+
+    /// A btrfs, with `/` and `/home` in subvolumes.
+    pub(in super::super) fn made_btrfs() -> Vec<MadeFileSystem> {
+        let subvolume = |path: &str, mount_point: &str| Subvolume {
+            path: path.to_owned(),
+            mount_point: Some(mount_point.to_owned()),
+            default: false,
+        };
+        let mut btrfs = fs(3, BTRFS, FileSystemKind::Btrfs, None, None);
+        btrfs.plan.subvolumes = vec![subvolume("@", "/"), subvolume("@home", "/home")];
+        vec![btrfs]
+    }
+
+    /// The file system of golden partition `number`.
+    pub(in super::super) fn fs(
+        number: u32,
+        uuid: &str,
+        kind: FileSystemKind,
+        mount_point: Option<&str>,
+        label: Option<&str>,
+    ) -> MadeFileSystem {
+        MadeFileSystem {
+            plan: FileSystemPlan {
+                label: label.map(str::to_owned),
+                mount_point: mount_point.map(str::to_owned),
+                golden: Some(GoldenNames {
+                    uuid: Some(format!("0000000{number}-0000-4000-8000-000000000000")),
+                    partuuid: Some(format!("deadbeef-0{number}")),
+                    devices: vec![
+                        format!("/dev/sda{number}"),
+                        format!("/dev/disk/by-id/ata-GOLD-part{number}"),
+                    ],
+                }),
+                ..FileSystemPlan::new(number, kind)
+            },
+            device: format!("/dev/vda{number}").into(),
+            uuid: uuid.to_owned(),
+            partuuid: format!("cafe0000-0{number}"),
+        }
     }
 
     #[test]
@@ -237,6 +300,27 @@ pub(super) mod tests {
             ("//server/share=x", "other"),
         ] {
             assert_eq!(of(word), expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn golden_disks_are_known_by_their_partitions() {
+        let made = made();
+        let names = Names::new(&made);
+        assert!(names.is_golden_disk("/dev/sda") && names.is_golden_disk("/dev/disk/by-id/ata-GOLD"));
+        assert!(!names.is_golden_disk("/dev/sdb") && !names.is_golden_disk("/dev/sda1"));
+        for (partition, disk) in [
+            ("/dev/sda12", Some("/dev/sda")),
+            ("/dev/nvme0n1p2", Some("/dev/nvme0n1")),
+            ("/dev/mmcblk0p1", Some("/dev/mmcblk0")),
+            (
+                "/dev/disk/by-path/pci-0000:00:1f.2-ata-1-part3",
+                Some("/dev/disk/by-path/pci-0000:00:1f.2-ata-1"),
+            ),
+            ("/dev/disk/by-label/backup2", None),
+            ("/dev/mapper/root", None),
+        ] {
+            assert_eq!(disk_of(partition), disk, "{partition}");
         }
     }
 

@@ -32,14 +32,24 @@ pub(super) fn need(programs: &[&'static str]) -> Result<&'static str, Cause> {
 
 /// Runs `program`; each line that it writes goes to the log.
 pub(super) fn run(program: &str, arguments: &[&str]) -> Result<(), Cause> {
-    run_within(LIMIT, program, arguments)
+    run_with(program, arguments, &[])
 }
 
-fn run_within(limit: Duration, program: &str, arguments: &[&str]) -> Result<(), Cause> {
+/// Like [`run`], with more variables in its environment.
+pub(super) fn run_with(program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Result<(), Cause> {
+    run_within(LIMIT, program, arguments, variables)
+}
+
+fn run_within(
+    limit: Duration,
+    program: &str,
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+) -> Result<(), Cause> {
     let shown = shown(program, arguments);
     log::info!("running {shown}");
     let mut tail = VecDeque::new();
-    let end = tool::run(&mut command(program, arguments), limit, |line| {
+    let end = tool::run(command(program, arguments).envs(variables.iter().copied()), limit, |line| {
         log::info!("{program}: {line}");
         if tail.len() == TAIL {
             tail.pop_front();
@@ -103,7 +113,7 @@ mod tests {
     #[test]
     fn a_program_without_end_is_told_with_its_output_so_far() {
         let script = "echo working; sleep 600";
-        let error = run_within(Duration::from_secs(1), "sh", &["-c", script]).unwrap_err();
+        let error = run_within(Duration::from_secs(1), "sh", &["-c", script], &[]).unwrap_err();
         assert_eq!(
             error.to_string(),
             format!("sh -c {script}: still running after 1 s, and killed\nworking")

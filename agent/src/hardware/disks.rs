@@ -1,45 +1,77 @@
 //! Whole disks, from `/sys/block`.
 
-use std::collections::HashSet;
-use std::fs;
 use std::path::Path;
 
 use ka::inventory::Disk;
 
-use super::{Tree, names, text, told};
+use super::identity::Identity;
+use super::{Tree, names, text};
+use crate::disk::bus::{self, Attachment};
+use crate::disk::usage::Users;
 
 /// sysfs counts in sectors of 512 bytes, whatever the device's own are.
 const SYSFS_SECTOR: u64 = 512;
 
 /// The machine's disks, by name.
 pub(super) fn disks(tree: &Tree) -> Vec<Disk> {
-    let busy = Busy::read(tree);
-    names(&tree.sys.join("block"))
-        .into_iter()
-        .filter(|name| is_disk(name))
-        .filter_map(|name| disk(tree, name, &busy))
-        .collect()
+    all(tree).into_iter().filter(|disk| disk.bus != "loop").collect()
 }
 
-fn disk(tree: &Tree, name: String, busy: &Busy) -> Option<Disk> {
+/// The same, and loop devices that have a file: what a person may name.
+pub(super) fn all(tree: &Tree) -> Vec<Disk> {
+    let users =
+        Users::read(&tree.sys, &tree.proc).inspect_err(|e| log::warn!("who uses the disks: {e}")).ok();
+    let found = names(&tree.sys.join("block")).into_iter().filter(|name| is_disk(name));
+    let mut disks: Vec<(Disk, String)> = found.filter_map(|name| disk(tree, name, users.as_ref())).collect();
+    // What has one worldwide name is one disk on several paths: multipath, with or without the device made of it.
+    let names: Vec<String> =
+        disks.iter().map(|(_, wwid)| wwid.clone()).filter(|wwid| !wwid.is_empty()).collect();
+    for (disk, wwid) in &mut disks {
+        disk.network |= names.iter().filter(|other| *other == wwid).count() > 1;
+    }
+    disks.into_iter().map(|(disk, _)| disk).collect()
+}
+
+fn disk(tree: &Tree, name: String, users: Option<&Users>) -> Option<(Disk, String)> {
     let folder = tree.sys.join("block").join(&name);
     // A path of a multipath NVMe device, which is a disk of its own under another name.
     if text(&folder.join("hidden")) == "1" {
         return None;
     }
-    // A card reader without a card.
+    // A card reader without a card, a loop device without a file.
     let size = size(&folder)?;
-    Some(Disk {
+    let (bus, network) = match bus::of(&tree.sys, &name) {
+        Ok(Attachment::Disk { bus, network }) => (bus, network),
+        // A kind of disk that is not known is not written to.
+        Ok(Attachment::Partition | Attachment::Other) => ("", true),
+        Err(e) => {
+            log::warn!("{name}: where it is attached: {e}");
+            ("", true)
+        }
+    };
+    let identity = Identity::read(tree, &name, bus);
+    let usage = match users.map(|users| users.of(&name)) {
+        Some(Ok(None)) => None,
+        Some(Ok(Some(usage))) => Some(usage.to_string()),
+        Some(Err(e)) => Some(format!("who uses it is not known ({e})")),
+        None => Some("who uses it is not known".to_owned()),
+    };
+    let disk = Disk {
         size,
         sector_size: text(&folder.join("queue/logical_block_size")).parse().unwrap_or(512),
-        model: first(&folder, &["device/model", "device/name"]),
-        serial: serial(&folder),
+        model: identity.model,
+        serial: identity.serial,
+        bus: bus.to_owned(),
+        by_id: identity.by_id,
+        network,
         removable: text(&folder.join("removable")) == "1",
-        in_use: busy.has(&folder, &name),
+        in_use: usage.is_some(),
+        usage,
         table: None,
         contents: Vec::new(),
         name,
-    })
+    };
+    Some((disk, identity.wwid))
 }
 
 /// Size in bytes; none if there is no medium.
@@ -53,10 +85,10 @@ pub(super) fn partitions(folder: &Path) -> Vec<String> {
     names(folder).into_iter().filter(|name| folder.join(name).join("partition").exists()).collect()
 }
 
-/// No loop devices, RAM disks, optical or floppy drives, nothing that is made of other disks, and no areas of an
-/// eMMC chip that hold its firmware.
+/// No RAM disks, optical or floppy drives, nothing that is made of other disks, and no areas of an eMMC chip that hold
+/// its firmware.
 fn is_disk(name: &str) -> bool {
-    const NOT_DISKS: [&str; 8] = ["loop", "ram", "zram", "sr", "fd", "md", "dm-", "mtdblock"];
+    const NOT_DISKS: [&str; 7] = ["ram", "zram", "sr", "fd", "md", "dm-", "mtdblock"];
     let numbered = |kind: &str| {
         name.strip_prefix(kind).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
     };
@@ -64,72 +96,10 @@ fn is_disk(name: &str) -> bool {
     !NOT_DISKS.into_iter().any(numbered) && !firmware
 }
 
-fn first(folder: &Path, attributes: &[&str]) -> String {
-    attributes
-        .iter()
-        .map(|path| told(&text(&folder.join(path))))
-        .find(|text| !text.is_empty())
-        .unwrap_or_default()
-}
-
-/// NVMe and MMC have `device/serial`, virtio has `serial`, SCSI and ATA have it in page 0x80 of the vital product
-/// data; `wwid` at last, which is no serial number but names the disk as well.
-fn serial(folder: &Path) -> String {
-    let told = first(folder, &["device/serial", "serial"]);
-    if !told.is_empty() {
-        return told;
-    }
-    let page = fs::read(folder.join("device/vpd_pg80")).ok().and_then(|page| unit_serial(&page));
-    page.filter(|serial| !serial.is_empty()).unwrap_or_else(|| first(folder, &["wwid", "device/wwid"]))
-}
-
-/// The unit serial number page: SPC-4, 7.8.14. Two bytes of kind, two of length, then text.
-fn unit_serial(page: &[u8]) -> Option<String> {
-    let (header, rest) = page.split_first_chunk::<4>()?;
-    let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
-    let serial = rest.get(..length.min(rest.len()))?;
-    Some(told(&String::from_utf8_lossy(serial)))
-}
-
-/// What is mounted or swapped to.
-struct Busy {
-    /// `MAJOR:MINOR`.
-    numbers: HashSet<String>,
-    /// Device nodes: a file system of several devices is mounted from one that has no number of its own.
-    nodes: HashSet<String>,
-}
-
-impl Busy {
-    fn read(tree: &Tree) -> Self {
-        let (mut numbers, mut nodes) = (HashSet::new(), HashSet::new());
-        // proc_pid_mountinfo(5): ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [TAG]… - TYPE SOURCE OPTIONS
-        for line in text(&tree.proc.join("self/mountinfo")).lines() {
-            numbers.extend(line.split(' ').nth(2).map(str::to_owned));
-            let source = line.split_once(" - ").and_then(|(_, rest)| rest.split(' ').nth(1));
-            nodes.extend(source.and_then(|source| source.strip_prefix("/dev/")).map(str::to_owned));
-        }
-        for line in text(&tree.proc.join("swaps")).lines().skip(1) {
-            let node = line.split_whitespace().next().and_then(|path| path.strip_prefix("/dev/"));
-            nodes.extend(node.map(str::to_owned));
-        }
-        Self { numbers, nodes }
-    }
-
-    /// The disk or one of its partitions is in use.
-    fn has(&self, folder: &Path, name: &str) -> bool {
-        let parts = partitions(folder);
-        let parts = parts.iter().map(|part| (folder.join(part), part.as_str()));
-        std::iter::once((folder.to_owned(), name)).chain(parts).any(|(folder, name)| {
-            self.numbers.contains(&text(&folder.join("dev")))
-                || self.nodes.contains(&name.replace('!', "/"))
-                || !names(&folder.join("holders")).is_empty()
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::path::PathBuf;
 
     struct Fake {
@@ -138,7 +108,9 @@ mod tests {
 
     impl Fake {
         fn new() -> Self {
-            Self { root: tempfile::tempdir().unwrap() }
+            let fake = Self { root: tempfile::tempdir().unwrap() };
+            fake.file("proc/self/mountinfo", "");
+            fake
         }
 
         fn file(&self, path: &str, bytes: impl AsRef<[u8]>) -> &Self {
@@ -157,7 +129,7 @@ mod tests {
 
         fn disks(&self) -> Vec<Disk> {
             let at = |folder: &str| -> PathBuf { self.root.path().join(folder) };
-            disks(&Tree { sys: at("sys"), proc: at("proc") })
+            disks(&Tree { sys: at("sys"), proc: at("proc"), dev: at("dev") })
         }
     }
 
@@ -203,8 +175,14 @@ mod tests {
             .file("sys/block/vda/serial", "golden-1\n")
             .disk("sdb", "8:16", "2048\n")
             .file("sys/block/sdb/device/wwid", "naa.5000c500a1b2c3d4\n");
+        fs::create_dir_all(fake.root.path().join("dev/disk/by-id")).unwrap();
+        fs::write(fake.root.path().join("dev/sdb"), "").unwrap();
+        let link = fake.root.path().join("dev/disk/by-id/scsi-of-udev");
+        std::os::unix::fs::symlink("../../sdb", link).unwrap();
         let disks = fake.disks();
         let [sda, sdb, vda] = disks.as_slice() else { panic!("{disks:?}") };
+        assert_eq!(sdb.by_id, ["scsi-35000c500a1b2c3d4", "scsi-of-udev", "wwn-0x5000c500a1b2c3d4"]);
+        assert_eq!((vda.by_id.as_slice(), vda.bus.as_str()), (&["virtio-golden-1".to_owned()][..], "virtio"));
         assert_eq!(sda.size, 4_000_787_030_016);
         assert_eq!((sda.sector_size, sda.removable), (4096, true));
         assert_eq!((sda.model.as_str(), sda.serial.as_str()), ("ST4000DM004-2CV1", "ZFN0ABCD"));
@@ -222,13 +200,16 @@ mod tests {
             ("sdd", "8:48"),
             ("sde", "8:64"),
             ("sdf", "8:80"),
+            ("sdg", "8:96"),
         ] {
             fake.disk(name, number, "2048");
         }
         fake.file("sys/block/sda/sda1/partition", "1")
             .file("sys/block/sda/sda1/dev", "8:1")
             .file("sys/block/sdb/sdb2/partition", "2")
+            .file("sys/block/sdb/sdb2/dev", "8:18")
             .file("sys/block/sdc/sdc1/partition", "1")
+            .file("sys/block/sdc/sdc1/dev", "8:33")
             .file("sys/block/sdc/sdc1/holders/dm-0/dev", "253:0")
             .file("proc/swaps", "Filename Type Size Used Priority\n/dev/sdb2 partition 1 0 -2\n")
             .file(
@@ -237,20 +218,37 @@ mod tests {
                  23 22 0:40 / /data rw - btrfs /dev/sdd rw\n\
                  24 22 8:64 / /mnt rw - ext4 /dev/sde rw\n",
             );
-        let busy: Vec<bool> = fake.disks().iter().map(|disk| disk.in_use).collect();
-        assert_eq!(busy, [true, true, true, true, true, false]);
+        fs::create_dir_all(fake.root.path().join("sys/fs/btrfs/0-1/devices/sdf")).unwrap();
+        let usage: Vec<Option<String>> = fake.disks().into_iter().map(|disk| disk.usage).collect();
+        let usage: Vec<Option<&str>> = usage.iter().map(Option::as_deref).collect();
+        let expected = [
+            "sda1 is mounted at /",
+            "sdb2 is used as swap",
+            "sdc1 is part of dm-0",
+            "sdd is mounted at /data",
+            "sde is mounted at /mnt",
+            "sdf is part of the mounted btrfs 0-1",
+        ];
+        assert_eq!(usage[..6], expected.map(Some));
+        assert_eq!(usage[6], None);
+    }
+
+    /// A machine whose mounts can't be read has no disk that is surely free.
+    #[test]
+    fn what_is_not_known_is_in_use() {
+        let fake = Fake::new();
+        fake.disk("sda", "8:0", "2048").file("proc/self/mountinfo", "nonsense\n");
+        assert!(fake.disks()[0].in_use);
     }
 
     #[test]
-    fn a_serial_page_is_read_within_its_bounds() {
-        for (page, serial) in [
-            (&b""[..], None),
-            (b"\0\x80\0", None),
-            (b"\0\x80\0\0", Some("")),
-            (b"\0\x80\0\x04AB  more", Some("AB")),
-            (b"\0\x80\xff\xffAB\0", Some("AB")),
-        ] {
-            assert_eq!(unit_serial(page).as_deref(), serial);
+    fn a_disk_on_two_paths_is_not_this_machines_alone() {
+        let fake = Fake::new();
+        for (i, name) in ["sda", "sdb", "sdc"].into_iter().enumerate() {
+            fake.disk(name, &format!("8:{i}"), "2048");
         }
+        fake.file("sys/block/sda/device/wwid", "naa.6001\n").file("sys/block/sdb/device/wwid", "naa.6001\n");
+        let network: Vec<bool> = fake.disks().iter().map(|disk| disk.network).collect();
+        assert_eq!(network, [true, true, false]);
     }
 }

@@ -6,13 +6,16 @@
 mod cards;
 mod contents;
 mod disks;
+mod identity;
+mod network;
 mod storage;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ka::inventory::{Firmware, Inventory};
+use ka::inventory::{Disk, Firmware, Inventory};
 
+pub use network::{CardModules, card_modules};
 pub use storage::storage_modules;
 
 use crate::boot::network::Network;
@@ -22,11 +25,12 @@ use crate::boot::network::Network;
 struct Tree {
     sys: PathBuf,
     proc: PathBuf,
+    dev: PathBuf,
 }
 
 impl Tree {
     fn of_this_machine() -> Self {
-        Self { sys: PathBuf::from("/sys"), proc: PathBuf::from("/proc") }
+        Self { sys: PathBuf::from("/sys"), proc: PathBuf::from("/proc"), dev: PathBuf::from("/dev") }
     }
 }
 
@@ -41,8 +45,37 @@ pub fn inventory(network: &Network) -> Inventory {
         cards: cards::cards(&tree, &network.interface),
         disks,
         memory: memory(&text(&tree.proc.join("meminfo"))),
-        firmware: if tree.sys.join("firmware/efi").exists() { Firmware::Uefi } else { Firmware::Bios },
+        firmware: firmware_of(&tree),
     }
+}
+
+/// The hardware address of the first network card by name, for a machine that has no other name yet.
+#[must_use]
+pub fn first_card() -> Option<String> {
+    let card = card_modules("").into_iter().next()?;
+    Some(text(&Path::new("/sys/class/net").join(card.interface).join("address")))
+        .filter(|mac| !mac.is_empty())
+}
+
+/// What started this machine.
+#[must_use]
+pub fn firmware() -> Firmware {
+    firmware_of(&Tree::of_this_machine())
+}
+
+fn firmware_of(tree: &Tree) -> Firmware {
+    if tree.sys.join("firmware/efi").exists() { Firmware::Uefi } else { Firmware::Bios }
+}
+
+/// The machine's disks as they are now, and the loop devices that have a file. With `look`, what is on them too.
+#[must_use]
+pub fn disks(look: bool) -> Vec<Disk> {
+    let tree = Tree::of_this_machine();
+    let mut disks = disks::all(&tree);
+    if look {
+        contents::fill_in(&mut disks, &tree);
+    }
+    disks
 }
 
 /// `MemTotal` of proc_meminfo(5), in bytes.

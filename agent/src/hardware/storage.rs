@@ -14,18 +14,25 @@ pub fn storage_modules() -> Vec<String> {
 
 fn modules(tree: &Tree) -> Vec<String> {
     let mut found = Vec::new();
-    let Ok(top) = tree.sys.join("devices").canonicalize() else { return found };
     for disk in disks::disks(tree) {
-        let Ok(device) = tree.sys.join("block").join(&disk.name).canonicalize() else { continue };
-        for folder in device.ancestors().take_while(|folder| folder.starts_with(&top)) {
-            let Some(module) = driver_module(folder) else { continue };
-            // Only a module that was loaded has a state.
-            if tree.sys.join("module").join(&module).join("initstate").exists() && !found.contains(&module) {
+        for module in loaded_drivers(tree, &tree.sys.join("block").join(&disk.name)) {
+            if !found.contains(&module) {
                 found.push(module);
             }
         }
     }
     found
+}
+
+/// The loaded modules that drive the device behind `link`, from the device to its bus.
+pub(super) fn loaded_drivers(tree: &Tree, link: &Path) -> Vec<String> {
+    let (Ok(top), Ok(device)) = (tree.sys.join("devices").canonicalize(), link.canonicalize()) else {
+        return Vec::new();
+    };
+    let folders = device.ancestors().take_while(|folder| folder.starts_with(&top));
+    let modules = folders.filter_map(driver_module);
+    // Only a module that was loaded has a state.
+    modules.filter(|module| tree.sys.join("module").join(module).join("initstate").exists()).collect()
 }
 
 fn driver_module(device: &Path) -> Option<String> {
@@ -74,7 +81,7 @@ mod tests {
         disk("vda", "pci0/0000:00:05.0/virtio2");
         driven("pci0/0000:00:06.0/virtio3", "virtio", "virtio_blk", "virtio_blk", true);
         disk("vdb", "pci0/0000:00:06.0/virtio3");
-        let tree = Tree { sys: sys.clone(), proc: root.path().join("proc") };
+        let tree = Tree { sys: sys.clone(), proc: root.path().join("proc"), dev: root.path().join("dev") };
         assert_eq!(modules(&tree), ["sd_mod", "ahci", "virtio_blk", "virtio_pci"]);
     }
 }

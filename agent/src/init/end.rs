@@ -19,6 +19,8 @@ use super::COUNTDOWN;
 pub(super) enum End {
     Reboot,
     PowerOff,
+    /// The kernel that is loaded starts; the machine reboots if there is none.
+    Kexec,
 }
 
 /// How long a disk may take to write out what it still has to. One that hangs must not keep the node
@@ -35,16 +37,25 @@ pub(super) fn has_begun() -> bool {
 /// Ends every process, writes everything out, and the machine is gone.
 pub(super) fn end(end: End) -> ! {
     BEGUN.store(true, Ordering::Relaxed);
-    log::info!("{}", if end == End::Reboot { "Rebooting" } else { "Powering off" });
+    let (saying, mut command) = match end {
+        End::Reboot => ("Rebooting", RebootCommand::Restart),
+        End::PowerOff => ("Powering off", RebootCommand::PowerOff),
+        End::Kexec => ("Starting the installed system's kernel", RebootCommand::Kexec),
+    };
+    log::info!("{saying}");
     if let Err(e) = kill(Pid::from_raw(-1), Signal::SIGKILL)
         && e != nix::errno::Errno::ESRCH
     {
         log::warn!("cannot end the remaining processes: {e}");
     }
     sync();
-    let command = if end == End::Reboot { RebootCommand::Restart } else { RebootCommand::PowerOff };
     loop {
         if let Err(e) = reboot(command) {
+            if command == RebootCommand::Kexec {
+                log::error!("the installed system's kernel cannot be started: {e}; rebooting");
+                command = RebootCommand::Restart;
+                continue;
+            }
             log::error!("the kernel refuses to end the machine: {e}; switch it off");
         }
         thread::sleep(COUNTDOWN);

@@ -48,6 +48,7 @@ fn supervise(consoles: &[Console], reaper: &Reaper, work: &[&str]) -> End {
     let failure = match work_outcome(reaper, work) {
         Ok(Outcome::Reboot) => return End::Reboot,
         Ok(Outcome::PowerOff) => return End::PowerOff,
+        Ok(Outcome::Kexec) => return End::Kexec,
         Ok(Outcome::Shell) => None,
         Err(_) if end::has_begun() => return End::Reboot,
         Err(reason) => Some(reason),
@@ -97,6 +98,7 @@ mod tests {
             ("exit 0", Ok(Outcome::Reboot)),
             ("exit 10", Ok(Outcome::PowerOff)),
             ("exit 11", Ok(Outcome::Shell)),
+            ("exit 12", Ok(Outcome::Kexec)),
             ("exit 1", Err("its work ended with exit status: 1".to_owned())),
             ("kill -ABRT $$", Err("its work was ended by SIGABRT (6)".to_owned())),
             ("kill -40 $$", Err("its work was ended by an unknown signal (40)".to_owned())),

@@ -9,6 +9,8 @@ use ka::plan::After;
 pub enum Outcome {
     /// Reboot.
     Reboot,
+    /// Start the kernel that is loaded (kexec).
+    Kexec,
     /// Power off.
     PowerOff,
     /// Wait for a person who wants a shell.
@@ -16,7 +18,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    const ALL: [Self; 3] = [Self::Reboot, Self::PowerOff, Self::Shell];
+    const ALL: [Self; 4] = [Self::Reboot, Self::PowerOff, Self::Shell, Self::Kexec];
 
     /// The exit code that stands for it.
     #[must_use]
@@ -25,6 +27,7 @@ impl Outcome {
             Self::Reboot => 0,
             Self::PowerOff => 10,
             Self::Shell => 11,
+            Self::Kexec => 12,
         }
     }
 
@@ -39,6 +42,7 @@ impl From<After> for Outcome {
             After::Reboot => Self::Reboot,
             After::Poweroff => Self::PowerOff,
             After::Shell => Self::Shell,
+            After::Kexec => Self::Kexec,
         }
     }
 }

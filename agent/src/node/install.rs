@@ -6,19 +6,21 @@ use std::thread;
 use std::time::Duration;
 
 use ka::inventory::Inventory;
-use ka::plan::Plan;
+use ka::plan::{After, Plan};
 use ka::wire::control::{Failure, Hello, ToController};
 use ka::wire::session_names;
 
 use super::outbox::Outbox;
 use super::stage1::Node;
-use crate::disk::{self, Prepared};
-use crate::finish;
+use crate::disk::{self, Prepared, RawPartition};
+use crate::finish::{self, Copied, HeldBack, Machine};
 use crate::hardware;
 use crate::init::Outcome;
-use crate::receive::{Sink, SinkError};
+use crate::kexec;
+use crate::receive::{SinkError, unpack_into};
 use crate::session::{JoinError, Session, SessionOver};
 use crate::step::{self, step};
+use crate::unpack::Options;
 
 /// How often the run is asked for a place before the node gives up.
 const TRIES: u32 = 5;
@@ -26,6 +28,9 @@ const PAUSE: Duration = Duration::from_secs(3);
 
 /// Where the new system is mounted.
 const ROOT: &str = "/mnt/disk";
+
+/// The static agent in stage2.
+const AGENT: &str = "/usr/sbin/ka-agent";
 
 /// Joins the run, does what its plan says, and leaves with the controller's goodbye.
 pub(super) fn install(node: &Node, inventory: Inventory) -> Result<Outcome, String> {
@@ -43,7 +48,7 @@ pub(super) fn install(node: &Node, inventory: Inventory) -> Result<Outcome, Stri
 
     let mut plan = step("wait for the plan", || session.wait_for_plan()).map_err(|e| e.to_string())?;
     let outcome = loop {
-        let Err(failure) = carry_out(&session, &plan) else { break Ok(()) };
+        let Err(failure) = carry_out(node, &session, &plan) else { break Ok(()) };
         log::error!("{} failed: {}", failure.step, failure.reason);
         session.fail(failure.clone());
         if !failure.passing {
@@ -90,14 +95,13 @@ fn join(node: &Node, hello: &Hello) -> Result<Session, String> {
 }
 
 /// From a blank disk to one that boots. Whatever fails after the first write leaves a disk that does not.
-fn carry_out(session: &Session, plan: &Plan) -> Result<(), Failure> {
-    let [disk] = plan.disks.as_slice() else {
-        let reason = format!("the plan has {} disks, and one is expected", plan.disks.len());
+fn carry_out(node: &Node, session: &Session, plan: &Plan) -> Result<(), Failure> {
+    if let Some(reason) = finish::refusal(plan, hardware::firmware()) {
         return Err(own("plan", reason));
-    };
+    }
     let mut prepared =
-        disk::prepare(disk, Path::new(ROOT)).map_err(|e| own("prepare the disk", e.to_string()))?;
-    match fill(session, plan, &mut prepared) {
+        disk::prepare(&plan.disks, Path::new(ROOT)).map_err(|e| own("prepare the disks", e.to_string()))?;
+    match fill(node, session, plan, &mut prepared) {
         Ok(()) => Ok(()),
         Err(failure) => {
             prepared.abandon();
@@ -106,23 +110,59 @@ fn carry_out(session: &Session, plan: &Plan) -> Result<(), Failure> {
     }
 }
 
-fn fill(session: &Session, plan: &Plan, prepared: &mut Prepared) -> Result<(), Failure> {
+fn fill(node: &Node, session: &Session, plan: &Plan, prepared: &mut Prepared) -> Result<(), Failure> {
     session.tell(ToController::Ready);
-    receive(session, &prepared.root)?;
-    let modules = hardware::storage_modules();
-    let boot_code = finish::finish(&prepared.root, &plan.boot, &prepared.made, &prepared.disk, &modules)
-        .map_err(|e| own("finish", e.to_string()))?;
+    let held = HeldBack::hold(&prepared.root, &prepared.made)
+        .map_err(|e| own("hold back the EFI system partition", e.to_string()))?;
+    receive(session, prepared)?;
+    let machine = machine(node);
+    let raw: Vec<_> = prepared.raw.iter().map(finish::names_of_raw).collect();
+    let copied = Copied {
+        root: &prepared.root,
+        plan,
+        made: &prepared.made,
+        raw: &raw,
+        disk: &prepared.disk,
+        machine: &machine,
+    };
+    let last = finish::finish(&copied).map_err(|e| own("finish", e.to_string()))?;
+    if plan.after == After::Kexec
+        && let Err(error) = step("load the installed kernel", || kexec::load(&prepared.root))
+    {
+        // The node is none the worse for it: without a kernel to start it reboots.
+        log::warn!("this node will reboot through its firmware: {error}");
+    }
+    held.uncover().map_err(|e| own("unmount", e.to_string()))?;
     step("unmount the new file systems", || prepared.unmount()).map_err(|e| own("unmount", e.to_string()))?;
-    step("make the disk bootable", || prepared.activate(boot_code.as_ref()))
-        .map_err(|e| own("make the disk bootable", e.to_string()))
+    step("make the disk bootable", || {
+        last.release().map_err(|e| e.to_string())?;
+        prepared.activate(last.boot_code.as_ref()).map_err(|e| e.to_string())
+    })
+    .map_err(|e| own("make the disk bootable", e))
 }
 
-fn receive(session: &Session, root: &Path) -> Result<(), Failure> {
+/// What the finish must know of this machine.
+fn machine(node: &Node) -> Machine {
+    let agent = Path::new(AGENT);
+    Machine {
+        firmware: hardware::firmware(),
+        storage_modules: hardware::storage_modules(),
+        cards: hardware::card_modules(&node.network.interface),
+        mac: Some(node.network.mac),
+        address: Some(node.network.address.into()),
+        agent: agent.exists().then(|| agent.to_owned()),
+    }
+}
+
+fn receive(session: &Session, prepared: &Prepared) -> Result<(), Failure> {
+    let partitions = prepared.raw.iter().map(RawPartition::target).collect::<Result<_, _>>();
+    let partitions = partitions.map_err(|e| own("receive", format!("cannot share a partition: {e}")))?;
+    let options = Options { partitions: Some(partitions), ..Options::default() };
     let over = |e: SessionOver| Failure { step: "receive".into(), reason: e.0, passing: true, stream: None };
     let (stream, mut reader) =
         step("wait for the other nodes", || session.wait_for_stream()).map_err(over)?;
     let received = step("receive the system", || {
-        Sink::Dir(root.to_owned()).receive(&mut reader)?;
+        unpack_into(&mut reader, &prepared.root, &options)?;
         Ok::<_, SinkError>(reader.finish()?)
     });
     let total = received.map_err(|e| Failure {

@@ -9,10 +9,15 @@ mod stage1;
 mod stage2;
 
 use std::fmt::Display;
+use std::fs;
+use std::path::Path;
 
 use log::LevelFilter;
 
+use crate::boot::cmdline::{self, CommandLine};
+use crate::hardware;
 use crate::init::{self, Outcome};
+use crate::step::step;
 
 /// Does all the work of a node; the outcome is for PID 1.
 ///
@@ -29,7 +34,19 @@ pub fn work() -> Result<Outcome, String> {
         })
         .inspect_err(|reason| log::error!("{reason}"));
     log::logger().flush();
+    store_log();
     outcome
+}
+
+/// Puts the log where the command line says. A node that is done has not failed because of it.
+fn store_log() {
+    let text = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let Ok(CommandLine { store_log: Some(server), bootif, .. }) = cmdline::parse(&text) else { return };
+    let name =
+        bootif.map(|mac| mac.to_string()).or_else(hardware::first_card).unwrap_or_else(|| "node".into());
+    let name = format!("{}.log", name.replace(':', "-"));
+    // What failed is logged with its step.
+    let _ = step("store the log", || server.store(&name, Path::new(init::log::FILE)));
 }
 
 /// An error's text with what was tried.

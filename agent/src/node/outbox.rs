@@ -19,13 +19,15 @@ const PIECE: usize = 256 * 1024;
 /// Hands a node's steps and log to the controller of one session.
 pub(super) struct Outbox {
     teller: Teller,
+    /// Open from the start: while the new system is finished, this process's root is that system's.
+    log: io::Result<File>,
     /// So much of the log is handed over.
     handed: Mutex<u64>,
 }
 
 impl Outbox {
     pub(super) fn new(teller: Teller) -> Self {
-        Self { teller, handed: Mutex::new(0) }
+        Self { teller, log: File::open(FILE), handed: Mutex::new(0) }
     }
 
     /// A step begins.
@@ -44,7 +46,7 @@ impl Outbox {
     }
 
     fn hand_over_from(&self, offset: &mut u64) -> io::Result<()> {
-        let log = File::open(FILE)?;
+        let log = self.log.as_ref().map_err(|e| io::Error::new(e.kind(), e.to_string()))?;
         loop {
             let mut bytes = vec![0; PIECE];
             let length = log.read_at(&mut bytes, *offset)?;

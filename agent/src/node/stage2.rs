@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use ka::inventory::Inventory;
+use ka::inventory::{Firmware, Inventory};
 use rustix::mount::mount_bind_recursive;
 
 use super::stage1::{Node, STAGE2};
@@ -31,6 +31,12 @@ pub(super) fn take_stock(node: &Node) -> Result<Inventory, String> {
         let words = fs::read_to_string("/proc/cmdline").map_err(trouble("/proc/cmdline"))?;
         let mut modules = Modules::open(Path::new("/"), &words).map_err(|e| e.to_string())?;
         modules.load_for_devices(QUIET_DISKS);
+        // No device asks for the file system by which the firmware's menu is written.
+        if hardware::firmware() == Firmware::Uefi
+            && let Err(error) = modules.load("efivarfs")
+        {
+            log::warn!("{error}: the firmware's menu cannot be written");
+        }
         Ok::<_, String>(())
     })?;
     let inventory = hardware::inventory(&node.network);

@@ -14,7 +14,7 @@ use ka::wire::control::{Failure, Hello, ToController};
 use ka::wire::keys::{JoinKey, KeyError, KeyPair};
 use ka::wire::{CONTROL_PORT, DATA_PORT};
 
-pub use sink::{Sink, SinkError};
+pub use sink::{Sink, SinkError, unpack_into};
 
 use crate::relay::StreamReader;
 use crate::session::{JoinError, Session, SessionOver};

@@ -5,8 +5,10 @@ use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use ka::archive::ArchiveError;
+
 use crate::relay::{StreamError, StreamReader};
-use crate::unpack::{self, UnpackError};
+use crate::unpack::{self, Options, UnpackError};
 
 /// Where a stream goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +50,19 @@ pub enum SinkError {
 }
 
 impl SinkError {
+    /// The stream's errors stay the stream's.
+    fn of_unpacking(error: UnpackError) -> Self {
+        match error {
+            UnpackError::Archive(ArchiveError::Read { offset, source }) => {
+                match source.downcast::<StreamError>() {
+                    Ok(stream) => stream.into(),
+                    Err(source) => UnpackError::Archive(ArchiveError::Read { offset, source }).into(),
+                }
+            }
+            error => error.into(),
+        }
+    }
+
     /// Whether the cause was not this node's own.
     #[must_use]
     pub fn is_passing(&self) -> bool {
@@ -57,15 +72,12 @@ impl SinkError {
 
 impl Sink {
     /// Takes the stream to its end; whether it was whole, [`StreamReader::finish`] tells.
-    pub(crate) fn receive(&self, stream: &mut StreamReader) -> Result<(), SinkError> {
+    ///
+    /// # Errors
+    /// [`SinkError`].
+    pub fn receive(&self, stream: &mut StreamReader) -> Result<(), SinkError> {
         match self {
-            Self::Dir(directory) => {
-                let error = |error| SinkError::File { path: directory.clone(), error };
-                fs::create_dir_all(directory).map_err(error)?;
-                let summary = unpack::unpack(stream, directory, &unpack::Options::default())?;
-                summary.notes.log();
-                Ok(())
-            }
+            Self::Dir(directory) => unpack_into(stream, directory, &Options::default()),
             Self::File(path) => {
                 let error = |error| SinkError::File { path: path.clone(), error };
                 let mut file = File::create(partial(path)).map_err(error)?;
@@ -96,6 +108,19 @@ impl Sink {
             log::warn!("cannot remove {}: {error}", partial(path).display());
         }
     }
+}
+
+/// Unpacks the stream's tar; whether it was whole, [`StreamReader::finish`] tells.
+///
+/// # Errors
+/// [`SinkError`].
+pub fn unpack_into(stream: &mut StreamReader, directory: &Path, options: &Options) -> Result<(), SinkError> {
+    let error = |error| SinkError::File { path: directory.to_owned(), error };
+    fs::create_dir_all(directory).map_err(error)?;
+    let summary =
+        stream.ahead(|stream| unpack::unpack(stream, directory, options)).map_err(SinkError::of_unpacking)?;
+    summary.notes.log();
+    Ok(())
 }
 
 /// The name until all is proven; devices and pipes are written as they are.

@@ -119,6 +119,11 @@ impl EventLoop {
             self.member.on_tick(self.start.elapsed());
             self.drop_ungreeted();
             busy = (0..TURNS).all(|_| self.pump());
+            if let Some(number) = self.member.spoiled() {
+                return Err(io::Error::other(format!(
+                    "block {number} was right when it came and is not any more: the memory of this machine is bad"
+                )));
+            }
             self.spent.add(Waiting::default(), self.start.elapsed());
             self.waiting = self.what_it_waits_for();
             self.progress.set(&self.member, self.spent);

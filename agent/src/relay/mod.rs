@@ -3,6 +3,7 @@
 //! The loop runs in a thread of its own, touches no disk, and so never waits for one. The golden node
 //! runs it too, fed by its producer instead of a predecessor.
 
+mod ahead;
 mod connection;
 mod event_loop;
 mod reader;

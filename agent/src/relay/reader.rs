@@ -6,8 +6,10 @@
 //! for it with [`StreamReader::check_sum`].
 
 use std::io::{self, BufRead, Read};
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use ka::chain::{Offset, Plain};
 use ka::seal::Total;
@@ -48,12 +50,20 @@ pub enum StreamError {
     Sum,
 }
 
+/// How often a reader that waits for the relay looks whether anybody still waits for it.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Tells the relay something.
+type Tell = Box<dyn Fn(Command) + Send>;
+
 /// Reads the plain stream.
 pub struct StreamReader {
     plain: Receiver<Plain>,
-    relay: Handle,
+    to_relay: Tell,
     /// Why the relay ended, if it did.
     aborted: Arc<Mutex<Option<String>>>,
+    /// Nobody wants the rest.
+    left: Arc<AtomicBool>,
     /// What came last from the relay, and from where on it is not taken apart yet.
     piece: Vec<u8>,
     position: usize,
@@ -91,10 +101,23 @@ impl StreamReader {
         relay: Handle,
         aborted: Arc<Mutex<Option<String>>>,
     ) -> io::Result<Self> {
+        Self::without_relay(plain, move |command| relay.tell(command), aborted)
+    }
+
+    /// Reads what comes through `plain`, and tells `tell` what a relay would be told.
+    ///
+    /// # Errors
+    /// When zstd has no memory.
+    pub fn without_relay(
+        plain: Receiver<Plain>,
+        tell: impl Fn(Command) + Send + 'static,
+        aborted: Arc<Mutex<Option<String>>>,
+    ) -> io::Result<Self> {
         Ok(Self {
             plain,
-            relay,
+            to_relay: Box::new(tell),
             aborted,
+            left: Arc::default(),
             piece: Vec::new(),
             position: 0,
             end: Offset(0),
@@ -199,17 +222,46 @@ impl StreamReader {
         let plain = match self.plain.try_recv() {
             Err(TryRecvError::Empty) => {
                 self.tell();
-                self.plain.recv().ok()
+                self.wait_for_plain()
             }
             received => received.ok(),
         };
         plain.ok_or_else(|| self.aborted())
     }
 
+    fn wait_for_plain(&self) -> Option<Plain> {
+        loop {
+            match self.plain.recv_timeout(LOOK) {
+                Err(RecvTimeoutError::Timeout) if !self.left.load(Ordering::Acquire) => {}
+                received => return received.ok(),
+            }
+        }
+    }
+
+    /// What tells this reader, from another thread, that nobody wants the rest.
+    pub(super) fn leaver(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.left)
+    }
+
+    /// Fills `chunk` with the next bytes, without a copy where they were compressed; it stays empty at the end.
+    pub(super) fn next_chunk(&mut self, chunk: &mut Vec<u8>) -> io::Result<()> {
+        chunk.clear();
+        self.fill_buf()?;
+        match self.current {
+            Current::Unpacked(0, to) => {
+                std::mem::swap(chunk, &mut self.unpacked);
+                chunk.truncate(to);
+            }
+            current => chunk.extend_from_slice(bytes(current, &self.piece, &self.unpacked)),
+        }
+        self.current = Current::Piece(0, 0);
+        Ok(())
+    }
+
     fn tell(&mut self) {
         if self.written != self.told {
             self.told = self.written;
-            self.relay.tell(Command::Written(self.written));
+            (self.to_relay)(Command::Written(self.written));
         }
     }
 
@@ -257,7 +309,7 @@ impl Drop for StreamReader {
     /// A writer that leaves before the end has failed; its node goes on relaying.
     fn drop(&mut self) {
         if !self.complete {
-            self.relay.tell(Command::WriterFailed);
+            (self.to_relay)(Command::WriterFailed);
         }
     }
 }

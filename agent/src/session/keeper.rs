@@ -280,22 +280,31 @@ impl Keeper {
         let member =
             Member::node(self.welcome.ticket.node, &start.key, start.window, self.welcome.dead_after);
         let (writer, plain) = sync_channel(BATCHES);
-        let (complaints, waker) = (self.complaints.clone(), Arc::clone(&self.waker));
+        let aborted = Arc::new(Mutex::new(None::<String>));
+        let (complaints, waker, why) =
+            (self.complaints.clone(), Arc::clone(&self.waker), Arc::clone(&aborted));
         let relay = Relay::start(
             member,
             start.key.clone(),
             self.listener.try_clone()?,
             Feed::Node(writer),
-            move |notice| {
-                if let Notice::Complaint(report) = notice
-                    && complaints.send(ToController::Complaint { stream: id, report }).is_ok()
-                    && let Err(error) = waker.wake()
-                {
-                    log::error!("cannot wake the session: {error}");
+            move |notice| match notice {
+                Notice::Complaint(report) => {
+                    if complaints.send(ToController::Complaint { stream: id, report }).is_ok()
+                        && let Err(error) = waker.wake()
+                    {
+                        log::error!("cannot wake the session: {error}");
+                    }
                 }
+                // The reader finds it when nothing comes any more.
+                Notice::Failed(reason) => {
+                    if let Ok(mut why) = why.lock() {
+                        why.get_or_insert(reason);
+                    }
+                }
+                Notice::TailComplete => {}
             },
         )?;
-        let aborted = Arc::new(Mutex::new(None));
         let reader = StreamReader::new(plain, relay.handle().clone(), Arc::clone(&aborted))?;
         self.stream = Some(Stream { id, relay, aborted });
         self.tell_story(Event::Stream(id, Box::new(reader)));

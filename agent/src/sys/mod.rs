@@ -2,6 +2,9 @@
 #![allow(unsafe_code)]
 
 pub mod block;
+pub mod btrfs;
+pub mod freeze;
+pub mod kexec;
 pub mod mount;
 pub mod session;
 pub mod spawn;

@@ -23,7 +23,8 @@ pub(super) struct Attributes {
 }
 
 impl Attributes {
-    pub(super) fn of(entry: &Entry, same_owner: bool) -> Self {
+    /// Takes the extended attributes out of `entry`.
+    pub(super) fn of(entry: &mut Entry, same_owner: bool) -> Self {
         let owner = same_owner.then(|| (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid)));
         let mut mode = Mode::from_raw_mode(entry.mode);
         if !same_owner && entry.kind != Kind::Directory {
@@ -33,7 +34,7 @@ impl Attributes {
         let Time { sec, nsec } = entry.mtime;
         let time = Timespec { tv_sec: sec, tv_nsec: nsec.into() };
         let times = Timestamps { last_access: time, last_modification: time };
-        Self { owner, mode, times, xattrs: entry.xattrs.clone(), drop_acls: false }
+        Self { owner, mode, times, xattrs: std::mem::take(&mut entry.xattrs), drop_acls: false }
     }
 
     /// Sets everything on an open file or directory.

@@ -8,27 +8,31 @@
 //! owner takes set-user-id bits and capabilities away, and an ACL changes the mode. A directory gets
 //! its own when everything below is done: the entries below change its time, and its mode may forbid
 //! them.
+//!
+//! One thread reads the archive and makes all names; others write the files ([`writers`]).
 
 mod attributes;
+mod partitions;
 mod tree;
+mod writers;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::BufRead;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ka::archive::{ArchiveError, Decoder, Entry, Kind, Notes, Progress, Segment, shown};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, SeekFrom};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use attributes::Attributes;
+pub use partitions::Partition;
+use partitions::Partitions;
 use tree::{Place, Tree};
-
-/// How much of a file is read and written at once.
-const CHUNK: usize = 1 << 20;
+use writers::{NewFile, Writers, with_writers};
 
 /// How to unpack.
 #[derive(Clone, Debug)]
@@ -41,12 +45,20 @@ pub struct Options {
     pub sync: bool,
     /// Is told how far it is.
     pub progress: Option<Arc<Progress>>,
+    /// Where the archive's partitions go: each to the one of its name, and each of these must be in the archive.
+    /// Without that they become files with holes.
+    pub partitions: Option<Vec<Partition>>,
 }
 
 impl Default for Options {
     /// Owners if the process is root's; synced.
     fn default() -> Self {
-        Self { same_owner: rustix::process::geteuid().is_root(), sync: true, progress: None }
+        Self {
+            same_owner: rustix::process::geteuid().is_root(),
+            sync: true,
+            progress: None,
+            partitions: None,
+        }
     }
 }
 
@@ -76,6 +88,21 @@ pub enum UnpackError {
         /// Why.
         reason: &'static str,
     },
+    /// A partition does not fit the node's.
+    #[error("the golden partition {name} of {size} bytes does not fit {}, which has {room}", device.display())]
+    PartitionSize {
+        /// The golden partition's name.
+        name: String,
+        /// Its size in bytes.
+        size: u64,
+        /// Where it should go.
+        device: PathBuf,
+        /// The size of that.
+        room: u64,
+    },
+    /// The archive's partitions are not those of the plan.
+    #[error("{0}")]
+    Partitions(String),
     /// The file system has no room left.
     #[error("the disk is full: cannot {action} {path} ({errno})")]
     DiskFull {
@@ -112,22 +139,30 @@ impl UnpackError {
 ///
 /// # Errors
 /// [`UnpackError`] names the entry. It stops at the first error.
-pub fn unpack(input: impl Read, root: &Path, options: &Options) -> Result<Summary, UnpackError> {
+pub fn unpack(input: impl BufRead, root: &Path, options: &Options) -> Result<Summary, UnpackError> {
     let mut unpacker = Unpacker {
         decoder: Decoder::new(input),
         tree: Tree::open(root)?,
         directories: BTreeMap::new(),
-        buffer: vec![0; CHUNK],
+        partitions: options.partitions.as_deref().map(Partitions::new),
         options,
         summary: Summary::default(),
     };
-    while let Some(entry) = unpacker.decoder.next_entry()? {
-        unpacker.entry(entry)?;
-        unpacker.tell();
-    }
+    let notes = with_writers(|writers| {
+        while let Some(entry) = unpacker.decoder.next_entry()? {
+            unpacker.entry(entry, writers)?;
+            unpacker.tell();
+        }
+        Ok(())
+    })?;
+    unpacker.summary.notes.append(notes);
     unpacker.finish_directories()?;
+    if let Some(partitions) = &unpacker.partitions {
+        partitions.all_came()?;
+    }
     if options.sync {
         unpacker.tree.sync()?;
+        options.partitions.iter().flatten().try_for_each(Partition::sync)?;
     }
     unpacker.tell();
     unpacker.summary.bytes = unpacker.decoder.offset();
@@ -139,16 +174,20 @@ struct Unpacker<'a, R> {
     tree: Tree,
     /// Directories by path, whose attributes wait for the end.
     directories: BTreeMap<Vec<u8>, Attributes>,
-    buffer: Vec<u8>,
+    /// Where partitions go; none if they become files.
+    partitions: Option<Partitions<'a>>,
     options: &'a Options,
     summary: Summary,
 }
 
-impl<R: Read> Unpacker<'_, R> {
-    fn entry(&mut self, entry: Entry) -> Result<(), UnpackError> {
+impl<R: BufRead> Unpacker<'_, R> {
+    fn entry(&mut self, mut entry: Entry, writers: &mut Writers<'_>) -> Result<(), UnpackError> {
         self.summary.entries += 1;
+        if let (Some(partition), Some(partitions)) = (entry.partition.take(), &mut self.partitions) {
+            return partitions.entry(&entry, &partition, &mut self.decoder, writers);
+        }
         let path = tree::inside(&entry.path)?;
-        let mut attributes = Attributes::of(&entry, self.options.same_owner);
+        let mut attributes = Attributes::of(&mut entry, self.options.same_owner);
         if path.is_empty() {
             // The root itself is there, whatever else the archive would make of it.
             return match entry.kind {
@@ -173,7 +212,7 @@ impl<R: Read> Unpacker<'_, R> {
                 Ok(())
             }
             Kind::HardLink { target } => self.hard_link(&place, &target),
-            Kind::File { size, segments } => self.file(&place, size, segments, &attributes),
+            Kind::File { size, segments } => self.file(&place, size, segments, attributes, writers),
             Kind::Symlink { target } => {
                 self.create(&place, "make the symbolic link", |place| {
                     rustix::fs::symlinkat(OsStr::from_bytes(&target), &place.parent, place.name())
@@ -240,49 +279,30 @@ impl<R: Read> Unpacker<'_, R> {
         place: &Place,
         size: u64,
         segments: Option<Vec<Segment>>,
-        attributes: &Attributes,
+        attributes: Attributes,
+        writers: &mut Writers<'_>,
     ) -> Result<(), UnpackError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = self.create(place, "create", |place| {
+        let fd = self.create(place, "create", |place| {
             rustix::fs::openat(&place.parent, place.name(), flags, Mode::RUSR | Mode::WUSR)
         })?;
-        let failed = |errno| UnpackError::system("write", &place.path, errno);
-        match segments {
-            None => self.copy(&file, place, size)?,
+        let segments = match segments {
+            None => vec![Segment { offset: 0, len: size }],
             Some(segments) => {
-                for segment in &segments {
-                    rustix::fs::seek(&file, SeekFrom::Start(segment.offset)).map_err(failed)?;
-                    self.copy(&file, place, segment.len)?;
-                }
-                rustix::fs::ftruncate(&file, size).map_err(failed)?;
+                rustix::fs::ftruncate(&fd, size)
+                    .map_err(|errno| UnpackError::system("write", &place.path, errno))?;
+                segments
             }
+        };
+        let file = Arc::new(NewFile { fd, path: place.path.clone(), attributes: Some(attributes) });
+        for Segment { offset, len } in segments {
+            writers.data(&file, offset, len, |buffer| {
+                let got = self.decoder.read_data(buffer);
+                self.tell();
+                got
+            })?;
         }
-        attributes.apply(file.as_fd(), &place.path, &mut self.summary.notes)
-    }
-
-    /// Copies the next `len` bytes of the entry's data to where `file` stands.
-    fn copy(&mut self, file: &OwnedFd, place: &Place, len: u64) -> Result<(), UnpackError> {
-        let mut left = len;
-        while left > 0 {
-            let want = usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK));
-            let got = self.decoder.read_data(self.buffer.get_mut(..want).unwrap_or_default())?;
-            let mut data = self.buffer.get(..got).unwrap_or_default();
-            if data.is_empty() {
-                // The decoder has checked that the data is as long as the entry says.
-                return Err(UnpackError::system("write", &place.path, Errno::NODATA));
-            }
-            while !data.is_empty() {
-                match rustix::io::write(file, data) {
-                    Ok(0) => return Err(UnpackError::system("write", &place.path, Errno::NOSPC)),
-                    Ok(written) => data = data.get(written..).unwrap_or_default(),
-                    Err(Errno::INTR) => {}
-                    Err(errno) => return Err(UnpackError::system("write", &place.path, errno)),
-                }
-            }
-            left -= got as u64;
-            self.tell();
-        }
-        Ok(())
+        writers.end(file)
     }
 
     /// Makes something new at `place`, and removes what is there before if need be.

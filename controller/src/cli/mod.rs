@@ -1,5 +1,6 @@
 //! The command line: options and subcommands.
 
+pub mod disks;
 pub mod exit;
 pub mod logging;
 pub mod values;
@@ -36,7 +37,7 @@ pub enum Command {
     Image(ImageArgs),
     /// Makes the keys and /etc/ka/ka.toml
     Init(InitArgs),
-    /// Serves DHCP, TFTP and what each machine boots, until it is stopped
+    /// Serves DHCP, TFTP, HTTP and what each machine boots, until it is stopped
     Pxe(PxeArgs),
     /// Clones this machine onto N nodes
     Run(RunArgs),
@@ -61,16 +62,23 @@ mod tests {
             "kactl clone",
             "kactl run -p sda desc",
             "kactl run -n 0 -p sda desc",
-            "kactl run -n 1 -p sda",
-            "kactl run -n 1 -p /dev/disk/by-id/x desc",
+            "kactl run -n 1",
+            "kactl run -n 1 -p sda:colour=red desc",
+            "kactl run -n 1 -p sda desc -n 2 desc",
+            "kactl desc sda --format fdisk",
             "kactl run -n 1 -p sda desc -x relative",
-            "kactl run -n 1 -p sda desc -r lilo",
+            "kactl run -n 1 -p sda desc -r syslinux",
             "kactl run -n 1 -p sda desc --yes --nodes macs",
             "kactl run -n 1 -p sda desc --session ../x",
             "kactl send --session a -n 1",
             "kactl send --session a -n 1 --dir a --file b",
             "kactl send -n 1 --dir a",
+            "kactl run -n 1 -p sda desc --boot halt",
             "kactl pxe --range 10.0.0.9",
+            "kactl pxe --proxy --range 10.0.0.9,10.0.0.10",
+            "kactl pxe --proxy --no-dhcp",
+            "kactl pxe config",
+            "kactl pxe config bind",
             "kactl go",
             "kactl go ../x",
             "kactl send --session a -n 1 --dir a --rounds 0",
@@ -100,14 +108,19 @@ mod tests {
             "sdb|sdc",
             "-X",
             "sdd",
+            "-D",
+            "/dev/sda3",
+            "-D",
+            "sda5",
             "-r",
             "grub --with=ata_piix --with piix",
             "--yes",
         ];
         let Command::Run(run) = Cli::try_parse_from(line).unwrap().command else { panic!("not a run") };
         assert_eq!(run.nodes_wanted.get(), 3);
-        assert_eq!(run.disk, "sda");
-        assert_eq!(run.desc, PathBuf::from("/tmp/desc"));
+        let [disk] = run.disks.disks.as_slice() else { panic!("{run:?}") };
+        assert_eq!((disk.disk.clone(), disk.desc.clone()), ("sda".into(), Some(PathBuf::from("/tmp/desc"))));
+        assert_eq!(run.raw, ["sda3", "sda5"]);
         assert_eq!(run.exclude_dirs, [PathBuf::from("/scratch"), PathBuf::from("/var/tmp/")]);
         assert_eq!(run.exclude_disks, ["sdb", "sdc", "sdd"]);
         assert_eq!(run.boot.initrd_modules, ["ata_piix", "piix"]);

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use ka::plan::{BootPlan, Loader};
+use ka::inventory::Firmware;
+use ka::plan::{After, BootPlan, Loader};
 use ka::wire::session_names;
 
 use crate::run::order::OrderSource;
@@ -36,6 +37,34 @@ pub fn disk(text: &str) -> Result<String, String> {
     Ok(name.to_owned())
 }
 
+/// A partition of the golden node by its kernel name, with or without `/dev/`, or by another path in `/dev`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn partition(text: &str) -> Result<String, String> {
+    let name = text.strip_prefix("/dev/").unwrap_or(text);
+    if name.is_empty() || name.starts_with('/') || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(
+            "a partition is named as the kernel names it: sda3, nvme0n1p3; or by a path in /dev".into()
+        );
+    }
+    Ok(name.to_owned())
+}
+
+/// What a node does when it is done.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn after(text: &str) -> Result<After, String> {
+    match text {
+        "reboot" => Ok(After::Reboot),
+        "kexec" => Ok(After::Kexec),
+        "poweroff" => Ok(After::Poweroff),
+        "shell" => Ok(After::Shell),
+        _ => Err("expected reboot, kexec, poweroff or shell".into()),
+    }
+}
+
 /// A directory of the golden node, from its root.
 ///
 /// # Errors
@@ -62,17 +91,17 @@ pub fn order(text: &str) -> Result<OrderSource, String> {
     }
 }
 
-/// What `-r` takes: `grub --with=MODULE …`, or `none`.
+/// What `-r` takes: `grub --with=MODULE …`, another loader's name, or `none`. The golden node's firmware is
+/// not known here.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn boot_loader(text: &str) -> Result<BootPlan, String> {
     let mut words = text.split_whitespace();
-    let loader = match words.next() {
-        Some("grub") => Loader::Grub,
-        Some("none") => Loader::None,
-        _ => return Err("expected 'grub' or 'none', then --with=MODULE for each module".into()),
-    };
+    let loader = words.next().and_then(Loader::of_name).ok_or_else(|| {
+        let names = Loader::ALL.map(Loader::name).join("', '");
+        format!("expected '{names}', then --with=MODULE for each module")
+    })?;
     let mut initrd_modules = Vec::new();
     while let Some(word) = words.next() {
         let module = match word.strip_prefix("--with=") {
@@ -89,7 +118,7 @@ pub fn boot_loader(text: &str) -> Result<BootPlan, String> {
     if loader == Loader::None && !initrd_modules.is_empty() {
         return Err("without a boot loader no initrd is made, so --with has no effect".into());
     }
-    Ok(BootPlan { loader, initrd_modules })
+    Ok(BootPlan { initrd_modules, ..BootPlan::new(loader, Firmware::default()) })
 }
 
 /// A time: seconds, or with a unit `s`, `m`, `h`.
@@ -197,20 +226,27 @@ mod tests {
     fn boot_loaders() {
         let grub = |modules: &[&str]| {
             Ok(BootPlan {
-                loader: Loader::Grub,
                 initrd_modules: modules.iter().map(|m| (*m).to_owned()).collect(),
+                ..BootPlan::new(Loader::Grub, Firmware::Bios)
             })
         };
         for (text, plan) in [
             ("grub", grub(&[])),
             (" grub  --with=ata_piix --with piix ", grub(&["ata_piix", "piix"])),
-            ("none", Ok(BootPlan { loader: Loader::None, initrd_modules: vec![] })),
+            ("none", Ok(BootPlan::new(Loader::None, Firmware::Bios))),
+            ("lilo", Ok(BootPlan::new(Loader::Lilo, Firmware::Bios))),
         ] {
             assert_eq!(boot_loader(text), plan, "{text}");
         }
-        for bad in
-            ["", "lilo", "grub ata_piix", "grub --with=", "grub --with", "grub --with=a;b", "none --with=a"]
-        {
+        for bad in [
+            "",
+            "syslinux",
+            "grub ata_piix",
+            "grub --with=",
+            "grub --with",
+            "grub --with=a;b",
+            "none --with=a",
+        ] {
             assert!(boot_loader(bad).is_err(), "{bad}");
         }
     }

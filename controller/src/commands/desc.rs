@@ -1,7 +1,8 @@
 //! `kactl desc DISK`: writes a description of a disk of this machine.
 
-use crate::golden::describe::{DescribeError, describe};
+use crate::golden::describe::{DescribeError, describe, render};
 use crate::golden::scan::{ScanError, scan};
+use ka::disk::description::Format;
 use std::io::{self, Write};
 
 /// Options of `kactl desc`.
@@ -10,6 +11,28 @@ pub struct DescArgs {
     /// The disk to describe: a kernel name such as sda, or a path
     #[arg(value_name = "DISK")]
     pub disk: String,
+    /// The form: desc (lines of 'TYPE SIZE'), or sfdisk (its script, which also says what a GPT has); by
+    /// default desc for an MBR and sfdisk for a GPT
+    #[arg(long, value_name = "FORM")]
+    pub format: Option<DescFormat>,
+}
+
+/// The two forms of a description.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum DescFormat {
+    /// `[logical] TYPE SIZE`.
+    Desc,
+    /// The script of sfdisk.
+    Sfdisk,
+}
+
+impl From<DescFormat> for Format {
+    fn from(format: DescFormat) -> Self {
+        match format {
+            DescFormat::Desc => Self::Desc,
+            DescFormat::Sfdisk => Self::Sfdisk,
+        }
+    }
 }
 
 /// Why there is no description.
@@ -26,16 +49,17 @@ pub enum DescCommandError {
     Write(#[from] io::Error),
 }
 
-/// Writes the description to `out`, and what it can't say to the log.
+/// Writes the description to `out`, and what it can't say to the log and into its comments.
 ///
 /// # Errors
 /// The disk is not there, or has a table that no description can say.
 pub fn run(args: &DescArgs, out: &mut impl Write) -> Result<(), DescCommandError> {
-    let description = describe(&scan(&args.disk)?)?;
-    for note in &description.notes {
+    let disk = scan(&args.disk)?;
+    let (text, notes) = render(&disk, &describe(&disk)?, args.format.map(Format::from));
+    for note in &notes {
         log::warn!("{note}");
     }
-    out.write_all(description.text.as_bytes())?;
+    out.write_all(text.as_bytes())?;
     out.flush()?;
     Ok(())
 }

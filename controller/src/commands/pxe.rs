@@ -1,52 +1,97 @@
-//! `kactl pxe`: serves DHCP, TFTP and what each machine boots.
+//! `kactl pxe`: serves DHCP, TFTP, HTTP and what each machine boots.
 
-use std::net::Ipv4Addr;
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::Path;
+
+use anyhow::Context;
 
 use crate::atomic;
 use crate::cli::exit::{Exit, Outcome};
 use crate::cli::values::{self, Range};
 use crate::config::{Config, Ports};
-use crate::pxe::dnsmasq::Service;
-use crate::pxe::interface;
+use crate::pxe::files::BootDirectory;
 use crate::pxe::menu::Settings;
 use crate::pxe::serve::{self, OnlyOne};
-use crate::pxe::tftp::BootDirectory;
+use crate::pxe::service::{Dhcp, Service};
+use crate::pxe::site::{self, Server};
+use crate::pxe::{interface, ipxe};
 
 /// Options of `kactl pxe`.
 #[derive(Debug, clap::Args)]
 pub struct PxeArgs {
     /// The only interface to serve on
-    #[arg(long, value_name = "IF")]
+    #[arg(long, value_name = "IF", global = true)]
     pub interface: Option<String>,
     /// This machine's address on it, if it has several
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", global = true)]
     pub address: Option<Ipv4Addr>,
     /// The addresses to give; without it, those of the interface's network
     #[arg(long, value_name = "FIRST,LAST", value_parser = values::range)]
     pub range: Option<Range>,
+    /// Gives no addresses: only says what to boot, beside the site's DHCP server
+    #[arg(long, conflicts_with = "range")]
+    pub proxy: bool,
+    /// No DHCP at all: the site's server says what to boot (see 'kactl pxe config')
+    #[arg(long, conflicts_with_all = ["range", "proxy"])]
+    pub no_dhcp: bool,
+    /// Something else than to serve.
+    #[command(subcommand)]
+    pub other: Option<Other>,
 }
 
-/// Serves until it is stopped.
+/// What `kactl pxe` can do besides.
+#[derive(Debug, clap::Subcommand)]
+pub enum Other {
+    /// Prints what a server that the site has already needs
+    Config {
+        /// The server
+        server: Server,
+    },
+}
+
+/// Serves until it is stopped, or prints a site's configuration.
 ///
 /// # Errors
 /// What is missing, or why it cannot go on.
 pub fn run(args: &PxeArgs, config: &Config) -> Outcome {
+    let mut service = service(args, config)?;
+    let settings = settings(config, &service);
+    if let Some(Other::Config { server }) = args.other {
+        let text = site::text(server, &service, &settings);
+        io::stdout().lock().write_all(text.as_bytes()).context("cannot print the configuration")?;
+        return Ok(Exit::Ok);
+    }
     let directories = &config.directories;
-    let service = service(args, config)?;
     atomic::directory(&directories.run, 0o755)?;
     let _only_one = OnlyOne::take(&directories.run)?;
-    let boot = BootDirectory::prepare(&service.tftp_root, settings(config, &service))?;
+    let boot = BootDirectory::prepare(&service.tftp_root, settings)?;
+    service.uefi = boot.serves_uefi();
+    if !service.uefi {
+        let (file, package) = ipxe::FILE;
+        log::warn!(
+            "UEFI machines find nothing to boot: there is no {file}; `apt-get install {package}` brings it"
+        );
+    }
     let dnsmasq_config = directories.run.join("dnsmasq.conf");
     atomic::write(&dnsmasq_config, service.config().as_bytes(), 0o644)?;
-    let Service { interface, range, .. } = &service;
     log::info!(
-        "serving on {interface} as {}, giving {} to {}; every machine boots from its disk unless a run waits for it",
+        "serving on {} as {}, {}; every machine boots from its disk unless a run waits for it",
+        service.interface,
         service.address(),
-        range.first,
-        range.last
+        told(service.dhcp)
     );
-    serve::serve(&boot, &dnsmasq_config, &directories.runs())?;
+    let http = SocketAddrV4::new(service.address(), service.http);
+    serve::serve(&boot, http, &dnsmasq_config, &directories.runs())?;
     Ok(Exit::Ok)
+}
+
+fn told(dhcp: Dhcp) -> String {
+    match dhcp {
+        Dhcp::Full(Range { first, last }) => format!("giving {first} to {last}"),
+        Dhcp::Proxy => "beside the site's DHCP server".into(),
+        Dhcp::Site => "without DHCP".into(),
+    }
 }
 
 /// The command line comes before the configuration.
@@ -54,11 +99,19 @@ fn service(args: &PxeArgs, config: &Config) -> Result<Service, interface::Interf
     let pxe = &config.pxe;
     let name = args.interface.as_deref().or(pxe.interface.as_deref());
     let (interface, network) = interface::pick(interface::all()?, name, args.address.or(pxe.address))?;
-    let range = interface::pick_range(&interface.name, network, args.range.or(pxe.range))?;
+    let dhcp = if args.proxy {
+        Dhcp::Proxy
+    } else if args.no_dhcp || args.other.is_some() {
+        Dhcp::Site
+    } else {
+        Dhcp::Full(interface::pick_range(&interface.name, network, args.range.or(pxe.range))?)
+    };
     Ok(Service {
         interface: interface.name,
         network,
-        range,
+        dhcp,
+        uefi: Path::new(ipxe::FILE.0).exists(),
+        http: config.ports.http,
         tftp_root: config.directories.boot(),
         run: config.directories.run.clone(),
     })
@@ -69,6 +122,7 @@ fn settings(config: &Config, service: &Service) -> Settings {
     Settings {
         address: service.address(),
         port: (control != Ports::default().control).then_some(control),
+        http: service.http,
         console: config.pxe.console.clone(),
     }
 }

@@ -15,6 +15,7 @@ use ka::wire::session_names;
 
 use super::stream::StreamArgs;
 use super::watch;
+use crate::cli::disks::DiskArgs;
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::values;
 use crate::config::{Config, Directories, keys};
@@ -23,12 +24,12 @@ use crate::run::discovery::Responder;
 use crate::run::hub::{Hub, Place};
 use crate::run::lease::{Allowed, HeldLease, Lease};
 use crate::run::nodes;
-use crate::run::select::{self, Arrival, Dialogue, Permission};
-use crate::run::session::{Gate, SessionSpec};
+use crate::run::select::{self, Arrival, Dialogue, Permission, Selected, Target};
+use crate::run::session::{Admission, Gate, SessionSpec};
 use crate::run::source::{DirectorySource, GoldenSource};
 use crate::run::status::{NodeStatus, Phase};
-use crate::view::machines;
 use crate::view::progress::Progress;
+use crate::view::{dry_run, machines};
 use ka::mac::Mac;
 
 /// How long stage2 waits for one more node before it goes to those that are there.
@@ -42,26 +43,40 @@ pub struct RunArgs {
     /// How many nodes to wait for
     #[arg(short = 'n', value_name = "N")]
     pub nodes_wanted: NonZeroU32,
-    /// The nodes' disk to erase, and this machine's disk to copy
-    #[arg(short = 'p', value_name = "DISK", value_parser = values::disk)]
-    pub disk: String,
-    /// How to partition it: a file as `kactl desc` writes it
-    pub desc: PathBuf,
+    /// The disks.
+    #[command(flatten)]
+    pub disks: DiskArgs,
+    /// Copies this partition as it is, byte by byte; one that is mounted only if read-only or frozen (repeatable)
+    #[arg(short = 'D', value_name = "PART", value_parser = values::partition)]
+    pub raw: Vec<String>,
+    /// Scales fixed sizes by what a node's disk has of this machine's; not those of boot partitions and swap
+    #[arg(long)]
+    pub scale: bool,
+    /// Keeps the UUIDs of file systems, partitions and disks, instead of fresh ones
+    #[arg(long)]
+    pub keep_uuids: bool,
     /// Leaves out what is in this directory; the directory itself is copied (repeatable)
     #[arg(short = 'x', value_name = "DIR", value_parser = values::directory)]
     pub exclude_dirs: Vec<PathBuf>,
-    /// Leaves out the file systems of this disk: sdb, or 'sdb|sdc' (repeatable)
+    /// Leaves out this disk, here and on the nodes: sdb, or 'sdb|sdc' (repeatable)
     #[arg(short = 'X', value_name = "DISK", value_delimiter = '|', value_parser = values::disk)]
     pub exclude_disks: Vec<String>,
     /// Boot loader, and modules that the initrd must have: 'grub --with=MODULE ...', or none
     #[arg(short = 'r', value_name = "LOADER", default_value = "grub", value_parser = values::boot_loader)]
     pub boot: BootPlan,
+    /// What the nodes do when they are done: reboot, kexec (start the installed system at once, without the
+    /// firmware), poweroff or shell
+    #[arg(long = "boot", value_name = "HOW", default_value = "reboot", value_parser = values::after)]
+    pub after: After,
     /// The machines that may be erased: a file with a hardware address on each line
     #[arg(long, value_name = "FILE", conflicts_with = "yes")]
     pub nodes: Option<PathBuf>,
     /// Erases the first N machines that arrive, without asking
     #[arg(long)]
     pub yes: bool,
+    /// Shows what would be erased and written on every node that waits, writes nothing, and sends them away
+    #[arg(long)]
+    pub dry_run: bool,
     /// The session's name
     #[arg(long, value_name = "NAME", default_value = "kainstall", value_parser = values::name)]
     pub session: String,
@@ -80,11 +95,13 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
     let permission = permission(args)?;
     let planned = golden::plan::make(&request(args, config))?;
     planned.notes.iter().for_each(|note| log::warn!("{note}"));
-    let logs = new_directory(&config.directories.log, &args.session)?;
-    log::info!("the nodes' logs go to {}", logs.display());
+    let target = Target { plans: planned.plan.disks.clone(), left_out: args.exclude_disks.clone() };
+    let logs = if args.dry_run { None } else { Some(new_directory(&config.directories.log, &args.session)?) };
+    if let Some(logs) = &logs {
+        log::info!("the nodes' logs go to {}", logs.display());
+    }
 
     let stage2 = session_names::stage2_of(&args.session);
-    let disk = planned.plan.disks.first().map_or_else(|| args.disk.clone(), |plan| plan.disk.clone());
     let responder = Responder::start(&keys.join)?;
     let sessions = sessions(args, config, planned, &stage2, logs)?;
     let hub = Hub::start(&Place::new(config, args.stream.listen), keys, sessions)?;
@@ -97,17 +114,22 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
     responder.announce(&args.session, hub.port);
     log::info!("waiting for {} nodes on port {}", args.nodes_wanted, hub.port);
 
-    let Some(chosen) = gather(args, &hub, &permission, &disk)? else {
+    let Some(arrivals) = gather(args, &hub, &permission, &target)? else {
         return Err(Failure { exit: Exit::NodesFailed, error: anyhow!("no node came in time") });
     };
-    let named: BTreeSet<Mac> = chosen.into_iter().collect();
+    if args.dry_run {
+        return dry_run(args, &hub, &mut lease, &arrivals, &target);
+    }
+    let selected = ask(args, &permission, &arrivals, &target)?;
+    let named: BTreeSet<Mac> = selected.chosen.into_iter().collect();
     // Whoever was not confirmed is not erased, even when a place is free.
     let others = match permission {
         Permission::Listed(macs) if named.len() < wanted(args)? => macs,
         Permission::Listed(_) | Permission::First | Permission::Ask => BTreeSet::new(),
     };
+    let others = others.into_iter().filter(|mac| !selected.refused.contains_key(mac)).collect();
     lease.allow(Allowed::Listed(named.union(&others).copied().collect()))?;
-    hub.admit(&args.session, named, others);
+    hub.admit(&args.session, Admission { named, others, refused: selected.refused });
     let end = watch::until_over(&hub, &args.session, &mut Progress::start(args.stream.json), |snapshot| {
         let over = |phase| matches!(phase, Phase::Finishing | Phase::Complete | Phase::Failed);
         let done = |node: &&NodeStatus| over(node.phase) && !node.may_come_again;
@@ -166,13 +188,17 @@ fn permission(args: &RunArgs) -> anyhow::Result<Permission> {
 fn request<'a>(args: &'a RunArgs, config: &'a Config) -> golden::plan::Request<'a> {
     golden::plan::Request {
         run: &args.session,
-        disk: &args.disk,
-        desc: &args.desc,
+        disks: &args.disks.disks,
         exclude_dirs: &args.exclude_dirs,
         exclude_disks: &args.exclude_disks,
         own_dirs: config.directories.own(),
+        raw: &args.raw,
+        boot_code: &args.disks.boot_code,
+        scale: args.scale,
+        keep_uuids: args.keep_uuids,
+        stage2: Some(config.directories.stage2()),
         boot: args.boot.clone(),
-        after: After::Reboot,
+        after: args.after,
     }
 }
 
@@ -181,7 +207,7 @@ fn sessions(
     config: &Config,
     planned: golden::plan::Planned,
     stage2: &str,
-    logs: PathBuf,
+    logs: Option<PathBuf>,
 ) -> anyhow::Result<Vec<SessionSpec>> {
     let wanted = wanted(args)?;
     let window = args.stream.window();
@@ -194,7 +220,7 @@ fn sessions(
             gate: Gate::Lasting(STAGE2_LINGER),
             plan: None,
             timeout: None,
-            log: Some(logs.clone()),
+            log: logs.clone(),
             window,
             dead_after: args.stream.dead_after,
             rounds: 1,
@@ -203,12 +229,12 @@ fn sessions(
         },
         SessionSpec {
             name: args.session.clone(),
-            source: Arc::new(GoldenSource { chosen: planned.sources, exclude: planned.exclude }),
+            source: Arc::new(GoldenSource::new(planned.sources, planned.raw, planned.exclude)),
             wanted,
             gate: Gate::Named,
             plan: Some(planned.plan),
             timeout: None,
-            log: Some(logs),
+            log: logs,
             window,
             dead_after: args.stream.dead_after,
             rounds: args.stream.rounds.get(),
@@ -241,13 +267,16 @@ fn lease(args: &RunArgs, config: &Config, stage2: &str, hub: &Hub, permission: &
     Lease { session: stage2.to_owned(), server, allowed, done: BTreeSet::new() }
 }
 
-/// Waits for the machines, and finds out which of them may be erased; none if nobody has come in time.
+/// Waits for the machines; none if nobody has come in time.
+///
+/// A machine whose disks are not as the plan wants them counts: else a run for three machines, one of which has a
+/// smaller disk, would wait for ever.
 fn gather(
     args: &RunArgs,
     hub: &Hub,
     permission: &Permission,
-    disk: &str,
-) -> anyhow::Result<Option<Vec<Mac>>> {
+    target: &Target,
+) -> anyhow::Result<Option<Vec<Arrival>>> {
     let wanted = wanted(args)?;
     let start = Instant::now();
     let mut seen = BTreeSet::new();
@@ -259,15 +288,13 @@ fn gather(
             snapshot.arrivals.into_iter().filter(|arrival| permission.admits(arrival.mac)).collect();
         for arrival in &arrivals {
             if seen.insert(arrival.mac) {
-                log::info!("{} of {wanted}: {}", seen.len(), machines::describe(arrival, disk));
+                let report = target.report(arrival);
+                log::info!("{} of {wanted}: {}", seen.len(), machines::describe(arrival, &report));
             }
         }
         let late = args.stream.timeout.is_some_and(|timeout| start.elapsed() >= timeout);
         if arrivals.len() >= wanted || (late || snapshot.go) && !arrivals.is_empty() {
-            let terminal = io::stdin().is_terminal();
-            let (mut input, mut output) = (io::stdin().lock(), io::stderr());
-            let dialogue = terminal.then_some(Dialogue { input: &mut input, output: &mut output });
-            return Ok(Some(select::select(permission, wanted, &arrivals, disk, dialogue)?));
+            return Ok(Some(arrivals));
         }
         if late {
             return Ok(None);
@@ -275,6 +302,42 @@ fn gather(
         ensure!(!hub.has_ended(), "the hub has ended while the run waited for nodes");
         hub.wait(LOOK);
     }
+}
+
+/// Finds out which of the machines may be erased.
+fn ask(
+    args: &RunArgs,
+    permission: &Permission,
+    arrivals: &[Arrival],
+    target: &Target,
+) -> anyhow::Result<Selected> {
+    let terminal = io::stdin().is_terminal();
+    let (mut input, mut output) = (io::stdin().lock(), io::stderr());
+    let dialogue = terminal.then_some(Dialogue { input: &mut input, output: &mut output });
+    Ok(select::select(permission, wanted(args)?, arrivals, target, dialogue)?)
+}
+
+/// Shows what would become of the machines, and sends them away: they boot from their disks again.
+fn dry_run(
+    args: &RunArgs,
+    hub: &Hub,
+    lease: &mut HeldLease,
+    arrivals: &[Arrival],
+    target: &Target,
+) -> Outcome {
+    lease.allow(Allowed::Listed(BTreeSet::new()))?;
+    let reason = "this was a dry run: nothing was written".to_owned();
+    let refused = arrivals.iter().map(|arrival| (arrival.mac, reason.clone())).collect();
+    hub.admit(&args.session, Admission { refused, ..Admission::default() });
+    let reports: Vec<_> = arrivals.iter().map(|arrival| (arrival, target.report(arrival))).collect();
+    let out = &mut io::stdout().lock();
+    if args.stream.json {
+        dry_run::print_json(out, &args.session, &reports)?;
+    } else {
+        dry_run::print(out, &reports)?;
+    }
+    let all = reports.iter().all(|(_, report)| report.is_accepted());
+    Ok(if all { Exit::Ok } else { Exit::NodesFailed })
 }
 
 /// A directory of this run's own: the session's name and the first number that is free.

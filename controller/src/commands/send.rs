@@ -91,7 +91,7 @@ impl SourceArgs {
                 ensure!(!file.is_dir(), "{} is a directory; send it with --dir", file.display());
                 Ok(Arc::new(FileSource(file.clone())))
             }
-            (.., Some(command)) => Ok(Arc::new(CommandSource(command.clone()))),
+            (.., Some(command)) => Ok(Arc::new(CommandSource::new(command.clone()))),
             _ => bail!("nothing to send: use --dir, --file or --command"),
         }
     }

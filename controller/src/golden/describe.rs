@@ -1,44 +1,43 @@
 //! From a disk of the golden node to the description that makes its like.
 //!
-//! Sizes are rounded up to whole MB, so that what is on the partitions fits; the last partition for
-//! files gets `fill`, so that the description suits larger disks and smaller ones.
+//! The last partition for files gets `fill`, so that the description suits larger disks and smaller ones; the
+//! others keep their sizes. A run without a description takes the same one.
 
-use super::scan::{GoldenDisk, GoldenPartition, Table, Usage};
-use ka::disk::desc::{Desc, Entry, Kind, Problem, SWAP, Size};
-use ka::disk::mbr::Mbr;
+use super::scan::{GoldenDisk, GoldenPartition, Usage};
+use ka::disk::description::{Description, Format, Role};
+use ka::disk::kind::{PartitionKind, TableKind};
+use ka::disk::problem::Problem;
 use ka::disk::units::MB;
+use ka::plan::FileSystemKind;
 use std::fmt::Write;
 
-/// A description with its comments, and what it doesn't say.
+/// A description, and what a person should know about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Description {
-    /// The file's text.
-    pub text: String,
-    /// What a person should know about it.
+pub struct Described {
+    /// The description.
+    pub description: Description,
+    /// What it doesn't say, or can't be copied.
     pub notes: Vec<String>,
 }
 
 /// Why a disk has no description.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DescribeError {
-    /// A GPT.
-    #[error("{0} has a GPT: descriptions of GPTs are not supported yet; write one for an MBR by hand")]
-    Gpt(String),
     /// No table.
-    #[error("{0} has no partition table that ka knows")]
-    NoTable(String),
-    /// A number that a description can't give.
-    #[error(
-        "{disk}: a description numbers partitions without gaps, and the table has no partition {missing} \
-         before partition {number}: write a description by hand, and give partitions the same numbers"
-    )]
-    Gap {
+    #[error("{disk} has no partition table that ka can read: {reason}")]
+    NoTable {
         /// The disk's name.
         disk: String,
-        /// The number that would be next.
-        missing: u32,
-        /// The partition that is next.
-        number: u32,
+        /// What is there.
+        reason: String,
+    },
+    /// A table of which nobody knows whether it was read rightly.
+    #[error("{disk}: {damage}: mend the partition table, or write a description by hand")]
+    Damaged {
+        /// The disk's name.
+        disk: String,
+        /// What is wrong with it.
+        damage: String,
     },
     /// Something that a description doesn't allow.
     #[error("{disk}: {problem}")]
@@ -53,114 +52,116 @@ pub enum DescribeError {
 /// Describes a disk.
 ///
 /// # Errors
-/// The disk has no MBR, or one that a description can't say.
-pub fn describe(disk: &GoldenDisk) -> Result<Description, DescribeError> {
-    let mbr = match &disk.table {
-        Table::Mbr(mbr) => mbr,
-        Table::Gpt => return Err(DescribeError::Gpt(disk.name.clone())),
-        Table::None => return Err(DescribeError::NoTable(disk.name.clone())),
-    };
-    let mut entries = entries(disk, mbr)?;
-    let fill = set_fill(&mut entries);
-    let problem = |problem| DescribeError::Problem { disk: disk.name.clone(), problem };
-    let desc = Desc::try_from(entries).map_err(problem)?;
-    Ok(Description { text: text(disk, &desc), notes: notes(disk, &desc, fill) })
+/// The disk has no table, or one that no description can say.
+pub fn describe(disk: &GoldenDisk) -> Result<Described, DescribeError> {
+    let name = || disk.name.clone();
+    let table =
+        disk.table.as_ref().map_err(|e| DescribeError::NoTable { disk: name(), reason: e.clone() })?;
+    let (damage, odd): (Vec<_>, Vec<_>) = table.findings.iter().partition(|finding| finding.is_damage());
+    if let Some(damage) = damage.first() {
+        return Err(DescribeError::Damaged { disk: name(), damage: damage.to_string() });
+    }
+    let mut description =
+        table.describe().map_err(|problem| DescribeError::Problem { disk: name(), problem })?;
+    let mut notes: Vec<String> = odd.iter().map(|finding| format!("{}: {finding}", disk.name)).collect();
+    match last_for_files(disk, &description) {
+        Some(number) => description.set_fill(number),
+        None => notes.push(format!("{}: no partition for files, so none has `fill`", disk.name)),
+    }
+    notes.extend(disk.partitions.iter().filter_map(uncopied));
+    Ok(Described { description, notes })
 }
 
-/// The table's partitions, primaries first.
-fn entries(disk: &GoldenDisk, mbr: &Mbr) -> Result<Vec<Entry>, DescribeError> {
-    let mut entries = Vec::new();
-    for number in 1..=4 {
-        let Some(entry) = mbr.entry(number) else { continue };
-        let kind = if entry.is_extended() { Kind::Extended } else { Kind::Data(entry.kind) };
-        entries.push((number, kind, entry.size.bytes(disk.size.sector)));
-    }
-    for logical in disk.partitions.iter().filter(|p| p.number > 4) {
-        entries.push((logical.number, Kind::Data(logical.kind.unwrap_or_default()), logical.size));
-    }
-    let mut expected = 1;
-    let mut checked = Vec::new();
-    for (line, (number, kind, bytes)) in (1..).zip(entries) {
-        if number > 4 && expected <= 4 {
-            expected = 5;
-        }
-        if number != expected {
-            return Err(DescribeError::Gap { disk: disk.name.clone(), missing: expected, number });
-        }
-        expected += 1;
-        let size = Size::Mb(u32::try_from(bytes.div_ceil(MB)).unwrap_or(u32::MAX));
-        checked.push(Entry { number, kind, size, line });
-    }
-    Ok(checked)
-}
-
-/// Lets the last partition for files take what is left; in an extended one, that one too.
-fn set_fill(entries: &mut [Entry]) -> bool {
-    let is_data = |e: &&mut Entry| matches!(e.kind, Kind::Data(kind) if kind != SWAP);
-    let Some(last) = entries.iter_mut().rev().find(is_data) else { return false };
-    last.size = Size::Fill;
-    if last.number > 4
-        && let Some(extended) = entries.iter_mut().find(|e| e.kind == Kind::Extended)
-    {
-        extended.size = Size::Fill;
-    }
-    true
-}
-
-fn text(disk: &GoldenDisk, desc: &Desc) -> String {
+/// A description's text in one of the two forms, with what the partitions are as comments, and what the form
+/// can't say both as comments and as notes.
+#[must_use]
+pub fn render(disk: &GoldenDisk, described: &Described, format: Option<Format>) -> (String, Vec<String>) {
+    let format = format.unwrap_or(match described.description.table() {
+        TableKind::Mbr => Format::Desc,
+        // The short form has no words for a GPT.
+        TableKind::Gpt => Format::Sfdisk,
+    });
+    let rendered = described.description.render(format);
+    let missing = rendered.missing.iter().map(|missing| format!("{}: {missing}", disk.name));
+    let notes: Vec<String> = described.notes.iter().cloned().chain(missing).collect();
     let mut text = format!(
-        "# {}: {} MB, MBR, made by `kactl desc`.\n\
-         # A line is [logical] TYPE SIZE; sizes are in MB of 2^20 bytes, `fill` takes what is left.\n",
+        "# {}: {} MB, {}, described by `kactl desc`.\n",
         disk.name,
-        disk.size.bytes() / MB
+        disk.size.bytes() / MB,
+        described.description.table()
     );
-    for entry in desc.entries() {
-        let partition = disk.partitions.iter().find(|p| p.number == entry.number);
-        let comment = partition.filter(|_| entry.kind != Kind::Extended).map(comment);
-        let comment = comment.unwrap_or_else(|| format!("partition {}", entry.number));
-        // Writing to a string can't fail.
-        let _ = writeln!(text, "{:<24} # {comment}", entry.to_string());
+    // Writing to a string can't fail.
+    for partition in &disk.partitions {
+        let _ = writeln!(text, "# {}", comment(partition));
     }
-    text
+    for note in &notes {
+        let _ = writeln!(text, "# NOTE: {}", note.replace('\n', " "));
+    }
+    text += &rendered.text;
+    (text, notes)
+}
+
+/// The last partition on the disk that files can fill: first of those with a file system that is made anew,
+/// at a pinch one without any.
+fn last_for_files(disk: &GoldenDisk, description: &Description) -> Option<u32> {
+    let table = disk.table.as_ref().ok()?;
+    let mut candidates: Vec<_> = description
+        .entries()
+        .iter()
+        .filter(|entry| entry.role != Role::Extended && !entry.kind.is_of_fixed_size())
+        .filter_map(|entry| {
+            let partition = disk.partitions.iter().find(|p| p.number == entry.number);
+            let rank = rank(partition, entry.kind)?;
+            Some((rank, table.partition(entry.number)?.start, entry.number))
+        })
+        .collect();
+    candidates.sort();
+    candidates.last().map(|(.., number)| *number)
+}
+
+fn rank(partition: Option<&GoldenPartition>, kind: PartitionKind) -> Option<u32> {
+    match partition.map(|p| (p.file_system(), &p.contents.kind, &p.usage)) {
+        Some((Some(FileSystemKind::Swap), ..)) => None,
+        Some((Some(_), _, Usage::Mounted { .. })) => Some(3),
+        Some((Some(_), ..)) => Some(2),
+        // What is copied as it is can't use more room.
+        Some((None, Some(_), _)) => None,
+        Some((None, None, _)) | None => kind.is_linux_files().then_some(1),
+    }
+}
+
+/// What can't be copied of a partition, if so.
+fn uncopied(partition: &GoldenPartition) -> Option<String> {
+    let node = partition.node.display();
+    match &partition.usage {
+        Usage::Held { by } => Some(format!("{node} is part of {by}, which can't be copied yet")),
+        Usage::Exclusive => Some(format!("{node} is in use by an unknown program, and can't be copied")),
+        Usage::Unused | Usage::Mounted { .. } | Usage::Swap => None,
+    }
 }
 
 fn comment(partition: &GoldenPartition) -> String {
-    let mut text = format!("{}, {} MB", partition.node.display(), partition.size.div_ceil(MB));
+    let mut text = format!("{}: {} MB", partition.node.display(), partition.size.div_ceil(MB));
     let contents = &partition.contents;
+    if partition.kind.is_some_and(PartitionKind::is_extended) {
+        return text + ", extended";
+    }
     text += &format!(", {}", contents.kind.as_deref().unwrap_or("no file system"));
     if let Some(label) = &contents.label {
         // A comment is one line.
-        text += &format!(" {:?}", label);
+        text += &format!(" {label:?}");
     }
     match &partition.usage {
-        Usage::Mounted { at, .. } => {
-            text += &format!(", mounted at {:?}", at.display().to_string()).replace('"', "")
+        Usage::Mounted { at, used, .. } => {
+            let at = format!("{:?}", at.display().to_string());
+            text += &format!(", mounted at {}, {} MB used", at.trim_matches('"'), used.div_ceil(MB));
         }
         Usage::Swap => text += ", in use",
         Usage::Held { by } => text += &format!(", part of {by}"),
+        Usage::Exclusive => text += ", in use by an unknown program",
         Usage::Unused => {}
     }
     text
-}
-
-fn notes(disk: &GoldenDisk, desc: &Desc, fill: bool) -> Vec<String> {
-    let mut notes = Vec::new();
-    if desc.entries().iter().any(|e| e.kind == Kind::Extended) {
-        notes.push(format!(
-            "{}: extended and logical partitions can be described, but not written yet: `kactl run` refuses this \
-             description; put at most 4 primary partitions into it",
-            disk.name
-        ));
-    }
-    if !fill {
-        notes.push(format!("{}: no partition for files, so none has `fill`", disk.name));
-    }
-    for partition in &disk.partitions {
-        if let Usage::Held { by } = &partition.usage {
-            notes.push(format!("{} is part of {by}, which can't be copied yet", partition.node.display()));
-        }
-    }
-    notes
 }
 
 #[cfg(test)]

@@ -4,4 +4,5 @@ pub mod describe;
 pub mod pack;
 pub mod plan;
 pub mod scan;
+pub mod shape;
 pub mod view;

@@ -1,15 +1,27 @@
 //! What a disk of the golden node is: its table, its partitions, what is on them and who uses them.
 
-use ka::disk::mbr::{self, Mbr};
+mod mounted;
+mod subvolumes;
+
+use super::shape::{self, Made};
+use ka::disk::kind::PartitionKind;
+use ka::disk::layout::Placed;
+use ka::disk::table::{Table, TableError};
 use ka::disk::units::{DiskSize, SectorSize};
-use ka::plan::GoldenNames;
+use ka::plan::{FileSystemKind, GoldenNames};
 use ka_agent::disk::blkid::{self, BlkidError, Contents};
 use ka_agent::disk::mountinfo::{self, DeviceNumber, Mount};
 use ka_agent::disk::sysfs::{self, KernelPartition};
-use std::fs::{self, File};
+use mounted::Place;
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+pub use subvolumes::{Files, GoldenSubvolume};
+
+/// Bytes of the first sector before the table: boot code, and in an MBR the disk's signature.
+pub const BOOT_CODE: usize = 446;
 
 /// A disk of the golden node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,21 +30,10 @@ pub struct GoldenDisk {
     pub name: String,
     /// Its size.
     pub size: DiskSize,
-    /// Its partition table.
-    pub table: Table,
+    /// Its partition table, or why there is none to be read.
+    pub table: Result<Table, String>,
     /// Its partitions by number, as the kernel sees them.
     pub partitions: Vec<GoldenPartition>,
-}
-
-/// A disk's partition table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Table {
-    /// None that ka knows.
-    None,
-    /// An MBR.
-    Mbr(Box<Mbr>),
-    /// A GPT.
-    Gpt,
 }
 
 /// A partition of the golden node.
@@ -44,10 +45,14 @@ pub struct GoldenPartition {
     pub node: PathBuf,
     /// Its size in bytes.
     pub size: u64,
-    /// Its type in the MBR's list, if the table is an MBR.
-    pub kind: Option<u8>,
+    /// Its type, if the table that was read has it.
+    pub kind: Option<PartitionKind>,
     /// What is on it.
     pub contents: Contents,
+    /// How its file system was made, if it is one of those that can be made.
+    pub made: Made,
+    /// The subvolumes of a mounted btrfs, outer ones first.
+    pub subvolumes: Vec<GoldenSubvolume>,
     /// Links in /dev/disk that lead to it.
     pub links: Vec<PathBuf>,
     /// Who uses it.
@@ -61,12 +66,14 @@ pub enum Usage {
     Unused,
     /// It is mounted.
     Mounted {
-        /// The first place where the whole of it is mounted and visible.
+        /// The first place where the whole of it, or one of its subvolumes, is mounted and visible.
         at: PathBuf,
-        /// The number that its files have as their device.
+        /// The number that its files there have as their device.
         device: DeviceNumber,
         /// Bytes in use on it.
         used: u64,
+        /// The file system itself is read-only, not only this mount of it.
+        read_only: bool,
     },
     /// It is swapped to.
     Swap,
@@ -75,6 +82,8 @@ pub enum Usage {
         /// The kernel's name of the other device.
         by: String,
     },
+    /// Somebody has it for himself, and the kernel doesn't say who: ZFS, a program.
+    Exclusive,
 }
 
 /// Why a disk of the golden node can't be looked at.
@@ -88,12 +97,12 @@ pub enum ScanError {
         /// The disks that are there.
         present: String,
     },
-    /// The kernel doesn't answer.
+    /// The kernel, or a tool, doesn't answer.
     #[error("{path}: {source}", path = .path.display())]
     Io {
         /// What was looked at.
         path: PathBuf,
-        /// What the kernel said.
+        /// What it said.
         source: io::Error,
     },
     /// It is not known what is on a partition.
@@ -118,12 +127,17 @@ pub fn scan(disk: &str) -> Result<GoldenDisk, ScanError> {
     let node = Path::new("/dev").join(&name);
     let failed = |source| ScanError::Io { path: node.clone(), source };
     let size = size(&name).map_err(failed)?;
-    let table = read_table(&node, size.sector).map_err(failed)?;
+    let table = match Table::read(&mut File::open(&node).map_err(failed)?, size) {
+        Ok(table) => Ok(table),
+        Err(TableError::Io(source)) => return Err(failed(source)),
+        Err(e) => Err(e.to_string()),
+    };
     let mounts = mountinfo::read().map_err(failed)?;
     let swaps = sysfs::swaps().map_err(failed)?;
     let mut partitions = Vec::new();
     for partition in sysfs::partitions(&name).map_err(failed)? {
-        partitions.push(scan_partition(&partition, &table, &mounts, &swaps)?);
+        let placed = table.as_ref().ok().and_then(|table| table.partition(partition.number));
+        partitions.push(scan_partition(&partition, placed, &mounts, &swaps)?);
     }
     Ok(GoldenDisk { name, size, table, partitions })
 }
@@ -139,6 +153,17 @@ pub fn find(disk: &str) -> Result<String, ScanError> {
         .ok_or_else(|| ScanError::NoDisk { name: disk.to_owned(), present: present.join(", ") })
 }
 
+/// The boot code in the first sector of a disk.
+///
+/// # Errors
+/// The disk can't be read.
+pub fn boot_code(name: &str) -> Result<[u8; BOOT_CODE], ScanError> {
+    let path = Path::new("/dev").join(name);
+    let mut bytes = [0; BOOT_CODE];
+    let read = File::open(&path).and_then(|disk| disk.read_exact_at(&mut bytes, 0));
+    read.map(|()| bytes).map_err(|source| ScanError::Io { path, source })
+}
+
 fn size(name: &str) -> io::Result<DiskSize> {
     let number = |attribute| {
         let text = sysfs::attribute(name, attribute)?;
@@ -150,74 +175,73 @@ fn size(name: &str) -> io::Result<DiskSize> {
     Ok(DiskSize::of_bytes(number("size")?.saturating_mul(512), sector))
 }
 
-/// Tells an MBR from a GPT, whose first sector is an MBR too and whose header is in the second.
-fn read_table(node: &Path, sector: SectorSize) -> io::Result<Table> {
-    let disk = File::open(node)?;
-    let mut first = [0; mbr::SIZE];
-    disk.read_exact_at(&mut first, 0)?;
-    let mut header = [0; 8];
-    disk.read_exact_at(&mut header, sector.bytes())?;
-    Ok(match Mbr::decode(&first) {
-        _ if header == *b"EFI PART" => Table::Gpt,
-        Ok(table) if table.is_protective() => Table::Gpt,
-        Ok(table) => Table::Mbr(Box::new(table)),
-        Err(_) => Table::None,
-    })
-}
-
 fn scan_partition(
     partition: &KernelPartition,
-    table: &Table,
+    placed: Option<&Placed>,
     mounts: &[Mount],
     swaps: &[DeviceNumber],
 ) -> Result<GoldenPartition, ScanError> {
     let node = partition.node();
+    let failed = |source| ScanError::Io { path: node.clone(), source };
     let contents = blkid::probe(&node)?;
-    let kind = match table {
-        Table::Mbr(mbr) => mbr.entry(partition.number).map(|e| e.kind).or(contents.partition_type),
-        Table::Gpt | Table::None => None,
+    let number = sysfs::device_number(&partition.name).map_err(failed)?;
+    let mounts = mounted::of(mounts, number);
+    let places: Vec<Place> = mounts.iter().filter_map(|mount| mounted::visible(mount)).collect();
+    let subvolumes = match contents.kind.as_deref() {
+        Some("btrfs") => subvolumes::find(&places).map_err(failed)?,
+        _ => Vec::new(),
+    };
+    let kind = contents.kind.as_deref().and_then(FileSystemKind::of_name);
+    let made = match kind.map(|kind| shape::read(kind, &node)) {
+        Some(Ok(made)) => made,
+        // What is not copied need not be understood.
+        Some(Err(source)) if !mounts.is_empty() => return Err(ScanError::Io { path: node, source }),
+        Some(Err(_)) | None => Made::default(),
+    };
+    let usage = match mounts.first() {
+        Some(first) => {
+            let hidden = || ScanError::Hidden { node: node.clone(), at: first.mount_point.clone() };
+            let is_whole = |place: &&Place| {
+                if subvolumes.is_empty() {
+                    place.root == Path::new("/")
+                } else {
+                    subvolumes.iter().any(|s| s.mount_point.as_ref() == Some(&place.at))
+                }
+            };
+            let place = places.iter().find(is_whole).ok_or_else(hidden)?;
+            let used = mounted::used(&place.at).map_err(failed)?.saturating_sub(made.overhead);
+            Usage::Mounted { at: place.at.clone(), device: place.device, used, read_only: first.read_only }
+        }
+        None if swaps.contains(&number) => Usage::Swap,
+        None => unmounted(partition, placed).map_err(failed)?,
     };
     Ok(GoldenPartition {
         number: partition.number,
         size: partition.size,
-        kind,
+        kind: placed.map(|placed| placed.kind),
         contents,
+        made,
+        subvolumes,
         links: links(&node),
-        usage: usage(partition, mounts, swaps)?,
+        usage,
         node,
     })
 }
 
-fn usage(partition: &KernelPartition, mounts: &[Mount], swaps: &[DeviceNumber]) -> Result<Usage, ScanError> {
-    let node = partition.node();
-    let failed = |source| ScanError::Io { path: node.clone(), source };
-    let number = sysfs::device_number(&partition.name).map_err(failed)?;
-    let of_this = |m: &&Mount| m.device == number || sysfs::source_number(m) == Some(number);
-    let mut mounted = mounts.iter().filter(of_this).peekable();
-    if let Some(first) = mounted.peek() {
-        let hidden = ScanError::Hidden { node: node.clone(), at: first.mount_point.clone() };
-        let mount = mounted.find(|m| is_whole_and_visible(m)).ok_or(hidden)?;
-        let used = used(&mount.mount_point).map_err(failed)?;
-        return Ok(Usage::Mounted { at: mount.mount_point.clone(), device: mount.device, used });
+/// Who uses a partition that is neither mounted nor swapped to.
+fn unmounted(partition: &KernelPartition, placed: Option<&Placed>) -> io::Result<Usage> {
+    if let Some(by) = sysfs::holders(&partition.name)?.into_iter().next() {
+        return Ok(Usage::Held { by });
     }
-    if swaps.contains(&number) {
-        return Ok(Usage::Swap);
+    if placed.is_some_and(|placed| placed.kind.is_extended()) {
+        return Ok(Usage::Unused);
     }
-    Ok(match sysfs::holders(&partition.name).map_err(failed)?.into_iter().next() {
-        Some(by) => Usage::Held { by },
-        None => Usage::Unused,
-    })
-}
-
-fn is_whole_and_visible(mount: &Mount) -> bool {
-    mount.root == Path::new("/")
-        && fs::metadata(&mount.mount_point).is_ok_and(|m| DeviceNumber::of(m.dev()) == mount.device)
-}
-
-/// Bytes in use on the file system that is mounted there, as `df` counts them.
-fn used(mount_point: &Path) -> io::Result<u64> {
-    let stat = rustix::fs::statvfs(mount_point)?;
-    Ok(stat.f_blocks.saturating_sub(stat.f_bfree).saturating_mul(stat.f_frsize))
+    let exclusively = rustix::fs::OFlags::EXCL.bits().cast_signed();
+    match OpenOptions::new().read(true).custom_flags(exclusively).open(partition.node()) {
+        Ok(_) => Ok(Usage::Unused),
+        Err(e) if e.kind() == io::ErrorKind::ResourceBusy => Ok(Usage::Exclusive),
+        Err(e) => Err(e),
+    }
 }
 
 /// The links in the directories of /dev/disk that lead to a device. A machine without udev has none.
@@ -234,6 +258,16 @@ fn links(node: &Path) -> Vec<PathBuf> {
 }
 
 impl GoldenPartition {
+    /// The kind of its file system, if it is one of those that can be made. A machine that has hibernated
+    /// once may have left its mark on the swap space.
+    #[must_use]
+    pub fn file_system(&self) -> Option<FileSystemKind> {
+        match self.contents.kind.as_deref()? {
+            "swsuspend" => Some(FileSystemKind::Swap),
+            name => FileSystemKind::of_name(name),
+        }
+    }
+
     /// The names under which the golden node's configuration may know the partition.
     #[must_use]
     pub fn names(&self) -> GoldenNames {

@@ -12,7 +12,7 @@ use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, open_tree};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The chosen file systems, open until this is dropped.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub enum ViewError {
     /// Another file system is there now.
     #[error("{mount_point}: another file system has been mounted there since the plan was made", mount_point = .mount_point.display())]
     Changed {
-        /// Where it was mounted.
+        /// Where it was to be seen.
         mount_point: PathBuf,
     },
 }
@@ -49,16 +49,15 @@ impl View {
         let mut view = Self { sources: Vec::new(), mounts: Vec::new() };
         for fs in chosen {
             let failed = |source| ViewError::Open { mount_point: fs.mount_point.clone(), source };
-            let mount = open_one(fs).map_err(failed)?;
-            let found = rustix::fs::fstat(&mount).map_err(|e| failed(e.into()))?;
-            if DeviceNumber::of(found.st_dev) != fs.device {
+            let mount = open_one(&fs.files.mounted_at).map_err(failed)?;
+            // The dot at the end: the link itself is no directory.
+            let top = format!("/proc/{}/fd/{}", std::process::id(), mount.as_raw_fd());
+            let directory = Path::new(&top).join(&fs.files.below).join(".");
+            let found = rustix::fs::stat(&directory).map_err(|e| failed(e.into()))?;
+            if DeviceNumber::of(found.st_dev) != fs.files.device {
                 return Err(ViewError::Changed { mount_point: fs.mount_point.clone() });
             }
-            view.sources.push(Source {
-                // The dot at the end: the link itself is no directory.
-                directory: format!("/proc/{}/fd/{}/.", std::process::id(), mount.as_raw_fd()).into(),
-                mount_point: fs.mount_point.clone(),
-            });
+            view.sources.push(Source { directory, mount_point: fs.mount_point.clone() });
             view.mounts.push(mount);
         }
         Ok(view)
@@ -71,9 +70,9 @@ impl View {
     }
 }
 
-fn open_one(fs: &Chosen) -> io::Result<OwnedFd> {
+fn open_one(mounted_at: &Path) -> io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let mount = open_tree(CWD, &fs.mount_point, flags)?;
+    let mount = open_tree(CWD, mounted_at, flags)?;
     ka_agent::sys::mount::make_read_only(mount.as_fd())?;
     Ok(mount)
 }

@@ -1,12 +1,10 @@
-//! dnsmasq as a child: its configuration, its output in our log, and its end with ours.
+//! dnsmasq as a child: its output in our log, and its end with ours.
 
 use std::collections::VecDeque;
-use std::fmt::Write;
 use std::io::{self, BufRead, BufReader, Read};
-use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -17,73 +15,10 @@ use log::Level;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
-use super::interface::Network;
-use crate::cli::values::Range;
-
 /// How many of its last lines an error shows.
 const LINES_KEPT: usize = 20;
 /// How long it may take to end before it is killed.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// What dnsmasq is to serve.
-#[derive(Clone, Debug)]
-pub struct Service {
-    /// The only interface.
-    pub interface: String,
-    /// Our address on it.
-    pub network: Network,
-    /// The addresses to give.
-    pub range: Range,
-    /// What TFTP serves.
-    pub tftp_root: PathBuf,
-    /// Where dnsmasq keeps its leases.
-    pub run: PathBuf,
-}
-
-impl Service {
-    /// The configuration file's text; see dnsmasq(8).
-    ///
-    /// - No DNS, and no other interface, not even the loop.
-    /// - root and its group stay: with another user dnsmasq would lose the setting that ends it with us.
-    /// - No router and no DNS server is announced, for this machine is neither.
-    #[must_use]
-    pub fn config(&self) -> String {
-        let Self { interface, network, range, tftp_root, run } = self;
-        let count = u64::from(range.last.to_bits()) - u64::from(range.first.to_bits()) + 1;
-        let mut text = String::from("# Written by kactl pxe.\n");
-        let mut line = |setting: std::fmt::Arguments<'_>| {
-            // Writing to a String never fails.
-            let _ = writeln!(text, "{setting}");
-        };
-        line(format_args!("keep-in-foreground"));
-        line(format_args!("log-facility=-"));
-        line(format_args!("user=root"));
-        line(format_args!("group=root"));
-        line(format_args!("pid-file={}", run.join("dnsmasq.pid").display()));
-        line(format_args!("port=0"));
-        line(format_args!("no-resolv"));
-        line(format_args!("no-hosts"));
-        line(format_args!("interface={interface}"));
-        line(format_args!("except-interface=lo"));
-        line(format_args!("bind-interfaces"));
-        line(format_args!("dhcp-range={},{},{},1h", range.first, range.last, network.netmask));
-        line(format_args!("dhcp-lease-max={count}"));
-        line(format_args!("dhcp-leasefile={}", run.join("dnsmasq.leases").display()));
-        line(format_args!("dhcp-option=option:router"));
-        line(format_args!("dhcp-option=option:dns-server"));
-        line(format_args!("dhcp-boot=pxelinux.0,,{}", network.address));
-        line(format_args!("enable-tftp={interface}"));
-        line(format_args!("tftp-root={}", tftp_root.display()));
-        line(format_args!("tftp-max=500"));
-        text
-    }
-
-    /// Our address, which nodes learn as the next server.
-    #[must_use]
-    pub fn address(&self) -> Ipv4Addr {
-        self.network.address
-    }
-}
 
 /// dnsmasq cannot be started or watched.
 #[derive(Debug, thiserror::Error)]
@@ -255,41 +190,11 @@ impl Output {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::values::range;
 
     #[test]
     fn the_output_is_followed_to_its_end() {
         let said = b"first\nDHCPREQUEST(eth1) \xff\xfe\r\n\nlast";
         let mut output = Output::follow(Some(&said[..]));
         assert_eq!(output.rest(), ["first", "DHCPREQUEST(eth1) \u{fffd}\u{fffd}", "", "last"]);
-    }
-
-    #[test]
-    fn dnsmasq_accepts_the_configuration() {
-        let dir = tempfile::tempdir().unwrap();
-        let service = Service {
-            interface: "eth1".into(),
-            network: Network {
-                address: Ipv4Addr::new(10, 0, 0, 1),
-                netmask: Ipv4Addr::new(255, 255, 255, 0),
-            },
-            range: range("10.0.0.2,10.0.0.254").unwrap(),
-            tftp_root: dir.path().to_owned(),
-            run: dir.path().to_owned(),
-        };
-        let text = service.config();
-        for line in [
-            "dhcp-range=10.0.0.2,10.0.0.254,255.255.255.0,1h",
-            "dhcp-lease-max=253",
-            "dhcp-boot=pxelinux.0,,10.0.0.1",
-            "interface=eth1",
-            "port=0",
-        ] {
-            assert!(text.lines().any(|l| l == line), "{line} is missing in {text}");
-        }
-        let file = dir.path().join("dnsmasq.conf");
-        std::fs::write(&file, text).unwrap();
-        let judged = Command::new("dnsmasq").arg("--test").arg("-C").arg(&file).output().unwrap();
-        assert!(judged.status.success(), "{}", String::from_utf8_lossy(&judged.stderr));
     }
 }

@@ -1,7 +1,7 @@
-//! What each machine boots: from the runs' leases to pxelinux's configuration files.
+//! What each machine boots: from the runs' leases to the boot loaders' files.
 //!
-//! See <https://wiki.syslinux.org/wiki/index.php?title=PXELINUX>: a machine asks for
-//! `pxelinux.cfg/01-<its hardware address>`, and then for `pxelinux.cfg/default`.
+//! Both loaders ask for a file named after the machine's hardware address, and then for `default`; their
+//! own modules ([`super::pxelinux`], [`super::ipxe`]) write what such a file says.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -34,6 +34,8 @@ pub struct Settings {
     pub address: Ipv4Addr,
     /// The controller's port there, if it is not the usual one.
     pub port: Option<u16>,
+    /// The port there that serves kernel and initrd over HTTP.
+    pub http: u16,
     /// Words for the kernel, such as its consoles.
     pub console: String,
 }
@@ -81,33 +83,9 @@ fn kamethod(lease: &Lease) -> Boot {
     Boot::Kamethod { session: lease.session.clone(), server: lease.server }
 }
 
-/// The text of a file. It has both labels always, so that a person at the machine can choose (hold
-/// Shift while pxelinux starts); only what happens by itself differs.
+/// The kernel's command line, but for the card that the machine booted from, which the loaders add.
 #[must_use]
-pub fn render(boot: &Boot, settings: &Settings) -> String {
-    let default = match boot {
-        Boot::Local => "local",
-        Boot::Kamethod { .. } => "kamethod",
-    };
-    let append = append(boot, settings);
-    format!(
-        "# Written by kactl pxe, which replaces every change.\n\
-         DEFAULT {default}\n\
-         PROMPT 0\n\
-         TIMEOUT 50\n\
-         \n\
-         LABEL local\n\
-         \x20 LOCALBOOT 0\n\
-         \n\
-         LABEL kamethod\n\
-         \x20 KERNEL vmlinuz\n\
-         \x20 APPEND {append}\n\
-         \x20 IPAPPEND 2\n"
-    )
-}
-
-/// The kernel's command line.
-fn append(boot: &Boot, settings: &Settings) -> String {
+pub fn kernel_words(boot: &Boot, settings: &Settings) -> String {
     let mut line = String::from("initrd=all.rdz automatic=method:ka,interface:auto,network:dhcp kamethod rw");
     if !settings.console.is_empty() {
         push(&mut line, format_args!("{}", settings.console));
@@ -191,48 +169,20 @@ mod tests {
     }
 
     #[test]
-    fn the_text_of_a_file() {
-        let settings = Settings {
-            address: Ipv4Addr::new(10, 0, 0, 1),
-            port: None,
-            console: "console=tty0 console=ttyS0,115200".into(),
-        };
-        let boot = Boot::Kamethod { session: "kainstall".into(), server: None };
-        assert_eq!(
-            render(&boot, &settings),
-            "# Written by kactl pxe, which replaces every change.
-DEFAULT kamethod
-PROMPT 0
-TIMEOUT 50
-
-LABEL local
-  LOCALBOOT 0
-
-LABEL kamethod
-  KERNEL vmlinuz
-  APPEND initrd=all.rdz automatic=method:ka,interface:auto,network:dhcp kamethod rw console=tty0 console=ttyS0,115200 ka.server=10.0.0.1 ka.session=kainstall
-  IPAPPEND 2
-"
-        );
-        let local = render(&Boot::Local, &settings);
-        assert!(local.contains("DEFAULT local\n") && local.contains("LABEL kamethod\n"));
-        assert!(!local.contains("ka.session"));
-    }
-
-    #[test]
     fn where_the_controller_is() {
-        let settings = |port| Settings { address: Ipv4Addr::new(10, 0, 0, 1), port, console: String::new() };
+        let settings =
+            |port| Settings { address: Ipv4Addr::new(10, 0, 0, 1), port, http: 80, console: String::new() };
         let boot = |server: Option<&str>| Boot::Kamethod {
             session: "s".into(),
             server: server.map(|s| s.parse().unwrap()),
         };
         for (server, port, word) in [
-            (None, None, "rw ka.server=10.0.0.1 ka.session=s\n"),
-            (None, Some(4000), "rw ka.server=10.0.0.1:4000 ka.session=s\n"),
-            (Some("10.0.0.2:4001"), Some(4000), "rw ka.server=10.0.0.2:4001 ka.session=s\n"),
+            (None, None, "rw ka.server=10.0.0.1 ka.session=s"),
+            (None, Some(4000), "rw ka.server=10.0.0.1:4000 ka.session=s"),
+            (Some("10.0.0.2:4001"), Some(4000), "rw ka.server=10.0.0.2:4001 ka.session=s"),
         ] {
-            let text = render(&boot(server), &settings(port));
-            assert!(text.contains(word), "{text}");
+            let text = kernel_words(&boot(server), &settings(port));
+            assert!(text.ends_with(word), "{text}");
         }
     }
 }

@@ -1,11 +1,16 @@
-//! DHCP, TFTP and what each machine boots.
+//! DHCP, TFTP, HTTP and what each machine boots.
 //!
 //! dnsmasq serves; ka writes what it serves. The default is always the machine's own disk, and
 //! `kamethod` is there only as long as a living run asks for it (see [`crate::run::lease`]).
 
 pub mod dnsmasq;
+pub mod files;
+pub mod http;
 pub mod interface;
+pub mod ipxe;
 pub mod menu;
+pub mod pxelinux;
 pub mod restart;
 pub mod serve;
-pub mod tftp;
+pub mod service;
+pub mod site;

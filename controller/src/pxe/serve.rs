@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::net::SocketAddrV4;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,9 +14,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, flock};
 
 use super::dnsmasq::{Death, Dnsmasq, DnsmasqError};
+use super::files::BootDirectory;
+use super::http::{self, HttpError};
 use super::menu;
 use super::restart::{Restarts, Verdict};
-use super::tftp::BootDirectory;
 use crate::atomic::FileError;
 use crate::run::lease::{self, LeaseError};
 
@@ -43,6 +45,9 @@ pub enum ServeError {
     /// dnsmasq cannot be started or watched.
     #[error(transparent)]
     Dnsmasq(#[from] DnsmasqError),
+    /// The files cannot be had over HTTP.
+    #[error(transparent)]
+    Http(#[from] HttpError),
     /// The menu cannot be written. To go on could mean to offer `kamethod` after its run's end.
     #[error("what machines boot cannot be kept up to date")]
     Menu(#[from] FileError),
@@ -92,8 +97,9 @@ impl OnlyOne {
 ///
 /// # Errors
 /// [`ServeError`]; also then dnsmasq is stopped, and the menu says `local` if it can be written at all.
-pub fn serve(boot: &BootDirectory, config: &Path, runs: &Path) -> Result<(), ServeError> {
+pub fn serve(boot: &BootDirectory, http: SocketAddrV4, config: &Path, runs: &Path) -> Result<(), ServeError> {
     let signals = stop_signals()?;
+    http::start(http, boot.root())?;
     let mut server = Server::start(config)?;
     let outcome = follow(boot, runs, &signals, &mut server);
     // Before dnsmasq is stopped, so that there is no moment at which it serves what a later run would not.

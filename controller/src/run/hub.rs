@@ -1,9 +1,9 @@
 //! The hub: one thread that holds all control connections and all sessions of this process.
 //!
 //! Whoever wants something of it uses a [`HubHandle`]; what is to be seen is a [`Snapshot`] that the
-//! hub renews. It never waits for a person or a node; the only disk that it touches is that of the nodes' logs.
+//! hub renews. It never waits for a person, a node or a disk.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -22,16 +22,17 @@ use super::go::GoSockets;
 use super::net::{self, ConnectionId, DataPlace, Net, NetEvent};
 use super::registry::{self, Registration, RegistryError};
 use super::select::Arrival;
-use super::session::{Ending, Session, SessionSpec};
+use super::session::{Admission, Ending, Session, SessionSpec};
 use super::status::{RunStatus, Transfer};
 use super::stream::{Bell, StreamNotice};
 use crate::config::{Config, keys::Keys};
-use ka::mac::Mac;
 
 /// How often time is looked at when nothing happens.
 const TICK: Duration = Duration::from_millis(50);
 /// How often agents hear from the controller.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// How often the well-known port is tried while another process has it.
+const RETRY: Duration = Duration::from_secs(1);
 /// How long the hub goes on after its work, so that the last goodbyes arrive.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -88,7 +89,7 @@ pub struct Snapshot {
 }
 
 enum Order {
-    Admit { session: String, named: BTreeSet<Mac>, others: BTreeSet<Mac> },
+    Admit { session: String, admission: Admission },
     Quit,
 }
 
@@ -136,6 +137,7 @@ impl Hub {
         let mut event_loop = EventLoop {
             net,
             wants,
+            wanted_at: Instant::now(),
             directory: place.sessions.clone(),
             data: DataPlace { address: place.address, port: place.data },
             sessions: sessions.into_iter().map(|s| (s.name.clone(), Session::new(s))).collect(),
@@ -161,9 +163,9 @@ impl Hub {
         Ok(Self { port, orders, waker, shared, thread: Some(thread) })
     }
 
-    /// Begins a session with the machines `named`; `others` may fill their places later.
-    pub fn admit(&self, session: &str, named: BTreeSet<Mac>, others: BTreeSet<Mac>) {
-        self.order(Order::Admit { session: session.to_owned(), named, others });
+    /// Begins a session with those whom the admission names, or ends it if that names nobody.
+    pub fn admit(&self, session: &str, admission: Admission) {
+        self.order(Order::Admit { session: session.to_owned(), admission });
     }
 
     /// A session as it is now.
@@ -206,8 +208,9 @@ impl Drop for Hub {
 
 struct EventLoop {
     net: Net,
-    /// The well-known port, as long as another process has it.
+    /// The well-known port, as long as another process has it, and when it was tried last.
     wants: Option<(Option<IpAddr>, u16)>,
+    wanted_at: Instant,
     directory: PathBuf,
     data: DataPlace,
     sessions: BTreeMap<String, Session>,
@@ -323,9 +326,9 @@ impl EventLoop {
     fn obey(&mut self) {
         while let Ok(order) = self.from_users.try_recv() {
             match order {
-                Order::Admit { session, named, others } => {
+                Order::Admit { session, admission } => {
                     if let Some(session) = self.sessions.get_mut(&session) {
-                        session.admit(named, others);
+                        session.admit(admission);
                     }
                 }
                 Order::Quit => {
@@ -390,6 +393,10 @@ impl EventLoop {
     /// had it has ended.
     fn take_well_known_port(&mut self) {
         let Some((address, port)) = self.wants else { return };
+        if self.wanted_at.elapsed() < RETRY {
+            return;
+        }
+        self.wanted_at = Instant::now();
         if let Ok(listener) = net::listener(address, port) {
             match self.net.listen(listener) {
                 Ok(()) => self.wants = None,

@@ -1,11 +1,13 @@
 //! Runs: sessions, rounds, and the nodes' states.
 
 mod block_size;
+mod clock;
 pub mod discovery;
 pub mod go;
 pub mod hub;
 pub mod lease;
 mod level;
+mod logs;
 mod net;
 mod node;
 pub mod nodes;

@@ -1,24 +1,19 @@
 //! What the controller knows of one node of a session.
 
-use std::fs::{self, File, OpenOptions};
-use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ka::chain::NodeId;
 use ka::seal::StreamId;
 use ka::wire::control::{Failure, Hello, Progress, Ticket};
 
+use super::clock;
 use super::net::ConnectionId;
 use super::status::{self, NodeStatus, Phase};
 use ka::mac::Mac;
 
 /// How long a node that has failed may take to hand over its log and leave.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(60);
-/// A node's log is cut here: a log that is longer tells nothing more.
-const MAX_LOG: u64 = 64 * 1024 * 1024;
 
 /// A node of a session.
 pub(super) struct Node {
@@ -35,12 +30,16 @@ pub(super) struct Node {
     pub(super) progress: Progress,
     /// Bytes of the plain stream, once it has all.
     pub(super) total: Option<u64>,
+    /// The node itself says that it failed.
+    confessed: bool,
     /// The node has nothing more to do.
     pub(super) done: bool,
     /// The node was sent away.
     pub(super) dismissed: bool,
     /// The chain holds it for dead.
     pub(super) dead: bool,
+    /// When it was taken out of a chain alive: the last one has the largest number, and 0 is never.
+    pub(super) bypassed: u32,
     /// When it failed, if it has.
     failed_at: Option<Instant>,
     /// When it last said anything.
@@ -52,7 +51,6 @@ pub(super) struct Node {
     pub(super) stream: Option<StreamId>,
     pub(super) position: Option<usize>,
     rate: Rate,
-    log: Option<File>,
 }
 
 impl Node {
@@ -74,17 +72,18 @@ impl Node {
             failure: None,
             progress: Progress::default(),
             total: None,
+            confessed: false,
             done: false,
             dismissed: false,
             dead: false,
+            bypassed: 0,
             failed_at: None,
-            heard_at: Instant::now(),
+            heard_at: clock::now(),
             chosen: false,
             round: 0,
             stream: None,
             position: None,
             rate: Rate::default(),
-            log: None,
         }
     }
 
@@ -125,6 +124,7 @@ impl Node {
         self.progress = Progress::default();
         self.rate = Rate::default();
         self.total = None;
+        self.confessed = false;
         self.done = false;
         self.dead = false;
         self.stream = None;
@@ -138,14 +138,29 @@ impl Node {
         }
         self.total = Some(total);
         if self.failure.as_ref().is_some_and(|failure| failure.passing || self.dead) {
-            log::info!("{} is complete all the same", self.label());
-            self.failure = None;
-            self.dead = false;
-            self.phase = Phase::Finishing;
+            self.acquit();
         }
         if self.phase == Phase::Receiving {
             self.phase = Phase::Finishing;
         }
+    }
+
+    fn acquit(&mut self) {
+        log::info!("{} is complete all the same", self.label());
+        self.failure = None;
+        self.dead = false;
+        self.confessed = false;
+        self.phase = Phase::Finishing;
+    }
+
+    /// It has nothing more to do: its copy is whole, or nothing is left of it. What is said of an earlier round, and
+    /// said again after an outage, is neither.
+    pub(super) fn on_done(&mut self) {
+        if self.is_failed() && !self.confessed && self.total.is_some() {
+            // It was only silent for too long.
+            self.acquit();
+        }
+        self.done = if self.is_failed() { self.confessed } else { self.total.is_some() };
     }
 
     /// It says that it failed.
@@ -154,6 +169,7 @@ impl Node {
             log::debug!("{} tells of an earlier round again: {}", self.label(), failure.reason);
             return;
         }
+        self.confessed = true;
         if let Some(known) = &mut self.failure {
             // Whoever says so is not dead. Its own word tells best whether another attempt makes sense.
             known.passing = failure.passing;
@@ -162,16 +178,20 @@ impl Node {
         self.fail(failure);
     }
 
+    /// It waits for another attempt, or would if its connection were not lost at this moment.
+    pub(super) fn may_wait_again(&self) -> bool {
+        self.failure.as_ref().is_some_and(|failure| failure.passing) && self.done && !self.dismissed
+    }
+
     /// It waits for another attempt.
     pub(super) fn waits_again(&self) -> bool {
-        let passing = self.failure.as_ref().is_some_and(|failure| failure.passing);
-        passing && self.done && !self.dismissed && self.connection.is_some()
+        self.may_wait_again() && self.connection.is_some()
     }
 
     /// Nobody has to wait for it any more.
     pub(super) fn has_left(&self) -> bool {
         // A writer that hangs for ever keeps its node from saying goodbye.
-        let stuck = self.is_failed() && self.failed_at.is_some_and(|at| at.elapsed() > LAST_WORDS);
+        let stuck = self.is_failed() && self.failed_at.is_some_and(|at| clock::now() - at > LAST_WORDS);
         self.dismissed || self.is_lost() || stuck || self.phase == Phase::Complete
     }
 
@@ -198,7 +218,7 @@ impl Node {
         if self.failure.is_none() {
             log::error!("{}: {} failed: {}", self.label(), failure.step, failure.reason);
             self.failure = Some(failure);
-            self.failed_at = Some(Instant::now());
+            self.failed_at = Some(clock::now());
         }
         self.phase = Phase::Failed;
     }
@@ -207,20 +227,9 @@ impl Node {
         self.failure.is_some()
     }
 
-    /// Stores a piece of its log in `directory`.
-    pub(super) fn store_log(&mut self, directory: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        if offset.saturating_add(bytes.len() as u64) > MAX_LOG {
-            return Err(io::Error::other("the log is too long"));
-        }
-        let log = match &mut self.log {
-            Some(log) => log,
-            None => {
-                let name = self.mac().map_or_else(|| self.peer.to_string(), |mac| mac.to_string());
-                fs::create_dir_all(directory)?;
-                self.log.insert(new_log(directory, &name.replace(':', "-"))?)
-            }
-        };
-        log.write_all_at(bytes, offset)
+    /// What its log's file is called: nothing else that it says becomes a path.
+    pub(super) fn log_name(&self) -> String {
+        self.mac().map_or_else(|| self.peer.to_string(), |mac| mac.to_string()).replace(':', "-")
     }
 
     /// What is shown of it; `plain` turns sealed bytes into bytes of the plain stream, and a round may follow
@@ -246,18 +255,6 @@ impl Node {
     }
 }
 
-/// A new file for a log: a machine that comes again after a failure does not overwrite what it said before.
-fn new_log(directory: &Path, name: &str) -> io::Result<File> {
-    for number in 1_u32.. {
-        let file = if number == 1 { format!("{name}.log") } else { format!("{name}-{number}.log") };
-        match OpenOptions::new().create_new(true).write(true).open(directory.join(file)) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            outcome => return outcome,
-        }
-    }
-    Err(io::ErrorKind::AlreadyExists.into())
-}
-
 /// Bytes a second between the last two reports that lie a second apart.
 #[derive(Default)]
 struct Rate {
@@ -267,7 +264,7 @@ struct Rate {
 
 impl Rate {
     fn add(&mut self, position: u64) {
-        let now = Instant::now();
+        let now = clock::now();
         let Some((then, before)) = self.since else {
             self.since = Some((now, position));
             return;

@@ -40,6 +40,24 @@ pub enum ProduceError {
 /// How much has been read from the source, for whoever watches.
 pub type PlainCount = Arc<AtomicU64>;
 
+/// The chain that takes the blocks, as far as the producer knows it. A function that wakes it will do.
+pub trait Chain: Sync {
+    /// There is another block.
+    fn wake(&self);
+
+    /// Up to where every member has the sealed stream, in bytes. None if nobody knows: then the stream is
+    /// compressed as quickly as can be.
+    fn taken(&self) -> Option<u64> {
+        None
+    }
+}
+
+impl<F: Fn() + Sync> Chain for F {
+    fn wake(&self) {
+        self();
+    }
+}
+
 /// What compressors and sealer share.
 struct Effort {
     level: AtomicI32,
@@ -53,7 +71,7 @@ struct Job {
     reply: SyncSender<io::Result<Chunk>>,
 }
 
-/// Produces the whole stream of `source` under `key` into `blocks`; `wake` tells the relay of each.
+/// Produces the whole stream of `source` under `key` into `blocks`, and wakes the chain for each.
 ///
 /// # Errors
 /// [`ProduceError`]; then no final block was sent, and nobody takes the stream for complete.
@@ -61,12 +79,12 @@ pub fn produce(
     source: &dyn Source,
     key: &StreamKey,
     blocks: &SyncSender<(Block, Option<Total>)>,
-    wake: &(dyn Fn() + Sync),
+    chain: &dyn Chain,
     count: &PlainCount,
 ) -> Result<(), ProduceError> {
     let workers = thread::available_parallelism().map_or(1, usize::from).min(8);
     let effort = Effort {
-        level: AtomicI32::new(level::LOWEST),
+        level: AtomicI32::new(if chain.taken().is_some() { level::FIRST } else { level::LOWEST }),
         worked: AtomicU64::new(0),
         workers: u32::try_from(workers).unwrap_or(1),
     };
@@ -80,7 +98,7 @@ pub fn produce(
             scope.spawn(|| compress_all(&queue, effort));
         }
         let hash = scope.spawn(move || hash_all(to_hash));
-        let sealer = scope.spawn(move || seal_all(Sealer::new(key), replies, blocks, wake, effort));
+        let sealer = scope.spawn(move || seal_all(Sealer::new(key), replies, blocks, chain, effort));
         let mut cutter = Cutter { chunk: Vec::new(), jobs, ordered, hashed, count };
         let read = source.write(&mut cutter).and_then(|()| cutter.hand_over().map_err(SourceError::Stream));
         // Closes the queues, so that all threads come to their end.
@@ -94,7 +112,7 @@ pub fn produce(
             (Ok(()), sealed) => {
                 let total = total?;
                 blocks.send((sealed?.finish(&total)?, Some(total))).map_err(|_| ProduceError::GivenUp)?;
-                wake();
+                chain.wake();
                 Ok(())
             }
         }
@@ -192,41 +210,36 @@ fn seal_all(
     // Owned: when the sealer ends early, the cutter's next chunk must find nobody.
     replies: Receiver<Receiver<io::Result<Chunk>>>,
     blocks: &SyncSender<(Block, Option<Total>)>,
-    wake: &(dyn Fn() + Sync),
+    chain: &dyn Chain,
     effort: &Effort,
 ) -> Result<Sealer, ProduceError> {
     let mut pending: Vec<u8> = Vec::new();
-    // Returns how long the chain took to accept the block.
-    let seal = |plain: &[u8], sealer: &mut Sealer| -> Result<Duration, ProduceError> {
+    let mut seen = Seen::default();
+    let seal = |plain: &[u8], sealer: &mut Sealer| -> Result<u64, ProduceError> {
         let block = sealer.seal(plain)?;
-        let start = Instant::now();
+        let size = block.size();
         blocks.send((block, None)).map_err(|_| ProduceError::GivenUp)?;
-        let waited = start.elapsed();
-        wake();
-        Ok(waited)
+        chain.wake();
+        Ok(size)
     };
-    let (start, mut level, mut size) = (Instant::now(), Level::new(), BlockSize::new());
-    let mut sealed = 0;
-    let mut waiting = Instant::now();
+    let (start, mut level) = (Instant::now(), Level::new(effort.level.load(Ordering::Relaxed)));
+    let (mut size, mut sealed) = (BlockSize::new(), 0);
     while let Ok(reply) = replies.recv() {
         let chunk = reply.recv().map_err(|_| ProduceError::GivenUp)?.map_err(ProduceError::Compress)?;
-        let worked = Duration::from_nanos(effort.worked.swap(0, Ordering::Relaxed));
-        let mut seen = Seen {
-            chain: Duration::ZERO,
-            producer: waiting.elapsed(),
-            compressors: worked / effort.workers,
-            shrunk: u32::from(chunk.kind == Kind::Zstd),
-            chunks: 1,
-        };
+        seen.chunks += 1;
+        seen.shrunk += u32::from(chunk.kind == Kind::Zstd);
         chunk.append_to(&mut pending);
         let most = size.next(start.elapsed(), sealed);
         sealed = pending.len() / most * most;
         for plain in pending[..sealed].chunks(most) {
-            seen.chain += seal(plain, &mut sealer)?;
+            seen.sealed += seal(plain, &mut sealer)?;
         }
         pending.drain(..sealed);
-        effort.level.store(level.next(start.elapsed(), seen), Ordering::Relaxed);
-        waiting = Instant::now();
+        if let Some(taken) = chain.taken() {
+            seen.taken = taken;
+            seen.worked = Duration::from_nanos(effort.worked.load(Ordering::Relaxed)) / effort.workers;
+            effort.level.store(level.next(start.elapsed(), seen), Ordering::Relaxed);
+        }
     }
     // Less than a block of any size, or a part of one that has become smaller since.
     for plain in pending.chunks(size.next(start.elapsed(), sealed)) {

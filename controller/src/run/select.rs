@@ -1,13 +1,15 @@
 //! Which of the waiting machines may be erased: those that a list names, the first that came, or
 //! those that a person says yes to after having seen what is on their disks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, Write};
 use std::net::IpAddr;
 
+use ka::disk::report::{Outcome, Report};
 use ka::inventory::Inventory;
+use ka::plan::DiskPlan;
 
-use crate::view::machines;
+use crate::view::machines::{self, printable};
 use ka::mac::Mac;
 
 /// A machine that waits.
@@ -43,6 +45,57 @@ impl Permission {
     }
 }
 
+/// What is to become of the machines' disks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The disks of the plan.
+    pub plans: Vec<DiskPlan>,
+    /// Disks by name that are not erased, whatever the plan says (`-X`).
+    pub left_out: Vec<String>,
+}
+
+impl Target {
+    /// What would become of the disks of a machine.
+    #[must_use]
+    pub fn report(&self, arrival: &Arrival) -> Report {
+        let mut report = Report::new(&self.plans, &arrival.inventory.disks);
+        let names = report.disks.iter().filter_map(|d| d.disk.as_ref().map(|disk| &disk.name));
+        if let Some(name) = names.into_iter().find(|name| self.left_out.contains(name)) {
+            let reason = format!("{name} is the disk that is meant, and it is left out (-X)");
+            for disk in &mut report.disks {
+                disk.outcome = Outcome::Refuse(reason.clone());
+            }
+        }
+        report
+    }
+
+    /// The disks as a person named them.
+    fn names(&self) -> String {
+        self.plans.iter().map(|plan| plan.disk.to_string()).collect::<Vec<_>>().join(" and ")
+    }
+}
+
+/// Why a machine is not erased, if it is not.
+#[must_use]
+pub fn refusal(report: &Report) -> Option<String> {
+    let reasons = report.disks.iter().filter_map(|disk| match &disk.outcome {
+        Outcome::Refuse(reason) => Some(reason),
+        Outcome::Erase(_) => None,
+    });
+    // A disk that is only spared because of another one tells less than that one.
+    reasons.min_by_key(|reason| reason.starts_with("nothing is written")).cloned()
+}
+
+/// Who is erased, and who is not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selected {
+    /// The machines to erase.
+    pub chosen: Vec<Mac>,
+    /// Those that a person or a list allowed, or that came first, whose disks are not as the plan wants them, with
+    /// the reason.
+    pub refused: BTreeMap<Mac, String>,
+}
+
 /// Why no machine is erased.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -68,8 +121,8 @@ pub struct Dialogue<'a> {
     pub output: &'a mut dyn Write,
 }
 
-/// Picks at most `wanted` machines out of those that wait, in the order in which they came. `disk` is what
-/// will be erased; `dialogue` is none if there is no terminal.
+/// Picks at most `wanted` machines out of those that wait, in the order in which they came; a machine whose disks are
+/// not as `target` wants them is refused, and takes no place. `dialogue` is none if there is no terminal.
 ///
 /// # Errors
 /// [`SelectError`]; then nothing may be erased.
@@ -77,28 +130,46 @@ pub fn select(
     permission: &Permission,
     wanted: usize,
     waiting: &[Arrival],
-    disk: &str,
+    target: &Target,
     dialogue: Option<Dialogue<'_>>,
-) -> Result<Vec<Mac>, SelectError> {
-    let chosen: Vec<&Arrival> = waiting.iter().filter(|a| permission.admits(a.mac)).take(wanted).collect();
+) -> Result<Selected, SelectError> {
+    let mut selected = Selected::default();
+    let mut chosen = Vec::new();
+    for arrival in waiting.iter().filter(|a| permission.admits(a.mac)) {
+        let report = target.report(arrival);
+        if let Some(reason) = refusal(&report) {
+            selected.refused.insert(arrival.mac, reason);
+        } else if chosen.len() < wanted {
+            chosen.push((arrival, report));
+        }
+    }
     if *permission == Permission::Ask && !chosen.is_empty() {
         let dialogue = dialogue.ok_or(SelectError::NobodyToAsk)?;
-        if !confirmed(&chosen, disk, dialogue)? {
+        if !confirmed(&chosen, &selected.refused, target, dialogue)? {
             return Err(SelectError::Declined);
         }
     }
-    Ok(chosen.into_iter().map(|a| a.mac).collect())
+    selected.chosen = chosen.into_iter().map(|(arrival, _)| arrival.mac).collect();
+    Ok(selected)
 }
 
 /// Only a whole yes is one; what is neither yes nor no is asked again.
-fn confirmed(chosen: &[&Arrival], disk: &str, dialogue: Dialogue<'_>) -> io::Result<bool> {
+fn confirmed(
+    chosen: &[(&Arrival, Report)],
+    refused: &BTreeMap<Mac, String>,
+    target: &Target,
+    dialogue: Dialogue<'_>,
+) -> io::Result<bool> {
     let Dialogue { input, output } = dialogue;
-    for arrival in chosen {
-        writeln!(output, "{}", machines::describe(arrival, disk))?;
+    for (arrival, report) in chosen {
+        writeln!(output, "{}", machines::describe(arrival, report))?;
+    }
+    for (mac, reason) in refused {
+        writeln!(output, "{mac} is refused, and stays as it is: {}", printable(reason))?;
     }
     let machines = if chosen.len() == 1 { "this machine" } else { "each of these machines" };
     loop {
-        write!(output, "Erase {disk} of {machines} ({})? [yes/no] ", chosen.len())?;
+        write!(output, "Erase {} of {machines} ({})? [yes/no] ", target.names(), chosen.len())?;
         output.flush()?;
         let mut answer = String::new();
         if input.read_line(&mut answer)? == 0 {
@@ -120,56 +191,118 @@ mod tests {
         format!("52:54:00:00:00:{last:02x}").parse().unwrap()
     }
 
+    fn target() -> Target {
+        let desc = ka::disk::description::Description::parse("linux fill\n", "desc").unwrap();
+        let mut plan = DiskPlan::new("sda:size=1G".parse().unwrap(), desc);
+        plan.file_systems.push(ka::plan::FileSystemPlan {
+            used: 500_000_000,
+            ..ka::plan::FileSystemPlan::new(1, ka::plan::FileSystemKind::Ext4)
+        });
+        Target { plans: vec![plan], left_out: Vec::new() }
+    }
+
+    fn disk(size: u64) -> ka::inventory::Disk {
+        ka::inventory::Disk {
+            name: "sda".into(),
+            size,
+            sector_size: 512,
+            bus: "ata".into(),
+            ..Default::default()
+        }
+    }
+
     fn waiting(macs: &[u8]) -> Vec<Arrival> {
         macs.iter()
             .map(|&m| Arrival {
                 mac: mac(m),
                 address: [10, 0, 0, m].into(),
-                inventory: Inventory { hostname: format!("node{m}"), ..Inventory::default() },
+                inventory: Inventory {
+                    hostname: format!("node{m}"),
+                    disks: vec![disk(1_000_000_000)],
+                    ..Inventory::default()
+                },
             })
             .collect()
     }
 
-    fn ask(answers: &str) -> (Result<Vec<Mac>, SelectError>, String) {
+    fn ask(waiting: &[Arrival], answers: &str) -> (Result<Vec<Mac>, SelectError>, String) {
         let (mut input, mut output) = (answers.as_bytes(), Vec::new());
         let dialogue = Dialogue { input: &mut input, output: &mut output };
-        let chosen = select(&Permission::Ask, 2, &waiting(&[3, 1, 2]), "sda", Some(dialogue));
-        (chosen, String::from_utf8(output).unwrap())
+        let selected = select(&Permission::Ask, 2, waiting, &target(), Some(dialogue));
+        (selected.map(|s| s.chosen), String::from_utf8(output).unwrap())
     }
 
     #[test]
     fn a_list_admits_its_machines_and_no_other() {
         let listed = Permission::Listed([mac(1), mac(2), mac(9)].into());
-        let chosen = select(&listed, 3, &waiting(&[3, 2, 1]), "sda", None).unwrap();
+        let chosen = select(&listed, 3, &waiting(&[3, 2, 1]), &target(), None).unwrap().chosen;
         assert_eq!(chosen, [mac(2), mac(1)]);
-        assert!(select(&listed, 3, &waiting(&[3, 4]), "sda", None).unwrap().is_empty());
+        assert!(select(&listed, 3, &waiting(&[3, 4]), &target(), None).unwrap().chosen.is_empty());
     }
 
     #[test]
     fn yes_takes_the_first_that_came() {
-        let chosen = select(&Permission::First, 2, &waiting(&[3, 1, 2]), "sda", None).unwrap();
+        let chosen = select(&Permission::First, 2, &waiting(&[3, 1, 2]), &target(), None).unwrap().chosen;
         assert_eq!(chosen, [mac(3), mac(1)]);
     }
 
     #[test]
     fn a_person_sees_the_machines_and_must_say_a_whole_yes() {
         for answers in ["yes\n", "YES\n", "y\nsure\nyes\n", "yes"] {
-            let (chosen, shown) = ask(answers);
+            let (chosen, shown) = ask(&waiting(&[3, 1, 2]), answers);
             assert_eq!(chosen.unwrap(), [mac(3), mac(1)], "{answers:?}");
             assert!(
                 shown.contains("node3") && shown.contains("node1") && !shown.contains("node2"),
                 "{shown}"
             );
-            assert!(shown.contains("Erase sda of each of these machines (2)?"), "{shown}");
+            assert!(shown.contains("Erase sda:size=1000000000 of each of these machines (2)?"), "{shown}");
         }
         for answers in ["", "no\n", "y\n", "\n\n", "n\nyes\n", "yes please\nno\n"] {
-            assert!(matches!(ask(answers).0, Err(SelectError::Declined)), "{answers:?}");
+            assert!(
+                matches!(ask(&waiting(&[3, 1, 2]), answers).0, Err(SelectError::Declined)),
+                "{answers:?}"
+            );
         }
     }
 
     #[test]
     fn without_a_terminal_nobody_has_agreed() {
-        let chosen = select(&Permission::Ask, 2, &waiting(&[1]), "sda", None);
+        let chosen = select(&Permission::Ask, 2, &waiting(&[1]), &target(), None);
         assert!(matches!(chosen, Err(SelectError::NobodyToAsk)));
+    }
+
+    #[test]
+    fn a_machine_with_another_disk_is_refused_and_the_others_go_on() {
+        let mut waiting = waiting(&[1, 2, 3, 4]);
+        waiting[0].inventory.disks = vec![disk(2_000_000_000)];
+        waiting[1].inventory.disks.clear();
+        let selected = select(&Permission::First, 2, &waiting, &target(), None).unwrap();
+        assert_eq!(selected.chosen, [mac(3), mac(4)]);
+        let reasons: Vec<&str> = selected.refused.values().map(String::as_str).collect();
+        assert!(reasons[0].contains("expected size `1.0 GB`, found `2.0 GB`"), "{reasons:?}");
+        assert!(reasons[1].contains("this machine has no such disk"), "{reasons:?}");
+        let (chosen, shown) = ask(&waiting, "yes\n");
+        assert_eq!(chosen.unwrap(), [mac(3), mac(4)]);
+        assert!(shown.contains("52:54:00:00:00:02 is refused, and stays as it is: sda"), "{shown}");
+    }
+
+    #[test]
+    fn a_disk_that_is_left_out_is_left_out_on_the_nodes_too() {
+        let target = Target { left_out: vec!["sda".into()], ..target() };
+        let selected = select(&Permission::First, 1, &waiting(&[1]), &target, None).unwrap();
+        assert!(selected.chosen.is_empty());
+        assert!(selected.refused[&mac(1)].contains("(-X)"));
+    }
+
+    #[test]
+    fn where_all_are_refused_nobody_is_asked() {
+        let mut waiting = waiting(&[1]);
+        waiting[0].inventory.disks[0].size = 400_000_000;
+        let small = Target {
+            plans: vec![DiskPlan { disk: "sda".into(), ..target().plans[0].clone() }],
+            left_out: vec![],
+        };
+        let selected = select(&Permission::Ask, 1, &waiting, &small, None).unwrap();
+        assert!(selected.refused[&mac(1)].contains(" MB"), "{selected:?}");
     }
 }

@@ -1,12 +1,14 @@
 //! What a session's stream is made of.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, PipeWriter, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::golden::pack;
-use crate::golden::plan::Chosen;
+use crate::golden::plan::{Chosen, RawSource};
 use crate::golden::view::{View, ViewError};
 
 /// A stream's source can be read as often as there are attempts.
@@ -16,6 +18,9 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// [`SourceError`] when it cannot be read to its end, or `out` takes no more.
     fn write(&self, out: &mut dyn Write) -> Result<(), SourceError>;
+
+    /// Nobody wants what it writes any more: a source that waits for something ends its attempt.
+    fn give_up(&self) {}
 }
 
 /// A source that could not be read to its end. Nobody may take what was sent for complete.
@@ -60,18 +65,29 @@ impl Source for DirectorySource {
     }
 }
 
-/// The golden node's chosen file systems, as one tar.
+/// The golden node's chosen file systems and partitions, as one tar.
 pub struct GoldenSource {
-    /// What to read.
-    pub chosen: Vec<Chosen>,
-    /// Directories that are re-created empty.
-    pub exclude: Vec<PathBuf>,
+    chosen: Vec<Chosen>,
+    raw: Vec<RawSource>,
+    exclude: Vec<PathBuf>,
+}
+
+impl GoldenSource {
+    /// Reads file systems, and partitions as they are; directories of `exclude` are re-created empty.
+    #[must_use]
+    pub fn new(chosen: Vec<Chosen>, raw: Vec<RawSource>, exclude: Vec<PathBuf>) -> Self {
+        Self { chosen, raw, exclude }
+    }
 }
 
 impl Source for GoldenSource {
     fn write(&self, out: &mut dyn Write) -> Result<(), SourceError> {
         let view = View::open(&self.chosen)?;
-        let options = pack::Options { exclude: self.exclude.clone(), progress: None };
+        let options = pack::Options {
+            exclude: self.exclude.clone(),
+            partitions: self.raw.clone(),
+            ..pack::Options::default()
+        };
         let summary = pack::pack(view.sources(), &options, out)?;
         summary.notes.log();
         Ok(())
@@ -92,26 +108,60 @@ impl Source for FileSource {
 }
 
 /// What a shell command prints.
-pub struct CommandSource(pub String);
+pub struct CommandSource {
+    command: String,
+    /// The command and all that it has started end when this is closed, and so with this process.
+    running: Mutex<Vec<PipeWriter>>,
+}
+
+/// Runs `$1`, and ends everything in the process group once the standard input is closed.
+const UNTIL_CLOSED: &str = r#"exec 3<&0 0</dev/null
+{ read -r _ <&3; kill -KILL 0; } & watch=$!
+exec 3<&-
+sh -c "$1"; status=$?
+kill -KILL $watch
+exit $status"#;
+
+impl CommandSource {
+    /// What `command` prints, run by `sh`.
+    #[must_use]
+    pub fn new(command: String) -> Self {
+        Self { command, running: Mutex::default() }
+    }
+
+    fn running(&self) -> MutexGuard<'_, Vec<PipeWriter>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start(&self) -> io::Result<Child> {
+        let (stdin, open) = io::pipe()?;
+        self.running().push(open);
+        let arguments = ["-c", UNTIL_CLOSED, "sh", &self.command];
+        Command::new("sh").args(arguments).process_group(0).stdin(stdin).stdout(Stdio::piped()).spawn()
+    }
+}
 
 impl Source for CommandSource {
     fn write(&self, out: &mut dyn Write) -> Result<(), SourceError> {
-        let failed = |reason: String| SourceError::Command { command: self.0.clone(), reason };
-        let mut child = Command::new("sh")
-            .args(["-c", &self.0])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|e| failed(e.to_string()))?;
+        let failed = |reason: String| SourceError::Command { command: self.command.clone(), reason };
+        let mut child = self.start().map_err(|e| failed(e.to_string()))?;
         let copied = match &mut child.stdout {
             Some(stdout) => copy(stdout, out, |e| failed(e.to_string())),
             None => Err(failed("it has no output".into())),
         };
         // With its output closed, a command that still writes ends as well.
         drop(child.stdout.take());
+        if copied.is_err() {
+            self.give_up();
+        }
         let status = child.wait().map_err(|e| failed(e.to_string()))?;
+        self.running().clear();
         copied?;
         if status.success() { Ok(()) } else { Err(failed(status.to_string())) }
+    }
+
+    fn give_up(&self) {
+        self.running().clear();
     }
 }
 
@@ -129,5 +179,50 @@ fn copy(
             Err(e) => return Err(error(e)),
         };
         out.write_all(&piece[..length]).map_err(SourceError::Stream)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_command_is_what_it_prints_and_how_it_ends() {
+        let mut out = Vec::new();
+        CommandSource::new("echo a; echo b | cat".into()).write(&mut out).unwrap();
+        assert_eq!(out, b"a\nb\n");
+        let error = CommandSource::new("echo a; exit 7".into()).write(&mut Vec::new()).unwrap_err();
+        assert!(error.to_string().contains("exit status: 7"), "{error}");
+    }
+
+    #[test]
+    fn a_command_that_waits_ends_with_all_that_it_has_started() {
+        let directory = tempfile::tempdir().unwrap();
+        let pids = directory.path().join("pids");
+        let command = format!("sleep 1000 & echo $! $$ > {}; sleep 1000 | cat", pids.display());
+        let source = Arc::new(CommandSource::new(command));
+        let writer = thread::spawn({
+            let source = Arc::clone(&source);
+            move || source.write(&mut Vec::new())
+        });
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let until = |done: &dyn Fn() -> bool| {
+            while !done() {
+                assert!(Instant::now() < deadline);
+                thread::sleep(Duration::from_millis(5));
+            }
+        };
+        let started = || std::fs::read_to_string(&pids).unwrap_or_default();
+        until(&|| started().split_whitespace().count() == 2);
+        source.give_up();
+        assert!(writer.join().unwrap().is_err());
+        for pid in started().split_whitespace() {
+            let ended =
+                || std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |s| s.contains(") Z "));
+            until(&ended);
+        }
     }
 }

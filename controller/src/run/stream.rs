@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, sync_channel};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
@@ -12,11 +12,11 @@ use ka::chain::{Decision, Member, Membership, NodeId, Report, SlowLimits, View};
 use ka::seal::{Cipher, StreamId, StreamKey};
 use ka::wire::control::{self, StreamStart};
 use ka::wire::keys::KeyError;
-use ka_agent::relay::{Command, Feed, Notice, Progress, QUEUE, Relay};
+use ka_agent::relay::{Command, Feed, Handle, Notice, Progress, QUEUE, Relay};
 use mio::Waker;
 
 use super::net::DataPlace;
-use super::produce::{self, PlainCount, ProduceError};
+use super::produce::{self, Chain, PlainCount, ProduceError};
 use super::slow::SlowNodes;
 use super::source::Source;
 use super::status::Transfer;
@@ -71,10 +71,27 @@ pub(super) struct Stream {
     relay: Option<Relay>,
     progress: Arc<Progress>,
     plain: PlainCount,
+    source: Arc<dyn Source>,
     slow: SlowNodes,
     started: Instant,
     sent: Option<Instant>,
     drained: Option<Instant>,
+}
+
+/// The chain as the golden node's relay knows it.
+struct RelayChain {
+    relay: Handle,
+    progress: Arc<Progress>,
+}
+
+impl Chain for RelayChain {
+    fn wake(&self) {
+        self.relay.wake();
+    }
+
+    fn taken(&self) -> Option<u64> {
+        Some(self.progress.tail.load(Ordering::Relaxed))
+    }
 }
 
 /// What a stream needs to start.
@@ -123,14 +140,10 @@ impl Stream {
         )?;
         let plain = PlainCount::new(AtomicU64::new(0));
         let (source, sealing_key, count) = (Arc::clone(&setup.source), key.clone(), Arc::clone(&plain));
-        let (handle, for_producer) = (Mutex::new(relay.handle().clone()), bell.clone());
+        let chain = RelayChain { relay: relay.handle().clone(), progress: Arc::clone(relay.progress()) };
+        let for_producer = bell.clone();
         thread::Builder::new().name("producer".into()).spawn(move || {
-            let wake = || {
-                if let Ok(handle) = handle.lock() {
-                    handle.wake();
-                }
-            };
-            let outcome = produce::produce(&*source, &sealing_key, &blocks, &wake, &count);
+            let outcome = produce::produce(&*source, &sealing_key, &blocks, &chain, &count);
             for_producer.ring(id, StreamNotice::Produced(outcome));
         })?;
         let stream = Self {
@@ -140,6 +153,7 @@ impl Stream {
             progress: Arc::clone(relay.progress()),
             relay: Some(relay),
             plain,
+            source: Arc::clone(&setup.source),
             slow: SlowNodes::new(setup.slow),
             started: Instant::now(),
             sent: None,
@@ -165,10 +179,16 @@ impl Stream {
         }
     }
 
-    /// What the membership wants done now.
-    pub(super) fn judge(&mut self, now: Duration) -> Vec<Decision> {
+    /// What the membership wants done now; another round may follow if there is one `again`.
+    pub(super) fn judge(&mut self, again: bool, now: Duration) -> Vec<Decision> {
         let mut decisions = self.membership.judge(now);
-        decisions.extend(self.slow.judge(&mut self.membership, &self.progress, self.sent.is_some(), now));
+        decisions.extend(self.slow.judge(
+            &mut self.membership,
+            &self.progress,
+            self.sent.is_some(),
+            again,
+            now,
+        ));
         decisions
     }
 
@@ -199,6 +219,7 @@ impl Stream {
 
     /// Nobody wants the stream any more.
     pub(super) fn give_up(&mut self) {
+        self.source.give_up();
         if let Some(relay) = self.relay.take() {
             Self::end(relay);
         }

@@ -2,34 +2,42 @@
 
 use std::fmt::Write;
 
+use ka::disk::report::{DiskReport, Outcome, Report};
 use ka::inventory::{Content, Disk, Firmware};
 
 use super::units;
-use crate::run::select::Arrival;
+use crate::run::select::{Arrival, refusal};
 
 /// A machine as a person must see it before it is erased: which it is, and for each disk what is on it.
 ///
 /// What a machine says of itself is shown without control characters: it is not trusted with the terminal.
 #[must_use]
-pub fn describe(arrival: &Arrival, erased: &str) -> String {
+pub fn describe(arrival: &Arrival, report: &Report) -> String {
+    let mut text = headline(arrival);
+    for disk in &arrival.inventory.disks {
+        let is_this = |of: &&DiskReport| of.disk.as_ref().is_some_and(|d| d.name == disk.name);
+        let outcome = report.disks.iter().find(is_this).map(|of| &of.outcome);
+        describe_disk(&mut text, disk, matches!(outcome, Some(Outcome::Erase(_))));
+    }
+    if let Some(reason) = refusal(report) {
+        line(&mut text, format_args!("  REFUSED: {}", printable(&reason)));
+    }
+    text
+}
+
+/// Which machine it is.
+pub(super) fn headline(arrival: &Arrival) -> String {
     let Arrival { mac, address, inventory } = arrival;
     let firmware = match inventory.firmware {
         Firmware::Bios => "BIOS",
         Firmware::Uefi => "UEFI",
     };
     let name = if inventory.hostname.is_empty() { "" } else { "  " };
-    let mut text = format!(
+    format!(
         "{mac}  {address}{name}{}  {} memory  {firmware}\n",
         printable(&inventory.hostname),
         units::bytes(inventory.memory)
-    );
-    for disk in &inventory.disks {
-        describe_disk(&mut text, disk, disk.name == erased);
-    }
-    if !inventory.disks.iter().any(|d| d.name == erased) {
-        line(&mut text, format_args!("  {erased}: this machine has no such disk"));
-    }
-    text
+    )
 }
 
 fn describe_disk(text: &mut String, disk: &Disk, erased: bool) {
@@ -70,7 +78,7 @@ fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
 }
 
 /// Text that a machine told, without what could move the cursor, hide text, or forge a line.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
@@ -86,8 +94,6 @@ mod tests {
             sector_size: 512,
             model: "ST380011A".into(),
             serial: "3JV7".into(),
-            removable: false,
-            in_use: false,
             table: Some("dos".into()),
             contents: vec![
                 Content {
@@ -98,7 +104,15 @@ mod tests {
                 },
                 Content { device: format!("{name}10"), size: 1000, kind: None, label: None },
             ],
+            ..Disk::default()
         }
+    }
+
+    fn described(disks: Vec<Disk>) -> String {
+        let desc = ka::disk::description::Description::parse("linux fill\n", "desc").unwrap();
+        let plan = ka::plan::DiskPlan::new("sda".into(), desc);
+        let report = Report::new(&[plan], &disks);
+        describe(&arrival(disks), &report)
     }
 
     fn arrival(disks: Vec<Disk>) -> Arrival {
@@ -118,7 +132,7 @@ mod tests {
     fn a_machine_with_two_disks() {
         let blank = Disk { removable: true, in_use: true, table: None, contents: vec![], ..disk("sdb") };
         assert_eq!(
-            describe(&arrival(vec![disk("sda"), blank]), "sda"),
+            described(vec![disk("sda"), blank]),
             "\
 52:54:00:00:00:01  10.0.0.7  node7  1.0 GB memory  BIOS
   sda: 80.0 GB, ST380011A, serial 3JV7, table dos  WILL BE ERASED
@@ -132,14 +146,22 @@ mod tests {
 
     #[test]
     fn a_machine_without_the_disk() {
-        let shown = describe(&arrival(vec![]), "sda");
-        assert!(shown.contains("sda: this machine has no such disk"), "{shown}");
+        let shown = described(vec![]);
+        assert!(shown.contains("  REFUSED: sda: this machine has no such disk"), "{shown}");
+    }
+
+    #[test]
+    fn a_machine_whose_disk_is_in_use() {
+        let shown =
+            described(vec![Disk { in_use: true, usage: Some("sda1 is mounted at /".into()), ..disk("sda") }]);
+        assert!(shown.contains("REFUSED: ") && shown.contains("sda1 is mounted at /"), "{shown}");
+        assert!(!shown.contains("WILL BE ERASED"), "{shown}");
     }
 
     #[test]
     fn a_machine_cannot_write_to_the_terminal() {
         let evil = Disk { model: "x\u{1b}[2K\rgood\n\u{9b}A".into(), ..disk("sda") };
-        let shown = describe(&arrival(vec![evil]), "sda");
+        let shown = described(vec![evil]);
         assert!(shown.contains("x?[2K?good??A"), "{shown}");
     }
 }

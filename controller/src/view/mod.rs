@@ -1,5 +1,6 @@
 //! What a person sees: progress, tables, JSON.
 
+pub mod dry_run;
 pub mod machines;
 pub mod progress;
 pub mod summary;

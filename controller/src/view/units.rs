@@ -1,26 +1,13 @@
 //! Quantities for people. MB is 10^6 bytes and MB/s is 10^6 bytes a second, as the makers of disks and networks
 //! count, in every output of ka.
 
+use ka::disk::units::Decimal;
 use std::time::Duration;
 
 /// Bytes with three or four digits: `512 B`, `3.5 GB`.
 #[must_use]
 pub fn bytes(count: u64) -> String {
-    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
-    if count < 1000 {
-        return format!("{count} B");
-    }
-    let mut scaled = as_f64(count);
-    let mut unit = "B";
-    for next in UNITS {
-        // What would be shown as 1000.0 belongs to the next unit.
-        if scaled < 999.95 {
-            break;
-        }
-        scaled /= 1000.0;
-        unit = next;
-    }
-    format!("{scaled:.1} {unit}")
+    Decimal(count).to_string()
 }
 
 /// A rate in MB/s.

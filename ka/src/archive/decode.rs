@@ -1,6 +1,6 @@
 //! An archive becomes entries.
 
-use std::io::{BufRead, BufReader, ErrorKind, Read};
+use std::io::{BufRead, ErrorKind};
 
 use tar::{EntryType, GnuExtSparseHeader, Header};
 
@@ -10,14 +10,12 @@ use super::pax::Attributes;
 use super::sparse::{Map, TextMap};
 use super::{BLOCK, MAX_PAX, MAX_SIZE, block, shown};
 
-const BUFFER: usize = 128 << 10;
-
 /// Reads an archive entry by entry.
 ///
 /// Whatever the bytes are, it takes bounded memory and never panics. After an error it is of no more use.
 #[derive(Debug)]
 pub struct Decoder<R> {
-    input: BufReader<R>,
+    input: R,
     offset: u64,
     /// What the global pax headers said so far.
     globals: Attributes,
@@ -29,11 +27,11 @@ pub struct Decoder<R> {
     ended: bool,
 }
 
-impl<R: Read> Decoder<R> {
+impl<R: BufRead> Decoder<R> {
     /// An archive that begins where `input` is.
     pub fn new(input: R) -> Self {
         Self {
-            input: BufReader::with_capacity(BUFFER, input),
+            input,
             offset: 0,
             globals: Attributes::default(),
             name: Vec::new(),
@@ -72,7 +70,11 @@ impl<R: Read> Decoder<R> {
             match header.entry_type() {
                 EntryType::XGlobalHeader => {
                     let records = self.payload(&header, start)?;
-                    self.globals.apply(&records).map_err(|p| malformed(start, "a global header", p))?;
+                    let wrong = |problem: String| malformed(start, "a global header", problem);
+                    self.globals.apply(&records).map_err(wrong)?;
+                    if self.globals.held() > MAX_PAX {
+                        return Err(wrong("the global headers say more than a mebibyte".to_owned()));
+                    }
                 }
                 EntryType::XHeader => extra.pax = Some(self.payload(&header, start)?),
                 EntryType::GNULongName => extra.path = Some(block::text(&self.payload(&header, start)?)),
@@ -164,6 +166,7 @@ impl<R: Read> Decoder<R> {
             },
         };
         let xattrs = attributes.take_xattrs().map_err(at)?;
+        let partition = attributes.take_partition().map_err(at)?;
         let size = field(attributes.size, &old.size, "size")?;
 
         let link = attributes.link.take().or(extra.link).unwrap_or_else(|| block::text(&old.linkname));
@@ -198,7 +201,14 @@ impl<R: Read> Decoder<R> {
         let trimmed = path.iter().rposition(|&b| b != b'/').map_or(1, |last| last + 1);
         let path = path.get(..trimmed).unwrap_or_default().to_vec();
         let mode = u32::try_from(mode).unwrap_or_default();
-        Ok(Entry { path, kind, mode, uid, gid, mtime, xattrs })
+        if partition.is_some() && !matches!(kind, Kind::File { .. }) {
+            return Err(malformed(
+                start,
+                &shown(&path),
+                "it is said to hold a partition, and is no regular file",
+            ));
+        }
+        Ok(Entry { path, kind, mode, uid, gid, mtime, xattrs, partition })
     }
 
     /// A regular file: finds its map, if it is sparse, and how much data it has in the archive.
@@ -346,13 +356,14 @@ impl<R: Read> Decoder<R> {
     }
 
     fn fill(&mut self) -> Result<&[u8], ArchiveError> {
-        loop {
-            match self.input.fill_buf() {
-                Ok(_) => return Ok(self.input.buffer()),
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(source) => return Err(ArchiveError::Read { offset: self.offset, source }),
+        let failed = |source| ArchiveError::Read { offset: self.offset, source };
+        // What is there is handed out the second time.
+        while let Err(error) = self.input.fill_buf() {
+            if error.kind() != ErrorKind::Interrupted {
+                return Err(failed(error));
             }
         }
+        self.input.fill_buf().map_err(failed)
     }
 
     fn consume(&mut self, len: usize) {

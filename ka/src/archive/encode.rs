@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::entry::{Entry, Kind, Time};
+use super::entry::{Entry, Kind, RawPartition, Time};
 use super::error::ArchiveError;
 use super::{BLOCK, MAX_PAX, block, pax, shown, sparse};
 
@@ -146,6 +146,14 @@ fn check(entry: &Entry) -> Result<Vec<u8>, String> {
     for xattr in &entry.xattrs {
         whole("attribute's name", &xattr.name)?;
     }
+    if let Some(partition) = &entry.partition {
+        if !RawPartition::is_name(partition.name.as_bytes()) {
+            return Err(format!("'{}' is no name of a partition", partition.name));
+        }
+        if !matches!(entry.kind, Kind::File { .. }) {
+            return Err("a partition travels as a regular file".to_owned());
+        }
+    }
     match &entry.kind {
         Kind::Symlink { target } | Kind::HardLink { target } => {
             whole("link target", target).map(|()| Vec::new())
@@ -189,6 +197,10 @@ fn collect(records: &mut Vec<u8>, entry: &Entry, path: &[u8], size: u64) {
     let Time { sec, nsec } = entry.mtime;
     if nsec != 0 || u64::try_from(sec).map_or(true, |sec| sec > block::MAX_LONG) {
         pax::push(records, b"mtime", pax::time_text(entry.mtime).as_bytes());
+    }
+    if let Some(RawPartition { name, holes }) = &entry.partition {
+        pax::push(records, pax::PARTITION, name.as_bytes());
+        pax::push(records, pax::HOLES, holes.name().as_bytes());
     }
     pax::push_xattrs(records, &entry.xattrs);
 }

@@ -19,6 +19,51 @@ pub struct Entry {
     /// Extended attributes. ACLs are `system.posix_acl_access` and `system.posix_acl_default` in the
     /// kernel's binary form. The packer sorts them by name; the decoder keeps the archive's order.
     pub xattrs: Vec<Xattr>,
+    /// The golden partition whose bytes a regular file holds; none for files of a tree.
+    pub partition: Option<RawPartition>,
+}
+
+/// A partition that travels byte by byte, as a regular file among the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawPartition {
+    /// What sender and receiver call it, such as `sda3`: no path.
+    pub name: String,
+    /// What the file's holes are.
+    pub holes: RawHoles,
+}
+
+/// What must be where a partition's file has holes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RawHoles {
+    /// Zeros: they are content.
+    Zero,
+    /// Whatever there was before: the file system does not use these blocks.
+    Unused,
+}
+
+impl RawHoles {
+    /// Its name in an archive.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Zero => "zero",
+            Self::Unused => "unused",
+        }
+    }
+
+    /// What has this name.
+    #[must_use]
+    pub fn of_name(name: &[u8]) -> Option<Self> {
+        [Self::Zero, Self::Unused].into_iter().find(|holes| holes.name().as_bytes() == name)
+    }
+}
+
+impl RawPartition {
+    /// Whether the name is one that both sides can have for a partition.
+    #[must_use]
+    pub fn is_name(name: &[u8]) -> bool {
+        (1..=64).contains(&name.len()) && name.iter().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(b))
+    }
 }
 
 /// What a file is.

@@ -6,6 +6,9 @@
 //! `SCHILY.acl.*` and `GNU.sparse.*` 1.0. Read is that, ustar, the tar of Version 7, and GNU's own
 //! format with its long names and its sparse files.
 //!
+//! A partition that is copied byte by byte is a regular file with holes and two records of our own
+//! (`KA.partition`, its name, and `KA.holes`, what the holes are). Another tar makes an image file of it.
+//!
 //! The `tar` crate knows the header block's layout and is used for it. Records, negative times,
 //! binary-safe attributes and sparse maps are done here, because it lacks them.
 //!
@@ -26,7 +29,7 @@ mod tests;
 
 pub use decode::Decoder;
 pub use encode::Encoder;
-pub use entry::{Entry, Kind, Segment, Time, Xattr};
+pub use entry::{Entry, Kind, RawHoles, RawPartition, Segment, Time, Xattr};
 pub use error::ArchiveError;
 pub use report::{Note, Notes, Progress, shown};
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::acl;
-use super::entry::{Time, Xattr};
+use super::entry::{RawHoles, RawPartition, Time, Xattr};
 use super::sparse::Map;
 
 const XATTR: &str = "SCHILY.xattr.";
@@ -13,6 +13,12 @@ const ACL_ACCESS: &str = "SCHILY.acl.access";
 const ACL_DEFAULT: &str = "SCHILY.acl.default";
 const XATTR_ACL_ACCESS: &[u8] = b"system.posix_acl_access";
 const XATTR_ACL_DEFAULT: &[u8] = b"system.posix_acl_default";
+/// What an attribute takes beside its bytes: the map's place for it and two vectors.
+const RECORD: usize = 64;
+/// The partition whose bytes a regular file holds.
+pub(super) const PARTITION: &[u8] = b"KA.partition";
+/// What the holes of such a file are.
+pub(super) const HOLES: &[u8] = b"KA.holes";
 const NANOS: u32 = 1_000_000_000;
 
 /// Appends a record.
@@ -157,6 +163,8 @@ pub(super) struct Attributes {
     pub(super) gid: Option<u64>,
     pub(super) mtime: Option<Time>,
     pub(super) sparse: Sparse,
+    partition: Option<String>,
+    holes: Option<RawHoles>,
     xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     acl_access: Option<Vec<u8>>,
     acl_default: Option<Vec<u8>>,
@@ -231,6 +239,11 @@ impl Attributes {
                 return Some(pushed);
             }
             b"GNU.sparse.numblocks" => self.sparse.map = Some(Map::default()),
+            PARTITION => {
+                let name = String::from_utf8(value.to_vec()).ok()?;
+                self.partition = Some(Some(name).filter(|name| RawPartition::is_name(name.as_bytes()))?);
+            }
+            HOLES => self.holes = Some(RawHoles::of_name(value)?),
             _ => {
                 if let Some(name) = keyword.strip_prefix(XATTR.as_bytes()) {
                     self.xattr(xattr_name(name), value);
@@ -238,6 +251,23 @@ impl Attributes {
             }
         }
         Some(Ok(()))
+    }
+
+    /// Bytes of memory that the values take, of which there may be any number.
+    pub(super) fn held(&self) -> usize {
+        let xattrs = self.xattrs.iter().map(|(name, value)| name.len() + value.len() + RECORD).sum::<usize>();
+        let texts = [&self.path, &self.link, &self.acl_access, &self.acl_default, &self.sparse.name];
+        let texts = texts.into_iter().flatten().map(Vec::len).sum::<usize>();
+        xattrs + texts + self.sparse.map.as_ref().map_or(0, Map::held)
+    }
+
+    /// The partition that an entry holds.
+    pub(super) fn take_partition(&mut self) -> Result<Option<RawPartition>, String> {
+        match (self.partition.take(), self.holes.take()) {
+            (None, None) => Ok(None),
+            (Some(name), Some(holes)) => Ok(Some(RawPartition { name, holes })),
+            _ => Err("of a partition's two records one is missing".to_owned()),
+        }
     }
 
     fn xattr(&mut self, name: Vec<u8>, value: &[u8]) {

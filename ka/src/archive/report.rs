@@ -64,6 +64,14 @@ impl Notes {
         }
     }
 
+    /// Adds those of a part of the work.
+    pub fn append(&mut self, more: Self) {
+        let room = Self::MAX - self.list.len().min(Self::MAX);
+        let beyond = more.list.len().saturating_sub(room);
+        self.list.extend(more.list.into_iter().take(room));
+        self.omitted += more.omitted + beyond as u64;
+    }
+
     /// The first ones.
     #[must_use]
     pub fn first(&self) -> &[Note] {

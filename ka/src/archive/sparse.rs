@@ -89,6 +89,11 @@ impl Map {
         Ok(())
     }
 
+    /// Bytes of memory that it takes.
+    pub(super) fn held(&self) -> usize {
+        self.segments.len() * size_of::<Segment>()
+    }
+
     /// Reads `offset,length,offset,length…`, the form of format 0.1.
     pub(super) fn from_list(text: &[u8]) -> Result<Self, String> {
         let mut map = Self::default();

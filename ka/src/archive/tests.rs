@@ -55,7 +55,7 @@ prop_compose! {
     ) -> Entry {
         let (uid, gid) = if small { (ids.0 & 0xffff, ids.1 & 0xffff) } else { ids };
         let xattrs = xattrs.into_iter().map(|(name, value)| Xattr { name, value }).collect();
-        Entry { path, kind, mode, uid, gid, mtime: Time { sec, nsec }, xattrs }
+        Entry { path, kind, mode, uid, gid, mtime: Time { sec, nsec }, xattrs, partition: None }
     }
 }
 
@@ -172,6 +172,7 @@ fn plain(path: &[u8], kind: Kind) -> Entry {
         gid: 0,
         mtime: Time::default(),
         xattrs: Vec::new(),
+        partition: None,
     }
 }
 
@@ -258,6 +259,18 @@ fn global_records_hold_until_they_are_taken_back() {
     let both = [&first[..first.len() - 1024], &second[..]].concat();
     let ids: Vec<_> = read(&both).unwrap().into_iter().map(|(e, _)| e.uid).collect();
     assert_eq!(ids, [77, 0]);
+}
+
+#[test]
+fn global_records_are_not_gathered_without_end() {
+    let mut bytes = Vec::new();
+    for i in 0..40 {
+        let mut records = Vec::new();
+        pax::push(&mut records, format!("SCHILY.xattr.user.{i}").as_bytes(), &vec![0; 32 << 10]);
+        let one = with_records(tar::EntryType::XGlobalHeader, &records);
+        bytes.extend(&one[..one.len() - 2 * BLOCK]);
+    }
+    assert!(read(&bytes).unwrap_err().to_string().contains("more than a mebibyte"));
 }
 
 #[test]

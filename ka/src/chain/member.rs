@@ -23,8 +23,9 @@ use crate::seal::{Block, Opener, StreamId, StreamKey, Total};
 use crate::wire::link::LinkMessage;
 use crate::wire::preamble::LinkName;
 
-/// Hellos of newer epochs that may wait at once.
-const MAX_PARKED: usize = 8;
+/// Knocks for newer epochs that may wait at once. Nothing in them is proven, so they are as many as connections may be
+/// unproven, and the oldest makes room: a stranger who fills them does not keep the next successor out.
+const MAX_PARKED: usize = 32;
 
 /// A connection to a neighbour, as member and shell call it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -244,7 +245,11 @@ impl<A: Clone> Member<A> {
         let ours = name.stream == self.stream && name.from == self.id && !self.released;
         let current = name.epoch == epoch && self.successor() == Some(name.to);
         let outdated = name.epoch < epoch && !self.rules.old_epochs_refused;
-        if ours && name.epoch > epoch && self.parked.len() < MAX_PARKED && self.rules.hellos_parked {
+        if ours && name.epoch > epoch && self.rules.hellos_parked {
+            if self.parked.len() == MAX_PARKED {
+                let (link, _) = self.parked.remove(0);
+                self.actions.push(Action::Close { link });
+            }
             self.parked.push((link, name));
         } else if ours && (current || outdated) {
             self.knocked.push(link);
@@ -297,7 +302,14 @@ impl<A: Clone> Member<A> {
         let knocked = self.knocked.contains(&link);
         self.knocked.retain(|other| *other != link);
         if !knocked || !matches!(self.down, Link::None) {
-            self.actions.push(Action::Close { link });
+            // Who is let in says it once. A link in use that is closed for it is lost, and not just closed.
+            if self.is_up(link) {
+                self.trouble_up(Trouble::Impossible);
+            } else if self.is_down(link) {
+                self.trouble_down(Trouble::Impossible);
+            } else {
+                self.actions.push(Action::Close { link });
+            }
             return;
         }
         let possible =
@@ -468,6 +480,13 @@ impl<A: Clone> Member<A> {
     /// The next plain bytes for the writer, if they are worth its while.
     pub fn next_plain(&mut self) -> Option<Plain> {
         self.outlet.next(&self.window, self.total)
+    }
+
+    /// The number of a kept block that was verified when it came, and is not what it was: the machine's memory is
+    /// bad. The member can neither write nor pass on what it has.
+    #[must_use]
+    pub fn spoiled(&self) -> Option<u64> {
+        self.outlet.spoiled()
     }
 
     /// The ack that the predecessor has not had yet.

@@ -8,10 +8,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::ids::{Epoch, NodeId};
+use super::reason::Reason;
 use super::view::{Neighbour, Report, Trouble, View};
 
 /// How often a link is made anew before one of its ends is bypassed.
 const CHANCES: u32 = 3;
+/// A link that was good for so many detection times gets its chances anew: a stream may take hours, and three resets
+/// in a day are not a bad link.
+const FORGIVEN: u32 = 40;
 /// How many detection times without a heartbeat take a dead node's neighbour out with it.
 const LONG: u32 = 2;
 /// After so many detection times without a word from anybody, the controller believes that a suspect
@@ -27,8 +31,8 @@ pub enum Decision {
     Expelled {
         /// The node.
         node: NodeId,
-        /// Why, for a person.
-        reason: String,
+        /// Why.
+        reason: Reason,
         /// The node itself lives: another attempt may go well.
         alive: bool,
     },
@@ -61,8 +65,8 @@ pub struct Membership {
     /// When the controller last heard a node, and since when it has without being deaf in between.
     heard: Duration,
     hears_since: Duration,
-    /// How often each link has been bad, by its two ends.
-    bad: BTreeMap<(NodeId, NodeId), u32>,
+    /// How often each link has been bad of late, by its two ends, and when last.
+    bad: BTreeMap<(NodeId, NodeId), (u32, Duration)>,
 }
 
 impl Membership {
@@ -148,17 +152,17 @@ impl Membership {
 
     /// A node leaves the chain for a reason of its own.
     #[must_use]
-    pub fn expel(&mut self, node: NodeId, reason: &str, alive: bool) -> Vec<Decision> {
+    pub fn expel(&mut self, node: NodeId, reason: Reason, alive: bool) -> Vec<Decision> {
         if node == NodeId::GOLDEN || !self.chain.contains(&node) {
             return Vec::new();
         }
-        self.rearrange(vec![(node, reason.to_owned(), alive)])
+        self.rearrange(vec![(node, reason, alive)])
     }
 
     /// Judges what is suspected; call whenever something was heard, and a few times in `dead_after`.
     #[must_use]
     pub fn judge(&mut self, now: Duration) -> Vec<Decision> {
-        let mut expelled: Vec<(NodeId, String, bool)> = Vec::new();
+        let mut expelled: Vec<(NodeId, Reason, bool)> = Vec::new();
         let mut anew = false;
         let mut open = Vec::new();
         let mut blamed = Vec::new();
@@ -180,7 +184,7 @@ impl Membership {
                         continue;
                     }
                     blamed.push(link);
-                    if let Some((node, reason)) = self.blame(&suspicion)
+                    if let Some((node, reason)) = self.blame(&suspicion, now)
                         && expelled.iter().all(|(other, ..)| *other != node)
                     {
                         expelled.push((node, reason, true));
@@ -198,23 +202,20 @@ impl Membership {
 
     /// Nobody is left to complain of a node between dead ones. One that was not heard for long goes
     /// with them, or a rack that loses its power would take one detection for each of its nodes.
-    fn add_silent_neighbours(&self, expelled: &mut Vec<(NodeId, String, bool)>, now: Duration) {
-        let is_out = |expelled: &[(NodeId, String, bool)], id: NodeId| {
+    fn add_silent_neighbours(&self, expelled: &mut Vec<(NodeId, Reason, bool)>, now: Duration) {
+        let is_out = |expelled: &[(NodeId, Reason, bool)], id: NodeId| {
             expelled.iter().any(|(node, _, alive)| *node == id && !alive)
         };
         let silent = |id: NodeId| {
-            self.hears(now)
-                && self.nodes.get(&id).is_some_and(|node| self.silence(node, now) >= self.dead_after * LONG)
+            self.nodes.get(&id).is_some_and(|node| self.silence(node, now) >= self.dead_after * LONG)
         };
         let forward = self.chain.iter().zip(self.chain.iter().skip(1));
         let backward = self.chain.iter().skip(1).zip(&self.chain).rev();
         for (beside, node) in forward.chain(backward) {
             if is_out(expelled, *beside) && !is_out(expelled, *node) && silent(*node) {
-                expelled.push((
-                    *node,
-                    format!("its heartbeats have ended, as those of {beside} beside it"),
-                    false,
-                ));
+                let parts =
+                    ["its heartbeats have ended, as those of ".into(), (*beside).into(), " beside it".into()];
+                expelled.push((*node, Reason::new(parts), false));
             }
         }
     }
@@ -223,10 +224,11 @@ impl Membership {
     /// every node, so that time does not count, until it is too long for an outage.
     fn silence(&self, node: &Node, now: Duration) -> Duration {
         let silence = now.saturating_sub(node.heartbeat);
-        if self.hears(now) {
-            silence.min(now.saturating_sub(self.hears_since))
-        } else if silence >= self.dead_after * OUTAGE {
+        if silence >= self.dead_after * OUTAGE {
+            // Else a last survivor whose own heartbeats come late would make every time look like an outage's end.
             silence
+        } else if self.hears(now) {
+            silence.min(now.saturating_sub(self.hears_since))
         } else {
             Duration::ZERO
         }
@@ -246,10 +248,11 @@ impl Membership {
         if let Some(node) = self.nodes.get(&suspicion.about) {
             let gone = !node.connected && suspicion.trouble == Trouble::Reset;
             if gone || self.silence(node, now) >= self.dead_after {
-                return Verdict::Dead(format!(
-                    "{} ({} says so), and its heartbeats have ended",
-                    suspicion.trouble, suspicion.reporter
-                ));
+                return Verdict::Dead(Reason::new([
+                    format!("{} (", suspicion.trouble).into(),
+                    suspicion.reporter.into(),
+                    " says so), and its heartbeats have ended".into(),
+                ]));
             }
         }
         match (lives(suspicion.about), lives(suspicion.reporter)) {
@@ -260,18 +263,31 @@ impl Membership {
     }
 
     /// Counts a bad link; returns who is to be bypassed, if it is beyond healing.
-    fn blame(&mut self, suspicion: &Suspicion) -> Option<(NodeId, String)> {
+    fn blame(&mut self, suspicion: &Suspicion, now: Duration) -> Option<(NodeId, Reason)> {
         let Suspicion { reporter, about, trouble, .. } = *suspicion;
         let reporter_first = self.place(reporter)? < self.place(about)?;
         let (from, to) = if reporter_first { (reporter, about) } else { (about, reporter) };
-        let count = self.bad.entry((from, to)).or_default();
-        *count += 1;
+        let forgiven = self.dead_after * FORGIVEN;
+        self.bad.retain(|_, (_, last)| now.saturating_sub(*last) < forgiven);
+        let (count, last) = self.bad.entry((from, to)).or_default();
+        (*count, *last) = (*count + 1, now);
         if *count < CHANCES && trouble != Trouble::Impossible {
             return None;
         }
         let other_bad = |end: NodeId| self.bad.keys().any(|(_, receiver)| *receiver == end);
         let node = if from != NodeId::GOLDEN && other_bad(from) { from } else { to };
-        Some((node, format!("the link from {from} to {to} is bad: {about} {trouble} ({reporter} says so)")))
+        let parts = [
+            "the link from ".into(),
+            from.into(),
+            " to ".into(),
+            to.into(),
+            " is bad: ".into(),
+            about.into(),
+            format!(" {trouble} (").into(),
+            reporter.into(),
+            " says so)".into(),
+        ];
+        Some((node, Reason::new(parts)))
     }
 
     fn place(&self, node: NodeId) -> Option<usize> {
@@ -283,7 +299,7 @@ impl Membership {
     }
 
     /// A new epoch, without those who are expelled.
-    fn rearrange(&mut self, expelled: Vec<(NodeId, String, bool)>) -> Vec<Decision> {
+    fn rearrange(&mut self, expelled: Vec<(NodeId, Reason, bool)>) -> Vec<Decision> {
         self.epoch = self.epoch.next();
         let mut decisions = Vec::new();
         for (node, reason, alive) in expelled {
@@ -303,7 +319,7 @@ impl Membership {
 enum Verdict {
     /// Nothing is sure yet.
     Open,
-    Dead(String),
+    Dead(Reason),
     /// The link is gone, and the suspect lives.
     Unfounded,
     /// Both ends live.
@@ -473,6 +489,41 @@ mod tests {
             let out = expelled(&members.judge(now + ms(1)));
             assert_eq!(out, if round == CHANCES { vec![2] } else { vec![] }, "round {round}");
         }
+    }
+
+    #[test]
+    fn one_survivor_with_late_heartbeats_does_not_wait_for_ever() {
+        let mut members = chain(2);
+        let mut out = Vec::new();
+        // Each one comes after the controller has begun to believe that it is cut off.
+        for beat in 1..=16 {
+            let now = ms(1000 * beat);
+            members.on_heartbeat(NodeId(1), now);
+            let _ = members.on_complaint(NodeId(1), report(2, Trouble::Silent), now);
+            out.extend(expelled(&members.judge(now)));
+        }
+        assert_eq!(out, [2]);
+    }
+
+    #[test]
+    fn what_was_bad_long_ago_is_forgiven() {
+        let mut members = chain(3);
+        let long = DEAD_AFTER * FORGIVEN;
+        for time in 1..=10 {
+            let now = long * time;
+            let report = Report { epoch: members.epoch(), ..report(1, Trouble::Damaged) };
+            let _ = members.on_complaint(NodeId(2), report, now);
+            [1, 2, 3].into_iter().for_each(|id| members.on_heartbeat(NodeId(id), now + ms(1)));
+            assert_eq!(expelled(&members.judge(now + ms(1))), [0; 0], "time {time}");
+        }
+    }
+
+    #[test]
+    fn when_all_are_dead_they_go_together() {
+        let mut members = chain(50);
+        let _ = members.on_complaint(NodeId::GOLDEN, report(1, Trouble::Silent), ms(1700));
+        let out = expelled(&members.judge(DEAD_AFTER * OUTAGE));
+        assert_eq!(out, (1..=50).collect::<Vec<_>>());
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod ids;
 mod member;
 mod membership;
 mod outlet;
+mod reason;
 mod rules;
 mod shares;
 mod slowness;
@@ -18,6 +19,7 @@ pub use ids::{Epoch, NodeId, Offset};
 pub use member::{Action, LinkId, Member};
 pub use membership::{Decision, Membership};
 pub use outlet::Plain;
+pub use reason::{Part, Reason};
 #[doc(hidden)]
 pub use rules::Rules;
 pub use shares::{Shares, Spent, Waiting};

@@ -38,6 +38,8 @@ pub(super) struct Outlet {
     fresh: Fresh,
     /// Where blocks are opened whose plain bytes nobody wants now.
     scratch: Vec<u8>,
+    /// A block that opened when it came, and does not now.
+    spoiled: Option<u64>,
 }
 
 /// Where the plain bytes go.
@@ -74,6 +76,7 @@ impl Outlet {
             writer: if has_writer { active } else { Writer::None },
             fresh: Fresh::default(),
             scratch: Vec::new(),
+            spoiled: None,
         }
     }
 
@@ -119,7 +122,10 @@ impl Outlet {
             while end < until && end.since(start) < self.batch {
                 let (number, block) = window.get(end)?;
                 // It has verified before.
-                self.opener.open(block, number, &mut bytes).ok()?;
+                if self.opener.open(block, number, &mut bytes).is_err() {
+                    self.spoiled = Some(number);
+                    return None;
+                }
                 end = end.plus(block.size());
             }
             (end, bytes)
@@ -129,6 +135,11 @@ impl Outlet {
         }
         *next = end;
         Some(Plain { bytes, total: total.filter(|_| end == window.end()), end })
+    }
+
+    /// The number of a block that verified when it came, and is not what it was.
+    pub(super) fn spoiled(&self) -> Option<u64> {
+        self.spoiled
     }
 
     pub(super) fn on_tick(&mut self, now: Duration) {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::ids::{NodeId, Offset};
+use super::reason::Reason;
 use super::shares::{Shares, Spent};
 
 /// A writer that holds its member's window for this share of the time is what the member waits for.
@@ -40,8 +41,8 @@ impl Default for SlowLimits {
 pub struct Slow {
     /// Who.
     pub node: NodeId,
-    /// Why, with figures, for a person.
-    pub reason: String,
+    /// Why, with figures.
+    pub reason: Reason,
 }
 
 /// What a member tells of itself, at some moment of its own clock ([`Spent::running`]).
@@ -152,8 +153,10 @@ impl Slowness {
             self.chain = chain.to_vec();
             self.members.clear();
         }
-        if chain.len() <= 2 || self.period(NodeId::GOLDEN, now)?.shares.starved >= HALF {
-            // One node holds up nobody; and a slow source is nobody's fault.
+        let alone = chain.len() <= 2 && !chain.last().is_some_and(|last| self.senders.contains(last));
+        if alone || self.period(NodeId::GOLDEN, now)?.shares.starved >= HALF {
+            // One node holds up nobody, unless others were taken out who may have waited for it alone; and a slow
+            // source is nobody's fault.
             return None;
         }
         let Some((cause, rate)) = self.cause(now) else {
@@ -185,6 +188,7 @@ impl Slowness {
         let writer = self
             .chain
             .iter()
+            .filter(|node| **node != NodeId::GOLDEN)
             .filter_map(|node| Some((*node, period(node)?)))
             .filter(|(_, member)| member.shares.writer >= BLOCKED && member.written < limit)
             .min_by(|(_, a), (_, b)| a.written.total_cmp(&b.written))
@@ -227,20 +231,21 @@ impl Slowness {
         }
     }
 
-    fn reason(&self, cause: &Cause, rate: f64, now: Duration) -> Option<String> {
+    fn reason(&self, cause: &Cause, rate: f64, now: Duration) -> Option<Reason> {
         let figures = format!("{} MB/s where the chain took {} MB/s", mega(rate), mega(self.best));
         Some(match cause {
             Cause::Writer(node) => {
                 let writer = percent(self.period(*node, now)?.shares.writer);
-                format!("took {figures}, its writer blocked {writer} % of the time")
+                Reason::new([format!("took {figures}, its writer blocked {writer} % of the time").into()])
             }
             Cause::Link { from, to } => {
                 let output = percent(self.period(*from, now)?.shares.output);
                 let starved = percent(self.period(*to, now)?.shares.starved);
-                format!(
-                    "the link from {from} to {to} took {figures}, its sender blocked {output} % of the time \
-                     while its receiver starved {starved} %"
-                )
+                let told = format!(
+                    " took {figures}, its sender blocked {output} % of the time while its receiver starved {starved} %"
+                );
+                let (from, to) = ((*from).into(), (*to).into());
+                Reason::new(["the link from ".into(), from, " to ".into(), to, told.into()])
             }
         })
     }

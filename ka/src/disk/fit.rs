@@ -3,13 +3,13 @@
 //! The controller asks it of the golden disk before a node is touched, and each node asks it of its
 //! own disk, so that a disk which is too small is still as it was when that is found out.
 
-use super::desc::SWAP;
-use super::layout::{Layout, LayoutError, Placed};
-use super::units::{DiskSize, InMb, MB};
+use super::description::Role;
+use super::ids::Seed;
+use super::kind::PartitionKind;
+use super::layout::{Layout, LayoutError, Least, Placed, Placing};
+use super::room;
+use super::units::{DiskSize, InMb};
 use crate::plan::{DiskPlan, FileSystemKind, FileSystemPlan};
-
-/// The least swap space that `mkswap` makes: ten pages.
-const LEAST_SWAP: u64 = 10 * 4096;
 
 /// Why a plan doesn't go onto a disk.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,16 +20,16 @@ pub enum FitError {
     /// A file system for a partition that the description lacks.
     #[error("the plan has a file system for partition {0}, which the description lacks")]
     NoPartition(u32),
-    /// Two file systems for one partition.
-    #[error("the plan has two file systems for partition {0}")]
+    /// Two contents for one partition.
+    #[error("the plan has two contents for partition {0}")]
     Twice(u32),
     /// Swap on a partition of another type, or files on a swap partition.
-    #[error("partition {number} has type {kind:x}, and the plan makes {makes} on it")]
+    #[error("partition {number} has the type {kind}, and the plan makes {makes} on it")]
     Kind {
         /// The partition's number.
         number: u32,
-        /// Its type in the MBR's list.
-        kind: u8,
+        /// Its type.
+        kind: PartitionKind,
         /// What the plan makes.
         makes: FileSystemKind,
     },
@@ -58,15 +58,43 @@ pub enum FitError {
         /// What is made on it.
         makes: FileSystemKind,
     },
+    /// Less room than the tool wants for an empty one.
+    #[error(
+        "partition {number} has {}, and the smallest {makes} that can be made has {}",
+        InMb(*.size), InMb(*.least)
+    )]
+    TooSmallToMake {
+        /// The partition's number.
+        number: u32,
+        /// Its size in bytes.
+        size: u64,
+        /// The least size in bytes.
+        least: u64,
+        /// What is made on it.
+        makes: FileSystemKind,
+    },
+    /// Less room than the partition that is copied as it is.
+    #[error(
+        "partition {number} has {size} bytes, and the golden partition that is copied onto it as it is has {need}"
+    )]
+    RawTooSmall {
+        /// The partition's number.
+        number: u32,
+        /// Its size in bytes.
+        size: u64,
+        /// The golden one's.
+        need: u64,
+    },
 }
 
 /// Places the plan's partitions on a disk, and checks that every file system has its partition, of
-/// the right kind and large enough.
+/// the right kind and large enough. What takes a share of the disk gets at least what its contents need.
 ///
 /// # Errors
 /// The first thing that doesn't fit, with the figures.
-pub fn fit(plan: &DiskPlan, disk: DiskSize) -> Result<Layout, FitError> {
-    let layout = Layout::new(&plan.desc, disk)?;
+pub fn fit(plan: &DiskPlan, disk: DiskSize, seed: &Seed) -> Result<Layout, FitError> {
+    let placing = Placing { scale: plan.scale_from, keep_ids: plan.keep_ids };
+    let layout = Layout::new(&plan.desc, disk, &placing, &least(plan), seed)?;
     for (i, fs) in plan.file_systems.iter().enumerate() {
         let others = plan.file_systems.iter().take(i);
         if others.clone().any(|other| other.partition == fs.partition) {
@@ -80,48 +108,43 @@ pub fn fit(plan: &DiskPlan, disk: DiskSize) -> Result<Layout, FitError> {
         let placed = layout.partition(fs.partition).ok_or(FitError::NoPartition(fs.partition))?;
         check_one(fs, placed, disk)?;
     }
+    for (i, raw) in plan.raw.iter().enumerate() {
+        let others = plan.file_systems.iter().map(|fs| fs.partition);
+        let mut others = others.chain(plan.raw.iter().take(i).map(|raw| raw.partition));
+        if others.any(|other| other == raw.partition) {
+            return Err(FitError::Twice(raw.partition));
+        }
+        let placed = layout.partition(raw.partition).ok_or(FitError::NoPartition(raw.partition))?;
+        let size = placed.size.bytes(disk.sector);
+        if placed.role == Role::Extended || size < raw.size {
+            return Err(FitError::RawTooSmall { number: raw.partition, size, need: raw.size });
+        }
+    }
     Ok(layout)
 }
 
-fn check_one(fs: &FileSystemPlan, placed: &Placed, disk: DiskSize) -> Result<(), FitError> {
-    if (fs.kind == FileSystemKind::Swap) != (placed.kind == SWAP) {
-        return Err(FitError::Kind { number: fs.partition, kind: placed.kind, makes: fs.kind });
-    }
-    let size = placed.size.bytes(disk.sector);
-    let (room, used) = match fs.kind {
-        FileSystemKind::Ext4 => (ext4_room(size), fs.used),
-        FileSystemKind::Swap => (size, LEAST_SWAP),
-    };
-    if used > room {
-        return Err(FitError::TooSmall { number: fs.partition, size, room, used, makes: fs.kind });
-    }
-    Ok(())
+/// What every partition must have for what goes onto it.
+#[must_use]
+pub fn least(plan: &DiskPlan) -> Least {
+    let files = plan.file_systems.iter().map(|fs| (fs.partition, room::size_for(fs.kind, fs.used)));
+    files.chain(plan.raw.iter().map(|raw| (raw.partition, raw.size))).collect()
 }
 
-/// What files can use of an ext4 of so many bytes: all but inode tables and journal, as mke2fs makes
-/// them by default. A little more than there will be, so that nothing is refused that would fit.
-#[must_use]
-pub fn ext4_room(size: u64) -> u64 {
-    let (block, bytes_per_inode) = match size / MB {
-        0..3 => (1024, 8192),
-        3..512 => (1024, 4096),
-        512..4_194_304 => (4096, 16384),
-        4_194_304..16_777_216 => (4096, 32768),
-        _ => (4096, 65536),
-    };
-    let journal_blocks = match size / block {
-        0..2048 => 0,
-        2048..32_768 => 1024,
-        32_768..262_144 => 4096,
-        262_144..524_288 => 8192,
-        524_288..4_194_304 => 16_384,
-        4_194_304..8_388_608 => 32_768,
-        8_388_608..16_777_216 => 65_536,
-        16_777_216..33_554_432 => 131_072,
-        _ => 262_144,
-    };
-    let inode_tables = size / bytes_per_inode * 256;
-    size.saturating_sub(inode_tables).saturating_sub(journal_blocks * block)
+fn check_one(fs: &FileSystemPlan, placed: &Placed, disk: DiskSize) -> Result<(), FitError> {
+    let number = fs.partition;
+    if placed.role == Role::Extended || (fs.kind == FileSystemKind::Swap) != placed.kind.is_swap() {
+        return Err(FitError::Kind { number, kind: placed.kind, makes: fs.kind });
+    }
+    let size = placed.size.bytes(disk.sector);
+    let least = room::least_size(fs.kind);
+    if size < least {
+        return Err(FitError::TooSmallToMake { number, size, least, makes: fs.kind });
+    }
+    let (room, used) = (room::room(fs.kind, size), fs.used);
+    if used > room {
+        return Err(FitError::TooSmall { number, size, room, used, makes: fs.kind });
+    }
+    Ok(())
 }
 
 fn is_plain_absolute(path: &str) -> bool {

@@ -6,6 +6,9 @@
 //! the last sector likewise, 8–11 the first sector's number, 12–15 the number of sectors.
 
 use super::desc::SWAP;
+pub use super::description::DiskSignature;
+pub use super::kind::PROTECTIVE;
+use super::kind::PartitionKind;
 use super::layout::{Layout, Placed};
 use super::units::{Lba, SectorCount};
 use std::fmt;
@@ -14,8 +17,6 @@ use std::fmt;
 pub const SIZE: usize = 512;
 /// Bytes of boot code before the disk's signature.
 pub const BOOT_CODE: usize = 440;
-/// The type of the one entry by which a GPT keeps tools that know only MBRs away.
-pub const PROTECTIVE: u8 = 0xee;
 
 const SIGNATURE_AT: usize = 440;
 const TABLE_AT: usize = 446;
@@ -46,18 +47,6 @@ pub struct Entry {
     pub start: Lba,
     /// The number of sectors. An MBR has 32 bits for it.
     pub size: SectorCount,
-}
-
-/// The four bytes by which a disk with an MBR is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DiskSignature(pub u32);
-
-impl DiskSignature {
-    /// The PARTUUID of a partition, as the kernel and blkid print it: `1a2b3c4d-01`.
-    #[must_use]
-    pub fn partuuid(self, partition: u32) -> String {
-        format!("{:08x}-{partition:02x}", self.0)
-    }
 }
 
 /// Why a sector is no MBR, or an MBR can't be written.
@@ -92,7 +81,7 @@ pub enum MbrError {
 impl Mbr {
     /// A table for a layout, without boot code and with no partition active.
     ///
-    /// Partitions beyond the fourth have no place in it; a layout has none.
+    /// Logical partitions have their places in tables of their own.
     #[must_use]
     pub fn of(layout: &Layout, signature: DiskSignature) -> Self {
         let entry = |number| layout.partition(number).map(Entry::from);
@@ -104,13 +93,19 @@ impl Mbr {
     /// # Errors
     /// A partition begins or ends where 32 bits don't reach.
     pub fn encode(&self) -> Result<[u8; SIZE], MbrError> {
+        self.encode_from([Lba(0); 4])
+    }
+
+    /// The bytes of a table whose entries are counted from somewhere else than the disk's start. Cylinder, head
+    /// and sector are the disk's all the same.
+    pub(super) fn encode_from(&self, origins: [Lba; 4]) -> Result<[u8; SIZE], MbrError> {
         let mut bytes = [0; SIZE];
         bytes[..BOOT_CODE].copy_from_slice(&self.boot_code);
         bytes[SIGNATURE_AT..SIGNATURE_AT + 4].copy_from_slice(&self.signature.0.to_le_bytes());
         let places = bytes[TABLE_AT..MAGIC_AT].chunks_exact_mut(ENTRY);
-        for ((number, entry), place) in (1..).zip(&self.entries).zip(places) {
+        for (((number, entry), origin), place) in (1..).zip(&self.entries).zip(origins).zip(places) {
             if let Some(entry) = entry {
-                place.copy_from_slice(&entry.encode(number)?);
+                place.copy_from_slice(&entry.encode(number, origin)?);
             }
         }
         bytes[MAGIC_AT..].copy_from_slice(&MAGIC);
@@ -152,6 +147,12 @@ impl Mbr {
 }
 
 impl Entry {
+    /// The first sector behind the partition.
+    #[must_use]
+    pub fn end(&self) -> Lba {
+        Lba(self.start.0.saturating_add(self.size.0))
+    }
+
     /// Whether the partition holds logical ones.
     #[must_use]
     pub fn is_extended(&self) -> bool {
@@ -164,14 +165,16 @@ impl Entry {
         self.kind == SWAP
     }
 
-    fn encode(&self, number: u32) -> Result<[u8; ENTRY], MbrError> {
+    fn encode(&self, number: u32, origin: Lba) -> Result<[u8; ENTRY], MbrError> {
         let too_far = || MbrError::TooFar { entry: number, start: self.start, size: self.size };
         let start = u32::try_from(self.start.0).map_err(|_| too_far())?;
         let size = u32::try_from(self.size.0).map_err(|_| too_far())?;
-        let last = start.checked_add(size.saturating_sub(1)).ok_or_else(too_far)?;
+        let absolute = |sector: u64| u32::try_from(origin.0.saturating_add(sector)).map_err(|_| too_far());
+        let first = absolute(self.start.0)?;
+        let last = absolute(self.end().0.saturating_sub(1).max(self.start.0))?;
         let mut bytes = [0; ENTRY];
         bytes[0] = if self.active { ACTIVE } else { 0 };
-        bytes[1..4].copy_from_slice(&chs(start));
+        bytes[1..4].copy_from_slice(&chs(first));
         bytes[4] = self.kind;
         bytes[5..8].copy_from_slice(&chs(last));
         bytes[8..12].copy_from_slice(&start.to_le_bytes());
@@ -198,7 +201,8 @@ impl Entry {
 
 impl From<&Placed> for Entry {
     fn from(placed: &Placed) -> Self {
-        Self { active: false, kind: placed.kind, start: placed.start, size: placed.size }
+        let kind = if let PartitionKind::Mbr(kind) = placed.kind { kind } else { PROTECTIVE };
+        Self { active: false, kind, start: placed.start, size: placed.size }
     }
 }
 

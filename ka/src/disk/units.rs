@@ -111,3 +111,30 @@ impl fmt::Display for InMb {
         write!(f, "{} MB", self.0.div_ceil(MB))
     }
 }
+
+/// Bytes as a person reads them of disks and files, with three or four digits: `512 B`, `3.5 GB`. A GB has 10^9
+/// bytes, as the makers of disks count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decimal(pub u64);
+
+impl fmt::Display for Decimal {
+    // Exact up to 2^53, and closer than anybody reads above.
+    #[allow(clippy::cast_precision_loss)]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
+        if self.0 < 1000 {
+            return f.pad(&format!("{} B", self.0));
+        }
+        let mut scaled = self.0 as f64;
+        let mut unit = "B";
+        for next in UNITS {
+            // What would be shown as 1000.0 belongs to the next unit.
+            if scaled < 999.95 {
+                break;
+            }
+            scaled /= 1000.0;
+            unit = next;
+        }
+        f.pad(&format!("{scaled:.1} {unit}"))
+    }
+}

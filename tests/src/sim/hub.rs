@@ -48,10 +48,10 @@ impl World<'_> {
         let Some(Slow { node, reason }) = self.slowness.judge(self.membership.chain(), end, self.now) else {
             return Ok(());
         };
-        invariant_only_the_slow_are_bypassed(self, host_of(node), &reason)?;
+        invariant_only_the_slow_are_bypassed(self, host_of(node), &reason.to_string())?;
         self.hosts[host_of(node)].suspect = true;
         self.outcome.slow += 1;
-        let decisions = self.membership.expel(node, &reason, true);
+        let decisions = self.membership.expel(node, reason, true);
         self.carry_out(decisions)
     }
 
@@ -62,6 +62,7 @@ impl World<'_> {
                 Decision::Expelled { node, reason, .. } => {
                     let host = host_of(node);
                     self.note(|| format!("{node} is expelled: {reason}"));
+                    let reason = reason.to_string();
                     self.gone.insert(host, reason.clone());
                     self.settled = false;
                     self.tell_node(host, ToNode::Expelled(reason));

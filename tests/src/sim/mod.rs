@@ -11,7 +11,7 @@ mod hub;
 mod invariants;
 mod long;
 mod network;
-mod random;
+pub mod random;
 mod schedule;
 mod stream;
 mod world;

@@ -7,10 +7,12 @@
 mod edges;
 mod forest;
 mod live;
+mod partitions;
 mod refusals;
 mod snapshot;
 
 use std::fs;
+use std::io::BufReader;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -190,7 +192,7 @@ fn gnu_tar_and_we_agree_on_files_beyond_8_gib() {
         .spawn()
         .unwrap();
     let kind = Kind::File { size, segments: None };
-    let entry = Decoder::new(child.stdout.take().unwrap()).next_entry().unwrap().unwrap();
+    let entry = Decoder::new(BufReader::new(child.stdout.take().unwrap())).next_entry().unwrap().unwrap();
     // Nobody reads on, and so it ends.
     child.wait().unwrap();
     assert_eq!(entry.kind, kind);
@@ -203,6 +205,7 @@ fn gnu_tar_and_we_agree_on_files_beyond_8_gib() {
         gid: 0,
         mtime: Time::default(),
         xattrs: Vec::new(),
+        partition: None,
     };
     let mut bytes = Vec::new();
     Encoder::new(&mut bytes).entry(&entry).unwrap();

@@ -13,6 +13,7 @@ use std::net::Ipv4Addr;
 use ka::wire::{CONTROL_PORT, session_names};
 
 use super::words::words;
+use crate::store_log::LogServer;
 use ka::mac::Mac;
 
 /// What was asked for.
@@ -31,6 +32,8 @@ pub struct CommandLine {
     pub server: Option<Server>,
     /// The session to ask for.
     pub session: String,
+    /// Where the log is put in the end, beside the controller.
+    pub store_log: Option<LogServer>,
     /// Log more.
     pub debug: bool,
     /// What was not understood, for the log; each names the parameter.
@@ -102,6 +105,10 @@ pub fn parse(text: &str) -> Result<CommandLine, CommandLineError> {
             ("BOOTIF", Some(value)) => seen.bootif = Some(bootif(&value)?),
             ("ka.server", Some(value)) => seen.server = Some(server("ka.server", &value)?),
             ("ka.session", Some(value)) => seen.session = Some(session(&value)?),
+            ("ka.store_log", Some(value)) => {
+                let server = value.parse().map_err(|expected| wrong("ka.store_log", &value, expected))?;
+                seen.store_log = Some(server);
+            }
             ("ka.debug", value) => seen.debug = switch("ka.debug", value.as_deref())?,
             ("ka.address", Some(value)) => {
                 let (address, prefix) = address("ka.address", &value)?;
@@ -139,6 +146,7 @@ struct Seen {
     gateway: Option<Ipv4Addr>,
     server: Option<Server>,
     session: Option<String>,
+    store_log: Option<LogServer>,
     debug: bool,
     warnings: Vec<String>,
 }
@@ -202,6 +210,7 @@ impl Seen {
             addressing,
             server: self.server,
             session: self.session.unwrap_or_else(|| session_names::STAGE2.to_owned()),
+            store_log: self.store_log,
             debug: self.debug,
             warnings: self.warnings,
         })

@@ -8,6 +8,7 @@ fn plain() -> CommandLine {
         addressing: Addressing::Dhcp,
         server: None,
         session: "getstage2".to_owned(),
+        store_log: None,
         debug: false,
         warnings: Vec::new(),
     }
@@ -59,6 +60,7 @@ fn what_is_asked_for_is_understood() {
         ("ka.session=lab ka.debug", CommandLine { session: "lab".to_owned(), debug: true, ..plain() }),
         ("ka.session=\"lab\" ka.debug=0", CommandLine { session: "lab".to_owned(), ..plain() }),
         ("kamethodical akamethod", plain()),
+        ("ka.store_log=http://logs/ka", CommandLine { store_log: "http://logs/ka".parse().ok(), ..plain() }),
     ] {
         assert_eq!(parse(text), Ok(expected), "{text}");
     }
@@ -89,6 +91,7 @@ fn what_makes_no_sense_is_named() {
         ("ka.address=10.0.0.5/33", "ka.address", "prefix length"),
         ("ka.address=224.0.0.1/24", "ka.address", "one machine"),
         ("ka.gateway=router", "ka.gateway", "IPv4 address"),
+        ("ka.store_log=logs", "ka.store_log", "http://HOST"),
     ] {
         let error = parse(text).expect_err(text);
         assert_eq!(error.parameter, parameter, "{text}");

@@ -21,6 +21,12 @@ const CARRIER_PATIENCE: Duration = Duration::from_secs(60);
 /// How often to look.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// Reads a datagram as an answer to the exchange `xid`, for a fuzzer.
+#[doc(hidden)]
+pub fn try_dhcp_answer(datagram: &[u8], mac: Mac, xid: u32) {
+    dhcp::try_answer(datagram, mac, xid);
+}
+
 /// The network as the node uses it. As long as one clone of it lives, its DHCP lease is renewed.
 #[derive(Clone, Debug)]
 pub struct Network {

@@ -1,78 +1,158 @@
 //! Descriptions of golden disks that were made up.
 
 use super::*;
-use ka::disk::mbr::{self, DiskSignature};
+use crate::golden::scan::Usage;
+use crate::golden::shape::Made;
+use ka::disk::description::{DiskId, DiskSignature};
+use ka::disk::guid::Guid;
+use ka::disk::layout::Placed;
+use ka::disk::table::{Finding, Table};
 use ka::disk::units::{DiskSize, Lba, SectorCount, SectorSize};
 use ka_agent::disk::blkid::Contents;
 use ka_agent::disk::mountinfo::DeviceNumber;
 
-fn entry(kind: u8, start_mb: u64, kib: u64) -> Option<mbr::Entry> {
-    Some(mbr::Entry { active: false, kind, start: Lba(start_mb * 2048), size: SectorCount(kib * 2) })
+const LINUX: PartitionKind = PartitionKind::Mbr(0x83);
+const SWAP: PartitionKind = PartitionKind::Mbr(0x82);
+const EXTENDED: PartitionKind = PartitionKind::Mbr(0x05);
+
+fn placed(number: u32, kind: PartitionKind, start_mb: u64, kib: u64) -> Placed {
+    let role = match number {
+        _ if kind.is_extended() => Role::Extended,
+        5.. if kind.table() == TableKind::Mbr => Role::Logical,
+        _ => Role::Primary,
+    };
+    Placed {
+        number,
+        kind,
+        role,
+        start: Lba(start_mb * 2048),
+        size: SectorCount(kib * 2),
+        ebr: None,
+        name: String::new(),
+        uuid: None,
+        attributes: 0,
+        bootable: false,
+    }
 }
 
-fn disk(entries: [Option<mbr::Entry>; 4], partitions: Vec<GoldenPartition>) -> GoldenDisk {
-    let mbr = Mbr { boot_code: [0; 440], signature: DiskSignature(1), entries };
+/// A disk with these partitions, each with what is on it and who uses it.
+fn disk(id: DiskId, all: Vec<(Placed, &str, Usage)>) -> GoldenDisk {
     let size = DiskSize::of_bytes(10 << 30, SectorSize::B512);
-    GoldenDisk { name: "sda".to_owned(), size, table: Table::Mbr(Box::new(mbr)), partitions }
+    let partitions = all.iter().map(|(placed, contents, usage)| GoldenPartition {
+        number: placed.number,
+        node: format!("/dev/sda{}", placed.number).into(),
+        size: placed.size.0 * 512,
+        kind: Some(placed.kind),
+        contents: Contents {
+            kind: (!contents.is_empty()).then(|| (*contents).to_owned()),
+            label: Some("a\nb".to_owned()),
+            ..Contents::default()
+        },
+        made: Made::default(),
+        subvolumes: Vec::new(),
+        links: vec![],
+        usage: usage.clone(),
+    });
+    let partitions = partitions.collect();
+    let table = Table {
+        disk: size,
+        id,
+        length: 128,
+        partitions: all.into_iter().map(|(placed, ..)| placed).collect(),
+        findings: Vec::new(),
+    };
+    GoldenDisk { name: "sda".to_owned(), size, table: Ok(table), partitions }
 }
 
-fn partition(number: u32, kind: u8, contents: &str, size_kib: u64, usage: Usage) -> GoldenPartition {
-    let contents =
-        Contents { kind: Some(contents.to_owned()), label: Some("a\nb".to_owned()), ..Contents::default() };
-    let node = format!("/dev/sda{number}").into();
-    GoldenPartition { number, node, size: size_kib << 10, kind: Some(kind), contents, links: vec![], usage }
+fn mbr(all: Vec<(Placed, &str, Usage)>) -> GoldenDisk {
+    disk(DiskId::Mbr(DiskSignature(1)), all)
+}
+
+fn mounted(at: &str) -> Usage {
+    Usage::Mounted { at: at.into(), device: DeviceNumber { major: 8, minor: 1 }, used: 1, read_only: false }
+}
+
+/// The lines of the description that are none of its comments.
+fn lines(disk: &GoldenDisk, format: Option<Format>) -> String {
+    let (text, _) = render(disk, &describe(disk).unwrap(), format);
+    text.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect()
 }
 
 #[test]
 fn the_last_partition_for_files_fills_the_disk() {
-    let root = Usage::Mounted { at: "/x\n y".into(), device: DeviceNumber { major: 8, minor: 1 }, used: 1 };
-    let disk = disk(
-        [entry(0x83, 1, 1024 * 500), entry(0x83, 501, 1024 * 300 + 1), entry(0x82, 802, 1023), None],
-        vec![
-            partition(1, 0x83, "ext4", 1024 * 500, Usage::Unused),
-            partition(2, 0x83, "ext4", 1024 * 300 + 1, root),
-            partition(3, 0x82, "swap", 1023, Usage::Swap),
-        ],
-    );
-    let description = describe(&disk).unwrap();
-    let desc = Desc::parse(&description.text, "desc").unwrap();
-    assert_eq!(desc.to_string(), "linux 500\nlinux fill\nswap 1\n");
-    assert!(
-        description.text.contains("/dev/sda2, 301 MB, ext4 \"a\\nb\", mounted at /x\\n y\n"),
-        "{}",
-        description.text
-    );
-    assert_eq!(description.notes, Vec::<String>::new());
+    let disk = mbr(vec![
+        (placed(1, LINUX, 1, 1024 * 500), "ext4", Usage::Unused),
+        (placed(2, LINUX, 501, 1024 * 301), "ext4", mounted("/x\n y")),
+        (placed(3, SWAP, 802, 1024), "swap", Usage::Swap),
+    ]);
+    let described = describe(&disk).unwrap();
+    let (text, notes) = render(&disk, &described, None);
+    assert_eq!(notes, Vec::<String>::new());
+    assert!(text.contains("# /dev/sda2: 301 MB, ext4 \"a\\nb\", mounted at /x\\n y, 1 MB used\n"), "{text}");
+    let read = Description::parse(&text, "desc").unwrap();
+    assert!(read.entry(2).unwrap().is_fill() && !read.entry(3).unwrap().is_fill());
+    assert_eq!(lines(&disk, None), "linux 500\nlinux fill\nswap 1\n");
 }
 
 #[test]
-fn extended_partitions_are_described_and_told() {
+fn a_partition_that_is_copied_as_it_is_keeps_its_size() {
+    let disk = mbr(vec![
+        (placed(1, LINUX, 1, 1024 * 500), "xfs", mounted("/")),
+        (placed(2, LINUX, 501, 1024 * 300), "ntfs", Usage::Unused),
+        (placed(3, LINUX, 801, 1024 * 100), "", Usage::Unused),
+    ]);
+    assert_eq!(lines(&disk, None), "linux fill\nlinux 300\nlinux 100\n");
+}
+
+#[test]
+fn extended_partitions_are_described() {
+    let disk = mbr(vec![
+        (placed(1, LINUX, 1, 1024 * 100), "ext4", mounted("/")),
+        (placed(2, EXTENDED, 101, 1024 * 900), "", Usage::Unused),
+        (placed(5, SWAP, 102, 1024 * 200), "swap", Usage::Swap),
+        (placed(6, LINUX, 303, 1024 * 690), "jfs", mounted("/home")),
+    ]);
+    assert_eq!(lines(&disk, None), "linux 100\nextended fill\nlogical swap 200\nlogical linux fill\n");
+}
+
+#[test]
+fn a_gpt_is_described_in_sfdisks_form() {
+    let gpt = |name| PartitionKind::parse(name, TableKind::Gpt).unwrap();
     let disk = disk(
-        [entry(0x83, 1, 1024 * 100), entry(0x05, 101, 1024 * 900), None, None],
+        DiskId::Gpt(Guid::new(7)),
         vec![
-            partition(1, 0x83, "ext4", 1024 * 100, Usage::Unused),
-            partition(2, 0x05, "", 1, Usage::Unused),
-            partition(5, 0x82, "swap", 1024 * 200, Usage::Unused),
-            partition(6, 0x83, "ext4", 1024 * 690, Usage::Unused),
+            (
+                Placed { name: "EFI".into(), ..placed(1, gpt("uefi"), 1, 1024 * 100) },
+                "vfat",
+                mounted("/boot/efi"),
+            ),
+            (placed(3, gpt("linux"), 101, 1024 * 900), "btrfs", mounted("/")),
         ],
     );
-    let description = describe(&disk).unwrap();
-    let desc = Desc::parse(&description.text, "desc").unwrap();
-    assert_eq!(desc.to_string(), "linux 100\nextended fill\nlogical swap 200\nlogical linux fill\n");
-    assert!(
-        matches!(description.notes.as_slice(), [note] if note.contains("`kactl run` refuses")),
-        "{description:?}"
-    );
+    let described = describe(&disk).unwrap();
+    let (text, notes) = render(&disk, &described, None);
+    assert!(text.contains("label: gpt") && text.contains("name=\"EFI\""), "{text}");
+    assert_eq!(notes, Vec::<String>::new());
+    let read = Description::parse(&text, "desc").unwrap();
+    let fills: Vec<_> = read.entries().iter().map(|e| (e.number, e.is_fill())).collect();
+    assert_eq!(fills, [(1, false), (3, true)]);
+    // The short form is for an MBR: what it loses is told, in the text too.
+    let (text, notes) = render(&disk, &described, Some(Format::Desc));
+    assert!(!notes.is_empty() && text.contains("# NOTE: sda: "), "{text}");
 }
 
 #[test]
 fn what_cannot_be_described_is_told() {
-    let gap = disk([entry(0x83, 1, 1024), None, entry(0x83, 5, 1024), None], vec![]);
-    assert_eq!(describe(&gap), Err(DescribeError::Gap { disk: "sda".to_owned(), missing: 2, number: 3 }));
-    let gpt = GoldenDisk { table: Table::Gpt, ..gap.clone() };
-    assert!(describe(&gpt).unwrap_err().to_string().contains("GPTs are not supported yet"));
-    let none = GoldenDisk { table: Table::None, ..gap };
-    assert!(matches!(describe(&none), Err(DescribeError::NoTable(_))));
-    let empty = disk([None; 4], vec![]);
+    let good = mbr(vec![(placed(1, LINUX, 1, 1024), "ext4", Usage::Unused)]);
+    let mut damaged = good.clone();
+    damaged.table.as_mut().unwrap().findings =
+        vec![Finding::BackupDamaged("x".into()), Finding::Overlap(1, 2)];
+    let error = describe(&damaged).unwrap_err().to_string();
+    assert!(error.starts_with("sda: partitions 1 and 2 overlap: mend"), "{error}");
+    damaged.table.as_mut().unwrap().findings.pop();
+    assert!(describe(&damaged).unwrap().notes[0].contains("backup"), "what is odd is noted");
+    let none = GoldenDisk { table: Err("no partition table".into()), ..good };
+    assert!(matches!(describe(&none), Err(DescribeError::NoTable { .. })));
+    let empty = mbr(vec![]);
     assert!(matches!(describe(&empty), Err(DescribeError::Problem { problem: Problem::Empty, .. })));
 }

@@ -11,6 +11,7 @@
 
 mod file;
 mod names;
+mod raw;
 mod walk;
 mod xattrs;
 
@@ -21,6 +22,8 @@ use std::sync::Arc;
 
 use ka::archive::{ArchiveError, Encoder, Notes, Progress};
 use rustix::io::Errno;
+
+use super::plan::RawSource;
 
 /// What is gathered before `out` is written.
 const BUFFER: usize = 1 << 20;
@@ -42,6 +45,8 @@ pub struct Options {
     pub exclude: Vec<PathBuf>,
     /// Is told how far it is.
     pub progress: Option<Arc<Progress>>,
+    /// Partitions that travel byte by byte, behind all files.
+    pub partitions: Vec<RawSource>,
 }
 
 /// What was packed.
@@ -72,6 +77,16 @@ pub enum PackError {
     /// A file cannot be in an archive, or the stream was not taken.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
+    /// A partition has changed since the plan was made.
+    #[error("{} has {found} bytes; the plan says {planned}", path.display())]
+    PartitionSize {
+        /// Its device node.
+        path: PathBuf,
+        /// What the nodes were told.
+        planned: u64,
+        /// What it has now.
+        found: u64,
+    },
     /// Two sources have one mount point.
     #[error("two sources for {}", .0.display())]
     TwoSources(PathBuf),
@@ -105,6 +120,9 @@ pub fn pack(sources: &[Source], options: &Options, out: impl Write) -> Result<Su
     let mut walker = walk::Walker::new(encoder, exclude, mount_points, options.progress.as_deref());
     for (mount_point, directory) in &sources {
         walker.source(mount_point, directory)?;
+    }
+    for partition in &options.partitions {
+        walker.partition(partition)?;
     }
     walker.finish()
 }

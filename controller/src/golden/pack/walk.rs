@@ -19,7 +19,8 @@ use rustix::io::Errno;
 use super::file::{self, Copier, CopyError};
 use super::names::{Listing, Names};
 use super::xattrs::Reader;
-use super::{PackError, Summary};
+use super::{PackError, Summary, raw};
+use crate::golden::plan::RawSource;
 
 /// Directories that are kept open at once.
 const OPEN: usize = 64;
@@ -77,6 +78,13 @@ impl<'a, W: Write> Walker<'a, W> {
             path: Vec::new(),
             links: HashMap::new(),
         }
+    }
+
+    /// Writes a partition.
+    pub(super) fn partition(&mut self, source: &RawSource) -> Result<(), PackError> {
+        self.summary.entries += 1;
+        let (progress, entries) = (self.progress, self.summary.entries);
+        raw::pack(source, &mut self.encoder, |bytes| tell(progress, entries, bytes))
     }
 
     /// Ends the archive.
@@ -354,6 +362,7 @@ impl<'a, W: Write> Walker<'a, W> {
             gid: stat.st_gid,
             mtime: Time { sec: stat.st_mtime, nsec },
             xattrs: Vec::new(),
+            partition: None,
         }
     }
 

@@ -1,9 +1,16 @@
 //! Plans from golden disks that were made up.
 
+use super::disk::Job;
 use super::*;
-use crate::golden::scan::Table;
-use ka::plan::Loader;
+use crate::golden::scan::{GoldenPartition, GoldenSubvolume, Usage};
+use crate::golden::shape::{Made, Pool};
+use ka::disk::kind::PartitionKind;
+use ka::disk::units::{DiskSize, SectorSize};
+use ka::inventory::Firmware;
+use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan, Loader, Shape};
 use ka_agent::disk::blkid::Contents;
+use ka_agent::disk::mountinfo::DeviceNumber;
+use std::collections::BTreeSet;
 
 const NODE: DeviceNumber = DeviceNumber { major: 254, minor: 1 };
 
@@ -13,20 +20,22 @@ fn partition(number: u32, kind: &str, usage: Usage) -> GoldenPartition {
         number,
         node: format!("/dev/vda{number}").into(),
         size: 1 << 30,
-        kind: Some(0x83),
+        kind: Some(PartitionKind::Mbr(0x83)),
         contents: Contents { kind, uuid: Some(format!("uuid-{number}")), ..Contents::default() },
+        made: Made::default(),
+        subvolumes: Vec::new(),
         links: vec![format!("/dev/disk/by-id/virtio-1-part{number}").into()],
         usage,
     }
 }
 
 fn mounted(at: &str, used_mb: u64) -> Usage {
-    Usage::Mounted { at: at.into(), device: NODE, used: used_mb << 20 }
+    Usage::Mounted { at: at.into(), device: NODE, used: used_mb << 20, read_only: false }
 }
 
 fn golden(partitions: Vec<GoldenPartition>) -> GoldenDisk {
     let size = DiskSize::of_bytes(10 << 30, SectorSize::B512);
-    GoldenDisk { name: "vda".to_owned(), size, table: Table::None, partitions }
+    GoldenDisk { name: "vda".to_owned(), size, table: Err("made up".to_owned()), partitions }
 }
 
 fn usual() -> GoldenDisk {
@@ -37,33 +46,60 @@ fn usual() -> GoldenDisk {
     ])
 }
 
-fn request(exclude_dirs: &[PathBuf]) -> Request<'_> {
+fn request(disks: &[WantedDisk]) -> Request<'_> {
     Request {
         run: "r1",
-        disk: "sda",
-        desc: Path::new("desc"),
-        exclude_dirs,
+        disks,
+        exclude_dirs: &[],
         exclude_disks: &[],
         own_dirs: Vec::new(),
-        boot: BootPlan { loader: Loader::Grub, initrd_modules: vec!["ata_piix".to_owned()] },
+        raw: &[],
+        boot_code: &[],
+        scale: false,
+        keep_uuids: false,
+        stage2: None,
+        boot: BootPlan {
+            initrd_modules: vec!["ata_piix".to_owned()],
+            ..BootPlan::new(Loader::Grub, Firmware::Bios)
+        },
         after: After::Reboot,
     }
 }
 
+/// The plan of the disk `vda` for the nodes' `sda`, with these partitions copied as they are.
+fn decide(request: &Request<'_>, golden: &GoldenDisk, text: &str, raw: &[u32]) -> Result<Planned, PlanError> {
+    let desc = Description::parse(text, "desc").unwrap();
+    let raw: BTreeSet<PathBuf> = raw.iter().map(|number| format!("/dev/vda{number}").into()).collect();
+    let mut planned = Planned::new(request, Vec::new());
+    let job = Job { request, golden, file: "desc", raw: &raw };
+    let plan = disk::plan(&job, "vda".into(), desc, &mut planned)?;
+    planned.plan.disks.push(plan);
+    check_root(&planned, std::slice::from_ref(golden))?;
+    planned.sources.sort_by_key(|s| s.mount_point.components().count());
+    Ok(planned)
+}
+
 fn decide_on(golden: &GoldenDisk, text: &str) -> Result<Planned, PlanError> {
-    decide(&request(&[]), golden, Desc::parse(text, "desc").unwrap(), "desc", Vec::new())
+    decide(&request(&[]), golden, text, &[])
 }
 
 fn refused(golden: &GoldenDisk, text: &str) -> String {
     decide_on(golden, text).unwrap_err().to_string()
 }
 
+fn made(planned: &Planned) -> &DiskPlan {
+    let [disk] = planned.plan.disks.as_slice() else { panic!("{planned:?}") };
+    disk
+}
+
+fn sources(planned: &Planned) -> Vec<(&str, PathBuf)> {
+    planned.sources.iter().map(|s| (s.mount_point.to_str().unwrap(), s.files.path())).collect()
+}
+
 #[test]
 fn partitions_correspond_by_number() {
     let planned = decide_on(&usual(), "linux 200\nswap 100\nlinux fill\n").unwrap();
-    let [disk] = planned.plan.disks.as_slice() else { panic!("{planned:?}") };
-    assert_eq!(disk.disk, "sda");
-    let made: Vec<_> = disk
+    let made: Vec<_> = made(&planned)
         .file_systems
         .iter()
         .map(|fs| (fs.partition, fs.kind, fs.mount_point.as_deref(), fs.used >> 20))
@@ -76,12 +112,41 @@ fn partitions_correspond_by_number() {
             (3, FileSystemKind::Ext4, Some("/"), 400),
         ]
     );
-    let names = disk.file_systems[2].golden.clone().unwrap();
+    let names = planned.plan.disks[0].file_systems[2].golden.clone().unwrap();
     assert_eq!(names.uuid.as_deref(), Some("uuid-3"));
     assert_eq!(names.devices, ["/dev/vda3", "/dev/disk/by-id/virtio-1-part3"]);
-    let sources: Vec<_> = planned.sources.iter().map(|s| s.mount_point.to_str().unwrap()).collect();
-    assert_eq!(sources, ["/", "/boot"]);
+    assert_eq!(sources(&planned), [("/", "/".into()), ("/boot", "/boot".into())]);
     assert_eq!(planned.notes, Vec::<String>::new());
+}
+
+#[test]
+fn every_kind_is_planned_with_its_shape() {
+    let shape = Shape { block_size: Some(1024), features: Some(vec!["crc".into()]), ..Shape::default() };
+    for kind in FileSystemKind::ALL.into_iter().filter(|kind| *kind != FileSystemKind::Swap) {
+        let mut disk = golden(vec![partition(1, kind.name(), mounted("/", 20))]);
+        disk.partitions[0].made.shape = shape.clone();
+        disk.partitions[0].contents.label = Some("top".into());
+        let planned = decide_on(&disk, "linux fill\n").unwrap();
+        let [fs] = made(&planned).file_systems.as_slice() else { panic!("{planned:?}") };
+        assert_eq!((fs.kind, &fs.shape, fs.label.as_deref(), &fs.uuid), (kind, &shape, Some("top"), &None));
+    }
+}
+
+#[test]
+fn logical_partitions_and_a_gpt_are_planned_alike() {
+    let disk = golden(vec![
+        partition(1, "ext2", mounted("/boot", 80)),
+        partition(5, "swap", Usage::Swap),
+        partition(6, "xfs", mounted("/", 100)),
+    ]);
+    let planned =
+        decide_on(&disk, "linux 200\nextended fill\nlogical swap 100\nlogical linux fill\n").unwrap();
+    let numbers: Vec<u32> = made(&planned).file_systems.iter().map(|fs| fs.partition).collect();
+    assert_eq!(numbers, [1, 5, 6]);
+    let mut disk = usual();
+    disk.partitions[0] = partition(1, "vfat", mounted("/boot/efi", 1));
+    let planned = decide_on(&disk, "label: gpt\nsize=100M, type=U\nsize=100M, type=S\ntype=L\n").unwrap();
+    assert_eq!(made(&planned).file_systems[0].kind, FileSystemKind::Vfat);
 }
 
 #[test]
@@ -101,8 +166,8 @@ fn what_is_wrong_is_told_by_file_line_and_partition() {
             "desc:3: partition 3 has 300 MB, too small for the 400 MB that the golden one uses",
         ),
         (
-            "linux 200\nextended fill\nlogical swap 100\nlogical linux fill\n",
-            "desc:2: extended and logical partitions are not supported yet: use at most 4 primaries",
+            "linux 200\nswap 100\nextended fill\nlogical linux fill\n",
+            "desc: expected a partition 3: /dev/vda3 is ext4, mounted at /",
         ),
     ];
     for (text, expected) in table {
@@ -111,18 +176,30 @@ fn what_is_wrong_is_told_by_file_line_and_partition() {
 }
 
 #[test]
-fn file_systems_that_cannot_be_copied_are_named() {
+fn what_cannot_be_copied_is_named_with_the_way_out() {
     let text = "linux 200\nswap 100\nlinux fill\n";
     let mut disk = usual();
-    disk.partitions[0] = partition(1, "ext2", mounted("/boot", 80));
-    assert_eq!(
-        refused(&disk, text),
-        "/dev/vda1 is ext2, mounted at /boot: only ext4 and swap partitions can be copied yet"
-    );
-    disk.partitions[0] = partition(1, "xfs", Usage::Unused);
-    assert!(refused(&disk, text).starts_with("/dev/vda1 is xfs, not in use: only ext4"));
-    disk.partitions[0] = partition(1, "LVM2_member", Usage::Held { by: "dm-0".to_owned() });
-    assert!(refused(&disk, "type8e 200\nswap 100\nlinux fill\n").contains("part of dm-0"));
+    for (replaced, expected) in [
+        (
+            partition(1, "ntfs", mounted("/win", 80)),
+            "/dev/vda1 is ntfs, mounted at /win: files are copied from",
+        ),
+        (
+            partition(1, "LVM2_member", Usage::Held { by: "dm-0".to_owned() }),
+            "/dev/vda1 is LVM2_member, part of dm-0: LVM, RAID and LUKS that are in use",
+        ),
+        (
+            partition(1, "zfs_member", Usage::Exclusive),
+            "/dev/vda1 is zfs_member, in use by an unknown program",
+        ),
+    ] {
+        disk.partitions[0] = replaced;
+        let error = refused(&disk, text);
+        assert!(error.starts_with(expected), "{error}");
+    }
+    disk.partitions[0] = partition(1, "btrfs", mounted("/srv", 80));
+    disk.partitions[0].made.pool = Some(Pool { devices: 2 });
+    assert!(refused(&disk, text).contains("a btrfs of several devices"));
 }
 
 #[test]
@@ -137,7 +214,7 @@ fn what_is_not_copied_is_noted() {
     let disk = golden(vec![
         partition(1, "ext4", mounted("/", 400)),
         partition(2, "ext4", Usage::Unused),
-        partition(3, "ntfs", Usage::Unused),
+        partition(3, "", Usage::Unused),
         partition(4, "vfat", Usage::Unused),
     ]);
     let planned = decide_on(&disk, "linux fill\nlinux 100\ntype7 100\n").unwrap();
@@ -146,10 +223,163 @@ fn what_is_not_copied_is_noted() {
         [
             "the clones have no partition 4: /dev/vda4 is vfat, not in use",
             "partition 2 is made empty: /dev/vda2 is ext4, not in use",
-            "partition 3 is made without a file system: /dev/vda3 is ntfs, not in use",
+            "partition 3 is made without a file system: /dev/vda3 is without a file system, not in use",
         ]
     );
-    assert_eq!(planned.plan.disks[0].file_systems.len(), 2);
+    assert_eq!(made(&planned).file_systems.len(), 2);
+}
+
+#[test]
+fn what_nobody_knows_is_copied_as_it_is() {
+    let disk = golden(vec![
+        partition(1, "ext4", mounted("/", 400)),
+        partition(2, "ntfs", Usage::Unused),
+        partition(3, "crypto_LUKS", Usage::Unused),
+    ]);
+    let planned = decide_on(&disk, "linux fill\ntype7 1024\nlinux 2000\n").unwrap();
+    let raw: Vec<_> = made(&planned).raw.iter().map(|r| (r.partition, r.name.as_str(), r.size)).collect();
+    assert_eq!(raw, [(2, "vda2", 1 << 30), (3, "vda3", 1 << 30)]);
+    assert_eq!(planned.raw[0].device, Path::new("/dev/vda2"));
+    assert_eq!(planned.notes[0], "partition 2 is copied as it is: /dev/vda2 is ntfs, not in use");
+    let error = refused(&disk, "linux fill\ntype7 1023\nlinux 2000\n");
+    assert!(error.starts_with("desc:2: partition 2 has 1072693248 bytes, and the golden"), "{error}");
+}
+
+#[test]
+fn a_partition_that_a_person_names_is_copied_as_it_is() {
+    let mut disk = usual();
+    disk.partitions.push(partition(4, "ext4", mounted("/srv", 7)));
+    let text = "linux 200\nswap 100\nlinux fill\nlinux 1024\n";
+    let planned = decide(&request(&[]), &disk, text, &[4]).unwrap();
+    assert_eq!(made(&planned).raw.len(), 1);
+    assert_eq!(made(&planned).file_systems.len(), 3);
+    assert!(planned.sources.iter().all(|s| s.mount_point != Path::new("/srv")), "it is copied twice");
+    assert_eq!(planned.notes, Vec::<String>::new());
+    let missing = decide(&request(&[]), &disk, "linux 200\nswap 100\nlinux fill\n", &[4]).unwrap_err();
+    assert_eq!(missing.to_string(), "desc: expected a partition 4: /dev/vda4 is ext4, mounted at /srv");
+}
+
+#[test]
+fn what_is_written_while_it_is_read_is_not_copied_as_it_is() {
+    let thawed = |_: &Path| Ok(false);
+    for (usage, expected) in [
+        (mounted("/srv", 1), "it is mounted at /srv, and what is written"),
+        (Usage::Swap, "it is swapped to"),
+        (Usage::Held { by: "md0".into() }, "it is part of md0"),
+        (Usage::Exclusive, "an unknown program"),
+    ] {
+        let error = raw::check(&partition(1, "ext4", usage), thawed).unwrap_err();
+        assert!(error.starts_with(expected), "{error}");
+    }
+    let read_only = Usage::Mounted { at: "/srv".into(), device: NODE, used: 0, read_only: true };
+    for (usage, frozen) in [(Usage::Unused, false), (read_only, false), (mounted("/srv", 1), true)] {
+        raw::check(&partition(1, "ext4", usage), |_: &Path| Ok(frozen)).unwrap();
+    }
+    let mut extended = partition(2, "", Usage::Unused);
+    extended.kind = Some(PartitionKind::Mbr(5));
+    assert!(raw::check(&extended, thawed).unwrap_err().contains("logical partitions"));
+}
+
+#[test]
+fn uuids_and_sizes_are_kept_or_scaled_as_it_was_asked_for() {
+    let request = Request { keep_uuids: true, scale: true, ..request(&[]) };
+    let planned = decide(&request, &usual(), "linux 200\nswap 100\nlinux 2000\n", &[]).unwrap();
+    let disk = made(&planned);
+    assert!(disk.keep_ids);
+    assert_eq!(disk.scale_from, Some(10 << 30));
+    let uuids: Vec<_> =
+        disk.file_systems.iter().map(|fs: &FileSystemPlan| fs.uuid.as_deref().unwrap()).collect();
+    assert_eq!(uuids, ["uuid-1", "uuid-2", "uuid-3"]);
+}
+
+fn subvolume(path: &str, mounted_at: Option<&str>, files: Option<(&str, &str)>) -> GoldenSubvolume {
+    GoldenSubvolume {
+        path: path.into(),
+        mount_point: mounted_at.map(PathBuf::from),
+        files: files.map(|(at, below)| Files { mounted_at: at.into(), below: below.into(), device: NODE }),
+        snapshot: path.contains("snap"),
+        default: path == "@",
+    }
+}
+
+#[test]
+fn subvolumes_are_made_and_copied_where_they_are_mounted() {
+    let mut disk = golden(vec![partition(1, "btrfs", mounted("/", 300))]);
+    disk.partitions[0].subvolumes = vec![
+        subvolume("", None, None),
+        subvolume("@", Some("/"), Some(("/", ""))),
+        subvolume("@home", Some("/home"), Some(("/home", ""))),
+        subvolume("old", None, None),
+        subvolume("@/snap", None, None),
+        subvolume("@/var/lib/machines", None, Some(("/", "var/lib/machines"))),
+    ];
+    let planned = decide_on(&disk, "linux fill\n").unwrap();
+    let [fs] = made(&planned).file_systems.as_slice() else { panic!("{planned:?}") };
+    assert_eq!((fs.mount_point.as_deref(), fs.used >> 20), (None, 300));
+    let told: Vec<_> =
+        fs.subvolumes.iter().map(|s| (s.path.as_str(), s.mount_point.as_deref(), s.default)).collect();
+    assert_eq!(
+        told,
+        [
+            ("@", Some("/"), true),
+            ("@home", Some("/home"), false),
+            ("old", None, false),
+            ("@/var/lib/machines", None, false),
+        ]
+    );
+    assert_eq!(
+        sources(&planned),
+        [("/", "/".into()), ("/home", "/home".into()), ("/var/lib/machines", "/var/lib/machines".into()),]
+    );
+    assert_eq!(
+        planned.notes,
+        [
+            "/dev/vda1: subvolume old is made empty: it is not mounted, and no other one that is has it",
+            "/dev/vda1: 1 snapshots are not copied: @/snap",
+        ]
+    );
+}
+
+#[test]
+fn a_btrfs_without_subvolumes_is_like_any_other() {
+    let mut disk = golden(vec![partition(1, "btrfs", mounted("/", 200))]);
+    disk.partitions[0].subvolumes = vec![subvolume("", Some("/"), Some(("/", "")))];
+    let planned = decide_on(&disk, "linux fill\n").unwrap();
+    let [fs] = made(&planned).file_systems.as_slice() else { panic!("{planned:?}") };
+    assert_eq!((fs.mount_point.as_deref(), fs.subvolumes.len()), (Some("/"), 0));
+}
+
+#[test]
+fn nodes_must_have_the_tools() {
+    let stage2 = tempfile::tempdir().unwrap();
+    let disk = golden(vec![partition(1, "ext4", mounted("/", 9)), partition(2, "xfs", mounted("/srv", 9))]);
+    let planned = decide_on(&disk, "linux fill\nlinux 2000\n").unwrap();
+    let error = tools::check(stage2.path(), &planned.plan).unwrap_err().to_string();
+    assert!(error.starts_with("/dev/vda2 is xfs, and ") && error.contains("install xfsprogs"), "{error}");
+    std::fs::create_dir_all(stage2.path().join("usr/sbin")).unwrap();
+    std::fs::write(stage2.path().join("usr/sbin/mkfs.xfs"), "").unwrap();
+    tools::check(stage2.path(), &planned.plan).unwrap();
+}
+
+#[test]
+fn boot_code_is_for_a_disk_without_a_boot_loader() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("code");
+    let wanted = [WantedBootCode { disk: "vda".into(), file: Some(file.clone()) }];
+    let disk = usual();
+    let plan = made(&decide_on(&disk, "linux 200\nswap 100\nlinux fill\n").unwrap()).clone();
+    let with =
+        |loader| Request { boot_code: &wanted, boot: BootPlan::new(loader, Firmware::Bios), ..request(&[]) };
+    for (length, expected) in [(440, Some(446)), (446, Some(446)), (512, Some(446)), (0, None), (447, None)] {
+        std::fs::write(&file, vec![7; length]).unwrap();
+        let found = boot_code::of(&with(Loader::None), &disk, &plan).ok().flatten();
+        assert_eq!(found.map(|code| code.len()), expected, "{length} bytes");
+    }
+    let error = boot_code::of(&with(Loader::Grub), &disk, &plan).unwrap_err().to_string();
+    assert!(error.contains("-r none"), "{error}");
+    let none = GoldenDisk { name: "vdb".into(), ..disk };
+    let error = boot_code::check(&with(Loader::None), &[none]).unwrap_err().to_string();
+    assert_eq!(error, "boot code for vda: it is no disk that is copied (-p)");
 }
 
 #[test]
@@ -163,8 +393,9 @@ fn excluded_directories_ask_for_no_room() {
     rustix::fs::sync();
     let device = DeviceNumber::of(std::fs::metadata(dir.path()).unwrap().dev());
     let twice = [dir.path().to_owned(), dir.path().join("below")];
-    assert_eq!(left_out(&twice, device), 1 << 20);
-    assert_eq!(left_out(&twice, DeviceNumber { major: 0, minor: 0 }), 0);
+    assert_eq!(exclude::left_out(&twice, device), 1 << 20);
+    assert_eq!(exclude::left_out(&twice, DeviceNumber { major: 0, minor: 0 }), 0);
+    assert_eq!(exclude::used_in(dir.path(), device), 2 << 20);
 }
 
 #[test]
@@ -177,7 +408,7 @@ fn a_link_to_a_directory_leaves_out_the_directory() {
     std::os::unix::fs::symlink("nowhere", top.join("dangling")).unwrap();
     let excluded_by = |paths: &[&str]| {
         let dirs: Vec<PathBuf> = paths.iter().map(|path| top.join(path)).collect();
-        excluded(&request(&dirs))
+        exclude::directories(&dirs, &[])
     };
 
     assert_eq!(excluded_by(&["link"]).unwrap(), [top.join("real")]);
@@ -185,8 +416,7 @@ fn a_link_to_a_directory_leaves_out_the_directory() {
     for none in ["dangling", "file", "missing"] {
         assert!(matches!(excluded_by(&[none]), Err(PlanError::NoDirectory(dir)) if dir == top.join(none)));
     }
-    let relative = [PathBuf::from(".")];
-    assert!(matches!(excluded(&request(&relative)), Err(PlanError::NoDirectory(_))));
-    let own = Request { own_dirs: vec![top.join("link/below"), top.join("missing")], ..request(&[]) };
-    assert_eq!(excluded(&own).unwrap(), [top.join("missing"), top.join("real/below")]);
+    assert!(matches!(exclude::directories(&[PathBuf::from(".")], &[]), Err(PlanError::NoDirectory(_))));
+    let own = exclude::directories(&[], &[top.join("link/below"), top.join("missing")]).unwrap();
+    assert_eq!(own, [top.join("missing"), top.join("real/below")]);
 }

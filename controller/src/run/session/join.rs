@@ -1,16 +1,19 @@
 //! Nodes come, speak and go.
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ka::chain::{MIN_WINDOW, NodeId};
+use ka::disk::report::Report;
 use ka::inventory::Firmware;
 use ka::wire::control::{Hello, Ticket, ToAgent, ToController};
 use ka::wire::keys;
 
+use super::super::clock;
+use super::super::logs::{Logs, Piece};
 use super::super::net::ConnectionId;
 use super::super::node::Node;
-use super::super::select::Arrival;
+use super::super::select::{Arrival, refusal};
 use super::super::status::Phase;
 use super::{Gate, Session, State};
 
@@ -39,7 +42,7 @@ impl Session {
         self.replace_waiting(&node);
         self.nodes.insert(id, node);
         self.welcome(ticket);
-        self.last_join = Instant::now();
+        self.last_join = clock::now();
         Ok(id)
     }
 
@@ -84,6 +87,12 @@ impl Session {
             if !gathering && !self.allows(node) {
                 return Err("it has begun without this node".into());
             }
+            // While it gathers, whoever is asked sees what is wrong with the disks.
+            let disks = self.spec.plan.as_ref().filter(|_| !gathering).map(|plan| plan.disks.as_slice());
+            let report = disks.map(|plans| Report::new(plans, &node.hello.inventory.disks));
+            if let Some(reason) = report.as_ref().and_then(refusal) {
+                return Err(reason);
+            }
         }
         Ok(())
     }
@@ -99,6 +108,9 @@ impl Session {
         let Some(node) = self.nodes.get_mut(&id).filter(|node| node.ticket == ticket) else {
             return Err("it does not know this node any more".into());
         };
+        if node.phase == Phase::Joined && matches!(self.state, State::Over(_)) {
+            return Err("it has ended without this node".into());
+        }
         let failed = node.failure.as_ref().map(|failure| failure.reason.clone());
         let stream = node.stream;
         if let (Some(reason), None) = (&failed, stream) {
@@ -108,7 +120,7 @@ impl Session {
         log::info!("{}: {} is back", self.spec.name, node.label());
         node.connection = Some(connection);
         node.lost_at = None;
-        node.heard_at = Instant::now();
+        node.heard_at = clock::now();
         self.welcome(ticket);
         if matches!(self.state, State::Preparing)
             && self.chosen.contains(&id)
@@ -149,7 +161,7 @@ impl Session {
         }
         log::debug!("{}: the connection of {} is lost: {reason}", self.spec.name, node.label());
         node.connection = None;
-        node.lost_at = Some(Instant::now());
+        node.lost_at = Some(clock::now());
         if let State::Streaming(stream) = &mut self.state {
             stream.membership.on_disconnect(id);
         }
@@ -158,7 +170,7 @@ impl Session {
     /// A node says something.
     pub(in crate::run) fn on_message(&mut self, id: NodeId, message: ToController, now: Duration) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
-        node.heard_at = Instant::now();
+        node.heard_at = clock::now();
         let running = if let State::Streaming(stream) = &mut self.state { Some(stream) } else { None };
         match message {
             ToController::Hello(_) => log::warn!("{} says hello twice", node.label()),
@@ -188,16 +200,25 @@ impl Session {
             ToController::Complete { stream, total } => node.on_complete(stream, total.length),
             ToController::Failed(failure) => node.on_failed(failure),
             ToController::Log { offset, bytes } => {
-                if let Some(directory) = &self.spec.log
-                    && let Err(error) = node.store_log(directory, offset, &bytes)
-                {
-                    log::error!("the log of {} cannot be stored: {error}", node.label());
-                }
+                let piece = Piece { node: id, label: node.label(), name: node.log_name(), offset, bytes };
+                self.store_log(piece);
             }
             // It was sent away, and has not heard it.
             ToController::Done if node.dismissed => self.tell(id, ToAgent::Bye),
-            // Else it was said of an earlier round, and is said again after an outage.
-            ToController::Done => node.done = node.is_failed() || node.total.is_some(),
+            ToController::Done => node.on_done(),
+        }
+    }
+
+    fn store_log(&mut self, piece: Piece) {
+        let Some(directory) = &self.spec.log else { return };
+        if self.logs.is_none() {
+            match Logs::new(directory.clone()) {
+                Ok(logs) => self.logs = Some(logs),
+                Err(error) => log::error!("the log of {} cannot be stored: {error}", piece.label),
+            }
+        }
+        if let Some(logs) = &self.logs {
+            logs.store(piece);
         }
     }
 

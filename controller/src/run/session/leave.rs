@@ -1,10 +1,11 @@
 //! How nodes leave, who is waited for, and when another round or the end comes.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ka::chain::NodeId;
 use ka::wire::control::ToAgent;
 
+use super::super::clock;
 use super::super::node::Node;
 use super::super::status::Phase;
 use super::{Ending, Gate, Session, State, failure};
@@ -20,11 +21,12 @@ impl Session {
     pub(super) fn judge_absence(&mut self) {
         let members = self.members();
         let dead_after = self.spec.dead_after;
-        let now = Instant::now();
+        let now = clock::now();
         let absent = |node: &Node| node.lost_at.is_some_and(|since| now - since > ABSENCE);
         self.nodes.retain(|_, node| node.phase != Phase::Joined || !absent(node));
         for node in self.nodes.values_mut() {
-            if members.contains(&node.id()) || node.dead || node.phase == Phase::Complete {
+            let whole = node.done && !node.is_failed();
+            if members.contains(&node.id()) || node.dead || whole || node.phase == Phase::Complete {
                 continue;
             }
             let silent = now - node.heard_at;
@@ -47,7 +49,7 @@ impl Session {
         let members = self.members();
         let has_rounds = self.has_rounds();
         for node in self.nodes.values_mut() {
-            let needed = members.contains(&node.id()) || has_rounds && node.waits_again();
+            let needed = members.contains(&node.id()) || has_rounds && node.may_wait_again();
             if !node.done || node.dismissed || needed {
                 continue;
             }
@@ -55,7 +57,8 @@ impl Session {
             if !node.is_failed() {
                 node.phase = Phase::Complete;
             }
-            self.outbox.extend(node.connection.map(|connection| (connection, ToAgent::Bye)));
+            // Nothing more is said on it.
+            self.outbox.extend(node.connection.take().map(|connection| (connection, ToAgent::Bye)));
         }
     }
 

@@ -9,6 +9,8 @@ mod join;
 mod leave;
 mod round;
 #[cfg(test)]
+mod simulator;
+#[cfg(test)]
 mod tests;
 mod transfer;
 
@@ -22,6 +24,8 @@ use ka::plan::Plan;
 use ka::seal::StreamId;
 use ka::wire::control::{Failure, ToAgent};
 
+use super::clock;
+use super::logs::Logs;
 use super::net::{ConnectionId, DataPlace};
 use super::node::Node;
 use super::order::Order;
@@ -69,6 +73,17 @@ pub enum Gate {
     Lasting(Duration),
 }
 
+/// Whom a [`Gate::Named`] lets in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Admission {
+    /// The machines with which it begins.
+    pub named: BTreeSet<Mac>,
+    /// Those that may fill a place that is free later.
+    pub others: BTreeSet<Mac>,
+    /// Those that are sent away, with the reason.
+    pub refused: BTreeMap<Mac, String>,
+}
+
 /// How a session ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -102,8 +117,12 @@ pub struct Session {
     /// The machines with which a [`Gate::Named`] begins, and all that it lets in later.
     named: BTreeSet<Mac>,
     allowed: BTreeSet<Mac>,
+    /// Nodes that were taken out of a chain alive, so far.
+    bypassed: u32,
     /// Machines that were let in, and were gone when the session began.
     vanished: BTreeSet<Mac>,
+    /// Machines that were sent away before it began, as they are shown.
+    refused: Vec<NodeStatus>,
     /// The stream was given up, with this end.
     given_up: Option<Ending>,
     /// Somebody wants it to begin with those who are there.
@@ -114,6 +133,7 @@ pub struct Session {
     /// The figures of this round, and of those before it.
     transfer: Transfer,
     earlier: Transfer,
+    logs: Option<Logs>,
     /// Each with its connection: the node may be forgotten before it is sent.
     outbox: Vec<(ConnectionId, ToAgent)>,
 }
@@ -122,7 +142,7 @@ impl Session {
     /// A session that waits for nodes from now on.
     #[must_use]
     pub fn new(spec: SessionSpec) -> Self {
-        let now = Instant::now();
+        let now = clock::now();
         Self {
             spec,
             state: State::Gathering,
@@ -131,7 +151,9 @@ impl Session {
             chosen: Vec::new(),
             named: BTreeSet::new(),
             allowed: BTreeSet::new(),
+            bypassed: 0,
             vanished: BTreeSet::new(),
+            refused: Vec::new(),
             given_up: None,
             go: false,
             began: now,
@@ -139,6 +161,7 @@ impl Session {
             last_join: now,
             transfer: Transfer::default(),
             earlier: Transfer::default(),
+            logs: None,
             outbox: Vec::new(),
         }
     }
@@ -169,11 +192,12 @@ impl Session {
     /// Takes what steps can be taken.
     pub(super) fn advance(&mut self, now: Duration, data: DataPlace, bell: &Bell) {
         self.judge_absence();
+        let again = self.has_rounds();
         match &mut self.state {
             State::Gathering => self.gather(),
             State::Preparing => self.prepare(now, data, bell),
             State::Streaming(stream) => {
-                let decisions = stream.judge(now);
+                let decisions = stream.judge(again, now);
                 self.decide(decisions);
             }
             State::Leaving | State::Over(_) => {}
@@ -244,7 +268,11 @@ impl Session {
             started: self.started,
             sent: transfer.plain,
             total: None,
-            nodes: shown.map(|node| node.status(plain, has_rounds)).chain(vanished).collect(),
+            nodes: shown
+                .map(|node| node.status(plain, has_rounds))
+                .chain(vanished)
+                .chain(self.refused.iter().cloned())
+                .collect(),
         };
         (status, self.earlier.and(transfer))
     }

@@ -8,20 +8,45 @@ use ka::chain::NodeId;
 use ka::wire::control::ToAgent;
 use std::time::Duration;
 
+use super::super::clock;
 use super::super::net::DataPlace;
 use super::super::node::Node;
 use super::super::order::Place;
-use super::super::status::Phase;
+use super::super::status::{Failure, NodeStatus, Phase};
 use super::super::stream::{Bell, Setup, Stream};
-use super::{Ending, Gate, Session, State};
+use super::{Admission, Ending, Gate, Session, State};
 use ka::mac::Mac;
 
 impl Session {
-    /// The session begins with `named`, those of them that wait. In a later round it takes any of them that comes
-    /// again, and of `others` as many as are missing to the number that was wanted.
-    pub fn admit(&mut self, named: BTreeSet<Mac>, others: BTreeSet<Mac>) {
+    /// The session begins with those of `named` that wait. In a later round it takes any of them that comes
+    /// again, and of `others` as many as are missing to the number that was wanted. With nobody it ends.
+    pub fn admit(&mut self, admission: Admission) {
+        let Admission { named, others, refused } = admission;
+        for (mac, reason) in refused {
+            self.send_away(mac, &reason);
+        }
+        if named.is_empty() && others.is_empty() {
+            self.end(Ending::Served);
+            return;
+        }
         self.allowed = named.union(&others).copied().collect();
         self.named = named;
+    }
+
+    /// A machine that waits is told to go, and why. Its end is shown.
+    fn send_away(&mut self, mac: Mac, reason: &str) {
+        let ids: Vec<NodeId> = self.waiting().filter(|n| n.mac() == Some(mac)).map(Node::id).collect();
+        let mut shown = NodeStatus::vanished(mac);
+        for id in ids {
+            self.tell(id, ToAgent::Refused { reason: reason.to_owned() });
+            if let Some(node) = self.nodes.remove(&id) {
+                shown.address = node.peer;
+                shown.hostname.clone_from(&node.hello.inventory.hostname);
+            }
+        }
+        log::warn!("{}: {mac} is sent away: {reason}", self.spec.name);
+        shown.failure = Some(Failure { step: "check the disks".to_owned(), reason: reason.to_owned() });
+        self.refused.push(shown);
     }
 
     /// Begins with those who are there.
@@ -63,7 +88,7 @@ impl Session {
             self.nodes.retain(|_, node| !node.dismissed && !node.is_failed());
         }
         let waiting: Vec<NodeId> = self.waiting().map(Node::id).collect();
-        let late = self.spec.timeout.is_some_and(|timeout| self.began.elapsed() >= timeout);
+        let late = self.spec.timeout.is_some_and(|timeout| clock::now() - self.began >= timeout);
         let enough = waiting.len() >= self.spec.wanted;
         match self.spec.gate {
             Gate::First if enough || (late || self.go) && !waiting.is_empty() => {
@@ -81,7 +106,7 @@ impl Session {
                 }
                 self.begin_round(chosen);
             }
-            Gate::Lasting(linger) if enough || self.last_join.elapsed() >= linger => {
+            Gate::Lasting(linger) if enough || clock::now() - self.last_join >= linger => {
                 self.begin_round(waiting);
             }
             Gate::First | Gate::Lasting(_) => {}
@@ -163,8 +188,10 @@ impl Session {
         }
         let ready: Vec<&Node> = nodes().filter(|node| !node.is_failed()).collect();
         let places = ready.iter().map(|node| Place { mac: node.mac(), address: node.data_address() });
-        let ready: Vec<&Node> =
+        let mut ready: Vec<&Node> =
             self.spec.order.arrange(&places.collect::<Vec<_>>()).into_iter().map(|i| ready[i]).collect();
+        // Whose card or link was too bad for a chain has nobody behind it in the next.
+        ready.sort_by_key(|node| node.bypassed);
         let order: Vec<(NodeId, SocketAddr)> = ready.iter().map(|n| (n.id(), n.data_address())).collect();
         let Some(first) = ready.first() else {
             self.state = State::Leaving;

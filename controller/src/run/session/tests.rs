@@ -19,7 +19,7 @@ fn mac(last: u8) -> Mac {
 fn session(rounds: u32) -> Session {
     Session::new(SessionSpec {
         name: "kainstall".into(),
-        source: Arc::new(CommandSource("true".into())),
+        source: Arc::new(CommandSource::new("true".into())),
         wanted: 2,
         gate: Gate::Named,
         plan: None,
@@ -56,7 +56,8 @@ fn after_the_first_stream(rounds: u32, others: &[u8]) -> Session {
     for id in [1, 2, 3] {
         arrive(&mut session, id, u8::try_from(id).unwrap()).unwrap();
     }
-    session.admit([mac(1), mac(2)].into(), others.iter().map(|last| mac(*last)).collect());
+    let others = others.iter().map(|last| mac(*last)).collect();
+    session.admit(Admission { named: [mac(1), mac(2)].into(), others, ..Admission::default() });
     session.gather();
     assert_eq!(session.chosen, [NodeId(1), NodeId(2)]);
     for id in [1, 2] {
@@ -166,4 +167,34 @@ fn who_dies_while_it_finishes_is_not_waited_for_long() {
     session.go_on();
     assert_eq!(session.ending(), Some(&Ending::Served));
     assert!(session.nodes[&NodeId(1)].is_failed());
+}
+
+#[test]
+fn who_is_refused_is_told_why_and_shown_and_the_others_begin() {
+    let mut session = session(1);
+    for id in [1, 2] {
+        arrive(&mut session, id, u8::try_from(id).unwrap()).unwrap();
+    }
+    session.take_outbox();
+    let refused = BTreeMap::from([(mac(2), "its disk is too small".to_owned())]);
+    session.admit(Admission { named: [mac(1)].into(), refused, ..Admission::default() });
+    session.gather();
+    assert_eq!(session.chosen, [NodeId(1)]);
+    let told = ToAgent::Refused { reason: "its disk is too small".into() };
+    assert_eq!(session.take_outbox(), [(ConnectionId(2), told)]);
+    let (status, _) = session.status();
+    let failed: Vec<_> =
+        status.nodes.iter().filter_map(|n| Some((n.mac?, n.failure.clone()?.reason))).collect();
+    assert_eq!(failed, [(mac(2), "its disk is too small".to_owned())]);
+}
+
+#[test]
+fn a_session_whose_nodes_are_all_refused_ends() {
+    let mut session = session(2);
+    arrive(&mut session, 1, 1).unwrap();
+    let refused = BTreeMap::from([(mac(1), "no such disk".to_owned())]);
+    session.admit(Admission { refused, ..Admission::default() });
+    assert_eq!(session.ending(), Some(&Ending::Served));
+    assert_eq!(session.status().0.nodes.len(), 1);
+    assert!(arrive(&mut session, 2, 2).is_err());
 }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use ka::chain::{Decision, NodeId, Report};
+use ka::chain::{Decision, NodeId, Reason, Report};
 use ka::wire::control::ToAgent;
 
+use super::super::node::Node;
 use super::super::status::Phase;
 use super::super::stream::StreamNotice;
 use super::{Ending, Session, State, failure};
@@ -47,7 +48,7 @@ impl Session {
         for decision in decisions {
             match decision {
                 Decision::Probe(node) => self.tell(node, ToAgent::Probe),
-                Decision::Expelled { node, reason, alive } => self.expel(node, reason, alive),
+                Decision::Expelled { node, reason, alive } => self.expel(node, &reason, alive),
                 Decision::NewEpoch(epoch) => {
                     log::debug!("{}: epoch {}", self.spec.name, epoch.0);
                     self.send_views();
@@ -63,14 +64,19 @@ impl Session {
         }
     }
 
-    fn expel(&mut self, id: NodeId, reason: String, alive: bool) {
+    fn expel(&mut self, id: NodeId, reason: &Reason, alive: bool) {
         let Some(stream) = self.stream_id() else { return };
+        let reason = reason.named(|id| self.nodes.get(&id).map_or_else(|| id.to_string(), Node::label));
         let Some(node) = self.nodes.get_mut(&id) else { return };
         // A copy that is complete stays so: only its memory was lost to the chain.
         if node.phase != Phase::Finishing && node.phase != Phase::Complete {
             node.fail(failure("chain", reason.clone(), alive, Some(stream)));
             // Nobody waits for what a dead machine may still say.
             node.dead = !alive;
+            if alive {
+                self.bypassed += 1;
+                node.bypassed = self.bypassed;
+            }
         }
         self.tell(id, ToAgent::Abort { stream, reason });
     }
@@ -98,7 +104,9 @@ impl Session {
             if let Some(stream) = running {
                 self.tell(id, ToAgent::Abort { stream, reason: reason.to_owned() });
             }
-            if let Some(node) = self.nodes.get_mut(&id) {
+            // A copy that is complete stays so.
+            let incomplete = |node: &&mut Node| !matches!(node.phase, Phase::Finishing | Phase::Complete);
+            if let Some(node) = self.nodes.get_mut(&id).filter(incomplete) {
                 let stream = node.stream;
                 node.fail(failure(step, reason.to_owned(), true, stream));
             }

@@ -82,7 +82,11 @@ fn a_slow_writer_is_named_with_its_figures() {
     assert_eq!(slow.node, NodeId(2));
     // The average of ten seconds falls below a tenth after more than nine.
     assert!((9..=11).contains(&after), "{after} s");
-    assert!(slow.reason.contains("where the chain took 40 MB/s, its writer blocked 9"), "{}", slow.reason);
+    assert!(
+        slow.reason.to_string().contains("where the chain took 40 MB/s, its writer blocked 9"),
+        "{}",
+        slow.reason
+    );
     assert_eq!(stream.pass(60, |_| BUSY), None);
 }
 
@@ -101,7 +105,11 @@ fn the_receiver_of_a_slow_link_is_bypassed_and_then_its_sender() {
     // Node 2 is just as slow to node 4.
     let slow = stream.pass(30, |id| slow_link(if id > 2 { 4 } else { 3 })(id)).unwrap().1;
     assert_eq!(slow.node, NodeId(2));
-    assert!(slow.reason.starts_with("the link from node 2 to node 4 took 0.4 MB/s"), "{}", slow.reason);
+    assert!(
+        slow.reason.to_string().starts_with("the link from node 2 to node 4 took 0.4 MB/s"),
+        "{}",
+        slow.reason
+    );
 }
 
 #[test]
@@ -147,6 +155,16 @@ fn one_node_holds_up_nobody() {
     let mut stream = Stream::of(1);
     assert_eq!(stream.pass(10, |_| BUSY), None);
     assert_eq!(stream.pass(60, slow_writer(1)), None);
+}
+
+#[test]
+fn the_last_node_goes_when_the_one_behind_it_went_for_its_link() {
+    let mut stream = Stream::of(2);
+    assert_eq!(stream.pass(5, |_| BUSY), None);
+    // The card of node 1 is slow. It has blocks in hand for node 2, so that only the link behind it shows.
+    assert_eq!(stream.pass(30, slow_link(2)).unwrap().1.node, NodeId(2));
+    assert_eq!(stream.pass(30, slow_link(1)).unwrap().1.node, NodeId(1));
+    assert_eq!(stream.pass(60, slow_link(1)), None, "nobody is left");
 }
 
 #[test]

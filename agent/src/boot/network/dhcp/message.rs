@@ -10,6 +10,9 @@ use super::super::{Setting, prefix_of};
 use super::timers::Timers;
 use ka::mac::Mac;
 
+/// Length of all that stands before the options: the fixed fields and the magic cookie.
+const HEADER: usize = 240;
+
 /// What a server has granted, or offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in super::super) struct Lease {
@@ -100,7 +103,7 @@ impl Question<'_> {
 
 /// Reads a datagram; none if it is no answer to us, or offers nothing that can be used.
 pub(super) fn answer(datagram: &[u8], mac: Mac, xid: u32) -> Option<Answer> {
-    let message = Message::decode(&mut Decoder::new(datagram)).ok()?;
+    let message = Message::decode(&mut Decoder::new(&with_known_options(datagram)?)).ok()?;
     if message.opcode() != Opcode::BootReply || message.xid() != xid || message.chaddr() != mac.0 {
         return None;
     }
@@ -114,6 +117,41 @@ pub(super) fn answer(datagram: &[u8], mac: Mac, xid: u32) -> Option<Answer> {
         })),
         _ => None,
     }
+}
+
+/// The datagram with those options only that are looked at. Servers send all kinds of others, and one that is not as
+/// its RFC wants it must not cost the whole answer.
+fn with_known_options(datagram: &[u8]) -> Option<Vec<u8>> {
+    let (header, mut rest) = datagram.split_at_checked(HEADER)?;
+    let mut kept = header.to_vec();
+    while let Some((&code, after)) = rest.split_first() {
+        if code == u8::from(OptionCode::Pad) {
+            rest = after;
+            continue;
+        }
+        let Some((&length, after)) = after.split_first() else { break };
+        let Some((value, after)) = after.split_at_checked(length.into()) else { break };
+        let known = match OptionCode::from(code) {
+            OptionCode::MessageType => length == 1,
+            OptionCode::SubnetMask
+            | OptionCode::ServerIdentifier
+            | OptionCode::AddressLeaseTime
+            | OptionCode::Renewal
+            | OptionCode::Rebinding => length == 4,
+            OptionCode::Router => length % 4 == 0,
+            OptionCode::Hostname | OptionCode::Message => str::from_utf8(value).is_ok(),
+            OptionCode::TFTPServerName => true,
+            OptionCode::End => break,
+            _ => false,
+        };
+        if known {
+            kept.extend_from_slice(&[code, length]);
+            kept.extend_from_slice(value);
+        }
+        rest = after;
+    }
+    kept.push(OptionCode::End.into());
+    Some(kept)
 }
 
 fn lease(message: &Message) -> Option<Lease> {
@@ -251,6 +289,29 @@ mod tests {
             let ack = reply(MessageType::Ack, &[DhcpOption::Hostname(name.to_owned())]);
             let Some(Answer::Ack(lease)) = read(&ack) else { panic!("{ack:?}") };
             assert_eq!(lease.hostname.as_deref(), expected);
+        }
+    }
+
+    #[test]
+    fn options_that_are_not_as_they_should_be_cost_nothing() {
+        let good = reply(MessageType::Offer, &[DhcpOption::Hostname("node7".to_owned())]);
+        let mut bytes = Vec::new();
+        good.encode(&mut Encoder::new(&mut bytes)).unwrap();
+        let end = bytes.iter().rposition(|b| *b == 255).unwrap();
+        // A time of a leasequery, a client's name and a status with too few bytes, a domain that is no UTF-8.
+        for odd in [
+            &[154, 1, 0][..],
+            &[81, 0],
+            &[151, 0],
+            &[15, 3, 0xe4, 0xf6, 0xfc],
+            &[3, 3, 1, 2, 3],
+            &[51, 0],
+            &[12],
+        ] {
+            let mut datagram = bytes[..end].to_vec();
+            datagram.extend_from_slice(odd);
+            datagram.push(255);
+            assert_eq!(answer(&datagram, MAC, XID), read(&good), "{odd:?}");
         }
     }
 

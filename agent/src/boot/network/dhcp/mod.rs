@@ -61,6 +61,15 @@ pub enum DhcpError {
     },
 }
 
+/// Reads a datagram, and reckons with the times that it gives.
+pub(super) fn try_answer(datagram: &[u8], mac: Mac, xid: u32) {
+    if let Some(Answer::Offer(lease) | Answer::Ack(lease)) = message::answer(datagram, mac, xid)
+        && let Some(timers) = lease.timers
+    {
+        timers.due(Duration::from_secs(1), None);
+    }
+}
+
 /// A client for one interface.
 #[derive(Clone, Debug)]
 pub(super) struct Client {

@@ -1,0 +1,141 @@
+//! `ka-agent booted`: tells the controller that this machine runs from its own disk, and takes itself away.
+//!
+//! The unit that starts it was written by the finish. It says a secret of one node and one run, once, which is of
+//! no use for anything else; so it goes unencrypted.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use crate::http;
+
+/// Where the program and what it has to tell are kept until then.
+pub const DIRECTORY: &str = "/var/lib/ka-first-boot";
+/// The file with the controller's `HOST:PORT` and the token, one a line.
+pub const MESSAGE: &str = "message";
+/// The unit's name.
+pub const UNIT: &str = "ka-first-boot.service";
+
+/// The path to which the token is posted.
+pub const PATH: &str = "/booted";
+
+/// How often the controller is tried: ten minutes, for a network that comes up late.
+const TRIES: u32 = 120;
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Why nothing was told. The machine is none the worse for it.
+#[derive(Debug, thiserror::Error)]
+pub enum BootedError {
+    /// What there is to tell cannot be read.
+    #[error("{DIRECTORY}/{MESSAGE}: {0}")]
+    Message(io::Error),
+    /// The controller was not reached.
+    #[error("the controller was told nothing: {0}")]
+    Unreached(http::HttpError),
+    /// Something is left behind.
+    #[error("cannot remove {0}: {1}")]
+    Left(String, io::Error),
+}
+
+/// Tells the controller, and removes unit, program and token of the system below `root`, told or not: after ten
+/// minutes, nobody waits any more.
+///
+/// # Errors
+/// The controller was not reached, or something could not be removed.
+pub fn tell(root: &Path) -> Result<(), BootedError> {
+    tell_within(root, TRIES, PAUSE)
+}
+
+fn tell_within(root: &Path, tries: u32, pause: Duration) -> Result<(), BootedError> {
+    let directory = root.join(DIRECTORY.trim_start_matches('/'));
+    let message = fs::read_to_string(directory.join(MESSAGE)).map_err(BootedError::Message)?;
+    let mut lines = message.lines();
+    let (server, token) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    let mut told = http::send(server, "POST", PATH, token.as_bytes());
+    for _ in 1..tries {
+        match told {
+            Err(http::HttpError::Io { .. }) => {
+                thread::sleep(pause);
+                told = http::send(server, "POST", PATH, token.as_bytes());
+            }
+            Ok(()) | Err(http::HttpError::Refused { .. }) => break,
+        }
+    }
+    let units = root.join("etc/systemd/system");
+    for unit in [units.join("multi-user.target.wants").join(UNIT), units.join(UNIT)] {
+        gone(&unit, fs::remove_file(&unit))?;
+    }
+    gone(&directory, fs::remove_dir_all(&directory))?;
+    told.map_err(BootedError::Unreached)
+}
+
+fn gone(path: &Path, outcome: io::Result<()>) -> Result<(), BootedError> {
+    match outcome {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            Err(BootedError::Left(path.display().to_string(), e))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    /// A system with the unit, whose controller is at `address`.
+    fn system(address: &str) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for file in [
+            format!("etc/systemd/system/{UNIT}"),
+            format!("etc/systemd/system/multi-user.target.wants/{UNIT}"),
+            format!("var/lib/ka-first-boot/{MESSAGE}"),
+        ] {
+            let path = root.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, format!("{address}\nsecret\n")).unwrap();
+        }
+        root
+    }
+
+    #[test]
+    fn the_token_is_told_once_and_nothing_is_left() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let root = system(&listener.local_addr().unwrap().to_string());
+        let controller = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut heard = Vec::new();
+            let mut buffer = [0; 1024];
+            while !heard.ends_with(b"secret") {
+                let length = stream.read(&mut buffer).unwrap();
+                assert!(length > 0, "{}", String::from_utf8_lossy(&heard));
+                heard.extend_from_slice(&buffer[..length]);
+            }
+            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+            String::from_utf8(heard).unwrap()
+        });
+        tell_within(root.path(), 1, PAUSE).unwrap();
+        let heard = controller.join().unwrap();
+        assert!(
+            heard.starts_with("POST /booted HTTP/1.1\r\n") && heard.contains("Content-Length: 6\r\n"),
+            "{heard}"
+        );
+        assert!(!root.path().join("var/lib/ka-first-boot").exists());
+        assert_eq!(
+            fs::read_dir(root.path().join("etc/systemd/system/multi-user.target.wants")).unwrap().count(),
+            0
+        );
+    }
+
+    #[test]
+    fn a_controller_that_is_gone_is_given_up() {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let root = system(&address);
+        let error = tell_within(root.path(), 3, Duration::ZERO).unwrap_err();
+        assert!(error.to_string().contains(&address), "{error}");
+        assert!(!root.path().join("var/lib/ka-first-boot").exists());
+    }
+}

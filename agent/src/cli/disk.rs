@@ -1,0 +1,234 @@
+//! `ka-agent disk`: a run's work on a disk, alone, on any machine with Linux.
+
+use std::fs;
+use std::io::{self, BufRead, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use ka::disk::choice::{DiskChoice, ParseChoiceError};
+use ka::disk::description::Description;
+use ka::disk::kind::PartitionKind;
+use ka::disk::report::{OfDisk, Outcome, Report};
+use ka::disk::table::Table;
+use ka::disk::units::{DiskSize, SectorSize};
+use ka::inventory::Disk;
+use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan};
+use ka_agent::{disk, hardware};
+use serde::Serialize;
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Shows what is on a disk, or on all
+    Show {
+        /// sda, /dev/sda, by-id:PATTERN; all disks without it
+        #[arg(long, value_name = "DISK", value_parser = choice)]
+        disk: Option<DiskChoice>,
+        /// Prints JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows what 'apply' would erase and write, and writes nothing
+    Plan {
+        #[command(flatten)]
+        wanted: Wanted,
+        /// Prints JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Erases a disk and partitions it after a description, with empty file systems
+    Apply {
+        #[command(flatten)]
+        wanted: Wanted,
+        /// Asks nothing
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(clap::Args)]
+struct Wanted {
+    /// sda, /dev/sda, sda:size=480G, auto, by-id:PATTERN
+    #[arg(long, value_name = "DISK", value_parser = choice)]
+    disk: DiskChoice,
+    /// The description: 'TYPE SIZE' lines, or a script of sfdisk
+    #[arg(long, value_name = "FILE")]
+    desc: PathBuf,
+    /// What to make on partitions of Linux's types: ext2, ext3, ext4, xfs, jfs, reiserfs, btrfs
+    #[arg(long, value_name = "KIND", default_value = "ext4", value_parser = file_system)]
+    fs: FileSystemKind,
+}
+
+/// What `show` prints of one disk.
+#[derive(Serialize)]
+struct Shown {
+    disk: Disk,
+    /// What is wrong with its table, or unusual.
+    findings: Vec<String>,
+}
+
+/// Why nothing was done, or not all.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("can't read {file}: {source}", file = .file.display())]
+    Read { file: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Description(#[from] ka::disk::problem::DescError),
+    #[error(transparent)]
+    Disk(#[from] disk::DiskError),
+    #[error(transparent)]
+    Choice(#[from] ka::disk::choice::ChoiceError),
+    #[error("not confirmed: nothing was written")]
+    NotConfirmed,
+    #[error("nothing was written")]
+    Refused,
+    #[error("can't print: {0}")]
+    Print(#[from] io::Error),
+    #[error("can't print JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Runs the command: 0 done, 1 refused or failed, 2 usage.
+pub(super) fn run(args: &Args) -> ExitCode {
+    let mut out = io::stdout().lock();
+    let done = match &args.command {
+        Command::Show { disk, json } => show(disk.as_ref(), *json, &mut out),
+        Command::Plan { wanted, json } => plan(wanted, *json, &mut out),
+        Command::Apply { wanted, yes } => apply(wanted, *yes, &mut out),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("ka-agent: {failure}");
+            let is_usage = matches!(failure, Failure::Read { .. } | Failure::Description(_));
+            ExitCode::from(if is_usage { 2 } else { 1 })
+        }
+    }
+}
+
+fn show(choice: Option<&DiskChoice>, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
+    let disks = hardware::disks(true);
+    let found: Vec<Disk> = match choice {
+        Some(choice) => vec![disk::named(choice).look_at(&disks)?.clone()],
+        None => disks,
+    };
+    let shown: Vec<Shown> = found.into_iter().map(|disk| Shown { findings: findings(&disk), disk }).collect();
+    if json {
+        return print_json(&shown, out);
+    }
+    for Shown { disk, findings } in &shown {
+        write!(out, "{}", OfDisk(disk))?;
+        for finding in findings {
+            writeln!(out, "    {finding}")?;
+        }
+    }
+    Ok(())
+}
+
+/// What is wrong with a disk's table; nothing if it has none that can be read.
+fn findings(disk: &Disk) -> Vec<String> {
+    let node = Path::new("/dev").join(disk.name.replace('!', "/"));
+    let Ok(sector) = SectorSize::try_from(disk.sector_size) else { return Vec::new() };
+    let table = fs::File::open(node).ok().and_then(|mut file| {
+        let size = DiskSize::of_bytes(disk.size, sector);
+        Table::read(&mut file, size).ok()
+    });
+    table.map(|table| table.findings.iter().map(ToString::to_string).collect()).unwrap_or_default()
+}
+
+fn plan(wanted: &Wanted, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
+    let report = report(&plan_of(wanted)?);
+    if json {
+        print_json(&report, out)?;
+    } else {
+        write!(out, "{report}")?;
+    }
+    if report.is_accepted() { Ok(()) } else { Err(Failure::Refused) }
+}
+
+fn apply(wanted: &Wanted, yes: bool, out: &mut dyn Write) -> Result<(), Failure> {
+    let plan = plan_of(wanted)?;
+    let report = report(&plan);
+    write!(out, "{report}")?;
+    if !report.is_accepted() {
+        return Err(Failure::Refused);
+    }
+    if !yes && !confirmed(out)? {
+        return Err(Failure::NotConfirmed);
+    }
+    let mut prepared = disk::prepare(std::slice::from_ref(&plan), Path::new("/"))?;
+    prepared.unmount()?;
+    prepared.activate(None)?;
+    for made in &prepared.made {
+        writeln!(out, "{}: {} with UUID {}", made.device.display(), made.plan.kind, made.uuid)?;
+    }
+    Ok(())
+}
+
+fn confirmed(out: &mut dyn Write) -> io::Result<bool> {
+    write!(out, "Type 'yes' to erase the disk: ")?;
+    out.flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    Ok(answer.trim() == "yes")
+}
+
+/// What would become of the disk. What only the disk itself and this machine's tools can tell is found out by claiming
+/// it.
+fn report(plan: &DiskPlan) -> Report {
+    let plan = DiskPlan { disk: disk::named(&plan.disk), ..plan.clone() };
+    let plans = std::slice::from_ref(&plan);
+    let mut report = Report::new(plans, &hardware::disks(true));
+    if report.is_accepted()
+        && let Err(refusal) = disk::check(plans)
+    {
+        for disk in &mut report.disks {
+            disk.outcome = Outcome::Refuse(refusal.to_string());
+        }
+    }
+    report
+}
+
+/// What the description's types say: swap, an EFI system partition, or files of Linux.
+fn plan_of(wanted: &Wanted) -> Result<DiskPlan, Failure> {
+    let Wanted { disk, desc, fs } = wanted;
+    let text = fs::read_to_string(desc).map_err(|source| Failure::Read { file: desc.clone(), source })?;
+    let description = Description::parse(&text, &desc.display().to_string())?;
+    let makes = |kind: PartitionKind| match kind {
+        kind if kind.is_swap() => Some(FileSystemKind::Swap),
+        kind if kind.is_esp() => Some(FileSystemKind::Vfat),
+        kind if kind.is_linux_files() => Some(*fs),
+        _ => None,
+    };
+    let file_systems = description
+        .entries()
+        .iter()
+        .filter_map(|entry| Some(FileSystemPlan::new(entry.number, makes(entry.kind)?)))
+        .collect();
+    Ok(DiskPlan { file_systems, ..DiskPlan::new(disk.clone(), description) })
+}
+
+/// Not by `From<&str>`, which takes all for a name.
+fn choice(text: &str) -> Result<DiskChoice, ParseChoiceError> {
+    text.parse()
+}
+
+fn file_system(name: &str) -> Result<FileSystemKind, String> {
+    match FileSystemKind::of_name(name) {
+        Some(FileSystemKind::Swap | FileSystemKind::Vfat) | None => {
+            Err("expected ext2, ext3, ext4, xfs, jfs, reiserfs or btrfs".to_owned())
+        }
+        Some(kind) => Ok(kind),
+    }
+}
+
+fn print_json(value: &impl Serialize, out: &mut dyn Write) -> Result<(), Failure> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)?;
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! The last writes: what the firmware starts.
+//!
+//! Before them nothing on the disks boots, after them the whole system does. Each is one write of one sector, and
+//! the disk that the node boots from comes last.
+
+use super::error::DiskError;
+use super::medium::Medium;
+use super::{BootCode, MadeFileSystem, Written};
+use ka::disk::description::Role;
+use ka::disk::kind::TableKind;
+use ka::disk::layout::{Layout, Placed};
+use ka::disk::mbr;
+use ka::disk::report::partition_name;
+use ka::disk::table::Table;
+use ka::plan::DiskPlan;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// The boot code that a plan brings, without the disk's signature behind it.
+pub(super) fn planned_code(plan: &DiskPlan) -> Option<BootCode> {
+    plan.boot_code.as_ref().and_then(|bytes| bytes.first_chunk()).map(|code| BootCode(*code))
+}
+
+/// The disk with `/boot`, else the one with `/`, else the first.
+pub(super) fn boot_disk<'a>(disks: &'a [Written], made: &[MadeFileSystem]) -> Option<&'a Written> {
+    let (node, _) = boot_partition(made).unzip();
+    let has = |disk: &&Written| node.is_some_and(|node: &Path| disk.has(node));
+    disks.iter().find(has).or_else(|| disks.first())
+}
+
+/// Writes boot code and active flags.
+pub(super) fn activate(
+    disks: &[Written],
+    made: &[MadeFileSystem],
+    loader: Option<&BootCode>,
+) -> Result<(), DiskError> {
+    let boot = boot_disk(disks, made);
+    let is_boot = |disk: &Written| boot.is_some_and(|boot| boot.claim.name == disk.claim.name);
+    let (node, number) = boot_partition(made).unzip();
+    for disk in disks.iter().filter(|disk| !is_boot(disk)) {
+        activate_one(disk, None, None)?;
+    }
+    match boot {
+        Some(disk) => {
+            let number = number.filter(|_| node.is_some_and(|node| disk.has(node)));
+            activate_one(disk, number, loader)
+        }
+        None => Ok(()),
+    }
+}
+
+/// Device node and number of the partition that is mounted at `/boot`, else of the one at `/`.
+fn boot_partition(made: &[MadeFileSystem]) -> Option<(&Path, u32)> {
+    let at = |point: &str| made.iter().find(|fs| fs.mount_points().any(|own| own == point));
+    at("/boot").or_else(|| at("/")).map(|fs| (fs.device.as_path(), fs.plan.partition))
+}
+
+fn activate_one(disk: &Written, boot: Option<u32>, loader: Option<&BootCode>) -> Result<(), DiskError> {
+    let Written { claim, layout, boot_code } = disk;
+    check_unchanged(disk)?;
+    let file = claim.file();
+    let mut sector = [0; mbr::SIZE];
+    file.read_exact_at(&mut sector, 0)
+        .map_err(|e| DiskError::io(&claim.node, "read the partition table", e))?;
+    let before = sector;
+    if let Some(number) = active(layout, boot) {
+        mbr::set_active(&mut sector, number)
+            .map_err(|reason| DiskError::Activate { disk: claim.name.clone(), reason })?;
+    }
+    // What a person brought goes before what the copied system installed.
+    if let Some(BootCode(code)) = boot_code.as_ref().or(loader) {
+        sector[..mbr::BOOT_CODE].copy_from_slice(code);
+    }
+    if sector == before {
+        return Ok(());
+    }
+    write(file, &sector).map_err(|e| DiskError::io(&claim.node, "write the boot sector", e))
+}
+
+/// Whatever waits in the disk's own cache must be on the medium before this sector is.
+pub(super) fn write(disk: &dyn Medium, sector: &[u8; mbr::SIZE]) -> std::io::Result<()> {
+    disk.sync()?;
+    disk.write_all_at(sector, 0)?;
+    disk.sync()
+}
+
+/// The partition of an MBR that gets the active flag: the one of which the description says so, else the one
+/// to boot from. In place of a logical one, the extended one: boot code doesn't care, and some BIOSes want one.
+fn active(layout: &Layout, boot: Option<u32>) -> Option<u32> {
+    if layout.table() == TableKind::Gpt {
+        return None;
+    }
+    let described = layout.partitions.iter().find(|placed| placed.bootable && placed.role != Role::Logical);
+    let number = described.map(|placed| placed.number).or(boot)?;
+    let placed = layout.partition(number)?;
+    if placed.role != Role::Logical {
+        return Some(number);
+    }
+    layout.partitions.iter().find(|placed| placed.role == Role::Extended).map(|placed| placed.number)
+}
+
+/// The table is still the one that was written, in all its parts.
+fn check_unchanged(disk: &Written) -> Result<(), DiskError> {
+    let Written { claim, layout, .. } = disk;
+    let mut reader = claim.file();
+    let table = Table::read(&mut reader, claim.size)
+        .map_err(|reason| DiskError::Table { disk: claim.name.clone(), reason })?;
+    let places = |placed: &[Placed]| -> Vec<_> {
+        placed.iter().map(|p| (p.number, p.kind, p.role, p.start, p.size, p.uuid)).collect()
+    };
+    if table.id != layout.id || places(&table.partitions) != places(&layout.partitions) {
+        return Err(DiskError::TableChanged { disk: claim.name.clone() });
+    }
+    Ok(())
+}
+
+impl Written {
+    /// Whether the device node is one of its partitions.
+    fn has(&self, node: &Path) -> bool {
+        self.layout
+            .partitions
+            .iter()
+            .any(|placed| Path::new("/dev").join(partition_name(&self.claim.name, placed.number)) == node)
+    }
+}

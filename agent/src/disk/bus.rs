@@ -1,0 +1,207 @@
+//! How a disk is attached, and whether it is a whole disk of this machine alone.
+
+use super::sysfs::is_numbered;
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// Of NVMe, as the kernel's drivers name them; the others are `tcp`, `rdma`, `fc` and `loop`.
+const LOCAL_TRANSPORTS: [&str; 2] = ["pcie", "apple-nvme"];
+
+/// What a block device is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attachment {
+    /// A whole disk.
+    Disk {
+        /// `ata`, `scsi`, `usb`, `nvme`, `virtio`, `mmc`, `xen`, `loop`.
+        bus: &'static str,
+        /// It lies in a storage network, or nobody knows where it is.
+        network: bool,
+    },
+    /// A part of one.
+    Partition,
+    /// Something that is made of disks or of memory, or that ka doesn't know.
+    Other,
+}
+
+/// What the device with this name is.
+///
+/// # Errors
+/// There is none, or an attribute of it can't be read.
+pub fn of(sys: &Path, name: &str) -> io::Result<Attachment> {
+    let path = fs::canonicalize(sys.join("class/block").join(name))
+        .or_else(|_| fs::canonicalize(sys.join("block").join(name)))?;
+    if path.join("partition").exists() {
+        return Ok(Attachment::Partition);
+    }
+    let Some(bus) = bus(name, &path) else { return Ok(Attachment::Other) };
+    let on_a_network = |part: &OsStr| {
+        // As the kernel names ports of Fibre Channel and sessions of iSCSI.
+        let part = part.to_string_lossy();
+        part.starts_with("rport-") || is_numbered(&part, "session")
+    };
+    let network = path.iter().any(on_a_network) || (bus == "nvme" && !nvme_is_local(&path)?);
+    Ok(Attachment::Disk { bus, network })
+}
+
+/// The bus of `sda`, `hda`, `vda`, `xvda`, `nvme0n1`, `mmcblk0` (but not its boot areas), `loop0`.
+fn bus(name: &str, path: &Path) -> Option<&'static str> {
+    let lettered = |kind: &str| {
+        name.strip_prefix(kind)
+            .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_lowercase()))
+    };
+    let is_nvme = name
+        .rsplit_once('n')
+        .is_some_and(|(controller, n)| is_numbered(controller, "nvme") && is_numbered(n, ""));
+    let above = |kind: &str| path.iter().any(|part| is_numbered(&part.to_string_lossy(), kind));
+    match () {
+        () if lettered("sd") && above("ata") => Some("ata"),
+        () if lettered("sd") && above("usb") => Some("usb"),
+        () if lettered("sd") => Some("scsi"),
+        () if lettered("hd") => Some("ata"),
+        () if lettered("vd") => Some("virtio"),
+        () if lettered("xvd") => Some("xen"),
+        () if is_nvme => Some("nvme"),
+        () if is_numbered(name, "mmcblk") => Some("mmc"),
+        () if is_numbered(name, "loop") => Some("loop"),
+        () => None,
+    }
+}
+
+/// Whether every way to an NVMe namespace stays in this machine, and there is one.
+///
+/// A namespace lies in sysfs below its controller, or, where several controllers may lead to it, below a
+/// subsystem which has a link to each of them. A controller tells its transport.
+fn nvme_is_local(namespace: &Path) -> io::Result<bool> {
+    let above = namespace.parent().unwrap_or(namespace);
+    let mut controllers = Vec::new();
+    if above.join("transport").exists() {
+        controllers.push(above.to_owned());
+    } else {
+        for entry in fs::read_dir(above)? {
+            let entry = entry?;
+            if is_numbered(&entry.file_name().to_string_lossy(), "nvme") {
+                controllers.push(entry.path());
+            }
+        }
+    }
+    for controller in &controllers {
+        let transport = fs::read_to_string(controller.join("transport"))?;
+        if !LOCAL_TRANSPORTS.contains(&transport.trim_end()) {
+            return Ok(false);
+        }
+    }
+    Ok(!controllers.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn knows_whole_disks_by_name() {
+        for (name, kind) in [
+            ("sda", "scsi"),
+            ("sdaa", "scsi"),
+            ("hdb", "ata"),
+            ("vda", "virtio"),
+            ("xvda", "xen"),
+            ("nvme0n1", "nvme"),
+            ("nvme10n12", "nvme"),
+            ("mmcblk0", "mmc"),
+            ("loop7", "loop"),
+        ] {
+            assert_eq!(bus(name, Path::new("/sys")), Some(kind), "{name}");
+        }
+        for name in [
+            "sda1",
+            "sd",
+            "nvme0",
+            "nvme0n",
+            "nvme0c0n1p1",
+            "mmcblk0boot0",
+            "dm-0",
+            "md0",
+            "nbd0",
+            "sr0",
+            "zram0",
+        ] {
+            assert_eq!(bus(name, Path::new("/sys")), None, "{name}");
+        }
+    }
+
+    /// A `/sys` with a block device at a path below `devices`, and files and links beside it.
+    fn kind_in(device: &str, files: &[(&str, &str)], links: &[(&str, &str)]) -> io::Result<Attachment> {
+        let sys = tempfile::tempdir().unwrap();
+        let devices = sys.path().join("devices");
+        let class = sys.path().join("class/block");
+        fs::create_dir_all(devices.join(device)).unwrap();
+        fs::create_dir_all(&class).unwrap();
+        for (path, text) in files {
+            let path = devices.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        for (link, to) in links {
+            symlink(devices.join(to), devices.join(link)).unwrap();
+        }
+        let name = Path::new(device).file_name().unwrap();
+        symlink(devices.join(device), class.join(name)).unwrap();
+        of(sys.path(), name.to_str().unwrap())
+    }
+
+    #[test]
+    fn a_disk_in_a_storage_network_is_told_from_a_local_one() {
+        let pci = "pci0000:00/0000:00:04.0";
+        let disk = |bus, network| Attachment::Disk { bus, network };
+        for (device, is) in [
+            (format!("{pci}/ata1/host0/target0:0:0/0:0:0:0/block/sda"), disk("ata", false)),
+            (format!("{pci}/host0/target0:2:0/0:2:0:0/block/sda"), disk("scsi", false)),
+            (format!("{pci}/usb2/2-1/2-1:1.0/host6/target6:0:0/6:0:0:0/block/sdd"), disk("usb", false)),
+            ("platform/host3/session1/target3:0:0/3:0:0:1/block/sdb".to_owned(), disk("scsi", true)),
+            (format!("{pci}/host1/rport-1:0-0/target1:0:0/1:0:0:0/block/sdc"), disk("scsi", true)),
+            ("virtual/block/dm-0".to_owned(), Attachment::Other),
+        ] {
+            assert_eq!(kind_in(&device, &[], &[]).unwrap(), is, "{device}");
+        }
+        let sda1 = format!("{pci}/block/sda/sda1");
+        let partition = format!("{sda1}/partition");
+        assert_eq!(kind_in(&sda1, &[(&partition, "1\n")], &[]).unwrap(), Attachment::Partition);
+    }
+
+    #[test]
+    fn a_namespace_over_fabrics_is_no_local_disk() {
+        let nvme = |network| Attachment::Disk { bus: "nvme", network };
+        for (transport, network) in [
+            ("pcie\n", false),
+            ("apple-nvme\n", false),
+            ("tcp\n", true),
+            ("rdma\n", true),
+            ("fc\n", true),
+            ("loop\n", true),
+        ] {
+            let below = kind_in("ctl/nvme0/nvme0n1", &[("ctl/nvme0/transport", transport)], &[]);
+            assert_eq!(below.unwrap(), nvme(network), "{transport}");
+            // Two controllers, of which the first is local; the namespace's path `nvme1c0n1` is no controller.
+            let shared = kind_in(
+                "virtual/nvme-subsystem/nvme-subsys1/nvme1n1",
+                &[
+                    ("pci/nvme/nvme0/transport", "pcie\n"),
+                    ("ctl/nvme1/transport", transport),
+                    ("virtual/nvme-subsystem/nvme-subsys1/subsystype", "nvm\n"),
+                ],
+                &[
+                    ("virtual/nvme-subsystem/nvme-subsys1/nvme0", "pci/nvme/nvme0"),
+                    ("virtual/nvme-subsystem/nvme-subsys1/nvme1", "ctl/nvme1"),
+                ],
+            );
+            assert_eq!(shared.unwrap(), nvme(network), "{transport}");
+        }
+        // No controller at all: nobody knows where it is.
+        assert_eq!(kind_in("virtual/nvme-subsystem/nvme-subsys2/nvme2n1", &[], &[]).unwrap(), nvme(true));
+        let unknown = kind_in("s/nvme3n1", &[("c/nvme3/state", "live\n")], &[("s/nvme3", "c/nvme3")]);
+        assert_eq!(unknown.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}

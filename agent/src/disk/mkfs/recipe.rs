@@ -1,0 +1,343 @@
+//! Which tools make a file system as the plan wants it, and with which options.
+
+use super::features::{self, Known};
+use super::fresh_uuid;
+use crate::disk::error::{DiskError, RecipeError};
+use ka::disk::units::{MB, SectorSize};
+use ka::plan::{FileSystemKind, FileSystemPlan, Shape};
+use std::path::Path;
+
+/// What makes one file system. Every command gets the device as its last argument.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in super::super) struct Recipe {
+    /// The UUID that it will have, as blkid prints it.
+    pub(super) uuid: String,
+    /// Programs and their arguments, in order.
+    pub(super) commands: Vec<(&'static str, Vec<String>)>,
+}
+
+/// The partition that a file system is made on.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Target {
+    /// Its size in bytes.
+    pub(in super::super) size: u64,
+    /// The disk's sectors.
+    pub(in super::super) sector: SectorSize,
+}
+
+impl Recipe {
+    /// The recipe of a file system. Nothing is written.
+    pub(in super::super) fn new(
+        plan: &FileSystemPlan,
+        target: Target,
+        device: &Path,
+    ) -> Result<Self, DiskError> {
+        let failed = |reason| DiskError::Recipe { device: device.to_owned(), kind: plan.kind, reason };
+        let uuid = match &plan.uuid {
+            Some(uuid) => wanted_uuid(plan.kind, uuid).map_err(failed)?,
+            None => {
+                let uuid = fresh_uuid().map_err(|e| DiskError::io(device, "get a fresh UUID", e))?;
+                if plan.kind == FileSystemKind::Vfat { serial_number(&uuid) } else { uuid }
+            }
+        };
+        for program in programs(plan.kind) {
+            features::find(program).ok_or_else(|| failed(RecipeError::NoTool(program)))?;
+        }
+        let known = if plan.shape.features.is_some() { Known::ask(plan.kind) } else { Known::default() };
+        let commands = commands(plan, &uuid, target, &known);
+        Ok(Self { uuid, commands })
+    }
+}
+
+/// The programs that a kind needs, the one that makes it first.
+pub(super) fn programs(kind: FileSystemKind) -> &'static [&'static str] {
+    match kind {
+        FileSystemKind::Ext2 | FileSystemKind::Ext3 | FileSystemKind::Ext4 => &["mke2fs"],
+        FileSystemKind::Xfs => &["mkfs.xfs"],
+        // mkfs.jfs gives every file system a UUID of its own choice.
+        FileSystemKind::Jfs => &["mkfs.jfs", "jfs_tune"],
+        FileSystemKind::Reiserfs => &["mkfs.reiserfs"],
+        FileSystemKind::Btrfs => &["mkfs.btrfs"],
+        FileSystemKind::Vfat => &["mkfs.vfat"],
+        FileSystemKind::Swap => &["mkswap"],
+    }
+}
+
+fn commands(
+    plan: &FileSystemPlan,
+    uuid: &str,
+    target: Target,
+    known: &Known,
+) -> Vec<(&'static str, Vec<String>)> {
+    let shape = &plan.shape;
+    let (label_option, options) = match plan.kind {
+        FileSystemKind::Ext2 | FileSystemKind::Ext3 | FileSystemKind::Ext4 => {
+            ("-L", ext(plan.kind, shape, uuid, target))
+        }
+        FileSystemKind::Xfs => ("-L", xfs(shape, uuid, target, known)),
+        FileSystemKind::Jfs => ("-L", words(&["-q"])),
+        FileSystemKind::Reiserfs => ("-l", reiserfs(shape, uuid)),
+        FileSystemKind::Btrfs => ("-L", btrfs(shape, uuid, target, known)),
+        FileSystemKind::Vfat => ("-n", vfat(shape, uuid, target)),
+        FileSystemKind::Swap => ("-L", words(&["-U", uuid])),
+    };
+    let mut options = options;
+    if let Some(label) = plan.label.as_ref().filter(|label| !label.is_empty()) {
+        options.extend([label_option.to_owned(), label.clone()]);
+    }
+    let programs = programs(plan.kind);
+    let mut commands = Vec::new();
+    commands.extend(programs.first().map(|program| (*program, options)));
+    // A program behind the first gives it its UUID.
+    commands.extend(programs.get(1).map(|program| (*program, words(&["-U", uuid]))));
+    commands
+}
+
+fn ext(kind: FileSystemKind, shape: &Shape, uuid: &str, target: Target) -> Vec<String> {
+    let mut options = words(&["-q", "-F", "-t", kind.name(), "-U", uuid]);
+    if let Some(size) = at_least_a_sector(shape.block_size, target) {
+        options.extend(["-b".to_owned(), size.to_string()]);
+    }
+    if let Some(size) = shape.inode_size {
+        options.extend(["-I".to_owned(), size.to_string()]);
+    }
+    if let Some(reserved) = shape.reserved {
+        // mke2fs takes at most half of the blocks.
+        let reserved = reserved.min(50_000);
+        options.extend(["-m".to_owned(), format!("{}.{:03}", reserved / 1000, reserved % 1000)]);
+    }
+    let features = match (&shape.features, kind) {
+        (Some(features), _) => {
+            let block = at_least_a_sector(shape.block_size, target).unwrap_or(4096);
+            features::ext(features, target.size / block)
+        }
+        // GRUB 2.06 reads no ext4 whose checksums have a seed of their own; the rest of the features are as
+        // the golden node's mke2fs.conf has them.
+        (None, FileSystemKind::Ext4) => "^metadata_csum_seed".to_owned(),
+        (None, _) => return options,
+    };
+    options.extend(["-O".to_owned(), features]);
+    options
+}
+
+fn xfs(shape: &Shape, uuid: &str, target: Target, known: &Known) -> Vec<String> {
+    let mut options = words(&["-q", "-f"]);
+    if let Some(size) = at_least_a_sector(shape.block_size, target) {
+        options.extend(["-b".to_owned(), format!("size={size}")]);
+    }
+    let mut sections = vec![("-m", vec![format!("uuid={uuid}")]), ("-i", Vec::new()), ("-n", Vec::new())];
+    if let Some(features) = &shape.features {
+        for (section, option) in features::xfs(features, known) {
+            if let Some((_, options)) = sections.iter_mut().find(|(name, _)| *name == section) {
+                options.push(option);
+            }
+        }
+    }
+    if let (Some(size), Some((_, inode))) =
+        (shape.inode_size, sections.iter_mut().find(|(name, _)| *name == "-i"))
+    {
+        inode.push(format!("size={size}"));
+    }
+    for (section, values) in sections.into_iter().filter(|(_, values)| !values.is_empty()) {
+        options.extend([section.to_owned(), values.join(",")]);
+    }
+    options
+}
+
+fn reiserfs(shape: &Shape, uuid: &str) -> Vec<String> {
+    let mut options = words(&["-q", "-f", "-f", "--format", "3.6", "-u", uuid]);
+    // Linux mounts no others.
+    if shape.block_size == Some(4096) {
+        options.extend(words(&["-b", "4096"]));
+    }
+    options
+}
+
+fn btrfs(shape: &Shape, uuid: &str, target: Target, known: &Known) -> Vec<String> {
+    let mut options = words(&["-q", "-f", "-U", uuid]);
+    if let Some(size) = at_least_a_sector(shape.block_size, target) {
+        options.extend(["-s".to_owned(), size.to_string()]);
+    }
+    if let Some(features) = &shape.features {
+        let (format, runtime) = features::btrfs(features, known);
+        for (option, list) in [("-O", format), ("-R", runtime)] {
+            if !list.is_empty() {
+                options.extend([option.to_owned(), list]);
+            }
+        }
+    }
+    options
+}
+
+/// FAT's kind and the size of its clusters depend on each other: what doesn't go with the partition's size
+/// is left to the tool.
+fn vfat(shape: &Shape, uuid: &str, target: Target) -> Vec<String> {
+    let mut options = words(&["-i", &uuid.replace('-', "")]);
+    let bits = shape.fat_bits.filter(|bits| match bits {
+        // Clusters of at most 32 KiB, so that everybody reads it.
+        12 => target.size <= 4084 * (32 << 10),
+        16 => (4 * MB..=65_524 * (32 << 10)).contains(&target.size),
+        _ => *bits == 32 && target.size >= 32 * MB,
+    });
+    let Some(bits) = bits else { return options };
+    options.extend(["-F".to_owned(), bits.to_string()]);
+    let per_cluster = shape.block_size.map(u64::from).filter(|bytes| *bytes >= target.sector.bytes());
+    if let Some(bytes) = per_cluster {
+        let clusters = target.size / bytes;
+        // With some room for the tables themselves.
+        let fits = match bits {
+            12 => clusters < 4_000,
+            16 => (4_400..65_000).contains(&clusters),
+            _ => clusters > 66_500,
+        };
+        if fits {
+            options.extend(["-s".to_owned(), (bytes / target.sector.bytes()).to_string()]);
+        }
+    }
+    options
+}
+
+/// No tool makes blocks that are smaller than the disk's sectors.
+fn at_least_a_sector(size: Option<u32>, target: Target) -> Option<u64> {
+    size.map(|size| u64::from(size).max(target.sector.bytes()))
+}
+
+/// A UUID that the plan wants, as blkid prints it.
+fn wanted_uuid(kind: FileSystemKind, text: &str) -> Result<String, RecipeError> {
+    let (lengths, expected): (&[usize], _) = match kind {
+        FileSystemKind::Vfat => (&[4, 4], "such as 1A2B-3C4D"),
+        _ => (&[8, 4, 4, 4, 12], "such as 01234567-89ab-cdef-0123-456789abcdef"),
+    };
+    let parts: Vec<&str> = text.split('-').collect();
+    let is_hex = parts.iter().all(|part| part.bytes().all(|b| b.is_ascii_hexdigit()));
+    if !is_hex || !parts.iter().map(|part| part.len()).eq(lengths.iter().copied()) {
+        return Err(RecipeError::Uuid { found: text.to_owned(), expected });
+    }
+    Ok(if kind == FileSystemKind::Vfat { text.to_ascii_uppercase() } else { text.to_ascii_lowercase() })
+}
+
+/// What FAT has in place of a UUID, of a random one.
+fn serial_number(uuid: &str) -> String {
+    let digits: String = uuid.chars().filter(char::is_ascii_hexdigit).take(8).collect();
+    let (first, second) = digits.split_at(digits.len().min(4));
+    format!("{first}-{second}").to_ascii_uppercase()
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UUID: &str = "01234567-89ab-cdef-0123-456789abcdef";
+
+    fn line(kind: FileSystemKind, shape: Shape, size: u64, sector: u32, known: &Known) -> String {
+        let plan = FileSystemPlan { shape, label: Some("name".into()), ..FileSystemPlan::new(1, kind) };
+        let uuid = if kind == FileSystemKind::Vfat { "1A2B-3C4D" } else { UUID };
+        let target = Target { size, sector: SectorSize::try_from(sector).unwrap() };
+        let commands = commands(&plan, uuid, target, known);
+        let one = |(program, arguments): &(&str, Vec<String>)| format!("{program} {}", arguments.join(" "));
+        commands.iter().map(one).collect::<Vec<_>>().join("; ").replace(UUID, "UUID")
+    }
+
+    #[test]
+    fn every_kind_has_its_tool() {
+        for (kind, expected) in [
+            (FileSystemKind::Ext2, "mke2fs -q -F -t ext2 -U UUID -L name"),
+            (FileSystemKind::Ext3, "mke2fs -q -F -t ext3 -U UUID -L name"),
+            (FileSystemKind::Ext4, "mke2fs -q -F -t ext4 -U UUID -O ^metadata_csum_seed -L name"),
+            (FileSystemKind::Xfs, "mkfs.xfs -q -f -m uuid=UUID -L name"),
+            (FileSystemKind::Jfs, "mkfs.jfs -q -L name; jfs_tune -U UUID"),
+            (FileSystemKind::Reiserfs, "mkfs.reiserfs -q -f -f --format 3.6 -u UUID -l name"),
+            (FileSystemKind::Btrfs, "mkfs.btrfs -q -f -U UUID -L name"),
+            (FileSystemKind::Vfat, "mkfs.vfat -i 1A2B3C4D -n name"),
+            (FileSystemKind::Swap, "mkswap -U UUID -L name"),
+        ] {
+            assert_eq!(line(kind, Shape::default(), 512 * MB, 512, &Known::default()), expected);
+        }
+    }
+
+    #[test]
+    fn the_shape_becomes_options() {
+        let features = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
+        let ext = Shape {
+            block_size: Some(1024),
+            inode_size: Some(128),
+            reserved: Some(1500),
+            features: features(&["has_journal", "needs_recovery", "extent"]),
+            fat_bits: None,
+        };
+        let none = Known::default();
+        assert_eq!(
+            line(FileSystemKind::Ext4, ext.clone(), 512 * MB, 512, &none),
+            "mke2fs -q -F -t ext4 -U UUID -b 1024 -I 128 -m 1.500 -O none,has_journal,extent -L name"
+        );
+        assert!(line(FileSystemKind::Ext4, ext.clone(), 512 * MB, 4096, &none).contains(" -b 4096 "));
+        let huge = line(FileSystemKind::Ext4, ext, 5 << 40, 512, &none);
+        assert!(huge.contains("-O none,has_journal,extent,64bit "), "{huge}");
+        let known = Known::of(
+            "crc=0|1,finobt=0|1 reflink=0|1 nrext64=0|1 ftype=0|1",
+            "no-holes\nextref\n",
+            "free-space-tree\n",
+        );
+        let xfs = Shape {
+            block_size: Some(4096),
+            inode_size: Some(512),
+            features: features(&["crc", "reflink", "ftype", "bigtime"]),
+            ..Shape::default()
+        };
+        assert_eq!(
+            line(FileSystemKind::Xfs, xfs, 512 * MB, 512, &known),
+            "mkfs.xfs -q -f -b size=4096 -m uuid=UUID,crc=1,finobt=0,reflink=1 -i nrext64=0,size=512 -n ftype=1 -L name"
+        );
+        let btrfs = Shape {
+            block_size: Some(4096),
+            features: features(&["no-holes", "free-space-tree", "unheard-of"]),
+            ..Shape::default()
+        };
+        assert_eq!(
+            line(FileSystemKind::Btrfs, btrfs, 512 * MB, 512, &known),
+            "mkfs.btrfs -q -f -U UUID -s 4096 -O ^extref,no-holes -R free-space-tree -L name"
+        );
+    }
+
+    #[test]
+    fn fat_keeps_what_goes_with_its_size() {
+        let shape =
+            |bits, cluster| Shape { fat_bits: Some(bits), block_size: Some(cluster), ..Shape::default() };
+        for (bits, cluster, mb, sector, expected) in [
+            (32, 4096, 512, 512, "-F 32 -s 8 "),
+            (32, 4096, 512, 4096, "-F 32 -s 1 "),
+            (32, 4096, 100, 512, "-F 32 "),
+            (32, 512, 512, 4096, "-F 32 "),
+            (32, 512, 16, 512, ""),
+            (16, 2048, 64, 512, "-F 16 -s 4 "),
+            (16, 2048, 512, 512, "-F 16 "),
+            (16, 2048, 4096, 512, ""),
+            (12, 4096, 8, 512, "-F 12 -s 8 "),
+            (12, 4096, 4096, 512, ""),
+            (64, 4096, 512, 512, ""),
+        ] {
+            let line = line(FileSystemKind::Vfat, shape(bits, cluster), mb * MB, sector, &Known::default());
+            assert_eq!(line, format!("mkfs.vfat -i 1A2B3C4D {expected}-n name"), "{bits} {cluster} {mb}");
+        }
+    }
+
+    #[test]
+    fn uuids_are_checked_before_anything_is_written() {
+        assert_eq!(wanted_uuid(FileSystemKind::Vfat, "1a2b-3c4d").unwrap(), "1A2B-3C4D");
+        assert_eq!(wanted_uuid(FileSystemKind::Xfs, &UUID.to_uppercase()).unwrap(), UUID);
+        for (kind, text) in [
+            (FileSystemKind::Vfat, UUID),
+            (FileSystemKind::Ext4, "1a2b-3c4d"),
+            (FileSystemKind::Ext4, ""),
+            (FileSystemKind::Ext4, "0123456-789ab-cdef-0123-456789abcdef"),
+            (FileSystemKind::Ext4, "-1234567-89ab-cdef-0123-456789abcdeg"),
+        ] {
+            assert!(wanted_uuid(kind, text).is_err(), "{text}");
+        }
+        assert_eq!(serial_number(UUID), "0123-4567");
+    }
+}

@@ -1,0 +1,132 @@
+//! Everything before the first write: the disks are the right ones, nobody uses them, their plans fit
+//! them, and the tools are there.
+
+use super::claim::{self, ChosenBy, Claim, Refusal};
+use super::error::DiskError;
+use super::mkfs::{Recipe, Target};
+use super::old::{self, Extent};
+use super::sysfs::{self, KernelPartition};
+use crate::hardware;
+use ka::disk::choice::{self, ChoiceError, DiskChoice};
+use ka::disk::fit::{FitError, fit};
+use ka::disk::ids::Seed;
+use ka::disk::layout::Layout;
+use ka::disk::report::partition_name;
+use ka::disk::table::Write;
+use ka::inventory::Disk;
+use ka::plan::DiskPlan;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// A disk about which all is known before the first write.
+pub(super) struct Ready {
+    pub(super) claim: Claim,
+    pub(super) layout: Layout,
+    pub(super) writes: Vec<Write>,
+    pub(super) old: Vec<Extent>,
+    /// The disk, open so that nobody else can use it.
+    pub(super) exclusive: File,
+    /// One for each file system of the plan.
+    pub(super) recipes: Vec<Recipe>,
+}
+
+/// Claims all disks of a plan, and makes sure that each can be written as it says.
+pub(super) fn check(plans: &[DiskPlan]) -> Result<Vec<Ready>, DiskError> {
+    check_mount_points(plans)?;
+    let choices: Vec<DiskChoice> = plans.iter().map(|plan| named(&plan.disk)).collect();
+    let disks = hardware::disks(false);
+    let chosen = match choice::find_all(&choices.iter().collect::<Vec<_>>(), &disks) {
+        // A device that is there, and is no disk: the claim says what it is.
+        Err(missing @ ChoiceError::Missing { .. }) => {
+            for name in choices.iter().filter_map(DiskChoice::name) {
+                if disks.iter().any(|disk| disk.name == name) {
+                    continue;
+                }
+                match claim::claim(name, ChosenBy::Name) {
+                    Ok(_) | Err(Refusal::Missing { .. }) => {}
+                    Err(what) => return Err(what.into()),
+                }
+            }
+            return Err(missing.into());
+        }
+        other => other?,
+    };
+    plans.iter().zip(chosen).map(|(plan, disk)| check_one(plan, disk)).collect()
+}
+
+/// A path in /dev becomes the kernel's name.
+pub(super) fn named(choice: &DiskChoice) -> DiskChoice {
+    let DiskChoice::Name { name, expect } = choice else { return choice.clone() };
+    let number = sysfs::block_number(&Path::new("/dev").join(name));
+    let name = number.and_then(|number| sysfs::name_of(number).ok()).unwrap_or_else(|| name.clone());
+    DiskChoice::Name { name, expect: expect.clone() }
+}
+
+fn check_one(plan: &DiskPlan, disk: &Disk) -> Result<Ready, DiskError> {
+    let chosen = if matches!(plan.disk, DiskChoice::ById(_)) { ChosenBy::Id } else { ChosenBy::Name };
+    let claim = claim::claim(&disk.name, chosen)?;
+    log::info!("{} is {}: {}, {}", plan.disk, claim.name, disk.model, ka::disk::units::Decimal(disk.size));
+    let seed = seed().map_err(|e| DiskError::io(&claim.node, "get random bytes", e))?;
+    let layout = fit(plan, claim.size, &seed)
+        .map_err(|reason| DiskError::Fit { disk: claim.name.clone(), reason: Box::new(reason) })?;
+    let writes = layout.writes().map_err(|reason| DiskError::Encode { disk: claim.name.clone(), reason })?;
+    let recipes = recipes(plan, &layout, &claim.name)?;
+    let exclusive = claim.open_exclusive()?;
+    let old = old::partitions(&claim, &exclusive)?;
+    Ok(Ready { claim, layout, writes, old, exclusive, recipes })
+}
+
+fn recipes(plan: &DiskPlan, layout: &Layout, disk: &str) -> Result<Vec<Recipe>, DiskError> {
+    let sector = layout.disk.sector;
+    let recipe = |fs: &ka::plan::FileSystemPlan| {
+        let size = layout.partition(fs.partition).map_or(0, |placed| placed.size.bytes(sector));
+        let device = Path::new("/dev").join(partition_name(disk, fs.partition));
+        Recipe::new(fs, Target { size, sector }, &device)
+    };
+    plan.file_systems.iter().map(recipe).collect()
+}
+
+/// Every mount point is a plain absolute path, once in the whole plan.
+fn check_mount_points(plans: &[DiskPlan]) -> Result<(), DiskError> {
+    let mut seen = BTreeSet::new();
+    for fs in plans.iter().flat_map(|plan| &plan.file_systems) {
+        let subvolumes = fs.subvolumes.iter().filter_map(|subvolume| subvolume.mount_point.as_ref());
+        for point in fs.mount_point.iter().chain(subvolumes) {
+            if !is_plain_absolute(point) || !seen.insert(point) {
+                return Err(DiskError::MountPoint(point.clone()));
+            }
+        }
+        for subvolume in &fs.subvolumes {
+            let is_top = subvolume.path.is_empty();
+            if !is_top && !is_plain_absolute(&format!("/{}", subvolume.path)) {
+                return Err(DiskError::Subvolume(subvolume.path.clone()));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_plain_absolute(path: &str) -> bool {
+    path == "/"
+        || path.strip_prefix('/').is_some_and(|rest| {
+            !rest.contains('\0') && rest.split('/').all(|name| !matches!(name, "" | "." | ".."))
+        })
+}
+
+/// The device node of a partition that the kernel sees.
+pub(super) fn node_of(seen: &[KernelPartition], number: u32, disk: &str) -> Result<PathBuf, DiskError> {
+    let partition = seen.iter().find(|partition| partition.number == number);
+    partition.map(KernelPartition::node).ok_or_else(|| DiskError::Fit {
+        disk: disk.to_owned(),
+        reason: Box::new(FitError::NoPartition(number)),
+    })
+}
+
+/// Random bytes, of which the disk's signature and its partitions' UUIDs are made.
+fn seed() -> io::Result<Seed> {
+    let mut seed = [0; 32];
+    File::open("/dev/urandom")?.read_exact(&mut seed)?;
+    Ok(Seed(seed))
+}

@@ -1,0 +1,143 @@
+//! The kernel's view of a new table.
+//!
+//! It reads the table itself, or is told of the partitions one by one where it doesn't: loop devices, and
+//! kernels without a parser for tables of this kind.
+
+use crate::disk::claim::{self, Claim};
+use crate::disk::error::DiskError;
+use crate::disk::sysfs::{self, KernelPartition};
+use crate::disk::wait::retry;
+use crate::sys::block;
+use ka::disk::description::Role;
+use ka::disk::layout::{Layout, Placed};
+use ka::disk::units::InMb;
+use nix::errno::Errno;
+use std::fs::File;
+use std::time::Duration;
+
+/// How long device nodes may take to appear and to be usable.
+const NODE_DEADLINE: Duration = Duration::from_secs(20);
+
+/// What the kernel shows of an extended partition: room for a boot loader, and no file system.
+const EXTENDED: u64 = 1024;
+
+/// Has the kernel see the new partitions.
+pub(super) fn tell(claim: &Claim, disk: &File, layout: &Layout) -> Result<(), DiskError> {
+    match block::reread_table(disk) {
+        Ok(()) if partitions(claim).is_ok_and(|seen| agrees(&seen, layout)) => return Ok(()),
+        Ok(()) => log::info!("{}: the kernel read no such table; telling it the partitions", claim.name),
+        Err(e) => log::info!("{}: the kernel reads no table ({e}); telling it the partitions", claim.name),
+    }
+    for partition in partitions(claim)? {
+        forget(disk, &partition)?;
+    }
+    for place in places(layout) {
+        block::add_partition(disk, place.number, place.start, place.size)
+            .map_err(|e| DiskError::io(&claim.node, "tell the kernel of a new partition", e))?;
+    }
+    Ok(())
+}
+
+/// Has it see none.
+pub(super) fn forget_all(claim: &Claim, disk: &File) -> Result<(), DiskError> {
+    for partition in partitions(claim)? {
+        // One that is still busy: the kernel keeps it until the next boot, and the disk has it no more.
+        if let Err(e) = forget(disk, &partition) {
+            log::warn!("{e}");
+        }
+    }
+    Ok(())
+}
+
+fn forget(disk: &File, partition: &KernelPartition) -> Result<(), DiskError> {
+    match block::delete_partition(disk, partition.number) {
+        Ok(()) | Err(Errno::ENXIO) => Ok(()),
+        Err(e) => Err(DiskError::io(partition.node(), "make the kernel forget it", e)),
+    }
+}
+
+/// Waits until the kernel sees the layout's partitions, and each has its device node and can be used;
+/// returns them.
+pub(in crate::disk) fn wait_for_partitions(
+    claim: &Claim,
+    layout: &Layout,
+) -> Result<Vec<KernelPartition>, DiskError> {
+    let look = || {
+        let seen = partitions(claim)?;
+        if !agrees(&seen, layout) {
+            return Err(DiskError::KernelView {
+                disk: claim.name.clone(),
+                expected: list(&places(layout)),
+                found: list(&of_kernel(&seen)),
+            });
+        }
+        match seen.iter().find(|p| !is_usable(p)) {
+            Some(late) => Err(DiskError::NoNode { path: late.node(), seconds: NODE_DEADLINE.as_secs() }),
+            None => Ok(seen),
+        }
+    };
+    retry(NODE_DEADLINE, look, |e| matches!(e, DiskError::KernelView { .. } | DiskError::NoNode { .. }))
+}
+
+/// Whether the partition's node is there, and nobody has the disk exclusively any more: a process that
+/// another thread started may have a copy of that open file until it runs its program.
+fn is_usable(partition: &KernelPartition) -> bool {
+    let number = sysfs::device_number(&partition.name).ok();
+    let node = partition.node();
+    number.is_some() && sysfs::block_number(&node) == number && claim::open_exclusive(&node, false).is_ok()
+}
+
+/// A partition as the kernel has it, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    number: u32,
+    start: u64,
+    size: u64,
+}
+
+/// Of an extended partition, kernels show more or less.
+fn agrees(seen: &[KernelPartition], layout: &Layout) -> bool {
+    let expected = places(layout);
+    let is_extended = |number| layout.partition(number).is_some_and(|p| p.role == Role::Extended);
+    seen.len() == expected.len()
+        && of_kernel(seen).iter().zip(&expected).all(|(seen, expected)| {
+            seen == expected
+                || is_extended(seen.number) && (seen.number, seen.start) == (expected.number, expected.start)
+        })
+}
+
+fn of_kernel(seen: &[KernelPartition]) -> Vec<Place> {
+    seen.iter().map(|p| Place { number: p.number, start: p.start, size: p.size }).collect()
+}
+
+/// What the kernel is to see, by number.
+fn places(layout: &Layout) -> Vec<Place> {
+    let sector = layout.disk.sector;
+    let first_logical = layout.partitions.iter().filter(|p| p.role == Role::Logical).map(|p| p.start).min();
+    let size = |placed: &Placed| match placed.role {
+        Role::Primary | Role::Logical => placed.size.bytes(sector),
+        // What the kernel is told of must not overlap.
+        Role::Extended => {
+            let before = first_logical.map(|first| first.0.saturating_sub(placed.start.0));
+            let free = before.map_or(placed.size.bytes(sector), |sectors| sectors * sector.bytes());
+            placed.size.bytes(sector).min(EXTENDED.max(sector.bytes())).min(free)
+        }
+    };
+    let place = |placed: &Placed| Place {
+        number: placed.number,
+        start: placed.start.bytes(sector),
+        size: size(placed),
+    };
+    layout.partitions.iter().map(place).collect()
+}
+
+fn list(places: &[Place]) -> String {
+    let one =
+        |Place { number, start, size }: &Place| format!("{number}: {} at {}", InMb(*size), InMb(*start));
+    if places.is_empty() { "none".to_owned() } else { places.iter().map(one).collect::<Vec<_>>().join(", ") }
+}
+
+fn partitions(claim: &Claim) -> Result<Vec<KernelPartition>, DiskError> {
+    sysfs::partitions(&claim.name)
+        .map_err(|e| DiskError::io(&claim.node, "ask the kernel for its partitions", e))
+}

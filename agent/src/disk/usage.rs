@@ -1,0 +1,178 @@
+//! Who uses a disk or one of its partitions, as far as this process can see: mounts, swap, and what is made
+//! of it. What it can't see (another mount namespace's mounts, a program) an exclusive open tells.
+
+use super::mountinfo::{self, DeviceNumber};
+use super::sysfs;
+use std::collections::HashSet;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Who uses a disk or one of its partitions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Usage {
+    /// It is mounted.
+    Mounted {
+        /// The kernel's name of disk or partition.
+        device: String,
+        /// The first place where it is mounted.
+        at: PathBuf,
+    },
+    /// It is one of several devices of a mounted file system.
+    Member {
+        /// The kernel's name of disk or partition.
+        device: String,
+        /// The file system's UUID.
+        uuid: String,
+    },
+    /// It is swap space in use.
+    Swap {
+        /// The kernel's name of disk or partition.
+        device: String,
+    },
+    /// Another device is made of it: LVM, RAID, LUKS, multipath.
+    Held {
+        /// The kernel's name of disk or partition.
+        device: String,
+        /// The kernel's name of the other device.
+        by: String,
+    },
+}
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mounted { device, at } => write!(f, "{device} is mounted at {}", at.display()),
+            Self::Member { device, uuid } => write!(f, "{device} is part of the mounted btrfs {uuid}"),
+            Self::Swap { device } => write!(f, "{device} is used as swap"),
+            Self::Held { device, by } => write!(f, "{device} is part of {by}"),
+        }
+    }
+}
+
+/// All that is in use on a machine, read once for all disks.
+#[derive(Debug)]
+pub struct Users {
+    sys: PathBuf,
+    /// Where a device is mounted: by its number, and by the device that was mounted, as btrfs gives its files
+    /// a number of no device.
+    mounts: Vec<(DeviceNumber, Device, PathBuf)>,
+    swaps: HashSet<Device>,
+    /// Name and file system of the devices of every mounted btrfs: mountinfo names one of them only.
+    members: Vec<(String, String)>,
+}
+
+/// A device by its path: its number if it has a node, else its name in /dev.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Device {
+    Number(DeviceNumber),
+    Name(String),
+    None,
+}
+
+impl Users {
+    /// Looks at this machine.
+    ///
+    /// # Errors
+    /// `/proc` is not there.
+    pub fn of_this_machine() -> io::Result<Self> {
+        Self::read(Path::new("/sys"), Path::new("/proc"))
+    }
+
+    /// Looks at the machine that these folders show.
+    ///
+    /// # Errors
+    /// There is no list of mounts in them, or a line of it is no mount.
+    pub fn read(sys: &Path, proc: &Path) -> io::Result<Self> {
+        let mounts = mountinfo::read_from(&proc.join("self/mountinfo"))?;
+        let swaps = match fs::read_to_string(proc.join("swaps")) {
+            // A kernel without swap has no such file.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
+            other => other?,
+        };
+        let swaps = swaps.lines().skip(1).filter_map(|line| line.split_whitespace().next());
+        Ok(Self {
+            sys: sys.to_owned(),
+            mounts: mounts.into_iter().map(|m| (m.device, Device::at(&m.source), m.mount_point)).collect(),
+            swaps: swaps.map(|path| Device::at(Path::new(path))).collect(),
+            members: members(&sys.join("fs/btrfs")),
+        })
+    }
+
+    /// Who uses the disk or one of its partitions.
+    ///
+    /// # Errors
+    /// There is no such disk.
+    pub fn of(&self, disk: &str) -> io::Result<Option<Usage>> {
+        let folder = self.sys.join("block").join(disk);
+        let mut devices = vec![(folder.clone(), disk.to_owned())];
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            if entry.path().join("partition").exists() {
+                devices.push((entry.path(), entry.file_name().to_string_lossy().into_owned()));
+            }
+        }
+        devices.sort_by(|(_, a), (_, b)| (a.len(), a).cmp(&(b.len(), b)));
+        for (folder, name) in devices {
+            if let Some(usage) = self.of_device(&folder, name)? {
+                return Ok(Some(usage));
+            }
+        }
+        Ok(None)
+    }
+
+    fn of_device(&self, folder: &Path, device: String) -> io::Result<Option<Usage>> {
+        let text = fs::read_to_string(folder.join("dev"))?;
+        let number = DeviceNumber::parse(&text).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("{device}: dev is `{text}`"))
+        })?;
+        let is_it = |other: &Device| match other {
+            Device::Number(other) => *other == number,
+            Device::Name(name) => *name == device.replace('!', "/"),
+            Device::None => false,
+        };
+        if let Some((.., at)) = self.mounts.iter().find(|(n, source, _)| *n == number || is_it(source)) {
+            return Ok(Some(Usage::Mounted { at: at.clone(), device }));
+        }
+        if let Some((_, uuid)) = self.members.iter().find(|(name, _)| *name == device) {
+            return Ok(Some(Usage::Member { uuid: uuid.clone(), device }));
+        }
+        if self.swaps.iter().any(is_it) {
+            return Ok(Some(Usage::Swap { device }));
+        }
+        // Every disk and partition of a kernel has this folder; a machine's picture may lack it.
+        let holders = match fs::read_dir(folder.join("holders")) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        let mut names = holders.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        let first: Option<io::Result<String>> = names.next();
+        Ok(first.transpose()?.map(|by| Usage::Held { device, by }))
+    }
+}
+
+impl Device {
+    fn at(path: &Path) -> Self {
+        let Ok(name) = path.strip_prefix("/dev") else { return Self::None };
+        match sysfs::block_number(path) {
+            Some(number) => Self::Number(number),
+            None => Self::Name(name.to_string_lossy().into_owned()),
+        }
+    }
+}
+
+/// Names and UUIDs: `/sys/fs/btrfs/UUID/devices/sda2`. Only mounted file systems are there.
+fn members(folder: &Path) -> Vec<(String, String)> {
+    let names = |folder: &Path| -> Vec<String> {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    };
+    let mut members = Vec::new();
+    for uuid in names(folder) {
+        for device in names(&folder.join(&uuid).join("devices")) {
+            members.push((device, uuid.clone()));
+        }
+    }
+    members
+}

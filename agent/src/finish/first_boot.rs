@@ -1,0 +1,72 @@
+//! The unit by which a clone tells, once, that it has come up from its own disk.
+//!
+//! It runs the agent's `booted`, which sends the token and then takes away the unit, itself and its directory.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::path::Path;
+
+use ka::plan::FirstBoot;
+
+use super::error::Cause;
+use crate::booted;
+
+/// systemd is what runs units; it is here on every system that has it.
+const SYSTEMD: [&str; 2] = ["usr/lib/systemd/systemd", "lib/systemd/systemd"];
+
+const UNITS: &str = "etc/systemd/system";
+
+/// Writes unit, token and `agent`, the static program, below `root`.
+pub(super) fn write(root: &Path, first_boot: &FirstBoot, mut agent: File) -> Result<(), Cause> {
+    if !SYSTEMD.iter().any(|systemd| root.join(systemd).exists()) {
+        log::warn!("the copied system has no systemd: its first boot will not be told");
+        return Ok(());
+    }
+    let directory = root.join(booted::DIRECTORY.trim_start_matches('/'));
+    fs::create_dir_all(&directory).map_err(|e| Cause::file("make", &directory, e))?;
+    let program = directory.join("ka-agent");
+    File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o755)
+        .open(&program)
+        .and_then(|mut file| io::copy(&mut agent, &mut file))
+        .map_err(|e| Cause::file("copy the agent to", &program, e))?;
+    let message = directory.join(booted::MESSAGE);
+    let text = format!("{}\n{}\n", first_boot.controller, first_boot.token);
+    File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&message)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(|e| Cause::file("make", &message, e))?;
+    let unit = root.join(UNITS).join(booted::UNIT);
+    let wants = root.join(UNITS).join("multi-user.target.wants");
+    fs::create_dir_all(&wants).map_err(|e| Cause::file("make", &wants, e))?;
+    fs::write(&unit, unit_text()).map_err(|e| Cause::file("make", &unit, e))?;
+    let link = wants.join(booted::UNIT);
+    match symlink(Path::new("..").join(booted::UNIT), &link) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        outcome => outcome.map_err(|e| Cause::file("make", &link, e)),
+    }
+}
+
+fn unit_text() -> String {
+    let directory = booted::DIRECTORY;
+    format!(
+        "[Unit]\n\
+         Description=Tell ka that this machine runs from its own disk\n\
+         Wants=network-online.target\n\
+         After=network-online.target\n\
+         ConditionPathExists={directory}/{message}\n\
+         \n\
+         [Service]\n\
+         Type=exec\n\
+         ExecStart={directory}/ka-agent booted\n",
+        message = booted::MESSAGE
+    )
+}

@@ -1,0 +1,218 @@
+//! The language of the lists of what belongs to one machine.
+//!
+//! One rule a line, `VERB PATTERN`; `#` begins a comment. A `*` in a pattern stands for any text in one
+//! component of the path, `${MACHINE_ID}` for the golden node's ID, and a `/` at the end for a directory with all
+//! that is in it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::super::error::Cause;
+use super::super::glob;
+
+/// What is to become of the files that a pattern names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verb {
+    Remove,
+    Empty,
+    Keep,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Rule {
+    verb: Verb,
+    /// Without the slashes at its ends.
+    pattern: String,
+    directory: bool,
+}
+
+/// Rules of several files, in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in super::super) struct List(Vec<Rule>);
+
+/// What ka itself knows.
+const BUILTIN: &str = include_str!("builtin.list");
+
+/// A site's own lists.
+const SITE: &str = "etc/ka/identity.d/*";
+
+impl List {
+    /// ka's rules, then those in the copied system's `/etc/ka/identity.d`, by the names of their files.
+    pub(in super::super) fn read(root: &Path) -> Result<Self, Cause> {
+        let mut list = Self::default();
+        list.add(BUILTIN, Path::new("builtin.list"))?;
+        for path in glob::files(root, SITE)? {
+            let text = fs::read_to_string(&path).map_err(|e| Cause::file("read", &path, e))?;
+            list.add(&text, &path)?;
+        }
+        Ok(list)
+    }
+
+    fn add(&mut self, text: &str, file: &Path) -> Result<(), Cause> {
+        for (number, line) in (1..).zip(text.lines()) {
+            let rule =
+                parse(line).map_err(|wrong| Cause::List { file: file.to_owned(), line: number, wrong })?;
+            self.0.extend(rule);
+        }
+        Ok(())
+    }
+
+    /// Whether a rule says that `path`, below `root`, is not the golden node's alone.
+    pub(super) fn keeps(&self, root: &Path, path: &Path) -> Result<bool, Cause> {
+        for rule in self.0.iter().filter(|rule| rule.verb == Verb::Keep) {
+            if glob::entries(root, &rule.pattern)?.iter().any(|kept| path.starts_with(kept)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Does what the rules say to the tree below `root`.
+    pub(super) fn apply(&self, root: &Path, machine_id: Option<&str>) -> Result<(), Cause> {
+        for rule in self.0.iter().filter(|rule| rule.verb != Verb::Keep) {
+            let Some(pattern) = with_machine_id(&rule.pattern, machine_id) else { continue };
+            for path in glob::entries(root, &pattern)? {
+                if self.keeps(root, &path)? {
+                    log::info!("{} stays, as the site's list says", path.display());
+                } else if rule.directory {
+                    of_directory(rule.verb, &path)?;
+                } else {
+                    of_file(rule.verb, &path)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// None if the golden node has no ID, and so nothing under it.
+fn with_machine_id(pattern: &str, machine_id: Option<&str>) -> Option<String> {
+    const NAME: &str = "${MACHINE_ID}";
+    if pattern.contains(NAME) { Some(pattern.replace(NAME, machine_id?)) } else { Some(pattern.to_owned()) }
+}
+
+/// A regular file. A symbolic link is configuration, and stays.
+fn of_file(verb: Verb, path: &Path) -> Result<(), Cause> {
+    let metadata = fs::symlink_metadata(path).map_err(|e| Cause::file("look at", path, e))?;
+    if !metadata.is_file() || (verb == Verb::Empty && metadata.len() == 0) {
+        return Ok(());
+    }
+    if verb == Verb::Remove {
+        fs::remove_file(path).map_err(|e| Cause::file("remove", path, e))?;
+        log::info!("removed {}, which belongs to the golden node", path.display());
+    } else {
+        let file = fs::File::options().write(true).truncate(true).open(path);
+        file.map_err(|e| Cause::file("empty", path, e))?;
+        log::info!("emptied {}", path.display());
+    }
+    Ok(())
+}
+
+fn of_directory(verb: Verb, path: &Path) -> Result<(), Cause> {
+    let metadata = fs::symlink_metadata(path).map_err(|e| Cause::file("look at", path, e))?;
+    if !metadata.is_dir() {
+        return Ok(());
+    }
+    if verb == Verb::Remove {
+        fs::remove_dir_all(path).map_err(|e| Cause::file("remove", path, e))?;
+        log::info!("removed {}, which belongs to the golden node", path.display());
+        return Ok(());
+    }
+    let entries = fs::read_dir(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    for inner in entries.map_err(|e| Cause::file("list", path, e))?.into_iter().map(|entry| entry.path()) {
+        let removed = if inner.is_dir() && !inner.is_symlink() {
+            fs::remove_dir_all(&inner)
+        } else {
+            fs::remove_file(&inner)
+        };
+        removed.map_err(|e| Cause::file("remove", &inner, e))?;
+    }
+    log::info!("emptied {}", path.display());
+    Ok(())
+}
+
+fn parse(line: &str) -> Result<Option<Rule>, String> {
+    let line = line.trim();
+    if line.is_empty() || line.starts_with('#') {
+        return Ok(None);
+    }
+    let (verb, path) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+    let verb = match verb {
+        "remove" => Verb::Remove,
+        "empty" => Verb::Empty,
+        "keep" => Verb::Keep,
+        other => return Err(format!("expected remove, empty or keep, found '{other}'")),
+    };
+    let path = path.trim();
+    let components: Vec<&str> = path.split('/').filter(|component| !component.is_empty()).collect();
+    if !path.starts_with('/') || components.contains(&"..") {
+        return Err(format!("expected an absolute path without '..', found '{path}'"));
+    }
+    let directory = path.ends_with('/');
+    if verb != Verb::Keep && (components.len() < 2 || (directory && components.len() < 3)) {
+        return Err(format!("'{path}' is too much to take away"));
+    }
+    let pattern: PathBuf = components.iter().collect();
+    Ok(Some(Rule { verb, pattern: pattern.to_string_lossy().into_owned(), directory }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_builtin_list_is_right() {
+        let mut list = List::default();
+        list.add(BUILTIN, Path::new("builtin.list")).unwrap();
+        assert!(list.0.len() > 50);
+    }
+
+    #[test]
+    fn bad_rules_are_told_with_their_line() {
+        for (text, wrong) in [
+            ("remove etc/x", "3: expected an absolute path without '..', found 'etc/x'"),
+            ("remove /etc/../x", "3: expected an absolute path"),
+            ("delete /etc/x", "3: expected remove, empty or keep, found 'delete'"),
+            ("remove", "3: expected an absolute path without '..', found ''"),
+            ("remove /etc/", "3: '/etc/' is too much to take away"),
+            ("empty /", "3: '/' is too much to take away"),
+            ("remove /var/lib/", "3: '/var/lib/' is too much"),
+        ] {
+            let error = List::default().add(&format!("# x\n\n{text}\n"), Path::new("site")).unwrap_err();
+            assert!(error.to_string().contains(&format!("site:{wrong}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn rules_do_what_they_say() {
+        let root = tempfile::tempdir().unwrap();
+        let put = |name: &str| {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "x").unwrap();
+        };
+        for name in ["srv/a/1", "srv/a/sub/2", "srv/b/1", "srv/b/kept", "srv/journal/0123/j", "srv/log"] {
+            put(name);
+        }
+        let mut list = List::default();
+        let text = "empty /srv/a/x/../\n";
+        assert!(list.add(text, Path::new("x")).is_err());
+        let text = "remove /srv/a/sub/\nremove /srv/b/*\nkeep /srv/b/kept\nremove /srv/journal/${MACHINE_ID}/\nempty /srv/*og\n";
+        list.add(text, Path::new("x")).unwrap();
+        list.apply(root.path(), None).unwrap();
+        assert!(root.path().join("srv/journal/0123").exists());
+        list.apply(root.path(), Some("0123")).unwrap();
+        for (name, there) in [
+            ("srv/a/1", true),
+            ("srv/a/sub", false),
+            ("srv/b/1", false),
+            ("srv/b/kept", true),
+            ("srv/journal", true),
+            ("srv/journal/0123", false),
+        ] {
+            assert_eq!(root.path().join(name).exists(), there, "{name}");
+        }
+        assert_eq!(fs::read(root.path().join("srv/log")).unwrap(), b"");
+        assert!(list.keeps(root.path(), &root.path().join("srv/b/kept")).unwrap());
+    }
+}

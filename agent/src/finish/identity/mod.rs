@@ -1,0 +1,137 @@
+//! What belongs to one machine only, and must not be on two.
+//!
+//! What is only taken away is a list, so that it grows without new code, and a site adds to it. What a system
+//! cannot do without is made anew.
+
+mod host_keys;
+mod list;
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::error::Cause;
+use super::glob;
+use list::List;
+
+/// Where a kernel's files are kept under the machine's ID.
+const BOOT_DIRECTORIES: [&str; 3] = ["boot", "boot/efi", "efi"];
+
+/// The name under which new kernels are installed, if it is not the machine's ID.
+const ENTRY_TOKEN: &str = "etc/kernel/entry-token";
+
+/// Takes the golden node's identity out of the tree below `root`, which is the process's root, and makes anew what
+/// the node needs. `hostname` is the node's.
+pub(super) fn renew(root: &Path, hostname: &str) -> Result<(), Cause> {
+    let list = List::read(root)?;
+    let machine_id = machine_id(root)?;
+    if let Some(id) = &machine_id {
+        keep_entry_token(root, id)?;
+    }
+    list.apply(root, machine_id.as_deref())?;
+    host_keys::renew(root, &list, hostname)
+}
+
+/// The golden node's ID: 32 hexadecimal digits.
+fn machine_id(root: &Path) -> Result<Option<String>, Cause> {
+    let path = root.join("etc/machine-id");
+    match fs::read_to_string(&path) {
+        Ok(text) => {
+            let id = text.trim();
+            let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+            Ok(is_id.then(|| id.to_owned()))
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Cause::file("read", &path, e)),
+    }
+}
+
+/// Boot entries and kernels may be kept under the golden node's ID. They stay there under that name, as a name
+/// only (kernel-install(8)): else the clone's next kernel would come to lie beside them under another.
+fn keep_entry_token(root: &Path, id: &str) -> Result<(), Cause> {
+    let token = root.join(ENTRY_TOKEN);
+    let mut used = false;
+    for top in BOOT_DIRECTORIES {
+        used |= root.join(top).join(id).is_dir();
+        used |= !glob::files(root, &format!("{top}/loader/entries/{id}-*.conf"))?.is_empty();
+    }
+    if !used || token.exists() {
+        return Ok(());
+    }
+    let directory = root.join("etc/kernel");
+    fs::create_dir_all(&directory).map_err(|e| Cause::file("make", &directory, e))?;
+    fs::write(&token, format!("{id}\n")).map_err(|e| Cause::file("make", &token, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_golden_node_leaves_no_trace() {
+        let root = tempfile::tempdir().unwrap();
+        let put = |name: &str| {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "x").unwrap();
+        };
+        let gone = [
+            "var/lib/dbus/machine-id",
+            "etc/udev/rules.d/70-persistent-net.rules",
+            "var/lib/dhcp/dhclient.eth0.leases",
+            "var/lib/dhcp/dhclient6.leases",
+            "var/lib/dhcpcd/eth0.lease",
+            "var/lib/dhcpcd/duid",
+            "var/lib/NetworkManager/internal-1-eth0.lease",
+            "var/lib/NetworkManager/secret_key",
+            "var/lib/systemd/random-seed",
+            "var/lib/systemd/credential.secret",
+            "boot/efi/loader/random-seed",
+            "etc/hostid",
+            "var/log/journal/0123456789abcdef0123456789abcdef/system.journal",
+            "srv/licence",
+        ];
+        let kept = [
+            "etc/machine-info",
+            "etc/udev/rules.d/75-persistent-net-generator.rules",
+            "var/lib/dhcp/dhcpd.leases",
+            "var/lib/NetworkManager/timestamps",
+            "var/log/journal/remote/x.journal",
+            "var/log/syslog",
+            "var/lib/chrony/drift",
+            // A directory with the name of a trace is somebody else's.
+            "var/lib/random-seed/data",
+        ];
+        gone.iter().chain(&kept).for_each(|name| put(name));
+        let id = "0123456789abcdef0123456789abcdef";
+        put("var/log/wtmp");
+        put(&format!("boot/efi/{id}/6.1/linux"));
+        put("etc/ka/identity.d/site");
+        fs::write(root.path().join("etc/machine-id"), format!("{id}\n")).unwrap();
+        let site = "# ours\nremove /srv/licence\nkeep /var/lib/chrony\n";
+        fs::write(root.path().join("etc/ka/identity.d/site"), site).unwrap();
+
+        renew(root.path(), "node").unwrap();
+
+        assert_eq!(fs::read(root.path().join("etc/machine-id")).unwrap(), b"");
+        assert_eq!(fs::read(root.path().join("var/log/wtmp")).unwrap(), b"");
+        assert_eq!(fs::read_to_string(root.path().join(ENTRY_TOKEN)).unwrap(), format!("{id}\n"));
+        for name in gone {
+            assert!(!root.path().join(name).exists(), "{name}");
+        }
+        for name in kept {
+            assert!(root.path().join(name).exists(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_linked_machine_id_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let dbus = root.path().join("var/lib/dbus");
+        fs::create_dir_all(&dbus).unwrap();
+        std::os::unix::fs::symlink("/etc/machine-id", dbus.join("machine-id")).unwrap();
+        renew(root.path(), "node").unwrap();
+        assert!(fs::symlink_metadata(dbus.join("machine-id")).is_ok());
+        assert!(!root.path().join("etc/machine-id").exists(), "none is made where there was none");
+    }
+}

@@ -1,0 +1,317 @@
+//! One file of a network's configuration, line by line, whatever its syntax: `key value`, `key=value`, `key: value`.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Range;
+
+use ka::mac::Mac;
+use ka::plan::NodeAddress;
+
+/// How a system writes its configuration.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Format {
+    /// One file is about several interfaces, each in a stanza of ifupdown's.
+    pub(super) stanzas: bool,
+    /// What names the default gateway.
+    pub(super) gateways: &'static [&'static str],
+    /// What gives the prefix's length, if it does not stand behind the address: a mask or a number.
+    pub(super) masks: &'static [&'static str],
+    /// What follows from address and prefix, and would be wrong in another network.
+    pub(super) derived: &'static [&'static str],
+}
+
+impl Format {
+    /// `text` with the node's address where the golden node's is.
+    pub(super) fn rewrite(&self, text: &str, golden: IpAddr, own: &NodeAddress) -> String {
+        let blocks = if self.stanzas { stanzas(text) } else { vec![text] };
+        blocks.into_iter().map(|block| self.rewrite_block(block, golden, own)).collect()
+    }
+
+    fn rewrite_block(&self, block: &str, golden: IpAddr, own: &NodeAddress) -> String {
+        let has_it = |line: &str| !is_comment(line) && addresses(line).any(|(_, address)| address == golden);
+        if !block.lines().any(has_it) {
+            return block.to_owned();
+        }
+        let same_network = self.prefix(block, golden).is_some_and(|prefix| {
+            own.prefix.is_none_or(|new| new == prefix)
+                && network(golden, prefix) == network(own.address, prefix)
+        });
+        // One of several routes need not be the default.
+        let one_route = block.lines().filter(|line| key_of(line) == Some("via")).count() == 1;
+        let mut new = String::with_capacity(block.len());
+        for line in block.split_inclusive('\n') {
+            if is_comment(line) {
+                new.push_str(line);
+                continue;
+            }
+            let key = key_of(line).unwrap_or_default();
+            if self.derived.contains(&key) && !same_network {
+                continue;
+            }
+            let is_gateway = self.gateways.contains(&key) && (key != "via" || one_route);
+            let mut line = with_address(line, golden, own, is_gateway);
+            if let Some(prefix) = own.prefix
+                && self.masks.contains(&key)
+            {
+                line = with_mask(&line, prefix);
+            }
+            new.push_str(&line);
+        }
+        new
+    }
+
+    /// The prefix that the golden address has in this block.
+    fn prefix(&self, block: &str, golden: IpAddr) -> Option<u8> {
+        block.lines().filter(|line| !is_comment(line)).find_map(|line| {
+            let behind = addresses(line).find(|(_, address)| *address == golden).and_then(|(range, _)| {
+                let digits = line.get(range.end..)?.strip_prefix('/')?;
+                digits.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+            });
+            let masked = || {
+                let value =
+                    value_of(line).filter(|_| key_of(line).is_some_and(|key| self.masks.contains(&key)))?;
+                match value.parse::<Ipv4Addr>() {
+                    Ok(mask) => u8::try_from(u32::from(mask).leading_ones()).ok(),
+                    Err(_) => value.parse().ok(),
+                }
+            };
+            behind.or_else(masked)
+        })
+    }
+}
+
+/// Stanzas of interfaces(5): from one word that begins a stanza to the next.
+fn stanzas(text: &str) -> Vec<&str> {
+    let begins = |line: &str| {
+        let word = line.split_whitespace().next().unwrap_or_default();
+        matches!(word, "iface" | "auto" | "mapping" | "source" | "source-directory")
+            || word.starts_with("allow-")
+    };
+    let mut found = Vec::new();
+    let (mut start, mut at) = (0, 0);
+    for line in text.split_inclusive('\n') {
+        if begins(line) && at > start {
+            found.extend(text.get(start..at));
+            start = at;
+        }
+        at += line.len();
+    }
+    found.extend(text.get(start..));
+    found
+}
+
+fn is_comment(line: &str) -> bool {
+    line.trim_start().starts_with(['#', ';'])
+}
+
+/// What stands before the value, without the dash of a YAML list.
+fn key_of(line: &str) -> Option<&str> {
+    let line = line.trim().trim_start_matches("- ");
+    match line.find(['=', ':']) {
+        Some(at) => line.get(..at).map(str::trim).filter(|key| !key.is_empty()),
+        None => line.split_whitespace().next(),
+    }
+}
+
+/// The rest of the line, without quotes.
+fn value_of(line: &str) -> Option<&str> {
+    let line = line.trim();
+    let at = line.find(['=', ':']).or_else(|| line.find(char::is_whitespace))?;
+    Some(line.get(at + 1..)?.trim().trim_matches(['"', '\'']))
+}
+
+/// The addresses in a line, and where they stand.
+fn addresses(line: &str) -> impl Iterator<Item = (Range<usize>, IpAddr)> {
+    let inside = |c: char| c.is_ascii_hexdigit() || c == '.' || c == ':';
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Some(start) = line.get(at..).and_then(|rest| rest.find(inside)).map(|offset| at + offset) {
+        let rest = line.get(start..).unwrap_or_default();
+        let end = start + rest.find(|c| !inside(c)).unwrap_or(rest.len());
+        let word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        let free = !line.get(..start).is_some_and(|before| before.ends_with(word))
+            && !line.get(end..).is_some_and(|behind| behind.starts_with(word));
+        if free && let Some(Ok(address)) = line.get(start..end).map(str::parse) {
+            found.push((start..end, address));
+        }
+        at = end;
+    }
+    found.into_iter()
+}
+
+/// The golden address and its prefix replaced; the gateway too, where the line names it, or it stands behind the
+/// address and a comma.
+fn with_address(line: &str, golden: IpAddr, own: &NodeAddress, is_gateway: bool) -> String {
+    let mut new = String::with_capacity(line.len());
+    let mut done = 0;
+    let mut behind_own = false;
+    for (range, address) in addresses(line) {
+        let between = line.get(done..range.start).unwrap_or_default();
+        new.push_str(between);
+        done = range.end;
+        let listed = behind_own && between.ends_with(',');
+        match own.gateway {
+            _ if address == golden && !is_gateway => {
+                new.push_str(&own.address.to_string());
+                behind_own = true;
+                let rest = line.get(done..).unwrap_or_default();
+                let digits = rest
+                    .strip_prefix('/')
+                    .map(|rest| rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len()));
+                if let (Some(prefix), Some(digits @ 1..)) = (own.prefix, digits) {
+                    new.push_str(&format!("/{prefix}"));
+                    done += 1 + digits;
+                }
+            }
+            Some(gateway) if (is_gateway || listed) && gateway.is_ipv4() == address.is_ipv4() => {
+                new.push_str(&gateway.to_string());
+            }
+            _ => new.push_str(line.get(range).unwrap_or_default()),
+        }
+    }
+    new + line.get(done..).unwrap_or_default()
+}
+
+/// The value as a mask if it was one, as a number if it was one.
+fn with_mask(line: &str, prefix: u8) -> String {
+    let Some(value) = value_of(line) else { return line.to_owned() };
+    let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
+    let new = if value.contains('.') { Ipv4Addr::from(mask).to_string() } else { prefix.to_string() };
+    line.replacen(value, &new, 1)
+}
+
+/// The network that an address is in.
+fn network(address: IpAddr, prefix: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
+            Ipv4Addr::from(u32::from(v4) & mask).into()
+        }
+        IpAddr::V6(v6) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0);
+            std::net::Ipv6Addr::from(u128::from(v6) & mask).into()
+        }
+    }
+}
+
+/// `text` with one hardware address in place of another, with colons or dashes, in either case.
+pub(super) fn hardware_address(text: &str, golden: Mac, own: Mac) -> String {
+    let mut text = text.to_owned();
+    for separator in [":", "-"] {
+        let (golden, own) =
+            (golden.to_string().replace(':', separator), own.to_string().replace(':', separator));
+        let mut done = String::with_capacity(text.len());
+        let mut rest = text.as_str();
+        // Lower case changes no length.
+        while let Some(at) = rest.to_ascii_lowercase().find(&golden)
+            && let Some((before, behind)) = rest.split_at_checked(at)
+        {
+            done.push_str(before);
+            done.push_str(&own);
+            rest = behind.get(golden.len()..).unwrap_or_default();
+        }
+        text = done + rest;
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{IFCFG, IFUPDOWN, KEYFILE, NETPLAN, NETWORKD};
+    use super::*;
+
+    const GOLDEN: &str = "10.0.0.1";
+
+    fn own(address: &str, prefix: Option<u8>, gateway: Option<&str>) -> NodeAddress {
+        NodeAddress {
+            address: address.parse().unwrap(),
+            prefix,
+            gateway: gateway.map(|gateway| gateway.parse().unwrap()),
+        }
+    }
+
+    #[test]
+    fn an_address_takes_the_golden_ones_place() {
+        let same = own("10.0.0.7", None, None);
+        let other = own("10.1.0.7", Some(16), Some("10.1.0.254"));
+        for (format, old, with_same, with_other) in [
+            (
+                IFUPDOWN,
+                "auto eth0\niface eth0 inet static\n  address 10.0.0.1/24\n  broadcast 10.0.0.255\n  gateway 10.0.0.254\niface eth1 inet static\n  address 10.0.0.10\n  gateway 10.9.0.1\n",
+                "auto eth0\niface eth0 inet static\n  address 10.0.0.7/24\n  broadcast 10.0.0.255\n  gateway 10.0.0.254\niface eth1 inet static\n  address 10.0.0.10\n  gateway 10.9.0.1\n",
+                "auto eth0\niface eth0 inet static\n  address 10.1.0.7/16\n  gateway 10.1.0.254\niface eth1 inet static\n  address 10.0.0.10\n  gateway 10.9.0.1\n",
+            ),
+            (
+                IFUPDOWN,
+                "iface eth0 inet static\n\taddress 10.0.0.1\n\tnetmask 255.255.255.0\n\tnetwork 10.0.0.0\n",
+                "iface eth0 inet static\n\taddress 10.0.0.7\n\tnetmask 255.255.255.0\n\tnetwork 10.0.0.0\n",
+                "iface eth0 inet static\n\taddress 10.1.0.7\n\tnetmask 255.255.0.0\n",
+            ),
+            (
+                NETWORKD,
+                "[Network]\n# Address=10.0.0.1/24\nAddress=10.0.0.1/24\nGateway=10.0.0.254\nGateway=fe80::1\nDNS=10.0.0.2\n",
+                "[Network]\n# Address=10.0.0.1/24\nAddress=10.0.0.7/24\nGateway=10.0.0.254\nGateway=fe80::1\nDNS=10.0.0.2\n",
+                "[Network]\n# Address=10.0.0.1/24\nAddress=10.1.0.7/16\nGateway=10.1.0.254\nGateway=fe80::1\nDNS=10.0.0.2\n",
+            ),
+            (
+                KEYFILE,
+                "[ipv4]\naddress1=10.0.0.1/24,10.0.0.254\ndns=10.0.0.2;\n",
+                "[ipv4]\naddress1=10.0.0.7/24,10.0.0.254\ndns=10.0.0.2;\n",
+                "[ipv4]\naddress1=10.1.0.7/16,10.1.0.254\ndns=10.0.0.2;\n",
+            ),
+            (
+                NETPLAN,
+                "  addresses:\n    - \"10.0.0.1/24\"\n  routes:\n    - to: default\n      via: 10.0.0.254\n",
+                "  addresses:\n    - \"10.0.0.7/24\"\n  routes:\n    - to: default\n      via: 10.0.0.254\n",
+                "  addresses:\n    - \"10.1.0.7/16\"\n  routes:\n    - to: default\n      via: 10.1.0.254\n",
+            ),
+            (
+                IFCFG,
+                "IPADDR=\"10.0.0.1\"\nPREFIX=24\nGATEWAY=10.0.0.254\nBROADCAST=10.0.0.255\n",
+                "IPADDR=\"10.0.0.7\"\nPREFIX=24\nGATEWAY=10.0.0.254\nBROADCAST=10.0.0.255\n",
+                "IPADDR=\"10.1.0.7\"\nPREFIX=16\nGATEWAY=10.1.0.254\n",
+            ),
+        ] {
+            let golden = GOLDEN.parse().unwrap();
+            assert_eq!(format.rewrite(old, golden, &same), with_same);
+            assert_eq!(format.rewrite(old, golden, &other), with_other);
+        }
+    }
+
+    #[test]
+    fn nothing_else_changes() {
+        let golden = GOLDEN.parse().unwrap();
+        let other = own("10.1.0.7", Some(16), Some("10.1.0.254"));
+        for text in [
+            "iface eth0 inet dhcp\n",
+            "  addresses: [10.0.0.10/24, 110.0.0.1/24]\n  gateway4: 10.0.0.254\n",
+            "address 10.0.0.1x\n",
+            "name=x10.0.0.1\n",
+            "#address 10.0.0.1\n",
+            "",
+        ] {
+            for format in [IFUPDOWN, NETPLAN, IFCFG] {
+                assert_eq!(format.rewrite(text, golden, &other), text);
+            }
+        }
+    }
+
+    #[test]
+    fn addresses_of_the_other_family_are_known_however_they_are_written() {
+        let own = own("fd00::7", None, None);
+        let golden = "fd00::1".parse().unwrap();
+        let text = "[Network]\nAddress=fd00:0:0::0001/64\nAddress=10.0.0.1/24\n";
+        assert_eq!(
+            NETWORKD.rewrite(text, golden, &own),
+            "[Network]\nAddress=fd00::7/64\nAddress=10.0.0.1/24\n"
+        );
+    }
+
+    #[test]
+    fn hardware_addresses_are_replaced_in_every_form() {
+        let (golden, own) = ("52:54:00:ab:cd:01".parse().unwrap(), "52:54:00:ab:cd:07".parse().unwrap());
+        assert_eq!(
+            hardware_address("HWADDR=52:54:00:AB:CD:01\nx=52-54-00-ab-cd-01 52:54:00:ab:cd:02", golden, own),
+            "HWADDR=52:54:00:ab:cd:07\nx=52-54-00-ab-cd-07 52:54:00:ab:cd:02"
+        );
+    }
+}

@@ -1,0 +1,68 @@
+//! Straight into the new system: its kernel is loaded from the new disk, and PID 1 starts it where it would reboot.
+//!
+//! It saves the minutes that a server's firmware takes. The boot loader is passed by, so what it would have started
+//! is read from its configuration.
+
+mod entry;
+
+use std::ffi::{CString, NulError};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+
+pub use entry::{Entry, default_entry};
+
+use crate::sys;
+
+/// Why the new system's kernel cannot be started from here. The machine can still reboot into it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KexecError {
+    /// The boot loader's configuration names no kernel that is there.
+    #[error("no kernel to start is named in {}", list(.0))]
+    NoEntry(Vec<PathBuf>),
+    /// A file cannot be read.
+    #[error("{path}: {source}", path = .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The command line cannot be handed over.
+    #[error("the kernel's command line has a zero byte")]
+    CommandLine(#[from] NulError),
+    /// The running kernel refuses.
+    #[error("the running kernel does not take {kernel} (kexec_file_load): {source}", kernel = .kernel.display())]
+    Load {
+        /// The kernel to start.
+        kernel: PathBuf,
+        /// What the running one said.
+        source: Errno,
+    },
+}
+
+/// Loads what the new system below `root` boots by default. Everything is in memory then: the file systems may go.
+///
+/// # Errors
+/// [`KexecError`]; nothing is loaded.
+pub fn load(root: &Path) -> Result<(), KexecError> {
+    let entry = default_entry(root)?;
+    let open =
+        |path: &Path| File::open(path).map_err(|source| KexecError::File { path: path.to_owned(), source });
+    let kernel = open(&entry.kernel)?;
+    let initrd = entry.initrd.as_deref().map(open).transpose()?;
+    let command_line = CString::new(entry.command_line.as_str())?;
+    sys::kexec::load(kernel.as_fd(), initrd.as_ref().map(AsFd::as_fd), &command_line)
+        .map_err(|source| KexecError::Load { kernel: entry.kernel.clone(), source })?;
+    log::info!("{} is loaded, to start with: {}", entry.kernel.display(), entry.command_line);
+    Ok(())
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    let texts: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    texts.join(" or ")
+}

@@ -1,0 +1,200 @@
+//! The node's log on a server of the site's, for whoever wants all logs in one place.
+//!
+//! HTTP is spoken here; FTP by busybox, which stage2 has.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::http::{self, HttpError};
+use crate::tool;
+
+/// How long an FTP server may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A directory on a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogServer {
+    protocol: Protocol,
+    host: String,
+    port: u16,
+    /// With a slash in front, and none at its end.
+    directory: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Protocol {
+    Http,
+    Ftp { user: String, password: String },
+}
+
+/// Why the log is not on the server.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The log cannot be read.
+    #[error("cannot read the log: {0}")]
+    Log(io::Error),
+    /// The HTTP server did not take it.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// busybox did not bring it to the FTP server.
+    #[error("ftpput {server}: {reason}")]
+    Ftp {
+        /// `HOST:PORT`.
+        server: String,
+        /// What it said.
+        reason: String,
+    },
+}
+
+impl FromStr for LogServer {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const EXPECTED: &str = "http://HOST[:PORT]/DIRECTORY or ftp://[USER:PASSWORD@]HOST[:PORT]/DIRECTORY";
+        let (scheme, rest) = text.split_once("://").ok_or(EXPECTED)?;
+        let (authority, directory) = rest.split_once('/').unwrap_or((rest, ""));
+        let (login, server) = match authority.rsplit_once('@') {
+            Some((login, server)) => (Some(login), server),
+            None => (None, authority),
+        };
+        let (protocol, default) = match (scheme, login) {
+            ("http", None) => (Protocol::Http, 80),
+            ("ftp", login) => {
+                let login = login.unwrap_or("anonymous:ka@");
+                let (user, password) = login.split_once(':').unwrap_or((login, ""));
+                (Protocol::Ftp { user: user.to_owned(), password: password.to_owned() }, 21)
+            }
+            _ => return Err(EXPECTED),
+        };
+        // An IPv6 address stands in brackets, which are not part of it.
+        let (host, port) = match server.strip_prefix('[').map(|rest| rest.split_once(']')) {
+            Some(None) => return Err(EXPECTED),
+            Some(Some((host, ""))) => (host, None),
+            Some(Some((host, port))) => (host, Some(port.strip_prefix(':').ok_or(EXPECTED)?)),
+            None => server.split_once(':').map_or((server, None), |(host, port)| (host, Some(port))),
+        };
+        let port = port.map_or(Ok(default), str::parse).map_err(|_| EXPECTED)?;
+        if host.is_empty() || port == 0 || text.contains(char::is_whitespace) {
+            return Err(EXPECTED);
+        }
+        let directory = format!("/{}", directory.trim_matches('/'));
+        let directory = directory.trim_end_matches('/').to_owned();
+        Ok(Self { protocol, host: host.to_owned(), port, directory })
+    }
+}
+
+impl LogServer {
+    /// Puts the file `log` there under `name`.
+    ///
+    /// # Errors
+    /// The log cannot be read, or the server not reached, or it refuses.
+    pub fn store(&self, name: &str, log: &Path) -> Result<(), StoreError> {
+        let path = format!("{}/{name}", self.directory);
+        match &self.protocol {
+            Protocol::Http => {
+                let text = fs::read(log).map_err(StoreError::Log)?;
+                Ok(http::send(&self.server(), "PUT", &path, &text)?)
+            }
+            Protocol::Ftp { user, password } => self.by_ftp(user, password, &path, log),
+        }
+    }
+
+    fn server(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+
+    fn by_ftp(&self, user: &str, password: &str, path: &str, log: &Path) -> Result<(), StoreError> {
+        let failed = |reason: String| StoreError::Ftp { server: self.server(), reason };
+        let mut ftpput = Command::new("busybox");
+        ftpput
+            .args(["ftpput", "-u", user, "-p", password, "-P", &self.port.to_string(), &self.host, path])
+            .arg(log)
+            .stdin(Stdio::null());
+        let output = tool::output(&mut ftpput, LIMIT).map_err(|e| failed(e.to_string()))?;
+        if output.end.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Err(failed(format!("{}: {said}", output.end)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::TcpListener;
+    use std::thread;
+
+    #[test]
+    fn servers_are_read() {
+        let ftp = |user: &str, password: &str| Protocol::Ftp { user: user.into(), password: password.into() };
+        for (text, protocol, server, directory) in [
+            ("http://logs/ka", Protocol::Http, "logs:80", "/ka"),
+            ("http://10.0.0.1:8080", Protocol::Http, "10.0.0.1:8080", ""),
+            ("http://[fd00::1]:81/a/b/", Protocol::Http, "[fd00::1]:81", "/a/b"),
+            ("ftp://logs/ka", ftp("anonymous", "ka@"), "logs:21", "/ka"),
+            ("ftp://me:s:e@logs:2121/", ftp("me", "s:e"), "logs:2121", ""),
+        ] {
+            let read: LogServer = text.parse().unwrap();
+            assert_eq!(
+                (&read.protocol, read.server().as_str(), read.directory.as_str()),
+                (&protocol, server, directory)
+            );
+        }
+        for bad in [
+            "",
+            "logs",
+            "http://",
+            "https://logs/",
+            "http://u:p@logs/",
+            "http://h:0/",
+            "http://h:x/",
+            "http://[fd00::1/",
+            "ftp://h/a b",
+        ] {
+            assert!(bad.parse::<LogServer>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_log_is_put_on_an_http_server() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        fs::write(&log, "line 1\nline 2\n").unwrap();
+        for (answer, taken) in [("201 Created", true), ("403 Forbidden", false)] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let url = format!("http://{}/logs/", listener.local_addr().unwrap());
+            let server = thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut reader = BufReader::new(stream.try_clone().unwrap());
+                let mut head = String::new();
+                while !head.ends_with("\r\n\r\n") {
+                    assert!(reader.read_line(&mut head).unwrap() > 0);
+                }
+                let mut body = vec![0; 14];
+                reader.read_exact(&mut body).unwrap();
+                write!(stream, "HTTP/1.1 {answer}\r\nContent-Length: 0\r\n\r\n").unwrap();
+                (head, body)
+            });
+            let stored = url.parse::<LogServer>().unwrap().store("52-54.log", &log);
+            let (head, body) = server.join().unwrap();
+            assert!(head.starts_with("PUT /logs/52-54.log HTTP/1.1\r\n"), "{head}");
+            assert_eq!(body, b"line 1\nline 2\n");
+            match stored {
+                Ok(()) => assert!(taken),
+                Err(e) => {
+                    assert!(!taken && e.to_string().ends_with("answered: HTTP/1.1 403 Forbidden"), "{e}")
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! Frozen file systems (`ioctl_fsfreeze`, FIFREEZE and FITHAW of linux/fs.h).
+
+use nix::errno::Errno;
+use nix::libc::c_int;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+
+/// The calls themselves, without names for what they return.
+mod raw {
+    nix::ioctl_readwrite!(fifreeze, b'X', 119, super::c_int);
+    nix::ioctl_readwrite!(fithaw, b'X', 120, super::c_int);
+}
+
+/// Whether somebody has frozen the file system that `directory` is on, so that nothing is written to its
+/// device. The kernel only tells whoever tries to freeze it too, so one that is not is frozen for a moment.
+///
+/// # Errors
+/// What the kernel says: EPERM without CAP_SYS_ADMIN, EOPNOTSUPP for file systems that can't be frozen.
+pub fn is_frozen(directory: &File) -> Result<bool, Errno> {
+    let mut unused = 0;
+    // SAFETY: the descriptor is open for the whole call, and the kernel uses the argument for nothing; it
+    // points to an int of this function, as the request code says.
+    match unsafe { raw::fifreeze(directory.as_raw_fd(), &raw mut unused) } {
+        Err(Errno::EBUSY) => Ok(true),
+        Err(errno) => Err(errno),
+        Ok(_) => {
+            // SAFETY: as above.
+            unsafe { raw::fithaw(directory.as_raw_fd(), &raw mut unused) }?;
+            Ok(false)
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Threads that write files' data, and then set owner, attributes, mode and time.
+//!
+//! Names are made by one thread in the archive's order, so that links, replacements and directories need no
+//! rules among threads. What follows for a regular file concerns its open file alone, and is done by whoever
+//! is free. It goes to the threads in batches: waking one costs more than writing a small file.
+
+use std::ops::Range;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use ka::archive::{ArchiveError, Notes};
+use rustix::io::Errno;
+
+use super::UnpackError;
+use super::attributes::Attributes;
+
+/// A batch's data, in bytes.
+const BYTES: usize = 256 << 10;
+/// A batch's files: each is open until it is written.
+const FILES: usize = 32;
+/// A batch's pieces: a sparse file may have many.
+const PIECES: usize = 4096;
+/// More threads than this only wait for the file system's locks.
+const MOST: usize = 4;
+/// Batches beyond one for each thread: one that is being filled, and one that waits.
+const SPARE: usize = 2;
+
+/// A file that has its name already, or a partition.
+pub(super) struct NewFile {
+    pub(super) fd: OwnedFd,
+    pub(super) path: Vec<u8>,
+    /// Set when everything is written.
+    pub(super) attributes: Option<Attributes>,
+}
+
+/// Some of a file's data. Whoever drops the last piece of a file finishes it.
+struct Piece {
+    file: Arc<NewFile>,
+    offset: u64,
+    range: Range<usize>,
+}
+
+struct Batch {
+    bytes: Vec<u8>,
+    used: usize,
+    pieces: Vec<Piece>,
+}
+
+impl Batch {
+    fn new() -> Self {
+        Self { bytes: vec![0; BYTES], used: 0, pieces: Vec::with_capacity(FILES) }
+    }
+}
+
+/// What the threads tell.
+#[derive(Default)]
+struct Outcome {
+    failed: AtomicBool,
+    first: Mutex<Option<UnpackError>>,
+}
+
+impl Outcome {
+    fn fail(&self, error: UnpackError) {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.failed.store(true, Ordering::Release);
+    }
+
+    fn take(&self) -> Option<UnpackError> {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Hands files to the threads.
+pub(super) struct Writers<'a> {
+    full: SyncSender<Batch>,
+    empty: Receiver<Batch>,
+    batch: Batch,
+    outcome: &'a Outcome,
+}
+
+/// Runs `work` while threads write what it hands them; returns what they note when all is written.
+///
+/// # Errors
+/// That of `work`, or the first of a thread: then nothing further is written.
+pub(super) fn with_writers(
+    work: impl FnOnce(&mut Writers<'_>) -> Result<(), UnpackError>,
+) -> Result<Notes, UnpackError> {
+    let count = thread::available_parallelism().map_or(1, usize::from).min(MOST);
+    let outcome = Outcome::default();
+    let (full, queue) = sync_channel(count + SPARE);
+    let (spare, empty) = channel();
+    let queue = Mutex::new(queue);
+    thread::scope(|scope| {
+        let threads = (0..count)
+            .map(|_| {
+                let (queue, spare, outcome) = (&queue, spare.clone(), &outcome);
+                let thread = thread::Builder::new().name("writer".into());
+                thread.spawn_scoped(scope, move || write_all(queue, &spare, outcome))
+            })
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| {
+                let errno = Errno::from_io_error(&error).unwrap_or(Errno::AGAIN);
+                UnpackError::System { action: "start a thread for", path: "the files".into(), errno }
+            })?;
+        for _ in 1..count + SPARE {
+            // Its other end is here.
+            let _ = spare.send(Batch::new());
+        }
+        let mut writers = Writers { full, empty, batch: Batch::new(), outcome: &outcome };
+        let worked = work(&mut writers).and_then(|()| writers.hand_over());
+        // Closes the queue, so that the threads come to their end.
+        drop(writers);
+        let mut notes = Notes::default();
+        for thread in threads {
+            notes.append(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        match outcome.take() {
+            Some(error) => Err(error),
+            None => worked.map(|()| notes),
+        }
+    })
+}
+
+impl Writers<'_> {
+    /// Takes the next `len` bytes of `file`, which belong at `offset` of it. `read` fills as much as it can of
+    /// what it is given; it knows that there are so many.
+    ///
+    /// # Errors
+    /// That of `read`, or of a thread with an earlier file.
+    pub(super) fn data(
+        &mut self,
+        file: &Arc<NewFile>,
+        mut offset: u64,
+        len: u64,
+        mut read: impl FnMut(&mut [u8]) -> Result<usize, ArchiveError>,
+    ) -> Result<(), UnpackError> {
+        let mut left = len;
+        while left > 0 {
+            let free = self.batch.bytes.get_mut(self.batch.used..).unwrap_or_default();
+            let want = usize::try_from(left).map_or(free.len(), |left| left.min(free.len()));
+            let got = read(free.get_mut(..want).unwrap_or_default())?;
+            if got == 0 {
+                // The decoder has checked that the data is as long as the entry says.
+                return Err(UnpackError::system("write", &file.path, Errno::NODATA));
+            }
+            self.piece(Arc::clone(file), offset, got);
+            (left, offset) = (left - got as u64, offset + got as u64);
+            if self.batch.used == BYTES || self.batch.pieces.len() == PIECES {
+                self.hand_over()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// There is no more of `file`: it gets its attributes when everything of it is written.
+    ///
+    /// # Errors
+    /// That of a thread with an earlier file.
+    pub(super) fn end(&mut self, file: Arc<NewFile>) -> Result<(), UnpackError> {
+        self.piece(file, 0, 0);
+        if self.batch.pieces.len() >= FILES { self.hand_over() } else { Ok(()) }
+    }
+
+    fn piece(&mut self, file: Arc<NewFile>, offset: u64, len: usize) {
+        let start = self.batch.used;
+        self.batch.used += len;
+        let range = start..self.batch.used;
+        match self.batch.pieces.last_mut() {
+            // What follows at once is written at once; an end needs no piece of its own.
+            Some(last) if Arc::ptr_eq(&last.file, &file) && (len == 0 || last.end() == offset) => {
+                last.range.end = range.end;
+            }
+            _ => self.batch.pieces.push(Piece { file, offset, range }),
+        }
+    }
+
+    fn hand_over(&mut self) -> Result<(), UnpackError> {
+        if self.outcome.failed.load(Ordering::Acquire)
+            && let Some(error) = self.outcome.take()
+        {
+            return Err(error);
+        }
+        // A thread that has panicked gives nothing back; the scope tells of it.
+        let gone = || UnpackError::system("write", b"the files", Errno::CANCELED);
+        let next = self.empty.recv().map_err(|_| gone())?;
+        let batch = std::mem::replace(&mut self.batch, next);
+        self.full.send(batch).map_err(|_| gone())
+    }
+}
+
+impl Piece {
+    fn end(&self) -> u64 {
+        self.offset + self.range.len() as u64
+    }
+}
+
+/// Writes batches until there are no more; after a failure it only gives them back.
+fn write_all(queue: &Mutex<Receiver<Batch>>, spare: &Sender<Batch>, outcome: &Outcome) -> Notes {
+    let mut notes = Notes::default();
+    loop {
+        let batch = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(mut batch) = batch else { return notes };
+        for piece in batch.pieces.drain(..) {
+            if outcome.failed.load(Ordering::Acquire) {
+                continue;
+            }
+            let data = batch.bytes.get(piece.range).unwrap_or_default();
+            let written = write(&piece.file, data, piece.offset);
+            // Whoever held it last knows that all of it is written.
+            let finished = written.and_then(|()| match Arc::into_inner(piece.file) {
+                Some(NewFile { fd, path, attributes: Some(attributes) }) => {
+                    attributes.apply(fd.as_fd(), &path, &mut notes)
+                }
+                _ => Ok(()),
+            });
+            if let Err(error) = finished {
+                outcome.fail(error);
+            }
+        }
+        batch.used = 0;
+        // Nobody takes it back at the end.
+        let _ = spare.send(batch);
+    }
+}
+
+fn write(file: &NewFile, mut data: &[u8], mut offset: u64) -> Result<(), UnpackError> {
+    while !data.is_empty() {
+        match rustix::io::pwrite(&file.fd, data, offset) {
+            Ok(0) => return Err(UnpackError::system("write", &file.path, Errno::NOSPC)),
+            Ok(written) => {
+                data = data.get(written..).unwrap_or_default();
+                offset += written as u64;
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(UnpackError::system("write", &file.path, errno)),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! Whether a file system's own tables say all that it uses.
+//!
+//! After a crash some of it is told by the journal alone, until somebody mounts it. Not all of partclone's programs
+//! look for that: a map that they make then lacks blocks that are in use.
+
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+use std::process::Command;
+
+/// Of ext2, ext3, ext4: the superblock's place, its magic, the incompatible features, and `needs_recovery` among
+/// them (the kernel's `Documentation/filesystems/ext4/super.rst`).
+const EXT_MAGIC: (u64, [u8; 2]) = (1024 + 0x38, [0x53, 0xef]);
+const EXT_INCOMPAT: u64 = 1024 + 0x60;
+const EXT_NEEDS_RECOVERY: u32 = 0x4;
+
+/// Of btrfs: the superblock's magic, and where its log tree begins, 0 if there is none (`struct btrfs_super_block`).
+const BTRFS_MAGIC: (u64, [u8; 8]) = (0x1_0040, *b"_BHRfS_M");
+const BTRFS_LOG_ROOT: u64 = 0x1_0060;
+
+/// Says why the map of a file system of `kind` (blkid's word) cannot be trusted.
+pub(super) fn check(kind: &str, device: &Path, fd: BorrowedFd<'_>) -> Result<(), String> {
+    let dirty = || Err("its journal has changes that are nowhere else".to_owned());
+    match kind {
+        "ext2" | "ext3" | "ext4" => {
+            expect(fd, EXT_MAGIC)?;
+            let features = u32::from_le_bytes(at(fd, EXT_INCOMPAT)?);
+            if features & EXT_NEEDS_RECOVERY == 0 { Ok(()) } else { dirty() }
+        }
+        "btrfs" => {
+            expect(fd, BTRFS_MAGIC)?;
+            if u64::from_le_bytes(at(fd, BTRFS_LOG_ROOT)?) == 0 { Ok(()) } else { dirty() }
+        }
+        "xfs" => xfs(device),
+        // No journal, or a mark of its own that partclone obeys.
+        "vfat" | "exfat" | "ntfs" => Ok(()),
+        other => Err(format!("what {other} uses is told by no map that can be trusted")),
+    }
+}
+
+/// Asks xfs_logprint(8), because the log's end must be searched for.
+fn xfs(device: &Path) -> Result<(), String> {
+    let output = Command::new("xfs_logprint").arg("-t").arg(device).output();
+    let output = output.map_err(|e| format!("xfs_logprint (package xfsprogs) can't be run: {e}"))?;
+    if String::from_utf8_lossy(&output.stdout).contains("<CLEAN>") {
+        Ok(())
+    } else {
+        Err("xfs_logprint does not call its log clean".to_owned())
+    }
+}
+
+fn expect<const N: usize>(fd: BorrowedFd<'_>, (offset, magic): (u64, [u8; N])) -> Result<(), String> {
+    if at(fd, offset)? == magic { Ok(()) } else { Err("its superblock is not where it should be".to_owned()) }
+}
+
+fn at<const N: usize>(fd: BorrowedFd<'_>, offset: u64) -> Result<[u8; N], String> {
+    let mut bytes = [0; N];
+    match rustix::io::pread(fd, &mut bytes, offset) {
+        Ok(got) if got == N => Ok(bytes),
+        Ok(_) => Err("it ends within its superblock".to_owned()),
+        Err(errno) => Err(format!("its superblock can't be read: {errno}")),
+    }
+}

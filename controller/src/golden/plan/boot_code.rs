@@ -1,0 +1,64 @@
+//! Boot code for the first sector (`-m`, `-M`), where the run installs no boot loader of its own.
+
+use super::{PlanError, Request, WantedBootCode};
+use crate::golden::scan::{self, BOOT_CODE, GoldenDisk};
+use ka::plan::{DiskPlan, Loader};
+use std::path::Path;
+
+/// The boot code that is wanted for a disk.
+pub(super) fn of(
+    request: &Request<'_>,
+    golden: &GoldenDisk,
+    plan: &DiskPlan,
+) -> Result<Option<Vec<u8>>, PlanError> {
+    let is_this = |wanted: &&WantedBootCode| names(wanted, golden, Some(plan));
+    let mut all = request.boot_code.iter().filter(is_this);
+    let Some(wanted) = all.next() else { return Ok(None) };
+    let wrong = |reason: &str| PlanError::BootCode { disk: wanted.disk.clone(), reason: reason.to_owned() };
+    if all.next().is_some() {
+        return Err(wrong("it is asked for twice"));
+    }
+    let boots = |fs: &ka::plan::FileSystemPlan| {
+        let subvolumes = fs.subvolumes.iter().filter_map(|s| s.mount_point.as_deref());
+        fs.mount_point.as_deref().into_iter().chain(subvolumes).any(|at| matches!(at, "/" | "/boot"))
+    };
+    if request.boot.loader != Loader::None && plan.file_systems.iter().any(boots) {
+        return Err(wrong("GRUB writes its own there: give `-r none` too, or leave it out"));
+    }
+    match &wanted.file {
+        Some(file) => read(file).map(Some),
+        None => Ok(Some(scan::boot_code(&golden.name)?.to_vec())),
+    }
+}
+
+/// Whether each is for a disk that is copied.
+pub(super) fn check(request: &Request<'_>, disks: &[GoldenDisk]) -> Result<(), PlanError> {
+    for wanted in request.boot_code {
+        let mut places = request.disks.iter().zip(disks);
+        if !places.any(|(disk, golden)| {
+            names(wanted, golden, None) || disk.disk.name() == Some(wanted.disk.as_str())
+        }) {
+            let reason = "it is no disk that is copied (-p)".to_owned();
+            return Err(PlanError::BootCode { disk: wanted.disk.clone(), reason });
+        }
+    }
+    Ok(())
+}
+
+fn names(wanted: &WantedBootCode, golden: &GoldenDisk, plan: Option<&DiskPlan>) -> bool {
+    wanted.disk == golden.name || plan.is_some_and(|plan| plan.disk.name() == Some(wanted.disk.as_str()))
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, PlanError> {
+    let mut bytes =
+        std::fs::read(file).map_err(|source| PlanError::Read { file: file.to_owned(), source })?;
+    // A whole sector is as good: behind the boot code it has a table, and that is not taken.
+    if !matches!(bytes.len(), 440 | BOOT_CODE | 512) {
+        let problem =
+            format!("expected {BOOT_CODE} bytes of boot code, or a sector of 512, found {}", bytes.len());
+        let source = std::io::Error::new(std::io::ErrorKind::InvalidData, problem);
+        return Err(PlanError::Read { file: file.to_owned(), source });
+    }
+    bytes.resize(BOOT_CODE, 0);
+    Ok(bytes)
+}

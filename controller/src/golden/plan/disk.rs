@@ -1,0 +1,326 @@
+//! What goes onto the partitions of one disk.
+
+use super::{Chosen, PlanError, Planned, RawSource, Request, exclude};
+use crate::golden::scan::{Files, GoldenDisk, GoldenPartition, GoldenSubvolume, Usage};
+use ka::disk::choice::DiskChoice;
+use ka::disk::description::{Description, Entry, Role};
+use ka::disk::fit::{FitError, fit};
+use ka::disk::ids::Seed;
+use ka::disk::kind::PartitionKind;
+use ka::disk::units::{DiskSize, InMb, SectorSize};
+use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan, RawPlan, Subvolume};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// What is told of a partition that only the description has.
+const NOT_GOLDEN: &str = "this machine has no such partition";
+
+/// One disk to plan for.
+pub(super) struct Job<'a> {
+    pub(super) request: &'a Request<'a>,
+    pub(super) golden: &'a GoldenDisk,
+    /// The description's name for messages.
+    pub(super) file: &'a str,
+    /// Partitions that are copied as they are.
+    pub(super) raw: &'a BTreeSet<PathBuf>,
+}
+
+/// What goes onto the partitions of a disk; `planned` gets what is to be read for it, and the notes. No look at the
+/// machine but at what directories hold.
+pub(super) fn plan(
+    job: &Job<'_>,
+    choice: DiskChoice,
+    desc: Description,
+    planned: &mut Planned,
+) -> Result<DiskPlan, PlanError> {
+    let name = &job.golden.name;
+    if choice.name().is_some_and(|wanted| wanted != name) {
+        planned.notes.push(format!("this machine has no {choice}: its disk {name} is copied"));
+    }
+    for partition in &job.golden.partitions {
+        job.check(partition, &desc)?;
+        if desc.entry(partition.number).is_none() {
+            let note = format!("the clones have no partition {}: {}", partition.number, told(partition));
+            planned.notes.push(note);
+        }
+    }
+    let mut plan = DiskPlan::new(choice, desc);
+    plan.scale_from = job.request.scale.then(|| job.golden.size.bytes());
+    plan.keep_ids = job.request.keep_uuids;
+    for entry in plan.desc.entries().iter().filter(|entry| entry.role != Role::Extended) {
+        let partition = job.golden.partitions.iter().find(|p| p.number == entry.number);
+        match job.one(entry, partition)? {
+            Contents::Files(kind) => {
+                plan.file_systems.push(job.file_system(entry.number, kind, partition, planned)?);
+            }
+            Contents::Raw(partition) => {
+                let raw = raw_source(partition);
+                plan.raw.push(RawPlan {
+                    partition: entry.number,
+                    name: raw.name.clone(),
+                    size: raw.size,
+                    golden: Some(partition.names()),
+                });
+                if !job.raw.contains(&partition.node) {
+                    let note = format!("partition {} is copied as it is: {}", entry.number, told(partition));
+                    planned.notes.push(note);
+                }
+                planned.raw.push(raw);
+            }
+            Contents::Nothing => {
+                let what = partition.map_or_else(|| NOT_GOLDEN.to_owned(), told);
+                let note = format!("partition {} is made without a file system: {what}", entry.number);
+                planned.notes.push(note);
+            }
+        }
+    }
+    check_fixed_sizes(&plan, job.file)?;
+    Ok(plan)
+}
+
+/// What goes onto a partition.
+enum Contents<'a> {
+    /// A file system, with files or without, or swap.
+    Files(FileSystemKind),
+    /// The bytes of a golden partition.
+    Raw(&'a GoldenPartition),
+    /// Nothing.
+    Nothing,
+}
+
+impl Job<'_> {
+    fn is_raw(&self, partition: &GoldenPartition) -> bool {
+        self.raw.contains(&partition.node)
+    }
+
+    /// Every golden partition that is in use, or that a person named, must be one that can be copied, and
+    /// have its place.
+    fn check(&self, partition: &GoldenPartition, desc: &Description) -> Result<(), PlanError> {
+        let unsupported =
+            |reason: &str| Err(PlanError::Unsupported { golden: told(partition), reason: reason.to_owned() });
+        match &partition.usage {
+            _ if self.is_raw(partition) => {}
+            Usage::Unused => return Ok(()),
+            Usage::Held { .. } => {
+                return unsupported(
+                    "LVM, RAID and LUKS that are in use can't be copied yet: stop what uses it, and the partition is \
+                     copied as it is; or leave the disk out",
+                );
+            }
+            Usage::Exclusive => {
+                return unsupported("an unknown program has it open exclusively, ZFS for instance");
+            }
+            Usage::Mounted { .. } if partition.file_system().is_none() => {
+                return unsupported(
+                    "files are copied from ext2, ext3, ext4, xfs, jfs, reiserfs, btrfs and vfat only: unmount it, and \
+                     the partition is copied as it is",
+                );
+            }
+            Usage::Mounted { .. } if partition.made.pool.is_some_and(|pool| pool.devices > 1) => {
+                return unsupported("a btrfs of several devices can't be copied yet");
+            }
+            Usage::Mounted { .. } | Usage::Swap => {}
+        }
+        match desc.entry(partition.number).filter(|entry| entry.role != Role::Extended) {
+            Some(_) => Ok(()),
+            None => Err(PlanError::Missing {
+                file: self.file.to_owned(),
+                number: partition.number,
+                golden: told(partition),
+            }),
+        }
+    }
+
+    /// What goes onto one partition of the description.
+    fn one<'p>(
+        &self,
+        entry: &Entry,
+        partition: Option<&'p GoldenPartition>,
+    ) -> Result<Contents<'p>, PlanError> {
+        let Some(partition) = partition.filter(|p| p.contents.kind.is_some() || self.is_raw(p)) else {
+            return Ok(match entry.kind {
+                kind if kind.is_swap() => Contents::Files(FileSystemKind::Swap),
+                kind if kind.is_esp() => Contents::Files(FileSystemKind::Vfat),
+                kind if kind.is_linux_files() => Contents::Files(FileSystemKind::Ext4),
+                _ => Contents::Nothing,
+            });
+        };
+        let wrong = |expected: &str| {
+            let reason = format!(
+                "expected {expected} for partition {}, found `{}`: {}",
+                entry.number,
+                word(entry.kind),
+                told(partition)
+            );
+            Err(PlanError::Line { file: self.file.to_owned(), line: entry.line, reason })
+        };
+        match (self.is_raw(partition), partition.file_system()) {
+            (false, Some(FileSystemKind::Swap)) if !entry.kind.is_swap() => wrong("`swap`"),
+            (false, Some(FileSystemKind::Swap)) => Ok(Contents::Files(FileSystemKind::Swap)),
+            (false, Some(_)) if entry.kind.is_swap() => wrong("a type for files, such as `linux`"),
+            (false, Some(kind)) => Ok(Contents::Files(kind)),
+            (true, _) | (false, None) => Ok(Contents::Raw(partition)),
+        }
+    }
+
+    fn file_system(
+        &self,
+        number: u32,
+        kind: FileSystemKind,
+        partition: Option<&GoldenPartition>,
+        planned: &mut Planned,
+    ) -> Result<FileSystemPlan, PlanError> {
+        let mut fs = FileSystemPlan::new(number, kind);
+        let Some(partition) = partition else {
+            planned.notes.push(format!("partition {number} is made empty: {NOT_GOLDEN}"));
+            return Ok(fs);
+        };
+        fs.golden = Some(partition.names());
+        if partition.file_system() == Some(kind) {
+            fs.label = partition.contents.label.clone();
+            fs.shape = partition.made.shape.clone();
+            fs.uuid = partition.contents.uuid.clone().filter(|_| self.request.keep_uuids);
+        }
+        match &partition.usage {
+            Usage::Mounted { at, device, used, .. } => {
+                let whole = GoldenSubvolume {
+                    path: String::new(),
+                    mount_point: Some(at.clone()),
+                    files: Some(Files { mounted_at: at.clone(), below: PathBuf::new(), device: *device }),
+                    snapshot: false,
+                    default: true,
+                };
+                let copied = match partition.subvolumes.as_slice() {
+                    [] | [_] => {
+                        fs.mount_point = Some(text(at, partition)?);
+                        vec![chosen(at, &whole)].into_iter().flatten().collect()
+                    }
+                    subvolumes => subvolumes_of(&mut fs, subvolumes, partition, planned)?,
+                };
+                let left_out: u64 =
+                    copied.iter().map(|c| exclude::left_out(&planned.exclude, c.files.device)).sum();
+                let is_whole =
+                    copied.len() == partition.subvolumes.iter().filter(|s| s.files.is_some()).count();
+                let used = if partition.subvolumes.len() < 2 || is_whole {
+                    *used
+                } else {
+                    // Snapshots share with what is copied; how much, the kernel doesn't tell.
+                    let trees = copied.iter().map(|c| exclude::used_in(&c.files.path(), c.files.device));
+                    trees.sum::<u64>().min(*used)
+                };
+                fs.used = used.saturating_sub(left_out);
+                planned.sources.extend(copied);
+            }
+            _ if kind != FileSystemKind::Swap => {
+                planned.notes.push(format!("partition {number} is made empty: {}", told(partition)));
+            }
+            _ => {}
+        }
+        Ok(fs)
+    }
+}
+
+/// Plans a btrfs's subvolumes; returns those with files to copy.
+fn subvolumes_of(
+    fs: &mut FileSystemPlan,
+    all: &[GoldenSubvolume],
+    partition: &GoldenPartition,
+    planned: &mut Planned,
+) -> Result<Vec<Chosen>, PlanError> {
+    let mut copied = Vec::new();
+    let mut snapshots = Vec::new();
+    for subvolume in all {
+        let mounted = subvolume.mount_point.as_deref();
+        let is_top = subvolume.path.is_empty();
+        if mounted.is_none() && (subvolume.snapshot || is_top) {
+            snapshots.extend((!is_top).then_some(subvolume.path.as_str()));
+            continue;
+        }
+        fs.subvolumes.push(Subvolume {
+            path: subvolume.path.clone(),
+            mount_point: mounted.map(|at| text(at, partition)).transpose()?,
+            default: subvolume.default && !is_top,
+        });
+        match &subvolume.files {
+            Some(files) => copied.extend(chosen(&files.path(), subvolume)),
+            None => planned.notes.push(format!(
+                "{}: subvolume {} is made empty: it is not mounted, and no other one that is has it",
+                partition.node.display(),
+                subvolume.path
+            )),
+        }
+    }
+    if !snapshots.is_empty() {
+        planned.notes.push(format!(
+            "{}: {} snapshots are not copied: {}",
+            partition.node.display(),
+            snapshots.len(),
+            snapshots.join(", ")
+        ));
+    }
+    Ok(copied)
+}
+
+fn chosen(at: &Path, subvolume: &GoldenSubvolume) -> Option<Chosen> {
+    Some(Chosen { mount_point: at.to_owned(), files: subvolume.files.clone()? })
+}
+
+fn text(at: &Path, partition: &GoldenPartition) -> Result<String, PlanError> {
+    at.to_str().map(str::to_owned).ok_or_else(|| PlanError::MountPoint(told(partition)))
+}
+
+fn raw_source(partition: &GoldenPartition) -> RawSource {
+    RawSource {
+        name: partition.node.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        device: partition.node.clone(),
+        size: partition.size,
+        kind: partition.contents.kind.clone(),
+    }
+}
+
+/// Checks the sizes against a disk larger than any MBR can use, so that only what is fixed can fail.
+fn check_fixed_sizes(plan: &DiskPlan, file: &str) -> Result<(), PlanError> {
+    let largest = DiskSize::of_bytes(16 << 40, SectorSize::B4096);
+    let unscaled = DiskPlan { scale_from: None, ..plan.clone() };
+    let line = |number, reason| PlanError::Line {
+        file: file.to_owned(),
+        line: plan.desc.entry(number).map_or(1, |entry| entry.line),
+        reason,
+    };
+    fit(&unscaled, largest, &Seed([0; 32])).map(drop).map_err(|reason| match &reason {
+        FitError::TooSmall { number, size, used, .. } => line(
+            *number,
+            format!(
+                "partition {number} has {}, too small for the {} that the golden one uses",
+                InMb(*size),
+                InMb(*used)
+            ),
+        ),
+        FitError::RawTooSmall { number, .. } | FitError::TooSmallToMake { number, .. } => {
+            line(*number, reason.to_string())
+        }
+        _ => PlanError::Fit { file: file.to_owned(), reason },
+    })
+}
+
+/// A type as a description has it.
+fn word(kind: PartitionKind) -> String {
+    match kind {
+        kind if kind.is_linux() => "linux".to_owned(),
+        kind if kind.is_swap() => "swap".to_owned(),
+        kind => kind.name().map_or_else(|| format!("type{kind}"), str::to_owned),
+    }
+}
+
+/// A golden partition as a person knows it.
+pub(super) fn told(partition: &GoldenPartition) -> String {
+    let node = partition.node.display();
+    let kind = partition.contents.kind.as_deref().unwrap_or("without a file system");
+    match &partition.usage {
+        Usage::Unused => format!("{node} is {kind}, not in use"),
+        Usage::Mounted { at, .. } => format!("{node} is {kind}, mounted at {}", at.display()),
+        Usage::Swap => format!("{node} is {kind}, in use"),
+        Usage::Held { by } => format!("{node} is {kind}, part of {by}"),
+        Usage::Exclusive => format!("{node} is {kind}, in use by an unknown program"),
+    }
+}

@@ -1,0 +1,35 @@
+//! Whether the nodes have the tools that make the golden node's kinds of file system.
+
+use super::PlanError;
+use ka::plan::{FileSystemKind, Plan};
+use std::path::Path;
+
+/// Names the first file system that the nodes can't make. Tools without which there is no tree at all are not
+/// looked for.
+pub(super) fn check(stage2: &Path, plan: &Plan) -> Result<(), PlanError> {
+    for fs in plan.disks.iter().flat_map(|disk| &disk.file_systems) {
+        let (programs, package): (&[&'static str], _) = match fs.kind {
+            FileSystemKind::Ext2 | FileSystemKind::Ext3 | FileSystemKind::Ext4 => continue,
+            FileSystemKind::Swap => continue,
+            FileSystemKind::Xfs => (&["mkfs.xfs"], "xfsprogs"),
+            FileSystemKind::Jfs => (&["mkfs.jfs"], "jfsutils"),
+            FileSystemKind::Reiserfs => (&["mkfs.reiserfs"], "reiserfsprogs"),
+            FileSystemKind::Btrfs => (&["mkfs.btrfs", "btrfs"], "btrfs-progs"),
+            FileSystemKind::Vfat => (&["mkfs.vfat"], "dosfstools"),
+        };
+        let is_there = |program: &&&str| {
+            ["usr/sbin", "usr/bin", "sbin", "bin"].iter().any(|dir| stage2.join(dir).join(program).exists())
+        };
+        if let Some(program) = programs.iter().find(|program| !is_there(program)) {
+            let device = fs.golden.as_ref().and_then(|golden| golden.devices.first());
+            return Err(PlanError::Tool {
+                golden: device.cloned().unwrap_or_else(|| format!("partition {}", fs.partition)),
+                kind: fs.kind.name(),
+                program,
+                package,
+                stage2: stage2.to_owned(),
+            });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,41 @@
+//! Where a partition's file system is mounted, and whether all of it is to be seen there.
+
+use ka_agent::disk::mountinfo::{DeviceNumber, Mount};
+use ka_agent::disk::sysfs;
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use std::path::{Path, PathBuf};
+
+/// A place where a directory of a file system is mounted and to be seen: no other mount hides it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Where.
+    pub(super) at: PathBuf,
+    /// The directory of the file system, `/` for all of it.
+    pub(super) root: PathBuf,
+    /// The number that the files there have as their device, which for btrfs is none of a mount's.
+    pub(super) device: DeviceNumber,
+}
+
+/// The mounts of the block device with this number.
+pub(super) fn of(mounts: &[Mount], number: DeviceNumber) -> Vec<&Mount> {
+    mounts.iter().filter(|m| m.device == number || sysfs::source_number(m) == Some(number)).collect()
+}
+
+/// The mount's place, unless another mount hides it.
+pub(super) fn visible(mount: &Mount) -> Option<Place> {
+    let found = statx(CWD, &mount.mount_point, AtFlags::NO_AUTOMOUNT, StatxFlags::MNT_ID).ok()?;
+    let device = DeviceNumber { major: found.stx_dev_major, minor: found.stx_dev_minor };
+    // A kernel before 5.8 tells no mount's number; its files' device is the next best, but for btrfs.
+    let is_this = if StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::MNT_ID) {
+        found.stx_mnt_id == mount.id
+    } else {
+        device == mount.device
+    };
+    is_this.then(|| Place { at: mount.mount_point.clone(), root: mount.root.clone(), device })
+}
+
+/// Bytes in use on the file system that is mounted there, as `df` counts them.
+pub(super) fn used(mount_point: &Path) -> std::io::Result<u64> {
+    let stat = rustix::fs::statvfs(mount_point)?;
+    Ok(stat.f_blocks.saturating_sub(stat.f_bfree).saturating_mul(stat.f_frsize))
+}

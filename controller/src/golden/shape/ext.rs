@@ -1,0 +1,121 @@
+//! The superblock of ext2, ext3 and ext4, 1024 bytes from the start (ext4(5), the kernel's
+//! Documentation/filesystems/ext4/super.rst).
+
+use super::{Made, le16, le32, names};
+use ka::plan::Shape;
+
+const MAGIC: u16 = 0xef53;
+/// `s_rev_level` of a file system whose inodes have 128 bytes and that has no features.
+const OLD_REVISION: u32 = 0;
+const BITS_64: u64 = 0x80;
+
+/// Features as mke2fs and dumpe2fs call them. What only tells of the moment (a journal to replay, orphans)
+/// has no name: nobody makes a file system so.
+const COMPAT: [(u64, &str); 12] = [
+    (0x1, "dir_prealloc"),
+    (0x2, "imagic_inodes"),
+    (0x4, "has_journal"),
+    (0x8, "ext_attr"),
+    (0x10, "resize_inode"),
+    (0x20, "dir_index"),
+    (0x40, "lazy_bg"),
+    (0x100, "snapshot_bitmap"),
+    (0x200, "sparse_super2"),
+    (0x400, "fast_commit"),
+    (0x800, "stable_inodes"),
+    (0x1000, "orphan_file"),
+];
+const INCOMPAT: [(u64, &str); 16] = [
+    (0x1, "compression"),
+    (0x2, "filetype"),
+    (0x4, ""),
+    (0x8, "journal_dev"),
+    (0x10, "meta_bg"),
+    (0x40, "extent"),
+    (BITS_64, "64bit"),
+    (0x100, "mmp"),
+    (0x200, "flex_bg"),
+    (0x400, "ea_inode"),
+    (0x1000, "dirdata"),
+    (0x2000, "metadata_csum_seed"),
+    (0x4000, "large_dir"),
+    (0x8000, "inline_data"),
+    (0x1_0000, "encrypt"),
+    (0x2_0000, "casefold"),
+];
+const RO_COMPAT: [(u64, &str); 16] = [
+    (0x1, "sparse_super"),
+    (0x2, "large_file"),
+    (0x8, "huge_file"),
+    (0x10, "uninit_bg"),
+    (0x20, "dir_nlink"),
+    (0x40, "extra_isize"),
+    (0x80, "snapshot"),
+    (0x100, "quota"),
+    (0x200, "bigalloc"),
+    (0x400, "metadata_csum"),
+    (0x800, "replica"),
+    (0x1000, "read-only"),
+    (0x2000, "project"),
+    (0x4000, "shared_blocks"),
+    (0x8000, "verity"),
+    (0x1_0000, ""),
+];
+
+pub(super) fn parse(bytes: &[u8]) -> Option<Made> {
+    if le16(bytes, 56)? != MAGIC {
+        return None;
+    }
+    let block_size = 1024_u32.checked_shl(le32(bytes, 24)?).filter(|size| (1024..=65_536).contains(size))?;
+    let old = le32(bytes, 76)? == OLD_REVISION;
+    let [compat, incompat, ro_compat] = [92, 96, 100].map(|at| le32(bytes, at));
+    let (compat, incompat, ro_compat) = (compat?, incompat?, ro_compat?);
+    let high = |at| if u64::from(incompat) & BITS_64 == 0 { Some(0) } else { le32(bytes, at) };
+    let wide = |low, high: u32| u64::from(high) << 32 | u64::from(low);
+    let blocks = wide(le32(bytes, 4)?, high(336)?);
+    let reserved = wide(le32(bytes, 8)?, high(340)?);
+    let features = [
+        names(compat, "FEATURE_C", &COMPAT),
+        names(incompat, "FEATURE_I", &INCOMPAT),
+        names(ro_compat, "FEATURE_R", &RO_COMPAT),
+    ];
+    let shape = Shape {
+        block_size: Some(block_size),
+        inode_size: Some(if old { 128 } else { le16(bytes, 88)?.into() }),
+        reserved: Some(thousandths_of_a_percent(reserved, blocks)?),
+        features: (!old).then(|| features.concat()),
+        fat_bits: None,
+    };
+    Some(Made { shape, ..Made::default() })
+}
+
+/// The roundest share that gives so many blocks when mke2fs rounds it down: what it was told, most probably.
+fn thousandths_of_a_percent(part: u64, whole: u64) -> Option<u32> {
+    let (part, whole) = (u128::from(part), u128::from(whole));
+    let exact = (part * 100_000).checked_div(whole)?;
+    let gives = |share: &u128| share * whole / 100_000 == part;
+    let near = |step: u128| [exact / step * step, (exact / step + 1) * step];
+    let share = [1000, 500, 100, 10, 1].into_iter().flat_map(near).find(gives).unwrap_or(exact);
+    u32::try_from(share).ok().filter(|share| *share <= 100_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::thousandths_of_a_percent;
+
+    #[test]
+    fn a_share_is_what_mke2fs_was_told() {
+        for (part, whole, share) in [
+            (0, 1000, Some(0)),
+            (409, 40_960, Some(1000)),
+            (3276, 65_536, Some(5000)),
+            (819, 65_536, Some(1250)),
+            (327, 65_536, Some(500)),
+            (65_536, 65_536, Some(100_000)),
+            (1, 0, None),
+            (2, 1, None),
+        ] {
+            assert_eq!(thousandths_of_a_percent(part, whole), share, "{part} of {whole}");
+        }
+    }
+}

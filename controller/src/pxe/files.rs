@@ -1,0 +1,276 @@
+//! The directory that TFTP and HTTP serve: the boot loaders, stage1, and what the loaders read.
+
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::menu::{self, Boot, Settings};
+use super::{ipxe, pxelinux};
+use crate::atomic::{self, FileError};
+
+/// What `kactl image` makes.
+const STAGE1: [&str; 2] = ["vmlinuz", "all.rdz"];
+
+/// As root, dnsmasq serves what everybody may read. The directory itself is root's alone: the boot image
+/// has the join key in it.
+const SERVED: u32 = 0o644;
+const PRIVATE_DIRECTORY: u32 = 0o700;
+
+/// A directory that cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FilesError {
+    /// There is no boot image.
+    #[error("there is no {}: make the boot image with `kactl image`", path.display())]
+    NoImage {
+        /// The missing file.
+        path: PathBuf,
+    },
+    /// There is no boot loader.
+    #[error("there is no {}: install it with `apt-get install {package}`", path.display())]
+    NoLoader {
+        /// The missing file.
+        path: PathBuf,
+        /// The Debian package that has it.
+        package: &'static str,
+    },
+    /// A file cannot be handled.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// How a boot loader is told what a machine boots.
+#[derive(Clone, Copy, Debug)]
+struct Menu {
+    directory: &'static str,
+    render: fn(&Boot, &Settings) -> String,
+}
+
+const BIOS: Menu = Menu { directory: pxelinux::DIRECTORY, render: pxelinux::render };
+const UEFI: Menu = Menu { directory: ipxe::DIRECTORY, render: ipxe::render };
+
+/// The served directory.
+#[derive(Debug)]
+pub struct BootDirectory {
+    root: PathBuf,
+    settings: Settings,
+    menus: Vec<Menu>,
+}
+
+impl BootDirectory {
+    /// Checks that there is something to boot, brings the boot loaders, and makes every machine boot from
+    /// its own disk, whatever an earlier server left. iPXE may be missing: then there is nothing for UEFI
+    /// machines ([`Self::serves_uefi`]).
+    ///
+    /// # Errors
+    /// [`FilesError`] with what is missing and where it comes from.
+    pub fn prepare(root: &Path, settings: Settings) -> Result<Self, FilesError> {
+        for path in STAGE1.map(|name| root.join(name)) {
+            if !path.is_file() {
+                return Err(FilesError::NoImage { path });
+            }
+        }
+        atomic::directory(root, PRIVATE_DIRECTORY)?;
+        for (file, package) in pxelinux::FILES {
+            bring(Path::new(file), package, root)?;
+        }
+        let mut menus = vec![BIOS];
+        let (file, package) = ipxe::FILE;
+        if Path::new(file).exists() {
+            bring(Path::new(file), package, root)?;
+            put(&root.join(ipxe::ENTRY), ipxe::ENTRY_TEXT.as_bytes())?;
+            menus.push(UEFI);
+        }
+        let boot = Self { root: root.to_owned(), settings, menus };
+        for menu in &boot.menus {
+            atomic::directory(&root.join(menu.directory), 0o755)?;
+        }
+        boot.apply(&menu::choose(&[]))?;
+        Ok(boot)
+    }
+
+    /// Whether UEFI machines find something to boot.
+    #[must_use]
+    pub fn serves_uefi(&self) -> bool {
+        self.menus.iter().any(|menu| menu.directory == UEFI.directory)
+    }
+
+    /// The served directory.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Makes the files say what `menu` says, and writes those only that differ.
+    ///
+    /// The order keeps a machine from booting `kamethod` in between: first who boots locally, then who
+    /// does not, and what is no longer named goes last, when `default` is right already.
+    ///
+    /// # Errors
+    /// [`FileError`]; what came before it in that order is done.
+    pub fn apply(&self, menu: &BTreeMap<String, Boot>) -> Result<(), FileError> {
+        self.make_stage1_readable()?;
+        let (local, others): (Vec<_>, Vec<_>) = menu.iter().partition(|(_, boot)| **boot == Boot::Local);
+        for (name, boot) in local.into_iter().chain(others) {
+            let mut changed = false;
+            for Menu { directory, render } in &self.menus {
+                changed |=
+                    put(&self.root.join(directory).join(name), render(boot, &self.settings).as_bytes())?;
+            }
+            if changed {
+                log::info!("{}", tell(name, boot));
+            }
+        }
+        self.remove_others(menu)
+    }
+
+    /// `kactl image` may put new files in place at any time, with the modes that the kernel's package has.
+    fn make_stage1_readable(&self) -> Result<(), FileError> {
+        for path in STAGE1.map(|name| self.root.join(name)) {
+            let is = |metadata: fs::Metadata| metadata.permissions().mode() & SERVED == SERVED;
+            if fs::metadata(&path).is_ok_and(|metadata| !is(metadata)) {
+                fs::set_permissions(&path, Permissions::from_mode(SERVED))
+                    .map_err(FileError::new("make readable for TFTP", &path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes every machine boot from its own disk.
+    ///
+    /// # Errors
+    /// [`FileError`] as of [`Self::apply`].
+    pub fn all_local(&self) -> Result<(), FileError> {
+        self.apply(&menu::choose(&[]))
+    }
+
+    /// Machines' files that no lease names any more, also those of an earlier server.
+    fn remove_others(&self, menu: &BTreeMap<String, Boot>) -> Result<(), FileError> {
+        for directory in self.menus.iter().map(|menu| self.root.join(menu.directory)) {
+            for entry in fs::read_dir(&directory).map_err(FileError::new("list", &directory))? {
+                let path = entry.map_err(FileError::new("list", &directory))?.path();
+                let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+                if !menu.contains_key(name) {
+                    fs::remove_file(&path).map_err(FileError::new("remove", &path))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn tell(file: &str, boot: &Boot) -> String {
+    let who = match file.strip_prefix("01-") {
+        Some(mac) => mac.replace('-', ":"),
+        None => "every machine that no run names".to_owned(),
+    };
+    match boot {
+        Boot::Local => format!("{who} boots from its disk"),
+        Boot::Kamethod { session, .. } => format!("{who} boots kamethod for session {session}"),
+    }
+}
+
+/// Copies a part of the boot loader if it is not there as it is installed.
+fn bring(file: &Path, package: &'static str, root: &Path) -> Result<(), FilesError> {
+    let Some(content) = read_if_there(file)? else {
+        return Err(FilesError::NoLoader { path: file.to_owned(), package });
+    };
+    let Some(name) = file.file_name() else { return Ok(()) };
+    put(&root.join(name), &content)?;
+    Ok(())
+}
+
+/// Writes a served file if it differs; tells whether it did.
+fn put(path: &Path, content: &[u8]) -> Result<bool, FileError> {
+    let differs = read_if_there(path)?.as_deref() != Some(content);
+    if differs {
+        atomic::write(path, content, SERVED)?;
+    }
+    Ok(differs)
+}
+
+fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
+    match fs::read(path) {
+        Ok(content) => Ok(Some(content)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(FileError::new("read", path)(e)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    fn settings() -> Settings {
+        Settings { address: Ipv4Addr::LOCALHOST, port: None, http: 30766, console: String::new() }
+    }
+
+    fn names(directory: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(directory).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_missing_image_names_the_command_that_makes_it() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("vmlinuz"), "kernel").unwrap();
+        let error = BootDirectory::prepare(dir.path(), settings()).unwrap_err().to_string();
+        assert!(error.contains("all.rdz") && error.contains("kactl image"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_loader_names_its_package() {
+        let dir = tempfile::tempdir().unwrap();
+        let error =
+            bring(Path::new("/nonexistent/pxelinux.0"), "pxelinux", dir.path()).unwrap_err().to_string();
+        assert!(error.contains("apt-get install pxelinux"), "{error}");
+    }
+
+    #[test]
+    fn what_an_earlier_server_left_becomes_local() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("boot");
+        for menu in [BIOS, UEFI] {
+            fs::create_dir_all(root.join(menu.directory)).unwrap();
+        }
+        for file in ["vmlinuz", "all.rdz"] {
+            fs::write(root.join(file), file).unwrap();
+            fs::set_permissions(root.join(file), Permissions::from_mode(0o600)).unwrap();
+        }
+        let kamethod = Boot::Kamethod { session: "s".into(), server: None };
+        for file in ["default", "01-52-54-00-00-00-01"] {
+            for Menu { directory, render } in [BIOS, UEFI] {
+                fs::write(root.join(directory).join(file), render(&kamethod, &settings())).unwrap();
+            }
+        }
+        assert!(
+            BootDirectory::prepare(&root, settings()).unwrap().serves_uefi(),
+            "is the package ipxe missing?"
+        );
+        for Menu { directory, render } in [BIOS, UEFI] {
+            assert_eq!(names(&root.join(directory)), ["default"]);
+            let text = fs::read_to_string(root.join(directory).join("default")).unwrap();
+            assert_eq!(text, render(&Boot::Local, &settings()));
+        }
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&root), mode(&root.join("all.rdz"))), (0o700, 0o644));
+        assert_eq!(
+            names(&root),
+            [
+                "all.rdz",
+                "boot.ipxe",
+                "ipxe",
+                "ldlinux.c32",
+                "pxelinux.0",
+                "pxelinux.cfg",
+                "snponly.efi",
+                "vmlinuz"
+            ]
+        );
+    }
+}

@@ -1,0 +1,69 @@
+//! What a run would do to the machines that wait: for people, and for programs.
+
+use std::io::{self, Write};
+
+use ka::disk::report::{DiskReport, Report};
+use serde::Serialize;
+
+use super::machines::{headline, printable};
+use crate::run::select::{Arrival, refusal};
+
+/// Prints for every machine what is on its disks now, what would be written in its place, or why nothing would.
+///
+/// # Errors
+/// What the output said.
+pub fn print(out: &mut dyn Write, machines: &[(&Arrival, Report)]) -> io::Result<()> {
+    for (arrival, report) in machines {
+        write!(out, "{}", headline(arrival))?;
+        for line in report.to_string().lines() {
+            writeln!(out, "  {line}")?;
+        }
+    }
+    let refused = machines.iter().filter(|(_, report)| !report.is_accepted()).count();
+    writeln!(
+        out,
+        "dry run: {} of {} machines would be erased, {refused} refused; nothing was written, and they boot from their disks \
+         again",
+        machines.len() - refused,
+        machines.len()
+    )
+}
+
+/// The one JSON object of `--dry-run --json`. Fields are only ever added.
+#[derive(Debug, Serialize)]
+struct DryRun<'a> {
+    run: &'a str,
+    dry_run: bool,
+    /// Every machine would be erased.
+    ok: bool,
+    nodes: Vec<Node<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Node<'a> {
+    mac: String,
+    address: String,
+    hostname: &'a str,
+    ok: bool,
+    reason: Option<String>,
+    /// What is on each disk now, and what would become of it.
+    disks: &'a [DiskReport],
+}
+
+/// Prints the same as one JSON object on one line.
+///
+/// # Errors
+/// What the output said.
+pub fn print_json(out: &mut dyn Write, run: &str, machines: &[(&Arrival, Report)]) -> io::Result<()> {
+    let ok = machines.iter().all(|(_, report)| report.is_accepted());
+    let nodes = machines.iter().map(|(arrival, report)| Node {
+        mac: arrival.mac.to_string(),
+        address: arrival.address.to_string(),
+        hostname: &arrival.inventory.hostname,
+        ok: report.is_accepted(),
+        reason: refusal(report).map(|reason| printable(&reason)),
+        disks: &report.disks,
+    });
+    let all = DryRun { run, dry_run: true, ok, nodes: nodes.collect() };
+    writeln!(out, "{}", serde_json::to_string(&all)?)
+}

@@ -1,0 +1,50 @@
+//! Fresh names for disks and partitions, from one random seed.
+//!
+//! This library has no source of randomness: who writes a table brings 32 random bytes, of which all
+//! signatures and GUIDs of one disk are made.
+
+use super::description::DiskSignature;
+use super::guid::Guid;
+use sha2::{Digest, Sha256};
+
+/// 32 random bytes, fresh for every disk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Seed(pub [u8; 32]);
+
+impl Seed {
+    /// A disk signature; never 0, which means "none" to several tools.
+    #[must_use]
+    pub fn signature(&self) -> DiskSignature {
+        let [a, b, c, d, ..] = self.derive(b"signature", 0);
+        DiskSignature(u32::from_le_bytes([a, b, c, d]).max(1))
+    }
+
+    /// A GUID for the disk.
+    #[must_use]
+    pub fn disk(&self) -> Guid {
+        Guid::random(self.derive(b"disk", 0))
+    }
+
+    /// A GUID for the partition with this number.
+    #[must_use]
+    pub fn partition(&self, number: u32) -> Guid {
+        Guid::random(self.derive(b"partition", number))
+    }
+
+    fn derive(&self, what: &[u8], number: u32) -> [u8; 16] {
+        let mut hash = Sha256::new();
+        hash.update(self.0);
+        hash.update(what);
+        hash.update(number.to_le_bytes());
+        let sum: [u8; 32] = hash.finalize().into();
+        let (first, _) = sum.split_at(16);
+        first.try_into().unwrap_or_default()
+    }
+}
+
+/// A seed is what names are made of, and no name: it is not shown.
+impl std::fmt::Debug for Seed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Seed(…)")
+    }
+}

@@ -1,0 +1,303 @@
+//! From a description and a disk's size to partitions with places.
+//!
+//! Everything is aligned to 1 MiB, as every partitioning tool of today does: the first partition
+//! begins there, what takes a share of the rest gets whole MB of 2^20 bytes, and what is left over at the
+//! disk's end (less than a MB) stays unused. Each logical partition has one MB before it for its table.
+//! Partitions lie on the disk in the order of their numbers; or, where the description says where the
+//! described disk has them, in that order.
+//!
+//! A description with starts and without `fill` is copied to the sector, if the disk is at least as large
+//! and nothing is scaled. Otherwise the starts give the order only.
+
+mod arrange;
+mod exact;
+mod share;
+
+use super::description::{Description, DiskId, Entry, GPT_LENGTH, Header, Role};
+use super::guid::Guid;
+use super::ids::Seed;
+use super::kind::{PartitionKind, TableKind};
+use super::units::{DiskSize, InMb, Lba, MB, SectorCount, SectorSize};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// MB at the disk's start that belong to no partition: the table, and the boot loader behind it.
+const HEAD_MB: u64 = 1;
+
+/// Sectors that an MBR can name: its start and size fields have 32 bits. 2 TiB with sectors of 512 bytes.
+pub(super) const MBR_REACH: SectorCount = SectorCount(1 << 32);
+
+/// The least bytes that a GPT keeps for its entries (UEFI specification, 5.3.1).
+const GPT_ENTRIES: u64 = 16 << 10;
+
+/// The partitions of one disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// The disk that they are for.
+    pub disk: DiskSize,
+    /// What tells it from others; also says which kind of table it has.
+    pub id: DiskId,
+    /// Places in the GPT.
+    pub length: u32,
+    /// The partitions by number.
+    pub partitions: Vec<Placed>,
+}
+
+/// A partition with its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Its number: in an MBR 1 to 4, or from 5 for a logical one.
+    pub number: u32,
+    /// Its type.
+    pub kind: PartitionKind,
+    /// Its place in the table.
+    pub role: Role,
+    /// Its first sector.
+    pub start: Lba,
+    /// Its length.
+    pub size: SectorCount,
+    /// The sector with the table of a logical partition.
+    pub ebr: Option<Lba>,
+    /// Its name in a GPT; empty if it has none.
+    pub name: String,
+    /// What tells it from all others, in a GPT.
+    pub uuid: Option<Guid>,
+    /// The attribute bits in a GPT.
+    pub attributes: u64,
+    /// Whether the description wants the active flag for it.
+    pub bootable: bool,
+}
+
+/// How a description is brought onto a disk of another size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placing {
+    /// The described disk's size in bytes, if fixed sizes are scaled by what this disk has of it: those of
+    /// data partitions, and no boot partitions or swap.
+    pub scale: Option<u64>,
+    /// The disk and its partitions get the identity that the description names, not a fresh one.
+    pub keep_ids: bool,
+}
+
+/// The bytes that partitions must have at least, by number, for what goes onto them.
+pub type Least = BTreeMap<u32, u64>;
+
+impl Placed {
+    /// The first sector behind the partition.
+    #[must_use]
+    pub fn end(&self) -> Lba {
+        Lba(self.start.0.saturating_add(self.size.0))
+    }
+}
+
+/// Why a description gives no layout on a disk. The lines are the description's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LayoutError {
+    /// Sizes that add up to more than the disk.
+    #[error("the disk has {}, the description needs {}", InMb(*.have), InMb(*.need))]
+    TooSmall {
+        /// The disk's size in bytes.
+        have: u64,
+        /// The least size in bytes, with the room for the table, and 1 MB for each `fill`.
+        need: u64,
+    },
+    /// An extended partition that doesn't hold its logical ones.
+    #[error(
+        "line {line}: the extended partition has {}, its logical partitions need {}, with 1 MB for the table of each",
+        InMb(*.have), InMb(*.need)
+    )]
+    ExtendedTooSmall {
+        /// The extended partition's line.
+        line: u32,
+        /// Its size in bytes.
+        have: u64,
+        /// What it needs.
+        need: u64,
+    },
+    /// A partition that ends where an MBR's numbers end.
+    #[error(
+        "line {line}: partition {number} would end at {}, and a partition table of this kind (MBR) reaches \
+         {} on this disk: give sizes in MB instead of `fill`, so that the last partition ends before that, or \
+         describe a GPT: a script in sfdisk's form with `label: gpt`",
+        InMb(*.end), InMb(*.reach)
+    )]
+    BeyondMbr {
+        /// The partition's number.
+        number: u32,
+        /// Its line.
+        line: u32,
+        /// Where it would end, in bytes.
+        end: u64,
+        /// Where the last partition can end, in bytes.
+        reach: u64,
+    },
+    /// Two partitions in one place.
+    #[error("line {line}: partition {number} begins before partition {other} ends")]
+    Overlap {
+        /// The partition's number.
+        number: u32,
+        /// Its line.
+        line: u32,
+        /// The partition that lies there.
+        other: u32,
+    },
+    /// A logical partition that is not in the extended one, or with no room for its table before it.
+    #[error(
+        "line {line}: logical partition {number} does not lie in the extended one, with a sector for its \
+         table before it"
+    )]
+    Outside {
+        /// The partition's number.
+        number: u32,
+        /// Its line.
+        line: u32,
+    },
+}
+
+impl Layout {
+    /// Places the partitions of a description on a disk. What takes a share gets at least what `least` says,
+    /// if that is possible; fresh signatures and GUIDs come from `seed`.
+    ///
+    /// # Errors
+    /// The description asks for more than the disk or the table has, or contradicts itself.
+    pub fn new(
+        description: &Description,
+        disk: DiskSize,
+        placing: &Placing,
+        least: &Least,
+        seed: &Seed,
+    ) -> Result<Self, LayoutError> {
+        let space = Space::of(description.header(), disk);
+        let places = match placing.scale {
+            None => exact::places(description, &space)?,
+            Some(_) => None,
+        };
+        let places = match places {
+            Some(places) => places,
+            None => arrange::places(description, &space, placing.scale, least)?,
+        };
+        let id = match (description.header().id, description.table()) {
+            (Some(id), _) if placing.keep_ids => id,
+            (_, TableKind::Mbr) => DiskId::Mbr(seed.signature()),
+            (_, TableKind::Gpt) => DiskId::Gpt(seed.disk()),
+        };
+        let mut partitions = Vec::new();
+        for (entry, place) in description.entries().iter().zip(places) {
+            let placed = placed(entry, place, placing, seed);
+            check_reach(entry, &placed, &space)?;
+            partitions.push(placed);
+        }
+        partitions.sort_by_key(|p| p.number);
+        Ok(Self { disk, id, length: space.length, partitions })
+    }
+
+    /// The kind of table.
+    #[must_use]
+    pub fn table(&self) -> TableKind {
+        self.id.table()
+    }
+
+    /// The partition with this number.
+    #[must_use]
+    pub fn partition(&self, number: u32) -> Option<&Placed> {
+        self.partitions.iter().find(|p| p.number == number)
+    }
+
+    /// The PARTUUID of a partition, as the kernel and blkid print it.
+    #[must_use]
+    pub fn partuuid(&self, number: u32) -> Option<String> {
+        self.partition(number).and_then(|placed| partuuid(self.id, placed))
+    }
+}
+
+/// A partition's PARTUUID on a disk with this identity.
+pub(super) fn partuuid(id: DiskId, placed: &Placed) -> Option<String> {
+    match id {
+        DiskId::Mbr(signature) => Some(signature.partuuid(placed.number)),
+        DiskId::Gpt(_) => placed.uuid.map(|uuid| uuid.to_string()),
+    }
+}
+
+fn placed(entry: &Entry, place: Place, placing: &Placing, seed: &Seed) -> Placed {
+    let uuid = (entry.kind.table() == TableKind::Gpt)
+        .then(|| entry.uuid.filter(|_| placing.keep_ids).unwrap_or_else(|| seed.partition(entry.number)));
+    Placed {
+        number: entry.number,
+        kind: entry.kind,
+        role: entry.role,
+        start: Lba(place.start),
+        size: SectorCount(place.size),
+        ebr: place.ebr.map(Lba),
+        name: entry.name.clone(),
+        uuid,
+        attributes: entry.attributes,
+        bootable: entry.bootable,
+    }
+}
+
+fn check_reach(entry: &Entry, placed: &Placed, space: &Space) -> Result<(), LayoutError> {
+    if entry.kind.table() == TableKind::Gpt || placed.end().0 <= MBR_REACH.0 {
+        return Ok(());
+    }
+    let sector = space.disk.sector;
+    Err(LayoutError::BeyondMbr {
+        number: entry.number,
+        line: entry.line,
+        end: placed.end().bytes(sector),
+        reach: MBR_REACH.bytes(sector),
+    })
+}
+
+/// A place in sectors; where the table of a logical partition is, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    start: u64,
+    size: u64,
+    ebr: Option<u64>,
+}
+
+/// What of a disk partitions may use.
+struct Space {
+    disk: DiskSize,
+    /// The first sector, and the first behind the last.
+    first: u64,
+    end: u64,
+    /// Places in the GPT.
+    length: u32,
+}
+
+impl Space {
+    fn of(header: &Header, disk: DiskSize) -> Self {
+        let length = header.length.unwrap_or(GPT_LENGTH);
+        let sectors = disk.sectors.0;
+        match header.table {
+            TableKind::Mbr => Self { disk, first: 1, end: sectors, length },
+            TableKind::Gpt => {
+                let entries = gpt_entries(length, disk.sector);
+                Self { disk, first: 2 + entries, end: sectors.saturating_sub(1 + entries), length }
+            }
+        }
+    }
+
+    /// Whole MB of the disk that end where partitions must end.
+    fn end_mb(&self) -> u64 {
+        self.end / self.disk.sector.per_mb()
+    }
+
+    /// Sectors of so many bytes, rounded up.
+    fn sectors(&self, bytes: u64) -> u64 {
+        bytes.div_ceil(self.disk.sector.bytes())
+    }
+
+    fn too_small(&self, need_mb: u64) -> LayoutError {
+        let tail = (self.disk.sectors.0 - self.end.min(self.disk.sectors.0)) * self.disk.sector.bytes();
+        LayoutError::TooSmall {
+            have: self.disk.bytes(),
+            need: need_mb.saturating_mul(MB).saturating_add(tail),
+        }
+    }
+}
+
+/// Sectors that a GPT of so many places takes for its entries, at the disk's start and again at its end.
+pub(super) fn gpt_entries(length: u32, sector: SectorSize) -> u64 {
+    (u64::from(length) * 128).max(GPT_ENTRIES).div_ceil(sector.bytes())
+}

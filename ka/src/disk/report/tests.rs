@@ -1,0 +1,92 @@
+use super::*;
+use crate::disk::description::Description;
+use crate::inventory::Content;
+use crate::plan::{FileSystemKind, FileSystemPlan, RawPlan};
+
+const MIB: u64 = 1 << 20;
+
+fn disk(name: &str) -> Disk {
+    Disk {
+        name: name.to_owned(),
+        size: 1024 * MIB,
+        sector_size: 512,
+        bus: "ata".to_owned(),
+        model: "KA\u{1b}[2J".to_owned(),
+        table: Some("gpt".to_owned()),
+        contents: vec![
+            Content {
+                device: format!("{name}1"),
+                size: 512 * MIB,
+                kind: Some("xfs".into()),
+                label: Some("old".into()),
+            },
+            Content { device: format!("{name}2"), size: MIB, ..Content::default() },
+        ],
+        ..Disk::default()
+    }
+}
+
+fn plan(choice: &str) -> DiskPlan {
+    let mut plan = DiskPlan::new(
+        choice.parse().unwrap(),
+        Description::parse("linux fill\ntype7 64\ntype8e 8\n", "d").unwrap(),
+    );
+    plan.file_systems.push(FileSystemPlan {
+        label: Some("root".into()),
+        mount_point: Some("/".into()),
+        used: 100 * MIB,
+        ..FileSystemPlan::new(1, FileSystemKind::Ext4)
+    });
+    plan.raw.push(RawPlan { partition: 2, name: "sda3".into(), size: 60 * MIB, golden: None });
+    plan
+}
+
+#[test]
+fn a_report_says_what_goes_and_what_comes() {
+    let report = Report::new(&[plan("sda")], &[disk("sda")]);
+    assert!(report.is_accepted());
+    assert_eq!(
+        report.to_string(),
+        "sda: 1.1 GB, ata, KA?[2J, sectors of 512 bytes, partition table gpt\n    \
+         sda1  536.9 MB  xfs  \"old\"\n    \
+         sda2    1.0 MB  nothing known\n  \
+         ALL OF THIS WILL BE ERASED. In its place:\n    \
+         partition table dos\n    \
+         sda1  997.2 MB at   1.0 MB  type Linux  ext4  \"root\"  /  gets 104.9 MB\n    \
+         sda2   67.1 MB at 998.2 MB  type HPFS/NTFS/exFAT  the bytes of sda3 (62.9 MB)\n    \
+         sda3    8.4 MB at   1.1 GB  type Linux LVM  nothing is made on it\n"
+    );
+}
+
+#[test]
+fn one_refused_disk_spares_the_others() {
+    let disks = [disk("sda"), Disk { in_use: true, ..disk("sdb") }, Disk { size: 2 * MIB, ..disk("sdc") }];
+    let refused = |choices: &[&str]| -> Vec<String> {
+        let plans: Vec<DiskPlan> = choices.iter().map(|choice| plan(choice)).collect();
+        let report = Report::new(&plans, &disks);
+        assert!(!report.is_accepted());
+        report
+            .disks
+            .iter()
+            .map(|disk| match &disk.outcome {
+                Outcome::Refuse(reason) => reason.clone(),
+                Outcome::Erase(_) => "erased".to_owned(),
+            })
+            .collect()
+    };
+    let reasons = refused(&["sda", "sdb"]);
+    assert!(reasons.iter().all(|reason| reason.contains("in use")), "{reasons:?}");
+    let reasons = refused(&["sda", "sdc"]);
+    assert_eq!(reasons[0], "nothing is written, as sdc is refused");
+    assert!(reasons[1].contains("the disk has 2 MB"), "{reasons:?}");
+    assert!(refused(&["sdz"])[0].contains("no such disk; it has sda"));
+}
+
+#[test]
+fn partitions_are_named_as_the_kernel_does() {
+    for (disk, name) in
+        [("sda", "sda7"), ("nvme0n1", "nvme0n1p7"), ("mmcblk0", "mmcblk0p7"), ("loop3", "loop3p7")]
+    {
+        assert_eq!(partition_name(disk, 7), name);
+    }
+}

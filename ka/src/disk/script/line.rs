@@ -1,0 +1,220 @@
+//! The line of one partition, with named fields or without names.
+
+use super::super::desc::parse_fill;
+use super::super::description::{Length, Size};
+use super::super::guid::Guid;
+use super::super::kind::{PartitionKind, TableKind};
+use super::super::problem::Problem;
+use super::{Located, value};
+
+/// What a line says of its partition.
+#[derive(Clone, Debug)]
+pub(super) struct Fields {
+    pub(super) number: Option<u32>,
+    pub(super) start: Option<Length>,
+    pub(super) size: Size,
+    pub(super) kind: PartitionKind,
+    pub(super) name: String,
+    pub(super) uuid: Option<Guid>,
+    pub(super) attributes: u64,
+    pub(super) bootable: bool,
+}
+
+impl Fields {
+    fn new(table: TableKind) -> Self {
+        Self {
+            number: None,
+            start: None,
+            size: Size::Fill { weight: 1 },
+            kind: PartitionKind::linux(table),
+            name: String::new(),
+            uuid: None,
+            attributes: 0,
+            bootable: false,
+        }
+    }
+}
+
+/// Reads a line; none if it is of an unused place, as sfdisk wrote them once.
+pub(super) fn parse(line: &str, table: TableKind) -> Located<Option<Fields>> {
+    if line.contains('=') { named(line, table) } else { unnamed(line, table).map(Some) }
+}
+
+/// A place in a line.
+struct Cursor<'a> {
+    line: &'a str,
+    at: usize,
+}
+
+/// A word of a line, and the byte where it begins.
+#[derive(Clone, Copy)]
+struct Word<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn rest(&self) -> &'a str {
+        self.line.get(self.at..).unwrap_or_default()
+    }
+
+    fn skip(&mut self, skipped: impl Fn(char) -> bool) {
+        let rest = self.rest();
+        self.at += rest.len() - rest.trim_start_matches(skipped).len();
+    }
+
+    /// Up to one of these, or the end.
+    fn word(&mut self, ends: impl Fn(char) -> bool) -> Word<'a> {
+        let (at, rest) = (self.at, self.rest());
+        let text = rest.get(..rest.find(ends).unwrap_or(rest.len())).unwrap_or_default();
+        self.at += text.len();
+        Word { text, at }
+    }
+
+    /// A value, which may be between quotation marks.
+    fn value(&mut self) -> Located<Word<'a>> {
+        self.skip(char::is_whitespace);
+        let (at, rest) = (self.at, self.rest());
+        let Some(quoted) = rest.strip_prefix('"') else { return Ok(self.word(is_separator)) };
+        let Some(end) = quoted.find('"') else { return Err((at, Problem::Quote(rest.to_owned()))) };
+        self.at += end + 2;
+        Ok(Word { text: quoted.get(..end).unwrap_or_default(), at: at + 1 })
+    }
+}
+
+fn is_separator(c: char) -> bool {
+    c.is_whitespace() || matches!(c, ',' | ';')
+}
+
+/// `[DEVICE :] name=value, …`
+fn named(line: &str, table: TableKind) -> Located<Option<Fields>> {
+    let mut fields = Fields::new(table);
+    let mut cursor = Cursor { line, at: 0 };
+    if let (Some(colon), Some(equals)) = (line.find(':'), line.find('='))
+        && colon < equals
+    {
+        let device = line.get(..colon).unwrap_or_default();
+        let start = device.len() - device.trim_start().len();
+        fields.number = Some(number(device.trim()).map_err(|problem| (start, problem))?);
+        cursor.at = colon + 1;
+    }
+    let mut unused_type = false;
+    loop {
+        cursor.skip(is_separator);
+        if cursor.rest().is_empty() {
+            break;
+        }
+        let field = cursor.word(|c| is_separator(c) || c == '=');
+        let unknown = || (field.at, Problem::Field(field.text.to_owned()));
+        if !cursor.rest().starts_with('=') {
+            if !field.text.eq_ignore_ascii_case("bootable") {
+                return Err(unknown());
+            }
+            fields.bootable = true;
+            continue;
+        }
+        cursor.at += 1;
+        let value = cursor.value()?;
+        let wrong = |problem| (value.at, problem);
+        match field.text.to_ascii_lowercase().as_str() {
+            "start" => fields.start = start(value.text).map_err(wrong)?,
+            "size" => fields.size = size(value.text).map_err(wrong)?,
+            "type" | "id" if table == TableKind::Mbr && value.text.trim_start_matches('0').is_empty() => {
+                unused_type = true;
+            }
+            "type" | "id" => fields.kind = kind(value.text, table).map_err(wrong)?,
+            "name" => fields.name = value::name(value.text).map_err(wrong)?,
+            // Of an MBR it is made of the signature and the number.
+            "uuid" if table == TableKind::Mbr && is_partuuid(value.text) => {}
+            "uuid" => fields.uuid = Some(value.text.parse().map_err(|e| wrong(Problem::Guid(e)))?),
+            "attrs" => fields.attributes = value::attributes(value.text).map_err(wrong)?,
+            _ => return Err(unknown()),
+        }
+    }
+    let is_empty = fields.size == Size::Fixed(Length::Sectors(0));
+    match (unused_type, is_empty) {
+        (true, true) => Ok(None),
+        (true, false) => {
+            let meaning = "an unused place in the table";
+            Err((0, Problem::ReservedType { found: "0".to_owned(), meaning }))
+        }
+        (false, true) => Err((0, no_number("0", ", or `fill`"))),
+        (false, false) => Ok(Some(fields)),
+    }
+}
+
+/// `START, SIZE, TYPE, BOOTABLE`, any of which may be missing.
+fn unnamed(line: &str, table: TableKind) -> Located<Fields> {
+    let mut fields = Fields::new(table);
+    let mut cursor = Cursor { line, at: 0 };
+    for item in 0.. {
+        cursor.skip(char::is_whitespace);
+        if cursor.rest().is_empty() {
+            break;
+        }
+        let word = cursor.value()?;
+        let wrong = |problem| (word.at, problem);
+        match (item, word.text) {
+            (0, text) => fields.start = start(text).map_err(wrong)?,
+            (1, text) => fields.size = size(text).map_err(wrong)?,
+            (2, "" | "-") => {}
+            (2, text) => fields.kind = kind(text, table).map_err(wrong)?,
+            (3, "" | "-") => {}
+            (3, "*") => fields.bootable = true,
+            (3, text) => return Err(wrong(Problem::Bootable(text.to_owned()))),
+            (_, text) => return Err(wrong(Problem::Trailing(text.to_owned()))),
+        }
+        cursor.skip(char::is_whitespace);
+        if cursor.rest().starts_with([',', ';']) {
+            cursor.at += 1;
+        }
+    }
+    match fields.size {
+        Size::Fixed(Length::Sectors(0) | Length::Bytes(0)) => Err((0, no_number("0", ", or `fill`"))),
+        _ => Ok(fields),
+    }
+}
+
+/// The number at the end of a device's name.
+fn number(device: &str) -> Result<u32, Problem> {
+    let digits = device.len() - device.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+    let digits = device.get(device.len() - digits..).unwrap_or_default();
+    digits.parse().ok().filter(|number| *number > 0).ok_or_else(|| Problem::Device(device.to_owned()))
+}
+
+fn start(text: &str) -> Result<Option<Length>, Problem> {
+    match text {
+        "" | "-" | "+" => Ok(None),
+        _ if text.starts_with(['+', '-']) => Err(Problem::Relative(text.to_owned())),
+        _ => value::length(text).map(Some).ok_or_else(|| no_number(text, "")),
+    }
+}
+
+fn size(text: &str) -> Result<Size, Problem> {
+    match text {
+        "" | "-" | "+" => return Ok(Size::Fill { weight: 1 }),
+        _ if text.starts_with(['+', '-']) => return Err(Problem::Relative(text.to_owned())),
+        _ => {}
+    }
+    if let Some(fill) = parse_fill(text)? {
+        return Ok(fill);
+    }
+    value::length(text).map(Size::Fixed).ok_or_else(|| no_number(text, ", or `fill`"))
+}
+
+fn kind(text: &str, table: TableKind) -> Result<PartitionKind, Problem> {
+    PartitionKind::parse(text, table).ok_or_else(|| Problem::ScriptType { table, found: text.to_owned() })
+}
+
+/// `1a2b3c4d-01`
+fn is_partuuid(text: &str) -> bool {
+    text.split_once('-').is_some_and(|(disk, number)| {
+        disk.len() == 8
+            && number.len() == 2
+            && (disk.to_owned() + number).bytes().all(|b| b.is_ascii_hexdigit())
+    })
+}
+
+fn no_number(text: &str, or_fill: &'static str) -> Problem {
+    Problem::Number64 { or_fill, found: text.to_owned() }
+}

@@ -1,0 +1,275 @@
+//! The partition table of a disk, of whichever kind: read, and written.
+//!
+//! Reading is lenient: what can be made out of a damaged table is given, with what is wrong with it, and
+//! whoever reads decides. The order in which a table's parts are written is such that the first sector is the last
+//! of them: before it there is no table.
+
+use super::description::{Description, DiskId, Entry, Header, Length, Role, Size};
+use super::kind::{PartitionKind, TableKind};
+use super::layout::{self, Layout, Placed};
+use super::mbr::{self, Mbr, MbrError};
+use super::problem::Problem;
+use super::units::{DiskSize, Lba, SectorSize};
+use super::{ebr, gpt};
+use std::io::{self, Read, Seek};
+
+/// A partition table that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// The disk that it is on.
+    pub disk: DiskSize,
+    /// What tells the disk from others; also says which kind of table it is.
+    pub id: DiskId,
+    /// Places in the GPT.
+    pub length: u32,
+    /// The partitions by number.
+    pub partitions: Vec<Placed>,
+    /// What is wrong with it, or unusual.
+    pub findings: Vec<Finding>,
+}
+
+/// Something wrong or unusual about a table.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Finding {
+    /// The GPT's first copy is not valid; the table is its backup's.
+    #[error("the primary GPT is damaged ({0}); its backup at the disk's end was read")]
+    PrimaryDamaged(String),
+    /// The GPT's second copy is not valid.
+    #[error("the backup GPT at the disk's end is damaged ({0})")]
+    BackupDamaged(String),
+    /// Both are valid and say different things.
+    #[error("the primary and the backup GPT differ; the primary was read")]
+    CopiesDiffer,
+    /// The disk was larger or smaller when it was partitioned.
+    #[error("the GPT was made for a disk of {made} sectors, and this one has {found}")]
+    OtherSize {
+        /// Sectors of the disk that the table was made for.
+        made: u64,
+        /// Sectors of this one.
+        found: u64,
+    },
+    /// The MBR before a GPT has partitions of its own, for systems that know no GPT.
+    #[error("hybrid: the MBR before the GPT has partitions of its own, of the types {}", list(.0))]
+    Hybrid(Vec<PartitionKind>),
+    /// A GPT that nobody reads, since the MBR doesn't announce it.
+    #[error("there is a GPT, but the MBR does not announce it, and counts alone")]
+    StaleGpt,
+    /// Two partitions share sectors.
+    #[error("partitions {0} and {1} overlap")]
+    Overlap(u32, u32),
+    /// A partition that is not within the disk, or the part of it that partitions may use.
+    #[error("partition {0} ends behind the end of the disk")]
+    BeyondDisk(u32),
+    /// A partition of a GPT that ends before it begins. It is left out.
+    #[error("partition {0} ends before it begins")]
+    Backwards(u32),
+    /// A logical partition that is not within the extended one.
+    #[error("logical partition {0} does not lie in the extended one")]
+    OutsideExtended(u32),
+    /// A second extended partition. Linux would number its logical ones behind those of the first.
+    #[error("there is a second extended partition, {0}; its logical partitions were not read")]
+    SecondExtended(u32),
+    /// The chain of tables in an extended partition comes back to where it was.
+    #[error("the chain of logical partitions leads back to sector {at}: it was followed up to partition {last}",
+        at = .at.0)]
+    EbrLoop {
+        /// Where it comes back to.
+        at: Lba,
+        /// The last partition before that; 4 if there was none.
+        last: u32,
+    },
+    /// The chain leads to a sector without a table.
+    #[error("the chain of logical partitions ends at sector {at}: {reason}", at = .at.0)]
+    EbrBroken {
+        /// The sector.
+        at: Lba,
+        /// What is there.
+        reason: String,
+    },
+    /// More logical partitions than the kernel has numbers for.
+    #[error("there are more than {0} logical partitions: the others were not read")]
+    TooManyLogicals(u32),
+}
+
+fn list(kinds: &[PartitionKind]) -> String {
+    kinds.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+impl Finding {
+    /// Whether partitions may be missing or wrong, so that nobody should copy the table as it was read.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::PrimaryDamaged(_)
+            | Self::BackupDamaged(_)
+            | Self::OtherSize { .. }
+            | Self::Hybrid(_)
+            | Self::StaleGpt => false,
+            Self::CopiesDiffer
+            | Self::Overlap(..)
+            | Self::BeyondDisk(_)
+            | Self::Backwards(_)
+            | Self::OutsideExtended(_)
+            | Self::SecondExtended(_)
+            | Self::EbrLoop { .. }
+            | Self::EbrBroken { .. }
+            | Self::TooManyLogicals(_) => true,
+        }
+    }
+}
+
+/// Why a disk has no table that can be read.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    /// The disk can't be read.
+    #[error("can't read the partition table: {0}")]
+    Io(#[from] io::Error),
+    /// Neither an MBR nor a GPT: most probably an empty disk, or a file system on the whole of it.
+    #[error(transparent)]
+    None(MbrError),
+    /// The MBR announces a GPT, and neither copy is valid.
+    #[error("the MBR announces a GPT, but neither copy is valid: primary: {primary}; backup: {backup}")]
+    Gpt {
+        /// What is wrong with the primary.
+        primary: String,
+        /// What is wrong with the backup.
+        backup: String,
+    },
+}
+
+/// Bytes to write at an offset of a disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// From the disk's start.
+    pub offset: u64,
+    /// What to write.
+    pub bytes: Vec<u8>,
+}
+
+impl Table {
+    /// Reads the table of a disk.
+    ///
+    /// # Errors
+    /// There is none, or nothing of it can be read.
+    pub fn read<R: Read + Seek>(reader: &mut R, disk: DiskSize) -> Result<Self, TableError> {
+        let first = read_at(reader, 0, mbr::SIZE)?;
+        let mbr = Mbr::decode(&first).map_err(TableError::None)?;
+        let mut table =
+            if mbr.is_protective() { gpt::read(reader, disk, &mbr)? } else { ebr::read(reader, disk, &mbr)? };
+        table.partitions.sort_by_key(|p| p.number);
+        table.check_places();
+        Ok(table)
+    }
+
+    /// The kind of table.
+    #[must_use]
+    pub fn kind(&self) -> TableKind {
+        self.id.table()
+    }
+
+    /// The partition with this number.
+    #[must_use]
+    pub fn partition(&self, number: u32) -> Option<&Placed> {
+        self.partitions.iter().find(|p| p.number == number)
+    }
+
+    /// The PARTUUID of a partition, as the kernel and blkid print it.
+    #[must_use]
+    pub fn partuuid(&self, number: u32) -> Option<String> {
+        self.partition(number).and_then(|placed| layout::partuuid(self.id, placed))
+    }
+
+    /// The description of this table, with starts and identities, as `sfdisk -d` would write it.
+    ///
+    /// # Errors
+    /// The table is empty, or one that no description allows.
+    pub fn describe(&self) -> Result<Description, Problem> {
+        let mut header = Header::new(self.kind());
+        header.id = Some(self.id);
+        header.sector = Some(self.disk.sector);
+        if self.kind() == TableKind::Gpt {
+            header.length = Some(self.length);
+        }
+        let entries = (1..).zip(&self.partitions).map(|(line, placed)| Entry {
+            number: placed.number,
+            kind: placed.kind,
+            role: placed.role,
+            start: Some(Length::Sectors(placed.start.0)),
+            size: Size::Fixed(Length::Sectors(placed.size.0)),
+            name: placed.name.clone(),
+            uuid: placed.uuid,
+            attributes: placed.attributes,
+            bootable: placed.bootable,
+            line,
+        });
+        Description::new(header, entries.collect())
+    }
+
+    /// Finds partitions that overlap, or end behind the disk's end.
+    fn check_places(&mut self) {
+        let mut findings = Vec::new();
+        for (i, one) in self.partitions.iter().enumerate() {
+            if one.end().0 > self.disk.sectors.0 {
+                findings.push(Finding::BeyondDisk(one.number));
+            }
+            let is_logical = one.role == Role::Logical;
+            let others = self.partitions.iter().take(i).filter(|o| (o.role == Role::Logical) == is_logical);
+            let overlapping = others.filter(|o| one.start.0 < o.end().0 && o.start.0 < one.end().0);
+            findings.extend(overlapping.map(|o| Finding::Overlap(o.number, one.number)));
+        }
+        self.findings.extend(findings);
+    }
+}
+
+impl Layout {
+    /// What to write so that the disk has this table, in order: the first sector is the last. No boot code,
+    /// and no active flag: those come when the node is finished ([`mbr::set_active`]).
+    ///
+    /// # Errors
+    /// A partition lies where the table's numbers don't reach, or where another one is.
+    pub fn writes(&self) -> Result<Vec<Write>, EncodeError> {
+        match self.id {
+            DiskId::Mbr(signature) => {
+                let mut writes = ebr::encode(self)?;
+                let bytes = Mbr::of(self, signature).encode()?.to_vec();
+                writes.push(Write { offset: 0, bytes });
+                Ok(writes)
+            }
+            DiskId::Gpt(guid) => gpt::encode(self, guid),
+        }
+    }
+}
+
+/// Why a table can't be written.
+#[derive(Debug, thiserror::Error)]
+pub enum EncodeError {
+    /// As an MBR.
+    #[error(transparent)]
+    Mbr(#[from] MbrError),
+    /// As a GPT.
+    #[error("the GPT can't be written: {0}")]
+    Gpt(#[from] gptman::Error),
+    /// The disk is too small for a GPT.
+    #[error("the disk has {0} sectors, too few for a GPT")]
+    TooFewSectors(u64),
+}
+
+/// So many bytes from an offset; fewer where the disk ends.
+pub(super) fn read_at<R: Read + Seek>(reader: &mut R, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    reader.seek(io::SeekFrom::Start(offset))?;
+    reader.by_ref().take(length as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The offset of a sector, if it is one of the disk.
+pub(super) fn offset(at: Lba, disk: DiskSize) -> Option<u64> {
+    (at.0 < disk.sectors.0).then(|| at.bytes(disk.sector))
+}
+
+/// Zeros up to a whole sector.
+pub(super) fn padded(mut bytes: Vec<u8>, sector: SectorSize) -> Vec<u8> {
+    let size = usize::try_from(sector.bytes()).unwrap_or(mbr::SIZE);
+    bytes.resize(bytes.len().next_multiple_of(size), 0);
+    bytes
+}

@@ -1,0 +1,46 @@
+"""Where a run of the harness works: one scenario at a time, in target/qemu."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from shell import ToolFailed
+
+HERE = Path(__file__).resolve().parent
+SOURCE = HERE.parent
+WORK = SOURCE / "target/qemu"
+LOGS, DISKS, MANIFESTS, CACHE = WORK / "logs", WORK / "disks", WORK / "manifests", WORK / "cache"
+
+TOOLS = ("mmdebstrap", "qemu-system-x86_64", "sfdisk", "sgdisk", "mkfs.ext4", "e2fsck", "losetup", "addpart", "blkid",
+         "wipefs", "ip", "tar", "make", "dnsmasq")
+
+
+@contextlib.contextmanager
+def working_folder(keep):
+    """Folders for this run alone, without what an earlier one left."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    with open(WORK / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(f"another qemu-test works in {WORK}")
+        for folder in (LOGS, DISKS, MANIFESTS):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+        try:
+            yield
+        finally:
+            if not keep:
+                shutil.rmtree(DISKS)
+
+
+def look_for_tools(more=()):
+    """What the run needs, or an error that names all that is missing."""
+    if os.geteuid() != 0:
+        raise ToolFailed("root is needed, for loop devices, mounts and a network namespace")
+    missing = [tool for tool in (*TOOLS, *more) if not shutil.which(tool)]
+    if missing:
+        raise ToolFailed(f"missing: {' '.join(missing)}; `make setup` installs them")

@@ -1,0 +1,20 @@
+"""A golden system whose initrd is made by dracut."""
+
+from scenario import BIGGER, SMALLER, Golden, Scenario, by_turns
+from scenarios.default import DISK
+
+# Not of the machine that it is made on, which is the build's host; and no more than such a machine needs.
+CONF = """\
+hostonly="no"
+compress="zstd"
+add_drivers+=" virtio_pci virtio_blk ext4 "
+omit_dracutmodules+=" network plymouth crypt dm dmraid mdraid lvm btrfs "
+"""
+
+SCENARIO = Scenario(
+    name="dracut",
+    about=__doc__,
+    golden=Golden("dracut", (DISK,), packages=("dracut", "grub-pc"),
+                  files={"/etc/dracut.conf.d/golden.conf": CONF}),
+    nodes=by_turns(BIGGER, SMALLER),
+)

@@ -1,0 +1,31 @@
+"""The nodes start the installed system at once, without their firmware."""
+
+import booted
+import clone
+from scenario import BIGGER, SMALLER, Scenario, by_turns
+from scenarios.default import GOLDEN
+
+SCENARIO = Scenario(
+    name="kexec",
+    about=__doc__,
+    golden=GOLDEN,
+    nodes=by_turns(BIGGER, SMALLER),
+    run_options="--boot kexec",
+    ends=False,
+)
+
+
+def after_run(story):
+    """Each node comes up in the new system, and nothing but its kernel was started for it."""
+    with story.report.step("Nodes come up without a reboot"):
+        for node in story.nodes:
+            vm = story.vms[node.name]
+            booted.up(vm)
+            answers, console = booted.ask(vm), vm.console()
+            vm.power_off()
+            firmware = console.count("SeaBIOS")
+            faults = [] if firmware == 1 else [f"its firmware ran {firmware} times"]
+            faults += ["its console shows GRUB"] if "GRUB" in console else []
+            identity = clone.identify(node.disks, story.golden)
+            faults += booted.system_faults(answers, node.disk_names(), story.golden, identity, by_grub=False)
+            story.report.found(node.name, "kexec", faults)

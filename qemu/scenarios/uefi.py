@@ -1,0 +1,84 @@
+"""UEFI machines with a GPT: booted by PXE over UEFI, one of them with sectors of 4096 bytes.
+
+Beside what every scenario checks: the firmware has an entry for the clone, behind the network; a finished clone that
+boots by PXE again comes up from its disk; and so does one whose firmware has forgotten everything.
+"""
+
+import re
+from dataclasses import replace
+
+import booted
+import clone
+from image import MIB
+from place import DISKS, LOGS
+from scenario import Golden, GoldenDisk, Hardware, NodeDisk, Scenario, Volume
+from vm import machine, new_variables
+
+DISK = GoldenDisk(3072 * MIB, "gpt", (
+    Volume(1, "vfat", 128 * MIB, "/boot/efi", "umask=0077", label="ESP"),
+    Volume(2, "ext4", None, "/", "defaults,errors=remount-ro", label="golden"),
+    Volume(3, "swap", 256 * MIB),
+))
+GOLDEN = Golden(
+    "uefi", (DISK,),
+    packages=("initramfs-tools", "grub-efi-amd64", "efibootmgr", "dosfstools", "gdisk", "ipxe"),
+    initrd_modules=("virtio_pci", "virtio_blk", "ext4", "vfat", "nls_ascii", "nls_cp437"),
+    uefi=True,
+)
+
+NODES = (
+    Hardware((NodeDisk(4096 * MIB),), uefi=True),
+    Hardware((NodeDisk(2048 * MIB, sector=4096, used_as="data"),), uefi=True),
+)
+SCENARIO = Scenario(
+    name="uefi",
+    about=__doc__,
+    golden=GOLDEN,
+    nodes=lambda count: [NODES[number % 2] for number in range(count)],
+)
+
+
+def after_run(story):
+    """PXE once more, with nothing written: the firmware must come from the network to the disk."""
+    with story.report.step("Finished nodes boot by PXE once more"):
+        for node in story.nodes:
+            drives = [replace(drive, kept=False) for drive in node.drives()]
+            with machine(f"{node.name}-again", drives, LOGS, network=story.wire, mac=node.mac, pxe=True,
+                         **node.options()) as vm:
+                booted.up(vm)
+                answers = booted.ask(vm)
+                console = vm.console()
+                faults = [] if "iPXE" in console else ["it did not boot by PXE: the network is not first in its order"]
+                identity = clone.identify(node.disks, story.golden)
+                faults += booted.system_faults(answers, node.disk_names(), story.golden, identity)
+                faults += entry_faults(node, answers["efi"])
+                story.report.found(node.name, "PXE again", faults)
+                vm.power_off()
+
+
+def entry_faults(node, said):
+    """What is wrong with what efibootmgr says: the clone's own entry is there, and a network one is before it."""
+    esp = next(part for part in clone.image.partitions(node.disks[0].path, node.disks[0].sector) if part.number == 1)
+    order = re.search(r"^BootOrder: (\S+)", said, re.MULTILINE)
+    entries = dict(re.findall(r"^Boot([0-9A-F]{4})\S*\s+(.*)$", said, re.MULTILINE))
+    own = [number for number, text in entries.items() if esp.uuid.lower() in text.lower()]
+    if not order or not own:
+        return [f"the firmware has no entry for the ESP {esp.uuid}: {said}"]
+    numbers = order[1].split(",")
+    network = [number for number in numbers if "PXE" in entries.get(number, "")]
+    faults = [f"its entry {number} is not in the order {numbers}" for number in own if number not in numbers]
+    if not network or numbers[0] not in network:
+        faults.append(f"network boot is not first: {said}")
+    stale = [text for text in entries.values() if "GPT," in text and esp.uuid.lower() not in text.lower()]
+    return faults + [f"an entry leads to a partition that is not there: {text}" for text in stale]
+
+
+def at_the_end(story):
+    """A firmware that has forgotten its entries finds the disk by the fallback path."""
+    with story.report.step("Clones boot with a firmware that has forgotten them"):
+        for node in story.nodes:
+            options = node.options() | {"uefi": new_variables(DISKS / f"{node.name}-forgotten.vars")}
+            with machine(f"{node.name}-forgotten", node.drives(), LOGS, **options) as vm:
+                booted.up(vm)
+                vm.power_off()
+            story.report.found(node.name, "fallback", [])

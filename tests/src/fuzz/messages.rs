@@ -1,0 +1,58 @@
+//! Messages, once they are proven to come from somebody who has the secret: an agent or a controller that is not
+//! what it should be.
+
+use std::sync::LazyLock;
+
+use ka::wire::control::{ToAgent, ToController};
+use ka::wire::discovery::{Answerer, DiscoveryKey, REPLY_LENGTH, REQUEST_LENGTH, Request};
+use ka::wire::keys::JoinKey;
+use ka::wire::link::LinkMessage;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::input::Input;
+
+/// Control and link messages of all kinds: what is understood means the same when it is said again.
+pub(super) fn any_message(data: &[u8]) {
+    let mut input = Input::new(data);
+    match input.below(3) {
+        0 => again::<ToController>(input.rest()),
+        1 => again::<ToAgent>(input.rest()),
+        _ => again::<LinkMessage>(input.rest()),
+    }
+}
+
+fn again<M: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
+    let Ok(message) = postcard::from_bytes::<M>(bytes) else { return };
+    let said = postcard::to_stdvec(&message).expect("what was read can be written");
+    assert_eq!(postcard::from_bytes::<M>(&said).as_ref(), Ok(&message));
+}
+
+static KEY: LazyLock<DiscoveryKey> =
+    LazyLock::new(|| DiscoveryKey::new(&JoinKey { controller: [1; 32], secret: [2; 32] }));
+
+/// Datagrams to both sides. One with the right bytes in it is answered or understood only if nothing was changed.
+pub(super) fn discovery(data: &[u8]) {
+    let mut input = Input::new(data);
+    let mut answerer = Answerer::new(KEY.clone());
+    answerer.announce("getstage2", 30765);
+    let request = Request::new(&KEY, "getstage2", input.array());
+    let mut packet = request.packet().to_vec();
+    if input.byte() & 1 == 1 {
+        packet = input.rest().to_vec();
+    } else {
+        while !input.is_empty() {
+            let at = usize::from(input.byte()) % REQUEST_LENGTH;
+            packet[at] ^= input.byte();
+        }
+    }
+    let reply = answerer.answer(&packet);
+    assert_eq!(reply.is_some(), packet == request.packet());
+    assert_eq!(request.answered_by(&KEY, &packet), None, "a request is no reply");
+    let Some(reply) = reply else { return };
+    assert_eq!(request.answered_by(&KEY, &reply), Some(30765));
+    assert_eq!(answerer.answer(&packet), None, "a nonce is answered once");
+    let mut changed = reply;
+    changed[usize::from(data.first().copied().unwrap_or_default()) % REPLY_LENGTH] ^= 1;
+    assert_eq!(request.answered_by(&KEY, &changed), None);
+}
