@@ -50,7 +50,7 @@ fn open_all(mut file: impl BufRead, to_reader: &SyncSender<Plain>) -> Result<(),
             let mut sealed = vec![0; u32::from_le_bytes(length) as usize];
             file.read_exact(&mut sealed)?;
             end += sealed.len() as u64;
-            total = opener.open(&Block::from_wire(sealed)?, number, &mut bytes)?;
+            total = opener.open(&Block::from_wire(&sealed)?, number, &mut bytes)?;
             number += 1;
         }
         to_reader.send(Plain { bytes, total, end: Offset(end) }).map_err(|_| "nobody reads")?;

@@ -80,7 +80,7 @@ fn a_block_that_spoils_in_memory_is_told_and_not_skipped() {
     member.on_open(link, NOW);
     let mut bytes = Sealer::new(&key).seal(b"content").unwrap().bytes().to_vec();
     bytes[20] ^= 1;
-    member.on_block(link, Block::from_wire(bytes).unwrap(), NOW);
+    member.on_block(link, Block::from_wire(&bytes).unwrap(), NOW);
     member.on_tick(Duration::from_millis(100));
     assert_eq!(member.spoiled(), None);
     assert_eq!(member.next_plain(), None);

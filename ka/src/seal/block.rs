@@ -6,12 +6,14 @@
 //! Stream id and header are associated data, and the number is the nonce: a block that was altered,
 //! renumbered, or taken from another stream does not open.
 
+use std::fmt;
 use std::sync::Arc;
 
 use ring::aead::{Aad, LessSafeKey, NONCE_LEN, Nonce};
 use serde::{Deserialize, Serialize};
 
 use super::key::{StreamId, StreamKey};
+use super::spare;
 
 /// A sealed block's largest size in bytes.
 pub const MAX_BLOCK: usize = 64 * 1024;
@@ -26,7 +28,29 @@ const FLAG_FINAL: u32 = 1;
 
 /// A sealed block as it travels. Cheap to clone: the bytes are shared, and stay where they were received.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Block(Arc<Vec<u8>>);
+pub struct Block(Arc<Memory>);
+
+/// A block's bytes; their memory is used again.
+#[derive(PartialEq, Eq)]
+struct Memory(Vec<u8>);
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        spare::put(std::mem::take(&mut self.0));
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+/// A block that is on its way in: its bytes go at once to where they stay.
+pub struct Arrival {
+    memory: Memory,
+    filled: usize,
+}
 
 /// What the plain stream was, all told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,23 +89,60 @@ impl Block {
     ///
     /// # Errors
     /// [`SealError::Length`].
-    pub fn from_wire(bytes: Vec<u8>) -> Result<Self, SealError> {
-        if !(HEADER + TAG..=MAX_BLOCK).contains(&bytes.len()) {
-            return Err(SealError::Length(bytes.len()));
-        }
-        Ok(Self(Arc::new(bytes)))
+    pub fn from_wire(bytes: &[u8]) -> Result<Self, SealError> {
+        let mut arrival = Arrival::new(bytes.len())?;
+        arrival.room().copy_from_slice(bytes);
+        arrival.fill(bytes.len());
+        Ok(Self(Arc::new(arrival.memory)))
     }
 
     /// The bytes that travel.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        &self.0
+        &self.0.0
     }
 
     /// Length in bytes as it travels and counts for offsets.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.0.len() as u64
+        self.0.0.len() as u64
+    }
+}
+
+impl Arrival {
+    /// Waits for a block of `length` bytes.
+    ///
+    /// # Errors
+    /// [`SealError::Length`].
+    pub fn new(length: usize) -> Result<Self, SealError> {
+        if !(HEADER + TAG..=MAX_BLOCK).contains(&length) {
+            return Err(SealError::Length(length));
+        }
+        Ok(Self { memory: Memory(spare::take(length)), filled: 0 })
+    }
+
+    /// Where the bytes go that are still missing.
+    pub fn room(&mut self) -> &mut [u8] {
+        &mut self.memory.0[self.filled..]
+    }
+
+    /// So many of them are there now.
+    pub fn fill(&mut self, count: usize) {
+        self.filled = (self.filled + count).min(self.memory.0.len());
+    }
+
+    /// How many bytes are missing.
+    #[must_use]
+    pub fn missing(&self) -> usize {
+        self.memory.0.len() - self.filled
+    }
+
+    /// The block, when nothing is missing any more. Nothing is known of it but that its length is possible.
+    ///
+    /// # Errors
+    /// The arrival itself while bytes are missing.
+    pub fn finish(self) -> Result<Block, Self> {
+        if self.missing() == 0 { Ok(Block(Arc::new(self.memory))) } else { Err(self) }
     }
 }
 
@@ -125,17 +186,19 @@ impl Sealer {
         header[..8].copy_from_slice(&self.next.to_le_bytes());
         header[8..12].copy_from_slice(&length.to_le_bytes());
         header[12..].copy_from_slice(&flags.to_le_bytes());
-        let mut bytes = Vec::with_capacity(HEADER + plain.len() + TAG);
-        bytes.extend_from_slice(&header);
-        bytes.extend_from_slice(plain);
+        let mut memory = Memory(spare::take(HEADER + plain.len() + TAG));
+        let (at_header, rest) = memory.0.split_at_mut(HEADER);
+        let (sealed, at_tag) = rest.split_at_mut(plain.len());
+        at_header.copy_from_slice(&header);
+        sealed.copy_from_slice(plain);
         let aad = associated(self.stream, &header);
         let tag = self
             .key
-            .seal_in_place_separate_tag(nonce(self.next), Aad::from(aad), &mut bytes[HEADER..])
+            .seal_in_place_separate_tag(nonce(self.next), Aad::from(aad), sealed)
             .map_err(|_| SealError::Length(plain.len()))?;
-        bytes.extend_from_slice(tag.as_ref());
+        at_tag.copy_from_slice(tag.as_ref());
         self.next += 1;
-        Ok(Block(Arc::new(bytes)))
+        Ok(Block(Arc::new(memory)))
     }
 }
 
@@ -163,7 +226,7 @@ impl Opener {
         expected: u64,
         plain: &mut Vec<u8>,
     ) -> Result<Option<Total>, SealError> {
-        let (header, sealed) = block.0.split_first_chunk::<HEADER>().ok_or(SealError::Header)?;
+        let (header, sealed) = block.bytes().split_first_chunk::<HEADER>().ok_or(SealError::Header)?;
         let found = u64::from_le_bytes(field(header, 0));
         let length = u32::from_le_bytes(field(header, 8));
         let flags = u32::from_le_bytes(field(header, 12));
@@ -258,7 +321,7 @@ mod tests {
             for bit in 0..block.bytes().len() * 8 {
                 let mut bytes = block.bytes().to_vec();
                 bytes[bit / 8] ^= 1 << (bit % 8);
-                let damaged = Block::from_wire(bytes).unwrap();
+                let damaged = Block::from_wire(&bytes).unwrap();
                 assert!(open(&opener, &damaged, number * 3).is_err(), "bit {bit} of block {number}");
             }
         }
@@ -277,7 +340,7 @@ mod tests {
     #[test]
     fn impossible_lengths_are_refused() {
         for length in [0, HEADER + TAG - 1, MAX_BLOCK + 1] {
-            assert_eq!(Block::from_wire(vec![0; length]), Err(SealError::Length(length)));
+            assert_eq!(Block::from_wire(&vec![0; length]), Err(SealError::Length(length)));
         }
     }
 }

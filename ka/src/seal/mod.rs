@@ -8,6 +8,7 @@
 mod block;
 pub mod chunk;
 mod key;
+mod spare;
 
-pub use block::{Block, FINAL_LEN, MAX_BLOCK, MAX_PLAIN, Opener, SealError, Sealer, Total};
+pub use block::{Arrival, Block, FINAL_LEN, MAX_BLOCK, MAX_PLAIN, Opener, SealError, Sealer, Total};
 pub use key::{Cipher, StreamId, StreamKey};

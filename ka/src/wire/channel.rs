@@ -13,7 +13,7 @@ use super::frame::{Frame, FrameError, Incoming, Kind, Outgoing};
 use super::keys::{JoinKey, Key, KeyPair};
 use super::noise::{self, Unproven};
 use super::preamble::{Preamble, PreambleError};
-use crate::seal::{Block, SealError};
+use crate::seal::Block;
 
 const TAG: usize = 16;
 const MAX_PIECE: usize = 65_535 - TAG;
@@ -46,9 +46,6 @@ pub enum ChannelError {
     /// A handshake or message did not verify.
     #[error(transparent)]
     Unproven(#[from] Unproven),
-    /// A block of impossible length.
-    #[error(transparent)]
-    Block(#[from] SealError),
     /// A frame that may not come now.
     #[error("a frame out of turn")]
     OutOfTurn,
@@ -179,7 +176,7 @@ impl Channel {
         while let Some(frame) = self.incoming.next_frame()? {
             let (kind, body) = match (frame, &self.state) {
                 (Frame::Block(block), State::Open(_)) => {
-                    return Ok(Some(Received::Block(Block::from_wire(block)?)));
+                    return Ok(Some(Received::Block(block)));
                 }
                 (Frame::Block(_), _) => return Err(ChannelError::OutOfTurn),
                 (Frame::Bytes(kind, body), _) => (kind, body),

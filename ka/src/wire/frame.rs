@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 
-use crate::seal::{Block, MAX_BLOCK};
+use crate::seal::{Arrival, Block, MAX_BLOCK};
 
 const HEADER: usize = 4;
 /// The largest body: a Noise message.
@@ -47,7 +47,7 @@ pub(super) enum Frame<'a> {
     /// A handshake, a message or a piece of one.
     Bytes(Kind, &'a [u8]),
     /// A block, in memory of its own.
-    Block(Vec<u8>),
+    Block(Block),
 }
 
 /// Cuts incoming bytes into frames. Blocks, which are nearly all that comes, are read to where they stay.
@@ -56,8 +56,8 @@ pub(super) struct Incoming {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
-    /// A block that has come in part, and how many of its bytes; until it is whole, the buffer is empty.
-    block: Option<(Vec<u8>, usize)>,
+    /// A block that has come in part; until it is whole, the buffer is empty.
+    block: Option<Arrival>,
     /// The last frame was a block, so the next one is likely to be one as well.
     in_blocks: bool,
     drained: bool,
@@ -72,15 +72,13 @@ impl Incoming {
         if self.buffer.is_empty() {
             self.buffer.resize(BUFFER, 0);
         }
-        if let Some((block, filled)) = self.block.as_mut().filter(|(block, filled)| *filled < block.len()) {
-            let here = &mut block[*filled..];
-            let wanted = here.len() + BEHIND;
-            let mut slices = [IoSliceMut::new(here), IoSliceMut::new(&mut self.buffer[..BEHIND])];
+        if let Some(block) = self.block.as_mut().filter(|block| block.missing() > 0) {
+            let missing = block.missing();
+            let mut slices = [IoSliceMut::new(block.room()), IoSliceMut::new(&mut self.buffer[..BEHIND])];
             let length = from.read_vectored(&mut slices)?;
-            let here = length.min(block.len() - *filled);
-            *filled += here;
-            self.end = length - here;
-            self.drained = length < wanted;
+            block.fill(length.min(missing));
+            self.end = length.saturating_sub(missing);
+            self.drained = length < missing + BEHIND;
             return Ok(length);
         }
         // Room for one whole frame at the least, or a frame at the buffer's end would never be whole.
@@ -107,17 +105,13 @@ impl Incoming {
 
     /// How many bytes a block lacks that has come in part: nothing can be done before they are there.
     pub(super) fn missing(&self) -> usize {
-        self.block.as_ref().map_or(0, |(block, filled)| block.len() - filled)
+        self.block.as_ref().map_or(0, Arrival::missing)
     }
 
     /// The next whole frame.
     pub(super) fn next_frame(&mut self) -> Result<Option<Frame<'_>>, FrameError> {
-        if let Some((block, filled)) = self.block.take() {
-            if filled == block.len() {
-                return Ok(Some(Frame::Block(block)));
-            }
-            self.block = Some((block, filled));
-            return Ok(None);
+        if self.block.is_some() {
+            return Ok(self.whole_block());
         }
         let bytes = &self.buffer[self.start..self.end];
         let Some((&[kind, a, b, c], rest)) = bytes.split_first_chunk::<HEADER>() else { return Ok(None) };
@@ -136,15 +130,12 @@ impl Incoming {
         self.in_blocks = kind == Kind::Block;
         let here = length.min(rest.len());
         if kind == Kind::Block {
-            let mut block = Vec::with_capacity(length);
-            block.extend_from_slice(&rest[..here]);
-            block.resize(length, 0);
+            let mut block = Arrival::new(length).map_err(|_| error)?;
+            block.room()[..here].copy_from_slice(&rest[..here]);
+            block.fill(here);
             self.start += HEADER + here;
-            if here == length {
-                return Ok(Some(Frame::Block(block)));
-            }
-            self.block = Some((block, here));
-            return Ok(None);
+            self.block = Some(block);
+            return Ok(self.whole_block());
         }
         if here < length {
             return Ok(None);
@@ -152,6 +143,16 @@ impl Incoming {
         let body = self.start + HEADER..self.start + HEADER + length;
         self.start = body.end;
         Ok(Some(Frame::Bytes(kind, &self.buffer[body])))
+    }
+
+    fn whole_block(&mut self) -> Option<Frame<'static>> {
+        match self.block.take()?.finish() {
+            Ok(block) => Some(Frame::Block(block)),
+            Err(arrival) => {
+                self.block = Some(arrival);
+                None
+            }
+        }
     }
 }
 
@@ -288,7 +289,7 @@ mod tests {
             for (i, body) in bodies.iter().enumerate() {
                 match i % 2 {
                     0 => outgoing.push(Kind::Message, body),
-                    _ => outgoing.push_block(Block::from_wire(body.clone()).unwrap()),
+                    _ => outgoing.push_block(Block::from_wire(body).unwrap()),
                 }
             }
             let mut wire = Narrow(Vec::new(), width);
@@ -304,7 +305,7 @@ mod tests {
                     while let Some(frame) = incoming.next_frame().unwrap() {
                         match frame {
                             Frame::Bytes(Kind::Message, body) if found.len() % 2 == 0 => found.push(body.to_vec()),
-                            Frame::Block(body) if found.len() % 2 == 1 => found.push(body),
+                            Frame::Block(block) if found.len() % 2 == 1 => found.push(block.bytes().to_vec()),
                             other => prop_assert!(false, "{:?}", other),
                         }
                     }

@@ -243,7 +243,7 @@ impl Shell {
                 let mut bytes = STREAM.blocks[due.min(STREAM.blocks.len() - 1)].bytes().to_vec();
                 let at = usize::from(input.u16()) % bytes.len();
                 bytes[at] ^= input.byte() | 1;
-                Block::from_wire(bytes).expect("as long as before")
+                Block::from_wire(&bytes).expect("as long as before")
             }
             _ => STREAM.blocks[due.min(STREAM.blocks.len() - 1)].clone(),
         };

@@ -48,7 +48,7 @@ pub(super) fn blocks(data: &[u8]) {
             bytes.extend_from_slice(input.rest());
         }
     }
-    let Ok(block) = Block::from_wire(bytes) else { return };
+    let Ok(block) = Block::from_wire(&bytes) else { return };
     let before = b"what was read before".as_slice();
     let mut opened = before.to_vec();
     match STREAM.opener.open(&block, expected, &mut opened) {

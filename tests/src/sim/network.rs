@@ -172,7 +172,7 @@ impl World<'_> {
                 let mut bytes = block.bytes().to_vec();
                 let at = self.random.index(bytes.len());
                 bytes[at] ^= 1 << self.random.index(8);
-                Block::from_wire(bytes).map_or(Frame::Damaged, Frame::Block)
+                Block::from_wire(&bytes).map_or(Frame::Damaged, Frame::Block)
             }
             _ => return frame,
         };
