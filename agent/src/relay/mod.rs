@@ -19,6 +19,8 @@ use std::{io, thread};
 use ka::chain::{Member, Offset, Plain, Report, Spent, Standing, View};
 use ka::seal::{Block, StreamKey, Total};
 use mio::Waker;
+use rustix::process::setpriority_process;
+use rustix::thread::gettid;
 
 pub use reader::{StreamError, StreamReader};
 
@@ -26,6 +28,9 @@ pub use reader::{StreamError, StreamReader};
 pub const QUEUE: usize = 32;
 /// Batches that may wait between the loop and a node's writer.
 pub const BATCHES: usize = 4;
+
+/// The relay thread's niceness.
+const PRIORITY: i32 = -10;
 
 /// What the relay is told.
 #[derive(Debug)]
@@ -150,6 +155,7 @@ impl Relay {
             Box::new(notice),
         )?;
         let thread = thread::Builder::new().name("relay".into()).spawn(move || {
+            go_first();
             if let Err(error) = event_loop.run() {
                 log::error!("the relay has failed: {error}");
                 event_loop.fail(&error);
@@ -168,6 +174,14 @@ impl Relay {
     #[must_use]
     pub fn progress(&self) -> &Arc<Progress> {
         &self.progress
+    }
+}
+
+/// Lets this thread run before others: it needs little, but what it is late, everybody behind is late as well,
+/// and no line makes up for it. An ordinary user may not do that, and has the priority that he has.
+fn go_first() {
+    if let Err(error) = setpriority_process(Some(gettid()), PRIORITY) {
+        log::debug!("the relay has no priority over other threads: {error}");
     }
 }
 

@@ -9,9 +9,8 @@ use super::ids::Offset;
 use super::window::Window;
 use crate::seal::{Block, Opener, SealError, Total};
 
-/// The writer gets so many bytes at once, or a sixteenth of a smaller window. They are copied from
-/// processor to processor, best while they are in a cache.
-const BATCH: u64 = 256 * 1024;
+/// The writer gets so many bytes at once, or a sixteenth of a smaller window.
+const BATCH: u64 = 512 * 1024;
 /// A stream that comes slowly is handed on after this time, though it is less.
 const FLUSH_AFTER: Duration = Duration::from_millis(25);
 
@@ -210,7 +209,7 @@ mod tests {
     #[test]
     fn a_writer_that_keeps_up_gets_whole_batches() {
         let mut chain = Chain::new();
-        for i in 0..4 {
+        for i in 0..8 {
             assert_eq!(chain.outlet.next(&chain.window, None), None, "{i} blocks are no batch");
             chain.block(i);
         }
