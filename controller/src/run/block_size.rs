@@ -12,7 +12,7 @@ const TIME: Duration = Duration::from_micros(1500);
 /// Sizes as they travel, in bytes.
 const SIZES: [usize; 3] = [MAX_BLOCK / 4, MAX_BLOCK / 2, MAX_BLOCK];
 /// How long the rate is measured before the size changes.
-const PERIOD: Duration = Duration::from_millis(500);
+const PERIOD: Duration = Duration::from_millis(250);
 
 /// Chooses the size. It has no clock of its own.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ mod tests {
     fn sizes(rates: &[usize]) -> Vec<usize> {
         let mut size = BlockSize::new();
         let periods = (1..).zip(rates);
-        periods.map(|(i, rate)| size.next(PERIOD * i, rate * 125_000 / 2) + MAX_BLOCK - MAX_PLAIN).collect()
+        periods.map(|(i, rate)| size.next(PERIOD * i, rate * 125_000 / 4) + MAX_BLOCK - MAX_PLAIN).collect()
     }
 
     #[test]
