@@ -17,9 +17,14 @@ const SYSTEMD: [&str; 2] = ["usr/lib/systemd/systemd", "lib/systemd/systemd"];
 
 const UNITS: &str = "etc/systemd/system";
 
+/// Whether the system below `root` has systemd.
+pub(super) fn runs_units(root: &Path) -> bool {
+    SYSTEMD.iter().any(|systemd| root.join(systemd).exists())
+}
+
 /// Writes unit, token and `agent`, the static program, below `root`.
 pub(super) fn write(root: &Path, first_boot: &FirstBoot, mut agent: File) -> Result<(), Cause> {
-    if !SYSTEMD.iter().any(|systemd| root.join(systemd).exists()) {
+    if !runs_units(root) {
         log::warn!("the copied system has no systemd: its first boot will not be told");
         return Ok(());
     }

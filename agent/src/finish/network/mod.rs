@@ -132,6 +132,7 @@ mod tests {
             golden: GoldenHost {
                 address: Some("10.0.0.1".parse().unwrap()),
                 mac: Some("52:54:00:00:00:01".parse().unwrap()),
+                interface: None,
             },
             first_boot: None,
         };
