@@ -60,13 +60,13 @@ pub(super) fn write(root: &Path, first_boot: &FirstBoot, mut agent: File) -> Res
     }
 }
 
+/// It does not wait for the network, which it tries for long enough itself: a boot must not be held up by it.
 fn unit_text() -> String {
     let directory = booted::DIRECTORY;
     format!(
         "[Unit]\n\
          Description=Tell ka that this machine runs from its own disk\n\
-         Wants=network-online.target\n\
-         After=network-online.target\n\
+         After=network.target\n\
          ConditionPathExists={directory}/{message}\n\
          \n\
          [Service]\n\
