@@ -358,7 +358,7 @@ pub struct GoldenHost {
     pub address: Option<IpAddr>,
     /// The card's hardware address.
     pub mac: Option<Mac>,
-    /// The card's name, if `address` is one of its own.
+    /// The card's name, if the address is on it, or on what is made of it alone: a bridge, a VLAN.
     pub interface: Option<String>,
 }
 

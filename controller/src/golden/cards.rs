@@ -1,6 +1,8 @@
 //! The golden node's network cards: what its configuration may name, and a clone's must not.
 
+use std::fs;
 use std::net::IpAddr;
+use std::path::Path;
 
 use ka::mac::Mac;
 use ka::plan::{GoldenHost, NodeAddress};
@@ -12,6 +14,8 @@ use nix::sys::socket::SockaddrStorage;
 pub struct Card {
     /// The kernel's name of the interface.
     pub interface: String,
+    /// The name of the card itself: a bridge or VLAN has one below it.
+    pub below: Option<String>,
     /// Its hardware address.
     pub mac: Option<Mac>,
     /// Its addresses, each with the length of its network's prefix.
@@ -27,7 +31,8 @@ pub fn cards() -> nix::Result<Vec<Card>> {
     for entry in getifaddrs()? {
         let index = cards.iter().position(|card| card.interface == entry.interface_name);
         let index = index.unwrap_or_else(|| {
-            cards.push(Card { interface: entry.interface_name.clone(), ..Card::default() });
+            let below = hardware(Path::new("/sys/class/net"), &entry.interface_name);
+            cards.push(Card { interface: entry.interface_name.clone(), below, ..Card::default() });
             cards.len() - 1
         });
         let Some(card) = cards.get_mut(index) else { continue };
@@ -39,6 +44,21 @@ pub fn cards() -> nix::Result<Vec<Card>> {
         }
     }
     Ok(cards)
+}
+
+/// The card behind an interface: itself, or the only one below it.
+fn hardware(class: &Path, interface: &str) -> Option<String> {
+    if class.join(interface).join("device").exists() {
+        return Some(interface.to_owned());
+    }
+    let entries = fs::read_dir(class.join(interface)).into_iter().flatten().flatten();
+    let lower =
+        entries.filter_map(|entry| Some(entry.file_name().to_str()?.strip_prefix("lower_")?.to_owned()));
+    let cards: Vec<String> = lower.filter(|name| class.join(name).join("device").exists()).collect();
+    match cards.as_slice() {
+        [card] => Some(card.clone()),
+        _ => None,
+    }
 }
 
 fn ip(address: Option<SockaddrStorage>) -> Option<IpAddr> {
@@ -76,7 +96,7 @@ pub fn golden_host(cards: &[Card], local: IpAddr, own: Option<&NodeAddress>) -> 
     GoldenHost {
         address: Some(address),
         mac: serving.and_then(|card| card.mac),
-        interface: serving.filter(is_serving).map(|card| card.interface.clone()),
+        interface: serving.filter(is_serving).and_then(|card| card.below.clone()),
     }
 }
 
@@ -97,6 +117,7 @@ mod tests {
     fn card(interface: &str, last: u8, addresses: &[(&str, u8)]) -> Card {
         Card {
             interface: interface.into(),
+            below: Some(interface.into()),
             mac: Some(Mac([2, 0, 0, 0, 0, last])),
             addresses: addresses
                 .iter()
@@ -128,6 +149,19 @@ mod tests {
             assert_eq!(host.interface.as_deref(), interface, "{local} {own:?}");
             assert_eq!(host.mac.is_some(), local != "10.9.9.9");
         }
+    }
+
+    #[test]
+    fn a_bridges_card_is_the_one_below_it() {
+        let class = tempfile::tempdir().unwrap();
+        for path in
+            ["ens3/device", "ens4/device", "br0/lower_ens3", "bond0/lower_ens3", "bond0/lower_ens4", "lo"]
+        {
+            fs::create_dir_all(class.path().join(path)).unwrap();
+        }
+        let of = |interface: &str| hardware(class.path(), interface);
+        assert_eq!((of("ens4").as_deref(), of("br0").as_deref()), (Some("ens4"), Some("ens3")));
+        assert_eq!((of("bond0"), of("lo")), (None, None));
     }
 
     #[test]
