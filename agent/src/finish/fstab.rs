@@ -313,4 +313,34 @@ mod tests {
             assert_eq!(unescape(field.as_bytes()), plain);
         }
     }
+
+    #[test]
+    fn a_new_system_partition_has_its_entry_once() {
+        use ka::plan::{FileSystemKind, FileSystemPlan};
+        let root = tempfile::tempdir().unwrap();
+        let esp = MadeFileSystem {
+            plan: FileSystemPlan {
+                mount_point: Some("/boot/efi".to_owned()),
+                ..FileSystemPlan::new(4, FileSystemKind::Vfat)
+            },
+            device: "/dev/sda4".into(),
+            uuid: "ABCD-1234".to_owned(),
+            partuuid: "x-04".to_owned(),
+        };
+        add_system_partition(root.path(), &esp).unwrap();
+        let fstab = root.path().join("etc/fstab");
+        assert!(!fstab.exists(), "a system without one is left without");
+        fs::create_dir(root.path().join("etc")).unwrap();
+        let own = "UUID=ABCD-1234 /boot/efi vfat umask=0077 0 1\n";
+        for (old, new) in [
+            ("UUID=1 / ext4", format!("UUID=1 / ext4\n{own}")),
+            ("# UUID=2 /boot/efi vfat\n", format!("# UUID=2 /boot/efi vfat\n{own}")),
+            ("UUID=2 /boot/efi vfat\n", "UUID=2 /boot/efi vfat\n".to_owned()),
+        ] {
+            fs::write(&fstab, old).unwrap();
+            add_system_partition(root.path(), &esp).unwrap();
+            add_system_partition(root.path(), &esp).unwrap();
+            assert_eq!(fs::read_to_string(&fstab).unwrap(), new);
+        }
+    }
 }

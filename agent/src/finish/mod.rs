@@ -174,8 +174,12 @@ pub fn finish(copied: &Copied<'_>) -> Result<LastWrites, FinishError> {
         named("Rewrite the network's configuration", || network::write(top, &plan.finish, machine.mac))?;
         named("Give the node an identity of its own", || identity::renew(top, &hostname::read(top)?))?;
         named("Name this node's drivers", || modprobe::write(top, &machine.cards, &machine.storage_modules))?;
-        if let (Some(first_boot), Some(agent)) = (&plan.finish.first_boot, agent) {
-            named("Prepare the first boot", || first_boot::write(top, first_boot, agent))?;
+        match (&plan.finish.first_boot, agent) {
+            (Some(first_boot), Some(agent)) => {
+                named("Prepare the first boot", || first_boot::write(top, first_boot, agent))?;
+            }
+            (Some(_), None) => log::warn!("the first boot will not be told: there is no agent to leave here"),
+            (None, _) => {}
         }
         named("Run the site's own steps", || hooks::run(top, &facts(copied, &names, top)?))?;
         named("Rebuild the initrd", || {

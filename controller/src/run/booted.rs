@@ -139,4 +139,21 @@ mod tests {
         let other = Booted::start(Some(Ipv4Addr::LOCALHOST.into()), booted.port).unwrap();
         assert_ne!(other.port, booted.port, "another run has the port");
     }
+
+    /// The agent itself, in a system that has just been cloned.
+    #[test]
+    fn a_clone_tells_and_leaves_nothing() {
+        let booted = Booted::start(Some(Ipv4Addr::LOCALHOST.into()), 0).unwrap();
+        let own = booted.token(mac(1)).unwrap();
+        for (token, up) in [("of another run", BTreeSet::new()), (own.as_str(), [mac(1)].into())] {
+            let root = tempfile::tempdir().unwrap();
+            let directory = root.path().join(ka_agent::booted::DIRECTORY.trim_start_matches('/'));
+            std::fs::create_dir_all(&directory).unwrap();
+            let message = format!("127.0.0.1:{}\n{token}\n", booted.port);
+            std::fs::write(directory.join(ka_agent::booted::MESSAGE), message).unwrap();
+            assert_eq!(ka_agent::booted::tell(root.path()).is_ok(), !up.is_empty());
+            assert!(!directory.exists(), "told or not, nobody waits any more");
+            assert_eq!(booted.up(), up);
+        }
+    }
 }
