@@ -2,17 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail, ensure};
 use ka::plan::After;
 use ka::wire::session_names;
 
+use super::gather;
 use super::stream::StreamArgs;
 use super::watch;
 use crate::cli::boot::BootArgs;
@@ -29,18 +30,15 @@ use crate::run::hub::{Hub, Place};
 use crate::run::lease::{Allowed, HeldLease, Lease};
 use crate::run::nodes;
 use crate::run::plans::Plans;
-use crate::run::select::{self, Arrival, Dialogue, Permission, Selected, Target};
+use crate::run::select::{Permission, Target};
 use crate::run::session::{Admission, Gate, SessionSpec};
 use crate::run::source::{DirectorySource, GoldenSource};
 use crate::run::status::{NodeStatus, Phase};
 use crate::view::progress::Progress;
-use crate::view::{dry_run, machines};
 use ka::mac::Mac;
 
 /// How long stage2 waits for one more node before it goes to those that are there.
 const STAGE2_LINGER: Duration = Duration::from_secs(3);
-/// How often the waiting machines are looked at.
-const LOOK: Duration = Duration::from_millis(500);
 
 /// Options of `kactl run`.
 #[derive(Debug, clap::Args)]
@@ -134,13 +132,13 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
     responder.announce(&args.session, hub.port);
     log::info!("waiting for {} nodes on port {}", args.nodes_wanted, hub.port);
 
-    let Some(arrivals) = gather(args, &hub, &permission, &target)? else {
+    let Some(arrivals) = gather::machines(args, &hub, &permission, &target)? else {
         return Err(Failure { exit: Exit::NodesFailed, error: anyhow!("no node came in time") });
     };
     if args.dry_run {
-        return dry_run(args, &hub, &mut lease, &arrivals, &target);
+        return gather::dry_run(args, &hub, &mut lease, &arrivals, &target);
     }
-    let selected = ask(args, &permission, &arrivals, &target)?;
+    let selected = gather::ask(args, &permission, &arrivals, &target)?;
     let named: BTreeSet<Mac> = selected.chosen.into_iter().collect();
     // Whoever was not confirmed is not erased, even when a place is free.
     let others = match permission {
@@ -309,7 +307,7 @@ fn sessions(
     ])
 }
 
-fn wanted(args: &RunArgs) -> anyhow::Result<usize> {
+pub(super) fn wanted(args: &RunArgs) -> anyhow::Result<usize> {
     Ok(usize::try_from(args.nodes_wanted.get())?)
 }
 
@@ -336,80 +334,6 @@ fn lease(args: &RunArgs, config: &Config, stage2: &str, hub: &Hub, permission: &
         allowed,
         done: BTreeSet::new(),
     }
-}
-
-/// Waits for the machines; none if nobody has come in time.
-///
-/// A machine whose disks are not as the plan wants them counts: else a run for three machines, one of which has a
-/// smaller disk, would wait for ever.
-fn gather(
-    args: &RunArgs,
-    hub: &Hub,
-    permission: &Permission,
-    target: &Target,
-) -> anyhow::Result<Option<Vec<Arrival>>> {
-    let wanted = wanted(args)?;
-    let start = Instant::now();
-    let mut seen = BTreeSet::new();
-    loop {
-        let Some(snapshot) = hub.snapshot(&args.session) else {
-            bail!("no session {} is held", args.session)
-        };
-        let arrivals: Vec<Arrival> =
-            snapshot.arrivals.into_iter().filter(|arrival| permission.admits(arrival.mac)).collect();
-        for arrival in &arrivals {
-            if seen.insert(arrival.mac) {
-                let report = target.report(&arrival.inventory);
-                log::info!("{} of {wanted}: {}", seen.len(), machines::describe(arrival, &report));
-            }
-        }
-        let late = args.stream.timeout.is_some_and(|timeout| start.elapsed() >= timeout);
-        if arrivals.len() >= wanted || (late || snapshot.go) && !arrivals.is_empty() {
-            return Ok(Some(arrivals));
-        }
-        if late {
-            return Ok(None);
-        }
-        ensure!(!hub.has_ended(), "the hub has ended while the run waited for nodes");
-        hub.wait(LOOK);
-    }
-}
-
-/// Finds out which of the machines may be erased.
-fn ask(
-    args: &RunArgs,
-    permission: &Permission,
-    arrivals: &[Arrival],
-    target: &Target,
-) -> anyhow::Result<Selected> {
-    let terminal = io::stdin().is_terminal();
-    let (mut input, mut output) = (io::stdin().lock(), io::stderr());
-    let dialogue = terminal.then_some(Dialogue { input: &mut input, output: &mut output });
-    Ok(select::select(permission, wanted(args)?, arrivals, target, dialogue)?)
-}
-
-/// Shows what would become of the machines, and sends them away: they boot from their disks again.
-fn dry_run(
-    args: &RunArgs,
-    hub: &Hub,
-    lease: &mut HeldLease,
-    arrivals: &[Arrival],
-    target: &Target,
-) -> Outcome {
-    lease.allow(Allowed::Listed(BTreeSet::new()))?;
-    let reason = "this was a dry run: nothing was written".to_owned();
-    let refused = arrivals.iter().map(|arrival| (arrival.mac, reason.clone())).collect();
-    hub.admit(&args.session, Admission { refused, ..Admission::default() });
-    let reports: Vec<_> =
-        arrivals.iter().map(|arrival| (arrival, target.report(&arrival.inventory))).collect();
-    let out = &mut io::stdout().lock();
-    if args.stream.json {
-        dry_run::print_json(out, &args.session, &reports)?;
-    } else {
-        dry_run::print(out, &reports)?;
-    }
-    let all = reports.iter().all(|(_, report)| report.is_accepted());
-    Ok(if all { Exit::Ok } else { Exit::NodesFailed })
 }
 
 /// A directory of this run's own: the session's name and the first number that is free.
