@@ -3,6 +3,7 @@
 pub mod describe;
 pub mod pack;
 pub mod plan;
+pub mod quiet;
 pub mod scan;
 pub mod shape;
 pub mod view;
