@@ -4,6 +4,7 @@
 pub mod chroot;
 pub mod fuzz;
 pub mod kernel;
+pub mod layouts;
 pub mod loop_device;
 pub mod process;
 pub mod proxy;
