@@ -5,7 +5,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ka::chain::{MIN_WINDOW, NodeId};
 use ka::disk::report::Report;
-use ka::inventory::Firmware;
 use ka::wire::control::{Hello, Ticket, ToAgent, ToController};
 use ka::wire::keys;
 
@@ -77,11 +76,6 @@ impl Session {
             if !node.hello.erasable {
                 return Err(
                     "the kernel was not started with 'kamethod': this machine may not be erased".into()
-                );
-            }
-            if node.hello.inventory.firmware == Firmware::Uefi {
-                return Err(
-                    "the machine was started by UEFI, and only BIOS machines can be cloned yet".into()
                 );
             }
             if !gathering && !self.allows(node) {
