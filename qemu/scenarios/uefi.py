@@ -52,7 +52,8 @@ def after_run(story):
             booted.up(vm)
             answers, console = booted.ask(vm), vm.console()
             vm.power_off()
-            faults = [] if "iPXE" in console else ["it did not boot by PXE: the network is not first in its order"]
+            by_network = booted.NETWORK_BOOT in console
+            faults = [] if by_network else ["it did not boot by PXE: the network is not first in its order"]
             faults += [] if "GRUB" in console else ["its console shows no GRUB"]
             identity = clone.identify(node.disks, story.golden)
             faults += booted.system_faults(answers, node.disk_names(), story.golden, identity)
