@@ -47,7 +47,7 @@ fn listed(directory: &Path, pattern: &str) -> Result<Vec<PathBuf>, Cause> {
 }
 
 /// As by a shell: a `*` stands for any text, but does not begin a name with a dot.
-fn fits(pattern: &str, name: &str) -> bool {
+pub(crate) fn fits(pattern: &str, name: &str) -> bool {
     (pattern.starts_with('.') || !name.starts_with('.')) && fits_rest(pattern, name)
 }
 

@@ -5,7 +5,7 @@
 ///
 /// Takes time in the order of both lengths multiplied, whatever the pattern.
 #[must_use]
-pub(crate) fn matches(pattern: &[u8], text: &[u8]) -> bool {
+pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     // After the last `*` seen, and how much of the text it has swallowed so far. Only the last one ever
     // needs another try, as an earlier one can gain nothing by swallowing more.
