@@ -6,6 +6,7 @@ pub mod fuzz;
 pub mod golden_machine;
 
 pub mod kernel;
+pub mod layouts;
 pub mod loop_device;
 pub mod process;
 pub mod proxy;

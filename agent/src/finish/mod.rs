@@ -12,7 +12,7 @@ mod error;
 mod esp;
 mod first_boot;
 mod fstab;
-pub(crate) mod glob;
+mod glob;
 mod hooks;
 mod hostname;
 mod identity;

@@ -8,8 +8,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ka::glob;
+
 use super::{KexecError, grub};
-use crate::finish::glob;
 
 const GRUB: [&str; 3] = ["boot/grub/grub.cfg", "boot/grub2/grub.cfg", "boot/efi/EFI/grub.cfg"];
 const ENTRIES: [&str; 3] = ["boot/loader/entries", "boot/efi/loader/entries", "efi/loader/entries"];
@@ -97,7 +98,7 @@ fn specified(root: &Path, default: Option<&str>) -> Option<Words> {
     let is_meant = |path: &&PathBuf| {
         let named = |name: Option<&std::ffi::OsStr>| {
             let name = name.and_then(|name| name.to_str());
-            name.zip(default).is_some_and(|(name, pattern)| glob::fits(pattern, name))
+            name.zip(default).is_some_and(|(name, pattern)| glob::fits_exactly(pattern, name))
         };
         named(path.file_name()) || named(path.file_stem())
     };

@@ -4,6 +4,7 @@
 //! told is told here, before any node is touched.
 
 mod boot_code;
+mod covered;
 mod disk;
 mod exclude;
 mod firmware;
@@ -13,6 +14,7 @@ mod tools;
 
 use super::describe::{self, DescribeError};
 use super::scan::{Files, GoldenDisk, ScanError};
+use super::view::ViewError;
 use ka::disk::choice::DiskChoice;
 use ka::disk::description::Description;
 use ka::disk::fit::FitError;
@@ -165,6 +167,9 @@ pub enum PlanError {
     /// The golden disk can't be looked at.
     #[error(transparent)]
     Scan(#[from] ScanError),
+    /// The golden file systems can't be looked at.
+    #[error(transparent)]
+    View(#[from] ViewError),
     /// The root file system is somewhere else.
     #[error("the root file system is on {root}, expected it on a partition of {disk}")]
     Root {
@@ -252,6 +257,7 @@ pub fn make(request: &Request<'_>) -> Result<Planned, PlanError> {
     }
     planned.notes.extend(golden::left_out(&disks, request.exclude_disks));
     planned.sources.sort_by_key(|s| s.mount_point.components().count());
+    covered::note(&mut planned)?;
     Ok(planned)
 }
 
