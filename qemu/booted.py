@@ -8,6 +8,9 @@ import re
 import clone
 from vm import VmTrouble
 
+# What iPXE says when it starts. Its name alone may stand in GRUB's menu as well.
+NETWORK_BOOT = "iPXE initialising"
+
 # One command each, because a missing tool must not hide the other answers.
 QUESTIONS = {
     "state": "systemctl is-system-running --wait",
@@ -18,7 +21,9 @@ QUESTIONS = {
     "fstab": "cat /etc/fstab",
     "machine-id": "cat /etc/machine-id",
     "links": "ls /sys/class/net",
-    "serials": "for d in /sys/block/*; do echo ${d##*/} $(cat $d/serial $d/device/serial 2>/dev/null | head -n 1); done",
+    # Virtio and NVMe tell it in a file; SCSI and SATA in a page of vital product data, behind a head of four bytes.
+    "serials": "for d in /sys/block/*; do echo ${d##*/} $({ cat $d/serial $d/device/serial;"
+               " tail -c +5 $d/device/vpd_pg80; } 2>/dev/null | tr -d '\\0' | head -n 1); done",
     "host-keys": "cat /etc/ssh/ssh_host_*_key.pub",
     "hostname": "cat /proc/sys/kernel/hostname",
     "efi": "test ! -d /sys/firmware/efi || efibootmgr -v",
@@ -40,7 +45,7 @@ def faults(answers, console, disk_names, golden, identity):
             found.append(what)
 
     expect("GRUB" in console, "its console shows no GRUB")
-    expect("iPXE" not in console, "its console shows a network boot")
+    expect(NETWORK_BOOT not in console, "its console shows a network boot")
     found += system_faults(answers, disk_names, golden, identity)
     expect(answers["links"].split() == ["lo"], f"has network cards: {answers['links']}")
     return found
@@ -96,6 +101,11 @@ def shared_ids(ids):
     for name, value in ids.items():
         owners.setdefault(value, []).append(name)
     return [f"{' and '.join(names)} share {value}" for value, names in owners.items() if len(names) > 1]
+
+
+def marks(answers):
+    """What a running clone says of its identity."""
+    return clone.Marks(answers["machine-id"], answers["hostname"], clone.keys_of(answers["host-keys"]))
 
 
 def up(vm):

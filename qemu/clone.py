@@ -4,7 +4,6 @@ A clone is a list of disks (image.Disk) in the order of the golden node's.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import check
 import filesystems
@@ -157,9 +156,26 @@ def fields(text):
     return [" ".join(line.split()) for line in text.splitlines() if line.strip() and not line.startswith("#")]
 
 
-def machine_id(disks, golden):
+@dataclass(frozen=True)
+class Marks:
+    """What makes a system this one and no other, beside its file systems."""
+
+    machine_id: str
+    hostname: str
+    host_keys: dict[str, str]  # by kind
+
+
+def keys_of(text):
+    """Public keys of SSH, by kind."""
+    return dict(line.split()[:2] for line in text.splitlines() if line.startswith(("ssh-", "ecdsa-")))
+
+
+def marks(disks, golden):
+    """The identity of the system on a machine's disks."""
     with root(disks, golden) as folder:
-        return Path(folder, "etc/machine-id").read_text().strip()
+        keys = "".join(path.read_text() for path in folder.glob("etc/ssh/ssh_host_*_key.pub"))
+        return Marks((folder / "etc/machine-id").read_text().strip(), (folder / "etc/hostname").read_text().strip(),
+                     keys_of(keys))
 
 
 def tool_faults(*command):

@@ -33,7 +33,7 @@ class Before:
     kernel: str
     size: int  # of its files as a tar
     identity: clone.Identity
-    machine_id: str
+    marks: clone.Marks
 
 
 class Story:
@@ -90,7 +90,7 @@ class Story:
             manifest.save(tree, MANIFESTS / "golden-before.jsonl")
             self.report.note(f"{len(tree)} paths, {size / 1e6:.1f} MB as a tar, kernel {kernel}")
         identity = clone.identify(self.golden_disks, self.golden)
-        return Before(tree, kernel, size, identity, clone.machine_id(self.golden_disks, self.golden))
+        return Before(tree, kernel, size, identity, clone.marks(self.golden_disks, self.golden))
 
     def foreign_places(self):
         return [mount.at for _, mount in self.golden.mounts() if mount.volume.kind not in HOST_MOUNTS]

@@ -45,10 +45,12 @@ def check_all(story):
 
 def judge_identities(story, answers_of):
     """No two machines alike, and none like the golden one."""
-    machine_ids = {name: answers["machine-id"] for name, answers in answers_of.items()}
-    if machine_ids:
-        story.report.found("all", "own machine-id", shared_ids({"golden": story.before.machine_id} | machine_ids))
-    # That none is the golden node's is what the comparison of the trees has shown.
-    keys = {f"{name} {kind}": value for name, answers in answers_of.items()
-            for kind, value in (line.split()[:2] for line in answers["host-keys"].splitlines() if line.startswith("ssh-"))}
-    story.report.found("all", "own SSH host keys", shared_ids(keys))
+    marks = {name: booted.marks(answers) for name, answers in answers_of.items()} | {"golden": story.before.marks}
+    if len(marks) == 1:
+        return
+    kinds = set(story.before.marks.host_keys)
+    lacking = [f"{name} has keys of {sorted(own.host_keys)}, not {sorted(kinds)}"
+               for name, own in marks.items() if set(own.host_keys) != kinds]
+    keys = {f"{name} {kind}": key for name, own in marks.items() for kind, key in own.host_keys.items()}
+    story.report.found("all", "own machine-id", shared_ids({name: own.machine_id for name, own in marks.items()}))
+    story.report.found("all", "own SSH host keys", lacking + shared_ids(keys))

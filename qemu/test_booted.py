@@ -48,7 +48,7 @@ class Booted(unittest.TestCase):
             {"links": "eth0\nlo"},
             {"serials": "vda golden"},
             {"console": CONSOLE.replace("GRUB", "LILO")},
-            {"console": "iPXE 1.21\n" + CONSOLE},
+            {"console": "iPXE initialising devices...ok\n" + CONSOLE},
         ):
             with self.subTest(wrong):
                 self.assertGreaterEqual(len(faults(**wrong)), 1)

@@ -22,7 +22,7 @@ OVMF = "/usr/share/OVMF/OVMF"
 # After these words on a console, nothing good comes any more.
 LOST = (
     "Kernel panic - not syncing", "STALE BOOT CODE RAN", "grub rescue>", "No bootable device",
-    "Gave up waiting for root", "You are in emergency mode",
+    "Gave up waiting for root", "You are in emergency mode", "UEFI Interactive Shell",
 )
 
 

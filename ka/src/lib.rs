@@ -9,6 +9,7 @@ pub mod archive;
 pub mod chain;
 pub mod disk;
 pub mod glob;
+pub mod hostname;
 pub mod inventory;
 pub mod mac;
 pub mod plan;

@@ -377,13 +377,16 @@ pub struct NodeAddress {
     pub gateway: Option<IpAddr>,
 }
 
-/// The golden node's place in the network: the card through which it serves the nodes.
+/// The golden node's place in the network: the card through which it serves the nodes, and the address that a
+/// node's takes the place of, which may be another card's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GoldenHost {
-    /// The card's address.
+    /// The address.
     pub address: Option<IpAddr>,
     /// The card's hardware address.
     pub mac: Option<Mac>,
+    /// The card's name, if the address is on it, or on what is made of it alone: a bridge, a VLAN.
+    pub interface: Option<String>,
 }
 
 /// Where a clone tells that it has come up from its own disk.

@@ -4,6 +4,7 @@ Beside what every scenario checks: the firmware has an entry for the clone, behi
 boots by PXE again comes up from its disk; and so does one whose firmware has forgotten everything.
 """
 
+import contextlib
 import re
 from dataclasses import replace
 
@@ -40,20 +41,24 @@ SCENARIO = Scenario(
 
 def after_run(story):
     """PXE once more, with nothing written: the firmware must come from the network to the disk."""
-    with story.report.step("Finished nodes boot by PXE once more"):
+    with story.report.step("Finished nodes boot by PXE once more"), contextlib.ExitStack() as machines:
+        vms = {}
         for node in story.nodes:
             drives = [replace(drive, kept=False) for drive in node.drives()]
-            with machine(f"{node.name}-again", drives, LOGS, network=story.wire, mac=node.mac, pxe=True,
-                         **node.options()) as vm:
-                booted.up(vm)
-                answers = booted.ask(vm)
-                console = vm.console()
-                faults = [] if "iPXE" in console else ["it did not boot by PXE: the network is not first in its order"]
-                identity = clone.identify(node.disks, story.golden)
-                faults += booted.system_faults(answers, node.disk_names(), story.golden, identity)
-                faults += entry_faults(node, answers["efi"])
-                story.report.found(node.name, "PXE again", faults)
-                vm.power_off()
+            vms[node.name] = machines.enter_context(machine(
+                f"{node.name}-again", drives, LOGS, network=story.wire, mac=node.mac, pxe=True, **node.options()))
+        for node in story.nodes:
+            vm = vms[node.name]
+            booted.up(vm)
+            answers, console = booted.ask(vm), vm.console()
+            vm.power_off()
+            by_network = booted.NETWORK_BOOT in console
+            faults = [] if by_network else ["it did not boot by PXE: the network is not first in its order"]
+            faults += [] if "GRUB" in console else ["its console shows no GRUB"]
+            identity = clone.identify(node.disks, story.golden)
+            faults += booted.system_faults(answers, node.disk_names(), story.golden, identity)
+            faults += entry_faults(node, answers["efi"])
+            story.report.found(node.name, "PXE again", faults)
 
 
 def entry_faults(node, said):
@@ -65,8 +70,11 @@ def entry_faults(node, said):
     if not order or not own:
         return [f"the firmware has no entry for the ESP {esp.uuid}: {said}"]
     numbers = order[1].split(",")
+    current = re.search(r"^BootCurrent: (\S+)", said, re.MULTILINE)
     network = [number for number in numbers if "PXE" in entries.get(number, "")]
     faults = [f"its entry {number} is not in the order {numbers}" for number in own if number not in numbers]
+    if not current or current[1] not in own:
+        faults.append(f"it was not started by its entry {own}: {said}")
     if not network or numbers[0] not in network:
         faults.append(f"network boot is not first: {said}")
     stale = [text for text in entries.values() if "GPT," in text and esp.uuid.lower() not in text.lower()]
@@ -75,10 +83,12 @@ def entry_faults(node, said):
 
 def at_the_end(story):
     """A firmware that has forgotten its entries finds the disk by the fallback path."""
-    with story.report.step("Clones boot with a firmware that has forgotten them"):
+    with story.report.step("Clones boot with a firmware that has forgotten them"), contextlib.ExitStack() as machines:
+        vms = {}
         for node in story.nodes:
             options = node.options() | {"uefi": new_variables(DISKS / f"{node.name}-forgotten.vars")}
-            with machine(f"{node.name}-forgotten", node.drives(), LOGS, **options) as vm:
-                booted.up(vm)
-                vm.power_off()
+            vms[node.name] = machines.enter_context(machine(f"{node.name}-forgotten", node.drives(), LOGS, **options))
+        for node in story.nodes:
+            booted.up(vms[node.name])
+            vms[node.name].power_off()
             story.report.found(node.name, "fallback", [])

@@ -3,6 +3,8 @@
 
 pub mod chroot;
 pub mod fuzz;
+pub mod golden_machine;
+
 pub mod kernel;
 pub mod layouts;
 pub mod loop_device;

@@ -97,7 +97,8 @@ pub(super) fn release(made: &[MadeFileSystem]) -> Result<(), Cause> {
     for fs in made.iter().filter(|fs| fs.plan.kind == FileSystemKind::Vfat && fs.plan.mount_point.is_some()) {
         let at = Path::new(RELEASE);
         fs::create_dir_all(at).map_err(|e| Cause::file("make", at, e))?;
-        rustix::mount::mount(&fs.device, at, "vfat", MountFlags::empty(), c"")
+        // As it was mounted while the files came: else a name that is not ASCII is another one now.
+        rustix::mount::mount(&fs.device, at, "vfat", MountFlags::empty(), c"utf8=1")
             .map_err(|e| Cause::file("mount", &fs.device, e.into()))?;
         let moved = move_up(at);
         let unmounted = rustix::mount::unmount(at, UnmountFlags::empty())

@@ -7,6 +7,7 @@ mod boot_code;
 mod covered;
 mod disk;
 mod exclude;
+mod firmware;
 mod golden;
 mod raw;
 mod tools;
@@ -84,6 +85,8 @@ pub struct Planned {
     pub exclude: Vec<PathBuf>,
     /// What a person should know before the nodes are erased.
     pub notes: Vec<String>,
+    /// Why this system cannot be made to start by the other firmware, if it cannot.
+    pub other_firmware: Option<String>,
 }
 
 /// A golden file system, or subvolume, to copy.
@@ -245,6 +248,9 @@ pub fn make(request: &Request<'_>) -> Result<Planned, PlanError> {
         planned.plan.disks.push(plan);
     }
     boot_code::check(request, &disks)?;
+    if request.boot.convert_firmware {
+        firmware::convert(&mut planned, Path::new("/"));
+    }
     check_root(&planned, &disks)?;
     if let Some(stage2) = &request.stage2 {
         tools::check(stage2, &planned.plan)?;
@@ -296,7 +302,7 @@ impl Planned {
             finish: FinishPlan::default(),
             after: request.after,
         };
-        Self { plan, sources: Vec::new(), raw: Vec::new(), exclude, notes: Vec::new() }
+        Self { plan, sources: Vec::new(), raw: Vec::new(), exclude, notes: Vec::new(), other_firmware: None }
     }
 }
 
