@@ -89,15 +89,16 @@ def prepare(cache, golden):
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     disks = [folder / f"disk{number}.img" for number in range(len(golden.disks))]
-    if not (folder / "manifests").exists():
-        keep_manifests(folder, disks, golden, cache)
-    return Image(disks, load_uuids(folder), folder / "manifests", new)
+    kept = folder / f"manifests-{hashlib.sha256((HERE / 'manifest.py').read_bytes()).hexdigest()[:8]}"
+    if not kept.exists():
+        keep_manifests(kept, disks, golden, cache)
+    return Image(disks, load_uuids(folder), kept, new)
 
 
 def recipe_key(golden):
     """A short hash of everything that decides what the disks hold."""
     digest = hashlib.sha256(f"{MIRROR} {golden!r}".encode())
-    sources = [HERE / f"{name}.py" for name in ("filesystems", "golden", "image", "manifest", "material", "workbench")]
+    sources = [HERE / f"{name}.py" for name in ("filesystems", "golden", "image", "material", "workbench")]
     sources += sorted(path for path in (HERE / "golden-root").rglob("*") if path.is_file())
     for path in sources:
         digest.update(str(path.relative_to(HERE)).encode() + path.read_bytes())
@@ -179,9 +180,16 @@ def write_table(path, disk):
 def make_file_systems(path, disk, uuids):
     for part in image.partitions(path, disk.sector):
         volume = disk.volume(part.number)
-        if volume.kind in filesystems.MAKERS:
+        if volume.kind == "raw" and not volume.holds:
+            material.fill_raw(path, part.start, part.size)
+            continue
+        kind = volume.holds or volume.kind
+        if kind in filesystems.MAKERS:
             with image.loop(path, part.start, part.size, sector=disk.sector) as device:
-                filesystems.make(volume.kind, device, uuids[part.number], volume.label)
+                filesystems.make(kind, device, uuids[part.number], volume.label)
+                if volume.holds:
+                    with image.mounted(device, kind=kind) as root:
+                        material.plant_some(root, kind)
 
 
 @contextlib.contextmanager
@@ -337,16 +345,16 @@ def check(paths, golden):
             raise ToolFailed("; ".join(faults))
 
 
-def keep_manifests(folder, paths, golden, cache):
+def keep_manifests(kept, paths, golden, cache):
     """What only a workbench reads is read once, for as long as the image is kept."""
-    unfinished = folder / f"manifests.{os.getpid()}"
+    unfinished = kept.with_suffix(f".{os.getpid()}")
     unfinished.mkdir()
     if workbench.foreign_mounts(golden):
         disks = [image.Disk(path, disk.sector) for path, disk in zip(paths, golden.disks)]
-        [trees] = workbench.manifests(cache, [disks], golden, folder / "logs")
+        [trees] = workbench.manifests(cache, [disks], golden, kept.parent / "logs")
         for at, tree in trees.items():
             manifest.save(tree, unfinished / f"{manifest.file_name(at)}.jsonl")
-    unfinished.rename(folder / "manifests")
+    unfinished.rename(kept)
 
 
 def kernel_version(root):

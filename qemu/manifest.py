@@ -7,13 +7,20 @@ Directories have no size here (it depends on the file system's history), and no 
 count. A file's holes are noted as its data: the runs of 4 KiB blocks that SEEK_DATA
 reports. Zeros that were really written are data, so a copy that digs holes where there
 were none differs, as does one that fills holes.
+
+Room that was preallocated and never written reads as zeros, and XFS leaves such pieces
+where it has reckoned with more of a file than came. SEEK_DATA calls them holes, or data
+once a page of them is in the cache: it depends on who has read the file before. So they
+are noted by themselves (FIEMAP knows them for sure), and are neither data nor holes.
 """
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import stat
+import struct
 import sys
 
 BLOCK = 4096
@@ -61,7 +68,9 @@ def facts(path, status):
     }
     if kind == stat.S_IFREG:
         found |= {"size": status.st_size}
-        found["sha256"], found["data"] = contents(path, status.st_size)
+        found["sha256"], found["data"], preallocated = contents(path, status.st_size)
+        if preallocated:
+            found["preallocated"] = preallocated
     elif kind == stat.S_IFLNK:
         found["target"] = os.fsdecode(os.readlink(path))
     elif kind in (stat.S_IFCHR, stat.S_IFBLK):
@@ -75,11 +84,12 @@ def xattrs(path):
 
 
 def contents(path, size):
-    """The SHA-256 of a file's bytes, and its runs of data as [first block, end block]."""
-    digest, runs, position = hashlib.sha256(), [], 0
+    """The SHA-256 of a file's bytes, and its runs of data and of preallocated room as [first block, end block]."""
+    digest, position = hashlib.sha256(), 0
     file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
-        for start, end in data_segments(file, size):
+        segments, preallocated = list(data_segments(file, size)), blocks(unwritten_extents(file, size))
+        for start, end in segments:
             digest = with_zeros(digest, start - position)
             position = start
             while position < end:
@@ -88,14 +98,37 @@ def contents(path, size):
                     raise OSError(errno.EIO, "shorter than its size", os.fsdecode(path))
                 digest.update(piece)
                 position += len(piece)
-            first, last = start // BLOCK, -(-end // BLOCK)
-            if runs and runs[-1][1] >= first:
-                runs[-1][1] = last
-            else:
-                runs.append([first, last])
     finally:
         os.close(file)
-    return with_zeros(digest, size - position).hexdigest(), runs
+    data = without(blocks(segments), preallocated)
+    return with_zeros(digest, size - position).hexdigest(), data, preallocated
+
+
+def blocks(segments):
+    """Stretches of bytes as runs of blocks."""
+    runs = []
+    for start, end in segments:
+        first, last = start // BLOCK, -(-end // BLOCK)
+        if runs and runs[-1][1] >= first:
+            runs[-1][1] = last
+        else:
+            runs.append([first, last])
+    return runs
+
+
+def without(runs, others):
+    """What of these runs is in none of the others; both are in order."""
+    left = []
+    for first, last in runs:
+        for start, end in others:
+            if end <= first or start >= last:
+                continue
+            if start > first:
+                left.append([first, start])
+            first = end
+        if first < last:
+            left.append([first, last])
+    return left
 
 
 _after_zeros = {}
@@ -130,6 +163,33 @@ def data_segments(file, size):
             raise
         end = min(os.lseek(file, start, os.SEEK_HOLE), size)
         yield start, end
+
+
+FIEMAP, LAST, UNWRITTEN = 0xC020660B, 0x1, 0x800  # linux/fiemap.h
+HEAD, EXTENT, AT_ONCE = struct.Struct("=QQIIII"), struct.Struct("=QQQQQIIII"), 256
+
+
+def unwritten_extents(file, size):
+    """Where a file has room that was never written; nowhere if its file system does not tell."""
+    found, start = [], 0
+    while start < size:
+        request = bytearray(HEAD.size + AT_ONCE * EXTENT.size)
+        HEAD.pack_into(request, 0, start, size - start, 0, 0, AT_ONCE, 0)
+        try:
+            fcntl.ioctl(file, FIEMAP, request)
+        except OSError as error:
+            if error.errno in (errno.EOPNOTSUPP, errno.ENOTTY):
+                return found
+            raise
+        count = HEAD.unpack_from(request)[3]
+        extents = [EXTENT.unpack_from(request, HEAD.size + n * EXTENT.size) for n in range(count)]
+        for at, _, length, _, _, flags, *_ in extents:
+            if flags & UNWRITTEN and at < size:
+                found.append((at, min(at + length, size)))
+            start = at + length
+        if not extents or extents[-1][5] & LAST:
+            break
+    return found
 
 
 def placed(entries, at):

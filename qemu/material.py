@@ -49,6 +49,16 @@ def plant_some(folder, kind):
         os.utime(at(f"{kind}-{name}"), ns=(0, 1_234_567_890 * SECOND + 123_456_789 // step * step))
 
 
+def fill_raw(path, start, size):
+    """Bytes of no file system: in pieces of 64 KiB, two thirds of which are zeros, one MiB wholly."""
+    piece = 1 << 16
+    with open(path, "r+b") as disk:
+        for number in range(size // piece):
+            digest = hashlib.sha256(b"piece %d" % number).digest()
+            disk.seek(start + number * piece)
+            disk.write(bytes(piece) if digest[0] % 3 or number >> 4 == 5 else digest * (piece // len(digest)))
+
+
 def _sparse(path, size, *islands):
     with open(path, "wb") as file:
         for start, length in islands:

@@ -27,7 +27,7 @@ class Volume:
     """One partition of the golden node, and what is on it."""
 
     number: int
-    kind: str  # a file system, or swap, extended, bios (GRUB's room on a GPT)
+    kind: str  # a file system, or swap, extended, bios (GRUB's room on a GPT), raw (copied as it is)
     size: int | None = None  # bytes; None takes what is left
     mount: str | None = None
     options: str = "defaults"
@@ -35,10 +35,11 @@ class Volume:
     bootable: bool = False
     subvolumes: tuple[Subvolume, ...] = ()
     logical: bool = False
+    holds: str = ""  # the file system on a raw one; bytes that nobody knows if there is none
 
     @property
     def has_files(self):
-        return self.kind not in ("swap", "extended", "bios")
+        return self.kind not in ("swap", "extended", "bios", "raw")
 
 
 @dataclass(frozen=True)

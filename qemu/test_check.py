@@ -44,6 +44,51 @@ class Trees(unittest.TestCase):
         return root
 
 
+class Preallocated(unittest.TestCase):
+    """Room that was never written is neither data nor a hole, whoever has read the file before."""
+
+    def test_it_is_told_apart_from_data_and_holes(self):
+        for kind in ("ext4", "xfs", "btrfs"):
+            with self.subTest(kind), tempfile.TemporaryDirectory(prefix="ka-check-") as folder, \
+                    image_of(Path(folder) / "golden.img", kind) as golden:
+                self.plant(golden / "room", preallocated=True)
+                self.plant(golden / "copy")
+                self.plant(golden / "filled", filled=True)
+                self.plant(golden / "spoiled", hole=True)
+                os.sync()
+                for number in range(2):  # the second time all of it is in the cache
+                    entries = manifest.take(golden)
+                    room = entries["/room"]
+                    self.assertEqual((room["data"], room["preallocated"]), ([[0, 16], [32, 48]], [[16, 32]]), number)
+                    for name, faults in (("copy", 0), ("filled", 0), ("spoiled", 1)):
+                        found = check.compare({"/f": room | {"mtime": 0}}, {"/f": entries["/" + name] | {"mtime": 0}})
+                        self.assertEqual(sum(": data is" in fault for fault in found), faults, found)
+
+    @staticmethod
+    def plant(path, preallocated=False, filled=False, hole=False):
+        with open(path, "wb") as file:
+            file.write(b"\xa5" * (4 << 14))
+            if preallocated:
+                file.flush()
+                os.posix_fallocate(file.fileno(), 4 << 14, 4 << 14)
+            elif filled:
+                file.write(bytes(4 << 14))
+            file.seek(8 << 14)
+            if hole:
+                file.seek(4096, os.SEEK_CUR)
+                file.write(b"\xa5" * ((4 << 14) - 4096))
+            else:
+                file.write(b"\xa5" * (4 << 14))
+
+
+@contextlib.contextmanager
+def image_of(path, kind):
+    image.blank(path, 320 * MIB)
+    run(f"mkfs.{kind}", "-q", path)
+    with image.loop(path) as device, image.mounted(device, kind=kind) as root:
+        yield root
+
+
 class SameTrees(Trees):
     def test_two_trees_of_the_same_material_are_equal(self):
         clone = self.new_tree(self.images / "clone.img")
