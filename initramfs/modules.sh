@@ -38,6 +38,10 @@ stage_modules() {
     cp "$source"/modules.order "$source"/modules.builtin "$source"/modules.builtin.modinfo "$to/"
     depmod -b "$1" "$version"
     rm "$to/modules.symbols" "$to/modules.symbols.bin"
+    # Options and blacklists that a site has for its nodes.
+    for conf in "$2"/etc/ka/modprobe.d/*.conf; do
+        [ ! -f "$conf" ] || install -D -m 644 "$conf" "$1/etc/modprobe.d/${conf##*/}"
+    done
     find "$to" -name '*.ko' -exec modinfo {} + >"$work/modinfo"
     awk '/^filename:/ { m = $2; sub(".*/", "", m) } /^firmware:/ { print m, $2 }' "$work/modinfo" |
         LC_ALL=C sort -u | stage_firmware "$1" "$2"

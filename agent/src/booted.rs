@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::http;
 
@@ -21,8 +21,8 @@ pub const UNIT: &str = "ka-first-boot.service";
 /// The path to which the token is posted.
 pub const PATH: &str = "/booted";
 
-/// How often the controller is tried: ten minutes, for a network that comes up late.
-const TRIES: u32 = 120;
+/// How long the controller is tried, for a network that comes up late, and the pause between two tries.
+const PATIENCE: Duration = Duration::from_secs(600);
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// Why nothing was told. The machine is none the worse for it.
@@ -45,24 +45,21 @@ pub enum BootedError {
 /// # Errors
 /// The controller was not reached, or something could not be removed.
 pub fn tell(root: &Path) -> Result<(), BootedError> {
-    tell_within(root, TRIES, PAUSE)
+    tell_within(root, PATIENCE, PAUSE)
 }
 
-fn tell_within(root: &Path, tries: u32, pause: Duration) -> Result<(), BootedError> {
+fn tell_within(root: &Path, patience: Duration, pause: Duration) -> Result<(), BootedError> {
     let directory = root.join(DIRECTORY.trim_start_matches('/'));
     let message = fs::read_to_string(directory.join(MESSAGE)).map_err(BootedError::Message)?;
     let mut lines = message.lines();
     let (server, token) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
-    let mut told = http::send(server, "POST", PATH, token.as_bytes());
-    for _ in 1..tries {
-        match told {
-            Err(http::HttpError::Io { .. }) => {
-                thread::sleep(pause);
-                told = http::send(server, "POST", PATH, token.as_bytes());
-            }
-            Ok(()) | Err(http::HttpError::Refused { .. }) => break,
+    let start = Instant::now();
+    let told = loop {
+        match http::send(server, "POST", PATH, token.as_bytes()) {
+            Err(http::HttpError::Io { .. }) if start.elapsed() < patience => thread::sleep(pause),
+            told => break told,
         }
-    }
+    };
     let units = root.join("etc/systemd/system");
     for unit in [units.join("multi-user.target.wants").join(UNIT), units.join(UNIT)] {
         gone(&unit, fs::remove_file(&unit))?;
@@ -117,7 +114,7 @@ mod tests {
             stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
             String::from_utf8(heard).unwrap()
         });
-        tell_within(root.path(), 1, PAUSE).unwrap();
+        tell_within(root.path(), Duration::ZERO, PAUSE).unwrap();
         let heard = controller.join().unwrap();
         assert!(
             heard.starts_with("POST /booted HTTP/1.1\r\n") && heard.contains("Content-Length: 6\r\n"),
@@ -134,7 +131,8 @@ mod tests {
     fn a_controller_that_is_gone_is_given_up() {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let root = system(&address);
-        let error = tell_within(root.path(), 3, Duration::ZERO).unwrap_err();
+        let error =
+            tell_within(root.path(), Duration::from_millis(50), Duration::from_millis(1)).unwrap_err();
         assert!(error.to_string().contains(&address), "{error}");
         assert!(!root.path().join("var/lib/ka-first-boot").exists());
     }

@@ -21,6 +21,7 @@ pub const TEMPLATE: &str = include_str!("config/ka.toml");
 
 /// Where the boot files are had over HTTP: beside the nodes' ports, for a golden node may be a web server too.
 const HTTP_PORT: u16 = 30766;
+const BOOTED_PORT: u16 = 30767;
 
 /// The configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -98,11 +99,13 @@ pub struct Ports {
     pub data: u16,
     /// The boot files, TCP.
     pub http: u16,
+    /// Where nodes tell that they run from their own disks, TCP.
+    pub booted: u16,
 }
 
 impl Default for Ports {
     fn default() -> Self {
-        Self { control: wire::CONTROL_PORT, data: wire::DATA_PORT, http: HTTP_PORT }
+        Self { control: wire::CONTROL_PORT, data: wire::DATA_PORT, http: HTTP_PORT, booted: BOOTED_PORT }
     }
 }
 

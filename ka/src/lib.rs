@@ -8,6 +8,11 @@
 pub mod archive;
 pub mod chain;
 pub mod disk;
+<<<<<<< HEAD
+pub mod hostname;
+=======
+pub mod glob;
+>>>>>>> room/disks
 pub mod inventory;
 pub mod mac;
 pub mod plan;

@@ -76,6 +76,8 @@ pub struct FileSystemPlan {
     pub mount_point: Option<String>,
     /// A btrfs's subvolumes, outer ones first.
     pub subvolumes: Vec<Subvolume>,
+    /// The directories that its mounts cover, as far as the golden node has them.
+    pub covered: Vec<Covered>,
     /// Bytes that the golden file system uses and the new one must take; 0 where nothing is copied.
     pub used: u64,
     /// How the golden node calls this file system: what the clone's configuration may name, and what
@@ -95,9 +97,16 @@ impl FileSystemPlan {
             shape: Shape::default(),
             mount_point: None,
             subvolumes: Vec::new(),
+            covered: Vec::new(),
             used: 0,
             golden: None,
         }
+    }
+
+    /// Where it is mounted, as a whole and by its subvolumes.
+    pub fn mount_points(&self) -> impl Iterator<Item = &str> {
+        let subvolumes = self.subvolumes.iter().map(|subvolume| &subvolume.mount_point);
+        std::iter::once(&self.mount_point).chain(subvolumes).filter_map(|point| point.as_deref())
     }
 }
 
@@ -182,6 +191,24 @@ pub struct Shape {
     pub features: Option<Vec<String>>,
     /// Bits of FAT: 12, 16 or 32.
     pub fat_bits: Option<u8>,
+}
+
+/// A directory on which a file system is mounted, as it is beneath the mount. No stream has it: what is read of a
+/// mount point is the root of the mounted file system.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Covered {
+    /// The mount point, as seen from the clone's root.
+    pub mount_point: String,
+    /// Permission bits with set-user-id, set-group-id and sticky (`0o7777`).
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Time of the last change: seconds since 1970, and nanoseconds.
+    pub mtime: (i64, u32),
+    /// Extended attributes: names and values, ACLs in the kernel's binary form.
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// A subvolume of a btrfs.
@@ -350,13 +377,16 @@ pub struct NodeAddress {
     pub gateway: Option<IpAddr>,
 }
 
-/// The golden node's place in the network: the card through which it serves the nodes.
+/// The golden node's place in the network: the card through which it serves the nodes, and the address that a
+/// node's takes the place of, which may be another card's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GoldenHost {
-    /// The card's address.
+    /// The address.
     pub address: Option<IpAddr>,
     /// The card's hardware address.
     pub mac: Option<Mac>,
+    /// The card's name, if the address is on it, or on what is made of it alone: a bridge, a VLAN.
+    pub interface: Option<String>,
 }
 
 /// Where a clone tells that it has come up from its own disk.

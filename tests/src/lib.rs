@@ -3,7 +3,10 @@
 
 pub mod chroot;
 pub mod fuzz;
+pub mod golden_machine;
+
 pub mod kernel;
+pub mod layouts;
 pub mod loop_device;
 pub mod process;
 pub mod proxy;

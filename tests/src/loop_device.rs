@@ -18,6 +18,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 #[derive(Debug)]
 pub struct Loop {
     node: String,
+    size: u64,
     _dir: TempDir,
     _turn: Option<MutexGuard<'static, ()>>,
 }
@@ -43,7 +44,19 @@ impl Loop {
             "losetup",
             ["--find", "--show", "--sector-size", &sector.to_string(), image.to_str().unwrap()],
         );
-        Self { node: node.trim().to_owned(), _dir: dir, _turn: turn }
+        Self { node: node.trim().to_owned(), size: bytes, _dir: dir, _turn: turn }
+    }
+
+    /// Its size in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The same with every byte this one.
+    #[must_use]
+    pub fn filled(self, byte: u8) -> Self {
+        self.write(0, &vec![byte; usize::try_from(self.size).unwrap()]);
+        self
     }
 
     /// The device node.

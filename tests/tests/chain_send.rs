@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
+use ka_tests::process::wait_until;
 use ka_tests::site::{MIB, Site, reasons, summary};
 use ka_tests::tool::{run, tool};
 
@@ -108,6 +109,23 @@ fn a_command_feeds_commands() {
         assert_eq!(receiver.end(), 0, "{}", receiver.said());
         assert!(site.holds(&format!("out-{i}"), &[&file]));
     }
+}
+
+#[test]
+fn a_command_ends_with_a_killed_sender() {
+    let site = Site::new();
+    let pid = site.path("pid");
+    // Nobody reads what it writes and it never ends by itself: only its parent's death can end it.
+    let command = format!("echo $$ > {0}.new && mv {0}.new {0} && exec sleep 1000", pid.display());
+    let mut sender = site.send("a", 1, ["--command", &command]);
+    let _receivers = site.receivers(&mut sender, "a", 1);
+    wait_until("the command has started", || pid.exists());
+    let pid: u32 = fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
+    sender.kill();
+    // Whoever adopts it may take its time to reap it.
+    wait_until("the command has ended", || {
+        fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
+    });
 }
 
 #[test]

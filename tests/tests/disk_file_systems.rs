@@ -6,12 +6,12 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use ka::disk::description::Description;
-use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan, RawPlan, Shape, Subvolume};
+use ka::plan::{Covered, DiskPlan, FileSystemKind, FileSystemPlan, RawPlan, Shape, Subvolume};
 use ka_agent::disk::{self, DiskError, MadeFileSystem, Prepared};
 use ka_tests::loop_device::{Loop, MIB};
 use ka_tests::tool::{run, tool};
 use std::fs;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 fn prepare(plan: DiskPlan, root: &Path) -> Result<Prepared, DiskError> {
@@ -277,6 +277,37 @@ fn subvolumes_are_made_and_mounted() {
 
     prepared.unmount().unwrap();
     prepared.made.iter().for_each(check);
+}
+
+/// What a mount covers is as on the golden node, when the mount is gone.
+#[test]
+fn covered_directories_are_made_as_the_golden_ones() {
+    let disk = Loop::new(200 * MIB, 512);
+    let covered = Covered {
+        mount_point: "/srv/data".into(),
+        mode: 0o2750,
+        uid: 1000,
+        gid: 1001,
+        mtime: (-5, 123_456_789),
+        xattrs: vec![(b"user.beneath".to_vec(), b"yes".to_vec())],
+    };
+    let data = FileSystemPlan { covered: vec![covered], ..fs(2, FileSystemKind::Ext4, Some("/srv/data")) };
+    let plan = plan(&disk, "linux 100\nlinux fill\n", vec![data, fs(1, FileSystemKind::Ext4, Some("/"))]);
+    let plan = DiskPlan { file_systems: plan.file_systems.into_iter().rev().collect(), ..plan };
+    let work = tempfile::tempdir().unwrap();
+    let mut prepared = prepare(plan, work.path()).unwrap();
+    fs::write(work.path().join("srv/data/file"), "above").unwrap();
+    prepared.unmount().unwrap();
+
+    run("mount", [&format!("{}p1", disk.node()), path(work.path())]);
+    let beneath = work.path().join("srv/data");
+    let found = fs::metadata(&beneath).unwrap();
+    let xattr = tool("getfattr", ["--only-values", "-n", "user.beneath", "--absolute-names", path(&beneath)]);
+    let empty = fs::read_dir(&beneath).unwrap().next().is_none();
+    run("umount", [path(work.path())]);
+    assert_eq!((found.mode() & 0o7777, found.uid(), found.gid()), (0o2750, 1000, 1001));
+    assert_eq!((found.mtime(), found.mtime_nsec()), (-5, 123_456_789));
+    assert_eq!((xattr.as_str(), empty), ("yes", true));
 }
 
 /// A data disk beside the system's, a raw partition, and boot code from the plan.

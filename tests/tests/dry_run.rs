@@ -5,42 +5,18 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use ka::disk::description::Description;
-use ka::inventory::{Card, Content, Disk, Inventory};
-use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan, Plan};
-use ka::wire::control::{Failure, Hello, ToController};
-use ka::wire::keys::{JoinKey, KeyPair};
-use ka_agent::disk::prepare;
-use ka_agent::session::{JoinError, Session};
-use ka_tests::chroot::in_chroot;
-use ka_tests::loop_device::{Loop, MIB};
-use ka_tests::process::{program, wait_until};
-use ka_tests::succeed;
-use ka_tests::tool::run;
+use ka::plan::Plan;
+use ka::wire::control::{Failure, ToController};
+use ka::wire::keys::JoinKey;
+use ka_tests::golden_machine::{self, on_a_golden_machine, set_up, start_run};
 use serde_json::Value;
-use std::fs;
-use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 use std::thread::{self, JoinHandle};
 
 #[test]
 fn nodes_are_told_apart_before_anything_is_written() {
-    let disk = Loop::new(200 * MIB, 512);
-    let work = tempfile::tempdir().unwrap();
-    let root = work.path();
-    let mut fs = FileSystemPlan::new(1, FileSystemKind::Ext4);
-    fs.mount_point = Some("/".into());
-    let desc = Description::parse("linux fill\nswap 16\n", "desc").unwrap();
-    let plan = DiskPlan { file_systems: vec![fs], ..DiskPlan::new(disk.node().into(), desc) };
-    prepare(&[plan], root).unwrap().unmount().unwrap();
-    run("mount", [&format!("{}p1", disk.node()), root.to_str().unwrap()]);
-    fs::create_dir(root.join("tmp")).unwrap();
-    fs::write(root.join("kactl"), "").unwrap();
-    let mounts = format!("mount --bind {:?} \"$1/kactl\"", program("kactl"));
-    let inner = in_chroot(root, &disk, &mounts, "runs_on_this_machine");
-    run("umount", [root.to_str().unwrap()]);
-    assert!(inner, "the test in the chroot failed: see above");
+    on_a_golden_machine("runs_on_this_machine");
 }
 
 #[test]
@@ -51,76 +27,11 @@ fn runs_on_this_machine() {
     check_run(&join);
 }
 
-/// What `kactl init` and `kactl image` would make.
-fn set_up() -> JoinKey {
-    let dirs =
-        "[directories]\nstate = \"/ka/state\"\nlog = \"/ka/log\"\nrun = \"/ka/run\"\nkeys = \"/ka/keys\"\n";
-    fs::create_dir_all("/ka/state/boot").unwrap();
-    fs::create_dir_all("/ka/state/stage2").unwrap();
-    fs::write("/ka/ka.toml", dirs).unwrap();
-    succeed(kactl().arg("init"));
-    fs::write("/ka/state/boot/vmlinuz", "").unwrap();
-    fs::copy("/ka/keys/join.key", "/ka/state/boot/all.rdz").unwrap();
-    JoinKey::from_text(&fs::read_to_string("/ka/keys/join.key").unwrap()).unwrap()
-}
-
-fn kactl() -> Command {
-    let mut command = Command::new("/kactl");
-    command.args(["--config", "/ka/ka.toml"]);
-    command
-}
-
-/// `kactl run` for two nodes; the golden disk has no such name, so it is the one of the root.
-fn start(more: &[&str]) -> JoinHandle<Output> {
-    let mut command = kactl();
-    command.args(["run", "-n", "2", "-p", "sda:size=1G", "--json"]).args(more);
-    command.stdin(Stdio::null());
-    thread::spawn(move || command.output().unwrap())
-}
-
 /// What a node hears: a plan, or why there is none. One with a plan fails at once.
 fn node(join: &JoinKey, number: u8, size: u64) -> JoinHandle<Result<Box<Plan>, String>> {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mac = format!("52:54:00:00:00:{number:02x}");
-    let old =
-        Content { device: "sda1".into(), size: 1 << 20, kind: Some("xfs".into()), label: Some("old".into()) };
-    let disk = Disk {
-        name: "sda".into(),
-        size,
-        sector_size: 512,
-        bus: "ata".into(),
-        table: Some("gpt".into()),
-        contents: vec![old],
-        ..Disk::default()
-    };
-    let hello = Hello {
-        session: "kainstall".into(),
-        version: String::new(),
-        key: KeyPair::generate().unwrap().public,
-        data_port: listener.local_addr().unwrap().port(),
-        window: 8 << 20,
-        inventory: Inventory {
-            cards: vec![Card { name: "eth0".into(), mac, addresses: Vec::new() }],
-            disks: vec![disk],
-            ..Inventory::default()
-        },
-        erasable: true,
-        resume: None,
-    };
     let join = join.clone();
     thread::spawn(move || {
-        let mut session = None;
-        wait_until("kactl listens", || {
-            let address = SocketAddr::from(([127, 0, 0, 1], 30765));
-            match Session::join(address, &join, hello.clone(), listener.try_clone().unwrap()) {
-                Ok(joined) => session = Some(joined),
-                // An earlier run's port may still be closing.
-                Err(JoinError::Unreachable { .. } | JoinError::Channel { .. }) => {}
-                Err(e) => panic!("{e}"),
-            }
-            session.is_some()
-        });
-        let session = session.unwrap();
+        let session = golden_machine::join(&join, number, size);
         let plan = session.wait_for_plan().map_err(|e| e.to_string())?;
         let reason = "its disk is only told of".to_owned();
         session.fail(Failure { step: "test".into(), reason, passing: false, stream: None });
@@ -138,7 +49,7 @@ fn json(output: &Output) -> Value {
 }
 
 fn check_dry_run(join: &JoinKey) {
-    let kactl = start(&["--dry-run"]);
+    let kactl = start_run(&["--dry-run"]);
     let nodes = [node(join, 1, 1_000_000_000), node(join, 2, 2_000_000_000)];
     for node in nodes {
         let heard = node.join().unwrap().unwrap_err();
@@ -162,7 +73,7 @@ fn check_dry_run(join: &JoinKey) {
 }
 
 fn check_run(join: &JoinKey) {
-    let kactl = start(&["--yes", "--rounds", "1"]);
+    let kactl = start_run(&["--yes", "--rounds", "1"]);
     let (good, other) = (node(join, 1, 1_000_000_000), node(join, 2, 2_000_000_000));
     let heard = other.join().unwrap().unwrap_err();
     assert!(heard.contains("2.0 GB"), "{heard}");

@@ -416,7 +416,7 @@ fn a_node_becomes_a_machine_of_its_own() {
             hostname: "node7".to_owned(),
             address: Some(NodeAddress { address: [10, 0, 0, 7].into(), prefix: None, gateway: None }),
         }),
-        golden: GoldenHost { address: Some([10, 0, 0, 1].into()), mac: None },
+        golden: GoldenHost { address: Some([10, 0, 0, 1].into()), mac: None, interface: None },
         first_boot: Some(FirstBoot { controller: "10.0.0.1:80".to_owned(), token: "secret".to_owned() }),
     };
     let machine = Machine {

@@ -7,7 +7,7 @@
 
 use ka::disk::description::Description;
 use ka::disk::kind::TableKind;
-use ka::plan::{After, BootPlan, DiskPlan, FileSystemKind, FileSystemPlan, Loader};
+use ka::plan::{After, BootPlan, Covered, DiskPlan, FileSystemKind, FileSystemPlan, Loader};
 use ka_agent::disk::prepare;
 use ka_tests::chroot::in_chroot;
 use ka_tests::loop_device::{Loop, MIB};
@@ -118,6 +118,10 @@ fn a_machine_is_planned_and_viewed() {
     }
     fs::write(root.join("scratch/large"), vec![1; 20 << 20]).unwrap();
     fs::write(root.join("desc"), DESC).unwrap();
+    run("chmod", ["1751", text(&root.join("boot"))]);
+    run("chown", ["7:8", text(&root.join("boot"))]);
+    run("setfattr", ["-n", "user.beneath", "-v", "yes", text(&root.join("boot"))]);
+    run("touch", ["-d", "@1234567890.123456789", text(&root.join("boot"))]);
     drop(prepared);
 
     let inner = in_chroot(root, &disk, "mount \"$2p1\" \"$1/boot\"", "plan_and_view_this_machine");
@@ -173,6 +177,16 @@ fn check_plan(planned: &Planned, disk: &str) {
     assert!(file_systems[1].used < 5 << 20, "what is left out counts: {} bytes", file_systems[1].used);
     assert_eq!(file_systems[1].golden.as_ref().unwrap().devices[0], format!("/dev/{disk}p2"));
     assert!(file_systems[1].shape.features.as_ref().unwrap().contains(&"extent".to_owned()));
+    let beneath = Covered {
+        mount_point: "/boot".into(),
+        mode: 0o1751,
+        uid: 7,
+        gid: 8,
+        mtime: (1_234_567_890, 123_456_789),
+        xattrs: vec![(b"user.beneath".to_vec(), b"yes".to_vec())],
+    };
+    assert_eq!(file_systems[0].covered, [beneath]);
+    assert_eq!(file_systems[1].covered, [], "nothing is beneath the root");
     assert_eq!(planned.exclude, [Path::new("/scratch"), Path::new("/var/lib/ka")]);
     let sources: Vec<_> = planned.sources.iter().map(|s| s.mount_point.as_path()).collect();
     assert_eq!(sources, [Path::new("/"), Path::new("/boot")]);
@@ -181,7 +195,7 @@ fn check_plan(planned: &Planned, disk: &str) {
 /// What `-p` may name, and what it may not.
 fn check_choices(disk: &str) {
     let auto = make_plan("auto", Some("/desc"), &[]).unwrap();
-    let expected = ka::disk::choice::DiskChoice::Auto { bus: "loop".into(), size: 200 << 20 };
+    let expected = ka::disk::choice::DiskChoice::Auto { bus: "loop".into(), size: 200 << 20, except: vec![] };
     assert_eq!(auto.plan.disks[0].disk, expected, "auto looks for the like of the golden disk");
     make_plan("by-id:ata-NODES_*", Some("/desc"), &[]).unwrap();
     for (disks, error) in [
@@ -422,6 +436,10 @@ fn check_subvolumes(planned: &Planned) {
     {
         assert_eq!(listed.lines().filter(|line| *line == name).count(), times, "{name}: {listed}");
     }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
 }
 
 fn describe(disk: &str, format: Option<DescFormat>) -> Result<String, DescCommandError> {

@@ -199,6 +199,8 @@ fn firmware_that_the_golden_node_has_comes_along_plain_and_the_rest_is_named() {
     fs::write(firmware.join("bnx2/bnx2-mips-06-6.2.3.fw"), "one").expect("a temporary file");
     fs::write(firmware.join("bnx2/bnx2-rv2p-06-6.0.15.fw"), "two").expect("a temporary file");
     succeed(Command::new("xz").arg(firmware.join("bnx2/bnx2-rv2p-06-6.0.15.fw")));
+    fs::create_dir_all(golden.join("etc/ka/modprobe.d")).expect("a temporary directory");
+    fs::write(golden.join("etc/ka/modprobe.d/site.conf"), "blacklist x\n").expect("a temporary file");
     let script = ". ./common.sh; . ./firmware.sh; . ./modules.sh; work=$1; open_kernel \"$2\"
         mkdir \"$1/tree\" \"$1/tree/lib\"; echo bnx2 | stage_modules \"$1/tree\" \"$3\"; cat \"$1/missing-firmware\"";
     let mut stage = Command::new("sh");
@@ -213,6 +215,12 @@ fn firmware_that_the_golden_node_has_comes_along_plain_and_the_rest_is_named() {
         |name: &str| fs::read_to_string(work.join("tree/lib/firmware/bnx2").join(name)).unwrap_or_default();
     assert_eq!(read("bnx2-mips-06-6.2.3.fw"), "one");
     assert_eq!(read("bnx2-rv2p-06-6.0.15.fw"), "two");
+    let settings = work.join("tree/etc/modprobe.d/site.conf");
+    assert_eq!(
+        fs::read_to_string(settings).unwrap_or_default(),
+        "blacklist x\n",
+        "the site's settings for its nodes"
+    );
 }
 
 /// Boots the image on a machine without a disk until the serial console shows `end`, or the machine ends by itself.

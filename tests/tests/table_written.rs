@@ -4,143 +4,16 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use ka::disk::description::{Description, Format};
-use ka::disk::ids::Seed;
-use ka::disk::kind::TableKind;
-use ka::disk::layout::{Layout, Least, Placing};
+use ka::disk::description::Format;
+use ka::disk::layout::Layout;
 use ka::disk::units::{DiskSize, MB, SectorSize};
+use ka_tests::layouts::{Family, GPT, LOGICALS, MBR, TB, layout};
 use ka_tests::loop_device::Loop;
 use ka_tests::sim::random::Random;
 use ka_tests::tables;
-use std::fmt::Write;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-
-const GB: u64 = 1024 * MB;
-const TB: u64 = 1024 * GB;
-
-/// What a family of layouts has in common.
-#[derive(Clone, Copy)]
-struct Family {
-    table: TableKind,
-    sector: SectorSize,
-    /// The disk's size in bytes, from and to.
-    disk: (u64, u64),
-    /// Partitions of the table itself, and logical ones, at most.
-    primaries: (u64, u64),
-    logicals: (u64, u64),
-    /// In how many of 100 cases a partition shares what is left.
-    fills: u64,
-}
-
-const MBR: Family = Family {
-    table: TableKind::Mbr,
-    sector: SectorSize::B512,
-    disk: (200 * MB, 2 * TB),
-    primaries: (1, 4),
-    logicals: (0, 0),
-    fills: 20,
-};
-
-/// sfdisk reads partitions up to number 60 and no further.
-const LOGICALS: Family = Family { primaries: (0, 3), logicals: (5, 56), ..MBR };
-
-const GPT: Family = Family { table: TableKind::Gpt, primaries: (1, 20), ..MBR };
-
-impl Family {
-    fn disk(&self, random: &mut Random) -> DiskSize {
-        // As many small disks as large ones; and not only whole MB.
-        let octaves = (self.disk.1 / self.disk.0).max(1).ilog2();
-        let low = self.disk.0 << random.between(0, octaves.into());
-        let bytes = random.between(low, low.saturating_mul(2)).min(self.disk.1);
-        DiskSize::of_bytes(bytes, self.sector)
-    }
-
-    /// A description whose fixed sizes fit the disk.
-    fn description(&self, random: &mut Random, disk: DiskSize) -> String {
-        let primaries = random.between(self.primaries.0, self.primaries.1);
-        let logicals = random.between(self.logicals.0, self.logicals.1);
-        let most_mb = disk.bytes().min(2 * TB) / MB / (primaries + 2 * logicals + 4);
-        let size = |random: &mut Random| {
-            if random.chance(self.fills) {
-                return if random.chance(50) {
-                    "fill".to_owned()
-                } else {
-                    format!("fill*{}", random.between(1, 9))
-                };
-            }
-            random.between(1, most_mb.max(1)).to_string()
-        };
-        if self.table == TableKind::Gpt {
-            let mut text = "label: gpt\n".to_owned();
-            let mut number = 0;
-            for _ in 0..primaries {
-                number += if random.chance(20) { random.between(1, 5) } else { 1 };
-                let size = size(random);
-                let size = if size.starts_with("fill") { size } else { size + "M" };
-                let _ = writeln!(text, "disk{number}: size={size}{}", gpt_fields(random));
-            }
-            return text;
-        }
-        let mut text = String::new();
-        let extended = random.between(0, primaries);
-        for number in 0..=primaries {
-            if logicals > 0 && number == extended {
-                let needs = logicals * (most_mb + 1);
-                let fills = if random.chance(70) { "fill".to_owned() } else { needs.to_string() };
-                let _ = writeln!(text, "extended {fills}");
-            }
-            if number < primaries {
-                let _ = writeln!(text, "{} {}", mbr_type(random), size(random));
-            }
-        }
-        for _ in 0..logicals {
-            let _ = writeln!(text, "logical {} {}", mbr_type(random), size(random));
-        }
-        text
-    }
-}
-
-fn mbr_type(random: &mut Random) -> String {
-    match random.between(0, 5) {
-        0..=2 => "linux".to_owned(),
-        3 => "swap".to_owned(),
-        _ => loop {
-            let kind = random.between(1, 0xff);
-            if !matches!(kind, 5 | 0xf | 0x85 | 0xee) {
-                break format!("type{kind:x}");
-            }
-        },
-    }
-}
-
-fn gpt_fields(random: &mut Random) -> String {
-    let mut text = String::new();
-    if random.chance(80) {
-        let kinds = ["L", "S", "U", "H", "R", "V", "\"BIOS boot\"", "\"Microsoft basic data\""];
-        let kind = kinds.get(random.index(kinds.len())).unwrap();
-        let _ = write!(text, ", type={kind}");
-    }
-    if random.chance(50) {
-        let names =
-            ["EFI", "data & more", "données", "a\\x22b", "36 characters of a partition's name.", "根"];
-        let _ = write!(text, ", name=\"{}\"", names.get(random.index(names.len())).unwrap());
-    }
-    if random.chance(30) {
-        let bits = ["RequiredPartition", "LegacyBIOSBootable", "GUID:48,63", "NoBlockIOProtocol GUID:60"];
-        let _ = write!(text, ", attrs=\"{}\"", bits.get(random.index(bits.len())).unwrap());
-    }
-    text
-}
-
-fn layout(text: &str, disk: DiskSize, random: &mut Random) -> Layout {
-    let mut seed = [0; 32];
-    seed[..8].copy_from_slice(&random.bits().to_le_bytes());
-    let description = Description::parse(text, "desc").unwrap_or_else(|e| panic!("{e}\n{text}"));
-    Layout::new(&description, disk, &Placing::default(), &Least::new(), &Seed(seed))
-        .unwrap_or_else(|e| panic!("{e}\n{text}"))
-}
 
 /// Writes and judges layouts of a family, each on an image of its own.
 fn check_family(family: Family, seeds: std::ops::Range<u64>) {

@@ -8,6 +8,9 @@ use super::modules::{ModuleError, Modules, QUIET};
 use super::network::{self, Network, NetworkError};
 use crate::step::step;
 
+/// The drivers of any USB keyboard: a person brings one when something has failed, and nobody looks for devices then.
+const KEYBOARDS: [&str; 2] = ["usbhid", "hid_generic"];
+
 /// A node that can be talked to.
 #[derive(Debug)]
 pub struct Stage1 {
@@ -50,6 +53,12 @@ pub fn stage1(root: &Path) -> Result<Stage1, BootError> {
     let mut modules = step("drivers", || {
         let mut modules = Modules::open(root, &text)?;
         modules.load_for_devices(QUIET);
+        for keyboard in KEYBOARDS {
+            // Built in, or not in this image: then a keyboard that is there already still works.
+            if let Err(error) = modules.load(keyboard) {
+                log::debug!("{error}");
+            }
+        }
         Ok::<_, BootError>(modules)
     })?;
     let network = step("network", || {

@@ -1,6 +1,7 @@
 //! What can go wrong with a node's disk, with the facts that a person needs to act on it.
 
 use super::claim::Refusal;
+use crate::unpack::UnpackError;
 use ka::disk::choice::ChoiceError;
 use ka::disk::fit::FitError;
 use ka::disk::mbr::SetActiveError;
@@ -53,6 +54,9 @@ pub enum DiskError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// A mount point that can't be made what the golden one is beneath its mount.
+    #[error("the mount point beneath its file system: {0}")]
+    Covered(#[source] UnpackError),
     /// The table can't be written as bytes.
     #[error("{disk}: the partition table can't be written: {reason}")]
     Encode {

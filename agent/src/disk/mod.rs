@@ -76,8 +76,7 @@ pub struct MadeFileSystem {
 impl MadeFileSystem {
     /// Where it is mounted, as a whole or by its subvolumes.
     pub fn mount_points(&self) -> impl Iterator<Item = &str> {
-        let subvolumes = self.plan.subvolumes.iter().map(|subvolume| &subvolume.mount_point);
-        std::iter::once(&self.plan.mount_point).chain(subvolumes).filter_map(|point| point.as_deref())
+        self.plan.mount_points()
     }
 }
 

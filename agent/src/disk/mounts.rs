@@ -4,10 +4,13 @@ use super::MadeFileSystem;
 use super::error::DiskError;
 use super::subvolumes;
 use super::wait::retry;
-use ka::plan::FileSystemKind;
+use crate::unpack;
+use ka::archive::{Entry, Kind, Time, Xattr};
+use ka::plan::{Covered, FileSystemKind};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::fs::File;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -37,6 +40,11 @@ pub(super) fn mount_all(made: &[MadeFileSystem], root: &Path) -> Result<Mounts, 
     let mut mounts = Mounts::default();
     for Wanted { fs, point, options } in wanted {
         let at = root.join(point.strip_prefix("/").unwrap_or(point));
+        std::fs::create_dir_all(&at).map_err(|e| DiskError::io(&at, "make the mount point", e))?;
+        if let Some(covered) = fs.plan.covered.iter().find(|covered| Path::new(&covered.mount_point) == point)
+        {
+            cover(&at, covered)?;
+        }
         mounts.mount(fs, at, &options)?;
     }
     Ok(mounts)
@@ -57,6 +65,25 @@ fn mounts_of(fs: &MadeFileSystem) -> impl Iterator<Item = Wanted<'_>> {
     all.map(move |(point, options)| Wanted { fs, point: Path::new(point), options })
 }
 
+/// Makes a directory what the golden one is, before a mount covers it: nothing changes it from then on.
+fn cover(at: &Path, covered: &Covered) -> Result<(), DiskError> {
+    let (sec, nsec) = covered.mtime;
+    let xattrs = covered.xattrs.iter().cloned().map(|(name, value)| Xattr { name, value });
+    let entry = Entry {
+        path: covered.mount_point.clone().into_bytes(),
+        kind: Kind::Directory,
+        mode: covered.mode,
+        uid: covered.uid,
+        gid: covered.gid,
+        mtime: Time { sec, nsec },
+        xattrs: xattrs.collect(),
+        partition: None,
+    };
+    let directory = File::open(at).map_err(|e| DiskError::io(at, "open the mount point", e))?;
+    unpack::dress(directory.as_fd(), entry).map_err(DiskError::Covered)?.log();
+    Ok(())
+}
+
 /// What the golden files need that is not the kernel's default.
 fn options(kind: FileSystemKind) -> &'static str {
     match kind {
@@ -70,7 +97,6 @@ fn options(kind: FileSystemKind) -> &'static str {
 
 impl Mounts {
     fn mount(&mut self, fs: &MadeFileSystem, at: PathBuf, options: &str) -> Result<(), DiskError> {
-        std::fs::create_dir_all(&at).map_err(|e| DiskError::io(&at, "make the mount point", e))?;
         let kind = fs.plan.kind.name();
         mount(Some(&fs.device), &at, Some(kind), MsFlags::empty(), Some(options))
             .map_err(|e| DiskError::io(&fs.device, "mount it", e))?;

@@ -17,9 +17,14 @@ const SYSTEMD: [&str; 2] = ["usr/lib/systemd/systemd", "lib/systemd/systemd"];
 
 const UNITS: &str = "etc/systemd/system";
 
+/// Whether the system below `root` has systemd.
+pub(super) fn runs_units(root: &Path) -> bool {
+    SYSTEMD.iter().any(|systemd| root.join(systemd).exists())
+}
+
 /// Writes unit, token and `agent`, the static program, below `root`.
 pub(super) fn write(root: &Path, first_boot: &FirstBoot, mut agent: File) -> Result<(), Cause> {
-    if !SYSTEMD.iter().any(|systemd| root.join(systemd).exists()) {
+    if !runs_units(root) {
         log::warn!("the copied system has no systemd: its first boot will not be told");
         return Ok(());
     }
@@ -55,13 +60,13 @@ pub(super) fn write(root: &Path, first_boot: &FirstBoot, mut agent: File) -> Res
     }
 }
 
+/// It does not wait for the network, which it tries for long enough itself: a boot must not be held up by it.
 fn unit_text() -> String {
     let directory = booted::DIRECTORY;
     format!(
         "[Unit]\n\
          Description=Tell ka that this machine runs from its own disk\n\
-         Wants=network-online.target\n\
-         After=network-online.target\n\
+         After=network.target\n\
          ConditionPathExists={directory}/{message}\n\
          \n\
          [Service]\n\

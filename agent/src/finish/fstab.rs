@@ -22,6 +22,32 @@ pub(super) fn write(root: &Path, names: &Names<'_>) -> Result<(), Cause> {
     if new == old { Ok(()) } else { replace(&path, &new) }
 }
 
+/// Gives the system below `root` an entry for its EFI system partition, which the golden node did not mount. Without
+/// it, a later update of the boot loader would write into a directory that no firmware sees.
+pub(super) fn add_system_partition(root: &Path, esp: &MadeFileSystem) -> Result<(), Cause> {
+    let path = root.join("etc/fstab");
+    let Some(point) = esp.plan.mount_point.as_deref() else { return Ok(()) };
+    let mut text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(Cause::file("read", &path, e)),
+    };
+    let mounts_it = |line: &[u8]| {
+        let fields = fields(line);
+        let field = |index: usize| line.get(fields.get(index)?.clone());
+        field(1) == Some(point.as_bytes()) && field(0).is_some_and(|device| !device.starts_with(b"#"))
+    };
+    if text.split(|b| *b == b'\n').any(mounts_it) {
+        return Ok(());
+    }
+    if !text.is_empty() && !text.ends_with(b"\n") {
+        text.push(b'\n');
+    }
+    text.extend_from_slice(format!("UUID={} {point} vfat umask=0077 0 1\n", esp.uuid).as_bytes());
+    log::info!("fstab: the EFI system partition is mounted at {point}");
+    replace(&path, &text)
+}
+
 /// The entries in `text` by the new UUIDs; everything else stays byte for byte.
 ///
 /// An entry for a disk that was not cloned becomes a comment, for systemd waits 90 s for it and then
@@ -285,6 +311,36 @@ mod tests {
             [("a\\040b", "a b"), ("a\\134b", "a\\b"), ("a\\", "a\\"), ("\\0", "\\0"), ("x\\999", "x\\999")]
         {
             assert_eq!(unescape(field.as_bytes()), plain);
+        }
+    }
+
+    #[test]
+    fn a_new_system_partition_has_its_entry_once() {
+        use ka::plan::{FileSystemKind, FileSystemPlan};
+        let root = tempfile::tempdir().unwrap();
+        let esp = MadeFileSystem {
+            plan: FileSystemPlan {
+                mount_point: Some("/boot/efi".to_owned()),
+                ..FileSystemPlan::new(4, FileSystemKind::Vfat)
+            },
+            device: "/dev/sda4".into(),
+            uuid: "ABCD-1234".to_owned(),
+            partuuid: "x-04".to_owned(),
+        };
+        add_system_partition(root.path(), &esp).unwrap();
+        let fstab = root.path().join("etc/fstab");
+        assert!(!fstab.exists(), "a system without one is left without");
+        fs::create_dir(root.path().join("etc")).unwrap();
+        let own = "UUID=ABCD-1234 /boot/efi vfat umask=0077 0 1\n";
+        for (old, new) in [
+            ("UUID=1 / ext4", format!("UUID=1 / ext4\n{own}")),
+            ("# UUID=2 /boot/efi vfat\n", format!("# UUID=2 /boot/efi vfat\n{own}")),
+            ("UUID=2 /boot/efi vfat\n", "UUID=2 /boot/efi vfat\n".to_owned()),
+        ] {
+            fs::write(&fstab, old).unwrap();
+            add_system_partition(root.path(), &esp).unwrap();
+            add_system_partition(root.path(), &esp).unwrap();
+            assert_eq!(fs::read_to_string(&fstab).unwrap(), new);
         }
     }
 }

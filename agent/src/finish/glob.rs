@@ -5,15 +5,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::error::Cause;
+use ka::glob::fits_exactly;
 
-/// Everything below `root` that `pattern` names, sorted. A `*` stands for any text within one component
+/// Everything below `root` that `pattern` names, sorted. `*`, `?` and `[…]` stand for text within one component
 /// of the path; what is not there is not found. The last component is never followed if it is a link.
 pub(super) fn entries(root: &Path, pattern: &str) -> Result<Vec<PathBuf>, Cause> {
     let mut found = vec![root.to_owned()];
     for component in pattern.split('/').filter(|component| !component.is_empty()) {
         let mut deeper = Vec::new();
         for directory in found {
-            if component.contains('*') {
+            if component.contains(['*', '?', '[']) {
                 deeper.extend(listed(&directory, component)?);
             } else {
                 let path = directory.join(component);
@@ -46,18 +47,9 @@ fn listed(directory: &Path, pattern: &str) -> Result<Vec<PathBuf>, Cause> {
     Ok(found)
 }
 
-/// As by a shell: a `*` stands for any text, but does not begin a name with a dot.
+/// As by a shell: a pattern fits no name that begins with a dot, unless it begins with one itself.
 fn fits(pattern: &str, name: &str) -> bool {
-    (pattern.starts_with('.') || !name.starts_with('.')) && fits_rest(pattern, name)
-}
-
-fn fits_rest(pattern: &str, name: &str) -> bool {
-    let Some((head, tail)) = pattern.split_once('*') else {
-        return pattern == name;
-    };
-    let rests =
-        |rest: &str| (0..=rest.len()).any(|at| rest.get(at..).is_some_and(|rest| fits_rest(tail, rest)));
-    name.strip_prefix(head).is_some_and(rests)
+    (pattern.starts_with('.') || !name.starts_with('.')) && fits_exactly(pattern, name)
 }
 
 #[cfg(test)]

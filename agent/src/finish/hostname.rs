@@ -14,9 +14,6 @@ const PLAIN: [&str; 3] = ["etc/hostname", "etc/HOSTNAME", "etc/mailname"];
 const ASSIGNED: [(&str, &str); 2] =
     [("etc/sysconfig/network", "HOSTNAME="), ("etc/conf.d/hostname", "hostname=")];
 
-/// The longest name that Linux takes (`HOST_NAME_MAX` of gethostname(2)).
-const LONGEST: usize = 64;
-
 /// The name in the tree below `root`; empty if it has none.
 pub(super) fn read(root: &Path) -> Result<String, Cause> {
     for path in PLAIN.map(|path| root.join(path)) {
@@ -30,7 +27,7 @@ pub(super) fn read(root: &Path) -> Result<String, Cause> {
 
 /// Gives the tree below `root` the name `new`, in place of the golden node's.
 pub(super) fn write(root: &Path, new: &str) -> Result<(), Cause> {
-    if !is_valid(new) {
+    if !ka::hostname::is_valid(new) {
         return Err(Cause::Hostname(new.to_owned()));
     }
     let old = read(root)?;
@@ -73,16 +70,6 @@ fn optional(path: &Path) -> Result<Option<String>, Cause> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(Cause::file("read", path, e)),
     }
-}
-
-fn is_valid(name: &str) -> bool {
-    let good = |label: &str| {
-        !label.is_empty()
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
-    };
-    name.len() <= LONGEST && name.split('.').all(good)
 }
 
 /// hosts(5) with the new name on the machine's own addresses. A line of another address stays: in a cluster's
@@ -189,8 +176,6 @@ mod tests {
         ] {
             assert_eq!(fs::read_to_string(at(file)).unwrap(), text, "{file}");
         }
-        for bad in ["", "a b", "-a", "a..b", "ä", &"x".repeat(65), "a/b", "a\nb"] {
-            assert!(matches!(write(root.path(), bad), Err(Cause::Hostname(_))), "{bad}");
-        }
+        assert!(matches!(write(root.path(), "a b"), Err(Cause::Hostname(_))));
     }
 }

@@ -128,6 +128,18 @@ pub fn refusal(plan: &Plan, firmware: Firmware) -> Option<String> {
     loader::refusal(plan, firmware)
 }
 
+/// What the system below `root` lacks to be started by this firmware with GRUB, if it lacks something.
+#[must_use]
+pub fn missing_loader(root: &Path, firmware: Firmware) -> Option<String> {
+    loader::missing(root, firmware)
+}
+
+/// Whether the system below `root` can tell of its first boot.
+#[must_use]
+pub fn tells_of_first_boot(root: &Path) -> bool {
+    first_boot::runs_units(root)
+}
+
 /// Makes a copied system boot on this node, from its disk. Needs root's rights.
 ///
 /// On return everything is on the disk but what a firmware starts: boot code is handed back, and what is on the EFI
@@ -149,7 +161,12 @@ pub fn finish(copied: &Copied<'_>) -> Result<LastWrites, FinishError> {
     let outcome = inside(root, || {
         let top = Path::new("/");
         let names = named("Read the golden node's names", || names(top, &all))?;
-        named("Rewrite fstab", || fstab::write(top, &names))?;
+        named("Rewrite fstab", || {
+            fstab::write(top, &names)?;
+            let converted = machine.firmware != plan.boot.golden_firmware;
+            let esp = esp::of(made).filter(|_| converted && machine.firmware == Firmware::Uefi);
+            esp.map_or(Ok(()), |esp| fstab::add_system_partition(top, esp))
+        })?;
         named("Rewrite other names of file systems", || references::write(top, &names))?;
         if let Some(name) = &plan.finish.name {
             named("Name the node", || hostname::write(top, &name.hostname))?;
@@ -157,8 +174,12 @@ pub fn finish(copied: &Copied<'_>) -> Result<LastWrites, FinishError> {
         named("Rewrite the network's configuration", || network::write(top, &plan.finish, machine.mac))?;
         named("Give the node an identity of its own", || identity::renew(top, &hostname::read(top)?))?;
         named("Name this node's drivers", || modprobe::write(top, &machine.cards, &machine.storage_modules))?;
-        if let (Some(first_boot), Some(agent)) = (&plan.finish.first_boot, agent) {
-            named("Prepare the first boot", || first_boot::write(top, first_boot, agent))?;
+        match (&plan.finish.first_boot, agent) {
+            (Some(first_boot), Some(agent)) => {
+                named("Prepare the first boot", || first_boot::write(top, first_boot, agent))?;
+            }
+            (Some(_), None) => log::warn!("the first boot will not be told: there is no agent to leave here"),
+            (None, _) => {}
         }
         named("Run the site's own steps", || hooks::run(top, &facts(copied, &names, top)?))?;
         named("Rebuild the initrd", || {

@@ -1,14 +1,17 @@
 //! What a boot loader would start: kernel, initrd and command line from its configuration.
 //!
-//! Two forms are read: GRUB's `grub.cfg` as grub-mkconfig writes it, whose first entry is the default unless a
-//! person has changed that, and the entries of the Boot Loader Specification (systemd-boot, and GRUB on Fedora and
-//! its relatives), of which the one with the newest version is the default. See
-//! <https://uapi-group.org/specifications/specs/boot_loader_specification/>.
+//! Two forms are read: GRUB's `grub.cfg` as grub-mkconfig writes it ([`super::grub`]), and the entries of the Boot Loader
+//! Specification (systemd-boot, and GRUB on Fedora and its relatives), of which the one with the newest version is the
+//! default, unless `loader.conf` or GRUB's environment names another. See
+//! <https://uapi-group.org/specifications/specs/boot_loader_specification/> and loader.conf(5).
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::KexecError;
+use super::{KexecError, grub};
+use crate::boot::modules::matches;
 
 const GRUB: [&str; 3] = ["boot/grub/grub.cfg", "boot/grub2/grub.cfg", "boot/efi/EFI/grub.cfg"];
 const ENTRIES: [&str; 3] = ["boot/loader/entries", "boot/efi/loader/entries", "efi/loader/entries"];
@@ -27,24 +30,43 @@ pub struct Entry {
 /// Finds what the system below `root` boots by default.
 ///
 /// # Errors
-/// [`KexecError::NoEntry`] if nothing is found whose files are there.
+/// [`KexecError::NoEntry`] if nothing is configured, and [`KexecError::NotThere`] if the default's files are not there:
+/// then the boot loader itself has to find out.
 pub fn default_entry(root: &Path) -> Result<Entry, KexecError> {
-    let configured = GRUB.iter().filter_map(|path| fs::read_to_string(root.join(path)).ok());
-    let found = configured.flat_map(|text| grub_entries(&text)).chain(specified(root));
-    let mut places = found.filter_map(|words| resolve(root, &words));
-    places.next().ok_or_else(|| {
-        KexecError::NoEntry(
-            GRUB.iter().chain(&ENTRIES).map(|path| root.join(path)).filter(|p| p.exists()).collect(),
-        )
-    })
+    let words = configured(root).ok_or_else(|| {
+        let places = GRUB.iter().chain(&ENTRIES).map(|path| root.join(path));
+        KexecError::NoEntry(places.filter(|path| path.exists()).collect())
+    })?;
+    resolve(root, &words).ok_or(KexecError::NotThere { kernel: words.kernel, initrd: words.initrd })
+}
+
+fn configured(root: &Path) -> Option<Words> {
+    for path in GRUB.map(|path| root.join(path)) {
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        let environment = fs::read_to_string(path.with_file_name("grubenv")).unwrap_or_default();
+        match grub::default_entry(&text, &environment) {
+            grub::Start::Entry(words) => return Some(words),
+            grub::Start::Specified(saved) => return specified(root, saved.as_deref()),
+            grub::Start::None => {}
+        }
+    }
+    let default = ["boot/loader/loader.conf", "boot/efi/loader/loader.conf", "efi/loader/loader.conf"]
+        .iter()
+        .filter_map(|path| fs::read_to_string(root.join(path)).ok())
+        .find_map(|text| {
+            let line = text.lines().find_map(|line| line.trim().strip_prefix("default"))?;
+            Some(line.trim().to_owned())
+                .filter(|name| line.starts_with(char::is_whitespace) && !name.is_empty())
+        });
+    specified(root, default.as_deref())
 }
 
 /// An entry with the paths that the boot loader knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Words {
-    kernel: String,
-    initrd: Option<String>,
-    command_line: String,
+pub(super) struct Words {
+    pub(super) kernel: String,
+    pub(super) initrd: Option<String>,
+    pub(super) command_line: String,
 }
 
 /// A boot loader's paths begin at a partition's root: of the system's, of /boot, or of the ESP.
@@ -63,55 +85,9 @@ fn resolve(root: &Path, words: &Words) -> Option<Entry> {
     Some(Entry { kernel: find(&words.kernel)?, initrd, command_line: words.command_line.clone() })
 }
 
-/// The `linux` lines of a grub.cfg, each with the `initrd` line that follows it.
-fn grub_entries(text: &str) -> Vec<Words> {
-    let mut entries: Vec<Words> = Vec::new();
-    for line in text.lines() {
-        let words = grub_words(line);
-        match words.split_first().map(|(command, rest)| (command.as_str(), rest)) {
-            Some(("linux" | "linux16" | "linuxefi", [kernel, arguments @ ..])) => entries.push(Words {
-                kernel: kernel.clone(),
-                initrd: None,
-                command_line: arguments.join(" "),
-            }),
-            // Of several files the last is the distribution's own; those before it are microcode, which the running
-            // kernel has loaded or not.
-            Some(("initrd" | "initrd16" | "initrdefi", files)) => {
-                if let (Some(entry), Some(last)) = (entries.last_mut(), files.last()) {
-                    entry.initrd = Some(last.clone());
-                }
-            }
-            _ => {}
-        }
-    }
-    // What only GRUB can tell is no word of a command line.
-    entries.retain(|entry| !entry.command_line.contains('$') && !entry.kernel.contains('$'));
-    entries
-}
-
-/// A line of GRUB's language as words: quotes are taken off, and comments left out.
-fn grub_words(line: &str) -> Vec<String> {
-    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
-    let mut characters = line.chars();
-    while let Some(c) = characters.next() {
-        match (quote, c) {
-            (Some(open), _) if c == open => quote = None,
-            (None, '\'' | '"') => {
-                quote = Some(c);
-                word.get_or_insert_default();
-            }
-            (None | Some('"'), '\\') => word.get_or_insert_default().extend(characters.next()),
-            (None, '#') if word.is_none() => break,
-            (None, _) if c.is_whitespace() => words.extend(word.take()),
-            _ => word.get_or_insert_default().push(c),
-        }
-    }
-    words.extend(word);
-    words
-}
-
-/// The entries of the Boot Loader Specification, the newest first.
-fn specified(root: &Path) -> Vec<Words> {
+/// The default among the entries of the Boot Loader Specification: the newest of those that `default` names, by the
+/// file's name or a pattern for it, or else of all.
+fn specified(root: &Path, default: Option<&str>) -> Option<Words> {
     let mut files: Vec<PathBuf> = ENTRIES
         .iter()
         .filter_map(|path| fs::read_dir(root.join(path)).ok())
@@ -120,7 +96,20 @@ fn specified(root: &Path) -> Vec<Words> {
         .filter(|path| path.extension().is_some_and(|extension| extension == "conf"))
         .collect();
     files.sort_by_key(|path| std::cmp::Reverse(version_key(path)));
-    files.iter().filter_map(|path| specified_entry(&fs::read_to_string(path).ok()?)).collect()
+    let is_meant = |path: &&PathBuf| {
+        let named = |name: Option<&OsStr>| {
+            name.zip(default).is_some_and(|(name, pattern)| matches(pattern.as_bytes(), name.as_bytes()))
+        };
+        named(path.file_name()) || named(path.file_stem())
+    };
+    let meant: Vec<&PathBuf> = files.iter().filter(is_meant).collect();
+    if let Some(default) = default.filter(|_| meant.is_empty() && !files.is_empty()) {
+        log::warn!(
+            "the boot loader's default is '{default}', and no entry has that name: the newest is taken"
+        );
+    }
+    let candidates = if meant.is_empty() { files.iter().collect() } else { meant };
+    candidates.into_iter().find_map(|path| specified_entry(&fs::read_to_string(path).ok()?))
 }
 
 /// Numbers in a name compare as numbers: 6.10 is newer than 6.9.
@@ -164,7 +153,7 @@ menuentry 'Debian GNU/Linux' --class debian $menuentry_id_option 'gnulinux-simpl
 	echo	'Loading initial ramdisk ...'
 	initrd	/early.img /initrd.img-6.1.0
 }
-menuentry 'older' {
+menuentry 'older' --id older {
 	linux	/vmlinuz-5.10 root=UUID=2222 ro
 }
 ";
@@ -180,7 +169,7 @@ menuentry 'older' {
     }
 
     #[test]
-    fn the_first_entry_of_grub_whose_files_are_there() {
+    fn grubs_default_with_its_files() {
         let boot = &[("boot/grub/grub.cfg", CFG), ("boot/vmlinuz-6.1.0", ""), ("boot/initrd.img-6.1.0", "")];
         let dir = tree(boot);
         let at = |name: &str| dir.path().join(name);
@@ -191,11 +180,13 @@ menuentry 'older' {
         };
         assert_eq!(default_entry(dir.path()).unwrap(), first);
 
+        fs::write(at("boot/vmlinuz-5.10"), "").unwrap();
+        fs::write(at("boot/grub/grubenv"), "# GRUB Environment Block\nnext_entry=older\n#####").unwrap();
+        assert_eq!(default_entry(dir.path()).unwrap(), first, "this menu does not ask for it");
+
         fs::remove_file(at("boot/initrd.img-6.1.0")).unwrap();
         let error = default_entry(dir.path()).unwrap_err().to_string();
-        assert!(error.contains("grub.cfg"), "an initrd that is missing is not left out: {error}");
-        fs::write(at("boot/vmlinuz-5.10"), "").unwrap();
-        assert_eq!(default_entry(dir.path()).unwrap().kernel, at("boot/vmlinuz-5.10"));
+        assert!(error.contains("/vmlinuz-6.1.0") && error.contains("/initrd.img-6.1.0"), "{error}");
     }
 
     #[test]
@@ -218,12 +209,19 @@ menuentry 'older' {
         let entry = default_entry(dir.path()).unwrap();
         assert_eq!(entry.kernel, dir.path().join("boot/linux-6.10"));
         assert_eq!(entry.command_line, "root=a rw");
-    }
 
-    #[test]
-    fn what_only_grub_knows_is_not_guessed() {
-        for line in ["linux $kernel root=a", "linux /vmlinuz-6.1.0 root=$root", "# linux /vmlinuz-6.1.0"] {
-            assert_eq!(grub_entries(line), [], "{line}");
+        let kernel = || default_entry(dir.path()).unwrap().kernel;
+        fs::write(dir.path().join("boot/grub2/grub.cfg"), "set default=\"${saved_entry}\"\nblscfg\n")
+            .unwrap();
+        fs::write(dir.path().join("boot/grub2/grubenv"), "saved_entry=a-6.9\n").unwrap();
+        assert_eq!(kernel(), dir.path().join("boot/linux-6.9"));
+        fs::remove_file(dir.path().join("boot/grub2/grub.cfg")).unwrap();
+        for (default, version) in
+            [("a-6.9*", "6.9"), ("a-6.10.conf", "6.10"), ("b-*", "6.10"), ("a-*", "6.10")]
+        {
+            let text = format!("timeout 3\ndefault {default}\n");
+            fs::write(dir.path().join("boot/loader/loader.conf"), text).unwrap();
+            assert_eq!(kernel(), dir.path().join(format!("boot/linux-{version}")), "{default}");
         }
     }
 }

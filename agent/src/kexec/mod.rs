@@ -4,6 +4,7 @@
 //! is read from its configuration.
 
 mod entry;
+mod grub;
 
 use std::ffi::{CString, NulError};
 use std::fs::File;
@@ -22,8 +23,16 @@ use crate::sys;
 #[non_exhaustive]
 pub enum KexecError {
     /// The boot loader's configuration names no kernel that is there.
-    #[error("no kernel to start is named in {}", list(.0))]
+    #[error("no kernel to start can be told from {}", list(.0))]
     NoEntry(Vec<PathBuf>),
+    /// The default's files are nowhere that the boot loader could mean.
+    #[error("the boot loader starts {kernel} by default{}, and not all of that is there", behind(.initrd.as_deref()))]
+    NotThere {
+        /// The kernel, as the boot loader calls it.
+        kernel: String,
+        /// The initrd.
+        initrd: Option<String>,
+    },
     /// A file cannot be read.
     #[error("{path}: {source}", path = .path.display())]
     File {
@@ -60,6 +69,10 @@ pub fn load(root: &Path) -> Result<(), KexecError> {
         .map_err(|source| KexecError::Load { kernel: entry.kernel.clone(), source })?;
     log::info!("{} is loaded, to start with: {}", entry.kernel.display(), entry.command_line);
     Ok(())
+}
+
+fn behind(initrd: Option<&str>) -> String {
+    initrd.map_or_else(String::new, |initrd| format!(" with {initrd}"))
 }
 
 fn list(paths: &[PathBuf]) -> String {

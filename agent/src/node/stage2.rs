@@ -2,15 +2,19 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use ka::inventory::{Firmware, Inventory};
 use rustix::mount::mount_bind_recursive;
 
 use super::stage1::{Node, STAGE2};
 use super::trouble;
-use crate::boot::modules::{Modules, QUIET_DISKS};
+use crate::boot::modules::{Modules, QUIET, QUIET_DISKS};
 use crate::hardware;
 use crate::step::step;
+
+/// How long the first disk may take: RAID controllers start their disks one after the other.
+const DISK_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Makes stage2 this process's root, with the kernel's file systems in it.
 pub(super) fn enter() -> Result<(), String> {
@@ -25,12 +29,25 @@ pub(super) fn enter() -> Result<(), String> {
     })
 }
 
+/// A machine without any disk is no node: where nothing has appeared yet, a controller is still counting its own.
+fn wait_for_a_disk(modules: &mut Modules) {
+    let start = Instant::now();
+    while hardware::disks(false).is_empty() {
+        if start.elapsed() >= DISK_PATIENCE {
+            log::warn!("no disk has appeared within {} s", DISK_PATIENCE.as_secs());
+            return;
+        }
+        modules.load_for_devices(QUIET);
+    }
+}
+
 /// Loads the drivers of disks and file systems, and tells what the machine is.
 pub(super) fn take_stock(node: &Node) -> Result<Inventory, String> {
     step("storage drivers", || {
         let words = fs::read_to_string("/proc/cmdline").map_err(trouble("/proc/cmdline"))?;
         let mut modules = Modules::open(Path::new("/"), &words).map_err(|e| e.to_string())?;
         modules.load_for_devices(QUIET_DISKS);
+        wait_for_a_disk(&mut modules);
         // No device asks for the file system by which the firmware's menu is written.
         if hardware::firmware() == Firmware::Uefi
             && let Err(error) = modules.load("efivarfs")

@@ -10,6 +10,7 @@ use ka::wire::link::LinkMessage;
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+use nix::sys::socket::{getsockopt, sockopt::TcpMaxSeg};
 
 /// Bytes that may wait for the socket before the next block is taken from the window.
 const QUEUED: usize = 512 * 1024;
@@ -116,6 +117,11 @@ impl Connection {
     /// Whether another block may be queued.
     pub(super) fn wants_block(&self) -> bool {
         self.channel.is_open() && self.channel.queued() < QUEUED
+    }
+
+    /// The bytes of a full TCP segment, 0 if the system does not tell (tcp(7), TCP_MAXSEG).
+    pub(super) fn segment(&self) -> u64 {
+        getsockopt(&self.stream, TcpMaxSeg).map_or(0, u64::from)
     }
 
     /// Whether bytes wait that the socket does not take.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, TryRecvError, TrySendError};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use ka::wire::preamble::{LinkName, Preamble};
 use mio::{Events, Interest, Poll, Token};
 
 use super::connection::{Connection, Read};
-use super::{Command, Feed, Notice, Progress};
+use super::{Command, Feed, Notice, Progress, WriterPosition};
 
 pub(super) const WAKER: Token = Token(0);
 const LISTENER: Token = Token(1);
@@ -44,6 +45,7 @@ pub(super) struct EventLoop {
     /// Plain bytes that the writer had no room for.
     plain: Option<Plain>,
     commands: Receiver<Command>,
+    writer: Arc<WriterPosition>,
     progress: Arc<Progress>,
     notice: Box<dyn Fn(Notice) + Send>,
     connections: BTreeMap<LinkId, Connection>,
@@ -51,6 +53,8 @@ pub(super) struct EventLoop {
     /// Where the time goes: to what the loop waits for while it has nothing to do.
     spent: Spent,
     waiting: Waiting,
+    /// The link on which the successor gets its blocks.
+    fed: Option<LinkId>,
     tail_told: bool,
     stopped: Option<Duration>,
 }
@@ -63,7 +67,7 @@ impl EventLoop {
         member: Member<SocketAddr>,
         key: StreamKey,
         feed: Feed,
-        commands: Receiver<Command>,
+        (commands, writer): (Receiver<Command>, Arc<WriterPosition>),
         progress: Arc<Progress>,
         notice: Box<dyn Fn(Notice) + Send>,
     ) -> io::Result<Self> {
@@ -78,12 +82,14 @@ impl EventLoop {
             feed,
             plain: None,
             commands,
+            writer,
             progress,
             notice,
             connections: BTreeMap::new(),
             start: Instant::now(),
             spent: Spent::default(),
             waiting: Waiting::default(),
+            fed: None,
             tail_told: false,
             stopped: None,
         })
@@ -119,6 +125,8 @@ impl EventLoop {
             self.member.on_tick(self.start.elapsed());
             self.drop_ungreeted();
             busy = (0..TURNS).all(|_| self.pump());
+            self.writer.wait(self.member.is_held_by_writer());
+            busy |= self.writer.end() > self.member.written();
             if let Some(number) = self.member.spoiled() {
                 return Err(io::Error::other(format!(
                     "block {number} was right when it came and is not any more: the memory of this machine is bad"
@@ -180,12 +188,16 @@ impl EventLoop {
     }
 
     fn obey(&mut self) {
+        let written = self.writer.end();
+        if self.writer.has_failed() {
+            self.fail_writer();
+        } else if written > self.member.written() {
+            self.member.on_written(written);
+        }
         loop {
             match self.commands.try_recv() {
                 Ok(Command::View(view)) => self.member.on_view(view, self.start.elapsed()),
                 Ok(Command::Release) => self.member.on_release(),
-                Ok(Command::Written(end)) => self.member.on_written(end),
-                Ok(Command::WriterFailed) => self.fail_writer(),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => {
                     let now = self.start.elapsed();
                     self.stopped.get_or_insert(now);
@@ -388,6 +400,10 @@ impl EventLoop {
             .is_some_and(Connection::wants_block)
             && let Some((link, block)) = self.member.next_block()
         {
+            if self.fed.replace(link) != Some(link) {
+                let segment = self.connections.get(&link).map_or(0, Connection::segment);
+                self.progress.segment.store(segment, Ordering::Relaxed);
+            }
             self.with(link, |connection| {
                 connection.channel.send_block(block);
                 Ok(())

@@ -10,7 +10,7 @@ mod reader;
 pub mod window;
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -39,12 +39,17 @@ pub enum Command {
     View(View<SocketAddr>),
     /// Everybody behind has everything.
     Release,
-    /// The writer has taken everything before this place.
-    Written(Offset),
-    /// The writer has failed: relay only.
-    WriterFailed,
     /// The stream is given up.
     Stop,
+}
+
+/// What a node's writer tells its relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FromWriter {
+    /// It has taken everything before this place.
+    Written(Offset),
+    /// It has failed: relay only.
+    Failed,
 }
 
 /// What the relay tells.
@@ -75,6 +80,8 @@ pub struct Progress {
     pub written: AtomicU64,
     /// The lowest verified position of the member and all behind it.
     pub tail: AtomicU64,
+    /// The bytes of a full TCP segment on the link to the successor; 0 as long as there was none.
+    pub segment: AtomicU64,
     /// Where the loop's time went.
     spent: Mutex<Spent>,
 }
@@ -98,6 +105,45 @@ impl Progress {
     }
 }
 
+/// How far the writer is. The relay looks by itself whenever it does something, so that it is only woken when it
+/// has nothing to do before the writer has gone on.
+#[derive(Debug, Default)]
+struct WriterPosition {
+    end: AtomicU64,
+    failed: AtomicBool,
+    awaited: AtomicBool,
+}
+
+impl WriterPosition {
+    /// The writer's side; whether the relay must be woken. One of the two always sees the other: each first stores
+    /// and then loads, in an order that all threads agree on.
+    fn set(&self, news: FromWriter) -> bool {
+        match news {
+            FromWriter::Written(end) => {
+                self.end.store(end.0, Ordering::SeqCst);
+                self.awaited.swap(false, Ordering::SeqCst)
+            }
+            FromWriter::Failed => {
+                self.failed.store(true, Ordering::SeqCst);
+                true
+            }
+        }
+    }
+
+    /// The relay's side, before it looks for the last time.
+    fn wait(&self, awaited: bool) {
+        self.awaited.store(awaited, Ordering::SeqCst);
+    }
+
+    fn end(&self) -> Offset {
+        Offset(self.end.load(Ordering::SeqCst))
+    }
+
+    fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::SeqCst)
+    }
+}
+
 /// A running relay.
 pub struct Relay {
     handle: Handle,
@@ -109,6 +155,7 @@ pub struct Relay {
 #[derive(Clone)]
 pub struct Handle {
     commands: Sender<Command>,
+    writer: Arc<WriterPosition>,
     waker: Arc<Waker>,
 }
 
@@ -116,6 +163,13 @@ impl Handle {
     /// Tells the relay something; one that has ended no longer cares.
     pub fn tell(&self, command: Command) {
         if self.commands.send(command).is_ok() {
+            self.wake();
+        }
+    }
+
+    /// The writer tells the relay something.
+    pub fn hear(&self, news: FromWriter) {
+        if self.writer.set(news) {
             self.wake();
         }
     }
@@ -144,13 +198,14 @@ impl Relay {
         let waker = Arc::new(Waker::new(poll.registry(), event_loop::WAKER)?);
         let (sender, commands) = channel();
         let progress = Arc::new(Progress::default());
+        let writer = Arc::new(WriterPosition::default());
         let mut event_loop = event_loop::EventLoop::new(
             poll,
             listener,
             member,
             key,
             feed,
-            commands,
+            (commands, Arc::clone(&writer)),
             Arc::clone(&progress),
             Box::new(notice),
         )?;
@@ -161,7 +216,7 @@ impl Relay {
                 event_loop.fail(&error);
             }
         })?;
-        Ok(Self { handle: Handle { commands: sender, waker }, progress, thread: Some(thread) })
+        Ok(Self { handle: Handle { commands: sender, writer, waker }, progress, thread: Some(thread) })
     }
 
     /// What tells the relay things.

@@ -16,10 +16,10 @@ use ka::seal::Total;
 use ka::seal::chunk::{ChunkError, ChunkReader, Part};
 use sha2::{Digest, Sha256};
 
-use super::{Command, Handle};
+use super::{FromWriter, Handle};
 
-/// The relay hears of this many written bytes at once at the latest. Each word to it wakes its thread; a window
-/// has sixteen times as much at the least.
+/// The relay hears of this many written bytes at once at the latest; a window has sixteen times as much at the
+/// least.
 const TELL_EVERY: u64 = 512 * 1024;
 
 /// Why the stream cannot be read on.
@@ -54,7 +54,7 @@ pub enum StreamError {
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Tells the relay something.
-type Tell = Box<dyn Fn(Command) + Send>;
+type Tell = Box<dyn Fn(FromWriter) + Send>;
 
 /// Reads the plain stream.
 pub struct StreamReader {
@@ -101,7 +101,7 @@ impl StreamReader {
         relay: Handle,
         aborted: Arc<Mutex<Option<String>>>,
     ) -> io::Result<Self> {
-        Self::without_relay(plain, move |command| relay.tell(command), aborted)
+        Self::without_relay(plain, move |news| relay.hear(news), aborted)
     }
 
     /// Reads what comes through `plain`, and tells `tell` what a relay would be told.
@@ -110,7 +110,7 @@ impl StreamReader {
     /// When zstd has no memory.
     pub fn without_relay(
         plain: Receiver<Plain>,
-        tell: impl Fn(Command) + Send + 'static,
+        tell: impl Fn(FromWriter) + Send + 'static,
         aborted: Arc<Mutex<Option<String>>>,
     ) -> io::Result<Self> {
         Ok(Self {
@@ -261,7 +261,7 @@ impl StreamReader {
     fn tell(&mut self) {
         if self.written != self.told {
             self.told = self.written;
-            (self.to_relay)(Command::Written(self.written));
+            (self.to_relay)(FromWriter::Written(self.written));
         }
     }
 
@@ -309,7 +309,7 @@ impl Drop for StreamReader {
     /// A writer that leaves before the end has failed; its node goes on relaying.
     fn drop(&mut self) {
         if !self.complete {
-            (self.to_relay)(Command::WriterFailed);
+            (self.to_relay)(FromWriter::Failed);
         }
     }
 }

@@ -19,7 +19,7 @@ mod writers;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::BufRead;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -167,6 +167,16 @@ pub fn unpack(input: impl BufRead, root: &Path, options: &Options) -> Result<Sum
     unpacker.tell();
     unpacker.summary.bytes = unpacker.decoder.offset();
     Ok(unpacker.summary)
+}
+
+/// Makes an open directory what `entry` says besides its name: owner, extended attributes, mode and time.
+///
+/// # Errors
+/// The kernel refuses one of them.
+pub fn dress(directory: BorrowedFd<'_>, mut entry: Entry) -> Result<Notes, UnpackError> {
+    let mut notes = Notes::default();
+    Attributes::of(&mut entry, true).apply(directory, &entry.path, &mut notes)?;
+    Ok(notes)
 }
 
 struct Unpacker<'a, R> {

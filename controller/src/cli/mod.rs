@@ -1,7 +1,9 @@
 //! The command line: options and subcommands.
 
+pub mod boot;
 pub mod disks;
 pub mod exit;
+pub mod identity;
 pub mod logging;
 pub mod values;
 
@@ -40,7 +42,7 @@ pub enum Command {
     /// Serves DHCP, TFTP, HTTP and what each machine boots, until it is stopped
     Pxe(PxeArgs),
     /// Clones this machine onto N nodes
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Sends files to hosts that run already
     Send(SendArgs),
 }
@@ -74,6 +76,13 @@ mod tests {
             "kactl send --session a -n 1 --dir a --file b",
             "kactl send -n 1 --dir a",
             "kactl run -n 1 -p sda desc --boot halt",
+            "kactl run -n 1 -p sda desc --hostname node",
+            "kactl run -n 1 -p sda desc --store-log https://logs/",
+            "kactl run -n 1 -p sda desc --wait-booted=0",
+            "kactl run -n 1 -p sda desc --kernel 6.1",
+            "kactl run -n 1 -p sda desc --firmware uefi",
+            "kactl run -n 1 -p sda desc --boot-order usb",
+            "kactl run -n 1 -p sda desc --delay soon",
             "kactl pxe --range 10.0.0.9",
             "kactl pxe --proxy --range 10.0.0.9,10.0.0.10",
             "kactl pxe --proxy --no-dhcp",
@@ -123,7 +132,7 @@ mod tests {
         assert_eq!(run.raw, ["sda3", "sda5"]);
         assert_eq!(run.exclude_dirs, [PathBuf::from("/scratch"), PathBuf::from("/var/tmp/")]);
         assert_eq!(run.exclude_disks, ["sdb", "sdc", "sdd"]);
-        assert_eq!(run.boot.initrd_modules, ["ata_piix", "piix"]);
+        assert_eq!(run.boot.plan().initrd_modules, ["ata_piix", "piix"]);
         assert_eq!(run.session, "kainstall");
     }
 }

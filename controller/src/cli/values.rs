@@ -4,10 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use ka::inventory::Firmware;
-use ka::plan::{After, BootPlan, Loader};
+use ka::plan::{After, Loader};
 use ka::wire::session_names;
+use ka_agent::store_log::LogServer;
 
+use super::boot::LoaderChoice;
+use crate::run::names::{Naming, Pattern};
 use crate::run::order::OrderSource;
 
 /// A run's or a session's name: it becomes a file's name and a word of a kernel command line.
@@ -91,34 +93,65 @@ pub fn order(text: &str) -> Result<OrderSource, String> {
     }
 }
 
-/// What `-r` takes: `grub --with=MODULE …`, another loader's name, or `none`. The golden node's firmware is
-/// not known here.
+/// What `-r` takes: a boot loader's name or `none`, and modules behind it: `grub --with=MODULE …`.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn boot_loader(text: &str) -> Result<BootPlan, String> {
+pub fn boot_loader(text: &str) -> Result<LoaderChoice, String> {
     let mut words = text.split_whitespace();
     let loader = words.next().and_then(Loader::of_name).ok_or_else(|| {
         let names = Loader::ALL.map(Loader::name).join("', '");
         format!("expected '{names}', then --with=MODULE for each module")
     })?;
-    let mut initrd_modules = Vec::new();
+    let mut modules = Vec::new();
     while let Some(word) = words.next() {
-        let module = match word.strip_prefix("--with=") {
-            Some(module) => module,
+        let listed = match word.strip_prefix("--with=") {
+            Some(modules) => modules,
             None if word == "--with" => words.next().unwrap_or_default(),
             None => return Err(format!("expected --with=MODULE, not '{word}'")),
         };
-        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-        if module.is_empty() || !module.chars().all(good) {
-            return Err(format!("'{module}' is no module's name"));
+        for name in listed.split(',') {
+            modules.push(module(name)?);
         }
-        initrd_modules.push(module.to_owned());
     }
-    if loader == Loader::None && !initrd_modules.is_empty() {
-        return Err("without a boot loader no initrd is made, so --with has no effect".into());
+    Ok(LoaderChoice { loader, modules })
+}
+
+/// A kernel module's name.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn module(text: &str) -> Result<String, String> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if text.is_empty() || !text.chars().all(good) {
+        return Err(format!("'{text}' is no module's name"));
     }
-    Ok(BootPlan { initrd_modules, ..BootPlan::new(loader, Firmware::default()) })
+    Ok(text.to_owned())
+}
+
+/// What `--hostname` takes: `dhcp`, `golden`, or a pattern.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn naming(text: &str) -> Result<Naming, String> {
+    match text {
+        "dhcp" => Ok(Naming::Dhcp),
+        "golden" => Ok(Naming::Golden),
+        _ => Pattern::parse(text).map(Naming::Pattern),
+    }
+}
+
+/// Where the nodes put their logs: it becomes a word of a kernel command line, and of an iPXE script.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn log_server(text: &str) -> Result<String, String> {
+    text.parse::<LogServer>().map_err(|expected| format!("expected {expected}"))?;
+    let good = |c: char| c.is_ascii_alphanumeric() || "-._~:/@%+=,!*[]".contains(c);
+    match text.chars().find(|c| !good(*c)) {
+        Some(bad) => Err(format!("'{bad}' must be written as %XX there")),
+        None => Ok(text.to_owned()),
+    }
 }
 
 /// A time: seconds, or with a unit `s`, `m`, `h`.
@@ -224,30 +257,28 @@ mod tests {
 
     #[test]
     fn boot_loaders() {
-        let grub = |modules: &[&str]| {
-            Ok(BootPlan {
-                initrd_modules: modules.iter().map(|m| (*m).to_owned()).collect(),
-                ..BootPlan::new(Loader::Grub, Firmware::Bios)
-            })
-        };
-        for (text, plan) in [
-            ("grub", grub(&[])),
-            (" grub  --with=ata_piix --with piix ", grub(&["ata_piix", "piix"])),
-            ("none", Ok(BootPlan::new(Loader::None, Firmware::Bios))),
-            ("lilo", Ok(BootPlan::new(Loader::Lilo, Firmware::Bios))),
+        for (text, loader, modules) in [
+            ("grub", Loader::Grub, &[][..]),
+            (" grub  --with=ata_piix,ahci --with piix ", Loader::Grub, &["ata_piix", "ahci", "piix"]),
+            ("none", Loader::None, &[]),
+            ("systemd-boot", Loader::SystemdBoot, &[]),
         ] {
-            assert_eq!(boot_loader(text), plan, "{text}");
+            let modules = modules.iter().map(|module| (*module).to_owned()).collect();
+            assert_eq!(boot_loader(text), Ok(LoaderChoice { loader, modules }), "{text}");
         }
-        for bad in [
-            "",
-            "syslinux",
-            "grub ata_piix",
-            "grub --with=",
-            "grub --with",
-            "grub --with=a;b",
-            "none --with=a",
-        ] {
+        for bad in ["", "syslinux", "grub ata_piix", "grub --with=", "grub --with", "grub --with=a;b"] {
             assert!(boot_loader(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn log_servers_are_words_of_a_command_line() {
+        for good in ["http://10.0.0.1:8080/ka", "ftp://me:secret@logs/a/b", "http://[fd00::1]/x"] {
+            assert_eq!(log_server(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "https://logs/", "logs", "http://logs/a b", "http://logs/${net0/mac}", "http://l/\"x"]
+        {
+            assert!(log_server(bad).is_err(), "{bad}");
         }
     }
 

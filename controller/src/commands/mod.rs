@@ -1,6 +1,7 @@
 //! One file a subcommand.
 
 pub mod desc;
+mod gather;
 pub mod go;
 pub mod image;
 pub mod init;

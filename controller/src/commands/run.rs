@@ -2,40 +2,43 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail, ensure};
-use ka::plan::{After, BootPlan};
+use ka::plan::After;
 use ka::wire::session_names;
 
+use super::gather;
 use super::stream::StreamArgs;
 use super::watch;
+use crate::cli::boot::BootArgs;
 use crate::cli::disks::DiskArgs;
 use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::cli::identity::IdentityArgs;
 use crate::cli::values;
 use crate::config::{Config, Directories, keys};
-use crate::golden;
+use crate::golden::{self, cards};
+use crate::run::booted::Booted;
 use crate::run::discovery::Responder;
+use crate::run::hooks::{HookArgs, Reading};
 use crate::run::hub::{Hub, Place};
 use crate::run::lease::{Allowed, HeldLease, Lease};
 use crate::run::nodes;
-use crate::run::select::{self, Arrival, Dialogue, Permission, Selected, Target};
+use crate::run::plans::Plans;
+use crate::run::select::{Permission, Target};
 use crate::run::session::{Admission, Gate, SessionSpec};
 use crate::run::source::{DirectorySource, GoldenSource};
 use crate::run::status::{NodeStatus, Phase};
 use crate::view::progress::Progress;
-use crate::view::{dry_run, machines};
 use ka::mac::Mac;
 
 /// How long stage2 waits for one more node before it goes to those that are there.
 const STAGE2_LINGER: Duration = Duration::from_secs(3);
-/// How often the waiting machines are looked at.
-const LOOK: Duration = Duration::from_millis(500);
 
 /// Options of `kactl run`.
 #[derive(Debug, clap::Args)]
@@ -61,13 +64,18 @@ pub struct RunArgs {
     /// Leaves out this disk, here and on the nodes: sdb, or 'sdb|sdc' (repeatable)
     #[arg(short = 'X', value_name = "DISK", value_delimiter = '|', value_parser = values::disk)]
     pub exclude_disks: Vec<String>,
-    /// Boot loader, and modules that the initrd must have: 'grub --with=MODULE ...', or none
-    #[arg(short = 'r', value_name = "LOADER", default_value = "grub", value_parser = values::boot_loader)]
-    pub boot: BootPlan,
-    /// What the nodes do when they are done: reboot, kexec (start the installed system at once, without the
-    /// firmware), poweroff or shell
-    #[arg(long = "boot", value_name = "HOW", default_value = "reboot", value_parser = values::after)]
-    pub after: After,
+    /// How the nodes are made to boot.
+    #[command(flatten)]
+    pub boot: BootArgs,
+    /// Who the nodes become.
+    #[command(flatten)]
+    pub identity: IdentityArgs,
+    /// A site's commands around the reading.
+    #[command(flatten)]
+    pub hooks: HookArgs,
+    /// Has the nodes put their logs there, too: http://HOST[:PORT]/DIRECTORY, or ftp://[USER:PASSWORD@]HOST/DIRECTORY
+    #[arg(long, value_name = "URL", value_parser = values::log_server)]
+    pub store_log: Option<String>,
     /// The machines that may be erased: a file with a hardware address on each line
     #[arg(long, value_name = "FILE", conflicts_with = "yes")]
     pub nodes: Option<PathBuf>,
@@ -93,9 +101,16 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
     let keys = keys::load(&config.directories.keys)?;
     check_images(&config.directories)?;
     let permission = permission(args)?;
+    check_wait(args)?;
+    let names = args.identity.names()?;
     let planned = golden::plan::make(&request(args, config))?;
     planned.notes.iter().for_each(|note| log::warn!("{note}"));
-    let target = Target { plans: planned.plan.disks.clone(), left_out: args.exclude_disks.clone() };
+    let target = Target {
+        plan: planned.plan,
+        left_out: args.exclude_disks.clone(),
+        other_firmware: planned.other_firmware,
+    };
+    let source = Arc::new(GoldenSource::new(planned.sources, planned.raw, planned.exclude));
     let logs = if args.dry_run { None } else { Some(new_directory(&config.directories.log, &args.session)?) };
     if let Some(logs) = &logs {
         log::info!("the nodes' logs go to {}", logs.display());
@@ -103,8 +118,11 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
 
     let stage2 = session_names::stage2_of(&args.session);
     let responder = Responder::start(&keys.join)?;
-    let sessions = sessions(args, config, planned, &stage2, logs)?;
-    let hub = Hub::start(&Place::new(config, args.stream.listen), keys, sessions)?;
+    let place = Place::new(config, args.stream.listen);
+    let booted = booted(args, config, &place)?;
+    let plans = Plans { target: target.clone(), names, cards: cards::cards()?, booted: booted.clone() };
+    let sessions = sessions(args, config, Arc::clone(&source), plans, &stage2, logs)?;
+    let hub = Hub::start(&place, keys, sessions)?;
     let mut lease = HeldLease::take(
         &config.directories.runs(),
         &args.session,
@@ -114,13 +132,13 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
     responder.announce(&args.session, hub.port);
     log::info!("waiting for {} nodes on port {}", args.nodes_wanted, hub.port);
 
-    let Some(arrivals) = gather(args, &hub, &permission, &target)? else {
+    let Some(arrivals) = gather::machines(args, &hub, &permission, &target)? else {
         return Err(Failure { exit: Exit::NodesFailed, error: anyhow!("no node came in time") });
     };
     if args.dry_run {
-        return dry_run(args, &hub, &mut lease, &arrivals, &target);
+        return gather::dry_run(args, &hub, &mut lease, &arrivals, &target);
     }
-    let selected = ask(args, &permission, &arrivals, &target)?;
+    let selected = gather::ask(args, &permission, &arrivals, &target)?;
     let named: BTreeSet<Mac> = selected.chosen.into_iter().collect();
     // Whoever was not confirmed is not erased, even when a place is free.
     let others = match permission {
@@ -129,8 +147,12 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
     };
     let others = others.into_iter().filter(|mac| !selected.refused.contains_key(mac)).collect();
     lease.allow(Allowed::Listed(named.union(&others).copied().collect()))?;
+    // The last that can fail before a node is touched.
+    let (reading, tree) = Reading::begin(&args.hooks, &args.session)?;
+    tree.map_or(Ok(()), |tree| source.read_in(&tree))?;
     hub.admit(&args.session, Admission { named, others, refused: selected.refused });
-    let end = watch::until_over(&hub, &args.session, &mut Progress::start(args.stream.json), |snapshot| {
+    let mut progress = Progress::start(args.stream.json);
+    let mut end = watch::until_over(&hub, &args.session, &mut progress, |snapshot| {
         let over = |phase| matches!(phase, Phase::Finishing | Phase::Complete | Phase::Failed);
         let done = |node: &&NodeStatus| over(node.phase) && !node.may_come_again;
         for mac in snapshot.status.nodes.iter().filter(done).filter_map(|n| n.mac) {
@@ -144,7 +166,45 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
         }
         Ok(())
     })?;
-    watch::report(&end, args.stream.json)
+    let undone = reading.end();
+    if let Err(error) = &undone {
+        log::error!("{error}");
+    }
+    if let Some((booted, time)) = booted.zip(args.identity.wait_booted) {
+        watch::until_booted(&booted, &mut end.status, &mut progress, time);
+    }
+    drop(progress);
+    let outcome = watch::report(&end, args.stream.json)?;
+    // The nodes are well; what was not undone on this machine is for a person.
+    if outcome == Exit::Ok { Ok(undone.map(|()| Exit::Ok)?) } else { Ok(outcome) }
+}
+
+/// Whether the nodes will tell of their first boot, if that is to be waited for.
+fn check_wait(args: &RunArgs) -> anyhow::Result<()> {
+    if args.identity.wait_booted.is_none() {
+        return Ok(());
+    }
+    ensure!(
+        !matches!(args.boot.after, After::Poweroff | After::Shell),
+        "--wait-booted: with --boot poweroff and --boot shell no node boots from its disk by itself"
+    );
+    ensure!(
+        ka_agent::finish::tells_of_first_boot(Path::new("/")),
+        "--wait-booted: this system has no systemd, whose unit would tell of the first boot"
+    );
+    Ok(())
+}
+
+/// Who is told of the nodes' first boots, if they are waited for.
+fn booted(args: &RunArgs, config: &Config, place: &Place) -> anyhow::Result<Option<Arc<Booted>>> {
+    if args.identity.wait_booted.is_none() || args.dry_run {
+        return Ok(None);
+    }
+    let booted = Booted::start(place.address, config.ports.booted).with_context(|| {
+        format!("cannot listen on port {} for the nodes' first boots", config.ports.booted)
+    })?;
+    log::info!("the nodes tell of their first boot on port {}", booted.port);
+    Ok(Some(Arc::new(booted)))
 }
 
 /// What the nodes need must be there before anybody waits.
@@ -197,15 +257,16 @@ fn request<'a>(args: &'a RunArgs, config: &'a Config) -> golden::plan::Request<'
         scale: args.scale,
         keep_uuids: args.keep_uuids,
         stage2: Some(config.directories.stage2()),
-        boot: args.boot.clone(),
-        after: args.after,
+        boot: args.boot.plan(),
+        after: args.boot.after,
     }
 }
 
 fn sessions(
     args: &RunArgs,
     config: &Config,
-    planned: golden::plan::Planned,
+    source: Arc<GoldenSource>,
+    plans: Plans,
     stage2: &str,
     logs: Option<PathBuf>,
 ) -> anyhow::Result<Vec<SessionSpec>> {
@@ -218,33 +279,35 @@ fn sessions(
             source: Arc::new(DirectorySource(config.directories.stage2())),
             wanted,
             gate: Gate::Lasting(STAGE2_LINGER),
-            plan: None,
+            plans: None,
             timeout: None,
             log: logs.clone(),
             window,
             dead_after: args.stream.dead_after,
             rounds: 1,
+            delay: Duration::ZERO,
             order: order.clone(),
             slow: args.stream.slow(),
         },
         SessionSpec {
             name: args.session.clone(),
-            source: Arc::new(GoldenSource::new(planned.sources, planned.raw, planned.exclude)),
+            source,
             wanted,
             gate: Gate::Named,
-            plan: Some(planned.plan),
+            plans: Some(plans),
             timeout: None,
             log: logs,
             window,
             dead_after: args.stream.dead_after,
             rounds: args.stream.rounds.get(),
+            delay: args.identity.delay,
             order,
             slow: args.stream.slow(),
         },
     ])
 }
 
-fn wanted(args: &RunArgs) -> anyhow::Result<usize> {
+pub(super) fn wanted(args: &RunArgs) -> anyhow::Result<usize> {
     Ok(usize::try_from(args.nodes_wanted.get())?)
 }
 
@@ -264,80 +327,13 @@ fn lease(args: &RunArgs, config: &Config, stage2: &str, hub: &Hub, permission: &
         Permission::Listed(macs) => Allowed::Listed(macs.clone()),
         Permission::First | Permission::Ask => Allowed::Any,
     };
-    Lease { session: stage2.to_owned(), server, allowed, done: BTreeSet::new() }
-}
-
-/// Waits for the machines; none if nobody has come in time.
-///
-/// A machine whose disks are not as the plan wants them counts: else a run for three machines, one of which has a
-/// smaller disk, would wait for ever.
-fn gather(
-    args: &RunArgs,
-    hub: &Hub,
-    permission: &Permission,
-    target: &Target,
-) -> anyhow::Result<Option<Vec<Arrival>>> {
-    let wanted = wanted(args)?;
-    let start = Instant::now();
-    let mut seen = BTreeSet::new();
-    loop {
-        let Some(snapshot) = hub.snapshot(&args.session) else {
-            bail!("no session {} is held", args.session)
-        };
-        let arrivals: Vec<Arrival> =
-            snapshot.arrivals.into_iter().filter(|arrival| permission.admits(arrival.mac)).collect();
-        for arrival in &arrivals {
-            if seen.insert(arrival.mac) {
-                let report = target.report(arrival);
-                log::info!("{} of {wanted}: {}", seen.len(), machines::describe(arrival, &report));
-            }
-        }
-        let late = args.stream.timeout.is_some_and(|timeout| start.elapsed() >= timeout);
-        if arrivals.len() >= wanted || (late || snapshot.go) && !arrivals.is_empty() {
-            return Ok(Some(arrivals));
-        }
-        if late {
-            return Ok(None);
-        }
-        ensure!(!hub.has_ended(), "the hub has ended while the run waited for nodes");
-        hub.wait(LOOK);
+    Lease {
+        session: stage2.to_owned(),
+        server,
+        store_log: args.store_log.clone(),
+        allowed,
+        done: BTreeSet::new(),
     }
-}
-
-/// Finds out which of the machines may be erased.
-fn ask(
-    args: &RunArgs,
-    permission: &Permission,
-    arrivals: &[Arrival],
-    target: &Target,
-) -> anyhow::Result<Selected> {
-    let terminal = io::stdin().is_terminal();
-    let (mut input, mut output) = (io::stdin().lock(), io::stderr());
-    let dialogue = terminal.then_some(Dialogue { input: &mut input, output: &mut output });
-    Ok(select::select(permission, wanted(args)?, arrivals, target, dialogue)?)
-}
-
-/// Shows what would become of the machines, and sends them away: they boot from their disks again.
-fn dry_run(
-    args: &RunArgs,
-    hub: &Hub,
-    lease: &mut HeldLease,
-    arrivals: &[Arrival],
-    target: &Target,
-) -> Outcome {
-    lease.allow(Allowed::Listed(BTreeSet::new()))?;
-    let reason = "this was a dry run: nothing was written".to_owned();
-    let refused = arrivals.iter().map(|arrival| (arrival.mac, reason.clone())).collect();
-    hub.admit(&args.session, Admission { refused, ..Admission::default() });
-    let reports: Vec<_> = arrivals.iter().map(|arrival| (arrival, target.report(arrival))).collect();
-    let out = &mut io::stdout().lock();
-    if args.stream.json {
-        dry_run::print_json(out, &args.session, &reports)?;
-    } else {
-        dry_run::print(out, &reports)?;
-    }
-    let all = reports.iter().all(|(_, report)| report.is_accepted());
-    Ok(if all { Exit::Ok } else { Exit::NodesFailed })
 }
 
 /// A directory of this run's own: the session's name and the first number that is free.

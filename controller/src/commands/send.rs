@@ -4,6 +4,7 @@ use std::fs::File;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 
@@ -63,12 +64,13 @@ pub fn run(args: &SendArgs, config: &Config) -> Outcome {
         source: args.source.open()?,
         wanted: usize::try_from(args.nodes_wanted.get())?,
         gate: Gate::First,
-        plan: None,
+        plans: None,
         timeout: args.stream.timeout,
         log: None,
         window: args.stream.window(),
         dead_after: args.stream.dead_after,
         rounds: args.stream.rounds.get(),
+        delay: Duration::ZERO,
         order: args.stream.order.read()?,
         slow: args.stream.slow(),
     };

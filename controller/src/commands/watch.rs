@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
 
-use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::cli::exit::{self, Exit, Outcome};
+use crate::run::booted::Booted;
 use crate::run::hub::{Hub, Snapshot};
 use crate::run::session::Ending;
+use crate::run::status::{Failure, Phase, RunStatus};
 use crate::view::progress::Progress;
 use crate::view::summary;
 
@@ -38,6 +40,41 @@ pub(super) fn until_over(
     }
 }
 
+/// Waits until the nodes that are complete have told that they run from their own disks; those that have not after
+/// `time` have failed.
+pub(super) fn until_booted(booted: &Booted, status: &mut RunStatus, progress: &mut Progress, time: Duration) {
+    let start = Instant::now();
+    loop {
+        let up = booted.up();
+        for node in status.nodes.iter_mut().filter(|node| node.phase == Phase::Complete) {
+            if node.mac.is_some_and(|mac| up.contains(&mac)) {
+                node.phase = Phase::Booted;
+            }
+        }
+        progress.update(status, Instant::now());
+        let mut missing = status
+            .nodes
+            .iter_mut()
+            .filter(|node| node.phase == Phase::Complete && node.failure.is_none())
+            .peekable();
+        if missing.peek().is_none() {
+            return;
+        }
+        let Some(left) = time.checked_sub(start.elapsed()) else {
+            for node in missing {
+                let reason =
+                    format!("it has not told within {} s that it runs from its own disk", time.as_secs());
+                log::error!("{}: {reason}", node.label());
+                node.phase = Phase::Failed;
+                node.failure = Some(Failure { step: "first boot".to_owned(), reason });
+            }
+            progress.update(status, Instant::now());
+            return;
+        };
+        booted.wait(left.min(RENEW));
+    }
+}
+
 /// Prints the summary; the outcome tells how it went.
 ///
 /// # Errors
@@ -50,9 +87,9 @@ pub(super) fn report(end: &Snapshot, json: bool) -> Outcome {
         summary::print(out, &end.status, &end.transfer)?;
     }
     match &end.ending {
-        Some(Ending::SourceFailed(reason)) => Err(Failure::source(anyhow!("{reason}"))),
+        Some(Ending::SourceFailed(reason)) => Err(exit::Failure::source(anyhow!("{reason}"))),
         Some(Ending::Nobody) => {
-            Err(Failure { exit: Exit::NodesFailed, error: anyhow!("no node came in time") })
+            Err(exit::Failure { exit: Exit::NodesFailed, error: anyhow!("no node came in time") })
         }
         Some(Ending::Served) | None if end.status.nodes.iter().all(|node| node.is_complete()) => Ok(Exit::Ok),
         Some(Ending::Served) | None => Ok(Exit::NodesFailed),

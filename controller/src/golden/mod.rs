@@ -1,8 +1,11 @@
 //! The golden node: what it is made of, and its files as a stream.
 
+pub mod cards;
 pub mod describe;
 pub mod pack;
 pub mod plan;
+pub mod quiet;
 pub mod scan;
 pub mod shape;
+pub mod tree;
 pub mod view;

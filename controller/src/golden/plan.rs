@@ -4,14 +4,17 @@
 //! told is told here, before any node is touched.
 
 mod boot_code;
+mod covered;
 mod disk;
 mod exclude;
+mod firmware;
 mod golden;
 mod raw;
 mod tools;
 
 use super::describe::{self, DescribeError};
 use super::scan::{Files, GoldenDisk, ScanError};
+use super::view::ViewError;
 use ka::disk::choice::DiskChoice;
 use ka::disk::description::Description;
 use ka::disk::fit::FitError;
@@ -82,6 +85,8 @@ pub struct Planned {
     pub exclude: Vec<PathBuf>,
     /// What a person should know before the nodes are erased.
     pub notes: Vec<String>,
+    /// Why this system cannot be made to start by the other firmware, if it cannot.
+    pub other_firmware: Option<String>,
 }
 
 /// A golden file system, or subvolume, to copy.
@@ -162,6 +167,9 @@ pub enum PlanError {
     /// The golden disk can't be looked at.
     #[error(transparent)]
     Scan(#[from] ScanError),
+    /// The golden file systems can't be looked at.
+    #[error(transparent)]
+    View(#[from] ViewError),
     /// The root file system is somewhere else.
     #[error("the root file system is on {root}, expected it on a partition of {disk}")]
     Root {
@@ -240,12 +248,16 @@ pub fn make(request: &Request<'_>) -> Result<Planned, PlanError> {
         planned.plan.disks.push(plan);
     }
     boot_code::check(request, &disks)?;
+    if request.boot.convert_firmware {
+        firmware::convert(&mut planned, Path::new("/"));
+    }
     check_root(&planned, &disks)?;
     if let Some(stage2) = &request.stage2 {
         tools::check(stage2, &planned.plan)?;
     }
     planned.notes.extend(golden::left_out(&disks, request.exclude_disks));
     planned.sources.sort_by_key(|s| s.mount_point.components().count());
+    covered::note(&mut planned)?;
     Ok(planned)
 }
 
@@ -290,7 +302,7 @@ impl Planned {
             finish: FinishPlan::default(),
             after: request.after,
         };
-        Self { plan, sources: Vec::new(), raw: Vec::new(), exclude, notes: Vec::new() }
+        Self { plan, sources: Vec::new(), raw: Vec::new(), exclude, notes: Vec::new(), other_firmware: None }
     }
 }
 

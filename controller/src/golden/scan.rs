@@ -1,8 +1,9 @@
 //! What a disk of the golden node is: its table, its partitions, what is on them and who uses them.
 
-mod mounted;
+pub(super) mod mounted;
 mod subvolumes;
 
+use super::quiet;
 use super::shape::{self, Made};
 use ka::disk::kind::PartitionKind;
 use ka::disk::layout::Placed;
@@ -13,9 +14,9 @@ use ka_agent::disk::blkid::{self, BlkidError, Contents};
 use ka_agent::disk::mountinfo::{self, DeviceNumber, Mount};
 use ka_agent::disk::sysfs::{self, KernelPartition};
 use mounted::Place;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 pub use subvolumes::{Files, GoldenSubvolume};
@@ -236,12 +237,7 @@ fn unmounted(partition: &KernelPartition, placed: Option<&Placed>) -> io::Result
     if placed.is_some_and(|placed| placed.kind.is_extended()) {
         return Ok(Usage::Unused);
     }
-    let exclusively = rustix::fs::OFlags::EXCL.bits().cast_signed();
-    match OpenOptions::new().read(true).custom_flags(exclusively).open(partition.node()) {
-        Ok(_) => Ok(Usage::Unused),
-        Err(e) if e.kind() == io::ErrorKind::ResourceBusy => Ok(Usage::Exclusive),
-        Err(e) => Err(e),
-    }
+    Ok(if quiet::is_exclusive(&partition.node())? { Usage::Exclusive } else { Usage::Unused })
 }
 
 /// The links in the directories of /dev/disk that lead to a device. A machine without udev has none.

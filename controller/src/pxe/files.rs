@@ -242,7 +242,7 @@ mod tests {
             fs::write(root.join(file), file).unwrap();
             fs::set_permissions(root.join(file), Permissions::from_mode(0o600)).unwrap();
         }
-        let kamethod = Boot::Kamethod { session: "s".into(), server: None };
+        let kamethod = Boot::Kamethod { session: "s".into(), server: None, store_log: None };
         for file in ["default", "01-52-54-00-00-00-01"] {
             for Menu { directory, render } in [BIOS, UEFI] {
                 fs::write(root.join(directory).join(file), render(&kamethod, &settings())).unwrap();

@@ -24,6 +24,8 @@ pub enum Boot {
         session: String,
         /// Where its controller listens, if not at the boot server's address.
         server: Option<SocketAddr>,
+        /// Where it puts its log besides.
+        store_log: Option<String>,
     },
 }
 
@@ -80,7 +82,8 @@ fn named(lease: &Lease) -> BTreeSet<Mac> {
 }
 
 fn kamethod(lease: &Lease) -> Boot {
-    Boot::Kamethod { session: lease.session.clone(), server: lease.server }
+    let Lease { session, server, store_log, .. } = lease.clone();
+    Boot::Kamethod { session, server, store_log }
 }
 
 /// The kernel's command line, but for the card that the machine booted from, which the loaders add.
@@ -90,9 +93,9 @@ pub fn kernel_words(boot: &Boot, settings: &Settings) -> String {
     if !settings.console.is_empty() {
         push(&mut line, format_args!("{}", settings.console));
     }
-    let (session, server) = match boot {
-        Boot::Local => (None, None),
-        Boot::Kamethod { session, server } => (Some(session), *server),
+    let (session, server, store_log) = match boot {
+        Boot::Local => (None, None, None),
+        Boot::Kamethod { session, server, store_log } => (Some(session), *server, store_log.as_deref()),
     };
     match (server, settings.port) {
         (Some(server), _) => push(&mut line, format_args!("ka.server={server}")),
@@ -101,6 +104,9 @@ pub fn kernel_words(boot: &Boot, settings: &Settings) -> String {
     }
     if let Some(session) = session {
         push(&mut line, format_args!("ka.session={session}"));
+    }
+    if let Some(url) = store_log {
+        push(&mut line, format_args!("ka.store_log={url}"));
     }
     line
 }
@@ -121,7 +127,9 @@ mod tests {
     fn lease(session: &str, allowed: &[u8], done: &[u8]) -> (String, Lease) {
         let set = |macs: &[u8]| macs.iter().map(|&m| mac(m)).collect();
         let allowed = if allowed == [0] { Allowed::Any } else { Allowed::Listed(set(allowed)) };
-        (format!("run-{session}"), Lease { session: session.into(), server: None, allowed, done: set(done) })
+        let lease =
+            Lease { session: session.into(), server: None, store_log: None, allowed, done: set(done) };
+        (format!("run-{session}"), lease)
     }
 
     #[test]
@@ -175,6 +183,7 @@ mod tests {
         let boot = |server: Option<&str>| Boot::Kamethod {
             session: "s".into(),
             server: server.map(|s| s.parse().unwrap()),
+            store_log: None,
         };
         for (server, port, word) in [
             (None, None, "rw ka.server=10.0.0.1 ka.session=s"),
@@ -184,5 +193,17 @@ mod tests {
             let text = kernel_words(&boot(server), &settings(port));
             assert!(text.ends_with(word), "{text}");
         }
+    }
+
+    #[test]
+    fn where_the_logs_go() {
+        let address = Ipv4Addr::new(10, 0, 0, 1);
+        let settings = Settings { address, port: None, http: 80, console: String::new() };
+        let store_log = Some("ftp://me:it@logs/ka".to_owned());
+        let lease = Lease { store_log, ..lease("s", &[0], &[]).1 };
+        let text = kernel_words(&choose(&[("r".into(), lease)])[DEFAULT], &settings);
+        assert!(text.ends_with(" ka.session=s ka.store_log=ftp://me:it@logs/ka"), "{text}");
+        let agents = ka_agent::boot::cmdline::parse(&text).unwrap();
+        assert!(agents.store_log.is_some() && agents.warnings.is_empty(), "{agents:?}");
     }
 }

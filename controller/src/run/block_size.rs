@@ -2,10 +2,14 @@
 //!
 //! A member passes a block on when it has all of it, so each one adds a block's time to a stream. On a slow line,
 //! blocks are small for that reason; on a fast one large, because each costs some work on every node.
+//!
+//! A member sends a block on as soon as it has it, so that its last segment leaves as full as it is: a block is
+//! cut such that it fills whole ones, or each block would cost every link up to another packet.
 
 use std::time::Duration;
 
 use ka::seal::{MAX_BLOCK, MAX_PLAIN};
+use ka::wire::BLOCK_OVERHEAD;
 
 /// A block's time, about.
 const TIME: Duration = Duration::from_micros(1500);
@@ -30,8 +34,8 @@ impl BlockSize {
     }
 
     /// The plain bytes of a block from `now` on, a time since the stream's start. The chain has taken `sealed` more
-    /// bytes since the last call.
-    pub(super) fn next(&mut self, now: Duration, sealed: usize) -> usize {
+    /// bytes since the last call, and its first link has TCP segments of `segment` bytes, 0 if nobody knows.
+    pub(super) fn next(&mut self, now: Duration, sealed: usize, segment: usize) -> usize {
         self.sealed += sealed;
         let span = now.saturating_sub(self.since);
         if span >= PERIOD {
@@ -41,7 +45,16 @@ impl BlockSize {
             self.size = possible.min(self.before);
             *self = Self { size: self.size, since: now, sealed: 0, before: possible };
         }
-        MAX_PLAIN - (MAX_BLOCK - self.size)
+        MAX_PLAIN - (MAX_BLOCK - whole_segments(self.size, segment))
+    }
+}
+
+/// The largest block up to `size` whose frame fills segments of `segment` bytes, if such segments are smaller.
+fn whole_segments(size: usize, segment: usize) -> usize {
+    let frame = size + BLOCK_OVERHEAD;
+    match frame.checked_div(segment) {
+        None | Some(0) => size,
+        Some(segments) => (segments * segment).max(SIZES[0] / 2) - BLOCK_OVERHEAD,
     }
 }
 
@@ -53,13 +66,24 @@ mod tests {
     fn sizes(rates: &[usize]) -> Vec<usize> {
         let mut size = BlockSize::new();
         let periods = (1..).zip(rates);
-        periods.map(|(i, rate)| size.next(PERIOD * i, rate * 125_000 / 4) + MAX_BLOCK - MAX_PLAIN).collect()
+        periods
+            .map(|(i, rate)| size.next(PERIOD * i, rate * 125_000 / 4, 0) + MAX_BLOCK - MAX_PLAIN)
+            .collect()
     }
 
     #[test]
     fn a_block_takes_the_same_time_on_slow_and_fast_lines() {
         for (rate, size) in [(10, 16), (100, 16), (200, 32), (400, 64), (10_000, 64)] {
             assert_eq!(sizes(&[rate; 3])[2], size * 1024, "{rate} Mbit/s");
+        }
+    }
+
+    #[test]
+    fn a_block_fills_its_segments() {
+        for (segment, frame) in
+            [(0, 65_540), (1448, 65_160), (8948, 62_636), (65_483, 65_483), (70_000, 65_540)]
+        {
+            assert_eq!(whole_segments(MAX_BLOCK, segment) + BLOCK_OVERHEAD, frame, "{segment}");
         }
     }
 

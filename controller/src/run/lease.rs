@@ -28,6 +28,9 @@ pub struct Lease {
     pub session: String,
     /// Where its controller listens, if the boot server's own address would not lead there.
     pub server: Option<SocketAddr>,
+    /// Where its nodes put their logs besides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_log: Option<String>,
     /// Who may boot `kamethod`.
     pub allowed: Allowed,
     /// Who has been cloned or given up, and boots from its disk again.
@@ -220,6 +223,7 @@ fn same_file(file: &File, path: &Path) -> bool {
 fn parse(text: &str) -> io::Result<Lease> {
     let lease: Lease = serde_json::from_str(text)?;
     values::name(&lease.session).map_err(io::Error::other)?;
+    lease.store_log.as_deref().map(values::log_server).transpose().map_err(io::Error::other)?;
     Ok(lease)
 }
 
@@ -243,7 +247,13 @@ mod tests {
     use super::*;
 
     fn any() -> Lease {
-        Lease { session: "kainstall".into(), server: None, allowed: Allowed::Any, done: BTreeSet::new() }
+        Lease {
+            session: "kainstall".into(),
+            server: None,
+            store_log: None,
+            allowed: Allowed::Any,
+            done: BTreeSet::new(),
+        }
     }
 
     #[test]
@@ -303,7 +313,9 @@ mod tests {
     fn a_damaged_lease_lets_nobody_boot_kamethod() {
         let dir = tempfile::tempdir().unwrap();
         let sound = serde_json::to_string(&any()).unwrap();
-        for text in ["", "{", &sound.replace("kainstall", "a b"), &sound.replace("session", "sessoin")] {
+        let logs = sound.replace("\"allowed\"", "\"store_log\":\"http://a/b c\",\"allowed\"");
+        for text in ["", "{", &sound.replace("kainstall", "a b"), &sound.replace("session", "sessoin"), &logs]
+        {
             let path = dir.path().join("a.json");
             fs::write(&path, text).unwrap();
             let file = File::open(&path).unwrap();

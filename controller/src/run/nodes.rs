@@ -1,114 +1,41 @@
 //! The list of machines that may be erased.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use ka::mac::{Mac, MacError};
+use ka::mac::Mac;
 
-/// A list of machines that cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum NodesError {
-    /// The file cannot be read.
-    #[error("cannot read the list of nodes {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A line is not understood.
-    #[error("{}:{line}:{column}: {problem}", path.display())]
-    Line {
-        /// The file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// The character in it, from 1.
-        column: usize,
-        /// What is wrong there.
-        problem: LineProblem,
-    },
-    /// It names nobody.
-    #[error("{} names no machine", path.display())]
-    Empty {
-        /// The file.
-        path: PathBuf,
-    },
-}
-
-/// What can be wrong with a line of a list of machines.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum LineProblem {
-    /// No address.
-    #[error(transparent)]
-    Mac(#[from] MacError),
-    /// Something after the address.
-    #[error("expected the end of the line or a comment, found '{0}'")]
-    Rest(String),
-    /// The address is there twice: one of the two is surely meant to be another machine.
-    #[error("{mac} is in line {first} already")]
-    Duplicate {
-        /// The address.
-        mac: Mac,
-        /// Where it is first.
-        first: usize,
-    },
-}
+use super::list::{self, ListError, Once};
 
 /// Reads a list of machines: a hardware address on each line; `#` begins a comment.
 ///
 /// # Errors
-/// [`NodesError`] with file, line and column.
-pub fn read(path: &Path) -> Result<Vec<Mac>, NodesError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| NodesError::Read { path: path.to_owned(), source })?;
-    parse(path, &text)
+/// [`ListError`] with file, line and column.
+pub fn read(path: &Path) -> Result<Vec<Mac>, ListError> {
+    parse(path, &list::read(path, "the list of nodes")?)
 }
 
 /// Reads the text of such a list; `path` is for the errors.
 ///
 /// # Errors
-/// [`NodesError`] with file, line and column.
-pub fn parse(path: &Path, text: &str) -> Result<Vec<Mac>, NodesError> {
-    let mut lines = BTreeMap::new();
-    let mut macs = Vec::new();
-    for (number, line) in (1..).zip(text.lines()) {
-        let content = line.split('#').next().unwrap_or_default();
-        let error = |word: &str, problem| NodesError::Line {
-            path: path.to_owned(),
-            line: number,
-            column: column_of(line, word),
-            problem,
-        };
-        let mut words = content.split_whitespace();
-        let Some(word) = words.next() else { continue };
-        let mac: Mac = word.parse().map_err(|e: MacError| error(word, e.into()))?;
-        if let Some(rest) = words.next() {
-            return Err(error(rest, LineProblem::Rest(rest.to_owned())));
-        }
-        if let Some(first) = lines.insert(mac, number) {
-            return Err(error(word, LineProblem::Duplicate { mac, first }));
-        }
+/// [`ListError`] with file, line and column.
+pub fn parse(path: &Path, text: &str) -> Result<Vec<Mac>, ListError> {
+    let (mut macs, mut once) = (Vec::new(), Once::new());
+    for line in list::lines(path, text) {
+        let mac = line.mac()?;
+        once.add(mac, &line, line.first)?;
+        line.end()?;
         macs.push(mac);
     }
     if macs.is_empty() {
-        return Err(NodesError::Empty { path: path.to_owned() });
+        return Err(ListError::Empty { path: path.to_owned() });
     }
     Ok(macs)
-}
-
-/// The column, in characters from 1, at which `word`, a part of `line`, begins.
-pub(super) fn column_of(line: &str, word: &str) -> usize {
-    let bytes = word.as_ptr().addr() - line.as_ptr().addr();
-    line.get(..bytes).map_or(1, |before| before.chars().count() + 1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ka::mac::MacError;
 
     fn mac(text: &str) -> Mac {
         text.parse().unwrap()
@@ -173,7 +100,7 @@ mod tests {
                 "macs:1:1: expected a hardware address such as 52:54:00:12:34:56, found 'é525400000001'",
             ),
             ("525400000001 node1", "macs:1:14: expected the end of the line or a comment, found 'node1'"),
-            ("525400000001\n\n\u{a0}52-54-00-00-00-01", "macs:3:2: 52:54:00:00:00:01 is in line 1 already"),
+            ("525400000001\n\n\u{a0}52-54-00-00-00-01", "macs:3:2: '52-54-00-00-00-01' is in line 1 already"),
             ("ffffffffffff", "macs:1:1: 'ffffffffffff' is no single machine's address"),
         ] {
             assert_eq!(parse(Path::new("macs"), text).unwrap_err().to_string(), message);

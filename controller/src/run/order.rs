@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use ka::mac::{Mac, MacError};
 
-use super::nodes::column_of;
+use super::list::{self, ListError, Once, Problem};
 
 /// What `--order` names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,70 +49,18 @@ pub struct Place {
     pub address: SocketAddr,
 }
 
-/// An order that cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OrderError {
-    /// The file cannot be read.
-    #[error("cannot read the order {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A line is not understood.
-    #[error("{}:{line}:{column}: {problem}", path.display())]
-    Line {
-        /// The file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// The character in it, from 1.
-        column: usize,
-        /// What is wrong there.
-        problem: OrderProblem,
-    },
-}
-
-/// What can be wrong with a line of an order.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum OrderProblem {
-    /// No node.
-    #[error("{0}, nor is it an IP address")]
-    Name(MacError),
-    /// A node without its group.
-    #[error("expected the group of '{0}' behind it")]
-    NoGroup(String),
-    /// Something after what belongs there.
-    #[error("expected the end of the line or a comment, found '{0}'")]
-    Rest(String),
-    /// The node is there twice.
-    #[error("'{name}' is in line {first} already")]
-    Duplicate {
-        /// As the line has it.
-        name: String,
-        /// Where it is first.
-        first: usize,
-    },
-}
-
 impl OrderSource {
     /// Reads the file, if there is one.
     ///
     /// # Errors
-    /// [`OrderError`] with file, line and column.
-    pub fn read(&self) -> Result<Order, OrderError> {
+    /// [`ListError`] with file, line and column.
+    pub fn read(&self) -> Result<Order, ListError> {
         let (path, grouped) = match self {
             Self::Address => return Ok(Order::Address),
             Self::File(path) => (path, false),
             Self::Switch(path) => (path, true),
         };
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| OrderError::Read { path: path.clone(), source })?;
-        parse(path, &text, grouped)
+        parse(path, &list::read(path, "the order")?, grouped)
     }
 }
 
@@ -120,37 +68,24 @@ impl OrderSource {
 /// come in the order in which they are first named; within one, nodes come by address.
 ///
 /// # Errors
-/// [`OrderError`] with file, line and column.
-pub fn parse(path: &Path, text: &str, grouped: bool) -> Result<Order, OrderError> {
-    let mut lines = BTreeMap::new();
+/// [`ListError`] with file, line and column.
+pub fn parse(path: &Path, text: &str, grouped: bool) -> Result<Order, ListError> {
+    let mut once = Once::new();
     let mut groups: Vec<&str> = Vec::new();
     let mut ranks = BTreeMap::new();
-    for (number, line) in (1..).zip(text.lines()) {
-        let content = line.split('#').next().unwrap_or_default();
-        let error = |word: &str, problem| OrderError::Line {
-            path: path.to_owned(),
-            line: number,
-            column: column_of(line, word),
-            problem,
-        };
-        let mut words = content.split_whitespace();
-        let Some(word) = words.next() else { continue };
-        let name = parse_name(word).map_err(|e| error(word, OrderProblem::Name(e)))?;
+    for mut line in list::lines(path, text) {
+        let name = parse_name(line.first).map_err(|e| line.error(line.first, Problem::Place(e)))?;
         let rank = if grouped {
-            let group = words.next().ok_or_else(|| error(word, OrderProblem::NoGroup(word.to_owned())))?;
+            let group = line.need("the group")?;
             groups.iter().position(|known| *known == group).unwrap_or_else(|| {
                 groups.push(group);
                 groups.len() - 1
             })
         } else {
-            number
+            line.number
         };
-        if let Some(rest) = words.next() {
-            return Err(error(rest, OrderProblem::Rest(rest.to_owned())));
-        }
-        if let Some(first) = lines.insert(name, number) {
-            return Err(error(word, OrderProblem::Duplicate { name: word.to_owned(), first }));
-        }
+        once.add(name, &line, line.first)?;
+        line.end()?;
         ranks.insert(name, rank);
     }
     Ok(Order::Ranked(ranks))

@@ -50,6 +50,11 @@ pub trait Chain: Sync {
     fn taken(&self) -> Option<u64> {
         None
     }
+
+    /// The bytes of a TCP segment on the chain's first link; 0 if nobody knows.
+    fn segment(&self) -> usize {
+        0
+    }
 }
 
 impl<F: Fn() + Sync> Chain for F {
@@ -229,7 +234,7 @@ fn seal_all(
         seen.chunks += 1;
         seen.shrunk += u32::from(chunk.kind == Kind::Zstd);
         chunk.append_to(&mut pending);
-        let most = size.next(start.elapsed(), sealed);
+        let most = size.next(start.elapsed(), sealed, chain.segment());
         sealed = pending.len() / most * most;
         for plain in pending[..sealed].chunks(most) {
             seen.sealed += seal(plain, &mut sealer)?;
@@ -242,7 +247,7 @@ fn seal_all(
         }
     }
     // Less than a block of any size, or a part of one that has become smaller since.
-    for plain in pending.chunks(size.next(start.elapsed(), sealed)) {
+    for plain in pending.chunks(size.next(start.elapsed(), sealed, chain.segment())) {
         seal(plain, &mut sealer)?;
     }
     Ok(sealer)

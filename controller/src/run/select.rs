@@ -6,8 +6,9 @@ use std::io::{self, BufRead, Write};
 use std::net::IpAddr;
 
 use ka::disk::report::{Outcome, Report};
-use ka::inventory::Inventory;
-use ka::plan::DiskPlan;
+use ka::inventory::{Firmware, Inventory};
+use ka::plan::{Loader, Plan};
+use ka_agent::finish;
 
 use crate::view::machines::{self, printable};
 use ka::mac::Mac;
@@ -45,23 +46,27 @@ impl Permission {
     }
 }
 
-/// What is to become of the machines' disks.
+/// What is to become of the machines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// The disks of the plan.
-    pub plans: Vec<DiskPlan>,
+    /// What is the same for all of them.
+    pub plan: Plan,
     /// Disks by name that are not erased, whatever the plan says (`-X`).
     pub left_out: Vec<String>,
+    /// Why the golden system cannot be made to start by the other firmware, if it cannot.
+    pub other_firmware: Option<String>,
 }
 
 impl Target {
     /// What would become of the disks of a machine.
     #[must_use]
-    pub fn report(&self, arrival: &Arrival) -> Report {
-        let mut report = Report::new(&self.plans, &arrival.inventory.disks);
+    pub fn report(&self, machine: &Inventory) -> Report {
+        let mut report = Report::new(&self.plan.disks, &machine.disks);
         let names = report.disks.iter().filter_map(|d| d.disk.as_ref().map(|disk| &disk.name));
-        if let Some(name) = names.into_iter().find(|name| self.left_out.contains(name)) {
-            let reason = format!("{name} is the disk that is meant, and it is left out (-X)");
+        let left_out = names.into_iter().find(|name| self.left_out.contains(name));
+        let left_out =
+            left_out.map(|name| format!("{name} is the disk that is meant, and it is left out (-X)"));
+        if let Some(reason) = left_out.or_else(|| self.firmware_refusal(machine.firmware)) {
             for disk in &mut report.disks {
                 disk.outcome = Outcome::Refuse(reason.clone());
             }
@@ -69,9 +74,15 @@ impl Target {
         report
     }
 
+    /// Why a machine with this firmware would not boot what the run makes, if it would not.
+    fn firmware_refusal(&self, firmware: Firmware) -> Option<String> {
+        let converted = self.plan.boot.loader == Loader::Grub && firmware != self.plan.boot.golden_firmware;
+        finish::refusal(&self.plan, firmware).or_else(|| self.other_firmware.clone().filter(|_| converted))
+    }
+
     /// The disks as a person named them.
     fn names(&self) -> String {
-        self.plans.iter().map(|plan| plan.disk.to_string()).collect::<Vec<_>>().join(" and ")
+        self.plan.disks.iter().map(|plan| plan.disk.to_string()).collect::<Vec<_>>().join(" and ")
     }
 }
 
@@ -136,7 +147,7 @@ pub fn select(
     let mut selected = Selected::default();
     let mut chosen = Vec::new();
     for arrival in waiting.iter().filter(|a| permission.admits(a.mac)) {
-        let report = target.report(arrival);
+        let report = target.report(&arrival.inventory);
         if let Some(reason) = refusal(&report) {
             selected.refused.insert(arrival.mac, reason);
         } else if chosen.len() < wanted {
@@ -186,6 +197,7 @@ fn confirmed(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ka::plan::{After, BootPlan, DiskPlan, FinishPlan};
 
     fn mac(last: u8) -> Mac {
         format!("52:54:00:00:00:{last:02x}").parse().unwrap()
@@ -198,7 +210,14 @@ mod tests {
             used: 500_000_000,
             ..ka::plan::FileSystemPlan::new(1, ka::plan::FileSystemKind::Ext4)
         });
-        Target { plans: vec![plan], left_out: Vec::new() }
+        let plan = Plan {
+            run: "r".into(),
+            disks: vec![plan],
+            boot: BootPlan::new(Loader::Grub, Firmware::Bios),
+            finish: FinishPlan::default(),
+            after: After::Reboot,
+        };
+        Target { plan, left_out: Vec::new(), other_firmware: None }
     }
 
     fn disk(size: u64) -> ka::inventory::Disk {
@@ -298,11 +317,34 @@ mod tests {
     fn where_all_are_refused_nobody_is_asked() {
         let mut waiting = waiting(&[1]);
         waiting[0].inventory.disks[0].size = 400_000_000;
-        let small = Target {
-            plans: vec![DiskPlan { disk: "sda".into(), ..target().plans[0].clone() }],
-            left_out: vec![],
-        };
+        let mut small = target();
+        small.plan.disks[0].disk = "sda".into();
         let selected = select(&Permission::Ask, 1, &waiting, &small, None).unwrap();
         assert!(selected.refused[&mac(1)].contains(" MB"), "{selected:?}");
+    }
+
+    #[test]
+    fn a_machine_that_would_not_start_is_refused_with_the_reason() {
+        let mut waiting = waiting(&[1]);
+        waiting[0].inventory.firmware = Firmware::Uefi;
+        let mut target = target();
+        let refused = |target: &Target| {
+            let selected = select(&Permission::First, 1, &waiting, target, None).unwrap();
+            selected.refused.get(&mac(1)).cloned()
+        };
+        assert!(refused(&target).unwrap().contains("--firmware auto"), "{:?}", refused(&target));
+        target.plan.boot.convert_firmware = true;
+        assert!(refused(&target).unwrap().contains("no EFI system partition"));
+        let disk = &mut target.plan.disks[0];
+        let desc = "label: gpt\ntype=L\nsize=100M, type=U\n";
+        disk.desc = ka::disk::description::Description::parse(desc, "desc").unwrap();
+        disk.file_systems.push(ka::plan::FileSystemPlan {
+            mount_point: Some("/boot/efi".into()),
+            ..ka::plan::FileSystemPlan::new(2, ka::plan::FileSystemKind::Vfat)
+        });
+        target.other_firmware = Some("no GRUB for UEFI".into());
+        assert_eq!(refused(&target).unwrap(), "no GRUB for UEFI");
+        target.other_firmware = None;
+        assert_eq!(refused(&target), None);
     }
 }

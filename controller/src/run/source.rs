@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::io::{self, PipeWriter, Read, Write};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::golden::pack;
 use crate::golden::plan::{Chosen, RawSource};
+use crate::golden::tree::{self, TreeError};
 use crate::golden::view::{View, ViewError};
 
 /// A stream's source can be read as often as there are attempts.
@@ -67,7 +68,7 @@ impl Source for DirectorySource {
 
 /// The golden node's chosen file systems and partitions, as one tar.
 pub struct GoldenSource {
-    chosen: Vec<Chosen>,
+    chosen: Mutex<Vec<Chosen>>,
     raw: Vec<RawSource>,
     exclude: Vec<PathBuf>,
 }
@@ -76,13 +77,24 @@ impl GoldenSource {
     /// Reads file systems, and partitions as they are; directories of `exclude` are re-created empty.
     #[must_use]
     pub fn new(chosen: Vec<Chosen>, raw: Vec<RawSource>, exclude: Vec<PathBuf>) -> Self {
-        Self { chosen, raw, exclude }
+        Self { chosen: Mutex::new(chosen), raw, exclude }
+    }
+
+    /// Reads the files in this tree from now on, as far as it has them.
+    ///
+    /// # Errors
+    /// [`TreeError`]; nothing is changed.
+    pub fn read_in(&self, tree: &Path) -> Result<(), TreeError> {
+        let mut chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
+        *chosen = tree::within(tree, &chosen)?;
+        Ok(())
     }
 }
 
 impl Source for GoldenSource {
     fn write(&self, out: &mut dyn Write) -> Result<(), SourceError> {
-        let view = View::open(&self.chosen)?;
+        let chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let view = View::open(&chosen)?;
         let options = pack::Options {
             exclude: self.exclude.clone(),
             partitions: self.raw.clone(),

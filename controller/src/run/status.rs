@@ -84,7 +84,7 @@ impl NodeStatus {
     /// It has all of its data and has done all of its steps.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.phase == Phase::Complete && self.failure.is_none()
+        matches!(self.phase, Phase::Complete | Phase::Booted) && self.failure.is_none()
     }
 }
 
@@ -114,6 +114,8 @@ pub enum Phase {
     Finishing,
     /// It is done.
     Complete,
+    /// It has told that it runs from its own disk.
+    Booted,
     /// It has failed.
     Failed,
 }
@@ -130,6 +132,7 @@ impl Phase {
             Self::Receiving => "receiving",
             Self::Finishing => "finishing",
             Self::Complete => "complete",
+            Self::Booted => "booted",
             Self::Failed => "failed",
         }
     }

@@ -92,6 +92,10 @@ impl Chain for RelayChain {
     fn taken(&self) -> Option<u64> {
         Some(self.progress.tail.load(Ordering::Relaxed))
     }
+
+    fn segment(&self) -> usize {
+        self.progress.segment.load(Ordering::Relaxed).try_into().unwrap_or_default()
+    }
 }
 
 /// What a stream needs to start.

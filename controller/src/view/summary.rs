@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::machines::printable;
 use super::units;
-use crate::run::status::{Failure, NodeStatus, RunStatus, Transfer};
+use crate::run::status::{Failure, NodeStatus, Phase, RunStatus, Transfer};
 
 /// Prints what a person wants to know at the end: how much, how fast, and how each node ended.
 ///
@@ -41,6 +41,7 @@ fn ending(node: &NodeStatus) -> String {
             let reason = reason.trim().replace('\n', "; ");
             format!("Failed at {step}: {reason} ({received} received)")
         }
+        None if node.phase == Phase::Booted => format!("OK, runs from its own disk ({received} received)"),
         None if node.is_complete() => format!("OK ({received} received)"),
         None => format!("Failed: still {} at the end ({received} received)", node.phase.name()),
     }
@@ -126,7 +127,6 @@ fn seconds(time: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::status::Phase;
     use std::time::SystemTime;
 
     fn node(last: u8, phase: Phase, failure: Option<(&str, &str)>) -> NodeStatus {

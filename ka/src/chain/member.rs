@@ -140,7 +140,7 @@ impl<A: Clone> Member<A> {
             stream: key.stream,
             window: Window::new(window),
             outlet: Outlet::new(Opener::new(key), window, has_writer),
-            ack_every: outlet::batch(window),
+            ack_every: 2 * outlet::batch(window),
             view: None,
             up: Link::None,
             down: Link::None,

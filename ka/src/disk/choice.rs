@@ -10,6 +10,7 @@ mod parse;
 mod tests;
 
 use super::units::Decimal;
+use crate::glob::fits_exactly;
 use crate::inventory::Disk;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -32,8 +33,11 @@ pub enum DiskChoice {
         bus: String,
         /// The golden disk's size in bytes; 0 if that is not known.
         size: u64,
+        /// Disks by name that are not meant (`-X`). Of the others only one like the golden one is, because
+        /// names may have changed places since.
+        except: Vec<String>,
     },
-    /// The one with a name in /dev/disk/by-id that fits the pattern, with `*` and `?` (`-p by-id:PATTERN`).
+    /// The one with a name in /dev/disk/by-id that fits the pattern, with `*`, `?` and `[…]` (`-p by-id:PATTERN`).
     ById(String),
 }
 
@@ -152,9 +156,9 @@ impl DiskChoice {
     fn meant_among<'a>(&self, disks: &[&'a Disk]) -> Result<&'a Disk, ChoiceError> {
         let candidates: Vec<&Disk> = match self {
             Self::Name { name, .. } => disks.iter().copied().filter(|disk| disk.name == *name).collect(),
-            Self::Auto { bus, size } => automatic(bus, *size, disks),
+            Self::Auto { bus, size, except } => automatic(bus, *size, except, disks),
             Self::ById(pattern) => {
-                let fits = |disk: &&Disk| disk.by_id.iter().any(|name| matches(pattern, name));
+                let fits = |disk: &&Disk| disk.by_id.iter().any(|name| fits_exactly(pattern, name));
                 one_of_each(disks.iter().copied().filter(fits).collect())
             }
         };
@@ -226,19 +230,18 @@ impl Expect {
 }
 
 /// The fixed disks of this machine if there is one, else those like the golden one. One in use counts: a
-/// machine whose second disk is busy has two.
-fn automatic<'a>(bus: &str, size: u64, disks: &[&'a Disk]) -> Vec<&'a Disk> {
+/// machine whose second disk is busy has two. Where some are left out, nothing but one like the golden is.
+fn automatic<'a>(bus: &str, size: u64, except: &[String], disks: &[&'a Disk]) -> Vec<&'a Disk> {
     let fixed: Vec<&Disk> = disks
         .iter()
         .copied()
         .filter(|disk| !disk.removable && !disk.network && !matches!(disk.bus.as_str(), "usb" | "loop"))
         .collect();
-    if fixed.len() < 2 {
-        return fixed;
-    }
-    let like_golden: Vec<&Disk> =
-        fixed.iter().copied().filter(|disk| disk.bus == bus && is_about(disk.size, size)).collect();
-    if like_golden.is_empty() { fixed } else { like_golden }
+    let is_left_out = |disk: &&Disk| except.contains(&disk.name);
+    let is_like = |disk: &&Disk| disk.bus == bus && is_about(disk.size, size) && !is_left_out(disk);
+    let like_golden: Vec<&Disk> = fixed.iter().copied().filter(is_like).collect();
+    let only = fixed.len() < 2 || like_golden.is_empty();
+    if only && !fixed.iter().any(is_left_out) { fixed } else { like_golden }
 }
 
 /// A disk that is reached over several paths has all its own names on each of them: one stands for all.
@@ -270,34 +273,6 @@ fn unfit(disk: &Disk, by_id: bool) -> Option<Unfit> {
 /// Disks that are sold by one size differ by less than this: 480 GB may be 480,103,981,056 bytes.
 fn is_about(size: u64, nominal: u64) -> bool {
     size.abs_diff(nominal) <= nominal / 20
-}
-
-/// Whether a name fits a pattern with `*` for any characters and `?` for one.
-fn matches(pattern: &str, name: &str) -> bool {
-    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
-    // Which beginnings of the name the pattern's beginning fits.
-    let mut fits = vec![false; name.len() + 1];
-    fits[0] = true;
-    for wanted in pattern {
-        let mut next = vec![false; name.len() + 1];
-        let mut before = false;
-        for (i, place) in next.iter_mut().enumerate() {
-            let here = fits.get(i).copied().unwrap_or(false);
-            *place = match wanted {
-                '*' => before || here,
-                _ => {
-                    let shorter = i.checked_sub(1);
-                    let fitted = shorter.and_then(|i| fits.get(i)).copied().unwrap_or(false);
-                    let same =
-                        shorter.and_then(|i| name.get(i)).is_some_and(|c| wanted == '?' || *c == wanted);
-                    fitted && same
-                }
-            };
-            before = *place;
-        }
-        fits = next;
-    }
-    fits.last().copied().unwrap_or(false)
 }
 
 /// Disks as a person tells them apart.

@@ -49,7 +49,11 @@ pub enum Finding {
         found: u64,
     },
     /// The MBR before a GPT has partitions of its own, for systems that know no GPT.
-    #[error("hybrid: the MBR before the GPT has partitions of its own, of the types {}", list(.0))]
+    #[error(
+        "hybrid: the MBR before the GPT has entries of its own, of the types {}, which are not copied: the clones get \
+         a protective MBR",
+        list(.0)
+    )]
     Hybrid(Vec<PartitionKind>),
     /// A GPT that nobody reads, since the MBR doesn't announce it.
     #[error("there is a GPT, but the MBR does not announce it, and counts alone")]
@@ -170,13 +174,7 @@ impl Table {
     /// The partition with this number.
     #[must_use]
     pub fn partition(&self, number: u32) -> Option<&Placed> {
-        self.partitions.iter().find(|p| p.number == number)
-    }
-
-    /// The PARTUUID of a partition, as the kernel and blkid print it.
-    #[must_use]
-    pub fn partuuid(&self, number: u32) -> Option<String> {
-        self.partition(number).and_then(|placed| layout::partuuid(self.id, placed))
+        layout::numbered(&self.partitions, number)
     }
 
     /// The description of this table, with starts and identities, as `sfdisk -d` would write it.

@@ -162,12 +162,6 @@ impl Channel {
         self.incoming.drained()
     }
 
-    /// How many bytes are missing of a block that has come in part: nothing can be received before they are there.
-    #[must_use]
-    pub fn missing(&self) -> usize {
-        self.incoming.missing()
-    }
-
     /// The next thing that came, if one is whole.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 
 use crate::seal::{Arrival, Block, MAX_BLOCK};
 
-const HEADER: usize = 4;
+pub(super) const HEADER: usize = 4;
 /// The largest body: a Noise message.
 const MAX_BODY: usize = 65_535;
 /// The memory for frames that are not blocks: a few small ones, or a large one.
@@ -103,8 +103,9 @@ impl Incoming {
         self.drained
     }
 
-    /// How many bytes a block lacks that has come in part: nothing can be done before they are there.
-    pub(super) fn missing(&self) -> usize {
+    /// How many bytes a block lacks that has come in part.
+    #[cfg(test)]
+    fn missing(&self) -> usize {
         self.block.as_ref().map_or(0, Arrival::missing)
     }
 

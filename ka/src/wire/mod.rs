@@ -14,6 +14,9 @@ mod noise;
 pub mod preamble;
 pub mod session_names;
 
+/// What a block takes on a link beyond its own bytes.
+pub const BLOCK_OVERHEAD: usize = frame::HEADER;
+
 /// The version of everything on the wire. Both sides must have the same.
 pub const PROTOCOL: u16 = 1;
 

@@ -1,91 +1,57 @@
 //! Partitions as files of an archive, from loop devices to loop devices: judged by cmp, fsck, and GNU tar.
 
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
 use std::sync::Arc;
 
 use ka::archive::{Decoder, Kind, RawHoles};
 use ka_agent::unpack::{Options, Partition, UnpackError, unpack};
+use ka_tests::loop_device::{Loop, MIB};
+use ka_tests::tool::run;
 use kactl::golden::pack::{self, pack};
 use kactl::golden::plan::RawSource;
 use nix::mount::{MsFlags, mount, umount};
-use tempfile::TempDir;
+use rustix::fs::OFlags;
 
 use super::snapshot::{assert_same, snapshot};
 use super::{room, untarred};
 
-const MIB: u64 = 1 << 20;
-
-/// A file as a block device.
-struct Loop {
-    file: PathBuf,
-    device: PathBuf,
+/// Works in the file system that is on a device.
+fn mounted<T: Send>(device: &Loop, kind: &str, work: impl FnOnce(&Path) -> T + Send) -> T {
+    let at = room();
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+            let none: Option<&str> = None;
+            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+            mount(Some(device.node()), at.path(), Some(kind), MsFlags::empty(), none).unwrap();
+            let done = work(at.path());
+            umount(at.path()).unwrap();
+            done
+        });
+        worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
-impl Loop {
-    /// A device of `size` bytes, all of them `fill`, or holes.
-    fn new(room: &TempDir, name: &str, size: u64, fill: Option<u8>) -> Self {
-        let file = room.path().join(name);
-        match fill {
-            Some(byte) => fs::write(&file, vec![byte; usize::try_from(size).unwrap()]).unwrap(),
-            None => File::create(&file).unwrap().set_len(size).unwrap(),
-        }
-        let device = run("losetup", &["--find", "--show", text(&file)]);
-        Self { file, device: device.trim().into() }
-    }
-
-    /// Works in the file system that is on it.
-    fn mounted<T: Send>(&self, kind: &str, work: impl FnOnce(&Path) -> T + Send) -> T {
-        let at = room();
-        std::thread::scope(|scope| {
-            let worker = scope.spawn(|| {
-                nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
-                let none: Option<&str> = None;
-                mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
-                mount(Some(&self.device), at.path(), Some(kind), MsFlags::empty(), none).unwrap();
-                let done = work(at.path());
-                umount(at.path()).unwrap();
-                done
-            });
-            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
-    }
-
-    fn source(&self, kind: Option<&str>) -> RawSource {
-        let size = fs::metadata(&self.file).unwrap().len();
-        RawSource { name: "sda3".into(), device: self.device.clone(), size, kind: kind.map(str::to_owned) }
-    }
-
-    fn target(&self, name: &str) -> Partition {
-        let file = OpenOptions::new().write(true).open(&self.device).unwrap();
-        let size = fs::metadata(&self.file).unwrap().len();
-        Partition { name: name.into(), device: self.device.clone(), file: Arc::new(file), size }
-    }
-
-    /// What is on the device.
-    fn bytes(&self) -> Vec<u8> {
-        run("sync", &[text(&self.device)]);
-        fs::read(&self.device).unwrap()
-    }
+fn source(golden: &Loop, kind: Option<&str>) -> RawSource {
+    let device = golden.node().into();
+    RawSource { name: "sda3".into(), device, size: golden.size(), kind: kind.map(str::to_owned) }
 }
 
-impl Drop for Loop {
-    fn drop(&mut self) {
-        run("losetup", &["--detach", text(&self.device)]);
-    }
+fn partition(device: &Loop, name: &str) -> Partition {
+    let file = OpenOptions::new().write(true).open(device.node()).unwrap();
+    Partition { name: name.into(), device: device.node().into(), file: Arc::new(file), size: device.size() }
+}
+
+/// What is on a device.
+fn bytes(device: &Loop) -> Vec<u8> {
+    run("sync", [device.node()]);
+    fs::read(device.node()).unwrap()
 }
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
-}
-
-fn run(tool: &str, arguments: &[&str]) -> String {
-    let output = Command::new(tool).args(arguments).output().unwrap_or_else(|e| panic!("{tool}: {e}"));
-    let said = [&output.stdout[..], &output.stderr[..]].concat();
-    assert!(output.status.success(), "{tool} {arguments:?}: {}", String::from_utf8_lossy(&said));
-    String::from_utf8(output.stdout).unwrap()
 }
 
 fn packed(source: RawSource) -> Vec<u8> {
@@ -118,20 +84,20 @@ fn fill(root: &Path) {
 
 /// A file system through the archive to a larger partition that is full of something else.
 fn file_system(kind: &str, size: u64, larger: Option<u64>, make: &[&str], judge: (&str, &[&str])) -> Vec<u8> {
-    let room = room();
-    let golden = Loop::new(&room, "golden", size, larger.map(|_| 0xaa));
+    let full = |device: Loop, byte| if larger.is_some() { device.filled(byte) } else { device };
+    let golden = full(Loop::new(size, 512), 0xaa);
     let (tool, options) = make.split_first().unwrap();
-    run(tool, &[options, &[text(&golden.device)]].concat());
-    golden.mounted(kind, fill);
-    let archive = packed(golden.source(Some(kind)));
+    run(tool, &[options, &[golden.node()]].concat());
+    mounted(&golden, kind, fill);
+    let archive = packed(source(&golden, Some(kind)));
     assert_eq!(holes(&archive), RawHoles::Unused);
-    let target = Loop::new(&room, "target", larger.unwrap_or(size), larger.map(|_| 0x55));
-    written(&archive, vec![target.target("sda3")]).unwrap();
-    run(judge.0, &[judge.1, &[text(&target.device)]].concat());
-    let of = |device: &Loop| device.mounted(kind, snapshot);
+    let target = full(golden.another(larger.unwrap_or(size), 512), 0x55);
+    written(&archive, vec![partition(&target, "sda3")]).unwrap();
+    run(judge.0, &[judge.1, &[target.node()]].concat());
+    let of = |device: &Loop| mounted(device, kind, snapshot);
     assert_same(&of(&golden), &of(&target));
     if larger.is_some() {
-        let rest = target.bytes().split_off(usize::try_from(size).unwrap());
+        let rest = bytes(&target).split_off(usize::try_from(size).unwrap());
         assert!(rest.iter().all(|byte| *byte == 0x55), "what is behind it was written");
     }
     archive
@@ -177,18 +143,17 @@ fn mixture(size: u64) -> Vec<u8> {
 
 #[test]
 fn what_nobody_knows_arrives_to_the_byte() {
-    let room = room();
     let size = 32 * MIB + 512;
-    let golden = Loop::new(&room, "golden", size, None);
+    let golden = Loop::new(size, 512);
     let content = mixture(size);
-    OpenOptions::new().write(true).open(&golden.device).unwrap().write_all_at(&content, 0).unwrap();
-    let archive = packed(golden.source(None));
+    OpenOptions::new().write(true).open(golden.node()).unwrap().write_all_at(&content, 0).unwrap();
+    let archive = packed(source(&golden, None));
     assert_eq!(holes(&archive), RawHoles::Zero);
     assert!((archive.len() as u64) < 8 * MIB, "{} bytes", archive.len());
 
-    let target = Loop::new(&room, "target", size + MIB, Some(0xff));
-    written(&archive, vec![target.target("sda3")]).unwrap();
-    let mut found = target.bytes();
+    let target = golden.another(size + MIB, 512).filled(0xff);
+    written(&archive, vec![partition(&target, "sda3")]).unwrap();
+    let mut found = bytes(&target);
     let rest = found.split_off(content.len());
     assert!(found == content, "it differs");
     assert!(rest.iter().all(|byte| *byte == 0xff), "what is behind it was written");
@@ -206,54 +171,53 @@ fn what_nobody_knows_arrives_to_the_byte() {
 
 #[test]
 fn an_ext4_whose_journal_is_needed_is_copied_whole() {
-    let room = room();
-    let golden = Loop::new(&room, "golden", 16 * MIB, Some(0xaa));
-    run("mkfs.ext4", &["-q", "-E", "nodiscard", text(&golden.device)]);
-    run("debugfs", &["-w", "-R", "feature needs_recovery", text(&golden.device)]);
-    let archive = packed(golden.source(Some("ext4")));
+    let golden = Loop::new(16 * MIB, 512).filled(0xaa);
+    run("mkfs.ext4", ["-q", "-E", "nodiscard", golden.node()]);
+    run("debugfs", ["-w", "-R", "feature needs_recovery", golden.node()]);
+    let archive = packed(source(&golden, Some("ext4")));
     assert_eq!(holes(&archive), RawHoles::Zero);
-    let target = Loop::new(&room, "target", 16 * MIB, Some(0x55));
-    written(&archive, vec![target.target("sda3")]).unwrap();
-    assert!(golden.bytes() == target.bytes(), "it differs");
+    let target = golden.another(16 * MIB, 512).filled(0x55);
+    written(&archive, vec![partition(&target, "sda3")]).unwrap();
+    assert!(bytes(&golden) == bytes(&target), "it differs");
 }
 
 #[test]
 fn an_xfs_whose_log_is_needed_is_copied_whole() {
-    let room = room();
-    let golden = Loop::new(&room, "golden", 320 * MIB, None);
-    run("mkfs.xfs", &["-q", text(&golden.device)]);
-    golden.mounted("xfs", |root| {
+    let golden = Loop::new(320 * MIB, 512);
+    run("mkfs.xfs", ["-q", golden.node()]);
+    mounted(&golden, "xfs", |root| {
         fill(root);
         // As after a crash, but with the log on the disk.
-        run("xfs_io", &["-x", "-c", "shutdown -f", text(root)]);
+        run("xfs_io", ["-x", "-c", "shutdown -f", text(root)]);
     });
-    let archive = packed(golden.source(Some("xfs")));
+    let archive = packed(source(&golden, Some("xfs")));
     assert_eq!(holes(&archive), RawHoles::Zero);
-    let target = Loop::new(&room, "target", 320 * MIB, None);
-    written(&archive, vec![target.target("sda3")]).unwrap();
-    assert_eq!(target.mounted("xfs", |root| fs::read_dir(root.join("folder")).unwrap().count()), 299);
+    let target = golden.another(320 * MIB, 512);
+    written(&archive, vec![partition(&target, "sda3")]).unwrap();
+    assert_eq!(mounted(&target, "xfs", |root| fs::read_dir(root.join("folder")).unwrap().count()), 299);
 }
 
 #[test]
 fn partitions_that_do_not_fit_or_belong_are_refused() {
-    let room = room();
-    let golden = Loop::new(&room, "golden", 2 * MIB, Some(0xaa));
-    let archive = packed(golden.source(None));
-    let small = Loop::new(&room, "small", 2 * MIB - 512, Some(0x55));
-    let error = written(&archive, vec![small.target("sda3")]).unwrap_err().to_string();
+    let golden = Loop::new(2 * MIB, 512).filled(0xaa);
+    let archive = packed(source(&golden, None));
+    let small = golden.another(2 * MIB - 512, 512).filled(0x55);
+    let error = written(&archive, vec![partition(&small, "sda3")]).unwrap_err().to_string();
     assert!(error.contains("sda3 of 2097152 bytes") && error.contains("has 2096640"), "{error}");
-    assert!(small.bytes().iter().all(|byte| *byte == 0x55), "it was written");
+    assert!(bytes(&small).iter().all(|byte| *byte == 0x55), "it was written");
 
-    let large = Loop::new(&room, "large", 2 * MIB, Some(0x55));
-    let error = written(&archive, vec![large.target("sda4")]).unwrap_err().to_string();
+    let large = golden.another(2 * MIB, 512).filled(0x55);
+    let error = written(&archive, vec![partition(&large, "sda4")]).unwrap_err().to_string();
     assert!(error.contains("sda3, which was not planned"), "{error}");
-    let error = written(&archive, vec![large.target("sda3"), large.target("sda4")]).unwrap_err().to_string();
+    let error = written(&archive, vec![partition(&large, "sda3"), partition(&large, "sda4")])
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("does not bring the golden partition sda4"), "{error}");
     let twice = [&archive[..archive.len() - 1024], &archive[..]].concat();
-    let error = written(&twice, vec![large.target("sda3")]).unwrap_err().to_string();
+    let error = written(&twice, vec![partition(&large, "sda3")]).unwrap_err().to_string();
     assert!(error.contains("sda3 twice"), "{error}");
 
-    let changed = RawSource { size: MIB, ..golden.source(None) };
+    let changed = RawSource { size: MIB, ..source(&golden, None) };
     let options = pack::Options { partitions: vec![changed], ..Default::default() };
     let error = pack(&[], &options, Vec::new()).unwrap_err().to_string();
     assert!(error.contains("has 2097152 bytes; the plan says 1048576"), "{error}");
@@ -262,9 +226,8 @@ fn partitions_that_do_not_fit_or_belong_are_refused() {
 /// An archive may come from anybody.
 #[test]
 fn damaged_records_of_partitions_are_refused() {
-    let room = room();
-    let golden = Loop::new(&room, "golden", MIB, Some(0xaa));
-    let archive = packed(golden.source(None));
+    let golden = Loop::new(MIB, 512).filled(0xaa);
+    let archive = packed(source(&golden, None));
     let with = |from: &[u8], to: &[u8]| {
         let at = archive.windows(from.len()).position(|window| window == from).unwrap();
         let mut bytes = archive.clone();
@@ -280,5 +243,93 @@ fn damaged_records_of_partitions_are_refused() {
     ] {
         let error = with(from, to).unwrap_err().to_string();
         assert!(error.contains("damaged") || error.contains("is missing"), "{error}");
+    }
+}
+
+/// Nobody may write to what is read, from the first byte to the last.
+#[test]
+fn a_partition_that_somebody_writes_to_is_no_copy() {
+    let golden = Loop::new(16 * MIB, 512).filled(0xaa);
+    // What is in it must be more than what is gathered before it is written out.
+    run("mkfs.ext4", ["-q", "-E", "nodiscard", golden.node()]);
+    let pack_to = |out: &mut dyn std::io::Write| {
+        let options = pack::Options { partitions: vec![source(&golden, None)], ..Default::default() };
+        pack(&[], &options, out).map(drop).map_err(|e| e.to_string())
+    };
+    pack_to(&mut std::io::sink()).unwrap();
+    let at = room();
+    let at = text(at.path());
+    run("mount", [golden.node(), at]);
+    let mounted = pack_to(&mut std::io::sink());
+    run("fsfreeze", ["--freeze", at]);
+    let frozen = pack_to(&mut std::io::sink());
+    let thawed = pack_to(&mut Meanwhile(Some(|| run("fsfreeze", ["--unfreeze", at]))));
+    run("umount", [at]);
+    frozen.unwrap();
+    for (what, error) in [("mounted", mounted), ("thawed", thawed)] {
+        assert!(error.as_ref().is_err_and(|e| e.contains("it is mounted at")), "{what}: {error:?}");
+    }
+    let written = pack_to(&mut Meanwhile(Some(|| golden.write(8192, b"somebody"))));
+    assert!(written.unwrap_err().contains("sectors were written to it while it was read"));
+    let held =
+        OpenOptions::new().read(true).custom_flags(OFlags::EXCL.bits().cast_signed()).open(golden.node());
+    assert!(pack_to(&mut std::io::sink()).unwrap_err().contains("open exclusively"));
+    drop(held.unwrap());
+    pack_to(&mut std::io::sink()).unwrap();
+}
+
+/// Takes a stream, and does something once when it begins.
+struct Meanwhile<F>(Option<F>);
+
+impl<F: FnOnce()> std::io::Write for Meanwhile<F> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if let Some(work) = self.0.take() {
+            work();
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Files on XFS with room that was never written, holes and zeros: what the clone has of them, whoever has read the
+/// golden ones before.
+#[test]
+fn holes_stay_holes_and_written_zeros_stay_data() {
+    let golden = Loop::new(320 * MIB, 512);
+    let target = golden.another(320 * MIB, 512);
+    for device in [&golden, &target] {
+        run("mkfs.xfs", ["-q", device.node()]);
+    }
+    const PART: u64 = 1 << 16;
+    mounted(&golden, "xfs", |root| {
+        let file = fs::File::create(root.join("file")).unwrap();
+        // Data, room that is never written, data, a hole, zeros, data.
+        for (at, byte) in [(0, 1), (2, 2), (4, 0), (5, 3)] {
+            file.write_all_at(&vec![byte; usize::try_from(PART).unwrap()], at * PART).unwrap();
+        }
+        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), PART, PART).unwrap();
+    });
+    for read_before in [false, true] {
+        let archive = mounted(&golden, "xfs", |root| {
+            if read_before {
+                fs::read(root.join("file")).unwrap();
+            }
+            super::packed(root)
+        });
+        mounted(&target, "xfs", |root| drop(super::unpacked(&archive, root)));
+        let [one, other] = [&golden, &target].map(|device| {
+            mounted(device, "xfs", |root| {
+                let file = snapshot(root).remove(Path::new("file")).unwrap();
+                (file.data, file.hash, fs::metadata(root.join("file")).unwrap().blocks())
+            })
+        });
+        assert_eq!(one.0, [(0, PART), (2 * PART, 3 * PART), (4 * PART, 6 * PART)]);
+        let filled = [(0, 3 * PART), (4 * PART, 6 * PART)];
+        assert!(other.0 == one.0 || read_before && other.0 == filled, "{:?}", other.0);
+        assert_eq!(one.1, other.1);
+        assert!(other.2 <= one.2, "the clone takes {} blocks, the golden file {}", other.2, one.2);
     }
 }

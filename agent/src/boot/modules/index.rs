@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use super::super::words::words;
 use super::pattern::matches;
 
 /// One kernel's modules.
@@ -110,8 +111,24 @@ impl Index {
         }
     }
 
+    /// What the kernel's command line says of modules. Other dots in it are of no module that is known.
+    pub(super) fn read_command_line(&mut self, text: &str) {
+        for (name, value) in words(text) {
+            match (name.split_once('.'), value) {
+                (Some(("modprobe", "blacklist")), Some(list)) => {
+                    list.split(',').for_each(|module| self.blacklist(module));
+                }
+                (Some((module, parameter)), value) if self.knows(module) => {
+                    let value = value.map(|value| format!("={value}")).unwrap_or_default();
+                    self.options.entry(normal(module)).or_default().push(format!("{parameter}{value}"));
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// Never loads this module for a device; by name, it still can be.
-    pub(super) fn blacklist(&mut self, module: &str) {
+    fn blacklist(&mut self, module: &str) {
         self.blacklist.insert(normal(module));
     }
 

@@ -19,6 +19,7 @@ use std::{fs, io};
 
 use events::Events;
 use index::{Index, Step};
+pub(crate) use pattern::matches;
 
 /// How long no new device may appear before all that are there are taken to be known, when it is about
 /// network cards. A USB hub takes some 100 ms for each of its ports.
@@ -89,18 +90,14 @@ impl ModuleError {
 
 impl Modules {
     /// Reads `lib/modules/RELEASE` and modprobe.d below `root`, for the running kernel. `command_line` may blacklist
-    /// modules (`modprobe.blacklist=a,b`).
+    /// modules (`modprobe.blacklist=a,b`) and give them parameters (`e1000.copybreak=0`), as modprobe(8) has it.
     ///
     /// # Errors
     /// [`ModuleError::Index`] when there is no `modules.dep`, or a list can't be read.
     pub fn open(root: &Path, command_line: &str) -> Result<Self, ModuleError> {
         let release = rustix::system::uname().release().to_string_lossy().into_owned();
         let mut index = Index::read(root, &release).map_err(ModuleError::Index)?;
-        for (name, value) in super::words::words(command_line) {
-            if let ("modprobe.blacklist", Some(list)) = (name.as_str(), value) {
-                list.split(',').for_each(|module| index.blacklist(module));
-            }
-        }
+        index.read_command_line(command_line);
         Ok(Self::new(index, PathBuf::from("/sys"), Box::new(insert::insert)))
     }
 

@@ -21,6 +21,9 @@ kernel/net/phy.ko:
 kernel/net/r8169.ko:
 kernel/net/late.ko:
 kernel/gpu/nouveau.ko:
+kernel/hid/hid.ko:
+kernel/hid/usbhid.ko: kernel/hid/hid.ko
+kernel/hid/hid-generic.ko: kernel/hid/hid.ko
 ";
 
 const ALIAS: &str = "\
@@ -31,6 +34,8 @@ alias pci:v00008086d0000100Esv*sd*bc*sc*i* e1000
 alias pci:v000010ECd*sv*sd*bc*sc*i* r8169
 alias pci:v000010DEd* nouveau
 alias acpi*:BUILT:* builtin_one
+alias usb:v*p*d*dc*dsc*dp*ic03isc*ip*in* usbhid
+alias hid:b*g*v*p* hid_generic
 ";
 
 impl Machine {
@@ -121,6 +126,33 @@ fn soft_dependencies_and_options_are_heeded() {
         machine.calls(),
         ["net/e1000.ko debug=16 copybreak=0", "net/phy.ko", "net/r8169.ko", "net/late.ko"]
     );
+}
+
+#[test]
+fn a_keyboard_is_driven_by_way_of_its_bus() {
+    let keyboard = ("usb1/1-1/1-1:1.0", "usb:v046DpC31Cd6402dc00dsc00dp00ic03isc01ip01in00");
+    let machine = Machine::new(&[keyboard]);
+    let behind = machine.root.path().join("sys/devices/usb1/1-1/1-1:1.0/0003:046D:C31C.0001");
+    let mut modules = machine.modules(move |path| {
+        if path == "hid/usbhid.ko" {
+            fs::create_dir_all(&behind)?;
+            fs::write(behind.join("modalias"), "hid:b0003g0001v0000046Dp0000C31C\n")?;
+        }
+        Ok(())
+    });
+    modules.look_once();
+    modules.look_once();
+    assert_eq!(machine.calls(), ["hid/hid.ko", "hid/usbhid.ko", "hid/hid-generic.ko"]);
+}
+
+#[test]
+fn the_command_line_has_options_and_a_blacklist() {
+    let machine = Machine::new(&[REALTEK, E1000]);
+    let mut modules = machine.modules(|_| Ok(()));
+    let line = "BOOTIF=01-x ka.debug modprobe.blacklist=r8169,late e1000.InterruptThrottleRate=0 e1000.on unknown.x=1";
+    modules.index.read_command_line(line);
+    modules.look_once();
+    assert_eq!(machine.calls(), ["net/e1000.ko debug=16 copybreak=0 InterruptThrottleRate=0 on"]);
 }
 
 #[test]

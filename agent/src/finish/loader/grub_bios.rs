@@ -20,7 +20,11 @@ use super::{Setting, boot_code, grub};
 use crate::disk::BootCode;
 
 /// Where `grub-bios-setup` is; Debian keeps it beside GRUB's modules.
-const SETUP: [&str; 3] = ["grub-bios-setup", "grub2-bios-setup", "/usr/lib/grub/i386-pc/grub-bios-setup"];
+pub(super) const SETUP: [&str; 3] =
+    ["grub-bios-setup", "grub2-bios-setup", "/usr/lib/grub/i386-pc/grub-bios-setup"];
+
+/// Where GRUB's own modules for this firmware are.
+pub(super) const MODULES: [&str; 2] = ["usr/lib/grub/i386-pc/boot.img", "usr/lib/grub2/i386-pc/boot.img"];
 
 /// The boot image without code that stands in for GRUB's `boot.img`.
 const INERT: &str = "ka-inert.img";

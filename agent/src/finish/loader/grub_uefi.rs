@@ -13,7 +13,8 @@ use super::super::tool;
 use super::{Setting, grub, register, system_partition};
 
 /// Where GRUB's own modules for this firmware are.
-const MODULES: [&str; 2] = ["usr/lib/grub/x86_64-efi/kernel.img", "usr/lib/grub2/x86_64-efi/kernel.img"];
+pub(super) const MODULES: [&str; 2] =
+    ["usr/lib/grub/x86_64-efi/kernel.img", "usr/lib/grub2/x86_64-efi/kernel.img"];
 
 /// The program that a firmware starts which has forgotten its menu.
 const FALLBACK: &str = "EFI/BOOT/BOOTX64.EFI";

@@ -2,8 +2,10 @@
 //!
 //! Where the golden node's static address stands, in whichever of the usual systems, the node's takes its place,
 //! and the golden card's hardware address becomes that of the node's card: a configuration that waits for a card
-//! that is in another machine brings nothing up. Prefix and gateway stay unless others are given.
+//! that is in another machine brings nothing up. For the same reason the card has the golden card's name, if the
+//! configuration names that ([`interface`]). Prefix and gateway stay unless others are given.
 
+mod interface;
 mod rewrite;
 
 use std::fs;
@@ -64,7 +66,7 @@ const CARDS: [&str; 2] = ["etc/systemd/network/*.link", "etc/systemd/network/*.n
 /// Rewrites the network's configuration below `root`; `mac` is the card through which the node was reached.
 pub(super) fn write(root: &Path, plan: &FinishPlan, mac: Option<Mac>) -> Result<(), Cause> {
     let own = plan.name.as_ref().and_then(|name| name.address.as_ref());
-    let mut addressed = false;
+    let (mut addressed, mut named) = (false, false);
     let places = PLACES.iter().map(|(pattern, format)| (*pattern, Some(format)));
     for (pattern, format) in places.chain(CARDS.map(|pattern| (pattern, None))) {
         for path in glob::files(root, pattern)? {
@@ -73,6 +75,8 @@ pub(super) fn write(root: &Path, plan: &FinishPlan, mac: Option<Mac>) -> Result<
                 log::warn!("{}: not UTF-8, left as it is", path.display());
                 continue;
             };
+            let golden_card = plan.golden.interface.as_deref();
+            named |= format.is_some() && golden_card.is_some_and(|card| interface::is_named(&old, card));
             let mut new = old.clone();
             if let (Some(golden), Some(own), Some(format)) = (plan.golden.address, own, format) {
                 new = format.rewrite(&new, golden, own);
@@ -86,6 +90,9 @@ pub(super) fn write(root: &Path, plan: &FinishPlan, mac: Option<Mac>) -> Result<
                 replace(&path, new.as_bytes())?;
             }
         }
+    }
+    if let (Some(golden), Some(mac), true) = (&plan.golden.interface, mac, named) {
+        interface::keep_name(root, golden, mac)?;
     }
     if let Some(NodeAddress { address, .. }) = own
         && !addressed
@@ -119,7 +126,8 @@ mod tests {
             ),
             ("etc/netplan/01.yaml", "      addresses: [10.0.0.1/24]\n"),
             ("etc/sysconfig/network-scripts/ifcfg-eth0", "IPADDR=10.0.0.1\nHWADDR=52:54:00:00:00:01\n"),
-            ("etc/dhcpcd.conf", "static ip_address=10.0.0.1/24\n"),
+            ("etc/dhcpcd.conf", "interface enp3s0\nstatic ip_address=10.0.0.1/24\n"),
+            ("usr/lib/systemd/systemd-udevd", ""),
         ];
         for (file, text) in files {
             let path = root.path().join(file);
@@ -132,6 +140,7 @@ mod tests {
             golden: GoldenHost {
                 address: Some("10.0.0.1".parse().unwrap()),
                 mac: Some("52:54:00:00:00:01".parse().unwrap()),
+                interface: Some("enp3s0".to_owned()),
             },
             first_boot: None,
         };
@@ -140,5 +149,11 @@ mod tests {
             let expected = text.replace("10.0.0.1", "10.0.0.7").replace("00:00:01", "00:00:07");
             assert_eq!(fs::read_to_string(root.path().join(file)).unwrap(), expected, "{file}");
         }
+        // The site's own .link file has the card already.
+        assert!(!root.path().join("etc/systemd/network/50-ka.link").exists());
+        fs::remove_file(root.path().join("etc/systemd/network/10-wire.link")).unwrap();
+        write(root.path(), &plan, Some("52:54:00:00:00:07".parse().unwrap())).unwrap();
+        let link = fs::read_to_string(root.path().join("etc/systemd/network/50-ka.link")).unwrap();
+        assert!(link.contains("MACAddress=52:54:00:00:00:07\n") && link.contains("Name=enp3s0\n"), "{link}");
     }
 }

@@ -13,7 +13,7 @@ mod file;
 mod names;
 mod raw;
 mod walk;
-mod xattrs;
+pub(in crate::golden) mod xattrs;
 
 use std::io::{BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -24,6 +24,7 @@ use ka::archive::{ArchiveError, Encoder, Notes, Progress};
 use rustix::io::Errno;
 
 use super::plan::RawSource;
+use super::quiet::Busy;
 
 /// What is gathered before `out` is written.
 const BUFFER: usize = 1 << 20;
@@ -86,6 +87,14 @@ pub enum PackError {
         planned: u64,
         /// What it has now.
         found: u64,
+    },
+    /// Somebody may write to a partition, or has written to it, while it is read.
+    #[error("{path}: {busy}", path = .path.display())]
+    Busy {
+        /// Its device node.
+        path: PathBuf,
+        /// Who.
+        busy: Busy,
     },
     /// Two sources have one mount point.
     #[error("two sources for {}", .0.display())]

@@ -347,9 +347,7 @@ impl<'a, W: Write> Walker<'a, W> {
     }
 
     fn xattrs_of(&mut self, fd: &OwnedFd) -> Result<Vec<Xattr>, PackError> {
-        let list = |list: &mut [u8]| rustix::fs::flistxattr(fd, list);
-        let xattrs = self.xattrs.read(list, |name, value| rustix::fs::fgetxattr(fd, name, value));
-        xattrs.map_err(|e| self.failed("read the attributes of", e))
+        self.xattrs.of(fd).map_err(|e| self.failed("read the attributes of", e))
     }
 
     fn entry(&self, stat: &Stat, kind: Kind) -> Entry {

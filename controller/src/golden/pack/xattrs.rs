@@ -2,19 +2,26 @@
 
 use ka::archive::Xattr;
 use rustix::io::Errno;
+use std::os::fd::OwnedFd;
 
 /// The kernel's limit of a value, and of a list of names (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
 const MAX: usize = 64 << 10;
 
 /// Reads extended attributes into buffers that are large enough for any.
-pub(super) struct Reader {
+pub(in crate::golden) struct Reader {
     names: Vec<u8>,
     value: Vec<u8>,
 }
 
 impl Reader {
-    pub(super) fn new() -> Self {
+    pub(in crate::golden) fn new() -> Self {
         Self { names: vec![0; MAX], value: vec![0; MAX] }
+    }
+
+    /// The attributes of an open file.
+    pub(in crate::golden) fn of(&mut self, file: &OwnedFd) -> rustix::io::Result<Vec<Xattr>> {
+        let get = |name: &[u8], value: &mut [u8]| rustix::fs::fgetxattr(file, name, value);
+        self.read(|list| rustix::fs::flistxattr(file, list), get)
     }
 
     /// The attributes by name. One that vanishes meanwhile is none; a file system without any has none.

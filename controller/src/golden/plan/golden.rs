@@ -23,7 +23,11 @@ pub(super) fn disks(request: &Request<'_>) -> Result<(Vec<DiskChoice>, Vec<Golde
         choices.push(match &wanted.disk {
             DiskChoice::Auto { .. } => {
                 let bus = machine.iter().find(|disk| disk.name == name).map(|disk| disk.bus.clone());
-                DiskChoice::Auto { bus: bus.unwrap_or_default(), size: golden.size.bytes() }
+                DiskChoice::Auto {
+                    bus: bus.unwrap_or_default(),
+                    size: golden.size.bytes(),
+                    except: request.exclude_disks.to_vec(),
+                }
             }
             other => other.clone(),
         });

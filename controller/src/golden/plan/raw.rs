@@ -1,11 +1,11 @@
 //! Partitions that are copied as they are (`-D`).
 
 use super::PlanError;
+use crate::golden::quiet::{self, Busy};
 use crate::golden::scan::{GoldenDisk, GoldenPartition, Usage};
 use ka::disk::kind::PartitionKind;
 use ka_agent::disk::sysfs;
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -26,7 +26,7 @@ pub(super) fn wanted(names: &[String], disks: &[GoldenDisk]) -> Result<BTreeSet<
                 names.join(" or ")
             ))
         })?;
-        check(partition, is_frozen).map_err(wrong)?;
+        check(partition, quiet::is_frozen).map_err(wrong)?;
         nodes.insert(node);
     }
     Ok(nodes)
@@ -40,23 +40,14 @@ pub(super) fn check(
     if partition.kind.is_some_and(PartitionKind::is_extended) {
         return Err("it only holds the logical partitions: name those".to_owned());
     }
-    match &partition.usage {
-        Usage::Unused | Usage::Mounted { read_only: true, .. } => Ok(()),
-        Usage::Mounted { at, .. } => match is_frozen(at) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(format!(
-                "it is mounted at {at}, and what is written while it is read would make a broken copy: unmount it, or \
-                 remount it read-only (mount -o remount,ro {at}), or freeze it (fsfreeze -f {at})",
-                at = at.display()
-            )),
-            Err(e) => Err(format!("whether {} is frozen can't be told: {e}", at.display())),
-        },
-        Usage::Swap => Err("it is swapped to: copy it as `swap`, or end that with swapoff".to_owned()),
-        Usage::Held { by } => Err(format!("it is part of {by}, which writes to it")),
-        Usage::Exclusive => Err("an unknown program has it open exclusively".to_owned()),
-    }
-}
-
-fn is_frozen(at: &Path) -> io::Result<bool> {
-    Ok(ka_agent::sys::freeze::is_frozen(&File::open(at)?)?)
+    let busy = match &partition.usage {
+        Usage::Unused => return Ok(()),
+        Usage::Mounted { at, read_only, .. } => {
+            return quiet::check_mounted(at, *read_only, is_frozen).map_err(|busy| busy.to_string());
+        }
+        Usage::Swap => Busy::Swap,
+        Usage::Held { by } => Busy::Held(by.clone()),
+        Usage::Exclusive => Busy::Exclusive,
+    };
+    Err(busy.to_string())
 }

@@ -420,3 +420,28 @@ fn a_link_to_a_directory_leaves_out_the_directory() {
     let own = exclude::directories(&[], &[top.join("link/below"), top.join("missing")]).unwrap();
     assert_eq!(own, [top.join("missing"), top.join("real/below")]);
 }
+
+#[test]
+fn a_node_with_the_other_firmware_gets_what_it_needs() {
+    let root = tempfile::tempdir().unwrap();
+    let convert = |desc: &str| {
+        let mut planned = decide(&request(&[]), &usual(), desc, &[]).unwrap();
+        firmware::convert(&mut planned, root.path());
+        planned
+    };
+    let with_esp = convert("label: gpt\nsize=200M, type=L\nsize=100M, type=S\ntype=L\nsize=100M, type=U\n");
+    let esp = with_esp.plan.disks[0].file_systems.iter().find(|fs| fs.partition == 4).unwrap();
+    assert_eq!((esp.kind, esp.mount_point.as_deref()), (FileSystemKind::Vfat, Some("/boot/efi")));
+    assert!(with_esp.other_firmware.unwrap().contains("grub-efi-amd64-bin"));
+
+    let install = root.path().join("usr/sbin/grub-install");
+    let modules = root.path().join("usr/lib/grub/x86_64-efi/kernel.img");
+    for file in [install, modules] {
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, "").unwrap();
+    }
+    let without = convert("linux 200\nswap 100\nlinux fill\n");
+    assert_eq!(without.other_firmware, None);
+    let reason = ka_agent::finish::refusal(&without.plan, Firmware::Uefi).unwrap();
+    assert!(reason.contains("--firmware auto"), "the plan of this test does not ask for it: {reason}");
+}

@@ -17,7 +17,7 @@ pub(super) struct Place {
 }
 
 /// The mounts of the block device with this number.
-pub(super) fn of(mounts: &[Mount], number: DeviceNumber) -> Vec<&Mount> {
+pub(in crate::golden) fn of(mounts: &[Mount], number: DeviceNumber) -> Vec<&Mount> {
     mounts.iter().filter(|m| m.device == number || sysfs::source_number(m) == Some(number)).collect()
 }
 

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ka::chain::{MIN_WINDOW, NodeId};
-use ka::disk::report::Report;
 use ka::wire::control::{Hello, Ticket, ToAgent, ToController};
 use ka::wire::keys;
 
@@ -12,7 +11,7 @@ use super::super::clock;
 use super::super::logs::{Logs, Piece};
 use super::super::net::ConnectionId;
 use super::super::node::Node;
-use super::super::select::{Arrival, refusal};
+use super::super::select::Arrival;
 use super::super::status::Phase;
 use super::{Gate, Session, State};
 
@@ -81,10 +80,9 @@ impl Session {
             if !gathering && !self.allows(node) {
                 return Err("it has begun without this node".into());
             }
-            // While it gathers, whoever is asked sees what is wrong with the disks.
-            let disks = self.spec.plan.as_ref().filter(|_| !gathering).map(|plan| plan.disks.as_slice());
-            let report = disks.map(|plans| Report::new(plans, &node.hello.inventory.disks));
-            if let Some(reason) = report.as_ref().and_then(refusal) {
+            // While it gathers, whoever is asked sees what is wrong with the machine.
+            let plans = self.spec.plans.as_ref().filter(|_| !gathering);
+            if let Some(reason) = plans.and_then(|plans| plans.refusal(&node.hello.inventory)) {
                 return Err(reason);
             }
         }
@@ -105,6 +103,7 @@ impl Session {
         if node.phase == Phase::Joined && matches!(self.state, State::Over(_)) {
             return Err("it has ended without this node".into());
         }
+        let (mac, local) = (node.mac(), node.local);
         let failed = node.failure.as_ref().map(|failure| failure.reason.clone());
         let stream = node.stream;
         if let (Some(reason), None) = (&failed, stream) {
@@ -118,7 +117,7 @@ impl Session {
         self.welcome(ticket);
         if matches!(self.state, State::Preparing)
             && self.chosen.contains(&id)
-            && let Some(plan) = self.spec.plan.clone()
+            && let Some(plan) = self.spec.plans.as_ref().map(|plans| plans.of(mac, local))
         {
             self.tell(id, ToAgent::Plan(Box::new(plan)));
         }

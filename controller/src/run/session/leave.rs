@@ -43,15 +43,29 @@ impl Session {
         }
     }
 
-    /// Says goodbye to those who have nothing left to do here.
+    /// Says goodbye to those who have nothing left to do here; whoever reboots, one after the other if it is to be.
     pub(super) fn dismiss(&mut self) {
         // The window of a member of the chain is needed until everybody is released.
         let members = self.members();
         let has_rounds = self.has_rounds();
-        for node in self.nodes.values_mut() {
-            let needed = members.contains(&node.id()) || has_rounds && node.may_wait_again();
-            if !node.done || node.dismissed || needed {
-                continue;
+        // Whoever comes back when all is over is waited for by nobody.
+        let delay = if self.ending().is_some() { Duration::ZERO } else { self.spec.delay };
+        let mut ready: Vec<&mut Node> = self
+            .nodes
+            .values_mut()
+            .filter(|node| {
+                let needed = members.contains(&node.id()) || has_rounds && node.may_wait_again();
+                node.done && !node.dismissed && !needed
+            })
+            .collect();
+        ready.sort_by_key(|node| node.position);
+        for node in ready {
+            if !node.is_failed() && !delay.is_zero() {
+                let now = clock::now();
+                if self.let_go_at.is_some_and(|last| now - last < delay) {
+                    continue;
+                }
+                self.let_go_at = Some(now);
             }
             node.dismissed = true;
             if !node.is_failed() {

@@ -20,7 +20,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use ka::chain::{NodeId, SlowLimits};
-use ka::plan::Plan;
 use ka::seal::StreamId;
 use ka::wire::control::{Failure, ToAgent};
 
@@ -29,6 +28,7 @@ use super::logs::Logs;
 use super::net::{ConnectionId, DataPlace};
 use super::node::Node;
 use super::order::Order;
+use super::plans::Plans;
 use super::source::Source;
 use super::status::{NodeStatus, Phase, RunStatus, Transfer};
 use super::stream::{Bell, Stream};
@@ -45,7 +45,7 @@ pub struct SessionSpec {
     /// Who lets nodes in, and when it begins.
     pub gate: Gate,
     /// What the nodes do before the stream.
-    pub plan: Option<Plan>,
+    pub plans: Option<Plans>,
     /// After this time it begins with whoever is there.
     pub timeout: Option<Duration>,
     /// Where the nodes' logs go.
@@ -58,6 +58,8 @@ pub struct SessionSpec {
     pub slow: SlowLimits,
     /// How many rounds may be held in all; a lasting session holds as many as it likes.
     pub rounds: u32,
+    /// Nodes that are done are let go one by one, so long apart; zero for all at once.
+    pub delay: Duration,
     /// The chain's order.
     pub order: Order,
 }
@@ -130,6 +132,8 @@ pub struct Session {
     began: Instant,
     started: SystemTime,
     last_join: Instant,
+    /// When a node that is done was let go last.
+    let_go_at: Option<Instant>,
     /// The figures of this round, and of those before it.
     transfer: Transfer,
     earlier: Transfer,
@@ -159,6 +163,7 @@ impl Session {
             began: now,
             started: SystemTime::now(),
             last_join: now,
+            let_go_at: None,
             transfer: Transfer::default(),
             earlier: Transfer::default(),
             logs: None,
@@ -232,6 +237,12 @@ impl Session {
         }
     }
 
+    /// What a node is called, or will be.
+    fn name_of(&self, node: &Node) -> String {
+        let given = self.spec.plans.as_ref().zip(node.mac()).and_then(|(plans, mac)| plans.names.of(mac));
+        given.map_or(&node.hello.inventory.hostname, |name| &name.hostname).clone()
+    }
+
     /// Whether another round may follow.
     fn has_rounds(&self) -> bool {
         let lasting = matches!(self.spec.gate, Gate::Lasting(_));
@@ -254,7 +265,7 @@ impl Session {
             }
         };
         // A node that only came, and left or was not chosen, is none of the session's.
-        let gathering = matches!(self.state, State::Gathering) && self.spec.plan.is_none();
+        let gathering = matches!(self.state, State::Gathering) && self.spec.plans.is_none();
         let shown = self
             .nodes
             .values()
@@ -269,7 +280,7 @@ impl Session {
             sent: transfer.plain,
             total: None,
             nodes: shown
-                .map(|node| node.status(plain, has_rounds))
+                .map(|node| NodeStatus { hostname: self.name_of(node), ..node.status(plain, has_rounds) })
                 .chain(vanished)
                 .chain(self.refused.iter().cloned())
                 .collect(),

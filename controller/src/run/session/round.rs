@@ -152,16 +152,29 @@ impl Session {
         if self.round > 1 && !matches!(self.spec.gate, Gate::Lasting(_)) {
             log::info!("{}: round {} serves {} nodes", self.spec.name, self.round, ids.len());
         }
+        self.give_names(&ids);
         for id in &ids {
             self.forget_former_life(*id);
             let Some(node) = self.nodes.get_mut(id) else { continue };
-            node.begin_round(self.round, self.spec.plan.is_some());
-            if let Some(plan) = self.spec.plan.clone() {
+            node.begin_round(self.round, self.spec.plans.is_some());
+            if let Some(plan) = self.spec.plans.as_ref().map(|plans| plans.of(node.mac(), node.local)) {
                 self.tell(*id, ToAgent::Plan(Box::new(plan)));
             }
         }
         self.chosen = ids;
         self.state = State::Preparing;
+    }
+
+    /// Names those of the nodes that have no name yet, in the chain's order.
+    fn give_names(&mut self, ids: &[NodeId]) {
+        let Some(plans) = &mut self.spec.plans else { return };
+        let nodes: Vec<&Node> = ids.iter().filter_map(|id| self.nodes.get(id)).collect();
+        let places = nodes.iter().map(|node| Place { mac: node.mac(), address: node.data_address() });
+        let order = self.spec.order.arrange(&places.collect::<Vec<_>>());
+        let in_order = order.into_iter().filter_map(|index| nodes.get(index));
+        plans
+            .names
+            .give(in_order.filter_map(|node| Some((node.mac()?, node.hello.inventory.hostname.as_str()))));
     }
 
     /// A machine that died and has come back is another node; its end is what counts.

@@ -14,11 +14,12 @@ use std::sync::mpsc::{Receiver, channel};
 
 use ka::chain::{Epoch, Offset, Report, Trouble};
 use ka::inventory::{Card, Firmware, Inventory};
-use ka::plan::{After, BootPlan, FinishPlan, Loader};
+use ka::plan::{After, BootPlan, FinishPlan, Loader, Plan};
 use ka::seal::Total;
 use ka::wire::control::{Hello, Progress, Ticket, ToController};
 
 use super::super::clock;
+use super::super::select::Target;
 use super::super::source::SourceError;
 use super::super::stream::StreamNotice;
 use super::*;
@@ -129,13 +130,14 @@ impl World {
             source: Arc::new(Nothing),
             wanted: usize::try_from(1 + random.below(4)).unwrap(),
             gate: if planned { Gate::Named } else { Gate::First },
-            plan: planned.then_some(plan),
+            plans: planned.then(|| Plans::new(Target { plan, left_out: Vec::new(), other_firmware: None })),
             timeout: Some(Duration::from_secs(30)),
             log: None,
             window: 1 << 23,
             dead_after: Duration::from_millis(1500),
             slow: SlowLimits::default(),
             rounds: u32::try_from(1 + random.below(3)).unwrap(),
+            delay: if seed.is_multiple_of(3) { Duration::from_secs(2) } else { Duration::ZERO },
             order: Order::Address,
         });
         Self {

@@ -22,13 +22,14 @@ fn session(rounds: u32) -> Session {
         source: Arc::new(CommandSource::new("true".into())),
         wanted: 2,
         gate: Gate::Named,
-        plan: None,
+        plans: None,
         timeout: None,
         log: None,
         window: 1 << 23,
         dead_after: Duration::from_secs(2),
         slow: ka::chain::SlowLimits::default(),
         rounds,
+        delay: Duration::ZERO,
         order: Order::Address,
     })
 }
@@ -197,4 +198,70 @@ fn a_session_whose_nodes_are_all_refused_ends() {
     assert_eq!(session.ending(), Some(&Ending::Served));
     assert_eq!(session.status().0.nodes.len(), 1);
     assert!(arrive(&mut session, 2, 2).is_err());
+}
+
+#[test]
+fn nodes_are_let_go_one_after_the_other() {
+    let mut session = after_the_first_stream(1, &[]);
+    session.spec.delay = Duration::from_secs(30);
+    for (id, position) in [(1, 2), (2, 1)] {
+        let node = session.nodes.get_mut(&NodeId(id)).unwrap();
+        (node.done, node.position) = (true, Some(position));
+    }
+    session.dismiss();
+    session.dismiss();
+    assert_eq!(session.take_outbox(), [(ConnectionId(2), ToAgent::Bye)], "the first of the chain");
+    session.go_on();
+    assert_eq!(session.ending(), None);
+    session.let_go_at = session.let_go_at.map(|at| at - Duration::from_secs(30));
+    session.dismiss();
+    assert_eq!(session.take_outbox(), [(ConnectionId(1), ToAgent::Bye)]);
+    session.go_on();
+    assert_eq!(session.ending(), Some(&Ending::Served));
+}
+
+/// Who is sent a plan with which name.
+fn named(session: &mut Session) -> Vec<(ConnectionId, String)> {
+    let plans = session.take_outbox().into_iter().filter_map(|(to, message)| match message {
+        ToAgent::Plan(plan) => Some((to, plan.finish.name?.hostname)),
+        _ => None,
+    });
+    plans.collect()
+}
+
+/// A name once given stays, whatever order a further round has.
+#[test]
+fn a_node_keeps_its_name_in_a_further_round() {
+    use super::super::names::{Names, Naming, Pattern};
+    use super::super::plans::Plans;
+    use super::super::select::Target;
+    let plan = ka::plan::Plan {
+        run: "kainstall".into(),
+        disks: Vec::new(),
+        boot: ka::plan::BootPlan::new(ka::plan::Loader::None, ka::inventory::Firmware::Bios),
+        finish: ka::plan::FinishPlan::default(),
+        after: ka::plan::After::Reboot,
+    };
+    let mut session = session(2);
+    let naming = Naming::Pattern(Pattern::parse("node%02d").unwrap());
+    let names = Names::new(super::super::hosts::Hosts::default(), naming);
+    let target = Target { plan, left_out: Vec::new(), other_firmware: None };
+    session.spec.plans = Some(Plans { names, ..Plans::new(target) });
+    for id in [2, 1] {
+        arrive(&mut session, id, u8::try_from(id).unwrap()).unwrap();
+    }
+    session.admit(Admission { named: [mac(1), mac(2)].into(), ..Admission::default() });
+    session.gather();
+    assert_eq!(named(&mut session), [(ConnectionId(1), "node01".into()), (ConnectionId(2), "node02".into())]);
+    // The first of them died, and is back as another node; the second was cut off.
+    for id in [1, 2] {
+        let node = session.nodes.get_mut(&NodeId(id)).unwrap();
+        node.fail(failure("chain", "cut off".into(), true, None));
+    }
+    session.nodes.get_mut(&NodeId(1)).unwrap().connection = None;
+    arrive(&mut session, 9, 1).unwrap();
+    session.begin_round(vec![NodeId(2), NodeId(9)]);
+    assert_eq!(named(&mut session), [(ConnectionId(2), "node02".into()), (ConnectionId(9), "node01".into())]);
+    let shown: Vec<String> = session.status().0.nodes.into_iter().map(|node| node.hostname).collect();
+    assert_eq!(shown, ["node02", "node01"]);
 }

@@ -26,7 +26,7 @@ impl FromStr for DiskChoice {
     /// `auto` knows nothing of the golden disk yet.
     fn from_str(text: &str) -> Result<Self, ParseChoiceError> {
         if text == "auto" {
-            return Ok(Self::Auto { bus: String::new(), size: 0 });
+            return Ok(Self::Auto { bus: String::new(), size: 0, except: Vec::new() });
         }
         let by_id = text.strip_prefix("by-id:").or_else(|| text.strip_prefix("/dev/disk/by-id/"));
         if let Some(pattern) = by_id {

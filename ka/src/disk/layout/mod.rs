@@ -199,22 +199,23 @@ impl Layout {
     /// The partition with this number.
     #[must_use]
     pub fn partition(&self, number: u32) -> Option<&Placed> {
-        self.partitions.iter().find(|p| p.number == number)
+        numbered(&self.partitions, number)
     }
 
     /// The PARTUUID of a partition, as the kernel and blkid print it.
     #[must_use]
     pub fn partuuid(&self, number: u32) -> Option<String> {
-        self.partition(number).and_then(|placed| partuuid(self.id, placed))
+        let placed = self.partition(number)?;
+        match self.id {
+            DiskId::Mbr(signature) => Some(signature.partuuid(placed.number)),
+            DiskId::Gpt(_) => placed.uuid.map(|uuid| uuid.to_string()),
+        }
     }
 }
 
-/// A partition's PARTUUID on a disk with this identity.
-pub(super) fn partuuid(id: DiskId, placed: &Placed) -> Option<String> {
-    match id {
-        DiskId::Mbr(signature) => Some(signature.partuuid(placed.number)),
-        DiskId::Gpt(_) => placed.uuid.map(|uuid| uuid.to_string()),
-    }
+/// The partition with this number.
+pub(super) fn numbered(partitions: &[Placed], number: u32) -> Option<&Placed> {
+    partitions.iter().find(|placed| placed.number == number)
 }
 
 fn placed(entry: &Entry, place: Place, placing: &Placing, seed: &Seed) -> Placed {

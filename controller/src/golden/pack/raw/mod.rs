@@ -20,6 +20,7 @@ use rustix::io::Errno;
 use super::PackError;
 use super::file::{Copier, CopyError};
 use crate::golden::plan::RawSource;
+use crate::golden::quiet::Quiet;
 
 /// The directory of an archive in which partitions are, when another tar opens it.
 const FOLDER: &str = "./KA.partitions";
@@ -38,6 +39,8 @@ pub(super) fn pack<W: Write>(
         let (path, planned) = (source.device.clone(), source.size);
         return Err(PackError::PartitionSize { path, planned, found: size });
     }
+    let busy = |busy| PackError::Busy { path: source.device.clone(), busy };
+    let quiet = Quiet::begin(&source.device).map_err(busy)?;
     // A file system that was mounted writes past the device's own cache, which may be of another time.
     rustix::fs::fadvise(&fd, 0, None, Advice::DontNeed).map_err(failed("forget what was read of"))?;
     let (holes, segments) = used(source, &fd).map_err(failed("read"))?;
@@ -61,7 +64,7 @@ pub(super) fn pack<W: Write>(
             return Err(failed("read all of")(Errno::IO));
         }
     }
-    Ok(())
+    quiet.end().map_err(busy)
 }
 
 /// Which of the partition's bytes are to travel, and what the others are.

@@ -1,0 +1,144 @@
+//! The options that say how the nodes are made to boot.
+
+use ka::inventory::Firmware;
+use ka::plan::{After, BootOrder, BootPlan, Kernels, Loader};
+
+use super::values;
+
+/// How the nodes are made to boot.
+#[derive(Clone, Debug, clap::Args)]
+pub struct BootArgs {
+    /// Boot loader: grub, grub-legacy, lilo, systemd-boot, extlinux, or none; may have modules for the initrd behind
+    /// it: 'grub --with=MODULE ...'
+    #[arg(short = 'r', value_name = "LOADER", default_value = "grub", value_parser = values::boot_loader)]
+    pub loader: LoaderChoice,
+    /// Modules that the nodes' initrd must have, beyond what their hardware asks for (repeatable)
+    #[arg(long, value_name = "MODULE,...", value_delimiter = ',', value_parser = values::module)]
+    pub with: Vec<String>,
+    /// Installed kernels whose initrd is built on the nodes
+    #[arg(long, value_name = "WHICH", default_value = "all")]
+    pub kernel: KernelChoice,
+    /// What a node's UEFI firmware tries first from now on
+    #[arg(long, value_name = "FIRST", default_value = "network")]
+    pub boot_order: OrderChoice,
+    /// Which nodes may be cloned
+    #[arg(long, value_name = "WHICH", default_value = "same")]
+    pub firmware: FirmwareChoice,
+    /// What the nodes do when they are done: reboot, kexec (start the installed system at once, without the
+    /// firmware), poweroff or shell
+    #[arg(long = "boot", value_name = "HOW", default_value = "reboot", value_parser = values::after)]
+    pub after: After,
+}
+
+/// What `-r` takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoaderChoice {
+    /// The boot loader.
+    pub loader: Loader,
+    /// Modules that the initrd must have.
+    pub modules: Vec<String>,
+}
+
+/// What `--kernel` takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum KernelChoice {
+    /// Every one
+    All,
+    /// The one that boots when nobody chooses
+    Default,
+}
+
+/// What `--boot-order` takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum OrderChoice {
+    /// The network, then the disk: whoever serves the network boot goes on deciding
+    Network,
+    /// The disk
+    Disk,
+}
+
+/// What `--firmware` takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum FirmwareChoice {
+    /// Those that start by the firmware that this machine starts by; others are refused
+    Same,
+    /// Others too, where this system has GRUB for both: it needs an EFI system partition in the description for UEFI
+    Auto,
+}
+
+impl BootArgs {
+    /// What every node is asked for. The golden node's firmware is not known here.
+    #[must_use]
+    pub fn plan(&self) -> BootPlan {
+        BootPlan {
+            initrd_modules: self.loader.modules.iter().chain(&self.with).cloned().collect(),
+            kernels: match self.kernel {
+                KernelChoice::All => Kernels::All,
+                KernelChoice::Default => Kernels::Default,
+            },
+            convert_firmware: self.firmware == FirmwareChoice::Auto,
+            order: match self.boot_order {
+                OrderChoice::Network => BootOrder::Network,
+                OrderChoice::Disk => BootOrder::Disk,
+            },
+            ..BootPlan::new(self.loader.loader, Firmware::default())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        boot: BootArgs,
+    }
+
+    fn plan(line: &str) -> Result<BootPlan, String> {
+        let words = std::iter::once("run").chain(line.split('|').filter(|word| !word.is_empty()));
+        Line::try_parse_from(words).map(|line| line.boot.plan()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn every_option_reaches_the_plan() {
+        let usual = BootPlan::new(Loader::Grub, Firmware::Bios);
+        let modules = |modules: &[&str]| modules.iter().map(|m| (*m).to_owned()).collect::<Vec<_>>();
+        for (line, expected) in [
+            ("", usual.clone()),
+            ("-r|lilo", BootPlan::new(Loader::Lilo, Firmware::Bios)),
+            (
+                "-r|grub --with=ata_piix --with piix|--with|a,b-c|--with|d",
+                BootPlan { initrd_modules: modules(&["ata_piix", "piix", "a", "b-c", "d"]), ..usual.clone() },
+            ),
+            // The initrd is built without a loader as well.
+            (
+                "-r|none|--with|a",
+                BootPlan { initrd_modules: modules(&["a"]), ..BootPlan::new(Loader::None, Firmware::Bios) },
+            ),
+            ("--kernel|default", BootPlan { kernels: Kernels::Default, ..usual.clone() }),
+            ("--boot-order|disk", BootPlan { order: BootOrder::Disk, ..usual.clone() }),
+            ("--firmware|auto", BootPlan { convert_firmware: true, ..usual }),
+        ] {
+            assert_eq!(plan(line), Ok(expected), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_what_there_is() {
+        for (line, part) in [
+            ("--kernel|6.1", "all, default"),
+            ("--boot-order|usb", "network, disk"),
+            ("--firmware|uefi", "same, auto"),
+            ("--with|a;b", "no module's name"),
+            ("--with|a,,b", "no module's name"),
+            ("--with|", "--with"),
+            ("-r|syslinux", "systemd-boot"),
+        ] {
+            let error = plan(line).unwrap_err();
+            assert!(error.contains(part), "{line}: {error}");
+        }
+    }
+}

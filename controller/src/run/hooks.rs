@@ -1,0 +1,228 @@
+//! A site's own commands around the reading of the golden node: a snapshot is made, a database stopped, and afterwards
+//! all is undone.
+//!
+//! Both are run by a shell that is no part of this process: it waits for a word, or for the end of this process, and
+//! then undoes. So that is done after Ctrl-C and after `kill -9` as well, when nothing of this process has a file system
+//! open any more.
+
+use std::io::{self, PipeWriter, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+/// The commands.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct HookArgs {
+    /// Runs this shell command before this machine is read, and before any node is touched; its failure ends the run.
+    /// If it prints a directory, the files are read there (a snapshot's mount point)
+    #[arg(long, value_name = "COMMAND")]
+    pub before_read: Option<String>,
+    /// Runs this shell command when nothing is read any more, however the run ends
+    #[arg(long, value_name = "COMMAND")]
+    pub after_read: Option<String>,
+}
+
+/// What is wrong with a command.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HookError {
+    /// The shell cannot be run.
+    #[error("cannot run {option}")]
+    Shell {
+        /// The command's option.
+        option: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// It has failed.
+    #[error("{option} '{command}' failed: exit status {status}")]
+    Failed {
+        /// The command's option.
+        option: &'static str,
+        /// The command.
+        command: String,
+        /// How.
+        status: String,
+    },
+    /// What it printed is no directory.
+    #[error("--before-read '{command}' printed '{answer}': expected nothing, or the path of one directory")]
+    Answer {
+        /// The command.
+        command: String,
+        /// What it printed.
+        answer: String,
+    },
+}
+
+const BEFORE: &str = "--before-read";
+const AFTER: &str = "--after-read";
+
+/// Runs `$1`, tells its status and what it printed, waits, and runs `$2`, which knows the answer as `KA_TREE`.
+///
+/// The end of our process closes the pipe. A word on it says that nothing is read any more; without one, our process
+/// has died, and what it had open is closed when it is gone altogether.
+const SHELL: &str = r#"exec 3<&0 0</dev/null 4>&1 1>&2
+trap '' HUP INT TERM PIPE
+answer=$(trap - HUP INT TERM PIPE; exec 3<&- 4>&-; exec sh -c "$1")
+printf '%s\n%s' "$?" "$answer" >&4
+exec 4>&-
+read -r done <&3 || while kill -0 "$PPID" 2>/dev/null && [ "${n:=0}" -lt 100 ]; do
+    n=$((n + 1)); sleep 0.1
+done
+[ -n "$2" ] || exit 0
+(trap - HUP INT TERM PIPE; KA_TREE=$answer; export KA_TREE; exec 3<&-; exec sh -c "$2")
+status=$?
+[ -n "$done" ] || [ $status = 0 ] || echo "kactl: --after-read '$2' failed: exit status $status" >&2
+exit $status"#;
+
+/// The golden node is read, or will be. When this is dropped, nothing may be read any more.
+#[derive(Debug)]
+pub struct Reading {
+    after: Option<String>,
+    /// The shell, and the pipe whose end it waits for.
+    shell: Option<(Child, PipeWriter)>,
+}
+
+impl Reading {
+    /// Runs `--before-read` if there is one, and gives the tree to read if it names one. `run` is the run's name, which
+    /// the commands find as `KA_RUN`.
+    ///
+    /// # Errors
+    /// [`HookError`]; what was begun has been undone.
+    pub fn begin(args: &HookArgs, run: &str) -> Result<(Self, Option<PathBuf>), HookError> {
+        let mut reading = Self { after: args.after_read.clone(), shell: None };
+        if args.before_read.is_none() && args.after_read.is_none() {
+            return Ok((reading, None));
+        }
+        let before = args.before_read.as_deref().unwrap_or("true");
+        if args.before_read.is_some() {
+            log::info!("{BEFORE}: {before}");
+        }
+        let failed = |source| HookError::Shell { option: BEFORE, source };
+        let (stdin, open) = io::pipe().map_err(failed)?;
+        // A group of its own: Ctrl-C at the terminal is for us.
+        let mut shell = Command::new("sh")
+            .args(["-c", SHELL, "sh", before, args.after_read.as_deref().unwrap_or_default()])
+            .env("KA_RUN", run)
+            .process_group(0)
+            .stdin(stdin)
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(failed)?;
+        let stdout = shell.stdout.take();
+        reading.shell = Some((shell, open));
+        let (status, answer) = told(stdout).map_err(failed)?;
+        if status != "0" {
+            return Err(HookError::Failed { option: BEFORE, command: before.to_owned(), status });
+        }
+        Ok((reading, tree(before, &answer)?))
+    }
+
+    /// Nothing is read any more: runs `--after-read`, if there is one.
+    ///
+    /// # Errors
+    /// [`HookError`]: it has failed.
+    pub fn end(mut self) -> Result<(), HookError> {
+        self.undo()
+    }
+
+    fn undo(&mut self) -> Result<(), HookError> {
+        let Some((mut shell, mut open)) = self.shell.take() else { return Ok(()) };
+        if let Some(after) = &self.after {
+            log::info!("{AFTER}: {after}");
+        }
+        let failed = |source| HookError::Shell { option: AFTER, source };
+        let told = open.write_all(b"done\n");
+        drop(open);
+        let status = shell.wait().map_err(failed)?;
+        told.map_err(failed)?;
+        match &self.after {
+            Some(command) if !status.success() => {
+                let status = status.code().map_or_else(|| status.to_string(), |code| code.to_string());
+                Err(HookError::Failed { option: AFTER, command: command.clone(), status })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        if let Err(error) = self.undo() {
+            log::error!("{:#}", anyhow::Error::from(error));
+        }
+    }
+}
+
+/// The status, and what was printed.
+fn told(stdout: Option<ChildStdout>) -> io::Result<(String, String)> {
+    let mut bytes = Vec::new();
+    if let Some(mut stdout) = stdout {
+        stdout.read_to_end(&mut bytes)?;
+    }
+    let text = String::from_utf8(bytes).map_err(io::Error::other)?;
+    let (status, answer) = text.split_once('\n').unwrap_or((&text, ""));
+    Ok((status.to_owned(), answer.to_owned()))
+}
+
+fn tree(command: &str, answer: &str) -> Result<Option<PathBuf>, HookError> {
+    let path = Path::new(answer);
+    match answer {
+        "" => Ok(None),
+        _ if path.is_absolute() && path.is_dir() => Ok(Some(path.to_owned())),
+        _ => Err(HookError::Answer { command: command.to_owned(), answer: answer.to_owned() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn hooks(before: &str, after: &str) -> HookArgs {
+        let command = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        HookArgs { before_read: command(before), after_read: command(after) }
+    }
+
+    #[test]
+    fn the_answer_is_the_tree_and_all_is_undone() {
+        let place = tempfile::tempdir().unwrap();
+        let log = place.path().join("log");
+        let (said, path) = (log.display(), place.path().display());
+        let args = hooks(
+            &format!("echo before $KA_RUN >> {said}; echo {path}"),
+            &format!("echo after $KA_RUN $KA_TREE >> {said}"),
+        );
+        let (reading, tree) = Reading::begin(&args, "r1").unwrap();
+        assert_eq!(tree.as_deref(), Some(place.path()));
+        assert_eq!(fs::read_to_string(&log).unwrap(), "before r1\n");
+        reading.end().unwrap();
+        assert_eq!(fs::read_to_string(&log).unwrap(), format!("before r1\nafter r1 {path}\n"));
+        // However it ends.
+        drop(Reading::begin(&args, "r2").unwrap());
+        assert!(fs::read_to_string(&log).unwrap().ends_with(&format!("after r2 {path}\n")));
+    }
+
+    #[test]
+    fn what_fails_is_named_and_undone() {
+        let place = tempfile::tempdir().unwrap();
+        let undone = place.path().join("undone");
+        let after = format!("echo >> {}", undone.display());
+        for (before, part) in [
+            ("exit 7", "--before-read 'exit 7' failed: exit status 7"),
+            ("kill -9 $$", "exit status 137"),
+            ("echo here", "printed 'here': expected nothing, or the path of one directory"),
+            ("echo /; echo /tmp", "expected nothing"),
+        ] {
+            let error = Reading::begin(&hooks(before, &after), "r").unwrap_err().to_string();
+            assert!(error.contains(part), "{before}: {error}");
+        }
+        assert_eq!(fs::read_to_string(undone).unwrap(), "\n".repeat(4));
+        let (reading, tree) = Reading::begin(&hooks("", "exit 3"), "r").unwrap();
+        assert_eq!(tree, None);
+        assert_eq!(reading.end().unwrap_err().to_string(), "--after-read 'exit 3' failed: exit status 3");
+        Reading::begin(&hooks("true", ""), "r").unwrap().0.end().unwrap();
+        Reading::begin(&hooks("", ""), "r").unwrap().0.end().unwrap();
+    }
+}

@@ -1,0 +1,116 @@
+//! Patterns as shells have them.
+
+/// Whether `text` fits `pattern` as by fnmatch(3): `*`, `?` and `[…]` (with ranges, and `!` or `^` first for "none of
+/// these"). `same` tells which other bytes are as good as those of the pattern, outside of brackets. A `?`
+/// stands for one byte.
+///
+/// Takes time in the order of both lengths multiplied, whatever the pattern.
+#[must_use]
+pub fn fits(pattern: &[u8], text: &[u8], same: impl Fn(u8, u8) -> bool) -> bool {
+    let (mut p, mut t) = (0, 0);
+    // After the last `*` seen, and how much of the text it has swallowed so far. Only the last one ever
+    // needs another try, as an earlier one can gain nothing by swallowing more.
+    let mut star: Option<(usize, usize)> = None;
+    while let Some(&byte) = text.get(t) {
+        if pattern.get(p) == Some(&b'*') {
+            p += 1;
+            star = Some((p, t));
+        } else if let Some(next) = one(pattern, p, byte, &same) {
+            p = next;
+            t += 1;
+        } else if let Some((after, swallowed)) = star {
+            p = after;
+            t = swallowed + 1;
+            star = Some((after, t));
+        } else {
+            return false;
+        }
+    }
+    pattern.iter().skip(p).all(|&b| b == b'*')
+}
+
+/// [`fits`], to the letter.
+#[must_use]
+pub fn fits_exactly(pattern: &str, text: &str) -> bool {
+    fits(pattern.as_bytes(), text.as_bytes(), |wanted, found| wanted == found)
+}
+
+/// Where the pattern goes on if its element at `p` takes the byte.
+fn one(pattern: &[u8], p: usize, byte: u8, same: impl Fn(u8, u8) -> bool) -> Option<usize> {
+    match *pattern.get(p)? {
+        b'?' => Some(p + 1),
+        b'[' => match set(pattern.get(p + 1..).unwrap_or_default()) {
+            Some((members, length)) => in_set(members, byte).then_some(p + 1 + length),
+            None => (byte == b'[').then_some(p + 1),
+        },
+        literal => same(literal, byte).then_some(p + 1),
+    }
+}
+
+/// The bytes between the brackets, and the length up to and with the closing one. A `]` that comes first
+/// (after `!`) is a member.
+fn set(rest: &[u8]) -> Option<(&[u8], usize)> {
+    let first = usize::from(matches!(rest.first(), Some(b'!' | b'^')));
+    let close = rest.iter().skip(first + 1).position(|&b| b == b']')? + first + 1;
+    Some((rest.get(..close)?, close + 1))
+}
+
+fn in_set(members: &[u8], byte: u8) -> bool {
+    let (negated, mut rest) = match members {
+        [b'!' | b'^', rest @ ..] => (true, rest),
+        rest => (false, rest),
+    };
+    let mut found = false;
+    while let [low, tail @ ..] = rest {
+        if let [b'-', high, tail @ ..] = tail {
+            found |= (*low..=*high).contains(&byte);
+            rest = tail;
+        } else {
+            found |= *low == byte;
+            rest = tail;
+        }
+    }
+    found != negated
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_fit_as_by_fnmatch() {
+        for (pattern, text, expected) in [
+            ("", "", true),
+            ("", "a", false),
+            ("a", "", false),
+            ("*", "", true),
+            ("***", "", true),
+            ("a*", "a", true),
+            ("*a*b", "xaxxb", true),
+            ("*a*b", "xaxxbx", false),
+            ("*a*b*", "xxaxxbxx", true),
+            ("*a*b*", "xxbxxaxx", false),
+            ("a?c", "abc", true),
+            ("a?c", "ac", false),
+            ("*_1?3", "X_123", true),
+            ("*_1?3", "X_13", false),
+            ("ata-*", "nvme-X", false),
+            ("usb:v*d0[0-9A-C]*dc*", "usb:v1234d0B00dcFF", true),
+            ("usb:v*d0[0-9A-C]*dc*", "usb:v1234d0D00dcFF", false),
+            ("x[!0-9]", "xa", true),
+            ("x[^0-9]", "x5", false),
+            ("x[]a]", "x]", true),
+            ("x[", "x[", true),
+            ("x[a-]", "x-", true),
+            ("fs-ext4", "fs_ext4", false),
+        ] {
+            assert_eq!(fits_exactly(pattern, text), expected, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn no_pattern_takes_long() {
+        assert!(!fits_exactly(&("*a".repeat(200) + "b"), &"a".repeat(20_000)));
+        assert!(!fits_exactly(&"*a".repeat(200), &"a".repeat(199)));
+    }
+}

@@ -1,0 +1,32 @@
+//! Host names, as hostname(7) has them.
+
+/// The longest name that Linux takes (`HOST_NAME_MAX` of gethostname(2)).
+pub const LONGEST: usize = 64;
+
+/// Whether this can be a machine's name, with its domain or without. `_` is no letter of a host name by RFC 1123, and
+/// yet there are machines that have it.
+#[must_use]
+pub fn is_valid(name: &str) -> bool {
+    let good = |label: &str| {
+        !label.is_empty()
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+    };
+    name.len() <= LONGEST && name.split('.').all(good)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for good in ["node7", "n-1.rack_2.example.org", "7", &"x".repeat(64)] {
+            assert!(is_valid(good), "{good}");
+        }
+        for bad in ["", "a b", "-a", "a-", "a..b", "ä", &"x".repeat(65), "a/b", "a\nb", "."] {
+            assert!(!is_valid(bad), "{bad}");
+        }
+    }
+}

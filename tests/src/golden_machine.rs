@@ -1,0 +1,137 @@
+//! A golden machine for `kactl run`: a disk with a root file system, and a chroot in it. The nodes are the test's own
+//! threads, which tell of disks that they do not have.
+//!
+//! Needs root, a loop device, `unshare`, `chroot`, `ip`.
+#![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Command, Output, Stdio};
+use std::thread::{self, JoinHandle};
+
+use ka::disk::description::Description;
+use ka::inventory::{Card, Content, Disk, Inventory};
+use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan};
+use ka::wire::control::Hello;
+use ka::wire::keys::{JoinKey, KeyPair};
+use ka_agent::disk::prepare;
+use ka_agent::session::{JoinError, Session};
+
+use crate::chroot::in_chroot;
+use crate::loop_device::{Loop, MIB};
+use crate::process::{program, wait_until};
+use crate::succeed;
+use crate::tool::run;
+
+/// Runs one of the ignored tests of this binary on such a machine.
+///
+/// # Panics
+/// When it fails.
+pub fn on_a_golden_machine(test: &str) {
+    let disk = Loop::new(200 * MIB, 512);
+    let work = tempfile::tempdir().unwrap();
+    let root = work.path();
+    let mut fs = FileSystemPlan::new(1, FileSystemKind::Ext4);
+    fs.mount_point = Some("/".into());
+    let desc = Description::parse("linux fill\nswap 16\n", "desc").unwrap();
+    let plan = DiskPlan { file_systems: vec![fs], ..DiskPlan::new(disk.node().into(), desc) };
+    prepare(&[plan], root).unwrap().unmount().unwrap();
+    run("mount", [&format!("{}p1", disk.node()), root.to_str().unwrap()]);
+    fs::create_dir(root.join("tmp")).unwrap();
+    fs::write(root.join("kactl"), "").unwrap();
+    let mounts = format!("mount --bind {:?} \"$1/kactl\"", program("kactl"));
+    let inner = in_chroot(root, &disk, &mounts, test);
+    run("umount", [root.to_str().unwrap()]);
+    assert!(inner, "the test in the chroot failed: see above");
+}
+
+/// What `kactl init` and `kactl image` would make.
+///
+/// # Panics
+/// When it cannot be made.
+#[must_use]
+pub fn set_up() -> JoinKey {
+    let dirs =
+        "[directories]\nstate = \"/ka/state\"\nlog = \"/ka/log\"\nrun = \"/ka/run\"\nkeys = \"/ka/keys\"\n";
+    fs::create_dir_all("/ka/state/boot").unwrap();
+    fs::create_dir_all("/ka/state/stage2").unwrap();
+    fs::write("/ka/ka.toml", dirs).unwrap();
+    succeed(kactl().arg("init"));
+    fs::write("/ka/state/boot/vmlinuz", "").unwrap();
+    fs::copy("/ka/keys/join.key", "/ka/state/boot/all.rdz").unwrap();
+    JoinKey::from_text(&fs::read_to_string("/ka/keys/join.key").unwrap()).unwrap()
+}
+
+/// `kactl` with that configuration.
+#[must_use]
+pub fn kactl() -> Command {
+    let mut command = Command::new("/kactl");
+    command.args(["--config", "/ka/ka.toml"]);
+    command
+}
+
+/// `kactl run` for two nodes; the golden disk has no such name, so it is the one of the root.
+#[must_use]
+pub fn kactl_run(more: &[&str]) -> Command {
+    let mut command = kactl();
+    command.args(["run", "-n", "2", "-p", "sda:size=1G", "--json"]).args(more);
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Starts it.
+///
+/// # Panics
+/// When it cannot be started.
+#[must_use]
+pub fn start_run(more: &[&str]) -> JoinHandle<Output> {
+    let mut command = kactl_run(more);
+    thread::spawn(move || command.output().unwrap())
+}
+
+/// A node with one disk of `size` bytes joins, as soon as `kactl` listens.
+///
+/// # Panics
+/// When it is refused.
+#[must_use]
+pub fn join(join: &JoinKey, number: u8, size: u64) -> Session {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mac = format!("52:54:00:00:00:{number:02x}");
+    let old =
+        Content { device: "sda1".into(), size: 1 << 20, kind: Some("xfs".into()), label: Some("old".into()) };
+    let disk = Disk {
+        name: "sda".into(),
+        size,
+        sector_size: 512,
+        bus: "ata".into(),
+        table: Some("gpt".into()),
+        contents: vec![old],
+        ..Disk::default()
+    };
+    let hello = Hello {
+        session: "kainstall".into(),
+        version: String::new(),
+        key: KeyPair::generate().unwrap().public,
+        data_port: listener.local_addr().unwrap().port(),
+        window: 8 << 20,
+        inventory: Inventory {
+            cards: vec![Card { name: "eth0".into(), mac, addresses: Vec::new() }],
+            disks: vec![disk],
+            ..Inventory::default()
+        },
+        erasable: true,
+        resume: None,
+    };
+    let mut session = None;
+    wait_until("kactl listens", || {
+        let address = SocketAddr::from(([127, 0, 0, 1], 30765));
+        match Session::join(address, join, hello.clone(), listener.try_clone().unwrap()) {
+            Ok(joined) => session = Some(joined),
+            // An earlier run's port may still be closing.
+            Err(JoinError::Unreachable { .. } | JoinError::Channel { .. }) => {}
+            Err(e) => panic!("{e}"),
+        }
+        session.is_some()
+    });
+    session.unwrap()
+}
