@@ -8,11 +8,8 @@
 pub mod archive;
 pub mod chain;
 pub mod disk;
-<<<<<<< HEAD
-pub mod hostname;
-=======
 pub mod glob;
->>>>>>> room/disks
+pub mod hostname;
 pub mod inventory;
 pub mod mac;
 pub mod plan;
