@@ -1,9 +1,17 @@
-"""Every file system that can be copied, logical partitions, an NVMe disk, and a data disk with sectors of 4096 bytes.
+"""Every file system that can be copied, partitions that are copied as they are, an NVMe disk, a data disk with 4096-byte
+sectors.
 
 The golden node has Debian's full kernel, for JFS and ReiserFS. Which disk is which is told by their serial
 numbers, for the system's disk is `vda` on one machine and `nvme0n1` on another.
 """
 
+import hashlib
+
+import check
+import clone
+import filesystems
+import image
+import manifest
 from image import MIB
 from scenario import Golden, GoldenDisk, Hardware, NodeDisk, Scenario, Selection, Subvolume, Volume
 
@@ -14,7 +22,9 @@ SYSTEM = GoldenDisk(3072 * MIB, "dos", (
     Volume(5, "swap", 96 * MIB, label="golden-swap", logical=True),
     Volume(6, "reiserfs", 192 * MIB, "/var", "defaults,user_xattr,acl,noatime", label="var", logical=True),
     Volume(7, "jfs", 64 * MIB, "/home", label="home", logical=True),
-    Volume(8, "btrfs", None, label="srv", logical=True, subvolumes=(
+    Volume(8, "raw", 24 * MIB, logical=True),
+    Volume(9, "raw", 48 * MIB, label="as-it-is", logical=True, holds="ext4"),
+    Volume(10, "btrfs", None, label="srv", logical=True, subvolumes=(
         Subvolume("@srv", "/srv", "defaults,compress=zstd"), Subvolume("@data", "/srv/data", "defaults,noatime"),
     )),
 ), serial="system")
@@ -26,7 +36,7 @@ DATA = GoldenDisk(512 * MIB, "gpt", (
 GOLDEN = Golden(
     "filesystems", (SYSTEM, DATA),
     kernel="linux-image-amd64",
-    packages=("initramfs-tools", "grub-pc", "xfsprogs", "jfsutils", "reiserfsprogs", "btrfs-progs", "gdisk"),
+    packages=("initramfs-tools", "grub-pc", "xfsprogs", "jfsutils", "reiserfsprogs", "btrfs-progs", "gdisk", "partclone"),
     initrd_modules=("virtio_pci", "virtio_blk", "ext4", "xfs", "jfs", "reiserfs", "btrfs"),
     left_out=tuple(f"/lib/modules/*/kernel/{part}/*" for part in (
         "drivers/gpu", "drivers/media", "drivers/net/wireless", "drivers/infiniband", "drivers/staging", "drivers/iio",
@@ -53,4 +63,43 @@ SCENARIO = Scenario(
     golden=GOLDEN,
     nodes=nodes,
     selections=(Selection("by-id:*system*", "vda"), Selection("by-id:*data*", "vdb")),
+    run_options="-D vda8 -D vda9",
 )
+
+
+def at_the_end(story):
+    """What was copied as it is: to the last byte, or in all that its file system uses. The nodes' disks were full of
+    something else."""
+    golden = raw_parts(story.golden_disks[0])
+    with story.report.step("Partitions that were copied as they are"):
+        for node in story.sound_nodes():
+            if node.identity:
+                found = raw_parts(node.disks[0])
+                faults = [fault for volume in SYSTEM.volumes if volume.kind == "raw"
+                          for fault in raw_faults(volume, golden[volume.number], found[volume.number])]
+                story.report.found(node.name, "as they are", faults)
+
+
+def raw_parts(disk):
+    return {part.number: (disk, part) for part in image.partitions(disk.path, disk.sector)}
+
+
+def raw_faults(volume, golden, found):
+    if not volume.holds:
+        same = digest(*golden, golden[1].size) == digest(*found, golden[1].size)
+        return [] if same else [f"partition {volume.number} has other bytes"]
+    faults, trees = [], []
+    for disk, part in (golden, found):
+        with image.loop(disk.path, part.start, part.size, read_only=True, sector=disk.sector) as device:
+            faults += clone.tool_faults(*filesystems.JUDGES[volume.holds], device)
+            with image.mounted(device, image.UNTOUCHED[volume.holds], volume.holds) as root:
+                trees.append(manifest.take(root))
+    return faults + [f"partition {volume.number}: {fault}" for fault in check.compare(*trees)]
+
+
+def digest(disk, part, size):
+    found = hashlib.sha256()
+    with open(disk.path, "rb") as file:
+        file.seek(part.start)
+        found.update(file.read(size))
+    return found.digest()
