@@ -8,7 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::super::error::Cause;
+use super::super::esp;
 use super::super::glob;
+use super::super::names::Names;
 use super::super::tool;
 use super::{Setting, grub, register, system_partition};
 
@@ -50,7 +52,7 @@ pub(super) fn install(setting: &Setting<'_>) -> Result<(), Cause> {
     let vendor = vendor(setting.root, &mounted)?;
     let file = format!("EFI/{vendor}/{}", program(&mounted.join("EFI").join(&vendor))?);
     for file in [file.as_str(), FALLBACK] {
-        check_program(&mounted.join(file))?;
+        check_program(&mounted.join(file), setting.names)?;
     }
     register(setting, &vendor, esp, &file)
 }
@@ -107,13 +109,24 @@ fn copy_to_fallback(vendor: &Path, esp: &Path) -> Result<(), Cause> {
     Ok(())
 }
 
-/// A program for this firmware begins as every Windows program does (PE/COFF).
-fn check_program(path: &Path) -> Result<(), Cause> {
+/// A program for this firmware begins as every Windows program does (PE/COFF), and the configuration that
+/// `grub-install` may have built into it names where its menu is.
+fn check_program(path: &Path, names: &Names<'_>) -> Result<(), Cause> {
     let bytes = fs::read(path).map_err(|e| Cause::file("read back", path, e))?;
-    if bytes.starts_with(b"MZ") {
+    let text = String::from_utf8_lossy(&bytes);
+    let wrong = if !bytes.starts_with(b"MZ") {
+        "is no program for UEFI".to_owned()
+    } else if let Some(golden) = names.golden_in(&text) {
+        format!(
+            "has the golden node's file system {golden} built in, and the copied system has no grub-install that \
+             makes it anew"
+        )
+    } else if text.contains(esp::HELD) {
+        format!("looks for its files in {}, which is gone when the node boots", esp::HELD)
+    } else {
         return Ok(());
-    }
-    Err(Cause::NotBootable { path: path.to_owned(), wrong: "is no program for UEFI".to_owned() })
+    };
+    Err(Cause::NotBootable { path: path.to_owned(), wrong })
 }
 
 /// GRUB's first configuration on the partition names the file system with its menu.
@@ -130,6 +143,7 @@ fn check_configurations(setting: &Setting<'_>, esp: &Path) -> Result<(), Cause> 
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::names::tests::made;
     use super::*;
 
     fn put(root: &Path, path: &str, bytes: &str) {
@@ -163,8 +177,24 @@ mod tests {
         copy_to_fallback(&esp.path().join("EFI/fedora"), esp.path()).unwrap();
         assert_eq!(fs::read_to_string(esp.path().join(FALLBACK)).unwrap(), "MZshim");
         assert_eq!(fs::read_to_string(esp.path().join("EFI/BOOT/grubx64.efi")).unwrap(), "MZgrub");
-        check_program(&esp.path().join(FALLBACK)).unwrap();
-        put(esp.path(), "x", "ELF");
-        assert!(check_program(&esp.path().join("x")).is_err());
+    }
+
+    #[test]
+    fn a_program_must_be_one_and_this_nodes() {
+        let esp = tempfile::tempdir().unwrap();
+        let made = made();
+        for (bytes, wrong) in [
+            ("MZ\0search.fs_uuid 11111111-aaaa-4aaa-8aaa-111111111111 root\0", None),
+            ("ELF", Some("is no program for UEFI")),
+            ("MZ\0\0search.fs_uuid 00000001-0000-4000-8000-000000000000 root\0", Some("built in")),
+            ("MZ\0(,gpt1)/KA-HELD/grub\0", Some("KA-HELD")),
+        ] {
+            put(esp.path(), "x", bytes);
+            let checked = check_program(&esp.path().join("x"), &Names::new(&made)).map_err(|e| e.to_string());
+            match wrong {
+                None => checked.unwrap(),
+                Some(wrong) => assert!(checked.unwrap_err().contains(wrong), "{bytes}"),
+            }
+        }
     }
 }
