@@ -18,6 +18,10 @@ use super::{Setting, grub, register, system_partition};
 pub(super) const MODULES: [&str; 2] =
     ["usr/lib/grub/x86_64-efi/kernel.img", "usr/lib/grub2/x86_64-efi/kernel.img"];
 
+/// Where they are if `grub2-install` is to use them (SUSE). Fedora's, which refuses UEFI, has them elsewhere.
+const GRUB2_MODULES: [&str; 2] =
+    ["usr/lib/grub2/x86_64-efi/kernel.img", "usr/share/grub2/x86_64-efi/kernel.img"];
+
 /// The program that a firmware starts which has forgotten its menu.
 const FALLBACK: &str = "EFI/BOOT/BOOTX64.EFI";
 
@@ -34,17 +38,19 @@ pub(super) fn install(setting: &Setting<'_>) -> Result<(), Cause> {
                 return Err(Cause::MissingTool { tool: "GRUB for UEFI (grub-efi-amd64-bin)".to_owned() });
             }
             grub::forget_stale_map(&setting.root.join("boot/grub/device.map"))?;
-            let vendor = vendor(setting.root, &mounted)?;
-            let place = format!("--efi-directory={at}");
-            let id = format!("--bootloader-id={vendor}");
-            tool::run(install, &["--target=x86_64-efi", &place, &id, "--no-nvram"])?;
-            tool::run(install, &["--target=x86_64-efi", &place, "--removable", "--no-nvram"])?;
+            run_installer(install, at, &vendor(setting.root, &mounted)?)?;
             grub::write_menu(setting, &setting.root.join("boot/grub/grub.cfg"))?;
         }
         None => {
             tool::need(&["grub2-mkconfig", "grub-mkconfig"])?;
-            let vendor = mounted.join("EFI").join(vendor(setting.root, &mounted)?);
-            copy_to_fallback(&vendor, &mounted)?;
+            let vendor = vendor(setting.root, &mounted)?;
+            match grub2_installer(setting.root, &mounted.join("EFI").join(&vendor)) {
+                Some(install) => {
+                    grub::forget_stale_map(&setting.root.join("boot/grub2/device.map"))?;
+                    run_installer(install, at, &vendor)?;
+                }
+                None => copy_to_fallback(&mounted.join("EFI").join(&vendor), &mounted)?,
+            }
             grub::write_menu(setting, &menu(setting.root))?;
         }
     }
@@ -55,6 +61,21 @@ pub(super) fn install(setting: &Setting<'_>) -> Result<(), Cause> {
         check_program(&mounted.join(file), setting.names)?;
     }
     register(setting, &vendor, esp, &file)
+}
+
+/// Makes GRUB's program under the vendor's name, and where every firmware looks.
+fn run_installer(install: &str, at: &str, vendor: &str) -> Result<(), Cause> {
+    let place = format!("--efi-directory={at}");
+    let id = format!("--bootloader-id={vendor}");
+    tool::run(install, &["--target=x86_64-efi", &place, &id, "--no-nvram"])?;
+    tool::run(install, &["--target=x86_64-efi", &place, "--removable", "--no-nvram"])
+}
+
+/// `grub2-install` where it makes programs for UEFI: with modules at the place that only such distributions use, and
+/// unless a signed shim is there, which would not start what is made here.
+fn grub2_installer(root: &Path, vendor: &Path) -> Option<&'static str> {
+    let able = GRUB2_MODULES.iter().any(|file| root.join(file).exists());
+    tool::find(&["grub2-install"]).filter(|_| able && !vendor.join(PROGRAMS[0]).exists())
 }
 
 /// The directory of `EFI` that is the distribution's: where its GRUB is already, else its name.
