@@ -139,6 +139,7 @@ impl Copied {
                 golden: Some(GoldenNames {
                     uuid: Some(GOLDEN.to_owned()),
                     partuuid: None,
+                    label: None,
                     devices: vec!["/dev/sda1".to_owned()],
                 }),
                 ..FileSystemPlan::new(1, FileSystemKind::Ext4)
@@ -318,6 +319,15 @@ fn lilo_is_made_anew_and_handed_back() {
     assert_eq!(&last.boot_code.unwrap().0[6..10], b"LILO");
     assert!(copied.disk.read(0, 440).iter().all(|byte| *byte == 0), "boot code before the last write");
 
+    // A disk of which nothing was cloned.
+    let foreign = copied.disk.another(MIB, 512);
+    let other = LILO_CONF.replace("/dev/sda\n", &format!("{}\n", foreign.node()));
+    fs::write(copied.root().join("etc/lilo.conf"), other).unwrap();
+    let error = copied.finish_as(&plan(Loader::Lilo), &Machine::default()).unwrap_err().to_string();
+    assert!(error.contains("which is neither this node's disk"), "{error}");
+    assert!(foreign.read(0, 512).iter().all(|byte| *byte == 0));
+    drop(foreign);
+
     fs::write(copied.root().join("etc/lilo.conf"), LILO_CONF.replace("vmlinuz-6", "vmlinuz-5")).unwrap();
     let error = copied.finish_as(&plan(Loader::Lilo), &Machine::default()).unwrap_err().to_string();
     assert!(error.contains("lilo -v: exit status: 1") && error.contains("open /boot/vmlinuz-5"), "{error}");
@@ -340,7 +350,7 @@ printf '\353\110GRUB' | dd of="$disk" conv=notrunc 2>/dev/null
 fn grub_legacy_is_embedded_and_handed_back() {
     let copied = Copied::new();
     copied.tool("grub", GRUB);
-    let menu = "# kopt=root=/dev/sda1 ro\ntitle x\nroot (hd0,0)\nkernel /boot/vmlinuz-6 root=/dev/sda1 ro\n";
+    let menu = "# kopt=root=/dev/sda1 ro\n# groot=(hd0,0)\ntitle x\nroot (hd0,0)\nkernel /boot/vmlinuz-6 root=/dev/sda1 ro\n";
     fs::write(copied.root().join("boot/grub/menu.lst"), menu).unwrap();
     fs::write(copied.root().join("boot/grub/device.map"), "(hd0) /dev/sda\n").unwrap();
 

@@ -32,6 +32,9 @@ pub(super) fn install(setting: &Setting<'_>) -> Result<Option<BootCode>, Cause> 
         replace(&path, new.as_bytes())?;
     }
     let target = value_of(&new, "boot").map(Path::new);
+    if let Some(wrong) = foreign(target, value_of(&new, "raid-extra-boot"), setting.disk, setting.names) {
+        return Err(Cause::NotBootable { path, wrong });
+    }
     if target.is_none_or(|target| target == setting.disk) {
         let code = boot_code::captured(setting.disk, || tool::run(lilo, &["-v"]))?;
         return if code.0.get(NAME) == Some(b"LILO") {
@@ -52,6 +55,25 @@ pub(super) fn install(setting: &Setting<'_>) -> Result<Option<BootCode>, Cause> 
     }
     log::warn!("LILO is in {}: boot code of the disk (-m, -M) must start it", partition.display());
     Ok(None)
+}
+
+/// What LILO would write to and must not: a disk on which nothing of the copied system is may be anybody's.
+fn foreign(target: Option<&Path>, extra: Option<&str>, disk: &Path, names: &Names<'_>) -> Option<String> {
+    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let is_ours = |path: &Path| {
+        let path = real(path);
+        path == real(disk) || names.made().iter().any(|fs| path == real(&fs.device))
+    };
+    match (target, extra) {
+        (Some(target), _) if !is_ours(target) => Some(format!(
+            "has boot={}, which is neither this node's disk nor a partition of the copied system",
+            target.display()
+        )),
+        (_, Some(extra)) if !matches!(extra, "none" | "mbr-only") => {
+            Some(format!("has raid-extra-boot={extra}: disks that are not this run's"))
+        }
+        _ => None,
+    }
 }
 
 fn read(device: &Path, bytes: &mut [u8]) -> io::Result<()> {
@@ -146,5 +168,24 @@ mod tests {
         }
         assert_eq!(value_of("#boot=x\nlba32\nboot = \"/dev/vda\"\n", "boot"), Some("/dev/vda"));
         assert_eq!(value_of("lba32\n", "boot"), None);
+    }
+
+    #[test]
+    fn no_disk_of_somebody_elses_is_written() {
+        let made = made();
+        let names = Names::new(&made);
+        for (boot, extra, ours) in [
+            (None, None, true),
+            (Some("/dev/vda"), Some("mbr-only"), true),
+            (Some("/dev/vda1"), Some("none"), true),
+            (Some("/dev/sda"), None, false),
+            (Some("/dev/vda3"), None, false),
+            (Some("UUID=1"), None, false),
+            (Some("/dev/vda"), Some("/dev/sda,/dev/sdb"), false),
+            (None, Some("auto"), false),
+        ] {
+            let wrong = foreign(boot.map(Path::new), extra, Path::new("/dev/vda"), &names);
+            assert_eq!(wrong.is_none(), ours, "{boot:?} {extra:?}: {wrong:?}");
+        }
     }
 }
