@@ -20,19 +20,30 @@ use super::replace::replace;
 use rewrite::Format;
 
 /// ifupdown: stanzas of `key value`.
-const IFUPDOWN: Format =
-    Format { stanzas: true, gateways: &["gateway"], masks: &["netmask"], derived: &["network", "broadcast"] };
+const IFUPDOWN: Format = Format {
+    stanzas: true,
+    gateways: &["gateway"],
+    masks: &["netmask"],
+    derived: &["network", "broadcast"],
+    numbered: false,
+};
 
 /// systemd-networkd.
 const NETWORKD: Format =
-    Format { stanzas: false, gateways: &["Gateway"], masks: &[], derived: &["Broadcast"] };
+    Format { stanzas: false, gateways: &["Gateway"], masks: &[], derived: &["Broadcast"], numbered: false };
 
 /// NetworkManager's keyfiles: `address1=10.0.0.1/24,10.0.0.254`.
-const KEYFILE: Format = Format { stanzas: false, gateways: &["gateway"], masks: &[], derived: &[] };
+const KEYFILE: Format =
+    Format { stanzas: false, gateways: &["gateway"], masks: &[], derived: &[], numbered: false };
 
 /// netplan.
-const NETPLAN: Format =
-    Format { stanzas: false, gateways: &["gateway4", "gateway6", "via"], masks: &[], derived: &[] };
+const NETPLAN: Format = Format {
+    stanzas: false,
+    gateways: &["gateway4", "gateway6", "via"],
+    masks: &[],
+    derived: &[],
+    numbered: false,
+};
 
 /// Red Hat's and SUSE's shell variables.
 const IFCFG: Format = Format {
@@ -40,10 +51,12 @@ const IFCFG: Format = Format {
     gateways: &["GATEWAY"],
     masks: &["NETMASK", "PREFIX", "PREFIXLEN"],
     derived: &["NETWORK", "BROADCAST"],
+    numbered: true,
 };
 
 /// dhcpcd with a static address.
-const DHCPCD: Format = Format { stanzas: false, gateways: &["static routers"], masks: &[], derived: &[] };
+const DHCPCD: Format =
+    Format { stanzas: false, gateways: &["static routers"], masks: &[], derived: &[], numbered: false };
 
 /// Where each system's configuration is.
 const PLACES: [(&str, Format); 11] = [

@@ -17,6 +17,8 @@ pub(super) struct Format {
     pub(super) masks: &'static [&'static str],
     /// What follows from address and prefix, and would be wrong in another network.
     pub(super) derived: &'static [&'static str],
+    /// Keys of one address have its number behind them: `IPADDR0`, `IPADDR_1`.
+    pub(super) numbered: bool,
 }
 
 impl Format {
@@ -31,44 +33,72 @@ impl Format {
         if !block.lines().any(has_it) {
             return block.to_owned();
         }
-        let same_network = self.prefix(block, golden).is_some_and(|prefix| {
+        let number = self.number(block, golden);
+        let prefix = self.prefix(block, golden, number);
+        let same_network = prefix.is_some_and(|prefix| {
             own.prefix.is_none_or(|new| new == prefix)
                 && network(golden, prefix) == network(own.address, prefix)
         });
-        // One of several routes need not be the default.
-        let one_route = block.lines().filter(|line| key_of(line) == Some("via")).count() == 1;
+        // Other cards, and routes by way of other machines, have gateways too. No gateway is in a network of one.
+        let alone = if golden.is_ipv4() { 32 } else { 128 };
+        let is_near = |gateway: IpAddr| {
+            prefix.is_none_or(|prefix| prefix >= alone || network(golden, prefix) == network(gateway, prefix))
+        };
         let mut new = String::with_capacity(block.len());
-        for line in block.split_inclusive('\n') {
-            if is_comment(line) {
-                new.push_str(line);
-                continue;
+        for section in split_at(block, |line| line.starts_with('[')) {
+            let is_default = leads_everywhere(section);
+            for line in section.split_inclusive('\n') {
+                if is_comment(line) {
+                    new.push_str(line);
+                    continue;
+                }
+                let (key, numbered) = self.key_of(line);
+                let is_its = !self.numbered || numbered == number;
+                if self.derived.contains(&key) && is_its && !same_network {
+                    continue;
+                }
+                let is_gateway = self.gateways.contains(&key) && is_default;
+                let mut line = with_address(line, golden, own, is_gateway, is_near);
+                if let Some(prefix) = own.prefix
+                    && is_its
+                    && self.masks.contains(&key)
+                {
+                    line = with_mask(&line, prefix);
+                }
+                new.push_str(&line);
             }
-            let key = key_of(line).unwrap_or_default();
-            if self.derived.contains(&key) && !same_network {
-                continue;
-            }
-            let is_gateway = self.gateways.contains(&key) && (key != "via" || one_route);
-            let mut line = with_address(line, golden, own, is_gateway);
-            if let Some(prefix) = own.prefix
-                && self.masks.contains(&key)
-            {
-                line = with_mask(&line, prefix);
-            }
-            new.push_str(&line);
         }
         new
     }
 
+    /// What stands before the value, and the number behind that.
+    fn key_of<'a>(&self, line: &'a str) -> (&'a str, &'a str) {
+        let key = key_of(line).unwrap_or_default();
+        if !self.numbered {
+            return (key, "");
+        }
+        let stem = key.trim_end_matches(|c: char| c.is_ascii_digit());
+        let stem = if stem.len() < key.len() { stem.strip_suffix('_').unwrap_or(stem) } else { stem };
+        key.split_at(stem.len())
+    }
+
+    /// The number behind the key with the golden address.
+    fn number<'a>(&self, block: &'a str, golden: IpAddr) -> &'a str {
+        let mut lines = block.lines().filter(|line| !is_comment(line));
+        let line = lines.find(|line| addresses(line).any(|(_, address)| address == golden));
+        line.map_or("", |line| self.key_of(line).1)
+    }
+
     /// The prefix that the golden address has in this block.
-    fn prefix(&self, block: &str, golden: IpAddr) -> Option<u8> {
+    fn prefix(&self, block: &str, golden: IpAddr, number: &str) -> Option<u8> {
         block.lines().filter(|line| !is_comment(line)).find_map(|line| {
             let behind = addresses(line).find(|(_, address)| *address == golden).and_then(|(range, _)| {
                 let digits = line.get(range.end..)?.strip_prefix('/')?;
                 digits.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
             });
             let masked = || {
-                let value =
-                    value_of(line).filter(|_| key_of(line).is_some_and(|key| self.masks.contains(&key)))?;
+                let (key, numbered) = self.key_of(line);
+                let value = value_of(line).filter(|_| self.masks.contains(&key) && numbered == number)?;
                 match value.parse::<Ipv4Addr>() {
                     Ok(mask) => u8::try_from(u32::from(mask).leading_ones()).ok(),
                     Err(_) => value.parse().ok(),
@@ -86,6 +116,11 @@ fn stanzas(text: &str) -> Vec<&str> {
         matches!(word, "iface" | "auto" | "mapping" | "source" | "source-directory")
             || word.starts_with("allow-")
     };
+    split_at(text, begins)
+}
+
+/// The parts of a text, each from a line that begins one to the next.
+fn split_at(text: &str, begins: impl Fn(&str) -> bool) -> Vec<&str> {
     let mut found = Vec::new();
     let (mut start, mut at) = (0, 0);
     for line in text.split_inclusive('\n') {
@@ -97,6 +132,17 @@ fn stanzas(text: &str) -> Vec<&str> {
     }
     found.extend(text.get(start..));
     found
+}
+
+/// Whether the gateway of a section is the default one: there is one route at most, and if it names where it leads to
+/// (`Destination=` of networkd, `to:` of netplan), that is everywhere.
+fn leads_everywhere(section: &str) -> bool {
+    let values = |wanted: &'static str| {
+        let lines = section.lines().filter(move |line| !is_comment(line) && key_of(line) == Some(wanted));
+        lines.filter_map(value_of)
+    };
+    let everywhere = |to: &str| matches!(to, "default" | "0.0.0.0/0" | "::/0" | "0/0");
+    values("Destination").chain(values("to")).all(everywhere) && values("via").count() <= 1
 }
 
 fn is_comment(line: &str) -> bool {
@@ -139,8 +185,14 @@ fn addresses(line: &str) -> impl Iterator<Item = (Range<usize>, IpAddr)> {
 }
 
 /// The golden address and its prefix replaced; the gateway too, where the line names it, or it stands behind the
-/// address and a comma.
-fn with_address(line: &str, golden: IpAddr, own: &NodeAddress, is_gateway: bool) -> String {
+/// address and a comma, if it is near.
+fn with_address(
+    line: &str,
+    golden: IpAddr,
+    own: &NodeAddress,
+    is_gateway: bool,
+    is_near: impl Fn(IpAddr) -> bool,
+) -> String {
     let mut new = String::with_capacity(line.len());
     let mut done = 0;
     let mut behind_own = false;
@@ -162,7 +214,9 @@ fn with_address(line: &str, golden: IpAddr, own: &NodeAddress, is_gateway: bool)
                     done += 1 + digits;
                 }
             }
-            Some(gateway) if (is_gateway || listed) && gateway.is_ipv4() == address.is_ipv4() => {
+            Some(gateway)
+                if (is_gateway || listed) && gateway.is_ipv4() == address.is_ipv4() && is_near(address) =>
+            {
                 new.push_str(&gateway.to_string());
             }
             _ => new.push_str(line.get(range).unwrap_or_default()),
@@ -274,6 +328,42 @@ mod tests {
             let golden = GOLDEN.parse().unwrap();
             assert_eq!(format.rewrite(old, golden, &same), with_same);
             assert_eq!(format.rewrite(old, golden, &other), with_other);
+        }
+    }
+
+    #[test]
+    fn gateways_of_other_cards_and_routes_stay() {
+        let own = own("10.1.0.7", Some(16), Some("10.1.0.254"));
+        for (format, old, new) in [
+            (
+                NETPLAN,
+                "    ens3:\n      addresses: [10.0.0.1/24]\n      gateway4: 10.0.0.254\n    ens4:\n      addresses: [192.168.5.9/24]\n      gateway4: 192.168.5.1\n",
+                "    ens3:\n      addresses: [10.1.0.7/16]\n      gateway4: 10.1.0.254\n    ens4:\n      addresses: [192.168.5.9/24]\n      gateway4: 192.168.5.1\n",
+            ),
+            (
+                NETPLAN,
+                "      addresses: [10.0.0.1/24]\n      routes:\n      - to: 172.16.0.0/12\n        via: 10.0.0.253\n",
+                "      addresses: [10.1.0.7/16]\n      routes:\n      - to: 172.16.0.0/12\n        via: 10.0.0.253\n",
+            ),
+            (
+                NETWORKD,
+                "[Network]\nAddress=10.0.0.1/24\nGateway=10.0.0.254\n[Route]\nDestination=172.16.0.0/12\nGateway=10.0.0.253\n[Route]\nGateway=10.0.0.252\nDestination=0.0.0.0/0\n",
+                "[Network]\nAddress=10.1.0.7/16\nGateway=10.1.0.254\n[Route]\nDestination=172.16.0.0/12\nGateway=10.0.0.253\n[Route]\nGateway=10.1.0.254\nDestination=0.0.0.0/0\n",
+            ),
+            (
+                IFCFG,
+                "IPADDR0=10.0.0.1\nPREFIX0=24\nGATEWAY0=10.0.0.254\nIPADDR1=192.168.5.9\nPREFIX1=26\n",
+                "IPADDR0=10.1.0.7\nPREFIX0=16\nGATEWAY0=10.1.0.254\nIPADDR1=192.168.5.9\nPREFIX1=26\n",
+            ),
+            (
+                IFCFG,
+                "IPADDR='192.168.5.9'\nNETMASK='255.255.255.192'\nIPADDR_1='10.0.0.1'\nNETMASK_1='255.255.255.0'\nGATEWAY='192.168.5.1'\n",
+                "IPADDR='192.168.5.9'\nNETMASK='255.255.255.192'\nIPADDR_1='10.1.0.7'\nNETMASK_1='255.255.0.0'\nGATEWAY='192.168.5.1'\n",
+            ),
+            // A host of its own, as some providers have it: nothing else can be its gateway.
+            (KEYFILE, "address1=10.0.0.1/32,10.9.9.9\n", "address1=10.1.0.7/16,10.1.0.254\n"),
+        ] {
+            assert_eq!(format.rewrite(old, GOLDEN.parse().unwrap(), &own), new);
         }
     }
 
