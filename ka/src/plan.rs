@@ -242,6 +242,8 @@ pub struct GoldenNames {
     pub uuid: Option<String>,
     /// The partition's UUID (PARTUUID).
     pub partuuid: Option<String>,
+    /// The file system's label. The clone has it too.
+    pub label: Option<String>,
     /// Device nodes: `/dev/sda1`, `/dev/disk/by-id/…`.
     pub devices: Vec<String>,
 }

@@ -113,6 +113,7 @@ pub fn names_of_raw(raw: &RawPartition) -> MadeFileSystem {
     MadeFileSystem {
         uuid: golden.as_ref().and_then(|golden| golden.uuid.clone()).unwrap_or_default(),
         plan: FileSystemPlan {
+            label: golden.as_ref().and_then(|golden| golden.label.clone()),
             golden,
             // Nobody mounts or makes it here, so its kind is of no matter.
             ..FileSystemPlan::new(raw.plan.partition, FileSystemKind::Ext4)
@@ -260,4 +261,25 @@ fn sync(root: &Path, made: &[MadeFileSystem], disk: &Path) -> Result<(), Cause> 
     File::open(disk)
         .and_then(|device| device.sync_all())
         .map_err(|e| Cause::file("Write everything out", disk, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ka::plan::{GoldenNames, RawPlan};
+
+    #[test]
+    fn what_is_copied_byte_by_byte_has_the_golden_label() {
+        let golden = GoldenNames { label: Some("scratch".to_owned()), ..GoldenNames::default() };
+        let raw = RawPartition {
+            plan: RawPlan { partition: 3, name: "sda3".to_owned(), size: 1, golden: Some(golden) },
+            device: "/dev/vda3".into(),
+            partuuid: "cafe0000-03".to_owned(),
+            size: 1,
+            file: File::open("/dev/null").unwrap(),
+        };
+        let made = [names_of_raw(&raw)];
+        assert_eq!(Names::new(&made).resolve("LABEL=scratch"), names::Named::Kept);
+        assert_eq!(Names::new(&made).resolve("LABEL=other"), names::Named::Missing);
+    }
 }

@@ -182,10 +182,14 @@ fn is(name: Option<&str>, value: &str) -> bool {
     name.is_some_and(|name| name.eq_ignore_ascii_case(value))
 }
 
-/// Where `word` stands in `text`, not as a part of a longer identifier.
+/// Where `word` stands in `text`, in either case, not as a part of a longer identifier. The kernel and all tools take
+/// a UUID in either.
 fn word_at(text: &str, word: &str) -> Option<usize> {
     let inner = |c: char| c.is_ascii_alphanumeric() || c == '-';
-    text.match_indices(word).map(|(at, _)| at).find(|at| {
+    let (bytes, word) = (text.as_bytes(), word.as_bytes());
+    let last = bytes.len().checked_sub(word.len()).filter(|_| !word.is_empty())?;
+    let found = |at: &usize| bytes.get(*at..at + word.len()).is_some_and(|b| b.eq_ignore_ascii_case(word));
+    (0..=last).filter(found).find(|at| {
         let before = text.get(..*at).and_then(|t| t.chars().next_back());
         let after = text.get(at + word.len()..).and_then(|t| t.chars().next());
         !before.is_some_and(inner) && !after.is_some_and(inner)
@@ -250,6 +254,7 @@ pub(super) mod tests {
                 golden: Some(GoldenNames {
                     uuid: Some(format!("0000000{number}-0000-4000-8000-000000000000")),
                     partuuid: Some(format!("deadbeef-0{number}")),
+                    label: label.map(str::to_owned),
                     devices: vec![
                         format!("/dev/sda{number}"),
                         format!("/dev/disk/by-id/ata-GOLD-part{number}"),
@@ -336,5 +341,7 @@ pub(super) mod tests {
         assert_eq!(names.rename_uuids("root=PARTUUID=deadbeef-01"), "root=PARTUUID=cafe0000-01");
         assert_eq!(names.golden_in(&format!("x='{golden}'")), Some(golden));
         assert_eq!(names.golden_in(ROOT), None);
+        assert_eq!(names.rename_uuids("root=PARTUUID=DEADBEEF-01,é"), "root=PARTUUID=cafe0000-01,é");
+        assert_eq!(names.golden_in("PARTUUID=DeadBeef-02"), Some("deadbeef-02"));
     }
 }

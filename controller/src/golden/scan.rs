@@ -271,6 +271,7 @@ impl GoldenPartition {
         GoldenNames {
             uuid: self.contents.uuid.clone(),
             partuuid: self.contents.partuuid.clone(),
+            label: self.contents.label.clone(),
             devices: devices.map(|path| path.display().to_string()).collect(),
         }
     }
