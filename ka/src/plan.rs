@@ -40,6 +40,8 @@ pub struct DiskPlan {
     pub raw: Vec<RawPlan>,
     /// Boot code for the first sector (446 bytes), where no boot loader is installed (`-m`, `-M`).
     pub boot_code: Option<Vec<u8>>,
+    /// The one entry of a GPT's protective MBR is active, for a BIOS that starts no disk without such an entry.
+    pub protective_active: bool,
 }
 
 impl DiskPlan {
@@ -54,6 +56,7 @@ impl DiskPlan {
             file_systems: Vec::new(),
             raw: Vec::new(),
             boot_code: None,
+            protective_active: false,
         }
     }
 }

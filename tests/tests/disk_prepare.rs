@@ -40,6 +40,25 @@ fn a_disk_is_prepared_used_and_made_bootable() {
     claim(disk.node()).unwrap();
 }
 
+#[test]
+fn a_protective_mbr_is_active_where_the_golden_one_is() {
+    let disk = Loop::new(100 * MIB, 512);
+    let work = tempfile::tempdir().unwrap();
+    let mut plan = plan(&disk, "label: gpt\ntype=L\n");
+    plan.file_systems = vec![fs(1, FileSystemKind::Ext4, Some("/"))];
+    plan.protective_active = true;
+    let mut prepared = prepare(&plan, &work.path().join("root")).unwrap();
+    prepared.unmount().unwrap();
+    assert_eq!(disk.read(446, 5)[..], [0, 0, 2, 0, 0xee], "active before the node is finished");
+
+    prepared.activate(Some(&BootCode([0xeb; 440]))).unwrap();
+
+    let bios = ka_agent::hardware::firmware() == ka::inventory::Firmware::Bios;
+    assert_eq!(disk.read(446, 1)[0], if bios { 0x80 } else { 0 });
+    let verdict = tool("sgdisk", ["-v", disk.node()]);
+    assert!(verdict.contains("No problems found"), "{verdict}");
+}
+
 /// An old GPT, and at the places of the new partitions what several file systems, LVM and RAID leave.
 fn plant_stale_contents(disk: &Loop) {
     run("sgdisk", ["-n", "1:0:+100M", "-n", "2:0:0", disk.node()]);

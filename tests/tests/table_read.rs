@@ -328,6 +328,14 @@ fn gpt_image() -> Image {
 }
 
 #[test]
+fn an_active_protective_mbr_is_noticed() {
+    let image = gpt_image();
+    assert_eq!(image.read().findings, []);
+    image.write(446, &[0x80]);
+    assert_eq!(image.read().findings, [Finding::ProtectiveActive]);
+}
+
+#[test]
 fn a_gpt_with_a_damaged_copy() {
     let partitions = gpt_image().read().partitions;
     assert_eq!(partitions.len(), 2);

@@ -56,14 +56,14 @@ fn boot_partition(made: &[MadeFileSystem]) -> Option<(&Path, u32)> {
 }
 
 fn activate_one(disk: &Written, boot: Option<u32>, loader: Option<&BootCode>) -> Result<(), DiskError> {
-    let Written { claim, layout, boot_code } = disk;
+    let Written { claim, layout, boot_code, protective_active } = disk;
     check_unchanged(disk)?;
     let file = claim.file();
     let mut sector = [0; mbr::SIZE];
     file.read_exact_at(&mut sector, 0)
         .map_err(|e| DiskError::io(&claim.node, "read the partition table", e))?;
     let before = sector;
-    if let Some(number) = active(layout, boot) {
+    if let Some(number) = active(layout, boot, *protective_active) {
         mbr::set_active(&mut sector, number)
             .map_err(|reason| DiskError::Activate { disk: claim.name.clone(), reason })?;
     }
@@ -86,9 +86,11 @@ pub(super) fn write(disk: &dyn Medium, sector: &[u8; mbr::SIZE]) -> std::io::Res
 
 /// The partition of an MBR that gets the active flag: the one of which the description says so, else the one
 /// to boot from. In place of a logical one, the extended one: boot code doesn't care, and some BIOSes want one.
-fn active(layout: &Layout, boot: Option<u32>) -> Option<u32> {
+///
+/// With a GPT it is the MBR's one entry, if at all: UEFI firmware may refuse such a disk, and some BIOSes every other.
+fn active(layout: &Layout, boot: Option<u32>, protective: bool) -> Option<u32> {
     if layout.table() == TableKind::Gpt {
-        return None;
+        return protective.then_some(1);
     }
     let described = layout.partitions.iter().find(|placed| placed.bootable && placed.role != Role::Logical);
     let number = described.map(|placed| placed.number).or(boot)?;

@@ -22,12 +22,14 @@ mod table;
 pub mod usage;
 mod wait;
 
+use crate::hardware;
 use crate::step::step;
 use claim::Claim;
 pub use error::{DiskError, RecipeError};
 use ka::disk::choice::DiskChoice;
 use ka::disk::layout::Layout;
 use ka::disk::mbr;
+use ka::inventory::Firmware;
 use ka::plan::{DiskPlan, FileSystemPlan};
 use mounts::Mounts;
 pub use raw::RawPartition;
@@ -58,6 +60,8 @@ struct Written {
     layout: Layout,
     /// Boot code that the plan brings.
     boot_code: Option<BootCode>,
+    /// A GPT's protective MBR is to have its entry active.
+    protective_active: bool,
 }
 
 /// A file system that was made on a partition, with the names that it has now.
@@ -135,7 +139,8 @@ fn write_all(
         let Ready { claim, layout, writes, old, exclusive, recipes } = ready;
         let boot_code = activate::planned_code(plan);
         // From here on the disk counts as begun: it is cleared if anything fails.
-        written.push(Written { claim, layout, boot_code });
+        let protective_active = plan.protective_active && hardware::firmware() == Firmware::Bios;
+        written.push(Written { claim, layout, boot_code, protective_active });
         let Some(Written { claim, layout, .. }) = written.last() else { continue };
         step(&format!("Write the partition table of {}", claim.name), || {
             table::write(claim, &exclusive, layout, &writes, &old)

@@ -158,6 +158,9 @@ pub(super) fn read<R: Read + Seek>(reader: &mut R, disk: DiskSize, mbr: &Mbr) ->
     if !others.is_empty() {
         findings.push(Finding::Hybrid(others));
     }
+    if mbr.entries.iter().flatten().any(|e| e.kind == PROTECTIVE && e.active) {
+        findings.push(Finding::ProtectiveActive);
+    }
     let mut partitions = Vec::new();
     for (number, place) in (1..).zip(&valid.places) {
         if place.is_unused() {

@@ -55,6 +55,9 @@ pub enum Finding {
         list(.0)
     )]
     Hybrid(Vec<PartitionKind>),
+    /// The MBR before a GPT has its one entry active.
+    #[error("the protective MBR is marked active (pmbr_boot), as some BIOSes want it")]
+    ProtectiveActive,
     /// A GPT that nobody reads, since the MBR doesn't announce it.
     #[error("there is a GPT, but the MBR does not announce it, and counts alone")]
     StaleGpt,
@@ -108,6 +111,7 @@ impl Finding {
             | Self::BackupDamaged(_)
             | Self::OtherSize { .. }
             | Self::Hybrid(_)
+            | Self::ProtectiveActive
             | Self::StaleGpt => false,
             Self::CopiesDiffer
             | Self::Overlap(..)

@@ -7,6 +7,7 @@ use ka::disk::description::{Description, Entry, Role};
 use ka::disk::fit::{FitError, fit};
 use ka::disk::ids::Seed;
 use ka::disk::kind::PartitionKind;
+use ka::disk::table::Finding;
 use ka::disk::units::{DiskSize, InMb, SectorSize};
 use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan, RawPlan, Subvolume};
 use std::collections::BTreeSet;
@@ -47,6 +48,8 @@ pub(super) fn plan(
     let mut plan = DiskPlan::new(choice, desc);
     plan.scale_from = job.request.scale.then(|| job.golden.size.bytes());
     plan.keep_ids = job.request.keep_uuids;
+    plan.protective_active =
+        job.golden.table.as_ref().is_ok_and(|table| table.findings.contains(&Finding::ProtectiveActive));
     for entry in plan.desc.entries().iter().filter(|entry| entry.role != Role::Extended) {
         let partition = job.golden.partitions.iter().find(|p| p.number == entry.number);
         match job.one(entry, partition)? {

@@ -4,7 +4,10 @@ use super::disk::Job;
 use super::*;
 use crate::golden::scan::{GoldenPartition, GoldenSubvolume, Usage};
 use crate::golden::shape::{Made, Pool};
+use ka::disk::description::DiskId;
+use ka::disk::guid::Guid;
 use ka::disk::kind::PartitionKind;
+use ka::disk::table::{Finding, Table};
 use ka::disk::units::{DiskSize, SectorSize};
 use ka::inventory::Firmware;
 use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan, Loader, Shape};
@@ -94,6 +97,27 @@ fn made(planned: &Planned) -> &DiskPlan {
 
 fn sources(planned: &Planned) -> Vec<(&str, PathBuf)> {
     planned.sources.iter().map(|s| (s.mount_point.to_str().unwrap(), s.files.path())).collect()
+}
+
+/// Nothing of this is in a description.
+#[test]
+fn an_active_protective_mbr_goes_with_the_plan() {
+    let (mut disk, text) = (
+        usual(),
+        "linux 200
+swap 100
+linux fill
+",
+    );
+    assert!(!decide_on(&disk, text).unwrap().plan.disks[0].protective_active);
+    disk.table = Ok(Table {
+        disk: disk.size,
+        id: DiskId::Gpt(Guid::NIL),
+        length: 128,
+        partitions: Vec::new(),
+        findings: vec![Finding::ProtectiveActive],
+    });
+    assert!(decide_on(&disk, text).unwrap().plan.disks[0].protective_active);
 }
 
 #[test]
