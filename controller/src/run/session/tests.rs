@@ -170,6 +170,48 @@ fn who_dies_while_it_finishes_is_not_waited_for_long() {
     assert!(session.nodes[&NodeId(1)].is_failed());
 }
 
+/// A disk that never answers: the node says that it lives, and nothing else.
+#[test]
+fn who_hangs_in_one_step_is_not_waited_for_for_ever() {
+    use ka::wire::control::Progress;
+    let mut session = session(2);
+    for id in [1, 2] {
+        arrive(&mut session, id, u8::try_from(id).unwrap()).unwrap();
+    }
+    session.admit(Admission { named: [mac(1), mac(2)].into(), ..Admission::default() });
+    session.gather();
+    session.nodes.get_mut(&NodeId(2)).unwrap().phase = Phase::Planned;
+    let minutes = |session: &mut Session, minutes| {
+        for _ in 0..minutes {
+            clock::pass(Duration::from_secs(60));
+            for id in [1, 2] {
+                session.on_message(NodeId(id), ToController::Heartbeat(Progress::default()), NO_TIME);
+            }
+            session.judge_absence();
+        }
+    };
+    let failed = |session: &Session, id| session.nodes[&NodeId(id)].is_failed();
+    for name in ["Write the partition table of sda", "Make ext4 on sda1"] {
+        minutes(&mut session, 34);
+        assert!(!failed(&session, 2), "each step has its time");
+        session.on_message(NodeId(2), ToController::Step { name: name.into() }, NO_TIME);
+    }
+    minutes(&mut session, 36);
+    assert!(!failed(&session, 1), "it is ready, and waits for the other");
+    let failure = session.nodes[&NodeId(2)].failure.clone().unwrap();
+    assert_eq!(failure.step, "Make ext4 on sda1");
+    assert!(failure.reason.starts_with("it has been at this step for 21") && !failure.passing, "{failure:?}");
+
+    // The same when it has its copy.
+    session.nodes.get_mut(&NodeId(1)).unwrap().phase = Phase::Finishing;
+    session.state = State::Leaving;
+    minutes(&mut session, 1);
+    assert!(failed(&session, 1));
+    minutes(&mut session, 2);
+    session.go_on();
+    assert_eq!(session.ending(), Some(&Ending::Served));
+}
+
 #[test]
 fn who_is_refused_is_told_why_and_shown_and_the_others_begin() {
     let mut session = session(1);
