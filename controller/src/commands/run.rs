@@ -40,6 +40,9 @@ use ka::mac::Mac;
 /// How long stage2 waits for one more node before it goes to those that are there.
 const STAGE2_LINGER: Duration = Duration::from_secs(3);
 
+/// How long a reader whose stream was given up may take to notice, before the reading is undone.
+const LAST_READ: Duration = Duration::from_secs(10);
+
 /// Options of `kactl run`.
 #[derive(Debug, clap::Args)]
 pub struct RunArgs {
@@ -152,7 +155,7 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
     tree.map_or(Ok(()), |tree| source.read_in(&tree))?;
     hub.admit(&args.session, Admission { named, others, refused: selected.refused });
     let mut progress = Progress::start(args.stream.json);
-    let mut end = watch::until_over(&hub, &args.session, &mut progress, |snapshot| {
+    let end = watch::until_over(&hub, &args.session, &mut progress, |snapshot| {
         let over = |phase| matches!(phase, Phase::Finishing | Phase::Complete | Phase::Failed);
         let done = |node: &&NodeStatus| over(node.phase) && !node.may_come_again;
         for mac in snapshot.status.nodes.iter().filter(done).filter_map(|n| n.mac) {
@@ -164,12 +167,15 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
                 log::error!("{mac} may still boot to be cloned: {error}");
             }
         }
-        Ok(())
-    })?;
+    });
+    if !source.end(LAST_READ) {
+        log::warn!("this machine is still being read after {} s; --after-read runs now", LAST_READ.as_secs());
+    }
     let undone = reading.end();
     if let Err(error) = &undone {
         log::error!("{error}");
     }
+    let mut end = end?;
     if let Some((booted, time)) = booted.zip(args.identity.wait_booted) {
         watch::until_booted(&booted, &mut end.status, &mut progress, time);
     }
