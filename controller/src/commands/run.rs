@@ -167,6 +167,11 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
                 log::error!("{mac} may still boot to be cloned: {error}");
             }
         }
+        if !snapshot.more_rounds
+            && let Err(error) = lease.close()
+        {
+            log::error!("machines that come too late may boot in vain: {error}");
+        }
     });
     if !source.end(LAST_READ) {
         log::warn!("this machine is still being read after {} s; --after-read runs now", LAST_READ.as_secs());

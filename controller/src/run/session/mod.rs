@@ -244,7 +244,7 @@ impl Session {
     }
 
     /// Whether another round may follow.
-    fn has_rounds(&self) -> bool {
+    pub(super) fn has_rounds(&self) -> bool {
         let lasting = matches!(self.spec.gate, Gate::Lasting(_));
         let open = self.given_up.is_none() && !matches!(self.state, State::Over(_));
         !lasting && open && self.round < self.spec.rounds
