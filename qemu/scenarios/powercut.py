@@ -63,8 +63,9 @@ def cut(story, node, moment, chance):
         drives = [replace(drive, path=disk.address, cache="writeback") for drive in node.drives()]
         with machine(node.name, drives, LOGS, network=story.wire, mac=node.mac, pxe=True, **node.options()) as vm:
             wait_for_moment(story, vm, node, moment, chance)
-            said = [line for line in product.other_log(server).splitlines() if line.startswith(f"  {node.mac}")]
             vm.kill()
+            # Nobody has missed it yet.
+            said = [line for line in product.other_log(server).splitlines() if line.startswith(f"  {node.mac}")]
         unflushed, lost = disk.cut(chance)
     product.stop_other_run(server)
     phase = said[-1].split()[1] if said else "nothing"
