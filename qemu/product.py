@@ -18,6 +18,7 @@ RANGE = "10.77.0.50,10.77.0.99"
 DEAD_AFTER = 15  # seconds; several VMs on two cores stall for longer than real machines do
 OUTPUT = "/run/ka-test"  # where long-running commands write, outside of the disk
 LEASES = "/run/ka/runs"  # a file here says that a run waits for nodes
+NAMES = "clone%02d"  # of the nodes
 
 RUN_PATIENCE = 1200
 
@@ -67,7 +68,7 @@ def start_run(golden, nodes, selections, options=""):
     """Start the run and wait until it waits for nodes; `poll_run` tells how it goes on."""
     disks = " ".join(f"-p {shlex.quote(selection.pick)} {desc(selection.golden)}" for selection in selections)
     who = "" if "--nodes" in options else "--yes"
-    command = f"kactl run -n {nodes} {disks} {who} --json --dead-after {DEAD_AFTER} {options}"
+    command = f"kactl run -n {nodes} {disks} {who} --hostname {NAMES} --json --dead-after {DEAD_AFTER} {options}"
     script = f"{command} > {OUTPUT}/run.json 2> {OUTPUT}/run.log < /dev/null; echo $? > {OUTPUT}/run.status"
     golden.must(f"setsid bash -c {shlex.quote(script)} > {OUTPUT}/run.shell 2>&1 < /dev/null & sleep 0")
     wait_for(golden, f"test -s {OUTPUT}/run.status || ls {LEASES}/* > /dev/null", "kactl run to wait for nodes",

@@ -248,8 +248,8 @@ class Story:
     def exemptions(self, *names):
         own = HERE / "scenarios" / f"exceptions-{self.scenario.name}.txt"
         lists = [HERE / name for name in names]
-        if names[0] == "exceptions.txt" and own.exists():
-            lists.append(own)
+        if names[0] == "exceptions.txt":
+            lists += [HERE / "exceptions-names.txt", *([own] if own.exists() else [])]
         return check.load_all(lists, self.before.kernel)
 
     def check_disks(self, foreign):

@@ -54,3 +54,4 @@ def judge_identities(story, answers_of):
     keys = {f"{name} {kind}": key for name, own in marks.items() for kind, key in own.host_keys.items()}
     story.report.found("all", "own machine-id", shared_ids({name: own.machine_id for name, own in marks.items()}))
     story.report.found("all", "own SSH host keys", lacking + shared_ids(keys))
+    story.report.found("all", "own host name", shared_ids({name: own.hostname for name, own in marks.items()}))

@@ -1,4 +1,4 @@
-"""The nodes start the installed system at once, without their firmware."""
+"""The nodes start the installed system at once, without their firmware, and tell the run that they are up."""
 
 import booted
 import clone
@@ -10,7 +10,7 @@ SCENARIO = Scenario(
     about=__doc__,
     golden=GOLDEN,
     nodes=by_turns(BIGGER, SMALLER),
-    run_options="--boot kexec",
+    run_options="--boot kexec --wait-booted",
     ends=False,
 )
 

@@ -157,7 +157,8 @@ fn check_refused(key: &JoinKey) {
 
 /// Whoever kills the run leaves nothing behind.
 fn check_killed(key: &JoinKey) {
-    for signal in [Signal::INT, Signal::KILL] {
+    // Not SIGINT, which whoever runs in the background of a script ignores.
+    for signal in [Signal::TERM, Signal::KILL] {
         fs::remove_file(LOG).unwrap();
         let mut command = kactl_run(&["--yes", "--before-read", BEFORE, "--after-read", AFTER]);
         command.stdout(Stdio::null());

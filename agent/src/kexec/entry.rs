@@ -5,13 +5,12 @@
 //! default, unless `loader.conf` or GRUB's environment names another. See
 //! <https://uapi-group.org/specifications/specs/boot_loader_specification/> and loader.conf(5).
 
-use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use ka::glob;
+
 use super::{KexecError, grub};
-use crate::boot::modules::matches;
 
 const GRUB: [&str; 3] = ["boot/grub/grub.cfg", "boot/grub2/grub.cfg", "boot/efi/EFI/grub.cfg"];
 const ENTRIES: [&str; 3] = ["boot/loader/entries", "boot/efi/loader/entries", "efi/loader/entries"];
@@ -97,8 +96,9 @@ fn specified(root: &Path, default: Option<&str>) -> Option<Words> {
         .collect();
     files.sort_by_key(|path| std::cmp::Reverse(version_key(path)));
     let is_meant = |path: &&PathBuf| {
-        let named = |name: Option<&OsStr>| {
-            name.zip(default).is_some_and(|(name, pattern)| matches(pattern.as_bytes(), name.as_bytes()))
+        let named = |name: Option<&std::ffi::OsStr>| {
+            let name = name.and_then(|name| name.to_str());
+            name.zip(default).is_some_and(|(name, pattern)| glob::fits_exactly(pattern, name))
         };
         named(path.file_name()) || named(path.file_stem())
     };

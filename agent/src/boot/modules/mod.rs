@@ -19,7 +19,6 @@ use std::{fs, io};
 
 use events::Events;
 use index::{Index, Step};
-pub(crate) use pattern::matches;
 
 /// How long no new device may appear before all that are there are taken to be known, when it is about
 /// network cards. A USB hub takes some 100 ms for each of its ports.

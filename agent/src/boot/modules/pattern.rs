@@ -4,7 +4,7 @@ use ka::glob;
 
 /// True if `text` matches `pattern` as by fnmatch(3). As for modprobe, `-` and `_` are the same outside of brackets.
 #[must_use]
-pub(crate) fn matches(pattern: &[u8], text: &[u8]) -> bool {
+pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
     glob::fits(pattern, text, |wanted, found| same(wanted) == same(found))
 }
 
