@@ -124,7 +124,7 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
     let place = Place::new(config, args.stream.listen);
     let booted = booted(args, config, &place)?;
     let plans = Plans { target: target.clone(), names, cards: cards::cards()?, booted: booted.clone() };
-    let sessions = sessions(args, config, Arc::clone(&source), plans, &stage2, logs)?;
+    let sessions = sessions(args, config, Arc::clone(&source), plans, &stage2, logs, &permission)?;
     let hub = Hub::start(&place, keys, sessions)?;
     let mut lease = HeldLease::take(
         &config.directories.runs(),
@@ -151,7 +151,9 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
     let others = others.into_iter().filter(|mac| !selected.refused.contains_key(mac)).collect();
     lease.allow(Allowed::Listed(named.union(&others).copied().collect()))?;
     // The last that can fail before a node is touched.
-    let (reading, tree) = Reading::begin(&args.hooks, &args.session)?;
+    let nobody = HookArgs::default();
+    let hooks = if named.is_empty() { &nobody } else { &args.hooks };
+    let (reading, tree) = Reading::begin(hooks, &args.session)?;
     tree.map_or(Ok(()), |tree| source.read_in(&tree))?;
     hub.admit(&args.session, Admission { named, others, refused: selected.refused });
     let mut progress = Progress::start(args.stream.json);
@@ -280,7 +282,9 @@ fn sessions(
     plans: Plans,
     stage2: &str,
     logs: Option<PathBuf>,
+    permission: &Permission,
 ) -> anyhow::Result<Vec<SessionSpec>> {
+    let only = if let Permission::Listed(macs) = permission { Some(macs.clone()) } else { None };
     let wanted = wanted(args)?;
     let window = args.stream.window();
     let order = args.stream.order.read()?;
@@ -290,6 +294,7 @@ fn sessions(
             source: Arc::new(DirectorySource(config.directories.stage2())),
             wanted,
             gate: Gate::Lasting(STAGE2_LINGER),
+            only: None,
             plans: None,
             timeout: None,
             log: logs.clone(),
@@ -305,6 +310,7 @@ fn sessions(
             source,
             wanted,
             gate: Gate::Named,
+            only,
             plans: Some(plans),
             timeout: None,
             log: logs,

@@ -64,6 +64,7 @@ pub fn run(args: &SendArgs, config: &Config) -> Outcome {
         source: args.source.open()?,
         wanted: usize::try_from(args.nodes_wanted.get())?,
         gate: Gate::First,
+        only: None,
         plans: None,
         timeout: args.stream.timeout,
         log: None,

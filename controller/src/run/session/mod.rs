@@ -44,6 +44,8 @@ pub struct SessionSpec {
     pub wanted: usize,
     /// Who lets nodes in, and when it begins.
     pub gate: Gate,
+    /// The machines that it may take; all if none are named.
+    pub only: Option<BTreeSet<Mac>>,
     /// What the nodes do before the stream.
     pub plans: Option<Plans>,
     /// After this time it begins with whoever is there.

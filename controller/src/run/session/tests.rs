@@ -22,6 +22,7 @@ fn session(rounds: u32) -> Session {
         source: Arc::new(CommandSource::new("true".into())),
         wanted: 2,
         gate: Gate::Named,
+        only: None,
         plans: None,
         timeout: None,
         log: None,
@@ -286,7 +287,7 @@ fn a_node_keeps_its_name_in_a_further_round() {
     };
     let mut session = session(2);
     let naming = Naming::Pattern(Pattern::parse("node%02d").unwrap());
-    let names = Names::new(super::super::hosts::Hosts::default(), naming);
+    let names = Names::new(super::super::hosts::Hosts::default(), naming, "golden");
     let target = Target { plan, left_out: Vec::new(), other_firmware: None };
     session.spec.plans = Some(Plans { names, ..Plans::new(target) });
     for id in [2, 1] {
@@ -306,4 +307,23 @@ fn a_node_keeps_its_name_in_a_further_round() {
     assert_eq!(named(&mut session), [(ConnectionId(2), "node02".into()), (ConnectionId(9), "node01".into())]);
     let shown: Vec<String> = session.status().0.nodes.into_iter().map(|node| node.hostname).collect();
     assert_eq!(shown, ["node02", "node01"]);
+}
+
+#[test]
+fn a_run_whose_machines_are_all_refused_ends() {
+    let mut session = session(2);
+    arrive(&mut session, 1, 1).unwrap();
+    let refused = [(mac(1), "its disk is too small".to_owned())].into();
+    session.admit(Admission { named: BTreeSet::new(), others: [mac(8)].into(), refused });
+    assert_eq!(session.ending(), Some(&Ending::Served));
+}
+
+#[test]
+fn go_counts_only_machines_that_may_be_taken() {
+    let mut session = session(1);
+    session.spec.only = Some([mac(8)].into());
+    arrive(&mut session, 1, 1).unwrap();
+    assert!(session.go().is_err() && !session.was_told_to_go());
+    arrive(&mut session, 2, 8).unwrap();
+    session.go().unwrap();
 }
