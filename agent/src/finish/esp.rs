@@ -1,14 +1,16 @@
 //! The EFI system partition: nothing on it can be started before everything else is on the disk.
 //!
-//! A firmware starts `\EFI\BOOT\BOOTX64.EFI`, or a path that its menu names, from any FAT partition. So
-//! while the system is copied and finished, a directory with another name stands where the partition is
-//! mounted: `\KA-HELD\EFI\…` is nothing that a firmware looks for. Everybody who works in the copied system,
-//! the boot loader's tools too, sees the partition as it will be. When all is written out, what is in the
-//! directory moves up, `EFI` as the last: one entry of a directory is the last write, as boot code is with a
-//! BIOS.
+//! A firmware starts `\EFI\BOOT\BOOTX64.EFI`, or a path below `\EFI` that its menu names, from any FAT partition. So
+//! while the system is copied and finished, a directory with another name stands in the place of `EFI`, which is
+//! empty on the disk: `\KA-HELD\BOOT\…` is nothing that a firmware looks for. When all is written out, that
+//! directory becomes `EFI`: one entry of a directory is the last write, as boot code is with a BIOS.
+//!
+//! Only `EFI` is held back, never the file system itself: a boot loader's tools look up where a file is on its file
+//! system, and would write down a path that is gone later, and what is mounted below must stay in sight.
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use ka::plan::FileSystemKind;
@@ -18,10 +20,10 @@ use super::error::Cause;
 use crate::disk::MadeFileSystem;
 
 /// No name that a firmware, a boot loader or a person gives; FAT keeps it as it is.
-const HELD: &str = "KA-HELD";
+pub(super) const HELD: &str = "KA-HELD";
 
-/// What is moved last: without it, nothing is found.
-const LAST: &str = "EFI";
+/// The directory without which a firmware finds nothing.
+const EFI: &str = "EFI";
 
 /// Where partitions are mounted to be released.
 const RELEASE: &str = "/run/ka/esp";
@@ -37,7 +39,7 @@ pub(super) fn of(made: &[MadeFileSystem]) -> Option<&MadeFileSystem> {
     })
 }
 
-/// FAT file systems of which only an inner directory is seen. Shown whole again when dropped.
+/// FAT file systems with another directory in the place of `EFI`. Shown as they are again when dropped.
 #[derive(Debug, Default)]
 pub struct HeldBack {
     covered: Vec<PathBuf>,
@@ -60,15 +62,25 @@ impl HeldBack {
     }
 
     fn cover(&mut self, point: &Path) -> io::Result<()> {
+        let efi = match efi_in(point)? {
+            // Another file system, such as the system partition below a FAT `/boot`: here, `EFI` stays empty.
+            Some(efi) if fs::metadata(&efi)?.dev() != fs::metadata(point)?.dev() => return Ok(()),
+            Some(efi) => efi,
+            None => {
+                let efi = point.join(EFI);
+                fs::create_dir(&efi)?;
+                efi
+            }
+        };
         let inner = point.join(HELD);
         fs::create_dir(&inner)?;
-        rustix::mount::mount_bind(&inner, point)?;
-        self.covered.push(point.to_owned());
-        rustix::mount::mount_change(point, MountPropagationFlags::PRIVATE)?;
+        rustix::mount::mount_bind(&inner, &efi)?;
+        self.covered.push(efi.clone());
+        rustix::mount::mount_change(&efi, MountPropagationFlags::PRIVATE)?;
         Ok(())
     }
 
-    /// Shows the file systems whole, with what is held back still where no firmware looks.
+    /// Shows the file systems as they are on the disk, with what is held back still where no firmware looks.
     ///
     /// # Errors
     /// Something still uses a file system.
@@ -79,6 +91,17 @@ impl HeldBack {
         }
         Ok(())
     }
+}
+
+/// The directory `EFI` of the file system that is mounted at `top`, by the name that it has: FAT knows no case.
+fn efi_in(top: &Path) -> io::Result<Option<PathBuf>> {
+    for entry in fs::read_dir(top)? {
+        let entry = entry?;
+        if entry.file_name().eq_ignore_ascii_case(EFI) {
+            return Ok(Some(entry.path()));
+        }
+    }
+    Ok(None)
 }
 
 impl Drop for HeldBack {
@@ -100,7 +123,7 @@ pub(super) fn release(made: &[MadeFileSystem]) -> Result<(), Cause> {
         // As it was mounted while the files came: else a name that is not ASCII is another one now.
         rustix::mount::mount(&fs.device, at, "vfat", MountFlags::empty(), c"utf8=1")
             .map_err(|e| Cause::file("mount", &fs.device, e.into()))?;
-        let moved = move_up(at);
+        let moved = show(at);
         let unmounted = rustix::mount::unmount(at, UnmountFlags::empty())
             .map_err(|e| Cause::file("unmount", &fs.device, e.into()));
         moved?;
@@ -110,31 +133,30 @@ pub(super) fn release(made: &[MadeFileSystem]) -> Result<(), Cause> {
     Ok(())
 }
 
-/// Moves what is in the held directory of `top` to `top`. Without such a directory, nothing was held back.
-fn move_up(top: &Path) -> Result<(), Cause> {
+/// Makes the held directory of `top` its `EFI`. Without such a directory, nothing was held back.
+fn show(top: &Path) -> Result<(), Cause> {
     let held = top.join(HELD);
-    let entries = match fs::read_dir(&held).and_then(Iterator::collect::<io::Result<Vec<_>>>) {
-        Ok(entries) => entries,
+    let is_empty = match fs::read_dir(&held) {
+        Ok(mut entries) => entries.next().is_none(),
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(Cause::file("list", &held, e)),
     };
-    let mut names: Vec<_> = entries.into_iter().map(|entry| entry.file_name()).collect();
-    // FAT knows no case.
-    let is_last = |name: &std::ffi::OsString| name.eq_ignore_ascii_case(LAST);
-    names.sort_by_key(|name| (is_last(name), name.clone()));
     let sync = || {
         let directory = File::open(top).map_err(|e| Cause::file("open", top, e))?;
         rustix::fs::syncfs(&directory).map_err(|e| Cause::file("write everything out to", top, e.into()))
     };
-    for name in names {
-        if is_last(&name) {
-            sync()?;
-        }
-        let to = top.join(&name);
-        fs::rename(held.join(&name), &to).map_err(|e| Cause::file("move up to", &to, e))?;
-    }
     sync()?;
-    fs::remove_dir(&held).map_err(|e| Cause::file("remove", &held, e))?;
+    let efi = efi_in(top).map_err(|e| Cause::file("list", top, e))?;
+    if is_empty {
+        // The golden node has none, or nothing in it.
+        for path in efi.iter().chain([&held]) {
+            fs::remove_dir(path).map_err(|e| Cause::file("remove", path, e))?;
+        }
+    } else {
+        // Takes the place of the empty one.
+        let efi = efi.unwrap_or_else(|| top.join(EFI));
+        fs::rename(&held, &efi).map_err(|e| Cause::file("put in its place", &efi, e))?;
+    }
     sync()
 }
 
@@ -143,38 +165,89 @@ mod tests {
     use super::super::names::tests::fs as file_system;
     use super::*;
 
+    fn memory(point: &Path) {
+        fs::create_dir_all(point).unwrap();
+        rustix::mount::mount("esp", point, "tmpfs", MountFlags::empty(), c"").unwrap();
+    }
+
+    fn vfat(number: u32, point: &str) -> MadeFileSystem {
+        file_system(number, "ABCD-1234", FileSystemKind::Vfat, Some(point), None)
+    }
+
+    fn seen(directory: &Path) -> Vec<String> {
+        let names = fs::read_dir(directory).unwrap().map(|e| e.unwrap().file_name());
+        let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
     /// A memory file system in place of FAT, which not every kernel can mount. Needs root.
     #[test]
-    fn what_is_written_stays_out_of_sight_until_it_is_moved_up() {
+    fn what_is_written_stays_out_of_sight_until_the_end() {
         let root = tempfile::tempdir().unwrap();
         let point = root.path().join("boot/efi");
-        fs::create_dir_all(&point).unwrap();
-        rustix::mount::mount("esp", &point, "tmpfs", MountFlags::empty(), c"").unwrap();
-        let made = [file_system(1, "ABCD-1234", FileSystemKind::Vfat, Some("/boot/efi"), None)];
+        memory(&point);
 
-        let held = HeldBack::hold(root.path(), &made).unwrap();
+        let held = HeldBack::hold(root.path(), &[vfat(1, "/boot/efi")]).unwrap();
         fs::create_dir_all(point.join("EFI/BOOT")).unwrap();
         fs::write(point.join("EFI/BOOT/BOOTX64.EFI"), "loader").unwrap();
         fs::write(point.join("startup.nsh"), "script").unwrap();
         held.uncover().unwrap();
 
-        let seen = |directory: &Path| -> Vec<String> {
-            let names = fs::read_dir(directory).unwrap().map(|e| e.unwrap().file_name());
-            let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
-            names.sort();
-            names
-        };
-        assert_eq!(seen(&point), [HELD], "a firmware would find something");
-        move_up(&point).unwrap();
+        assert_eq!(seen(&point), ["EFI", HELD, "startup.nsh"]);
+        assert!(seen(&point.join("EFI")).is_empty(), "a firmware would find something");
+        show(&point).unwrap();
         assert_eq!(seen(&point), ["EFI", "startup.nsh"]);
         assert_eq!(fs::read(point.join("EFI/BOOT/BOOTX64.EFI")).unwrap(), b"loader");
-        move_up(&point).unwrap();
+        show(&point).unwrap();
+        assert_eq!(seen(&point), ["EFI", "startup.nsh"]);
         rustix::mount::unmount(&point, UnmountFlags::empty()).unwrap();
+    }
+
+    /// As on a system whose kernels are on the system partition: GRUB's tools write down where they found a
+    /// file on its file system.
+    #[test]
+    fn files_beside_it_are_where_they_will_be() {
+        let root = tempfile::tempdir().unwrap();
+        let boot = root.path().join("boot");
+        memory(&boot);
+        let held = HeldBack::hold(root.path(), &[vfat(1, "/boot")]).unwrap();
+        fs::create_dir(boot.join("grub")).unwrap();
+        fs::write(boot.join("grub/grub.cfg"), "menu").unwrap();
+        // In mountinfo(5), the fourth field is the mount's root within its file system.
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let of_boot = mounts.lines().filter_map(|line| {
+            let fields: Vec<_> = line.split(' ').collect();
+            (*fields.get(4)? == boot.to_str()?).then(|| fields.get(3).copied()).flatten()
+        });
+        assert_eq!(of_boot.collect::<Vec<_>>(), ["/"]);
+        held.uncover().unwrap();
+        assert_eq!(fs::read(boot.join("grub/grub.cfg")).unwrap(), b"menu");
+        show(&boot).unwrap();
+        assert_eq!(seen(&boot), ["grub"], "the golden node has no EFI there");
+        rustix::mount::unmount(&boot, UnmountFlags::empty()).unwrap();
+    }
+
+    #[test]
+    fn what_is_mounted_below_stays_in_sight() {
+        let root = tempfile::tempdir().unwrap();
+        let (boot, esp) = (root.path().join("boot"), root.path().join("boot/efi"));
+        memory(&boot);
+        memory(&esp);
+        let held = HeldBack::hold(root.path(), &[vfat(1, "/boot"), vfat(2, "/boot/efi")]).unwrap();
+        fs::create_dir(esp.join("EFI/BOOT")).unwrap();
+        held.uncover().unwrap();
+        assert_eq!(seen(&esp), ["EFI", HELD]);
+        show(&esp).unwrap();
+        assert_eq!(seen(&esp.join("EFI")), ["BOOT"]);
+        rustix::mount::unmount(&esp, UnmountFlags::empty()).unwrap();
+        show(&boot).unwrap();
+        assert_eq!(seen(&boot), ["efi"], "the mount point");
+        rustix::mount::unmount(&boot, UnmountFlags::empty()).unwrap();
     }
 
     #[test]
     fn the_system_partition_is_known_by_its_place() {
-        let vfat = |number, point| file_system(number, "ABCD-1234", FileSystemKind::Vfat, Some(point), None);
         let made = [vfat(1, "/boot"), vfat(2, "/media/stick"), vfat(3, "/boot/efi")];
         assert_eq!(of(&made).map(|fs| fs.plan.partition), Some(3));
         assert_eq!(of(&made[..2]).map(|fs| fs.plan.partition), Some(1));

@@ -10,6 +10,7 @@ use std::path::Path;
 use ka::plan::FirstBoot;
 
 use super::error::Cause;
+use super::replace::{create, label_like, label_like_directory};
 use crate::booted;
 
 /// systemd is what runs units; it is here on every system that has it.
@@ -30,6 +31,7 @@ pub(super) fn write(root: &Path, first_boot: &FirstBoot, mut agent: File) -> Res
     }
     let directory = root.join(booted::DIRECTORY.trim_start_matches('/'));
     fs::create_dir_all(&directory).map_err(|e| Cause::file("make", &directory, e))?;
+    label_like_directory(&directory)?;
     let program = directory.join("ka-agent");
     File::options()
         .write(true)
@@ -49,10 +51,15 @@ pub(super) fn write(root: &Path, first_boot: &FirstBoot, mut agent: File) -> Res
         .open(&message)
         .and_then(|mut file| file.write_all(text.as_bytes()))
         .map_err(|e| Cause::file("make", &message, e))?;
+    label_like_directory(&message)?;
+    // systemd may start nothing else.
+    if root.join("usr/bin").is_dir() {
+        label_like(&root.join("usr/bin"), &program)?;
+    }
     let unit = root.join(UNITS).join(booted::UNIT);
     let wants = root.join(UNITS).join("multi-user.target.wants");
     fs::create_dir_all(&wants).map_err(|e| Cause::file("make", &wants, e))?;
-    fs::write(&unit, unit_text()).map_err(|e| Cause::file("make", &unit, e))?;
+    create(&unit, unit_text().as_bytes())?;
     let link = wants.join(booted::UNIT);
     match symlink(Path::new("..").join(booted::UNIT), &link) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),

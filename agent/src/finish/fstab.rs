@@ -48,6 +48,24 @@ pub(super) fn add_system_partition(root: &Path, esp: &MadeFileSystem) -> Result<
     replace(&path, &text)
 }
 
+/// The files, as seen from the system below `root`, that its fstab names as swap space.
+pub(super) fn swap_files(root: &Path) -> Result<Vec<String>, Cause> {
+    let path = root.join("etc/fstab");
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(Cause::file("read", &path, e)),
+    };
+    let file = |line: &[u8]| {
+        let fields = fields(line);
+        let field = |index: usize| line.get(fields.get(index)?.clone());
+        let file = unescape(field(0)?);
+        let is_file = file.starts_with('/') && !file.starts_with("/dev/") && field(2)? == b"swap";
+        is_file.then(|| file.into_owned())
+    };
+    Ok(text.split(|b| *b == b'\n').filter_map(file).collect())
+}
+
 /// The entries in `text` by the new UUIDs; everything else stays byte for byte.
 ///
 /// An entry for a disk that was not cloned becomes a comment, for systemd waits 90 s for it and then

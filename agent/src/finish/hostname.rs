@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use super::error::Cause;
-use super::replace::replace;
+use super::replace::{create, replace};
 
 /// Files that hold nothing but the name; the first is the one that every system reads today.
 const PLAIN: [&str; 3] = ["etc/hostname", "etc/HOSTNAME", "etc/mailname"];
@@ -38,9 +38,7 @@ pub(super) fn write(root: &Path, new: &str) -> Result<(), Cause> {
             Some(text) if place == PLAIN[0] || text.trim() == old => {
                 replace(&path, format!("{new}\n").as_bytes())?;
             }
-            None if place == PLAIN[0] => {
-                fs::write(&path, format!("{new}\n")).map_err(|e| Cause::file("make", &path, e))?;
-            }
+            None if place == PLAIN[0] => create(&path, format!("{new}\n").as_bytes())?,
             _ => {}
         }
     }
@@ -77,11 +75,13 @@ fn optional(path: &Path) -> Result<Option<String>, Cause> {
 fn hosts(text: &str, old: &str, new: &str) -> String {
     let short = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
     let (old_short, new_short) = (short(old), short(new));
+    // A machine without a name of its own: this one stays, for everybody.
+    let nameless = old_short.is_empty() || old_short.eq_ignore_ascii_case("localhost");
     let mut domain = None;
     let mut rewritten = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
         let address = line.split_whitespace().next().unwrap_or_default();
-        if old.is_empty() || !(address.starts_with("127.") || address == "::1") {
+        if nameless || !(address.starts_with("127.") || address == "::1") {
             rewritten.push_str(line);
             continue;
         }
@@ -148,7 +148,10 @@ mod tests {
         ] {
             assert_eq!(hosts(old_table, "golden", name), new_table);
         }
-        assert_eq!(hosts("127.0.0.1 localhost\n", "", "n"), "127.0.0.1 localhost\n127.0.1.1\tn\n");
+        for old in ["", "localhost", "localhost.localdomain"] {
+            let table = "127.0.0.1 localhost.localdomain localhost\n";
+            assert_eq!(hosts(table, old, "n"), format!("{table}127.0.1.1\tn\n"), "{old}");
+        }
     }
 
     #[test]
@@ -177,5 +180,10 @@ mod tests {
             assert_eq!(fs::read_to_string(at(file)).unwrap(), text, "{file}");
         }
         assert!(matches!(write(root.path(), "a b"), Err(Cause::Hostname(_))));
+
+        fs::remove_file(at("etc/hostname")).unwrap();
+        std::os::unix::fs::symlink("../run/nowhere/hostname", at("etc/hostname")).unwrap();
+        write(root.path(), "node8").unwrap();
+        assert_eq!(fs::read_to_string(at("etc/hostname")).unwrap(), "node8\n", "in place of a dangling link");
     }
 }

@@ -23,6 +23,7 @@ mod names;
 mod network;
 mod references;
 mod replace;
+mod swap_files;
 mod times;
 mod tool;
 
@@ -167,6 +168,7 @@ pub fn finish(copied: &Copied<'_>) -> Result<LastWrites, FinishError> {
             let esp = esp::of(made).filter(|_| converted && machine.firmware == Firmware::Uefi);
             esp.map_or(Ok(()), |esp| fstab::add_system_partition(top, esp))
         })?;
+        named("Make swap files anew", || swap_files::renew(top))?;
         named("Rewrite other names of file systems", || references::write(top, &names))?;
         if let Some(name) = &plan.finish.name {
             named("Name the node", || hostname::write(top, &name.hostname))?;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::error::Cause;
-use super::replace::replace;
+use super::replace::{create, replace};
 use crate::hardware::CardModules;
 
 /// Where all of it is on an old system.
@@ -34,7 +34,7 @@ pub(super) fn write(root: &Path, cards: &[CardModules], storage: &[String]) -> R
     }
     let path = directory.join("ka.conf");
     let text = format!("# ka: this machine's own drivers\n{aliases}");
-    fs::write(&path, text).map_err(|e| Cause::file("make", &path, e))
+    create(&path, text.as_bytes())
 }
 
 fn aliases(cards: &[CardModules], storage: &[String]) -> String {

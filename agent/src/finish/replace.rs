@@ -6,8 +6,12 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::XattrFlags;
+use rustix::io::Errno;
 
 use super::error::Cause;
+
+/// The attribute with SELinux's label.
+const LABEL: &str = "security.selinux";
 
 /// Replaces the content of `path` by `content`: the old file is there until the new one is whole. Mode,
 /// owner and extended attributes stay; a symbolic link stays and its target is replaced.
@@ -42,7 +46,41 @@ fn write_like(model: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
     new.sync_all()
 }
 
-fn copy_xattrs(from: &File, to: &File) -> io::Result<()> {
+/// Makes `path`, which is not there, or writes it again. A link that leads nowhere gives way to the file. Where SELinux
+/// is in use, the file has its directory's label, as a process of the system would give it.
+pub(super) fn create(path: &Path, content: &[u8]) -> Result<(), Cause> {
+    let failed = |e| Cause::file("make", path, e);
+    if path.is_symlink() && matches!(fs::metadata(path), Err(e) if e.kind() == io::ErrorKind::NotFound) {
+        log::warn!("{} was a link that leads nowhere, and is a file now", path.display());
+        fs::remove_file(path).map_err(failed)?;
+    }
+    let is_new = !path.exists();
+    fs::write(path, content).map_err(failed)?;
+    if is_new { label_like_directory(path) } else { Ok(()) }
+}
+
+/// The label of its directory for a new file, if that has one.
+pub(super) fn label_like_directory(path: &Path) -> Result<(), Cause> {
+    path.parent().map_or(Ok(()), |directory| label_like(directory, path))
+}
+
+/// SELinux's label of `model`, if that has one, for a new file.
+pub(super) fn label_like(model: &Path, path: &Path) -> Result<(), Cause> {
+    let mut label = [0; 4096];
+    match rustix::fs::getxattr(model, LABEL, &mut label) {
+        Ok(used) => {
+            let label = label.get(..used).unwrap_or_default();
+            match rustix::fs::setxattr(path, LABEL, label, XattrFlags::empty()) {
+                Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
+                Err(e) => Err(Cause::file("label", path, e.into())),
+            }
+        }
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
+        Err(e) => Err(Cause::file("read the label of", model, e.into())),
+    }
+}
+
+pub(super) fn copy_xattrs(from: &File, to: &File) -> io::Result<()> {
     let mut list = vec![0u8; rustix::fs::flistxattr_query(from)?];
     let used = rustix::fs::flistxattr(from, &mut list)?;
     list.truncate(used);
@@ -80,5 +118,24 @@ mod tests {
         let used = rustix::fs::getxattr(&path, "trusted.ka", &mut value).unwrap();
         assert_eq!(&value[..used], b"kept");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "nothing is left beside");
+    }
+
+    #[test]
+    fn a_new_file_has_its_directorys_label_and_no_link_is_in_its_way() {
+        let directory = tempfile::tempdir().unwrap();
+        let label = b"system_u:object_r:etc_t:s0\0";
+        rustix::fs::setxattr(directory.path(), LABEL, label, XattrFlags::empty()).unwrap();
+        let path = directory.path().join("hostname");
+        std::os::unix::fs::symlink("nowhere/hostname", &path).unwrap();
+
+        create(&path, b"node7\n").unwrap();
+
+        assert!(fs::symlink_metadata(&path).unwrap().is_file());
+        assert_eq!(fs::read(&path).unwrap(), b"node7\n");
+        let mut found = [0; 64];
+        let used = rustix::fs::getxattr(&path, LABEL, &mut found).unwrap();
+        assert_eq!(&found[..used], label);
+        create(&path, b"node8\n").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"node8\n");
     }
 }

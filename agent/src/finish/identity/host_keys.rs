@@ -4,13 +4,14 @@
 //! Not every system makes missing host keys at its first boot (Debian does not), and a clone without any lets
 //! nobody in.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use super::super::error::Cause;
 use super::super::glob;
+use super::super::replace::{copy_xattrs, label_like_directory};
 use super::super::tool;
 use super::list::List;
 
@@ -22,6 +23,9 @@ const DROPBEAR: [&str; 3] = [
     "etc/dropbear-initramfs/dropbear_*_host_key",
 ];
 
+/// What a file's name may say of its kind.
+const KINDS: [&str; 4] = ["dsa", "ecdsa", "ed25519", "rsa"];
+
 /// Kinds that no key is made of any more, though old systems have such files.
 const GIVEN_UP: [&str; 2] = ["dsa", "dss"];
 
@@ -30,8 +34,7 @@ const GIVEN_UP: [&str; 2] = ["dsa", "dss"];
 pub(super) fn renew(root: &Path, list: &List, hostname: &str) -> Result<(), Cause> {
     let mut keys = Vec::new();
     for path in openssh_keys(root)? {
-        let kind = openssh_kind(&path);
-        keys.push((path, kind, "ssh-keygen"));
+        keys.push((path, None, "ssh-keygen"));
     }
     for pattern in DROPBEAR {
         for path in glob::files(root, pattern)? {
@@ -44,6 +47,10 @@ pub(super) fn renew(root: &Path, list: &List, hostname: &str) -> Result<(), Caus
             log::info!("{} stays, as the site's list says", path.display());
             continue;
         }
+        let kind = match kind {
+            None if program == "ssh-keygen" => openssh_kind(&path)?,
+            kind => kind,
+        };
         let old = take_away(&path)?;
         match (kind, tool::find(&[program])) {
             (Some(kind), Some(program)) if !GIVEN_UP.contains(&kind.as_str()) => {
@@ -81,15 +88,39 @@ fn openssh_keys(root: &Path) -> Result<Vec<PathBuf>, Cause> {
     Ok(keys)
 }
 
-/// As `ssh-keygen -t` calls it; from the public key, else from the file's name.
-fn openssh_kind(path: &Path) -> Option<String> {
-    let public = fs::read_to_string(with_suffix(path, ".pub")).unwrap_or_default();
-    let kind = match public.split_whitespace().next() {
-        Some("ssh-ed25519") => "ed25519",
-        Some("ssh-rsa") => "rsa",
-        Some("ssh-dss") => "dsa",
-        Some(word) if word.starts_with("ecdsa-") => "ecdsa",
-        _ => return name_between(path, "ssh_host_", "_key"),
+/// As `ssh-keygen -t` calls it: from the public key, from the file's name, else by asking the key itself. A key of no
+/// known kind could not be made anew, and without it nobody might get in.
+fn openssh_kind(path: &Path) -> Result<Option<String>, Cause> {
+    let public = with_suffix(path, ".pub");
+    let public = match fs::read(&public) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(e) => return Err(Cause::file("read", &public, e)),
+    };
+    let by_name = || name_between(path, "ssh_host_", "_key").filter(|kind| KINDS.contains(&kind.as_str()));
+    if let Some(kind) = kind_of(&public).or_else(by_name) {
+        return Ok(Some(kind));
+    }
+    let Some(program) = tool::find(&["ssh-keygen"]) else { return Ok(None) };
+    let public = tool::output_of(program, &["-y", "-P", "", "-f", &path.to_string_lossy()])?;
+    kind_of(&public).map(Some).ok_or_else(|| Cause::List {
+        file: path.to_owned(),
+        line: 1,
+        wrong:
+            "a host key of a kind that is not known: no new one can be made (a `keep` in /etc/ka/identity.d \
+                leaves it as it is)"
+                .to_owned(),
+    })
+}
+
+/// The kind of a public key, by the word that it begins with.
+fn kind_of(public: &str) -> Option<String> {
+    let kind = match public.split_whitespace().next()? {
+        "ssh-ed25519" => "ed25519",
+        "ssh-rsa" => "rsa",
+        "ssh-dss" => "dsa",
+        word if word.starts_with("ecdsa-") => "ecdsa",
+        _ => return None,
     };
     Some(kind.to_owned())
 }
@@ -104,21 +135,21 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Mode and owner of a key's files, as they were.
-struct Old(Vec<(&'static str, fs::Metadata)>);
+/// A key's files as they were: gone, but open for their mode, owner and attributes.
+struct Old(Vec<(&'static str, File)>);
 
 /// Removes a key with its public part and its certificate, which no other key fits.
 fn take_away(path: &Path) -> Result<Old, Cause> {
     let mut old = Vec::new();
     for suffix in ["", ".pub", "-cert.pub"] {
         let file = with_suffix(path, suffix);
-        match fs::metadata(&file) {
-            Ok(metadata) => {
+        match File::open(&file) {
+            Ok(opened) => {
                 fs::remove_file(&file).map_err(|e| Cause::file("remove", &file, e))?;
-                old.push((suffix, metadata));
+                old.push((suffix, opened));
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => return Err(Cause::file("look at", &file, e)),
+            Err(e) => return Err(Cause::file("open", &file, e)),
         }
     }
     Ok(Old(old))
@@ -126,19 +157,29 @@ fn take_away(path: &Path) -> Result<Old, Cause> {
 
 impl Old {
     fn restore(&self, path: &Path) -> Result<(), Cause> {
-        for (suffix, metadata) in &self.0 {
+        for suffix in ["", ".pub"] {
             let file = with_suffix(path, suffix);
             if !file.exists() {
                 continue;
             }
-            lchown(&file, Some(metadata.uid()), Some(metadata.gid()))
-                .and_then(|()| {
-                    fs::set_permissions(&file, fs::Permissions::from_mode(metadata.mode() & 0o7777))
-                })
-                .map_err(|e| Cause::file("give its owner back to", &file, e))?;
+            match self.0.iter().find(|(own, _)| *own == suffix) {
+                Some((_, old)) => {
+                    give_back(old, &file).map_err(|e| Cause::file("give its owner to", &file, e))?
+                }
+                None => label_like_directory(&file)?,
+            }
         }
         Ok(())
     }
+}
+
+/// The owner first: a change of owner clears other bits.
+fn give_back(old: &File, file: &Path) -> io::Result<()> {
+    let new = File::open(file)?;
+    let metadata = old.metadata()?;
+    fchown(&new, Some(metadata.uid()), Some(metadata.gid()))?;
+    new.set_permissions(fs::Permissions::from_mode(metadata.mode() & 0o7777))?;
+    copy_xattrs(old, &new)
 }
 
 fn make(program: &str, kind: &str, path: &Path, hostname: &str) -> Result<(), Cause> {
@@ -192,10 +233,21 @@ mod tests {
         ] {
             make("ssh-keygen", kind, &path, "golden").expect("ssh-keygen is needed for this test");
         }
+        // As sites have them: by their own name, and without the public half.
+        let bare = ssh.join("keys/node");
+        make("ssh-keygen", "ed25519", &bare, "golden").unwrap();
+        fs::remove_file(ssh.join("keys/node.pub")).unwrap();
+        let secret = fs::read(&bare).unwrap();
+        let label = b"system_u:object_r:sshd_key_t:s0\0";
+        rustix::fs::setxattr(&bare, "security.selinux", label, rustix::fs::XattrFlags::empty()).unwrap();
         fs::write(ssh.join("ssh_host_dsa_key"), "old").unwrap();
         fs::write(ssh.join("ssh_host_ed25519_key-cert.pub"), "certificate").unwrap();
         fs::set_permissions(ssh.join("ssh_host_ed25519_key"), fs::Permissions::from_mode(0o640)).unwrap();
-        fs::write(ssh.join("sshd_config"), "Port 22\nhostkey /etc/ssh/keys/host\n").unwrap();
+        fs::write(
+            ssh.join("sshd_config"),
+            "Port 22\nhostkey /etc/ssh/keys/host\nHostKey /etc/ssh/keys/node\n",
+        )
+        .unwrap();
         let site = root.path().join("etc/ka/identity.d");
         fs::create_dir_all(&site).unwrap();
         fs::write(site.join("ssh"), "keep /etc/ssh/ssh_host_rsa_key\n").unwrap();
@@ -211,9 +263,26 @@ mod tests {
         let mode = fs::metadata(ssh.join("ssh_host_ed25519_key")).unwrap().mode();
         assert_eq!(mode & 0o777, 0o640);
         assert_eq!(read("ssh_host_rsa_key"), rsa);
+        assert_ne!(fs::read(&bare).unwrap(), secret);
+        assert!(read("keys/node.pub").starts_with("ssh-ed25519 "));
+        let mut found = [0; 64];
+        let used = rustix::fs::getxattr(&bare, "security.selinux", &mut found).unwrap();
+        assert_eq!(&found[..used], label);
         assert!(read("keys/host.pub").starts_with("ecdsa-sha2-nistp256 ") && read("keys/host.pub") != host);
         assert!(
             !ssh.join("ssh_host_dsa_key").exists() && !ssh.join("ssh_host_ed25519_key-cert.pub").exists()
         );
+    }
+
+    #[test]
+    fn a_key_of_no_known_kind_is_not_taken_away() {
+        let root = tempfile::tempdir().unwrap();
+        let ssh = root.path().join("etc/ssh");
+        fs::create_dir_all(&ssh).unwrap();
+        fs::write(ssh.join("site"), "no key at all\n").unwrap();
+        fs::write(ssh.join("sshd_config"), "HostKey /etc/ssh/site\n").unwrap();
+        let error = renew(root.path(), &List::read(root.path()).unwrap(), "node7").unwrap_err().to_string();
+        assert!(error.contains("ssh-keygen -y"), "{error}");
+        assert!(ssh.join("site").exists());
     }
 }

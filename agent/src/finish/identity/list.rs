@@ -5,6 +5,7 @@
 //! that is in it.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::super::error::Cause;
@@ -76,12 +77,38 @@ impl List {
                     log::info!("{} stays, as the site's list says", path.display());
                 } else if rule.directory {
                     of_directory(rule.verb, &path)?;
+                } else if path.is_symlink() {
+                    self.of_link(rule.verb, root, &path)?;
                 } else {
                     of_file(rule.verb, &path)?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// A symbolic link is configuration, and stays; with the file that it leads to, it is as with one at this place.
+    /// Not if that is empty: D-Bus's ID may be a link to systemd's, which was emptied and must be there.
+    fn of_link(&self, verb: Verb, root: &Path, link: &Path) -> Result<(), Cause> {
+        let follow = |e| Cause::file("follow", link, e);
+        let target = match fs::canonicalize(link) {
+            Ok(target) => target,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(follow(e)),
+        };
+        let metadata = fs::metadata(&target).map_err(follow)?;
+        if !metadata.is_file() || metadata.len() == 0 {
+            return Ok(());
+        }
+        // Whoever looks at a tree from outside must not be led out of it.
+        let root = fs::canonicalize(root).map_err(|e| Cause::file("follow", root, e))?;
+        let ours = target.starts_with(&root) && !target.starts_with(root.join("usr"));
+        if !ours || self.keeps(&root, &target)? {
+            log::warn!("{} is a link to {}, which stays as it is", link.display(), target.display());
+            return Ok(());
+        }
+        log::info!("{} is a link to {}", link.display(), target.display());
+        of_file(verb, &target)
     }
 }
 
@@ -91,7 +118,7 @@ fn with_machine_id(pattern: &str, machine_id: Option<&str>) -> Option<String> {
     if pattern.contains(NAME) { Some(pattern.replace(NAME, machine_id?)) } else { Some(pattern.to_owned()) }
 }
 
-/// A regular file. A symbolic link is configuration, and stays.
+/// A regular file.
 fn of_file(verb: Verb, path: &Path) -> Result<(), Cause> {
     let metadata = fs::symlink_metadata(path).map_err(|e| Cause::file("look at", path, e))?;
     if !metadata.is_file() || (verb == Verb::Empty && metadata.len() == 0) {
@@ -191,13 +218,33 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "x").unwrap();
         };
-        for name in ["srv/a/1", "srv/a/sub/2", "srv/b/1", "srv/b/kept", "srv/journal/0123/j", "srv/log"] {
+        for name in [
+            "srv/id",
+            "srv/seed",
+            "usr/x/lib",
+            "srv/a/1",
+            "srv/a/sub/2",
+            "srv/b/1",
+            "srv/b/kept",
+            "srv/journal/0123/j",
+            "srv/log",
+        ] {
             put(name);
+        }
+        for (name, to) in [
+            ("srv/linked", "id"),
+            ("srv/linked-seed", "seed"),
+            ("srv/dangling", "nowhere"),
+            ("srv/there", "a"),
+            ("srv/package", "../usr/x/lib"),
+            ("srv/linked-kept", "b/kept"),
+        ] {
+            std::os::unix::fs::symlink(to, root.path().join(name)).unwrap();
         }
         let mut list = List::default();
         let text = "empty /srv/a/x/../\n";
         assert!(list.add(text, Path::new("x")).is_err());
-        let text = "remove /srv/a/sub/\nremove /srv/b/*\nkeep /srv/b/kept\nremove /srv/journal/${MACHINE_ID}/\nempty /srv/*og\n";
+        let text = "remove /srv/a/sub/\nremove /srv/b/*\nkeep /srv/b/kept\nremove /srv/journal/${MACHINE_ID}/\nempty /srv/*og\nempty /srv/linked\nremove /srv/linked-*\nempty /srv/dangling\nremove /srv/there\nempty /srv/package\n";
         list.add(text, Path::new("x")).unwrap();
         list.apply(root.path(), None).unwrap();
         assert!(root.path().join("srv/journal/0123").exists());
@@ -213,6 +260,12 @@ mod tests {
             assert_eq!(root.path().join(name).exists(), there, "{name}");
         }
         assert_eq!(fs::read(root.path().join("srv/log")).unwrap(), b"");
+        assert_eq!(fs::read(root.path().join("srv/id")).unwrap(), b"", "the file behind the link");
+        assert!(!root.path().join("srv/seed").exists(), "the file behind the link");
+        assert_eq!(fs::read(root.path().join("usr/x/lib")).unwrap(), b"x");
+        for link in ["srv/linked", "srv/linked-seed", "srv/dangling", "srv/there"] {
+            assert!(fs::symlink_metadata(root.path().join(link)).unwrap().is_symlink(), "{link}");
+        }
         assert!(list.keeps(root.path(), &root.path().join("srv/b/kept")).unwrap());
     }
 }

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use super::error::Cause;
 use super::glob;
+use super::replace::create;
 use list::List;
 
 /// Where a kernel's files are kept under the machine's ID.
@@ -60,7 +61,7 @@ fn keep_entry_token(root: &Path, id: &str) -> Result<(), Cause> {
     }
     let directory = root.join("etc/kernel");
     fs::create_dir_all(&directory).map_err(|e| Cause::file("make", &directory, e))?;
-    fs::write(&token, format!("{id}\n")).map_err(|e| Cause::file("make", &token, e))
+    create(&token, format!("{id}\n").as_bytes())
 }
 
 #[cfg(test)]
@@ -133,5 +134,17 @@ mod tests {
         renew(root.path(), "node").unwrap();
         assert!(fs::symlink_metadata(dbus.join("machine-id")).is_ok());
         assert!(!root.path().join("etc/machine-id").exists(), "none is made where there was none");
+
+        // On a persistent partition of an image-based system; and D-Bus's leads to the same.
+        for file in ["etc/machine-id", "data/id", "var/lib/dbus/machine-id"] {
+            fs::create_dir_all(root.path().join(file).parent().unwrap()).unwrap();
+        }
+        fs::remove_file(dbus.join("machine-id")).unwrap();
+        std::os::unix::fs::symlink("../../../etc/machine-id", dbus.join("machine-id")).unwrap();
+        std::os::unix::fs::symlink("../data/id", root.path().join("etc/machine-id")).unwrap();
+        fs::write(root.path().join("data/id"), "0123456789abcdef0123456789abcdef\n").unwrap();
+        renew(root.path(), "node").unwrap();
+        assert_eq!(fs::read(root.path().join("data/id")).unwrap(), b"");
+        assert_eq!(fs::read(dbus.join("machine-id")).unwrap(), b"");
     }
 }

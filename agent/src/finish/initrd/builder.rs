@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::super::error::Cause;
-use super::super::replace::replace;
+use super::super::replace::{create, replace};
 use super::super::tool;
 use super::kernel::{Kernel, module_of};
 
@@ -127,7 +127,7 @@ impl Builder {
         let old = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                fs::write(&path, "").map_err(|e| Cause::file("make", &path, e))?;
+                create(&path, b"")?;
                 String::new()
             }
             Err(e) => return Err(Cause::file("read", &path, e)),

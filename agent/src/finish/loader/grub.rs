@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::super::error::Cause;
+use super::super::esp;
 use super::super::glob;
 use super::super::names::Names;
 use super::super::tool;
@@ -69,6 +70,9 @@ fn menu_fault(text: &str, by_device: bool, names: &Names<'_>) -> Option<String> 
     if let Some(golden) = names.golden_in(text) {
         return Some(format!("still names the golden node's file system {golden}"));
     }
+    if text.contains(esp::HELD) {
+        return Some(format!("names the directory {}, which is gone when the node boots", esp::HELD));
+    }
     let Some(root) = names.at("/") else {
         return Some("cannot name the root: no file system was made for /".to_owned());
     };
@@ -98,6 +102,7 @@ mod tests {
         let fault = menu_fault(&format!("{good}search --fs-uuid {golden}"), false, &names).unwrap();
         assert!(fault.contains(golden), "{fault}");
         assert!(menu_fault("linux /vmlinuz root=/dev/sda1", false, &names).is_some());
+        assert!(menu_fault(&good.replace("/boot/", "/KA-HELD/"), false, &names).unwrap().contains("KA-HELD"));
         assert_eq!(menu_fault("linux /vmlinuz root=/dev/sda1", true, &names), None);
     }
 

@@ -2,7 +2,7 @@
 //! disk.
 
 use super::super::error::Cause;
-use super::super::replace::replace;
+use super::super::replace::{create, replace};
 use super::super::tool;
 use super::{Setting, boot_code};
 use crate::disk::BootCode;
@@ -27,7 +27,7 @@ pub(super) fn install(setting: &Setting<'_>) -> Result<BootCode, Cause> {
     if map.exists() {
         replace(&map, line.as_bytes())?;
     } else {
-        fs::write(&map, line).map_err(|e| Cause::file("make", &map, e))?;
+        create(&map, line.as_bytes())?;
     }
     let script = format!(
         "printf 'root (hd0,{number})\\nsetup (hd0)\\nquit\\n' | {shell} --batch --no-floppy --device-map='{}'",

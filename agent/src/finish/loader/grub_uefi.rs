@@ -8,13 +8,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::super::error::Cause;
+use super::super::esp;
 use super::super::glob;
+use super::super::names::Names;
 use super::super::tool;
 use super::{Setting, grub, register, system_partition};
 
 /// Where GRUB's own modules for this firmware are.
 pub(super) const MODULES: [&str; 2] =
     ["usr/lib/grub/x86_64-efi/kernel.img", "usr/lib/grub2/x86_64-efi/kernel.img"];
+
+/// Where they are if `grub2-install` is to use them (SUSE). Fedora's, which refuses UEFI, has them elsewhere.
+const GRUB2_MODULES: [&str; 2] =
+    ["usr/lib/grub2/x86_64-efi/kernel.img", "usr/share/grub2/x86_64-efi/kernel.img"];
 
 /// The program that a firmware starts which has forgotten its menu.
 const FALLBACK: &str = "EFI/BOOT/BOOTX64.EFI";
@@ -32,17 +38,19 @@ pub(super) fn install(setting: &Setting<'_>) -> Result<(), Cause> {
                 return Err(Cause::MissingTool { tool: "GRUB for UEFI (grub-efi-amd64-bin)".to_owned() });
             }
             grub::forget_stale_map(&setting.root.join("boot/grub/device.map"))?;
-            let vendor = vendor(setting.root, &mounted)?;
-            let place = format!("--efi-directory={at}");
-            let id = format!("--bootloader-id={vendor}");
-            tool::run(install, &["--target=x86_64-efi", &place, &id, "--no-nvram"])?;
-            tool::run(install, &["--target=x86_64-efi", &place, "--removable", "--no-nvram"])?;
+            run_installer(install, at, &vendor(setting.root, &mounted)?)?;
             grub::write_menu(setting, &setting.root.join("boot/grub/grub.cfg"))?;
         }
         None => {
             tool::need(&["grub2-mkconfig", "grub-mkconfig"])?;
-            let vendor = mounted.join("EFI").join(vendor(setting.root, &mounted)?);
-            copy_to_fallback(&vendor, &mounted)?;
+            let vendor = vendor(setting.root, &mounted)?;
+            match grub2_installer(setting.root, &mounted.join("EFI").join(&vendor)) {
+                Some(install) => {
+                    grub::forget_stale_map(&setting.root.join("boot/grub2/device.map"))?;
+                    run_installer(install, at, &vendor)?;
+                }
+                None => copy_to_fallback(&mounted.join("EFI").join(&vendor), &mounted)?,
+            }
             grub::write_menu(setting, &menu(setting.root))?;
         }
     }
@@ -50,9 +58,24 @@ pub(super) fn install(setting: &Setting<'_>) -> Result<(), Cause> {
     let vendor = vendor(setting.root, &mounted)?;
     let file = format!("EFI/{vendor}/{}", program(&mounted.join("EFI").join(&vendor))?);
     for file in [file.as_str(), FALLBACK] {
-        check_program(&mounted.join(file))?;
+        check_program(&mounted.join(file), setting.names)?;
     }
     register(setting, &vendor, esp, &file)
+}
+
+/// Makes GRUB's program under the vendor's name, and where every firmware looks.
+fn run_installer(install: &str, at: &str, vendor: &str) -> Result<(), Cause> {
+    let place = format!("--efi-directory={at}");
+    let id = format!("--bootloader-id={vendor}");
+    tool::run(install, &["--target=x86_64-efi", &place, &id, "--no-nvram"])?;
+    tool::run(install, &["--target=x86_64-efi", &place, "--removable", "--no-nvram"])
+}
+
+/// `grub2-install` where it makes programs for UEFI: with modules at the place that only such distributions use, and
+/// unless a signed shim is there, which would not start what is made here.
+fn grub2_installer(root: &Path, vendor: &Path) -> Option<&'static str> {
+    let able = GRUB2_MODULES.iter().any(|file| root.join(file).exists());
+    tool::find(&["grub2-install"]).filter(|_| able && !vendor.join(PROGRAMS[0]).exists())
 }
 
 /// The directory of `EFI` that is the distribution's: where its GRUB is already, else its name.
@@ -107,13 +130,24 @@ fn copy_to_fallback(vendor: &Path, esp: &Path) -> Result<(), Cause> {
     Ok(())
 }
 
-/// A program for this firmware begins as every Windows program does (PE/COFF).
-fn check_program(path: &Path) -> Result<(), Cause> {
+/// A program for this firmware begins as every Windows program does (PE/COFF), and the configuration that
+/// `grub-install` may have built into it names where its menu is.
+fn check_program(path: &Path, names: &Names<'_>) -> Result<(), Cause> {
     let bytes = fs::read(path).map_err(|e| Cause::file("read back", path, e))?;
-    if bytes.starts_with(b"MZ") {
+    let text = String::from_utf8_lossy(&bytes);
+    let wrong = if !bytes.starts_with(b"MZ") {
+        "is no program for UEFI".to_owned()
+    } else if let Some(golden) = names.golden_in(&text) {
+        format!(
+            "has the golden node's file system {golden} built in, and the copied system has no grub-install that \
+             makes it anew"
+        )
+    } else if text.contains(esp::HELD) {
+        format!("looks for its files in {}, which is gone when the node boots", esp::HELD)
+    } else {
         return Ok(());
-    }
-    Err(Cause::NotBootable { path: path.to_owned(), wrong: "is no program for UEFI".to_owned() })
+    };
+    Err(Cause::NotBootable { path: path.to_owned(), wrong })
 }
 
 /// GRUB's first configuration on the partition names the file system with its menu.
@@ -130,6 +164,7 @@ fn check_configurations(setting: &Setting<'_>, esp: &Path) -> Result<(), Cause> 
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::names::tests::made;
     use super::*;
 
     fn put(root: &Path, path: &str, bytes: &str) {
@@ -163,8 +198,24 @@ mod tests {
         copy_to_fallback(&esp.path().join("EFI/fedora"), esp.path()).unwrap();
         assert_eq!(fs::read_to_string(esp.path().join(FALLBACK)).unwrap(), "MZshim");
         assert_eq!(fs::read_to_string(esp.path().join("EFI/BOOT/grubx64.efi")).unwrap(), "MZgrub");
-        check_program(&esp.path().join(FALLBACK)).unwrap();
-        put(esp.path(), "x", "ELF");
-        assert!(check_program(&esp.path().join("x")).is_err());
+    }
+
+    #[test]
+    fn a_program_must_be_one_and_this_nodes() {
+        let esp = tempfile::tempdir().unwrap();
+        let made = made();
+        for (bytes, wrong) in [
+            ("MZ\0search.fs_uuid 11111111-aaaa-4aaa-8aaa-111111111111 root\0", None),
+            ("ELF", Some("is no program for UEFI")),
+            ("MZ\0\0search.fs_uuid 00000001-0000-4000-8000-000000000000 root\0", Some("built in")),
+            ("MZ\0(,gpt1)/KA-HELD/grub\0", Some("KA-HELD")),
+        ] {
+            put(esp.path(), "x", bytes);
+            let checked = check_program(&esp.path().join("x"), &Names::new(&made)).map_err(|e| e.to_string());
+            match wrong {
+                None => checked.unwrap(),
+                Some(wrong) => assert!(checked.unwrap_err().contains(wrong), "{bytes}"),
+            }
+        }
     }
 }

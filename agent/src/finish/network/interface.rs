@@ -11,6 +11,7 @@ use ka::mac::Mac;
 
 use super::super::error::Cause;
 use super::super::glob;
+use super::super::replace::create;
 
 /// The file; names in front of it are a site's own, and win.
 const LINK: &str = "etc/systemd/network/50-ka.link";
@@ -47,7 +48,7 @@ pub(super) fn keep_name(root: &Path, golden: &str, mac: Mac) -> Result<(), Cause
         "# Written by ka: the network's configuration knows this card by the golden node's name for its own.\n\
          [Match]\nMACAddress={mac}\nType=ether\n\n[Link]\nName={golden}\n"
     );
-    fs::write(&link, text).map_err(|e| Cause::file("make", &link, e))?;
+    create(&link, text.as_bytes())?;
     log::info!("this node's card {mac} will be called {golden}, as in the network's configuration");
     Ok(())
 }

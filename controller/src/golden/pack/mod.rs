@@ -12,9 +12,11 @@
 mod file;
 mod names;
 mod raw;
+mod swaps;
 mod walk;
 pub(in crate::golden) mod xattrs;
 
+use std::collections::HashSet;
 use std::io::{BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -25,6 +27,7 @@ use rustix::io::Errno;
 
 use super::plan::RawSource;
 use super::quiet::Busy;
+use swaps::FileId;
 
 /// What is gathered before `out` is written.
 const BUFFER: usize = 1 << 20;
@@ -112,6 +115,16 @@ pub enum PackError {
 /// # Errors
 /// [`PackError`]; what was written by then is not an archive.
 pub fn pack(sources: &[Source], options: &Options, out: impl Write) -> Result<Summary, PackError> {
+    pack_without(&swaps::in_use()?, sources, options, out)
+}
+
+/// Like [`pack`], without what is in these files, which are swap space, behind their first page.
+fn pack_without(
+    swaps: &HashSet<FileId>,
+    sources: &[Source],
+    options: &Options,
+    out: impl Write,
+) -> Result<Summary, PackError> {
     let mut sources = sources
         .iter()
         .map(|source| Ok((clone_path(&source.mount_point)?, source.directory.as_path())))
@@ -126,7 +139,7 @@ pub fn pack(sources: &[Source], options: &Options, out: impl Write) -> Result<Su
     let mount_points = sources.iter().map(|(path, _)| path.clone()).collect();
 
     let encoder = Encoder::new(BufWriter::with_capacity(BUFFER, out));
-    let mut walker = walk::Walker::new(encoder, exclude, mount_points, options.progress.as_deref());
+    let mut walker = walk::Walker::new(encoder, exclude, mount_points, swaps, options.progress.as_deref());
     for (mount_point, directory) in &sources {
         walker.source(mount_point, directory)?;
     }
@@ -164,4 +177,30 @@ fn clone_path(path: &Path) -> Result<Vec<u8>, PackError> {
 
 fn shown_path(path: &[u8]) -> PathBuf {
     Path::new("/").join(std::ffi::OsStr::from_bytes(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{FileExt, MetadataExt};
+
+    #[test]
+    fn what_is_swapped_out_stays_at_home() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("swapfile");
+        let file = std::fs::File::create(&path).unwrap();
+        file.write_all_at(b"HEADER", 1024).unwrap();
+        file.write_all_at(&b"SECRET".repeat(10_000), 4096).unwrap();
+        let metadata = file.metadata().unwrap();
+        let sources = [Source { directory: directory.path().to_owned(), mount_point: PathBuf::from("/") }];
+        let packed = |swaps: &HashSet<FileId>| {
+            let mut out = Vec::new();
+            let summary = pack_without(swaps, &sources, &Options::default(), &mut out).unwrap();
+            let has = |text: &[u8]| out.windows(text.len()).any(|window| window == text);
+            (has(b"HEADER"), has(b"SECRET"), summary.notes.first().len())
+        };
+        assert_eq!(packed(&HashSet::new()), (true, true, 0));
+        let swap = HashSet::from([(metadata.dev(), metadata.ino())]);
+        assert_eq!(packed(&swap), (true, false, 1));
+    }
 }

@@ -18,6 +18,7 @@ use rustix::io::Errno;
 
 use super::file::{self, Copier, CopyError};
 use super::names::{Listing, Names};
+use super::swaps::{self, FileId};
 use super::xattrs::Reader;
 use super::{PackError, Summary, raw};
 use crate::golden::plan::RawSource;
@@ -31,6 +32,7 @@ pub(super) struct Walker<'a, W: Write> {
     encoder: Encoder<W>,
     exclude: HashSet<Vec<u8>>,
     mount_points: HashSet<Vec<u8>>,
+    swaps: &'a HashSet<FileId>,
     progress: Option<&'a Progress>,
     copier: Copier,
     xattrs: Reader,
@@ -61,12 +63,14 @@ impl<'a, W: Write> Walker<'a, W> {
         encoder: Encoder<W>,
         exclude: HashSet<Vec<u8>>,
         mount_points: HashSet<Vec<u8>>,
+        swaps: &'a HashSet<FileId>,
         progress: Option<&'a Progress>,
     ) -> Self {
         Self {
             encoder,
             exclude,
             mount_points,
+            swaps,
             progress,
             copier: Copier::new(),
             xattrs: Reader::new(),
@@ -239,7 +243,12 @@ impl<'a, W: Write> Walker<'a, W> {
         }
         let xattrs = self.xattrs_of(&fd)?;
         let size = u64::try_from(stat.st_size).unwrap_or_default();
-        let segments = file::segments(&fd, size).map_err(|e| self.failed("find the holes of", e))?;
+        let segments = if size > swaps::PAGE && self.swaps.contains(&(stat.st_dev, stat.st_ino)) {
+            self.note("this machine swaps to it: only its size and its first page are packed");
+            Some(vec![Segment { offset: 0, len: swaps::PAGE }])
+        } else {
+            file::segments(&fd, size).map_err(|e| self.failed("find the holes of", e))?
+        };
         let data = segments.clone().unwrap_or_else(|| vec![Segment { offset: 0, len: size }]);
         self.write(&Entry { xattrs, ..self.entry(&stat, Kind::File { size, segments }) })?;
         self.remember_link(&stat);
