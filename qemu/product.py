@@ -5,6 +5,7 @@ All command lines of the product are here, and nowhere else in the harness.
 
 import json
 import os
+import re
 import shlex
 import time
 from dataclasses import dataclass, field
@@ -54,8 +55,13 @@ def desc(disk):
 def serve_pxe(golden, options=""):
     """Start the boot server; `options` take the place of its range of addresses."""
     golden.must(f"mkdir -p {OUTPUT}; setsid kactl pxe --interface {INTERFACE} {options or f'--range {RANGE}'}"
-                f" > {OUTPUT}/pxe.log 2>&1 < /dev/null & sleep 0")
+                f" > {OUTPUT}/pxe.log 2>&1 < /dev/null & echo $! > {OUTPUT}/pxe.pid")
     wait_for(golden, "ss -Huln sport = :69 | grep -q .", "kactl pxe to serve TFTP", f"{OUTPUT}/pxe.log")
+
+
+def stop_pxe(golden):
+    golden.must(f"kill $(cat {OUTPUT}/pxe.pid)")
+    wait_for(golden, "! ss -Huln sport = :69 | grep -q .", "kactl pxe to end", f"{OUTPUT}/pxe.log")
 
 
 def start_run(golden, nodes, selections, options=""):
@@ -72,13 +78,25 @@ def start_run(golden, nodes, selections, options=""):
 def start_other_run(golden, selections, options):
     """A run that nobody waits for, until `stop_other_run`."""
     disks = " ".join(f"-p {shlex.quote(selection.pick)} {desc(selection.golden)}" for selection in selections)
-    golden.must(f"setsid kactl run -n 1 {disks} {options} > {OUTPUT}/other.log 2>&1 < /dev/null"
+    golden.must(f"rm -f {OUTPUT}/other.log; setsid kactl run -n 1 {disks} {options} > {OUTPUT}/other.log 2>&1 < /dev/null"
                 f" & echo $! > {OUTPUT}/other.pid")
-    wait_for(golden, f"ls {LEASES}/* > /dev/null", "another run to wait for nodes", f"{OUTPUT}/other.log")
+    wait_for(golden, f"grep -q 'waiting for' {OUTPUT}/other.log", "another run to wait for nodes",
+             f"{OUTPUT}/other.log")
 
 
 def stop_other_run(golden):
-    golden.must(f"kill $(cat {OUTPUT}/other.pid)")
+    golden.run(f"kill $(cat {OUTPUT}/other.pid)")  # unless it has ended by itself
+    wait_for(golden, f"! kill -0 $(cat {OUTPUT}/other.pid) 2> /dev/null", "another run to end", f"{OUTPUT}/other.log")
+
+
+def other_log(golden):
+    return golden.run(f"cat {OUTPUT}/other.log")[1]
+
+
+def other_sent(golden):
+    """Bytes that the other run says to have sent: at least, for it says so every few seconds."""
+    told = re.findall(r"^\S+: ([0-9.]+) (MB|GB) sent", other_log(golden), re.MULTILINE)
+    return max((float(number) * {"MB": 1e6, "GB": 1e9}[unit] for number, unit in told), default=0)
 
 
 @dataclass

@@ -56,7 +56,12 @@ fn tell_within(root: &Path, patience: Duration, pause: Duration) -> Result<(), B
     let start = Instant::now();
     let told = loop {
         match http::send(server, "POST", PATH, token.as_bytes()) {
-            Err(http::HttpError::Io { .. }) if start.elapsed() < patience => thread::sleep(pause),
+            // It knows this token, and wants nothing of it: that of another run, or another server.
+            Err(error) if matches!(error.code(), Some(403 | 404)) => break Err(error),
+            Err(error) if start.elapsed() < patience => {
+                log::info!("the controller is told again: {error}");
+                thread::sleep(pause);
+            }
             told => break told,
         }
     };
@@ -125,6 +130,35 @@ mod tests {
             fs::read_dir(root.path().join("etc/systemd/system/multi-user.target.wants")).unwrap().count(),
             0
         );
+    }
+
+    #[test]
+    fn only_a_refusal_ends_it_at_once() {
+        for (answers, told) in [
+            (&["", "HTTP/1.1 503 Service Unavailable\r\n\r\n", "HTTP/1.1 204 No Content\r\n\r\n"][..], true),
+            (&["HTTP/1.1 403 Forbidden\r\n\r\n"], false),
+        ] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let root = system(&listener.local_addr().unwrap().to_string());
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    for answer in answers {
+                        let (mut stream, _) = listener.accept().unwrap();
+                        let mut heard = Vec::new();
+                        while !heard.ends_with(b"secret") {
+                            let mut buffer = [0; 1024];
+                            let length = stream.read(&mut buffer).unwrap();
+                            assert!(length > 0, "{}", String::from_utf8_lossy(&heard));
+                            heard.extend_from_slice(&buffer[..length]);
+                        }
+                        stream.write_all(answer.as_bytes()).unwrap();
+                    }
+                });
+                let outcome = tell_within(root.path(), PATIENCE, Duration::from_millis(1));
+                assert_eq!(outcome.is_ok(), told, "{outcome:?}");
+            });
+            assert!(!root.path().join("var/lib/ka-first-boot").exists());
+        }
     }
 
     #[test]

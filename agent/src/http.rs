@@ -38,12 +38,27 @@ pub enum HttpError {
 pub fn send(server: &str, method: &str, path: &str, body: &[u8]) -> Result<(), HttpError> {
     let failed = |source| HttpError::Io { server: server.to_owned(), source };
     let status = exchange(server, method, path, body).map_err(failed)?;
-    let code = status.split(' ').nth(1).unwrap_or_default();
+    let code = code(&status);
     if code.len() == 3 && code.starts_with('2') {
         Ok(())
     } else {
         Err(HttpError::Refused { server: server.to_owned(), status })
     }
+}
+
+impl HttpError {
+    /// The code (RFC 9110) with which the server refused; none if it gave no answer that has one.
+    #[must_use]
+    pub fn code(&self) -> Option<u16> {
+        match self {
+            Self::Io { .. } => None,
+            Self::Refused { status, .. } => code(status).parse().ok(),
+        }
+    }
+}
+
+fn code(status: &str) -> &str {
+    status.split(' ').nth(1).unwrap_or_default()
 }
 
 fn exchange(server: &str, method: &str, path: &str, body: &[u8]) -> io::Result<String> {
@@ -61,7 +76,10 @@ fn exchange(server: &str, method: &str, path: &str, body: &[u8]) -> io::Result<S
                 )?;
                 stream.write_all(body)?;
                 let mut status = String::new();
-                BufReader::new(stream.take(LONGEST_LINE)).read_line(&mut status)?;
+                if BufReader::new(stream.take(LONGEST_LINE)).read_line(&mut status)? == 0 {
+                    let reason = "it closed the connection without an answer";
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason));
+                }
                 return Ok(status.trim_end().to_owned());
             }
             Err(e) => last = e,

@@ -14,6 +14,14 @@ pub fn watch(watcher: impl Fn(&str) + Send + 'static) {
     *WATCHER.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(watcher));
 }
 
+/// Tells what the step of now goes on with, such as another of several tools: a step that says nothing new for too
+/// long counts as failed.
+pub fn goes_on(what: &str) {
+    if let Some(watcher) = WATCHER.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+        watcher(what);
+    }
+}
+
 /// Runs one named step and logs its outcome, with the time that it took or the reason why it failed.
 ///
 /// # Errors
@@ -21,9 +29,7 @@ pub fn watch(watcher: impl Fn(&str) + Send + 'static) {
 pub fn step<T, E: Display>(name: &str, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     let start = Instant::now();
     log::info!("{name} ...");
-    if let Some(watcher) = WATCHER.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-        watcher(name);
-    }
+    goes_on(name);
     let outcome = work();
     match &outcome {
         Ok(_) => log::info!("{name}: OK ({:.1} s)", start.elapsed().as_secs_f64()),

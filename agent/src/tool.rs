@@ -16,12 +16,16 @@ use rustix::process::{Pid, Signal, kill_process_group};
 /// How often a program that writes nothing is looked at.
 const INTERVAL: Duration = Duration::from_millis(20);
 
+/// How long a program that was killed may take to end. One that waits for a disk that never answers does not end.
+const LAST_BREATH: Duration = Duration::from_secs(5);
+
 /// How a program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// By itself, or by somebody's signal.
     Exited(ExitStatus),
-    /// It was still running at its limit, and was killed with its process group.
+    /// It was still running at its limit, and was killed with its process group. Where the kernel does not let go of
+    /// it, it is still there.
     Killed {
         /// The limit.
         limit: Duration,
@@ -138,10 +142,26 @@ fn follow(mut child: Child, limit: Duration, mut pipes: Vec<Listener<'_>>) -> io
     if !matches!(outcome, Ok(End::Exited(_))) {
         // It is not reaped yet, so the number is still its own.
         kill_process_group(Pid::from_child(&child), Signal::KILL)?;
-        child.wait()?;
+        reap(&mut child)?;
         hear_all(&mut pipes)?;
     }
     outcome
+}
+
+/// Waits for the end of a program that was killed, but not for ever.
+fn reap(child: &mut Child) -> io::Result<()> {
+    let deadline = Instant::now() + LAST_BREATH;
+    while child.try_wait()?.is_none() {
+        if Instant::now() >= deadline {
+            log::error!(
+                "process {} was killed and does not end: the kernel does not let go of it",
+                child.id()
+            );
+            break;
+        }
+        std::thread::sleep(INTERVAL);
+    }
+    Ok(())
 }
 
 fn wait_for_output(pipes: &[Listener<'_>], wait: Duration) -> io::Result<()> {

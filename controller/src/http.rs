@@ -2,25 +2,40 @@
 //!
 //! Who serves says what is answered; here is how much is listened to, from how many, and for how long.
 
+use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::io::{self, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// How many machines may be served at the same time, as TFTP's `tftp-max`.
-const MOST: usize = 500;
+/// How much of anybody's time is taken here.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// How many machines may be served at the same time, as TFTP's `tftp-max`. The oldest makes room for one more.
+    most: usize,
+    /// Within what a request must be here, head and body.
+    request: Duration,
+    /// How long an answer may take to be taken, besides the time that its length takes at the slowest rate.
+    answer: Duration,
+    /// That rate, in bytes a second.
+    slowest: u64,
+}
+
+const LIMITS: Limits =
+    Limits { most: 500, request: Duration::from_secs(10), answer: Duration::from_secs(60), slowest: 50_000 };
 /// What a request may take: its head, in bytes.
 const LONGEST_HEAD: usize = 8 << 10;
 const MOST_HEADERS: usize = 64;
 /// And what it may leave here, in bytes.
 const LONGEST_BODY: usize = 1 << 10;
-/// A machine that says and takes nothing for so long has gone.
+/// A machine that takes nothing for so long has gone.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The pause after a connection that could not be taken, when there are too many for this process.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How much of a file is read at once.
+const PIECE: usize = 64 << 10;
 
 /// What a machine wants.
 #[derive(Debug, PartialEq, Eq)]
@@ -101,14 +116,14 @@ pub fn start(
     let listener = TcpListener::bind(address)?;
     let bound = listener.local_addr()?;
     let serve: Arc<Serve> = Arc::new(serve);
-    thread::Builder::new().name("http".into()).spawn(move || accept(&listener, &serve))?;
+    thread::Builder::new().name("http".into()).spawn(move || accept(&listener, &serve, LIMITS))?;
     Ok(bound)
 }
 
 type Serve = dyn Fn(&Request) -> Answer + Send + Sync;
 
-fn accept(listener: &TcpListener, serve: &Arc<Serve>) {
-    let busy = Arc::new(AtomicUsize::new(0));
+fn accept(listener: &TcpListener, serve: &Arc<Serve>, limits: Limits) {
+    let open = Arc::new(Open::default());
     loop {
         let (stream, peer) = match listener.accept() {
             Ok(accepted) => accepted,
@@ -118,18 +133,11 @@ fn accept(listener: &TcpListener, serve: &Arc<Serve>) {
                 continue;
             }
         };
-        if busy.load(Ordering::Relaxed) >= MOST {
-            log::warn!("{peer} is sent away: {MOST} machines are served over HTTP already");
-            continue;
-        }
-        let place = Place::take(&busy);
+        let place = Place::take(&open, stream, limits.most);
         let serve = Arc::clone(serve);
-        let started = thread::Builder::new().spawn(move || {
-            let _place = place;
-            match answer(&stream, &*serve) {
-                Ok(said) => log::info!("HTTP {said} to {}", peer.ip()),
-                Err(e) => log::info!("HTTP to {} broke off: {e}", peer.ip()),
-            }
+        let started = thread::Builder::new().spawn(move || match answer(&place.stream, &*serve, limits) {
+            Ok(said) => log::info!("HTTP {said} to {}", peer.ip()),
+            Err(e) => log::info!("HTTP to {} broke off: {e}", peer.ip()),
         });
         if let Err(e) = started {
             log::warn!("cannot serve {peer} over HTTP: {e}");
@@ -137,27 +145,83 @@ fn accept(listener: &TcpListener, serve: &Arc<Serve>) {
     }
 }
 
-/// One of the [`MOST`].
-struct Place(Arc<AtomicUsize>);
+/// The connections that are served, the oldest first.
+#[derive(Default)]
+struct Open(Mutex<VecDeque<Arc<TcpStream>>>);
+
+impl Open {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<TcpStream>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection's place among them.
+struct Place {
+    open: Arc<Open>,
+    stream: Arc<TcpStream>,
+}
 
 impl Place {
-    fn take(busy: &Arc<AtomicUsize>) -> Self {
-        busy.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(busy))
+    /// If all places are taken, the oldest connection is closed: whoever holds them all keeps nobody out.
+    fn take(open: &Arc<Open>, stream: TcpStream, most: usize) -> Self {
+        let stream = Arc::new(stream);
+        let mut all = open.lock();
+        if all.len() >= most
+            && let Some(oldest) = all.pop_front()
+        {
+            log::warn!("{most} machines are served over HTTP already: the oldest makes room for another");
+            // It may have closed it itself at this moment.
+            let _ = oldest.shutdown(Shutdown::Both);
+        }
+        all.push_back(Arc::clone(&stream));
+        drop(all);
+        Self { open: Arc::clone(open), stream }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.open.lock().retain(|stream| !Arc::ptr_eq(stream, &self.stream));
+    }
+}
+
+/// A connection up to a moment, whatever comes on it by then.
+struct Until<'a> {
+    stream: &'a TcpStream,
+    end: Instant,
+}
+
+impl Until<'_> {
+    fn left(&self) -> io::Result<Option<Duration>> {
+        match self.end.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => Err(io::Error::new(io::ErrorKind::TimedOut, "it takes too long")),
+            left => Ok(Some(left.min(PATIENCE))),
+        }
+    }
+}
+
+impl Read for Until<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(self.left()?)?;
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Until<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(self.left()?)?;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
     }
 }
 
 /// Answers one request; returns what was said, for the log.
-fn answer(mut stream: &TcpStream, serve: &Serve) -> io::Result<String> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let (Answer { status, file }, contents, path) = match read_request(&mut stream)? {
+fn answer(stream: &TcpStream, serve: &Serve, limits: Limits) -> io::Result<String> {
+    let mut request = Until { stream, end: Instant::now() + limits.request };
+    let (Answer { status, file }, contents, path) = match read_request(&mut request)? {
         Err(status) => (status.into(), false, String::new()),
         Ok(request) => {
             let answer = serve(&request);
@@ -169,13 +233,15 @@ fn answer(mut stream: &TcpStream, serve: &Serve) -> io::Result<String> {
     };
     let status = status.line();
     let length = file.as_ref().map_or(Ok(0), |file| file.metadata().map(|m| m.len()))?;
+    let time = limits.answer + Duration::from_secs(length / limits.slowest);
+    let mut out = Until { stream, end: Instant::now() + time };
     write!(
-        stream,
+        out,
         "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nContent-Type: application/octet-stream\r\n\
          Connection: close\r\n\r\n"
     )?;
     if let Some(file) = file.filter(|_| contents) {
-        io::copy(&mut file.take(length), &mut stream)?;
+        io::copy(&mut BufReader::with_capacity(PIECE, file.take(length)), &mut out)?;
     }
     Ok(format!("{status} {path}"))
 }
@@ -266,6 +332,72 @@ mod tests {
         ] {
             assert_eq!(read(text).unwrap(), request, "{text:?}");
         }
+    }
+
+    /// A server, and what it serves is this file.
+    fn server(limits: Limits, file: &std::path::Path) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, file) = (listener.local_addr().unwrap(), file.to_owned());
+        let serve: Arc<Serve> =
+            Arc::new(move |_| Answer { status: Status::Ok, file: Some(File::open(&file).unwrap()) });
+        thread::spawn(move || accept(&listener, &serve, limits));
+        address
+    }
+
+    /// All that comes until the other side closes, in good order or not.
+    fn rest(mut stream: &TcpStream) -> Vec<u8> {
+        let (mut all, mut piece) = (Vec::new(), [0; 4096]);
+        while let Ok(length @ 1..) = stream.read(&mut piece) {
+            all.extend_from_slice(&piece[..length]);
+        }
+        all
+    }
+
+    const SHORT: Duration = Duration::from_millis(200);
+
+    #[test]
+    fn who_holds_every_place_keeps_nobody_out() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let address = server(Limits { most: 2, ..LIMITS }, file.path());
+        let idle: Vec<TcpStream> = (0..4).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let mut one = TcpStream::connect(address).unwrap();
+        one.write_all(b"GET /a HTTP/1.1\r\n\r\n").unwrap();
+        assert!(rest(&one).starts_with(b"HTTP/1.1 200 OK\r\n"));
+        for closed in &idle[..3] {
+            assert_eq!(rest(closed), b"");
+        }
+    }
+
+    #[test]
+    fn who_speaks_for_ever_is_not_listened_to() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let address = server(Limits { request: SHORT, ..LIMITS }, file.path());
+        for begin in ["GET /", "POST /a HTTP/1.1\r\nContent-Length: 1024\r\n\r\n"] {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.write_all(begin.as_bytes()).unwrap();
+            // 1024 bytes would be a whole body, and an answer.
+            for _ in 0..1000 {
+                thread::sleep(Duration::from_millis(10));
+                if stream.write_all(b"a").is_err() {
+                    break;
+                }
+            }
+            assert_eq!(rest(&stream), b"", "{begin}");
+        }
+    }
+
+    #[test]
+    fn who_takes_nothing_is_not_waited_for() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(1 << 30).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut taker = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        taker.write_all(b"GET /a HTTP/1.1\r\n\r\n").unwrap();
+        let path = file.path().to_owned();
+        let serve = move |_: &Request| Answer { status: Status::Ok, file: Some(File::open(&path).unwrap()) };
+        let (stream, _) = listener.accept().unwrap();
+        let limits = Limits { answer: SHORT, slowest: u64::MAX, ..LIMITS };
+        assert!(answer(&stream, &serve, limits).is_err());
     }
 
     #[test]

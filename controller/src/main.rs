@@ -5,9 +5,20 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use kactl::cli::{self, Cli};
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     cli::logging::start(cli.verbose);
+    open_many_files();
     cli::exit::finish(kactl::commands::run(&cli))
+}
+
+/// Each node has connections and a log. The usual limit of 1024 files stands for programs that use select(2).
+fn open_many_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        log::debug!("no more files than usual can be open: {error}");
+    }
 }

@@ -5,12 +5,15 @@ import clone
 from scenario import BIGGER, SMALLER, Scenario, by_turns
 from scenarios.default import GOLDEN
 
+# A golden node has an address of its own, so each clone needs one.
+HOSTS = "".join(rf"52:54:00:77:01:{n:02x} clone{n:02d} 10.77.0.{100 + n}/24\n" for n in range(1, 10))
+
 SCENARIO = Scenario(
     name="kexec",
     about=__doc__,
     golden=GOLDEN,
     nodes=by_turns(BIGGER, SMALLER),
-    run_options="--boot kexec --wait-booted",
+    run_options=f"--boot kexec --wait-booted --hosts <(printf '{HOSTS}')",
     ends=False,
 )
 

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::error::Cause;
+use crate::step;
 use crate::tool;
 
 /// How many of a program's last lines an error repeats.
@@ -48,6 +49,7 @@ fn run_within(
 ) -> Result<(), Cause> {
     let shown = shown(program, arguments);
     log::info!("running {shown}");
+    step::goes_on(&shown);
     let mut tail = VecDeque::new();
     let end = tool::run(command(program, arguments).envs(variables.iter().copied()), limit, |line| {
         log::info!("{program}: {line}");
@@ -68,6 +70,7 @@ fn run_within(
 pub(super) fn output_of(program: &str, arguments: &[&str]) -> Result<String, Cause> {
     let failed =
         |reason: String, output: String| Cause::Tool { tool: shown(program, arguments), reason, output };
+    step::goes_on(&shown(program, arguments));
     let output = tool::output(&mut command(program, arguments), LIMIT)
         .map_err(|e| failed(e.to_string(), String::new()))?;
     if !output.end.success() {

@@ -125,7 +125,8 @@ impl EventLoop {
             self.member.on_tick(self.start.elapsed());
             self.drop_ungreeted();
             busy = (0..TURNS).all(|_| self.pump());
-            self.writer.wait(self.member.is_held_by_writer());
+            // Bytes that the writer had no room for, or a window that it fills: only it can go on.
+            self.writer.wait(self.plain.is_some() || self.member.is_held_by_writer());
             busy |= self.writer.end() > self.member.written();
             if let Some(number) = self.member.spoiled() {
                 return Err(io::Error::other(format!(

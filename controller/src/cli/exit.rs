@@ -8,7 +8,7 @@ use std::process::ExitCode;
 pub enum Exit {
     /// 0: every node is complete.
     Ok,
-    /// 1: some node failed; each was named with its reason.
+    /// 1: some node failed, each named with its reason; or nobody was told what has become of them.
     NodesFailed,
     /// 2: usage, configuration, or something on this machine that a person must put right first.
     Usage,

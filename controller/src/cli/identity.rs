@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::system::uname;
+
 use super::values;
 use crate::run::hosts::Hosts;
 use crate::run::list::ListError;
@@ -41,6 +43,7 @@ impl IdentityArgs {
     /// [`ListError`] with file, line and column.
     pub fn names(&self) -> Result<Names, ListError> {
         let hosts = self.hosts.as_deref().map_or(Ok(Hosts::default()), Hosts::read)?;
-        Ok(Names::new(hosts, self.hostname.clone()))
+        let golden = uname();
+        Ok(Names::new(hosts, self.hostname.clone(), &golden.nodename().to_string_lossy()))
     }
 }

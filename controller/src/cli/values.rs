@@ -154,6 +154,9 @@ pub fn log_server(text: &str) -> Result<String, String> {
     }
 }
 
+/// Nobody waits for longer than a year; and sums of times stay far from overflowing.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// A time: seconds, or with a unit `s`, `m`, `h`.
 ///
 /// # Errors
@@ -168,7 +171,20 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .ok()
         .filter(|_| digits.starts_with(|c: char| c.is_ascii_digit()))
         .and_then(|n| Duration::try_from_secs_f64(n * scale).ok())
+        .filter(|time| *time <= LONGEST)
         .ok_or_else(|| "a time is a number of seconds, or 1.5, 500ms, 90s, 10m, 2h".into())
+}
+
+/// A silence that means death, as [`duration`] takes it: below 100 ms a busy machine is dead, and no user waits for
+/// more than an hour.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn silence(text: &str) -> Result<Duration, String> {
+    duration(text).and_then(|time| {
+        let sensible = Duration::from_millis(100)..=Duration::from_secs(3600);
+        if sensible.contains(&time) { Ok(time) } else { Err("the time must be from 100ms to 1h".into()) }
+    })
 }
 
 /// A time that is not zero, as [`duration`] takes it.
@@ -289,7 +305,11 @@ mod tests {
         }
         assert_eq!(duration("1.5"), Ok(Duration::from_millis(1500)));
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        for bad in ["", "s", "-1", "1d", "inf", "nan", ".", "1e99"] {
+        assert_eq!(
+            (silence("0.1").is_ok(), silence("0").is_ok(), silence("2h").is_ok()),
+            (true, false, false)
+        );
+        for bad in ["", "s", "-1", "1d", "inf", "nan", ".", "1e99", "1e18", "9000h"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
     }

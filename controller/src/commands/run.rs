@@ -40,6 +40,9 @@ use ka::mac::Mac;
 /// How long stage2 waits for one more node before it goes to those that are there.
 const STAGE2_LINGER: Duration = Duration::from_secs(3);
 
+/// How long a reader whose stream was given up may take to notice, before the reading is undone.
+const LAST_READ: Duration = Duration::from_secs(10);
+
 /// Options of `kactl run`.
 #[derive(Debug, clap::Args)]
 pub struct RunArgs {
@@ -121,7 +124,7 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
     let place = Place::new(config, args.stream.listen);
     let booted = booted(args, config, &place)?;
     let plans = Plans { target: target.clone(), names, cards: cards::cards()?, booted: booted.clone() };
-    let sessions = sessions(args, config, Arc::clone(&source), plans, &stage2, logs)?;
+    let sessions = sessions(args, config, Arc::clone(&source), plans, &stage2, logs, &permission)?;
     let hub = Hub::start(&place, keys, sessions)?;
     let mut lease = HeldLease::take(
         &config.directories.runs(),
@@ -148,11 +151,13 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
     let others = others.into_iter().filter(|mac| !selected.refused.contains_key(mac)).collect();
     lease.allow(Allowed::Listed(named.union(&others).copied().collect()))?;
     // The last that can fail before a node is touched.
-    let (reading, tree) = Reading::begin(&args.hooks, &args.session)?;
+    let nobody = HookArgs::default();
+    let hooks = if named.is_empty() { &nobody } else { &args.hooks };
+    let (reading, tree) = Reading::begin(hooks, &args.session)?;
     tree.map_or(Ok(()), |tree| source.read_in(&tree))?;
     hub.admit(&args.session, Admission { named, others, refused: selected.refused });
     let mut progress = Progress::start(args.stream.json);
-    let mut end = watch::until_over(&hub, &args.session, &mut progress, |snapshot| {
+    let end = watch::until_over(&hub, &args.session, &mut progress, |snapshot| {
         let over = |phase| matches!(phase, Phase::Finishing | Phase::Complete | Phase::Failed);
         let done = |node: &&NodeStatus| over(node.phase) && !node.may_come_again;
         for mac in snapshot.status.nodes.iter().filter(done).filter_map(|n| n.mac) {
@@ -164,12 +169,20 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
                 log::error!("{mac} may still boot to be cloned: {error}");
             }
         }
-        Ok(())
-    })?;
+        if !snapshot.more_rounds
+            && let Err(error) = lease.close()
+        {
+            log::error!("machines that come too late may boot in vain: {error}");
+        }
+    });
+    if !source.end(LAST_READ) {
+        log::warn!("this machine is still being read after {} s; --after-read runs now", LAST_READ.as_secs());
+    }
     let undone = reading.end();
     if let Err(error) = &undone {
         log::error!("{error}");
     }
+    let mut end = end?;
     if let Some((booted, time)) = booted.zip(args.identity.wait_booted) {
         watch::until_booted(&booted, &mut end.status, &mut progress, time);
     }
@@ -269,7 +282,9 @@ fn sessions(
     plans: Plans,
     stage2: &str,
     logs: Option<PathBuf>,
+    permission: &Permission,
 ) -> anyhow::Result<Vec<SessionSpec>> {
+    let only = if let Permission::Listed(macs) = permission { Some(macs.clone()) } else { None };
     let wanted = wanted(args)?;
     let window = args.stream.window();
     let order = args.stream.order.read()?;
@@ -279,6 +294,7 @@ fn sessions(
             source: Arc::new(DirectorySource(config.directories.stage2())),
             wanted,
             gate: Gate::Lasting(STAGE2_LINGER),
+            only: None,
             plans: None,
             timeout: None,
             log: logs.clone(),
@@ -294,6 +310,7 @@ fn sessions(
             source,
             wanted,
             gate: Gate::Named,
+            only,
             plans: Some(plans),
             timeout: None,
             log: logs,

@@ -64,6 +64,7 @@ pub fn run(args: &SendArgs, config: &Config) -> Outcome {
         source: args.source.open()?,
         wanted: usize::try_from(args.nodes_wanted.get())?,
         gate: Gate::First,
+        only: None,
         plans: None,
         timeout: args.stream.timeout,
         log: None,
@@ -76,7 +77,7 @@ pub fn run(args: &SendArgs, config: &Config) -> Outcome {
     };
     let hub = Hub::start(&Place::new(config, args.stream.listen), keys, vec![spec])?;
     log::info!("the session {} waits for {} nodes on port {}", args.session, args.nodes_wanted, hub.port);
-    let end = watch::until_over(&hub, &args.session, &mut Progress::start(args.stream.json), |_| Ok(()))?;
+    let end = watch::until_over(&hub, &args.session, &mut Progress::start(args.stream.json), |_| ())?;
     watch::report(&end, args.stream.json)
 }
 

@@ -19,7 +19,7 @@ pub struct StreamArgs {
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = values::listen)]
     pub listen: Option<Listen>,
     /// Silence after which a node counts as dead, when a neighbour complains of it
-    #[arg(long, value_name = "TIME", default_value = "1.5", value_parser = values::duration)]
+    #[arg(long, value_name = "TIME", default_value = "1.5", value_parser = values::silence)]
     pub dead_after: Duration,
     /// How often nodes that failed for a passing cause, or came late, are served: rounds in all
     #[arg(long, value_name = "R", default_value = "2")]

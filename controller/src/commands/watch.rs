@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use anyhow::{anyhow, bail};
+use anyhow::anyhow;
 
 use crate::cli::exit::{self, Exit, Outcome};
 use crate::run::booted::Booted;
@@ -19,22 +19,25 @@ const RENEW: Duration = Duration::from_millis(200);
 /// Shows the session until it is over; `also` is called with each look at it.
 ///
 /// # Errors
-/// When the hub has ended by a fault.
+/// When the hub has ended by a fault: nobody knows what has become of the nodes, and they count as failed.
 pub(super) fn until_over(
     hub: &Hub,
     session: &str,
     progress: &mut Progress,
-    mut also: impl FnMut(&Snapshot) -> anyhow::Result<()>,
-) -> anyhow::Result<Snapshot> {
+    mut also: impl FnMut(&Snapshot),
+) -> Result<Snapshot, exit::Failure> {
     loop {
-        let Some(snapshot) = hub.snapshot(session) else { bail!("no session {session} is held") };
+        let Some(snapshot) = hub.snapshot(session) else {
+            return Err(anyhow!("no session {session} is held").into());
+        };
         progress.update(&snapshot.status, Instant::now());
-        also(&snapshot)?;
+        also(&snapshot);
         if snapshot.ending.is_some() {
             return Ok(snapshot);
         }
         if hub.has_ended() {
-            bail!("the hub has ended before the session {session} was over");
+            let error = anyhow!("the hub has ended before the session {session} was over");
+            return Err(exit::Failure { exit: Exit::NodesFailed, error });
         }
         hub.wait(RENEW);
     }
@@ -78,20 +81,25 @@ pub(super) fn until_booted(booted: &Booted, status: &mut RunStatus, progress: &m
 /// Prints the summary; the outcome tells how it went.
 ///
 /// # Errors
-/// The source's failure, and that of the output.
+/// The source's failure. If the summary cannot be written, nodes count as failed: nobody reads that they are complete.
 pub(super) fn report(end: &Snapshot, json: bool) -> Outcome {
     let out = &mut io::stdout().lock();
-    if json {
-        summary::print_json(out, &end.status, &end.transfer)?;
+    let printed = if json {
+        summary::print_json(out, &end.status, &end.transfer)
     } else {
-        summary::print(out, &end.status, &end.transfer)?;
+        summary::print(out, &end.status, &end.transfer)
+    };
+    if let Err(error) = &printed {
+        log::error!("cannot write the summary: {error}");
     }
     match &end.ending {
         Some(Ending::SourceFailed(reason)) => Err(exit::Failure::source(anyhow!("{reason}"))),
         Some(Ending::Nobody) => {
             Err(exit::Failure { exit: Exit::NodesFailed, error: anyhow!("no node came in time") })
         }
-        Some(Ending::Served) | None if end.status.nodes.iter().all(|node| node.is_complete()) => Ok(Exit::Ok),
-        Some(Ending::Served) | None => Ok(Exit::NodesFailed),
+        Some(Ending::Served) | None => {
+            let complete = end.status.nodes.iter().all(|node| node.is_complete());
+            Ok(if complete && printed.is_ok() { Exit::Ok } else { Exit::NodesFailed })
+        }
     }
 }

@@ -82,7 +82,7 @@ impl Service {
         let count = u64::from(range.last.to_bits()) - u64::from(range.first.to_bits()) + 1;
         text.add(format_args!("dhcp-range={},{},{},1h", range.first, range.last, self.network.netmask));
         text.add(format_args!("dhcp-lease-max={count}"));
-        text.add(format_args!("dhcp-leasefile={}", self.run.join("dnsmasq.leases").display()));
+        self.leases(text);
         text.add(format_args!("dhcp-option=option:router"));
         text.add(format_args!("dhcp-option=option:dns-server"));
         self.boot_files(text);
@@ -106,6 +106,7 @@ impl Service {
         let Network { address, netmask } = self.network;
         let network = Ipv4Addr::from_bits(address.to_bits() & netmask.to_bits());
         text.add(format_args!("dhcp-range={network},proxy,{netmask}"));
+        self.leases(text);
         self.tags(text);
         text.add(format_args!("pxe-service=x86PC,\"ka\",{},{address}", pxelinux::LOADER));
         if self.uefi {
@@ -120,6 +121,11 @@ impl Service {
                 ));
             }
         }
+    }
+
+    /// dnsmasq keeps leases even where it gives none, and by default with the files of a dnsmasq of the system's.
+    fn leases(&self, text: &mut Lines) {
+        text.add(format_args!("dhcp-leasefile={}", self.run.join("dnsmasq.leases").display()));
     }
 
     fn tags(&self, text: &mut Lines) {
@@ -197,8 +203,12 @@ mod tests {
             (
                 Dhcp::Proxy,
                 true,
-                &[proxy, "pxe-service=tag:ipxe,BC_EFI,\"ka\",boot.ipxe,10.0.0.1"][..],
-                "lease",
+                &[
+                    proxy,
+                    "pxe-service=tag:ipxe,BC_EFI,\"ka\",boot.ipxe,10.0.0.1",
+                    "dhcp-leasefile=/run/ka/dnsmasq.leases",
+                ][..],
+                "lease-max",
             ),
             (Dhcp::Proxy, false, &[proxy, "pxe-service=x86PC,\"ka\",pxelinux.0,10.0.0.1"][..], "snponly"),
             (Dhcp::Site, true, &["enable-tftp=eth1"][..], "dhcp-"),

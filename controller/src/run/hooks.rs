@@ -60,12 +60,17 @@ const AFTER: &str = "--after-read";
 
 /// Runs `$1`, tells its status and what it printed, waits, and runs `$2`, which knows the answer as `KA_TREE`.
 ///
+/// It prints into the file `$3`: a pipe has no end as long as a daemon that was started keeps it open.
+///
 /// The end of our process closes the pipe. A word on it says that nothing is read any more; without one, our process
 /// has died, and what it had open is closed when it is gone altogether.
 const SHELL: &str = r#"exec 3<&0 0</dev/null 4>&1 1>&2
 trap '' HUP INT TERM PIPE
-answer=$(trap - HUP INT TERM PIPE; exec 3<&- 4>&-; exec sh -c "$1")
-printf '%s\n%s' "$?" "$answer" >&4
+(trap - HUP INT TERM PIPE; exec 3<&- 4>&-; exec sh -c "$1") >"$3"
+status=$?
+answer=$(cat "$3")
+rm -f "$3"
+printf '%s\n%s' "$status" "$answer" >&4
 exec 4>&-
 read -r done <&3 || while kill -0 "$PPID" 2>/dev/null && [ "${n:=0}" -lt 100 ]; do
     n=$((n + 1)); sleep 0.1
@@ -101,9 +106,11 @@ impl Reading {
         }
         let failed = |source| HookError::Shell { option: BEFORE, source };
         let (stdin, open) = io::pipe().map_err(failed)?;
+        let printed = tempfile::NamedTempFile::new().map_err(failed)?;
         // A group of its own: Ctrl-C at the terminal is for us.
         let mut shell = Command::new("sh")
             .args(["-c", SHELL, "sh", before, args.after_read.as_deref().unwrap_or_default()])
+            .arg(printed.path())
             .env("KA_RUN", run)
             .process_group(0)
             .stdin(stdin)
@@ -202,6 +209,18 @@ mod tests {
         // However it ends.
         drop(Reading::begin(&args, "r2").unwrap());
         assert!(fs::read_to_string(&log).unwrap().ends_with(&format!("after r2 {path}\n")));
+    }
+
+    #[test]
+    fn a_daemon_that_is_left_behind_is_not_waited_for() {
+        let place = tempfile::tempdir().unwrap();
+        let (path, pid) = (place.path().display(), place.path().join("pid"));
+        let args = hooks(&format!("sleep 600 & echo $! > {}; echo {path}", pid.display()), "true");
+        let (reading, tree) = Reading::begin(&args, "r").unwrap();
+        assert_eq!(tree.as_deref(), Some(place.path()));
+        reading.end().unwrap();
+        let kill = Command::new("kill").arg(fs::read_to_string(pid).unwrap().trim()).status().unwrap();
+        assert!(kill.success(), "it still runs");
     }
 
     #[test]

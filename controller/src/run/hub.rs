@@ -84,6 +84,8 @@ pub struct Snapshot {
     pub arrivals: Vec<Arrival>,
     /// Whether somebody wants it to begin with those who are there.
     pub go: bool,
+    /// Whether whoever comes now may still be served by another round.
+    pub more_rounds: bool,
     /// How it ended, if it has.
     pub ending: Option<Ending>,
 }
@@ -381,6 +383,7 @@ impl EventLoop {
                 transfer,
                 arrivals: session.arrivals(),
                 go: session.was_told_to_go(),
+                more_rounds: session.has_rounds(),
                 ending: session.ending().cloned(),
             };
             snapshots.insert(name.clone(), snapshot);

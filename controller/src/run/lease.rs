@@ -129,6 +129,19 @@ impl HeldLease {
         if lease.done.insert(mac) { self.replace(lease) } else { Ok(()) }
     }
 
+    /// Makes all machines that were listed boot from their disks from now on: nobody is let in any more. They stay in the
+    /// lease, so that none of them is "any" for another run.
+    ///
+    /// # Errors
+    /// [`LeaseError::Io`]; the lease then says what it said before.
+    pub fn close(&mut self) -> Result<(), LeaseError> {
+        let mut lease = self.lease.clone();
+        if let Allowed::Listed(macs) = &lease.allowed {
+            lease.done.extend(macs);
+        }
+        if lease == self.lease { Ok(()) } else { self.replace(lease) }
+    }
+
     /// Narrows or widens who may boot `kamethod`, for example when the run has its nodes.
     ///
     /// # Errors
@@ -267,6 +280,11 @@ mod tests {
         held.allow(Allowed::Listed([mac].into())).unwrap();
         let now = Lease { allowed: Allowed::Listed([mac].into()), done: [mac].into(), ..any() };
         assert_eq!(alive(&runs).unwrap(), [("a".to_owned(), now)]);
+        let two: Mac = "52:54:00:00:00:02".parse().unwrap();
+        held.allow(Allowed::Listed([mac, two].into())).unwrap();
+        held.close().unwrap();
+        let closed = Lease { allowed: Allowed::Listed([mac, two].into()), done: [mac, two].into(), ..any() };
+        assert_eq!(alive(&runs).unwrap(), [("a".to_owned(), closed)]);
         drop(held);
         assert_eq!(alive(&runs).unwrap(), []);
         assert_eq!(fs::read_dir(&runs).unwrap().count(), 0);

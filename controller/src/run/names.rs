@@ -83,10 +83,12 @@ pub struct Names {
 }
 
 impl Names {
-    /// Names by the table first, and for all others by `naming`.
+    /// Names by the table first, and for all others by `naming`. The golden node's name is given to no other machine,
+    /// but as what all of them keep.
     #[must_use]
-    pub fn new(hosts: Hosts, naming: Naming) -> Self {
-        let taken = hosts.names();
+    pub fn new(hosts: Hosts, naming: Naming, golden: &str) -> Self {
+        let mut taken = hosts.names();
+        taken.extend([golden, golden.split('.').next().unwrap_or_default()].map(str::to_ascii_lowercase));
         Self { hosts, naming, given: BTreeMap::new(), taken, counted: 0 }
     }
 
@@ -123,7 +125,7 @@ impl Names {
                 let wrong = if !hostname::is_valid(told) {
                     "is no host name"
                 } else if self.taken.contains(&told.to_ascii_lowercase()) {
-                    "is another node's"
+                    "is another machine's"
                 } else {
                     return Some(told.to_owned());
                 };
@@ -189,7 +191,7 @@ mod tests {
     #[test]
     fn numbers_follow_the_order_and_stay() {
         let naming = Naming::Pattern(Pattern::parse("node%d").unwrap());
-        let mut names = Names::new(hosts("525400000009 head\n525400000008 node2\n"), naming);
+        let mut names = Names::new(hosts("525400000009 head\n525400000008 node2\n"), naming, "golden");
         names.give([(mac(3), "x"), (mac(9), ""), (mac(1), "")]);
         // Number 2 is somebody else's by the table, though that machine is not here.
         assert_eq!(
@@ -206,7 +208,7 @@ mod tests {
 
     #[test]
     fn what_dhcp_says_is_looked_at() {
-        let mut names = Names::new(hosts("525400000009 head\n"), Naming::Dhcp);
+        let mut names = Names::new(hosts("525400000009 head\n"), Naming::Dhcp, "golden");
         names.give([
             (mac(1), "n1"),
             (mac(2), "N1"),
@@ -217,7 +219,7 @@ mod tests {
         ]);
         let found: Vec<_> = [1, 2, 3, 4, 5, 9].iter().map(|last| of(&names, *last)).collect();
         assert_eq!(found, [Some("n1"), None, None, None, None, Some("head")]);
-        let mut names = Names::new(Hosts::default(), Naming::Golden);
+        let mut names = Names::new(Hosts::default(), Naming::Golden, "golden");
         names.give([(mac(1), "n1")]);
         assert_eq!(of(&names, 1), None);
     }

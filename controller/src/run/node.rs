@@ -44,6 +44,8 @@ pub(super) struct Node {
     failed_at: Option<Instant>,
     /// When it last said anything.
     pub(super) heard_at: Instant,
+    /// When it last told of something new that it does, or was given it.
+    pub(super) step_since: Instant,
     /// It takes part, or took part, in a round.
     pub(super) chosen: bool,
     /// The last round that it took part in, with its stream, and its place in the chain, from 1.
@@ -79,6 +81,7 @@ impl Node {
             bypassed: 0,
             failed_at: None,
             heard_at: clock::now(),
+            step_since: clock::now(),
             chosen: false,
             round: 0,
             stream: None,
@@ -120,6 +123,7 @@ impl Node {
         self.round = round;
         self.phase = if planned { Phase::Planned } else { Phase::Ready };
         self.step.clear();
+        self.step_since = clock::now();
         self.failure = None;
         self.progress = Progress::default();
         self.rate = Rate::default();
@@ -142,6 +146,7 @@ impl Node {
         }
         if self.phase == Phase::Receiving {
             self.phase = Phase::Finishing;
+            self.step_since = clock::now();
         }
     }
 
@@ -151,6 +156,7 @@ impl Node {
         self.dead = false;
         self.confessed = false;
         self.phase = Phase::Finishing;
+        self.step_since = clock::now();
     }
 
     /// It has nothing more to do: its copy is whole, or nothing is left of it. What is said of an earlier round, and
@@ -211,6 +217,12 @@ impl Node {
             }
             _ => false,
         }
+    }
+
+    /// It works, and has been at one step of that for this long.
+    pub(super) fn at_one_step(&self) -> Option<Duration> {
+        let works = matches!(self.phase, Phase::Planned | Phase::Preparing | Phase::Finishing);
+        works.then(|| clock::now() - self.step_since)
     }
 
     /// Records the first reason; what follows from it is not told again.

@@ -5,7 +5,8 @@ use std::io::{self, PipeWriter, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::golden::pack;
 use crate::golden::plan::{Chosen, RawSource};
@@ -71,13 +72,55 @@ pub struct GoldenSource {
     chosen: Mutex<Vec<Chosen>>,
     raw: Vec<RawSource>,
     exclude: Vec<PathBuf>,
+    reading: Mutex<Readers>,
+    idle: Condvar,
+}
+
+/// Who reads the golden node.
+#[derive(Default)]
+struct Readers {
+    count: usize,
+    /// Nobody may begin to.
+    over: bool,
+}
+
+/// One of them.
+struct Reader<'a>(&'a GoldenSource);
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        self.0.readers().count -= 1;
+        self.0.idle.notify_all();
+    }
 }
 
 impl GoldenSource {
     /// Reads file systems, and partitions as they are; directories of `exclude` are re-created empty.
     #[must_use]
     pub fn new(chosen: Vec<Chosen>, raw: Vec<RawSource>, exclude: Vec<PathBuf>) -> Self {
-        Self { chosen: Mutex::new(chosen), raw, exclude }
+        Self { chosen: Mutex::new(chosen), raw, exclude, reading: Mutex::default(), idle: Condvar::new() }
+    }
+
+    /// From now on nobody begins to read; waits at most for `time` until nobody reads, and tells whether that is so. A
+    /// stream that was given up ends only when its producer has more to hand over.
+    pub fn end(&self, time: Duration) -> bool {
+        let mut readers = self.readers();
+        readers.over = true;
+        let waited = self.idle.wait_timeout_while(readers, time, |readers| readers.count > 0);
+        waited.unwrap_or_else(PoisonError::into_inner).0.count == 0
+    }
+
+    fn readers(&self) -> MutexGuard<'_, Readers> {
+        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self) -> Result<Reader<'_>, SourceError> {
+        let mut readers = self.readers();
+        if readers.over {
+            return Err(SourceError::Stream(io::Error::other("nothing is read any more")));
+        }
+        readers.count += 1;
+        Ok(Reader(self))
     }
 
     /// Reads the files in this tree from now on, as far as it has them.
@@ -93,6 +136,7 @@ impl GoldenSource {
 
 impl Source for GoldenSource {
     fn write(&self, out: &mut dyn Write) -> Result<(), SourceError> {
+        let _reader = self.begin()?;
         let chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let view = View::open(&chosen)?;
         let options = pack::Options {
@@ -199,7 +243,37 @@ mod tests {
     use super::*;
     use std::sync::Arc;
     use std::thread;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
+
+    #[test]
+    fn the_end_of_the_reading_is_waited_for() {
+        /// Takes the stream's first bytes, and then hangs until it is let go.
+        struct Slow(std::sync::mpsc::Sender<()>, std::sync::mpsc::Receiver<()>);
+        impl Write for Slow {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                let _ = self.0.send(());
+                let _ = self.1.recv();
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let source = Arc::new(GoldenSource::new(Vec::new(), Vec::new(), Vec::new()));
+        let ((begun, has_begun), (let_go, is_let_go)) =
+            (std::sync::mpsc::channel(), std::sync::mpsc::channel());
+        let reader = thread::spawn({
+            let source = Arc::clone(&source);
+            move || source.write(&mut Slow(begun, is_let_go))
+        });
+        has_begun.recv().unwrap();
+        assert!(!source.end(Duration::from_millis(10)), "it is still being read");
+        drop(let_go);
+        assert!(source.end(Duration::from_secs(60)));
+        assert!(reader.join().unwrap().is_err());
+        assert!(matches!(source.write(&mut Vec::new()), Err(SourceError::Stream(_))), "it is over");
+    }
 
     #[test]
     fn a_command_is_what_it_prints_and_how_it_ends() {

@@ -184,6 +184,7 @@ impl Session {
                     node.phase = Phase::Preparing;
                 }
                 node.step = name;
+                node.step_since = node.heard_at;
             }
             ToController::Ready => {
                 if matches!(node.phase, Phase::Planned | Phase::Preparing) {

@@ -44,6 +44,8 @@ pub struct SessionSpec {
     pub wanted: usize,
     /// Who lets nodes in, and when it begins.
     pub gate: Gate,
+    /// The machines that it may take; all if none are named.
+    pub only: Option<BTreeSet<Mac>>,
     /// What the nodes do before the stream.
     pub plans: Option<Plans>,
     /// After this time it begins with whoever is there.
@@ -244,7 +246,7 @@ impl Session {
     }
 
     /// Whether another round may follow.
-    fn has_rounds(&self) -> bool {
+    pub(super) fn has_rounds(&self) -> bool {
         let lasting = matches!(self.spec.gate, Gate::Lasting(_));
         let open = self.given_up.is_none() && !matches!(self.state, State::Over(_));
         !lasting && open && self.round < self.spec.rounds

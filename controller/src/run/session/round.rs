@@ -25,7 +25,8 @@ impl Session {
         for (mac, reason) in refused {
             self.send_away(mac, &reason);
         }
-        if named.is_empty() && others.is_empty() {
+        if named.is_empty() {
+            // The others only take places that become free.
             self.end(Ending::Served);
             return;
         }
@@ -58,8 +59,11 @@ impl Session {
         if !matches!(self.state, State::Gathering) || !self.named.is_empty() {
             return Err(format!("the session '{name}' has begun already"));
         }
-        if self.waiting().next().is_none() {
-            return Err(format!("no node waits in the session '{name}' yet"));
+        let may = |node: &Node| {
+            self.spec.only.as_ref().is_none_or(|only| node.mac().is_some_and(|mac| only.contains(&mac)))
+        };
+        if !self.waiting().any(may) {
+            return Err(format!("no node waits in the session '{name}' yet that it may take"));
         }
         self.go = true;
         Ok(())

@@ -130,6 +130,7 @@ impl World {
             source: Arc::new(Nothing),
             wanted: usize::try_from(1 + random.below(4)).unwrap(),
             gate: if planned { Gate::Named } else { Gate::First },
+            only: None,
             plans: planned.then(|| Plans::new(Target { plan, left_out: Vec::new(), other_firmware: None })),
             timeout: Some(Duration::from_secs(30)),
             log: None,

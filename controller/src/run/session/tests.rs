@@ -22,6 +22,7 @@ fn session(rounds: u32) -> Session {
         source: Arc::new(CommandSource::new("true".into())),
         wanted: 2,
         gate: Gate::Named,
+        only: None,
         plans: None,
         timeout: None,
         log: None,
@@ -170,6 +171,48 @@ fn who_dies_while_it_finishes_is_not_waited_for_long() {
     assert!(session.nodes[&NodeId(1)].is_failed());
 }
 
+/// A disk that never answers: the node says that it lives, and nothing else.
+#[test]
+fn who_hangs_in_one_step_is_not_waited_for_for_ever() {
+    use ka::wire::control::Progress;
+    let mut session = session(2);
+    for id in [1, 2] {
+        arrive(&mut session, id, u8::try_from(id).unwrap()).unwrap();
+    }
+    session.admit(Admission { named: [mac(1), mac(2)].into(), ..Admission::default() });
+    session.gather();
+    session.nodes.get_mut(&NodeId(2)).unwrap().phase = Phase::Planned;
+    let minutes = |session: &mut Session, minutes| {
+        for _ in 0..minutes {
+            clock::pass(Duration::from_secs(60));
+            for id in [1, 2] {
+                session.on_message(NodeId(id), ToController::Heartbeat(Progress::default()), NO_TIME);
+            }
+            session.judge_absence();
+        }
+    };
+    let failed = |session: &Session, id| session.nodes[&NodeId(id)].is_failed();
+    for name in ["Write the partition table of sda", "Make ext4 on sda1"] {
+        minutes(&mut session, 34);
+        assert!(!failed(&session, 2), "each step has its time");
+        session.on_message(NodeId(2), ToController::Step { name: name.into() }, NO_TIME);
+    }
+    minutes(&mut session, 36);
+    assert!(!failed(&session, 1), "it is ready, and waits for the other");
+    let failure = session.nodes[&NodeId(2)].failure.clone().unwrap();
+    assert_eq!(failure.step, "Make ext4 on sda1");
+    assert!(failure.reason.starts_with("it has been at this step for 21") && !failure.passing, "{failure:?}");
+
+    // The same when it has its copy.
+    session.nodes.get_mut(&NodeId(1)).unwrap().phase = Phase::Finishing;
+    session.state = State::Leaving;
+    minutes(&mut session, 1);
+    assert!(failed(&session, 1));
+    minutes(&mut session, 2);
+    session.go_on();
+    assert_eq!(session.ending(), Some(&Ending::Served));
+}
+
 #[test]
 fn who_is_refused_is_told_why_and_shown_and_the_others_begin() {
     let mut session = session(1);
@@ -244,7 +287,7 @@ fn a_node_keeps_its_name_in_a_further_round() {
     };
     let mut session = session(2);
     let naming = Naming::Pattern(Pattern::parse("node%02d").unwrap());
-    let names = Names::new(super::super::hosts::Hosts::default(), naming);
+    let names = Names::new(super::super::hosts::Hosts::default(), naming, "golden");
     let target = Target { plan, left_out: Vec::new(), other_firmware: None };
     session.spec.plans = Some(Plans { names, ..Plans::new(target) });
     for id in [2, 1] {
@@ -264,4 +307,23 @@ fn a_node_keeps_its_name_in_a_further_round() {
     assert_eq!(named(&mut session), [(ConnectionId(2), "node02".into()), (ConnectionId(9), "node01".into())]);
     let shown: Vec<String> = session.status().0.nodes.into_iter().map(|node| node.hostname).collect();
     assert_eq!(shown, ["node02", "node01"]);
+}
+
+#[test]
+fn a_run_whose_machines_are_all_refused_ends() {
+    let mut session = session(2);
+    arrive(&mut session, 1, 1).unwrap();
+    let refused = [(mac(1), "its disk is too small".to_owned())].into();
+    session.admit(Admission { named: BTreeSet::new(), others: [mac(8)].into(), refused });
+    assert_eq!(session.ending(), Some(&Ending::Served));
+}
+
+#[test]
+fn go_counts_only_machines_that_may_be_taken() {
+    let mut session = session(1);
+    session.spec.only = Some([mac(8)].into());
+    arrive(&mut session, 1, 1).unwrap();
+    assert!(session.go().is_err() && !session.was_told_to_go());
+    arrive(&mut session, 2, 8).unwrap();
+    session.go().unwrap();
 }

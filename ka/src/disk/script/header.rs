@@ -60,6 +60,11 @@ impl Headers {
                 let column = super::column(line, at);
                 self.id = Some(Text { text: text.to_owned(), line: number, column });
             }
+            "device"
+                if text.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '=' | ',')) =>
+            {
+                return Err(wrong("device", "a device's name"));
+            }
             "device" => self.device = Some(text.to_owned()).filter(|device| !device.is_empty()),
             "unit" if text == "sectors" => {}
             "unit" => return Err(wrong("unit", "`sectors`")),

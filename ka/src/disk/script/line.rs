@@ -90,8 +90,9 @@ fn is_separator(c: char) -> bool {
 fn named(line: &str, table: TableKind) -> Located<Option<Fields>> {
     let mut fields = Fields::new(table);
     let mut cursor = Cursor { line, at: 0 };
-    if let (Some(colon), Some(equals)) = (line.find(':'), line.find('='))
-        && colon < equals
+    // Names below /dev/disk/by-path have colons of their own.
+    if let Some(colon) =
+        line.split('=').next().filter(|before| before.len() < line.len()).and_then(|b| b.rfind(':'))
     {
         let device = line.get(..colon).unwrap_or_default();
         let start = device.len() - device.trim_start().len();
