@@ -212,7 +212,8 @@ impl Membership {
         let forward = self.chain.iter().zip(self.chain.iter().skip(1));
         let backward = self.chain.iter().skip(1).zip(&self.chain).rev();
         for (beside, node) in forward.chain(backward) {
-            if is_out(expelled, *beside) && !is_out(expelled, *node) && silent(*node) {
+            let known = expelled.iter().any(|(other, ..)| other == node);
+            if is_out(expelled, *beside) && !known && silent(*node) {
                 let parts =
                     ["its heartbeats have ended, as those of ".into(), (*beside).into(), " beside it".into()];
                 expelled.push((*node, Reason::new(parts), false));

@@ -16,7 +16,10 @@ use super::preamble::{Preamble, PreambleError};
 use crate::seal::Block;
 
 const TAG: usize = 16;
-const MAX_PIECE: usize = 65_535 - TAG;
+/// Each piece begins, under its seal, with its frame's kind: whoever could alter that would join two messages, and so
+/// take one away without a trace.
+const KIND: usize = 1;
+const MAX_PIECE: usize = 65_535 - TAG - KIND;
 /// The longest message in bytes: a plan for a machine with many disks is far below.
 const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 
@@ -198,10 +201,12 @@ impl Channel {
                     let length =
                         transport.read_message(body, &mut self.message[start..]).map_err(Unproven::from)?;
                     self.message.truncate(start + length);
+                    if length == 0 || self.message.remove(start) != kind as u8 {
+                        return Err(ChannelError::OutOfTurn);
+                    }
                     if kind == Kind::Message {
                         let message = std::mem::take(&mut self.message);
-                        let message = postcard::from_bytes(&message).map_err(ChannelError::NotUnderstood)?;
-                        return Ok(Some(Received::Message(message)));
+                        return understand(&message).map(|message| Some(Received::Message(message)));
                     }
                 }
                 _ => return Err(ChannelError::OutOfTurn),
@@ -221,11 +226,12 @@ impl Channel {
             return Err(ChannelError::TooLong);
         }
         let pieces = bytes.len().div_ceil(MAX_PIECE).max(1);
-        let mut sealed = vec![0; bytes.len().min(MAX_PIECE) + TAG];
+        let mut sealed = vec![0; KIND + bytes.len().min(MAX_PIECE) + TAG];
         for i in 0..pieces {
-            let piece = &bytes[i * MAX_PIECE..bytes.len().min((i + 1) * MAX_PIECE)];
-            let length = transport.write_message(piece, &mut sealed).map_err(Unproven::from)?;
             let kind = if i + 1 == pieces { Kind::Message } else { Kind::Piece };
+            let piece = &bytes[i * MAX_PIECE..bytes.len().min((i + 1) * MAX_PIECE)];
+            let piece = [&[kind as u8], piece].concat();
+            let length = transport.write_message(&piece, &mut sealed).map_err(Unproven::from)?;
             self.outgoing.push(kind, &sealed[..length]);
         }
         Ok(())
@@ -254,6 +260,14 @@ impl Channel {
     /// The connection's.
     pub fn write_to(&mut self, to: &mut impl Write) -> io::Result<usize> {
         self.outgoing.write_to(to)
+    }
+}
+
+/// A message is all of its bytes.
+fn understand<M: DeserializeOwned>(bytes: &[u8]) -> Result<M, ChannelError> {
+    match postcard::take_from_bytes(bytes).map_err(ChannelError::NotUnderstood)? {
+        (message, []) => Ok(message),
+        _ => Err(ChannelError::NotUnderstood(postcard::Error::DeserializeBadEncoding)),
     }
 }
 
@@ -321,6 +335,18 @@ mod tests {
         let last = wire.len() - 1;
         wire[last] ^= 1;
         assert!(matches!(deliver(&wire, &mut controller), Err(ChannelError::Unproven(_))));
+    }
+
+    #[test]
+    fn no_message_can_be_joined_to_the_next() {
+        let (mut agent, mut controller) = control();
+        agent.send(&"one".to_owned()).unwrap();
+        agent.send(&"two".to_owned()).unwrap();
+        let mut wire = Vec::new();
+        agent.write_to(&mut wire).unwrap();
+        assert_eq!(wire[0], Kind::Message as u8);
+        wire[0] = Kind::Piece as u8;
+        assert!(matches!(deliver(&wire, &mut controller), Err(ChannelError::OutOfTurn)));
     }
 
     #[test]

@@ -45,7 +45,12 @@ fn description(data: &[u8], parse: Parse<ka::disk::problem::DescError>) {
     let written = description.render(Format::Sfdisk).text;
     let again = Description::parse(&written, "disk").unwrap_or_else(|error| panic!("{written}{error}"));
     assert_eq!(again.entries().len(), description.entries().len(), "{written}");
-    for (one, other) in again.entries().iter().zip(description.entries()) {
+    // A script is in the order of its numbers.
+    let mut entries: Vec<_> = description.entries().iter().collect();
+    entries.sort_by_key(|entry| entry.number);
+    let mut others: Vec<_> = again.entries().iter().collect();
+    others.sort_by_key(|entry| entry.number);
+    for (one, other) in others.into_iter().zip(entries) {
         assert_eq!(
             (one.number, one.kind, one.role, one.size),
             (other.number, other.kind, other.role, other.size)

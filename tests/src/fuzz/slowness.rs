@@ -23,7 +23,8 @@ pub(super) fn any_reports(data: &[u8]) {
                 assert!(best >= 0.0 && !best.is_nan());
                 if let Some(Slow { node, reason }) = slowness.judge(&chain, end, now) {
                     assert!(node != NodeId::GOLDEN && chain.contains(&node), "{node}: {reason}");
-                    assert!(length > 2 && !reason.to_string().is_empty());
+                    // An only node is taken out for a sender that was slow before.
+                    assert!(length >= 2 && !reason.to_string().is_empty());
                     chain.retain(|member| *member != node);
                 }
             }
