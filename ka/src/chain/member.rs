@@ -241,13 +241,6 @@ impl<A: Clone> Member<A> {
 
     /// Somebody asks for a link; nothing is proven yet.
     pub fn on_knock(&mut self, link: LinkId, name: LinkName) {
-        if self.parked.iter().any(|(parked, _)| *parked == link) || self.knocked.contains(&link) {
-            // Who asks does so once.
-            self.parked.retain(|(parked, _)| *parked != link);
-            self.knocked.retain(|knocked| *knocked != link);
-            self.actions.push(Action::Close { link });
-            return;
-        }
         let epoch = self.view.as_ref().map_or(Epoch(0), |view| view.epoch);
         let ours = name.stream == self.stream && name.from == self.id && !self.released;
         let current = name.epoch == epoch && self.successor() == Some(name.to);
@@ -315,6 +308,7 @@ impl<A: Clone> Member<A> {
             } else if self.is_down(link) {
                 self.trouble_down(Trouble::Impossible);
             } else {
+                self.parked.retain(|(parked, _)| *parked != link);
                 self.actions.push(Action::Close { link });
             }
             return;
