@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use ka::wire::PROTOCOL;
 use ka_tests::process::{Process, wait_until};
 use ka_tests::proxy::Proxy;
 use ka_tests::site::{MIB, Site, chain_order, data_port, reasons};
@@ -52,13 +53,17 @@ fn noise() -> Vec<Vec<u8>> {
         vec![1, 0xff, 0xff, 0],
         vec![3, 0, 0, 0],
         // A handshake that is none, behind a preamble that is right.
-        [&[0, 53, 0, 0][..], b"KA\x01\0\0", &[7; 48]].concat(),
-        // Another version.
-        [&[0, 53, 0, 0][..], b"KA\x09\0\0", &[7; 48]].concat(),
+        [&[0, 53, 0, 0][..], b"KA", &PROTOCOL.to_le_bytes(), b"\0", &[7; 48]].concat(),
+        another_version(),
         // A data link of a stream that is not, and one that is cut short.
-        [&[0, 85, 0, 0][..], b"KA\x01\0\x01", &[9; 80]].concat(),
-        [&[0, 10, 0, 0][..], b"KA\x01\0\x01", &[9; 5]].concat(),
+        [&[0, 85, 0, 0][..], b"KA", &PROTOCOL.to_le_bytes(), b"\x01", &[9; 80]].concat(),
+        [&[0, 10, 0, 0][..], b"KA", &PROTOCOL.to_le_bytes(), b"\x01", &[9; 5]].concat(),
     ]
+}
+
+/// What an agent out of an older image opens with.
+fn another_version() -> Vec<u8> {
+    [&[0, 53, 0, 0][..], b"KA", &(PROTOCOL - 1).to_le_bytes(), b"\0", &[7; 48]].concat()
 }
 
 #[test]
@@ -126,6 +131,24 @@ fn garbage_is_hung_up_on_without_an_answer() {
         let _ = stream.write_all(&bytes);
         assert_eq!(until_closed(stream), b"", "{:?}", &bytes[..bytes.len().min(20)]);
     }
+}
+
+#[test]
+fn an_agent_of_another_version_is_named_once() {
+    let site = Site::new();
+    let mut sender = site.send("a", 1, ["--file", "/dev/null"]);
+    let named = format!("speaks version {} of ka's protocol", PROTOCOL - 1);
+    for _ in 0..2 {
+        let mut stream = connect(SocketAddr::new(site.address.into(), CONTROL));
+        stream.write_all(&another_version()).unwrap();
+        assert_eq!(until_closed(stream), b"");
+    }
+    wait_until("the version is named", || sender.said().contains(&named));
+    let mut nodes = site.receivers(&mut sender, "a", 1);
+    assert_eq!((sender.end(), nodes[0].end()), (0, 0));
+    let said = sender.said();
+    assert_eq!(said.matches(&named).count(), 1, "{said}");
+    assert!(said.contains("kactl image"), "{said}");
 }
 
 #[test]

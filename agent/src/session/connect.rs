@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ka::wire::channel::{Channel, ChannelError, Received};
 use ka::wire::control::{Hello, ToAgent, ToController};
+use ka::wire::PROTOCOL;
 use ka::wire::keys::JoinKey;
 
 use super::Welcome;
@@ -95,7 +96,10 @@ fn try_connect(address: SocketAddr, key: &JoinKey, hello: &Hello) -> Result<Answ
             if channel.read_from(&mut stream).map_err(unreachable)? == 0 {
                 return Err(unreachable(io::Error::new(
                     io::ErrorKind::ConnectionReset,
-                    "it closed the connection; does it run ka with the same join key?",
+                    format!(
+                        "it closed the connection; does it run ka with the same join key, and version \
+                         {PROTOCOL} of its protocol? Its log says more; kactl image makes the nodes' images anew"
+                    ),
                 )));
             }
         };

@@ -1,14 +1,14 @@
 //! The controller's control connections: who has proved to know the join secret may speak.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ka::wire::channel::{Channel, Received};
+use ka::wire::channel::{Channel, ChannelError, Received};
 use ka::wire::control::{ToAgent, ToController};
-use ka::wire::preamble::Preamble;
+use ka::wire::preamble::{Preamble, PreambleError};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 
@@ -22,6 +22,8 @@ const FIRST: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Connections that may be open without proof.
 const MAX_UNPROVEN: usize = 512;
+/// Hosts that are named once each in the log for what they say without proof.
+const MAX_NAMED: usize = 256;
 /// A proven connection that says nothing for so long is dropped; agents beat far more often.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -60,14 +62,23 @@ pub(super) struct Net {
     listeners: Vec<mio::net::TcpListener>,
     connections: BTreeMap<ConnectionId, Connection>,
     next: usize,
+    /// Hosts that speak another version, as the log has said.
+    foreign: BTreeSet<IpAddr>,
 }
 
 impl Net {
     pub(super) fn new(keys: Keys, listener: TcpListener) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-        let mut net =
-            Self { poll, waker, keys, listeners: Vec::new(), connections: BTreeMap::new(), next: FIRST };
+        let mut net = Self {
+            poll,
+            waker,
+            keys,
+            listeners: Vec::new(),
+            connections: BTreeMap::new(),
+            next: FIRST,
+            foreign: BTreeSet::new(),
+        };
         net.listen(listener)?;
         Ok(net)
     }
@@ -218,7 +229,16 @@ impl Net {
                     Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(()),
                     Err(e) => Err(e.to_string()),
                 },
-                Err(error) => Err(error.to_string()),
+                Err(error) => {
+                    let peer = connection.peer;
+                    if let ChannelError::Preamble(PreambleError::Version(_)) = error
+                        && self.foreign.len() < MAX_NAMED
+                        && self.foreign.insert(peer)
+                    {
+                        log::warn!("{peer} cannot join: {error}");
+                    }
+                    Err(error.to_string())
+                }
             };
             if let Err(reason) = outcome {
                 self.drop_connection(id, reason, happened);

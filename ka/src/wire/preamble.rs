@@ -42,7 +42,8 @@ pub enum PreambleError {
     Foreign,
     /// Another version of ka.
     #[error(
-        "the other side speaks version {0} of ka's protocol, this side {PROTOCOL}; use the same ka on both"
+        "the other side speaks version {0} of ka's protocol, this side {PROTOCOL}: make the nodes' images anew \
+         with kactl image"
     )]
     Version(u16),
 }
