@@ -4,9 +4,9 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use ka::wire::PROTOCOL;
 use ka::wire::channel::{Channel, ChannelError, Received};
 use ka::wire::control::{Hello, ToAgent, ToController};
-use ka::wire::PROTOCOL;
 use ka::wire::keys::JoinKey;
 
 use super::Welcome;
