@@ -34,6 +34,10 @@ impl Session {
         let token = keys::random().map_err(|e| e.to_string())?;
         let node = Node::new(Ticket { node: id, token }, hello, connection, addresses);
         self.check(&node)?;
+        if let Some(reason) = self.unfit(&node) {
+            self.refuse_for_good(&node, &reason);
+            return Err(reason);
+        }
         let later = if self.round == 0 { "" } else { ", for the next round" };
         log::info!("{}: {} has joined{later}", self.spec.name, node.label());
         let ticket = node.ticket;
@@ -80,13 +84,21 @@ impl Session {
             if !gathering && !self.allows(node) {
                 return Err("it has begun without this node".into());
             }
-            // While it gathers, whoever is asked sees what is wrong with the machine.
-            let plans = self.spec.plans.as_ref().filter(|_| !gathering);
-            if let Some(reason) = plans.and_then(|plans| plans.refusal(&node.hello.inventory)) {
-                return Err(reason);
-            }
         }
         Ok(())
+    }
+
+    /// What the plan has against a latecomer. While the session gathers, whoever is asked sees what is wrong with the
+    /// machine.
+    fn unfit(&self, node: &Node) -> Option<String> {
+        let later = self.spec.gate == Gate::Named && !matches!(self.state, State::Gathering);
+        self.spec.plans.as_ref().filter(|_| later)?.refusal(&node.hello.inventory)
+    }
+
+    /// The machine boots from its disk from now on: it would come again and again.
+    fn refuse_for_good(&mut self, node: &Node, reason: &str) {
+        let Some(mac) = node.mac().filter(|mac| self.allowed.remove(mac)) else { return };
+        self.show_refused(mac, Some(node), reason);
     }
 
     /// A node whose connection was lost is back; it is told again what it may have missed.

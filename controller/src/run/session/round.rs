@@ -37,15 +37,22 @@ impl Session {
     /// A machine that waits is told to go, and why. Its end is shown.
     fn send_away(&mut self, mac: Mac, reason: &str) {
         let ids: Vec<NodeId> = self.waiting().filter(|n| n.mac() == Some(mac)).map(Node::id).collect();
-        let mut shown = NodeStatus::vanished(mac);
+        let mut gone = None;
         for id in ids {
             self.tell(id, ToAgent::Refused { reason: reason.to_owned() });
-            if let Some(node) = self.nodes.remove(&id) {
-                shown.address = node.peer;
-                shown.hostname.clone_from(&node.hello.inventory.hostname);
-            }
+            gone = self.nodes.remove(&id);
         }
+        self.show_refused(mac, gone.as_ref(), reason);
+    }
+
+    /// A machine that the plan cannot serve is among those that have failed.
+    pub(super) fn show_refused(&mut self, mac: Mac, node: Option<&Node>, reason: &str) {
         log::warn!("{}: {mac} is sent away: {reason}", self.spec.name);
+        let mut shown = NodeStatus::vanished(mac);
+        if let Some(node) = node {
+            shown.address = node.peer;
+            shown.hostname.clone_from(&node.hello.inventory.hostname);
+        }
         shown.failure = Some(Failure { step: "check the disks".to_owned(), reason: reason.to_owned() });
         self.refused.push(shown);
     }

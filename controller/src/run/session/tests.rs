@@ -272,24 +272,43 @@ fn named(session: &mut Session) -> Vec<(ConnectionId, String)> {
     plans.collect()
 }
 
+fn target(disks: Vec<ka::plan::DiskPlan>) -> super::super::select::Target {
+    let plan = ka::plan::Plan {
+        run: "kainstall".into(),
+        disks,
+        boot: ka::plan::BootPlan::new(ka::plan::Loader::None, ka::inventory::Firmware::Bios),
+        finish: ka::plan::FinishPlan::default(),
+        after: ka::plan::After::Reboot,
+    };
+    super::super::select::Target { plan, left_out: Vec::new(), other_firmware: None }
+}
+
+/// It would be refused again at each of its starts.
+#[test]
+fn a_latecomer_that_the_plan_cannot_serve_is_refused_once_and_shown() {
+    let mut session = after_the_first_stream(2, &[8]);
+    let desc = ka::disk::description::Description::parse("linux fill\n", "desc").unwrap();
+    let disk = ka::plan::DiskPlan::new("sda".parse().unwrap(), desc);
+    session.spec.plans = Some(super::super::plans::Plans::new(target(vec![disk])));
+    let reason = arrive(&mut session, 4, 8).unwrap_err();
+    assert!(reason.contains("no such disk"), "{reason}");
+    assert_eq!(arrive(&mut session, 5, 8).unwrap_err(), "it has begun without this node");
+    let shown: Vec<NodeStatus> =
+        session.status().0.nodes.into_iter().filter(|node| node.mac == Some(mac(8))).collect();
+    let [shown] = &shown[..] else { panic!("{shown:?}") };
+    assert_eq!((shown.phase, shown.may_come_again), (Phase::Failed, false), "it boots from its disk");
+    assert_eq!(shown.failure.as_ref().unwrap().reason, reason);
+}
+
 /// A name once given stays, whatever order a further round has.
 #[test]
 fn a_node_keeps_its_name_in_a_further_round() {
     use super::super::names::{Names, Naming, Pattern};
     use super::super::plans::Plans;
-    use super::super::select::Target;
-    let plan = ka::plan::Plan {
-        run: "kainstall".into(),
-        disks: Vec::new(),
-        boot: ka::plan::BootPlan::new(ka::plan::Loader::None, ka::inventory::Firmware::Bios),
-        finish: ka::plan::FinishPlan::default(),
-        after: ka::plan::After::Reboot,
-    };
     let mut session = session(2);
     let naming = Naming::Pattern(Pattern::parse("node%02d").unwrap());
     let names = Names::new(super::super::hosts::Hosts::default(), naming, "golden");
-    let target = Target { plan, left_out: Vec::new(), other_firmware: None };
-    session.spec.plans = Some(Plans { names, ..Plans::new(target) });
+    session.spec.plans = Some(Plans { names, ..Plans::new(target(Vec::new())) });
     for id in [2, 1] {
         arrive(&mut session, id, u8::try_from(id).unwrap()).unwrap();
     }
