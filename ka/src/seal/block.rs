@@ -6,14 +6,13 @@
 //! Stream id and header are associated data, and the number is the nonce: a block that was altered,
 //! renumbered, or taken from another stream does not open.
 
-use std::fmt;
 use std::sync::Arc;
 
 use ring::aead::{Aad, LessSafeKey, NONCE_LEN, Nonce};
 use serde::{Deserialize, Serialize};
 
 use super::key::{StreamId, StreamKey};
-use super::spare;
+use super::pool::{Memory, Pool};
 
 /// A sealed block's largest size in bytes.
 pub const MAX_BLOCK: usize = 64 * 1024;
@@ -29,22 +28,6 @@ const FLAG_FINAL: u32 = 1;
 /// A sealed block as it travels. Cheap to clone: the bytes are shared, and stay where they were received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block(Arc<Memory>);
-
-/// A block's bytes; their memory is used again.
-#[derive(PartialEq, Eq)]
-struct Memory(Vec<u8>);
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        spare::put(std::mem::take(&mut self.0));
-    }
-}
-
-impl fmt::Debug for Memory {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes", self.0.len())
-    }
-}
 
 /// A block that is on its way in: its bytes go at once to where they stay.
 pub struct Arrival {
@@ -90,7 +73,7 @@ impl Block {
     /// # Errors
     /// [`SealError::Length`].
     pub fn from_wire(bytes: &[u8]) -> Result<Self, SealError> {
-        let mut arrival = Arrival::new(bytes.len())?;
+        let mut arrival = Arrival::new(bytes.len(), &Pool::default())?;
         arrival.room().copy_from_slice(bytes);
         arrival.fill(bytes.len());
         Ok(Self(Arc::new(arrival.memory)))
@@ -99,42 +82,42 @@ impl Block {
     /// The bytes that travel.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        &self.0.0
+        self.0.bytes()
     }
 
     /// Length in bytes as it travels and counts for offsets.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.0.0.len() as u64
+        self.0.bytes().len() as u64
     }
 }
 
 impl Arrival {
-    /// Waits for a block of `length` bytes.
+    /// Waits for a block of `length` bytes, with memory of `pool`.
     ///
     /// # Errors
     /// [`SealError::Length`].
-    pub fn new(length: usize) -> Result<Self, SealError> {
+    pub fn new(length: usize, pool: &Pool) -> Result<Self, SealError> {
         if !(HEADER + TAG..=MAX_BLOCK).contains(&length) {
             return Err(SealError::Length(length));
         }
-        Ok(Self { memory: Memory(spare::take(length)), filled: 0 })
+        Ok(Self { memory: pool.take(length), filled: 0 })
     }
 
     /// Where the bytes go that are still missing.
     pub fn room(&mut self) -> &mut [u8] {
-        &mut self.memory.0[self.filled..]
+        &mut self.memory.bytes_mut()[self.filled..]
     }
 
     /// So many of them are there now.
     pub fn fill(&mut self, count: usize) {
-        self.filled = (self.filled + count).min(self.memory.0.len());
+        self.filled = (self.filled + count).min(self.memory.bytes().len());
     }
 
     /// How many bytes are missing.
     #[must_use]
     pub fn missing(&self) -> usize {
-        self.memory.0.len() - self.filled
+        self.memory.bytes().len() - self.filled
     }
 
     /// The block, when nothing is missing any more. Nothing is known of it but that its length is possible.
@@ -151,13 +134,14 @@ pub struct Sealer {
     key: LessSafeKey,
     stream: StreamId,
     next: u64,
+    pool: Pool,
 }
 
 impl Sealer {
     /// Starts the stream of `key`. A key has one sealer, ever.
     #[must_use]
     pub fn new(key: &StreamKey) -> Self {
-        Self { key: key.aead(), stream: key.stream, next: 0 }
+        Self { key: key.aead(), stream: key.stream, next: 0, pool: Pool::default() }
     }
 
     /// Seals the next block.
@@ -186,8 +170,8 @@ impl Sealer {
         header[..8].copy_from_slice(&self.next.to_le_bytes());
         header[8..12].copy_from_slice(&length.to_le_bytes());
         header[12..].copy_from_slice(&flags.to_le_bytes());
-        let mut memory = Memory(spare::take(HEADER + plain.len() + TAG));
-        let (at_header, rest) = memory.0.split_at_mut(HEADER);
+        let mut memory = self.pool.take(HEADER + plain.len() + TAG);
+        let (at_header, rest) = memory.bytes_mut().split_at_mut(HEADER);
         let (sealed, at_tag) = rest.split_at_mut(plain.len());
         at_header.copy_from_slice(&header);
         sealed.copy_from_slice(plain);

@@ -8,7 +8,8 @@
 mod block;
 pub mod chunk;
 mod key;
-mod spare;
+mod pool;
 
 pub use block::{Arrival, Block, FINAL_LEN, MAX_BLOCK, MAX_PLAIN, Opener, SealError, Sealer, Total};
 pub use key::{Cipher, StreamId, StreamKey};
+pub use pool::Pool;

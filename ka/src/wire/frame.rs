@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 
-use crate::seal::{Arrival, Block, MAX_BLOCK};
+use crate::seal::{Arrival, Block, MAX_BLOCK, Pool};
 
 pub(super) const HEADER: usize = 4;
 /// The largest body: a Noise message.
@@ -58,6 +58,8 @@ pub(super) struct Incoming {
     end: usize,
     /// A block that has come in part; until it is whole, the buffer is empty.
     block: Option<Arrival>,
+    /// Where blocks have their memory from.
+    pool: Pool,
     /// The length of the last frame if it was a block: the next one is likely to be like it.
     likely: Option<usize>,
     drained: bool,
@@ -82,7 +84,7 @@ impl Incoming {
             return Ok(length);
         }
         if let Some(length) = self.likely.filter(|_| self.start == self.end)
-            && let Ok(block) = Arrival::new(length)
+            && let Ok(block) = Arrival::new(length, &self.pool)
         {
             return self.read_likely(block, from);
         }
@@ -166,7 +168,7 @@ impl Incoming {
         self.likely = (kind == Kind::Block).then_some(length);
         let here = length.min(rest.len());
         if kind == Kind::Block {
-            let mut block = Arrival::new(length).map_err(|_| error)?;
+            let mut block = Arrival::new(length, &self.pool).map_err(|_| error)?;
             block.room()[..here].copy_from_slice(&rest[..here]);
             block.fill(here);
             self.start += HEADER + here;
