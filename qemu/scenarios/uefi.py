@@ -39,15 +39,20 @@ SCENARIO = Scenario(
 )
 
 
+def machines(story):
+    """Those of its nodes that start by UEFI."""
+    return [node for node in story.nodes if node.hardware.uefi]
+
+
 def after_run(story):
     """PXE once more, with nothing written: the firmware must come from the network to the disk."""
-    with story.report.step("Finished nodes boot by PXE once more"), contextlib.ExitStack() as machines:
+    with story.report.step("Finished nodes boot by PXE once more"), contextlib.ExitStack() as running:
         vms = {}
-        for node in story.nodes:
+        for node in machines(story):
             drives = [replace(drive, kept=False) for drive in node.drives()]
-            vms[node.name] = machines.enter_context(machine(
+            vms[node.name] = running.enter_context(machine(
                 f"{node.name}-again", drives, LOGS, network=story.wire, mac=node.mac, pxe=True, **node.options()))
-        for node in story.nodes:
+        for node in machines(story):
             vm = vms[node.name]
             booted.up(vm)
             answers, console = booted.ask(vm), vm.console()
@@ -83,12 +88,12 @@ def entry_faults(node, said):
 
 def at_the_end(story):
     """A firmware that has forgotten its entries finds the disk by the fallback path."""
-    with story.report.step("Clones boot with a firmware that has forgotten them"), contextlib.ExitStack() as machines:
+    with story.report.step("Clones boot with a firmware that has forgotten them"), contextlib.ExitStack() as running:
         vms = {}
-        for node in story.nodes:
+        for node in machines(story):
             options = node.options() | {"uefi": new_variables(DISKS / f"{node.name}-forgotten.vars")}
-            vms[node.name] = machines.enter_context(machine(f"{node.name}-forgotten", node.drives(), LOGS, **options))
-        for node in story.nodes:
+            vms[node.name] = running.enter_context(machine(f"{node.name}-forgotten", node.drives(), LOGS, **options))
+        for node in machines(story):
             booted.up(vms[node.name])
             vms[node.name].power_off()
             story.report.found(node.name, "fallback", [])
