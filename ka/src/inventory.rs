@@ -49,7 +49,7 @@ pub struct Disk {
     /// It lies in a storage network (Fibre Channel, iSCSI, NVMe over fabrics), or nobody knows where: other
     /// machines may use it.
     pub network: bool,
-    /// The kernel says that its media can be removed.
+    /// The kernel says that its media can be removed, or it is an SD card.
     pub removable: bool,
     /// Mounted, used as swap, or held by another device (LVM, RAID, device mapper).
     pub in_use: bool,
@@ -59,6 +59,19 @@ pub struct Disk {
     pub table: Option<String>,
     /// What is on it: the whole disk's own signature, or its partitions'.
     pub contents: Vec<Content>,
+}
+
+impl Disk {
+    /// What a person is told of a disk without contents.
+    #[must_use]
+    pub fn nothing(&self) -> &'static str {
+        // So blkid calls a protective MBR with no valid GPT behind it.
+        if self.table.as_deref() == Some("PMBR") {
+            "a GPT that can't be read: there may be partitions on it"
+        } else {
+            "nothing found on it"
+        }
+    }
 }
 
 /// Something found on a disk.

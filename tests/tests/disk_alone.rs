@@ -98,6 +98,26 @@ fn a_disk_is_shown_planned_and_written() {
     );
 }
 
+/// The protective MBR says that there is a GPT, and both copies of it are damaged.
+#[test]
+fn a_damaged_gpt_is_told() {
+    let disk = Loop::new(64 * MIB, 512);
+    let work = tempfile::tempdir().unwrap();
+    run("sgdisk", ["-n", "1:0:+8M", disk.node()]);
+    for header in [512, 64 * MIB - 512] {
+        disk.write(header + 16, b"not its sum");
+    }
+    let shown = ask(&["show", "--disk", disk.node()], "");
+    for part in ["a GPT that can't be read", "the MBR announces a GPT, but neither copy is valid"] {
+        assert!(shown.out.contains(part), "{}", shown.out);
+    }
+    let json: serde_json::Value =
+        serde_json::from_str(&ask(&["show", "--disk", disk.node(), "--json"], "").out).unwrap();
+    assert_eq!(json[0]["findings"].as_array().unwrap().len(), 1, "{json}");
+    let plan = ask(&["plan", "--disk", disk.node(), "--desc", &file(work.path(), "linux fill\n")], "");
+    assert!(plan.out.contains("a GPT that can't be read"), "{}", plan.out);
+}
+
 #[test]
 fn what_must_not_be_written_is_refused() {
     let disk = Loop::new(64 * MIB, 512);

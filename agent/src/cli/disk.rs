@@ -9,7 +9,7 @@ use ka::disk::choice::{DiskChoice, ParseChoiceError};
 use ka::disk::description::Description;
 use ka::disk::kind::PartitionKind;
 use ka::disk::report::{OfDisk, Outcome, Report};
-use ka::disk::table::Table;
+use ka::disk::table::{Table, TableError};
 use ka::disk::units::{DiskSize, SectorSize};
 use ka::inventory::Disk;
 use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan};
@@ -130,15 +130,22 @@ fn show(choice: Option<&DiskChoice>, json: bool, out: &mut dyn Write) -> Result<
     Ok(())
 }
 
-/// What is wrong with a disk's table; nothing if it has none that can be read.
+/// What is wrong with a disk's table, or why it can't be read; nothing if it has none.
 fn findings(disk: &Disk) -> Vec<String> {
     let node = Path::new("/dev").join(disk.name.replace('!', "/"));
-    let Ok(sector) = SectorSize::try_from(disk.sector_size) else { return Vec::new() };
-    let table = fs::File::open(node).ok().and_then(|mut file| {
+    let sector = match SectorSize::try_from(disk.sector_size) {
+        Ok(sector) => sector,
+        Err(e) => return vec![e.to_string()],
+    };
+    let table = fs::File::open(node).map_err(TableError::from).and_then(|mut file| {
         let size = DiskSize::of_bytes(disk.size, sector);
-        Table::read(&mut file, size).ok()
+        Table::read(&mut file, size)
     });
-    table.map(|table| table.findings.iter().map(ToString::to_string).collect()).unwrap_or_default()
+    match table {
+        Ok(table) => table.findings.iter().map(ToString::to_string).collect(),
+        Err(TableError::None(_)) => Vec::new(),
+        Err(e) => vec![e.to_string()],
+    }
 }
 
 fn plan(wanted: &Wanted, json: bool, out: &mut dyn Write) -> Result<(), Failure> {

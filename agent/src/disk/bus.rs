@@ -45,6 +45,14 @@ pub fn of(sys: &Path, name: &str) -> io::Result<Attachment> {
     Ok(Attachment::Disk { bus, network })
 }
 
+/// Whether a disk is an SD card. The kernel calls no card of an MMC host removable, whether it is soldered (eMMC,
+/// whose `type` is `MMC`) or lies in a reader.
+#[must_use]
+pub fn is_sd_card(sys: &Path, name: &str) -> bool {
+    let kind = fs::read_to_string(sys.join("block").join(name).join("device/type")).unwrap_or_default();
+    is_numbered(name, "mmcblk") && kind.trim_end().starts_with("SD")
+}
+
 /// The bus of `sda`, `hda`, `vda`, `xvda`, `nvme0n1`, `mmcblk0` (but not its boot areas), `loop0`.
 fn bus(name: &str, path: &Path) -> Option<&'static str> {
     let lettered = |kind: &str| {
@@ -130,6 +138,24 @@ mod tests {
         ] {
             assert_eq!(bus(name, Path::new("/sys")), None, "{name}");
         }
+    }
+
+    #[test]
+    fn an_sd_card_is_told_from_a_soldered_chip() {
+        let sys = tempfile::tempdir().unwrap();
+        for (name, kind, is) in [
+            ("mmcblk0", "MMC\n", false),
+            ("mmcblk1", "SD\n", true),
+            ("mmcblk2", "SDcombo\n", true),
+            // Of a SCSI disk it is a number.
+            ("sda", "0\n", false),
+        ] {
+            let device = sys.path().join("block").join(name).join("device");
+            fs::create_dir_all(&device).unwrap();
+            fs::write(device.join("type"), kind).unwrap();
+            assert_eq!(is_sd_card(sys.path(), name), is, "{name}");
+        }
+        assert!(!is_sd_card(sys.path(), "mmcblk7"), "it is not there");
     }
 
     /// A `/sys` with a block device at a path below `devices`, and files and links beside it.

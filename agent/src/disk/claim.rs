@@ -211,7 +211,7 @@ fn check_flags(name: &str) -> Result<(), Refusal> {
             .map(|text| text != "0")
             .map_err(|e| io_refusal(name, "look it up in /sys", e))
     };
-    if flag("removable")? {
+    if flag("removable")? || bus::is_sd_card(Path::new("/sys"), name) {
         return Err(Refusal::Removable(name.to_owned()));
     }
     if flag("ro")? {

@@ -64,7 +64,7 @@ fn disk(tree: &Tree, name: String, users: Option<&Users>) -> Option<(Disk, Strin
         bus: bus.to_owned(),
         by_id: identity.by_id,
         network,
-        removable: text(&folder.join("removable")) == "1",
+        removable: text(&folder.join("removable")) == "1" || bus::is_sd_card(&tree.sys, &name),
         in_use: usage.is_some(),
         usage,
         table: None,
@@ -174,13 +174,19 @@ mod tests {
             .disk("vda", "254:0", "2048\n")
             .file("sys/block/vda/serial", "golden-1\n")
             .disk("sdb", "8:16", "2048\n")
-            .file("sys/block/sdb/device/wwid", "naa.5000c500a1b2c3d4\n");
+            .file("sys/block/sdb/device/wwid", "naa.5000c500a1b2c3d4\n")
+            .disk("mmcblk0", "179:0", "2048\n")
+            .file("sys/block/mmcblk0/removable", "0\n")
+            .file("sys/block/mmcblk0/device/type", "SD\n")
+            .disk("mmcblk1", "179:8", "2048\n")
+            .file("sys/block/mmcblk1/device/type", "MMC\n");
         fs::create_dir_all(fake.root.path().join("dev/disk/by-id")).unwrap();
         fs::write(fake.root.path().join("dev/sdb"), "").unwrap();
         let link = fake.root.path().join("dev/disk/by-id/scsi-of-udev");
         std::os::unix::fs::symlink("../../sdb", link).unwrap();
         let disks = fake.disks();
-        let [sda, sdb, vda] = disks.as_slice() else { panic!("{disks:?}") };
+        let [sda, sdb, vda, card, chip] = disks.as_slice() else { panic!("{disks:?}") };
+        assert_eq!((card.removable, chip.removable), (true, false), "an SD card, and an eMMC");
         assert_eq!(sdb.by_id, ["scsi-35000c500a1b2c3d4", "scsi-of-udev", "wwn-0x5000c500a1b2c3d4"]);
         assert_eq!((vda.by_id.as_slice(), vda.bus.as_str()), (&["virtio-golden-1".to_owned()][..], "virtio"));
         assert_eq!(sda.size, 4_000_787_030_016);

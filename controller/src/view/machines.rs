@@ -68,7 +68,7 @@ fn describe_disk(text: &mut String, disk: &Disk, erased: bool) {
         line(text, format_args!("    {device:width$}  {size:>8}  {kind}{label}"));
     }
     if disk.contents.is_empty() {
-        line(text, format_args!("    nothing found on it"));
+        line(text, format_args!("    {}", disk.nothing()));
     }
 }
 

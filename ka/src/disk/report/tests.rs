@@ -58,6 +58,21 @@ fn a_report_says_what_goes_and_what_comes() {
     );
 }
 
+/// Its partitions are not seen, and yet are there.
+#[test]
+fn a_damaged_gpt_is_not_nothing() {
+    let of = |table: &str| {
+        let disk = Disk { table: Some(table.to_owned()), contents: Vec::new(), ..disk("sda") };
+        Report::new(&[plan("sda")], &[disk]).to_string()
+    };
+    assert!(of("gpt").contains("\n    nothing found on it\n"), "{}", of("gpt"));
+    assert!(
+        of("PMBR").contains("\n    a GPT that can't be read: there may be partitions on it\n"),
+        "{}",
+        of("PMBR")
+    );
+}
+
 #[test]
 fn one_refused_disk_spares_the_others() {
     let disks = [disk("sda"), Disk { in_use: true, ..disk("sdb") }, Disk { size: 2 * MIB, ..disk("sdc") }];

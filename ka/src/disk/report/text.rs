@@ -111,7 +111,7 @@ impl fmt::Display for OfDisk<'_> {
             writeln!(f)?;
         }
         if disk.contents.is_empty() {
-            writeln!(f, "    nothing found on it")?;
+            writeln!(f, "    {}", disk.nothing())?;
         }
         Ok(())
     }
