@@ -153,6 +153,16 @@ fn what_the_short_form_cannot_say_is_told() {
     let rendered = gaps.render(Format::Desc);
     assert_eq!(rendered.text, "linux 1\nlinux 2\n");
     assert_eq!(rendered.missing.len(), 3, "{rendered:?}");
+    for (kind, missing) in [
+        ("5", &[][..]),
+        ("f", &["partition 1 has the type f"][..]),
+        ("85", &["partition 1 has the type 85"][..]),
+    ] {
+        let script = format!("sda1 : size=9M, type={kind}\nsda5 : size=1M");
+        let rendered = Description::parse(&script, "script").unwrap().render(Format::Desc);
+        assert_eq!(rendered.text, "extended 9\nlogical linux 1\n");
+        assert_eq!(rendered.missing, missing);
+    }
 }
 
 fn line() -> impl Strategy<Value = String> {

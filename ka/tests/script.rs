@@ -178,7 +178,14 @@ fn errors_name_file_line_column_and_what_was_expected() {
         ("start=é, size=1", "script:1:7: expected a number of sectors"),
         ("é=1, size=5X", "script:1:1: expected start=, "),
         ("name=\"é\", size=5X\n", "script:1:16: expected a number of sectors"),
-        ("size=0", "script:1:1: expected a number of sectors, "),
+        ("size=0", "script:1:6: expected a number of sectors, "),
+        ("start=2048, size=0KiB", "script:1:18: expected a size"),
+        (",0,L", "script:1:2: expected a number of sectors, "),
+        ("size=1M, Id=0", "script:1:13: expected a partition type from 1 to ff"),
+        (",1M,ee", "script:1:5: expected a partition type from 1 to ff"),
+        ("size=1M, attrs=GUID:60", "script:1:10: `attrs=` belongs to a GPT"),
+        ("label: gpt\n,1M,L,*", "script:2:7: `bootable` belongs to a MBR"),
+        ("label: gpt\nsize=1M, name=\"\\x00\"", "script:2:16: expected a name of at most 36 characters"),
         (
             "size=+5M",
             "script:1:6: `+5M` changes a partition that is there already: expected the whole number",
@@ -190,25 +197,25 @@ fn errors_name_file_line_column_and_what_was_expected() {
         ("label: gpt\nsize=1M, type=E", "script:2:15: expected a type of a GPT"),
         (
             "size=1M, type=ee",
-            "script:1:1: expected a partition type from 1 to ff, found `typeee`, which is the mark of a GPT",
+            "script:1:15: expected a partition type from 1 to ff, found `typeee`, which is the mark of a GPT",
         ),
-        ("size=1M, type=0", "script:1:1: expected a partition type from 1 to ff"),
+        ("size=1M, type=0", "script:1:15: expected a partition type from 1 to ff"),
         ("label: gpt\nsize=1M, uuid=5", "script:2:15: expected a GUID such as"),
         (
             "size=1M, uuid=1168E7B1-4812-BD4B-A461-6C13DAD09B2F",
-            "script:1:1: `uuid=` belongs to a GPT, and this is a MBR",
+            "script:1:10: `uuid=` belongs to a GPT, and this is a MBR",
         ),
-        ("size=1M, name=x", "script:1:1: `name=` belongs to a GPT"),
+        ("size=1M, name=x", "script:1:10: `name=` belongs to a GPT"),
         (
             "label: gpt\nsize=1M, bootable",
-            "script:2:1: `bootable` belongs to a MBR, and this is a GPT: write attrs=LegacyBIOSBootable",
+            "script:2:10: `bootable` belongs to a MBR, and this is a GPT: write attrs=LegacyBIOSBootable",
         ),
         ("label: gpt\nsize=1M, attrs=Shiny", "script:2:16: expected RequiredPartition, "),
         ("label: gpt\nsize=1M, name=\"abc", "script:2:15: expected a `\"` at the end of `\"abc`"),
         ("label: gpt\nsize=1M, name=\"\\xff\"", "script:2:16: expected a name of at most 36 characters"),
         (
             "label: gpt\nsize=1M, name=1234567890123456789012345678901234567",
-            "script:2:1: expected a name of at most 36",
+            "script:2:15: expected a name of at most 36",
         ),
         (",1M,L,x", "script:1:7: expected `*` (bootable), `-` or nothing, found `x`"),
         (",1M,L,*,5", "script:1:9: expected the end of the line or a `#` comment, found `5`"),
@@ -223,6 +230,11 @@ fn errors_name_file_line_column_and_what_was_expected() {
         ("sda5 : size=1M", "script:1:1: expected an `extended` partition"),
         ("sda1 : size=9M, type=5\nsda6 : size=1M", "script:2:1: expected partition number 5, found 6"),
         ("label: gpt\nsda129 : size=1M", "script:2:1: expected a partition number from 1 to 128, found 129"),
+        // Linux has no number for it.
+        (
+            "label: gpt\ntable-length: 1024\nsda256 : size=1M",
+            "script:3:1: expected a partition number from 1 to 255, found 256",
+        ),
         (",1M\n,1M\n,1M\n,1M\n,1M", "script:5:1: expected at most 4 primary partitions"),
         (",9M,E\n,9M,E", "script:2:1: expected at most one extended partition, found a second"),
     ];
@@ -230,6 +242,16 @@ fn errors_name_file_line_column_and_what_was_expected() {
         let found = error(text);
         assert!(found.starts_with(expected), "{text:?}\n{found}\n{expected}");
     }
+}
+
+/// sfdisk writes them with escapes, and so does ka.
+#[test]
+fn names_may_have_control_characters() {
+    let script = parse("label: gpt\nsize=1M, name=\"a\\x09b\\x1b\"");
+    assert_eq!(script.entries()[0].name, "a\tb\u{1b}");
+    let text = script.render(Format::Sfdisk).text;
+    assert!(text.contains("name=\"a\\x09b\\x1b\""), "{text}");
+    assert_eq!(parse(&text).entries()[0].name, script.entries()[0].name);
 }
 
 #[test]

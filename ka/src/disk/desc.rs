@@ -186,6 +186,9 @@ pub(super) fn render(description: &Description) -> Rendered {
 /// What an entry has that no line in the short form says.
 fn lost(entry: &Entry) -> Option<String> {
     let mut lost = Vec::new();
+    if entry.role == Role::Extended && entry.kind != PartitionKind::Mbr(EXTENDED) {
+        lost.push(format!("the type {}", entry.kind));
+    }
     if !entry.name.is_empty() {
         lost.push(format!("the name {:?}", entry.name));
     }

@@ -18,6 +18,8 @@ pub const MOST_LOGICALS: u32 = 60;
 pub const GPT_LENGTH: u32 = 128;
 /// The most places in a GPT that are written and read.
 pub const MOST_GPT_LENGTH: u32 = 1024;
+/// The highest number of a partition that Linux has: it gives a disk 256 numbers, the disk's own among them.
+pub const MOST_PARTITIONS: u32 = 255;
 /// The highest weight of a [`Size::Fill`].
 pub const MOST_WEIGHT: u32 = 1000;
 
@@ -197,6 +199,21 @@ impl Description {
         length.bytes(self.header.sector.unwrap_or(own))
     }
 
+    /// Counts starts and sizes in sectors of this size, unless the description says of which size they are.
+    pub fn assume_sector(&mut self, sector: SectorSize) {
+        self.header.sector.get_or_insert(sector);
+    }
+
+    /// Gives a partition another type. One that its table doesn't have, or that would make it hold others or no
+    /// longer do so, is not taken.
+    pub fn set_kind(&mut self, number: u32, kind: PartitionKind) {
+        let is_plain = kind.table() == self.table() && !kind.is_extended();
+        let entry = self.entries.iter_mut().find(|e| e.number == number && e.role != Role::Extended);
+        if let (true, Some(entry)) = (is_plain, entry) {
+            entry.kind = kind;
+        }
+    }
+
     /// Lets a partition take what is left, as the last for files does in the description of a running
     /// machine; a logical one's extended partition too. Starts go, unless the order on the disk is not that of
     /// the numbers.
@@ -269,7 +286,7 @@ impl Header {
     pub fn most(&self) -> u32 {
         match self.table {
             TableKind::Mbr => 4 + MOST_LOGICALS,
-            TableKind::Gpt => self.length.unwrap_or(GPT_LENGTH),
+            TableKind::Gpt => self.length.unwrap_or(GPT_LENGTH).min(MOST_PARTITIONS),
         }
     }
 }
@@ -496,7 +513,8 @@ impl Builder {
         if entry.number == 0 || entry.number > most {
             return Err(Problem::NoSuchNumber { most, found: entry.number });
         }
-        if entry.name.encode_utf16().count() > 36 || entry.name.chars().any(char::is_control) {
+        // A name ends at the first NUL.
+        if entry.name.encode_utf16().count() > 36 || entry.name.contains('\0') {
             return Err(Problem::Name(entry.name.clone()));
         }
         Ok(())

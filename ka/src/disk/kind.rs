@@ -114,6 +114,12 @@ impl PartitionKind {
         Self::short("linux", table).unwrap_or(Self::Mbr(0x83))
     }
 
+    /// Linux's type for swap space.
+    #[must_use]
+    pub fn swap(table: TableKind) -> Self {
+        Self::short("swap", table).unwrap_or(Self::Mbr(0x82))
+    }
+
     /// Reads a type as sfdisk does: a shortcut or an alias (`L`, `linux`), a number of the MBR's list in
     /// hex, a GUID, or a name of `sfdisk -T`, of which only letters and digits count.
     #[must_use]

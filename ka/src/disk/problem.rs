@@ -156,7 +156,7 @@ pub enum Problem {
     #[error("expected `*` (bootable), `-` or nothing, found `{0}`")]
     Bootable(String),
     /// A name that a GPT has no room for.
-    #[error("expected a name of at most 36 characters (in UTF-16), without control characters, found `{0}`")]
+    #[error("expected a name of at most 36 characters (in UTF-16), in UTF-8 and without NUL, found `{0}`")]
     Name(String),
     /// A quotation mark without its like.
     #[error("expected a `\"` at the end of `{0}`")]

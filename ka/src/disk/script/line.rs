@@ -18,6 +18,35 @@ pub(super) struct Fields {
     pub(super) uuid: Option<Guid>,
     pub(super) attributes: u64,
     pub(super) bootable: bool,
+    pub(super) places: Places,
+}
+
+/// Where the fields are that a line has: the bytes where their names and their values begin.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Places(Vec<(&'static str, usize, usize)>);
+
+impl Places {
+    fn note(&mut self, field: &'static str, name: usize, value: usize) {
+        self.0.push((field, name, value));
+    }
+
+    /// Where a field's value begins; of several, the last one counts.
+    fn value(&self, field: &str) -> usize {
+        self.0.iter().rfind(|(of, ..)| *of == field).map_or(0, |(.., value)| *value)
+    }
+
+    /// Where that is of which the rules of a table say that it is wrong; the line's beginning, if no field is to blame.
+    pub(super) fn of(&self, problem: &Problem) -> usize {
+        match problem {
+            Problem::WrongTable { field, .. } => {
+                self.0.iter().rfind(|(of, ..)| of == field).map_or(0, |(_, name, _)| *name)
+            }
+            Problem::Size(_) | Problem::Weight(_) => self.value("size="),
+            Problem::ScriptType { .. } | Problem::ReservedType { .. } => self.value("type="),
+            Problem::Name(_) => self.value("name="),
+            _ => 0,
+        }
+    }
 }
 
 impl Fields {
@@ -31,6 +60,7 @@ impl Fields {
             uuid: None,
             attributes: 0,
             bootable: false,
+            places: Places::default(),
         }
     }
 }
@@ -112,12 +142,23 @@ fn named(line: &str, table: TableKind) -> Located<Option<Fields>> {
                 return Err(unknown());
             }
             fields.bootable = true;
+            fields.places.note("bootable", field.at, field.at);
             continue;
         }
         cursor.at += 1;
         let value = cursor.value()?;
         let wrong = |problem| (value.at, problem);
-        match field.text.to_ascii_lowercase().as_str() {
+        let name = field.text.to_ascii_lowercase();
+        let shown = match name.as_str() {
+            "size" => "size=",
+            "type" | "id" => "type=",
+            "name" => "name=",
+            "uuid" => "uuid=",
+            "attrs" => "attrs=",
+            _ => "",
+        };
+        fields.places.note(shown, field.at, value.at);
+        match name.as_str() {
             "start" => fields.start = start(value.text).map_err(wrong)?,
             "size" => fields.size = size(value.text).map_err(wrong)?,
             "type" | "id" if table == TableKind::Mbr && value.text.trim_start_matches('0').is_empty() => {
@@ -137,9 +178,9 @@ fn named(line: &str, table: TableKind) -> Located<Option<Fields>> {
         (true, true) => Ok(None),
         (true, false) => {
             let meaning = "an unused place in the table";
-            Err((0, Problem::ReservedType { found: "0".to_owned(), meaning }))
+            Err((fields.places.value("type="), Problem::ReservedType { found: "0".to_owned(), meaning }))
         }
-        (false, true) => Err((0, no_number("0", ", or `fill`"))),
+        (false, true) => Err((fields.places.value("size="), no_number("0", ", or `fill`"))),
         (false, false) => Ok(Some(fields)),
     }
 }
@@ -155,6 +196,9 @@ fn unnamed(line: &str, table: TableKind) -> Located<Fields> {
         }
         let word = cursor.value()?;
         let wrong = |problem| (word.at, problem);
+        if let Some(&field) = ["start=", "size=", "type=", "bootable"].get(item) {
+            fields.places.note(field, word.at, word.at);
+        }
         match (item, word.text) {
             (0, text) => fields.start = start(text).map_err(wrong)?,
             (1, text) => fields.size = size(text).map_err(wrong)?,
@@ -171,7 +215,9 @@ fn unnamed(line: &str, table: TableKind) -> Located<Fields> {
         }
     }
     match fields.size {
-        Size::Fixed(Length::Sectors(0) | Length::Bytes(0)) => Err((0, no_number("0", ", or `fill`"))),
+        Size::Fixed(Length::Sectors(0) | Length::Bytes(0)) => {
+            Err((fields.places.value("size="), no_number("0", ", or `fill`")))
+        }
         _ => Ok(fields),
     }
 }

@@ -15,7 +15,7 @@ use super::kind::TableKind;
 use super::problem::{DescError, Problem};
 use super::units::SectorSize;
 use header::Headers;
-use line::Fields;
+use line::{Fields, Places};
 pub(super) use render::render;
 
 /// A problem with the byte in the line where it is.
@@ -42,6 +42,7 @@ pub fn parse(text: &str, file: &str) -> Result<Description, DescError> {
     let mut headers = Headers::default();
     let mut known: Option<Header> = None;
     let mut entries: Vec<Entry> = Vec::new();
+    let mut lines: Vec<(u32, &str, Places)> = Vec::new();
     let mut last_line = 1;
     for (line, text) in (1..).zip(text.lines()) {
         last_line = line;
@@ -61,6 +62,7 @@ pub fn parse(text: &str, file: &str) -> Result<Description, DescError> {
             None => headers.clone().finish().map_err(|(line, column, p)| fail(line, column, p))?,
         };
         if let Some(fields) = line::parse(text, header.table).map_err(place)? {
+            lines.push((line, text, fields.places.clone()));
             entries.push(entry(fields, &header, &entries, line));
         }
         known = Some(header);
@@ -74,7 +76,10 @@ pub fn parse(text: &str, file: &str) -> Result<Description, DescError> {
     let mut builder = Builder::new(header);
     for entry in entries {
         let line = entry.line;
-        builder.push(entry).map_err(|problem| fail(line, 1, problem))?;
+        builder.push(entry).map_err(|problem| {
+            let of = lines.iter().find(|(number, ..)| *number == line);
+            fail(line, of.map_or(1, |(_, text, places)| column(text, places.of(&problem))), problem)
+        })?;
     }
     builder.finish().map_err(|problem| fail(last_line, 1, problem))
 }
