@@ -12,7 +12,7 @@ pub struct DescArgs {
     #[arg(value_name = "DISK")]
     pub disk: String,
     /// The form: desc (lines of 'TYPE SIZE'), or sfdisk (its script, which also says what a GPT has); by
-    /// default desc for an MBR and sfdisk for a GPT
+    /// default desc for an MBR on which a partition can fill the disk, else sfdisk
     #[arg(long, value_name = "FORM")]
     pub format: Option<DescFormat>,
 }

@@ -4,7 +4,7 @@
 //! others keep their sizes. A run without a description takes the same one.
 
 use super::scan::{GoldenDisk, GoldenPartition, Usage};
-use ka::disk::description::{Description, Format, Role};
+use ka::disk::description::{Description, Entry, Format, Role};
 use ka::disk::kind::{PartitionKind, TableKind};
 use ka::disk::problem::Problem;
 use ka::disk::units::MB;
@@ -64,6 +64,7 @@ pub fn describe(disk: &GoldenDisk) -> Result<Described, DescribeError> {
     let mut description =
         table.describe().map_err(|problem| DescribeError::Problem { disk: name(), problem })?;
     let mut notes: Vec<String> = odd.iter().map(|finding| format!("{}: {finding}", disk.name)).collect();
+    notes.extend(mend_types(disk, &mut description));
     match last_for_files(disk, &description) {
         Some(number) => description.set_fill(number),
         None => notes.push(format!("{}: no partition for files, so none has `fill`", disk.name)),
@@ -72,14 +73,41 @@ pub fn describe(disk: &GoldenDisk) -> Result<Described, DescribeError> {
     Ok(Described { description, notes })
 }
 
+/// Gives partitions the type of what is on them: Linux swaps to, and mounts, partitions of any type, but in a
+/// description the type says what is made. Returns what was changed.
+fn mend_types(disk: &GoldenDisk, description: &mut Description) -> Vec<String> {
+    let table = description.table();
+    let mut notes = Vec::new();
+    for partition in &disk.partitions {
+        let Some(entry) = description.entry(partition.number).filter(|e| e.role != Role::Extended) else {
+            continue;
+        };
+        let kind = match partition.file_system() {
+            Some(FileSystemKind::Swap) if !entry.kind.is_swap() => PartitionKind::swap(table),
+            Some(made) if made != FileSystemKind::Swap && entry.kind.is_swap() => PartitionKind::linux(table),
+            _ => continue,
+        };
+        notes.push(format!(
+            "{} is {} and has the type {}: the description says {}",
+            partition.node.display(),
+            partition.contents.kind.as_deref().unwrap_or_default(),
+            entry.kind.name().map_or_else(|| entry.kind.to_string(), |name| format!("`{name}`")),
+            kind.name().map_or_else(|| kind.to_string(), |name| format!("`{name}`")),
+        ));
+        description.set_kind(partition.number, kind);
+    }
+    notes
+}
+
 /// A description's text in one of the two forms, with what the partitions are as comments, and what the form
-/// can't say both as comments and as notes.
+/// can't say both as comments and as notes. Without a form it is the short one, where that says enough.
 #[must_use]
 pub fn render(disk: &GoldenDisk, described: &Described, format: Option<Format>) -> (String, Vec<String>) {
+    let has_fill = described.description.entries().iter().any(Entry::is_fill);
     let format = format.unwrap_or(match described.description.table() {
-        TableKind::Mbr => Format::Desc,
-        // The short form has no words for a GPT.
-        TableKind::Gpt => Format::Sfdisk,
+        TableKind::Mbr if has_fill => Format::Desc,
+        // The short form has no words for a GPT; and whole MB, one after the other, may need more than the disk has.
+        TableKind::Mbr | TableKind::Gpt => Format::Sfdisk,
     });
     let rendered = described.description.render(format);
     let missing = rendered.missing.iter().map(|missing| format!("{}: {missing}", disk.name));
