@@ -81,8 +81,13 @@ pub struct FileSystemPlan {
     pub subvolumes: Vec<Subvolume>,
     /// The directories that its mounts cover, as far as the golden node has them.
     pub covered: Vec<Covered>,
-    /// Bytes that the golden file system uses and the new one must take; 0 where nothing is copied.
+    /// Bytes that the golden files take on the new file system; 0 where nothing is copied.
     pub used: u64,
+    /// Inodes that the golden files take, where their number is fixed when the file system is made (ext); else 0.
+    pub inodes: u64,
+    /// The option with which a golden btrfs compresses what is written, as the kernel lists it: `compress=zstd:3`. The
+    /// node writes with it too.
+    pub compress: Option<String>,
     /// How the golden node calls this file system: what the clone's configuration may name, and what
     /// becomes the new file system's.
     pub golden: Option<GoldenNames>,
@@ -102,6 +107,8 @@ impl FileSystemPlan {
             subvolumes: Vec::new(),
             covered: Vec::new(),
             used: 0,
+            inodes: 0,
+            compress: None,
             golden: None,
         }
     }
@@ -187,6 +194,8 @@ pub struct Shape {
     pub block_size: Option<u32>,
     /// Bytes in an inode (ext, XFS).
     pub inode_size: Option<u32>,
+    /// Bytes of the partition for each inode (ext), where they are not mke2fs's default.
+    pub bytes_per_inode: Option<u32>,
     /// Reserved blocks in thousandths of a percent of all (ext).
     pub reserved: Option<u32>,
     /// Features by the names of the tool that sets them: all that the golden one has (ext: as
@@ -245,7 +254,7 @@ pub struct GoldenNames {
     pub uuid: Option<String>,
     /// The partition's UUID (PARTUUID).
     pub partuuid: Option<String>,
-    /// The file system's label. The clone has it too.
+    /// The file system's label. The clone has it too, unless no tool can set it.
     pub label: Option<String>,
     /// Device nodes: `/dev/sda1`, `/dev/disk/by-id/…`.
     pub devices: Vec<String>,

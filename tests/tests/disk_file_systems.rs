@@ -163,6 +163,7 @@ fn the_shape_is_kept() {
                 Shape {
                     block_size: Some(1024),
                     inode_size: Some(128),
+                    bytes_per_inode: Some(2048),
                     reserved: Some(1500),
                     features: features(&ext),
                     fat_bits: None,
@@ -188,6 +189,8 @@ fn the_shape_is_kept() {
             ),
             FileSystemPlan {
                 uuid: None,
+                // Twice as many as mke2fs makes by default.
+                inodes: 32_000,
                 ..shaped(
                     6,
                     FileSystemKind::Ext2,
@@ -209,6 +212,12 @@ fn the_shape_is_kept() {
     let (blocks, reserved): (u64, u64) =
         (value("Block count:").parse().unwrap(), value("Reserved block count:").parse().unwrap());
     assert_eq!(reserved, blocks * 15 / 1000);
+    let inodes = |number| -> u64 {
+        let dump = tool("dumpe2fs", ["-h", &device(number)]);
+        dump.lines().find_map(|line| line.strip_prefix("Inode count:")).unwrap().trim().parse().unwrap()
+    };
+    assert!((51_200..52_000).contains(&inodes(1)), "{}", inodes(1));
+    assert!((33_000..35_000).contains(&inodes(6)), "{}", inodes(6));
     let mut found: Vec<String> =
         value("Filesystem features:").split_whitespace().map(str::to_owned).collect();
     let mut expected: Vec<String> =
@@ -257,6 +266,7 @@ fn subvolumes_are_made_and_mounted() {
             subvolume("@/var/lib/machines", None),
             subvolume("", Some("/top")),
         ],
+        compress: Some("compress=zstd:1".to_owned()),
         ..fs(1, FileSystemKind::Btrfs, Some("/"))
     };
     let plan =
@@ -272,7 +282,7 @@ fn subvolumes_are_made_and_mounted() {
     assert!(default.trim().ends_with("path @"), "{default}");
     fs::write(root.join("home/deep/file"), "data").unwrap();
     let options = tool("findmnt", ["-n", "-o", "OPTIONS", "--mountpoint", path(&root)]);
-    assert!(options.contains("subvol=/@"), "{options}");
+    assert!(options.contains("subvol=/@") && options.contains("compress=zstd:1"), "{options}");
     assert!(root.join("top/@/var/lib/machines").is_dir() && root.join("var/lib/machines").is_dir());
 
     prepared.unmount().unwrap();

@@ -22,6 +22,17 @@ pub struct Mount {
     pub source: PathBuf,
     /// The file system itself is read-only, however it is mounted elsewhere.
     pub read_only: bool,
+    /// The options of the file system itself, as it lists them: `rw,compress=zstd:3`.
+    pub options: String,
+}
+
+impl Mount {
+    /// The option with which a btrfs compresses what is written: `compress=zstd:3`, `compress-force=lzo`.
+    #[must_use]
+    pub fn compress(&self) -> Option<&str> {
+        let mut options = self.options.split(',').filter(|_| self.kind == "btrfs");
+        options.find(|option| ["compress=", "compress-force="].iter().any(|name| option.starts_with(name)))
+    }
 }
 
 /// A device's number: major and minor.
@@ -88,8 +99,9 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     fields.find(|field| *field == b"-")?;
     let kind = String::from_utf8_lossy(fields.next()?).into_owned();
     let source = path(fields.next()?);
-    let read_only = fields.next().is_some_and(|options| options.split(|b| *b == b',').any(|o| o == b"ro"));
-    Some(Mount { id, device, root, mount_point, kind, source, read_only })
+    let options = String::from_utf8_lossy(fields.next().unwrap_or_default()).into_owned();
+    let read_only = options.split(',').any(|option| option == "ro");
+    Some(Mount { id, device, root, mount_point, kind, source, read_only, options })
 }
 
 /// A path in which space, tab, newline and backslash are written as `\` and three octal digits.
@@ -134,6 +146,17 @@ mod tests {
         let text = b"1 0 8:1 / /a ro - ext4 /dev/sda1 rw\n2 0 8:2 / /b rw - ext4 /dev/sda2 ro,x\n";
         let read_only: Vec<bool> = parse(text).unwrap().into_iter().map(|m| m.read_only).collect();
         assert_eq!(read_only, [false, true]);
+    }
+
+    #[test]
+    fn tells_how_a_btrfs_compresses() {
+        let text = b"1 0 0:40 /@ / rw - btrfs /dev/sda1 rw,ssd,compress=zstd:3,subvol=/@\n\
+            2 0 0:41 / /a rw - btrfs /dev/sdb1 rw,compress-force=lzo,space_cache=v2\n\
+            3 0 0:42 / /b rw - btrfs /dev/sdc1 rw,space_cache=v2\n\
+            4 0 0:43 / /c rw - f2fs /dev/sdd1 rw,compress=lzo\n";
+        let mounts = parse(text).unwrap();
+        let found: Vec<_> = mounts.iter().map(Mount::compress).collect();
+        assert_eq!(found, [Some("compress=zstd:3"), Some("compress-force=lzo"), None, None]);
     }
 
     #[test]

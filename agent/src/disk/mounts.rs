@@ -6,7 +6,7 @@ use super::subvolumes;
 use super::wait::retry;
 use crate::unpack;
 use ka::archive::{Entry, Kind, Time, Xattr};
-use ka::plan::{Covered, FileSystemKind};
+use ka::plan::{Covered, FileSystemKind, FileSystemPlan};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::fs::File;
@@ -52,12 +52,13 @@ pub(super) fn mount_all(made: &[MadeFileSystem], root: &Path) -> Result<Mounts, 
 
 /// Where a file system is mounted: as a whole, and its subvolumes.
 fn mounts_of(fs: &MadeFileSystem) -> impl Iterator<Item = Wanted<'_>> {
-    let general = options(fs.plan.kind);
-    let whole = fs.plan.mount_point.as_deref().map(|point| (point, general.to_owned()));
-    let subvolumes = fs.plan.subvolumes.iter().filter_map(|subvolume| {
+    let general = options(&fs.plan);
+    let compress = compress(&fs.plan).map(|option| format!("{option},")).unwrap_or_default();
+    let whole = fs.plan.mount_point.as_deref().map(|point| (point, general));
+    let subvolumes = fs.plan.subvolumes.iter().filter_map(move |subvolume| {
         let option = match subvolume.path.as_str() {
-            "" => subvolumes::TOP.to_owned(),
-            path => format!("subvol=/{path}"),
+            "" => format!("{compress}{}", subvolumes::TOP),
+            path => format!("{compress}subvol=/{path}"),
         };
         Some((subvolume.mount_point.as_deref()?, option))
     });
@@ -85,14 +86,21 @@ fn cover(at: &Path, covered: &Covered) -> Result<(), DiskError> {
 }
 
 /// What the golden files need that is not the kernel's default.
-fn options(kind: FileSystemKind) -> &'static str {
-    match kind {
+fn options(plan: &FileSystemPlan) -> String {
+    match plan.kind {
         // Both are off by default in kernels before 2.6.39; ReiserFS never turned them on.
         FileSystemKind::Reiserfs => "user_xattr,acl",
         // Names are UTF-8; owners and modes that FAT can't have are no errors.
         FileSystemKind::Vfat => "utf8=1,quiet",
-        _ => "",
+        _ => compress(plan).unwrap_or_default(),
     }
+    .to_owned()
+}
+
+/// How a btrfs compresses what is written: as the golden one does, whose files might not find room otherwise.
+fn compress(plan: &FileSystemPlan) -> Option<&str> {
+    let option = plan.compress.as_deref().filter(|_| plan.kind == FileSystemKind::Btrfs)?;
+    (option.starts_with("compress") && !option.contains(',')).then_some(option)
 }
 
 impl Mounts {

@@ -5,9 +5,10 @@ mod subvolumes;
 
 use super::quiet;
 use super::shape::{self, Made};
+use ka::disk::description::Role;
 use ka::disk::kind::PartitionKind;
 use ka::disk::layout::Placed;
-use ka::disk::table::{Table, TableError};
+use ka::disk::table::{Finding, Table, TableError};
 use ka::disk::units::{DiskSize, SectorSize};
 use ka::plan::{FileSystemKind, GoldenNames};
 use ka_agent::disk::blkid::{self, BlkidError, Contents};
@@ -73,6 +74,10 @@ pub enum Usage {
         device: DeviceNumber,
         /// Bytes in use on it.
         used: u64,
+        /// Inodes in use on it.
+        inodes: u64,
+        /// The option with which a btrfs compresses: `compress=zstd:3`.
+        compress: Option<String>,
         /// The file system itself is read-only, not only this mount of it.
         read_only: bool,
     },
@@ -109,6 +114,23 @@ pub enum ScanError {
     /// It is not known what is on a partition.
     #[error(transparent)]
     Blkid(#[from] BlkidError),
+    /// The table was changed, and the kernel goes on with the old one: what is on the partitions of the new one is
+    /// not known.
+    #[error(
+        "{node}: the kernel has it from byte {} on with {} bytes, the partition table on the disk from byte {} on with \
+         {} bytes: have the kernel read the table again (partprobe /dev/{disk}), or reboot",
+        .kernel.0, .kernel.1, .table.0, .table.1, node = .node.display()
+    )]
+    Stale {
+        /// The disk's name.
+        disk: String,
+        /// The partition.
+        node: PathBuf,
+        /// Where the kernel has it, and its size there, in bytes.
+        kernel: (u64, u64),
+        /// The same in the table.
+        table: (u64, u64),
+    },
     /// Mounted, but only in part, or below another mount.
     #[error("{node} is mounted at {at}, but not as a whole, or another mount hides it: unmount one of them", node = .node.display(), at = .at.display())]
     Hidden {
@@ -135,12 +157,40 @@ pub fn scan(disk: &str) -> Result<GoldenDisk, ScanError> {
     };
     let mounts = mountinfo::read().map_err(failed)?;
     let swaps = sysfs::swaps().map_err(failed)?;
+    let seen = sysfs::partitions(&name).map_err(failed)?;
+    if let Ok(table) = &table {
+        check_places(&name, table, &seen)?;
+    }
     let mut partitions = Vec::new();
-    for partition in sysfs::partitions(&name).map_err(failed)? {
+    for partition in seen {
         let placed = table.as_ref().ok().and_then(|table| table.partition(partition.number));
         partitions.push(scan_partition(&partition, placed, &mounts, &swaps)?);
     }
     Ok(GoldenDisk { name, size, table, partitions })
+}
+
+/// The kernel's partitions must be those of the table: the first tell what is on them, the second what becomes of it.
+/// A table that is damaged is nobody's to copy, and the kernel may read it in another way.
+fn check_places(disk: &str, table: &Table, seen: &[KernelPartition]) -> Result<(), ScanError> {
+    if table.findings.iter().any(Finding::is_damage) {
+        return Ok(());
+    }
+    let sector = table.disk.sector;
+    for partition in seen {
+        let Some(placed) = table.partition(partition.number) else { continue };
+        let (start, size) = (placed.start.bytes(sector), placed.size.bytes(sector));
+        // The kernel lets nobody have more of an extended partition than its table.
+        let is_same_size = size == partition.size || placed.role == Role::Extended;
+        if start != partition.start || !is_same_size {
+            return Err(ScanError::Stale {
+                disk: disk.to_owned(),
+                node: partition.node(),
+                kernel: (partition.start, partition.size),
+                table: (start, size),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The kernel's name of the whole disk that a name or path means, if this machine has it.
@@ -210,8 +260,15 @@ fn scan_partition(
                 }
             };
             let place = places.iter().find(is_whole).ok_or_else(hidden)?;
-            let used = mounted::used(&place.at).map_err(failed)?.saturating_sub(made.overhead);
-            Usage::Mounted { at: place.at.clone(), device: place.device, used, read_only: first.read_only }
+            let (used, inodes) = mounted::used(&place.at).map_err(failed)?;
+            Usage::Mounted {
+                at: place.at.clone(),
+                device: place.device,
+                used: used.saturating_sub(made.overhead),
+                inodes,
+                compress: first.compress().map(str::to_owned),
+                read_only: first.read_only,
+            }
         }
         None if swaps.contains(&number) => Usage::Swap,
         None => unmounted(partition, placed).map_err(failed)?,

@@ -8,7 +8,7 @@ use super::ids::Seed;
 use super::kind::PartitionKind;
 use super::layout::{Layout, LayoutError, Least, Placed, Placing};
 use super::room;
-use super::units::{DiskSize, InMb};
+use super::units::{DiskSize, InMb, SectorSize};
 use crate::plan::{DiskPlan, FileSystemKind, FileSystemPlan};
 
 /// Why a plan doesn't go onto a disk.
@@ -73,6 +73,23 @@ pub enum FitError {
         /// What is made on it.
         makes: FileSystemKind,
     },
+    /// Fewer inodes than the golden files need.
+    #[error(
+        "partition {number} has {}, which gives {makes} at most {most} inodes, and {need} are needed for the golden files",
+        InMb(*.size)
+    )]
+    TooFewInodes {
+        /// The partition's number.
+        number: u32,
+        /// Its size in bytes.
+        size: u64,
+        /// The most that it can be made with.
+        most: u64,
+        /// What the golden files take, and some more.
+        need: u64,
+        /// What is made on it.
+        makes: FileSystemKind,
+    },
     /// Less room than the partition that is copied as it is.
     #[error(
         "partition {number} has {size} bytes, and the golden partition that is copied onto it as it is has {need}"
@@ -94,7 +111,7 @@ pub enum FitError {
 /// The first thing that doesn't fit, with the figures.
 pub fn fit(plan: &DiskPlan, disk: DiskSize, seed: &Seed) -> Result<Layout, FitError> {
     let placing = Placing { scale: plan.scale_from, keep_ids: plan.keep_ids };
-    let layout = Layout::new(&plan.desc, disk, &placing, &least(plan), seed)?;
+    let layout = Layout::new(&plan.desc, disk, &placing, &least(plan, disk.sector), seed)?;
     for (i, fs) in plan.file_systems.iter().enumerate() {
         let others = plan.file_systems.iter().take(i);
         if others.clone().any(|other| other.partition == fs.partition) {
@@ -125,8 +142,8 @@ pub fn fit(plan: &DiskPlan, disk: DiskSize, seed: &Seed) -> Result<Layout, FitEr
 
 /// What every partition must have for what goes onto it.
 #[must_use]
-pub fn least(plan: &DiskPlan) -> Least {
-    let files = plan.file_systems.iter().map(|fs| (fs.partition, room::size_for(fs.kind, fs.used)));
+pub fn least(plan: &DiskPlan, sector: SectorSize) -> Least {
+    let files = plan.file_systems.iter().map(|fs| (fs.partition, room::size_for(fs, sector)));
     files.chain(plan.raw.iter().map(|raw| (raw.partition, raw.size))).collect()
 }
 
@@ -136,11 +153,15 @@ fn check_one(fs: &FileSystemPlan, placed: &Placed, disk: DiskSize) -> Result<(),
         return Err(FitError::Kind { number, kind: placed.kind, makes: fs.kind });
     }
     let size = placed.size.bytes(disk.sector);
-    let least = room::least_size(fs.kind);
+    let least = room::least_size(fs, disk.sector);
     if size < least {
         return Err(FitError::TooSmallToMake { number, size, least, makes: fs.kind });
     }
-    let (room, used) = (room::room(fs.kind, size), fs.used);
+    let (most, need) = (room::most_inodes(fs.kind, size), room::inodes_needed(fs));
+    if need > most {
+        return Err(FitError::TooFewInodes { number, size, most, need, makes: fs.kind });
+    }
+    let (room, used) = (room::room(fs, size), fs.used);
     if used > room {
         return Err(FitError::TooSmall { number, size, room, used, makes: fs.kind });
     }

@@ -3,6 +3,7 @@
 use super::features::{self, Known};
 use super::fresh_uuid;
 use crate::disk::error::{DiskError, RecipeError};
+use ka::disk::room;
 use ka::disk::units::{MB, SectorSize};
 use ka::plan::{FileSystemKind, FileSystemPlan, Shape};
 use std::path::Path;
@@ -71,9 +72,7 @@ fn commands(
 ) -> Vec<(&'static str, Vec<String>)> {
     let shape = &plan.shape;
     let (label_option, options) = match plan.kind {
-        FileSystemKind::Ext2 | FileSystemKind::Ext3 | FileSystemKind::Ext4 => {
-            ("-L", ext(plan.kind, shape, uuid, target))
-        }
+        FileSystemKind::Ext2 | FileSystemKind::Ext3 | FileSystemKind::Ext4 => ("-L", ext(plan, uuid, target)),
         FileSystemKind::Xfs => ("-L", xfs(shape, uuid, target, known)),
         FileSystemKind::Jfs => ("-L", words(&["-q"])),
         FileSystemKind::Reiserfs => ("-l", reiserfs(shape, uuid)),
@@ -93,13 +92,18 @@ fn commands(
     commands
 }
 
-fn ext(kind: FileSystemKind, shape: &Shape, uuid: &str, target: Target) -> Vec<String> {
+fn ext(plan: &FileSystemPlan, uuid: &str, target: Target) -> Vec<String> {
+    let FileSystemPlan { kind, shape, .. } = plan;
     let mut options = words(&["-q", "-F", "-t", kind.name(), "-U", uuid]);
     if let Some(size) = at_least_a_sector(shape.block_size, target) {
         options.extend(["-b".to_owned(), size.to_string()]);
     }
     if let Some(size) = shape.inode_size {
         options.extend(["-I".to_owned(), size.to_string()]);
+    }
+    let bytes_per_inode = room::bytes_per_inode(plan, target.size);
+    if shape.bytes_per_inode.is_some() || bytes_per_inode != room::default_bytes_per_inode(target.size) {
+        options.extend(["-i".to_owned(), bytes_per_inode.to_string()]);
     }
     if let Some(reserved) = shape.reserved {
         // mke2fs takes at most half of the blocks.
@@ -265,6 +269,7 @@ mod tests {
         let ext = Shape {
             block_size: Some(1024),
             inode_size: Some(128),
+            bytes_per_inode: None,
             reserved: Some(1500),
             features: features(&["has_journal", "needs_recovery", "extent"]),
             fat_bits: None,
@@ -301,6 +306,20 @@ mod tests {
             line(FileSystemKind::Btrfs, btrfs, 512 * MB, 512, &known),
             "mkfs.btrfs -q -f -U UUID -s 4096 -O ^extref,no-holes -R free-space-tree -L name"
         );
+    }
+
+    #[test]
+    fn inodes_are_enough_for_the_golden_files() {
+        let made = |bytes_per_inode, inodes, mb| {
+            let shape = Shape { bytes_per_inode, ..Shape::default() };
+            let plan = FileSystemPlan { shape, inodes, ..FileSystemPlan::new(1, FileSystemKind::Ext2) };
+            let target = Target { size: mb * MB, sector: SectorSize::B512 };
+            ext(&plan, UUID, target).join(" ").replace(UUID, "UUID").replace("-q -F -t ext2 -U UUID", "")
+        };
+        assert_eq!(made(None, 60_000, 400), "");
+        assert_eq!(made(None, 60_000, 600), " -i 9983");
+        assert_eq!(made(Some(2048), 0, 400), " -i 2048");
+        assert_eq!(made(Some(1 << 20), 60_000, 400), " -i 6655");
     }
 
     #[test]

@@ -69,7 +69,8 @@ fn mbr(all: Vec<(Placed, &str, Usage)>) -> GoldenDisk {
 }
 
 fn mounted(at: &str) -> Usage {
-    Usage::Mounted { at: at.into(), device: DeviceNumber { major: 8, minor: 1 }, used: 1, read_only: false }
+    let device = DeviceNumber { major: 8, minor: 1 };
+    Usage::Mounted { at: at.into(), device, used: 1, inodes: 1, compress: None, read_only: false }
 }
 
 /// The lines of the description that are none of its comments.
@@ -139,6 +140,55 @@ fn a_gpt_is_described_in_sfdisks_form() {
     // The short form is for an MBR: what it loses is told, in the text too.
     let (text, notes) = render(&disk, &described, Some(Format::Desc));
     assert!(!notes.is_empty() && text.contains("# NOTE: sda: "), "{text}");
+}
+
+/// The kernel swaps to any type, and mounts any; a run takes the description of either disk.
+#[test]
+fn types_are_those_of_the_contents() {
+    let disk = mbr(vec![
+        (placed(1, LINUX, 1, 1024 * 100), "ext4", mounted("/")),
+        (placed(2, LINUX, 101, 1024 * 100), "swap", Usage::Swap),
+        (placed(3, SWAP, 201, 1024 * 500), "xfs", mounted("/srv")),
+        (placed(4, SWAP, 701, 1024 * 50), "ntfs", Usage::Unused),
+    ]);
+    assert_eq!(lines(&disk, None), "linux 100\nswap 100\nlinux fill\nswap 50\n");
+    let (text, notes) = render(&disk, &describe(&disk).unwrap(), None);
+    assert_eq!(
+        notes,
+        [
+            "/dev/sda2 is swap and has the type `Linux`: the description says `Linux swap / Solaris`",
+            "/dev/sda3 is xfs and has the type `Linux swap / Solaris`: the description says `Linux`",
+        ]
+    );
+    assert!(text.contains("# NOTE: /dev/sda2 is swap"), "{text}");
+    let gpt = PartitionKind::linux(TableKind::Gpt);
+    let disk = self::disk(
+        DiskId::Gpt(Guid::new(7)),
+        vec![
+            (placed(1, gpt, 1, 1024 * 100), "ext4", mounted("/")),
+            (placed(2, gpt, 101, 1024), "swap", Usage::Swap),
+        ],
+    );
+    assert!(describe(&disk).unwrap().description.entry(2).unwrap().kind.is_swap());
+}
+
+/// An old disk for another system, full to its end: in whole MB it would not fit itself.
+#[test]
+fn a_disk_on_which_nothing_grows_is_described_as_it_is() {
+    let mut old = placed(1, PartitionKind::Mbr(7), 0, 0);
+    (old.start, old.size) = (Lba(63), SectorCount(10 * 1024 * 2048 - 63));
+    let disk = mbr(vec![(old, "ntfs", Usage::Unused)]);
+    let (text, notes) = render(&disk, &describe(&disk).unwrap(), None);
+    assert!(
+        text.contains("label: dos") && notes.iter().any(|note| note.contains("none has `fill`")),
+        "{text}"
+    );
+    let read = Description::parse(&text, "desc").unwrap();
+    let (placing, least) = (ka::disk::layout::Placing::default(), ka::disk::layout::Least::new());
+    let seed = ka::disk::ids::Seed([0; 32]);
+    let layout = ka::disk::layout::Layout::new(&read, disk.size, &placing, &least, &seed).unwrap();
+    assert_eq!(layout.partitions[0].start, Lba(63));
+    assert!(lines(&disk, Some(Format::Desc)).starts_with("type7 10240"));
 }
 
 #[test]

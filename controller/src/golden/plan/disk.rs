@@ -6,10 +6,10 @@ use ka::disk::choice::DiskChoice;
 use ka::disk::description::{Description, Entry, Role};
 use ka::disk::fit::{FitError, fit};
 use ka::disk::ids::Seed;
-use ka::disk::kind::PartitionKind;
+use ka::disk::kind::{PartitionKind, TableKind};
 use ka::disk::table::Finding;
 use ka::disk::units::{DiskSize, InMb, SectorSize};
-use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan, RawPlan, Subvolume};
+use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan, RawPlan, Shape, Subvolume};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -31,7 +31,7 @@ pub(super) struct Job<'a> {
 pub(super) fn plan(
     job: &Job<'_>,
     choice: DiskChoice,
-    desc: Description,
+    mut desc: Description,
     planned: &mut Planned,
 ) -> Result<DiskPlan, PlanError> {
     let name = &job.golden.name;
@@ -45,6 +45,7 @@ pub(super) fn plan(
             planned.notes.push(note);
         }
     }
+    desc.assume_sector(job.golden.size.sector);
     let mut plan = DiskPlan::new(choice, desc);
     plan.scale_from = job.request.scale.then(|| job.golden.size.bytes());
     plan.keep_ids = job.request.keep_uuids;
@@ -180,12 +181,12 @@ impl Job<'_> {
         };
         fs.golden = Some(partition.names());
         if partition.file_system() == Some(kind) {
-            fs.label = partition.contents.label.clone();
+            fs.label = label(kind, partition, &mut planned.notes);
             fs.shape = partition.made.shape.clone();
             fs.uuid = partition.contents.uuid.clone().filter(|_| self.request.keep_uuids);
         }
         match &partition.usage {
-            Usage::Mounted { at, device, used, .. } => {
+            Usage::Mounted { at, device, used, inodes, compress, .. } => {
                 let whole = GoldenSubvolume {
                     path: String::new(),
                     mount_point: Some(at.clone()),
@@ -204,14 +205,13 @@ impl Job<'_> {
                     copied.iter().map(|c| exclude::left_out(&planned.exclude, c.files.device)).sum();
                 let is_whole =
                     copied.len() == partition.subvolumes.iter().filter(|s| s.files.is_some()).count();
-                let used = if partition.subvolumes.len() < 2 || is_whole {
-                    *used
-                } else {
-                    // Snapshots share with what is copied; how much, the kernel doesn't tell.
-                    let trees = copied.iter().map(|c| exclude::used_in(&c.files.path(), c.files.device));
-                    trees.sum::<u64>().min(*used)
-                };
-                fs.used = used.saturating_sub(left_out);
+                let all = partition.subvolumes.len() < 2 || is_whole;
+                let trees = can_share(kind, &fs.shape).then(|| {
+                    copied.iter().map(|c| exclude::used_in(&c.files.path(), c.files.device)).sum::<u64>()
+                });
+                fs.compress.clone_from(compress);
+                fs.used = needed(*used, trees, all, compress.is_some()).saturating_sub(left_out);
+                fs.inodes = if is_ext(kind) { *inodes } else { 0 };
                 planned.sources.extend(copied);
             }
             _ if kind != FileSystemKind::Swap => {
@@ -221,6 +221,52 @@ impl Job<'_> {
         }
         Ok(fs)
     }
+}
+
+/// Whether files may take less room than they have bytes: their blocks are shared, or compressed.
+fn can_share(kind: FileSystemKind, shape: &Shape) -> bool {
+    match kind {
+        FileSystemKind::Btrfs => true,
+        FileSystemKind::Xfs => shape.features.iter().flatten().any(|feature| feature == "reflink"),
+        _ => false,
+    }
+}
+
+fn is_ext(kind: FileSystemKind) -> bool {
+    matches!(kind, FileSystemKind::Ext2 | FileSystemKind::Ext3 | FileSystemKind::Ext4)
+}
+
+/// Bytes that the copied files take on the new file system, where nothing is shared any more: `used` of all of the
+/// golden one, `trees` of the files alone if they were counted.
+pub(super) fn needed(used: u64, trees: Option<u64>, all: bool, compressed: bool) -> u64 {
+    match (trees, all, compressed) {
+        (None, ..) => used,
+        // The node compresses too. How much the files share beside that, the kernel doesn't tell.
+        (Some(_), true, true) => used,
+        (Some(trees), false, true) => trees.min(used),
+        (Some(trees), true, false) => trees.max(used),
+        // What is not copied, snapshots for instance, is in use too.
+        (Some(trees), false, false) => trees,
+    }
+}
+
+/// The label for the new file system: the golden one's, if the tool takes it.
+fn label(kind: FileSystemKind, partition: &GoldenPartition, notes: &mut Vec<String>) -> Option<String> {
+    let label = partition.contents.label.as_ref()?;
+    let reason = match kind {
+        // What blkid told had bytes that are none.
+        _ if label.contains(char::REPLACEMENT_CHARACTER) => "it is not UTF-8",
+        FileSystemKind::Vfat if !is_label_of_fat(label) => "mkfs.vfat doesn't take it",
+        _ => return Some(label.clone()),
+    };
+    notes.push(format!("partition {} gets no label `{}`: {reason}", partition.number, label.escape_debug()));
+    None
+}
+
+/// What mkfs.vfat(8) takes: it stops at what some systems can't read, and at what the C locale has no letters for.
+fn is_label_of_fat(label: &str) -> bool {
+    let is_refused = |b: u8| !(0x20..0x80).contains(&b) || b"*?.,;:/\\|+=<>[]\"".contains(&b);
+    label.len() <= 11 && !label.starts_with(' ') && !label.bytes().any(is_refused)
 }
 
 /// Plans a btrfs's subvolumes; returns those with files to copy.
@@ -281,9 +327,14 @@ fn raw_source(partition: &GoldenPartition) -> RawSource {
     }
 }
 
-/// Checks the sizes against a disk larger than any MBR can use, so that only what is fixed can fail.
+/// Checks the sizes against the largest disk that the table can use, so that only what is fixed can fail. For a
+/// GPT that is one of 1 EiB: there is none yet.
 fn check_fixed_sizes(plan: &DiskPlan, file: &str) -> Result<(), PlanError> {
-    let largest = DiskSize::of_bytes(16 << 40, SectorSize::B4096);
+    let largest = match plan.desc.table() {
+        TableKind::Mbr => 16 << 40,
+        TableKind::Gpt => 1 << 60,
+    };
+    let largest = DiskSize::of_bytes(largest, SectorSize::B4096);
     let unscaled = DiskPlan { scale_from: None, ..plan.clone() };
     let line = |number, reason| PlanError::Line {
         file: file.to_owned(),
@@ -299,9 +350,9 @@ fn check_fixed_sizes(plan: &DiskPlan, file: &str) -> Result<(), PlanError> {
                 InMb(*used)
             ),
         ),
-        FitError::RawTooSmall { number, .. } | FitError::TooSmallToMake { number, .. } => {
-            line(*number, reason.to_string())
-        }
+        FitError::RawTooSmall { number, .. }
+        | FitError::TooSmallToMake { number, .. }
+        | FitError::TooFewInodes { number, .. } => line(*number, reason.to_string()),
         _ => PlanError::Fit { file: file.to_owned(), reason },
     })
 }

@@ -3,6 +3,7 @@
 use super::PlanError;
 use ka_agent::disk::mountinfo::DeviceNumber;
 use std::collections::HashSet;
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -21,23 +22,33 @@ pub(super) fn directories(wanted: &[PathBuf], own: &[PathBuf]) -> Result<Vec<Pat
     Ok(all)
 }
 
+/// The largest file that btrfs keeps beside its name by default, where it takes no block (btrfs(5), `max_inline`).
+const INLINE: u64 = 2048;
+
 /// Bytes that files below the excluded directories use on one file system.
 pub(super) fn left_out(exclude: &[PathBuf], device: DeviceNumber) -> u64 {
     let outermost = exclude.iter().filter(|dir| !exclude.iter().any(|o| o != *dir && dir.starts_with(o)));
     // Another name of a file may be copied, so those with several are not left out for sure.
-    outermost.map(|dir| used_below(dir, device, |_| false)).sum()
+    let used = |file: &Metadata| if file.nlink() == 1 { file.blocks() * 512 } else { 0 };
+    outermost.map(|dir| sum_below(dir, device, used)).sum()
 }
 
 /// Bytes that the files of one file system below a directory use.
 pub(super) fn used_in(dir: &Path, device: DeviceNumber) -> u64 {
     let mut seen = HashSet::new();
-    used_below(dir, device, |inode| seen.insert(inode))
+    sum_below(dir, device, |file| {
+        let is_small = file.len() <= INLINE;
+        match file.blocks() * 512 {
+            _ if file.nlink() > 1 && !seen.insert(file.ino()) => 0,
+            bytes if is_small => bytes.min(file.len()),
+            bytes => bytes,
+        }
+    })
 }
 
-/// Bytes that a tree's files use; one with several names counts if `counts` says so of its inode. What can't
-/// be read counts as nothing.
-fn used_below(dir: &Path, device: DeviceNumber, mut counts: impl FnMut(u64) -> bool) -> u64 {
-    let mut bytes = 0;
+/// The sum of what `bytes` says of each file in a tree. What can't be read counts as nothing.
+fn sum_below(dir: &Path, device: DeviceNumber, mut bytes: impl FnMut(&Metadata) -> u64) -> u64 {
+    let mut sum = 0;
     let mut waiting = vec![dir.to_owned()];
     while let Some(dir) = waiting.pop() {
         for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
@@ -47,10 +58,10 @@ fn used_below(dir: &Path, device: DeviceNumber, mut counts: impl FnMut(u64) -> b
             }
             if metadata.is_dir() {
                 waiting.push(entry.path());
-            } else if metadata.nlink() == 1 || counts(metadata.ino()) {
-                bytes += metadata.blocks() * 512;
+            } else {
+                sum += bytes(&metadata);
             }
         }
     }
-    bytes
+    sum
 }

@@ -15,7 +15,8 @@ use ka_agent::disk::blkid::Contents;
 use ka_agent::disk::mountinfo::DeviceNumber;
 use std::collections::BTreeSet;
 
-const NODE: DeviceNumber = DeviceNumber { major: 254, minor: 1 };
+/// No machine's root file system has it: the plans of these tests count no files.
+const NODE: DeviceNumber = DeviceNumber { major: 4095, minor: 1 };
 
 fn partition(number: u32, kind: &str, usage: Usage) -> GoldenPartition {
     let kind = (!kind.is_empty()).then(|| kind.to_owned());
@@ -33,7 +34,8 @@ fn partition(number: u32, kind: &str, usage: Usage) -> GoldenPartition {
 }
 
 fn mounted(at: &str, used_mb: u64) -> Usage {
-    Usage::Mounted { at: at.into(), device: NODE, used: used_mb << 20, read_only: false }
+    let (used, compress) = (used_mb << 20, None);
+    Usage::Mounted { at: at.into(), device: NODE, used, inodes: 1000, compress, read_only: false }
 }
 
 fn golden(partitions: Vec<GoldenPartition>) -> GoldenDisk {
@@ -199,6 +201,90 @@ fn what_is_wrong_is_told_by_file_line_and_partition() {
     }
 }
 
+/// Sectors without a size are the golden disk's, and a GPT has no end.
+#[test]
+fn sizes_are_those_of_the_golden_disk() {
+    let disk = golden(vec![partition(1, "ext4", mounted("/", 400))]);
+    for text in
+        ["label: gpt\nstart=2048,size=7814035080,type=linux\n", "label: gpt\nsize=18TiB, type=linux\n"]
+    {
+        let planned = decide_on(&disk, text).unwrap();
+        assert_eq!(made(&planned).desc.header().sector, Some(SectorSize::B512), "{text}");
+    }
+    for text in ["size=204800, type=83\n", "label: gpt\nsize=204800, type=linux\n"] {
+        let error = refused(&disk, text);
+        assert!(error.contains("partition 1 has 100 MB, too small for the 400 MB"), "{error}");
+    }
+    // What the description says counts.
+    decide_on(&disk, "sector-size: 4096\nsize=204800, type=83\n").unwrap();
+    let mut large = golden(vec![partition(1, "ext4", mounted("/", 400))]);
+    large.size = DiskSize::of_bytes(10 << 30, SectorSize::B4096);
+    decide_on(&large, "size=204800, type=83\n").unwrap();
+}
+
+#[test]
+fn files_that_share_blocks_count_one_by_one() {
+    // Bytes in use, of the copied files, all of them or not, compressed or not.
+    for (used, trees, all, compressed, expected) in [
+        (10, None, true, false, 10),
+        (10, Some(8), true, false, 10),
+        (10, Some(30), true, false, 30),
+        (10, Some(8), false, false, 8),
+        (10, Some(30), false, false, 30),
+        (10, Some(30), true, true, 10),
+        (10, Some(30), false, true, 10),
+        (10, Some(8), false, true, 8),
+    ] {
+        let found = disk::needed(used, trees, all, compressed);
+        assert_eq!(found, expected, "{used} {trees:?} {all} {compressed}");
+    }
+}
+
+#[test]
+fn inodes_and_compression_go_with_the_plan() {
+    let of = |kind: &str| {
+        let mut disk = golden(vec![partition(1, kind, mounted("/", 200))]);
+        let Usage::Mounted { compress, .. } = &mut disk.partitions[0].usage else { unreachable!() };
+        *compress = Some("compress=zstd:3".to_owned()).filter(|_| kind == "btrfs");
+        let planned = decide_on(&disk, "linux fill\n").unwrap();
+        let fs = &made(&planned).file_systems[0];
+        (fs.inodes, fs.compress.clone())
+    };
+    assert_eq!(of("ext3"), (1000, None));
+    assert_eq!(of("xfs"), (0, None));
+    assert_eq!(of("btrfs"), (0, Some("compress=zstd:3".to_owned())));
+    let mut many = golden(vec![partition(1, "ext4", mounted("/", 100))]);
+    let Usage::Mounted { inodes, .. } = &mut many.partitions[0].usage else { unreachable!() };
+    *inodes = 1_000_000;
+    let error = refused(&many, "linux 512\n");
+    assert!(
+        error.starts_with("desc:1: partition 1 has 512 MB, which gives ext4 at most 524288 inodes"),
+        "{error}"
+    );
+}
+
+/// A tool that stops at a label would do so on every node, when its disk is erased.
+#[test]
+fn a_label_that_no_tool_takes_is_left_out() {
+    let of = |kind: &str, label: &str| {
+        let mut disk =
+            golden(vec![partition(1, "ext4", mounted("/", 20)), partition(2, kind, Usage::Unused)]);
+        disk.partitions[1].contents.label = Some(label.to_owned());
+        let planned = decide_on(&disk, "linux fill\nlinux 100\n").unwrap();
+        let fs = made(&planned).file_systems[1].clone();
+        assert_eq!(fs.label.is_none(), planned.notes.iter().any(|n| n.contains("no label")), "{planned:?}");
+        fs.label
+    };
+    for label in ["EFI", "my disk", "small", "A-B_C~1"] {
+        assert_eq!(of("vfat", label).as_deref(), Some(label));
+    }
+    for label in ["A.B", "A+B", "a\"b", "é", " A", "A\u{fffd}", "TWELVE CHARS", "A\tB"] {
+        assert_eq!(of("vfat", label), None, "{label}");
+    }
+    assert_eq!(of("ext4", "A.B é").as_deref(), Some("A.B é"));
+    assert_eq!(of("ext4", "caf\u{fffd}"), None);
+}
+
 #[test]
 fn what_cannot_be_copied_is_named_with_the_way_out() {
     let text = "linux 200\nswap 100\nlinux fill\n";
@@ -295,7 +381,10 @@ fn what_is_written_while_it_is_read_is_not_copied_as_it_is() {
         let error = raw::check(&partition(1, "ext4", usage), thawed).unwrap_err();
         assert!(error.starts_with(expected), "{error}");
     }
-    let read_only = Usage::Mounted { at: "/srv".into(), device: NODE, used: 0, read_only: true };
+    let mut read_only = mounted("/srv", 0);
+    if let Usage::Mounted { read_only, .. } = &mut read_only {
+        *read_only = true;
+    }
     for (usage, frozen) in [(Usage::Unused, false), (read_only, false), (mounted("/srv", 1), true)] {
         raw::check(&partition(1, "ext4", usage), |_: &Path| Ok(frozen)).unwrap();
     }
@@ -420,6 +509,10 @@ fn excluded_directories_ask_for_no_room() {
     assert_eq!(exclude::left_out(&twice, device), 1 << 20);
     assert_eq!(exclude::left_out(&twice, DeviceNumber { major: 0, minor: 0 }), 0);
     assert_eq!(exclude::used_in(dir.path(), device), 2 << 20);
+    // What btrfs keeps beside a file's name takes no block there, whatever the kernel says.
+    std::fs::write(dir.path().join("small"), "12345").unwrap();
+    rustix::fs::sync();
+    assert_eq!(exclude::used_in(dir.path(), device), (2 << 20) + 5);
 }
 
 #[test]

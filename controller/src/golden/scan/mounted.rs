@@ -34,8 +34,9 @@ pub(super) fn visible(mount: &Mount) -> Option<Place> {
     is_this.then(|| Place { at: mount.mount_point.clone(), root: mount.root.clone(), device })
 }
 
-/// Bytes in use on the file system that is mounted there, as `df` counts them.
-pub(super) fn used(mount_point: &Path) -> std::io::Result<u64> {
+/// Bytes and inodes in use on the file system that is mounted there, as `df` and `df -i` count them.
+pub(super) fn used(mount_point: &Path) -> std::io::Result<(u64, u64)> {
     let stat = rustix::fs::statvfs(mount_point)?;
-    Ok(stat.f_blocks.saturating_sub(stat.f_bfree).saturating_mul(stat.f_frsize))
+    let bytes = stat.f_blocks.saturating_sub(stat.f_bfree).saturating_mul(stat.f_frsize);
+    Ok((bytes, stat.f_files.saturating_sub(stat.f_ffree)))
 }

@@ -2,6 +2,7 @@
 //! Documentation/filesystems/ext4/super.rst).
 
 use super::{Made, le16, le32, names};
+use ka::disk::room;
 use ka::plan::Shape;
 
 const MAGIC: u16 = 0xef53;
@@ -81,12 +82,23 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Made> {
     ];
     let shape = Shape {
         block_size: Some(block_size),
+        bytes_per_inode: bytes_per_inode(blocks.checked_mul(block_size.into())?, le32(bytes, 0)?),
         inode_size: Some(if old { 128 } else { le16(bytes, 88)?.into() }),
         reserved: Some(thousandths_of_a_percent(reserved, blocks)?),
         features: (!old).then(|| features.concat()),
         fat_bits: None,
     };
     Some(Made { shape, ..Made::default() })
+}
+
+/// Bytes of the file system for each inode, if mke2fs was told how many: they are not what it takes by default.
+fn bytes_per_inode(size: u64, inodes: u32) -> Option<u32> {
+    let exact = size.checked_div(inodes.into())?;
+    // Each group gets some inodes more, so that they fill their blocks.
+    let round = exact.checked_next_multiple_of(1024)?;
+    let told = if (round - exact) * 100 <= exact { round } else { exact };
+    let default = room::default_bytes_per_inode(size);
+    (told.abs_diff(default) > default / 10).then(|| u32::try_from(told).ok()).flatten()
 }
 
 /// The roundest share that gives so many blocks when mke2fs rounds it down: what it was told, most probably.

@@ -57,6 +57,38 @@ fn ext_tells_what_dumpe2fs_tells() {
     }
 }
 
+/// mke2fs is the judge: what it was told makes the same number of inodes again.
+#[test]
+fn ext_tells_how_many_inodes_it_was_made_with() {
+    for (megabytes, options, expected) in [
+        (64, "-t ext4", None),
+        (511, "-t ext4", None),
+        (600, "-t ext4", None),
+        (700, "-t ext2 -b 4096", None),
+        (64, "-t ext4 -i 1024", Some(1024)),
+        (600, "-t ext4 -T news", Some(4096)),
+        (600, "-t ext3 -i 65536", Some(65_536)),
+    ] {
+        let (made, told) = made(
+            FileSystemKind::Ext4,
+            megabytes,
+            &format!("mke2fs -q {options} \"$1\"; dumpe2fs -h \"$1\" 2>/dev/null"),
+        );
+        assert_eq!(made.shape.bytes_per_inode, expected, "{options}");
+        let Some(ratio) = expected else { continue };
+        let (_, again) = super::tests::made(
+            FileSystemKind::Ext4,
+            megabytes,
+            &format!("mke2fs -q {options} -i {ratio} \"$1\"; dumpe2fs -h \"$1\" 2>/dev/null"),
+        );
+        let inodes = |told: &str| -> u64 {
+            let line = told.lines().find_map(|line| line.strip_prefix("Inode count:")).unwrap();
+            line.trim().parse().unwrap()
+        };
+        assert!(inodes(&again) >= inodes(&told), "{options}: {ratio}");
+    }
+}
+
 #[test]
 fn ext_keeps_no_marks_of_the_moment() {
     let (made, _) = made(
