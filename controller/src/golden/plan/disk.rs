@@ -210,7 +210,7 @@ impl Job<'_> {
                     copied.iter().map(|c| exclude::used_in(&c.files.path(), c.files.device)).sum::<u64>()
                 });
                 fs.compress.clone_from(compress);
-                fs.used = needed(*used, trees, all, compress.is_some()).saturating_sub(left_out);
+                fs.used = needed(*used, trees, left_out, all, compress.is_some());
                 fs.inodes = if is_ext(kind) { *inodes } else { 0 };
                 planned.sources.extend(copied);
             }
@@ -236,17 +236,22 @@ fn is_ext(kind: FileSystemKind) -> bool {
     matches!(kind, FileSystemKind::Ext2 | FileSystemKind::Ext3 | FileSystemKind::Ext4)
 }
 
-/// Bytes that the copied files take on the new file system, where nothing is shared any more: `used` of all of the
-/// golden one, `trees` of the files alone if they were counted.
-pub(super) fn needed(used: u64, trees: Option<u64>, all: bool, compressed: bool) -> u64 {
+/// Bytes that the copied files take on the new file system, where nothing is shared any more: of `used` on all of the
+/// golden one, of `trees` in the files alone if they were counted, and without the `left_out` ones.
+pub(super) fn needed(used: u64, trees: Option<u64>, left_out: u64, all: bool, compressed: bool) -> u64 {
     match (trees, all, compressed) {
-        (None, ..) => used,
-        // The node compresses too. How much the files share beside that, the kernel doesn't tell.
-        (Some(_), true, true) => used,
-        (Some(trees), false, true) => trees.min(used),
-        (Some(trees), true, false) => trees.max(used),
+        (None, ..) => used.saturating_sub(left_out),
+        // The node compresses too, and what is left out was as compressible as the rest. How much the files share
+        // beside that, the kernel doesn't tell.
+        (Some(trees), true, true) => {
+            let counted = u128::from(trees.max(used).max(1));
+            let share = u128::from(used) * u128::from(left_out) / counted;
+            used.saturating_sub(u64::try_from(share).unwrap_or(u64::MAX))
+        }
+        (Some(trees), false, true) => trees.saturating_sub(left_out).min(used),
+        (Some(trees), true, false) => trees.max(used).saturating_sub(left_out),
         // What is not copied, snapshots for instance, is in use too.
-        (Some(trees), false, false) => trees,
+        (Some(trees), false, false) => trees.saturating_sub(left_out),
     }
 }
 

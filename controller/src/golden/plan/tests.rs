@@ -224,19 +224,22 @@ fn sizes_are_those_of_the_golden_disk() {
 
 #[test]
 fn files_that_share_blocks_count_one_by_one() {
-    // Bytes in use, of the copied files, all of them or not, compressed or not.
-    for (used, trees, all, compressed, expected) in [
-        (10, None, true, false, 10),
-        (10, Some(8), true, false, 10),
-        (10, Some(30), true, false, 30),
-        (10, Some(8), false, false, 8),
-        (10, Some(30), false, false, 30),
-        (10, Some(30), true, true, 10),
-        (10, Some(30), false, true, 10),
-        (10, Some(8), false, true, 8),
+    // Bytes in use, of the copied files, of those left out; all of them or not, compressed or not.
+    for (used, trees, left_out, all, compressed, expected) in [
+        (10, None, 4, true, false, 6),
+        (10, Some(8), 4, true, false, 6),
+        (10, Some(30), 4, true, false, 26),
+        (10, Some(8), 4, false, false, 4),
+        (10, Some(30), 4, false, false, 26),
+        (10, Some(30), 0, true, true, 10),
+        // A third of what they have is a third of what they take.
+        (10, Some(30), 10, true, true, 7),
+        (10, Some(30), 4, false, true, 10),
+        (10, Some(8), 4, false, true, 4),
+        (0, Some(0), 0, true, true, 0),
     ] {
-        let found = disk::needed(used, trees, all, compressed);
-        assert_eq!(found, expected, "{used} {trees:?} {all} {compressed}");
+        let found = disk::needed(used, trees, left_out, all, compressed);
+        assert_eq!(found, expected, "{used} {trees:?} {left_out} {all} {compressed}");
     }
 }
 
