@@ -66,7 +66,8 @@ impl FromStr for LogServer {
             ("ftp", login) => {
                 let login = login.unwrap_or("anonymous:ka@");
                 let (user, password) = login.split_once(':').unwrap_or((login, ""));
-                (Protocol::Ftp { user: user.to_owned(), password: password.to_owned() }, 21)
+                let decoded = |part| decoded(part).ok_or(EXPECTED);
+                (Protocol::Ftp { user: decoded(user)?, password: decoded(password)? }, 21)
             }
             _ => return Err(EXPECTED),
         };
@@ -82,12 +83,35 @@ impl FromStr for LogServer {
             return Err(EXPECTED);
         }
         let directory = format!("/{}", directory.trim_matches('/'));
-        let directory = directory.trim_end_matches('/').to_owned();
+        let mut directory = directory.trim_end_matches('/').to_owned();
+        if matches!(protocol, Protocol::Ftp { .. }) {
+            // An HTTP server decodes for itself.
+            directory = decoded(&directory).ok_or(EXPECTED)?;
+        }
         Ok(Self { protocol, host: host.to_owned(), port, directory })
     }
 }
 
+/// What `%XX` stands for (RFC 3986, section 2.1); none where that is no character.
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut parts = text.split('%');
+    bytes.extend_from_slice(parts.next()?.as_bytes());
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2)?;
+        bytes.push(u8::from_str_radix(digits, 16).ok().filter(|_| !digits.starts_with('+'))?);
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    String::from_utf8(bytes).ok().filter(|text| !text.contains(['\0', '\r', '\n']))
+}
+
 impl LogServer {
+    /// The server's name or address, an IPv6 one without brackets.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
     /// Puts the file `log` there under `name`.
     ///
     /// # Errors
@@ -143,6 +167,8 @@ mod tests {
             ("http://[fd00::1]:81/a/b/", Protocol::Http, "[fd00::1]:81", "/a/b"),
             ("ftp://logs/ka", ftp("anonymous", "ka@"), "logs:21", "/ka"),
             ("ftp://me:s:e@logs:2121/", ftp("me", "s:e"), "logs:2121", ""),
+            ("ftp://m%40e:%23%C3%A9%25@logs/a%20b", ftp("m@e", "#é%"), "logs:21", "/a b"),
+            ("http://logs/a%20b", Protocol::Http, "logs:80", "/a%20b"),
         ] {
             let read: LogServer = text.parse().unwrap();
             assert_eq!(
@@ -160,6 +186,10 @@ mod tests {
             "http://h:x/",
             "http://[fd00::1/",
             "ftp://h/a b",
+            "ftp://u:%2@h/",
+            "ftp://u:%+1@h/",
+            "ftp://u:%ff@h/",
+            "ftp://h/a%0d%0aDELE%20b",
         ] {
             assert!(bad.parse::<LogServer>().is_err(), "{bad}");
         }

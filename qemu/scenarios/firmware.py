@@ -24,7 +24,9 @@ SCENARIO = Scenario(
     about=__doc__,
     golden=replace(
         uefi.GOLDEN, name="firmware", disks=(DISK,), uefi=False,
-        packages=("initramfs-tools", "grub-pc", "grub-efi-amd64-bin", "efibootmgr", "dosfstools", "gdisk", "ipxe")),
+        packages=("initramfs-tools", "grub-pc", "grub-efi-amd64-bin", "efibootmgr", "dosfstools", "gdisk", "ipxe"),
+        # What differs below these is left out of the comparison, and so they have to be there.
+        commands=("mkdir -p /boot/efi/EFI /boot/grub/x86_64-efi",)),
     nodes=lambda count: [NODES[number % 2] for number in range(count)],
     run_options="--firmware auto",
 )

@@ -62,13 +62,15 @@ def after_run(story):
             faults += [] if "GRUB" in console else ["its console shows no GRUB"]
             identity = clone.identify(node.disks, story.golden)
             faults += booted.system_faults(answers, node.disk_names(), story.golden, identity)
-            faults += entry_faults(node, answers["efi"])
+            faults += entry_faults(node, story.golden.disks[0], answers["efi"])
             story.report.found(node.name, "PXE again", faults)
 
 
-def entry_faults(node, said):
+def entry_faults(node, disk, said):
     """What is wrong with what efibootmgr says: the clone's own entry is there, and a network one is before it."""
-    esp = next(part for part in clone.image.partitions(node.disks[0].path, node.disks[0].sector) if part.number == 1)
+    number = next(volume.number for volume in disk.volumes if volume.kind == "vfat")
+    parts = clone.image.partitions(node.disks[0].path, node.disks[0].sector)
+    esp = next(part for part in parts if part.number == number)
     order = re.search(r"^BootOrder: (\S+)", said, re.MULTILINE)
     entries = dict(re.findall(r"^Boot([0-9A-F]{4})\S*\s+(.*)$", said, re.MULTILINE))
     own = [number for number, text in entries.items() if esp.uuid.lower() in text.lower()]

@@ -128,6 +128,29 @@ fn a_command_ends_with_a_killed_sender() {
     });
 }
 
+/// The end of its input would tell the command that it has everything.
+#[test]
+fn a_command_ends_with_a_killed_receiver_and_sees_no_end() {
+    let site = Site::new();
+    let (gate, part) = (site.gate("gate"), site.noise("part", 12 * MIB, 1));
+    let source = format!("cat {0} {1} {0}", part.display(), gate.path().display());
+    let mut sender = site.send("a", 1, ["--command", &source]);
+    let (pid, moved) = (site.path("pid"), site.path("moved"));
+    let command = format!(
+        "echo $$ > {0}.new && mv {0}.new {0} && cat | (cat > {1}.new && mv {1}.new {1})",
+        pid.display(),
+        moved.display()
+    );
+    let mut receiver = site.receiver(&mut sender, "a", 0, ["--command", &command]);
+    site.wait_for_bytes("moved.new", 8 * MIB);
+    let pid: u32 = fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
+    receiver.kill();
+    wait_until("the command has ended", || {
+        fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
+    });
+    assert!(!moved.exists());
+}
+
 #[test]
 fn what_is_missing_is_said_before_anybody_waits() {
     let site = Site::new();
@@ -135,10 +158,13 @@ fn what_is_missing_is_said_before_anybody_waits() {
     let missing = missing.to_str().unwrap();
     let directory = site.path("keys");
     let directory = directory.to_str().unwrap();
+    let pipe = site.gate("pipe");
+    let pipe = pipe.path().to_str().unwrap();
     for (arguments, said) in [
         (["--file", missing], "No such file"),
         (["--file", directory], "--dir"),
         (["--dir", missing], "not a directory"),
+        (["--file", pipe], "--command"),
     ] {
         let mut sender = site.start_send("a", 1, arguments);
         assert_eq!(sender.end(), 2);

@@ -8,6 +8,9 @@ use ka::inventory::Card;
 use super::{Tree, names, text};
 use crate::boot::network::rtnetlink::Netlink;
 
+/// What the loopback device has.
+const NO_MAC: &str = "00:00:00:00:00:00";
+
 /// The machine's cards, the one in use first. Interfaces without a device behind them (bridges, bonds, tunnels) are
 /// not cards, except for the one in use.
 pub(super) fn cards(tree: &Tree, in_use: &str) -> Vec<Card> {
@@ -27,6 +30,13 @@ pub(super) fn cards(tree: &Tree, in_use: &str) -> Vec<Card> {
         .collect();
     cards.sort_by_key(|card| card.name != in_use);
     cards
+}
+
+/// The card that has this address; none for one of the machine itself.
+pub(super) fn with_address(tree: &Tree, address: IpAddr) -> Option<Card> {
+    let (name, _) = addresses().ok()?.into_iter().find(|(_, all)| all.contains(&address))?;
+    let card = cards(tree, &name).into_iter().find(|card| card.name == name)?;
+    (!card.mac.is_empty() && card.mac != NO_MAC).then_some(card)
 }
 
 fn addresses() -> std::io::Result<HashMap<String, Vec<IpAddr>>> {

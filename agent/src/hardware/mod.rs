@@ -11,9 +11,10 @@ mod network;
 mod storage;
 
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 
-use ka::inventory::{Disk, Firmware, Inventory};
+use ka::inventory::{Card, Disk, Firmware, Inventory};
 
 pub use network::{CardModules, card_modules};
 pub use storage::storage_modules;
@@ -47,6 +48,17 @@ pub fn inventory(network: &Network) -> Inventory {
         memory: memory(&text(&tree.proc.join("meminfo"))),
         firmware: firmware_of(&tree),
     }
+}
+
+/// The card by which this machine reaches `peer`, if it is one.
+#[must_use]
+pub fn card_towards(peer: SocketAddr) -> Option<Card> {
+    // No packet is sent: the system only chooses a way, and the address for it.
+    let any: IpAddr =
+        if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect(peer).ok()?;
+    cards::with_address(&Tree::of_this_machine(), socket.local_addr().ok()?.ip())
 }
 
 /// The hardware address of the first network card by name, for a machine that has no other name yet.

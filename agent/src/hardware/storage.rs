@@ -1,7 +1,7 @@
 //! The drivers that this machine's disks hang on, for the initrd of the clone.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Tree, disks};
 
@@ -15,13 +15,30 @@ pub fn storage_modules() -> Vec<String> {
 fn modules(tree: &Tree) -> Vec<String> {
     let mut found = Vec::new();
     for disk in disks::disks(tree) {
-        for module in loaded_drivers(tree, &tree.sys.join("block").join(&disk.name)) {
-            if !found.contains(&module) {
-                found.push(module);
+        let device = tree.sys.join("block").join(&disk.name);
+        for way in std::iter::once(device.clone()).chain(controllers(&device)) {
+            for module in loaded_drivers(tree, &way) {
+                if !found.contains(&module) {
+                    found.push(module);
+                }
             }
         }
     }
     found
+}
+
+/// The controllers of an NVMe namespace that several may lead to: it lies below its subsystem, which has a link to
+/// each of them and no driver.
+fn controllers(namespace: &Path) -> Vec<PathBuf> {
+    let Some(subsystem) = namespace.canonicalize().ok().and_then(|path| Some(path.parent()?.to_owned()))
+    else {
+        return Vec::new();
+    };
+    if !subsystem.parent().is_some_and(|above| above.ends_with("nvme-subsystem")) {
+        return Vec::new();
+    }
+    let Ok(entries) = fs::read_dir(&subsystem) else { return Vec::new() };
+    entries.flatten().map(|entry| entry.path()).filter(|path| path.is_symlink()).collect()
 }
 
 /// The loaded modules that drive the device behind `link`, from the device to its bus.
@@ -81,7 +98,18 @@ mod tests {
         disk("vda", "pci0/0000:00:05.0/virtio2");
         driven("pci0/0000:00:06.0/virtio3", "virtio", "virtio_blk", "virtio_blk", true);
         disk("vdb", "pci0/0000:00:06.0/virtio3");
+        // Two controllers lead to it, so that it lies below neither.
+        driven("pci0/0000:00:07.0", "pci", "nvme", "nvme", true);
+        let subsystem = sys.join("devices/virtual/nvme-subsystem/nvme-subsys0");
+        fs::create_dir_all(subsystem.join("nvme0n1")).unwrap();
+        fs::write(subsystem.join("nvme0n1/size"), "2048\n").unwrap();
+        symlink(subsystem.join("nvme0n1"), sys.join("block/nvme0n1")).unwrap();
+        for name in ["nvme0", "nvme1"] {
+            let controller = sys.join("devices/pci0/0000:00:07.0/nvme").join(name);
+            fs::create_dir_all(&controller).unwrap();
+            symlink(&controller, subsystem.join(name)).unwrap();
+        }
         let tree = Tree { sys: sys.clone(), proc: root.path().join("proc"), dev: root.path().join("dev") };
-        assert_eq!(modules(&tree), ["sd_mod", "ahci", "virtio_blk", "virtio_pci"]);
+        assert_eq!(modules(&tree), ["sd_mod", "ahci", "virtio_blk", "virtio_pci", "nvme"]);
     }
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use ka::glob;
 
+use super::grub::is_dispensable;
 use super::{KexecError, grub};
 
 const GRUB: [&str; 3] = ["boot/grub/grub.cfg", "boot/grub2/grub.cfg", "boot/efi/EFI/grub.cfg"];
@@ -122,18 +123,21 @@ fn version_key(path: &Path) -> Vec<(u64, String)> {
 }
 
 fn specified_entry(text: &str) -> Option<Words> {
-    let mut words = Words::default();
+    let (mut words, mut options) = (Words::default(), Vec::new());
     for line in text.lines() {
         let Some((key, value)) = line.trim().split_once(char::is_whitespace) else { continue };
         let value = value.trim();
         match key {
             "linux" => value.clone_into(&mut words.kernel),
-            "initrd" => words.initrd = value.split_whitespace().next_back().map(str::to_owned),
-            "options" if words.command_line.is_empty() => value.clone_into(&mut words.command_line),
-            "options" => words.command_line = format!("{} {value}", words.command_line),
+            "initrd" => {
+                let mut files = value.split_whitespace().filter(|file| !is_dispensable(file));
+                words.initrd = files.next_back().map(str::to_owned).or(words.initrd);
+            }
+            "options" => options.extend(value.split_whitespace().filter(|word| !is_dispensable(word))),
             _ => {}
         }
     }
+    words.command_line = options.join(" ");
     (!words.kernel.is_empty() && !words.command_line.contains('$')).then_some(words)
 }
 
@@ -193,7 +197,7 @@ menuentry 'older' --id older {
     fn the_newest_entry_of_the_specification() {
         let entry = |version: &str| {
             format!(
-                "title Linux\nversion {version}\nlinux /linux-{version}\ninitrd /i\noptions root=a\noptions rw\n"
+                "title Linux\nversion {version}\nlinux /linux-{version}\ninitrd /i $tuned_initrd\noptions root=a $tuned_params\noptions rw\n"
             )
         };
         let (old, new) = (entry("6.9"), entry("6.10"));

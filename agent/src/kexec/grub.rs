@@ -140,6 +140,8 @@ fn item(rest: &[String], items: Option<Vec<Item>>) -> Item {
 fn add(item: &mut Item, command: &str, rest: &[String]) {
     match (command, rest) {
         ("linux" | "linux16" | "linuxefi", [kernel, arguments @ ..]) => {
+            let arguments: Vec<&str> =
+                arguments.iter().map(String::as_str).filter(|word| !is_dispensable(word)).collect();
             let words = Words { kernel: kernel.clone(), initrd: None, command_line: arguments.join(" ") };
             // What only GRUB can tell is no word of a command line.
             let plain = !words.command_line.contains('$') && !kernel.contains('$');
@@ -147,13 +149,21 @@ fn add(item: &mut Item, command: &str, rest: &[String]) {
         }
         // Of several files the last is the distribution's own; those before it are microcode, which the running
         // kernel has loaded or not.
-        ("initrd" | "initrd16" | "initrdefi", [.., last]) => {
-            if let Some(words) = &mut item.words {
+        ("initrd" | "initrd16" | "initrdefi", files) => {
+            if let (Some(words), Some(last)) =
+                (&mut item.words, files.iter().rfind(|file| !is_dispensable(file)))
+            {
                 words.initrd = Some(last.clone());
             }
         }
         _ => {}
     }
+}
+
+/// Whether a word holds a variable that only dresses up or tunes, and is empty elsewhere: Ubuntu's, which keeps the
+/// screen, and tuned's.
+pub(super) fn is_dispensable(word: &str) -> bool {
+    matches!(word, "$vt_handoff" | "${vt_handoff}" | "$tuned_params" | "$tuned_initrd")
 }
 
 /// A line of GRUB's language as words: quotes are taken off, and comments left out.
@@ -206,8 +216,8 @@ submenu 'Advanced options' $menuentry_id_option 'gnulinux-advanced-1' {
 		linux	/vmlinuz-6.1 root=UUID=1 ro
 	}
 	menuentry "Debian, with Linux 5.10" $menuentry_id_option 'adv-5.10' {
-		linux	/vmlinuz-5.10 root=UUID=1 ro single
-		initrd	/early /initrd.img-5.10
+		linux	/vmlinuz-5.10 root=UUID=1 ro single $vt_handoff
+		initrd	/early /initrd.img-5.10 $tuned_initrd
 	}
 }
 menuentry 'UEFI Firmware Settings' $menuentry_id_option 'uefi-firmware' {

@@ -1,5 +1,6 @@
 //! Receiving a session's data on a host that runs already: `ka-agent receive`.
 
+mod command;
 mod sink;
 
 use std::fs;
@@ -8,7 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
-use ka::inventory::Inventory;
+use ka::inventory::{Card, Inventory};
 use ka::seal::StreamId;
 use ka::wire::control::{Failure, Hello, ToController};
 use ka::wire::keys::{JoinKey, KeyError, KeyPair};
@@ -16,6 +17,7 @@ use ka::wire::{CONTROL_PORT, DATA_PORT};
 
 pub use sink::{Sink, SinkError, unpack_into};
 
+use crate::hardware;
 use crate::relay::StreamReader;
 use crate::session::{JoinError, Session, SessionOver};
 
@@ -104,7 +106,8 @@ pub fn receive(request: &Request) -> Result<(), ReceiveError> {
     let key = read_key(&request.key)?;
     let controller = resolve(&request.controller)?;
     let listener = data_listener().map_err(|e| ReceiveError::System(e.to_string()))?;
-    let hello = hello(&request.session, &listener, request.window)?;
+    let card = controller.iter().find_map(|address| hardware::card_towards(*address));
+    let hello = hello(&request.session, &listener, request.window, card)?;
     log::info!("this host takes successors on port {}", hello.data_port);
     let session = join(request, &controller, &key, &hello, &listener)?;
     let (mut stream, mut reader) = session.wait_for_stream()?;
@@ -190,9 +193,11 @@ fn read_key(path: &PathBuf) -> Result<JoinKey, ReceiveError> {
 
 fn resolve(controller: &str) -> Result<Vec<SocketAddr>, ReceiveError> {
     let host = |error| ReceiveError::Host { host: controller.to_owned(), error };
+    // An IPv6 address may stand in brackets, also without a port.
+    let bare = controller.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(controller);
     let addresses: Vec<SocketAddr> = match controller.parse() {
         Ok(address) => vec![address],
-        Err(_) => (controller, CONTROL_PORT)
+        Err(_) => (bare, CONTROL_PORT)
             .to_socket_addrs()
             .or_else(|_| controller.to_socket_addrs())
             .map_err(host)?
@@ -201,7 +206,12 @@ fn resolve(controller: &str) -> Result<Vec<SocketAddr>, ReceiveError> {
     if addresses.is_empty() { Err(host(io::ErrorKind::NotFound.into())) } else { Ok(addresses) }
 }
 
-fn hello(session: &str, listener: &TcpListener, window: u64) -> Result<Hello, ReceiveError> {
+fn hello(
+    session: &str,
+    listener: &TcpListener,
+    window: u64,
+    card: Option<Card>,
+) -> Result<Hello, ReceiveError> {
     let system = |e: String| ReceiveError::System(e);
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
     Ok(Hello {
@@ -210,7 +220,7 @@ fn hello(session: &str, listener: &TcpListener, window: u64) -> Result<Hello, Re
         key: KeyPair::generate().map_err(|e| system(e.to_string()))?.public,
         data_port: listener.local_addr().map_err(|e| system(e.to_string()))?.port(),
         window,
-        inventory: Inventory { hostname, ..Inventory::default() },
+        inventory: Inventory { hostname, cards: card.into_iter().collect(), ..Inventory::default() },
         erasable: false,
         resume: None,
     })

@@ -2,11 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use ka::archive::ArchiveError;
 
+use super::command;
 use crate::relay::{StreamError, StreamReader};
 use crate::unpack::{self, Options, UnpackError};
 
@@ -80,20 +81,20 @@ impl Sink {
             Self::Dir(directory) => unpack_into(stream, directory, &Options::default()),
             Self::File(path) => {
                 let error = |error| SinkError::File { path: path.clone(), error };
-                let mut file = File::create(partial(path)).map_err(error)?;
+                let mut file = create(path).map_err(error)?;
                 copy(stream, &mut file, error)?;
                 file.sync_all().or_else(not_for_devices).map_err(error)
             }
-            Self::Command(command) => run(command, stream),
+            Self::Command(command) => command::run(command, stream),
         }
     }
 
     /// Gives the data its name, now that it is proven.
     pub(super) fn settle(&self) -> Result<(), SinkError> {
         match self {
-            Self::File(path) if partial(path) != *path => {
-                fs::rename(partial(path), path).map_err(|error| SinkError::File { path: path.clone(), error })
-            }
+            Self::File(path) if partial(path) != *path => fs::rename(partial(path), path)
+                .and_then(|()| sync_directory(path))
+                .map_err(|error| SinkError::File { path: path.clone(), error }),
             _ => Ok(()),
         }
     }
@@ -133,36 +134,38 @@ fn partial(path: &Path) -> PathBuf {
     name.into()
 }
 
+/// Creates the partial file, with the mode of the one whose place it will take.
+fn create(path: &Path) -> io::Result<File> {
+    let old = match fs::metadata(path) {
+        Ok(metadata) => Some(metadata),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+        Err(e) => return Err(e),
+    };
+    let partial = partial(path);
+    if partial == path {
+        return File::create(path);
+    }
+    // One that an earlier attempt has left may have another mode.
+    match fs::remove_file(&partial) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let Some(old) = old else { return File::create(partial) };
+    // Nobody reads it before it has the right mode.
+    let file = File::options().write(true).create_new(true).mode(0o600).open(partial)?;
+    file.set_permissions(old.permissions())?;
+    Ok(file)
+}
+
+/// The new name is on the disk when this is (fsync(2)).
+fn sync_directory(path: &Path) -> io::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(directory)?.sync_all().or_else(not_for_devices)
+}
+
 /// Pipes and character devices have nothing to sync.
 fn not_for_devices(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::InvalidInput { Ok(()) } else { Err(error) }
-}
-
-fn run(command: &str, stream: &mut StreamReader) -> Result<(), SinkError> {
-    let failed = |reason: String| SinkError::Command { command: command.to_owned(), reason };
-    let mut child = Command::new("sh")
-        .args(["-c", command])
-        .stdin(Stdio::piped())
-        .spawn()
-        .map_err(|e| failed(e.to_string()))?;
-    let copied = match child.stdin.take() {
-        Some(mut stdin) => {
-            let copied = copy(stream, &mut stdin, |e| failed(format!("it takes no more: {e}")));
-            if let Err(SinkError::Stream(_)) = copied {
-                // The end of its input would tell the command that it has everything.
-                child.kill().map_err(|e| failed(e.to_string()))?;
-            }
-            copied
-        }
-        None => Err(failed("it has no input".into())),
-    };
-    let status = child.wait().map_err(|e| failed(e.to_string()))?;
-    // How the command ended tells more than that its input was closed.
-    match copied {
-        Err(error @ SinkError::Stream(_)) => Err(error),
-        _ if !status.success() => Err(failed(status.to_string())),
-        copied => copied,
-    }
 }
 
 /// Copies all; the stream's errors stay the stream's.

@@ -146,7 +146,7 @@ impl StreamReader {
     /// [`StreamError`].
     pub fn finish(mut self) -> Result<Total, StreamError> {
         while self.advance()? {}
-        let Some(sent) = self.sent else { return Err(self.aborted()) };
+        let Some(sent) = self.sent else { return Err(self.cut_off()) };
         if self.length != sent.length || !self.chunks.is_empty() {
             return Err(StreamError::Length { got: self.length, sent });
         }
@@ -155,6 +155,13 @@ impl StreamReader {
         }
         self.complete = true;
         Ok(sent)
+    }
+
+    /// The stream was given up, and why: what is read from now on is that error.
+    #[must_use]
+    pub fn aborted(&self) -> Option<StreamError> {
+        let reason = self.aborted.lock().ok()?.clone()?;
+        Some(StreamError::Aborted(reason))
     }
 
     /// Plain bytes read so far.
@@ -226,7 +233,7 @@ impl StreamReader {
             }
             received => received.ok(),
         };
-        plain.ok_or_else(|| self.aborted())
+        plain.ok_or_else(|| self.cut_off())
     }
 
     fn wait_for_plain(&self) -> Option<Plain> {
@@ -265,9 +272,8 @@ impl StreamReader {
         }
     }
 
-    fn aborted(&self) -> StreamError {
-        let reason = self.aborted.lock().ok().and_then(|reason| reason.clone());
-        StreamError::Aborted(reason.unwrap_or_else(|| "the relay has ended".into()))
+    fn cut_off(&self) -> StreamError {
+        self.aborted().unwrap_or_else(|| StreamError::Aborted("the relay has ended".into()))
     }
 }
 

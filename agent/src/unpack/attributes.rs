@@ -10,6 +10,7 @@ use super::UnpackError;
 use super::tree::Place;
 
 const ACL_ACCESS: &str = "system.posix_acl_access";
+const CAPABILITY: &[u8] = b"security.capability";
 pub(super) const ACL_DEFAULT: &str = "system.posix_acl_default";
 
 /// What an entry says besides its data.
@@ -49,7 +50,7 @@ impl Attributes {
                 .map_err(|e| UnpackError::system("set the owner of", path, e))?;
         }
         self.xattrs(
-            path,
+            (fd, path),
             |name, value| rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty()),
             |name| rustix::fs::fremovexattr(fd, name),
             notes,
@@ -65,7 +66,7 @@ impl Attributes {
         let proc =
             || [fd_path(place.parent.as_fd()).as_bytes(), b"/", place.name().as_encoded_bytes()].concat();
         self.xattrs(
-            &place.path,
+            (place.parent.as_fd(), &place.path),
             |name, value| rustix::fs::lsetxattr(proc(), name, value, XattrFlags::empty()),
             |_| Ok(()),
             notes,
@@ -81,7 +82,7 @@ impl Attributes {
         let node = rustix::fs::openat(&place.parent, place.name(), flags, Mode::empty()).map_err(failed)?;
         let proc = fd_path(node.as_fd());
         self.xattrs(
-            &place.path,
+            (place.parent.as_fd(), &place.path),
             |name, value| rustix::fs::setxattr(&proc, name, value, XattrFlags::empty()),
             |name| rustix::fs::removexattr(&proc, name),
             notes,
@@ -102,10 +103,10 @@ impl Attributes {
             .map_err(|e| UnpackError::system("set the time of", &place.path, e))
     }
 
-    /// Sets the extended attributes; notes those that cannot be had here.
+    /// Sets the extended attributes; notes those that cannot be had here. `beside` is open on the same file system.
     fn xattrs(
         &self,
-        path: &[u8],
+        (beside, path): (BorrowedFd<'_>, &[u8]),
         set: impl Fn(&[u8], &[u8]) -> rustix::io::Result<()>,
         remove: impl Fn(&str) -> rustix::io::Result<()>,
         notes: &mut Notes,
@@ -128,6 +129,13 @@ impl Attributes {
                 Err(Errno::OPNOTSUPP) => lost(name, "its file system cannot hold it"),
                 Err(Errno::PERM) if self.owner.is_none() => {
                     lost(name, "it takes root to set it");
+                }
+                // ext4 has a block for all of a file's attributes, and calls that full as well. A program without its
+                // capabilities does not work, so that these are no matter of a note.
+                Err(Errno::NOSPC | Errno::TOOBIG | Errno::RANGE)
+                    if name != CAPABILITY && rustix::fs::fstatvfs(beside).is_ok_and(|fs| fs.f_bavail > 0) =>
+                {
+                    lost(name, "its file system holds no attributes that large");
                 }
                 Err(errno) => return Err(UnpackError::system("set an extended attribute of", path, errno)),
             }

@@ -4,6 +4,7 @@ pub mod boot;
 pub mod disks;
 pub mod exit;
 pub mod identity;
+pub mod log_server;
 pub mod logging;
 pub mod values;
 

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use ka::plan::{After, Loader};
 use ka::wire::session_names;
-use ka_agent::store_log::LogServer;
 
 use super::boot::LoaderChoice;
 use crate::run::names::{Naming, Pattern};
@@ -141,19 +140,6 @@ pub fn naming(text: &str) -> Result<Naming, String> {
     }
 }
 
-/// Where the nodes put their logs: it becomes a word of a kernel command line, and of an iPXE script.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn log_server(text: &str) -> Result<String, String> {
-    text.parse::<LogServer>().map_err(|expected| format!("expected {expected}"))?;
-    let good = |c: char| c.is_ascii_alphanumeric() || "-._~:/@%+=,!*[]".contains(c);
-    match text.chars().find(|c| !good(*c)) {
-        Some(bad) => Err(format!("'{bad}' must be written as %XX there")),
-        None => Ok(text.to_owned()),
-    }
-}
-
 /// Nobody waits for longer than a year; and sums of times stay far from overflowing.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -284,17 +270,6 @@ mod tests {
         }
         for bad in ["", "syslinux", "grub ata_piix", "grub --with=", "grub --with", "grub --with=a;b"] {
             assert!(boot_loader(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn log_servers_are_words_of_a_command_line() {
-        for good in ["http://10.0.0.1:8080/ka", "ftp://me:secret@logs/a/b", "http://[fd00::1]/x"] {
-            assert_eq!(log_server(good).as_deref(), Ok(good));
-        }
-        for bad in ["", "https://logs/", "logs", "http://logs/a b", "http://logs/${net0/mac}", "http://l/\"x"]
-        {
-            assert!(log_server(bad).is_err(), "{bad}");
         }
     }
 

@@ -20,7 +20,7 @@ use crate::cli::boot::BootArgs;
 use crate::cli::disks::DiskArgs;
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::identity::IdentityArgs;
-use crate::cli::values;
+use crate::cli::{log_server, values};
 use crate::config::{Config, Directories, keys};
 use crate::golden::{self, cards};
 use crate::run::booted::Booted;
@@ -77,7 +77,7 @@ pub struct RunArgs {
     #[command(flatten)]
     pub hooks: HookArgs,
     /// Has the nodes put their logs there, too: http://HOST[:PORT]/DIRECTORY, or ftp://[USER:PASSWORD@]HOST/DIRECTORY
-    #[arg(long, value_name = "URL", value_parser = values::log_server)]
+    #[arg(long, value_name = "URL", value_parser = log_server::parse)]
     pub store_log: Option<String>,
     /// The machines that may be erased: a file with a hardware address on each line
     #[arg(long, value_name = "FILE", conflicts_with = "yes")]
@@ -106,6 +106,7 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
     let permission = permission(args)?;
     check_wait(args)?;
     let names = args.identity.names()?;
+    let store_log = args.store_log.as_deref().map(log_server::by_address).transpose()?;
     let planned = golden::plan::make(&request(args, config))?;
     planned.notes.iter().for_each(|note| log::warn!("{note}"));
     let target = Target {
@@ -129,7 +130,7 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
     let mut lease = HeldLease::take(
         &config.directories.runs(),
         &args.session,
-        lease(args, config, &stage2, &hub, &permission),
+        Lease { store_log, ..lease(args, config, &stage2, &hub, &permission) },
     )?;
     responder.announce(&stage2, hub.port);
     responder.announce(&args.session, hub.port);
@@ -344,13 +345,7 @@ fn lease(args: &RunArgs, config: &Config, stage2: &str, hub: &Hub, permission: &
         Permission::Listed(macs) => Allowed::Listed(macs.clone()),
         Permission::First | Permission::Ask => Allowed::Any,
     };
-    Lease {
-        session: stage2.to_owned(),
-        server,
-        store_log: args.store_log.clone(),
-        allowed,
-        done: BTreeSet::new(),
-    }
+    Lease { session: stage2.to_owned(), server, store_log: None, allowed, done: BTreeSet::new() }
 }
 
 /// A directory of this run's own: the session's name and the first number that is free.

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::num::NonZeroU32;
+use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,8 +91,17 @@ impl SourceArgs {
                 Ok(Arc::new(DirectorySource(dir.clone())))
             }
             (_, Some(file), _) => {
-                File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
-                ensure!(!file.is_dir(), "{} is a directory; send it with --dir", file.display());
+                let cannot = || format!("cannot read {}", file.display());
+                // Not opened before: whoever writes into a pipe would take that for its reader.
+                let kind = file.metadata().with_context(cannot)?.file_type();
+                ensure!(!kind.is_dir(), "{} is a directory; send it with --dir", file.display());
+                ensure!(
+                    kind.is_file() || kind.is_block_device() || kind.is_char_device(),
+                    "{} is a pipe or a socket, which can be read once, and hosts that come again need all of it: send \
+                     it with --command, or put it into a file",
+                    file.display()
+                );
+                File::open(file).with_context(cannot)?;
                 Ok(Arc::new(FileSource(file.clone())))
             }
             (.., Some(command)) => Ok(Arc::new(CommandSource::new(command.clone()))),

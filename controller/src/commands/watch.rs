@@ -85,7 +85,8 @@ pub(super) fn until_booted(booted: &Booted, status: &mut RunStatus, progress: &m
 pub(super) fn report(end: &Snapshot, json: bool) -> Outcome {
     let out = &mut io::stdout().lock();
     let printed = if json {
-        summary::print_json(out, &end.status, &end.transfer)
+        let served = matches!(end.ending, Some(Ending::Served) | None);
+        summary::print_json(out, served, &end.status, &end.transfer)
     } else {
         summary::print(out, &end.status, &end.transfer)
     };

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::atomic;
-use crate::cli::values;
+use crate::cli::{log_server, values};
 use ka::mac::Mac;
 
 /// What a run wants of the boot server.
@@ -236,7 +236,7 @@ fn same_file(file: &File, path: &Path) -> bool {
 fn parse(text: &str) -> io::Result<Lease> {
     let lease: Lease = serde_json::from_str(text)?;
     values::name(&lease.session).map_err(io::Error::other)?;
-    lease.store_log.as_deref().map(values::log_server).transpose().map_err(io::Error::other)?;
+    lease.store_log.as_deref().map(log_server::parse).transpose().map_err(io::Error::other)?;
     Ok(lease)
 }
 

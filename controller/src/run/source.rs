@@ -159,7 +159,12 @@ impl Source for FileSource {
     fn write(&self, out: &mut dyn Write) -> Result<(), SourceError> {
         let error = |error| SourceError::Read { path: self.0.clone(), error };
         let mut file = File::open(&self.0).map_err(error)?;
-        copy(&mut file, out, error)
+        let size = file.metadata().map_err(error)?.len();
+        let sent = copy(&mut file, out, error)?;
+        if sent < size {
+            log::warn!("{}: it has shrunk from {size} to {sent} bytes while it was read", self.0.display());
+        }
+        Ok(())
     }
 }
 
@@ -225,16 +230,18 @@ fn copy(
     from: &mut impl Read,
     out: &mut dyn Write,
     error: impl Fn(io::Error) -> SourceError,
-) -> Result<(), SourceError> {
+) -> Result<u64, SourceError> {
     let mut piece = vec![0; PIECE];
+    let mut copied = 0;
     loop {
         let length = match from.read(&mut piece) {
-            Ok(0) => return Ok(()),
+            Ok(0) => return Ok(copied),
             Ok(length) => length,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
             Err(e) => return Err(error(e)),
         };
         out.write_all(&piece[..length]).map_err(SourceError::Stream)?;
+        copied += length as u64;
     }
 }
 

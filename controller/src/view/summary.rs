@@ -87,12 +87,17 @@ struct NodeReport<'a> {
 ///
 /// # Errors
 /// What the output said.
-pub fn print_json(out: &mut dyn Write, status: &RunStatus, transfer: &Transfer) -> io::Result<()> {
+pub fn print_json(
+    out: &mut dyn Write,
+    served: bool,
+    status: &RunStatus,
+    transfer: &Transfer,
+) -> io::Result<()> {
     let Transfer { plain, wire, sending, draining, rounds } = *transfer;
     let report = Report {
         run: &status.name,
         session: &status.session,
-        ok: status.nodes.iter().all(NodeStatus::is_complete),
+        ok: served && status.nodes.iter().all(NodeStatus::is_complete),
         data_bytes: plain,
         wire_bytes: wire,
         transfer_seconds: seconds(sending),
@@ -196,7 +201,7 @@ nodes          1 of 3 complete
             node(2, Phase::Failed, Some(("format sda1", "no space"))),
         ]);
         let mut out = Vec::new();
-        print_json(&mut out, &status, &transfer).unwrap();
+        print_json(&mut out, true, &status, &transfer).unwrap();
         let json: serde_json::Value = serde_json::from_slice(&out).unwrap();
         let expected = serde_json::json!({
             "run": "monday", "session": "kainstall", "ok": false,

@@ -53,14 +53,20 @@ impl Builder {
     /// The file that the tool makes for `kernel`.
     pub(super) fn initrd(self, root: &Path, kernel: &Kernel) -> PathBuf {
         let boot = root.join("boot");
-        let debian = boot.join(format!("initrd.img-{}", kernel.version));
+        let (debian, suse, other) = (
+            boot.join(format!("initrd.img-{}", kernel.version)),
+            boot.join(format!("initrd-{}", kernel.version)),
+            boot.join(format!("initramfs-{}.img", kernel.version)),
+        );
         match self {
             Self::InitramfsTools => debian,
+            // The one that the system has, in the order in which GRUB's menu looks for it.
             Self::Dracut if debian.exists() => debian,
-            Self::Dracut => boot.join(format!("initramfs-{}.img", kernel.version)),
+            Self::Dracut if suse.exists() || !other.exists() && is_from_suse(root) => suse,
+            Self::Dracut => other,
             Self::Mkinitcpio => boot.join(format!("initramfs-{}.img", kernel.image)),
             Self::Mkinitrd => boot.join(format!("initrd-{}.img", kernel.version)),
-            Self::SuseMkinitrd => boot.join(format!("initrd-{}", kernel.version)),
+            Self::SuseMkinitrd => suse,
         }
     }
 
@@ -177,6 +183,16 @@ impl Builder {
     }
 }
 
+/// Whether the system is one of SUSE's, by os-release(5).
+fn is_from_suse(root: &Path) -> bool {
+    let text = fs::read_to_string(root.join("etc/os-release"))
+        .or_else(|_| fs::read_to_string(root.join("usr/lib/os-release")))
+        .unwrap_or_default();
+    text.lines()
+        .filter(|line| line.starts_with("ID=") || line.starts_with("ID_LIKE="))
+        .any(|line| line.contains("suse"))
+}
+
 /// SUSE's tool is told what to load by this variable.
 fn is_suse(root: &Path) -> bool {
     fs::read_to_string(root.join("etc/sysconfig/kernel")).is_ok_and(|text| text.contains("INITRD_MODULES="))
@@ -219,6 +235,28 @@ fn with_modules(builder: Builder, old: &str, modules: &BTreeSet<String>) -> Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dracut_makes_the_initrd_that_the_menu_starts() {
+        let root = tempfile::tempdir().unwrap();
+        for folder in ["boot", "etc", "lib/modules/6.4"] {
+            fs::create_dir_all(root.path().join(folder)).unwrap();
+        }
+        fs::write(root.path().join("boot/vmlinuz-6.4"), "").unwrap();
+        let kernel = &Kernel::installed(root.path()).unwrap()[0];
+        let made = || Builder::Dracut.initrd(root.path(), kernel).file_name().unwrap().to_owned();
+        assert_eq!(made(), "initramfs-6.4.img");
+        fs::write(root.path().join("etc/os-release"), "NAME=x\nID=\"opensuse-leap\"\n").unwrap();
+        assert_eq!(made(), "initrd-6.4");
+        for (there, expected) in [
+            ("initramfs-6.4.img", "initramfs-6.4.img"),
+            ("initrd-6.4", "initrd-6.4"),
+            ("initrd.img-6.4", "initrd.img-6.4"),
+        ] {
+            fs::write(root.path().join("boot").join(there), "").unwrap();
+            assert_eq!(made(), expected);
+        }
+    }
 
     #[test]
     fn configuration_is_added_to() {

@@ -36,6 +36,12 @@ pub(super) fn rebuild(
     if let Some(module) = asked_for.iter().find(|module| kernels.iter().all(|kernel| !kernel.has(module))) {
         return Err(Cause::NoSuchModule { module: module.clone() });
     }
+    for module in hardware.iter().filter(|module| kernels.iter().all(|kernel| !kernel.has(module))) {
+        log::warn!(
+            "no installed kernel has {module}, which drives this node's hardware now: if the disk needs it, the clone \
+             will not start"
+        );
+    }
     let wanted: BTreeSet<String> = asked_for.iter().chain(hardware).map(|name| plain(name)).collect();
     let Some(builder) = Builder::of_this_system(root) else {
         if kernels.iter().any(|kernel| Builder::ALL.iter().any(|b| b.initrd(root, kernel).exists())) {

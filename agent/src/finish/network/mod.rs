@@ -26,15 +26,28 @@ const IFUPDOWN: Format = Format {
     masks: &["netmask"],
     derived: &["network", "broadcast"],
     numbered: false,
+    lists: false,
 };
 
 /// systemd-networkd.
-const NETWORKD: Format =
-    Format { stanzas: false, gateways: &["Gateway"], masks: &[], derived: &["Broadcast"], numbered: false };
+const NETWORKD: Format = Format {
+    stanzas: false,
+    gateways: &["Gateway"],
+    masks: &[],
+    derived: &["Broadcast"],
+    numbered: false,
+    lists: false,
+};
 
 /// NetworkManager's keyfiles: `address1=10.0.0.1/24,10.0.0.254`.
-const KEYFILE: Format =
-    Format { stanzas: false, gateways: &["gateway"], masks: &[], derived: &[], numbered: false };
+const KEYFILE: Format = Format {
+    stanzas: false,
+    gateways: &["gateway"],
+    masks: &[],
+    derived: &[],
+    numbered: false,
+    lists: false,
+};
 
 /// netplan.
 const NETPLAN: Format = Format {
@@ -43,6 +56,7 @@ const NETPLAN: Format = Format {
     masks: &[],
     derived: &[],
     numbered: false,
+    lists: true,
 };
 
 /// Red Hat's and SUSE's shell variables.
@@ -52,14 +66,21 @@ const IFCFG: Format = Format {
     masks: &["NETMASK", "PREFIX", "PREFIXLEN"],
     derived: &["NETWORK", "BROADCAST"],
     numbered: true,
+    lists: false,
 };
 
 /// dhcpcd with a static address.
-const DHCPCD: Format =
-    Format { stanzas: false, gateways: &["static routers"], masks: &[], derived: &[], numbered: false };
+const DHCPCD: Format = Format {
+    stanzas: false,
+    gateways: &["static routers"],
+    masks: &[],
+    derived: &[],
+    numbered: false,
+    lists: false,
+};
 
 /// Where each system's configuration is.
-const PLACES: [(&str, Format); 11] = [
+const PLACES: [(&str, Format); 12] = [
     ("etc/network/interfaces", IFUPDOWN),
     ("etc/network/interfaces.d/*", IFUPDOWN),
     ("etc/systemd/network/*.network", NETWORKD),
@@ -67,6 +88,8 @@ const PLACES: [(&str, Format); 11] = [
     ("etc/NetworkManager/system-connections/*", KEYFILE),
     ("etc/netplan/*.yaml", NETPLAN),
     ("etc/netplan/*.yml", NETPLAN),
+    // Ubuntu's installer leaves there what cloud-init makes netplan's file of, once for each instance.
+    ("etc/cloud/cloud.cfg.d/*.cfg", NETPLAN),
     ("etc/sysconfig/network-scripts/ifcfg-*", IFCFG),
     ("etc/sysconfig/network/ifcfg-*", IFCFG),
     ("etc/sysconfig/network/routes", IFCFG),
@@ -79,7 +102,8 @@ const CARDS: [&str; 2] = ["etc/systemd/network/*.link", "etc/systemd/network/*.n
 /// Rewrites the network's configuration below `root`; `mac` is the card through which the node was reached.
 pub(super) fn write(root: &Path, plan: &FinishPlan, mac: Option<Mac>) -> Result<(), Cause> {
     let own = plan.name.as_ref().and_then(|name| name.address.as_ref());
-    let (mut addressed, mut named) = (false, false);
+    let (mut addressed, mut led, mut named) = (false, false, false);
+    let gateway = own.and_then(|own| own.gateway).map(|gateway| gateway.to_string());
     let places = PLACES.iter().map(|(pattern, format)| (*pattern, Some(format)));
     for (pattern, format) in places.chain(CARDS.map(|pattern| (pattern, None))) {
         for path in glob::files(root, pattern)? {
@@ -94,6 +118,7 @@ pub(super) fn write(root: &Path, plan: &FinishPlan, mac: Option<Mac>) -> Result<
             if let (Some(golden), Some(own), Some(format)) = (plan.golden.address, own, format) {
                 new = format.rewrite(&new, golden, own);
                 addressed |= new != old || golden == own.address;
+                led |= gateway.as_ref().is_some_and(|gateway| new.contains(gateway));
             }
             if let (Some(golden), Some(mac)) = (plan.golden.mac, mac) {
                 new = rewrite::hardware_address(&new, golden, mac);
@@ -111,6 +136,11 @@ pub(super) fn write(root: &Path, plan: &FinishPlan, mac: Option<Mac>) -> Result<
         && !addressed
     {
         log::warn!("{address} is written down nowhere: no configuration has the golden node's address");
+    }
+    if let Some(gateway) = gateway.filter(|_| addressed && !led) {
+        log::warn!(
+            "the gateway {gateway} is written down nowhere: no configuration has a default route beside the address"
+        );
     }
     Ok(())
 }

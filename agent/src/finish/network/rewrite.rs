@@ -19,6 +19,8 @@ pub(super) struct Format {
     pub(super) derived: &'static [&'static str],
     /// Keys of one address have its number behind them: `IPADDR0`, `IPADDR_1`.
     pub(super) numbered: bool,
+    /// A route is an item of a YAML list, not a section.
+    pub(super) lists: bool,
 }
 
 impl Format {
@@ -45,7 +47,8 @@ impl Format {
             prefix.is_none_or(|prefix| prefix >= alone || network(golden, prefix) == network(gateway, prefix))
         };
         let mut new = String::with_capacity(block.len());
-        for section in split_at(block, |line| line.starts_with('[')) {
+        let sections = if self.lists { items(block) } else { split_at(block, |line| line.starts_with('[')) };
+        for section in sections {
             let is_default = leads_everywhere(section);
             for line in section.split_inclusive('\n') {
                 if is_comment(line) {
@@ -57,7 +60,8 @@ impl Format {
                 if self.derived.contains(&key) && is_its && !same_network {
                     continue;
                 }
-                let is_gateway = self.gateways.contains(&key) && is_default;
+                let is_gateway =
+                    self.gateways.contains(&key) && is_default || self.lists && is_flow_default(line);
                 let mut line = with_address(line, golden, own, is_gateway, is_near);
                 if let Some(prefix) = own.prefix
                     && is_its
@@ -120,7 +124,7 @@ fn stanzas(text: &str) -> Vec<&str> {
 }
 
 /// The parts of a text, each from a line that begins one to the next.
-fn split_at(text: &str, begins: impl Fn(&str) -> bool) -> Vec<&str> {
+fn split_at(text: &str, mut begins: impl FnMut(&str) -> bool) -> Vec<&str> {
     let mut found = Vec::new();
     let (mut start, mut at) = (0, 0);
     for line in text.split_inclusive('\n') {
@@ -134,6 +138,36 @@ fn split_at(text: &str, begins: impl Fn(&str) -> bool) -> Vec<&str> {
     found
 }
 
+/// The items of YAML's lists, each from its dash to the end of what is indented behind it, and what lies between them.
+fn items(text: &str) -> Vec<&str> {
+    let mut dash = None;
+    split_at(text, |line| {
+        let indent = line.len() - line.trim_start().len();
+        if line.trim_start().starts_with("- ") {
+            dash = Some(indent);
+            return true;
+        }
+        let left = !line.trim().is_empty() && dash.is_some_and(|dash| indent <= dash);
+        if left {
+            dash = None;
+        }
+        left
+    })
+}
+
+/// Whether the line is a whole default route in braces: `- {to: default, via: 10.0.0.254}`.
+fn is_flow_default(line: &str) -> bool {
+    let bare: String = line.chars().filter(|c| !c.is_whitespace() && !matches!(c, '"' | '\'')).collect();
+    let Some((_, route)) = bare.split_once('{') else { return false };
+    let words = || route.split([',', '{', '}']);
+    let one = |key: &str| words().filter(|word| word.starts_with(key)).count() == 1;
+    one("to:") && one("via:") && words().filter_map(|word| word.strip_prefix("to:")).all(is_everywhere)
+}
+
+fn is_everywhere(to: &str) -> bool {
+    matches!(to, "default" | "0.0.0.0/0" | "::/0" | "0/0")
+}
+
 /// Whether the gateway of a section is the default one: there is one route at most, and if it names where it leads to
 /// (`Destination=` of networkd, `to:` of netplan), that is everywhere.
 fn leads_everywhere(section: &str) -> bool {
@@ -141,8 +175,7 @@ fn leads_everywhere(section: &str) -> bool {
         let lines = section.lines().filter(move |line| !is_comment(line) && key_of(line) == Some(wanted));
         lines.filter_map(value_of)
     };
-    let everywhere = |to: &str| matches!(to, "default" | "0.0.0.0/0" | "::/0" | "0/0");
-    values("Destination").chain(values("to")).all(everywhere) && values("via").count() <= 1
+    values("Destination").chain(values("to")).all(is_everywhere) && values("via").count() <= 1
 }
 
 fn is_comment(line: &str) -> bool {
@@ -359,6 +392,16 @@ mod tests {
                 IFCFG,
                 "IPADDR='192.168.5.9'\nNETMASK='255.255.255.192'\nIPADDR_1='10.0.0.1'\nNETMASK_1='255.255.255.0'\nGATEWAY='192.168.5.1'\n",
                 "IPADDR='192.168.5.9'\nNETMASK='255.255.255.192'\nIPADDR_1='10.1.0.7'\nNETMASK_1='255.255.0.0'\nGATEWAY='192.168.5.1'\n",
+            ),
+            (
+                NETPLAN,
+                "    ens3:\n      addresses: [10.0.0.1/24]\n      routes:\n        - to: 192.168.0.0/16\n          via: 10.0.0.253\n        - to: \"default\"\n          via: 10.0.0.254\n    ens4:\n      routes:\n      - via: 192.168.5.1\n        to: 0.0.0.0/0\n",
+                "    ens3:\n      addresses: [10.1.0.7/16]\n      routes:\n        - to: 192.168.0.0/16\n          via: 10.0.0.253\n        - to: \"default\"\n          via: 10.1.0.254\n    ens4:\n      routes:\n      - via: 192.168.5.1\n        to: 0.0.0.0/0\n",
+            ),
+            (
+                NETPLAN,
+                "      addresses: [10.0.0.1/24]\n      routes:\n      - {to: default, via: 10.0.0.254}\n      - {to: 172.16.0.0/12, via: 10.0.0.253}\n      gateway6: fe80::1\n",
+                "      addresses: [10.1.0.7/16]\n      routes:\n      - {to: default, via: 10.1.0.254}\n      - {to: 172.16.0.0/12, via: 10.0.0.253}\n      gateway6: fe80::1\n",
             ),
             // A host of its own, as some providers have it: nothing else can be its gateway.
             (KEYFILE, "address1=10.0.0.1/32,10.9.9.9\n", "address1=10.1.0.7/16,10.1.0.254\n"),

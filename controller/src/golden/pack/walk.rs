@@ -46,7 +46,7 @@ pub(super) struct Walker<'a, W: Write> {
     /// Path in the archive of what is being looked at: `.` and what is behind it as seen from the clone's root.
     path: Vec<u8>,
     /// Files with several names: the first one seen, and how many are still to come.
-    links: HashMap<u64, (Vec<u8>, usize)>,
+    links: HashMap<(u64, u64), (Vec<u8>, usize)>,
 }
 
 /// A directory that is being walked.
@@ -338,11 +338,11 @@ impl<'a, W: Write> Walker<'a, W> {
         if stat.st_nlink < 2 {
             return Ok(false);
         }
-        let Some((first, left)) = self.links.get_mut(&stat.st_ino) else { return Ok(false) };
+        let Some((first, left)) = self.links.get_mut(&(stat.st_dev, stat.st_ino)) else { return Ok(false) };
         let target = first.clone();
         *left = left.saturating_sub(1);
         if *left == 0 {
-            self.links.remove(&stat.st_ino);
+            self.links.remove(&(stat.st_dev, stat.st_ino));
         }
         self.write(&self.entry(stat, Kind::HardLink { target }))?;
         Ok(true)
@@ -351,7 +351,7 @@ impl<'a, W: Write> Walker<'a, W> {
     fn remember_link(&mut self, stat: &Stat) {
         if stat.st_nlink > 1 {
             let names = usize::try_from(stat.st_nlink).unwrap_or(usize::MAX);
-            self.links.insert(stat.st_ino, (self.path.clone(), names - 1));
+            self.links.insert((stat.st_dev, stat.st_ino), (self.path.clone(), names - 1));
         }
     }
 
