@@ -13,6 +13,9 @@ use super::efi;
 use super::error::Cause;
 use crate::disk::MadeFileSystem;
 
+/// The file that stands for `/proc/cmdline` in the copied system.
+const COMMAND_LINE: &str = "run/ka-command-line";
+
 /// Runs `work` with `root` as the root directory, for itself and for what it starts; the rest of the
 /// process stays outside.
 ///
@@ -60,11 +63,23 @@ impl Chroot {
             chroot.directory("run/udev")?;
             chroot.at("run/udev", |to| rustix::mount::mount_bind("/run/udev", to))?;
         }
+        // Both file systems are new, so that neither path leads out.
+        let line = root.join(COMMAND_LINE);
+        fs::write(&line, "").map_err(|e| Cause::file("make", &line, e))?;
+        chroot.mount_at(root.join("proc/cmdline"), |to| rustix::mount::mount_bind(&line, to))?;
         Ok(chroot)
     }
 
     fn at(&mut self, name: &str, mount: impl FnOnce(&Path) -> rustix::io::Result<()>) -> Result<(), Cause> {
         let path = self.directory(name)?;
+        self.mount_at(path, mount)
+    }
+
+    fn mount_at(
+        &mut self,
+        path: PathBuf,
+        mount: impl FnOnce(&Path) -> rustix::io::Result<()>,
+    ) -> Result<(), Cause> {
         mount(&path).map_err(|e| Cause::file("mount", &path, e.into()))?;
         self.mounted.push(path.clone());
         // Else what is mounted below a bind of a shared /dev would be mounted on the host as well.
@@ -108,6 +123,16 @@ impl Drop for Chroot {
             }
         }
     }
+}
+
+/// Shows `line` as the running kernel's command line in the copied system below `root`, which is the process's root.
+///
+/// kernel-install, mkinitcpio and others write the running kernel's down for the next boots where they find no other.
+/// Here that is the cloning's, which names no root.
+pub(super) fn show_command_line(root: &Path, line: &str) -> Result<(), Cause> {
+    log::info!("in /proc/cmdline of the copied system: {line}");
+    let path = root.join(COMMAND_LINE);
+    fs::write(&path, format!("{line}\n")).map_err(|e| Cause::file("write", &path, e))
 }
 
 fn new(kind: &str, to: &Path, options: &std::ffi::CStr) -> rustix::io::Result<()> {

@@ -171,6 +171,9 @@ pub fn finish(copied: &Copied<'_>) -> Result<LastWrites, FinishError> {
         })?;
         named("Make swap files anew", || swap_files::renew(top))?;
         named("Rewrite other names of file systems", || references::write(top, &names))?;
+        named("Show the node's own command line", || {
+            chroot::show_command_line(top, &references::command_line(top, &names)?)
+        })?;
         if let Some(name) = &plan.finish.name {
             named("Name the node", || hostname::write(top, &name.hostname))?;
         }

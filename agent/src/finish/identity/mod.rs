@@ -12,7 +12,7 @@ use std::path::Path;
 
 use super::error::Cause;
 use super::glob;
-use super::replace::create;
+use super::replace::{create, replace};
 use list::List;
 
 /// Where a kernel's files are kept under the machine's ID.
@@ -21,11 +21,16 @@ const BOOT_DIRECTORIES: [&str; 3] = ["boot", "boot/efi", "efi"];
 /// The name under which new kernels are installed, if it is not the machine's ID.
 const ENTRY_TOKEN: &str = "etc/kernel/entry-token";
 
+/// Where kernel-install(8) may find the machine's ID, before it looks into `/etc/machine-id`.
+const KERNEL_INSTALL: [(&str, &str); 2] =
+    [("etc/kernel/install.conf", "MACHINE_ID="), ("etc/machine-info", "KERNEL_INSTALL_MACHINE_ID=")];
+
 /// Takes the golden node's identity out of the tree below `root`, which is the process's root, and makes anew what
 /// the node needs. `hostname` is the node's.
 pub(super) fn renew(root: &Path, hostname: &str) -> Result<(), Cause> {
     let list = List::read(root)?;
     let machine_id = machine_id(root)?;
+    forget_kernel_installs_id(root)?;
     if let Some(id) = &machine_id {
         keep_entry_token(root, id)?;
     }
@@ -33,18 +38,51 @@ pub(super) fn renew(root: &Path, hostname: &str) -> Result<(), Cause> {
     host_keys::renew(root, &list, hostname)
 }
 
-/// The golden node's ID: 32 hexadecimal digits.
-fn machine_id(root: &Path) -> Result<Option<String>, Cause> {
+/// The machine's ID, if the system below `root` has one.
+pub(super) fn machine_id(root: &Path) -> Result<Option<String>, Cause> {
     let path = root.join("etc/machine-id");
     match fs::read_to_string(&path) {
         Ok(text) => {
             let id = text.trim();
-            let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-            Ok(is_id.then(|| id.to_owned()))
+            Ok(is_id(id).then(|| id.to_owned()))
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(Cause::file("read", &path, e)),
     }
+}
+
+/// 32 hexadecimal digits (machine-id(5)).
+fn is_id(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// The golden node's ID in kernel-install's configuration would be written into each new entry as this machine's.
+fn forget_kernel_installs_id(root: &Path) -> Result<(), Cause> {
+    for (file, key) in KERNEL_INSTALL {
+        let path = root.join(file);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(Cause::file("read", &path, e)),
+        };
+        let Ok(text) = String::from_utf8(bytes) else {
+            log::warn!("{}: not UTF-8, left as it is", path.display());
+            continue;
+        };
+        let mut rest = String::new();
+        for line in text.split_inclusive('\n') {
+            let id = line.trim().strip_prefix(key).map(|value| value.trim_matches(['"', '\'']));
+            match id.filter(|id| is_id(id)) {
+                Some(id) => keep_entry_token(root, id)?,
+                None => rest.push_str(line),
+            }
+        }
+        if rest != text {
+            log::info!("{}: without the golden node's ID now", path.display());
+            replace(&path, rest.as_bytes())?;
+        }
+    }
+    Ok(())
 }
 
 /// Boot entries and kernels may be kept under the golden node's ID. They stay there under that name, as a name
@@ -54,7 +92,10 @@ fn keep_entry_token(root: &Path, id: &str) -> Result<(), Cause> {
     let mut used = false;
     for top in BOOT_DIRECTORIES {
         used |= root.join(top).join(id).is_dir();
-        used |= !glob::files(root, &format!("{top}/loader/entries/{id}-*.conf"))?.is_empty();
+        for entries in ["loader/entries/*.conf", "EFI/Linux/*.efi"] {
+            let pattern = format!("{top}/{}", entries.replace('*', &format!("{id}-*")));
+            used |= !glob::files(root, &pattern)?.is_empty();
+        }
     }
     if !used || token.exists() {
         return Ok(());
@@ -122,6 +163,28 @@ mod tests {
         }
         for name in kept {
             assert!(root.path().join(name).exists(), "{name}");
+        }
+    }
+
+    #[test]
+    fn kernel_install_has_the_old_id_as_a_name_only() {
+        let id = "0123456789abcdef0123456789abcdef";
+        for entry in [format!("efi/loader/entries/{id}-6.conf"), format!("boot/EFI/Linux/{id}-6.efi")] {
+            let root = tempfile::tempdir().unwrap();
+            let put = |name: &str, text: &str| {
+                let path = root.path().join(name);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, text).unwrap();
+            };
+            let read = |name: &str| fs::read_to_string(root.path().join(name)).unwrap();
+            put(&entry, "x");
+            put("etc/machine-id", "ffffffffffffffffffffffffffffffff\n");
+            put("etc/machine-info", &format!("CHASSIS=server\nKERNEL_INSTALL_MACHINE_ID={id}\n"));
+            put("etc/kernel/install.conf", &format!("MACHINE_ID=\"{id}\"\nlayout=bls\n# MACHINE_ID=\n"));
+            renew(root.path(), "node").unwrap();
+            assert_eq!(read("etc/machine-info"), "CHASSIS=server\n");
+            assert_eq!(read("etc/kernel/install.conf"), "layout=bls\n# MACHINE_ID=\n");
+            assert_eq!(read(ENTRY_TOKEN), format!("{id}\n"), "{entry}");
         }
     }
 

@@ -8,6 +8,7 @@ use super::super::error::Cause;
 use super::super::esp;
 use super::super::glob;
 use super::super::names::Names;
+use super::super::references::{is_named, roots};
 use super::super::tool;
 use super::Setting;
 
@@ -19,12 +20,13 @@ pub(super) fn home(root: &Path, install: &str) -> PathBuf {
 /// Has the menu written, and looks whether it starts this node.
 pub(super) fn write_menu(setting: &Setting<'_>, menu: &Path) -> Result<(), Cause> {
     let configure = tool::need(&["grub-mkconfig", "grub2-mkconfig"])?;
+    let golden = if menu.exists() { read(menu)? } else { String::new() };
     // The distribution's wrapper where there is one: a site may have put more into it.
     match tool::find(&["update-grub"]) {
         Some(wrapper) => tool::run(wrapper, &[])?,
         None => tool::run(configure, &["-o", &menu.to_string_lossy()])?,
     }
-    check_menu(setting.root, menu, setting.names)
+    check_menu(setting.root, menu, &golden, setting.names)
 }
 
 /// A map from the BIOS's disks to the golden node's devices misleads GRUB where they do not exist.
@@ -51,22 +53,21 @@ fn mapped(map: &str) -> impl Iterator<Item = &str> {
 
 /// The menu must start this node's root, and nothing of the golden node's. Systems with one file for each
 /// entry (Boot Loader Specification) have `root=` there.
-fn check_menu(root: &Path, menu: &Path, names: &Names<'_>) -> Result<(), Cause> {
+fn check_menu(root: &Path, menu: &Path, golden: &str, names: &Names<'_>) -> Result<(), Cause> {
     let mut texts = vec![read(menu)?];
     for pattern in ["boot/loader/entries/*.conf", "boot/grub*/grubenv"] {
         for entry in glob::files(root, pattern)? {
             texts.push(read(&entry)?);
         }
     }
-    let by_device = read(&root.join("etc/default/grub"))
-        .is_ok_and(|text| text.contains("\nGRUB_DISABLE_LINUX_UUID=true"));
-    match menu_fault(&texts.join("\n"), by_device, names) {
+    match menu_fault(&texts.join("\n"), golden, names) {
         Some(wrong) => Err(Cause::NotBootable { path: menu.to_owned(), wrong }),
         None => Ok(()),
     }
 }
 
-fn menu_fault(text: &str, by_device: bool, names: &Names<'_>) -> Option<String> {
+/// What is wrong with the menu `text`, where `golden` was the golden node's.
+fn menu_fault(text: &str, golden: &str, names: &Names<'_>) -> Option<String> {
     if let Some(golden) = names.golden_in(text) {
         return Some(format!("still names the golden node's file system {golden}"));
     }
@@ -76,9 +77,13 @@ fn menu_fault(text: &str, by_device: bool, names: &Names<'_>) -> Option<String> 
     let Some(root) = names.at("/") else {
         return Some("cannot name the root: no file system was made for /".to_owned());
     };
-    let ways = [format!("root=UUID={}", root.uuid), format!("root=PARTUUID={}", root.partuuid)];
-    let named = by_device || ways.iter().any(|way| text.contains(way.as_str()));
-    (!named).then(|| format!("does not start the kernel with {}", ways[0]))
+    // grub-mkconfig falls back to the device when it finds no link to it, without a word. So a device is right only
+    // where the golden node had one (GRUB_DISABLE_LINUX_UUID, in any file that the menu's tools read).
+    let was_device =
+        |value: &str| root.plan.golden.iter().any(|golden| golden.devices.iter().any(|d| d == value));
+    let by_device = roots(golden).any(was_device);
+    let is_here = |value: &str| is_named(value, root) || by_device && Path::new(value) == root.device;
+    (!roots(text).any(is_here)).then(|| format!("does not start the kernel with root=UUID={}", root.uuid))
 }
 
 fn read(path: &Path) -> Result<String, Cause> {
@@ -97,13 +102,31 @@ mod tests {
         let names = Names::new(&made);
         let golden = "00000001-0000-4000-8000-000000000000";
         let good = format!("linux /boot/vmlinuz root=UUID={ROOT} ro\n");
-        assert_eq!(menu_fault(&good, false, &names), None);
-        assert_eq!(menu_fault("linux /vmlinuz root=PARTUUID=cafe0000-01", false, &names), None);
-        let fault = menu_fault(&format!("{good}search --fs-uuid {golden}"), false, &names).unwrap();
-        assert!(fault.contains(golden), "{fault}");
-        assert!(menu_fault("linux /vmlinuz root=/dev/sda1", false, &names).is_some());
-        assert!(menu_fault(&good.replace("/boot/", "/KA-HELD/"), false, &names).unwrap().contains("KA-HELD"));
-        assert_eq!(menu_fault("linux /vmlinuz root=/dev/sda1", true, &names), None);
+        let fault = |menu: &str| menu_fault(menu, "linux /vmlinuz root=UUID=x", &names);
+        assert_eq!(fault(&good), None);
+        for root in ["PARTUUID=cafe0000-01", "LABEL=system", "/dev/disk/by-label/system"] {
+            assert_eq!(fault(&format!("linux /vmlinuz root={root} ro\n")), None, "{root}");
+        }
+        let found = fault(&format!("{good}search --fs-uuid {golden}")).unwrap();
+        assert!(found.contains(golden), "{found}");
+        for root in ["/dev/sda1", "/dev/vda1", "LABEL=data", "/dev/vda2"] {
+            assert!(fault(&format!("linux /vmlinuz root={root}")).is_some(), "{root}");
+        }
+        assert!(fault(&good.replace("/boot/", "/KA-HELD/")).unwrap().contains("KA-HELD"));
+    }
+
+    #[test]
+    fn a_root_by_its_device_is_right_where_the_golden_node_had_one() {
+        let made = made();
+        let names = Names::new(&made);
+        let golden = "linux /vmlinuz root=/dev/sda1 ro\n";
+        assert_eq!(menu_fault("linux /vmlinuz root=/dev/vda1", golden, &names), None);
+        for device in ["/dev/sda1", "/dev/vda2"] {
+            assert!(
+                menu_fault(&format!("linux /vmlinuz root={device}"), golden, &names).is_some(),
+                "{device}"
+            );
+        }
     }
 
     #[test]

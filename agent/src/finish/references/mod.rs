@@ -4,6 +4,8 @@
 //! every boot, and a `root=` in the boot loader's defaults would send the clone to a disk that it lacks.
 //! Where names stand is a list, so that another distribution's place is one more line.
 
+mod entries;
+mod roots;
 mod tables;
 mod words;
 
@@ -14,8 +16,10 @@ use super::error::Cause;
 use super::glob;
 use super::names::Names;
 use super::replace::replace;
+pub(super) use entries::{command_line, options, values};
+pub(super) use roots::{is_here, is_named, is_systems, roots};
 pub(super) use tables::mappings;
-pub(super) use words::on_command_line;
+pub(super) use words::{machine_id, on_command_line};
 
 /// A file's text for this node.
 type Rewrite = fn(&str, &Names<'_>) -> String;
@@ -23,7 +27,7 @@ type Rewrite = fn(&str, &Names<'_>) -> String;
 /// Files by patterns, and how names stand in them.
 const PLACES: &[(&str, Rewrite)] = &[
     ("boot/efi/EFI/*/grub.cfg", words::rewrite),
-    ("boot/efi/loader/entries/*.conf", words::rewrite),
+    ("boot/efi/loader/entries/*.conf", entries::rewrite),
     ("boot/extlinux/*.cfg", words::rewrite),
     ("boot/extlinux/*.conf", words::rewrite),
     ("boot/grub/custom.cfg", words::rewrite),
@@ -32,10 +36,10 @@ const PLACES: &[(&str, Rewrite)] = &[
     ("boot/grub/menu.lst", words::rewrite_all),
     ("boot/grub2/custom.cfg", words::rewrite),
     ("boot/grub2/grubenv", words::rewrite_grubenv),
-    ("boot/loader/entries/*.conf", words::rewrite),
+    ("boot/loader/entries/*.conf", entries::rewrite),
     ("boot/syslinux/*.cfg", words::rewrite),
     ("efi/EFI/*/grub.cfg", words::rewrite),
-    ("efi/loader/entries/*.conf", words::rewrite),
+    ("efi/loader/entries/*.conf", entries::rewrite),
     ("etc/cmdline.d/*", words::rewrite),
     ("etc/crypttab", tables::rewrite_crypttab),
     ("etc/default/extlinux", words::rewrite),
@@ -61,9 +65,11 @@ const PLACES: &[(&str, Rewrite)] = &[
     ("etc/systemd/system/*.mount", words::rewrite_devices),
     ("etc/systemd/system/*.swap", words::rewrite_devices),
     ("etc/uswsusp.conf", words::rewrite_devices),
+    ("usr/lib/kernel/cmdline", words::rewrite),
 ];
 
-/// Rewrites, in all of [`PLACES`] below `root` that are there, what names a golden file system.
+/// Rewrites, in all of [`PLACES`] below `root` that are there, what names a golden file system. The golden node's ID
+/// goes from the same places: on a command line it would be each clone's.
 pub(super) fn write(root: &Path, names: &Names<'_>) -> Result<(), Cause> {
     for (pattern, rewrite) in PLACES {
         for path in glob::files(root, pattern)? {
@@ -74,7 +80,7 @@ pub(super) fn write(root: &Path, names: &Names<'_>) -> Result<(), Cause> {
             };
             let new = rewrite(&old, names);
             if new != old {
-                log::info!("{}: names this node's file systems now", path.display());
+                log::info!("{}: names this node now", path.display());
                 replace(&path, new.as_bytes())?;
             }
         }
@@ -121,6 +127,7 @@ mod tests {
                 "# kopt=root=/dev/sda1 ro\nkernel /vmlinuz root=/dev/sda1 ro\n".to_owned(),
             ),
             ("etc/kernel/cmdline", "root=/dev/disk/by-id/ata-GOLD-part1 quiet\n".to_owned()),
+            ("usr/lib/kernel/cmdline", format!("root=UUID={golden}\n")),
             ("etc/default/extlinux", "EXTLINUX_ROOT=\"root=/dev/sda1\"\n".to_owned()),
             ("etc/dracut.conf.d/x.conf", format!("add_device+=\" /dev/disk/by-uuid/{golden} \"\n")),
             ("etc/systemd/system/srv.mount", "[Mount]\nWhat=/dev/sda1\nWhere=/srv\n".to_owned()),

@@ -4,6 +4,12 @@ use ka::plan::FileSystemKind;
 
 use super::super::names::{Named, Names};
 
+/// Assignments in other files with a word of a command line in them: `# kopt=root=/dev/sda1`.
+pub(super) const OUTER: [&str; 3] = ["kopt=", "defoptions=", "kernelopts="];
+
+/// What fixes a machine's ID, whatever is in `/etc/machine-id` (kernel-command-line(7)).
+const MACHINE_ID: &str = "systemd.machine_id";
+
 /// `text` with `root=`, `resume=` and `RESUME=` and all UUIDs for this node. Where the system would
 /// resume from a disk that was not cloned, it is told not to: it would wait for it at each boot.
 pub(super) fn rewrite(text: &str, names: &Names<'_>) -> String {
@@ -68,7 +74,7 @@ fn ends(c: char) -> bool {
 }
 
 /// The words of a line, and each character between them.
-fn pieces(line: &str) -> impl Iterator<Item = &str> {
+pub(super) fn pieces(line: &str) -> impl Iterator<Item = &str> {
     let mut rest = line;
     std::iter::from_fn(move || {
         let first = rest.chars().next()?;
@@ -91,7 +97,11 @@ fn rewrite_words(line: &str, names: &Names<'_>) -> String {
             key = "RESUME";
             new.push_str(piece);
         } else {
-            new.push_str(&rewrite_word(key, piece, names));
+            let word = rewrite_word(key, piece, names);
+            if word.is_empty() && new.ends_with(' ') {
+                new.pop();
+            }
+            new.push_str(&word);
             key = "";
         }
     }
@@ -99,8 +109,7 @@ fn rewrite_words(line: &str, names: &Names<'_>) -> String {
 }
 
 fn rewrite_word(key: &str, word: &str, names: &Names<'_>) -> String {
-    // `# kopt=root=/dev/sda1`: a word in a word.
-    for outer in ["kopt=", "defoptions=", "kernelopts="] {
+    for outer in OUTER {
         if key.is_empty()
             && let Some(inner) = word.strip_prefix(outer)
         {
@@ -113,6 +122,7 @@ fn rewrite_word(key: &str, word: &str, names: &Names<'_>) -> String {
     };
     let with = |value: &str| if shown { format!("{key}={value}") } else { value.to_owned() };
     match (key, names.resolve(value)) {
+        (MACHINE_ID, _) if is_id(value) => String::new(),
         // A swap file lies elsewhere on the clone, so nothing can be resumed from where it was.
         ("RESUME", Named::Made(fs)) if fs.plan.kind != FileSystemKind::Swap => with("none"),
         ("resume", Named::Made(fs)) if fs.plan.kind != FileSystemKind::Swap => "noresume".to_owned(),
@@ -134,10 +144,47 @@ fn rewrite_word(key: &str, word: &str, names: &Names<'_>) -> String {
     }
 }
 
+/// The machine's ID, if `text` has a command line that fixes it.
+pub(in super::super) fn machine_id(text: &str) -> Option<&str> {
+    let values = text.split(MACHINE_ID).skip(1).filter_map(|after| after.strip_prefix('='));
+    let words = values.map(|value| value.split(|c: char| !c.is_ascii_hexdigit() && c != '-').next());
+    words.flatten().find(|value| is_id(value))
+}
+
+/// With or without the dashes of a UUID. `firmware`, which is another on each machine, is none.
+fn is_id(value: &str) -> bool {
+    value.bytes().filter(u8::is_ascii_hexdigit).count() == 32
+        && value.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::super::names::tests::{ROOT, SWAP, made};
     use super::*;
+
+    #[test]
+    fn nothing_fixes_the_machines_id() {
+        let made = made();
+        let names = Names::new(&made);
+        let id = "0123456789abcdef0123456789abcdef";
+        let golden = format!("systemd.machine_id={id}");
+        for (old, new) in [
+            (format!("root=LABEL=a {golden} quiet\n"), "root=LABEL=a quiet\n"),
+            (format!("{golden} quiet"), " quiet"),
+            (format!("X=\"ro {golden}\""), "X=\"ro\""),
+            (format!("kernelopts={golden} ro"), "kernelopts= ro"),
+            ("ro systemd.machine_id=01234567-89ab-cdef-0123-456789ABCDEF".to_owned(), "ro"),
+        ] {
+            assert!(machine_id(&old).is_some(), "{old}");
+            assert_eq!(rewrite(&old, &names), new, "{old}");
+            assert_eq!(machine_id(new), None);
+        }
+        assert_eq!(machine_id(&format!("MZ\0ro {golden}\0\0a")), Some(id));
+        for kept in ["ro systemd.machine_id=firmware", "systemd.machine_id= ro", "systemd.machine_id"] {
+            assert_eq!(rewrite(kept, &names), kept);
+            assert_eq!(machine_id(kept), None);
+        }
+    }
 
     #[test]
     fn command_lines_and_resume_devices_name_this_node() {
