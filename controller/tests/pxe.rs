@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[test]
 fn machines_get_an_address_the_loader_and_their_own_disk() {
     let site = Site::new("a");
-    let pxe = site.start_pxe(&["--interface", "srv", "--range", "10.77.0.50,10.77.0.60"]);
+    let pxe = site.start_pxe(&["--interface", "srv", "--range", "10.77.0.50,10.77.0.59"]);
     pxe.wait_for_line("every machine boots from its disk");
 
     let offer = site.dhcp();
