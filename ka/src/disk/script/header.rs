@@ -61,7 +61,10 @@ impl Headers {
                 self.id = Some(Text { text: text.to_owned(), line: number, column });
             }
             "device"
-                if text.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '=' | ',')) =>
+                if text.starts_with('#')
+                    || text.contains(|c: char| {
+                        c.is_whitespace() || c.is_control() || matches!(c, '=' | ',')
+                    }) =>
             {
                 return Err(wrong("device", "a device's name"));
             }
