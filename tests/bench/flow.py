@@ -83,9 +83,10 @@ def transfer(tool, hosts, job, disturb=None, limit=120.0, check=True):
         (job.scratch / f"host{host}").mkdir(exist_ok=True)
     if disturb:
         disturb.prepare(hosts, job)
-    flow, clock = tool.start(hosts, job), None
+    clock, flow = Clock(hosts, disturb and disturb.orphan), None
     try:
-        clock = Clock(hosts, flow.processes(), disturb and disturb.orphan)
+        flow = tool.start(hosts, job)
+        clock.processes = flow.processes()
         victims = disturb.victims if disturb else ()
         survivors = [r for r in flow.receivers if r.host not in victims]
         struck = None
@@ -120,9 +121,9 @@ def transfer(tool, hosts, job, disturb=None, limit=120.0, check=True):
             note += "the fault came too late; "
             seconds = None
     finally:
-        if clock:
-            clock.close()
-        flow.stop()
+        clock.close()
+        if flow:
+            flow.stop()
         if disturb:
             disturb.undo(hosts)
     correct = None

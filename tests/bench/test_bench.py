@@ -4,6 +4,7 @@ import hashlib
 import tempfile
 import unittest
 import xml.etree.ElementTree
+from collections import deque
 from pathlib import Path
 
 import cases
@@ -36,6 +37,23 @@ class Figures(unittest.TestCase):
         self.assertAlmostEqual(clock.longest_gap(1.6), 1.5)
         self.assertAlmostEqual(clock.longest_gap(1.0), 2.0)
         self.assertIsNone(clock.longest_gap(4.0))
+
+    def test_the_clock_starts_with_the_first_data_and_not_with_greetings(self):
+        before, greeting, quiet, data = (1.0, 0), (1.5, 3000), (1.505, 3000), (1.506, 40_000)
+        clock = Clock.__new__(Clock)
+        clock.began, clock._recent = None, deque([before])
+        for at, clock.sent in (greeting, quiet, data):
+            clock._look_for_data(at)
+            self.assertIsNone(clock.began)
+        clock.sent = 80_000
+        clock._look_for_data(1.507)
+        self.assertEqual(clock.began, 1.505)
+
+    def test_data_that_comes_at_once_is_not_missed(self):
+        clock = Clock.__new__(Clock)
+        clock.began, clock._recent, clock.sent = None, deque([(1.0, 0)]), 200_000
+        clock._look_for_data(1.003)
+        self.assertEqual(clock.began, 1.0)
 
     def test_a_missing_or_altered_copy_is_noticed(self):
         with tempfile.TemporaryDirectory() as folder:
