@@ -1,10 +1,11 @@
-//! One block: a header in the clear, the sealed bytes, the tag.
+//! One block: what it is, the sealed bytes, the tag.
 //!
 //! ```text
-//! number u64 | plain length u32 | flags u32 | ciphertext | tag (16 bytes)      all little-endian
+//! kind u8 (0 a part of the stream, 1 its end) | ciphertext | tag (16 bytes)
 //! ```
-//! Stream id and header are associated data, and the number is the nonce: a block that was altered,
-//! renumbered, or taken from another stream does not open.
+//! A block's number is its place in the stream, which both sides know, so that it does not travel: it is the nonce, and
+//! with the stream's id and the kind the associated data. A block that was altered, or that belongs to another place
+//! or stream, does not open.
 
 use std::sync::Arc;
 
@@ -16,14 +17,15 @@ use super::pool::{Memory, Pool};
 
 /// A sealed block's largest size in bytes.
 pub const MAX_BLOCK: usize = 64 * 1024;
-const HEADER: usize = 16;
+const HEADER: usize = 1;
 const TAG: usize = 16;
 /// The most plain bytes that fit into a block.
 pub const MAX_PLAIN: usize = MAX_BLOCK - HEADER - TAG;
 /// The plain length of the final block: the total, then the SHA-256.
 pub const FINAL_LEN: usize = 8 + 32;
 
-const FLAG_FINAL: u32 = 1;
+const PART: u8 = 0;
+const END: u8 = 1;
 
 /// A sealed block as it travels. Cheap to clone: the bytes are shared, and stay where they were received.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,20 +53,9 @@ pub enum SealError {
     /// Its length fits no block.
     #[error("a block of {0} bytes; a block has {HEADER} + {TAG} to {MAX_BLOCK}")]
     Length(usize),
-    /// Its header contradicts itself.
-    #[error("the block's header is damaged")]
-    Header,
-    /// It does not verify: damaged, forged, or of another stream.
+    /// It does not verify: damaged, forged, or of another place or stream.
     #[error("the block does not verify")]
     Forged,
-    /// It verifies, but is not the next one.
-    #[error("block {found} arrived where {expected} was due")]
-    Order {
-        /// The number that was due.
-        expected: u64,
-        /// The number that came.
-        found: u64,
-    },
 }
 
 impl Block {
@@ -149,7 +140,7 @@ impl Sealer {
     /// # Errors
     /// [`SealError::Length`] when `plain` is longer than [`MAX_PLAIN`].
     pub fn seal(&mut self, plain: &[u8]) -> Result<Block, SealError> {
-        self.seal_with(plain, 0)
+        self.seal_with(plain, PART)
     }
 
     /// Seals the final block.
@@ -160,22 +151,19 @@ impl Sealer {
         let mut plain = Vec::with_capacity(FINAL_LEN);
         plain.extend_from_slice(&total.length.to_le_bytes());
         plain.extend_from_slice(&total.sha256);
-        self.seal_with(&plain, FLAG_FINAL)
+        self.seal_with(&plain, END)
     }
 
-    fn seal_with(&mut self, plain: &[u8], flags: u32) -> Result<Block, SealError> {
-        let length = u32::try_from(plain.len()).ok().filter(|_| plain.len() <= MAX_PLAIN);
-        let length = length.ok_or(SealError::Length(plain.len()))?;
-        let mut header = [0; HEADER];
-        header[..8].copy_from_slice(&self.next.to_le_bytes());
-        header[8..12].copy_from_slice(&length.to_le_bytes());
-        header[12..].copy_from_slice(&flags.to_le_bytes());
+    fn seal_with(&mut self, plain: &[u8], kind: u8) -> Result<Block, SealError> {
+        if plain.len() > MAX_PLAIN {
+            return Err(SealError::Length(plain.len()));
+        }
         let mut memory = self.pool.take(HEADER + plain.len() + TAG);
-        let (at_header, rest) = memory.bytes_mut().split_at_mut(HEADER);
+        let (header, rest) = memory.bytes_mut().split_at_mut(HEADER);
         let (sealed, at_tag) = rest.split_at_mut(plain.len());
-        at_header.copy_from_slice(&header);
+        header.fill(kind);
         sealed.copy_from_slice(plain);
-        let aad = associated(self.stream, &header);
+        let aad = associated(self.stream, self.next, kind);
         let tag = self
             .key
             .seal_in_place_separate_tag(nonce(self.next), Aad::from(aad), sealed)
@@ -199,51 +187,32 @@ impl Opener {
         Self { key: key.aead(), stream: key.stream }
     }
 
-    /// Opens `block`, which must be number `expected`: appends what it holds to `plain`, or returns what the
-    /// final block tells and appends nothing.
+    /// Opens `block`, which must be block `number`: appends what it holds to `plain`, or returns what the final block
+    /// tells and appends nothing.
     ///
     /// # Errors
-    /// [`SealError`] when it is damaged, forged, or another one; then `plain` is as it was.
-    pub fn open(
-        &self,
-        block: &Block,
-        expected: u64,
-        plain: &mut Vec<u8>,
-    ) -> Result<Option<Total>, SealError> {
-        let (header, sealed) = block.bytes().split_first_chunk::<HEADER>().ok_or(SealError::Header)?;
-        let found = u64::from_le_bytes(field(header, 0));
-        let length = u32::from_le_bytes(field(header, 8));
-        let flags = u32::from_le_bytes(field(header, 12));
-        if length as usize + TAG != sealed.len() {
-            return Err(SealError::Header);
-        }
+    /// [`SealError::Forged`] when it is damaged, forged, or another one; then `plain` is as it was.
+    pub fn open(&self, block: &Block, number: u64, plain: &mut Vec<u8>) -> Result<Option<Total>, SealError> {
+        let Some((&kind, sealed)) = block.bytes().split_first() else { return Err(SealError::Forged) };
         let start = plain.len();
         // The block itself travels on as it came, so it is opened in a copy: where the plain bytes are wanted.
         plain.extend_from_slice(sealed);
-        let aad = associated(self.stream, header);
-        let opened = self.key.open_in_place(nonce(found), Aad::from(aad), &mut plain[start..]);
-        let opened = match opened {
-            Err(_) => Err(SealError::Forged),
-            Ok(_) if found != expected => Err(SealError::Order { expected, found }),
-            Ok(plain) if flags & FLAG_FINAL != 0 => total(plain).map(Some),
-            Ok(_) => Ok(None),
+        let aad = associated(self.stream, number, kind);
+        let opened = self.key.open_in_place(nonce(number), Aad::from(aad), &mut plain[start..]);
+        let (length, opened) = match (opened, kind) {
+            (Ok(plain), PART) => (plain.len(), Ok(None)),
+            (Ok(plain), END) => (0, total(plain).map(Some)),
+            _ => (0, Err(SealError::Forged)),
         };
-        let kept = if matches!(opened, Ok(None)) { length as usize } else { 0 };
-        plain.truncate(start + kept);
+        plain.truncate(start + length);
         opened
     }
 }
 
 fn total(plain: &[u8]) -> Result<Total, SealError> {
-    let (length, sha256) = plain.split_first_chunk().ok_or(SealError::Header)?;
-    let sha256 = sha256.try_into().map_err(|_| SealError::Header)?;
+    let (length, sha256) = plain.split_first_chunk().ok_or(SealError::Forged)?;
+    let sha256 = sha256.try_into().map_err(|_| SealError::Forged)?;
     Ok(Total { length: u64::from_le_bytes(*length), sha256 })
-}
-
-fn field<const N: usize>(header: &[u8; HEADER], at: usize) -> [u8; N] {
-    let mut bytes = [0; N];
-    bytes.copy_from_slice(&header[at..at + N]);
-    bytes
 }
 
 fn nonce(number: u64) -> Nonce {
@@ -252,10 +221,10 @@ fn nonce(number: u64) -> Nonce {
     Nonce::assume_unique_for_key(bytes)
 }
 
-fn associated(stream: StreamId, header: &[u8; HEADER]) -> [u8; 16 + HEADER] {
-    let mut bytes = [0; 16 + HEADER];
+fn associated(stream: StreamId, number: u64, kind: u8) -> [u8; 25] {
+    let mut bytes = [kind; 25];
     bytes[..16].copy_from_slice(&stream.0);
-    bytes[16..].copy_from_slice(header);
+    bytes[16..24].copy_from_slice(&number.to_le_bytes());
     bytes
 }
 
@@ -315,8 +284,8 @@ mod tests {
     fn blocks_of_another_place_or_stream_are_refused() {
         let (key, blocks) = stream(Cipher::Aes256Gcm);
         let opener = Opener::new(&key);
-        assert_eq!(open(&opener, &blocks[1], 0), Err(SealError::Order { expected: 0, found: 1 }));
-        assert_eq!(open(&opener, &blocks[3], 2), Err(SealError::Order { expected: 2, found: 3 }));
+        assert_eq!(open(&opener, &blocks[1], 0), Err(SealError::Forged));
+        assert_eq!(open(&opener, &blocks[3], 2), Err(SealError::Forged));
         let (_, others) = stream(Cipher::Aes256Gcm);
         assert_eq!(open(&opener, &others[0], 0), Err(SealError::Forged));
     }
