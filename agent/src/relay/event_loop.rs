@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, TryRecvError, TrySendError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use ka::chain::{Action, LinkId, Member, Plain, Spent, Trouble, Waiting};
@@ -16,6 +17,7 @@ use ka::wire::preamble::{LinkName, Preamble};
 use mio::{Events, Interest, Poll, Token};
 
 use super::connection::{Connection, Read};
+use super::gather::Gather;
 use super::{Command, Feed, Notice, Progress, WriterPosition};
 
 pub(super) const WAKER: Token = Token(0);
@@ -53,6 +55,7 @@ pub(super) struct EventLoop {
     /// Where the time goes: to what the loop waits for while it has nothing to do.
     spent: Spent,
     waiting: Waiting,
+    gather: Gather,
     /// The link on which the successor gets its blocks.
     fed: Option<LinkId>,
     tail_told: bool,
@@ -89,6 +92,7 @@ impl EventLoop {
             start: Instant::now(),
             spent: Spent::default(),
             waiting: Waiting::default(),
+            gather: Gather::default(),
             fed: None,
             tail_told: false,
             stopped: None,
@@ -107,7 +111,9 @@ impl EventLoop {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 outcome => outcome?,
             }
-            self.spent.add(self.waiting, self.start.elapsed());
+            let now = self.start.elapsed();
+            self.spent.add(self.waiting, now);
+            self.gather.wake(now);
             if events.is_empty() && !busy {
                 self.connections.values_mut().for_each(Connection::doubt);
             }
@@ -139,6 +145,9 @@ impl EventLoop {
             self.tell();
             if self.is_done() {
                 return Ok(());
+            }
+            if !busy {
+                thread::sleep(self.gather.pause(self.start.elapsed()));
             }
         }
     }
@@ -351,7 +360,10 @@ impl EventLoop {
                 }
                 self.member.on_message(link, message, now);
             }
-            Received::Block(block) => self.member.on_block(link, block, now),
+            Received::Block(block) => {
+                self.gather.block(block.size());
+                self.member.on_block(link, block, now);
+            }
         }
         self.act();
     }

@@ -6,6 +6,7 @@
 mod ahead;
 mod connection;
 mod event_loop;
+mod gather;
 mod reader;
 pub mod window;
 
