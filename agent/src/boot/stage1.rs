@@ -62,6 +62,7 @@ pub fn stage1(root: &Path) -> Result<Stage1, BootError> {
         Ok::<_, BootError>(modules)
     })?;
     let network = step("network", || {
+        network::without_timestamps();
         network::bring_up(&command_line, || drop(modules.load_for_devices(QUIET))).map_err(BootError::from)
     })?;
     Ok(Stage1 { command_line, network })

@@ -4,10 +4,10 @@ mod dhcp;
 pub(crate) mod rtnetlink;
 pub mod socket;
 
-use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use super::cmdline::{Addressing, CommandLine, Interface};
 use dhcp::{Client, DhcpError, Renewal};
@@ -17,6 +17,8 @@ use rtnetlink::{Link, Netlink};
 /// How long a card may take to appear and to see a carrier. Autonegotiation takes 2 to 4 s; a switch that
 /// reboots with the rack takes a minute.
 const CARRIER_PATIENCE: Duration = Duration::from_secs(60);
+
+const TCP_TIMESTAMPS: &str = "/proc/sys/net/ipv4/tcp_timestamps";
 
 /// How often to look.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -122,6 +124,14 @@ pub fn bring_up(line: &CommandLine, mut look_again: impl FnMut()) -> Result<Netw
                     .map(Arc::new),
             })
         }
+    }
+}
+
+/// Takes the timestamps out of this system's TCP (RFC 7323): 12 bytes in each segment of 1460, so that a line carries
+/// 0.8 % more. They protect connections of more than 4 GiB from segments that come seconds late, and blocks are sealed.
+pub fn without_timestamps() {
+    if let Err(error) = fs::write(TCP_TIMESTAMPS, "0") {
+        log::warn!("{TCP_TIMESTAMPS}: {error}: data comes 0.8 % slower than the line could carry it");
     }
 }
 
