@@ -52,6 +52,7 @@ class Bench:
         self.options, self.scratch = options, scratch
         self._aead, self._store = aead, store
         self.ka = Ka(kactl, agent, scratch / "ka")
+        self.ka_with_timestamps = Ka(kactl, agent, scratch / "ka-timestamps", timestamps=True)
         self.peers = {tool.name: tool for tool in (Mbuffer(), Udpcast(), Aria2())}
         self.rows = []
         self._limits, self._clean, self._noise = {}, {}, None
@@ -140,7 +141,7 @@ class Bench:
         correct = [o.survivors_correct for o in series.outcomes if o.survivors_correct is not None]
         row = {
             "case": case, "tool": tool.name, "version": tool.version(), "nodes": setting.nodes,
-            "rate_mbit": setting.rate_mbit, "bytes": setting.bytes, "window": setting.window if tool is self.ka else None,
+            "rate_mbit": setting.rate_mbit, "bytes": setting.bytes, "window": setting.window if isinstance(tool, Ka) else None,
             "runs": len(series.outcomes), "seconds": seconds, "all_seconds": [o.seconds for o in series.outcomes],
             "limit_seconds": limit, "limit_share_of_rate": share,
             "added_seconds": None if seconds is None or base is None else seconds - base, "added_to": added_to,

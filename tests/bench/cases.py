@@ -10,15 +10,17 @@ SCALE_PEERS = (8, 32)
 
 
 def clean(bench):
-    """Nothing goes wrong, with every peer."""
+    """Nothing goes wrong, with every peer, and ka also as it is on hosts that it does not own."""
     setting = bench.setting(8, 400, 512)
     limit, _ = bench.limit(setting)
-    bench.side_by_side([bench.ka, *bench.peers.values()], setting)
+    guest = bench.ka_with_timestamps
+    bench.side_by_side([bench.ka, guest, *bench.peers.values()], setting)
     peers = {name: bench.clean(tool, setting) for name, tool in bench.peers.items()}
     own = bench.clean(bench.ka, setting)
     fastest = peers["mbuffer"].seconds or float("inf")
     bench.row("clean", bench.ka, setting, own, "limit", limit, "at most 1.01 of the limit, and never slower than mbuffer",
               lambda row: row["seconds"] is not None and row["seconds"] <= min(1.01 * limit, fastest))
+    bench.row("clean", guest, setting, bench.clean(guest, setting), "limit", limit)
     for name, series in peers.items():
         bench.row("clean", bench.peers[name], setting, series, "limit", limit)
 

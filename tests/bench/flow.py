@@ -83,6 +83,7 @@ def transfer(tool, hosts, job, disturb=None, limit=120.0, check=True):
         (job.scratch / f"host{host}").mkdir(exist_ok=True)
     if disturb:
         disturb.prepare(hosts, job)
+    hosts.set_timestamps(tool.timestamps)
     clock, flow = Clock(hosts, disturb and disturb.orphan), None
     try:
         flow = tool.start(hosts, job)

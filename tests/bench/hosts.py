@@ -62,6 +62,11 @@ class Hosts:
         for namespace, device in ((self._wire, f"port{host}"), (self._name(host), "eth0")):
             run("tc", "-netns", namespace, "qdisc", "change", "dev", device, "root", *self._tbf(rate_mbit))
 
+    def set_timestamps(self, on):
+        """Whether the receiving hosts' TCP has timestamps (tcp(7))."""
+        for host in range(1, self._machines + 1):
+            run(*self.inside(host, "sysctl", "-qw", f"net.ipv4.tcp_timestamps={int(on)}"))
+
     def wait_listening(self, host, port, process, patience=20):
         """Waits until somebody on the host listens on a TCP port."""
         wanted = f":{port}"

@@ -21,6 +21,7 @@ class Peer:
     """What they have in common: their verdict is the hash of every copy."""
 
     reports = False
+    timestamps = True
 
     def version(self):
         """The Debian package's."""

@@ -1,4 +1,8 @@
-"""ka as it is released: `kactl send` on the golden node, the static agent on the hosts."""
+"""ka as it is released: `kactl send` on the golden node, the static agent on the hosts.
+
+The hosts' TCP has no timestamps, for the agent takes them out where it is the system's first program: on every node that
+it clones. `timestamps` leaves them in, as they are on a host that somebody else runs.
+"""
 
 import contextlib
 import hashlib
@@ -16,10 +20,11 @@ CONTROL_PORT = 30765
 class Ka:
     """Keys and a configuration of its own, in a folder of its own."""
 
-    name = "ka"
     reports = True
 
-    def __init__(self, kactl, agent, home):
+    def __init__(self, kactl, agent, home, timestamps=False):
+        self.name = "ka, timestamps" if timestamps else "ka"
+        self.timestamps = timestamps
         self._kactl, self._agent, self._home = kactl, agent, home
         home.mkdir()
         (home / "ka.toml").write_text(f'[directories]\nrun = "{home}/run"\nkeys = "{home}/keys"\n')
