@@ -178,10 +178,10 @@ impl Fresh {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seal::{Cipher, Sealer, StreamKey};
+    use crate::seal::{Cipher, MAX_PLAIN, Sealer, StreamKey};
 
     const WINDOW: u64 = 8 << 20;
-    const PLAIN: usize = 65_504;
+    const PLAIN: usize = MAX_PLAIN;
 
     struct Chain {
         window: Window,
