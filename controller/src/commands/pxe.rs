@@ -1,7 +1,7 @@
 //! `kactl pxe`: serves DHCP, TFTP, HTTP and what each machine boots.
 
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use anyhow::Context;
@@ -10,6 +10,7 @@ use crate::atomic;
 use crate::cli::exit::{Exit, Outcome};
 use crate::cli::values::{self, Range};
 use crate::config::{Config, Ports};
+use crate::http::Place;
 use crate::pxe::files::BootDirectory;
 use crate::pxe::menu::Settings;
 use crate::pxe::serve::{self, OnlyOne};
@@ -81,8 +82,11 @@ pub fn run(args: &PxeArgs, config: &Config) -> Outcome {
         service.address(),
         told(service.dhcp)
     );
-    let http = SocketAddrV4::new(service.address(), service.http);
-    serve::serve(&boot, http, &dnsmasq_config, &directories.runs())?;
+    let http = Place {
+        address: (service.address(), service.http).into(),
+        interface: Some(service.interface.clone()),
+    };
+    serve::serve(&boot, &http, &dnsmasq_config, &directories.runs())?;
     Ok(Exit::Ok)
 }
 

@@ -3,7 +3,6 @@
 
 use std::fs::File;
 use std::io;
-use std::net::SocketAddrV4;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -19,6 +18,7 @@ use super::http::{self, HttpError};
 use super::menu;
 use super::restart::{Restarts, Verdict};
 use crate::atomic::FileError;
+use crate::http::Place;
 use crate::run::lease::{self, LeaseError};
 
 /// How often the leases are looked at: a killed run's nodes can boot `kamethod` that much longer.
@@ -97,7 +97,7 @@ impl OnlyOne {
 ///
 /// # Errors
 /// [`ServeError`]; also then dnsmasq is stopped, and the menu says `local` if it can be written at all.
-pub fn serve(boot: &BootDirectory, http: SocketAddrV4, config: &Path, runs: &Path) -> Result<(), ServeError> {
+pub fn serve(boot: &BootDirectory, http: &Place, config: &Path, runs: &Path) -> Result<(), ServeError> {
     let signals = stop_signals()?;
     http::start(http, boot.root())?;
     let mut server = Server::start(config)?;
