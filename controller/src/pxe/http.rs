@@ -6,14 +6,23 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::http::{self, Answer, Place, Request, Status};
+use crate::ports::{self, Transport};
 
 /// The port cannot be had.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot serve HTTP at {address}; another port can be set in the configuration's [ports] as http")]
+#[error(
+    "cannot serve HTTP at {address}{}; another port can be set in the configuration's [ports] as http",
+    held(*address)
+)]
 pub struct HttpError {
     address: SocketAddr,
     #[source]
     source: io::Error,
+}
+
+fn held(address: SocketAddr) -> String {
+    let holder = ports::holder(Transport::Tcp, address.port());
+    holder.map_or_else(String::new, |holder| format!(": the port is held by {holder}"))
 }
 
 /// Serves the directory's files until the process ends.
