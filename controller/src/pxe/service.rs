@@ -84,15 +84,35 @@ impl Service {
 
     /// Addresses, and what to boot. No router and no DNS server is announced, for this machine is neither.
     fn full(&self, range: Range, text: &mut Lines) {
-        let count = u64::from(range.last.to_bits()) - u64::from(range.first.to_bits()) + 1;
+        self.spread(range, text);
         text.add(format_args!("dhcp-range={},{},{},1h", range.first, range.last, self.network.netmask));
-        text.add(format_args!("dhcp-lease-max={count}"));
+        text.add(format_args!("dhcp-lease-max={}", range.count()));
         text.add(format_args!("dhcp-ignore-clid"));
         text.add(format_args!("no-ping"));
         self.leases(text);
         text.add(format_args!("dhcp-option=option:router"));
         text.add(format_args!("dhcp-option=option:dns-server"));
         self.boot_files(text);
+    }
+
+    /// dnsmasq offers an address to everybody whose search ends at it, until one of them has taken it, and the others are
+    /// refused (NAK), after which some firmware gives up. Machines that were bought together differ in the last byte of
+    /// their hardware addresses, so each value of that byte has addresses of its own; those that are taken already fall
+    /// back to the whole range.
+    fn spread(&self, range: Range, text: &mut Lines) {
+        let (first, count) = (u64::from(range.first.to_bits()), range.count());
+        let bound = |byte: u64| first + byte * count / 256;
+        let address = |bits: u64| u32::try_from(bits).map(Ipv4Addr::from_bits);
+        for byte in 0..256 {
+            let (from, to) = (bound(byte), bound(byte + 1).max(bound(byte) + 1) - 1);
+            if let (Ok(from), Ok(to)) = (address(from), address(to)) {
+                text.add(format_args!("dhcp-mac=set:mac{byte:02x},*:*:*:*:*:{byte:02x}"));
+                text.add(format_args!(
+                    "dhcp-range=tag:mac{byte:02x},{from},{to},{},1h",
+                    self.network.netmask
+                ));
+            }
+        }
     }
 
     /// The settings of a DHCP server that say what to boot; a site's own dnsmasq takes the same.
