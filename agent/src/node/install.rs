@@ -174,11 +174,14 @@ fn receive(session: &Session, prepared: &Prepared) -> Result<(StreamId, Tally), 
         let noted = unpack_into(&mut reader, &prepared.root, &options)?;
         Ok::<_, SinkError>((noted, reader.finish()?))
     });
-    let (noted, total) = received.map_err(|e| Failure {
-        step: "receive".into(),
-        reason: e.to_string(),
-        passing: e.is_passing(),
-        stream: Some(stream),
+    let (noted, total) = received.map_err(|e| {
+        session.accuse(stream, e.forged());
+        Failure {
+            step: "receive".into(),
+            reason: e.to_string(),
+            passing: e.is_passing(),
+            stream: Some(stream),
+        }
     })?;
     session.note(stream, &noted);
     session.complete(stream, total);

@@ -158,6 +158,7 @@ fn receive_once(
         Err(error) => {
             log::error!("{error}");
             sink.discard();
+            session.accuse(stream, error.forged());
             session.fail(Failure {
                 step: "receive".into(),
                 reason: error.to_string(),
