@@ -144,18 +144,21 @@ fn receive_once(
     stream: StreamId,
     mut reader: StreamReader,
 ) -> Result<(), SinkError> {
-    let received = sink.receive(&mut reader).and_then(|()| Ok(reader.finish()?)).and_then(|total| {
+    let received = sink.receive(&mut reader).and_then(|notes| {
+        let total = reader.finish()?;
         sink.settle()?;
-        Ok(total)
+        Ok((notes, total))
     });
     match received {
-        Ok(total) => {
+        Ok((notes, total)) => {
+            session.note(stream, &notes);
             session.complete(stream, total);
             Ok(())
         }
         Err(error) => {
             log::error!("{error}");
             sink.discard();
+            session.accuse(stream, error.forged());
             session.fail(Failure {
                 step: "receive".into(),
                 reason: error.to_string(),
