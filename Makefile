@@ -5,9 +5,13 @@ AGENT := target/$(MUSL)/release/ka-agent
 DENY := target/tools/bin/cargo-deny
 NODES ?=
 SCENARIO ?= default
+SUITE ?=
 KEEP ?=
 CASES ?= all
 DESTDIR ?=
+
+# What the scripts of the image read.
+LISTS := initramfs/tools initramfs/by-name
 
 # Tools of the build, of the image, of the tests' judges, and of the virtual cluster. Never qemu-utils: only
 # qemu-system-x86 is needed, and on machines with backports the two come from different versions.
@@ -50,7 +54,7 @@ test: agent
 	python3 -m unittest discover -s tests/bench
 
 qemu-test: agent build
-	SCENARIO=$(SCENARIO) NODES=$(NODES) KEEP=$(KEEP) qemu/run
+	SCENARIO=$(SCENARIO) SUITE=$(SUITE) NODES=$(NODES) KEEP=$(KEEP) qemu/run
 
 # Peers to measure against, and only for that.
 bench: PACKAGES += iperf3 mbuffer udpcast aria2 opentracker mktorrent
@@ -87,5 +91,5 @@ install:
 	install -D -m 755 target/release/kactl $(DESTDIR)/usr/bin/kactl
 	install -D -m 755 $(AGENT) $(DESTDIR)/usr/lib/ka/ka-agent
 	install -d $(DESTDIR)/usr/lib/ka/initramfs
-	install -m 755 $(filter-out %.sh %/build-agent,$(wildcard initramfs/*)) $(DESTDIR)/usr/lib/ka/initramfs
-	install -m 644 $(wildcard initramfs/*.sh) $(DESTDIR)/usr/lib/ka/initramfs
+	install -m 755 $(filter-out %.sh %/build-agent $(LISTS),$(wildcard initramfs/*)) $(DESTDIR)/usr/lib/ka/initramfs
+	install -m 644 $(wildcard initramfs/*.sh) $(LISTS) $(DESTDIR)/usr/lib/ka/initramfs

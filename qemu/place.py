@@ -14,6 +14,11 @@ SOURCE = HERE.parent
 WORK = SOURCE / "target/qemu"
 LOGS, DISKS, MANIFESTS, CACHE = WORK / "logs", WORK / "disks", WORK / "manifests", WORK / "cache"
 
+# The Debian of the golden machines. The oldest one has a kernel without mount_setattr(2), the newest one modules that
+# are compressed, and a `+` in its kernel's version.
+SUITES = ("bullseye", "bookworm", "trixie")
+SUITE = os.environ.get("SUITE") or "trixie"
+
 TOOLS = ("mmdebstrap", "qemu-system-x86_64", "sfdisk", "sgdisk", "mkfs.ext4", "e2fsck", "losetup", "addpart", "blkid",
          "wipefs", "ip", "tar", "make", "dnsmasq")
 
