@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::LazyLock;
 
+use ka_tests::guest::Guest;
 use ka_tests::kernel::{self, Kernel};
 use ka_tests::{root, static_agent, succeed};
 
@@ -223,28 +223,10 @@ fn firmware_that_the_golden_node_has_comes_along_plain_and_the_rest_is_named() {
     );
 }
 
-/// Boots the image on a machine without a disk until the serial console shows `end`, or the machine ends by itself.
-/// Returns what the console showed.
+/// Boots the image on a machine without a disk.
 fn boot(words: &str, end: &str) -> String {
-    let words = format!("console=ttyS0 panic=-1 loglevel=7 {words}");
-    // The limit is only there so that a guest that hangs fails.
-    let mut qemu = Command::new("timeout");
-    qemu.args(["300", "qemu-system-x86_64", "-accel", "tcg", "-m", "512", "-nodefaults", "-no-reboot"]);
-    qemu.args(["-display", "none", "-serial", "stdio", "-netdev", "hubport,id=n,hubid=0"]);
-    qemu.args(["-device", "virtio-net-pci,netdev=n", "-append", &words]);
-    qemu.arg("-kernel").arg(CLOUD.out.join("vmlinuz")).arg("-initrd").arg(CLOUD.out.join("all.rdz"));
-    let mut machine = qemu.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("QEMU runs");
-    let mut console = String::new();
-    for line in BufReader::new(machine.stdout.take().expect("a pipe")).split(b'\n') {
-        console += &String::from_utf8_lossy(&line.expect("a pipe can be read"));
-        console.push('\n');
-        if console.contains(end) {
-            succeed(Command::new("kill").arg(machine.id().to_string()));
-            break;
-        }
-    }
-    machine.wait().expect("QEMU ends");
-    console
+    let (kernel, initrd) = (CLOUD.out.join("vmlinuz"), CLOUD.out.join("all.rdz"));
+    Guest { kernel: &kernel, initrd: &initrd, words, memory: 512, disk: None }.boot(end)
 }
 
 #[test]
