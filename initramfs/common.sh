@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 # What the scripts of this folder share: how they fail, the base of a tree, and its archive with fixed bytes.
 # To be sourced first, by bash. A program that fails ends the script, in a pipe and in a substitution too; what it
 # said stands above the line that names it.
@@ -34,6 +34,21 @@ skeleton() {
     printf 'root:x:0:0:root:/root:/bin/sh\n' >"$1/etc/passwd"
     printf 'root:x:0:\ndisk:x:6:\n' >"$1/etc/group"
     ln -s /proc/self/mounts "$1/etc/mtab"
+}
+
+# stage_shell TREE ROOT: a shell for the person who has to look before stage2 is there. klibc's, with its few small
+# tools, has a fifth of busybox's size; Debian's initramfs-tools bring it along. Without it, busybox.
+stage_shell() {
+    local library
+    for library in "$2"/lib/klibc-*.so "$2"/usr/lib/klibc-*.so; do
+        if [ ! -f "$library" ] || [ ! -x "$2/usr/lib/klibc/bin/sh" ]; then continue; fi
+        cp "$2"/usr/lib/klibc/bin/* "$1/bin/"
+        # For disks, and for a root on a network.
+        rm -f "$1"/bin/{kinit,nfsmount,resume,run-init,fstype,losetup,cpio,nuke,gzip,gunzip,zcat}
+        cp "$library" "$1/lib/"
+        return
+    done
+    stage_busybox "$1" "$2"
 }
 
 # stage_busybox TREE ROOT: a shell and the usual small tools, none in the place of a tool that is there already.

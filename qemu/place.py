@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -18,6 +19,15 @@ LOGS, DISKS, MANIFESTS, CACHE = WORK / "logs", WORK / "disks", WORK / "manifests
 # are compressed, and a `+` in its kernel's version.
 SUITES = ("bullseye", "bookworm", "trixie")
 SUITE = os.environ.get("SUITE") or "trixie"
+
+
+
+def older_than_the_host():
+    """Is the golden system's C library older than the one that ka was built with?"""
+    release = Path("/etc/os-release").read_text() if Path("/etc/os-release").exists() else ""
+    host = re.search(r"^VERSION_CODENAME=(\S+)", release, re.MULTILINE)
+    return not host or host[1] not in SUITES or SUITES.index(SUITE) < SUITES.index(host[1])
+
 
 TOOLS = ("mmdebstrap", "qemu-system-x86_64", "sfdisk", "sgdisk", "mkfs.ext4", "e2fsck", "losetup", "addpart", "blkid",
          "wipefs", "ip", "tar", "make", "dnsmasq")

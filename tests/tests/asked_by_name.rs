@@ -44,7 +44,7 @@ const ALL: [Made; 18] = [
     made(
         "ext4-casefold",
         "ext4",
-        "mke2fs -qF -t ext4 -O casefold,encrypt,verity,stable_inodes,inline_data,ea_inode,large_dir,fast_commit,mmp -E encoding=utf8",
+        "mke2fs -qF -t ext4 -O casefold,encrypt,verity,stable_inodes,inline_data,ea_inode,large_dir,fast_commit,mmp -b 4096 -E encoding=utf8",
         "defaults",
         32,
     ),
