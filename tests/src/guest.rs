@@ -31,7 +31,7 @@ impl Guest<'_> {
         let words = format!("console=ttyS0 panic=-1 loglevel=7 no_timer_check {}", self.words);
         // The limit is only there so that a guest that hangs fails.
         let mut qemu = Command::new("timeout");
-        qemu.args(["900", "qemu-system-x86_64", "-accel", "tcg", "-nodefaults", "-no-reboot"]);
+        qemu.args(["7200", "qemu-system-x86_64", "-accel", "tcg", "-nodefaults", "-no-reboot"]);
         qemu.args(["-m", &self.memory.to_string(), "-display", "none", "-serial", "stdio"]);
         qemu.args(["-netdev", "hubport,id=n,hubid=0", "-device", "virtio-net-pci,netdev=n"]);
         qemu.args(["-append", &words]).arg("-kernel").arg(self.kernel).arg("-initrd").arg(self.initrd);
