@@ -48,7 +48,7 @@ stage_modules() {
     local to=$1/lib/modules/$version conf
     mkdir -p "$to"
     # kmod knows dependencies and which modules are built in. Settings of this machine are not the nodes'.
-    sort -u | xargs -d '\n' modprobe -C /dev/null -d "$work/kernel" -S "$version" --show-depends -a >"$work/insmod"
+    sort -u | xargs -rd '\n' modprobe -C /dev/null -d "$work/kernel" -S "$version" --show-depends -a >"$work/insmod"
     # A version may have any letter in it, a `+` too: it is found as it is, and never as a pattern.
     MODULES=/lib/modules/$version/ awk '
         $1 == "insmod" && (at = index($2, ENVIRON["MODULES"])) { print substr($2, at + length(ENVIRON["MODULES"])) }

@@ -206,7 +206,7 @@ fn firmware_that_the_golden_node_has_comes_along_plain_and_the_rest_is_named() {
     fs::write(golden.join("etc/ka/modprobe.d/site.conf"), "blacklist x\n").expect("a temporary file");
     let script = ". ./common.sh; . ./firmware.sh; . ./modules.sh; work=$1; open_kernel \"$2\"
         mkdir \"$1/tree\" \"$1/tree/lib\"; echo bnx2 | stage_modules \"$1/tree\" \"$3\"; cat \"$1/missing-firmware\"";
-    let mut stage = Command::new("sh");
+    let mut stage = Command::new("bash");
     stage
         .args(["-euc", script, "sh"])
         .args([&work, &kernel.modules, &golden])
@@ -235,13 +235,13 @@ fn boot(words: &str, end: &str) -> String {
 #[test]
 fn the_kernel_unpacks_the_image_and_its_modules_drive_the_card() {
     let look = "mount -t proc p /proc; mount -t sysfs s /sys; cat /etc/ka/join.key; modprobe virtio_pci; \
-        modprobe virtio_net; echo cards: $(ls /sys/class/net); poweroff -f";
+        modprobe virtio_net; echo cards: /sys/class/net/*; poweroff -f";
     let console = boot(&format!("rdinit=/bin/sh -- -c \"{look}\""), "Power down");
     assert!(
         console.contains(std::str::from_utf8(KEY).expect("text").trim()),
         "the key is not there:\n{console}"
     );
-    assert!(console.contains("cards: eth0 lo"), "no network card:\n{console}");
+    assert!(console.contains("cards: /sys/class/net/eth0 /sys/class/net/lo"), "no network card:\n{console}");
 }
 
 #[test]

@@ -105,7 +105,8 @@ fn a_version_is_found_whatever_letters_it_has() {
 
 #[test]
 fn modules_are_found_however_they_are_compressed() {
-    for packer in ["xz -q", "gzip -q", "zstd -q --rm"] {
+    // Debian's kmod, which has to read them here, knows no gzip.
+    for packer in ["xz -q", "zstd -q --rm"] {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let modules = small_kernel(folder.path(), "6.12.117+deb13-cloud-amd64", packer);
         let (stage1, stage2) = modules_of_both(folder.path(), &modules);
@@ -194,7 +195,6 @@ fn the_readme_names_every_package() {
 
 #[test]
 fn a_tool_that_fails_ends_the_script_with_its_own_words() {
-    let real = |name: &str| format!("/usr/bin/{name}");
     for (tool, words) in [
         ("xz", "xz: no space"),
         ("depmod", "depmod: a bad day"),
@@ -215,7 +215,7 @@ fn a_tool_that_fails_ends_the_script_with_its_own_words() {
         let output =
             with_path("make-rdz", &path, &[&vmlinuz, &modules, Path::new("/"), &static_agent(), &key, &out]);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!output.status.success(), "{tool} ({}) failed, and the script went on", real(tool));
+        assert!(!output.status.success(), "{tool} failed, and the script went on");
         assert!(text.contains(words), "{tool}: {text}");
         assert!(
             text.lines().filter(|line| line.contains(words)).count() <= 2,
@@ -241,7 +241,7 @@ fn the_image_costs_little_more_than_its_compression() {
         fs::write(folder.path().join(name), name).expect("a temporary file");
     }
     let seconds = |script: &str, arguments: &[&Path]| -> f64 {
-        let timed = "times() { :; }; \"$@\" >/dev/null; awk '{ print ($16 + $17) / 100 }' /proc/$$/stat";
+        let timed = "\"$@\" >/dev/null; awk '{ print ($16 + $17) / 100 }' /proc/$$/stat";
         let mut command = Command::new("sh");
         command.args(["-euc", timed, "sh"]).arg(script).args(arguments);
         succeed(&mut command).trim().parse().expect("a number of seconds")
