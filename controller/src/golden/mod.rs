@@ -4,6 +4,7 @@ pub mod cards;
 pub mod describe;
 pub mod pack;
 pub mod plan;
+mod private_mount;
 pub mod quiet;
 pub mod scan;
 pub mod shape;
