@@ -139,6 +139,8 @@ fn fill(node: &Node, session: &Session, plan: &Plan, prepared: &mut Prepared) ->
     }
     held.uncover().map_err(|e| own("unmount", e.to_string()))?;
     step("unmount the new file systems", || prepared.unmount()).map_err(|e| own("unmount", e.to_string()))?;
+    step("read back what is on the disks", || prepared.prove())
+        .map_err(|e| own("read back what is on the disks", e.to_string()))?;
     step("make the disk bootable", || {
         last.release().map_err(|e| e.to_string())?;
         prepared.activate(last.boot_code.as_ref()).map_err(|e| e.to_string())
