@@ -13,6 +13,7 @@ mod raw;
 mod tools;
 
 use super::describe::{self, DescribeError};
+use super::devices;
 use super::scan::{Files, GoldenDisk, ScanError};
 use super::view::ViewError;
 use ka::disk::choice::DiskChoice;
@@ -240,6 +241,7 @@ pub fn make(request: &Request<'_>) -> Result<Planned, PlanError> {
     let (choices, disks) = golden::disks(request)?;
     let raw = raw::wanted(request.raw, &disks)?;
     let mut planned = Planned::new(request, exclude);
+    planned.plan.finish.machine = devices::machine(Path::new("/"));
     for ((wanted, choice), golden) in request.disks.iter().zip(choices).zip(&disks) {
         let (desc, file) = description(wanted, golden, &mut planned.notes)?;
         let mut plan =

@@ -415,6 +415,7 @@ fn subvolume(path: &str, mounted_at: Option<&str>, files: Option<(&str, &str)>) 
         files: files.map(|(at, below)| Files { mounted_at: at.into(), below: below.into(), device: NODE }),
         snapshot: path.contains("snap"),
         default: path == "@",
+        id: 256,
     }
 }
 
