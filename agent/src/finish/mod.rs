@@ -8,6 +8,7 @@
 
 mod chroot;
 mod efi;
+mod encoded;
 mod error;
 mod esp;
 mod first_boot;
@@ -21,6 +22,7 @@ mod loader;
 mod modprobe;
 mod names;
 mod network;
+mod options;
 mod references;
 mod replace;
 mod swap_files;

@@ -5,6 +5,7 @@
 
 use ka::plan::FileSystemPlan;
 
+use super::encoded;
 use crate::disk::MadeFileSystem;
 
 /// The file systems of this node under the names that the golden node had for them.
@@ -69,7 +70,9 @@ impl<'a> Names<'a> {
                 self.find(|fs| is(golden_partuuid(&fs.plan), value) || is(Some(&fs.partuuid), value))
             }
             "LABEL" => {
-                return if self.made.iter().any(|fs| fs.plan.label.as_deref() == Some(value)) {
+                let plain = encoded::decode(value);
+                let is_it = |label: &str| label == value || label == plain;
+                return if self.made.iter().any(|fs| fs.plan.label.as_deref().is_some_and(is_it)) {
                     Named::Kept
                 } else {
                     Named::Missing
@@ -77,6 +80,7 @@ impl<'a> Names<'a> {
             }
             "PARTLABEL" => self.device(&format!("/dev/disk/by-partlabel/{value}")),
             "ID" => self.device(&format!("/dev/disk/by-id/{value}")),
+            "PATH" => self.device(&format!("/dev/disk/by-path/{value}")),
             _ => return Named::Other,
         };
         found.map_or(Named::Missing, Named::Made)
@@ -111,8 +115,58 @@ impl<'a> Names<'a> {
         }
     }
 
+    /// By a path as udev writes it, or with its escapes resolved.
     fn device(&self, path: &str) -> Option<&'a MadeFileSystem> {
-        self.find(|fs| fs.plan.golden.as_ref().is_some_and(|golden| golden.devices.iter().any(|d| d == path)))
+        let plain = encoded::decode(path);
+        let is_it =
+            |device: &String| device == path || *device == plain || encoded::decode(device) == plain;
+        self.find(|fs| fs.plan.golden.as_ref().is_some_and(|golden| golden.devices.iter().any(is_it)))
+    }
+
+    /// The file system that `LABEL=…` names, by any spelling of a label.
+    pub(super) fn labelled(&self, word: &str) -> Option<&'a MadeFileSystem> {
+        let word = word.strip_prefix("/dev/disk/by-label/").or_else(|| word.strip_prefix("LABEL="))?;
+        let word = encoded::decode(word.trim_matches(['"', '\'']));
+        self.find(|fs| fs.plan.label.as_deref() == Some(&word))
+    }
+
+    /// The path of `fs` that takes the place of the name `old`: by the partition's UUID if that was the name, or if the
+    /// contents have none.
+    pub(super) fn new_path(&self, old: &str, fs: &MadeFileSystem) -> String {
+        if fs.uuid.is_empty() || old.starts_with("/dev/disk/by-partuuid/") || old.starts_with("PARTUUID=") {
+            format!("/dev/disk/by-partuuid/{}", fs.partuuid)
+        } else {
+            format!("/dev/disk/by-uuid/{}", fs.uuid)
+        }
+    }
+
+    /// The device that the unit `name` is named after: `dev-sda2.swap`, `systemd-fsck@dev-sda1.service`.
+    pub(super) fn unit(&self, name: &str) -> Named<'a> {
+        device_in_unit(name).map_or(Named::Other, |(_, device, _)| self.resolve(&device))
+    }
+
+    /// The name of the unit `name` on this node, if it is named after a device that has another name here.
+    pub(super) fn rename_unit(&self, name: &str) -> Option<String> {
+        let (before, device, behind) = device_in_unit(name)?;
+        let Named::Made(fs) = self.resolve(&device) else { return None };
+        let new = format!("{before}{}{behind}", encoded::unit(&self.new_path(&device, fs)));
+        (new != name).then_some(new)
+    }
+
+    /// Whether something that was copied byte by byte is of this kind, as blkid calls it, and has the UUID, if one is
+    /// given, in any spelling.
+    pub(super) fn has_raw(&self, kind: &str, uuid: Option<&str>) -> bool {
+        let digits = |text: &str| -> String {
+            text.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
+        };
+        self.made.iter().any(|fs| {
+            let golden = fs.plan.golden.as_ref();
+            let same = |wanted: &str| {
+                let own = golden.and_then(|golden| golden.uuid.as_deref()).unwrap_or_default();
+                !own.is_empty() && digits(own).starts_with(&digits(wanted))
+            };
+            golden.and_then(|golden| golden.kind.as_deref()) == Some(kind) && uuid.is_none_or(same)
+        })
     }
 
     fn find(&self, matches: impl Fn(&MadeFileSystem) -> bool) -> Option<&'a MadeFileSystem> {
@@ -144,9 +198,20 @@ impl<'a> Names<'a> {
     }
 }
 
+/// What stands before the device in a unit's name, the device, and what stands behind it.
+fn device_in_unit(name: &str) -> Option<(&str, String, &str)> {
+    let (stem, behind) = name.split_at(name.rfind('.')?);
+    let (before, instance) = match stem.split_once('@') {
+        Some((template, instance)) => (stem.get(..=template.len())?, instance),
+        None => ("", stem),
+    };
+    let is_of_devices = !before.is_empty() || matches!(behind, ".device" | ".swap");
+    Some((before, encoded::device_of_unit(instance)?, behind)).filter(|_| is_of_devices)
+}
+
 /// The disk that a partition's device node is on, by the kernel's and udev's rules for their names: `/dev/sda` of
 /// `/dev/sda1`, `/dev/nvme0n1` of `/dev/nvme0n1p2`, `…/by-id/ata-X` of `…/by-id/ata-X-part1`.
-fn disk_of(partition: &str) -> Option<&str> {
+pub(super) fn disk_of(partition: &str) -> Option<&str> {
     let stem = partition.trim_end_matches(|c: char| c.is_ascii_digit());
     if stem.len() == partition.len() {
         return None;
@@ -233,6 +298,7 @@ pub(super) mod tests {
             path: path.to_owned(),
             mount_point: Some(mount_point.to_owned()),
             default: false,
+            golden_id: Some(if path == "@" { 256 } else { 257 }),
         };
         let mut btrfs = fs(3, BTRFS, FileSystemKind::Btrfs, None, None);
         btrfs.plan.subvolumes = vec![subvolume("@", "/"), subvolume("@home", "/home")];
@@ -258,7 +324,9 @@ pub(super) mod tests {
                     devices: vec![
                         format!("/dev/sda{number}"),
                         format!("/dev/disk/by-id/ata-GOLD-part{number}"),
+                        format!(r"/dev/disk/by-partlabel/Linux\x20part\x20{number}"),
                     ],
+                    kind: Some(kind.name().to_owned()),
                 }),
                 ..FileSystemPlan::new(number, kind)
             },
@@ -291,6 +359,11 @@ pub(super) mod tests {
             ("ID=ata-GOLD-part1", "root"),
             ("LABEL=system", "kept"),
             ("LABEL=data", "missing"),
+            ("PARTLABEL=Linux part 2", "swap"),
+            (r"PARTLABEL=Linux\x20part\x202", "swap"),
+            (r"/dev/disk/by-partlabel/Linux\x20part\x201", "root"),
+            (r"/dev/disk/by-partlabel/Linux\\x20part\\x201", "root"),
+            ("PARTLABEL=Linux part 3", "missing"),
             ("UUID=ABCD-1234", "missing"),
             ("/dev/mapper/vg-home", "missing"),
             ("/dev/sdb1", "missing"),
@@ -306,6 +379,36 @@ pub(super) mod tests {
         ] {
             assert_eq!(of(word), expected, "{word}");
         }
+    }
+
+    #[test]
+    fn units_are_named_after_this_nodes_devices() {
+        let made = made();
+        let names = Names::new(&made);
+        let uuid = |uuid: &str| uuid.replace('-', r"\x2d");
+        let (swap, golden) = (uuid(SWAP), uuid("00000002-0000-4000-8000-000000000000"));
+        for (old, new) in [
+            ("dev-sda2.swap".to_owned(), Some(format!(r"dev-disk-by\x2duuid-{swap}.swap"))),
+            (
+                format!(r"dev-disk-by\x2duuid-{golden}.device"),
+                Some(format!(r"dev-disk-by\x2duuid-{swap}.device")),
+            ),
+            (
+                r"dev-disk-by\x2dpartuuid-deadbeef\x2d02.swap".to_owned(),
+                Some(r"dev-disk-by\x2dpartuuid-cafe0000\x2d02.swap".to_owned()),
+            ),
+            (
+                r"systemd-fsck@dev-disk-by\x2dpartlabel-Linux\x5cx20part\x5cx202.service".to_owned(),
+                Some(format!(r"systemd-fsck@dev-disk-by\x2duuid-{swap}.service")),
+            ),
+            ("dev-sdz1.swap".to_owned(), None),
+            ("dev-hugepages.mount".to_owned(), None),
+            ("ssh.service".to_owned(), None),
+        ] {
+            assert_eq!(names.rename_unit(&old), new, "{old}");
+        }
+        assert_eq!(names.unit("dev-sdz1.device"), Named::Missing);
+        assert_eq!(names.unit("dev-hugepages.mount"), Named::Other);
     }
 
     #[test]

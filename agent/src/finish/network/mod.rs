@@ -148,7 +148,7 @@ pub(super) fn write(root: &Path, plan: &FinishPlan, mac: Option<Mac>) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ka::plan::{GoldenHost, NodeName};
+    use ka::plan::{GoldenHost, GoldenMachine, NodeName};
 
     #[test]
     fn every_systems_files_follow() {
@@ -179,12 +179,14 @@ mod tests {
         }
         let address = NodeAddress { address: "10.0.0.7".parse().unwrap(), prefix: None, gateway: None };
         let plan = FinishPlan {
-            name: Some(NodeName { hostname: "node7".to_owned(), address: Some(address) }),
+            name: Some(NodeName { hostname: "node7".to_owned(), address: Some(address), cards: Vec::new() }),
             golden: GoldenHost {
                 address: Some("10.0.0.1".parse().unwrap()),
                 mac: Some("52:54:00:00:00:01".parse().unwrap()),
                 interface: Some("enp3s0".to_owned()),
+                cards: Vec::new(),
             },
+            machine: GoldenMachine::default(),
             first_boot: None,
         };
         write(root.path(), &plan, Some("52:54:00:00:00:07".parse().unwrap())).unwrap();

@@ -3,6 +3,8 @@
 use ka::plan::FileSystemKind;
 
 use super::super::names::{Named, Names};
+use super::super::options;
+use super::volumes::{self, Fate};
 
 /// Assignments in other files with a word of a command line in them: `# kopt=root=/dev/sda1`.
 pub(super) const OUTER: [&str; 3] = ["kopt=", "defoptions=", "kernelopts="];
@@ -26,7 +28,7 @@ pub(super) fn rewrite_all(text: &str, names: &Names<'_>) -> String {
 /// Like [`rewrite`], and device nodes wherever they stand as a word or a value.
 pub(super) fn rewrite_devices(text: &str, names: &Names<'_>) -> String {
     let node = |word: &str| match names.resolve(word) {
-        Named::Made(fs) if word.starts_with("/dev/") => Some(format!("/dev/disk/by-uuid/{}", fs.uuid)),
+        Named::Made(fs) if word.starts_with("/dev/") => Some(names.new_path(word, fs)),
         _ => None,
     };
     let device = |word: &str| {
@@ -121,6 +123,17 @@ fn rewrite_word(key: &str, word: &str, names: &Names<'_>) -> String {
         _ => (false, key, word),
     };
     let with = |value: &str| if shown { format!("{key}={value}") } else { value.to_owned() };
+    match volumes::fate(key, value, names) {
+        Fate::Unknown => {}
+        Fate::Value(value) => return with(&value),
+        Fate::Gone => {
+            log::info!("without {word}, which this node does not have");
+            return String::new();
+        }
+    }
+    if matches!(key, "rootflags" | "real_rootflags") {
+        return with(&options::rewrite(value, names.at("/"), "/", names).unwrap_or_else(|| value.to_owned()));
+    }
     match (key, names.resolve(value)) {
         (MACHINE_ID, _) if is_id(value) => String::new(),
         // A swap file lies elsewhere on the clone, so nothing can be resumed from where it was.
