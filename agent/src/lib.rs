@@ -12,6 +12,7 @@ pub mod http;
 pub mod init;
 pub mod kexec;
 pub mod node;
+pub mod notes;
 pub mod receive;
 pub mod relay;
 pub mod session;

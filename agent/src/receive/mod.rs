@@ -144,12 +144,14 @@ fn receive_once(
     stream: StreamId,
     mut reader: StreamReader,
 ) -> Result<(), SinkError> {
-    let received = sink.receive(&mut reader).and_then(|()| Ok(reader.finish()?)).and_then(|total| {
+    let received = sink.receive(&mut reader).and_then(|notes| {
+        let total = reader.finish()?;
         sink.settle()?;
-        Ok(total)
+        Ok((notes, total))
     });
     match received {
-        Ok(total) => {
+        Ok((notes, total)) => {
+            session.note(stream, &notes);
             session.complete(stream, total);
             Ok(())
         }

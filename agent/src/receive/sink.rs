@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use ka::archive::ArchiveError;
+use ka::notes::Tally;
 
 use super::command;
 use crate::relay::{StreamError, StreamReader};
@@ -72,20 +73,21 @@ impl SinkError {
 }
 
 impl Sink {
-    /// Takes the stream to its end; whether it was whole, [`StreamReader::finish`] tells.
+    /// Takes the stream to its end and returns what was noted; whether it was whole, [`StreamReader::finish`] tells.
     ///
     /// # Errors
     /// [`SinkError`].
-    pub fn receive(&self, stream: &mut StreamReader) -> Result<(), SinkError> {
+    pub fn receive(&self, stream: &mut StreamReader) -> Result<Tally, SinkError> {
         match self {
             Self::Dir(directory) => unpack_into(stream, directory, &Options::default()),
             Self::File(path) => {
                 let error = |error| SinkError::File { path: path.clone(), error };
                 let mut file = create(path).map_err(error)?;
                 copy(stream, &mut file, error)?;
-                file.sync_all().or_else(not_for_devices).map_err(error)
+                file.sync_all().or_else(not_for_devices).map_err(error)?;
+                Ok(Tally::default())
             }
-            Self::Command(command) => command::run(command, stream),
+            Self::Command(command) => command::run(command, stream).map(|()| Tally::default()),
         }
     }
 
@@ -111,17 +113,21 @@ impl Sink {
     }
 }
 
-/// Unpacks the stream's tar; whether it was whole, [`StreamReader::finish`] tells.
+/// Unpacks the stream's tar and returns what was noted; whether it was whole, [`StreamReader::finish`] tells.
 ///
 /// # Errors
 /// [`SinkError`].
-pub fn unpack_into(stream: &mut StreamReader, directory: &Path, options: &Options) -> Result<(), SinkError> {
+pub fn unpack_into(
+    stream: &mut StreamReader,
+    directory: &Path,
+    options: &Options,
+) -> Result<Tally, SinkError> {
     let error = |error| SinkError::File { path: directory.to_owned(), error };
     fs::create_dir_all(directory).map_err(error)?;
     let summary =
         stream.ahead(|stream| unpack::unpack(stream, directory, options)).map_err(SinkError::of_unpacking)?;
     summary.notes.log();
-    Ok(())
+    Ok(summary.notes.tally().clone())
 }
 
 /// The name until all is proven; devices and pipes are written as they are.
