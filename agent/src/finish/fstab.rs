@@ -67,6 +67,18 @@ pub(super) fn swap_files(root: &Path) -> Result<Vec<String>, Cause> {
     Ok(text.split(|b| *b == b'\n').filter_map(file).collect())
 }
 
+/// Whether the boot waits for what a line names, and ends if that does not come.
+pub(super) fn is_awaited(line: &[u8]) -> bool {
+    let fields = fields(line);
+    let text = |index: usize| fields.get(index).map(|range| unescape(line.get(range.clone()).unwrap_or_default()));
+    let options = text(3).unwrap_or_default();
+    let is_swap = text(2).is_some_and(|kind| kind == "swap");
+    fields.len() > 1 && !is_swap && !options.split(',').any(|option| SPARED.contains(&option))
+}
+
+/// Options with which the system boots without the device.
+const SPARED: [&str; 5] = ["noauto", "nofail", "_netdev", "bind", "rbind"];
+
 /// The entries in `text` by the new UUIDs; everything else stays byte for byte.
 ///
 /// An entry for a disk that was not cloned becomes a comment, for systemd waits 90 s for it and then
@@ -87,7 +99,7 @@ fn rewrite(text: &[u8], names: &Names<'_>) -> Vec<u8> {
                 new.extend_from_slice(line.get(done..).unwrap_or_default());
             }
             Verdict::LeaveOut => {
-                log::warn!(
+                warning!(
                     "fstab: left out, this node has no such disk: {}",
                     String::from_utf8_lossy(line).trim()
                 );
@@ -148,8 +160,7 @@ fn verdict(line: &[u8], names: &Names<'_>) -> Verdict {
         },
         Named::Missing => {
             let options = fields.get(3).map(text).unwrap_or_default();
-            let spared = ["noauto", "nofail", "_netdev", "bind", "rbind"];
-            if options.split(',').any(|option| spared.contains(&option)) {
+            if options.split(',').any(|option| SPARED.contains(&option)) {
                 Verdict::Keep
             } else {
                 Verdict::LeaveOut

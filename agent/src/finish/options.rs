@@ -71,7 +71,7 @@ fn by_its_path(id: &str, fs: &MadeFileSystem, point: &str) -> Option<String> {
     let numbered = subvolumes.iter().find(|s| s.golden_id.is_some() && s.golden_id == number);
     let found = numbered.or(mounted);
     if found.is_none() {
-        log::warn!("mount options of {point}: subvolid={id} may be another subvolume on this node, or none");
+        warning!("mount options of {point}: subvolid={id} may be another subvolume on this node, or none");
     }
     Some(format!("subvol=/{}", found?.path))
 }

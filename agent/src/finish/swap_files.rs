@@ -35,7 +35,7 @@ pub(super) fn renew(root: &Path) -> Result<(), Cause> {
             Ok(metadata) if metadata.is_file() => renew_one(&path, metadata.len())?,
             Ok(_) => {}
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                log::warn!("fstab: {name} is swap space, and is not there");
+                warning!("fstab: {name} is swap space, and is not there");
             }
             Err(e) => return Err(Cause::file("look at", &path, e)),
         }

@@ -104,7 +104,7 @@ impl List {
         let root = fs::canonicalize(root).map_err(|e| Cause::file("follow", root, e))?;
         let ours = target.starts_with(&root) && !target.starts_with(root.join("usr"));
         if !ours || self.keeps(&root, &target)? {
-            log::warn!("{} is a link to {}, which stays as it is", link.display(), target.display());
+            warning!("{} is a link to {}, which stays as it is", link.display(), target.display());
             return Ok(());
         }
         log::info!("{} is a link to {}", link.display(), target.display());

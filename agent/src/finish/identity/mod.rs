@@ -66,7 +66,7 @@ fn forget_kernel_installs_id(root: &Path) -> Result<(), Cause> {
             Err(e) => return Err(Cause::file("read", &path, e)),
         };
         let Ok(text) = String::from_utf8(bytes) else {
-            log::warn!("{}: not UTF-8, left as it is", path.display());
+            warning!("{}: not UTF-8, left as it is", path.display());
             continue;
         };
         let mut rest = String::new();

@@ -75,7 +75,7 @@ pub(super) fn write(root: &Path, names: &Names<'_>) -> Result<(), Cause> {
         for path in glob::files(root, pattern)? {
             let bytes = fs::read(&path).map_err(|e| Cause::file("read", &path, e))?;
             let Ok(old) = String::from_utf8(bytes) else {
-                log::warn!("{}: not UTF-8, left as it is", path.display());
+                warning!("{}: not UTF-8, left as it is", path.display());
                 continue;
             };
             let new = rewrite(&old, names);

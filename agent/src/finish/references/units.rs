@@ -140,7 +140,7 @@ fn rename(path: &Path, names: &Names<'_>) -> Result<(), Cause> {
         let what = value(&text, "What").unwrap_or_default();
         return match (names.resolve(what), unit_of_swap(what)) {
             (Named::Missing, _) => {
-                log::warn!("{}: left out, this node has no {what}", path.display());
+                warning!("{}: left out, this node has no {what}", path.display());
                 give(path, &format!("{name}{LEFT_OUT}"))
             }
             (_, Some(unit)) if unit != name => give(path, &unit),
@@ -158,7 +158,7 @@ fn rename_link(path: &Path, name: &str, names: &Names<'_>) -> Result<(), Cause> 
     let target = fs::read_link(path).map_err(|e| Cause::file("follow", path, e))?;
     let target_name = target.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     if name.ends_with(".swap") && names.unit(name) == Named::Missing {
-        log::warn!("{}: removed, this node has no such disk", path.display());
+        warning!("{}: removed, this node has no such disk", path.display());
         return fs::remove_file(path).map_err(|e| Cause::file("remove", path, e));
     }
     let new_target = names.rename_unit(target_name).map(|new| target.with_file_name(new));

@@ -53,7 +53,7 @@ pub(super) fn rewrite_grubenv(text: &str, names: &Names<'_>) -> String {
         each_line(lines, |line| Some(on_command_line(line, names)).filter(|_| !line.starts_with('#')));
     if new == lines || new.len() > text.len() {
         if new != lines {
-            log::warn!("GRUB's environment block has no room for this node's names, and stays as it is");
+            warning!("GRUB's environment block has no room for this node's names, and stays as it is");
         }
         return text.to_owned();
     }
@@ -150,7 +150,7 @@ fn rewrite_word(key: &str, word: &str, names: &Names<'_>) -> String {
         ("RESUME", Named::Missing) => with("none"),
         ("resume", Named::Missing) => "noresume".to_owned(),
         ("root", Named::Missing) => {
-            log::warn!("root={value} names a disk that this node does not have");
+            warning!("root={value} names a disk that this node does not have");
             word.to_owned()
         }
         _ => word.to_owned(),
