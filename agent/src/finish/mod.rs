@@ -13,7 +13,9 @@ macro_rules! warning {
     };
 }
 
+mod bls;
 mod chroot;
+mod debconf;
 mod efi;
 mod encoded;
 mod error;
@@ -47,7 +49,7 @@ use ka::mac::Mac;
 use ka::plan::{FileSystemKind, FileSystemPlan, Plan};
 
 use crate::disk::{BootCode, MadeFileSystem, RawPartition};
-use crate::hardware::{CardModules, SlottedCard};
+use crate::hardware::{self, CardModules, SlottedCard};
 use crate::step::step;
 pub use chroot::inside;
 use chroot::{Chroot, DeviceLinks};
@@ -174,6 +176,8 @@ pub fn finish(copied: &Copied<'_>) -> Result<LastWrites, FinishError> {
     // Opened here, where its path leads to it.
     let agent = machine.agent.as_deref().filter(|_| plan.finish.first_boot.is_some());
     let agent = named("Open the agent", || agent.map(open).transpose())?;
+    let disks = hardware::disks(false).into_iter();
+    let disks = disks.map(|disk| (Path::new("/dev").join(disk.name), disk.by_id)).collect();
     let outcome = inside(root, || {
         let top = Path::new("/");
         let names = named("Read the golden node's names", || names(top, &all))?;
@@ -185,6 +189,7 @@ pub fn finish(copied: &Copied<'_>) -> Result<LastWrites, FinishError> {
         })?;
         named("Make swap files anew", || swap_files::renew(top))?;
         named("Rewrite other names of file systems", || references::write(top, &names))?;
+        named("Name the disk that GRUB is installed on", || debconf::write(top, &names, disk, &disks))?;
         named("Show the node's own command line", || {
             chroot::show_command_line(top, &references::command_line(top, &names)?)
         })?;

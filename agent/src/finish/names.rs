@@ -55,8 +55,15 @@ impl<'a> Names<'a> {
 
     /// Whether `path` is a whole disk of the golden node on which one of these file systems was: `/dev/sda`.
     pub(super) fn is_golden_disk(&self, path: &str) -> bool {
-        let goldens = self.made.iter().filter_map(|fs| fs.plan.golden.as_ref());
-        goldens.flat_map(|golden| &golden.devices).any(|device| disk_of(device) == Some(path))
+        self.on_golden_disk(path).is_some()
+    }
+
+    /// A file system that lay on the golden node's whole disk `path`.
+    pub(super) fn on_golden_disk(&self, path: &str) -> Option<&'a MadeFileSystem> {
+        self.find(|fs| {
+            let golden = fs.plan.golden.as_ref();
+            golden.is_some_and(|golden| golden.devices.iter().any(|device| disk_of(device) == Some(path)))
+        })
     }
 
     /// What `word` names: `UUID=…`, `/dev/sda1`, `none`.
