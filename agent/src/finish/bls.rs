@@ -117,15 +117,21 @@ mod tests {
 
     fn red_hat() -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
-        let environment = format!("# GRUB Environment Block\nsaved_entry={OLD}-5.14.0\nkernelopts=root=UUID=x ro\n");
+        let environment =
+            format!("# GRUB Environment Block\nsaved_entry={OLD}-5.14.0\nkernelopts=root=UUID=x ro\n");
         let padding = "#".repeat(1024 - environment.len());
         for (name, text) in [
             ("etc/machine-id", format!("{OLD}\n")),
             ("boot/grub2/grubenv", environment + &padding),
-            (&format!("{ENTRIES}/{OLD}-5.14.0.conf"), "linux /vmlinuz-5.14.0\noptions root=UUID=x ro\n".to_owned()),
+            (
+                &format!("{ENTRIES}/{OLD}-5.14.0.conf"),
+                "linux /vmlinuz-5.14.0\noptions root=UUID=x ro\n".to_owned(),
+            ),
             (
                 &format!("{ENTRIES}/{OLD}-0-rescue.conf"),
-                format!("linux /vmlinuz-0-rescue-{OLD}\ninitrd /initramfs-0-rescue-{OLD}.img\noptions $kernelopts\n"),
+                format!(
+                    "linux /vmlinuz-0-rescue-{OLD}\ninitrd /initramfs-0-rescue-{OLD}.img\noptions $kernelopts\n"
+                ),
             ),
             (&format!("boot/vmlinuz-0-rescue-{OLD}"), String::new()),
             (&format!("boot/initramfs-0-rescue-{OLD}.img"), String::new()),
@@ -145,7 +151,9 @@ mod tests {
         assert_ne!(new, OLD);
         let read = |name: &str| fs::read_to_string(root.path().join(name)).unwrap();
         assert!(read(&format!("{ENTRIES}/{new}-5.14.0.conf")).contains("vmlinuz-5.14.0"));
-        assert!(read(&format!("{ENTRIES}/{new}-0-rescue.conf")).contains(&format!("/vmlinuz-0-rescue-{new}\n")));
+        assert!(
+            read(&format!("{ENTRIES}/{new}-0-rescue.conf")).contains(&format!("/vmlinuz-0-rescue-{new}\n"))
+        );
         assert!(root.path().join(format!("boot/initramfs-0-rescue-{new}.img")).exists());
         let environment = read("boot/grub2/grubenv");
         assert!(environment.contains(&format!("saved_entry={new}-5.14.0\n")) && environment.len() == 1024);

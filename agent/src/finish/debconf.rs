@@ -45,7 +45,8 @@ fn rewrite(text: &str, own: impl Fn(&str) -> Option<String>, boots: &str) -> Str
         if let Some(name) = line.strip_prefix("Name:") {
             asked = is_about_devices(name.trim());
         }
-        let Some(value) = line.strip_prefix("Value:").map(str::trim).filter(|value| asked && !value.is_empty())
+        let Some(value) =
+            line.strip_prefix("Value:").map(str::trim).filter(|value| asked && !value.is_empty())
         else {
             return line.to_owned();
         };
@@ -66,7 +67,8 @@ fn rewrite(text: &str, own: impl Fn(&str) -> Option<String>, boots: &str) -> Str
 
 /// `grub-pc/install_devices`, `grub-efi/install_devices`, and what is asked when disks have changed.
 fn is_about_devices(question: &str) -> bool {
-    let answer = question.strip_prefix("grub-").and_then(|rest| rest.split_once('/')).map(|(_, answer)| answer);
+    let answer =
+        question.strip_prefix("grub-").and_then(|rest| rest.split_once('/')).map(|(_, answer)| answer);
     matches!(answer, Some("install_devices" | "install_devices_disks_changed"))
 }
 
@@ -143,7 +145,11 @@ Value: /dev/disk/by-id/ata-GOLD
         let names = Names::new(&made);
         let disk = Path::new("/dev/vda");
         for (by_id, whole, part) in [
-            (vec!["wwn-0x5", "virtio-own-1"], "/dev/disk/by-id/virtio-own-1", "/dev/disk/by-id/virtio-own-1-part1"),
+            (
+                vec!["wwn-0x5", "virtio-own-1"],
+                "/dev/disk/by-id/virtio-own-1",
+                "/dev/disk/by-id/virtio-own-1-part1",
+            ),
             (vec![], "/dev/vda", "/dev/vda1"),
         ] {
             let by_id = by_id.into_iter().map(str::to_owned).collect();

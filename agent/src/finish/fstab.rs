@@ -70,7 +70,8 @@ pub(super) fn swap_files(root: &Path) -> Result<Vec<String>, Cause> {
 /// Whether the boot waits for what a line names, and ends if that does not come.
 pub(super) fn is_awaited(line: &[u8]) -> bool {
     let fields = fields(line);
-    let text = |index: usize| fields.get(index).map(|range| unescape(line.get(range.clone()).unwrap_or_default()));
+    let text =
+        |index: usize| fields.get(index).map(|range| unescape(line.get(range.clone()).unwrap_or_default()));
     let options = text(3).unwrap_or_default();
     let is_swap = text(2).is_some_and(|kind| kind == "swap");
     fields.len() > 1 && !is_swap && !options.split(',').any(|option| SPARED.contains(&option))
@@ -155,7 +156,11 @@ fn verdict(line: &[u8], names: &Names<'_>) -> Verdict {
         }
         Named::Kept | Named::Other => match options_for(None) {
             // The device's own field is as it was.
-            Some(options) => Verdict::Rename { from: device.start..device.start, name: String::new(), options: Some(options) },
+            Some(options) => Verdict::Rename {
+                from: device.start..device.start,
+                name: String::new(),
+                options: Some(options),
+            },
             None => Verdict::Keep,
         },
         Named::Missing => {

@@ -75,7 +75,9 @@ fn is_loop(address: &str) -> bool {
 
 fn is_name_of(word: &str, name: &str) -> bool {
     let rest = word.get(..name.len()).filter(|start| start.eq_ignore_ascii_case(name));
-    !name.is_empty() && rest.is_some() && word.get(name.len()..).is_some_and(|r| r.is_empty() || r.starts_with('.'))
+    !name.is_empty()
+        && rest.is_some()
+        && word.get(name.len()..).is_some_and(|r| r.is_empty() || r.starts_with('.'))
 }
 
 /// The name at the node's own address, and off the loop.
@@ -88,9 +90,7 @@ fn with_address(table: &str, names: &Names<'_>, address: IpAddr) -> String {
     let mut rewritten = String::with_capacity(table.len());
     for line in table.split_inclusive('\n') {
         let content = line.split('#').next().unwrap_or_default();
-        let is_own = |word: &str| {
-            is_name_of(word, new) || !is_nameless(names.old) && is_name_of(word, old)
-        };
+        let is_own = |word: &str| is_name_of(word, new) || !is_nameless(names.old) && is_name_of(word, old);
         let words: Vec<&str> = content.split_whitespace().collect();
         let has_it = words.iter().skip(1).any(|word| is_own(word));
         if !is_loop(address_of(content)) || !has_it {

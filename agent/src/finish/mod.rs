@@ -209,9 +209,7 @@ pub fn finish(copied: &Copied<'_>) -> Result<LastWrites, FinishError> {
             (None, _) => {}
         }
         named("Run the site's own steps", || hooks::run(top, &facts(copied, &names, top)?))?;
-        named("Rebuild the initrd", || {
-            initrd::rebuild(top, &plan.boot, &machine.modules())
-        })?;
+        named("Rebuild the initrd", || initrd::rebuild(top, &plan.boot, &machine.modules()))?;
         let (firmware, order) = (machine.firmware, plan.boot.order);
         let require_nvram = plan.boot.require_nvram;
         let setting = Setting { root: top, disk, firmware, order, require_nvram, names: &names };

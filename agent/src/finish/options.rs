@@ -33,8 +33,12 @@ pub(super) fn rewrite(
         let (key, value) = option.split_once('=').unwrap_or((option, ""));
         let fresh = fs.filter(|fs| !is_raw(fs));
         let kept = match (key, fs) {
-            ("subvolid", Some(fs)) if !matches!(value, "0" | "5") => {
-                if by_path { None } else { Some(by_its_path(value, fs, point).unwrap_or(option.to_owned())) }
+            ("subvolid", Some(fs)) if !is_raw(fs) && !matches!(value, "0" | "5") => {
+                if by_path {
+                    None
+                } else {
+                    Some(by_its_path(value, fs, point).unwrap_or(option.to_owned()))
+                }
             }
             (key, _) if GEOMETRY.contains(&key) && fresh.is_some_and(is_xfs) => None,
             (key, Some(fs)) if DEVICES.contains(&key) && value.starts_with(['/', 'U', 'L', 'P']) => {

@@ -28,7 +28,10 @@ pub fn machine(root: &Path) -> GoldenMachine {
     devices.sort();
     devices.dedup();
     if devices.len() > MOST {
-        log::warn!("this machine has {} names of disks; the clones are searched for the first {MOST}", devices.len());
+        log::warn!(
+            "this machine has {} names of disks; the clones are searched for the first {MOST}",
+            devices.len()
+        );
         devices.truncate(MOST);
     }
     tables.dedup();
@@ -38,7 +41,10 @@ pub fn machine(root: &Path) -> GoldenMachine {
 /// The identifier of an MBR, which its partitions' begin with: `0123abcd` of `0123abcd-01`. A GPT's partitions have
 /// others.
 fn table_of(partuuid: &str) -> Option<String> {
-    partuuid.split_once('-').filter(|(id, number)| id.len() == 8 && number.len() == 2).map(|(id, _)| id.to_owned())
+    partuuid
+        .split_once('-')
+        .filter(|(id, number)| id.len() == 8 && number.len() == 2)
+        .map(|(id, _)| id.to_owned())
 }
 
 /// All links below `/dev/disk`, and the names that LVM, the device mapper and md give.
@@ -47,7 +53,8 @@ fn links(dev: &Path) -> Vec<String> {
         fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
     };
     let is_device = |path: &PathBuf| {
-        path.file_name().is_some_and(|name| name != "control") && fs::metadata(path).is_ok_and(|m| !m.is_dir())
+        path.file_name().is_some_and(|name| name != "control")
+            && fs::metadata(path).is_ok_and(|m| !m.is_dir())
     };
     let mut found: Vec<PathBuf> = list(&dev.join("disk")).iter().flat_map(|by| list(by)).collect();
     found.extend(list(&dev.join("mapper")));
@@ -112,7 +119,15 @@ mod tests {
         found.sort();
         assert_eq!(
             found,
-            ["disk/by-id/dm-name-vg-old", "disk/by-uuid/0001", "dm-0", "mapper/vg-old", "md/store", "md127", "vg/old"]
+            [
+                "disk/by-id/dm-name-vg-old",
+                "disk/by-uuid/0001",
+                "dm-0",
+                "mapper/vg-old",
+                "md/store",
+                "md127",
+                "vg/old"
+            ]
         );
         assert_eq!(table_of("0123abcd-01").as_deref(), Some("0123abcd"));
         assert_eq!(table_of("c12a7328-f81f-11d2-ba4b-00a0c93ec93b"), None);

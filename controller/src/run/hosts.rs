@@ -134,7 +134,9 @@ mod tests {
                     525400000005 n5 10.0.0.5 ens4=5254000000f5 ens5=52:54:00:00:01:f5\n525400000006 n6 ens4=5254000000f6\n";
         let hosts = parse(text).unwrap();
         let of = |mac: &str| hosts.get(mac.parse().unwrap()).cloned();
-        let name = |hostname: &str, address| Some(NodeName { hostname: hostname.into(), address, cards: Vec::new() });
+        let name = |hostname: &str, address| {
+            Some(NodeName { hostname: hostname.into(), address, cards: Vec::new() })
+        };
         let address = |address: &str, prefix, gateway: Option<&str>| {
             let gateway = gateway.map(|gateway| gateway.parse().unwrap());
             Some(NodeAddress { address: address.parse().unwrap(), prefix, gateway })
@@ -178,7 +180,10 @@ mod tests {
                  ens4=52:54:00:12:34:56, found 'x'"
                     .into(),
             ),
-            ("525400000001 a ens4=525400000001", "hosts:1:16: 'ens4=525400000001' is in line 1 already".into()),
+            (
+                "525400000001 a ens4=525400000001",
+                "hosts:1:16: 'ens4=525400000001' is in line 1 already".into(),
+            ),
             (
                 "525400000001 a ens4=525400000002 ens4=525400000003",
                 "hosts:1:34: expected each interface once, found 'ens4=525400000003'".into(),

@@ -54,7 +54,8 @@ impl List {
     fn add(&mut self, text: &str, file: &Path) -> Result<(), Cause> {
         for (number, line) in (1..).zip(text.lines()) {
             let line = line.trim();
-            let rules = match line.strip_prefix("enable").filter(|rest| rest.starts_with(char::is_whitespace)) {
+            let rules = match line.strip_prefix("enable").filter(|rest| rest.starts_with(char::is_whitespace))
+            {
                 Some(what) => other::enabled(what.trim()),
                 None => parse(line).map(|rule| rule.into_iter().collect()),
             };

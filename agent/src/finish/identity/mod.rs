@@ -199,7 +199,12 @@ mod tests {
             fs::write(path, text).unwrap();
         };
         let has = |name: &str| root.path().join(name).exists();
-        let files = ["etc/krb5.keytab", "etc/salt/minion_id", "var/lib/cloud/instances/i-1/x", "var/lib/snmp/snmpd.conf"];
+        let files = [
+            "etc/krb5.keytab",
+            "etc/salt/minion_id",
+            "var/lib/cloud/instances/i-1/x",
+            "var/lib/snmp/snmpd.conf",
+        ];
         files.iter().for_each(|name| put(name, "x"));
         fs::create_dir_all(root.path().join("var/lib/puppet/ssl")).unwrap();
         let _ = crate::notes::take();

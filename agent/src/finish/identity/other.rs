@@ -27,7 +27,8 @@ fn groups() -> Result<Vec<(&'static str, Vec<Rule>)>, Cause> {
             groups.push((name.trim(), Vec::new()));
             continue;
         }
-        let rule = parse(line).map_err(|wrong| Cause::List { file: "other.list".into(), line: number, wrong })?;
+        let rule =
+            parse(line).map_err(|wrong| Cause::List { file: "other.list".into(), line: number, wrong })?;
         if let Some((_, rules)) = groups.last_mut() {
             rules.extend(rule);
         }
@@ -47,7 +48,8 @@ pub(super) fn enabled(what: &str) -> Result<Vec<Rule>, String> {
         groups.into_iter().filter(|(name, _)| *name == what).flat_map(|(_, rules)| rules).collect()
     };
     if found.is_empty() {
-        let names: Vec<&str> = self::groups().map_err(|e| e.to_string())?.iter().map(|(name, _)| *name).collect();
+        let names: Vec<&str> =
+            self::groups().map_err(|e| e.to_string())?.iter().map(|(name, _)| *name).collect();
         return Err(format!(
             "expected `enable` with all, a path of the list, or one of {}; found '{what}'",
             names.join(", ")

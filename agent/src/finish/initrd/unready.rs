@@ -88,10 +88,13 @@ fn no_kernel(root: &Path) -> Result<String, Cause> {
         }
     }
     if !images.is_empty() {
-        return Ok("no kernel in /boot has its modules in /lib/modules: install its package again, or use `-r none`"
-            .to_owned());
+        return Ok(
+            "no kernel in /boot has its modules in /lib/modules: install its package again, or use `-r none`"
+                .to_owned(),
+        );
     }
-    Ok("this system has no kernel in /boot: install one, or use `-r none` if its nodes get theirs elsewhere".to_owned())
+    Ok("this system has no kernel in /boot: install one, or use `-r none` if its nodes get theirs elsewhere"
+        .to_owned())
 }
 
 #[cfg(test)]

@@ -35,7 +35,8 @@ pub(super) fn quiet(esp: &Path, vendor: &Path) -> Result<(), Cause> {
     }
     if find(&directory, |name| name == BESIDE[0])?.is_empty() {
         let path = directory.join(BESIDE[0]);
-        let wrong = "is missing, and shim would start fbx64.efi, which puts itself first in the firmware's menu";
+        let wrong =
+            "is missing, and shim would start fbx64.efi, which puts itself first in the firmware's menu";
         return Err(Cause::NotBootable { path, wrong: wrong.to_owned() });
     }
     for program in programs {
@@ -52,9 +53,9 @@ fn find(directory: &Path, fits: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>, C
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(Cause::file("list", directory, e)),
     };
-    let fitting = entries.into_iter().filter(|entry| {
-        entry.file_name().to_str().is_some_and(|name| fits(&name.to_ascii_lowercase()))
-    });
+    let fitting = entries
+        .into_iter()
+        .filter(|entry| entry.file_name().to_str().is_some_and(|name| fits(&name.to_ascii_lowercase())));
     Ok(fitting.map(|entry| entry.path()).filter(|path| path.is_file()).collect())
 }
 

@@ -192,8 +192,14 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let esp = root.path().join("boot/efi");
         let (firmware, order) = (Firmware::Uefi, BootOrder::Network);
-        let setting =
-            Setting { root: root.path(), disk: Path::new("/dev/vda"), firmware, order, require_nvram: false, names: &names };
+        let setting = Setting {
+            root: root.path(),
+            disk: Path::new("/dev/vda"),
+            firmware,
+            order,
+            require_nvram: false,
+            names: &names,
+        };
         let fault = || check_entries(&setting, &esp).err().map(|e| e.to_string()).unwrap_or_default();
         put(root.path(), "proc/cmdline", &format!("root=UUID={ROOT} ro\n"));
         put(root.path(), "etc/machine-id", "");

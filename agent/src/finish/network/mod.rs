@@ -147,7 +147,8 @@ pub(super) fn write(root: &Path, plan: &FinishPlan, cards: &Cards<'_>) -> Result
     let pairs = Pairs::new(&plan.golden, told, cards.all, cards.reached);
     let given = pairs.given();
     let golden_card = plan.golden.interface.as_deref();
-    let is_serving = |pair: &pairs::Pair| Some(pair.golden.as_str()) == golden_card || plan.golden.cards.is_empty();
+    let is_serving =
+        |pair: &pairs::Pair| Some(pair.golden.as_str()) == golden_card || plan.golden.cards.is_empty();
     let mut named = vec![false; pairs.cards.len()];
     let (mut addressed, mut led) = (false, false);
     let gateway = own.and_then(|own| own.gateway).map(|gateway| gateway.to_string());

@@ -150,8 +150,12 @@ mod tests {
 
     #[test]
     fn cards_are_paired_by_word_by_name_and_by_slot() {
-        let cards =
-            vec![golden("ens3", 1, "e1000"), golden("ens4", 2, "e1000"), golden("ens5", 3, "e1000"), golden("ib0", 4, "mlx")];
+        let cards = vec![
+            golden("ens3", 1, "e1000"),
+            golden("ens4", 2, "e1000"),
+            golden("ens5", 3, "e1000"),
+            golden("ib0", 4, "mlx"),
+        ];
         let host = host(cards);
         // By driver and slot; the node was reached by its second.
         let own_cards = [own("eth0", 11, "e1000"), own("eth1", 12, "e1000"), own("eth2", 13, "e1000")];
@@ -163,7 +167,12 @@ mod tests {
         let pairs = Pairs::new(&host, &[], &named, Some(mac(12)));
         assert_eq!(told(&pairs), [(1, 12), (3, 11)]);
         // By what a person says, even against the card that it was reached by.
-        let pairs = Pairs::new(&host, &[("ens5".to_owned(), mac(12)), ("x".to_owned(), mac(9))], &own_cards, Some(mac(12)));
+        let pairs = Pairs::new(
+            &host,
+            &[("ens5".to_owned(), mac(12)), ("x".to_owned(), mac(9))],
+            &own_cards,
+            Some(mac(12)),
+        );
         assert_eq!(told(&pairs), [(3, 12), (1, 11), (2, 13)]);
         // Nothing is known but the one.
         let alone = GoldenHost { cards: Vec::new(), ..host };

@@ -290,7 +290,8 @@ pub(super) fn hardware_addresses(text: &str, pairs: &[(Mac, Mac)]) -> String {
         let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '-' | '_');
         let found = rest.get(..LENGTH).filter(|_| first.is_ascii_hexdigit()).and_then(|word| {
             let separator = word.get(2..3).filter(|separator| matches!(*separator, ":" | "-"))?;
-            let goes_on = rest.get(LENGTH..).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_alphanumeric()));
+            let goes_on =
+                rest.get(LENGTH..).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_alphanumeric()));
             let begins = !new.ends_with(inner) || new.ends_with("01-");
             let golden: Mac = word.parse().ok().filter(|_| !goes_on && begins)?;
             let (_, own) = pairs.iter().find(|(old, _)| *old == golden)?;

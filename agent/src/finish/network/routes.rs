@@ -22,7 +22,8 @@ fn rewrite_line(text: &str, line: &str, golden: IpAddr, own: &NodeAddress) -> St
         let (word, tail) = tail.split_at(tail.find(char::is_whitespace).unwrap_or(tail.len()));
         new.push_str(blank);
         // Behind `via`, in SUSE's second column, or in a variable of its own.
-        let is_gateway = before == "via" || words == 1 && !line.contains(" via ") || word.starts_with("GATEWAY");
+        let is_gateway =
+            before == "via" || words == 1 && !line.contains(" via ") || word.starts_with("GATEWAY");
         new.push_str(&with_address(word, golden, own, is_gateway && is_default));
         (words, before, rest) = (words + 1, word, tail);
     }
@@ -37,7 +38,9 @@ fn leads_everywhere(text: &str, line: &str) -> bool {
     let number = first.strip_prefix("GATEWAY").and_then(|rest| rest.split('=').next());
     let listed = |number: &str| {
         let key = format!("ADDRESS{number}=");
-        text.lines().filter_map(|line| line.trim().strip_prefix(&key)).any(|value| value.trim_matches('"') == "0.0.0.0")
+        text.lines()
+            .filter_map(|line| line.trim().strip_prefix(&key))
+            .any(|value| value.trim_matches('"') == "0.0.0.0")
     };
     is_everywhere(first) || number.is_some_and(listed)
 }
@@ -45,7 +48,8 @@ fn leads_everywhere(text: &str, line: &str) -> bool {
 fn with_address(word: &str, golden: IpAddr, own: &NodeAddress, is_gateway: bool) -> String {
     let (key, value) = word.split_once('=').map_or(("", word), |(key, value)| (key, value));
     let bare = value.trim_matches(['"', '\'']);
-    let (address, prefix) = bare.split_once('/').map_or((bare, None), |(address, prefix)| (address, Some(prefix)));
+    let (address, prefix) =
+        bare.split_once('/').map_or((bare, None), |(address, prefix)| (address, Some(prefix)));
     let Ok(found) = address.parse::<IpAddr>() else { return word.to_owned() };
     let new = match own.gateway {
         Some(gateway) if is_gateway && gateway.is_ipv4() == found.is_ipv4() => gateway,
@@ -53,7 +57,11 @@ fn with_address(word: &str, golden: IpAddr, own: &NodeAddress, is_gateway: bool)
         _ => return word.to_owned(),
     };
     let new = prefix.map_or_else(|| new.to_string(), |prefix| format!("{new}/{prefix}"));
-    if key.is_empty() { value.replacen(bare, &new, 1) } else { format!("{key}={}", value.replacen(bare, &new, 1)) }
+    if key.is_empty() {
+        value.replacen(bare, &new, 1)
+    } else {
+        format!("{key}={}", value.replacen(bare, &new, 1))
+    }
 }
 
 #[cfg(test)]

@@ -125,7 +125,8 @@ fn netplan(text: &str, interface: &str, mac: Mac) -> String {
         }
         // The nearest line above that is indented less says what this belongs to.
         let above = lines.iter().enumerate().take(at).rev();
-        let parent = above.clone().find(|(_, other)| !other.trim().is_empty() && indent(other) < indent(line));
+        let parent =
+            above.clone().find(|(_, other)| !other.trim().is_empty() && indent(other) < indent(line));
         let parent = parent.filter(|(_, parent)| parent.trim_start().starts_with("match:")).map(|(at, _)| at);
         let Some(matching) = parent.or(Some(at).filter(|_| line.contains("match:"))) else { continue };
         if let Some(slot) = new.get_mut(at) {
@@ -136,7 +137,9 @@ fn netplan(text: &str, interface: &str, mac: Mac) -> String {
         let of_device = |other: &&(usize, &&str)| other.1.trim().is_empty() || indent(other.1) >= level;
         let behind: Vec<_> = lines.iter().enumerate().skip(matching).collect();
         let before: Vec<_> = lines.iter().enumerate().take(matching).rev().collect();
-        for (other, candidate) in behind.iter().take_while(of_device).chain(before.iter().take_while(of_device)) {
+        for (other, candidate) in
+            behind.iter().take_while(of_device).chain(before.iter().take_while(of_device))
+        {
             if candidate.trim_start().starts_with("set-name:")
                 && indent(candidate) == level
                 && let Some(slot) = new.get_mut(*other)

@@ -121,8 +121,8 @@ fn with_units(line: &str, names: &Names<'_>) -> String {
 
 /// The last value of a key, which is the one that counts.
 fn value<'a>(text: &'a str, wanted: &str) -> Option<&'a str> {
-    let pairs = text.lines().filter_map(|line| line.split_once('='));
-    pairs.filter(|(key, _)| key.trim() == wanted).last().map(|(_, value)| value.trim())
+    let mut pairs = text.lines().filter_map(|line| line.split_once('='));
+    pairs.rfind(|(key, _)| key.trim() == wanted).map(|(_, value)| value.trim())
 }
 
 /// Gives a unit's file, link or directory the name that fits what it is about.
@@ -219,7 +219,9 @@ mod tests {
         let golden = r"dev-disk-by\x2duuid-00000001\x2d0000\x2d4000\x2d8000\x2d000000000000.device";
         put(
             "app.service",
-            &format!("[Unit]\nRequires={golden} ssh.service\nAfter={golden} dev-sda2.swap\n[Service]\nExecStart=/bin/true\n"),
+            &format!(
+                "[Unit]\nRequires={golden} ssh.service\nAfter={golden} dev-sda2.swap\n[Service]\nExecStart=/bin/true\n"
+            ),
         );
         put(&format!("{golden}.d/timeout.conf"), "[Unit]\nJobTimeoutSec=5\n");
         put("srv.mount", "[Mount]\nWhat=PARTLABEL=Linux part 1\nWhere=/srv\nOptions=subvolid=5,noatime\n");
@@ -239,9 +241,15 @@ mod tests {
         assert_eq!(read(&format!("{swap}.d/more.conf")), "[Swap]\nPriority=5\n");
         let link = fs::read_link(units.join("swap.target.wants").join(&swap)).unwrap();
         assert_eq!(link, Path::new("/etc/systemd/system").join(&swap));
-        assert!(read("app.service").contains(&format!("Requires={device} ssh.service\nAfter={device} {swap}\n")));
+        assert!(
+            read("app.service").contains(&format!("Requires={device} ssh.service\nAfter={device} {swap}\n"))
+        );
         assert_eq!(read(&format!("{device}.d/timeout.conf")), "[Unit]\nJobTimeoutSec=5\n");
-        assert!(read("srv.mount").contains(&format!("What=/dev/disk/by-uuid/{ROOT}\n")), "{}", read("srv.mount"));
+        assert!(
+            read("srv.mount").contains(&format!("What=/dev/disk/by-uuid/{ROOT}\n")),
+            "{}",
+            read("srv.mount")
+        );
         assert!(read(&format!("dev-sdz9.swap{LEFT_OUT}")).contains("/dev/sdz9"));
         assert!(units.join("swapfile.swap").exists());
         let mut left: Vec<_> = fs::read_dir(units.join("swap.target.wants")).unwrap().collect();

@@ -108,9 +108,15 @@ mod tests {
                 "GRUB_CMDLINE_LINUX=\" rhgb quiet\"\n".to_owned(),
             ),
             (format!("ro rd.luks.uuid=luks-{luks} rd.luks.name={luks}=root q"), "ro q".to_owned()),
-            ("ro rd.lvm=0 rd.md=0 rd.luks=0 rd.auto".to_owned(), "ro rd.lvm=0 rd.md=0 rd.luks=0 rd.auto".to_owned()),
+            (
+                "ro rd.lvm=0 rd.md=0 rd.luks=0 rd.auto".to_owned(),
+                "ro rd.lvm=0 rd.md=0 rd.luks=0 rd.auto".to_owned(),
+            ),
             ("cryptdevice=/dev/sdz2:root ro".to_owned(), " ro".to_owned()),
-            ("ro cryptdevice=/dev/sda2:x:y".to_owned(), format!("ro cryptdevice=/dev/disk/by-uuid/{SWAP}:x:y")),
+            (
+                "ro cryptdevice=/dev/sda2:x:y".to_owned(),
+                format!("ro cryptdevice=/dev/disk/by-uuid/{SWAP}:x:y"),
+            ),
             ("ro mount.usr=/dev/sda1".to_owned(), format!("ro mount.usr=/dev/disk/by-uuid/{ROOT}")),
             ("ro mount.usr=UUID=99999999-0000-4000-8000-000000000000 x".to_owned(), "ro x".to_owned()),
             (
@@ -141,7 +147,11 @@ mod tests {
             ("LVM2_member", "x", "rd.lvm.lv=vg/root ro"),
             ("crypto_LUKS", luks, "rd.luks.uuid=luks-12345678-0000-4000-8000-00000000abcd ro"),
             ("crypto_LUKS", luks, "rd.luks.uuid=12345678 ro"),
-            ("linux_raid_member", "0a0b0c0d-1111-2222-3333-444455556666", "rd.md.uuid=0a0b0c0d:11112222:33334444:55556666 ro"),
+            (
+                "linux_raid_member",
+                "0a0b0c0d-1111-2222-3333-444455556666",
+                "rd.md.uuid=0a0b0c0d:11112222:33334444:55556666 ro",
+            ),
         ] {
             let made = with(kind, uuid);
             assert_eq!(rewrite(line, &Names::new(&made)), line);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::super::fstab;
-use super::super::names::Names;
+use super::super::names::{Named, Names};
 use super::super::references::{is_systems, roots};
 use super::search::{Hit, Place};
 use super::terms::{Kind, Term};
@@ -21,7 +21,15 @@ pub(super) enum Verdict {
 
 /// Words of a command line for which an initrd waits.
 const AWAITED: [&str; 9] = [
-    "root=", "real_root=", "rootflags=", "mount.usr=", "cryptdevice=", "rd.lvm.", "rd.md.", "rd.luks.", "rd_",
+    "root=",
+    "real_root=",
+    "rootflags=",
+    "mount.usr=",
+    "cryptdevice=",
+    "rd.lvm.",
+    "rd.md.",
+    "rd.luks.",
+    "rd_",
 ];
 
 /// What boot loaders and the tools that write for them read, below any top.
@@ -39,7 +47,7 @@ pub(super) fn verdict(hit: &Hit<'_>, term: &Term, names: &Names<'_>) -> Verdict 
     if in_text && is_comment(&line, hit.path) || !means(hit, term) {
         return Verdict::Harmless;
     }
-    if in_text && term.kind.is_of_disks() && stops_boot(hit, &line, names) {
+    if in_text && term.kind.is_of_disks() && stops_boot(hit, &line, term, names) {
         return Verdict::Fatal(format!(
             "still names the golden node's {} {}, which this node does not have and its boot waits for: {}",
             term.kind.name(),
@@ -73,10 +81,13 @@ fn means(hit: &Hit<'_>, term: &Term) -> bool {
         Kind::Host => !matches!(before, b'-' | b'.') && behind != b'-' && !in_table(hit),
         Kind::Address => {
             let more = matches!(behind, b'.' | b':') && next.is_ascii_hexdigit();
-            !matches!(before, b'.' | b':') && !(more && term.text.contains(char::from(behind))) && !in_table(hit)
+            let part = matches!(before, b'.' | b':') || more && term.text.contains(char::from(behind));
+            !part && !in_table(hit)
         }
         Kind::Mac | Kind::FileSystem | Kind::Partition => {
-            !(matches!(before, b'-' | b':') && is_hex_before(hit)) && !(behind == b'-' && next.is_ascii_hexdigit())
+            let begun = matches!(before, b'-' | b':') && is_hex_before(hit);
+            let goes_on = behind == b'-' && next.is_ascii_hexdigit();
+            !begun && !goes_on
         }
         // With a partition's number behind it, it is a partition's.
         Kind::Table => before != b'-' && !(behind == b'-' && next.is_ascii_hexdigit()),
@@ -99,9 +110,12 @@ fn in_table(hit: &Hit<'_>) -> bool {
 }
 
 /// Whether a system with this line would not come up.
-fn stops_boot(hit: &Hit<'_>, line: &str, names: &Names<'_>) -> bool {
+fn stops_boot(hit: &Hit<'_>, line: &str, term: &Term, names: &Names<'_>) -> bool {
     if hit.path == Path::new("etc/fstab") {
-        return fstab::is_awaited(line.as_bytes());
+        // What was copied byte by byte has the golden numbers.
+        let device = line.split_whitespace().next().unwrap_or_default();
+        let renumbered = matches!(names.resolve(device), Named::Made(fs) if !fs.plan.subvolumes.is_empty());
+        return fstab::is_awaited(line.as_bytes()) && (term.kind != Kind::Subvolume || renumbered);
     }
     let file = hit.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let is_entry = hit.path.parent().is_some_and(|parent| parent.ends_with("loader/entries"));

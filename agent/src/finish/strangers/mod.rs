@@ -40,10 +40,14 @@ pub(super) fn report(root: &Path, plan: &FinishPlan, names: &Names<'_>, hostname
     let mut found: BTreeMap<(PathBuf, usize), Vec<Place>> = BTreeMap::new();
     let mut search = Search::new(&terms)?;
     for place in PLACES {
-        search.tree(root, Path::new(place), &mut |hit| {
-            match judge::verdict(&hit, terms.get(hit.term), names) {
+        search.tree(
+            root,
+            Path::new(place),
+            &mut |hit| match judge::verdict(&hit, terms.get(hit.term), names) {
                 Verdict::Harmless => Ok(()),
-                Verdict::Fatal(wrong) => Err(Cause::NotBootable { path: Path::new("/").join(hit.path), wrong }),
+                Verdict::Fatal(wrong) => {
+                    Err(Cause::NotBootable { path: Path::new("/").join(hit.path), wrong })
+                }
                 Verdict::Warn => {
                     let places = found.entry((hit.path.to_owned(), hit.term)).or_default();
                     if places.len() <= MOST_LINES && places.last() != Some(&hit.place) {
@@ -51,8 +55,8 @@ pub(super) fn report(root: &Path, plan: &FinishPlan, names: &Names<'_>, hostname
                     }
                     Ok(())
                 }
-            }
-        })?;
+            },
+        )?;
     }
     if let Some(unsearched) = search.unsearched() {
         warning!("{unsearched}");

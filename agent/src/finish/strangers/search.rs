@@ -246,6 +246,9 @@ fn is_word(bytes: &[u8], start: usize, end: usize) -> bool {
     let last = end.checked_sub(1).and_then(|at| bytes.get(at)).is_some_and(inner);
     let before = start.checked_sub(1).and_then(|at| bytes.get(at));
     // An escape of systemd's, `\x2d`, is no word.
-    let escaped = start.checked_sub(4).and_then(|at| bytes.get(at..start)).is_some_and(|e| e.starts_with(b"\\x"));
-    !(first && before.is_some_and(inner) && !escaped) && !(last && bytes.get(end).is_some_and(inner))
+    let escaped =
+        start.checked_sub(4).and_then(|at| bytes.get(at..start)).is_some_and(|e| e.starts_with(b"\\x"));
+    let begun = first && before.is_some_and(inner) && !escaped;
+    let goes_on = last && bytes.get(end).is_some_and(inner);
+    !begun && !goes_on
 }

@@ -85,7 +85,11 @@ impl Terms {
             if let Some(partuuid) = other(&golden.partuuid, &fs.partuuid) {
                 terms.add(Kind::Partition, &partuuid, &[]);
             }
-            golden.devices.iter().filter(|path| !here(path)).for_each(|path| terms.device(path, names, &here));
+            golden
+                .devices
+                .iter()
+                .filter(|path| !here(path))
+                .for_each(|path| terms.device(path, names, &here));
         }
         for path in plan.machine.devices.iter().filter(|path| !here(path)) {
             terms.device(path, names, &here);
@@ -108,7 +112,9 @@ impl Terms {
             self.add(Kind::Mac, &text, &[text.replace(':', "-"), text.replace(':', "")]);
         }
         let own = plan.name.as_ref().and_then(|name| name.address.as_ref());
-        if let Some(address) = plan.golden.address.filter(|golden| own.is_none_or(|own| own.address != *golden)) {
+        if let Some(address) =
+            plan.golden.address.filter(|golden| own.is_none_or(|own| own.address != *golden))
+        {
             self.add(Kind::Address, &address.to_string(), &[]);
         }
         let short = |name: &str| name.split('.').next().unwrap_or_default().to_ascii_lowercase();
@@ -173,7 +179,8 @@ impl Terms {
         spellings.extend_from_slice(others);
         if kind.is_of_disks() && kind != Kind::Subvolume {
             // `vg/lv` would be `vg-lv`, which may be anything.
-            let is_volume = |text: &&String| kind == Kind::Device && text.contains('/') && !text.starts_with('/');
+            let is_volume =
+                |text: &&String| kind == Kind::Device && text.contains('/') && !text.starts_with('/');
             let escaped = spellings.iter().filter(|text| !is_volume(text)).map(|text| encoded::unit(text));
             let escaped: Vec<String> = escaped.collect();
             spellings.extend(escaped);

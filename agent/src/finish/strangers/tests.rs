@@ -1,7 +1,7 @@
 use std::fs;
 use std::time::Instant;
 
-use super::super::names::tests::{ROOT, made, made_btrfs};
+use super::super::names::tests::{BTRFS, ROOT, made, made_btrfs};
 use super::*;
 use ka::plan::{GoldenCard, GoldenHost, GoldenMachine, NodeAddress, NodeName};
 
@@ -87,13 +87,25 @@ fn found(files: &[(&str, &str)]) -> Result<Vec<String>, String> {
 fn every_name_is_found_with_file_and_line() {
     let escaped = GOLDEN.replace('-', r"\x2d");
     for (file, text, expected) in [
-        ("etc/app.conf", format!("a\nb\ndisk = {}\n", GOLDEN.to_uppercase()), format!("etc/app.conf:3 {GOLDEN}")),
-        ("etc/app.service", format!("Wants=dev-disk-by\\x2duuid-{escaped}.device"), format!("etc/app.service:1 {GOLDEN}")),
+        (
+            "etc/app.conf",
+            format!("a\nb\ndisk = {}\n", GOLDEN.to_uppercase()),
+            format!("etc/app.conf:3 {GOLDEN}"),
+        ),
+        (
+            "etc/app.service",
+            format!("Wants=dev-disk-by\\x2duuid-{escaped}.device"),
+            format!("etc/app.service:1 {GOLDEN}"),
+        ),
         ("etc/a", "x PARTUUID=DEADBEEF-02\n".to_owned(), "etc/a:1 deadbeef-02".to_owned()),
         ("etc/a", "id 0xdeadbeef\n".to_owned(), String::new()),
         ("etc/a", "id deadbeef\n".to_owned(), "etc/a:1 deadbeef".to_owned()),
         ("etc/a", "UUID=abcd-1234".to_owned(), "etc/a:1 ABCD-1234".to_owned()),
-        ("etc/smartd.conf", "/dev/disk/by-id/ata-OTHER_S1 -a\n".to_owned(), "etc/smartd.conf:1 ata-OTHER_S1".to_owned()),
+        (
+            "etc/smartd.conf",
+            "/dev/disk/by-id/ata-OTHER_S1 -a\n".to_owned(),
+            "etc/smartd.conf:1 ata-OTHER_S1".to_owned(),
+        ),
         ("etc/a", "ata-OTHER_S1-part3".to_owned(), "etc/a:1 ata-OTHER_S1".to_owned()),
         ("etc/a", "ata-OTHER_S12".to_owned(), String::new()),
         ("etc/a", "x=/dev/mapper/old-swap".to_owned(), "etc/a:1 /dev/mapper/old-swap".to_owned()),
@@ -115,7 +127,11 @@ fn every_name_is_found_with_file_and_line() {
         ("etc/hosts", "127.0.0.1 golden\n".to_owned(), "etc/hosts:1 golden".to_owned()),
         ("etc/a", format!("# was {GOLDEN}\n; {GOLDEN}\n  // {GOLDEN}\n"), String::new()),
         ("etc/golden.crt", String::new(), "etc/golden.crt (its name) golden".to_owned()),
-        ("etc/link", "-> /srv/52-54-00-ab-cd-01".to_owned(), "etc/link (what it leads to) 52:54:00:ab:cd:01".to_owned()),
+        (
+            "etc/link",
+            "-> /srv/52-54-00-ab-cd-01".to_owned(),
+            "etc/link (what it leads to) 52:54:00:ab:cd:01".to_owned(),
+        ),
         ("boot/x.efi", format!("MZ\0\0golden {GOLDEN}"), format!("boot/x.efi (byte 11) {GOLDEN}")),
         ("boot/efi/EFI/x/x.cfg", "\n\nABCD-1234".to_owned(), "boot/efi/EFI/x/x.cfg:3 ABCD-1234".to_owned()),
         ("etc/.git/logs", GOLDEN.to_owned(), String::new()),
@@ -133,12 +149,18 @@ fn what_the_boot_waits_for_is_a_failure() {
         ("etc/fstab", "UUID=ABCD-1234 /data ext4 defaults 0 2\n".to_owned(), true),
         ("etc/fstab", "UUID=ABCD-1234 /data ext4 nofail 0 2\n".to_owned(), false),
         ("etc/fstab", format!("UUID={ROOT} / xfs logdev=/dev/md127 0 0\n"), true),
+        ("etc/fstab", format!("UUID={BTRFS} /x btrfs subvolid=1423 0 0\n"), true),
+        ("etc/fstab", format!("UUID={ROOT} /x btrfs subvolid=1423 0 0\n"), false),
         ("etc/fstab", "UUID=ABCD-1234 none swap sw 0 0\n".to_owned(), false),
         ("etc/fstab", "# UUID=ABCD-1234 /data ext4 defaults 0 2\n".to_owned(), false),
         ("boot/grub2/grubenv", format!("kernelopts=root=UUID={ROOT} rd.lvm.lv=old/swap\n"), true),
         ("boot/grub/grub.cfg", format!("linux /vmlinuz root=UUID={ROOT} ro rd.lvm.lv=old/swap\n"), true),
         ("boot/grub/grub.cfg", format!("linux /vmlinuz root=UUID={ROOT} ro x=old/swap\n"), false),
-        ("boot/grub/grub.cfg", "linux /vmlinuz root=UUID=ABCD-1234 ro rd.lvm.lv=old/swap\n".to_owned(), false),
+        (
+            "boot/grub/grub.cfg",
+            "linux /vmlinuz root=UUID=ABCD-1234 ro rd.lvm.lv=old/swap\n".to_owned(),
+            false,
+        ),
         ("boot/loader/entries/x.conf", format!("options root=UUID={ROOT} rootflags=subvolid=1423\n"), true),
         ("etc/kernel/cmdline", format!("root=UUID={ROOT} rd.md.uuid=x mount.usr=UUID=ABCD-1234"), true),
         ("etc/other", format!("root=UUID={ROOT} mount.usr=UUID=ABCD-1234"), false),
@@ -160,7 +182,8 @@ fn large_files_and_files_without_lines_are_searched_in_little_memory() {
     let mut across = " ".repeat((256 << 10) - 10);
     across.push_str(&format!("{GOLDEN} {long}"));
     let begun = Instant::now();
-    let found = found(&[("etc/lines", &text), ("etc/one", &across), ("etc/zero", &format!("\0{across}"))]).unwrap();
+    let found =
+        found(&[("etc/lines", &text), ("etc/one", &across), ("etc/zero", &format!("\0{across}"))]).unwrap();
     assert_eq!(
         found,
         [
