@@ -12,6 +12,7 @@ use aho_corasick::{AhoCorasick, MatchKind};
 use rustix::fs::OFlags;
 
 use super::super::error::Cause;
+use super::super::esp;
 use super::terms::Terms;
 
 /// Read at once.
@@ -223,7 +224,8 @@ enum Stop {
 
 fn is_aside(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    HISTORY.contains(&name) || ASIDE.iter().any(|aside| path == Path::new(aside))
+    // On the system partition, its `EFI` is the same.
+    HISTORY.contains(&name) || name == esp::HELD || ASIDE.iter().any(|aside| path == Path::new(aside))
 }
 
 fn newlines(bytes: &[u8]) -> u64 {

@@ -150,7 +150,9 @@ impl Terms {
         } else if let Some(name) = value("by-id/") {
             let whole = disk_of(path).and_then(|disk| disk.strip_prefix("/dev/disk/by-id/")).unwrap_or(name);
             if !here(&format!("/dev/disk/by-id/{whole}")) {
-                self.add(Kind::Device, whole, &[]);
+                // Arrays and physical volumes are known by the bare identifier as well.
+                let bare = ["md-uuid-", "lvm-pv-uuid-"].iter().find_map(|prefix| whole.strip_prefix(prefix));
+                self.add(Kind::Device, whole, &bare.map(str::to_owned).into_iter().collect::<Vec<_>>());
             }
         } else if path.starts_with("/dev/disk/by-path/") {
             let whole = disk_of(path).unwrap_or(path);

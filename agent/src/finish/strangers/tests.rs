@@ -33,6 +33,7 @@ fn plan() -> FinishPlan {
                 "/dev/mapper/old-swap",
                 "/dev/old/swap",
                 "/dev/md127",
+                "/dev/disk/by-id/md-uuid-0a0b0c0d:11112222:33334444:55556666",
                 r"/dev/disk/by-partlabel/Old\x20data",
                 "/dev/null",
             ]
@@ -111,6 +112,11 @@ fn every_name_is_found_with_file_and_line() {
         ("etc/a", "x=/dev/mapper/old-swap".to_owned(), "etc/a:1 /dev/mapper/old-swap".to_owned()),
         ("etc/a", "rd.lvm.lv=old/swap".to_owned(), "etc/a:1 /dev/old/swap".to_owned()),
         ("etc/a", "dev-md127.device".to_owned(), "etc/a:1 /dev/md127".to_owned()),
+        (
+            "etc/a",
+            "UUID=0A0B0C0D:11112222:33334444:55556666".to_owned(),
+            "etc/a:1 md-uuid-0a0b0c0d:11112222:33334444:55556666".to_owned(),
+        ),
         ("etc/a", "/dev/md1270".to_owned(), String::new()),
         ("etc/a", "PARTLABEL=\"Old data\"".to_owned(), "etc/a:1 PARTLABEL=Old data".to_owned()),
         ("etc/a", r"by-partlabel/Old\x20data".to_owned(), "etc/a:1 PARTLABEL=Old data".to_owned()),
