@@ -172,7 +172,7 @@ fn is_id(value: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::names::tests::{ROOT, SWAP, made};
+    use super::super::super::names::tests::{ROOT, SWAP, made, made_btrfs};
     use super::*;
 
     #[test]
@@ -230,6 +230,23 @@ mod tests {
             ("set root='hd0,msdos1'\n", "set root='hd0,msdos1'\n".to_owned()),
         ] {
             assert_eq!(rewrite(old, &names), new, "{old}");
+        }
+    }
+
+    #[test]
+    fn the_roots_subvolume_is_named_by_its_path() {
+        let made = made_btrfs();
+        let names = Names::new(&made);
+        for (old, new) in [
+            ("ro rootflags=subvolid=256 quiet", "ro rootflags=subvol=/@ quiet"),
+            (
+                "kernelopts=rootflags=compress=zstd,subvolid=257 ro",
+                "kernelopts=rootflags=compress=zstd,subvol=/@home ro",
+            ),
+            ("rootflags=subvol=@ ro", "rootflags=subvol=@ ro"),
+            ("X=\"rootflags=subvol=${rootsubvol} ${X}\"", "X=\"rootflags=subvol=${rootsubvol} ${X}\""),
+        ] {
+            assert_eq!(rewrite(old, &names), new);
         }
     }
 
