@@ -158,6 +158,7 @@ fn machine(node: &Node) -> Machine {
         firmware: hardware::firmware(),
         storage_modules: hardware::storage_modules(),
         cards: hardware::card_modules(&node.network.interface),
+        slots: hardware::slotted_cards(),
         mac: Some(node.network.mac),
         address: Some(node.network.address.into()),
         agent: agent.exists().then(|| agent.to_owned()),

@@ -2,6 +2,7 @@
 
 pub mod cards;
 pub mod describe;
+pub mod devices;
 pub mod pack;
 pub mod plan;
 mod private_mount;
