@@ -79,7 +79,10 @@ impl Sink {
     /// [`SinkError`].
     pub fn receive(&self, stream: &mut StreamReader) -> Result<Tally, SinkError> {
         match self {
-            Self::Dir(directory) => unpack_into(stream, directory, &Options::default()),
+            Self::Dir(directory) => {
+                let options = Options { tolerant: true, ..Options::default() };
+                unpack_into(stream, directory, &options)
+            }
             Self::File(path) => {
                 let error = |error| SinkError::File { path: path.clone(), error };
                 let mut file = create(path).map_err(error)?;

@@ -6,16 +6,17 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
 
-use ka::archive::shown;
+use ka::archive::{Traits, shown};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::UnpackError;
+use crate::sys::inode;
 
 const OPEN: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -52,6 +53,8 @@ pub(super) struct Place {
     pub(super) path: Vec<u8>,
     /// The directory gives what is made in it a default ACL.
     pub(super) inherits: bool,
+    /// The directory has flags or a project, some of which are given to what is made in it.
+    pub(super) inherits_traits: bool,
 }
 
 impl Place {
@@ -75,6 +78,14 @@ struct Last {
     path: Vec<u8>,
     fd: Rc<OwnedFd>,
     inherits: bool,
+    inherits_traits: bool,
+}
+
+impl Last {
+    fn new(path: Vec<u8>, fd: Rc<OwnedFd>) -> Self {
+        let traits = inode::read(fd.as_fd()).map_or_else(|_| Traits::default(), |found| found.traits);
+        Self { path, inherits: inherits(&fd), inherits_traits: traits != Traits::default(), fd }
+    }
 }
 
 impl Tree {
@@ -84,7 +95,7 @@ impl Tree {
         let fd = rustix::fs::open(root, flags, Mode::empty())
             .map_err(|e| UnpackError::system("open", root.as_os_str().as_bytes(), e))?;
         let root = Rc::new(fd);
-        let last = Last { path: Vec::new(), inherits: inherits(&root), fd: Rc::clone(&root) };
+        let last = Last::new(Vec::new(), Rc::clone(&root));
         let mut tree = Self { root, last: last.clone(), file_systems: BTreeMap::new() };
         tree.remember(&last)?;
         Ok(tree)
@@ -93,13 +104,23 @@ impl Tree {
     /// Where to make the entry `path`; directories on the way that are missing are made.
     pub(super) fn place(&mut self, path: &[u8]) -> Result<Place, UnpackError> {
         self.walk(parent(path), true)?;
-        Ok(Place { parent: Rc::clone(&self.last.fd), path: path.to_vec(), inherits: self.last.inherits })
+        Ok(self.place_in_last(path))
     }
 
     /// Where the entry `path`, which should be there, is.
     pub(super) fn existing(&mut self, path: &[u8]) -> Result<Place, UnpackError> {
         self.walk(parent(path), false)?;
-        Ok(Place { parent: Rc::clone(&self.last.fd), path: path.to_vec(), inherits: self.last.inherits })
+        Ok(self.place_in_last(path))
+    }
+
+    fn place_in_last(&self, path: &[u8]) -> Place {
+        let Last { fd, inherits, inherits_traits, .. } = &self.last;
+        Place {
+            parent: Rc::clone(fd),
+            path: path.to_vec(),
+            inherits: *inherits,
+            inherits_traits: *inherits_traits,
+        }
     }
 
     /// Opens the directory `path`.
@@ -113,9 +134,9 @@ impl Tree {
             .map_err(|e| UnpackError::system("open", path, e))
     }
 
-    /// A directory was removed: the one that is open may be gone.
+    /// A directory was removed, or is not what it was.
     pub(super) fn forget(&mut self) {
-        self.last = Last { path: Vec::new(), inherits: inherits(&self.root), fd: Rc::clone(&self.root) };
+        self.last = Last::new(Vec::new(), Rc::clone(&self.root));
     }
 
     /// Waits until every file system that was written to has everything on its disk.
@@ -149,7 +170,7 @@ impl Tree {
                 errno => UnpackError::system("open the directory", path, errno),
             })?);
         }
-        let last = Last { path: path.to_vec(), inherits: inherits(&fd), fd };
+        let last = Last::new(path.to_vec(), fd);
         self.remember(&last)?;
         self.last = last;
         Ok(())
