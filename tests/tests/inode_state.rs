@@ -143,17 +143,24 @@ fn other_tars_read_the_records_or_pass_over_them() {
     feed("tar", &["--xattrs"], "gnu");
     assert_eq!(fs::read(clone.path("gnu/immutable")).unwrap(), b"immutable");
     feed("bsdtar", &["--fflags"], "bsd");
-    let flags = tool("lsattr", &[clone.path("bsd/immutable"), clone.path("bsd/append"), clone.path("bsd/no-dump")]);
+    let flags =
+        tool("lsattr", &[clone.path("bsd/immutable"), clone.path("bsd/append"), clone.path("bsd/no-dump")]);
     let words: Vec<String> =
         flags.lines().map(|line| line.split(' ').next().unwrap().replace(['-', 'e'], "")).collect();
     assert_eq!(words, ["i", "a", "d"], "{flags}");
     // And bsdtar's own archive keeps its flags with us.
     let theirs = clone.path("theirs.tar");
-    run("bsdtar", ["--format", "pax", "-C", golden.at.to_str().unwrap(), "-cf", &theirs, "immutable", "no-atime"]);
+    run(
+        "bsdtar",
+        ["--format", "pax", "-C", golden.at.to_str().unwrap(), "-cf", &theirs, "immutable", "no-atime"],
+    );
     fs::create_dir(clone.path("ours")).unwrap();
     unpacked(&fs::read(&theirs).unwrap(), &clone.at.join("ours"));
     let flags = tool("lsattr", &[clone.path("ours/immutable"), clone.path("ours/no-atime")]);
-    assert!(flags.lines().next().unwrap().contains('i') && flags.lines().nth(1).unwrap().contains('A'), "{flags}");
+    assert!(
+        flags.lines().next().unwrap().contains('i') && flags.lines().nth(1).unwrap().contains('A'),
+        "{flags}"
+    );
 }
 
 #[test]

@@ -23,8 +23,7 @@ use std::io;
 /// in the first sectors), in the last two (RAID of Linux, of firmware, and ZFS; Promise's lies up to 1.5 MiB before the
 /// end), or is a copy at one of these offsets: of LUKS2's header, of VMFS and UDF, of btrfs's superblock, and of the
 /// label of Ceph's BlueStore. That is what libblkid's probes, wipefs(8) and ceph-volume(8) look at.
-const COPIES: [u64; 9] =
-    [MB, 2 * MB, 4 * MB, 64 * MB, 256 << 30, 1 << 30, 10 << 30, 100 << 30, 1000 << 30];
+const COPIES: [u64; 9] = [MB, 2 * MB, 4 * MB, 64 * MB, 256 << 30, 1 << 30, 10 << 30, 100 << 30, 1000 << 30];
 
 /// Bytes at the end in which RAID is recognised.
 const TAIL: u64 = 2 * MB;

@@ -11,8 +11,8 @@ use rustix::fs::{AtFlags, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, Xa
 use rustix::io::Errno;
 
 use super::UnpackError;
-use super::tree::Place;
 use super::traits;
+use super::tree::Place;
 
 const ACL_ACCESS: &str = "system.posix_acl_access";
 const COMPRESSION: &[u8] = b"btrfs.compression";
@@ -166,7 +166,11 @@ impl Attributes {
             let what = format!("its time is {} s instead of {tv_sec} s since 1970", kept.st_mtime);
             notes.push(NoteKind::TimeLost, path, format!("{what}: its file system holds no other"));
         } else if u64::try_from(tv_nsec).is_ok_and(|wanted| wanted != kept.st_mtime_nsec) {
-            notes.push(NoteKind::TimeLost, path, "its file system holds no such fraction of its time's second");
+            notes.push(
+                NoteKind::TimeLost,
+                path,
+                "its file system holds no such fraction of its time's second",
+            );
         }
     }
 
@@ -260,10 +264,7 @@ mod tests {
         let xattrs = names.map(|name| Xattr { name: name.into(), value: Vec::new() });
         let (first, last) = in_order(xattrs.to_vec());
         let names = |xattrs: &[Xattr]| xattrs.iter().map(|x| shown(&x.name)).collect::<Vec<_>>().join(" ");
-        assert_eq!(
-            names(&first),
-            "security.selinux system.posix_acl_access user.x security.capability"
-        );
+        assert_eq!(names(&first), "security.selinux system.posix_acl_access user.x security.capability");
         assert_eq!(names(&last), "security.ima security.evm");
     }
 }

@@ -36,8 +36,8 @@ use rustix::io::Errno;
 
 use attributes::Attributes;
 pub use partitions::Partition;
-pub use seals::{Sealed, seal};
 use partitions::Partitions;
+pub use seals::{Sealed, seal};
 use tree::{Place, Tree};
 use writers::{NewFile, Writers, with_writers};
 

@@ -13,8 +13,11 @@ use super::tree::{Place, Tree};
 use super::{UnpackError, Unpacker, traits};
 
 /// Not to wait for a pipe's other end, and not to follow what was put in its place.
-const OPEN: OFlags =
-    OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
+const OPEN: OFlags = OFlags::RDONLY
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
 
 /// What should get `+i` or `+a` when nobody has anything to change any more.
 #[derive(Debug, Default)]

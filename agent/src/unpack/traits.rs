@@ -16,8 +16,11 @@ use crate::sys::inode;
 pub(super) const LAST: Flags = Flags::IMMUTABLE.or(Flags::APPEND);
 
 /// What works only on an empty file.
-const FIRST: Flags =
-    Flags::NO_COW.or(Flags::COMPRESS).or(Flags::NO_COMPRESS).or(Flags::EXTENT_SIZE).or(Flags::COW_EXTENT_SIZE);
+const FIRST: Flags = Flags::NO_COW
+    .or(Flags::COMPRESS)
+    .or(Flags::NO_COMPRESS)
+    .or(Flags::EXTENT_SIZE)
+    .or(Flags::COW_EXTENT_SIZE);
 
 /// What a directory needs before anything is made in it.
 const FIRST_OF_DIRECTORY: Flags =
@@ -134,7 +137,12 @@ fn note_difference(
     }
     let sizes = |traits: &Traits| (traits.extent_size, traits.cow_extent_size);
     if sizes(&now) != sizes(wanted) {
-        lost(notes, path, &format!("size of extents {}", wanted.extent_size.max(wanted.cow_extent_size)), why);
+        lost(
+            notes,
+            path,
+            &format!("size of extents {}", wanted.extent_size.max(wanted.cow_extent_size)),
+            why,
+        );
     }
 }
 

@@ -82,10 +82,10 @@ impl<R: BufRead> Decoder<R> {
                 EntryType::XHeader => extra.pax = Some(self.payload(&header, start, MAX_PAX)?),
                 EntryType::GNULongName => {
                     extra.path = Some(block::text(&self.payload(&header, start, MAX_NAME)?));
-                },
+                }
                 EntryType::GNULongLink => {
                     extra.link = Some(block::text(&self.payload(&header, start, MAX_NAME)?));
-                },
+                }
                 // The label of a volume.
                 other if other.as_byte() == b'V' => drop(self.payload(&header, start, MAX_NAME)?),
                 _ => return self.entry(&header, extra, start).map(Some),
@@ -130,7 +130,8 @@ impl<R: BufRead> Decoder<R> {
     /// The data of an extended header.
     fn payload(&mut self, header: &Header, start: u64, most: usize) -> Result<Vec<u8>, ArchiveError> {
         let wrong = |problem: String| malformed(start, "an extended header", problem);
-        let size = block::unsigned(&header.as_old().size).ok_or_else(|| wrong("its size is no number".into()))?;
+        let size =
+            block::unsigned(&header.as_old().size).ok_or_else(|| wrong("its size is no number".into()))?;
         let size = usize::try_from(size)
             .ok()
             .filter(|&size| size <= most)

@@ -78,7 +78,9 @@ fn commands(
 ) -> Vec<(&'static str, Vec<String>)> {
     let shape = &plan.shape;
     let (label_option, options) = match plan.kind {
-        FileSystemKind::Ext2 | FileSystemKind::Ext3 | FileSystemKind::Ext4 => ("-L", ext(plan, uuid, target, left_out)),
+        FileSystemKind::Ext2 | FileSystemKind::Ext3 | FileSystemKind::Ext4 => {
+            ("-L", ext(plan, uuid, target, left_out))
+        }
         FileSystemKind::Xfs => ("-L", xfs(shape, uuid, target, known, left_out)),
         FileSystemKind::Jfs => ("-L", words(&["-q"])),
         FileSystemKind::Reiserfs => ("-l", reiserfs(shape, uuid)),
@@ -213,13 +215,7 @@ fn is_ext(kind: FileSystemKind) -> bool {
     matches!(kind, FileSystemKind::Ext2 | FileSystemKind::Ext3 | FileSystemKind::Ext4)
 }
 
-fn xfs(
-    shape: &Shape,
-    uuid: &str,
-    target: Target,
-    known: &Known,
-    left_out: &mut Vec<String>,
-) -> Vec<String> {
+fn xfs(shape: &Shape, uuid: &str, target: Target, known: &Known, left_out: &mut Vec<String>) -> Vec<String> {
     let mut options = words(&["-q", "-f"]);
     if let Some(size) = at_least_a_sector(shape.block_size, target) {
         options.extend(["-b".to_owned(), format!("size={size}")]);
@@ -437,7 +433,10 @@ mod tests {
             let shape = Shape { bytes_per_inode, ..Shape::default() };
             let plan = FileSystemPlan { shape, inodes, ..FileSystemPlan::new(1, FileSystemKind::Ext2) };
             let target = Target { size: mb * MB, sector: SectorSize::B512, is_esp: false };
-            ext(&plan, UUID, target, &mut Vec::new()).join(" ").replace(UUID, "UUID").replace("-q -F -t ext2 -U UUID", "")
+            ext(&plan, UUID, target, &mut Vec::new())
+                .join(" ")
+                .replace(UUID, "UUID")
+                .replace("-q -F -t ext2 -U UUID", "")
         };
         assert_eq!(made(None, 60_000, 400), "");
         assert_eq!(made(None, 60_000, 600), " -i 9983");
@@ -465,6 +464,65 @@ mod tests {
             let line = line(FileSystemKind::Vfat, shape(bits, cluster), mb * MB, sector, &Known::default());
             assert_eq!(line, format!("mkfs.vfat -i 1A2B3C4D {expected}-n name"), "{bits} {cluster} {mb}");
         }
+    }
+
+    #[test]
+    fn a_new_efi_system_partition_is_fat32() {
+        for (mb, sector, expected) in [
+            (33, 512, "-F 32 -s 1 "),
+            (100, 512, "-F 32 "),
+            (260, 4096, "-F 32 -s 1 "),
+            (1024, 4096, "-F 32 "),
+            (32, 512, ""),
+            (200, 4096, ""),
+        ] {
+            let plan =
+                FileSystemPlan { label: Some("E".into()), ..FileSystemPlan::new(1, FileSystemKind::Vfat) };
+            let target =
+                Target { size: mb * MB, sector: SectorSize::try_from(sector).unwrap(), is_esp: true };
+            let mut left_out = Vec::new();
+            let made = commands(&plan, "1A2B-3C4D", target, &Known::default(), &mut left_out);
+            assert_eq!(made[0].1.join(" "), format!("-i 1A2B3C4D {expected}-n E"), "{mb} {sector}");
+            assert_eq!(left_out.len(), usize::from(expected.is_empty()), "{left_out:?}");
+        }
+    }
+
+    #[test]
+    fn settings_of_ext_that_are_no_features_are_kept() {
+        let settings = ExtSettings {
+            errors: 2,
+            mount_options: 0x4 | 0x8 | 0x60 | 0x400,
+            max_mounts: 30,
+            check_interval: 86_400,
+            journal: Some(64 << 20),
+            stride: 65_536,
+            stripe_width: 262_144,
+            cluster_size: Some(65_536),
+        };
+        let shape = Shape { block_size: Some(4096), ext: Some(settings), ..Shape::default() };
+        let plan = FileSystemPlan { shape, ..FileSystemPlan::new(1, FileSystemKind::Ext4) };
+        let made = |mb| {
+            let target = Target { size: mb * MB, sector: SectorSize::B512, is_esp: false };
+            let mut left_out = Vec::new();
+            (commands(&plan, UUID, target, &Known::default(), &mut left_out), left_out)
+        };
+        let (commands, left_out) = made(1024);
+        assert!(
+            commands[0]
+                .1
+                .join(" ")
+                .contains("-e remount-ro -C 65536 -J size=64 -E stride=16,stripe_width=64"),
+            "{commands:?}"
+        );
+        assert_eq!(commands[1].0, "tune2fs");
+        assert_eq!(
+            commands[1].1.join(" "),
+            "-o ^debug,^bsdgroups,user_xattr,acl,^uid16,^nobarrier,^block_validity,discard,^nodelalloc,\
+             journal_data_writeback -c 30 -i 86400s"
+        );
+        assert!(left_out.is_empty());
+        let (commands, left_out) = made(100);
+        assert!(!commands[0].1.contains(&"-J".to_owned()) && left_out.len() == 1, "{left_out:?}");
     }
 
     #[test]

@@ -215,10 +215,7 @@ impl<'a, W: Write> Walker<'a, W> {
             Ok((fd, stat)) => self.enter(fd, &stat),
             // A FUSE mount is its owner's alone, not even root's.
             Err(errno) if self.is_mount(parent, name) => {
-                self.write(&Entry {
-                    mode: 0o755,
-                    ..self.bare(Kind::Directory)
-                })?;
+                self.write(&Entry { mode: 0o755, ..self.bare(Kind::Directory) })?;
                 self.mount_left_out(&format!("it is another mount, and cannot be opened: {errno}"));
                 Ok(None)
             }

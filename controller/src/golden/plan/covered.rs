@@ -4,8 +4,8 @@ use super::{PlanError, Planned};
 use crate::golden::pack::xattrs::Reader;
 use crate::golden::view::View;
 use ka::plan::Covered;
-use rustix::fs::{Mode, OFlags};
 use ka_agent::sys::inode;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -39,7 +39,8 @@ fn look(view: &View, mount_point: &str, xattrs: &mut Reader) -> Result<Option<Co
     };
     let stat = rustix::fs::fstat(&directory).map_err(failed)?;
     let xattrs = xattrs.of(&directory).map_err(failed)?;
-    let found = inode::read(directory.as_fd()).map_err(|errno| failed(Errno::from_raw_os_error(errno as i32)))?;
+    let found =
+        inode::read(directory.as_fd()).map_err(|errno| failed(Errno::from_raw_os_error(errno as i32)))?;
     Ok(Some(Covered {
         mount_point: mount_point.to_owned(),
         mode: stat.st_mode & 0o7777,

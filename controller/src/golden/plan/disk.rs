@@ -6,8 +6,8 @@ use ka::disk::choice::DiskChoice;
 use ka::disk::description::{Description, Entry, Role};
 use ka::disk::fit::{FitError, fit};
 use ka::disk::ids::Seed;
-use ka::disk::room;
 use ka::disk::kind::{PartitionKind, TableKind};
+use ka::disk::room;
 use ka::disk::table::Finding;
 use ka::disk::units::{DiskSize, InMb, SectorSize};
 use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan, RawPlan, Shape, Subvolume};
@@ -386,7 +386,9 @@ fn note_places(plan: &DiskPlan, job: &Job<'_>, planned: &mut Planned) {
         planned.notes.extend(departures.map(|departure| format!("{}: {departure}", job.file)));
         let sector = layout.disk.sector;
         for fs in plan.file_systems.iter().filter(|fs| fs.shape.fat_bits.is_none()) {
-            let Some(placed) = layout.partition(fs.partition).filter(|placed| placed.kind.is_esp()) else { continue };
+            let Some(placed) = layout.partition(fs.partition).filter(|placed| placed.kind.is_esp()) else {
+                continue;
+            };
             let size = placed.size.bytes(sector);
             if !room::holds_fat32(size, sector) {
                 planned.notes.push(format!(

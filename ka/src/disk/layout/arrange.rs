@@ -48,7 +48,8 @@ fn arranged(
     fit_extended(&mut wants, inside, scale.is_some())?;
 
     let room = space.end_mb().saturating_sub(HEAD_MB);
-    let outer = sizes(&wants, false, room).map_err(|need| space.too_small(description, need.saturating_add(HEAD_MB)))?;
+    let outer = sizes(&wants, false, room)
+        .map_err(|need| space.too_small(description, need.saturating_add(HEAD_MB)))?;
     let mut places = Vec::new();
     let mut next = HEAD_MB;
     let mut extended = None;
