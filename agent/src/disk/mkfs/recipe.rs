@@ -8,6 +8,9 @@ use ka::disk::units::{InMb, MB, SectorSize};
 use ka::plan::{ExtSettings, FileSystemKind, FileSystemPlan, Shape};
 use std::path::Path;
 
+/// The smallest XFS that is made for a RAID, in bytes: of less, mkfs.xfs 6 says that its log is too small.
+const STRIPED: u64 = 4 << 30;
+
 /// What makes one file system. Every command gets the device as its last argument.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in super::super) struct Recipe {
@@ -223,8 +226,8 @@ fn xfs(shape: &Shape, uuid: &str, target: Target, known: &Known, left_out: &mut 
     if let Some((unit, width)) = shape.stripe {
         let block = at_least_a_sector(shape.block_size, target).unwrap_or(4096);
         let is_even = u64::from(unit).is_multiple_of(block) && width.is_multiple_of(unit);
-        // Each of at least four allocation groups has some stripes.
-        if is_even && u64::from(width) * 64 <= target.size {
+        // mkfs.xfs makes many allocation groups for a RAID, and each must hold some stripes, or the log.
+        if is_even && (u64::from(width) * 256).max(STRIPED) <= target.size {
             options.extend(["-d".to_owned(), format!("su={unit},sw={}", width / unit)]);
         } else {
             left_out.push(format!("a stripe of {unit} and {width} bytes (sunit, swidth) does not fit it"));

@@ -79,7 +79,7 @@ fn ext_tells_its_settings() {
 
 #[test]
 fn xfs_tells_its_stripe() {
-    let (made, _) = made(FileSystemKind::Xfs, 400, "mkfs.xfs -q -d su=64k,sw=4 \"$1\"");
+    let (made, _) = made(FileSystemKind::Xfs, 4096, "mkfs.xfs -q -d su=64k,sw=4 \"$1\"");
     assert_eq!(made.shape.stripe, Some((65_536, 262_144)));
     let (plain, _) = super::tests::made(FileSystemKind::Xfs, 400, "mkfs.xfs -q -d noalign \"$1\"");
     assert_eq!((plain.shape.stripe, plain.quotas), (None, false));
