@@ -4,6 +4,7 @@
 pub mod block;
 pub mod btrfs;
 pub mod freeze;
+pub mod inode;
 pub mod kexec;
 pub mod mount;
 pub mod session;
