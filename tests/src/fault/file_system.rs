@@ -6,7 +6,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::disk::FaultyDisk;
+use super::disk::{Access, Effect, FaultyDisk, Rule};
 use crate::process::wait_until;
 use crate::tool::{run, tool};
 
@@ -43,6 +43,9 @@ impl Kind {
     }
 }
 
+/// The bytes of a block of ext4, as it is made here.
+const BLOCK: u64 = 4096;
+
 /// A mounted file system on a disk of its own.
 pub struct FaultyFileSystem {
     kind: Kind,
@@ -70,22 +73,47 @@ impl FaultyFileSystem {
     #[must_use]
     pub fn with_damaged_bitmaps() -> Self {
         let made = Self::unmounted(Kind::Ext4);
-        let groups = tool("dumpe2fs", [made.disk.node()]);
-        for line in groups.lines() {
-            if let Some((_, rest)) = line.split_once("Block bitmap at ") {
-                let block = rest.split(|c: char| !c.is_ascii_digit()).next().unwrap();
-                run("debugfs", ["-w", "-R", &format!("zap_block -p 0xa5 {block}"), made.disk.node()]);
-            }
+        for block in made.block_bitmaps() {
+            run("debugfs", ["-w", "-R", &format!("zap_block -p 0xa5 {block}"), made.disk.node()]);
         }
         made.mount().unwrap();
         made
+    }
+
+    /// The same, of which the block bitmaps cannot be read.
+    ///
+    /// # Panics
+    /// When a tool is missing or fails.
+    #[must_use]
+    pub fn with_unreadable_bitmaps() -> Self {
+        let made = Self::unmounted(Kind::Ext4);
+        let bitmaps = made.block_bitmaps();
+        run("blockdev", ["--flushbufs", made.disk.node()]);
+        for block in bitmaps {
+            let range = block * BLOCK..(block + 1) * BLOCK;
+            made.disk.harm(Rule { access: Access::Read, range, effect: Effect::Eio });
+        }
+        made.mount().unwrap();
+        made
+    }
+
+    /// Where they lie, in blocks, as dumpe2fs has it.
+    fn block_bitmaps(&self) -> Vec<u64> {
+        let groups = tool("dumpe2fs", [self.disk.node()]);
+        let of_line = |line: &str| {
+            let (_, rest) = line.split_once("Block bitmap at ")?;
+            rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+        };
+        groups.lines().filter_map(of_line).collect()
     }
 
     fn unmounted(kind: Kind) -> Self {
         let disk = FaultyDisk::new(kind.size());
         let options: &[&str] = match kind {
             // As soon as it is mounted it is as it stays: nothing is initialised later.
-            Kind::Ext4 => &["-q", "-F", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0"],
+            Kind::Ext4 => {
+                &["-q", "-F", "-b", "4096", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0"]
+            }
             Kind::Xfs => &["-q", "-f", "-K"],
             Kind::Btrfs => &["-q", "-f", "-K"],
         };
