@@ -148,6 +148,14 @@ impl Drop for FaultyDisk {
         // The kernel keeps partitions that it was told of; a disk that has none is no failure.
         let _ = std::process::Command::new("partx").args(["-d", &self.node]).output();
         let _ = std::process::Command::new("losetup").args(["-d", &self.node]).output();
+        // Who looked at the device meanwhile, as blkid does, keeps it for a moment.
+        for _ in 0..500 {
+            let attached = std::path::Path::new("/sys/block").join(&self.node[5..]).join("loop");
+            if !attached.exists() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
         if let Some(session) = self.session.take()
             && let Err(error) = session.umount_and_join()
         {

@@ -195,6 +195,14 @@ impl Fault {
         if self == SameTarget { 2 } else { 1 }
     }
 
+    /// Whether it is one in which much time is spent waiting.
+    pub(super) fn is_long(self) -> bool {
+        matches!(
+            self,
+            KilledSender | ChildOfKilledSender | Cut | HungDisk | TakesNoMore | FifoWithoutReader | SameTarget
+        )
+    }
+
     /// Whether it lies below the victim's file system.
     pub(super) fn is_of_disk(self) -> bool {
         matches!(
@@ -250,7 +258,7 @@ impl Fault {
             "lost",
         ];
         const SILENT: &[&str] =
-            &["gone silent", "heartbeats have ended", "nothing was heard", "connection", "no longer"];
+            &["gone silent", "heartbeats have ended", "nothing was heard", "connection", "cannot be reached"];
         match self {
             WriteErrors | ReadErrors | ShutDown | DamagedBitmaps | UnreadableBitmaps | ApplyWriteErrors
             | ApplyReadErrors => DISK,

@@ -124,18 +124,20 @@ fn copies(scene: &Scene) -> Vec<Option<Look>> {
     scene.targets.iter().enumerate().map(of).collect()
 }
 
-/// Whether a copy is what may be called complete.
+/// Whether a copy is what may be called complete. Of a source that changes, each file is as it was or as it is, or the
+/// summary says that it is neither.
 fn is_right(scene: &Scene, copy: Option<&Look>, now: Option<&Look>) -> bool {
     if copy == Some(&scene.wanted) {
         return true;
     }
-    // A mixture of old and new is right when a person is told.
-    let warned = || {
-        let said = scene.sender.said() + &scene.sender.printed();
-        ["changed", "shrunk", "vanished"].iter().any(|word| said.contains(word))
+    let (Some(copy), Some(now)) = (copy, now) else { return false };
+    let old_or_new = || {
+        let names = scene.wanted.keys().chain(copy.keys());
+        names.clone().all(|name| copy.get(name) == now.get(name) || copy.get(name) == scene.wanted.get(name))
     };
+    let warned = || site::summary(&scene.sender)["notes"].as_array().is_some_and(|notes| !notes.is_empty());
     match scene.injection.fault {
-        Fault::SourceRewritten | Fault::SourceTreeChanges => copy.is_some() && (copy == now || warned()),
+        Fault::SourceRewritten | Fault::SourceTreeChanges => old_or_new() || warned(),
         _ => false,
     }
 }

@@ -141,13 +141,16 @@ pub fn inject(injection: Injection) -> Verdict {
 /// Performs many, `workers` at a time: most of them wait for something most of the time. Each verdict is given to `each`
 /// as it comes.
 pub fn campaign(seeds: &[u64], workers: usize, each: impl Fn(&Verdict) + Sync) -> Vec<Verdict> {
+    let mut injections: Vec<Injection> = seeds.iter().map(|seed| Injection::of(*seed)).collect();
+    // Those that wait long begin first, so that the others run meanwhile.
+    injections.sort_by_key(|injection| !injection.fault.is_long());
     let next = AtomicUsize::new(0);
     let verdicts = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
-                while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let verdict = inject(Injection::of(*seed));
+                while let Some(injection) = injections.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let verdict = inject(*injection);
                     each(&verdict);
                     if let Ok(mut verdicts) = verdicts.lock() {
                         verdicts.push(verdict);
