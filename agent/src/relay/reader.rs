@@ -145,15 +145,24 @@ impl StreamReader {
     /// # Errors
     /// [`StreamError`].
     pub fn finish(mut self) -> Result<Total, StreamError> {
+        let sent = self.prove()?;
+        self.complete = true;
+        Ok(sent)
+    }
+
+    /// The same, for whoever must know it before the last user of the bytes sees their end.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub fn prove(&mut self) -> Result<Total, StreamError> {
         while self.advance()? {}
         let Some(sent) = self.sent else { return Err(self.cut_off()) };
         if self.length != sent.length || !self.chunks.is_empty() {
             return Err(StreamError::Length { got: self.length, sent });
         }
-        if self.hash.take().is_some_and(|hash| <[u8; 32]>::from(hash.finalize()) != sent.sha256) {
+        if self.hash.as_ref().is_some_and(|hash| <[u8; 32]>::from(hash.clone().finalize()) != sent.sha256) {
             return Err(StreamError::Sum);
         }
-        self.complete = true;
         Ok(sent)
     }
 

@@ -411,6 +411,7 @@ fn is_lasting(message: &ToController) -> bool {
     match message {
         ToController::Ready
         | ToController::Complete { .. }
+        | ToController::Notes { .. }
         | ToController::Failed(_)
         | ToController::Log { .. }
         | ToController::Done => true,

@@ -7,4 +7,5 @@ pub mod freeze;
 pub mod kexec;
 pub mod mount;
 pub mod session;
+pub mod signals;
 pub mod spawn;

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use ka::chain::NodeId;
+use ka::notes::Tally;
 use ka::seal::StreamId;
 use ka::wire::control::{Failure, Hello, Progress, Ticket};
 
@@ -30,6 +31,8 @@ pub(super) struct Node {
     pub(super) progress: Progress,
     /// Bytes of the plain stream, once it has all.
     pub(super) total: Option<u64>,
+    /// What it noted of its copy, which is no failure.
+    notes: Tally,
     /// The node itself says that it failed.
     confessed: bool,
     /// The node has nothing more to do.
@@ -74,6 +77,7 @@ impl Node {
             failure: None,
             progress: Progress::default(),
             total: None,
+            notes: Tally::default(),
             confessed: false,
             done: false,
             dismissed: false,
@@ -128,11 +132,19 @@ impl Node {
         self.progress = Progress::default();
         self.rate = Rate::default();
         self.total = None;
+        self.notes = Tally::default();
         self.confessed = false;
         self.done = false;
         self.dead = false;
         self.stream = None;
         self.position = None;
+    }
+
+    /// It says what is odd in its copy of `stream`.
+    pub(super) fn on_notes(&mut self, stream: StreamId, tally: &Tally) {
+        if self.stream == Some(stream) {
+            self.notes = tally.bounded();
+        }
     }
 
     /// Its copy of `stream` is whole, with so many plain bytes. That is stronger than what others thought of it.
@@ -259,6 +271,7 @@ impl Node {
             position: self.position,
             may_come_again: more_rounds && passing,
             note: self.step.clone(),
+            notes: self.notes.clone(),
             failure: self
                 .failure
                 .as_ref()

@@ -4,10 +4,11 @@
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ka::notes::Tally;
 use ka::seal::chunk::{Chunk, Kind, MAX_CHUNK};
 use ka::seal::{Block, SealError, Sealer, StreamKey, Total};
 use sha2::{Digest, Sha256};
@@ -37,8 +38,22 @@ pub enum ProduceError {
     Seal(#[from] SealError),
 }
 
-/// How much has been read from the source, for whoever watches.
-pub type PlainCount = Arc<AtomicU64>;
+/// What has been read from the source so far, for whoever watches.
+#[derive(Debug, Default)]
+pub struct Account {
+    /// Bytes.
+    pub plain: AtomicU64,
+    /// What a person must know of them, before the final block is handed over.
+    notes: Mutex<Tally>,
+}
+
+impl Account {
+    /// What a person must know of the source as it was read; nothing before it was read to its end.
+    #[must_use]
+    pub fn notes(&self) -> Tally {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
 
 /// The chain that takes the blocks, as far as the producer knows it. A function that wakes it will do.
 pub trait Chain: Sync {
@@ -85,7 +100,7 @@ pub fn produce(
     key: &StreamKey,
     blocks: &SyncSender<(Block, Option<Total>)>,
     chain: &dyn Chain,
-    count: &PlainCount,
+    account: &Account,
 ) -> Result<(), ProduceError> {
     let workers = thread::available_parallelism().map_or(1, usize::from).min(8);
     let effort = Effort {
@@ -104,8 +119,11 @@ pub fn produce(
         }
         let hash = scope.spawn(move || hash_all(to_hash));
         let sealer = scope.spawn(move || seal_all(Sealer::new(key), replies, blocks, chain, effort));
-        let mut cutter = Cutter { chunk: Vec::new(), jobs, ordered, hashed, count };
-        let read = source.write(&mut cutter).and_then(|()| cutter.hand_over().map_err(SourceError::Stream));
+        let mut cutter = Cutter { chunk: Vec::new(), jobs, ordered, hashed, account };
+        let read = source.write(&mut cutter).and_then(|notes| {
+            cutter.hand_over().map_err(SourceError::Stream)?;
+            Ok(notes)
+        });
         // Closes the queues, so that all threads come to their end.
         drop(cutter);
         let sealed = sealer.join().unwrap_or(Err(ProduceError::GivenUp));
@@ -114,8 +132,9 @@ pub fn produce(
             // The sealer's error is the cause when the source only says that nobody listens.
             (Err(SourceError::Stream(_)), Err(error)) => Err(error),
             (Err(error), _) => Err(error.into()),
-            (Ok(()), sealed) => {
+            (Ok(notes), sealed) => {
                 let total = total?;
+                *account.notes.lock().unwrap_or_else(PoisonError::into_inner) = notes;
                 blocks.send((sealed?.finish(&total)?, Some(total))).map_err(|_| ProduceError::GivenUp)?;
                 chain.wake();
                 Ok(())
@@ -130,7 +149,7 @@ struct Cutter<'a> {
     jobs: SyncSender<Job>,
     ordered: SyncSender<Receiver<io::Result<Chunk>>>,
     hashed: SyncSender<Arc<Vec<u8>>>,
-    count: &'a PlainCount,
+    account: &'a Account,
 }
 
 impl Cutter<'_> {
@@ -139,7 +158,7 @@ impl Cutter<'_> {
             return Ok(());
         }
         let plain = Arc::new(std::mem::take(&mut self.chunk));
-        self.count.fetch_add(plain.len() as u64, Ordering::Relaxed);
+        self.account.plain.fetch_add(plain.len() as u64, Ordering::Relaxed);
         let (reply, replied) = sync_channel(1);
         let gone = |()| io::Error::from(io::ErrorKind::BrokenPipe);
         self.ordered.send(replied).map_err(|_| gone(()))?;

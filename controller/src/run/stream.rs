@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, sync_channel};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use ka::chain::{Decision, Member, Membership, NodeId, Report, SlowLimits, View};
+use ka::notes::Tally;
 use ka::seal::{Cipher, StreamId, StreamKey};
 use ka::wire::control::{self, StreamStart};
 use ka::wire::keys::KeyError;
@@ -16,7 +17,7 @@ use ka_agent::relay::{Command, Feed, Handle, Notice, Progress, QUEUE, Relay};
 use mio::Waker;
 
 use super::net::DataPlace;
-use super::produce::{self, Chain, PlainCount, ProduceError};
+use super::produce::{self, Account, Chain, ProduceError};
 use super::slow::SlowNodes;
 use super::source::Source;
 use super::status::Transfer;
@@ -70,7 +71,7 @@ pub(super) struct Stream {
     addresses: BTreeMap<NodeId, SocketAddr>,
     relay: Option<Relay>,
     progress: Arc<Progress>,
-    plain: PlainCount,
+    account: Arc<Account>,
     source: Arc<dyn Source>,
     slow: SlowNodes,
     started: Instant,
@@ -142,12 +143,12 @@ impl Stream {
                 );
             },
         )?;
-        let plain = PlainCount::new(AtomicU64::new(0));
-        let (source, sealing_key, count) = (Arc::clone(&setup.source), key.clone(), Arc::clone(&plain));
+        let account = Arc::<Account>::default();
+        let (source, sealing_key, read) = (Arc::clone(&setup.source), key.clone(), Arc::clone(&account));
         let chain = RelayChain { relay: relay.handle().clone(), progress: Arc::clone(relay.progress()) };
         let for_producer = bell.clone();
         thread::Builder::new().name("producer".into()).spawn(move || {
-            let outcome = produce::produce(&*source, &sealing_key, &blocks, &chain, &count);
+            let outcome = produce::produce(&*source, &sealing_key, &blocks, &chain, &read);
             for_producer.ring(id, StreamNotice::Produced(outcome));
         })?;
         let stream = Self {
@@ -156,7 +157,7 @@ impl Stream {
             addresses,
             progress: Arc::clone(relay.progress()),
             relay: Some(relay),
-            plain,
+            account,
             source: Arc::clone(&setup.source),
             slow: SlowNodes::new(setup.slow),
             started: Instant::now(),
@@ -229,12 +230,17 @@ impl Stream {
         }
     }
 
+    /// What the golden node noted while it read.
+    pub(super) fn notes(&self) -> Tally {
+        self.account.notes()
+    }
+
     /// How it goes, or went.
     pub(super) fn figures(&self) -> Transfer {
         let now = Instant::now();
         let sent = self.sent.unwrap_or(now);
         Transfer {
-            plain: self.plain.load(Ordering::Relaxed),
+            plain: self.account.plain.load(Ordering::Relaxed),
             wire: self.progress.verified.load(Ordering::Relaxed),
             sending: sent.duration_since(self.started),
             draining: self.drained.unwrap_or(now).saturating_duration_since(sent),

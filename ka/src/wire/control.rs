@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::keys::Key;
 use crate::chain::{NodeId, Offset, Report, Spent, View};
 use crate::inventory::Inventory;
+use crate::notes::Tally;
 use crate::plan::Plan;
 use crate::seal::{StreamId, StreamKey, Total};
 
@@ -38,6 +39,14 @@ pub enum ToController {
         stream: StreamId,
         /// What was received, as the node itself counted it.
         total: Total,
+    },
+    /// All that was noted of this copy so far, in place of what was said before: what is no failure, and what a
+    /// person must know. Comes before `Complete`, and again before `Done` if the finish noted more.
+    Notes {
+        /// The stream from which the copy was made.
+        stream: StreamId,
+        /// What was noted.
+        tally: Tally,
     },
     /// The node gives up its own copy; it may go on relaying.
     Failed(Failure),

@@ -208,6 +208,7 @@ impl Session {
                 }
             }
             ToController::Complete { stream, total } => node.on_complete(stream, total.length),
+            ToController::Notes { stream, tally } => node.on_notes(stream, &tally),
             ToController::Failed(failure) => node.on_failed(failure),
             ToController::Log { offset, bytes } => {
                 let piece = Piece { node: id, label: node.label(), name: node.log_name(), offset, bytes };

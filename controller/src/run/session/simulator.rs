@@ -58,8 +58,8 @@ impl Random {
 struct Nothing;
 
 impl Source for Nothing {
-    fn write(&self, _: &mut dyn Write) -> Result<(), SourceError> {
-        Ok(())
+    fn write(&self, _: &mut dyn Write) -> Result<Tally, SourceError> {
+        Ok(Tally::default())
     }
 }
 

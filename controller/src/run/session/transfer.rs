@@ -116,10 +116,11 @@ impl Session {
         self.state = State::Leaving;
     }
 
-    /// Keeps the stream's figures.
+    /// Keeps the stream's figures, and what was noted of it.
     fn account(&mut self) {
         if let State::Streaming(stream) = &self.state {
             self.transfer = stream.figures();
+            self.source_notes = stream.notes();
         }
     }
 }
