@@ -86,6 +86,14 @@ impl Wire {
         there
     }
 
+    /// Runs `work` in a thread on a host.
+    ///
+    /// # Panics
+    /// When `work` does.
+    pub fn enter<T: Send>(&self, host: usize, work: impl FnOnce() -> T + Send) -> T {
+        self.hosts[host].enter(work)
+    }
+
     /// From now on, this happens to a host's frames.
     pub fn harm(&self, host: usize, harm: Harm) {
         self.shared.harms.lock().unwrap_or_else(PoisonError::into_inner)[host] = harm;

@@ -199,7 +199,13 @@ impl Fault {
     pub(super) fn is_long(self) -> bool {
         matches!(
             self,
-            KilledSender | ChildOfKilledSender | Cut | HungDisk | TakesNoMore | FifoWithoutReader | SameTarget
+            KilledSender
+                | ChildOfKilledSender
+                | Cut
+                | HungDisk
+                | TakesNoMore
+                | FifoWithoutReader
+                | SameTarget
         )
     }
 
