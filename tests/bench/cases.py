@@ -2,6 +2,7 @@
 
 import faults
 import files
+import injections
 import material
 from bench import GIB, MIB, Setting
 
@@ -136,5 +137,6 @@ CASES = {
     "cpu": cpu,
     "memory": memory,
     "many": many,
+    "faults": injections.measure,
 }
 QUICK = ("clean", "scale", "kill", "cut", "writer", "cpu", "memory")

@@ -25,12 +25,15 @@ pub fn wait_until(what: &str, mut come: impl FnMut() -> bool) {
     }
 }
 
-/// A program of this workspace, beside the test's own executable.
+/// A program of this workspace, beside the test's own executable; the agent that `KA_TEST_AGENT` names, if it does.
 ///
 /// # Panics
 /// When it has not been built.
 #[must_use]
 pub fn program(name: &str) -> PathBuf {
+    if let Some(agent) = std::env::var_os("KA_TEST_AGENT").filter(|_| name == "ka-agent") {
+        return agent.into();
+    }
     let test = std::env::current_exe().unwrap();
     let path = test.ancestors().nth(2).unwrap().join(name);
     assert!(path.exists(), "{} is missing: run `cargo build --workspace`", path.display());
