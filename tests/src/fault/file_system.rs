@@ -97,23 +97,30 @@ impl FaultyFileSystem {
         made
     }
 
-    /// Where they lie, in blocks, as dumpe2fs has it.
+    /// Where they lie, in blocks, as dumpe2fs has it; but those of the first two groups: what is written begins well.
     fn block_bitmaps(&self) -> Vec<u64> {
         let groups = tool("dumpe2fs", [self.disk.node()]);
         let of_line = |line: &str| {
             let (_, rest) = line.split_once("Block bitmap at ")?;
             rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
         };
-        groups.lines().filter_map(of_line).collect()
+        groups.lines().filter_map(of_line).skip(2).collect()
     }
 
     fn unmounted(kind: Kind) -> Self {
         let disk = FaultyDisk::new(kind.size());
         let options: &[&str] = match kind {
             // As soon as it is mounted it is as it stays: nothing is initialised later.
-            Kind::Ext4 => {
-                &["-q", "-F", "-b", "4096", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0"]
-            }
+            Kind::Ext4 => &[
+                "-q",
+                "-F",
+                "-b",
+                "4096",
+                "-g",
+                "2048",
+                "-E",
+                "nodiscard,lazy_itable_init=0,lazy_journal_init=0",
+            ],
             Kind::Xfs => &["-q", "-f", "-K"],
             Kind::Btrfs => &["-q", "-f", "-K"],
         };

@@ -208,10 +208,7 @@ impl Switch {
         let time = next.map_or(20, |next| next.as_millis().min(19) + 1);
         let mut waits: Vec<PollFd> =
             self.ports.iter().map(|port| PollFd::new(port.as_fd(), PollFlags::POLLIN)).collect();
-        let _ = poll(
-            &mut waits,
-            PollTimeout::try_from(u16::try_from(time).unwrap_or(20)).unwrap_or(PollTimeout::ZERO),
-        );
+        let _ = poll(&mut waits, PollTimeout::from(u16::try_from(time).unwrap_or(20)));
     }
 
     fn take(&mut self, from: usize, frame: &mut [u8]) {

@@ -51,11 +51,13 @@ pub(super) fn perform(injection: &Injection) -> Judged {
     }
     if apply.status().is_some_and(|status| status.success()) {
         judged.complete = 1;
-        if let Err(damage) = check(&disk, kind) {
-            judged.findings.push(Finding::FalseSuccess(damage));
+        match check(&disk, kind) {
+            Err(_) if injection.fault.loses_silently() => judged.unproven = true,
+            Err(damage) => judged.findings.push(Finding::FalseSuccess(damage)),
+            Ok(()) => {}
         }
     } else if injection.fault != Fault::ApplyKilled && judged.findings.is_empty() {
-        let said = apply.said();
+        let said = last_line(&apply);
         let lower = said.to_lowercase();
         if !injection.fault.words().iter().any(|word| lower.contains(word)) {
             judged.findings.push(Finding::Untrue(said));

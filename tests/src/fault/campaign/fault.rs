@@ -165,8 +165,9 @@ const ALL: [Fault; 40] = [
 ];
 
 impl Fault {
-    pub(super) fn draw(random: &mut Random) -> Self {
-        ALL[random.index(ALL.len())]
+    /// Each in its turn, so that a campaign has all of them equally often.
+    pub(super) fn of(seed: u64) -> Self {
+        ALL[usize::try_from(seed % ALL.len() as u64).unwrap_or(0)]
     }
 
     /// What can be sent under it.
@@ -233,7 +234,7 @@ impl Fault {
 
     /// Whether the medium takes what it does not keep. Who has the data in memory cannot see it.
     pub(super) fn loses_silently(self) -> bool {
-        matches!(self, LostWrites | Truncated)
+        matches!(self, LostWrites | Truncated | ApplyLostWrites)
     }
 
     /// Who may fail by it.
@@ -253,6 +254,7 @@ impl Fault {
         const DISK: &[&str] = &[
             "input/output error",
             "i/o error",
+            "could not read or write",
             "read-only",
             "damaged",
             "os error 117",
@@ -279,6 +281,7 @@ impl Fault {
             ],
             LostWrites | Truncated | ApplyLostWrites => &[
                 "input/output error",
+                "could not read or write",
                 "read back",
                 "reads back",
                 "differ",
@@ -299,7 +302,7 @@ impl Fault {
                 "no answer",
             ],
             Full => &["no space"],
-            FileLimit => &["too large", "file size"],
+            FileLimit => &["too large", "file size", "larger than"],
             KilledReceiver | StoppedReceiver | Cut => SILENT,
             KilledSender => &["controller", "cannot be reached", "connection"],
             SameTarget => &[
@@ -325,7 +328,7 @@ impl Fault {
             ],
             Fails => &["exit status: 7"],
             TakesNoMore => {
-                &["slow", "no progress", "takes no", "takes nothing", "at this step", "reads nothing"]
+                &["slow", "no progress", "writer blocked", "takes no", "at this step", "reads nothing"]
             }
             ChildOfKilledReceiver => &[
                 "gone silent",
@@ -344,7 +347,7 @@ impl Fault {
                 &["shrunk", "shorter", "changed", "truncated", "while it was read", "vanished", "gone"]
             }
             SourceFails => &["exit status: 3"],
-            SourceUnreadable => &["input/output error", "i/o error"],
+            SourceUnreadable => &["could not read or write", "input/output error", "i/o error"],
             Flipped => &[
                 "link",
                 "bad",

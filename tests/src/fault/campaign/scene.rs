@@ -80,7 +80,7 @@ impl Scene {
             .map(|i| match (i == victim, &disk, &full) {
                 (true, Some(disk), _) if fault.is_of_disk() => disk.path().join("out"),
                 (true, _, Some(full)) => full.0.join("out"),
-                (_, ..) if fault == Fault::SameTarget && i == (victim + 1) % nodes => {
+                (..) if fault == Fault::SameTarget && i == (victim + 1) % nodes => {
                     site.path(&format!("out-{victim}"))
                 }
                 _ => site.path(&format!("out-{i}")),
