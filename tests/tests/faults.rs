@@ -109,21 +109,20 @@ fn a_file_system_is_shut_down_or_damaged() {
         fs::write(made.path().join("after"), "x").unwrap_err();
         assert!(!made.again().unwrap().join("after").exists());
     }
-    for made in [FaultyFileSystem::with_damaged_bitmaps(), FaultyFileSystem::with_unreadable_bitmaps()] {
-        let path = made.path().join("file");
-        // Allocated later: nothing is noticed here.
-        fs::write(&path, vec![1; 20 << 20]).unwrap();
-        let _ = File::open(&path).unwrap().sync_all();
-        let kept = fs::read(made.again().unwrap().join("file")).unwrap_or_default();
-        assert!(kept.iter().filter(|byte| **byte == 1).count() < 20 << 20, "nothing was lost");
-    }
+    let made = FaultyFileSystem::with_damaged_bitmaps();
+    let path = made.path().join("file");
+    // Allocated later: nothing is noticed here.
+    fs::write(&path, vec![1; 20 << 20]).unwrap();
+    let _ = File::open(&path).unwrap().sync_all();
+    let kept = fs::read(made.again().unwrap().join("file")).unwrap_or_default();
+    assert!(kept.iter().filter(|byte| **byte == 1).count() < 20 << 20, "nothing was lost");
 }
 
 /// 4 MiB over the wire, and whether they came as they were sent.
 fn carried(name: &str, harm: Harm) -> (bool, u64) {
     let wire = Wire::new(name, 2, 1);
     wire.harm(1, harm);
-    let sent: Vec<u8> = (0..4_u32 << 20).map(|i| (i * 7 >> 3).to_le_bytes()[0]).collect();
+    let sent: Vec<u8> = (0..4_u32 << 20).map(|i| ((i * 7) >> 3).to_le_bytes()[0]).collect();
     let got = std::thread::scope(|scope| {
         let listener = wire.enter(0, || TcpListener::bind((address(0), 7)).unwrap());
         let receiver = scope.spawn(move || {

@@ -110,7 +110,8 @@ impl FaultyFileSystem {
     fn unmounted(kind: Kind) -> Self {
         let disk = FaultyDisk::new(kind.size());
         let options: &[&str] = match kind {
-            // As soon as it is mounted it is as it stays: nothing is initialised later.
+            // As soon as it is mounted it is as it stays: nothing is initialised later. A bitmap that was never made is
+            // never read, so all are.
             Kind::Ext4 => &[
                 "-q",
                 "-F",

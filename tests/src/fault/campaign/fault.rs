@@ -272,6 +272,7 @@ impl Fault {
             | ApplyReadErrors => DISK,
             NoSpaceBelow | ApplyNoSpaceBelow => &[
                 "no space",
+                "could not read or write",
                 "input/output error",
                 "i/o error",
                 "read-only",
