@@ -119,6 +119,8 @@ impl FaultyFileSystem {
                 "4096",
                 "-g",
                 "2048",
+                "-O",
+                "^metadata_csum,^uninit_bg",
                 "-E",
                 "nodiscard,lazy_itable_init=0,lazy_journal_init=0",
             ],
