@@ -1,5 +1,6 @@
 """The cases: what each measures, and what ka is to reach in it."""
 
+import boot
 import faults
 import files
 import injections
@@ -138,5 +139,6 @@ CASES = {
     "memory": memory,
     "many": many,
     "faults": injections.measure,
+    "boot": boot.boot,
 }
 QUICK = ("clean", "scale", "kill", "cut", "writer", "cpu", "memory")

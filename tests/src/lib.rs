@@ -5,6 +5,7 @@ pub mod chroot;
 pub mod fault;
 pub mod fuzz;
 pub mod golden_machine;
+pub mod guest;
 
 pub mod kernel;
 pub mod layouts;

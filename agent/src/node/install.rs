@@ -158,6 +158,7 @@ fn machine(node: &Node) -> Machine {
         firmware: hardware::firmware(),
         storage_modules: hardware::storage_modules(),
         cards: hardware::card_modules(&node.network.interface),
+        slots: hardware::slotted_cards(),
         mac: Some(node.network.mac),
         address: Some(node.network.address.into()),
         agent: agent.exists().then(|| agent.to_owned()),
@@ -176,11 +177,14 @@ fn receive(session: &Session, prepared: &Prepared) -> Result<(StreamId, Tally), 
         let noted = unpack_into(&mut reader, &prepared.root, &options)?;
         Ok::<_, SinkError>((noted, reader.finish()?))
     });
-    let (noted, total) = received.map_err(|e| Failure {
-        step: "receive".into(),
-        reason: e.to_string(),
-        passing: e.is_passing(),
-        stream: Some(stream),
+    let (noted, total) = received.map_err(|e| {
+        session.accuse(stream, e.forged());
+        Failure {
+            step: "receive".into(),
+            reason: e.to_string(),
+            passing: e.is_passing(),
+            stream: Some(stream),
+        }
     })?;
     session.note(stream, &noted);
     session.complete(stream, total);
