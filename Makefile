@@ -65,9 +65,9 @@ qemu-test: agent build
 # Peers to measure against, and only for that.
 bench: PACKAGES += iperf3 mbuffer udpcast aria2 opentracker mktorrent
 bench: agent build
-	cargo build --release --locked -p ka-tests --example aead_cost --example pack_cost
+	cargo build --release --locked -p ka-tests --example aead_cost --example pack_cost --example faults
 	initramfs/build-agent --example unpack_cost
-	tests/bench/run --cases "$(CASES)" --nodes "$(NODES)" --rate "$(RATE)" --size "$(SIZE)" --runs "$(RUNS)"
+	SEED="$(SEED)" COUNT="$(COUNT)" tests/bench/run --cases "$(CASES)" --nodes "$(NODES)" --rate "$(RATE)" --size "$(SIZE)" --runs "$(RUNS)"
 
 # Beyond the packages, a nightly toolchain: `rustup toolchain install nightly`.
 fuzz: PACKAGES += g++
