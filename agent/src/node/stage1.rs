@@ -14,6 +14,7 @@ use crate::boot::cmdline::CommandLine;
 use crate::boot::find::Search;
 use crate::boot::network::Network;
 use crate::boot::{clock, stage1};
+use crate::hardware;
 use crate::init::log::level_of;
 use crate::receive::{Sink, data_listener};
 use crate::relay::window;
@@ -75,11 +76,7 @@ fn find(
         next_server: network.next_server,
         ..Search::new(&line.session, join, &network.interface)
     };
-    let card = ka::inventory::Card {
-        name: network.interface.clone(),
-        mac: network.mac.to_string(),
-        addresses: vec![network.address.into()],
-    };
+    let card = hardware::card_in_use(network);
     let hostname = network.hostname.clone().unwrap_or_default();
     let inventory = Inventory { hostname, cards: vec![card], ..Inventory::default() };
     let hello = hello(&line.session, listener, key.public, line.kamethod, inventory)?;
