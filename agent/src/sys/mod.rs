@@ -6,5 +6,6 @@ pub mod btrfs;
 pub mod freeze;
 pub mod kexec;
 pub mod mount;
+pub mod packet;
 pub mod session;
 pub mod spawn;
