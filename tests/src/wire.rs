@@ -2,7 +2,6 @@
 //! dnsmasq, BusyBox, scapy and Kea.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a helper of tests fails as a test does")]
 
-use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -21,7 +20,7 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// See the name.
+    /// Makes both.
     #[must_use]
     pub fn new(name: &str) -> Self {
         let (golden, node) = (NetNs::new(&format!("g-{name}")), NetNs::new(&format!("n-{name}")));
@@ -32,24 +31,38 @@ impl Wire {
         Self { golden, node }
     }
 
-    /// See the name.
+    /// Whether `ip ARGS` on the node prints that.
     #[must_use]
     pub fn node_is(&self, args: &[&str], part: &str) -> bool {
         let output = Command::new("ip").args(["-n", self.node.name()]).args(args).output().unwrap();
         String::from_utf8_lossy(&output.stdout).contains(part)
     }
 
-    /// See the name.
+    /// Gives the node an address by hand.
     pub fn node_address(&self, address: &str) {
         self.node.ip(&["link", "set", "eth0", "up"]);
         self.node.ip(&["addr", "add", address, "dev", "eth0"]);
     }
 
-    /// See the name.
+    /// Brings up the node's network.
     #[must_use]
     pub fn bring_up(&self, command_line: &str) -> Network {
+        self.try_to_bring_up(command_line).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// Brings up the node's network, or says why not.
+    ///
+    /// # Errors
+    /// The agent's.
+    pub fn try_to_bring_up(&self, command_line: &str) -> Result<Network, NetworkError> {
         let line = cmdline::parse(command_line).unwrap();
-        self.node.enter(|| bring_up(&line, || ())).unwrap_or_else(|e| panic!("{e}"))
+        self.node.enter(|| bring_up(&line, || ()))
+    }
+
+    /// Another cable between the two, up at the golden node's end.
+    pub fn second_cable(&self, golden: &str, node: &str) {
+        self.golden.cable(golden, &self.node, node);
+        self.golden.ip(&["link", "set", golden, "up"]);
     }
 }
 
@@ -57,7 +70,7 @@ impl Wire {
 pub struct Server(Child);
 
 impl Server {
-    /// See the name.
+    /// dnsmasq with these settings.
     #[must_use]
     pub fn dnsmasq(wire: &Wire, folder: &Path, more: &[&str]) -> Self {
         let mut command = wire.golden.command("dnsmasq");
@@ -76,7 +89,6 @@ impl Server {
     }
 
     /// With one address to give, for ten seconds at a time.
-    /// See the name.
     #[must_use]
     pub fn udhcpd(wire: &Wire, folder: &Path, address: &str) -> Self {
         let (conf, leases) = (folder.join("udhcpd.conf"), folder.join("udhcpd.leases"));
@@ -93,22 +105,62 @@ impl Server {
         Self::start(wire, folder, command)
     }
 
-    /// See the name.
+    /// Kea, with a subnet of this JSON text.
     #[must_use]
-    pub fn start(wire: &Wire, folder: &Path, mut command: Command) -> Self {
-        let log = std::fs::File::create(folder.join("log")).unwrap();
-        let child = command.stderr(log).spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
-        let mut server = Self(child);
+    pub fn kea(wire: &Wire, folder: &Path, subnet: &str) -> Self {
+        let conf = folder.join("kea.json");
+        let text = format!(
+            r#"{{ "Dhcp4": {{
+                "interfaces-config": {{ "interfaces": ["eth0"] }},
+                "lease-database": {{ "type": "memfile", "persist": false }},
+                "option-def": [{{ "name": "routes", "code": 121, "space": "dhcp4", "type": "binary" }}],
+                "loggers": [{{ "name": "kea-dhcp4", "severity": "DEBUG", "debuglevel": 40,
+                    "output_options": [{{ "output": "stderr" }}] }}],
+                "subnet4": [{subnet}] }} }}"#
+        );
+        std::fs::write(&conf, text).unwrap();
+        let mut command = wire.golden.command("kea-dhcp4");
+        command.env("KEA_PIDFILE_DIR", folder).env("KEA_LOCKFILE_DIR", "none").arg("-c").arg(conf);
+        Self::start(wire, folder, command)
+    }
+
+    /// The server made of scapy: see `judges/dhcp_server.py` for what it can be told.
+    #[must_use]
+    pub fn scapy(wire: &Wire, folder: &Path, card: &str, servers: &serde_json::Value) -> Self {
+        let script = crate::root().join("tests/src/judges/dhcp_server.py");
+        let settings = serde_json::json!({ "card": card, "servers": servers }).to_string();
+        // Debian's, which has Debian's scapy.
+        let mut command = wire.golden.command("/usr/bin/python3");
+        command.arg(script).arg(settings);
+        command.stdout(std::fs::File::create(folder.join("heard")).unwrap());
+        let mut server = Self::spawn(folder, command);
+        server.wait(folder, || std::fs::read_to_string(folder.join("heard")).unwrap().starts_with("ready"));
+        server
+    }
+
+    fn start(wire: &Wire, folder: &Path, command: Command) -> Self {
+        let mut server = Self::spawn(folder, command);
         // It is ready once it holds the port.
+        server.wait(folder, || {
+            let sockets = wire.golden.command("cat").arg("/proc/net/udp").output().unwrap();
+            String::from_utf8_lossy(&sockets.stdout).contains(":0043 ")
+        });
+        server
+    }
+
+    fn spawn(folder: &Path, mut command: Command) -> Self {
+        let log = std::fs::File::create(folder.join("log")).unwrap();
+        Self(command.stderr(log).spawn().unwrap_or_else(|e| panic!("{command:?}: {e}")))
+    }
+
+    fn wait(&mut self, folder: &Path, mut ready: impl FnMut() -> bool) {
         wait_until(
-            || format!("{command:?} listens: {}", log_of(folder)),
+            || format!("the server is ready: {}", log_of(folder)),
             || {
-                assert!(server.0.try_wait().unwrap().is_none(), "{command:?}: {}", log_of(folder));
-                let sockets = wire.golden.command("cat").arg("/proc/net/udp").output().unwrap();
-                String::from_utf8_lossy(&sockets.stdout).contains(":0043 ")
+                assert!(self.0.try_wait().unwrap().is_none(), "the server has ended: {}", log_of(folder));
+                ready()
             },
         );
-        server
     }
 }
 
@@ -137,3 +189,25 @@ pub fn wait_until(what: impl Fn() -> String, mut condition: impl FnMut() -> bool
     }
 }
 
+/// What the server of scapy has heard.
+#[derive(Clone, Debug, serde::Deserialize)]
+pub struct Heard {
+    /// `discover`, `request`, `other`.
+    pub kind: String,
+    /// When, in seconds of the system's clock.
+    pub time: f64,
+    /// Bytes of the datagram.
+    pub length: usize,
+    /// It came from who has an address.
+    pub renews: bool,
+    /// The options in hexadecimal digits, by code.
+    pub options: std::collections::BTreeMap<u8, String>,
+}
+
+/// All that the server of scapy in that folder has heard.
+#[must_use]
+pub fn heard(folder: &Path) -> Vec<Heard> {
+    let text = std::fs::read_to_string(folder.join("heard")).unwrap();
+    // The last line may still be on its way.
+    text.lines().skip(1).filter_map(|line| serde_json::from_str(line).ok()).collect()
+}

@@ -83,8 +83,7 @@ impl Links {
         for link in &fitting {
             self.raise(netlink, link);
         }
-        let mut with_carrier: Vec<Link> =
-            fitting.into_iter().filter(|link| link.carrier).cloned().collect();
+        let mut with_carrier: Vec<Link> = fitting.into_iter().filter(|link| link.carrier).cloned().collect();
         // The card of the boot loader before all others.
         with_carrier.sort_by_key(|link| !self.wanted.fits(link));
         if let Some(vlan) = self.vlan {
@@ -119,7 +118,9 @@ impl Links {
             return;
         }
         let why = if own.is_empty() { "no card has it" } else { "that card has no carrier" };
-        log::warn!("the boot loader used the card {mac} (BOOTIF), but {why}: any other with a carrier is used");
+        log::warn!(
+            "the boot loader used the card {mac} (BOOTIF), but {why}: any other with a carrier is used"
+        );
         self.strangers = true;
     }
 

@@ -68,7 +68,10 @@ impl Setting {
     fn apply_mtu(&self, netlink: &mut Netlink, link: &Link) {
         let Some(mtu) = self.mtu else { return };
         if mtu < SMALLEST_MTU {
-            log::warn!("{}: the DHCP server wants an MTU of {mtu}, less than {SMALLEST_MTU}: ignored", link.name);
+            log::warn!(
+                "{}: the DHCP server wants an MTU of {mtu}, less than {SMALLEST_MTU}: ignored",
+                link.name
+            );
             return;
         }
         match netlink.set_mtu(link.index, mtu.into()) {

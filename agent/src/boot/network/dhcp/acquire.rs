@@ -137,9 +137,11 @@ impl Asker {
         let (refused, tries) = (&self.refused, self.tries);
         let never = |offer: &Offer| refused.iter().all(|(who, _)| *who != way(offer));
         let earlier = |offer: &Offer| refused.iter().all(|(who, then)| *who != way(offer) || *then < tries);
-        let index = self.offers.iter().position(never).or_else(|| {
-            if others_first { None } else { self.offers.iter().position(earlier) }
-        })?;
+        let index = self
+            .offers
+            .iter()
+            .position(never)
+            .or_else(|| if others_first { None } else { self.offers.iter().position(earlier) })?;
         Some(self.offers.remove(index))
     }
 
@@ -168,7 +170,9 @@ impl Asker {
                         }));
                     }
                     Answer::Nak { server: from, reason } if heard_on == index && from == Some(server) => {
-                        log::warn!("{name}: DHCP server {server} offered {address} and now refuses it: {reason}");
+                        log::warn!(
+                            "{name}: DHCP server {server} offered {address} and now refuses it: {reason}"
+                        );
                         refusal = format!("refused it: {reason}");
                         break 'requests;
                     }
@@ -192,10 +196,15 @@ impl Asker {
                 }
             }
             Answer::Ack(lease) => {
-                log::debug!("{name}: {} grants {}, for which it was not asked", lease.server, lease.setting.address);
+                log::debug!(
+                    "{name}: {} grants {}, for which it was not asked",
+                    lease.server,
+                    lease.setting.address
+                );
             }
             Answer::Nak { server, reason } => {
-                let server = server.map_or_else(|| "a server without a name".to_owned(), |server| server.to_string());
+                let server =
+                    server.map_or_else(|| "a server without a name".to_owned(), |server| server.to_string());
                 log::debug!("{name}: {server} refuses what another server offered ({reason}): ignored");
             }
         }
@@ -220,7 +229,10 @@ impl Asker {
             if let Err(error) = outcome
                 && error != Errno::INTR
             {
-                return Err(DhcpError::Socket { interface: self.interfaces(), error: io::Error::from(error) });
+                return Err(DhcpError::Socket {
+                    interface: self.interfaces(),
+                    error: io::Error::from(error),
+                });
             }
         }
     }

@@ -55,7 +55,8 @@ mod tests {
     fn a_uuid_is_sent_as_the_rom_sends_it() {
         let expected = [0x33, 0x22, 0x11, 0, 0x55, 0x44, 0x77, 0x66, 0x88, 0x99, 1, 2, 3, 4, 5, 6];
         assert_eq!(uuid("00112233-4455-6677-8899-010203040506"), Some(expected));
-        for none in ["00000000-0000-0000-0000-000000000000", "FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF", "", "7"] {
+        for none in ["00000000-0000-0000-0000-000000000000", "FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF", "", "7"]
+        {
             assert_eq!(uuid(none), None, "{none}");
         }
     }

@@ -185,12 +185,20 @@ fn lease(message: &Message, options: &Options) -> Option<Lease> {
         return None;
     };
     if told.is_none() {
-        log::warn!("DHCP server {server} offers {address} with no usable subnet mask: taken as {address}/{prefix}");
+        log::warn!(
+            "DHCP server {server} offers {address} with no usable subnet mask: taken as {address}/{prefix}"
+        );
     }
     let (gateway, routes) = routes(options, server);
     let hostname = options.text(OptionCode::Hostname.into());
     Some(Lease {
-        setting: Setting { address, prefix, gateway, routes, mtu: options.short(OptionCode::InterfaceMtu.into()) },
+        setting: Setting {
+            address,
+            prefix,
+            gateway,
+            routes,
+            mtu: options.short(OptionCode::InterfaceMtu.into()),
+        },
         hostname: hostname.filter(|name| is_hostname(name)).map(str::to_owned),
         next_server: Some(next_server(message, options, server)),
         server,
@@ -216,7 +224,9 @@ fn routes(options: &Options, server: Ipv4Addr) -> (Option<Ipv4Addr>, Vec<Route>)
         }
         Ok(None) => {}
         Err(reason) => {
-            log::warn!("DHCP server {server} sends classless routes (option 121) that are none: {reason}; ignored");
+            log::warn!(
+                "DHCP server {server} sends classless routes (option 121) that are none: {reason}; ignored"
+            );
         }
     }
     let router = options.first_address(OptionCode::Router.into());

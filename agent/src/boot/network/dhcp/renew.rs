@@ -63,7 +63,9 @@ impl Keeper {
                 },
                 Due::Renew => self.extend(Question::Renew(&self.lease)),
                 Due::Rebind => self.extend(Question::Rebind(&self.lease)),
-                Due::Expired => Ok(Some(Answer::Nak { server: None, reason: "the lease is over".to_owned() })),
+                Due::Expired => {
+                    Ok(Some(Answer::Nak { server: None, reason: "the lease is over".to_owned() }))
+                }
             };
             self.last = Some(age);
             let name = &self.link.name;

@@ -41,7 +41,10 @@ impl Wire {
         wire.listener = match dhcp_listener(link.index) {
             Ok(listener) => Some(listener),
             Err(e) => {
-                log::warn!("{}: no packet socket ({e}): only DHCP servers that answer by broadcast are heard", link.name);
+                log::warn!(
+                    "{}: no packet socket ({e}): only DHCP servers that answer by broadcast are heard",
+                    link.name
+                );
                 None
             }
         };
@@ -85,12 +88,22 @@ impl Wire {
                 Ok(length) => length,
                 Err(rustix::io::Errno::AGAIN) => return Ok(None),
                 // The link is down for a moment, or word of a datagram that nobody wanted.
-                Err(e) if [rustix::io::Errno::INTR, rustix::io::Errno::NETDOWN, rustix::io::Errno::CONNREFUSED].contains(&e) => continue,
+                Err(e)
+                    if [
+                        rustix::io::Errno::INTR,
+                        rustix::io::Errno::NETDOWN,
+                        rustix::io::Errno::CONNREFUSED,
+                    ]
+                    .contains(&e) =>
+                {
+                    continue;
+                }
                 Err(e) => return Err(e.into()),
             };
             let heard = buffer.get(..length).unwrap_or_default();
             let datagram = if self.listener.is_some() { udp_data(heard) } else { Some(heard) };
-            if let Some(answer) = datagram.and_then(|datagram| message::answer(datagram, self.mac, self.xid)) {
+            if let Some(answer) = datagram.and_then(|datagram| message::answer(datagram, self.mac, self.xid))
+            {
                 return Ok(Some(answer));
             }
         }
