@@ -230,7 +230,14 @@ mod tests {
     use crate::boot::cmdline;
 
     fn link(index: u32, name: &str, mac: Option<u8>) -> Link {
-        Link { index, name: name.to_owned(), mac: mac.map(|b| Mac([b; 6])), carrier: false, mtu: 1500 }
+        Link {
+            index,
+            name: name.to_owned(),
+            mac: mac.map(|b| Mac([b; 6])),
+            permanent: None,
+            carrier: false,
+            mtu: 1500,
+        }
     }
 
     #[test]
