@@ -17,6 +17,7 @@ pub mod site;
 pub mod stale;
 pub mod tables;
 pub mod tool;
+pub mod wire;
 
 use std::path::PathBuf;
 use std::process::Command;
