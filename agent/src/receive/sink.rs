@@ -2,12 +2,13 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use ka::archive::ArchiveError;
 
 use super::command;
+use crate::disk::overwrite;
 use crate::relay::{StreamError, StreamReader};
 use crate::unpack::{self, Options, UnpackError};
 
@@ -141,6 +142,9 @@ fn create(path: &Path) -> io::Result<File> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => None,
         Err(e) => return Err(e),
     };
+    if old.as_ref().is_some_and(|old| old.file_type().is_block_device()) {
+        return overwrite::open(path).map_err(io::Error::other);
+    }
     let partial = partial(path);
     if partial == path {
         return File::create(path);

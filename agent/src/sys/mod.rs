@@ -5,6 +5,7 @@ pub mod block;
 pub mod btrfs;
 pub mod freeze;
 pub mod kexec;
+pub mod loops;
 pub mod mount;
 pub mod session;
 pub mod spawn;

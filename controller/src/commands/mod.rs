@@ -1,6 +1,7 @@
 //! One file a subcommand.
 
 pub mod desc;
+mod ask_again;
 mod gather;
 pub mod go;
 pub mod image;

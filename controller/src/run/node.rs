@@ -9,6 +9,7 @@ use ka::wire::control::{Failure, Hello, Progress, Ticket};
 
 use super::clock;
 use super::net::ConnectionId;
+use super::plans::OwnDisks;
 use super::status::{self, NodeStatus, Phase};
 use ka::mac::Mac;
 
@@ -52,6 +53,10 @@ pub(super) struct Node {
     pub(super) round: u32,
     pub(super) stream: Option<StreamId>,
     pub(super) position: Option<usize>,
+    /// Which of its disks are erased, once that is sure.
+    pub(super) own: Option<OwnDisks>,
+    /// Why it is not sure, and since when somebody is asked.
+    pub(super) unsure: Option<(String, Instant)>,
     rate: Rate,
 }
 
@@ -86,6 +91,8 @@ impl Node {
             round: 0,
             stream: None,
             position: None,
+            own: None,
+            unsure: None,
             rate: Rate::default(),
         }
     }

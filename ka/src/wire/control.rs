@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::keys::Key;
 use crate::chain::{NodeId, Offset, Report, Spent, View};
 use crate::inventory::Inventory;
-use crate::plan::Plan;
+use crate::plan::ConfirmedPlan;
 use crate::seal::{StreamId, StreamKey, Total};
 
 /// From an agent to the controller. After a lost connection an agent says again what must be known.
@@ -130,8 +130,8 @@ pub enum ToAgent {
         /// Its control port.
         port: u16,
     },
-    /// What is to be done before the stream.
-    Plan(Box<Plan>),
+    /// What is to be done before the stream, and with which disks.
+    Plan(Box<ConfirmedPlan>),
     /// A stream is about to start, and you are in its chain.
     Stream(Box<StreamStart>),
     /// Your place in the chain.

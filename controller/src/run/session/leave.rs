@@ -103,6 +103,9 @@ impl Session {
                 }
                 return;
             }
+            if self.is_asking() {
+                return;
+            }
         }
         if chosen.all(Node::has_left) {
             self.end(Ending::Served);

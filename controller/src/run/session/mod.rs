@@ -5,6 +5,7 @@
 //! say and sends what it puts into its outbox. A lasting session, such as `getstage2`, begins again with
 //! whoever has come meanwhile.
 
+mod confirm;
 mod join;
 mod leave;
 mod round;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use ka::chain::{NodeId, SlowLimits};
+use ka::disk::identity::DiskIdentity;
 use ka::seal::StreamId;
 use ka::wire::control::{Failure, ToAgent};
 
@@ -31,6 +33,7 @@ use super::order::Order;
 use super::plans::Plans;
 use super::source::Source;
 use super::status::{NodeStatus, Phase, RunStatus, Transfer};
+pub use confirm::Question;
 use super::stream::{Bell, Stream};
 use ka::mac::Mac;
 
@@ -86,6 +89,8 @@ pub struct Admission {
     pub others: BTreeSet<Mac>,
     /// Those that are sent away, with the reason.
     pub refused: BTreeMap<Mac, String>,
+    /// The disks of the machines, as they were confirmed.
+    pub confirmed: BTreeMap<Mac, Vec<DiskIdentity>>,
 }
 
 /// How a session ended.
@@ -199,6 +204,7 @@ impl Session {
     /// Takes what steps can be taken.
     pub(super) fn advance(&mut self, now: Duration, data: DataPlace, bell: &Bell) {
         self.judge_absence();
+        self.judge_questions();
         let again = self.has_rounds();
         match &mut self.state {
             State::Gathering => self.gather(),
