@@ -230,7 +230,11 @@ mod tests {
         for (device, removable, external) in [
             (format!("{pci}/ata1/host0/target0:0:0/0:0:0:0/block/sda"), None, false),
             (format!("{pci}/usb2/2-1/2-1:1.0/host6/target6:0:0/6:0:0:0/block/sdb"), None, true),
-            (format!("{pci}/usb2/2-1/2-1:1.0/rtsx_usb_sdmmc.1/mmc_host/mmc0/mmc0:1/block/mmcblk0"), None, true),
+            (
+                format!("{pci}/usb2/2-1/2-1:1.0/rtsx_usb_sdmmc.1/mmc_host/mmc0/mmc0:1/block/mmcblk0"),
+                None,
+                true,
+            ),
             (format!("{pci}/fw1/fw1.0/host7/target7:0:0/7:0:0:0/block/sdc"), None, true),
             (format!("{pci}/0000:05:00.0/nvme/nvme0/nvme0n1"), Some(format!("{pci}/0000:05:00.0")), true),
             (format!("{pci}/0000:05:00.0/nvme/nvme1/nvme1n1"), None, false),

@@ -183,7 +183,9 @@ impl Claim {
 
     fn check_unused(&self) -> Result<(), Refusal> {
         let failed = |e| io_refusal(&self.name, "find out who uses it", e);
-        if let Some(usage) = Users::of_this_machine().and_then(|users| users.of(&self.name)).map_err(failed)? {
+        if let Some(usage) =
+            Users::of_this_machine().and_then(|users| users.of(&self.name)).map_err(failed)?
+        {
             return Err(Refusal::InUse { disk: self.name.clone(), usage });
         }
         let mut devices = vec![self.name.clone()];

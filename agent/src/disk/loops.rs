@@ -48,9 +48,8 @@ impl LoopDevice {
         } else {
             mine.of_device == theirs.of_device
         };
-        let begins_before_the_end_of = |one: &Self, of: &Self| {
-            one.status.offset < of.status.offset.saturating_add(of.size)
-        };
+        let begins_before_the_end_of =
+            |one: &Self, of: &Self| one.status.offset < of.status.offset.saturating_add(of.size);
         same_file && begins_before_the_end_of(self, other) && begins_before_the_end_of(other, self)
     }
 }

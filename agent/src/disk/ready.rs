@@ -70,10 +70,7 @@ pub(super) fn release(ready: &[Ready]) -> Result<(), DiskError> {
     Ok(())
 }
 
-fn find_all<'a>(
-    plans: impl Iterator<Item = &'a DiskPlan>,
-    disks: &[Disk],
-) -> Result<Vec<&Disk>, DiskError> {
+fn find_all<'a>(plans: impl Iterator<Item = &'a DiskPlan>, disks: &[Disk]) -> Result<Vec<&Disk>, DiskError> {
     let choices: Vec<DiskChoice> = plans.map(|plan| named(&plan.disk)).collect();
     match choice::find_all(&choices.iter().collect::<Vec<_>>(), disks) {
         // A device that is there, and is no disk: its kind says what it is.

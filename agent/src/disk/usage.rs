@@ -195,7 +195,8 @@ impl Users {
             return Ok(None);
         }
         let below = sysfs::name_of(DeviceNumber::of(own.status.of_device))?;
-        let usage = self.of_one(&below)?.filter(|usage| !matches!(usage, Usage::Backing { by, .. } if by == disk));
+        let usage =
+            self.of_one(&below)?.filter(|usage| !matches!(usage, Usage::Backing { by, .. } if by == disk));
         Ok(usage.map(|usage| Usage::Below { device, usage: Box::new(usage) }))
     }
 

@@ -86,11 +86,7 @@ mod tests {
     fn a_place_is_the_same_at_every_boot() {
         let pci = "pci0000:00/0000:00:1f.2";
         for (device, again, is) in [
-            (
-                "virtio1/block/vda".to_owned(),
-                "virtio4/block/vdb".to_owned(),
-                format!("{pci}/virtio"),
-            ),
+            ("virtio1/block/vda".to_owned(), "virtio4/block/vdb".to_owned(), format!("{pci}/virtio")),
             (
                 "host0/target0:1:2/0:1:2:3/block/sda".to_owned(),
                 "host7/target7:1:2/7:1:2:3/block/sdc".to_owned(),

@@ -101,7 +101,10 @@ fn carry_out(node: &Node, session: &Session, confirmed: &ConfirmedPlan) -> Resul
         return Err(own("plan", reason));
     }
     let disks = confirmed.disks().ok_or_else(|| {
-        own("plan", "the controller confirmed another number of disks than it plans; nothing was written".into())
+        own(
+            "plan",
+            "the controller confirmed another number of disks than it plans; nothing was written".into(),
+        )
     })?;
     let mut prepared =
         disk::prepare(&disks, Path::new(ROOT)).map_err(|e| own("prepare the disks", e.to_string()))?;

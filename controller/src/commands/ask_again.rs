@@ -44,7 +44,9 @@ impl<'a> AskAgain<'a> {
             self.hub.answer(self.session, open.node, confirmed);
             self.open = None;
         }
-        if let Some(question) = snapshot.questions.iter().find(|question| !self.asked.contains(&question.node)) {
+        if let Some(question) =
+            snapshot.questions.iter().find(|question| !self.asked.contains(&question.node))
+        {
             self.ask(question);
         }
     }

@@ -1,7 +1,7 @@
 //! One file a subcommand.
 
-pub mod desc;
 mod ask_again;
+pub mod desc;
 mod gather;
 pub mod go;
 pub mod image;

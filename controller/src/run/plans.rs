@@ -128,9 +128,7 @@ fn renamed(plan: &DiskPlan, disk: &Disk, disks: &[Disk]) -> DiskChoice {
         DiskChoice::Name { expect, .. } => {
             DiskChoice::Name { name: disk.name.clone(), expect: expect.clone() }
         }
-        DiskChoice::Auto { .. } => {
-            DiskChoice::Name { name: disk.name.clone(), expect: Expect::default() }
-        }
+        DiskChoice::Auto { .. } => DiskChoice::Name { name: disk.name.clone(), expect: Expect::default() },
         // On several paths it has one name.
         choice @ DiskChoice::ById(_) => choice.clone(),
     }

@@ -170,8 +170,7 @@ pub fn select(
         }
     }
     selected.chosen = chosen.iter().map(|(arrival, _)| arrival.mac).collect();
-    selected.confirmed =
-        chosen.iter().map(|(arrival, report)| (arrival.mac, identities(report))).collect();
+    selected.confirmed = chosen.iter().map(|(arrival, report)| (arrival.mac, identities(report))).collect();
     Ok(selected)
 }
 

@@ -58,7 +58,8 @@ impl Session {
     pub(super) fn settle_all(&mut self, ids: &[NodeId]) -> bool {
         for id in ids {
             let Some(mut node) = self.nodes.remove(id) else { continue };
-            let settled = if node.own.is_none() && node.unsure.is_none() { self.settle(&mut node) } else { Ok(()) };
+            let settled =
+                if node.own.is_none() && node.unsure.is_none() { self.settle(&mut node) } else { Ok(()) };
             let mac = node.mac();
             self.nodes.insert(*id, node);
             if let (Err(reason), Some(mac)) = (settled, mac) {
@@ -111,7 +112,8 @@ impl Session {
         };
         let late: Vec<_> = self.waiting().filter(late).filter_map(Node::mac).collect();
         for mac in late {
-            let reason = format!("nobody answered within {} s when it was asked about again", ANSWER_LIMIT.as_secs());
+            let reason =
+                format!("nobody answered within {} s when it was asked about again", ANSWER_LIMIT.as_secs());
             self.turn_away(mac, &reason);
         }
     }

@@ -14,6 +14,7 @@ mod simulator;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod writers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -33,8 +34,8 @@ use super::order::Order;
 use super::plans::Plans;
 use super::source::Source;
 use super::status::{NodeStatus, Phase, RunStatus, Transfer};
-pub use confirm::Question;
 use super::stream::{Bell, Stream};
+pub use confirm::Question;
 use ka::mac::Mac;
 
 /// What a session is to do.
@@ -59,6 +60,8 @@ pub struct SessionSpec {
     pub window: u64,
     /// What silence means.
     pub dead_after: Duration,
+    /// How long a node may be at one step, or take nothing of what it has.
+    pub step_limit: Duration,
     /// When a node is too slow to be waited for.
     pub slow: SlowLimits,
     /// How many rounds may be held in all; a lasting session holds as many as it likes.
@@ -132,6 +135,8 @@ pub struct Session {
     vanished: BTreeSet<Mac>,
     /// Machines that were sent away before it began, as they are shown.
     refused: Vec<NodeStatus>,
+    /// When everybody had verified the whole stream of this round.
+    released_at: Option<Instant>,
     /// The stream was given up, with this end.
     given_up: Option<Ending>,
     /// Somebody wants it to begin with those who are there.
@@ -165,6 +170,7 @@ impl Session {
             bypassed: 0,
             vanished: BTreeSet::new(),
             refused: Vec::new(),
+            released_at: None,
             given_up: None,
             go: false,
             began: now,
@@ -205,6 +211,7 @@ impl Session {
     pub(super) fn advance(&mut self, now: Duration, data: DataPlace, bell: &Bell) {
         self.judge_absence();
         self.judge_questions();
+        self.judge_writers(now);
         let again = self.has_rounds();
         match &mut self.state {
             State::Gathering => self.gather(),

@@ -170,6 +170,7 @@ impl Session {
             return;
         }
         self.round += 1;
+        self.released_at = None;
         self.earlier = self.earlier.and(std::mem::take(&mut self.transfer));
         if self.round > 1 && !matches!(self.spec.gate, Gate::Lasting(_)) {
             log::info!("{}: round {} serves {} nodes", self.spec.name, self.round, ids.len());

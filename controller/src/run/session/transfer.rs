@@ -5,6 +5,7 @@ use std::time::Duration;
 use ka::chain::{Decision, NodeId, Reason, Report};
 use ka::wire::control::ToAgent;
 
+use super::super::clock;
 use super::super::node::Node;
 use super::super::status::Phase;
 use super::super::stream::StreamNotice;
@@ -32,6 +33,7 @@ impl Session {
                 for node in members {
                     self.tell(node, ToAgent::Release { stream: id });
                 }
+                self.released_at = Some(clock::now());
                 self.state = State::Leaving;
             }
         }
