@@ -12,6 +12,8 @@ pub mod glob;
 pub mod hostname;
 pub mod inventory;
 pub mod mac;
+pub mod notes;
 pub mod plan;
+pub mod proof;
 pub mod seal;
 pub mod wire;

@@ -149,8 +149,7 @@ fn golden(key: &StreamKey, listener: TcpListener, file: &Path, to_test: Sender<E
         (key.clone(), FileSource(file.to_owned()), Mutex::new(relay.handle().clone()));
     thread::spawn(move || {
         let wake = || handle.lock().unwrap().wake();
-        let count = Arc::new(AtomicU64::new(0));
-        produce::produce(&source, &key, &blocks, &wake, &count).unwrap();
+        produce::produce(&source, &key, &blocks, &wake, &produce::Account::default()).unwrap();
     });
     relay
 }

@@ -9,6 +9,7 @@ mod disks;
 mod identity;
 mod network;
 mod place;
+mod slots;
 mod storage;
 
 use std::fs;
@@ -19,6 +20,7 @@ use ka::disk::identity::DiskIdentity;
 use ka::inventory::{Card, Disk, Firmware, Inventory};
 
 pub use network::{CardModules, card_modules};
+pub use slots::{SlottedCard, slotted_cards};
 pub use storage::storage_modules;
 
 use crate::boot::network::Network;

@@ -6,7 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use ka::inventory::Inventory;
+use ka::notes::Tally;
 use ka::plan::{After, ConfirmedPlan, Plan};
+use ka::seal::StreamId;
 use ka::wire::control::{Failure, Hello, ToController};
 use ka::wire::session_names;
 
@@ -17,6 +19,7 @@ use crate::finish::{self, Copied, HeldBack, Machine};
 use crate::hardware;
 use crate::init::Outcome;
 use crate::kexec;
+use crate::notes;
 use crate::receive::{SinkError, unpack_into};
 use crate::session::{JoinError, Session, SessionOver};
 use crate::step::{self, step};
@@ -121,7 +124,9 @@ fn fill(node: &Node, session: &Session, plan: &Plan, prepared: &mut Prepared) ->
     session.tell(ToController::Ready);
     let held = HeldBack::hold(&prepared.root, &prepared.made)
         .map_err(|e| own("hold back the EFI system partition", e.to_string()))?;
-    receive(session, prepared)?;
+    // What an earlier attempt noted is no matter of this one.
+    drop(notes::take());
+    let (stream, mut noted) = receive(session, prepared)?;
     let machine = machine(node);
     let raw: Vec<_> = prepared.raw.iter().map(finish::names_of_raw).collect();
     let copied = Copied {
@@ -141,11 +146,16 @@ fn fill(node: &Node, session: &Session, plan: &Plan, prepared: &mut Prepared) ->
     }
     held.uncover().map_err(|e| own("unmount", e.to_string()))?;
     step("unmount the new file systems", || prepared.unmount()).map_err(|e| own("unmount", e.to_string()))?;
+    step("read back what is on the disks", || prepared.prove())
+        .map_err(|e| own("read back what is on the disks", e.to_string()))?;
     step("make the disk bootable", || {
         last.release().map_err(|e| e.to_string())?;
         prepared.activate(last.boot_code.as_ref()).map_err(|e| e.to_string())
     })
-    .map_err(|e| own("make the disk bootable", e))
+    .map_err(|e| own("make the disk bootable", e))?;
+    noted.merge(&notes::take());
+    session.note(stream, &noted);
+    Ok(())
 }
 
 /// What the finish must know of this machine.
@@ -155,13 +165,15 @@ fn machine(node: &Node) -> Machine {
         firmware: hardware::firmware(),
         storage_modules: hardware::storage_modules(),
         cards: hardware::card_modules(&node.network.interface),
+        slots: hardware::slotted_cards(),
         mac: Some(node.network.mac),
         address: Some(node.network.address.into()),
         agent: agent.exists().then(|| agent.to_owned()),
     }
 }
 
-fn receive(session: &Session, prepared: &Prepared) -> Result<(), Failure> {
+/// Receives the system; returns from which stream, and what was noted.
+fn receive(session: &Session, prepared: &Prepared) -> Result<(StreamId, Tally), Failure> {
     let partitions = prepared.raw.iter().map(RawPartition::target).collect::<Result<_, _>>();
     let partitions = partitions.map_err(|e| own("receive", format!("cannot share a partition: {e}")))?;
     let options = Options { partitions: Some(partitions), ..Options::default() };
@@ -169,17 +181,21 @@ fn receive(session: &Session, prepared: &Prepared) -> Result<(), Failure> {
     let (stream, mut reader) =
         step("wait for the other nodes", || session.wait_for_stream()).map_err(over)?;
     let received = step("receive the system", || {
-        unpack_into(&mut reader, &prepared.root, &options)?;
-        Ok::<_, SinkError>(reader.finish()?)
+        let noted = unpack_into(&mut reader, &prepared.root, &options)?;
+        Ok::<_, SinkError>((noted, reader.finish()?))
     });
-    let total = received.map_err(|e| Failure {
-        step: "receive".into(),
-        reason: e.to_string(),
-        passing: e.is_passing(),
-        stream: Some(stream),
+    let (noted, total) = received.map_err(|e| {
+        session.accuse(stream, e.forged());
+        Failure {
+            step: "receive".into(),
+            reason: e.to_string(),
+            passing: e.is_passing(),
+            stream: Some(stream),
+        }
     })?;
+    session.note(stream, &noted);
     session.complete(stream, total);
-    Ok(())
+    Ok((stream, noted))
 }
 
 /// A failure with a cause on this node.

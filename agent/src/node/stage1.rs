@@ -117,11 +117,12 @@ fn receive(session: &Session) -> Result<(), String> {
     rustix::mount::mount("stage2", STAGE2, "tmpfs", rustix::mount::MountFlags::empty(), c"mode=755")
         .map_err(trouble(STAGE2))?;
     let (stream, mut reader) = session.wait_for_stream().map_err(|e| e.to_string())?;
-    let received = Sink::Dir(STAGE2.into()).receive(&mut reader).and_then(|()| Ok(reader.finish()?));
+    let received = Sink::Dir(STAGE2.into()).receive(&mut reader).and_then(|_| Ok(reader.finish()?));
     match received {
         Ok(total) => session.complete(stream, total),
         Err(error) => {
             let (step, reason) = ("receive stage2".to_owned(), error.to_string());
+            session.accuse(stream, error.forged());
             session.fail(Failure {
                 step,
                 reason: reason.clone(),

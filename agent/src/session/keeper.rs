@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ka::chain::{Member, Standing};
+use ka::proof::Proof;
 use ka::seal::StreamId;
 use ka::wire::channel::{Channel, Received};
 use ka::wire::control::{Failure, Hello, Progress, StreamStart, ToAgent, ToController};
@@ -75,6 +76,8 @@ struct Stream {
     id: StreamId,
     relay: Relay,
     aborted: Arc<Mutex<Option<String>>>,
+    /// What the controller says of it, for the reader.
+    proofs: Sender<Proof>,
 }
 
 /// Whether the keeper has more to do.
@@ -260,6 +263,13 @@ impl Keeper {
                 self.released_at.get_or_insert_with(Instant::now);
                 self.tell_relay(stream, Command::Release);
             }
+            ToAgent::Proof { stream, proof } => {
+                if let Some(running) = self.stream.as_ref().filter(|running| running.id == stream)
+                    && running.proofs.send(proof).is_err()
+                {
+                    log::debug!("nobody reads the stream any more");
+                }
+            }
             ToAgent::Abort { stream, reason } => {
                 if self.stream.as_ref().is_some_and(|running| running.id == stream) {
                     self.end_stream(reason);
@@ -318,8 +328,10 @@ impl Keeper {
                 Notice::TailComplete => {}
             },
         )?;
-        let reader = StreamReader::new(plain, relay.handle().clone(), Arc::clone(&aborted))?;
-        self.stream = Some(Stream { id, relay, aborted });
+        let (proofs, from_controller) = channel();
+        let mut reader = StreamReader::new(plain, relay.handle().clone(), Arc::clone(&aborted))?;
+        reader.expect_proofs(from_controller);
+        self.stream = Some(Stream { id, relay, aborted, proofs });
         self.tell_story(Event::Stream(id, Box::new(reader)));
         Ok(())
     }
@@ -468,7 +480,9 @@ impl Keeper {
 fn is_lasting(message: &ToController) -> bool {
     match message {
         ToController::Ready
+        | ToController::Forged { .. }
         | ToController::Complete { .. }
+        | ToController::Notes { .. }
         | ToController::Failed(_)
         | ToController::Log { .. }
         | ToController::Done => true,

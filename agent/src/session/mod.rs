@@ -13,7 +13,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use ka::notes::Tally;
 use ka::plan::ConfirmedPlan;
+use ka::proof::Forged;
 use ka::seal::{StreamId, Total};
 use ka::wire::control::{Failure, Hello, Ticket, ToController};
 use ka::wire::keys::JoinKey;
@@ -164,6 +166,20 @@ impl Session {
             Ok(Event::Bye) => Err(SessionOver("the controller has nothing to send".into())),
             Ok(Event::Over(reason)) => Err(SessionOver(reason)),
             Err(_) => Err(SessionOver("the session's thread has ended".into())),
+        }
+    }
+
+    /// Tells all that was noted of the copy so far, if anything was. Say it before what makes the copy complete.
+    pub fn note(&self, stream: StreamId, tally: &Tally) {
+        if !tally.is_empty() {
+            self.tell(ToController::Notes { stream, tally: tally.clone() });
+        }
+    }
+
+    /// Tells that the stream was not the golden node's, if that is why it failed.
+    pub fn accuse(&self, stream: StreamId, forged: Option<Forged>) {
+        if let Some(forged) = forged {
+            self.tell(ToController::Forged { stream, forged });
         }
     }
 

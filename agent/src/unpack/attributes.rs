@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use ka::archive::{Entry, Kind, Notes, Time, Xattr, shown};
+use ka::notes::NoteKind;
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
@@ -121,7 +122,11 @@ impl Attributes {
             }
         }
         let mut lost = |name, why: &str| {
-            notes.push(path, format!("the attribute {} is left out: {why}", shown(name)));
+            notes.push(
+                NoteKind::AttributeLost,
+                path,
+                format!("the attribute {} is left out: {why}", shown(name)),
+            );
         };
         for Xattr { name, value } in &self.xattrs {
             match set(name, value) {

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use ka::chain::NodeId;
+use ka::notes::Tally;
 use ka::seal::StreamId;
 use ka::wire::control::{Failure, Hello, Progress, Ticket};
 
@@ -31,6 +32,8 @@ pub(super) struct Node {
     pub(super) progress: Progress,
     /// Bytes of the plain stream, once it has all.
     pub(super) total: Option<u64>,
+    /// What it noted of its copy, which is no failure.
+    notes: Tally,
     /// The node itself says that it failed.
     confessed: bool,
     /// The node has nothing more to do.
@@ -41,6 +44,8 @@ pub(super) struct Node {
     pub(super) dead: bool,
     /// When it was taken out of a chain alive: the last one has the largest number, and 0 is never.
     pub(super) bypassed: u32,
+    /// Who handed it a forged stream, by its own word.
+    pub(super) deceived_by: Option<String>,
     /// When it failed, if it has.
     failed_at: Option<Instant>,
     /// When it last said anything.
@@ -82,11 +87,13 @@ impl Node {
             failure: None,
             progress: Progress::default(),
             total: None,
+            notes: Tally::default(),
             confessed: false,
             done: false,
             dismissed: false,
             dead: false,
             bypassed: 0,
+            deceived_by: None,
             failed_at: None,
             heard_at: clock::now(),
             step_since: clock::now(),
@@ -147,11 +154,19 @@ impl Node {
         (self.taken_at, self.idle_at) = (clock::now(), clock::now());
         self.rate = Rate::default();
         self.total = None;
+        self.notes = Tally::default();
         self.confessed = false;
         self.done = false;
         self.dead = false;
         self.stream = None;
         self.position = None;
+    }
+
+    /// It says what is odd in its copy of `stream`.
+    pub(super) fn on_notes(&mut self, stream: StreamId, tally: &Tally) {
+        if self.stream == Some(stream) {
+            self.notes = tally.bounded();
+        }
     }
 
     /// Its copy of `stream` is whole, with so many plain bytes. That is stronger than what others thought of it.
@@ -195,12 +210,29 @@ impl Node {
             return;
         }
         self.confessed = true;
+        let failure = self.judge_deceit(failure);
         if let Some(known) = &mut self.failure {
             // Whoever says so is not dead. Its own word tells best whether another attempt makes sense.
             known.passing = failure.passing;
             self.dead = false;
         }
         self.fail(failure);
+    }
+
+    /// Who is deceived gets another attempt. But nobody stands between the first node and the golden node: what is wrong
+    /// there is wrong in the node itself.
+    fn judge_deceit(&self, failure: Failure) -> Failure {
+        match &self.deceived_by {
+            Some(_) if failure.passing && self.position == Some(1) => Failure {
+                passing: false,
+                reason: format!("{}, though it came from there", failure.reason),
+                ..failure
+            },
+            Some(from) if failure.passing => {
+                Failure { reason: format!("{}: it came from {from}", failure.reason), ..failure }
+            }
+            _ => failure,
+        }
     }
 
     /// It waits for another attempt, or would if its connection were not lost at this moment.
@@ -293,6 +325,7 @@ impl Node {
             position: self.position,
             may_come_again: more_rounds && passing,
             note: self.step.clone(),
+            notes: self.notes.clone(),
             failure: self
                 .failure
                 .as_ref()

@@ -4,10 +4,12 @@
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ka::notes::Tally;
+use ka::proof::{Proof, Root, Roots};
 use ka::seal::chunk::{Chunk, Kind, MAX_CHUNK};
 use ka::seal::{Block, SealError, Sealer, StreamKey, Total};
 use sha2::{Digest, Sha256};
@@ -37,8 +39,22 @@ pub enum ProduceError {
     Seal(#[from] SealError),
 }
 
-/// How much has been read from the source, for whoever watches.
-pub type PlainCount = Arc<AtomicU64>;
+/// What has been read from the source so far, for whoever watches.
+#[derive(Debug, Default)]
+pub struct Account {
+    /// Bytes.
+    pub plain: AtomicU64,
+    /// What a person must know of them, before the final block is handed over.
+    notes: Mutex<Tally>,
+}
+
+impl Account {
+    /// What a person must know of the source as it was read; nothing before it was read to its end.
+    #[must_use]
+    pub fn notes(&self) -> Tally {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
 
 /// The chain that takes the blocks, as far as the producer knows it. A function that wakes it will do.
 pub trait Chain: Sync {
@@ -50,6 +66,9 @@ pub trait Chain: Sync {
     fn taken(&self) -> Option<u64> {
         None
     }
+
+    /// The golden node's root, for the nodes to compare with.
+    fn prove(&self, _root: Root) {}
 
     /// The bytes of a TCP segment on the chain's first link; 0 if nobody knows.
     fn segment(&self) -> usize {
@@ -76,7 +95,8 @@ struct Job {
     reply: SyncSender<io::Result<Chunk>>,
 }
 
-/// Produces the whole stream of `source` under `key` into `blocks`, and wakes the chain for each.
+/// Produces the whole stream of `source` under `key` into `blocks`, and wakes the chain for each; returns the last
+/// proof.
 ///
 /// # Errors
 /// [`ProduceError`]; then no final block was sent, and nobody takes the stream for complete.
@@ -85,8 +105,8 @@ pub fn produce(
     key: &StreamKey,
     blocks: &SyncSender<(Block, Option<Total>)>,
     chain: &dyn Chain,
-    count: &PlainCount,
-) -> Result<(), ProduceError> {
+    account: &Account,
+) -> Result<Proof, ProduceError> {
     let workers = thread::available_parallelism().map_or(1, usize::from).min(8);
     let effort = Effort {
         level: AtomicI32::new(if chain.taken().is_some() { level::FIRST } else { level::LOWEST }),
@@ -104,8 +124,11 @@ pub fn produce(
         }
         let hash = scope.spawn(move || hash_all(to_hash));
         let sealer = scope.spawn(move || seal_all(Sealer::new(key), replies, blocks, chain, effort));
-        let mut cutter = Cutter { chunk: Vec::new(), jobs, ordered, hashed, count };
-        let read = source.write(&mut cutter).and_then(|()| cutter.hand_over().map_err(SourceError::Stream));
+        let mut cutter = Cutter { chunk: Vec::new(), jobs, ordered, hashed, account };
+        let read = source.write(&mut cutter).and_then(|notes| {
+            cutter.hand_over().map_err(SourceError::Stream)?;
+            Ok(notes)
+        });
         // Closes the queues, so that all threads come to their end.
         drop(cutter);
         let sealed = sealer.join().unwrap_or(Err(ProduceError::GivenUp));
@@ -114,11 +137,13 @@ pub fn produce(
             // The sealer's error is the cause when the source only says that nobody listens.
             (Err(SourceError::Stream(_)), Err(error)) => Err(error),
             (Err(error), _) => Err(error.into()),
-            (Ok(()), sealed) => {
+            (Ok(notes), sealed) => {
                 let total = total?;
-                blocks.send((sealed?.finish(&total)?, Some(total))).map_err(|_| ProduceError::GivenUp)?;
+                *account.notes.lock().unwrap_or_else(PoisonError::into_inner) = notes;
+                let (sealer, root) = sealed?;
+                blocks.send((sealer.finish(&total)?, Some(total))).map_err(|_| ProduceError::GivenUp)?;
                 chain.wake();
-                Ok(())
+                Ok(Proof { root, last: Some(total) })
             }
         }
     })
@@ -130,7 +155,7 @@ struct Cutter<'a> {
     jobs: SyncSender<Job>,
     ordered: SyncSender<Receiver<io::Result<Chunk>>>,
     hashed: SyncSender<Arc<Vec<u8>>>,
-    count: &'a PlainCount,
+    account: &'a Account,
 }
 
 impl Cutter<'_> {
@@ -139,7 +164,7 @@ impl Cutter<'_> {
             return Ok(());
         }
         let plain = Arc::new(std::mem::take(&mut self.chunk));
-        self.count.fetch_add(plain.len() as u64, Ordering::Relaxed);
+        self.account.plain.fetch_add(plain.len() as u64, Ordering::Relaxed);
         let (reply, replied) = sync_channel(1);
         let gone = |()| io::Error::from(io::ErrorKind::BrokenPipe);
         self.ordered.send(replied).map_err(|_| gone(()))?;
@@ -209,7 +234,7 @@ fn hash_all(chunks: Receiver<Arc<Vec<u8>>>) -> Total {
     Total { length, sha256: hash.finalize().into() }
 }
 
-/// Seals the chunks in their order; returns the sealer for the final block.
+/// Seals the chunks in their order; returns the sealer for the final block, and the root of all before it.
 fn seal_all(
     mut sealer: Sealer,
     // Owned: when the sealer ends early, the cutter's next chunk must find nobody.
@@ -217,10 +242,12 @@ fn seal_all(
     blocks: &SyncSender<(Block, Option<Total>)>,
     chain: &dyn Chain,
     effort: &Effort,
-) -> Result<Sealer, ProduceError> {
+) -> Result<(Sealer, Root), ProduceError> {
     let mut pending: Vec<u8> = Vec::new();
     let mut seen = Seen::default();
-    let seal = |plain: &[u8], sealer: &mut Sealer| -> Result<u64, ProduceError> {
+    let mut roots = Roots::default();
+    let mut seal = |plain: &[u8], sealer: &mut Sealer| -> Result<u64, ProduceError> {
+        roots.update(plain, |root| chain.prove(root));
         let block = sealer.seal(plain)?;
         let size = block.size();
         blocks.send((block, None)).map_err(|_| ProduceError::GivenUp)?;
@@ -250,5 +277,5 @@ fn seal_all(
     for plain in pending.chunks(size.next(start.elapsed(), sealed, chain.segment())) {
         seal(plain, &mut sealer)?;
     }
-    Ok(sealer)
+    Ok((sealer, roots.root()))
 }

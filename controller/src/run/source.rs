@@ -1,12 +1,15 @@
 //! What a session's stream is made of.
 
-use std::fs::File;
-use std::io::{self, PipeWriter, Read, Write};
+use std::fs::{File, Metadata};
+use std::io::{self, PipeWriter, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use ka::notes::{NoteKind, Tally};
 
 use crate::golden::pack;
 use crate::golden::plan::{Chosen, RawSource};
@@ -15,11 +18,11 @@ use crate::golden::view::{View, ViewError};
 
 /// A stream's source can be read as often as there are attempts.
 pub trait Source: Send + Sync {
-    /// Writes the whole plain stream to `out`.
+    /// Writes the whole plain stream to `out`; returns what a person must know of it.
     ///
     /// # Errors
     /// [`SourceError`] when it cannot be read to its end, or `out` takes no more.
-    fn write(&self, out: &mut dyn Write) -> Result<(), SourceError>;
+    fn write(&self, out: &mut dyn Write) -> Result<Tally, SourceError>;
 
     /// Nobody wants what it writes any more: a source that waits for something ends its attempt.
     fn give_up(&self) {}
@@ -36,6 +39,19 @@ pub enum SourceError {
         path: PathBuf,
         /// What the system said.
         error: io::Error,
+    },
+    /// A file lost its end while it was read.
+    #[error(
+        "{}: it had {announced} bytes and has {read}: it was cut while it was read; send it when nobody writes to it",
+        path.display()
+    )]
+    Shrunk {
+        /// The file.
+        path: PathBuf,
+        /// Its size at the beginning.
+        announced: u64,
+        /// What was left of it.
+        read: u64,
     },
     /// The command failed.
     #[error("the command '{command}' failed: {reason}")]
@@ -60,10 +76,10 @@ pub enum SourceError {
 pub struct DirectorySource(pub PathBuf);
 
 impl Source for DirectorySource {
-    fn write(&self, out: &mut dyn Write) -> Result<(), SourceError> {
+    fn write(&self, out: &mut dyn Write) -> Result<Tally, SourceError> {
         let summary = pack::pack_dir(&self.0, &pack::Options::default(), out)?;
         summary.notes.log();
-        Ok(())
+        Ok(summary.notes.tally().clone())
     }
 }
 
@@ -135,7 +151,7 @@ impl GoldenSource {
 }
 
 impl Source for GoldenSource {
-    fn write(&self, out: &mut dyn Write) -> Result<(), SourceError> {
+    fn write(&self, out: &mut dyn Write) -> Result<Tally, SourceError> {
         let _reader = self.begin()?;
         let chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let view = View::open(&chosen)?;
@@ -146,7 +162,7 @@ impl Source for GoldenSource {
         };
         let summary = pack::pack(view.sources(), &options, out)?;
         summary.notes.log();
-        Ok(())
+        Ok(summary.notes.tally().clone())
     }
 }
 
@@ -156,15 +172,50 @@ const PIECE: usize = 1024 * 1024;
 pub struct FileSource(pub PathBuf);
 
 impl Source for FileSource {
-    fn write(&self, out: &mut dyn Write) -> Result<(), SourceError> {
+    fn write(&self, out: &mut dyn Write) -> Result<Tally, SourceError> {
         let error = |error| SourceError::Read { path: self.0.clone(), error };
         let mut file = File::open(&self.0).map_err(error)?;
-        let size = file.metadata().map_err(error)?.len();
+        let before = file.metadata().map_err(error)?;
+        let announced = size(&file, &before).map_err(error)?;
         let sent = copy(&mut file, out, error)?;
-        if sent < size {
-            log::warn!("{}: it has shrunk from {size} to {sent} bytes while it was read", self.0.display());
+        let now = file.metadata().map_err(error)?;
+        // What it has lost can be sent by nobody any more, even if it had been read before.
+        let read = if now.is_file() { sent.min(now.len()) } else { sent };
+        if read < announced {
+            return Err(SourceError::Shrunk { path: self.0.clone(), announced, read });
         }
-        Ok(())
+        let changed = changed(&before, &now);
+        let mut notes = Tally::default();
+        if let Some(what) = changed {
+            let note = format!("{}: {what}", self.0.display());
+            log::warn!("{note}");
+            notes.add(NoteKind::Changed, &note);
+        }
+        Ok(notes)
+    }
+}
+
+/// How much a file or block device has; nobody knows it of another device.
+fn size(mut file: &File, metadata: &Metadata) -> io::Result<u64> {
+    if !metadata.file_type().is_block_device() {
+        return Ok(metadata.len());
+    }
+    let size = file.seek(SeekFrom::End(0))?;
+    file.rewind()?;
+    Ok(size)
+}
+
+/// What has become of a file since it was looked at `before`. Writing to a device changes nothing that could be seen.
+fn changed(before: &Metadata, now: &Metadata) -> Option<&'static str> {
+    let written = |metadata: &Metadata| (metadata.mtime(), metadata.mtime_nsec());
+    if !before.is_file() {
+        None
+    } else if now.len() > before.len() {
+        Some("it grew while it was read; its copy may be of no single moment")
+    } else if written(now) != written(before) {
+        Some("it was written to while it was read; its copy may be of no single moment")
+    } else {
+        None
     }
 }
 
@@ -203,7 +254,7 @@ impl CommandSource {
 }
 
 impl Source for CommandSource {
-    fn write(&self, out: &mut dyn Write) -> Result<(), SourceError> {
+    fn write(&self, out: &mut dyn Write) -> Result<Tally, SourceError> {
         let failed = |reason: String| SourceError::Command { command: self.command.clone(), reason };
         let mut child = self.start().map_err(|e| failed(e.to_string()))?;
         let copied = match &mut child.stdout {
@@ -218,7 +269,7 @@ impl Source for CommandSource {
         let status = child.wait().map_err(|e| failed(e.to_string()))?;
         self.running().clear();
         copied?;
-        if status.success() { Ok(()) } else { Err(failed(status.to_string())) }
+        if status.success() { Ok(Tally::default()) } else { Err(failed(status.to_string())) }
     }
 
     fn give_up(&self) {

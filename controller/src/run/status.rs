@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use ka::mac::Mac;
+use ka::notes::Tally;
 
 /// A run at a moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +19,8 @@ pub struct RunStatus {
     pub sent: u64,
     /// Bytes that it will have sent in the end, if that is known.
     pub total: Option<u64>,
+    /// What the golden node noted while it read: no failure, but a person must know it.
+    pub notes: Tally,
     /// Its nodes, in the order in which they joined.
     pub nodes: Vec<NodeStatus>,
 }
@@ -45,6 +48,8 @@ pub struct NodeStatus {
     pub may_come_again: bool,
     /// What a person should know besides: the step that it is at, or why it waits. May be empty.
     pub note: String,
+    /// What it noted of its copy: no failure, but a person must know it.
+    pub notes: Tally,
     /// Why it failed, if it did.
     pub failure: Option<Failure>,
 }
@@ -64,6 +69,7 @@ impl NodeStatus {
             position: None,
             may_come_again: false,
             note: String::new(),
+            notes: Tally::default(),
             failure: Some(Failure {
                 step: "connection".to_owned(),
                 reason: "it has gone before the session began".to_owned(),

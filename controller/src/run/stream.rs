@@ -3,20 +3,22 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, sync_channel};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use ka::chain::{Decision, Member, Membership, NodeId, Report, SlowLimits, View};
-use ka::seal::{Cipher, StreamId, StreamKey};
+use ka::notes::Tally;
+use ka::proof::{Proof, Root};
+use ka::seal::{Cipher, StreamId, StreamKey, Total};
 use ka::wire::control::{self, StreamStart};
 use ka::wire::keys::KeyError;
 use ka_agent::relay::{Command, Feed, Handle, Notice, Progress, QUEUE, Relay};
 use mio::Waker;
 
 use super::net::DataPlace;
-use super::produce::{self, Chain, PlainCount, ProduceError};
+use super::produce::{self, Account, Chain, ProduceError};
 use super::slow::SlowNodes;
 use super::source::Source;
 use super::status::Transfer;
@@ -30,8 +32,10 @@ pub(super) enum StreamNotice {
     TailComplete,
     /// The golden node's relay has failed.
     RelayFailed(String),
-    /// The producer has come to its end.
-    Produced(Result<(), ProduceError>),
+    /// The golden node's root at the end of a segment.
+    Root(Root),
+    /// The producer has come to its end, with the last proof.
+    Produced(Result<Proof, ProduceError>),
 }
 
 /// Tells the hub, from any thread.
@@ -70,16 +74,20 @@ pub(super) struct Stream {
     addresses: BTreeMap<NodeId, SocketAddr>,
     relay: Option<Relay>,
     progress: Arc<Progress>,
-    plain: PlainCount,
+    account: Arc<Account>,
     source: Arc<dyn Source>,
     slow: SlowNodes,
     started: Instant,
     sent: Option<Instant>,
+    /// The latest of the golden node's proofs: it covers all before it.
+    proof: Option<Proof>,
     drained: Option<Instant>,
 }
 
 /// The chain as the golden node's relay knows it.
 struct RelayChain {
+    id: StreamId,
+    bell: Bell,
     relay: Handle,
     progress: Arc<Progress>,
 }
@@ -91,6 +99,10 @@ impl Chain for RelayChain {
 
     fn taken(&self) -> Option<u64> {
         Some(self.progress.tail.load(Ordering::Relaxed))
+    }
+
+    fn prove(&self, root: Root) {
+        self.bell.ring(self.id, StreamNotice::Root(root));
     }
 
     fn segment(&self) -> usize {
@@ -142,12 +154,17 @@ impl Stream {
                 );
             },
         )?;
-        let plain = PlainCount::new(AtomicU64::new(0));
-        let (source, sealing_key, count) = (Arc::clone(&setup.source), key.clone(), Arc::clone(&plain));
-        let chain = RelayChain { relay: relay.handle().clone(), progress: Arc::clone(relay.progress()) };
+        let account = Arc::<Account>::default();
+        let (source, sealing_key, read) = (Arc::clone(&setup.source), key.clone(), Arc::clone(&account));
         let for_producer = bell.clone();
+        let chain = RelayChain {
+            id,
+            bell: bell.clone(),
+            relay: relay.handle().clone(),
+            progress: Arc::clone(relay.progress()),
+        };
         thread::Builder::new().name("producer".into()).spawn(move || {
-            let outcome = produce::produce(&*source, &sealing_key, &blocks, &chain, &count);
+            let outcome = produce::produce(&*source, &sealing_key, &blocks, &chain, &read);
             for_producer.ring(id, StreamNotice::Produced(outcome));
         })?;
         let stream = Self {
@@ -156,11 +173,12 @@ impl Stream {
             addresses,
             progress: Arc::clone(relay.progress()),
             relay: Some(relay),
-            plain,
+            account,
             source: Arc::clone(&setup.source),
             slow: SlowNodes::new(setup.slow),
             started: Instant::now(),
             sent: None,
+            proof: None,
             drained: None,
         };
         stream.place_golden();
@@ -207,9 +225,22 @@ impl Stream {
         self.membership.chain().len() > 1
     }
 
-    /// All of the stream has been produced.
-    pub(super) fn on_produced(&mut self) {
-        self.sent.get_or_insert_with(Instant::now);
+    /// The golden node's next proof; the last says that all of the stream has been produced.
+    pub(super) fn on_proof(&mut self, proof: Proof) {
+        self.proof = Some(proof);
+        if proof.last.is_some() {
+            self.sent.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// What a node that comes back must know of the golden node's stream.
+    pub(super) fn proof(&self) -> Option<Proof> {
+        self.proof
+    }
+
+    /// The plain stream, once all of it has been read.
+    pub(super) fn total(&self) -> Option<Total> {
+        self.proof?.last
     }
 
     /// Everybody has verified everything: the golden node may forget the stream.
@@ -229,12 +260,17 @@ impl Stream {
         }
     }
 
+    /// What the golden node noted while it read.
+    pub(super) fn notes(&self) -> Tally {
+        self.account.notes()
+    }
+
     /// How it goes, or went.
     pub(super) fn figures(&self) -> Transfer {
         let now = Instant::now();
         let sent = self.sent.unwrap_or(now);
         Transfer {
-            plain: self.plain.load(Ordering::Relaxed),
+            plain: self.account.plain.load(Ordering::Relaxed),
             wire: self.progress.verified.load(Ordering::Relaxed),
             sending: sent.duration_since(self.started),
             draining: self.drained.unwrap_or(now).saturating_duration_since(sent),

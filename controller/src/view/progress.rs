@@ -190,6 +190,7 @@ fn label_width(status: &RunStatus) -> usize {
 mod tests {
     use super::*;
     use crate::run::status::Failure;
+    use ka::notes::Tally;
     use std::sync::{Arc, Mutex};
     use std::time::SystemTime;
 
@@ -217,6 +218,7 @@ mod tests {
             position: Some(1),
             may_come_again: false,
             note: String::new(),
+            notes: Tally::default(),
             failure: None,
         }
     }
@@ -232,6 +234,7 @@ mod tests {
             started: SystemTime::UNIX_EPOCH,
             sent: 0,
             total: Some(200_000_000),
+            notes: Tally::default(),
             nodes: vec![node(1)],
         };
         lines.update(&status, start);
@@ -274,6 +277,7 @@ kainstall: 60.0 MB of 200.0 MB sent, 0 of 2 nodes complete
             started: SystemTime::UNIX_EPOCH,
             sent: 5,
             total: None,
+            notes: Tally::default(),
             nodes: vec![node(1)],
         };
         live.update(&status);

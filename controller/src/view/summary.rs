@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
+use ka::notes::{Counted, Tally};
 use serde::Serialize;
 
 use super::machines::printable;
@@ -25,9 +26,20 @@ pub fn print(out: &mut dyn Write, status: &RunStatus, transfer: &Transfer) -> io
         writeln!(out, "rounds         {rounds}, the times and the wire's bytes are their sums")?;
     }
     writeln!(out, "nodes          {complete} of {} complete", status.nodes.len())?;
+    print_notes(out, "", &status.notes)?;
     let width = status.nodes.iter().map(|n| n.label().chars().count()).max().unwrap_or(0);
     for node in &status.nodes {
         writeln!(out, "  {:width$}  {}", printable(&node.label()), printable(&ending(node)))?;
+        print_notes(out, "    ", &node.notes)?;
+    }
+    Ok(())
+}
+
+/// What was noted, a line per kind.
+fn print_notes(out: &mut dyn Write, indent: &str, notes: &Tally) -> io::Result<()> {
+    for (kind, Counted { count, example }) in notes.iter() {
+        let example = printable(example);
+        writeln!(out, "{indent}warning: {count} {}, such as {example}", kind.words())?;
     }
     Ok(())
 }
@@ -64,7 +76,18 @@ struct Report<'a> {
     throughput_mb_s: f64,
     /// The rounds that were held; times and the wire's bytes are their sums.
     rounds: u32,
+    /// What the golden node noted while it read.
+    notes: Vec<NoteReport<'a>>,
     nodes: Vec<NodeReport<'a>>,
+}
+
+/// What is no failure, and what a person must know.
+#[derive(Debug, Serialize)]
+struct NoteReport<'a> {
+    kind: &'static str,
+    count: u64,
+    /// The first one.
+    example: &'a str,
 }
 
 #[derive(Debug, Serialize)]
@@ -81,6 +104,8 @@ struct NodeReport<'a> {
     position: Option<usize>,
     failed_step: Option<&'a str>,
     reason: Option<&'a str>,
+    /// What it noted of its copy.
+    notes: Vec<NoteReport<'a>>,
 }
 
 /// Prints the same as one JSON object on one line.
@@ -104,6 +129,7 @@ pub fn print_json(
         drain_seconds: seconds(draining),
         throughput_mb_s: units::megabytes_per_second(plain, sending + draining),
         rounds,
+        notes: report_notes(&status.notes),
         nodes: status.nodes.iter().map(report_node).collect(),
     };
     writeln!(out, "{}", serde_json::to_string(&report)?)
@@ -121,7 +147,15 @@ fn report_node(node: &NodeStatus) -> NodeReport<'_> {
         position: node.position,
         failed_step: node.failure.as_ref().map(|f| f.step.as_str()),
         reason: node.failure.as_ref().map(|f| f.reason.as_str()),
+        notes: report_notes(&node.notes),
     }
+}
+
+fn report_notes(notes: &Tally) -> Vec<NoteReport<'_>> {
+    notes
+        .iter()
+        .map(|(kind, Counted { count, example })| NoteReport { kind: kind.name(), count: *count, example })
+        .collect()
 }
 
 /// Milliseconds are all that was measured.
@@ -132,6 +166,7 @@ fn seconds(time: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ka::notes::NoteKind;
     use std::time::SystemTime;
 
     fn node(last: u8, phase: Phase, failure: Option<(&str, &str)>) -> NodeStatus {
@@ -146,6 +181,7 @@ mod tests {
             position: Some(1),
             may_come_again: false,
             note: String::new(),
+            notes: Tally::default(),
             failure: failure.map(|(step, reason)| Failure { step: step.into(), reason: reason.into() }),
         }
     }
@@ -157,6 +193,7 @@ mod tests {
             started: SystemTime::UNIX_EPOCH,
             sent: 792_000_000,
             total: None,
+            notes: Tally::default(),
             nodes,
         };
         let transfer = Transfer {
@@ -171,11 +208,13 @@ mod tests {
 
     #[test]
     fn a_person_reads_every_nodes_end() {
-        let (status, transfer) = ended(vec![
+        let (mut status, transfer) = ended(vec![
             node(1, Phase::Complete, None),
             node(2, Phase::Failed, Some(("format sda1", "mkfs.ext4: no\u{7} space\nat all\n"))),
             node(3, Phase::Receiving, None),
         ]);
+        status.notes.add(NoteKind::Changed, "./var/log\u{7}: it grew");
+        status.nodes[0].notes.add(NoteKind::AttributeLost, "a: no room");
         let mut out = Vec::new();
         print(&mut out, &status, &transfer).unwrap();
         assert_eq!(
@@ -187,7 +226,9 @@ transfer time  1 min 5 s
 throughput     11.33 MB/s
 time to drain  4.0 s
 nodes          1 of 3 complete
+warning: 1 changed while read, such as ./var/log?: it grew
   node1              OK (792.0 MB received)
+    warning: 1 attributes lost, such as a: no room
   52:54:00:00:00:02  Failed at format sda1: mkfs.ext4: no? space; at all (792.0 MB received)
   52:54:00:00:00:03  Failed: still receiving at the end (792.0 MB received)
 "
@@ -196,10 +237,13 @@ nodes          1 of 3 complete
 
     #[test]
     fn a_programs_fields_are_stable() {
-        let (status, transfer) = ended(vec![
+        let (mut status, transfer) = ended(vec![
             node(1, Phase::Complete, None),
             node(2, Phase::Failed, Some(("format sda1", "no space"))),
         ]);
+        status.notes.add(NoteKind::Changed, "a");
+        status.nodes[0].notes.add(NoteKind::AttributeLost, "b");
+        status.nodes[0].notes.add(NoteKind::AttributeLost, "c");
         let mut out = Vec::new();
         print_json(&mut out, true, &status, &transfer).unwrap();
         let json: serde_json::Value = serde_json::from_slice(&out).unwrap();
@@ -207,14 +251,15 @@ nodes          1 of 3 complete
             "run": "monday", "session": "kainstall", "ok": false,
             "data_bytes": 792_000_000, "wire_bytes": 264_000_000,
             "transfer_seconds": 65.9, "drain_seconds": 4.0, "throughput_mb_s": 792.0 / 69.9,
-            "rounds": 1,
+            "rounds": 1, "notes": [{"kind": "changed", "count": 1, "example": "a"}],
             "nodes": [
                 {"mac": "52:54:00:00:00:01", "address": "10.0.0.1", "hostname": "node1", "ok": true,
                  "phase": "complete", "received_bytes": 792_000_000, "failed_step": null, "reason": null,
-                 "round": 1, "position": 1},
+                 "round": 1, "position": 1,
+                 "notes": [{"kind": "attribute_lost", "count": 2, "example": "b"}]},
                 {"mac": "52:54:00:00:00:02", "address": "10.0.0.2", "hostname": "", "ok": false,
                  "phase": "failed", "received_bytes": 792_000_000, "failed_step": "format sda1",
-                 "reason": "no space", "round": 1, "position": 1},
+                 "reason": "no space", "round": 1, "position": 1, "notes": []},
             ],
         });
         assert_eq!(json, expected);

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::notes::{NoteKind, Tally};
+
 /// How far a packer or an unpacker is. Read it from any thread.
 #[derive(Debug, Default)]
 pub struct Progress {
@@ -36,6 +38,8 @@ pub struct Note {
     pub path: Vec<u8>,
     /// What happened.
     pub what: String,
+    /// What that is counted as.
+    pub kind: NoteKind,
 }
 
 impl std::fmt::Display for Note {
@@ -48,6 +52,7 @@ impl std::fmt::Display for Note {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Notes {
     list: Vec<Note>,
+    tally: Tally,
     omitted: u64,
 }
 
@@ -56,9 +61,11 @@ impl Notes {
     pub const MAX: usize = 1000;
 
     /// Adds one.
-    pub fn push(&mut self, path: &[u8], what: impl Into<String>) {
+    pub fn push(&mut self, kind: NoteKind, path: &[u8], what: impl Into<String>) {
+        let note = Note { path: path.to_vec(), what: what.into(), kind };
+        self.tally.add(kind, &note.to_string());
         if self.list.len() < Self::MAX {
-            self.list.push(Note { path: path.to_vec(), what: what.into() });
+            self.list.push(note);
         } else {
             self.omitted += 1;
         }
@@ -70,6 +77,7 @@ impl Notes {
         let beyond = more.list.len().saturating_sub(room);
         self.list.extend(more.list.into_iter().take(room));
         self.omitted += more.omitted + beyond as u64;
+        self.tally.merge(&more.tally);
     }
 
     /// The first ones.
@@ -82,6 +90,12 @@ impl Notes {
     #[must_use]
     pub fn omitted(&self) -> u64 {
         self.omitted
+    }
+
+    /// How many there were of each kind.
+    #[must_use]
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// Logs them as warnings.

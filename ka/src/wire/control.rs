@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::keys::Key;
 use crate::chain::{NodeId, Offset, Report, Spent, View};
 use crate::inventory::Inventory;
+use crate::notes::Tally;
 use crate::plan::ConfirmedPlan;
+use crate::proof::{Forged, Proof};
 use crate::seal::{StreamId, StreamKey, Total};
 
 /// From an agent to the controller. After a lost connection an agent says again what must be known.
@@ -38,6 +40,21 @@ pub enum ToController {
         stream: StreamId,
         /// What was received, as the node itself counted it.
         total: Total,
+    },
+    /// All that was noted of this copy so far, in place of what was said before: what is no failure, and what a
+    /// person must know. Comes before `Complete`, and again before `Done` if the finish noted more.
+    Notes {
+        /// The stream from which the copy was made.
+        stream: StreamId,
+        /// What was noted.
+        tally: Tally,
+    },
+    /// What came from this node's predecessor is not what the golden node sent. `Failed` follows.
+    Forged {
+        /// The stream.
+        stream: StreamId,
+        /// Where.
+        forged: Forged,
     },
     /// The node gives up its own copy; it may go on relaying.
     Failed(Failure),
@@ -140,6 +157,13 @@ pub enum ToAgent {
         stream: StreamId,
         /// The place.
         view: View<SocketAddr>,
+    },
+    /// What the golden node has sent so far: content that is something else was forged on the way.
+    Proof {
+        /// The stream.
+        stream: StreamId,
+        /// The proof.
+        proof: Proof,
     },
     /// Everybody behind you has everything: you may forget the stream's blocks.
     Release {

@@ -13,6 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use ka::archive::{Encoder, Entry, Kind, Progress, Segment, Time, Xattr};
+use ka::notes::NoteKind;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
@@ -144,7 +145,7 @@ impl<'a, W: Write> Walker<'a, W> {
             if above.fd.is_some() {
                 break;
             }
-            self.note("it vanished or was moved while it was read; the rest of it is left out");
+            self.left_out("it vanished or was moved while it was read; the rest of it is left out");
             levels.pop();
         }
         Ok(())
@@ -210,7 +211,7 @@ impl<'a, W: Write> Walker<'a, W> {
         let xattrs = self.xattrs_of(&fd)?;
         self.write(&Entry { xattrs, ..self.entry(stat, Kind::Directory) })?;
         if stat.st_dev != self.device {
-            self.note("it is on another device, and what is in it is left out");
+            self.left_out("it is on another device, and what is in it is left out");
             return Ok(None);
         }
         if self.exclude.contains(self.path.get(1..).unwrap_or_default()) {
@@ -229,13 +230,13 @@ impl<'a, W: Write> Walker<'a, W> {
             Ok(opened) => opened,
             // It has become a socket or a device without a driver.
             Err(Errno::NXIO | Errno::NODEV) => {
-                self.note("it became something else while it was read, and is left out");
+                self.left_out("it became something else while it was read, and is left out");
                 return Ok(());
             }
             Err(errno) => return self.gone(errno, "open"),
         };
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            self.note("it became something else while it was read, and is left out");
+            self.left_out("it became something else while it was read, and is left out");
             return Ok(());
         }
         if self.is_link(&stat)? {
@@ -244,7 +245,7 @@ impl<'a, W: Write> Walker<'a, W> {
         let xattrs = self.xattrs_of(&fd)?;
         let size = u64::try_from(stat.st_size).unwrap_or_default();
         let segments = if size > swaps::PAGE && self.swaps.contains(&(stat.st_dev, stat.st_ino)) {
-            self.note("this machine swaps to it: only its size and its first page are packed");
+            self.left_out("this machine swaps to it: only its size and its first page are packed");
             Some(vec![Segment { offset: 0, len: swaps::PAGE }])
         } else {
             file::segments(&fd, size).map_err(|e| self.failed("find the holes of", e))?
@@ -270,7 +271,7 @@ impl<'a, W: Write> Walker<'a, W> {
             };
         }
         if missing > 0 {
-            self.note(&format!("it shrank while it was read; its last {missing} bytes are zeros"));
+            self.changed(&format!("it shrank while it was read; its last {missing} bytes are zeros"));
         }
         Ok(())
     }
@@ -281,9 +282,9 @@ impl<'a, W: Write> Walker<'a, W> {
         let written = |s: &Stat| (s.st_mtime, s.st_mtime_nsec);
         if now.st_size > before.st_size {
             let more = now.st_size - before.st_size;
-            self.note(&format!("it grew by {more} bytes while it was read; they are left out"));
+            self.changed(&format!("it grew by {more} bytes while it was read; they are left out"));
         } else if now.st_size == before.st_size && written(&now) != written(before) {
-            self.note("it was written to while it was read; its copy may be of no single moment");
+            self.changed("it was written to while it was read; its copy may be of no single moment");
         }
         Ok(())
     }
@@ -307,7 +308,7 @@ impl<'a, W: Write> Walker<'a, W> {
             FileType::CharacterDevice => Kind::CharDevice { major, minor },
             FileType::BlockDevice => Kind::BlockDevice { major, minor },
             _ => {
-                self.note("it is a socket, and is left out");
+                self.left_out("it is a socket, and is left out");
                 return Ok(());
             }
         };
@@ -380,16 +381,22 @@ impl<'a, W: Write> Walker<'a, W> {
         Ok(())
     }
 
-    fn note(&mut self, what: &str) {
-        self.summary.notes.push(&self.path, what);
+    /// Something is not in the stream.
+    fn left_out(&mut self, what: &str) {
+        self.summary.notes.push(NoteKind::LeftOut, &self.path, what);
+    }
+
+    /// Something may be of no single moment, or not what is there now.
+    fn changed(&mut self, what: &str) {
+        self.summary.notes.push(NoteKind::Changed, &self.path, what);
     }
 
     /// A file is not there, or not what it was, any more: a note. Any other error is the source's.
     fn gone(&mut self, errno: Errno, action: &'static str) -> Result<(), PackError> {
         match errno {
-            Errno::NOENT => self.note("it vanished while it was read"),
+            Errno::NOENT => self.changed("it vanished while it was read"),
             Errno::LOOP | Errno::NOTDIR | Errno::ISDIR => {
-                self.note("it became something else while it was read, and is left out");
+                self.left_out("it became something else while it was read, and is left out");
             }
             errno => return Err(self.failed(action, errno)),
         }

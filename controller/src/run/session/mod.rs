@@ -23,6 +23,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ka::chain::{NodeId, SlowLimits};
 use ka::disk::identity::DiskIdentity;
+use ka::notes::Tally;
 use ka::seal::StreamId;
 use ka::wire::control::{Failure, ToAgent};
 
@@ -149,6 +150,8 @@ pub struct Session {
     /// The figures of this round, and of those before it.
     transfer: Transfer,
     earlier: Transfer,
+    /// What the golden node noted while it read for the last stream.
+    source_notes: Tally,
     logs: Option<Logs>,
     /// Each with its connection: the node may be forgotten before it is sent.
     outbox: Vec<(ConnectionId, ToAgent)>,
@@ -179,6 +182,7 @@ impl Session {
             let_go_at: None,
             transfer: Transfer::default(),
             earlier: Transfer::default(),
+            source_notes: Tally::default(),
             logs: None,
             outbox: Vec::new(),
         }
@@ -268,9 +272,9 @@ impl Session {
     /// What is shown of it.
     #[must_use]
     pub fn status(&self) -> (RunStatus, Transfer) {
-        let mut transfer = self.transfer;
+        let (mut transfer, mut notes) = (self.transfer, self.source_notes.clone());
         if let State::Streaming(stream) = &self.state {
-            transfer = stream.figures();
+            (transfer, notes) = (stream.figures(), stream.notes());
         }
         let plain = |sealed: u64| match transfer.wire {
             0 => 0,
@@ -294,6 +298,7 @@ impl Session {
             started: self.started,
             sent: transfer.plain,
             total: None,
+            notes,
             nodes: shown
                 .map(|node| NodeStatus { hostname: self.name_of(node), ..node.status(plain, has_rounds) })
                 .chain(vanished)

@@ -1,0 +1,29 @@
+//! What is no failure and must be told all the same, from anywhere in a node's work.
+//!
+//! A step deep in the finish has nobody to return a warning to. It calls [`warn`]; the node's story takes what has
+//! been counted with [`take`] and hands it to the controller, whose summary shows it.
+
+use std::fmt::Display;
+use std::sync::{Mutex, PoisonError};
+
+use ka::notes::{NoteKind, Tally};
+
+static NOTED: Mutex<Option<Tally>> = Mutex::new(None);
+
+/// Logs a warning, and counts it for the summary.
+pub fn warn(kind: NoteKind, what: impl Display) {
+    let what = what.to_string();
+    log::warn!("{what}");
+    NOTED.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().add(kind, &what);
+}
+
+/// Counts one of many that are too many for the log.
+pub fn count(kind: NoteKind, what: &str) {
+    NOTED.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().add(kind, what);
+}
+
+/// What has been counted since this was last called.
+#[must_use]
+pub fn take() -> Tally {
+    NOTED.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
+}
