@@ -15,7 +15,11 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 fn prepare(plan: DiskPlan, root: &Path) -> Result<Prepared, DiskError> {
-    disk::prepare(&[plan], root)
+    prepare_all(&[plan], root)
+}
+
+fn prepare_all(plans: &[DiskPlan], root: &Path) -> Result<Prepared, DiskError> {
+    disk::prepare(&disk::confirm_now(plans)?, root)
 }
 
 fn plan(disk: &Loop, description: &str, file_systems: Vec<FileSystemPlan>) -> DiskPlan {
@@ -335,7 +339,7 @@ fn several_disks_are_prepared_together() {
     first.boot_code = Some([vec![0xda; 440], vec![0xff; 6]].concat());
     let second = plan(&system, "linux fill\n", vec![fs(1, FileSystemKind::Ext4, Some("/"))]);
     let work = tempfile::tempdir().unwrap();
-    let mut prepared = disk::prepare(&[first, second], work.path()).unwrap();
+    let mut prepared = prepare_all(&[first, second], work.path()).unwrap();
 
     assert_eq!(path(&prepared.disk), system.node());
     assert_eq!(
@@ -394,7 +398,7 @@ fn one_refused_disk_spares_the_other() {
             "expected size `4.0 TB`, found `21.0 MB`",
         ),
     ] {
-        let error = disk::prepare(&[first(), second], work.path()).unwrap_err().to_string();
+        let error = prepare_all(&[first(), second], work.path()).unwrap_err().to_string();
         assert!(error.contains(reason) && error.contains("nothing was written"), "{error}");
     }
     assert_eq!((good.hash(), bad.hash()), untouched);
@@ -421,7 +425,7 @@ fn a_failure_on_the_second_disk_clears_both() {
             }],
         ),
     ];
-    let error = disk::prepare(&plans, work.path()).unwrap_err().to_string();
+    let error = prepare_all(&plans, work.path()).unwrap_err().to_string();
     assert!(error.contains("mke2fs for"), "{error}");
     for disk in [&first, &second] {
         assert!(disk.read(0, MIB).iter().all(|b| *b == 0));
