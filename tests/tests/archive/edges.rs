@@ -253,7 +253,7 @@ fn without_owners_no_file_gets_anothers_powers() {
         Entry { uid: 1000, gid: 1000, mode: 0o6755, xattrs, ..file("tool") },
         Entry { uid: 1000, gid: 1000, mode: 0o2750, ..entry("d", Kind::Directory) },
     ];
-    let options = unpack::Options { same_owner: false, sync: false, progress: None, partitions: None };
+    let options = unpack::Options { same_owner: false, sync: false, ..unpack::Options::default() };
     unpack(archive(&entries).as_slice(), copy.path(), &options).unwrap();
     let tree = snapshot(copy.path());
     let (tool, directory) = (&tree[Path::new("tool")], &tree[Path::new("d")]);
