@@ -35,6 +35,12 @@ pub enum NoteKind {
     Setting,
     /// A step of the finish was left out, or ended with a warning.
     Finish,
+    /// Something still names the golden machine.
+    GoldenName,
+    /// Other software's identity of the golden machine was kept.
+    Identity,
+    /// The firmware's menu has no entry for the node.
+    FirmwareMenu,
     /// Data was written that its medium could not be asked for again.
     Unproven,
 }
@@ -56,6 +62,9 @@ impl NoteKind {
             Self::Placement => "placement",
             Self::Setting => "setting",
             Self::Finish => "finish",
+            Self::GoldenName => "golden_name",
+            Self::Identity => "identity",
+            Self::FirmwareMenu => "firmware_menu",
             Self::Unproven => "unproven",
         }
     }
@@ -76,6 +85,9 @@ impl NoteKind {
             Self::Placement => "partitions placed elsewhere",
             Self::Setting => "file system settings not kept",
             Self::Finish => "warnings of the finish",
+            Self::GoldenName => "places name the golden node",
+            Self::Identity => "lists of other software's identities kept",
+            Self::FirmwareMenu => "without an entry in the firmware's menu",
             Self::Unproven => "not read back",
         }
     }

@@ -259,6 +259,8 @@ pub struct Subvolume {
     pub mount_point: Option<String>,
     /// It is what is mounted when no subvolume is named (`btrfs subvolume get-default`).
     pub default: bool,
+    /// Its number on the golden node. The clone's is another one: numbers follow the order of making.
+    pub golden_id: Option<u64>,
 }
 
 /// A partition that is copied as it is.
@@ -285,6 +287,8 @@ pub struct GoldenNames {
     pub label: Option<String>,
     /// Device nodes: `/dev/sda1`, `/dev/disk/by-id/…`.
     pub devices: Vec<String>,
+    /// What blkid finds on it: `ext4`, `LVM2_member`.
+    pub kind: Option<String>,
 }
 
 /// How the node is made to boot.
@@ -302,6 +306,9 @@ pub struct BootPlan {
     pub convert_firmware: bool,
     /// Where the node's firmware looks first from now on.
     pub order: BootOrder,
+    /// The firmware's menu must have an entry for the node's system, or the node fails (`--nvram require`). Otherwise
+    /// a loader at the path that every firmware tries is enough.
+    pub require_nvram: bool,
 }
 
 impl BootPlan {
@@ -315,6 +322,7 @@ impl BootPlan {
             golden_firmware,
             convert_firmware: false,
             order: BootOrder::Network,
+            require_nvram: false,
         }
     }
 }
@@ -394,6 +402,8 @@ pub struct FinishPlan {
     pub name: Option<NodeName>,
     /// What the golden node's network configuration may name.
     pub golden: GoldenHost,
+    /// What else its configuration may name.
+    pub machine: GoldenMachine,
     /// How the node tells that it runs from its own disk, if it is to tell.
     pub first_boot: Option<FirstBoot>,
 }
@@ -405,6 +415,8 @@ pub struct NodeName {
     pub hostname: String,
     /// Takes the place of the golden node's static address.
     pub address: Option<NodeAddress>,
+    /// Which of its cards stands for which of the golden node's, by the golden interface, where somebody says so.
+    pub cards: Vec<(String, Mac)>,
 }
 
 /// A node's static address.
@@ -424,10 +436,37 @@ pub struct NodeAddress {
 pub struct GoldenHost {
     /// The address.
     pub address: Option<IpAddr>,
-    /// The card's hardware address.
+    /// The card's own hardware address, not that of a bridge or bond above it.
     pub mac: Option<Mac>,
     /// The card's name, if the address is on it, or on what is made of it alone: a bridge, a VLAN.
     pub interface: Option<String>,
+    /// All its interfaces that have a hardware address: cards first, in the order of their slots.
+    pub cards: Vec<GoldenCard>,
+}
+
+/// An interface of the golden node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GoldenCard {
+    /// The kernel's name of it.
+    pub interface: String,
+    /// Its hardware address: the one that a card has by itself, whatever bond it is in.
+    pub mac: Option<Mac>,
+    /// What drives it; none for what is made of other interfaces, such as a bridge.
+    pub driver: Option<String>,
+    /// Somebody has chosen the address: no card has it.
+    pub pinned: bool,
+}
+
+/// Names of the golden machine that its clones do not have, beside those of the file systems that are cloned.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GoldenMachine {
+    /// Its host name as `/etc/hostname` or the kernel has it.
+    pub hostname: Option<String>,
+    /// All device nodes and links for disks, partitions, and what is made of them: `/dev/sda`,
+    /// `/dev/disk/by-uuid/…`, `/dev/mapper/…`, `/dev/md/…`.
+    pub devices: Vec<String>,
+    /// The identifiers of its partition tables, as blkid prints them.
+    pub tables: Vec<String>,
 }
 
 /// Where a clone tells that it has come up from its own disk.

@@ -1,5 +1,6 @@
 """The cases: what each measures, and what ka is to reach in it."""
 
+import boot
 import faults
 import files
 import material
@@ -136,5 +137,6 @@ CASES = {
     "cpu": cpu,
     "memory": memory,
     "many": many,
+    "boot": boot.boot,
 }
 QUICK = ("clean", "scale", "kill", "cut", "writer", "cpu", "memory")

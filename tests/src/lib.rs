@@ -4,6 +4,7 @@
 pub mod chroot;
 pub mod fuzz;
 pub mod golden_machine;
+pub mod guest;
 
 pub mod kernel;
 pub mod layouts;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::Parser;
 use ka_agent::receive::{self, Request, Sink};
 use ka_agent::relay::window;
+use ka_agent::sys::signals;
 use ka_agent::{booted, node};
 use simplelog::{ConfigBuilder, LevelFilter, WriteLogger};
 
@@ -68,7 +69,7 @@ struct SinkArgs {
     /// Unpacks a tree into this directory
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Writes the bytes to this file
+    /// Writes the bytes to this file, or device or pipe; of a symbolic link, the file takes the place
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Gives the bytes to this shell command
@@ -79,6 +80,9 @@ struct SinkArgs {
 /// Runs the command line: 0 done, 1 failed, 2 usage.
 pub(crate) fn run() -> ExitCode {
     let cli = Cli::parse();
+    if let Err(error) = signals::keep_on_large_files() {
+        eprintln!("ka-agent: cannot ignore SIGXFSZ: {error}");
+    }
     match cli.command {
         // A node's log goes to its consoles.
         Command::Work => node::work().map_or(ExitCode::FAILURE, ExitCode::from),

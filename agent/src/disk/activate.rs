@@ -6,6 +6,7 @@
 use super::error::DiskError;
 use super::medium::Medium;
 use super::{BootCode, MadeFileSystem, Written};
+use crate::sys::block;
 use ka::disk::description::Role;
 use ka::disk::kind::TableKind;
 use ka::disk::layout::{Layout, Placed};
@@ -57,8 +58,14 @@ fn boot_partition(made: &[MadeFileSystem]) -> Option<(&Path, u32)> {
 
 fn activate_one(disk: &Written, boot: Option<u32>, loader: Option<&BootCode>) -> Result<(), DiskError> {
     let Written { claim, layout, boot_code, protective_active } = disk;
-    check_unchanged(disk)?;
     let file = claim.file();
+    // The medium is to answer, not the kernel's memory.
+    let forget = || {
+        block::forget(file)
+            .map_err(|e| DiskError::io(&claim.node, "let the kernel forget what it has read of it", e))
+    };
+    forget()?;
+    check_unchanged(disk)?;
     let mut sector = [0; mbr::SIZE];
     file.read_exact_at(&mut sector, 0)
         .map_err(|e| DiskError::io(&claim.node, "read the partition table", e))?;
@@ -74,7 +81,17 @@ fn activate_one(disk: &Written, boot: Option<u32>, loader: Option<&BootCode>) ->
     if sector == before {
         return Ok(());
     }
-    write(file, &sector).map_err(|e| DiskError::io(&claim.node, "write the boot sector", e))
+    write(file, &sector).map_err(|e| DiskError::io(&claim.node, "write the boot sector", e))?;
+    forget()?;
+    let mut kept = [0; mbr::SIZE];
+    file.read_exact_at(&mut kept, 0)
+        .map_err(|e| DiskError::io(&claim.node, "read the boot sector back", e))?;
+    if kept == sector {
+        Ok(())
+    } else {
+        let what = "the boot sector is another one".to_owned();
+        Err(DiskError::NotKept { device: claim.node.clone(), what })
+    }
 }
 
 /// Whatever waits in the disk's own cache must be on the medium before this sector is.

@@ -1,7 +1,9 @@
 //! What can go wrong with a node's disk, with the facts that a person needs to act on it.
 
 use super::claim::Refusal;
+use crate::health::Lost;
 use crate::unpack::UnpackError;
+use crate::words;
 use ka::disk::choice::ChoiceError;
 use ka::disk::fit::FitError;
 use ka::disk::mbr::SetActiveError;
@@ -44,8 +46,22 @@ pub enum DiskError {
         /// What is missing or wrong.
         reason: RecipeError,
     },
+    /// A file system has lost something of what was written.
+    #[error(transparent)]
+    Lost(#[from] Lost),
+    /// The medium gives back something else than was written.
+    #[error(
+        "{device}: the disk has lost what was written to it without an error: {what}; it can't be trusted, replace it",
+        device = .device.display()
+    )]
+    NotKept {
+        /// The device node.
+        device: PathBuf,
+        /// What is missing.
+        what: String,
+    },
     /// A call to the kernel failed.
-    #[error("{device}: can't {doing}: {source}", device = .device.display())]
+    #[error("{device}: can't {doing}: {}", words::of_io(.source), device = .device.display())]
     Io {
         /// The device, or the path where one was to be mounted.
         device: PathBuf,

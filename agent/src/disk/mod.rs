@@ -14,6 +14,7 @@ mod mkfs;
 pub mod mountinfo;
 mod mounts;
 mod old;
+mod proof;
 mod raw;
 mod ready;
 mod subvolumes;
@@ -31,7 +32,7 @@ use ka::disk::layout::Layout;
 use ka::disk::mbr;
 use ka::inventory::Firmware;
 use ka::plan::{DiskPlan, FileSystemPlan};
-use mounts::Mounts;
+use mounts::{Mounts, Taken};
 pub use raw::RawPartition;
 use ready::Ready;
 use std::path::{Path, PathBuf};
@@ -50,6 +51,8 @@ pub struct Prepared {
     pub raw: Vec<RawPartition>,
     // Before the disks: unmounted while they are still locked.
     mounts: Mounts,
+    /// What the file systems gave before they were unmounted.
+    samples: Vec<Taken>,
     disks: Vec<Written>,
 }
 
@@ -115,7 +118,15 @@ pub fn prepare(plans: &[DiskPlan], root: &Path) -> Result<Prepared, DiskError> {
         Ok((made, raw, mounts)) => {
             let disk = activate::boot_disk(&written, &made);
             let disk = disk.map(|disk| disk.claim.node.clone()).unwrap_or_default();
-            Ok(Prepared { disk, made, root: root.to_owned(), raw, mounts, disks: written })
+            Ok(Prepared {
+                disk,
+                made,
+                root: root.to_owned(),
+                raw,
+                mounts,
+                samples: Vec::new(),
+                disks: written,
+            })
         }
         Err(first) => {
             written.iter().for_each(|disk| clear(&disk.claim));
@@ -169,8 +180,20 @@ impl Prepared {
     /// # Errors
     /// A write failed, or something still uses a file system.
     pub fn unmount(&mut self) -> Result<(), DiskError> {
+        self.samples = self.mounts.samples()?;
         self.mounts.unmount()?;
         self.raw.iter().try_for_each(RawPartition::sync)
+    }
+
+    /// Reads the superblocks and a sample of the files back from the disks, when all is unmounted: a disk may lose
+    /// writes and say nothing. To be done before [`Prepared::activate`].
+    ///
+    /// # Errors
+    /// A disk gives back something else than was written.
+    pub fn prove(&self) -> Result<(), DiskError> {
+        self.made.iter().try_for_each(proof::superblock)?;
+        self.samples.iter().try_for_each(|taken| taken.prove(&self.root))?;
+        self.raw.iter().try_for_each(|raw| proof::raw(raw, proof::seed()))
     }
 
     /// Makes the disks bootable: boot code and active flag, in one write of sector 0 each, the disk that the

@@ -2,8 +2,11 @@
 
 use super::MadeFileSystem;
 use super::error::DiskError;
+use super::proof::{self, Sample};
 use super::subvolumes;
 use super::wait::retry;
+use crate::health::Watched;
+use crate::step::goes_on;
 use crate::unpack;
 use ka::archive::{Entry, Kind, Time, Xattr};
 use ka::plan::{Covered, FileSystemKind, FileSystemPlan};
@@ -20,7 +23,32 @@ const BUSY: Duration = Duration::from_secs(5);
 
 /// What is mounted, in the order in which it was. Unmounts in reverse when dropped.
 #[derive(Debug, Default)]
-pub(super) struct Mounts(Vec<PathBuf>);
+pub(super) struct Mounts(Vec<Mounted>);
+
+/// A file system that is mounted. What goes wrong while it is written out is said to whoever has had it open since
+/// before that, and may be said to nobody else: a tool of the copied system can have heard it already.
+#[derive(Debug)]
+struct Mounted {
+    at: PathBuf,
+    /// Where the clone mounts it.
+    point: PathBuf,
+    device: PathBuf,
+    kind: FileSystemKind,
+    options: String,
+    /// Open since it is mounted.
+    watched: Option<Watched>,
+    /// Open since before it was mounted: what is written while it is unmounted goes through this.
+    partition: File,
+}
+
+/// A sample of what was mounted, and how to mount it again.
+#[derive(Debug)]
+pub(super) struct Taken {
+    device: PathBuf,
+    kind: FileSystemKind,
+    options: String,
+    sample: Sample,
+}
 
 /// One mount.
 struct Wanted<'a> {
@@ -45,14 +73,14 @@ pub(super) fn mount_all(made: &[MadeFileSystem], root: &Path) -> Result<Mounts, 
         {
             cover(&at, covered)?;
         }
-        mounts.mount(fs, at, &options)?;
+        mounts.mount(fs, at, point, options)?;
     }
     Ok(mounts)
 }
 
 /// Where a file system is mounted: as a whole, and its subvolumes.
 fn mounts_of(fs: &MadeFileSystem) -> impl Iterator<Item = Wanted<'_>> {
-    let general = options(&fs.plan);
+    let general = join([&options(&fs.plan), on_errors(fs.plan.kind)]);
     let compress = compress(&fs.plan).map(|option| format!("{option},")).unwrap_or_default();
     let whole = fs.plan.mount_point.as_deref().map(|point| (point, general));
     let subvolumes = fs.plan.subvolumes.iter().filter_map(move |subvolume| {
@@ -98,6 +126,24 @@ fn options(plan: &FileSystemPlan) -> String {
     .to_owned()
 }
 
+/// What it does when it finds itself damaged: go no further, so that a write fails in place of being lost.
+fn on_errors(kind: FileSystemKind) -> &'static str {
+    match kind {
+        FileSystemKind::Ext2
+        | FileSystemKind::Ext3
+        | FileSystemKind::Ext4
+        | FileSystemKind::Jfs
+        | FileSystemKind::Vfat => "errors=remount-ro",
+        FileSystemKind::Reiserfs => "errors=ro-remount",
+        // They have no choice: they shut themselves down.
+        FileSystemKind::Xfs | FileSystemKind::Btrfs | FileSystemKind::Swap => "",
+    }
+}
+
+fn join(options: [&str; 2]) -> String {
+    options.into_iter().filter(|option| !option.is_empty()).collect::<Vec<_>>().join(",")
+}
+
 /// How a btrfs compresses what is written: as the golden one does, whose files might not find room otherwise.
 fn compress(plan: &FileSystemPlan) -> Option<&str> {
     let option = plan.compress.as_deref().filter(|_| plan.kind == FileSystemKind::Btrfs)?;
@@ -105,37 +151,88 @@ fn compress(plan: &FileSystemPlan) -> Option<&str> {
 }
 
 impl Mounts {
-    fn mount(&mut self, fs: &MadeFileSystem, at: PathBuf, options: &str) -> Result<(), DiskError> {
-        let kind = fs.plan.kind.name();
-        mount(Some(&fs.device), &at, Some(kind), MsFlags::empty(), Some(options))
-            .map_err(|e| DiskError::io(&fs.device, "mount it", e))?;
-        log::info!("{} mounted at {}", fs.device.display(), at.display());
-        self.0.push(at);
+    fn mount(
+        &mut self,
+        fs: &MadeFileSystem,
+        at: PathBuf,
+        point: &Path,
+        options: String,
+    ) -> Result<(), DiskError> {
+        let (device, kind) = (fs.device.clone(), fs.plan.kind);
+        let partition = File::open(&device).map_err(|e| DiskError::io(&device, "open it", e))?;
+        mount_at(&device, &at, kind, MsFlags::empty(), &options)?;
+        log::info!("{} mounted at {}", device.display(), at.display());
+        let point = point.to_owned();
+        self.0.push(Mounted { at, point, device, kind, options, watched: None, partition });
+        if let Some(mounted) = self.0.last_mut() {
+            let directory = File::open(&mounted.at).map_err(|e| DiskError::io(&mounted.at, "open it", e))?;
+            mounted.watched = Some(Watched::new(directory.into(), &mounted.at)?);
+        }
         Ok(())
+    }
+
+    /// Hashes a sample of everything, to be compared when it is unmounted.
+    pub(super) fn samples(&self) -> Result<Vec<Taken>, DiskError> {
+        let take = |mounted: &Mounted| {
+            let Mounted { at, point, device, kind, options, .. } = mounted;
+            let sample = Sample::take(at, point, proof::seed())?;
+            Ok(Taken { device: device.clone(), kind: *kind, options: options.clone(), sample })
+        };
+        self.0.iter().map(take).collect()
     }
 
     /// Writes everything out and unmounts, inner file systems first. Stops at the first that fails.
     pub(super) fn unmount(&mut self) -> Result<(), DiskError> {
-        while let Some(at) = self.0.last() {
-            // The kernel tells of a failed write here; umount tells nothing.
-            File::open(at)
-                .and_then(|dir| Ok(rustix::fs::syncfs(&dir)?))
-                .map_err(|e| DiskError::io(at, "write everything out", e))?;
-            let unmount = || umount2(at, MntFlags::empty());
-            retry(BUSY, unmount, |e| *e == Errno::EBUSY).map_err(|e| DiskError::io(at, "unmount it", e))?;
+        while let Some(Mounted { at, device, watched, partition, .. }) = self.0.last_mut() {
+            // Whoever has it open keeps it from being unmounted.
+            if let Some(watched) = watched.take() {
+                watched.sync()?;
+            }
+            let unmount = || umount2(&*at, MntFlags::empty());
+            retry(BUSY, unmount, |e| *e == Errno::EBUSY).map_err(|e| DiskError::io(&*at, "unmount it", e))?;
+            let written = partition.sync_all();
+            let device = std::mem::take(device);
             self.0.pop();
+            written.map_err(|e| DiskError::io(device, "write everything out", e))?;
         }
         Ok(())
     }
 
     /// Unmounts even what is in use or can't be written any more; what fails is logged.
     pub(super) fn detach(&mut self) {
-        while let Some(at) = self.0.pop() {
+        while let Some(Mounted { at, watched, partition, .. }) = self.0.pop() {
+            drop((watched, partition));
             if umount2(&at, MntFlags::empty()).or_else(|_| umount2(&at, MntFlags::MNT_DETACH)).is_err() {
                 log::error!("{}: can't unmount it", at.display());
             }
         }
     }
+}
+
+impl Taken {
+    /// Mounts the file system read-only at `at`, and compares what the medium has with the sample.
+    pub(super) fn prove(&self, at: &Path) -> Result<(), DiskError> {
+        let Self { device, kind, options, sample } = self;
+        goes_on(&format!("read back {} files of {}", sample.len(), device.display()));
+        proof::forget(device)?;
+        mount_at(device, at, *kind, MsFlags::MS_RDONLY, options)?;
+        let compared = sample.compare(at, device);
+        let unmount = || umount2(at, MntFlags::empty());
+        let unmounted = retry(BUSY, unmount, |e| *e == Errno::EBUSY);
+        compared?;
+        unmounted.map_err(|e| DiskError::io(at, "unmount it", e))
+    }
+}
+
+fn mount_at(
+    device: &Path,
+    at: &Path,
+    kind: FileSystemKind,
+    flags: MsFlags,
+    options: &str,
+) -> Result<(), DiskError> {
+    mount(Some(device), at, Some(kind.name()), flags, Some(options))
+        .map_err(|e| DiskError::io(device, "mount it", e))
 }
 
 impl Drop for Mounts {

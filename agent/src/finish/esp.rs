@@ -18,6 +18,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
 use super::error::Cause;
 use crate::disk::MadeFileSystem;
+use crate::health::{Lost, Watched};
 
 /// No name that a firmware, a boot loader or a person gives; FAT keeps it as it is.
 pub(super) const HELD: &str = "KA-HELD";
@@ -121,7 +122,7 @@ pub(super) fn release(made: &[MadeFileSystem]) -> Result<(), Cause> {
         let at = Path::new(RELEASE);
         fs::create_dir_all(at).map_err(|e| Cause::file("make", at, e))?;
         // As it was mounted while the files came: else a name that is not ASCII is another one now.
-        rustix::mount::mount(&fs.device, at, "vfat", MountFlags::empty(), c"utf8=1")
+        rustix::mount::mount(&fs.device, at, "vfat", MountFlags::empty(), c"utf8=1,errors=remount-ro")
             .map_err(|e| Cause::file("mount", &fs.device, e.into()))?;
         let moved = show(at);
         let unmounted = rustix::mount::unmount(at, UnmountFlags::empty())
@@ -141,10 +142,10 @@ fn show(top: &Path) -> Result<(), Cause> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(Cause::file("list", &held, e)),
     };
-    let sync = || {
-        let directory = File::open(top).map_err(|e| Cause::file("open", top, e))?;
-        rustix::fs::syncfs(&directory).map_err(|e| Cause::file("write everything out to", top, e.into()))
-    };
+    let directory = File::open(top).map_err(|e| Cause::file("open", top, e))?;
+    let lost = |e: Lost| Cause::file("write everything out to", top, io::Error::other(e));
+    let watched = Watched::new(directory.into(), top).map_err(lost)?;
+    let sync = || watched.sync().map_err(lost);
     sync()?;
     let efi = efi_in(top).map_err(|e| Cause::file("list", top, e))?;
     if is_empty {

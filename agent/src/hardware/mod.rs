@@ -8,6 +8,7 @@ mod contents;
 mod disks;
 mod identity;
 mod network;
+mod slots;
 mod storage;
 
 use std::fs;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use ka::inventory::{Card, Disk, Firmware, Inventory};
 
 pub use network::{CardModules, card_modules};
+pub use slots::{SlottedCard, slotted_cards};
 pub use storage::storage_modules;
 
 use crate::boot::network::Network;

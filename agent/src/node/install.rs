@@ -147,6 +147,8 @@ fn fill(node: &Node, session: &Session, plan: &Plan, prepared: &mut Prepared) ->
     .map_err(|e| own("make files immutable again", e.to_string()))?;
     held.uncover().map_err(|e| own("unmount", e.to_string()))?;
     step("unmount the new file systems", || prepared.unmount()).map_err(|e| own("unmount", e.to_string()))?;
+    step("read back what is on the disks", || prepared.prove())
+        .map_err(|e| own("read back what is on the disks", e.to_string()))?;
     step("make the disk bootable", || {
         last.release().map_err(|e| e.to_string())?;
         prepared.activate(last.boot_code.as_ref()).map_err(|e| e.to_string())
@@ -164,6 +166,7 @@ fn machine(node: &Node) -> Machine {
         firmware: hardware::firmware(),
         storage_modules: hardware::storage_modules(),
         cards: hardware::card_modules(&node.network.interface),
+        slots: hardware::slotted_cards(),
         mac: Some(node.network.mac),
         address: Some(node.network.address.into()),
         agent: agent.exists().then(|| agent.to_owned()),
@@ -191,11 +194,14 @@ fn receive(
         let noted = unpack_into(&mut reader, &prepared.root, &options)?;
         Ok::<_, SinkError>((noted, reader.finish()?))
     });
-    let (noted, total) = received.map_err(|e| Failure {
-        step: "receive".into(),
-        reason: e.to_string(),
-        passing: e.is_passing(),
-        stream: Some(stream),
+    let (noted, total) = received.map_err(|e| {
+        session.accuse(stream, e.forged());
+        Failure {
+            step: "receive".into(),
+            reason: e.to_string(),
+            passing: e.is_passing(),
+            stream: Some(stream),
+        }
     })?;
     session.note(stream, &noted);
     session.complete(stream, total);

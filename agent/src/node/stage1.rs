@@ -124,6 +124,7 @@ fn receive(session: &Session) -> Result<(), String> {
         Ok(total) => session.complete(stream, total),
         Err(error) => {
             let (step, reason) = ("receive stage2".to_owned(), error.to_string());
+            session.accuse(stream, error.forged());
             session.fail(Failure {
                 step,
                 reason: reason.clone(),

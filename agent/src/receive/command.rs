@@ -2,24 +2,22 @@
 //!
 //! The end of its input tells a command that it has everything. So it must come only when that is true: not when the
 //! stream was given up, and not when this process dies. In both cases the command and all that it has started end
-//! without having seen an end.
+//! without having seen an end, even what has left the process group or has outlived the shell: all of it is known by a
+//! mark in its environment.
 
-use std::io::{self, BufRead, PipeWriter, Write};
-use std::os::fd::AsFd;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{self, PipeWriter, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 use std::thread;
 use std::time::Duration;
 
 use command_fds::{CommandFdExt, FdMapping};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 
+use super::pipe;
 use super::sink::SinkError;
-use crate::relay::{StreamError, StreamReader};
-
-/// How often it is looked at whether the stream goes on while the command takes nothing.
-const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+use crate::relay::StreamReader;
 
 /// How often it is looked at whether a command that takes no more has ended.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -28,14 +26,26 @@ const PAUSE: Duration = Duration::from_millis(50);
 const WORD: &[u8] = b"all\n";
 
 /// Runs `$1` with this shell's input, the writing end of which is descriptor 4. The watch holds that open, so that the
-/// input has no end, until it reads the word from descriptor 3; if that ends without it, so does the process group.
+/// input has no end, until it reads the word from descriptor 3, however long the shell has been gone; if that ends
+/// without it, so does the process group, and whatever has the mark `$2` in its environment. The marked ones come
+/// first: with the group, the watch itself ends, and lets the input end.
 const UNTIL_ALL_IS_THERE: &str = r#"exec 5<&0 0</dev/null
-{ read -r word <&3; [ "$word" = all ] || kill -KILL 0; } 5<&- & watch=$!
-sh -c "$1" <&5 3<&- 4>&- 5<&- & command=$!
+{
+  read -r word <&3
+  [ "$word" = all ] && exit
+  found=1
+  while [ -n "$found" ]; do
+    found=
+    for process in /proc/[0-9]*; do
+      if grep -qsF "KA_INPUT=$2" "$process/environ" && kill -KILL "${process#/proc/}"; then found=1; fi
+    done 2>/dev/null
+    [ -z "$found" ] || sleep 0.1
+  done
+  kill -KILL 0
+} 5<&- &
+KA_INPUT=$2 sh -c "$1" <&5 3<&- 4>&- 5<&- & command=$!
 exec 3<&- 4>&- 5<&-
-wait $command; status=$?
-kill -KILL $watch 2>/dev/null
-exit $status"#;
+wait $command"#;
 
 /// Gives the whole stream to `command`, and waits until that has ended.
 ///
@@ -44,7 +54,10 @@ exit $status"#;
 pub(super) fn run(command: &str, stream: &mut StreamReader) -> Result<(), SinkError> {
     let failed = |reason: String| SinkError::Command { command: command.to_owned(), reason };
     let (mut child, mut watch, input) = start(command).map_err(|e| failed(e.to_string()))?;
-    let copied = copy(stream, &input, |e| failed(format!("it takes no more: {e}")));
+    let no_more = |e: io::Error| failed(format!("it takes no more: {e}"));
+    let copied = pipe::copy(stream, &input, no_more)
+        .and_then(|()| pipe::drained(stream, &input, no_more, || Ok(child.try_wait()?.is_some())))
+        .and_then(|()| Ok(stream.prove().map(drop)?));
     match &copied {
         // A watch that is gone already has nothing to hold.
         Ok(()) => watch.write_all(WORD).or_else(not_if_gone).map_err(|e| failed(e.to_string()))?,
@@ -72,45 +85,10 @@ fn start(command: &str) -> io::Result<(Child, PipeWriter, PipeWriter)> {
         FdMapping { parent_fd: input.try_clone()?.into(), child_fd: 4 },
     ];
     let mut shell = Command::new("sh");
-    shell.args(["-c", UNTIL_ALL_IS_THERE, "sh", command]).process_group(0).stdin(output);
+    let mark = format!("{:016x}", RandomState::new().build_hasher().finish());
+    shell.args(["-c", UNTIL_ALL_IS_THERE, "sh", command, &mark]).process_group(0).stdin(output);
     shell.fd_mappings(given).map_err(io::Error::other)?;
     Ok((shell.spawn()?, watch, input))
-}
-
-/// Copies all; the stream's errors stay the stream's. A stream that is given up is noticed also while the command takes
-/// nothing.
-fn copy(
-    stream: &mut StreamReader,
-    mut to: &PipeWriter,
-    error: impl Fn(io::Error) -> SinkError,
-) -> Result<(), SinkError> {
-    loop {
-        let written = match stream.fill_buf() {
-            Ok([]) => return Ok(()),
-            Ok(bytes) => to.write(bytes),
-            Err(e) => {
-                return Err(match e.downcast::<StreamError>() {
-                    Ok(stream) => stream.into(),
-                    Err(e) => error(e),
-                });
-            }
-        };
-        match written {
-            Ok(length) => stream.consume(length),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                if let Some(aborted) = stream.aborted() {
-                    return Err(aborted.into());
-                }
-                let mut waits = [PollFd::from_borrowed_fd(to.as_fd(), PollFlags::OUT)];
-                match poll(&mut waits, Some(&LOOK)) {
-                    Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                    Err(e) => return Err(error(e.into())),
-                }
-            }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(error(e)),
-        }
-    }
 }
 
 /// Waits until `child` has ended, as long as `wanted`.
@@ -128,6 +106,7 @@ fn not_if_gone(error: io::Error) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::path::Path;
     use std::sync::mpsc::{Sender, channel};
     use std::sync::{Arc, Mutex};
@@ -183,6 +162,7 @@ mod tests {
             ("exit 4", "exit status: 4"),
             ("kill -TERM $$", "143"),
             ("head -c 10 >/dev/null", "it takes no more"),
+            ("head -c 1990000 >/dev/null", "bytes unread"),
             ("no-such-program", "exit status: 127"),
         ] {
             let (mut reader, to, _) = stream();
@@ -193,6 +173,46 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    /// All of it is in the pipe, and nobody has read it.
+    #[test]
+    fn a_command_must_read_to_the_end() {
+        for command in ["true", "exec </dev/null; sleep 0.2", "head -c 1 >/dev/null"] {
+            let (mut reader, to, _) = stream();
+            to.send(batch(1000, true)).unwrap();
+            let error = run(command, &mut reader).unwrap_err().to_string();
+            assert!(error.contains("unread"), "{command}: {error}");
+        }
+    }
+
+    /// The shell ends at once; what it has started has left the group, and takes the end of its input for the end.
+    #[test]
+    fn what_outlives_its_shell_sees_no_false_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        let command = format!("exec 7<&0; setsid sh -c '{}' <&7 & exit 0", keeping(&file));
+        let (mut reader, to, _) = stream();
+        to.send(batch(2_000_000, true)).unwrap();
+        run(&command, &mut reader).unwrap();
+        until(|| file.exists());
+        fs::remove_file(&file).unwrap();
+
+        let (mut reader, to, aborted) = stream();
+        to.send(batch(2_000_000, false)).unwrap();
+        let running = thread::spawn(move || run(&command, &mut reader));
+        until(|| file.with_extension("new").exists());
+        *aborted.lock().unwrap() = Some("too slow".into());
+        drop(to);
+        assert!(running.join().unwrap().unwrap_err().is_passing());
+        let name = file.to_str().unwrap();
+        until(|| {
+            !fs::read_dir("/proc").unwrap().any(|process| {
+                let command = fs::read(process.unwrap().path().join("cmdline")).unwrap_or_default();
+                String::from_utf8_lossy(&command).contains(name)
+            })
+        });
+        assert!(!file.exists(), "half a stream was taken for a whole one");
     }
 
     /// Neither a pipeline that would take its end for the stream's, nor a command that takes nothing.

@@ -1,6 +1,9 @@
 //! Receiving a session's data on a host that runs already: `ka-agent receive`.
 
 mod command;
+mod device;
+mod partial;
+mod pipe;
 mod sink;
 
 use std::fs;
@@ -15,7 +18,7 @@ use ka::wire::control::{Failure, Hello, ToController};
 use ka::wire::keys::{JoinKey, KeyError, KeyPair};
 use ka::wire::{CONTROL_PORT, DATA_PORT};
 
-pub use sink::{Sink, SinkError, unpack_into};
+pub use sink::{Received, Sink, SinkError, unpack_into};
 
 use crate::hardware;
 use crate::relay::StreamReader;
@@ -144,10 +147,9 @@ fn receive_once(
     stream: StreamId,
     mut reader: StreamReader,
 ) -> Result<(), SinkError> {
-    let received = sink.receive(&mut reader).and_then(|notes| {
+    let received = sink.receive(&mut reader).and_then(|received| {
         let total = reader.finish()?;
-        sink.settle()?;
-        Ok((notes, total))
+        Ok((received.settle()?, total))
     });
     match received {
         Ok((notes, total)) => {
@@ -157,7 +159,7 @@ fn receive_once(
         }
         Err(error) => {
             log::error!("{error}");
-            sink.discard();
+            session.accuse(stream, error.forged());
             session.fail(Failure {
                 step: "receive".into(),
                 reason: error.to_string(),

@@ -1,16 +1,19 @@
 //! Where a received stream goes: a directory, a file, or a command.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufRead, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use ka::archive::ArchiveError;
 use ka::notes::Tally;
+use ka::proof::Forged;
 
-use super::command;
+use super::partial::{self, Partial};
+use super::{command, device};
+use crate::health::Lost;
 use crate::relay::{StreamError, StreamReader};
 use crate::unpack::{self, Options, UnpackError};
+use crate::words;
 
 /// Where a stream goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,13 +37,28 @@ pub enum SinkError {
     #[error(transparent)]
     Unpack(#[from] UnpackError),
     /// The file.
-    #[error("{}: {error}", path.display())]
+    #[error("{}: {}", path.display(), words::of_io(error))]
     File {
         /// The file.
         path: PathBuf,
         /// What the system said.
         error: io::Error,
     },
+    /// Two receivers for one place.
+    #[error(
+        "another receiver writes to {} at this moment ({} is locked): wait for it, or give another name",
+        path.display(),
+        by.display()
+    )]
+    InUse {
+        /// What was asked for.
+        path: PathBuf,
+        /// What the other one has locked.
+        by: PathBuf,
+    },
+    /// The file system has lost something.
+    #[error(transparent)]
+    Lost(#[from] Lost),
     /// The command.
     #[error("the command '{command}' failed: {reason}")]
     Command {
@@ -68,51 +86,61 @@ impl SinkError {
     /// Whether the cause was not this node's own.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Stream(StreamError::Aborted(_)))
+        matches!(self, Self::Stream(StreamError::Aborted(_) | StreamError::Forged(_)))
+    }
+
+    /// Where the stream was not the golden node's, if that is why.
+    #[must_use]
+    pub fn forged(&self) -> Option<Forged> {
+        if let Self::Stream(StreamError::Forged(forged)) = self { Some(*forged) } else { None }
     }
 }
 
 impl Sink {
-    /// Takes the stream to its end and returns what was noted; whether it was whole, [`StreamReader::finish`] tells.
+    /// Takes the stream to its end; whether it was whole, [`StreamReader::finish`] tells.
     ///
     /// # Errors
     /// [`SinkError`].
-    pub fn receive(&self, stream: &mut StreamReader) -> Result<Tally, SinkError> {
+    pub fn receive(&self, stream: &mut StreamReader) -> Result<Received, SinkError> {
         match self {
             Self::Dir(directory) => {
+                let error = |error| SinkError::File { path: directory.clone(), error };
+                fs::create_dir_all(directory).map_err(error)?;
+                let _lock = partial::lock_directory(directory)?;
                 let options = Options { tolerant: true, ..Options::default() };
-                unpack_into(stream, directory, &options)
+                let notes = unpack_into(stream, directory, &options)?;
+                Ok(Received { notes, file: None })
             }
-            Self::File(path) => {
-                let error = |error| SinkError::File { path: path.clone(), error };
-                let mut file = create(path).map_err(error)?;
-                copy(stream, &mut file, error)?;
-                file.sync_all().or_else(not_for_devices).map_err(error)?;
-                Ok(Tally::default())
-            }
-            Self::Command(command) => command::run(command, stream).map(|()| Tally::default()),
+            Self::File(path) => match path.metadata() {
+                Ok(kind) if !kind.is_file() => {
+                    device::receive(path, &kind, stream).map(|()| Received::default())
+                }
+                _ => {
+                    let mut file = Partial::create(path)?;
+                    copy(stream, file.file(), |error| SinkError::File { path: path.clone(), error })?;
+                    Ok(Received { notes: Tally::default(), file: Some(file) })
+                }
+            },
+            Self::Command(command) => command::run(command, stream).map(|()| Received::default()),
         }
     }
+}
 
-    /// Gives the data its name, now that it is proven.
-    pub(super) fn settle(&self) -> Result<(), SinkError> {
-        match self {
-            Self::File(path) if partial(path) != *path => fs::rename(partial(path), path)
-                .and_then(|()| sync_directory(path))
-                .map_err(|error| SinkError::File { path: path.clone(), error }),
-            _ => Ok(()),
-        }
-    }
+/// What was received. A file has no name yet, and is removed when this is dropped.
+#[derive(Debug, Default)]
+pub struct Received {
+    notes: Tally,
+    file: Option<Partial>,
+}
 
-    /// Removes what has no name yet.
-    pub(super) fn discard(&self) {
-        if let Self::File(path) = self
-            && partial(path) != *path
-            && let Err(error) = fs::remove_file(partial(path))
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            log::warn!("cannot remove {}: {error}", partial(path).display());
-        }
+impl Received {
+    /// Gives the data its name, now that it is proven; returns what was noted.
+    ///
+    /// # Errors
+    /// [`SinkError`].
+    pub fn settle(self) -> Result<Tally, SinkError> {
+        self.file.map_or(Ok(()), Partial::settle)?;
+        Ok(self.notes)
     }
 }
 
@@ -133,52 +161,8 @@ pub fn unpack_into(
     Ok(summary.notes.tally().clone())
 }
 
-/// The name until all is proven; devices and pipes are written as they are.
-fn partial(path: &Path) -> PathBuf {
-    if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
-        return path.to_owned();
-    }
-    let mut name = path.as_os_str().to_owned();
-    name.push(".ka-partial");
-    name.into()
-}
-
-/// Creates the partial file, with the mode of the one whose place it will take.
-fn create(path: &Path) -> io::Result<File> {
-    let old = match fs::metadata(path) {
-        Ok(metadata) => Some(metadata),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-        Err(e) => return Err(e),
-    };
-    let partial = partial(path);
-    if partial == path {
-        return File::create(path);
-    }
-    // One that an earlier attempt has left may have another mode.
-    match fs::remove_file(&partial) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
-    let Some(old) = old else { return File::create(partial) };
-    // Nobody reads it before it has the right mode.
-    let file = File::options().write(true).create_new(true).mode(0o600).open(partial)?;
-    file.set_permissions(old.permissions())?;
-    Ok(file)
-}
-
-/// The new name is on the disk when this is (fsync(2)).
-fn sync_directory(path: &Path) -> io::Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(directory)?.sync_all().or_else(not_for_devices)
-}
-
-/// Pipes and character devices have nothing to sync.
-fn not_for_devices(error: io::Error) -> io::Result<()> {
-    if error.kind() == io::ErrorKind::InvalidInput { Ok(()) } else { Err(error) }
-}
-
 /// Copies all; the stream's errors stay the stream's.
-fn copy(
+pub(super) fn copy(
     stream: &mut StreamReader,
     to: &mut impl Write,
     error: impl Fn(io::Error) -> SinkError,

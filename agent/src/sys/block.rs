@@ -15,6 +15,7 @@ mod raw {
     nix::ioctl_read!(blkgetsize64, BLOCK, 114, u64);
     nix::ioctl_read_bad!(blksszget, nix::request_code_none!(BLOCK, 104), c_int);
     nix::ioctl_none!(blkrrpart, BLOCK, 95);
+    nix::ioctl_none!(blkflsbuf, BLOCK, 97);
     nix::ioctl_write_ptr_bad!(blkpg, nix::request_code_none!(BLOCK, 105), super::BlkpgIoctlArg);
 }
 
@@ -73,6 +74,17 @@ pub fn sector_size(device: &File) -> Result<u32, Errno> {
 pub fn reread_table(disk: &File) -> Result<(), Errno> {
     // SAFETY: the descriptor is open for the whole call, and BLKRRPART takes no argument.
     unsafe { raw::blkrrpart(disk.as_raw_fd()) }?;
+    Ok(())
+}
+
+/// Writes out what the kernel keeps of a block device, and forgets it, so that the device answers the next read
+/// (BLKFLSBUF).
+///
+/// # Errors
+/// What the kernel says: EACCES without the right to administrate the system.
+pub fn forget(device: &File) -> Result<(), Errno> {
+    // SAFETY: the descriptor is open for the whole call, and BLKFLSBUF takes no argument.
+    unsafe { raw::blkflsbuf(device.as_raw_fd()) }?;
     Ok(())
 }
 

@@ -1,7 +1,8 @@
-//! Ioctls of btrfs: subvolumes (linux/btrfs.h).
+//! Ioctls of btrfs: subvolumes, and what its devices have counted (linux/btrfs.h).
 
 use nix::errno::Errno;
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
@@ -14,6 +15,8 @@ mod raw {
     nix::ioctl_write_ptr!(subvol_create, BTRFS, 14, super::VolArgs);
     nix::ioctl_readwrite!(ino_lookup, BTRFS, 18, super::InoLookupArgs);
     nix::ioctl_write_ptr!(default_subvol, BTRFS, 19, u64);
+    nix::ioctl_read!(fs_info, BTRFS, 31, super::FsInfoArgs);
+    nix::ioctl_readwrite!(get_dev_stats, BTRFS, 52, super::DevStatsArgs);
 }
 
 /// Bytes of a name, with its zero.
@@ -35,6 +38,87 @@ struct InoLookupArgs {
     treeid: u64,
     objectid: u64,
     name: [u8; 4080],
+}
+
+/// `struct btrfs_ioctl_fs_info_args`, of which only the first field is of interest.
+#[repr(C)]
+struct FsInfoArgs {
+    max_id: u64,
+    rest: [u64; 127],
+}
+
+/// The counters of `struct btrfs_ioctl_get_dev_stats`: BTRFS_DEV_STAT_VALUES_MAX.
+const COUNTERS: usize = 5;
+
+/// `struct btrfs_ioctl_get_dev_stats`.
+#[repr(C)]
+struct DevStatsArgs {
+    devid: u64,
+    nr_items: u64,
+    flags: u64,
+    values: [u64; COUNTERS],
+    unused: [u64; 128 - 2 - COUNTERS],
+}
+
+/// The errors that a btrfs has counted of one of its devices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceErrors {
+    /// Its number in the file system.
+    pub device: u64,
+    /// Writes that failed.
+    pub write: u64,
+    /// Reads that failed.
+    pub read: u64,
+    /// Flushes that failed.
+    pub flush: u64,
+    /// Checksums that were wrong.
+    pub corruption: u64,
+    /// Blocks of another time.
+    pub generation: u64,
+}
+
+impl fmt::Display for DeviceErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { device, write, read, flush, corruption, generation } = self;
+        write!(
+            f,
+            "device {device}: {write} write, {read} read, {flush} flush, {corruption} checksum and {generation} \
+             generation errors in all"
+        )
+    }
+}
+
+/// What a btrfs has counted of each of its devices (BTRFS_IOC_GET_DEV_STATS).
+///
+/// # Errors
+/// What the kernel says: ENOTTY when the directory is on another file system.
+pub fn device_errors(directory: &File) -> Result<Vec<DeviceErrors>, Errno> {
+    let mut info = FsInfoArgs { max_id: 0, rest: [0; 127] };
+    // SAFETY: the descriptor is open for the whole call; the struct has the size that linux/btrfs.h says, and lives
+    // until the call returns.
+    unsafe { raw::fs_info(directory.as_raw_fd(), &raw mut info) }?;
+    let mut devices = Vec::new();
+    for devid in 1..=info.max_id {
+        let mut stats = DevStatsArgs {
+            devid,
+            nr_items: COUNTERS as u64,
+            flags: 0,
+            values: [0; COUNTERS],
+            unused: [0; 128 - 2 - COUNTERS],
+        };
+        // SAFETY: the descriptor is open for the whole call; the struct has the layout and size of linux/btrfs.h, and
+        // lives until the call returns.
+        match unsafe { raw::get_dev_stats(directory.as_raw_fd(), &raw mut stats) } {
+            Ok(_) => {
+                let [write, read, flush, corruption, generation] = stats.values;
+                devices.push(DeviceErrors { device: devid, write, read, flush, corruption, generation });
+            }
+            // It had one of this number once.
+            Err(Errno::ENODEV) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(devices)
 }
 
 /// Makes an empty subvolume in a directory of a btrfs (BTRFS_IOC_SUBVOL_CREATE).

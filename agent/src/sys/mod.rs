@@ -8,4 +8,5 @@ pub mod inode;
 pub mod kexec;
 pub mod mount;
 pub mod session;
+pub mod signals;
 pub mod spawn;

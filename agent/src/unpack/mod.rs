@@ -34,12 +34,17 @@ use ka::notes::NoteKind;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::health::Lost;
+use crate::words;
 use attributes::Attributes;
 pub use partitions::Partition;
 use partitions::Partitions;
 pub use seals::{Sealed, seal};
 use tree::{Place, Tree};
 use writers::{NewFile, Writers, with_writers};
+
+/// A file with so much data is synced by itself when it is written.
+const SYNC_FROM: u64 = 16 << 20;
 
 /// How to unpack.
 #[derive(Clone, Debug)]
@@ -114,11 +119,14 @@ pub enum UnpackError {
         /// The size of that.
         room: u64,
     },
+    /// A file system has lost something of what was written.
+    #[error(transparent)]
+    Lost(#[from] Lost),
     /// The archive's partitions are not those of the plan.
     #[error("{0}")]
     Partitions(String),
     /// The file system has no room left.
-    #[error("the disk is full: cannot {action} {path} ({errno})")]
+    #[error("the disk is full: cannot {action} {path} ({})", words::of(*errno))]
     DiskFull {
         /// What was being done.
         action: &'static str,
@@ -128,7 +136,7 @@ pub enum UnpackError {
         errno: Errno,
     },
     /// The system refused something else.
-    #[error("cannot {action} {path}: {errno}")]
+    #[error("cannot {action} {path}: {}", words::of(*errno))]
     System {
         /// What was being done.
         action: &'static str,
@@ -269,7 +277,7 @@ impl<R: BufRead> Unpacker<'_, R> {
                     let root = self.tree.directory(&path)?;
                     self.unseal(root.as_fd(), &path);
                     attributes.begin(root.as_fd(), true);
-                    self.tree.forget();
+                    self.tree.forget()?;
                     self.seals.insert(path.clone(), attributes.seal());
                     self.directories.insert(path, attributes);
                     Ok(())
@@ -294,7 +302,7 @@ impl<R: BufRead> Unpacker<'_, R> {
                         self.unseal(directory.as_fd(), &path);
                     }
                     attributes.begin(directory.as_fd(), true);
-                    self.tree.forget();
+                    self.tree.forget()?;
                 }
                 self.mark(&path, &attributes);
                 self.directories.insert(path, attributes);
@@ -394,7 +402,10 @@ impl<R: BufRead> Unpacker<'_, R> {
             return Err(UnpackError::system("write", &place.path, errno));
         }
         let segments = segments.unwrap_or_else(|| vec![Segment { offset: 0, len: size }]);
-        let file = Arc::new(NewFile { fd, path: place.path.clone(), attributes: Some(attributes) });
+        // One that is large takes long to write out, and its own sync names it if that fails.
+        let data: u64 = segments.iter().map(|segment| segment.len).sum();
+        let sync = self.options.sync && (place.each_file || data >= SYNC_FROM);
+        let file = Arc::new(NewFile { fd, path: place.path.clone(), attributes: Some(attributes), sync });
         for Segment { offset, len } in segments {
             writers.data(&file, offset, len, |buffer| {
                 let got = self.decoder.read_data(buffer);
@@ -426,7 +437,7 @@ impl<R: BufRead> Unpacker<'_, R> {
     fn remove(&mut self, place: &Place) -> Result<(), UnpackError> {
         let removed = match rustix::fs::unlinkat(&place.parent, place.name(), AtFlags::empty()) {
             Err(Errno::ISDIR) => {
-                self.tree.forget();
+                self.tree.forget()?;
                 self.directories.remove(&place.path);
                 rustix::fs::unlinkat(&place.parent, place.name(), AtFlags::REMOVEDIR)
             }

@@ -84,7 +84,7 @@ impl<'a> Partitions<'a> {
                 to.system("open again", Errno::from_io_error(&error).unwrap_or(Errno::MFILE))
             })?;
         let path = to.device.as_os_str().as_bytes().to_vec();
-        let file = Arc::new(NewFile { fd, path, attributes: None });
+        let file = Arc::new(NewFile { fd, path, attributes: None, sync: false });
         let whole = [Segment { offset: 0, len: *size }];
         let mut end = 0;
         for &Segment { offset, len } in segments.as_deref().unwrap_or(&whole) {

@@ -5,10 +5,11 @@
 //! archive names what is in it one after the other. Paths may be longer than the kernel's limit.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use ka::archive::{Traits, shown};
@@ -16,6 +17,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::UnpackError;
+use crate::health::{self, Watched};
 use crate::sys::inode;
 
 const OPEN: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -55,6 +57,8 @@ pub(super) struct Place {
     pub(super) inherits: bool,
     /// The directory has flags or a project, some of which are given to what is made in it.
     pub(super) inherits_traits: bool,
+    /// Its file system wants each file synced.
+    pub(super) each_file: bool,
 }
 
 impl Place {
@@ -67,10 +71,17 @@ impl Place {
 /// The directory beneath which everything happens.
 pub(super) struct Tree {
     root: Rc<OwnedFd>,
+    /// What a person calls it.
+    at: PathBuf,
     /// The directory used last.
     last: Last,
-    /// One directory of each file system that was written to, by device number.
-    file_systems: BTreeMap<u64, Rc<OwnedFd>>,
+    /// Each file system that was written to, by device number, open since before that.
+    file_systems: BTreeMap<u64, FileSystem>,
+}
+
+struct FileSystem {
+    watched: Watched,
+    each_file: bool,
 }
 
 #[derive(Clone)]
@@ -79,25 +90,26 @@ struct Last {
     fd: Rc<OwnedFd>,
     inherits: bool,
     inherits_traits: bool,
-}
-
-impl Last {
-    fn new(path: Vec<u8>, fd: Rc<OwnedFd>) -> Self {
-        let traits = inode::read(fd.as_fd()).map_or_else(|_| Traits::default(), |found| found.traits);
-        Self { path, inherits: inherits(&fd), inherits_traits: traits != Traits::default(), fd }
-    }
+    /// Its file system wants each file synced.
+    each_file: bool,
 }
 
 impl Tree {
-    pub(super) fn open(root: &Path) -> Result<Self, UnpackError> {
+    pub(super) fn open(at: &Path) -> Result<Self, UnpackError> {
         // The directory itself may be given by a symbolic link: it comes from a person, not from the archive.
         let flags = OPEN.difference(OFlags::NOFOLLOW);
-        let fd = rustix::fs::open(root, flags, Mode::empty())
-            .map_err(|e| UnpackError::system("open", root.as_os_str().as_bytes(), e))?;
+        let fd = rustix::fs::open(at, flags, Mode::empty())
+            .map_err(|e| UnpackError::system("open", at.as_os_str().as_bytes(), e))?;
         let root = Rc::new(fd);
-        let last = Last::new(Vec::new(), Rc::clone(&root));
-        let mut tree = Self { root, last: last.clone(), file_systems: BTreeMap::new() };
-        tree.remember(&last)?;
+        let last = Last {
+            path: Vec::new(),
+            inherits: false,
+            inherits_traits: false,
+            fd: Rc::clone(&root),
+            each_file: false,
+        };
+        let mut tree = Self { root, last, at: at.to_owned(), file_systems: BTreeMap::new() };
+        tree.forget()?;
         Ok(tree)
     }
 
@@ -114,12 +126,13 @@ impl Tree {
     }
 
     fn place_in_last(&self, path: &[u8]) -> Place {
-        let Last { fd, inherits, inherits_traits, .. } = &self.last;
+        let Last { fd, inherits, inherits_traits, each_file, .. } = &self.last;
         Place {
             parent: Rc::clone(fd),
             path: path.to_vec(),
             inherits: *inherits,
             inherits_traits: *inherits_traits,
+            each_file: *each_file,
         }
     }
 
@@ -135,16 +148,14 @@ impl Tree {
     }
 
     /// A directory was removed, or is not what it was.
-    pub(super) fn forget(&mut self) {
-        self.last = Last::new(Vec::new(), Rc::clone(&self.root));
+    pub(super) fn forget(&mut self) -> Result<(), UnpackError> {
+        self.last = self.arrive(Vec::new(), Rc::clone(&self.root))?;
+        Ok(())
     }
 
-    /// Waits until every file system that was written to has everything on its disk.
+    /// Waits until every file system that was written to has everything on its disk, and finds out whether it has.
     pub(super) fn sync(&self) -> Result<(), UnpackError> {
-        for fd in self.file_systems.values() {
-            rustix::fs::syncfs(fd).map_err(|e| UnpackError::system("sync", b"the file system", e))?;
-        }
-        Ok(())
+        self.file_systems.values().try_for_each(|fs| fs.watched.sync()).map_err(UnpackError::from)
     }
 
     /// Makes the directory `path` the one that is open.
@@ -170,16 +181,27 @@ impl Tree {
                 errno => UnpackError::system("open the directory", path, errno),
             })?);
         }
-        let last = Last::new(path.to_vec(), fd);
-        self.remember(&last)?;
-        self.last = last;
+        self.last = self.arrive(path.to_vec(), fd)?;
         Ok(())
     }
 
-    fn remember(&mut self, last: &Last) -> Result<(), UnpackError> {
-        let stat = rustix::fs::fstat(&last.fd).map_err(|e| UnpackError::system("look at", &last.path, e))?;
-        self.file_systems.entry(stat.st_dev).or_insert_with(|| Rc::clone(&last.fd));
-        Ok(())
+    /// An open directory as the last one; its file system is watched from now on.
+    fn arrive(&mut self, path: Vec<u8>, fd: Rc<OwnedFd>) -> Result<Last, UnpackError> {
+        let failed = |errno| UnpackError::system("look at", &path, errno);
+        let stat = rustix::fs::fstat(&fd).map_err(failed)?;
+        let fs = match self.file_systems.entry(stat.st_dev) {
+            Entry::Occupied(fs) => fs.into_mut(),
+            Entry::Vacant(new) => {
+                let own =
+                    fd.try_clone().map_err(|e| failed(Errno::from_io_error(&e).unwrap_or(Errno::IO)))?;
+                let each_file = health::wants_each_file_synced(&fd).map_err(failed)?;
+                let watched = Watched::new(own, &self.at.join(OsStr::from_bytes(&path)))?;
+                new.insert(FileSystem { watched, each_file })
+            }
+        };
+        let traits = inode::read(fd.as_fd()).map_or_else(|_| Traits::default(), |found| found.traits);
+        let inherits_traits = traits != Traits::default();
+        Ok(Last { inherits: inherits(&fd), inherits_traits, each_file: fs.each_file, path, fd })
     }
 }
 

@@ -34,6 +34,8 @@ pub(super) struct NewFile {
     pub(super) path: Vec<u8>,
     /// Set when everything is written.
     pub(super) attributes: Option<Attributes>,
+    /// Synced when it has everything.
+    pub(super) sync: bool,
 }
 
 /// Some of a file's data. Whoever drops the last piece of a file finishes it.
@@ -211,8 +213,10 @@ fn write_all(queue: &Mutex<Receiver<Batch>>, spare: &Sender<Batch>, outcome: &Ou
             let written = write(&piece.file, data, piece.offset);
             // Whoever held it last knows that all of it is written.
             let finished = written.and_then(|()| match Arc::into_inner(piece.file) {
-                Some(NewFile { fd, path, attributes: Some(attributes) }) => {
-                    attributes.apply(fd.as_fd(), &path, &mut notes)
+                Some(NewFile { fd, path, attributes: Some(attributes), sync }) => {
+                    attributes.apply(fd.as_fd(), &path, &mut notes)?;
+                    let synced = if sync { rustix::fs::fsync(&fd) } else { Ok(()) };
+                    synced.map_err(|errno| UnpackError::system("write out", &path, errno))
                 }
                 _ => Ok(()),
             });

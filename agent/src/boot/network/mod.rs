@@ -264,7 +264,7 @@ mod tests {
     use super::*;
 
     fn link(index: u32, name: &str, mac: Option<u8>) -> Link {
-        Link { index, name: name.to_owned(), mac: mac.map(|b| Mac([b; 6])), carrier: false }
+        Link { index, name: name.to_owned(), mac: mac.map(|b| Mac([b; 6])), permanent: None, carrier: false }
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub(crate) struct Link {
     pub(crate) name: String,
     /// Its hardware address, if it is Ethernet.
     pub(crate) mac: Option<Mac>,
+    /// The one that the hardware has by itself, if the kernel tells it.
+    pub(crate) permanent: Option<Mac>,
     /// It is up and something answers at the other end of the cable.
     pub(crate) carrier: bool,
 }
@@ -131,16 +133,18 @@ impl Netlink {
 fn link(answer: RouteNetlinkMessage) -> Option<Link> {
     let RouteNetlinkMessage::NewLink(message) = answer else { return None };
     let ethernet = message.header.link_layer_type == LinkLayerType::Ether;
-    let (mut name, mut mac) = (None, None);
+    let (mut name, mut mac, mut permanent) = (None, None, None);
+    let address = |bytes: Vec<u8>| <[u8; 6]>::try_from(bytes).ok().map(Mac).filter(|_| ethernet);
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(text) => name = Some(text),
-            LinkAttribute::Address(bytes) if ethernet => mac = <[u8; 6]>::try_from(bytes).ok().map(Mac),
+            LinkAttribute::Address(bytes) => mac = address(bytes),
+            LinkAttribute::PermAddress(bytes) => permanent = address(bytes),
             _ => {}
         }
     }
     let carrier = message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp);
-    Some(Link { index: message.header.index, name: name?, mac, carrier })
+    Some(Link { index: message.header.index, name: name?, mac, permanent, carrier })
 }
 
 fn address(answer: RouteNetlinkMessage) -> Option<(u32, IpAddr)> {

@@ -6,7 +6,7 @@
 
 mod features;
 mod recipe;
-mod superblock;
+pub(super) mod superblock;
 
 use super::error::DiskError;
 use crate::tool;

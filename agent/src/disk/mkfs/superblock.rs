@@ -8,11 +8,11 @@ use std::path::Path;
 
 /// A file system that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Found {
+pub(in crate::disk) struct Found {
     /// Its kind.
-    pub(super) kind: FileSystemKind,
+    pub(in crate::disk) kind: FileSystemKind,
     /// Its UUID as blkid prints it.
-    pub(super) uuid: String,
+    pub(in crate::disk) uuid: String,
 }
 
 /// Where ext's superblock lies.
@@ -23,7 +23,7 @@ const AT_64K: u64 = 65_536;
 const JFS: u64 = 32_768;
 
 /// Looks for a file system of the family of this kind.
-pub(super) fn read(kind: FileSystemKind, device: &Path) -> io::Result<Option<Found>> {
+pub(in crate::disk) fn read(kind: FileSystemKind, device: &Path) -> io::Result<Option<Found>> {
     let file = File::open(device)?;
     let has = |at: u64, magic: &[u8]| -> io::Result<bool> {
         let mut found = vec![0; magic.len()];

@@ -1,7 +1,7 @@
 //! What goes onto the partitions of one disk.
 
 use super::{Chosen, PlanError, Planned, RawSource, Request, exclude};
-use crate::golden::scan::{Files, GoldenDisk, GoldenPartition, GoldenSubvolume, Usage};
+use crate::golden::scan::{Files, GoldenDisk, GoldenPartition, GoldenSubvolume, TOP, Usage};
 use ka::disk::choice::DiskChoice;
 use ka::disk::description::{Description, Entry, Role};
 use ka::disk::fit::{FitError, fit};
@@ -196,6 +196,7 @@ impl Job<'_> {
                     files: Some(Files { mounted_at: at.clone(), below: PathBuf::new(), device: *device }),
                     snapshot: false,
                     default: true,
+                    id: TOP,
                 };
                 let copied = match partition.subvolumes.as_slice() {
                     [] | [_] => {
@@ -309,6 +310,7 @@ fn subvolumes_of(
             path: subvolume.path.clone(),
             mount_point: mounted.map(|at| text(at, partition)).transpose()?,
             default: subvolume.default && !is_top,
+            golden_id: Some(subvolume.id),
         });
         match &subvolume.files {
             Some(files) => copied.extend(chosen(&files.path(), subvolume)),

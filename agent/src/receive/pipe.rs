@@ -1,0 +1,97 @@
+//! Copying a stream into a pipe, until the other end has really taken it.
+//!
+//! A write into a pipe succeeds when the bytes are in the kernel. Whether anybody reads the last of them, the pipe
+//! itself can say: how much is in it, and whether a reader is left.
+
+use std::io::{self, BufRead, Write};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use super::sink::SinkError;
+use crate::relay::{StreamError, StreamReader};
+
+/// How often it is looked at whether the stream goes on while nobody reads.
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
+/// How often it is looked at whether the rest has been read.
+const DRAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+
+/// What ended but for some process that holds the pipe's end may take so long for its next read.
+const LAST_READ: Duration = Duration::from_secs(10);
+
+/// Copies all into what may take nothing for a while; the stream's errors stay the stream's. A stream that is given up
+/// is noticed also while nobody reads. The writing end must not block.
+pub(super) fn copy<W: AsFd>(
+    stream: &mut StreamReader,
+    to: &W,
+    error: impl Fn(io::Error) -> SinkError,
+) -> Result<(), SinkError>
+where
+    for<'a> &'a W: Write,
+{
+    let mut writer = to;
+    loop {
+        let written = match stream.fill_buf() {
+            Ok([]) => return Ok(()),
+            Ok(bytes) => writer.write(bytes),
+            Err(e) => {
+                return Err(match e.downcast::<StreamError>() {
+                    Ok(stream) => stream.into(),
+                    Err(e) => error(e),
+                });
+            }
+        };
+        match written {
+            Ok(length) => stream.consume(length),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                if let Some(aborted) = stream.aborted() {
+                    return Err(aborted.into());
+                }
+                wait(to, PollFlags::OUT, &LOOK).map_err(&error)?;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(error(e)),
+        }
+    }
+}
+
+/// Waits until everything in the pipe was read. `ended` says that whoever should read it has ended.
+pub(super) fn drained<W: AsFd>(
+    stream: &StreamReader,
+    to: &W,
+    error: impl Fn(io::Error) -> SinkError,
+    mut ended: impl FnMut() -> io::Result<bool>,
+) -> Result<(), SinkError> {
+    let (mut before, mut since) = (u64::MAX, Instant::now());
+    loop {
+        let unread = rustix::io::ioctl_fionread(to).map_err(|e| error(e.into()))?;
+        if unread == 0 {
+            return Ok(());
+        }
+        if unread != before {
+            (before, since) = (unread, Instant::now());
+        }
+        let no_reader = wait(to, PollFlags::empty(), &DRAIN).map_err(&error)?.contains(PollFlags::ERR);
+        if no_reader || ended().map_err(&error)? && since.elapsed() > LAST_READ {
+            let what = format!("it has left the last {unread} bytes unread");
+            return Err(error(io::Error::new(io::ErrorKind::BrokenPipe, what)));
+        }
+        if let Some(aborted) = stream.aborted() {
+            return Err(aborted.into());
+        }
+    }
+}
+
+fn wait(to: &impl AsFd, events: PollFlags, time: &Timespec) -> io::Result<PollFlags> {
+    let mut waits = [PollFd::from_borrowed_fd(to.as_fd(), events)];
+    match poll(&mut waits, Some(time)) {
+        Ok(_) => {}
+        Err(Errno::INTR) => return Ok(PollFlags::empty()),
+        Err(e) => return Err(e.into()),
+    }
+    let [waited] = waits;
+    Ok(waited.revents())
+}

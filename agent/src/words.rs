@@ -1,0 +1,59 @@
+//! What the kernel's numbers mean for a person who has to do something about them.
+//!
+//! A static C library has no words for some of them, and "Bad message" is what a file system says of its own damage.
+
+use std::io;
+
+use rustix::io::Errno;
+
+/// The kernel's reason, with what it means where its own words do not say so.
+#[must_use]
+pub fn of(errno: Errno) -> String {
+    of_number(errno.raw_os_error())
+}
+
+/// The same for an error of the standard library, which may have no number.
+#[must_use]
+pub fn of_io(error: &io::Error) -> String {
+    error.raw_os_error().map_or_else(|| error.to_string(), of_number)
+}
+
+fn of_number(number: i32) -> String {
+    let meaning = match Errno::from_raw_os_error(number) {
+        // EFSCORRUPTED is another name of EUCLEAN, and EFSBADCRC of EBADMSG.
+        Errno::UCLEAN => "the file system is damaged: check it with its fsck",
+        Errno::BADMSG => "the file system is damaged, a checksum is wrong: check it with its fsck",
+        Errno::IO => "the disk could not read or write: see the kernel's log",
+        Errno::ROFS => {
+            "the file system is read-only; it makes itself so when it finds an error: see the kernel's log"
+        }
+        Errno::SHUTDOWN => "the file system has shut itself down: see the kernel's log",
+        Errno::FBIG => {
+            "the file is larger than its file system or the limit of this process allows (ulimit -f)"
+        }
+        Errno::REMOTEIO => "the disk has failed: see the kernel's log",
+        Errno::NOMEDIUM => "there is no medium in the drive",
+        Errno::NODATA => "the medium has a place that it cannot read: see the kernel's log",
+        Errno::STALE => "the file server does not know the file any more",
+        _ => return io::Error::from_raw_os_error(number).to_string(),
+    };
+    format!("{meaning} (os error {number})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_mean_damage_say_so() {
+        for (number, said) in [
+            (117, "the file system is damaged: check it with its fsck (os error 117)"),
+            (74, "the file system is damaged, a checksum is wrong: check it with its fsck (os error 74)"),
+            (2, "No such file or directory (os error 2)"),
+        ] {
+            assert_eq!(of_number(number), said);
+        }
+        assert!(of_io(&io::Error::from_raw_os_error(27)).contains("ulimit -f"));
+        assert_eq!(of_io(&io::Error::other("x")), "x");
+    }
+}
