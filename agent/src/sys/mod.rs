@@ -7,6 +7,7 @@ pub mod freeze;
 pub mod inode;
 pub mod kexec;
 pub mod mount;
+pub mod packet;
 pub mod session;
 pub mod signals;
 pub mod spawn;

@@ -55,10 +55,10 @@ pub(super) struct Place {
     pub(super) path: Vec<u8>,
     /// The directory gives what is made in it a default ACL.
     pub(super) inherits: bool,
-    /// The directory has flags or a project, some of which are given to what is made in it.
-    pub(super) inherits_traits: bool,
     /// Its file system wants each file synced.
     pub(super) each_file: bool,
+    /// The directory has flags or a project, some of which are given to what is made in it.
+    pub(super) inherits_traits: bool,
 }
 
 impl Place {
@@ -89,9 +89,16 @@ struct Last {
     path: Vec<u8>,
     fd: Rc<OwnedFd>,
     inherits: bool,
-    inherits_traits: bool,
     /// Its file system wants each file synced.
     each_file: bool,
+    inherits_traits: bool,
+}
+
+impl Last {
+    fn new(path: Vec<u8>, fd: Rc<OwnedFd>, each_file: bool) -> Self {
+        let traits = inode::read(fd.as_fd()).map_or_else(|_| Traits::default(), |found| found.traits);
+        Self { path, inherits: inherits(&fd), each_file, inherits_traits: traits != Traits::default(), fd }
+    }
 }
 
 impl Tree {
@@ -101,13 +108,7 @@ impl Tree {
         let fd = rustix::fs::open(at, flags, Mode::empty())
             .map_err(|e| UnpackError::system("open", at.as_os_str().as_bytes(), e))?;
         let root = Rc::new(fd);
-        let last = Last {
-            path: Vec::new(),
-            inherits: false,
-            inherits_traits: false,
-            fd: Rc::clone(&root),
-            each_file: false,
-        };
+        let last = Last::new(Vec::new(), Rc::clone(&root), false);
         let mut tree = Self { root, last, at: at.to_owned(), file_systems: BTreeMap::new() };
         tree.forget()?;
         Ok(tree)
@@ -126,13 +127,13 @@ impl Tree {
     }
 
     fn place_in_last(&self, path: &[u8]) -> Place {
-        let Last { fd, inherits, inherits_traits, each_file, .. } = &self.last;
+        let Last { fd, inherits, each_file, inherits_traits, .. } = &self.last;
         Place {
             parent: Rc::clone(fd),
             path: path.to_vec(),
             inherits: *inherits,
-            inherits_traits: *inherits_traits,
             each_file: *each_file,
+            inherits_traits: *inherits_traits,
         }
     }
 
@@ -147,7 +148,7 @@ impl Tree {
             .map_err(|e| UnpackError::system("open", path, e))
     }
 
-    /// A directory was removed, or is not what it was.
+    /// A directory was removed, or is not what it was: the one that is open may be gone.
     pub(super) fn forget(&mut self) -> Result<(), UnpackError> {
         self.last = self.arrive(Vec::new(), Rc::clone(&self.root))?;
         Ok(())
@@ -199,9 +200,8 @@ impl Tree {
                 new.insert(FileSystem { watched, each_file })
             }
         };
-        let traits = inode::read(fd.as_fd()).map_or_else(|_| Traits::default(), |found| found.traits);
-        let inherits_traits = traits != Traits::default();
-        Ok(Last { inherits: inherits(&fd), inherits_traits, each_file: fs.each_file, path, fd })
+        let each_file = fs.each_file;
+        Ok(Last::new(path, fd, each_file))
     }
 }
 
