@@ -2,19 +2,26 @@
 
 MUSL := x86_64-unknown-linux-musl
 AGENT := target/$(MUSL)/release/ka-agent
+STATIC_KACTL := target/static/$(MUSL)/release/kactl
+KACTL ?= target/release/kactl
 DENY := target/tools/bin/cargo-deny
 NODES ?=
 SCENARIO ?= default
+SUITE ?=
 KEEP ?=
 CASES ?= all
 DESTDIR ?=
 
+# What the scripts of the image read.
+LISTS := initramfs/tools initramfs/by-name
+
 # Tools of the build, of the image, of the tests' judges, and of the virtual cluster. Never qemu-utils: only
 # qemu-system-x86 is needed, and on machines with backports the two come from different versions.
 PACKAGES := make ca-certificates gcc libc6-dev binutils musl-tools file python3 shellcheck \
-	busybox-static cpio efibootmgr kmod procps xz-utils zstd e2fsprogs xfsprogs jfsutils reiserfsprogs btrfs-progs \
+	busybox-static klibc-utils cpio efibootmgr kmod procps xz-utils zstd e2fsprogs xfsprogs jfsutils reiserfsprogs btrfs-progs \
 	dosfstools partclone fdisk gdisk parted util-linux tar attr acl \
-	qemu-system-x86 openssh-client ovmf mmdebstrap dnsmasq-base pxelinux syslinux-common ipxe iproute2
+	qemu-system-x86 openssh-client ovmf mmdebstrap dnsmasq-base pxelinux syslinux-common ipxe iproute2 \
+	kea-dhcp4-server python3-scapy
 
 export DEBIAN_FRONTEND := noninteractive
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
@@ -23,7 +30,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 RUST_IS_THERE = cargo metadata --no-deps --offline --format-version 1
 MUSL_IS_THERE = ls "$$(rustc --print target-libdir --target $(MUSL))"/libstd-*.rlib
 
-.PHONY: setup build agent test qemu-test bench fuzz lint install
+.PHONY: setup build agent static-kactl test qemu-test bench fuzz lint install
 
 setup:
 	@wanted="$(PACKAGES)"; \
@@ -42,6 +49,10 @@ build: setup
 agent: setup
 	initramfs/build-agent
 
+# For golden nodes that are older than this machine: `make static-kactl install KACTL=$(STATIC_KACTL)`.
+static-kactl: setup
+	PROFILE=release initramfs/build-agent -p kactl --bin kactl
+
 # The static agent is tested too, so it is built first.
 test: agent
 	cargo build --workspace --locked
@@ -50,14 +61,14 @@ test: agent
 	python3 -m unittest discover -s tests/bench
 
 qemu-test: agent build
-	SCENARIO=$(SCENARIO) NODES=$(NODES) KEEP=$(KEEP) qemu/run
+	SCENARIO=$(SCENARIO) SUITE=$(SUITE) NODES=$(NODES) KEEP=$(KEEP) qemu/run
 
 # Peers to measure against, and only for that.
 bench: PACKAGES += iperf3 mbuffer udpcast aria2 opentracker mktorrent
 bench: agent build
-	cargo build --release --locked -p ka-tests --example aead_cost --example pack_cost
+	cargo build --release --locked -p ka-tests --example aead_cost --example pack_cost --example faults
 	initramfs/build-agent --example unpack_cost
-	tests/bench/run --cases "$(CASES)" --nodes "$(NODES)" --rate "$(RATE)" --size "$(SIZE)" --runs "$(RUNS)"
+	SEED="$(SEED)" COUNT="$(COUNT)" tests/bench/run --cases "$(CASES)" --nodes "$(NODES)" --rate "$(RATE)" --size "$(SIZE)" --runs "$(RUNS)"
 
 # Beyond the packages, a nightly toolchain: `rustup toolchain install nightly`.
 fuzz: PACKAGES += g++
@@ -82,10 +93,10 @@ endef
 
 # Installs what was built; on a golden node, a compiler would travel to every clone.
 install:
-	@for built in target/release/kactl $(AGENT); do \
+	@for built in $(KACTL) $(AGENT); do \
 		test -e $$built || { echo "install: $$built is missing: run make build agent" >&2; exit 1; }; done
-	install -D -m 755 target/release/kactl $(DESTDIR)/usr/bin/kactl
+	install -D -m 755 $(KACTL) $(DESTDIR)/usr/bin/kactl
 	install -D -m 755 $(AGENT) $(DESTDIR)/usr/lib/ka/ka-agent
 	install -d $(DESTDIR)/usr/lib/ka/initramfs
-	install -m 755 $(filter-out %.sh %/build-agent,$(wildcard initramfs/*)) $(DESTDIR)/usr/lib/ka/initramfs
-	install -m 644 $(wildcard initramfs/*.sh) $(DESTDIR)/usr/lib/ka/initramfs
+	install -m 755 $(filter-out %.sh %/build-agent $(LISTS),$(wildcard initramfs/*)) $(DESTDIR)/usr/lib/ka/initramfs
+	install -m 644 $(wildcard initramfs/*.sh) $(LISTS) $(DESTDIR)/usr/lib/ka/initramfs

@@ -1,4 +1,4 @@
-# shellcheck shell=sh disable=SC2154
+# shellcheck shell=bash disable=SC2154
 # The firmware that modules ask for. To be sourced after common.sh; works in the folder $work, which the caller makes
 # and removes.
 
@@ -6,20 +6,29 @@
 # kernel's order of search and from any of the forms in which distributions compress them. Files that ROOT lacks are
 # listed in $work/missing-firmware.
 stage_firmware() {
+    local module file folder form
     mkdir -p "$1/lib/firmware"
     while read -r module file; do
-        for found in "$2/lib/firmware/updates/$version/$file" "$2/lib/firmware/updates/$file" \
-            "$2/lib/firmware/$version/$file" "$2/lib/firmware/$file" none; do
-            for form in "$found" "$found.xz" "$found.zst"; do [ ! -f "$form" ] || break 2; done
+        for folder in "updates/$version" updates "$version" .; do
+            for form in '' .xz .zst; do
+                if [ -f "$2/lib/firmware/$folder/$file$form" ]; then
+                    printf '%s\0' "./$file$form" >>"$work/firmware-of-${folder//\//_}"
+                    continue 3
+                fi
+            done
         done
-        if [ "$found" = none ]; then echo "$module $file"; continue; fi
-        mkdir -p "$1/lib/firmware/$(dirname "$file")"
-        cp -L "$form" "$1/lib/firmware/$file${form#"$found"}"
+        echo "$module $file"
     done >"$work/missing-firmware"
+    for folder in "updates/$version" updates "$version" .; do
+        [ ! -e "$work/firmware-of-${folder//\//_}" ] || (cd "$2/lib/firmware/$folder" &&
+            xargs -0 cp -L --parents -t "$1/lib/firmware" <"$work/firmware-of-${folder//\//_}")
+    done
     unpack_files "$1/lib/firmware"
 }
 
 # unpack_files FOLDER: makes compressed files plain.
 unpack_files() {
-    find "$1" -name '*.xz' -exec xz -dq {} + -o -name '*.zst' -exec zstd -dq --rm {} + -o -name '*.gz' -exec gzip -dq {} +
+    find "$1" -name '*.xz' -exec xz -dq {} +
+    find "$1" -name '*.zst' -exec zstd -dq --rm {} +
+    find "$1" -name '*.gz' -exec gzip -dq {} +
 }

@@ -1,4 +1,4 @@
-"""The golden node's disks: a Debian 12 as a scenario describes it (scenario.Golden).
+"""The golden node's disks: a Debian of the suite in place.SUITE, as a scenario describes it (scenario.Golden).
 
 Made from nothing by mmdebstrap and kept under a key of everything that went into it, so
 that only a change of the recipe makes it anew. Where the host can mount all its file
@@ -24,6 +24,7 @@ import manifest
 import material
 import workbench
 from image import MIB
+from place import SUITE
 from shell import ToolFailed, run
 
 HERE = Path(__file__).parent
@@ -34,7 +35,7 @@ PACKAGES = [
     "zstd", "systemd-sysv", "udev", "kmod",
     "openssh-server", "iproute2", "iputils-ping", "less", "acl", "attr", "libcap2-bin",
     # what kactl asks of a golden node
-    "dnsmasq-base", "pxelinux", "syslinux-common", "busybox-static", "e2fsprogs", "cpio", "fdisk",
+    "dnsmasq-base", "pxelinux", "syslinux-common", "busybox-static", "e2fsprogs", "cpio", "fdisk", "xz-utils",
 ]
 
 # Whatever writes to the disk by itself: periodic work, stamps, the random seed, update marks.
@@ -43,6 +44,8 @@ SILENCED = [
     "systemd-tmpfiles-clean.timer", "e2scrub_reap.service", "systemd-random-seed.service",
     "systemd-update-done.service", "systemd-journal-catalog-update.service", "systemd-hwdb-update.service",
     "systemd-networkd-wait-online.service",
+    # GRUB's mark of a boot that has succeeded: it writes /boot/grub/grubenv.
+    "grub-common.service", "grub-initrd-fallback.service",
 ]
 
 # no_timer_check: on a busy host a VM may get no timer interrupt in the time in which the kernel tests for one.
@@ -78,7 +81,7 @@ class Image:
 def prepare(cache, golden):
     """The golden disks, from the cache or newly made."""
     cache.mkdir(parents=True, exist_ok=True)
-    folder = cache / f"{golden.name}-{recipe_key(golden)}"
+    folder = cache / f"{golden.name}-{SUITE}-{recipe_key(golden)}"
     new = not folder.exists()
     if new:
         unfinished = folder.with_suffix(f".{os.getpid()}")
@@ -97,7 +100,7 @@ def prepare(cache, golden):
 
 def recipe_key(golden):
     """A short hash of everything that decides what the disks hold."""
-    digest = hashlib.sha256(f"{MIRROR} {golden!r}".encode())
+    digest = hashlib.sha256(f"{MIRROR} {SUITE} {golden!r}".encode())
     sources = [HERE / f"{name}.py" for name in ("filesystems", "golden", "image", "material", "workbench")]
     sources += sorted(path for path in (HERE / "golden-root").rglob("*") if path.is_file())
     for path in sources:
@@ -232,7 +235,7 @@ def install_debian(root, golden):
     packages = ",".join([*PACKAGES, golden.kernel, *golden.packages])
     left_out = [f"--dpkgopt=path-exclude={pattern}" for pattern in golden.left_out]
     run("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={packages}", *left_out,
-        "bookworm", root, f"deb {MIRROR} bookworm main")
+        SUITE, root, f"deb {MIRROR} {SUITE} main")
 
 
 def configure(root, golden, uuids):
@@ -256,11 +259,20 @@ def configure(root, golden, uuids):
     for log in ("wtmp", "btmp", "lastlog"):  # written at every boot, but only if they exist
         (root / "var/log" / log).unlink(missing_ok=True)
     run("chroot", root, "passwd", "--quiet", "--delete", "root")
-    run("chroot", root, "systemctl", "--quiet", "enable", "systemd-networkd", "test-commands",
-        "/usr/share/systemd/tmp.mount")
+    run("chroot", root, "systemctl", "--quiet", "enable", "systemd-networkd", "test-commands")
+    keep_tmp_in_memory(root)
     run("chroot", root, "systemctl", "--quiet", "mask", *SILENCED)
     for command in golden.commands:
         run("chroot", root, "sh", "-c", command)
+
+
+def keep_tmp_in_memory(root):
+    """As Debian 13 does by itself; before, the unit is an example that somebody has to enable."""
+    example = root / "usr/share/systemd/tmp.mount"
+    if example.exists():
+        run("chroot", root, "systemctl", "--quiet", "enable", f"/{example.relative_to(root)}")
+    elif not (root / "usr/lib/systemd/system/tmp.mount").exists():
+        raise ToolFailed(f"{SUITE} has no tmp.mount: its /tmp would be on the golden disk, and change while it runs")
 
 
 def fstab(golden, uuids):

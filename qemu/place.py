@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -13,6 +14,20 @@ HERE = Path(__file__).resolve().parent
 SOURCE = HERE.parent
 WORK = SOURCE / "target/qemu"
 LOGS, DISKS, MANIFESTS, CACHE = WORK / "logs", WORK / "disks", WORK / "manifests", WORK / "cache"
+
+# The Debian of the golden machines. The oldest one has a kernel without mount_setattr(2), the newest one modules that
+# are compressed, and a `+` in its kernel's version.
+SUITES = ("bullseye", "bookworm", "trixie")
+SUITE = os.environ.get("SUITE") or "trixie"
+
+
+
+def older_than_the_host():
+    """Is the golden system's C library older than the one that ka was built with?"""
+    release = Path("/etc/os-release").read_text() if Path("/etc/os-release").exists() else ""
+    host = re.search(r"^VERSION_CODENAME=(\S+)", release, re.MULTILINE)
+    return not host or host[1] not in SUITES or SUITES.index(SUITE) < SUITES.index(host[1])
+
 
 TOOLS = ("mmdebstrap", "qemu-system-x86_64", "sfdisk", "sgdisk", "mkfs.ext4", "e2fsck", "losetup", "addpart", "blkid",
          "wipefs", "ip", "tar", "make", "dnsmasq")

@@ -10,6 +10,7 @@ import shlex
 import time
 from dataclasses import dataclass, field
 
+from place import older_than_the_host
 from shell import run
 from vm import PATIENCE, VmTrouble
 
@@ -21,12 +22,18 @@ LEASES = "/run/ka/runs"  # a file here says that a run waits for nodes
 NAMES = "clone%02d"  # of the nodes
 
 RUN_PATIENCE = 1200
+STATIC_KACTL = "target/static/x86_64-unknown-linux-musl/release/kactl"
 
 
 def install(source, root):
     """Put ka into a golden tree. What it writes lies below /usr, on the root's own file system."""
     clean = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
-    run("make", "--no-print-directory", "-C", source, "install", f"DESTDIR={root}", env=clean)
+    make = ("make", "--no-print-directory", "-C", source)
+    words = ()
+    if older_than_the_host():
+        run(*make, "static-kactl", env=clean)
+        words = (f"KACTL={STATIC_KACTL}",)
+    run(*make, "install", f"DESTDIR={root}", *words, env=clean)
 
 
 def init(golden):
@@ -36,10 +43,12 @@ def init(golden):
 
 
 def make_image(golden):
-    """Make the boot image and stage2; returns the size of each of their files in bytes."""
+    """Make the boot image and stage2; returns the size of each of their files in bytes, and the seconds that it took."""
+    started = time.monotonic()
     golden.must("kactl image", RUN_PATIENCE)
+    seconds = time.monotonic() - started
     sizes = golden.must("cd /var/lib/ka && stat -c '%s %n' boot/vmlinuz boot/all.rdz && du -sb stage2")
-    return {name: int(size) for size, name in (line.split(maxsplit=1) for line in sizes.splitlines())}
+    return {name: int(size) for size, name in (line.split(maxsplit=1) for line in sizes.splitlines())}, seconds
 
 
 def describe(golden, disk):

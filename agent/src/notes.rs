@@ -17,6 +17,11 @@ pub fn warn(kind: NoteKind, what: impl Display) {
     NOTED.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().add(kind, &what);
 }
 
+/// Counts one of many that are too many for the log.
+pub fn count(kind: NoteKind, what: &str) {
+    NOTED.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().add(kind, what);
+}
+
 /// What has been counted since this was last called.
 #[must_use]
 pub fn take() -> Tally {

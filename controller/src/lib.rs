@@ -7,6 +7,7 @@ pub mod commands;
 pub mod config;
 pub mod golden;
 pub mod http;
+pub mod ports;
 pub mod pxe;
 pub mod run;
 pub mod view;

@@ -169,17 +169,142 @@ fn dnsmasq_is_started_again_and_given_up_when_it_cannot_live() {
     wait_for("another dnsmasq", || site.dnsmasq().filter(|&pid| pid != first));
     wait_until("it serves", || site.tftp("vmlinuz").is_some());
 
-    // Its interface goes away for good.
+    // It finds no configuration any more.
     let second = wait_for("dnsmasq", || site.dnsmasq());
-    done(&mut site.in_server(&["ip", "link", "del", "srv"]));
+    fs::remove_file(site.directory.path().join("run/dnsmasq/conf")).unwrap();
     kill("KILL", second);
     assert_eq!(pxe.wait(), Some(2));
     let log = pxe.log();
     assert!(
-        log.contains("dnsmasq ended 5 times in a row")
-            && log.contains("\n    dnsmasq: unknown interface srv"),
+        log.contains("dnsmasq ended 5 times in a row") && log.contains("\n    dnsmasq: cannot read"),
         "{log}"
     );
+}
+
+#[test]
+fn an_interface_that_is_gone_ends_the_serving() {
+    let site = Site::new("i");
+    let mut pxe = site.start_pxe(&["--interface", "srv"]);
+    wait_until("it serves", || site.tftp("vmlinuz").is_some());
+    done(&mut site.in_server(&["ip", "link", "del", "srv"]));
+    assert_eq!(pxe.wait(), Some(2));
+    assert!(pxe.log().contains("the interface srv is gone"), "{}", pxe.log());
+    assert!(site.menu("default").contains("DEFAULT local"));
+}
+
+#[test]
+fn another_dhcp_server_is_reported() {
+    let site = Site::new("j");
+    // Both on the same wire: the other server is the client's host.
+    let mut other = site.in_client(&[
+        "dnsmasq",
+        "--keep-in-foreground",
+        "--conf-file=/dev/null",
+        "--port=0",
+        "--user=root",
+        "--interface=cli",
+        "--bind-dynamic",
+        "--dhcp-range=10.77.0.220,10.77.0.230",
+        "--dhcp-leasefile=/dev/null",
+        "--pid-file=",
+    ]);
+    let mut other = other.stderr(Stdio::null()).spawn().unwrap();
+    let pxe = site.start_pxe(&["--interface", "srv", "--range", "10.77.0.50,10.77.0.59"]);
+    pxe.wait_for_line("srv: 10.77.0.200 answers DHCP here as well");
+    end(&mut other);
+}
+
+#[test]
+fn another_dnsmasq_on_another_interface_does_no_harm() {
+    let site = Site::new("k");
+    for line in ["ip addr add 192.168.122.1/24 dev bare", "ip link set bare up"] {
+        done(&mut site.in_server(&line.split(' ').collect::<Vec<_>>()));
+    }
+    // As libvirt starts it.
+    let mut other = site.in_server(&[
+        "dnsmasq",
+        "--keep-in-foreground",
+        "--conf-file=/dev/null",
+        "--port=0",
+        "--user=root",
+        "--except-interface=lo",
+        "--bind-dynamic",
+        "--interface=bare",
+        "--dhcp-range=192.168.122.2,192.168.122.254",
+        "--dhcp-leasefile=/dev/null",
+        "--pid-file=",
+    ]);
+    let mut other = other.stderr(Stdio::null()).spawn().unwrap();
+    let pxe = site.start_pxe(&["--interface", "srv", "--range", "10.77.0.50,10.77.0.59"]);
+    pxe.wait_for_line("every machine boots from its disk");
+    let offer = site.dhcp();
+    assert!(offer.lines().any(|line| line == "siaddr=10.77.0.1"), "{offer}");
+    assert!(site.tftp("vmlinuz").is_some());
+    end(&mut other);
+}
+
+#[test]
+fn a_taken_port_names_its_holder() {
+    let site = Site::new("l");
+    let mut other = site.in_server(&["busybox", "httpd", "-f", "-p", "10.77.0.1:30766"]).spawn().unwrap();
+    wait_until("the other server", || {
+        site.http("").is_some() || {
+            let text = site.in_server(&["cat", "/proc/net/tcp"]).output().unwrap().stdout;
+            String::from_utf8(text).unwrap().contains(":782E 00000000:0000 0A")
+        }
+    });
+    let mut pxe = site.start_pxe(&["--interface", "srv"]);
+    assert_eq!(pxe.wait(), Some(2));
+    assert!(
+        pxe.log().contains("cannot serve HTTP at 10.77.0.1:30766: the port is held by busybox ("),
+        "{}",
+        pxe.log()
+    );
+    end(&mut other);
+}
+
+#[test]
+fn dnsmasq_has_a_user_and_few_rights() {
+    let site = Site::new("m");
+    let pxe = site.start_pxe(&["--interface", "srv"]);
+    pxe.wait_for_line("every machine boots from its disk");
+    let dnsmasq = wait_for("dnsmasq", || site.dnsmasq());
+    let status = fs::read_to_string(format!("/proc/{dnsmasq}/status")).unwrap();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(&format!("{name}:"))).unwrap();
+        line.split_whitespace().next().unwrap().to_owned()
+    };
+    assert_ne!(field("Uid"), "0", "{status}");
+    // CAP_NET_BIND_SERVICE, CAP_NET_ADMIN and CAP_NET_RAW (capabilities(7)).
+    for set in ["CapPrm", "CapEff", "CapBnd"] {
+        assert_eq!(
+            u64::from_str_radix(&field(set), 16).unwrap(),
+            1 << 10 | 1 << 12 | 1 << 13,
+            "{set}: {status}"
+        );
+    }
+    assert_eq!(field("NoNewPrivs"), "1");
+    let facl = done(Command::new("getfacl").args(["--absolute-names", "--omit-header"]).arg(site.boot()));
+    let facl = String::from_utf8(facl.stdout).unwrap();
+    for line in ["user:dnsmasq:r-x", "group::---", "other::---"] {
+        assert!(facl.lines().any(|l| l == line), "{line} is missing in {facl}");
+    }
+}
+
+#[test]
+fn a_machine_keeps_its_address_whatever_it_calls_itself() {
+    let site = Site::new("n");
+    let pxe = site.start_pxe(&["--interface", "srv"]);
+    pxe.wait_for_line("every machine boots from its disk");
+    let address = |options: &[&str]| {
+        let told = site.dhcp_with(options);
+        told.lines().find(|line| line.starts_with("ip=")).unwrap().to_owned()
+    };
+    let first = address(&[]);
+    // Option 61: the ROM's, iPXE's, and systemd's identifiers of one card.
+    for id in ["0x3d:0152540012ab", "0x3d:ff00112233", "0x3d:ffcafecafe0002"] {
+        assert_eq!(address(&[id]), first, "{id}");
+    }
 }
 
 #[test]
@@ -261,6 +386,9 @@ impl Site {
         ] {
             done(Command::new("sh").arg("-c").arg(line));
         }
+        // dnsmasq runs as a user of its own, who must get there.
+        fs::set_permissions(site.directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711))
+            .unwrap();
         fs::create_dir_all(site.boot()).unwrap();
         fs::write(site.boot().join("vmlinuz"), "the kernel").unwrap();
         fs::write(site.boot().join("all.rdz"), "stage1").unwrap();
@@ -371,7 +499,7 @@ impl Site {
 
     /// The process of the server's dnsmasq, if it runs.
     fn dnsmasq(&self) -> Option<u32> {
-        let config = self.directory.path().join("run/dnsmasq.conf");
+        let config = self.directory.path().join("run/dnsmasq/conf");
         let wanted = format!("--conf-file={}", config.display());
         fs::read_dir("/proc").unwrap().find_map(|entry| {
             let entry = entry.ok()?;

@@ -14,5 +14,6 @@ pub mod inventory;
 pub mod mac;
 pub mod notes;
 pub mod plan;
+pub mod proof;
 pub mod seal;
 pub mod wire;

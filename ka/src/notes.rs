@@ -19,8 +19,28 @@ pub enum NoteKind {
     AttributeLost,
     /// A flag or project id of an inode could not be set.
     InodeFlagLost,
+    /// Another mount or subvolume was left out.
+    MountLeftOut,
+    /// A file system could not hold a time as it is.
+    TimeLost,
+    /// An entry could not be made where it should be.
+    EntryLost,
+    /// A file that nobody could change (`chattr +i`, `+a`) was replaced all the same.
+    ImmutableReplaced,
+    /// Files under fscrypt or fs-verity came without it.
+    ProtectionLost,
+    /// A partition is not where the description puts it.
+    Placement,
+    /// A setting of a golden file system was not made again.
+    Setting,
     /// A step of the finish was left out, or ended with a warning.
     Finish,
+    /// Something still names the golden machine.
+    GoldenName,
+    /// Other software's identity of the golden machine was kept.
+    Identity,
+    /// The firmware's menu has no entry for the node.
+    FirmwareMenu,
     /// Data was written that its medium could not be asked for again.
     Unproven,
 }
@@ -34,7 +54,17 @@ impl NoteKind {
             Self::LeftOut => "left_out",
             Self::AttributeLost => "attribute_lost",
             Self::InodeFlagLost => "inode_flag_lost",
+            Self::MountLeftOut => "mount_left_out",
+            Self::TimeLost => "time_lost",
+            Self::EntryLost => "entry_lost",
+            Self::ImmutableReplaced => "immutable_replaced",
+            Self::ProtectionLost => "protection_lost",
+            Self::Placement => "placement",
+            Self::Setting => "setting",
             Self::Finish => "finish",
+            Self::GoldenName => "golden_name",
+            Self::Identity => "identity",
+            Self::FirmwareMenu => "firmware_menu",
             Self::Unproven => "unproven",
         }
     }
@@ -47,7 +77,17 @@ impl NoteKind {
             Self::LeftOut => "left out of the stream",
             Self::AttributeLost => "attributes lost",
             Self::InodeFlagLost => "inode flags lost",
+            Self::MountLeftOut => "mounts and subvolumes left out",
+            Self::TimeLost => "times lost",
+            Self::EntryLost => "entries NOT delivered",
+            Self::ImmutableReplaced => "immutable files replaced",
+            Self::ProtectionLost => "files without their encryption or verity",
+            Self::Placement => "partitions placed elsewhere",
+            Self::Setting => "file system settings not kept",
             Self::Finish => "warnings of the finish",
+            Self::GoldenName => "places name the golden node",
+            Self::Identity => "lists of other software's identities kept",
+            Self::FirmwareMenu => "without an entry in the firmware's menu",
             Self::Unproven => "not read back",
         }
     }

@@ -203,6 +203,31 @@ pub struct Shape {
     pub features: Option<Vec<String>>,
     /// Bits of FAT: 12, 16 or 32.
     pub fat_bits: Option<u8>,
+    /// Settings of ext that are no features.
+    pub ext: Option<ExtSettings>,
+    /// The unit and the width of a stripe in bytes (XFS), if the golden one has them.
+    pub stripe: Option<(u32, u32)>,
+}
+
+/// Settings of ext that are no features.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtSettings {
+    /// What the kernel does about errors: 1 goes on, 2 makes it read-only, 3 panics.
+    pub errors: u16,
+    /// Mount options that hold without being named (`s_default_mount_opts`).
+    pub mount_options: u32,
+    /// Mounts between two checks; below 1 there is no such limit.
+    pub max_mounts: i16,
+    /// Seconds between two checks; 0 if it does not matter.
+    pub check_interval: u32,
+    /// Bytes of the journal, if it is inside and not as large as mke2fs makes it.
+    pub journal: Option<u64>,
+    /// Bytes of a RAID's chunk, and of its whole stripe; 0 if unknown.
+    pub stride: u64,
+    /// The same for all disks of the RAID.
+    pub stripe_width: u64,
+    /// Bytes of a cluster (`bigalloc`).
+    pub cluster_size: Option<u32>,
 }
 
 /// A directory on which a file system is mounted, as it is beneath the mount. No stream has it: what is read of a
@@ -221,6 +246,8 @@ pub struct Covered {
     pub mtime: (i64, u32),
     /// Extended attributes: names and values, ACLs in the kernel's binary form.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Flags, project and the like: `chattr +i` on a mount point keeps files out of it while nothing is mounted.
+    pub traits: crate::archive::Traits,
 }
 
 /// A subvolume of a btrfs.
@@ -232,6 +259,8 @@ pub struct Subvolume {
     pub mount_point: Option<String>,
     /// It is what is mounted when no subvolume is named (`btrfs subvolume get-default`).
     pub default: bool,
+    /// Its number on the golden node. The clone's is another one: numbers follow the order of making.
+    pub golden_id: Option<u64>,
 }
 
 /// A partition that is copied as it is.
@@ -258,6 +287,8 @@ pub struct GoldenNames {
     pub label: Option<String>,
     /// Device nodes: `/dev/sda1`, `/dev/disk/by-id/…`.
     pub devices: Vec<String>,
+    /// What blkid finds on it: `ext4`, `LVM2_member`.
+    pub kind: Option<String>,
 }
 
 /// How the node is made to boot.
@@ -275,6 +306,9 @@ pub struct BootPlan {
     pub convert_firmware: bool,
     /// Where the node's firmware looks first from now on.
     pub order: BootOrder,
+    /// The firmware's menu must have an entry for the node's system, or the node fails (`--nvram require`). Otherwise
+    /// a loader at the path that every firmware tries is enough.
+    pub require_nvram: bool,
 }
 
 impl BootPlan {
@@ -288,6 +322,7 @@ impl BootPlan {
             golden_firmware,
             convert_firmware: false,
             order: BootOrder::Network,
+            require_nvram: false,
         }
     }
 }
@@ -367,6 +402,8 @@ pub struct FinishPlan {
     pub name: Option<NodeName>,
     /// What the golden node's network configuration may name.
     pub golden: GoldenHost,
+    /// What else its configuration may name.
+    pub machine: GoldenMachine,
     /// How the node tells that it runs from its own disk, if it is to tell.
     pub first_boot: Option<FirstBoot>,
 }
@@ -378,6 +415,8 @@ pub struct NodeName {
     pub hostname: String,
     /// Takes the place of the golden node's static address.
     pub address: Option<NodeAddress>,
+    /// Which of its cards stands for which of the golden node's, by the golden interface, where somebody says so.
+    pub cards: Vec<(String, Mac)>,
 }
 
 /// A node's static address.
@@ -397,10 +436,37 @@ pub struct NodeAddress {
 pub struct GoldenHost {
     /// The address.
     pub address: Option<IpAddr>,
-    /// The card's hardware address.
+    /// The card's own hardware address, not that of a bridge or bond above it.
     pub mac: Option<Mac>,
     /// The card's name, if the address is on it, or on what is made of it alone: a bridge, a VLAN.
     pub interface: Option<String>,
+    /// All its interfaces that have a hardware address: cards first, in the order of their slots.
+    pub cards: Vec<GoldenCard>,
+}
+
+/// An interface of the golden node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GoldenCard {
+    /// The kernel's name of it.
+    pub interface: String,
+    /// Its hardware address: the one that a card has by itself, whatever bond it is in.
+    pub mac: Option<Mac>,
+    /// What drives it; none for what is made of other interfaces, such as a bridge.
+    pub driver: Option<String>,
+    /// Somebody has chosen the address: no card has it.
+    pub pinned: bool,
+}
+
+/// Names of the golden machine that its clones do not have, beside those of the file systems that are cloned.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GoldenMachine {
+    /// Its host name as `/etc/hostname` or the kernel has it.
+    pub hostname: Option<String>,
+    /// All device nodes and links for disks, partitions, and what is made of them: `/dev/sda`,
+    /// `/dev/disk/by-uuid/…`, `/dev/mapper/…`, `/dev/md/…`.
+    pub devices: Vec<String>,
+    /// The identifiers of its partition tables, as blkid prints them.
+    pub tables: Vec<String>,
 }
 
 /// Where a clone tells that it has come up from its own disk.

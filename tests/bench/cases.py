@@ -1,7 +1,9 @@
 """The cases: what each measures, and what ka is to reach in it."""
 
+import boot
 import faults
 import files
+import injections
 import material
 from bench import GIB, MIB, Setting
 
@@ -136,5 +138,7 @@ CASES = {
     "cpu": cpu,
     "memory": memory,
     "many": many,
+    "faults": injections.measure,
+    "boot": boot.boot,
 }
 QUICK = ("clean", "scale", "kill", "cut", "writer", "cpu", "memory")

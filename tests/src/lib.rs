@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 pub mod chroot;
+pub mod fault;
 pub mod fuzz;
 pub mod golden_machine;
+pub mod guest;
 
 pub mod kernel;
 pub mod layouts;
@@ -15,6 +17,7 @@ pub mod site;
 pub mod stale;
 pub mod tables;
 pub mod tool;
+pub mod wire;
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -255,6 +255,7 @@ fn the_shape_is_kept() {
 fn subvolumes_are_made_and_mounted() {
     let disk = Loop::new(400 * MIB, 512);
     let subvolume = |name: &str, mount_point: Option<&str>| Subvolume {
+        golden_id: None,
         path: name.to_owned(),
         mount_point: mount_point.map(str::to_owned),
         default: name == "@",

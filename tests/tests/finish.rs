@@ -5,8 +5,8 @@
 
 use ka::inventory::Firmware;
 use ka::plan::{
-    After, BootPlan, FileSystemKind, FileSystemPlan, FinishPlan, FirstBoot, GoldenHost, GoldenNames, Kernels,
-    Loader, NodeAddress, NodeName, Plan,
+    After, BootPlan, FileSystemKind, FileSystemPlan, FinishPlan, FirstBoot, GoldenHost, GoldenMachine,
+    GoldenNames, Kernels, Loader, NodeAddress, NodeName, Plan,
 };
 use ka_agent::disk::{BootCode, MadeFileSystem};
 use ka_agent::finish::{self, Cause, FinishError, LastWrites, Machine};
@@ -141,6 +141,7 @@ impl Copied {
                     partuuid: None,
                     label: None,
                     devices: vec!["/dev/sda1".to_owned()],
+                    kind: None,
                 }),
                 ..FileSystemPlan::new(1, FileSystemKind::Ext4)
             },
@@ -438,8 +439,10 @@ fn a_node_becomes_a_machine_of_its_own() {
         name: Some(NodeName {
             hostname: "node7".to_owned(),
             address: Some(NodeAddress { address: [10, 0, 0, 7].into(), prefix: None, gateway: None }),
+            cards: Vec::new(),
         }),
-        golden: GoldenHost { address: Some([10, 0, 0, 1].into()), mac: None, interface: None },
+        golden: GoldenHost { address: Some([10, 0, 0, 1].into()), ..GoldenHost::default() },
+        machine: GoldenMachine::default(),
         first_boot: Some(FirstBoot { controller: "10.0.0.1:80".to_owned(), token: "secret".to_owned() }),
     };
     let machine = Machine {
@@ -454,7 +457,7 @@ fn a_node_becomes_a_machine_of_its_own() {
     copied.finish_as(&plan, &machine).unwrap();
 
     assert_eq!(copied.read("etc/hostname"), "node7\n");
-    assert_eq!(copied.read("etc/hosts"), "127.0.0.1 localhost\n127.0.1.1 node7\n");
+    assert_eq!(copied.read("etc/hosts"), "127.0.0.1 localhost\n10.0.0.7\tnode7\n");
     assert!(copied.read("etc/network/interfaces").ends_with("    address 10.0.0.7/24\n"));
     assert_eq!(copied.read("var/log/wtmp"), "");
     assert_ne!(copied.read("etc/ssh/ssh_host_ed25519_key"), "golden secret");
@@ -574,7 +577,7 @@ mkdir -p "/boot/efi/${to%/*}"
 printf 'MZ core' > "/boot/efi/$to"
 "#;
 
-/// This machine has no firmware to tell; the entry itself is tested beside its code.
+/// This machine has no firmware to tell, as one whose menu is full; the entry itself is tested beside its code.
 #[test]
 fn grub_for_uefi_is_put_where_the_firmware_looks() {
     let copied = Copied::new();
@@ -592,9 +595,13 @@ fn grub_for_uefi_is_put_where_the_firmware_looks() {
     fs::create_dir_all(root.join("usr/lib/grub/x86_64-efi")).unwrap();
     fs::write(root.join("usr/lib/grub/x86_64-efi/kernel.img"), "").unwrap();
 
-    let error = copied.finish_with(&plan, &machine, vec![copied.esp()]).unwrap_err().to_string();
+    copied.finish_with(&plan, &machine, vec![copied.esp()]).expect("the loader is at the fallback path");
+    let mut required = plan.clone();
+    required.boot.require_nvram = true;
+    let error = copied.finish_with(&required, &machine, vec![copied.esp()]).unwrap_err().to_string();
     assert!(
-        error.starts_with("Install the boot loader: ") && error.contains("is a partition of no disk"),
+        error.starts_with("Install the boot loader: the firmware's menu has no entry for this node")
+            && error.contains("is a partition of no disk"),
         "{error}"
     );
     for program in ["debian/grubx64.efi", "BOOT/BOOTX64.EFI"] {
@@ -655,10 +662,9 @@ fn systemd_boot_starts_what_was_built_here() {
             ..Machine::default()
         };
 
-        // This machine has no firmware to tell, which is the last that is done.
+        // This machine has no firmware to tell; the fallback path is enough.
         let plan = plan(Loader::SystemdBoot);
-        let error = copied.finish_with(&plan, &machine, vec![copied.esp()]).unwrap_err().to_string();
-        assert!(error.contains("is a partition of no disk"), "{error}");
+        copied.finish_with(&plan, &machine, vec![copied.esp()]).unwrap();
 
         let text = copied.read(&entry);
         let line = text.lines().find_map(|line| line.strip_prefix("options")).unwrap();

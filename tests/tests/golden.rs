@@ -153,6 +153,9 @@ fn plan_and_view_this_machine() {
     check_plan(&planned, &disk);
     let elsewhere = make_plan("sdzz", Some("/desc"), &[]).unwrap();
     assert_eq!(elsewhere.plan.disks[0].disk, "sdzz".into(), "other name on the nodes");
+    let started = BootPlan::new(Loader::Grub, ka::inventory::Firmware::Bios);
+    let refused = make(&Request { boot: started, ..request(&[wanted(&disk, None)]) }).unwrap_err();
+    assert!(refused.to_string().contains("no kernel in /boot"), "{refused}");
     assert_eq!(elsewhere.notes[0], format!("this machine has no sdzz: its disk {disk} is copied"));
     check_choices(&disk);
     check_refusals(&disk);
@@ -176,7 +179,8 @@ fn request(disks: &[WantedDisk]) -> Request<'_> {
         scale: false,
         keep_uuids: false,
         stage2: None,
-        boot: BootPlan::new(Loader::Grub, ka::inventory::Firmware::Bios),
+        // These machines have no kernel.
+        boot: BootPlan::new(Loader::None, ka::inventory::Firmware::Bios),
         after: After::Reboot,
     }
 }
@@ -200,6 +204,7 @@ fn check_plan(planned: &Planned, disk: &str) {
         gid: 8,
         mtime: (1_234_567_890, 123_456_789),
         xattrs: vec![(b"user.beneath".to_vec(), b"yes".to_vec())],
+        traits: ka::archive::Traits::default(),
     };
     assert_eq!(file_systems[0].covered, [beneath]);
     assert_eq!(file_systems[1].covered, [], "nothing is beneath the root");

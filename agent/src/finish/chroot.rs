@@ -54,7 +54,7 @@ impl Chroot {
         if root.join(efi::MOUNT_POINT).is_dir()
             && let Err(e) = chroot.at(efi::MOUNT_POINT, |to| new("efivarfs", to, c""))
         {
-            log::warn!("{e}: the firmware's menu cannot be seen");
+            warning!("{e}: the firmware's menu cannot be seen");
         }
         chroot.at("run", |to| new("tmpfs", to, c"mode=755"))?;
         // Tools keep their locks in /var/lock, which leads here.
@@ -201,7 +201,7 @@ impl Drop for DeviceLinks {
     fn drop(&mut self) {
         for link in &self.links {
             if let Err(e) = fs::remove_file(link) {
-                log::warn!("cannot remove {}: {e}", link.display());
+                warning!("cannot remove {}: {e}", link.display());
             }
         }
     }

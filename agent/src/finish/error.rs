@@ -88,6 +88,13 @@ pub enum Cause {
     /// The firmware needs a partition that is not there.
     #[error("this node starts by UEFI, and no FAT file system is mounted at /boot/efi, /efi or /boot")]
     NoSystemPartition,
+    /// The firmware took no entry, and one is required: by `--nvram require`, or because another loader is where the
+    /// firmware looks by itself.
+    #[error("the firmware's menu has no entry for this node, and without one it would not start: {source}")]
+    Nvram {
+        /// Why it has none.
+        source: Box<Cause>,
+    },
     /// The boot loader's tools succeeded, but what is on the disk would not boot.
     #[error("{} {wrong}", path.display())]
     NotBootable {

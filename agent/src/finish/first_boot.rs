@@ -26,7 +26,7 @@ pub(super) fn runs_units(root: &Path) -> bool {
 /// Writes unit, token and `agent`, the static program, below `root`.
 pub(super) fn write(root: &Path, first_boot: &FirstBoot, mut agent: File) -> Result<(), Cause> {
     if !runs_units(root) {
-        log::warn!("the copied system has no systemd: its first boot will not be told");
+        warning!("the copied system has no systemd: its first boot will not be told");
         return Ok(());
     }
     let directory = root.join(booted::DIRECTORY.trim_start_matches('/'));

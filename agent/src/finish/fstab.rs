@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::error::Cause;
 use super::names::{Named, Names};
+use super::options;
 use super::replace::replace;
 use crate::disk::MadeFileSystem;
 
@@ -66,6 +67,19 @@ pub(super) fn swap_files(root: &Path) -> Result<Vec<String>, Cause> {
     Ok(text.split(|b| *b == b'\n').filter_map(file).collect())
 }
 
+/// Whether the boot waits for what a line names, and ends if that does not come.
+pub(super) fn is_awaited(line: &[u8]) -> bool {
+    let fields = fields(line);
+    let text =
+        |index: usize| fields.get(index).map(|range| unescape(line.get(range.clone()).unwrap_or_default()));
+    let options = text(3).unwrap_or_default();
+    let is_swap = text(2).is_some_and(|kind| kind == "swap");
+    fields.len() > 1 && !is_swap && !options.split(',').any(|option| SPARED.contains(&option))
+}
+
+/// Options with which the system boots without the device.
+const SPARED: [&str; 5] = ["noauto", "nofail", "_netdev", "bind", "rbind"];
+
 /// The entries in `text` by the new UUIDs; everything else stays byte for byte.
 ///
 /// An entry for a disk that was not cloned becomes a comment, for systemd waits 90 s for it and then
@@ -86,7 +100,7 @@ fn rewrite(text: &[u8], names: &Names<'_>) -> Vec<u8> {
                 new.extend_from_slice(line.get(done..).unwrap_or_default());
             }
             Verdict::LeaveOut => {
-                log::warn!(
+                warning!(
                     "fstab: left out, this node has no such disk: {}",
                     String::from_utf8_lossy(line).trim()
                 );
@@ -118,6 +132,12 @@ fn verdict(line: &[u8], names: &Names<'_>) -> Verdict {
     if text(device).starts_with('#') {
         return Verdict::Keep;
     }
+    let options_for = |fs: Option<&MadeFileSystem>| {
+        let fs = fs.or_else(|| names.labelled(&text(device)));
+        let range = fields.get(3)?;
+        let new = options::rewrite(&text(range), fs, &text(point), names)?;
+        Some((range.clone(), escape(&new)))
+    };
     let named = match names.resolve(&text(device)) {
         // The golden node called it by a name that nobody told us (`/dev/root`, a mapper's name), but
         // what it mounts there is what was cloned.
@@ -126,10 +146,7 @@ fn verdict(line: &[u8], names: &Names<'_>) -> Verdict {
     };
     match named {
         Named::Made(fs) => {
-            let options = fields.get(3).and_then(|range| {
-                let new = without_subvolume_id(&text(range), fs, &text(point))?;
-                Some((range.clone(), new))
-            });
+            let options = options_for(Some(fs));
             // What was copied byte by byte need not have a UUID.
             let name = match fs.uuid.as_str() {
                 "" => format!("PARTUUID={}", fs.partuuid),
@@ -137,40 +154,24 @@ fn verdict(line: &[u8], names: &Names<'_>) -> Verdict {
             };
             Verdict::Rename { from: device.clone(), name, options }
         }
-        Named::Kept | Named::Other => Verdict::Keep,
+        Named::Kept | Named::Other => match options_for(None) {
+            // The device's own field is as it was.
+            Some(options) => Verdict::Rename {
+                from: device.start..device.start,
+                name: String::new(),
+                options: Some(options),
+            },
+            None => Verdict::Keep,
+        },
         Named::Missing => {
             let options = fields.get(3).map(text).unwrap_or_default();
-            let spared = ["noauto", "nofail", "_netdev", "bind", "rbind"];
-            if options.split(',').any(|option| spared.contains(&option)) {
+            if options.split(',').any(|option| SPARED.contains(&option)) {
                 Verdict::Keep
             } else {
                 Verdict::LeaveOut
             }
         }
     }
-}
-
-/// Mount options that name a subvolume of btrfs by its number, by its path instead: numbers are given in the
-/// order in which subvolumes were made. None if the options are right as they are.
-fn without_subvolume_id(options: &str, fs: &MadeFileSystem, point: &str) -> Option<String> {
-    let is_id = |option: &str| option.strip_prefix("subvolid=").is_some_and(|id| !matches!(id, "0" | "5"));
-    if !options.split(',').any(is_id) {
-        return None;
-    }
-    let by_path = options.split(',').any(|option| option.starts_with("subvol="));
-    let mounted = fs.plan.subvolumes.iter().find(|s| s.mount_point.as_deref() == Some(point));
-    let path = match mounted {
-        _ if by_path => None,
-        Some(subvolume) => Some(format!("subvol=/{}", subvolume.path)),
-        None => {
-            log::warn!(
-                "fstab: {point}: `{options}` names a subvolume by a number that the clone may not have"
-            );
-            return None;
-        }
-    };
-    let others = options.split(',').filter(|option| !is_id(option)).map(str::to_owned);
-    Some(others.chain(path).collect::<Vec<_>>().join(","))
 }
 
 /// The ranges of `line` that hold its fields.
@@ -212,6 +213,12 @@ fn unescape(field: &[u8]) -> Cow<'_, str> {
         }
     }
     Cow::Owned(String::from_utf8_lossy(&plain).into_owned())
+}
+
+/// A field as fstab(5) wants it.
+fn escape(field: &str) -> String {
+    // A backslash before no digit stands for itself, as in a unit's name.
+    field.replace("\\0", "\\1340").replace(' ', "\\040").replace('\t', "\\011")
 }
 
 #[cfg(test)]

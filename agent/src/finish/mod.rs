@@ -6,8 +6,18 @@
 //! starts is not written here but handed back, so that a node that fails, or loses its power, on the way
 //! has nothing to boot.
 
+/// A warning that the run's report counts, too.
+macro_rules! warning {
+    ($($text:tt)*) => {
+        crate::notes::warn(ka::notes::NoteKind::Finish, format_args!($($text)*))
+    };
+}
+
+mod bls;
 mod chroot;
+mod debconf;
 mod efi;
+mod encoded;
 mod error;
 mod esp;
 mod first_boot;
@@ -15,14 +25,17 @@ mod fstab;
 mod glob;
 mod hooks;
 mod hostname;
+mod hosts;
 mod identity;
 mod initrd;
 mod loader;
 mod modprobe;
 mod names;
 mod network;
+mod options;
 mod references;
 mod replace;
+mod strangers;
 mod swap_files;
 mod times;
 mod tool;
@@ -36,12 +49,13 @@ use ka::mac::Mac;
 use ka::plan::{FileSystemKind, FileSystemPlan, Plan};
 
 use crate::disk::{BootCode, MadeFileSystem, RawPartition};
-use crate::hardware::CardModules;
+use crate::hardware::{self, CardModules, SlottedCard};
 use crate::step::step;
 pub use chroot::inside;
 use chroot::{Chroot, DeviceLinks};
 pub use error::{Cause, FinishError};
 pub use esp::HeldBack;
+pub use initrd::{Unready, unready};
 use loader::Setting;
 use names::Names;
 use times::Times;
@@ -72,9 +86,11 @@ pub struct Machine {
     pub storage_modules: Vec<String>,
     /// Its network cards, the one first through which it was reached.
     pub cards: Vec<CardModules>,
-    /// That card's hardware address.
+    /// Its network cards as pieces of hardware, in the order of their slots.
+    pub slots: Vec<SlottedCard>,
+    /// The hardware address of the card through which it was reached.
     pub mac: Option<Mac>,
-    /// That card's address.
+    /// That card's IP address.
     pub address: Option<IpAddr>,
     /// The static agent, if the clone is to tell of its first boot.
     pub agent: Option<PathBuf>,
@@ -160,6 +176,8 @@ pub fn finish(copied: &Copied<'_>) -> Result<LastWrites, FinishError> {
     // Opened here, where its path leads to it.
     let agent = machine.agent.as_deref().filter(|_| plan.finish.first_boot.is_some());
     let agent = named("Open the agent", || agent.map(open).transpose())?;
+    let disks = hardware::disks(false).into_iter();
+    let disks = disks.map(|disk| (Path::new("/dev").join(disk.name), disk.by_id)).collect();
     let outcome = inside(root, || {
         let top = Path::new("/");
         let names = named("Read the golden node's names", || names(top, &all))?;
@@ -171,30 +189,35 @@ pub fn finish(copied: &Copied<'_>) -> Result<LastWrites, FinishError> {
         })?;
         named("Make swap files anew", || swap_files::renew(top))?;
         named("Rewrite other names of file systems", || references::write(top, &names))?;
+        named("Name the disk that GRUB is installed on", || debconf::write(top, &names, disk, &disks))?;
         named("Show the node's own command line", || {
             chroot::show_command_line(top, &references::command_line(top, &names)?)
         })?;
         if let Some(name) = &plan.finish.name {
-            named("Name the node", || hostname::write(top, &name.hostname))?;
+            let address = name.address.as_ref().map(|own| own.address);
+            named("Name the node", || hostname::write(top, &name.hostname, address))?;
         }
-        named("Rewrite the network's configuration", || network::write(top, &plan.finish, machine.mac))?;
+        let cards = network::Cards { reached: machine.mac, all: &machine.slots };
+        named("Rewrite the network's configuration", || network::write(top, &plan.finish, &cards))?;
         named("Give the node an identity of its own", || identity::renew(top, &hostname::read(top)?))?;
         named("Name this node's drivers", || modprobe::write(top, &machine.cards, &machine.storage_modules))?;
         match (&plan.finish.first_boot, agent) {
             (Some(first_boot), Some(agent)) => {
                 named("Prepare the first boot", || first_boot::write(top, first_boot, agent))?;
             }
-            (Some(_), None) => log::warn!("the first boot will not be told: there is no agent to leave here"),
+            (Some(_), None) => warning!("the first boot will not be told: there is no agent to leave here"),
             (None, _) => {}
         }
         named("Run the site's own steps", || hooks::run(top, &facts(copied, &names, top)?))?;
-        named("Rebuild the initrd", || {
-            let boot = &plan.boot;
-            initrd::rebuild(top, boot.kernels, &boot.initrd_modules, &machine.modules())
-        })?;
+        named("Rebuild the initrd", || initrd::rebuild(top, &plan.boot, &machine.modules()))?;
         let (firmware, order) = (machine.firmware, plan.boot.order);
-        let setting = Setting { root: top, disk, firmware, order, names: &names };
-        named("Install the boot loader", || loader::install(&plan.boot, &setting))
+        let require_nvram = plan.boot.require_nvram;
+        let setting = Setting { root: top, disk, firmware, order, require_nvram, names: &names };
+        let boot_code = named("Install the boot loader", || loader::install(&plan.boot, &setting))?;
+        named("Search for the golden node's names", || {
+            strangers::report(top, &plan.finish, &names, &hostname::read(top)?)
+        })?;
+        Ok(boot_code)
     })
     .map_err(|source| FinishError {
         step: "Enter the copied system",

@@ -51,7 +51,7 @@ fn write_like(model: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
 pub(super) fn create(path: &Path, content: &[u8]) -> Result<(), Cause> {
     let failed = |e| Cause::file("make", path, e);
     if path.is_symlink() && matches!(fs::metadata(path), Err(e) if e.kind() == io::ErrorKind::NotFound) {
-        log::warn!("{} was a link that leads nowhere, and is a file now", path.display());
+        warning!("{} was a link that leads nowhere, and is a file now", path.display());
         fs::remove_file(path).map_err(failed)?;
     }
     let is_new = !path.exists();

@@ -1,4 +1,4 @@
-//! Swap space in files: made anew, at the places that fstab names.
+//! Swap space in files: made anew, at the places that fstab and units name.
 //!
 //! swapon(8) takes no file with holes, and nearly every swap file arrives with some: what is allocated and never
 //! written is a hole in the stream. So each is emptied and allocated again: the file is the same one, with its mode,
@@ -15,6 +15,7 @@ use rustix::io::Errno;
 
 use super::error::Cause;
 use super::fstab;
+use super::glob;
 use super::tool;
 
 /// The page that mkswap writes. On x86 there is no other size.
@@ -27,20 +28,37 @@ const SIGNATURE: &[u8] = b"SWAPSPACE2";
 const BTRFS: u64 = 0x9123_683e;
 const XFS: u64 = 0x5846_5342;
 
-/// Makes the swap files anew that the fstab below `root` names; `root` is the process's root.
+/// Makes the swap files anew that the fstab and the units below `root` name; `root` is the process's root.
 pub(super) fn renew(root: &Path) -> Result<(), Cause> {
-    for name in fstab::swap_files(root)? {
+    let mut named = fstab::swap_files(root)?;
+    named.extend(of_units(root)?);
+    named.sort();
+    named.dedup();
+    for name in named {
         let path = root.join(name.trim_start_matches('/'));
         match fs::metadata(&path) {
             Ok(metadata) if metadata.is_file() => renew_one(&path, metadata.len())?,
             Ok(_) => {}
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                log::warn!("fstab: {name} is swap space, and is not there");
+                warning!("{name} is swap space, and is not there");
             }
             Err(e) => return Err(Cause::file("look at", &path, e)),
         }
     }
     Ok(())
+}
+
+/// The files that systemd's units name as swap space.
+fn of_units(root: &Path) -> Result<Vec<String>, Cause> {
+    let mut found = Vec::new();
+    for path in glob::files(root, "etc/systemd/system/*.swap")? {
+        let text = fs::read(&path).map_err(|e| Cause::file("read", &path, e))?;
+        let text = String::from_utf8_lossy(&text);
+        let values = text.lines().filter_map(|line| line.trim().strip_prefix("What="));
+        let files = values.map(str::trim).filter(|what| what.starts_with('/') && !what.starts_with("/dev/"));
+        found.extend(files.map(str::to_owned));
+    }
+    Ok(found)
 }
 
 fn renew_one(path: &Path, length: u64) -> Result<(), Cause> {
@@ -119,9 +137,13 @@ mod tests {
         let fstab =
             "/swap\\040file none swap sw 0 0\n# /other none swap\n/missing none swap sw\n/dir none swap sw\n";
         fs::write(root.path().join("etc/fstab"), fstab).unwrap();
+        fs::create_dir_all(root.path().join("etc/systemd/system")).unwrap();
+        let unit = root.path().join("etc/systemd/system/unit.swap");
+        fs::write(unit, "[Swap]\nWhat=/unit\n").unwrap();
         fs::create_dir(root.path().join("dir")).unwrap();
         let (path, other) = (root.path().join("swap file"), root.path().join("other"));
-        for path in [&path, &other] {
+        let by_unit = root.path().join("unit");
+        for path in [&path, &other, &by_unit] {
             let file = File::create(path).unwrap();
             file.set_len(1 << 20).unwrap();
             file.set_permissions(fs::Permissions::from_mode(0o600)).unwrap();
@@ -142,6 +164,7 @@ mod tests {
         assert_eq!(bytes[..PAGE], first);
         assert!(bytes[PAGE..].iter().all(|byte| *byte == 0));
         assert_eq!(fs::metadata(&other).unwrap().blocks(), 0, "no swap space by fstab");
+        assert!(fs::metadata(&by_unit).unwrap().blocks() * 512 >= 1 << 20, "a unit names it");
 
         file.write_all_at(b"S1SUSPEND\0", 4086).unwrap();
         renew(root.path()).unwrap();

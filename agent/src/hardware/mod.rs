@@ -8,6 +8,7 @@ mod contents;
 mod disks;
 mod identity;
 mod network;
+mod slots;
 mod storage;
 
 use std::fs;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use ka::inventory::{Card, Disk, Firmware, Inventory};
 
 pub use network::{CardModules, card_modules};
+pub use slots::{SlottedCard, slotted_cards};
 pub use storage::storage_modules;
 
 use crate::boot::network::Network;
@@ -47,6 +49,19 @@ pub fn inventory(network: &Network) -> Inventory {
         disks,
         memory: memory(&text(&tree.proc.join("meminfo"))),
         firmware: firmware_of(&tree),
+    }
+}
+
+/// The card that the network uses, with the address that it has there.
+#[must_use]
+pub fn card_in_use(network: &Network) -> Card {
+    let known = cards::cards(&Tree::of_this_machine(), &network.interface).into_iter().next();
+    let known = known.filter(|card| card.name == network.interface).unwrap_or_default();
+    Card {
+        name: network.interface.clone(),
+        mac: network.mac.to_string(),
+        addresses: vec![network.address.into()],
+        ..known
     }
 }
 

@@ -159,6 +159,7 @@ fn receive_once(
         }
         Err(error) => {
             log::error!("{error}");
+            session.accuse(stream, error.forged());
             session.fail(Failure {
                 step: "receive".into(),
                 reason: error.to_string(),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ka::archive::ArchiveError;
 use ka::notes::Tally;
+use ka::proof::Forged;
 
 use super::partial::{self, Partial};
 use super::{command, device};
@@ -85,7 +86,13 @@ impl SinkError {
     /// Whether the cause was not this node's own.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Stream(StreamError::Aborted(_)))
+        matches!(self, Self::Stream(StreamError::Aborted(_) | StreamError::Forged(_)))
+    }
+
+    /// Where the stream was not the golden node's, if that is why.
+    #[must_use]
+    pub fn forged(&self) -> Option<Forged> {
+        if let Self::Stream(StreamError::Forged(forged)) = self { Some(*forged) } else { None }
     }
 }
 
@@ -100,7 +107,8 @@ impl Sink {
                 let error = |error| SinkError::File { path: directory.clone(), error };
                 fs::create_dir_all(directory).map_err(error)?;
                 let _lock = partial::lock_directory(directory)?;
-                let notes = unpack_into(stream, directory, &Options::default())?;
+                let options = Options { tolerant: true, ..Options::default() };
+                let notes = unpack_into(stream, directory, &options)?;
                 Ok(Received { notes, file: None })
             }
             Self::File(path) => match path.metadata() {

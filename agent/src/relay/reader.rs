@@ -1,9 +1,10 @@
 //! The plain stream as the writer reads it: bytes come from the relay, chunks are unpacked, and the end is only
 //! the end when the final block has come and its length is right.
 //!
-//! Every byte was proven by the seal of its block, and the blocks' numbers leave no gap, so that the bytes need
-//! no proof by a hash of their own. Whoever wants one all the same, against faults of the machine itself, asks
-//! for it with [`StreamReader::check_sum`].
+//! Every byte was verified by the seal of its block, and the blocks' numbers leave no gap. That proves that a member of
+//! the chain sent it; that it is the golden node's, the controller's proofs show ([`ka::proof`]), and the end is no end
+//! before the last of them has come. Whoever wants the plain stream's own hash too, against faults of the machine
+//! itself, asks for it with [`StreamReader::check_sum`].
 
 use std::io::{self, BufRead, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ka::chain::{Offset, Plain};
+use ka::proof::{Checker, Forged, Proof};
 use ka::seal::Total;
 use ka::seal::chunk::{ChunkError, ChunkReader, Part};
 use sha2::{Digest, Sha256};
@@ -43,6 +45,9 @@ pub enum StreamError {
         /// What the golden node says that it sent.
         sent: Total,
     },
+    /// A relay before this node lied, or its memory is bad.
+    #[error(transparent)]
+    Forged(#[from] Forged),
     /// The hash that was asked for is another one: the golden node's memory or this one's is bad.
     #[error(
         "the stream's SHA-256 is not the golden node's: the memory of one of the two machines may be bad"
@@ -74,6 +79,9 @@ pub struct StreamReader {
     unpacked: Vec<u8>,
     current: Current,
     hash: Option<Sha256>,
+    /// What the controller says of the stream, if anybody does.
+    proofs: Option<Receiver<Proof>>,
+    checker: Checker,
     length: u64,
     sent: Option<Total>,
     /// What has been taken, and how much of that the relay knows.
@@ -126,6 +134,8 @@ impl StreamReader {
             unpacked: Vec::new(),
             current: Current::Piece(0, 0),
             hash: None,
+            proofs: None,
+            checker: Checker::default(),
             length: 0,
             sent: None,
             written: Offset(0),
@@ -138,6 +148,11 @@ impl StreamReader {
     /// costs about half a CPU second a GiB.
     pub fn check_sum(&mut self) {
         self.hash = Some(Sha256::new());
+    }
+
+    /// Compares all that comes with what the controller says of it; call it before anything is read.
+    pub fn expect_proofs(&mut self, proofs: Receiver<Proof>) {
+        self.proofs = Some(proofs);
     }
 
     /// Reads what is left, and proves that all is what the golden node sent.
@@ -163,6 +178,7 @@ impl StreamReader {
         if self.hash.as_ref().is_some_and(|hash| <[u8; 32]>::from(hash.clone().finalize()) != sent.sha256) {
             return Err(StreamError::Sum);
         }
+        self.wait_for_proof(sent)?;
         Ok(sent)
     }
 
@@ -200,10 +216,37 @@ impl StreamReader {
                 self.tell();
             }
             let plain = self.next_plain()?;
+            self.compare(&plain.bytes)?;
             self.sent = plain.total;
             (self.piece, self.position, self.end) = (plain.bytes, 0, plain.end);
             self.current = Current::Piece(0, 0);
         }
+    }
+
+    /// Compares content with the proofs that have come.
+    fn compare(&mut self, content: &[u8]) -> Result<(), Forged> {
+        let Some(proofs) = &self.proofs else { return Ok(()) };
+        while let Ok(proof) = proofs.try_recv() {
+            self.checker.on_proof(proof)?;
+        }
+        self.checker.on_content(content)
+    }
+
+    /// Waits for the last proof, which the controller sends as soon as the golden node has read everything.
+    fn wait_for_proof(&mut self, sent: Total) -> Result<(), StreamError> {
+        let Some(proofs) = &self.proofs else { return Ok(()) };
+        while !self.checker.on_end(sent)? {
+            match proofs.recv_timeout(LOOK) {
+                Ok(proof) => self.checker.on_proof(proof)?,
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Some(aborted) = self.aborted() {
+                        return Err(aborted);
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(self.cut_off()),
+            }
+        }
+        Ok(())
     }
 
     /// Makes the next part of the piece current, unpacked if need be.

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ka::chain::{Member, Standing};
+use ka::proof::Proof;
 use ka::seal::StreamId;
 use ka::wire::channel::{Channel, Received};
 use ka::wire::control::{Failure, Hello, Progress, StreamStart, ToAgent, ToController};
@@ -69,6 +70,8 @@ struct Stream {
     id: StreamId,
     relay: Relay,
     aborted: Arc<Mutex<Option<String>>>,
+    /// What the controller says of it, for the reader.
+    proofs: Sender<Proof>,
 }
 
 /// Whether the keeper has more to do.
@@ -247,6 +250,13 @@ impl Keeper {
             }
             ToAgent::Stream(start) => self.start_stream(&start)?,
             ToAgent::View { stream, view } => self.tell_relay(stream, Command::View(view)),
+            ToAgent::Proof { stream, proof } => {
+                if let Some(running) = self.stream.as_ref().filter(|running| running.id == stream)
+                    && running.proofs.send(proof).is_err()
+                {
+                    log::debug!("nobody reads the stream any more");
+                }
+            }
             ToAgent::Release { stream } => self.tell_relay(stream, Command::Release),
             ToAgent::Abort { stream, reason } => {
                 if self.stream.as_ref().is_some_and(|running| running.id == stream) {
@@ -305,8 +315,10 @@ impl Keeper {
                 Notice::TailComplete => {}
             },
         )?;
-        let reader = StreamReader::new(plain, relay.handle().clone(), Arc::clone(&aborted))?;
-        self.stream = Some(Stream { id, relay, aborted });
+        let (proofs, from_controller) = channel();
+        let mut reader = StreamReader::new(plain, relay.handle().clone(), Arc::clone(&aborted))?;
+        reader.expect_proofs(from_controller);
+        self.stream = Some(Stream { id, relay, aborted, proofs });
         self.tell_story(Event::Stream(id, Box::new(reader)));
         Ok(())
     }
@@ -410,6 +422,7 @@ impl Keeper {
 fn is_lasting(message: &ToController) -> bool {
     match message {
         ToController::Ready
+        | ToController::Forged { .. }
         | ToController::Complete { .. }
         | ToController::Notes { .. }
         | ToController::Failed(_)

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use ka::notes::Tally;
 use ka::plan::Plan;
+use ka::proof::Forged;
 use ka::seal::{StreamId, Total};
 use ka::wire::control::{Failure, Hello, Ticket, ToController};
 use ka::wire::keys::JoinKey;
@@ -172,6 +173,13 @@ impl Session {
     pub fn note(&self, stream: StreamId, tally: &Tally) {
         if !tally.is_empty() {
             self.tell(ToController::Notes { stream, tally: tally.clone() });
+        }
+    }
+
+    /// Tells that the stream was not the golden node's, if that is why it failed.
+    pub fn accuse(&self, stream: StreamId, forged: Option<Forged>) {
+        if let Some(forged) = forged {
+            self.tell(ToController::Forged { stream, forged });
         }
     }
 

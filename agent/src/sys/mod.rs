@@ -4,8 +4,10 @@
 pub mod block;
 pub mod btrfs;
 pub mod freeze;
+pub mod inode;
 pub mod kexec;
 pub mod mount;
+pub mod packet;
 pub mod session;
 pub mod signals;
 pub mod spawn;

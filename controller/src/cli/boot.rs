@@ -21,6 +21,9 @@ pub struct BootArgs {
     /// What a node's UEFI firmware tries first from now on
     #[arg(long, value_name = "FIRST", default_value = "network")]
     pub boot_order: OrderChoice,
+    /// What the boot menu of a node's UEFI firmware must have
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub nvram: NvramChoice,
     /// Which nodes may be cloned
     #[arg(long, value_name = "WHICH", default_value = "same")]
     pub firmware: FirmwareChoice,
@@ -57,6 +60,16 @@ pub enum OrderChoice {
     Disk,
 }
 
+/// What `--nvram` takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum NvramChoice {
+    /// An entry for the node's system if the firmware takes one; else a warning: the loader is also where every
+    /// firmware looks
+    Auto,
+    /// An entry for the node's system: a node whose firmware takes none fails
+    Require,
+}
+
 /// What `--firmware` takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum FirmwareChoice {
@@ -81,6 +94,7 @@ impl BootArgs {
                 OrderChoice::Network => BootOrder::Network,
                 OrderChoice::Disk => BootOrder::Disk,
             },
+            require_nvram: self.nvram == NvramChoice::Require,
             ..BootPlan::new(self.loader.loader, Firmware::default())
         }
     }
@@ -120,6 +134,8 @@ mod tests {
             ),
             ("--kernel|default", BootPlan { kernels: Kernels::Default, ..usual.clone() }),
             ("--boot-order|disk", BootPlan { order: BootOrder::Disk, ..usual.clone() }),
+            ("--nvram|auto", usual.clone()),
+            ("--nvram|require", BootPlan { require_nvram: true, ..usual.clone() }),
             ("--firmware|auto", BootPlan { convert_firmware: true, ..usual }),
         ] {
             assert_eq!(plan(line), Ok(expected), "{line}");
@@ -131,6 +147,7 @@ mod tests {
         for (line, part) in [
             ("--kernel|6.1", "all, default"),
             ("--boot-order|usb", "network, disk"),
+            ("--nvram|never", "auto, require"),
             ("--firmware|uefi", "same, auto"),
             ("--with|a;b", "no module's name"),
             ("--with|a,,b", "no module's name"),

@@ -13,7 +13,8 @@ use crate::run::names::{Names, Naming};
 /// Who the nodes become.
 #[derive(Clone, Debug, clap::Args)]
 pub struct IdentityArgs {
-    /// Names, and static addresses, of the nodes: a file with lines 'MAC NAME [ADDRESS[/PREFIX] [GATEWAY]]'
+    /// Names, and static addresses, of the nodes: a file with lines 'MAC NAME [ADDRESS[/PREFIX] [GATEWAY]]
+    /// [INTERFACE=MAC ...]'; the last say which of a node's cards stands for which of this machine's
     #[arg(long, value_name = "FILE")]
     pub hosts: Option<PathBuf>,
     /// Names of the nodes that --hosts does not name: dhcp (the DHCP server's, where it has one), golden (they keep this

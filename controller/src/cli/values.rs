@@ -228,6 +228,14 @@ pub struct Range {
     pub last: Ipv4Addr,
 }
 
+impl Range {
+    /// How many addresses it has.
+    #[must_use]
+    pub fn count(self) -> u64 {
+        u64::from(self.last.to_bits()) - u64::from(self.first.to_bits()) + 1
+    }
+}
+
 /// What `--range` takes: `FIRST,LAST`.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! `kactl pxe`: serves DHCP, TFTP, HTTP and what each machine boots.
 
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use anyhow::Context;
@@ -10,7 +10,9 @@ use crate::atomic;
 use crate::cli::exit::{Exit, Outcome};
 use crate::cli::values::{self, Range};
 use crate::config::{Config, Ports};
+use crate::pxe::confine::{Access, Confined};
 use crate::pxe::files::BootDirectory;
+use crate::pxe::flood::Limit;
 use crate::pxe::menu::Settings;
 use crate::pxe::serve::{self, OnlyOne};
 use crate::pxe::service::{Dhcp, Service};
@@ -73,17 +75,44 @@ pub fn run(args: &PxeArgs, config: &Config) -> Outcome {
             "UEFI machines find nothing to boot: there is no {file}; `apt-get install {package}` brings it"
         );
     }
-    let dnsmasq_config = directories.run.join("dnsmasq.conf");
+    let user = confine(&service, &directories.run)?;
+    let dnsmasq_config = service.run.join("conf");
     atomic::write(&dnsmasq_config, service.config().as_bytes(), 0o644)?;
+    let _limit = limit(&service.interface);
     log::info!(
         "serving on {} as {}, {}; every machine boots from its disk unless a run waits for it",
         service.interface,
         service.address(),
         told(service.dhcp)
     );
-    let http = SocketAddrV4::new(service.address(), service.http);
-    serve::serve(&boot, http, &dnsmasq_config, &directories.runs())?;
+    serve::serve(&boot, &service, (&dnsmasq_config, user), &directories.runs())?;
     Ok(Exit::Ok)
+}
+
+/// dnsmasq's own directory, and the user that it runs as.
+fn confine(service: &Service, run: &Path) -> anyhow::Result<Option<Confined>> {
+    atomic::directory(&service.run, 0o755)?;
+    let Some(user) = Confined::find() else {
+        log::warn!("dnsmasq runs as root: this system has no user 'dnsmasq'");
+        return Ok(None);
+    };
+    user.let_in(run, Access::Enter)?;
+    user.let_in(&service.tftp_root, Access::Read)?;
+    user.own(&service.run)?;
+    Ok(Some(user))
+}
+
+fn limit(interface: &str) -> Option<Limit> {
+    match Limit::set(interface) {
+        Ok(limit) => Some(limit),
+        Err(error) => {
+            log::warn!(
+                "one machine can keep TFTP from all others: cannot limit its requests with nft: {error} \
+                 (apt-get install nftables)"
+            );
+            None
+        }
+    }
 }
 
 fn told(dhcp: Dhcp) -> String {
@@ -113,7 +142,7 @@ fn service(args: &PxeArgs, config: &Config) -> Result<Service, interface::Interf
         uefi: Path::new(ipxe::FILE.0).exists(),
         http: config.ports.http,
         tftp_root: config.directories.boot(),
-        run: config.directories.run.clone(),
+        run: config.directories.run.join("dnsmasq"),
     })
 }
 

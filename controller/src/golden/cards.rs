@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use ka::mac::Mac;
-use ka::plan::{GoldenHost, NodeAddress};
+use ka::plan::{GoldenCard, GoldenHost, NodeAddress};
+use ka_agent::hardware::slotted_cards;
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::SockaddrStorage;
 
@@ -14,24 +15,34 @@ use nix::sys::socket::SockaddrStorage;
 pub struct Card {
     /// The kernel's name of the interface.
     pub interface: String,
-    /// The name of the card itself: a bridge or VLAN has one below it.
-    pub below: Option<String>,
-    /// Its hardware address.
+    /// The names of the cards that it is made of, itself if it is one: a bridge, a VLAN, a bond has them below it.
+    pub below: Vec<String>,
+    /// Its hardware address: a card's own, whatever bond it is in.
     pub mac: Option<Mac>,
+    /// What drives it, if it is a card.
+    pub driver: Option<String>,
     /// Its addresses, each with the length of its network's prefix.
     pub addresses: Vec<(IpAddr, u8)>,
 }
 
-/// The cards as they are now.
+/// The cards as they are now: those that are hardware first, in the order of their slots.
 ///
 /// # Errors
 /// The system does not tell.
 pub fn cards() -> nix::Result<Vec<Card>> {
-    let mut cards: Vec<Card> = Vec::new();
+    let class = Path::new("/sys/class/net");
+    let hardware = slotted_cards().into_iter().map(|card| Card {
+        below: vec![card.interface.clone()],
+        interface: card.interface,
+        mac: card.mac,
+        driver: Some(card.driver),
+        addresses: Vec::new(),
+    });
+    let mut cards: Vec<Card> = hardware.collect();
     for entry in getifaddrs()? {
         let index = cards.iter().position(|card| card.interface == entry.interface_name);
         let index = index.unwrap_or_else(|| {
-            let below = hardware(Path::new("/sys/class/net"), &entry.interface_name);
+            let below = hardware_below(class, &entry.interface_name, DEEPEST);
             cards.push(Card { interface: entry.interface_name.clone(), below, ..Card::default() });
             cards.len() - 1
         });
@@ -46,19 +57,23 @@ pub fn cards() -> nix::Result<Vec<Card>> {
     Ok(cards)
 }
 
-/// The card behind an interface: itself, or the only one below it.
-fn hardware(class: &Path, interface: &str) -> Option<String> {
+/// A VLAN on a bridge over bonds has three; more are a loop.
+const DEEPEST: usize = 8;
+
+/// The cards that an interface is made of: itself, or all that are somewhere below it. Virtual machines' and
+/// containers' ends of a bridge are no cards.
+fn hardware_below(class: &Path, interface: &str, deepest: usize) -> Vec<String> {
     if class.join(interface).join("device").exists() {
-        return Some(interface.to_owned());
+        return vec![interface.to_owned()];
     }
+    let Some(deepest) = deepest.checked_sub(1) else { return Vec::new() };
     let entries = fs::read_dir(class.join(interface)).into_iter().flatten().flatten();
     let lower =
         entries.filter_map(|entry| Some(entry.file_name().to_str()?.strip_prefix("lower_")?.to_owned()));
-    let cards: Vec<String> = lower.filter(|name| class.join(name).join("device").exists()).collect();
-    match cards.as_slice() {
-        [card] => Some(card.clone()),
-        _ => None,
-    }
+    let mut cards: Vec<String> = lower.flat_map(|name| hardware_below(class, &name, deepest)).collect();
+    cards.sort_by(|a, b| (a.len(), a).cmp(&(b.len(), b)));
+    cards.dedup();
+    cards
 }
 
 fn ip(address: Option<SockaddrStorage>) -> Option<IpAddr> {
@@ -93,11 +108,29 @@ pub fn golden_host(cards: &[Card], local: IpAddr, own: Option<&NodeAddress>) -> 
     });
     let address = neighbour.map_or(local, |(_, (address, _))| *address);
     let is_serving = |card: &&Card| neighbour.is_none_or(|(other, _)| other.interface == card.interface);
+    // What the node was reached by is a card. So it stands for the one below a bridge, whatever address that has; of
+    // several below a bond, for the first.
+    let below = serving.and_then(|card| card.below.first());
+    let hardware = below.and_then(|name| cards.iter().find(|card| card.interface == *name));
     GoldenHost {
         address: Some(address),
-        mac: serving.and_then(|card| card.mac),
-        interface: serving.filter(is_serving).and_then(|card| card.below.clone()),
+        mac: hardware.and_then(|card| card.mac),
+        interface: serving.filter(is_serving).and(below).cloned(),
+        cards: golden_cards(cards),
     }
+}
+
+/// What a clone must know of all interfaces that have a hardware address.
+fn golden_cards(cards: &[Card]) -> Vec<GoldenCard> {
+    let is_cards = |mac: Mac| cards.iter().any(|card| card.driver.is_some() && card.mac == Some(mac));
+    let with_address = cards.iter().filter_map(|card| Some((card, card.mac?)));
+    let told = with_address.map(|(card, mac)| GoldenCard {
+        interface: card.interface.clone(),
+        mac: Some(mac),
+        driver: card.driver.clone(),
+        pinned: card.driver.is_none() && !is_cards(mac),
+    });
+    told.collect()
 }
 
 /// The network that an address is in; none for a prefix that covers everything, or is too long for the family.
@@ -117,8 +150,9 @@ mod tests {
     fn card(interface: &str, last: u8, addresses: &[(&str, u8)]) -> Card {
         Card {
             interface: interface.into(),
-            below: Some(interface.into()),
+            below: vec![interface.into()],
             mac: Some(Mac([2, 0, 0, 0, 0, last])),
+            driver: Some("e1000".into()),
             addresses: addresses
                 .iter()
                 .map(|(address, prefix)| (address.parse().unwrap(), *prefix))
@@ -151,17 +185,58 @@ mod tests {
         }
     }
 
+    /// The golden node serves through a bridge that has its own address.
     #[test]
-    fn a_bridges_card_is_the_one_below_it() {
+    fn the_card_below_a_bridge_is_meant_not_the_bridges_own_address() {
+        let own = |last| Some(Mac([2, 0, 0, 0, 0, last]));
+        let above = |interface: &str, below: &[&str], last, addresses: &[(&str, u8)]| Card {
+            below: below.iter().map(|name| (*name).to_owned()).collect(),
+            driver: None,
+            mac: own(last),
+            ..card(interface, last, addresses)
+        };
+        let cards = [
+            card("ens3", 3, &[]),
+            card("ens4", 4, &[]),
+            card("ens5", 5, &[]),
+            above("br0", &["ens3"], 0xb0, &[("10.0.0.1", 24)]),
+            above("bond0", &["ens4", "ens5"], 4, &[]),
+            above("vlan7", &["ens4", "ens5"], 4, &[("10.7.0.1", 24)]),
+        ];
+        let of = |local: &str| golden_host(&cards, local.parse().unwrap(), None);
+        let bridged = of("10.0.0.1");
+        assert_eq!((bridged.mac, bridged.interface.as_deref()), (own(3), Some("ens3")));
+        let bonded = of("10.7.0.1");
+        assert_eq!((bonded.mac, bonded.interface.as_deref()), (own(4), Some("ens4")));
+        let pinned: Vec<_> =
+            bridged.cards.iter().filter(|card| card.pinned).map(|card| card.interface.as_str()).collect();
+        assert_eq!(pinned, ["br0"], "a bond has the address of one of its cards");
+        assert_eq!(bridged.cards.iter().filter(|card| card.driver.is_some()).count(), 3);
+    }
+
+    #[test]
+    fn the_cards_below_a_bridge_are_found_through_bonds_and_vlans() {
         let class = tempfile::tempdir().unwrap();
-        for path in
-            ["ens3/device", "ens4/device", "br0/lower_ens3", "bond0/lower_ens3", "bond0/lower_ens4", "lo"]
-        {
+        for path in [
+            "ens3/device",
+            "ens4/device",
+            "br0/lower_ens3",
+            "bond0/lower_ens3",
+            "bond0/lower_ens4",
+            "br1/lower_bond0.7",
+            "br1/lower_vnet0",
+            "vnet0",
+            "bond0.7/lower_bond0",
+            "lo",
+            "round/lower_round",
+        ] {
             fs::create_dir_all(class.path().join(path)).unwrap();
         }
-        let of = |interface: &str| hardware(class.path(), interface);
-        assert_eq!((of("ens4").as_deref(), of("br0").as_deref()), (Some("ens4"), Some("ens3")));
-        assert_eq!((of("bond0"), of("lo")), (None, None));
+        let of = |interface: &str| hardware_below(class.path(), interface, DEEPEST);
+        assert_eq!((of("ens4"), of("br0")), (vec!["ens4".to_owned()], vec!["ens3".to_owned()]));
+        assert_eq!(of("bond0"), ["ens3", "ens4"]);
+        assert_eq!(of("br1"), ["ens3", "ens4"]);
+        assert!(of("lo").is_empty() && of("round").is_empty());
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 pub mod cards;
 pub mod describe;
+pub mod devices;
 pub mod pack;
 pub mod plan;
+mod private_mount;
 pub mod quiet;
 pub mod scan;
 pub mod shape;

@@ -9,18 +9,21 @@ mod disk;
 mod exclude;
 mod firmware;
 mod golden;
+mod protected;
 mod raw;
 mod tools;
 
 use super::describe::{self, DescribeError};
+use super::devices;
 use super::scan::{Files, GoldenDisk, ScanError};
 use super::view::ViewError;
 use ka::disk::choice::DiskChoice;
 use ka::disk::description::Description;
 use ka::disk::fit::FitError;
 use ka::disk::problem::DescError;
-use ka::plan::{After, BootPlan, FinishPlan, Plan};
+use ka::plan::{After, BootPlan, FinishPlan, Loader, Plan};
 use ka_agent::disk::mountinfo;
+use ka_agent::finish::{Unready, unready};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -208,6 +211,9 @@ pub enum PlanError {
         /// What is wrong.
         reason: String,
     },
+    /// No initrd of this system could be built on a node.
+    #[error("the nodes could not boot: {0}")]
+    Kernels(String),
     /// A mount point that can't be told in a plan.
     #[error("{0}: mount points that are not UTF-8 can't be copied")]
     MountPoint(String),
@@ -240,6 +246,7 @@ pub fn make(request: &Request<'_>) -> Result<Planned, PlanError> {
     let (choices, disks) = golden::disks(request)?;
     let raw = raw::wanted(request.raw, &disks)?;
     let mut planned = Planned::new(request, exclude);
+    planned.plan.finish.machine = devices::machine(Path::new("/"));
     for ((wanted, choice), golden) in request.disks.iter().zip(choices).zip(&disks) {
         let (desc, file) = description(wanted, golden, &mut planned.notes)?;
         let mut plan =
@@ -252,12 +259,14 @@ pub fn make(request: &Request<'_>) -> Result<Planned, PlanError> {
         firmware::convert(&mut planned, Path::new("/"));
     }
     check_root(&planned, &disks)?;
+    check_kernels(&mut planned, Path::new("/"))?;
     if let Some(stage2) = &request.stage2 {
         tools::check(stage2, &planned.plan)?;
     }
     planned.notes.extend(golden::left_out(&disks, request.exclude_disks));
     planned.sources.sort_by_key(|s| s.mount_point.components().count());
     covered::note(&mut planned)?;
+    protected::check(&mut planned)?;
     Ok(planned)
 }
 
@@ -276,6 +285,19 @@ fn description(
     let text =
         std::fs::read_to_string(path).map_err(|source| PlanError::Read { file: path.clone(), source })?;
     Ok((Description::parse(&text, &file)?, file))
+}
+
+/// What would fail a node in its finish, when it has been erased: the system's kernels.
+fn check_kernels(planned: &mut Planned, root: &Path) -> Result<(), PlanError> {
+    let unready = unready(root).map_err(|e| PlanError::Kernels(e.to_string()))?;
+    match unready {
+        None => Ok(()),
+        Some(Unready::NoKernel(reason)) if planned.plan.boot.loader == Loader::None => {
+            planned.notes.push(format!("no initrd is built on the nodes: {reason}"));
+            Ok(())
+        }
+        Some(unready) => Err(PlanError::Kernels(unready.reason().to_owned())),
+    }
 }
 
 fn check_root(planned: &Planned, disks: &[GoldenDisk]) -> Result<(), PlanError> {

@@ -20,7 +20,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-pub use subvolumes::{Files, GoldenSubvolume};
+pub use subvolumes::{Files, GoldenSubvolume, TOP};
 
 /// Bytes of the first sector before the table: boot code, and in an MBR the disk's signature.
 pub const BOOT_CODE: usize = 446;
@@ -330,6 +330,7 @@ impl GoldenPartition {
             partuuid: self.contents.partuuid.clone(),
             label: self.contents.label.clone(),
             devices: devices.map(|path| path.display().to_string()).collect(),
+            kind: self.contents.kind.clone(),
         }
     }
 }

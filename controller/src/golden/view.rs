@@ -7,7 +7,9 @@
 
 use super::pack::Source;
 use super::plan::Chosen;
+use super::private_mount;
 use ka_agent::disk::mountinfo::DeviceNumber;
+use nix::errno::Errno;
 use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, open_tree};
 use std::io;
@@ -25,7 +27,7 @@ pub struct View {
 #[derive(Debug, thiserror::Error)]
 pub enum ViewError {
     /// The kernel says no.
-    #[error("{mount_point}: can't open a read-only view (root and Linux 5.12 are needed): {source}", mount_point = .mount_point.display())]
+    #[error("{mount_point}: can't open a read-only view (root and Linux 5.2 are needed): {source}", mount_point = .mount_point.display())]
     Open {
         /// Where the file system is mounted.
         mount_point: PathBuf,
@@ -73,6 +75,9 @@ impl View {
 fn open_one(mounted_at: &Path) -> io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let mount = open_tree(CWD, mounted_at, flags)?;
-    ka_agent::sys::mount::make_read_only(mount.as_fd())?;
-    Ok(mount)
+    match ka_agent::sys::mount::make_read_only(mount.as_fd()) {
+        // Before Linux 5.12, a mount must have a place to be changed.
+        Err(Errno::ENOSYS) => private_mount::read_only(mounted_at),
+        other => other.map(|()| mount).map_err(io::Error::from),
+    }
 }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::confine::Confined;
 use ka_agent::sys::spawn::end_with_parent;
 use log::Level;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -59,12 +60,13 @@ pub struct Death {
 }
 
 impl Dnsmasq {
-    /// Starts it with a configuration file. To be called from the main thread (see [`end_with_parent`]).
+    /// Starts it with a configuration file, as a user of its own if there is one. To be called from the main thread
+    /// (see [`end_with_parent`]).
     ///
     /// # Errors
     /// [`DnsmasqError`].
-    pub fn start(config: &Path) -> Result<Self, DnsmasqError> {
-        let mut command = Command::new("dnsmasq");
+    pub fn start(config: &Path, user: Option<Confined>) -> Result<Self, DnsmasqError> {
+        let mut command = user.map_or_else(|| Command::new("dnsmasq"), |user| user.command("dnsmasq"));
         command
             .arg(format!("--conf-file={}", config.display()))
             .stdin(Stdio::null())

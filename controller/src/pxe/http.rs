@@ -2,25 +2,34 @@
 
 use std::fs::File;
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::http::{self, Answer, Request, Status};
+use crate::http::{self, Answer, Place, Request, Status};
+use crate::ports::{self, Transport};
 
 /// The port cannot be had.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot serve HTTP at {address}; another port can be set in the configuration's [ports] as http")]
+#[error(
+    "cannot serve HTTP at {address}{}; another port can be set in the configuration's [ports] as http",
+    held(*address)
+)]
 pub struct HttpError {
-    address: SocketAddrV4,
+    address: SocketAddr,
     #[source]
     source: io::Error,
+}
+
+fn held(address: SocketAddr) -> String {
+    let holder = ports::holder(Transport::Tcp, address.port());
+    holder.map_or_else(String::new, |holder| format!(": the port is held by {holder}"))
 }
 
 /// Serves the directory's files until the process ends.
 ///
 /// # Errors
 /// [`HttpError`] if the port is taken.
-pub fn start(address: SocketAddrV4, root: &Path) -> Result<SocketAddr, HttpError> {
+pub fn start(place: &Place, root: &Path) -> Result<SocketAddr, HttpError> {
     let root = root.to_owned();
     let serve = move |request: &Request| match request {
         Request::Get { path, .. } => match open(&root, path) {
@@ -29,7 +38,7 @@ pub fn start(address: SocketAddrV4, root: &Path) -> Result<SocketAddr, HttpError
         },
         Request::Post { .. } => Status::NotAllowed.into(),
     };
-    http::start(address.into(), serve).map_err(|source| HttpError { address, source })
+    http::start(place, serve).map_err(|source| HttpError { address: place.address, source })
 }
 
 /// A file of the directory, or of a directory in it. Names with anything odd in them lead nowhere.
@@ -53,11 +62,17 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::{Ipv4Addr, TcpStream};
 
+    fn at(port: u16) -> Place {
+        Place { address: (Ipv4Addr::LOCALHOST, port).into(), interface: None }
+    }
+
     fn ask(address: SocketAddr, request: &[u8]) -> String {
         let mut stream = TcpStream::connect(address).unwrap();
         for byte in request.chunks(7) {
             stream.write_all(byte).unwrap();
         }
+        // No further request comes.
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
         String::from_utf8(answer).unwrap()
@@ -71,7 +86,7 @@ mod tests {
         for file in ["vmlinuz", "ipxe/default", "ipxe/deeper/x", ".hidden", "../secret"] {
             std::fs::write(root.join(file), "the contents").unwrap();
         }
-        let address = start(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), &root).unwrap();
+        let address = start(&at(0), &root).unwrap();
         for (request, status, contents) in [
             ("GET /vmlinuz HTTP/1.1\r\nHost: a\r\n\r\n", "200 OK", "the contents"),
             ("GET /ipxe/default HTTP/1.0\r\n\r\n", "200 OK", "the contents"),
@@ -94,6 +109,6 @@ mod tests {
             let length = if status == "200 OK" { 12 } else { 0 };
             assert!(head.contains(&format!("Content-Length: {length}\r\n")), "{request:?}: {answer}");
         }
-        assert!(start(SocketAddrV4::new(Ipv4Addr::LOCALHOST, address.port()), &root).is_err());
+        assert!(start(&at(address.port()), &root).is_err());
     }
 }

@@ -3,22 +3,27 @@
 
 use std::fs::File;
 use std::io;
-use std::net::SocketAddrV4;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::net::if_::if_nametoindex;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::SignalFd;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, flock};
 
+use super::confine::Confined;
 use super::dnsmasq::{Death, Dnsmasq, DnsmasqError};
 use super::files::BootDirectory;
 use super::http::{self, HttpError};
 use super::menu;
+use super::others;
 use super::restart::{Restarts, Verdict};
+use super::service::Service;
 use crate::atomic::FileError;
+use crate::http::Place;
+use crate::ports::{self, Transport};
 use crate::run::lease::{self, LeaseError};
 
 /// How often the leases are looked at: a killed run's nodes can boot `kamethod` that much longer.
@@ -35,7 +40,12 @@ pub enum ServeError {
         path: PathBuf,
     },
     /// dnsmasq dies as often as it is started.
-    #[error("dnsmasq ended {deaths} times in a row, at last with {}; it said:{}", death.status, indent(&death.output))]
+    #[error(
+        "dnsmasq ended {deaths} times in a row, at last with {}; it said:{}{}",
+        death.status,
+        indent(&death.output),
+        holders()
+    )]
     KeepsDying {
         /// How often.
         deaths: u32,
@@ -54,6 +64,12 @@ pub enum ServeError {
     /// The leases cannot be read.
     #[error("which runs are going on cannot be seen")]
     Leases(#[from] LeaseError),
+    /// dnsmasq would wait for it for ever, and the other sockets belong to the one that was there.
+    #[error("the interface {name} is gone: start kactl pxe again when it is back")]
+    NoInterface {
+        /// Its name.
+        name: String,
+    },
     /// The system refuses something else.
     #[error("cannot {action}")]
     System {
@@ -97,11 +113,21 @@ impl OnlyOne {
 ///
 /// # Errors
 /// [`ServeError`]; also then dnsmasq is stopped, and the menu says `local` if it can be written at all.
-pub fn serve(boot: &BootDirectory, http: SocketAddrV4, config: &Path, runs: &Path) -> Result<(), ServeError> {
+pub fn serve(
+    boot: &BootDirectory,
+    service: &Service,
+    dnsmasq: (&Path, Option<Confined>),
+    runs: &Path,
+) -> Result<(), ServeError> {
     let signals = stop_signals()?;
-    http::start(http, boot.root())?;
-    let mut server = Server::start(config)?;
-    let outcome = follow(boot, runs, &signals, &mut server);
+    let place = Place {
+        address: (service.address(), service.http).into(),
+        interface: Some(service.interface.clone()),
+    };
+    http::start(&place, boot.root())?;
+    others::report(service).map_err(system("start a thread"))?;
+    let mut server = Server::start(dnsmasq)?;
+    let outcome = follow(boot, runs, &signals, &mut server, &service.interface);
     // Before dnsmasq is stopped, so that there is no moment at which it serves what a later run would not.
     let menu = boot.all_local();
     drop(server);
@@ -114,7 +140,10 @@ fn follow(
     runs: &Path,
     signals: &SignalFd,
     server: &mut Server<'_>,
+    interface: &str,
 ) -> Result<(), ServeError> {
+    let gone = || ServeError::NoInterface { name: interface.to_owned() };
+    let index = if_nametoindex(interface).map_err(|_| gone())?;
     loop {
         boot.apply(&menu::choose(&lease::alive(runs)?))?;
         wait(signals, server)?;
@@ -123,6 +152,9 @@ fn follow(
             return Ok(());
         }
         server.keep_up()?;
+        if if_nametoindex(interface) != Ok(index) {
+            return Err(gone());
+        }
     }
 }
 
@@ -152,6 +184,7 @@ fn stop_signals() -> Result<SignalFd, ServeError> {
 /// dnsmasq, started again when it dies.
 struct Server<'a> {
     config: &'a Path,
+    user: Option<Confined>,
     dnsmasq: Option<Dnsmasq>,
     restarts: Restarts,
     /// When it is started again, while it is down.
@@ -159,9 +192,9 @@ struct Server<'a> {
 }
 
 impl<'a> Server<'a> {
-    fn start(config: &'a Path) -> Result<Self, ServeError> {
-        let dnsmasq = Some(Dnsmasq::start(config)?);
-        Ok(Self { config, dnsmasq, restarts: Restarts::default(), next_start: Instant::now() })
+    fn start((config, user): (&'a Path, Option<Confined>)) -> Result<Self, ServeError> {
+        let dnsmasq = Some(Dnsmasq::start(config, user)?);
+        Ok(Self { config, user, dnsmasq, restarts: Restarts::default(), next_start: Instant::now() })
     }
 
     fn keep_up(&mut self) -> Result<(), ServeError> {
@@ -172,7 +205,9 @@ impl<'a> Server<'a> {
                     self.judge(death)?;
                 }
             }
-            None if Instant::now() >= self.next_start => self.dnsmasq = Some(Dnsmasq::start(self.config)?),
+            None if Instant::now() >= self.next_start => {
+                self.dnsmasq = Some(Dnsmasq::start(self.config, self.user)?)
+            }
             None => {}
         }
         Ok(())
@@ -192,6 +227,13 @@ impl<'a> Server<'a> {
 
 fn system(action: &'static str) -> impl FnOnce(io::Error) -> ServeError {
     move |source| ServeError::System { action, source }
+}
+
+/// Who has the ports that dnsmasq needs.
+fn holders() -> String {
+    let name =
+        |port| Some(format!("\n    UDP port {port} is held by {}", ports::holder(Transport::Udp, port)?));
+    [67, 69, 4011].into_iter().filter_map(name).collect()
 }
 
 fn indent(lines: &[String]) -> String {

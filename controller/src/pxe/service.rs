@@ -14,6 +14,8 @@ use crate::cli::values::Range;
 
 /// Types of 64-bit x86 UEFI machines. 7 is "EFI BC", which all of them use though 9 was meant for them.
 const UEFI_TYPES: [u16; 2] = [7, 9];
+/// Transfers over TFTP at the same time. One that its machine has given up takes a place for half a minute.
+const MAX_TFTP: u32 = 4000;
 /// x86-64 UEFI that boots from HTTP.
 const UEFI_HTTP_TYPE: u16 = 16;
 
@@ -43,7 +45,7 @@ pub struct Service {
     pub http: u16,
     /// What TFTP serves.
     pub tftp_root: PathBuf,
-    /// Where dnsmasq keeps its leases.
+    /// dnsmasq's own directory, for its leases.
     pub run: PathBuf,
 }
 
@@ -51,7 +53,10 @@ impl Service {
     /// The configuration file's text; see dnsmasq(8).
     ///
     /// - No DNS, and no other interface, not even the loop.
-    /// - root and its group stay: with another user dnsmasq would lose the setting that ends it with us.
+    /// - It never changes its user: it starts as the right one ([`super::confine`]).
+    /// - A machine keeps one address, whoever asks for it: the card's ROM, iPXE, the agent and the installed system
+    ///   have different client identifiers, and would take four. Nobody is pinged before an address is offered: that
+    ///   takes 3 s each, one after the other.
     #[must_use]
     pub fn config(&self) -> String {
         let Self { interface, tftp_root, run, .. } = self;
@@ -59,13 +64,13 @@ impl Service {
         for setting in ["keep-in-foreground", "log-facility=-", "user=root", "group=root"] {
             text.add(format_args!("{setting}"));
         }
-        text.add(format_args!("pid-file={}", run.join("dnsmasq.pid").display()));
+        text.add(format_args!("pid-file={}", run.join("pid").display()));
         for setting in ["port=0", "no-resolv", "no-hosts"] {
             text.add(format_args!("{setting}"));
         }
         text.add(format_args!("interface={interface}"));
         text.add(format_args!("except-interface=lo"));
-        text.add(format_args!("bind-interfaces"));
+        text.add(format_args!("bind-dynamic"));
         match self.dhcp {
             Dhcp::Full(range) => self.full(range, &mut text),
             Dhcp::Proxy => self.proxy(&mut text),
@@ -73,19 +78,41 @@ impl Service {
         }
         text.add(format_args!("enable-tftp={interface}"));
         text.add(format_args!("tftp-root={}", tftp_root.display()));
-        text.add(format_args!("tftp-max=500"));
+        text.add(format_args!("tftp-max={MAX_TFTP}"));
         text.0
     }
 
     /// Addresses, and what to boot. No router and no DNS server is announced, for this machine is neither.
     fn full(&self, range: Range, text: &mut Lines) {
-        let count = u64::from(range.last.to_bits()) - u64::from(range.first.to_bits()) + 1;
+        self.spread(range, text);
         text.add(format_args!("dhcp-range={},{},{},1h", range.first, range.last, self.network.netmask));
-        text.add(format_args!("dhcp-lease-max={count}"));
+        text.add(format_args!("dhcp-lease-max={}", range.count()));
+        text.add(format_args!("dhcp-ignore-clid"));
+        text.add(format_args!("no-ping"));
         self.leases(text);
         text.add(format_args!("dhcp-option=option:router"));
         text.add(format_args!("dhcp-option=option:dns-server"));
         self.boot_files(text);
+    }
+
+    /// dnsmasq offers an address to everybody whose search ends at it, until one of them has taken it, and the others are
+    /// refused (NAK), after which some firmware gives up. Machines that were bought together differ in the last byte of
+    /// their hardware addresses, so each value of that byte has addresses of its own; those that are taken already fall
+    /// back to the whole range.
+    fn spread(&self, range: Range, text: &mut Lines) {
+        let (first, count) = (u64::from(range.first.to_bits()), range.count());
+        let bound = |byte: u64| first + byte * count / 256;
+        let address = |bits: u64| u32::try_from(bits).map(Ipv4Addr::from_bits);
+        for byte in 0..256 {
+            let (from, to) = (bound(byte), bound(byte + 1).max(bound(byte) + 1) - 1);
+            if let (Ok(from), Ok(to)) = (address(from), address(to)) {
+                text.add(format_args!("dhcp-mac=set:mac{byte:02x},*:*:*:*:*:{byte:02x}"));
+                text.add(format_args!(
+                    "dhcp-range=tag:mac{byte:02x},{from},{to},{},1h",
+                    self.network.netmask
+                ));
+            }
+        }
     }
 
     /// The settings of a DHCP server that say what to boot; a site's own dnsmasq takes the same.
@@ -125,7 +152,7 @@ impl Service {
 
     /// dnsmasq keeps leases even where it gives none, and by default with the files of a dnsmasq of the system's.
     fn leases(&self, text: &mut Lines) {
-        text.add(format_args!("dhcp-leasefile={}", self.run.join("dnsmasq.leases").display()));
+        text.add(format_args!("dhcp-leasefile={}", self.run.join("leases").display()));
     }
 
     fn tags(&self, text: &mut Lines) {
@@ -177,7 +204,7 @@ mod tests {
             uefi,
             http: 30766,
             tftp_root: "/var/lib/ka/boot".into(),
-            run: "/run/ka".into(),
+            run: "/run/ka/dnsmasq".into(),
         }
     }
 
@@ -206,7 +233,7 @@ mod tests {
                 &[
                     proxy,
                     "pxe-service=tag:ipxe,BC_EFI,\"ka\",boot.ipxe,10.0.0.1",
-                    "dhcp-leasefile=/run/ka/dnsmasq.leases",
+                    "dhcp-leasefile=/run/ka/dnsmasq/leases",
                 ][..],
                 "lease-max",
             ),

@@ -11,7 +11,7 @@ use ka::wire::keys;
 use ka_agent::booted::PATH;
 use sha2::{Digest, Sha256};
 
-use crate::http::{self, Answer, Request, Status};
+use crate::http::{self, Answer, Place, Request, Status};
 
 /// The nodes that were asked to tell, and those that have.
 pub struct Booted {
@@ -45,7 +45,8 @@ impl Booted {
         let shared = Arc::new(Shared::default());
         let serve = |port| {
             let shared = Arc::clone(&shared);
-            http::start(SocketAddr::new(address, port), move |request| shared.answer(request))
+            let place = Place { address: SocketAddr::new(address, port), interface: None };
+            http::start(&place, move |request| shared.answer(request))
         };
         let bound = match serve(port) {
             Err(e) if e.kind() == io::ErrorKind::AddrInUse => serve(0)?,

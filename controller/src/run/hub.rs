@@ -300,6 +300,10 @@ impl EventLoop {
         hello: ka::wire::control::Hello,
         now: Duration,
     ) -> Result<(), ToAgent> {
+        if let Err(error) = hello.check() {
+            log::warn!("{:?} is refused: {error}", self.net.addresses(connection).map(|(peer, _)| peer));
+            return Err(ToAgent::Refused { reason: error.to_string() });
+        }
         let name = hello.session.clone();
         if !session_names::is_valid(&name) {
             return Err(ToAgent::Refused { reason: "that is no session's name".into() });

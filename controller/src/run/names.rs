@@ -101,7 +101,7 @@ impl Names {
             }
             let name = self.hosts.get(mac).cloned().or_else(|| {
                 let hostname = self.find(mac, told)?;
-                Some(NodeName { hostname, address: None })
+                Some(NodeName { hostname, address: None, cards: Vec::new() })
             });
             if let Some(name) = &name {
                 log::info!("{mac} will be {}", name.hostname);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use ka::wire::channel::{Channel, ChannelError, Received};
 use ka::wire::control::{ToAgent, ToController};
+use ka::wire::hello::MAX_HELLO;
 use ka::wire::preamble::{Preamble, PreambleError};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -22,6 +23,8 @@ const FIRST: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Connections that may be open without proof.
 const MAX_UNPROVEN: usize = 512;
+/// The longest message of an agent after its first, in bytes: a piece of its log, or what it noted.
+const MAX_MESSAGE: usize = 1 << 20;
 /// Hosts that are named once each in the log for what they say without proof.
 const MAX_NAMED: usize = 256;
 /// A proven connection that says nothing for so long is dropped; agents beat far more often.
@@ -191,9 +194,11 @@ impl Net {
         self.next += 1;
         self.poll.registry().register(&mut stream, Token(id.0), Interest::READABLE | Interest::WRITABLE)?;
         let now = Instant::now();
+        let mut channel = Channel::answer();
+        channel.limit(MAX_HELLO);
         let connection = Connection {
             stream,
-            channel: Channel::answer(),
+            channel,
             peer: peer.ip().to_canonical(),
             local,
             opened_at: now,
@@ -215,6 +220,7 @@ impl Net {
                     .map_err(|e| e.to_string()),
                 Ok(Some(Received::Message(message))) => {
                     connection.proven = true;
+                    connection.channel.limit(MAX_MESSAGE);
                     happened.push((id, NetEvent::Message(Box::new(message))));
                     Ok(())
                 }

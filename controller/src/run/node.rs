@@ -43,6 +43,8 @@ pub(super) struct Node {
     pub(super) dead: bool,
     /// When it was taken out of a chain alive: the last one has the largest number, and 0 is never.
     pub(super) bypassed: u32,
+    /// Who handed it a forged stream, by its own word.
+    pub(super) deceived_by: Option<String>,
     /// When it failed, if it has.
     failed_at: Option<Instant>,
     /// When it last said anything.
@@ -83,6 +85,7 @@ impl Node {
             dismissed: false,
             dead: false,
             bypassed: 0,
+            deceived_by: None,
             failed_at: None,
             heard_at: clock::now(),
             step_since: clock::now(),
@@ -188,12 +191,29 @@ impl Node {
             return;
         }
         self.confessed = true;
+        let failure = self.judge_deceit(failure);
         if let Some(known) = &mut self.failure {
             // Whoever says so is not dead. Its own word tells best whether another attempt makes sense.
             known.passing = failure.passing;
             self.dead = false;
         }
         self.fail(failure);
+    }
+
+    /// Who is deceived gets another attempt. But nobody stands between the first node and the golden node: what is wrong
+    /// there is wrong in the node itself.
+    fn judge_deceit(&self, failure: Failure) -> Failure {
+        match &self.deceived_by {
+            Some(_) if failure.passing && self.position == Some(1) => Failure {
+                passing: false,
+                reason: format!("{}, though it came from there", failure.reason),
+                ..failure
+            },
+            Some(from) if failure.passing => {
+                Failure { reason: format!("{}: it came from {from}", failure.reason), ..failure }
+            }
+            _ => failure,
+        }
     }
 
     /// It waits for another attempt, or would if its connection were not lost at this moment.

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ka::notes::Tally;
+use ka::proof::{Proof, Root, Roots};
 use ka::seal::chunk::{Chunk, Kind, MAX_CHUNK};
 use ka::seal::{Block, SealError, Sealer, StreamKey, Total};
 use sha2::{Digest, Sha256};
@@ -66,6 +67,9 @@ pub trait Chain: Sync {
         None
     }
 
+    /// The golden node's root, for the nodes to compare with.
+    fn prove(&self, _root: Root) {}
+
     /// The bytes of a TCP segment on the chain's first link; 0 if nobody knows.
     fn segment(&self) -> usize {
         0
@@ -91,7 +95,8 @@ struct Job {
     reply: SyncSender<io::Result<Chunk>>,
 }
 
-/// Produces the whole stream of `source` under `key` into `blocks`, and wakes the chain for each.
+/// Produces the whole stream of `source` under `key` into `blocks`, and wakes the chain for each; returns the last
+/// proof.
 ///
 /// # Errors
 /// [`ProduceError`]; then no final block was sent, and nobody takes the stream for complete.
@@ -101,7 +106,7 @@ pub fn produce(
     blocks: &SyncSender<(Block, Option<Total>)>,
     chain: &dyn Chain,
     account: &Account,
-) -> Result<(), ProduceError> {
+) -> Result<Proof, ProduceError> {
     let workers = thread::available_parallelism().map_or(1, usize::from).min(8);
     let effort = Effort {
         level: AtomicI32::new(if chain.taken().is_some() { level::FIRST } else { level::LOWEST }),
@@ -135,9 +140,10 @@ pub fn produce(
             (Ok(notes), sealed) => {
                 let total = total?;
                 *account.notes.lock().unwrap_or_else(PoisonError::into_inner) = notes;
-                blocks.send((sealed?.finish(&total)?, Some(total))).map_err(|_| ProduceError::GivenUp)?;
+                let (sealer, root) = sealed?;
+                blocks.send((sealer.finish(&total)?, Some(total))).map_err(|_| ProduceError::GivenUp)?;
                 chain.wake();
-                Ok(())
+                Ok(Proof { root, last: Some(total) })
             }
         }
     })
@@ -228,7 +234,7 @@ fn hash_all(chunks: Receiver<Arc<Vec<u8>>>) -> Total {
     Total { length, sha256: hash.finalize().into() }
 }
 
-/// Seals the chunks in their order; returns the sealer for the final block.
+/// Seals the chunks in their order; returns the sealer for the final block, and the root of all before it.
 fn seal_all(
     mut sealer: Sealer,
     // Owned: when the sealer ends early, the cutter's next chunk must find nobody.
@@ -236,10 +242,12 @@ fn seal_all(
     blocks: &SyncSender<(Block, Option<Total>)>,
     chain: &dyn Chain,
     effort: &Effort,
-) -> Result<Sealer, ProduceError> {
+) -> Result<(Sealer, Root), ProduceError> {
     let mut pending: Vec<u8> = Vec::new();
     let mut seen = Seen::default();
-    let seal = |plain: &[u8], sealer: &mut Sealer| -> Result<u64, ProduceError> {
+    let mut roots = Roots::default();
+    let mut seal = |plain: &[u8], sealer: &mut Sealer| -> Result<u64, ProduceError> {
+        roots.update(plain, |root| chain.prove(root));
         let block = sealer.seal(plain)?;
         let size = block.size();
         blocks.send((block, None)).map_err(|_| ProduceError::GivenUp)?;
@@ -269,5 +277,5 @@ fn seal_all(
     for plain in pending.chunks(size.next(start.elapsed(), sealed, chain.segment())) {
         seal(plain, &mut sealer)?;
     }
-    Ok(sealer)
+    Ok((sealer, roots.root()))
 }

@@ -10,7 +10,8 @@ use std::{io, thread};
 
 use ka::chain::{Decision, Member, Membership, NodeId, Report, SlowLimits, View};
 use ka::notes::Tally;
-use ka::seal::{Cipher, StreamId, StreamKey};
+use ka::proof::{Proof, Root};
+use ka::seal::{Cipher, StreamId, StreamKey, Total};
 use ka::wire::control::{self, StreamStart};
 use ka::wire::keys::KeyError;
 use ka_agent::relay::{Command, Feed, Handle, Notice, Progress, QUEUE, Relay};
@@ -31,8 +32,10 @@ pub(super) enum StreamNotice {
     TailComplete,
     /// The golden node's relay has failed.
     RelayFailed(String),
-    /// The producer has come to its end.
-    Produced(Result<(), ProduceError>),
+    /// The golden node's root at the end of a segment.
+    Root(Root),
+    /// The producer has come to its end, with the last proof.
+    Produced(Result<Proof, ProduceError>),
 }
 
 /// Tells the hub, from any thread.
@@ -76,11 +79,15 @@ pub(super) struct Stream {
     slow: SlowNodes,
     started: Instant,
     sent: Option<Instant>,
+    /// The latest of the golden node's proofs: it covers all before it.
+    proof: Option<Proof>,
     drained: Option<Instant>,
 }
 
 /// The chain as the golden node's relay knows it.
 struct RelayChain {
+    id: StreamId,
+    bell: Bell,
     relay: Handle,
     progress: Arc<Progress>,
 }
@@ -92,6 +99,10 @@ impl Chain for RelayChain {
 
     fn taken(&self) -> Option<u64> {
         Some(self.progress.tail.load(Ordering::Relaxed))
+    }
+
+    fn prove(&self, root: Root) {
+        self.bell.ring(self.id, StreamNotice::Root(root));
     }
 
     fn segment(&self) -> usize {
@@ -145,8 +156,13 @@ impl Stream {
         )?;
         let account = Arc::<Account>::default();
         let (source, sealing_key, read) = (Arc::clone(&setup.source), key.clone(), Arc::clone(&account));
-        let chain = RelayChain { relay: relay.handle().clone(), progress: Arc::clone(relay.progress()) };
         let for_producer = bell.clone();
+        let chain = RelayChain {
+            id,
+            bell: bell.clone(),
+            relay: relay.handle().clone(),
+            progress: Arc::clone(relay.progress()),
+        };
         thread::Builder::new().name("producer".into()).spawn(move || {
             let outcome = produce::produce(&*source, &sealing_key, &blocks, &chain, &read);
             for_producer.ring(id, StreamNotice::Produced(outcome));
@@ -162,6 +178,7 @@ impl Stream {
             slow: SlowNodes::new(setup.slow),
             started: Instant::now(),
             sent: None,
+            proof: None,
             drained: None,
         };
         stream.place_golden();
@@ -208,9 +225,22 @@ impl Stream {
         self.membership.chain().len() > 1
     }
 
-    /// All of the stream has been produced.
-    pub(super) fn on_produced(&mut self) {
-        self.sent.get_or_insert_with(Instant::now);
+    /// The golden node's next proof; the last says that all of the stream has been produced.
+    pub(super) fn on_proof(&mut self, proof: Proof) {
+        self.proof = Some(proof);
+        if proof.last.is_some() {
+            self.sent.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// What a node that comes back must know of the golden node's stream.
+    pub(super) fn proof(&self) -> Option<Proof> {
+        self.proof
+    }
+
+    /// The plain stream, once all of it has been read.
+    pub(super) fn total(&self) -> Option<Total> {
+        self.proof?.last
     }
 
     /// Everybody has verified everything: the golden node may forget the stream.

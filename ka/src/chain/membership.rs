@@ -4,7 +4,7 @@
 //! own heartbeats have ended; a lost control connection alone says nothing. When both ends of a link
 //! live, the link itself is bad: it is made anew, and when that does not help, bypassed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::ids::{Epoch, NodeId};
@@ -67,6 +67,8 @@ pub struct Membership {
     hears_since: Duration,
     /// How often each link has been bad of late, by its two ends, and when last.
     bad: BTreeMap<(NodeId, NodeId), (u32, Duration)>,
+    /// Whom each member's complaints have cost a link for good.
+    accused: BTreeMap<NodeId, BTreeSet<NodeId>>,
 }
 
 impl Membership {
@@ -85,6 +87,7 @@ impl Membership {
             heard: now,
             hears_since: now,
             bad: BTreeMap::new(),
+            accused: BTreeMap::new(),
         }
     }
 
@@ -272,11 +275,19 @@ impl Membership {
         self.bad.retain(|_, (_, last)| now.saturating_sub(*last) < forgiven);
         let (count, last) = self.bad.entry((from, to)).or_default();
         (*count, *last) = (*count + 1, now);
-        if *count < CHANCES && trouble != Trouble::Impossible {
+        if *count < CHANCES {
             return None;
         }
         let other_bad = |end: NodeId| self.bad.keys().any(|(_, receiver)| *receiver == end);
-        let node = if from != NodeId::GOLDEN && other_bad(from) { from } else { to };
+        // One word costs nobody a place, and who finds fault with a second neighbour is the fault itself.
+        let before = self.accused.entry(reporter).or_default();
+        let repeats = reporter != NodeId::GOLDEN && before.iter().any(|other| *other != about);
+        before.insert(about);
+        let node = match (repeats, from != NodeId::GOLDEN && other_bad(from)) {
+            (true, _) => reporter,
+            (false, true) => from,
+            (false, false) => to,
+        };
         let parts = [
             "the link from ".into(),
             from.into(),
@@ -405,6 +416,33 @@ mod tests {
         let _ = members.on_complaint(NodeId::GOLDEN, report(1, Trouble::Silent), ms(2000));
         assert_eq!(members.judge(DEAD_AFTER * OUTAGE - ms(1)), []);
         assert_eq!(expelled(&members.judge(DEAD_AFTER * OUTAGE)), [1]);
+    }
+
+    /// Complaints of one node about another, as many as it takes, with both alive.
+    fn accuse(
+        members: &mut Membership,
+        reporter: u32,
+        about: u32,
+        trouble: Trouble,
+        from: u64,
+    ) -> Vec<(u64, u32)> {
+        let mut out = Vec::new();
+        for now in (from..from + 2000).step_by(500) {
+            let report = Report { epoch: members.epoch(), about: NodeId(about), trouble };
+            let _ = members.on_complaint(NodeId(reporter), report, ms(now));
+            beat(members, &[1, 2, 3, 4], now + 100, now + 100);
+            out.extend(expelled(&members.judge(ms(now + 200))).into_iter().map(|node| (now - from, node)));
+        }
+        out
+    }
+
+    #[test]
+    fn one_word_removes_nobody_and_a_second_accusation_removes_the_accuser() {
+        let mut members = chain(4);
+        // The link is remade twice first, whatever is said of it.
+        assert_eq!(accuse(&mut members, 2, 3, Trouble::Impossible, 1000), [(1000, 3)]);
+        assert_eq!(accuse(&mut members, 2, 1, Trouble::Impossible, 10_000), [(1000, 2)]);
+        assert_eq!(members.chain(), [NodeId(0), NodeId(1), NodeId(4)]);
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub enum ChannelError {
     #[error("a frame out of turn")]
     OutOfTurn,
     /// A message longer than any that ka sends.
-    #[error("a message of more than {MAX_MESSAGE} bytes")]
+    #[error("a message that is too long")]
     TooLong,
     /// A proven message that is not understood.
     #[error("a message that is not understood: {0}")]
@@ -73,6 +73,8 @@ enum State {
 
 /// One connection's state.
 pub struct Channel {
+    /// How long a message may be that arrives.
+    most: usize,
     state: State,
     incoming: Incoming,
     outgoing: Outgoing,
@@ -115,7 +117,18 @@ impl Channel {
     }
 
     fn new(state: State) -> Self {
-        Self { state, incoming: Incoming::default(), outgoing: Outgoing::default(), message: Vec::new() }
+        Self {
+            most: MAX_MESSAGE,
+            state,
+            incoming: Incoming::default(),
+            outgoing: Outgoing::default(),
+            message: Vec::new(),
+        }
+    }
+
+    /// Takes no message of more bytes from now on.
+    pub fn limit(&mut self, most: usize) {
+        self.most = most.min(MAX_MESSAGE);
     }
 
     /// Goes on with an agent that wants to open a control connection.
@@ -194,7 +207,7 @@ impl Channel {
                 }
                 (Kind::Message | Kind::Piece, State::Open(transport)) => {
                     let start = self.message.len();
-                    if start + body.len() > MAX_MESSAGE {
+                    if start + body.len() > self.most {
                         return Err(ChannelError::TooLong);
                     }
                     self.message.resize(start + body.len(), 0);

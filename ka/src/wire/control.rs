@@ -10,6 +10,7 @@ use crate::chain::{NodeId, Offset, Report, Spent, View};
 use crate::inventory::Inventory;
 use crate::notes::Tally;
 use crate::plan::Plan;
+use crate::proof::{Forged, Proof};
 use crate::seal::{StreamId, StreamKey, Total};
 
 /// From an agent to the controller. After a lost connection an agent says again what must be known.
@@ -47,6 +48,13 @@ pub enum ToController {
         stream: StreamId,
         /// What was noted.
         tally: Tally,
+    },
+    /// What came from this node's predecessor is not what the golden node sent. `Failed` follows.
+    Forged {
+        /// The stream.
+        stream: StreamId,
+        /// Where.
+        forged: Forged,
     },
     /// The node gives up its own copy; it may go on relaying.
     Failed(Failure),
@@ -149,6 +157,13 @@ pub enum ToAgent {
         stream: StreamId,
         /// The place.
         view: View<SocketAddr>,
+    },
+    /// What the golden node has sent so far: content that is something else was forged on the way.
+    Proof {
+        /// The stream.
+        stream: StreamId,
+        /// The proof.
+        proof: Proof,
     },
     /// Everybody behind you has everything: you may forget the stream's blocks.
     Release {

@@ -8,6 +8,7 @@ pub mod channel;
 pub mod control;
 pub mod discovery;
 mod frame;
+pub mod hello;
 pub mod keys;
 pub mod link;
 mod noise;

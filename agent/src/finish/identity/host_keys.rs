@@ -58,8 +58,8 @@ pub(super) fn renew(root: &Path, list: &List, hostname: &str) -> Result<(), Caus
                 old.restore(&path)?;
                 log::info!("{} is this node's own", path.display());
             }
-            (_, None) => log::warn!("{}: removed, and the copied system has no {program}", path.display()),
-            _ => log::warn!("{}: removed, no new key of that kind is made", path.display()),
+            (_, None) => warning!("{}: removed, and the copied system has no {program}", path.display()),
+            _ => warning!("{}: removed, no new key of that kind is made", path.display()),
         }
     }
     renew_initiator(root, list)
@@ -203,7 +203,7 @@ fn renew_initiator(root: &Path, list: &List) -> Result<(), Cause> {
         return Ok(());
     }
     let Some(program) = tool::find(&["iscsi-iname"]) else {
-        log::warn!("{}: still the golden node's: the copied system has no iscsi-iname", path.display());
+        warning!("{}: still the golden node's: the copied system has no iscsi-iname", path.display());
         return Ok(());
     };
     let name = tool::output_of(program, &[])?;

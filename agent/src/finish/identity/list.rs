@@ -10,20 +10,22 @@ use std::path::{Path, PathBuf};
 
 use super::super::error::Cause;
 use super::super::glob;
+use super::other;
 
 /// What is to become of the files that a pattern names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verb {
+pub(super) enum Verb {
     Remove,
     Empty,
     Keep,
 }
 
+/// What is to become of what.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Rule {
+pub(super) struct Rule {
     verb: Verb,
     /// Without the slashes at its ends.
-    pattern: String,
+    pub(super) pattern: String,
     directory: bool,
 }
 
@@ -51,9 +53,14 @@ impl List {
 
     fn add(&mut self, text: &str, file: &Path) -> Result<(), Cause> {
         for (number, line) in (1..).zip(text.lines()) {
-            let rule =
-                parse(line).map_err(|wrong| Cause::List { file: file.to_owned(), line: number, wrong })?;
-            self.0.extend(rule);
+            let line = line.trim();
+            let rules = match line.strip_prefix("enable").filter(|rest| rest.starts_with(char::is_whitespace))
+            {
+                Some(what) => other::enabled(what.trim()),
+                None => parse(line).map(|rule| rule.into_iter().collect()),
+            };
+            let rules = rules.map_err(|wrong| Cause::List { file: file.to_owned(), line: number, wrong })?;
+            self.0.extend(rules);
         }
         Ok(())
     }
@@ -104,7 +111,7 @@ impl List {
         let root = fs::canonicalize(root).map_err(|e| Cause::file("follow", root, e))?;
         let ours = target.starts_with(&root) && !target.starts_with(root.join("usr"));
         if !ours || self.keeps(&root, &target)? {
-            log::warn!("{} is a link to {}, which stays as it is", link.display(), target.display());
+            warning!("{} is a link to {}, which stays as it is", link.display(), target.display());
             return Ok(());
         }
         log::info!("{} is a link to {}", link.display(), target.display());
@@ -158,7 +165,8 @@ fn of_directory(verb: Verb, path: &Path) -> Result<(), Cause> {
     Ok(())
 }
 
-fn parse(line: &str) -> Result<Option<Rule>, String> {
+/// Reads one line; none if it says nothing.
+pub(super) fn parse(line: &str) -> Result<Option<Rule>, String> {
     let line = line.trim();
     if line.is_empty() || line.starts_with('#') {
         return Ok(None);
@@ -168,7 +176,7 @@ fn parse(line: &str) -> Result<Option<Rule>, String> {
         "remove" => Verb::Remove,
         "empty" => Verb::Empty,
         "keep" => Verb::Keep,
-        other => return Err(format!("expected remove, empty or keep, found '{other}'")),
+        other => return Err(format!("expected remove, empty, keep or enable, found '{other}'")),
     };
     let path = path.trim();
     let components: Vec<&str> = path.split('/').filter(|component| !component.is_empty()).collect();
@@ -199,7 +207,8 @@ mod tests {
         for (text, wrong) in [
             ("remove etc/x", "3: expected an absolute path without '..', found 'etc/x'"),
             ("remove /etc/../x", "3: expected an absolute path"),
-            ("delete /etc/x", "3: expected remove, empty or keep, found 'delete'"),
+            ("delete /etc/x", "3: expected remove, empty, keep or enable, found 'delete'"),
+            ("enable everything", "3: expected `enable` with all, a path of the list, or one of kerberos"),
             ("remove", "3: expected an absolute path without '..', found ''"),
             ("remove /etc/", "3: '/etc/' is too much to take away"),
             ("empty /", "3: '/' is too much to take away"),

@@ -5,11 +5,13 @@
 
 mod host_keys;
 mod list;
+mod other;
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
+use super::bls;
 use super::error::Cause;
 use super::glob;
 use super::replace::{create, replace};
@@ -30,17 +32,38 @@ const KERNEL_INSTALL: [(&str, &str); 2] =
 pub(super) fn renew(root: &Path, hostname: &str) -> Result<(), Cause> {
     let list = List::read(root)?;
     let machine_id = machine_id(root)?;
-    forget_kernel_installs_id(root)?;
-    if let Some(id) = &machine_id {
+    // GRUB on Red Hat's systems shows entries by the machine's ID, and its tools look for those of the own one alone.
+    let renamed = match &machine_id {
+        Some(id) if !list.keeps(root, &root.join(MACHINE_ID))? && bls::is_named_by(root, id)? => Some(id),
+        _ => None,
+    };
+    forget_kernel_installs_id(root, renamed)?;
+    if let Some(id) = machine_id.as_ref().filter(|id| renamed != Some(id)) {
         keep_entry_token(root, id)?;
     }
     list.apply(root, machine_id.as_deref())?;
+    if let Some(old) = renamed {
+        let new = new_machine_id()?;
+        replace(&root.join(MACHINE_ID), format!("{new}\n").as_bytes())?;
+        bls::rename(root, old, &new)?;
+    }
+    other::report(root, &list)?;
     host_keys::renew(root, &list, hostname)
+}
+
+/// The file with the machine's ID.
+const MACHINE_ID: &str = "etc/machine-id";
+
+/// A random one, as systemd makes it: the digits of a random UUID.
+fn new_machine_id() -> Result<String, Cause> {
+    let path = Path::new("/proc/sys/kernel/random/uuid");
+    let text = fs::read_to_string(path).map_err(|e| Cause::file("read", path, e))?;
+    Ok(text.chars().filter(char::is_ascii_hexdigit).collect())
 }
 
 /// The machine's ID, if the system below `root` has one.
 pub(super) fn machine_id(root: &Path) -> Result<Option<String>, Cause> {
-    let path = root.join("etc/machine-id");
+    let path = root.join(MACHINE_ID);
     match fs::read_to_string(&path) {
         Ok(text) => {
             let id = text.trim();
@@ -57,7 +80,7 @@ fn is_id(text: &str) -> bool {
 }
 
 /// The golden node's ID in kernel-install's configuration would be written into each new entry as this machine's.
-fn forget_kernel_installs_id(root: &Path) -> Result<(), Cause> {
+fn forget_kernel_installs_id(root: &Path, renamed: Option<&String>) -> Result<(), Cause> {
     for (file, key) in KERNEL_INSTALL {
         let path = root.join(file);
         let bytes = match fs::read(&path) {
@@ -66,13 +89,14 @@ fn forget_kernel_installs_id(root: &Path) -> Result<(), Cause> {
             Err(e) => return Err(Cause::file("read", &path, e)),
         };
         let Ok(text) = String::from_utf8(bytes) else {
-            log::warn!("{}: not UTF-8, left as it is", path.display());
+            warning!("{}: not UTF-8, left as it is", path.display());
             continue;
         };
         let mut rest = String::new();
         for line in text.split_inclusive('\n') {
             let id = line.trim().strip_prefix(key).map(|value| value.trim_matches(['"', '\'']));
             match id.filter(|id| is_id(id)) {
+                Some(id) if renamed.is_some_and(|renamed| renamed == id) => {}
                 Some(id) => keep_entry_token(root, id)?,
                 None => rest.push_str(line),
             }
@@ -164,6 +188,38 @@ mod tests {
         for name in kept {
             assert!(root.path().join(name).exists(), "{name}");
         }
+    }
+
+    #[test]
+    fn other_softwares_identity_stays_until_a_site_enables_its_list() {
+        let root = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let has = |name: &str| root.path().join(name).exists();
+        let files = [
+            "etc/krb5.keytab",
+            "etc/salt/minion_id",
+            "var/lib/cloud/instances/i-1/x",
+            "var/lib/snmp/snmpd.conf",
+        ];
+        files.iter().for_each(|name| put(name, "x"));
+        fs::create_dir_all(root.path().join("var/lib/puppet/ssl")).unwrap();
+        let _ = crate::notes::take();
+        renew(root.path(), "node").unwrap();
+        assert!(files.iter().all(|name| has(name)));
+
+        put("etc/ka/identity.d/site", "enable salt\nenable /etc/krb5.keytab\nkeep /var/lib/snmp\n");
+        renew(root.path(), "node").unwrap();
+        assert_eq!(files.map(has), [false, false, true, true]);
+        put("etc/ka/identity.d/site", "enable all\nkeep /var/lib/snmp\n");
+        renew(root.path(), "node").unwrap();
+        assert_eq!(files.map(has), [false, false, false, true]);
+        assert!(has("var/lib/cloud"));
+        put("etc/ka/identity.d/site", "enable\n");
+        assert!(renew(root.path(), "node").unwrap_err().to_string().contains("site:1: expected"));
     }
 
     #[test]

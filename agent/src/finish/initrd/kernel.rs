@@ -34,7 +34,7 @@ impl Kernel {
                 continue;
             };
             let Some(version) = version_of(root, image)? else {
-                log::warn!("{name} has no modules under /lib/modules: its initrd stays as it is");
+                warning!("{name} has no modules under /lib/modules: its initrd stays as it is");
                 continue;
             };
             let modules = root.join("lib/modules").join(&version);

@@ -6,24 +6,28 @@
 
 mod builder;
 mod kernel;
+mod unready;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use ka::plan::Kernels;
+use ka::plan::{BootPlan, Kernels, Loader};
 
 use super::error::Cause;
 use builder::Builder;
 use kernel::{Kernel, plain};
+pub use unready::{Unready, unready};
 
-/// Rebuilds the initrds below `root`, which is the process's root. `asked_for` are modules that a person
-/// wants in; `hardware` are the drivers that this node's hardware needs, where a kernel has them.
-pub(super) fn rebuild(
-    root: &Path,
-    which: Kernels,
-    asked_for: &[String],
-    hardware: &[String],
-) -> Result<(), Cause> {
+/// Rebuilds the initrds below `root`, which is the process's root. `hardware` are the drivers that this node's hardware
+/// needs, where a kernel has them.
+pub(super) fn rebuild(root: &Path, boot: &BootPlan, hardware: &[String]) -> Result<(), Cause> {
+    let (which, asked_for) = (boot.kernels, &boot.initrd_modules);
+    if boot.loader == Loader::None
+        && let Some(Unready::NoKernel(reason)) = unready(root)?
+    {
+        warning!("no initrd is built: {reason}");
+        return Ok(());
+    }
     let mut kernels = Kernel::installed(root)?;
     if which == Kernels::Default
         && let Some(default) = kernel::default(root, &kernels)
@@ -37,7 +41,7 @@ pub(super) fn rebuild(
         return Err(Cause::NoSuchModule { module: module.clone() });
     }
     for module in hardware.iter().filter(|module| kernels.iter().all(|kernel| !kernel.has(module))) {
-        log::warn!(
+        warning!(
             "no installed kernel has {module}, which drives this node's hardware now: if the disk needs it, the clone \
              will not start"
         );
@@ -60,16 +64,20 @@ pub(super) fn rebuild(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ka::inventory::Firmware;
     use std::fs;
 
     #[test]
     fn a_module_that_no_kernel_has_is_refused_before_anything_is_built() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("boot")).unwrap();
-        assert!(matches!(rebuild(root.path(), Kernels::All, &[], &[]), Err(Cause::NoKernel)));
+        let mut plan = BootPlan::new(Loader::Grub, Firmware::Bios);
+        assert!(matches!(rebuild(root.path(), &plan, &[]), Err(Cause::NoKernel)));
+        rebuild(root.path(), &BootPlan::new(Loader::None, Firmware::Bios), &[]).unwrap();
         fs::write(root.path().join("boot/vmlinuz-1"), "").unwrap();
         fs::create_dir_all(root.path().join("lib/modules/1")).unwrap();
-        let error = rebuild(root.path(), Kernels::All, &["ata_piix".to_owned()], &[]).unwrap_err();
+        plan.initrd_modules = vec!["ata_piix".to_owned()];
+        let error = rebuild(root.path(), &plan, &[]).unwrap_err();
         assert_eq!(error.to_string(), "no installed kernel has the module ata_piix");
     }
 }

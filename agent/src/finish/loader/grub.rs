@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::super::bls;
 use super::super::error::Cause;
 use super::super::esp;
 use super::super::glob;
@@ -21,11 +22,13 @@ pub(super) fn home(root: &Path, install: &str) -> PathBuf {
 pub(super) fn write_menu(setting: &Setting<'_>, menu: &Path) -> Result<(), Cause> {
     let configure = tool::need(&["grub-mkconfig", "grub2-mkconfig"])?;
     let golden = if menu.exists() { read(menu)? } else { String::new() };
+    let noted = bls::Options::note(setting.root)?;
     // The distribution's wrapper where there is one: a site may have put more into it.
     match tool::find(&["update-grub"]) {
         Some(wrapper) => tool::run(wrapper, &[])?,
         None => tool::run(configure, &["-o", &menu.to_string_lossy()])?,
     }
+    noted.restore()?;
     check_menu(setting.root, menu, &golden, setting.names)
 }
 

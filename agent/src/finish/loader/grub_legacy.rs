@@ -38,17 +38,16 @@ pub(super) fn install(setting: &Setting<'_>) -> Result<BootCode, Cause> {
     } else {
         create(&map, line.as_bytes())?;
     }
-    let script = format!(
-        "printf 'root (hd0,{number})\\nsetup (hd0)\\nquit\\n' | {shell} --batch --no-floppy --device-map='{}'",
-        map.display()
-    );
+    // Arguments of the shell, and no text of its script: a path may have any letter in it.
+    let script = "printf 'root (hd0,%s)\\nsetup (hd0)\\nquit\\n' \"$1\" | \"$2\" --batch --no-floppy --device-map=\"$3\"";
+    let (number, map) = (number.to_string(), map.display().to_string());
     boot_code::captured(setting.disk, || {
-        let output = tool::output_of("sh", &["-c", &script])?;
+        let output = tool::output_of("sh", &["-c", script, "sh", &number, shell, &map])?;
         output.lines().for_each(|line| log::info!("{shell}: {}", line.trim_end()));
         // It ends well whatever happens, and tells of errors by their numbers only.
         if output.contains("\nError ") || !output.contains("Running") {
             let reason = "its setup failed".to_owned();
-            return Err(Cause::Tool { tool: script.clone(), reason, output });
+            return Err(Cause::Tool { tool: format!("{shell} --device-map={map}"), reason, output });
         }
         Ok(())
     })

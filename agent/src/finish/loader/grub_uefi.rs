@@ -12,7 +12,7 @@ use super::super::esp;
 use super::super::glob;
 use super::super::names::Names;
 use super::super::tool;
-use super::{Setting, grub, register, system_partition};
+use super::{FALLBACK, Setting, fallback, grub, register, system_partition};
 
 /// Where GRUB's own modules for this firmware are.
 pub(super) const MODULES: [&str; 2] =
@@ -21,9 +21,6 @@ pub(super) const MODULES: [&str; 2] =
 /// Where they are if `grub2-install` is to use them (SUSE). Fedora's, which refuses UEFI, has them elsewhere.
 const GRUB2_MODULES: [&str; 2] =
     ["usr/lib/grub2/x86_64-efi/kernel.img", "usr/share/grub2/x86_64-efi/kernel.img"];
-
-/// The program that a firmware starts which has forgotten its menu.
-const FALLBACK: &str = "EFI/BOOT/BOOTX64.EFI";
 
 /// The programs that an entry may start, first choice first: a signed shim starts GRUB by itself.
 const PROGRAMS: [&str; 2] = ["shimx64.efi", "grubx64.efi"];
@@ -56,11 +53,12 @@ pub(super) fn install(setting: &Setting<'_>) -> Result<(), Cause> {
     }
     check_configurations(setting, &mounted)?;
     let vendor = vendor(setting.root, &mounted)?;
+    fallback::quiet(&mounted, &mounted.join("EFI").join(&vendor))?;
     let file = format!("EFI/{vendor}/{}", program(&mounted.join("EFI").join(&vendor))?);
     for file in [file.as_str(), FALLBACK] {
         check_program(&mounted.join(file), setting.names)?;
     }
-    register(setting, &vendor, esp, &file)
+    register(setting, &vendor, esp, &file, true)
 }
 
 /// Makes GRUB's program under the vendor's name, and where every firmware looks.

@@ -53,7 +53,7 @@ pub(super) fn install(setting: &Setting<'_>) -> Result<Option<BootCode>, Cause> 
         let wrong = "has no boot code of LILO, though lilo succeeded".to_owned();
         return Err(Cause::NotBootable { path: partition.to_owned(), wrong });
     }
-    log::warn!("LILO is in {}: boot code of the disk (-m, -M) must start it", partition.display());
+    warning!("LILO is in {}: boot code of the disk (-m, -M) must start it", partition.display());
     Ok(None)
 }
 
@@ -115,7 +115,7 @@ fn device(value: &str, disk: &Path, names: &Names<'_>) -> String {
         Named::Made(fs) if value.starts_with("UUID") => format!("UUID={}", fs.uuid),
         Named::Made(fs) => format!("PARTUUID={}", fs.partuuid),
         Named::Missing => {
-            log::warn!("lilo.conf: {value} is a disk that this node does not have");
+            warning!("lilo.conf: {value} is a disk that this node does not have");
             value.to_owned()
         }
         Named::Kept | Named::Other => value.to_owned(),

@@ -5,6 +5,7 @@
 
 mod boot_code;
 mod extlinux;
+mod fallback;
 mod grub;
 mod grub_bios;
 mod grub_legacy;
@@ -16,6 +17,7 @@ use std::path::Path;
 
 use ka::disk::kind::TableKind;
 use ka::inventory::Firmware;
+use ka::notes::NoteKind;
 use ka::plan::{BootOrder, BootPlan, DiskPlan, FileSystemKind, Loader, Plan};
 
 use super::efi;
@@ -23,6 +25,7 @@ use super::error::Cause;
 use super::esp;
 use super::names::Names;
 use crate::disk::{BootCode, MadeFileSystem};
+use crate::notes;
 
 /// What a loader's installer must know.
 pub(super) struct Setting<'a> {
@@ -34,6 +37,8 @@ pub(super) struct Setting<'a> {
     pub(super) firmware: Firmware,
     /// Where the firmware looks first from now on.
     pub(super) order: BootOrder,
+    /// Its menu must have an entry for this system.
+    pub(super) require_nvram: bool,
     /// This node's file systems.
     pub(super) names: &'a Names<'a>,
 }
@@ -129,17 +134,36 @@ pub(super) fn missing(root: &Path, firmware: Firmware) -> Option<String> {
     })
 }
 
+/// The program that a firmware starts which has forgotten its menu.
+const FALLBACK: &str = "EFI/BOOT/BOOTX64.EFI";
+
 /// The EFI system partition, and where it is mounted.
 fn system_partition<'a>(setting: &Setting<'a>) -> Result<(&'a MadeFileSystem, &'a str), Cause> {
     let esp = esp::of(setting.names.made());
     esp.and_then(|esp| Some((esp, esp.plan.mount_point.as_deref()?))).ok_or(Cause::NoSystemPartition)
 }
 
-/// Enters the program `file` (`EFI/debian/grubx64.efi`) of the system partition in the firmware's menu.
-fn register(setting: &Setting<'_>, label: &str, esp: &MadeFileSystem, file: &str) -> Result<(), Cause> {
+/// Enters the program `file` (`EFI/debian/grubx64.efi`) of the system partition in the firmware's menu. If the
+/// loader is at the path that every firmware tries, too, the node boots without an entry, if nobody insists on one.
+fn register(
+    setting: &Setting<'_>,
+    label: &str,
+    esp: &MadeFileSystem,
+    file: &str,
+    has_fallback: bool,
+) -> Result<(), Cause> {
     let variables = efi::Variables::at(&setting.root.join(efi::MOUNT_POINT));
     let path = format!("\\{}", file.replace('/', "\\"));
-    efi::register(&variables, label, esp, &path, setting.order)
+    let Err(error) = efi::register(&variables, label, esp, &path, setting.order) else { return Ok(()) };
+    if setting.require_nvram || !has_fallback {
+        return Err(Cause::Nvram { source: Box::new(error) });
+    }
+    let text = format!(
+        "the firmware's menu has no entry for this node ({error}): it starts {FALLBACK} by itself, after what its menu \
+         has; `--nvram require` makes this a failure"
+    );
+    notes::warn(NoteKind::FirmwareMenu, text);
+    Ok(())
 }
 
 #[cfg(test)]

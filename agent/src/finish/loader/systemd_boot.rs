@@ -11,10 +11,9 @@ use super::super::identity;
 use super::super::names::Names;
 use super::super::references::{is_here, is_systems, machine_id, options, roots, values};
 use super::super::tool;
-use super::{Setting, register, system_partition};
+use super::{FALLBACK, Setting, register, system_partition};
 
 const PROGRAM: &str = "EFI/systemd/systemd-bootx64.efi";
-const FALLBACK: &str = "EFI/BOOT/BOOTX64.EFI";
 const LABEL: &str = "Linux Boot Manager";
 
 /// Entries with their command line as text, and kernels with it inside.
@@ -51,7 +50,8 @@ pub(super) fn install(setting: &Setting<'_>) -> Result<(), Cause> {
         renew_copies(top, &boot, setting.names)?;
     }
     check_entries(setting, &mounted)?;
-    register(setting, LABEL, esp, PROGRAM)
+    let is_fallback = is_same(&program, &fallback).map_err(|e| Cause::file("compare", &fallback, e))?;
+    register(setting, LABEL, esp, PROGRAM, is_fallback)
 }
 
 /// Where kernel and initrd of an entry in `top` are copies of those in `boot`, they must be as new. What makes them is
@@ -192,8 +192,14 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let esp = root.path().join("boot/efi");
         let (firmware, order) = (Firmware::Uefi, BootOrder::Network);
-        let setting =
-            Setting { root: root.path(), disk: Path::new("/dev/vda"), firmware, order, names: &names };
+        let setting = Setting {
+            root: root.path(),
+            disk: Path::new("/dev/vda"),
+            firmware,
+            order,
+            require_nvram: false,
+            names: &names,
+        };
         let fault = || check_entries(&setting, &esp).err().map(|e| e.to_string()).unwrap_or_default();
         put(root.path(), "proc/cmdline", &format!("root=UUID={ROOT} ro\n"));
         put(root.path(), "etc/machine-id", "");

@@ -20,15 +20,16 @@ const LINK: &str = "etc/systemd/network/50-ka.link";
 const UDEV: [&str; 3] = ["usr/lib/systemd/systemd-udevd", "lib/systemd/systemd-udevd", "usr/bin/udevadm"];
 
 /// Gives the card with the address `mac` the golden card's name in the system below `root`.
-pub(super) fn keep_name(root: &Path, golden: &str, mac: Mac) -> Result<(), Cause> {
+/// `reached` is the card by which the node was reached.
+pub(super) fn keep_name(root: &Path, golden: &str, mac: Mac, reached: bool) -> Result<(), Cause> {
     if !can_be_given(golden) {
-        log::warn!(
+        warning!(
             "the network's configuration names {golden}, which the kernel may give to any card of this node"
         );
         return Ok(());
     }
     if !UDEV.iter().any(|udev| root.join(udev).exists()) {
-        log::warn!(
+        warning!(
             "the network's configuration names {golden}: without systemd's udev this node's card may have another name"
         );
         return Ok(());
@@ -40,7 +41,8 @@ pub(super) fn keep_name(root: &Path, golden: &str, mac: Mac) -> Result<(), Cause
             return Ok(());
         }
     }
-    let link = root.join(LINK);
+    let link = if reached { LINK.to_owned() } else { LINK.replace(".link", &format!("-{golden}.link")) };
+    let link = root.join(link);
     let directory = link.parent().unwrap_or(root);
     fs::create_dir_all(directory).map_err(|e| Cause::file("make", directory, e))?;
     // A VLAN or bridge on the card has its address too, but is no Ethernet card.
@@ -96,16 +98,16 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let mac: Mac = "52:54:00:00:00:07".parse().unwrap();
         let link = root.path().join(LINK);
-        keep_name(root.path(), "ens3", mac).unwrap();
+        keep_name(root.path(), "ens3", mac, true).unwrap();
         assert!(!link.exists(), "there is no udev");
         let udev = root.path().join(UDEV[0]);
         fs::create_dir_all(udev.parent().unwrap()).unwrap();
         fs::write(udev, "").unwrap();
         for bad in ["eth0", "", "a b", "a\nName=b", "a-name-too-long-for-it"] {
-            keep_name(root.path(), bad, mac).unwrap();
+            keep_name(root.path(), bad, mac, true).unwrap();
             assert!(!link.exists(), "{bad}");
         }
-        keep_name(root.path(), "ens3", mac).unwrap();
+        keep_name(root.path(), "ens3", mac, true).unwrap();
         let text = fs::read_to_string(&link).unwrap();
         assert!(
             text.ends_with("[Match]\nMACAddress=52:54:00:00:00:07\nType=ether\n\n[Link]\nName=ens3\n"),
@@ -113,7 +115,7 @@ mod tests {
         );
 
         fs::rename(&link, link.with_file_name("10-site.link")).unwrap();
-        keep_name(root.path(), "ens3", mac).unwrap();
+        keep_name(root.path(), "ens3", mac, true).unwrap();
         assert!(!link.exists(), "a site's own file names it");
     }
 }

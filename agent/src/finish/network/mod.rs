@@ -6,7 +6,10 @@
 //! configuration names that ([`interface`]). Prefix and gateway stay unless others are given.
 
 mod interface;
+mod pairs;
 mod rewrite;
+mod routes;
+mod unmatch;
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +20,10 @@ use ka::plan::{FinishPlan, NodeAddress};
 use super::error::Cause;
 use super::glob;
 use super::replace::replace;
+use crate::hardware::SlottedCard;
+use pairs::Pairs;
 use rewrite::Format;
+use unmatch::Kind;
 
 /// ifupdown: stanzas of `key value`.
 const IFUPDOWN: Format = Format {
@@ -97,48 +103,116 @@ const PLACES: [(&str, Format); 12] = [
 ];
 
 /// More files that name cards by their hardware addresses.
-const CARDS: [&str; 2] = ["etc/systemd/network/*.link", "etc/systemd/network/*.netdev"];
+const CARDS: [&str; 4] = [
+    "etc/systemd/network/*.link",
+    "etc/systemd/network/*.netdev",
+    "etc/systemd/network/*.link.d/*.conf",
+    "etc/systemd/network/*.netdev.d/*.conf",
+];
 
-/// Rewrites the network's configuration below `root`; `mac` is the card through which the node was reached.
-pub(super) fn write(root: &Path, plan: &FinishPlan, mac: Option<Mac>) -> Result<(), Cause> {
+/// Files of routes and rules.
+const ROUTES: [&str; 6] = [
+    "etc/sysconfig/network-scripts/route-*",
+    "etc/sysconfig/network-scripts/route6-*",
+    "etc/sysconfig/network-scripts/rule-*",
+    "etc/sysconfig/network-scripts/rule6-*",
+    "etc/sysconfig/network/ifroute-*",
+    "etc/sysconfig/network/ifrule-*",
+];
+
+/// How the files of a pattern say which card they are for.
+fn kind_of(pattern: &str) -> Kind {
+    match pattern {
+        _ if pattern.ends_with(".link") || pattern.contains(".link.d/") => Kind::Link,
+        _ if pattern.contains("systemd/network/") && !pattern.contains(".netdev") => Kind::Network,
+        _ if pattern.contains("NetworkManager") => Kind::Keyfile,
+        _ if pattern.contains("netplan") || pattern.contains("cloud") => Kind::Netplan,
+        _ if pattern.contains("ifcfg-") => Kind::Ifcfg,
+        _ => Kind::Other,
+    }
+}
+
+/// The node's cards.
+pub(super) struct Cards<'a> {
+    /// The address of the one through which the node was reached.
+    pub(super) reached: Option<Mac>,
+    /// All of them, in the order of their slots.
+    pub(super) all: &'a [SlottedCard],
+}
+
+/// Rewrites the network's configuration below `root`.
+pub(super) fn write(root: &Path, plan: &FinishPlan, cards: &Cards<'_>) -> Result<(), Cause> {
     let own = plan.name.as_ref().and_then(|name| name.address.as_ref());
-    let (mut addressed, mut led, mut named) = (false, false, false);
+    let told = plan.name.as_ref().map_or(&[][..], |name| &name.cards);
+    let pairs = Pairs::new(&plan.golden, told, cards.all, cards.reached);
+    let given = pairs.given();
+    let golden_card = plan.golden.interface.as_deref();
+    let is_serving =
+        |pair: &pairs::Pair| Some(pair.golden.as_str()) == golden_card || plan.golden.cards.is_empty();
+    let mut named = vec![false; pairs.cards.len()];
+    let (mut addressed, mut led) = (false, false);
     let gateway = own.and_then(|own| own.gateway).map(|gateway| gateway.to_string());
     let places = PLACES.iter().map(|(pattern, format)| (*pattern, Some(format)));
-    for (pattern, format) in places.chain(CARDS.map(|pattern| (pattern, None))) {
+    let others = CARDS.iter().chain(&ROUTES).map(|pattern| (*pattern, None));
+    for (pattern, format) in places.chain(others) {
         for path in glob::files(root, pattern)? {
             let bytes = fs::read(&path).map_err(|e| Cause::file("read", &path, e))?;
             let Ok(old) = String::from_utf8(bytes) else {
-                log::warn!("{}: not UTF-8, left as it is", path.display());
+                warning!("{}: not UTF-8, left as it is", path.display());
                 continue;
             };
-            let golden_card = plan.golden.interface.as_deref();
-            named |= format.is_some() && golden_card.is_some_and(|card| interface::is_named(&old, card));
+            if format.is_some() {
+                for (pair, named) in pairs.cards.iter().zip(&mut named) {
+                    let names = |name: &str| !name.is_empty() && interface::is_named(&old, name);
+                    *named |= names(&pair.golden) || is_serving(pair) && golden_card.is_some_and(names);
+                }
+            }
             let mut new = old.clone();
-            if let (Some(golden), Some(own), Some(format)) = (plan.golden.address, own, format) {
-                new = format.rewrite(&new, golden, own);
-                addressed |= new != old || golden == own.address;
-                led |= gateway.as_ref().is_some_and(|gateway| new.contains(gateway));
+            match (plan.golden.address, own) {
+                (Some(golden), Some(own)) if ROUTES.contains(&pattern) => {
+                    new = routes::rewrite(&new, golden, own);
+                }
+                (Some(golden), Some(own)) => {
+                    if let Some(format) = format {
+                        new = format.rewrite(&new, golden, own);
+                        addressed |= new != old || golden == own.address;
+                        led |= gateway.as_ref().is_some_and(|gateway| new.contains(gateway));
+                    }
+                }
+                _ => {}
             }
-            if let (Some(golden), Some(mac)) = (plan.golden.mac, mac) {
-                new = rewrite::hardware_address(&new, golden, mac);
+            for (interface, mac) in &pairs.lost {
+                let without = unmatch::rewrite(kind_of(pattern), &new, interface, *mac);
+                if without != new {
+                    warning!(
+                        "{}: looked for the golden node's card {interface} ({mac}), for which this node has none: \
+                         pair them in the table of --hosts ({interface}=MAC)",
+                        path.display()
+                    );
+                    new = without;
+                }
             }
+            new = rewrite::hardware_addresses(&new, &given);
             if new != old {
                 log::info!("{}: has this node's addresses now", path.display());
                 replace(&path, new.as_bytes())?;
             }
         }
     }
-    if let (Some(golden), Some(mac), true) = (&plan.golden.interface, mac, named) {
-        interface::keep_name(root, golden, mac)?;
+    for (pair, _) in pairs.cards.iter().zip(&named).filter(|(_, named)| **named) {
+        let name = golden_card.filter(|_| is_serving(pair)).unwrap_or(&pair.golden);
+        let has_it = cards.all.iter().any(|own| own.mac == Some(pair.own) && own.interface == *name);
+        if is_serving(pair) || !has_it {
+            interface::keep_name(root, name, pair.own, is_serving(pair))?;
+        }
     }
     if let Some(NodeAddress { address, .. }) = own
         && !addressed
     {
-        log::warn!("{address} is written down nowhere: no configuration has the golden node's address");
+        warning!("{address} is written down nowhere: no configuration has the golden node's address");
     }
     if let Some(gateway) = gateway.filter(|_| addressed && !led) {
-        log::warn!(
+        warning!(
             "the gateway {gateway} is written down nowhere: no configuration has a default route beside the address"
         );
     }
@@ -148,7 +222,7 @@ pub(super) fn write(root: &Path, plan: &FinishPlan, mac: Option<Mac>) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ka::plan::{GoldenHost, NodeName};
+    use ka::plan::{GoldenHost, GoldenMachine, NodeName};
 
     #[test]
     fn every_systems_files_follow() {
@@ -179,15 +253,18 @@ mod tests {
         }
         let address = NodeAddress { address: "10.0.0.7".parse().unwrap(), prefix: None, gateway: None };
         let plan = FinishPlan {
-            name: Some(NodeName { hostname: "node7".to_owned(), address: Some(address) }),
+            name: Some(NodeName { hostname: "node7".to_owned(), address: Some(address), cards: Vec::new() }),
             golden: GoldenHost {
                 address: Some("10.0.0.1".parse().unwrap()),
                 mac: Some("52:54:00:00:00:01".parse().unwrap()),
                 interface: Some("enp3s0".to_owned()),
+                cards: Vec::new(),
             },
+            machine: GoldenMachine::default(),
             first_boot: None,
         };
-        write(root.path(), &plan, Some("52:54:00:00:00:07".parse().unwrap())).unwrap();
+        let cards = Cards { reached: Some("52:54:00:00:00:07".parse().unwrap()), all: &[] };
+        write(root.path(), &plan, &cards).unwrap();
         for (file, text) in files {
             let expected = text.replace("10.0.0.1", "10.0.0.7").replace("00:00:01", "00:00:07");
             assert_eq!(fs::read_to_string(root.path().join(file)).unwrap(), expected, "{file}");
@@ -195,7 +272,7 @@ mod tests {
         // The site's own .link file has the card already.
         assert!(!root.path().join("etc/systemd/network/50-ka.link").exists());
         fs::remove_file(root.path().join("etc/systemd/network/10-wire.link")).unwrap();
-        write(root.path(), &plan, Some("52:54:00:00:00:07".parse().unwrap())).unwrap();
+        write(root.path(), &plan, &cards).unwrap();
         let link = fs::read_to_string(root.path().join("etc/systemd/network/50-ka.link")).unwrap();
         assert!(link.contains("MACAddress=52:54:00:00:00:07\n") && link.contains("Name=enp3s0\n"), "{link}");
     }

@@ -280,25 +280,36 @@ fn network(address: IpAddr, prefix: u8) -> IpAddr {
     }
 }
 
-/// `text` with one hardware address in place of another, with colons or dashes, in either case.
-pub(super) fn hardware_address(text: &str, golden: Mac, own: Mac) -> String {
-    let mut text = text.to_owned();
-    for separator in [":", "-"] {
-        let (golden, own) =
-            (golden.to_string().replace(':', separator), own.to_string().replace(':', separator));
-        let mut done = String::with_capacity(text.len());
-        let mut rest = text.as_str();
-        // Lower case changes no length.
-        while let Some(at) = rest.to_ascii_lowercase().find(&golden)
-            && let Some((before, behind)) = rest.split_at_checked(at)
-        {
-            done.push_str(before);
-            done.push_str(&own);
-            rest = behind.get(golden.len()..).unwrap_or_default();
-        }
-        text = done + rest;
+/// `text` with each first hardware address of `pairs` replaced by the second, with colons or dashes, in either case. All
+/// at once: a node's card may be another's golden one.
+pub(super) fn hardware_addresses(text: &str, pairs: &[(Mac, Mac)]) -> String {
+    const LENGTH: usize = 17;
+    let mut new = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '-' | '_');
+        let found = rest.get(..LENGTH).filter(|_| first.is_ascii_hexdigit()).and_then(|word| {
+            let separator = word.get(2..3).filter(|separator| matches!(*separator, ":" | "-"))?;
+            let goes_on =
+                rest.get(LENGTH..).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_alphanumeric()));
+            let begins = !new.ends_with(inner) || new.ends_with("01-");
+            let golden: Mac = word.parse().ok().filter(|_| !goes_on && begins)?;
+            let (_, own) = pairs.iter().find(|(old, _)| *old == golden)?;
+            Some(own.to_string().replace(':', separator))
+        });
+        let taken = match &found {
+            Some(own) => {
+                new.push_str(own);
+                LENGTH
+            }
+            None => {
+                new.push(first);
+                first.len_utf8()
+            }
+        };
+        rest = rest.get(taken..).unwrap_or_default();
     }
-    text
+    new
 }
 
 #[cfg(test)]
@@ -443,8 +454,11 @@ mod tests {
     fn hardware_addresses_are_replaced_in_every_form() {
         let (golden, own) = ("52:54:00:ab:cd:01".parse().unwrap(), "52:54:00:ab:cd:07".parse().unwrap());
         assert_eq!(
-            hardware_address("HWADDR=52:54:00:AB:CD:01\nx=52-54-00-ab-cd-01 52:54:00:ab:cd:02", golden, own),
-            "HWADDR=52:54:00:ab:cd:07\nx=52-54-00-ab-cd-07 52:54:00:ab:cd:02"
+            hardware_addresses(
+                "HWADDR=52:54:00:AB:CD:01\nx=52-54-00-ab-cd-01 52:54:00:ab:cd:02 52:54:00:ab:cd:01:05 é",
+                &[(golden, own), (own, golden)]
+            ),
+            "HWADDR=52:54:00:ab:cd:07\nx=52-54-00-ab-cd-07 52:54:00:ab:cd:02 52:54:00:ab:cd:07:05 é"
         );
     }
 }

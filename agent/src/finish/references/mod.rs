@@ -7,6 +7,8 @@
 mod entries;
 mod roots;
 mod tables;
+mod units;
+mod volumes;
 mod words;
 
 use std::fs;
@@ -26,6 +28,7 @@ type Rewrite = fn(&str, &Names<'_>) -> String;
 
 /// Files by patterns, and how names stand in them.
 const PLACES: &[(&str, Rewrite)] = &[
+    ("boot/EFI/*/grub.cfg", words::rewrite),
     ("boot/efi/EFI/*/grub.cfg", words::rewrite),
     ("boot/efi/loader/entries/*.conf", entries::rewrite),
     ("boot/extlinux/*.cfg", words::rewrite),
@@ -48,8 +51,7 @@ const PLACES: &[(&str, Rewrite)] = &[
     ("etc/default/u-boot", words::rewrite),
     ("etc/dracut.conf", words::rewrite_devices),
     ("etc/dracut.conf.d/*", words::rewrite_devices),
-    ("etc/grub.d/40_custom", words::rewrite),
-    ("etc/grub.d/41_custom", words::rewrite),
+    ("etc/grub.d/*", words::rewrite),
     ("etc/initramfs-tools/conf.d/*", words::rewrite),
     ("etc/initramfs-tools/initramfs.conf", words::rewrite),
     ("etc/kernel/cmdline", words::rewrite),
@@ -62,8 +64,6 @@ const PLACES: &[(&str, Rewrite)] = &[
     ("etc/sysconfig/bootloader", words::rewrite),
     ("etc/sysconfig/grub", words::rewrite),
     ("etc/sysconfig/kernel", words::rewrite),
-    ("etc/systemd/system/*.mount", words::rewrite_devices),
-    ("etc/systemd/system/*.swap", words::rewrite_devices),
     ("etc/uswsusp.conf", words::rewrite_devices),
     ("usr/lib/kernel/cmdline", words::rewrite),
 ];
@@ -75,7 +75,7 @@ pub(super) fn write(root: &Path, names: &Names<'_>) -> Result<(), Cause> {
         for path in glob::files(root, pattern)? {
             let bytes = fs::read(&path).map_err(|e| Cause::file("read", &path, e))?;
             let Ok(old) = String::from_utf8(bytes) else {
-                log::warn!("{}: not UTF-8, left as it is", path.display());
+                warning!("{}: not UTF-8, left as it is", path.display());
                 continue;
             };
             let new = rewrite(&old, names);
@@ -85,7 +85,7 @@ pub(super) fn write(root: &Path, names: &Names<'_>) -> Result<(), Cause> {
             }
         }
     }
-    Ok(())
+    units::write(root, names)
 }
 
 #[cfg(test)]
@@ -120,6 +120,8 @@ mod tests {
             ("boot/loader/entries/abc-6.1.conf", format!("options root=UUID={golden} ro\n")),
             ("boot/efi/loader/entries/abc.conf", format!("options root=UUID={golden}\n")),
             ("boot/efi/EFI/fedora/grub.cfg", format!("search --fs-uuid --set=dev {golden}\n")),
+            ("boot/EFI/fedora/grub.cfg", format!("search --fs-uuid --set=dev {golden}\n")),
+            ("etc/grub.d/45_site", format!("#!/bin/sh\ncat <<END\nsearch --fs-uuid {golden}\nEND\n")),
             ("boot/extlinux/extlinux.conf", format!("append root=UUID={golden} ro\n")),
             ("boot/syslinux/syslinux.cfg", "APPEND root=/dev/sda1 ro\n".to_owned()),
             (

@@ -18,7 +18,7 @@ pub(super) fn rewrite_crypttab(text: &str, names: &Names<'_>) -> String {
         match names.resolve(device) {
             Named::Made(fs) => Some(line.replacen(device, &format!("PARTUUID={}", fs.partuuid), 1)),
             Named::Missing if !options.split(',').any(|option| SPARED.contains(&option)) => {
-                log::warn!("crypttab: left out, this node has no such disk: {}", line.trim());
+                warning!("crypttab: left out, this node has no such disk: {}", line.trim());
                 Some(left_out(line))
             }
             Named::Kept | Named::Missing | Named::Other => None,

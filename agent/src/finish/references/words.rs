@@ -3,6 +3,8 @@
 use ka::plan::FileSystemKind;
 
 use super::super::names::{Named, Names};
+use super::super::options;
+use super::volumes::{self, Fate};
 
 /// Assignments in other files with a word of a command line in them: `# kopt=root=/dev/sda1`.
 pub(super) const OUTER: [&str; 3] = ["kopt=", "defoptions=", "kernelopts="];
@@ -26,7 +28,7 @@ pub(super) fn rewrite_all(text: &str, names: &Names<'_>) -> String {
 /// Like [`rewrite`], and device nodes wherever they stand as a word or a value.
 pub(super) fn rewrite_devices(text: &str, names: &Names<'_>) -> String {
     let node = |word: &str| match names.resolve(word) {
-        Named::Made(fs) if word.starts_with("/dev/") => Some(format!("/dev/disk/by-uuid/{}", fs.uuid)),
+        Named::Made(fs) if word.starts_with("/dev/") => Some(names.new_path(word, fs)),
         _ => None,
     };
     let device = |word: &str| {
@@ -51,7 +53,7 @@ pub(super) fn rewrite_grubenv(text: &str, names: &Names<'_>) -> String {
         each_line(lines, |line| Some(on_command_line(line, names)).filter(|_| !line.starts_with('#')));
     if new == lines || new.len() > text.len() {
         if new != lines {
-            log::warn!("GRUB's environment block has no room for this node's names, and stays as it is");
+            warning!("GRUB's environment block has no room for this node's names, and stays as it is");
         }
         return text.to_owned();
     }
@@ -121,6 +123,17 @@ fn rewrite_word(key: &str, word: &str, names: &Names<'_>) -> String {
         _ => (false, key, word),
     };
     let with = |value: &str| if shown { format!("{key}={value}") } else { value.to_owned() };
+    match volumes::fate(key, value, names) {
+        Fate::Unknown => {}
+        Fate::Value(value) => return with(&value),
+        Fate::Gone => {
+            log::info!("without {word}, which this node does not have");
+            return String::new();
+        }
+    }
+    if matches!(key, "rootflags" | "real_rootflags") {
+        return with(&options::rewrite(value, names.at("/"), "/", names).unwrap_or_else(|| value.to_owned()));
+    }
     match (key, names.resolve(value)) {
         (MACHINE_ID, _) if is_id(value) => String::new(),
         // A swap file lies elsewhere on the clone, so nothing can be resumed from where it was.
@@ -137,7 +150,7 @@ fn rewrite_word(key: &str, word: &str, names: &Names<'_>) -> String {
         ("RESUME", Named::Missing) => with("none"),
         ("resume", Named::Missing) => "noresume".to_owned(),
         ("root", Named::Missing) => {
-            log::warn!("root={value} names a disk that this node does not have");
+            warning!("root={value} names a disk that this node does not have");
             word.to_owned()
         }
         _ => word.to_owned(),
@@ -159,7 +172,7 @@ fn is_id(value: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::names::tests::{ROOT, SWAP, made};
+    use super::super::super::names::tests::{ROOT, SWAP, made, made_btrfs};
     use super::*;
 
     #[test]
@@ -217,6 +230,23 @@ mod tests {
             ("set root='hd0,msdos1'\n", "set root='hd0,msdos1'\n".to_owned()),
         ] {
             assert_eq!(rewrite(old, &names), new, "{old}");
+        }
+    }
+
+    #[test]
+    fn the_roots_subvolume_is_named_by_its_path() {
+        let made = made_btrfs();
+        let names = Names::new(&made);
+        for (old, new) in [
+            ("ro rootflags=subvolid=256 quiet", "ro rootflags=subvol=/@ quiet"),
+            (
+                "kernelopts=rootflags=compress=zstd,subvolid=257 ro",
+                "kernelopts=rootflags=compress=zstd,subvol=/@home ro",
+            ),
+            ("rootflags=subvol=@ ro", "rootflags=subvol=@ ro"),
+            ("X=\"rootflags=subvol=${rootsubvol} ${X}\"", "X=\"rootflags=subvol=${rootsubvol} ${X}\""),
+        ] {
+            assert_eq!(rewrite(old, &names), new);
         }
     }
 

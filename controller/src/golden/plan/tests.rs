@@ -415,6 +415,7 @@ fn subvolume(path: &str, mounted_at: Option<&str>, files: Option<(&str, &str)>) 
         files: files.map(|(at, below)| Files { mounted_at: at.into(), below: below.into(), device: NODE }),
         snapshot: path.contains("snap"),
         default: path == "@",
+        id: 256,
     }
 }
 
@@ -564,4 +565,22 @@ fn a_node_with_the_other_firmware_gets_what_it_needs() {
     assert_eq!(without.other_firmware, None);
     let reason = ka_agent::finish::refusal(&without.plan, Firmware::Uefi).unwrap();
     assert!(reason.contains("--firmware auto"), "the plan of this test does not ask for it: {reason}");
+}
+
+#[test]
+fn a_system_whose_kernels_no_node_could_boot_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let boot = root.path().join("boot");
+    std::fs::create_dir_all(&boot).unwrap();
+    let check = |loader| {
+        let mut planned = Planned::new(&request(&[]), Vec::new());
+        planned.plan.boot.loader = loader;
+        check_kernels(&mut planned, root.path()).map(|()| planned.notes).map_err(|e| e.to_string())
+    };
+    assert!(check(Loader::Grub).unwrap_err().contains("this system has no kernel in /boot"));
+    let notes = check(Loader::None).unwrap();
+    assert!(notes[0].contains("no initrd is built on the nodes"), "{notes:?}");
+    std::fs::write(boot.join("vmlinuz-6"), "").unwrap();
+    std::fs::create_dir_all(root.path().join("lib/modules/6")).unwrap();
+    assert_eq!(check(Loader::Grub), Ok(Vec::new()));
 }

@@ -19,7 +19,7 @@ use std::time::Duration;
 /// How long `btrfs` may take to list subvolumes.
 const LIMIT: Duration = Duration::from_secs(60);
 /// The number of the top of every btrfs.
-const TOP: u64 = 5;
+pub const TOP: u64 = 5;
 /// The inode of every subvolume's own directory.
 const ROOT_INODE: u64 = 256;
 
@@ -36,6 +36,8 @@ pub struct GoldenSubvolume {
     pub snapshot: bool,
     /// It is what is mounted where no subvolume is named.
     pub default: bool,
+    /// Its number.
+    pub id: u64,
 }
 
 /// Where files are to be seen.
@@ -183,6 +185,7 @@ fn locate(
             files,
             snapshot: listed.snapshot,
             default: listed.id == default,
+            id: listed.id,
         });
     }
     found

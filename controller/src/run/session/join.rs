@@ -13,7 +13,7 @@ use super::super::net::ConnectionId;
 use super::super::node::Node;
 use super::super::select::Arrival;
 use super::super::status::Phase;
-use super::{Gate, Session, State};
+use super::{Gate, Session, State, failure};
 
 impl Session {
     /// A node wants to join, or comes back.
@@ -137,15 +137,19 @@ impl Session {
         {
             self.tell(id, ToAgent::Plan(Box::new(plan)));
         }
-        let mut place = None;
+        let (mut place, mut proof) = (None, None);
         if let State::Streaming(running) = &mut self.state {
             running.membership.on_heartbeat(id, now);
+            proof = running.proof();
             place = running.view(id).map(|view| (running.start.clone(), running.id(), view));
         }
         match (place, failed, stream) {
             (Some((start, stream, view)), ..) => {
                 self.tell(id, ToAgent::Stream(Box::new(start)));
                 self.tell(id, ToAgent::View { stream, view });
+                if let Some(proof) = proof {
+                    self.tell(id, ToAgent::Proof { stream, proof });
+                }
             }
             (None, Some(reason), Some(stream)) => self.tell(id, ToAgent::Abort { stream, reason }),
             _ => {}
@@ -207,7 +211,20 @@ impl Session {
                     node.phase = Phase::Ready;
                 }
             }
-            ToController::Complete { stream, total } => node.on_complete(stream, total.length),
+            ToController::Complete { stream, total } => {
+                let sent = running.filter(|running| running.id() == stream).map(|running| running.total());
+                match sent {
+                    Some(sent) if sent != Some(total) => {
+                        let reason = format!(
+                            "it says that it has {} bytes of the stream, and that is not what the golden node sent",
+                            total.length
+                        );
+                        node.on_failed(failure("receive", reason, false, Some(stream)));
+                    }
+                    _ => node.on_complete(stream, total.length),
+                }
+            }
+            ToController::Forged { stream, forged } => self.on_forged(id, stream, forged),
             ToController::Notes { stream, tally } => node.on_notes(stream, &tally),
             ToController::Failed(failure) => node.on_failed(failure),
             ToController::Log { offset, bytes } => {

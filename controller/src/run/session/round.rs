@@ -216,7 +216,8 @@ impl Session {
             self.spec.order.arrange(&places.collect::<Vec<_>>()).into_iter().map(|i| ready[i]).collect();
         // Whose card or link was too bad for a chain has nobody behind it in the next. Nor has who sits on this machine
         // and came by an address that leads nobody else there.
-        ready.sort_by_key(|node| (node.bypassed, node.peer.is_loopback()));
+        // Who was deceived has the golden node itself before it.
+        ready.sort_by_key(|node| (node.deceived_by.is_none(), node.bypassed, node.peer.is_loopback()));
         let order: Vec<(NodeId, SocketAddr)> = ready.iter().map(|n| (n.id(), n.data_address())).collect();
         let Some(first) = ready.first() else {
             self.state = State::Leaving;

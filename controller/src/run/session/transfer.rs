@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use ka::chain::{Decision, NodeId, Reason, Report};
+use ka::proof::{Forged, Proof};
+use ka::seal::StreamId;
 use ka::wire::control::ToAgent;
 
 use super::super::node::Node;
@@ -19,7 +21,8 @@ impl Session {
             StreamNotice::RelayFailed(reason) => {
                 self.abort("relay", &reason, Ending::SourceFailed(reason.clone()));
             }
-            StreamNotice::Produced(Ok(())) => stream.on_produced(),
+            StreamNotice::Root(root) => self.prove(Proof { root, last: None }),
+            StreamNotice::Produced(Ok(proof)) => self.prove(proof),
             StreamNotice::Produced(Err(error)) => {
                 let reason = error.to_string();
                 self.abort("source", &reason, Ending::SourceFailed(reason.clone()));
@@ -35,6 +38,39 @@ impl Session {
                 self.state = State::Leaving;
             }
         }
+    }
+
+    /// Hands the golden node's proof to everybody who receives its stream, over connections that nobody else can speak on.
+    fn prove(&mut self, proof: Proof) {
+        let State::Streaming(running) = &mut self.state else { return };
+        running.on_proof(proof);
+        let stream = running.id();
+        for id in self.chosen.clone() {
+            let receives = |node: &Node| node.stream == Some(stream) && !node.dismissed;
+            if self.nodes.get(&id).is_some_and(receives) {
+                self.tell(id, ToAgent::Proof { stream, proof });
+            }
+        }
+    }
+
+    /// A node has found that what it received is not what the golden node sent. That its predecessor lied is its word
+    /// alone: so both are named, and in the next round it is the golden node itself that it hears.
+    pub(super) fn on_forged(&mut self, id: NodeId, stream: StreamId, forged: Forged) {
+        let State::Streaming(running) = &self.state else { return };
+        if running.id() != stream {
+            return;
+        }
+        let before = running.membership.chain().iter().take_while(|member| **member != id).last().copied();
+        let label = |id: &NodeId| self.nodes.get(id).map_or_else(|| "the golden node".into(), Node::label);
+        let (name, from) =
+            (label(&id), before.map_or_else(|| "a node that has left".into(), |id| label(&id)));
+        log::error!(
+            "{}: {name} received from {from}: {forged}. One of the two, or a node before them, sends forged data or \
+             has bad memory",
+            self.spec.name
+        );
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        node.deceived_by = Some(from);
     }
 
     fn on_golden_complaint(&mut self, report: Report, now: Duration) {

@@ -4,6 +4,10 @@
 //! The scripts of `initramfs/` do the work. Here everything that they need is looked at first, so that a person
 //! reads all that is missing at once, and the old image stays whole until the new one is.
 
+mod inputs;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
@@ -16,6 +20,7 @@ use rustix::fs::{CWD, RenameFlags};
 
 use crate::atomic;
 use crate::config::{Directories, keys};
+use inputs::{Kernel, complain};
 
 /// Options of `kactl image`.
 #[derive(Clone, Debug, clap::Args)]
@@ -84,7 +89,7 @@ pub fn run(args: &ImageArgs, places: &Places) -> Result<()> {
         return change_key(&places);
     }
     let kernel = Kernel::of(args)?;
-    complain(&missing_inputs(args, &places, &kernel))?;
+    complain(&inputs::missing(args, &places, &kernel)?)?;
 
     let boot = Scratch::beside(&places.boot)?;
     let stage2 = Scratch::beside(&places.stage2)?;
@@ -92,10 +97,10 @@ pub fn run(args: &ImageArgs, places: &Places) -> Result<()> {
     let (new_boot, new_stage2) = (boot.0.join("boot"), stage2.0.join("stage2"));
     let mut rdz = script("make-rdz");
     rdz.args([&kernel.image, &kernel.modules, &args.root, &places.agent, &places.key, &new_boot]);
-    succeed(rdz)?;
     let mut tree = script("make-stage2");
     tree.args([&kernel.modules, &args.root, &places.agent, &new_stage2]);
-    succeed(tree)?;
+    println!("making the image of kernel {} from {}", kernel.version, args.root.display());
+    succeed(&mut [rdz, tree])?;
 
     let missing = [new_boot.join("missing-firmware"), new_stage2.join("missing-firmware")];
     report_firmware(&missing, &args.root)?;
@@ -106,59 +111,6 @@ pub fn run(args: &ImageArgs, places: &Places) -> Result<()> {
         replace(&new_boot.join(name), &places.boot.join(name))?;
     }
     println!("{} and {} are ready", places.boot.join("all.rdz").display(), places.stage2.display());
-    Ok(())
-}
-
-/// The kernel that the nodes are to boot.
-struct Kernel {
-    version: String,
-    image: PathBuf,
-    modules: PathBuf,
-}
-
-impl Kernel {
-    fn of(args: &ImageArgs) -> Result<Self> {
-        let running = rustix::system::uname();
-        let version = match &args.kernel {
-            Some(version) => version.clone(),
-            None => {
-                running.release().to_str().context("the running kernel's version is not text")?.to_owned()
-            }
-        };
-        let image = args.root.join("boot").join(format!("vmlinuz-{version}"));
-        let modules = args.root.join("lib/modules").join(&version);
-        Ok(Self { version, image, modules })
-    }
-}
-
-/// Every input that is not there, each with the command that makes it.
-fn missing_inputs(args: &ImageArgs, places: &Places, kernel: &Kernel) -> Vec<String> {
-    let package =
-        format!("apt-get install linux-image-{} (or name another kernel with --kernel)", kernel.version);
-    let busybox = ["bin/busybox", "usr/bin/busybox"].map(|p| args.root.join(p));
-    let busybox = busybox.iter().find(|p| p.exists()).unwrap_or(&busybox[0]);
-    [
-        (&kernel.image, package.as_str()),
-        (&kernel.modules.join("kernel"), &package),
-        (busybox, "apt-get install busybox-static"),
-        (&places.agent, "`make agent`, then `make install`; or name it with --agent"),
-        (&places.scripts.join("make-rdz"), "`make install`; or name its directory with --lib"),
-        (&places.scripts.join("make-stage2"), "`make install`; or name its directory with --lib"),
-        (&places.key, "`kactl init`"),
-    ]
-    .iter()
-    .filter(|(path, _)| !path.exists())
-    .map(|(path, remedy)| format!("{} is missing: {remedy}", path.display()))
-    .collect()
-}
-
-fn complain(missing: &[String]) -> Result<()> {
-    if !missing.is_empty() {
-        bail!("no image can be made:\n  {}", missing.join("\n  "));
-    }
-    if !rustix::process::geteuid().is_root() {
-        bail!("no image can be made: it holds device nodes, so `kactl image` must run as root");
-    }
     Ok(())
 }
 
@@ -174,17 +126,27 @@ fn change_key(places: &Places) -> Result<()> {
     let new = scratch.0.join("all.rdz");
     let mut command = Command::new(places.scripts.join("add-key"));
     command.args([&stage1, &places.key, &new]);
-    succeed(command)?;
+    succeed(&mut [command])?;
     replace(&new, &places.boot.join("all.rdz"))?;
     println!("{} has the key of {}", places.boot.join("all.rdz").display(), places.key.display());
     Ok(())
 }
 
-fn succeed(mut command: Command) -> Result<()> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let status = command.status().with_context(|| format!("cannot run {name}"))?;
-    if !status.success() {
-        bail!("{name}: {status}; its reason is above, and the old image is as it was");
+/// Runs all of these at once, each to its end, whatever becomes of the others: none may still write when the scratch
+/// directories go.
+fn succeed(commands: &mut [Command]) -> Result<()> {
+    let name = |command: &Command| command.get_program().to_string_lossy().into_owned();
+    let running: Vec<_> = commands.iter_mut().map(|command| (name(command), command.spawn())).collect();
+    let mut failures = Vec::new();
+    for (name, child) in running {
+        match child.and_then(|mut child| child.wait()) {
+            Ok(status) if status.success() => {}
+            Ok(status) => failures.push(format!("{name}: {status}")),
+            Err(e) => failures.push(format!("cannot run {name}: {e}")),
+        }
+    }
+    if !failures.is_empty() {
+        bail!("{}; the reason is above, and the old image is as it was", failures.join(", "));
     }
     Ok(())
 }
@@ -256,126 +218,4 @@ fn modules_without_firmware(list: &str) -> BTreeMap<&str, usize> {
         *modules.entry(module.trim_end_matches(".ko")).or_insert(0) += 1;
     }
     modules
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn args(root: &Path) -> ImageArgs {
-        let kernel = Some("6.1.0-none".to_owned());
-        ImageArgs { kernel, root: root.into(), lib: None, agent: None, key_only: false }
-    }
-
-    fn places(base: &Path) -> Places {
-        Places {
-            scripts: base.join("lib"),
-            agent: base.join("ka-agent"),
-            key: base.join("join.key"),
-            boot: base.join("boot"),
-            stage2: base.join("stage2"),
-        }
-    }
-
-    #[test]
-    fn every_missing_input_is_named_with_its_remedy() {
-        let base = tempfile::tempdir().unwrap();
-        let text = run(&args(base.path()), &places(base.path())).unwrap_err().to_string();
-        let expected = [
-            ("boot/vmlinuz-6.1.0-none", "apt-get install linux-image-6.1.0-none"),
-            ("lib/modules/6.1.0-none", "apt-get install linux-image-6.1.0-none"),
-            ("bin/busybox", "apt-get install busybox-static"),
-            ("ka-agent", "make agent"),
-            ("lib/make-rdz", "make install"),
-            ("lib/make-stage2", "make install"),
-            ("join.key", "kactl init"),
-        ];
-        for (file, remedy) in expected {
-            let line = text.lines().find(|l| l.contains(&format!("{}/{file}", base.path().display())));
-            assert!(line.is_some_and(|l| l.contains(remedy)), "no line of {file} with {remedy} in: {text}");
-        }
-    }
-
-    #[test]
-    fn a_key_without_an_image_names_the_command_that_makes_one() {
-        let base = tempfile::tempdir().unwrap();
-        let args = ImageArgs { key_only: true, ..args(base.path()) };
-        let text = run(&args, &places(base.path())).unwrap_err().to_string();
-        assert!(text.contains("stage1.rdz is missing: `kactl image`"), "{text}");
-    }
-
-    #[test]
-    fn firmware_is_counted_by_module() {
-        let counts = modules_without_firmware(
-            "bnx2.ko bnx2/a.fw\nbnx2.ko bnx2/b.fw\ntg3.ko tigon/tg3.bin\nbnx2.ko bnx2/a.fw\n",
-        );
-        assert_eq!(counts, BTreeMap::from([("bnx2", 2), ("tg3", 1)]));
-    }
-
-    #[test]
-    fn a_tree_takes_the_place_of_an_old_one_or_of_none() {
-        let base = tempfile::tempdir().unwrap();
-        let place = base.path().join("stage2");
-        for contents in ["first", "second"] {
-            let scratch = Scratch::beside(&place).unwrap();
-            let new = scratch.0.join("stage2");
-            fs::create_dir(&new).unwrap();
-            fs::write(new.join("file"), contents).unwrap();
-            exchange(&new, &place).unwrap();
-            drop(scratch);
-            assert_eq!(fs::read_to_string(place.join("file")).unwrap(), contents);
-        }
-        assert_eq!(fs::read_dir(base.path()).unwrap().count(), 1, "a scratch directory was left behind");
-    }
-
-    /// Inputs that are all there, and scripts that stand for the real ones.
-    fn complete(base: &Path) {
-        for directory in ["boot", "lib/modules/6.1.0-none/kernel", "bin"] {
-            fs::create_dir_all(base.join(directory)).unwrap();
-        }
-        for file in ["boot/vmlinuz-6.1.0-none", "bin/busybox", "ka-agent", "join.key"] {
-            fs::write(base.join(file), file).unwrap();
-        }
-        let rdz = "mkdir $6; cd $6; for f in vmlinuz all.rdz stage1.rdz; do echo new >$f; done; : >missing-firmware";
-        let tree = "mkdir $4; echo new >$4/file; : >$4/missing-firmware; [ ! -e ${4%/*/*}/fail ]";
-        for (name, script) in [("make-rdz", rdz), ("make-stage2", tree), ("add-key", "cat $1 $2 >$3")] {
-            let path = base.join("lib").join(name);
-            fs::write(&path, format!("#!/bin/sh\nset -e\n{script}\n")).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        }
-    }
-
-    #[test]
-    fn a_script_that_fails_leaves_the_old_image_as_it_was() {
-        let base = tempfile::tempdir().unwrap();
-        complete(base.path());
-        let (args, places) = (args(base.path()), places(base.path()));
-        let read = |file: &str| fs::read_to_string(base.path().join(file)).unwrap();
-        run(&args, &places).unwrap();
-        for file in ["boot/vmlinuz", "boot/all.rdz", "stage2/file"] {
-            assert_eq!(read(file), "new\n", "{file}");
-            fs::write(base.path().join(file), "old").unwrap();
-        }
-        fs::write(base.path().join("fail"), "").unwrap();
-        let error = run(&args, &places).unwrap_err().to_string();
-        assert!(error.contains("make-stage2"), "{error}");
-        for file in ["boot/vmlinuz", "boot/all.rdz", "stage2/file"] {
-            assert_eq!(read(file), "old", "{file}");
-        }
-        let hidden = fs::read_dir(base.path())
-            .unwrap()
-            .filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with('.'));
-        assert_eq!(hidden.count(), 0, "a scratch directory was left behind");
-    }
-
-    #[test]
-    fn a_new_key_takes_the_place_of_the_old_one_only() {
-        let base = tempfile::tempdir().unwrap();
-        complete(base.path());
-        let (args, places) = (args(base.path()), places(base.path()));
-        run(&args, &places).unwrap();
-        run(&ImageArgs { key_only: true, ..args }, &places).unwrap();
-        let all = fs::read_to_string(places.boot.join("all.rdz")).unwrap();
-        assert_eq!(all, "new\njoin.key");
-    }
 }

@@ -5,6 +5,7 @@
 
 use ka::plan::FileSystemPlan;
 
+use super::encoded;
 use crate::disk::MadeFileSystem;
 
 /// The file systems of this node under the names that the golden node had for them.
@@ -54,8 +55,15 @@ impl<'a> Names<'a> {
 
     /// Whether `path` is a whole disk of the golden node on which one of these file systems was: `/dev/sda`.
     pub(super) fn is_golden_disk(&self, path: &str) -> bool {
-        let goldens = self.made.iter().filter_map(|fs| fs.plan.golden.as_ref());
-        goldens.flat_map(|golden| &golden.devices).any(|device| disk_of(device) == Some(path))
+        self.on_golden_disk(path).is_some()
+    }
+
+    /// A file system that lay on the golden node's whole disk `path`.
+    pub(super) fn on_golden_disk(&self, path: &str) -> Option<&'a MadeFileSystem> {
+        self.find(|fs| {
+            let golden = fs.plan.golden.as_ref();
+            golden.is_some_and(|golden| golden.devices.iter().any(|device| disk_of(device) == Some(path)))
+        })
     }
 
     /// What `word` names: `UUID=…`, `/dev/sda1`, `none`.
@@ -69,7 +77,9 @@ impl<'a> Names<'a> {
                 self.find(|fs| is(golden_partuuid(&fs.plan), value) || is(Some(&fs.partuuid), value))
             }
             "LABEL" => {
-                return if self.made.iter().any(|fs| fs.plan.label.as_deref() == Some(value)) {
+                let plain = encoded::decode(value);
+                let is_it = |label: &str| label == value || label == plain;
+                return if self.made.iter().any(|fs| fs.plan.label.as_deref().is_some_and(is_it)) {
                     Named::Kept
                 } else {
                     Named::Missing
@@ -77,6 +87,7 @@ impl<'a> Names<'a> {
             }
             "PARTLABEL" => self.device(&format!("/dev/disk/by-partlabel/{value}")),
             "ID" => self.device(&format!("/dev/disk/by-id/{value}")),
+            "PATH" => self.device(&format!("/dev/disk/by-path/{value}")),
             _ => return Named::Other,
         };
         found.map_or(Named::Missing, Named::Made)
@@ -111,8 +122,57 @@ impl<'a> Names<'a> {
         }
     }
 
+    /// By a path as udev writes it, or with its escapes resolved.
     fn device(&self, path: &str) -> Option<&'a MadeFileSystem> {
-        self.find(|fs| fs.plan.golden.as_ref().is_some_and(|golden| golden.devices.iter().any(|d| d == path)))
+        let plain = encoded::decode(path);
+        let is_it = |device: &String| device == path || *device == plain || encoded::decode(device) == plain;
+        self.find(|fs| fs.plan.golden.as_ref().is_some_and(|golden| golden.devices.iter().any(is_it)))
+    }
+
+    /// The file system that `LABEL=…` names, by any spelling of a label.
+    pub(super) fn labelled(&self, word: &str) -> Option<&'a MadeFileSystem> {
+        let word = word.strip_prefix("/dev/disk/by-label/").or_else(|| word.strip_prefix("LABEL="))?;
+        let word = encoded::decode(word.trim_matches(['"', '\'']));
+        self.find(|fs| fs.plan.label.as_deref() == Some(&word))
+    }
+
+    /// The path of `fs` that takes the place of the name `old`: by the partition's UUID if that was the name, or if the
+    /// contents have none.
+    pub(super) fn new_path(&self, old: &str, fs: &MadeFileSystem) -> String {
+        if fs.uuid.is_empty() || old.starts_with("/dev/disk/by-partuuid/") || old.starts_with("PARTUUID=") {
+            format!("/dev/disk/by-partuuid/{}", fs.partuuid)
+        } else {
+            format!("/dev/disk/by-uuid/{}", fs.uuid)
+        }
+    }
+
+    /// The device that the unit `name` is named after: `dev-sda2.swap`, `systemd-fsck@dev-sda1.service`.
+    pub(super) fn unit(&self, name: &str) -> Named<'a> {
+        device_in_unit(name).map_or(Named::Other, |(_, device, _)| self.resolve(&device))
+    }
+
+    /// The name of the unit `name` on this node, if it is named after a device that has another name here.
+    pub(super) fn rename_unit(&self, name: &str) -> Option<String> {
+        let (before, device, behind) = device_in_unit(name)?;
+        let Named::Made(fs) = self.resolve(&device) else { return None };
+        let new = format!("{before}{}{behind}", encoded::unit(&self.new_path(&device, fs)));
+        (new != name).then_some(new)
+    }
+
+    /// Whether something that was copied byte by byte is of this kind, as blkid calls it, and has the UUID, if one is
+    /// given, in any spelling.
+    pub(super) fn has_raw(&self, kind: &str, uuid: Option<&str>) -> bool {
+        let digits = |text: &str| -> String {
+            text.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
+        };
+        self.made.iter().any(|fs| {
+            let golden = fs.plan.golden.as_ref();
+            let same = |wanted: &str| {
+                let own = golden.and_then(|golden| golden.uuid.as_deref()).unwrap_or_default();
+                !own.is_empty() && digits(own).starts_with(&digits(wanted))
+            };
+            golden.and_then(|golden| golden.kind.as_deref()) == Some(kind) && uuid.is_none_or(same)
+        })
     }
 
     fn find(&self, matches: impl Fn(&MadeFileSystem) -> bool) -> Option<&'a MadeFileSystem> {
@@ -144,9 +204,20 @@ impl<'a> Names<'a> {
     }
 }
 
+/// What stands before the device in a unit's name, the device, and what stands behind it.
+fn device_in_unit(name: &str) -> Option<(&str, String, &str)> {
+    let (stem, behind) = name.split_at(name.rfind('.')?);
+    let (before, instance) = match stem.split_once('@') {
+        Some((template, instance)) => (stem.get(..=template.len())?, instance),
+        None => ("", stem),
+    };
+    let is_of_devices = !before.is_empty() || matches!(behind, ".device" | ".swap");
+    Some((before, encoded::device_of_unit(instance)?, behind)).filter(|_| is_of_devices)
+}
+
 /// The disk that a partition's device node is on, by the kernel's and udev's rules for their names: `/dev/sda` of
 /// `/dev/sda1`, `/dev/nvme0n1` of `/dev/nvme0n1p2`, `…/by-id/ata-X` of `…/by-id/ata-X-part1`.
-fn disk_of(partition: &str) -> Option<&str> {
+pub(super) fn disk_of(partition: &str) -> Option<&str> {
     let stem = partition.trim_end_matches(|c: char| c.is_ascii_digit());
     if stem.len() == partition.len() {
         return None;
@@ -211,137 +282,4 @@ fn replace_word(text: &str, word: &str, new: &str) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-    use ka::plan::{FileSystemKind, GoldenNames, Subvolume};
-
-    pub(in super::super) const ROOT: &str = "11111111-aaaa-4aaa-8aaa-111111111111";
-    pub(in super::super) const SWAP: &str = "22222222-aaaa-4aaa-8aaa-222222222222";
-    pub(in super::super) const BTRFS: &str = "33333333-aaaa-4aaa-8aaa-333333333333";
-
-    /// A root file system and a swap space; `0…` are golden UUIDs, `ROOT` and `SWAP` the new ones.
-    pub(in super::super) fn made() -> Vec<MadeFileSystem> {
-        vec![
-            fs(1, ROOT, FileSystemKind::Ext4, Some("/"), Some("system")),
-            fs(2, SWAP, FileSystemKind::Swap, None, None),
-        ]
-    }
-
-    /// A btrfs, with `/` and `/home` in subvolumes.
-    pub(in super::super) fn made_btrfs() -> Vec<MadeFileSystem> {
-        let subvolume = |path: &str, mount_point: &str| Subvolume {
-            path: path.to_owned(),
-            mount_point: Some(mount_point.to_owned()),
-            default: false,
-        };
-        let mut btrfs = fs(3, BTRFS, FileSystemKind::Btrfs, None, None);
-        btrfs.plan.subvolumes = vec![subvolume("@", "/"), subvolume("@home", "/home")];
-        vec![btrfs]
-    }
-
-    /// The file system of golden partition `number`.
-    pub(in super::super) fn fs(
-        number: u32,
-        uuid: &str,
-        kind: FileSystemKind,
-        mount_point: Option<&str>,
-        label: Option<&str>,
-    ) -> MadeFileSystem {
-        MadeFileSystem {
-            plan: FileSystemPlan {
-                label: label.map(str::to_owned),
-                mount_point: mount_point.map(str::to_owned),
-                golden: Some(GoldenNames {
-                    uuid: Some(format!("0000000{number}-0000-4000-8000-000000000000")),
-                    partuuid: Some(format!("deadbeef-0{number}")),
-                    label: label.map(str::to_owned),
-                    devices: vec![
-                        format!("/dev/sda{number}"),
-                        format!("/dev/disk/by-id/ata-GOLD-part{number}"),
-                    ],
-                }),
-                ..FileSystemPlan::new(number, kind)
-            },
-            device: format!("/dev/vda{number}").into(),
-            uuid: uuid.to_owned(),
-            partuuid: format!("cafe0000-0{number}"),
-        }
-    }
-
-    #[test]
-    fn words_name_file_systems() {
-        let made = made();
-        let names = Names::new(&made);
-        let of = |word| match names.resolve(word) {
-            Named::Made(fs) if fs.uuid == ROOT => "root",
-            Named::Made(_) => "swap",
-            Named::Kept => "kept",
-            Named::Missing => "missing",
-            Named::Other => "other",
-        };
-        for (word, expected) in [
-            ("UUID=00000001-0000-4000-8000-000000000000", "root"),
-            ("UUID=\"00000002-0000-4000-8000-000000000000\"", "swap"),
-            ("PARTUUID=DEADBEEF-01", "root"),
-            ("/dev/sda2", "swap"),
-            ("/dev/sda21", "missing"),
-            ("/dev/disk/by-uuid/00000002-0000-4000-8000-000000000000", "swap"),
-            ("/dev/disk/by-partuuid/deadbeef-01", "root"),
-            ("/dev/disk/by-label/system", "kept"),
-            ("ID=ata-GOLD-part1", "root"),
-            ("LABEL=system", "kept"),
-            ("LABEL=data", "missing"),
-            ("UUID=ABCD-1234", "missing"),
-            ("/dev/mapper/vg-home", "missing"),
-            ("/dev/sdb1", "missing"),
-            ("/dev/fd0", "other"),
-            ("/dev/sr0", "other"),
-            ("/dev/cdrom", "other"),
-            ("/dev/shm", "other"),
-            ("/dev/zram0", "other"),
-            ("tmpfs", "other"),
-            ("/swapfile", "other"),
-            ("server:/export", "other"),
-            ("//server/share=x", "other"),
-        ] {
-            assert_eq!(of(word), expected, "{word}");
-        }
-    }
-
-    #[test]
-    fn golden_disks_are_known_by_their_partitions() {
-        let made = made();
-        let names = Names::new(&made);
-        assert!(names.is_golden_disk("/dev/sda") && names.is_golden_disk("/dev/disk/by-id/ata-GOLD"));
-        assert!(!names.is_golden_disk("/dev/sdb") && !names.is_golden_disk("/dev/sda1"));
-        for (partition, disk) in [
-            ("/dev/sda12", Some("/dev/sda")),
-            ("/dev/nvme0n1p2", Some("/dev/nvme0n1")),
-            ("/dev/mmcblk0p1", Some("/dev/mmcblk0")),
-            (
-                "/dev/disk/by-path/pci-0000:00:1f.2-ata-1-part3",
-                Some("/dev/disk/by-path/pci-0000:00:1f.2-ata-1"),
-            ),
-            ("/dev/disk/by-label/backup2", None),
-            ("/dev/mapper/root", None),
-        ] {
-            assert_eq!(disk_of(partition), disk, "{partition}");
-        }
-    }
-
-    #[test]
-    fn uuids_are_renamed_as_words_only() {
-        let made = made();
-        let names = Names::new(&made);
-        let golden = "00000001-0000-4000-8000-000000000000";
-        assert_eq!(
-            names.rename_uuids(&format!("a{golden} {golden},{golden}-x")),
-            format!("a{golden} {ROOT},{golden}-x")
-        );
-        assert_eq!(names.rename_uuids("root=PARTUUID=deadbeef-01"), "root=PARTUUID=cafe0000-01");
-        assert_eq!(names.golden_in(&format!("x='{golden}'")), Some(golden));
-        assert_eq!(names.golden_in(ROOT), None);
-        assert_eq!(names.rename_uuids("root=PARTUUID=DEADBEEF-01,é"), "root=PARTUUID=cafe0000-01,é");
-        assert_eq!(names.golden_in("PARTUUID=DeadBeef-02"), Some("deadbeef-02"));
-    }
-}
+pub(super) mod tests;

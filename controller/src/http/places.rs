@@ -1,0 +1,118 @@
+//! Whose connection makes room when there are too many: never one that makes progress.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// How many connections there may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Places {
+    /// In total.
+    pub(super) total: usize,
+    /// From one address.
+    pub(super) per_address: usize,
+}
+
+/// A connection that moves no byte for this long is stalled: it may have to make room.
+pub(super) const STALLED: Duration = Duration::from_secs(3);
+
+/// What becomes of a connection that has just been made.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict<K> {
+    /// There is room.
+    Take,
+    /// This one makes room.
+    InPlaceOf(K),
+    /// All places are in good use: it waits until one is free.
+    Wait,
+    /// Its address has its share already, and uses it.
+    Refuse,
+}
+
+/// A connection as far as its place is concerned.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Holder<K> {
+    pub(super) key: K,
+    pub(super) address: IpAddr,
+    /// How long no byte has moved.
+    pub(super) still: Duration,
+    /// It has had its answer, and only keeps its connection open.
+    pub(super) idle: bool,
+}
+
+impl<K> Holder<K> {
+    /// Whether it may have to make room.
+    pub(super) fn may_go(&self) -> bool {
+        self.idle || self.still >= STALLED
+    }
+}
+
+impl Places {
+    /// Whether there is room for one more connection from `newcomer`. Whoever holds the most loses one first, so that
+    /// one address cannot take the others' places by opening more.
+    pub(super) fn judge<K: Copy>(self, newcomer: IpAddr, holders: &[Holder<K>]) -> Verdict<K> {
+        let mut held = BTreeMap::<IpAddr, usize>::new();
+        for holder in holders {
+            *held.entry(holder.address).or_default() += 1;
+        }
+        let own = held.get(&newcomer).copied().unwrap_or(0);
+        let goes = |among: &dyn Fn(&&Holder<K>) -> bool| {
+            let rank = |holder: &&Holder<K>| (held.get(&holder.address).copied(), holder.idle, holder.still);
+            holders.iter().filter(among).filter(|holder| holder.may_go()).max_by_key(rank).map(|h| h.key)
+        };
+        if own >= self.per_address {
+            return goes(&|holder| holder.address == newcomer).map_or(Verdict::Refuse, Verdict::InPlaceOf);
+        }
+        if holders.len() < self.total {
+            return Verdict::Take;
+        }
+        goes(&|_| true).map_or(Verdict::Wait, Verdict::InPlaceOf)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    fn address(last: u8) -> IpAddr {
+        Ipv4Addr::new(10, 0, 0, last).into()
+    }
+
+    /// `(address, seconds without a byte)`; the key is the place in the list.
+    fn holders(list: &[(u8, u64)]) -> Vec<Holder<usize>> {
+        let holder = |(key, &(last, still)): (usize, &(u8, u64))| Holder {
+            key,
+            address: address(last),
+            still: Duration::from_secs(still),
+            idle: false,
+        };
+        list.iter().enumerate().map(holder).collect()
+    }
+
+    #[test]
+    fn who_makes_room() {
+        let places = Places { total: 4, per_address: 3 };
+        for (newcomer, held, verdict) in [
+            (1, &[][..], Verdict::Take),
+            (1, &[(1, 9), (1, 9)][..], Verdict::Take),
+            // Its own share is used up: its own stalled connection goes, though there is room.
+            (1, &[(1, 0), (1, 5), (1, 9)], Verdict::InPlaceOf(2)),
+            (1, &[(1, 0), (1, 0), (1, 0)], Verdict::Refuse),
+            // Full: the address with the most connections loses one, and of these the one that is still the longest.
+            (9, &[(1, 60), (2, 4), (2, 5), (3, 0)], Verdict::InPlaceOf(2)),
+            // Who makes progress keeps its place, however many come.
+            (9, &[(1, 0), (2, 1), (3, 2), (4, 0)], Verdict::Wait),
+            (9, &[(1, 0), (2, 1), (3, 3), (4, 0)], Verdict::InPlaceOf(2)),
+        ] {
+            assert_eq!(places.judge(address(newcomer), &holders(held)), verdict, "{newcomer}: {held:?}");
+        }
+    }
+
+    #[test]
+    fn an_idle_connection_goes_first() {
+        let mut held = holders(&[(1, 0), (2, 0)]);
+        held[1].idle = true;
+        assert_eq!(Places { total: 2, per_address: 2 }.judge(address(9), &held), Verdict::InPlaceOf(1));
+    }
+}

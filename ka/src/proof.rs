@@ -1,0 +1,234 @@
+//! Proof that a stream is the golden node's, whoever relayed it.
+//!
+//! All members of a chain share the key of its blocks, so a relay could seal other blocks and pass them on. What no
+//! relay can do is speak for the controller. So golden node and nodes hash the content of all blocks in their order, and
+//! the controller sends the golden node's roots over the control connections: one for each segment, and the last with
+//! the plain stream's length. A node that compares them knows at once in which segment it was lied to, and nothing of the
+//! stream counts as received before the last root has been compared.
+//!
+//! The hash is BLAKE3: a hash tree, whose root over a prefix costs nothing beside the hashing itself.
+//!
+//! ```
+//! use ka::proof::{Checker, Proof, Roots};
+//!
+//! let (mut golden, mut node) = (Roots::default(), Checker::default());
+//! golden.update(b"content", |_| ());
+//! node.on_content(b"content").unwrap();
+//! let proof = Proof { root: golden.root(), last: None };
+//! node.on_proof(proof).unwrap();
+//! ```
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::seal::Total;
+
+/// Content between two roots, in bytes.
+pub const SEGMENT: u64 = 16 << 20;
+
+/// The hash of a stream's content from its beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Root {
+    /// Bytes of content before it.
+    pub length: u64,
+    /// Their BLAKE3.
+    pub hash: [u8; 32],
+}
+
+/// What the controller says of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// The golden node's root.
+    pub root: Root,
+    /// In the last one: the plain stream that this content is.
+    pub last: Option<Total>,
+}
+
+/// The content is not the golden node's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[error("the stream that arrived is not the golden node's between bytes {from} and {to}")]
+pub struct Forged {
+    /// Up to here it was proven.
+    pub from: u64,
+    /// The first root that differs is here.
+    pub to: u64,
+}
+
+/// Hashes content, and hands out the root at the end of each segment.
+#[derive(Clone, Default)]
+pub struct Roots {
+    hasher: blake3::Hasher,
+    length: u64,
+}
+
+impl Roots {
+    /// Takes more content.
+    pub fn update(&mut self, mut content: &[u8], mut segment: impl FnMut(Root)) {
+        while !content.is_empty() {
+            let room = usize::try_from(SEGMENT - self.length % SEGMENT).unwrap_or(usize::MAX);
+            let (now, later) = content.split_at(content.len().min(room));
+            self.hasher.update(now);
+            self.length += now.len() as u64;
+            if self.length.is_multiple_of(SEGMENT) {
+                segment(self.root());
+            }
+            content = later;
+        }
+    }
+
+    /// The root of all content so far.
+    #[must_use]
+    pub fn root(&self) -> Root {
+        Root { length: self.length, hash: self.hasher.finalize().into() }
+    }
+}
+
+/// A node's own roots beside the golden node's, whichever come first.
+#[derive(Default)]
+pub struct Checker {
+    own: Roots,
+    /// Own roots that no proof has come for, and proofs of content that has not come.
+    unproven: BTreeMap<u64, [u8; 32]>,
+    promised: BTreeMap<u64, [u8; 32]>,
+    proven: u64,
+    last: Option<(Root, Total)>,
+}
+
+impl Checker {
+    /// Takes content.
+    ///
+    /// # Errors
+    /// [`Forged`] if a proof says otherwise.
+    pub fn on_content(&mut self, content: &[u8]) -> Result<(), Forged> {
+        let mut roots = Vec::new();
+        self.own.update(content, |root| roots.push(root));
+        for root in roots {
+            match self.promised.remove(&root.length) {
+                Some(promised) => self.compare(root, promised)?,
+                None => drop(self.unproven.insert(root.length, root.hash)),
+            }
+        }
+        // More than the whole stream can only be forged.
+        match self.last {
+            Some((end, _)) if self.own.length > end.length => Err(self.forged(end.length)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes what the controller says.
+    ///
+    /// # Errors
+    /// [`Forged`] if content that has come says otherwise.
+    pub fn on_proof(&mut self, Proof { root, last }: Proof) -> Result<(), Forged> {
+        if let Some(total) = last {
+            self.last = Some((root, total));
+            return if self.own.length > root.length { Err(self.forged(root.length)) } else { Ok(()) };
+        }
+        match self.unproven.remove(&root.length) {
+            Some(hash) => self.compare(Root { length: root.length, hash }, root.hash),
+            None if root.length > self.own.length => {
+                self.promised.insert(root.length, root.hash);
+                Ok(())
+            }
+            // Said again after an outage.
+            None => Ok(()),
+        }
+    }
+
+    /// All content has come, and it claims to be this stream; whether that is proven, or the last proof is missing.
+    ///
+    /// # Errors
+    /// [`Forged`] if it is another stream.
+    pub fn on_end(&self, claimed: Total) -> Result<bool, Forged> {
+        match self.last {
+            None => Ok(false),
+            Some((root, total)) if root == self.own.root() && total == claimed => Ok(true),
+            Some((root, _)) => Err(self.forged(root.length.max(self.own.length))),
+        }
+    }
+
+    /// Up to where the content is proven.
+    #[must_use]
+    pub fn proven(&self) -> u64 {
+        self.proven
+    }
+
+    fn compare(&mut self, own: Root, golden: [u8; 32]) -> Result<(), Forged> {
+        if own.hash != golden {
+            return Err(self.forged(own.length));
+        }
+        self.proven = self.proven.max(own.length);
+        Ok(())
+    }
+
+    fn forged(&self, to: u64) -> Forged {
+        Forged { from: self.proven, to }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOTAL: Total = Total { length: 7, sha256: [7; 32] };
+
+    fn content(length: u64) -> Vec<u8> {
+        (0..length).map(|n| (n % 251) as u8).collect()
+    }
+
+    /// The golden node's proofs, the last included.
+    fn proofs(content: &[u8]) -> Vec<Proof> {
+        let (mut roots, mut proofs) = (Roots::default(), Vec::new());
+        roots.update(content, |root| proofs.push(Proof { root, last: None }));
+        proofs.push(Proof { root: roots.root(), last: Some(TOTAL) });
+        proofs
+    }
+
+    #[test]
+    fn what_is_the_same_is_proven_in_whichever_order() {
+        let sent = content(2 * SEGMENT + 5);
+        let proofs = proofs(&sent);
+        assert_eq!(proofs.len(), 3);
+        let mut early = Checker::default();
+        proofs.iter().for_each(|proof| early.on_proof(*proof).unwrap());
+        sent.chunks(100_003).for_each(|piece| early.on_content(piece).unwrap());
+        assert_eq!((early.proven(), early.on_end(TOTAL)), (2 * SEGMENT, Ok(true)));
+        let mut late = Checker::default();
+        late.on_content(&sent).unwrap();
+        assert_eq!(late.on_end(TOTAL), Ok(false));
+        proofs.iter().for_each(|proof| late.on_proof(*proof).unwrap());
+        // Again, as after an outage.
+        late.on_proof(proofs[0]).unwrap();
+        assert_eq!((late.proven(), late.on_end(TOTAL)), (2 * SEGMENT, Ok(true)));
+    }
+
+    #[test]
+    fn what_differs_is_found_in_its_segment() {
+        let sent = content(3 * SEGMENT);
+        let golden = proofs(&sent);
+        let mut altered = sent.clone();
+        altered[usize::try_from(SEGMENT).unwrap() + 9] ^= 1;
+        let mut node = Checker::default();
+        golden.iter().for_each(|proof| node.on_proof(*proof).unwrap());
+        let found = altered.chunks(1 << 20).find_map(|piece| node.on_content(piece).err());
+        assert_eq!(found, Some(Forged { from: SEGMENT, to: 2 * SEGMENT }));
+    }
+
+    #[test]
+    fn too_short_too_long_and_another_total_are_forged() {
+        let sent = content(1000);
+        let last = proofs(&sent)[0];
+        let end = |content: &[u8], total: Total| {
+            let mut node = Checker::default();
+            node.on_content(content).and_then(|()| node.on_proof(last)).and_then(|()| node.on_end(total))
+        };
+        assert_eq!(end(&sent, TOTAL), Ok(true));
+        assert_eq!(end(&sent[..999], TOTAL), Err(Forged { from: 0, to: 1000 }));
+        assert_eq!(end(&[&sent[..], b"x"].concat(), TOTAL), Err(Forged { from: 0, to: 1000 }));
+        assert_eq!(end(&sent, Total { length: 8, ..TOTAL }), Err(Forged { from: 0, to: 1000 }));
+        let mut node = Checker::default();
+        node.on_proof(last).unwrap();
+        assert_eq!(node.on_content(&[0; 1001]), Err(Forged { from: 0, to: 1000 }));
+    }
+}

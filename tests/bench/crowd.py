@@ -1,0 +1,230 @@
+"""Many machines in one process: what `boot` sends to `kactl pxe`. Prints one line of JSON.
+
+    crowd.py dhcp|http|tftp MACHINES SERVER HTTP-PORT BYTES
+"""
+
+import json
+import resource
+import selectors
+import socket
+import struct
+import sys
+import time
+
+BROADCAST = ("255.255.255.255", 67)
+FILES = ("vmlinuz", "all.rdz")
+# A machine that hears nothing for so long asks again (RFC 2131, 4.1, and RFC 2347).
+AGAIN = 4
+PATIENCE = 600
+
+
+def machine_address(number):
+    """As boot.address."""
+    return f"10.78.{64 + number // 250}.{1 + number % 250}"
+
+
+def dhcp(machines, server, *_):
+    """Everybody discovers at once, and requests what the server offers."""
+    wire = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    for option in (socket.SO_REUSEADDR, socket.SO_BROADCAST):
+        wire.setsockopt(socket.SOL_SOCKET, option, 1)
+    wire.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0\0")
+    wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+    wire.bind(("0.0.0.0", 68))
+    wire.settimeout(0.1)
+    began, state, refused, addresses = time.monotonic(), {}, 0, set()
+    for number in range(machines):
+        wire.sendto(question(number, 1), BROADCAST)
+        state[number] = ("asked", began, question(number, 1))
+    while any(what != "done" for what, _, _ in state.values()):
+        now = time.monotonic()
+        if now - began > 60:
+            break
+        for number, (what, since, packet) in state.items():
+            if what != "done" and now - since > AGAIN:
+                wire.sendto(packet, BROADCAST)
+                state[number] = (what, now, packet)
+        try:
+            answer = wire.recv(1500)
+        except TimeoutError:
+            continue
+        number, options = struct.unpack("!I", answer[4:8])[0], read_options(answer)
+        kind = options.get(53, b"\0")[0]
+        if kind == 2 and state[number][0] == "asked":
+            packet = question(number, 3, requested=answer[16:20], server=options[54])
+            wire.sendto(packet, BROADCAST)
+            state[number] = ("offered", time.monotonic(), packet)
+        elif kind == 5:
+            state[number] = ("done", 0, b"")
+            addresses.add(answer[16:20])
+        elif kind == 6:
+            refused += 1
+            state[number] = ("asked", 0, question(number, 1))
+    return {"refused": refused, "failed": machines - len(addresses)}, time.monotonic() - began
+
+
+def question(number, kind, requested=None, server=None):
+    """A DISCOVER or REQUEST, answered by broadcast, with PXE's class."""
+    options = bytes([53, 1, kind, 60, 9]) + b"PXEClient"
+    if requested:
+        options += bytes([50, 4]) + requested + bytes([54, 4]) + server
+    head = struct.pack("!BBBBIHH16x", 1, 1, 6, 0, number, 0, 0x8000)
+    mac = bytes([2, 0, 0, 0, number >> 8, number & 255])
+    return (head + mac + bytes(10 + 192) + b"\x63\x82\x53\x63" + options + b"\xff").ljust(300, b"\0")
+
+
+def read_options(packet):
+    """Options by code (RFC 2132)."""
+    found, at = {}, 240
+    while at < len(packet) and packet[at] != 255:
+        if packet[at] == 0:
+            at += 1
+            continue
+        length = packet[at + 1]
+        found[packet[at]] = packet[at + 2:at + 2 + length]
+        at += 2 + length
+    return found
+
+
+class Download:
+    """One machine's two files over HTTP, on one connection."""
+
+    def __init__(self, number, server, port, chooser):
+        self.left, self.got, self.buffer, self.expected = list(FILES), 0, bytearray(1 << 18), None
+        self.head = b""
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self.socket.bind((machine_address(number), 0))
+        self.socket.setblocking(False)
+        self.socket.connect_ex((server, port))
+        chooser.register(self.socket, selectors.EVENT_WRITE, self)
+
+    def ready(self, chooser):
+        """One step; whether it has all."""
+        if self.expected is None and not self.head:
+            self.ask()
+            chooser.modify(self.socket, selectors.EVENT_READ, self)
+            self.head = b"?"
+            return False
+        length = self.socket.recv_into(self.buffer)
+        if not length:
+            raise ConnectionError("it ended early")
+        data = self.buffer[:length]
+        if self.expected is None:
+            self.head += bytes(data)
+            head, found, data = self.head[1:].partition(b"\r\n\r\n")
+            if not found:
+                return False
+            if b" 200 " not in head.split(b"\r\n")[0]:
+                raise ConnectionError(head.decode())
+            line = next(line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
+            self.expected = int(line.split(b":")[1])
+        self.got += len(data)
+        self.expected -= len(data)
+        if self.expected:
+            return False
+        self.left.pop(0)
+        if self.left:
+            self.expected, self.head = None, b"?"
+            self.ask()
+        return not self.left
+
+    def ask(self):
+        """The next file."""
+        self.socket.send(f"GET /{self.left[0]} HTTP/1.1\r\nHost: boot\r\n\r\n".encode())
+
+    def late(self):
+        """TCP asks again by itself."""
+
+
+class Transfer:
+    """One machine's two files over TFTP, in blocks of 1408 bytes as pxelinux asks (RFC 2348)."""
+
+    def __init__(self, number, server, _, chooser):
+        self.left, self.got, self.block, self.peer, self.server = list(FILES), 0, 0, None, server
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind((machine_address(number), 0))
+        self.socket.setblocking(False)
+        self.ask()
+        chooser.register(self.socket, selectors.EVENT_READ, self)
+
+    def ask(self):
+        """The next file."""
+        name = self.left[0].encode()
+        self.say(b"\0\1" + name + b"\0octet\0blksize\0" + b"1408\0", (self.server, 69))
+        self.block = 0
+
+    def say(self, packet, to):
+        """Keeps what may have to be said again."""
+        self.last = (packet, to)
+        self.heard = time.monotonic()
+        self.socket.sendto(packet, to)
+
+    def late(self):
+        """Says the last again."""
+        if time.monotonic() - self.heard > AGAIN:
+            self.say(*self.last)
+
+    def ready(self, _):
+        """One packet; whether it has all."""
+        packet, peer = self.socket.recvfrom(2048)
+        kind, number = struct.unpack("!HH", packet[:4])
+        if kind == 5:
+            raise ConnectionError(packet[4:].decode(errors="replace"))
+        if kind == 6:
+            self.say(struct.pack("!HH", 4, 0), peer)
+            return False
+        if kind != 3 or number != (self.block + 1) & 0xFFFF:
+            return False
+        self.block += 1
+        self.got += len(packet) - 4
+        self.say(struct.pack("!HH", 4, number), peer)
+        if len(packet) - 4 == 1408:
+            return False
+        self.left.pop(0)
+        if self.left:
+            self.ask()
+        return not self.left
+
+
+def load(kind, machines, server, port, size):
+    """Everybody loads at once."""
+    chooser, began = selectors.DefaultSelector(), time.monotonic()
+    waiting = {kind(number, server, port, chooser) for number in range(machines)}
+    failed, looked = 0, began
+    while waiting and time.monotonic() - began < PATIENCE:
+        for key, _ in chooser.select(1):
+            one = key.data
+            try:
+                over = one.ready(chooser)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                print(f"{one.socket.getsockname()}: {error}")
+                failed, over = failed + 1, True
+            else:
+                failed += over and one.got != size
+            if over:
+                waiting.discard(one)
+                chooser.unregister(one.socket)
+                one.socket.close()
+        if time.monotonic() - looked > 1:
+            looked = time.monotonic()
+            for one in waiting:
+                one.late()
+    return {"refused": 0, "failed": failed + len(waiting)}, time.monotonic() - began
+
+
+def main():
+    """One kind of crowd."""
+    what, machines, server, port, size = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (8192, 8192))
+    if what == "dhcp":
+        found, seconds = dhcp(machines, server)
+    else:
+        found, seconds = load({"http": Download, "tftp": Transfer}[what], machines, server, port, size)
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    print(json.dumps(found | {"seconds": seconds, "cpu": usage.ru_utime + usage.ru_stime}))
+
+
+if __name__ == "__main__":
+    main()
