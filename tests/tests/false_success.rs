@@ -224,7 +224,8 @@ fn what_outlives_the_shell_of_a_killed_receiver_sees_no_end() {
 /// The stream stands still when this file is as far as the window allows.
 #[test]
 fn a_file_that_changes_while_it_is_sent_is_said() {
-    let change: [(&str, fn(&Path)); 2] = [
+    type Change = (&'static str, fn(&Path));
+    let change: [Change; 2] = [
         ("cut", |file| OpenOptions::new().write(true).open(file).unwrap().set_len(MIB as u64).unwrap()),
         ("rewritten", |file| {
             let file = OpenOptions::new().write(true).open(file).unwrap();
