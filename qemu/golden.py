@@ -247,8 +247,8 @@ def install_debian(root, golden):
     packages = ",".join([*PACKAGES, golden.kernel, *golden.packages])
     left_out = [f"--dpkgopt=path-exclude={pattern}" for pattern in golden.left_out]
     # Not empty: other file systems of the machine may be mounted in it already.
-    run("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--skip=check/empty", f"--include={packages}", *left_out,
-        SUITE, root, f"deb {MIRROR} {SUITE} main")
+    run("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--skip=check/empty",
+        f"--include={packages}", *left_out, SUITE, root, f"deb {MIRROR} {SUITE} main")
 
 
 def configure(root, golden, uuids):

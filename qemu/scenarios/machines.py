@@ -1,5 +1,5 @@
-"""A golden node of a site that has configured it: quotas and projects, flags, a bridge with a hardware address of its own
-and a second card, a unit for swap, and debconf's answers about GRUB.
+"""A golden node that its site has configured: quotas and projects, flags, a bridge with a hardware address of its own, a
+second card, a unit for swap, and debconf's answers about GRUB.
 
 Beside what every scenario checks, each clone boots once more with its cards. Then it answers the golden node through
 its own bridge, and says what the kernel has of all this. By turns, its disk is on another bus.
