@@ -19,7 +19,7 @@ pub struct Inventory {
 }
 
 /// A network card.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Card {
     /// The kernel's name of the interface.
     pub name: String,
@@ -27,6 +27,19 @@ pub struct Card {
     pub mac: String,
     /// Its addresses, without prefix length.
     pub addresses: Vec<std::net::IpAddr>,
+    /// What it has negotiated with its switch, in Mbit/s; none without a carrier, or if the driver does not say.
+    pub speed: Option<u32>,
+    /// Whether it sends and receives at the same time; none if the driver does not say.
+    pub duplex: Option<Duplex>,
+}
+
+/// Whether a card sends and receives at the same time. A chain needs that: every node relays what it receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Duplex {
+    /// One or the other.
+    Half,
+    /// Both.
+    Full,
 }
 
 /// A whole disk and what is on it.

@@ -235,6 +235,31 @@ pub struct Shape {
     pub features: Option<Vec<String>>,
     /// Bits of FAT: 12, 16 or 32.
     pub fat_bits: Option<u8>,
+    /// Settings of ext that are no features.
+    pub ext: Option<ExtSettings>,
+    /// The unit and the width of a stripe in bytes (XFS), if the golden one has them.
+    pub stripe: Option<(u32, u32)>,
+}
+
+/// Settings of ext that are no features.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtSettings {
+    /// What the kernel does about errors: 1 goes on, 2 makes it read-only, 3 panics.
+    pub errors: u16,
+    /// Mount options that hold without being named (`s_default_mount_opts`).
+    pub mount_options: u32,
+    /// Mounts between two checks; below 1 there is no such limit.
+    pub max_mounts: i16,
+    /// Seconds between two checks; 0 if it does not matter.
+    pub check_interval: u32,
+    /// Bytes of the journal, if it is inside and not as large as mke2fs makes it.
+    pub journal: Option<u64>,
+    /// Bytes of a RAID's chunk, and of its whole stripe; 0 if unknown.
+    pub stride: u64,
+    /// The same for all disks of the RAID.
+    pub stripe_width: u64,
+    /// Bytes of a cluster (`bigalloc`).
+    pub cluster_size: Option<u32>,
 }
 
 /// A directory on which a file system is mounted, as it is beneath the mount. No stream has it: what is read of a
@@ -253,6 +278,8 @@ pub struct Covered {
     pub mtime: (i64, u32),
     /// Extended attributes: names and values, ACLs in the kernel's binary form.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Flags, project and the like: `chattr +i` on a mount point keeps files out of it while nothing is mounted.
+    pub traits: crate::archive::Traits,
 }
 
 /// A subvolume of a btrfs.

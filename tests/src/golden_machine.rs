@@ -124,7 +124,7 @@ pub fn join(join: &JoinKey, number: u8, size: u64) -> Session {
         data_port: listener.local_addr().unwrap().port(),
         window: 8 << 20,
         inventory: Inventory {
-            cards: vec![Card { name: "eth0".into(), mac, addresses: Vec::new() }],
+            cards: vec![Card { name: "eth0".into(), mac, ..Card::default() }],
             disks: vec![disk],
             ..Inventory::default()
         },

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod chroot;
+pub mod fault;
 pub mod fuzz;
 pub mod golden_machine;
 pub mod guest;
@@ -16,6 +17,7 @@ pub mod site;
 pub mod stale;
 pub mod tables;
 pub mod tool;
+pub mod wire;
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -204,6 +204,7 @@ fn check_plan(planned: &Planned, disk: &str) {
         gid: 8,
         mtime: (1_234_567_890, 123_456_789),
         xattrs: vec![(b"user.beneath".to_vec(), b"yes".to_vec())],
+        traits: ka::archive::Traits::default(),
     };
     assert_eq!(file_systems[0].covered, [beneath]);
     assert_eq!(file_systems[1].covered, [], "nothing is beneath the root");

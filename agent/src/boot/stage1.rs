@@ -1,15 +1,22 @@
-//! The story of stage1, up to a network. Finding the controller follows, with [`super::find`].
+//! The story of stage1, up to a network in which a controller is.
 
 use std::io;
 use std::path::Path;
 
 use super::cmdline::{self, CommandLine, CommandLineError};
 use super::modules::{ModuleError, Modules, QUIET};
-use super::network::{self, Network, NetworkError};
+use super::network::{self, Network};
+use super::reach::{ReachError, reach};
+use crate::init::log::level_of;
 use crate::step::step;
 
 /// The drivers of any USB keyboard: a person brings one when something has failed, and nobody looks for devices then.
 const KEYBOARDS: [&str; 2] = ["usbhid", "hid_generic"];
+
+/// What hears a DHCP server that answers to an address of which the card knows nothing yet.
+const PACKET: &str = "af_packet";
+/// What takes the tags off frames.
+const VLAN: &str = "8021q";
 
 /// A node that can be talked to.
 #[derive(Debug)]
@@ -33,17 +40,20 @@ pub enum BootError {
     /// The modules can't be read.
     #[error(transparent)]
     Modules(#[from] ModuleError),
-    /// There is no network.
+    /// There is no network, or no controller.
     #[error(transparent)]
-    Network(#[from] NetworkError),
+    Reach(#[from] ReachError),
 }
 
-/// Reads the command line, loads drivers, and brings up the network. `/proc` and `/sys` must be mounted; modules
-/// are looked for below `root`.
+/// Reads the command line, loads drivers, and brings up the network in which `connect` reaches a controller. `/proc`
+/// and `/sys` must be mounted; modules are looked for below `root`.
 ///
 /// # Errors
 /// [`BootError`], already logged with its step.
-pub fn stage1(root: &Path) -> Result<Stage1, BootError> {
+pub fn stage1<T>(
+    root: &Path,
+    mut connect: impl FnMut(&CommandLine, &Network) -> Result<T, String>,
+) -> Result<(Stage1, T), BootError> {
     let text = std::fs::read_to_string("/proc/cmdline").map_err(BootError::NoCommandLine)?;
     let command_line = step("kernel command line", || {
         let line = cmdline::parse(&text)?;
@@ -61,9 +71,15 @@ pub fn stage1(root: &Path) -> Result<Stage1, BootError> {
         }
         Ok::<_, BootError>(modules)
     })?;
-    let network = step("network", || {
-        network::without_timestamps();
-        network::bring_up(&command_line, || drop(modules.load_for_devices(QUIET))).map_err(BootError::from)
-    })?;
-    Ok(Stage1 { command_line, network })
+    log::set_max_level(level_of(command_line.debug));
+    for (wanted, module) in [(true, PACKET), (command_line.vlan.is_some(), VLAN)] {
+        // Built in, as a rule; else what needs it says so.
+        if wanted && let Err(error) = modules.load(module) {
+            log::debug!("{error}");
+        }
+    }
+    network::without_timestamps();
+    let look_again = || drop(modules.load_for_devices(QUIET));
+    let (network, reached) = reach(&command_line, look_again, |network| connect(&command_line, network))?;
+    Ok((Stage1 { command_line, network }, reached))
 }

@@ -8,6 +8,7 @@ use super::old::{self, Extent};
 use super::sysfs::{self, KernelPartition};
 use super::table;
 use crate::hardware;
+use crate::notes;
 use ka::disk::choice::{self, ChoiceError, DiskChoice};
 use ka::disk::fit::{FitError, fit};
 use ka::disk::ids::Seed;
@@ -15,6 +16,7 @@ use ka::disk::layout::Layout;
 use ka::disk::report::partition_name;
 use ka::disk::table::Write;
 use ka::inventory::Disk;
+use ka::notes::NoteKind;
 use ka::plan::{ConfirmedDisk, DiskPlan};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -103,6 +105,9 @@ fn check_one(confirmed: &ConfirmedDisk, disk: &Disk) -> Result<Ready, DiskError>
     let seed = seed().map_err(|e| DiskError::io(&claim.node, "get random bytes", e))?;
     let layout = fit(plan, claim.size, &seed)
         .map_err(|reason| DiskError::Fit { disk: claim.name.clone(), reason: Box::new(reason) })?;
+    for departure in layout.departures(&plan.desc) {
+        notes::warn(NoteKind::Placement, format_args!("{}: {departure}", claim.name));
+    }
     let writes = layout.writes().map_err(|reason| DiskError::Encode { disk: claim.name.clone(), reason })?;
     let recipes = recipes(plan, &layout, &claim.name)?;
     let exclusive = claim.open_exclusive()?;
@@ -115,7 +120,12 @@ fn recipes(plan: &DiskPlan, layout: &Layout, disk: &str) -> Result<Vec<Recipe>, 
     let recipe = |fs: &ka::plan::FileSystemPlan| {
         let size = layout.partition(fs.partition).map_or(0, |placed| placed.size.bytes(sector));
         let device = Path::new("/dev").join(partition_name(disk, fs.partition));
-        Recipe::new(fs, Target { size, sector }, &device)
+        let is_esp = layout.partition(fs.partition).is_some_and(|placed| placed.kind.is_esp());
+        let recipe = Recipe::new(fs, Target { size, sector, is_esp }, &device)?;
+        for left_out in &recipe.left_out {
+            notes::warn(NoteKind::Setting, format_args!("{}: {left_out}", device.display()));
+        }
+        Ok(recipe)
     };
     plan.file_systems.iter().map(recipe).collect()
 }

@@ -54,6 +54,19 @@ pub fn inventory(network: &Network) -> Inventory {
     }
 }
 
+/// The card that the network uses, with the address that it has there.
+#[must_use]
+pub fn card_in_use(network: &Network) -> Card {
+    let known = cards::cards(&Tree::of_this_machine(), &network.interface).into_iter().next();
+    let known = known.filter(|card| card.name == network.interface).unwrap_or_default();
+    Card {
+        name: network.interface.clone(),
+        mac: network.mac.to_string(),
+        addresses: vec![network.address.into()],
+        ..known
+    }
+}
+
 /// The card by which this machine reaches `peer`, if it is one.
 #[must_use]
 pub fn card_towards(peer: SocketAddr) -> Option<Card> {

@@ -14,11 +14,12 @@ use crate::boot::cmdline::CommandLine;
 use crate::boot::find::Search;
 use crate::boot::network::Network;
 use crate::boot::{clock, stage1};
-use crate::init::log::level_of;
-use crate::receive::{Sink, data_listener};
+use crate::hardware;
+use crate::receive::{data_listener, unpack_into};
 use crate::relay::window;
 use crate::session::Session;
 use crate::step::step;
+use crate::unpack::Options;
 
 /// The join key in the boot image.
 const KEY_FILE: &str = "/etc/ka/join.key";
@@ -45,15 +46,15 @@ impl Node {
 
 /// Brings the machine to the controller, and stage2 to the machine.
 pub(super) fn fetch_stage2() -> Result<Node, String> {
-    let stage1 = stage1(Path::new("/")).map_err(|e| e.to_string())?;
-    log::set_max_level(level_of(stage1.command_line.debug));
     let text = fs::read_to_string(KEY_FILE).map_err(trouble(KEY_FILE))?;
     let join = JoinKey::from_text(&text).map_err(trouble(KEY_FILE))?;
     let key = KeyPair::generate().map_err(|e| e.to_string())?;
     let listener = data_listener().map_err(trouble("listen for other nodes"))?;
 
-    let (controller, session) =
-        step("find the controller", || find(&stage1.command_line, &stage1.network, &join, &key, &listener))?;
+    let (stage1, (controller, session)) = stage1(Path::new("/"), |line, network| {
+        step("find the controller", || find(line, network, &join, &key, &listener))
+    })
+    .map_err(|e| e.to_string())?;
     // A wrong clock is no reason to stop: only times in the log are wrong then.
     if let Err(error) = clock::set(session.welcome.time) {
         log::warn!("the clock cannot be set: {error}");
@@ -75,11 +76,7 @@ fn find(
         next_server: network.next_server,
         ..Search::new(&line.session, join, &network.interface)
     };
-    let card = ka::inventory::Card {
-        name: network.interface.clone(),
-        mac: network.mac.to_string(),
-        addresses: vec![network.address.into()],
-    };
+    let card = hardware::card_in_use(network);
     let hostname = network.hostname.clone().unwrap_or_default();
     let inventory = Inventory { hostname, cards: vec![card], ..Inventory::default() };
     let hello = hello(&line.session, listener, key.public, line.kamethod, inventory)?;
@@ -117,7 +114,8 @@ fn receive(session: &Session) -> Result<(), String> {
     rustix::mount::mount("stage2", STAGE2, "tmpfs", rustix::mount::MountFlags::empty(), c"mode=755")
         .map_err(trouble(STAGE2))?;
     let (stream, mut reader) = session.wait_for_stream().map_err(|e| e.to_string())?;
-    let received = Sink::Dir(STAGE2.into()).receive(&mut reader).and_then(|_| Ok(reader.finish()?));
+    let received =
+        unpack_into(&mut reader, Path::new(STAGE2), &Options::default()).and_then(|_| Ok(reader.finish()?));
     match received {
         Ok(total) => session.complete(stream, total),
         Err(error) => {

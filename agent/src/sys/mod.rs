@@ -4,9 +4,11 @@
 pub mod block;
 pub mod btrfs;
 pub mod freeze;
+pub mod inode;
 pub mod kexec;
 pub mod loops;
 pub mod mount;
+pub mod packet;
 pub mod session;
 pub mod signals;
 pub mod spawn;

@@ -32,7 +32,7 @@ pub struct StreamArgs {
     pub order: OrderSource,
     /// Takes out a node or link that stays below this share of the best rate of its stream; 0 waits for
     /// everybody
-    #[arg(long, value_name = "SHARE", default_value = "0.1", value_parser = values::share)]
+    #[arg(long, value_name = "SHARE", default_value = "0.3", value_parser = values::share)]
     pub min_share: f64,
     /// For so long a node may be slow; also the time between two that are taken out
     #[arg(long, value_name = "TIME", default_value = "10", value_parser = values::lasting)]

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use ka::disk::report::{DiskReport, Outcome, Report};
-use ka::inventory::{Content, Disk, Firmware};
+use ka::inventory::{Card, Content, Disk, Duplex, Firmware};
 
 use super::units;
 use crate::run::select::{Arrival, refusal};
@@ -33,11 +33,19 @@ pub(super) fn headline(arrival: &Arrival) -> String {
         Firmware::Uefi => "UEFI",
     };
     let name = if inventory.hostname.is_empty() { "" } else { "  " };
+    let card = inventory.cards.first().and_then(speed).map(|speed| format!("  {speed}")).unwrap_or_default();
     format!(
-        "{mac}  {address}{name}{}  {} memory  {firmware}\n",
+        "{mac}  {address}{name}{}  {} memory  {firmware}{card}\n",
         printable(&inventory.hostname),
         units::bytes(inventory.memory)
     )
+}
+
+/// What the card that the machine booted from has negotiated.
+fn speed(card: &Card) -> Option<String> {
+    let speed = card.speed?;
+    let half = if card.duplex == Some(Duplex::Half) { " HALF DUPLEX" } else { "" };
+    Some(format!("{speed} Mbit/s{half}"))
 }
 
 fn describe_disk(text: &mut String, disk: &Disk, erased: bool) {
@@ -142,6 +150,19 @@ mod tests {
     nothing found on it
 "
         );
+    }
+
+    #[test]
+    fn a_slow_card_is_seen_before_the_run() {
+        for (speed, duplex, shown) in [
+            (Some(100), Some(Duplex::Half), "BIOS  100 Mbit/s HALF DUPLEX\n"),
+            (Some(1000), Some(Duplex::Full), "BIOS  1000 Mbit/s\n"),
+            (None, None, "BIOS\n"),
+        ] {
+            let mut arrival = arrival(vec![]);
+            arrival.inventory.cards = vec![Card { speed, duplex, ..Card::default() }];
+            assert!(headline(&arrival).ends_with(shown), "{}", headline(&arrival));
+        }
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub struct SlowLimits {
 
 impl Default for SlowLimits {
     fn default() -> Self {
-        Self { min_share: 0.1, after: Duration::from_secs(10) }
+        Self { min_share: 0.3, after: Duration::from_secs(10) }
     }
 }
 

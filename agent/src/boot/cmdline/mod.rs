@@ -26,6 +26,8 @@ pub struct CommandLine {
     /// The card that the boot loader used (pxelinux's `IPAPPEND 2` or `SYSAPPEND 2`). It wins: after
     /// the kernel has named the cards anew, only the address tells which one is wired.
     pub bootif: Option<Mac>,
+    /// The VLAN whose tag the node's frames carry; none without tags.
+    pub vlan: Option<u16>,
     /// How the card gets its address.
     pub addressing: Addressing,
     /// Where the controller is, if the command line says so.
@@ -116,6 +118,7 @@ pub fn parse(text: &str) -> Result<CommandLine, CommandLineError> {
                 seen.prefix = Some(prefix.ok_or_else(|| wrong("ka.address", &value, ADDRESS))?);
                 seen.fixed = true;
             }
+            ("ka.vlan", Some(value)) => seen.vlan = Some(vlan(&value)?),
             ("ka.gateway", Some(value)) => seen.gateway = Some(ip("ka.gateway", &value)?),
             (name, value) if name.starts_with("ka.") || is_ours(name) => {
                 let shown = value.map_or_else(|| name.to_owned(), |value| format!("{name}={value}"));
@@ -129,6 +132,8 @@ pub fn parse(text: &str) -> Result<CommandLine, CommandLineError> {
 
 const ADDRESS: &str = "an IPv4 address with its prefix length, such as 10.0.0.5/24";
 const IP: &str = "an IPv4 address";
+/// IEEE 802.1Q: 0 and 4095 are no VLANs.
+const VLANS: std::ops::RangeInclusive<u16> = 1..=4094;
 
 /// Names that mean something here, for the case that they stand with or without a value by mistake.
 fn is_ours(name: &str) -> bool {
@@ -140,6 +145,7 @@ struct Seen {
     kamethod: bool,
     interface: Interface,
     bootif: Option<Mac>,
+    vlan: Option<u16>,
     fixed: bool,
     address: Option<Ipv4Addr>,
     prefix: Option<u8>,
@@ -207,6 +213,7 @@ impl Seen {
             kamethod: self.kamethod,
             interface: self.interface,
             bootif: self.bootif,
+            vlan: self.vlan,
             addressing,
             server: self.server,
             session: self.session.unwrap_or_else(|| session_names::STAGE2.to_owned()),
@@ -225,6 +232,11 @@ fn wrong(parameter: &str, value: &str, expected: &'static str) -> CommandLineErr
 fn bootif(value: &str) -> Result<Mac, CommandLineError> {
     let mac = value.strip_prefix("01-").or_else(|| value.strip_prefix("01:")).unwrap_or(value);
     mac.parse().map_err(|_| wrong("BOOTIF", value, "01-aa-bb-cc-dd-ee-ff, as pxelinux writes it"))
+}
+
+fn vlan(value: &str) -> Result<u16, CommandLineError> {
+    let id = value.parse().ok().filter(|id| VLANS.contains(id));
+    id.ok_or_else(|| wrong("ka.vlan", value, "the number of a VLAN, from 1 to 4094"))
 }
 
 fn session(value: &str) -> Result<String, CommandLineError> {

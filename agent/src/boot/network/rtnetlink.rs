@@ -4,11 +4,13 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
+use netlink_packet_route::link::{
+    InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+};
 use netlink_packet_route::route::{
     RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -17,6 +19,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
 use super::prefix_mask;
+use super::setting::Route;
 use ka::mac::Mac;
 
 /// A network interface as the kernel shows it.
@@ -30,6 +33,8 @@ pub(crate) struct Link {
     pub(crate) permanent: Option<Mac>,
     /// It is up and something answers at the other end of the cable.
     pub(crate) carrier: bool,
+    /// The longest packet that it carries now.
+    pub(crate) mtu: u32,
 }
 
 /// A conversation with the kernel. Every call waits for the kernel's answer.
@@ -79,20 +84,42 @@ impl Netlink {
             .map(drop)
     }
 
-    /// Sets the default route. `on_link` for a gateway that no network of ours contains.
-    pub(crate) fn set_gateway(&mut self, index: u32, gateway: Ipv4Addr, on_link: bool) -> io::Result<()> {
+    /// Sets a route. `on_link` for a router that no network of ours contains.
+    pub(super) fn set_route(&mut self, index: u32, route: Route, on_link: bool) -> io::Result<()> {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet;
         message.header.table = RouteHeader::RT_TABLE_MAIN;
         message.header.protocol = RouteProtocol::Boot;
-        message.header.scope = RouteScope::Universe;
+        message.header.scope = if route.via.is_some() { RouteScope::Universe } else { RouteScope::Link };
         message.header.kind = RouteType::Unicast;
+        message.header.destination_prefix_length = route.prefix;
         if on_link {
             message.header.flags = RouteFlags::Onlink;
         }
-        message.attributes =
-            vec![RouteAttribute::Gateway(IpAddr::V4(gateway).into()), RouteAttribute::Oif(index)];
+        message.attributes = vec![RouteAttribute::Oif(index)];
+        if route.prefix > 0 {
+            message.attributes.push(RouteAttribute::Destination(IpAddr::V4(route.to).into()));
+        }
+        if let Some(via) = route.via {
+            message.attributes.push(RouteAttribute::Gateway(IpAddr::V4(via).into()));
+        }
         self.ask(RouteNetlinkMessage::NewRoute(message), NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE).map(drop)
+    }
+
+    /// Sets the length of the longest packet; the kernel refuses what the card cannot carry.
+    pub(super) fn set_mtu(&mut self, index: u32, mtu: u32) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes = vec![LinkAttribute::Mtu(mtu)];
+        self.ask(RouteNetlinkMessage::SetLink(message), NLM_F_ACK).map(drop)
+    }
+
+    /// Makes the interface `name` for the frames of `link` that have the tag `vlan`; there may be one already.
+    pub(super) fn add_vlan(&mut self, link: u32, name: &str, vlan: u16) -> io::Result<()> {
+        match self.ask(vlan_message(link, name, vlan), NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            outcome => outcome.map(drop),
+        }
     }
 
     fn ask(&mut self, request: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
@@ -130,21 +157,35 @@ impl Netlink {
     }
 }
 
+fn vlan_message(link: u32, name: &str, vlan: u16) -> RouteNetlinkMessage {
+    let mut message = LinkMessage::default();
+    message.attributes = vec![
+        LinkAttribute::IfName(name.to_owned()),
+        LinkAttribute::Link(link),
+        LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Vlan),
+            LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Id(vlan)])),
+        ]),
+    ];
+    RouteNetlinkMessage::NewLink(message)
+}
+
 fn link(answer: RouteNetlinkMessage) -> Option<Link> {
     let RouteNetlinkMessage::NewLink(message) = answer else { return None };
     let ethernet = message.header.link_layer_type == LinkLayerType::Ether;
-    let (mut name, mut mac, mut permanent) = (None, None, None);
+    let (mut name, mut mac, mut permanent, mut mtu) = (None, None, None, 0);
     let address = |bytes: Vec<u8>| <[u8; 6]>::try_from(bytes).ok().map(Mac).filter(|_| ethernet);
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(text) => name = Some(text),
             LinkAttribute::Address(bytes) => mac = address(bytes),
             LinkAttribute::PermAddress(bytes) => permanent = address(bytes),
+            LinkAttribute::Mtu(bytes) => mtu = bytes,
             _ => {}
         }
     }
     let carrier = message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp);
-    Some(Link { index: message.header.index, name: name?, mac, permanent, carrier })
+    Some(Link { index: message.header.index, name: name?, mac, permanent, carrier, mtu })
 }
 
 fn address(answer: RouteNetlinkMessage) -> Option<(u32, IpAddr)> {
@@ -173,4 +214,29 @@ fn address_message(index: u32, address: Ipv4Addr, prefix: u8) -> AddressMessage 
         message.attributes.push(AddressAttribute::Broadcast(broadcast));
     }
     message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As iproute2 asks for `ip link add link 3 name eth0.5 type vlan id 5` (`ip -d`, strace); the kernel here may have
+    /// no VLANs to try it with.
+    #[test]
+    fn a_vlan_is_asked_for_as_the_kernel_wants_it() {
+        let mut packet = NetlinkMessage::from(vlan_message(3, "eth0.5", 5));
+        packet.finalize();
+        let mut bytes = vec![0; packet.buffer_len()];
+        packet.serialize(&mut bytes);
+        // Behind both headers: IFLA_IFNAME, IFLA_LINK, IFLA_LINKINFO { IFLA_INFO_KIND, IFLA_INFO_DATA { IFLA_VLAN_ID } }.
+        #[rustfmt::skip]
+        let expected = [
+            11, 0, 3, 0, b'e', b't', b'h', b'0', b'.', b'5', 0, 0,
+            8, 0, 5, 0, 3, 0, 0, 0,
+            28, 0, 18, 0,
+                9, 0, 1, 0, b'v', b'l', b'a', b'n', 0, 0, 0, 0,
+                12, 0, 2, 0, 6, 0, 1, 0, 5, 0, 0, 0,
+        ];
+        assert_eq!(bytes[32..], expected);
+    }
 }

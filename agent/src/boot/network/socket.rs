@@ -8,7 +8,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt as rustix_sockopt};
 
 /// The longest datagram that is looked at; DHCP's and discovery's are shorter than an Ethernet frame.
-const LONGEST: usize = 1500;
+pub(super) const LONGEST: usize = 1500;
 
 /// A socket for broadcasts on `interface`, at `port` (0 for any). What it sends to 255.255.255.255 leaves
 /// by that interface with no route needed, from 0.0.0.0 as long as there is no address.

@@ -203,7 +203,7 @@ impl World {
     fn hello(&mut self, i: usize, connection: ConnectionId) {
         let (machine, resume) = (self.agents[i].machine, self.agents[i].ticket);
         let mac = format!("52:54:00:00:00:{machine:02x}");
-        let card = Card { name: "eth0".into(), mac, addresses: Vec::new() };
+        let card = Card { name: "eth0".into(), mac, ..Card::default() };
         let hello = Hello {
             session: "kainstall".into(),
             version: String::new(),

@@ -39,7 +39,7 @@ pub(super) fn session(rounds: u32) -> Session {
 
 /// The machine with the card `last` arrives as the node `id`.
 fn arrive(session: &mut Session, id: u32, last: u8) -> Result<NodeId, String> {
-    let card = Card { name: "eth0".into(), mac: mac(last).to_string(), addresses: Vec::new() };
+    let card = Card { name: "eth0".into(), mac: mac(last).to_string(), ..Card::default() };
     let hello = Hello {
         session: "kainstall".into(),
         version: String::new(),

@@ -6,12 +6,18 @@ use std::time::Duration;
 use dhcproto::v4::{DhcpOption, Flags, HType, Message, MessageType, Opcode, OptionCode};
 use dhcproto::{Decodable, Decoder, Encodable, Encoder};
 
-use super::super::{Setting, prefix_of};
+use super::super::prefix_of;
+use super::super::setting::{Route, Setting};
+use super::machine::Machine;
+use super::options::{HEADER, Options, classful_prefix};
 use super::timers::Timers;
 use ka::mac::Mac;
 
-/// Length of all that stands before the options: the fixed fields and the magic cookie.
-const HEADER: usize = 240;
+/// Relays and servers drop what is shorter than a BOOTP packet (RFC 1542, 2.1).
+const SHORTEST: usize = 300;
+
+/// What we take in one piece: what fits into an Ethernet frame.
+const LONGEST: u16 = 1472;
 
 /// What a server has granted, or offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +29,27 @@ pub(in super::super) struct Lease {
     pub(super) server: Ipv4Addr,
     /// None if it never ends.
     pub(super) timers: Option<Timers>,
+    /// The server named the mask; else it is that of the address's class.
+    mask_told: bool,
+}
+
+impl Lease {
+    /// What a server left out when it gave `old` more time stays as it was: a network must not change under a run
+    /// because an answer is short.
+    pub(super) fn after(mut self, old: &Setting) -> Self {
+        let new = &mut self.setting;
+        if new.address == old.address {
+            if !self.mask_told {
+                new.prefix = old.prefix;
+            }
+            if new.gateway.is_none() && new.routes.is_empty() {
+                new.gateway = old.gateway;
+                new.routes.clone_from(&old.routes);
+            }
+            new.mtu = new.mtu.or(old.mtu);
+        }
+        self
+    }
 }
 
 /// A server's answer to one of our questions.
@@ -30,8 +57,13 @@ pub(in super::super) struct Lease {
 pub(super) enum Answer {
     Offer(Lease),
     Ack(Lease),
-    /// The address is not, or no longer, ours. With the server's reason.
-    Nak(String),
+    /// The address is not, or no longer, ours.
+    Nak {
+        /// Who says so, if it says who it is.
+        server: Option<Ipv4Addr>,
+        /// Its reason.
+        reason: String,
+    },
 }
 
 /// What the client wants.
@@ -48,12 +80,14 @@ pub(super) enum Question<'a> {
 }
 
 impl Question<'_> {
-    /// The datagram, sent `elapsed` after the first one of this exchange.
+    /// The datagram, sent `elapsed` after the first one of this exchange; `as_rom` as a network ROM sends it.
     pub(super) fn packet(
         &self,
         mac: Mac,
         xid: u32,
         elapsed: Duration,
+        machine: &Machine,
+        as_rom: bool,
     ) -> Result<Vec<u8>, dhcproto::error::EncodeError> {
         let mut message = Message::default();
         message
@@ -72,8 +106,11 @@ impl Question<'_> {
         options.insert(DhcpOption::MessageType(kind));
         options.insert(DhcpOption::ClientIdentifier(identity));
         options.insert(DhcpOption::ParameterRequestList(vec![
+            // Before the routers, as RFC 3442 wants it.
+            OptionCode::ClasslessStaticRoute,
             OptionCode::SubnetMask,
             OptionCode::Router,
+            OptionCode::InterfaceMtu,
             OptionCode::Hostname,
             OptionCode::AddressLeaseTime,
             OptionCode::ServerIdentifier,
@@ -81,6 +118,15 @@ impl Question<'_> {
             OptionCode::Rebinding,
             OptionCode::TFTPServerName,
         ]));
+        options.insert(DhcpOption::MaxMessageSize(LONGEST));
+        options.insert(DhcpOption::ClientSystemArchitecture(machine.architecture.into()));
+        if let Some(uuid) = machine.uuid {
+            // Type 0, the only one (RFC 4578, 2.3).
+            options.insert(DhcpOption::ClientMachineIdentifier(std::iter::once(0).chain(uuid).collect()));
+        }
+        if as_rom {
+            options.insert(DhcpOption::ClassIdentifier(machine.rom_class().into_bytes()));
+        }
         match self {
             Self::Discover => {}
             Self::Request(offer) => {
@@ -91,109 +137,100 @@ impl Question<'_> {
                 message.set_ciaddr(lease.setting.address);
             }
         }
-        // Without an address, we can only hear broadcasts.
+        // Unicast to an address that is not set up yet is heard too, but not every kernel has packet sockets.
         if matches!(self, Self::Discover | Self::Request(_)) {
             message.set_flags(Flags::default().set_broadcast());
         }
         let mut bytes = Vec::new();
         message.encode(&mut Encoder::new(&mut bytes))?;
+        bytes.resize(bytes.len().max(SHORTEST), OptionCode::Pad.into());
         Ok(bytes)
     }
 }
 
 /// Reads a datagram; none if it is no answer to us, or offers nothing that can be used.
 pub(super) fn answer(datagram: &[u8], mac: Mac, xid: u32) -> Option<Answer> {
-    let message = Message::decode(&mut Decoder::new(&with_known_options(datagram)?)).ok()?;
+    // The fixed fields alone: the options are read one by one.
+    let mut header = datagram.get(..HEADER)?.to_vec();
+    header.push(OptionCode::End.into());
+    let message = Message::decode(&mut Decoder::new(&header)).ok()?;
     if message.opcode() != Opcode::BootReply || message.xid() != xid || message.chaddr() != mac.0 {
         return None;
     }
-    let options = message.opts();
-    match options.msg_type()? {
-        MessageType::Offer => lease(&message).map(Answer::Offer),
-        MessageType::Ack => lease(&message).map(Answer::Ack),
-        MessageType::Nak => Some(Answer::Nak(match options.get(OptionCode::Message) {
-            Some(DhcpOption::Message(reason)) => reason.escape_debug().to_string(),
-            _ => "no reason given".to_owned(),
-        })),
+    let options = Options::read(datagram)?;
+    match MessageType::from(options.byte(OptionCode::MessageType.into())?) {
+        MessageType::Offer => lease(&message, &options).map(Answer::Offer),
+        MessageType::Ack => lease(&message, &options).map(Answer::Ack),
+        MessageType::Nak => Some(Answer::Nak {
+            server: options.address(OptionCode::ServerIdentifier.into()),
+            reason: match options.text(OptionCode::Message.into()) {
+                Some(reason) => reason.escape_debug().to_string(),
+                None => "no reason given".to_owned(),
+            },
+        }),
         _ => None,
     }
 }
 
-/// The datagram with those options only that are looked at. Servers send all kinds of others, and one that is not as
-/// its RFC wants it must not cost the whole answer.
-fn with_known_options(datagram: &[u8]) -> Option<Vec<u8>> {
-    let (header, mut rest) = datagram.split_at_checked(HEADER)?;
-    let mut kept = header.to_vec();
-    while let Some((&code, after)) = rest.split_first() {
-        if code == u8::from(OptionCode::Pad) {
-            rest = after;
-            continue;
-        }
-        let Some((&length, after)) = after.split_first() else { break };
-        let Some((value, after)) = after.split_at_checked(length.into()) else { break };
-        let known = match OptionCode::from(code) {
-            OptionCode::MessageType => length == 1,
-            OptionCode::SubnetMask
-            | OptionCode::ServerIdentifier
-            | OptionCode::AddressLeaseTime
-            | OptionCode::Renewal
-            | OptionCode::Rebinding => length == 4,
-            OptionCode::Router => length % 4 == 0,
-            OptionCode::Hostname | OptionCode::Message => str::from_utf8(value).is_ok(),
-            OptionCode::TFTPServerName => true,
-            OptionCode::End => break,
-            _ => false,
-        };
-        if known {
-            kept.extend_from_slice(&[code, length]);
-            kept.extend_from_slice(value);
-        }
-        rest = after;
-    }
-    kept.push(OptionCode::End.into());
-    Some(kept)
-}
-
-fn lease(message: &Message) -> Option<Lease> {
-    let options = message.opts();
+fn lease(message: &Message, options: &Options) -> Option<Lease> {
     let address = message.yiaddr();
     // A proxy of a network ROM answers without an address (PXE specification, 2.2).
     if address.is_unspecified() {
         return None;
     }
-    let server = match options.get(OptionCode::ServerIdentifier) {
-        Some(DhcpOption::ServerIdentifier(server)) => *server,
-        _ => return None,
-    };
-    let prefix = match options.get(OptionCode::SubnetMask) {
-        Some(DhcpOption::SubnetMask(mask)) => prefix_of(*mask),
-        _ => None,
-    };
-    let Some(prefix) = prefix else {
-        log::warn!("DHCP server {server} offers {address} with no usable subnet mask: ignored");
+    let server = options.address(OptionCode::ServerIdentifier.into())?;
+    let told = options.address(OptionCode::SubnetMask.into()).and_then(prefix_of);
+    let Some(prefix) = told.or_else(|| classful_prefix(address)) else {
+        log::warn!("DHCP server {server} offers {address}, which no machine can have: ignored");
         return None;
     };
-    let gateway = match options.get(OptionCode::Router) {
-        Some(DhcpOption::Router(routers)) => routers.first().copied(),
-        _ => None,
-    };
-    let hostname = match options.get(OptionCode::Hostname) {
-        Some(DhcpOption::Hostname(name)) => Some(name.trim_end_matches('\0').to_owned()),
-        _ => None,
-    };
-    let number = |code| match options.get(code)? {
-        DhcpOption::AddressLeaseTime(s) | DhcpOption::Renewal(s) | DhcpOption::Rebinding(s) => Some(*s),
-        _ => None,
-    };
+    if told.is_none() {
+        log::warn!(
+            "DHCP server {server} offers {address} with no usable subnet mask: taken as {address}/{prefix}"
+        );
+    }
+    let (gateway, routes) = routes(options, server);
+    let hostname = options.text(OptionCode::Hostname.into());
     Some(Lease {
-        setting: Setting { address, prefix, gateway: gateway.filter(|g| !g.is_unspecified()) },
-        hostname: hostname.filter(|name| is_hostname(name)),
-        next_server: Some(next_server(message, server)),
+        setting: Setting {
+            address,
+            prefix,
+            gateway,
+            routes,
+            mtu: options.short(OptionCode::InterfaceMtu.into()),
+        },
+        hostname: hostname.filter(|name| is_hostname(name)).map(str::to_owned),
+        next_server: Some(next_server(message, options, server)),
         server,
-        timers: number(OptionCode::AddressLeaseTime).and_then(|duration| {
-            Timers::new(duration, number(OptionCode::Renewal), number(OptionCode::Rebinding))
+        timers: options.number(OptionCode::AddressLeaseTime.into()).and_then(|duration| {
+            Timers::new(
+                duration,
+                options.number(OptionCode::Renewal.into()),
+                options.number(OptionCode::Rebinding.into()),
+            )
         }),
+        mask_told: told.is_some(),
     })
+}
+
+/// The default route's gateway, and the other routes. Where there are classless routes, the routers of option 3 do not
+/// count, even if no default route is among them (RFC 3442).
+fn routes(options: &Options, server: Ipv4Addr) -> (Option<Ipv4Addr>, Vec<Route>) {
+    match options.routes(OptionCode::ClasslessStaticRoute.into()) {
+        Ok(Some(mut routes)) => {
+            let default = routes.iter().find(|route| route.prefix == 0).and_then(|route| route.via);
+            routes.retain(|route| route.prefix != 0);
+            return (default, routes);
+        }
+        Ok(None) => {}
+        Err(reason) => {
+            log::warn!(
+                "DHCP server {server} sends classless routes (option 121) that are none: {reason}; ignored"
+            );
+        }
+    }
+    let router = options.first_address(OptionCode::Router.into());
+    (router.filter(|router| !router.is_unspecified()), Vec::new())
 }
 
 /// RFC 1123, 2.1, and underscores, which sites do use. Anything else would end up in logs and on terminals.
@@ -203,19 +240,15 @@ fn is_hostname(name: &str) -> bool {
 
 /// Who serves the next step of the boot: the header's field, else option 66 if it is an address, else the
 /// DHCP server itself.
-fn next_server(message: &Message, server: Ipv4Addr) -> Ipv4Addr {
-    let option = match message.opts().get(OptionCode::TFTPServerName) {
-        Some(DhcpOption::TFTPServerName(name)) => {
-            str::from_utf8(name).ok().and_then(|name| name.trim_end_matches('\0').parse().ok())
-        }
-        _ => None,
-    };
+fn next_server(message: &Message, options: &Options, server: Ipv4Addr) -> Ipv4Addr {
+    let option = options.text(OptionCode::TFTPServerName.into()).and_then(|name| name.parse().ok());
     Some(message.siaddr()).filter(|address| !address.is_unspecified()).or(option).unwrap_or(server)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dhcproto::v4::UnknownOption;
 
     const MAC: Mac = Mac([0x52, 0x54, 0, 1, 2, 3]);
     const XID: u32 = 0x1234_5678;
@@ -255,11 +288,14 @@ mod tests {
                     address: [10, 0, 0, 5].into(),
                     prefix: 24,
                     gateway: Some([10, 0, 0, 254].into()),
+                    routes: Vec::new(),
+                    mtu: None,
                 },
                 hostname: Some("node7".to_owned()),
                 next_server: Some([10, 0, 0, 1].into()),
                 server: [10, 0, 0, 1].into(),
                 timers: Timers::new(3600, None, None),
+                mask_told: true,
             }))
         );
     }
@@ -307,6 +343,13 @@ mod tests {
             &[3, 3, 1, 2, 3],
             &[51, 0],
             &[12],
+            // What only a network ROM wants: vendor options, a server's and a file's name.
+            &[43, 3, 6, 1, 8],
+            &[66, 4, 0xff, 0, 0xfe, 1],
+            &[67, 0],
+            // Classless routes that are cut off, an MTU of one byte.
+            &[121, 3, 33, 1, 2],
+            &[26, 1, 5],
         ] {
             let mut datagram = bytes[..end].to_vec();
             datagram.extend_from_slice(odd);
@@ -319,12 +362,12 @@ mod tests {
     fn what_is_not_for_us_is_left_alone() {
         let good = || reply(MessageType::Offer, &[]);
         assert!(read(&good()).is_some());
-        let mut strangers = vec![good(), good(), good(), good(), good(), good()];
+        let mut strangers = vec![good(); 6];
         strangers[0].set_xid(XID + 1);
         strangers[1].set_chaddr(&[1; 6]);
         strangers[2].set_opcode(Opcode::BootRequest);
         strangers[3].set_yiaddr([0; 4]);
-        strangers[4].opts_mut().remove(OptionCode::SubnetMask);
+        strangers[4].opts_mut().remove(OptionCode::ServerIdentifier);
         strangers[5].opts_mut().remove(OptionCode::MessageType);
         for message in strangers {
             assert_eq!(read(&message), None, "{message:?}");
@@ -344,7 +387,9 @@ mod tests {
             (Question::Renew(&lease), MessageType::Request, true, false, false, false),
             (Question::Rebind(&lease), MessageType::Request, true, false, false, false),
         ] {
-            let bytes = question.packet(MAC, XID, Duration::from_secs(3)).unwrap();
+            let machine = Machine { architecture: 7, uuid: Some([9; 16]) };
+            let bytes = question.packet(MAC, XID, Duration::from_secs(3), &machine, false).unwrap();
+            assert!(bytes.len() >= SHORTEST, "{question:?}: {} bytes", bytes.len());
             let message = Message::decode(&mut Decoder::new(&bytes)).unwrap();
             let options = message.opts();
             assert_eq!(options.msg_type(), Some(kind), "{question:?}");
@@ -353,6 +398,38 @@ mod tests {
             assert_eq!(options.contains(OptionCode::ServerIdentifier), server, "{question:?}");
             assert_eq!(message.flags().broadcast(), broadcast, "{question:?}");
             assert_eq!((message.secs(), message.chaddr()), (3, &MAC.0[..]));
+            let sent = Options::read(&bytes).unwrap();
+            assert_eq!(sent.get(93), Some(&[0, 7][..]));
+            assert_eq!(sent.get(97).map(<[u8]>::len), Some(17));
+            assert_eq!(sent.get(60), None);
+            let bytes = question.packet(MAC, XID, Duration::ZERO, &machine, true).unwrap();
+            assert_eq!(Options::read(&bytes).unwrap().text(60), Some("PXEClient:Arch:00007:UNDI:003016"));
         }
+    }
+
+    #[test]
+    fn classless_routes_count_in_place_of_the_router() {
+        let router = DhcpOption::Router(vec![[10, 0, 0, 254].into()]);
+        let (default, other) = (&[0, 10, 0, 0, 253][..], &[16, 10, 9, 10, 0, 0, 253][..]);
+        let via = Some(Ipv4Addr::new(10, 0, 0, 253));
+        for (routes, gateway, others) in
+            [([default, other].concat(), via, 1), (other.to_vec(), None, 1), (default.to_vec(), via, 0)]
+        {
+            let routes = UnknownOption::new(OptionCode::ClasslessStaticRoute, routes);
+            let ack = reply(MessageType::Ack, &[router.clone(), DhcpOption::Unknown(routes)]);
+            let Some(Answer::Ack(lease)) = read(&ack) else { panic!("{ack:?}") };
+            assert_eq!((lease.setting.gateway, lease.setting.routes.len()), (gateway, others));
+        }
+    }
+
+    #[test]
+    fn a_short_answer_changes_nothing() {
+        let full = [DhcpOption::Router(vec![[10, 0, 0, 254].into()]), DhcpOption::InterfaceMtu(1400)];
+        let Some(Answer::Ack(old)) = read(&reply(MessageType::Ack, &full)) else { panic!() };
+        let mut short = reply(MessageType::Ack, &[]);
+        short.opts_mut().remove(OptionCode::SubnetMask);
+        let Some(Answer::Ack(new)) = read(&short) else { panic!() };
+        assert_eq!((new.setting.prefix, new.setting.gateway), (8, None));
+        assert_eq!(new.after(&old.setting).setting, old.setting);
     }
 }

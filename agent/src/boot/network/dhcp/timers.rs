@@ -8,8 +8,10 @@ const INFINITE: u32 = u32::MAX;
 /// What a shorter lease counts as, in seconds: one of none would be renewed without a pause.
 const SHORTEST: u32 = 10;
 
-/// The least time between two tries to renew.
+/// The least time between two tries to renew: a minute (RFC 2131, 4.4.5), but no more than this part of a short lease,
+/// or a lost packet or two would end it.
 const RETRY: Duration = Duration::from_secs(60);
+const PART: u32 = 16;
 
 /// The ages of a lease at which something is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +63,9 @@ impl Timers {
         // Within a phase, half of what is left of it passes from try to try.
         let next = match last {
             Some(last) if last >= phase => {
+                let least = RETRY.min(self.expire / PART).max(Duration::from_secs(1));
                 let half = if due == Due::Expired { RETRY } else { (end - last) / 2 };
-                (last + half.max(RETRY)).min(end)
+                (last + half.max(least)).min(end)
             }
             _ => phase,
         };

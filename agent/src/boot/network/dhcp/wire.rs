@@ -1,0 +1,153 @@
+//! What a DHCP client says and hears on one interface.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use dhcproto::v4::{CLIENT_PORT, SERVER_PORT};
+use rustix::io::read;
+
+use super::super::rtnetlink::Link;
+use super::super::socket::{LONGEST, broadcast_socket, receive_until};
+use super::machine::Machine;
+use super::message::{self, Answer, Question};
+use crate::sys::packet::dhcp_listener;
+use ka::mac::Mac;
+
+/// How many datagrams are read before somebody looks at the clock.
+const AT_ONCE: usize = 64;
+
+/// What stands before the data of a UDP datagram.
+const UDP_HEADER: usize = 8;
+
+/// One interface of a DHCP client.
+#[derive(Debug)]
+pub(super) struct Wire {
+    pub(super) link: Link,
+    pub(super) mac: Mac,
+    machine: Machine,
+    socket: UdpSocket,
+    /// Hears what is sent to an address that the interface does not have yet.
+    listener: Option<OwnedFd>,
+    xid: u32,
+    start: Instant,
+}
+
+impl Wire {
+    /// For an interface that may have no address.
+    pub(super) fn without_address(link: &Link, mac: Mac) -> io::Result<Self> {
+        let mut wire = Self::with_address(link, mac)?;
+        wire.listener = match dhcp_listener(link.index) {
+            Ok(listener) => Some(listener),
+            Err(e) => {
+                log::warn!(
+                    "{}: no packet socket ({e}): only DHCP servers that answer by broadcast are heard",
+                    link.name
+                );
+                None
+            }
+        };
+        Ok(wire)
+    }
+
+    /// For an interface that has an address, by which it is reached.
+    pub(super) fn with_address(link: &Link, mac: Mac) -> io::Result<Self> {
+        let socket = broadcast_socket(&link.name, CLIENT_PORT)?;
+        socket.set_nonblocking(true)?;
+        let xid = ka::wire::keys::random().map(u32::from_ne_bytes).map_err(io::Error::other)?;
+        let machine = Machine::of_this();
+        Ok(Self { link: link.clone(), mac, machine, socket, listener: None, xid, start: Instant::now() })
+    }
+
+    /// Sends a question. What cannot be sent is like what gets lost: later tries may do.
+    pub(super) fn ask(&self, question: Question<'_>, as_rom: bool) -> io::Result<()> {
+        let packet = question
+            .packet(self.mac, self.xid, self.start.elapsed(), &self.machine, as_rom)
+            .map_err(io::Error::other)?;
+        let to = match question {
+            Question::Renew(lease) => lease.server,
+            _ => Ipv4Addr::BROADCAST,
+        };
+        if let Err(e) = self.socket.send_to(&packet, SocketAddr::from((to, SERVER_PORT))) {
+            log::warn!("{}: DHCP to {to}: {e}", self.link.name);
+        }
+        Ok(())
+    }
+
+    /// What becomes readable when something has come.
+    pub(super) fn ear(&self) -> BorrowedFd<'_> {
+        self.listener.as_ref().map_or_else(|| self.socket.as_fd(), AsFd::as_fd)
+    }
+
+    /// The next answer to us that is there already.
+    pub(super) fn hear(&self) -> io::Result<Option<Answer>> {
+        let mut buffer = [0; LONGEST];
+        for _ in 0..AT_ONCE {
+            let length = match read(self.ear(), &mut buffer) {
+                Ok(length) => length,
+                Err(rustix::io::Errno::AGAIN) => return Ok(None),
+                // The link is down for a moment, or word of a datagram that nobody wanted.
+                Err(e)
+                    if [
+                        rustix::io::Errno::INTR,
+                        rustix::io::Errno::NETDOWN,
+                        rustix::io::Errno::CONNREFUSED,
+                    ]
+                    .contains(&e) =>
+                {
+                    continue;
+                }
+                Err(e) => return Err(e.into()),
+            };
+            let heard = buffer.get(..length).unwrap_or_default();
+            let datagram = if self.listener.is_some() { udp_data(heard) } else { Some(heard) };
+            if let Some(answer) = datagram.and_then(|datagram| message::answer(datagram, self.mac, self.xid))
+            {
+                return Ok(Some(answer));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Asks for more time, and waits for what `accept` takes; `patience` at most.
+    pub(super) fn extend(
+        &self,
+        question: Question<'_>,
+        patience: Duration,
+        accept: impl Fn(&Answer) -> bool,
+    ) -> io::Result<Option<Answer>> {
+        self.ask(question, false)?;
+        self.socket.set_nonblocking(false)?;
+        receive_until(&self.socket, Instant::now() + patience, |datagram, _| {
+            message::answer(datagram, self.mac, self.xid).filter(&accept)
+        })
+    }
+}
+
+/// The data of an IP packet with a UDP datagram; none if it is cut off. What fills up a short Ethernet frame does not
+/// belong to it. Checksums are not looked at: a packet from this very machine has none yet, as its card would make it.
+fn udp_data(packet: &[u8]) -> Option<&[u8]> {
+    let header = usize::from(packet.first()? & 0xf) * 4;
+    let udp = packet.get(header..)?;
+    let length = usize::from(u16::from_be_bytes([*udp.get(4)?, *udp.get(5)?]));
+    udp.get(UDP_HEADER..length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_data_of_a_datagram_is_found() {
+        let mut packet = vec![0; 24];
+        packet[0] = 0x46;
+        packet.extend_from_slice(&[0, 67, 0, 68, 0, 11, 0, 0, 1, 2, 3, 0, 0]);
+        assert_eq!(udp_data(&packet), Some(&[1, 2, 3][..]));
+        for length in 0..35 {
+            assert_eq!(udp_data(&packet[..length]), None, "{length}");
+        }
+        packet[24 + 5] = 7;
+        assert_eq!(udp_data(&packet), None, "shorter than its header");
+    }
+}

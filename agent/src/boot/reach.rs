@@ -1,0 +1,59 @@
+//! From cards to a controller: the networks of the machine are tried until one leads there.
+
+use super::cmdline::CommandLine;
+use super::network::{Network, NetworkError, Networks};
+use crate::step::{goes_on, step};
+
+/// No network, or no controller in any.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReachError {
+    /// There is no network.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// There are networks, and no controller.
+    #[error("{}", reasons.join("; "))]
+    NoController {
+        /// Why not, for each network that was tried last.
+        reasons: Vec<String>,
+    },
+}
+
+/// Brings up networks, one after the other, until `connect` reaches what it looks for in one. All are tried again as
+/// long as a switch port may be silent. `look_again` is called while there is no fitting interface.
+///
+/// # Errors
+/// [`ReachError`] when nothing is left to try.
+pub fn reach<T>(
+    line: &CommandLine,
+    mut look_again: impl FnMut(),
+    mut connect: impl FnMut(&Network) -> Result<T, String>,
+) -> Result<(Network, T), ReachError> {
+    let mut networks = Networks::open(line)?;
+    let mut network = step("network", || networks.next(&mut look_again))?;
+    let mut reasons = Vec::new();
+    loop {
+        match connect(&network) {
+            Ok(reached) => return Ok((network, reached)),
+            Err(reason) => reasons.push(format!("{}: {reason}", network.name())),
+        }
+        networks.leave(network)?;
+        goes_on("network");
+        network = match networks.next(&mut look_again) {
+            Ok(other) => {
+                log::warn!("no controller there: another network is tried, {}", other.name());
+                other
+            }
+            Err(NetworkError::NoOther) if networks.again() => {
+                log::info!(
+                    "no controller in any network yet; a switch port may pass nothing for the first 50 s: all are \
+                     tried again"
+                );
+                reasons.clear();
+                networks.next(&mut look_again)?
+            }
+            Err(NetworkError::NoOther) => return Err(ReachError::NoController { reasons }),
+            Err(error) => return Err(error.into()),
+        };
+    }
+}

@@ -1,0 +1,213 @@
+//! A node on a cable to a golden node, each in a network namespace, and DHCP servers of others. Needs root, iproute2,
+//! dnsmasq, BusyBox, scapy and Kea.
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a helper of tests fails as a test does")]
+
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use ka_agent::boot::cmdline;
+use ka_agent::boot::network::{Network, NetworkError, bring_up};
+
+use crate::netns::NetNs;
+
+/// Two hosts with a cable: `eth0` of the node has nothing, `eth0` of the golden node is 10.77.0.1/24.
+pub struct Wire {
+    /// The golden node, with 10.77.0.1/24 on `eth0`.
+    pub golden: NetNs,
+    /// The node, with a bare `eth0`.
+    pub node: NetNs,
+}
+
+impl Wire {
+    /// Makes both.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        let (golden, node) = (NetNs::new(&format!("g-{name}")), NetNs::new(&format!("n-{name}")));
+        golden.cable("eth0", &node, "eth0");
+        golden.ip(&["link", "set", "lo", "up"]);
+        golden.ip(&["link", "set", "eth0", "up"]);
+        golden.ip(&["addr", "add", "10.77.0.1/24", "brd", "+", "dev", "eth0"]);
+        Self { golden, node }
+    }
+
+    /// Whether `ip ARGS` on the node prints that.
+    #[must_use]
+    pub fn node_is(&self, args: &[&str], part: &str) -> bool {
+        let output = Command::new("ip").args(["-n", self.node.name()]).args(args).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).contains(part)
+    }
+
+    /// Gives the node an address by hand.
+    pub fn node_address(&self, address: &str) {
+        self.node.ip(&["link", "set", "eth0", "up"]);
+        self.node.ip(&["addr", "add", address, "dev", "eth0"]);
+    }
+
+    /// Brings up the node's network.
+    #[must_use]
+    pub fn bring_up(&self, command_line: &str) -> Network {
+        self.try_to_bring_up(command_line).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// Brings up the node's network, or says why not.
+    ///
+    /// # Errors
+    /// The agent's.
+    pub fn try_to_bring_up(&self, command_line: &str) -> Result<Network, NetworkError> {
+        let line = cmdline::parse(command_line).unwrap();
+        self.node.enter(|| bring_up(&line, || ()))
+    }
+
+    /// Another cable between the two, up at the golden node's end.
+    pub fn second_cable(&self, golden: &str, node: &str) {
+        self.golden.cable(golden, &self.node, node);
+        self.golden.ip(&["link", "set", golden, "up"]);
+    }
+}
+
+/// A DHCP server, ended with the test.
+pub struct Server(Child);
+
+impl Server {
+    /// dnsmasq with these settings.
+    #[must_use]
+    pub fn dnsmasq(wire: &Wire, folder: &Path, more: &[&str]) -> Self {
+        let mut command = wire.golden.command("dnsmasq");
+        command
+            .args([
+                "--keep-in-foreground",
+                "--conf-file=/dev/null",
+                "--port=0",
+                "--interface=eth0",
+                "--user=root",
+            ])
+            .args(["--bind-interfaces", "--no-ping", "--log-dhcp", "--log-facility=-", "--pid-file="])
+            .arg(format!("--dhcp-leasefile={}", folder.join("leases").display()))
+            .args(more);
+        Self::start(wire, folder, command)
+    }
+
+    /// With one address to give, for ten seconds at a time.
+    #[must_use]
+    pub fn udhcpd(wire: &Wire, folder: &Path, address: &str) -> Self {
+        let (conf, leases) = (folder.join("udhcpd.conf"), folder.join("udhcpd.leases"));
+        std::fs::write(&leases, "").unwrap();
+        let text = format!(
+            "interface eth0\nstart {address}\nend {address}\noption subnet 255.255.255.0\noption lease 10\n\
+             lease_file {}\npidfile {}\n",
+            leases.display(),
+            folder.join("udhcpd.pid").display()
+        );
+        std::fs::write(&conf, text).unwrap();
+        let mut command = wire.golden.command("busybox");
+        command.args(["udhcpd", "-f", "-a", "100"]).arg(conf);
+        Self::start(wire, folder, command)
+    }
+
+    /// Kea, with a subnet of this JSON text.
+    #[must_use]
+    pub fn kea(wire: &Wire, folder: &Path, subnet: &str) -> Self {
+        let conf = folder.join("kea.json");
+        let text = format!(
+            r#"{{ "Dhcp4": {{
+                "interfaces-config": {{ "interfaces": ["eth0"] }},
+                "lease-database": {{ "type": "memfile", "persist": false }},
+                "option-def": [{{ "name": "routes", "code": 121, "space": "dhcp4", "type": "binary" }}],
+                "loggers": [{{ "name": "kea-dhcp4", "severity": "DEBUG", "debuglevel": 40,
+                    "output_options": [{{ "output": "stderr" }}] }}],
+                "subnet4": [{subnet}] }} }}"#
+        );
+        std::fs::write(&conf, text).unwrap();
+        let mut command = wire.golden.command("kea-dhcp4");
+        command.env("KEA_PIDFILE_DIR", folder).env("KEA_LOCKFILE_DIR", "none").arg("-c").arg(conf);
+        Self::start(wire, folder, command)
+    }
+
+    /// The server made of scapy: see `judges/dhcp_server.py` for what it can be told.
+    #[must_use]
+    pub fn scapy(wire: &Wire, folder: &Path, card: &str, servers: &serde_json::Value) -> Self {
+        let script = crate::root().join("tests/src/judges/dhcp_server.py");
+        let settings = serde_json::json!({ "card": card, "servers": servers }).to_string();
+        // Debian's, which has Debian's scapy.
+        let mut command = wire.golden.command("/usr/bin/python3");
+        command.arg(script).arg(settings);
+        command.stdout(std::fs::File::create(folder.join("heard")).unwrap());
+        let mut server = Self::spawn(folder, command);
+        server.wait(folder, || std::fs::read_to_string(folder.join("heard")).unwrap().starts_with("ready"));
+        server
+    }
+
+    fn start(wire: &Wire, folder: &Path, command: Command) -> Self {
+        let mut server = Self::spawn(folder, command);
+        // It is ready once it holds the port.
+        server.wait(folder, || {
+            let sockets = wire.golden.command("cat").arg("/proc/net/udp").output().unwrap();
+            String::from_utf8_lossy(&sockets.stdout).contains(":0043 ")
+        });
+        server
+    }
+
+    fn spawn(folder: &Path, mut command: Command) -> Self {
+        let log = std::fs::File::create(folder.join("log")).unwrap();
+        Self(command.stderr(log).spawn().unwrap_or_else(|e| panic!("{command:?}: {e}")))
+    }
+
+    fn wait(&mut self, folder: &Path, mut ready: impl FnMut() -> bool) {
+        wait_until(
+            || format!("the server is ready: {}", log_of(folder)),
+            || {
+                assert!(self.0.try_wait().unwrap().is_none(), "the server has ended: {}", log_of(folder));
+                ready()
+            },
+        );
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// What the server in that folder has written.
+#[must_use]
+pub fn log_of(folder: &Path) -> String {
+    std::fs::read_to_string(folder.join("log")).unwrap_or_default()
+}
+
+/// Waits for a condition, a minute at most.
+///
+/// # Panics
+/// When it does not come.
+pub fn wait_until(what: impl Fn() -> String, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < deadline, "in vain: {}", what());
+        std::thread::yield_now();
+    }
+}
+
+/// What the server of scapy has heard.
+#[derive(Clone, Debug, serde::Deserialize)]
+pub struct Heard {
+    /// `discover`, `request`, `other`.
+    pub kind: String,
+    /// When, in seconds of the system's clock.
+    pub time: f64,
+    /// Bytes of the datagram.
+    pub length: usize,
+    /// It came from who has an address.
+    pub renews: bool,
+    /// The options in hexadecimal digits, by code.
+    pub options: std::collections::BTreeMap<u8, String>,
+}
+
+/// All that the server of scapy in that folder has heard.
+#[must_use]
+pub fn heard(folder: &Path) -> Vec<Heard> {
+    let text = std::fs::read_to_string(folder.join("heard")).unwrap();
+    // The last line may still be on its way.
+    text.lines().skip(1).filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
