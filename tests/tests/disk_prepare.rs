@@ -41,6 +41,48 @@ fn a_disk_is_prepared_used_and_made_bootable() {
     claim(disk.node()).unwrap();
 }
 
+/// The medium takes all writes, and forgets some of them.
+#[test]
+fn a_medium_that_loses_writes_does_not_become_bootable() {
+    for (lost_from, lost, said) in [
+        // The superblock of partition 1, what lies in the middle of the disk, and the table itself.
+        (MIB, MIB, "superblock"),
+        (80 * MIB, 300 * MIB, "lost what was written"),
+    ] {
+        let disk = Loop::new(400 * MIB, 512);
+        let work = tempfile::tempdir().unwrap();
+        let root = work.path().join("root");
+        let mut prepared = prepare(&plan(&disk, DESC), &root).unwrap();
+        for i in 0..40 {
+            fs::write(root.join(format!("file-{i}")), vec![i; 5 << 20]).unwrap();
+        }
+        prepared.unmount().unwrap();
+        prepared.prove().unwrap();
+
+        let image = fs::read_to_string(format!("/sys/block/{}/loop/backing_file", disk.name())).unwrap();
+        let (from, length) = (lost_from.to_string(), lost.to_string());
+        run("fallocate", ["--punch-hole", "-o", &from, "-l", &length, image.trim()]);
+
+        let error = prepared.prove().unwrap_err();
+        assert!(error.to_string().contains(said), "{error}");
+        prepared.abandon();
+    }
+}
+
+/// The same with the table.
+#[test]
+fn a_table_that_is_lost_is_noticed_before_the_disk_boots() {
+    let disk = Loop::new(400 * MIB, 512);
+    let work = tempfile::tempdir().unwrap();
+    let mut prepared = prepare(&plan(&disk, DESC), &work.path().join("root")).unwrap();
+    prepared.unmount().unwrap();
+    let image = fs::read_to_string(format!("/sys/block/{}/loop/backing_file", disk.name())).unwrap();
+    run("fallocate", ["--punch-hole", "-o", "0", "-l", "4096", image.trim()]);
+    let error = prepared.activate(Some(&BootCode([0xeb; 440]))).unwrap_err();
+    assert!(matches!(error, DiskError::Table { .. } | DiskError::TableChanged { .. }), "{error}");
+    assert_eq!(disk.read(0, 1)[0], 0, "no boot code");
+}
+
 #[test]
 fn a_protective_mbr_is_active_where_the_golden_one_is() {
     let disk = Loop::new(100 * MIB, 512);
