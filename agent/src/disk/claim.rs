@@ -204,8 +204,9 @@ pub(super) fn check_locks(devices: &[String]) -> Result<(), Refusal> {
         if let Some(program) = openers::locked(&file).map_err(failed)? {
             return Err(Refusal::FileLocked { device: node.display().to_string(), program });
         }
+        // A partition of a loop device answers for the whole, and has no such attribute.
+        let Ok(path) = sysfs::attribute(device, "loop/backing_file") else { continue };
         let Ok(Some(status)) = loops::status(&file) else { continue };
-        let path = sysfs::attribute(device, "loop/backing_file").map_err(failed)?;
         let Ok(file) = File::open(&path) else {
             log::info!("{device}: {path} can't be opened here: whether somebody has locked it is not known");
             continue;

@@ -43,11 +43,9 @@ impl LoopDevice {
     /// Whether both have bytes of one file in common.
     pub(super) fn overlaps(&self, other: &Self) -> bool {
         let (mine, theirs) = (&self.status, &other.status);
-        let same_file = if mine.of_device == 0 {
-            (mine.device, mine.inode) == (theirs.device, theirs.inode)
-        } else {
-            mine.of_device == theirs.of_device
-        };
+        // Of one block device there may be several nodes.
+        let same_file = mine.of_device == theirs.of_device
+            && (mine.of_device != 0 || (mine.device, mine.inode) == (theirs.device, theirs.inode));
         let begins_before_the_end_of =
             |one: &Self, of: &Self| one.status.offset < of.status.offset.saturating_add(of.size);
         same_file && begins_before_the_end_of(self, other) && begins_before_the_end_of(other, self)

@@ -6,6 +6,8 @@
 //! whoever has come meanwhile.
 
 mod confirm;
+#[cfg(test)]
+mod confirm_tests;
 mod join;
 mod leave;
 mod round;

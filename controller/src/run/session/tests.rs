@@ -12,12 +12,12 @@ use super::*;
 const NO_TIME: Duration = Duration::ZERO;
 const STEP_LIMIT: Duration = Duration::from_secs(35 * 60);
 
-fn mac(last: u8) -> Mac {
+pub(super) fn mac(last: u8) -> Mac {
     format!("52:54:00:00:00:{last:02x}").parse().unwrap()
 }
 
 /// A run's session for two machines.
-fn session(rounds: u32) -> Session {
+pub(super) fn session(rounds: u32) -> Session {
     Session::new(SessionSpec {
         name: "kainstall".into(),
         source: Arc::new(CommandSource::new("true".into())),
@@ -274,7 +274,7 @@ fn named(session: &mut Session) -> Vec<(ConnectionId, String)> {
     plans.collect()
 }
 
-fn target(disks: Vec<ka::plan::DiskPlan>) -> super::super::select::Target {
+pub(super) fn target(disks: Vec<ka::plan::DiskPlan>) -> super::super::select::Target {
     let plan = ka::plan::Plan {
         run: "kainstall".into(),
         disks,
