@@ -21,7 +21,7 @@ PACKAGES := make ca-certificates gcc libc6-dev binutils musl-tools file python3 
 	busybox-static klibc-utils cpio efibootmgr kmod procps xz-utils zstd e2fsprogs xfsprogs jfsutils reiserfsprogs btrfs-progs \
 	dosfstools partclone fdisk gdisk parted util-linux tar attr acl \
 	qemu-system-x86 openssh-client ovmf mmdebstrap dnsmasq-base pxelinux syslinux-common ipxe iproute2 \
-	kea-dhcp4-server python3-scapy
+	kea-dhcp4-server python3-scapy nftables libarchive-tools quota
 
 export DEBIAN_FRONTEND := noninteractive
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
@@ -66,9 +66,9 @@ qemu-test: agent build
 # Peers to measure against, and only for that.
 bench: PACKAGES += iperf3 mbuffer udpcast aria2 opentracker mktorrent
 bench: agent build
-	cargo build --release --locked -p ka-tests --example aead_cost --example pack_cost
+	cargo build --release --locked -p ka-tests --example aead_cost --example pack_cost --example faults
 	initramfs/build-agent --example unpack_cost
-	tests/bench/run --cases "$(CASES)" --nodes "$(NODES)" --rate "$(RATE)" --size "$(SIZE)" --runs "$(RUNS)"
+	SEED="$(SEED)" COUNT="$(COUNT)" tests/bench/run --cases "$(CASES)" --nodes "$(NODES)" --rate "$(RATE)" --size "$(SIZE)" --runs "$(RUNS)"
 
 # Beyond the packages, a nightly toolchain: `rustup toolchain install nightly`.
 fuzz: PACKAGES += g++

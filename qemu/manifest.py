@@ -66,6 +66,8 @@ def facts(path, status):
         "type": KINDS[kind], "mode": f"{stat.S_IMODE(status.st_mode):04o}",
         "owner": f"{status.st_uid}:{status.st_gid}", "mtime": status.st_mtime_ns, "xattrs": xattrs(path),
     }
+    if kind in (stat.S_IFREG, stat.S_IFDIR):
+        found |= traits(path)
     if kind == stat.S_IFREG:
         found |= {"size": status.st_size}
         found["sha256"], found["data"], preallocated = contents(path, status.st_size)
@@ -76,6 +78,42 @@ def facts(path, status):
     elif kind in (stat.S_IFCHR, stat.S_IFBLK):
         found["device"] = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
     return found
+
+
+GETFLAGS, FSGETXATTR = 0x80086601, 0x801C581F  # linux/fs.h
+FSXATTR = struct.Struct("=IIIII8x")
+SETTABLE = 0x6282_C4FF | 0x1_0000 | 0x2_0000  # chattr(1): s u c S i a d A, m, j t, D T, C, x, P F
+SETTABLE_X = 0x1 | 0x100 | 0x400 | 0x800 | 0x1000 | 0x2000 | 0x4000 | 0x1_0000  # xfs_io(8): r t n e E f S C
+
+
+def traits(path):
+    """Flags, project and wishes for extents of a file or directory; nothing where there are none."""
+    found = {}
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        word = bytearray(8)
+        more = bytearray(FSXATTR.size)
+        if known(file, GETFLAGS, word) and (flags := struct.unpack("=I4x", word)[0] & SETTABLE):
+            found["flags"] = f"{flags:#x}"
+        if known(file, FSGETXATTR, more):
+            xflags, extsize, _, project, cowextsize = FSXATTR.unpack(more)
+            named = (("extent flags", f"{xflags & SETTABLE_X:#x}", xflags & SETTABLE_X), ("project", project, project),
+                     ("extent size", extsize, extsize), ("cow extent size", cowextsize, cowextsize))
+            found |= {name: value for name, value, given in named if given}
+    finally:
+        os.close(file)
+    return found
+
+
+def known(file, request, answer):
+    """Ask a file system; false if it has no such thing."""
+    try:
+        fcntl.ioctl(file, request, answer)
+    except OSError as error:
+        if error.errno in (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            return False
+        raise
+    return True
 
 
 def xattrs(path):

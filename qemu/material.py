@@ -5,6 +5,8 @@ folder that holds each kind of thing at least once. All of it is made from fixed
 values, so two builds of the golden image carry the same material.
 """
 
+import errno
+import fcntl
 import functools
 import hashlib
 import os
@@ -29,6 +31,7 @@ def plant(root):
     _names(at)
     _contents(at)
     _times(at)
+    _flags(at)
 
 
 def plant_some(folder, kind):
@@ -185,6 +188,59 @@ def _contents(at):
     os.mkdir(at("many"))
     for number in range(1000):
         _write(at(f"many/file-{number:04}"), b"%d\n" % number)
+
+
+GETFLAGS, SETFLAGS = 0x80086601, 0x40086602  # linux/fs.h
+FLAGS = {"S": 0x8, "i": 0x10, "a": 0x20, "d": 0x40, "A": 0x80, "D": 0x1_0000, "C": 0x80_0000}
+
+
+def _flags(at):
+    """What chattr(1) sets, as far as the file system knows it: `+i` and `+a` forbid everything else, so last."""
+    folder = at("flags")
+    os.mkdir(folder)
+    inside = functools.partial(os.path.join, folder)
+    for letters in ("S", "d", "A", "SdA", "i", "a", "ia"):
+        _write(inside(f"file-{letters}"))
+        os.link(inside(f"file-{letters}"), inside(f"too-{letters}"))
+    for letters in ("D", "d", "i", "Sd"):
+        os.mkdir(inside(f"folder-{letters}"))
+        _write(inside(f"folder-{letters}/plain"))
+    for name in sorted(os.listdir(folder)):
+        for path in ([inside(name, "plain")] if name.startswith("folder") else []) + [inside(name)]:
+            os.utime(path, ns=(0, 1_345_678_901 * SECOND + 5))
+    os.utime(folder, ns=(0, 1_345_678_902 * SECOND + 7))
+    os.utime(at(""), ns=(0, 1_345_678_903 * SECOND + 9))
+    for name in sorted(os.listdir(folder)):
+        if not name.startswith("too-"):
+            set_flags(inside(name), name.partition("-")[2])
+
+
+def set_flags(path, letters):
+    """Add flags to a file or directory; false where the file system knows no such thing."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        word = bytearray(8)
+        fcntl.ioctl(file, GETFLAGS, word)
+        flags = struct.unpack("=I4x", word)[0] | sum(FLAGS[letter] for letter in letters)
+        fcntl.ioctl(file, SETFLAGS, struct.pack("=I4x", flags))
+    except OSError as error:
+        if error.errno in (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL):
+            return False
+        raise
+    finally:
+        os.close(file)
+    return True
+
+
+def unseal(root):
+    """Take every flag off the material again, so that it can be changed or removed."""
+    for folder, folders, files in os.walk(os.path.join(root, FOLDER, "flags")):
+        for path in [folder] + [os.path.join(folder, name) for name in files]:
+            file = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.ioctl(file, SETFLAGS, struct.pack("=I4x", 0))
+            finally:
+                os.close(file)
 
 
 def _times(at):

@@ -19,6 +19,20 @@ pub enum NoteKind {
     AttributeLost,
     /// A flag or project id of an inode could not be set.
     InodeFlagLost,
+    /// Another mount or subvolume was left out.
+    MountLeftOut,
+    /// A file system could not hold a time as it is.
+    TimeLost,
+    /// An entry could not be made where it should be.
+    EntryLost,
+    /// A file that nobody could change (`chattr +i`, `+a`) was replaced all the same.
+    ImmutableReplaced,
+    /// Files under fscrypt or fs-verity came without it.
+    ProtectionLost,
+    /// A partition is not where the description puts it.
+    Placement,
+    /// A setting of a golden file system was not made again.
+    Setting,
     /// A step of the finish was left out, or ended with a warning.
     Finish,
     /// Something still names the golden machine.
@@ -40,6 +54,13 @@ impl NoteKind {
             Self::LeftOut => "left_out",
             Self::AttributeLost => "attribute_lost",
             Self::InodeFlagLost => "inode_flag_lost",
+            Self::MountLeftOut => "mount_left_out",
+            Self::TimeLost => "time_lost",
+            Self::EntryLost => "entry_lost",
+            Self::ImmutableReplaced => "immutable_replaced",
+            Self::ProtectionLost => "protection_lost",
+            Self::Placement => "placement",
+            Self::Setting => "setting",
             Self::Finish => "finish",
             Self::GoldenName => "golden_name",
             Self::Identity => "identity",
@@ -56,6 +77,13 @@ impl NoteKind {
             Self::LeftOut => "left out of the stream",
             Self::AttributeLost => "attributes lost",
             Self::InodeFlagLost => "inode flags lost",
+            Self::MountLeftOut => "mounts and subvolumes left out",
+            Self::TimeLost => "times lost",
+            Self::EntryLost => "entries NOT delivered",
+            Self::ImmutableReplaced => "immutable files replaced",
+            Self::ProtectionLost => "files without their encryption or verity",
+            Self::Placement => "partitions placed elsewhere",
+            Self::Setting => "file system settings not kept",
             Self::Finish => "warnings of the finish",
             Self::GoldenName => "places name the golden node",
             Self::Identity => "lists of other software's identities kept",

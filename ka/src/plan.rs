@@ -1,6 +1,7 @@
 //! What a run asks of a node: disks, file systems, mounts, boot loader.
 
 use crate::disk::choice::DiskChoice;
+use crate::disk::identity::DiskIdentity;
 use crate::inventory::Firmware;
 use crate::mac::Mac;
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,37 @@ pub struct Plan {
     pub finish: FinishPlan,
     /// What the node does at the end.
     pub after: After,
+}
+
+/// A plan for one machine, and the disks of it that were confirmed: nothing else may be erased.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfirmedPlan {
+    /// What is to be done.
+    pub plan: Plan,
+    /// Which disk each of its disks was when it was confirmed.
+    pub disks: Vec<DiskIdentity>,
+}
+
+impl ConfirmedPlan {
+    /// The disks to erase; none if another number of disks was confirmed.
+    #[must_use]
+    pub fn disks(&self) -> Option<Vec<ConfirmedDisk>> {
+        let Self { plan: Plan { disks, .. }, disks: identities } = self;
+        let confirm = |(plan, identity): (&DiskPlan, &DiskIdentity)| ConfirmedDisk {
+            plan: plan.clone(),
+            identity: identity.clone(),
+        };
+        (disks.len() == identities.len()).then(|| disks.iter().zip(identities).map(confirm).collect())
+    }
+}
+
+/// A disk that somebody has confirmed, and what becomes of it. Nothing is written without one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfirmedDisk {
+    /// What is made of it.
+    pub plan: DiskPlan,
+    /// Which disk it was when it was confirmed.
+    pub identity: DiskIdentity,
 }
 
 /// One disk to erase and partition.
@@ -203,6 +235,31 @@ pub struct Shape {
     pub features: Option<Vec<String>>,
     /// Bits of FAT: 12, 16 or 32.
     pub fat_bits: Option<u8>,
+    /// Settings of ext that are no features.
+    pub ext: Option<ExtSettings>,
+    /// The unit and the width of a stripe in bytes (XFS), if the golden one has them.
+    pub stripe: Option<(u32, u32)>,
+}
+
+/// Settings of ext that are no features.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtSettings {
+    /// What the kernel does about errors: 1 goes on, 2 makes it read-only, 3 panics.
+    pub errors: u16,
+    /// Mount options that hold without being named (`s_default_mount_opts`).
+    pub mount_options: u32,
+    /// Mounts between two checks; below 1 there is no such limit.
+    pub max_mounts: i16,
+    /// Seconds between two checks; 0 if it does not matter.
+    pub check_interval: u32,
+    /// Bytes of the journal, if it is inside and not as large as mke2fs makes it.
+    pub journal: Option<u64>,
+    /// Bytes of a RAID's chunk, and of its whole stripe; 0 if unknown.
+    pub stride: u64,
+    /// The same for all disks of the RAID.
+    pub stripe_width: u64,
+    /// Bytes of a cluster (`bigalloc`).
+    pub cluster_size: Option<u32>,
 }
 
 /// A directory on which a file system is mounted, as it is beneath the mount. No stream has it: what is read of a
@@ -221,6 +278,8 @@ pub struct Covered {
     pub mtime: (i64, u32),
     /// Extended attributes: names and values, ACLs in the kernel's binary form.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Flags, project and the like: `chattr +i` on a mount point keeps files out of it while nothing is mounted.
+    pub traits: crate::archive::Traits,
 }
 
 /// A subvolume of a btrfs.

@@ -46,7 +46,7 @@ fn partitions_follow_each_other_and_fill_takes_the_rest() {
 #[test]
 fn what_does_not_fit_is_told_with_figures() {
     let error = layout("linux 10\nlinux fill\n", 11 * MB + 512, SectorSize::B512).unwrap_err();
-    assert_eq!(error, LayoutError::TooSmall { have: 11 * MB + 512, need: 12 * MB });
+    assert_eq!(error, LayoutError::TooSmall { all_fixed: false, have: 11 * MB + 512, need: 12 * MB });
     let error = layout("linux 4294967295\nlinux 4294967295\n", MB, SectorSize::B512).unwrap_err();
     assert!(matches!(error, LayoutError::TooSmall { .. }));
 }
@@ -268,7 +268,8 @@ proptest! {
             Err(e) => {
                 let need = 1 + fixed + u64::from(has_fill);
                 prop_assert!(need > disk_mb);
-                prop_assert_eq!(e, LayoutError::TooSmall { have: disk_mb * MB, need: need * MB });
+                let LayoutError::TooSmall { have, need: told, .. } = e else { panic!("{e}") };
+                prop_assert_eq!((have, told), (disk_mb * MB, need * MB));
             }
         }
     }
@@ -298,4 +299,17 @@ proptest! {
     fn any_sector_is_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
         let _ = Mbr::decode(&bytes);
     }
+}
+
+/// A size is told in bytes where MB would say the same twice, what helps is said, and so is a place that is given up.
+#[test]
+fn messages_say_what_differs_and_what_helps() {
+    let fs = FileSystemPlan::new(1, FileSystemKind::Ext4);
+    let error = FitError::TooSmallToMake { number: 1, size: MB - 512, least: MB, makes: fs.kind };
+    let text = error.to_string();
+    assert!(text.contains("1048064 bytes") && text.contains("1048576 bytes"), "{text}");
+    let text = LayoutError::TooSmall { all_fixed: true, have: 64 * MB, need: 64 * MB + 3584 }.to_string();
+    assert!(text.contains("size=+"), "{text}");
+    let text = LayoutError::TooSmall { all_fixed: false, have: 64 * MB, need: 72 * MB }.to_string();
+    assert_eq!(text, "the disk has 64 MB, the description needs 72 MB");
 }

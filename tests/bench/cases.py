@@ -3,6 +3,7 @@
 import boot
 import faults
 import files
+import injections
 import material
 from bench import GIB, MIB, Setting
 
@@ -137,6 +138,7 @@ CASES = {
     "cpu": cpu,
     "memory": memory,
     "many": many,
+    "faults": injections.measure,
     "boot": boot.boot,
 }
 QUICK = ("clean", "scale", "kill", "cut", "writer", "cpu", "memory")

@@ -8,6 +8,7 @@ from collections import deque
 from pathlib import Path
 
 import cases
+import injections
 import report
 from bench import Series
 from clock import Clock
@@ -73,6 +74,24 @@ class Figures(unittest.TestCase):
             torrent = Path(folder) / "a.torrent"
             torrent.write_bytes(b"d8:announce3:url4:info" + info + b"e")
             self.assertEqual(info_hash(torrent), hashlib.sha1(info).hexdigest())
+
+
+def verdict(seed, *findings):
+    return {"seed": seed, "fault": "Cut", "injection": "", "findings": [{kind: "how"} for kind in findings],
+            "unproven": False, "complete": 1, "seconds": 1.0}
+
+
+class Injections(unittest.TestCase):
+    def test_what_was_found_is_counted_once_an_injection(self):
+        counted = injections.row([verdict(1), verdict(2, "false-success", "false-success"), verdict(3, "hang", "untrue")], 9, "1")
+        self.assertEqual((counted["injections"], counted["false_successes"], counted["hangs"], counted["untrue_reasons"]),
+                         (3, 1, 1, 1))
+        self.assertFalse(counted["reached"])
+        self.assertIn("2, 3", counted["note"])
+        self.assertIn("NOT REACHED", report.table([counted]))
+
+    def test_a_campaign_without_findings_reaches_its_goal(self):
+        self.assertTrue(injections.row([verdict(1), verdict(2)], 9, "1")["reached"])
 
 
 class Reports(unittest.TestCase):

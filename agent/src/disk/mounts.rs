@@ -106,6 +106,7 @@ fn cover(at: &Path, covered: &Covered) -> Result<(), DiskError> {
         gid: covered.gid,
         mtime: Time { sec, nsec },
         xattrs: xattrs.collect(),
+        traits: covered.traits,
         partition: None,
     };
     let directory = File::open(at).map_err(|e| DiskError::io(at, "open the mount point", e))?;

@@ -15,14 +15,18 @@ use super::old::Extent;
 use ka::disk::layout::Layout;
 use ka::disk::table::Write;
 use ka::disk::units::MB;
-pub(super) use kernel::wait_for_partitions;
+pub(super) use kernel::{release, restore, wait_for_partitions};
 use std::fs::File;
 use std::io;
 
 /// What all file systems, swap, LVM and RAID are recognised by lies in the first MiB of a partition (most of it
-/// in the first sectors), in the last (RAID of Linux, of firmware, and ZFS), or is a copy at one of these
-/// offsets: of LUKS2's header, and of btrfs's superblock.
-const COPIES: [u64; 5] = [MB, 2 * MB, 4 * MB, 64 * MB, 256 << 30];
+/// in the first sectors), in the last two (RAID of Linux, of firmware, and ZFS; Promise's lies up to 1.5 MiB before the
+/// end), or is a copy at one of these offsets: of LUKS2's header, of VMFS and UDF, of btrfs's superblock, and of the
+/// label of Ceph's BlueStore. That is what libblkid's probes, wipefs(8) and ceph-volume(8) look at.
+const COPIES: [u64; 9] = [MB, 2 * MB, 4 * MB, 64 * MB, 256 << 30, 1 << 30, 10 << 30, 100 << 30, 1000 << 30];
+
+/// Bytes at the end in which RAID is recognised.
+const TAIL: u64 = 2 * MB;
 
 /// Bytes that are zeroed at such an offset.
 const COPY: u64 = 4096;
@@ -68,13 +72,15 @@ fn wipe_signatures(disk: &dyn Medium, layout: &Layout, old: &[Extent]) -> io::Re
     let sector = layout.disk.sector;
     let new =
         layout.partitions.iter().map(|p| Extent { start: p.start.bytes(sector), end: p.end().bytes(sector) });
-    for Extent { start, end } in old.iter().copied().chain(new) {
+    // A disk may have been one file system, or one OSD, without any table.
+    let whole = Extent { start: 0, end: layout.disk.bytes() };
+    for Extent { start, end } in old.iter().copied().chain(new).chain([whole]) {
         let within = |from: u64, length: u64| Extent { start: from.min(end), end: (from + length).min(end) };
         zero(disk, within(start, MB))?;
         for copy in COPIES {
             zero(disk, within(start.saturating_add(copy), COPY))?;
         }
-        zero(disk, Extent { start: end.saturating_sub(MB).max(start), end })?;
+        zero(disk, Extent { start: end.saturating_sub(TAIL).max(start), end })?;
     }
     disk.sync()
 }

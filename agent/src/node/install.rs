@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ka::inventory::Inventory;
 use ka::notes::Tally;
-use ka::plan::{After, Plan};
+use ka::plan::{After, ConfirmedPlan, Plan};
 use ka::seal::StreamId;
 use ka::wire::control::{Failure, Hello, ToController};
 use ka::wire::session_names;
@@ -23,7 +23,7 @@ use crate::notes;
 use crate::receive::{SinkError, unpack_into};
 use crate::session::{JoinError, Session, SessionOver};
 use crate::step::{self, step};
-use crate::unpack::Options;
+use crate::unpack::{self, Options, Sealed, UnpackError};
 
 /// How often the run is asked for a place before the node gives up.
 const TRIES: u32 = 5;
@@ -76,7 +76,7 @@ pub(super) fn install(node: &Node, inventory: Inventory) -> Result<Outcome, Stri
         log::warn!("{error}");
     }
     match outcome {
-        Ok(()) => Ok(Outcome::from(plan.after)),
+        Ok(()) => Ok(Outcome::from(plan.plan.after)),
         Err(failure) => Err(format!("{}: {}", failure.step, failure.reason)),
     }
 }
@@ -98,12 +98,19 @@ fn join(node: &Node, hello: &Hello) -> Result<Session, String> {
 }
 
 /// From a blank disk to one that boots. Whatever fails after the first write leaves a disk that does not.
-fn carry_out(node: &Node, session: &Session, plan: &Plan) -> Result<(), Failure> {
+fn carry_out(node: &Node, session: &Session, confirmed: &ConfirmedPlan) -> Result<(), Failure> {
+    let plan = &confirmed.plan;
     if let Some(reason) = finish::refusal(plan, hardware::firmware()) {
         return Err(own("plan", reason));
     }
+    let disks = confirmed.disks().ok_or_else(|| {
+        own(
+            "plan",
+            "the controller confirmed another number of disks than it plans; nothing was written".into(),
+        )
+    })?;
     let mut prepared =
-        disk::prepare(&plan.disks, Path::new(ROOT)).map_err(|e| own("prepare the disks", e.to_string()))?;
+        disk::prepare(&disks, Path::new(ROOT)).map_err(|e| own("prepare the disks", e.to_string()))?;
     match fill(node, session, plan, &mut prepared) {
         Ok(()) => Ok(()),
         Err(failure) => {
@@ -119,7 +126,8 @@ fn fill(node: &Node, session: &Session, plan: &Plan, prepared: &mut Prepared) ->
         .map_err(|e| own("hold back the EFI system partition", e.to_string()))?;
     // What an earlier attempt noted is no matter of this one.
     drop(notes::take());
-    let (stream, mut noted) = receive(session, prepared)?;
+    let sealed = Arc::new(Sealed::default());
+    let (stream, mut noted) = receive(session, prepared, &sealed)?;
     let machine = machine(node);
     let raw: Vec<_> = prepared.raw.iter().map(finish::names_of_raw).collect();
     let copied = Copied {
@@ -137,6 +145,13 @@ fn fill(node: &Node, session: &Session, plan: &Plan, prepared: &mut Prepared) ->
         // The node is none the worse for it: without a kernel to start it reboots.
         log::warn!("this node will reboot through its firmware: {error}");
     }
+    step("make files immutable again", || {
+        let notes = unpack::seal(&prepared.root, &sealed)?;
+        notes.log();
+        noted.merge(notes.tally());
+        Ok::<_, UnpackError>(())
+    })
+    .map_err(|e| own("make files immutable again", e.to_string()))?;
     held.uncover().map_err(|e| own("unmount", e.to_string()))?;
     step("unmount the new file systems", || prepared.unmount()).map_err(|e| own("unmount", e.to_string()))?;
     step("read back what is on the disks", || prepared.prove())
@@ -166,10 +181,19 @@ fn machine(node: &Node) -> Machine {
 }
 
 /// Receives the system; returns from which stream, and what was noted.
-fn receive(session: &Session, prepared: &Prepared) -> Result<(StreamId, Tally), Failure> {
+fn receive(
+    session: &Session,
+    prepared: &Prepared,
+    sealed: &Arc<Sealed>,
+) -> Result<(StreamId, Tally), Failure> {
     let partitions = prepared.raw.iter().map(RawPartition::target).collect::<Result<_, _>>();
     let partitions = partitions.map_err(|e| own("receive", format!("cannot share a partition: {e}")))?;
-    let options = Options { partitions: Some(partitions), ..Options::default() };
+    let options = Options {
+        partitions: Some(partitions),
+        // The finish changes files, whatever flags they have.
+        sealed: Some(Arc::clone(sealed)),
+        ..Options::default()
+    };
     let over = |e: SessionOver| Failure { step: "receive".into(), reason: e.0, passing: true, stream: None };
     let (stream, mut reader) =
         step("wait for the other nodes", || session.wait_for_stream()).map_err(over)?;

@@ -15,10 +15,11 @@ use crate::boot::find::Search;
 use crate::boot::network::Network;
 use crate::boot::{clock, stage1};
 use crate::hardware;
-use crate::receive::{Sink, data_listener};
+use crate::receive::{data_listener, unpack_into};
 use crate::relay::window;
 use crate::session::Session;
 use crate::step::step;
+use crate::unpack::Options;
 
 /// The join key in the boot image.
 const KEY_FILE: &str = "/etc/ka/join.key";
@@ -113,7 +114,8 @@ fn receive(session: &Session) -> Result<(), String> {
     rustix::mount::mount("stage2", STAGE2, "tmpfs", rustix::mount::MountFlags::empty(), c"mode=755")
         .map_err(trouble(STAGE2))?;
     let (stream, mut reader) = session.wait_for_stream().map_err(|e| e.to_string())?;
-    let received = Sink::Dir(STAGE2.into()).receive(&mut reader).and_then(|_| Ok(reader.finish()?));
+    let received =
+        unpack_into(&mut reader, Path::new(STAGE2), &Options::default()).and_then(|_| Ok(reader.finish()?));
     match received {
         Ok(total) => session.complete(stream, total),
         Err(error) => {

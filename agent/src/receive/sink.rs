@@ -107,7 +107,8 @@ impl Sink {
                 let error = |error| SinkError::File { path: directory.clone(), error };
                 fs::create_dir_all(directory).map_err(error)?;
                 let _lock = partial::lock_directory(directory)?;
-                let notes = unpack_into(stream, directory, &Options::default())?;
+                let options = Options { tolerant: true, ..Options::default() };
+                let notes = unpack_into(stream, directory, &options)?;
                 Ok(Received { notes, file: None })
             }
             Self::File(path) => match path.metadata() {

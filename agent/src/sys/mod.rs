@@ -4,7 +4,9 @@
 pub mod block;
 pub mod btrfs;
 pub mod freeze;
+pub mod inode;
 pub mod kexec;
+pub mod loops;
 pub mod mount;
 pub mod packet;
 pub mod session;

@@ -1,17 +1,24 @@
-//! Owner, extended attributes, mode and times, set in the order in which they last.
+//! Owner, extended attributes, mode, times and flags, set in the order in which they last.
+//!
+//! A change of owner takes capabilities away, an ACL changes the mode, and `security.evm` is a seal over owner, mode and
+//! the other attributes: it is the last of them.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use ka::archive::{Entry, Kind, Notes, Time, Xattr, shown};
+use ka::archive::{Entry, Flags, Kind, Notes, Time, Traits, Xattr, shown};
 use ka::notes::NoteKind;
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::UnpackError;
+use super::traits;
 use super::tree::Place;
 
 const ACL_ACCESS: &str = "system.posix_acl_access";
+const COMPRESSION: &[u8] = b"btrfs.compression";
 const CAPABILITY: &[u8] = b"security.capability";
+/// What vouches for the rest of the file.
+const SEALS: [&[u8]; 2] = [b"security.ima", b"security.evm"];
 pub(super) const ACL_DEFAULT: &str = "system.posix_acl_default";
 
 /// What an entry says besides its data.
@@ -20,13 +27,20 @@ pub(super) struct Attributes {
     mode: Mode,
     times: Timestamps,
     xattrs: Vec<Xattr>,
+    /// The last of them, which hold for what mode and owner are then.
+    seals: Vec<Xattr>,
+    traits: Traits,
+    /// What cannot be had here is noted, whatever it is.
+    tolerant: bool,
+    /// The file may have flags that the archive does not give it: from its parent, or from before.
+    pub(super) exact: bool,
     /// The file may have ACLs that the archive does not give it: from its parent, or from before.
     pub(super) drop_acls: bool,
 }
 
 impl Attributes {
     /// Takes the extended attributes out of `entry`.
-    pub(super) fn of(entry: &mut Entry, same_owner: bool) -> Self {
+    pub(super) fn of(entry: &mut Entry, same_owner: bool, tolerant: bool) -> Self {
         let owner = same_owner.then(|| (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid)));
         let mut mode = Mode::from_raw_mode(entry.mode);
         if !same_owner && entry.kind != Kind::Directory {
@@ -36,7 +50,26 @@ impl Attributes {
         let Time { sec, nsec } = entry.mtime;
         let time = Timespec { tv_sec: sec, tv_nsec: nsec.into() };
         let times = Timestamps { last_access: time, last_modification: time };
-        Self { owner, mode, times, xattrs: std::mem::take(&mut entry.xattrs), drop_acls: false }
+        let (xattrs, seals) = in_order(std::mem::take(&mut entry.xattrs));
+        let traits = entry.traits;
+        Self { owner, mode, times, xattrs, seals, traits, tolerant, exact: false, drop_acls: false }
+    }
+
+    /// `+i` and `+a`, if it is to have them.
+    pub(super) fn seal(&self) -> Flags {
+        self.traits.flags.and(traits::LAST)
+    }
+
+    /// Sets what must be set while the file or directory is empty.
+    pub(super) fn begin(&self, fd: BorrowedFd<'_>, is_directory: bool) {
+        if !self.exact && self.traits == Traits::default() {
+            return;
+        }
+        traits::begin(fd, &self.traits, is_directory);
+        // The kernel compresses what is written from now on; whether that can be had here is noted later.
+        if let Some(Xattr { name, value }) = self.xattrs.iter().find(|xattr| xattr.name == COMPRESSION) {
+            let _ = rustix::fs::fsetxattr(fd, name.as_slice(), value, XattrFlags::empty());
+        }
     }
 
     /// Sets everything on an open file or directory.
@@ -47,70 +80,104 @@ impl Attributes {
         notes: &mut Notes,
     ) -> Result<(), UnpackError> {
         if let Some((uid, gid)) = self.owner {
-            rustix::fs::fchown(fd, Some(uid), Some(gid))
-                .map_err(|e| UnpackError::system("set the owner of", path, e))?;
+            let set = rustix::fs::fchown(fd, Some(uid), Some(gid));
+            self.unless_here(set, "set the owner of", path, notes)?;
         }
-        self.xattrs(
-            (fd, path),
-            |name, value| rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty()),
-            |name| rustix::fs::fremovexattr(fd, name),
-            notes,
-        )?;
-        rustix::fs::fchmod(fd, self.mode).map_err(|e| UnpackError::system("set the mode of", path, e))?;
-        rustix::fs::futimens(fd, &self.times).map_err(|e| UnpackError::system("set the time of", path, e))
+        let set = |name: &[u8], value: &[u8]| rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty());
+        self.drop_acls(|name| rustix::fs::fremovexattr(fd, name), path)?;
+        self.xattrs((fd, path), &self.xattrs, set, notes)?;
+        self.unless_here(rustix::fs::fchmod(fd, self.mode), "set the mode of", path, notes)?;
+        self.xattrs((fd, path), &self.seals, set, notes)?;
+        let set = rustix::fs::futimens(fd, &self.times);
+        self.unless_here(set, "set the time of", path, notes)?;
+        self.check_time(rustix::fs::fstat(fd), path, notes);
+        if self.exact || self.traits != Traits::default() {
+            traits::set(fd, path, &self.traits, notes);
+        }
+        Ok(())
     }
 
     /// Sets everything but a mode, which a symbolic link has not.
     pub(super) fn apply_to_symlink(&self, place: &Place, notes: &mut Notes) -> Result<(), UnpackError> {
-        self.owner_of(place)?;
+        self.owner_of(place, notes)?;
         // There is no other call by which a symbolic link's attributes can be set beneath an open directory.
         let proc =
             || [fd_path(place.parent.as_fd()).as_bytes(), b"/", place.name().as_encoded_bytes()].concat();
-        self.xattrs(
-            (place.parent.as_fd(), &place.path),
-            |name, value| rustix::fs::lsetxattr(proc(), name, value, XattrFlags::empty()),
-            |_| Ok(()),
-            notes,
-        )?;
-        self.time_of(place)
+        let set = |name: &[u8], value: &[u8]| rustix::fs::lsetxattr(proc(), name, value, XattrFlags::empty());
+        self.xattrs((place.parent.as_fd(), &place.path), &self.xattrs, set, notes)?;
+        self.xattrs((place.parent.as_fd(), &place.path), &self.seals, set, notes)?;
+        self.time_of(place, notes)
     }
 
     /// Sets everything on a device or pipe, which must not be opened for that.
     pub(super) fn apply_to_node(&self, place: &Place, notes: &mut Notes) -> Result<(), UnpackError> {
-        self.owner_of(place)?;
+        self.owner_of(place, notes)?;
         let failed = |e| UnpackError::system("set the mode of", &place.path, e);
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let node = rustix::fs::openat(&place.parent, place.name(), flags, Mode::empty()).map_err(failed)?;
         let proc = fd_path(node.as_fd());
-        self.xattrs(
-            (place.parent.as_fd(), &place.path),
-            |name, value| rustix::fs::setxattr(&proc, name, value, XattrFlags::empty()),
-            |name| rustix::fs::removexattr(&proc, name),
-            notes,
-        )?;
-        rustix::fs::chmod(&proc, self.mode).map_err(failed)?;
-        self.time_of(place)
+        let set = |name: &[u8], value: &[u8]| rustix::fs::setxattr(&proc, name, value, XattrFlags::empty());
+        self.drop_acls(|name| rustix::fs::removexattr(&proc, name), &place.path)?;
+        self.xattrs((place.parent.as_fd(), &place.path), &self.xattrs, set, notes)?;
+        self.unless_here(rustix::fs::chmod(&proc, self.mode), "set the mode of", &place.path, notes)?;
+        self.xattrs((place.parent.as_fd(), &place.path), &self.seals, set, notes)?;
+        self.time_of(place, notes)
     }
 
-    fn owner_of(&self, place: &Place) -> Result<(), UnpackError> {
+    fn owner_of(&self, place: &Place, notes: &mut Notes) -> Result<(), UnpackError> {
         let Some((uid, gid)) = self.owner else { return Ok(()) };
         let flags = AtFlags::SYMLINK_NOFOLLOW;
-        rustix::fs::chownat(&place.parent, place.name(), Some(uid), Some(gid), flags)
-            .map_err(|e| UnpackError::system("set the owner of", &place.path, e))
+        let set = rustix::fs::chownat(&place.parent, place.name(), Some(uid), Some(gid), flags);
+        self.unless_here(set, "set the owner of", &place.path, notes)
     }
 
-    fn time_of(&self, place: &Place) -> Result<(), UnpackError> {
-        rustix::fs::utimensat(&place.parent, place.name(), &self.times, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|e| UnpackError::system("set the time of", &place.path, e))
+    fn time_of(&self, place: &Place, notes: &mut Notes) -> Result<(), UnpackError> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let set = rustix::fs::utimensat(&place.parent, place.name(), &self.times, flags);
+        self.unless_here(set, "set the time of", &place.path, notes)?;
+        self.check_time(rustix::fs::statat(&place.parent, place.name(), flags), &place.path, notes);
+        Ok(())
     }
 
-    /// Sets the extended attributes; notes those that cannot be had here. `beside` is open on the same file system.
-    fn xattrs(
+    /// What this file system cannot hold is noted, if that will do.
+    fn unless_here(
         &self,
-        (beside, path): (BorrowedFd<'_>, &[u8]),
-        set: impl Fn(&[u8], &[u8]) -> rustix::io::Result<()>,
-        remove: impl Fn(&str) -> rustix::io::Result<()>,
+        set: rustix::io::Result<()>,
+        action: &'static str,
+        path: &[u8],
         notes: &mut Notes,
+    ) -> Result<(), UnpackError> {
+        match set {
+            Err(errno @ (Errno::PERM | Errno::INVAL | Errno::OPNOTSUPP | Errno::OVERFLOW))
+                if self.tolerant =>
+            {
+                notes.push(NoteKind::AttributeLost, path, format!("cannot {action} it: {errno}"));
+                Ok(())
+            }
+            set => set.map_err(|errno| UnpackError::system(action, path, errno)),
+        }
+    }
+
+    /// The kernel takes any time, and keeps what the file system can hold of it.
+    fn check_time(&self, kept: rustix::io::Result<Stat>, path: &[u8], notes: &mut Notes) {
+        let Timespec { tv_sec, tv_nsec } = self.times.last_modification;
+        let Ok(kept) = kept else { return };
+        if kept.st_mtime != tv_sec {
+            let what = format!("its time is {} s instead of {tv_sec} s since 1970", kept.st_mtime);
+            notes.push(NoteKind::TimeLost, path, format!("{what}: its file system holds no other"));
+        } else if u64::try_from(tv_nsec).is_ok_and(|wanted| wanted != kept.st_mtime_nsec) {
+            notes.push(
+                NoteKind::TimeLost,
+                path,
+                "its file system holds no such fraction of its time's second",
+            );
+        }
+    }
+
+    fn drop_acls(
+        &self,
+        remove: impl Fn(&str) -> rustix::io::Result<()>,
+        path: &[u8],
     ) -> Result<(), UnpackError> {
         if self.drop_acls {
             for acl in [ACL_ACCESS, ACL_DEFAULT] {
@@ -121,6 +188,17 @@ impl Attributes {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Sets extended attributes; notes those that cannot be had here. `beside` is open on the same file system.
+    fn xattrs(
+        &self,
+        (beside, path): (BorrowedFd<'_>, &[u8]),
+        xattrs: &[Xattr],
+        set: impl Fn(&[u8], &[u8]) -> rustix::io::Result<()>,
+        notes: &mut Notes,
+    ) -> Result<(), UnpackError> {
         let mut lost = |name, why: &str| {
             notes.push(
                 NoteKind::AttributeLost,
@@ -128,12 +206,19 @@ impl Attributes {
                 format!("the attribute {} is left out: {why}", shown(name)),
             );
         };
-        for Xattr { name, value } in &self.xattrs {
+        for Xattr { name, value } in xattrs {
             match set(name, value) {
                 Ok(()) => {}
                 Err(Errno::OPNOTSUPP) => lost(name, "its file system cannot hold it"),
                 Err(Errno::PERM) if self.owner.is_none() => {
                     lost(name, "it takes root to set it");
+                }
+                // A kernel that keeps EVM's sum itself takes signatures only.
+                Err(Errno::PERM | Errno::INVAL) if SEALS.contains(&name.as_slice()) => {
+                    lost(name, "this kernel does not let it be set");
+                }
+                Err(Errno::PERM | Errno::INVAL) if self.tolerant && name != CAPABILITY => {
+                    lost(name, "its file system cannot hold it");
                 }
                 // ext4 has a block for all of a file's attributes, and calls that full as well. A program without its
                 // capabilities does not work, so that these are no matter of a note.
@@ -149,6 +234,37 @@ impl Attributes {
     }
 }
 
+/// Attributes in the order in which they are set, and by themselves those that vouch for all others.
+fn in_order(mut xattrs: Vec<Xattr>) -> (Vec<Xattr>, Vec<Xattr>) {
+    let seal = |xattr: &Xattr| SEALS.iter().position(|name| xattr.name == *name);
+    let mut seals: Vec<_> = xattrs.extract_if(.., |xattr| seal(xattr).is_some()).collect();
+    seals.sort_by_key(seal);
+    xattrs.sort_by_key(|xattr| xattr.name == CAPABILITY);
+    (xattrs, seals)
+}
+
 fn fd_path(fd: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_vouches_for_the_rest_comes_last() {
+        let names = [
+            "security.evm",
+            "security.capability",
+            "security.ima",
+            "security.selinux",
+            "system.posix_acl_access",
+            "user.x",
+        ];
+        let xattrs = names.map(|name| Xattr { name: name.into(), value: Vec::new() });
+        let (first, last) = in_order(xattrs.to_vec());
+        let names = |xattrs: &[Xattr]| xattrs.iter().map(|x| shown(&x.name)).collect::<Vec<_>>().join(" ");
+        assert_eq!(names(&first), "security.selinux system.posix_acl_access user.x security.capability");
+        assert_eq!(names(&last), "security.ima security.evm");
+    }
 }

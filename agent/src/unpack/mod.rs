@@ -9,10 +9,15 @@
 //! its own when everything below is done: the entries below change its time, and its mode may forbid
 //! them.
 //!
+//! Flags such as `+C` work on empty files only, and are set at once; `+i` and `+a` forbid everything that follows, and come
+//! when all names are there ([`seal`]).
+//!
 //! One thread reads the archive and makes all names; others write the files ([`writers`]).
 
 mod attributes;
 mod partitions;
+mod seals;
+mod traits;
 mod tree;
 mod writers;
 
@@ -24,7 +29,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ka::archive::{ArchiveError, Decoder, Entry, Kind, Notes, Progress, Segment, shown};
+use ka::archive::{ArchiveError, Decoder, Entry, Flags, Kind, Notes, Progress, Segment, shown};
+use ka::notes::NoteKind;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -33,6 +39,7 @@ use crate::words;
 use attributes::Attributes;
 pub use partitions::Partition;
 use partitions::Partitions;
+pub use seals::{Sealed, seal};
 use tree::{Place, Tree};
 use writers::{NewFile, Writers, with_writers};
 
@@ -53,6 +60,11 @@ pub struct Options {
     /// Where the archive's partitions go: each to the one of its name, and each of these must be in the archive.
     /// Without that they become files with holes.
     pub partitions: Option<Vec<Partition>>,
+    /// An entry that this file system cannot hold, or that cannot be replaced, is noted and left out; the rest is
+    /// unpacked. Without that it is an error: a clone with a hole in it would pass for a clone.
+    pub tolerant: bool,
+    /// Is told which files should get `+i` and `+a`, for whoever has more to change; without it they get them.
+    pub sealed: Option<Arc<Sealed>>,
 }
 
 impl Default for Options {
@@ -63,6 +75,8 @@ impl Default for Options {
             sync: true,
             progress: None,
             partitions: None,
+            tolerant: false,
+            sealed: None,
         }
     }
 }
@@ -152,19 +166,21 @@ pub fn unpack(input: impl BufRead, root: &Path, options: &Options) -> Result<Sum
         decoder: Decoder::new(input),
         tree: Tree::open(root)?,
         directories: BTreeMap::new(),
+        seals: BTreeMap::new(),
         partitions: options.partitions.as_deref().map(Partitions::new),
         options,
         summary: Summary::default(),
     };
     let notes = with_writers(|writers| {
         while let Some(entry) = unpacker.decoder.next_entry()? {
-            unpacker.entry(entry, writers)?;
+            unpacker.entry_or_note(entry, writers)?;
             unpacker.tell();
         }
         Ok(())
     })?;
     unpacker.summary.notes.append(notes);
     unpacker.finish_directories()?;
+    unpacker.seal();
     if let Some(partitions) = &unpacker.partitions {
         partitions.all_came()?;
     }
@@ -177,13 +193,43 @@ pub fn unpack(input: impl BufRead, root: &Path, options: &Options) -> Result<Sum
     Ok(unpacker.summary)
 }
 
+/// Whether the fault is this entry's: its file system cannot hold it, or something that must stay is in its place.
+/// A full or broken disk is everybody's.
+fn is_of_the_entry(errno: Errno) -> bool {
+    [
+        Errno::INVAL,
+        Errno::NAMETOOLONG,
+        Errno::MLINK,
+        Errno::PERM,
+        Errno::ACCESS,
+        Errno::OVERFLOW,
+        Errno::OPNOTSUPP,
+        Errno::NODEV,
+        Errno::NXIO,
+        Errno::ILSEQ,
+        Errno::XDEV,
+        Errno::NOENT,
+        Errno::EXIST,
+        Errno::NOTEMPTY,
+        Errno::ISDIR,
+        Errno::NOTDIR,
+        Errno::BUSY,
+        Errno::TXTBSY,
+        Errno::FBIG,
+    ]
+    .contains(&errno)
+}
+
 /// Makes an open directory what `entry` says besides its name: owner, extended attributes, mode and time.
 ///
 /// # Errors
 /// The kernel refuses one of them.
 pub fn dress(directory: BorrowedFd<'_>, mut entry: Entry) -> Result<Notes, UnpackError> {
     let mut notes = Notes::default();
-    Attributes::of(&mut entry, true).apply(directory, &entry.path, &mut notes)?;
+    let mut attributes = Attributes::of(&mut entry, true, false);
+    attributes.exact = true;
+    attributes.apply(directory, &entry.path, &mut notes)?;
+    traits::seal(directory, &entry.path, attributes.seal(), &mut notes);
     Ok(notes)
 }
 
@@ -192,6 +238,8 @@ struct Unpacker<'a, R> {
     tree: Tree,
     /// Directories by path, whose attributes wait for the end.
     directories: BTreeMap<Vec<u8>, Attributes>,
+    /// What gets `+i` or `+a` when nothing more is made, by path.
+    seals: BTreeMap<Vec<u8>, Flags>,
     /// Where partitions go; none if they become files.
     partitions: Option<Partitions<'a>>,
     options: &'a Options,
@@ -199,18 +247,38 @@ struct Unpacker<'a, R> {
 }
 
 impl<R: BufRead> Unpacker<'_, R> {
-    fn entry(&mut self, mut entry: Entry, writers: &mut Writers<'_>) -> Result<(), UnpackError> {
+    fn entry_or_note(&mut self, entry: Entry, writers: &mut Writers<'_>) -> Result<(), UnpackError> {
         self.summary.entries += 1;
+        let path = entry.path.clone();
+        match self.entry(entry, writers) {
+            Err(UnpackError::System { action, path: at, errno })
+                if self.options.tolerant && is_of_the_entry(errno) =>
+            {
+                let what = format!("it is left out: cannot {action} {at}: {errno}");
+                self.summary.notes.push(NoteKind::EntryLost, &path, what);
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn entry(&mut self, mut entry: Entry, writers: &mut Writers<'_>) -> Result<(), UnpackError> {
         if let (Some(partition), Some(partitions)) = (entry.partition.take(), &mut self.partitions) {
             return partitions.entry(&entry, &partition, &mut self.decoder, writers);
         }
         let path = tree::inside(&entry.path)?;
-        let mut attributes = Attributes::of(&mut entry, self.options.same_owner);
+        let mut attributes = Attributes::of(&mut entry, self.options.same_owner, self.options.tolerant);
         if path.is_empty() {
             // The root itself is there, whatever else the archive would make of it.
             return match entry.kind {
                 Kind::Directory => {
                     attributes.drop_acls = true;
+                    attributes.exact = true;
+                    let root = self.tree.directory(&path)?;
+                    self.unseal(root.as_fd(), &path);
+                    attributes.begin(root.as_fd(), true);
+                    self.tree.forget()?;
+                    self.seals.insert(path.clone(), attributes.seal());
                     self.directories.insert(path, attributes);
                     Ok(())
                 }
@@ -222,10 +290,21 @@ impl<R: BufRead> Unpacker<'_, R> {
         }
         let place = self.tree.place(&path)?;
         attributes.drop_acls = place.inherits;
+        attributes.exact = place.inherits_traits;
         match entry.kind {
             Kind::Directory => {
                 let kept = self.directory(&place)?;
                 attributes.drop_acls |= kept;
+                attributes.exact |= kept;
+                if attributes.exact || entry.traits != ka::archive::Traits::default() {
+                    let directory = self.tree.directory(&path)?;
+                    if kept {
+                        self.unseal(directory.as_fd(), &path);
+                    }
+                    attributes.begin(directory.as_fd(), true);
+                    self.tree.forget()?;
+                }
+                self.mark(&path, &attributes);
                 self.directories.insert(path, attributes);
                 Ok(())
             }
@@ -274,9 +353,18 @@ impl<R: BufRead> Unpacker<'_, R> {
         if stat(place).is_ok_and(|s| (s.st_dev, s.st_ino) == (source.st_dev, source.st_ino)) {
             return Ok(());
         }
-        self.create(place, ACTION, |place| {
+        let link = |place: &Place| {
             rustix::fs::linkat(&other.parent, other.name(), &place.parent, place.name(), AtFlags::empty())
-        })
+        };
+        match self.create(place, ACTION, link) {
+            // A directory that gives its project to what is made in it takes no link to another project's file.
+            Err(UnpackError::System { errno: Errno::XDEV, .. }) if place.inherits_traits => {
+                traits::without_project(place.parent.as_fd(), || {
+                    link(place).map_err(|e| UnpackError::system(ACTION, &place.path, e))
+                })
+            }
+            made => made,
+        }
     }
 
     fn node(
@@ -304,14 +392,16 @@ impl<R: BufRead> Unpacker<'_, R> {
         let fd = self.create(place, "create", |place| {
             rustix::fs::openat(&place.parent, place.name(), flags, Mode::RUSR | Mode::WUSR)
         })?;
-        let segments = match segments {
-            None => vec![Segment { offset: 0, len: size }],
-            Some(segments) => {
-                rustix::fs::ftruncate(&fd, size)
-                    .map_err(|errno| UnpackError::system("write", &place.path, errno))?;
-                segments
-            }
-        };
+        attributes.begin(fd.as_fd(), false);
+        self.mark(&place.path, &attributes);
+        // What is larger than FAT's files is too large for some, which is known only now.
+        if (segments.is_some() || size > u32::MAX.into())
+            && let Err(errno) = rustix::fs::ftruncate(&fd, size)
+        {
+            let _ = rustix::fs::unlinkat(&place.parent, place.name(), AtFlags::empty());
+            return Err(UnpackError::system("write", &place.path, errno));
+        }
+        let segments = segments.unwrap_or_else(|| vec![Segment { offset: 0, len: size }]);
         // One that is large takes long to write out, and its own sync names it if that fails.
         let data: u64 = segments.iter().map(|segment| segment.len).sum();
         let sync = self.options.sync && (place.each_file || data >= SYNC_FROM);
@@ -338,6 +428,7 @@ impl<R: BufRead> Unpacker<'_, R> {
                 self.remove(place)?;
                 make(place).map_err(|e| UnpackError::system(action, &place.path, e))
             }
+            Err(Errno::PERM | Errno::ACCESS) if self.unseal_parent(place) => self.create(place, action, make),
             made => made.map_err(|e| UnpackError::system(action, &place.path, e)),
         }
     }
@@ -352,7 +443,12 @@ impl<R: BufRead> Unpacker<'_, R> {
             }
             removed => removed,
         };
-        removed.map_err(|e| UnpackError::system("replace", &place.path, e))
+        match removed {
+            Err(Errno::PERM | Errno::ACCESS) if self.unseal_parent(place) || self.unseal_old(place) => {
+                self.remove(place)
+            }
+            removed => removed.map_err(|e| UnpackError::system("replace", &place.path, e)),
+        }
     }
 
     /// Sets the directories' attributes, the deepest first.

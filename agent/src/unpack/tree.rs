@@ -7,17 +7,18 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ffi::OsStr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use ka::archive::shown;
+use ka::archive::{Traits, shown};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::UnpackError;
 use crate::health::{self, Watched};
+use crate::sys::inode;
 
 const OPEN: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -56,6 +57,8 @@ pub(super) struct Place {
     pub(super) inherits: bool,
     /// Its file system wants each file synced.
     pub(super) each_file: bool,
+    /// The directory has flags or a project, some of which are given to what is made in it.
+    pub(super) inherits_traits: bool,
 }
 
 impl Place {
@@ -88,6 +91,14 @@ struct Last {
     inherits: bool,
     /// Its file system wants each file synced.
     each_file: bool,
+    inherits_traits: bool,
+}
+
+impl Last {
+    fn new(path: Vec<u8>, fd: Rc<OwnedFd>, each_file: bool) -> Self {
+        let traits = inode::read(fd.as_fd()).map_or_else(|_| Traits::default(), |found| found.traits);
+        Self { path, inherits: inherits(&fd), each_file, inherits_traits: traits != Traits::default(), fd }
+    }
 }
 
 impl Tree {
@@ -97,8 +108,7 @@ impl Tree {
         let fd = rustix::fs::open(at, flags, Mode::empty())
             .map_err(|e| UnpackError::system("open", at.as_os_str().as_bytes(), e))?;
         let root = Rc::new(fd);
-        let last =
-            Last { path: Vec::new(), inherits: inherits(&root), fd: Rc::clone(&root), each_file: false };
+        let last = Last::new(Vec::new(), Rc::clone(&root), false);
         let mut tree = Self { root, last, at: at.to_owned(), file_systems: BTreeMap::new() };
         tree.forget()?;
         Ok(tree)
@@ -107,15 +117,24 @@ impl Tree {
     /// Where to make the entry `path`; directories on the way that are missing are made.
     pub(super) fn place(&mut self, path: &[u8]) -> Result<Place, UnpackError> {
         self.walk(parent(path), true)?;
-        let Last { fd, inherits, each_file, .. } = &self.last;
-        Ok(Place { parent: Rc::clone(fd), path: path.to_vec(), inherits: *inherits, each_file: *each_file })
+        Ok(self.place_in_last(path))
     }
 
     /// Where the entry `path`, which should be there, is.
     pub(super) fn existing(&mut self, path: &[u8]) -> Result<Place, UnpackError> {
         self.walk(parent(path), false)?;
-        let Last { fd, inherits, each_file, .. } = &self.last;
-        Ok(Place { parent: Rc::clone(fd), path: path.to_vec(), inherits: *inherits, each_file: *each_file })
+        Ok(self.place_in_last(path))
+    }
+
+    fn place_in_last(&self, path: &[u8]) -> Place {
+        let Last { fd, inherits, each_file, inherits_traits, .. } = &self.last;
+        Place {
+            parent: Rc::clone(fd),
+            path: path.to_vec(),
+            inherits: *inherits,
+            each_file: *each_file,
+            inherits_traits: *inherits_traits,
+        }
     }
 
     /// Opens the directory `path`.
@@ -129,7 +148,7 @@ impl Tree {
             .map_err(|e| UnpackError::system("open", path, e))
     }
 
-    /// A directory was removed: the one that is open may be gone.
+    /// A directory was removed, or is not what it was: the one that is open may be gone.
     pub(super) fn forget(&mut self) -> Result<(), UnpackError> {
         self.last = self.arrive(Vec::new(), Rc::clone(&self.root))?;
         Ok(())
@@ -181,7 +200,8 @@ impl Tree {
                 new.insert(FileSystem { watched, each_file })
             }
         };
-        Ok(Last { inherits: inherits(&fd), each_file: fs.each_file, path, fd })
+        let each_file = fs.each_file;
+        Ok(Last::new(path, fd, each_file))
     }
 }
 

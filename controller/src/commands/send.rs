@@ -16,7 +16,7 @@ use crate::cli::values;
 use crate::config::{Config, keys};
 use crate::run::hub::{Hub, Place};
 use crate::run::session::{Gate, SessionSpec};
-use crate::run::source::{CommandSource, DirectorySource, FileSource, Source};
+use crate::run::source::{CommandSource, FileSource, Source, TreeSource};
 use crate::view::progress::Progress;
 
 /// Options of `kactl send`.
@@ -31,6 +31,13 @@ pub struct SendArgs {
     /// What to send.
     #[command(flatten)]
     pub source: SourceArgs,
+    /// Sends what is mounted below the directory too, and nested subvolumes
+    #[arg(long, requires = "dir")]
+    pub cross: bool,
+    /// Stays on the directory's own file system: mounts and nested subvolumes arrive as empty directories, and are
+    /// counted (the default)
+    #[arg(long, requires = "dir", conflicts_with = "cross")]
+    pub one_file_system: bool,
     /// Directory of the keys, if not the one that the configuration names
     #[arg(long, value_name = "DIR")]
     pub keys: Option<PathBuf>,
@@ -62,7 +69,7 @@ pub fn run(args: &SendArgs, config: &Config) -> Outcome {
     let keys = keys::load(args.keys.as_deref().unwrap_or(&config.directories.keys))?;
     let spec = SessionSpec {
         name: args.session.clone(),
-        source: args.source.open()?,
+        source: args.source.open(args.cross)?,
         wanted: usize::try_from(args.nodes_wanted.get())?,
         gate: Gate::First,
         only: None,
@@ -71,6 +78,7 @@ pub fn run(args: &SendArgs, config: &Config) -> Outcome {
         log: None,
         window: args.stream.window(),
         dead_after: args.stream.dead_after,
+        step_limit: args.stream.step_limit,
         rounds: args.stream.rounds.get(),
         delay: Duration::ZERO,
         order: args.stream.order.read()?,
@@ -84,11 +92,11 @@ pub fn run(args: &SendArgs, config: &Config) -> Outcome {
 
 impl SourceArgs {
     /// Checks what can be checked before anybody waits.
-    fn open(&self) -> anyhow::Result<Arc<dyn Source>> {
+    fn open(&self, cross: bool) -> anyhow::Result<Arc<dyn Source>> {
         match (&self.dir, &self.file, &self.command) {
             (Some(dir), ..) => {
                 ensure!(dir.is_dir(), "{} is not a directory", dir.display());
-                Ok(Arc::new(DirectorySource(dir.clone())))
+                Ok(Arc::new(TreeSource { directory: dir.clone(), cross }))
             }
             (_, Some(file), _) => {
                 let cannot = || format!("cannot read {}", file.display());

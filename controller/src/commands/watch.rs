@@ -99,7 +99,7 @@ pub(super) fn report(end: &Snapshot, json: bool) -> Outcome {
             Err(exit::Failure { exit: Exit::NodesFailed, error: anyhow!("no node came in time") })
         }
         Some(Ending::Served) | None => {
-            let complete = end.status.nodes.iter().all(|node| node.is_complete());
+            let complete = end.status.is_whole();
             Ok(if complete && printed.is_ok() { Exit::Ok } else { Exit::NodesFailed })
         }
     }

@@ -9,6 +9,7 @@ mod disk;
 mod exclude;
 mod firmware;
 mod golden;
+mod protected;
 mod raw;
 mod tools;
 
@@ -265,6 +266,7 @@ pub fn make(request: &Request<'_>) -> Result<Planned, PlanError> {
     planned.notes.extend(golden::left_out(&disks, request.exclude_disks));
     planned.sources.sort_by_key(|s| s.mount_point.components().count());
     covered::note(&mut planned)?;
+    protected::check(&mut planned)?;
     Ok(planned)
 }
 

@@ -10,6 +10,7 @@ use ka::wire::control::{Failure, Hello, Progress, Ticket};
 
 use super::clock;
 use super::net::ConnectionId;
+use super::plans::OwnDisks;
 use super::status::{self, NodeStatus, Phase};
 use ka::mac::Mac;
 
@@ -57,6 +58,13 @@ pub(super) struct Node {
     pub(super) round: u32,
     pub(super) stream: Option<StreamId>,
     pub(super) position: Option<usize>,
+    /// When its writer last took something of the stream, and when it last had taken all that was there.
+    taken_at: Instant,
+    idle_at: Instant,
+    /// Which of its disks are erased, once that is sure.
+    pub(super) own: Option<OwnDisks>,
+    /// Why it is not sure, and since when somebody is asked.
+    pub(super) unsure: Option<(String, Instant)>,
     rate: Rate,
 }
 
@@ -93,6 +101,10 @@ impl Node {
             round: 0,
             stream: None,
             position: None,
+            taken_at: clock::now(),
+            idle_at: clock::now(),
+            own: None,
+            unsure: None,
             rate: Rate::default(),
         }
     }
@@ -121,6 +133,12 @@ impl Node {
 
     pub(super) fn on_progress(&mut self, progress: Progress) {
         self.rate.add(progress.verified.0);
+        if progress.written != self.progress.written {
+            self.taken_at = clock::now();
+        }
+        if progress.written >= progress.verified {
+            self.idle_at = clock::now();
+        }
         self.progress = progress;
     }
 
@@ -133,6 +151,7 @@ impl Node {
         self.step_since = clock::now();
         self.failure = None;
         self.progress = Progress::default();
+        (self.taken_at, self.idle_at) = (clock::now(), clock::now());
         self.rate = Rate::default();
         self.total = None;
         self.notes = Tally::default();
@@ -255,6 +274,21 @@ impl Node {
     pub(super) fn at_one_step(&self) -> Option<Duration> {
         let works = matches!(self.phase, Phase::Planned | Phase::Preparing | Phase::Finishing);
         works.then(|| clock::now() - self.step_since)
+    }
+
+    /// It receives, and for how long its writer has taken nothing although there was something to take.
+    pub(super) fn takes_nothing(&self) -> Option<Duration> {
+        (self.phase == Phase::Receiving).then(|| clock::now() - self.taken_at.max(self.idle_at))
+    }
+
+    /// The same for a node that has all of the stream since `released`: it still has to write everything out.
+    pub(super) fn writes_nothing(&self, released: Instant) -> Option<Duration> {
+        (self.phase == Phase::Receiving).then(|| clock::now() - self.taken_at.max(released))
+    }
+
+    /// Its writer has taken all that has come.
+    pub(super) fn has_taken_all(&self) -> bool {
+        self.progress.written >= self.progress.verified
     }
 
     /// Records the first reason; what follows from it is not told again.

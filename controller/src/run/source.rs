@@ -83,6 +83,23 @@ impl Source for DirectorySource {
     }
 }
 
+/// A directory's tree as a tar for hosts that run already: what cannot be opened is noted and left out.
+pub struct TreeSource {
+    /// The directory.
+    pub directory: PathBuf,
+    /// Other mounts and subvolumes too.
+    pub cross: bool,
+}
+
+impl Source for TreeSource {
+    fn write(&self, out: &mut dyn Write) -> Result<Tally, SourceError> {
+        let options = pack::Options { cross: self.cross, tolerant: true, ..pack::Options::default() };
+        let summary = pack::pack_dir(&self.directory, &options, out)?;
+        summary.notes.log();
+        Ok(summary.notes.tally().clone())
+    }
+}
+
 /// The golden node's chosen file systems and partitions, as one tar.
 pub struct GoldenSource {
     chosen: Mutex<Vec<Chosen>>,

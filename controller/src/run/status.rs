@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use ka::mac::Mac;
-use ka::notes::Tally;
+use ka::notes::{NoteKind, Tally};
 
 /// A run at a moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +54,15 @@ pub struct NodeStatus {
     pub notes: Tally,
     /// Why it failed, if it did.
     pub failure: Option<Failure>,
+}
+
+impl RunStatus {
+    /// Every node is complete, and has every entry that was to be sent.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        let lost = |notes: &Tally| notes.count(NoteKind::EntryLost) > 0;
+        !lost(&self.notes) && self.nodes.iter().all(|node| node.is_complete() && !lost(&node.notes))
+    }
 }
 
 impl NodeStatus {

@@ -64,7 +64,7 @@ fn ending(node: &NodeStatus) -> String {
 struct Report<'a> {
     run: &'a str,
     session: &'a str,
-    /// Every node is complete.
+    /// Every node is complete, and has every entry.
     ok: bool,
     /// Bytes of the plain stream.
     data_bytes: u64,
@@ -122,7 +122,7 @@ pub fn print_json(
     let report = Report {
         run: &status.name,
         session: &status.session,
-        ok: served && status.nodes.iter().all(NodeStatus::is_complete),
+        ok: served && status.is_whole(),
         data_bytes: plain,
         wire_bytes: wire,
         transfer_seconds: seconds(sending),
@@ -234,6 +234,22 @@ warning: 1 changed while read, such as ./var/log?: it grew
   52:54:00:00:00:03  Failed: still receiving at the end (792.0 MB received)
 "
         );
+    }
+
+    /// An entry that a host could not hold is part of the result.
+    #[test]
+    fn a_lost_entry_is_no_success() {
+        let (mut status, transfer) = ended(vec![node(1, Phase::Complete, None)]);
+        let ok = |status: &RunStatus| {
+            let mut out = Vec::new();
+            print_json(&mut out, true, status, &transfer).unwrap();
+            serde_json::from_slice::<serde_json::Value>(&out).unwrap()["ok"].clone()
+        };
+        assert_eq!(ok(&status), true);
+        status.nodes[0].notes.add(NoteKind::TimeLost, "a");
+        assert_eq!(ok(&status), true);
+        status.nodes[0].notes.add(NoteKind::EntryLost, "a");
+        assert_eq!(ok(&status), false);
     }
 
     #[test]

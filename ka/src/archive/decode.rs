@@ -8,7 +8,10 @@ use super::entry::{Entry, Kind, Time};
 use super::error::ArchiveError;
 use super::pax::Attributes;
 use super::sparse::{Map, TextMap};
-use super::{BLOCK, MAX_PAX, MAX_SIZE, block, shown};
+use super::{BLOCK, MAX_NAME, MAX_PAX, MAX_SIZE, block, shown};
+
+/// How much of an extended header is read at once.
+const PIECE: usize = 1 << 20;
 
 /// Reads an archive entry by entry.
 ///
@@ -69,18 +72,22 @@ impl<R: BufRead> Decoder<R> {
             };
             match header.entry_type() {
                 EntryType::XGlobalHeader => {
-                    let records = self.payload(&header, start)?;
+                    let records = self.payload(&header, start, MAX_NAME)?;
                     let wrong = |problem: String| malformed(start, "a global header", problem);
                     self.globals.apply(&records).map_err(wrong)?;
-                    if self.globals.held() > MAX_PAX {
+                    if self.globals.held() > MAX_NAME {
                         return Err(wrong("the global headers say more than a mebibyte".to_owned()));
                     }
                 }
-                EntryType::XHeader => extra.pax = Some(self.payload(&header, start)?),
-                EntryType::GNULongName => extra.path = Some(block::text(&self.payload(&header, start)?)),
-                EntryType::GNULongLink => extra.link = Some(block::text(&self.payload(&header, start)?)),
+                EntryType::XHeader => extra.pax = Some(self.payload(&header, start, MAX_PAX)?),
+                EntryType::GNULongName => {
+                    extra.path = Some(block::text(&self.payload(&header, start, MAX_NAME)?));
+                }
+                EntryType::GNULongLink => {
+                    extra.link = Some(block::text(&self.payload(&header, start, MAX_NAME)?));
+                }
                 // The label of a volume.
-                other if other.as_byte() == b'V' => drop(self.payload(&header, start)?),
+                other if other.as_byte() == b'V' => drop(self.payload(&header, start, MAX_NAME)?),
                 _ => return self.entry(&header, extra, start).map(Some),
             }
         }
@@ -121,15 +128,22 @@ impl<R: BufRead> Decoder<R> {
     }
 
     /// The data of an extended header.
-    fn payload(&mut self, header: &Header, start: u64) -> Result<Vec<u8>, ArchiveError> {
-        let wrong = |problem| malformed(start, "an extended header", problem);
-        let size = block::unsigned(&header.as_old().size).ok_or_else(|| wrong("its size is no number"))?;
+    fn payload(&mut self, header: &Header, start: u64, most: usize) -> Result<Vec<u8>, ArchiveError> {
+        let wrong = |problem: String| malformed(start, "an extended header", problem);
+        let size =
+            block::unsigned(&header.as_old().size).ok_or_else(|| wrong("its size is no number".into()))?;
         let size = usize::try_from(size)
             .ok()
-            .filter(|&size| size <= MAX_PAX)
-            .ok_or_else(|| wrong("it is larger than a mebibyte"))?;
-        let mut payload = vec![0; size.next_multiple_of(BLOCK)];
-        self.read_exact(&mut payload)?;
+            .filter(|&size| size <= most)
+            .ok_or_else(|| wrong(format!("it is larger than {} MiB", most >> 20)))?;
+        let padded = size.next_multiple_of(BLOCK);
+        let mut payload = Vec::new();
+        while payload.len() < padded {
+            // What is only announced takes no memory.
+            let have = payload.len();
+            payload.resize(padded.min(have + PIECE), 0);
+            self.read_exact(payload.get_mut(have..).unwrap_or_default())?;
+        }
         payload.truncate(size);
         Ok(payload)
     }
@@ -166,6 +180,7 @@ impl<R: BufRead> Decoder<R> {
             },
         };
         let xattrs = attributes.take_xattrs().map_err(at)?;
+        let traits = attributes.take_traits();
         let partition = attributes.take_partition().map_err(at)?;
         let size = field(attributes.size, &old.size, "size")?;
 
@@ -208,7 +223,7 @@ impl<R: BufRead> Decoder<R> {
                 "it is said to hold a partition, and is no regular file",
             ));
         }
-        Ok(Entry { path, kind, mode, uid, gid, mtime, xattrs, partition })
+        Ok(Entry { path, kind, mode, uid, gid, mtime, xattrs, traits, partition })
     }
 
     /// A regular file: finds its map, if it is sparse, and how much data it has in the archive.

@@ -202,5 +202,6 @@ fn collect(records: &mut Vec<u8>, entry: &Entry, path: &[u8], size: u64) {
         pax::push(records, pax::PARTITION, name.as_bytes());
         pax::push(records, pax::HOLES, holes.name().as_bytes());
     }
+    pax::push_traits(records, &entry.traits);
     pax::push_xattrs(records, &entry.xattrs);
 }

@@ -1,5 +1,7 @@
 //! What an archive says of one file.
 
+use super::flags::Traits;
+
 /// One file of a tree: everything but its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -19,6 +21,8 @@ pub struct Entry {
     /// Extended attributes. ACLs are `system.posix_acl_access` and `system.posix_acl_default` in the
     /// kernel's binary form. The packer sorts them by name; the decoder keeps the archive's order.
     pub xattrs: Vec<Xattr>,
+    /// Flags, project, and what else chattr(1) and xfs_io(8) set.
+    pub traits: Traits,
     /// The golden partition whose bytes a regular file holds; none for files of a tree.
     pub partition: Option<RawPartition>,
 }

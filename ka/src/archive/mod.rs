@@ -3,8 +3,10 @@
 //! The stream of a session is an ordinary tar, so that any root file system's tarball is a source and
 //! any tar can open what was captured. Written is the pax format of POSIX.1-2008 (`pax`, "pax
 //! Interchange Format") with the records by which GNU tar and star extend it: `SCHILY.xattr.*`,
-//! `SCHILY.acl.*` and `GNU.sparse.*` 1.0. Read is that, ustar, the tar of Version 7, and GNU's own
+//! `SCHILY.acl.*`, `SCHILY.fflags` and `GNU.sparse.*` 1.0. Read is that, ustar, the tar of Version 7, and GNU's own
 //! format with its long names and its sparse files.
+//!
+//! Projects have no keyword anywhere; ours are `KA.project`, `KA.extsize` and `KA.cowextsize`.
 //!
 //! A partition that is copied byte by byte is a regular file with holes and two records of our own
 //! (`KA.partition`, its name, and `KA.holes`, what the holes are). Another tar makes an image file of it.
@@ -21,6 +23,7 @@ mod decode;
 mod encode;
 mod entry;
 mod error;
+mod flags;
 mod pax;
 mod report;
 mod sparse;
@@ -31,14 +34,19 @@ pub use decode::Decoder;
 pub use encode::Encoder;
 pub use entry::{Entry, Kind, RawHoles, RawPartition, Segment, Time, Xattr};
 pub use error::ArchiveError;
+pub use flags::{Flags, Traits};
 pub use report::{Note, Notes, Progress, shown};
 
 /// A tar's unit in bytes: headers are one block, data is padded to whole blocks.
 pub const BLOCK: usize = 512;
 
-/// The largest pax header, or long name of GNU's format, in bytes. An entry's path, link target and
-/// extended attributes together must fit.
-pub const MAX_PAX: usize = 1 << 20;
+/// The largest pax header in bytes. An entry's path, link target and extended attributes together must fit: the kernel
+/// lists 64 KiB of attributes' names, of 7 bytes at least, and each may have 64 KiB. A header takes memory as it comes,
+/// not as it is announced.
+pub const MAX_PAX: usize = 1 << 30;
+
+/// The largest long name of GNU's format, and the most that global headers may say, in bytes.
+pub const MAX_NAME: usize = 1 << 20;
 
 /// The most data segments that a sparse file's map may have.
 pub const MAX_SEGMENTS: usize = 1 << 20;

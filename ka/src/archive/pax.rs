@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use super::acl;
 use super::entry::{RawHoles, RawPartition, Time, Xattr};
+use super::flags::{Flags, Traits};
 use super::sparse::Map;
 
 const XATTR: &str = "SCHILY.xattr.";
@@ -19,6 +20,14 @@ const RECORD: usize = 64;
 pub(super) const PARTITION: &[u8] = b"KA.partition";
 /// What the holes of such a file are.
 pub(super) const HOLES: &[u8] = b"KA.holes";
+/// The flags of an inode.
+const FLAGS: &[u8] = b"SCHILY.fflags";
+/// The project of an inode.
+const PROJECT: &[u8] = b"KA.project";
+/// The size of extents that an inode asks for.
+const EXTENT_SIZE: &[u8] = b"KA.extsize";
+/// The same for those that are copied on write.
+const COW_EXTENT_SIZE: &[u8] = b"KA.cowextsize";
 const NANOS: u32 = 1_000_000_000;
 
 /// Appends a record.
@@ -38,6 +47,21 @@ pub(super) fn push(records: &mut Vec<u8>, keyword: &[u8], value: &[u8]) {
 
 fn digits(n: usize) -> usize {
     n.checked_ilog10().map_or(1, |log| log as usize + 1)
+}
+
+/// Appends flags, project and the like, as far as they say anything.
+pub(super) fn push_traits(records: &mut Vec<u8>, traits: &Traits) {
+    let Traits { flags, project, extent_size, cow_extent_size } = *traits;
+    if !flags.is_empty() {
+        push(records, FLAGS, flags.names().as_bytes());
+    }
+    for (keyword, number) in
+        [(PROJECT, project), (EXTENT_SIZE, extent_size), (COW_EXTENT_SIZE, cow_extent_size)]
+    {
+        if number != 0 {
+            push(records, keyword, number.to_string().as_bytes());
+        }
+    }
 }
 
 /// Appends a file's extended attributes, and its ACLs as text beside their binary form.
@@ -126,6 +150,11 @@ pub(super) fn number(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
+/// Such a number of 32 bits; an empty value is 0.
+fn number_32(text: &[u8]) -> Option<u32> {
+    if text.is_empty() { Some(0) } else { u32::try_from(number(text)?).ok() }
+}
+
 /// Iterates over the records of a header: keyword and value.
 pub(super) fn records(mut bytes: &[u8]) -> impl Iterator<Item = Result<(&[u8], &[u8]), String>> {
     std::iter::from_fn(move || {
@@ -163,6 +192,7 @@ pub(super) struct Attributes {
     pub(super) gid: Option<u64>,
     pub(super) mtime: Option<Time>,
     pub(super) sparse: Sparse,
+    traits: Traits,
     partition: Option<String>,
     holes: Option<RawHoles>,
     xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -239,6 +269,10 @@ impl Attributes {
                 return Some(pushed);
             }
             b"GNU.sparse.numblocks" => self.sparse.map = Some(Map::default()),
+            FLAGS => self.traits.flags = Flags::of_names(value),
+            PROJECT => self.traits.project = number_32(value)?,
+            EXTENT_SIZE => self.traits.extent_size = number_32(value)?,
+            COW_EXTENT_SIZE => self.traits.cow_extent_size = number_32(value)?,
             PARTITION => {
                 let name = String::from_utf8(value.to_vec()).ok()?;
                 self.partition = Some(Some(name).filter(|name| RawPartition::is_name(name.as_bytes()))?);
@@ -259,6 +293,11 @@ impl Attributes {
         let texts = [&self.path, &self.link, &self.acl_access, &self.acl_default, &self.sparse.name];
         let texts = texts.into_iter().flatten().map(Vec::len).sum::<usize>();
         xattrs + texts + self.sparse.map.as_ref().map_or(0, Map::held)
+    }
+
+    /// Flags, project and the like.
+    pub(super) fn take_traits(&mut self) -> Traits {
+        std::mem::take(&mut self.traits)
     }
 
     /// The partition that an entry holds.

@@ -8,7 +8,7 @@ use super::ids::Seed;
 use super::kind::PartitionKind;
 use super::layout::{Layout, LayoutError, Least, Placed, Placing};
 use super::room;
-use super::units::{DiskSize, InMb, SectorSize};
+use super::units::{Against, DiskSize, InMb, SectorSize};
 use crate::plan::{DiskPlan, FileSystemKind, FileSystemPlan};
 
 /// Why a plan doesn't go onto a disk.
@@ -44,7 +44,7 @@ pub enum FitError {
     /// Less room than the golden files need.
     #[error(
         "partition {number} has {} ({} for files when it is {makes}), and {} must go onto it",
-        InMb(*.size), InMb(*.room), InMb(*.used)
+        InMb(*.size), Against(*.room, *.used), Against(*.used, *.room)
     )]
     TooSmall {
         /// The partition's number.
@@ -61,7 +61,7 @@ pub enum FitError {
     /// Less room than the tool wants for an empty one.
     #[error(
         "partition {number} has {}, and the smallest {makes} that can be made has {}",
-        InMb(*.size), InMb(*.least)
+        Against(*.size, *.least), Against(*.least, *.size)
     )]
     TooSmallToMake {
         /// The partition's number.
@@ -92,7 +92,8 @@ pub enum FitError {
     },
     /// Less room than the partition that is copied as it is.
     #[error(
-        "partition {number} has {size} bytes, and the golden partition that is copied onto it as it is has {need}"
+        "partition {number} has {size} bytes, and the golden partition that is copied onto it as it is has {need}: \
+         give it more in the description, or `fill` (in sfdisk's form `size=+`)"
     )]
     RawTooSmall {
         /// The partition's number.

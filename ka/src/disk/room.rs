@@ -119,8 +119,17 @@ pub fn default_bytes_per_inode(size: u64) -> u64 {
 
 fn ext_room(fs: &FileSystemPlan, size: u64, has_journal: bool) -> u64 {
     let block = if size / MB < 512 { 1024 } else { 4096 };
-    let journal_blocks = match size / block {
-        _ if !has_journal => 0,
+    let journal_blocks = if has_journal { journal_blocks(size / block) } else { 0 };
+    let journal = fs.shape.ext.and_then(|ext| ext.journal).unwrap_or_default().max(journal_blocks * block);
+    let inode_size = u64::from(fs.shape.inode_size.unwrap_or(256));
+    let inode_tables = (size / bytes_per_inode(fs, size)).saturating_mul(inode_size);
+    size.saturating_sub(inode_tables).saturating_sub(journal)
+}
+
+/// Blocks of the journal that mke2fs makes by default, of a file system of so many.
+#[must_use]
+pub fn journal_blocks(blocks: u64) -> u64 {
+    match blocks {
         0..2048 => 0,
         2048..32_768 => 1024,
         32_768..262_144 => 4096,
@@ -130,10 +139,21 @@ fn ext_room(fs: &FileSystemPlan, size: u64, has_journal: bool) -> u64 {
         8_388_608..16_777_216 => 65_536,
         16_777_216..33_554_432 => 131_072,
         _ => 262_144,
-    };
-    let inode_size = u64::from(fs.shape.inode_size.unwrap_or(256));
-    let inode_tables = (size / bytes_per_inode(fs, size)).saturating_mul(inode_size);
-    size.saturating_sub(inode_tables).saturating_sub(journal_blocks * block)
+    }
+}
+
+/// Whether a partition of so many bytes can have a FAT32 by the specification: 65,525 clusters at least, which are one
+/// sector each then, and two tables for them.
+#[must_use]
+pub fn holds_fat32(size: u64, sector: SectorSize) -> bool {
+    size >= least_fat32(sector)
+}
+
+/// The least size in bytes of such a partition.
+#[must_use]
+pub fn least_fat32(sector: SectorSize) -> u64 {
+    let tables = (2 * 4 * 65_600_u64).div_ceil(sector.bytes()) + 2;
+    (65_600 + tables + 32) * sector.bytes()
 }
 
 #[cfg(test)]

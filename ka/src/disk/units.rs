@@ -112,6 +112,20 @@ impl fmt::Display for InMb {
     }
 }
 
+/// Two sizes in bytes that are compared: in MB, unless both are the same number of MB and still differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Against(pub u64, pub u64);
+
+impl fmt::Display for Against {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(size, other) = *self;
+        if size != other && size.div_ceil(MB) == other.div_ceil(MB) {
+            return write!(f, "{size} bytes");
+        }
+        InMb(size).fmt(f)
+    }
+}
+
 /// Bytes as a person reads them of disks and files, with three or four digits: `512 B`, `3.5 GB`. A GB has 10^9
 /// bytes, as the makers of disks count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -205,6 +205,7 @@ fn gnu_tar_and_we_agree_on_files_beyond_8_gib() {
         gid: 0,
         mtime: Time::default(),
         xattrs: Vec::new(),
+        traits: ka::archive::Traits::default(),
         partition: None,
     };
     let mut bytes = Vec::new();

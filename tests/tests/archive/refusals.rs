@@ -19,6 +19,7 @@ pub(crate) fn entry(path: &str, kind: Kind) -> Entry {
         gid: 0,
         mtime: Time { sec: 1_600_000_000, nsec: 5 },
         xattrs: Vec::new(),
+        traits: ka::archive::Traits::default(),
         partition: None,
     }
 }

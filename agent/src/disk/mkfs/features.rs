@@ -15,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 /// Features of ext that mke2fs can set; the others tell a state (`needs_recovery`, `orphan_present`), or
 /// need more than a name.
-const EXT: [&str; 30] = [
+const EXT: [&str; 31] = [
     "64bit",
     "bigalloc",
     "casefold",
@@ -26,6 +26,7 @@ const EXT: [&str; 30] = [
     "ext_attr",
     "extent",
     "extra_isize",
+    "fast_commit",
     "filetype",
     "flex_bg",
     "has_journal",

@@ -4,9 +4,12 @@ use super::features::{self, Known};
 use super::fresh_uuid;
 use crate::disk::error::{DiskError, RecipeError};
 use ka::disk::room;
-use ka::disk::units::{MB, SectorSize};
-use ka::plan::{FileSystemKind, FileSystemPlan, Shape};
+use ka::disk::units::{InMb, MB, SectorSize};
+use ka::plan::{ExtSettings, FileSystemKind, FileSystemPlan, Shape};
 use std::path::Path;
+
+/// The smallest XFS that is made for a RAID, in bytes: of less, mkfs.xfs 6 says that its log is too small.
+const STRIPED: u64 = 4 << 30;
 
 /// What makes one file system. Every command gets the device as its last argument.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +18,8 @@ pub(in super::super) struct Recipe {
     pub(super) uuid: String,
     /// Programs and their arguments, in order.
     pub(super) commands: Vec<(&'static str, Vec<String>)>,
+    /// Settings that this partition cannot have.
+    pub(in super::super) left_out: Vec<String>,
 }
 
 /// The partition that a file system is made on.
@@ -24,6 +29,8 @@ pub(in super::super) struct Target {
     pub(in super::super) size: u64,
     /// The disk's sectors.
     pub(in super::super) sector: SectorSize,
+    /// Firmware looks for its files on it.
+    pub(in super::super) is_esp: bool,
 }
 
 impl Recipe {
@@ -45,8 +52,9 @@ impl Recipe {
             features::find(program).ok_or_else(|| failed(RecipeError::NoTool(program)))?;
         }
         let known = if plan.shape.features.is_some() { Known::ask(plan.kind) } else { Known::default() };
-        let commands = commands(plan, &uuid, target, &known);
-        Ok(Self { uuid, commands })
+        let mut left_out = Vec::new();
+        let commands = commands(plan, &uuid, target, &known, &mut left_out);
+        Ok(Self { uuid, commands, left_out })
     }
 }
 
@@ -69,15 +77,18 @@ fn commands(
     uuid: &str,
     target: Target,
     known: &Known,
+    left_out: &mut Vec<String>,
 ) -> Vec<(&'static str, Vec<String>)> {
     let shape = &plan.shape;
     let (label_option, options) = match plan.kind {
-        FileSystemKind::Ext2 | FileSystemKind::Ext3 | FileSystemKind::Ext4 => ("-L", ext(plan, uuid, target)),
-        FileSystemKind::Xfs => ("-L", xfs(shape, uuid, target, known)),
+        FileSystemKind::Ext2 | FileSystemKind::Ext3 | FileSystemKind::Ext4 => {
+            ("-L", ext(plan, uuid, target, left_out))
+        }
+        FileSystemKind::Xfs => ("-L", xfs(shape, uuid, target, known, left_out)),
         FileSystemKind::Jfs => ("-L", words(&["-q"])),
         FileSystemKind::Reiserfs => ("-l", reiserfs(shape, uuid)),
         FileSystemKind::Btrfs => ("-L", btrfs(shape, uuid, target, known)),
-        FileSystemKind::Vfat => ("-n", vfat(shape, uuid, target)),
+        FileSystemKind::Vfat => ("-n", vfat(shape, uuid, target, left_out)),
         FileSystemKind::Swap => ("-L", words(&["-U", uuid])),
     };
     let mut options = options;
@@ -89,10 +100,11 @@ fn commands(
     commands.extend(programs.first().map(|program| (*program, options)));
     // A program behind the first gives it its UUID.
     commands.extend(programs.get(1).map(|program| (*program, words(&["-U", uuid]))));
+    commands.extend(shape.ext.as_ref().filter(|_| is_ext(plan.kind)).map(|ext| ("tune2fs", tune(ext))));
     commands
 }
 
-fn ext(plan: &FileSystemPlan, uuid: &str, target: Target) -> Vec<String> {
+fn ext(plan: &FileSystemPlan, uuid: &str, target: Target, left_out: &mut Vec<String>) -> Vec<String> {
     let FileSystemPlan { kind, shape, .. } = plan;
     let mut options = words(&["-q", "-F", "-t", kind.name(), "-U", uuid]);
     if let Some(size) = at_least_a_sector(shape.block_size, target) {
@@ -110,6 +122,9 @@ fn ext(plan: &FileSystemPlan, uuid: &str, target: Target) -> Vec<String> {
         let reserved = reserved.min(50_000);
         options.extend(["-m".to_owned(), format!("{}.{:03}", reserved / 1000, reserved % 1000)]);
     }
+    if let Some(settings) = &shape.ext {
+        options.extend(ext_settings(settings, shape, target, left_out));
+    }
     let features = match (&shape.features, kind) {
         (Some(features), _) => {
             let block = at_least_a_sector(shape.block_size, target).unwrap_or(4096);
@@ -124,10 +139,99 @@ fn ext(plan: &FileSystemPlan, uuid: &str, target: Target) -> Vec<String> {
     options
 }
 
-fn xfs(shape: &Shape, uuid: &str, target: Target, known: &Known) -> Vec<String> {
+/// The settings that mke2fs takes.
+fn ext_settings(
+    settings: &ExtSettings,
+    shape: &Shape,
+    target: Target,
+    left_out: &mut Vec<String>,
+) -> Vec<String> {
+    let mut options = Vec::new();
+    let errors = match settings.errors {
+        2 => "remount-ro",
+        3 => "panic",
+        _ => "continue",
+    };
+    options.extend(words(&["-e", errors]));
+    let block = at_least_a_sector(shape.block_size, target).unwrap_or(4096);
+    if let Some(cluster) = settings.cluster_size.map(u64::from) {
+        // A cluster has two blocks at least.
+        options.extend(["-C".to_owned(), cluster.max(2 * block).to_string()]);
+    }
+    if let Some(journal) = settings.journal {
+        let least = 1024 * block;
+        // mke2fs takes whole MB, and at most half of the blocks; the room for files is reckoned with it.
+        if (least..=target.size / 4).contains(&journal) {
+            options.extend(["-J".to_owned(), format!("size={}", journal.div_ceil(MB))]);
+        } else {
+            left_out.push(format!("a journal of {} is none for its size", InMb(journal)));
+        }
+    }
+    let (stride, width) = (settings.stride / block, settings.stripe_width / block);
+    let raid: Vec<String> = [("stride", stride), ("stripe_width", width)]
+        .into_iter()
+        .filter(|(_, blocks)| *blocks > 0)
+        .map(|(name, blocks)| format!("{name}={blocks}"))
+        .collect();
+    if !raid.is_empty() {
+        options.extend(["-E".to_owned(), raid.join(",")]);
+    }
+    options
+}
+
+/// The settings that only tune2fs takes.
+fn tune(settings: &ExtSettings) -> Vec<String> {
+    /// Names and bits (ext4(5), `s_default_mount_opts`). The kind of journal is a number of two bits.
+    const OPTIONS: [(u32, &str); 9] = [
+        (0x1, "debug"),
+        (0x2, "bsdgroups"),
+        (0x4, "user_xattr"),
+        (0x8, "acl"),
+        (0x10, "uid16"),
+        (0x100, "nobarrier"),
+        (0x200, "block_validity"),
+        (0x400, "discard"),
+        (0x800, "nodelalloc"),
+    ];
+    let bits = settings.mount_options;
+    let mut options: Vec<String> = OPTIONS
+        .into_iter()
+        .map(|(bit, name)| format!("{}{name}", if bits & bit == 0 { "^" } else { "" }))
+        .collect();
+    options.push(
+        match bits & 0x60 {
+            0x20 => "journal_data",
+            0x40 => "journal_data_ordered",
+            0x60 => "journal_data_writeback",
+            _ => "^journal_data",
+        }
+        .to_owned(),
+    );
+    let mounts = if settings.max_mounts < 1 { -1 } else { settings.max_mounts };
+    let interval = format!("{}s", settings.check_interval);
+    let mut arguments = words(&["-o", &options.join(",")]);
+    arguments.extend(["-c".to_owned(), mounts.to_string(), "-i".to_owned(), interval]);
+    arguments
+}
+
+fn is_ext(kind: FileSystemKind) -> bool {
+    matches!(kind, FileSystemKind::Ext2 | FileSystemKind::Ext3 | FileSystemKind::Ext4)
+}
+
+fn xfs(shape: &Shape, uuid: &str, target: Target, known: &Known, left_out: &mut Vec<String>) -> Vec<String> {
     let mut options = words(&["-q", "-f"]);
     if let Some(size) = at_least_a_sector(shape.block_size, target) {
         options.extend(["-b".to_owned(), format!("size={size}")]);
+    }
+    if let Some((unit, width)) = shape.stripe {
+        let block = at_least_a_sector(shape.block_size, target).unwrap_or(4096);
+        let is_even = u64::from(unit).is_multiple_of(block) && width.is_multiple_of(unit);
+        // mkfs.xfs makes many allocation groups for a RAID, and each must hold some stripes, or the log.
+        if is_even && (u64::from(width) * 256).max(STRIPED) <= target.size {
+            options.extend(["-d".to_owned(), format!("su={unit},sw={}", width / unit)]);
+        } else {
+            left_out.push(format!("a stripe of {unit} and {width} bytes (sunit, swidth) does not fit it"));
+        }
     }
     let mut sections = vec![("-m", vec![format!("uuid={uuid}")]), ("-i", Vec::new()), ("-n", Vec::new())];
     if let Some(features) = &shape.features {
@@ -175,8 +279,26 @@ fn btrfs(shape: &Shape, uuid: &str, target: Target, known: &Known) -> Vec<String
 
 /// FAT's kind and the size of its clusters depend on each other: what doesn't go with the partition's size
 /// is left to the tool.
-fn vfat(shape: &Shape, uuid: &str, target: Target) -> Vec<String> {
+fn vfat(shape: &Shape, uuid: &str, target: Target, left_out: &mut Vec<String>) -> Vec<String> {
     let mut options = words(&["-i", &uuid.replace('-', "")]);
+    if target.is_esp && shape.fat_bits.is_none() {
+        // What firmware must read is FAT32 (UEFI specification, 13.3); the tool takes fewer bits for few sectors.
+        if room::holds_fat32(target.size, target.sector) {
+            options.extend(words(&["-F", "32"]));
+            if target.size < 2 * room::least_fat32(target.sector) {
+                options.extend(words(&["-s", "1"]));
+            }
+        } else {
+            left_out.push(format!(
+                "an EFI system partition of {} is too small for FAT32, which takes {} with sectors of {} bytes; firmware \
+                 may not read it",
+                InMb(target.size),
+                InMb(room::least_fat32(target.sector)),
+                target.sector.bytes()
+            ));
+        }
+        return options;
+    }
     let bits = shape.fat_bits.filter(|bits| match bits {
         // Clusters of at most 32 KiB, so that everybody reads it.
         12 => target.size <= 4084 * (32 << 10),
@@ -240,8 +362,8 @@ mod tests {
     fn line(kind: FileSystemKind, shape: Shape, size: u64, sector: u32, known: &Known) -> String {
         let plan = FileSystemPlan { shape, label: Some("name".into()), ..FileSystemPlan::new(1, kind) };
         let uuid = if kind == FileSystemKind::Vfat { "1A2B-3C4D" } else { UUID };
-        let target = Target { size, sector: SectorSize::try_from(sector).unwrap() };
-        let commands = commands(&plan, uuid, target, known);
+        let target = Target { size, sector: SectorSize::try_from(sector).unwrap(), is_esp: false };
+        let commands = commands(&plan, uuid, target, known, &mut Vec::new());
         let one = |(program, arguments): &(&str, Vec<String>)| format!("{program} {}", arguments.join(" "));
         commands.iter().map(one).collect::<Vec<_>>().join("; ").replace(UUID, "UUID")
     }
@@ -272,7 +394,7 @@ mod tests {
             bytes_per_inode: None,
             reserved: Some(1500),
             features: features(&["has_journal", "needs_recovery", "extent"]),
-            fat_bits: None,
+            ..Shape::default()
         };
         let none = Known::default();
         assert_eq!(
@@ -313,8 +435,11 @@ mod tests {
         let made = |bytes_per_inode, inodes, mb| {
             let shape = Shape { bytes_per_inode, ..Shape::default() };
             let plan = FileSystemPlan { shape, inodes, ..FileSystemPlan::new(1, FileSystemKind::Ext2) };
-            let target = Target { size: mb * MB, sector: SectorSize::B512 };
-            ext(&plan, UUID, target).join(" ").replace(UUID, "UUID").replace("-q -F -t ext2 -U UUID", "")
+            let target = Target { size: mb * MB, sector: SectorSize::B512, is_esp: false };
+            ext(&plan, UUID, target, &mut Vec::new())
+                .join(" ")
+                .replace(UUID, "UUID")
+                .replace("-q -F -t ext2 -U UUID", "")
         };
         assert_eq!(made(None, 60_000, 400), "");
         assert_eq!(made(None, 60_000, 600), " -i 9983");
@@ -342,6 +467,65 @@ mod tests {
             let line = line(FileSystemKind::Vfat, shape(bits, cluster), mb * MB, sector, &Known::default());
             assert_eq!(line, format!("mkfs.vfat -i 1A2B3C4D {expected}-n name"), "{bits} {cluster} {mb}");
         }
+    }
+
+    #[test]
+    fn a_new_efi_system_partition_is_fat32() {
+        for (mb, sector, expected) in [
+            (33, 512, "-F 32 -s 1 "),
+            (100, 512, "-F 32 "),
+            (260, 4096, "-F 32 -s 1 "),
+            (1024, 4096, "-F 32 "),
+            (32, 512, ""),
+            (200, 4096, ""),
+        ] {
+            let plan =
+                FileSystemPlan { label: Some("E".into()), ..FileSystemPlan::new(1, FileSystemKind::Vfat) };
+            let target =
+                Target { size: mb * MB, sector: SectorSize::try_from(sector).unwrap(), is_esp: true };
+            let mut left_out = Vec::new();
+            let made = commands(&plan, "1A2B-3C4D", target, &Known::default(), &mut left_out);
+            assert_eq!(made[0].1.join(" "), format!("-i 1A2B3C4D {expected}-n E"), "{mb} {sector}");
+            assert_eq!(left_out.len(), usize::from(expected.is_empty()), "{left_out:?}");
+        }
+    }
+
+    #[test]
+    fn settings_of_ext_that_are_no_features_are_kept() {
+        let settings = ExtSettings {
+            errors: 2,
+            mount_options: 0x4 | 0x8 | 0x60 | 0x400,
+            max_mounts: 30,
+            check_interval: 86_400,
+            journal: Some(64 << 20),
+            stride: 65_536,
+            stripe_width: 262_144,
+            cluster_size: Some(65_536),
+        };
+        let shape = Shape { block_size: Some(4096), ext: Some(settings), ..Shape::default() };
+        let plan = FileSystemPlan { shape, ..FileSystemPlan::new(1, FileSystemKind::Ext4) };
+        let made = |mb| {
+            let target = Target { size: mb * MB, sector: SectorSize::B512, is_esp: false };
+            let mut left_out = Vec::new();
+            (commands(&plan, UUID, target, &Known::default(), &mut left_out), left_out)
+        };
+        let (commands, left_out) = made(1024);
+        assert!(
+            commands[0]
+                .1
+                .join(" ")
+                .contains("-e remount-ro -C 65536 -J size=64 -E stride=16,stripe_width=64"),
+            "{commands:?}"
+        );
+        assert_eq!(commands[1].0, "tune2fs");
+        assert_eq!(
+            commands[1].1.join(" "),
+            "-o ^debug,^bsdgroups,user_xattr,acl,^uid16,^nobarrier,^block_validity,discard,^nodelalloc,\
+             journal_data_writeback -c 30 -i 86400s"
+        );
+        assert!(left_out.is_empty());
+        let (commands, left_out) = made(100);
+        assert!(!commands[0].1.contains(&"-J".to_owned()) && left_out.len() == 1, "{left_out:?}");
     }
 
     #[test]

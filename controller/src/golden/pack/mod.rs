@@ -10,6 +10,7 @@
 //! packing, because a clone with a hole in it would pass for a clone.
 
 mod file;
+mod mounts;
 mod names;
 mod raw;
 mod swaps;
@@ -51,6 +52,10 @@ pub struct Options {
     pub progress: Option<Arc<Progress>>,
     /// Partitions that travel byte by byte, behind all files.
     pub partitions: Vec<RawSource>,
+    /// Walks other mounts and subvolumes too; they are left out and noted without that.
+    pub cross: bool,
+    /// Notes and leaves out what cannot be opened. Without that it is an error.
+    pub tolerant: bool,
 }
 
 /// What was packed.
@@ -139,7 +144,7 @@ fn pack_without(
     let mount_points = sources.iter().map(|(path, _)| path.clone()).collect();
 
     let encoder = Encoder::new(BufWriter::with_capacity(BUFFER, out));
-    let mut walker = walk::Walker::new(encoder, exclude, mount_points, swaps, options.progress.as_deref());
+    let mut walker = walk::Walker::new(encoder, exclude, mount_points, swaps, options);
     for (mount_point, directory) in &sources {
         walker.source(mount_point, directory)?;
     }

@@ -12,8 +12,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use ka::archive::{Encoder, Entry, Kind, Progress, Segment, Time, Xattr};
+use ka::archive::{Encoder, Entry, Kind, Progress, Segment, Time, Traits, Xattr};
 use ka::notes::NoteKind;
+use ka_agent::sys::inode;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
@@ -21,7 +22,7 @@ use super::file::{self, Copier, CopyError};
 use super::names::{Listing, Names};
 use super::swaps::{self, FileId};
 use super::xattrs::Reader;
-use super::{PackError, Summary, raw};
+use super::{Options, PackError, Summary, mounts, raw};
 use crate::golden::plan::RawSource;
 
 /// Directories that are kept open at once.
@@ -39,11 +40,17 @@ pub(super) struct Walker<'a, W: Write> {
     xattrs: Reader,
     listing: Listing,
     summary: Summary,
+    /// Other mounts and subvolumes are walked too.
+    cross: bool,
+    /// What cannot be opened is noted and left out.
+    tolerant: bool,
 
     /// The source that is being walked.
     source: PathBuf,
     mount_point: Vec<u8>,
     device: u64,
+    /// The mount of the source, if the kernel tells.
+    mount: Option<u64>,
     /// Path in the archive of what is being looked at: `.` and what is behind it as seen from the clone's root.
     path: Vec<u8>,
     /// Files with several names: the first one seen, and how many are still to come.
@@ -65,21 +72,24 @@ impl<'a, W: Write> Walker<'a, W> {
         exclude: HashSet<Vec<u8>>,
         mount_points: HashSet<Vec<u8>>,
         swaps: &'a HashSet<FileId>,
-        progress: Option<&'a Progress>,
+        options: &'a Options,
     ) -> Self {
         Self {
             encoder,
             exclude,
             mount_points,
             swaps,
-            progress,
+            progress: options.progress.as_deref(),
             copier: Copier::new(),
             xattrs: Reader::new(),
             listing: Listing::new(),
             summary: Summary::default(),
+            cross: options.cross,
+            tolerant: options.tolerant,
             source: PathBuf::new(),
             mount_point: Vec::new(),
             device: 0,
+            mount: None,
             path: Vec::new(),
             links: HashMap::new(),
         }
@@ -114,6 +124,7 @@ impl<'a, W: Write> Walker<'a, W> {
             rustix::fs::open(directory, DIRECTORY, Mode::empty()).map_err(|e| self.failed("open", e))?;
         let stat = rustix::fs::fstat(&root).map_err(|e| self.failed("look at", e))?;
         self.device = stat.st_dev;
+        self.mount = mounts::id(&root);
         let mut levels: Vec<Level> = self.enter(root, &stat)?.into_iter().collect();
         while let Some(level) = levels.last_mut() {
             self.path.truncate(level.path_len);
@@ -202,6 +213,12 @@ impl<'a, W: Write> Walker<'a, W> {
         let opened = file::open(parent, name, OFlags::DIRECTORY);
         match opened.and_then(|fd| rustix::fs::fstat(&fd).map(|stat| (fd, stat))) {
             Ok((fd, stat)) => self.enter(fd, &stat),
+            // A FUSE mount is its owner's alone, not even root's.
+            Err(errno) if self.is_mount(parent, name) => {
+                self.write(&Entry { mode: 0o755, ..self.bare(Kind::Directory) })?;
+                self.mount_left_out(&format!("it is another mount, and cannot be opened: {errno}"));
+                Ok(None)
+            }
             Err(errno) => self.gone(errno, "open").map(|()| None),
         }
     }
@@ -209,9 +226,10 @@ impl<'a, W: Write> Walker<'a, W> {
     /// Writes a directory's entry, and lists what is in it unless that is to be left out.
     fn enter(&mut self, fd: OwnedFd, stat: &Stat) -> Result<Option<Level>, PackError> {
         let xattrs = self.xattrs_of(&fd)?;
-        self.write(&Entry { xattrs, ..self.entry(stat, Kind::Directory) })?;
-        if stat.st_dev != self.device {
-            self.left_out("it is on another device, and what is in it is left out");
+        let traits = self.traits_of(&fd)?;
+        self.write(&Entry { xattrs, traits, ..self.entry(stat, Kind::Directory) })?;
+        if stat.st_dev != self.device && !self.cross {
+            self.mount_left_out("it is another mount or subvolume, and what is in it is left out");
             return Ok(None);
         }
         if self.exclude.contains(self.path.get(1..).unwrap_or_default()) {
@@ -239,10 +257,15 @@ impl<'a, W: Write> Walker<'a, W> {
             self.left_out("it became something else while it was read, and is left out");
             return Ok(());
         }
+        if stat.st_dev != self.device && !self.cross {
+            self.mount_left_out("it is mounted from another file system, and is left out");
+            return Ok(());
+        }
         if self.is_link(&stat)? {
             return Ok(());
         }
         let xattrs = self.xattrs_of(&fd)?;
+        let traits = self.traits_of(&fd)?;
         let size = u64::try_from(stat.st_size).unwrap_or_default();
         let segments = if size > swaps::PAGE && self.swaps.contains(&(stat.st_dev, stat.st_ino)) {
             self.left_out("this machine swaps to it: only its size and its first page are packed");
@@ -251,7 +274,7 @@ impl<'a, W: Write> Walker<'a, W> {
             file::segments(&fd, size).map_err(|e| self.failed("find the holes of", e))?
         };
         let data = segments.clone().unwrap_or_else(|| vec![Segment { offset: 0, len: size }]);
-        self.write(&Entry { xattrs, ..self.entry(&stat, Kind::File { size, segments }) })?;
+        self.write(&Entry { xattrs, traits, ..self.entry(&stat, Kind::File { size, segments }) })?;
         self.remember_link(&stat);
         self.data(&fd, &data)?;
         self.note_change(&fd, &stat)
@@ -323,6 +346,7 @@ impl<'a, W: Write> Walker<'a, W> {
         );
         let xattrs = match xattrs {
             Ok(xattrs) => xattrs,
+            Err(Errno::TOOBIG) => self.too_many_attributes(),
             // Only if the file itself is gone, not for want of a mounted /proc.
             Err(errno) if rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).is_err() => {
                 return self.gone(errno, "read the attributes of");
@@ -357,20 +381,69 @@ impl<'a, W: Write> Walker<'a, W> {
     }
 
     fn xattrs_of(&mut self, fd: &OwnedFd) -> Result<Vec<Xattr>, PackError> {
-        self.xattrs.of(fd).map_err(|e| self.failed("read the attributes of", e))
+        match self.xattrs.of(fd) {
+            Err(Errno::TOOBIG) => Ok(self.too_many_attributes()),
+            read => read.map_err(|e| self.failed("read the attributes of", e)),
+        }
+    }
+
+    /// The kernel lists no more than 64 KiB of names, and none if there are more.
+    fn too_many_attributes(&mut self) -> Vec<Xattr> {
+        let what = "it has more extended attributes than the kernel can list, and all are left out";
+        self.summary.notes.push(NoteKind::AttributeLost, &self.path, what);
+        Vec::new()
+    }
+
+    /// Flags, project and the like. What fscrypt and fs-verity do for a file is noted: the copy is without it.
+    fn traits_of(&mut self, fd: &OwnedFd) -> Result<Traits, PackError> {
+        let found = inode::read(fd.as_fd())
+            .map_err(|e| self.failed("read the flags of", Errno::from_raw_os_error(e as i32)))?;
+        for (is_so, what) in [
+            (found.encrypted, "it is encrypted by fscrypt, and its copy is not"),
+            (found.verity, "it is guarded by fs-verity, and its copy is not"),
+        ] {
+            if is_so {
+                self.summary.notes.push(NoteKind::ProtectionLost, &self.path, what);
+            }
+        }
+        Ok(found.traits)
+    }
+
+    /// Whether another mount is there, which is known without opening what is mounted.
+    fn is_mount(&self, parent: BorrowedFd<'_>, name: &[u8]) -> bool {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let seen = rustix::fs::openat(parent, name, flags, Mode::empty());
+        let id = seen.ok().and_then(|fd| mounts::id(&fd));
+        id.is_some() && id != self.mount
+    }
+
+    fn mount_left_out(&mut self, what: &str) {
+        self.summary.notes.push(NoteKind::MountLeftOut, &self.path, what);
+    }
+
+    /// An entry of which nothing is known but its name.
+    fn bare(&self, kind: Kind) -> Entry {
+        Entry {
+            path: self.path.clone(),
+            kind,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            mtime: Time::default(),
+            xattrs: Vec::new(),
+            traits: Traits::default(),
+            partition: None,
+        }
     }
 
     fn entry(&self, stat: &Stat, kind: Kind) -> Entry {
         let nsec = u32::try_from(stat.st_mtime_nsec).unwrap_or_default();
         Entry {
-            path: self.path.clone(),
-            kind,
             mode: stat.st_mode & 0o7777,
             uid: stat.st_uid,
             gid: stat.st_gid,
             mtime: Time { sec: stat.st_mtime, nsec },
-            xattrs: Vec::new(),
-            partition: None,
+            ..self.bare(kind)
         }
     }
 
@@ -397,6 +470,10 @@ impl<'a, W: Write> Walker<'a, W> {
             Errno::NOENT => self.changed("it vanished while it was read"),
             Errno::LOOP | Errno::NOTDIR | Errno::ISDIR => {
                 self.left_out("it became something else while it was read, and is left out");
+            }
+            errno @ (Errno::ACCESS | Errno::PERM | Errno::NOKEY | Errno::STALE) if self.tolerant => {
+                let what = format!("it is left out: cannot {action} it: {errno}");
+                self.summary.notes.push(NoteKind::EntryLost, &self.path, what);
             }
             errno => return Err(self.failed(action, errno)),
         }

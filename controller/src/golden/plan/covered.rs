@@ -4,8 +4,10 @@ use super::{PlanError, Planned};
 use crate::golden::pack::xattrs::Reader;
 use crate::golden::view::View;
 use ka::plan::Covered;
+use ka_agent::sys::inode;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 /// Notes in the plan what lies beneath each of its mounts.
@@ -37,6 +39,8 @@ fn look(view: &View, mount_point: &str, xattrs: &mut Reader) -> Result<Option<Co
     };
     let stat = rustix::fs::fstat(&directory).map_err(failed)?;
     let xattrs = xattrs.of(&directory).map_err(failed)?;
+    let found =
+        inode::read(directory.as_fd()).map_err(|errno| failed(Errno::from_raw_os_error(errno as i32)))?;
     Ok(Some(Covered {
         mount_point: mount_point.to_owned(),
         mode: stat.st_mode & 0o7777,
@@ -44,5 +48,6 @@ fn look(view: &View, mount_point: &str, xattrs: &mut Reader) -> Result<Option<Co
         gid: stat.st_gid,
         mtime: (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or_default()),
         xattrs: xattrs.into_iter().map(|xattr| (xattr.name, xattr.value)).collect(),
+        traits: found.traits,
     }))
 }

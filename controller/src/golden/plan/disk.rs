@@ -7,6 +7,7 @@ use ka::disk::description::{Description, Entry, Role};
 use ka::disk::fit::{FitError, fit};
 use ka::disk::ids::Seed;
 use ka::disk::kind::{PartitionKind, TableKind};
+use ka::disk::room;
 use ka::disk::table::Finding;
 use ka::disk::units::{DiskSize, InMb, SectorSize};
 use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan, RawPlan, Shape, Subvolume};
@@ -79,6 +80,7 @@ pub(super) fn plan(
         }
     }
     check_fixed_sizes(&plan, job.file)?;
+    note_places(&plan, job, planned);
     Ok(plan)
 }
 
@@ -183,6 +185,7 @@ impl Job<'_> {
         if partition.file_system() == Some(kind) {
             fs.label = label(kind, partition, &mut planned.notes);
             fs.shape = partition.made.shape.clone();
+            planned.notes.extend(not_kept(partition));
             fs.uuid = partition.contents.uuid.clone().filter(|_| self.request.keep_uuids);
         }
         match &partition.usage {
@@ -254,6 +257,18 @@ pub(super) fn needed(used: u64, trees: Option<u64>, left_out: u64, all: bool, co
         // What is not copied, snapshots for instance, is in use too.
         (Some(trees), false, false) => trees.saturating_sub(left_out),
     }
+}
+
+/// What no tool makes again, or what is no matter of a file system's shape.
+fn not_kept(partition: &GoldenPartition) -> Option<String> {
+    let keeps_quotas = partition.made.shape.features.iter().flatten().any(|feature| feature == "quota");
+    (keeps_quotas || partition.made.quotas).then(|| {
+        format!(
+            "{}: it keeps quotas; usage is counted on the clones, projects are copied, limits are not: set them there \
+             (setquota, xfs_quota)",
+            partition.node.display()
+        )
+    })
 }
 
 /// The label for the new file system: the golden one's, if the tool takes it.
@@ -362,6 +377,33 @@ fn check_fixed_sizes(plan: &DiskPlan, file: &str) -> Result<(), PlanError> {
         | FitError::TooFewInodes { number, .. } => line(*number, reason.to_string()),
         _ => PlanError::Fit { file: file.to_owned(), reason },
     })
+}
+
+/// Says what is known to be otherwise than the description has it, if the nodes' disks are like the golden one.
+fn note_places(plan: &DiskPlan, job: &Job<'_>, planned: &mut Planned) {
+    if plan.scale_from.is_none()
+        && let Ok(layout) = fit(plan, job.golden.size, &Seed([0; 32]))
+    {
+        let departures = layout.departures(&plan.desc).into_iter();
+        planned.notes.extend(departures.map(|departure| format!("{}: {departure}", job.file)));
+        let sector = layout.disk.sector;
+        for fs in plan.file_systems.iter().filter(|fs| fs.shape.fat_bits.is_none()) {
+            let Some(placed) = layout.partition(fs.partition).filter(|placed| placed.kind.is_esp()) else {
+                continue;
+            };
+            let size = placed.size.bytes(sector);
+            if !room::holds_fat32(size, sector) {
+                planned.notes.push(format!(
+                    "partition {} has {}, too small for FAT32, which takes {} with sectors of {} bytes: firmware may \
+                     not read it",
+                    fs.partition,
+                    InMb(size),
+                    InMb(room::least_fat32(sector)),
+                    sector.bytes()
+                ));
+            }
+        }
+    }
 }
 
 /// A type as a description has it.

@@ -23,7 +23,7 @@ const INCOMPAT: [(u64, &str); 14] = [
     (0x4000, "raid-stripe-tree"),
 ];
 const RO_COMPAT: [(u64, &str); 4] =
-    [(0x1, "free-space-tree"), (0x2, ""), (0x4, ""), (0x8, "block-group-tree")];
+    [(0x1, "free-space-tree"), (0x2, ""), (0x4, "verity"), (0x8, "block-group-tree")];
 
 /// What devices a btrfs has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,5 +37,5 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Made> {
     let mut features = names(le64(bytes, 188)?, "incompat-", &INCOMPAT);
     features.extend(names(le64(bytes, 180)?, "ro-compat-", &RO_COMPAT));
     let shape = Shape { block_size: Some(le32(bytes, 144)?), features: Some(features), ..Shape::default() };
-    Some(Made { shape, overhead: 0, pool: Some(Pool { devices: le64(bytes, 136)? }) })
+    Some(Made { shape, overhead: 0, pool: Some(Pool { devices: le64(bytes, 136)? }), quotas: false })
 }

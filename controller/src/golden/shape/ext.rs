@@ -3,12 +3,15 @@
 
 use super::{Made, le16, le32, names};
 use ka::disk::room;
-use ka::plan::Shape;
+use ka::plan::{ExtSettings, Shape};
 
 const MAGIC: u16 = 0xef53;
 /// `s_rev_level` of a file system whose inodes have 128 bytes and that has no features.
 const OLD_REVISION: u32 = 0;
 const BITS_64: u64 = 0x80;
+const HAS_JOURNAL: u32 = 0x4;
+const FAST_COMMIT: u32 = 0x400;
+const BIGALLOC: u32 = 0x200;
 
 /// Features as mke2fs and dumpe2fs call them. What only tells of the moment (a journal to replay, orphans)
 /// has no name: nobody makes a file system so.
@@ -86,9 +89,34 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Made> {
         inode_size: Some(if old { 128 } else { le16(bytes, 88)?.into() }),
         reserved: Some(thousandths_of_a_percent(reserved, blocks)?),
         features: (!old).then(|| features.concat()),
-        fat_bits: None,
+        ext: settings(bytes, block_size, compat, ro_compat, blocks),
+        ..Shape::default()
     };
     Some(Made { shape, ..Made::default() })
+}
+
+/// Settings that are no features.
+fn settings(bytes: &[u8], block_size: u32, compat: u32, ro_compat: u32, blocks: u64) -> Option<ExtSettings> {
+    let block = u64::from(block_size);
+    // `s_jnl_blocks` has the journal's inode, whose size are the last two words.
+    let journal = u64::from(le32(bytes, 332)?) | u64::from(le32(bytes, 328)?) << 32;
+    let is_inside = compat & HAS_JOURNAL != 0 && le32(bytes, 224)? != 0 && *bytes.get(253)? == 1;
+    // A fast commit has room of its own in it, which mke2fs reckons with.
+    let usual = room::journal_blocks(blocks) * block;
+    let is_usual = compat & FAST_COMMIT != 0 || journal.abs_diff(usual) <= usual / 8;
+    Some(ExtSettings {
+        errors: le16(bytes, 60)?,
+        mount_options: le32(bytes, 256)?,
+        max_mounts: i16::from_le_bytes(super::at(bytes, 54)?),
+        check_interval: le32(bytes, 68)?,
+        journal: (is_inside && !is_usual && journal > 0).then_some(journal),
+        stride: u64::from(le16(bytes, 356)?) * block,
+        stripe_width: u64::from(le32(bytes, 368)?) * block,
+        cluster_size: match ro_compat & BIGALLOC {
+            0 => None,
+            _ => 1024_u32.checked_shl(le32(bytes, 28)?),
+        },
+    })
 }
 
 /// Bytes of the file system for each inode, if mke2fs was told how many: they are not what it takes by default.

@@ -27,6 +27,8 @@ pub struct Made {
     pub overhead: u64,
     /// The devices of a btrfs.
     pub pool: Option<Pool>,
+    /// An XFS counts quotas.
+    pub quotas: bool,
 }
 
 /// Reads a superblock; none if it is not one of the kind.

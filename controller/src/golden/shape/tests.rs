@@ -57,6 +57,34 @@ fn ext_tells_what_dumpe2fs_tells() {
     }
 }
 
+/// dumpe2fs is the judge of what is no feature.
+#[test]
+fn ext_tells_its_settings() {
+    let script = "mke2fs -q -t ext4 -b 4096 -e panic -C 65536 -J size=32 -E stride=16,stripe_width=64 -O bigalloc \"$1\"
+        tune2fs -o ^acl,discard,journal_data_writeback -c 30 -i 7d \"$1\" >&2; dumpe2fs -h \"$1\" 2>/dev/null";
+    let (made, told) = made(FileSystemKind::Ext4, 512, script);
+    let ext = made.shape.ext.unwrap();
+    assert_eq!((ext.errors, ext.max_mounts, ext.check_interval), (3, 30, 7 * 86_400), "{told}");
+    assert_eq!((ext.stride, ext.stripe_width, ext.cluster_size), (65_536, 262_144, Some(65_536)));
+    assert_eq!(ext.journal, Some(32 << 20), "{told}");
+    assert_eq!(ext.mount_options & (0x8 | 0x60 | 0x400), 0x60 | 0x400, "{told}");
+    for line in
+        ["Panic", "Maximum mount count:      30", "RAID stripe width:        64", "journal_data_writeback"]
+    {
+        assert!(told.contains(line), "{line}: {told}");
+    }
+    let (plain, _) = super::tests::made(FileSystemKind::Ext4, 512, "mke2fs -q -t ext4 \"$1\"");
+    assert_eq!(plain.shape.ext.unwrap().journal, None);
+}
+
+#[test]
+fn xfs_tells_its_stripe() {
+    let (made, _) = made(FileSystemKind::Xfs, 4096, "mkfs.xfs -q -d su=64k,sw=4 \"$1\"");
+    assert_eq!(made.shape.stripe, Some((65_536, 262_144)));
+    let (plain, _) = super::tests::made(FileSystemKind::Xfs, 400, "mkfs.xfs -q -d noalign \"$1\"");
+    assert_eq!((plain.shape.stripe, plain.quotas), (None, false));
+}
+
 /// mke2fs is the judge: what it was told makes the same number of inodes again.
 #[test]
 fn ext_tells_how_many_inodes_it_was_made_with() {

@@ -41,9 +41,18 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Made> {
         block_size: Some(block_size),
         inode_size: Some(be16(bytes, 104)?.into()),
         features: Some(features),
+        stripe: stripe(bytes, block_size),
         ..Shape::default()
     };
-    Some(Made { shape, overhead, pool: None })
+    // `sb_qflags`: quotas of users, groups or projects are accounted for.
+    let quotas = be16(bytes, 176)? & 0x49 != 0;
+    Some(Made { shape, overhead, pool: None, quotas })
+}
+
+/// Unit and width of a stripe, which the superblock counts in blocks.
+fn stripe(bytes: &[u8], block_size: u32) -> Option<(u32, u32)> {
+    let in_bytes = |at| be32(bytes, at)?.checked_mul(block_size);
+    Some((in_bytes(184)?, in_bytes(188)?)).filter(|(unit, width)| *unit > 0 && width >= unit)
 }
 
 /// Blocks that the kernel sets aside in each allocation group for trees that may still grow: they count as

@@ -32,9 +32,9 @@ impl Session {
             return Err(format!("the node can keep {} bytes, and {MIN_WINDOW} are needed", hello.window));
         }
         let token = keys::random().map_err(|e| e.to_string())?;
-        let node = Node::new(Ticket { node: id, token }, hello, connection, addresses);
+        let mut node = Node::new(Ticket { node: id, token }, hello, connection, addresses);
         self.check(&node)?;
-        if let Some(reason) = self.unfit(&node) {
+        if let Err(reason) = self.fit(&mut node) {
             self.refuse_for_good(&node, &reason);
             return Err(reason);
         }
@@ -94,9 +94,9 @@ impl Session {
 
     /// What the plan has against a latecomer. While the session gathers, whoever is asked sees what is wrong with the
     /// machine.
-    fn unfit(&self, node: &Node) -> Option<String> {
+    fn fit(&self, node: &mut Node) -> Result<(), String> {
         let later = self.spec.gate == Gate::Named && !matches!(self.state, State::Gathering);
-        self.spec.plans.as_ref().filter(|_| later)?.refusal(&node.hello.inventory)
+        if later { self.settle(node) } else { Ok(()) }
     }
 
     /// The machine boots from its disk from now on: it would come again and again.
@@ -119,7 +119,7 @@ impl Session {
         if node.phase == Phase::Joined && matches!(self.state, State::Over(_)) {
             return Err("it has ended without this node".into());
         }
-        let (mac, local) = (node.mac(), node.local);
+        let (mac, local, own) = (node.mac(), node.local, node.own.clone().unwrap_or_default());
         let failed = node.failure.as_ref().map(|failure| failure.reason.clone());
         let stream = node.stream;
         if let (Some(reason), None) = (&failed, stream) {
@@ -133,7 +133,7 @@ impl Session {
         self.welcome(ticket);
         if matches!(self.state, State::Preparing)
             && self.chosen.contains(&id)
-            && let Some(plan) = self.spec.plans.as_ref().map(|plans| plans.of(mac, local))
+            && let Some(plan) = self.spec.plans.as_ref().map(|plans| plans.of(mac, local, &own))
         {
             self.tell(id, ToAgent::Plan(Box::new(plan)));
         }

@@ -5,6 +5,7 @@
 //! say and sends what it puts into its outbox. A lasting session, such as `getstage2`, begins again with
 //! whoever has come meanwhile.
 
+mod confirm;
 mod join;
 mod leave;
 mod round;
@@ -13,6 +14,7 @@ mod simulator;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod writers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -20,6 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use ka::chain::{NodeId, SlowLimits};
+use ka::disk::identity::DiskIdentity;
 use ka::notes::Tally;
 use ka::seal::StreamId;
 use ka::wire::control::{Failure, ToAgent};
@@ -33,6 +36,7 @@ use super::plans::Plans;
 use super::source::Source;
 use super::status::{NodeStatus, Phase, RunStatus, Transfer};
 use super::stream::{Bell, Stream};
+pub use confirm::Question;
 use ka::mac::Mac;
 
 /// What a session is to do.
@@ -57,6 +61,8 @@ pub struct SessionSpec {
     pub window: u64,
     /// What silence means.
     pub dead_after: Duration,
+    /// How long a node may be at one step, or take nothing of what it has.
+    pub step_limit: Duration,
     /// When a node is too slow to be waited for.
     pub slow: SlowLimits,
     /// How many rounds may be held in all; a lasting session holds as many as it likes.
@@ -87,6 +93,8 @@ pub struct Admission {
     pub others: BTreeSet<Mac>,
     /// Those that are sent away, with the reason.
     pub refused: BTreeMap<Mac, String>,
+    /// The disks of the machines, as they were confirmed.
+    pub confirmed: BTreeMap<Mac, Vec<DiskIdentity>>,
 }
 
 /// How a session ended.
@@ -128,6 +136,8 @@ pub struct Session {
     vanished: BTreeSet<Mac>,
     /// Machines that were sent away before it began, as they are shown.
     refused: Vec<NodeStatus>,
+    /// When everybody had verified the whole stream of this round.
+    released_at: Option<Instant>,
     /// The stream was given up, with this end.
     given_up: Option<Ending>,
     /// Somebody wants it to begin with those who are there.
@@ -163,6 +173,7 @@ impl Session {
             bypassed: 0,
             vanished: BTreeSet::new(),
             refused: Vec::new(),
+            released_at: None,
             given_up: None,
             go: false,
             began: now,
@@ -203,6 +214,8 @@ impl Session {
     /// Takes what steps can be taken.
     pub(super) fn advance(&mut self, now: Duration, data: DataPlace, bell: &Bell) {
         self.judge_absence();
+        self.judge_questions();
+        self.judge_writers(now);
         let again = self.has_rounds();
         match &mut self.state {
             State::Gathering => self.gather(),

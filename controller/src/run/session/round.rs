@@ -21,7 +21,10 @@ impl Session {
     /// The session begins with those of `named` that wait. In a later round it takes any of them that comes
     /// again, and of `others` as many as are missing to the number that was wanted. With nobody it ends.
     pub fn admit(&mut self, admission: Admission) {
-        let Admission { named, others, refused } = admission;
+        let Admission { named, others, refused, confirmed } = admission;
+        if let Some(plans) = &mut self.spec.plans {
+            plans.confirmed.extend(confirmed);
+        }
         for (mac, reason) in refused {
             self.send_away(mac, &reason);
         }
@@ -35,7 +38,7 @@ impl Session {
     }
 
     /// A machine that waits is told to go, and why. Its end is shown.
-    fn send_away(&mut self, mac: Mac, reason: &str) {
+    pub(super) fn send_away(&mut self, mac: Mac, reason: &str) {
         let ids: Vec<NodeId> = self.waiting().filter(|n| n.mac() == Some(mac)).map(Node::id).collect();
         let mut gone = None;
         for id in ids {
@@ -111,8 +114,13 @@ impl Session {
                 let named = |node: &&Node| {
                     node.phase == Phase::Joined && node.mac().is_some_and(|mac| self.named.contains(&mac))
                 };
-                let chosen: Vec<NodeId> = self.nodes.values().filter(named).map(Node::id).collect();
-                if !self.named.is_empty() {
+                let mut chosen: Vec<NodeId> = self.nodes.values().filter(named).map(Node::id).collect();
+                let begins = !self.named.is_empty();
+                if !self.settle_all(&chosen) {
+                    return;
+                }
+                chosen.retain(|id| self.nodes.contains_key(id));
+                if begins {
                     self.note_vanished(&chosen);
                 }
                 self.begin_round(chosen);
@@ -133,6 +141,9 @@ impl Session {
             Gate::First | Gate::Lasting(_) => usize::MAX,
         };
         for node in self.waiting() {
+            if node.unsure.is_some() {
+                continue;
+            }
             if self.spec.gate == Gate::Named && (!self.allows(node) || self.is_served(node)) {
                 continue;
             }
@@ -159,6 +170,7 @@ impl Session {
             return;
         }
         self.round += 1;
+        self.released_at = None;
         self.earlier = self.earlier.and(std::mem::take(&mut self.transfer));
         if self.round > 1 && !matches!(self.spec.gate, Gate::Lasting(_)) {
             log::info!("{}: round {} serves {} nodes", self.spec.name, self.round, ids.len());
@@ -168,7 +180,11 @@ impl Session {
             self.forget_former_life(*id);
             let Some(node) = self.nodes.get_mut(id) else { continue };
             node.begin_round(self.round, self.spec.plans.is_some());
-            if let Some(plan) = self.spec.plans.as_ref().map(|plans| plans.of(node.mac(), node.local)) {
+            let (mac, own) = (node.mac(), node.own.clone().unwrap_or_default());
+            if let Some((plans, mac)) = self.spec.plans.as_mut().zip(mac) {
+                plans.pin(mac, &own);
+            }
+            if let Some(plan) = self.spec.plans.as_ref().map(|plans| plans.of(mac, node.local, &own)) {
                 self.tell(*id, ToAgent::Plan(Box::new(plan)));
             }
         }

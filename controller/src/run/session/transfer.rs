@@ -7,6 +7,7 @@ use ka::proof::{Forged, Proof};
 use ka::seal::StreamId;
 use ka::wire::control::ToAgent;
 
+use super::super::clock;
 use super::super::node::Node;
 use super::super::status::Phase;
 use super::super::stream::StreamNotice;
@@ -35,6 +36,7 @@ impl Session {
                 for node in members {
                     self.tell(node, ToAgent::Release { stream: id });
                 }
+                self.released_at = Some(clock::now());
                 self.state = State::Leaving;
             }
         }

@@ -48,7 +48,8 @@ fn arranged(
     fit_extended(&mut wants, inside, scale.is_some())?;
 
     let room = space.end_mb().saturating_sub(HEAD_MB);
-    let outer = sizes(&wants, false, room).map_err(|need| space.too_small(need.saturating_add(HEAD_MB)))?;
+    let outer = sizes(&wants, false, room)
+        .map_err(|need| space.too_small(description, need.saturating_add(HEAD_MB)))?;
     let mut places = Vec::new();
     let mut next = HEAD_MB;
     let mut extended = None;
@@ -62,7 +63,7 @@ fn arranged(
     if let Some((start, mb)) = extended {
         let tables = wants.iter().filter(|w| w.entry.role == Role::Logical).count() as u64;
         let inner = sizes(&wants, true, mb.saturating_sub(tables));
-        let inner = inner.map_err(|need| space.too_small(need.saturating_add(HEAD_MB)))?;
+        let inner = inner.map_err(|need| space.too_small(description, need.saturating_add(HEAD_MB)))?;
         let mut next = start;
         for (want, mb) in wants.iter().filter(|w| w.entry.role == Role::Logical).zip(inner) {
             places.push((want.entry.number, place(want, space, next + 1, mb, Some(next))));

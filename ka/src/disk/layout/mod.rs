@@ -17,7 +17,7 @@ use super::description::{Description, DiskId, Entry, GPT_LENGTH, Header, Role};
 use super::guid::Guid;
 use super::ids::Seed;
 use super::kind::{PartitionKind, TableKind};
-use super::units::{DiskSize, InMb, Lba, MB, SectorCount, SectorSize};
+use super::units::{Against, DiskSize, InMb, Lba, MB, SectorCount, SectorSize};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -93,8 +93,17 @@ impl Placed {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutError {
     /// Sizes that add up to more than the disk.
-    #[error("the disk has {}, the description needs {}", InMb(*.have), InMb(*.need))]
+    #[error(
+        "the disk has {}, the description needs {}{}", Against(*.have, *.need), Against(*.need, *.have),
+        if *.all_fixed {
+            ": all its sizes are fixed. Give the last partition `fill` (in sfdisk's form `size=+`) in place of its size"
+        } else {
+            ""
+        }
+    )]
     TooSmall {
+        /// No partition takes what the others leave.
+        all_fixed: bool,
         /// The disk's size in bytes.
         have: u64,
         /// The least size in bytes, with the room for the table, and 1 MB for each `fill`.
@@ -103,7 +112,7 @@ pub enum LayoutError {
     /// An extended partition that doesn't hold its logical ones.
     #[error(
         "line {line}: the extended partition has {}, its logical partitions need {}, with 1 MB for the table of each",
-        InMb(*.have), InMb(*.need)
+        Against(*.have, *.need), Against(*.need, *.have)
     )]
     ExtendedTooSmall {
         /// The extended partition's line.
@@ -188,6 +197,29 @@ impl Layout {
         }
         partitions.sort_by_key(|p| p.number);
         Ok(Self { disk, id, length: space.length, partitions })
+    }
+
+    /// How the layout differs from the places that the description names, if it names all of them: the disk is too
+    /// small for them, or has no room where they are.
+    #[must_use]
+    pub fn departures(&self, description: &Description) -> Vec<String> {
+        let entries = description.entries();
+        if entries.iter().any(Entry::is_fill) {
+            return Vec::new();
+        }
+        let sector = self.disk.sector;
+        let moved = entries.iter().filter_map(|entry| {
+            let wanted = description.bytes(entry.start?, sector);
+            let start = self.partition(entry.number)?.start.bytes(sector);
+            (start != wanted).then(|| {
+                let Entry { number, line, .. } = entry;
+                format!(
+                    "line {line}: partition {number} begins at byte {start}, not at {wanted}: this disk has no room for \
+                     all partitions where the description puts them"
+                )
+            })
+        });
+        moved.collect()
     }
 
     /// The kind of table.
@@ -289,9 +321,10 @@ impl Space {
         bytes.div_ceil(self.disk.sector.bytes())
     }
 
-    fn too_small(&self, need_mb: u64) -> LayoutError {
+    fn too_small(&self, description: &Description, need_mb: u64) -> LayoutError {
         let tail = (self.disk.sectors.0 - self.end.min(self.disk.sectors.0)) * self.disk.sector.bytes();
         LayoutError::TooSmall {
+            all_fixed: !description.entries().iter().any(Entry::is_fill),
             have: self.disk.bytes(),
             need: need_mb.saturating_mul(MB).saturating_add(tail),
         }

@@ -52,6 +52,7 @@ pub(super) fn pack<W: Write>(
         gid: 0,
         mtime: Time::default(),
         xattrs: Vec::new(),
+        traits: ka::archive::Traits::default(),
         partition: Some(RawPartition { name: source.name.clone(), holes }),
     })?;
     let mut copier = Copier::new();

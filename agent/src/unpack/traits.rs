@@ -1,0 +1,157 @@
+//! Flags of inodes, projects, and the like: when they are set, and what becomes of those that cannot be.
+//!
+//! Some work only on what is still empty: `+C` (btrfs), `+F` (ext4), the sizes of extents (XFS), compression. A directory
+//! gets its project before what is made in it, because links and devices have theirs from it alone. `+i` and `+a` come
+//! when nothing follows: not even another name may be made of such a file.
+
+use std::os::fd::BorrowedFd;
+
+use ka::archive::{Flags, Notes, Traits};
+use ka::notes::NoteKind;
+use nix::errno::Errno;
+
+use crate::sys::inode;
+
+/// What keeps a file from being changed, and so is set last.
+pub(super) const LAST: Flags = Flags::IMMUTABLE.or(Flags::APPEND);
+
+/// What works only on an empty file.
+const FIRST: Flags = Flags::NO_COW
+    .or(Flags::COMPRESS)
+    .or(Flags::NO_COMPRESS)
+    .or(Flags::EXTENT_SIZE)
+    .or(Flags::COW_EXTENT_SIZE);
+
+/// What a directory needs before anything is made in it.
+const FIRST_OF_DIRECTORY: Flags =
+    Flags::CASEFOLD.or(Flags::PROJECT_INHERIT).or(Flags::EXTENT_SIZE_INHERIT).or(Flags::COW_EXTENT_SIZE);
+
+/// Sets what must be set before there is data, or names. What fails is noted by [`set`], which comes later.
+pub(super) fn begin(file: BorrowedFd<'_>, wanted: &Traits, is_directory: bool) {
+    let first = if is_directory { FIRST_OF_DIRECTORY } else { FIRST };
+    let Ok(now) = inode::read(file) else { return };
+    let now = now.traits;
+    // Flags that it has from its directory go as well.
+    let flags = now.flags.without(first).or(wanted.flags.and(first));
+    if flags.word() != now.flags.word() {
+        let _ = inode::set_flags(file, flags);
+    }
+    let mut more = Traits { flags, ..now };
+    if is_directory {
+        more.project = wanted.project;
+    }
+    (more.extent_size, more.cow_extent_size) = (wanted.extent_size, wanted.cow_extent_size);
+    if more != (Traits { flags, ..now }) || flags.xword() != now.flags.xword() {
+        let _ = inode::set_more(file, &more);
+    }
+}
+
+/// Makes flags and the like exactly those that are wanted, but for [`LAST`]; notes what its file system cannot hold.
+pub(super) fn set(file: BorrowedFd<'_>, path: &[u8], wanted: &Traits, notes: &mut Notes) {
+    let wanted = Traits { flags: wanted.flags.without(LAST), ..*wanted };
+    let now = match inode::read(file) {
+        Ok(found) => found.traits,
+        Err(errno) => return lost(notes, path, &wanted.flags.names(), errno),
+    };
+    let now = Traits { flags: now.flags.without(LAST), ..now };
+    if now == wanted {
+        return;
+    }
+    if now.flags.word() != wanted.flags.word() && inode::set_flags(file, wanted.flags).is_err() {
+        one_by_one(file, now.flags, wanted.flags);
+    }
+    let differs = |a: &Traits, b: &Traits| {
+        Traits { flags: Flags::NONE, ..*a } != Traits { flags: Flags::NONE, ..*b }
+            || a.flags.xword() != b.flags.xword()
+            || a.flags.and(Flags::PROJECT_INHERIT) != b.flags.and(Flags::PROJECT_INHERIT)
+    };
+    let refused = if differs(&now, &wanted) { inode::set_more(file, &wanted).err() } else { None };
+    note_difference(file, path, &wanted, refused, notes);
+}
+
+/// Sets `+i` and `+a`.
+pub(super) fn seal(file: BorrowedFd<'_>, path: &[u8], flags: Flags, notes: &mut Notes) {
+    let set = inode::read(file).and_then(|now| {
+        let now = now.traits.flags;
+        if now.and(LAST) == flags.and(LAST) {
+            return Ok(());
+        }
+        inode::set_flags(file, now.without(LAST).or(flags.and(LAST)))
+    });
+    if let Err(errno) = set {
+        lost(notes, path, &flags.and(LAST).names(), errno);
+    }
+}
+
+/// Lets it be changed; true if somebody had forbidden that.
+pub(super) fn unseal(file: BorrowedFd<'_>) -> Result<Flags, Errno> {
+    let now = inode::read(file)?.traits.flags;
+    if !now.and(LAST).is_empty() {
+        inode::set_flags(file, now.without(LAST))?;
+    }
+    Ok(now.and(LAST))
+}
+
+/// Does something in a directory that gives nothing made in it its project meanwhile.
+pub(super) fn without_project<T>(directory: BorrowedFd<'_>, work: impl FnOnce() -> T) -> T {
+    let flags = inode::read(directory).map(|found| found.traits.flags);
+    if let Ok(flags) = flags {
+        let _ = inode::set_flags(directory, flags.without(Flags::PROJECT_INHERIT));
+    }
+    let done = work();
+    if let Ok(flags) = flags {
+        let _ = inode::set_flags(directory, flags);
+    }
+    done
+}
+
+/// One flag that the file system does not know must not keep the others out.
+fn one_by_one(file: BorrowedFd<'_>, mut now: Flags, wanted: Flags) {
+    for flag in now.or(wanted).each().filter(|flag| flag.word() != 0) {
+        let next = if wanted.has(flag) { now.or(flag) } else { now.without(flag) };
+        if next != now && inode::set_flags(file, next).is_ok() {
+            now = next;
+        }
+    }
+}
+
+/// Some file systems drop in silence what they do not know.
+fn note_difference(
+    file: BorrowedFd<'_>,
+    path: &[u8],
+    wanted: &Traits,
+    refused: Option<Errno>,
+    notes: &mut Notes,
+) {
+    let now = inode::read(file).unwrap_or_default().traits;
+    let why = refused.unwrap_or(Errno::EOPNOTSUPP);
+    for flag in wanted.flags.without(now.flags).each() {
+        lost(notes, path, &flag.names(), why);
+    }
+    for flag in now.flags.without(LAST).without(wanted.flags).each() {
+        let what = format!("the flag {} stays, which the original has not", flag.names());
+        notes.push(NoteKind::InodeFlagLost, path, what);
+    }
+    if now.project != wanted.project {
+        lost(notes, path, &format!("project {}", wanted.project), why);
+    }
+    let sizes = |traits: &Traits| (traits.extent_size, traits.cow_extent_size);
+    if sizes(&now) != sizes(wanted) {
+        lost(
+            notes,
+            path,
+            &format!("size of extents {}", wanted.extent_size.max(wanted.cow_extent_size)),
+            why,
+        );
+    }
+}
+
+fn lost(notes: &mut Notes, path: &[u8], what: &str, errno: Errno) {
+    let why = match errno {
+        Errno::EPERM | Errno::EACCES => "it takes root to set it",
+        Errno::EOPNOTSUPP | Errno::ENOTTY | Errno::EINVAL => "its file system cannot hold it",
+        other => other.desc(),
+    };
+    let kind = if what.starts_with("project") { "" } else { "flag " };
+    notes.push(NoteKind::InodeFlagLost, path, format!("the {kind}{what} is left out: {why}"));
+}

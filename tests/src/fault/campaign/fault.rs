@@ -1,0 +1,378 @@
+//! The kinds of faults, what can be sent under each, and what may truly be said of each.
+
+use crate::sim::random::Random;
+
+/// What is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// A file, to files.
+    File,
+    /// A tree, to directories.
+    Tree,
+    /// A file, to commands.
+    Command,
+    /// Nothing: a disk is prepared.
+    Nothing,
+}
+
+/// What fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A part of the disk cannot be written.
+    WriteErrors,
+    /// A part of the disk cannot be read.
+    ReadErrors,
+    /// A part of the disk takes what is written, and does not keep it.
+    LostWrites,
+    /// The medium is shorter than it says, and what lay behind its end is gone.
+    Truncated,
+    /// What the disk is made of is full.
+    NoSpaceBelow,
+    /// Each write takes 30 ms more.
+    SlowDisk,
+    /// The disk answers no more.
+    HungDisk,
+    /// The file system is shut down.
+    ShutDown,
+    /// The block bitmaps are damaged.
+    DamagedBitmaps,
+    /// The block bitmaps cannot be read.
+    UnreadableBitmaps,
+    /// The file system is full.
+    Full,
+    /// The process may write no larger file.
+    FileLimit,
+    /// The receiver is killed.
+    KilledReceiver,
+    /// The controller is killed.
+    KilledSender,
+    /// The receiver is stopped, and goes on later.
+    StoppedReceiver,
+    /// Two receivers have one target, and one of them is stopped and then killed.
+    SameTarget,
+    /// The command ends well before it has read all.
+    LeavesEarly,
+    /// The command ends well without the last bytes, which lie in the pipe.
+    MissesTheEnd,
+    /// The command fails.
+    Fails,
+    /// The command takes no more, and does not end.
+    TakesNoMore,
+    /// The command's shell ends, its child goes on; then the receiver is killed.
+    ChildOfKilledReceiver,
+    /// The same; then the controller is killed.
+    ChildOfKilledSender,
+    /// The reader of a FIFO leaves before it has read all.
+    FifoReaderLeaves,
+    /// Nobody reads the FIFO.
+    FifoWithoutReader,
+    /// The sent file is truncated while it is read.
+    SourceTruncated,
+    /// The sent file is written while it is read.
+    SourceRewritten,
+    /// Files of the sent tree shrink and vanish while they are read.
+    SourceTreeChanges,
+    /// The command whose output is sent fails.
+    SourceFails,
+    /// A part of the sent file cannot be read.
+    SourceUnreadable,
+    /// A host's link is cut for less than it takes to miss it.
+    CutShortly,
+    /// A host's link is cut for good.
+    Cut,
+    /// All frames come later.
+    Delayed,
+    /// Frames overtake each other.
+    Reordered,
+    /// Frames come twice.
+    Doubled,
+    /// Bits are flipped.
+    Flipped,
+    /// `ka-agent disk apply` on a disk of which a part cannot be written.
+    ApplyWriteErrors,
+    /// The same on one that cannot be read.
+    ApplyReadErrors,
+    /// The same on one that does not keep what is written.
+    ApplyLostWrites,
+    /// The same, killed.
+    ApplyKilled,
+    /// The same on one that is full below.
+    ApplyNoSpaceBelow,
+}
+
+/// Whom a fault may bring down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Nobody.
+    Nobody,
+    /// Only who is struck.
+    Victim,
+    /// Everybody.
+    All,
+}
+
+use Fault::{
+    ApplyKilled, ApplyLostWrites, ApplyNoSpaceBelow, ApplyReadErrors, ApplyWriteErrors,
+    ChildOfKilledReceiver, ChildOfKilledSender, Cut, CutShortly, DamagedBitmaps, Delayed, Doubled, Fails,
+    FifoReaderLeaves, FifoWithoutReader, FileLimit, Flipped, Full, HungDisk, KilledReceiver, KilledSender,
+    LeavesEarly, LostWrites, MissesTheEnd, NoSpaceBelow, ReadErrors, Reordered, SameTarget, ShutDown,
+    SlowDisk, SourceFails, SourceRewritten, SourceTreeChanges, SourceTruncated, SourceUnreadable,
+    StoppedReceiver, TakesNoMore, Truncated, UnreadableBitmaps, WriteErrors,
+};
+
+/// All, in the order in which the seeds know them: new ones come last.
+const ALL: [Fault; 40] = [
+    WriteErrors,
+    ReadErrors,
+    LostWrites,
+    Truncated,
+    NoSpaceBelow,
+    SlowDisk,
+    HungDisk,
+    ShutDown,
+    DamagedBitmaps,
+    UnreadableBitmaps,
+    Full,
+    FileLimit,
+    KilledReceiver,
+    KilledSender,
+    StoppedReceiver,
+    SameTarget,
+    LeavesEarly,
+    MissesTheEnd,
+    Fails,
+    TakesNoMore,
+    ChildOfKilledReceiver,
+    ChildOfKilledSender,
+    FifoReaderLeaves,
+    FifoWithoutReader,
+    SourceTruncated,
+    SourceRewritten,
+    SourceTreeChanges,
+    SourceFails,
+    SourceUnreadable,
+    CutShortly,
+    Cut,
+    Delayed,
+    Reordered,
+    Doubled,
+    Flipped,
+    ApplyWriteErrors,
+    ApplyReadErrors,
+    ApplyLostWrites,
+    ApplyKilled,
+    ApplyNoSpaceBelow,
+];
+
+impl Fault {
+    /// Each in its turn, so that a campaign has all of them equally often.
+    pub(super) fn of(seed: u64) -> Self {
+        ALL[usize::try_from(seed % ALL.len() as u64).unwrap_or(0)]
+    }
+
+    /// What can be sent under it.
+    pub(super) fn draw_sent(self, random: &mut Random) -> Sent {
+        let choice: &[Sent] = match self {
+            ApplyWriteErrors | ApplyReadErrors | ApplyLostWrites | ApplyKilled | ApplyNoSpaceBelow => {
+                &[Sent::Nothing]
+            }
+            LeavesEarly
+            | MissesTheEnd
+            | Fails
+            | TakesNoMore
+            | ChildOfKilledReceiver
+            | ChildOfKilledSender => &[Sent::Command],
+            FifoReaderLeaves | FifoWithoutReader | SourceTruncated | SourceRewritten | SourceUnreadable
+            | SourceFails | FileLimit => &[Sent::File],
+            SourceTreeChanges => &[Sent::Tree],
+            KilledReceiver | KilledSender | StoppedReceiver | CutShortly | Cut | Delayed | Reordered
+            | Doubled | Flipped => &[Sent::File, Sent::Tree, Sent::Command],
+            _ => &[Sent::File, Sent::Tree],
+        };
+        choice[random.index(choice.len())]
+    }
+
+    pub(super) fn fewest_nodes(self) -> u64 {
+        if self == SameTarget { 2 } else { 1 }
+    }
+
+    /// Whether it is one in which much time is spent waiting.
+    pub(super) fn is_long(self) -> bool {
+        matches!(
+            self,
+            KilledSender
+                | ChildOfKilledSender
+                | Cut
+                | HungDisk
+                | TakesNoMore
+                | FifoWithoutReader
+                | SameTarget
+        )
+    }
+
+    /// Whether it lies below the victim's file system.
+    pub(super) fn is_of_disk(self) -> bool {
+        matches!(
+            self,
+            WriteErrors
+                | ReadErrors
+                | LostWrites
+                | Truncated
+                | NoSpaceBelow
+                | SlowDisk
+                | HungDisk
+                | ShutDown
+                | DamagedBitmaps
+                | UnreadableBitmaps
+        )
+    }
+
+    /// Whether it is a wire's.
+    pub(super) fn is_of_wire(self) -> bool {
+        matches!(self, CutShortly | Cut | Delayed | Reordered | Doubled | Flipped)
+    }
+
+    /// Whether the medium takes what it does not keep. Who has the data in memory cannot see it.
+    pub(super) fn loses_silently(self) -> bool {
+        matches!(self, LostWrites | Truncated | ApplyLostWrites)
+    }
+
+    /// Who may fail by it.
+    pub(super) fn reach(self) -> Reach {
+        match self {
+            SlowDisk | CutShortly | Delayed | Reordered | Doubled => Reach::Nobody,
+            KilledSender | ChildOfKilledSender | SourceTruncated | SourceRewritten | SourceTreeChanges
+            | SourceFails | SourceUnreadable => Reach::All,
+            // Of two, the one that is not stopped may find the other in its place. A bad link has two ends.
+            SameTarget | Flipped => Reach::All,
+            _ => Reach::Victim,
+        }
+    }
+
+    /// What a true reason says of it, in small letters: one of these.
+    pub(super) fn words(self) -> &'static [&'static str] {
+        const DISK: &[&str] = &[
+            "input/output error",
+            "i/o error",
+            "could not read or write",
+            "read-only",
+            "damaged",
+            "os error 117",
+            "structure needs cleaning",
+            "bad message",
+            "shut down",
+            "write error",
+            "errors",
+            "lost",
+        ];
+        const SILENT: &[&str] =
+            &["gone silent", "heartbeats have ended", "nothing was heard", "connection", "cannot be reached"];
+        match self {
+            WriteErrors | ReadErrors | ShutDown | DamagedBitmaps | UnreadableBitmaps | ApplyWriteErrors
+            | ApplyReadErrors => DISK,
+            NoSpaceBelow | ApplyNoSpaceBelow => &[
+                "no space",
+                "could not read or write",
+                "input/output error",
+                "i/o error",
+                "read-only",
+                "write error",
+                "errors",
+                "damaged",
+            ],
+            LostWrites | Truncated | ApplyLostWrites => &[
+                "input/output error",
+                "could not read or write",
+                "read back",
+                "reads back",
+                "differ",
+                "damaged",
+                "not what",
+                "structure needs",
+                "kept",
+                "superblock",
+                "os error",
+            ],
+            HungDisk => &[
+                "write everything out",
+                "no progress",
+                "at this step",
+                "too slow",
+                "slow",
+                "does not answer",
+                "no answer",
+            ],
+            Full => &["no space"],
+            FileLimit => &["too large", "file size", "larger than"],
+            KilledReceiver | StoppedReceiver | Cut => SILENT,
+            KilledSender => &["controller", "cannot be reached", "connection"],
+            SameTarget => &[
+                "gone silent",
+                "heartbeats have ended",
+                "another",
+                "other",
+                "lock",
+                "in use",
+                "nothing was heard",
+                "no such file",
+                "replaced",
+            ],
+            LeavesEarly | MissesTheEnd | FifoReaderLeaves => &[
+                "takes no more",
+                "unread",
+                "not read",
+                "did not take",
+                "did not read",
+                "broken pipe",
+                "left",
+                "without",
+            ],
+            Fails => &["exit status: 7"],
+            TakesNoMore => {
+                &["slow", "no progress", "writer blocked", "takes no", "at this step", "reads nothing"]
+            }
+            ChildOfKilledReceiver => &[
+                "gone silent",
+                "heartbeats have ended",
+                "nothing was heard",
+                "connection",
+                "unread",
+                "takes no more",
+                "not read",
+            ],
+            ChildOfKilledSender => {
+                &["controller", "cannot be reached", "connection", "unread", "takes no more", "not read"]
+            }
+            FifoWithoutReader => &["reader", "nobody reads", "no progress", "slow", "at this step", "pipe"],
+            SourceTruncated | SourceRewritten | SourceTreeChanges => {
+                &["shrunk", "shorter", "changed", "truncated", "while it was read", "vanished", "gone"]
+            }
+            SourceFails => &["exit status: 3"],
+            SourceUnreadable => &["could not read or write", "input/output error", "i/o error"],
+            Flipped => &[
+                "link",
+                "bad",
+                "damaged",
+                "connection",
+                "gone silent",
+                "heartbeats have ended",
+                "nothing was heard",
+                "controller",
+                "cannot be reached",
+            ],
+            SlowDisk | CutShortly | Delayed | Reordered | Doubled | ApplyKilled => &[],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_kind_is_drawn_twice_as_often() {
+        for (i, fault) in ALL.iter().enumerate() {
+            assert!(!ALL[..i].contains(fault), "{fault:?}");
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! File systems on disks that fail, and what can be done to them from outside.
+#![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::disk::{Access, Effect, FaultyDisk, Rule};
+use crate::process::wait_until;
+use crate::tool::{run, tool};
+
+/// Those that this machine's kernel mounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// As nodes mount it, and as mke2fs makes it.
+    Ext4,
+    /// The metadata is a log.
+    Xfs,
+    /// Everything has a sum.
+    Btrfs,
+}
+
+impl Kind {
+    /// What `mkfs` and `mount` call it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
+        }
+    }
+
+    /// Near the smallest size that its tool takes.
+    fn size(self) -> u64 {
+        let mib = match self {
+            Self::Ext4 => 96,
+            Self::Xfs => 300,
+            Self::Btrfs => 128,
+        };
+        mib << 20
+    }
+}
+
+/// The bytes of a block of ext4, as it is made here.
+const BLOCK: u64 = 4096;
+
+/// A mounted file system on a disk of its own.
+pub struct FaultyFileSystem {
+    kind: Kind,
+    at: TempDir,
+    /// The disk below.
+    pub disk: FaultyDisk,
+}
+
+impl FaultyFileSystem {
+    /// Makes and mounts it.
+    ///
+    /// # Panics
+    /// When a tool is missing or fails.
+    #[must_use]
+    pub fn new(kind: Kind) -> Self {
+        let made = Self::unmounted(kind);
+        made.mount().unwrap();
+        made
+    }
+
+    /// Makes an ext4 whose block bitmaps are damaged, mounted as mke2fs's defaults have it: `errors=continue`.
+    ///
+    /// # Panics
+    /// When a tool is missing or fails.
+    #[must_use]
+    pub fn with_damaged_bitmaps() -> Self {
+        let made = Self::unmounted(Kind::Ext4);
+        for block in made.block_bitmaps() {
+            run("debugfs", ["-w", "-R", &format!("zap_block -p 0xa5 {block}"), made.disk.node()]);
+        }
+        made.mount().unwrap();
+        made
+    }
+
+    /// The same, of which the block bitmaps cannot be read.
+    ///
+    /// # Panics
+    /// When a tool is missing or fails.
+    #[must_use]
+    pub fn with_unreadable_bitmaps() -> Self {
+        let made = Self::unmounted(Kind::Ext4);
+        let bitmaps = made.block_bitmaps();
+        run("blockdev", ["--flushbufs", made.disk.node()]);
+        for block in bitmaps {
+            let range = block * BLOCK..(block + 1) * BLOCK;
+            made.disk.harm(Rule { access: Access::Read, range, effect: Effect::Eio });
+        }
+        made.mount().unwrap();
+        made
+    }
+
+    /// Where they lie, in blocks, as dumpe2fs has it; but those of the first two groups: what is written begins well.
+    fn block_bitmaps(&self) -> Vec<u64> {
+        let groups = tool("dumpe2fs", [self.disk.node()]);
+        let of_line = |line: &str| {
+            let (_, rest) = line.split_once("Block bitmap at ")?;
+            rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+        };
+        groups.lines().filter_map(of_line).skip(2).collect()
+    }
+
+    fn unmounted(kind: Kind) -> Self {
+        let disk = FaultyDisk::new(kind.size());
+        let options: &[&str] = match kind {
+            // As soon as it is mounted it is as it stays: nothing is initialised later. A bitmap that was never made is
+            // never read, so all are.
+            Kind::Ext4 => &[
+                "-q",
+                "-F",
+                "-b",
+                "4096",
+                "-g",
+                "2048",
+                "-O",
+                "^metadata_csum,^uninit_bg",
+                "-E",
+                "nodiscard,lazy_itable_init=0,lazy_journal_init=0",
+            ],
+            Kind::Xfs => &["-q", "-f", "-K"],
+            Kind::Btrfs => &["-q", "-f", "-K"],
+        };
+        let program = format!("mkfs.{}", kind.name());
+        run(&program, options.iter().copied().chain([disk.node()]));
+        Self { kind, at: tempfile::tempdir().unwrap(), disk }
+    }
+
+    fn mount(&self) -> Result<(), String> {
+        let at = self.path().to_str().unwrap();
+        let output =
+            Command::new("mount").args(["-t", self.kind.name(), self.disk.node(), at]).output().unwrap();
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
+    }
+
+    /// Where it is mounted.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.at.path()
+    }
+
+    /// Shuts it down as `EXT4_IOC_SHUTDOWN` and `XFS_IOC_GOINGDOWN` do, which are one: nothing is written any more.
+    /// False if this file system has no such thing.
+    #[must_use]
+    pub fn shut_down(&self) -> bool {
+        let output = Command::new("xfs_io").args(["-x", "-c", "shutdown"]).arg(self.path()).output().unwrap();
+        output.status.success() && self.kind != Kind::Btrfs
+    }
+
+    /// What is on the disk, and not in memory: unmounted as it is, mounted again when reading works.
+    ///
+    /// # Errors
+    /// What `mount` says of a file system that cannot be mounted any more.
+    ///
+    /// # Panics
+    /// When it stays in use.
+    pub fn again(&self) -> Result<PathBuf, String> {
+        wait_until("nobody uses the file system", || {
+            Command::new("umount").arg(self.path()).output().unwrap().status.success()
+        });
+        self.disk.heal();
+        self.mount()?;
+        Ok(self.path().to_owned())
+    }
+}
+
+impl Drop for FaultyFileSystem {
+    fn drop(&mut self) {
+        self.disk.heal();
+        // Lazily: a test that fails may leave a process in there.
+        let _ = Command::new("umount").arg("-l").arg(self.path()).output();
+    }
+}
