@@ -271,12 +271,18 @@ impl Session {
         !lasting && open && self.round < self.spec.rounds
     }
 
+    /// What a person calls the member of a chain.
+    fn label_of(&self, id: NodeId) -> String {
+        self.nodes.get(&id).map_or_else(|| id.to_string(), Node::label)
+    }
+
     /// What is shown of it.
     #[must_use]
     pub fn status(&self) -> (RunStatus, Transfer) {
-        let (mut transfer, mut notes) = (self.transfer, self.source_notes.clone());
+        let (mut transfer, mut notes, mut limit) = (self.transfer, self.source_notes.clone(), None);
         if let State::Streaming(stream) = &self.state {
             (transfer, notes) = (stream.figures(), stream.notes());
+            limit = stream.limit().map(|limit| limit.named(|id| self.label_of(id)));
         }
         let plain = |sealed: u64| match transfer.wire {
             0 => 0,
@@ -300,6 +306,7 @@ impl Session {
             started: self.started,
             sent: transfer.plain,
             total: None,
+            limit,
             notes,
             nodes: shown
                 .map(|node| NodeStatus { hostname: self.name_of(node), ..node.status(plain, has_rounds) })

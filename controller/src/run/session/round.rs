@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::super::clock;
 use super::super::net::DataPlace;
 use super::super::node::Node;
-use super::super::order::Place;
+use super::super::order::{Place, slow_cards};
 use super::super::status::{Failure, NodeStatus, Phase};
 use super::super::stream::{Bell, Setup, Stream};
 use super::{Admission, Ending, Gate, Session, State};
@@ -230,10 +230,16 @@ impl Session {
         let places = ready.iter().map(|node| Place { mac: node.mac(), address: node.data_address() });
         let mut ready: Vec<&Node> =
             self.spec.order.arrange(&places.collect::<Vec<_>>()).into_iter().map(|i| ready[i]).collect();
+        let slow = slow_cards(ready.iter().map(|node| node.hello.inventory.cards.first()));
+        let slow: BTreeSet<NodeId> =
+            ready.iter().zip(slow).filter(|(_, slow)| *slow).map(|(n, _)| n.id()).collect();
         // Whose card or link was too bad for a chain has nobody behind it in the next. Nor has who sits on this machine
         // and came by an address that leads nobody else there.
+        // Nor has whose card is known to be slow.
         // Who was deceived has the golden node itself before it.
-        ready.sort_by_key(|node| (node.deceived_by.is_none(), node.bypassed, node.peer.is_loopback()));
+        ready.sort_by_key(|node| {
+            (node.deceived_by.is_none(), node.bypassed, slow.contains(&node.id()), node.peer.is_loopback())
+        });
         let order: Vec<(NodeId, SocketAddr)> = ready.iter().map(|n| (n.id(), n.data_address())).collect();
         let Some(first) = ready.first() else {
             self.state = State::Leaving;

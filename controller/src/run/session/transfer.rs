@@ -104,7 +104,7 @@ impl Session {
 
     fn expel(&mut self, id: NodeId, reason: &Reason, alive: bool) {
         let Some(stream) = self.stream_id() else { return };
-        let reason = reason.named(|id| self.nodes.get(&id).map_or_else(|| id.to_string(), Node::label));
+        let reason = reason.named(|id| self.label_of(id));
         let Some(node) = self.nodes.get_mut(&id) else { return };
         // A copy that is complete stays so: only its memory was lost to the chain.
         if node.phase != Phase::Finishing && node.phase != Phase::Complete {
