@@ -41,8 +41,6 @@ pub enum NoteKind {
     Identity,
     /// The firmware's menu has no entry for the node.
     FirmwareMenu,
-    /// Data was written that its medium could not be asked for again.
-    Unproven,
 }
 
 impl NoteKind {
@@ -65,7 +63,6 @@ impl NoteKind {
             Self::GoldenName => "golden_name",
             Self::Identity => "identity",
             Self::FirmwareMenu => "firmware_menu",
-            Self::Unproven => "unproven",
         }
     }
 
@@ -88,7 +85,6 @@ impl NoteKind {
             Self::GoldenName => "places name the golden node",
             Self::Identity => "lists of other software's identities kept",
             Self::FirmwareMenu => "without an entry in the firmware's menu",
-            Self::Unproven => "not read back",
         }
     }
 }

@@ -18,7 +18,7 @@ pub struct FinishError {
 #[derive(Debug, thiserror::Error)]
 pub enum Cause {
     /// A file of the copied system could not be read, written or removed.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {}", path.display(), crate::words::of_io(source))]
     File {
         /// What was tried.
         action: &'static str,
