@@ -33,7 +33,7 @@ fn disk(name: &str, serial: &str, boot: &str) -> Disk {
 }
 
 fn arrive(session: &mut Session, id: u32, last: u8, disks: &[Disk]) -> Result<NodeId, String> {
-    let card = Card { name: "eth0".into(), mac: mac(last).to_string(), addresses: Vec::new() };
+    let card = Card { name: "eth0".into(), mac: mac(last).to_string(), ..Card::default() };
     let hello = Hello {
         session: "kainstall".into(),
         version: String::new(),
@@ -157,7 +157,7 @@ fn a_machine_that_boots_while_somebody_is_asked_is_compared_with_what_was_shown(
     ] {
         let mut session = run(false);
         arrive(&mut session, 1, 1, &shown).unwrap();
-        arrive(&mut session, 2, 1, &[now.clone()]).unwrap();
+        arrive(&mut session, 2, 1, std::slice::from_ref(&now)).unwrap();
         confirm(&mut session, &shown);
         assert_eq!(plans(&mut session).len(), usize::from(is_served), "{now:?}");
         assert_eq!(session.ending().is_some(), !is_served);
