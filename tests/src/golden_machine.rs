@@ -71,11 +71,11 @@ pub fn kactl() -> Command {
     command
 }
 
-/// `kactl run` for two nodes; the golden disk has no such name, so it is the one of the root.
+/// `kactl run` for two nodes; the golden disk has no such name, so it is the one of the root, which has no kernel.
 #[must_use]
 pub fn kactl_run(more: &[&str]) -> Command {
     let mut command = kactl();
-    command.args(["run", "-n", "2", "-p", "sda:size=1G", "--json"]).args(more);
+    command.args(["run", "-n", "2", "-p", "sda:size=1G", "-r", "none", "--json"]).args(more);
     command.stdin(Stdio::null());
     command
 }

@@ -33,8 +33,7 @@ fn disk(name: &str, serial: &str, boot: &str) -> Disk {
 }
 
 fn arrive(session: &mut Session, id: u32, last: u8, disks: &[Disk]) -> Result<NodeId, String> {
-    let (name, mac) = ("eth0".into(), mac(last).to_string());
-    let card = Card { name, mac, addresses: Vec::new(), speed: None, duplex: None };
+    let card = Card { name: "eth0".into(), mac: mac(last).to_string(), ..Card::default() };
     let hello = Hello {
         session: "kainstall".into(),
         version: String::new(),
