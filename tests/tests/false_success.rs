@@ -180,7 +180,8 @@ fn two_receivers_for_one_place_are_one_and_an_error() {
 fn a_pipe_must_be_read_to_its_end() {
     let site = Site::new();
     let file = site.noise("file", 5 * MIB, 1);
-    for (reads, said) in [(5 * MIB, None), (5 * MIB - 1000, Some("last 1000 bytes unread"))] {
+    for (reads, said) in [(5 * MIB, None), (5 * MIB - 1000, Some(["last 1000 bytes unread", "Broken pipe"]))]
+    {
         let fifo = site.path(&format!("fifo-{reads}"));
         run("mkfifo", [text(&fifo)]);
         let mut sender = site.send("a", 1, ["--file".as_ref(), file.as_path()]);
@@ -194,7 +195,10 @@ fn a_pipe_must_be_read_to_its_end() {
         let statuses = (sender.end(), receiver.end());
         assert_eq!(statuses, if said.is_none() { (0, 0) } else { (1, 1) }, "{}", receiver.said());
         let reason = reasons(&sender).pop().unwrap();
-        assert!(reason.as_deref().unwrap_or_default().contains(said.unwrap_or_default()), "{reason:?}");
+        // The reader may leave before the last bytes are in the pipe.
+        let is_said =
+            |said: [&str; 2]| said.iter().any(|said| reason.as_deref().unwrap_or_default().contains(said));
+        assert!(said.is_none_or(is_said), "{reason:?}");
     }
 }
 
@@ -206,8 +210,10 @@ fn what_outlives_the_shell_of_a_killed_receiver_sees_no_end() {
     let source = format!("cat {0} {1} {0}", part.display(), gate.path().display());
     let mut sender = site.send("a", 1, ["--command", &source]);
     let moved = site.path("moved");
-    let command =
-        format!("exec 7<&0; setsid sh -c 'cat > {0}.new && mv {0}.new {0}' <&7 & exit 0", moved.display());
+    let command = format!(
+        "exec 7<&0; setsid sh -c 'cat | cat | (cat > {0}.new && mv {0}.new {0})' <&7 & exit 0",
+        moved.display()
+    );
     let mut receiver = site.receiver(&mut sender, "a", 0, ["--command", &command]);
     site.wait_for_bytes("moved.new", 8 * MIB);
     receiver.kill();
