@@ -104,6 +104,10 @@ impl Session {
         hello: Hello,
         listener: TcpListener,
     ) -> Result<Self, JoinError> {
+        let (hello, left_out) = hello.bounded();
+        for what in left_out {
+            log::warn!("the controller is not told all of this machine: without {what}");
+        }
         let joined = connect::connect(address, key, &hello)?;
         let welcome = joined.welcome;
         let poll = Poll::new().map_err(JoinError::System)?;

@@ -85,6 +85,9 @@ pub struct RunArgs {
     /// Erases the first N machines that arrive, without asking
     #[arg(long)]
     pub yes: bool,
+    /// Asks for each machine's code, which its own screen shows, and erases none whose code is another
+    #[arg(long, conflicts_with = "yes")]
+    pub confirm_codes: bool,
     /// Shows what would be erased and written on every node that waits, writes nothing, and sends them away
     #[arg(long)]
     pub dry_run: bool,
@@ -156,7 +159,10 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
     let hooks = if named.is_empty() { &nobody } else { &args.hooks };
     let (reading, tree) = Reading::begin(hooks, &args.session)?;
     tree.map_or(Ok(()), |tree| source.read_in(&tree))?;
-    hub.admit(&args.session, Admission { named, others, refused: selected.refused });
+    let keys = arrivals.iter().map(|arrival| (arrival.mac, arrival.key)).collect();
+    let admission =
+        Admission { named, others, keys, only_keys: args.confirm_codes, refused: selected.refused };
+    hub.admit(&args.session, admission);
     let mut progress = Progress::start(args.stream.json);
     let end = watch::until_over(&hub, &args.session, &mut progress, |snapshot| {
         let over = |phase| matches!(phase, Phase::Finishing | Phase::Complete | Phase::Failed);

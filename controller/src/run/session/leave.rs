@@ -19,6 +19,8 @@ const SILENCE_HELD: u32 = 10;
 /// How long a node may be at one step: longer than the 30 minutes that its own limits give any tool. A disk that never
 /// answers holds up more than a tool, and the node goes on saying that it lives.
 const STEP_LIMIT: Duration = Duration::from_secs(35 * 60);
+/// How long a node may prepare or finish in all, however many steps it tells of.
+const WORK_LIMIT: Duration = Duration::from_secs(4 * 60 * 60);
 
 impl Session {
     pub(super) fn judge_absence(&mut self) {
@@ -46,6 +48,10 @@ impl Session {
                 let step = if node.step.is_empty() { "begin".to_owned() } else { node.step.clone() };
                 let reason = format!("it has been at this step for {} s", time.as_secs());
                 node.fail(failure(&step, reason, false, node.stream));
+            } else if let Some(time) = node.at_work().filter(|time| *time > WORK_LIMIT) {
+                let reason =
+                    format!("it has been at work for {} s, and never came to its end", time.as_secs());
+                node.fail(failure(&node.step.clone(), reason, false, node.stream));
             }
         }
     }
