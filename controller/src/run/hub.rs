@@ -313,6 +313,10 @@ impl EventLoop {
             log::warn!("{:?} is refused: {error}", self.net.addresses(connection).map(|(peer, _)| peer));
             return Err(ToAgent::Refused { reason: error.to_string() });
         }
+        if self.net.key(connection) != Some(hello.key) {
+            let reason = "its key is not the one with which it opened the connection".to_owned();
+            return Err(ToAgent::Refused { reason });
+        }
         let name = hello.session.clone();
         if !session_names::is_valid(&name) {
             return Err(ToAgent::Refused { reason: "that is no session's name".into() });

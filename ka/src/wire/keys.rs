@@ -5,8 +5,10 @@
 
 use std::fmt;
 
+use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use sha2::{Digest, Sha256};
+use zeroize::{Zeroize, Zeroizing};
 
 /// A 32-byte secret or public value.
 pub type Key = [u8; 32];
@@ -95,6 +97,15 @@ impl JoinKey {
         Ok(Self { controller: controller.public, secret: random()? })
     }
 
+    /// What control connections are opened with. Each use of the join secret has a key of its own: discovery's are derived
+    /// under other labels.
+    pub(crate) fn handshake_secret(&self) -> Zeroizing<Key> {
+        let root = hmac::Key::new(hmac::HMAC_SHA256, &self.secret);
+        let mut key = Zeroizing::new(Key::default());
+        key.copy_from_slice(hmac::sign(&root, b"ka control 1 handshake").as_ref());
+        key
+    }
+
     /// The line of the join key file.
     #[must_use]
     pub fn to_text(&self) -> String {
@@ -108,6 +119,19 @@ impl JoinKey {
     pub fn from_text(text: &str) -> Result<Self, KeyError> {
         let [controller, secret] = values(text, JOIN_TAG)?;
         Ok(Self { controller, secret })
+    }
+}
+
+/// Secrets don't stay in memory that others get.
+impl Drop for KeyPair {
+    fn drop(&mut self) {
+        self.private.zeroize();
+    }
+}
+
+impl Drop for JoinKey {
+    fn drop(&mut self) {
+        self.secret.zeroize();
     }
 }
 
