@@ -1,5 +1,6 @@
 """The tools of each kind of file system: how one is made, and how one is judged without being changed."""
 
+import re
 import tempfile
 
 import image
@@ -38,6 +39,24 @@ def make(kind, device, uuid, label):
     run(*(word.format(uuid=uuid, label=label, serial=uuid.replace("-", "")) for word in words), device)
     if kind == "jfs":
         run("jfs_tune", "-U", uuid, device)
+
+
+PROJECT_IS_INHERITED = 0x2000_0000  # chattr(1): P
+
+
+def add_features(device, features, project):
+    """Give an ext4 features, and all that is in its root to a project; nothing is mounted for that."""
+    if project:
+        with image.mounted(device, image.UNTOUCHED["ext4"], "ext4") as root:
+            inodes = {path.lstat().st_ino: path.is_dir() and not path.is_symlink() for path in [root, *root.rglob("*")]
+                      if path.name != "lost+found"}
+        for inode, is_folder in inodes.items():
+            flags = int(re.search(r"Flags: (0x[0-9a-f]+)", run("debugfs", "-R", f"stat <{inode}>", device))[1], 16)
+            words = [f"set_inode_field <{inode}> projid {project}"]
+            if is_folder:
+                words.append(f"set_inode_field <{inode}> flags {flags | PROJECT_IS_INHERITED:#x}")
+            run("debugfs", "-w", "-f", "-", device, input="".join(f"{word}\n" for word in words))
+    run("tune2fs", "-O", ",".join(features), device)
 
 
 def faults(path, volume, sector):

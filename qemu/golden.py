@@ -142,6 +142,7 @@ def build(folder, golden, cache):
             make_initrd(root, golden)
             mark_up_to_date(root)
             workbench.unpack(cache, root, paths, golden, folder / "logs")
+    add_features(paths, golden)
     check(paths, golden)
 
 
@@ -195,6 +196,17 @@ def make_file_systems(path, disk, uuids):
                         material.plant_some(root, kind)
 
 
+def add_features(paths, golden):
+    """Features that not every kernel can write with, as those of quotas: they come when all files are there."""
+    for path, disk in zip(paths, golden.disks):
+        parts = {part.number: part for part in image.partitions(path, disk.sector)}
+        for volume in disk.volumes:
+            part = parts[volume.number]
+            if volume.features:
+                with image.loop(path, part.start, part.size, sector=disk.sector) as device:
+                    filesystems.add_features(device, volume.features, volume.project)
+
+
 @contextlib.contextmanager
 def host_tree(paths, golden):
     """The golden tree mounted here, with the first disk's device and its partitions' nodes."""
@@ -234,8 +246,9 @@ def fill(root, golden, uuids):
 def install_debian(root, golden):
     packages = ",".join([*PACKAGES, golden.kernel, *golden.packages])
     left_out = [f"--dpkgopt=path-exclude={pattern}" for pattern in golden.left_out]
-    run("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={packages}", *left_out,
-        SUITE, root, f"deb {MIRROR} {SUITE} main")
+    # Not empty: other file systems of the machine may be mounted in it already.
+    run("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--skip=check/empty",
+        f"--include={packages}", *left_out, SUITE, root, f"deb {MIRROR} {SUITE} main")
 
 
 def configure(root, golden, uuids):
@@ -283,7 +296,7 @@ def fstab(golden, uuids):
         check = 1 if mount.at == "/" else 2
         source = uuids[index, mount.volume.number]
         lines.append(f"UUID={source} {mount.at} {mount.volume.kind} {options} 0 {check}\n")
-    for index, volume in golden.swaps():
+    for index, volume in golden.swaps() if golden.swap_in_fstab else ():
         lines.append(f"UUID={uuids[index, volume.number]} none swap sw 0 0\n")
     return "".join(lines)
 

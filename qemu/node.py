@@ -35,7 +35,12 @@ class Node:
 
     def options(self):
         """How its virtual machine is made, apart from its network."""
-        return {"memory": self.hardware.memory, "uefi": self.variables}
+        return {"memory": self.hardware.memory, "uefi": self.variables, "second_mac": self.second_mac}
+
+    @property
+    def second_mac(self):
+        """The address of its second card, if it has one."""
+        return self.mac.replace("77:01", "77:02") if self.hardware.second_card else None
 
     def disk_names(self):
         """What the kernel calls its disks."""

@@ -14,7 +14,6 @@ from place import older_than_the_host
 from shell import run
 from vm import PATIENCE, VmTrouble
 
-INTERFACE = "eth0"
 RANGE = "10.77.0.50,10.77.0.99"
 DEAD_AFTER = 15  # seconds; several VMs on two cores stall for longer than real machines do
 OUTPUT = "/run/ka-test"  # where long-running commands write, outside of the disk
@@ -61,9 +60,9 @@ def desc(disk):
     return f"/tmp/desc-{disk}"
 
 
-def serve_pxe(golden, options=""):
+def serve_pxe(golden, options="", interface="eth0"):
     """Start the boot server; `options` take the place of its range of addresses."""
-    golden.must(f"mkdir -p {OUTPUT}; setsid kactl pxe --interface {INTERFACE} {options or f'--range {RANGE}'}"
+    golden.must(f"mkdir -p {OUTPUT}; setsid kactl pxe --interface {interface} {options or f'--range {RANGE}'}"
                 f" > {OUTPUT}/pxe.log 2>&1 < /dev/null & echo $! > {OUTPUT}/pxe.pid")
     wait_for(golden, "ss -Huln sport = :69 | grep -q .", "kactl pxe to serve TFTP", f"{OUTPUT}/pxe.log")
 

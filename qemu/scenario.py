@@ -36,6 +36,8 @@ class Volume:
     subvolumes: tuple[Subvolume, ...] = ()
     logical: bool = False
     holds: str = ""  # the file system on a raw one; bytes that nobody knows if there is none
+    features: tuple[str, ...] = ()  # of an ext4, given to it when it has been filled
+    project: int = 0  # the project of its files; with it, new ones in its folders inherit it
 
     @property
     def has_files(self):
@@ -97,6 +99,9 @@ class Golden:
     # Files that only this golden node has: path to text; those below a bin or sbin folder are executable.
     files: dict[str, str] = field(default_factory=dict, hash=False)
     commands: tuple[str, ...] = ()  # run in its root at the end of its making
+    swap_in_fstab: bool = True  # otherwise a unit among its files names the swap
+    serves_on: str = "eth0"  # the interface
+    second_mac: str | None = None  # of a second card, which leads nowhere
 
     def mounts(self):
         """All mounts with the index of their disk, outer ones first."""
@@ -147,6 +152,7 @@ class Hardware:
     card: str = "virtio-net-pci"
     uefi: bool = False
     memory: int = 1024  # MiB
+    second_card: bool = False  # one more card, which leads nowhere
 
     def told(self):
         """In a few words, for the report's table."""

@@ -126,6 +126,7 @@ class Story:
             with self.report.step("Golden machine boots"):
                 self.server = resources.enter_context(machine(
                     "golden", self.golden_drives(), LOGS, network=self.wire, uefi=self.golden_variables(),
+                    second_mac=self.golden.second_mac,
                     **GOLDEN_CARD))
                 self.server.wait_ready()
             with self.report.step("kactl init, desc and image"):
@@ -133,7 +134,7 @@ class Story:
             try:
                 self.hook("before_run")
                 with self.report.step("kactl pxe, and kactl run until it waits"):
-                    product.serve_pxe(self.server, self.scenario.pxe_options)
+                    product.serve_pxe(self.server, self.scenario.pxe_options, self.golden.serves_on)
                     product.start_run(self.server, len(self.nodes), self.scenario.selections,
                                       self.scenario.run_options)
                 with self.report.step(f"{len(self.nodes)} nodes boot by PXE and are cloned"):
@@ -277,6 +278,9 @@ class Story:
             return
         node.identity = identity
         report.found(node.name, "fsck", clone.file_system_faults(node.disks, self.golden))
+        own_exemptions = self.scenario.hook("exemptions")
+        if own_exemptions:
+            exemptions = [*exemptions, *own_exemptions(node)]
         found = clone.tree(node.disks, self.golden, trees)
         manifest.save(found, MANIFESTS / f"{node.name}.jsonl")
         differences, unneeded = clone.tree_faults(found, self.expected, exemptions)

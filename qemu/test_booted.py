@@ -16,7 +16,7 @@ RIGHT = {
     "swap": "/dev/vda2 22222222-bbbb",
     "fstab": "# made by ka\nUUID=11111111-aaaa / ext4 defaults,errors=remount-ro 0 1\nUUID=22222222-bbbb none swap sw 0 0\n",
     "machine-id": "0123456789abcdef0123456789abcdef",
-    "links": "lo",
+    "cards": "",
     "serials": "vda node1",
 }
 
@@ -45,7 +45,7 @@ class Booted(unittest.TestCase):
             {"fstab": RIGHT["fstab"] + "UUID=3 /home ext4 defaults 0 2\n"},
             {"machine-id": "uninitialized"},
             {"machine-id": ""},
-            {"links": "eth0\nlo"},
+            {"cards": "eth0/device"},
             {"serials": "vda golden"},
             {"console": CONSOLE.replace("GRUB", "LILO")},
             {"console": "iPXE initialising devices...ok\n" + CONSOLE},

@@ -70,7 +70,7 @@ class Vm:
     """
 
     def __init__(self, name, drives, logs, *, memory, cpus=1, network=None, mac=None, pxe=False,
-                 card="virtio-net-pci", uefi=None, kernel=None, stays=False):
+                 card="virtio-net-pci", uefi=None, kernel=None, stays=False, second_mac=None):
         self.name = name
         self.log = Path(logs) / f"{name}.log"
         self.log.unlink(missing_ok=True)
@@ -92,6 +92,7 @@ class Vm:
             *([] if stays else ["-no-reboot"]),
             # SeaBIOS asks QEMU for the order; UEFI has its own, which QEMU's would overwrite.
             *self._drives(drives, ordered=not uefi), *self._network(network, mac, card, pxe, bool(uefi)),
+            *(_second_card(second_mac) if network and second_mac else ()),
             *_firmware(uefi), *_kernel(kernel),
         ]
         if network:
@@ -250,6 +251,11 @@ def on_one_processor():
     """For NVMe: QEMU 7 and 8 lack a barrier between publishing how far they have read a queue and looking for more, and
     with their threads on two processors a guest's doorbell gets lost now and then. The disk hangs then, for good."""
     os.sched_setaffinity(0, {random.choice(sorted(os.sched_getaffinity(0)))})
+
+
+def _second_card(mac):
+    """A card on a hub where nothing else is."""
+    return ["-netdev", "hubport,id=second,hubid=1", "-device", f"virtio-net-pci,netdev=second,mac={mac},romfile="]
 
 
 def _firmware(variables):

@@ -1,5 +1,6 @@
 //! What a node reports of itself, so that a person can tell whether it is the machine that may be erased.
 
+use crate::disk::identity::DiskIdentity;
 use serde::{Deserialize, Serialize};
 
 /// A node's hardware as its agent found it.
@@ -54,9 +55,12 @@ pub struct Disk {
     pub model: String,
     /// Serial number as the device tells it, trimmed; empty if it tells none.
     pub serial: String,
-    /// How it is attached: `ata`, `scsi`, `usb`, `nvme`, `virtio`, `mmc`, `xen`, `loop`; empty if that is not
-    /// known.
+    /// How it is attached: `ata`, `scsi`, `usb`, `firewire`, `nvme`, `virtio`, `mmc`, `xen`, `loop`; empty if that
+    /// is not known.
     pub bus: String,
+    /// It hangs on a cable that is made to be plugged in and out: USB, `FireWire`, Thunderbolt; whatever its own
+    /// `bus` is.
+    pub external: bool,
     /// Its names in /dev/disk/by-id: those that udev gave it, and those that it would give.
     pub by_id: Vec<String>,
     /// It lies in a storage network (Fibre Channel, iSCSI, NVMe over fabrics), or nobody knows where: other
@@ -72,9 +76,17 @@ pub struct Disk {
     pub table: Option<String>,
     /// What is on it: the whole disk's own signature, or its partitions'.
     pub contents: Vec<Content>,
+    /// What is compared before it is written.
+    pub identity: DiskIdentity,
 }
 
 impl Disk {
+    /// Whether it may be a disk that a person has plugged in.
+    #[must_use]
+    pub fn is_external(&self) -> bool {
+        self.external || matches!(self.bus.as_str(), "usb" | "firewire")
+    }
+
     /// What a person is told of a disk without contents.
     #[must_use]
     pub fn nothing(&self) -> &'static str {

@@ -1,6 +1,7 @@
 //! What a run asks of a node: disks, file systems, mounts, boot loader.
 
 use crate::disk::choice::DiskChoice;
+use crate::disk::identity::DiskIdentity;
 use crate::inventory::Firmware;
 use crate::mac::Mac;
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,37 @@ pub struct Plan {
     pub finish: FinishPlan,
     /// What the node does at the end.
     pub after: After,
+}
+
+/// A plan for one machine, and the disks of it that were confirmed: nothing else may be erased.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfirmedPlan {
+    /// What is to be done.
+    pub plan: Plan,
+    /// Which disk each of its disks was when it was confirmed.
+    pub disks: Vec<DiskIdentity>,
+}
+
+impl ConfirmedPlan {
+    /// The disks to erase; none if another number of disks was confirmed.
+    #[must_use]
+    pub fn disks(&self) -> Option<Vec<ConfirmedDisk>> {
+        let Self { plan: Plan { disks, .. }, disks: identities } = self;
+        let confirm = |(plan, identity): (&DiskPlan, &DiskIdentity)| ConfirmedDisk {
+            plan: plan.clone(),
+            identity: identity.clone(),
+        };
+        (disks.len() == identities.len()).then(|| disks.iter().zip(identities).map(confirm).collect())
+    }
+}
+
+/// A disk that somebody has confirmed, and what becomes of it. Nothing is written without one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfirmedDisk {
+    /// What is made of it.
+    pub plan: DiskPlan,
+    /// Which disk it was when it was confirmed.
+    pub identity: DiskIdentity,
 }
 
 /// One disk to erase and partition.

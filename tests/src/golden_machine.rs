@@ -10,11 +10,12 @@ use std::process::{Command, Output, Stdio};
 use std::thread::{self, JoinHandle};
 
 use ka::disk::description::Description;
+use ka::disk::identity::DiskIdentity;
 use ka::inventory::{Card, Content, Disk, Inventory};
 use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan};
 use ka::wire::control::Hello;
 use ka::wire::keys::{JoinKey, KeyPair};
-use ka_agent::disk::prepare;
+use ka_agent::disk::{confirm_now, prepare};
 use ka_agent::session::{JoinError, Session};
 
 use crate::chroot::in_chroot;
@@ -35,7 +36,7 @@ pub fn on_a_golden_machine(test: &str) {
     fs.mount_point = Some("/".into());
     let desc = Description::parse("linux fill\nswap 16\n", "desc").unwrap();
     let plan = DiskPlan { file_systems: vec![fs], ..DiskPlan::new(disk.node().into(), desc) };
-    prepare(&[plan], root).unwrap().unmount().unwrap();
+    prepare(&confirm_now(&[plan]).unwrap(), root).unwrap().unmount().unwrap();
     run("mount", [&format!("{}p1", disk.node()), root.to_str().unwrap()]);
     fs::create_dir(root.join("tmp")).unwrap();
     fs::write(root.join("kactl"), "").unwrap();
@@ -70,11 +71,11 @@ pub fn kactl() -> Command {
     command
 }
 
-/// `kactl run` for two nodes; the golden disk has no such name, so it is the one of the root.
+/// `kactl run` for two nodes; the golden disk has no such name, so it is the one of the root, which has no kernel.
 #[must_use]
 pub fn kactl_run(more: &[&str]) -> Command {
     let mut command = kactl();
-    command.args(["run", "-n", "2", "-p", "sda:size=1G", "--json"]).args(more);
+    command.args(["run", "-n", "2", "-p", "sda:size=1G", "-r", "none", "--json"]).args(more);
     command.stdin(Stdio::null());
     command
 }
@@ -106,6 +107,14 @@ pub fn join(join: &JoinKey, number: u8, size: u64) -> Session {
         bus: "ata".into(),
         table: Some("gpt".into()),
         contents: vec![old],
+        identity: DiskIdentity {
+            size,
+            sector_size: 512,
+            serial: format!("SERIAL-{number}"),
+            boot: "1".into(),
+            sequence: Some(1),
+            ..DiskIdentity::default()
+        },
         ..Disk::default()
     };
     let own = KeyPair::generate().unwrap();

@@ -5,8 +5,9 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+use ka::archive::{Flags, Traits};
 use ka::disk::description::Description;
-use ka::plan::{Covered, DiskPlan, FileSystemKind, FileSystemPlan, RawPlan, Shape, Subvolume};
+use ka::plan::{Covered, DiskPlan, ExtSettings, FileSystemKind, FileSystemPlan, RawPlan, Shape, Subvolume};
 use ka_agent::disk::{self, DiskError, MadeFileSystem, Prepared};
 use ka_tests::loop_device::{Loop, MIB};
 use ka_tests::tool::{run, tool};
@@ -15,7 +16,11 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 fn prepare(plan: DiskPlan, root: &Path) -> Result<Prepared, DiskError> {
-    disk::prepare(&[plan], root)
+    prepare_all(&[plan], root)
+}
+
+fn prepare_all(plans: &[DiskPlan], root: &Path) -> Result<Prepared, DiskError> {
+    disk::prepare(&disk::confirm_now(plans)?, root)
 }
 
 fn plan(disk: &Loop, description: &str, file_systems: Vec<FileSystemPlan>) -> DiskPlan {
@@ -166,7 +171,7 @@ fn the_shape_is_kept() {
                     bytes_per_inode: Some(2048),
                     reserved: Some(1500),
                     features: features(&ext),
-                    fat_bits: None,
+                    ..Shape::default()
                 },
             ),
             shaped(
@@ -290,6 +295,83 @@ fn subvolumes_are_made_and_mounted() {
     prepared.made.iter().for_each(check);
 }
 
+/// dumpe2fs, xfs_info and fsck.fat are the judges of what is no feature.
+#[test]
+fn settings_are_made_as_the_golden_ones() {
+    let disk = Loop::new(5400 * MIB, 512);
+    let settings = ExtSettings {
+        errors: 2,
+        mount_options: 0x4 | 0x8 | 0x60 | 0x400,
+        max_mounts: 30,
+        check_interval: 7 * 86_400,
+        journal: Some(32 * MIB),
+        stride: 65_536,
+        stripe_width: 262_144,
+        cluster_size: Some(65_536),
+    };
+    let ext = Shape {
+        block_size: Some(4096),
+        features: features(&["has_journal", "extent", "filetype", "bigalloc", "fast_commit"]),
+        ext: Some(settings),
+        ..Shape::default()
+    };
+    let xfs = Shape { stripe: Some((65_536, 262_144)), ..Shape::default() };
+    let shaped = |number, kind, shape| FileSystemPlan { shape, ..fs(number, kind, None) };
+    let plan = plan(
+        &disk,
+        "label: gpt\nsize=512MiB, type=L\nsize=4200MiB, type=L\nsize=100MiB, type=U\n",
+        vec![
+            shaped(1, FileSystemKind::Ext4, ext),
+            shaped(2, FileSystemKind::Xfs, xfs),
+            shaped(3, FileSystemKind::Vfat, Shape::default()),
+        ],
+    );
+    let work = tempfile::tempdir().unwrap();
+    let prepared = prepare(plan, work.path()).unwrap();
+    prepared.made.iter().for_each(check);
+    let device = |number: usize| path(&prepared.made[number].device).to_owned();
+    let told = tool("dumpe2fs", ["-h", &device(0)]);
+    for line in [
+        "Errors behavior:          Remount read-only",
+        "Default mount options:    journal_data_writeback user_xattr acl discard",
+        "Maximum mount count:      30",
+        "Check interval:           604800",
+        "RAID stride:              16",
+        "RAID stripe width:        64",
+        "Cluster size:             65536",
+        "fast_commit",
+    ] {
+        assert!(told.contains(line), "{line}: {told}");
+    }
+    let told = tool("xfs_db", ["-r", "-c", "sb 0", "-c", "p unit width", &device(1)]);
+    assert_eq!(told, "unit = 16\nwidth = 64\n");
+    let told = tool("fsck.fat", ["-nv", &device(2)]);
+    assert!(told.contains("FATs, 32 bit entries"), "{told}");
+    assert_eq!(probe(Path::new(&device(2)), "VERSION"), "FAT32");
+}
+
+/// Ceph finds a BlueStore by any of its labels, also on a partition that gets nothing.
+#[test]
+fn no_label_of_a_bluestore_survives() {
+    let disk = Loop::new(12 << 30, 512);
+    let label = b"bluestore block device\n";
+    let places = [0, 1 << 30, 10 << 30];
+    for start in [0, MIB] {
+        places.iter().for_each(|at| disk.write(start + at, label));
+    }
+    // Promise's RAID is recognised 1.5 MiB before the end.
+    disk.write(disk.size() - 3087 * 512, label);
+    let plan = plan(&disk, "typeda fill\n", vec![]);
+    let work = tempfile::tempdir().unwrap();
+    let prepared = prepare(plan, work.path()).unwrap();
+    for at in [0, MIB].iter().flat_map(|start| places.map(|at| start + at)).chain([disk.size() - 3087 * 512])
+    {
+        assert_ne!(disk.read(at, label.len() as u64), label, "at {at}");
+    }
+    assert_eq!(probe(&Path::new(disk.node()).with_file_name(format!("{}p1", disk.name())), "TYPE"), "");
+    drop(prepared);
+}
+
 /// What a mount covers is as on the golden node, when the mount is gone.
 #[test]
 fn covered_directories_are_made_as_the_golden_ones() {
@@ -301,6 +383,8 @@ fn covered_directories_are_made_as_the_golden_ones() {
         gid: 1001,
         mtime: (-5, 123_456_789),
         xattrs: vec![(b"user.beneath".to_vec(), b"yes".to_vec())],
+        // Nobody writes below a mount that is missing.
+        traits: Traits { flags: Flags::IMMUTABLE, ..Traits::default() },
     };
     let data = FileSystemPlan { covered: vec![covered], ..fs(2, FileSystemKind::Ext4, Some("/srv/data")) };
     let plan = plan(&disk, "linux 100\nlinux fill\n", vec![data, fs(1, FileSystemKind::Ext4, Some("/"))]);
@@ -315,7 +399,9 @@ fn covered_directories_are_made_as_the_golden_ones() {
     let found = fs::metadata(&beneath).unwrap();
     let xattr = tool("getfattr", ["--only-values", "-n", "user.beneath", "--absolute-names", path(&beneath)]);
     let empty = fs::read_dir(&beneath).unwrap().next().is_none();
+    let flags = tool("lsattr", ["-d", path(&beneath)]);
     run("umount", [path(work.path())]);
+    assert!(flags.split(' ').next().unwrap().contains('i'), "{flags}");
     assert_eq!((found.mode() & 0o7777, found.uid(), found.gid()), (0o2750, 1000, 1001));
     assert_eq!((found.mtime(), found.mtime_nsec()), (-5, 123_456_789));
     assert_eq!((xattr.as_str(), empty), ("yes", true));
@@ -335,7 +421,7 @@ fn several_disks_are_prepared_together() {
     first.boot_code = Some([vec![0xda; 440], vec![0xff; 6]].concat());
     let second = plan(&system, "linux fill\n", vec![fs(1, FileSystemKind::Ext4, Some("/"))]);
     let work = tempfile::tempdir().unwrap();
-    let mut prepared = disk::prepare(&[first, second], work.path()).unwrap();
+    let mut prepared = prepare_all(&[first, second], work.path()).unwrap();
 
     assert_eq!(path(&prepared.disk), system.node());
     assert_eq!(
@@ -394,7 +480,7 @@ fn one_refused_disk_spares_the_other() {
             "expected size `4.0 TB`, found `21.0 MB`",
         ),
     ] {
-        let error = disk::prepare(&[first(), second], work.path()).unwrap_err().to_string();
+        let error = prepare_all(&[first(), second], work.path()).unwrap_err().to_string();
         assert!(error.contains(reason) && error.contains("nothing was written"), "{error}");
     }
     assert_eq!((good.hash(), bad.hash()), untouched);
@@ -421,7 +507,7 @@ fn a_failure_on_the_second_disk_clears_both() {
             }],
         ),
     ];
-    let error = disk::prepare(&plans, work.path()).unwrap_err().to_string();
+    let error = prepare_all(&plans, work.path()).unwrap_err().to_string();
     assert!(error.contains("mke2fs for"), "{error}");
     for disk in [&first, &second] {
         assert!(disk.read(0, MIB).iter().all(|b| *b == 0));

@@ -8,6 +8,7 @@ use ka::disk::description::Description;
 use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan};
 use ka_agent::disk::claim::{self, ChosenBy, Claim, Refusal};
 use ka_agent::disk::{self, BootCode, DiskError, Prepared};
+use ka_agent::hardware;
 use ka_tests::loop_device::{Loop, MIB};
 use ka_tests::stale;
 use ka_tests::tool::{run, tool};
@@ -38,6 +39,48 @@ fn a_disk_is_prepared_used_and_made_bootable() {
     check_locked(&disk);
     drop(prepared);
     claim(disk.node()).unwrap();
+}
+
+/// The medium takes all writes, and forgets some of them.
+#[test]
+fn a_medium_that_loses_writes_does_not_become_bootable() {
+    for (lost_from, lost, said) in [
+        // The superblock of partition 1, what lies in the middle of the disk, and the table itself.
+        (MIB, MIB, "superblock"),
+        (80 * MIB, 300 * MIB, "lost what was written"),
+    ] {
+        let disk = Loop::new(400 * MIB, 512);
+        let work = tempfile::tempdir().unwrap();
+        let root = work.path().join("root");
+        let mut prepared = prepare(&plan(&disk, DESC), &root).unwrap();
+        for i in 0..40 {
+            fs::write(root.join(format!("file-{i}")), vec![i; 5 << 20]).unwrap();
+        }
+        prepared.unmount().unwrap();
+        prepared.prove().unwrap();
+
+        let image = fs::read_to_string(format!("/sys/block/{}/loop/backing_file", disk.name())).unwrap();
+        let (from, length) = (lost_from.to_string(), lost.to_string());
+        run("fallocate", ["--punch-hole", "-o", &from, "-l", &length, image.trim()]);
+
+        let error = prepared.prove().unwrap_err();
+        assert!(error.to_string().contains(said), "{error}");
+        prepared.abandon();
+    }
+}
+
+/// The same with the table.
+#[test]
+fn a_table_that_is_lost_is_noticed_before_the_disk_boots() {
+    let disk = Loop::new(400 * MIB, 512);
+    let work = tempfile::tempdir().unwrap();
+    let mut prepared = prepare(&plan(&disk, DESC), &work.path().join("root")).unwrap();
+    prepared.unmount().unwrap();
+    let image = fs::read_to_string(format!("/sys/block/{}/loop/backing_file", disk.name())).unwrap();
+    run("fallocate", ["--punch-hole", "-o", "0", "-l", "4096", image.trim()]);
+    let error = prepared.activate(Some(&BootCode([0xeb; 440]))).unwrap_err();
+    assert!(matches!(error, DiskError::Table { .. } | DiskError::TableChanged { .. }), "{error}");
+    assert_eq!(disk.read(0, 1)[0], 0, "no boot code");
 }
 
 #[test]
@@ -216,7 +259,7 @@ fn a_disk_in_use_is_not_written() {
     assert_eq!(disk.hash(), untouched);
 }
 
-/// Mounted where this process can't see it: only an exclusive open tells.
+/// Mounted where this process's own list of mounts doesn't show it.
 #[test]
 fn a_disk_in_use_in_another_namespace_is_not_written() {
     let disk = Loop::new(110 * MIB, 512);
@@ -241,7 +284,12 @@ fn a_disk_in_use_in_another_namespace_is_not_written() {
 
     drop(hidden.stdin.take());
     hidden.wait().unwrap();
-    assert!(matches!(error, DiskError::Refused(Refusal::Exclusive(_))), "{error}");
+    let said = format!(
+        "{}p2 is mounted at {} in the mount namespace of sh (process ",
+        disk.name(),
+        work.path().display()
+    );
+    assert!(error.to_string().contains(&said), "{error}");
     assert_eq!(disk.hash(), untouched);
 }
 
@@ -331,11 +379,12 @@ fn fs(partition: u32, kind: FileSystemKind, mount_point: Option<&str>) -> FileSy
 }
 
 fn prepare(plan: &DiskPlan, root: &Path) -> Result<Prepared, DiskError> {
-    disk::prepare(std::slice::from_ref(plan), root)
+    disk::prepare(&disk::confirm_now(std::slice::from_ref(plan))?, root)
 }
 
 fn claim(target: &str) -> Result<Claim, Refusal> {
-    claim::claim(target, ChosenBy::Name)
+    let name = target.trim_start_matches("/dev/");
+    claim::claim(target, ChosenBy::Name, &hardware::identity_of(name).unwrap_or_default())
 }
 
 fn path(path: &Path) -> &str {

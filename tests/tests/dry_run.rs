@@ -5,7 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use ka::plan::Plan;
+use ka::plan::ConfirmedPlan;
 use ka::wire::control::{Failure, ToController};
 use ka::wire::keys::JoinKey;
 use ka_tests::golden_machine::{self, on_a_golden_machine, set_up, start_run};
@@ -28,7 +28,7 @@ fn runs_on_this_machine() {
 }
 
 /// What a node hears: a plan, or why there is none. One with a plan fails at once.
-fn node(join: &JoinKey, number: u8, size: u64) -> JoinHandle<Result<Box<Plan>, String>> {
+fn node(join: &JoinKey, number: u8, size: u64) -> JoinHandle<Result<Box<ConfirmedPlan>, String>> {
     let join = join.clone();
     thread::spawn(move || {
         let session = golden_machine::join(&join, number, size);
@@ -78,7 +78,8 @@ fn check_run(join: &JoinKey) {
     let heard = other.join().unwrap().unwrap_err();
     assert!(heard.contains("2.0 GB"), "{heard}");
     let plan = good.join().unwrap().unwrap();
-    assert_eq!(plan.disks[0].file_systems[0].mount_point.as_deref(), Some("/"));
+    assert_eq!(plan.disks[0].serial, "SERIAL-1", "the disk that was shown");
+    assert_eq!(plan.plan.disks[0].file_systems[0].mount_point.as_deref(), Some("/"));
     let output = kactl.join().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let told = json(&output);

@@ -8,7 +8,7 @@
 use ka::disk::description::Description;
 use ka::disk::kind::TableKind;
 use ka::plan::{After, BootPlan, Covered, DiskPlan, FileSystemKind, FileSystemPlan, Loader};
-use ka_agent::disk::prepare;
+use ka_agent::disk::{confirm_now, prepare};
 use ka_tests::chroot::in_chroot;
 use ka_tests::loop_device::{Loop, MIB};
 use ka_tests::tool::{run, tool};
@@ -26,7 +26,7 @@ const DESC: &str = "linux 64\nlinux fill\nswap 16\n";
 fn a_disk_is_scanned_and_described() {
     let disk = Loop::new(200 * MIB, 512);
     let work = tempfile::tempdir().unwrap();
-    let prepared = prepare(&[plan(&disk)], work.path()).unwrap();
+    let prepared = prepare(&confirm_now(&[plan(&disk)]).unwrap(), work.path()).unwrap();
     fs::write(work.path().join("file"), vec![1; 3 << 20]).unwrap();
 
     let golden = scan(disk.node()).unwrap();
@@ -123,7 +123,7 @@ fn a_machine_is_planned_and_viewed() {
     let disk = Loop::new(200 * MIB, 512);
     let work = tempfile::tempdir().unwrap();
     let root = work.path();
-    let mut prepared = prepare(&[plan(&disk)], root).unwrap();
+    let mut prepared = prepare(&confirm_now(&[plan(&disk)]).unwrap(), root).unwrap();
     // Below the mount point of /boot, where only a view of the root file system alone shows it.
     fs::write(root.join("boot/kernel"), "kernel").unwrap();
     prepared.unmount().unwrap();

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::thread::{self, JoinHandle};
 
-use ka::plan::{FirstBoot, Plan};
+use ka::plan::{ConfirmedPlan, FirstBoot};
 use ka::wire::control::ToController;
 use ka::wire::keys::JoinKey;
 use ka_agent::receive::unpack_into;
@@ -56,7 +56,7 @@ fn story_on_this_machine() {
 
 /// A node that is cloned into a directory, and let go.
 struct Cloned {
-    plan: Box<Plan>,
+    plan: Box<ConfirmedPlan>,
     tree: PathBuf,
 }
 
@@ -120,9 +120,9 @@ fn check_story(key: &JoinKey) {
         assert!(!clone.tree.join("tree").exists(), "the live tree was read");
         fs::remove_dir_all(&clone.tree).unwrap();
     }
-    let name = |clone: &Cloned| clone.plan.finish.name.as_ref().unwrap().hostname.clone();
+    let name = |clone: &Cloned| clone.plan.plan.finish.name.as_ref().unwrap().hostname.clone();
     assert_eq!((name(&clones[0]), name(&clones[1])), ("node01".into(), "head".into()));
-    let [one, two] = [0, 1].map(|i| clones[i].plan.finish.first_boot.clone().unwrap());
+    let [one, two] = [0, 1].map(|i| clones[i].plan.plan.finish.first_boot.clone().unwrap());
     assert_ne!(one.token, two.token);
     assert!(told(&one, "a guess").unwrap_err().contains("403"));
     told(&one, &one.token).unwrap();

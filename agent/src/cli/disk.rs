@@ -12,7 +12,7 @@ use ka::disk::report::{OfDisk, Outcome, Report};
 use ka::disk::table::{Table, TableError};
 use ka::disk::units::{DiskSize, SectorSize};
 use ka::inventory::Disk;
-use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan};
+use ka::plan::{ConfirmedDisk, DiskPlan, FileSystemKind, FileSystemPlan};
 use ka_agent::{disk, hardware};
 use serde::Serialize;
 
@@ -149,7 +149,7 @@ fn findings(disk: &Disk) -> Vec<String> {
 }
 
 fn plan(wanted: &Wanted, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
-    let report = report(&plan_of(wanted)?);
+    let (report, _) = report(&plan_of(wanted)?);
     if json {
         print_json(&report, out)?;
     } else {
@@ -160,15 +160,13 @@ fn plan(wanted: &Wanted, json: bool, out: &mut dyn Write) -> Result<(), Failure>
 
 fn apply(wanted: &Wanted, yes: bool, out: &mut dyn Write) -> Result<(), Failure> {
     let plan = plan_of(wanted)?;
-    let report = report(&plan);
+    let (report, meant) = report(&plan);
     write!(out, "{report}")?;
-    if !report.is_accepted() {
-        return Err(Failure::Refused);
-    }
+    let Some(disk) = meant else { return Err(Failure::Refused) };
     if !yes && !confirmed(out)? {
         return Err(Failure::NotConfirmed);
     }
-    let mut prepared = disk::prepare(std::slice::from_ref(&plan), Path::new("/"))?;
+    let mut prepared = disk::prepare(&[disk], Path::new("/"))?;
     prepared.unmount()?;
     prepared.activate(None)?;
     for made in &prepared.made {
@@ -185,20 +183,21 @@ fn confirmed(out: &mut dyn Write) -> io::Result<bool> {
     Ok(answer.trim() == "yes")
 }
 
-/// What would become of the disk. What only the disk itself and this machine's tools can tell is found out by claiming
-/// it.
-fn report(plan: &DiskPlan) -> Report {
+/// What would become of the disk, and which disk that is if it would be written. What only the disk itself and this
+/// machine's tools can tell is found out by claiming it.
+fn report(plan: &DiskPlan) -> (Report, Option<ConfirmedDisk>) {
     let plan = DiskPlan { disk: disk::named(&plan.disk), ..plan.clone() };
-    let plans = std::slice::from_ref(&plan);
-    let mut report = Report::new(plans, &hardware::disks(true));
-    if report.is_accepted()
-        && let Err(refusal) = disk::check(plans)
-    {
+    let mut report = Report::new(std::slice::from_ref(&plan), &hardware::disks(true));
+    let shown = report.disks.first().and_then(|disk| disk.disk.as_ref()).filter(|_| report.is_accepted());
+    let confirmed = shown.map(|disk| ConfirmedDisk { plan, identity: disk.identity.clone() });
+    let Some(confirmed) = confirmed else { return (report, None) };
+    if let Err(refusal) = disk::check(std::slice::from_ref(&confirmed)) {
         for disk in &mut report.disks {
             disk.outcome = Outcome::Refuse(refusal.to_string());
         }
+        return (report, None);
     }
-    report
+    (report, Some(confirmed))
 }
 
 /// What the description's types say: swap, an EFI system partition, or files of Linux.

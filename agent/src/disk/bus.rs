@@ -14,7 +14,7 @@ const LOCAL_TRANSPORTS: [&str; 2] = ["pcie", "apple-nvme"];
 pub enum Attachment {
     /// A whole disk.
     Disk {
-        /// `ata`, `scsi`, `usb`, `nvme`, `virtio`, `mmc`, `xen`, `loop`.
+        /// `ata`, `scsi`, `usb`, `firewire`, `nvme`, `virtio`, `mmc`, `xen`, `loop`.
         bus: &'static str,
         /// It lies in a storage network, or nobody knows where it is.
         network: bool,
@@ -45,6 +45,30 @@ pub fn of(sys: &Path, name: &str) -> io::Result<Attachment> {
     Ok(Attachment::Disk { bus, network })
 }
 
+/// Whether a disk hangs on something that is made to be plugged in and out: USB (whatever the adapter behind it
+/// makes of the disk), `FireWire`, or a port of which the kernel says that its devices can be removed, such as
+/// Thunderbolt's and USB4's.
+#[must_use]
+pub fn is_external(sys: &Path, name: &str) -> bool {
+    let Ok(path) = fs::canonicalize(sys.join("block").join(name)) else { return false };
+    let plugged = |part: &OsStr| {
+        let part = part.to_string_lossy();
+        is_numbered(&part, "usb") || is_firewire(&part)
+    };
+    // The disk's own `removable` is about its medium.
+    let removable = |above: &Path| {
+        let text = fs::read_to_string(above.join("removable")).unwrap_or_default();
+        text.trim_end() == "removable"
+    };
+    path.iter().any(plugged) || path.ancestors().skip(1).any(removable)
+}
+
+/// A device of a `FireWire` bus, as the kernel names it: `fw0`, and `fw0.1` for what it can do.
+fn is_firewire(part: &str) -> bool {
+    let number = part.strip_prefix("fw").and_then(|rest| rest.split('.').next());
+    number.is_some_and(|number| is_numbered(number, ""))
+}
+
 /// Whether a disk is an SD card. The kernel calls no card of an MMC host removable, whether it is soldered (eMMC,
 /// whose `type` is `MMC`) or lies in a reader.
 #[must_use]
@@ -66,6 +90,9 @@ fn bus(name: &str, path: &Path) -> Option<&'static str> {
     match () {
         () if lettered("sd") && above("ata") => Some("ata"),
         () if lettered("sd") && above("usb") => Some("usb"),
+        () if lettered("sd") && path.iter().any(|part| is_firewire(&part.to_string_lossy())) => {
+            Some("firewire")
+        }
         () if lettered("sd") => Some("scsi"),
         () if lettered("hd") => Some("ata"),
         () if lettered("vd") => Some("virtio"),
@@ -195,6 +222,39 @@ mod tests {
         let sda1 = format!("{pci}/block/sda/sda1");
         let partition = format!("{sda1}/partition");
         assert_eq!(kind_in(&sda1, &[(&partition, "1\n")], &[]).unwrap(), Attachment::Partition);
+    }
+
+    #[test]
+    fn what_a_person_has_plugged_in_is_external() {
+        let pci = "pci0000:00/0000:00:1c.4";
+        for (device, removable, external) in [
+            (format!("{pci}/ata1/host0/target0:0:0/0:0:0:0/block/sda"), None, false),
+            (format!("{pci}/usb2/2-1/2-1:1.0/host6/target6:0:0/6:0:0:0/block/sdb"), None, true),
+            (
+                format!("{pci}/usb2/2-1/2-1:1.0/rtsx_usb_sdmmc.1/mmc_host/mmc0/mmc0:1/block/mmcblk0"),
+                None,
+                true,
+            ),
+            (format!("{pci}/fw1/fw1.0/host7/target7:0:0/7:0:0:0/block/sdc"), None, true),
+            (format!("{pci}/0000:05:00.0/nvme/nvme0/nvme0n1"), Some(format!("{pci}/0000:05:00.0")), true),
+            (format!("{pci}/0000:05:00.0/nvme/nvme1/nvme1n1"), None, false),
+        ] {
+            let sys = tempfile::tempdir().unwrap();
+            let folder = sys.path().join("devices").join(&device);
+            fs::create_dir_all(&folder).unwrap();
+            // Of its medium, which is another matter.
+            fs::write(folder.join("removable"), "0\n").unwrap();
+            if let Some(port) = removable {
+                fs::write(sys.path().join("devices").join(port).join("removable"), "removable\n").unwrap();
+            }
+            let name = Path::new(&device).file_name().unwrap().to_str().unwrap();
+            fs::create_dir_all(sys.path().join("block")).unwrap();
+            symlink(&folder, sys.path().join("block").join(name)).unwrap();
+            assert_eq!(is_external(sys.path(), name), external, "{device}");
+            if device.contains("fw1") {
+                assert_eq!(bus(name, &folder), Some("firewire"));
+            }
+        }
     }
 
     #[test]

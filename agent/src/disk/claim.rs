@@ -1,19 +1,26 @@
-//! Whether a disk may be written: it is there, it is a local disk, and nobody uses it.
+//! Whether a disk may be written: it is the one that was confirmed, it is a local disk, and nobody uses it.
+//!
+//! Nothing on a disk is written but through a [`Claim`], and there is no claim without the identity that was
+//! confirmed: it is compared under the claim's lock, and once more when the disk is opened for the first write.
 //!
 //! A claimed disk stays locked with `flock` until the claim is dropped, so that two runs, or a run and
 //! udev, don't work on it at once. Only while the table is written is it opened exclusively too: an
 //! exclusive open of a whole disk makes mkfs and mount on its partitions fail with EBUSY.
 
 use super::bus::{self, Attachment};
+use super::mountinfo::DeviceNumber;
+use super::openers::{self, Opener};
 use super::sysfs;
 use super::usage::{Usage, Users};
 use super::wait::retry;
-use crate::sys::block;
+use crate::hardware;
+use crate::sys::{block, loops};
+use ka::disk::identity::{DiskIdentity, Mismatch};
 use ka::disk::units::{BadSectorSize, DiskSize, SectorSize};
 use rustix::fs::{FlockOperation, OFlags};
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -30,6 +37,8 @@ pub struct Claim {
     pub node: PathBuf,
     /// How large it is.
     pub size: DiskSize,
+    /// The disk that was confirmed, and this one.
+    identity: DiskIdentity,
     lock: File,
 }
 
@@ -69,6 +78,30 @@ pub enum Refusal {
     /// The kernel says that somebody has it for himself, and doesn't say who.
     #[error("{0} is in use: another program or mount namespace has it open exclusively; nothing was written")]
     Exclusive(String),
+    /// It is not the disk that was confirmed.
+    #[error("{disk}: {reason}; nothing was written. Look at the machine's disks again")]
+    Another {
+        /// The disk's name.
+        disk: String,
+        /// What differs.
+        reason: Mismatch,
+    },
+    /// A program has it or an old partition of it open.
+    #[error("{device} is open in {program}; nothing was written. End that program first")]
+    Open {
+        /// The kernel's name of disk or partition.
+        device: String,
+        /// Name and number of the process.
+        program: String,
+    },
+    /// A program has a lock on it or on its file.
+    #[error("{device} is locked by {program}; nothing was written. End that program first")]
+    FileLocked {
+        /// The disk's or partition's node, or a loop device's file.
+        device: String,
+        /// Name and number of the process, as far as they are known.
+        program: String,
+    },
     /// Another run, or udev, works on it.
     #[error("{0} is locked by another program; nothing was written")]
     Locked(String),
@@ -101,20 +134,26 @@ pub enum ChosenBy {
     Id,
 }
 
-/// Claims the disk with a kernel name or path.
+/// Claims the disk with a kernel name or path, if it is the one that was `confirmed`.
 ///
 /// # Errors
 /// The reason why it may not be written.
-pub fn claim(target: &str, chosen: ChosenBy) -> Result<Claim, Refusal> {
+pub fn claim(target: &str, chosen: ChosenBy, confirmed: &DiskIdentity) -> Result<Claim, Refusal> {
     let name = find(target)?;
     check_kind(target, &name, chosen)?;
     let node = Path::new("/dev").join(&name);
     let lock = lock(&name, &node)?;
     let size = measure(&name, &lock)?;
     check_flags(&name)?;
-    let claim = Claim { name, node, size, lock };
+    let claim = Claim { name, node, size, identity: confirmed.clone(), lock };
+    claim.check_identity(&claim.lock)?;
     claim.check_unused()?;
     Ok(claim)
+}
+
+/// Why nothing can be written to what has this name or path, as far as its kind tells.
+pub(super) fn check_name(target: &str) -> Result<(), Refusal> {
+    check_kind(target, &find(target)?, ChosenBy::Name)
 }
 
 impl Claim {
@@ -125,11 +164,16 @@ impl Claim {
     /// Somebody uses the disk.
     pub(super) fn open_exclusive(&self) -> Result<File, Refusal> {
         self.check_unused()?;
-        let is_busy = |e: &io::Error| e.kind() == io::ErrorKind::ResourceBusy;
-        retry(LOCKED, || open_exclusive(&self.node, true), is_busy).map_err(|e| match e.kind() {
-            io::ErrorKind::ResourceBusy => Refusal::Exclusive(self.name.clone()),
-            _ => Refusal::Io { disk: self.name.clone(), doing: "open it exclusively", source: e },
-        })
+        let disk = exclusive(&self.name, &self.node)?;
+        self.check_identity(&disk)?;
+        Ok(disk)
+    }
+
+    /// Makes sure that the open device is the disk that was confirmed.
+    fn check_identity(&self, device: &File) -> Result<(), Refusal> {
+        let now = identify(&self.name, device)?;
+        let another = |reason| Refusal::Another { disk: self.name.clone(), reason };
+        self.identity.check(&now).map_err(another)
     }
 
     /// The disk, open for reading and writing and locked.
@@ -138,12 +182,87 @@ impl Claim {
     }
 
     fn check_unused(&self) -> Result<(), Refusal> {
-        let usage = Users::of_this_machine().and_then(|users| users.of(&self.name));
-        match usage.map_err(|e| io_refusal(&self.name, "find out who uses it", e))? {
-            Some(usage) => Err(Refusal::InUse { disk: self.name.clone(), usage }),
-            None => Ok(()),
+        let failed = |e| io_refusal(&self.name, "find out who uses it", e);
+        if let Some(usage) =
+            Users::of_this_machine().and_then(|users| users.of(&self.name)).map_err(failed)?
+        {
+            return Err(Refusal::InUse { disk: self.name.clone(), usage });
+        }
+        let mut devices = vec![self.name.clone()];
+        devices.extend(sysfs::partitions(&self.name).map_err(failed)?.into_iter().map(|p| p.name));
+        check_locks(&devices)?;
+        check_open(&self.name, &devices)
+    }
+}
+
+/// Nobody has a lock on one of the devices, or on what a loop device is made of.
+pub(super) fn check_locks(devices: &[String]) -> Result<(), Refusal> {
+    for device in devices {
+        let node = Path::new("/dev").join(device);
+        let failed = |e| io_refusal(device, "find out who has locked it", e);
+        let file = File::open(&node).map_err(failed)?;
+        if let Some(program) = openers::locked(&file).map_err(failed)? {
+            return Err(Refusal::FileLocked { device: node.display().to_string(), program });
+        }
+        // A partition of a loop device answers for the whole, and has no such attribute.
+        let Ok(path) = sysfs::attribute(device, "loop/backing_file") else { continue };
+        let Ok(Some(status)) = loops::status(&file) else { continue };
+        let Ok(file) = File::open(&path) else {
+            log::info!("{device}: {path} can't be opened here: whether somebody has locked it is not known");
+            continue;
+        };
+        let is_it = file.metadata().is_ok_and(|m| (m.dev(), m.ino()) == (status.device, status.inode));
+        if is_it && let Some(program) = openers::locked(&file).map_err(failed)? {
+            return Err(Refusal::FileLocked { device: path, program });
         }
     }
+    Ok(())
+}
+
+/// No program has an old partition open, which the kernel would not forget then, or may write to the disk.
+pub(super) fn check_open(disk: &str, devices: &[String]) -> Result<(), Refusal> {
+    let failed = |e| io_refusal(disk, "find out who has it open", e);
+    let mut numbers = Vec::new();
+    for device in devices {
+        numbers.push(sysfs::device_number(device).map_err(failed)?);
+    }
+    let name_of = |number: DeviceNumber| {
+        devices.iter().zip(&numbers).find(|(_, own)| **own == number).map_or(disk, |(name, _)| name)
+    };
+    // A process that another thread started has copies of open files for a moment.
+    let look = || {
+        let openers = openers::of(&numbers).map_err(failed)?;
+        let harms = |opener: &&Opener| opener.writes || name_of(opener.device) != disk;
+        match openers.iter().find(harms) {
+            Some(Opener { device, process, .. }) => {
+                Err(Refusal::Open { device: name_of(*device).to_owned(), program: process.clone() })
+            }
+            None => Ok(()),
+        }
+    };
+    retry(LOCKED, look, |e| matches!(e, Refusal::Open { .. }))
+}
+
+/// What the open device is: what its file descriptor tells comes from that, and the rest from the device of its
+/// number.
+fn identify(name: &str, device: &File) -> Result<DiskIdentity, Refusal> {
+    let failed = |e| io_refusal(name, "find out which disk it is", e);
+    let number = device.metadata().map_err(failed)?.rdev();
+    if sysfs::name_of(DeviceNumber::of(number)).map_err(failed)? != name {
+        return Err(failed(io::Error::other("its device node is another device's")));
+    }
+    let known = hardware::identity_of(name).ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
+    let sequence = block::disk_sequence(device).map_err(|e| failed(e.into()))?;
+    Ok(DiskIdentity { size: block::size(device).map_err(|e| failed(e.into()))?, sequence, ..known })
+}
+
+/// Opens the device so that no file system or RAID can use it at the same time.
+pub(super) fn exclusive(name: &str, node: &Path) -> Result<File, Refusal> {
+    let is_busy = |e: &io::Error| e.kind() == io::ErrorKind::ResourceBusy;
+    retry(LOCKED, || open_exclusive(node, true), is_busy).map_err(|e| match e.kind() {
+        io::ErrorKind::ResourceBusy => Refusal::Exclusive(name.to_owned()),
+        _ => Refusal::Io { disk: name.to_owned(), doing: "open it exclusively", source: e },
+    })
 }
 
 /// Opens a block device as a file system or a RAID would: nobody else can at the same time.
@@ -153,7 +272,7 @@ pub(super) fn open_exclusive(node: &Path, write: bool) -> io::Result<File> {
 }
 
 /// The kernel's name of the block device that a name or path means.
-fn find(target: &str) -> Result<String, Refusal> {
+pub(super) fn find(target: &str) -> Result<String, Refusal> {
     let path = Path::new("/dev").join(target);
     let missing = || Refusal::Missing { target: target.to_owned(), present: present() };
     if !path.exists() {
@@ -205,7 +324,7 @@ fn measure(name: &str, file: &File) -> Result<DiskSize, Refusal> {
     Ok(DiskSize::of_bytes(bytes, sector))
 }
 
-fn check_flags(name: &str) -> Result<(), Refusal> {
+pub(super) fn check_flags(name: &str) -> Result<(), Refusal> {
     let flag = |attribute| {
         sysfs::attribute(name, attribute)
             .map(|text| text != "0")
@@ -220,7 +339,7 @@ fn check_flags(name: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn io_refusal(disk: &str, doing: &'static str, source: io::Error) -> Refusal {
+pub(super) fn io_refusal(disk: &str, doing: &'static str, source: io::Error) -> Refusal {
     Refusal::Io { disk: disk.to_owned(), doing, source }
 }
 
@@ -230,7 +349,7 @@ mod tests {
 
     #[test]
     fn a_missing_disk_is_told_with_those_that_are_there() {
-        let refusal = claim("sdzzz", ChosenBy::Name).unwrap_err();
+        let refusal = claim("sdzzz", ChosenBy::Name, &DiskIdentity::default()).unwrap_err();
         assert!(matches!(refusal, Refusal::Missing { .. }), "{refusal}");
         assert!(refusal.to_string().contains("this machine has no such disk"), "{refusal}");
     }

@@ -2,18 +2,22 @@
 //!
 //! [`prepare`] takes the disks to the point where files can be unpacked onto them; [`Prepared::unmount`] and
 //! [`Prepared::activate`] end what it began, and [`Prepared::abandon`] undoes it. All disks are checked
-//! before the first of them is written.
+//! before the first of them is written, and each must be the one that was confirmed ([`ConfirmedDisk`]).
 
 mod activate;
 pub mod blkid;
 pub mod bus;
 pub mod claim;
 mod error;
+mod loops;
 mod medium;
 mod mkfs;
 pub mod mountinfo;
 mod mounts;
+mod namespaces;
 mod old;
+mod openers;
+pub mod overwrite;
 mod proof;
 mod raw;
 mod ready;
@@ -31,7 +35,7 @@ use ka::disk::choice::DiskChoice;
 use ka::disk::layout::Layout;
 use ka::disk::mbr;
 use ka::inventory::Firmware;
-use ka::plan::{DiskPlan, FileSystemPlan};
+use ka::plan::{ConfirmedDisk, DiskPlan, FileSystemPlan};
 use mounts::{Mounts, Taken};
 pub use raw::RawPartition;
 use ready::Ready;
@@ -96,8 +100,16 @@ pub struct BootCode(pub [u8; mbr::BOOT_CODE]);
 ///
 /// # Errors
 /// Why it would not.
-pub fn check(plans: &[DiskPlan]) -> Result<(), DiskError> {
-    ready::check(plans).map(drop)
+pub fn check(confirmed: &[ConfirmedDisk]) -> Result<(), DiskError> {
+    ready::check(confirmed).map(drop)
+}
+
+/// Confirms what these plans mean on this machine at this moment, for a caller that needs nobody's word.
+///
+/// # Errors
+/// A plan means no disk for sure.
+pub fn confirm_now(plans: &[DiskPlan]) -> Result<Vec<ConfirmedDisk>, DiskError> {
+    ready::confirm_now(plans)
 }
 
 /// The same choice, by the kernel's name where it gives a path.
@@ -111,10 +123,14 @@ pub fn named(choice: &DiskChoice) -> DiskChoice {
 /// # Errors
 /// A disk may not be written, or its plan doesn't fit it: then nothing was written to any. Or a step failed
 /// after the first write: then the tables that were begun are cleared, so that the half-made system can't boot.
-pub fn prepare(plans: &[DiskPlan], root: &Path) -> Result<Prepared, DiskError> {
-    let ready = step("Check the disks", || ready::check(plans))?;
+pub fn prepare(confirmed: &[ConfirmedDisk], root: &Path) -> Result<Prepared, DiskError> {
+    let ready = step("Check the disks", || {
+        let ready = ready::check(confirmed)?;
+        ready::release(&ready)?;
+        Ok::<_, DiskError>(ready)
+    })?;
     let mut written = Vec::new();
-    match write_all(ready, plans, root, &mut written) {
+    match write_all(ready, confirmed, root, &mut written) {
         Ok((made, raw, mounts)) => {
             let disk = activate::boot_disk(&written, &made);
             let disk = disk.map(|disk| disk.claim.node.clone()).unwrap_or_default();
@@ -141,12 +157,12 @@ type Made = (Vec<MadeFileSystem>, Vec<RawPartition>, Mounts);
 /// Writes the disks one after the other. Those that were begun are in `written`, whatever happens.
 fn write_all(
     ready: Vec<Ready>,
-    plans: &[DiskPlan],
+    confirmed: &[ConfirmedDisk],
     root: &Path,
     written: &mut Vec<Written>,
 ) -> Result<Made, DiskError> {
     let (mut made, mut raw) = (Vec::new(), Vec::new());
-    for (ready, plan) in ready.into_iter().zip(plans) {
+    for (ready, ConfirmedDisk { plan, .. }) in ready.into_iter().zip(confirmed) {
         let Ready { claim, layout, writes, old, exclusive, recipes } = ready;
         let boot_code = activate::planned_code(plan);
         // From here on the disk counts as begun: it is cleared if anything fails.

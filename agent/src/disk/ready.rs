@@ -1,11 +1,12 @@
 //! Everything before the first write: the disks are the right ones, nobody uses them, their plans fit
 //! them, and the tools are there.
 
-use super::claim::{self, ChosenBy, Claim, Refusal};
+use super::claim::{self, ChosenBy, Claim};
 use super::error::DiskError;
 use super::mkfs::{Recipe, Target};
 use super::old::{self, Extent};
 use super::sysfs::{self, KernelPartition};
+use super::table;
 use crate::hardware;
 use crate::notes;
 use ka::disk::choice::{self, ChoiceError, DiskChoice};
@@ -16,7 +17,7 @@ use ka::disk::report::partition_name;
 use ka::disk::table::Write;
 use ka::inventory::Disk;
 use ka::notes::NoteKind;
-use ka::plan::DiskPlan;
+use ka::plan::{ConfirmedDisk, DiskPlan};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
@@ -35,27 +36,57 @@ pub(super) struct Ready {
 }
 
 /// Claims all disks of a plan, and makes sure that each can be written as it says.
-pub(super) fn check(plans: &[DiskPlan]) -> Result<Vec<Ready>, DiskError> {
-    check_mount_points(plans)?;
-    let choices: Vec<DiskChoice> = plans.iter().map(|plan| named(&plan.disk)).collect();
+pub(super) fn check(confirmed: &[ConfirmedDisk]) -> Result<Vec<Ready>, DiskError> {
+    check_mount_points(confirmed)?;
     let disks = hardware::disks(false);
-    let chosen = match choice::find_all(&choices.iter().collect::<Vec<_>>(), &disks) {
-        // A device that is there, and is no disk: the claim says what it is.
+    let chosen = find_all(confirmed.iter().map(|confirmed| &confirmed.plan), &disks)?;
+    confirmed.iter().zip(chosen).map(|(confirmed, disk)| check_one(confirmed, disk)).collect()
+}
+
+/// What the plans mean at this moment.
+pub(super) fn confirm_now(plans: &[DiskPlan]) -> Result<Vec<ConfirmedDisk>, DiskError> {
+    let disks = hardware::disks(false);
+    let chosen = find_all(plans.iter(), &disks)?.into_iter();
+    let confirm = |(disk, plan): (&Disk, &DiskPlan)| ConfirmedDisk {
+        plan: plan.clone(),
+        identity: disk.identity.clone(),
+    };
+    Ok(chosen.zip(plans).map(confirm).collect())
+}
+
+/// The kernel forgets all old partitions of all disks, or none of any: whoever has one open is known before the first
+/// write, and nobody can open one from then on.
+pub(super) fn release(ready: &[Ready]) -> Result<(), DiskError> {
+    let mut released = Vec::new();
+    for one in ready {
+        match table::release(&one.claim, &one.exclusive) {
+            Ok(partitions) => released.push((one, partitions)),
+            Err(e) => {
+                for (one, partitions) in released {
+                    table::restore(&one.claim, &one.exclusive, &partitions);
+                }
+                return Err(e);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn find_all<'a>(plans: impl Iterator<Item = &'a DiskPlan>, disks: &[Disk]) -> Result<Vec<&Disk>, DiskError> {
+    let choices: Vec<DiskChoice> = plans.map(|plan| named(&plan.disk)).collect();
+    match choice::find_all(&choices.iter().collect::<Vec<_>>(), disks) {
+        // A device that is there, and is no disk: its kind says what it is.
         Err(missing @ ChoiceError::Missing { .. }) => {
             for name in choices.iter().filter_map(DiskChoice::name) {
-                if disks.iter().any(|disk| disk.name == name) {
-                    continue;
-                }
-                match claim::claim(name, ChosenBy::Name) {
-                    Ok(_) | Err(Refusal::Missing { .. }) => {}
+                match claim::check_name(name) {
+                    Ok(()) | Err(claim::Refusal::Missing { .. }) => {}
                     Err(what) => return Err(what.into()),
                 }
             }
-            return Err(missing.into());
+            Err(missing.into())
         }
-        other => other?,
-    };
-    plans.iter().zip(chosen).map(|(plan, disk)| check_one(plan, disk)).collect()
+        other => Ok(other?),
+    }
 }
 
 /// A path in /dev becomes the kernel's name.
@@ -66,9 +97,10 @@ pub(super) fn named(choice: &DiskChoice) -> DiskChoice {
     DiskChoice::Name { name, expect: expect.clone() }
 }
 
-fn check_one(plan: &DiskPlan, disk: &Disk) -> Result<Ready, DiskError> {
+fn check_one(confirmed: &ConfirmedDisk, disk: &Disk) -> Result<Ready, DiskError> {
+    let ConfirmedDisk { plan, identity } = confirmed;
     let chosen = if matches!(plan.disk, DiskChoice::ById(_)) { ChosenBy::Id } else { ChosenBy::Name };
-    let claim = claim::claim(&disk.name, chosen)?;
+    let claim = claim::claim(&disk.name, chosen, identity)?;
     log::info!("{} is {}: {}, {}", plan.disk, claim.name, disk.model, ka::disk::units::Decimal(disk.size));
     let seed = seed().map_err(|e| DiskError::io(&claim.node, "get random bytes", e))?;
     let layout = fit(plan, claim.size, &seed)
@@ -99,9 +131,9 @@ fn recipes(plan: &DiskPlan, layout: &Layout, disk: &str) -> Result<Vec<Recipe>, 
 }
 
 /// Every mount point is a plain absolute path, once in the whole plan.
-fn check_mount_points(plans: &[DiskPlan]) -> Result<(), DiskError> {
+fn check_mount_points(confirmed: &[ConfirmedDisk]) -> Result<(), DiskError> {
     let mut seen = BTreeSet::new();
-    for fs in plans.iter().flat_map(|plan| &plan.file_systems) {
+    for fs in confirmed.iter().flat_map(|confirmed| &confirmed.plan.file_systems) {
         let subvolumes = fs.subvolumes.iter().filter_map(|subvolume| subvolume.mount_point.as_ref());
         for point in fs.mount_point.iter().chain(subvolumes) {
             if !is_plain_absolute(point) || !seen.insert(point) {

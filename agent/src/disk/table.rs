@@ -15,7 +15,7 @@ use super::old::Extent;
 use ka::disk::layout::Layout;
 use ka::disk::table::Write;
 use ka::disk::units::MB;
-pub(super) use kernel::wait_for_partitions;
+pub(super) use kernel::{release, restore, wait_for_partitions};
 use std::fs::File;
 use std::io;
 

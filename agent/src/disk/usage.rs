@@ -1,7 +1,9 @@
-//! Who uses a disk or one of its partitions, as far as this process can see: mounts, swap, and what is made
-//! of it. What it can't see (another mount namespace's mounts, a program) an exclusive open tells.
+//! Who uses a disk or one of its partitions, as far as this process can see: mounts in all mount namespaces, swap,
+//! and what is made of it. What it can't see an exclusive open tells.
 
+use super::loops::{self, LoopDevice};
 use super::mountinfo::{self, DeviceNumber};
+use super::namespaces;
 use super::sysfs;
 use std::collections::HashSet;
 use std::fmt;
@@ -18,6 +20,38 @@ pub enum Usage {
         device: String,
         /// The first place where it is mounted.
         at: PathBuf,
+    },
+    /// It is mounted where only other processes see it.
+    Elsewhere {
+        /// The kernel's name of disk or partition.
+        device: String,
+        /// The first place where it is mounted, as those see it.
+        at: PathBuf,
+        /// One of the processes.
+        process: String,
+    },
+    /// A loop device is made of it.
+    Backing {
+        /// The kernel's name of disk or partition.
+        device: String,
+        /// The loop device.
+        by: String,
+    },
+    /// It is a loop device, and another has the same bytes.
+    Shared {
+        /// The kernel's name of the disk.
+        device: String,
+        /// The other loop device.
+        with: String,
+        /// Their file.
+        file: String,
+    },
+    /// It is a loop device, and the device that it is made of is in use.
+    Below {
+        /// The kernel's name of the disk.
+        device: String,
+        /// Who uses the one below.
+        usage: Box<Usage>,
     },
     /// It is one of several devices of a mounted file system.
     Member {
@@ -44,6 +78,14 @@ impl fmt::Display for Usage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Mounted { device, at } => write!(f, "{device} is mounted at {}", at.display()),
+            Self::Elsewhere { device, at, process } => {
+                write!(f, "{device} is mounted at {} in the mount namespace of {process}", at.display())
+            }
+            Self::Backing { device, by } => write!(f, "{device} is what the loop device {by} is made of"),
+            Self::Shared { device, with, file } => {
+                write!(f, "{device} and {with} are loop devices of the same file, {file}")
+            }
+            Self::Below { device, usage } => write!(f, "{device} is made of a device in use: {usage}"),
             Self::Member { device, uuid } => write!(f, "{device} is part of the mounted btrfs {uuid}"),
             Self::Swap { device } => write!(f, "{device} is used as swap"),
             Self::Held { device, by } => write!(f, "{device} is part of {by}"),
@@ -58,6 +100,9 @@ pub struct Users {
     /// Where a device is mounted: by its number, and by the device that was mounted, as btrfs gives its files
     /// a number of no device.
     mounts: Vec<(DeviceNumber, Device, PathBuf)>,
+    /// The same for the mount namespaces of other processes.
+    elsewhere: Vec<(DeviceNumber, Device, PathBuf, String)>,
+    loops: Vec<LoopDevice>,
     swaps: HashSet<Device>,
     /// Name and file system of the devices of every mounted btrfs: mountinfo names one of them only.
     members: Vec<(String, String)>,
@@ -92,8 +137,16 @@ impl Users {
             other => other?,
         };
         let swaps = swaps.lines().skip(1).filter_map(|line| line.split_whitespace().next());
+        let namespaces = namespaces::others(proc).into_iter();
+        let elsewhere = namespaces.flat_map(|namespace| {
+            let process = namespace.process;
+            let mounts = namespace.mounts.into_iter();
+            mounts.map(move |m| (m.device, Device::at(&m.source), m.mount_point, process.clone()))
+        });
         Ok(Self {
             sys: sys.to_owned(),
+            elsewhere: elsewhere.collect(),
+            loops: loops::all(sys)?,
             mounts: mounts.into_iter().map(|m| (m.device, Device::at(&m.source), m.mount_point)).collect(),
             swaps: swaps.map(|path| Device::at(Path::new(path))).collect(),
             members: members(&sys.join("fs/btrfs")),
@@ -119,7 +172,32 @@ impl Users {
                 return Ok(Some(usage));
             }
         }
-        Ok(None)
+        self.of_loop(disk)
+    }
+
+    /// Who uses this one disk or partition.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn of_one(&self, device: &str) -> io::Result<Option<Usage>> {
+        self.of_device(&self.sys.join("class/block").join(device), device.to_owned())
+    }
+
+    /// Who else has what a loop device is made of.
+    fn of_loop(&self, disk: &str) -> io::Result<Option<Usage>> {
+        let Some(own) = self.loops.iter().find(|other| other.name == disk) else { return Ok(None) };
+        let device = disk.to_owned();
+        if let Some(other) = self.loops.iter().find(|other| other.name != disk && own.overlaps(other)) {
+            let (with, file) = (other.name.clone(), own.file.clone());
+            return Ok(Some(Usage::Shared { device, with, file }));
+        }
+        if own.status.of_device == 0 {
+            return Ok(None);
+        }
+        let below = sysfs::name_of(DeviceNumber::of(own.status.of_device))?;
+        let usage =
+            self.of_one(&below)?.filter(|usage| !matches!(usage, Usage::Backing { by, .. } if by == disk));
+        Ok(usage.map(|usage| Usage::Below { device, usage: Box::new(usage) }))
     }
 
     fn of_device(&self, folder: &Path, device: String) -> io::Result<Option<Usage>> {
@@ -134,6 +212,16 @@ impl Users {
         };
         if let Some((.., at)) = self.mounts.iter().find(|(n, source, _)| *n == number || is_it(source)) {
             return Ok(Some(Usage::Mounted { at: at.clone(), device }));
+        }
+        let elsewhere = self.elsewhere.iter().find(|(n, source, ..)| *n == number || is_it(source));
+        if let Some((.., at, process)) = elsewhere {
+            return Ok(Some(Usage::Elsewhere { at: at.clone(), process: process.clone(), device }));
+        }
+        let made_of_it = |other: &&LoopDevice| {
+            other.status.of_device != 0 && DeviceNumber::of(other.status.of_device) == number
+        };
+        if let Some(by) = self.loops.iter().find(made_of_it) {
+            return Ok(Some(Usage::Backing { by: by.name.clone(), device }));
         }
         if let Some((_, uuid)) = self.members.iter().find(|(name, _)| *name == device) {
             return Ok(Some(Usage::Member { uuid: uuid.clone(), device }));

@@ -1,13 +1,16 @@
 //! Whole disks, from `/sys/block`.
 
+use std::fs::File;
 use std::path::Path;
 
+use ka::disk::identity::{self, Backing, DiskIdentity};
 use ka::inventory::Disk;
 
 use super::identity::Identity;
-use super::{Tree, names, text};
+use super::{Tree, names, place, text};
 use crate::disk::bus::{self, Attachment};
 use crate::disk::usage::Users;
+use crate::sys::loops;
 
 /// sysfs counts in sectors of 512 bytes, whatever the device's own are.
 const SYSFS_SECTOR: u64 = 512;
@@ -29,7 +32,9 @@ pub(super) fn all(tree: &Tree) -> Vec<Disk> {
     for (disk, wwid) in &mut disks {
         disk.network |= names.iter().filter(|other| *other == wwid).count() > 1;
     }
-    disks.into_iter().map(|(disk, _)| disk).collect()
+    let mut disks: Vec<Disk> = disks.into_iter().map(|(disk, _)| disk).collect();
+    identity::keep_what_tells(&mut disks);
+    disks
 }
 
 fn disk(tree: &Tree, name: String, users: Option<&Users>) -> Option<(Disk, String)> {
@@ -49,7 +54,18 @@ fn disk(tree: &Tree, name: String, users: Option<&Users>) -> Option<(Disk, Strin
             ("", true)
         }
     };
-    let identity = Identity::read(tree, &name, bus);
+    let told = Identity::read(tree, &name, bus);
+    let sector_size = text(&folder.join("queue/logical_block_size")).parse().unwrap_or(512);
+    let identity = DiskIdentity {
+        size,
+        sector_size,
+        wwid: told.wwid.clone(),
+        serial: told.own_serial.clone(),
+        path: place::of(tree, &name),
+        boot: boot(tree),
+        sequence: text(&folder.join("diskseq")).parse().ok(),
+        backing: if bus == "loop" { backing(tree, &name) } else { None },
+    };
     let usage = match users.map(|users| users.of(&name)) {
         Some(Ok(None)) => None,
         Some(Ok(Some(usage))) => Some(usage.to_string()),
@@ -58,20 +74,36 @@ fn disk(tree: &Tree, name: String, users: Option<&Users>) -> Option<(Disk, Strin
     };
     let disk = Disk {
         size,
-        sector_size: text(&folder.join("queue/logical_block_size")).parse().unwrap_or(512),
-        model: identity.model,
-        serial: identity.serial,
+        sector_size,
+        model: told.model,
+        serial: told.serial,
         bus: bus.to_owned(),
-        by_id: identity.by_id,
+        external: bus::is_external(&tree.sys, &name),
+        by_id: told.by_id,
         network,
         removable: text(&folder.join("removable")) == "1" || bus::is_sd_card(&tree.sys, &name),
         in_use: usage.is_some(),
         usage,
         table: None,
         contents: Vec::new(),
+        identity,
         name,
     };
-    Some((disk, identity.wwid))
+    Some((disk, told.wwid))
+}
+
+/// Which boot of the machine this is: the beginning of the kernel's random number for it.
+fn boot(tree: &Tree) -> String {
+    const ENOUGH: usize = 13;
+    text(&tree.proc.join("sys/kernel/random/boot_id")).chars().take(ENOUGH).collect()
+}
+
+/// What a loop device is made of; none where the device can't be asked.
+fn backing(tree: &Tree, name: &str) -> Option<Backing> {
+    let device = File::open(tree.dev.join(name)).ok()?;
+    let status = loops::status(&device).inspect_err(|e| log::warn!("{name}: its file is not known: {e}"));
+    let loops::Status { device, inode, of_device, offset, limit } = status.ok()??;
+    Some(Backing { device, inode, of_device, offset, limit })
 }
 
 /// Size in bytes; none if there is no medium.

@@ -12,7 +12,10 @@ use super::{Tree, names, text, told};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Identity {
     pub(super) model: String,
+    /// Its serial number, or in place of it the worldwide name.
     pub(super) serial: String,
+    /// Its serial number; empty if it tells none.
+    pub(super) own_serial: String,
     /// `naa.…`, `eui.…`, `t10.…`: the same on all paths to the disk.
     pub(super) wwid: String,
     /// Sorted, each once.
@@ -28,7 +31,8 @@ impl Identity {
         by_id.extend(links(tree, name));
         by_id.sort();
         by_id.dedup();
-        Self { serial: if serial.is_empty() { wwid.clone() } else { serial }, model, wwid, by_id }
+        let shown = if serial.is_empty() { wwid.clone() } else { serial.clone() };
+        Self { serial: shown, own_serial: serial, model, wwid, by_id }
     }
 }
 

@@ -8,6 +8,7 @@ mod contents;
 mod disks;
 mod identity;
 mod network;
+mod place;
 mod slots;
 mod storage;
 
@@ -15,6 +16,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 
+use ka::disk::identity::DiskIdentity;
 use ka::inventory::{Card, Disk, Firmware, Inventory};
 
 pub use network::{CardModules, card_modules};
@@ -103,6 +105,12 @@ pub fn disks(look: bool) -> Vec<Disk> {
         contents::fill_in(&mut disks, &tree);
     }
     disks
+}
+
+/// What tells the disk with this name of the kernel's, which is one of [`disks`], from all others, now.
+#[must_use]
+pub fn identity_of(name: &str) -> Option<DiskIdentity> {
+    disks(false).into_iter().find(|disk| disk.name == name).map(|disk| disk.identity)
 }
 
 /// `MemTotal` of proc_meminfo(5), in bytes.

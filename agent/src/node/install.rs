@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ka::inventory::Inventory;
 use ka::notes::Tally;
-use ka::plan::{After, Plan};
+use ka::plan::{After, ConfirmedPlan, Plan};
 use ka::seal::StreamId;
 use ka::wire::control::{Failure, Hello, ToController};
 use ka::wire::session_names;
@@ -76,7 +76,7 @@ pub(super) fn install(node: &Node, inventory: Inventory) -> Result<Outcome, Stri
         log::warn!("{error}");
     }
     match outcome {
-        Ok(()) => Ok(Outcome::from(plan.after)),
+        Ok(()) => Ok(Outcome::from(plan.plan.after)),
         Err(failure) => Err(format!("{}: {}", failure.step, failure.reason)),
     }
 }
@@ -98,12 +98,19 @@ fn join(node: &Node, hello: &Hello) -> Result<Session, String> {
 }
 
 /// From a blank disk to one that boots. Whatever fails after the first write leaves a disk that does not.
-fn carry_out(node: &Node, session: &Session, plan: &Plan) -> Result<(), Failure> {
+fn carry_out(node: &Node, session: &Session, confirmed: &ConfirmedPlan) -> Result<(), Failure> {
+    let plan = &confirmed.plan;
     if let Some(reason) = finish::refusal(plan, hardware::firmware()) {
         return Err(own("plan", reason));
     }
+    let disks = confirmed.disks().ok_or_else(|| {
+        own(
+            "plan",
+            "the controller confirmed another number of disks than it plans; nothing was written".into(),
+        )
+    })?;
     let mut prepared =
-        disk::prepare(&plan.disks, Path::new(ROOT)).map_err(|e| own("prepare the disks", e.to_string()))?;
+        disk::prepare(&disks, Path::new(ROOT)).map_err(|e| own("prepare the disks", e.to_string()))?;
     match fill(node, session, plan, &mut prepared) {
         Ok(()) => Ok(()),
         Err(failure) => {

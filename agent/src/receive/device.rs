@@ -2,14 +2,21 @@
 
 use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use super::pipe;
 use super::sink::{SinkError, copy};
+use crate::disk::overwrite;
 use crate::relay::StreamReader;
+
+/// How often it is looked at whether a pipe has a reader.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Takes the stream to its end.
 pub(super) fn receive(path: &Path, kind: &Metadata, stream: &mut StreamReader) -> Result<(), SinkError> {
@@ -17,22 +24,44 @@ pub(super) fn receive(path: &Path, kind: &Metadata, stream: &mut StreamReader) -
     if kind.file_type().is_fifo() {
         return into_pipe(path, stream);
     }
-    let mut file = open(path).map_err(failed)?;
+    let mut file = open(path, kind).map_err(failed)?;
     copy(stream, &mut file, failed)?;
     file.sync_all().or_else(not_for_devices).map_err(failed)
 }
 
-/// The one place where a device is opened to be written to.
-fn open(path: &Path) -> io::Result<File> {
+/// The one place where a device is opened to be written to. A disk must be one that nobody uses.
+fn open(path: &Path, kind: &Metadata) -> io::Result<File> {
+    if kind.file_type().is_block_device() {
+        return overwrite::open(path).map_err(io::Error::other);
+    }
     File::options().write(true).open(path)
+}
+
+/// Opens a pipe when somebody reads it, unless the stream is given up before.
+fn open_pipe(path: &Path, stream: &StreamReader) -> Result<File, SinkError> {
+    let mut options = File::options();
+    options.write(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+    let mut is_told = false;
+    loop {
+        match options.open(path) {
+            Err(e) if e.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => {}
+            outcome => return outcome.map_err(|error| SinkError::File { path: path.to_owned(), error }),
+        }
+        if let Some(aborted) = stream.aborted() {
+            return Err(aborted.into());
+        }
+        if !is_told {
+            log::info!("{}: waiting for somebody who reads this pipe", path.display());
+            is_told = true;
+        }
+        thread::sleep(LOOK);
+    }
 }
 
 /// Whoever reads a named pipe must read it to its end: what is still in it when the reader leaves is lost.
 fn into_pipe(path: &Path, stream: &mut StreamReader) -> Result<(), SinkError> {
     let failed = |error| SinkError::File { path: path.to_owned(), error };
-    // Waits for a reader.
-    let file = File::options().write(true).open(path).map_err(failed)?;
-    rustix::fs::fcntl_setfl(&file, OFlags::NONBLOCK).map_err(|e| failed(e.into()))?;
+    let file = open_pipe(path, stream)?;
     pipe::copy(stream, &file, failed)?;
     pipe::drained(stream, &file, failed, || Ok(false))?;
     stream.prove()?;

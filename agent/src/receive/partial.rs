@@ -83,6 +83,8 @@ impl Partial {
     pub(super) fn settle(mut self) -> Result<(), SinkError> {
         let failed = |error| SinkError::File { path: self.target.clone(), error };
         self.file.sync_all().map_err(failed)?;
+        // What the file system has lost takes the place of nothing.
+        self.watched.check()?;
         let own = self.file.metadata().map_err(failed)?;
         self.is_own(&self.path, &own)?;
         fs::rename(&self.path, &self.target).map_err(failed)?;

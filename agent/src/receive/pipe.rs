@@ -19,6 +19,9 @@ const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 /// How often it is looked at whether the rest has been read.
 const DRAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 
+/// The first look.
+const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+
 /// What ended but for some process that holds the pipe's end may take so long for its next read.
 const LAST_READ: Duration = Duration::from_secs(10);
 
@@ -66,7 +69,11 @@ pub(super) fn drained<W: AsFd>(
     mut ended: impl FnMut() -> io::Result<bool>,
 ) -> Result<(), SinkError> {
     let (mut before, mut since) = (u64::MAX, Instant::now());
+    let mut time = &NOW;
     loop {
+        // Asked before: a reader may take the rest and leave between the two questions.
+        let no_reader = wait(to, PollFlags::empty(), time).map_err(&error)?.contains(PollFlags::ERR);
+        let gone = ended().map_err(&error)?;
         let unread = rustix::io::ioctl_fionread(to).map_err(|e| error(e.into()))?;
         if unread == 0 {
             return Ok(());
@@ -74,14 +81,14 @@ pub(super) fn drained<W: AsFd>(
         if unread != before {
             (before, since) = (unread, Instant::now());
         }
-        let no_reader = wait(to, PollFlags::empty(), &DRAIN).map_err(&error)?.contains(PollFlags::ERR);
-        if no_reader || ended().map_err(&error)? && since.elapsed() > LAST_READ {
+        if no_reader || gone && since.elapsed() > LAST_READ {
             let what = format!("it has left the last {unread} bytes unread");
             return Err(error(io::Error::new(io::ErrorKind::BrokenPipe, what)));
         }
         if let Some(aborted) = stream.aborted() {
             return Err(aborted.into());
         }
+        time = &DRAIN;
     }
 }
 

@@ -28,6 +28,8 @@ const CONTROL: Token = Token(1);
 const RETRY: Duration = Duration::from_secs(1);
 /// How long the controller may be away, and the stream stand still, before the node gives up.
 const GIVE_UP: Duration = Duration::from_secs(60);
+/// How often the node says what it waits for while the controller is silent, or its own disk.
+const SAY: Duration = Duration::from_secs(10);
 /// Silence of the controller after which the connection is made anew; it speaks every second.
 const SILENCE: Duration = Duration::from_secs(15);
 
@@ -49,6 +51,10 @@ pub(super) struct Keeper {
     planned: bool,
     connection: Option<Connection>,
     lost_at: Instant,
+    /// When it was last said what this node waits for.
+    said_at: Instant,
+    /// When the controller released the stream: all of it is here.
+    released_at: Option<Instant>,
     /// How far the stream was when it was last seen to move, and when that was.
     seen: Option<(u64, u64)>,
     moved_at: Instant,
@@ -111,6 +117,8 @@ impl Keeper {
             planned: false,
             connection: None,
             lost_at: now,
+            said_at: now,
+            released_at: None,
             seen: None,
             moved_at: now,
             tried_at: now,
@@ -145,6 +153,7 @@ impl Keeper {
             if self.speak() == Next::Stop || self.listen()? == Next::Stop {
                 return Ok(());
             }
+            self.say_what_is_waited_for();
             if self.connection.is_none() && self.come_back()? == Next::Stop {
                 return Ok(());
             }
@@ -250,6 +259,10 @@ impl Keeper {
             }
             ToAgent::Stream(start) => self.start_stream(&start)?,
             ToAgent::View { stream, view } => self.tell_relay(stream, Command::View(view)),
+            ToAgent::Release { stream } => {
+                self.released_at.get_or_insert_with(Instant::now);
+                self.tell_relay(stream, Command::Release);
+            }
             ToAgent::Proof { stream, proof } => {
                 if let Some(running) = self.stream.as_ref().filter(|running| running.id == stream)
                     && running.proofs.send(proof).is_err()
@@ -257,7 +270,6 @@ impl Keeper {
                     log::debug!("nobody reads the stream any more");
                 }
             }
-            ToAgent::Release { stream } => self.tell_relay(stream, Command::Release),
             ToAgent::Abort { stream, reason } => {
                 if self.stream.as_ref().is_some_and(|running| running.id == stream) {
                     self.end_stream(reason);
@@ -287,6 +299,7 @@ impl Keeper {
         self.forget_earlier_rounds();
         // Another plan comes before another stream.
         self.planned = false;
+        self.released_at = None;
         let member =
             Member::node(self.welcome.ticket.node, &start.key, start.window, self.welcome.dead_after);
         let (writer, plain) = sync_channel(BATCHES);
@@ -349,6 +362,51 @@ impl Keeper {
             log::warn!("the connection to the controller at {} is lost: {reason}", self.address);
             self.lost_at = Instant::now();
         }
+    }
+
+    /// Nobody who watches a node shall wonder why it does nothing.
+    fn say_what_is_waited_for(&mut self) {
+        if self.said_at.elapsed() < SAY {
+            return;
+        }
+        let is_complete = self.said.iter().any(|said| matches!(said, ToController::Complete { .. }));
+        let silent = self.connection.as_ref().map(|connection| connection.heard_at.elapsed());
+        let controller = match silent {
+            Some(silent) if silent >= SAY => Some(format!(
+                "nothing was heard of the controller at {} for {} s",
+                self.address,
+                silent.as_secs()
+            )),
+            Some(_) => None,
+            None => {
+                let waited = self.lost_at.elapsed().min(self.moved_at.elapsed());
+                let left = GIVE_UP.saturating_sub(waited).as_secs();
+                Some(format!(
+                    "the controller at {} cannot be reached; this host tries for {left} s more",
+                    self.address
+                ))
+            }
+        };
+        let own = match (is_complete, self.released_at, &self.stream) {
+            (true, ..) => {
+                "all data is here and written, and it waits for the controller's goodbye".to_owned()
+            }
+            (false, Some(at), _) => {
+                format!(
+                    "all data is here, and it has been writing everything out for {} s",
+                    at.elapsed().as_secs()
+                )
+            }
+            (false, None, Some(_)) => "it waits for the rest of the stream".to_owned(),
+            (false, None, None) => "it waits for the stream".to_owned(),
+        };
+        let writes_out = !is_complete && self.released_at.is_some_and(|at| at.elapsed() >= SAY);
+        match controller {
+            Some(controller) => log::warn!("{controller}; {own}"),
+            None if writes_out => log::info!("{own}"),
+            None => return,
+        }
+        self.said_at = Instant::now();
     }
 
     /// As long as the stream moves, others live on this member, whatever has become of the controller.

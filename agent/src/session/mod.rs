@@ -14,7 +14,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use ka::notes::Tally;
-use ka::plan::Plan;
+use ka::plan::ConfirmedPlan;
 use ka::proof::Forged;
 use ka::seal::{StreamId, Total};
 use ka::wire::control::{Failure, Hello, Ticket, ToController};
@@ -28,7 +28,7 @@ use crate::relay::StreamReader;
 /// What the controller wants next.
 pub enum Event {
     /// Prepare after this plan.
-    Plan(Box<Plan>),
+    Plan(Box<ConfirmedPlan>),
     /// Receive this stream.
     Stream(StreamId, Box<StreamReader>),
     /// Everybody is served; the node may go.
@@ -147,7 +147,7 @@ impl Session {
     ///
     /// # Errors
     /// [`SessionOver`].
-    pub fn wait_for_plan(&self) -> Result<Box<Plan>, SessionOver> {
+    pub fn wait_for_plan(&self) -> Result<Box<ConfirmedPlan>, SessionOver> {
         match self.events.recv() {
             Ok(Event::Plan(plan)) => Ok(plan),
             Ok(Event::Stream(..)) => Err(SessionOver("the controller sent a stream without a plan".into())),

@@ -15,6 +15,7 @@ mod raw {
     nix::ioctl_read!(blkgetsize64, BLOCK, 114, u64);
     nix::ioctl_read_bad!(blksszget, nix::request_code_none!(BLOCK, 104), c_int);
     nix::ioctl_none!(blkrrpart, BLOCK, 95);
+    nix::ioctl_read!(blkgetdiskseq, BLOCK, 128, u64);
     nix::ioctl_none!(blkflsbuf, BLOCK, 97);
     nix::ioctl_write_ptr_bad!(blkpg, nix::request_code_none!(BLOCK, 105), super::BlkpgIoctlArg);
 }
@@ -64,6 +65,22 @@ pub fn sector_size(device: &File) -> Result<u32, Errno> {
     // that it is given.
     unsafe { raw::blksszget(device.as_raw_fd(), &raw mut bytes) }?;
     u32::try_from(bytes).map_err(|_| Errno::ERANGE)
+}
+
+/// The kernel's number of the medium that the device has now (BLKGETDISKSEQ); none if this kernel gives none
+/// (before 5.15).
+///
+/// # Errors
+/// What the kernel says.
+pub fn disk_sequence(device: &File) -> Result<Option<u64>, Errno> {
+    let mut number = 0;
+    // SAFETY: the descriptor is open for the whole call, and BLKGETDISKSEQ writes one 64-bit number into the
+    // place that it is given.
+    match unsafe { raw::blkgetdiskseq(device.as_raw_fd(), &raw mut number) } {
+        Ok(_) => Ok(Some(number)),
+        Err(Errno::ENOTTY | Errno::EINVAL) => Ok(None),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Has the kernel read the disk's partition table again (BLKRRPART).

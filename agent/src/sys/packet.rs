@@ -1,5 +1,8 @@
 //! A packet socket that hears what servers send to a DHCP client (packet(7), `linux/filter.h`).
 
+// The kernel's constants are ints in libc, and its structures take them in fewer bits.
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+
 use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};

@@ -1,5 +1,6 @@
 //! One file a subcommand.
 
+mod ask_again;
 pub mod desc;
 mod gather;
 pub mod go;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use anyhow::{Context, anyhow, bail, ensure};
 use ka::plan::After;
 use ka::wire::session_names;
 
+use super::ask_again::AskAgain;
 use super::gather;
 use super::stream::StreamArgs;
 use super::watch;
@@ -127,7 +128,13 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
     let responder = Responder::start(&keys.join)?;
     let place = Place::new(config, args.stream.listen);
     let booted = booted(args, config, &place)?;
-    let plans = Plans { target: target.clone(), names, cards: cards::cards()?, booted: booted.clone() };
+    let plans = Plans {
+        names,
+        cards: cards::cards()?,
+        booted: booted.clone(),
+        ask: permission == Permission::Ask && io::stdin().is_terminal(),
+        ..Plans::new(target.clone())
+    };
     let sessions = sessions(args, config, Arc::clone(&source), plans, &stage2, logs, &permission)?;
     let hub = Hub::start(&place, keys, sessions)?;
     let mut lease = HeldLease::take(
@@ -159,12 +166,19 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
     let hooks = if named.is_empty() { &nobody } else { &args.hooks };
     let (reading, tree) = Reading::begin(hooks, &args.session)?;
     tree.map_or(Ok(()), |tree| source.read_in(&tree))?;
-    let keys = arrivals.iter().map(|arrival| (arrival.mac, arrival.key)).collect();
-    let admission =
-        Admission { named, others, keys, only_keys: args.confirm_codes, refused: selected.refused };
+    let admission = Admission {
+        named,
+        others,
+        keys: arrivals.iter().map(|arrival| (arrival.mac, arrival.key)).collect(),
+        only_keys: args.confirm_codes,
+        refused: selected.refused,
+        confirmed: selected.confirmed,
+    };
     hub.admit(&args.session, admission);
+    let mut ask_again = AskAgain::new(&hub, &args.session, &target);
     let mut progress = Progress::start(args.stream.json);
     let end = watch::until_over(&hub, &args.session, &mut progress, |snapshot| {
+        ask_again.look(snapshot);
         let over = |phase| matches!(phase, Phase::Finishing | Phase::Complete | Phase::Failed);
         let done = |node: &&NodeStatus| over(node.phase) && !node.may_come_again;
         for mac in snapshot.status.nodes.iter().filter(done).filter_map(|n| n.mac) {
@@ -307,6 +321,7 @@ fn sessions(
             log: logs.clone(),
             window,
             dead_after: args.stream.dead_after,
+            step_limit: args.stream.step_limit,
             rounds: 1,
             delay: Duration::ZERO,
             order: order.clone(),
@@ -323,6 +338,7 @@ fn sessions(
             log: logs,
             window,
             dead_after: args.stream.dead_after,
+            step_limit: args.stream.step_limit,
             rounds: args.stream.rounds.get(),
             delay: args.identity.delay,
             order,

@@ -78,6 +78,7 @@ pub fn run(args: &SendArgs, config: &Config) -> Outcome {
         log: None,
         window: args.stream.window(),
         dead_after: args.stream.dead_after,
+        step_limit: args.stream.step_limit,
         rounds: args.stream.rounds.get(),
         delay: Duration::ZERO,
         order: args.stream.order.read()?,

@@ -21,6 +21,9 @@ pub struct StreamArgs {
     /// Silence after which a node counts as dead, when a neighbour complains of it
     #[arg(long, value_name = "TIME", default_value = "1.5", value_parser = values::silence)]
     pub dead_after: Duration,
+    /// How long a node may be at one step, such as the last write to its disk, before it counts as failed
+    #[arg(long, value_name = "TIME", default_value = "35m", value_parser = values::lasting)]
+    pub step_limit: Duration,
     /// How often nodes that failed for a passing cause, or came late, are served: rounds in all
     #[arg(long, value_name = "R", default_value = "2")]
     pub rounds: NonZeroU32,

@@ -14,7 +14,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::thread;
 use std::time::Duration;
 
-use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, sockopt};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, sockopt};
 
 use places::Places;
 use server::Server;
@@ -146,7 +146,8 @@ fn listen(place: &Place) -> io::Result<TcpListener> {
         socket::setsockopt(&socket, sockopt::BindToDevice, &interface.into())?;
     }
     socket::bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &SockaddrStorage::from(place.address))?;
-    socket::listen(&socket, Backlog::new(MAX_QUEUED)?)?;
+    // Not nix's: it refuses what is above musl's SOMAXCONN of 128, which the kernel's has long left behind.
+    rustix::net::listen(&socket, MAX_QUEUED)?;
     Ok(TcpListener::from(socket))
 }
 

@@ -13,6 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use ka::chain::NodeId;
+use ka::disk::identity::DiskIdentity;
 use ka::seal::StreamId;
 use ka::wire::control::{ToAgent, ToController};
 use ka::wire::session_names;
@@ -22,7 +23,7 @@ use super::go::GoSockets;
 use super::net::{self, ConnectionId, DataPlace, Net, NetEvent};
 use super::registry::{self, Registration, RegistryError};
 use super::select::Arrival;
-use super::session::{Admission, Ending, Session, SessionSpec};
+use super::session::{Admission, Ending, Question, Session, SessionSpec};
 use super::status::{RunStatus, Transfer};
 use super::stream::{Bell, StreamNotice};
 use crate::config::{Config, keys::Keys};
@@ -86,12 +87,15 @@ pub struct Snapshot {
     pub go: bool,
     /// Whether whoever comes now may still be served by another round.
     pub more_rounds: bool,
+    /// About whom somebody must be asked again.
+    pub questions: Vec<Question>,
     /// How it ended, if it has.
     pub ending: Option<Ending>,
 }
 
 enum Order {
     Admit { session: String, admission: Admission },
+    Answer { session: String, node: NodeId, confirmed: Option<Vec<DiskIdentity>> },
     Quit,
 }
 
@@ -168,6 +172,11 @@ impl Hub {
     /// Begins a session with those whom the admission names, or ends it if that names nobody.
     pub fn admit(&self, session: &str, admission: Admission) {
         self.order(Order::Admit { session: session.to_owned(), admission });
+    }
+
+    /// Tells a session that these disks of a node were confirmed when somebody was asked again, or that none were.
+    pub fn answer(&self, session: &str, node: NodeId, confirmed: Option<Vec<DiskIdentity>>) {
+        self.order(Order::Answer { session: session.to_owned(), node, confirmed });
     }
 
     /// A session as it is now.
@@ -350,6 +359,11 @@ impl EventLoop {
                         session.admit(admission);
                     }
                 }
+                Order::Answer { session, node, confirmed } => {
+                    if let Some(session) = self.sessions.get_mut(&session) {
+                        session.answer(node, confirmed);
+                    }
+                }
                 Order::Quit => {
                     self.quit_at = Some(Instant::now());
                 }
@@ -401,6 +415,7 @@ impl EventLoop {
                 arrivals: session.arrivals(),
                 go: session.was_told_to_go(),
                 more_rounds: session.has_rounds(),
+                questions: session.questions(),
                 ending: session.ending().cloned(),
             };
             snapshots.insert(name.clone(), snapshot);

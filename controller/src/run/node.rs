@@ -10,9 +10,12 @@ use ka::inventory::Inventory;
 use ka::notes::Tally;
 use ka::seal::StreamId;
 use ka::wire::control::{Failure, Hello, Progress, Ticket};
+use ka::wire::keys::Key;
 
 use super::clock;
 use super::net::ConnectionId;
+use super::plans::OwnDisks;
+use super::select::Arrival;
 use super::status::{self, NodeStatus, Phase};
 use ka::mac::Mac;
 
@@ -26,11 +29,17 @@ const MAX_REASON: usize = 16 << 10;
 /// A node of a session.
 pub(super) struct Node {
     pub(super) ticket: Ticket,
-    /// What it said first, without its inventory.
-    pub(super) hello: Hello,
+    /// Its agent's key of this boot.
+    pub(super) key: Key,
+    /// Where its successor reaches it.
+    data_port: u16,
+    /// How many bytes it can keep for others.
+    pub(super) window: u64,
+    /// Its kernel was started with `kamethod`.
+    pub(super) erasable: bool,
     /// Shared with whoever shows it: it may be long, and is asked for often.
     pub(super) inventory: Arc<Inventory>,
-    /// Bytes that the two take, about.
+    /// Bytes that its hello takes, about.
     pub(super) weight: usize,
     pub(super) peer: IpAddr,
     /// This machine's address, as the node sees it.
@@ -73,22 +82,31 @@ pub(super) struct Node {
     pub(super) round: u32,
     pub(super) stream: Option<StreamId>,
     pub(super) position: Option<usize>,
+    /// When its writer last took something of the stream, and when it last had taken all that was there.
+    taken_at: Instant,
+    idle_at: Instant,
+    /// Which of its disks are erased, once that is sure.
+    pub(super) own: Option<OwnDisks>,
+    /// Why it is not sure, and since when somebody is asked.
+    pub(super) unsure: Option<(String, Instant)>,
     rate: Rate,
 }
 
 impl Node {
     pub(super) fn new(
         ticket: Ticket,
-        mut hello: Hello,
+        hello: Hello,
         connection: ConnectionId,
         (peer, local): (IpAddr, IpAddr),
     ) -> Self {
         let weight = hello.weight();
-        let inventory = Arc::new(std::mem::take(&mut hello.inventory));
         Self {
             ticket,
-            hello,
-            inventory,
+            key: hello.key,
+            data_port: hello.data_port,
+            window: hello.window,
+            erasable: hello.erasable,
+            inventory: Arc::new(hello.inventory),
             weight,
             peer,
             local,
@@ -115,6 +133,10 @@ impl Node {
             round: 0,
             stream: None,
             position: None,
+            taken_at: clock::now(),
+            idle_at: clock::now(),
+            own: None,
+            unsure: None,
             rate: Rate::default(),
         }
     }
@@ -125,11 +147,22 @@ impl Node {
 
     /// Where its successor reaches it.
     pub(super) fn data_address(&self) -> SocketAddr {
-        SocketAddr::new(self.peer, self.hello.data_port)
+        SocketAddr::new(self.peer, self.data_port)
     }
 
     pub(super) fn mac(&self) -> Option<Mac> {
         self.inventory.cards.first().and_then(|card| card.mac.parse().ok())
+    }
+
+    /// It as a person sees it who is asked; none without a card by which it could be named.
+    pub(super) fn arrival(&self) -> Option<Arrival> {
+        Some(Arrival {
+            mac: self.mac()?,
+            address: self.peer,
+            key: self.key,
+            inventory: Arc::clone(&self.inventory),
+            claimed_by: self.claimed_by.clone(),
+        })
     }
 
     /// What a person calls it.
@@ -143,6 +176,12 @@ impl Node {
 
     pub(super) fn on_progress(&mut self, progress: Progress) {
         self.rate.add(progress.verified.0);
+        if progress.written != self.progress.written {
+            self.taken_at = clock::now();
+        }
+        if progress.written >= progress.verified {
+            self.idle_at = clock::now();
+        }
         self.progress = progress;
     }
 
@@ -155,6 +194,7 @@ impl Node {
         (self.step_since, self.works_since) = (clock::now(), clock::now());
         self.failure = None;
         self.progress = Progress::default();
+        (self.taken_at, self.idle_at) = (clock::now(), clock::now());
         self.rate = Rate::default();
         self.total = None;
         self.notes = Tally::default();
@@ -296,6 +336,21 @@ impl Node {
     pub(super) fn at_one_step(&self) -> Option<Duration> {
         let works = matches!(self.phase, Phase::Planned | Phase::Preparing | Phase::Finishing);
         works.then(|| clock::now() - self.step_since)
+    }
+
+    /// It receives, and for how long its writer has taken nothing although there was something to take.
+    pub(super) fn takes_nothing(&self) -> Option<Duration> {
+        (self.phase == Phase::Receiving).then(|| clock::now() - self.taken_at.max(self.idle_at))
+    }
+
+    /// The same for a node that has all of the stream since `released`: it still has to write everything out.
+    pub(super) fn writes_nothing(&self, released: Instant) -> Option<Duration> {
+        (self.phase == Phase::Receiving).then(|| clock::now() - self.taken_at.max(released))
+    }
+
+    /// Its writer has taken all that has come.
+    pub(super) fn has_taken_all(&self) -> bool {
+        self.progress.written >= self.progress.verified
     }
 
     /// Records the first reason; what follows from it is not told again.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use ka::inventory::{Card, Duplex};
 use ka::mac::{Mac, MacError};
 
 use super::list::{self, ListError, Once, Problem};
@@ -115,6 +116,23 @@ impl Order {
     }
 }
 
+/// What a chain gets through a card, in Mbit/s, as far as that is known. Each node relays what it receives, so one that
+/// can only do one or the other at a time has half.
+#[must_use]
+pub fn pace(card: &Card) -> Option<u32> {
+    let half = card.duplex == Some(Duplex::Half);
+    card.speed.map(|speed| if half { speed / 2 } else { speed })
+}
+
+/// Which of the cards are known to be slow: below half of what the fastest has. They go to the end of the chain, where
+/// nobody is behind them.
+#[must_use]
+pub fn slow_cards<'a>(cards: impl IntoIterator<Item = Option<&'a Card>>) -> Vec<bool> {
+    let paces: Vec<Option<u32>> = cards.into_iter().map(|card| card.and_then(pace)).collect();
+    let fastest = paces.iter().flatten().max().copied().unwrap_or(0);
+    paces.into_iter().map(|pace| pace.is_some_and(|pace| pace < fastest.div_ceil(2))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,5 +195,21 @@ mod tests {
         }
         let missing = OrderSource::File("/nonexistent/order".into()).read().unwrap_err();
         assert_eq!(missing.to_string(), "cannot read the order /nonexistent/order");
+    }
+
+    #[test]
+    fn slow_cards_are_known_before_the_run() {
+        let card = |speed, duplex| Card { speed, duplex: Some(duplex), ..Card::default() };
+        let (full, half) = (Duplex::Full, Duplex::Half);
+        for (cards, expected) in [
+            ([card(Some(1000), full), card(Some(100), full), card(None, full)], [false, true, false]),
+            ([card(Some(100), full), card(Some(100), full), card(None, full)], [false, false, false]),
+            ([card(Some(1000), half), card(Some(2500), full), card(Some(2500), full)], [true, false, false]),
+            ([card(Some(100), full), card(Some(100), half), card(Some(10), full)], [false, false, true]),
+            ([card(None, full), card(None, full), card(None, half)], [false, false, false]),
+        ] {
+            assert_eq!(slow_cards(cards.iter().map(Some)), expected, "{cards:?}");
+        }
+        assert_eq!(slow_cards([None]), [false]);
     }
 }

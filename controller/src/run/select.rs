@@ -6,6 +6,7 @@ use std::io::{self, BufRead, Write};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ka::disk::identity::DiskIdentity;
 use ka::disk::report::{Outcome, Report};
 use ka::inventory::{Firmware, Inventory};
 use ka::plan::{Loader, Plan};
@@ -121,11 +122,19 @@ pub fn refusal(report: &Report) -> Option<String> {
     reasons.min_by_key(|reason| reason.starts_with("nothing is written")).cloned()
 }
 
+/// Which disks a report is about.
+pub(super) fn identities(report: &Report) -> Vec<DiskIdentity> {
+    let disks = report.disks.iter().filter_map(|disk| disk.disk.as_ref());
+    disks.map(|disk| disk.identity.clone()).collect()
+}
+
 /// Who is erased, and who is not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selected {
     /// The machines to erase.
     pub chosen: Vec<Mac>,
+    /// The disks of these machines, as they were shown.
+    pub confirmed: BTreeMap<Mac, Vec<DiskIdentity>>,
     /// Those that a person or a list allowed, or that came first, whose disks are not as the plan wants them, with
     /// the reason.
     pub refused: BTreeMap<Mac, String>,
@@ -201,7 +210,8 @@ pub fn select(
             return Err(SelectError::Declined);
         }
     }
-    selected.chosen = chosen.into_iter().map(|(arrival, _)| arrival.mac).collect();
+    selected.chosen = chosen.iter().map(|(arrival, _)| arrival.mac).collect();
+    selected.confirmed = chosen.iter().map(|(arrival, report)| (arrival.mac, identities(report))).collect();
     Ok(selected)
 }
 
@@ -222,6 +232,18 @@ fn has_code(arrival: &Arrival, report: &Report, dialogue: &mut Dialogue<'_>) -> 
         writeln!(dialogue.output, "That is not the code of the machine at {}.", arrival.address)?;
     }
     Ok(false)
+}
+
+/// What is asked about a machine that has booted again, and whose disks can't be recognised.
+#[must_use]
+pub fn question_again(arrival: &Arrival, reason: &str, target: &Target) -> String {
+    format!(
+        "{} has booted again, and {}.\n{}Erase {} of this machine? Type yes or no:",
+        arrival.mac,
+        printable(reason),
+        machines::describe(arrival, &target.report(&arrival.inventory), Code::Shown),
+        target.names()
+    )
 }
 
 /// Only a whole yes is one; what is neither yes nor no is asked again.

@@ -4,21 +4,37 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ka::chain::{Decision, Membership, NodeId, Offset, Slow, SlowLimits, Slowness, Standing};
+use ka::chain::{Decision, Membership, NodeId, Offset, Reason, Slow, SlowLimits, Slowness, Standing};
 use ka::wire::control;
 use ka_agent::relay::Progress;
 
 /// One stream's watch.
-pub(super) struct SlowNodes(Slowness);
+pub(super) struct SlowNodes {
+    slowness: Slowness,
+    /// What the chain waited for when it was last judged.
+    limit: Option<Reason>,
+}
 
 impl SlowNodes {
     pub(super) fn new(limits: SlowLimits) -> Self {
-        Self(Slowness::new(limits))
+        Self { slowness: Slowness::new(limits), limit: None }
     }
 
     pub(super) fn on_heartbeat(&mut self, node: NodeId, progress: control::Progress, now: Duration) {
         let control::Progress { verified, written, spent } = progress;
-        self.0.on_report(node, Standing { spent, verified, written }, now);
+        self.slowness.on_report(node, Standing { spent, verified, written }, now);
+    }
+
+    /// What the chain waits for.
+    pub(super) fn limit(&self) -> Option<&Reason> {
+        self.limit.as_ref()
+    }
+
+    /// Reports that are missing for a moment say nothing of the limit.
+    fn note_limit(&mut self, chain: &[NodeId], now: Duration) {
+        if let Some(limit) = self.slowness.limit(chain, now) {
+            self.limit = Some(limit);
+        }
     }
 
     /// Takes out who is too slow now. `golden` is how far the golden node's member is, whether its producer has
@@ -31,14 +47,15 @@ impl SlowNodes {
         again: bool,
         now: Duration,
     ) -> Vec<Decision> {
-        self.0.on_report(NodeId::GOLDEN, golden.standing(), now);
+        self.slowness.on_report(NodeId::GOLDEN, golden.standing(), now);
+        self.note_limit(membership.chain(), now);
         if membership.chain().len() <= 2 && !again {
             // Slow is better than not at all.
             return Vec::new();
         }
         // Blocks may still wait between producer and relay, so this is the end or a little before it.
         let end = produced.then(|| Offset(golden.verified.load(Ordering::Relaxed)));
-        match self.0.judge(membership.chain(), end, now) {
+        match self.slowness.judge(membership.chain(), end, now) {
             Some(Slow { node, reason }) => membership.expel(node, reason, true),
             None => Vec::new(),
         }

@@ -21,6 +21,8 @@ pub struct RunStatus {
     pub total: Option<u64>,
     /// What the golden node noted while it read: no failure, but a person must know it.
     pub notes: Tally,
+    /// What the chain waits for while it runs, with its rate: a link, a node's disk, or the golden node.
+    pub limit: Option<String>,
     /// Its nodes, in the order in which they joined.
     pub nodes: Vec<NodeStatus>,
 }

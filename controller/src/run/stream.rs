@@ -8,7 +8,7 @@ use std::sync::mpsc::{Sender, sync_channel};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
-use ka::chain::{Decision, Member, Membership, NodeId, Report, SlowLimits, View};
+use ka::chain::{Decision, Member, Membership, NodeId, Reason, Report, SlowLimits, View};
 use ka::notes::Tally;
 use ka::proof::{Proof, Root};
 use ka::seal::{Cipher, StreamId, StreamKey};
@@ -212,6 +212,11 @@ impl Stream {
             now,
         ));
         decisions
+    }
+
+    /// What the chain waits for, once it is known.
+    pub(super) fn limit(&self) -> Option<&Reason> {
+        self.slow.limit()
     }
 
     /// A member's heartbeat tells how far it is, and what it waits for.

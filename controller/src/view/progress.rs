@@ -149,8 +149,9 @@ fn whole_line(status: &RunStatus) -> String {
     let sent = units::bytes(status.sent);
     let total = status.total.map(|t| format!(" of {}", units::bytes(t))).unwrap_or_default();
     let failed = if failed == 0 { String::new() } else { format!(", {failed} failed") };
+    let limit = status.limit.as_deref().map(|l| format!(", limited by {}", printable(l))).unwrap_or_default();
     format!(
-        "{}: {sent}{total} sent, {complete} of {} nodes complete{failed}",
+        "{}: {sent}{total} sent, {complete} of {} nodes complete{failed}{limit}",
         status.session,
         status.nodes.len()
     )
@@ -234,6 +235,7 @@ mod tests {
             started: SystemTime::UNIX_EPOCH,
             sent: 0,
             total: Some(200_000_000),
+            limit: None,
             notes: Tally::default(),
             nodes: vec![node(1)],
         };
@@ -277,14 +279,19 @@ kainstall: 60.0 MB of 200.0 MB sent, 0 of 2 nodes complete
             started: SystemTime::UNIX_EPOCH,
             sent: 5,
             total: None,
+            limit: None,
             notes: Tally::default(),
             nodes: vec![node(1)],
         };
         live.update(&status);
         status.nodes.push(node(2));
+        status.limit = Some("the link from the golden node to pc2, 11 MB/s".into());
         status.nodes[1].note = "waits\u{1b}[2J".into();
         live.update(&status);
-        assert_eq!(live.whole.message(), "kainstall: 5 B sent, 0 of 2 nodes complete");
+        assert_eq!(
+            live.whole.message(),
+            "kainstall: 5 B sent, 0 of 2 nodes complete, limited by the link from the golden node to pc2, 11 MB/s"
+        );
         assert_eq!(live.nodes[1].message(), "  10.0.0.2  joined     waits?[2J");
     }
 }

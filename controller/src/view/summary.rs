@@ -193,6 +193,7 @@ mod tests {
             started: SystemTime::UNIX_EPOCH,
             sent: 792_000_000,
             total: None,
+            limit: None,
             notes: Tally::default(),
             nodes,
         };

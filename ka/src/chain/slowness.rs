@@ -13,8 +13,11 @@ use super::shares::{Shares, Spent};
 
 /// A writer that holds its member's window for this share of the time is what the member waits for.
 const BLOCKED: f64 = 0.75;
-/// Of a slow link, the sender is blocked and the receiver starved for at least this share of the time; a golden
-/// node that starves so much is slow itself.
+/// A link that carries less than 0.3 of what the others could is busy for about that much of the time: so long
+/// its sender is blocked and its receiver starved. With windows of a few blocks, others come near.
+const FULL: f64 = 0.75;
+/// The link that a chain waits for is full for at least this share of the time; a golden node that starves so much is
+/// slow itself.
 const HALF: f64 = 0.5;
 /// Rates are taken over at least this part of the time after which somebody counts as slow.
 const PARTS: u32 = 10;
@@ -181,25 +184,51 @@ impl Slowness {
         Some(Slow { node, reason })
     }
 
-    /// The writer or link that holds up the chain, with its rate: the slower one, if both are there.
+    /// What all others wait for now, for a person: with a healthy chain, too, something is the slowest.
+    #[must_use]
+    pub fn limit(&self, chain: &[NodeId], now: Duration) -> Option<Reason> {
+        if self.period(NodeId::GOLDEN, now)?.shares.starved >= HALF {
+            return Some("the golden node, which reads and packs no faster".into());
+        }
+        let (cause, rate) = self.slowest(chain, HALF, now)?;
+        let rate = mega(rate);
+        Some(match cause {
+            Cause::Writer(node) => {
+                Reason::new(["the disk of ".into(), node.into(), format!(", {rate} MB/s").into()])
+            }
+            Cause::Link { from, to } => Reason::new([
+                "the link from ".into(),
+                from.into(),
+                " to ".into(),
+                to.into(),
+                format!(", {rate} MB/s").into(),
+            ]),
+        })
+    }
+
+    /// The writer or link that holds up the chain, with its rate, if it is too slow.
     fn cause(&self, now: Duration) -> Option<(Cause, f64)> {
         let limit = self.best * self.limits.min_share;
+        self.slowest(&self.chain, FULL, now).filter(|(_, rate)| *rate < limit)
+    }
+
+    /// The writer or link that all others wait for: the slower one, if both are there. A link counts from the share
+    /// `full` of the time on.
+    fn slowest(&self, chain: &[NodeId], full: f64, now: Duration) -> Option<(Cause, f64)> {
         let period = |node: &NodeId| self.period(*node, now);
-        let writer = self
-            .chain
+        let writer = chain
             .iter()
             .filter(|node| **node != NodeId::GOLDEN)
             .filter_map(|node| Some((*node, period(node)?)))
-            .filter(|(_, member)| member.shares.writer >= BLOCKED && member.written < limit)
+            .filter(|(_, member)| member.shares.writer >= BLOCKED)
             .min_by(|(_, a), (_, b)| a.written.total_cmp(&b.written))
             .map(|(node, member)| (Cause::Writer(node), member.written));
         // Of two full links in a row, the first: its receiver has both. That one may tell of it a little later.
-        let link = self.chain.iter().zip(self.chain.iter().skip(1)).find_map(|(from, to)| {
+        let link = chain.iter().zip(chain.iter().skip(1)).find_map(|(from, to)| {
             let (sender, receiver) = (period(from)?, period(to)?);
-            let full = sender.shares.output >= HALF && receiver.shares.starved >= HALF;
-            full.then_some((Cause::Link { from: *from, to: *to }, receiver.verified))
+            let is_full = sender.shares.output >= full && receiver.shares.starved >= full;
+            is_full.then_some((Cause::Link { from: *from, to: *to }, receiver.verified))
         });
-        let link = link.filter(|(_, rate)| *rate < limit);
         [writer, link].into_iter().flatten().min_by(|(_, a), (_, b)| a.total_cmp(b))
     }
 

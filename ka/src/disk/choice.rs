@@ -114,6 +114,11 @@ pub enum Unfit {
     /// Other machines may use it.
     #[error("it lies in a storage network: such a disk is erased only if it is chosen with `by-id:…`")]
     Network,
+    /// It may be anybody's: a disk that a person has plugged in.
+    #[error(
+        "it is an external disk ({0}): such a disk is erased only if it is chosen with `by-id:…`, `size=` or `serial=`"
+    )]
+    External(String),
     /// Somebody uses it.
     #[error("it is in use: {0}")]
     InUse(String),
@@ -145,9 +150,18 @@ impl DiskChoice {
         self.meant_among(&disks.iter().collect::<Vec<_>>())
     }
 
+    /// Whether it says which disk is meant by more than a name that every machine has: what was said fits this disk.
+    fn is_certain(&self) -> bool {
+        match self {
+            Self::Name { expect, .. } => expect.size.is_some() || expect.serial.is_some(),
+            Self::Auto { .. } => false,
+            Self::ById(_) => true,
+        }
+    }
+
     fn find_among<'a>(&self, disks: &[&'a Disk]) -> Result<&'a Disk, ChoiceError> {
         let disk = self.meant_among(disks)?;
-        match unfit(disk, matches!(self, Self::ById(_))) {
+        match unfit(disk, self) {
             Some(reason) => Err(ChoiceError::Unfit { disk: tell(disk), reason }),
             None => Ok(disk),
         }
@@ -235,7 +249,7 @@ fn automatic<'a>(bus: &str, size: u64, except: &[String], disks: &[&'a Disk]) ->
     let fixed: Vec<&Disk> = disks
         .iter()
         .copied()
-        .filter(|disk| !disk.removable && !disk.network && !matches!(disk.bus.as_str(), "usb" | "loop"))
+        .filter(|disk| !disk.removable && !disk.network && !disk.is_external() && disk.bus != "loop")
         .collect();
     let is_left_out = |disk: &&Disk| except.contains(&disk.name);
     let is_like = |disk: &&Disk| disk.bus == bus && is_about(disk.size, size) && !is_left_out(disk);
@@ -258,11 +272,13 @@ fn one_of_each(disks: Vec<&Disk>) -> Vec<&Disk> {
     kept
 }
 
-fn unfit(disk: &Disk, by_id: bool) -> Option<Unfit> {
+fn unfit(disk: &Disk, choice: &DiskChoice) -> Option<Unfit> {
     if disk.removable {
         Some(Unfit::Removable)
-    } else if disk.network && !by_id {
+    } else if disk.network && !matches!(choice, DiskChoice::ById(_)) {
         Some(Unfit::Network)
+    } else if disk.is_external() && !choice.is_certain() {
+        Some(Unfit::External(disk.bus.clone()))
     } else if disk.in_use {
         Some(Unfit::InUse(disk.usage.clone().unwrap_or_else(|| "by whom is not known".to_owned())))
     } else {
@@ -289,9 +305,12 @@ fn tell(disk: &Disk) -> String {
     facts.extend(said("", &disk.bus));
     facts.extend(said("", &disk.model));
     facts.extend(said("serial ", &disk.serial));
-    for (is, mark) in
-        [(disk.removable, "removable"), (disk.network, "in a storage network"), (disk.in_use, "in use")]
-    {
+    for (is, mark) in [
+        (disk.removable, "removable"),
+        (disk.is_external(), "external"),
+        (disk.network, "in a storage network"),
+        (disk.in_use, "in use"),
+    ] {
         facts.extend(is.then(|| mark.to_owned()));
     }
     format!("{} ({})", disk.name, facts.join(", "))

@@ -8,6 +8,7 @@ mod ebr;
 pub mod fit;
 mod gpt;
 pub mod guid;
+pub mod identity;
 pub mod ids;
 pub mod kind;
 pub mod layout;

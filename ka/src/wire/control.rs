@@ -9,7 +9,7 @@ use super::keys::Key;
 use crate::chain::{NodeId, Offset, Report, Spent, View};
 use crate::inventory::Inventory;
 use crate::notes::Tally;
-use crate::plan::Plan;
+use crate::plan::ConfirmedPlan;
 use crate::proof::{Forged, Proof};
 use crate::seal::{StreamId, StreamKey, Total};
 
@@ -147,8 +147,8 @@ pub enum ToAgent {
         /// Its control port.
         port: u16,
     },
-    /// What is to be done before the stream.
-    Plan(Box<Plan>),
+    /// What is to be done before the stream, and with which disks.
+    Plan(Box<ConfirmedPlan>),
     /// A stream is about to start, and you are in its chain.
     Stream(Box<StreamStart>),
     /// Your place in the chain.

@@ -118,7 +118,7 @@ fn another_device_is_never_entered() {
         pack_with(&[(golden.path(), "/")], &[]).unwrap()
     });
     let notes: Vec<_> = summary.notes.first().iter().map(ToString::to_string).collect();
-    assert_eq!(notes, ["./home: it is on another device, and what is in it is left out"]);
+    assert_eq!(notes, ["./home: it is another mount or subvolume, and what is in it is left out"]);
     unpacked(&bytes, copy.path());
     let tree = snapshot(copy.path());
     assert_eq!(tree[Path::new("home")].mode & 0o7777, 0o750);
@@ -253,7 +253,7 @@ fn without_owners_no_file_gets_anothers_powers() {
         Entry { uid: 1000, gid: 1000, mode: 0o6755, xattrs, ..file("tool") },
         Entry { uid: 1000, gid: 1000, mode: 0o2750, ..entry("d", Kind::Directory) },
     ];
-    let options = unpack::Options { same_owner: false, sync: false, progress: None, partitions: None };
+    let options = unpack::Options { same_owner: false, sync: false, ..unpack::Options::default() };
     unpack(archive(&entries).as_slice(), copy.path(), &options).unwrap();
     let tree = snapshot(copy.path());
     let (tool, directory) = (&tree[Path::new("tool")], &tree[Path::new("d")]);

@@ -3,7 +3,7 @@
 //! It reads the table itself, or is told of the partitions one by one where it doesn't: loop devices, and
 //! kernels without a parser for tables of this kind.
 
-use crate::disk::claim::{self, Claim};
+use crate::disk::claim::{self, Claim, Refusal};
 use crate::disk::error::DiskError;
 use crate::disk::sysfs::{self, KernelPartition};
 use crate::disk::wait::retry;
@@ -17,6 +17,9 @@ use std::time::Duration;
 
 /// How long device nodes may take to appear and to be usable.
 const NODE_DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long a partition may stay open that nobody is to use any more.
+const BUSY: Duration = Duration::from_secs(3);
 
 /// What the kernel shows of an extended partition: room for a boot loader, and no file system.
 const EXTENDED: u64 = 1024;
@@ -36,6 +39,42 @@ pub(super) fn tell(claim: &Claim, disk: &File, layout: &Layout) -> Result<(), Di
             .map_err(|e| DiskError::io(&claim.node, "tell the kernel of a new partition", e))?;
     }
     Ok(())
+}
+
+/// Has the kernel forget the disk's partitions, which nothing on the disk changes; returns them.
+///
+/// # Errors
+/// One is open in a program. Then the kernel knows all of them again.
+pub(in crate::disk) fn release(claim: &Claim, disk: &File) -> Result<Vec<KernelPartition>, DiskError> {
+    let mut released = Vec::new();
+    for partition in partitions(claim)? {
+        // Whoever looks at each new disk, such as udev, is done in a moment.
+        let delete = || block::delete_partition(disk, partition.number);
+        match retry(BUSY, delete, |e| *e == Errno::EBUSY) {
+            Ok(()) | Err(Errno::ENXIO) => released.push(partition),
+            Err(e) => {
+                restore(claim, disk, &released);
+                return Err(match e {
+                    Errno::EBUSY => Refusal::Open {
+                        device: partition.name,
+                        program: "a program that can't be seen from here".to_owned(),
+                    }
+                    .into(),
+                    e => DiskError::io(partition.node(), "make the kernel forget it", e),
+                });
+            }
+        }
+    }
+    Ok(released)
+}
+
+/// Tells the kernel of partitions again that it had to forget.
+pub(in crate::disk) fn restore(claim: &Claim, disk: &File, partitions: &[KernelPartition]) {
+    for KernelPartition { number, start, size, name } in partitions {
+        if let Err(e) = block::add_partition(disk, *number, *start, *size) {
+            log::error!("{}: the kernel does not know {name} any more: {e}; `partprobe` helps", claim.name);
+        }
+    }
 }
 
 /// Has it see none.

@@ -1,7 +1,6 @@
 //! Nodes come, speak and go.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ka::chain::{MIN_WINDOW, NodeId};
@@ -40,10 +39,10 @@ impl Session {
             return Err(format!("the node can keep {} bytes, and {MIN_WINDOW} are needed", hello.window));
         }
         let token = keys::random().map_err(|e| e.to_string())?;
-        let node = Node::new(Ticket { node: id, token }, hello, connection, addresses);
+        let mut node = Node::new(Ticket { node: id, token }, hello, connection, addresses);
         self.check(&node)?;
         self.has_room(&node)?;
-        if let Some(reason) = self.unfit(&node) {
+        if let Err(reason) = self.fit(&mut node) {
             self.refuse_for_good(&node, &reason);
             return Err(reason);
         }
@@ -72,7 +71,7 @@ impl Session {
             let quiet = self.spec.dead_after * ALIVE;
             let Some(node) = self.nodes.get_mut(id) else { continue };
             let speaks = node.connection.is_some() && clock::now() - node.heard_at < quiet;
-            if speaks && node.hello.key != newcomer.hello.key {
+            if speaks && node.key != newcomer.key {
                 node.claimed_by.insert(newcomer.peer);
                 let (label, peer) = (node.label(), newcomer.peer);
                 log::error!("{}: {peer} claims the hardware address of {label}, which waits", self.spec.name);
@@ -120,7 +119,7 @@ impl Session {
             return Err("it has begun without this node".into());
         }
         if self.spec.gate == Gate::Named {
-            if !node.hello.erasable {
+            if !node.erasable {
                 return Err(
                     "the kernel was not started with 'kamethod': this machine may not be erased".into()
                 );
@@ -134,9 +133,9 @@ impl Session {
 
     /// What the plan has against a latecomer. While the session gathers, whoever is asked sees what is wrong with the
     /// machine.
-    fn unfit(&self, node: &Node) -> Option<String> {
+    fn fit(&self, node: &mut Node) -> Result<(), String> {
         let later = self.spec.gate == Gate::Named && !matches!(self.state, State::Gathering);
-        self.spec.plans.as_ref().filter(|_| later)?.refusal(&node.inventory)
+        if later { self.settle(node) } else { Ok(()) }
     }
 
     /// The machine boots from its disk from now on: it would come again and again.
@@ -159,7 +158,7 @@ impl Session {
         if node.phase == Phase::Joined && matches!(self.state, State::Over(_)) {
             return Err("it has ended without this node".into());
         }
-        let (mac, local) = (node.mac(), node.local);
+        let (mac, local, own) = (node.mac(), node.local, node.own.clone().unwrap_or_default());
         let failed = node.failure.as_ref().map(|failure| failure.reason.clone());
         let stream = node.stream;
         if let (Some(reason), None) = (&failed, stream) {
@@ -173,7 +172,7 @@ impl Session {
         self.welcome(ticket);
         if matches!(self.state, State::Preparing)
             && self.chosen.contains(&id)
-            && let Some(plan) = self.spec.plans.as_ref().map(|plans| plans.of(mac, local))
+            && let Some(plan) = self.spec.plans.as_ref().map(|plans| plans.of(mac, local, &own))
         {
             self.tell(id, ToAgent::Plan(Box::new(plan)));
         }
@@ -286,17 +285,7 @@ impl Session {
 
     /// The machines that wait to be let in, in the order in which they came.
     pub fn arrivals(&self) -> Vec<Arrival> {
-        self.waiting()
-            .filter_map(|node| {
-                Some(Arrival {
-                    mac: node.mac()?,
-                    address: node.peer,
-                    key: node.hello.key,
-                    inventory: Arc::clone(&node.inventory),
-                    claimed_by: node.claimed_by.clone(),
-                })
-            })
-            .collect()
+        self.waiting().filter_map(Node::arrival).collect()
     }
 
     pub(super) fn waiting(&self) -> impl Iterator<Item = &Node> {

@@ -16,16 +16,16 @@ const ABSENCE: Duration = Duration::from_secs(60);
 /// word when its connection is lost, and when it is not.
 const SILENCE_CUT: u32 = 5;
 const SILENCE_HELD: u32 = 10;
-/// How long a node may be at one step: longer than the 30 minutes that its own limits give any tool. A disk that never
-/// answers holds up more than a tool, and the node goes on saying that it lives.
-const STEP_LIMIT: Duration = Duration::from_secs(35 * 60);
-/// How long a node may prepare or finish in all, however many steps it tells of.
-const WORK_LIMIT: Duration = Duration::from_secs(4 * 60 * 60);
+/// How long a node may prepare or finish in all, however many steps it tells of, in limits for one step.
+const WORK_LIMIT: u32 = 7;
 
 impl Session {
     pub(super) fn judge_absence(&mut self) {
         let members = self.members();
         let dead_after = self.spec.dead_after;
+        // By default longer than the 30 minutes that a node's own limits give any tool. A disk that never answers holds
+        // up more than a tool, and the node goes on saying that it lives.
+        let step_limit = self.spec.step_limit;
         let now = clock::now();
         let absent = |node: &Node| node.lost_at.is_some_and(|since| now - since > ABSENCE);
         self.nodes.retain(|_, node| node.phase != Phase::Joined || !absent(node));
@@ -44,11 +44,11 @@ impl Session {
             if absent(node) || node.phase == Phase::Finishing && silent > dead_after * limit {
                 let reason = format!("nothing was heard of it for {} s", silent.as_secs());
                 node.fail(failure("connection", reason, true, node.stream));
-            } else if let Some(time) = node.at_one_step().filter(|time| *time > STEP_LIMIT) {
+            } else if let Some(time) = node.at_one_step().filter(|time| *time > step_limit) {
                 let step = if node.step.is_empty() { "begin".to_owned() } else { node.step.clone() };
                 let reason = format!("it has been at this step for {} s", time.as_secs());
                 node.fail(failure(&step, reason, false, node.stream));
-            } else if let Some(time) = node.at_work().filter(|time| *time > WORK_LIMIT) {
+            } else if let Some(time) = node.at_work().filter(|time| *time > step_limit * WORK_LIMIT) {
                 let reason =
                     format!("it has been at work for {} s, and never came to its end", time.as_secs());
                 node.fail(failure(&node.step.clone(), reason, false, node.stream));
@@ -107,6 +107,9 @@ impl Session {
                 {
                     self.begin_round(candidates);
                 }
+                return;
+            }
+            if self.is_asking() {
                 return;
             }
         }

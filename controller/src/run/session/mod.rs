@@ -5,6 +5,9 @@
 //! say and sends what it puts into its outbox. A lasting session, such as `getstage2`, begins again with
 //! whoever has come meanwhile.
 
+mod confirm;
+#[cfg(test)]
+mod confirm_tests;
 mod join;
 mod leave;
 mod round;
@@ -13,6 +16,7 @@ mod simulator;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod writers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -20,6 +24,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use ka::chain::{NodeId, SlowLimits};
+use ka::disk::identity::DiskIdentity;
 use ka::notes::Tally;
 use ka::seal::{StreamId, Total};
 use ka::wire::control::{Failure, ToAgent};
@@ -34,6 +39,7 @@ use super::plans::Plans;
 use super::source::Source;
 use super::status::{NodeStatus, Phase, RunStatus, Transfer};
 use super::stream::{Bell, Stream};
+pub use confirm::Question;
 use ka::mac::Mac;
 
 /// What a session is to do.
@@ -58,6 +64,8 @@ pub struct SessionSpec {
     pub window: u64,
     /// What silence means.
     pub dead_after: Duration,
+    /// How long a node may be at one step, or take nothing of what it has.
+    pub step_limit: Duration,
     /// When a node is too slow to be waited for.
     pub slow: SlowLimits,
     /// How many rounds may be held in all; a lasting session holds as many as it likes.
@@ -93,6 +101,8 @@ pub struct Admission {
     pub only_keys: bool,
     /// Those that are sent away, with the reason.
     pub refused: BTreeMap<Mac, String>,
+    /// The disks of the machines, as they were confirmed.
+    pub confirmed: BTreeMap<Mac, Vec<DiskIdentity>>,
 }
 
 /// How a session ended.
@@ -137,6 +147,8 @@ pub struct Session {
     vanished: BTreeSet<Mac>,
     /// Machines that were sent away before it began, as they are shown.
     refused: Vec<NodeStatus>,
+    /// When everybody had verified the whole stream of this round.
+    released_at: Option<Instant>,
     /// The stream was given up, with this end.
     given_up: Option<Ending>,
     /// Somebody wants it to begin with those who are there.
@@ -177,6 +189,7 @@ impl Session {
             bypassed: 0,
             vanished: BTreeSet::new(),
             refused: Vec::new(),
+            released_at: None,
             given_up: None,
             go: false,
             began: now,
@@ -218,6 +231,8 @@ impl Session {
     /// Takes what steps can be taken.
     pub(super) fn advance(&mut self, now: Duration, data: DataPlace, bell: &Bell) {
         self.judge_absence();
+        self.judge_questions();
+        self.judge_writers(now);
         let again = self.has_rounds();
         match &mut self.state {
             State::Gathering => self.gather(),
@@ -271,12 +286,18 @@ impl Session {
         !lasting && open && self.round < self.spec.rounds
     }
 
+    /// What a person calls the member of a chain.
+    fn label_of(&self, id: NodeId) -> String {
+        self.nodes.get(&id).map_or_else(|| id.to_string(), Node::label)
+    }
+
     /// What is shown of it.
     #[must_use]
     pub fn status(&self) -> (RunStatus, Transfer) {
-        let (mut transfer, mut notes) = (self.transfer, self.source_notes.clone());
+        let (mut transfer, mut notes, mut limit) = (self.transfer, self.source_notes.clone(), None);
         if let State::Streaming(stream) = &self.state {
             (transfer, notes) = (stream.figures(), stream.notes());
+            limit = stream.limit().map(|limit| limit.named(|id| self.label_of(id)));
         }
         let plain = |sealed: u64| match transfer.wire {
             0 => 0,
@@ -300,6 +321,7 @@ impl Session {
             started: self.started,
             sent: transfer.plain,
             total: None,
+            limit,
             notes,
             nodes: shown
                 .map(|node| NodeStatus { hostname: self.name_of(node), ..node.status(plain, has_rounds) })

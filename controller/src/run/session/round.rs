@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::super::clock;
 use super::super::net::DataPlace;
 use super::super::node::Node;
-use super::super::order::Place;
+use super::super::order::{Place, slow_cards};
 use super::super::status::{Failure, NodeStatus, Phase};
 use super::super::stream::{Bell, Setup, Stream};
 use super::{Admission, Ending, Gate, Session, State};
@@ -21,7 +21,10 @@ impl Session {
     /// The session begins with those of `named` that wait. In a later round it takes any of them that comes
     /// again, and of `others` as many as are missing to the number that was wanted. With nobody it ends.
     pub fn admit(&mut self, admission: Admission) {
-        let Admission { named, others, keys, only_keys, refused } = admission;
+        let Admission { named, others, keys, only_keys, refused, confirmed } = admission;
+        if let Some(plans) = &mut self.spec.plans {
+            plans.confirmed.extend(confirmed);
+        }
         for (mac, reason) in refused {
             self.send_away(mac, &reason);
         }
@@ -36,7 +39,7 @@ impl Session {
     }
 
     /// A machine that waits is told to go, and why. Its end is shown.
-    fn send_away(&mut self, mac: Mac, reason: &str) {
+    pub(super) fn send_away(&mut self, mac: Mac, reason: &str) {
         let ids: Vec<NodeId> = self.waiting().filter(|n| n.mac() == Some(mac)).map(Node::id).collect();
         let mut gone = None;
         for id in ids {
@@ -98,7 +101,7 @@ impl Session {
     /// Whether it is the machine that was seen, and not one that claims its hardware address since.
     fn is_who_was_seen(&self, node: &Node) -> bool {
         let seen = node.mac().and_then(|mac| self.keys.get(&mac));
-        seen.map_or(!self.only_keys, |key| *key == node.hello.key)
+        seen.map_or(!self.only_keys, |key| *key == node.key)
     }
 
     pub(super) fn gather(&mut self) {
@@ -120,8 +123,13 @@ impl Session {
                     let named = node.mac().is_some_and(|mac| self.named.contains(&mac));
                     node.phase == Phase::Joined && named && self.is_who_was_seen(node)
                 };
-                let chosen: Vec<NodeId> = self.nodes.values().filter(named).map(Node::id).collect();
-                if !self.named.is_empty() {
+                let mut chosen: Vec<NodeId> = self.nodes.values().filter(named).map(Node::id).collect();
+                let begins = !self.named.is_empty();
+                if !self.settle_all(&chosen) {
+                    return;
+                }
+                chosen.retain(|id| self.nodes.contains_key(id));
+                if begins {
                     self.note_vanished(&chosen);
                 }
                 self.begin_round(chosen);
@@ -142,6 +150,9 @@ impl Session {
             Gate::First | Gate::Lasting(_) => usize::MAX,
         };
         for node in self.waiting() {
+            if node.unsure.is_some() {
+                continue;
+            }
             if self.spec.gate == Gate::Named && (!self.allows(node) || self.is_served(node)) {
                 continue;
             }
@@ -168,6 +179,7 @@ impl Session {
             return;
         }
         self.round += 1;
+        self.released_at = None;
         self.earlier = self.earlier.and(std::mem::take(&mut self.transfer));
         if self.round > 1 && !matches!(self.spec.gate, Gate::Lasting(_)) {
             log::info!("{}: round {} serves {} nodes", self.spec.name, self.round, ids.len());
@@ -177,7 +189,11 @@ impl Session {
             self.forget_former_life(*id);
             let Some(node) = self.nodes.get_mut(id) else { continue };
             node.begin_round(self.round, self.spec.plans.is_some());
-            if let Some(plan) = self.spec.plans.as_ref().map(|plans| plans.of(node.mac(), node.local)) {
+            let (mac, own) = (node.mac(), node.own.clone().unwrap_or_default());
+            if let Some((plans, mac)) = self.spec.plans.as_mut().zip(mac) {
+                plans.pin(mac, &own);
+            }
+            if let Some(plan) = self.spec.plans.as_ref().map(|plans| plans.of(mac, node.local, &own)) {
                 self.tell(*id, ToAgent::Plan(Box::new(plan)));
             }
         }
@@ -221,16 +237,22 @@ impl Session {
         let places = ready.iter().map(|node| Place { mac: node.mac(), address: node.data_address() });
         let mut ready: Vec<&Node> =
             self.spec.order.arrange(&places.collect::<Vec<_>>()).into_iter().map(|i| ready[i]).collect();
+        let slow = slow_cards(ready.iter().map(|node| node.inventory.cards.first()));
+        let slow: BTreeSet<NodeId> =
+            ready.iter().zip(slow).filter(|(_, slow)| *slow).map(|(n, _)| n.id()).collect();
         // Whose card or link was too bad for a chain has nobody behind it in the next. Nor has who sits on this machine
         // and came by an address that leads nobody else there.
+        // Nor has whose card is known to be slow.
         // Who was deceived has the golden node itself before it.
-        ready.sort_by_key(|node| (node.deceived_by.is_none(), node.bypassed, node.peer.is_loopback()));
+        ready.sort_by_key(|node| {
+            (node.deceived_by.is_none(), node.bypassed, slow.contains(&node.id()), node.peer.is_loopback())
+        });
         let order: Vec<(NodeId, SocketAddr)> = ready.iter().map(|n| (n.id(), n.data_address())).collect();
         let Some(first) = ready.first() else {
             self.state = State::Leaving;
             return;
         };
-        let window = ready.iter().map(|node| node.hello.window).fold(self.spec.window, u64::min);
+        let window = ready.iter().map(|node| node.window).fold(self.spec.window, u64::min);
         let setup = Setup {
             source: Arc::clone(&self.spec.source),
             order: &order,

@@ -144,6 +144,7 @@ impl World {
             log: None,
             window: 1 << 23,
             dead_after: Duration::from_millis(1500),
+            step_limit: Duration::from_secs(35 * 60),
             slow: SlowLimits::default(),
             rounds: u32::try_from(1 + random.below(3)).unwrap(),
             delay: if seed.is_multiple_of(3) { Duration::from_secs(2) } else { Duration::ZERO },

@@ -11,13 +11,14 @@ use super::super::source::CommandSource;
 use super::*;
 
 const NO_TIME: Duration = Duration::ZERO;
+const STEP_LIMIT: Duration = Duration::from_secs(35 * 60);
 
-fn mac(last: u8) -> Mac {
+pub(super) fn mac(last: u8) -> Mac {
     format!("52:54:00:00:00:{last:02x}").parse().unwrap()
 }
 
 /// A run's session for two machines.
-fn session(rounds: u32) -> Session {
+pub(super) fn session(rounds: u32) -> Session {
     Session::new(SessionSpec {
         name: "kainstall".into(),
         source: Arc::new(CommandSource::new("true".into())),
@@ -29,6 +30,7 @@ fn session(rounds: u32) -> Session {
         log: None,
         window: 1 << 23,
         dead_after: Duration::from_secs(2),
+        step_limit: STEP_LIMIT,
         slow: ka::chain::SlowLimits::default(),
         rounds,
         delay: Duration::ZERO,
@@ -273,13 +275,13 @@ fn nodes_are_let_go_one_after_the_other() {
 /// Who is sent a plan with which name.
 fn named(session: &mut Session) -> Vec<(ConnectionId, String)> {
     let plans = session.take_outbox().into_iter().filter_map(|(to, message)| match message {
-        ToAgent::Plan(plan) => Some((to, plan.finish.name?.hostname)),
+        ToAgent::Plan(plan) => Some((to, plan.plan.finish.name?.hostname)),
         _ => None,
     });
     plans.collect()
 }
 
-fn target(disks: Vec<ka::plan::DiskPlan>) -> super::super::select::Target {
+pub(super) fn target(disks: Vec<ka::plan::DiskPlan>) -> super::super::select::Target {
     let plan = ka::plan::Plan {
         run: "kainstall".into(),
         disks,
@@ -340,12 +342,7 @@ fn a_run_whose_machines_are_all_refused_ends() {
     let mut session = session(2);
     arrive(&mut session, 1, 1).unwrap();
     let refused = [(mac(1), "its disk is too small".to_owned())].into();
-    session.admit(Admission {
-        named: BTreeSet::new(),
-        others: [mac(8)].into(),
-        refused,
-        ..Admission::default()
-    });
+    session.admit(Admission { others: [mac(8)].into(), refused, ..Admission::default() });
     assert_eq!(session.ending(), Some(&Ending::Served));
 }
 

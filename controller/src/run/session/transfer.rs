@@ -7,6 +7,7 @@ use ka::proof::{Forged, Proof};
 use ka::seal::StreamId;
 use ka::wire::control::ToAgent;
 
+use super::super::clock;
 use super::super::node::Node;
 use super::super::status::Phase;
 use super::super::stream::StreamNotice;
@@ -35,6 +36,7 @@ impl Session {
                 for node in members {
                     self.tell(node, ToAgent::Release { stream: id });
                 }
+                self.released_at = Some(clock::now());
                 self.state = State::Leaving;
             }
         }
@@ -102,7 +104,7 @@ impl Session {
 
     fn expel(&mut self, id: NodeId, reason: &Reason, alive: bool) {
         let Some(stream) = self.stream_id() else { return };
-        let reason = reason.named(|id| self.nodes.get(&id).map_or_else(|| id.to_string(), Node::label));
+        let reason = reason.named(|id| self.label_of(id));
         let Some(node) = self.nodes.get_mut(&id) else { return };
         // A copy that is complete stays so: only its memory was lost to the chain.
         if node.phase != Phase::Finishing && node.phase != Phase::Complete {

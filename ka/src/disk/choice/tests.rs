@@ -126,6 +126,22 @@ fn removable_network_and_used_disks_are_not_taken() {
 }
 
 #[test]
+fn an_external_disk_is_taken_only_if_more_than_its_name_is_said() {
+    for (bus, name) in [("usb", "sda"), ("firewire", "sda"), ("nvme", "nvme0n1")] {
+        let external = Disk { external: true, ..disk(name, bus, 480 * GB) };
+        let disks = [external];
+        for text in [name.to_owned(), "auto".into(), format!("{name}:model=KA"), format!("/dev/{name}")] {
+            let refused = found(&choice(&text), &disks);
+            assert!(refused.starts_with("error: ") && refused.contains("external"), "{text}: {refused}");
+        }
+        for text in [format!("{name}:size=480G"), format!("{name}:serial=S-{name}"), "by-id:*_S-*".into()] {
+            assert_eq!(found(&choice(&text), &disks), name, "{text}");
+        }
+        assert_eq!(choice(name).look_at(&disks).unwrap().name, name, "it may be looked at");
+    }
+}
+
+#[test]
 fn auto_is_the_only_fixed_disk_or_the_one_like_the_golden() {
     let golden = DiskChoice::Auto { bus: "ata".into(), size: 480 * GB, except: vec![] };
     let stick = Disk { removable: true, ..disk("sdz", "usb", 480 * GB) };

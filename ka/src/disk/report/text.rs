@@ -92,7 +92,12 @@ impl fmt::Display for OfDisk<'_> {
             Some(table) => write!(f, "partition table {}", Printable(table))?,
             None => f.write_str("no partition table")?,
         }
-        for (is, mark) in [(disk.removable, "removable"), (disk.network, "in a storage network")] {
+        let marks = [
+            (disk.removable, "removable"),
+            (disk.is_external(), "external"),
+            (disk.network, "in a storage network"),
+        ];
+        for (is, mark) in marks {
             if is {
                 write!(f, ", {mark}")?;
             }
