@@ -123,6 +123,9 @@ pub struct Pxe {
     /// Words for the nodes' kernel, such as its consoles.
     #[serde(deserialize_with = "kernel_words")]
     pub console: String,
+    /// The VLAN whose tag the nodes' frames carry once they have booted; none without tags.
+    #[serde(deserialize_with = "vlan")]
+    pub vlan: Option<u16>,
 }
 
 impl Default for Pxe {
@@ -132,6 +135,7 @@ impl Default for Pxe {
             address: None,
             range: None,
             console: "console=tty0 console=ttyS0,115200".into(),
+            vlan: None,
         }
     }
 }
@@ -191,6 +195,15 @@ fn range<'de, D: Deserializer<'de>>(source: D) -> Result<Option<Range>, D::Error
 }
 
 /// A line break here would be a line of pxelinux's own.
+fn vlan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+    let id = u16::deserialize(deserializer)?;
+    if (1..=4094).contains(&id) {
+        Ok(Some(id))
+    } else {
+        Err(serde::de::Error::custom("expected a VLAN from 1 to 4094"))
+    }
+}
+
 fn kernel_words<'de, D: Deserializer<'de>>(source: D) -> Result<String, D::Error> {
     let text = String::deserialize(source)?;
     if text.chars().any(|c| c.is_control() || !c.is_ascii()) {
@@ -233,6 +246,7 @@ mod tests {
             ("\n[pxe]\ninterfaec = \"eth1\"\n", "ka.toml:3: unknown field `interfaec`"),
             ("[ports]\ncontrol = 70000\n", "ka.toml:2: "),
             ("[pxe]\n\nrange = \"10.0.0.9,10.0.0.2\"\n", "ka.toml:3: 10.0.0.9 is above 10.0.0.2"),
+            ("[pxe]\nvlan = 4095\n", "ka.toml:2: expected a VLAN from 1 to 4094"),
             ("[pxe]\nconsole = \"a\\nLABEL x\"\n", "ka.toml:2: expected one line"),
             ("[pxe\n", "ka.toml:1: "),
             ("[directories]\nstate = 1\n", "ka.toml:2: "),

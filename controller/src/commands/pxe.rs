@@ -153,5 +153,6 @@ fn settings(config: &Config, service: &Service) -> Settings {
         port: (control != Ports::default().control).then_some(control),
         http: service.http,
         console: config.pxe.console.clone(),
+        vlan: config.pxe.vlan,
     }
 }

@@ -205,7 +205,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     fn settings() -> Settings {
-        Settings { address: Ipv4Addr::LOCALHOST, port: None, http: 30766, console: String::new() }
+        Settings { address: Ipv4Addr::LOCALHOST, port: None, http: 30766, console: String::new(), vlan: None }
     }
 
     fn names(directory: &Path) -> Vec<String> {

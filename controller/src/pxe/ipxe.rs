@@ -59,6 +59,7 @@ mod tests {
             port: None,
             http: 30766,
             console: "console=ttyS0".into(),
+            vlan: None,
         }
     }
 

@@ -40,6 +40,8 @@ pub struct Settings {
     pub http: u16,
     /// Words for the kernel, such as its consoles.
     pub console: String,
+    /// The VLAN whose tag the nodes' frames carry.
+    pub vlan: Option<u16>,
 }
 
 /// What each file says, by file name. Machines not named get what `default` says.
@@ -92,6 +94,9 @@ pub fn kernel_words(boot: &Boot, settings: &Settings) -> String {
     let mut line = String::from("initrd=all.rdz automatic=method:ka,interface:auto,network:dhcp kamethod rw");
     if !settings.console.is_empty() {
         push(&mut line, format_args!("{}", settings.console));
+    }
+    if let Some(vlan) = settings.vlan {
+        push(&mut line, format_args!("ka.vlan={vlan}"));
     }
     let (session, server, store_log) = match boot {
         Boot::Local => (None, None, None),
@@ -178,8 +183,13 @@ mod tests {
 
     #[test]
     fn where_the_controller_is() {
-        let settings =
-            |port| Settings { address: Ipv4Addr::new(10, 0, 0, 1), port, http: 80, console: String::new() };
+        let settings = |port| Settings {
+            address: Ipv4Addr::new(10, 0, 0, 1),
+            port,
+            http: 80,
+            console: String::new(),
+            vlan: None,
+        };
         let boot = |server: Option<&str>| Boot::Kamethod {
             session: "s".into(),
             server: server.map(|s| s.parse().unwrap()),
@@ -196,9 +206,17 @@ mod tests {
     }
 
     #[test]
+    fn the_vlan_reaches_the_agent() {
+        let address = Ipv4Addr::new(10, 0, 0, 1);
+        let settings = Settings { address, port: None, http: 80, console: String::new(), vlan: Some(5) };
+        let text = kernel_words(&choose(&[lease("s", &[0], &[])])[DEFAULT], &settings);
+        assert_eq!(ka_agent::boot::cmdline::parse(&text).unwrap().vlan, Some(5), "{text}");
+    }
+
+    #[test]
     fn where_the_logs_go() {
         let address = Ipv4Addr::new(10, 0, 0, 1);
-        let settings = Settings { address, port: None, http: 80, console: String::new() };
+        let settings = Settings { address, port: None, http: 80, console: String::new(), vlan: None };
         let store_log = Some("ftp://me:it@logs/ka".to_owned());
         let lease = Lease { store_log, ..lease("s", &[0], &[]).1 };
         let text = kernel_words(&choose(&[("r".into(), lease)])[DEFAULT], &settings);

@@ -54,6 +54,7 @@ mod tests {
             port: None,
             http: 30766,
             console: "console=tty0 console=ttyS0,115200".into(),
+            vlan: None,
         };
         let boot = Boot::Kamethod { session: "kainstall".into(), server: None, store_log: None };
         assert_eq!(

@@ -143,7 +143,8 @@ mod tests {
             tftp_root: "/var/lib/ka/boot".into(),
             run: "/run/ka".into(),
         };
-        let settings = Settings { address, port: None, http: 30766, console: "console=ttyS0".into() };
+        let settings =
+            Settings { address, port: None, http: 30766, console: "console=ttyS0".into(), vlan: None };
         for (server, words) in [
             (
                 Server::Dhcpd,

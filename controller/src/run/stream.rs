@@ -81,6 +81,8 @@ pub(super) struct Stream {
     sent: Option<Instant>,
     /// The latest of the golden node's proofs: it covers all before it.
     proof: Option<Proof>,
+    /// The last member has verified everything.
+    tail_complete: bool,
     drained: Option<Instant>,
 }
 
@@ -179,6 +181,7 @@ impl Stream {
             started: Instant::now(),
             sent: None,
             proof: None,
+            tail_complete: false,
             drained: None,
         };
         stream.place_golden();
@@ -241,6 +244,16 @@ impl Stream {
     /// What a node that comes back must know of the golden node's stream.
     pub(super) fn proof(&self) -> Option<Proof> {
         self.proof
+    }
+
+    /// The last member of the chain has verified everything.
+    pub(super) fn on_tail_complete(&mut self) {
+        self.tail_complete = true;
+    }
+
+    /// All of it was produced, and has come to the end of the chain. These are heard of in any order.
+    pub(super) fn is_through(&self) -> bool {
+        self.tail_complete && self.proof.is_some_and(|proof| proof.last.is_some())
     }
 
     /// Everybody has verified everything: the golden node may forget the stream.

@@ -191,6 +191,13 @@ impl Session {
                 }
             }
             (None, Some(reason), Some(stream)) => self.tell(id, ToAgent::Abort { stream, reason }),
+            // It may have missed both while it was away, and waits for the first of them.
+            (None, None, Some(stream)) => {
+                if let Some((_, proof)) = self.proven.filter(|(proven, _)| *proven == stream) {
+                    self.tell(id, ToAgent::Proof { stream, proof });
+                    self.tell(id, ToAgent::Release { stream });
+                }
+            }
             _ => {}
         }
         Ok(id)

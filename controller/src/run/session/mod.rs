@@ -26,6 +26,7 @@ use std::time::{Duration, Instant, SystemTime};
 use ka::chain::{NodeId, SlowLimits};
 use ka::disk::identity::DiskIdentity;
 use ka::notes::Tally;
+use ka::proof::Proof;
 use ka::seal::{StreamId, Total};
 use ka::wire::control::{Failure, ToAgent};
 use ka::wire::keys::Key;
@@ -149,6 +150,8 @@ pub struct Session {
     refused: Vec<NodeStatus>,
     /// When everybody had verified the whole stream of this round.
     released_at: Option<Instant>,
+    /// The last stream that was released, with its last proof, for those who come back only then.
+    proven: Option<(StreamId, Proof)>,
     /// The stream was given up, with this end.
     given_up: Option<Ending>,
     /// Somebody wants it to begin with those who are there.
@@ -190,6 +193,7 @@ impl Session {
             vanished: BTreeSet::new(),
             refused: Vec::new(),
             released_at: None,
+            proven: None,
             given_up: None,
             go: false,
             began: now,

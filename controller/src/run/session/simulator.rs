@@ -415,8 +415,20 @@ impl World {
         };
         if members.iter().all(has_all) {
             self.note("all have all");
-            self.session.on_notice(StreamNotice::Produced(Ok(proof())), self.passed);
-            self.session.on_notice(StreamNotice::TailComplete, self.passed);
+            // A short stream is through the chain before its producer says that it has ended.
+            let produced = StreamNotice::Produced(Ok(proof()));
+            let notices = if self.random.chance(50) {
+                [produced, StreamNotice::TailComplete]
+            } else {
+                [StreamNotice::TailComplete, produced]
+            };
+            for notice in notices {
+                self.session.on_notice(notice, self.passed);
+            }
+            assert!(self.session.stream_id().is_none(), "the stream is not released");
+            let known =
+                self.session.proven.is_some_and(|(proven, proof)| proven == stream && proof.last.is_some());
+            assert!(known, "nodes wait for the proof for ever");
         }
     }
 

@@ -23,23 +23,38 @@ impl Session {
                 self.abort("relay", &reason, Ending::SourceFailed(reason.clone()));
             }
             StreamNotice::Root(root) => self.prove(Proof { root, last: None }),
-            StreamNotice::Produced(Ok(proof)) => self.prove(proof),
+            StreamNotice::Produced(Ok(proof)) => {
+                self.prove(proof);
+                self.release();
+            }
             StreamNotice::Produced(Err(error)) => {
                 let reason = error.to_string();
                 self.abort("source", &reason, Ending::SourceFailed(reason.clone()));
             }
             StreamNotice::TailComplete => {
-                stream.release();
-                let id = stream.id();
-                let members = stream.membership.chain().to_vec();
-                self.account();
-                for node in members {
-                    self.tell(node, ToAgent::Release { stream: id });
-                }
-                self.released_at = Some(clock::now());
-                self.state = State::Leaving;
+                stream.on_tail_complete();
+                self.release();
             }
         }
+    }
+
+    /// Lets everybody forget the stream once the last member has it and all know its proof. A short stream is through
+    /// the chain before its producer has said so: the last proof must not be lost then, because all wait for it.
+    fn release(&mut self) {
+        let State::Streaming(stream) = &mut self.state else { return };
+        if !stream.is_through() {
+            return;
+        }
+        stream.release();
+        let id = stream.id();
+        self.proven = stream.proof().map(|proof| (id, proof));
+        let members = stream.membership.chain().to_vec();
+        self.account();
+        for node in members {
+            self.tell(node, ToAgent::Release { stream: id });
+        }
+        self.released_at = Some(clock::now());
+        self.state = State::Leaving;
     }
 
     /// Hands the golden node's proof to everybody who receives its stream, over connections that nobody else can speak on.
