@@ -165,14 +165,10 @@ fn a_full_disk_is_called_that() {
 #[test]
 fn attributes_of_directories_and_paths_have_a_budget() {
     let root = room();
-    let value = |fill: u32| Xattr { name: b"user.large".to_vec(), value: vec![fill as u8; 1 << 20] };
-    let directory = |n: u32, xattr: Xattr| Entry {
-        xattrs: vec![xattr],
-        mode: 0o700 | n % 8,
-        ..entry(&format!("d{n}"), Kind::Directory)
-    };
+    let directory =
+        |n: u32, xattr: Xattr| Entry { xattrs: vec![xattr], ..entry(&format!("d{n}"), Kind::Directory) };
     let other = |n: u32| {
-        let mut xattr = value(0);
+        let mut xattr = Xattr { name: b"user.large".to_vec(), value: vec![0; 1 << 20] };
         xattr.value[..4].copy_from_slice(&n.to_le_bytes());
         xattr
     };
