@@ -16,6 +16,7 @@ pub mod node;
 pub mod notes;
 pub mod receive;
 pub mod relay;
+pub mod secrets;
 pub mod session;
 pub mod step;
 pub mod store_log;

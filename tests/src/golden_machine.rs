@@ -117,10 +117,11 @@ pub fn join(join: &JoinKey, number: u8, size: u64) -> Session {
         },
         ..Disk::default()
     };
+    let own = KeyPair::generate().unwrap();
     let hello = Hello {
         session: "kainstall".into(),
         version: String::new(),
-        key: KeyPair::generate().unwrap().public,
+        key: own.public,
         data_port: listener.local_addr().unwrap().port(),
         window: 8 << 20,
         inventory: Inventory {
@@ -134,7 +135,7 @@ pub fn join(join: &JoinKey, number: u8, size: u64) -> Session {
     let mut session = None;
     wait_until("kactl listens", || {
         let address = SocketAddr::from(([127, 0, 0, 1], 30765));
-        match Session::join(address, join, hello.clone(), listener.try_clone().unwrap()) {
+        match Session::join(address, (join, &own), hello.clone(), listener.try_clone().unwrap()) {
             Ok(joined) => session = Some(joined),
             // An earlier run's port may still be closing.
             Err(JoinError::Unreachable { .. } | JoinError::Channel { .. }) => {}

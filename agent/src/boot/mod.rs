@@ -5,6 +5,7 @@ pub mod cmdline;
 pub mod find;
 pub mod modules;
 pub mod network;
+pub mod randomness;
 pub mod reach;
 mod stage1;
 mod words;

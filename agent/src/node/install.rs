@@ -86,7 +86,7 @@ fn join(node: &Node, hello: &Hello) -> Result<Session, String> {
     let mut tries = 1;
     loop {
         let listener = node.listener.try_clone().map_err(|e| e.to_string())?;
-        match Session::join(node.controller, &node.join, hello.clone(), listener) {
+        match Session::join(node.controller, (&node.join, &node.key), hello.clone(), listener) {
             Err(error @ JoinError::Unreachable { .. }) if tries < TRIES => {
                 log::warn!("{error} (try {tries} of {TRIES})");
                 tries += 1;

@@ -6,14 +6,14 @@ use std::path::Path;
 
 use ka::inventory::Inventory;
 use ka::wire::control::{Failure, Hello};
-use ka::wire::keys::{JoinKey, Key, KeyPair};
+use ka::wire::keys::{self, JoinKey, Key, KeyPair};
 
 use super::outbox::Outbox;
 use super::trouble;
 use crate::boot::cmdline::CommandLine;
 use crate::boot::find::Search;
 use crate::boot::network::Network;
-use crate::boot::{clock, stage1};
+use crate::boot::{clock, randomness, stage1};
 use crate::hardware;
 use crate::receive::{data_listener, unpack_into};
 use crate::relay::window;
@@ -48,7 +48,9 @@ impl Node {
 pub(super) fn fetch_stage2() -> Result<Node, String> {
     let text = fs::read_to_string(KEY_FILE).map_err(trouble(KEY_FILE))?;
     let join = JoinKey::from_text(&text).map_err(trouble(KEY_FILE))?;
+    randomness::wait().map_err(trouble("wait for randomness"))?;
     let key = KeyPair::generate().map_err(|e| e.to_string())?;
+    log::info!("the code of this machine is {}: 'kactl run' must show the same", keys::code(&key.public));
     let listener = data_listener().map_err(trouble("listen for other nodes"))?;
 
     let (stage1, (controller, session)) = stage1(Path::new("/"), |line, network| {
@@ -83,7 +85,8 @@ fn find(
     search
         .find(|address| {
             let listener = listener.try_clone().map_err(|e| e.to_string())?;
-            let session = Session::join(address, join, hello.clone(), listener).map_err(|e| e.to_string())?;
+            let session =
+                Session::join(address, (join, key), hello.clone(), listener).map_err(|e| e.to_string())?;
             Ok::<_, String>((address, session))
         })
         .map_err(|e| e.to_string())

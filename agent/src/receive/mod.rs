@@ -15,7 +15,7 @@ use std::{io, thread};
 use ka::inventory::{Card, Inventory};
 use ka::seal::StreamId;
 use ka::wire::control::{Failure, Hello, ToController};
-use ka::wire::keys::{JoinKey, KeyError, KeyPair};
+use ka::wire::keys::{JoinKey, Key, KeyError, KeyPair};
 use ka::wire::{CONTROL_PORT, DATA_PORT};
 
 pub use sink::{Received, Sink, SinkError, unpack_into};
@@ -110,9 +110,10 @@ pub fn receive(request: &Request) -> Result<(), ReceiveError> {
     let controller = resolve(&request.controller)?;
     let listener = data_listener().map_err(|e| ReceiveError::System(e.to_string()))?;
     let card = controller.iter().find_map(|address| hardware::card_towards(*address));
-    let hello = hello(&request.session, &listener, request.window, card)?;
+    let own = KeyPair::generate().map_err(|e| ReceiveError::System(e.to_string()))?;
+    let hello = hello(&request.session, own.public, &listener, request.window, card)?;
     log::info!("this host takes successors on port {}", hello.data_port);
-    let session = join(request, &controller, &key, &hello, &listener)?;
+    let session = join(request, &controller, (&key, &own), &hello, &listener)?;
     let (mut stream, mut reader) = session.wait_for_stream()?;
     let outcome = loop {
         if request.check_sum {
@@ -212,6 +213,7 @@ fn resolve(controller: &str) -> Result<Vec<SocketAddr>, ReceiveError> {
 
 fn hello(
     session: &str,
+    key: Key,
     listener: &TcpListener,
     window: u64,
     card: Option<Card>,
@@ -221,7 +223,7 @@ fn hello(
     Ok(Hello {
         session: session.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        key: KeyPair::generate().map_err(|e| system(e.to_string()))?.public,
+        key,
         data_port: listener.local_addr().map_err(|e| system(e.to_string()))?.port(),
         window,
         inventory: Inventory { hostname, cards: card.into_iter().collect(), ..Inventory::default() },
@@ -234,7 +236,7 @@ fn hello(
 fn join(
     request: &Request,
     controller: &[SocketAddr],
-    key: &JoinKey,
+    keys: (&JoinKey, &KeyPair),
     hello: &Hello,
     listener: &TcpListener,
 ) -> Result<Session, ReceiveError> {
@@ -243,7 +245,7 @@ fn join(
         let mut last = None;
         for address in controller {
             let listener = listener.try_clone().map_err(|e| ReceiveError::System(e.to_string()))?;
-            match Session::join(*address, key, hello.clone(), listener) {
+            match Session::join(*address, keys, hello.clone(), listener) {
                 Ok(session) => return Ok(session),
                 Err(error) => last = Some(error),
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ka::wire::PROTOCOL;
 use ka::wire::channel::{Channel, ChannelError, Received};
 use ka::wire::control::{Hello, ToAgent, ToController};
-use ka::wire::keys::JoinKey;
+use ka::wire::keys::{JoinKey, KeyPair};
 
 use super::Welcome;
 
@@ -58,10 +58,14 @@ pub(super) struct Joined {
 }
 
 /// Joins, following redirections to other processes of the same host.
-pub(super) fn connect(address: SocketAddr, key: &JoinKey, hello: &Hello) -> Result<Joined, JoinError> {
+pub(super) fn connect(
+    address: SocketAddr,
+    keys: (&JoinKey, &KeyPair),
+    hello: &Hello,
+) -> Result<Joined, JoinError> {
     let mut address = address;
     for _ in 0..=MAX_REDIRECTS {
-        match try_connect(address, key, hello)? {
+        match try_connect(address, keys, hello)? {
             Answer::Joined(joined) => return Ok(*joined),
             Answer::Redirect(port) => address.set_port(port),
         }
@@ -74,14 +78,18 @@ enum Answer {
     Redirect(u16),
 }
 
-fn try_connect(address: SocketAddr, key: &JoinKey, hello: &Hello) -> Result<Answer, JoinError> {
+fn try_connect(
+    address: SocketAddr,
+    (join, own): (&JoinKey, &KeyPair),
+    hello: &Hello,
+) -> Result<Answer, JoinError> {
     let unreachable = |error| JoinError::Unreachable { address, error };
     let broken = |error| JoinError::Channel { address, error };
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(unreachable)?;
     stream.set_nodelay(true).map_err(unreachable)?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(unreachable)?;
     stream.set_write_timeout(Some(PATIENCE)).map_err(unreachable)?;
-    let mut channel = Channel::dial_control(key).map_err(broken)?;
+    let mut channel = Channel::dial_control(join, own).map_err(broken)?;
     loop {
         while channel.queued() > 0 {
             channel.write_to(&mut stream).map_err(unreachable)?;

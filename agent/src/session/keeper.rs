@@ -13,7 +13,7 @@ use ka::proof::Proof;
 use ka::seal::StreamId;
 use ka::wire::channel::{Channel, Received};
 use ka::wire::control::{Failure, Hello, Progress, StreamStart, ToAgent, ToController};
-use ka::wire::keys::JoinKey;
+use ka::wire::keys::{JoinKey, KeyPair};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 
@@ -36,7 +36,7 @@ const SILENCE: Duration = Duration::from_secs(15);
 pub(super) struct Keeper {
     poll: Poll,
     waker: Arc<Waker>,
-    key: JoinKey,
+    keys: (JoinKey, KeyPair),
     hello: Hello,
     address: std::net::SocketAddr,
     welcome: Welcome,
@@ -93,7 +93,7 @@ impl Keeper {
         poll: Poll,
         waker: Arc<Waker>,
         joined: Joined,
-        key: JoinKey,
+        keys: (JoinKey, KeyPair),
         hello: Hello,
         listener: TcpListener,
         from_story: Receiver<Outbound>,
@@ -104,7 +104,7 @@ impl Keeper {
         let mut keeper = Self {
             poll,
             waker,
-            key,
+            keys,
             hello,
             address: joined.address,
             welcome: joined.welcome,
@@ -432,7 +432,7 @@ impl Keeper {
             return Ok(Next::Continue);
         }
         self.tried_at = Instant::now();
-        match connect::connect(self.address, &self.key, &self.hello) {
+        match connect::connect(self.address, (&self.keys.0, &self.keys.1), &self.hello) {
             Ok(joined) => {
                 log::info!("the controller at {} is back", self.address);
                 self.take_up(joined)?;

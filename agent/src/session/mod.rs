@@ -18,7 +18,7 @@ use ka::plan::ConfirmedPlan;
 use ka::proof::Forged;
 use ka::seal::{StreamId, Total};
 use ka::wire::control::{Failure, Hello, Ticket, ToController};
-use ka::wire::keys::JoinKey;
+use ka::wire::keys::{JoinKey, KeyPair};
 use mio::{Poll, Waker};
 
 pub use connect::JoinError;
@@ -93,18 +93,22 @@ pub struct Welcome {
 }
 
 impl Session {
-    /// Joins the session that `hello` names at the controller at `address`. Successors come to
-    /// `listener`, whose port `hello` tells.
+    /// Joins the session that `hello` names at the controller at `address`, with the key of this boot, which `hello` tells.
+    /// Successors come to `listener`, whose port `hello` tells.
     ///
     /// # Errors
     /// [`JoinError`] when nobody answers there, or the controller refuses.
     pub fn join(
         address: SocketAddr,
-        key: &JoinKey,
+        (join, own): (&JoinKey, &KeyPair),
         hello: Hello,
         listener: TcpListener,
     ) -> Result<Self, JoinError> {
-        let joined = connect::connect(address, key, &hello)?;
+        let (hello, left_out) = hello.bounded();
+        for what in left_out {
+            log::warn!("the controller is not told all of this machine: without {what}");
+        }
+        let joined = connect::connect(address, (join, own), &hello)?;
         let welcome = joined.welcome;
         let poll = Poll::new().map_err(JoinError::System)?;
         let waker = Arc::new(Waker::new(poll.registry(), keeper::WAKER).map_err(JoinError::System)?);
@@ -114,7 +118,7 @@ impl Session {
             poll,
             Arc::clone(&waker),
             joined,
-            key.clone(),
+            (join.clone(), own.clone()),
             Hello { resume: Some(welcome.ticket), ..hello },
             listener,
             from_story,

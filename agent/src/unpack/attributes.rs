@@ -4,6 +4,7 @@
 //! the other attributes: it is the last of them.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::Arc;
 
 use ka::archive::{Entry, Flags, Kind, Notes, Time, Traits, Xattr, shown};
 use ka::notes::NoteKind;
@@ -26,9 +27,9 @@ pub(super) struct Attributes {
     owner: Option<(Uid, Gid)>,
     mode: Mode,
     times: Timestamps,
-    xattrs: Vec<Xattr>,
+    xattrs: Arc<Vec<Xattr>>,
     /// The last of them, which hold for what mode and owner are then.
-    seals: Vec<Xattr>,
+    seals: Arc<Vec<Xattr>>,
     traits: Traits,
     /// What cannot be had here is noted, whatever it is.
     tolerant: bool,
@@ -51,8 +52,13 @@ impl Attributes {
         let time = Timespec { tv_sec: sec, tv_nsec: nsec.into() };
         let times = Timestamps { last_access: time, last_modification: time };
         let (xattrs, seals) = in_order(std::mem::take(&mut entry.xattrs));
-        let traits = entry.traits;
+        let (xattrs, seals, traits) = (Arc::new(xattrs), Arc::new(seals), entry.traits);
         Self { owner, mode, times, xattrs, seals, traits, tolerant, exact: false, drop_acls: false }
+    }
+
+    /// The lists of extended attributes, for whoever keeps many of them.
+    pub(super) fn lists(&mut self) -> [&mut Arc<Vec<Xattr>>; 2] {
+        [&mut self.xattrs, &mut self.seals]
     }
 
     /// `+i` and `+a`, if it is to have them.

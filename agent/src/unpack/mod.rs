@@ -15,6 +15,7 @@
 //! One thread reads the archive and makes all names; others write the files ([`writers`]).
 
 mod attributes;
+mod deferred;
 mod partitions;
 mod seals;
 mod traits;
@@ -37,6 +38,7 @@ use rustix::io::Errno;
 use crate::health::Lost;
 use crate::words;
 use attributes::Attributes;
+use deferred::Deferred;
 pub use partitions::Partition;
 use partitions::Partitions;
 pub use seals::{Sealed, seal};
@@ -165,7 +167,7 @@ pub fn unpack(input: impl BufRead, root: &Path, options: &Options) -> Result<Sum
     let mut unpacker = Unpacker {
         decoder: Decoder::new(input),
         tree: Tree::open(root)?,
-        directories: BTreeMap::new(),
+        directories: Deferred::default(),
         seals: BTreeMap::new(),
         partitions: options.partitions.as_deref().map(Partitions::new),
         options,
@@ -237,7 +239,7 @@ struct Unpacker<'a, R> {
     decoder: Decoder<R>,
     tree: Tree,
     /// Directories by path, whose attributes wait for the end.
-    directories: BTreeMap<Vec<u8>, Attributes>,
+    directories: Deferred,
     /// What gets `+i` or `+a` when nothing more is made, by path.
     seals: BTreeMap<Vec<u8>, Flags>,
     /// Where partitions go; none if they become files.
@@ -279,8 +281,7 @@ impl<R: BufRead> Unpacker<'_, R> {
                     attributes.begin(root.as_fd(), true);
                     self.tree.forget()?;
                     self.seals.insert(path.clone(), attributes.seal());
-                    self.directories.insert(path, attributes);
-                    Ok(())
+                    self.directories.insert(path, attributes)
                 }
                 _ => {
                     let reason = "it would replace the directory itself";
@@ -305,8 +306,7 @@ impl<R: BufRead> Unpacker<'_, R> {
                     self.tree.forget()?;
                 }
                 self.mark(&path, &attributes);
-                self.directories.insert(path, attributes);
-                Ok(())
+                self.directories.insert(path, attributes)
             }
             Kind::HardLink { target } => self.hard_link(&place, &target),
             Kind::File { size, segments } => self.file(&place, size, segments, attributes, writers),
@@ -453,7 +453,7 @@ impl<R: BufRead> Unpacker<'_, R> {
 
     /// Sets the directories' attributes, the deepest first.
     fn finish_directories(&mut self) -> Result<(), UnpackError> {
-        for (path, attributes) in std::mem::take(&mut self.directories).into_iter().rev() {
+        for (path, attributes) in self.directories.take() {
             let directory = self.tree.directory(&path)?;
             attributes.apply(directory.as_fd(), &path, &mut self.summary.notes)?;
         }

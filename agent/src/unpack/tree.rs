@@ -17,6 +17,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::UnpackError;
+use super::deferred::LONGEST;
 use crate::health::{self, Watched};
 use crate::sys::inode;
 
@@ -28,6 +29,9 @@ const MISSING: Mode = Mode::from_raw_mode(0o755);
 /// The path of an archive's entry as parts with single slashes between them; empty for the root.
 pub(super) fn inside(path: &[u8]) -> Result<Vec<u8>, UnpackError> {
     let refused = |reason| UnpackError::Refused { path: shown(path), reason };
+    if path.len() > LONGEST {
+        return Err(UnpackError::Refused { path: beginning(path), reason: "its path is longer than 64 KiB" });
+    }
     if path.first() == Some(&b'/') {
         return Err(refused("its path is absolute"));
     }
@@ -45,6 +49,12 @@ pub(super) fn inside(path: &[u8]) -> Result<Vec<u8>, UnpackError> {
         }
     }
     Ok(clean)
+}
+
+/// A path that is too long for a message.
+pub(super) fn beginning(path: &[u8]) -> String {
+    const MOST: usize = 200;
+    if path.len() > MOST { format!("{}...", shown(&path[..MOST])) } else { shown(path) }
 }
 
 /// A name in an open directory.

@@ -12,7 +12,8 @@ use crate::run::hub::Hub;
 use crate::run::lease::{Allowed, HeldLease};
 use crate::run::select::{self, Arrival, Dialogue, Permission, Selected, Target};
 use crate::run::session::Admission;
-use crate::view::{dry_run, machines};
+use crate::view::dry_run;
+use crate::view::machines::{self, Code};
 
 /// How often the waiting machines are looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -32,7 +33,7 @@ pub(super) fn machines(
 ) -> anyhow::Result<Option<Vec<Arrival>>> {
     let wanted = wanted(args)?;
     let start = Instant::now();
-    let mut seen = BTreeSet::new();
+    let (mut seen, code) = (BTreeSet::new(), Code::of(args.confirm_codes));
     loop {
         let Some(snapshot) = hub.snapshot(&args.session) else {
             bail!("no session {} is held", args.session)
@@ -42,7 +43,7 @@ pub(super) fn machines(
         for arrival in &arrivals {
             if seen.insert(arrival.mac) {
                 let report = target.report(&arrival.inventory);
-                log::info!("{} of {wanted}: {}", seen.len(), machines::describe(arrival, &report));
+                log::info!("{} of {wanted}: {}", seen.len(), machines::describe(arrival, &report, code));
             }
         }
         let late = args.stream.timeout.is_some_and(|timeout| start.elapsed() >= timeout);
@@ -70,7 +71,7 @@ pub(super) fn ask(
     let terminal = io::stdin().is_terminal();
     let (mut input, mut output) = (io::stdin().lock(), io::stderr());
     let dialogue = terminal.then_some(Dialogue { input: &mut input, output: &mut output });
-    Ok(select::select(permission, wanted(args)?, arrivals, target, dialogue)?)
+    Ok(select::select(permission, wanted(args)?, arrivals, target, Code::of(args.confirm_codes), dialogue)?)
 }
 
 /// Shows what would become of the machines, and sends them away: they boot from their disks again.

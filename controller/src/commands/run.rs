@@ -86,6 +86,9 @@ pub struct RunArgs {
     /// Erases the first N machines that arrive, without asking
     #[arg(long)]
     pub yes: bool,
+    /// Asks for each machine's code, which its own screen shows, and erases none whose code is another
+    #[arg(long, conflicts_with = "yes")]
+    pub confirm_codes: bool,
     /// Shows what would be erased and written on every node that waits, writes nothing, and sends them away
     #[arg(long)]
     pub dry_run: bool,
@@ -163,8 +166,15 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
     let hooks = if named.is_empty() { &nobody } else { &args.hooks };
     let (reading, tree) = Reading::begin(hooks, &args.session)?;
     tree.map_or(Ok(()), |tree| source.read_in(&tree))?;
-    let (refused, confirmed) = (selected.refused, selected.confirmed);
-    hub.admit(&args.session, Admission { named, others, refused, confirmed });
+    let admission = Admission {
+        named,
+        others,
+        keys: arrivals.iter().map(|arrival| (arrival.mac, arrival.key)).collect(),
+        only_keys: args.confirm_codes,
+        refused: selected.refused,
+        confirmed: selected.confirmed,
+    };
+    hub.admit(&args.session, admission);
     let mut ask_again = AskAgain::new(&hub, &args.session, &target);
     let mut progress = Progress::start(args.stream.json);
     let end = watch::until_over(&hub, &args.session, &mut progress, |snapshot| {

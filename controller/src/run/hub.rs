@@ -282,6 +282,12 @@ impl EventLoop {
                         self.net.close(connection);
                     }
                 }
+                (ToController::Hello(_), Some(_)) => {
+                    let reason = "it says hello twice on one connection".to_owned();
+                    self.net.send(connection, &ToAgent::Refused { reason: reason.clone() });
+                    self.net.close(connection);
+                    self.forget(connection, &reason);
+                }
                 (message, Some((session, node))) => match self.sessions.get_mut(session) {
                     Some(session) if session.knows(*node) => session.on_message(*node, message, now),
                     _ => {
@@ -293,13 +299,16 @@ impl EventLoop {
                 },
                 (_, None) => self.net.close(connection),
             },
-            NetEvent::Closed(reason) => {
-                if let Some((session, node)) = self.owners.remove(&connection)
-                    && let Some(session) = self.sessions.get_mut(&session)
-                {
-                    session.on_closed(node, connection, &reason);
-                }
-            }
+            NetEvent::Closed(reason) => self.forget(connection, &reason),
+        }
+    }
+
+    /// Nothing comes of a connection any more.
+    fn forget(&mut self, connection: ConnectionId, reason: &str) {
+        if let Some((session, node)) = self.owners.remove(&connection)
+            && let Some(session) = self.sessions.get_mut(&session)
+        {
+            session.on_closed(node, connection, reason);
         }
     }
 
@@ -312,6 +321,10 @@ impl EventLoop {
         if let Err(error) = hello.check() {
             log::warn!("{:?} is refused: {error}", self.net.addresses(connection).map(|(peer, _)| peer));
             return Err(ToAgent::Refused { reason: error.to_string() });
+        }
+        if self.net.key(connection) != Some(hello.key) {
+            let reason = "its key is not the one with which it opened the connection".to_owned();
+            return Err(ToAgent::Refused { reason });
         }
         let name = hello.session.clone();
         if !session_names::is_valid(&name) {

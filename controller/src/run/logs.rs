@@ -1,6 +1,7 @@
 //! The nodes' logs go to the disk in a thread of their own: the hub's heartbeats must not wait for one.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -14,6 +15,9 @@ use ka::chain::NodeId;
 
 /// A node's log is cut here, in bytes: a log that is longer tells nothing more.
 const MAX_LOG: u64 = 64 * 1024 * 1024;
+/// All logs of a session together: so many bytes for each node that it waits for, and for others as many as these.
+const SHARE: u64 = 16 * 1024 * 1024;
+const OTHERS: u64 = 4;
 /// So many bytes may wait for the disk.
 const MAX_WAITING: usize = 64 * 1024 * 1024;
 
@@ -39,10 +43,10 @@ pub(super) struct Logs {
 }
 
 impl Logs {
-    /// Logs in `directory`, which is made when the first piece comes.
-    pub(super) fn new(directory: PathBuf) -> io::Result<Self> {
-        let mut files = BTreeMap::new();
-        Self::start(move |piece| write(&directory, &mut files, piece))
+    /// Logs of about `nodes` nodes in `directory`, which is made when the first piece comes.
+    pub(super) fn new(directory: PathBuf, nodes: usize) -> io::Result<Self> {
+        let mut files = Files { quota: SHARE * (OTHERS + nodes as u64), ..Files::default() };
+        Self::start(move |piece| files.write(&directory, piece))
     }
 
     fn start(mut write: impl FnMut(&Piece) -> io::Result<()> + Send + 'static) -> io::Result<Self> {
@@ -82,18 +86,41 @@ impl Drop for Logs {
     }
 }
 
-fn write(directory: &Path, files: &mut BTreeMap<NodeId, File>, piece: &Piece) -> io::Result<()> {
-    if piece.offset.saturating_add(piece.bytes.len() as u64) > MAX_LOG {
-        return Err(io::Error::other("the log is too long"));
-    }
-    let file = match files.get(&piece.node) {
-        Some(file) => file,
-        None => {
-            fs::create_dir_all(directory)?;
-            files.entry(piece.node).or_insert(new_file(directory, &piece.name)?)
+/// The logs' files, and how much they may still take.
+#[derive(Default)]
+struct Files {
+    open: BTreeMap<NodeId, Log>,
+    quota: u64,
+}
+
+/// A log's file, and how long it is.
+struct Log {
+    file: File,
+    length: u64,
+}
+
+impl Files {
+    fn write(&mut self, directory: &Path, piece: &Piece) -> io::Result<()> {
+        let end = piece.offset.saturating_add(piece.bytes.len() as u64);
+        if end > MAX_LOG {
+            return Err(io::Error::other("the log is too long"));
         }
-    };
-    file.write_all_at(&piece.bytes, piece.offset)
+        // Holes count as if they were written, so that nobody has to tell what the file system does with them.
+        let length = self.open.get(&piece.node).map_or(0, |log| log.length);
+        let more = end.saturating_sub(length);
+        self.quota = self.quota.checked_sub(more).ok_or_else(|| {
+            io::Error::other("the nodes of this session have sent more log than all of them together may")
+        })?;
+        let log = match self.open.entry(piece.node) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                fs::create_dir_all(directory)?;
+                entry.insert(Log { file: new_file(directory, &piece.name)?, length: 0 })
+            }
+        };
+        log.length += more;
+        log.file.write_all_at(&piece.bytes, piece.offset)
+    }
 }
 
 /// A new file for a log: a machine that comes again after a failure does not overwrite what it said before.
@@ -123,7 +150,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let logs = directory.path().join("a/b");
         for round in 0..2 {
-            let store = Logs::new(logs.clone()).unwrap();
+            let store = Logs::new(logs.clone(), 2).unwrap();
             store.store(piece(1, 3, b"def"));
             store.store(piece(2, 0, b"other"));
             store.store(piece(1, 0, b"abc"));
@@ -133,6 +160,19 @@ mod tests {
             assert_eq!(fs::read(logs.join(name)).unwrap(), b"abcdef");
         }
         assert_eq!(fs::read_dir(&logs).unwrap().count(), 4);
+    }
+
+    #[test]
+    fn all_logs_together_have_an_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut files = Files { quota: 10, ..Files::default() };
+        let mut write =
+            |node, offset, bytes: &[u8]| files.write(directory.path(), &piece(node, offset, bytes)).is_ok();
+        assert!(write(1, 0, b"abcd") && write(2, 0, b"efgh"));
+        assert!(write(1, 0, b"abcd"), "what is said again takes no more room");
+        assert!(!write(3, 0, b"ijk"), "a third one has none");
+        assert!(!directory.path().join("node3.log").exists());
+        assert!(write(1, 4, b"ef") && !write(2, 4, b"x"));
     }
 
     #[test]

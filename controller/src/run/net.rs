@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use ka::wire::channel::{Channel, ChannelError, Received};
 use ka::wire::control::{ToAgent, ToController};
 use ka::wire::hello::MAX_HELLO;
+use ka::wire::keys::Key;
 use ka::wire::preamble::{Preamble, PreambleError};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -23,6 +24,11 @@ const FIRST: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Connections that may be open without proof.
 const MAX_UNPROVEN: usize = 512;
+/// Proven connections in all, and from one address: a machine has one, and another for a minute after a reset.
+const MAX_PROVEN: usize = 8192;
+const MAX_PROVEN_OF_ONE: usize = 64;
+/// The log says so at most this often.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
 /// The longest message of an agent after its first, in bytes: a piece of its log, or what it noted.
 const MAX_MESSAGE: usize = 1 << 20;
 /// Hosts that are named once each in the log for what they say without proof.
@@ -67,6 +73,8 @@ pub(super) struct Net {
     next: usize,
     /// Hosts that speak another version, as the log has said.
     foreign: BTreeSet<IpAddr>,
+    /// When the log last said that there are too many connections.
+    full: Option<Instant>,
 }
 
 impl Net {
@@ -81,6 +89,7 @@ impl Net {
             connections: BTreeMap::new(),
             next: FIRST,
             foreign: BTreeSet::new(),
+            full: None,
         };
         net.listen(listener)?;
         Ok(net)
@@ -155,6 +164,11 @@ impl Net {
         }
     }
 
+    /// The key that the agent has proved to have.
+    pub(super) fn key(&self, id: ConnectionId) -> Option<Key> {
+        self.connections.get(&id)?.channel.peer()
+    }
+
     /// The agent's address, and this machine's as the agent sees it.
     pub(super) fn addresses(&self, id: ConnectionId) -> Option<(IpAddr, IpAddr)> {
         self.connections.get(&id).map(|connection| (connection.peer, connection.local))
@@ -216,13 +230,17 @@ impl Net {
             let outcome = match connection.channel.receive::<ToController>() {
                 Ok(Some(Received::Opening(Preamble::Control))) => connection
                     .channel
-                    .accept_control(&self.keys.controller, &self.keys.join.secret)
+                    .accept_control(&self.keys.controller, &self.keys.join)
                     .map_err(|e| e.to_string()),
+                Ok(Some(Received::Message(message))) if connection.proven => {
+                    happened.push((id, NetEvent::Message(Box::new(message))));
+                    Ok(())
+                }
                 Ok(Some(Received::Message(message))) => {
                     connection.proven = true;
                     connection.channel.limit(MAX_MESSAGE);
-                    happened.push((id, NetEvent::Message(Box::new(message))));
-                    Ok(())
+                    let peer = connection.peer;
+                    self.room_for(peer).map(|()| happened.push((id, NetEvent::Message(Box::new(message)))))
                 }
                 Ok(Some(_)) => Err("it is not a control connection".into()),
                 Ok(None) => match connection.channel.read_from(&mut connection.stream) {
@@ -231,7 +249,11 @@ impl Net {
                         connection.heard_at = Instant::now();
                         Ok(())
                     }
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                        // Little is said here, and a thousand buffers are much.
+                        connection.channel.rest();
+                        return;
+                    }
                     Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(()),
                     Err(e) => Err(e.to_string()),
                 },
@@ -251,6 +273,24 @@ impl Net {
                 return;
             }
         }
+    }
+
+    /// Whether there may be one more proven connection, which counts already, with this address.
+    fn room_for(&mut self, peer: IpAddr) -> Result<(), String> {
+        let proven = self.connections.values().filter(|c| c.proven);
+        let (all, beside) = (proven.clone().count(), proven.filter(|c| c.peer == peer).count());
+        let full = if all > MAX_PROVEN {
+            format!("{} connections are open", all - 1)
+        } else if beside > MAX_PROVEN_OF_ONE && !peer.is_loopback() {
+            format!("{peer} has {} connections open", beside - 1)
+        } else {
+            return Ok(());
+        };
+        if self.full.is_none_or(|since| since.elapsed() > TELL_AGAIN) {
+            self.full = Some(Instant::now());
+            log::warn!("{peer} cannot join: {full}, and no more are taken");
+        }
+        Err(full)
     }
 
     fn flush(&mut self, id: ConnectionId, happened: &mut Vec<(ConnectionId, NetEvent)>) {

@@ -1,31 +1,53 @@
 //! What the controller knows of one node of a session.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ka::chain::NodeId;
+use ka::inventory::Inventory;
 use ka::notes::Tally;
 use ka::seal::StreamId;
 use ka::wire::control::{Failure, Hello, Progress, Ticket};
+use ka::wire::keys::Key;
 
 use super::clock;
 use super::net::ConnectionId;
 use super::plans::OwnDisks;
+use super::select::Arrival;
 use super::status::{self, NodeStatus, Phase};
 use ka::mac::Mac;
 
 /// How long a node that has failed may take to hand over its log and leave.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(60);
 
+/// The longest name of a step, and the longest reason of a failure, with a tool's output in it; in bytes.
+const MAX_STEP: usize = 256;
+const MAX_REASON: usize = 16 << 10;
+
 /// A node of a session.
 pub(super) struct Node {
     pub(super) ticket: Ticket,
-    pub(super) hello: Hello,
+    /// Its agent's key of this boot.
+    pub(super) key: Key,
+    /// Where its successor reaches it.
+    data_port: u16,
+    /// How many bytes it can keep for others.
+    pub(super) window: u64,
+    /// Its kernel was started with `kamethod`.
+    pub(super) erasable: bool,
+    /// Shared with whoever shows it: it may be long, and is asked for often.
+    pub(super) inventory: Arc<Inventory>,
+    /// Bytes that its hello takes, about.
+    pub(super) weight: usize,
     pub(super) peer: IpAddr,
     /// This machine's address, as the node sees it.
     pub(super) local: IpAddr,
     pub(super) connection: Option<ConnectionId>,
     pub(super) lost_at: Option<Instant>,
+    /// Who else has claimed its hardware address while it waited.
+    pub(super) claimed_by: BTreeSet<IpAddr>,
     pub(super) phase: Phase,
     pub(super) step: String,
     pub(super) failure: Option<Failure>,
@@ -52,6 +74,8 @@ pub(super) struct Node {
     pub(super) heard_at: Instant,
     /// When it last told of something new that it does, or was given it.
     pub(super) step_since: Instant,
+    /// Since when it prepares, or finishes.
+    pub(super) works_since: Instant,
     /// It takes part, or took part, in a round.
     pub(super) chosen: bool,
     /// The last round that it took part in, with its stream, and its place in the chain, from 1.
@@ -75,13 +99,20 @@ impl Node {
         connection: ConnectionId,
         (peer, local): (IpAddr, IpAddr),
     ) -> Self {
+        let weight = hello.weight();
         Self {
             ticket,
-            hello,
+            key: hello.key,
+            data_port: hello.data_port,
+            window: hello.window,
+            erasable: hello.erasable,
+            inventory: Arc::new(hello.inventory),
+            weight,
             peer,
             local,
             connection: Some(connection),
             lost_at: None,
+            claimed_by: BTreeSet::new(),
             phase: Phase::Joined,
             step: String::new(),
             failure: None,
@@ -97,6 +128,7 @@ impl Node {
             failed_at: None,
             heard_at: clock::now(),
             step_since: clock::now(),
+            works_since: clock::now(),
             chosen: false,
             round: 0,
             stream: None,
@@ -115,16 +147,27 @@ impl Node {
 
     /// Where its successor reaches it.
     pub(super) fn data_address(&self) -> SocketAddr {
-        SocketAddr::new(self.peer, self.hello.data_port)
+        SocketAddr::new(self.peer, self.data_port)
     }
 
     pub(super) fn mac(&self) -> Option<Mac> {
-        self.hello.inventory.cards.first().and_then(|card| card.mac.parse().ok())
+        self.inventory.cards.first().and_then(|card| card.mac.parse().ok())
+    }
+
+    /// It as a person sees it who is asked; none without a card by which it could be named.
+    pub(super) fn arrival(&self) -> Option<Arrival> {
+        Some(Arrival {
+            mac: self.mac()?,
+            address: self.peer,
+            key: self.key,
+            inventory: Arc::clone(&self.inventory),
+            claimed_by: self.claimed_by.clone(),
+        })
     }
 
     /// What a person calls it.
     pub(super) fn label(&self) -> String {
-        match (self.hello.inventory.hostname.as_str(), self.mac()) {
+        match (self.inventory.hostname.as_str(), self.mac()) {
             ("", Some(mac)) => format!("{mac} ({})", self.peer),
             ("", None) => self.peer.to_string(),
             (name, _) => format!("{name} ({})", self.peer),
@@ -148,7 +191,7 @@ impl Node {
         self.round = round;
         self.phase = if planned { Phase::Planned } else { Phase::Ready };
         self.step.clear();
-        self.step_since = clock::now();
+        (self.step_since, self.works_since) = (clock::now(), clock::now());
         self.failure = None;
         self.progress = Progress::default();
         (self.taken_at, self.idle_at) = (clock::now(), clock::now());
@@ -180,7 +223,7 @@ impl Node {
         }
         if self.phase == Phase::Receiving {
             self.phase = Phase::Finishing;
-            self.step_since = clock::now();
+            (self.step_since, self.works_since) = (clock::now(), clock::now());
         }
     }
 
@@ -190,7 +233,7 @@ impl Node {
         self.dead = false;
         self.confessed = false;
         self.phase = Phase::Finishing;
-        self.step_since = clock::now();
+        (self.step_since, self.works_since) = (clock::now(), clock::now());
     }
 
     /// It has nothing more to do: its copy is whole, or nothing is left of it. What is said of an earlier round, and
@@ -204,7 +247,9 @@ impl Node {
     }
 
     /// It says that it failed.
-    pub(super) fn on_failed(&mut self, failure: Failure) {
+    pub(super) fn on_failed(&mut self, mut failure: Failure) {
+        shorten(&mut failure.step, MAX_STEP);
+        shorten(&mut failure.reason, MAX_REASON);
         if failure.stream.is_some() && failure.stream != self.stream {
             log::debug!("{} tells of an earlier round again: {}", self.label(), failure.reason);
             return;
@@ -263,11 +308,28 @@ impl Node {
         match (self.mac(), other.mac()) {
             (Some(mine), Some(theirs)) => mine == theirs,
             (None, None) => {
-                let name = |node: &Self| node.hello.inventory.hostname.clone();
+                let name = |node: &Self| node.inventory.hostname.clone();
                 self.peer == other.peer && name(self) == name(other)
             }
             _ => false,
         }
+    }
+
+    /// It begins with a step. Only another one counts: whoever says the same again is not further on.
+    pub(super) fn on_step(&mut self, mut name: String) {
+        if self.phase == Phase::Planned {
+            self.phase = Phase::Preparing;
+        }
+        shorten(&mut name, MAX_STEP);
+        if name != self.step {
+            self.step = name;
+            self.step_since = self.heard_at;
+        }
+    }
+
+    /// It works, and has done so for this long, whatever steps it told of.
+    pub(super) fn at_work(&self) -> Option<Duration> {
+        self.at_one_step().map(|_| clock::now() - self.works_since)
     }
 
     /// It works, and has been at one step of that for this long.
@@ -317,7 +379,7 @@ impl Node {
         NodeStatus {
             mac: self.mac(),
             address: self.peer,
-            hostname: self.hello.inventory.hostname.clone(),
+            hostname: self.inventory.hostname.clone(),
             phase: self.phase,
             received: self.total.unwrap_or_else(|| plain(self.progress.verified.0)),
             rate: plain(self.rate.per_second),
@@ -331,6 +393,15 @@ impl Node {
                 .as_ref()
                 .map(|f| status::Failure { step: f.step.clone(), reason: f.reason.clone() }),
         }
+    }
+}
+
+/// Cuts a text that somebody else has sent, at a character's border.
+fn shorten(text: &mut String, most: usize) {
+    if text.len() > most {
+        let border = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(border);
+        text.push_str(" ...");
     }
 }
 

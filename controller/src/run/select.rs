@@ -4,15 +4,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, Write};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ka::disk::identity::DiskIdentity;
 use ka::disk::report::{Outcome, Report};
 use ka::inventory::{Firmware, Inventory};
 use ka::plan::{Loader, Plan};
+use ka::wire::keys::{self, Key};
 use ka_agent::finish;
 
-use crate::view::machines::{self, printable};
+use crate::view::machines::{self, Code, printable};
 use ka::mac::Mac;
+
+/// How often a code may be typed.
+const TRIES: u32 = 3;
 
 /// A machine that waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,8 +26,27 @@ pub struct Arrival {
     pub mac: Mac,
     /// Its address.
     pub address: IpAddr,
+    /// Its agent's key of this boot: whoever has another one is another machine, whatever it claims to be.
+    pub key: Key,
     /// What it is, and what is on its disks.
-    pub inventory: Inventory,
+    pub inventory: Arc<Inventory>,
+    /// Other hosts that claim to be this machine.
+    pub claimed_by: BTreeSet<IpAddr>,
+}
+
+impl Arrival {
+    /// Why nobody can tell which machine it is, if that is so.
+    #[must_use]
+    pub fn doubt(&self) -> Option<String> {
+        let others: Vec<String> = self.claimed_by.iter().map(ToString::to_string).collect();
+        let address = self.address;
+        (!others.is_empty()).then(|| {
+            format!(
+                "{address} and {} both claim this hardware address: find out which has it",
+                others.join(", ")
+            )
+        })
+    }
 }
 
 /// What allows a machine to be erased.
@@ -128,6 +152,9 @@ pub enum SelectError {
         "nobody can be asked: name the machines with --nodes FILE, or take the first that come with --yes"
     )]
     NobodyToAsk,
+    /// Nobody can type the codes.
+    #[error("--confirm-codes: there is no terminal on which anybody could type the machines' codes")]
+    NobodyToType,
     /// The terminal failed.
     #[error("cannot ask")]
     Dialogue(#[from] io::Error),
@@ -151,27 +178,60 @@ pub fn select(
     wanted: usize,
     waiting: &[Arrival],
     target: &Target,
-    dialogue: Option<Dialogue<'_>>,
+    code: Code,
+    mut dialogue: Option<Dialogue<'_>>,
 ) -> Result<Selected, SelectError> {
     let mut selected = Selected::default();
     let mut chosen = Vec::new();
     for arrival in waiting.iter().filter(|a| permission.admits(a.mac)) {
         let report = target.report(&arrival.inventory);
-        if let Some(reason) = refusal(&report) {
+        if let Some(reason) = arrival.doubt().or_else(|| refusal(&report)) {
             selected.refused.insert(arrival.mac, reason);
         } else if chosen.len() < wanted {
             chosen.push((arrival, report));
         }
     }
+    if code == Code::Asked && !chosen.is_empty() {
+        let dialogue = dialogue.as_mut().ok_or(SelectError::NobodyToType)?;
+        let mut known = Vec::new();
+        for (arrival, report) in chosen {
+            if has_code(arrival, &report, dialogue)? {
+                known.push((arrival, report));
+            } else {
+                let reason = "nobody typed the code that its screen should show";
+                selected.refused.insert(arrival.mac, reason.to_owned());
+            }
+        }
+        chosen = known;
+    }
     if *permission == Permission::Ask && !chosen.is_empty() {
         let dialogue = dialogue.ok_or(SelectError::NobodyToAsk)?;
-        if !confirmed(&chosen, &selected.refused, target, dialogue)? {
+        if !confirmed(&chosen, &selected.refused, target, code, dialogue)? {
             return Err(SelectError::Declined);
         }
     }
     selected.chosen = chosen.iter().map(|(arrival, _)| arrival.mac).collect();
     selected.confirmed = chosen.iter().map(|(arrival, report)| (arrival.mac, identities(report))).collect();
     Ok(selected)
+}
+
+/// Whether a person reads from the machine's screen what its agent's key gives. A machine that only claims to be it has
+/// another key.
+fn has_code(arrival: &Arrival, report: &Report, dialogue: &mut Dialogue<'_>) -> io::Result<bool> {
+    write!(dialogue.output, "{}", machines::describe(arrival, report, Code::Asked))?;
+    for _ in 0..TRIES {
+        write!(dialogue.output, "The code on the screen of this machine (nothing to leave it out): ")?;
+        dialogue.output.flush()?;
+        let mut typed = String::new();
+        if dialogue.input.read_line(&mut typed)? == 0 || typed.trim().is_empty() {
+            return Ok(false);
+        }
+        if keys::is_code(&typed, &keys::code(&arrival.key)) {
+            return Ok(true);
+        }
+        writeln!(dialogue.output, "That is not the code of the machine at {}.", arrival.address)?;
+    }
+    Ok(false)
 }
 
 /// What is asked about a machine that has booted again, and whose disks can't be recognised.
@@ -181,7 +241,7 @@ pub fn question_again(arrival: &Arrival, reason: &str, target: &Target) -> Strin
         "{} has booted again, and {}.\n{}Erase {} of this machine? Type yes or no:",
         arrival.mac,
         printable(reason),
-        machines::describe(arrival, &target.report(&arrival.inventory)),
+        machines::describe(arrival, &target.report(&arrival.inventory), Code::Shown),
         target.names()
     )
 }
@@ -191,11 +251,12 @@ fn confirmed(
     chosen: &[(&Arrival, Report)],
     refused: &BTreeMap<Mac, String>,
     target: &Target,
+    code: Code,
     dialogue: Dialogue<'_>,
 ) -> io::Result<bool> {
     let Dialogue { input, output } = dialogue;
     for (arrival, report) in chosen {
-        writeln!(output, "{}", machines::describe(arrival, report))?;
+        writeln!(output, "{}", machines::describe(arrival, report, code))?;
     }
     for (mac, reason) in refused {
         writeln!(output, "{mac} is refused, and stays as it is: {}", printable(reason))?;
@@ -257,11 +318,13 @@ mod tests {
             .map(|&m| Arrival {
                 mac: mac(m),
                 address: [10, 0, 0, m].into(),
-                inventory: Inventory {
+                key: [m; 32],
+                claimed_by: BTreeSet::new(),
+                inventory: Arc::new(Inventory {
                     hostname: format!("node{m}"),
                     disks: vec![disk(1_000_000_000)],
                     ..Inventory::default()
-                },
+                }),
             })
             .collect()
     }
@@ -269,21 +332,24 @@ mod tests {
     fn ask(waiting: &[Arrival], answers: &str) -> (Result<Vec<Mac>, SelectError>, String) {
         let (mut input, mut output) = (answers.as_bytes(), Vec::new());
         let dialogue = Dialogue { input: &mut input, output: &mut output };
-        let selected = select(&Permission::Ask, 2, waiting, &target(), Some(dialogue));
+        let selected = select(&Permission::Ask, 2, waiting, &target(), Code::Shown, Some(dialogue));
         (selected.map(|s| s.chosen), String::from_utf8(output).unwrap())
     }
 
     #[test]
     fn a_list_admits_its_machines_and_no_other() {
         let listed = Permission::Listed([mac(1), mac(2), mac(9)].into());
-        let chosen = select(&listed, 3, &waiting(&[3, 2, 1]), &target(), None).unwrap().chosen;
+        let chosen = select(&listed, 3, &waiting(&[3, 2, 1]), &target(), Code::Shown, None).unwrap().chosen;
         assert_eq!(chosen, [mac(2), mac(1)]);
-        assert!(select(&listed, 3, &waiting(&[3, 4]), &target(), None).unwrap().chosen.is_empty());
+        assert!(
+            select(&listed, 3, &waiting(&[3, 4]), &target(), Code::Shown, None).unwrap().chosen.is_empty()
+        );
     }
 
     #[test]
     fn yes_takes_the_first_that_came() {
-        let chosen = select(&Permission::First, 2, &waiting(&[3, 1, 2]), &target(), None).unwrap().chosen;
+        let chosen =
+            select(&Permission::First, 2, &waiting(&[3, 1, 2]), &target(), Code::Shown, None).unwrap().chosen;
         assert_eq!(chosen, [mac(3), mac(1)]);
     }
 
@@ -307,17 +373,55 @@ mod tests {
     }
 
     #[test]
+    fn codes_are_typed_from_the_screens_and_a_machine_with_another_is_left_out() {
+        let typed = |text: String| {
+            let (mut input, mut output) = (text.as_bytes(), Vec::new());
+            let dialogue = Dialogue { input: &mut input, output: &mut output };
+            let listed = Permission::Listed([mac(1), mac(2)].into());
+            let selected = select(&listed, 2, &waiting(&[1, 2]), &target(), Code::Asked, Some(dialogue));
+            (selected.unwrap(), String::from_utf8(output).unwrap())
+        };
+        let code = |m: u8| keys::code(&[m; 32]);
+        let (selected, shown) = typed(format!("{}\n{}\n", code(1), code(2).to_lowercase()));
+        assert_eq!((selected.chosen, selected.refused.len()), (vec![mac(1), mac(2)], 0));
+        assert!(!shown.contains(&code(1)), "it must be read from the machine: {shown}");
+        let (selected, shown) = typed(format!("{}\n\n{}\n", code(2), code(2)));
+        assert_eq!(selected.chosen, [mac(2)]);
+        assert!(
+            selected.refused[&mac(1)].contains("the code") && shown.contains("not the code of"),
+            "{shown}"
+        );
+        let none = select(&Permission::Ask, 1, &waiting(&[1]), &target(), Code::Asked, None);
+        assert!(matches!(none, Err(SelectError::NobodyToType)));
+    }
+
+    #[test]
+    fn a_machine_whose_address_another_claims_is_shown_and_refused() {
+        let mut waiting = waiting(&[1, 2]);
+        waiting[0].claimed_by.insert([10, 0, 0, 66].into());
+        for permission in [Permission::First, Permission::Listed([mac(1), mac(2)].into())] {
+            let selected = select(&permission, 2, &waiting, &target(), Code::Shown, None).unwrap();
+            assert_eq!(selected.chosen, [mac(2)]);
+            assert!(selected.refused[&mac(1)].contains("10.0.0.66"), "{selected:?}");
+        }
+        let (chosen, shown) = ask(&waiting, "yes\n");
+        assert_eq!(chosen.unwrap(), [mac(2)]);
+        assert!(shown.contains("10.0.0.1 and 10.0.0.66 both claim"), "{shown}");
+        assert!(shown.contains(&keys::code(&[2; 32])), "{shown}");
+    }
+
+    #[test]
     fn without_a_terminal_nobody_has_agreed() {
-        let chosen = select(&Permission::Ask, 2, &waiting(&[1]), &target(), None);
+        let chosen = select(&Permission::Ask, 2, &waiting(&[1]), &target(), Code::Shown, None);
         assert!(matches!(chosen, Err(SelectError::NobodyToAsk)));
     }
 
     #[test]
     fn a_machine_with_another_disk_is_refused_and_the_others_go_on() {
         let mut waiting = waiting(&[1, 2, 3, 4]);
-        waiting[0].inventory.disks = vec![disk(2_000_000_000)];
-        waiting[1].inventory.disks.clear();
-        let selected = select(&Permission::First, 2, &waiting, &target(), None).unwrap();
+        Arc::make_mut(&mut waiting[0].inventory).disks = vec![disk(2_000_000_000)];
+        Arc::make_mut(&mut waiting[1].inventory).disks.clear();
+        let selected = select(&Permission::First, 2, &waiting, &target(), Code::Shown, None).unwrap();
         assert_eq!(selected.chosen, [mac(3), mac(4)]);
         let reasons: Vec<&str> = selected.refused.values().map(String::as_str).collect();
         assert!(reasons[0].contains("expected size `1.0 GB`, found `2.0 GB`"), "{reasons:?}");
@@ -330,7 +434,7 @@ mod tests {
     #[test]
     fn a_disk_that_is_left_out_is_left_out_on_the_nodes_too() {
         let target = Target { left_out: vec!["sda".into()], ..target() };
-        let selected = select(&Permission::First, 1, &waiting(&[1]), &target, None).unwrap();
+        let selected = select(&Permission::First, 1, &waiting(&[1]), &target, Code::Shown, None).unwrap();
         assert!(selected.chosen.is_empty());
         assert!(selected.refused[&mac(1)].contains("(-X)"));
     }
@@ -338,20 +442,20 @@ mod tests {
     #[test]
     fn where_all_are_refused_nobody_is_asked() {
         let mut waiting = waiting(&[1]);
-        waiting[0].inventory.disks[0].size = 400_000_000;
+        Arc::make_mut(&mut waiting[0].inventory).disks[0].size = 400_000_000;
         let mut small = target();
         small.plan.disks[0].disk = "sda".into();
-        let selected = select(&Permission::Ask, 1, &waiting, &small, None).unwrap();
+        let selected = select(&Permission::Ask, 1, &waiting, &small, Code::Shown, None).unwrap();
         assert!(selected.refused[&mac(1)].contains(" MB"), "{selected:?}");
     }
 
     #[test]
     fn a_machine_that_would_not_start_is_refused_with_the_reason() {
         let mut waiting = waiting(&[1]);
-        waiting[0].inventory.firmware = Firmware::Uefi;
+        Arc::make_mut(&mut waiting[0].inventory).firmware = Firmware::Uefi;
         let mut target = target();
         let refused = |target: &Target| {
-            let selected = select(&Permission::First, 1, &waiting, target, None).unwrap();
+            let selected = select(&Permission::First, 1, &waiting, target, Code::Shown, None).unwrap();
             selected.refused.get(&mac(1)).cloned()
         };
         assert!(refused(&target).unwrap().contains("--firmware auto"), "{:?}", refused(&target));

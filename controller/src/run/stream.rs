@@ -11,7 +11,7 @@ use std::{io, thread};
 use ka::chain::{Decision, Member, Membership, NodeId, Reason, Report, SlowLimits, View};
 use ka::notes::Tally;
 use ka::proof::{Proof, Root};
-use ka::seal::{Cipher, StreamId, StreamKey, Total};
+use ka::seal::{Cipher, StreamId, StreamKey};
 use ka::wire::control::{self, StreamStart};
 use ka::wire::keys::KeyError;
 use ka_agent::relay::{Command, Feed, Handle, Notice, Progress, QUEUE, Relay};
@@ -244,11 +244,6 @@ impl Stream {
     /// What a node that comes back must know of the golden node's stream.
     pub(super) fn proof(&self) -> Option<Proof> {
         self.proof
-    }
-
-    /// The plain stream, once all of it has been read.
-    pub(super) fn total(&self) -> Option<Total> {
-        self.proof?.last
     }
 
     /// The last member of the chain has verified everything.

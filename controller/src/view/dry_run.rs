@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use ka::disk::report::{DiskReport, Report};
 use serde::Serialize;
 
-use super::machines::{headline, printable};
+use super::machines::{Code, headline, printable};
 use crate::run::select::{Arrival, refusal};
 
 /// Prints for every machine what is on its disks now, what would be written in its place, or why nothing would.
@@ -14,7 +14,7 @@ use crate::run::select::{Arrival, refusal};
 /// What the output said.
 pub fn print(out: &mut dyn Write, machines: &[(&Arrival, Report)]) -> io::Result<()> {
     for (arrival, report) in machines {
-        write!(out, "{}", headline(arrival))?;
+        write!(out, "{}", headline(arrival, Code::Shown))?;
         for line in report.to_string().lines() {
             writeln!(out, "  {line}")?;
         }

@@ -5,29 +5,48 @@ use std::fmt::Write;
 use ka::disk::report::{DiskReport, Outcome, Report};
 use ka::inventory::{Card, Content, Disk, Duplex, Firmware};
 
+use ka::wire::keys;
+
 use super::units;
 use crate::run::select::{Arrival, refusal};
+
+/// Whether a machine's code is shown, or a person is to read it from the machine's own screen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// It is.
+    Shown,
+    /// A person will be asked for it.
+    Asked,
+}
+
+impl Code {
+    /// The one or the other.
+    #[must_use]
+    pub fn of(confirm: bool) -> Self {
+        if confirm { Self::Asked } else { Self::Shown }
+    }
+}
 
 /// A machine as a person must see it before it is erased: which it is, and for each disk what is on it.
 ///
 /// What a machine says of itself is shown without control characters: it is not trusted with the terminal.
 #[must_use]
-pub fn describe(arrival: &Arrival, report: &Report) -> String {
-    let mut text = headline(arrival);
+pub fn describe(arrival: &Arrival, report: &Report, code: Code) -> String {
+    let mut text = headline(arrival, code);
     for disk in &arrival.inventory.disks {
         let is_this = |of: &&DiskReport| of.disk.as_ref().is_some_and(|d| d.name == disk.name);
         let outcome = report.disks.iter().find(is_this).map(|of| &of.outcome);
         describe_disk(&mut text, disk, matches!(outcome, Some(Outcome::Erase(_))));
     }
-    if let Some(reason) = refusal(report) {
+    if let Some(reason) = arrival.doubt().or_else(|| refusal(report)) {
         line(&mut text, format_args!("  REFUSED: {}", printable(&reason)));
     }
     text
 }
 
 /// Which machine it is.
-pub(super) fn headline(arrival: &Arrival) -> String {
-    let Arrival { mac, address, inventory } = arrival;
+pub(super) fn headline(arrival: &Arrival, code: Code) -> String {
+    let Arrival { mac, address, inventory, key, .. } = arrival;
     let firmware = match inventory.firmware {
         Firmware::Bios => "BIOS",
         Firmware::Uefi => "UEFI",
@@ -35,9 +54,13 @@ pub(super) fn headline(arrival: &Arrival) -> String {
     let name = if inventory.hostname.is_empty() { "" } else { "  " };
     let card = inventory.cards.first().and_then(speed).map(|speed| format!("  {speed}")).unwrap_or_default();
     format!(
-        "{mac}  {address}{name}{}  {} memory  {firmware}{card}\n",
+        "{mac}  {address}{name}{}  {} memory  {firmware}{card}{}\n",
         printable(&inventory.hostname),
-        units::bytes(inventory.memory)
+        units::bytes(inventory.memory),
+        match code {
+            Code::Shown => format!("  code {}", keys::code(key)),
+            Code::Asked => String::new(),
+        }
     )
 }
 
@@ -120,19 +143,21 @@ mod tests {
         let desc = ka::disk::description::Description::parse("linux fill\n", "desc").unwrap();
         let plan = ka::plan::DiskPlan::new("sda".into(), desc);
         let report = Report::new(&[plan], &disks);
-        describe(&arrival(disks), &report)
+        describe(&arrival(disks), &report, Code::Shown)
     }
 
     fn arrival(disks: Vec<Disk>) -> Arrival {
         Arrival {
             mac: "52:54:00:00:00:01".parse().unwrap(),
             address: [10, 0, 0, 7].into(),
-            inventory: Inventory {
+            key: [7; 32],
+            claimed_by: Default::default(),
+            inventory: std::sync::Arc::new(Inventory {
                 hostname: "node7".into(),
                 memory: 1_000_000_000,
                 disks,
                 ..Inventory::default()
-            },
+            }),
         }
     }
 
@@ -141,14 +166,17 @@ mod tests {
         let blank = Disk { removable: true, in_use: true, table: None, contents: vec![], ..disk("sdb") };
         assert_eq!(
             described(vec![disk("sda"), blank]),
-            "\
-52:54:00:00:00:01  10.0.0.7  node7  1.0 GB memory  BIOS
+            format!(
+                "\
+52:54:00:00:00:01  10.0.0.7  node7  1.0 GB memory  BIOS  code {}
   sda: 80.0 GB, ST380011A, serial 3JV7, table dos  WILL BE ERASED
     sda1   500.0 MB  ext4  \"home\"
     sda10    1.0 kB  nothing known
   sdb: 80.0 GB, ST380011A, serial 3JV7, table none  REMOVABLE  IN USE
     nothing found on it
-"
+",
+                keys::code(&[7; 32])
+            )
         );
     }
 
@@ -160,8 +188,9 @@ mod tests {
             (None, None, "BIOS\n"),
         ] {
             let mut arrival = arrival(vec![]);
-            arrival.inventory.cards = vec![Card { speed, duplex, ..Card::default() }];
-            assert!(headline(&arrival).ends_with(shown), "{}", headline(&arrival));
+            std::sync::Arc::make_mut(&mut arrival.inventory).cards =
+                vec![Card { speed, duplex, ..Card::default() }];
+            assert!(headline(&arrival, Code::Asked).ends_with(shown), "{}", headline(&arrival, Code::Asked));
         }
     }
 

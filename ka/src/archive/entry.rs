@@ -130,7 +130,7 @@ pub struct Time {
 }
 
 /// An extended attribute.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Xattr {
     /// The whole name, such as `user.comment`.
     pub name: Vec<u8>,

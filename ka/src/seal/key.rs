@@ -4,6 +4,7 @@ use std::fmt;
 
 use ring::{aead, hmac};
 use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::wire::keys::{Key, KeyError, random};
 
@@ -66,10 +67,10 @@ impl StreamKey {
     }
 
     pub(super) fn aead(&self) -> aead::LessSafeKey {
-        let secret = self.derive(&[b"ka block"]);
+        let secret = Zeroizing::new(self.derive(&[b"ka block"]));
         // A 32-byte key fits both algorithms, so this cannot fail; a panic here would be ours.
         #[allow(clippy::expect_used)]
-        let key = aead::UnboundKey::new(self.cipher.algorithm(), &secret).expect("32-byte key");
+        let key = aead::UnboundKey::new(self.cipher.algorithm(), &secret[..]).expect("32-byte key");
         aead::LessSafeKey::new(key)
     }
 
@@ -87,6 +88,12 @@ impl StreamKey {
         let mut key = Key::default();
         key.copy_from_slice(mac.sign().as_ref());
         key
+    }
+}
+
+impl Drop for StreamKey {
+    fn drop(&mut self) {
+        self.secret.zeroize();
     }
 }
 

@@ -75,6 +75,8 @@ enum State {
 pub struct Channel {
     /// How long a message may be that arrives.
     most: usize,
+    /// The agent's public key, on a control connection that was answered.
+    peer: Option<Key>,
     state: State,
     incoming: Incoming,
     outgoing: Outgoing,
@@ -83,13 +85,13 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// Dials a controller.
+    /// Dials a controller, and proves to it to have `own`.
     ///
     /// # Errors
     /// [`ChannelError::Unproven`] when the key is unusable.
-    pub fn dial_control(key: &JoinKey) -> Result<Self, ChannelError> {
+    pub fn dial_control(key: &JoinKey, own: &KeyPair) -> Result<Self, ChannelError> {
         let preamble = Preamble::Control.to_bytes();
-        Self::dial(noise::control_initiator(key, &preamble)?, preamble)
+        Self::dial(noise::control_initiator(key, own, &preamble)?, preamble)
     }
 
     /// Dials a predecessor for the link that `preamble` names.
@@ -119,11 +121,23 @@ impl Channel {
     fn new(state: State) -> Self {
         Self {
             most: MAX_MESSAGE,
+            peer: None,
             state,
             incoming: Incoming::default(),
             outgoing: Outgoing::default(),
             message: Vec::new(),
         }
+    }
+
+    /// The public key of the agent that opened this control connection. It has proved to have it with its first message.
+    #[must_use]
+    pub fn peer(&self) -> Option<Key> {
+        self.peer
+    }
+
+    /// Gives memory back while nothing has come in part: for connections on which little is said.
+    pub fn rest(&mut self) {
+        self.incoming.rest();
     }
 
     /// Takes no message of more bytes from now on.
@@ -135,8 +149,8 @@ impl Channel {
     ///
     /// # Errors
     /// [`ChannelError`] when it does not have the join secret.
-    pub fn accept_control(&mut self, pair: &KeyPair, secret: &Key) -> Result<(), ChannelError> {
-        self.accept(|prologue| noise::control_responder(pair, secret, prologue))
+    pub fn accept_control(&mut self, pair: &KeyPair, key: &JoinKey) -> Result<(), ChannelError> {
+        self.accept(|prologue| noise::control_responder(pair, key, prologue))
     }
 
     /// Goes on with a successor that wants to open a link.
@@ -160,6 +174,7 @@ impl Channel {
         responder.read_message(handshake, &mut message).map_err(Unproven::from)?;
         let length = responder.write_message(&[], &mut message).map_err(Unproven::from)?;
         self.outgoing.push(Kind::Handshake, &message[..length]);
+        self.peer = responder.get_remote_static().and_then(|key| key.try_into().ok());
         self.state = State::Open(Box::new(responder.into_transport_mode().map_err(Unproven::from)?));
         Ok(())
     }
@@ -308,9 +323,11 @@ mod tests {
     fn control() -> (Channel, Channel) {
         let pair = KeyPair::generate().unwrap();
         let join = JoinKey::generate(&pair).unwrap();
-        let (mut agent, mut controller) = (Channel::dial_control(&join).unwrap(), Channel::answer());
+        let own = KeyPair::generate().unwrap();
+        let (mut agent, mut controller) = (Channel::dial_control(&join, &own).unwrap(), Channel::answer());
         assert_eq!(pump(&mut agent, &mut controller).unwrap(), [Received::Opening(Preamble::Control)]);
-        controller.accept_control(&pair, &join.secret).unwrap();
+        controller.accept_control(&pair, &join).unwrap();
+        assert_eq!(controller.peer(), Some(own.public));
         assert_eq!(pump(&mut controller, &mut agent).unwrap(), [Received::Open]);
         (agent, controller)
     }
@@ -333,10 +350,40 @@ mod tests {
         let pair = KeyPair::generate().unwrap();
         let join = JoinKey::generate(&pair).unwrap();
         let stranger = JoinKey { secret: [0; 32], ..join.clone() };
-        let (mut agent, mut controller) = (Channel::dial_control(&stranger).unwrap(), Channel::answer());
+        let (mut agent, mut controller) =
+            (Channel::dial_control(&stranger, &pair).unwrap(), Channel::answer());
         pump(&mut agent, &mut controller).unwrap();
-        assert!(controller.accept_control(&pair, &join.secret).is_err());
+        assert!(controller.accept_control(&pair, &join).is_err());
         assert_eq!(controller.queued(), 0, "a stranger gets no answer");
+    }
+
+    #[test]
+    fn a_key_that_an_agent_only_knows_of_is_not_its_own() {
+        let (pair, own, other) =
+            (KeyPair::generate().unwrap(), KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let join = JoinKey::generate(&pair).unwrap();
+        // It shows another's public key, without the private half.
+        let claimed = KeyPair { public: other.public, private: own.private };
+        let (mut agent, mut controller) =
+            (Channel::dial_control(&join, &claimed).unwrap(), Channel::answer());
+        pump(&mut agent, &mut controller).unwrap();
+        controller.accept_control(&pair, &join).unwrap();
+        assert_eq!(controller.peer(), Some(own.public));
+    }
+
+    #[test]
+    fn a_connection_that_rests_goes_on_where_it_was() {
+        let (mut agent, mut controller) = control();
+        for text in ["one", "two"] {
+            agent.send(&text.to_owned()).unwrap();
+            let mut wire = Vec::new();
+            agent.write_to(&mut wire).unwrap();
+            let (first, rest) = wire.split_at(5);
+            assert_eq!(deliver(first, &mut controller).unwrap(), []);
+            controller.rest();
+            assert_eq!(deliver(rest, &mut controller).unwrap(), [Received::Message(text.to_owned())]);
+            controller.rest();
+        }
     }
 
     #[test]

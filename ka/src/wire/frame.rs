@@ -135,6 +135,13 @@ impl Incoming {
         Ok(length)
     }
 
+    /// Gives the buffer back while nothing is in it.
+    pub(super) fn rest(&mut self) {
+        if self.start == self.end && self.block.is_none() {
+            (self.buffer, self.start, self.end) = (Vec::new(), 0, 0);
+        }
+    }
+
     /// Whether the last read has taken all that there was.
     pub(super) fn drained(&self) -> bool {
         self.drained

@@ -2,7 +2,7 @@
 
 use super::control::Hello;
 use crate::hostname;
-use crate::inventory::{Card, Disk, Inventory};
+use crate::inventory::{Card, Content, Disk, Inventory};
 
 /// The longest `Hello` in bytes, as it is encoded.
 pub const MAX_HELLO: usize = 64 << 10;
@@ -64,6 +64,66 @@ impl Hello {
         cards.iter().try_for_each(card)?;
         disks.iter().try_for_each(disk)
     }
+
+    /// The same within the limits, for an agent to send, and what it had to leave out. A disk that is left out is not
+    /// known to the controller, and so never written to.
+    #[must_use]
+    pub fn bounded(mut self) -> (Self, Vec<String>) {
+        let mut left_out = Vec::new();
+        let Inventory { hostname, cards, disks, .. } = &mut self.inventory;
+        if !hostname.is_empty() && !hostname::is_valid(hostname) {
+            left_out.push("its host name, which is not valid".to_owned());
+            hostname.clear();
+        }
+        for (what, count, most) in
+            [("network cards", cards.len(), MAX_CARDS), ("disks", disks.len(), MAX_DISKS)]
+        {
+            if count > most {
+                left_out.push(format!("{} of {count} {what}", count - most));
+            }
+        }
+        cards.truncate(MAX_CARDS);
+        disks.truncate(MAX_DISKS);
+        cut(&mut self.version);
+        cards.iter_mut().for_each(bound_card);
+        disks.iter_mut().for_each(bound_disk);
+        let all = self.inventory.disks.len();
+        // Its place in a message costs a few bytes more.
+        while postcard::to_stdvec(&self).is_ok_and(|bytes| bytes.len() + 64 > MAX_HELLO)
+            && self.inventory.disks.pop().is_some()
+        {}
+        let dropped = all - self.inventory.disks.len();
+        if dropped > 0 {
+            left_out.push(format!(
+                "{dropped} disks, since the description of all is longer than {MAX_HELLO} bytes"
+            ));
+        }
+        (self, left_out)
+    }
+
+    /// About how many bytes it takes in memory.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let texts = |texts: &[&str]| texts.iter().map(|text| text.len()).sum::<usize>();
+        let Inventory { hostname, cards, disks, .. } = &self.inventory;
+        let card = |card: &Card| {
+            size_of::<Card>() + texts(&[&card.name, &card.mac]) + size_of_val(card.addresses.as_slice())
+        };
+        let content = |content: &Content| {
+            let words = [content.kind.as_deref(), content.label.as_deref()].map(Option::unwrap_or_default);
+            size_of::<Content>() + content.device.len() + texts(&words)
+        };
+        let disk = |disk: &Disk| {
+            let words = [disk.usage.as_deref(), disk.table.as_deref()].map(Option::unwrap_or_default);
+            let names = disk.by_id.iter().map(|name| size_of::<String>() + name.len()).sum::<usize>();
+            let contents = disk.contents.iter().map(content).sum::<usize>();
+            let own = texts(&[&disk.name, &disk.model, &disk.serial, &disk.bus]);
+            size_of::<Disk>() + own + texts(&words) + names + contents
+        };
+        let own = texts(&[&self.session, &self.version, hostname]);
+        let cards = cards.iter().map(card).sum::<usize>();
+        size_of::<Self>() + own + cards + disks.iter().map(disk).sum::<usize>()
+    }
 }
 
 fn card(card: &Card) -> Result<(), HelloError> {
@@ -94,6 +154,37 @@ fn disk(disk: &Disk) -> Result<(), HelloError> {
     Ok(())
 }
 
+fn bound_card(card: &mut Card) {
+    cut(&mut card.name);
+    cut(&mut card.mac);
+    card.addresses.truncate(MAX_NAMES);
+}
+
+/// A disk with more on it than may be listed says so.
+fn bound_disk(disk: &mut Disk) {
+    for text in [&mut disk.name, &mut disk.model, &mut disk.serial, &mut disk.bus] {
+        cut(text);
+    }
+    disk.usage.iter_mut().chain(&mut disk.table).for_each(cut);
+    // A name that is cut would be another disk's.
+    disk.by_id.retain(|name| name.len() <= MAX_TEXT);
+    disk.by_id.truncate(MAX_NAMES);
+    if disk.contents.len() > MAX_CONTENTS {
+        let rest = disk.contents.split_off(MAX_CONTENTS - 1);
+        let size = rest.iter().fold(0_u64, |sum, content| sum.saturating_add(content.size));
+        disk.contents.push(Content { device: format!("{} more", rest.len()), size, ..Content::default() });
+    }
+    for content in &mut disk.contents {
+        cut(&mut content.device);
+        content.kind.iter_mut().chain(&mut content.label).for_each(cut);
+    }
+}
+
+fn cut(text: &mut String) {
+    let end = text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= MAX_TEXT).last();
+    text.truncate(end.unwrap_or(0));
+}
+
 fn text(what: &'static str, value: &str) -> Result<(), HelloError> {
     if value.len() > MAX_TEXT { Err(HelloError::Text { what, length: value.len() }) } else { Ok(()) }
 }
@@ -105,7 +196,6 @@ fn count(what: &'static str, count: usize, most: usize) -> Result<(), HelloError
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inventory::Content;
 
     fn hello(change: impl FnOnce(&mut Hello)) -> Hello {
         let mut hello = Hello {
@@ -120,6 +210,33 @@ mod tests {
         };
         change(&mut hello);
         hello
+    }
+
+    #[test]
+    fn an_honest_machine_of_any_size_has_a_hello_that_is_taken() {
+        let plain = hello(|hello| hello.inventory.disks = vec![Disk::default(); 3]);
+        assert_eq!(plain.clone().bounded(), (plain, Vec::new()));
+        let large = hello(|hello| {
+            let content = Content { label: Some("ä".repeat(300)), size: 1, ..Content::default() };
+            let disk = Disk {
+                model: "x".repeat(1000),
+                usage: Some("y".repeat(1000)),
+                by_id: vec!["z".repeat(100); 100],
+                contents: vec![content; 128],
+                ..Disk::default()
+            };
+            let card = Card { addresses: vec![[10, 0, 0, 1].into(); 100], ..Card::default() };
+            hello.inventory.hostname = "Müller's PC".into();
+            hello.inventory.disks = vec![disk; 300];
+            hello.inventory.cards = vec![card; 100];
+        });
+        let (sent, left_out) = large.bounded();
+        assert_eq!(sent.check(), Ok(()));
+        assert!(postcard::to_stdvec(&sent).unwrap().len() <= MAX_HELLO - 64);
+        assert!(!sent.inventory.disks.is_empty() && left_out.len() == 4, "{left_out:?}");
+        let last = sent.inventory.disks[0].contents.last().unwrap();
+        assert_eq!((last.device.as_str(), last.size), ("65 more", 65));
+        assert!(sent.weight() > MAX_HELLO / 2 && sent.weight() < 4 * MAX_HELLO, "{}", sent.weight());
     }
 
     #[test]

@@ -5,7 +5,10 @@
 
 use std::fmt;
 
+use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
+use sha2::{Digest, Sha256};
+use zeroize::{Zeroize, Zeroizing};
 
 /// A 32-byte secret or public value.
 pub type Key = [u8; 32];
@@ -94,6 +97,15 @@ impl JoinKey {
         Ok(Self { controller: controller.public, secret: random()? })
     }
 
+    /// What control connections are opened with. Each use of the join secret has a key of its own: discovery's are derived
+    /// under other labels.
+    pub(crate) fn handshake_secret(&self) -> Zeroizing<Key> {
+        let root = hmac::Key::new(hmac::HMAC_SHA256, &self.secret);
+        let mut key = Zeroizing::new(Key::default());
+        key.copy_from_slice(hmac::sign(&root, b"ka control 1 handshake").as_ref());
+        key
+    }
+
     /// The line of the join key file.
     #[must_use]
     pub fn to_text(&self) -> String {
@@ -107,6 +119,19 @@ impl JoinKey {
     pub fn from_text(text: &str) -> Result<Self, KeyError> {
         let [controller, secret] = values(text, JOIN_TAG)?;
         Ok(Self { controller, secret })
+    }
+}
+
+/// Secrets don't stay in memory that others get.
+impl Drop for KeyPair {
+    fn drop(&mut self) {
+        self.private.zeroize();
+    }
+}
+
+impl Drop for JoinKey {
+    fn drop(&mut self) {
+        self.secret.zeroize();
     }
 }
 
@@ -131,6 +156,31 @@ pub fn random<const N: usize>() -> Result<[u8; N], KeyError> {
     let mut bytes = [0; N];
     SystemRandom::new().fill(&mut bytes).map_err(|_| KeyError::NoRandomness)?;
     Ok(bytes)
+}
+
+/// A public key's short code, as it stands on a node's screen and in the controller's question: 40 bits of its hash, in
+/// letters and digits of which none looks like another.
+#[must_use]
+pub fn code(key: &Key) -> String {
+    const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    let hash = Sha256::new().chain_update(b"ka code 1").chain_update(key).finalize();
+    let bits = hash.iter().take(5).fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
+    let digit = |place: u32| char::from(ALPHABET[(bits >> (35 - 5 * place) & 31) as usize]);
+    (0..4).map(digit).chain(['-']).chain((4..8).map(digit)).collect()
+}
+
+/// Whether a person means this code, however it was typed.
+#[must_use]
+pub fn is_code(typed: &str, code: &str) -> bool {
+    let plain = |c: char| match c.to_ascii_uppercase() {
+        'O' => '0',
+        'I' | 'L' => '1',
+        c => c,
+    };
+    let letters = |text: &str| -> String {
+        text.chars().filter(|c| !c.is_whitespace() && *c != '-').map(plain).collect()
+    };
+    letters(typed) == letters(code)
 }
 
 fn line(tag: &str, values: &[&Key]) -> String {
@@ -184,6 +234,15 @@ mod tests {
         assert_eq!(KeyPair::from_text(&pair.to_text()).unwrap(), pair);
         let join = JoinKey::generate(&pair).unwrap();
         assert_eq!(JoinKey::from_text(&join.to_text()).unwrap(), join);
+    }
+
+    #[test]
+    fn a_code_is_short_and_forgives_how_it_is_typed() {
+        let (one, other) = (code(&[1; 32]), code(&[2; 32]));
+        assert!(one.len() == 9 && one.is_ascii() && one != other, "{one} {other}");
+        assert!(is_code(&one, &one) && is_code(&one.replace('-', " ").to_lowercase(), &one));
+        assert!(is_code("o1i lOLI-1", "0111-0111"));
+        assert!(!is_code(&other, &one) && !is_code("", &one) && !is_code(&one[..8], &one));
     }
 
     #[test]

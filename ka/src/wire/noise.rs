@@ -1,6 +1,7 @@
 //! The two Noise patterns that ka speaks (<https://noiseprotocol.org/noise.html>).
 //!
-//! Control connections are `NKpsk0`: the controller proves its static key, the agent the join secret.
+//! Control connections are `IKpsk0`: the controller proves its static key, the agent the join secret and the key that it
+//! made at this boot.
 //! Data links are `NNpsk0` under a secret that only admitted nodes can derive.
 
 use snow::{Builder, HandshakeState};
@@ -18,17 +19,23 @@ impl From<snow::Error> for Unproven {
     }
 }
 
-pub(super) fn control_initiator(key: &JoinKey, prologue: &[u8]) -> Result<HandshakeState, Unproven> {
-    let builder = builder("NKpsk0")?.prologue(prologue)?.psk(0, &key.secret)?;
+pub(super) fn control_initiator(
+    key: &JoinKey,
+    own: &KeyPair,
+    prologue: &[u8],
+) -> Result<HandshakeState, Unproven> {
+    let psk = key.handshake_secret();
+    let builder = builder("IKpsk0")?.prologue(prologue)?.psk(0, &psk)?.local_private_key(&own.private)?;
     Ok(builder.remote_public_key(&key.controller)?.build_initiator()?)
 }
 
 pub(super) fn control_responder(
     pair: &KeyPair,
-    secret: &Key,
+    key: &JoinKey,
     prologue: &[u8],
 ) -> Result<HandshakeState, Unproven> {
-    let builder = builder("NKpsk0")?.prologue(prologue)?.psk(0, secret)?;
+    let psk = key.handshake_secret();
+    let builder = builder("IKpsk0")?.prologue(prologue)?.psk(0, &psk)?;
     Ok(builder.local_private_key(&pair.private)?.build_responder()?)
 }
 

@@ -26,7 +26,7 @@ fn link() -> Preamble {
 pub(super) fn stranger(data: &[u8]) {
     let mut input = Input::new(data);
     let mut channel = match input.below(3) {
-        0 => Channel::dial_control(&KEYS.1).expect("a good key"),
+        0 => Channel::dial_control(&KEYS.1, &KEYS.0).expect("a good key"),
         1 => Channel::dial_link(&[5; 32], link()).expect("a good key"),
         _ => Channel::answer(),
     };
@@ -50,7 +50,7 @@ pub(super) fn stranger(data: &[u8]) {
             match channel.receive::<String>() {
                 Ok(Some(Received::Opening(preamble))) => {
                     let opened = match preamble {
-                        Preamble::Control => channel.accept_control(&KEYS.0, &KEYS.1.secret),
+                        Preamble::Control => channel.accept_control(&KEYS.0, &KEYS.1),
                         Preamble::Link(_) => channel.accept_link(&[5; 32]),
                     };
                     assert!(opened.is_err(), "a stranger is in");

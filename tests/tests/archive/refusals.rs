@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use ka::archive::{ArchiveError, Encoder, Entry, Kind, Time};
+use ka::archive::{ArchiveError, Encoder, Entry, Kind, Time, Xattr};
 use ka_agent::unpack::{Options, UnpackError, unpack};
 
 use super::snapshot::{assert_same, snapshot};
@@ -159,4 +159,34 @@ fn a_full_disk_is_called_that() {
     let error =
         private_mount("tmpfs", &path, "size=256k,nr_inodes=20", || attempt(&many, &path).unwrap_err());
     assert!(matches!(error, UnpackError::DiskFull { .. }), "{error}");
+}
+
+/// A receiver's memory is not a matter of what an archive wants to be remembered.
+#[test]
+fn attributes_of_directories_and_paths_have_a_budget() {
+    let root = room();
+    let directory =
+        |n: u32, xattr: Xattr| Entry { xattrs: vec![xattr], ..entry(&format!("d{n}"), Kind::Directory) };
+    let other = |n: u32| {
+        let mut xattr = Xattr { name: b"user.large".to_vec(), value: vec![0; 1 << 20] };
+        xattr.value[..4].copy_from_slice(&n.to_le_bytes());
+        xattr
+    };
+    let many: Vec<Entry> = (0..100).map(|n| directory(n, other(n))).collect();
+    let error = attempt(&many, root.path()).unwrap_err().to_string();
+    assert!(error.contains("refused to unpack d6") && error.contains("too much memory"), "{error}");
+    // A label that all have is kept once.
+    let label = |n: u32| directory(n, Xattr { name: b"user.label".to_vec(), value: b"the same".to_vec() });
+    let labelled: Vec<Entry> = (0..3000).map(label).collect();
+    attempt(&labelled, room().path()).unwrap();
+    // Deep is honest, up to a length.
+    let deep = |levels: usize| [entry(&vec!["d"; levels].join("/"), Kind::Directory)];
+    let error = attempt(&deep(200_000), root.path()).unwrap_err().to_string();
+    assert!(error.contains("longer than 64 KiB") && error.len() < 500, "{error:.500}");
+    attempt(&deep(3000), room().path()).unwrap();
+    let long: Vec<Entry> = (0..1200)
+        .map(|n| entry(&format!("{}{n}", format!("{}/", "x".repeat(250)).repeat(240)), Kind::Directory))
+        .collect();
+    let error = attempt(&long, room().path()).unwrap_err().to_string();
+    assert!(error.contains("too much memory") && error.len() < 500, "{error:.500}");
 }

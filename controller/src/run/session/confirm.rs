@@ -36,7 +36,7 @@ impl Session {
     /// Why it is not served.
     pub(super) fn settle(&self, node: &mut Node) -> Result<(), String> {
         let Some(plans) = &self.spec.plans else { return Ok(()) };
-        match plans.settle(node.mac(), &node.hello.inventory) {
+        match plans.settle(node.mac(), &node.inventory) {
             Ok(own) => {
                 node.own = Some(own);
                 node.unsure = None;
@@ -78,9 +78,7 @@ impl Session {
     pub fn questions(&self) -> Vec<Question> {
         let question = |node: &Node| {
             let (reason, _) = node.unsure.clone()?;
-            let inventory = node.hello.inventory.clone();
-            let arrival = Arrival { mac: node.mac()?, address: node.peer, inventory };
-            Some(Question { node: node.id(), arrival, reason })
+            Some(Question { node: node.id(), arrival: node.arrival()?, reason })
         };
         self.waiting().filter_map(question).collect()
     }
@@ -97,7 +95,7 @@ impl Session {
         let Some(mut node) = self.nodes.remove(&id) else { return };
         // The same words of the same node: if they tell nothing, nobody can do more than to confirm them.
         node.unsure = None;
-        node.own = plans.as_shown(mac, &node.hello.inventory);
+        node.own = plans.as_shown(mac, &node.inventory);
         let is_settled = node.own.is_some();
         self.nodes.insert(id, node);
         if !is_settled {

@@ -15,6 +15,13 @@ use super::super::select::Arrival;
 use super::super::status::Phase;
 use super::{Gate, Session, State, failure};
 
+/// A node that has said something within so many detection times is alive. It beats three times in one.
+const ALIVE: u32 = 2;
+/// So many nodes may join a session from one address. Machines have one each.
+const MOST_OF_AN_ADDRESS: usize = 64;
+/// What all nodes of a session may have told of themselves, in bytes: a usual one tells some 3 kB.
+const MOST_IN_ALL: usize = 32 << 20;
+
 impl Session {
     /// A node wants to join, or comes back.
     pub(in crate::run) fn on_hello(
@@ -34,35 +41,67 @@ impl Session {
         let token = keys::random().map_err(|e| e.to_string())?;
         let mut node = Node::new(Ticket { node: id, token }, hello, connection, addresses);
         self.check(&node)?;
+        self.has_room(&node)?;
         if let Err(reason) = self.fit(&mut node) {
             self.refuse_for_good(&node, &reason);
             return Err(reason);
         }
+        self.replace_waiting(&node)?;
         let later = if self.round == 0 { "" } else { ", for the next round" };
         log::info!("{}: {} has joined{later}", self.spec.name, node.label());
         let ticket = node.ticket;
-        self.replace_waiting(&node);
         self.nodes.insert(id, node);
         self.welcome(ticket);
         self.last_join = clock::now();
         Ok(id)
     }
 
-    /// A machine that was reset while it waited comes again before its old connection ends: it counts once.
-    fn replace_waiting(&mut self, newcomer: &Node) {
+    /// A machine that was reset while it waited comes again before its old connection ends: it counts once. But one that
+    /// still speaks was not reset: then the newcomer is another machine, and both are shown.
+    fn replace_waiting(&mut self, newcomer: &Node) -> Result<(), String> {
         if self.spec.gate == Gate::First {
             // Hosts that run may receive twice at a time.
-            return;
+            return Ok(());
         }
         let same = |node: &&Node| {
             node.phase == Phase::Joined && node.mac().is_some() && node.mac() == newcomer.mac()
         };
         let older: Vec<NodeId> = self.nodes.values().filter(same).map(Node::id).collect();
+        for id in &older {
+            let quiet = self.spec.dead_after * ALIVE;
+            let Some(node) = self.nodes.get_mut(id) else { continue };
+            let speaks = node.connection.is_some() && clock::now() - node.heard_at < quiet;
+            if speaks && node.key != newcomer.key {
+                node.claimed_by.insert(newcomer.peer);
+                let (label, peer) = (node.label(), newcomer.peer);
+                log::error!("{}: {peer} claims the hardware address of {label}, which waits", self.spec.name);
+                self.tell(*id, ToAgent::Probe);
+                return Err(format!(
+                    "another machine waits with the same hardware address at {}: one of the two only claims it",
+                    self.nodes.get(id).map_or(peer, |node| node.peer)
+                ));
+            }
+        }
         for id in older {
             let reason = "the machine has joined anew".to_owned();
             self.tell(id, ToAgent::Refused { reason });
             self.nodes.remove(&id);
         }
+        Ok(())
+    }
+
+    /// Whether one more may wait: nobody fills the memory with machines that never do anything.
+    fn has_room(&self, newcomer: &Node) -> Result<(), String> {
+        let here = self.nodes.values().filter(|node| node.connection.is_some());
+        let beside = here.clone().filter(|node| node.peer == newcomer.peer).count();
+        if beside >= MOST_OF_AN_ADDRESS && !newcomer.peer.is_loopback() {
+            return Err(format!("{beside} nodes have joined from {} already", newcomer.peer));
+        }
+        let weight: usize = here.map(|node| node.weight).sum();
+        if weight + newcomer.weight > MOST_IN_ALL {
+            return Err("too many machines wait here".into());
+        }
+        Ok(())
     }
 
     /// Whether a node is one of this session's.
@@ -80,7 +119,7 @@ impl Session {
             return Err("it has begun without this node".into());
         }
         if self.spec.gate == Gate::Named {
-            if !node.hello.erasable {
+            if !node.erasable {
                 return Err(
                     "the kernel was not started with 'kamethod': this machine may not be erased".into()
                 );
@@ -206,37 +245,31 @@ impl Session {
                     self.decide(decisions);
                 }
             }
-            ToController::Step { name } => {
-                if node.phase == Phase::Planned {
-                    node.phase = Phase::Preparing;
-                }
-                node.step = name;
-                node.step_since = node.heard_at;
-            }
+            ToController::Step { name } => node.on_step(name),
             ToController::Ready => {
                 if matches!(node.phase, Phase::Planned | Phase::Preparing) {
                     node.phase = Phase::Ready;
                 }
             }
             ToController::Complete { stream, total } => {
-                let sent = running.filter(|running| running.id() == stream).map(|running| running.total());
-                match sent {
-                    Some(sent) if sent != Some(total) => {
-                        let reason = format!(
-                            "it says that it has {} bytes of the stream, and that is not what the golden node sent",
-                            total.length
-                        );
-                        node.on_failed(failure("receive", reason, false, Some(stream)));
-                    }
-                    _ => node.on_complete(stream, total.length),
+                if node.stream == Some(stream) && self.totals.get(&stream) != Some(&total) {
+                    let reason = format!(
+                        "it says that it has {} bytes of the stream, and that is not what the golden node sent",
+                        total.length
+                    );
+                    node.on_failed(failure("receive", reason, false, Some(stream)));
+                } else {
+                    node.on_complete(stream, total.length);
                 }
             }
             ToController::Forged { stream, forged } => self.on_forged(id, stream, forged),
             ToController::Notes { stream, tally } => node.on_notes(stream, &tally),
             ToController::Failed(failure) => node.on_failed(failure),
             ToController::Log { offset, bytes } => {
-                let piece = Piece { node: id, label: node.label(), name: node.log_name(), offset, bytes };
-                self.store_log(piece);
+                if node.chosen {
+                    let piece = Piece { node: id, label: node.label(), name: node.log_name(), offset, bytes };
+                    self.store_log(piece);
+                }
             }
             // It was sent away, and has not heard it.
             ToController::Done if node.dismissed => self.tell(id, ToAgent::Bye),
@@ -247,7 +280,7 @@ impl Session {
     fn store_log(&mut self, piece: Piece) {
         let Some(directory) = &self.spec.log else { return };
         if self.logs.is_none() {
-            match Logs::new(directory.clone()) {
+            match Logs::new(directory.clone(), self.spec.wanted) {
                 Ok(logs) => self.logs = Some(logs),
                 Err(error) => log::error!("the log of {} cannot be stored: {error}", piece.label),
             }
@@ -259,12 +292,7 @@ impl Session {
 
     /// The machines that wait to be let in, in the order in which they came.
     pub fn arrivals(&self) -> Vec<Arrival> {
-        self.waiting()
-            .filter_map(|node| {
-                let inventory = node.hello.inventory.clone();
-                Some(Arrival { mac: node.mac()?, address: node.peer, inventory })
-            })
-            .collect()
+        self.waiting().filter_map(Node::arrival).collect()
     }
 
     pub(super) fn waiting(&self) -> impl Iterator<Item = &Node> {

@@ -16,6 +16,8 @@ const ABSENCE: Duration = Duration::from_secs(60);
 /// word when its connection is lost, and when it is not.
 const SILENCE_CUT: u32 = 5;
 const SILENCE_HELD: u32 = 10;
+/// How long a node may prepare or finish in all, however many steps it tells of, in limits for one step.
+const WORK_LIMIT: u32 = 7;
 
 impl Session {
     pub(super) fn judge_absence(&mut self) {
@@ -46,6 +48,10 @@ impl Session {
                 let step = if node.step.is_empty() { "begin".to_owned() } else { node.step.clone() };
                 let reason = format!("it has been at this step for {} s", time.as_secs());
                 node.fail(failure(&step, reason, false, node.stream));
+            } else if let Some(time) = node.at_work().filter(|time| *time > step_limit * WORK_LIMIT) {
+                let reason =
+                    format!("it has been at work for {} s, and never came to its end", time.as_secs());
+                node.fail(failure(&node.step.clone(), reason, false, node.stream));
             }
         }
     }

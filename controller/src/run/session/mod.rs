@@ -18,7 +18,7 @@ mod tests;
 mod transfer;
 mod writers;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -27,8 +27,9 @@ use ka::chain::{NodeId, SlowLimits};
 use ka::disk::identity::DiskIdentity;
 use ka::notes::Tally;
 use ka::proof::Proof;
-use ka::seal::StreamId;
+use ka::seal::{StreamId, Total};
 use ka::wire::control::{Failure, ToAgent};
+use ka::wire::keys::Key;
 
 use super::clock;
 use super::logs::Logs;
@@ -94,6 +95,11 @@ pub struct Admission {
     pub named: BTreeSet<Mac>,
     /// Those that may fill a place that is free later.
     pub others: BTreeSet<Mac>,
+    /// The agents' keys of those that were seen when somebody said yes: another machine that claims to be one of them
+    /// is not let in. Whoever comes again after a reboot has another key.
+    pub keys: BTreeMap<Mac, Key>,
+    /// Nobody else is let in later, either.
+    pub only_keys: bool,
     /// Those that are sent away, with the reason.
     pub refused: BTreeMap<Mac, String>,
     /// The disks of the machines, as they were confirmed.
@@ -133,6 +139,9 @@ pub struct Session {
     /// The machines with which a [`Gate::Named`] begins, and all that it lets in later.
     named: BTreeSet<Mac>,
     allowed: BTreeSet<Mac>,
+    /// The keys of those that were seen when they were let in, and whether nobody else may come.
+    keys: BTreeMap<Mac, Key>,
+    only_keys: bool,
     /// Nodes that were taken out of a chain alive, so far.
     bypassed: u32,
     /// Machines that were let in, and were gone when the session began.
@@ -155,6 +164,9 @@ pub struct Session {
     /// The figures of this round, and of those before it.
     transfer: Transfer,
     earlier: Transfer,
+    /// What each stream was, as the golden node read it: what nodes say of theirs is compared with that, also long after
+    /// the chain's end.
+    totals: HashMap<StreamId, Total>,
     /// What the golden node noted while it read for the last stream.
     source_notes: Tally,
     logs: Option<Logs>,
@@ -175,6 +187,8 @@ impl Session {
             chosen: Vec::new(),
             named: BTreeSet::new(),
             allowed: BTreeSet::new(),
+            keys: BTreeMap::new(),
+            only_keys: false,
             bypassed: 0,
             vanished: BTreeSet::new(),
             refused: Vec::new(),
@@ -188,6 +202,7 @@ impl Session {
             let_go_at: None,
             transfer: Transfer::default(),
             earlier: Transfer::default(),
+            totals: HashMap::new(),
             source_notes: Tally::default(),
             logs: None,
             outbox: Vec::new(),
@@ -265,7 +280,7 @@ impl Session {
     /// What a node is called, or will be.
     fn name_of(&self, node: &Node) -> String {
         let given = self.spec.plans.as_ref().zip(node.mac()).and_then(|(plans, mac)| plans.names.of(mac));
-        given.map_or(&node.hello.inventory.hostname, |name| &name.hostname).clone()
+        given.map_or(&node.inventory.hostname, |name| &name.hostname).clone()
     }
 
     /// Whether another round may follow.

@@ -21,7 +21,7 @@ impl Session {
     /// The session begins with those of `named` that wait. In a later round it takes any of them that comes
     /// again, and of `others` as many as are missing to the number that was wanted. With nobody it ends.
     pub fn admit(&mut self, admission: Admission) {
-        let Admission { named, others, refused, confirmed } = admission;
+        let Admission { named, others, keys, only_keys, refused, confirmed } = admission;
         if let Some(plans) = &mut self.spec.plans {
             plans.confirmed.extend(confirmed);
         }
@@ -35,6 +35,7 @@ impl Session {
         }
         self.allowed = named.union(&others).copied().collect();
         self.named = named;
+        (self.keys, self.only_keys) = (keys, only_keys);
     }
 
     /// A machine that waits is told to go, and why. Its end is shown.
@@ -54,7 +55,7 @@ impl Session {
         let mut shown = NodeStatus::vanished(mac);
         if let Some(node) = node {
             shown.address = node.peer;
-            shown.hostname.clone_from(&node.hello.inventory.hostname);
+            shown.hostname.clone_from(&node.inventory.hostname);
         }
         shown.failure = Some(Failure { step: "check the disks".to_owned(), reason: reason.to_owned() });
         self.refused.push(shown);
@@ -93,7 +94,14 @@ impl Session {
     }
 
     pub(super) fn allows(&self, node: &Node) -> bool {
-        node.mac().is_some_and(|mac| self.allowed.contains(&mac))
+        node.mac()
+            .is_some_and(|mac| self.allowed.contains(&mac) && (!self.only_keys || self.is_who_was_seen(node)))
+    }
+
+    /// Whether it is the machine that was seen, and not one that claims its hardware address since.
+    fn is_who_was_seen(&self, node: &Node) -> bool {
+        let seen = node.mac().and_then(|mac| self.keys.get(&mac));
+        seen.map_or(!self.only_keys, |key| *key == node.key)
     }
 
     pub(super) fn gather(&mut self) {
@@ -112,7 +120,8 @@ impl Session {
             Gate::Named => {
                 // Also those whose connection is lost at this moment: they come back, or fail with a reason.
                 let named = |node: &&Node| {
-                    node.phase == Phase::Joined && node.mac().is_some_and(|mac| self.named.contains(&mac))
+                    let named = node.mac().is_some_and(|mac| self.named.contains(&mac));
+                    node.phase == Phase::Joined && named && self.is_who_was_seen(node)
                 };
                 let mut chosen: Vec<NodeId> = self.nodes.values().filter(named).map(Node::id).collect();
                 let begins = !self.named.is_empty();
@@ -199,9 +208,7 @@ impl Session {
         let places = nodes.iter().map(|node| Place { mac: node.mac(), address: node.data_address() });
         let order = self.spec.order.arrange(&places.collect::<Vec<_>>());
         let in_order = order.into_iter().filter_map(|index| nodes.get(index));
-        plans
-            .names
-            .give(in_order.filter_map(|node| Some((node.mac()?, node.hello.inventory.hostname.as_str()))));
+        plans.names.give(in_order.filter_map(|node| Some((node.mac()?, node.inventory.hostname.as_str()))));
     }
 
     /// A machine that died and has come back is another node; its end is what counts.
@@ -230,7 +237,7 @@ impl Session {
         let places = ready.iter().map(|node| Place { mac: node.mac(), address: node.data_address() });
         let mut ready: Vec<&Node> =
             self.spec.order.arrange(&places.collect::<Vec<_>>()).into_iter().map(|i| ready[i]).collect();
-        let slow = slow_cards(ready.iter().map(|node| node.hello.inventory.cards.first()));
+        let slow = slow_cards(ready.iter().map(|node| node.inventory.cards.first()));
         let slow: BTreeSet<NodeId> =
             ready.iter().zip(slow).filter(|(_, slow)| *slow).map(|(n, _)| n.id()).collect();
         // Whose card or link was too bad for a chain has nobody behind it in the next. Nor has who sits on this machine
@@ -245,7 +252,7 @@ impl Session {
             self.state = State::Leaving;
             return;
         };
-        let window = ready.iter().map(|node| node.hello.window).fold(self.spec.window, u64::min);
+        let window = ready.iter().map(|node| node.window).fold(self.spec.window, u64::min);
         let setup = Setup {
             source: Arc::clone(&self.spec.source),
             order: &order,

@@ -349,6 +349,8 @@ impl World {
             At::Receiving(stream) if well => {
                 self.agents[i].at = At::Has(stream);
                 self.session.on_notice(StreamNotice::Produced(Ok(proof())), self.passed);
+                // An agent only has all when the last proof has come, which may be long ago.
+                self.session.totals.insert(stream, TOTAL);
                 self.say(i, ToController::Complete { stream, total: TOTAL });
             }
             // What passes is only what the controller brings about.
@@ -370,6 +372,8 @@ impl World {
             At::Ready => self.say(i, ToController::Ready),
             At::Has(stream) => {
                 self.session.on_notice(StreamNotice::Produced(Ok(proof())), self.passed);
+                // An agent only has all when the last proof has come, which may be long ago.
+                self.session.totals.insert(stream, TOTAL);
                 self.say(i, ToController::Complete { stream, total: TOTAL });
             }
             At::Failed { passing } => {

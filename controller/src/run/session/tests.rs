@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ka::inventory::{Card, Inventory};
 use ka::wire::control::{Hello, ToController};
+use ka::wire::keys::Key;
 
 use super::super::source::CommandSource;
 use super::*;
@@ -39,18 +40,24 @@ pub(super) fn session(rounds: u32) -> Session {
 
 /// The machine with the card `last` arrives as the node `id`.
 fn arrive(session: &mut Session, id: u32, last: u8) -> Result<NodeId, String> {
+    let key = ka::wire::keys::KeyPair::generate().unwrap().public;
+    arrive_from(session, id, last, [10, 0, 0, last], key)
+}
+
+/// A machine that claims to have this card arrives from this address, with this key.
+fn arrive_from(session: &mut Session, id: u32, last: u8, from: [u8; 4], key: Key) -> Result<NodeId, String> {
     let card = Card { name: "eth0".into(), mac: mac(last).to_string(), ..Card::default() };
     let hello = Hello {
         session: "kainstall".into(),
         version: String::new(),
-        key: ka::wire::keys::KeyPair::generate().unwrap().public,
+        key,
         data_port: 1,
         window: 1 << 23,
         inventory: Inventory { cards: vec![card], ..Inventory::default() },
         erasable: true,
         resume: None,
     };
-    let addresses = (IpAddr::from([10, 0, 0, last]), IpAddr::from([10, 0, 0, 254]));
+    let addresses = (IpAddr::from(from), IpAddr::from([10, 0, 0, 254]));
     session.on_hello(NodeId(id), hello, ConnectionId(id as usize), addresses, NO_TIME)
 }
 
@@ -347,4 +354,156 @@ fn go_counts_only_machines_that_may_be_taken() {
     assert!(session.go().is_err() && !session.was_told_to_go());
     arrive(&mut session, 2, 8).unwrap();
     session.go().unwrap();
+}
+
+#[test]
+fn a_second_host_that_claims_a_waiting_machine_does_not_take_its_place() {
+    let mut session = session(1);
+    arrive_from(&mut session, 1, 1, [10, 0, 0, 1], [1; 32]).unwrap();
+    let refused = arrive_from(&mut session, 2, 1, [10, 0, 0, 66], [2; 32]).unwrap_err();
+    assert!(refused.contains("another machine waits"), "{refused}");
+    assert!(
+        session.take_outbox().contains(&(ConnectionId(1), ToAgent::Probe)),
+        "the first is asked whether it lives"
+    );
+    let arrivals = session.arrivals();
+    assert_eq!(arrivals.len(), 1);
+    assert_eq!((arrivals[0].key, arrivals[0].claimed_by.len()), ([1; 32], 1));
+    // One that says nothing any more was reset: then it is the newcomer that waits.
+    session.nodes.get_mut(&NodeId(1)).unwrap().heard_at -= session.spec.dead_after * 3;
+    arrive_from(&mut session, 3, 1, [10, 0, 0, 1], [3; 32]).unwrap();
+    assert_eq!(session.arrivals()[0].key, [3; 32]);
+    // The same agent that joins anew is no other machine.
+    arrive_from(&mut session, 4, 1, [10, 0, 0, 1], [3; 32]).unwrap();
+    assert_eq!(session.arrivals().len(), 1);
+}
+
+#[test]
+fn a_yes_is_for_the_machine_that_was_seen() {
+    let mut session = session(2);
+    arrive_from(&mut session, 1, 1, [10, 0, 0, 1], [1; 32]).unwrap();
+    arrive_from(&mut session, 2, 2, [10, 0, 0, 2], [2; 32]).unwrap();
+    // While somebody reads the question, machine 1 goes, and another one claims to be it.
+    session.nodes.get_mut(&NodeId(1)).unwrap().heard_at -= session.spec.dead_after * 3;
+    arrive_from(&mut session, 3, 1, [10, 0, 0, 66], [66; 32]).unwrap();
+    let keys = BTreeMap::from([(mac(1), [1; 32]), (mac(2), [2; 32])]);
+    session.admit(Admission { named: [mac(1), mac(2)].into(), keys, ..Admission::default() });
+    session.gather();
+    assert_eq!(session.chosen, [NodeId(2)]);
+    assert!(session.vanished.contains(&mac(1)));
+}
+
+#[test]
+fn with_codes_nobody_comes_later_whose_code_was_not_typed() {
+    for (only_keys, key, allowed) in [(false, 9, true), (true, 9, false), (true, 1, true)] {
+        let mut session = after_the_first_stream(2, &[]);
+        session.keys = BTreeMap::from([(mac(1), [1; 32])]);
+        session.only_keys = only_keys;
+        assert_eq!(
+            arrive_from(&mut session, 9, 1, [10, 0, 0, 1], [key; 32]).is_ok(),
+            allowed,
+            "{only_keys} {key}"
+        );
+    }
+}
+
+#[test]
+fn nodes_that_only_join_have_a_limit() {
+    let mut session = session(1);
+    let mut from = |address: [u8; 4], ids: std::ops::Range<u32>| {
+        ids.filter(|id| arrive_from(&mut session, *id, (id % 200) as u8, address, [7; 32]).is_ok()).count()
+    };
+    // One agent that joins again and again replaces itself.
+    assert_eq!(from([10, 0, 0, 1], 1..150), 64);
+    assert_eq!(from([10, 0, 0, 2], 150..160), 10, "other machines have their own places");
+}
+
+#[test]
+fn only_a_new_step_counts_and_all_of_them_have_an_end() {
+    let mut session = session(1);
+    arrive(&mut session, 1, 1).unwrap();
+    session.admit(Admission { named: [mac(1)].into(), ..Admission::default() });
+    session.gather();
+    session.nodes.get_mut(&NodeId(1)).unwrap().phase = Phase::Preparing;
+    let step = |session: &mut Session, name: &str| {
+        session.on_message(NodeId(1), ToController::Step { name: name.into() }, NO_TIME);
+    };
+    let age = |session: &mut Session, time: Duration| {
+        let node = session.nodes.get_mut(&NodeId(1)).unwrap();
+        node.step_since -= time;
+        node.works_since -= time;
+    };
+    let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+    step(&mut session, &"x".repeat(70_000));
+    assert!(session.nodes[&NodeId(1)].step.len() < 300);
+    step(&mut session, "partition");
+    age(&mut session, minutes(34));
+    step(&mut session, "partition");
+    session.judge_absence();
+    assert!(!session.nodes[&NodeId(1)].is_failed());
+    age(&mut session, minutes(2));
+    step(&mut session, "partition");
+    session.judge_absence();
+    assert!(session.nodes[&NodeId(1)].is_failed(), "it said the same again and again");
+
+    let mut session = self::session(1);
+    arrive(&mut session, 1, 1).unwrap();
+    session.admit(Admission { named: [mac(1)].into(), ..Admission::default() });
+    session.gather();
+    session.nodes.get_mut(&NodeId(1)).unwrap().phase = Phase::Preparing;
+    for turn in 0..30 {
+        step(&mut session, &format!("step {}", turn % 2));
+        age(&mut session, minutes(10));
+        session.judge_absence();
+    }
+    let failure = session.nodes[&NodeId(1)].failure.clone().unwrap();
+    assert!(failure.reason.contains("never came to its end"), "{failure:?}");
+}
+
+#[test]
+fn a_copy_of_something_else_is_no_success_however_late_it_is_told() {
+    let (stream, sent) = (StreamId([7; 16]), Total { length: 4608, sha256: [1; 32] });
+    for (told, whole) in
+        [(sent, true), (Total { length: 10_240, ..sent }, false), (Total { sha256: [2; 32], ..sent }, false)]
+    {
+        // The chain is released, and the stream is over: nodes tell then, when they have unpacked all.
+        let mut session = after_the_first_stream(1, &[]);
+        session.totals.insert(stream, sent);
+        let node = session.nodes.get_mut(&NodeId(1)).unwrap();
+        (node.stream, node.phase) = (Some(stream), Phase::Receiving);
+        session.on_message(NodeId(1), ToController::Complete { stream, total: told }, NO_TIME);
+        assert_eq!(session.nodes[&NodeId(1)].is_failed(), !whole, "{told:?}");
+    }
+}
+
+#[test]
+fn who_finds_a_forgery_after_the_release_names_its_predecessor_too() {
+    let stream = StreamId([7; 16]);
+    let mut session = after_the_first_stream(2, &[]);
+    for id in [1, 2] {
+        let node = session.nodes.get_mut(&NodeId(id)).unwrap();
+        (node.stream, node.position) = (Some(stream), Some(id as usize));
+    }
+    let forged = ka::proof::Forged { from: 0, to: 1 };
+    session.on_message(NodeId(2), ToController::Forged { stream, forged }, NO_TIME);
+    assert!(session.nodes[&NodeId(2)].deceived_by.as_deref().is_some_and(|from| from.contains("10.0.0.1")));
+    session.on_message(NodeId(1), ToController::Forged { stream, forged }, NO_TIME);
+    assert_eq!(session.nodes[&NodeId(1)].deceived_by.as_deref(), Some("the golden node"));
+}
+
+#[test]
+fn logs_of_machines_that_no_run_chose_are_not_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut session = session(1);
+    session.spec.log = Some(directory.path().to_owned());
+    arrive(&mut session, 1, 1).unwrap();
+    arrive(&mut session, 2, 2).unwrap();
+    session.admit(Admission { named: [mac(1)].into(), ..Admission::default() });
+    session.gather();
+    for id in [1, 2] {
+        session.on_message(NodeId(id), ToController::Log { offset: 0, bytes: b"log".to_vec() }, NO_TIME);
+    }
+    drop(session);
+    let kept: Vec<_> = std::fs::read_dir(directory.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(kept, ["52-54-00-00-00-01.log"]);
 }

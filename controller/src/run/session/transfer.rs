@@ -62,6 +62,7 @@ impl Session {
         let State::Streaming(running) = &mut self.state else { return };
         running.on_proof(proof);
         let stream = running.id();
+        self.totals.extend(proof.last.map(|total| (stream, total)));
         for id in self.chosen.clone() {
             let receives = |node: &Node| node.stream == Some(stream) && !node.dismissed;
             if self.nodes.get(&id).is_some_and(receives) {
@@ -73,11 +74,10 @@ impl Session {
     /// A node has found that what it received is not what the golden node sent. That its predecessor lied is its word
     /// alone: so both are named, and in the next round it is the golden node itself that it hears.
     pub(super) fn on_forged(&mut self, id: NodeId, stream: StreamId, forged: Forged) {
-        let State::Streaming(running) = &self.state else { return };
-        if running.id() != stream {
+        if self.nodes.get(&id).is_none_or(|node| node.stream != Some(stream)) {
             return;
         }
-        let before = running.membership.chain().iter().take_while(|member| **member != id).last().copied();
+        let before = self.predecessor(id, stream);
         let label = |id: &NodeId| self.nodes.get(id).map_or_else(|| "the golden node".into(), Node::label);
         let (name, from) =
             (label(&id), before.map_or_else(|| "a node that has left".into(), |id| label(&id)));
@@ -143,6 +143,19 @@ impl Session {
         for (node, view) in views {
             self.tell(node, ToAgent::View { stream: id, view });
         }
+    }
+
+    /// Whom a node had before it: in the chain as it is, or as the stream began if it is over.
+    fn predecessor(&self, id: NodeId, stream: StreamId) -> Option<NodeId> {
+        if let State::Streaming(running) = &self.state
+            && running.membership.chain().contains(&id)
+        {
+            return running.membership.chain().iter().take_while(|member| **member != id).last().copied();
+        }
+        let place = self.nodes.get(&id)?.position?;
+        let before = |node: &&Node| node.stream == Some(stream) && node.position.is_some_and(|p| p < place);
+        let last = self.nodes.values().filter(before).max_by_key(|node| node.position);
+        Some(last.map_or(NodeId::GOLDEN, Node::id))
     }
 
     /// Gives the stream, and with it the session, up for everybody.

@@ -1,0 +1,70 @@
+//! Directories whose attributes wait for the end.
+//!
+//! There may be millions of them, so each takes little: usual paths are short, and the same attributes, such as labels and
+//! ACLs, are kept once for all directories that have them. What goes beyond that has a budget, or an archive of a few
+//! hundred entries fills the memory.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use ka::archive::Xattr;
+
+use super::UnpackError;
+use super::attributes::Attributes;
+use super::tree::beginning;
+
+/// What long paths and different attributes may take in all, in bytes.
+const BUDGET: usize = 64 << 20;
+/// This much of a path is free. No usual one is longer.
+const USUAL: usize = 1024;
+/// The longest path, in bytes. The kernel takes 4096 at once; unpacking takes more, and not any number.
+pub(super) const LONGEST: usize = 64 << 10;
+
+/// The directories by path.
+#[derive(Default)]
+pub(super) struct Deferred {
+    directories: BTreeMap<Vec<u8>, Attributes>,
+    shared: HashSet<Arc<Vec<Xattr>>>,
+    spent: usize,
+}
+
+impl Deferred {
+    /// Keeps a directory's attributes; those of an earlier entry are forgotten.
+    pub(super) fn insert(&mut self, path: Vec<u8>, mut attributes: Attributes) -> Result<(), UnpackError> {
+        let mut cost = path.len().saturating_sub(USUAL);
+        for xattrs in attributes.lists() {
+            cost += self.share(xattrs);
+        }
+        self.spent += cost;
+        if self.spent > BUDGET {
+            let reason = "the attributes and long paths of its directories take too much memory";
+            return Err(UnpackError::Refused { path: beginning(&path), reason });
+        }
+        self.directories.insert(path, attributes);
+        Ok(())
+    }
+
+    /// It is no directory any more.
+    pub(super) fn remove(&mut self, path: &[u8]) {
+        self.directories.remove(path);
+    }
+
+    /// All of them, the deepest first.
+    pub(super) fn take(&mut self) -> impl Iterator<Item = (Vec<u8>, Attributes)> + use<> {
+        std::mem::take(self).directories.into_iter().rev()
+    }
+
+    /// Replaces a list by the same one of an earlier directory; what it costs if there is none.
+    fn share(&mut self, xattrs: &mut Arc<Vec<Xattr>>) -> usize {
+        match self.shared.get(xattrs) {
+            Some(same) => {
+                *xattrs = Arc::clone(same);
+                0
+            }
+            None => {
+                self.shared.insert(Arc::clone(xattrs));
+                xattrs.iter().map(|xattr| size_of::<Xattr>() + xattr.name.len() + xattr.value.len()).sum()
+            }
+        }
+    }
+}
