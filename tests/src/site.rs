@@ -181,6 +181,25 @@ impl Site {
             path.metadata().is_ok_and(|metadata| metadata.len() >= length as u64)
         });
     }
+
+    /// Waits until the partial file of `name`, whose own name nobody knows, has so many bytes.
+    pub fn wait_for_partial(&self, name: &str, length: usize) {
+        wait_until(&format!("{length} bytes of {name}"), || {
+            let part = self.partial(name).and_then(|path| path.metadata().ok());
+            part.is_some_and(|metadata| metadata.len() >= length as u64)
+        });
+    }
+
+    /// The partial file of `name`, if there is one.
+    #[must_use]
+    pub fn partial(&self, name: &str) -> Option<PathBuf> {
+        let path = self.path(name);
+        let start = format!("{}.ka-partial", path.file_name()?.to_str()?);
+        let entries = fs::read_dir(path.parent()?).ok()?.filter_map(Result::ok);
+        entries.map(|entry| entry.path()).find(|path| {
+            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(&start))
+        })
+    }
 }
 
 impl Default for Site {

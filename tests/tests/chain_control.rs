@@ -77,7 +77,7 @@ fn noise_and_silence_disturb_nobody() {
     let mut open = idle(control);
     let mut nodes = site.receivers(&mut sender, "a", 3);
     for i in 0..3 {
-        site.wait_for_bytes(&format!("out-{i}.ka-partial"), 10 * MIB);
+        site.wait_for_partial(&format!("out-{i}"), 10 * MIB);
     }
     let mut ports = vec![control];
     ports.extend(nodes.iter().map(|node| SocketAddr::from(([127, 0, 0, 1], data_port(node)))));
@@ -108,7 +108,7 @@ fn idle_strangers_keep_no_successor_out() {
     let mut sender = site.send("a", 4, ["--dead-after", "3", "--command", &source]);
     let mut nodes = site.receivers(&mut sender, "a", 4);
     for i in 0..4 {
-        site.wait_for_bytes(&format!("out-{i}.ka-partial"), 10 * MIB);
+        site.wait_for_partial(&format!("out-{i}"), 10 * MIB);
     }
     let ports = nodes.iter().map(|node| SocketAddr::from(([127, 0, 0, 1], data_port(node))));
     let _strangers: Vec<TcpStream> = ports.flat_map(idle).collect();
@@ -211,7 +211,7 @@ fn an_outage_of_the_controller_stops_nothing() {
         })
         .collect();
     for i in 0..3 {
-        site.wait_for_bytes(&format!("out-{i}.ka-partial"), 10 * MIB);
+        site.wait_for_partial(&format!("out-{i}"), 10 * MIB);
     }
     proxy.refuse(true);
     for node in &mut nodes {

@@ -31,7 +31,7 @@ impl Halted {
         let nodes = site.receivers(&mut sender, "a", count);
         for i in 0..count {
             // All but the last chunk, whose end waits for a block to be full.
-            site.wait_for_bytes(&format!("out-{i}.ka-partial"), 18 * MIB);
+            site.wait_for_partial(&format!("out-{i}"), 18 * MIB);
         }
         let chain = chain_order(&nodes);
         Self { site, parts, gate, sender, nodes, chain }

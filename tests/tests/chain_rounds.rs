@@ -33,7 +33,7 @@ impl Halted {
         let mut sender = site.send("a", count, arguments);
         let nodes = site.receivers(&mut sender, "a", count);
         for i in 0..count {
-            site.wait_for_bytes(&format!("out-{i}.ka-partial"), 10 * MIB);
+            site.wait_for_partial(&format!("out-{i}"), 10 * MIB);
         }
         Self { site, parts, gate, sender, nodes }
     }
@@ -57,7 +57,7 @@ impl Halted {
             assert_eq!(node.end(), 0, "{}", node.said());
             let parts = [self.parts[0].as_path(), self.parts[1].as_path()];
             assert!(self.site.holds(&format!("out-{i}"), &parts), "node {i}");
-            assert!(!self.site.path(&format!("out-{i}.ka-partial")).exists());
+            assert!(self.site.partial(&format!("out-{i}")).is_none());
         }
         assert!(reasons(&self.sender).iter().all(Option::is_none));
         let summary = summary(&self.sender);

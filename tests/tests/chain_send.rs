@@ -21,7 +21,7 @@ fn one_three_and_eight_nodes_get_a_file() {
         for (i, receiver) in receivers.iter_mut().enumerate() {
             assert_eq!(receiver.end(), 0, "{}", receiver.said());
             assert!(site.holds(&format!("out-{i}"), &[&file]), "node {i} of {nodes}");
-            assert!(!site.path(&format!("out-{i}.ka-partial")).exists());
+            assert!(site.partial(&format!("out-{i}")).is_none());
             fs::remove_file(site.path(&format!("out-{i}"))).unwrap();
         }
         let summary = summary(&sender);
@@ -196,7 +196,7 @@ fn a_source_that_fails_leaves_nothing_that_looks_whole() {
         assert_eq!(receiver.end(), 1, "{}", receiver.said());
         assert!(receiver.said().contains("exit status: 3"), "{}", receiver.said());
     }
-    assert!(!site.path("out-0").exists() && !site.path("out-0.ka-partial").exists());
+    assert!(!site.path("out-0").exists() && site.partial("out-0").is_none());
     assert!(!moved.exists());
 }
 

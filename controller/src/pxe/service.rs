@@ -101,10 +101,13 @@ impl Service {
     /// back to the whole range.
     fn spread(&self, range: Range, text: &mut Lines) {
         let (first, count) = (u64::from(range.first.to_bits()), range.count());
-        let bound = |byte: u64| first + byte * count / 256;
         let address = |bits: u64| u32::try_from(bits).map(Ipv4Addr::from_bits);
         for byte in 0..256 {
-            let (from, to) = (bound(byte), bound(byte + 1).max(bound(byte) + 1) - 1);
+            // Where there are fewer addresses than values, neighbours must not share one: they start together.
+            let (from, to) = match count {
+                0..256 => (first + byte % count, first + byte % count),
+                _ => (first + byte * count / 256, first + (byte + 1) * count / 256 - 1),
+            };
             if let (Ok(from), Ok(to)) = (address(from), address(to)) {
                 text.add(format_args!("dhcp-mac=set:mac{byte:02x},*:*:*:*:*:{byte:02x}"));
                 text.add(format_args!(
@@ -248,6 +251,20 @@ mod tests {
             accepted(&text);
         }
         accepted(&service(Dhcp::Site, true).for_a_sites_dnsmasq());
+    }
+
+    #[test]
+    fn machines_that_start_together_are_not_offered_one_address() {
+        for (range, ranges) in [
+            ("10.0.0.50,10.0.0.53", ["10.0.0.51,10.0.0.51", "10.0.0.52,10.0.0.52"]),
+            ("10.0.0.0,10.0.3.255", ["10.0.0.4,10.0.0.7", "10.0.0.8,10.0.0.11"]),
+        ] {
+            let text = service(Dhcp::Full(crate::cli::values::range(range).unwrap()), false).config();
+            for (byte, range) in [1, 2].into_iter().zip(ranges) {
+                let line = format!("dhcp-range=tag:mac{byte:02x},{range},255.255.255.0,1h");
+                assert!(text.lines().any(|l| l == line), "{line} is missing in {text}");
+            }
+        }
     }
 
     fn accepted(text: &str) {
