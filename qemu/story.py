@@ -217,7 +217,9 @@ class Story:
         share = on_wire / size
         self.report.figure("bytes on the golden node's wire, both ways, with PXE and stage2",
                            f"{on_wire / 1e6:.1f} MB, {share:.0%} of the tar's {size / 1e6:.1f} MB")
-        too_much = [] if share <= 0.5 else [f"{share:.0%} of the tar's size went over it, at most 50% may"]
+        # How well it is compressed depends on how busy this machine is. More than the tar itself does not: that would be
+        # the same bytes twice.
+        too_much = [] if share <= 1 else [f"{share:.0%} of the tar's size went over it: more than once"]
         self.report.found("golden", "wire", too_much)
 
     # -- the disks --------------------------------------------------------------------------

@@ -217,10 +217,12 @@ fn an_outage_of_the_controller_stops_nothing() {
     for node in &mut nodes {
         node.wait_for("the connection to the controller", 1);
     }
-    // The stream goes on meanwhile, to its end.
+    // The stream goes on meanwhile, to its end. Only the controller can say that it is the golden node's: no file gets its
+    // name before.
     gate.open();
     for i in 0..3 {
-        site.wait_for_bytes(&format!("out-{i}"), 24 * MIB);
+        site.wait_for_partial(&format!("out-{i}"), 24 * MIB);
+        assert!(!site.path(&format!("out-{i}")).exists());
     }
     let before = proxy.accepted();
     wait_until("another attempt of each node", || proxy.accepted() >= before + 3);
