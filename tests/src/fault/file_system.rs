@@ -128,7 +128,7 @@ impl FaultyFileSystem {
             Kind::Btrfs => &["-q", "-f", "-K"],
         };
         let program = format!("mkfs.{}", kind.name());
-        run(&program, options.iter().copied().chain([disk.node()]));
+        make(&program, &options.iter().copied().chain([disk.node()]).collect::<Vec<_>>());
         Self { kind, at: tempfile::tempdir().unwrap(), disk }
     }
 
@@ -180,4 +180,19 @@ impl Drop for FaultyFileSystem {
         // Lazily: a test that fails may leave a process in there.
         let _ = Command::new("umount").arg("-l").arg(self.path()).output();
     }
+}
+
+/// mkfs.btrfs looks at the loop devices of all mounts, and fails if another test takes one of them away meanwhile.
+fn make(program: &str, args: &[&str]) {
+    const TRIES: u32 = 20;
+    for _ in 1..TRIES {
+        let output = Command::new(program).env("LC_ALL", "C").args(args).output().unwrap();
+        if output.status.success() {
+            return;
+        }
+        if !String::from_utf8_lossy(&output.stderr).contains("cannot check mount status") {
+            break;
+        }
+    }
+    run(program, args.iter().copied());
 }

@@ -301,6 +301,8 @@ impl Fault {
                 "slow",
                 "does not answer",
                 "no answer",
+                "written nothing",
+                "taken nothing",
             ],
             Full => &["no space"],
             FileLimit => &["too large", "file size", "larger than"],
@@ -328,9 +330,16 @@ impl Fault {
                 "without",
             ],
             Fails => &["exit status: 7"],
-            TakesNoMore => {
-                &["slow", "no progress", "writer blocked", "takes no", "at this step", "reads nothing"]
-            }
+            TakesNoMore => &[
+                "slow",
+                "no progress",
+                "writer blocked",
+                "takes no",
+                "at this step",
+                "reads nothing",
+                "written nothing",
+                "taken nothing",
+            ],
             ChildOfKilledReceiver => &[
                 "gone silent",
                 "heartbeats have ended",
@@ -343,7 +352,16 @@ impl Fault {
             ChildOfKilledSender => {
                 &["controller", "cannot be reached", "connection", "unread", "takes no more", "not read"]
             }
-            FifoWithoutReader => &["reader", "nobody reads", "no progress", "slow", "at this step", "pipe"],
+            FifoWithoutReader => &[
+                "reader",
+                "nobody reads",
+                "no progress",
+                "slow",
+                "at this step",
+                "pipe",
+                "writer blocked",
+                "taken nothing",
+            ],
             SourceTruncated | SourceRewritten | SourceTreeChanges => {
                 &["shrunk", "shorter", "changed", "truncated", "while it was read", "vanished", "gone"]
             }

@@ -229,6 +229,8 @@ fn start_sender(site: &Site, wire: Option<&Wire>, injection: &Injection, sent: &
     ]);
     // A busy machine is no dead one.
     command.args(["--dead-after", "3", "--rounds", &injection.rounds.to_string()]);
+    // The default is longer than any tool's own limit; here it must show within a hang's.
+    command.args(["--step-limit", "20"]);
     match (injection.sent, injection.fault) {
         (_, Fault::SourceFails) => {
             let half = bytes * injection.moment / 100;
