@@ -29,7 +29,12 @@ impl Session {
                 LAST_STEP.clone_into(&mut node.step);
                 node.step_since = clock::now();
             }
-            if let Some(reason) = overdue(node, released, limit, self.spec.window) {
+            if let Some(mut reason) = overdue(node, released, limit, self.spec.window) {
+                // What a node that is not heard does, nobody knows.
+                let silent = clock::now() - node.heard_at;
+                if silent >= self.spec.dead_after * 2 {
+                    reason = format!("nothing was heard of it for {} s", silent.as_secs());
+                }
                 stuck.push((node.id(), step, reason));
             }
         }
