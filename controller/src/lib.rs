@@ -1,13 +1,10 @@
 //! Everything that talks to a person or reads the golden node.
 #![forbid(unsafe_code)]
 
-pub mod atomic;
 pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod golden;
-pub mod http;
-pub mod ports;
 pub mod pxe;
 pub mod run;
 pub mod view;

@@ -11,7 +11,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     cli::logging::start(cli.verbose);
     open_many_files();
-    ka_agent::secrets::keep_from_core_dumps();
+    ka_host::secrets::keep_from_core_dumps();
     cli::exit::finish(kactl::commands::run(&cli))
 }
 

@@ -10,7 +10,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use ka::seal::{Cipher, StreamKey};
-use ka_agent::relay::QUEUE;
+use ka_net::relay::QUEUE;
 use kactl::run::produce::{Account, produce};
 use kactl::run::source::DirectorySource;
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use ka::chain::{Decision, Member, Membership, NodeId, Report};
 use ka::seal::{Cipher, StreamKey};
-use ka_agent::relay::{BATCHES, Command, Feed, Notice, QUEUE, Relay, StreamReader};
+use ka_net::relay::{BATCHES, Command, Feed, Notice, QUEUE, Relay, StreamReader};
 use ka_tests::proxy::{Proxy, Way};
 use ka_tests::site::{MIB, Site};
 use kactl::run::produce;

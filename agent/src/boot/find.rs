@@ -9,8 +9,8 @@ use ka::wire::discovery::{DiscoveryKey, Request};
 use ka::wire::keys::JoinKey;
 use ka::wire::{CONTROL_PORT, DISCOVERY_PORT};
 
-use super::cmdline::Server;
 use super::network::socket::{broadcast_socket, receive_until};
+use ka::cmdline::Server;
 
 /// How often everything is tried before a node gives up.
 const TRIES: u32 = 5;

@@ -13,7 +13,8 @@ use ka::disk::table::{Table, TableError};
 use ka::disk::units::{DiskSize, SectorSize};
 use ka::inventory::Disk;
 use ka::plan::{ConfirmedDisk, DiskPlan, FileSystemKind, FileSystemPlan};
-use ka_agent::{disk, hardware};
+use ka_agent::disk;
+use ka_host::hardware;
 use serde::Serialize;
 
 #[derive(clap::Args)]

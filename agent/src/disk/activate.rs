@@ -6,7 +6,6 @@
 use super::error::DiskError;
 use super::medium::Medium;
 use super::{BootCode, MadeFileSystem, Written};
-use crate::sys::block;
 use ka::disk::description::Role;
 use ka::disk::kind::TableKind;
 use ka::disk::layout::{Layout, Placed};
@@ -14,6 +13,7 @@ use ka::disk::mbr;
 use ka::disk::report::partition_name;
 use ka::disk::table::Table;
 use ka::plan::DiskPlan;
+use ka_host::sys::block;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 

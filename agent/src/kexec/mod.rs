@@ -16,7 +16,7 @@ use nix::errno::Errno;
 
 pub use entry::{Entry, default_entry};
 
-use crate::sys;
+use ka_host::sys;
 
 /// Why the new system's kernel cannot be started from here. The machine can still reboot into it.
 #[derive(Debug, thiserror::Error)]

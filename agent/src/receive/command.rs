@@ -17,7 +17,7 @@ use rustix::fs::OFlags;
 
 use super::pipe;
 use super::sink::SinkError;
-use crate::relay::StreamReader;
+use ka_net::relay::StreamReader;
 
 /// How often it is looked at whether a command that takes no more has ended.
 const PAUSE: Duration = Duration::from_millis(50);

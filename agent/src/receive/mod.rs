@@ -20,9 +20,9 @@ use ka::wire::{CONTROL_PORT, DATA_PORT};
 
 pub use sink::{Received, Sink, SinkError, unpack_into};
 
-use crate::hardware;
-use crate::relay::StreamReader;
 use crate::session::{JoinError, Session, SessionOver};
+use ka_host::hardware;
+use ka_net::relay::StreamReader;
 
 /// Between two attempts to join.
 const RETRY: Duration = Duration::from_millis(300);

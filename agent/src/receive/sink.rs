@@ -10,10 +10,10 @@ use ka::proof::Forged;
 
 use super::partial::{self, Partial};
 use super::{command, device};
-use crate::health::Lost;
-use crate::relay::{StreamError, StreamReader};
 use crate::unpack::{self, Options, UnpackError};
-use crate::words;
+use ka_host::health::Lost;
+use ka_host::words;
+use ka_net::relay::{StreamError, StreamReader};
 
 /// Where a stream goes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,7 +19,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::connect::{self, JoinError, Joined};
 use super::{Event, Outbound, Welcome};
-use crate::relay::{BATCHES, Command, Feed, Notice, Relay, StreamReader};
+use ka_net::relay::{BATCHES, Command, Feed, Notice, Relay, StreamReader};
 
 pub(super) const WAKER: Token = Token(0);
 const CONTROL: Token = Token(1);

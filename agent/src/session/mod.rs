@@ -23,7 +23,7 @@ use mio::{Poll, Waker};
 
 pub use connect::JoinError;
 
-use crate::relay::StreamReader;
+use ka_net::relay::StreamReader;
 
 /// What the controller wants next.
 pub enum Event {

@@ -18,8 +18,8 @@ use rustix::io::Errno;
 
 use super::UnpackError;
 use super::deferred::LONGEST;
-use crate::health::{self, Watched};
-use crate::sys::inode;
+use ka_host::health::{self, Watched};
+use ka_host::sys::inode;
 
 const OPEN: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, ToSocketAddrs};
 
 use anyhow::{Context, anyhow};
-use ka_agent::store_log::LogServer;
+use ka::log_server::LogServer;
 
 /// What the option takes: it becomes a word of a kernel command line, and of an iPXE script.
 ///
@@ -24,7 +24,7 @@ pub fn parse(text: &str) -> Result<String, String> {
 /// When the name has no address here.
 pub fn by_address(url: &str) -> anyhow::Result<String> {
     let server: LogServer = url.parse().map_err(|expected| anyhow!("{url}: expected {expected}"))?;
-    let host = server.host();
+    let host = server.host.as_str();
     if host.parse::<IpAddr>().is_ok() {
         return Ok(url.to_owned());
     }

@@ -6,7 +6,6 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use crate::atomic;
 use crate::cli::exit::{Exit, Outcome};
 use crate::cli::values::{self, Range};
 use crate::config::{Config, Ports};
@@ -18,6 +17,7 @@ use crate::pxe::serve::{self, OnlyOne};
 use crate::pxe::service::{Dhcp, Service};
 use crate::pxe::site::{self, Server};
 use crate::pxe::{interface, ipxe};
+use ka_host::atomic;
 
 /// Options of `kactl pxe`.
 #[derive(Debug, clap::Args)]

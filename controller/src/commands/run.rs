@@ -223,7 +223,7 @@ fn check_wait(args: &RunArgs) -> anyhow::Result<()> {
         "--wait-booted: with --boot poweroff and --boot shell no node boots from its disk by itself"
     );
     ensure!(
-        ka_agent::finish::tells_of_first_boot(Path::new("/")),
+        ka_host::system::runs_units(Path::new("/")),
         "--wait-booted: this system has no systemd, whose unit would tell of the first boot"
     );
     Ok(())

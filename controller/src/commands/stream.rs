@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use ka::chain::SlowLimits;
-use ka_agent::relay::window;
+use ka_net::relay::window;
 
 use crate::cli::values::{self, Listen};
 use crate::run::order::OrderSource;

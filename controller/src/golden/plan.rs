@@ -22,8 +22,8 @@ use ka::disk::description::Description;
 use ka::disk::fit::FitError;
 use ka::disk::problem::DescError;
 use ka::plan::{After, BootPlan, FinishPlan, Loader, Plan};
-use ka_agent::disk::mountinfo;
-use ka_agent::finish::{Unready, unready};
+use ka_host::mountinfo;
+use ka_host::system::{Unready, unready};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -320,7 +320,7 @@ impl Planned {
         let plan = Plan {
             run: request.run.to_owned(),
             disks: Vec::new(),
-            boot: BootPlan { golden_firmware: ka_agent::hardware::firmware(), ..request.boot.clone() },
+            boot: BootPlan { golden_firmware: ka_host::hardware::firmware(), ..request.boot.clone() },
             finish: FinishPlan::default(),
             after: request.after,
         };

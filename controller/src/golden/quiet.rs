@@ -4,8 +4,8 @@
 //! written in between the first byte and the last is told by the kernel's own count.
 
 use super::scan::mounted;
-use ka_agent::disk::mountinfo;
-use ka_agent::disk::sysfs;
+use ka_host::mountinfo;
+use ka_host::sysfs;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -70,7 +70,7 @@ pub fn check_mounted(
 /// # Errors
 /// What the kernel says.
 pub fn is_frozen(at: &Path) -> io::Result<bool> {
-    Ok(ka_agent::sys::freeze::is_frozen(&File::open(at)?)?)
+    Ok(ka_host::sys::freeze::is_frozen(&File::open(at)?)?)
 }
 
 /// A partition that nobody writes to while this is held; [`Quiet::end`] tells whether that was so.

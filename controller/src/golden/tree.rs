@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use ka_agent::disk::mountinfo::{self, DeviceNumber};
+use ka_host::mountinfo::{self, DeviceNumber};
 
 use super::plan::Chosen;
 use super::scan::Files;

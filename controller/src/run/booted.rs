@@ -6,12 +6,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ka::first_boot::PATH;
 use ka::mac::Mac;
 use ka::wire::keys;
-use ka_agent::booted::PATH;
 use sha2::{Digest, Sha256};
 
-use crate::http::{self, Answer, Place, Request, Status};
+use ka_net::http::server::{self, Answer, Place, Request, Status};
 
 /// The nodes that were asked to tell, and those that have.
 pub struct Booted {
@@ -46,7 +46,7 @@ impl Booted {
         let serve = |port| {
             let shared = Arc::clone(&shared);
             let place = Place { address: SocketAddr::new(address, port), interface: None };
-            http::start(&place, move |request| shared.answer(request))
+            server::start(&place, move |request| shared.answer(request))
         };
         let bound = match serve(port) {
             Err(e) if e.kind() == io::ErrorKind::AddrInUse => serve(0)?,
@@ -59,7 +59,7 @@ impl Booted {
     ///
     /// # Errors
     /// The system has no random numbers.
-    pub(super) fn token(&self, mac: Mac) -> Result<String, keys::KeyError> {
+    pub fn token(&self, mac: Mac) -> Result<String, keys::KeyError> {
         let mut state = self.shared.lock();
         if let Some(token) = state.tokens.get(&mac) {
             return Ok(token.clone());
@@ -117,7 +117,7 @@ mod tests {
 
     fn tell(booted: &Booted, path: &str, token: &str) -> Result<(), String> {
         let server = format!("127.0.0.1:{}", booted.port);
-        ka_agent::http::send(&server, "POST", path, token.as_bytes()).map_err(|e| e.to_string())
+        ka_net::http::client::send(&server, "POST", path, token.as_bytes()).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -139,22 +139,5 @@ mod tests {
 
         let other = Booted::start(Some(Ipv4Addr::LOCALHOST.into()), booted.port).unwrap();
         assert_ne!(other.port, booted.port, "another run has the port");
-    }
-
-    /// The agent itself, in a system that has just been cloned.
-    #[test]
-    fn a_clone_tells_and_leaves_nothing() {
-        let booted = Booted::start(Some(Ipv4Addr::LOCALHOST.into()), 0).unwrap();
-        let own = booted.token(mac(1)).unwrap();
-        for (token, up) in [("of another run", BTreeSet::new()), (own.as_str(), [mac(1)].into())] {
-            let root = tempfile::tempdir().unwrap();
-            let directory = root.path().join(ka_agent::booted::DIRECTORY.trim_start_matches('/'));
-            std::fs::create_dir_all(&directory).unwrap();
-            let message = format!("127.0.0.1:{}\n{token}\n", booted.port);
-            std::fs::write(directory.join(ka_agent::booted::MESSAGE), message).unwrap();
-            assert_eq!(ka_agent::booted::tell(root.path()).is_ok(), !up.is_empty());
-            assert!(!directory.exists(), "told or not, nobody waits any more");
-            assert_eq!(booted.up(), up);
-        }
     }
 }

@@ -16,9 +16,9 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::atomic;
 use crate::cli::{log_server, values};
 use ka::mac::Mac;
+use ka_host::atomic;
 
 /// What a run wants of the boot server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

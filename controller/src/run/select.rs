@@ -11,7 +11,6 @@ use ka::disk::report::{Outcome, Report};
 use ka::inventory::{Firmware, Inventory};
 use ka::plan::{Loader, Plan};
 use ka::wire::keys::{self, Key};
-use ka_agent::finish;
 
 use crate::view::machines::{self, Code, printable};
 use ka::mac::Mac;
@@ -102,7 +101,7 @@ impl Target {
     /// Why a machine with this firmware would not boot what the run makes, if it would not.
     fn firmware_refusal(&self, firmware: Firmware) -> Option<String> {
         let converted = self.plan.boot.loader == Loader::Grub && firmware != self.plan.boot.golden_firmware;
-        finish::refusal(&self.plan, firmware).or_else(|| self.other_firmware.clone().filter(|_| converted))
+        ka::boot::refusal(&self.plan, firmware).or_else(|| self.other_firmware.clone().filter(|_| converted))
     }
 
     /// The disks as a person named them.

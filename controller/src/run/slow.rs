@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ka::chain::{Decision, Membership, NodeId, Offset, Reason, Slow, SlowLimits, Slowness, Standing};
 use ka::wire::control;
-use ka_agent::relay::Progress;
+use ka_net::relay::Progress;
 
 /// One stream's watch.
 pub(super) struct SlowNodes {

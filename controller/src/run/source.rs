@@ -33,7 +33,7 @@ pub trait Source: Send + Sync {
 #[non_exhaustive]
 pub enum SourceError {
     /// A file cannot be read.
-    #[error("{}: {}", path.display(), ka_agent::words::of_io(error))]
+    #[error("{}: {}", path.display(), ka_host::words::of_io(error))]
     Read {
         /// The file.
         path: PathBuf,

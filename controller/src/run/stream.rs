@@ -14,7 +14,7 @@ use ka::proof::{Proof, Root};
 use ka::seal::{Cipher, StreamId, StreamKey};
 use ka::wire::control::{self, StreamStart};
 use ka::wire::keys::KeyError;
-use ka_agent::relay::{Command, Feed, Handle, Notice, Progress, QUEUE, Relay};
+use ka_net::relay::{Command, Feed, Handle, Notice, Progress, QUEUE, Relay};
 use mio::Waker;
 
 use super::net::DataPlace;

@@ -9,8 +9,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::super::error::Cause;
-use super::super::glob;
 use super::other;
+use ka_host::system::glob;
 
 /// What is to become of the files that a pattern names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

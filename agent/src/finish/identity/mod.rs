@@ -13,8 +13,8 @@ use std::path::Path;
 
 use super::bls;
 use super::error::Cause;
-use super::glob;
 use super::replace::{create, replace};
+use ka_host::system::glob;
 use list::List;
 
 /// Where a kernel's files are kept under the machine's ID.

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use ka::notes::NoteKind;
 
 use super::super::error::Cause;
-use super::super::glob;
 use super::list::{List, Rule, parse};
 use crate::notes;
+use ka_host::system::glob;
 
 /// What ka knows of.
 const KNOWN: &str = include_str!("other.list");

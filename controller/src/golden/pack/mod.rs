@@ -74,7 +74,7 @@ pub struct Summary {
 #[non_exhaustive]
 pub enum PackError {
     /// A file could not be read.
-    #[error("cannot {action} {}: {}", path.display(), ka_agent::words::of(*errno))]
+    #[error("cannot {action} {}: {}", path.display(), ka_host::words::of(*errno))]
     Source {
         /// What was being done.
         action: &'static str,

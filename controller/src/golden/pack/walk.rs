@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use ka::archive::{Encoder, Entry, Kind, Progress, Segment, Time, Traits, Xattr};
 use ka::notes::NoteKind;
-use ka_agent::sys::inode;
+use ka_host::sys::inode;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 

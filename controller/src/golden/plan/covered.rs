@@ -4,7 +4,7 @@ use super::{PlanError, Planned};
 use crate::golden::pack::xattrs::Reader;
 use crate::golden::view::View;
 use ka::plan::Covered;
-use ka_agent::sys::inode;
+use ka_host::sys::inode;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::os::fd::AsFd;

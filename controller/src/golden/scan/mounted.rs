@@ -1,7 +1,7 @@
 //! Where a partition's file system is mounted, and whether all of it is to be seen there.
 
-use ka_agent::disk::mountinfo::{DeviceNumber, Mount};
-use ka_agent::disk::sysfs;
+use ka_host::mountinfo::{DeviceNumber, Mount};
+use ka_host::sysfs;
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use std::path::{Path, PathBuf};
 

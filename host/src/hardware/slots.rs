@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use ka::mac::Mac;
 
 use super::{Tree, names, text};
-use crate::boot::network::rtnetlink::Netlink;
+use crate::rtnetlink::Netlink;
 
 /// A network card of this machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

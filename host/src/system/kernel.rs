@@ -6,35 +6,35 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::super::error::Cause;
+use crate::atomic::FileError;
 
 /// A kernel that can be booted.
 #[derive(Debug)]
-pub(super) struct Kernel {
+pub struct Kernel {
     /// What its image is called after `vmlinuz-`: the version, or the package's name (Arch).
-    pub(super) image: String,
+    pub image: String,
     /// What its modules are called by.
-    pub(super) version: String,
+    pub version: String,
     /// Its loadable modules.
-    pub(super) loadable: BTreeSet<String>,
+    pub loadable: BTreeSet<String>,
     /// Its modules that are part of the kernel itself.
     builtin: BTreeSet<String>,
 }
 
 impl Kernel {
     /// The kernels below `/boot` with modules below `/lib/modules`, by version.
-    pub(super) fn installed(root: &Path) -> Result<Vec<Self>, Cause> {
+    pub fn installed(root: &Path) -> Result<Vec<Self>, FileError> {
         let boot = root.join("boot");
         let mut kernels = Vec::new();
-        for entry in fs::read_dir(&boot).map_err(|e| Cause::file("list", &boot, e))? {
-            let entry = entry.map_err(|e| Cause::file("list", &boot, e))?;
+        for entry in fs::read_dir(&boot).map_err(|e| FileError::new("list", &boot)(e))? {
+            let entry = entry.map_err(|e| FileError::new("list", &boot)(e))?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let image = ["vmlinuz-", "vmlinux-"].iter().find_map(|prefix| name.strip_prefix(prefix));
             let Some(image) = image.filter(|image| !image.contains("rescue")) else {
                 continue;
             };
             let Some(version) = version_of(root, image)? else {
-                warning!("{name} has no modules under /lib/modules: its initrd stays as it is");
+                log::warn!("{name} has no modules under /lib/modules: its initrd stays as it is");
                 continue;
             };
             let modules = root.join("lib/modules").join(&version);
@@ -49,7 +49,9 @@ impl Kernel {
         Ok(kernels)
     }
 
-    pub(super) fn has(&self, module: &str) -> bool {
+    /// Whether it has the module, loadable or built in.
+    #[must_use]
+    pub fn has(&self, module: &str) -> bool {
         let module = plain(module);
         self.loadable.contains(&module) || self.builtin.contains(&module)
     }
@@ -57,7 +59,7 @@ impl Kernel {
 
 /// The version of the kernel in `vmlinuz-IMAGE`. Arch names images by packages, and notes the package beside the
 /// modules.
-fn version_of(root: &Path, image: &str) -> Result<Option<String>, Cause> {
+fn version_of(root: &Path, image: &str) -> Result<Option<String>, FileError> {
     let all = root.join("lib/modules");
     if all.join(image).is_dir() {
         return Ok(Some(image.to_owned()));
@@ -65,10 +67,10 @@ fn version_of(root: &Path, image: &str) -> Result<Option<String>, Cause> {
     let entries = match fs::read_dir(&all) {
         Ok(entries) => entries,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(Cause::file("list", &all, e)),
+        Err(e) => return Err(FileError::new("list", &all)(e)),
     };
     for entry in entries {
-        let entry = entry.map_err(|e| Cause::file("list", &all, e))?;
+        let entry = entry.map_err(|e| FileError::new("list", &all)(e))?;
         if fs::read_to_string(entry.path().join("pkgbase")).is_ok_and(|package| package.trim() == image) {
             return Ok(Some(entry.file_name().to_string_lossy().into_owned()));
         }
@@ -77,7 +79,7 @@ fn version_of(root: &Path, image: &str) -> Result<Option<String>, Cause> {
 }
 
 /// The image of the kernel that boots when nobody chooses: the one that a link names, else the newest.
-pub(super) fn default(root: &Path, kernels: &[Kernel]) -> Option<String> {
+pub fn default(root: &Path, kernels: &[Kernel]) -> Option<String> {
     let linked = ["boot/vmlinuz", "vmlinuz"].into_iter().find_map(|link| {
         let target = fs::read_link(root.join(link)).ok()?;
         let image = target.file_name()?.to_str()?.strip_prefix("vmlinuz-")?.to_owned();
@@ -101,22 +103,22 @@ fn by_number(a: &str, b: &str) -> Ordering {
 }
 
 /// The modules that a line of `file` (`modules.dep`, `modules.builtin`) begins with.
-fn listed(file: &Path) -> Result<BTreeSet<String>, Cause> {
+fn listed(file: &Path) -> Result<BTreeSet<String>, FileError> {
     match fs::read_to_string(file) {
         Ok(text) => Ok(text.lines().filter_map(|line| module_of(line.split(':').next()?)).collect()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(BTreeSet::new()),
-        Err(e) => Err(Cause::file("read", file, e)),
+        Err(e) => Err(FileError::new("read", file)(e)),
     }
 }
 
 /// The module that a path such as `kernel/drivers/block/virtio_blk.ko.xz` holds.
-pub(super) fn module_of(path: &str) -> Option<String> {
+pub fn module_of(path: &str) -> Option<String> {
     let (stem, compression) = path.rsplit('/').next()?.split_once(".ko")?;
     (compression.is_empty() || compression.starts_with('.')).then(|| plain(stem))
 }
 
 /// A module's name as the kernel writes it: file names have `-` where the kernel has `_`.
-pub(super) fn plain(name: &str) -> String {
+pub fn plain(name: &str) -> String {
     name.replace('-', "_")
 }
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ka::inventory::{Card, Duplex};
 
 use super::{Tree, names, text};
-use crate::boot::network::rtnetlink::Netlink;
+use crate::rtnetlink::Netlink;
 
 /// What the loopback device has.
 const NO_MAC: &str = "00:00:00:00:00:00";

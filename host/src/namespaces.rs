@@ -8,16 +8,16 @@ use super::mountinfo::{self, Mount};
 
 /// What the mount namespace of a process shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Namespace {
+pub struct Namespace {
     /// One of its processes: name and number.
-    pub(super) process: String,
+    pub process: String,
     /// Its mounts.
-    pub(super) mounts: Vec<Mount>,
+    pub mounts: Vec<Mount>,
 }
 
 /// The mount namespaces besides this process's own, each once. A process that ends meanwhile, or may not be looked at,
 /// is passed over: the exclusive open of a disk tells of what was missed.
-pub(super) fn others(proc: &Path) -> Vec<Namespace> {
+pub fn others(proc: &Path) -> Vec<Namespace> {
     let Ok(own) = fs::read_link(proc.join("self/ns/mnt")) else { return Vec::new() };
     let mut seen = BTreeSet::from([own]);
     let mut found = Vec::new();
@@ -38,7 +38,7 @@ pub(super) fn others(proc: &Path) -> Vec<Namespace> {
 }
 
 /// A process as a person looks for it: its name and number.
-pub(super) fn process(folder: &Path, number: &str) -> String {
+pub fn process(folder: &Path, number: &str) -> String {
     let name = fs::read_to_string(folder.join("comm")).unwrap_or_default();
     let name: String = name.trim_end().chars().filter(|c| !c.is_control()).collect();
     if name.is_empty() { format!("process {number}") } else { format!("{name} (process {number})") }

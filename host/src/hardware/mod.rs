@@ -18,12 +18,24 @@ use std::path::{Path, PathBuf};
 
 use ka::disk::identity::DiskIdentity;
 use ka::inventory::{Card, Disk, Firmware, Inventory};
+use ka::mac::Mac;
 
 pub use network::{CardModules, card_modules};
 pub use slots::{SlottedCard, slotted_cards};
 pub use storage::storage_modules;
 
-use crate::boot::network::Network;
+/// The card through which this machine is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uplink {
+    /// The kernel's name of the interface.
+    pub interface: String,
+    /// Its hardware address.
+    pub mac: Mac,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// The name that the network gives this machine, if any.
+    pub hostname: Option<String>,
+}
 
 /// Where the kernel shows the machine.
 #[derive(Clone, Debug)]
@@ -41,13 +53,13 @@ impl Tree {
 
 /// Takes stock of the machine. Disks are looked at with `blkid` if it is in the path.
 #[must_use]
-pub fn inventory(network: &Network) -> Inventory {
+pub fn inventory(uplink: &Uplink) -> Inventory {
     let tree = Tree::of_this_machine();
     let mut disks = disks::disks(&tree);
     contents::fill_in(&mut disks, &tree);
     Inventory {
-        hostname: network.hostname.clone().unwrap_or_default(),
-        cards: cards::cards(&tree, &network.interface),
+        hostname: uplink.hostname.clone().unwrap_or_default(),
+        cards: cards::cards(&tree, &uplink.interface),
         disks,
         memory: memory(&text(&tree.proc.join("meminfo"))),
         firmware: firmware_of(&tree),
@@ -56,13 +68,13 @@ pub fn inventory(network: &Network) -> Inventory {
 
 /// The card that the network uses, with the address that it has there.
 #[must_use]
-pub fn card_in_use(network: &Network) -> Card {
-    let known = cards::cards(&Tree::of_this_machine(), &network.interface).into_iter().next();
-    let known = known.filter(|card| card.name == network.interface).unwrap_or_default();
+pub fn card_in_use(uplink: &Uplink) -> Card {
+    let known = cards::cards(&Tree::of_this_machine(), &uplink.interface).into_iter().next();
+    let known = known.filter(|card| card.name == uplink.interface).unwrap_or_default();
     Card {
-        name: network.interface.clone(),
-        mac: network.mac.to_string(),
-        addresses: vec![network.address.into()],
+        name: uplink.interface.clone(),
+        mac: uplink.mac.to_string(),
+        addresses: vec![uplink.address.into()],
         ..known
     }
 }

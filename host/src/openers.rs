@@ -16,17 +16,17 @@ use super::namespaces::process;
 
 /// A program that has a device open.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Opener {
+pub struct Opener {
     /// Which of the devices.
-    pub(super) device: DeviceNumber,
+    pub device: DeviceNumber,
     /// Its name and number.
-    pub(super) process: String,
+    pub process: String,
     /// It may write.
-    pub(super) writes: bool,
+    pub writes: bool,
 }
 
 /// Who has one of these devices open, besides this process.
-pub(super) fn of(devices: &[DeviceNumber]) -> io::Result<Vec<Opener>> {
+pub fn of(devices: &[DeviceNumber]) -> io::Result<Vec<Opener>> {
     let own = std::process::id().to_string();
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
@@ -59,7 +59,7 @@ fn may_write(info: &str) -> bool {
 
 /// Whether another program has a lock (fcntl_locking(2)) anywhere on the file; its process, if the lock is one's.
 /// Virtual machines lock their disks so, the devices as well as image files.
-pub(super) fn locked(file: &File) -> io::Result<Option<String>> {
+pub fn locked(file: &File) -> io::Result<Option<String>> {
     let mut lock = libc::flock {
         l_type: libc::c_short::try_from(libc::F_WRLCK).unwrap_or_default(),
         l_whence: libc::c_short::try_from(libc::SEEK_SET).unwrap_or_default(),

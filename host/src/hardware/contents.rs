@@ -10,7 +10,7 @@ use ka::inventory::{Content, Disk};
 
 use super::disks::{partitions, size};
 use super::{Tree, told};
-use crate::disk::blkid::{self, BlkidError, Contents};
+use crate::blkid::{self, BlkidError, Contents};
 
 /// Fills in table and contents of every disk. Without blkid they stay empty, which is logged.
 pub(super) fn fill_in(disks: &mut [Disk], tree: &Tree) {

@@ -11,19 +11,19 @@ use crate::sys::loops::{self, Status};
 
 /// A loop device that has a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct LoopDevice {
+pub struct LoopDevice {
     /// The kernel's name.
-    pub(super) name: String,
+    pub name: String,
     /// Its file as the kernel prints the path.
-    pub(super) file: String,
+    pub file: String,
     /// What the file is, and which part of it.
-    pub(super) status: Status,
+    pub status: Status,
     /// The device's size in bytes.
-    pub(super) size: u64,
+    pub size: u64,
 }
 
 /// All that have a file.
-pub(super) fn all(sys: &Path) -> io::Result<Vec<LoopDevice>> {
+pub fn all(sys: &Path) -> io::Result<Vec<LoopDevice>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(sys.join("block"))? {
         let entry = entry?;
@@ -41,7 +41,7 @@ pub(super) fn all(sys: &Path) -> io::Result<Vec<LoopDevice>> {
 
 impl LoopDevice {
     /// Whether both have bytes of one file in common.
-    pub(super) fn overlaps(&self, other: &Self) -> bool {
+    pub fn overlaps(&self, other: &Self) -> bool {
         let (mine, theirs) = (&self.status, &other.status);
         // Of one block device there may be several nodes.
         let same_file = mine.of_device == theirs.of_device

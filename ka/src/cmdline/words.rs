@@ -3,7 +3,8 @@
 /// Splits a command line into parameters with their values, as `next_arg` of the kernel's lib/cmdline.c does:
 /// double quotes keep spaces together and are taken off when they enclose the whole value or the whole word;
 /// there is no escape character.
-pub(super) fn words(text: &str) -> Vec<(String, Option<String>)> {
+#[must_use]
+pub fn words(text: &str) -> Vec<(String, Option<String>)> {
     let mut quoted = false;
     text.trim()
         .split(|c: char| {

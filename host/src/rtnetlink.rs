@@ -18,33 +18,47 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
-use super::prefix_mask;
-use super::setting::Route;
+use ka::ipv4::prefix_mask;
 use ka::mac::Mac;
+
+/// A route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The network.
+    pub to: Ipv4Addr,
+    /// The length of its prefix.
+    pub prefix: u8,
+    /// The router; none for a network on the link itself.
+    pub via: Option<Ipv4Addr>,
+}
 
 /// A network interface as the kernel shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Link {
-    pub(crate) index: u32,
-    pub(crate) name: String,
+pub struct Link {
+    /// Its number, which is the kernel's handle for it.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
     /// Its hardware address, if it is Ethernet.
-    pub(crate) mac: Option<Mac>,
+    pub mac: Option<Mac>,
     /// The one that the hardware has by itself, if the kernel tells it.
-    pub(crate) permanent: Option<Mac>,
+    pub permanent: Option<Mac>,
     /// It is up and something answers at the other end of the cable.
-    pub(crate) carrier: bool,
+    pub carrier: bool,
     /// The longest packet that it carries now.
-    pub(crate) mtu: u32,
+    pub mtu: u32,
 }
 
 /// A conversation with the kernel. Every call waits for the kernel's answer.
-pub(crate) struct Netlink {
+pub struct Netlink {
     socket: Socket,
     sequence: u32,
 }
 
 impl Netlink {
-    pub(crate) fn open() -> io::Result<Self> {
+    /// # Errors
+    /// The kernel gives no socket.
+    pub fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
@@ -52,14 +66,18 @@ impl Netlink {
     }
 
     /// All links, in the order in which the kernel found them.
-    pub(crate) fn links(&mut self) -> io::Result<Vec<Link>> {
+    pub fn links(&mut self) -> io::Result<Vec<Link>> {
         let answers = self.ask(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP)?;
         let mut links: Vec<Link> = answers.into_iter().filter_map(link).collect();
         links.sort_by_key(|link| link.index);
         Ok(links)
     }
 
-    pub(crate) fn set_up(&mut self, index: u32) -> io::Result<()> {
+    /// Sets the link up.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn set_up(&mut self, index: u32) -> io::Result<()> {
         let mut message = LinkMessage::default();
         message.header.index = index;
         message.header.flags = LinkFlags::Up;
@@ -68,24 +86,28 @@ impl Netlink {
     }
 
     /// Addresses with the index of their link.
-    pub(crate) fn addresses(&mut self) -> io::Result<Vec<(u32, IpAddr)>> {
+    pub fn addresses(&mut self) -> io::Result<Vec<(u32, IpAddr)>> {
         let answers = self.ask(RouteNetlinkMessage::GetAddress(AddressMessage::default()), NLM_F_DUMP)?;
         Ok(answers.into_iter().filter_map(address).collect())
     }
 
     /// Adds an address; its network's route comes with it.
-    pub(crate) fn add_address(&mut self, index: u32, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
+    pub fn add_address(&mut self, index: u32, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
         let message = address_message(index, address, prefix);
         self.ask(RouteNetlinkMessage::NewAddress(message), NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE).map(drop)
     }
 
-    pub(crate) fn remove_address(&mut self, index: u32, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
+    /// Removes an address, and with the last one the routes.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn remove_address(&mut self, index: u32, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
         self.ask(RouteNetlinkMessage::DelAddress(address_message(index, address, prefix)), NLM_F_ACK)
             .map(drop)
     }
 
     /// Sets a route. `on_link` for a router that no network of ours contains.
-    pub(super) fn set_route(&mut self, index: u32, route: Route, on_link: bool) -> io::Result<()> {
+    pub fn set_route(&mut self, index: u32, route: Route, on_link: bool) -> io::Result<()> {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet;
         message.header.table = RouteHeader::RT_TABLE_MAIN;
@@ -107,7 +129,7 @@ impl Netlink {
     }
 
     /// Sets the length of the longest packet; the kernel refuses what the card cannot carry.
-    pub(super) fn set_mtu(&mut self, index: u32, mtu: u32) -> io::Result<()> {
+    pub fn set_mtu(&mut self, index: u32, mtu: u32) -> io::Result<()> {
         let mut message = LinkMessage::default();
         message.header.index = index;
         message.attributes = vec![LinkAttribute::Mtu(mtu)];
@@ -115,7 +137,7 @@ impl Netlink {
     }
 
     /// Makes the interface `name` for the frames of `link` that have the tag `vlan`; there may be one already.
-    pub(super) fn add_vlan(&mut self, link: u32, name: &str, vlan: u16) -> io::Result<()> {
+    pub fn add_vlan(&mut self, link: u32, name: &str, vlan: u16) -> io::Result<()> {
         match self.ask(vlan_message(link, name, vlan), NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             outcome => outcome.map(drop),

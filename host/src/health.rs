@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::StatVfsMountFlags;
 use rustix::io::Errno;
 
-use crate::disk::mountinfo::DeviceNumber;
-use crate::disk::sysfs;
+use crate::mountinfo::DeviceNumber;
 use crate::sys::btrfs;
+use crate::sysfs;
 use crate::words;
 
 /// A file system, open since before it was written to.

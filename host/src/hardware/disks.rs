@@ -8,9 +8,9 @@ use ka::inventory::Disk;
 
 use super::identity::Identity;
 use super::{Tree, names, place, text};
-use crate::disk::bus::{self, Attachment};
-use crate::disk::usage::Users;
+use crate::bus::{self, Attachment};
 use crate::sys::loops;
+use crate::usage::Users;
 
 /// sysfs counts in sectors of 512 bytes, whatever the device's own are.
 const SYSFS_SECTOR: u64 = 512;

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use super::super::error::Cause;
-use super::super::glob;
+use super::glob;
 use super::kernel::Kernel;
+use crate::atomic::FileError;
 
 /// Where kernels are that have no image in `/boot`, by what puts them there.
 const ON_ESP: [&str; 3] = ["EFI/Linux/*.efi", "loader/entries/*.conf", "*/*/linux"];
@@ -36,7 +36,7 @@ impl Unready {
 ///
 /// # Errors
 /// Its files cannot be read.
-pub fn unready(root: &Path) -> Result<Option<Unready>, Cause> {
+pub fn unready(root: &Path) -> Result<Option<Unready>, FileError> {
     let boot = root.join("boot");
     let kernels = if boot.is_dir() { Kernel::installed(root)? } else { Vec::new() };
     if kernels.is_empty() {
@@ -62,7 +62,7 @@ fn is_unified_only(preset: &str) -> bool {
     sets("default_uki=") && !sets("default_image=")
 }
 
-fn no_kernel(root: &Path) -> Result<String, Cause> {
+fn no_kernel(root: &Path) -> Result<String, FileError> {
     let images = glob::files(root, "boot/vmlinuz-*")?;
     let versions = glob::entries(root, "lib/modules/*")?;
     let names = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());

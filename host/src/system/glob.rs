@@ -4,12 +4,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::error::Cause;
+use crate::atomic::FileError;
 use ka::glob::fits_exactly;
 
 /// Everything below `root` that `pattern` names, sorted. `*`, `?` and `[…]` stand for text within one component
 /// of the path; what is not there is not found. The last component is never followed if it is a link.
-pub(super) fn entries(root: &Path, pattern: &str) -> Result<Vec<PathBuf>, Cause> {
+pub fn entries(root: &Path, pattern: &str) -> Result<Vec<PathBuf>, FileError> {
     let mut found = vec![root.to_owned()];
     for component in pattern.split('/').filter(|component| !component.is_empty()) {
         let mut deeper = Vec::new();
@@ -29,15 +29,15 @@ pub(super) fn entries(root: &Path, pattern: &str) -> Result<Vec<PathBuf>, Cause>
 }
 
 /// Like [`entries`], but regular files only, and links to such.
-pub(super) fn files(root: &Path, pattern: &str) -> Result<Vec<PathBuf>, Cause> {
+pub fn files(root: &Path, pattern: &str) -> Result<Vec<PathBuf>, FileError> {
     Ok(entries(root, pattern)?.into_iter().filter(|path| path.is_file()).collect())
 }
 
-fn listed(directory: &Path, pattern: &str) -> Result<Vec<PathBuf>, Cause> {
+fn listed(directory: &Path, pattern: &str) -> Result<Vec<PathBuf>, FileError> {
     let entries = match fs::read_dir(directory).and_then(Iterator::collect::<io::Result<Vec<_>>>) {
         Ok(entries) => entries,
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Vec::new(),
-        Err(e) => return Err(Cause::file("list", directory, e)),
+        Err(e) => return Err(FileError::new("list", directory)(e)),
     };
     let named = |path: &PathBuf| {
         path.file_name().and_then(|name| name.to_str()).is_some_and(|name| fits(pattern, name))

@@ -7,14 +7,14 @@
 
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::net::Ipv4Addr;
 
-use ka::wire::{CONTROL_PORT, session_names};
-
-use super::words::words;
-use crate::store_log::LogServer;
-use ka::mac::Mac;
+use crate::log_server::LogServer;
+use crate::mac::Mac;
+use crate::wire::{CONTROL_PORT, session_names};
+pub use words::words;
 
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -275,7 +275,7 @@ fn address(parameter: &str, value: &str) -> Result<(Ipv4Addr, Option<u8>), Comma
 /// The prefix length of a mask, which must be ones followed by zeros.
 fn netmask(parameter: &str, value: &str) -> Result<u8, CommandLineError> {
     let mask: Ipv4Addr = ip(parameter, value)?;
-    super::network::prefix_of(mask).ok_or_else(|| wrong(parameter, value, "a mask such as 255.255.255.0"))
+    crate::ipv4::prefix_of(mask).ok_or_else(|| wrong(parameter, value, "a mask such as 255.255.255.0"))
 }
 
 /// `HOST`, `HOST:PORT`, `[IPV6]` or `[IPV6]:PORT`.
