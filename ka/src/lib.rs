@@ -15,6 +15,7 @@ pub mod glob;
 pub mod hostname;
 pub mod inventory;
 pub mod ipv4;
+pub mod keys;
 pub mod log_server;
 pub mod mac;
 pub mod notes;

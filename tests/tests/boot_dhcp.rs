@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use ka::cmdline;
-use ka::wire::keys::{JoinKey, KeyPair};
+use ka::keys::{JoinKey, KeyPair};
 use ka_agent::boot::find::Search;
 use ka_agent::boot::network::Network;
 use ka_agent::boot::reach::{ReachError, reach};

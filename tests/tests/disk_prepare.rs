@@ -352,7 +352,7 @@ fn the_room_of_an_ext4_is_known_before_it_is_made() {
             line.trim().parse().unwrap()
         };
         let free = value("Free blocks:") * value("Block size:");
-        let room = ka::disk::room::ext4_room(mib * MIB);
+        let room = ka::plan::room::ext4_room(mib * MIB);
         assert!(room >= free, "{mib} MB: files can use {free}, expected at most {room}");
         assert!(room - free < mib * MIB / 25, "{mib} MB: files can use {free}, expected about {room}");
     }

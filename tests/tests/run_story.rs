@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::thread::{self, JoinHandle};
 
+use ka::keys::JoinKey;
 use ka::plan::{ConfirmedPlan, FirstBoot};
 use ka::wire::control::ToController;
-use ka::wire::keys::JoinKey;
 use ka_agent::receive::unpack_into;
 use ka_agent::unpack::Options;
 use ka_net::http::client;

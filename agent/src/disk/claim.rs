@@ -8,8 +8,8 @@
 //! exclusive open of a whole disk makes mkfs and mount on its partitions fail with EBUSY.
 
 use super::wait::retry;
-use ka::disk::identity::{DiskIdentity, Mismatch};
 use ka::disk::units::{BadSectorSize, DiskSize, SectorSize};
+use ka::inventory::identity::{DiskIdentity, Mismatch};
 use ka_host::bus::{self, Attachment};
 use ka_host::hardware;
 use ka_host::mountinfo::DeviceNumber;

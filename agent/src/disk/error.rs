@@ -3,9 +3,9 @@
 use super::claim::Refusal;
 use crate::unpack::UnpackError;
 use ka::disk::choice::ChoiceError;
-use ka::disk::fit::FitError;
 use ka::disk::mbr::SetActiveError;
 use ka::disk::table::{EncodeError, TableError};
+use ka::plan::fit::FitError;
 use ka_host::health::Lost;
 use ka_host::words;
 use std::io;

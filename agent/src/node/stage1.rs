@@ -5,8 +5,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
 use ka::inventory::Inventory;
+use ka::keys::{self, JoinKey, Key, KeyPair};
 use ka::wire::control::{Failure, Hello};
-use ka::wire::keys::{self, JoinKey, Key, KeyPair};
 
 use super::outbox::Outbox;
 use super::trouble;

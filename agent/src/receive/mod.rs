@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use ka::inventory::{Card, Inventory};
+use ka::keys::{JoinKey, Key, KeyError, KeyPair};
 use ka::seal::StreamId;
 use ka::wire::control::{Failure, Hello, ToController};
-use ka::wire::keys::{JoinKey, Key, KeyError, KeyPair};
 use ka::wire::{CONTROL_PORT, DATA_PORT};
 
 pub use sink::{Received, Sink, SinkError, unpack_into};

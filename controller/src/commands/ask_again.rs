@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread;
 
 use ka::chain::NodeId;
-use ka::disk::identity::DiskIdentity;
+use ka::inventory::identity::DiskIdentity;
 
 use crate::run::hub::{Hub, Snapshot};
 use crate::run::select::{self, Target};

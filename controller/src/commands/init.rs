@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use ka::wire::keys::{JoinKey, KeyPair};
+use ka::keys::{JoinKey, KeyPair};
 
 use crate::cli::exit::{Exit, Outcome};
 use crate::config::keys::{self, KeyFileError};

@@ -7,8 +7,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ka::first_boot::PATH;
+use ka::keys;
 use ka::mac::Mac;
-use ka::wire::keys;
 use sha2::{Digest, Sha256};
 
 use ka_net::http::server::{self, Answer, Place, Request, Status};

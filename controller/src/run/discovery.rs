@@ -8,9 +8,9 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use ka::keys::JoinKey;
 use ka::wire::DISCOVERY_PORT;
 use ka::wire::discovery::{Answerer, DiscoveryKey, REQUEST_LENGTH};
-use ka::wire::keys::JoinKey;
 use mio::{Events, Interest, Poll, Token, Waker};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
 

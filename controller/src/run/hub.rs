@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use ka::chain::NodeId;
-use ka::disk::identity::DiskIdentity;
+use ka::inventory::identity::DiskIdentity;
 use ka::seal::StreamId;
 use ka::wire::control::{ToAgent, ToController};
 use ka::wire::session_names;

@@ -6,10 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ka::keys::Key;
 use ka::wire::channel::{Channel, ChannelError, Received};
 use ka::wire::control::{ToAgent, ToController};
 use ka::wire::hello::MAX_HELLO;
-use ka::wire::keys::Key;
 use ka::wire::preamble::{Preamble, PreambleError};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};

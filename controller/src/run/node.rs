@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use ka::chain::NodeId;
 use ka::inventory::Inventory;
+use ka::keys::Key;
 use ka::notes::Tally;
 use ka::seal::StreamId;
 use ka::wire::control::{Failure, Hello, Progress, Ticket};
-use ka::wire::keys::Key;
 
 use super::clock;
 use super::net::ConnectionId;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ka::disk::choice::{DiskChoice, Expect};
-use ka::disk::identity::{self, DiskIdentity, Mismatch};
+use ka::inventory::identity::{self, DiskIdentity, Mismatch};
 use ka::inventory::{Disk, Inventory};
 use ka::mac::Mac;
 use ka::plan::{ConfirmedPlan, DiskPlan, FirstBoot};

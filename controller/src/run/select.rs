@@ -6,11 +6,11 @@ use std::io::{self, BufRead, Write};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ka::disk::identity::DiskIdentity;
-use ka::disk::report::{Outcome, Report};
+use ka::inventory::identity::DiskIdentity;
 use ka::inventory::{Firmware, Inventory};
+use ka::keys::{self, Key};
+use ka::plan::report::{Outcome, Report};
 use ka::plan::{Loader, Plan};
-use ka::wire::keys::{self, Key};
 
 use crate::view::machines::{self, Code, printable};
 use ka::mac::Mac;

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use ka::chain::{Decision, Member, Membership, NodeId, Reason, Report, SlowLimits, View};
+use ka::keys::KeyError;
 use ka::notes::Tally;
 use ka::proof::{Proof, Root};
 use ka::seal::{Cipher, StreamId, StreamKey};
 use ka::wire::control::{self, StreamStart};
-use ka::wire::keys::KeyError;
 use ka_net::relay::{Command, Feed, Handle, Notice, Progress, QUEUE, Relay};
 use mio::Waker;
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use ka::disk::report::{DiskReport, Report};
+use ka::plan::report::{DiskReport, Report};
 use serde::Serialize;
 
 use super::machines::{Code, headline, printable};

@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use ka::disk::report::{DiskReport, Outcome, Report};
 use ka::inventory::{Card, Content, Disk, Duplex, Firmware};
+use ka::plan::report::{DiskReport, Outcome, Report};
 
-use ka::wire::keys;
+use ka::keys;
 
 use super::units;
 use crate::run::select::{Arrival, refusal};

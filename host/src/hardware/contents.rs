@@ -3,10 +3,10 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use ka::disk::report::partition_name;
 use ka::disk::table::Table;
 use ka::disk::units::{DiskSize, SectorSize};
 use ka::inventory::{Content, Disk};
+use ka::plan::report::partition_name;
 
 use super::disks::{partitions, size};
 use super::{Tree, told};

@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::path::Path;
 
-use ka::disk::identity::{self, Backing, DiskIdentity};
 use ka::inventory::Disk;
+use ka::inventory::identity::{self, Backing, DiskIdentity};
 
 use super::identity::Identity;
 use super::{Tree, names, place, text};

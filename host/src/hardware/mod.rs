@@ -16,7 +16,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 
-use ka::disk::identity::DiskIdentity;
+use ka::inventory::identity::DiskIdentity;
 use ka::inventory::{Card, Disk, Firmware, Inventory};
 use ka::mac::Mac;
 

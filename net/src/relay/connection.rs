@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ka::chain::LinkId;
+use ka::chain::LinkMessage;
 use ka::wire::channel::{Channel, ChannelError};
-use ka::wire::link::LinkMessage;
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};

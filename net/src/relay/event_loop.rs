@@ -9,11 +9,12 @@ use std::sync::mpsc::{Receiver, TryRecvError, TrySendError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ka::chain::LinkMessage;
+use ka::chain::LinkName;
 use ka::chain::{Action, LinkId, Member, Plain, Spent, Trouble, Waiting};
 use ka::seal::StreamKey;
 use ka::wire::channel::{Channel, ChannelError, Received};
-use ka::wire::link::LinkMessage;
-use ka::wire::preamble::{LinkName, Preamble};
+use ka::wire::preamble::Preamble;
 use mio::{Events, Interest, Poll, Token};
 
 use super::connection::{Connection, Read};
@@ -259,7 +260,7 @@ impl EventLoop {
                 match action {
                     Action::Dial { link, to, name } => self.dial(link, to.address, name),
                     Action::Accept { link, name } => {
-                        let secret = self.key.link_secret(&name.context());
+                        let secret = self.key.link_secret(&Preamble::Link(name).to_bytes());
                         self.with(link, |c| c.channel.accept_link(&secret).map_err(Lost::from));
                     }
                     Action::Send { link, message } => {
@@ -279,7 +280,7 @@ impl EventLoop {
     }
 
     fn dial(&mut self, link: LinkId, to: SocketAddr, name: LinkName) {
-        let secret = self.key.link_secret(&name.context());
+        let secret = self.key.link_secret(&Preamble::Link(name).to_bytes());
         let connection = Channel::dial_link(&secret, Preamble::Link(name))
             .map_err(Lost::from)
             .and_then(|channel| Connection::dial(link, to, channel).map_err(Lost::from))

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use ka::keys::{JoinKey, KeyPair};
 use ka::mac::Mac;
-use ka::wire::keys::{JoinKey, KeyPair};
 use ka::wire::session_names;
 use kactl::run::{nodes, order};
 

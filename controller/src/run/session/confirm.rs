@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use ka::chain::NodeId;
-use ka::disk::identity::DiskIdentity;
+use ka::inventory::identity::DiskIdentity;
 
 use super::super::clock;
 use super::super::node::Node;

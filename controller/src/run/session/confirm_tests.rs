@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ka::chain::Offset;
 use ka::disk::choice::DiskChoice;
 use ka::disk::description::Description;
-use ka::disk::identity::DiskIdentity;
+use ka::inventory::identity::DiskIdentity;
 use ka::inventory::{Card, Disk, Inventory};
 use ka::plan::{ConfirmedPlan, DiskPlan};
 use ka::seal::StreamKey;
@@ -37,7 +37,7 @@ fn arrive(session: &mut Session, id: u32, last: u8, disks: &[Disk]) -> Result<No
     let hello = Hello {
         session: "kainstall".into(),
         version: String::new(),
-        key: ka::wire::keys::KeyPair::generate().unwrap().public,
+        key: ka::keys::KeyPair::generate().unwrap().public,
         data_port: 1,
         window: 1 << 23,
         inventory: Inventory { cards: vec![card], disks: disks.to_vec(), ..Inventory::default() },

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ka::chain::{MIN_WINDOW, NodeId};
+use ka::keys;
 use ka::wire::control::{Hello, Ticket, ToAgent, ToController};
-use ka::wire::keys;
 
 use super::super::clock;
 use super::super::logs::{Logs, Piece};

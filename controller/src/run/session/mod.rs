@@ -24,12 +24,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use ka::chain::{NodeId, SlowLimits};
-use ka::disk::identity::DiskIdentity;
+use ka::inventory::identity::DiskIdentity;
+use ka::keys::Key;
 use ka::notes::Tally;
 use ka::proof::Proof;
 use ka::seal::{StreamId, Total};
 use ka::wire::control::{Failure, ToAgent};
-use ka::wire::keys::Key;
 
 use super::clock;
 use super::logs::Logs;

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ka::inventory::{Card, Inventory};
+use ka::keys::Key;
 use ka::wire::control::{Hello, ToController};
-use ka::wire::keys::Key;
 
 use super::super::source::CommandSource;
 use super::*;
@@ -40,7 +40,7 @@ pub(super) fn session(rounds: u32) -> Session {
 
 /// The machine with the card `last` arrives as the node `id`.
 fn arrive(session: &mut Session, id: u32, last: u8) -> Result<NodeId, String> {
-    let key = ka::wire::keys::KeyPair::generate().unwrap().public;
+    let key = ka::keys::KeyPair::generate().unwrap().public;
     arrive_from(session, id, last, [10, 0, 0, last], key)
 }
 

@@ -55,7 +55,7 @@ impl Wire {
     pub(super) fn with_address(link: &Link, mac: Mac) -> io::Result<Self> {
         let socket = broadcast_socket(&link.name, CLIENT_PORT)?;
         socket.set_nonblocking(true)?;
-        let xid = ka::wire::keys::random().map(u32::from_ne_bytes).map_err(io::Error::other)?;
+        let xid = ka::keys::random().map(u32::from_ne_bytes).map_err(io::Error::other)?;
         let machine = Machine::of_this();
         Ok(Self { link: link.clone(), mac, machine, socket, listener: None, xid, start: Instant::now() })
     }

@@ -3,8 +3,8 @@
 //! Always a little more than there will be: a plan is refused for what surely doesn't fit, and nothing is
 //! refused that would.
 
-use super::units::{MB, SectorSize};
-use crate::plan::{FileSystemKind, FileSystemPlan};
+use super::{FileSystemKind, FileSystemPlan};
+use crate::disk::units::{MB, SectorSize};
 
 /// The fewest and the most bytes for an inode that mke2fs takes.
 const BYTES_PER_INODE: (u64, u64) = (1024, 64 << 20);

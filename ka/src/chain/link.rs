@@ -5,7 +5,21 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::chain::{Epoch, NodeId, Offset};
+use super::{Epoch, NodeId, Offset};
+use crate::seal::StreamId;
+
+/// Which link a connection is to become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkName {
+    /// The stream.
+    pub stream: StreamId,
+    /// The epoch in which the link is to be.
+    pub epoch: Epoch,
+    /// The predecessor, which is asked.
+    pub from: NodeId,
+    /// The successor, which asks.
+    pub to: NodeId,
+}
 
 /// A message on a data link.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

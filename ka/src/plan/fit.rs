@@ -3,13 +3,13 @@
 //! The controller asks it of the golden disk before a node is touched, and each node asks it of its
 //! own disk, so that a disk which is too small is still as it was when that is found out.
 
-use super::description::Role;
-use super::ids::Seed;
-use super::kind::PartitionKind;
-use super::layout::{Layout, LayoutError, Least, Placed, Placing};
 use super::room;
-use super::units::{Against, DiskSize, InMb, SectorSize};
-use crate::plan::{DiskPlan, FileSystemKind, FileSystemPlan};
+use super::{DiskPlan, FileSystemKind, FileSystemPlan};
+use crate::disk::description::Role;
+use crate::disk::ids::Seed;
+use crate::disk::kind::PartitionKind;
+use crate::disk::layout::{Layout, LayoutError, Least, Placed, Placing};
+use crate::disk::units::{Against, DiskSize, InMb, SectorSize};
 
 /// Why a plan doesn't go onto a disk.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -7,15 +7,15 @@
 mod tests;
 mod text;
 
-use super::choice::{DiskChoice, find_all};
-use super::description::Role;
 use super::fit::fit;
-use super::ids::Seed;
-use super::kind::TableKind;
-use super::layout::{Layout, Placed};
-use super::units::{DiskSize, SectorSize};
+use super::{DiskPlan, FileSystemPlan};
+use crate::disk::choice::{DiskChoice, find_all};
+use crate::disk::description::Role;
+use crate::disk::ids::Seed;
+use crate::disk::kind::TableKind;
+use crate::disk::layout::{Layout, Placed};
+use crate::disk::units::{DiskSize, SectorSize};
 use crate::inventory::Disk;
-use crate::plan::{DiskPlan, FileSystemPlan};
 use serde::{Deserialize, Serialize};
 
 pub use text::OfDisk;

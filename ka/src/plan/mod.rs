@@ -1,8 +1,12 @@
 //! What a run asks of a node: disks, file systems, mounts, boot loader.
 
+pub mod fit;
+pub mod report;
+pub mod room;
+
 use crate::disk::choice::DiskChoice;
-use crate::disk::identity::DiskIdentity;
 use crate::inventory::Firmware;
+use crate::inventory::identity::DiskIdentity;
 use crate::mac::Mac;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;

@@ -1,6 +1,8 @@
 //! What a node reports of itself, so that a person can tell whether it is the machine that may be erased.
 
-use crate::disk::identity::DiskIdentity;
+pub mod identity;
+
+use identity::DiskIdentity;
 use serde::{Deserialize, Serialize};
 
 /// A node's hardware as its agent found it.
