@@ -10,8 +10,9 @@ use std::time::Duration;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use super::copy::copy;
+use super::error::SinkError;
 use super::pipe;
-use super::sink::{SinkError, copy};
 use crate::disk::overwrite;
 use ka_net::relay::StreamReader;
 

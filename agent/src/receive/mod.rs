@@ -1,7 +1,9 @@
 //! Receiving a session's data on a host that runs already: `ka-agent receive`.
 
 mod command;
+mod copy;
 mod device;
+mod error;
 mod partial;
 mod pipe;
 mod sink;
@@ -18,7 +20,8 @@ use ka::seal::StreamId;
 use ka::wire::control::{Failure, Hello, ToController};
 use ka::wire::{CONTROL_PORT, DATA_PORT};
 
-pub use sink::{Received, Sink, SinkError, unpack_into};
+pub use error::SinkError;
+pub use sink::{Received, Sink, unpack_into};
 
 use crate::session::{JoinError, Session, SessionOver};
 use ka_host::hardware;

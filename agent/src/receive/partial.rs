@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 
-use super::sink::SinkError;
+use super::error::SinkError;
 use ka_host::health::Watched;
 
 /// What is behind the name of every partial file, before what makes it unique.

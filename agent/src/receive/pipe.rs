@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use super::sink::SinkError;
+use super::error::SinkError;
 use ka_net::relay::{StreamError, StreamReader};
 
 /// How often it is looked at whether the stream goes on while nobody reads.

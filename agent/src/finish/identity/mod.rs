@@ -4,8 +4,10 @@
 //! cannot do without is made anew.
 
 mod host_keys;
+mod known;
 mod list;
 mod other;
+mod rule;
 
 use std::fs;
 use std::io;
