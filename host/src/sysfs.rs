@@ -140,6 +140,12 @@ pub fn source_number(mount: &mountinfo::Mount) -> Option<DeviceNumber> {
     if mount.device.major == 0 && mount.source.is_absolute() { block_number(&mount.source) } else { None }
 }
 
+/// The mounts of the block device with this number.
+#[must_use]
+pub fn mounts_of(mounts: &[mountinfo::Mount], number: DeviceNumber) -> Vec<&mountinfo::Mount> {
+    mounts.iter().filter(|m| m.device == number || source_number(m) == Some(number)).collect()
+}
+
 fn class(device: &str) -> PathBuf {
     Path::new("/sys/class/block").join(device)
 }

@@ -11,8 +11,8 @@ use std::thread;
 
 use ka::seal::{Cipher, StreamKey};
 use ka_net::relay::QUEUE;
-use kactl::run::produce::{Account, produce};
-use kactl::run::source::DirectorySource;
+use kactl::stream::produce::{Account, produce};
+use kactl::stream::source::DirectorySource;
 
 fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);

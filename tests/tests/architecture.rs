@@ -1,5 +1,7 @@
 //! The structure that `docs/developing.md` draws: which crate may use which, and no cycle between the modules of a crate.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -13,7 +13,7 @@ use ka::wire::discovery::{DiscoveryKey, Request};
 use ka_agent::boot::find::Search;
 use ka_agent::boot::network::socket::{broadcast_socket, receive_until};
 use ka_tests::wire::{Server, Wire, log_of, wait_until};
-use kactl::run::discovery::Responder;
+use kactl::rendezvous::discovery::Responder;
 
 fn join_key() -> JoinKey {
     JoinKey::generate(&KeyPair::generate().unwrap()).unwrap()

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use ka::first_boot::{DIRECTORY, MESSAGE};
 use ka::mac::Mac;
-use kactl::run::booted::Booted;
+use kactl::rendezvous::booted::Booted;
 
 #[test]
 fn a_clone_tells_and_leaves_nothing() {

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use ka::keys::{JoinKey, KeyPair};
 
-use crate::cli::exit::{Exit, Outcome};
 use crate::config::keys::{self, KeyFileError};
 use crate::config::{Config, TEMPLATE};
+use crate::exit::{Exit, Outcome};
 use ka_host::atomic::{self, FileError};
 
 /// Only root reads keys.

@@ -3,7 +3,6 @@
 //! Asked when the plan is made, and again when the partition is read, which may be hours later. That nothing was
 //! written in between the first byte and the last is told by the kernel's own count.
 
-use super::scan::mounted;
 use ka_host::mountinfo;
 use ka_host::sysfs;
 use std::fs::{File, OpenOptions};
@@ -108,7 +107,7 @@ impl Quiet {
 fn check(device: &Path) -> Result<(), Busy> {
     let number = sysfs::block_number(device).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
     let mounts = mountinfo::read()?;
-    if let Some(mount) = mounted::of(&mounts, number).first() {
+    if let Some(mount) = sysfs::mounts_of(&mounts, number).first() {
         return check_mounted(&mount.mount_point, mount.read_only, is_frozen);
     }
     if sysfs::swaps()?.contains(&number) {

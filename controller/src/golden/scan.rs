@@ -236,7 +236,7 @@ fn scan_partition(
     let failed = |source| ScanError::Io { path: node.clone(), source };
     let contents = blkid::probe(&node)?;
     let number = sysfs::device_number(&partition.name).map_err(failed)?;
-    let mounts = mounted::of(mounts, number);
+    let mounts = sysfs::mounts_of(mounts, number);
     let places: Vec<Place> = mounts.iter().filter_map(|mount| mounted::visible(mount)).collect();
     let subvolumes = match contents.kind.as_deref() {
         Some("btrfs") => subvolumes::find(&places).map_err(failed)?,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ka_host::mountinfo::{self, DeviceNumber};
 
-use super::plan::Chosen;
+use super::chosen::Chosen;
 use super::scan::Files;
 
 /// A tree that cannot be read in the golden node's place.

@@ -5,8 +5,7 @@
 //! leaves access times alone, and the kernel takes it away with its last file descriptor, even if kactl
 //! is killed.
 
-use super::pack::Source;
-use super::plan::Chosen;
+use super::chosen::{Chosen, Source};
 use super::private_mount;
 use ka_host::mountinfo::DeviceNumber;
 use nix::errno::Errno;

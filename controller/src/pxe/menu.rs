@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use crate::run::lease::{Allowed, Lease};
+use crate::rendezvous::lease::{Allowed, Lease};
 use ka::mac::Mac;
 
 /// The file for machines that have none of their own.

@@ -21,7 +21,7 @@ use super::menu;
 use super::others;
 use super::restart::{Restarts, Verdict};
 use super::service::Service;
-use crate::run::lease::{self, LeaseError};
+use crate::rendezvous::lease::{self, LeaseError};
 use ka_host::atomic::FileError;
 use ka_host::ports::{self, Transport};
 use ka_net::http::server::Place;

@@ -10,6 +10,7 @@ use crate::inventory::identity::DiskIdentity;
 use crate::mac::Mac;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
+use std::str::FromStr;
 
 /// All that a node must know to become a copy of the golden node. Made and checked by the controller
 /// before any node is touched, executed by the agent.
@@ -525,4 +526,18 @@ pub enum After {
     Poweroff,
     /// Waits in a shell.
     Shell,
+}
+
+impl FromStr for After {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "reboot" => Ok(Self::Reboot),
+            "kexec" => Ok(Self::Kexec),
+            "poweroff" => Ok(Self::Poweroff),
+            "shell" => Ok(Self::Shell),
+            _ => Err("expected reboot, kexec, poweroff or shell"),
+        }
+    }
 }

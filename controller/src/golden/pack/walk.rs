@@ -21,9 +21,9 @@ use rustix::io::Errno;
 use super::file::{self, Copier, CopyError};
 use super::names::{Listing, Names};
 use super::swaps::{self, FileId};
-use super::xattrs::Reader;
 use super::{Options, PackError, Summary, mounts, raw};
-use crate::golden::plan::RawSource;
+use crate::golden::chosen::RawSource;
+use crate::golden::xattrs::Reader;
 
 /// Directories that are kept open at once.
 const OPEN: usize = 64;
