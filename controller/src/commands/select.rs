@@ -189,7 +189,9 @@ fn confirmed(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ka::plan::{After, BootPlan, DiskPlan, FinishPlan};
+    use ka::inventory::{Firmware, Inventory};
+    use ka::plan::{After, BootPlan, DiskPlan, FinishPlan, Loader, Plan};
+    use std::sync::Arc;
 
     fn mac(last: u8) -> Mac {
         format!("52:54:00:00:00:{last:02x}").parse().unwrap()

@@ -2,7 +2,7 @@
 
 use super::disk::Job;
 use super::*;
-use crate::golden::scan::{GoldenPartition, GoldenSubvolume, Usage};
+use crate::golden::scan::{Files, GoldenPartition, GoldenSubvolume, Usage};
 use crate::golden::shape::{Made, Pool};
 use ka::disk::description::DiskId;
 use ka::disk::guid::Guid;
