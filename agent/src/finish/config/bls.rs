@@ -7,9 +7,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::finish::config::references::options;
 use crate::finish::error::Cause;
 use crate::finish::replace::{create, replace};
+use ka::menu::bls::options;
 use ka_host::system::glob;
 
 /// Where GRUB's `blscfg` reads its entries.

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use super::{FALLBACK, Setting, register, system_partition};
 use crate::finish::config::identity;
 use crate::finish::config::names::Names;
-use crate::finish::config::references::{is_here, is_systems, machine_id, options, roots, values};
+use crate::finish::config::references::{is_here, is_systems, machine_id, roots};
 use crate::finish::error::Cause;
 use crate::finish::tool;
 use ka::arch::THIS;
+use ka::menu::bls::{options, values};
 use ka_host::system::glob;
 
 const LABEL: &str = "Linux Boot Manager";

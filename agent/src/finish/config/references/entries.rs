@@ -6,16 +6,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ka::glob::fits_exactly;
+use ka::menu::bls::{TOPS, default_of, options, values};
 
 use super::roots::{is_systems, roots};
 use super::words;
 use crate::finish::config::names::Names;
 use crate::finish::error::Cause;
 use ka_host::system::glob;
-
-/// Where a directory `loader` may be.
-const TOPS: [&str; 3] = ["boot", "boot/efi", "efi"];
 
 /// An entry's text for this node. The ID in it would be the golden node's; an entry needs none.
 pub(super) fn rewrite(text: &str, names: &Names<'_>) -> String {
@@ -24,21 +21,8 @@ pub(super) fn rewrite(text: &str, names: &Names<'_>) -> String {
     words::rewrite(&rest, names)
 }
 
-/// The values that `entry` has for `key`, in their order.
-pub(in crate::finish) fn values<'a>(entry: &'a str, key: &str) -> impl Iterator<Item = &'a str> {
-    entry.lines().filter_map(move |line| {
-        let (found, value) = line.trim().split_once(char::is_whitespace)?;
-        (found == key).then(|| value.trim())
-    })
-}
-
-/// The kernel's command line in `entry`.
-pub(in crate::finish) fn options(entry: &str) -> String {
-    values(entry, "options").collect::<Vec<_>>().join(" ")
-}
-
 /// What this node starts its kernel with, by the entries below `root` as they are by now: by the default one of those
-/// that start this node, or the last. Without any, what every kernel needs.
+/// that start this node, or the newest. Without any, what every kernel needs.
 pub(in crate::finish) fn command_line(root: &Path, names: &Names<'_>) -> Result<String, Cause> {
     let (mut naming, mut silent) = (Vec::new(), Vec::new());
     for path in of_loaders(root, "entries/*.conf")? {
@@ -60,12 +44,10 @@ pub(in crate::finish) fn command_line(root: &Path, names: &Names<'_>) -> Result<
     for path in of_loaders(root, "loader.conf")? {
         defaults.extend(values(&read(&path)?, "default").map(str::to_owned));
     }
-    let is_default = |path: &Path| {
-        let named =
-            [path.file_name(), path.file_stem()].into_iter().flatten().filter_map(|name| name.to_str());
-        named.into_iter().any(|name| defaults.iter().any(|pattern| fits_exactly(pattern, name)))
-    };
-    let default = entries.iter().rfind(|(path, _)| is_default(path)).or(entries.last());
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let files: Vec<String> = entries.iter().map(|(path, _)| name(path).unwrap_or_default()).collect();
+    let files: Vec<&str> = files.iter().map(String::as_str).collect();
+    let default = default_of(&files, &defaults).and_then(|index| entries.get(index));
     Ok(default.map_or_else(|| plain(names), |(_, line)| line.clone()))
 }
 

@@ -17,7 +17,7 @@ use std::path::Path;
 use crate::finish::config::names::Names;
 use crate::finish::error::Cause;
 use crate::finish::replace::replace;
-pub(in crate::finish) use entries::{command_line, options, values};
+pub(in crate::finish) use entries::command_line;
 use ka_host::system::glob;
 pub(in crate::finish) use roots::{is_here, is_named, is_systems, roots};
 pub(in crate::finish) use tables::mappings;

@@ -4,13 +4,13 @@
 //! default: `set default=`, by number, title or id, with `>` into submenus, or by what its environment block has saved.
 //! See the manual's chapter on `grubenv`, and grub-mkconfig's `00_header.in`.
 
-use super::Words;
+use super::{MenuEntry, is_dispensable};
 
 /// What is started.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Start {
+pub enum Start {
     /// This.
-    Entry(Words),
+    Entry(MenuEntry),
     /// An entry of the Boot Loader Specification: the saved one, if one is saved.
     Specified(Option<String>),
     /// Nothing that can be told.
@@ -23,13 +23,14 @@ struct Item {
     title: String,
     id: String,
     /// What is started, if that can be told, and is a kernel.
-    words: Option<Words>,
+    words: Option<MenuEntry>,
     /// What is in it, if it is a submenu.
     items: Option<Vec<Item>>,
 }
 
-/// Finds the default in the menu's text, with the text of the environment block beside it.
-pub(super) fn default_entry(text: &str, environment: &str) -> Start {
+/// Finds the default in the menu's text, with the text of the environment block that is stored next to it.
+#[must_use]
+pub fn default_entry(text: &str, environment: &str) -> Start {
     let name = default_name(text, environment);
     if text.lines().any(|line| words(line).first().is_some_and(|word| word == "blscfg")) {
         return Start::Specified(name.filter(|name| name.parse::<usize>().is_err()));
@@ -73,7 +74,7 @@ fn default_name(text: &str, environment: &str) -> Option<String> {
 }
 
 /// The entry that GRUB takes: by number from 0, by title, or by id; the first where none fits.
-fn choose<'a>(items: &'a [Item], name: &str) -> Option<&'a Words> {
+fn choose<'a>(items: &'a [Item], name: &str) -> Option<&'a MenuEntry> {
     let called = |name: &str| items.iter().find(|item| item.title == name || item.id == name);
     let (first, rest) = name.split_once('>').unwrap_or((name, ""));
     let item = match first.parse::<usize>() {
@@ -142,7 +143,7 @@ fn add(item: &mut Item, command: &str, rest: &[String]) {
         ("linux" | "linux16" | "linuxefi", [kernel, arguments @ ..]) => {
             let arguments: Vec<&str> =
                 arguments.iter().map(String::as_str).filter(|word| !is_dispensable(word)).collect();
-            let words = Words { kernel: kernel.clone(), initrd: None, command_line: arguments.join(" ") };
+            let words = MenuEntry { kernel: kernel.clone(), initrd: None, command_line: arguments.join(" ") };
             // What only GRUB can tell is no word of a command line.
             let plain = !words.command_line.contains('$') && !kernel.contains('$');
             item.words = plain.then_some(words);
@@ -158,12 +159,6 @@ fn add(item: &mut Item, command: &str, rest: &[String]) {
         }
         _ => {}
     }
-}
-
-/// Whether a word holds a variable that only dresses up or tunes, and is empty elsewhere: Ubuntu's, which keeps the
-/// screen, and tuned's.
-pub(super) fn is_dispensable(word: &str) -> bool {
-    matches!(word, "$vt_handoff" | "${vt_handoff}" | "$tuned_params" | "$tuned_initrd")
 }
 
 /// A line of GRUB's language as words: quotes are taken off, and comments left out.
@@ -260,7 +255,7 @@ menuentry 'UEFI Firmware Settings' $menuentry_id_option 'uefi-firmware' {
     #[test]
     fn an_entry_has_its_own_initrd_and_arguments() {
         let menu = MENU.replace("DEFAULT", "1>1");
-        let words = Words {
+        let words = MenuEntry {
             kernel: "/vmlinuz-5.10".into(),
             initrd: Some("/initrd.img-5.10".into()),
             command_line: "root=UUID=1 ro single".into(),
@@ -271,7 +266,7 @@ menuentry 'UEFI Firmware Settings' $menuentry_id_option 'uefi-firmware' {
     #[test]
     fn what_only_grub_knows_is_not_guessed() {
         let nameless = "menuentry '1st' --id a {\nlinux /a\n}\nmenuentry x {\nlinux /b\n}\n";
-        let first = Words { kernel: "/a".into(), ..Words::default() };
+        let first = MenuEntry { kernel: "/a".into(), ..MenuEntry::default() };
         assert_eq!(default_entry(nameless, ""), Start::Entry(first));
         for line in ["linux $kernel root=a", "linux /vmlinuz root=$root", "# linux /vmlinuz"] {
             let menu = format!("menuentry 'x' {{\n{line}\n}}\n");
