@@ -1,6 +1,15 @@
 //! What a node does: boot, join, write its disk, unpack, finish.
 //!
-//! A library beside its binary so that the tests can drive its parts.
+//! A library beside its binary so that the tests can drive its parts. [`init`] is PID 1, which never does the work;
+//! [`node`] is the story that its child goes through; the other modules are that story's steps, in their order:
+//! [`boot`], [`session`], [`disk`], [`receive`], [`unpack`], [`finish`], [`kexec`].
+//!
+//! ```
+//! use std::path::Path;
+//!
+//! // What would the system below a directory start? One that is not there starts nothing.
+//! assert!(ka_agent::kexec::default_entry(Path::new("/nonexistent")).is_err());
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod boot;

@@ -1,4 +1,15 @@
 //! Everything that talks to a person or reads the golden node.
+//!
+//! [`cli`] reads the command line, [`commands`] do what it says. [`golden`] looks at this machine and makes the plan;
+//! [`hub`] holds the nodes' connections, sessions and rounds; [`stream`] sends; [`pxe`] serves what machines boot;
+//! [`view`] shows.
+//!
+//! ```
+//! use kactl::lists::order::OrderSource;
+//!
+//! assert_eq!("address".parse(), Ok(OrderSource::Address));
+//! assert!("port".parse::<OrderSource>().is_err());
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod cli;

@@ -3,6 +3,18 @@
 //! Nothing here knows a socket, a clock or a device: state machines take events and bytes, and
 //! return actions and bytes. The agent and the controller are shells around it, and the tests drive
 //! the same code with generated faults.
+//!
+//! The chain is in [`chain`], the stream's encryption in [`seal`], what travels in [`wire`] and [`archive`], disks in
+//! [`disk`], and what a run asks of a node in [`plan`]:
+//!
+//! ```
+//! use ka::disk::description::Description;
+//!
+//! let desc = Description::parse("linux 3500\nextended fill\nlogical swap 500\nlogical linux fill\n", "desc")?;
+//! let numbers: Vec<u32> = desc.entries().iter().map(|entry| entry.number).collect();
+//! assert_eq!(numbers, [1, 2, 5, 6]);
+//! # Ok::<(), ka::disk::problem::DescError>(())
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod arch;

@@ -2,6 +2,15 @@
 //!
 //! The golden node is the first member of every chain, so `kactl` and `ka-agent` run the same [`relay`]. It is the shell
 //! around `ka::chain`: sockets and clocks are here, decisions are there.
+//!
+//! ```
+//! use ka_net::listen::{Listen, listener};
+//!
+//! let place: Listen = "127.0.0.1:0".parse()?;
+//! let listener = listener(Some(place.address), place.port.unwrap_or_default())?;
+//! assert!(listener.local_addr()?.port() > 0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod http;

@@ -12,7 +12,7 @@
 //! Flags such as `+C` work on empty files only, and are set at once; `+i` and `+a` forbid everything that follows, and come
 //! when all names are there ([`seal`]).
 //!
-//! One thread reads the archive and makes all names; others write the files ([`writers`]).
+//! One thread reads the archive and makes all names; others write the files (`writers`).
 
 mod attributes;
 mod deferred;

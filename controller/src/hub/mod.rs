@@ -1,6 +1,6 @@
 //! The hub: one thread that holds all control connections and all sessions of this process.
 //!
-//! Whoever wants something of it uses a [`HubHandle`]; what is to be seen is a [`Snapshot`] that the
+//! Other threads use the [`Hub`] handle; what is to be seen is a [`Snapshot`] that the
 //! hub renews. It never waits for a person, a node or a disk.
 
 mod arrival;

@@ -119,7 +119,7 @@ pub fn disks(look: bool) -> Vec<Disk> {
     disks
 }
 
-/// What tells the disk with this name of the kernel's, which is one of [`disks`], from all others, now.
+/// What tells the disk with this name of the kernel's, which is one of [`disks()`], from all others, now.
 #[must_use]
 pub fn identity_of(name: &str) -> Option<DiskIdentity> {
     disks(false).into_iter().find(|disk| disk.name == name).map(|disk| disk.identity)

@@ -1,5 +1,7 @@
 //! The options that say who the nodes become, and how they are let go.
 
+#![allow(rustdoc::broken_intra_doc_links, reason = "brackets in help texts mean what may be left out")]
+
 use std::path::PathBuf;
 use std::time::Duration;
 
