@@ -2,6 +2,7 @@
 //!
 //! A library beside its binary because the golden node is the first member of every chain, and so
 //! `kactl` runs the same [`relay`] as every node.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod boot;
 pub mod booted;
@@ -21,6 +22,7 @@ pub mod session;
 pub mod step;
 pub mod store_log;
 pub mod sys;
+pub mod terminal;
 pub mod tool;
 pub mod unpack;
 pub mod words;

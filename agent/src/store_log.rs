@@ -2,6 +2,7 @@
 //!
 //! HTTP is spoken here; FTP by busybox, which stage2 has.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -15,6 +16,10 @@ use crate::tool;
 /// How long an FTP server may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// Who may write on a server that asks nobody, and what such a server likes to hear as a password.
+const ANONYMOUS: &str = "anonymous";
+const DEFAULT_LOGIN: &str = "anonymous:ka@";
+
 /// A directory on a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogServer {
@@ -25,10 +30,20 @@ pub struct LogServer {
     directory: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 enum Protocol {
     Http,
     Ftp { user: String, password: String },
+}
+
+/// Without the password.
+impl fmt::Debug for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http => f.write_str("Http"),
+            Self::Ftp { user, .. } => f.debug_struct("Ftp").field("user", user).finish_non_exhaustive(),
+        }
+    }
 }
 
 /// Why the log is not on the server.
@@ -64,7 +79,7 @@ impl FromStr for LogServer {
         let (protocol, default) = match (scheme, login) {
             ("http", None) => (Protocol::Http, 80),
             ("ftp", login) => {
-                let login = login.unwrap_or("anonymous:ka@");
+                let login = login.unwrap_or(DEFAULT_LOGIN);
                 let (user, password) = login.split_once(':').unwrap_or((login, ""));
                 let decoded = |part| decoded(part).ok_or(EXPECTED);
                 (Protocol::Ftp { user: decoded(user)?, password: decoded(password)? }, 21)
@@ -110,6 +125,31 @@ impl LogServer {
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// Whether `text`, which names a server, has a password in it.
+    #[must_use]
+    pub fn has_password(text: &str) -> bool {
+        let authority = text.split_once("://").map_or(text, |(_, rest)| rest);
+        let authority = authority.split_once('/').map_or(authority, |(authority, _)| authority);
+        authority.rsplit_once('@').is_some_and(|(login, _)| login.contains(':'))
+    }
+
+    /// Whether a password would be sent: only by FTP, to a user who is not anonymous.
+    #[must_use]
+    pub fn takes_password(&self) -> bool {
+        matches!(&self.protocol, Protocol::Ftp { user, .. } if user != ANONYMOUS)
+    }
+
+    /// The same with this password.
+    #[must_use]
+    pub fn with_password(mut self, secret: &str) -> Self {
+        if self.takes_password()
+            && let Protocol::Ftp { password, .. } = &mut self.protocol
+        {
+            secret.clone_into(password);
+        }
+        self
     }
 
     /// Puts the file `log` there under `name`.
@@ -192,6 +232,28 @@ mod tests {
             "ftp://h/a%0d%0aDELE%20b",
         ] {
             assert!(bad.parse::<LogServer>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_given_apart_and_never_shown() {
+        for (text, has) in [
+            ("ftp://me:secret@logs/ka", true),
+            ("ftp://me:@logs/ka", true),
+            ("ftp://me@logs:2121/ka:b", false),
+            ("ftp://[fd00::1]:21/x@y:z", false),
+            ("http://logs:80/ka", false),
+        ] {
+            assert_eq!(LogServer::has_password(text), has, "{text}");
+        }
+        let server: LogServer = "ftp://me@logs/ka".parse().unwrap();
+        assert!(server.takes_password());
+        let server = server.with_password("s3cret");
+        let same: LogServer = "ftp://me:s3cret@logs/ka".parse().unwrap();
+        assert!(server == same && !format!("{server:?}").contains("s3cret"));
+        for open in ["http://logs/ka", "ftp://logs/ka"] {
+            let server: LogServer = open.parse().unwrap();
+            assert!(!server.takes_password() && server.clone().with_password("x") == server);
         }
     }
 

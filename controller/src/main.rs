@@ -1,14 +1,17 @@
 //! `kactl`: clones the golden node.
 #![forbid(unsafe_code)]
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use kactl::cli::{self, Cli};
+use rustix::fs::Mode;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    // What is made without a mode of its own, by a script too, is never for everybody to change.
+    rustix::process::umask(rustix::process::umask(Mode::all()) | Mode::WGRP | Mode::WOTH);
+    let cli: Cli = ka_agent::terminal::arguments();
     cli::logging::start(cli.verbose);
     open_many_files();
     ka_agent::secrets::keep_from_core_dumps();

@@ -16,4 +16,6 @@ pub mod notes;
 pub mod plan;
 pub mod proof;
 pub mod seal;
+pub mod sha256;
+pub mod shown;
 pub mod wire;

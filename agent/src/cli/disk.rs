@@ -13,7 +13,8 @@ use ka::disk::table::{Table, TableError};
 use ka::disk::units::{DiskSize, SectorSize};
 use ka::inventory::Disk;
 use ka::plan::{ConfirmedDisk, DiskPlan, FileSystemKind, FileSystemPlan};
-use ka_agent::{disk, hardware};
+use ka::shown;
+use ka_agent::{disk, hardware, terminal};
 use serde::Serialize;
 
 #[derive(clap::Args)]
@@ -95,7 +96,7 @@ enum Failure {
 
 /// Runs the command: 0 done, 1 refused or failed, 2 usage.
 pub(super) fn run(args: &Args) -> ExitCode {
-    let mut out = io::stdout().lock();
+    let mut out = terminal::out();
     let done = match &args.command {
         Command::Show { disk, json } => show(disk.as_ref(), *json, &mut out),
         Command::Plan { wanted, json } => plan(wanted, *json, &mut out),
@@ -104,7 +105,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("ka-agent: {failure}");
+            terminal::complain(super::NAME, &failure);
             let is_usage = matches!(failure, Failure::Read { .. } | Failure::Description(_));
             ExitCode::from(if is_usage { 2 } else { 1 })
         }
@@ -124,7 +125,7 @@ fn show(choice: Option<&DiskChoice>, json: bool, out: &mut dyn Write) -> Result<
     for Shown { disk, findings } in &shown {
         write!(out, "{}", OfDisk(disk))?;
         for finding in findings {
-            writeln!(out, "    {finding}")?;
+            writeln!(out, "    {}", shown::field(finding))?;
         }
     }
     Ok(())
@@ -234,7 +235,5 @@ fn file_system(name: &str) -> Result<FileSystemKind, String> {
 }
 
 fn print_json(value: &impl Serialize, out: &mut dyn Write) -> Result<(), Failure> {
-    serde_json::to_writer_pretty(&mut *out, value)?;
-    writeln!(out)?;
-    Ok(())
+    Ok(writeln!(out, "{}", shown::json(&serde_json::to_string_pretty(value)?))?)
 }

@@ -11,7 +11,9 @@ mod stage2;
 use std::fmt::Display;
 use std::fs;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
+use ka::plan::Secret;
 use log::LevelFilter;
 
 use crate::boot::cmdline::{self, CommandLine};
@@ -38,6 +40,9 @@ pub fn work() -> Result<Outcome, String> {
     outcome
 }
 
+/// What the plan says of the server for logs.
+static LOG_PASSWORD: Mutex<Option<Secret>> = Mutex::new(None);
+
 /// Puts the log where the command line says. A node that is done has not failed because of it.
 fn store_log() {
     let text = fs::read_to_string("/proc/cmdline").unwrap_or_default();
@@ -45,6 +50,11 @@ fn store_log() {
     let name =
         bootif.map(|mac| mac.to_string()).or_else(hardware::first_card).unwrap_or_else(|| "node".into());
     let name = format!("{}.log", name.replace(':', "-"));
+    let password = LOG_PASSWORD.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if password.is_none() && server.takes_password() {
+        log::warn!("the server for logs may want a password, and none has come: the plan brings it");
+    }
+    let server = password.map_or(server.clone(), |password| server.with_password(&password.0));
     // What failed is logged with its step.
     let _ = step("store the log", || server.store(&name, Path::new(init::log::FILE)));
 }

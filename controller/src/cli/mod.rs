@@ -79,6 +79,8 @@ mod tests {
             "kactl run -n 1 -p sda desc --boot halt",
             "kactl run -n 1 -p sda desc --hostname node",
             "kactl run -n 1 -p sda desc --store-log https://logs/",
+            "kactl run -n 1 -p sda desc --store-log ftp://me:secret@logs/",
+            "kactl run -n 1 -p sda desc --store-log-password file",
             "kactl run -n 1 -p sda desc --wait-booted=0",
             "kactl run -n 1 -p sda desc --kernel 6.1",
             "kactl run -n 1 -p sda desc --firmware uefi",

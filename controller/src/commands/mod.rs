@@ -15,6 +15,7 @@ mod watch;
 use crate::cli::exit::{Exit, Outcome};
 use crate::cli::{Cli, Command};
 use crate::config::Config;
+use ka_agent::terminal;
 
 /// Runs the subcommand that was asked for.
 ///
@@ -24,7 +25,7 @@ pub fn run(cli: &Cli) -> Outcome {
     let config = || Config::load(&cli.config);
     match &cli.command {
         Command::Desc(args) => {
-            desc::run(args, &mut std::io::stdout().lock())?;
+            desc::run(args, &mut terminal::data())?;
             Ok(Exit::Ok)
         }
         Command::Go(args) => go::run(args, &config()?),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{Context, anyhow, ensure};
 use ka::plan::After;
 use ka::wire::session_names;
 
@@ -24,6 +24,7 @@ use crate::cli::identity::IdentityArgs;
 use crate::cli::{log_server, values};
 use crate::config::{Config, Directories, keys};
 use crate::golden::{self, cards};
+use crate::guarded;
 use crate::run::booted::Booted;
 use crate::run::discovery::Responder;
 use crate::run::hooks::{HookArgs, Reading};
@@ -77,9 +78,12 @@ pub struct RunArgs {
     /// A site's commands around the reading.
     #[command(flatten)]
     pub hooks: HookArgs,
-    /// Has the nodes put their logs there, too: http://HOST[:PORT]/DIRECTORY, or ftp://[USER:PASSWORD@]HOST/DIRECTORY
+    /// Has the nodes put their logs there, too: http://HOST[:PORT]/DIRECTORY, or ftp://[USER@]HOST/DIRECTORY
     #[arg(long, value_name = "URL", value_parser = log_server::parse)]
     pub store_log: Option<String>,
+    /// The user's password for that server: the first line of a file that nobody else can read
+    #[arg(long, value_name = "FILE", requires = "store_log")]
+    pub store_log_password: Option<PathBuf>,
     /// The machines that may be erased: a file with a hardware address on each line
     #[arg(long, value_name = "FILE", conflicts_with = "yes")]
     pub nodes: Option<PathBuf>,
@@ -111,7 +115,10 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
     check_wait(args)?;
     let names = args.identity.names()?;
     let store_log = args.store_log.as_deref().map(log_server::by_address).transpose()?;
-    let planned = golden::plan::make(&request(args, config))?;
+    let password = args.store_log_password.as_deref().zip(args.store_log.as_deref());
+    let password = password.map(|(file, url)| log_server::password(file, url)).transpose()?;
+    let mut planned = golden::plan::make(&request(args, config))?;
+    planned.plan.finish.store_log_password = password;
     planned.notes.iter().for_each(|note| log::warn!("{note}"));
     let target = Target {
         plan: planned.plan,
@@ -370,16 +377,9 @@ fn lease(args: &RunArgs, config: &Config, stage2: &str, hub: &Hub, permission: &
     Lease { session: stage2.to_owned(), server, store_log: None, allowed, done: BTreeSet::new() }
 }
 
-/// A directory of this run's own: the session's name and the first number that is free.
+/// A directory of this run's own: the session's name and the first number that is free. Nodes' logs tell of the clones'
+/// inside, and are not for everybody.
 fn new_directory(parent: &Path, session: &str) -> anyhow::Result<PathBuf> {
-    let error = |path: &Path| format!("cannot make the directory {}", path.display());
-    fs::create_dir_all(parent).with_context(|| error(parent))?;
-    for number in 1_u32.. {
-        let path = parent.join(format!("{session}-{number}"));
-        match fs::create_dir(&path) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            outcome => return outcome.with_context(|| error(&path)).map(|()| path),
-        }
-    }
-    bail!("too many runs in {}", parent.display())
+    guarded::shared_directory(parent, 0o750, 0o022)?;
+    Ok(guarded::numbered(parent, session, 0o750)?)
 }

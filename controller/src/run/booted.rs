@@ -7,9 +7,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ka::mac::Mac;
+use ka::sha256::Sha256;
 use ka::wire::keys;
 use ka_agent::booted::PATH;
-use sha2::{Digest, Sha256};
 
 use crate::http::{self, Answer, Place, Request, Status};
 
@@ -104,7 +104,7 @@ impl Shared {
 }
 
 fn digest(bytes: &[u8]) -> [u8; 32] {
-    Sha256::digest(bytes).into()
+    Sha256::digest(bytes)
 }
 
 #[cfg(test)]

@@ -10,14 +10,21 @@ use ka::disk::identity::DiskIdentity;
 use ka::disk::report::{Outcome, Report};
 use ka::inventory::{Firmware, Inventory};
 use ka::plan::{Loader, Plan};
+use ka::shown;
 use ka::wire::keys::{self, Key};
 use ka_agent::finish;
 
-use crate::view::machines::{self, Code, printable};
+use crate::view::machines::{self, Code};
 use ka::mac::Mac;
 
 /// How often a code may be typed.
 const TRIES: u32 = 3;
+
+/// So many hosts that claim one machine's address are named.
+const MOST_CLAIMS: usize = 8;
+
+/// So many machines that are refused are named before the question.
+const MOST_REFUSED: usize = 32;
 
 /// A machine that waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,13 +45,9 @@ impl Arrival {
     /// Why nobody can tell which machine it is, if that is so.
     #[must_use]
     pub fn doubt(&self) -> Option<String> {
-        let others: Vec<String> = self.claimed_by.iter().map(ToString::to_string).collect();
-        let address = self.address;
-        (!others.is_empty()).then(|| {
-            format!(
-                "{address} and {} both claim this hardware address: find out which has it",
-                others.join(", ")
-            )
+        let (address, others) = (self.address, shown::some(&self.claimed_by, MOST_CLAIMS));
+        (!self.claimed_by.is_empty()).then(|| {
+            format!("{address} and {others} both claim this hardware address: find out which has it")
         })
     }
 }
@@ -240,7 +243,7 @@ pub fn question_again(arrival: &Arrival, reason: &str, target: &Target) -> Strin
     format!(
         "{} has booted again, and {}.\n{}Erase {} of this machine? Type yes or no:",
         arrival.mac,
-        printable(reason),
+        shown::reason(reason),
         machines::describe(arrival, &target.report(&arrival.inventory), Code::Shown),
         target.names()
     )
@@ -258,8 +261,11 @@ fn confirmed(
     for (arrival, report) in chosen {
         writeln!(output, "{}", machines::describe(arrival, report, code))?;
     }
-    for (mac, reason) in refused {
-        writeln!(output, "{mac} is refused, and stays as it is: {}", printable(reason))?;
+    for (mac, reason) in refused.iter().take(MOST_REFUSED) {
+        writeln!(output, "{mac} is refused, and stays as it is: {}", shown::reason(reason))?;
+    }
+    if let Some(more) = refused.len().checked_sub(MOST_REFUSED).filter(|more| *more > 0) {
+        writeln!(output, "and {more} more machines are refused, and stay as they are")?;
     }
     let machines = if chosen.len() == 1 { "this machine" } else { "each of these machines" };
     loop {

@@ -13,6 +13,7 @@ pub mod keys;
 pub mod link;
 mod noise;
 pub mod preamble;
+mod primitives;
 pub mod session_names;
 
 /// What a block takes on a link beyond its own bytes.

@@ -7,6 +7,7 @@
 use snow::{Builder, HandshakeState};
 
 use super::keys::{JoinKey, Key, KeyPair, SUITE};
+use super::primitives::Primitives;
 
 /// The handshake or a sealed message did not verify.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +48,12 @@ pub(super) fn link_responder(secret: &Key, prologue: &[u8]) -> Result<HandshakeS
     Ok(builder("NNpsk0")?.prologue(prologue)?.psk(0, secret)?.build_responder()?)
 }
 
+/// A fresh pair.
+pub(super) fn key_pair() -> Result<snow::Keypair, Unproven> {
+    Ok(builder("NN")?.generate_keypair()?)
+}
+
 fn builder(pattern: &str) -> Result<Builder<'static>, Unproven> {
-    Ok(Builder::new(format!("Noise_{pattern}_{SUITE}").parse()?))
+    let params = format!("Noise_{pattern}_{SUITE}").parse()?;
+    Ok(Builder::with_resolver(params, Box::<Primitives>::default()))
 }
