@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use ka::wire::keys::{JoinKey, KeyPair};
+use ka::keys::{JoinKey, KeyPair};
 
 fn receive(controller: &str, key: &Path, out: &Path) -> Output {
     let mut agent = Command::new(env!("CARGO_BIN_EXE_ka-agent"));

@@ -4,18 +4,23 @@
 
 use std::process::ExitCode;
 
-use kactl::cli::{self, Cli};
+use clap::Parser;
+use ka_host::terminal;
+use kactl::cli::Cli;
+use kactl::{exit, logging};
 use rustix::fs::Mode;
-use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::process::{Resource, getrlimit, setrlimit, umask};
 
 fn main() -> ExitCode {
     // What is made without a mode of its own, by a script too, is never for everybody to change.
-    rustix::process::umask(rustix::process::umask(Mode::all()) | Mode::WGRP | Mode::WOTH);
-    let cli: Cli = ka_agent::terminal::arguments();
-    cli::logging::start(cli.verbose);
+    umask(umask(Mode::all()) | Mode::WGRP | Mode::WOTH);
+    let cli = Cli::try_parse().unwrap_or_else(|error| {
+        terminal::usage(&error.render().to_string(), error.use_stderr(), error.exit_code())
+    });
+    logging::start(cli.verbose);
     open_many_files();
-    ka_agent::secrets::keep_from_core_dumps();
-    cli::exit::finish(kactl::commands::run(&cli))
+    ka_host::secrets::keep_from_core_dumps();
+    exit::finish(cli.run())
 }
 
 /// Each node has connections and a log. The usual limit of 1024 files stands for programs that use select(2).

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use clap::Parser;
 use ka_agent::receive::{self, Request, Sink};
-use ka_agent::relay::window;
-use ka_agent::sys::signals;
-use ka_agent::{booted, node, terminal};
+use ka_agent::{booted, node};
+use ka_host::sys::signals;
+use ka_host::terminal;
+use ka_net::relay::window;
 use simplelog::{ConfigBuilder, LevelFilter, WriteLogger};
 
 /// What stands before an error.
@@ -82,7 +83,9 @@ struct SinkArgs {
 
 /// Runs the command line: 0 done, 1 failed, 2 usage.
 pub(crate) fn run() -> ExitCode {
-    let cli: Cli = terminal::arguments();
+    let cli = Cli::try_parse().unwrap_or_else(|error| {
+        terminal::usage(&error.render().to_string(), error.use_stderr(), error.exit_code())
+    });
     if let Err(error) = signals::keep_on_large_files() {
         terminal::complain(NAME, format_args!("cannot ignore SIGXFSZ: {error}"));
     }

@@ -9,8 +9,8 @@ use super::error::DiskError;
 use super::mkfs;
 use super::{MadeFileSystem, RawPartition};
 use crate::step::goes_on;
-use crate::sys::block;
 use ka::sha256::Sha256;
+use ka_host::sys::block;
 use rustix::fs::OFlags;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -100,7 +100,7 @@ impl Sample {
             match read() {
                 Ok(None) => {}
                 Ok(Some(what)) => return Err(lost(what)),
-                Err(error) => return Err(lost(crate::words::of_io(&error))),
+                Err(error) => return Err(lost(ka_host::words::of_io(&error))),
             }
         }
         Ok(())

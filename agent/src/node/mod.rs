@@ -16,10 +16,10 @@ use std::sync::{Mutex, PoisonError};
 use ka::plan::Secret;
 use log::LevelFilter;
 
-use crate::boot::cmdline::{self, CommandLine};
-use crate::hardware;
 use crate::init::{self, Outcome};
 use crate::step::step;
+use ka::cmdline::{self, CommandLine};
+use ka_host::hardware;
 
 /// Does all the work of a node; the outcome is for PID 1.
 ///
@@ -56,7 +56,7 @@ fn store_log() {
     }
     let server = password.map_or(server.clone(), |password| server.with_password(&password.0));
     // What failed is logged with its step.
-    let _ = step("store the log", || server.store(&name, Path::new(init::log::FILE)));
+    let _ = step("store the log", || crate::store_log::store(&server, &name, Path::new(init::log::FILE)));
 }
 
 /// An error's text with what was tried.

@@ -5,13 +5,10 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 use anyhow::Context;
-use ka_agent::terminal;
+use ka_host::{guarded, terminal};
 
-use crate::atomic;
-use crate::cli::exit::{Exit, Outcome};
-use crate::cli::values::{self, Range};
 use crate::config::{Config, Ports};
-use crate::guarded;
+use crate::exit::{Exit, Outcome};
 use crate::pxe::confine::{Access, Confined};
 use crate::pxe::files::BootDirectory;
 use crate::pxe::flood::Limit;
@@ -20,6 +17,8 @@ use crate::pxe::serve::{self, OnlyOne};
 use crate::pxe::service::{Dhcp, Service};
 use crate::pxe::site::{self, Server};
 use crate::pxe::{interface, ipxe};
+use crate::values::{self, Range};
+use ka_host::atomic;
 
 /// Options of `kactl pxe`.
 #[derive(Debug, clap::Args)]

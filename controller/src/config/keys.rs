@@ -3,8 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ka::wire::keys::{JoinKey, KeyError, KeyPair};
-use ka_agent::secrets::{self, SecretError};
+use ka::keys::{JoinKey, KeyError, KeyPair};
+use ka_host::secrets::{self, SecretError};
 
 /// A key file that cannot be used.
 #[derive(Debug, thiserror::Error)]

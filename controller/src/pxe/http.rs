@@ -5,8 +5,8 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use crate::http::{self, Answer, Place, Request, Status};
-use crate::ports::{self, Transport};
+use ka_host::ports::{self, Transport};
+use ka_net::http::server::{self, Answer, Place, Request, Status};
 
 /// The port cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +38,7 @@ pub struct Listening {
 /// [`HttpError`] if the port is taken.
 pub fn listen(place: &Place) -> Result<Listening, HttpError> {
     let address = place.address;
-    let listener = http::listen(place).map_err(|source| HttpError { address, source })?;
+    let listener = server::listen(place).map_err(|source| HttpError { address, source })?;
     Ok(Listening { address, listener })
 }
 
@@ -56,7 +56,7 @@ pub fn serve(listening: Listening, root: &Path) -> Result<SocketAddr, HttpError>
         },
         Request::Post { .. } => Status::NotAllowed.into(),
     };
-    http::serve_at(listener, serve).map_err(|source| HttpError { address, source })
+    server::serve_at(listener, serve).map_err(|source| HttpError { address, source })
 }
 
 /// A file of the directory, or of a directory in it. Names with anything odd in them lead nowhere.

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ka::shown::{self, Field};
-use ka_agent::terminal;
+use ka_host::terminal;
 
 use super::units;
-use crate::cli::logging;
-use crate::run::status::{NodeStatus, Phase, RunStatus};
+use crate::logging;
+use crate::status::{NodeStatus, Phase, RunStatus};
 
 /// How often the total is told where there is no live display.
 const TOTAL_EVERY: Duration = Duration::from_secs(5);
@@ -191,7 +191,7 @@ fn label_width(status: &RunStatus) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::status::Failure;
+    use crate::status::Failure;
     use ka::notes::Tally;
     use std::io;
     use std::sync::{Arc, Mutex};

@@ -6,8 +6,8 @@
 
 use snow::{Builder, HandshakeState};
 
-use super::keys::{JoinKey, Key, KeyPair, SUITE};
-use super::primitives::Primitives;
+use crate::keys::{JoinKey, Key, KeyPair, SUITE};
+use crate::primitives::Primitives;
 
 /// The handshake or a sealed message did not verify.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,11 +46,6 @@ pub(super) fn link_initiator(secret: &Key, prologue: &[u8]) -> Result<HandshakeS
 
 pub(super) fn link_responder(secret: &Key, prologue: &[u8]) -> Result<HandshakeState, Unproven> {
     Ok(builder("NNpsk0")?.prologue(prologue)?.psk(0, secret)?.build_responder()?)
-}
-
-/// A fresh pair.
-pub(super) fn key_pair() -> Result<snow::Keypair, Unproven> {
-    Ok(builder("NN")?.generate_keypair()?)
 }
 
 fn builder(pattern: &str) -> Result<Builder<'static>, Unproven> {

@@ -15,12 +15,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use ka_agent::terminal;
+use ka_host::{guarded, terminal};
 use rustix::fs::{CWD, RenameFlags};
 
 use crate::config::{Directories, keys};
-use crate::guarded;
 use inputs::{Kernel, complain};
+use ka_host::atomic;
 
 /// Options of `kactl image`.
 #[derive(Clone, Debug, clap::Args)]
