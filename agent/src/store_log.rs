@@ -2,7 +2,6 @@
 //!
 //! HTTP is spoken here; FTP by busybox, which stage2 has.
 
-use std::fmt;
 use std::fs;
 use std::io;
 use std::path::Path;

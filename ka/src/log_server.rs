@@ -114,6 +114,13 @@ impl LogServer {
         matches!(&self.protocol, Protocol::Ftp { user, .. } if user != ANONYMOUS)
     }
 
+    /// Whether it is to be sent, and is not known.
+    #[must_use]
+    pub fn lacks_password(&self) -> bool {
+        self.takes_password()
+            && matches!(&self.protocol, Protocol::Ftp { password, .. } if password.is_empty())
+    }
+
     /// The same with this password.
     #[must_use]
     pub fn with_password(mut self, secret: &str) -> Self {
@@ -152,8 +159,9 @@ mod tests {
             assert_eq!(LogServer::has_password(text), has, "{text}");
         }
         let server: LogServer = "ftp://me@logs/ka".parse().unwrap();
-        assert!(server.takes_password());
+        assert!(server.takes_password() && server.lacks_password());
         let server = server.with_password("s3cret");
+        assert!(!server.lacks_password());
         let same: LogServer = "ftp://me:s3cret@logs/ka".parse().unwrap();
         assert!(server == same && !format!("{server:?}").contains("s3cret"));
         for open in ["http://logs/ka", "ftp://logs/ka"] {

@@ -51,10 +51,13 @@ fn store_log() {
         bootif.map(|mac| mac.to_string()).or_else(hardware::first_card).unwrap_or_else(|| "node".into());
     let name = format!("{}.log", name.replace(':', "-"));
     let password = LOG_PASSWORD.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if password.is_none() && server.takes_password() {
-        log::warn!("the server for logs may want a password, and none has come: the plan brings it");
+    let server = match password {
+        Some(password) => server.with_password(&password.0),
+        None => server,
+    };
+    if server.lacks_password() {
+        log::warn!("the server for logs may want a password, which comes with the plan: there was none");
     }
-    let server = password.map_or(server.clone(), |password| server.with_password(&password.0));
     // What failed is logged with its step.
     let _ = step("store the log", || crate::store_log::store(&server, &name, Path::new(init::log::FILE)));
 }

@@ -20,7 +20,6 @@ use rustix::fs::{CWD, RenameFlags};
 
 use crate::config::{Directories, keys};
 use inputs::{Kernel, complain};
-use ka_host::atomic;
 
 /// Options of `kactl image`.
 #[derive(Clone, Debug, clap::Args)]
