@@ -21,7 +21,7 @@ PACKAGES := make ca-certificates gcc libc6-dev binutils musl-tools file python3 
 	busybox-static klibc-utils cpio efibootmgr kmod procps xz-utils zstd e2fsprogs xfsprogs jfsutils reiserfsprogs btrfs-progs \
 	dosfstools partclone fdisk gdisk parted util-linux tar attr acl \
 	qemu-system-x86 openssh-client ovmf mmdebstrap dnsmasq-base pxelinux syslinux-common ipxe iproute2 \
-	kea-dhcp4-server python3-scapy nftables libarchive-tools quota
+	kea-dhcp4-server python3-scapy nftables libarchive-tools quota systemd
 
 export DEBIAN_FRONTEND := noninteractive
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
@@ -30,7 +30,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 RUST_IS_THERE = cargo metadata --no-deps --offline --format-version 1
 MUSL_IS_THERE = ls "$$(rustc --print target-libdir --target $(MUSL))"/libstd-*.rlib
 
-.PHONY: setup build agent static-kactl test qemu-test bench fuzz lint install
+.PHONY: setup build agent static-kactl test qemu-test bench fuzz lint advisories install
 
 setup:
 	@wanted="$(PACKAGES)"; \
@@ -76,13 +76,20 @@ fuzz: setup
 	TIME="$(or $(TIME),60)" TARGETS="$(TARGETS)" JOBS="$(or $(JOBS),2)" tests/fuzz/run
 
 # A tool that this machine cannot have is named loudly; the others must be content.
-lint: setup $(DENY)
+lint: setup $(DENY) advisories
 	@$(call lint,cargo fmt,cargo fmt --version,cargo fmt --all --check)
 	@$(call lint,cargo clippy,cargo clippy --version,cargo clippy --workspace --all-targets --locked -- -D warnings)
 	@$(call lint,cargo doc,rustdoc --version,RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps --locked)
 	@$(call lint,prose,python3 --version,tests/lint/prose)
 	@$(call lint,cargo deny,$(DENY) --version,cargo fetch --quiet --locked && $(DENY) --offline check bans licenses sources)
 	@$(call lint,shellcheck,shellcheck --version,shellcheck -x -P SCRIPTDIR $$(grep -rlE --exclude='*.py' '^#!/bin/(ba)?sh|^# shellcheck shell=' .ci initramfs qemu tests/fuzz/run))
+
+# Known faults of the dependencies. The list of them is fetched each time: an old one would be silent about the new ones.
+# Where it cannot be had, nothing was checked, and that is said.
+advisories: $(DENY)
+	@echo "lint: cargo deny, advisories"; \
+	if $(DENY) fetch db; then $(DENY) --offline check --disable-fetch advisories; else \
+		echo "lint: ******** THE ADVISORY DATABASE CANNOT BE REACHED: KNOWN FAULTS OF DEPENDENCIES WERE NOT CHECKED ********"; fi
 
 # In no Debian package. Not optimised: it is built for seconds of work.
 $(DENY):
@@ -99,6 +106,7 @@ install:
 		test -e $$built || { echo "install: $$built is missing: run make build agent" >&2; exit 1; }; done
 	install -D -m 755 $(KACTL) $(DESTDIR)/usr/bin/kactl
 	install -D -m 755 $(AGENT) $(DESTDIR)/usr/lib/ka/ka-agent
+	install -D -m 644 systemd/ka-pxe.service $(DESTDIR)/usr/lib/systemd/system/ka-pxe.service
 	install -d $(DESTDIR)/usr/lib/ka/initramfs
 	install -m 755 $(filter-out %.sh %/build-agent $(LISTS),$(wildcard initramfs/*)) $(DESTDIR)/usr/lib/ka/initramfs
 	install -m 644 $(wildcard initramfs/*.sh) $(LISTS) $(DESTDIR)/usr/lib/ka/initramfs

@@ -11,6 +11,7 @@
 //! assert!(ka_agent::kexec::default_entry(Path::new("/nonexistent")).is_err());
 //! ```
 #![forbid(unsafe_code)]
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod boot;
 pub mod booted;

@@ -1,4 +1,5 @@
 //! `ka-agent`: PID 1 of a node that boots over the network, and a receiver of files on a running host.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod cli;
 

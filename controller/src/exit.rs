@@ -1,7 +1,8 @@
 //! What kactl's exit status says, and how an error becomes one.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
+
+use ka_host::terminal;
 
 /// kactl's exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +58,7 @@ pub type Outcome = Result<Exit, Failure>;
 #[must_use]
 pub fn finish(outcome: Outcome) -> ExitCode {
     let exit = outcome.unwrap_or_else(|failure| {
-        // If even standard error is gone, the exit status still tells.
-        let _ = writeln!(io::stderr(), "kactl: {:#}", failure.error);
+        terminal::complain("kactl", format_args!("{:#}", failure.error));
         failure.exit
     });
     exit.into()

@@ -11,6 +11,7 @@
 //! assert!("port".parse::<OrderSource>().is_err());
 //! ```
 #![forbid(unsafe_code)]
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod cli;
 pub mod commands;

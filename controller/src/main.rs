@@ -1,15 +1,22 @@
 //! `kactl`: clones the golden node.
 #![forbid(unsafe_code)]
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use ka_host::terminal;
 use kactl::cli::Cli;
 use kactl::{exit, logging};
-use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::fs::Mode;
+use rustix::process::{Resource, getrlimit, setrlimit, umask};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    // What is made without a mode of its own, by a script too, is never for everybody to change.
+    umask(umask(Mode::all()) | Mode::WGRP | Mode::WOTH);
+    let cli = Cli::try_parse().unwrap_or_else(|error| {
+        terminal::usage(&error.render().to_string(), error.use_stderr(), error.exit_code())
+    });
     logging::start(cli.verbose);
     open_many_files();
     ka_host::secrets::keep_from_core_dumps();

@@ -171,7 +171,7 @@ fn dnsmasq_is_started_again_and_given_up_when_it_cannot_live() {
 
     // It finds no configuration any more.
     let second = wait_for("dnsmasq", || site.dnsmasq());
-    fs::remove_file(site.directory.path().join("run/dnsmasq/conf")).unwrap();
+    fs::remove_file(site.directory.path().join("run/dnsmasq.conf")).unwrap();
     kill("KILL", second);
     assert_eq!(pxe.wait(), Some(2));
     let log = pxe.log();
@@ -289,6 +289,89 @@ fn dnsmasq_has_a_user_and_few_rights() {
     for line in ["user:dnsmasq:r-x", "group::---", "other::---"] {
         assert!(facl.lines().any(|l| l == line), "{line} is missing in {facl}");
     }
+}
+
+/// Of the server itself: every thread has what its unit would let it have, and no more.
+#[test]
+fn the_server_has_few_rights_whoever_starts_it() {
+    let site = Site::new("p");
+    let pxe = site.start_pxe(&["--interface", "srv"]);
+    pxe.wait_for_line("every machine boots from its disk");
+    wait_for("dnsmasq", || site.dnsmasq());
+    let unit =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd/ka-pxe.service")).unwrap();
+    let words = unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).unwrap();
+    let number = |name: &str| match name {
+        "CAP_CHOWN" => 0,
+        "CAP_FOWNER" => 3,
+        "CAP_KILL" => 5,
+        "CAP_SETGID" => 6,
+        "CAP_SETUID" => 7,
+        "CAP_SETPCAP" => 8,
+        "CAP_NET_BIND_SERVICE" => 10,
+        "CAP_NET_ADMIN" => 12,
+        "CAP_NET_RAW" => 13,
+        other => panic!("{other} is more than the server needs"),
+    };
+    let allowed = words.split_whitespace().fold(0_u64, |set, name| set | 1 << number(name));
+    for task in fs::read_dir(format!("/proc/{}/task", pxe.child.id())).unwrap() {
+        let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        for line in status.lines() {
+            match line.split_once(':').map(|(name, value)| (name, value.trim())) {
+                Some(("CapPrm" | "CapEff" | "CapBnd", set)) => {
+                    assert_eq!(u64::from_str_radix(set, 16).unwrap(), allowed, "{status}");
+                }
+                Some(("CapInh" | "CapAmb", set)) => {
+                    assert_eq!(u64::from_str_radix(set, 16).unwrap(), 0, "{status}")
+                }
+                Some(("NoNewPrivs", is)) => assert_eq!(is, "1", "{status}"),
+                _ => {}
+            }
+        }
+    }
+    // It can still do its work: serve, give dnsmasq its rights again, and end it.
+    assert!(site.tftp("vmlinuz").is_some() && site.http("vmlinuz").is_some());
+    kill("KILL", site.dnsmasq().unwrap());
+    wait_for("another dnsmasq", || site.dnsmasq());
+}
+
+/// A local user can neither hold the locks of the server, nor put anything where it looks.
+#[test]
+fn no_other_user_stops_the_server() {
+    let site = Site::new("q");
+    let run = site.directory.path().join("run");
+    let mut pxe = site.start_pxe_with_umask("0000", &["--interface", "srv"]);
+    pxe.wait_for_line("every machine boots from its disk");
+    assert_eq!(pxe.stop("TERM"), Some(0));
+    let open =
+        done(Command::new("find").arg(&run).arg(site.boot()).args(["!", "-type", "l", "-perm", "/022"]));
+    let open = String::from_utf8(open.stdout).unwrap();
+    assert_eq!(open, "", "others can write there");
+    done(Command::new("chmod").arg("0755").arg(site.directory.path()));
+    let lock = run.join("pxe.lock");
+    // Nobody else can open the lock, even where an earlier version has left it open to all.
+    done(Command::new("chmod").arg("0666").arg(&lock));
+    let hold = |who: &[&str]| {
+        let mut command = Command::new(who[0]);
+        command.args(&who[1..]).args(["flock", "--nonblock", "--shared"]).arg(&lock).args(["sleep", "600"]);
+        command.stderr(Stdio::null()).spawn().unwrap()
+    };
+    let mut stranger = hold(&["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
+    let status = wait_for("the stranger's end", || stranger.try_wait().unwrap());
+    assert!(!status.success(), "another user holds the lock");
+    let again = site.start_pxe(&["--interface", "srv"]);
+    again.wait_for_line("every machine boots from its disk");
+    drop(again);
+    // What belongs to somebody else is named, and not used.
+    fs::remove_file(&lock).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", &lock).unwrap();
+    let mut refused = site.start_pxe(&["--interface", "srv"]);
+    assert_eq!(refused.wait(), Some(2));
+    assert!(
+        refused.log().contains("pxe.lock") && refused.log().contains("symbolic link"),
+        "{}",
+        refused.log()
+    );
 }
 
 #[test]
@@ -431,6 +514,14 @@ impl Site {
         Pxe::start(&mut self.pxe(args))
     }
 
+    fn start_pxe_with_umask(&self, umask: &str, args: &[&str]) -> Pxe {
+        let config = self.directory.path().join("ka.toml");
+        let line = format!("umask {umask}; exec \"$@\"");
+        let mut command =
+            self.in_server(&["sh", "-c", &line, "sh", env!("CARGO_BIN_EXE_kactl"), "pxe", "--config"]);
+        Pxe::start(command.arg(config).args(args))
+    }
+
     fn pxe(&self, args: &[&str]) -> Command {
         let config = self.directory.path().join("ka.toml");
         let mut command = self.in_server(&[env!("CARGO_BIN_EXE_kactl"), "pxe", "--config"]);
@@ -499,7 +590,7 @@ impl Site {
 
     /// The process of the server's dnsmasq, if it runs.
     fn dnsmasq(&self) -> Option<u32> {
-        let config = self.directory.path().join("run/dnsmasq/conf");
+        let config = self.directory.path().join("run/dnsmasq.conf");
         let wanted = format!("--conf-file={}", config.display());
         fs::read_dir("/proc").unwrap().find_map(|entry| {
             let entry = entry.ok()?;

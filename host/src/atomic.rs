@@ -1,8 +1,8 @@
 //! Files that are there whole or not at all, whatever happens while they are written.
 
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// A file or directory that could not be made, read or removed.
@@ -61,28 +61,6 @@ pub fn stage(path: &Path, content: &[u8], mode: u32) -> io::Result<tempfile::Nam
     Ok(new)
 }
 
-/// Makes a directory and what is missing above it; the directory itself gets exactly this mode, also
-/// when it was there.
-///
-/// # Errors
-/// [`FileError`] with what the system said.
-pub fn directory(path: &Path, mode: u32) -> Result<(), FileError> {
-    if let Some(above) = path.parent().filter(|p| !p.exists()) {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(above)
-            .map_err(FileError::new("make the directory", above))?;
-    }
-    // Born with the narrow mode, so that there is no moment at which others can look in.
-    DirBuilder::new()
-        .recursive(true)
-        .mode(mode)
-        .create(path)
-        .and_then(|()| fs::set_permissions(path, Permissions::from_mode(mode)))
-        .map_err(FileError::new("make the directory", path))
-}
-
 fn parent(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
@@ -95,6 +73,8 @@ fn sync_parent(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guarded::directory;
+    use std::fs;
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o7777

@@ -10,10 +10,12 @@
 //!     println!("{} {} bytes {}", disk.name, disk.size, disk.model);
 //! }
 //! ```
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod atomic;
 pub mod blkid;
 pub mod bus;
+pub mod guarded;
 pub mod hardware;
 pub mod health;
 pub mod loops;
@@ -26,6 +28,7 @@ pub mod secrets;
 pub mod sys;
 pub mod sysfs;
 pub mod system;
+pub mod terminal;
 pub mod tool;
 pub mod usage;
 pub mod words;

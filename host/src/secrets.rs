@@ -1,8 +1,59 @@
-//! Keys in memory stay there.
+//! Keys in memory stay there, and keys in files are read only if nobody else could have read them.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, geteuid, getrlimit, set_dumpable_behavior, setrlimit,
 };
+
+/// The longest file with a secret, in bytes.
+const LONGEST: u64 = 64 << 10;
+
+/// A file with a secret that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SecretError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Read(#[from] io::Error),
+    /// Others can read it.
+    #[error("others can read it (mode {mode:04o}): `chmod 600` it if surely nobody has, else make a new one")]
+    Exposed {
+        /// Its permissions.
+        mode: u32,
+    },
+    /// It is somebody else's, who can read and change it.
+    #[error(
+        "it belongs to the user {uid}, who can read and change it: copy it, and keep the copy to yourself"
+    )]
+    Foreign {
+        /// Its owner.
+        uid: u32,
+    },
+}
+
+/// Reads a file that holds a secret.
+///
+/// # Errors
+/// [`SecretError`]; others must neither read nor own it.
+pub fn read(path: &Path) -> Result<String, SecretError> {
+    let file = File::open(path)?;
+    // Of the open file: its name may lead elsewhere by now.
+    let is = file.metadata()?;
+    if is.uid() != geteuid().as_raw() && is.uid() != 0 {
+        return Err(SecretError::Foreign { uid: is.uid() });
+    }
+    let mode = is.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(SecretError::Exposed { mode });
+    }
+    let mut text = String::new();
+    file.take(LONGEST).read_to_string(&mut text)?;
+    Ok(text)
+}
 
 /// Has the kernel write no image of this process's memory, in which keys and file contents are. A program that handles
 /// core files gets them whatever the limit says (core(5)), so root's processes say that they are not to be dumped at all;
@@ -16,5 +67,35 @@ pub fn keep_from_core_dumps() {
         && let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable)
     {
         log::warn!("a core dump of this process would hold its keys: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt, chown};
+
+    #[test]
+    fn a_secret_that_others_can_read_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        fs::write(&path, "s3cret\n").unwrap();
+        for (mode, taken) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false), (0o620, false)] {
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            match read(&path) {
+                Ok(text) => assert!(taken && text == "s3cret\n", "{mode:o}"),
+                Err(SecretError::Exposed { mode: seen }) => assert!(!taken && seen == mode, "{mode:o}"),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert!(matches!(read(&folder.path().join("none")), Err(SecretError::Read(_))));
+        if !geteuid().is_root() {
+            eprintln!("NOT TESTED without root: a secret that belongs to another user");
+            return;
+        }
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        chown(&path, Some(65534), None).unwrap();
+        assert!(matches!(read(&path), Err(SecretError::Foreign { uid: 65534 })));
     }
 }

@@ -7,8 +7,11 @@ use std::fmt;
 
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
-use sha2::{Digest, Sha256};
+use snow::Builder;
 use zeroize::{Zeroize, Zeroizing};
+
+use crate::primitives::Primitives;
+use crate::sha256::Sha256;
 
 /// A 32-byte secret or public value.
 pub type Key = [u8; 32];
@@ -17,7 +20,7 @@ const CONTROLLER_TAG: &str = "ka-controller-key-1";
 const JOIN_TAG: &str = "ka-join-key-1";
 
 /// Noise's name of the only Diffie-Hellman, cipher and hash that ka speaks.
-pub(crate) const SUITE: &str = "25519_ChaChaPoly_BLAKE2s";
+pub(crate) const SUITE: &str = "25519_ChaChaPoly_SHA256";
 
 /// A key text that is not one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,7 +61,8 @@ impl KeyPair {
     /// [`KeyError::NoRandomness`] when the system has no randomness.
     pub fn generate() -> Result<Self, KeyError> {
         let params = format!("Noise_NN_{SUITE}").parse().map_err(|_| KeyError::NoRandomness)?;
-        let pair = snow::Builder::new(params).generate_keypair().map_err(|_| KeyError::NoRandomness)?;
+        let builder = Builder::with_resolver(params, Box::<Primitives>::default());
+        let pair = builder.generate_keypair().map_err(|_| KeyError::NoRandomness)?;
         let key = |bytes: Vec<u8>| Key::try_from(bytes).map_err(|_| KeyError::NoRandomness);
         Ok(Self { private: key(pair.private)?, public: key(pair.public)? })
     }
@@ -163,7 +167,7 @@ pub fn random<const N: usize>() -> Result<[u8; N], KeyError> {
 #[must_use]
 pub fn code(key: &Key) -> String {
     const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-    let hash = Sha256::new().chain_update(b"ka code 1").chain_update(key).finalize();
+    let hash = Sha256::digest([b"ka code 1".as_slice(), key].concat());
     let bits = hash.iter().take(5).fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
     let digit = |place: u32| char::from(ALPHABET[(bits >> (35 - 5 * place) & 31) as usize]);
     (0..4).map(digit).chain(['-']).chain((4..8).map(digit)).collect()

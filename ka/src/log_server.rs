@@ -1,5 +1,6 @@
 //! Where a site collects the nodes' logs, as `ka.store_log=` and `--store-log` name it.
 
+use std::fmt;
 use std::str::FromStr;
 
 /// A directory on a server.
@@ -15,8 +16,12 @@ pub struct LogServer {
     pub directory: String,
 }
 
+/// Who may write on a server that asks nobody, and what such a server likes to hear as a password.
+const ANONYMOUS: &str = "anonymous";
+const DEFAULT_LOGIN: &str = "anonymous:ka@";
+
 /// How a log server is spoken to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP, with PUT.
     Http,
@@ -27,6 +32,16 @@ pub enum Protocol {
         /// Its password.
         password: String,
     },
+}
+
+/// Without the password.
+impl fmt::Debug for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http => f.write_str("Http"),
+            Self::Ftp { user, .. } => f.debug_struct("Ftp").field("user", user).finish_non_exhaustive(),
+        }
+    }
 }
 
 impl FromStr for LogServer {
@@ -43,7 +58,7 @@ impl FromStr for LogServer {
         let (protocol, default) = match (scheme, login) {
             ("http", None) => (Protocol::Http, 80),
             ("ftp", login) => {
-                let login = login.unwrap_or("anonymous:ka@");
+                let login = login.unwrap_or(DEFAULT_LOGIN);
                 let (user, password) = login.split_once(':').unwrap_or((login, ""));
                 let decoded = |part| decoded(part).ok_or(EXPECTED);
                 (Protocol::Ftp { user: decoded(user)?, password: decoded(password)? }, 21)
@@ -85,6 +100,38 @@ fn decoded(text: &str) -> Option<String> {
 }
 
 impl LogServer {
+    /// Whether `text`, which names a server, has a password in it.
+    #[must_use]
+    pub fn has_password(text: &str) -> bool {
+        let authority = text.split_once("://").map_or(text, |(_, rest)| rest);
+        let authority = authority.split_once('/').map_or(authority, |(authority, _)| authority);
+        authority.rsplit_once('@').is_some_and(|(login, _)| login.contains(':'))
+    }
+
+    /// Whether a password would be sent: only by FTP, to a user who is not anonymous.
+    #[must_use]
+    pub fn takes_password(&self) -> bool {
+        matches!(&self.protocol, Protocol::Ftp { user, .. } if user != ANONYMOUS)
+    }
+
+    /// Whether it is to be sent, and is not known.
+    #[must_use]
+    pub fn lacks_password(&self) -> bool {
+        self.takes_password()
+            && matches!(&self.protocol, Protocol::Ftp { password, .. } if password.is_empty())
+    }
+
+    /// The same with this password.
+    #[must_use]
+    pub fn with_password(mut self, secret: &str) -> Self {
+        if self.takes_password()
+            && let Protocol::Ftp { password, .. } = &mut self.protocol
+        {
+            secret.clone_into(password);
+        }
+        self
+    }
+
     /// `HOST:PORT`, an IPv6 address in brackets.
     #[must_use]
     pub fn server(&self) -> String {
@@ -99,6 +146,29 @@ impl LogServer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_is_given_apart_and_never_shown() {
+        for (text, has) in [
+            ("ftp://me:secret@logs/ka", true),
+            ("ftp://me:@logs/ka", true),
+            ("ftp://me@logs:2121/ka:b", false),
+            ("ftp://[fd00::1]:21/x@y:z", false),
+            ("http://logs:80/ka", false),
+        ] {
+            assert_eq!(LogServer::has_password(text), has, "{text}");
+        }
+        let server: LogServer = "ftp://me@logs/ka".parse().unwrap();
+        assert!(server.takes_password() && server.lacks_password());
+        let server = server.with_password("s3cret");
+        assert!(!server.lacks_password());
+        let same: LogServer = "ftp://me:s3cret@logs/ka".parse().unwrap();
+        assert!(server == same && !format!("{server:?}").contains("s3cret"));
+        for open in ["http://logs/ka", "ftp://logs/ka"] {
+            let server: LogServer = open.parse().unwrap();
+            assert!(!server.takes_password() && server.clone().with_password("x") == server);
+        }
+    }
 
     #[test]
     fn servers_are_read() {

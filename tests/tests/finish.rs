@@ -444,6 +444,7 @@ fn a_node_becomes_a_machine_of_its_own() {
         golden: GoldenHost { address: Some([10, 0, 0, 1].into()), ..GoldenHost::default() },
         machine: GoldenMachine::default(),
         first_boot: Some(FirstBoot { controller: "10.0.0.1:80".to_owned(), token: "secret".to_owned() }),
+        store_log_password: None,
     };
     let machine = Machine {
         storage_modules: vec!["nvme".to_owned()],

@@ -155,6 +155,7 @@ impl Copied {
                     tables: Vec::new(),
                 },
                 first_boot: None,
+                store_log_password: None,
             },
             after: After::Reboot,
         };

@@ -13,8 +13,9 @@ use ka::disk::units::{DiskSize, SectorSize};
 use ka::inventory::Disk;
 use ka::plan::report::{OfDisk, Outcome, Report};
 use ka::plan::{ConfirmedDisk, DiskPlan, FileSystemKind, FileSystemPlan};
+use ka::shown;
 use ka_agent::disk;
-use ka_host::hardware;
+use ka_host::{hardware, terminal};
 use serde::Serialize;
 
 #[derive(clap::Args)]
@@ -108,7 +109,7 @@ impl From<io::Error> for Failure {
 
 /// Runs the command: 0 done, 1 refused or failed, 2 usage.
 pub(super) fn run(args: &Args) -> ExitCode {
-    let mut out = io::stdout().lock();
+    let mut out = terminal::out();
     let done = match &args.command {
         Command::Show { disk, json } => show(disk.as_ref(), *json, &mut out),
         Command::Plan { wanted, json } => plan(wanted, *json, &mut out),
@@ -117,7 +118,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("ka-agent: {failure}");
+            terminal::complain(super::NAME, &failure);
             let is_usage = matches!(failure, Failure::Read { .. } | Failure::Description(_));
             ExitCode::from(if is_usage { 2 } else { 1 })
         }
@@ -137,7 +138,7 @@ fn show(choice: Option<&DiskChoice>, json: bool, out: &mut dyn Write) -> Result<
     for Shown { disk, findings } in &shown {
         write!(out, "{}", OfDisk(disk))?;
         for finding in findings {
-            writeln!(out, "    {finding}")?;
+            writeln!(out, "    {}", shown::field(finding))?;
         }
     }
     Ok(())
@@ -248,7 +249,5 @@ fn file_system(name: &str) -> Result<FileSystemKind, String> {
 }
 
 fn print_json(value: &impl Serialize, out: &mut dyn Write) -> Result<(), Failure> {
-    serde_json::to_writer_pretty(&mut *out, value)?;
-    writeln!(out)?;
-    Ok(())
+    Ok(writeln!(out, "{}", shown::json(&serde_json::to_string_pretty(value)?))?)
 }

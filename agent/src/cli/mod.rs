@@ -10,11 +10,15 @@ use clap::Parser;
 use ka_agent::receive::{self, Request, Sink};
 use ka_agent::{booted, node};
 use ka_host::sys::signals;
+use ka_host::terminal;
 use ka_net::relay::window;
 use simplelog::{ConfigBuilder, LevelFilter, WriteLogger};
 
+/// What stands before an error.
+const NAME: &str = "ka-agent";
+
 #[derive(Parser)]
-#[command(name = "ka-agent", version, about = "The part of ka that runs on the nodes")]
+#[command(name = NAME, version, about = "The part of ka that runs on the nodes")]
 struct Cli {
     /// Tells more
     #[arg(short, long, global = true)]
@@ -79,9 +83,11 @@ struct SinkArgs {
 
 /// Runs the command line: 0 done, 1 failed, 2 usage.
 pub(crate) fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| {
+        terminal::usage(&error.render().to_string(), error.use_stderr(), error.exit_code())
+    });
     if let Err(error) = signals::keep_on_large_files() {
-        eprintln!("ka-agent: cannot ignore SIGXFSZ: {error}");
+        terminal::complain(NAME, format_args!("cannot ignore SIGXFSZ: {error}"));
     }
     match cli.command {
         // A node's log goes to its consoles.
@@ -91,7 +97,7 @@ pub(crate) fn run() -> ExitCode {
             match booted::tell(Path::new("/")) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
-                    eprintln!("ka-agent: {error}");
+                    terminal::complain(NAME, error);
                     ExitCode::FAILURE
                 }
             }
@@ -110,8 +116,7 @@ pub(crate) fn run() -> ExitCode {
 fn log_to_stderr(verbose: bool) {
     let level = if verbose { LevelFilter::Debug } else { LevelFilter::Info };
     let config = ConfigBuilder::new().set_time_level(LevelFilter::Off).build();
-    // Only fails when there is a logger already.
-    let _ = WriteLogger::init(level, config, std::io::stderr());
+    terminal::log_with(*WriteLogger::new(level, config, terminal::err()), level);
 }
 
 fn receive(args: Receive) -> ExitCode {
@@ -132,7 +137,7 @@ fn receive(args: Receive) -> ExitCode {
     match receive::receive(&request) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ka-agent: {error}");
+            terminal::complain(NAME, &error);
             ExitCode::from(if error.is_usage() { 2 } else { 1 })
         }
     }

@@ -9,9 +9,9 @@ use super::error::DiskError;
 use super::mkfs;
 use super::{MadeFileSystem, RawPartition};
 use crate::step::goes_on;
+use ka::sha256::Sha256;
 use ka_host::sys::block;
 use rustix::fs::OFlags;
-use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -232,7 +232,7 @@ fn hash(file: &File, mut offset: u64, mut length: u64) -> io::Result<Hash> {
         hash.update(&*buffer);
         (offset, length) = (offset + want as u64, length - want as u64);
     }
-    Ok(hash.finalize().into())
+    Ok(hash.finalize())
 }
 
 /// Numbers that are spread well, and no secret (splitmix64).

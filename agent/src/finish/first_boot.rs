@@ -35,10 +35,14 @@ pub(in crate::finish) fn write(root: &Path, first_boot: &FirstBoot, mut agent: F
         .map_err(|e| Cause::file("copy the agent to", &program, e))?;
     let message = directory.join(MESSAGE);
     let text = format!("{}\n{}\n", first_boot.controller, first_boot.token);
+    // A file that is there keeps its mode, and others would read the secret.
+    match fs::remove_file(&message) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Cause::file("replace", &message, e)),
+        _ => {}
+    }
     File::options()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
         .open(&message)
         .and_then(|mut file| file.write_all(text.as_bytes()))

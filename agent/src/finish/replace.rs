@@ -37,7 +37,12 @@ fn beside(path: &Path) -> PathBuf {
 fn write_like(model: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
     let old = File::open(model)?;
     let metadata = old.metadata()?;
-    let mut new = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    // What an interrupted attempt left, or what somebody has put there for us to follow.
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let mut new = File::options().write(true).create_new(true).mode(0o600).open(path)?;
     new.write_all(content)?;
     // The owner first: a change of owner clears set-id bits and capabilities.
     fchown(&new, Some(metadata.uid()), Some(metadata.gid()))?;

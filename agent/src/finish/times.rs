@@ -10,8 +10,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use ka::sha256::Sha256;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
-use sha2::{Digest, Sha256};
 
 use crate::finish::error::Cause;
 
@@ -104,7 +104,7 @@ fn sum(path: &Path) -> io::Result<[u8; 32]> {
     let mut buffer = vec![0u8; 256 << 10];
     loop {
         match io::Read::read(&mut file, &mut buffer)? {
-            0 => return Ok(hasher.finalize().into()),
+            0 => return Ok(hasher.finalize()),
             read => hasher.update(buffer.get(..read).unwrap_or_default()),
         }
     }

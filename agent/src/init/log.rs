@@ -3,10 +3,12 @@
 //! Serial and screen both show it, whichever a person looks at. PID 1 and the work write the same
 //! file, whole lines at a time.
 
-use std::fs::{self, File};
+use std::fs::{DirBuilder, File};
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
+use ka::shown;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -41,9 +43,10 @@ pub fn start(level: LevelFilter) -> io::Result<()> {
 
 fn open(path: &Path) -> io::Result<File> {
     if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     }
-    File::options().create(true).append(true).open(path)
+    // It tells of the clone's inside, and is not for every process of the machine.
+    File::options().create(true).append(true).mode(0o640).open(path)
 }
 
 struct Everywhere {
@@ -74,7 +77,7 @@ impl Log for Everywhere {
     fn flush(&self) {}
 }
 
-/// A line with the time since boot: the clock may be wrong until the controller has been asked.
+/// A message with the time since boot: the clock may be wrong until the controller has been asked.
 fn line(seconds: i64, nanoseconds: i64, level: Level, message: &str) -> String {
     let level = match level {
         Level::Error => "ERROR ",
@@ -82,7 +85,7 @@ fn line(seconds: i64, nanoseconds: i64, level: Level, message: &str) -> String {
         Level::Info => "",
         Level::Debug | Level::Trace => "debug ",
     };
-    format!("[{seconds:5}.{:03}] {level}{}\n", nanoseconds / 1_000_000, message.trim_end())
+    format!("[{seconds:5}.{:03}] {level}{}\n", nanoseconds / 1_000_000, shown::record(message))
 }
 
 #[cfg(test)]
@@ -92,6 +95,10 @@ mod tests {
     #[test]
     fn lines_carry_the_time_since_boot() {
         assert_eq!(line(3, 45_999_999, Level::Info, "network: OK"), "[    3.045] network: OK\n");
-        assert_eq!(line(123_456, 0, Level::Error, "mkfs\nfailed\n"), "[123456.000] ERROR mkfs\nfailed\n");
+        assert_eq!(line(123_456, 0, Level::Error, "mkfs\nfailed\n"), "[123456.000] ERROR mkfs\n    failed\n");
+        assert_eq!(
+            line(1, 0, Level::Info, "a\u{1b}[2Jb\n[    1.000] c"),
+            "[    1.000] a?[2Jb\n    [    1.000] c\n"
+        );
     }
 }

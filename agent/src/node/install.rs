@@ -1,7 +1,7 @@
 //! The session in which a node becomes a copy of the golden node.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use ka::seal::StreamId;
 use ka::wire::control::{Failure, Hello, ToController};
 use ka::wire::session_names;
 
+use super::LOG_PASSWORD;
 use super::outbox::Outbox;
 use super::stage1::Node;
 use crate::disk::{self, Prepared, RawPartition};
@@ -100,6 +101,7 @@ fn join(node: &Node, hello: &Hello) -> Result<Session, String> {
 /// From a blank disk to one that boots. Whatever fails after the first write leaves a disk that does not.
 fn carry_out(node: &Node, session: &Session, confirmed: &ConfirmedPlan) -> Result<(), Failure> {
     let plan = &confirmed.plan;
+    *LOG_PASSWORD.lock().unwrap_or_else(PoisonError::into_inner) = plan.finish.store_log_password.clone();
     if let Some(reason) = ka::boot::refusal(plan, hardware::firmware()) {
         return Err(own("plan", reason));
     }

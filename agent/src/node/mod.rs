@@ -11,7 +11,9 @@ mod stage2;
 use std::fmt::Display;
 use std::fs;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
+use ka::plan::Secret;
 use log::LevelFilter;
 
 use crate::init::{self, Outcome};
@@ -38,6 +40,9 @@ pub fn work() -> Result<Outcome, String> {
     outcome
 }
 
+/// What the plan says of the server for logs.
+static LOG_PASSWORD: Mutex<Option<Secret>> = Mutex::new(None);
+
 /// Puts the log where the command line says. A node that is done has not failed because of it.
 fn store_log() {
     let text = fs::read_to_string("/proc/cmdline").unwrap_or_default();
@@ -45,6 +50,14 @@ fn store_log() {
     let name =
         bootif.map(|mac| mac.to_string()).or_else(hardware::first_card).unwrap_or_else(|| "node".into());
     let name = format!("{}.log", name.replace(':', "-"));
+    let password = LOG_PASSWORD.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let server = match password {
+        Some(password) => server.with_password(&password.0),
+        None => server,
+    };
+    if server.lacks_password() {
+        log::warn!("the server for logs may want a password, which comes with the plan: there was none");
+    }
     // What failed is logged with its step.
     let _ = step("store the log", || crate::store_log::store(&server, &name, Path::new(init::log::FILE)));
 }

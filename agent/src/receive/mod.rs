@@ -8,7 +8,6 @@ mod partial;
 mod pipe;
 mod sink;
 
-use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -25,6 +24,7 @@ pub use sink::{Received, Sink, unpack_into};
 
 use crate::session::{JoinError, Session, SessionOver};
 use ka_host::hardware;
+use ka_host::secrets::{self, SecretError};
 use ka_net::relay::StreamReader;
 
 /// Between two attempts to join.
@@ -52,13 +52,13 @@ pub struct Request {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReceiveError {
-    /// The key file cannot be read.
-    #[error("cannot read the join key {}: {error}", path.display())]
+    /// The key file cannot be read, or others can read it, too.
+    #[error("cannot use the join key {}: {error}", path.display())]
     KeyFile {
         /// The file.
         path: PathBuf,
-        /// What the system said.
-        error: io::Error,
+        /// What is wrong.
+        error: SecretError,
     },
     /// The key file holds something else.
     #[error("{}: {error}; it should be the join.key that 'kactl init' made", path.display())]
@@ -200,8 +200,7 @@ pub fn data_listener() -> io::Result<TcpListener> {
 }
 
 fn read_key(path: &PathBuf) -> Result<JoinKey, ReceiveError> {
-    let text =
-        fs::read_to_string(path).map_err(|error| ReceiveError::KeyFile { path: path.clone(), error })?;
+    let text = secrets::read(path).map_err(|error| ReceiveError::KeyFile { path: path.clone(), error })?;
     JoinKey::from_text(&text).map_err(|error| ReceiveError::Key { path: path.clone(), error })
 }
 

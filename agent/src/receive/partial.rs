@@ -3,15 +3,16 @@
 //! The name is unique and the file locked, so that a second receiver for the same file is refused, and nobody takes what
 //! another one writes. What a killed receiver has left behind is not locked, and is removed.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File, Metadata, Permissions};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
+use rustix::process::geteuid;
 
 use super::error::SinkError;
 use ka_host::health::Watched;
@@ -28,6 +29,8 @@ pub(super) struct Partial {
     target: PathBuf,
     path: PathBuf,
     file: File,
+    /// What others may do with it, once it is whole.
+    mode: Permissions,
     /// Asked, when all is written, whether that is true.
     watched: Watched,
     settled: bool,
@@ -58,16 +61,14 @@ impl Partial {
         let watched = Watched::new(directory.into(), parent(target))?;
         let mut options = File::options();
         options.write(true).create_new(true).custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
-        // Nobody reads it before it has the right mode.
-        options.mode(if old.is_some() { 0o600 } else { 0o666 });
+        // Nobody reads it, or holds its lock, before it is whole.
+        options.mode(0o600);
         let file = options.open(&path).map_err(partial)?;
-        let new = Self { target: target.to_owned(), path: path.clone(), file, watched, settled: false };
+        let mode = old.map_or_else(|| Permissions::from_mode(0o666 & !umask()), |old| old.permissions());
+        let new = Self { target: target.to_owned(), path: path.clone(), file, mode, watched, settled: false };
         lock(&new.file).map_err(partial)?;
         // Another one may have begun at the same moment. Then neither goes on: both would be right.
         refuse_others(target, Some(&path))?;
-        if let Some(old) = old {
-            new.file.set_permissions(old.permissions()).map_err(partial)?;
-        }
         Ok(new)
     }
 
@@ -82,6 +83,10 @@ impl Partial {
     /// Not all of it is on its disk, or it is not there any more.
     pub(super) fn settle(mut self) -> Result<(), SinkError> {
         let failed = |error| SinkError::File { path: self.target.clone(), error };
+        if let Err(error) = self.file.set_permissions(self.mode.clone()) {
+            // FAT has no modes to set.
+            log::warn!("{}: its mode stays as it is: {error}", self.target.display());
+        }
         self.file.sync_all().map_err(failed)?;
         // What the file system has lost takes the place of nothing.
         self.watched.check()?;
@@ -151,8 +156,13 @@ fn refuse_others(target: &Path, own: Option<&Path>) -> Result<(), SinkError> {
         }
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let other = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(&path);
-        // Gone meanwhile, or of another user.
+        // Gone meanwhile.
         let Ok(other) = other else { continue };
+        // Another user's is none of ours: whoever may write here could stop us with it for ever.
+        let owner = other.metadata().map_err(failed)?.uid();
+        if owner != geteuid().as_raw() && owner != 0 {
+            continue;
+        }
         if !lock(&other).map_err(failed)? {
             return Err(SinkError::InUse { path: target.to_owned(), by: path });
         }
@@ -171,6 +181,13 @@ fn lock(file: &File) -> io::Result<bool> {
         Err(Errno::WOULDBLOCK) => Ok(false),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// What a new file's mode lacks by this user's wish. To ask the kernel by umask(2) would change it for a moment.
+fn umask() -> u32 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let octal = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    octal.and_then(|octal| u32::from_str_radix(octal.trim(), 8).ok()).unwrap_or(0o022)
 }
 
 fn stem(name: &[u8]) -> &[u8] {
@@ -237,6 +254,29 @@ mod tests {
         assert_eq!(names(directory.path()).len(), 1);
         drop(partial);
         assert!(names(directory.path()).is_empty());
+    }
+
+    #[test]
+    fn nobody_else_opens_it_or_stops_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("file");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        let partial = Partial::create(&target).unwrap();
+        assert_eq!(mode(&partial.path), 0o600);
+        let planted = directory.path().join("file.ka-partial-0000000000000000");
+        partial.settle().unwrap();
+        assert_eq!(mode(&target), 0o666 & !umask());
+        if !geteuid().is_root() {
+            eprintln!("NOT TESTED without root: another user's locked file");
+            return;
+        }
+        let theirs = File::create(&planted).unwrap();
+        std::os::unix::fs::chown(&planted, Some(65534), None).unwrap();
+        assert!(lock(&theirs).unwrap());
+        fs::set_permissions(&target, Permissions::from_mode(0o640)).unwrap();
+        Partial::create(&target).unwrap().settle().unwrap();
+        assert_eq!(mode(&target), 0o640);
+        assert!(planted.exists(), "theirs stays");
     }
 
     #[test]

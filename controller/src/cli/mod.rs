@@ -9,6 +9,7 @@ use crate::commands::{
 };
 use crate::config::Config;
 use crate::exit::{Exit, Outcome};
+use ka_host::terminal;
 
 /// Clones this machine, the golden node, onto machines that boot over the network.
 #[derive(Debug, clap::Parser)]
@@ -34,7 +35,7 @@ impl Cli {
         let config = || Config::load(&self.config);
         match &self.command {
             Command::Desc(args) => {
-                desc::run(args, &mut std::io::stdout().lock())?;
+                desc::run(args, &mut terminal::data())?;
                 Ok(Exit::Ok)
             }
             Command::Go(args) => go::run(args, &config()?),
@@ -100,6 +101,8 @@ mod tests {
             "kactl run -n 1 -p sda desc --boot halt",
             "kactl run -n 1 -p sda desc --hostname node",
             "kactl run -n 1 -p sda desc --store-log https://logs/",
+            "kactl run -n 1 -p sda desc --store-log ftp://me:secret@logs/",
+            "kactl run -n 1 -p sda desc --store-log-password file",
             "kactl run -n 1 -p sda desc --wait-booted=0",
             "kactl run -n 1 -p sda desc --kernel 6.1",
             "kactl run -n 1 -p sda desc --firmware uefi",

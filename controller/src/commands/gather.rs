@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
+use ka_host::terminal;
 
 use super::options::run::RunArgs;
 use super::select::{self, Dialogue, Permission, Selected};
@@ -70,7 +71,7 @@ pub(super) fn ask(
     target: &Target,
 ) -> anyhow::Result<Selected> {
     let terminal = io::stdin().is_terminal();
-    let (mut input, mut output) = (io::stdin().lock(), io::stderr());
+    let (mut input, mut output) = (io::stdin().lock(), terminal::err());
     let dialogue = terminal.then_some(Dialogue { input: &mut input, output: &mut output });
     Ok(select::select(permission, args.wanted()?, arrivals, target, Code::of(args.confirm_codes), dialogue)?)
 }
@@ -92,7 +93,7 @@ pub(super) fn dry_run(
     hub.admit(&args.session, Admission { refused, ..Admission::default() });
     let reports: Vec<_> =
         arrivals.iter().map(|arrival| (arrival, target.report(&arrival.inventory))).collect();
-    let out = &mut io::stdout().lock();
+    let out = &mut terminal::out();
     if args.stream.json {
         dry_run::print_json(out, &args.session, &reports)?;
     } else {

@@ -9,6 +9,7 @@ use crate::config::keys::{self, KeyFileError};
 use crate::config::{Config, TEMPLATE};
 use crate::exit::{Exit, Outcome};
 use ka_host::atomic::{self, FileError};
+use ka_host::{guarded, terminal};
 
 /// Only root reads keys.
 const KEY_MODE: u32 = 0o600;
@@ -29,13 +30,13 @@ pub struct InitArgs {
 pub fn run(args: &InitArgs, config_file: &Path) -> Outcome {
     write_config(config_file)?;
     let directory = Config::load(config_file)?.directories.keys;
-    atomic::directory(&directory, KEY_DIRECTORY_MODE)?;
+    guarded::directory(&directory, KEY_DIRECTORY_MODE)?;
     if args.force {
         new_keys(&directory, atomic::write)?;
-        println!(
+        terminal::say(format_args!(
             "made new keys in {}; run `kactl image`, or `kactl image --key-only` if there is an image",
             directory.display()
-        );
+        ));
         return Ok(Exit::Ok);
     }
     complete_keys(&directory)
@@ -43,12 +44,12 @@ pub fn run(args: &InitArgs, config_file: &Path) -> Outcome {
 
 fn write_config(path: &Path) -> Result<(), FileError> {
     if let Some(above) = path.parent().filter(|p| !p.as_os_str().is_empty() && !p.exists()) {
-        atomic::directory(above, 0o755)?;
+        guarded::directory(above, 0o755)?;
     }
     match atomic::create(path, TEMPLATE.as_bytes(), 0o644) {
-        Ok(()) => println!("made {}", path.display()),
+        Ok(()) => terminal::say(format_args!("made {}", path.display())),
         Err(e) if e.source.kind() == io::ErrorKind::AlreadyExists => {
-            println!("{} is there, kept as it is", path.display());
+            terminal::say(format_args!("{} is there, kept as it is", path.display()));
         }
         Err(e) => return Err(e),
     }
@@ -62,22 +63,22 @@ fn complete_keys(directory: &Path) -> Outcome {
     match (keys::load_controller(directory), keys::load_join(directory)) {
         (Ok(_), Ok(_)) => {
             keys::load(directory)?;
-            println!(
+            terminal::say(format_args!(
                 "the keys in {} are there, kept as they are (--force makes new ones)",
                 directory.display()
-            );
+            ));
         }
         (Ok(controller), Err(e)) if missing(&e) => {
             let join = JoinKey::generate(&controller)?;
             atomic::create(&keys::join_file(directory), join.to_text().as_bytes(), KEY_MODE)?;
-            println!(
+            terminal::say(format_args!(
                 "made a new join key in {}; run `kactl image`, or `kactl image --key-only` if there is an image",
                 directory.display()
-            );
+            ));
         }
         (Err(e), Err(f)) if missing(&e) && missing(&f) => {
             new_keys(directory, atomic::create)?;
-            println!("made the keys in {}", directory.display());
+            terminal::say(format_args!("made the keys in {}", directory.display()));
         }
         (Err(e), Ok(_)) if missing(&e) => {
             let lost = keys::controller_file(directory);

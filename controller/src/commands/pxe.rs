@@ -1,10 +1,11 @@
 //! `kactl pxe`: serves DHCP, TFTP, HTTP and what each machine boots.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
 use anyhow::Context;
+use ka_host::{guarded, terminal};
 
 use crate::config::{Config, Ports};
 use crate::exit::{Exit, Outcome};
@@ -61,11 +62,11 @@ pub fn run(args: &PxeArgs, config: &Config) -> Outcome {
     let settings = settings(config, &service);
     if let Some(Other::Config { server }) = args.other {
         let text = site::text(server, &service, &settings);
-        io::stdout().lock().write_all(text.as_bytes()).context("cannot print the configuration")?;
+        terminal::data().write_all(text.as_bytes()).context("cannot print the configuration")?;
         return Ok(Exit::Ok);
     }
     let directories = &config.directories;
-    atomic::directory(&directories.run, 0o755)?;
+    guarded::directory(&directories.run, 0o700)?;
     let _only_one = OnlyOne::take(&directories.run)?;
     let boot = BootDirectory::prepare(&service.tftp_root, settings)?;
     service.uefi = boot.serves_uefi();
@@ -76,7 +77,8 @@ pub fn run(args: &PxeArgs, config: &Config) -> Outcome {
         );
     }
     let user = confine(&service, &directories.run)?;
-    let dnsmasq_config = service.run.join("conf");
+    // Beside dnsmasq's own directory: it reads what it is told, and does not write it.
+    let dnsmasq_config = service.run.with_extension("conf");
     atomic::write(&dnsmasq_config, service.config().as_bytes(), 0o644)?;
     let _limit = limit(&service.interface);
     log::info!(
@@ -91,8 +93,9 @@ pub fn run(args: &PxeArgs, config: &Config) -> Outcome {
 
 /// dnsmasq's own directory, and the user that it runs as.
 fn confine(service: &Service, run: &Path) -> anyhow::Result<Option<Confined>> {
-    atomic::directory(&service.run, 0o755)?;
-    let Some(user) = Confined::find() else {
+    let user = Confined::find();
+    guarded::directory_of(&service.run, 0o755, user.map(Confined::uid))?;
+    let Some(user) = user else {
         log::warn!("dnsmasq runs as root: this system has no user 'dnsmasq'");
         return Ok(None);
     };

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{Context, anyhow, ensure};
 use ka::plan::After;
 use ka::wire::session_names;
 
@@ -34,6 +34,7 @@ use crate::status::{NodeStatus, Phase};
 use crate::stream::source::{DirectorySource, GoldenSource};
 use crate::view::progress::Progress;
 use ka::mac::Mac;
+use ka_host::guarded;
 
 /// How long stage2 waits for one more node before it goes to those that are there.
 const STAGE2_LINGER: Duration = Duration::from_secs(3);
@@ -52,7 +53,10 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
     check_wait(args)?;
     let names = args.identity.names()?;
     let store_log = args.store_log.as_deref().map(log_server::by_address).transpose()?;
-    let planned = golden::plan::make(&request(args, config))?;
+    let password = args.store_log_password.as_deref().zip(args.store_log.as_deref());
+    let password = password.map(|(file, url)| log_server::password(file, url)).transpose()?;
+    let mut planned = golden::plan::make(&request(args, config))?;
+    planned.plan.finish.store_log_password = password;
     planned.notes.iter().for_each(|note| log::warn!("{note}"));
     let target = Target {
         plan: planned.plan,
@@ -307,16 +311,9 @@ fn lease(args: &RunArgs, config: &Config, stage2: &str, hub: &Hub, permission: &
     Lease { session: stage2.to_owned(), server, store_log: None, allowed, done: BTreeSet::new() }
 }
 
-/// A directory of this run's own: the session's name and the first number that is free.
+/// A directory of this run's own: the session's name and the first number that is free. Nodes' logs tell of the clones'
+/// inside, and are not for everybody.
 fn new_directory(parent: &Path, session: &str) -> anyhow::Result<PathBuf> {
-    let error = |path: &Path| format!("cannot make the directory {}", path.display());
-    fs::create_dir_all(parent).with_context(|| error(parent))?;
-    for number in 1_u32.. {
-        let path = parent.join(format!("{session}-{number}"));
-        match fs::create_dir(&path) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            outcome => return outcome.with_context(|| error(&path)).map(|()| path),
-        }
-    }
-    bail!("too many runs in {}", parent.display())
+    guarded::shared_directory(parent, 0o750, 0o022)?;
+    Ok(guarded::numbered(parent, session, 0o750)?)
 }

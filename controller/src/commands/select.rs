@@ -7,13 +7,17 @@ use std::io::{self, BufRead, Write};
 use ka::inventory::identity::DiskIdentity;
 use ka::keys;
 use ka::plan::report::Report;
+use ka::shown;
 
 use crate::hub::{Arrival, Target, identities, refusal};
-use crate::view::machines::{self, Code, printable};
+use crate::view::machines::{self, Code};
 use ka::mac::Mac;
 
 /// How often a code may be typed.
 const TRIES: u32 = 3;
+
+/// So many machines that are refused are named before the question.
+const MOST_REFUSED: usize = 32;
 
 /// What allows a machine to be erased.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,7 +153,7 @@ pub fn question_again(arrival: &Arrival, reason: &str, target: &Target) -> Strin
     format!(
         "{} has booted again, and {}.\n{}Erase {} of this machine? Type yes or no:",
         arrival.mac,
-        printable(reason),
+        shown::reason(reason),
         machines::describe(arrival, &target.report(&arrival.inventory), Code::Shown),
         target.names()
     )
@@ -167,8 +171,11 @@ fn confirmed(
     for (arrival, report) in chosen {
         writeln!(output, "{}", machines::describe(arrival, report, code))?;
     }
-    for (mac, reason) in refused {
-        writeln!(output, "{mac} is refused, and stays as it is: {}", printable(reason))?;
+    for (mac, reason) in refused.iter().take(MOST_REFUSED) {
+        writeln!(output, "{mac} is refused, and stays as it is: {}", shown::reason(reason))?;
+    }
+    if let Some(more) = refused.len().checked_sub(MOST_REFUSED).filter(|more| *more > 0) {
+        writeln!(output, "and {more} more machines are refused, and stay as they are")?;
     }
     let machines = if chosen.len() == 1 { "this machine" } else { "each of these machines" };
     loop {

@@ -1,9 +1,9 @@
 //! Watching a session until it is over, and telling how it went: what `run` and `send` share.
 
-use std::io;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
+use ka_host::terminal;
 
 use crate::exit::{self, Exit, Outcome};
 use crate::hub::session::Ending;
@@ -83,7 +83,7 @@ pub(super) fn until_booted(booted: &Booted, status: &mut RunStatus, progress: &m
 /// # Errors
 /// The source's failure. If the summary cannot be written, nodes count as failed: nobody reads that they are complete.
 pub(super) fn report(end: &Snapshot, json: bool) -> Outcome {
-    let out = &mut io::stdout().lock();
+    let out = &mut terminal::out();
     let printed = if json {
         let served = matches!(end.ending, Some(Ending::Served) | None);
         summary::print_json(out, served, &end.status, &end.transfer)

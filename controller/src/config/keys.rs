@@ -1,11 +1,10 @@
 //! The keys' files: `controller.key`, which stays here, and `join.key`, which goes into the boot image.
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use ka::keys::{JoinKey, KeyError, KeyPair};
+use ka_host::secrets::{self, SecretError};
 
 /// A key file that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -22,11 +21,11 @@ pub enum KeyFileError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// What is wrong.
         #[source]
-        source: io::Error,
+        source: SecretError,
     },
-    /// Others can read it, and so could pose as the controller.
+    /// Others can read it, and so could pose as the controller, or join.
     #[error(
         "others can read the key {} (mode {mode:04o}): make new keys with `kactl init --force`, or `chmod 600` it if surely nobody has",
         path.display()
@@ -95,28 +94,25 @@ pub fn load(keys: &Path) -> Result<Keys, KeyFileError> {
 /// [`KeyFileError`] with the file and what to do about it.
 pub fn load_controller(keys: &Path) -> Result<KeyPair, KeyFileError> {
     let path = controller_file(keys);
-    let mode = fs::metadata(&path).map_err(unreadable(&path))?.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(KeyFileError::Exposed { path, mode });
-    }
-    let text = fs::read_to_string(&path).map_err(unreadable(&path))?;
+    let text = secrets::read(&path).map_err(unusable(&path))?;
     KeyPair::from_text(&text).map_err(|source| KeyFileError::Content { path, source })
 }
 
-/// Reads the join key.
+/// Reads the join key, and refuses one that others can read.
 ///
 /// # Errors
 /// [`KeyFileError`] with the file and what to do about it.
 pub fn load_join(keys: &Path) -> Result<JoinKey, KeyFileError> {
     let path = join_file(keys);
-    let text = fs::read_to_string(&path).map_err(unreadable(&path))?;
+    let text = secrets::read(&path).map_err(unusable(&path))?;
     JoinKey::from_text(&text).map_err(|source| KeyFileError::Content { path, source })
 }
 
-fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> KeyFileError {
+fn unusable(path: &Path) -> impl FnOnce(SecretError) -> KeyFileError {
     let path = path.to_owned();
-    |source| match source.kind() {
-        io::ErrorKind::NotFound => KeyFileError::Missing { path },
-        _ => KeyFileError::Read { path, source },
+    |error| match error {
+        SecretError::Read(e) if e.kind() == io::ErrorKind::NotFound => KeyFileError::Missing { path },
+        SecretError::Exposed { mode } => KeyFileError::Exposed { path, mode },
+        source => KeyFileError::Read { path, source },
     }
 }

@@ -7,6 +7,10 @@ use std::sync::Arc;
 use ka::inventory::Inventory;
 use ka::keys::Key;
 use ka::mac::Mac;
+use ka::shown;
+
+/// So many hosts that claim one machine's address are named.
+const MOST_CLAIMS: usize = 8;
 
 /// A machine that waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,13 +31,9 @@ impl Arrival {
     /// Why nobody can tell which machine it is, if that is so.
     #[must_use]
     pub fn doubt(&self) -> Option<String> {
-        let others: Vec<String> = self.claimed_by.iter().map(ToString::to_string).collect();
-        let address = self.address;
-        (!others.is_empty()).then(|| {
-            format!(
-                "{address} and {} both claim this hardware address: find out which has it",
-                others.join(", ")
-            )
+        let (address, others) = (self.address, shown::some(&self.claimed_by, MOST_CLAIMS));
+        (!self.claimed_by.is_empty()).then(|| {
+            format!("{address} and {others} both claim this hardware address: find out which has it")
         })
     }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 
 use ka::chain::NodeId;
+use ka::shown::{CONTEXT, mask};
 
 /// A node's log is cut here, in bytes: a log that is longer tells nothing more.
 const MAX_LOG: u64 = 64 * 1024 * 1024;
@@ -114,20 +115,60 @@ impl Files {
         let log = match self.open.entry(piece.node) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
-                fs::create_dir_all(directory)?;
+                DirBuilder::new().recursive(true).mode(0o750).create(directory)?;
                 entry.insert(Log { file: new_file(directory, &piece.name)?, length: 0 })
             }
         };
         log.length += more;
-        log.file.write_all_at(&piece.bytes, piece.offset)
+        log.write(&piece.bytes, piece.offset)
     }
+}
+
+impl Log {
+    /// A person will read it on a terminal, and whoever sent it may be nobody's friend: what a terminal would obey is
+    /// written over, also where it lies across two pieces.
+    fn write(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let context = offset.min(CONTEXT as u64);
+        let mut all = vec![0; usize::try_from(context).unwrap_or(CONTEXT)];
+        let before = read_at(&self.file, &mut all, offset - context)?;
+        // Before a piece that comes early is a hole.
+        let begin = if before == all.len() { offset - context } else { offset };
+        all.truncate(if begin == offset { 0 } else { before });
+        let before = all.len();
+        all.extend_from_slice(bytes);
+        let mut behind = [0; CONTEXT];
+        let length = read_at(&self.file, &mut behind, offset + bytes.len() as u64)?;
+        all.extend_from_slice(&behind[..length]);
+        mask(&mut all, before);
+        self.file.write_all_at(&all, begin)
+    }
+}
+
+/// Reads as much as there is.
+fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut read = 0;
+    while let Some(rest) = buffer.get_mut(read..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, offset + read as u64) {
+            Ok(0) => break,
+            Ok(more) => read += more,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(read)
 }
 
 /// A new file for a log: a machine that comes again after a failure does not overwrite what it said before.
 fn new_file(directory: &Path, name: &str) -> io::Result<File> {
     for number in 1_u32.. {
         let file = if number == 1 { format!("{name}.log") } else { format!("{name}-{number}.log") };
-        match OpenOptions::new().create_new(true).write(true).open(directory.join(file)) {
+        match OpenOptions::new()
+            .create_new(true)
+            .read(true)
+            .write(true)
+            .mode(0o640)
+            .open(directory.join(file))
+        {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             outcome => return outcome,
         }
@@ -138,6 +179,8 @@ fn new_file(directory: &Path, name: &str) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
     use std::sync::mpsc::sync_channel;
 
     fn piece(node: u32, offset: u64, bytes: &[u8]) -> Piece {
@@ -160,6 +203,32 @@ mod tests {
             assert_eq!(fs::read(logs.join(name)).unwrap(), b"abcdef");
         }
         assert_eq!(fs::read_dir(&logs).unwrap().count(), 4);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777 & !0o640;
+        assert_eq!(
+            (mode(&logs.join("node1.log")), mode(&logs) & 0o007),
+            (0, 0),
+            "logs are not for everybody"
+        );
+    }
+
+    #[test]
+    fn nothing_in_a_log_is_obeyed_by_a_terminal() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut files = Files { quota: 1 << 20, ..Files::default() };
+        let said = "mkfs: \u{1b}[2J\r ok\n\u{202e}evil\u{9b}31m caf\u{e9} \u{1f980}\n".as_bytes();
+        for (node, size) in [(1, said.len()), (2, 1), (3, 2), (4, 5)] {
+            for (number, bytes) in said.chunks(size).enumerate() {
+                files.write(directory.path(), &piece(node, (number * size) as u64, bytes)).unwrap();
+            }
+        }
+        // The second half first.
+        let (first, second) = said.split_at(19);
+        files.write(directory.path(), &piece(5, 19, second)).unwrap();
+        files.write(directory.path(), &piece(5, 0, first)).unwrap();
+        for node in 1..=5 {
+            let stored = fs::read_to_string(directory.path().join(format!("node{node}.log"))).unwrap();
+            assert_eq!(stored, "mkfs: ?[2J? ok\n???evil??31m caf\u{e9} \u{1f980}\n", "node{node}");
+        }
     }
 
     #[test]

@@ -49,6 +49,12 @@ impl Confined {
         (!user.uid.is_root()).then(|| Self { uid: user.uid.as_raw(), gid: user.gid.as_raw() })
     }
 
+    /// Its number.
+    #[must_use]
+    pub fn uid(self) -> u32 {
+        self.uid
+    }
+
     /// The command that runs `program` as this user, and ends it with this process. PR_SET_PDEATHSIG does not outlive a
     /// change of user, so it is set after that.
     #[must_use]

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::menu::{self, Boot, Settings};
 use super::{ipxe, pxelinux};
 use ka_host::atomic::{self, FileError};
+use ka_host::guarded;
 
 /// What `kactl image` makes.
 const STAGE1: [&str; 2] = ["vmlinuz", "all.rdz"];
@@ -72,7 +73,7 @@ impl BootDirectory {
                 return Err(FilesError::NoImage { path });
             }
         }
-        atomic::directory(root, PRIVATE_DIRECTORY)?;
+        guarded::directory(root, PRIVATE_DIRECTORY)?;
         for (file, package) in pxelinux::FILES {
             bring(Path::new(file), package, root)?;
         }
@@ -85,7 +86,7 @@ impl BootDirectory {
         }
         let boot = Self { root: root.to_owned(), settings, menus };
         for menu in &boot.menus {
-            atomic::directory(&root.join(menu.directory), 0o755)?;
+            guarded::directory(&root.join(menu.directory), 0o755)?;
         }
         boot.apply(&menu::choose(&[]))?;
         Ok(boot)

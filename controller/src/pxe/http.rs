@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use ka_host::ports::{self, Transport};
@@ -25,11 +25,29 @@ fn held(address: SocketAddr) -> String {
     holder.map_or_else(String::new, |holder| format!(": the port is held by {holder}"))
 }
 
-/// Serves the directory's files until the process ends.
+/// The port at which nobody is answered yet.
+#[derive(Debug)]
+pub struct Listening {
+    address: SocketAddr,
+    listener: TcpListener,
+}
+
+/// Takes the port. To find out who has it instead takes rights that the server gives up before it answers anybody.
 ///
 /// # Errors
 /// [`HttpError`] if the port is taken.
-pub fn start(place: &Place, root: &Path) -> Result<SocketAddr, HttpError> {
+pub fn listen(place: &Place) -> Result<Listening, HttpError> {
+    let address = place.address;
+    let listener = server::listen(place).map_err(|source| HttpError { address, source })?;
+    Ok(Listening { address, listener })
+}
+
+/// Serves the directory's files until the process ends.
+///
+/// # Errors
+/// [`HttpError`] if no thread can be started.
+pub fn serve(listening: Listening, root: &Path) -> Result<SocketAddr, HttpError> {
+    let Listening { address, listener } = listening;
     let root = root.to_owned();
     let serve = move |request: &Request| match request {
         Request::Get { path, .. } => match open(&root, path) {
@@ -38,7 +56,7 @@ pub fn start(place: &Place, root: &Path) -> Result<SocketAddr, HttpError> {
         },
         Request::Post { .. } => Status::NotAllowed.into(),
     };
-    server::start(place, serve).map_err(|source| HttpError { address: place.address, source })
+    server::serve_at(listener, serve).map_err(|source| HttpError { address, source })
 }
 
 /// A file of the directory, or of a directory in it. Names with anything odd in them lead nowhere.
@@ -86,7 +104,7 @@ mod tests {
         for file in ["vmlinuz", "ipxe/default", "ipxe/deeper/x", ".hidden", "../secret"] {
             std::fs::write(root.join(file), "the contents").unwrap();
         }
-        let address = start(&at(0), &root).unwrap();
+        let address = serve(listen(&at(0)).unwrap(), &root).unwrap();
         for (request, status, contents) in [
             ("GET /vmlinuz HTTP/1.1\r\nHost: a\r\n\r\n", "200 OK", "the contents"),
             ("GET /ipxe/default HTTP/1.0\r\n\r\n", "200 OK", "the contents"),
@@ -109,6 +127,6 @@ mod tests {
             let length = if status == "200 OK" { 12 } else { 0 };
             assert!(head.contains(&format!("Content-Length: {length}\r\n")), "{request:?}: {answer}");
         }
-        assert!(start(&at(address.port()), &root).is_err());
+        assert!(listen(&at(address.port())).is_err());
     }
 }

@@ -217,10 +217,10 @@ mod tests {
     fn where_the_logs_go() {
         let address = Ipv4Addr::new(10, 0, 0, 1);
         let settings = Settings { address, port: None, http: 80, console: String::new(), vlan: None };
-        let store_log = Some("ftp://me:it@logs/ka".to_owned());
+        let store_log = Some("ftp://me@logs/ka".to_owned());
         let lease = Lease { store_log, ..lease("s", &[0], &[]).1 };
         let text = kernel_words(&choose(&[("r".into(), lease)])[DEFAULT], &settings);
-        assert!(text.ends_with(" ka.session=s ka.store_log=ftp://me:it@logs/ka"), "{text}");
+        assert!(text.ends_with(" ka.session=s ka.store_log=ftp://me@logs/ka"), "{text}");
         let agents = ka::cmdline::parse(&text).unwrap();
         assert!(agents.store_log.is_some() && agents.warnings.is_empty(), "{agents:?}");
     }

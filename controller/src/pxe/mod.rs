@@ -14,6 +14,7 @@ pub mod menu;
 pub mod others;
 pub mod pxelinux;
 pub mod restart;
+pub mod rights;
 pub mod serve;
 pub mod service;
 pub mod site;

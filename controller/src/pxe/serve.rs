@@ -20,9 +20,11 @@ use super::http::{self, HttpError};
 use super::menu;
 use super::others;
 use super::restart::{Restarts, Verdict};
+use super::rights;
 use super::service::Service;
 use crate::rendezvous::lease::{self, LeaseError};
 use ka_host::atomic::FileError;
+use ka_host::guarded;
 use ka_host::ports::{self, Transport};
 use ka_net::http::server::Place;
 
@@ -44,13 +46,15 @@ pub enum ServeError {
         "dnsmasq ended {deaths} times in a row, at last with {}; it said:{}{}",
         death.status,
         indent(&death.output),
-        holders()
+        holders
     )]
     KeepsDying {
         /// How often.
         deaths: u32,
         /// The last time.
         death: Death,
+        /// Who had the ports that it needs when it was started first.
+        holders: String,
     },
     /// dnsmasq cannot be started or watched.
     #[error(transparent)]
@@ -60,7 +64,10 @@ pub enum ServeError {
     Http(#[from] HttpError),
     /// The menu cannot be written. To go on could mean to offer `kamethod` after its run's end.
     #[error("what machines boot cannot be kept up to date")]
-    Menu(#[from] FileError),
+    Menu(#[source] FileError),
+    /// The lock is not this user's alone.
+    #[error(transparent)]
+    Lock(FileError),
     /// The leases cannot be read.
     #[error("which runs are going on cannot be seen")]
     Leases(#[from] LeaseError),
@@ -94,12 +101,7 @@ impl OnlyOne {
     /// [`ServeError::Running`] if a living process has it.
     pub fn take(run: &Path) -> Result<Self, ServeError> {
         let path = run.join("pxe.lock");
-        let file = File::options()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(FileError::new("open", &path))?;
+        let file = guarded::lock(&path).map_err(ServeError::Lock)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self { _locked: file }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(ServeError::Running { path }),
@@ -124,15 +126,20 @@ pub fn serve(
         address: (service.address(), service.http).into(),
         interface: Some(service.interface.clone()),
     };
-    http::start(&place, boot.root())?;
+    let listening = http::listen(&place)?;
+    let holders = holders();
+    if let Err(error) = rights::keep_needed() {
+        log::warn!("this server keeps rights that it does not need: {error}");
+    }
+    http::serve(listening, boot.root())?;
     others::report(service).map_err(system("start a thread"))?;
-    let mut server = Server::start(dnsmasq)?;
+    let mut server = Server::start(dnsmasq, holders)?;
     let outcome = follow(boot, runs, &signals, &mut server, &service.interface);
     // Before dnsmasq is stopped, so that there is no moment at which it serves what a later run would not.
     let menu = boot.all_local();
     drop(server);
     outcome?;
-    Ok(menu?)
+    menu.map_err(ServeError::Menu)
 }
 
 fn follow(
@@ -145,7 +152,7 @@ fn follow(
     let gone = || ServeError::NoInterface { name: interface.to_owned() };
     let index = if_nametoindex(interface).map_err(|_| gone())?;
     loop {
-        boot.apply(&menu::choose(&lease::alive(runs)?))?;
+        boot.apply(&menu::choose(&lease::alive(runs)?)).map_err(ServeError::Menu)?;
         wait(signals, server)?;
         if let Some(signal) = signals.read_signal().map_err(|e| system("read signals")(e.into()))? {
             log::info!("stopping: signal {}", signal.ssi_signo);
@@ -187,14 +194,16 @@ struct Server<'a> {
     user: Option<Confined>,
     dnsmasq: Option<Dnsmasq>,
     restarts: Restarts,
+    holders: String,
     /// When it is started again, while it is down.
     next_start: Instant,
 }
 
 impl<'a> Server<'a> {
-    fn start((config, user): (&'a Path, Option<Confined>)) -> Result<Self, ServeError> {
+    fn start((config, user): (&'a Path, Option<Confined>), holders: String) -> Result<Self, ServeError> {
         let dnsmasq = Some(Dnsmasq::start(config, user)?);
-        Ok(Self { config, user, dnsmasq, restarts: Restarts::default(), next_start: Instant::now() })
+        let restarts = Restarts::default();
+        Ok(Self { config, user, dnsmasq, restarts, holders, next_start: Instant::now() })
     }
 
     fn keep_up(&mut self) -> Result<(), ServeError> {
@@ -220,7 +229,9 @@ impl<'a> Server<'a> {
                 self.next_start = Instant::now() + pause;
                 Ok(())
             }
-            Verdict::GiveUp { deaths } => Err(ServeError::KeepsDying { deaths, death }),
+            Verdict::GiveUp { deaths } => {
+                Err(ServeError::KeepsDying { deaths, death, holders: self.holders.clone() })
+            }
         }
     }
 }
@@ -229,7 +240,7 @@ fn system(action: &'static str) -> impl FnOnce(io::Error) -> ServeError {
     move |source| ServeError::System { action, source }
 }
 
-/// Who has the ports that dnsmasq needs.
+/// Who has the ports that dnsmasq needs, before it is started.
 fn holders() -> String {
     let name =
         |port| Some(format!("\n    UDP port {port} is held by {}", ports::holder(Transport::Udp, port)?));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ka::first_boot::PATH;
 use ka::keys;
 use ka::mac::Mac;
-use sha2::{Digest, Sha256};
+use ka::sha256::Sha256;
 
 use ka_net::http::server::{self, Answer, Place, Request, Status};
 
@@ -104,7 +104,7 @@ impl Shared {
 }
 
 fn digest(bytes: &[u8]) -> [u8; 32] {
-    Sha256::digest(bytes).into()
+    Sha256::digest(bytes)
 }
 
 #[cfg(test)]

@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{log_server, values};
 use ka::mac::Mac;
-use ka_host::atomic;
+use ka::shown;
+use ka_host::{atomic, guarded};
 
 /// What a run wants of the boot server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,7 +102,7 @@ impl HeldLease {
         for word in [name, &lease.session] {
             values::name(word).map_err(|reason| LeaseError::Name { name: word.to_owned(), reason })?;
         }
-        atomic::directory(directory, 0o700)?;
+        guarded::directory(directory, 0o700)?;
         let path = directory.join(format!("{name}.json"));
         // Two runs of the same name that start at once must not both find it free.
         let directory = File::open(directory).map_err(failed("open the directory of", &path))?;
@@ -243,7 +244,7 @@ fn parse(text: &str) -> io::Result<Lease> {
 /// Puts a lease in place and returns it locked.
 fn put(path: &Path, lease: &Lease) -> Result<File, LeaseError> {
     let write = || {
-        let new = atomic::stage(path, &serde_json::to_vec_pretty(lease)?, 0o600)?;
+        let new = atomic::stage(path, shown::json(&serde_json::to_string_pretty(lease)?).as_bytes(), 0o600)?;
         flock(new.as_file(), FlockOperation::NonBlockingLockExclusive)?;
         new.persist(path).map_err(|e| e.error)
     };

@@ -3,13 +3,16 @@
 //! A session is a file of its name with the control port in it, locked by the process that serves it.
 //! The process that has the well-known port sends agents on to the others.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
+
+use ka_host::atomic::FileError;
+use ka_host::guarded;
 
 /// Far longer than a lookup takes.
 const LOOKUP: Duration = Duration::from_millis(200);
@@ -21,6 +24,9 @@ pub enum RegistryError {
     /// Another process serves it.
     #[error("a session '{0}' runs on this machine already; choose another --session")]
     Taken(String),
+    /// The directory of sessions, or the session's file, is not this user's alone.
+    #[error(transparent)]
+    Guarded(#[from] FileError),
     /// The file system failed.
     #[error("{}: {error}", path.display())]
     Io {
@@ -46,11 +52,10 @@ impl Registration {
     pub fn take(directory: &Path, name: &str, port: u16) -> Result<Self, RegistryError> {
         let path = directory.join(name);
         let io_error = |error| RegistryError::Io { path: path.clone(), error };
-        fs::create_dir_all(directory).map_err(io_error)?;
+        guarded::directory(directory, 0o700)?;
         let start = Instant::now();
         loop {
-            let mut file =
-                OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io_error)?;
+            let mut file = guarded::lock(&path)?;
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 // Whoever only looks a session up has the lock for a moment as well.

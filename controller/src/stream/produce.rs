@@ -12,7 +12,7 @@ use ka::notes::Tally;
 use ka::proof::{Proof, Root, Roots};
 use ka::seal::chunk::{Chunk, Kind, MAX_CHUNK};
 use ka::seal::{Block, SealError, Sealer, StreamKey, Total};
-use sha2::{Digest, Sha256};
+use ka::sha256::Sha256;
 
 use crate::stream::block_size::BlockSize;
 use crate::stream::level::{self, Level, Seen};
@@ -231,7 +231,7 @@ fn hash_all(chunks: Receiver<Arc<Vec<u8>>>) -> Total {
         hash.update(chunk.as_slice());
         length += chunk.len() as u64;
     }
-    Total { length, sha256: hash.finalize().into() }
+    Total { length, sha256: hash.finalize() }
 }
 
 /// Seals the chunks in their order; returns the sealer for the final block, and the root of all before it.

@@ -3,9 +3,10 @@
 use std::io::{self, Write};
 
 use ka::plan::report::{DiskReport, Report};
+use ka::shown::{self, Page};
 use serde::Serialize;
 
-use super::machines::{Code, headline, printable};
+use super::machines::{Code, MOST_LINES, headline};
 use crate::hub::{Arrival, refusal};
 
 /// Prints for every machine what is on its disks now, what would be written in its place, or why nothing would.
@@ -14,10 +15,11 @@ use crate::hub::{Arrival, refusal};
 /// What the output said.
 pub fn print(out: &mut dyn Write, machines: &[(&Arrival, Report)]) -> io::Result<()> {
     for (arrival, report) in machines {
-        write!(out, "{}", headline(arrival, Code::Shown))?;
-        for line in report.to_string().lines() {
-            writeln!(out, "  {line}")?;
-        }
+        let mut page = Page::default();
+        page.line(format_args!("{}", headline(arrival, Code::Shown)));
+        report.to_string().lines().for_each(|line| page.line(format_args!("  {line}")));
+        page.cut(MOST_LINES);
+        write!(out, "{page}")?;
     }
     let refused = machines.iter().filter(|(_, report)| !report.is_accepted()).count();
     writeln!(
@@ -61,9 +63,9 @@ pub fn print_json(out: &mut dyn Write, run: &str, machines: &[(&Arrival, Report)
         address: arrival.address.to_string(),
         hostname: &arrival.inventory.hostname,
         ok: report.is_accepted(),
-        reason: refusal(report).map(|reason| printable(&reason)),
+        reason: refusal(report),
         disks: &report.disks,
     });
     let all = DryRun { run, dry_run: true, ok, nodes: nodes.collect() };
-    writeln!(out, "{}", serde_json::to_string(&all)?)
+    writeln!(out, "{}", shown::json(&serde_json::to_string(&all)?))
 }

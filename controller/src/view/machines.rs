@@ -1,9 +1,8 @@
 //! Machines that wait, and what is on their disks.
 
-use std::fmt::Write;
-
 use ka::inventory::{Card, Content, Disk, Duplex, Firmware};
 use ka::plan::report::{DiskReport, Outcome, Report};
+use ka::shown::{self, Field, Page};
 
 use ka::keys;
 
@@ -27,21 +26,32 @@ impl Code {
     }
 }
 
+/// The most lines for one machine: none of them may push the question off the screen's memory.
+pub(super) const MOST_LINES: usize = 120;
+/// The most disks that are only shown, and the most things on one of them. What is erased is shown with all on it.
+const MOST_OTHERS: usize = 16;
+const MOST_ON_OTHERS: usize = 8;
+
 /// A machine as a person must see it before it is erased: which it is, and for each disk what is on it.
 ///
-/// What a machine says of itself is shown without control characters: it is not trusted with the terminal.
+/// What a machine says of itself is not trusted with the terminal ([`ka::shown`]).
 #[must_use]
 pub fn describe(arrival: &Arrival, report: &Report, code: Code) -> String {
-    let mut text = headline(arrival, code);
-    for disk in &arrival.inventory.disks {
+    let mut page = Page::default();
+    page.line(format_args!("{}", headline(arrival, code)));
+    let is_erased = |disk: &&Disk| {
         let is_this = |of: &&DiskReport| of.disk.as_ref().is_some_and(|d| d.name == disk.name);
-        let outcome = report.disks.iter().find(is_this).map(|of| &of.outcome);
-        describe_disk(&mut text, disk, matches!(outcome, Some(Outcome::Erase(_))));
-    }
+        report.disks.iter().find(is_this).is_some_and(|of| matches!(of.outcome, Outcome::Erase(_)))
+    };
+    let (erased, others): (Vec<_>, Vec<_>) = arrival.inventory.disks.iter().partition(is_erased);
+    erased.iter().for_each(|disk| describe_disk(&mut page, disk, true));
+    others.iter().take(MOST_OTHERS).for_each(|disk| describe_disk(&mut page, disk, false));
+    page.more("  ", others.len().saturating_sub(MOST_OTHERS), "disks");
+    page.cut(MOST_LINES);
     if let Some(reason) = arrival.doubt().or_else(|| refusal(report)) {
-        line(&mut text, format_args!("  REFUSED: {}", printable(&reason)));
+        page.line(format_args!("  REFUSED: {}", shown::reason(&reason)));
     }
-    text
+    page.into_text()
 }
 
 /// Which machine it is.
@@ -54,8 +64,8 @@ pub(super) fn headline(arrival: &Arrival, code: Code) -> String {
     let name = if inventory.hostname.is_empty() { "" } else { "  " };
     let card = inventory.cards.first().and_then(speed).map(|speed| format!("  {speed}")).unwrap_or_default();
     format!(
-        "{mac}  {address}{name}{}  {} memory  {firmware}{card}{}\n",
-        printable(&inventory.hostname),
+        "{mac}  {address}{name}{}  {} memory  {firmware}{card}{}",
+        Field(&inventory.hostname),
         units::bytes(inventory.memory),
         match code {
             Code::Shown => format!("  code {}", keys::code(key)),
@@ -71,46 +81,31 @@ fn speed(card: &Card) -> Option<String> {
     Some(format!("{speed} Mbit/s{half}"))
 }
 
-fn describe_disk(text: &mut String, disk: &Disk, erased: bool) {
-    let model = if disk.model.is_empty() { "no model told".into() } else { printable(&disk.model) };
+fn describe_disk(page: &mut Page, disk: &Disk, erased: bool) {
+    let model = if disk.model.is_empty() { "no model told" } else { &disk.model };
     let serial =
-        if disk.serial.is_empty() { String::new() } else { format!(", serial {}", printable(&disk.serial)) };
-    let table = printable(disk.table.as_deref().unwrap_or("none"));
-    let mut marks = String::new();
-    for (mark, is) in [("REMOVABLE", disk.removable), ("IN USE", disk.in_use), ("WILL BE ERASED", erased)] {
-        if is {
-            marks.push_str("  ");
-            marks.push_str(mark);
-        }
+        if disk.serial.is_empty() { String::new() } else { format!(", serial {}", Field(&disk.serial)) };
+    let marks = [("REMOVABLE", disk.removable), ("IN USE", disk.in_use), ("WILL BE ERASED", erased)];
+    let marks: String = marks.iter().filter(|(_, is)| *is).map(|(mark, _)| format!("  {mark}")).collect();
+    page.line(format_args!(
+        "  {}: {}, {}{serial}, table {}{marks}",
+        Field(&disk.name),
+        units::bytes(disk.size),
+        Field(model),
+        Field(disk.table.as_deref().unwrap_or("none")),
+    ));
+    let most = if erased { disk.contents.len() } else { MOST_ON_OTHERS };
+    let width = shown::width(disk.contents.iter().take(most).map(|content| &content.device));
+    for Content { device, size, kind, label } in disk.contents.iter().take(most) {
+        let (device, size) = (Field(device), units::bytes(*size));
+        let kind = Field(kind.as_deref().unwrap_or("nothing known"));
+        let label = label.as_deref().map(|l| format!("  \"{}\"", Field(l))).unwrap_or_default();
+        page.line(format_args!("    {device:width$}  {size:>8}  {kind}{label}"));
     }
-    line(
-        text,
-        format_args!(
-            "  {}: {}, {model}{serial}, table {table}{marks}",
-            printable(&disk.name),
-            units::bytes(disk.size)
-        ),
-    );
-    let width = disk.contents.iter().map(|c| c.device.chars().count()).max().unwrap_or(0);
-    for Content { device, size, kind, label } in &disk.contents {
-        let (device, size) = (printable(device), units::bytes(*size));
-        let kind = printable(kind.as_deref().unwrap_or("nothing known"));
-        let label = label.as_deref().map(|l| format!("  \"{}\"", printable(l))).unwrap_or_default();
-        line(text, format_args!("    {device:width$}  {size:>8}  {kind}{label}"));
-    }
+    page.more("    ", disk.contents.len().saturating_sub(most), "things on it");
     if disk.contents.is_empty() {
-        line(text, format_args!("    {}", disk.nothing()));
+        page.line(format_args!("    {}", disk.nothing()));
     }
-}
-
-fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
-    // Writing to a String never fails.
-    let _ = writeln!(text, "{content}");
-}
-
-/// Text that a machine told, without what could move the cursor, hide text, or forge a line.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -183,9 +178,9 @@ mod tests {
     #[test]
     fn a_slow_card_is_seen_before_the_run() {
         for (speed, duplex, shown) in [
-            (Some(100), Some(Duplex::Half), "BIOS  100 Mbit/s HALF DUPLEX\n"),
-            (Some(1000), Some(Duplex::Full), "BIOS  1000 Mbit/s\n"),
-            (None, None, "BIOS\n"),
+            (Some(100), Some(Duplex::Half), "BIOS  100 Mbit/s HALF DUPLEX"),
+            (Some(1000), Some(Duplex::Full), "BIOS  1000 Mbit/s"),
+            (None, None, "BIOS"),
         ] {
             let mut arrival = arrival(vec![]);
             std::sync::Arc::make_mut(&mut arrival.inventory).cards =
@@ -213,5 +208,21 @@ mod tests {
         let evil = Disk { model: "x\u{1b}[2K\rgood\n\u{9b}A".into(), ..disk("sda") };
         let shown = described(vec![evil]);
         assert!(shown.contains("x?[2K?good??A"), "{shown}");
+        let mirrored = Disk { serial: "\u{202e}DESARE EB LLIW\u{200b}\u{2028}".into(), ..disk("sda") };
+        assert!(described(vec![mirrored]).contains("serial ?DESARE EB LLIW??, table"));
+    }
+
+    #[test]
+    fn many_disks_bury_nothing() {
+        let mut disks: Vec<Disk> = (0..20_001).map(|number| disk(&format!("nbd{number}"))).collect();
+        disks.push(disk("sda"));
+        let shown = described(disks);
+        let lines: Vec<&str> = shown.lines().collect();
+        assert!(lines.len() <= MOST_LINES + 2, "{} lines", lines.len());
+        assert!(lines[1].starts_with("  sda: ") && lines[1].ends_with("WILL BE ERASED"), "{shown}");
+        assert!(lines.contains(&"  and 19985 more disks"), "{shown}");
+        let crowded = Disk { contents: vec![Content::default(); 100], ..disk("sdb") };
+        let shown = described(vec![disk("sda"), crowded]);
+        assert!(shown.contains("    and 92 more things on it\n"), "{shown}");
     }
 }

@@ -1,11 +1,12 @@
 //! A run while it works: a live display on a terminal, else a line for each change.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use ka::shown::{self, Field};
+use ka_host::terminal;
 
-use super::machines::printable;
 use super::units;
 use crate::logging;
 use crate::status::{NodeStatus, Phase, RunStatus};
@@ -26,12 +27,12 @@ impl Progress {
     /// object's alone.
     #[must_use]
     pub fn start(json: bool) -> Self {
-        let terminal = if json { io::stderr().is_terminal() } else { io::stdout().is_terminal() };
+        let terminal = if json { terminal::err_is_terminal() } else { terminal::out_is_terminal() };
         match (terminal, json) {
             (true, true) => Self::Live(Live::new(ProgressDrawTarget::stderr())),
             (true, false) => Self::Live(Live::new(ProgressDrawTarget::stdout())),
-            (false, true) => Self::Lines(Lines::new(Box::new(io::stderr()))),
-            (false, false) => Self::Lines(Lines::new(Box::new(io::stdout()))),
+            (false, true) => Self::Lines(Lines::new(Box::new(terminal::err()))),
+            (false, false) => Self::Lines(Lines::new(Box::new(terminal::out()))),
         }
     }
 
@@ -149,17 +150,17 @@ fn whole_line(status: &RunStatus) -> String {
     let sent = units::bytes(status.sent);
     let total = status.total.map(|t| format!(" of {}", units::bytes(t))).unwrap_or_default();
     let failed = if failed == 0 { String::new() } else { format!(", {failed} failed") };
-    let limit = status.limit.as_deref().map(|l| format!(", limited by {}", printable(l))).unwrap_or_default();
+    let limit = status.limit.as_deref().map(|l| format!(", limited by {}", Field(l))).unwrap_or_default();
     format!(
         "{}: {sent}{total} sent, {complete} of {} nodes complete{failed}{limit}",
-        status.session,
+        Field(&status.session),
         status.nodes.len()
     )
 }
 
 fn node_line(node: &NodeStatus, total: Option<u64>, width: usize) -> String {
-    let label = printable(&node.label());
-    let mut line = format!("  {label:width$}  {:9}", node.phase.name());
+    let label = node.label();
+    let mut line = format!("  {:width$}  {:9}", Field(&label), node.phase.name());
     if node.phase == Phase::Receiving {
         let percent = total
             .and_then(|t| node.received.min(t).checked_mul(100)?.checked_div(t))
@@ -172,19 +173,19 @@ fn node_line(node: &NodeStatus, total: Option<u64>, width: usize) -> String {
         );
     }
     let note = match &node.failure {
-        Some(failure) => format!("{}: {}", failure.step, failure.reason.trim().replace('\n', "; ")),
+        Some(failure) => format!("{}: {}", failure.step, failure.reason),
         None => node.note.clone(),
     };
     if !note.is_empty() {
         line += "  ";
-        line += &printable(&note);
+        line += &shown::reason(&note);
     }
     line.truncate(line.trim_end().len());
     line
 }
 
 fn label_width(status: &RunStatus) -> usize {
-    status.nodes.iter().map(|n| n.label().chars().count()).max().unwrap_or(0)
+    shown::width(status.nodes.iter().map(NodeStatus::label))
 }
 
 #[cfg(test)]
@@ -192,6 +193,7 @@ mod tests {
     use super::*;
     use crate::status::Failure;
     use ka::notes::Tally;
+    use std::io;
     use std::sync::{Arc, Mutex};
     use std::time::SystemTime;
 

@@ -4,9 +4,9 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use ka::notes::{Counted, Tally};
+use ka::shown::{self, Field};
 use serde::Serialize;
 
-use super::machines::printable;
 use super::units;
 use crate::status::{Failure, NodeStatus, Phase, RunStatus, Transfer};
 
@@ -17,7 +17,7 @@ use crate::status::{Failure, NodeStatus, Phase, RunStatus, Transfer};
 pub fn print(out: &mut dyn Write, status: &RunStatus, transfer: &Transfer) -> io::Result<()> {
     let Transfer { plain, wire, sending, draining, rounds } = *transfer;
     let complete = status.nodes.iter().filter(|n| n.is_complete()).count();
-    writeln!(out, "run {}, session {}", printable(&status.name), printable(&status.session))?;
+    writeln!(out, "run {}, session {}", Field(&status.name), Field(&status.session))?;
     writeln!(out, "data sent      {} ({} on the wire)", units::bytes(plain), units::bytes(wire))?;
     writeln!(out, "transfer time  {}", units::duration(sending))?;
     writeln!(out, "throughput     {:.2} MB/s", units::megabytes_per_second(plain, sending + draining))?;
@@ -27,9 +27,9 @@ pub fn print(out: &mut dyn Write, status: &RunStatus, transfer: &Transfer) -> io
     }
     writeln!(out, "nodes          {complete} of {} complete", status.nodes.len())?;
     print_notes(out, "", &status.notes)?;
-    let width = status.nodes.iter().map(|n| n.label().chars().count()).max().unwrap_or(0);
+    let width = shown::width(status.nodes.iter().map(NodeStatus::label));
     for node in &status.nodes {
-        writeln!(out, "  {:width$}  {}", printable(&node.label()), printable(&ending(node)))?;
+        writeln!(out, "  {:width$}  {}", Field(&node.label()), ending(node))?;
         print_notes(out, "    ", &node.notes)?;
     }
     Ok(())
@@ -38,8 +38,7 @@ pub fn print(out: &mut dyn Write, status: &RunStatus, transfer: &Transfer) -> io
 /// What was noted, a line per kind.
 fn print_notes(out: &mut dyn Write, indent: &str, notes: &Tally) -> io::Result<()> {
     for (kind, Counted { count, example }) in notes.iter() {
-        let example = printable(example);
-        writeln!(out, "{indent}warning: {count} {}, such as {example}", kind.words())?;
+        writeln!(out, "{indent}warning: {count} {}, such as {}", kind.words(), shown::reason(example))?;
     }
     Ok(())
 }
@@ -50,8 +49,7 @@ fn ending(node: &NodeStatus) -> String {
     match &node.failure {
         Some(Failure { step, reason }) => {
             // A tool's output may have several lines; a node has one here.
-            let reason = reason.trim().replace('\n', "; ");
-            format!("Failed at {step}: {reason} ({received} received)")
+            format!("Failed at {}: {} ({received} received)", Field(step), shown::reason(reason))
         }
         None if node.phase == Phase::Booted => format!("OK, runs from its own disk ({received} received)"),
         None if node.is_complete() => format!("OK ({received} received)"),
@@ -132,7 +130,7 @@ pub fn print_json(
         notes: report_notes(&status.notes),
         nodes: status.nodes.iter().map(report_node).collect(),
     };
-    writeln!(out, "{}", serde_json::to_string(&report)?)
+    writeln!(out, "{}", shown::json(&serde_json::to_string(&report)?))
 }
 
 fn report_node(node: &NodeStatus) -> NodeReport<'_> {

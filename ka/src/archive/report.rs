@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::notes::{NoteKind, Tally};
+use crate::shown::is_hostile;
 
 /// How far a packer or an unpacker is. Read it from any thread.
 #[derive(Debug, Default)]
@@ -107,12 +108,12 @@ impl Notes {
     }
 }
 
-/// A path of any bytes as a person may read it: control characters escaped, what is no UTF-8 replaced.
+/// A path of any bytes as a person may read it and type it: hostile characters escaped, what is no UTF-8 replaced.
 #[must_use]
 pub fn shown(path: &[u8]) -> String {
     let mut text = String::with_capacity(path.len());
     for c in String::from_utf8_lossy(path).chars() {
-        if c.is_control() { text.extend(c.escape_default()) } else { text.push(c) }
+        if is_hostile(c) { text.extend(c.escape_default()) } else { text.push(c) }
     }
     text
 }

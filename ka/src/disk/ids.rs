@@ -5,7 +5,7 @@
 
 use super::description::DiskSignature;
 use super::guid::Guid;
-use sha2::{Digest, Sha256};
+use crate::sha256::Sha256;
 
 /// 32 random bytes, fresh for every disk.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl Seed {
         hash.update(self.0);
         hash.update(what);
         hash.update(number.to_le_bytes());
-        let sum: [u8; 32] = hash.finalize().into();
+        let sum: [u8; 32] = hash.finalize();
         let (first, _) = sum.split_at(16);
         first.try_into().unwrap_or_default()
     }

@@ -9,8 +9,10 @@ use crate::inventory::Firmware;
 use crate::inventory::identity::DiskIdentity;
 use crate::mac::Mac;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
+use zeroize::Zeroize;
 
 /// All that a node must know to become a copy of the golden node. Made and checked by the controller
 /// before any node is touched, executed by the agent.
@@ -443,6 +445,24 @@ pub struct FinishPlan {
     pub machine: GoldenMachine,
     /// How the node tells that it runs from its own disk, if it is to tell.
     pub first_boot: Option<FirstBoot>,
+    /// What the server wants to know that `ka.store_log` names. The command line would tell everybody on the wire.
+    pub store_log_password: Option<Secret>,
+}
+
+/// A text that is never shown, and leaves memory when it is dropped.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Secret(pub String);
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
 }
 
 /// A node's name, and its address if that is written down on the node.

@@ -7,6 +7,7 @@
 use snow::{Builder, HandshakeState};
 
 use crate::keys::{JoinKey, Key, KeyPair, SUITE};
+use crate::primitives::Primitives;
 
 /// The handshake or a sealed message did not verify.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,5 +49,6 @@ pub(super) fn link_responder(secret: &Key, prologue: &[u8]) -> Result<HandshakeS
 }
 
 fn builder(pattern: &str) -> Result<Builder<'static>, Unproven> {
-    Ok(Builder::new(format!("Noise_{pattern}_{SUITE}").parse()?))
+    let params = format!("Noise_{pattern}_{SUITE}").parse()?;
+    Ok(Builder::with_resolver(params, Box::<Primitives>::default()))
 }

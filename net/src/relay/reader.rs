@@ -16,7 +16,7 @@ use ka::chain::{Offset, Plain};
 use ka::proof::{Checker, Forged, Proof};
 use ka::seal::Total;
 use ka::seal::chunk::{ChunkError, ChunkReader, Part};
-use sha2::{Digest, Sha256};
+use ka::sha256::Sha256;
 
 use super::{FromWriter, Handle};
 
@@ -175,7 +175,7 @@ impl StreamReader {
         if self.length != sent.length || !self.chunks.is_empty() {
             return Err(StreamError::Length { got: self.length, sent });
         }
-        if self.hash.as_ref().is_some_and(|hash| <[u8; 32]>::from(hash.clone().finalize()) != sent.sha256) {
+        if self.hash.as_ref().is_some_and(|hash| hash.clone().finalize() != sent.sha256) {
             return Err(StreamError::Sum);
         }
         self.wait_for_proof(sent)?;

@@ -17,6 +17,7 @@ mod seal;
 mod slowness;
 mod texts;
 mod unpack;
+mod views;
 
 /// Something to drive with bytes.
 #[derive(Clone, Copy)]
@@ -47,6 +48,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "table", run: disks::table },
     Target { name: "texts", run: texts::any_text },
     Target { name: "unpack", run: unpack::any_archive },
+    Target { name: "views", run: views::any_machines },
 ];
 
 /// The target of that name.

@@ -11,16 +11,15 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use ka_host::{guarded, terminal};
 use rustix::fs::{CWD, RenameFlags};
 
 use crate::config::{Directories, keys};
 use inputs::{Kernel, complain};
-use ka_host::atomic;
 
 /// Options of `kactl image`.
 #[derive(Clone, Debug, clap::Args)]
@@ -99,18 +98,22 @@ pub fn run(args: &ImageArgs, places: &Places) -> Result<()> {
     rdz.args([&kernel.image, &kernel.modules, &args.root, &places.agent, &places.key, &new_boot]);
     let mut tree = script("make-stage2");
     tree.args([&kernel.modules, &args.root, &places.agent, &new_stage2]);
-    println!("making the image of kernel {} from {}", kernel.version, args.root.display());
+    terminal::say(format_args!("making the image of kernel {} from {}", kernel.version, args.root.display()));
     succeed(&mut [rdz, tree])?;
 
     let missing = [new_boot.join("missing-firmware"), new_stage2.join("missing-firmware")];
     report_firmware(&missing, &args.root)?;
     exchange(&new_stage2, &places.stage2)?;
-    // The image has the join key, and whoever reads that can join.
-    atomic::directory(&places.boot, 0o700)?;
+    // The image has the join key, and whoever reads that can join. dnsmasq may be let in already.
+    guarded::shared_directory(&places.boot, 0o700, 0o027)?;
     for name in BOOT_FILES {
         replace(&new_boot.join(name), &places.boot.join(name))?;
     }
-    println!("{} and {} are ready", places.boot.join("all.rdz").display(), places.stage2.display());
+    terminal::say(format_args!(
+        "{} and {} are ready",
+        places.boot.join("all.rdz").display(),
+        places.stage2.display()
+    ));
     Ok(())
 }
 
@@ -128,7 +131,11 @@ fn change_key(places: &Places) -> Result<()> {
     command.args([&stage1, &places.key, &new]);
     succeed(&mut [command])?;
     replace(&new, &places.boot.join("all.rdz"))?;
-    println!("{} has the key of {}", places.boot.join("all.rdz").display(), places.key.display());
+    terminal::say(format_args!(
+        "{} has the key of {}",
+        places.boot.join("all.rdz").display(),
+        places.key.display()
+    ));
     Ok(())
 }
 
@@ -160,10 +167,8 @@ impl Scratch {
         let name = place.file_name().with_context(|| format!("{} has no name", place.display()))?;
         let above = place.parent().with_context(|| format!("{} has no directory above", place.display()))?;
         let path = above.join(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
-        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         // Half a tree is nobody's business.
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o700))
-            .with_context(|| format!("cannot protect {}", path.display()))?;
+        guarded::directory(&path, 0o700)?;
         Ok(Self(path))
     }
 }
@@ -199,12 +204,14 @@ fn report_firmware(lists: &[PathBuf], root: &Path) -> Result<()> {
     let modules = modules_without_firmware(&text);
     if !modules.is_empty() {
         let list: Vec<String> = modules.iter().map(|(module, files)| format!("{module} ({files})")).collect();
-        println!(
+        terminal::say(format_args!(
             "not on {}, so these modules lack firmware (number of files): {}",
             root.display(),
             list.join(", ")
-        );
-        println!("Debian has most of it in the packages firmware-*, of the section non-free-firmware");
+        ));
+        terminal::say(format_args!(
+            "Debian has most of it in the packages firmware-*, of the section non-free-firmware"
+        ));
     }
     Ok(())
 }

@@ -45,9 +45,12 @@ pub struct RunArgs {
     /// A site's commands around the reading.
     #[command(flatten)]
     pub hooks: HookArgs,
-    /// Has the nodes put their logs there, too: http://HOST[:PORT]/DIRECTORY, or ftp://[USER:PASSWORD@]HOST/DIRECTORY
+    /// Has the nodes put their logs there, too: http://HOST[:PORT]/DIRECTORY, or ftp://[USER@]HOST/DIRECTORY
     #[arg(long, value_name = "URL", value_parser = log_server::parse)]
     pub store_log: Option<String>,
+    /// The user's password for that server: the first line of a file that nobody else can read
+    #[arg(long, value_name = "FILE", requires = "store_log")]
+    pub store_log_password: Option<PathBuf>,
     /// The machines that may be erased: a file with a hardware address on each line
     #[arg(long, value_name = "FILE", conflicts_with = "yes")]
     pub nodes: Option<PathBuf>,

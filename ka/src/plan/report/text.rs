@@ -1,11 +1,15 @@
 //! A report as a person reads it on a terminal.
 //!
-//! What a machine tells of itself is shown without control characters: it is not trusted with the terminal.
+//! What a machine tells of itself is not trusted with the terminal, and shown by [`crate::shown`].
 
 use super::{DiskReport, Makes, NewPartition, NewTable, Outcome, Report};
 use crate::disk::units::Decimal;
 use crate::inventory::{Content, Disk};
+use crate::shown::{self, Field};
 use std::fmt;
+
+/// So many things on a disk are shown.
+const MOST: usize = 64;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -17,10 +21,10 @@ impl fmt::Display for DiskReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.disk {
             Some(disk) => write!(f, "{}", OfDisk(disk))?,
-            None => writeln!(f, "{}:", Printable(&self.choice))?,
+            None => writeln!(f, "{}:", Field(&self.choice))?,
         }
         match &self.outcome {
-            Outcome::Refuse(reason) => writeln!(f, "  WILL NOT BE WRITTEN: {}", Printable(reason)),
+            Outcome::Refuse(reason) => writeln!(f, "  WILL NOT BE WRITTEN: {}", shown::reason(reason)),
             Outcome::Erase(table) => {
                 writeln!(f, "  ALL OF THIS WILL BE ERASED. In its place:")?;
                 table.fmt(f)
@@ -33,13 +37,13 @@ impl fmt::Display for NewTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let code = if self.boot_code { ", with boot code" } else { "" };
         writeln!(f, "    partition table {}{code}", self.kind)?;
-        let width = self.partitions.iter().map(|p| p.device.chars().count()).max().unwrap_or(0);
+        let width = shown::width(self.partitions.iter().map(|p| &p.device));
         for NewPartition { device, start, size, kind, type_name, name, makes, .. } in &self.partitions {
             let (start, size) = (Decimal(*start), Decimal(*size));
-            write!(f, "    {device:width$}  {size:>8} at {start:>8}  ")?;
-            write!(f, "type {}", Printable(type_name.as_deref().unwrap_or(kind)))?;
+            write!(f, "    {:width$}  {size:>8} at {start:>8}  ", Field(device))?;
+            write!(f, "type {}", Field(type_name.as_deref().unwrap_or(kind)))?;
             if let Some(name) = name {
-                write!(f, " \"{}\"", Printable(name))?;
+                write!(f, " \"{}\"", Field(name))?;
             }
             writeln!(f, "  {makes}")?;
         }
@@ -53,18 +57,18 @@ impl fmt::Display for Makes {
             Self::Nothing => f.write_str("nothing is made on it"),
             Self::Extended => f.write_str("holds the logical partitions"),
             Self::Raw { of, size } => {
-                write!(f, "the bytes of {} ({})", Printable(of), Decimal(*size))
+                write!(f, "the bytes of {} ({})", Field(of), Decimal(*size))
             }
             Self::FileSystem { kind, label, uuid, mount_points, used } => {
                 write!(f, "{kind}")?;
                 if let Some(label) = label {
-                    write!(f, "  \"{}\"", Printable(label))?;
+                    write!(f, "  \"{}\"", Field(label))?;
                 }
                 if let Some(uuid) = uuid {
-                    write!(f, "  UUID {}", Printable(uuid))?;
+                    write!(f, "  UUID {}", Field(uuid))?;
                 }
                 for point in mount_points {
-                    write!(f, "  {}", Printable(point))?;
+                    write!(f, "  {}", Field(point))?;
                 }
                 if *used > 0 {
                     write!(f, "  gets {}", Decimal(*used))?;
@@ -81,15 +85,15 @@ pub struct OfDisk<'a>(pub &'a Disk);
 impl fmt::Display for OfDisk<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let disk = self.0;
-        write!(f, "{}: {}", Printable(&disk.name), Decimal(disk.size))?;
+        write!(f, "{}: {}", Field(&disk.name), Decimal(disk.size))?;
         for (mark, text) in [("", &disk.bus), ("", &disk.model), ("serial ", &disk.serial)] {
             if !text.is_empty() {
-                write!(f, ", {mark}{}", Printable(text))?;
+                write!(f, ", {mark}{}", Field(text))?;
             }
         }
         write!(f, ", sectors of {} bytes, ", disk.sector_size)?;
         match &disk.table {
-            Some(table) => write!(f, "partition table {}", Printable(table))?,
+            Some(table) => write!(f, "partition table {}", Field(table))?,
             None => f.write_str("no partition table")?,
         }
         let marks = [
@@ -103,30 +107,22 @@ impl fmt::Display for OfDisk<'_> {
             }
         }
         if disk.in_use {
-            write!(f, ", IN USE: {}", Printable(disk.usage.as_deref().unwrap_or("by whom is not known")))?;
+            write!(f, ", IN USE: {}", Field(disk.usage.as_deref().unwrap_or("by whom is not known")))?;
         }
         writeln!(f)?;
-        let width = disk.contents.iter().map(|c| c.device.chars().count()).max().unwrap_or(0);
-        for Content { device, size, kind, label } in &disk.contents {
+        let width = shown::width(disk.contents.iter().map(|c| &c.device));
+        for Content { device, size, kind, label } in disk.contents.iter().take(MOST) {
             let kind = kind.as_deref().unwrap_or("nothing known");
-            write!(f, "    {:width$}  {:>8}  {}", Printable(device), Decimal(*size), Printable(kind))?;
+            write!(f, "    {:width$}  {:>8}  {}", Field(device), Decimal(*size), Field(kind))?;
             if let Some(label) = label {
-                write!(f, "  \"{}\"", Printable(label))?;
+                write!(f, "  \"{}\"", Field(label))?;
             }
             writeln!(f)?;
         }
-        if disk.contents.is_empty() {
-            writeln!(f, "    {}", disk.nothing())?;
+        match disk.contents.len() {
+            0 => writeln!(f, "    {}", disk.nothing()),
+            all if all > MOST => writeln!(f, "    and {} more", all - MOST),
+            _ => Ok(()),
         }
-        Ok(())
-    }
-}
-
-/// Text without what could move the cursor, hide text, or forge a line.
-struct Printable<'a>(&'a str);
-
-impl fmt::Display for Printable<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0.chars().map(|c| if c.is_control() { '?' } else { c }).collect::<String>())
     }
 }

@@ -129,15 +129,28 @@ pub struct Place {
 /// # Errors
 /// The address cannot be had, or the interface is not there.
 pub fn start(place: &Place, serve: impl Fn(&Request) -> Answer + Send + 'static) -> io::Result<SocketAddr> {
-    let listener = listen(place)?;
+    serve_at(listen(place)?, serve)
+}
+
+/// Serves at a socket of [`listen()`] until the process ends; returns the address that it has.
+///
+/// # Errors
+/// No thread can be started.
+pub fn serve_at(
+    listener: TcpListener,
+    serve: impl Fn(&Request) -> Answer + Send + 'static,
+) -> io::Result<SocketAddr> {
     let bound = listener.local_addr()?;
     let mut server = Server::new(listener, Box::new(serve), LIMITS)?;
     thread::Builder::new().name("http".into()).spawn(move || server.run())?;
     Ok(bound)
 }
 
-/// The standard library's listener keeps 128 waiting connections, and knows no interface.
-fn listen(place: &Place) -> io::Result<TcpListener> {
+/// Listens. The standard library's listener keeps 128 waiting connections, and knows no interface.
+///
+/// # Errors
+/// The address cannot be had, or the interface is not there.
+pub fn listen(place: &Place) -> io::Result<TcpListener> {
     let family = if place.address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket =
         socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;

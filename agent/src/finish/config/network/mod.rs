@@ -262,6 +262,7 @@ mod tests {
             },
             machine: GoldenMachine::default(),
             first_boot: None,
+            store_log_password: None,
         };
         let cards = Cards { reached: Some("52:54:00:00:00:07".parse().unwrap()), all: &[] };
         write(root.path(), &plan, &cards).unwrap();

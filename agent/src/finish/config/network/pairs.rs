@@ -5,7 +5,7 @@
 
 use ka::mac::Mac;
 use ka::plan::{GoldenCard, GoldenHost};
-use sha2::{Digest, Sha256};
+use ka::sha256::Sha256;
 
 use ka_host::hardware::SlottedCard;
 
@@ -112,7 +112,7 @@ fn is_the_kernels(interface: &str) -> bool {
 /// An address of this node's alone for one that somebody has chosen: the same again whenever the node is cloned, and
 /// marked as chosen (locally administered), for one machine.
 fn derived(golden: Mac, own: Mac) -> Mac {
-    let digest = Sha256::new().chain_update(golden.0).chain_update(own.0).finalize();
+    let digest = Sha256::digest([golden.0, own.0].concat());
     let mut bytes = [0; 6];
     bytes.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
     bytes[0] = bytes[0] & 0xfc | 0x02;

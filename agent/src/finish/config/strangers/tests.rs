@@ -42,6 +42,7 @@ fn plan() -> FinishPlan {
             tables: vec!["deadbeef".to_owned()],
         },
         first_boot: None,
+        store_log_password: None,
     }
 }
 
