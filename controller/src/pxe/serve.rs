@@ -18,7 +18,6 @@ use super::dnsmasq::{Death, Dnsmasq, DnsmasqError};
 use super::files::BootDirectory;
 use super::http::{self, HttpError};
 use super::menu;
-use super::others;
 use super::restart::{Restarts, Verdict};
 use super::service::Service;
 use crate::atomic::FileError;
@@ -125,7 +124,6 @@ pub fn serve(
         interface: Some(service.interface.clone()),
     };
     http::start(&place, boot.root())?;
-    others::report(service).map_err(system("start a thread"))?;
     let mut server = Server::start(dnsmasq)?;
     let outcome = follow(boot, runs, &signals, &mut server, &service.interface);
     // Before dnsmasq is stopped, so that there is no moment at which it serves what a later run would not.
@@ -145,7 +143,7 @@ fn follow(
     let gone = || ServeError::NoInterface { name: interface.to_owned() };
     let index = if_nametoindex(interface).map_err(|_| gone())?;
     loop {
-        boot.apply(&menu::choose(&lease::alive(runs)?))?;
+        boot.apply(&menu::choose(&lease::alive(runs)?, boot.settings()))?;
         wait(signals, server)?;
         if let Some(signal) = signals.read_signal().map_err(|e| system("read signals")(e.into()))? {
             log::info!("stopping: signal {}", signal.ssi_signo);
