@@ -193,13 +193,13 @@ fn what_does_not_fit_the_interface_is_told_with_its_place() {
 #[test]
 fn all_that_is_in_the_way_is_told_before_anything_is_served() {
     let site = Site::new("checks");
-    let mut others: Vec<Child> = Vec::new();
+    let mut others = Vec::new();
     for command in [
         &["busybox", "udpsvd", "-E", "0", "69", "true"][..],
         &["busybox", "httpd", "-f", "-p", "30766"],
         &["busybox", "udpsvd", "-E", "0", "67", "true"],
     ] {
-        others.push(site.in_server(command).stderr(Stdio::null()).spawn().unwrap());
+        others.push(Other::start(&mut site.in_server(command)));
     }
     let rules = "table inet site { chain in { type filter hook input priority 0; policy drop; tcp dport 30765 accept; } }";
     done(&mut site.in_server(&["nft", rules]));
@@ -225,9 +225,7 @@ fn all_that_is_in_the_way_is_told_before_anything_is_served() {
         assert!(log.contains(part), "{part} is missing in {log}");
     }
     assert_eq!(site.dnsmasq(), None);
-    for mut other in others {
-        end(&mut other);
-    }
+    drop(others);
 
     // Nobody holds a port any more: all else is a warning. What is advised is what helps.
     for line in log.lines().filter_map(|line| line.split_once("such as by `")) {
@@ -240,16 +238,23 @@ fn all_that_is_in_the_way_is_told_before_anything_is_served() {
     drop(foreign);
 }
 
-struct Foreign(Child);
+/// Another program, ended with the test.
+struct Other(Child);
 
-impl Drop for Foreign {
+impl Other {
+    fn start(command: &mut Command) -> Self {
+        Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Other {
     fn drop(&mut self) {
         end(&mut self.0);
     }
 }
 
 /// Another DHCP server on the wire, at the client's host.
-fn foreign_server(site: &Site) -> Foreign {
+fn foreign_server(site: &Site) -> Other {
     let mut other = site.in_client(&[
         "dnsmasq",
         "--keep-in-foreground",
@@ -263,7 +268,7 @@ fn foreign_server(site: &Site) -> Foreign {
         "--dhcp-leasefile=/dev/null",
         "--pid-file=",
     ]);
-    Foreign(other.stderr(Stdio::null()).spawn().unwrap())
+    Other::start(&mut other)
 }
 
 #[test]
@@ -291,16 +296,15 @@ fn a_program_that_shares_dhcps_port_is_named() {
         "--dhcp-leasefile=/dev/null",
         "--pid-file=",
     ]);
-    let mut other = other.stderr(Stdio::null()).spawn().unwrap();
+    let other = Other::start(&mut other);
     wait_until("the other server", || {
         let text = done(&mut site.in_server(&["cat", "/proc/net/udp"])).stdout;
         String::from_utf8(text).unwrap().contains(":0043 ")
     });
     let pxe = serving(&site, &["--interface", "srv"]);
-    let said = format!("DHCP at srv:67: dnsmasq ({}) hears it as well", other.id());
+    let said = format!("DHCP at srv:67: dnsmasq ({}) hears it as well", other.0.id());
     assert!(pxe.log().contains(&said), "{said} is missing in {}", pxe.log());
     assert_eq!(file(&site.ask(&json!({ "arch": 0 }))), "lpxelinux.0");
-    end(&mut other);
 }
 
 #[test]
@@ -321,8 +325,8 @@ fn kea_says_what_to_boot_as_it_is_told() {
     fs::write(&conf, config.to_string()).unwrap();
     let run = site.directory.path();
     let mut kea = site.in_server(&["kea-dhcp4", "-c"]);
-    kea.arg(&conf).env("KEA_PIDFILE_DIR", run).env("KEA_LOCKFILE_DIR", run).stdout(Stdio::null());
-    let mut kea: Child = Command::spawn(&mut kea).unwrap();
+    kea.arg(&conf).env("KEA_PIDFILE_DIR", run).env("KEA_LOCKFILE_DIR", run);
+    let _kea = Other::start(&mut kea);
     for (machine, arch, ipxe, expected) in [
         (1, 0, false, "lpxelinux.0"),
         (1, 7, false, "snponly.efi"),
@@ -342,5 +346,4 @@ fn kea_says_what_to_boot_as_it_is_told() {
             assert_eq!(answer["options"]["60"], json!("48545450436c69656e74"), "{answer}");
         }
     }
-    end(&mut kea);
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::loaders::Loaders;
+use super::loaders::{LoaderError, Loaders};
 use super::menu::{self, Boot, Settings};
 use super::{ipxe, pxelinux};
 use crate::atomic::{self, FileError};
@@ -31,23 +31,11 @@ pub enum FilesError {
         path: PathBuf,
     },
     /// There is no boot loader.
-    #[error("there is no {}: {}", path.display(), remedy(package))]
-    NoLoader {
-        /// The missing file.
-        path: PathBuf,
-        /// The Debian package that has it; none if the configuration names the file.
-        package: &'static str,
-    },
+    #[error(transparent)]
+    NoLoader(#[from] LoaderError),
     /// A file cannot be handled.
     #[error(transparent)]
     File(#[from] FileError),
-}
-
-fn remedy(package: &str) -> String {
-    match package {
-        "" => "the configuration's [pxe] names it as ipxe".into(),
-        package => format!("install it with `apt-get install {package}`"),
-    }
 }
 
 /// How a boot loader is told what a machine boots.
@@ -181,7 +169,7 @@ fn tell(file: &str, boot: &Boot) -> String {
 /// Copies a part of the boot loader if it is not there as it is installed.
 fn bring(file: &Path, package: &'static str, root: &Path) -> Result<(), FilesError> {
     let Some(content) = read_if_there(file)? else {
-        return Err(FilesError::NoLoader { path: file.to_owned(), package });
+        return Err(LoaderError { path: file.to_owned(), package }.into());
     };
     let Some(name) = file.file_name() else { return Ok(()) };
     put(&root.join(name), &content)?;

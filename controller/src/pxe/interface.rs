@@ -6,7 +6,6 @@ use std::net::Ipv4Addr;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 
-use super::service::Addresses;
 use crate::cli::values::Range;
 use crate::config::pxe::{Pxe, Subnet};
 use crate::config::read::Located;
@@ -29,6 +28,17 @@ pub struct Network {
     pub address: Ipv4Addr,
     /// The network's mask.
     pub netmask: Ipv4Addr,
+}
+
+/// The addresses to give on one network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// Which.
+    pub range: Range,
+    /// The network's mask.
+    pub netmask: Ipv4Addr,
+    /// The router to announce.
+    pub router: Option<Ipv4Addr>,
 }
 
 /// An interface that cannot be served on.

@@ -5,9 +5,25 @@ use std::path::{Path, PathBuf};
 
 use ka::mac::Mac;
 
-use super::files::FilesError;
 use super::{ipxe, pxelinux};
 use crate::config::pxe::{BiosLoader, Booting, Ipxe, LocalPxelinux, Pxe};
+
+/// There is no such boot loader.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no {}: {}", path.display(), remedy(package))]
+pub struct LoaderError {
+    /// The missing file.
+    pub path: PathBuf,
+    /// The Debian package that has it; none if the configuration names the file.
+    pub package: &'static str,
+}
+
+fn remedy(package: &str) -> String {
+    match package {
+        "" => "the configuration's [pxe] names it as ipxe".into(),
+        package => format!("install it with `apt-get install {package}`"),
+    }
+}
 
 /// What DHCP names for a machine.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,8 +58,8 @@ impl Loaders {
     /// lpxelinux.0, BIOS machines load over TFTP.
     ///
     /// # Errors
-    /// [`FilesError::NoLoader`] for a file that the configuration names and that is not there.
-    pub fn find(pxe: &Pxe) -> Result<Self, FilesError> {
+    /// [`LoaderError`] for a file that the configuration names and that is not there.
+    pub fn find(pxe: &Pxe) -> Result<Self, LoaderError> {
         let mut files: BTreeSet<_> = pxelinux::FILES.map(|(file, package)| (file.into(), package)).into();
         let common = loader(&pxe.boot, &mut files)?;
         let mut own: BTreeMap<Loader, BTreeSet<Mac>> = BTreeMap::new();
@@ -72,7 +88,7 @@ impl Loaders {
     }
 }
 
-fn loader(booting: &Booting, files: &mut BTreeSet<(PathBuf, &'static str)>) -> Result<Loader, FilesError> {
+fn loader(booting: &Booting, files: &mut BTreeSet<(PathBuf, &'static str)>) -> Result<Loader, LoaderError> {
     let bios = match booting.bios {
         BiosLoader::Lpxelinux if Path::new(pxelinux::OVER_HTTP.0).exists() => {
             add(pxelinux::OVER_HTTP, files)?;
@@ -94,7 +110,7 @@ fn loader(booting: &Booting, files: &mut BTreeSet<(PathBuf, &'static str)>) -> R
         None
     } else {
         if !path.is_file() {
-            return Err(FilesError::NoLoader { path: path.to_owned(), package });
+            return Err(LoaderError { path: path.to_owned(), package });
         }
         files.insert((path.to_owned(), package));
         path.file_name().and_then(|name| name.to_str()).map(str::to_owned)
@@ -105,10 +121,10 @@ fn loader(booting: &Booting, files: &mut BTreeSet<(PathBuf, &'static str)>) -> R
 fn add(
     (file, package): (&str, &'static str),
     files: &mut BTreeSet<(PathBuf, &'static str)>,
-) -> Result<(), FilesError> {
+) -> Result<(), LoaderError> {
     let path = PathBuf::from(file);
     if !path.is_file() {
-        return Err(FilesError::NoLoader { path, package });
+        return Err(LoaderError { path, package });
     }
     files.insert((path, package));
     Ok(())

@@ -9,10 +9,9 @@ use std::fmt::{Arguments, Write};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use super::interface::Network;
+use super::interface::{Addresses, Network};
 use super::ipxe;
 use super::loaders::{Loader, Loaders};
-use crate::cli::values::Range;
 
 /// Types of 64-bit x86 UEFI machines. 7 is "EFI BC", which all of them use though 9 was meant for them.
 const UEFI_TYPES: [u16; 2] = [7, 9];
@@ -32,17 +31,6 @@ pub enum Dhcp {
     Proxy(Vec<Network>),
     /// The site's server does, and says what to boot as well.
     Site,
-}
-
-/// The addresses to give on one network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Addresses {
-    /// Which.
-    pub range: Range,
-    /// The network's mask.
-    pub netmask: Ipv4Addr,
-    /// The router to announce.
-    pub router: Option<Ipv4Addr>,
 }
 
 /// What dnsmasq is to serve.

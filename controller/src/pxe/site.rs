@@ -329,9 +329,9 @@ mod tests {
     fn a_machine_of_its_own_is_told_its_own_loader() {
         let service = service(&with_own());
         let dhcpd = text(Server::Dhcpd, &service, &settings());
-        let hardware = "if hardware = 1:52:54:00:00:00:01 or hardware = 1:52:54:00:00:00:03 {";
+        let hardware = "if hardware = 1:52:54:00:00:00:01 or hardware = 1:52:54:00:00:00:03 {\n";
         assert!(
-            dhcpd.contains(hardware) && dhcpd.contains("elsif hardware = 1:52:54:00:00:00:02 {"),
+            dhcpd.contains(hardware) && dhcpd.contains("if hardware = 1:52:54:00:00:00:02 {\n"),
             "{dhcpd}"
         );
         let kea = text(Server::Kea, &service, &settings());

@@ -291,8 +291,9 @@ mod tests {
             "table inet filter {{
                 set ports {{ type inet_service; flags interval; elements = {{ 67-69, 30766 }} }}
                 set cards {{ type ifname; elements = {{ \"eth0\" }} }}
-                chain allowed {{ tcp dport 30766 accept; udp dport 67 accept }}
-                chain input {{ type filter hook input priority 0; policy {policy}; {rules} }}
+                chain allowed {{ tcp dport 30766 accept; udp dport 67 accept; }}
+                chain input {{ type filter hook input priority 0; policy {policy}; {rules};
+ }}
             }}"
         )
     }
@@ -342,10 +343,10 @@ mod tests {
 
     #[test]
     fn every_base_chain_has_to_accept() {
-        let rules = "table ip a { chain b { type filter hook input priority 0; accept; } }
-                     table inet c { chain d { type filter hook prerouting priority -300; udp dport 67 drop; } }
-                     table inet e { chain f { type filter hook forward priority 0; policy drop; } }
-                     table ip6 g { chain h { type filter hook input priority 0; policy drop; } }";
+        let rules = "table ip a {\n chain b { type filter hook input priority 0; accept; }\n }
+                     table inet c {\n chain d { type filter hook prerouting priority -300; udp dport 67 drop; }\n }
+                     table inet e {\n chain f { type filter hook forward priority 0; policy drop; }\n }
+                     table ip6 g {\n chain h { type filter hook input priority 0; policy drop; }\n }\n";
         let text = listed(rules);
         let [dhcp, http] = packets();
         let by: Vec<_> = tables(&text, &dhcp)
