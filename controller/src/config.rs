@@ -182,7 +182,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::values;
+    use crate::values;
     use pxe::{Booting, LocalPxelinux, Subnet};
     use read::Located;
     use std::net::Ipv4Addr;

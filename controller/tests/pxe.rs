@@ -9,7 +9,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use kactl::run::lease::{Allowed, HeldLease};
+use kactl::rendezvous::lease::{Allowed, HeldLease};
 use site::{Site, alive, done, end, kill, lease, wait_for, wait_until};
 
 #[test]

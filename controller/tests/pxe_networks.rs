@@ -72,8 +72,9 @@ fn settings_are_for_all_machines_or_for_one() {
             (2, 7, json!([]), "ipxe.efi"),
         ] {
             let mac = format!("52:54:00:77:00:0{machine}");
-            let answer = site.ask(&json!({ "mac": mac, "arch": arch, "rom": true, "options": options }));
-            // A PXE service by proxy is named in the same field.
+            let answer = site.ask(
+                &json!({ "mac": mac, "arch": arch, "rom": true, "options": options, "pxe": "10.77.0.200" }),
+            );
             assert_eq!(file(&answer), expected, "{args:?} {machine} {arch} {options}: {answer}");
         }
     }
@@ -102,10 +103,10 @@ fn a_machine_of_its_own_is_cloned_as_the_others_are() {
     let _pxe = serving(&site, &["--interface", "srv"]);
     let own = mac.pxelinux_name();
     assert_eq!(site.boots(&own).as_deref(), Some("local"));
-    let held = kactl::run::lease::HeldLease::take(
+    let held = kactl::rendezvous::lease::HeldLease::take(
         &site.runs(),
         "here",
-        site::lease(kactl::run::lease::Allowed::Any),
+        site::lease(kactl::rendezvous::lease::Allowed::Any),
     );
     let mut held = held.unwrap();
     wait_until("kamethod", || site.boots(&own).as_deref() == Some("kamethod"));
@@ -132,7 +133,7 @@ fn with_relay(name: &str) -> Site {
 fn a_relayed_machine_gets_an_address_of_its_network() {
     let site = with_relay("relay");
     let pxe = serving(&site, &["--interface", "srv"]);
-    let answer = site.ask(&json!({ "arch": 0, "rom": true, "giaddr": "10.78.0.1", "server": "10.77.0.1" }));
+    let answer = site.ask(&json!({ "arch": 0, "rom": true, "giaddr": "10.78.0.1" }));
     assert!(answer["yiaddr"].as_str().is_some_and(|address| address.starts_with("10.78.0.10")), "{answer}");
     assert_eq!((file(&answer), &answer["to"]), ("lpxelinux.0", &json!("10.78.0.1")), "{answer}");
     // Mask, router, and no DNS server.
@@ -149,7 +150,7 @@ fn a_relayed_machine_gets_an_address_of_its_network() {
         "{}",
         pxe.log()
     );
-    let answer = site.ask(&json!({ "giaddr": "10.80.0.1", "server": "10.77.0.1", "seconds": 1 }));
+    let answer = site.ask(&json!({ "giaddr": "10.80.0.1", "seconds": 1 }));
     assert_eq!(answer, Value::Null, "a network that nobody configured");
 }
 
@@ -157,10 +158,15 @@ fn a_relayed_machine_gets_an_address_of_its_network() {
 fn a_proxy_answers_through_a_relay() {
     let site = with_relay("rproxy");
     let pxe = serving(&site, &["--interface", "srv", "--proxy"]);
-    let question = json!({ "arch": 0, "rom": true, "giaddr": "10.78.0.1", "server": "10.77.0.1" });
+    let question = json!({ "arch": 0, "rom": true, "giaddr": "10.78.0.1" });
     let answer = site.ask(&question);
-    assert_eq!((file(&answer), &answer["yiaddr"]), ("lpxelinux.0", &json!("0.0.0.0")), "{answer}");
-    assert_eq!(answer["to"], json!("10.78.0.1"), "{answer}");
+    assert_eq!((&answer["yiaddr"], &answer["to"]), (&json!("0.0.0.0"), &json!("10.78.0.1")), "{answer}");
+    // The machine has its address, and asks the boot server itself, which names the file.
+    for (arch, expected) in [(0, "lpxelinux.0"), (7, "snponly.efi")] {
+        let answer =
+            site.ask(&json!({ "arch": arch, "rom": true, "giaddr": "10.78.0.1", "pxe": "10.78.0.1" }));
+        assert_eq!(file(&answer), expected, "{answer}");
+    }
     assert!(pxe.log().contains("machines that boot by UEFI HTTP boot get no offer"), "{}", pxe.log());
     let answer = site.ask(&json!({ "arch": 16, "rom": "HTTPClient:Arch:00016:UNDI:003016", "seconds": 1 }));
     assert_eq!(answer, Value::Null);
@@ -170,8 +176,8 @@ fn a_proxy_answers_through_a_relay() {
 fn what_does_not_fit_the_interface_is_told_with_its_place() {
     let site = Site::new("places");
     site.configure(
-        "[pxe]\nrange = \"10.77.0.9,10.77.1.9\"\nrouter = \"10.78.0.1\"\n\
-         [[pxe.subnet]]\nrange = \"10.77.0.100,10.77.0.109\"\nnetmask = \"255.255.255.0\"\nrouter = \"10.77.0.99\"\n",
+        "[pxe]\nrange = \"10.77.0.9,10.77.0.255\"\nrouter = \"10.78.0.1\"\n\
+         [[pxe.subnet]]\nrange = \"10.77.4.100,10.77.4.109\"\nnetmask = \"255.255.248.0\"\nrouter = \"10.77.4.99\"\n",
     );
     let refused = |args: &[&str]| {
         let mut pxe = site.start_pxe(args);
@@ -180,14 +186,14 @@ fn what_does_not_fit_the_interface_is_told_with_its_place() {
     };
     let log = refused(&["--interface", "srv"]);
     for part in [
-        "ka.toml:6:9: the range 10.77.0.9,10.77.1.9 is not within the network of srv, 10.77.0.1/24",
+        "ka.toml:6:9: the range 10.77.0.9,10.77.0.255 is not within the network of srv, 10.77.0.1/24",
         "ka.toml:7:10: the router 10.78.0.1 is no other host of the network of srv",
-        "ka.toml:8:1: the network 10.77.0.0/24 is not behind a relay",
+        "ka.toml:8:1: the network 10.77.0.0/21 is not behind a relay",
     ] {
         assert!(log.contains(part), "{part} is missing in {log}");
     }
     let log = refused(&["--interface", "srv", "--proxy"]);
-    assert!(log.contains("ka.toml:8:1: the network 10.77.0.0/24 is not behind a relay"), "{log}");
+    assert!(log.contains("ka.toml:8:1: the network 10.77.0.0/21 is not behind a relay"), "{log}");
 }
 
 #[test]
@@ -201,7 +207,7 @@ fn all_that_is_in_the_way_is_told_before_anything_is_served() {
     ] {
         others.push(Other::start(&mut site.in_server(command)));
     }
-    let rules = "table inet site { chain in { type filter hook input priority 0; policy drop; tcp dport 30765 accept; } }";
+    let rules = "table inet site { chain in { type filter hook input priority 0; policy drop; tcp dport 30765 accept; }; }";
     done(&mut site.in_server(&["nft", rules]));
     let foreign = foreign_server(&site);
     wait_until("the others", || {

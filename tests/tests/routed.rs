@@ -6,15 +6,15 @@ use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
 use std::process::Command;
 
-use ka::wire::keys::JoinKey;
-use ka_agent::boot::cmdline;
+use ka::keys::JoinKey;
+use ka::cmdline;
 use ka_agent::boot::find::Search;
 use ka_agent::boot::network::bring_up;
 use ka_tests::netns::NetNs;
 use ka_tests::process::{Process, program, wait_until};
 use ka_tests::site::{MIB, Site};
 use ka_tests::succeed;
-use kactl::run::lease::{Allowed, HeldLease, Lease};
+use kactl::rendezvous::lease::{Allowed, HeldLease, Lease};
 
 /// Two networks of nodes behind one router, which relays DHCP.
 const CONFIG: &str = r#"

@@ -6,12 +6,10 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use crate::atomic;
-use crate::cli::exit::{Exit, Outcome};
-use crate::cli::values::{self, Range};
 use crate::config::pxe::Ipxe;
 use crate::config::read::Located;
 use crate::config::{Config, Ports};
+use crate::exit::{Exit, Outcome};
 use crate::pxe::checks;
 use crate::pxe::confine::{Access, Confined};
 use crate::pxe::files::BootDirectory;
@@ -22,6 +20,8 @@ use crate::pxe::serve::{self, OnlyOne};
 use crate::pxe::service::{Dhcp, Service};
 use crate::pxe::site::{self, Server};
 use crate::pxe::{interface, pxelinux};
+use crate::values::{self, Range};
+use ka_host::atomic;
 
 /// Options of `kactl pxe`.
 #[derive(Debug, clap::Args)]

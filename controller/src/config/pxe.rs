@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ka::mac::Mac;
 
 use super::read::{Located, Section};
-use crate::cli::values::{self, Range};
+use crate::values::{self, Range};
 
 /// How machines are booted over the network.
 #[derive(Clone, Debug, PartialEq, Eq)]

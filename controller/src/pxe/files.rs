@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use super::loaders::{LoaderError, Loaders};
 use super::menu::{self, Boot, Settings};
 use super::{ipxe, pxelinux};
-use crate::atomic::{self, FileError};
 use crate::config::pxe::Booting;
+use ka_host::atomic::{self, FileError};
 
 /// What `kactl image` makes.
 const STAGE1: [&str; 2] = ["vmlinuz", "all.rdz"];

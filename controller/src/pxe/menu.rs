@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::config::pxe::Booting;
-use crate::run::lease::{Allowed, Lease};
+use crate::rendezvous::lease::{Allowed, Lease};
 use ka::mac::Mac;
 
 /// The file for machines that have none of their own.
@@ -243,7 +243,7 @@ pub(super) mod tests {
     fn the_vlan_reaches_the_agent() {
         let settings = Settings { vlan: Some(5), ..settings() };
         let text = kernel_words(&choose(&[lease("s", &[0], &[])], &settings)[DEFAULT], &settings);
-        assert_eq!(ka_agent::boot::cmdline::parse(&text).unwrap().vlan, Some(5), "{text}");
+        assert_eq!(ka::cmdline::parse(&text).unwrap().vlan, Some(5), "{text}");
     }
 
     #[test]
@@ -253,7 +253,7 @@ pub(super) mod tests {
         let lease = Lease { store_log, ..lease("s", &[0], &[]).1 };
         let text = kernel_words(&choose(&[("r".into(), lease)], &settings)[DEFAULT], &settings);
         assert!(text.ends_with(" ka.session=s ka.store_log=ftp://me:it@logs/ka"), "{text}");
-        let agents = ka_agent::boot::cmdline::parse(&text).unwrap();
+        let agents = ka::cmdline::parse(&text).unwrap();
         assert!(agents.store_log.is_some() && agents.warnings.is_empty(), "{agents:?}");
     }
 }

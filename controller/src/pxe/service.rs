@@ -255,8 +255,8 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::values::range;
     use crate::config::pxe::{BiosLoader, Booting, Ipxe, Pxe};
+    use crate::values::range;
     use std::process::Command;
 
     const NETMASK: Ipv4Addr = Ipv4Addr::new(255, 255, 255, 0);

@@ -7,10 +7,12 @@ The argument is a JSON object:
   options    extra options, as [code, hex] pairs
   rom        calls itself PXEClient (option 60); a text is sent as it is
   giaddr     the address of the relay, which this then is: it sends from there to "server" by unicast
-  server     the DHCP server's address, for a relay
+  server     the DHCP server's address (10.77.0.1)
+  pxe        follows an offer without a file to the boot server (port 4011), from this address
   seconds    how long to wait for an answer (8); for one that must not come, a short time does not hurt
 
-It prints null if no answer came, or the answer's fields: yiaddr siaddr giaddr file, and options by their numbers as hex.
+It prints null if no answer came, or the answer's fields: yiaddr siaddr giaddr file (or option 67), from, to, and options
+by their numbers as hex.
 """
 
 import json
@@ -28,48 +30,70 @@ mac = asked.get("mac", "52:54:00:77:00:01")
 giaddr = asked.get("giaddr")
 conf.iface = card
 
-options = [("message-type", "discover"), ("param_req_list", [1, 3, 6, 43, 54, 60, 66, 67])]
+about = []
 if "arch" in asked:
-    options.append((93, asked["arch"].to_bytes(2, "big")))
+    about.append((93, asked["arch"].to_bytes(2, "big")))
 if asked.get("rom"):
     name = asked["rom"] if isinstance(asked["rom"], str) else f"PXEClient:Arch:{asked.get('arch', 0):05}:UNDI:003016"
-    options += [(60, name.encode()), (94, bytes([1, 3, 16])), (97, bytes([0] + [7] * 16))]
-options += [(code, bytes.fromhex(text)) for code, text in asked.get("options", [])]
-options.append("end")
-xid = random.getrandbits(32)
-bootp = BOOTP(op=1, chaddr=bytes.fromhex(mac.replace(":", "")) + bytes(10), xid=xid, flags=0x8000,
-              giaddr=giaddr or "0.0.0.0", hops=1 if giaddr else 0) / DHCP(options=options)
-if giaddr:
-    way = Ether(dst=getmacbyip(asked.get("via", asked["server"])), src=get_if_hwaddr(card))
-    packet = way / IP(src=giaddr, dst=asked["server"]) / UDP(sport=67, dport=67) / bootp
-else:
-    way = Ether(dst="ff:ff:ff:ff:ff:ff", src=mac)
-    packet = way / IP(src="0.0.0.0", dst="255.255.255.255") / UDP(sport=68, dport=67) / bootp
-packet = Ether(bytes(packet))
-
+    about += [(60, name.encode()), (94, bytes([1, 3, 16])), (97, bytes([0] + [7] * 16))]
+about += [(code, bytes.fromhex(text)) for code, text in asked.get("options", [])]
+wanted = ("param_req_list", [1, 3, 6, 43, 54, 60, 66, 67])
+chaddr = bytes.fromhex(mac.replace(":", "")) + bytes(10)
 socket = conf.L2socket(iface=card, filter="udp and (dst port 68 or dst port 67)")
-end = time.monotonic() + asked.get("seconds", 8)
-again = 0
-while time.monotonic() < end:
-    if time.monotonic() >= again:
-        socket.send(packet)
-        again = time.monotonic() + 2
-    heard = socket.recv() if socket.select([socket], 0.2) else None
-    if heard is None or BOOTP not in heard or heard[BOOTP].op != 2 or heard[BOOTP].xid != xid:
-        continue
-    answer = heard[BOOTP]
-    raw, found = bytes(answer.payload)[4:] if bytes(answer.payload)[:4] == b"\x63\x82\x53\x63" else bytes(answer.payload), {}
+
+
+def options_of(answer):
+    raw, found = bytes(answer.payload), {}
+    raw = raw[4:] if raw[:4] == b"\x63\x82\x53\x63" else raw
     while raw and raw[0] != 255:
         if raw[0] == 0:
             raw = raw[1:]
             continue
-        found[raw[0]] = raw[2 : 2 + raw[1]].hex()
+        found[raw[0]] = raw[2 : 2 + raw[1]]
         raw = raw[2 + raw[1] :]
-    print(json.dumps({
-        "yiaddr": answer.yiaddr, "siaddr": answer.siaddr, "giaddr": answer.giaddr,
-        "file": bytes(answer.file).split(b"\0")[0].decode(), "from": heard[IP].src, "to": heard[IP].dst,
-        "options": found,
-    }))
-    break
+    return found
+
+
+def exchange(way, kind, options, **fields):
+    """Sends until an answer comes; what it says."""
+    xid = random.getrandbits(32)
+    bootp = BOOTP(op=1, chaddr=chaddr, xid=xid, **fields)
+    packet = Ether(bytes(way / bootp / DHCP(options=[("message-type", kind), wanted, *about, *options, "end"])))
+    end, again = time.monotonic() + asked.get("seconds", 8), 0
+    while time.monotonic() < end:
+        if time.monotonic() >= again:
+            socket.send(packet)
+            again = time.monotonic() + 2
+        heard = socket.recv() if socket.select([socket], 0.2) else None
+        if heard is None or BOOTP not in heard or heard[BOOTP].op != 2 or heard[BOOTP].xid != xid:
+            continue
+        answer, found = heard[BOOTP], options_of(heard[BOOTP])
+        file = bytes(answer.file).split(b"\0")[0] or found.get(67, b"").split(b"\0")[0]
+        return {
+            "yiaddr": answer.yiaddr, "siaddr": answer.siaddr, "giaddr": answer.giaddr, "file": file.decode(),
+            "from": heard[IP].src, "to": heard[IP].dst, "options": {code: value.hex() for code, value in found.items()},
+        }
+    return None
+
+
+def unicast(source, port):
+    server = asked.get("server", "10.77.0.1")
+    return Ether(dst=getmacbyip(server), src=get_if_hwaddr(card)) / IP(src=source, dst=server) / UDP(sport=port, dport=67)
+
+
+if giaddr:
+    answer = exchange(unicast(giaddr, 67), "discover", [], flags=0x8000, giaddr=giaddr, hops=1)
 else:
-    print("null")
+    way = Ether(dst="ff:ff:ff:ff:ff:ff", src=mac) / IP(src="0.0.0.0", dst="255.255.255.255") / UDP(sport=68, dport=67)
+    answer = exchange(way, "discover", [], flags=0x8000)
+if answer and asked.get("pxe") and not answer["file"]:
+    # A menu of one boot server (option 43, sub-option 9) is answered with its number (71).
+    menu, item = bytes.fromhex(answer["options"].get(43, "")), []
+    while menu and menu[0] not in (0, 255):
+        if menu[0] == 9:
+            item = [(43, bytes([71, 4]) + menu[2:4] + bytes([0, 0, 255]))]
+        menu = menu[2 + menu[1] :]
+    way = unicast(asked["pxe"], 68)
+    way[UDP].dport = 4011
+    answer = exchange(way, "request", item, ciaddr=asked["pxe"])
+print(json.dumps(answer))

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ka::mac::Mac;
-use kactl::run::lease::{Allowed, Lease};
+use kactl::rendezvous::lease::{Allowed, Lease};
 use serde_json::Value;
 
 pub const SERVER: &str = "10.77.0.1";

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode};
 use dhcproto::{Decodable, Decoder, Encodable, Encoder};
-use ka::wire::keys;
-use ka_agent::sys::packet::{dhcp_listener, udp_data};
+use ka::keys;
+use ka_host::sys::packet::{dhcp_listener, udp_data};
 use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn, sockopt};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};

@@ -8,8 +8,8 @@ use nix::errno::Errno;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn, sockopt};
 
 use super::Findings;
-use crate::ports::{self, Transport};
 use crate::pxe::service::{Dhcp, Service};
+use ka_host::ports::{self, Transport};
 
 /// A port that is to be served.
 struct Wanted {

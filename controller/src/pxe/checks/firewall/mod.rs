@@ -15,8 +15,8 @@ use ka::wire;
 
 use super::Findings;
 use crate::config::Ports;
-use crate::ports::Transport;
 use crate::pxe::service::{Dhcp, Service};
+use ka_host::ports::Transport;
 
 /// The first packet of a kind.
 #[derive(Clone, Debug)]
