@@ -125,8 +125,20 @@ impl Ports {
         section.set("data", &mut read.data);
         section.set("http", &mut read.http);
         section.set("booted", &mut read.booted);
+        read.judge(&section);
         section.end();
         read
+    }
+
+    /// One port cannot be two things.
+    fn judge(&self, section: &Section<'_>) {
+        let all =
+            [("control", self.control), ("data", self.data), ("http", self.http), ("booted", self.booted)];
+        for (number, (name, port)) in all.iter().enumerate() {
+            if let Some((other, _)) = all.iter().take(number).find(|(_, other)| other == port) {
+                section.fault(format!("{other} and {name} are both port {port}"));
+            }
+        }
     }
 }
 
@@ -230,6 +242,7 @@ mod tests {
                 "ka.toml:3:1: unknown field `interfaec`, expected one of `interface`",
             ),
             ("[ports]\ncontrol = 70000\n", "ka.toml:2:11: "),
+            ("[ports]\nhttp = 30765\n", "ka.toml:1:1: control and http are both port 30765"),
             ("[pxe]\n\nrange = \"10.0.0.9,10.0.0.2\"\n", "ka.toml:3:9: 10.0.0.9 is above 10.0.0.2"),
             ("[pxe]\nvlan = 4095\n", "ka.toml:2:8: expected a VLAN from 1 to 4094"),
             ("[pxe]\nconsole = \"a\\nLABEL x\"\n", "ka.toml:2:11: expected one line"),

@@ -200,11 +200,9 @@ fn what_does_not_fit_the_interface_is_told_with_its_place() {
 fn all_that_is_in_the_way_is_told_before_anything_is_served() {
     let site = Site::new("checks");
     let mut others = Vec::new();
-    for command in [
-        &["busybox", "udpsvd", "-E", "0", "69", "true"][..],
-        &["busybox", "httpd", "-f", "-p", "30766"],
-        &["busybox", "udpsvd", "-E", "0", "67", "true"],
-    ] {
+    let bound = "import socket, time; s = [socket.socket(type=socket.SOCK_DGRAM) for _ in range(2)]; \
+                 s[0].bind(('', 67)); s[1].bind(('10.77.0.1', 69)); time.sleep(600)";
+    for command in [&["/usr/bin/python3", "-c", bound][..], &["busybox", "httpd", "-f", "-p", "30766"]] {
         others.push(Other::start(&mut site.in_server(command)));
     }
     let rules = "table inet site { chain in { type filter hook input priority 0; policy drop; tcp dport 30765 accept; }; }";
@@ -220,8 +218,8 @@ fn all_that_is_in_the_way_is_told_before_anything_is_served() {
     assert_eq!(pxe.wait(), Some(2));
     let log = pxe.log();
     for part in [
-        "cannot serve DHCP at srv:67: the port is held by busybox (",
-        "cannot serve TFTP at 10.77.0.1:69: the port is held by busybox (",
+        "cannot serve DHCP at srv:67: the port is held by python3 (",
+        "cannot serve TFTP at 10.77.0.1:69: the port is held by python3 (",
         "cannot serve HTTP at 10.77.0.1:30766: the port is held by busybox (",
         "srv: 10.77.0.200 answers DHCP here as well",
         "srv: the firewall (nftables: table inet site, chain in) drops what machines send to UDP 67 (DHCP), UDP 69 (TFTP), \

@@ -39,7 +39,7 @@ if asked.get("rom"):
 about += [(code, bytes.fromhex(text)) for code, text in asked.get("options", [])]
 wanted = ("param_req_list", [1, 3, 6, 43, 54, 60, 66, 67])
 chaddr = bytes.fromhex(mac.replace(":", "")) + bytes(10)
-socket = conf.L2socket(iface=card, filter="udp and (dst port 68 or dst port 67)")
+socket = conf.L2socket(iface=card)
 
 
 def options_of(answer):
@@ -65,9 +65,13 @@ def exchange(way, kind, options, **fields):
             socket.send(packet)
             again = time.monotonic() + 2
         heard = socket.recv() if socket.select([socket], 0.2) else None
-        if heard is None or BOOTP not in heard or heard[BOOTP].op != 2 or heard[BOOTP].xid != xid:
+        # A boot server answers from a port that scapy does not know.
+        if heard is None or UDP not in heard or heard[UDP].dport not in (67, 68):
             continue
-        answer, found = heard[BOOTP], options_of(heard[BOOTP])
+        answer = BOOTP(bytes(heard[UDP].payload))
+        if answer.op != 2 or answer.xid != xid:
+            continue
+        found = options_of(answer)
         file = bytes(answer.file).split(b"\0")[0] or found.get(67, b"").split(b"\0")[0]
         return {
             "yiaddr": answer.yiaddr, "siaddr": answer.siaddr, "giaddr": answer.giaddr, "file": file.decode(),

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 pub const SERVER: &str = "10.77.0.1";
 /// What a test never takes unless something hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 pub fn lease(allowed: Allowed) -> Lease {
     Lease { session: "kainstall".into(), server: None, store_log: None, allowed, done: BTreeSet::new() }
