@@ -53,10 +53,14 @@ fn a_bios_machine_loads_over_http_and_over_tftp_where_that_fails() {
         let _machine = Machine::start(&site);
         pxe.wait_for_line("HTTP 200 OK /all.rdz to 10.77.0.");
         let log = pxe.log();
-        assert!(log.contains("/lpxelinux.0 to 10.77.0.") && log.contains("HTTP 200 OK /vmlinuz to 10.77.0."), "{log}");
+        assert!(
+            log.contains("/lpxelinux.0 to 10.77.0.") && log.contains("HTTP 200 OK /vmlinuz to 10.77.0."),
+            "{log}"
+        );
         assert!(!log.contains("boot/vmlinuz to 10.77.0."), "not over TFTP: {log}");
     }
-    let rules = "table inet wall { chain in { type filter hook input priority 0; tcp dport 30766 reject; }; }";
+    let rules =
+        "table inet wall { chain in { type filter hook input priority 0; tcp dport 30766 reject; }; }";
     done(&mut site.in_server(&["nft", rules]));
     let _machine = Machine::start(&site);
     wait_until("kernel and initrd over TFTP", || {

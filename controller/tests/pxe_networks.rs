@@ -223,8 +223,8 @@ fn all_that_is_in_the_way_is_told_before_anything_is_served() {
         "cannot serve HTTP at 10.77.0.1:30766: the port is held by busybox (",
         "srv: 10.77.0.200 answers DHCP here as well",
         "srv: the firewall (nftables: table inet site, chain in) drops what machines send to UDP 67 (DHCP), UDP 69 (TFTP), \
-         TCP 30766 (HTTP), UDP 4957 (discovery), TCP 30764 (data), TCP 30767 (first boots)",
-        "nft insert rule inet site in iifname srv udp dport { 67,69,4957 } accept",
+         UDP 32768-60999 (TFTP's transfers), TCP 30766 (HTTP), UDP 4957 (discovery), TCP 30764 (data), TCP 30767 (first boots)",
+        "nft insert rule inet site in iifname srv udp dport { 67,69,32768-60999,4957 } accept",
     ] {
         assert!(log.contains(part), "{part} is missing in {log}");
     }

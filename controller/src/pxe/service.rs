@@ -9,18 +9,16 @@ use std::fmt::{Arguments, Write};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
+use ka::arch;
+
 use super::interface::{Addresses, Network};
 use super::ipxe;
 use super::loaders::{Loader, Loaders};
 
-/// Types of 64-bit x86 UEFI machines. 7 is "EFI BC", which all of them use though 9 was meant for them.
-const UEFI_TYPES: [u16; 2] = [7, 9];
+/// The machines that find something to boot here.
+const SERVED: arch::Dhcp = arch::X86_64.dhcp;
 /// Transfers over TFTP at the same time. One that its machine has given up takes a place for half a minute.
 const MAX_TFTP: u32 = 4000;
-/// x86-64 UEFI that boots from HTTP.
-const UEFI_HTTP_TYPE: u16 = 16;
-/// x86 BIOS.
-const BIOS_TYPE: u16 = 0;
 
 /// Who gives addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,7 +177,9 @@ impl Service {
     /// going on to the next entry of its boot order. A client that does not tell its architecture is no firmware.
     fn ignore_strangers(&self, text: &mut Lines) {
         text.add(format_args!("dhcp-match=set:arch,option:client-arch"));
-        text.add(format_args!("dhcp-match=set:bios,option:client-arch,{BIOS_TYPE}"));
+        if let Some(bios) = SERVED.bios {
+            text.add(format_args!("dhcp-match=set:bios,option:client-arch,{bios}"));
+        }
         text.add(format_args!("dhcp-ignore=tag:arch,tag:!bios,tag:!uefi,tag:!uefi-http"));
         if !self.loaders.serves_uefi() {
             // The agent and an installed system have an architecture too, but are no ROM.
@@ -195,10 +195,10 @@ impl Service {
     }
 
     fn tags(&self, text: &mut Lines) {
-        for number in UEFI_TYPES {
+        for number in SERVED.uefi {
             text.add(format_args!("dhcp-match=set:uefi,option:client-arch,{number}"));
         }
-        text.add(format_args!("dhcp-match=set:uefi-http,option:client-arch,{UEFI_HTTP_TYPE}"));
+        text.add(format_args!("dhcp-match=set:uefi-http,option:client-arch,{}", SERVED.uefi_http));
         text.add(format_args!("dhcp-match=set:ipxe,175"));
         for (number, (_, machines)) in self.loaders.own.iter().enumerate() {
             for mac in machines {

@@ -4,6 +4,7 @@ use super::menu::Settings;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use ka::arch;
 use ka::mac::Mac;
 
 use super::loaders::Loader;
@@ -37,6 +38,11 @@ pub fn text(server: Server, service: &Service, settings: &Settings) -> String {
     }
 }
 
+/// The machines that find something to boot here.
+const SERVED: arch::Dhcp = arch::X86_64.dhcp;
+/// A PC BIOS says this; no other processor has one.
+const BIOS: u16 = 0;
+
 const AS_SITE: &str =
     "Then start `kactl pxe --no-dhcp` here: it serves the files, and decides for each machine.";
 
@@ -67,12 +73,13 @@ fn dhcpd(service: &Service) -> String {
                 indented(&text, 2)
             )
         });
-        format!("if option ka-architecture = 0 {{\n{}}}{uefi}\n", indented(&bios, 2))
+        format!("if option ka-architecture = {} {{\n{}}}{uefi}\n", BIOS, indented(&bios, 2))
     });
     let url = by_machine(service, 2, |loader| match &loader.uefi {
         Some(file) => format!("filename \"http://{address}:{}/{file}\";\n", service.http),
         None => String::new(),
     });
+    let http_type = SERVED.uefi_http;
     format!(
         "\
 # For /etc/dhcp/dhcpd.conf, in front of the subnets.
@@ -85,7 +92,7 @@ class \"ka-pxe\" {{
 {file}}}
 
 class \"ka-http\" {{
-  match if substring(option vendor-class-identifier, 0, 21) = \"HTTPClient:Arch:00016\";
+  match if substring(option vendor-class-identifier, 0, 21) = \"HTTPClient:Arch:{http_type:05}\";
   option vendor-class-identifier \"HTTPClient\";
 {url}}}
 "
@@ -144,15 +151,17 @@ fn kea(service: &Service) -> String {
       }}"
             ));
         };
-        let bios = "option[93].hex == 0x0000";
+        let bios = format!("option[93].hex == 0x{BIOS:04x}");
         if loader.bios_is_ipxe() {
             class("bios", &format!("{bios} and not option[175].exists"), loader.bios, "");
             class("bios-ipxe", &format!("{bios} and option[175].exists"), ipxe::ENTRY, "");
         } else {
-            class("bios", bios, loader.bios, "");
+            class("bios", &bios, loader.bios, "");
         }
         if let Some(file) = &loader.uefi {
-            let uefi = "(option[93].hex == 0x0007 or option[93].hex == 0x0009)";
+            let is: Vec<_> =
+                SERVED.uefi.iter().map(|number| format!("option[93].hex == 0x{number:04x}")).collect();
+            let uefi = format!("({})", is.join(" or "));
             class("uefi", &format!("{uefi} and not option[175].exists"), file, "");
             class("uefi-ipxe", &format!("{uefi} and option[175].exists"), ipxe::ENTRY, "");
             let vendor = "

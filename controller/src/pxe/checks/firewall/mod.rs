@@ -18,12 +18,16 @@ use crate::config::Ports;
 use crate::pxe::service::{Dhcp, Service};
 use ka_host::ports::Transport;
 
-/// The first packet of a kind.
+/// A packet of a kind.
 #[derive(Clone, Debug)]
 struct Packet<'a> {
     interface: &'a str,
     transport: Transport,
     port: u16,
+    /// The last of several ports.
+    last: u16,
+    /// As the kernel's connection tracking sees it, in lower case.
+    state: &'static str,
     source: Ipv4Addr,
     destination: Ipv4Addr,
     what: &'static str,
@@ -77,6 +81,14 @@ const DEPTH: usize = 16;
 impl Packet<'_> {
     fn is_broadcast(&self) -> bool {
         self.destination.is_broadcast()
+    }
+
+    fn ports(&self, separator: char) -> String {
+        if self.last == self.port {
+            self.port.to_string()
+        } else {
+            format!("{}{separator}{}", self.port, self.last)
+        }
     }
 
     fn protocol(&self) -> &'static str {
@@ -198,6 +210,8 @@ fn packets<'a>(service: &'a Service, ports: &Ports) -> Vec<Packet<'a>> {
         interface: &service.interface,
         transport,
         port,
+        last: port,
+        state: "new",
         source: node,
         destination: own,
         what,
@@ -211,8 +225,11 @@ fn packets<'a>(service: &'a Service, ports: &Ports) -> Vec<Packet<'a>> {
         Dhcp::Proxy(_) => vec![dhcp, udp("PXE", 4011)],
         Dhcp::Site => Vec::new(),
     };
+    let (first, last) = ephemeral_ports();
     packets.extend([
         udp("TFTP", 69),
+        // The acknowledgements: replies, for a firewall that keeps state.
+        Packet { last, state: "established", ..udp("TFTP's transfers", first) },
         tcp("HTTP", ports.http),
         broadcast(node, udp("discovery", wire::DISCOVERY_PORT)),
         tcp("control", ports.control),
@@ -222,9 +239,16 @@ fn packets<'a>(service: &'a Service, ports: &Ports) -> Vec<Packet<'a>> {
     packets
 }
 
+/// Where the kernel puts sockets that want any port.
+fn ephemeral_ports() -> (u16, u16) {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let mut ports = range.split_whitespace().filter_map(|port| port.parse().ok());
+    ports.next().zip(ports.next()).unwrap_or((32768, 60999))
+}
+
 fn message(interface: &str, by: &str, packets: &[Packet<'_>]) -> String {
     let name = |packet: &Packet<'_>| {
-        format!("{} {} ({})", packet.protocol().to_uppercase(), packet.port, packet.what)
+        format!("{} {} ({})", packet.protocol().to_uppercase(), packet.ports('-'), packet.what)
     };
     let all: Vec<_> = packets.iter().map(name).collect();
     format!(
@@ -236,9 +260,10 @@ fn message(interface: &str, by: &str, packets: &[Packet<'_>]) -> String {
 
 /// A command that does it, for whoever manages these rules.
 fn remedy(interface: &str, by: &str, packets: &[Packet<'_>]) -> String {
+    let separator = if by.starts_with("iptables") { ':' } else { '-' };
     let of = |transport| {
         let ports: Vec<_> =
-            packets.iter().filter(|p| p.transport == transport).map(|p| p.port.to_string()).collect();
+            packets.iter().filter(|p| p.transport == transport).map(|p| p.ports(separator)).collect();
         (!ports.is_empty()).then(|| ports.join(","))
     };
     let each = |command: &dyn Fn(&str, String) -> String| {
@@ -276,6 +301,8 @@ mod tests {
             interface: "eth1",
             transport: Transport::Tcp,
             port: 30766,
+            last: 30766,
+            state: "new",
             source: node,
             destination: Ipv4Addr::new(10, 0, 0, 1),
             what: "HTTP",
@@ -283,6 +310,7 @@ mod tests {
         let dhcp = Packet {
             transport: Transport::Udp,
             port: 67,
+            last: 67,
             source: Ipv4Addr::UNSPECIFIED,
             destination: Ipv4Addr::BROADCAST,
             what: "DHCP",

@@ -168,7 +168,7 @@ impl Reader<'_> {
             };
         }
         if left.get("ct").is_some_and(|ct| ct["key"] == "state") {
-            return Field::Text("new");
+            return Field::Text(self.packet.state);
         }
         if let Some(fib) = left.get("fib")
             && fib["result"] == "type"
