@@ -73,7 +73,11 @@ fn dhcpd(service: &Service) -> String {
                 indented(&text, 2)
             )
         });
-        format!("if option ka-architecture = {} {{\n{}}}{uefi}\n", BIOS, indented(&bios, 2))
+        // An old ROM may say nothing of its architecture.
+        format!(
+            "if option ka-architecture = {BIOS} or not exists ka-architecture {{\n{}}}{uefi}\n",
+            indented(&bios, 2)
+        )
     });
     let url = by_machine(service, 2, |loader| match &loader.uefi {
         Some(file) => format!("filename \"http://{address}:{}/{file}\";\n", service.http),
@@ -151,7 +155,8 @@ fn kea(service: &Service) -> String {
       }}"
             ));
         };
-        let bios = format!("option[93].hex == 0x{BIOS:04x}");
+        let rom = "not option[93].exists and substring(option[60].hex,0,9) == 'PXEClient'";
+        let bios = format!("(option[93].hex == 0x{BIOS:04x} or ({rom}))");
         if loader.bios_is_ipxe() {
             class("bios", &format!("{bios} and not option[175].exists"), loader.bios, "");
             class("bios-ipxe", &format!("{bios} and option[175].exists"), ipxe::ENTRY, "");

@@ -123,7 +123,9 @@ fn test(option: &str, value: &str, packet: &Packet<'_>) -> Truth {
         "-s" => network(value, packet.source),
         "-d" => network(value, packet.destination),
         "--dport" | "--dports" | "--destination-port" | "--destination-ports" => ports(value, packet.port),
-        "--ctstate" | "--state" => Truth::of(value.split(',').any(|state| state.eq_ignore_ascii_case(packet.state))),
+        "--ctstate" | "--state" => {
+            Truth::of(value.split(',').any(|state| state.eq_ignore_ascii_case(packet.state)))
+        }
         "--dst-type" => {
             let kind = if packet.is_broadcast() { "BROADCAST" } else { "LOCAL" };
             Truth::of(value.split(',').any(|name| name == kind))
