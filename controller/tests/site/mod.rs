@@ -290,7 +290,7 @@ pub fn wait_for<T>(what: &str, mut get: impl FnMut() -> Option<T>) -> T {
         if let Some(value) = get() {
             return value;
         }
-        assert!(start.elapsed() < PATIENCE, "waited in vain for: {what}");
+        assert!(start.elapsed() < PATIENCE, "nothing came of: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
