@@ -234,6 +234,7 @@ fn another_dnsmasq_on_another_interface_does_no_harm() {
     let mut other = other.stderr(Stdio::null()).spawn().unwrap();
     let pxe = site.start_pxe(&["--interface", "srv", "--range", "10.77.0.50,10.77.0.59"]);
     pxe.wait_for_line("every machine boots from its disk");
+    assert!(!pxe.log().contains("hears it as well"), "{}", pxe.log());
     let offer = site.dhcp();
     assert!(offer.lines().any(|line| line == "siaddr=10.77.0.1"), "{offer}");
     assert!(site.tftp("vmlinuz").is_some());
