@@ -16,7 +16,7 @@ use super::ipxe;
 use super::loaders::{Loader, Loaders};
 
 /// The machines that find something to boot here.
-const SERVED: arch::Dhcp = arch::X86_64.dhcp;
+const SERVED: arch::Dhcp = arch::THIS.dhcp;
 /// Transfers over TFTP at the same time. One that its machine has given up takes a place for half a minute.
 const MAX_TFTP: u32 = 4000;
 

@@ -39,7 +39,7 @@ pub fn text(server: Server, service: &Service, settings: &Settings) -> String {
 }
 
 /// The machines that find something to boot here.
-const SERVED: arch::Dhcp = arch::X86_64.dhcp;
+const SERVED: arch::Dhcp = arch::THIS.dhcp;
 /// A PC BIOS says this; no other processor has one.
 const BIOS: u16 = 0;
 
