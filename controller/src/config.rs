@@ -4,14 +4,15 @@
 //! error: a misspelt `interface` must not be taken for none.
 
 pub mod keys;
+pub mod pxe;
+pub mod read;
 
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use ka::wire;
-use serde::{Deserialize, Deserializer};
 
-use crate::values::{self, Range};
+use pxe::Pxe;
+use read::{Section, Source};
 
 /// Where the configuration is looked for.
 pub const DEFAULT_FILE: &str = "/etc/ka/ka.toml";
@@ -24,8 +25,7 @@ const HTTP_PORT: u16 = 30766;
 const BOOTED_PORT: u16 = 30767;
 
 /// The configuration.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
     /// Where ka keeps its files.
     pub directories: Directories,
@@ -36,8 +36,7 @@ pub struct Config {
 }
 
 /// Where ka keeps its files.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directories {
     /// What came with ka: the agent and the scripts that make images.
     pub lib: PathBuf,
@@ -64,6 +63,17 @@ impl Default for Directories {
 }
 
 impl Directories {
+    fn read(mut section: Section<'_>) -> Self {
+        let mut read = Self::default();
+        section.set("lib", &mut read.lib);
+        section.set("state", &mut read.state);
+        section.set("log", &mut read.log);
+        section.set("run", &mut read.run);
+        section.set("keys", &mut read.keys);
+        section.end();
+        read
+    }
+
     /// The root of what TFTP serves.
     #[must_use]
     pub fn boot(&self) -> PathBuf {
@@ -90,8 +100,7 @@ impl Directories {
 }
 
 /// The ports that the nodes use.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ports {
     /// Control connections, TCP.
     pub control: u16,
@@ -109,33 +118,26 @@ impl Default for Ports {
     }
 }
 
-/// How machines are booted over the network.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Pxe {
-    /// The only interface on which DHCP and TFTP are served.
-    pub interface: Option<String>,
-    /// The address of this machine on it, if it has several.
-    pub address: Option<Ipv4Addr>,
-    /// The addresses that DHCP gives; without it, those of the interface's network.
-    #[serde(deserialize_with = "range")]
-    pub range: Option<Range>,
-    /// Words for the nodes' kernel, such as its consoles.
-    #[serde(deserialize_with = "kernel_words")]
-    pub console: String,
-    /// The VLAN whose tag the nodes' frames carry once they have booted; none without tags.
-    #[serde(deserialize_with = "vlan")]
-    pub vlan: Option<u16>,
-}
+impl Ports {
+    fn read(mut section: Section<'_>) -> Self {
+        let mut read = Self::default();
+        section.set("control", &mut read.control);
+        section.set("data", &mut read.data);
+        section.set("http", &mut read.http);
+        section.set("booted", &mut read.booted);
+        read.judge(&section);
+        section.end();
+        read
+    }
 
-impl Default for Pxe {
-    fn default() -> Self {
-        Self {
-            interface: None,
-            address: None,
-            range: None,
-            console: "console=tty0 console=ttyS0,115200".into(),
-            vlan: None,
+    /// One port cannot be two things.
+    fn judge(&self, section: &Section<'_>) {
+        let all =
+            [("control", self.control), ("data", self.data), ("http", self.http), ("booted", self.booted)];
+        for (number, (name, port)) in all.iter().enumerate() {
+            if let Some((other, _)) = all.iter().take(number).find(|(_, other)| other == port) {
+                section.fault(format!("{other} and {name} are both port {port}"));
+            }
         }
     }
 }
@@ -153,15 +155,11 @@ pub enum ConfigError {
         #[source]
         source: std::io::Error,
     },
-    /// The file says something that ka does not understand.
-    #[error("{}:{line}: {message}", path.display())]
+    /// The file says what ka does not understand, or what cannot be.
+    #[error("{}", faults.join("\n"))]
     Content {
-        /// The file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// What is wrong there.
-        message: String,
+        /// All that is wrong, each with file, line and column.
+        faults: Vec<String>,
     },
 }
 
@@ -169,7 +167,7 @@ impl Config {
     /// Reads the configuration. The default file may be missing, any other must be there.
     ///
     /// # Errors
-    /// [`ConfigError`] with the file and, for its content, the line.
+    /// [`ConfigError`] with the file and, for its content, all that is wrong with line and column.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         match std::fs::read_to_string(path) {
             Ok(text) => Self::parse(path, &text),
@@ -181,40 +179,25 @@ impl Config {
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        toml::from_str(text).map_err(|e| {
-            let start = e.span().map_or(0, |span| span.start);
-            let line = text.bytes().take(start).filter(|&b| b == b'\n').count() + 1;
-            ConfigError::Content { path: path.to_owned(), line, message: e.message().replace('\n', ", ") }
-        })
+        let (source, mut file) = Source::open(path, text);
+        let config = Self {
+            directories: Directories::read(file.section("directories")),
+            ports: Ports::read(file.section("ports")),
+            pxe: Pxe::read(file.section("pxe")),
+        };
+        file.end();
+        let faults = source.faults();
+        if faults.is_empty() { Ok(config) } else { Err(ConfigError::Content { faults }) }
     }
-}
-
-fn range<'de, D: Deserializer<'de>>(source: D) -> Result<Option<Range>, D::Error> {
-    let text = String::deserialize(source)?;
-    values::range(&text).map(Some).map_err(serde::de::Error::custom)
-}
-
-/// A line break here would be a line of pxelinux's own.
-fn vlan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
-    let id = u16::deserialize(deserializer)?;
-    if (1..=4094).contains(&id) {
-        Ok(Some(id))
-    } else {
-        Err(serde::de::Error::custom("expected a VLAN from 1 to 4094"))
-    }
-}
-
-fn kernel_words<'de, D: Deserializer<'de>>(source: D) -> Result<String, D::Error> {
-    let text = String::deserialize(source)?;
-    if text.chars().any(|c| c.is_control() || !c.is_ascii()) {
-        return Err(serde::de::Error::custom("expected one line of ASCII"));
-    }
-    Ok(text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::values;
+    use pxe::{Booting, LocalPxelinux, Subnet};
+    use read::Located;
+    use std::net::Ipv4Addr;
 
     fn parse(text: &str) -> Result<Config, String> {
         Config::parse(Path::new("ka.toml"), text).map_err(|e| e.to_string())
@@ -228,11 +211,22 @@ mod tests {
             .map(|line| line.strip_prefix("#").filter(|rest| !rest.starts_with([' ', '-'])).unwrap_or(line))
             .flat_map(|line| [line, "\n"])
             .collect();
+        let router = Ipv4Addr::new(10, 0, 0, 254);
+        let own = Booting { local_pxelinux: LocalPxelinux::Chain, ..Booting::default() };
+        let subnet = Subnet {
+            range: values::range("10.1.0.100,10.1.0.199").unwrap(),
+            netmask: Ipv4Addr::new(255, 255, 255, 0),
+            router: Ipv4Addr::new(10, 1, 0, 1),
+        };
         let shown = Config {
             pxe: Pxe {
                 interface: Some("eth1".into()),
                 address: Some(Ipv4Addr::new(10, 0, 0, 1)),
-                range: values::range("10.0.0.100,10.0.0.199").ok(),
+                range: values::range("10.0.0.100,10.0.0.199").ok().map(Located::nowhere),
+                router: Some(Located::nowhere(router)),
+                vlan: Some(5),
+                subnets: vec![Located::nowhere(subnet)],
+                machines: [("52:54:00:12:34:56".parse().unwrap(), own)].into(),
                 ..Pxe::default()
             },
             ..Config::default()
@@ -241,19 +235,160 @@ mod tests {
     }
 
     #[test]
-    fn an_error_names_file_and_line() {
+    fn an_error_names_file_line_and_column() {
         for (text, start) in [
-            ("\n[pxe]\ninterfaec = \"eth1\"\n", "ka.toml:3: unknown field `interfaec`"),
-            ("[ports]\ncontrol = 70000\n", "ka.toml:2: "),
-            ("[pxe]\n\nrange = \"10.0.0.9,10.0.0.2\"\n", "ka.toml:3: 10.0.0.9 is above 10.0.0.2"),
-            ("[pxe]\nvlan = 4095\n", "ka.toml:2: expected a VLAN from 1 to 4094"),
-            ("[pxe]\nconsole = \"a\\nLABEL x\"\n", "ka.toml:2: expected one line"),
-            ("[pxe\n", "ka.toml:1: "),
-            ("[directories]\nstate = 1\n", "ka.toml:2: "),
+            (
+                "\n[pxe]\ninterfaec = \"eth1\"\n",
+                "ka.toml:3:1: unknown field `interfaec`, expected one of `interface`",
+            ),
+            ("[ports]\ncontrol = 70000\n", "ka.toml:2:11: "),
+            ("[ports]\nhttp = 30765\n", "ka.toml:1:1: control and http are both port 30765"),
+            ("[pxe]\n\nrange = \"10.0.0.9,10.0.0.2\"\n", "ka.toml:3:9: 10.0.0.9 is above 10.0.0.2"),
+            ("[pxe]\nvlan = 4095\n", "ka.toml:2:8: expected a VLAN from 1 to 4094"),
+            ("[pxe]\nconsole = \"a\\nLABEL x\"\n", "ka.toml:2:11: expected one line"),
+            ("[pxe\n", "ka.toml:1:"),
+            ("[directories]\nstate = 1\n", "ka.toml:2:9: "),
+            ("pxe = 1\n", "ka.toml:1:7: expected a section [pxe]"),
+            ("[pxe]\nsubnet = 1\n", "ka.toml:2:10: expected sections"),
+            ("[pxe]\nmachine.x = 1\n", "ka.toml:2:13: expected a section [….machine.\"x\"]"),
+            ("[pxes]\n", "ka.toml:1:2: unknown field `pxes`"),
+            ("[pxe]\naddress = 1\n", "ka.toml:2:11: address: expected a text in quotes"),
+            ("[pxe]\nrouter = \"10.0.0\"\n", "ka.toml:2:10: '10.0.0' is no IPv4 address"),
+            (
+                "[pxe]\nrange = \"10.0.0.2,10.0.0.9\"\nrouter = \"10.0.0.5\"\n",
+                "ka.toml:3:10: the router 10.0.0.5 is within",
+            ),
+            (
+                "[pxe]\nbios = \"grub\"\n",
+                "ka.toml:2:8: bios: unknown value \"grub\", expected \"lpxelinux\",",
+            ),
+            (
+                "[pxe]\nipxe = \"grub\"\n",
+                "ka.toml:2:8: ipxe: unknown value \"grub\", expected \"snponly\", \"ipxe\", or a file",
+            ),
+            ("[pxe]\nipxe = \"/srv/vmlinuz\"\n", "ka.toml:2:8: ipxe: /srv/vmlinuz: expected a file NAME.efi"),
+            ("[pxe]\nlocal_pxelinux = \"LOCALBOOT 1\"\n", "ka.toml:2:18: local_pxelinux: unknown value"),
+            ("[pxe]\nlocal_ipxe = \"exit\"\n", "ka.toml:2:14: local_ipxe: unknown value \"exit\""),
+            ("[pxe.machine.\"52:54:00:12:34\"]\n", "ka.toml:1:14: expected a hardware address such as"),
+            (
+                "[pxe.machine.\"01:00:5e:00:00:01\"]\n",
+                "ka.toml:1:14: '01:00:5e:00:00:01' is no single machine's",
+            ),
+            ("[pxe.machine.\"52:54:00:12:34:56\"]\nbios = \"x\"\n", "ka.toml:2:8: bios: unknown value"),
+            (
+                "[pxe.machine.\"52:54:00:12:34:56\"]\nrange = \"x\"\n",
+                "ka.toml:2:1: unknown field `range`, expected one of `bios`",
+            ),
+            (
+                "[pxe.machine.525400123456]\n[pxe.machine.\"52:54:00:12:34:56\"]\n",
+                "ka.toml:2:14: the machine 52:54:00:12:34:56 has a section already",
+            ),
+            ("[[pxe.subnet]]\nrouter = \"10.1.0.1\"\n", "ka.toml:1:1: [[pxe.subnet]] lacks range, netmask"),
         ] {
             let error = parse(text).unwrap_err();
-            assert!(error.starts_with(start) && !error.contains('\n'), "{error}");
+            assert!(error.starts_with(start) && !error.contains('\n'), "{text}: {error}");
         }
+    }
+
+    fn subnet(range: &str, netmask: &str, router: &str) -> String {
+        format!("[[pxe.subnet]]\nrange = \"{range}\"\nnetmask = \"{netmask}\"\nrouter = \"{router}\"\n")
+    }
+
+    #[test]
+    fn networks_are_judged_with_their_masks_and_routers() {
+        for (subnets, fault) in [
+            (vec![("10.1.0.9,10.1.0.20", "255.255.255.0", "10.1.0.1")], ""),
+            (vec![("10.1.0.9,10.1.1.20", "255.255.254.0", "10.1.1.254")], ""),
+            (
+                vec![
+                    ("10.1.0.9,10.1.0.20", "255.255.255.0", "10.1.0.1"),
+                    ("10.1.0.30,10.1.0.40", "255.255.255.0", "10.1.0.1"),
+                ],
+                "",
+            ),
+            (
+                vec![("10.1.0.9,10.1.1.20", "255.255.255.0", "10.1.0.1")],
+                "2:9: the range 10.1.0.9,10.1.1.20 is not within one network of the netmask 255.255.255.0",
+            ),
+            (
+                vec![("10.1.0.0,10.1.0.20", "255.255.255.0", "10.1.0.30")],
+                "2:9: the range 10.1.0.0,10.1.0.20 is not",
+            ),
+            (
+                vec![("10.1.0.9,10.1.0.255", "255.255.255.0", "10.1.0.1")],
+                "2:9: the range 10.1.0.9,10.1.0.255 is not",
+            ),
+            (vec![("10.1.0.9,10.1.0.20", "255.0.255.0", "10.1.0.1")], "3:11: 255.0.255.0 is no netmask"),
+            (
+                vec![("10.1.0.9,10.1.0.20", "24", "10.1.0.1")],
+                "3:11: '24' is no netmask, such as 255.255.255.0",
+            ),
+            (
+                vec![("10.1.0.9,10.1.0.20", "255.255.255.0", "10.2.0.1")],
+                "4:10: the router 10.2.0.1 is not within 10.1.0.0/24",
+            ),
+            (
+                vec![("10.1.0.9,10.1.0.20", "255.255.255.0", "10.1.0.9")],
+                "4:10: the router 10.1.0.9 is within the range",
+            ),
+            (
+                vec![
+                    ("10.1.0.9,10.1.0.20", "255.255.255.0", "10.1.0.1"),
+                    ("10.1.0.20,10.1.0.40", "255.255.255.0", "10.1.0.1"),
+                ],
+                "5:1: the range 10.1.0.20,10.1.0.40 overlaps the range 10.1.0.9,10.1.0.20 of line 1",
+            ),
+            (
+                vec![
+                    ("10.1.0.9,10.1.0.20", "255.255.255.0", "10.1.0.1"),
+                    ("10.1.0.130,10.1.0.140", "255.255.255.128", "10.1.0.129"),
+                ],
+                "5:1: this network is also that of line 1, with another netmask or router",
+            ),
+        ] {
+            let text: String =
+                subnets.iter().map(|(range, mask, router)| subnet(range, mask, router)).collect();
+            let error = parse(&text).err().unwrap_or_default();
+            let fault = if fault.is_empty() { String::new() } else { format!("ka.toml:{fault}") };
+            assert!(error.starts_with(&fault) && error.is_empty() == fault.is_empty(), "{text}: {error}");
+        }
+        let own = format!(
+            "[pxe]\nrange = \"10.1.0.5,10.1.0.9\"\n{}",
+            subnet("10.1.0.9,10.1.0.20", "255.255.255.0", "10.1.0.1")
+        );
+        let error = parse(&own).unwrap_err();
+        assert!(
+            error.starts_with("ka.toml:3:1: the range 10.1.0.9,10.1.0.20 overlaps")
+                && error.contains("of line 2"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told_at_once() {
+        let text = "[ports]\nhttp = 0.5\nhtpt = 1\n[pxe]\nbios = 1\nlocal_ipxe = \"\"\n[pxe.machine.\"52:54\"]\nlocal_ipxe = 2\n";
+        let text = format!("{text}{}[pex]\n", subnet("10.1.0.9,10.1.1.20", "255.255.255.0", "10.2.0.1"));
+        let error = parse(&text).unwrap_err();
+        let places: Vec<_> = error.lines().map(|line| line.split(' ').next().unwrap()).collect();
+        let expected = ["2:8", "3:1", "5:8", "6:14", "7:14", "8:14", "10:9", "13:2"];
+        assert_eq!(places, expected.map(|place| format!("ka.toml:{place}:")), "{error}");
+    }
+
+    #[test]
+    fn files_of_one_name_cannot_both_be_served() {
+        let machine = "[pxe.machine.\"52:54:00:12:34:56\"]\nipxe = \"/b/own.efi\"\n";
+        let error = parse(&format!("[pxe]\nipxe = \"/a/own.efi\"\n{machine}")).unwrap_err();
+        assert_eq!(
+            error,
+            "ka.toml:1:1: /a/own.efi and /b/own.efi have one name, under which only one of them can be served"
+        );
+        assert!(parse(&format!("[pxe]\nipxe = \"/b/own.efi\"\n{machine}")).is_ok());
+        assert!(
+            parse(
+                "[pxe]\nipxe = \"/a/snponly.efi\"\n[pxe.machine.\"52:54:00:12:34:56\"]\nipxe = \"snponly\"\n"
+            )
+            .is_err()
+        );
     }
 
     #[test]

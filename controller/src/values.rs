@@ -1,5 +1,6 @@
 //! The values that options take, each checked where it is read so that nothing later meets a wrong one.
 
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -125,6 +126,18 @@ impl Range {
     #[must_use]
     pub fn count(self) -> u64 {
         u64::from(self.last.to_bits()) - u64::from(self.first.to_bits()) + 1
+    }
+
+    /// Whether it has this address.
+    #[must_use]
+    pub fn has(self, address: Ipv4Addr) -> bool {
+        (self.first..=self.last).contains(&address)
+    }
+}
+
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{},{}", self.first, self.last)
     }
 }
 

@@ -3,20 +3,15 @@
 //! Needs root, iproute2, busybox, dnsmasq, and the boot loader's packages.
 #![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
 
-use std::collections::BTreeSet;
+mod site;
+
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
-use ka::mac::Mac;
-use kactl::rendezvous::lease::{Allowed, HeldLease, Lease};
-
-const SERVER: &str = "10.77.0.1";
-/// What a test never takes unless something hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+use kactl::rendezvous::lease::{Allowed, HeldLease};
+use site::{Site, alive, done, end, kill, lease, wait_for, wait_until};
 
 #[test]
 fn machines_get_an_address_the_loader_and_their_own_disk() {
@@ -25,14 +20,16 @@ fn machines_get_an_address_the_loader_and_their_own_disk() {
     pxe.wait_for_line("every machine boots from its disk");
 
     let offer = site.dhcp();
-    for line in ["ip=10.77.0.5", "siaddr=10.77.0.1", "boot_file=pxelinux.0"] {
+    for line in ["ip=10.77.0.5", "siaddr=10.77.0.1", "boot_file=lpxelinux.0"] {
         assert!(offer.lines().any(|l| l.starts_with(line)), "{line} is missing in {offer}");
     }
     for line in ["router=", "dns="] {
         assert!(!offer.lines().any(|l| l.starts_with(line)), "{line} is in {offer}");
     }
-    let loader = site.tftp("pxelinux.0").unwrap();
-    assert_eq!(loader, fs::read("/usr/lib/PXELINUX/pxelinux.0").unwrap());
+    for loader in ["lpxelinux.0", "pxelinux.0"] {
+        let served = site.tftp(loader).unwrap();
+        assert_eq!(served, fs::read(format!("/usr/lib/PXELINUX/{loader}")).unwrap());
+    }
     assert!(site.tftp("ldlinux.c32").is_some());
     assert_eq!(site.tftp("vmlinuz").unwrap(), b"the kernel");
     assert_eq!(site.boots("default").unwrap(), "local");
@@ -48,9 +45,9 @@ fn uefi_machines_get_ipxe_and_the_files_over_http() {
     // Options 93, the architecture, and 175, iPXE's own.
     let (uefi, http, ipxe) = ("0x5d:0007", "0x5d:0010", "0xaf:b10500");
     for (options, file) in [
-        (&[][..], "pxelinux.0"),
-        (&["0x5d:0000"][..], "pxelinux.0"),
-        (&["0x5d:0000", ipxe][..], "pxelinux.0"),
+        (&[][..], "lpxelinux.0"),
+        (&["0x5d:0000"][..], "lpxelinux.0"),
+        (&["0x5d:0000", ipxe][..], "lpxelinux.0"),
         (&[uefi][..], "snponly.efi"),
         (&["0x5d:0009"][..], "snponly.efi"),
         (&[uefi, ipxe][..], "boot.ipxe"),
@@ -80,6 +77,7 @@ fn a_sites_servers_are_told_what_they_need() {
     let site = Site::new("g");
     for (server, word) in [
         ("dhcpd", "next-server 10.77.0.1;"),
+        ("kea", "\"next-server\": \"10.77.0.1\""),
         ("tftpd", "server_args"),
         ("dnsmasq", "dhcp-boot=tag:uefi,tag:ipxe,boot.ipxe,,10.77.0.1"),
         ("pxelinux", "ka.server=10.77.0.1"),
@@ -88,7 +86,7 @@ fn a_sites_servers_are_told_what_they_need() {
         let text = String::from_utf8(done(&mut pxe).stdout).unwrap();
         assert!(text.contains(word), "{server}: {text}");
     }
-    assert!(!site.boot().join("pxelinux.0").exists(), "to print is not to serve");
+    assert!(!site.boot().join("lpxelinux.0").exists(), "to print is not to serve");
 }
 
 #[test]
@@ -237,6 +235,7 @@ fn another_dnsmasq_on_another_interface_does_no_harm() {
     let mut other = other.stderr(Stdio::null()).spawn().unwrap();
     let pxe = site.start_pxe(&["--interface", "srv", "--range", "10.77.0.50,10.77.0.59"]);
     pxe.wait_for_line("every machine boots from its disk");
+    assert!(!pxe.log().contains("hears it as well"), "{}", pxe.log());
     let offer = site.dhcp();
     assert!(offer.lines().any(|line| line == "siaddr=10.77.0.1"), "{offer}");
     assert!(site.tftp("vmlinuz").is_some());
@@ -438,275 +437,4 @@ fn hold_a_lease() {
     let _held = HeldLease::take(&runs, "other", lease(allowed)).unwrap();
     // Ends with the test that started it, even if that fails before it kills this.
     std::io::stdin().read_line(&mut String::new()).unwrap();
-}
-
-fn lease(allowed: Allowed) -> Lease {
-    Lease { session: "kainstall".into(), server: None, store_log: None, allowed, done: BTreeSet::new() }
-}
-
-/// Two namespaces with a wire between them, and ka's directories.
-struct Site {
-    name: String,
-    directory: tempfile::TempDir,
-}
-
-impl Site {
-    fn new(name: &str) -> Self {
-        let site = Self {
-            name: format!("kapxe-{name}-{}", std::process::id()),
-            directory: tempfile::tempdir().unwrap(),
-        };
-        let (server, client) = (site.server(), site.client());
-        for line in [
-            format!("ip netns add {server}"),
-            format!("ip netns add {client}"),
-            format!("ip -n {server} link add srv type veth peer name cli netns {client}"),
-            format!("ip -n {server} addr add {SERVER}/24 dev srv"),
-            format!("ip -n {server} link set srv up"),
-            format!("ip -n {server} link add bare type bridge"),
-            format!("ip -n {client} addr add 10.77.0.200/24 dev cli"),
-            format!("ip -n {client} link set cli up"),
-        ] {
-            done(Command::new("sh").arg("-c").arg(line));
-        }
-        // dnsmasq runs as a user of its own, who must get there.
-        fs::set_permissions(site.directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711))
-            .unwrap();
-        fs::create_dir_all(site.boot()).unwrap();
-        fs::write(site.boot().join("vmlinuz"), "the kernel").unwrap();
-        fs::write(site.boot().join("all.rdz"), "stage1").unwrap();
-        let at = |name: &str| site.directory.path().join(name);
-        let config = format!(
-            "[directories]\nstate = {:?}\nrun = {:?}\nkeys = {:?}\n",
-            at("state"),
-            at("run"),
-            at("keys")
-        );
-        fs::write(at("ka.toml"), config).unwrap();
-        site
-    }
-
-    fn server(&self) -> String {
-        format!("{}-s", self.name)
-    }
-
-    fn client(&self) -> String {
-        format!("{}-c", self.name)
-    }
-
-    fn boot(&self) -> PathBuf {
-        self.directory.path().join("state/boot")
-    }
-
-    fn runs(&self) -> PathBuf {
-        self.directory.path().join("run/runs")
-    }
-
-    fn in_server(&self, command: &[&str]) -> Command {
-        in_namespace(&self.server(), command)
-    }
-
-    fn in_client(&self, command: &[&str]) -> Command {
-        in_namespace(&self.client(), command)
-    }
-
-    fn start_pxe(&self, args: &[&str]) -> Pxe {
-        Pxe::start(&mut self.pxe(args))
-    }
-
-    fn start_pxe_with_umask(&self, umask: &str, args: &[&str]) -> Pxe {
-        let config = self.directory.path().join("ka.toml");
-        let line = format!("umask {umask}; exec \"$@\"");
-        let mut command =
-            self.in_server(&["sh", "-c", &line, "sh", env!("CARGO_BIN_EXE_kactl"), "pxe", "--config"]);
-        Pxe::start(command.arg(config).args(args))
-    }
-
-    fn pxe(&self, args: &[&str]) -> Command {
-        let config = self.directory.path().join("ka.toml");
-        let mut command = self.in_server(&[env!("CARGO_BIN_EXE_kactl"), "pxe", "--config"]);
-        command.arg(config).args(args);
-        command
-    }
-
-    /// A run that lives in another process.
-    fn start_run(&self, kind: &str) -> Child {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "hold_a_lease", "--ignored"]).env("KA_TEST_RUNS", self.runs());
-        if kind == "listed" {
-            command.env("KA_TEST_MAC", self.client_mac().to_string());
-        }
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
-    }
-
-    fn client_mac(&self) -> Mac {
-        let output = done(&mut self.in_client(&["ip", "-o", "link", "show", "cli"]));
-        let text = String::from_utf8(output.stdout).unwrap();
-        text.split_whitespace().skip_while(|w| *w != "link/ether").nth(1).unwrap().parse().unwrap()
-    }
-
-    /// What a DHCP client was told, as `name=value` lines.
-    fn dhcp(&self) -> String {
-        self.dhcp_with(&[])
-    }
-
-    /// What a DHCP client was told that says more of itself: options as `CODE:HEX`.
-    fn dhcp_with(&self, options: &[&str]) -> String {
-        let script = self.directory.path().join("told");
-        fs::write(&script, "#!/bin/sh\n[ \"$1\" = bound ] && set\nexit 0\n").unwrap();
-        done(Command::new("chmod").arg("+x").arg(&script));
-        let mut client = self
-            .in_client(&["busybox", "udhcpc", "-i", "cli", "-f", "-n", "-q", "-t", "20", "-T", "1", "-s"]);
-        let output = done(client.arg(&script).args(options.iter().flat_map(|option| ["-x", option])));
-        String::from_utf8(output.stdout).unwrap().replace('\'', "")
-    }
-
-    /// A file as TFTP serves it; none if it is refused.
-    fn tftp(&self, file: &str) -> Option<Vec<u8>> {
-        let copy = tempfile::NamedTempFile::new().unwrap();
-        let mut client = self.in_client(&["busybox", "tftp", "-g", "-r", file, "-l"]);
-        let output = client.arg(copy.path()).arg(SERVER).output().unwrap();
-        output.status.success().then(|| fs::read(copy.path()).unwrap())
-    }
-
-    /// A file as HTTP serves it; none if it is refused.
-    fn http(&self, file: &str) -> Option<Vec<u8>> {
-        let mut client = self.in_client(&["busybox", "wget", "-q", "-O", "-"]);
-        let output = client.arg(format!("http://{SERVER}:30766/{file}")).output().unwrap();
-        output.status.success().then_some(output.stdout)
-    }
-
-    /// The label that a machine boots which gets this file.
-    fn boots(&self, file: &str) -> Option<String> {
-        let text = String::from_utf8(self.tftp(&format!("pxelinux.cfg/{file}"))?).unwrap();
-        let line = text.lines().find_map(|l| l.strip_prefix("DEFAULT "))?;
-        assert!(text.contains("LABEL local\n") && text.contains("LABEL kamethod\n"), "{text}");
-        Some(line.to_owned())
-    }
-
-    fn menu(&self, file: &str) -> String {
-        fs::read_to_string(self.boot().join("pxelinux.cfg").join(file)).unwrap_or_default()
-    }
-
-    /// The process of the server's dnsmasq, if it runs.
-    fn dnsmasq(&self) -> Option<u32> {
-        let config = self.directory.path().join("run/dnsmasq.conf");
-        let wanted = format!("--conf-file={}", config.display());
-        fs::read_dir("/proc").unwrap().find_map(|entry| {
-            let entry = entry.ok()?;
-            let line = fs::read(entry.path().join("cmdline")).ok()?;
-            let is =
-                line.starts_with(b"dnsmasq\0") && line.split(|&b| b == 0).any(|w| w == wanted.as_bytes());
-            is.then(|| entry.file_name().to_str()?.parse().ok()).flatten()
-        })
-    }
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        if let Some(left) = self.dnsmasq() {
-            kill("KILL", left);
-        }
-        for namespace in [self.server(), self.client()] {
-            let status = Command::new("ip").args(["netns", "del", &namespace]).status();
-            assert!(std::thread::panicking() || status.is_ok_and(|s| s.success()));
-        }
-    }
-}
-
-/// A `kactl pxe` that is stopped with the value.
-struct Pxe {
-    child: Child,
-    log: Arc<Mutex<String>>,
-    reader: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Pxe {
-    fn start(command: &mut Command) -> Self {
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let log = Arc::new(Mutex::new(String::new()));
-        let (source, kept) = (child.stderr.take().unwrap(), Arc::clone(&log));
-        let reader = std::thread::spawn(move || {
-            for line in BufReader::new(source).lines().map_while(Result::ok) {
-                kept.lock().unwrap().push_str(&(line + "\n"));
-            }
-        });
-        Self { child, log, reader: Some(reader) }
-    }
-
-    fn log(&self) -> String {
-        self.log.lock().unwrap().clone()
-    }
-
-    fn wait_for_line(&self, part: &str) {
-        wait_until(part, || self.log().contains(part));
-    }
-
-    /// Its exit status, when it ends by itself.
-    fn wait(&mut self) -> Option<i32> {
-        let status = wait_for("kactl's end", || self.child.try_wait().unwrap());
-        if let Some(reader) = self.reader.take() {
-            reader.join().unwrap();
-        }
-        status.code()
-    }
-
-    fn stop(&mut self, signal: &str) -> Option<i32> {
-        kill(signal, self.child.id());
-        self.wait()
-    }
-}
-
-impl Drop for Pxe {
-    fn drop(&mut self) {
-        if let Ok(None) = self.child.try_wait() {
-            kill("TERM", self.child.id());
-            self.wait();
-        }
-        if std::thread::panicking() {
-            eprintln!("kactl pxe said:\n{}", self.log());
-        }
-    }
-}
-
-fn in_namespace(name: &str, command: &[&str]) -> Command {
-    let mut ip = Command::new("ip");
-    ip.args(["netns", "exec", name]).args(command);
-    ip
-}
-
-fn done(command: &mut Command) -> Output {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    output
-}
-
-fn kill(signal: &str, pid: u32) {
-    done(Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()));
-}
-
-fn end(child: &mut Child) {
-    child.kill().unwrap();
-    child.wait().unwrap();
-}
-
-/// A process that nobody has waited for yet has ended all the same.
-fn alive(pid: u32) -> bool {
-    let stat = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"));
-    stat.is_ok_and(|s| !s.contains(") Z "))
-}
-
-fn wait_until(what: &str, mut is: impl FnMut() -> bool) {
-    wait_for(what, || is().then_some(()));
-}
-
-fn wait_for<T>(what: &str, mut get: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(value) = get() {
-            return value;
-        }
-        assert!(start.elapsed() < PATIENCE, "waited in vain for: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }

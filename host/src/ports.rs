@@ -13,7 +13,7 @@ pub enum Transport {
     Udp,
 }
 
-/// A process with its name, as a sentence has it: `in.tftpd (812)`.
+/// Processes with their names, as a sentence has them: `in.tftpd (812)`.
 #[must_use]
 pub fn holder(transport: Transport, port: u16) -> Option<String> {
     holder_of(&inodes(transport, port, None))
@@ -29,8 +29,9 @@ fn holder_of(inodes: &[String]) -> Option<String> {
     if inodes.is_empty() {
         return None;
     }
+    let processes = processes(inodes);
     // A socket without a process that can be seen: another user's, or the kernel's own.
-    Some(process(inodes).unwrap_or_else(|| "a process that cannot be seen".into()))
+    Some(if processes.is_empty() { "a process that cannot be seen".into() } else { processes.join(", ") })
 }
 
 /// Inodes of the sockets bound to this port (proc(5), /proc/net/tcp).
@@ -61,19 +62,21 @@ fn socket(line: &str, transport: Transport, port: u16, address: Option<Ipv4Addr>
     fields.get(9).map(|inode| (*inode).to_owned())
 }
 
-fn process(inodes: &[String]) -> Option<String> {
+/// All that have one of these sockets: of programs that share a port, each may be the one in the way.
+fn processes(inodes: &[String]) -> Vec<String> {
     let sockets: Vec<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
     let has_one = |process: &Path| {
         let descriptors = fs::read_dir(process.join("fd")).ok()?;
         let mut targets = descriptors.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
         targets.any(|target| sockets.iter().any(|socket| target == Path::new(socket))).then_some(())
     };
-    fs::read_dir("/proc").ok()?.filter_map(Result::ok).find_map(|entry| {
+    let named = |entry: fs::DirEntry| {
         let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
         has_one(&entry.path())?;
         let name = fs::read_to_string(entry.path().join("comm")).ok()?;
         Some(format!("{} ({pid})", name.trim_end()))
-    })
+    };
+    fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok).filter_map(named).collect()
 }
 
 #[cfg(test)]

@@ -79,7 +79,15 @@ impl<L: Log> Log for Shown<L> {
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
             let text = shown::record(&record.args().to_string());
-            self.0.log(&record.to_builder().args(format_args!("{text}")).build());
+            self.0.log(
+                &Record::builder()
+                    .metadata(record.metadata().clone())
+                    .args(format_args!("{text}"))
+                    .module_path(record.module_path())
+                    .file(record.file())
+                    .line(record.line())
+                    .build(),
+            );
         }
     }
 

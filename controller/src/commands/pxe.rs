@@ -7,16 +7,20 @@ use std::path::Path;
 use anyhow::Context;
 use ka_host::{guarded, terminal};
 
+use crate::config::pxe::Ipxe;
+use crate::config::read::Located;
 use crate::config::{Config, Ports};
 use crate::exit::{Exit, Outcome};
+use crate::pxe::checks;
 use crate::pxe::confine::{Access, Confined};
 use crate::pxe::files::BootDirectory;
 use crate::pxe::flood::Limit;
+use crate::pxe::loaders::Loaders;
 use crate::pxe::menu::Settings;
 use crate::pxe::serve::{self, OnlyOne};
 use crate::pxe::service::{Dhcp, Service};
 use crate::pxe::site::{self, Server};
-use crate::pxe::{interface, ipxe};
+use crate::pxe::{interface, pxelinux};
 use crate::values::{self, Range};
 use ka_host::atomic;
 
@@ -58,7 +62,7 @@ pub enum Other {
 /// # Errors
 /// What is missing, or why it cannot go on.
 pub fn run(args: &PxeArgs, config: &Config) -> Outcome {
-    let mut service = service(args, config)?;
+    let service = service(args, config)?;
     let settings = settings(config, &service);
     if let Some(Other::Config { server }) = args.other {
         let text = site::text(server, &service, &settings);
@@ -68,14 +72,9 @@ pub fn run(args: &PxeArgs, config: &Config) -> Outcome {
     let directories = &config.directories;
     guarded::directory(&directories.run, 0o700)?;
     let _only_one = OnlyOne::take(&directories.run)?;
-    let boot = BootDirectory::prepare(&service.tftp_root, settings)?;
-    service.uefi = boot.serves_uefi();
-    if !service.uefi {
-        let (file, package) = ipxe::FILE;
-        log::warn!(
-            "UEFI machines find nothing to boot: there is no {file}; `apt-get install {package}` brings it"
-        );
-    }
+    let boot = BootDirectory::prepare(&service.tftp_root, &service.loaders, settings)?;
+    log_what_is_missing(&service);
+    checks::all(&service, &config.ports).report()?;
     let user = confine(&service, &directories.run)?;
     // Beside dnsmasq's own directory: it reads what it is told, and does not write it.
     let dnsmasq_config = service.run.with_extension("conf");
@@ -85,10 +84,27 @@ pub fn run(args: &PxeArgs, config: &Config) -> Outcome {
         "serving on {} as {}, {}; every machine boots from its disk unless a run waits for it",
         service.interface,
         service.address(),
-        told(service.dhcp)
+        told(&service.dhcp)
     );
     serve::serve(&boot, &service, (&dnsmasq_config, user), &directories.runs())?;
     Ok(Exit::Ok)
+}
+
+/// Boot loaders that would serve more machines, or some of them faster.
+fn log_what_is_missing(service: &Service) {
+    if !service.loaders.serves_uefi() {
+        let (file, package) = Ipxe::Snponly.file();
+        log::warn!(
+            "UEFI machines find nothing to boot: there is no {}; `apt-get install {package}` brings it",
+            file.display()
+        );
+    }
+    let (file, package) = pxelinux::OVER_HTTP;
+    if service.loaders.common.bios == pxelinux::OVER_TFTP && !Path::new(file).exists() {
+        log::warn!(
+            "BIOS machines load over TFTP, which is slower: there is no {file}; `apt-get install {package}` brings it"
+        );
+    }
 }
 
 /// dnsmasq's own directory, and the user that it runs as.
@@ -118,31 +134,37 @@ fn limit(interface: &str) -> Option<Limit> {
     }
 }
 
-fn told(dhcp: Dhcp) -> String {
+fn told(dhcp: &Dhcp) -> String {
     match dhcp {
-        Dhcp::Full(Range { first, last }) => format!("giving {first} to {last}"),
-        Dhcp::Proxy => "beside the site's DHCP server".into(),
+        Dhcp::Full(networks) => {
+            let ranges: Vec<_> =
+                networks.iter().map(|n| format!("{} to {}", n.range.first, n.range.last)).collect();
+            format!("giving {}", ranges.join(", "))
+        }
+        Dhcp::Proxy(_) => "beside the site's DHCP server".into(),
         Dhcp::Site => "without DHCP".into(),
     }
 }
 
 /// The command line comes before the configuration.
-fn service(args: &PxeArgs, config: &Config) -> Result<Service, interface::InterfaceError> {
+fn service(args: &PxeArgs, config: &Config) -> anyhow::Result<Service> {
     let pxe = &config.pxe;
     let name = args.interface.as_deref().or(pxe.interface.as_deref());
     let (interface, network) = interface::pick(interface::all()?, name, args.address.or(pxe.address))?;
+    let range = args.range.map(Located::nowhere).or_else(|| pxe.range.clone());
     let dhcp = if args.proxy {
-        Dhcp::Proxy
+        let relayed = interface::relayed(&interface.name, network, pxe)?;
+        Dhcp::Proxy(std::iter::once(network).chain(relayed).collect())
     } else if args.no_dhcp || args.other.is_some() {
         Dhcp::Site
     } else {
-        Dhcp::Full(interface::pick_range(&interface.name, network, args.range.or(pxe.range))?)
+        Dhcp::Full(interface::networks(&interface.name, network, range.as_ref(), pxe)?)
     };
     Ok(Service {
         interface: interface.name,
         network,
         dhcp,
-        uefi: Path::new(ipxe::FILE.0).exists(),
+        loaders: Loaders::find(pxe)?,
         http: config.ports.http,
         tftp_root: config.directories.boot(),
         run: config.directories.run.join("dnsmasq"),
@@ -151,11 +173,14 @@ fn service(args: &PxeArgs, config: &Config) -> Result<Service, interface::Interf
 
 fn settings(config: &Config, service: &Service) -> Settings {
     let Ports { control, .. } = config.ports;
+    let pxe = &config.pxe;
     Settings {
         address: service.address(),
         port: (control != Ports::default().control).then_some(control),
         http: service.http,
-        console: config.pxe.console.clone(),
-        vlan: config.pxe.vlan,
+        console: pxe.console.clone(),
+        vlan: pxe.vlan,
+        booting: pxe.boot.clone(),
+        machines: pxe.machines.clone(),
     }
 }

@@ -166,9 +166,7 @@ impl Output {
                             break;
                         }
                     };
-                    // pxelinux asks for nine names before `default`: that is no trouble.
-                    let level = if line.contains(" not found for ") { Level::Debug } else { Level::Info };
-                    log::log!(level, "{line}");
+                    log::log!(level(&line), "{line}");
                     let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
                     if kept.len() == LINES_KEPT {
                         kept.pop_front();
@@ -186,6 +184,15 @@ impl Output {
             log::warn!("the reader of dnsmasq's output failed");
         }
         self.last.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()
+    }
+}
+
+/// pxelinux asks for nine names before `default`, which is no trouble, and the hundreds of ranges are ours.
+fn level(line: &str) -> Level {
+    if line.contains(" not found for ") || line.contains(" DHCP, IP range ") {
+        Level::Debug
+    } else {
+        Level::Info
     }
 }
 

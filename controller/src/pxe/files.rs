@@ -6,8 +6,10 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use super::loaders::{LoaderError, Loaders};
 use super::menu::{self, Boot, Settings};
 use super::{ipxe, pxelinux};
+use crate::config::pxe::Booting;
 use ka_host::atomic::{self, FileError};
 use ka_host::guarded;
 
@@ -30,13 +32,8 @@ pub enum FilesError {
         path: PathBuf,
     },
     /// There is no boot loader.
-    #[error("there is no {}: install it with `apt-get install {package}`", path.display())]
-    NoLoader {
-        /// The missing file.
-        path: PathBuf,
-        /// The Debian package that has it.
-        package: &'static str,
-    },
+    #[error(transparent)]
+    NoLoader(#[from] LoaderError),
     /// A file cannot be handled.
     #[error(transparent)]
     File(#[from] FileError),
@@ -46,11 +43,11 @@ pub enum FilesError {
 #[derive(Clone, Copy, Debug)]
 struct Menu {
     directory: &'static str,
-    render: fn(&Boot, &Settings) -> String,
+    render: fn(&Boot, &Settings, &Booting) -> String,
 }
 
 const BIOS: Menu = Menu { directory: pxelinux::DIRECTORY, render: pxelinux::render };
-const UEFI: Menu = Menu { directory: ipxe::DIRECTORY, render: ipxe::render };
+const IPXE: Menu = Menu { directory: ipxe::DIRECTORY, render: ipxe::render };
 
 /// The served directory.
 #[derive(Debug)]
@@ -62,40 +59,37 @@ pub struct BootDirectory {
 
 impl BootDirectory {
     /// Checks that there is something to boot, brings the boot loaders, and makes every machine boot from
-    /// its own disk, whatever an earlier server left. iPXE may be missing: then there is nothing for UEFI
-    /// machines ([`Self::serves_uefi`]).
+    /// its own disk, whatever an earlier server left.
     ///
     /// # Errors
     /// [`FilesError`] with what is missing and where it comes from.
-    pub fn prepare(root: &Path, settings: Settings) -> Result<Self, FilesError> {
+    pub fn prepare(root: &Path, loaders: &Loaders, settings: Settings) -> Result<Self, FilesError> {
         for path in STAGE1.map(|name| root.join(name)) {
             if !path.is_file() {
                 return Err(FilesError::NoImage { path });
             }
         }
         guarded::directory(root, PRIVATE_DIRECTORY)?;
-        for (file, package) in pxelinux::FILES {
-            bring(Path::new(file), package, root)?;
+        for (file, package) in &loaders.files {
+            bring(file, package, root)?;
         }
         let mut menus = vec![BIOS];
-        let (file, package) = ipxe::FILE;
-        if Path::new(file).exists() {
-            bring(Path::new(file), package, root)?;
+        if loaders.has_ipxe() {
             put(&root.join(ipxe::ENTRY), ipxe::ENTRY_TEXT.as_bytes())?;
-            menus.push(UEFI);
+            menus.push(IPXE);
         }
         let boot = Self { root: root.to_owned(), settings, menus };
         for menu in &boot.menus {
             guarded::directory(&root.join(menu.directory), 0o755)?;
         }
-        boot.apply(&menu::choose(&[]))?;
+        boot.all_local()?;
         Ok(boot)
     }
 
-    /// Whether UEFI machines find something to boot.
+    /// What the files say besides what each machine boots.
     #[must_use]
-    pub fn serves_uefi(&self) -> bool {
-        self.menus.iter().any(|menu| menu.directory == UEFI.directory)
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// The served directory.
@@ -117,8 +111,8 @@ impl BootDirectory {
         for (name, boot) in local.into_iter().chain(others) {
             let mut changed = false;
             for Menu { directory, render } in &self.menus {
-                changed |=
-                    put(&self.root.join(directory).join(name), render(boot, &self.settings).as_bytes())?;
+                let text = render(boot, &self.settings, self.settings.booting(name));
+                changed |= put(&self.root.join(directory).join(name), text.as_bytes())?;
             }
             if changed {
                 log::info!("{}", tell(name, boot));
@@ -144,7 +138,7 @@ impl BootDirectory {
     /// # Errors
     /// [`FileError`] as of [`Self::apply`].
     pub fn all_local(&self) -> Result<(), FileError> {
-        self.apply(&menu::choose(&[]))
+        self.apply(&menu::choose(&[], &self.settings))
     }
 
     /// Machines' files that no lease names any more, also those of an earlier server.
@@ -176,7 +170,7 @@ fn tell(file: &str, boot: &Boot) -> String {
 /// Copies a part of the boot loader if it is not there as it is installed.
 fn bring(file: &Path, package: &'static str, root: &Path) -> Result<(), FilesError> {
     let Some(content) = read_if_there(file)? else {
-        return Err(FilesError::NoLoader { path: file.to_owned(), package });
+        return Err(LoaderError { path: file.to_owned(), package }.into());
     };
     let Some(name) = file.file_name() else { return Ok(()) };
     put(&root.join(name), &content)?;
@@ -203,10 +197,11 @@ fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::Ipv4Addr;
+    use crate::config::pxe::{BiosLoader, Ipxe, LocalPxelinux, Pxe};
+    use crate::pxe::menu::tests::settings;
 
-    fn settings() -> Settings {
-        Settings { address: Ipv4Addr::LOCALHOST, port: None, http: 30766, console: String::new(), vlan: None }
+    fn loaders() -> Loaders {
+        Loaders::find(&Pxe::default()).unwrap()
     }
 
     fn names(directory: &Path) -> Vec<String> {
@@ -220,7 +215,7 @@ mod tests {
     fn a_missing_image_names_the_command_that_makes_it() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("vmlinuz"), "kernel").unwrap();
-        let error = BootDirectory::prepare(dir.path(), settings()).unwrap_err().to_string();
+        let error = BootDirectory::prepare(dir.path(), &loaders(), settings()).unwrap_err().to_string();
         assert!(error.contains("all.rdz") && error.contains("kactl image"), "{error}");
     }
 
@@ -236,7 +231,7 @@ mod tests {
     fn what_an_earlier_server_left_becomes_local() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("boot");
-        for menu in [BIOS, UEFI] {
+        for menu in [BIOS, IPXE] {
             fs::create_dir_all(root.join(menu.directory)).unwrap();
         }
         for file in ["vmlinuz", "all.rdz"] {
@@ -245,18 +240,20 @@ mod tests {
         }
         let kamethod = Boot::Kamethod { session: "s".into(), server: None, store_log: None };
         for file in ["default", "01-52-54-00-00-00-01"] {
-            for Menu { directory, render } in [BIOS, UEFI] {
-                fs::write(root.join(directory).join(file), render(&kamethod, &settings())).unwrap();
+            for Menu { directory, render } in [BIOS, IPXE] {
+                fs::write(
+                    root.join(directory).join(file),
+                    render(&kamethod, &settings(), &Booting::default()),
+                )
+                .unwrap();
             }
         }
-        assert!(
-            BootDirectory::prepare(&root, settings()).unwrap().serves_uefi(),
-            "is the package ipxe missing?"
-        );
-        for Menu { directory, render } in [BIOS, UEFI] {
+        assert!(loaders().serves_uefi(), "is the package ipxe missing?");
+        BootDirectory::prepare(&root, &loaders(), settings()).unwrap();
+        for Menu { directory, render } in [BIOS, IPXE] {
             assert_eq!(names(&root.join(directory)), ["default"]);
             let text = fs::read_to_string(root.join(directory).join("default")).unwrap();
-            assert_eq!(text, render(&Boot::Local, &settings()));
+            assert_eq!(text, render(&Boot::Local, &settings(), &Booting::default()));
         }
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&root), mode(&root.join("all.rdz"))), (0o700, 0o644));
@@ -267,11 +264,56 @@ mod tests {
                 "boot.ipxe",
                 "ipxe",
                 "ldlinux.c32",
+                "lpxelinux.0",
                 "pxelinux.0",
                 "pxelinux.cfg",
                 "snponly.efi",
                 "vmlinuz"
             ]
         );
+    }
+
+    #[test]
+    fn what_the_configuration_asks_for_is_brought() {
+        let dir = tempfile::tempdir().unwrap();
+        for file in STAGE1 {
+            fs::write(dir.path().join(file), file).unwrap();
+        }
+        let own = dir.path().join("own.efi");
+        fs::write(&own, "iPXE of the site's").unwrap();
+        let machine = Booting {
+            bios: BiosLoader::Undionly,
+            ipxe: Ipxe::File(own.clone()),
+            local_pxelinux: LocalPxelinux::Chain,
+            ..Booting::default()
+        };
+        let pxe = Pxe {
+            boot: Booting { ipxe: Ipxe::Ipxe, ..Booting::default() },
+            machines: [("52:54:00:00:00:01".parse().unwrap(), machine)].into(),
+            ..Pxe::default()
+        };
+        let root = dir.path().join("boot");
+        fs::create_dir(&root).unwrap();
+        for file in STAGE1 {
+            fs::write(root.join(file), file).unwrap();
+        }
+        BootDirectory::prepare(&root, &Loaders::find(&pxe).unwrap(), settings()).unwrap();
+        let names = names(&root);
+        for file in [
+            "ipxe.efi",
+            "own.efi",
+            "undionly.kpxe",
+            "lpxelinux.0",
+            "chain.c32",
+            "libcom32.c32",
+            "libutil.c32",
+        ] {
+            assert!(names.iter().any(|name| name == file), "{file} is missing in {names:?}");
+        }
+        assert!(!names.iter().any(|name| name == "snponly.efi"));
+
+        fs::remove_file(&own).unwrap();
+        let error = Loaders::find(&pxe).unwrap_err().to_string();
+        assert!(error.contains("own.efi: the configuration's [pxe] names it"), "{error}");
     }
 }

@@ -6,6 +6,8 @@ use std::net::Ipv4Addr;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 
+use crate::config::pxe::{Pxe, Subnet};
+use crate::config::read::Located;
 use crate::values::Range;
 
 /// An interface of this machine.
@@ -26,6 +28,17 @@ pub struct Network {
     pub address: Ipv4Addr,
     /// The network's mask.
     pub netmask: Ipv4Addr,
+}
+
+/// The addresses to give on one network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// Which.
+    pub range: Range,
+    /// The network's mask.
+    pub netmask: Ipv4Addr,
+    /// The router to announce.
+    pub router: Option<Ipv4Addr>,
 }
 
 /// An interface that cannot be served on.
@@ -72,7 +85,7 @@ pub enum InterfaceError {
         has: Vec<Network>,
     },
     /// Addresses of another network.
-    #[error("the range {},{} is not within the network of {name}, {}", range.first, range.last, addresses(&[*network]))]
+    #[error("the range {range} is not within the network of {name}, {}", addresses(&[*network]))]
     Range {
         /// The interface.
         name: String,
@@ -88,6 +101,40 @@ pub enum InterfaceError {
         name: String,
         /// The interface's network.
         network: Network,
+    },
+    /// A router that nobody on the network can reach.
+    #[error("the router {router} is no other host of the network of {name}, {}", addresses(&[*network]))]
+    Router {
+        /// The interface.
+        name: String,
+        /// What was asked for.
+        router: Ipv4Addr,
+        /// The interface's network.
+        network: Network,
+    },
+    /// A router whose address would be given to a machine.
+    #[error("the router {router} is within the range {range}: DHCP would give its address to a machine")]
+    RouterGivenAway {
+        /// The router.
+        router: Ipv4Addr,
+        /// The range, given or chosen.
+        range: Range,
+    },
+    /// A network that no relay can be in front of.
+    #[error("the network {} is not behind a relay: {name} is in it, with {}", subnet.network(), addresses(&[*network]))]
+    OwnNetwork {
+        /// The interface.
+        name: String,
+        /// What was asked for.
+        subnet: Subnet,
+        /// The interface's network.
+        network: Network,
+    },
+    /// The settings of networks do not fit the interface.
+    #[error("{}", faults.join("\n"))]
+    Settings {
+        /// All that is wrong.
+        faults: Vec<String>,
     },
     /// The system does not tell.
     #[error("cannot list the interfaces")]
@@ -171,6 +218,79 @@ pub fn pick_range(name: &str, network: Network, range: Option<Range>) -> Result<
         _ => (own + 1, highest),
     };
     Ok(Range { first: Ipv4Addr::from_bits(first), last: Ipv4Addr::from_bits(last) })
+}
+
+/// The addresses to give on the interface's own network, and then on those behind relays.
+///
+/// # Errors
+/// [`InterfaceError::Settings`] with all that does not fit the interface, and where it stands.
+pub fn networks(
+    name: &str,
+    network: Network,
+    range: Option<&Located<Range>>,
+    pxe: &Pxe,
+) -> Result<Vec<Addresses>, InterfaceError> {
+    let mut faults = Vec::new();
+    let picked = pick_range(name, network, range.map(|range| range.value));
+    let fault = |error: InterfaceError| match range {
+        Some(range) => range.fault(error),
+        None => error.to_string(),
+    };
+    let picked = picked.map_err(|error| faults.push(fault(error))).ok();
+    if let Some(router) = &pxe.router
+        && let Err(error) = check_router(name, network, picked, router.value)
+    {
+        faults.push(router.fault(error));
+    }
+    faults.extend(before_no_relay(name, network, pxe));
+    let (Some(range), true) = (picked, faults.is_empty()) else {
+        return Err(InterfaceError::Settings { faults });
+    };
+    let router = pxe.router.as_ref().map(|router| router.value);
+    let own = Addresses { range, netmask: network.netmask, router };
+    let relayed = pxe.subnets.iter().map(|subnet| {
+        let Subnet { range, netmask, router } = subnet.value;
+        Addresses { range, netmask, router: Some(router) }
+    });
+    Ok(std::iter::once(own).chain(relayed).collect())
+}
+
+/// The networks behind relays, each with its router, for who gives no addresses.
+///
+/// # Errors
+/// [`InterfaceError::Settings`] as of [`networks`].
+pub fn relayed(name: &str, network: Network, pxe: &Pxe) -> Result<Vec<Network>, InterfaceError> {
+    let faults = before_no_relay(name, network, pxe);
+    if !faults.is_empty() {
+        return Err(InterfaceError::Settings { faults });
+    }
+    let behind =
+        |subnet: &Located<Subnet>| Network { address: subnet.value.router, netmask: subnet.value.netmask };
+    Ok(pxe.subnets.iter().map(behind).collect())
+}
+
+fn before_no_relay(name: &str, network: Network, pxe: &Pxe) -> Vec<String> {
+    let own = |subnet: &&Located<Subnet>| subnet.value.overlaps(network.address, network.netmask);
+    let fault = |subnet: &Located<Subnet>| {
+        subnet.fault(InterfaceError::OwnNetwork { name: name.to_owned(), subnet: subnet.value, network })
+    };
+    pxe.subnets.iter().filter(own).map(fault).collect()
+}
+
+fn check_router(
+    name: &str,
+    network: Network,
+    range: Option<Range>,
+    router: Ipv4Addr,
+) -> Result<(), InterfaceError> {
+    let mask = network.netmask.to_bits();
+    if router.to_bits() & mask != network.address.to_bits() & mask || router == network.address {
+        return Err(InterfaceError::Router { name: name.to_owned(), router, network });
+    }
+    match range {
+        Some(range) if range.has(router) => Err(InterfaceError::RouterGivenAway { router, range }),
+        _ => Ok(()),
+    }
 }
 
 fn list(found: &[Interface]) -> String {
@@ -259,6 +379,41 @@ mod tests {
         ] {
             let error = pick("10.0.0.1", prefix, asked).unwrap_err();
             assert!(error.contains(message), "{error}");
+        }
+    }
+
+    #[test]
+    fn all_that_does_not_fit_the_interface_is_told_at_once() {
+        let address = |text: &str| text.parse::<Ipv4Addr>().unwrap();
+        let subnet = Subnet {
+            range: range("10.0.0.128,10.0.0.130").unwrap(),
+            netmask: address("255.255.255.128"),
+            router: address("10.0.0.129"),
+        };
+        let pxe = Pxe {
+            router: Some(Located::nowhere(address("10.0.1.1"))),
+            subnets: vec![Located::nowhere(subnet)],
+            ..Pxe::default()
+        };
+        let range = |text| Located::nowhere(range(text).unwrap());
+        let asked = range("10.0.0.9,10.0.1.9");
+        let error = networks("eth0", network("10.0.0.1", 24), Some(&asked), &pxe).unwrap_err().to_string();
+        let lines: Vec<_> = error.lines().collect();
+        for (line, part) in lines.iter().zip([
+            "the range 10.0.0.9,10.0.1.9 is not within the network of eth0, 10.0.0.1/24",
+            "the router 10.0.1.1 is no other host of the network of eth0, 10.0.0.1/24",
+            "the network 10.0.0.128/25 is not behind a relay: eth0 is in it, with 10.0.0.1/24",
+        ]) {
+            assert_eq!(*line, part);
+        }
+        assert_eq!(lines.len(), 3, "{error}");
+
+        for (router, part) in
+            [("10.0.0.1", "no other host"), ("10.0.0.200", "within the range 10.0.0.2,10.0.0.254")]
+        {
+            let pxe = Pxe { router: Some(Located::nowhere(address(router))), ..Pxe::default() };
+            let error = networks("eth0", network("10.0.0.1", 24), None, &pxe).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
         }
     }
 

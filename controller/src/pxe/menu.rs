@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 
+use crate::config::pxe::Booting;
 use crate::rendezvous::lease::{Allowed, Lease};
 use ka::mac::Mac;
 
@@ -29,7 +30,7 @@ pub enum Boot {
     },
 }
 
-/// What is the same for all machines.
+/// What the files say besides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The boot server's address.
@@ -42,13 +43,26 @@ pub struct Settings {
     pub console: String,
     /// The VLAN whose tag the nodes' frames carry.
     pub vlan: Option<u16>,
+    /// How machines load and leave the boot loaders.
+    pub booting: Booting,
+    /// How machines do that which differ; they have files of their own always.
+    pub machines: BTreeMap<Mac, Booting>,
+}
+
+impl Settings {
+    /// How the machines do that which read this file.
+    #[must_use]
+    pub fn booting(&self, file: &str) -> &Booting {
+        file.parse().ok().and_then(|mac| self.machines.get(&mac)).unwrap_or(&self.booting)
+    }
 }
 
 /// What each file says, by file name. Machines not named get what `default` says.
 #[must_use]
-pub fn choose(leases: &[(String, Lease)]) -> BTreeMap<String, Boot> {
+pub fn choose(leases: &[(String, Lease)], settings: &Settings) -> BTreeMap<String, Boot> {
     let mut menu = BTreeMap::from([(DEFAULT.to_owned(), open_to_all(leases))]);
-    let known: BTreeSet<Mac> = leases.iter().flat_map(|(_, lease)| named(lease)).collect();
+    let named = leases.iter().flat_map(|(_, lease)| named(lease));
+    let known: BTreeSet<Mac> = named.chain(settings.machines.keys().copied()).collect();
     for mac in known {
         menu.insert(mac.pxelinux_name(), for_machine(leases, mac));
     }
@@ -88,10 +102,10 @@ fn kamethod(lease: &Lease) -> Boot {
     Boot::Kamethod { session, server, store_log }
 }
 
-/// The kernel's command line, but for the card that the machine booted from, which the loaders add.
+/// The kernel's command line, but for the initrd and the card that the machine booted from, which the loaders add.
 #[must_use]
 pub fn kernel_words(boot: &Boot, settings: &Settings) -> String {
-    let mut line = String::from("initrd=all.rdz automatic=method:ka,interface:auto,network:dhcp kamethod rw");
+    let mut line = String::from("automatic=method:ka,interface:auto,network:dhcp kamethod rw");
     if !settings.console.is_empty() {
         push(&mut line, format_args!("{}", settings.console));
     }
@@ -122,8 +136,22 @@ fn push(line: &mut String, word: std::fmt::Arguments<'_>) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::config::pxe::LocalPxelinux;
+
+    /// Settings for the tests of the files.
+    pub(in crate::pxe) fn settings() -> Settings {
+        Settings {
+            address: Ipv4Addr::new(10, 0, 0, 1),
+            port: None,
+            http: 30766,
+            console: "console=ttyS0".into(),
+            vlan: None,
+            booting: Booting::default(),
+            machines: BTreeMap::new(),
+        }
+    }
 
     fn mac(last: u8) -> Mac {
         format!("52:54:00:00:00:{last:02x}").parse().unwrap()
@@ -166,7 +194,7 @@ mod tests {
             ),
         ];
         for (leases, expected) in cases {
-            let menu = choose(leases);
+            let menu = choose(leases, &settings());
             let found: Vec<_> = menu
                 .iter()
                 .map(|(file, boot)| {
@@ -182,14 +210,20 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_with_settings_of_its_own_has_a_file_of_its_own() {
+        let own = Booting { local_pxelinux: LocalPxelinux::Chain, ..Booting::default() };
+        let settings = Settings { machines: [(mac(7), own.clone())].into(), ..settings() };
+        let file = mac(7).pxelinux_name();
+        assert_eq!(choose(&[], &settings)[&file], Boot::Local);
+        assert!(matches!(choose(&[lease("a", &[0], &[])], &settings)[&file], Boot::Kamethod { .. }));
+        assert_eq!(choose(&[lease("a", &[0], &[7])], &settings)[&file], Boot::Local);
+        assert_eq!(settings.booting(&file), &own);
+        assert_eq!(settings.booting(DEFAULT), &Booting::default());
+    }
+
+    #[test]
     fn where_the_controller_is() {
-        let settings = |port| Settings {
-            address: Ipv4Addr::new(10, 0, 0, 1),
-            port,
-            http: 80,
-            console: String::new(),
-            vlan: None,
-        };
+        let settings = |port| Settings { port, console: String::new(), ..settings() };
         let boot = |server: Option<&str>| Boot::Kamethod {
             session: "s".into(),
             server: server.map(|s| s.parse().unwrap()),
@@ -207,19 +241,17 @@ mod tests {
 
     #[test]
     fn the_vlan_reaches_the_agent() {
-        let address = Ipv4Addr::new(10, 0, 0, 1);
-        let settings = Settings { address, port: None, http: 80, console: String::new(), vlan: Some(5) };
-        let text = kernel_words(&choose(&[lease("s", &[0], &[])])[DEFAULT], &settings);
+        let settings = Settings { vlan: Some(5), ..settings() };
+        let text = kernel_words(&choose(&[lease("s", &[0], &[])], &settings)[DEFAULT], &settings);
         assert_eq!(ka::cmdline::parse(&text).unwrap().vlan, Some(5), "{text}");
     }
 
     #[test]
     fn where_the_logs_go() {
-        let address = Ipv4Addr::new(10, 0, 0, 1);
-        let settings = Settings { address, port: None, http: 80, console: String::new(), vlan: None };
+        let settings = settings();
         let store_log = Some("ftp://me@logs/ka".to_owned());
         let lease = Lease { store_log, ..lease("s", &[0], &[]).1 };
-        let text = kernel_words(&choose(&[("r".into(), lease)])[DEFAULT], &settings);
+        let text = kernel_words(&choose(&[("r".into(), lease)], &settings)[DEFAULT], &settings);
         assert!(text.ends_with(" ka.session=s ka.store_log=ftp://me@logs/ka"), "{text}");
         let agents = ka::cmdline::parse(&text).unwrap();
         assert!(agents.store_log.is_some() && agents.warnings.is_empty(), "{agents:?}");

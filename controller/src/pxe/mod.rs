@@ -3,6 +3,7 @@
 //! dnsmasq serves; ka writes what it serves. The default is always the machine's own disk, and
 //! `kamethod` is there only as long as a living run asks for it (see [`crate::rendezvous::lease`]).
 
+pub mod checks;
 pub mod confine;
 pub mod dnsmasq;
 pub mod files;
@@ -10,8 +11,8 @@ pub mod flood;
 pub mod http;
 pub mod interface;
 pub mod ipxe;
+pub mod loaders;
 pub mod menu;
-pub mod others;
 pub mod pxelinux;
 pub mod restart;
 pub mod rights;

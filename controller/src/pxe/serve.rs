@@ -18,7 +18,6 @@ use super::dnsmasq::{Death, Dnsmasq, DnsmasqError};
 use super::files::BootDirectory;
 use super::http::{self, HttpError};
 use super::menu;
-use super::others;
 use super::restart::{Restarts, Verdict};
 use super::rights;
 use super::service::Service;
@@ -132,7 +131,6 @@ pub fn serve(
         log::warn!("this server keeps rights that it does not need: {error}");
     }
     http::serve(listening, boot.root())?;
-    others::report(service).map_err(system("start a thread"))?;
     let mut server = Server::start(dnsmasq, holders)?;
     let outcome = follow(boot, runs, &signals, &mut server, &service.interface);
     // Before dnsmasq is stopped, so that there is no moment at which it serves what a later run would not.
@@ -152,7 +150,7 @@ fn follow(
     let gone = || ServeError::NoInterface { name: interface.to_owned() };
     let index = if_nametoindex(interface).map_err(|_| gone())?;
     loop {
-        boot.apply(&menu::choose(&lease::alive(runs)?)).map_err(ServeError::Menu)?;
+        boot.apply(&menu::choose(&lease::alive(runs)?, boot.settings())).map_err(ServeError::Menu)?;
         wait(signals, server)?;
         if let Some(signal) = signals.read_signal().map_err(|e| system("read signals")(e.into()))? {
             log::info!("stopping: signal {}", signal.ssi_signo);

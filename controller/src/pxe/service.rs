@@ -2,30 +2,31 @@
 //! any DHCP.
 //!
 //! Machines are told apart by option 93, the client's architecture (RFC 4578, and IANA's list of processor
-//! architecture types): BIOS gets pxelinux, 64-bit x86 UEFI gets iPXE, and iPXE itself (option 175) its script.
+//! architecture types): BIOS gets pxelinux, 64-bit x86 UEFI gets iPXE, iPXE itself (option 175) its script, and machines
+//! that find nothing to boot here get no offer at all.
 
 use std::fmt::{Arguments, Write};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use super::interface::Network;
-use super::{ipxe, pxelinux};
-use crate::values::Range;
+use ka::arch;
 
-/// Types of 64-bit x86 UEFI machines. 7 is "EFI BC", which all of them use though 9 was meant for them.
-const UEFI_TYPES: [u16; 2] = [7, 9];
+use super::interface::{Addresses, Network};
+use super::ipxe;
+use super::loaders::{Loader, Loaders};
+
+/// The machines that find something to boot here.
+const SERVED: arch::Dhcp = arch::THIS.dhcp;
 /// Transfers over TFTP at the same time. One that its machine has given up takes a place for half a minute.
 const MAX_TFTP: u32 = 4000;
-/// x86-64 UEFI that boots from HTTP.
-const UEFI_HTTP_TYPE: u16 = 16;
 
 /// Who gives addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Dhcp {
-    /// We do, and nobody else may on this wire.
-    Full(Range),
-    /// The site's server does; we only say what to boot.
-    Proxy,
+    /// We do, and nobody else may on these networks: first the interface's own, then those behind relays.
+    Full(Vec<Addresses>),
+    /// The site's server does; we only say what to boot, on the interface's network and those behind relays.
+    Proxy(Vec<Network>),
     /// The site's server does, and says what to boot as well.
     Site,
 }
@@ -39,8 +40,8 @@ pub struct Service {
     pub network: Network,
     /// Who gives addresses.
     pub dhcp: Dhcp,
-    /// Whether there is something to boot for UEFI machines.
-    pub uefi: bool,
+    /// What machines load.
+    pub loaders: Loaders,
     /// The port at which the same files are had over HTTP.
     pub http: u16,
     /// What TFTP serves.
@@ -71,9 +72,9 @@ impl Service {
         text.add(format_args!("interface={interface}"));
         text.add(format_args!("except-interface=lo"));
         text.add(format_args!("bind-dynamic"));
-        match self.dhcp {
-            Dhcp::Full(range) => self.full(range, &mut text),
-            Dhcp::Proxy => self.proxy(&mut text),
+        match &self.dhcp {
+            Dhcp::Full(networks) => self.full(networks, &mut text),
+            Dhcp::Proxy(networks) => self.proxy(networks, &mut text),
             Dhcp::Site => {}
         }
         text.add(format_args!("enable-tftp={interface}"));
@@ -82,74 +83,109 @@ impl Service {
         text.0
     }
 
-    /// Addresses, and what to boot. No router and no DNS server is announced, for this machine is neither.
-    fn full(&self, range: Range, text: &mut Lines) {
-        self.spread(range, text);
-        text.add(format_args!("dhcp-range={},{},{},1h", range.first, range.last, self.network.netmask));
-        text.add(format_args!("dhcp-lease-max={}", range.count()));
+    /// Addresses, and what to boot. This machine is neither a router nor a DNS server, so it announces none of itself.
+    fn full(&self, networks: &[Addresses], text: &mut Lines) {
+        for byte in 0..256 {
+            text.add(format_args!("dhcp-mac=set:mac{byte:02x},*:*:*:*:*:{byte:02x}"));
+        }
+        text.add(format_args!("dhcp-option=option:router"));
+        text.add(format_args!("dhcp-option=option:dns-server"));
+        for (number, network) in networks.iter().enumerate() {
+            let Addresses { range, netmask, router } = network;
+            let set = router.map_or_else(String::new, |_| format!("set:net{number},"));
+            spread(network, &set, text);
+            text.add(format_args!("dhcp-range={set}{},{},{netmask},1h", range.first, range.last));
+            if let Some(router) = router {
+                text.add(format_args!("dhcp-option=tag:net{number},option:router,{router}"));
+            }
+        }
+        let count: u64 = networks.iter().map(|network| network.range.count()).sum();
+        text.add(format_args!("dhcp-lease-max={count}"));
         text.add(format_args!("dhcp-ignore-clid"));
         text.add(format_args!("no-ping"));
         self.leases(text);
-        text.add(format_args!("dhcp-option=option:router"));
-        text.add(format_args!("dhcp-option=option:dns-server"));
         self.boot_files(text);
-    }
-
-    /// dnsmasq offers an address to everybody whose search ends at it, until one of them has taken it, and the others are
-    /// refused (NAK), after which some firmware gives up. Machines that were bought together differ in the last byte of
-    /// their hardware addresses, so each value of that byte has addresses of its own; those that are taken already fall
-    /// back to the whole range.
-    fn spread(&self, range: Range, text: &mut Lines) {
-        let (first, count) = (u64::from(range.first.to_bits()), range.count());
-        let address = |bits: u64| u32::try_from(bits).map(Ipv4Addr::from_bits);
-        for byte in 0..256 {
-            // Where there are fewer addresses than values, neighbours must not share one: they start together.
-            let (from, to) = match count {
-                0..256 => (first + byte % count, first + byte % count),
-                _ => (first + byte * count / 256, first + (byte + 1) * count / 256 - 1),
-            };
-            if let (Ok(from), Ok(to)) = (address(from), address(to)) {
-                text.add(format_args!("dhcp-mac=set:mac{byte:02x},*:*:*:*:*:{byte:02x}"));
-                text.add(format_args!(
-                    "dhcp-range=tag:mac{byte:02x},{from},{to},{},1h",
-                    self.network.netmask
-                ));
-            }
-        }
+        self.ignore_strangers(text);
     }
 
     /// The settings of a DHCP server that say what to boot; a site's own dnsmasq takes the same.
     fn boot_files(&self, text: &mut Lines) {
         let address = self.address();
         self.tags(text);
-        text.add(format_args!("dhcp-boot=tag:!uefi,tag:!uefi-http,{},,{address}", pxelinux::LOADER));
-        if self.uefi {
-            text.add(format_args!("dhcp-boot=tag:uefi,tag:!ipxe,{},,{address}", ipxe::LOADER));
-            text.add(format_args!("dhcp-boot=tag:uefi,tag:ipxe,{},,{address}", ipxe::ENTRY));
+        for (who, loader) in self.loaders_by_tag() {
+            let mut boot = |tags: &str, file: &str, server: &str| {
+                text.add(format_args!("dhcp-boot={who}{tags},{file}{server}"));
+            };
+            let from = format!(",,{address}");
+            if loader.bios_is_ipxe() {
+                boot("tag:!uefi,tag:!uefi-http,tag:!ipxe", loader.bios, &from);
+                boot("tag:!uefi,tag:!uefi-http,tag:ipxe", ipxe::ENTRY, &from);
+            } else {
+                boot("tag:!uefi,tag:!uefi-http", loader.bios, &from);
+            }
+            if let Some(file) = &loader.uefi {
+                boot("tag:uefi,tag:!ipxe", file, &from);
+                boot("tag:uefi,tag:ipxe", ipxe::ENTRY, &from);
+                boot("tag:uefi-http", &format!("http://{address}:{}/{file}", self.http), "");
+            }
+        }
+        if self.loaders.serves_uefi() {
             text.add(format_args!("dhcp-option-force=tag:uefi-http,60,HTTPClient"));
-            text.add(format_args!("dhcp-boot=tag:uefi-http,http://{address}:{}/{}", self.http, ipxe::LOADER));
         }
     }
 
     /// Only what to boot, for machines that have their address from another server (a "proxy" of PXE 2.1).
-    fn proxy(&self, text: &mut Lines) {
-        let Network { address, netmask } = self.network;
-        let network = Ipv4Addr::from_bits(address.to_bits() & netmask.to_bits());
-        text.add(format_args!("dhcp-range={network},proxy,{netmask}"));
+    fn proxy(&self, networks: &[Network], text: &mut Lines) {
+        let address = self.address();
+        for Network { address, netmask } in networks {
+            let network = Ipv4Addr::from_bits(address.to_bits() & netmask.to_bits());
+            text.add(format_args!("dhcp-range={network},proxy,{netmask}"));
+        }
         self.leases(text);
         self.tags(text);
-        text.add(format_args!("pxe-service=x86PC,\"ka\",{},{address}", pxelinux::LOADER));
-        if self.uefi {
-            for architecture in ["BC_EFI", "X86-64_EFI"] {
-                text.add(format_args!(
-                    "pxe-service=tag:!ipxe,{architecture},\"ka\",{},{address}",
-                    ipxe::LOADER
-                ));
-                text.add(format_args!(
-                    "pxe-service=tag:ipxe,{architecture},\"ka\",{},{address}",
-                    ipxe::ENTRY
-                ));
+        for (who, loader) in self.loaders_by_tag() {
+            let mut service = |tags: &str, architecture: &str, file: &str| {
+                let tags = format!("{who}{tags}");
+                let comma = if tags.is_empty() || tags.ends_with(',') { "" } else { "," };
+                text.add(format_args!("pxe-service={tags}{comma}{architecture},\"ka\",{file},{address}"));
+            };
+            if loader.bios_is_ipxe() {
+                service("tag:!ipxe", "x86PC", loader.bios);
+                service("tag:ipxe", "x86PC", ipxe::ENTRY);
+            } else {
+                service("", "x86PC", loader.bios);
             }
+            for architecture in ["BC_EFI", "X86-64_EFI"] {
+                if let Some(file) = &loader.uefi {
+                    service("tag:!ipxe", architecture, file);
+                    service("tag:ipxe", architecture, ipxe::ENTRY);
+                }
+            }
+        }
+        self.ignore_strangers(text);
+    }
+
+    /// Who is asked for, and what is loaded. Tags keep the lines apart, whatever their order.
+    fn loaders_by_tag(&self) -> Vec<(String, &Loader)> {
+        let Loaders { common, own, .. } = &self.loaders;
+        let others = if own.is_empty() { String::new() } else { "tag:!own,".into() };
+        let own = own.iter().enumerate().map(|(number, (loader, _))| (format!("tag:own{number},"), loader));
+        std::iter::once((others, common)).chain(own).collect()
+    }
+
+    /// A machine that finds nothing to boot here gets no offer: it would wait for a file that never comes, instead of
+    /// going on to the next entry of its boot order. A client that does not tell its architecture is no firmware.
+    fn ignore_strangers(&self, text: &mut Lines) {
+        text.add(format_args!("dhcp-match=set:arch,option:client-arch"));
+        if let Some(bios) = SERVED.bios {
+            text.add(format_args!("dhcp-match=set:bios,option:client-arch,{bios}"));
+        }
+        text.add(format_args!("dhcp-ignore=tag:arch,tag:!bios,tag:!uefi,tag:!uefi-http"));
+        if !self.loaders.serves_uefi() {
+            // The agent and an installed system have an architecture too, but are no ROM.
+            text.add(format_args!("dhcp-vendorclass=set:rom,PXEClient"));
+            text.add(format_args!("dhcp-ignore=tag:uefi,tag:rom"));
+            text.add(format_args!("dhcp-ignore=tag:uefi-http"));
         }
     }
 
@@ -159,11 +195,17 @@ impl Service {
     }
 
     fn tags(&self, text: &mut Lines) {
-        for number in UEFI_TYPES {
+        for number in SERVED.uefi {
             text.add(format_args!("dhcp-match=set:uefi,option:client-arch,{number}"));
         }
-        text.add(format_args!("dhcp-match=set:uefi-http,option:client-arch,{UEFI_HTTP_TYPE}"));
+        text.add(format_args!("dhcp-match=set:uefi-http,option:client-arch,{}", SERVED.uefi_http));
         text.add(format_args!("dhcp-match=set:ipxe,175"));
+        for (number, (_, machines)) in self.loaders.own.iter().enumerate() {
+            for mac in machines {
+                text.add(format_args!("dhcp-mac=set:own,{mac}"));
+                text.add(format_args!("dhcp-mac=set:own{number},{mac}"));
+            }
+        }
     }
 
     /// The settings for a site's own dnsmasq.
@@ -181,6 +223,26 @@ impl Service {
     }
 }
 
+/// dnsmasq offers an address to everybody whose search ends at it, until one of them has taken it, and the others are
+/// refused (NAK), after which some firmware gives up. Machines that were bought together differ in the last byte of
+/// their hardware addresses, so each value of that byte has addresses of its own; those that are taken already fall
+/// back to the whole range.
+fn spread(network: &Addresses, set: &str, text: &mut Lines) {
+    let Addresses { range, netmask, .. } = network;
+    let (first, count) = (u64::from(range.first.to_bits()), range.count());
+    let address = |bits: u64| u32::try_from(bits).map(Ipv4Addr::from_bits);
+    for byte in 0..256 {
+        // Where there are fewer addresses than values, neighbours must not share one: they start together.
+        let (from, to) = match count {
+            0..256 => (first + byte % count, first + byte % count),
+            _ => (first + byte * count / 256, first + (byte + 1) * count / 256 - 1),
+        };
+        if let (Ok(from), Ok(to)) = (address(from), address(to)) {
+            text.add(format_args!("dhcp-range=tag:mac{byte:02x},{set}{from},{to},{netmask},1h"));
+        }
+    }
+}
+
 struct Lines(String);
 
 impl Lines {
@@ -193,64 +255,138 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::pxe::{BiosLoader, Booting, Ipxe, Pxe};
     use crate::values::range;
     use std::process::Command;
 
-    fn service(dhcp: Dhcp, uefi: bool) -> Service {
+    const NETMASK: Ipv4Addr = Ipv4Addr::new(255, 255, 255, 0);
+
+    fn service(dhcp: Dhcp, loaders: Loaders) -> Service {
         Service {
             interface: "eth1".into(),
-            network: Network {
-                address: Ipv4Addr::new(10, 0, 0, 1),
-                netmask: Ipv4Addr::new(255, 255, 255, 0),
-            },
+            network: Network { address: Ipv4Addr::new(10, 0, 0, 1), netmask: NETMASK },
             dhcp,
-            uefi,
+            loaders,
             http: 30766,
             tftp_root: "/var/lib/ka/boot".into(),
             run: "/run/ka/dnsmasq".into(),
         }
     }
 
+    fn addresses(text: &str, router: Option<Ipv4Addr>) -> Addresses {
+        Addresses { range: range(text).unwrap(), netmask: NETMASK, router }
+    }
+
+    fn full() -> Dhcp {
+        Dhcp::Full(vec![addresses("10.0.0.2,10.0.0.254", None)])
+    }
+
+    fn proxy() -> Dhcp {
+        Dhcp::Proxy(vec![Network { address: Ipv4Addr::new(10, 0, 0, 1), netmask: NETMASK }])
+    }
+
+    fn loaders() -> Loaders {
+        Loaders::find(&Pxe::default()).unwrap()
+    }
+
+    fn without_uefi() -> Loaders {
+        let mut loaders = loaders();
+        loaders.common.uefi = None;
+        loaders
+    }
+
+    /// One machine that differs in all.
+    fn with_own() -> Loaders {
+        let own = Booting { bios: BiosLoader::Undionly, ipxe: Ipxe::Ipxe, ..Booting::default() };
+        let machines = [("52:54:00:00:00:01".parse().unwrap(), own)].into();
+        Loaders::find(&Pxe { machines, ..Pxe::default() }).unwrap()
+    }
+
     #[test]
     fn dnsmasq_accepts_every_configuration() {
-        let range = range("10.0.0.2,10.0.0.254").unwrap();
-        let full = "dhcp-range=10.0.0.2,10.0.0.254,255.255.255.0,1h";
-        let proxy = "dhcp-range=10.0.0.0,proxy,255.255.255.0";
-        for (dhcp, uefi, there, not_there) in [
+        let one = "dhcp-range=10.0.0.2,10.0.0.254,255.255.255.0,1h";
+        let beside = "dhcp-range=10.0.0.0,proxy,255.255.255.0";
+        for (dhcp, loaders, there, not_there) in [
             (
-                Dhcp::Full(range),
-                true,
+                full(),
+                loaders(),
                 &[
-                    full,
+                    one,
                     "dhcp-lease-max=253",
-                    "dhcp-boot=tag:!uefi,tag:!uefi-http,pxelinux.0,,10.0.0.1",
+                    "dhcp-boot=tag:!uefi,tag:!uefi-http,lpxelinux.0,,10.0.0.1",
                     "dhcp-boot=tag:uefi,tag:!ipxe,snponly.efi,,10.0.0.1",
                     "dhcp-boot=tag:uefi-http,http://10.0.0.1:30766/snponly.efi",
+                    "dhcp-ignore=tag:arch,tag:!bios,tag:!uefi,tag:!uefi-http",
                 ][..],
                 "proxy",
             ),
-            (Dhcp::Full(range), false, &[full][..], "snponly"),
+            (full(), without_uefi(), &[one, "dhcp-ignore=tag:uefi-http"][..], "snponly"),
             (
-                Dhcp::Proxy,
-                true,
+                full(),
+                with_own(),
                 &[
-                    proxy,
+                    "dhcp-mac=set:own0,52:54:00:00:00:01",
+                    "dhcp-boot=tag:!own,tag:!uefi,tag:!uefi-http,lpxelinux.0,,10.0.0.1",
+                    "dhcp-boot=tag:own0,tag:!uefi,tag:!uefi-http,tag:!ipxe,undionly.kpxe,,10.0.0.1",
+                    "dhcp-boot=tag:own0,tag:uefi,tag:!ipxe,ipxe.efi,,10.0.0.1",
+                ][..],
+                "proxy",
+            ),
+            (
+                proxy(),
+                loaders(),
+                &[
+                    beside,
                     "pxe-service=tag:ipxe,BC_EFI,\"ka\",boot.ipxe,10.0.0.1",
                     "dhcp-leasefile=/run/ka/dnsmasq/leases",
                 ][..],
                 "lease-max",
             ),
-            (Dhcp::Proxy, false, &[proxy, "pxe-service=x86PC,\"ka\",pxelinux.0,10.0.0.1"][..], "snponly"),
-            (Dhcp::Site, true, &["enable-tftp=eth1"][..], "dhcp-"),
+            (
+                proxy(),
+                without_uefi(),
+                &[beside, "pxe-service=x86PC,\"ka\",lpxelinux.0,10.0.0.1"][..],
+                "snponly",
+            ),
+            (
+                proxy(),
+                with_own(),
+                &[
+                    "pxe-service=tag:!own,x86PC,\"ka\",lpxelinux.0,10.0.0.1",
+                    "pxe-service=tag:own0,tag:!ipxe,x86PC,\"ka\",undionly.kpxe,10.0.0.1",
+                ][..],
+                "lease-max",
+            ),
+            (Dhcp::Site, loaders(), &["enable-tftp=eth1"][..], "dhcp-"),
         ] {
-            let text = service(dhcp, uefi).config();
+            let text = service(dhcp, loaders).config();
             for line in there.iter().chain(&["interface=eth1", "port=0"]) {
                 assert!(text.lines().any(|l| l == *line), "{line} is missing in {text}");
             }
             assert!(!text.contains(not_there), "{text}");
             accepted(&text);
         }
-        accepted(&service(Dhcp::Site, true).for_a_sites_dnsmasq());
+        accepted(&service(Dhcp::Site, with_own()).for_a_sites_dnsmasq());
+    }
+
+    #[test]
+    fn each_network_has_its_addresses_and_its_router() {
+        let dhcp = Dhcp::Full(vec![
+            addresses("10.0.0.2,10.0.0.254", None),
+            addresses("10.1.0.50,10.1.0.53", Some(Ipv4Addr::new(10, 1, 0, 1))),
+        ]);
+        let text = service(dhcp, loaders()).config();
+        for line in [
+            "dhcp-option=option:router",
+            "dhcp-range=10.0.0.2,10.0.0.254,255.255.255.0,1h",
+            "dhcp-range=set:net1,10.1.0.50,10.1.0.53,255.255.255.0,1h",
+            "dhcp-range=tag:mac01,set:net1,10.1.0.51,10.1.0.51,255.255.255.0,1h",
+            "dhcp-option=tag:net1,option:router,10.1.0.1",
+            "dhcp-lease-max=257",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is missing in {text}");
+        }
+        accepted(&text);
     }
 
     #[test]
@@ -259,7 +395,7 @@ mod tests {
             ("10.0.0.50,10.0.0.53", ["10.0.0.51,10.0.0.51", "10.0.0.52,10.0.0.52"]),
             ("10.0.0.0,10.0.3.255", ["10.0.0.4,10.0.0.7", "10.0.0.8,10.0.0.11"]),
         ] {
-            let text = service(Dhcp::Full(crate::values::range(range).unwrap()), false).config();
+            let text = service(Dhcp::Full(vec![addresses(range, None)]), without_uefi()).config();
             for (byte, range) in [1, 2].into_iter().zip(ranges) {
                 let line = format!("dhcp-range=tag:mac{byte:02x},{range},255.255.255.0,1h");
                 assert!(text.lines().any(|l| l == line), "{line} is missing in {text}");

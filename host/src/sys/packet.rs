@@ -9,6 +9,9 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use nix::libc;
 
+/// What stands before the data of a UDP datagram.
+const UDP_HEADER: usize = 8;
+
 /// The UDP port of a DHCP client.
 const CLIENT_PORT: u32 = 68;
 
@@ -49,6 +52,16 @@ pub fn dhcp_listener(index: u32) -> io::Result<OwnedFd> {
     attach(&socket)?;
     bind(&socket, index)?;
     Ok(socket)
+}
+
+/// The data of an IP packet with a UDP datagram; none if it is cut off. What fills up a short Ethernet frame does not
+/// belong to it. Checksums are not looked at: a packet from this very machine has none yet, as its card would make it.
+#[must_use]
+pub fn udp_data(packet: &[u8]) -> Option<&[u8]> {
+    let header = usize::from(packet.first()? & 0xf) * 4;
+    let udp = packet.get(header..)?;
+    let length = usize::from(u16::from_be_bytes([*udp.get(4)?, *udp.get(5)?]));
+    udp.get(UDP_HEADER..length)
 }
 
 fn attach(socket: &OwnedFd) -> io::Result<()> {
@@ -104,4 +117,22 @@ const fn code(code: u32, k: u32) -> libc::sock_filter {
 
 const fn jump(test: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
     libc::sock_filter { code: (libc::BPF_JMP | test | libc::BPF_K) as u16, jt, jf, k }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_data_of_a_datagram_is_found() {
+        let mut packet = vec![0; 24];
+        packet[0] = 0x46;
+        packet.extend_from_slice(&[0, 67, 0, 68, 0, 11, 0, 0, 1, 2, 3, 0, 0]);
+        assert_eq!(udp_data(&packet), Some(&[1, 2, 3][..]));
+        for length in 0..35 {
+            assert_eq!(udp_data(&packet[..length]), None, "{length}");
+        }
+        packet[24 + 5] = 7;
+        assert_eq!(udp_data(&packet), None, "shorter than its header");
+    }
 }

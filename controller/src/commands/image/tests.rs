@@ -1,6 +1,7 @@
 //! `kactl image` with scripts that stand for the real ones.
 
 use super::*;
+use std::os::unix::fs::PermissionsExt;
 
 fn args(root: &Path) -> ImageArgs {
     let kernel = Some("6.1.0-none".to_owned());

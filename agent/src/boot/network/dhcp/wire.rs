@@ -13,13 +13,10 @@ use super::machine::Machine;
 use super::message::{self, Answer, Question};
 use ka::mac::Mac;
 use ka_host::rtnetlink::Link;
-use ka_host::sys::packet::dhcp_listener;
+use ka_host::sys::packet::{dhcp_listener, udp_data};
 
 /// How many datagrams are read before somebody looks at the clock.
 const AT_ONCE: usize = 64;
-
-/// What stands before the data of a UDP datagram.
-const UDP_HEADER: usize = 8;
 
 /// One interface of a DHCP client.
 #[derive(Debug)]
@@ -122,32 +119,5 @@ impl Wire {
         receive_until(&self.socket, Instant::now() + patience, |datagram, _| {
             message::answer(datagram, self.mac, self.xid).filter(&accept)
         })
-    }
-}
-
-/// The data of an IP packet with a UDP datagram; none if it is cut off. What fills up a short Ethernet frame does not
-/// belong to it. Checksums are not looked at: a packet from this very machine has none yet, as its card would make it.
-fn udp_data(packet: &[u8]) -> Option<&[u8]> {
-    let header = usize::from(packet.first()? & 0xf) * 4;
-    let udp = packet.get(header..)?;
-    let length = usize::from(u16::from_be_bytes([*udp.get(4)?, *udp.get(5)?]));
-    udp.get(UDP_HEADER..length)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_data_of_a_datagram_is_found() {
-        let mut packet = vec![0; 24];
-        packet[0] = 0x46;
-        packet.extend_from_slice(&[0, 67, 0, 68, 0, 11, 0, 0, 1, 2, 3, 0, 0]);
-        assert_eq!(udp_data(&packet), Some(&[1, 2, 3][..]));
-        for length in 0..35 {
-            assert_eq!(udp_data(&packet[..length]), None, "{length}");
-        }
-        packet[24 + 5] = 7;
-        assert_eq!(udp_data(&packet), None, "shorter than its header");
     }
 }

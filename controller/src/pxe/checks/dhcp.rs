@@ -1,70 +1,107 @@
-//! Which other DHCP servers answer on the wire: asked once, as a machine that boots would.
+//! Which other DHCP servers answer on the wire: asked as a machine that boots would.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
-use std::thread;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use super::service::{Dhcp, Service};
 use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode};
 use dhcproto::{Decodable, Decoder, Encodable, Encoder};
 use ka::keys;
+use ka_host::sys::packet::{dhcp_listener, udp_data};
+use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn, sockopt};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// How long answers are waited for. A server that pings an address first takes up to 3 s (RFC 2131, 4.4.1).
+use super::Findings;
+use crate::pxe::service::{Dhcp, Service};
+
+/// How long a first answer is waited for. A server that pings an address first takes up to 3 s (RFC 2131, 4.4.1).
 const PATIENCE: Duration = Duration::from_secs(4);
+/// When the question is asked again: a packet may be lost.
+const AGAIN: Duration = Duration::from_millis(1500);
+/// How long other servers have after the first answer.
+const OTHERS: Duration = Duration::from_secs(1);
 /// Relays and servers may drop what is shorter than a BOOTP packet (RFC 1542, 2.1).
 const MIN_LENGTH: usize = 300;
 const CLIENT_PORT: u16 = 68;
 const SERVER_PORT: u16 = 67;
 
-/// Asks in a thread of its own, for the serving must not wait for it, and logs what a person has to know.
-///
-/// # Errors
-/// The thread cannot be started.
-pub fn report(service: &Service) -> io::Result<()> {
-    let (interface, dhcp, own) = (service.interface.clone(), service.dhcp, service.address());
-    let ask = move || match (dhcp_servers(&interface, own), dhcp) {
-        (Err(error), _) => log::warn!("{interface}: cannot ask for other DHCP servers: {error}"),
-        (Ok(found), Dhcp::Full(_)) if !found.is_empty() => log::warn!(
+/// Asks, and says what a person has to know.
+pub(super) fn check(service: &Service, findings: &mut Findings) {
+    let Service { interface, dhcp, .. } = service;
+    let found = match servers(interface) {
+        Ok(found) => found,
+        Err(error) => {
+            findings.warn(format!("{interface}: cannot ask for other DHCP servers: {error}"));
+            return;
+        }
+    };
+    match dhcp {
+        Dhcp::Full(_) if !found.is_empty() => findings.warn(format!(
             "{interface}: {} answers DHCP here as well. Two servers give machines two addresses: stop one, or use \
              `kactl pxe --proxy`",
             join(&found)
-        ),
-        (Ok(found), Dhcp::Proxy | Dhcp::Site) if found.is_empty() => log::warn!(
+        )),
+        Dhcp::Proxy(_) | Dhcp::Site if found.is_empty() => findings.warn(format!(
             "{interface}: no DHCP server answers here, and this one gives no addresses: machines will not boot"
-        ),
-        (Ok(found), _) => log::debug!("{interface}: other DHCP servers: {}", join(&found)),
-    };
-    thread::Builder::new().name("dhcp-servers".into()).spawn(ask).map(drop)
+        )),
+        _ => log::debug!("{interface}: other DHCP servers: {}", join(&found)),
+    }
 }
 
 fn join(addresses: &BTreeSet<Ipv4Addr>) -> String {
     addresses.iter().map(Ipv4Addr::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Asks on the interface, and returns the addresses of the servers that offered something, without `own`.
-fn dhcp_servers(interface: &str, own: Ipv4Addr) -> io::Result<BTreeSet<Ipv4Addr>> {
+/// The addresses of the servers that offer something on this interface. A packet socket hears them, whatever a firewall
+/// on this machine lets through.
+fn servers(interface: &str) -> io::Result<BTreeSet<Ipv4Addr>> {
+    let listener = dhcp_listener(if_nametoindex(interface)?)?;
     let socket = open(interface)?;
     let id = u32::from_le_bytes(random()?);
     let question = discover(id)?;
-    socket.send_to(&question, SocketAddrV4::new(Ipv4Addr::BROADCAST, SERVER_PORT))?;
-    let (start, mut found, mut buffer) = (Instant::now(), BTreeSet::new(), [0; 1500]);
+    let start = Instant::now();
+    let (mut end, mut next) = (start + PATIENCE, start);
+    let mut found = BTreeSet::new();
     loop {
-        let left = PATIENCE.saturating_sub(start.elapsed());
-        if left.is_zero() {
+        let now = Instant::now();
+        if now >= end {
             return Ok(found);
         }
-        socket.set_read_timeout(Some(left))?;
-        match socket.recv_from(&mut buffer) {
-            Ok((length, _)) => {
-                found.extend(buffer.get(..length).and_then(|bytes| server(bytes, id)).filter(|s| *s != own));
-            }
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
+        if now >= next {
+            socket.send_to(&question, SocketAddrV4::new(Ipv4Addr::BROADCAST, SERVER_PORT))?;
+            next = if next == start { start + AGAIN } else { end };
         }
+        wait(&listener, next.min(end).saturating_duration_since(now))?;
+        while let Some(packet) = read(&listener)? {
+            if let Some(server) = udp_data(&packet).and_then(|datagram| server(datagram, id))
+                && found.insert(server)
+            {
+                end = end.min(Instant::now() + OTHERS);
+            }
+        }
+    }
+}
+
+fn wait(listener: &OwnedFd, time: Duration) -> io::Result<()> {
+    let timeout = Timespec::try_from(time).map_err(io::Error::other)?;
+    match poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&timeout)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn read(listener: &OwnedFd) -> io::Result<Option<Vec<u8>>> {
+    let mut buffer = vec![0; 1500];
+    match rustix::io::read(listener, &mut buffer) {
+        Ok(length) => {
+            buffer.truncate(length);
+            Ok(Some(buffer))
+        }
+        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(None),
+        Err(e) => Err(e.into()),
     }
 }
 
