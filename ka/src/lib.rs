@@ -19,6 +19,7 @@ pub mod ipv4;
 pub mod keys;
 pub mod log_server;
 pub mod mac;
+pub mod menu;
 pub mod notes;
 pub mod plan;
 mod primitives;

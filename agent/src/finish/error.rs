@@ -108,7 +108,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    pub(super) fn file(action: &'static str, path: &Path, source: io::Error) -> Self {
+    pub(in crate::finish) fn file(action: &'static str, path: &Path, source: io::Error) -> Self {
         Self::File { action, path: path.to_owned(), error: source }
     }
 }
