@@ -10,6 +10,7 @@ use rustix::fs::sendfile;
 
 use super::request::{self, Whole};
 use super::{Answer, Limits, Request, Serve, Status};
+use ka_agent::sys::queue::unacknowledged;
 
 /// How much one connection moves before the others have their turn.
 const TURN: u64 = 1 << 20;
@@ -59,6 +60,8 @@ pub(super) struct Connection {
     since: Instant,
     /// When the last byte moved.
     moved: Instant,
+    /// What the peer had still to acknowledge when that was last looked at.
+    queued: u64,
     answers: u32,
     /// The peer sends no more.
     ended: bool,
@@ -73,6 +76,7 @@ impl Connection {
             input: Vec::new(),
             since: now,
             moved: now,
+            queued: 0,
             answers: 0,
             ended: false,
         }
@@ -89,6 +93,19 @@ impl Connection {
     /// How long no byte has moved.
     pub(super) fn still(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.moved)
+    }
+
+    /// Looks whether the peer has taken something since the last time. The kernel holds megabytes for it, and lets us
+    /// write only when a third of them is gone: that takes a slow peer longer than one that has stalled may take.
+    pub(super) fn note_taken(&mut self, now: Instant) {
+        if !matches!(self.state, State::Answering(_)) {
+            return;
+        }
+        let queued = unacknowledged(&self.stream).unwrap_or(self.queued);
+        if queued < self.queued {
+            self.moved = now;
+        }
+        self.queued = queued;
     }
 
     /// It has had an answer, and no further request has begun.
@@ -245,4 +262,51 @@ fn unless_blocked<T>(mut action: impl FnMut() -> io::Result<T>) -> io::Result<Op
 
 fn cut_off() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection within a request")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::LIMITS;
+    use super::*;
+    use std::net::{Ipv4Addr, TcpListener};
+
+    /// A peer that takes little at a time is active, though nothing can be written for it meanwhile; one that takes
+    /// nothing is not.
+    #[test]
+    fn who_takes_a_little_is_not_late() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(1 << 30).unwrap();
+        let serve = move |_: &Request| Answer { status: Status::Ok, file: Some(file.reopen().unwrap()) };
+        let file_server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let mut peer = std::net::TcpStream::connect(file_server.local_addr().unwrap()).unwrap();
+        peer.write_all(b"GET /a HTTP/1.1\r\n\r\n").unwrap();
+        let (stream, from) = file_server.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let start = Instant::now();
+        let mut connection = Connection::new(TcpStream::from_std(stream), from.ip(), start);
+        // Until all buffers on the way are full.
+        let mut full = 0;
+        while full < 100 {
+            connection.go_on(&serve, start).unwrap();
+            let before = connection.queued;
+            connection.note_taken(start);
+            full = if connection.queued == before && before > 0 { full + 1 } else { 0 };
+        }
+        let mut now = start;
+        for _ in 0..3 {
+            now += LIMITS.stall - Duration::from_secs(1);
+            assert_eq!(connection.is_late(now, LIMITS), None);
+            // It takes little: far less than what lets the server write again. What its kernel acknowledges, and when,
+            // is the kernel's affair.
+            let (mut piece, moved) = ([0; 4096], connection.moved);
+            while connection.moved == moved {
+                peer.read_exact(&mut piece).unwrap();
+                connection.note_taken(now);
+            }
+            assert_eq!(connection.still(now), Duration::ZERO);
+        }
+        now += LIMITS.stall;
+        connection.note_taken(now);
+        assert_eq!(connection.is_late(now, LIMITS), Some("it takes nothing any more"));
+    }
 }

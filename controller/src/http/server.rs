@@ -105,6 +105,7 @@ impl Server {
     }
 
     fn end_late_ones(&mut self, now: Instant) {
+        self.connections.values_mut().for_each(|connection| connection.note_taken(now));
         let late = |(&token, connection): (&Token, &Connection)| {
             connection.is_late(now, self.limits).map(|reason| (token, reason))
         };

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Sender, sync_channel};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
-use ka::chain::{Decision, Member, Membership, NodeId, Reason, Report, SlowLimits, View};
+use ka::chain::{Decision, Limit, Member, Membership, NodeId, Report, SlowLimits, View};
 use ka::notes::Tally;
 use ka::proof::{Proof, Root};
 use ka::seal::{Cipher, StreamId, StreamKey};
@@ -19,7 +19,7 @@ use mio::Waker;
 
 use super::net::DataPlace;
 use super::produce::{self, Account, Chain, ProduceError};
-use super::slow::SlowNodes;
+use super::slow::{Limits, SlowNodes};
 use super::source::Source;
 use super::status::Transfer;
 
@@ -218,8 +218,13 @@ impl Stream {
     }
 
     /// What the chain waits for, once it is known.
-    pub(super) fn limit(&self) -> Option<&Reason> {
+    pub(super) fn limit(&self) -> Option<Limit> {
         self.slow.limit()
+    }
+
+    /// All that it has waited for.
+    pub(super) fn limits(&self) -> &Limits {
+        self.slow.limits()
     }
 
     /// A member's heartbeat tells how far it is, and what it waits for.

@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use ka::chain::{NodeId, SlowLimits};
+use ka::chain::{Limit, Limiter, NodeId, SlowLimits};
 use ka::disk::identity::DiskIdentity;
 use ka::notes::Tally;
 use ka::proof::Proof;
@@ -37,8 +37,9 @@ use super::net::{ConnectionId, DataPlace};
 use super::node::Node;
 use super::order::Order;
 use super::plans::Plans;
+use super::slow::Limits;
 use super::source::Source;
-use super::status::{NodeStatus, Phase, RunStatus, Transfer};
+use super::status::{LimitStatus, LimitedBy, MemberName, NodeStatus, Phase, RunStatus, Transfer};
 use super::stream::{Bell, Stream};
 pub use confirm::Question;
 use ka::mac::Mac;
@@ -169,6 +170,9 @@ pub struct Session {
     totals: HashMap<StreamId, Total>,
     /// What the golden node noted while it read for the last stream.
     source_notes: Tally,
+    /// What the chain of this round has waited for, and those of earlier rounds.
+    limits: Limits,
+    earlier_limits: Limits,
     logs: Option<Logs>,
     /// Each with its connection: the node may be forgotten before it is sent.
     outbox: Vec<(ConnectionId, ToAgent)>,
@@ -204,6 +208,8 @@ impl Session {
             earlier: Transfer::default(),
             totals: HashMap::new(),
             source_notes: Tally::default(),
+            limits: Limits::default(),
+            earlier_limits: Limits::default(),
             logs: None,
             outbox: Vec::new(),
         }
@@ -299,10 +305,13 @@ impl Session {
     #[must_use]
     pub fn status(&self) -> (RunStatus, Transfer) {
         let (mut transfer, mut notes, mut limit) = (self.transfer, self.source_notes.clone(), None);
+        let mut limits = &self.limits;
         if let State::Streaming(stream) = &self.state {
             (transfer, notes) = (stream.figures(), stream.notes());
-            limit = stream.limit().map(|limit| limit.named(|id| self.label_of(id)));
+            limit = stream.limit().map(|limit| limit.reason().named(|id| self.label_of(id)));
+            limits = stream.limits();
         }
+        let limits = self.earlier_limits.and(limits).longest_first();
         let plain = |sealed: u64| match transfer.wire {
             0 => 0,
             wire => {
@@ -326,6 +335,7 @@ impl Session {
             sent: transfer.plain,
             total: None,
             limit,
+            limits: limits.into_iter().map(|(time, limit)| self.limit_status(time, limit)).collect(),
             notes,
             nodes: shown
                 .map(|node| NodeStatus { hostname: self.name_of(node), ..node.status(plain, has_rounds) })
@@ -334,6 +344,29 @@ impl Session {
                 .collect(),
         };
         (status, self.earlier.and(transfer))
+    }
+}
+
+impl Session {
+    fn limit_status(&self, time: Duration, limit: Limit) -> LimitStatus {
+        let member = |id| self.member_name(id);
+        let Limit { what, rate, best, busy, others } = limit;
+        let what = match what {
+            Limiter::Source => LimitedBy::Source,
+            Limiter::Writer(node) => LimitedBy::Disk { node: member(node) },
+            Limiter::Link { from, to } => LimitedBy::Link { from: member(from), to: member(to) },
+        };
+        LimitStatus { what, time, rate, best, busy, others }
+    }
+
+    /// A member of the chain, for a program.
+    fn member_name(&self, id: NodeId) -> MemberName {
+        let node = self.nodes.get(&id);
+        MemberName {
+            name: self.label_of(id),
+            mac: node.and_then(Node::mac),
+            address: node.map(|node| node.peer),
+        }
     }
 }
 

@@ -1,0 +1,139 @@
+//! How well slowness is judged: over many seeds, who was taken out although nothing was wrong with him, and which slow
+//! host was not found.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::invariants::Violation;
+use super::schedule::Schedule;
+use super::world::{Outcome, run};
+
+/// Shares of the chain's rate so near to the least one that either judgement is right: rates are measured over a second
+/// of a stream that comes in bursts.
+const NEAR: f64 = 0.1;
+
+/// The judgement of one schedule.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Judgement {
+    /// The slow host, or, of a slow card, its neighbour and it.
+    Found,
+    /// Nobody, and nobody was too slow.
+    Peace,
+    /// Its share is so near to the least one that either is right.
+    Near,
+    /// Somebody was taken out who is neither slow nor the neighbour of one who is, or although nobody is too slow.
+    False(String),
+    /// A host of this share of the chain's rate, and nobody was taken out.
+    Missed(f64),
+}
+
+/// How often each judgement was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// [`Judgement::Found`].
+    pub found: usize,
+    /// [`Judgement::Peace`].
+    pub peace: usize,
+    /// [`Judgement::Near`].
+    pub near: usize,
+    /// [`Judgement::False`].
+    pub false_removals: usize,
+    /// [`Judgement::Missed`].
+    pub missed: usize,
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { found, peace, near, false_removals, missed } = self;
+        write!(
+            f,
+            "{false_removals} false removals, {missed} slow hosts missed; {found} found, {peace} rightly left alone, \
+             {near} near the least share"
+        )
+    }
+}
+
+/// Lives through three schedules of each seed: one with a host far too slow, one with a host that is slower in some
+/// degree, and one with any faults, in which only false removals count. A link counts as full from the share `full` of
+/// the time on. Returns how often each judgement was made, and the seeds of those that were wrong.
+#[must_use]
+pub fn judge_slowness(seeds: Range<u64>, full: f64) -> (Tally, Vec<(u64, Judgement)>) {
+    let (next, found) = (AtomicU64::new(seeds.start), Mutex::new((Tally::default(), Vec::new())));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        break;
+                    }
+                    for judgement in judgements(seed, full) {
+                        let (tally, odd) = &mut *found.lock().expect("nobody panics with it");
+                        tally.count(&judgement);
+                        if matches!(judgement, Judgement::False(_) | Judgement::Missed(_)) {
+                            odd.push((seed, judgement));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let (tally, mut odd) = found.into_inner().expect("nobody panics with it");
+    odd.sort_by_key(|(seed, _)| *seed);
+    (tally, odd)
+}
+
+fn judgements(seed: u64, full: f64) -> impl Iterator<Item = Judgement> {
+    let with = move |mut schedule: Schedule| {
+        schedule.slow.full = full;
+        let result = run(&schedule);
+        (schedule, result)
+    };
+    let slowed = [Schedule::with_a_slow_host(seed), Schedule::with_a_slower_host(seed)];
+    let any = move || match with(Schedule::generate(seed)).1 {
+        Err(violation) => Judgement::False(violation.to_string()),
+        Ok(_) => Judgement::Peace,
+    };
+    slowed
+        .into_iter()
+        .map(move |schedule| {
+            let (schedule, result) = with(schedule);
+            judge(&schedule, result)
+        })
+        .chain(std::iter::once_with(any))
+}
+
+fn judge(schedule: &Schedule, result: Result<Outcome, Violation>) -> Judgement {
+    let outcome = match result {
+        Ok(outcome) => outcome,
+        Err(violation) => return Judgement::False(violation.to_string()),
+    };
+    let (victim, share) = schedule.share().expect("these have a slow host");
+    let least = schedule.slow.min_share;
+    let near = (share / least - 1.0).abs() <= NEAR;
+    match outcome.slow {
+        0 if victim == 0 || share >= least => Judgement::Peace,
+        0 if near => Judgement::Near,
+        0 => Judgement::Missed(share),
+        // A slow source is nobody's fault.
+        _ if victim == 0 => Judgement::False("the golden node was slow".to_owned()),
+        // Of the two links of a slow card either may show first.
+        1 | 2 if share < least => Judgement::Found,
+        _ if near => Judgement::Near,
+        taken => Judgement::False(format!("{taken} taken out, a host had the share {share:.2}")),
+    }
+}
+
+impl Tally {
+    fn count(&mut self, judgement: &Judgement) {
+        *match judgement {
+            Judgement::Found => &mut self.found,
+            Judgement::Peace => &mut self.peace,
+            Judgement::Near => &mut self.near,
+            Judgement::False(_) => &mut self.false_removals,
+            Judgement::Missed(_) => &mut self.missed,
+        } += 1;
+    }
+}
