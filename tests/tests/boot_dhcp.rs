@@ -394,7 +394,7 @@ fn networkd_grants_an_address_and_renews_it() {
     assert!(wire.node_is(&["link", "show", "eth0"], "mtu 1400"));
     // In its words: first the offer that was chosen, then the lease that goes on.
     let acks = || log_of(folder.path()).matches("DHCPv4 server: ACK").count();
-    let renewals = || log_of(folder.path()).matches("DHCPv4 server: REQUEST (renewing)").count();
+    let renewals = || log_of(folder.path()).matches("DHCPv4 server: REQUEST (rebinding/renewing)").count();
     wait_until(|| log_of(folder.path()), || renewals() >= 2 && acks() >= 3);
     let log = log_of(folder.path());
     assert_eq!(log.matches("DHCPv4 server: DISCOVER").count(), 1, "the lease was never lost: {log}");
