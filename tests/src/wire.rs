@@ -7,7 +7,7 @@ use std::process::{Child, Command};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use ka_agent::boot::cmdline;
+use ka::cmdline;
 use ka_agent::boot::network::{Network, NetworkError, bring_up};
 
 use crate::netns::NetNs;

@@ -8,14 +8,14 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
-use ka::wire::keys::JoinKey;
+use ka::keys::JoinKey;
 use ka_tests::guest::Guest;
 use ka_tests::netns::NetNs;
 use ka_tests::process::Process;
 use ka_tests::site::Site;
 use ka_tests::wire::{Server, Wire};
 use ka_tests::{kernel, root, static_agent, succeed};
-use kactl::run::discovery::Responder;
+use kactl::rendezvous::discovery::Responder;
 use serde_json::Value;
 
 const VLAN: &str = "5";

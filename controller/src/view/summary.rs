@@ -8,9 +8,7 @@ use serde::Serialize;
 
 use super::machines::printable;
 use super::units;
-use crate::run::status::{
-    Failure, LimitStatus, LimitedBy, MemberName, NodeStatus, Phase, RunStatus, Transfer,
-};
+use crate::status::{Failure, LimitStatus, LimitedBy, MemberName, NodeStatus, Phase, RunStatus, Transfer};
 
 /// Prints what a person wants to know at the end: how much, how fast, and how each node ended.
 ///

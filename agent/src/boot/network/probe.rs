@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, read};
 
-use super::rtnetlink::{Link, Netlink};
-use crate::sys::packet::{arp_socket, send_arp};
 use ka::mac::Mac;
+use ka_host::rtnetlink::{Link, Netlink};
+use ka_host::sys::packet::{arp_socket, send_arp};
 
 /// How long to listen after each question. A neighbour answers within a millisecond; a packet may get lost.
 const LISTEN: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(300)];

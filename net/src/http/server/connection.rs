@@ -1,0 +1,313 @@
+//! One connection: a request comes in, its answer goes out, and again.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Shutdown};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use rustix::fs::sendfile;
+
+use super::request::{self, Whole};
+use super::{Answer, Limits, Queue, Request, Serve, Status};
+
+/// How much one connection moves before the others have their turn.
+const TURN: u64 = 1 << 20;
+/// How much of a request is read at once.
+const PIECE: usize = 4 << 10;
+
+/// How far a connection is after its turn.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// It waits for its peer.
+    Waits,
+    /// It could go on at once.
+    More,
+    /// It is over, in good order.
+    Over,
+}
+
+/// What a connection does.
+enum State {
+    /// A request comes, or may come.
+    Reading,
+    /// Its answer goes.
+    Answering(Out),
+    /// The last answer has gone. The peer closes first: closing with unread bytes here would reset the connection, and
+    /// the peer could lose the end of the answer.
+    Closing,
+}
+
+/// An answer on its way.
+struct Out {
+    head: Vec<u8>,
+    head_sent: usize,
+    file: Option<File>,
+    file_sent: u64,
+    length: u64,
+    keep_alive: bool,
+    /// For the log.
+    about: String,
+}
+
+pub(super) struct Connection {
+    stream: TcpStream,
+    peer: IpAddr,
+    state: State,
+    input: Vec<u8>,
+    /// When this state began.
+    since: Instant,
+    /// When the last byte moved.
+    moved: Instant,
+    /// What the peer had still to acknowledge when that was last looked at.
+    queued: u64,
+    answers: u32,
+    /// The peer sends no more.
+    ended: bool,
+}
+
+impl Connection {
+    pub(super) fn new(stream: TcpStream, peer: IpAddr, now: Instant) -> Self {
+        Self {
+            stream,
+            peer,
+            state: State::Reading,
+            input: Vec::new(),
+            since: now,
+            moved: now,
+            queued: 0,
+            answers: 0,
+            ended: false,
+        }
+    }
+
+    pub(super) fn stream(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
+    pub(super) fn peer(&self) -> IpAddr {
+        self.peer
+    }
+
+    /// How long no byte has moved.
+    pub(super) fn still(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.moved)
+    }
+
+    /// Looks whether the peer has taken something since the last time. The kernel holds megabytes for it, and lets us
+    /// write only when a third of them is gone: that takes a slow peer longer than one that has stalled may take.
+    pub(super) fn note_taken(&mut self, queue: Queue, now: Instant) {
+        if !matches!(self.state, State::Answering(_)) {
+            return;
+        }
+        let queued = queue(self.stream.as_fd()).unwrap_or(self.queued);
+        if queued < self.queued {
+            self.moved = now;
+        }
+        self.queued = queued;
+    }
+
+    /// It has had an answer, and no further request has begun.
+    pub(super) fn is_idle(&self) -> bool {
+        match self.state {
+            State::Reading => self.answers > 0 && self.input.is_empty(),
+            State::Answering(_) => false,
+            State::Closing => true,
+        }
+    }
+
+    /// Why it has to end, if it does. An answer may take as long as it moves; a request may not.
+    pub(super) fn is_late(&self, now: Instant, limits: Limits) -> Option<&'static str> {
+        let age = now.saturating_duration_since(self.since);
+        match self.state {
+            State::Reading if self.is_idle() => (age >= limits.idle).then_some("no further request came"),
+            State::Reading => (age >= limits.request).then_some("the request did not come in time"),
+            State::Answering(_) => (self.still(now) >= limits.stall).then_some("it takes nothing any more"),
+            State::Closing => (age >= limits.closing).then_some("it does not close the connection"),
+        }
+    }
+
+    /// Reads and writes as far as the peer and this turn allow.
+    pub(super) fn go_on(&mut self, serve: &Serve, now: Instant) -> io::Result<Progress> {
+        let mut left = TURN;
+        loop {
+            match &mut self.state {
+                State::Reading => {
+                    if let Some(whole) = request::take(&mut self.input) {
+                        self.enter(State::Answering(answer(whole, serve)?), now);
+                    } else if !self.read(now)? {
+                        return Ok(Progress::Waits);
+                    } else if self.closed_by_peer() {
+                        return if self.input.is_empty() { Ok(Progress::Over) } else { Err(cut_off()) };
+                    }
+                }
+                State::Answering(out) => {
+                    if out.is_sent() {
+                        log::info!("HTTP {} to {}", out.about, self.peer);
+                        let keep_alive = out.keep_alive;
+                        self.answers += 1;
+                        if keep_alive {
+                            self.enter(State::Reading, now);
+                        } else {
+                            self.stream.shutdown(Shutdown::Write)?;
+                            self.enter(State::Closing, now);
+                        }
+                    } else if left == 0 {
+                        return Ok(Progress::More);
+                    } else if let Some(moved) = unless_blocked(|| out.send(&self.stream, left))? {
+                        self.moved = now;
+                        left = left.saturating_sub(moved);
+                    } else {
+                        return Ok(Progress::Waits);
+                    }
+                }
+                State::Closing => {
+                    self.input.clear();
+                    if !self.read(now)? {
+                        return Ok(Progress::Waits);
+                    }
+                    if self.closed_by_peer() {
+                        return Ok(Progress::Over);
+                    }
+                }
+            }
+        }
+    }
+
+    fn enter(&mut self, state: State, now: Instant) {
+        self.state = state;
+        self.since = now;
+        self.moved = now;
+    }
+
+    /// Whether something came; an end counts, and leaves [`Self::closed_by_peer`] true.
+    fn read(&mut self, now: Instant) -> io::Result<bool> {
+        let mut piece = [0; PIECE];
+        let Some(length) = unless_blocked(|| self.stream.read(&mut piece))? else { return Ok(false) };
+        self.input.extend_from_slice(piece.get(..length).unwrap_or_default());
+        self.moved = now;
+        self.ended = length == 0;
+        Ok(true)
+    }
+
+    fn closed_by_peer(&self) -> bool {
+        self.ended
+    }
+}
+
+impl Out {
+    fn is_sent(&self) -> bool {
+        self.head_sent == self.head.len() && (self.file.is_none() || self.file_sent == self.length)
+    }
+
+    /// Sends a part; how much.
+    fn send(&mut self, mut stream: &TcpStream, most: u64) -> io::Result<u64> {
+        if let Some(rest) = self.head.get(self.head_sent..).filter(|rest| !rest.is_empty()) {
+            let sent = stream.write(rest)?;
+            self.head_sent += sent;
+            return Ok(sent as u64);
+        }
+        let Some(file) = &self.file else { return Ok(0) };
+        let piece = usize::try_from(most.min(self.length - self.file_sent)).unwrap_or(usize::MAX);
+        let sent = sendfile(stream, file, Some(&mut self.file_sent), piece)? as u64;
+        // It was cut while it was sent: the peer sees from the length that the end is missing.
+        if sent == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(sent) }
+    }
+}
+
+/// The answer to a request, ready to be sent.
+fn answer(Whole { request, keep_alive }: Whole, serve: &Serve) -> io::Result<Out> {
+    let (Answer { status, file }, contents, path) = match request {
+        Err(status) => (status.into(), false, String::new()),
+        Ok(request) => {
+            let answer = serve(&request);
+            match request {
+                Request::Get { path, contents } => (answer, contents, path),
+                Request::Post { path, .. } => (answer, false, path),
+            }
+        }
+    };
+    let length = file.as_ref().map_or(Ok(0), |file| file.metadata().map(|metadata| metadata.len()))?;
+    let (status, connection) = (status.line(), if keep_alive { "keep-alive" } else { "close" });
+    // RFC 9110, 8.6: no length goes with a 204.
+    let body = if status == Status::NoContent.line() {
+        String::new()
+    } else {
+        format!("Content-Length: {length}\r\nContent-Type: application/octet-stream\r\n")
+    };
+    let head = format!("HTTP/1.1 {status}\r\n{body}Connection: {connection}\r\n\r\n");
+    Ok(Out {
+        head: head.into_bytes(),
+        head_sent: 0,
+        file: file.filter(|_| contents),
+        file_sent: 0,
+        length,
+        keep_alive,
+        about: format!("{status} {}", path.escape_default()),
+    })
+}
+
+/// `None` where the peer has to go on first.
+fn unless_blocked<T>(mut action: impl FnMut() -> io::Result<T>) -> io::Result<Option<T>> {
+    loop {
+        match action() {
+            Ok(value) => return Ok(Some(value)),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+fn cut_off() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection within a request")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::LIMITS;
+    use super::*;
+    use ka_host::sys::queue::unacknowledged;
+    use std::net::{Ipv4Addr, TcpListener};
+
+    /// A peer that takes little at a time is active, though nothing can be written for it meanwhile; one that takes
+    /// nothing is not.
+    #[test]
+    fn who_takes_a_little_is_not_late() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(1 << 30).unwrap();
+        let serve = move |_: &Request| Answer { status: Status::Ok, file: Some(file.reopen().unwrap()) };
+        let file_server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let mut peer = std::net::TcpStream::connect(file_server.local_addr().unwrap()).unwrap();
+        peer.write_all(b"GET /a HTTP/1.1\r\n\r\n").unwrap();
+        let (stream, from) = file_server.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let start = Instant::now();
+        let mut connection = Connection::new(TcpStream::from_std(stream), from.ip(), start);
+        // Until all buffers on the way are full.
+        let mut full = 0;
+        while full < 100 {
+            connection.go_on(&serve, start).unwrap();
+            let before = connection.queued;
+            connection.note_taken(unacknowledged, start);
+            full = if connection.queued == before && before > 0 { full + 1 } else { 0 };
+        }
+        let mut now = start;
+        for _ in 0..3 {
+            now += LIMITS.stall - Duration::from_secs(1);
+            assert_eq!(connection.is_late(now, LIMITS), None);
+            // It takes little: far less than what lets the server write again. What its kernel acknowledges, and when,
+            // is the kernel's affair.
+            let (mut piece, moved) = ([0; 4096], connection.moved);
+            while connection.moved == moved {
+                peer.read_exact(&mut piece).unwrap();
+                connection.note_taken(unacknowledged, now);
+            }
+            assert_eq!(connection.still(now), Duration::ZERO);
+        }
+        now += LIMITS.stall;
+        connection.note_taken(unacknowledged, now);
+        assert_eq!(connection.is_late(now, LIMITS), Some("it takes nothing any more"));
+    }
+}
