@@ -10,8 +10,8 @@ use ka_tests::succeed;
 use ka_tests::wire::Wire;
 use serde_json::Value;
 
-/// About 0.3 MB/s, for as long as something comes.
-const CRAWL: &str = "while [ $(head -c 32768 | wc -c) -gt 0 ]; do sleep 0.1; done";
+/// About 1.3 MB/s, for as long as something comes.
+const CRAWL: &str = "while [ $(head -c 131072 | wc -c) -gt 0 ]; do sleep 0.1; done";
 
 /// The part that the chain waited for longest.
 fn longest(sender: &Process) -> Value {
@@ -26,7 +26,8 @@ fn longest(sender: &Process) -> Value {
 #[test]
 fn a_slow_disk_is_reported_though_nobody_is_removed() {
     let site = Site::new();
-    let file = site.noise("file", 2 * MIB, 1);
+    // Twice the window: with half of it to come, the chain waits.
+    let file = site.noise("file", 16 * MIB, 1);
     let options = ["--min-share", "0", "--slow-after", "1", "--file", file.to_str().unwrap()];
     let mut sender = site.send("a", 3, options);
     let mut nodes: Vec<Process> = (0..3)
