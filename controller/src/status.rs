@@ -23,8 +23,8 @@ pub struct RunStatus {
     pub notes: Tally,
     /// What the chain waits for while it runs, with its rate: a link, a node's disk, or the golden node.
     pub limit: Option<String>,
-    /// All that its chains have waited for, the longest first. What lasted less than the time after which somebody
-    /// counts as slow is not known.
+    /// All that its chains have waited for, the longest first. Known for what lasted longer than
+    /// the time after which a node counts as slow.
     pub limits: Vec<LimitStatus>,
     /// Its nodes, in the order in which they joined.
     pub nodes: Vec<NodeStatus>,
@@ -37,9 +37,9 @@ pub struct LimitStatus {
     pub what: LimitedBy,
     /// How long the chain waited for it.
     pub time: Duration,
-    /// Bytes a second that it took at the last.
+    /// Bytes per second that it took at the last.
     pub rate: f64,
-    /// The best rate that the stream had reached, in bytes a second.
+    /// The best rate that the stream had reached, in bytes per second.
     pub best: f64,
     /// The share of the time for which it was busy while others waited for it.
     pub busy: f64,

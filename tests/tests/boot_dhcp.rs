@@ -310,7 +310,7 @@ fn dnsmasq_takes_what_is_declined_out_of_use() {
     assert!(log.contains("DHCPDECLINE(eth0) 10.77.0.50 52:54:00:12:34:57"), "{log}");
 }
 
-/// A fixed address that somebody has is used all the same: a router may answer for everybody. But it is told.
+/// A fixed address that another machine has is used all the same: a router may answer for all addresses. The log warns.
 #[test]
 fn a_fixed_address_in_use_is_told() {
     let wire = Wire::new("fixed");

@@ -50,7 +50,7 @@ fn a_slow_disk_is_reported_though_nobody_is_removed() {
 fn the_first_link_is_reported() {
     let (site, wire) = (Site::new(), Wire::new("limit"));
     wire.node_address("10.77.0.2/24");
-    // A megabyte a second.
+    // 1 MB/s.
     let shape = ["qdisc", "add", "dev", "eth0", "root", "tbf"];
     let rate = ["rate", "8mbit", "burst", "32kb", "latency", "50ms"];
     succeed(Command::new("tc").args(["-n", wire.golden.name()]).args(shape).args(rate));

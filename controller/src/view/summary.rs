@@ -120,7 +120,7 @@ struct LimitReport<'a> {
     to: Option<MemberReport<'a>>,
     /// How long the chain waited for it.
     seconds: f64,
-    /// 10^6 sealed bytes a second.
+    /// 10^6 sealed bytes per second.
     rate_mb_s: f64,
     /// The best that the stream had reached before.
     best_mb_s: f64,

@@ -100,9 +100,9 @@ enum Cause {
 pub struct Limit {
     /// Which part of the chain.
     pub what: Limiter,
-    /// Bytes a second that it takes.
+    /// Bytes per second that it takes.
     pub rate: f64,
-    /// The best rate that the stream has reached, in bytes a second.
+    /// The best rate that the stream has reached, in bytes per second.
     pub best: f64,
     /// The share of the time for which it was busy, and others waited for it.
     pub busy: f64,

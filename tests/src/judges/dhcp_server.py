@@ -83,7 +83,7 @@ def answer(packet, server, kind):
 
 
 def strangers(reply):
-    """Answers that are not for this client, or that nobody can read; scapy makes their lengths and checksums anew."""
+    """Answers that are not for this client, or that nobody can read; scapy makes their lengths and checksums."""
     found = []
     for change in ({"xid": reply[BOOTP].xid ^ 1}, {"chaddr": bytes([2, 0, 0, 0, 0, 9]).ljust(16, b"\0")}, {"op": 1}):
         other = reply.copy()

@@ -1,5 +1,5 @@
-//! How well slowness is judged: over many seeds, who was taken out although nothing was wrong with him, and which slow
-//! host was not found.
+//! How well slowness is judged: over many seeds, which hosts were taken out although they were not slow, and which slow
+//! hosts were not found.
 
 use std::fmt;
 use std::ops::Range;
@@ -14,18 +14,24 @@ use super::world::{Outcome, run};
 /// that of a tenth of a second, in which windows that fill up may take a third more than the chain can carry on and on.
 const NEAR: std::ops::RangeInclusive<f64> = 0.9..=1.35;
 
+/// With windows of fewer blocks, the links' buffers hold most of what may be sent, and nothing shows who is waited for.
+/// ka's smallest window has 128 blocks and more.
+const LEAST_WINDOW: u64 = 24;
+
 /// The judgement of one schedule.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Judgement {
     /// The slow host, or, of a slow card, its neighbour and it.
     Found,
-    /// Nobody, and nobody was too slow.
+    /// No host was taken out, and none was too slow.
     Peace,
     /// Its share is so near to the least one that either is right.
     Near,
-    /// Somebody was taken out who is neither slow nor the neighbour of one who is, or although nobody is too slow.
+    /// A host is too slow, and none was taken out, in a chain with windows in which that cannot be seen.
+    Unseen,
+    /// A host was taken out that is neither slow nor the neighbour of a slow one, or although none is too slow.
     False(String),
-    /// A host is too slow, and nobody was taken out.
+    /// A host is too slow, and none was taken out.
     Missed(String),
 }
 
@@ -38,6 +44,8 @@ pub struct Tally {
     pub peace: usize,
     /// [`Judgement::Near`].
     pub near: usize,
+    /// [`Judgement::Unseen`].
+    pub unseen: usize,
     /// [`Judgement::False`].
     pub false_removals: usize,
     /// [`Judgement::Missed`].
@@ -46,11 +54,11 @@ pub struct Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { found, peace, near, false_removals, missed } = self;
+        let Self { found, peace, near, unseen, false_removals, missed } = self;
         write!(
             f,
             "{false_removals} false removals, {missed} slow hosts missed; {found} found, {peace} rightly left alone, \
-             {near} near the least share"
+             {near} near the least share, {unseen} not to be seen in small windows"
         )
     }
 }
@@ -70,7 +78,7 @@ pub fn judge_slowness(seeds: Range<u64>, full: f64) -> (Tally, Vec<(u64, Judgeme
                         break;
                     }
                     for judgement in judgements(seed, full) {
-                        let (tally, odd) = &mut *found.lock().expect("nobody panics with it");
+                        let (tally, odd) = &mut *found.lock().expect("no thread panics with it");
                         tally.count(&judgement);
                         if matches!(judgement, Judgement::False(_) | Judgement::Missed(_)) {
                             odd.push((seed, judgement));
@@ -80,7 +88,7 @@ pub fn judge_slowness(seeds: Range<u64>, full: f64) -> (Tally, Vec<(u64, Judgeme
             });
         }
     });
-    let (tally, mut odd) = found.into_inner().expect("nobody panics with it");
+    let (tally, mut odd) = found.into_inner().expect("no thread panics with it");
     odd.sort_by_key(|(seed, _)| *seed);
     (tally, odd)
 }
@@ -116,8 +124,9 @@ fn judge(schedule: &Schedule, result: Result<Outcome, Violation>) -> Judgement {
     match outcome.slow {
         0 if victim == 0 || share >= least => Judgement::Peace,
         0 if near => Judgement::Near,
+        0 if schedule.window / schedule.largest < LEAST_WINDOW => Judgement::Unseen,
         0 => Judgement::Missed(said(schedule, victim, share)),
-        // A slow source is nobody's fault.
+        // A slow source is the fault of no node.
         _ if victim == 0 => Judgement::False("the golden node was slow".to_owned()),
         // Of the two links of a slow card either may show first.
         1 | 2 if share < least => Judgement::Found,
@@ -138,6 +147,7 @@ impl Tally {
             Judgement::Found => &mut self.found,
             Judgement::Peace => &mut self.peace,
             Judgement::Near => &mut self.near,
+            Judgement::Unseen => &mut self.unseen,
             Judgement::False(_) => &mut self.false_removals,
             Judgement::Missed(_) => &mut self.missed,
         } += 1;

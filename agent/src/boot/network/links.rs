@@ -98,8 +98,8 @@ impl Links {
         Ok(with_carrier.into_iter().filter_map(|link| Some((link.clone(), link.mac?))).collect())
     }
 
-    /// When the last of them got its carrier. A carrier that goes and comes counts anew, because a switch port then starts
-    /// anew too; but one that never stays must not be waited for without an end.
+    /// When the last of them got its carrier. A carrier that goes and comes counts again, because the switch port starts
+    /// again too. One that never stays must not be waited for without an end.
     pub(super) fn last_carrier(&self) -> Instant {
         let last = self.carriers.values().map(|(_, since)| *since).max();
         last.unwrap_or(self.start).min(self.start + LATEST_CARRIER)
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_carrier_that_comes_again_counts_anew() {
+    fn a_carrier_that_comes_again_counts_again() {
         let mut links = Links::new(&cmdline::parse("").unwrap());
         let (start, s) = (links.start, Duration::from_secs);
         assert_eq!(links.last_carrier(), start);

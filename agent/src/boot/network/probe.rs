@@ -1,6 +1,6 @@
 //! Is an address in use? Asked by ARP before it is taken (RFC 2131, 2.2; RFC 5227).
 //!
-//! A server that has lost its leases, or a machine that somebody gave an address by hand: two machines with one address
+//! A server that has lost its leases, or a machine with an address that was set by hand: two machines with one address
 //! would both be lost to the chain, and neither would know why.
 
 use std::io;
@@ -23,11 +23,11 @@ const LENGTH: usize = 28;
 const KIND: [u8; 6] = [0, 1, 8, 0, 6, 4];
 const REQUEST: [u8; 2] = [0, 1];
 
-/// The machine that uses `address` on the network of `link`, if one answers. Where nobody can be asked, nobody is taken
-/// to be there.
+/// The machine that uses `address` on the network of `link`, if one answers. Without a packet socket the address
+/// counts as free.
 pub(super) fn user_of(address: Ipv4Addr, link: &Link, mac: Mac) -> Option<Mac> {
     look_for(address, link, mac)
-        .inspect_err(|e| log::debug!("{}: nobody can be asked who uses {address}: {e}", link.name))
+        .inspect_err(|e| log::debug!("{}: cannot ask who uses {address}: {e}", link.name))
         .ok()
         .flatten()
 }
