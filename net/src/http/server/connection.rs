@@ -268,46 +268,47 @@ fn cut_off() -> io::Error {
 mod tests {
     use super::super::LIMITS;
     use super::*;
-    use ka_host::sys::queue::unacknowledged;
     use std::net::{Ipv4Addr, TcpListener};
+    use std::os::fd::BorrowedFd;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    static QUEUED: AtomicU64 = AtomicU64::new(0);
+
+    fn queue(_: BorrowedFd<'_>) -> io::Result<u64> {
+        Ok(QUEUED.load(Ordering::Relaxed))
+    }
 
     /// A peer that takes little at a time is active, though nothing can be written for it meanwhile; one that takes
     /// nothing is not.
     #[test]
-    fn who_takes_a_little_is_not_late() {
+    fn a_peer_that_takes_a_little_is_not_late() {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(1 << 30).unwrap();
         let serve = move |_: &Request| Answer { status: Status::Ok, file: Some(file.reopen().unwrap()) };
-        let file_server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let mut peer = std::net::TcpStream::connect(file_server.local_addr().unwrap()).unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let mut peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         peer.write_all(b"GET /a HTTP/1.1\r\n\r\n").unwrap();
-        let (stream, from) = file_server.accept().unwrap();
+        let (stream, from) = listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
         let start = Instant::now();
         let mut connection = Connection::new(TcpStream::from_std(stream), from.ip(), start);
-        // Until all buffers on the way are full.
-        let mut full = 0;
-        while full < 100 {
+        // Until its answer is on its way.
+        while !matches!(connection.state, State::Answering(_)) {
             connection.go_on(&serve, start).unwrap();
-            let before = connection.queued;
-            connection.note_taken(unacknowledged, start);
-            full = if connection.queued == before && before > 0 { full + 1 } else { 0 };
         }
-        let mut now = start;
-        for _ in 0..3 {
-            now += LIMITS.stall - Duration::from_secs(1);
-            assert_eq!(connection.is_late(now, LIMITS), None);
-            // It takes little: far less than what lets the server write again. What its kernel acknowledges, and when,
-            // is the kernel's affair.
-            let (mut piece, moved) = ([0; 4096], connection.moved);
-            while connection.moved == moved {
-                peer.read_exact(&mut piece).unwrap();
-                connection.note_taken(unacknowledged, now);
-            }
-            assert_eq!(connection.still(now), Duration::ZERO);
+        let (mut now, late) = (start, Some("it takes nothing any more"));
+        for (queued, expected) in [(4_000_000, None), (3_999_000, None), (3_998_999, None), (3_998_999, late)]
+        {
+            QUEUED.store(queued, Ordering::Relaxed);
+            // The first look only shows how much there is.
+            let wait =
+                if queued == 4_000_000 { Duration::ZERO } else { LIMITS.stall - Duration::from_secs(1) };
+            now += wait;
+            assert_eq!(connection.is_late(now, LIMITS), None, "before it is looked at, {queued}");
+            connection.note_taken(queue, now);
+            let taken = expected.is_none() && queued < 4_000_000;
+            assert_eq!(connection.still(now) == Duration::ZERO, taken || wait.is_zero(), "{queued}");
+            assert_eq!(connection.is_late(now + Duration::from_secs(1), LIMITS), expected, "{queued}");
         }
-        now += LIMITS.stall;
-        connection.note_taken(unacknowledged, now);
-        assert_eq!(connection.is_late(now, LIMITS), Some("it takes nothing any more"));
     }
 }

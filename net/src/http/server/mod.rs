@@ -160,17 +160,21 @@ fn listen(place: &Place) -> io::Result<TcpListener> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ka_host::sys::queue::unacknowledged;
     use std::io::{Read, Write};
     use std::net::TcpStream;
     use std::path::Path;
+
+    /// Whether a peer has taken anything is not known here, but by what can be written.
+    fn unknown(_: BorrowedFd<'_>) -> io::Result<u64> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// A server of one file.
     fn server(limits: Limits, file: &Path) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (address, file) = (listener.local_addr().unwrap(), file.to_owned());
         let serve = move |_: &Request| Answer { status: Status::Ok, file: Some(File::open(&file).unwrap()) };
-        let mut server = Server::new(listener, Box::new(serve), unacknowledged, limits).unwrap();
+        let mut server = Server::new(listener, Box::new(serve), unknown, limits).unwrap();
         thread::spawn(move || server.run());
         address
     }
@@ -286,7 +290,7 @@ mod tests {
         let place = |interface: &str| Place {
             address: "127.0.0.1:0".parse().unwrap(),
             interface: Some(interface.into()),
-            queue: unacknowledged,
+            queue: unknown,
         };
         let address = start(&place("lo"), |_| Status::NotFound.into()).unwrap();
         assert!(rest(&ask(address)).starts_with(b"HTTP/1.1 404 "));
