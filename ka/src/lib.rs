@@ -5,6 +5,7 @@
 //! the same code with generated faults.
 #![forbid(unsafe_code)]
 
+pub mod arch;
 pub mod archive;
 pub mod boot;
 pub mod chain;
@@ -18,6 +19,7 @@ pub mod ipv4;
 pub mod keys;
 pub mod log_server;
 pub mod mac;
+pub mod menu;
 pub mod notes;
 pub mod plan;
 pub mod proof;

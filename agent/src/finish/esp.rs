@@ -17,12 +17,12 @@ use ka::boot::ESP_POINTS;
 use ka::plan::FileSystemKind;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
-use super::error::Cause;
 use crate::disk::MadeFileSystem;
+use crate::finish::error::Cause;
 use ka_host::health::{Lost, Watched};
 
 /// No name that a firmware, a boot loader or a person gives; FAT keeps it as it is.
-pub(super) const HELD: &str = "KA-HELD";
+pub(in crate::finish) const HELD: &str = "KA-HELD";
 
 /// The directory without which a firmware finds nothing.
 const EFI: &str = "EFI";
@@ -31,7 +31,7 @@ const EFI: &str = "EFI";
 const RELEASE: &str = "/run/ka/esp";
 
 /// The EFI system partition among the file systems, if there is one.
-pub(super) fn of(made: &[MadeFileSystem]) -> Option<&MadeFileSystem> {
+pub(in crate::finish) fn of(made: &[MadeFileSystem]) -> Option<&MadeFileSystem> {
     ESP_POINTS.iter().find_map(|point| {
         made.iter()
             .find(|fs| fs.plan.kind == FileSystemKind::Vfat && fs.plan.mount_point.as_deref() == Some(*point))
@@ -115,7 +115,7 @@ impl Drop for HeldBack {
 
 /// Lets the firmware find what was held back on the FAT file systems of `made`, which are not mounted. This is
 /// the last write to them; everything else must be on the disk.
-pub(super) fn release(made: &[MadeFileSystem]) -> Result<(), Cause> {
+pub(in crate::finish) fn release(made: &[MadeFileSystem]) -> Result<(), Cause> {
     for fs in made.iter().filter(|fs| fs.plan.kind == FileSystemKind::Vfat && fs.plan.mount_point.is_some()) {
         let at = Path::new(RELEASE);
         fs::create_dir_all(at).map_err(|e| Cause::file("make", at, e))?;
@@ -161,8 +161,8 @@ fn show(top: &Path) -> Result<(), Cause> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::names::tests::fs as file_system;
     use super::*;
+    use crate::finish::config::names::tests::fs as file_system;
 
     fn memory(point: &Path) {
         fs::create_dir_all(point).unwrap();

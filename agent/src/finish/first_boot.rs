@@ -9,14 +9,14 @@ use std::path::Path;
 
 use ka::plan::FirstBoot;
 
-use super::error::Cause;
-use super::replace::{create, label_like, label_like_directory};
+use crate::finish::error::Cause;
+use crate::finish::replace::{create, label_like, label_like_directory};
 use ka::first_boot::{DIRECTORY, MESSAGE, UNIT};
 
 const UNITS: &str = "etc/systemd/system";
 
 /// Writes unit, token and `agent`, the static program, below `root`.
-pub(super) fn write(root: &Path, first_boot: &FirstBoot, mut agent: File) -> Result<(), Cause> {
+pub(in crate::finish) fn write(root: &Path, first_boot: &FirstBoot, mut agent: File) -> Result<(), Cause> {
     if !ka_host::system::runs_units(root) {
         warning!("the copied system has no systemd: its first boot will not be told");
         return Ok(());

@@ -13,29 +13,14 @@ macro_rules! warning {
     };
 }
 
-mod bls;
+mod boot;
 mod chroot;
-mod debconf;
-mod efi;
-mod encoded;
+mod config;
 mod error;
 mod esp;
 mod first_boot;
-mod fstab;
 mod hooks;
-mod hostname;
-mod hosts;
-mod identity;
-mod initrd;
-mod loader;
-mod modprobe;
-mod names;
-mod network;
-mod options;
-mod references;
 mod replace;
-mod strangers;
-mod swap_files;
 mod times;
 mod tool;
 
@@ -49,13 +34,15 @@ use ka::plan::{FileSystemKind, FileSystemPlan, Plan};
 
 use crate::disk::{BootCode, MadeFileSystem, RawPartition};
 use crate::step::step;
+use boot::loader::Setting;
+use boot::{initrd, loader};
 pub use chroot::inside;
 use chroot::{Chroot, DeviceLinks};
+use config::names::Names;
+use config::{debconf, fstab, hostname, identity, modprobe, network, references, strangers, swap_files};
 pub use error::{Cause, FinishError};
 pub use esp::HeldBack;
 use ka_host::hardware::{self, CardModules, SlottedCard};
-use loader::Setting;
-use names::Names;
 use times::Times;
 
 /// A copied system and the machine that it is to become.
@@ -284,7 +271,7 @@ mod tests {
             file: File::open("/dev/null").unwrap(),
         };
         let made = [names_of_raw(&raw)];
-        assert_eq!(Names::new(&made).resolve("LABEL=scratch"), names::Named::Kept);
-        assert_eq!(Names::new(&made).resolve("LABEL=other"), names::Named::Missing);
+        assert_eq!(Names::new(&made).resolve("LABEL=scratch"), config::names::Named::Kept);
+        assert_eq!(Names::new(&made).resolve("LABEL=other"), config::names::Named::Missing);
     }
 }
