@@ -36,7 +36,7 @@ mod tests {
         stream.set_nonblocking(true).unwrap();
         assert_eq!(unacknowledged(stream.as_fd()).unwrap(), 0);
         // Until both sides' buffers are full, and what is under way has arrived.
-        let (piece, mut same) = ([7; 1 << 16], 0);
+        let (piece, mut same) = (vec![7; 1 << 16], 0);
         while same < 1000 {
             let before = unacknowledged(stream.as_fd()).unwrap();
             let full = stream.write(&piece).is_err();
