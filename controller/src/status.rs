@@ -23,8 +23,58 @@ pub struct RunStatus {
     pub notes: Tally,
     /// What the chain waits for while it runs, with its rate: a link, a node's disk, or the golden node.
     pub limit: Option<String>,
+    /// All that its chains have waited for, the longest first. Known for what lasted longer than
+    /// the time after which a node counts as slow.
+    pub limits: Vec<LimitStatus>,
     /// Its nodes, in the order in which they joined.
     pub nodes: Vec<NodeStatus>,
+}
+
+/// What a chain has waited for, and how that stands beside the other parts of the chain.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LimitStatus {
+    /// Which part of the chain.
+    pub what: LimitedBy,
+    /// How long the chain waited for it.
+    pub time: Duration,
+    /// Bytes per second that it took at the last.
+    pub rate: f64,
+    /// The best rate that the stream had reached, in bytes per second.
+    pub best: f64,
+    /// The share of the time for which it was busy while others waited for it.
+    pub busy: f64,
+    /// The largest such share of any other part.
+    pub others: f64,
+}
+
+/// A part of a chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LimitedBy {
+    /// The golden node reads and packs no faster.
+    Source,
+    /// A node's disk, or what else takes its stream.
+    Disk {
+        /// Whose.
+        node: MemberName,
+    },
+    /// The link from a member to its successor.
+    Link {
+        /// The sender.
+        from: MemberName,
+        /// The receiver.
+        to: MemberName,
+    },
+}
+
+/// A member of a chain: a node, or the golden node, which has neither of the addresses here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberName {
+    /// What a person calls it.
+    pub name: String,
+    /// The card that it booted from, if it told one.
+    pub mac: Option<Mac>,
+    /// Its address.
+    pub address: Option<IpAddr>,
 }
 
 /// A node at a moment.

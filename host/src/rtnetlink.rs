@@ -45,6 +45,8 @@ pub struct Link {
     pub permanent: Option<Mac>,
     /// It is up and something answers at the other end of the cable.
     pub carrier: bool,
+    /// How often that has come; 0 if the kernel does not tell.
+    pub carrier_ups: u32,
     /// The longest packet that it carries now.
     pub mtu: u32,
 }
@@ -195,7 +197,7 @@ fn vlan_message(link: u32, name: &str, vlan: u16) -> RouteNetlinkMessage {
 fn link(answer: RouteNetlinkMessage) -> Option<Link> {
     let RouteNetlinkMessage::NewLink(message) = answer else { return None };
     let ethernet = message.header.link_layer_type == LinkLayerType::Ether;
-    let (mut name, mut mac, mut permanent, mut mtu) = (None, None, None, 0);
+    let (mut name, mut mac, mut permanent, mut mtu, mut carrier_ups) = (None, None, None, 0, 0);
     let address = |bytes: Vec<u8>| <[u8; 6]>::try_from(bytes).ok().map(Mac).filter(|_| ethernet);
     for attribute in message.attributes {
         match attribute {
@@ -203,11 +205,12 @@ fn link(answer: RouteNetlinkMessage) -> Option<Link> {
             LinkAttribute::Address(bytes) => mac = address(bytes),
             LinkAttribute::PermAddress(bytes) => permanent = address(bytes),
             LinkAttribute::Mtu(bytes) => mtu = bytes,
+            LinkAttribute::CarrierUpCount(times) => carrier_ups = times,
             _ => {}
         }
     }
     let carrier = message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp);
-    Some(Link { index: message.header.index, name: name?, mac, permanent, carrier, mtu })
+    Some(Link { index: message.header.index, name: name?, mac, permanent, carrier, carrier_ups, mtu })
 }
 
 fn address(answer: RouteNetlinkMessage) -> Option<(u32, IpAddr)> {

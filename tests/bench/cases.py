@@ -4,6 +4,7 @@ import boot
 import faults
 import files
 import injections
+import load
 import material
 from bench import GIB, MIB, Setting
 
@@ -113,12 +114,12 @@ def memory(bench):
                   over_window_bytes=max(o.peak_rss for o in series.outcomes) - window * MIB)
 
 
-def many(bench):
+def many(bench, case="many"):
     """200 receivers on one machine; the golden node on another."""
     setting = bench.setting(200, 100, 16)
     series = bench.series(bench.ka, setting, crowded=True, runs=1 if bench.options.quick else None, limit=120)
     golden = max(o.golden_rss for o in series.outcomes)
-    bench.row("many", bench.ka, setting, series, "limit", bench.limit(setting)[0],
+    bench.row(case, bench.ka, setting, series, "limit", bench.limit(setting)[0],
               "complete, and the controller's memory at most 1 MiB a node",
               lambda row: golden <= setting.nodes * MIB, controller_peak_rss_bytes=golden)
 
@@ -140,5 +141,6 @@ CASES = {
     "many": many,
     "faults": injections.measure,
     "boot": boot.boot,
+    "load": load.load,
 }
 QUICK = ("clean", "scale", "kill", "cut", "writer", "cpu", "memory")

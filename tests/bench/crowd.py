@@ -1,6 +1,9 @@
 """Many machines in one process: what `boot` sends to `kactl pxe`. Prints one line of JSON.
 
-    crowd.py dhcp|http|tftp MACHINES SERVER HTTP-PORT BYTES
+    crowd.py dhcp|http|tftp|busy:IDLE:SLOW MACHINES SERVER HTTP-PORT BYTES
+
+`busy` is HTTP with one file only, while as many others hold connections on which they ask for nothing, and others load a
+large file slowly.
 """
 
 import json
@@ -9,6 +12,7 @@ import selectors
 import socket
 import struct
 import sys
+import threading
 import time
 
 BROADCAST = ("255.255.255.255", 67)
@@ -16,6 +20,10 @@ FILES = ("vmlinuz", "all.rdz")
 # A machine that hears nothing for so long asks again (RFC 2131, 4.1, and RFC 2347).
 AGAIN = 4
 PATIENCE = 600
+# A slow machine takes so many bytes every so many seconds, for longer than the server waits for one that takes nothing.
+SIP, SIP_EVERY, SLOW_FOR = 4096, 0.5, 40
+# Idle ones come from other addresses than those that load; no address has more of them than the server allows.
+IDLE_FROM = 900
 
 
 def machine_address(number):
@@ -87,12 +95,15 @@ def read_options(packet):
 
 
 class Download:
-    """One machine's two files over HTTP, on one connection."""
+    """One machine's files over HTTP, on one connection."""
+
+    files = FILES
 
     def __init__(self, number, server, port, chooser):
-        self.left, self.got, self.buffer, self.expected = list(FILES), 0, bytearray(1 << 18), None
+        self.left, self.got, self.buffer, self.expected = list(self.files), 0, bytearray(1 << 18), None
         self.head = b""
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self.socket.setsockopt(socket.IPPROTO_IP, socket.IP_BIND_ADDRESS_NO_PORT, 1)
         self.socket.bind((machine_address(number), 0))
         self.socket.setblocking(False)
         self.socket.connect_ex((server, port))
@@ -134,6 +145,104 @@ class Download:
 
     def late(self):
         """TCP asks again by itself."""
+
+
+class Kernel(Download):
+    """The kernel alone."""
+
+    files = FILES[:1]
+
+
+class Slow:
+    """A machine that loads the large file, a sip at a time, and then fast."""
+
+    def __init__(self, number, server, port):
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 << 10)
+        self.socket.bind((machine_address(number), 0))
+        self.socket.connect((server, port))
+        self.socket.sendall(b"GET /all.rdz HTTP/1.1\r\nHost: boot\r\n\r\n")
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += self.socket.recv(1)
+        line = next(line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
+        self.left, self.cut = int(line.split(b":")[1]), False
+
+    def take(self, size):
+        """Takes so much, if it is there; notes it when it was cut off."""
+        try:
+            length = len(self.socket.recv(min(size, self.left)))
+        except OSError:
+            length = 0
+        self.left -= length
+        self.cut = self.cut or (length == 0 and self.left > 0)
+
+    def finish(self):
+        """The rest, as fast as it comes; whether all came."""
+        while self.left and not self.cut:
+            self.take(1 << 18)
+        self.socket.close()
+        return not self.cut
+
+
+class Sippers:
+    """All slow machines, in a thread of their own, so that they are slow by will alone."""
+
+    def __init__(self, numbers, server, port):
+        self.all, self.complete = [Slow(number, server, port) for number in numbers], 0
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self):
+        """Slow for a while, and then everything."""
+        end = time.monotonic() + SLOW_FOR
+        while time.monotonic() < end:
+            for one in self.all:
+                one.take(SIP)
+            time.sleep(SIP_EVERY)
+        self.complete = sum(one.finish() for one in self.all)
+
+
+def idle_connections(count, server, port):
+    """Half of them say nothing at all, the others have had an answer."""
+    found = []
+    for number in range(count):
+        one = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        one.bind((machine_address(IDLE_FROM + number % 90), 0))
+        one.connect((server, port))
+        if number % 2:
+            one.sendall(b"HEAD /vmlinuz HTTP/1.1\r\nHost: boot\r\n\r\n")
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += one.recv(1)
+        found.append(one)
+    return found
+
+
+def count_dropped(connections):
+    """How many of them the server ends, within the time that it says, and as much again."""
+    dropped, end = 0, time.monotonic() + 60
+    for one in connections:
+        one.settimeout(max(0.1, end - time.monotonic()))
+        try:
+            dropped += one.recv(1) == b""
+        except ConnectionError:
+            dropped += 1
+        except TimeoutError:
+            pass
+        one.close()
+    return dropped
+
+
+def busy(idle, slow, machines, server, port, size):
+    """Everybody loads the kernel at once, while others are there that do little or nothing."""
+    sippers = Sippers(range(machines, machines + slow), server, port)
+    quiet = idle_connections(idle, server, port)
+    found, seconds = load(Kernel, machines, server, port, size)
+    dropped = count_dropped(quiet)
+    sippers.thread.join()
+    cut = slow - sippers.complete
+    return found | {"dropped": dropped, "cut": cut}, seconds
 
 
 class Transfer:
@@ -220,6 +329,9 @@ def main():
     resource.setrlimit(resource.RLIMIT_NOFILE, (8192, 8192))
     if what == "dhcp":
         found, seconds = dhcp(machines, server)
+    elif what.startswith("busy:"):
+        _, idle, slow = what.split(":")
+        found, seconds = busy(int(idle), int(slow), machines, server, port, size)
     else:
         found, seconds = load({"http": Download, "tftp": Transfer}[what], machines, server, port, size)
     usage = resource.getrusage(resource.RUSAGE_SELF)

@@ -3,12 +3,13 @@
 //! ```text
 //! simulate seed SEED                                  what happens under one seed
 //! simulate scan FIRST COUNT                           which seeds fail
+//! simulate slow FIRST COUNT FULL                      how slowness is judged when FULL is what a full link is
 //! simulate chain NODES DEATHS kill|cut WINDOW STREAM  a long chain; window and stream in MiB
 //! ```
 
 use std::time::Instant;
 
-use ka_tests::sim::{LongChain, Schedule, run, run_traced};
+use ka_tests::sim::{LongChain, Schedule, judge_slowness, run, run_traced};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -29,6 +30,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 }
             }
         }
+        ["slow", first, count, full] => {
+            let first: u64 = first.parse()?;
+            let (tally, odd) = judge_slowness(first..first + count.parse::<u64>()?, full.parse()?);
+            for (seed, judgement) in odd {
+                println!("seed {seed}: {judgement:?}");
+            }
+            println!("{tally}");
+        }
         ["chain", nodes, deaths, how, window, stream] => chain(&LongChain {
             nodes: nodes.parse()?,
             deaths: deaths.parse()?,
@@ -38,7 +47,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         })?,
         _ => {
             return Err(
-                "simulate seed SEED | scan FIRST COUNT | chain NODES DEATHS kill|cut WINDOW STREAM".into()
+                "simulate seed SEED | scan FIRST COUNT | slow FIRST COUNT FULL | chain NODES DEATHS kill|cut WINDOW STREAM".into()
             );
         }
     }

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::process::{Child, Command};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use ka::cmdline;
@@ -124,6 +125,30 @@ impl Server {
         Self::start(wire, folder, command)
     }
 
+    /// systemd-networkd, by hand and without systemd: with a `/run` of its own, and a `/sys` that cannot be written, by
+    /// which it knows that no udev is there to wait for. It grants addresses for `lease` seconds.
+    #[must_use]
+    pub fn networkd(wire: &Wire, folder: &Path, lease: u32) -> Self {
+        const START: &str = "mount --make-rprivate /; mount -t tmpfs tmpfs /run
+            mkdir -p /run/systemd/netif/links /run/systemd/netif/leases /run/systemd/network
+            cp \"$1\" /run/systemd/network/10.network; chown -R systemd-network: /run/systemd/netif
+            mount --bind /sys /sys; mount -o remount,bind,ro /sys
+            SYSTEMD_LOG_LEVEL=debug SYSTEMD_LOG_TARGET=console exec /lib/systemd/systemd-networkd";
+        let network = folder.join("10.network");
+        // Its option 26 is the MTU, and its router one that it does not have itself.
+        let text = format!(
+            "[Match]\nName=eth0\n[Network]\nAddress=10.77.0.1/24\nDHCPServer=yes\nIPv6AcceptRA=no\n\
+             [DHCPServer]\nPoolOffset=100\nPoolSize=50\nDefaultLeaseTimeSec={lease}\nMaxLeaseTimeSec={lease}\n\
+             EmitRouter=yes\nRouter=10.77.0.254\nSendOption=26:uint16:1400\n"
+        );
+        std::fs::write(&network, text).unwrap();
+        let mut command = wire.golden.command("unshare");
+        command.args(["--mount", "sh", "-euc", START, "sh"]).arg(&network);
+        let mut server = Self::spawn(folder, command);
+        server.wait(folder, || log_of(folder).contains("DHCPv4 server: STARTED"));
+        server
+    }
+
     /// The server made of scapy: see `judges/dhcp_server.py` for what it can be told.
     #[must_use]
     pub fn scapy(wire: &Wire, folder: &Path, card: &str, servers: &serde_json::Value) -> Self {
@@ -177,6 +202,35 @@ pub fn log_of(folder: &Path) -> String {
     std::fs::read_to_string(folder.join("log")).unwrap_or_default()
 }
 
+static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+struct Lines;
+
+impl log::Log for Lines {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        LINES.lock().unwrap().push(format!("{}: {}", record.level(), record.args()));
+    }
+
+    fn flush(&self) {}
+}
+
+/// From now on, what the agent logs in this process is kept.
+pub fn keep_log() {
+    // Another test of this process may have done so.
+    drop(log::set_logger(&Lines));
+    log::set_max_level(log::LevelFilter::Info);
+}
+
+/// Whether the agent has logged a line with all of these in it.
+#[must_use]
+pub fn logged(parts: &[&str]) -> bool {
+    LINES.lock().unwrap().iter().any(|line| parts.iter().all(|part| line.contains(part)))
+}
+
 /// Waits for a condition, a minute at most.
 ///
 /// # Panics
@@ -192,7 +246,7 @@ pub fn wait_until(what: impl Fn() -> String, mut condition: impl FnMut() -> bool
 /// What the server of scapy has heard.
 #[derive(Clone, Debug, serde::Deserialize)]
 pub struct Heard {
-    /// `discover`, `request`, `other`.
+    /// `discover`, `request`, `decline`, `other`.
     pub kind: String,
     /// When, in seconds of the system's clock.
     pub time: f64,

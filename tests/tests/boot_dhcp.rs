@@ -13,7 +13,7 @@ use ka::keys::{JoinKey, KeyPair};
 use ka_agent::boot::find::Search;
 use ka_agent::boot::network::Network;
 use ka_agent::boot::reach::{ReachError, reach};
-use ka_tests::wire::{Server, Wire, heard, log_of, wait_until};
+use ka_tests::wire::{Server, Wire, heard, keep_log, log_of, logged, wait_until};
 use kactl::rendezvous::discovery::Responder;
 use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
@@ -76,8 +76,10 @@ fn after_a_refusal_other_offers_are_tried() {
 #[test]
 fn refusals_use_up_no_tries_and_move_no_limit() {
     let (wire, folder, _server) = lab("limit", &json!([server(1, FIRST, &json!({ "request": "nak" }))]));
+    keep_log();
     let start = Instant::now();
     let error = wire.try_to_bring_up("").unwrap_err().to_string();
+    assert!(logged(&["INFO: no DHCP server has granted an address on eth0 after", "asking again, for"]));
     let took = start.elapsed().as_secs();
     assert!(error.contains("10.77.0.1 offered 10.77.0.50 and then refused it"), "{error}");
     assert!(took >= 60, "given up after {took} s");
@@ -188,7 +190,9 @@ fn the_mtu_is_what_the_server_wants_and_the_link_can() {
 #[test]
 fn a_card_that_the_boot_loader_does_not_name_is_used_if_it_is_the_one_with_a_carrier() {
     let (wire, _folder, _server) = lab("dock", &json!([server(1, FIRST, &json!({}))]));
+    keep_log();
     let network = wire.bring_up("BOOTIF=01-52-54-00-99-99-99");
+    assert!(logged(&["WARN: the boot loader used the card 52:54:00:99:99:99 (BOOTIF), but no card has it"]));
     assert_eq!((network.address, network.interface.as_str()), (FIRST, "eth0"));
 }
 
@@ -219,6 +223,121 @@ fn an_offer_that_leads_to_no_controller_is_followed_by_the_next() {
     assert_eq!(tried, [FIRST, SECOND]);
     assert!(wire.node_is(&["addr", "show", "eth0"], "10.77.0.60/24"));
     assert!(!wire.node_is(&["addr", "show", "eth0"], "10.77.0.50/24"), "the first address is gone");
+}
+
+#[test]
+fn what_comes_twice_late_or_for_others_is_no_harm() {
+    let broken = json!([[52, "07"], [58, "00"], [59, "0000"], [121, "21"], [26, "05"], [12, "ff"]]);
+    for (what, more, gateway) in [
+        ("copies", json!({ "copies": 4 }), None),
+        ("strange", json!({ "strangers": true, "copies": 2 }), None),
+        ("overload", json!({ "overload": true }), Some(Ipv4Addr::new(10, 77, 0, 254))),
+        // It hears the second DISCOVER and the second REQUEST.
+        ("late", json!({ "deaf": 1 }), None),
+        ("broken", json!({ "options": broken }), None),
+    ] {
+        let (wire, folder, _server) = lab(what, &json!([server(1, FIRST, &more)]));
+        let network = wire.bring_up("");
+        assert_eq!((network.address, network.prefix, network.gateway), (FIRST, 24, gateway), "{what}");
+        let asked = (discovers(folder.path()), requests(folder.path()));
+        assert!(if what == "late" { asked >= (2, 2) } else { asked >= (1, 1) }, "{what}: {asked:?}");
+    }
+}
+
+#[test]
+fn a_lease_is_renewed_when_the_server_says_so() {
+    // T1 after two seconds of an hour; a lease of no time at all; one for ever.
+    let times = json!({ "options": [[58, "00000002"], [59, "0000000a"]] });
+    for (what, more, renewed) in [
+        ("t1", times, true),
+        ("none", json!({ "lease": 0 }), true),
+        ("ever", json!({ "lease": 0xffff_ffff_u32 }), false),
+    ] {
+        let (wire, folder, _server) = lab(what, &json!([server(1, FIRST, &more)]));
+        let network = wire.bring_up("");
+        assert_eq!(network.address, FIRST, "{what}");
+        let renewals = || -> Vec<f64> {
+            heard(folder.path()).iter().filter(|packet| packet.renews).map(|packet| packet.time).collect()
+        };
+        if renewed {
+            wait_until(|| format!("{what}: {:?}", heard(folder.path())), || renewals().len() >= 3);
+            let pause = renewals().windows(2).map(|pair| pair[1] - pair[0]).fold(f64::MAX, f64::min);
+            // Each answer is a new lease of its own.
+            assert!(pause > 0.9, "{what}: {:?}", renewals());
+        } else {
+            assert!(renewals().is_empty(), "{what}");
+        }
+        assert!(wire.node_is(&["addr", "show", "eth0"], "inet 10.77.0.50/24"), "{what}");
+    }
+}
+
+#[test]
+fn an_address_in_use_is_declined_and_the_next_one_taken() {
+    let turns = json!({ "in_turn": [SECOND.to_string()] });
+    let (wire, folder, _server) = lab("used", &json!([server(1, FIRST, &turns)]));
+    keep_log();
+    // Somebody has it, whom the server knows nothing of.
+    wire.golden.ip(&["addr", "add", "10.77.0.50/24", "dev", "eth0"]);
+    assert_eq!(wire.bring_up("").address, SECOND);
+    assert!(!wire.node_is(&["addr", "show", "eth0"], "10.77.0.50/24"));
+    let heard = heard(folder.path());
+    let declined: Vec<_> = heard.iter().filter(|packet| packet.kind == "decline").collect();
+    assert_eq!(declined.len(), 1, "{heard:?}");
+    let options = &declined[0].options;
+    assert_eq!((options[&50].as_str(), options[&54].as_str()), ("0a4d0032", "0a4d0001"), "{options:?}");
+    assert!(!declined[0].renews && declined[0].length >= 300, "{declined:?}");
+    assert!(logged(&["WARN: eth0: DHCP server 10.77.0.1 grants 10.77.0.50, which", "uses: declined"]));
+}
+
+#[test]
+fn a_server_that_grants_only_what_is_in_use_is_told_of_at_the_end() {
+    let (wire, _folder, _server) = lab("all-used", &json!([server(1, FIRST, &json!({}))]));
+    wire.golden.ip(&["addr", "add", "10.77.0.50/24", "dev", "eth0"]);
+    let error = wire.try_to_bring_up("").unwrap_err().to_string();
+    assert!(error.contains("10.77.0.1 offered 10.77.0.50 and then granted it, although"), "{error}");
+}
+
+#[test]
+fn dnsmasq_takes_what_is_declined_out_of_use() {
+    let (wire, folder) = (Wire::new("dnsmasq"), tempdir().unwrap());
+    wire.node.ip(&["link", "set", "eth0", "address", "52:54:00:12:34:57"]);
+    wire.golden.ip(&["addr", "add", "10.77.0.50/24", "dev", "eth0"]);
+    let range = "--dhcp-range=10.77.0.100,10.77.0.150,255.255.255.0,2m";
+    let _server = Server::dnsmasq(&wire, folder.path(), &[range, "--dhcp-host=52:54:00:12:34:57,10.77.0.50"]);
+    let network = wire.bring_up("");
+    assert!((100..=150).contains(&network.address.octets()[3]), "{}", network.address);
+    let log = log_of(folder.path());
+    assert!(log.contains("DHCPDECLINE(eth0) 10.77.0.50 52:54:00:12:34:57"), "{log}");
+}
+
+/// A fixed address that another machine has is used all the same: a router may answer for all addresses. The log warns.
+#[test]
+fn a_fixed_address_in_use_is_told() {
+    let wire = Wire::new("fixed");
+    keep_log();
+    wire.golden.ip(&["addr", "add", "10.77.0.77/24", "dev", "eth0"]);
+    assert_eq!(wire.bring_up("ka.address=10.77.0.77/24").address, Ipv4Addr::new(10, 77, 0, 77));
+    assert!(logged(&["WARN: eth0: ", "uses the address 10.77.0.77 already (ka.address)"]));
+    drop(wire.bring_up("ka.address=10.77.0.78/24"));
+    assert!(!logged(&["uses the address 10.77.0.78 already"]));
+}
+
+/// A carrier that comes late is waited for, and what is waited for is said.
+#[test]
+fn a_late_carrier_is_waited_for() {
+    let wire = Wire::new("carrier");
+    keep_log();
+    wire.golden.ip(&["link", "set", "eth0", "down"]);
+    wire.node.ip(&["link", "set", "eth0", "name", "late0"]);
+    std::thread::scope(|scope| {
+        let node = scope.spawn(|| wire.bring_up("ka.address=10.77.0.7/24"));
+        wait_until(
+            || "the node says what it waits for".to_owned(),
+            || logged(&["INFO: waiting for a carrier on late0, ", " s more"]),
+        );
+        wire.golden.ip(&["link", "set", "eth0", "up"]);
+        assert_eq!(node.join().unwrap().interface, "late0");
+    });
 }
 
 /// Nothing is given up before the time in which a switch port may be silent is over; and then it is.
@@ -260,6 +379,26 @@ fn kea_grants_an_address_with_classless_routes() {
     let renewed =
         |log: &str| log.matches("DHCP4_LEASE_ALLOC").count() + log.matches("DHCP4_LEASE_RENEW").count();
     wait_until(|| log_of(folder.path()), || renewed(&log_of(folder.path())) >= 2);
+}
+
+#[test]
+fn networkd_grants_an_address_and_renews_it() {
+    let (wire, folder) = (Wire::new("networkd"), tempdir().unwrap());
+    wire.golden.ip(&["addr", "flush", "dev", "eth0"]);
+    // It serves a link that is up at both ends.
+    wire.node.ip(&["link", "set", "eth0", "up"]);
+    let _server = Server::networkd(&wire, folder.path(), 20);
+    let network = wire.bring_up("");
+    assert!((100..150).contains(&network.address.octets()[3]), "{}", network.address);
+    assert_eq!((network.prefix, network.gateway), (24, Some(Ipv4Addr::new(10, 77, 0, 254))));
+    assert!(wire.node_is(&["link", "show", "eth0"], "mtu 1400"));
+    // In its words: first the offer that was chosen, then the lease that goes on.
+    let acks = || log_of(folder.path()).matches("DHCPv4 server: ACK").count();
+    let renewals = || log_of(folder.path()).matches("DHCPv4 server: REQUEST (rebinding/renewing)").count();
+    wait_until(|| log_of(folder.path()), || renewals() >= 2 && acks() >= 3);
+    let log = log_of(folder.path());
+    assert_eq!(log.matches("DHCPv4 server: DISCOVER").count(), 1, "the lease was never lost: {log}");
+    assert!(wire.node_is(&["addr", "show", "eth0"], &format!("inet {}/24", network.address)));
 }
 
 /// A real switch port: a bridge that listens and learns for 50 s before it passes anything.

@@ -4,8 +4,8 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ka::chain::Rules;
-use ka_tests::sim::{LongChain, Outcome, Schedule, Violation, run, run_traced, run_with};
+use ka::chain::{Rules, SlowLimits};
+use ka_tests::sim::{LongChain, Outcome, Schedule, Violation, judge_slowness, run, run_traced, run_with};
 
 const SCHEDULES: u64 = 10_000;
 
@@ -79,6 +79,16 @@ fn check_the_faults_happened(outcomes: &[Outcome]) {
     assert!(deaths >= 80, "deaths in {deaths} % of the schedules");
     assert!(close >= 30, "deaths within the detection time in {close} % of the schedules");
     assert!(tail >= 10, "the tail's death in {tail} % of the schedules");
+}
+
+/// Seeds that the threshold of a full link was not chosen by: no node is taken out that is not slow, and no slow one stays.
+/// `simulate slow` does the same for thousands.
+#[test]
+fn slowness_is_judged_right_under_fresh_seeds() {
+    let (tally, wrong) = judge_slowness(5_000_000..5_000_150, SlowLimits::default().full);
+    println!("{tally}");
+    assert_eq!(wrong, []);
+    assert!(tally.found >= 100 && tally.peace >= 100, "{tally}");
 }
 
 #[test]

@@ -81,7 +81,11 @@ mod tests {
     use std::net::{Ipv4Addr, TcpStream};
 
     fn at(port: u16) -> Place {
-        Place { address: (Ipv4Addr::LOCALHOST, port).into(), interface: None }
+        Place {
+            address: (Ipv4Addr::LOCALHOST, port).into(),
+            interface: None,
+            queue: ka_host::sys::queue::unacknowledged,
+        }
     }
 
     fn ask(address: SocketAddr, request: &[u8]) -> String {

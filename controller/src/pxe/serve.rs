@@ -25,6 +25,7 @@ use crate::rendezvous::lease::{self, LeaseError};
 use ka_host::atomic::FileError;
 use ka_host::guarded;
 use ka_host::ports::{self, Transport};
+use ka_host::sys::queue::unacknowledged;
 use ka_net::http::server::Place;
 
 /// How often the leases are looked at: a killed run's nodes can boot `kamethod` that much longer.
@@ -124,6 +125,7 @@ pub fn serve(
     let place = Place {
         address: (service.address(), service.http).into(),
         interface: Some(service.interface.clone()),
+        queue: unacknowledged,
     };
     let listening = http::listen(&place)?;
     let holders = holders();

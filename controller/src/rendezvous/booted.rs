@@ -11,6 +11,7 @@ use ka::keys;
 use ka::mac::Mac;
 use ka::sha256::Sha256;
 
+use ka_host::sys::queue::unacknowledged;
 use ka_net::http::server::{self, Answer, Place, Request, Status};
 
 /// The nodes that were asked to tell, and those that have.
@@ -45,7 +46,8 @@ impl Booted {
         let shared = Arc::new(Shared::default());
         let serve = |port| {
             let shared = Arc::clone(&shared);
-            let place = Place { address: SocketAddr::new(address, port), interface: None };
+            let place =
+                Place { address: SocketAddr::new(address, port), interface: None, queue: unacknowledged };
             server::start(&place, move |request| shared.answer(request))
         };
         let bound = match serve(port) {

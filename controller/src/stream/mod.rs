@@ -3,7 +3,7 @@
 mod block_size;
 mod level;
 pub mod produce;
-mod slow;
+pub(crate) mod slow;
 pub mod source;
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use std::sync::mpsc::{Sender, sync_channel};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
-use ka::chain::{Decision, Member, Membership, NodeId, Reason, Report, SlowLimits, View};
+use ka::chain::{Decision, Limit, Member, Membership, NodeId, Report, SlowLimits, View};
 use ka::keys::KeyError;
 use ka::notes::Tally;
 use ka::proof::{Proof, Root};
@@ -26,7 +26,7 @@ use mio::Waker;
 use crate::status::Transfer;
 use ka_net::listen::DataPlace;
 use produce::{Account, Chain, ProduceError};
-use slow::SlowNodes;
+use slow::{Limits, SlowNodes};
 use source::Source;
 
 /// What a stream's threads tell the hub.
@@ -230,8 +230,13 @@ impl Stream {
     }
 
     /// What the chain waits for, once it is known.
-    pub(crate) fn limit(&self) -> Option<&Reason> {
+    pub(crate) fn limit(&self) -> Option<Limit> {
         self.slow.limit()
+    }
+
+    /// All that it has waited for.
+    pub(crate) fn limits(&self) -> &Limits {
+        self.slow.limits()
     }
 
     /// A member's heartbeat tells how far it is, and what it waits for.

@@ -1,10 +1,11 @@
 //! Taking out who is too slow: what the members' heartbeats tell goes to [`Slowness`], and whom that names
 //! leaves the chain, alive and free to come again.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ka::chain::{Decision, Membership, NodeId, Offset, Reason, Slow, SlowLimits, Slowness, Standing};
+use ka::chain::{Decision, Limit, Limiter, Membership, NodeId, Offset, Slow, SlowLimits, Slowness, Standing};
 use ka::wire::control;
 use ka_net::relay::Progress;
 
@@ -12,12 +13,43 @@ use ka_net::relay::Progress;
 pub(super) struct SlowNodes {
     slowness: Slowness,
     /// What the chain waited for when it was last judged.
-    limit: Option<Reason>,
+    limit: Option<Limit>,
+    limits: Limits,
+    /// When it was last judged.
+    judged: Option<Duration>,
+}
+
+/// All that a chain has waited for, for how long, and how that was at the last time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Limits(BTreeMap<Limiter, (Duration, Limit)>);
+
+impl Limits {
+    fn note(&mut self, limit: Limit, passed: Duration) {
+        let (time, last) = self.0.entry(limit.what).or_insert((Duration::ZERO, limit));
+        *time += passed;
+        *last = limit;
+    }
+
+    /// Those of an earlier round and of this one.
+    pub(crate) fn and(&self, next: &Self) -> Self {
+        let mut both = self.clone();
+        for (time, limit) in next.0.values() {
+            both.note(*limit, *time);
+        }
+        both
+    }
+
+    /// What it waited for longest comes first.
+    pub(crate) fn longest_first(&self) -> Vec<(Duration, Limit)> {
+        let mut all: Vec<_> = self.0.values().copied().collect();
+        all.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
+        all
+    }
 }
 
 impl SlowNodes {
     pub(super) fn new(limits: SlowLimits) -> Self {
-        Self { slowness: Slowness::new(limits), limit: None }
+        Self { slowness: Slowness::new(limits), limit: None, limits: Limits::default(), judged: None }
     }
 
     pub(super) fn on_heartbeat(&mut self, node: NodeId, progress: control::Progress, now: Duration) {
@@ -26,14 +58,23 @@ impl SlowNodes {
     }
 
     /// What the chain waits for.
-    pub(super) fn limit(&self) -> Option<&Reason> {
-        self.limit.as_ref()
+    pub(super) fn limit(&self) -> Option<Limit> {
+        self.limit
+    }
+
+    /// All that it has waited for.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Reports that are missing for a moment say nothing of the limit.
     fn note_limit(&mut self, chain: &[NodeId], now: Duration) {
+        let passed = now.saturating_sub(self.judged.replace(now).unwrap_or(now));
         if let Some(limit) = self.slowness.limit(chain, now) {
             self.limit = Some(limit);
+        }
+        if let Some(limit) = self.limit {
+            self.limits.note(limit, passed);
         }
     }
 
@@ -59,5 +100,28 @@ impl SlowNodes {
             Some(Slow { node, reason }) => membership.expel(node, reason, true),
             None => Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limit(what: Limiter, rate: f64) -> Limit {
+        Limit { what, rate, best: 9.0, busy: 0.9, others: 0.1 }
+    }
+
+    #[test]
+    fn what_was_waited_for_longest_comes_first_over_all_rounds() {
+        let (disk, s) = (Limiter::Writer(NodeId(3)), Duration::from_secs);
+        let (mut first, mut second) = (Limits::default(), Limits::default());
+        for (what, rate, passed) in [(disk, 1.0, 4), (Limiter::Source, 2.0, 10), (disk, 1.5, 4)] {
+            first.note(limit(what, rate), s(passed));
+        }
+        assert_eq!(first.longest_first(), [(s(10), limit(Limiter::Source, 2.0)), (s(8), limit(disk, 1.5))]);
+        second.note(limit(disk, 3.0), s(5));
+        let both = first.and(&second);
+        assert_eq!(both.longest_first(), [(s(13), limit(disk, 3.0)), (s(10), limit(Limiter::Source, 2.0))]);
+        assert_eq!(Limits::default().longest_first(), []);
     }
 }

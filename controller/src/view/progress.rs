@@ -238,6 +238,7 @@ mod tests {
             sent: 0,
             total: Some(200_000_000),
             limit: None,
+            limits: Vec::new(),
             notes: Tally::default(),
             nodes: vec![node(1)],
         };
@@ -282,6 +283,7 @@ kainstall: 60.0 MB of 200.0 MB sent, 0 of 2 nodes complete
             sent: 5,
             total: None,
             limit: None,
+            limits: Vec::new(),
             notes: Tally::default(),
             nodes: vec![node(1)],
         };

@@ -8,7 +8,7 @@ use ka::shown::{self, Field};
 use serde::Serialize;
 
 use super::units;
-use crate::status::{Failure, NodeStatus, Phase, RunStatus, Transfer};
+use crate::status::{Failure, LimitStatus, LimitedBy, MemberName, NodeStatus, Phase, RunStatus, Transfer};
 
 /// Prints what a person wants to know at the end: how much, how fast, and how each node ended.
 ///
@@ -26,6 +26,9 @@ pub fn print(out: &mut dyn Write, status: &RunStatus, transfer: &Transfer) -> io
         writeln!(out, "rounds         {rounds}, the times and the wire's bytes are their sums")?;
     }
     writeln!(out, "nodes          {complete} of {} complete", status.nodes.len())?;
+    if let Some(limit) = status.limits.first() {
+        writeln!(out, "limited by     {}", printable(&limited_by(limit)))?;
+    }
     print_notes(out, "", &status.notes)?;
     let width = shown::width(status.nodes.iter().map(NodeStatus::label));
     for node in &status.nodes {
@@ -33,6 +36,22 @@ pub fn print(out: &mut dyn Write, status: &RunStatus, transfer: &Transfer) -> io
         print_notes(out, "    ", &node.notes)?;
     }
     Ok(())
+}
+
+/// What the chain waited for, and how it stands beside the rest.
+fn limited_by(limit: &LimitStatus) -> String {
+    let what = match &limit.what {
+        LimitedBy::Source => "the golden node, which reads and packs no faster".to_owned(),
+        LimitedBy::Disk { node } => format!("the disk of {}", node.name),
+        LimitedBy::Link { from, to } => format!("the link from {} to {}", from.name, to.name),
+    };
+    format!(
+        "{what}: {:.1} MB/s where the best was {:.1}, busy {:.0} % of the time and no other part more than {:.0} %",
+        limit.rate / 1e6,
+        limit.best / 1e6,
+        limit.busy * 100.0,
+        limit.others * 100.0
+    )
 }
 
 /// What was noted, a line per kind.
@@ -74,6 +93,8 @@ struct Report<'a> {
     throughput_mb_s: f64,
     /// The rounds that were held; times and the wire's bytes are their sums.
     rounds: u32,
+    /// What the chain waited for, the longest first.
+    limits: Vec<LimitReport<'a>>,
     /// What the golden node noted while it read.
     notes: Vec<NoteReport<'a>>,
     nodes: Vec<NodeReport<'a>>,
@@ -86,6 +107,32 @@ struct NoteReport<'a> {
     count: u64,
     /// The first one.
     example: &'a str,
+}
+
+/// What the chain waited for. `source` has neither node nor link, `disk` has `node`, `link` has `from` and `to`.
+#[derive(Debug, Serialize)]
+struct LimitReport<'a> {
+    kind: &'static str,
+    node: Option<MemberReport<'a>>,
+    from: Option<MemberReport<'a>>,
+    to: Option<MemberReport<'a>>,
+    /// How long the chain waited for it.
+    seconds: f64,
+    /// 10^6 sealed bytes per second.
+    rate_mb_s: f64,
+    /// The best that the stream had reached before.
+    best_mb_s: f64,
+    /// The share of the time for which it was busy.
+    busy: f64,
+    /// The same of the busiest other part of the chain.
+    others_busy: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct MemberReport<'a> {
+    name: &'a str,
+    mac: Option<String>,
+    address: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -127,6 +174,7 @@ pub fn print_json(
         drain_seconds: seconds(draining),
         throughput_mb_s: units::megabytes_per_second(plain, sending + draining),
         rounds,
+        limits: status.limits.iter().map(report_limit).collect(),
         notes: report_notes(&status.notes),
         nodes: status.nodes.iter().map(report_node).collect(),
     };
@@ -149,6 +197,33 @@ fn report_node(node: &NodeStatus) -> NodeReport<'_> {
     }
 }
 
+fn report_limit(limit: &LimitStatus) -> LimitReport<'_> {
+    let (kind, node, from, to) = match &limit.what {
+        LimitedBy::Source => ("source", None, None, None),
+        LimitedBy::Disk { node } => ("disk", Some(node), None, None),
+        LimitedBy::Link { from, to } => ("link", None, Some(from), Some(to)),
+    };
+    LimitReport {
+        kind,
+        node: node.map(report_member),
+        from: from.map(report_member),
+        to: to.map(report_member),
+        seconds: seconds(limit.time),
+        rate_mb_s: rounded(limit.rate / 1e6),
+        best_mb_s: rounded(limit.best / 1e6),
+        busy: rounded(limit.busy),
+        others_busy: rounded(limit.others),
+    }
+}
+
+fn report_member(member: &MemberName) -> MemberReport<'_> {
+    MemberReport {
+        name: &member.name,
+        mac: member.mac.map(|mac| mac.to_string()),
+        address: member.address.map(|address| address.to_string()),
+    }
+}
+
 fn report_notes(notes: &Tally) -> Vec<NoteReport<'_>> {
     notes
         .iter()
@@ -158,7 +233,12 @@ fn report_notes(notes: &Tally) -> Vec<NoteReport<'_>> {
 
 /// Milliseconds are all that was measured.
 fn seconds(time: Duration) -> f64 {
-    (time.as_secs_f64() * 1000.0).round() / 1000.0
+    rounded(time.as_secs_f64())
+}
+
+/// With three digits behind the point.
+fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
 }
 
 #[cfg(test)]
@@ -166,6 +246,26 @@ mod tests {
     use super::*;
     use ka::notes::NoteKind;
     use std::time::SystemTime;
+
+    /// The first link of a chain, and a disk.
+    fn limits() -> Vec<LimitStatus> {
+        let golden = MemberName { name: "the golden node".into(), mac: None, address: None };
+        let pc1 = MemberName {
+            name: "pc1".into(),
+            mac: "52:54:00:00:00:01".parse().ok(),
+            address: Some([10, 0, 0, 1].into()),
+        };
+        let (link, disk) = (LimitedBy::Link { from: golden, to: pc1.clone() }, LimitedBy::Disk { node: pc1 });
+        let limit = |what, seconds| LimitStatus {
+            what,
+            time: Duration::from_secs(seconds),
+            rate: 11_200_000.0,
+            best: 112_345_678.0,
+            busy: 0.97,
+            others: 0.031_4,
+        };
+        vec![limit(link, 50), limit(disk, 12)]
+    }
 
     fn node(last: u8, phase: Phase, failure: Option<(&str, &str)>) -> NodeStatus {
         NodeStatus {
@@ -192,6 +292,7 @@ mod tests {
             sent: 792_000_000,
             total: None,
             limit: None,
+            limits: Vec::new(),
             notes: Tally::default(),
             nodes,
         };
@@ -213,6 +314,7 @@ mod tests {
             node(3, Phase::Receiving, None),
         ]);
         status.notes.add(NoteKind::Changed, "./var/log\u{7}: it grew");
+        status.limits = limits();
         status.nodes[0].notes.add(NoteKind::AttributeLost, "a: no room");
         let mut out = Vec::new();
         print(&mut out, &status, &transfer).unwrap();
@@ -225,6 +327,8 @@ transfer time  1 min 5 s
 throughput     11.33 MB/s
 time to drain  4.0 s
 nodes          1 of 3 complete
+limited by     the link from the golden node to pc1: 11.2 MB/s where the best was 112.3, busy 97 % of the time and no \
+             other part more than 3 %
 warning: 1 changed while read, such as ./var/log?: it grew
   node1              OK (792.0 MB received)
     warning: 1 attributes lost, such as a: no room
@@ -257,6 +361,7 @@ warning: 1 changed while read, such as ./var/log?: it grew
             node(2, Phase::Failed, Some(("format sda1", "no space"))),
         ]);
         status.notes.add(NoteKind::Changed, "a");
+        status.limits = limits();
         status.nodes[0].notes.add(NoteKind::AttributeLost, "b");
         status.nodes[0].notes.add(NoteKind::AttributeLost, "c");
         let mut out = Vec::new();
@@ -266,7 +371,16 @@ warning: 1 changed while read, such as ./var/log?: it grew
             "run": "monday", "session": "kainstall", "ok": false,
             "data_bytes": 792_000_000, "wire_bytes": 264_000_000,
             "transfer_seconds": 65.9, "drain_seconds": 4.0, "throughput_mb_s": 792.0 / 69.9,
-            "rounds": 1, "notes": [{"kind": "changed", "count": 1, "example": "a"}],
+            "rounds": 1,
+            "limits": [
+                {"kind": "link", "node": null, "from": {"name": "the golden node", "mac": null, "address": null},
+                 "to": {"name": "pc1", "mac": "52:54:00:00:00:01", "address": "10.0.0.1"},
+                 "seconds": 50.0, "rate_mb_s": 11.2, "best_mb_s": 112.346, "busy": 0.97, "others_busy": 0.031},
+                {"kind": "disk", "node": {"name": "pc1", "mac": "52:54:00:00:00:01", "address": "10.0.0.1"},
+                 "from": null, "to": null,
+                 "seconds": 12.0, "rate_mb_s": 11.2, "best_mb_s": 112.346, "busy": 0.97, "others_busy": 0.031},
+            ],
+            "notes": [{"kind": "changed", "count": 1, "example": "a"}],
             "nodes": [
                 {"mac": "52:54:00:00:00:01", "address": "10.0.0.1", "hostname": "node1", "ok": true,
                  "phase": "complete", "received_bytes": 792_000_000, "failed_step": null, "reason": null,

@@ -9,6 +9,7 @@ pub mod kexec;
 pub mod loops;
 pub mod mount;
 pub mod packet;
+pub mod queue;
 pub mod session;
 pub mod signals;
 pub mod spawn;

@@ -1,4 +1,4 @@
-//! A packet socket that hears what servers send to a DHCP client (packet(7), `linux/filter.h`).
+//! Packet sockets: one that hears what servers send to a DHCP client, and one for ARP (packet(7), `linux/filter.h`).
 
 // The kernel's constants are ints in libc, and its structures take them in fewer bits.
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -40,6 +40,44 @@ const FILTER: [libc::sock_filter; 11] = [
 /// # Errors
 /// The kernel's: EPERM without CAP_NET_RAW, EAFNOSUPPORT if it has no packet sockets.
 pub fn dhcp_listener(index: u32) -> io::Result<OwnedFd> {
+    let socket = packet_socket()?;
+    attach(&socket)?;
+    bind(&socket, index, libc::ETH_P_IP)?;
+    Ok(socket)
+}
+
+/// A socket for ARP on the interface of that index. A read gives an ARP packet, or EAGAIN.
+///
+/// # Errors
+/// As for [`dhcp_listener`].
+pub fn arp_socket(index: u32) -> io::Result<OwnedFd> {
+    let socket = packet_socket()?;
+    bind(&socket, index, libc::ETH_P_ARP)?;
+    Ok(socket)
+}
+
+/// Sends an ARP packet to everybody on the network of that interface.
+///
+/// # Errors
+/// The kernel's.
+pub fn send_arp(socket: &OwnedFd, index: u32, packet: &[u8]) -> io::Result<()> {
+    let mut to = address(index, libc::ETH_P_ARP)?;
+    (to.sll_halen, to.sll_addr) = (6, [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
+    // SAFETY: `packet` and `to`, a sockaddr_ll of the length given, live until the call returns, and are only read.
+    let sent = unsafe {
+        libc::sendto(
+            socket.as_raw_fd(),
+            packet.as_ptr().cast(),
+            packet.len(),
+            0,
+            (&raw const to).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn packet_socket() -> io::Result<OwnedFd> {
     let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // Protocol 0 hears nothing until the socket is bound, so that nothing comes in before the filter.
     // SAFETY: no pointers; the outcome is checked before it is used as a descriptor.
@@ -48,10 +86,7 @@ pub fn dhcp_listener(index: u32) -> io::Result<OwnedFd> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the descriptor is fresh and nobody else owns it.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    attach(&socket)?;
-    bind(&socket, index)?;
-    Ok(socket)
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// The data of an IP packet with a UDP datagram; none if it is cut off. What fills up a short Ethernet frame does not
@@ -82,16 +117,20 @@ fn attach(socket: &OwnedFd) -> io::Result<()> {
     checked(outcome)
 }
 
-fn bind(socket: &OwnedFd, index: u32) -> io::Result<()> {
-    let address = libc::sockaddr_ll {
+fn address(index: u32, protocol: i32) -> io::Result<libc::sockaddr_ll> {
+    Ok(libc::sockaddr_ll {
         sll_family: libc::AF_PACKET as u16,
-        sll_protocol: (libc::ETH_P_IP as u16).to_be(),
+        sll_protocol: (protocol as u16).to_be(),
         sll_ifindex: i32::try_from(index).map_err(io::Error::other)?,
         sll_hatype: 0,
         sll_pkttype: 0,
         sll_halen: 0,
         sll_addr: [0; 8],
-    };
+    })
+}
+
+fn bind(socket: &OwnedFd, index: u32, protocol: i32) -> io::Result<()> {
+    let address = address(index, protocol)?;
     // SAFETY: `address` is a sockaddr_ll of the length given, and lives until the call returns.
     let outcome = unsafe {
         libc::bind(

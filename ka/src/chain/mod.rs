@@ -25,6 +25,6 @@ pub use reason::{Part, Reason};
 #[doc(hidden)]
 pub use rules::Rules;
 pub use shares::{Shares, Spent, Waiting};
-pub use slowness::{Slow, SlowLimits, Slowness, Standing};
+pub use slowness::{Limit, Limiter, Slow, SlowLimits, Slowness, Standing};
 pub use view::{Neighbour, Report, Trouble, View};
 pub use window::{MIN_WINDOW, Window};

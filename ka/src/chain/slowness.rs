@@ -13,8 +13,7 @@ use super::shares::{Shares, Spent};
 
 /// A writer that holds its member's window for this share of the time is what the member waits for.
 const BLOCKED: f64 = 0.75;
-/// A link that carries less than 0.3 of what the others could is busy for about that much of the time: so long
-/// its sender is blocked and its receiver starved. With windows of a few blocks, others come near.
+/// The default of [`SlowLimits::full`].
 const FULL: f64 = 0.75;
 /// The link that a chain waits for is full for at least this share of the time; a golden node that starves so much is
 /// slow itself.
@@ -31,11 +30,14 @@ pub struct SlowLimits {
     pub min_share: f64,
     /// For so long; also the least time between two removals.
     pub after: Duration,
+    /// The share of the time for which a link must be full to be at fault: so long its sender is blocked and its
+    /// receiver starved. With windows of a few blocks, its neighbours come near to that.
+    pub full: f64,
 }
 
 impl Default for SlowLimits {
     fn default() -> Self {
-        Self { min_share: 0.3, after: Duration::from_secs(10) }
+        Self { min_share: 0.3, after: Duration::from_secs(10), full: FULL }
     }
 }
 
@@ -91,6 +93,52 @@ struct Period {
 enum Cause {
     Writer(NodeId),
     Link { from: NodeId, to: NodeId },
+}
+
+/// What all others wait for: with a healthy chain, too, something is the slowest.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limit {
+    /// Which part of the chain.
+    pub what: Limiter,
+    /// Bytes per second that it takes.
+    pub rate: f64,
+    /// The best rate that the stream has reached, in bytes per second.
+    pub best: f64,
+    /// The share of the time for which it was busy, and others waited for it.
+    pub busy: f64,
+    /// The largest such share of any other part of the chain; 0 if there is none.
+    pub others: f64,
+}
+
+/// A part of a chain that can limit it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Limiter {
+    /// The golden node reads and packs no faster.
+    Source,
+    /// A node's disk, or what else takes its stream.
+    Writer(NodeId),
+    /// The link from a member to its successor.
+    Link {
+        /// The sender.
+        from: NodeId,
+        /// The receiver.
+        to: NodeId,
+    },
+}
+
+impl Limit {
+    /// In words.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        let rate = format!(", {} MB/s", mega(self.rate));
+        match self.what {
+            Limiter::Source => "the golden node, which reads and packs no faster".into(),
+            Limiter::Writer(node) => Reason::new(["the disk of ".into(), node.into(), rate.into()]),
+            Limiter::Link { from, to } => {
+                Reason::new(["the link from ".into(), from.into(), " to ".into(), to.into(), rate.into()])
+            }
+        }
+    }
 }
 
 impl Slowness {
@@ -184,32 +232,44 @@ impl Slowness {
         Some(Slow { node, reason })
     }
 
-    /// What all others wait for now, for a person: with a healthy chain, too, something is the slowest.
+    /// What all others wait for now.
     #[must_use]
-    pub fn limit(&self, chain: &[NodeId], now: Duration) -> Option<Reason> {
-        if self.period(NodeId::GOLDEN, now)?.shares.starved >= HALF {
-            return Some("the golden node, which reads and packs no faster".into());
-        }
-        let (cause, rate) = self.slowest(chain, HALF, now)?;
-        let rate = mega(rate);
-        Some(match cause {
-            Cause::Writer(node) => {
-                Reason::new(["the disk of ".into(), node.into(), format!(", {rate} MB/s").into()])
+    pub fn limit(&self, chain: &[NodeId], now: Duration) -> Option<Limit> {
+        let golden = self.period(NodeId::GOLDEN, now)?;
+        let (what, rate) = if golden.shares.starved >= HALF {
+            (Limiter::Source, golden.verified)
+        } else {
+            match self.slowest(chain, HALF, now)? {
+                (Cause::Writer(node), rate) => (Limiter::Writer(node), rate),
+                (Cause::Link { from, to }, rate) => (Limiter::Link { from, to }, rate),
             }
-            Cause::Link { from, to } => Reason::new([
-                "the link from ".into(),
-                from.into(),
-                " to ".into(),
-                to.into(),
-                format!(", {rate} MB/s").into(),
-            ]),
-        })
+        };
+        let parts = self.parts(chain, now);
+        let busy = parts.iter().find(|(part, _)| *part == what).map_or(0.0, |(_, busy)| *busy);
+        let others = parts.iter().filter(|(part, _)| *part != what).map(|(_, busy)| *busy);
+        // The source is no member that reports a rate of its own, and may be the fastest there was.
+        Some(Limit { what, rate, best: self.best.max(rate), busy, others: others.fold(0.0, f64::max) })
+    }
+
+    /// Every part of the chain that is known, with the share of the time for which it was busy and others waited for it.
+    fn parts(&self, chain: &[NodeId], now: Duration) -> Vec<(Limiter, f64)> {
+        let period = |node: &NodeId| Some((*node, self.period(*node, now)?));
+        let writer = |(node, period): (NodeId, Period)| match node {
+            NodeId::GOLDEN => (Limiter::Source, period.shares.starved),
+            node => (Limiter::Writer(node), period.shares.writer),
+        };
+        let link = |(from, to)| {
+            let ((from, sender), (to, receiver)) = (period(from)?, period(to)?);
+            Some((Limiter::Link { from, to }, sender.shares.output.min(receiver.shares.starved)))
+        };
+        let links = chain.iter().zip(chain.iter().skip(1)).filter_map(link);
+        chain.iter().filter_map(period).map(writer).chain(links).collect()
     }
 
     /// The writer or link that holds up the chain, with its rate, if it is too slow.
     fn cause(&self, now: Duration) -> Option<(Cause, f64)> {
         let limit = self.best * self.limits.min_share;
-        self.slowest(&self.chain, FULL, now).filter(|(_, rate)| *rate < limit)
+        self.slowest(&self.chain, self.limits.full, now).filter(|(_, rate)| *rate < limit)
     }
 
     /// The writer or link that all others wait for: the slower one, if both are there. A link counts from the share

@@ -13,6 +13,7 @@ mod long;
 mod network;
 pub mod random;
 mod schedule;
+mod slowness;
 mod stream;
 mod world;
 
@@ -20,4 +21,5 @@ pub use invariants::Violation;
 pub use long::LongChain;
 pub use network::Shape;
 pub use schedule::{Fault, HostPlan, Planned, Schedule, Victim, When};
+pub use slowness::{Judgement, Tally, judge_slowness};
 pub use world::{Outcome, run, run_traced, run_with};

@@ -171,18 +171,32 @@ impl Schedule {
     }
 
     /// The schedule of `seed` in which nobody dies, and a host becomes far too slow: which one, and how, the
-    /// seed decides. The stream is long enough for somebody to notice, and there are three nodes at least: of two,
-    /// nobody is left by whom a slow sender could be told from a slow receiver.
+    /// seed decides. The stream is long enough for somebody to notice, there are three nodes at least (of two,
+    /// nobody is left by whom a slow sender could be told from a slow receiver), and windows hold more than the links'
+    /// buffers.
     #[must_use]
     pub fn with_a_slow_host(seed: u64) -> Self {
+        Self::slowed(seed, 24, (25, 60), 4)
+    }
+
+    /// As [`with_a_slow_host`](Self::with_a_slow_host), but with a host that is slower in any degree, from half of its
+    /// rate to a twelfth, and in chains with small windows too: whether it is too slow, [`share`](Self::share) tells.
+    #[must_use]
+    pub fn with_a_slower_host(seed: u64) -> Self {
+        Self::slowed(seed, 4, (2, 12), 1)
+    }
+
+    /// One host becomes slower by a factor between `times`, its writer, if it is that alone, by `writer` times as much.
+    /// Windows have `window` blocks at least.
+    fn slowed(seed: u64, window: u64, times: (u64, u64), writer: u64) -> Self {
         let random = &mut Random::new(seed);
         let largest = random.between(96, 400);
         let rate = largest * 1000 / random.between(2, 4);
         let hosts = (0..=random.between(3, 16)).map(|_| host(random, rate, largest, false)).collect();
         let dead_after = Duration::from_millis(500);
-        let times = random.between(25, 60);
+        let times = random.between(times.0, times.1);
         let fault = match random.index(3) {
-            0 => Fault::SlowWriter(times * 4),
+            0 => Fault::SlowWriter(times * writer),
             1 => Fault::SlowLink(times),
             _ => Fault::Slow(times),
         };
@@ -191,8 +205,7 @@ impl Schedule {
         Self {
             seed,
             hosts,
-            // More than the links' buffers hold.
-            window: largest * random.between(24, 64),
+            window: largest * random.between(window, 64),
             largest,
             length: largest * 2000,
             dead_after,
@@ -208,6 +221,23 @@ impl Schedule {
     pub fn healthy_time(&self) -> Duration {
         let slowest = self.hosts.iter().map(|host| host.shape.rate.min(host.writer)).min().unwrap_or(1);
         time_of(self.length, slowest)
+    }
+
+    /// In a schedule with one slow host: that host, and which share of what the chain could carry before it still can.
+    #[must_use]
+    pub fn share(&self) -> Option<(usize, f64)> {
+        let planned = self.faults.first()?;
+        let Victim::Place(place) = planned.victim else { return None };
+        let victim = place % self.hosts.len();
+        let HostPlan { shape, writer, .. } = self.hosts[victim];
+        let times = planned.fault.slows();
+        let left = match planned.fault {
+            Fault::SlowWriter(_) => writer / times,
+            Fault::SlowLink(_) => shape.rate / times,
+            _ => shape.rate.min(writer) / times,
+        };
+        let before = self.hosts.iter().map(|host| host.shape.rate.min(host.writer)).min()?;
+        Some((victim, left as f64 / before as f64))
     }
 
     /// Nodes, without the golden one.

@@ -12,6 +12,9 @@ use ka_host::rtnetlink::{Link, Netlink};
 /// some seconds.
 const OWN_CARD_FIRST: Duration = Duration::from_secs(10);
 
+/// Carriers that come later than this, from the start, prolong nothing.
+const LATEST_CARRIER: Duration = Duration::from_secs(180);
+
 /// The longest name of an interface.
 const LONGEST_NAME: usize = 15;
 
@@ -25,8 +28,8 @@ pub(super) struct Links {
     raised: Vec<u32>,
     /// Interfaces of VLANs, by the index of the one below.
     vlans: BTreeMap<u32, String>,
-    /// When each was first seen with a carrier.
-    carriers: BTreeMap<u32, Instant>,
+    /// When each was seen with a carrier that came at that time, with its number.
+    carriers: BTreeMap<u32, (u32, Instant)>,
     strangers: bool,
 }
 
@@ -90,14 +93,24 @@ impl Links {
             with_carrier = self.tagged(netlink, &links, &with_carrier, vlan)?;
         }
         for link in &with_carrier {
-            self.carriers.entry(link.index).or_insert_with(Instant::now);
+            self.note_carrier(link, Instant::now());
         }
         Ok(with_carrier.into_iter().filter_map(|link| Some((link.clone(), link.mac?))).collect())
     }
 
-    /// When the last of them got its carrier.
+    /// When the last of them got its carrier. A carrier that goes and comes counts again, because the switch port starts
+    /// again too. One that never stays must not be waited for without an end.
     pub(super) fn last_carrier(&self) -> Instant {
-        self.carriers.values().max().copied().unwrap_or(self.start)
+        let last = self.carriers.values().map(|(_, since)| *since).max();
+        last.unwrap_or(self.start).min(self.start + LATEST_CARRIER)
+    }
+
+    fn note_carrier(&mut self, link: &Link, now: Instant) {
+        let (times, since) = self.carriers.entry(link.index).or_insert((link.carrier_ups, now));
+        if *times != link.carrier_ups {
+            log::info!("{}: its carrier was gone for a moment", link.name);
+            (*times, *since) = (link.carrier_ups, now);
+        }
     }
 
     fn fits(&self, link: &Link) -> bool {
@@ -236,8 +249,26 @@ mod tests {
             mac: mac.map(|b| Mac([b; 6])),
             permanent: None,
             carrier: false,
+            carrier_ups: 1,
             mtu: 1500,
         }
+    }
+
+    #[test]
+    fn a_carrier_that_comes_again_counts_again() {
+        let mut links = Links::new(&cmdline::parse("").unwrap());
+        let (start, s) = (links.start, Duration::from_secs);
+        assert_eq!(links.last_carrier(), start);
+        let mut eth0 = link(2, "eth0", Some(1));
+        for (ups, at, last) in [(1, 3, 3), (1, 20, 3), (2, 50, 50), (2, 60, 50), (3, 100, 100), (9, 500, 180)]
+        {
+            eth0.carrier_ups = ups;
+            links.note_carrier(&eth0, start + s(at));
+            assert_eq!(links.last_carrier(), start + s(last), "after {at} s");
+        }
+        // Another card's counts by itself.
+        links.note_carrier(&link(3, "eth1", Some(2)), start + s(30));
+        assert_eq!(links.last_carrier(), start + s(180));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod dhcp;
 mod links;
 mod networks;
+mod probe;
 mod setting;
 pub mod socket;
 

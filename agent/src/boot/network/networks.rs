@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::dhcp::{Asker, Granted, Renewal, Way};
 use super::links::Links;
+use super::probe::user_of;
 use super::setting::Setting;
 use super::{Network, NetworkError, SILENT_PORT, kernel, loopback_up};
 use ka::cmdline::{Addressing, CommandLine, StaticAddress};
@@ -70,6 +71,13 @@ impl<'a> Networks<'a> {
         let way = |link: &Link| Way { card: link.index, server: None };
         let next = usable.into_iter().find(|(link, _)| !self.vain.contains(&way(link)));
         let (link, mac) = next.ok_or(NetworkError::NoOther)?;
+        if let Some(other) = user_of(fixed.address, &link, mac) {
+            log::warn!(
+                "{}: {other} uses the address {} already (ka.address): one of the two must have another one",
+                link.name,
+                fixed.address
+            );
+        }
         let way = way(&link);
         let setting = Setting {
             address: fixed.address,

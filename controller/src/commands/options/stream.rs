@@ -57,6 +57,6 @@ impl StreamArgs {
     /// When a node is too slow to be waited for.
     #[must_use]
     pub fn slow(&self) -> SlowLimits {
-        SlowLimits { min_share: self.min_share, after: self.slow_after }
+        SlowLimits { min_share: self.min_share, after: self.slow_after, ..SlowLimits::default() }
     }
 }

@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use ka::chain::{NodeId, SlowLimits};
+use ka::chain::{Limit, Limiter, NodeId, SlowLimits};
 use ka::inventory::identity::DiskIdentity;
 use ka::keys::Key;
 use ka::notes::Tally;
@@ -37,7 +37,8 @@ use crate::hub::net::ConnectionId;
 use crate::hub::node::Node;
 use crate::hub::plans::Plans;
 use crate::lists::order::Order;
-use crate::status::{NodeStatus, Phase, RunStatus, Transfer};
+use crate::status::{LimitStatus, LimitedBy, MemberName, NodeStatus, Phase, RunStatus, Transfer};
+use crate::stream::slow::Limits;
 use crate::stream::source::Source;
 use crate::stream::{Bell, Stream};
 pub use confirm::Question;
@@ -170,6 +171,9 @@ pub struct Session {
     totals: HashMap<StreamId, Total>,
     /// What the golden node noted while it read for the last stream.
     source_notes: Tally,
+    /// What the chain of this round has waited for, and those of earlier rounds.
+    limits: Limits,
+    earlier_limits: Limits,
     logs: Option<Logs>,
     /// Each with its connection: the node may be forgotten before it is sent.
     outbox: Vec<(ConnectionId, ToAgent)>,
@@ -205,6 +209,8 @@ impl Session {
             earlier: Transfer::default(),
             totals: HashMap::new(),
             source_notes: Tally::default(),
+            limits: Limits::default(),
+            earlier_limits: Limits::default(),
             logs: None,
             outbox: Vec::new(),
         }
@@ -300,10 +306,13 @@ impl Session {
     #[must_use]
     pub fn status(&self) -> (RunStatus, Transfer) {
         let (mut transfer, mut notes, mut limit) = (self.transfer, self.source_notes.clone(), None);
+        let mut limits = &self.limits;
         if let State::Streaming(stream) = &self.state {
             (transfer, notes) = (stream.figures(), stream.notes());
-            limit = stream.limit().map(|limit| limit.named(|id| self.label_of(id)));
+            limit = stream.limit().map(|limit| limit.reason().named(|id| self.label_of(id)));
+            limits = stream.limits();
         }
+        let limits = self.earlier_limits.and(limits).longest_first();
         let plain = |sealed: u64| match transfer.wire {
             0 => 0,
             wire => {
@@ -327,6 +336,7 @@ impl Session {
             sent: transfer.plain,
             total: None,
             limit,
+            limits: limits.into_iter().map(|(time, limit)| self.limit_status(time, limit)).collect(),
             notes,
             nodes: shown
                 .map(|node| NodeStatus { hostname: self.name_of(node), ..node.status(plain, has_rounds) })
@@ -335,6 +345,29 @@ impl Session {
                 .collect(),
         };
         (status, self.earlier.and(transfer))
+    }
+}
+
+impl Session {
+    fn limit_status(&self, time: Duration, limit: Limit) -> LimitStatus {
+        let member = |id| self.member_name(id);
+        let Limit { what, rate, best, busy, others } = limit;
+        let what = match what {
+            Limiter::Source => LimitedBy::Source,
+            Limiter::Writer(node) => LimitedBy::Disk { node: member(node) },
+            Limiter::Link { from, to } => LimitedBy::Link { from: member(from), to: member(to) },
+        };
+        LimitStatus { what, time, rate, best, busy, others }
+    }
+
+    /// A member of the chain, for a program.
+    fn member_name(&self, id: NodeId) -> MemberName {
+        let node = self.nodes.get(&id);
+        MemberName {
+            name: self.label_of(id),
+            mac: node.and_then(Node::mac),
+            address: node.map(|node| node.peer),
+        }
     }
 }
 

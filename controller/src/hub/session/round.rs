@@ -181,6 +181,7 @@ impl Session {
         self.round += 1;
         self.released_at = None;
         self.earlier = self.earlier.and(std::mem::take(&mut self.transfer));
+        self.earlier_limits = self.earlier_limits.and(&std::mem::take(&mut self.limits));
         if self.round > 1 && !matches!(self.spec.gate, Gate::Lasting(_)) {
             log::info!("{}: round {} serves {} nodes", self.spec.name, self.round, ids.len());
         }

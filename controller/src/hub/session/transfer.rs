@@ -187,6 +187,7 @@ impl Session {
         if let State::Streaming(stream) = &self.state {
             self.transfer = stream.figures();
             self.source_notes = stream.notes();
+            self.limits = stream.limits().clone();
         }
     }
 }

@@ -217,8 +217,35 @@ fn the_limit_is_named_though_nobody_is_removed() {
         // From the start: nothing faster is known, so nobody is too slow.
         let mut stream = Stream::of(nodes);
         assert_eq!(stream.pass(12, how), None, "{expected:?}");
-        let limit = stream.slowness.limit(&stream.chain, stream.now).map(|limit| limit.to_string());
+        let limit = stream.slowness.limit(&stream.chain, stream.now).map(|limit| limit.reason().to_string());
         assert_eq!(limit.as_deref(), expected);
+    }
+}
+
+/// Who, which link, how fast, and how it stands beside the others: the first link and the last, a disk, the source.
+#[test]
+fn the_limit_has_its_figures() {
+    let golden = NodeId::GOLDEN;
+    let link = |from, to| Limiter::Link { from, to };
+    type Case<'a> = (&'a dyn Fn(u32) -> Second, Limiter, f64);
+    let source = |id: u32| Second(4 * MB / 10, 4 * MB / 10, if id == 0 { 0.9 } else { 0.8 }, 0.1, 0.0);
+    let cases: [Case; 5] = [
+        (&slow_link(1), link(golden, NodeId(1)), 0.97),
+        (&slow_link(2), link(NodeId(1), NodeId(2)), 0.97),
+        (&slow_link(3), link(NodeId(2), NodeId(3)), 0.97),
+        (&slow_writer(2), Limiter::Writer(NodeId(2)), 0.98),
+        (&source, Limiter::Source, 0.9),
+    ];
+    for (how, what, busy) in cases {
+        let mut stream = Stream::of(3);
+        assert_eq!(stream.pass(5, |_| BUSY), None);
+        // Nobody is removed from the end of a stream, and the limit is known all the same.
+        stream.end = Some(Offset(0));
+        assert_eq!(stream.pass(30, how), None);
+        let limit = stream.slowness.limit(&stream.chain, stream.now).unwrap();
+        assert_eq!(limit.what, what);
+        assert!((limit.rate / 4e5 - 1.0).abs() < 0.01 && (limit.best / 4e7 - 1.0).abs() < 0.01, "{limit:?}");
+        assert!((limit.busy - busy).abs() < 0.01 && limit.others <= 0.2, "{limit:?}");
     }
 }
 

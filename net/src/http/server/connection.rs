@@ -3,13 +3,14 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use rustix::fs::sendfile;
 
 use super::request::{self, Whole};
-use super::{Answer, Limits, Request, Serve, Status};
+use super::{Answer, Limits, Queue, Request, Serve, Status};
 
 /// How much one connection moves before the others have their turn.
 const TURN: u64 = 1 << 20;
@@ -59,6 +60,8 @@ pub(super) struct Connection {
     since: Instant,
     /// When the last byte moved.
     moved: Instant,
+    /// What the peer had still to acknowledge when that was last looked at.
+    queued: u64,
     answers: u32,
     /// The peer sends no more.
     ended: bool,
@@ -73,6 +76,7 @@ impl Connection {
             input: Vec::new(),
             since: now,
             moved: now,
+            queued: 0,
             answers: 0,
             ended: false,
         }
@@ -89,6 +93,19 @@ impl Connection {
     /// How long no byte has moved.
     pub(super) fn still(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.moved)
+    }
+
+    /// Looks whether the peer has taken something since the last time. The kernel holds megabytes for it, and lets us
+    /// write only when a third of them is gone: that takes a slow peer longer than one that has stalled may take.
+    pub(super) fn note_taken(&mut self, queue: Queue, now: Instant) {
+        if !matches!(self.state, State::Answering(_)) {
+            return;
+        }
+        let queued = queue(self.stream.as_fd()).unwrap_or(self.queued);
+        if queued < self.queued {
+            self.moved = now;
+        }
+        self.queued = queued;
     }
 
     /// It has had an answer, and no further request has begun.
@@ -245,4 +262,53 @@ fn unless_blocked<T>(mut action: impl FnMut() -> io::Result<T>) -> io::Result<Op
 
 fn cut_off() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection within a request")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::LIMITS;
+    use super::*;
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::os::fd::BorrowedFd;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    static QUEUED: AtomicU64 = AtomicU64::new(0);
+
+    fn queue(_: BorrowedFd<'_>) -> io::Result<u64> {
+        Ok(QUEUED.load(Ordering::Relaxed))
+    }
+
+    /// A peer that takes little at a time is active, though nothing can be written for it meanwhile; one that takes
+    /// nothing is not.
+    #[test]
+    fn a_peer_that_takes_a_little_is_not_late() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(1 << 30).unwrap();
+        let serve = move |_: &Request| Answer { status: Status::Ok, file: Some(file.reopen().unwrap()) };
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let mut peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        peer.write_all(b"GET /a HTTP/1.1\r\n\r\n").unwrap();
+        let (stream, from) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let start = Instant::now();
+        let mut connection = Connection::new(TcpStream::from_std(stream), from.ip(), start);
+        // Until its answer is on its way.
+        while !matches!(connection.state, State::Answering(_)) {
+            connection.go_on(&serve, start).unwrap();
+        }
+        let (mut now, late) = (start, Some("it takes nothing any more"));
+        for (queued, expected) in [(4_000_000, None), (3_999_000, None), (3_998_999, None), (3_998_999, late)]
+        {
+            QUEUED.store(queued, Ordering::Relaxed);
+            // The first look only shows how much there is.
+            let wait =
+                if queued == 4_000_000 { Duration::ZERO } else { LIMITS.stall - Duration::from_secs(1) };
+            now += wait;
+            assert_eq!(connection.is_late(now, LIMITS), None, "before it is looked at, {queued}");
+            connection.note_taken(queue, now);
+            let taken = expected.is_none() && queued < 4_000_000;
+            assert_eq!(connection.still(now) == Duration::ZERO, taken || wait.is_zero(), "{queued}");
+            assert_eq!(connection.is_late(now + Duration::from_secs(1), LIMITS), expected, "{queued}");
+        }
+    }
 }

@@ -10,7 +10,7 @@ use rustix::net::sockopt::set_socket_linger;
 
 use super::connection::{Connection, Progress};
 use super::places::{Holder, Verdict};
-use super::{Limits, Serve};
+use super::{Limits, Queue, Serve};
 
 const LISTENER: Token = Token(0);
 /// How often late connections are looked for.
@@ -22,6 +22,7 @@ pub(super) struct Server {
     poll: Poll,
     listener: mio::net::TcpListener,
     serve: Box<Serve>,
+    queue: Queue,
     limits: Limits,
     connections: BTreeMap<Token, Connection>,
     /// Those that could go on at once.
@@ -42,7 +43,12 @@ struct Refusals {
 }
 
 impl Server {
-    pub(super) fn new(listener: TcpListener, serve: Box<Serve>, limits: Limits) -> io::Result<Self> {
+    pub(super) fn new(
+        listener: TcpListener,
+        serve: Box<Serve>,
+        queue: Queue,
+        limits: Limits,
+    ) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let mut listener = mio::net::TcpListener::from_std(listener);
         let poll = Poll::new()?;
@@ -51,6 +57,7 @@ impl Server {
             poll,
             listener,
             serve,
+            queue,
             limits,
             connections: BTreeMap::new(),
             busy: BTreeSet::new(),
@@ -105,6 +112,8 @@ impl Server {
     }
 
     fn end_late_ones(&mut self, now: Instant) {
+        let queue = self.queue;
+        self.connections.values_mut().for_each(|connection| connection.note_taken(queue, now));
         let late = |(&token, connection): (&Token, &Connection)| {
             connection.is_late(now, self.limits).map(|reason| (token, reason))
         };

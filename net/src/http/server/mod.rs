@@ -11,6 +11,7 @@ mod request;
 use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::BorrowedFd;
 use std::thread;
 use std::time::Duration;
 
@@ -115,6 +116,9 @@ impl From<Status> for Answer {
 /// Decides what is answered.
 type Serve = dyn Fn(&Request) -> Answer + Send;
 
+/// Tells how much of what was written to a connection its peer has still to acknowledge. Whatever it takes is progress.
+pub type Queue = fn(BorrowedFd<'_>) -> io::Result<u64>;
+
 /// Where to listen.
 #[derive(Clone, Debug)]
 pub struct Place {
@@ -122,6 +126,8 @@ pub struct Place {
     pub address: SocketAddr,
     /// The only interface from which connections are taken; from any if none.
     pub interface: Option<String>,
+    /// What the peers have still to take.
+    pub queue: Queue,
 }
 
 /// Serves until the process ends; returns the address that it has.
@@ -141,7 +147,7 @@ pub fn serve_at(
     serve: impl Fn(&Request) -> Answer + Send + 'static,
 ) -> io::Result<SocketAddr> {
     let bound = listener.local_addr()?;
-    let mut server = Server::new(listener, Box::new(serve), LIMITS)?;
+    let mut server = Server::new(listener, Box::new(serve), place.queue, LIMITS)?;
     thread::Builder::new().name("http".into()).spawn(move || server.run())?;
     Ok(bound)
 }
@@ -171,12 +177,17 @@ mod tests {
     use std::net::TcpStream;
     use std::path::Path;
 
+    /// Whether a peer has taken anything is not known here, but by what can be written.
+    fn unknown(_: BorrowedFd<'_>) -> io::Result<u64> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// A server of one file.
     fn server(limits: Limits, file: &Path) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (address, file) = (listener.local_addr().unwrap(), file.to_owned());
         let serve = move |_: &Request| Answer { status: Status::Ok, file: Some(File::open(&file).unwrap()) };
-        let mut server = Server::new(listener, Box::new(serve), limits).unwrap();
+        let mut server = Server::new(listener, Box::new(serve), unknown, limits).unwrap();
         thread::spawn(move || server.run());
         address
     }
@@ -292,6 +303,7 @@ mod tests {
         let place = |interface: &str| Place {
             address: "127.0.0.1:0".parse().unwrap(),
             interface: Some(interface.into()),
+            queue: unknown,
         };
         let address = start(&place("lo"), |_| Status::NotFound.into()).unwrap();
         assert!(rest(&ask(address)).starts_with(b"HTTP/1.1 404 "));

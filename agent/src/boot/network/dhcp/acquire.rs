@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use super::super::probe::user_of;
 use super::message::{Answer, Lease, Question};
 use super::wire::Wire;
 use super::{DhcpError, Way};
@@ -162,12 +163,17 @@ impl Asker {
             while let Some((heard_on, answer)) = self.hear(end)? {
                 match answer {
                     Answer::Ack(lease) if heard_on == index && lease.server == server => {
-                        return Ok(self.wires.get(index).map(|wire| Granted {
-                            link: wire.link.clone(),
-                            mac: wire.mac,
-                            lease,
-                            since,
-                        }));
+                        let Some(wire) = self.wires.get(index) else { return Ok(None) };
+                        let (link, mac) = (wire.link.clone(), wire.mac);
+                        let Some(other) = user_of(lease.setting.address, &link, mac) else {
+                            return Ok(Some(Granted { link, mac, lease, since }));
+                        };
+                        log::warn!(
+                            "{name}: DHCP server {server} grants {address}, which {other} uses: declined"
+                        );
+                        wire.ask(Question::Decline(&lease), as_rom).map_err(|error| failed(wire, error))?;
+                        refusal = format!("granted it, although {other} uses it");
+                        break 'requests;
                     }
                     Answer::Nak { server: from, reason } if heard_on == index && from == Some(server) => {
                         log::warn!(

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use dhcproto::v4::{DhcpOption, Flags, HType, Message, MessageType, Opcode, OptionCode};
+use dhcproto::v4::{DhcpOption, DhcpOptions, Flags, HType, Message, MessageType, Opcode, OptionCode};
 use dhcproto::{Decodable, Decoder, Encodable, Encoder};
 
 use super::super::setting::Setting;
@@ -78,6 +78,8 @@ pub(super) enum Question<'a> {
     Renew(&'a Lease),
     /// More time, from anybody.
     Rebind(&'a Lease),
+    /// None: another machine uses the address that was granted.
+    Decline(&'a Lease),
 }
 
 impl Question<'_> {
@@ -99,6 +101,7 @@ impl Question<'_> {
             .set_chaddr(&mac.0);
         let kind = match self {
             Self::Discover => MessageType::Discover,
+            Self::Decline(_) => MessageType::Decline,
             _ => MessageType::Request,
         };
         // Type 1 and the hardware address: the same identity that network ROMs use, so the same lease.
@@ -106,31 +109,13 @@ impl Question<'_> {
         let options = message.opts_mut();
         options.insert(DhcpOption::MessageType(kind));
         options.insert(DhcpOption::ClientIdentifier(identity));
-        options.insert(DhcpOption::ParameterRequestList(vec![
-            // Before the routers, as RFC 3442 wants it.
-            OptionCode::ClasslessStaticRoute,
-            OptionCode::SubnetMask,
-            OptionCode::Router,
-            OptionCode::InterfaceMtu,
-            OptionCode::Hostname,
-            OptionCode::AddressLeaseTime,
-            OptionCode::ServerIdentifier,
-            OptionCode::Renewal,
-            OptionCode::Rebinding,
-            OptionCode::TFTPServerName,
-        ]));
-        options.insert(DhcpOption::MaxMessageSize(LONGEST));
-        options.insert(DhcpOption::ClientSystemArchitecture(machine.architecture.into()));
-        if let Some(uuid) = machine.uuid {
-            // Type 0, the only one (RFC 4578, 2.3).
-            options.insert(DhcpOption::ClientMachineIdentifier(std::iter::once(0).chain(uuid).collect()));
-        }
-        if as_rom {
-            options.insert(DhcpOption::ClassIdentifier(machine.rom_class().into_bytes()));
+        match self {
+            Self::Decline(_) => {}
+            _ => describe(options, machine, as_rom),
         }
         match self {
             Self::Discover => {}
-            Self::Request(offer) => {
+            Self::Request(offer) | Self::Decline(offer) => {
                 options.insert(DhcpOption::RequestedIpAddress(offer.setting.address));
                 options.insert(DhcpOption::ServerIdentifier(offer.server));
             }
@@ -146,6 +131,32 @@ impl Question<'_> {
         message.encode(&mut Encoder::new(&mut bytes))?;
         bytes.resize(bytes.len().max(SHORTEST), OptionCode::Pad.into());
         Ok(bytes)
+    }
+}
+
+/// What the client wants to know, and what it is; in all messages but DECLINE (RFC 2131, table 5).
+fn describe(options: &mut DhcpOptions, machine: &Machine, as_rom: bool) {
+    options.insert(DhcpOption::ParameterRequestList(vec![
+        // Before the routers, as RFC 3442 wants it.
+        OptionCode::ClasslessStaticRoute,
+        OptionCode::SubnetMask,
+        OptionCode::Router,
+        OptionCode::InterfaceMtu,
+        OptionCode::Hostname,
+        OptionCode::AddressLeaseTime,
+        OptionCode::ServerIdentifier,
+        OptionCode::Renewal,
+        OptionCode::Rebinding,
+        OptionCode::TFTPServerName,
+    ]));
+    options.insert(DhcpOption::MaxMessageSize(LONGEST));
+    options.insert(DhcpOption::ClientSystemArchitecture(machine.architecture.into()));
+    if let Some(uuid) = machine.uuid {
+        // Type 0, the only one (RFC 4578, 2.3).
+        options.insert(DhcpOption::ClientMachineIdentifier(std::iter::once(0).chain(uuid).collect()));
+    }
+    if as_rom {
+        options.insert(DhcpOption::ClassIdentifier(machine.rom_class().into_bytes()));
     }
 }
 
@@ -406,6 +417,21 @@ mod tests {
             let bytes = question.packet(MAC, XID, Duration::ZERO, &machine, true).unwrap();
             assert_eq!(Options::read(&bytes).unwrap().text(60), Some("PXEClient:Arch:00007:UNDI:003016"));
         }
+    }
+
+    #[test]
+    fn what_is_declined_is_named_as_rfc_2131_table_5_wants() {
+        let Some(Answer::Ack(lease)) = read(&reply(MessageType::Ack, &[])) else { panic!() };
+        let machine = Machine { architecture: 7, uuid: Some([9; 16]) };
+        let bytes = Question::Decline(&lease).packet(MAC, XID, Duration::ZERO, &machine, true).unwrap();
+        let message = Message::decode(&mut Decoder::new(&bytes)).unwrap();
+        assert_eq!((message.ciaddr(), message.flags().broadcast()), (Ipv4Addr::UNSPECIFIED, false));
+        let sent = Options::read(&bytes).unwrap();
+        assert_eq!(sent.get(53), Some(&[4][..]));
+        assert_eq!(sent.address(50), Some(lease.setting.address));
+        assert_eq!(sent.address(54), Some(lease.server));
+        assert!([55, 57, 60, 93, 97].iter().all(|code| sent.get(*code).is_none()), "{sent:?}");
+        assert!(bytes.len() >= SHORTEST);
     }
 
     #[test]

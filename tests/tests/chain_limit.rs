@@ -1,0 +1,80 @@
+//! What limits a chain is in the report for programs: which part, whose, how fast, and how it stands beside the others.
+//! Needs root and iproute2.
+#![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
+
+use std::process::Command;
+
+use ka_tests::process::Process;
+use ka_tests::site::{MIB, Site, summary};
+use ka_tests::succeed;
+use ka_tests::wire::Wire;
+use serde_json::Value;
+
+/// About 1.3 MB/s, for as long as something comes.
+const CRAWL: &str = "while [ $(head -c 131072 | wc -c) -gt 0 ]; do sleep 0.1; done";
+
+/// The part that the chain waited for longest.
+fn longest(sender: &Process) -> Value {
+    let summary = summary(sender);
+    let first = summary["limits"].get(0).unwrap_or_else(|| panic!("no limit: {summary}"));
+    let share = |name: &str| first[name].as_f64().unwrap();
+    assert!((0.5..=1.0).contains(&share("busy")) && share("others_busy") < share("busy"), "{first}");
+    assert!(share("best_mb_s") >= share("rate_mb_s") && share("seconds") > 0.0, "{first}");
+    first.clone()
+}
+
+#[test]
+fn a_slow_disk_is_reported_though_nobody_is_removed() {
+    let site = Site::new();
+    // Twice the window: with half of it to come, the chain waits.
+    let file = site.noise("file", 16 * MIB, 1);
+    let options = ["--min-share", "0", "--slow-after", "1", "--file", file.to_str().unwrap()];
+    let mut sender = site.send("a", 3, options);
+    let mut nodes: Vec<Process> = (0..3)
+        .map(|i| {
+            let out = site.path(&format!("out-{i}"));
+            let sink = if i == 1 { ["--command", CRAWL] } else { ["--file", out.to_str().unwrap()] };
+            site.receiver(&mut sender, "a", i, sink)
+        })
+        .collect();
+    assert_eq!(sender.end(), 0, "{}", sender.said());
+    nodes.iter_mut().for_each(|node| assert_eq!(node.end(), 0, "{}", node.said()));
+    let limit = longest(&sender);
+    assert_eq!(limit["kind"], "disk", "{limit}");
+    assert_eq!((&limit["from"], &limit["to"]), (&Value::Null, &Value::Null), "{limit}");
+    assert_eq!(limit["node"]["address"], site.address.to_string(), "{limit}");
+}
+
+/// The first link, with nobody before it and nobody behind it.
+#[test]
+fn the_first_link_is_reported() {
+    let (site, wire) = (Site::new(), Wire::new("limit"));
+    wire.node_address("10.77.0.2/24");
+    // 1 MB/s.
+    let shape = ["qdisc", "add", "dev", "eth0", "root", "tbf"];
+    let rate = ["rate", "8mbit", "burst", "32kb", "latency", "50ms"];
+    succeed(Command::new("tc").args(["-n", wire.golden.name()]).args(shape).args(rate));
+    let file = site.noise("file", 6 * MIB, 1);
+    let within = |netns: &ka_tests::netns::NetNs, command: &Command| {
+        let mut inside = netns.command(command.get_program().to_str().unwrap());
+        inside.args(command.get_args());
+        inside
+    };
+    let mut kactl = site.kactl();
+    kactl.args(["send", "--json", "--session", "a", "-n", "1", "--listen", "10.77.0.1", "--slow-after", "1"]);
+    kactl.arg("--file").arg(&file);
+    let mut sender = Process::start(&mut within(&wire.golden, &kactl), "send", &site.path(""));
+    sender.wait_for("waits for", 1);
+    let mut agent = site.agent("a", "10.77.0.1");
+    agent.arg("--file").arg(site.path("out"));
+    let mut node = Process::start(&mut within(&wire.node, &agent), "node", &site.path(""));
+    assert_eq!(sender.end(), 0, "{}", sender.said());
+    assert_eq!(node.end(), 0, "{}", node.said());
+    assert!(site.holds("out", &[&file]));
+    let limit = longest(&sender);
+    assert_eq!((limit["kind"].as_str(), &limit["node"]), (Some("link"), &Value::Null), "{limit}");
+    assert_eq!(limit["from"]["name"], "the golden node", "{limit}");
+    assert_eq!(limit["from"]["address"], Value::Null, "{limit}");
+    assert_eq!(limit["to"]["address"], "10.77.0.2", "{limit}");
+    assert!(limit["rate_mb_s"].as_f64().unwrap() < 1.1, "{limit}");
+}
