@@ -4,7 +4,10 @@
 //! default: `set default=`, by number, title or id, with `>` into submenus, or by what its environment block has saved.
 //! See the manual's chapter on `grubenv`, and grub-mkconfig's `00_header.in`.
 
+use ka::notes::NoteKind;
+
 use super::entry::Words;
+use crate::notes;
 
 /// What is started.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,7 +43,7 @@ pub(super) fn default_entry(text: &str, environment: &str) -> Start {
         Some(words) => Start::Entry(words.clone()),
         None => {
             if !items.is_empty() {
-                log::warn!("GRUB's default, '{name}', starts no kernel that can be told from its menu");
+                told(format_args!("GRUB's default, '{name}', starts no kernel that can be told from its menu"));
             }
             Start::None
         }
@@ -65,11 +68,16 @@ fn default_name(text: &str, environment: &str) -> Option<String> {
                 None => continue,
             },
             "saved_entry" => default = saved("saved_entry"),
-            name if value.contains('$') => log::warn!("GRUB's default is ${name}, which is not followed"),
+            name if value.contains('$') => told(format_args!("GRUB's default is ${name}, which is not followed")),
             _ => default = Some(value.to_owned()),
         }
     }
     default
+}
+
+/// What starts is another than GRUB would start, maybe: a matter of the summary.
+fn told(what: std::fmt::Arguments<'_>) {
+    notes::warn(NoteKind::Finish, what);
 }
 
 /// The entry that GRUB takes: by number from 0, by title, or by id; the first where none fits.
@@ -82,7 +90,7 @@ fn choose<'a>(items: &'a [Item], name: &str) -> Option<&'a Words> {
         Err(_) => called(name).or_else(|| called(first)),
     };
     let item = item.or_else(|| {
-        log::warn!("GRUB's default is '{name}', and no entry of its menu is that: the first is taken");
+        told(format_args!("GRUB's default is '{name}', and no entry of its menu is that: the first is taken"));
         items.first()
     })?;
     match &item.items {
