@@ -6,7 +6,7 @@
 
 use ka::notes::NoteKind;
 
-use super::entry::Words;
+use super::Words;
 use crate::notes;
 
 /// What is started.

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use ka::archive::shown;
+use ka::letter_case::{folded, other_case};
 use rustix::fs::{AtFlags, Dir};
 
 use super::tree::Place;
@@ -99,26 +100,6 @@ fn finds_other_case(place: &Place) -> Option<bool> {
     Some(number(name)? == found && !listed(place.parent.as_fd()).contains(&other))
 }
 
-/// The name in capital letters, or else in small ones.
-fn other_case(name: &[u8]) -> Option<Vec<u8>> {
-    let other = match std::str::from_utf8(name) {
-        Ok(text) => [text.to_uppercase(), text.to_lowercase()].map(String::into_bytes),
-        Err(_) => [name.to_ascii_uppercase(), name.to_ascii_lowercase()],
-    };
-    other.into_iter().find(|other| other != name)
-}
-
-/// The name as such file systems compare it, nearly: FAT passes over dots at the end.
-pub fn folded(name: &[u8]) -> Vec<u8> {
-    let folded = match std::str::from_utf8(name) {
-        // `ẞ` and `ſ` are one with `ss` and `s` only by way of the capitals.
-        Ok(text) => text.to_uppercase().to_lowercase().into_bytes(),
-        Err(_) => name.to_ascii_lowercase(),
-    };
-    let end = folded.iter().rposition(|&b| b != b'.').map_or(folded.len(), |last| last + 1);
-    folded.get(..end).unwrap_or_default().to_vec()
-}
-
 /// All names in a directory; as many as can be read.
 fn listed(directory: BorrowedFd<'_>) -> Vec<Vec<u8>> {
     let entries = Dir::read_from(directory).into_iter().flatten().flatten();
@@ -133,26 +114,6 @@ fn parent(path: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_compared_without_case() {
-        for (one, other) in [
-            ("README", "readme"),
-            ("Straße", "STRASSE"),
-            ("ÉTÉ", "été"),
-            ("name.", "NAME"),
-            ("boot.cfg", "Boot.Cfg"),
-        ] {
-            assert_eq!(folded(one.as_bytes()), folded(other.as_bytes()), "{one}");
-        }
-        for (one, other) in [("a", "b"), ("a.b", "ab"), (".", "a")] {
-            assert_ne!(folded(one.as_bytes()), folded(other.as_bytes()), "{one}");
-        }
-        assert_eq!(other_case(b"Readme").unwrap(), b"README");
-        assert_eq!(other_case(b"README").unwrap(), b"readme");
-        assert_eq!(other_case(b"\xe9A").unwrap(), b"\xe9a");
-        assert_eq!(other_case(b"123"), None);
-    }
 
     #[test]
     fn what_is_below_something_lost_is_lost() {

@@ -7,8 +7,8 @@ use super::{PlanError, Planned};
 use crate::golden::pack::Source;
 use crate::golden::view::View;
 use ka::archive::shown;
+use ka::letter_case;
 use ka::plan::{FileSystemKind, FileSystemPlan};
-use ka_agent::unpack;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, FileType};
@@ -76,7 +76,7 @@ impl Walk<'_> {
                 if let Some(reason) = self.no_place(name.as_bytes(), kind) {
                     return fault(reason.to_owned());
                 }
-                let folded = unpack::folded(name.as_bytes());
+                let folded = letter_case::folded(name.as_bytes());
                 if let Some(other) = names.insert(folded, name.as_bytes().to_vec()) {
                     let other = shown(&other);
                     return fault(format!("on the clones' FAT it has the same name as {other} beside it"));
