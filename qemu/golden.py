@@ -40,7 +40,8 @@ PACKAGES = [
 
 # Whatever writes to the disk by itself: periodic work, stamps, the random seed, update marks.
 SILENCED = [
-    "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "fstrim.timer",
+    "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "xfs_scrub_all.timer",
+    "fstrim.timer",
     "systemd-tmpfiles-clean.timer", "e2scrub_reap.service", "systemd-random-seed.service",
     "systemd-update-done.service", "systemd-journal-catalog-update.service", "systemd-hwdb-update.service",
     "systemd-networkd-wait-online.service",

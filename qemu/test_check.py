@@ -187,6 +187,12 @@ class OneDifference(Trees):
         run("chattr", "-i", self.at("flags/folder-i"))
         self.assert_found("flags/folder-i", "flags")
 
+    def test_what_btrfs_decides_is_no_difference(self):
+        expected = {"/f": {"flags": "0x40"}, "/g": {}, "/h": {"flags": "0x400"}}
+        self.assertEqual(check.compare(expected, expected | {"/f": {"flags": "0x440"}, "/g": {"flags": "0x400"}}), [])
+        self.assertEqual(len(check.compare(expected, expected | {"/h": {}})), 1)
+        self.assertEqual(len(check.compare(expected, expected | {"/g": {"flags": "0x410"}})), 1)
+
     def test_a_mode(self):
         os.chmod(self.at("mode-4755"), 0o755)
         self.assert_found("mode-4755", "mode")

@@ -76,7 +76,8 @@ GUARD = f"""perl -e 'open(my $file, "<", $ARGV[0]) or die;
 
 
 def before_run(story):
-    story.server.must(GUARD)
+    # The kernel takes the time at which it wrote the hashes for a change.
+    story.server.must(f"when=$(stat -c %y {GUARDED}) && {GUARD} && touch -d \"$when\" {GUARDED}")
 
 
 def after_run(story):

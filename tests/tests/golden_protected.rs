@@ -37,7 +37,7 @@ fn what_no_clone_can_have_is_known_before_a_node_is_touched() {
     fs::create_dir(root.join("tmp")).unwrap();
     fs::write(root.join("guarded"), "x").unwrap();
     fs::create_dir_all(root.join("home/secret")).unwrap();
-    // The first version of a policy may be set by whoever has not the key: the directory is a locked one.
+    // A policy of version 1 needs no key: the directory is locked from the beginning.
     let policy = "set_encpolicy -v 1 0000111122223333";
     run("xfs_io", ["-c", policy, root.join("home/secret").to_str().unwrap()]);
     prepared.unmount().unwrap();

@@ -22,8 +22,8 @@ impl Mount {
         Self(at.to_owned())
     }
 
-    /// A FUSE mount of somebody else's, which the kernel shows to nobody else, not even root. Nobody serves it: it is
-    /// refused before a question is asked.
+    /// A FUSE mount of another user, which the kernel refuses to root too. No daemon serves it: the refusal comes before
+    /// any request.
     fn fuse(at: &Path) -> Self {
         fs::create_dir_all(at).unwrap();
         let script = "exec 3<>/dev/fuse && mount -i -t fuse -o fd=3,rootmode=40000,user_id=1000,group_id=1000 ka \"$0\"";
@@ -105,7 +105,7 @@ fn an_entry_that_cannot_be_held_fails_the_status_and_nothing_else() {
     // XFS has 18 bits for a minor number.
     run("mknod", [tree.join("device").to_str().unwrap(), "b", "259", "1048575"]);
     fs::write(tree.join("rest"), "x").unwrap();
-    // Somebody's immutable file is in the way of another.
+    // An immutable file of the receiver is in the way.
     fs::write(tree.join("theirs"), "new").unwrap();
     fs::create_dir(xfs.0.join("out")).unwrap();
     fs::write(xfs.0.join("out/theirs"), "old").unwrap();
