@@ -32,14 +32,14 @@ pub struct Contents {
 pub enum BlkidError {
     /// The tool can't be started.
     #[error("can't start blkid (of util-linux): {0}")]
-    Start(#[source] io::Error),
+    Start(io::Error),
     /// The device can't be read.
-    #[error("can't open {device}: {source}", device = .device.display())]
+    #[error("can't open {device}: {error}", device = .device.display())]
     Open {
         /// The device.
         device: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        error: io::Error,
     },
     /// Several things at once.
     #[error("{device} has the signatures of several file systems: wipe the stale one with wipefs", device = .0.display())]
@@ -74,7 +74,7 @@ pub fn probe_at(device: &Path, start: u64, size: u64) -> Result<Contents, BlkidE
 
 fn ask(device: &Path, options: &[&str]) -> Result<Contents, BlkidError> {
     // blkid has one status for a device with nothing on it and for one that can't be opened.
-    File::open(device).map_err(|source| BlkidError::Open { device: device.to_owned(), source })?;
+    File::open(device).map_err(|source| BlkidError::Open { device: device.to_owned(), error: source })?;
     let mut blkid = Command::new("blkid");
     blkid.args(["-p", "-o", "udev"]).args(options).arg(device).stdin(Stdio::null());
     let output = tool::output(&mut blkid, LIMIT).map_err(BlkidError::Start)?;

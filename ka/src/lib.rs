@@ -5,6 +5,7 @@
 //! the same code with generated faults.
 #![forbid(unsafe_code)]
 
+pub mod arch;
 pub mod archive;
 pub mod boot;
 pub mod chain;

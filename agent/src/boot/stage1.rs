@@ -33,7 +33,7 @@ pub struct Stage1 {
 pub enum BootError {
     /// `/proc/cmdline` can't be read.
     #[error("/proc/cmdline: {0}")]
-    NoCommandLine(#[source] io::Error),
+    NoCommandLine(io::Error),
     /// The command line makes no sense.
     #[error(transparent)]
     CommandLine(#[from] CommandLineError),

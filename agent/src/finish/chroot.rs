@@ -106,7 +106,7 @@ impl Chroot {
         while let Some(path) = self.mounted.last() {
             rustix::mount::unmount(path, UnmountFlags::empty()).map_err(|e| Cause::Busy {
                 path: path.clone(),
-                source: e.into(),
+                error: e.into(),
                 users: users_of(&self.root),
             })?;
             self.mounted.pop();

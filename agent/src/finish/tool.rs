@@ -20,14 +20,14 @@ const DIRECTORIES: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// The first of `programs` that this system has.
-pub(super) fn find(programs: &[&'static str]) -> Option<&'static str> {
+pub(super) fn find<'a>(programs: &[&'a str]) -> Option<&'a str> {
     let installed =
         |program: &&&str| DIRECTORIES.iter().any(|directory| Path::new(directory).join(program).is_file());
     programs.iter().find(installed).copied()
 }
 
 /// Like [`find`], for a step that cannot go on without.
-pub(super) fn need(programs: &[&'static str]) -> Result<&'static str, Cause> {
+pub(super) fn need<'a>(programs: &[&'a str]) -> Result<&'a str, Cause> {
     find(programs).ok_or_else(|| Cause::MissingTool { tool: programs.join(" or ") })
 }
 

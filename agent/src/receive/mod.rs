@@ -90,7 +90,7 @@ pub enum ReceiveError {
     },
     /// The session ended early.
     #[error("the session has ended: {0}")]
-    Session(#[from] SessionOver),
+    Session(SessionOver),
     /// The data could not be written, or was not whole.
     #[error(transparent)]
     Sink(#[from] SinkError),
@@ -102,6 +102,12 @@ pub enum ReceiveError {
         /// The first, and why.
         example: String,
     },
+}
+
+impl From<SessionOver> for ReceiveError {
+    fn from(error: SessionOver) -> Self {
+        Self::Session(error)
+    }
 }
 
 impl ReceiveError {

@@ -101,12 +101,12 @@ pub struct Planned {
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     /// A file can't be read.
-    #[error("{file}: {source}", file = .file.display())]
+    #[error("{file}: {error}", file = .file.display())]
     Read {
         /// The file.
         file: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        error: io::Error,
     },
     /// The description has an error.
     #[error(transparent)]
@@ -266,8 +266,8 @@ fn description(
         return Ok((described.description, format!("the table of {}", golden.name)));
     };
     let file = path.display().to_string();
-    let text =
-        std::fs::read_to_string(path).map_err(|source| PlanError::Read { file: path.clone(), source })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| PlanError::Read { file: path.clone(), error: source })?;
     Ok((Description::parse(&text, &file)?, file))
 }
 

@@ -42,7 +42,13 @@ pub enum Busy {
     Written(u64),
     /// It can't be looked at.
     #[error("who uses it can't be told: {0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
+}
+
+impl From<io::Error> for Busy {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 /// What is mounted must be frozen, or read-only as a whole.

@@ -26,12 +26,12 @@ pub struct View {
 #[derive(Debug, thiserror::Error)]
 pub enum ViewError {
     /// The kernel says no.
-    #[error("{mount_point}: can't open a read-only view (root and Linux 5.2 are needed): {source}", mount_point = .mount_point.display())]
+    #[error("{mount_point}: can't open a read-only view (root and Linux 5.2 are needed): {error}", mount_point = .mount_point.display())]
     Open {
         /// Where the file system is mounted.
         mount_point: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        error: io::Error,
     },
     /// Another file system is there now.
     #[error("{mount_point}: another file system has been mounted there since the plan was made", mount_point = .mount_point.display())]
@@ -49,7 +49,7 @@ impl View {
     pub fn open(chosen: &[Chosen]) -> Result<Self, ViewError> {
         let mut view = Self { sources: Vec::new(), mounts: Vec::new() };
         for fs in chosen {
-            let failed = |source| ViewError::Open { mount_point: fs.mount_point.clone(), source };
+            let failed = |source| ViewError::Open { mount_point: fs.mount_point.clone(), error: source };
             let mount = open_one(&fs.files.mounted_at).map_err(failed)?;
             // The dot at the end: the link itself is no directory.
             let top = format!("/proc/{}/fd/{}", std::process::id(), mount.as_raw_fd());

@@ -79,10 +79,16 @@ impl Place {
 pub enum HubError {
     /// No port, thread or event queue.
     #[error("cannot listen for nodes: {0}")]
-    System(#[from] io::Error),
+    System(io::Error),
     /// A session's name is taken.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+}
+
+impl From<io::Error> for HubError {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
 }
 
 /// A session at a moment.

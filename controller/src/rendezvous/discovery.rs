@@ -27,7 +27,13 @@ pub struct Responder {
 /// Discovery can't be served.
 #[derive(Debug, thiserror::Error)]
 #[error("discovery on UDP port {DISCOVERY_PORT}: {0}; nodes will not find this controller by broadcast")]
-pub struct ResponderError(#[from] io::Error);
+pub struct ResponderError(io::Error);
+
+impl From<io::Error> for ResponderError {
+    fn from(error: io::Error) -> Self {
+        Self(error)
+    }
+}
 
 impl Responder {
     /// Starts to answer holders of the join secret, for no session yet.

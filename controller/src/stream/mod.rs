@@ -70,7 +70,13 @@ pub(crate) enum StartError {
     Key(#[from] KeyError),
     /// No thread, socket or event queue.
     #[error("this machine cannot run a stream: {0}")]
-    System(#[from] io::Error),
+    System(io::Error),
+}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
 }
 
 /// An attempt that runs.

@@ -2,36 +2,39 @@
 
 use std::path::Path;
 
+use ka::arch::{self, Grub};
 use ka::inventory::Firmware;
 
-/// Where GRUB's modules for UEFI are, by their kernel.
-pub const UEFI_MODULES: [&str; 2] =
-    ["usr/lib/grub/x86_64-efi/kernel.img", "usr/lib/grub2/x86_64-efi/kernel.img"];
-
-/// Where GRUB's modules for BIOS are, by their boot image.
-pub const BIOS_MODULES: [&str; 2] = ["usr/lib/grub/i386-pc/boot.img", "usr/lib/grub2/i386-pc/boot.img"];
-
 /// The programs that write GRUB's boot code, by the names that distributions give them.
-pub const BIOS_SETUP: [&str; 3] =
-    ["grub-bios-setup", "grub2-bios-setup", "/usr/lib/grub/i386-pc/grub-bios-setup"];
+/// Debian keeps one beside GRUB's modules.
+#[must_use]
+pub fn bios_setup(target: &Grub) -> [String; 3] {
+    let beside = format!("/usr/lib/grub/{}/grub-bios-setup", target.target);
+    ["grub-bios-setup".to_owned(), "grub2-bios-setup".to_owned(), beside]
+}
 
 /// What the system below `root` lacks to be started by this firmware with GRUB, and the Debian packages that have it.
 #[must_use]
 pub fn missing(root: &Path, firmware: Firmware) -> Option<String> {
-    let has = |file: &&str| root.join(file.trim_start_matches('/')).exists();
+    let has = |file: &String| root.join(file.trim_start_matches('/')).exists();
     let program = |names: &[&str]| {
         let places = ["usr/sbin", "sbin", "usr/bin"];
-        let names = names.iter().filter(|name| !name.starts_with('/'));
-        names.flat_map(|name| places.map(|place| root.join(place).join(name))).any(|path| path.exists())
+        names
+            .iter()
+            .flat_map(|name| places.map(|place| root.join(place).join(name)))
+            .any(|path| path.exists())
     };
-    let (modules, installer, what, package) = match firmware {
-        Firmware::Uefi => (&UEFI_MODULES, program(&["grub-install"]), "UEFI", "grub-efi-amd64-bin"),
-        Firmware::Bios => {
-            let setup = program(&BIOS_SETUP) || BIOS_SETUP.iter().any(&has);
-            (&BIOS_MODULES, setup && program(&["grub-install", "grub2-install"]), "BIOS", "grub-pc-bin")
+    let (target, installer, what) = match (firmware, arch::THIS.grub_bios) {
+        (Firmware::Uefi, _) => (arch::THIS.grub_uefi, program(&["grub-install"]), "UEFI"),
+        (Firmware::Bios, Some(target)) => {
+            let setup = bios_setup(&target);
+            let setup = program(&["grub-bios-setup", "grub2-bios-setup"]) || setup.iter().any(has);
+            (target, setup && program(&["grub-install", "grub2-install"]), "BIOS")
         }
+        (Firmware::Bios, None) => return Some(format!("no {} machine starts by BIOS", arch::THIS.name)),
     };
-    (!installer || !modules.iter().any(has)).then(|| {
+    let package = target.package;
+    (!installer || !target.modules().iter().any(has)).then(|| {
         format!(
             "this node starts by {what}, and the golden node has no GRUB for that: `apt-get install {package} \
              grub2-common` there, or what its distribution calls them"

@@ -7,7 +7,7 @@ mod unready;
 
 use std::path::Path;
 
-pub use grub::{BIOS_MODULES, BIOS_SETUP, UEFI_MODULES, missing};
+pub use grub::{bios_setup, missing};
 pub use kernel::{Kernel, default, module_of, plain};
 pub use unready::{Unready, unready};
 

@@ -130,7 +130,7 @@ impl Finding {
 pub enum TableError {
     /// The disk can't be read.
     #[error("can't read the partition table: {0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
     /// Neither an MBR nor a GPT: most probably an empty disk, or a file system on the whole of it.
     #[error(transparent)]
     None(MbrError),
@@ -142,6 +142,12 @@ pub enum TableError {
         /// What is wrong with the backup.
         backup: String,
     },
+}
+
+impl From<io::Error> for TableError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 /// Bytes to write at an offset of a disk.
@@ -216,10 +222,16 @@ pub enum EncodeError {
     Mbr(#[from] MbrError),
     /// As a GPT.
     #[error("the GPT can't be written: {0}")]
-    Gpt(#[from] gptman::Error),
+    Gpt(gptman::Error),
     /// The disk is too small for a GPT.
     #[error("the disk has {0} sectors, too few for a GPT")]
     TooFewSectors(u64),
+}
+
+impl From<gptman::Error> for EncodeError {
+    fn from(error: gptman::Error) -> Self {
+        Self::Gpt(error)
+    }
 }
 
 /// So many bytes from an offset; fewer where the disk ends.

@@ -31,12 +31,7 @@ impl Cipher {
     /// The faster one on this processor.
     #[must_use]
     pub fn preferred() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        let has_aes =
-            std::arch::is_x86_feature_detected!("aes") && std::arch::is_x86_feature_detected!("pclmulqdq");
-        #[cfg(not(target_arch = "x86_64"))]
-        let has_aes = false;
-        if has_aes { Self::Aes256Gcm } else { Self::ChaCha20Poly1305 }
+        if crate::arch::has_aes() { Self::Aes256Gcm } else { Self::ChaCha20Poly1305 }
     }
 
     pub(super) fn algorithm(self) -> &'static aead::Algorithm {

@@ -14,12 +14,12 @@ const LONGEST_LINE: u64 = 8 << 10;
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// The server cannot be reached, or the connection broke.
-    #[error("{server}: {source}")]
+    #[error("{server}: {error}")]
     Io {
         /// `HOST:PORT`.
         server: String,
         /// The system's reason.
-        source: io::Error,
+        error: io::Error,
     },
     /// It did not take it.
     #[error("{server} answered: {status}")]
@@ -36,7 +36,7 @@ pub enum HttpError {
 /// # Errors
 /// The server cannot be reached, or refuses.
 pub fn send(server: &str, method: &str, path: &str, body: &[u8]) -> Result<(), HttpError> {
-    let failed = |source| HttpError::Io { server: server.to_owned(), source };
+    let failed = |source| HttpError::Io { server: server.to_owned(), error: source };
     let status = exchange(server, method, path, body).map_err(failed)?;
     let code = code(&status);
     if code.len() == 3 && code.starts_with('2') {

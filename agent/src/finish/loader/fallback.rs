@@ -6,13 +6,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ka::arch::{EFI_SUFFIXES, THIS};
+
 use super::super::error::Cause;
 
 /// The directory that every firmware knows.
 const DIRECTORY: &str = "EFI/BOOT";
 
 /// What shim starts, or looks for, beside itself, and how GRUB finds its menu from there.
-const BESIDE: [&str; 3] = ["grubx64.efi", "mmx64.efi", "grub.cfg"];
+const BESIDE: [&str; 3] = [THIS.efi.grub, THIS.efi.mok_manager, "grub.cfg"];
 
 /// Takes shim's fallback program off the system partition mounted at `esp`, and lets shim start GRUB: that of the
 /// directory `vendor` if there is none beside it.
@@ -20,7 +22,7 @@ pub(super) fn quiet(esp: &Path, vendor: &Path) -> Result<(), Cause> {
     let directory = esp.join(DIRECTORY);
     let programs = find(&directory, |name| {
         let stem = name.strip_suffix(".efi").and_then(|stem| stem.strip_prefix("fb"));
-        matches!(stem, Some("x64" | "ia32" | "aa64" | "arm" | "riscv64" | "loongarch64"))
+        stem.is_some_and(|stem| EFI_SUFFIXES.contains(&stem))
     })?;
     if programs.is_empty() {
         return Ok(());
@@ -35,8 +37,7 @@ pub(super) fn quiet(esp: &Path, vendor: &Path) -> Result<(), Cause> {
     }
     if find(&directory, |name| name == BESIDE[0])?.is_empty() {
         let path = directory.join(BESIDE[0]);
-        let wrong =
-            "is missing, and shim would start fbx64.efi, which puts itself first in the firmware's menu";
+        let wrong = "is missing, and shim would start its fallback program, which puts itself first in the firmware's menu";
         return Err(Cause::NotBootable { path, wrong: wrong.to_owned() });
     }
     for program in programs {

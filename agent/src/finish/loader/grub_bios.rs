@@ -18,7 +18,8 @@ use super::super::error::Cause;
 use super::super::tool;
 use super::{Setting, boot_code, grub};
 use crate::disk::BootCode;
-use ka_host::system::BIOS_SETUP;
+use ka::arch::THIS;
+use ka_host::system::bios_setup;
 
 /// The boot image without code that stands in for GRUB's `boot.img`.
 const INERT: &str = "ka-inert.img";
@@ -32,18 +33,23 @@ const CORE_SECTOR: Range<usize> = 0x5c..0x64;
 /// Makes GRUB's files, embeds its core on the disk, and has its menu written. Gives the code that makes the disk
 /// boot, which is not on it.
 pub(super) fn install(setting: &Setting<'_>) -> Result<BootCode, Cause> {
+    let target = THIS.grub_bios.ok_or_else(|| Cause::MissingTool { tool: "GRUB for a BIOS".to_owned() })?;
     let install = tool::need(&["grub-install", "grub2-install"])?;
-    let setup = tool::need(&BIOS_SETUP)?;
+    let setup = bios_setup(&target);
+    let setup = tool::need(&setup.each_ref().map(String::as_str))?;
     let home = grub::home(setting.root, install);
 
     grub::forget_stale_map(&home.join("device.map"))?;
-    tool::run(install, &["--target=i386-pc", "--no-bootsector", &setting.disk.to_string_lossy()])?;
+    tool::run(
+        install,
+        &[&format!("--target={}", target.target), "--no-bootsector", &setting.disk.to_string_lossy()],
+    )?;
     grub::write_menu(setting, &home.join("grub.cfg"))?;
-    embed(setup, &home.join("i386-pc"), setting.disk)
+    embed(setup, &home.join(target.target), setting.disk)
 }
 
 /// Embeds the core, and gives GRUB's boot code as it must be for this disk.
-fn embed(setup: &'static str, platform: &Path, disk: &Path) -> Result<BootCode, Cause> {
+fn embed(setup: &str, platform: &Path, disk: &Path) -> Result<BootCode, Cause> {
     let image = platform.join("boot.img");
     let code = fs::read(&image).map_err(|e| Cause::file("read", &image, e))?;
     let inert = platform.join(INERT);

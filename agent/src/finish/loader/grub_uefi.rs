@@ -12,15 +12,14 @@ use super::super::esp;
 use super::super::names::Names;
 use super::super::tool;
 use super::{FALLBACK, Setting, fallback, grub, register, system_partition};
-use ka_host::system::UEFI_MODULES;
+use ka::arch::{Grub, THIS};
 use ka_host::system::glob;
 
 /// Where they are if `grub2-install` is to use them (SUSE). Fedora's, which refuses UEFI, has them elsewhere.
-const GRUB2_MODULES: [&str; 2] =
-    ["usr/lib/grub2/x86_64-efi/kernel.img", "usr/share/grub2/x86_64-efi/kernel.img"];
+const GRUB2_HOMES: [&str; 2] = ["usr/lib/grub2", "usr/share/grub2"];
 
 /// The programs that an entry may start, first choice first: a signed shim starts GRUB by itself.
-const PROGRAMS: [&str; 2] = ["shimx64.efi", "grubx64.efi"];
+const PROGRAMS: [&str; 2] = [THIS.efi.shim, THIS.efi.grub];
 
 /// Installs GRUB on the system partition and in the firmware's menu.
 pub(super) fn install(setting: &Setting<'_>) -> Result<(), Cause> {
@@ -28,8 +27,9 @@ pub(super) fn install(setting: &Setting<'_>) -> Result<(), Cause> {
     let mounted = setting.root.join(at.trim_start_matches('/'));
     match tool::find(&["grub-install"]) {
         Some(install) => {
-            if !UEFI_MODULES.iter().any(|file| setting.root.join(file).exists()) {
-                return Err(Cause::MissingTool { tool: "GRUB for UEFI (grub-efi-amd64-bin)".to_owned() });
+            if !THIS.grub_uefi.modules().iter().any(|file| setting.root.join(file).exists()) {
+                let tool = format!("GRUB for UEFI ({})", THIS.grub_uefi.package);
+                return Err(Cause::MissingTool { tool });
             }
             grub::forget_stale_map(&setting.root.join("boot/grub/device.map"))?;
             run_installer(install, at, &vendor(setting.root, &mounted)?)?;
@@ -62,14 +62,16 @@ pub(super) fn install(setting: &Setting<'_>) -> Result<(), Cause> {
 fn run_installer(install: &str, at: &str, vendor: &str) -> Result<(), Cause> {
     let place = format!("--efi-directory={at}");
     let id = format!("--bootloader-id={vendor}");
-    tool::run(install, &["--target=x86_64-efi", &place, &id, "--no-nvram"])?;
-    tool::run(install, &["--target=x86_64-efi", &place, "--removable", "--no-nvram"])
+    let target = format!("--target={}", THIS.grub_uefi.target);
+    tool::run(install, &[&target, &place, &id, "--no-nvram"])?;
+    tool::run(install, &[&target, &place, "--removable", "--no-nvram"])
 }
 
 /// `grub2-install` where it makes programs for UEFI: with modules at the place that only such distributions use, and
 /// unless a signed shim is there, which would not start what is made here.
 fn grub2_installer(root: &Path, vendor: &Path) -> Option<&'static str> {
-    let able = GRUB2_MODULES.iter().any(|file| root.join(file).exists());
+    let Grub { target, core, .. } = THIS.grub_uefi;
+    let able = GRUB2_HOMES.iter().any(|home| root.join(home).join(target).join(core).exists());
     tool::find(&["grub2-install"]).filter(|_| able && !vendor.join(PROGRAMS[0]).exists())
 }
 
@@ -117,7 +119,7 @@ fn copy_to_fallback(vendor: &Path, esp: &Path) -> Result<(), Cause> {
         |from: &Path, to: &Path| fs::copy(from, to).map(drop).map_err(|e| Cause::file("copy", from, e));
     copy(&vendor.join(program(vendor)?), &fallback)?;
     // What shim starts, and how that finds its menu.
-    for name in ["grubx64.efi", "mmx64.efi", "grub.cfg"] {
+    for name in [THIS.efi.grub, THIS.efi.mok_manager, "grub.cfg"] {
         if vendor.join(name).is_file() {
             copy(&vendor.join(name), &directory.join(name))?;
         }

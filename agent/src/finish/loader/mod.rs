@@ -15,6 +15,7 @@ mod systemd_boot;
 
 use std::path::Path;
 
+use ka::arch::THIS;
 use ka::inventory::Firmware;
 use ka::notes::NoteKind;
 use ka::plan::{BootOrder, BootPlan, Loader};
@@ -56,7 +57,7 @@ pub(super) fn install(boot: &BootPlan, setting: &Setting<'_>) -> Result<Option<B
 }
 
 /// The program that a firmware starts which has forgotten its menu.
-const FALLBACK: &str = "EFI/BOOT/BOOTX64.EFI";
+const FALLBACK: &str = THIS.efi.removable;
 
 /// The EFI system partition, and where it is mounted.
 fn system_partition<'a>(setting: &Setting<'a>) -> Result<(&'a MadeFileSystem, &'a str), Cause> {
@@ -77,7 +78,7 @@ fn register(
     let path = format!("\\{}", file.replace('/', "\\"));
     let Err(error) = efi::register(&variables, label, esp, &path, setting.order) else { return Ok(()) };
     if setting.require_nvram || !has_fallback {
-        return Err(Cause::Nvram { source: Box::new(error) });
+        return Err(Cause::Nvram { error: Box::new(error) });
     }
     let text = format!(
         "the firmware's menu has no entry for this node ({error}): it starts {FALLBACK} by itself, after what its menu \

@@ -11,9 +11,9 @@ use super::super::names::Names;
 use super::super::references::{is_here, is_systems, machine_id, options, roots, values};
 use super::super::tool;
 use super::{FALLBACK, Setting, register, system_partition};
+use ka::arch::THIS;
 use ka_host::system::glob;
 
-const PROGRAM: &str = "EFI/systemd/systemd-bootx64.efi";
 const LABEL: &str = "Linux Boot Manager";
 
 /// Entries with their command line as text, and kernels with it inside.
@@ -33,7 +33,8 @@ pub(super) fn install(setting: &Setting<'_>) -> Result<(), Cause> {
         let relaxed = [("SYSTEMD_RELAX_ESP_CHECKS", "1")];
         tool::run_with(bootctl, &[&place, "--no-variables", "install"], &relaxed)?;
     }
-    let program = mounted.join(PROGRAM);
+    let file = format!("EFI/systemd/{}", THIS.efi.systemd_boot);
+    let program = mounted.join(&file);
     let bytes = fs::read(&program).map_err(|e| Cause::file("read back", &program, e))?;
     if !bytes.starts_with(b"MZ") {
         let wrong = "is no program for UEFI".to_owned();
@@ -51,7 +52,7 @@ pub(super) fn install(setting: &Setting<'_>) -> Result<(), Cause> {
     }
     check_entries(setting, &mounted)?;
     let is_fallback = is_same(&program, &fallback).map_err(|e| Cause::file("compare", &fallback, e))?;
-    register(setting, LABEL, esp, PROGRAM, is_fallback)
+    register(setting, LABEL, esp, &file, is_fallback)
 }
 
 /// Where kernel and initrd of an entry in `top` are copies of those in `boot`, they must be as new. What makes them is

@@ -86,7 +86,7 @@ fn same(wanted: &WantedDisk, machine: &[Disk]) -> Result<Option<String>, PlanErr
 }
 
 fn root_disk(wanted: &DiskChoice) -> Result<String, PlanError> {
-    let failed = |source| PlanError::Scan(ScanError::Io { path: "/".into(), source });
+    let failed = |source| PlanError::Scan(ScanError::Io { path: "/".into(), error: source });
     let mounts = mountinfo::read().map_err(failed)?;
     let root = mounts.iter().rfind(|m| m.mount_point == Path::new("/"));
     let device = root.map(|m| sysfs::source_number(m).unwrap_or(m.device));
