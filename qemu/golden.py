@@ -274,14 +274,26 @@ def configure(root, golden, uuids):
     (root / "etc/default/grub").write_text(GRUB_DEFAULTS)
     for folder in ("etc/ka", "var/lib/ka", "var/log/ka"):  # as a package would make them
         (root / folder).mkdir(exist_ok=True)
-    for log in ("wtmp", "btmp", "lastlog"):  # written at every boot, but only if they exist
+    # Written at every boot, but only if they exist; a clone has them empty.
+    for log in ("wtmp", "btmp", "lastlog", "faillog", "tallylog"):
         (root / "var/log" / log).unlink(missing_ok=True)
+    if SUITE == "bullseye":
+        make_what_its_first_boot_makes(root)
     run("chroot", root, "passwd", "--quiet", "--delete", "root")
     run("chroot", root, "systemctl", "--quiet", "enable", "systemd-networkd", "test-commands")
     keep_tmp_in_memory(root)
     run("chroot", root, "systemctl", "--quiet", "mask", *SILENCED)
     for command in golden.commands:
         run("chroot", root, "sh", "-c", command)
+
+
+def make_what_its_first_boot_makes(root):
+    """What Debian 11 leaves to systemd-tmpfiles; later packages bring it along, or do without."""
+    (root / "etc/mtab").symlink_to("../proc/self/mounts")
+    for name in ("var/cache/private", "var/lib/private", "var/log/private"):
+        (root / name).mkdir(mode=0o700)
+    for name in ("var/lib/systemd/coredump", "var/lib/systemd/pstore"):
+        (root / name).mkdir(parents=True, exist_ok=True)
 
 
 def keep_tmp_in_memory(root):

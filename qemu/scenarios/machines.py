@@ -26,8 +26,8 @@ ANSWERS = "/var/cache/debconf/config.dat"
 DISK = GoldenDisk(3072 * MIB, "dos", (
     Volume(1, "ext4", 2400 * MIB, "/", "defaults,errors=remount-ro", label="golden", bootable=True),
     Volume(2, "swap", 256 * MIB),
-    # Half of it is its journal: more than a clone is given.
-    Volume(3, "ext4", 64 * MIB, "/srv/small", journal=32),
+    # A third of it is its journal: more than a clone is given.
+    Volume(3, "ext4", 64 * MIB, "/srv/small", journal=20),
     Volume(4, "ext4", None, "/home", "defaults,usrquota,grpquota,prjquota", label="home",
            features=("project", "quota"), project=PROJECT),
 ))

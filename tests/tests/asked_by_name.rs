@@ -89,7 +89,7 @@ const ALL: [Made; 22] = [
     made("f2fs-zstd", "f2fs", F2FS, "compress_algorithm=zstd,compress_extension=*", 128),
     made("f2fs-lz4", "f2fs", F2FS, "compress_algorithm=lz4,compress_extension=*", 128),
     made("f2fs-lzo", "f2fs", F2FS, "compress_algorithm=lzo-rle,compress_extension=*", 128),
-    made("exfat", "exfat", "mkfs.exfat", "iocharset=utf8", 32),
+    made("exfat", "exfat", "mkfs.exfat -L exfat", "iocharset=utf8", 32),
     made("swap", "swap", "mkswap -q", "", 16),
 ];
 
