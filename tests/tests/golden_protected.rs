@@ -10,13 +10,13 @@
 use std::fs;
 
 use ka::disk::description::Description;
+use ka::notes::Tally;
 use ka::plan::{After, BootPlan, DiskPlan, FileSystemKind, FileSystemPlan, Loader, Shape};
 use ka_agent::disk::{confirm_now, prepare};
+use ka_agent::unpack::{self, unpack};
 use ka_tests::chroot::in_chroot;
 use ka_tests::loop_device::{Loop, MIB};
 use ka_tests::tool::{run, tool};
-use ka::notes::Tally;
-use ka_agent::unpack::{self, unpack};
 use kactl::golden::pack::{self, pack_dir};
 use kactl::golden::plan::{PlanError, Planned, Request, WantedDisk, make};
 
@@ -96,7 +96,8 @@ fn what_fscrypt_keeps_is_counted_and_the_rest_arrives() {
     fs::create_dir(&golden).unwrap();
     run("mkfs.ext4", ["-q", "-F", "-O", "encrypt", disk.node()]);
     run("mount", [disk.node(), golden.to_str().unwrap()]);
-    let told = tool("sh", ["-c", "head -c 64 /dev/zero | xfs_io -c add_enckey \"$0\"", golden.to_str().unwrap()]);
+    let told =
+        tool("sh", ["-c", "head -c 64 /dev/zero | xfs_io -c add_enckey \"$0\"", golden.to_str().unwrap()]);
     let key = told.trim().rsplit(' ').next().unwrap().to_owned();
     fs::create_dir(&secret).unwrap();
     run("xfs_io", ["-c", &format!("set_encpolicy -v 2 {key}"), secret.to_str().unwrap()]);

@@ -9,11 +9,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ka::glob;
-use ka::notes::NoteKind;
 
 use super::grub::is_dispensable;
 use super::{KexecError, Words, grub};
-use crate::notes;
 
 const GRUB: [&str; 3] = ["boot/grub/grub.cfg", "boot/grub2/grub.cfg", "boot/efi/EFI/grub.cfg"];
 const ENTRIES: [&str; 3] = ["boot/loader/entries", "boot/efi/loader/entries", "efi/loader/entries"];
@@ -99,9 +97,8 @@ fn specified(root: &Path, default: Option<&str>) -> Option<Words> {
     };
     let meant: Vec<&PathBuf> = files.iter().filter(is_meant).collect();
     if let Some(default) = default.filter(|_| meant.is_empty() && !files.is_empty()) {
-        notes::warn(
-            NoteKind::Finish,
-            format_args!("the boot loader's default is '{default}', and no entry has that name: the newest is taken"),
+        log::warn!(
+            "the boot loader's default is '{default}', and no entry has that name: the newest is taken"
         );
     }
     let candidates = if meant.is_empty() { files.iter().collect() } else { meant };

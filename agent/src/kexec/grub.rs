@@ -4,10 +4,7 @@
 //! default: `set default=`, by number, title or id, with `>` into submenus, or by what its environment block has saved.
 //! See the manual's chapter on `grubenv`, and grub-mkconfig's `00_header.in`.
 
-use ka::notes::NoteKind;
-
 use super::Words;
-use crate::notes;
 
 /// What is started.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,7 +40,7 @@ pub(super) fn default_entry(text: &str, environment: &str) -> Start {
         Some(words) => Start::Entry(words.clone()),
         None => {
             if !items.is_empty() {
-                told(format_args!("GRUB's default, '{name}', starts no kernel that can be told from its menu"));
+                log::warn!("GRUB's default, '{name}', starts no kernel that can be told from its menu");
             }
             Start::None
         }
@@ -68,16 +65,11 @@ fn default_name(text: &str, environment: &str) -> Option<String> {
                 None => continue,
             },
             "saved_entry" => default = saved("saved_entry"),
-            name if value.contains('$') => told(format_args!("GRUB's default is ${name}, which is not followed")),
+            name if value.contains('$') => log::warn!("GRUB's default is ${name}, which is not followed"),
             _ => default = Some(value.to_owned()),
         }
     }
     default
-}
-
-/// What starts is another than GRUB would start, maybe: a matter of the summary.
-fn told(what: std::fmt::Arguments<'_>) {
-    notes::warn(NoteKind::Finish, what);
 }
 
 /// The entry that GRUB takes: by number from 0, by title, or by id; the first where none fits.
@@ -90,7 +82,7 @@ fn choose<'a>(items: &'a [Item], name: &str) -> Option<&'a Words> {
         Err(_) => called(name).or_else(|| called(first)),
     };
     let item = item.or_else(|| {
-        told(format_args!("GRUB's default is '{name}', and no entry of its menu is that: the first is taken"));
+        log::warn!("GRUB's default is '{name}', and no entry of its menu is that: the first is taken");
         items.first()
     })?;
     match &item.items {

@@ -145,10 +145,7 @@ fn fill(node: &Node, session: &Session, plan: &Plan, prepared: &mut Prepared) ->
         && let Err(error) = step("load the installed kernel", || kexec::load(&prepared.root))
     {
         // The node is none the worse for it: without a kernel to start it reboots.
-        notes::warn(
-            NoteKind::Finish,
-            format_args!("this node will reboot through its firmware: {error}"),
-        );
+        notes::warn(NoteKind::Finish, format_args!("this node will reboot through its firmware: {error}"));
     }
     step("make files immutable again", || {
         let notes = unpack::seal(&prepared.root, &sealed)?;

@@ -240,9 +240,8 @@ fn xfs(shape: &Shape, uuid: &str, target: Target, known: &Known, left_out: &mut 
     if let Some(features) = &shape.features {
         let mut made = features::xfs(features, known);
         made.extend(features.iter().any(|name| name == ASCII_CI).then(|| ("-n", "version=ci".to_owned())));
-        let is_made = |name: &String| {
-            name == ASCII_CI || made.iter().any(|(_, option)| *option == format!("{name}=1"))
-        };
+        let is_made =
+            |name: &String| name == ASCII_CI || made.iter().any(|(_, option)| *option == format!("{name}=1"));
         let lost = features.iter().filter(|name| !is_made(name));
         left_out.extend(lost.map(|name| format!("the feature {name} is none that this mkfs.xfs makes")));
         for (section, option) in made {

@@ -4,7 +4,7 @@
 //! shows. What lies in a directory where only the clones have a FAT (`--firmware auto`) may not fit at all.
 
 use super::{PlanError, Planned};
-use crate::golden::pack::Source;
+use crate::golden::chosen::Source;
 use crate::golden::view::View;
 use ka::archive::shown;
 use ka::letter_case;

@@ -461,7 +461,8 @@ fn subvolumes_are_made_and_copied_where_they_are_mounted() {
 
 #[test]
 fn limits_of_quotas_are_told_and_counted_as_lost() {
-    let mut disk = golden(vec![partition(1, "xfs", mounted("/", 20)), partition(2, "ext4", mounted("/home", 20))]);
+    let mut disk =
+        golden(vec![partition(1, "xfs", mounted("/", 20)), partition(2, "ext4", mounted("/home", 20))]);
     assert!(decide_on(&disk, "linux fill\nlinux 100\n").unwrap().lost.is_empty());
     disk.partitions[0].made.quotas = true;
     disk.partitions[1].made.shape.features = Some(vec!["extent".to_owned(), "quota".to_owned()]);
