@@ -12,7 +12,6 @@ import image
 import manifest
 import workbench
 from image import MIB
-from scenario import HOST_MOUNTS
 from shell import ToolFailed, run
 
 
@@ -106,7 +105,7 @@ def tree(disks, golden, foreign):
     """The manifest of a machine's whole tree; `foreign` has what only a workbench reads, by place."""
     whole = {}
     for index, mount in golden.mounts():
-        if mount.volume.kind in HOST_MOUNTS:
+        if mount.volume.on_the_host:
             with mounted(disks, index, mount) as root:
                 entries = manifest.take(root)
         else:

@@ -32,10 +32,11 @@ WRITING_JUDGES = {"reiserfs"}
 TOOLS = sorted({words[0][0] for words in MAKERS.values()} | {words[0] for words in JUDGES.values()} | {"jfs_tune"})
 
 
-def make(kind, device, uuid, label):
-    """Make a file system, or swap space, with this identity."""
+def make(kind, device, uuid, label, features=(), journal=0):
+    """Make a file system, or swap space, with this identity; an ext4 may have features, and a journal of so many MiB."""
     maker, identity, named = MAKERS[kind]
-    words = [*maker, *identity, *(named if label else ())]
+    words = [*maker, *identity, *(named if label else ()), *(("-O", ",".join(features)) if features else ()),
+             *(("-J", f"size={journal}") if journal else ())]
     run(*(word.format(uuid=uuid, label=label, serial=uuid.replace("-", "")) for word in words), device)
     if kind == "jfs":
         run("jfs_tune", "-U", uuid, device)

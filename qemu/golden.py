@@ -40,7 +40,8 @@ PACKAGES = [
 
 # Whatever writes to the disk by itself: periodic work, stamps, the random seed, update marks.
 SILENCED = [
-    "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "fstrim.timer",
+    "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "xfs_scrub_all.timer",
+    "fstrim.timer",
     "systemd-tmpfiles-clean.timer", "e2scrub_reap.service", "systemd-random-seed.service",
     "systemd-update-done.service", "systemd-journal-catalog-update.service", "systemd-hwdb-update.service",
     "systemd-networkd-wait-online.service",
@@ -126,11 +127,13 @@ def build(folder, golden, cache):
         path = folder / f"disk{index}.img"
         image.blank(path, disk.size)
         write_table(path, disk)
-        make_file_systems(path, disk, {number: value for (of, number), value in uuids.items() if of == index})
+        make_file_systems(path, disk, {number: value for (of, number), value in uuids.items() if of == index},
+                          golden.made_on_the_host)
         paths.append(path)
     if golden.made_on_the_host:
         with host_tree(paths, golden) as (root, device, nodes):
             fill(root, golden, uuids)
+            material.plant_traits(root, golden.places_for_material())
             make_initrd(root, golden)
             install_grub(root, device, nodes)
             mark_up_to_date(root)
@@ -142,7 +145,8 @@ def build(folder, golden, cache):
             make_initrd(root, golden)
             mark_up_to_date(root)
             workbench.unpack(cache, root, paths, golden, folder / "logs")
-    add_features(paths, golden)
+    if golden.made_on_the_host:
+        add_features(paths, golden)
     check(paths, golden)
 
 
@@ -181,7 +185,7 @@ def write_table(path, disk):
         run("sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", seen, input="\n".join(lines) + "\n")
 
 
-def make_file_systems(path, disk, uuids):
+def make_file_systems(path, disk, uuids, on_the_host):
     for part in image.partitions(path, disk.sector):
         volume = disk.volume(part.number)
         if volume.kind == "raw" and not volume.holds:
@@ -190,14 +194,15 @@ def make_file_systems(path, disk, uuids):
         kind = volume.holds or volume.kind
         if kind in filesystems.MAKERS:
             with image.loop(path, part.start, part.size, sector=disk.sector) as device:
-                filesystems.make(kind, device, uuids[part.number], volume.label)
+                filesystems.make(kind, device, uuids[part.number], volume.label,
+                                 () if on_the_host else volume.features, volume.journal)
                 if volume.holds:
                     with image.mounted(device, kind=kind) as root:
                         material.plant_some(root, kind)
 
 
 def add_features(paths, golden):
-    """Features that not every kernel can write with, as those of quotas: they come when all files are there."""
+    """Features that this kernel may not write with, as those of quotas: they come when all files are there."""
     for path, disk in zip(paths, golden.disks):
         parts = {part.number: part for part in image.partitions(path, disk.sector)}
         for volume in disk.volumes:
@@ -238,7 +243,7 @@ def fill(root, golden, uuids):
     configure(root, golden, uuids)
     material.plant(root)
     for _, mount in golden.mounts():
-        if mount.at not in ("/", "/boot") and mount.volume.kind != "vfat":
+        if mount.at in golden.places_for_material() and mount.at != "/":
             (root / mount.at.lstrip("/")).mkdir(parents=True, exist_ok=True)
             material.plant_some(root / mount.at.lstrip("/"), mount.volume.kind)
 
@@ -269,14 +274,26 @@ def configure(root, golden, uuids):
     (root / "etc/default/grub").write_text(GRUB_DEFAULTS)
     for folder in ("etc/ka", "var/lib/ka", "var/log/ka"):  # as a package would make them
         (root / folder).mkdir(exist_ok=True)
-    for log in ("wtmp", "btmp", "lastlog"):  # written at every boot, but only if they exist
+    # Written at every boot, but only if they exist; a clone has them empty.
+    for log in ("wtmp", "btmp", "lastlog", "faillog", "tallylog"):
         (root / "var/log" / log).unlink(missing_ok=True)
+    if SUITE == "bullseye":
+        make_what_its_first_boot_makes(root)
     run("chroot", root, "passwd", "--quiet", "--delete", "root")
     run("chroot", root, "systemctl", "--quiet", "enable", "systemd-networkd", "test-commands")
     keep_tmp_in_memory(root)
     run("chroot", root, "systemctl", "--quiet", "mask", *SILENCED)
     for command in golden.commands:
         run("chroot", root, "sh", "-c", command)
+
+
+def make_what_its_first_boot_makes(root):
+    """What Debian 11 leaves to systemd-tmpfiles; later packages bring it along, or do without."""
+    (root / "etc/mtab").symlink_to("../proc/self/mounts")
+    for name in ("var/cache/private", "var/lib/private", "var/log/private"):
+        (root / name).mkdir(mode=0o700)
+    for name in ("var/lib/systemd/coredump", "var/lib/systemd/pstore"):
+        (root / name).mkdir(parents=True, exist_ok=True)
 
 
 def keep_tmp_in_memory(root):

@@ -118,7 +118,12 @@ def known(file, request, answer):
 
 def xattrs(path):
     names = os.listxattr(path, follow_symlinks=False)
-    return {name: os.getxattr(path, name, follow_symlinks=False).hex() for name in sorted(names)}
+    return {name: shortened(os.getxattr(path, name, follow_symlinks=False)) for name in sorted(names)}
+
+
+def shortened(value):
+    """An attribute's value, or of a long one its size and hash."""
+    return value.hex() if len(value) <= 1024 else f"{len(value)} bytes {hashlib.sha256(value).hexdigest()}"
 
 
 def contents(path, size):

@@ -3,6 +3,9 @@
 A stock Debian has hardly any holes, ACLs or odd names, so the golden tree gets a
 folder that holds each kind of thing at least once. All of it is made from fixed
 values, so two builds of the golden image carry the same material.
+
+What only some file systems hold (flags, projects, large attributes) is tried on each
+of them in its place, and left out where the file system knows no such thing.
 """
 
 import errno
@@ -12,6 +15,7 @@ import hashlib
 import os
 import stat
 import struct
+import sys
 
 FOLDER = "srv/material"
 BLOCK = 4096
@@ -19,7 +23,7 @@ SECOND = 1_000_000_000
 
 
 def plant(root):
-    """Make all the material below the tree's root."""
+    """Make all the material below the tree's root, but for what `plant_traits` adds in its place."""
     folder = os.path.join(root, FOLDER)
     os.makedirs(folder)
     at = functools.partial(os.path.join, folder)
@@ -31,7 +35,6 @@ def plant(root):
     _names(at)
     _contents(at)
     _times(at)
-    _flags(at)
 
 
 def plant_some(folder, kind):
@@ -191,7 +194,8 @@ def _contents(at):
 
 
 GETFLAGS, SETFLAGS = 0x80086601, 0x40086602  # linux/fs.h
-FLAGS = {"S": 0x8, "i": 0x10, "a": 0x20, "d": 0x40, "A": 0x80, "D": 0x1_0000, "C": 0x80_0000}
+FLAGS = {"c": 0x4, "S": 0x8, "i": 0x10, "a": 0x20, "d": 0x40, "A": 0x80, "m": 0x400, "D": 0x1_0000, "C": 0x80_0000,
+         "F": 0x4000_0000}
 
 
 def _flags(at):
@@ -215,21 +219,111 @@ def _flags(at):
             set_flags(inside(name), name.partition("-")[2])
 
 
+def plant_traits(root, places):
+    """What the file systems mounted at these places of a tree can hold: to be made there, and when all else is there."""
+    _flags(functools.partial(os.path.join, root, FOLDER))
+    for place in places:
+        above = os.path.join(root, place.strip("/")) if place != "/" else os.path.join(root, "opt")
+        kept = os.stat(above).st_mtime_ns
+        _traits(os.path.join(above, TRAITS))
+        os.utime(above, ns=(0, kept))
+
+
+TRAITS = "traits"
+PROJECT = 4242
+
+
+def _traits(folder):
+    """What chattr(1) and xfs_io(8) set on what is still empty, projects, and more attributes than a MiB."""
+    os.mkdir(folder)
+    at = functools.partial(os.path.join, folder)
+    for letters in ("C", "c", "m", "cd"):
+        _write(at(f"file-{letters}"), b"")
+        set_flags(at(f"file-{letters}"), letters)
+        _write(at(f"file-{letters}"), b"compressible " * 10_000)
+    for letters in ("C", "c", "F"):
+        os.mkdir(at(f"folder-{letters}"))
+        set_flags(at(f"folder-{letters}"), letters)
+        _write(at(f"folder-{letters}/Inside"), b"compressible " * 10_000)
+    _projects(at)
+    _write(at("wishes"), b"")
+    set_more(at("wishes"), xflags=XFLAG_EXTSIZE, extsize=16 * BLOCK)
+    _write(at("wishes"), b"large extents\n" * 1000)
+    _many_attributes(at("attributes"))
+    _write(at("measured"))
+    # What IMA's policies for files' hashes leave: a kind, and a SHA-1.
+    _try(os.setxattr, at("measured"), "security.ima", b"\x01" + bytes(range(20)))
+    for below, folders, files in os.walk(folder, topdown=False):
+        for path in [os.path.join(below, name) for name in files] + [below]:
+            os.utime(path, ns=(0, 1_345_678_904 * SECOND + 11))
+
+
+def _projects(at):
+    """A folder that gives its project to what is made in it, and files of other projects."""
+    os.mkdir(at("project"))
+    set_more(at("project"), xflags=XFLAG_PROJECT_INHERIT, project=PROJECT)
+    _write(at("project/inherits"))
+    os.mkdir(at("project/folder"))
+    _write(at("project/folder/inherits"))
+    _write(at("project/other"))
+    set_more(at("project/other"), project=77)
+    _write(at("project-alone"))
+    set_more(at("project-alone"), project=4_000_000_000)
+
+
+def _many_attributes(path):
+    """Twenty of 65,000 bytes, or a hundred of 14,000: which of them a file system holds differs; some hold neither."""
+    for count, size in ((20, 65_000), (100, 14_000)):
+        _write(path)
+        if all(_try(os.setxattr, path, f"user.{number}", bytes([number]) * size) for number in range(count)):
+            return
+        os.unlink(path)
+    _write(path)
+
+
+XFLAG_PROJECT_INHERIT, XFLAG_EXTSIZE = 0x200, 0x800  # linux/fs.h
+FSGETXATTR, FSSETXATTR = 0x801C581F, 0x401C5820
+FSXATTR = struct.Struct("=IIIII8x")
+UNKNOWN = (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSPC, errno.E2BIG, errno.ENOSYS)
+
+
+def _try(function, *arguments):
+    """Is it done? False where the file system knows no such thing, or has no room for it."""
+    try:
+        function(*arguments)
+    except OSError as error:
+        if error.errno in UNKNOWN:
+            return False
+        raise
+    return True
+
+
 def set_flags(path, letters):
     """Add flags to a file or directory; false where the file system knows no such thing."""
-    file = os.open(path, os.O_RDONLY)
-    try:
+    def change(file):
         word = bytearray(8)
         fcntl.ioctl(file, GETFLAGS, word)
         flags = struct.unpack("=I4x", word)[0] | sum(FLAGS[letter] for letter in letters)
         fcntl.ioctl(file, SETFLAGS, struct.pack("=I4x", flags))
-    except OSError as error:
-        if error.errno in (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL):
-            return False
-        raise
+    return _on_open(path, change)
+
+
+def set_more(path, xflags=0, extsize=0, project=0):
+    """Set a project and wishes for extents; false where the file system knows no such thing."""
+    def change(file):
+        word = bytearray(FSXATTR.size)
+        fcntl.ioctl(file, FSGETXATTR, word)
+        now, _, count, _, cow = FSXATTR.unpack(word)
+        fcntl.ioctl(file, FSSETXATTR, FSXATTR.pack(now | xflags, extsize, count, project, cow))
+    return _on_open(path, change)
+
+
+def _on_open(path, change):
+    file = os.open(path, os.O_RDONLY)
+    try:
+        return _try(change, file)
     finally:
         os.close(file)
-    return True
 
 
 def unseal(root):
@@ -266,3 +360,7 @@ def _times(at):
         (at("names"), moments["epoch"]), (at(""), moments["ns"] + 1),
     ):
         os.utime(path, ns=(moment, moment), follow_symlinks=False)
+
+
+if __name__ == "__main__":  # in a workbench
+    plant_traits(sys.argv[1], sys.argv[2:])

@@ -36,12 +36,18 @@ class Volume:
     subvolumes: tuple[Subvolume, ...] = ()
     logical: bool = False
     holds: str = ""  # the file system on a raw one; bytes that nobody knows if there is none
-    features: tuple[str, ...] = ()  # of an ext4, given to it when it has been filled
+    features: tuple[str, ...] = ()  # of an ext4
+    journal: int = 0  # MiB of an ext4's journal, if not the default
     project: int = 0  # the project of its files; with it, new ones in its folders inherit it
 
     @property
     def has_files(self):
         return self.kind not in ("swap", "extended", "bios", "raw")
+
+    @property
+    def on_the_host(self):
+        """Can it be mounted here? Names without case take a kernel with tables of Unicode."""
+        return self.kind in HOST_MOUNTS and "casefold" not in self.features
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,11 @@ class Golden:
     def made_on_the_host(self):
         """Can its file systems be filled here? Otherwise a virtual machine does it."""
         return not self.uefi and all(
-            volume.kind in HOST_MOUNTS for disk in self.disks for volume in disk.volumes if volume.has_files)
+            volume.on_the_host for disk in self.disks for volume in disk.volumes if volume.has_files)
+
+    def places_for_material(self):
+        """Mount points that get a lot of the test material each."""
+        return [mount.at for _, mount in self.mounts() if mount.at != "/boot" and mount.volume.kind != "vfat"]
 
     @property
     def root(self):

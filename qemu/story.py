@@ -16,7 +16,6 @@ import systems
 from image import Disk
 from network import network
 from place import CACHE, DISKS, HERE, LOGS, MANIFESTS, SOURCE, look_for_tools
-from scenario import HOST_MOUNTS
 from shell import ToolFailed, run
 from vm import Drive, VmTrouble, machine, new_variables
 
@@ -93,7 +92,7 @@ class Story:
         return Before(tree, kernel, size, identity, clone.marks(self.golden_disks, self.golden))
 
     def foreign_places(self):
-        return [mount.at for _, mount in self.golden.mounts() if mount.volume.kind not in HOST_MOUNTS]
+        return [mount.at for _, mount in self.golden.mounts() if not mount.volume.on_the_host]
 
     def size_as_tar(self, foreign):
         """The size of the tar that GNU tar makes of the tree; what cannot be mounted here is reckoned."""

@@ -36,12 +36,19 @@ class Trees(unittest.TestCase):
         run("mkfs.ext4", "-q", "-b", "4096", "-I", "256", path)
         device = cls.resources.enter_context(image.loop(path))
         root = cls.resources.enter_context(image.mounted(device))
-        material.plant(root)
+        (root / "opt").mkdir()
+        cls.plant(root)
         os.utime(root / "srv", ns=(0, 0))
         os.utime(root / "lost+found", ns=(0, 0))
         os.utime(root, ns=(0, 0))
         os.sync()
         return root
+
+    @staticmethod
+    def plant(root):
+        material.plant(root)
+        os.utime(root / "opt", ns=(0, 0))
+        material.plant_traits(root, ["/"])
 
 
 class Preallocated(unittest.TestCase):
@@ -104,7 +111,7 @@ class SameTrees(Trees):
             os.sync()
             found = check.compare(self.expected, manifest.take(clone))
             # GNU tar archives a fifo with two names as two fifos, and no flags.
-            lost = [line for line in found if ": flags is" in line and "/flags/" in line]
+            lost = [line for line in found if ": flags is" in line and ("/flags/" in line or "/traits/" in line)]
             fifos = [line for line in found if "/fifo" in line]
             self.assertEqual((len(found), len(fifos)), (len(lost) + 2, 2), found)
             self.assertGreater(len(lost), 10)
@@ -156,7 +163,8 @@ class OneDifference(Trees):
     def tearDown(self):
         material.unseal(self.clone)
         shutil.rmtree(self.at(""))
-        material.plant(self.clone)
+        shutil.rmtree(self.clone / "opt/traits")
+        self.plant(self.clone)
         os.utime(self.clone / "srv", ns=(0, 0))
         os.sync()
         self.assertEqual(self.differences(), [], "the clone was not put right again")
@@ -178,6 +186,12 @@ class OneDifference(Trees):
         run("chattr", "+d", self.at("flags/file-d"))
         run("chattr", "-i", self.at("flags/folder-i"))
         self.assert_found("flags/folder-i", "flags")
+
+    def test_what_btrfs_decides_is_no_difference(self):
+        expected = {"/f": {"flags": "0x40"}, "/g": {}, "/h": {"flags": "0x400"}}
+        self.assertEqual(check.compare(expected, expected | {"/f": {"flags": "0x440"}, "/g": {"flags": "0x400"}}), [])
+        self.assertEqual(len(check.compare(expected, expected | {"/h": {}})), 1)
+        self.assertEqual(len(check.compare(expected, expected | {"/g": {"flags": "0x410"}})), 1)
 
     def test_a_mode(self):
         os.chmod(self.at("mode-4755"), 0o755)

@@ -18,7 +18,6 @@ import image
 import manifest
 import vm
 from image import MIB
-from scenario import HOST_MOUNTS
 from shell import run
 
 HERE = Path(__file__).parent
@@ -100,6 +99,11 @@ def session(cache, logs, drives):
         bench.power_off("sync; echo o > /proc/sysrq-trigger")
 
 
+def source_of(module):
+    """A module of the harness, as a word of a command."""
+    return base64.b64encode((HERE / f"{module}.py").read_bytes()).decode()
+
+
 def device(index, number):
     """The name of a partition, or of a whole disk, of the drive with this index."""
     return f"/dev/vd{chr(ord('b') + index)}{number or ''}"
@@ -115,6 +119,8 @@ def unpack(cache, tree, paths, golden, logs):
         for line in _mounting(golden):
             bench.must(line)
         bench.must(f"tar -C /mnt --numeric-owner --xattrs --xattrs-include='*' -xpf {device(len(drives), None)}")
+        bench.must(f"echo {source_of('material')} | base64 -d > /tmp/material.py")
+        bench.must(f"python3 /tmp/material.py /mnt {' '.join(golden.places_for_material())}")
         bench.must("for d in dev proc sys; do mount --bind /$d /mnt/$d; done")
         for command in _boot_loader(golden):
             bench.must(f"chroot /mnt {command}")
@@ -145,7 +151,7 @@ def _boot_loader(golden):
 
 def foreign_mounts(golden):
     """What only a workbench can mount."""
-    return [(index, mount) for index, mount in golden.mounts() if mount.volume.kind not in HOST_MOUNTS]
+    return [(index, mount) for index, mount in golden.mounts() if not mount.volume.on_the_host]
 
 
 def manifests(cache, machines, golden, logs):
@@ -154,10 +160,9 @@ def manifests(cache, machines, golden, logs):
     if len(drives) > MOST_DISKS:
         half = len(machines) // 2
         return manifests(cache, machines[:half], golden, logs) + manifests(cache, machines[half:], golden, logs)
-    source = base64.b64encode((HERE / "manifest.py").read_bytes()).decode()
     found = []
     with session(cache, logs, drives) as bench:
-        bench.must(f"echo {source} | base64 -d > /tmp/manifest.py")
+        bench.must(f"echo {source_of('manifest')} | base64 -d > /tmp/manifest.py")
         for position in range(len(machines)):
             trees = {}
             for index, mount in foreign_mounts(golden):

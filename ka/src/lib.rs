@@ -29,6 +29,7 @@ pub mod hostname;
 pub mod inventory;
 pub mod ipv4;
 pub mod keys;
+pub mod letter_case;
 pub mod log_server;
 pub mod mac;
 pub mod menu;

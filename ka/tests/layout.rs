@@ -313,3 +313,35 @@ fn messages_say_what_differs_and_what_helps() {
     let text = LayoutError::TooSmall { all_fixed: false, have: 64 * MB, need: 72 * MB }.to_string();
     assert_eq!(text, "the disk has 64 MB, the description needs 72 MB");
 }
+
+/// Where a disk cannot have the places that a description names, that is said with both.
+#[test]
+fn a_place_that_is_given_up_is_reported() {
+    let disk = DiskSize::of_bytes(100 * MB, SectorSize::B512);
+    let departures = |text: &str| layout_of(text, disk).unwrap().departures(&desc(text));
+    // sfdisk keeps 12 sectors for 48 entries; the specification wants room for 128.
+    let short = "label: gpt\nunit: sectors\ntable-length: 48\nfirst-lba: 16\nstart=16, size=20480, type=L\n";
+    // What Rockchip's loaders want, and no GPT of the full length has room for.
+    let early = "label: gpt\nunit: sectors\nstart=16, size=20480, type=L\n";
+    for text in [short, early] {
+        let told = departures(text);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains("partition 1 begins at byte 1048576, not at 8192"), "{told:?}");
+    }
+    // The end is too far: all are placed again, and each that moves is named with its line.
+    let moved = departures("label: gpt\nstart=2MiB, size=40MiB, type=L\nstart=70MiB, size=40MiB, type=L\n");
+    assert_eq!(moved.len(), 2, "{moved:?}");
+    assert!(
+        moved[1].starts_with("line 3: partition 2 begins at byte 42991616, not at 73400320"),
+        "{moved:?}"
+    );
+    for kept in [
+        "label: gpt\ntable-length: 48\nstart=34, size=20480, type=L\n",
+        "label: gpt\nstart=2MiB, size=40MiB, type=L\n",
+        // A share of what is left has no place of its own.
+        "label: gpt\nstart=2MiB, size=+, type=L\n",
+        "linux 10\nlinux fill\n",
+    ] {
+        assert_eq!(departures(kept), [""; 0], "{kept}");
+    }
+}

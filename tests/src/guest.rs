@@ -1,10 +1,12 @@
 //! A kernel and its first root, booted in a virtual machine by QEMU alone.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::succeed;
+use crate::kernel::Kernel;
+use crate::{root, static_agent, succeed};
 
 /// What is booted.
 #[derive(Clone, Copy, Debug)]
@@ -62,4 +64,37 @@ impl Guest<'_> {
         machine.wait().expect("QEMU ends");
         console
     }
+}
+
+/// A first root with stage2 in `/stage2`, and of stage1 the kernel's modprobe, which looks for modules there; `init` is
+/// its script. `files` are programs that it needs besides busybox's, and their names in `/bin`: they come with the
+/// libraries that they are linked to.
+///
+/// # Panics
+/// If it cannot be made.
+#[must_use]
+pub fn stage2_root(kernel: &Kernel, folder: &Path, init: &str, files: &[(&Path, &str)]) -> PathBuf {
+    let tree = folder.join("tree");
+    fs::create_dir(&tree).expect("a temporary directory");
+    let mut make = Command::new(root().join("initramfs/make-stage2"));
+    succeed(make.args([&kernel.modules, Path::new("/"), &static_agent(), &tree.join("stage2")]));
+    let rest = "cd \"$1\"; mkdir bin sbin dev proc sys tmp; cp stage2/bin/busybox bin; cp \"$2\" sbin/modprobe
+        for tool in sh mount umount chroot mkdir sleep sync dmesg tail swapon poweroff cat ls; do ln -s busybox bin/$tool; done
+        mknod dev/console c 5 1; chmod 755 sbin/modprobe init";
+    fs::write(tree.join("init"), init).expect("a temporary file");
+    succeed(
+        Command::new("sh")
+            .args(["-euc", rest, "sh"])
+            .arg(&tree)
+            .arg(root().join("initramfs/stage1-modprobe")),
+    );
+    for (file, name) in files {
+        let with_libraries = "cp \"$2\" \"$1/bin/$3\"
+            { ldd \"$2\" || true; } | grep -o '/[^ ]*' | while read -r library; do cp --parents -L \"$library\" \"$1\"; done";
+        succeed(Command::new("sh").args(["-euc", with_libraries, "sh"]).args([&tree, *file]).arg(name));
+    }
+    let pack = "cd \"$1\" && find . -print0 | cpio -0 --quiet -H newc -o | zstd -q -3 >\"$2\"";
+    let initrd = folder.join("initrd");
+    succeed(Command::new("sh").args(["-euc", pack, "sh"]).args([&tree, &initrd]));
+    initrd
 }

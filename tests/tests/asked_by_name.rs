@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use ka_tests::guest::Guest;
-use ka_tests::{kernel, root, static_agent, succeed};
+use ka_tests::guest::{Guest, stage2_root};
+use ka_tests::{kernel, root, succeed};
 
 const MIB: u64 = 1 << 20;
 
@@ -30,8 +30,9 @@ const fn made(
     Made { name, kind, maker, options, size }
 }
 
-/// Every feature that `agent/src/disk/mkfs/features.rs` sets, and every option of fstab that needs a module.
-const ALL: [Made; 18] = [
+/// Every feature that `agent/src/disk/mkfs/features.rs` sets, and every option of fstab that needs a module; and what a
+/// partition may hold that is copied as it is.
+const ALL: [Made; 22] = [
     made("ext2", "ext2", "mke2fs -qF -t ext2", "defaults", 16),
     made("ext3", "ext3", "mke2fs -qF -t ext3", "defaults", 16),
     made(
@@ -85,13 +86,22 @@ const ALL: [Made; 18] = [
     made("fat-latin", "vfat", "mkfs.vfat -F 16", "codepage=850,iocharset=iso8859-15", 32),
     made("jfs", "jfs", "mkfs.jfs -q", "iocharset=utf8", 32),
     made("reiserfs", "reiserfs", "mkfs.reiserfs -qff", "acl,user_xattr", 64),
+    made("f2fs-zstd", "f2fs", F2FS, "compress_algorithm=zstd,compress_extension=*", 128),
+    made("f2fs-lz4", "f2fs", F2FS, "compress_algorithm=lz4,compress_extension=*", 128),
+    made("f2fs-lzo", "f2fs", F2FS, "compress_algorithm=lzo-rle,compress_extension=*", 128),
+    made("exfat", "exfat", "mkfs.exfat -L exfat", "iocharset=utf8", 32),
     made("swap", "swap", "mkswap -q", "", 16),
 ];
+
+const F2FS: &str = "mkfs.f2fs -q -f -O extra_attr,inode_checksum,sb_checksum,compression,encrypt,verity,quota,casefold -C utf8:strict";
+
+/// How squashfs compresses; each asks for a module of its own, or for one of the kernel's common ones.
+const SQUASHED: [&str; 5] = ["gzip", "lzo", "lz4", "xz", "zstd"];
 
 /// One disk with a partition for each.
 fn make_disk(folder: &Path) -> std::path::PathBuf {
     let disk = folder.join("disk");
-    let total = 2 + ALL.iter().map(|made| made.size + 1).sum::<u64>();
+    let total = 2 + ALL.iter().map(|made| made.size + 1).sum::<u64>() + 2 * SQUASHED.len() as u64;
     fs::File::create(&disk).expect("a temporary file").set_len(total * MIB).expect("a sparse file");
     let mut table = "label: gpt\n".to_owned();
     let mut at = 1;
@@ -101,20 +111,34 @@ fn make_disk(folder: &Path) -> std::path::PathBuf {
         fs::File::create(&image).expect("a temporary file").set_len(made.size * MIB).expect("a sparse file");
         let (program, words) = made.maker.split_once(' ').expect("a program with options");
         succeed(Command::new(program).args(words.split(' ')).arg(&image));
-        let seek = format!("seek={at}");
-        succeed(
-            Command::new("dd")
-                .arg(format!("if={}", image.display()))
-                .arg(format!("of={}", disk.display()))
-                .args(["bs=1M", &seek, "conv=notrunc,sparse", "status=none"]),
-        );
-        fs::remove_file(&image).expect("it is there");
+        put(&image, &disk, at);
         at += made.size + 1;
+    }
+    let license = root().join("LICENSE-MIT");
+    for kind in SQUASHED {
+        table += &format!("start={at}MiB, size=1MiB\n");
+        let image = folder.join(kind);
+        succeed(Command::new("mksquashfs").arg(&license).arg(&image).args([
+            "-quiet",
+            "-no-progress",
+            "-comp",
+            kind,
+        ]));
+        put(&image, &disk, at);
+        at += 2;
     }
     fs::write(folder.join("table"), table).expect("a temporary file");
     let sfdisk = "sfdisk -q --no-reread --no-tell-kernel --wipe never --wipe-partitions never \"$1\" <\"$2\"";
     succeed(Command::new("sh").args(["-c", sfdisk, "sh"]).args([&disk, &folder.join("table")]));
     disk
+}
+
+/// Moves an image into the disk, so many MiB from its start.
+fn put(image: &Path, disk: &Path, at: u64) {
+    let (from, to, seek) =
+        (format!("if={}", image.display()), format!("of={}", disk.display()), format!("seek={at}"));
+    succeed(Command::new("dd").args([&from, &to, "bs=1M", &seek, "conv=notrunc,sparse", "status=none"]));
+    fs::remove_file(image).expect("it is there");
 }
 
 /// What the machine does. Only the disk's own driver is loaded by hand, as ka loads it.
@@ -138,36 +162,74 @@ try() {
             kind => format!("try {} {kind} {} {device}\n", made.name, made.options),
         };
     }
+    for (number, kind) in SQUASHED.iter().enumerate() {
+        let device = format!("/dev/vda{}", ALL.len() + number + 1);
+        script += &format!(
+            "mount -t squashfs {device} /new && cat /new/* >/dev/null && umount /new && echo MADE squashfs-{kind} works\n"
+        );
+    }
+    let casefold = ALL.iter().position(|made| made.name == "ext4-casefold").map_or(0, |at| at + 1);
+    script += &format!("mount -t ext4 /dev/vda{casefold} /new && ciphers /new; umount /new\n");
     script + "echo ALL WERE TRIED\npoweroff -f\n"
 }
 
-/// The first root: stage1 as far as it matters here (the kernel's modprobe, which looks in stage2), and stage2.
-fn make_root(kernel: &kernel::Kernel, folder: &Path) -> std::path::PathBuf {
-    let tree = folder.join("tree");
-    fs::create_dir(&tree).expect("a temporary directory");
-    let mut make = Command::new(root().join("initramfs/make-stage2"));
-    succeed(make.args([&kernel.modules, Path::new("/"), &static_agent(), &tree.join("stage2")]));
-    let rest = "cd \"$1\"; mkdir bin sbin dev proc sys; cp stage2/bin/busybox bin; cp \"$2\" sbin/modprobe
-        for tool in sh mount umount chroot mkdir sleep sync dmesg tail swapon poweroff; do ln -s busybox bin/$tool; done
-        mknod dev/console c 5 1; chmod 755 sbin/modprobe init";
-    fs::write(tree.join("init"), script()).expect("a temporary file");
-    succeed(
-        Command::new("sh")
-            .args(["-euc", rest, "sh"])
-            .arg(&tree)
-            .arg(root().join("initramfs/stage1-modprobe")),
-    );
-    let pack = "cd \"$1\" && find . -print0 | cpio -0 --quiet -H newc -o | zstd -q -3 >\"$2\"";
-    let initrd = folder.join("initrd");
-    succeed(Command::new("sh").args(["-euc", pack, "sh"]).args([&tree, &initrd]));
-    initrd
+/// Modes of fscrypt, for contents and for names (linux/fscrypt.h), as `ciphers.c` tries them.
+const ENCRYPTED: [&str; 5] = ["1-4", "5-6", "9-9", "1-10", "7-8"];
+
+/// Makes an encrypted directory of each mode, and a file in it.
+const CIPHERS: &str = r#"
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct specifier { uint32_t type, reserved; uint8_t identifier[32]; };
+struct add_key { struct specifier spec; uint32_t size, id, reserved[8]; uint8_t raw[64]; };
+struct policy { uint8_t version, contents, names, flags, reserved[4], identifier[16]; };
+
+static int try(const char *at, int contents, int names)
+{
+    char folder[64], file[96], text[] = "something";
+    struct add_key key = { .spec.type = 2, .size = 64 };
+    memset(key.raw, contents, sizeof key.raw);
+    int top = open(at, O_RDONLY);
+    if (ioctl(top, _IOWR('f', 23, char[80]), &key)) return perror("add the key"), 1;
+    snprintf(folder, sizeof folder, "%s/%d-%d", at, contents, names);
+    snprintf(file, sizeof file, "%s/file", folder);
+    mkdir(folder, 0700);
+    struct policy policy = { .version = 2, .contents = contents, .names = names, .flags = 3 };
+    memcpy(policy.identifier, key.spec.identifier, 16);
+    int directory = open(folder, O_RDONLY);
+    if (ioctl(directory, _IOR('f', 19, char[12]), &policy)) return perror("set the policy"), 1;
+    int new = open(file, O_RDWR | O_CREAT, 0600);
+    if (new < 0) return perror("make a file"), 1;
+    if (write(new, text, sizeof text) != sizeof text || fsync(new)) return perror("write"), 1;
+    printf("MADE fscrypt-%d-%d works\n", contents, names);
+    return 0;
 }
+
+int main(int count, char **words)
+{
+    static const int modes[][2] = { {1, 4}, {5, 6}, {9, 9}, {1, 10}, {7, 8} };
+    for (unsigned i = 0; i < sizeof modes / sizeof *modes; i++)
+        if (try(words[count - 1], modes[i][0], modes[i][1])) printf("fscrypt-%d-%d FAILS\n", modes[i][0], modes[i][1]);
+}
+"#;
 
 #[test]
 fn every_file_system_that_ka_recreates_can_be_mounted_with_the_modules_of_stage2() {
     let kernel = kernel::debian("linux-image-amd64");
     let folder = tempfile::tempdir().expect("a temporary directory");
-    let (disk, initrd) = (make_disk(folder.path()), make_root(&kernel, folder.path()));
+    let ciphers = folder.path().join("ciphers");
+    fs::write(folder.path().join("ciphers.c"), CIPHERS).expect("a temporary file");
+    succeed(
+        Command::new("musl-gcc").args(["-static", "-o"]).arg(&ciphers).arg(folder.path().join("ciphers.c")),
+    );
+    let (disk, initrd) =
+        (make_disk(folder.path()), stage2_root(&kernel, folder.path(), &script(), &[(&ciphers, "ciphers")]));
     let guest = Guest { kernel: &kernel.image, initrd: &initrd, words: "", memory: 1536, disk: Some(&disk) };
     let console = guest.boot("ALL WERE TRIED");
     let failing: Vec<_> = ALL
@@ -176,4 +238,8 @@ fn every_file_system_that_ka_recreates_can_be_mounted_with_the_modules_of_stage2
         .map(|m| m.name)
         .collect();
     assert!(failing.is_empty(), "cannot be mounted: {failing:?}\n{console}");
+    let others = SQUASHED.map(|kind| format!("squashfs-{kind}"));
+    let others = others.into_iter().chain(ENCRYPTED.map(|mode| format!("fscrypt-{mode}")));
+    let failing: Vec<_> = others.filter(|name| !console.contains(&format!("MADE {name} works"))).collect();
+    assert!(failing.is_empty(), "cannot be used: {failing:?}\n{console}");
 }

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use ka::disk::description::Description;
-use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan};
+use ka::plan::{DiskPlan, ExtSettings, FileSystemKind, FileSystemPlan, Shape};
 use ka_agent::disk::claim::{self, ChosenBy, Claim, Refusal};
 use ka_agent::disk::{self, BootCode, DiskError, Prepared};
 use ka_host::hardware;
@@ -100,6 +100,38 @@ fn a_protective_mbr_is_active_where_the_golden_one_is() {
     assert_eq!(disk.read(446, 1)[0], if bios { 0x80 } else { 0 });
     let verdict = tool("sgdisk", ["-v", disk.node()]);
     assert!(verdict.contains("No problems found"), "{verdict}");
+}
+
+/// What a disk does not allow is handed to whoever tells the controller, and is no log line only.
+#[test]
+fn what_the_disk_does_not_allow_is_part_of_the_result() {
+    let disk = Loop::new(100 * MIB, 512);
+    let work = tempfile::tempdir().unwrap();
+    // The places are those of a larger disk.
+    let desc = "label: gpt\nstart=16MiB, size=40MiB, type=L\nstart=70MiB, size=40MiB, type=L\n";
+    let mut plan = plan(&disk, desc);
+    let journal = ExtSettings { journal: Some(64 * MIB), ..ExtSettings::default() };
+    let root = fs(1, FileSystemKind::Ext4, Some("/"));
+    plan.file_systems = vec![FileSystemPlan { shape: Shape { ext: Some(journal), ..root.shape }, ..root }];
+
+    let mut prepared = prepare(&plan, &work.path().join("root")).unwrap();
+
+    let counted: Vec<_> = prepared
+        .noted
+        .iter()
+        .map(|(kind, noted)| (kind.name(), noted.count, noted.example.clone()))
+        .collect();
+    assert_eq!(counted.len(), 2, "{counted:?}");
+    let (kind, count, example) = &counted[0];
+    assert_eq!((*kind, *count), ("placement", 2), "{example}");
+    assert!(
+        example.contains(disk.name()) && example.contains("partition 1 begins at byte 1048576"),
+        "{example}"
+    );
+    let (kind, count, example) = &counted[1];
+    assert_eq!((*kind, *count), ("setting", 1), "{example}");
+    assert!(example.contains(&format!("{}p1", disk.node())) && example.contains("journal"), "{example}");
+    prepared.unmount().unwrap();
 }
 
 /// An old GPT, and at the places of the new partitions what several file systems, LVM and RAID leave.

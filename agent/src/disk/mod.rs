@@ -26,6 +26,7 @@ use ka::disk::choice::DiskChoice;
 use ka::disk::layout::Layout;
 use ka::disk::mbr;
 use ka::inventory::Firmware;
+use ka::notes::Tally;
 use ka::plan::{ConfirmedDisk, DiskPlan, FileSystemPlan};
 use ka_host::hardware;
 use mounts::{Mounts, Taken};
@@ -45,6 +46,8 @@ pub struct Prepared {
     pub root: PathBuf,
     /// The partitions that are to be written byte by byte.
     pub raw: Vec<RawPartition>,
+    /// Where the disks depart from their plans: placements and settings that they do not allow.
+    pub noted: Tally,
     // Before the disks: unmounted while they are still locked.
     mounts: Mounts,
     /// What the file systems gave before they were unmounted.
@@ -121,6 +124,8 @@ pub fn prepare(confirmed: &[ConfirmedDisk], root: &Path) -> Result<Prepared, Dis
         ready::release(&ready)?;
         Ok::<_, DiskError>(ready)
     })?;
+    let mut noted = Tally::default();
+    ready.iter().for_each(|one| noted.merge(&one.noted));
     let mut written = Vec::new();
     match write_all(ready, confirmed, root, &mut written) {
         Ok((made, raw, mounts)) => {
@@ -131,6 +136,7 @@ pub fn prepare(confirmed: &[ConfirmedDisk], root: &Path) -> Result<Prepared, Dis
                 made,
                 root: root.to_owned(),
                 raw,
+                noted,
                 mounts,
                 samples: Vec::new(),
                 disks: written,
@@ -155,7 +161,7 @@ fn write_all(
 ) -> Result<Made, DiskError> {
     let (mut made, mut raw) = (Vec::new(), Vec::new());
     for (ready, ConfirmedDisk { plan, .. }) in ready.into_iter().zip(confirmed) {
-        let Ready { claim, layout, writes, old, exclusive, recipes } = ready;
+        let Ready { claim, layout, writes, old, exclusive, recipes, noted: _ } = ready;
         let boot_code = activate::planned_code(plan);
         // From here on the disk counts as begun: it is cleared if anything fails.
         let protective_active = plan.protective_active && hardware::firmware() == Firmware::Bios;

@@ -6,13 +6,12 @@ use super::error::DiskError;
 use super::mkfs::{Recipe, Target};
 use super::old::{self, Extent};
 use super::table;
-use crate::notes;
 use ka::disk::choice::{self, ChoiceError, DiskChoice};
 use ka::disk::ids::Seed;
 use ka::disk::layout::Layout;
 use ka::disk::table::Write;
 use ka::inventory::Disk;
-use ka::notes::NoteKind;
+use ka::notes::{NoteKind, Tally};
 use ka::plan::fit::{FitError, fit};
 use ka::plan::report::partition_name;
 use ka::plan::{ConfirmedDisk, DiskPlan};
@@ -33,6 +32,8 @@ pub(super) struct Ready {
     pub(super) exclusive: File,
     /// One for each file system of the plan.
     pub(super) recipes: Vec<Recipe>,
+    /// Where it departs from the plan, for whoever reads the summary.
+    pub(super) noted: Tally,
 }
 
 /// Claims all disks of a plan, and makes sure that each can be written as it says.
@@ -105,29 +106,41 @@ fn check_one(confirmed: &ConfirmedDisk, disk: &Disk) -> Result<Ready, DiskError>
     let seed = seed().map_err(|e| DiskError::io(&claim.node, "get random bytes", e))?;
     let layout = fit(plan, claim.size, &seed)
         .map_err(|reason| DiskError::Fit { disk: claim.name.clone(), reason: Box::new(reason) })?;
+    let mut noted = Tally::default();
     for departure in layout.departures(&plan.desc) {
-        notes::warn(NoteKind::Placement, format_args!("{}: {departure}", claim.name));
+        warn(&mut noted, NoteKind::Placement, &format!("{}: {departure}", claim.name));
     }
     let writes = layout.writes().map_err(|reason| DiskError::Encode { disk: claim.name.clone(), reason })?;
-    let recipes = recipes(plan, &layout, &claim.name)?;
+    let recipes = recipes(plan, &layout, &claim.name, &mut noted)?;
     let exclusive = claim.open_exclusive()?;
     let old = old::partitions(&claim, &exclusive)?;
-    Ok(Ready { claim, layout, writes, old, exclusive, recipes })
+    Ok(Ready { claim, layout, writes, old, exclusive, recipes, noted })
 }
 
-fn recipes(plan: &DiskPlan, layout: &Layout, disk: &str) -> Result<Vec<Recipe>, DiskError> {
+/// Logs a warning, and counts it.
+fn warn(noted: &mut Tally, kind: NoteKind, what: &str) {
+    log::warn!("{what}");
+    noted.add(kind, what);
+}
+
+fn recipes(
+    plan: &DiskPlan,
+    layout: &Layout,
+    disk: &str,
+    noted: &mut Tally,
+) -> Result<Vec<Recipe>, DiskError> {
     let sector = layout.disk.sector;
-    let recipe = |fs: &ka::plan::FileSystemPlan| {
+    let mut recipe = |fs: &ka::plan::FileSystemPlan| {
         let size = layout.partition(fs.partition).map_or(0, |placed| placed.size.bytes(sector));
         let device = Path::new("/dev").join(partition_name(disk, fs.partition));
         let is_esp = layout.partition(fs.partition).is_some_and(|placed| placed.kind.is_esp());
         let recipe = Recipe::new(fs, Target { size, sector, is_esp }, &device)?;
         for left_out in &recipe.left_out {
-            notes::warn(NoteKind::Setting, format_args!("{}: {left_out}", device.display()));
+            warn(noted, NoteKind::Setting, &format!("{}: {left_out}", device.display()));
         }
         Ok(recipe)
     };
-    plan.file_systems.iter().map(recipe).collect()
+    plan.file_systems.iter().map(&mut recipe).collect()
 }
 
 /// Every mount point is a plain absolute path, once in the whole plan.

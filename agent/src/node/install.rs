@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use ka::inventory::Inventory;
-use ka::notes::Tally;
+use ka::notes::{NoteKind, Tally};
 use ka::plan::{After, ConfirmedPlan, Plan};
 use ka::seal::StreamId;
 use ka::wire::control::{Failure, Hello, ToController};
@@ -111,6 +111,8 @@ fn carry_out(node: &Node, session: &Session, confirmed: &ConfirmedPlan) -> Resul
             "the controller confirmed another number of disks than it plans; nothing was written".into(),
         )
     })?;
+    // What an earlier attempt noted is no matter of this one.
+    drop(notes::take());
     let mut prepared =
         disk::prepare(&disks, Path::new(ROOT)).map_err(|e| own("prepare the disks", e.to_string()))?;
     match fill(node, session, plan, &mut prepared) {
@@ -126,10 +128,10 @@ fn fill(node: &Node, session: &Session, plan: &Plan, prepared: &mut Prepared) ->
     session.tell(ToController::Ready);
     let held = HeldBack::hold(&prepared.root, &prepared.made)
         .map_err(|e| own("hold back the EFI system partition", e.to_string()))?;
-    // What an earlier attempt noted is no matter of this one.
-    drop(notes::take());
     let sealed = Arc::new(Sealed::default());
-    let (stream, mut noted) = receive(session, prepared, &sealed)?;
+    let (stream, received) = receive(session, prepared, &sealed)?;
+    let mut noted = prepared.noted.clone();
+    noted.merge(&received);
     let machine = machine(node);
     let raw: Vec<_> = prepared.raw.iter().map(finish::names_of_raw).collect();
     let copied = Copied {
@@ -145,7 +147,7 @@ fn fill(node: &Node, session: &Session, plan: &Plan, prepared: &mut Prepared) ->
         && let Err(error) = step("load the installed kernel", || kexec::load(&prepared.root))
     {
         // The node is none the worse for it: without a kernel to start it reboots.
-        log::warn!("this node will reboot through its firmware: {error}");
+        notes::warn(NoteKind::Finish, format_args!("this node will reboot through its firmware: {error}"));
     }
     step("make files immutable again", || {
         let notes = unpack::seal(&prepared.root, &sealed)?;

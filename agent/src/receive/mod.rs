@@ -15,6 +15,7 @@ use std::{io, thread};
 
 use ka::inventory::{Card, Inventory};
 use ka::keys::{JoinKey, Key, KeyError, KeyPair};
+use ka::notes::{Counted, NoteKind, Tally};
 use ka::seal::StreamId;
 use ka::wire::control::{Failure, Hello, ToController};
 use ka::wire::{CONTROL_PORT, DATA_PORT};
@@ -93,6 +94,14 @@ pub enum ReceiveError {
     /// The data could not be written, or was not whole.
     #[error(transparent)]
     Sink(#[from] SinkError),
+    /// All that could be held is here, and some of the tree is not.
+    #[error("{count} entries could not be made here, such as {example}; all others are")]
+    NotDelivered {
+        /// How many.
+        count: u64,
+        /// The first, and why.
+        example: String,
+    },
 }
 
 impl From<SessionOver> for ReceiveError {
@@ -128,7 +137,10 @@ pub fn receive(request: &Request) -> Result<(), ReceiveError> {
         if request.check_sum {
             reader.check_sum();
         }
-        let Err(error) = receive_once(&session, &request.sink, stream, reader) else { break Ok(()) };
+        let error = match receive_once(&session, &request.sink, stream, reader) {
+            Ok(noted) => break Ok(noted),
+            Err(error) => error,
+        };
         if !error.is_passing() {
             log::info!("this host only relays from now on, for as long as others need it");
             break Err(error);
@@ -147,16 +159,20 @@ pub fn receive(request: &Request) -> Result<(), ReceiveError> {
     if let Err(error) = session.leave() {
         log::warn!("{error}");
     }
-    Ok(outcome?)
+    let noted = outcome?;
+    let lost = noted.iter().find(|(kind, _)| *kind == NoteKind::EntryLost);
+    lost.map_or(Ok(()), |(_, Counted { count, example })| {
+        Err(ReceiveError::NotDelivered { count: *count, example: example.clone() })
+    })
 }
 
-/// One attempt; the controller is told how it went.
+/// One attempt; the controller is told how it went. Returns what was noted.
 fn receive_once(
     session: &Session,
     sink: &Sink,
     stream: StreamId,
     mut reader: StreamReader,
-) -> Result<(), SinkError> {
+) -> Result<Tally, SinkError> {
     let received = sink.receive(&mut reader).and_then(|received| {
         let total = reader.finish()?;
         Ok((received.settle()?, total))
@@ -165,7 +181,7 @@ fn receive_once(
         Ok((notes, total)) => {
             session.note(stream, &notes);
             session.complete(stream, total);
-            Ok(())
+            Ok(notes)
         }
         Err(error) => {
             log::error!("{error}");

@@ -15,6 +15,7 @@
 //! One thread reads the archive and makes all names; others write the files (`writers`).
 
 mod attributes;
+mod clashes;
 mod deferred;
 mod partitions;
 mod seals;
@@ -36,6 +37,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use attributes::Attributes;
+use clashes::Clashes;
 use deferred::Deferred;
 use ka_host::health::Lost;
 use ka_host::words;
@@ -137,6 +139,16 @@ pub enum UnpackError {
         /// No space, no inodes, or the quota is used up.
         errno: Errno,
     },
+    /// Two names of the archive are one on this file system.
+    #[error(
+        "{path} and {other} of the same directory are one name on this file system, where case makes no difference"
+    )]
+    Clash {
+        /// The path in the archive.
+        path: String,
+        /// The name that came before.
+        other: String,
+    },
     /// The system refused something else.
     #[error("cannot {action} {path}: {}", words::of(*errno))]
     System {
@@ -168,6 +180,7 @@ pub fn unpack(input: impl BufRead, root: &Path, options: &Options) -> Result<Sum
         decoder: Decoder::new(input),
         tree: Tree::open(root)?,
         directories: Deferred::default(),
+        clashes: Clashes::default(),
         seals: BTreeMap::new(),
         partitions: options.partitions.as_deref().map(Partitions::new),
         options,
@@ -240,6 +253,8 @@ struct Unpacker<'a, R> {
     tree: Tree,
     /// Directories by path, whose attributes wait for the end.
     directories: Deferred,
+    /// Names that are one where case makes no difference.
+    clashes: Clashes,
     /// What gets `+i` or `+a` when nothing more is made, by path.
     seals: BTreeMap<Vec<u8>, Flags>,
     /// Where partitions go; none if they become files.
@@ -252,7 +267,16 @@ impl<R: BufRead> Unpacker<'_, R> {
     fn entry_or_note(&mut self, entry: Entry, writers: &mut Writers<'_>) -> Result<(), UnpackError> {
         self.summary.entries += 1;
         let path = entry.path.clone();
+        if let Some(what) = self.below_lost(&entry) {
+            self.summary.notes.push(NoteKind::EntryLost, &path, what);
+            return Ok(());
+        }
         match self.entry(entry, writers) {
+            Err(clash @ UnpackError::Clash { .. }) if self.options.tolerant => {
+                self.summary.notes.push(NoteKind::EntryLost, &path, format!("it is left out: {clash}"));
+                self.clashes.lose(&tree::inside(&path)?);
+                Ok(())
+            }
             Err(UnpackError::System { action, path: at, errno })
                 if self.options.tolerant && is_of_the_entry(errno) =>
             {
@@ -261,6 +285,16 @@ impl<R: BufRead> Unpacker<'_, R> {
                 Ok(())
             }
             outcome => outcome,
+        }
+    }
+
+    /// Why an entry has no place: its directory, or the file that it is another name of, was left out.
+    fn below_lost(&self, entry: &Entry) -> Option<&'static str> {
+        let is_lost = |path: &[u8]| tree::inside(path).is_ok_and(|path| self.clashes.is_lost(&path));
+        match &entry.kind {
+            _ if is_lost(&entry.path) => Some("it is left out with its directory"),
+            Kind::HardLink { target } if is_lost(target) => Some("it is left out: its first name was"),
+            _ => None,
         }
     }
 
@@ -337,8 +371,15 @@ impl<R: BufRead> Unpacker<'_, R> {
                 .is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Directory)
         };
         match make(place) {
-            Ok(()) => Ok(false),
-            Err(Errno::EXIST) if is_directory() => Ok(true),
+            Ok(()) => {
+                self.clashes.made(place);
+                Ok(false)
+            }
+            Err(Errno::EXIST) if is_directory() => {
+                self.refuse_clash(place)?;
+                self.clashes.made(place);
+                Ok(true)
+            }
             Err(_) => self.create(place, "make the directory", make).map(|()| false),
         }
     }
@@ -351,7 +392,7 @@ impl<R: BufRead> Unpacker<'_, R> {
         let source =
             stat(&other).map_err(|e| UnpackError::system("find the hard link's target", &target, e))?;
         if stat(place).is_ok_and(|s| (s.st_dev, s.st_ino) == (source.st_dev, source.st_ino)) {
-            return Ok(());
+            return self.refuse_clash(place);
         }
         let link = |place: &Place| {
             rustix::fs::linkat(&other.parent, other.name(), &place.parent, place.name(), AtFlags::empty())
@@ -423,13 +464,27 @@ impl<R: BufRead> Unpacker<'_, R> {
         action: &'static str,
         make: impl Fn(&Place) -> rustix::io::Result<T>,
     ) -> Result<T, UnpackError> {
-        match make(place) {
+        let made = match make(place) {
             Err(Errno::EXIST) => {
+                self.refuse_clash(place)?;
                 self.remove(place)?;
-                make(place).map_err(|e| UnpackError::system(action, &place.path, e))
+                make(place)
             }
-            Err(Errno::PERM | Errno::ACCESS) if self.unseal_parent(place) => self.create(place, action, make),
-            made => made.map_err(|e| UnpackError::system(action, &place.path, e)),
+            Err(Errno::PERM | Errno::ACCESS) if self.unseal_parent(place) => {
+                return self.create(place, action, make);
+            }
+            made => made,
+        };
+        let made = made.map_err(|e| UnpackError::system(action, &place.path, e))?;
+        self.clashes.made(place);
+        Ok(made)
+    }
+
+    /// What is at `place` is not to be replaced if the archive has made it under a name of another case.
+    fn refuse_clash(&mut self, place: &Place) -> Result<(), UnpackError> {
+        match self.clashes.other(place) {
+            Some(other) => Err(UnpackError::Clash { path: shown(&place.path), other }),
+            None => Ok(()),
         }
     }
 

@@ -63,7 +63,8 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
         left_out: args.exclude_disks.clone(),
         other_firmware: planned.other_firmware,
     };
-    let source = Arc::new(GoldenSource::new(planned.sources, planned.raw, planned.exclude));
+    let golden::plan::Planned { sources, raw, exclude, lost, .. } = planned;
+    let source = Arc::new(GoldenSource::new(sources, raw, exclude, lost));
     let logs = if args.dry_run { None } else { Some(new_directory(&config.directories.log, &args.session)?) };
     if let Some(logs) = &logs {
         log::info!("the nodes' logs go to {}", logs.display());

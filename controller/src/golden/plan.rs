@@ -7,6 +7,7 @@ mod boot_code;
 mod covered;
 mod disk;
 mod exclude;
+mod fat_names;
 mod firmware;
 mod golden;
 mod protected;
@@ -21,6 +22,7 @@ use super::view::ViewError;
 use ka::disk::choice::DiskChoice;
 use ka::disk::description::Description;
 use ka::disk::problem::DescError;
+use ka::notes::{NoteKind, Tally};
 use ka::plan::fit::FitError;
 use ka::plan::{After, BootPlan, FinishPlan, Loader, Plan};
 use ka_host::mountinfo;
@@ -89,6 +91,8 @@ pub struct Planned {
     pub exclude: Vec<PathBuf>,
     /// What a person should know before the nodes are erased.
     pub notes: Vec<String>,
+    /// What of them the clones lack: a part of the run's result.
+    pub lost: Tally,
     /// Why this system cannot be made to start by the other firmware, if it cannot.
     pub other_firmware: Option<String>,
 }
@@ -246,6 +250,7 @@ pub fn make(request: &Request<'_>) -> Result<Planned, PlanError> {
     planned.sources.sort_by_key(|s| s.mount_point.components().count());
     covered::note(&mut planned)?;
     protected::check(&mut planned)?;
+    fat_names::check(&planned)?;
     Ok(planned)
 }
 
@@ -303,7 +308,21 @@ impl Planned {
             finish: FinishPlan::default(),
             after: request.after,
         };
-        Self { plan, sources: Vec::new(), raw: Vec::new(), exclude, notes: Vec::new(), other_firmware: None }
+        Self {
+            plan,
+            sources: Vec::new(),
+            raw: Vec::new(),
+            exclude,
+            notes: Vec::new(),
+            lost: Tally::default(),
+            other_firmware: None,
+        }
+    }
+
+    /// Tells of something that the clones lack, and counts it.
+    fn lose(&mut self, kind: NoteKind, note: String) {
+        self.lost.add(kind, &note);
+        self.notes.push(note);
     }
 }
 

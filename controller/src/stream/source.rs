@@ -105,6 +105,8 @@ pub struct GoldenSource {
     chosen: Mutex<Vec<Chosen>>,
     raw: Vec<RawSource>,
     exclude: Vec<PathBuf>,
+    /// What was known to be lost when the plan was made.
+    lost: Tally,
     reading: Mutex<Readers>,
     idle: Condvar,
 }
@@ -128,10 +130,12 @@ impl Drop for Reader<'_> {
 }
 
 impl GoldenSource {
-    /// Reads file systems, and partitions as they are; directories of `exclude` are re-created empty.
+    /// Reads file systems, and partitions as they are; directories of `exclude` are re-created empty. `lost` is a part
+    /// of what is noted.
     #[must_use]
-    pub fn new(chosen: Vec<Chosen>, raw: Vec<RawSource>, exclude: Vec<PathBuf>) -> Self {
-        Self { chosen: Mutex::new(chosen), raw, exclude, reading: Mutex::default(), idle: Condvar::new() }
+    pub fn new(chosen: Vec<Chosen>, raw: Vec<RawSource>, exclude: Vec<PathBuf>, lost: Tally) -> Self {
+        let chosen = Mutex::new(chosen);
+        Self { chosen, raw, exclude, lost, reading: Mutex::default(), idle: Condvar::new() }
     }
 
     /// From now on nobody begins to read; waits at most for `time` until nobody reads, and tells whether that is so. A
@@ -179,7 +183,9 @@ impl Source for GoldenSource {
         };
         let summary = pack::pack(view.sources(), &options, out)?;
         summary.notes.log();
-        Ok(summary.notes.tally().clone())
+        let mut noted = self.lost.clone();
+        noted.merge(summary.notes.tally());
+        Ok(noted)
     }
 }
 
@@ -335,7 +341,7 @@ mod tests {
                 Ok(())
             }
         }
-        let source = Arc::new(GoldenSource::new(Vec::new(), Vec::new(), Vec::new()));
+        let source = Arc::new(GoldenSource::new(Vec::new(), Vec::new(), Vec::new(), Tally::default()));
         let ((begun, has_begun), (let_go, is_let_go)) =
             (std::sync::mpsc::channel(), std::sync::mpsc::channel());
         let reader = thread::spawn({

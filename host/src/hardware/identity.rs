@@ -104,9 +104,38 @@ fn made_up(folder: &Path, bus: &str, model: &str, serial: &str, wwid: &str) -> V
             names.push(format!("scsi-2{number}"));
         }
         Some(("t10", text)) if bus == "scsi" => names.push(format!("scsi-1{}", plain(text))),
+        None if bus == "scsi" => names.extend(vendors_own(folder, model, serial)),
         _ => {}
     }
     names
+}
+
+/// What udev's `scsi_id` makes of a disk without a worldwide name, as virtual machines have them: vendor, model, and what
+/// the vendor tells the disk by, or else its serial number.
+fn vendors_own(folder: &Path, model: &str, serial: &str) -> Option<String> {
+    let vendor = first(folder, &["device/vendor"]);
+    let page = fs::read(folder.join("device/vpd_pg83")).ok();
+    let (kind, own) = match page.as_deref().and_then(vendors_designator) {
+        Some(own) => ('0', own),
+        None if serial.is_empty() => return None,
+        None => ('S', serial.to_owned()),
+    };
+    Some(format!("scsi-{kind}{}", plain(&format!("{vendor:<8}{model:<16}{own}"))))
+}
+
+/// The device identification page: SPC-4, 7.8.6. Four bytes, then designators with four bytes before each; of type 0 and
+/// code set 2 is text of the vendor's.
+fn vendors_designator(page: &[u8]) -> Option<String> {
+    let mut rest = page.get(4..)?;
+    while let Some((&[code_set, kind, _, length], behind)) = rest.split_first_chunk::<4>() {
+        let length = usize::from(length);
+        let text = behind.get(..length)?;
+        if code_set & 0xf == 2 && kind & 0x3f == 0 {
+            return Some(told(&String::from_utf8_lossy(text))).filter(|text| !text.is_empty());
+        }
+        rest = behind.get(length..)?;
+    }
+    None
 }
 
 /// Text as udev puts it into names: one `_` for spaces, and nothing that could end a path's part.
@@ -152,6 +181,25 @@ mod tests {
         assert_eq!(ata_model(&page).as_deref(), Some("Samsung SSD 870 EVO 500GB"));
         assert_eq!(ata_model(&page[..150]), None);
         assert_eq!(ata_model(&[0; 572]), None);
+    }
+
+    /// As machines of QEMU and VMware show them, whose disks have no worldwide name.
+    #[test]
+    fn a_scsi_disk_without_a_worldwide_name_has_its_vendors() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = |serial| made_up(folder.path(), "scsi", "QEMU HARDDISK", serial, "");
+        assert_eq!(names(""), [""; 0]);
+        fs::create_dir(folder.path().join("device")).unwrap();
+        fs::write(folder.path().join("device/vendor"), "QEMU    \n").unwrap();
+        assert_eq!(names("node1"), ["scsi-SQEMU_QEMU_HARDDISK_node1"]);
+        // Another port's name comes first.
+        let page = b"\0\x83\0\x18\x01\x13\0\x04abcd\x02\0\0\x0cdrive-scsi0 ";
+        fs::write(folder.path().join("device/vpd_pg83"), page).unwrap();
+        assert_eq!(names("node1"), ["scsi-0QEMU_QEMU_HARDDISK_drive-scsi0"]);
+        for end in 0..page.len() {
+            fs::write(folder.path().join("device/vpd_pg83"), &page[..end]).unwrap();
+            assert!(names("").len() <= 1, "a page that is cut is no trouble");
+        }
     }
 
     /// As /dev/disk/by-id has them on machines with udev.

@@ -11,6 +11,9 @@ use std::path::Path;
 /// The smallest XFS that is made for a RAID, in bytes: of less, mkfs.xfs 6 says that its log is too small.
 const STRIPED: u64 = 4 << 30;
 
+/// The feature of an XFS by which names are found whatever their case is; mkfs.xfs calls it a version of directories.
+const ASCII_CI: &str = "ascii-ci";
+
 /// What makes one file system. Every command gets the device as its last argument.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in super::super) struct Recipe {
@@ -235,7 +238,13 @@ fn xfs(shape: &Shape, uuid: &str, target: Target, known: &Known, left_out: &mut 
     }
     let mut sections = vec![("-m", vec![format!("uuid={uuid}")]), ("-i", Vec::new()), ("-n", Vec::new())];
     if let Some(features) = &shape.features {
-        for (section, option) in features::xfs(features, known) {
+        let mut made = features::xfs(features, known);
+        made.extend(features.iter().any(|name| name == ASCII_CI).then(|| ("-n", "version=ci".to_owned())));
+        let is_made =
+            |name: &String| name == ASCII_CI || made.iter().any(|(_, option)| *option == format!("{name}=1"));
+        let lost = features.iter().filter(|name| !is_made(name));
+        left_out.extend(lost.map(|name| format!("the feature {name} is none that this mkfs.xfs makes")));
+        for (section, option) in made {
             if let Some((_, options)) = sections.iter_mut().find(|(name, _)| *name == section) {
                 options.push(option);
             }
@@ -412,12 +421,16 @@ mod tests {
         let xfs = Shape {
             block_size: Some(4096),
             inode_size: Some(512),
-            features: features(&["crc", "reflink", "ftype", "bigtime"]),
+            features: features(&["crc", "reflink", "ftype", "bigtime", "ascii-ci"]),
             ..Shape::default()
         };
+        let mut left_out = Vec::new();
+        let target = Target { size: 512 * MB, sector: SectorSize::B512, is_esp: false };
+        super::xfs(&xfs, "UUID", target, &known, &mut left_out);
+        assert_eq!(left_out, ["the feature bigtime is none that this mkfs.xfs makes"]);
         assert_eq!(
             line(FileSystemKind::Xfs, xfs, 512 * MB, 512, &known),
-            "mkfs.xfs -q -f -b size=4096 -m uuid=UUID,crc=1,finobt=0,reflink=1 -i nrext64=0,size=512 -n ftype=1 -L name"
+            "mkfs.xfs -q -f -b size=4096 -m uuid=UUID,crc=1,finobt=0,reflink=1 -i nrext64=0,size=512 -n ftype=1,version=ci -L name"
         );
         let btrfs = Shape {
             block_size: Some(4096),

@@ -8,6 +8,7 @@ use ka::disk::ids::Seed;
 use ka::disk::kind::{PartitionKind, TableKind};
 use ka::disk::table::Finding;
 use ka::disk::units::{DiskSize, InMb, SectorSize};
+use ka::notes::NoteKind;
 use ka::plan::fit::{FitError, fit};
 use ka::plan::room;
 use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan, RawPlan, Shape, Subvolume};
@@ -183,9 +184,11 @@ impl Job<'_> {
         };
         fs.golden = Some(partition.names());
         if partition.file_system() == Some(kind) {
-            fs.label = label(kind, partition, &mut planned.notes);
+            fs.label = label(kind, partition, planned);
             fs.shape = partition.made.shape.clone();
-            planned.notes.extend(not_kept(partition));
+            if let Some(note) = not_kept(partition) {
+                planned.lose(NoteKind::Setting, note);
+            }
             fs.uuid = partition.contents.uuid.clone().filter(|_| self.request.keep_uuids);
         }
         match &partition.usage {
@@ -272,7 +275,7 @@ fn not_kept(partition: &GoldenPartition) -> Option<String> {
 }
 
 /// The label for the new file system: the golden one's, if the tool takes it.
-fn label(kind: FileSystemKind, partition: &GoldenPartition, notes: &mut Vec<String>) -> Option<String> {
+fn label(kind: FileSystemKind, partition: &GoldenPartition, planned: &mut Planned) -> Option<String> {
     let label = partition.contents.label.as_ref()?;
     let reason = match kind {
         // What blkid told had bytes that are none.
@@ -280,7 +283,8 @@ fn label(kind: FileSystemKind, partition: &GoldenPartition, notes: &mut Vec<Stri
         FileSystemKind::Vfat if !is_label_of_fat(label) => "mkfs.vfat doesn't take it",
         _ => return Some(label.clone()),
     };
-    notes.push(format!("partition {} gets no label `{}`: {reason}", partition.number, label.escape_debug()));
+    let note = format!("partition {} gets no label `{}`: {reason}", partition.number, label.escape_debug());
+    planned.lose(NoteKind::Setting, note);
     None
 }
 
@@ -314,20 +318,24 @@ fn subvolumes_of(
         });
         match &subvolume.files {
             Some(files) => copied.extend(chosen(&files.path(), subvolume)),
-            None => planned.notes.push(format!(
-                "{}: subvolume {} is made empty: it is not mounted, and no other one that is has it",
-                partition.node.display(),
-                subvolume.path
-            )),
+            None => planned.lose(
+                NoteKind::MountLeftOut,
+                format!(
+                    "{}: subvolume {} is made empty: it is not mounted, and no other one that is has it",
+                    partition.node.display(),
+                    subvolume.path
+                ),
+            ),
         }
     }
     if !snapshots.is_empty() {
-        planned.notes.push(format!(
+        let note = format!(
             "{}: {} snapshots are not copied: {}",
             partition.node.display(),
             snapshots.len(),
             snapshots.join(", ")
-        ));
+        );
+        planned.lose(NoteKind::MountLeftOut, note);
     }
     Ok(copied)
 }

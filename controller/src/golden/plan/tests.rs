@@ -276,6 +276,7 @@ fn a_label_that_no_tool_takes_is_left_out() {
         let planned = decide_on(&disk, "linux fill\nlinux 100\n").unwrap();
         let fs = made(&planned).file_systems[1].clone();
         assert_eq!(fs.label.is_none(), planned.notes.iter().any(|n| n.contains("no label")), "{planned:?}");
+        assert_eq!(planned.lost.count(NoteKind::Setting), u64::from(fs.label.is_none()), "{planned:?}");
         fs.label
     };
     for label in ["EFI", "my disk", "small", "A-B_C~1"] {
@@ -455,6 +456,19 @@ fn subvolumes_are_made_and_copied_where_they_are_mounted() {
             "/dev/vda1: 1 snapshots are not copied: @/snap",
         ]
     );
+    assert_eq!(planned.lost.count(NoteKind::MountLeftOut), 2, "a part of the result");
+}
+
+#[test]
+fn limits_of_quotas_are_told_and_counted_as_lost() {
+    let mut disk =
+        golden(vec![partition(1, "xfs", mounted("/", 20)), partition(2, "ext4", mounted("/home", 20))]);
+    assert!(decide_on(&disk, "linux fill\nlinux 100\n").unwrap().lost.is_empty());
+    disk.partitions[0].made.quotas = true;
+    disk.partitions[1].made.shape.features = Some(vec!["extent".to_owned(), "quota".to_owned()]);
+    let planned = decide_on(&disk, "linux fill\nlinux 100\n").unwrap();
+    let told: Vec<_> = planned.notes.iter().filter(|note| note.contains("limits are not")).collect();
+    assert_eq!((told.len(), planned.lost.count(NoteKind::Setting)), (2, 2), "{planned:?}");
 }
 
 #[test]

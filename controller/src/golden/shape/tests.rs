@@ -141,6 +141,11 @@ fn xfs_tells_how_it_was_made() {
         ("-m reflink=0,inobtcount=0,finobt=0 -i nrext64=1", "crc ftype sparse bigtime nrext64"),
         ("-m crc=0 -n ftype=0 -b size=1024", ""),
         ("-m crc=0 -n ftype=1 -i size=256", "ftype"),
+        ("-m crc=0 -n version=ci,ftype=0", "ascii-ci"),
+        (
+            "-m rmapbt=0,reflink=0,bigtime=0,inobtcount=0 -i nrext64=0 -n version=ci",
+            "crc finobt ftype sparse ascii-ci",
+        ),
     ] {
         let script = format!(
             "mkfs.xfs -q {options} \"$1\" >&2; xfs_db -r -c 'sb 0' -c 'p blocksize inodesize' \"$1\""

@@ -23,6 +23,9 @@ const INCOMPAT: [(u64, &str); 9] = [
 /// Of version 4, in its second word of features.
 const FTYPE: u32 = 0x200;
 
+/// Of both versions, in the word with the version: names are found whatever the case of their ASCII letters is.
+const ASCII_CI: u16 = 0x4000;
+
 pub(super) fn parse(bytes: &[u8]) -> Option<Made> {
     bytes.strip_prefix(b"XFSB")?;
     let block_size = be32(bytes, 4)?;
@@ -34,6 +37,9 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Made> {
         features.extend(names(be32(bytes, 216)?, "incompat-", &INCOMPAT));
     } else if be32(bytes, 200)? & FTYPE != 0 {
         features.push("ftype".to_owned());
+    }
+    if be16(bytes, 100)? & ASCII_CI != 0 {
+        features.push("ascii-ci".to_owned());
     }
     let blocks = be64(bytes, 8)?;
     let overhead = reserved_blocks(blocks, &features).saturating_mul(block_size.into());
