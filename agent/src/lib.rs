@@ -14,6 +14,7 @@ pub mod init;
 pub mod kexec;
 pub mod node;
 pub mod notes;
+mod read_back;
 pub mod receive;
 pub mod relay;
 pub mod secrets;

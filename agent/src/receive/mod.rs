@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use ka::inventory::{Card, Inventory};
+use ka::notes::{NoteKind, Tally};
 use ka::seal::StreamId;
 use ka::wire::control::{Failure, Hello, ToController};
 use ka::wire::keys::{JoinKey, Key, KeyError, KeyPair};
@@ -90,6 +91,14 @@ pub enum ReceiveError {
     /// The data could not be written, or was not whole.
     #[error(transparent)]
     Sink(#[from] SinkError),
+    /// All came, and some of it cannot be here.
+    #[error("{count} {}, such as {example}: the rest is here", NoteKind::EntryLost.words())]
+    Lacks {
+        /// How many entries.
+        count: u64,
+        /// The first, and why.
+        example: String,
+    },
 }
 
 impl ReceiveError {
@@ -111,7 +120,7 @@ pub fn receive(request: &Request) -> Result<(), ReceiveError> {
     let listener = data_listener().map_err(|e| ReceiveError::System(e.to_string()))?;
     let card = controller.iter().find_map(|address| hardware::card_towards(*address));
     let own = KeyPair::generate().map_err(|e| ReceiveError::System(e.to_string()))?;
-    let hello = hello(&request.session, own.public, &listener, request.window, card)?;
+    let hello = hello(request, own.public, &listener, card)?;
     log::info!("this host takes successors on port {}", hello.data_port);
     let session = join(request, &controller, (&key, &own), &hello, &listener)?;
     let (mut stream, mut reader) = session.wait_for_stream()?;
@@ -119,7 +128,10 @@ pub fn receive(request: &Request) -> Result<(), ReceiveError> {
         if request.check_sum {
             reader.check_sum();
         }
-        let Err(error) = receive_once(&session, &request.sink, stream, reader) else { break Ok(()) };
+        let error = match receive_once(&session, &request.sink, stream, reader) {
+            Ok(notes) => break Ok(notes),
+            Err(error) => error,
+        };
         if !error.is_passing() {
             log::info!("this host only relays from now on, for as long as others need it");
             break Err(error);
@@ -138,7 +150,15 @@ pub fn receive(request: &Request) -> Result<(), ReceiveError> {
     if let Err(error) = session.leave() {
         log::warn!("{error}");
     }
-    Ok(outcome?)
+    lacks(&outcome?)
+}
+
+/// An entry that this file system cannot hold is an error of the whole, for the controller and here alike.
+fn lacks(notes: &Tally) -> Result<(), ReceiveError> {
+    match notes.iter().find(|(kind, _)| *kind == NoteKind::EntryLost) {
+        Some((_, lost)) => Err(ReceiveError::Lacks { count: lost.count, example: lost.example.clone() }),
+        None => Ok(()),
+    }
 }
 
 /// One attempt; the controller is told how it went.
@@ -147,7 +167,7 @@ fn receive_once(
     sink: &Sink,
     stream: StreamId,
     mut reader: StreamReader,
-) -> Result<(), SinkError> {
+) -> Result<Tally, SinkError> {
     let received = sink.receive(&mut reader).and_then(|received| {
         let total = reader.finish()?;
         Ok((received.settle()?, total))
@@ -156,7 +176,7 @@ fn receive_once(
         Ok((notes, total)) => {
             session.note(stream, &notes);
             session.complete(stream, total);
-            Ok(())
+            Ok(notes)
         }
         Err(error) => {
             log::error!("{error}");
@@ -212,22 +232,22 @@ fn resolve(controller: &str) -> Result<Vec<SocketAddr>, ReceiveError> {
 }
 
 fn hello(
-    session: &str,
+    request: &Request,
     key: Key,
     listener: &TcpListener,
-    window: u64,
     card: Option<Card>,
 ) -> Result<Hello, ReceiveError> {
     let system = |e: String| ReceiveError::System(e);
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
     Ok(Hello {
-        session: session.to_owned(),
+        session: request.session.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         key,
         data_port: listener.local_addr().map_err(|e| system(e.to_string()))?.port(),
-        window,
+        window: request.window,
         inventory: Inventory { hostname, cards: card.into_iter().collect(), ..Inventory::default() },
         erasable: false,
+        place: request.sink.place(),
         resume: None,
     })
 }

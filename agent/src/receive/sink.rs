@@ -1,12 +1,14 @@
 //! Where a received stream goes: a directory, a file, or a command.
 
 use std::fs;
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use ka::archive::ArchiveError;
 use ka::notes::Tally;
 use ka::proof::Forged;
+use sha2::{Digest, Sha256};
 
 use super::partial::{self, Partial};
 use super::{command, device};
@@ -59,6 +61,14 @@ pub enum SinkError {
     /// The file system has lost something.
     #[error(transparent)]
     Lost(#[from] Lost),
+    /// The medium has not kept what was written.
+    #[error("{}: {}", path.display(), words::not_kept(*offset))]
+    NotKept {
+        /// The file or device.
+        path: PathBuf,
+        /// Where other bytes are.
+        offset: u64,
+    },
     /// The command.
     #[error("the command '{command}' failed: {reason}")]
     Command {
@@ -97,6 +107,27 @@ impl SinkError {
 }
 
 impl Sink {
+    /// A number by which the controller tells a receiver that is started again from another one on the same machine. It
+    /// says nothing of names.
+    #[must_use]
+    pub fn place(&self) -> u64 {
+        let here = std::env::current_dir().unwrap_or_default();
+        let (kind, path) = match self {
+            Self::Dir(path) => ("dir", here.join(path)),
+            Self::File(path) => ("file", here.join(path)),
+            // Where a command writes, it alone knows; often below the working directory.
+            Self::Command(command) => (command.as_str(), here),
+        };
+        let mut hash = Sha256::new();
+        hash.update(kind);
+        hash.update([0]);
+        hash.update(path.as_os_str().as_bytes());
+        let mut number = [0; 8];
+        number.iter_mut().zip(hash.finalize()).for_each(|(to, from)| *to = from);
+        // 0 is a machine that becomes a copy itself.
+        u64::from_le_bytes(number).max(1)
+    }
+
     /// Takes the stream to its end; whether it was whole, [`StreamReader::finish`] tells.
     ///
     /// # Errors
@@ -117,7 +148,8 @@ impl Sink {
                 }
                 _ => {
                     let mut file = Partial::create(path)?;
-                    copy(stream, file.file(), |error| SinkError::File { path: path.clone(), error })?;
+                    let failed = |error| SinkError::File { path: path.clone(), error };
+                    copy(stream, failed, |bytes| file.write(bytes))?;
                     Ok(Received { notes: Tally::default(), file: Some(file) })
                 }
             },
@@ -164,8 +196,8 @@ pub fn unpack_into(
 /// Copies all; the stream's errors stay the stream's.
 pub(super) fn copy(
     stream: &mut StreamReader,
-    to: &mut impl Write,
     error: impl Fn(io::Error) -> SinkError,
+    mut write: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<(), SinkError> {
     loop {
         let bytes = match stream.fill_buf() {
@@ -178,7 +210,7 @@ pub(super) fn copy(
                 });
             }
         };
-        to.write_all(bytes).map_err(&error)?;
+        write(bytes).map_err(&error)?;
         let length = bytes.len();
         stream.consume(length);
     }

@@ -12,3 +12,4 @@ pub mod packet;
 pub mod session;
 pub mod signals;
 pub mod spawn;
+pub mod sync_range;

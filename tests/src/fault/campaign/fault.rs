@@ -292,6 +292,8 @@ impl Fault {
                 "kept",
                 "superblock",
                 "os error",
+                "has lost what was written",
+                "checksum",
             ],
             HungDisk => &[
                 "write everything out",
