@@ -142,6 +142,7 @@ impl Keeper {
             if self.speak() == Next::Stop || self.listen()? == Next::Stop {
                 return Ok(());
             }
+            self.note_progress();
             self.say_what_is_waited_for();
             if self.connection.is_none() && self.come_back()? == Next::Stop {
                 return Ok(());
@@ -349,7 +350,7 @@ impl Keeper {
     fn lose(&mut self, reason: &str) {
         if self.connection.take().is_some() {
             log::warn!("the connection to the controller at {} is lost: {reason}", self.address);
-            self.outage.on_lost();
+            self.outage.on_lost(Instant::now());
         }
     }
 
@@ -382,7 +383,6 @@ impl Keeper {
     }
 
     fn come_back(&mut self) -> io::Result<Next> {
-        self.note_progress();
         if let Some(reason) = self.outage.end(&self.address.to_string(), Instant::now()) {
             self.end(reason);
             return Ok(Next::Stop);
