@@ -231,7 +231,9 @@ fn changed(before: &Metadata, now: &Metadata) -> Option<&'static str> {
     if !before.is_file() {
         None
     } else if now.len() > before.len() {
-        Some("it grew while it was read; its copy has as much as it had at first, and may be of no single moment")
+        Some(
+            "it grew while it was read; its copy has as much as it had at first, and may be of no single moment",
+        )
     } else if written(now) != written(before) {
         Some("it was written to while it was read; its copy may be of no single moment")
     } else if (now.ctime(), now.ctime_nsec()) != (before.ctime(), before.ctime_nsec()) {
@@ -384,8 +386,7 @@ mod tests {
             open().write_all(&[1; 100]).unwrap();
             open().set_modified(time).unwrap();
         };
-        let changes: [(&str, &dyn Fn()); 3] =
-            [("it grew", &append), ("its times", &rewrite), ("", &|| ())];
+        let changes: [(&str, &dyn Fn()); 3] = [("it grew", &append), ("its times", &rewrite), ("", &|| ())];
         for (said, change) in changes {
             std::fs::write(&path, vec![7; 3 << 20]).unwrap();
             let mut out = Changes(0, change);
