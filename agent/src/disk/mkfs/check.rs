@@ -12,21 +12,26 @@ use crate::disk::error::DiskError;
 use crate::step::goes_on;
 use crate::tool::{self, End};
 
-/// A checker that only looks, and how it ends when it has found damage: anything else is its own trouble.
+/// A checker that only looks, and the bits of its exit status that tell of damage: anything else is its own trouble.
 struct Checker {
     program: &'static str,
     arguments: &'static [&'static str],
     damaged: i32,
 }
 
+/// Of fsck(8): errors are left, or so many that it could not go on.
+const STILL_DAMAGED: i32 = 4 | 8;
+
 fn checker(kind: FileSystemKind) -> Option<Checker> {
     let of = |program, arguments, damaged| Some(Checker { program, arguments, damaged });
     match kind {
-        FileSystemKind::Ext2 | FileSystemKind::Ext3 | FileSystemKind::Ext4 => of("e2fsck", &["-fn"], 4),
+        FileSystemKind::Ext2 | FileSystemKind::Ext3 | FileSystemKind::Ext4 => {
+            of("e2fsck", &["-fn"], STILL_DAMAGED)
+        }
         FileSystemKind::Xfs => of("xfs_repair", &["-n"], 1),
         FileSystemKind::Btrfs => of("btrfs", &["check", "--readonly"], 1),
         FileSystemKind::Vfat => of("fsck.vfat", &["-n"], 1),
-        FileSystemKind::Jfs => of("fsck.jfs", &["-n"], 4),
+        FileSystemKind::Jfs => of("fsck.jfs", &["-n"], STILL_DAMAGED),
         // reiserfsck asks a person; of a swap space, the superblock is all.
         FileSystemKind::Reiserfs | FileSystemKind::Swap => None,
     }
@@ -61,5 +66,5 @@ pub(in crate::disk) fn check(kind: FileSystemKind, device: &Path) -> Result<(), 
 }
 
 fn is_damage(end: End, damaged: i32) -> bool {
-    matches!(end, End::Exited(status) if status.code() == Some(damaged))
+    matches!(end, End::Exited(status) if status.code().is_some_and(|code| code & damaged != 0))
 }
