@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn who_could_not_hear_tries_before_it_gives_up() {
         let start = Instant::now();
-        let at = |second| start + Duration::from_secs(3600 + second);
+        let at = |second: u64| start + Duration::from_secs(3600 + second);
         let mut outage = Outage::new(Limits::default(), start);
         outage.on_lost(at(0));
         assert_eq!(outage.end(ADDRESS, at(44)), None);
