@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ka::mac::Mac;
-use kactl::run::lease::{Allowed, HeldLease, Lease};
+use kactl::rendezvous::lease::{Allowed, HeldLease, Lease};
 
 const SERVER: &str = "10.77.0.1";
 /// What a test never takes unless something hangs.

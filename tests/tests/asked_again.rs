@@ -4,8 +4,8 @@
 //! Needs root, a loop device, `unshare`, `chroot`, `ip`, `/dev/ptmx`.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+use ka::keys::JoinKey;
 use ka::wire::control::{Failure, ToController};
-use ka::wire::keys::JoinKey;
 use ka_tests::golden_machine::{join_with, kactl_run_for, on_a_golden_machine, set_up};
 use ka_tests::process::Process;
 use ka_tests::site::summary;

@@ -8,13 +8,14 @@ use std::process::ExitCode;
 use ka::disk::choice::{DiskChoice, ParseChoiceError};
 use ka::disk::description::Description;
 use ka::disk::kind::PartitionKind;
-use ka::disk::report::{OfDisk, Outcome, Report};
 use ka::disk::table::{Table, TableError};
 use ka::disk::units::{DiskSize, SectorSize};
 use ka::inventory::Disk;
+use ka::plan::report::{OfDisk, Outcome, Report};
 use ka::plan::{ConfirmedDisk, DiskPlan, FileSystemKind, FileSystemPlan};
+use ka_agent::disk;
 use ka_agent::step::step;
-use ka_agent::{disk, hardware};
+use ka_host::hardware;
 use serde::Serialize;
 
 #[derive(clap::Args)]
@@ -76,8 +77,8 @@ struct Shown {
 /// Why nothing was done, or not all.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    #[error("can't read {file}: {source}", file = .file.display())]
-    Read { file: PathBuf, source: io::Error },
+    #[error("can't read {file}: {error}", file = .file.display())]
+    Read { file: PathBuf, error: io::Error },
     #[error(transparent)]
     Description(#[from] ka::disk::problem::DescError),
     #[error(transparent)]
@@ -89,9 +90,21 @@ enum Failure {
     #[error("nothing was written")]
     Refused,
     #[error("can't print: {0}")]
-    Print(#[from] io::Error),
+    Print(io::Error),
     #[error("can't print JSON: {0}")]
-    Json(#[from] serde_json::Error),
+    Json(serde_json::Error),
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Json(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Print(error)
+    }
 }
 
 /// Runs the command: 0 done, 1 refused or failed, 2 usage.
@@ -210,7 +223,8 @@ fn report(plan: &DiskPlan) -> (Report, Option<ConfirmedDisk>) {
 /// What the description's types say: swap, an EFI system partition, or files of Linux.
 fn plan_of(wanted: &Wanted) -> Result<DiskPlan, Failure> {
     let Wanted { disk, desc, fs } = wanted;
-    let text = fs::read_to_string(desc).map_err(|source| Failure::Read { file: desc.clone(), source })?;
+    let text =
+        fs::read_to_string(desc).map_err(|source| Failure::Read { file: desc.clone(), error: source })?;
     let description = Description::parse(&text, &desc.display().to_string())?;
     let makes = |kind: PartitionKind| match kind {
         kind if kind.is_swap() => Some(FileSystemKind::Swap),

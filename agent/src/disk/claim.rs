@@ -7,16 +7,16 @@
 //! udev, don't work on it at once. Only while the table is written is it opened exclusively too: an
 //! exclusive open of a whole disk makes mkfs and mount on its partitions fail with EBUSY.
 
-use super::bus::{self, Attachment};
-use super::mountinfo::DeviceNumber;
-use super::openers::{self, Opener};
-use super::sysfs;
-use super::usage::{Usage, Users};
 use super::wait::retry;
-use crate::hardware;
-use crate::sys::{block, loops};
-use ka::disk::identity::{DiskIdentity, Mismatch};
 use ka::disk::units::{BadSectorSize, DiskSize, SectorSize};
+use ka::inventory::identity::{DiskIdentity, Mismatch};
+use ka_host::bus::{self, Attachment};
+use ka_host::hardware;
+use ka_host::mountinfo::DeviceNumber;
+use ka_host::openers::{self, Opener};
+use ka_host::sys::{block, loops};
+use ka_host::sysfs;
+use ka_host::usage::{Usage, Users};
 use rustix::fs::{FlockOperation, OFlags};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -114,14 +114,14 @@ pub enum Refusal {
         reason: BadSectorSize,
     },
     /// The kernel doesn't answer.
-    #[error("{disk}: can't {doing}: {source}; nothing was written")]
+    #[error("{disk}: can't {doing}: {error}; nothing was written")]
     Io {
         /// The disk's name.
         disk: String,
         /// What was to be done, as in "can't …".
         doing: &'static str,
         /// What the kernel said.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
@@ -261,7 +261,7 @@ pub(super) fn exclusive(name: &str, node: &Path) -> Result<File, Refusal> {
     let is_busy = |e: &io::Error| e.kind() == io::ErrorKind::ResourceBusy;
     retry(LOCKED, || open_exclusive(node, true), is_busy).map_err(|e| match e.kind() {
         io::ErrorKind::ResourceBusy => Refusal::Exclusive(name.to_owned()),
-        _ => Refusal::Io { disk: name.to_owned(), doing: "open it exclusively", source: e },
+        _ => Refusal::Io { disk: name.to_owned(), doing: "open it exclusively", error: e },
     })
 }
 
@@ -340,7 +340,7 @@ pub(super) fn check_flags(name: &str) -> Result<(), Refusal> {
 }
 
 pub(super) fn io_refusal(disk: &str, doing: &'static str, source: io::Error) -> Refusal {
-    Refusal::Io { disk: disk.to_owned(), doing, source }
+    Refusal::Io { disk: disk.to_owned(), doing, error: source }
 }
 
 #[cfg(test)]

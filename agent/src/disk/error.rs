@@ -1,13 +1,13 @@
 //! What can go wrong with a node's disk, with the facts that a person needs to act on it.
 
 use super::claim::Refusal;
-use crate::health::Lost;
 use crate::unpack::UnpackError;
-use crate::words;
 use ka::disk::choice::ChoiceError;
-use ka::disk::fit::FitError;
 use ka::disk::mbr::SetActiveError;
 use ka::disk::table::{EncodeError, TableError};
+use ka::plan::fit::FitError;
+use ka_host::health::Lost;
+use ka_host::words;
 use std::io;
 use std::path::PathBuf;
 
@@ -19,7 +19,7 @@ pub enum DiskError {
     Refused(#[from] Refusal),
     /// It is not sure which disk is meant, or it is none to write to.
     #[error("{0}; nothing was written")]
-    Choice(#[from] ChoiceError),
+    Choice(ChoiceError),
     /// The plan doesn't go onto this disk, which was not written.
     #[error("{disk}: {reason}; nothing was written")]
     Fit {
@@ -61,18 +61,18 @@ pub enum DiskError {
         what: String,
     },
     /// A call to the kernel failed.
-    #[error("{device}: can't {doing}: {}", words::of_io(.source), device = .device.display())]
+    #[error("{device}: can't {doing}: {}", words::of_io(.error), device = .device.display())]
     Io {
         /// The device, or the path where one was to be mounted.
         device: PathBuf,
         /// What was to be done, as in "can't …".
         doing: &'static str,
         /// What the kernel said.
-        source: io::Error,
+        error: io::Error,
     },
     /// A mount point that can't be made what the golden one is beneath its mount.
     #[error("the mount point beneath its file system: {0}")]
-    Covered(#[source] UnpackError),
+    Covered(UnpackError),
     /// The table can't be written as bytes.
     #[error("{disk}: the partition table can't be written: {reason}")]
     Encode {
@@ -154,6 +154,12 @@ pub enum DiskError {
     },
 }
 
+impl From<ChoiceError> for DiskError {
+    fn from(error: ChoiceError) -> Self {
+        Self::Choice(error)
+    }
+}
+
 /// Why a file system can't be made, which is known before anything is written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecipeError {
@@ -173,6 +179,6 @@ pub enum RecipeError {
 impl DiskError {
     /// An error of the operating system on a device.
     pub(super) fn io(device: impl Into<PathBuf>, doing: &'static str, source: impl Into<io::Error>) -> Self {
-        Self::Io { device: device.into(), doing, source: source.into() }
+        Self::Io { device: device.into(), doing, error: source.into() }
     }
 }

@@ -9,9 +9,9 @@ use std::thread;
 use nix::sched::CloneFlags;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
-use super::efi;
-use super::error::Cause;
 use crate::disk::MadeFileSystem;
+use crate::finish::boot::efi;
+use crate::finish::error::Cause;
 
 /// The file that stands for `/proc/cmdline` in the copied system.
 const COMMAND_LINE: &str = "run/ka-command-line";
@@ -38,13 +38,13 @@ pub fn inside<T: Send>(root: &Path, work: impl FnOnce() -> T + Send) -> io::Resu
 
 /// The kernel's file systems, mounted below a root. Unmounted when dropped; [`Chroot::undo`] also tells
 /// whether that worked.
-pub(super) struct Chroot {
+pub(in crate::finish) struct Chroot {
     root: PathBuf,
     mounted: Vec<PathBuf>,
 }
 
 impl Chroot {
-    pub(super) fn mount(root: &Path) -> Result<Self, Cause> {
+    pub(in crate::finish) fn mount(root: &Path) -> Result<Self, Cause> {
         let mut chroot = Self { root: root.to_owned(), mounted: Vec::new() };
         chroot.at("dev", |to| rustix::mount::mount_bind("/dev", to))?;
         chroot.at("dev/pts", |to| new("devpts", to, c"gid=5,mode=620,ptmxmode=000"))?;
@@ -102,11 +102,11 @@ impl Chroot {
     }
 
     /// Unmounts everything again.
-    pub(super) fn undo(mut self) -> Result<(), Cause> {
+    pub(in crate::finish) fn undo(mut self) -> Result<(), Cause> {
         while let Some(path) = self.mounted.last() {
             rustix::mount::unmount(path, UnmountFlags::empty()).map_err(|e| Cause::Busy {
                 path: path.clone(),
-                source: e.into(),
+                error: e.into(),
                 users: users_of(&self.root),
             })?;
             self.mounted.pop();
@@ -129,7 +129,7 @@ impl Drop for Chroot {
 ///
 /// kernel-install, mkinitcpio and others write the running kernel's down for the next boots where they find no other.
 /// Here that is the cloning's, which names no root.
-pub(super) fn show_command_line(root: &Path, line: &str) -> Result<(), Cause> {
+pub(in crate::finish) fn show_command_line(root: &Path, line: &str) -> Result<(), Cause> {
     log::info!("in /proc/cmdline of the copied system: {line}");
     let path = root.join(COMMAND_LINE);
     fs::write(&path, format!("{line}\n")).map_err(|e| Cause::file("write", &path, e))
@@ -155,12 +155,12 @@ fn users_of(root: &Path) -> Vec<String> {
 
 /// Links in `/dev/disk` to the new file systems, where no udev makes them. Without them grub-mkconfig
 /// falls back to `root=/dev/sda1` without a word. Removed when dropped.
-pub(super) struct DeviceLinks {
+pub(in crate::finish) struct DeviceLinks {
     links: Vec<PathBuf>,
 }
 
 impl DeviceLinks {
-    pub(super) fn make(made: &[MadeFileSystem]) -> Result<Self, Cause> {
+    pub(in crate::finish) fn make(made: &[MadeFileSystem]) -> Result<Self, Cause> {
         let mut made_links = Self { links: Vec::new() };
         for fs in made {
             for (directory, name) in

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ka_host::atomic::FileError;
+
 /// A step of the finish that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{step}: {cause}")]
@@ -18,22 +20,22 @@ pub struct FinishError {
 #[derive(Debug, thiserror::Error)]
 pub enum Cause {
     /// A file of the copied system could not be read, written or removed.
-    #[error("cannot {action} {}: {}", path.display(), crate::words::of_io(source))]
+    #[error("cannot {action} {}: {}", path.display(), ka_host::words::of_io(error))]
     File {
         /// What was tried.
         action: &'static str,
         /// The file, as seen from the root that the step works in.
         path: PathBuf,
         /// The system's reason.
-        source: io::Error,
+        error: io::Error,
     },
     /// Something is still mounted in the chroot, because a process uses it.
-    #[error("cannot unmount {}: {source}{}", path.display(), Users(users))]
+    #[error("cannot unmount {}: {error}{}", path.display(), Users(users))]
     Busy {
         /// The mount point.
         path: PathBuf,
         /// The system's reason.
-        source: io::Error,
+        error: io::Error,
         /// The processes whose root is the copied system, as `PID NAME`.
         users: Vec<String>,
     },
@@ -90,10 +92,10 @@ pub enum Cause {
     NoSystemPartition,
     /// The firmware took no entry, and one is required: by `--nvram require`, or because another loader is where the
     /// firmware looks by itself.
-    #[error("the firmware's menu has no entry for this node, and without one it would not start: {source}")]
+    #[error("the firmware's menu has no entry for this node, and without one it would not start: {error}")]
     Nvram {
         /// Why it has none.
-        source: Box<Cause>,
+        error: Box<Cause>,
     },
     /// The boot loader's tools succeeded, but what is on the disk would not boot.
     #[error("{} {wrong}", path.display())]
@@ -106,8 +108,14 @@ pub enum Cause {
 }
 
 impl Cause {
-    pub(super) fn file(action: &'static str, path: &Path, source: io::Error) -> Self {
-        Self::File { action, path: path.to_owned(), source }
+    pub(in crate::finish) fn file(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::File { action, path: path.to_owned(), error: source }
+    }
+}
+
+impl From<FileError> for Cause {
+    fn from(error: FileError) -> Self {
+        Self::File { action: error.action, path: error.path, error: error.source }
     }
 }
 

@@ -13,16 +13,17 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use ka::boot::ESP_POINTS;
 use ka::plan::FileSystemKind;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
-use super::error::Cause;
 use crate::disk::MadeFileSystem;
-use crate::health::{Lost, Watched};
-use crate::sys::block;
+use crate::finish::error::Cause;
+use ka_host::health::{Lost, Watched};
+use ka_host::sys::block;
 
 /// No name that a firmware, a boot loader or a person gives; FAT keeps it as it is.
-pub(super) const HELD: &str = "KA-HELD";
+pub(in crate::finish) const HELD: &str = "KA-HELD";
 
 /// The directory without which a firmware finds nothing.
 const EFI: &str = "EFI";
@@ -30,12 +31,9 @@ const EFI: &str = "EFI";
 /// Where partitions are mounted to be released.
 const RELEASE: &str = "/run/ka/esp";
 
-/// The mount points that a firmware's loaders are kept at, the likeliest first.
-pub(super) const POINTS: [&str; 3] = ["/boot/efi", "/efi", "/boot"];
-
 /// The EFI system partition among the file systems, if there is one.
-pub(super) fn of(made: &[MadeFileSystem]) -> Option<&MadeFileSystem> {
-    POINTS.iter().find_map(|point| {
+pub(in crate::finish) fn of(made: &[MadeFileSystem]) -> Option<&MadeFileSystem> {
+    ESP_POINTS.iter().find_map(|point| {
         made.iter()
             .find(|fs| fs.plan.kind == FileSystemKind::Vfat && fs.plan.mount_point.as_deref() == Some(*point))
     })
@@ -118,7 +116,7 @@ impl Drop for HeldBack {
 
 /// Lets the firmware find what was held back on the FAT file systems of `made`, which are not mounted. This is
 /// the last write to them; everything else must be on the disk. It is read back from the medium.
-pub(super) fn release(made: &[MadeFileSystem]) -> Result<(), Cause> {
+pub(in crate::finish) fn release(made: &[MadeFileSystem]) -> Result<(), Cause> {
     for fs in made.iter().filter(|fs| fs.plan.kind == FileSystemKind::Vfat && fs.plan.mount_point.is_some()) {
         let failed = |doing| move |e: io::Error| Cause::file(doing, &fs.device, e);
         // Open since before: what is written while it is unmounted goes through this.
@@ -212,8 +210,8 @@ fn show(top: &Path) -> Result<Shown, Cause> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::names::tests::fs as file_system;
     use super::*;
+    use crate::finish::config::names::tests::fs as file_system;
 
     fn memory(point: &Path) {
         fs::create_dir_all(point).unwrap();

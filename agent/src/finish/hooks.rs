@@ -4,15 +4,15 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::error::Cause;
-use super::glob;
-use super::tool;
+use crate::finish::error::Cause;
+use crate::finish::tool;
+use ka_host::system::glob;
 
 const DIRECTORY: &str = "etc/ka/finish.d/*";
 
 /// Runs the programs below `root`, which is the process's root, in the order of their names, with `facts` in
 /// their environment. The first that fails ends it.
-pub(super) fn run(root: &Path, facts: &[(&str, String)]) -> Result<(), Cause> {
+pub(in crate::finish) fn run(root: &Path, facts: &[(&str, String)]) -> Result<(), Cause> {
     let facts: Vec<(&str, &str)> = facts.iter().map(|(name, value)| (*name, value.as_str())).collect();
     for path in glob::files(root, DIRECTORY)? {
         let metadata = fs::metadata(&path).map_err(|e| Cause::file("look at", &path, e))?;

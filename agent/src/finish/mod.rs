@@ -13,30 +13,14 @@ macro_rules! warning {
     };
 }
 
-mod bls;
+mod boot;
 mod chroot;
-mod debconf;
-mod efi;
-mod encoded;
+mod config;
 mod error;
 mod esp;
 mod first_boot;
-mod fstab;
-mod glob;
 mod hooks;
-mod hostname;
-mod hosts;
-mod identity;
-mod initrd;
-mod loader;
-mod modprobe;
-mod names;
-mod network;
-mod options;
-mod references;
 mod replace;
-mod strangers;
-mod swap_files;
 mod times;
 mod tool;
 
@@ -49,15 +33,16 @@ use ka::mac::Mac;
 use ka::plan::{FileSystemKind, FileSystemPlan, Plan};
 
 use crate::disk::{BootCode, MadeFileSystem, RawPartition};
-use crate::hardware::{self, CardModules, SlottedCard};
 use crate::step::step;
+use boot::loader::Setting;
+use boot::{initrd, loader};
 pub use chroot::inside;
 use chroot::{Chroot, DeviceLinks};
+use config::names::Names;
+use config::{debconf, fstab, hostname, identity, modprobe, network, references, strangers, swap_files};
 pub use error::{Cause, FinishError};
 pub use esp::HeldBack;
-pub use initrd::{Unready, unready};
-use loader::Setting;
-use names::Names;
+use ka_host::hardware::{self, CardModules, SlottedCard};
 use times::Times;
 
 /// A copied system and the machine that it is to become.
@@ -137,25 +122,6 @@ pub fn names_of_raw(raw: &RawPartition) -> MadeFileSystem {
         device: raw.device.clone(),
         partuuid: raw.partuuid.clone(),
     }
-}
-
-/// Why a node with this firmware would not boot what the plan makes, if it would not. To be asked before
-/// anything is written.
-#[must_use]
-pub fn refusal(plan: &Plan, firmware: Firmware) -> Option<String> {
-    loader::refusal(plan, firmware)
-}
-
-/// What the system below `root` lacks to be started by this firmware with GRUB, if it lacks something.
-#[must_use]
-pub fn missing_loader(root: &Path, firmware: Firmware) -> Option<String> {
-    loader::missing(root, firmware)
-}
-
-/// Whether the system below `root` can tell of its first boot.
-#[must_use]
-pub fn tells_of_first_boot(root: &Path) -> bool {
-    first_boot::runs_units(root)
 }
 
 /// Makes a copied system boot on this node, from its disk. Needs root's rights.
@@ -305,7 +271,7 @@ mod tests {
             file: File::open("/dev/null").unwrap(),
         };
         let made = [names_of_raw(&raw)];
-        assert_eq!(Names::new(&made).resolve("LABEL=scratch"), names::Named::Kept);
-        assert_eq!(Names::new(&made).resolve("LABEL=other"), names::Named::Missing);
+        assert_eq!(Names::new(&made).resolve("LABEL=scratch"), config::names::Named::Kept);
+        assert_eq!(Names::new(&made).resolve("LABEL=other"), config::names::Named::Missing);
     }
 }

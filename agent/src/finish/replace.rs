@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
-use super::error::Cause;
+use crate::finish::error::Cause;
 
 /// The attribute with SELinux's label.
 const LABEL: &str = "security.selinux";
 
 /// Replaces the content of `path` by `content`: the old file is there until the new one is whole. Mode,
 /// owner and extended attributes stay; a symbolic link stays and its target is replaced.
-pub(super) fn replace(path: &Path, content: &[u8]) -> Result<(), Cause> {
+pub(in crate::finish) fn replace(path: &Path, content: &[u8]) -> Result<(), Cause> {
     let failed = |e| Cause::file("replace", path, e);
     let target = fs::canonicalize(path).map_err(failed)?;
     let beside = beside(&target);
@@ -48,7 +48,7 @@ fn write_like(model: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
 
 /// Makes `path`, which is not there, or writes it again. A link that leads nowhere gives way to the file. Where SELinux
 /// is in use, the file has its directory's label, as a process of the system would give it.
-pub(super) fn create(path: &Path, content: &[u8]) -> Result<(), Cause> {
+pub(in crate::finish) fn create(path: &Path, content: &[u8]) -> Result<(), Cause> {
     let failed = |e| Cause::file("make", path, e);
     if path.is_symlink() && matches!(fs::metadata(path), Err(e) if e.kind() == io::ErrorKind::NotFound) {
         warning!("{} was a link that leads nowhere, and is a file now", path.display());
@@ -60,12 +60,12 @@ pub(super) fn create(path: &Path, content: &[u8]) -> Result<(), Cause> {
 }
 
 /// The label of its directory for a new file, if that has one.
-pub(super) fn label_like_directory(path: &Path) -> Result<(), Cause> {
+pub(in crate::finish) fn label_like_directory(path: &Path) -> Result<(), Cause> {
     path.parent().map_or(Ok(()), |directory| label_like(directory, path))
 }
 
 /// SELinux's label of `model`, if that has one, for a new file.
-pub(super) fn label_like(model: &Path, path: &Path) -> Result<(), Cause> {
+pub(in crate::finish) fn label_like(model: &Path, path: &Path) -> Result<(), Cause> {
     let mut label = [0; 4096];
     match rustix::fs::getxattr(model, LABEL, &mut label) {
         Ok(used) => {
@@ -80,7 +80,7 @@ pub(super) fn label_like(model: &Path, path: &Path) -> Result<(), Cause> {
     }
 }
 
-pub(super) fn copy_xattrs(from: &File, to: &File) -> io::Result<()> {
+pub(in crate::finish) fn copy_xattrs(from: &File, to: &File) -> io::Result<()> {
     let mut list = vec![0u8; rustix::fs::flistxattr_query(from)?];
     let used = rustix::fs::flistxattr(from, &mut list)?;
     list.truncate(used);

@@ -13,20 +13,20 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 use sha2::{Digest, Sha256};
 
-use super::error::Cause;
+use crate::finish::error::Cause;
 
 /// Directories in which tools write files again.
 const REWRITTEN: [&str; 2] = ["boot", "etc"];
 
 /// The times of a tree before anything touched it.
-pub(super) struct Times {
+pub(in crate::finish) struct Times {
     directories: BTreeMap<PathBuf, Timespec>,
     files: BTreeMap<PathBuf, (Timespec, [u8; 32])>,
 }
 
 impl Times {
     /// Notes the times of all directories below `root`, and of the files that tools write again.
-    pub(super) fn record(root: &Path) -> Result<Self, Cause> {
+    pub(in crate::finish) fn record(root: &Path) -> Result<Self, Cause> {
         let mut times = Self { directories: BTreeMap::new(), files: BTreeMap::new() };
         let rewritten = REWRITTEN.map(|name| root.join(name));
         let mut waiting = vec![root.to_owned()];
@@ -52,7 +52,7 @@ impl Times {
     }
 
     /// Sets the times back of files whose bytes are as before, and of all directories that are still there.
-    pub(super) fn restore(&self) -> Result<(), Cause> {
+    pub(in crate::finish) fn restore(&self) -> Result<(), Cause> {
         let mut kept = 0u32;
         for (path, (before, old_sum)) in &self.files {
             let failed = |e| Cause::file("read", path, e);

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::error::Cause;
+use crate::finish::error::Cause;
 use crate::step;
-use crate::tool;
+use ka_host::tool;
 
 /// How many of a program's last lines an error repeats.
 const TAIL: usize = 40;
@@ -20,24 +20,28 @@ const DIRECTORIES: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// The first of `programs` that this system has.
-pub(super) fn find(programs: &[&'static str]) -> Option<&'static str> {
+pub(in crate::finish) fn find<'a>(programs: &[&'a str]) -> Option<&'a str> {
     let installed =
         |program: &&&str| DIRECTORIES.iter().any(|directory| Path::new(directory).join(program).is_file());
     programs.iter().find(installed).copied()
 }
 
 /// Like [`find`], for a step that cannot go on without.
-pub(super) fn need(programs: &[&'static str]) -> Result<&'static str, Cause> {
+pub(in crate::finish) fn need<'a>(programs: &[&'a str]) -> Result<&'a str, Cause> {
     find(programs).ok_or_else(|| Cause::MissingTool { tool: programs.join(" or ") })
 }
 
 /// Runs `program`; each line that it writes goes to the log.
-pub(super) fn run(program: &str, arguments: &[&str]) -> Result<(), Cause> {
+pub(in crate::finish) fn run(program: &str, arguments: &[&str]) -> Result<(), Cause> {
     run_with(program, arguments, &[])
 }
 
 /// Like [`run`], with more variables in its environment.
-pub(super) fn run_with(program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Result<(), Cause> {
+pub(in crate::finish) fn run_with(
+    program: &str,
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+) -> Result<(), Cause> {
     run_within(LIMIT, program, arguments, variables)
 }
 
@@ -67,7 +71,7 @@ fn run_within(
 }
 
 /// Runs `program` and gives what it writes to its standard output.
-pub(super) fn output_of(program: &str, arguments: &[&str]) -> Result<String, Cause> {
+pub(in crate::finish) fn output_of(program: &str, arguments: &[&str]) -> Result<String, Cause> {
     let failed =
         |reason: String, output: String| Cause::Tool { tool: shown(program, arguments), reason, output };
     step::goes_on(&shown(program, arguments));

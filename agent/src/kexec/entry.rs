@@ -1,17 +1,11 @@
-//! What a boot loader would start: kernel, initrd and command line from its configuration.
-//!
-//! Two forms are read: GRUB's `grub.cfg` as grub-mkconfig writes it ([`super::grub`]), and the entries of the Boot Loader
-//! Specification (systemd-boot, and GRUB on Fedora and its relatives), of which the one with the newest version is the
-//! default, unless `loader.conf` or GRUB's environment names another. See
-//! <https://uapi-group.org/specifications/specs/boot_loader_specification/> and loader.conf(5).
+//! What a boot loader would start: kernel, initrd and command line from its configuration, as [`ka::menu`] reads it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ka::glob;
+use ka::menu::{MenuEntry, bls, grub};
 
-use super::grub::is_dispensable;
-use super::{KexecError, grub};
+use super::KexecError;
 
 const GRUB: [&str; 3] = ["boot/grub/grub.cfg", "boot/grub2/grub.cfg", "boot/efi/EFI/grub.cfg"];
 const ENTRIES: [&str; 3] = ["boot/loader/entries", "boot/efi/loader/entries", "efi/loader/entries"];
@@ -33,44 +27,32 @@ pub struct Entry {
 /// [`KexecError::NoEntry`] if nothing is configured, and [`KexecError::NotThere`] if the default's files are not there:
 /// then the boot loader itself has to find out.
 pub fn default_entry(root: &Path) -> Result<Entry, KexecError> {
-    let words = configured(root).ok_or_else(|| {
+    let entry = configured(root).ok_or_else(|| {
         let places = GRUB.iter().chain(&ENTRIES).map(|path| root.join(path));
         KexecError::NoEntry(places.filter(|path| path.exists()).collect())
     })?;
-    resolve(root, &words).ok_or(KexecError::NotThere { kernel: words.kernel, initrd: words.initrd })
+    resolve(root, &entry).ok_or(KexecError::NotThere { kernel: entry.kernel, initrd: entry.initrd })
 }
 
-fn configured(root: &Path) -> Option<Words> {
+fn configured(root: &Path) -> Option<MenuEntry> {
     for path in GRUB.map(|path| root.join(path)) {
         let Ok(text) = fs::read_to_string(&path) else { continue };
         let environment = fs::read_to_string(path.with_file_name("grubenv")).unwrap_or_default();
         match grub::default_entry(&text, &environment) {
-            grub::Start::Entry(words) => return Some(words),
-            grub::Start::Specified(saved) => return specified(root, saved.as_deref()),
+            grub::Start::Entry(entry) => return Some(entry),
+            grub::Start::Specified(saved) => return specified(root, &saved.into_iter().collect::<Vec<_>>()),
             grub::Start::None => {}
         }
     }
-    let default = ["boot/loader/loader.conf", "boot/efi/loader/loader.conf", "efi/loader/loader.conf"]
-        .iter()
-        .filter_map(|path| fs::read_to_string(root.join(path)).ok())
-        .find_map(|text| {
-            let line = text.lines().find_map(|line| line.trim().strip_prefix("default"))?;
-            Some(line.trim().to_owned())
-                .filter(|name| line.starts_with(char::is_whitespace) && !name.is_empty())
-        });
-    specified(root, default.as_deref())
-}
-
-/// An entry with the paths that the boot loader knows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Words {
-    pub(super) kernel: String,
-    pub(super) initrd: Option<String>,
-    pub(super) command_line: String,
+    let texts =
+        bls::TOPS.iter().filter_map(|top| fs::read_to_string(root.join(top).join("loader/loader.conf")).ok());
+    let defaults: Vec<String> =
+        texts.flat_map(|text| bls::values(&text, "default").map(str::to_owned).collect::<Vec<_>>()).collect();
+    specified(root, &defaults)
 }
 
 /// A boot loader's paths begin at a partition's root: of the system's, of /boot, or of the ESP.
-fn resolve(root: &Path, words: &Words) -> Option<Entry> {
+fn resolve(root: &Path, entry: &MenuEntry) -> Option<Entry> {
     let find = |path: &str| {
         let path = path.trim_start_matches('/');
         ["", "boot", "boot/efi", "efi"]
@@ -78,67 +60,32 @@ fn resolve(root: &Path, words: &Words) -> Option<Entry> {
             .map(|top| root.join(top).join(path))
             .find(|file| file.is_file())
     };
-    let initrd = match &words.initrd {
+    let initrd = match &entry.initrd {
         Some(path) => Some(find(path)?),
         None => None,
     };
-    Some(Entry { kernel: find(&words.kernel)?, initrd, command_line: words.command_line.clone() })
+    Some(Entry { kernel: find(&entry.kernel)?, initrd, command_line: entry.command_line.clone() })
 }
 
-/// The default among the entries of the Boot Loader Specification: the newest of those that `default` names, by the
-/// file's name or a pattern for it, or else of all.
-fn specified(root: &Path, default: Option<&str>) -> Option<Words> {
-    let mut files: Vec<PathBuf> = ENTRIES
-        .iter()
-        .filter_map(|path| fs::read_dir(root.join(path)).ok())
+/// The default among the entries of the Boot Loader Specification that start a kernel.
+fn specified(root: &Path, defaults: &[String]) -> Option<MenuEntry> {
+    let files = bls::TOPS.iter().filter_map(|top| fs::read_dir(root.join(top).join("loader/entries")).ok());
+    let entries: Vec<(String, MenuEntry)> = files
         .flatten()
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "conf"))
+        .filter_map(|file| {
+            let file = file.ok()?;
+            let name = file.file_name().into_string().ok().filter(|name| name.ends_with(".conf"))?;
+            Some((name, bls::parse(&fs::read_to_string(file.path()).ok()?)?))
+        })
         .collect();
-    files.sort_by_key(|path| std::cmp::Reverse(version_key(path)));
-    let is_meant = |path: &&PathBuf| {
-        let named = |name: Option<&std::ffi::OsStr>| {
-            let name = name.and_then(|name| name.to_str());
-            name.zip(default).is_some_and(|(name, pattern)| glob::fits_exactly(pattern, name))
-        };
-        named(path.file_name()) || named(path.file_stem())
-    };
-    let meant: Vec<&PathBuf> = files.iter().filter(is_meant).collect();
-    if let Some(default) = default.filter(|_| meant.is_empty() && !files.is_empty()) {
+    let names: Vec<&str> = entries.iter().map(|(name, _)| name.as_str()).collect();
+    if !defaults.is_empty() && !names.is_empty() && !names.iter().any(|name| bls::is_named(name, defaults)) {
         log::warn!(
-            "the boot loader's default is '{default}', and no entry has that name: the newest is taken"
+            "the boot loader's default is '{}', and no entry has that name: the newest is taken",
+            defaults.join("' or '")
         );
     }
-    let candidates = if meant.is_empty() { files.iter().collect() } else { meant };
-    candidates.into_iter().find_map(|path| specified_entry(&fs::read_to_string(path).ok()?))
-}
-
-/// Numbers in a name compare as numbers: 6.10 is newer than 6.9.
-fn version_key(path: &Path) -> Vec<(u64, String)> {
-    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let pieces = name.split(|c: char| !c.is_ascii_alphanumeric());
-    pieces
-        .map(|piece| piece.parse().map_or((0, piece.to_owned()), |number| (number, String::new())))
-        .collect()
-}
-
-fn specified_entry(text: &str) -> Option<Words> {
-    let (mut words, mut options) = (Words::default(), Vec::new());
-    for line in text.lines() {
-        let Some((key, value)) = line.trim().split_once(char::is_whitespace) else { continue };
-        let value = value.trim();
-        match key {
-            "linux" => value.clone_into(&mut words.kernel),
-            "initrd" => {
-                let mut files = value.split_whitespace().filter(|file| !is_dispensable(file));
-                words.initrd = files.next_back().map(str::to_owned).or(words.initrd);
-            }
-            "options" => options.extend(value.split_whitespace().filter(|word| !is_dispensable(word))),
-            _ => {}
-        }
-    }
-    words.command_line = options.join(" ");
-    (!words.kernel.is_empty() && !words.command_line.contains('$')).then_some(words)
+    bls::default_of(&names, defaults).map(|index| entries[index].1.clone())
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@
 //! is read from its configuration.
 
 mod entry;
-mod grub;
 
 use std::ffi::{CString, NulError};
 use std::fs::File;
@@ -16,7 +15,7 @@ use nix::errno::Errno;
 
 pub use entry::{Entry, default_entry};
 
-use crate::sys;
+use ka_host::sys;
 
 /// Why the new system's kernel cannot be started from here. The machine can still reboot into it.
 #[derive(Debug, thiserror::Error)]
@@ -34,23 +33,23 @@ pub enum KexecError {
         initrd: Option<String>,
     },
     /// A file cannot be read.
-    #[error("{path}: {source}", path = .path.display())]
+    #[error("{path}: {error}", path = .path.display())]
     File {
         /// The file.
         path: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        error: io::Error,
     },
     /// The command line cannot be handed over.
     #[error("the kernel's command line has a zero byte")]
     CommandLine(#[from] NulError),
     /// The running kernel refuses.
-    #[error("the running kernel does not take {kernel} (kexec_file_load): {source}", kernel = .kernel.display())]
+    #[error("the running kernel does not take {kernel} (kexec_file_load): {error}", kernel = .kernel.display())]
     Load {
         /// The kernel to start.
         kernel: PathBuf,
         /// What the running one said.
-        source: Errno,
+        error: Errno,
     },
 }
 
@@ -60,13 +59,14 @@ pub enum KexecError {
 /// [`KexecError`]; nothing is loaded.
 pub fn load(root: &Path) -> Result<(), KexecError> {
     let entry = default_entry(root)?;
-    let open =
-        |path: &Path| File::open(path).map_err(|source| KexecError::File { path: path.to_owned(), source });
+    let open = |path: &Path| {
+        File::open(path).map_err(|source| KexecError::File { path: path.to_owned(), error: source })
+    };
     let kernel = open(&entry.kernel)?;
     let initrd = entry.initrd.as_deref().map(open).transpose()?;
     let command_line = CString::new(entry.command_line.as_str())?;
     sys::kexec::load(kernel.as_fd(), initrd.as_ref().map(AsFd::as_fd), &command_line)
-        .map_err(|source| KexecError::Load { kernel: entry.kernel.clone(), source })?;
+        .map_err(|source| KexecError::Load { kernel: entry.kernel.clone(), error: source })?;
     log::info!("{} is loaded, to start with: {}", entry.kernel.display(), entry.command_line);
     Ok(())
 }

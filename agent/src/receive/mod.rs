@@ -1,7 +1,9 @@
 //! Receiving a session's data on a host that runs already: `ka-agent receive`.
 
 mod command;
+mod copy;
 mod device;
+mod error;
 mod partial;
 mod pipe;
 mod sink;
@@ -13,17 +15,18 @@ use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use ka::inventory::{Card, Inventory};
+use ka::keys::{JoinKey, Key, KeyError, KeyPair};
 use ka::notes::{NoteKind, Tally};
 use ka::seal::StreamId;
 use ka::wire::control::{Failure, Hello, ToController};
-use ka::wire::keys::{JoinKey, Key, KeyError, KeyPair};
 use ka::wire::{CONTROL_PORT, DATA_PORT};
 
-pub use sink::{Received, Sink, SinkError, unpack_into};
+pub use error::SinkError;
+pub use sink::{Received, Sink, unpack_into};
 
-use crate::hardware;
-use crate::relay::StreamReader;
 use crate::session::{JoinError, Session, SessionOver};
+use ka_host::hardware;
+use ka_net::relay::StreamReader;
 
 /// Between two attempts to join.
 const RETRY: Duration = Duration::from_millis(300);
@@ -87,7 +90,7 @@ pub enum ReceiveError {
     },
     /// The session ended early.
     #[error("the session has ended: {0}")]
-    Session(#[from] SessionOver),
+    Session(SessionOver),
     /// The data could not be written, or was not whole.
     #[error(transparent)]
     Sink(#[from] SinkError),
@@ -99,6 +102,12 @@ pub enum ReceiveError {
         /// The first, and why.
         example: String,
     },
+}
+
+impl From<SessionOver> for ReceiveError {
+    fn from(error: SessionOver) -> Self {
+        Self::Session(error)
+    }
 }
 
 impl ReceiveError {

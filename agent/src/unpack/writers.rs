@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use super::UnpackError;
 use super::attributes::Attributes;
 use crate::read_back::{self, Sample};
-use crate::sys::sync_range;
+use ka_host::sys::sync_range;
 
 /// A batch's data, in bytes.
 const BYTES: usize = 256 << 10;

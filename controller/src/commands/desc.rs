@@ -46,7 +46,13 @@ pub enum DescCommandError {
     Describe(#[from] DescribeError),
     /// The description can't be written out.
     #[error("can't write the description: {0}")]
-    Write(#[from] io::Error),
+    Write(io::Error),
+}
+
+impl From<io::Error> for DescCommandError {
+    fn from(error: io::Error) -> Self {
+        Self::Write(error)
+    }
 }
 
 /// Writes the description to `out`, and what it can't say to the log and into its comments.

@@ -11,9 +11,9 @@ use ka::disk::layout::Placed;
 use ka::disk::table::{Finding, Table, TableError};
 use ka::disk::units::{DiskSize, SectorSize};
 use ka::plan::{FileSystemKind, GoldenNames};
-use ka_agent::disk::blkid::{self, BlkidError, Contents};
-use ka_agent::disk::mountinfo::{self, DeviceNumber, Mount};
-use ka_agent::disk::sysfs::{self, KernelPartition};
+use ka_host::blkid::{self, BlkidError, Contents};
+use ka_host::mountinfo::{self, DeviceNumber, Mount};
+use ka_host::sysfs::{self, KernelPartition};
 use mounted::Place;
 use std::fs::{self, File};
 use std::io;
@@ -104,12 +104,12 @@ pub enum ScanError {
         present: String,
     },
     /// The kernel, or a tool, doesn't answer.
-    #[error("{path}: {source}", path = .path.display())]
+    #[error("{path}: {error}", path = .path.display())]
     Io {
         /// What was looked at.
         path: PathBuf,
         /// What it said.
-        source: io::Error,
+        error: io::Error,
     },
     /// It is not known what is on a partition.
     #[error(transparent)]
@@ -148,7 +148,7 @@ pub enum ScanError {
 pub fn scan(disk: &str) -> Result<GoldenDisk, ScanError> {
     let name = find(disk)?;
     let node = Path::new("/dev").join(&name);
-    let failed = |source| ScanError::Io { path: node.clone(), source };
+    let failed = |source| ScanError::Io { path: node.clone(), error: source };
     let size = size(&name).map_err(failed)?;
     let table = match Table::read(&mut File::open(&node).map_err(failed)?, size) {
         Ok(table) => Ok(table),
@@ -199,7 +199,8 @@ fn check_places(disk: &str, table: &Table, seen: &[KernelPartition]) -> Result<(
 /// There is no such disk; the error lists those that are there.
 pub fn find(disk: &str) -> Result<String, ScanError> {
     let name = sysfs::block_number(&Path::new("/dev").join(disk)).and_then(|n| sysfs::name_of(n).ok());
-    let present = sysfs::disks().map_err(|source| ScanError::Io { path: "/sys/block".into(), source })?;
+    let present =
+        sysfs::disks().map_err(|source| ScanError::Io { path: "/sys/block".into(), error: source })?;
     name.filter(|name| present.contains(name))
         .ok_or_else(|| ScanError::NoDisk { name: disk.to_owned(), present: present.join(", ") })
 }
@@ -212,7 +213,7 @@ pub fn boot_code(name: &str) -> Result<[u8; BOOT_CODE], ScanError> {
     let path = Path::new("/dev").join(name);
     let mut bytes = [0; BOOT_CODE];
     let read = File::open(&path).and_then(|disk| disk.read_exact_at(&mut bytes, 0));
-    read.map(|()| bytes).map_err(|source| ScanError::Io { path, source })
+    read.map(|()| bytes).map_err(|source| ScanError::Io { path, error: source })
 }
 
 fn size(name: &str) -> io::Result<DiskSize> {
@@ -233,10 +234,10 @@ fn scan_partition(
     swaps: &[DeviceNumber],
 ) -> Result<GoldenPartition, ScanError> {
     let node = partition.node();
-    let failed = |source| ScanError::Io { path: node.clone(), source };
+    let failed = |source| ScanError::Io { path: node.clone(), error: source };
     let contents = blkid::probe(&node)?;
     let number = sysfs::device_number(&partition.name).map_err(failed)?;
-    let mounts = mounted::of(mounts, number);
+    let mounts = sysfs::mounts_of(mounts, number);
     let places: Vec<Place> = mounts.iter().filter_map(|mount| mounted::visible(mount)).collect();
     let subvolumes = match contents.kind.as_deref() {
         Some("btrfs") => subvolumes::find(&places).map_err(failed)?,
@@ -246,7 +247,7 @@ fn scan_partition(
     let made = match kind.map(|kind| shape::read(kind, &node)) {
         Some(Ok(made)) => made,
         // What is not copied need not be understood.
-        Some(Err(source)) if !mounts.is_empty() => return Err(ScanError::Io { path: node, source }),
+        Some(Err(source)) if !mounts.is_empty() => return Err(ScanError::Io { path: node, error: source }),
         Some(Err(_)) | None => Made::default(),
     };
     let usage = match mounts.first() {

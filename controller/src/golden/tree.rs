@@ -3,9 +3,9 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use ka_agent::disk::mountinfo::{self, DeviceNumber};
+use ka_host::mountinfo::{self, DeviceNumber};
 
-use super::plan::Chosen;
+use super::chosen::Chosen;
 use super::scan::Files;
 
 /// A tree that cannot be read in the golden node's place.
@@ -13,12 +13,12 @@ use super::scan::Files;
 #[non_exhaustive]
 pub enum TreeError {
     /// It cannot be looked at.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {error}", path.display())]
     Io {
         /// What cannot.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// It is no tree of a system.
     #[error("{}: expected the tree of a whole system, found no {missing} in it", tree.display())]
@@ -42,7 +42,7 @@ const ALWAYS: [&str; 2] = ["etc", "usr"];
 pub fn within(tree: &Path, chosen: &[Chosen]) -> Result<Vec<Chosen>, TreeError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
-        move |source| TreeError::Io { path, source }
+        move |source| TreeError::Io { path, error: source }
     };
     let tree = tree.canonicalize().map_err(failed(tree))?;
     if let Some(missing) = ALWAYS.into_iter().find(|name| !tree.join(name).is_dir()) {

@@ -5,10 +5,9 @@
 //! leaves access times alone, and the kernel takes it away with its last file descriptor, even if kactl
 //! is killed.
 
-use super::pack::Source;
-use super::plan::Chosen;
+use super::chosen::{Chosen, Source};
 use super::private_mount;
-use ka_agent::disk::mountinfo::DeviceNumber;
+use ka_host::mountinfo::DeviceNumber;
 use nix::errno::Errno;
 use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, open_tree};
@@ -27,12 +26,12 @@ pub struct View {
 #[derive(Debug, thiserror::Error)]
 pub enum ViewError {
     /// The kernel says no.
-    #[error("{mount_point}: can't open a read-only view (root and Linux 5.2 are needed): {source}", mount_point = .mount_point.display())]
+    #[error("{mount_point}: can't open a read-only view (root and Linux 5.2 are needed): {error}", mount_point = .mount_point.display())]
     Open {
         /// Where the file system is mounted.
         mount_point: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        error: io::Error,
     },
     /// Another file system is there now.
     #[error("{mount_point}: another file system has been mounted there since the plan was made", mount_point = .mount_point.display())]
@@ -50,7 +49,7 @@ impl View {
     pub fn open(chosen: &[Chosen]) -> Result<Self, ViewError> {
         let mut view = Self { sources: Vec::new(), mounts: Vec::new() };
         for fs in chosen {
-            let failed = |source| ViewError::Open { mount_point: fs.mount_point.clone(), source };
+            let failed = |source| ViewError::Open { mount_point: fs.mount_point.clone(), error: source };
             let mount = open_one(&fs.files.mounted_at).map_err(failed)?;
             // The dot at the end: the link itself is no directory.
             let top = format!("/proc/{}/fd/{}", std::process::id(), mount.as_raw_fd());
@@ -75,7 +74,7 @@ impl View {
 fn open_one(mounted_at: &Path) -> io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let mount = open_tree(CWD, mounted_at, flags)?;
-    match ka_agent::sys::mount::make_read_only(mount.as_fd()) {
+    match ka_host::sys::mount::make_read_only(mount.as_fd()) {
         // Before Linux 5.12, a mount must have a place to be changed.
         Err(Errno::ENOSYS) => private_mount::read_only(mounted_at),
         other => other.map(|()| mount).map_err(io::Error::from),

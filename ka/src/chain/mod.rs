@@ -5,6 +5,7 @@
 //! learn their place as a [`View`] and send [`Report`]s of trouble.
 
 mod ids;
+mod link;
 mod member;
 mod membership;
 mod outlet;
@@ -16,6 +17,7 @@ mod view;
 mod window;
 
 pub use ids::{Epoch, NodeId, Offset};
+pub use link::{LinkMessage, LinkName};
 pub use member::{Action, LinkId, Member};
 pub use membership::{Decision, Membership};
 pub use outlet::Plain;

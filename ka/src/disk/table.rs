@@ -6,11 +6,10 @@
 
 use super::description::{Description, DiskId, Entry, Header, Length, Role, Size};
 use super::kind::{PartitionKind, TableKind};
-use super::layout::{self, Layout, Placed};
-use super::mbr::{self, Mbr, MbrError};
+use super::layout::{self, Placed};
+use super::mbr::{self, MbrError};
 use super::problem::Problem;
 use super::units::{DiskSize, Lba, SectorSize};
-use super::{ebr, gpt};
 use std::io::{self, Read, Seek};
 
 /// A partition table that was read.
@@ -131,7 +130,7 @@ impl Finding {
 pub enum TableError {
     /// The disk can't be read.
     #[error("can't read the partition table: {0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
     /// Neither an MBR nor a GPT: most probably an empty disk, or a file system on the whole of it.
     #[error(transparent)]
     None(MbrError),
@@ -145,6 +144,12 @@ pub enum TableError {
     },
 }
 
+impl From<io::Error> for TableError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
 /// Bytes to write at an offset of a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Write {
@@ -155,20 +160,6 @@ pub struct Write {
 }
 
 impl Table {
-    /// Reads the table of a disk.
-    ///
-    /// # Errors
-    /// There is none, or nothing of it can be read.
-    pub fn read<R: Read + Seek>(reader: &mut R, disk: DiskSize) -> Result<Self, TableError> {
-        let first = read_at(reader, 0, mbr::SIZE)?;
-        let mbr = Mbr::decode(&first).map_err(TableError::None)?;
-        let mut table =
-            if mbr.is_protective() { gpt::read(reader, disk, &mbr)? } else { ebr::read(reader, disk, &mbr)? };
-        table.partitions.sort_by_key(|p| p.number);
-        table.check_places();
-        Ok(table)
-    }
-
     /// The kind of table.
     #[must_use]
     pub fn kind(&self) -> TableKind {
@@ -208,7 +199,7 @@ impl Table {
     }
 
     /// Finds partitions that overlap, or end behind the disk's end.
-    fn check_places(&mut self) {
+    pub(super) fn check_places(&mut self) {
         let mut findings = Vec::new();
         for (i, one) in self.partitions.iter().enumerate() {
             if one.end().0 > self.disk.sectors.0 {
@@ -223,25 +214,6 @@ impl Table {
     }
 }
 
-impl Layout {
-    /// What to write so that the disk has this table, in order: the first sector is the last. No boot code,
-    /// and no active flag: those come when the node is finished ([`mbr::set_active`]).
-    ///
-    /// # Errors
-    /// A partition lies where the table's numbers don't reach, or where another one is.
-    pub fn writes(&self) -> Result<Vec<Write>, EncodeError> {
-        match self.id {
-            DiskId::Mbr(signature) => {
-                let mut writes = ebr::encode(self)?;
-                let bytes = Mbr::of(self, signature).encode()?.to_vec();
-                writes.push(Write { offset: 0, bytes });
-                Ok(writes)
-            }
-            DiskId::Gpt(guid) => gpt::encode(self, guid),
-        }
-    }
-}
-
 /// Why a table can't be written.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
@@ -250,10 +222,16 @@ pub enum EncodeError {
     Mbr(#[from] MbrError),
     /// As a GPT.
     #[error("the GPT can't be written: {0}")]
-    Gpt(#[from] gptman::Error),
+    Gpt(gptman::Error),
     /// The disk is too small for a GPT.
     #[error("the disk has {0} sectors, too few for a GPT")]
     TooFewSectors(u64),
+}
+
+impl From<gptman::Error> for EncodeError {
+    fn from(error: gptman::Error) -> Self {
+        Self::Gpt(error)
+    }
 }
 
 /// So many bytes from an offset; fewer where the disk ends.

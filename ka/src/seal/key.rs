@@ -6,7 +6,7 @@ use ring::{aead, hmac};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::wire::keys::{Key, KeyError, random};
+use crate::keys::{Key, KeyError, random};
 
 /// Names one attempt at a stream. Random, so that two attempts never share one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -31,12 +31,7 @@ impl Cipher {
     /// The faster one on this processor.
     #[must_use]
     pub fn preferred() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        let has_aes =
-            std::arch::is_x86_feature_detected!("aes") && std::arch::is_x86_feature_detected!("pclmulqdq");
-        #[cfg(not(target_arch = "x86_64"))]
-        let has_aes = false;
-        if has_aes { Self::Aes256Gcm } else { Self::ChaCha20Poly1305 }
+        if crate::arch::has_aes() { Self::Aes256Gcm } else { Self::ChaCha20Poly1305 }
     }
 
     pub(super) fn algorithm(self) -> &'static aead::Algorithm {

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use crate::disk::error::DiskError;
 use crate::step::goes_on;
-use crate::tool::{self, End};
+use ka_host::tool::{self, End};
 
 /// A checker that only looks, and the bits of its exit status that tell of damage: anything else is its own trouble.
 struct Checker {

@@ -51,13 +51,13 @@ fn names(wanted: &WantedBootCode, golden: &GoldenDisk, plan: Option<&DiskPlan>) 
 
 fn read(file: &Path) -> Result<Vec<u8>, PlanError> {
     let mut bytes =
-        std::fs::read(file).map_err(|source| PlanError::Read { file: file.to_owned(), source })?;
+        std::fs::read(file).map_err(|source| PlanError::Read { file: file.to_owned(), error: source })?;
     // A whole sector is as good: behind the boot code it has a table, and that is not taken.
     if !matches!(bytes.len(), 440 | BOOT_CODE | 512) {
         let problem =
             format!("expected {BOOT_CODE} bytes of boot code, or a sector of 512, found {}", bytes.len());
         let source = std::io::Error::new(std::io::ErrorKind::InvalidData, problem);
-        return Err(PlanError::Read { file: file.to_owned(), source });
+        return Err(PlanError::Read { file: file.to_owned(), error: source });
     }
     bytes.resize(BOOT_CODE, 0);
     Ok(bytes)

@@ -1,10 +1,10 @@
 //! The directories beneath the golden mounts: the stream has what is mounted there, and they go with the plan.
 
 use super::{PlanError, Planned};
-use crate::golden::pack::xattrs::Reader;
 use crate::golden::view::View;
+use crate::golden::xattrs::Reader;
 use ka::plan::Covered;
-use ka_agent::sys::inode;
+use ka_host::sys::inode;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::os::fd::AsFd;
@@ -30,7 +30,7 @@ fn look(view: &View, mount_point: &str, xattrs: &mut Reader) -> Result<Option<Co
         return Ok(None);
     };
     let path = source.directory.join(below);
-    let failed = |errno: Errno| PlanError::Read { file: path.clone(), source: errno.into() };
+    let failed = |errno: Errno| PlanError::Read { file: path.clone(), error: errno.into() };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = match rustix::fs::open(&path, flags, Mode::empty()) {
         // Another one was mounted over it since the plan was begun, or it was reached through a link.

@@ -4,13 +4,13 @@ use super::{PlanError, Request, WantedDisk};
 use crate::golden::scan::{self, GoldenDisk, ScanError};
 use ka::disk::choice::DiskChoice;
 use ka::inventory::Disk;
-use ka_agent::disk::mountinfo;
-use ka_agent::disk::sysfs;
+use ka_host::mountinfo;
+use ka_host::sysfs;
 use std::path::Path;
 
 /// The golden disks, and the choices with what they take from them, both in the order of the request.
 pub(super) fn disks(request: &Request<'_>) -> Result<(Vec<DiskChoice>, Vec<GoldenDisk>), PlanError> {
-    let machine = ka_agent::hardware::disks(false);
+    let machine = ka_host::hardware::disks(false);
     let names = names(request, &machine)?;
     let mut choices = Vec::new();
     let mut disks = Vec::new();
@@ -86,7 +86,7 @@ fn same(wanted: &WantedDisk, machine: &[Disk]) -> Result<Option<String>, PlanErr
 }
 
 fn root_disk(wanted: &DiskChoice) -> Result<String, PlanError> {
-    let failed = |source| PlanError::Scan(ScanError::Io { path: "/".into(), source });
+    let failed = |source| PlanError::Scan(ScanError::Io { path: "/".into(), error: source });
     let mounts = mountinfo::read().map_err(failed)?;
     let root = mounts.iter().rfind(|m| m.mount_point == Path::new("/"));
     let device = root.map(|m| sysfs::source_number(m).unwrap_or(m.device));

@@ -1,0 +1,5 @@
+//! What starts the copied system: its initrds, its boot loader, the entry in the firmware's menu.
+
+pub(super) mod efi;
+pub(super) mod initrd;
+pub(super) mod loader;

@@ -1,0 +1,105 @@
+//! What still names the golden machine in the finished tree.
+//!
+//! Known places are rewritten one by one, and no list of places is complete. So at the end the whole configuration is
+//! searched once for every name of the golden machine that this node does not have. What is found is a warning with
+//! file and line, and a failure where the node would not boot.
+
+mod judge;
+mod search;
+mod terms;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use ka::notes::NoteKind;
+use ka::plan::FinishPlan;
+
+use crate::finish::config::names::Names;
+use crate::finish::error::Cause;
+use crate::notes;
+use judge::Verdict;
+use search::{Place, Search};
+use terms::Terms;
+
+/// Where a system's configuration is, and what it boots from.
+const PLACES: [&str; 3] = ["etc", "boot", "efi"];
+
+/// Warnings that are written out; of more, only their number is.
+const MOST_TOLD: usize = 200;
+
+/// Lines of one file that are named for one name.
+const MOST_LINES: usize = 8;
+
+/// Searches the tree below `root`, which is the process's root. `hostname` is the node's.
+pub(in crate::finish) fn report(
+    root: &Path,
+    plan: &FinishPlan,
+    names: &Names<'_>,
+    hostname: &str,
+) -> Result<(), Cause> {
+    let here = |device: &str| root.join(device.trim_start_matches('/')).exists();
+    let terms = Terms::new(plan, names, hostname, here);
+    if terms.is_empty() {
+        return Ok(());
+    }
+    let mut found: BTreeMap<(PathBuf, usize), Vec<Place>> = BTreeMap::new();
+    let mut search = Search::new(&terms)?;
+    for place in PLACES {
+        search.tree(
+            root,
+            Path::new(place),
+            &mut |hit| match judge::verdict(&hit, terms.get(hit.term), names) {
+                Verdict::Harmless => Ok(()),
+                Verdict::Fatal(wrong) => {
+                    Err(Cause::NotBootable { path: Path::new("/").join(hit.path), wrong })
+                }
+                Verdict::Warn => {
+                    let places = found.entry((hit.path.to_owned(), hit.term)).or_default();
+                    if places.len() <= MOST_LINES && places.last() != Some(&hit.place) {
+                        places.push(hit.place);
+                    }
+                    Ok(())
+                }
+            },
+        )?;
+    }
+    if let Some(unsearched) = search.unsearched() {
+        warning!("{unsearched}");
+    }
+    tell(&found, &terms);
+    Ok(())
+}
+
+fn tell(found: &BTreeMap<(PathBuf, usize), Vec<Place>>, terms: &Terms) {
+    for (number, ((path, term), places)) in found.iter().enumerate() {
+        let term = terms.get(*term);
+        let text = format!(
+            "/{}{}: still names the golden node's {} {}",
+            path.display(),
+            told(places),
+            term.kind.name(),
+            term.text
+        );
+        if number < MOST_TOLD {
+            notes::warn(NoteKind::GoldenName, text);
+        } else {
+            notes::count(NoteKind::GoldenName, &text);
+        }
+    }
+    if let Some(more) = found.len().checked_sub(MOST_TOLD).filter(|more| *more > 0) {
+        log::warn!("{more} more places name the golden node");
+    }
+}
+
+/// `:3,7,12`, or what stands for lines in a file without any.
+fn told(places: &[Place]) -> String {
+    let lines: Vec<String> = places.iter().take(MOST_LINES).filter_map(Place::line).collect();
+    let more = if places.len() > MOST_LINES { ",…" } else { "" };
+    if lines.is_empty() {
+        return places.first().map_or_else(String::new, |place| format!(" {place}"));
+    }
+    format!(":{}{more}", lines.join(","))
+}
+
+#[cfg(test)]
+mod tests;
