@@ -21,6 +21,7 @@ mod proof;
 mod seals;
 mod traits;
 mod tree;
+mod write_out;
 mod writers;
 
 use std::collections::BTreeMap;
@@ -44,7 +45,8 @@ pub use partitions::Partition;
 use partitions::Partitions;
 pub use seals::{Sealed, seal};
 use tree::{Place, Tree};
-use writers::{NewFile, WriteOut, Writers, with_writers};
+use write_out::WriteOut;
+use writers::{NewFile, Writers, with_writers};
 
 /// A file with so much data is synced by itself when it is written.
 const SYNC_FROM: u64 = 16 << 20;

@@ -13,7 +13,8 @@ use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
 use super::UnpackError;
-use super::writers::{NewFile, WriteOut, Writers};
+use super::write_out::WriteOut;
+use super::writers::{NewFile, Writers};
 
 /// Zeros that are written at once where the device has no quicker way.
 const ZEROS: usize = 256 << 10;

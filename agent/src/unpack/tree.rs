@@ -17,7 +17,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::UnpackError;
-use super::writers::WriteOut;
+use super::write_out::WriteOut;
 use ka_host::health::{self, Watched};
 use ka_host::sys::inode;
 

@@ -16,8 +16,8 @@ use rustix::io::Errno;
 
 use super::UnpackError;
 use super::attributes::Attributes;
+use super::write_out::WriteOut;
 use crate::read_back::{self, Sample};
-use ka_host::sys::sync_range;
 
 /// A batch's data, in bytes.
 const BYTES: usize = 256 << 10;
@@ -29,31 +29,6 @@ const PIECES: usize = 4096;
 const MOST: usize = 4;
 /// Batches beyond one for each thread: one that is being filled, and one that waits.
 const SPARE: usize = 2;
-
-/// How a file is written out by itself, before all is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WriteOut {
-    /// Not at all.
-    Not,
-    /// Its data, because nobody says later what has become of it.
-    Data,
-    /// All of it.
-    All,
-}
-
-impl WriteOut {
-    fn perform(self, fd: &OwnedFd) -> Result<(), Errno> {
-        match self {
-            Self::Not => Ok(()),
-            Self::Data => match sync_range::write_out(fd).map_err(|e| Errno::from_raw_os_error(e as i32)) {
-                // Not every file system has this.
-                Err(Errno::SPIPE | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => rustix::fs::fsync(fd),
-                outcome => outcome,
-            },
-            Self::All => rustix::fs::fsync(fd),
-        }
-    }
-}
 
 /// A file that has its name already, or a partition.
 pub(super) struct NewFile {
