@@ -21,6 +21,7 @@ pub mod init;
 pub mod kexec;
 pub mod node;
 pub mod notes;
+mod read_back;
 pub mod receive;
 pub mod session;
 pub mod step;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use ka::mac::Mac;
-use ka::notes::{NoteKind, Tally};
+use ka::notes::{Counted, NoteKind, Tally};
 
 /// A run at a moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -110,8 +110,10 @@ impl RunStatus {
     /// Every node is complete, and has every entry that was to be sent.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        let lost = |notes: &Tally| notes.count(NoteKind::EntryLost) > 0;
-        !lost(&self.notes) && self.nodes.iter().all(|node| node.is_complete() && !lost(&node.notes))
+        // Nobody is not everybody.
+        !self.nodes.is_empty()
+            && self.notes.count(NoteKind::EntryLost) == 0
+            && self.nodes.iter().all(NodeStatus::is_whole)
     }
 }
 
@@ -146,6 +148,24 @@ impl NodeStatus {
             ("", None) => self.address.to_string(),
             (name, _) => name.to_owned(),
         }
+    }
+
+    /// It is complete, and could hold every entry.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.is_complete() && self.notes.count(NoteKind::EntryLost) == 0
+    }
+
+    /// What it lacks although it has done all of its steps; nothing if it is whole, or has failed.
+    #[must_use]
+    pub fn lacks(&self) -> Option<Failure> {
+        let (_, Counted { count, example }) = self
+            .notes
+            .iter()
+            .find(|(kind, _)| *kind == NoteKind::EntryLost)
+            .filter(|_| self.is_complete())?;
+        let reason = format!("{count} {}, such as {example}", NoteKind::EntryLost.words());
+        Some(Failure { step: "receive".to_owned(), reason })
     }
 
     /// It has all of its data and has done all of its steps.

@@ -168,6 +168,18 @@ pub fn wants_each_file_synced(directory: impl AsFd) -> Result<bool, Errno> {
     Ok(REMOTE.contains(&kind(directory)?))
 }
 
+/// Whether `syncfs(2)` says nothing of data that could not be written: kernels before 5.8. Each file must be asked.
+#[must_use]
+pub fn syncfs_is_silent() -> bool {
+    is_before_5_8(&rustix::system::uname().release().to_string_lossy())
+}
+
+/// `5.10.0-28-amd64` and the like. What cannot be read is a new one.
+fn is_before_5_8(release: &str) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    matches!((numbers.next(), numbers.next()), (Some(Ok(major)), Some(Ok(minor))) if (major, minor) < (5, 8))
+}
+
 /// What the driver ext4 counts, which has ext2 and ext3 as well. The old driver ext2 counts nothing.
 fn ext_errors(directory: &File) -> Result<Errors, Errno> {
     let io = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
@@ -189,6 +201,21 @@ fn ext_errors(directory: &File) -> Result<Errors, Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn old_kernels_are_known() {
+        for (release, is_old) in [
+            ("4.19.0-27-amd64", true),
+            ("5.7.19", true),
+            ("5.8.0", false),
+            ("5.10.0-28-amd64", false),
+            ("6.12.117+deb13-cloud-amd64", false),
+            ("10.0", false),
+            ("next", false),
+        ] {
+            assert_eq!(is_before_5_8(release), is_old, "{release}");
+        }
+    }
 
     #[test]
     fn what_becomes_worse_is_damage() {

@@ -18,6 +18,15 @@ pub fn of_io(error: &io::Error) -> String {
     error.raw_os_error().map_or_else(|| error.to_string(), of_number)
 }
 
+/// What it means that other bytes are read than were written, from `offset` on.
+#[must_use]
+pub fn not_kept(offset: u64) -> String {
+    format!(
+        "the disk has lost what was written to it without an error: other bytes are read back from offset {offset} on; \
+         it can't be trusted, replace it"
+    )
+}
+
 fn of_number(number: i32) -> String {
     let meaning = match Errno::from_raw_os_error(number) {
         // EFSCORRUPTED is another name of EUCLEAN, and EFSBADCRC of EBADMSG.

@@ -78,7 +78,7 @@ class Figures(unittest.TestCase):
 
 def verdict(seed, *findings):
     return {"seed": seed, "fault": "Cut", "injection": "", "findings": [{kind: "how"} for kind in findings],
-            "unproven": False, "complete": 1, "seconds": 1.0}
+            "unproven": False, "nodes": 2, "complete": 1, "seconds": 1.0}
 
 
 class Injections(unittest.TestCase):
@@ -89,6 +89,14 @@ class Injections(unittest.TestCase):
         self.assertFalse(counted["reached"])
         self.assertIn("2, 3", counted["note"])
         self.assertIn("NOT REACHED", report.table([counted]))
+
+    def test_each_kind_of_fault_has_its_line(self):
+        verdicts = [verdict(1), verdict(2, "hang"), verdict(3) | {"fault": "LostWrites", "unproven": True}]
+        self.assertEqual(injections.by_kind(verdicts)["Cut"],
+                         {"injections": 2, "nodes": 4, "complete": 2, "unproven": 0, "bad": 1})
+        lines = injections.table(verdicts).splitlines()
+        self.assertIn("| LostWrites | 1 | 2 | 1 | 1 | 0 |", lines)
+        self.assertEqual(lines[-1], "| all | 3 | 6 | 3 | 1 | 1 |")
 
     def test_a_campaign_without_findings_reaches_its_goal(self):
         self.assertTrue(injections.row([verdict(1), verdict(2)], 9, "1")["reached"])

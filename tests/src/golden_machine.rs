@@ -74,8 +74,14 @@ pub fn kactl() -> Command {
 /// `kactl run` for two nodes; the golden disk has no such name, so it is the one of the root, which has no kernel.
 #[must_use]
 pub fn kactl_run(more: &[&str]) -> Command {
+    kactl_run_for(2, more)
+}
+
+/// The same for so many nodes.
+#[must_use]
+pub fn kactl_run_for(nodes: usize, more: &[&str]) -> Command {
     let mut command = kactl();
-    command.args(["run", "-n", "2", "-p", "sda:size=1G", "-r", "none", "--json"]).args(more);
+    command.args(["run", "-n", &nodes.to_string(), "-p", "sda:size=1G", "-r", "none", "--json"]).args(more);
     command.stdin(Stdio::null());
     command
 }
@@ -96,6 +102,15 @@ pub fn start_run(more: &[&str]) -> JoinHandle<Output> {
 /// When it is refused.
 #[must_use]
 pub fn join(join: &JoinKey, number: u8, size: u64) -> Session {
+    join_with(join, number, size, &format!("SERIAL-{number}"), 1)
+}
+
+/// The same with a serial number of the disk, which may be empty, in its boot of this number.
+///
+/// # Panics
+/// When it is refused.
+#[must_use]
+pub fn join_with(join: &JoinKey, number: u8, size: u64, serial: &str, boot: u64) -> Session {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mac = format!("52:54:00:00:00:{number:02x}");
     let old =
@@ -110,8 +125,8 @@ pub fn join(join: &JoinKey, number: u8, size: u64) -> Session {
         identity: DiskIdentity {
             size,
             sector_size: 512,
-            serial: format!("SERIAL-{number}"),
-            boot: "1".into(),
+            serial: serial.into(),
+            boot: boot.to_string(),
             sequence: Some(1),
             ..DiskIdentity::default()
         },
@@ -130,6 +145,7 @@ pub fn join(join: &JoinKey, number: u8, size: u64) -> Session {
             ..Inventory::default()
         },
         erasable: true,
+        place: 0,
         resume: None,
     };
     let mut session = None;

@@ -16,6 +16,7 @@ pub mod sim;
 pub mod site;
 pub mod stale;
 pub mod tables;
+pub mod terminal;
 pub mod tool;
 pub mod wire;
 

@@ -55,9 +55,17 @@ impl Process {
     /// # Panics
     /// When it cannot be started.
     pub fn start(command: &mut Command, name: &str, directory: &Path) -> Self {
+        Self::start_with(command, Stdio::null(), name, directory)
+    }
+
+    /// The same with an input.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start_with(command: &mut Command, input: Stdio, name: &str, directory: &Path) -> Self {
         let (out, err) = (directory.join(format!("{name}.out")), directory.join(format!("{name}.err")));
         let child = command
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(File::create(&out).unwrap())
             .stderr(File::create(&err).unwrap())
             .process_group(0)

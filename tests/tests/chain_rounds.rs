@@ -15,6 +15,8 @@ struct Halted {
     gate: Gate,
     sender: Process,
     nodes: Vec<Process>,
+    /// The number of each node's file.
+    targets: Vec<usize>,
 }
 
 impl Halted {
@@ -35,14 +37,20 @@ impl Halted {
         for i in 0..count {
             site.wait_for_partial(&format!("out-{i}"), 10 * MIB);
         }
-        Self { site, parts, gate, sender, nodes }
+        Self { site, parts, gate, sender, nodes, targets: (0..count).collect() }
     }
 
     /// Another receiver, which is told to come again.
     fn late(&mut self) {
+        self.starts(self.nodes.len());
+    }
+
+    /// A receiver for the file `out-TARGET`.
+    fn starts(&mut self, target: usize) {
         let index = self.nodes.len();
-        let sink = ["--file".into(), self.site.path(&format!("out-{index}"))];
+        let sink = ["--file".into(), self.site.path(&format!("out-{target}"))];
         self.nodes.push(self.site.receiver(&mut self.sender, "a", index, sink));
+        self.targets.push(target);
     }
 
     fn go_on(&self) {
@@ -56,8 +64,9 @@ impl Halted {
         for (i, node) in self.nodes.iter_mut().enumerate().filter(|(i, _)| Some(*i) != gone) {
             assert_eq!(node.end(), 0, "{}", node.said());
             let parts = [self.parts[0].as_path(), self.parts[1].as_path()];
-            assert!(self.site.holds(&format!("out-{i}"), &parts), "node {i}");
-            assert!(self.site.partial(&format!("out-{i}")).is_none());
+            let file = format!("out-{}", self.targets[i]);
+            assert!(self.site.holds(&file, &parts), "node {i}");
+            assert!(self.site.partial(&file).is_none());
         }
         assert!(reasons(&self.sender).iter().all(Option::is_none));
         let summary = summary(&self.sender);
@@ -72,11 +81,28 @@ fn a_killed_receiver_that_is_started_again_is_served() {
     let dead = chain_order(&run.nodes)[1];
     run.nodes[dead].kill();
     run.sender.wait_for("heartbeats have ended", 1);
-    run.late();
+    run.starts(dead);
     run.go_on();
-    // The machine that died stands in the list once, as what it became.
+    // What died stands in the list once, as what it became.
     assert_eq!(run.all_served(Some(dead)), [1, 1, 2]);
     assert_eq!(summary(&run.sender)["rounds"], 2);
+}
+
+/// Several receivers on one host are several copies: that one of them was lost is not forgotten because another is served.
+#[test]
+fn a_copy_that_failed_is_not_forgotten_for_another_on_its_host() {
+    let mut run = Halted::new(3, &[]);
+    let dead = chain_order(&run.nodes)[1];
+    run.nodes[dead].kill();
+    run.sender.wait_for("heartbeats have ended", 1);
+    run.late();
+    run.go_on();
+    assert_eq!(run.sender.end(), 1, "{}", run.sender.said());
+    let reasons = reasons(&run.sender);
+    assert_eq!((reasons.len(), reasons.iter().flatten().count()), (4, 1), "{reasons:?}");
+    assert!(reasons[dead].is_some() && reasons[3].is_none(), "{reasons:?}");
+    assert_eq!(summary(&run.sender)["ok"], false);
+    assert!(run.site.holds("out-3", &[&run.parts[0], &run.parts[1]]));
 }
 
 #[test]

@@ -314,3 +314,43 @@ fn a_file_takes_the_place_of_a_symbolic_link_and_says_so() {
     assert!(site.holds("out-0", &[&file]));
     assert_eq!(fs::read(site.path("behind")).unwrap(), b"stays");
 }
+
+/// The rest is there, and neither side calls that a success.
+#[test]
+fn an_entry_that_cannot_be_here_is_a_failure_on_both_sides() {
+    let site = Site::new();
+    let tree = site.path("tree");
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("file"), "here").unwrap();
+    // XFS has 18 bits for the minor number.
+    run("mknod", [text(&tree.join("device")), "b", "259", "1048575"]);
+    let disk = Loop::new(400 << 20, 512);
+    run("mkfs.xfs", ["-q", disk.node()]);
+    let xfs = Mounted::new(disk.node(), site.path("xfs"), "rw");
+    let mut sender = site.send("a", 1, ["--dir".as_ref(), tree.as_path()]);
+    let mut receiver = site.receiver(&mut sender, "a", 0, ["--dir".as_ref(), xfs.0.as_path()]);
+    let reason = both_fail(&mut sender, &mut receiver);
+    assert!(reason.contains("1 entries NOT delivered, such as"), "{reason}");
+    assert!(receiver.said().contains("1 entries NOT delivered"), "{}", receiver.said());
+    assert_eq!(fs::read(xfs.0.join("file")).unwrap(), b"here");
+}
+
+/// Room that was only promised, on file systems that find it when they write out.
+#[test]
+fn a_full_file_system_is_a_failure_whatever_its_kind() {
+    let site = Site::new();
+    let tree = site.path("tree");
+    fs::create_dir(&tree).unwrap();
+    for i in 0..45 {
+        let _ = site.noise(&format!("tree/file-{i}"), 8 * MIB, i);
+    }
+    for (kind, size) in [("ext2", 200_u64), ("ext4", 200), ("xfs", 320), ("btrfs", 200)] {
+        let disk = Loop::new(size << 20, 512);
+        run(&format!("mkfs.{kind}"), ["-q", disk.node()]);
+        let target = Mounted::new(disk.node(), site.path(kind), "rw");
+        let mut sender = site.send(kind, 1, ["--dir".as_ref(), tree.as_path()]);
+        let mut receiver = site.receiver(&mut sender, kind, 0, ["--dir".as_ref(), target.0.as_path()]);
+        let reason = both_fail(&mut sender, &mut receiver);
+        assert!(reason.contains("the disk is full"), "{kind}: {reason}");
+    }
+}

@@ -18,7 +18,7 @@ use ka_tests::fault::file_system::{FaultyFileSystem, Kind};
 use ka_tests::fault::wire::{Harm, Wire, address};
 
 /// Seeds beyond the first hundred that have failed.
-const REGRESSIONS: [u64; 0] = [];
+const REGRESSIONS: [u64; 1] = [117];
 
 /// Most injections wait for something most of the time.
 const WORKERS: usize = 8;

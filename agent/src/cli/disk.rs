@@ -15,6 +15,7 @@ use ka::plan::report::{OfDisk, Outcome, Report};
 use ka::plan::{ConfirmedDisk, DiskPlan, FileSystemKind, FileSystemPlan};
 use ka::shown;
 use ka_agent::disk;
+use ka_agent::step::step;
 use ka_host::{hardware, terminal};
 use serde::Serialize;
 
@@ -181,8 +182,14 @@ fn apply(wanted: &Wanted, yes: bool, out: &mut dyn Write) -> Result<(), Failure>
         return Err(Failure::NotConfirmed);
     }
     let mut prepared = disk::prepare(&[disk], Path::new("/"))?;
-    prepared.unmount()?;
-    prepared.activate(None)?;
+    let ended = prepared
+        .unmount()
+        .and_then(|()| step("Read back what is on the disk", || prepared.prove()))
+        .and_then(|()| prepared.activate(None));
+    if let Err(error) = ended {
+        prepared.abandon();
+        return Err(error.into());
+    }
     for made in &prepared.made {
         writeln!(out, "{}: {} with UUID {}", made.device.display(), made.plan.kind, made.uuid)?;
     }

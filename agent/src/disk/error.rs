@@ -120,7 +120,11 @@ pub enum DiskError {
         output: String,
     },
     /// What a tool made is not what it was asked for.
-    #[error("{device}: expected {expected} after {tool}, found {found}", device = .device.display())]
+    #[error(
+        "{device}: expected {expected} after {tool}, found {found}: the tool did not make it, or the disk has lost what \
+         was written",
+        device = .device.display()
+    )]
     ReadBack {
         /// The partition.
         device: PathBuf,
@@ -132,7 +136,10 @@ pub enum DiskError {
         found: String,
     },
     /// The table on the disk is not the one that was written.
-    #[error("{disk}: the partition table is not the one that was written: another program changed it")]
+    #[error(
+        "{disk}: the partition table is not the one that was written: another program changed it, or the disk has lost \
+         what was written"
+    )]
     TableChanged {
         /// The disk's name.
         disk: String,

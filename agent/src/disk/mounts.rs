@@ -5,6 +5,7 @@ use super::error::DiskError;
 use super::proof::{self, Sample};
 use super::subvolumes;
 use super::wait::retry;
+use crate::read_back::Chance;
 use crate::step::goes_on;
 use crate::unpack;
 use ka::archive::{Entry, Kind, Time, Xattr};
@@ -175,7 +176,8 @@ impl Mounts {
     pub(super) fn samples(&self) -> Result<Vec<Taken>, DiskError> {
         let take = |mounted: &Mounted| {
             let Mounted { at, point, device, kind, options, .. } = mounted;
-            let sample = Sample::take(at, point, proof::seed())?;
+            goes_on(&format!("read a sample of the files on {}", device.display()));
+            let sample = Sample::take(at, point, Chance::new())?;
             Ok(Taken { device: device.clone(), kind: *kind, options: options.clone(), sample })
         };
         self.0.iter().map(take).collect()
@@ -184,6 +186,7 @@ impl Mounts {
     /// Writes everything out and unmounts, inner file systems first. Stops at the first that fails.
     pub(super) fn unmount(&mut self) -> Result<(), DiskError> {
         while let Some(Mounted { at, device, watched, partition, .. }) = self.0.last_mut() {
+            goes_on(&format!("write everything out to {}", device.display()));
             // Whoever has it open keeps it from being unmounted.
             if let Some(watched) = watched.take() {
                 watched.sync()?;
@@ -210,6 +213,11 @@ impl Mounts {
 }
 
 impl Taken {
+    /// Whether it is a sample of this device's file system, with anything in it.
+    pub(super) fn is_of(&self, device: &Path) -> bool {
+        self.device == device && self.sample.len() > 0
+    }
+
     /// Mounts the file system read-only at `at`, and compares what the medium has with the sample.
     pub(super) fn prove(&self, at: &Path) -> Result<(), DiskError> {
         let Self { device, kind, options, sample } = self;

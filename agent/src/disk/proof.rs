@@ -8,6 +8,7 @@
 use super::error::DiskError;
 use super::mkfs;
 use super::{MadeFileSystem, RawPartition};
+use crate::read_back::{Chance, Hash};
 use crate::step::goes_on;
 use ka::sha256::Sha256;
 use ka_host::sys::block;
@@ -25,8 +26,6 @@ const PIECE: u64 = 64 << 10;
 const BOOT_BYTES: u64 = 256 << 20;
 /// How many pieces of a partition that was copied byte by byte are in a sample.
 const RAW_PIECES: u64 = 64;
-
-type Hash = [u8; 32];
 
 /// A stretch of a file, or of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,9 +51,8 @@ pub(super) struct Sample {
 
 impl Sample {
     /// Hashes a sample of what is mounted at `at`, which the clone sees at `point`.
-    pub(super) fn take(at: &Path, point: &Path, seed: u64) -> Result<Self, DiskError> {
-        let mut chosen =
-            Chosen { boot: Vec::new(), room: BOOT_BYTES, others: Vec::new(), seen: 0, chance: Chance(seed) };
+    pub(super) fn take(at: &Path, point: &Path, chance: Chance) -> Result<Self, DiskError> {
+        let mut chosen = Chosen { boot: Vec::new(), room: BOOT_BYTES, others: Vec::new(), seen: 0, chance };
         let device = fs::metadata(at).map_err(|e| DiskError::io(at, "look at it", e))?.dev();
         let mut directories = vec![PathBuf::new()];
         while let Some(directory) = directories.pop() {
@@ -161,9 +159,9 @@ impl Chosen {
 }
 
 /// A sample of a partition that was copied byte by byte, as the kernel remembers it; then the medium is asked.
-pub(super) fn raw(raw: &RawPartition, seed: u64) -> Result<(), DiskError> {
+pub(super) fn raw(raw: &RawPartition) -> Result<(), DiskError> {
     let failed = |doing| move |e: io::Error| DiskError::io(&raw.device, doing, e);
-    let mut chance = Chance(seed);
+    let mut chance = Chance::new();
     let last = raw.size.saturating_sub(PIECE);
     let by_chance = (0..RAW_PIECES).map(|_| chance.below(last + 1));
     let places: Vec<_> =
@@ -235,25 +233,6 @@ fn hash(file: &File, mut offset: u64, mut length: u64) -> io::Result<Hash> {
     Ok(hash.finalize())
 }
 
-/// Numbers that are spread well, and no secret (splitmix64).
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound.max(1)
-    }
-}
-
-/// Where chance begins: the clock is good enough to be another place in each run.
-pub(super) fn seed() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    u64::from(now.subsec_nanos()) ^ now.as_secs()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,7 +247,7 @@ mod tests {
         fs::write(at("small"), "x").unwrap();
         fs::write(at("empty"), "").unwrap();
         std::os::unix::fs::symlink("small", at("link")).unwrap();
-        let sample = Sample::take(tree.path(), Path::new("/"), 1).unwrap();
+        let sample = Sample::take(tree.path(), Path::new("/"), Chance::from(1)).unwrap();
         assert_eq!(sample.len(), 3);
         let compare = || sample.compare(tree.path(), Path::new("/dev/sdz1"));
         compare().unwrap();

@@ -20,6 +20,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use crate::disk::MadeFileSystem;
 use crate::finish::error::Cause;
 use ka_host::health::{Lost, Watched};
+use ka_host::sys::block;
 
 /// No name that a firmware, a boot loader or a person gives; FAT keeps it as it is.
 pub(in crate::finish) const HELD: &str = "KA-HELD";
@@ -114,30 +115,77 @@ impl Drop for HeldBack {
 }
 
 /// Lets the firmware find what was held back on the FAT file systems of `made`, which are not mounted. This is
-/// the last write to them; everything else must be on the disk.
+/// the last write to them; everything else must be on the disk. It is read back from the medium.
 pub(in crate::finish) fn release(made: &[MadeFileSystem]) -> Result<(), Cause> {
     for fs in made.iter().filter(|fs| fs.plan.kind == FileSystemKind::Vfat && fs.plan.mount_point.is_some()) {
-        let at = Path::new(RELEASE);
-        fs::create_dir_all(at).map_err(|e| Cause::file("make", at, e))?;
-        // As it was mounted while the files came: else a name that is not ASCII is another one now.
-        rustix::mount::mount(&fs.device, at, "vfat", MountFlags::empty(), c"utf8=1,errors=remount-ro")
-            .map_err(|e| Cause::file("mount", &fs.device, e.into()))?;
-        let moved = show(at);
-        let unmounted = rustix::mount::unmount(at, UnmountFlags::empty())
-            .map_err(|e| Cause::file("unmount", &fs.device, e.into()));
-        moved?;
-        unmounted?;
+        let failed = |doing| move |e: io::Error| Cause::file(doing, &fs.device, e);
+        // Open since before: what is written while it is unmounted goes through this.
+        let partition = File::open(&fs.device).map_err(failed("open"))?;
+        let shown = mounted(&fs.device, MountFlags::empty(), show)?;
+        partition.sync_all().map_err(failed("write everything out to"))?;
+        block::forget(&partition).map_err(|errno| failed("read back")(errno.into()))?;
+        mounted(&fs.device, MountFlags::RDONLY, |top| check(top, shown))?;
         log::info!("{}: the firmware finds its loader now", fs.device.display());
     }
     Ok(())
 }
 
+/// Does something with a file system while it is mounted.
+fn mounted<T>(
+    device: &Path,
+    flags: MountFlags,
+    work: impl FnOnce(&Path) -> Result<T, Cause>,
+) -> Result<T, Cause> {
+    let at = Path::new(RELEASE);
+    fs::create_dir_all(at).map_err(|e| Cause::file("make", at, e))?;
+    // As it was mounted while the files came: else a name that is not ASCII is another one now.
+    rustix::mount::mount(device, at, "vfat", flags, c"utf8=1,errors=remount-ro")
+        .map_err(|e| Cause::file("mount", device, e.into()))?;
+    let worked = work(at);
+    let unmounted = rustix::mount::unmount(at, UnmountFlags::empty());
+    let worked = worked?;
+    unmounted.map_err(|e| Cause::file("unmount", device, e.into()))?;
+    Ok(worked)
+}
+
+/// What a firmware sees on a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    /// Nothing was held back.
+    AsItWas,
+    /// No `EFI`.
+    Nothing,
+    /// An `EFI` with something in it.
+    Loader,
+}
+
+/// A firmware sees this, and nothing is held back.
+fn check(top: &Path, shown: Shown) -> Result<(), Cause> {
+    let list = |e| Cause::file("list", top, e);
+    let efi = match efi_in(top).map_err(list)? {
+        Some(efi) => fs::read_dir(efi).map_err(list)?.next().is_some(),
+        None => false,
+    };
+    let is_held = top.join(HELD).exists();
+    let is_it = match shown {
+        Shown::AsItWas => true,
+        Shown::Nothing => !efi && !is_held,
+        Shown::Loader => efi && !is_held,
+    };
+    if is_it {
+        return Ok(());
+    }
+    let lost =
+        "the disk has lost what was written to it without an error: the firmware would not find its loader";
+    Err(Cause::file("read back", top, io::Error::other(lost)))
+}
+
 /// Makes the held directory of `top` its `EFI`. Without such a directory, nothing was held back.
-fn show(top: &Path) -> Result<(), Cause> {
+fn show(top: &Path) -> Result<Shown, Cause> {
     let held = top.join(HELD);
     let is_empty = match fs::read_dir(&held) {
         Ok(mut entries) => entries.next().is_none(),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Shown::AsItWas),
         Err(e) => return Err(Cause::file("list", &held, e)),
     };
     let directory = File::open(top).map_err(|e| Cause::file("open", top, e))?;
@@ -156,7 +204,8 @@ fn show(top: &Path) -> Result<(), Cause> {
         let efi = efi.unwrap_or_else(|| top.join(EFI));
         fs::rename(&held, &efi).map_err(|e| Cause::file("put in its place", &efi, e))?;
     }
-    sync()
+    sync()?;
+    Ok(if is_empty { Shown::Nothing } else { Shown::Loader })
 }
 
 #[cfg(test)]
@@ -195,7 +244,11 @@ mod tests {
 
         assert_eq!(seen(&point), ["EFI", HELD, "startup.nsh"]);
         assert!(seen(&point.join("EFI")).is_empty(), "a firmware would find something");
-        show(&point).unwrap();
+        check(&point, Shown::Loader).unwrap_err();
+        let shown = show(&point).unwrap();
+        assert_eq!(shown, Shown::Loader);
+        check(&point, shown).unwrap();
+        check(&point, Shown::Nothing).unwrap_err();
         assert_eq!(seen(&point), ["EFI", "startup.nsh"]);
         assert_eq!(fs::read(point.join("EFI/BOOT/BOOTX64.EFI")).unwrap(), b"loader");
         show(&point).unwrap();
@@ -222,8 +275,9 @@ mod tests {
         assert_eq!(of_boot.collect::<Vec<_>>(), ["/"]);
         held.uncover().unwrap();
         assert_eq!(fs::read(boot.join("grub/grub.cfg")).unwrap(), b"menu");
-        show(&boot).unwrap();
+        let shown = show(&boot).unwrap();
         assert_eq!(seen(&boot), ["grub"], "the golden node has no EFI there");
+        check(&boot, shown).unwrap();
         rustix::mount::unmount(&boot, UnmountFlags::empty()).unwrap();
     }
 

@@ -125,9 +125,9 @@ fn carry_out(node: &Node, session: &Session, confirmed: &ConfirmedPlan) -> Resul
 }
 
 fn fill(node: &Node, session: &Session, plan: &Plan, prepared: &mut Prepared) -> Result<(), Failure> {
-    session.tell(ToController::Ready);
-    let held = HeldBack::hold(&prepared.root, &prepared.made)
+    let held = step("hold back the EFI system partition", || HeldBack::hold(&prepared.root, &prepared.made))
         .map_err(|e| own("hold back the EFI system partition", e.to_string()))?;
+    session.tell(ToController::Ready);
     let sealed = Arc::new(Sealed::default());
     let (stream, received) = receive(session, prepared, &sealed)?;
     let mut noted = prepared.noted.clone();
@@ -156,7 +156,7 @@ fn fill(node: &Node, session: &Session, plan: &Plan, prepared: &mut Prepared) ->
         Ok::<_, UnpackError>(())
     })
     .map_err(|e| own("make files immutable again", e.to_string()))?;
-    held.uncover().map_err(|e| own("unmount", e.to_string()))?;
+    step("uncover the EFI system partition", || held.uncover()).map_err(|e| own("unmount", e.to_string()))?;
     step("unmount the new file systems", || prepared.unmount()).map_err(|e| own("unmount", e.to_string()))?;
     step("read back what is on the disks", || prepared.prove())
         .map_err(|e| own("read back what is on the disks", e.to_string()))?;
@@ -196,6 +196,8 @@ fn receive(
         partitions: Some(partitions),
         // The finish changes files, whatever flags they have.
         sealed: Some(Arc::clone(sealed)),
+        // All is read back when it is unmounted.
+        read_back: false,
         ..Options::default()
     };
     let over = |e: SessionOver| Failure { step: "receive".into(), reason: e.0, passing: true, stream: None };

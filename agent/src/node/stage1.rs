@@ -107,6 +107,7 @@ fn hello(
         window: window::default_size(),
         inventory,
         erasable,
+        place: 0,
         resume: None,
     })
 }

@@ -1,6 +1,6 @@
 //! A stream's bytes into a writer.
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead};
 
 use ka_net::relay::{StreamError, StreamReader};
 
@@ -9,8 +9,8 @@ use super::error::SinkError;
 /// Copies all; the stream's errors stay the stream's.
 pub(super) fn copy(
     stream: &mut StreamReader,
-    to: &mut impl Write,
     error: impl Fn(io::Error) -> SinkError,
+    mut write: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<(), SinkError> {
     loop {
         let bytes = match stream.fill_buf() {
@@ -23,7 +23,7 @@ pub(super) fn copy(
                 });
             }
         };
-        to.write_all(bytes).map_err(&error)?;
+        write(bytes).map_err(&error)?;
         let length = bytes.len();
         stream.consume(length);
     }

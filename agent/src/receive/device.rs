@@ -1,7 +1,7 @@
 //! What `--file` names and is no regular file: a device, or a pipe. It is written as it is, without another name.
 
 use std::fs::{File, Metadata};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::thread;
@@ -14,6 +14,8 @@ use super::copy::copy;
 use super::error::SinkError;
 use super::pipe;
 use crate::disk::overwrite;
+use crate::read_back::{self, Sample};
+use ka_host::sys::block;
 use ka_net::relay::StreamReader;
 
 /// How often it is looked at whether a pipe has a reader.
@@ -26,8 +28,30 @@ pub(super) fn receive(path: &Path, kind: &Metadata, stream: &mut StreamReader) -
         return into_pipe(path, stream);
     }
     let mut file = open(path, kind).map_err(failed)?;
-    copy(stream, &mut file, failed)?;
-    file.sync_all().or_else(not_for_devices).map_err(failed)
+    let (mut length, mut sample) = (0, Sample::new(read_back::PIECES));
+    copy(stream, failed, |bytes| {
+        file.write_all(bytes)?;
+        sample.offer(length, bytes, || Some(()));
+        length += bytes.len() as u64;
+        Ok(())
+    })?;
+    file.sync_all().or_else(not_for_devices).map_err(failed)?;
+    if kind.file_type().is_block_device() {
+        prove(path, &file, &sample)?;
+    }
+    Ok(())
+}
+
+/// The device gives back what was written to it, once the kernel has forgotten it.
+fn prove(path: &Path, file: &File, sample: &Sample<()>) -> Result<(), SinkError> {
+    let failed = |error| SinkError::File { path: path.to_owned(), error };
+    block::forget(file).map_err(|errno| failed(errno.into()))?;
+    for piece in sample.pieces() {
+        if !piece.is_in(file).map_err(failed)? {
+            return Err(SinkError::NotKept { path: path.to_owned(), offset: piece.offset });
+        }
+    }
+    Ok(())
 }
 
 /// The one place where a device is opened to be written to. A disk must be one that nobody uses.

@@ -44,6 +44,14 @@ pub enum SinkError {
     /// The file system has lost something.
     #[error(transparent)]
     Lost(#[from] Lost),
+    /// The medium has not kept what was written.
+    #[error("{}: {}", path.display(), words::not_kept(*offset))]
+    NotKept {
+        /// The file or device.
+        path: PathBuf,
+        /// Where other bytes are.
+        offset: u64,
+    },
     /// The command.
     #[error("the command '{command}' failed: {reason}")]
     Command {

@@ -15,7 +15,7 @@ use std::{io, thread};
 
 use ka::inventory::{Card, Inventory};
 use ka::keys::{JoinKey, Key, KeyError, KeyPair};
-use ka::notes::{Counted, NoteKind, Tally};
+use ka::notes::{NoteKind, Tally};
 use ka::seal::StreamId;
 use ka::wire::control::{Failure, Hello, ToController};
 use ka::wire::{CONTROL_PORT, DATA_PORT};
@@ -94,10 +94,10 @@ pub enum ReceiveError {
     /// The data could not be written, or was not whole.
     #[error(transparent)]
     Sink(#[from] SinkError),
-    /// All that could be held is here, and some of the tree is not.
-    #[error("{count} entries could not be made here, such as {example}; all others are")]
-    NotDelivered {
-        /// How many.
+    /// All came, and some of it cannot be here.
+    #[error("{count} {}, such as {example}: the rest is here", NoteKind::EntryLost.words())]
+    Lacks {
+        /// How many entries.
         count: u64,
         /// The first, and why.
         example: String,
@@ -129,7 +129,7 @@ pub fn receive(request: &Request) -> Result<(), ReceiveError> {
     let listener = data_listener().map_err(|e| ReceiveError::System(e.to_string()))?;
     let card = controller.iter().find_map(|address| hardware::card_towards(*address));
     let own = KeyPair::generate().map_err(|e| ReceiveError::System(e.to_string()))?;
-    let hello = hello(&request.session, own.public, &listener, request.window, card)?;
+    let hello = hello(request, own.public, &listener, card)?;
     log::info!("this host takes successors on port {}", hello.data_port);
     let session = join(request, &controller, (&key, &own), &hello, &listener)?;
     let (mut stream, mut reader) = session.wait_for_stream()?;
@@ -138,7 +138,7 @@ pub fn receive(request: &Request) -> Result<(), ReceiveError> {
             reader.check_sum();
         }
         let error = match receive_once(&session, &request.sink, stream, reader) {
-            Ok(noted) => break Ok(noted),
+            Ok(notes) => break Ok(notes),
             Err(error) => error,
         };
         if !error.is_passing() {
@@ -159,11 +159,15 @@ pub fn receive(request: &Request) -> Result<(), ReceiveError> {
     if let Err(error) = session.leave() {
         log::warn!("{error}");
     }
-    let noted = outcome?;
-    let lost = noted.iter().find(|(kind, _)| *kind == NoteKind::EntryLost);
-    lost.map_or(Ok(()), |(_, Counted { count, example })| {
-        Err(ReceiveError::NotDelivered { count: *count, example: example.clone() })
-    })
+    lacks(&outcome?)
+}
+
+/// An entry that this file system cannot hold is an error of the whole, for the controller and here alike.
+fn lacks(notes: &Tally) -> Result<(), ReceiveError> {
+    match notes.iter().find(|(kind, _)| *kind == NoteKind::EntryLost) {
+        Some((_, lost)) => Err(ReceiveError::Lacks { count: lost.count, example: lost.example.clone() }),
+        None => Ok(()),
+    }
 }
 
 /// One attempt; the controller is told how it went. Returns what was noted.
@@ -236,22 +240,22 @@ fn resolve(controller: &str) -> Result<Vec<SocketAddr>, ReceiveError> {
 }
 
 fn hello(
-    session: &str,
+    request: &Request,
     key: Key,
     listener: &TcpListener,
-    window: u64,
     card: Option<Card>,
 ) -> Result<Hello, ReceiveError> {
     let system = |e: String| ReceiveError::System(e);
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
     Ok(Hello {
-        session: session.to_owned(),
+        session: request.session.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         key,
         data_port: listener.local_addr().map_err(|e| system(e.to_string()))?.port(),
-        window,
+        window: request.window,
         inventory: Inventory { hostname, cards: card.into_iter().collect(), ..Inventory::default() },
         erasable: false,
+        place: request.sink.place(),
         resume: None,
     })
 }

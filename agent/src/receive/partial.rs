@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use super::error::SinkError;
+use crate::read_back::{self, Sample};
 use ka_host::health::Watched;
 
 /// What is behind the name of every partial file, before what makes it unique.
@@ -31,6 +32,9 @@ pub(super) struct Partial {
     file: File,
     /// What others may do with it, once it is whole.
     mode: Permissions,
+    /// How much is written, and a sample of it.
+    length: u64,
+    sample: Sample<()>,
     /// Asked, when all is written, whether that is true.
     watched: Watched,
     settled: bool,
@@ -60,21 +64,53 @@ impl Partial {
         let directory = File::open(parent(target)).map_err(failed)?;
         let watched = Watched::new(directory.into(), parent(target))?;
         let mut options = File::options();
-        options.write(true).create_new(true).custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+        options.read(true).write(true).create_new(true).custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
         // Nobody reads it, or holds its lock, before it is whole.
         options.mode(0o600);
         let file = options.open(&path).map_err(partial)?;
         let mode = old.map_or_else(|| Permissions::from_mode(0o666 & !umask()), |old| old.permissions());
-        let new = Self { target: target.to_owned(), path: path.clone(), file, mode, watched, settled: false };
+        let (sample, settled) = (Sample::new(read_back::PIECES), false);
+        let new = Self {
+            target: target.to_owned(),
+            path: path.clone(),
+            file,
+            mode,
+            length: 0,
+            sample,
+            watched,
+            settled,
+        };
         lock(&new.file).map_err(partial)?;
         // Another one may have begun at the same moment. Then neither goes on: both would be right.
         refuse_others(target, Some(&path))?;
         Ok(new)
     }
 
-    /// Where the bytes go.
-    pub(super) fn file(&mut self) -> &mut File {
-        &mut self.file
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.sample.offer(self.length, bytes, || Some(()));
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// The medium has what was written to it.
+    fn read_back(&self) -> Result<(), SinkError> {
+        let failed = |error| SinkError::File { path: self.target.clone(), error };
+        let length = self.file.metadata().map_err(failed)?.len();
+        if length != self.length {
+            let what = format!("it should have {} bytes, and has {length}", self.length);
+            return Err(failed(io::Error::other(what)));
+        }
+        for piece in self.sample.pieces() {
+            if !piece.is_in(&self.file).map_err(failed)? {
+                return Err(SinkError::NotKept { path: self.target.clone(), offset: piece.offset });
+            }
+        }
+        Ok(())
     }
 
     /// Gives the file its name, now that it is proven.
@@ -90,6 +126,7 @@ impl Partial {
         self.file.sync_all().map_err(failed)?;
         // What the file system has lost takes the place of nothing.
         self.watched.check()?;
+        self.read_back()?;
         let own = self.file.metadata().map_err(failed)?;
         self.is_own(&self.path, &own)?;
         fs::rename(&self.path, &self.target).map_err(failed)?;
@@ -205,7 +242,6 @@ fn parent(path: &Path) -> &Path {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
 
     fn names(directory: &Path) -> Vec<String> {
         let names = fs::read_dir(directory).unwrap().map(|e| e.unwrap().file_name());
@@ -219,11 +255,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("file");
         let mut first = Partial::create(&target).unwrap();
-        first.file().write_all(b"first").unwrap();
+        first.write(b"first").unwrap();
         let error = Partial::create(&target).unwrap_err();
         assert!(matches!(error, SinkError::InUse { .. }), "{error}");
         let mut another = Partial::create(&directory.path().join("other")).unwrap();
-        another.file().write_all(b"other").unwrap();
+        another.write(b"other").unwrap();
         first.settle().unwrap();
         another.settle().unwrap();
         assert_eq!(names(directory.path()), ["file", "other"]);
@@ -235,7 +271,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("file");
         let mut partial = Partial::create(&target).unwrap();
-        partial.file().write_all(b"mine").unwrap();
+        partial.write(b"mine").unwrap();
         fs::remove_file(&partial.path).unwrap();
         fs::write(&partial.path, "theirs").unwrap();
         assert!(partial.settle().unwrap_err().to_string().contains("replaced"));

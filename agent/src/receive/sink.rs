@@ -1,9 +1,11 @@
 //! Where a received stream goes: a directory, a file, or a command.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use ka::notes::Tally;
+use ka::sha256::Sha256;
 use ka_net::relay::StreamReader;
 
 use super::copy::copy;
@@ -24,6 +26,27 @@ pub enum Sink {
 }
 
 impl Sink {
+    /// A number by which the controller tells a receiver that is started again from another one on the same machine. It
+    /// says nothing of names.
+    #[must_use]
+    pub fn place(&self) -> u64 {
+        let here = std::env::current_dir().unwrap_or_default();
+        let (kind, path) = match self {
+            Self::Dir(path) => ("dir", here.join(path)),
+            Self::File(path) => ("file", here.join(path)),
+            // Where a command writes, it alone knows; often below the working directory.
+            Self::Command(command) => (command.as_str(), here),
+        };
+        let mut hash = Sha256::new();
+        hash.update(kind);
+        hash.update([0]);
+        hash.update(path.as_os_str().as_bytes());
+        let mut number = [0; 8];
+        number.iter_mut().zip(hash.finalize()).for_each(|(to, from)| *to = from);
+        // 0 is a machine that becomes a copy itself.
+        u64::from_le_bytes(number).max(1)
+    }
+
     /// Takes the stream to its end; whether it was whole, [`StreamReader::finish`] tells.
     ///
     /// # Errors
@@ -44,7 +67,8 @@ impl Sink {
                 }
                 _ => {
                     let mut file = Partial::create(path)?;
-                    copy(stream, file.file(), |error| SinkError::File { path: path.clone(), error })?;
+                    let failed = |error| SinkError::File { path: path.clone(), error };
+                    copy(stream, failed, |bytes| file.write(bytes))?;
                     Ok(Received { notes: Tally::default(), file: Some(file) })
                 }
             },

@@ -12,7 +12,7 @@ use ka::wire::control::{Hello, ToAgent, ToController};
 use super::Welcome;
 
 /// How long each step of joining may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// How often one host may send us to another of its ports.
 const MAX_REDIRECTS: usize = 3;
 
@@ -49,6 +49,13 @@ pub enum JoinError {
     System(io::Error),
 }
 
+impl JoinError {
+    /// Whether the host itself has answered that nobody listens there.
+    pub(super) fn is_nobody(&self) -> bool {
+        matches!(self, Self::Unreachable { error, .. } if error.kind() == io::ErrorKind::ConnectionRefused)
+    }
+}
+
 /// A welcomed connection.
 pub(super) struct Joined {
     pub(super) address: SocketAddr,
@@ -57,15 +64,16 @@ pub(super) struct Joined {
     pub(super) welcome: Welcome,
 }
 
-/// Joins, following redirections to other processes of the same host.
+/// Joins, following redirections to other processes of the same host. Each step may take this long.
 pub(super) fn connect(
     address: SocketAddr,
     keys: (&JoinKey, &KeyPair),
     hello: &Hello,
+    patience: Duration,
 ) -> Result<Joined, JoinError> {
     let mut address = address;
     for _ in 0..=MAX_REDIRECTS {
-        match try_connect(address, keys, hello)? {
+        match try_connect(address, keys, hello, patience)? {
             Answer::Joined(joined) => return Ok(*joined),
             Answer::Redirect(port) => address.set_port(port),
         }
@@ -82,13 +90,14 @@ fn try_connect(
     address: SocketAddr,
     (join, own): (&JoinKey, &KeyPair),
     hello: &Hello,
+    patience: Duration,
 ) -> Result<Answer, JoinError> {
     let unreachable = |error| JoinError::Unreachable { address, error };
     let broken = |error| JoinError::Channel { address, error };
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(unreachable)?;
+    let mut stream = TcpStream::connect_timeout(&address, patience).map_err(unreachable)?;
     stream.set_nodelay(true).map_err(unreachable)?;
-    stream.set_read_timeout(Some(PATIENCE)).map_err(unreachable)?;
-    stream.set_write_timeout(Some(PATIENCE)).map_err(unreachable)?;
+    stream.set_read_timeout(Some(patience)).map_err(unreachable)?;
+    stream.set_write_timeout(Some(patience)).map_err(unreachable)?;
     let mut channel = Channel::dial_control(join, own).map_err(broken)?;
     loop {
         while channel.queued() > 0 {

@@ -18,6 +18,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::connect::{self, JoinError, Joined};
+use super::outage::{Doing, Limits, Outage};
 use super::{Event, Outbound, Welcome};
 use ka_net::relay::{BATCHES, Command, Feed, Notice, Relay, StreamReader};
 
@@ -26,12 +27,6 @@ const CONTROL: Token = Token(1);
 
 /// Between two attempts to reach the controller again.
 const RETRY: Duration = Duration::from_secs(1);
-/// How long the controller may be away, and the stream stand still, before the node gives up.
-const GIVE_UP: Duration = Duration::from_secs(60);
-/// How often the node says what it waits for while the controller is silent, or its own disk.
-const SAY: Duration = Duration::from_secs(10);
-/// Silence of the controller after which the connection is made anew; it speaks every second.
-const SILENCE: Duration = Duration::from_secs(15);
 
 pub(super) struct Keeper {
     poll: Poll,
@@ -50,14 +45,11 @@ pub(super) struct Keeper {
     said: Vec<ToController>,
     planned: bool,
     connection: Option<Connection>,
-    lost_at: Instant,
-    /// When it was last said what this node waits for.
-    said_at: Instant,
+    outage: Outage,
     /// When the controller released the stream: all of it is here.
     released_at: Option<Instant>,
-    /// How far the stream was when it was last seen to move, and when that was.
+    /// How far the stream was when it was last seen to move.
     seen: Option<(u64, u64)>,
-    moved_at: Instant,
     tried_at: Instant,
     stream: Option<Stream>,
     beat_at: Instant,
@@ -66,7 +58,6 @@ pub(super) struct Keeper {
 struct Connection {
     stream: TcpStream,
     channel: Channel,
-    heard_at: Instant,
     /// Nothing can be written any more, and why.
     failed: Option<String>,
 }
@@ -116,11 +107,9 @@ impl Keeper {
             said: Vec::new(),
             planned: false,
             connection: None,
-            lost_at: now,
-            said_at: now,
+            outage: Outage::new(Limits::default(), now),
             released_at: None,
             seen: None,
-            moved_at: now,
             tried_at: now,
             stream: None,
             beat_at: now,
@@ -153,6 +142,7 @@ impl Keeper {
             if self.speak() == Next::Stop || self.listen()? == Next::Stop {
                 return Ok(());
             }
+            self.note_progress();
             self.say_what_is_waited_for();
             if self.connection.is_none() && self.come_back()? == Next::Stop {
                 return Ok(());
@@ -232,12 +222,12 @@ impl Keeper {
             }
             match connection.channel.read_from(&mut connection.stream) {
                 Ok(0) => self.lose("it closed the connection"),
-                Ok(_) => connection.heard_at = Instant::now(),
+                Ok(_) => self.outage.on_heard(Instant::now()),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     if let Some(reason) = connection.failed.take() {
                         self.lose(&reason);
-                    } else if connection.heard_at.elapsed() > SILENCE.max(self.welcome.dead_after * 2) {
+                    } else if self.outage.is_silent(self.welcome.dead_after, Instant::now()) {
                         self.lose("it has gone silent");
                     }
                     break;
@@ -360,53 +350,23 @@ impl Keeper {
     fn lose(&mut self, reason: &str) {
         if self.connection.take().is_some() {
             log::warn!("the connection to the controller at {} is lost: {reason}", self.address);
-            self.lost_at = Instant::now();
+            self.outage.on_lost(Instant::now());
         }
     }
 
-    /// Nobody who watches a node shall wonder why it does nothing.
     fn say_what_is_waited_for(&mut self) {
-        if self.said_at.elapsed() < SAY {
-            return;
-        }
         let is_complete = self.said.iter().any(|said| matches!(said, ToController::Complete { .. }));
-        let silent = self.connection.as_ref().map(|connection| connection.heard_at.elapsed());
-        let controller = match silent {
-            Some(silent) if silent >= SAY => Some(format!(
-                "nothing was heard of the controller at {} for {} s",
-                self.address,
-                silent.as_secs()
-            )),
-            Some(_) => None,
-            None => {
-                let waited = self.lost_at.elapsed().min(self.moved_at.elapsed());
-                let left = GIVE_UP.saturating_sub(waited).as_secs();
-                Some(format!(
-                    "the controller at {} cannot be reached; this host tries for {left} s more",
-                    self.address
-                ))
-            }
+        let doing = match (is_complete, self.released_at, &self.stream) {
+            (true, ..) => Doing::Complete,
+            (false, Some(since), _) => Doing::WritesOut(since),
+            (false, None, Some(_)) => Doing::Receives,
+            (false, None, None) => Doing::Waits,
         };
-        let own = match (is_complete, self.released_at, &self.stream) {
-            (true, ..) => {
-                "all data is here and written, and it waits for the controller's goodbye".to_owned()
-            }
-            (false, Some(at), _) => {
-                format!(
-                    "all data is here, and it has been writing everything out for {} s",
-                    at.elapsed().as_secs()
-                )
-            }
-            (false, None, Some(_)) => "it waits for the rest of the stream".to_owned(),
-            (false, None, None) => "it waits for the stream".to_owned(),
-        };
-        let writes_out = !is_complete && self.released_at.is_some_and(|at| at.elapsed() >= SAY);
-        match controller {
-            Some(controller) => log::warn!("{controller}; {own}"),
-            None if writes_out => log::info!("{own}"),
-            None => return,
+        match self.outage.word(&self.address.to_string(), doing, Instant::now()) {
+            Some((true, word)) => log::warn!("{word}"),
+            Some((false, word)) => log::info!("{word}"),
+            None => {}
         }
-        self.said_at = Instant::now();
     }
 
     /// As long as the stream moves, others live on this member, whatever has become of the controller.
@@ -418,21 +378,22 @@ impl Keeper {
         let seen = self.stream.as_ref().map(position);
         if seen != self.seen {
             self.seen = seen;
-            self.moved_at = Instant::now();
+            self.outage.on_moved(Instant::now());
         }
     }
 
     fn come_back(&mut self) -> io::Result<Next> {
-        self.note_progress();
-        if self.lost_at.elapsed() > GIVE_UP && self.moved_at.elapsed() > GIVE_UP {
-            self.end(format!("the controller at {} cannot be reached any more", self.address));
+        if let Some(reason) = self.outage.end(&self.address.to_string(), Instant::now()) {
+            self.end(reason);
             return Ok(Next::Stop);
         }
         if self.tried_at.elapsed() < RETRY {
             return Ok(Next::Continue);
         }
         self.tried_at = Instant::now();
-        match connect::connect(self.address, (&self.keys.0, &self.keys.1), &self.hello) {
+        // Nobody waits longer for an answer than for the controller itself.
+        let patience = self.outage.left(Instant::now()).clamp(RETRY, connect::PATIENCE);
+        match connect::connect(self.address, (&self.keys.0, &self.keys.1), &self.hello, patience) {
             Ok(joined) => {
                 log::info!("the controller at {} is back", self.address);
                 self.take_up(joined)?;
@@ -444,6 +405,7 @@ impl Keeper {
             }
             Err(error) => {
                 log::debug!("{error}");
+                self.outage.on_failed(error.is_nobody(), Instant::now());
                 Ok(Next::Continue)
             }
         }
@@ -454,8 +416,8 @@ impl Keeper {
         let mut stream = TcpStream::from_std(joined.stream);
         self.poll.registry().register(&mut stream, CONTROL, Interest::READABLE | Interest::WRITABLE)?;
         self.address = joined.address;
-        let (channel, heard_at) = (joined.channel, Instant::now());
-        self.connection = Some(Connection { stream, channel, heard_at, failed: None });
+        self.outage.on_heard(Instant::now());
+        self.connection = Some(Connection { stream, channel: joined.channel, failed: None });
         for message in std::mem::take(&mut self.said) {
             self.send(&message);
             self.said.push(message);

@@ -6,6 +6,7 @@
 
 mod connect;
 mod keeper;
+mod outage;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -108,7 +109,7 @@ impl Session {
         for what in left_out {
             log::warn!("the controller is not told all of this machine: without {what}");
         }
-        let joined = connect::connect(address, (join, own), &hello)?;
+        let joined = connect::connect(address, (join, own), &hello, connect::PATIENCE)?;
         let welcome = joined.welcome;
         let poll = Poll::new().map_err(JoinError::System)?;
         let waker = Arc::new(Waker::new(poll.registry(), keeper::WAKER).map_err(JoinError::System)?);

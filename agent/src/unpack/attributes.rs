@@ -39,6 +39,11 @@ pub(super) struct Attributes {
 }
 
 impl Attributes {
+    /// When the archive says that the data was changed, in seconds.
+    pub(super) fn changed(&self) -> i64 {
+        self.times.last_modification.tv_sec
+    }
+
     /// Takes the extended attributes out of `entry`.
     pub(super) fn of(entry: &mut Entry, same_owner: bool, tolerant: bool) -> Self {
         let owner = same_owner.then(|| (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid)));

@@ -18,9 +18,11 @@ mod attributes;
 mod clashes;
 mod deferred;
 mod partitions;
+mod proof;
 mod seals;
 mod traits;
 mod tree;
+mod write_out;
 mod writers;
 
 use std::collections::BTreeMap;
@@ -45,6 +47,7 @@ pub use partitions::Partition;
 use partitions::Partitions;
 pub use seals::{Sealed, seal};
 use tree::{Place, Tree};
+use write_out::WriteOut;
 use writers::{NewFile, Writers, with_writers};
 
 /// A file with so much data is synced by itself when it is written.
@@ -59,6 +62,8 @@ pub struct Options {
     pub same_owner: bool,
     /// Waits at the end until everything is on its disk.
     pub sync: bool,
+    /// Reads a sample of the files back from the medium when they are synced.
+    pub read_back: bool,
     /// Is told how far it is.
     pub progress: Option<Arc<Progress>>,
     /// Where the archive's partitions go: each to the one of its name, and each of these must be in the archive.
@@ -77,6 +82,7 @@ impl Default for Options {
         Self {
             same_owner: rustix::process::geteuid().is_root(),
             sync: true,
+            read_back: true,
             progress: None,
             partitions: None,
             tolerant: false,
@@ -126,6 +132,14 @@ pub enum UnpackError {
     /// A file system has lost something of what was written.
     #[error(transparent)]
     Lost(#[from] Lost),
+    /// The medium has not kept what was written.
+    #[error("{path}: {}", words::not_kept(*offset))]
+    NotKept {
+        /// The path in the archive.
+        path: String,
+        /// Where other bytes are.
+        offset: u64,
+    },
     /// The archive's partitions are not those of the plan.
     #[error("{0}")]
     Partitions(String),
@@ -186,14 +200,15 @@ pub fn unpack(input: impl BufRead, root: &Path, options: &Options) -> Result<Sum
         options,
         summary: Summary::default(),
     };
-    let notes = with_writers(|writers| {
+    let done = with_writers(|writers| {
         while let Some(entry) = unpacker.decoder.next_entry()? {
             unpacker.entry_or_note(entry, writers)?;
             unpacker.tell();
         }
         Ok(())
     })?;
-    unpacker.summary.notes.append(notes);
+    let (notes, samples): (Vec<_>, Vec<_>) = done.into_iter().map(|done| (done.notes, done.sample)).unzip();
+    notes.into_iter().for_each(|notes| unpacker.summary.notes.append(notes));
     unpacker.finish_directories()?;
     unpacker.seal();
     if let Some(partitions) = &unpacker.partitions {
@@ -202,6 +217,9 @@ pub fn unpack(input: impl BufRead, root: &Path, options: &Options) -> Result<Sum
     if options.sync {
         unpacker.tree.sync()?;
         options.partitions.iter().flatten().try_for_each(Partition::sync)?;
+    }
+    if options.sync && options.read_back {
+        samples.iter().try_for_each(proof::read_back)?;
     }
     unpacker.tell();
     unpacker.summary.bytes = unpacker.decoder.offset();
@@ -445,8 +463,14 @@ impl<R: BufRead> Unpacker<'_, R> {
         let segments = segments.unwrap_or_else(|| vec![Segment { offset: 0, len: size }]);
         // One that is large takes long to write out, and its own sync names it if that fails.
         let data: u64 = segments.iter().map(|segment| segment.len).sum();
-        let sync = self.options.sync && (place.each_file || data >= SYNC_FROM);
-        let file = Arc::new(NewFile { fd, path: place.path.clone(), attributes: Some(attributes), sync });
+        let sync = match place.each_file {
+            _ if !self.options.sync => WriteOut::Not,
+            WriteOut::Not if data >= SYNC_FROM => WriteOut::All,
+            sync => sync,
+        };
+        let sampled = self.options.read_back;
+        let file =
+            Arc::new(NewFile { fd, path: place.path.clone(), attributes: Some(attributes), sync, sampled });
         for Segment { offset, len } in segments {
             writers.data(&file, offset, len, |buffer| {
                 let got = self.decoder.read_data(buffer);

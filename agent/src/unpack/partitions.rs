@@ -13,6 +13,7 @@ use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
 use super::UnpackError;
+use super::write_out::WriteOut;
 use super::writers::{NewFile, Writers};
 
 /// Zeros that are written at once where the device has no quicker way.
@@ -84,7 +85,7 @@ impl<'a> Partitions<'a> {
                 to.system("open again", Errno::from_io_error(&error).unwrap_or(Errno::MFILE))
             })?;
         let path = to.device.as_os_str().as_bytes().to_vec();
-        let file = Arc::new(NewFile { fd, path, attributes: None, sync: false });
+        let file = Arc::new(NewFile { fd, path, attributes: None, sync: WriteOut::Not, sampled: false });
         let whole = [Segment { offset: 0, len: *size }];
         let mut end = 0;
         for &Segment { offset, len } in segments.as_deref().unwrap_or(&whole) {

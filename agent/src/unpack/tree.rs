@@ -17,6 +17,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::UnpackError;
+use super::write_out::WriteOut;
 use ka_host::health::{self, Watched};
 use ka_host::sys::inode;
 
@@ -69,8 +70,8 @@ pub(super) struct Place {
     pub(super) path: Vec<u8>,
     /// The directory gives what is made in it a default ACL.
     pub(super) inherits: bool,
-    /// Its file system wants each file synced.
-    pub(super) each_file: bool,
+    /// What its file system wants done for each file.
+    pub(super) each_file: WriteOut,
     /// The directory has flags or a project, some of which are given to what is made in it.
     pub(super) inherits_traits: bool,
 }
@@ -95,7 +96,7 @@ pub(super) struct Tree {
 
 struct FileSystem {
     watched: Watched,
-    each_file: bool,
+    each_file: WriteOut,
 }
 
 #[derive(Clone)]
@@ -103,13 +104,13 @@ struct Last {
     path: Vec<u8>,
     fd: Rc<OwnedFd>,
     inherits: bool,
-    /// Its file system wants each file synced.
-    each_file: bool,
+    /// What its file system wants done for each file.
+    each_file: WriteOut,
     inherits_traits: bool,
 }
 
 impl Last {
-    fn new(path: Vec<u8>, fd: Rc<OwnedFd>, each_file: bool) -> Self {
+    fn new(path: Vec<u8>, fd: Rc<OwnedFd>, each_file: WriteOut) -> Self {
         let traits = inode::read(fd.as_fd()).map_or_else(|_| Traits::default(), |found| found.traits);
         Self { path, inherits: inherits(&fd), each_file, inherits_traits: traits != Traits::default(), fd }
     }
@@ -122,7 +123,7 @@ impl Tree {
         let fd = rustix::fs::open(at, flags, Mode::empty())
             .map_err(|e| UnpackError::system("open", at.as_os_str().as_bytes(), e))?;
         let root = Rc::new(fd);
-        let last = Last::new(Vec::new(), Rc::clone(&root), false);
+        let last = Last::new(Vec::new(), Rc::clone(&root), WriteOut::Not);
         let mut tree = Self { root, last, at: at.to_owned(), file_systems: BTreeMap::new() };
         tree.forget()?;
         Ok(tree)
@@ -209,7 +210,13 @@ impl Tree {
             Entry::Vacant(new) => {
                 let own =
                     fd.try_clone().map_err(|e| failed(Errno::from_io_error(&e).unwrap_or(Errno::IO)))?;
-                let each_file = health::wants_each_file_synced(&fd).map_err(failed)?;
+                let each_file = if health::wants_each_file_synced(&fd).map_err(failed)? {
+                    WriteOut::All
+                } else if health::syncfs_is_silent() {
+                    WriteOut::Data
+                } else {
+                    WriteOut::Not
+                };
                 let watched = Watched::new(own, &self.at.join(OsStr::from_bytes(&path)))?;
                 new.insert(FileSystem { watched, each_file })
             }

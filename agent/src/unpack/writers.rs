@@ -16,6 +16,8 @@ use rustix::io::Errno;
 
 use super::UnpackError;
 use super::attributes::Attributes;
+use super::write_out::WriteOut;
+use crate::read_back::{self, Sample};
 
 /// A batch's data, in bytes.
 const BYTES: usize = 256 << 10;
@@ -34,8 +36,28 @@ pub(super) struct NewFile {
     pub(super) path: Vec<u8>,
     /// Set when everything is written.
     pub(super) attributes: Option<Attributes>,
-    /// Synced when it has everything.
-    pub(super) sync: bool,
+    /// What is done when it has everything.
+    pub(super) sync: WriteOut,
+    /// Pieces of it may be read back.
+    pub(super) sampled: bool,
+}
+
+impl NewFile {
+    /// The same open file once more. With too many open files it is in no sample.
+    fn again(&self) -> Option<Written> {
+        let changed = self.attributes.as_ref()?.changed();
+        let fd = rustix::io::fcntl_dupfd_cloexec(&self.fd, 0).ok()?;
+        Some(Written { fd, path: self.path.clone(), changed })
+    }
+}
+
+/// A file of which a piece is read back: as long as this is open, the name and the number of its inode are its own.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) fd: OwnedFd,
+    pub(super) path: Vec<u8>,
+    /// When the archive says that it was changed, in seconds.
+    pub(super) changed: i64,
 }
 
 /// Some of a file's data. Whoever drops the last piece of a file finishes it.
@@ -83,13 +105,20 @@ pub(super) struct Writers<'a> {
     outcome: &'a Outcome,
 }
 
-/// Runs `work` while threads write what it hands them; returns what they note when all is written.
+/// What a thread has noted, and a sample of what it has written.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub(super) notes: Notes,
+    pub(super) sample: Sample<Written>,
+}
+
+/// Runs `work` while threads write what it hands them; returns what they have done when all is written.
 ///
 /// # Errors
 /// That of `work`, or the first of a thread: then nothing further is written.
 pub(super) fn with_writers(
     work: impl FnOnce(&mut Writers<'_>) -> Result<(), UnpackError>,
-) -> Result<Notes, UnpackError> {
+) -> Result<Vec<Done>, UnpackError> {
     let count = thread::available_parallelism().map_or(1, usize::from).min(MOST);
     let outcome = Outcome::default();
     let (full, queue) = sync_channel(count + SPARE);
@@ -100,7 +129,12 @@ pub(super) fn with_writers(
             .map(|_| {
                 let (queue, spare, outcome) = (&queue, spare.clone(), &outcome);
                 let thread = thread::Builder::new().name("writer".into());
-                thread.spawn_scoped(scope, move || write_all(queue, &spare, outcome))
+                thread.spawn_scoped(scope, move || {
+                    let mut done =
+                        Done { notes: Notes::default(), sample: Sample::new(read_back::PIECES / count) };
+                    write_all(queue, &spare, outcome, &mut done);
+                    done
+                })
             })
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| {
@@ -115,13 +149,13 @@ pub(super) fn with_writers(
         let worked = work(&mut writers).and_then(|()| writers.hand_over());
         // Closes the queue, so that the threads come to their end.
         drop(writers);
-        let mut notes = Notes::default();
-        for thread in threads {
-            notes.append(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        }
+        let ended = |thread: thread::ScopedJoinHandle<'_, Done>| {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        let done = threads.into_iter().map(ended).collect();
         match outcome.take() {
             Some(error) => Err(error),
-            None => worked.map(|()| notes),
+            None => worked.map(|()| done),
         }
     })
 }
@@ -200,23 +234,24 @@ impl Piece {
 }
 
 /// Writes batches until there are no more; after a failure it only gives them back.
-fn write_all(queue: &Mutex<Receiver<Batch>>, spare: &Sender<Batch>, outcome: &Outcome) -> Notes {
-    let mut notes = Notes::default();
+fn write_all(queue: &Mutex<Receiver<Batch>>, spare: &Sender<Batch>, outcome: &Outcome, done: &mut Done) {
     loop {
         let batch = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(mut batch) = batch else { return notes };
+        let Ok(mut batch) = batch else { return };
         for piece in batch.pieces.drain(..) {
             if outcome.failed.load(Ordering::Acquire) {
                 continue;
             }
             let data = batch.bytes.get(piece.range).unwrap_or_default();
             let written = write(&piece.file, data, piece.offset);
+            if written.is_ok() && piece.file.sampled {
+                done.sample.offer(piece.offset, data, || piece.file.again());
+            }
             // Whoever held it last knows that all of it is written.
             let finished = written.and_then(|()| match Arc::into_inner(piece.file) {
-                Some(NewFile { fd, path, attributes: Some(attributes), sync }) => {
-                    attributes.apply(fd.as_fd(), &path, &mut notes)?;
-                    let synced = if sync { rustix::fs::fsync(&fd) } else { Ok(()) };
-                    synced.map_err(|errno| UnpackError::system("write out", &path, errno))
+                Some(NewFile { fd, path, attributes: Some(attributes), sync, .. }) => {
+                    attributes.apply(fd.as_fd(), &path, &mut done.notes)?;
+                    sync.perform(&fd).map_err(|errno| UnpackError::system("write out", &path, errno))
                 }
                 _ => Ok(()),
             });

@@ -21,6 +21,8 @@ use ka::mac::Mac;
 
 /// How long a node that has failed may take to hand over its log and leave.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(60);
+/// The same for one that was given up because it hung: it has had its time.
+const LAST_WORDS_OF_THE_STUCK: Duration = Duration::from_secs(10);
 
 /// The longest name of a step, and the longest reason of a failure, with a tool's output in it; in bytes.
 const MAX_STEP: usize = 256;
@@ -37,6 +39,8 @@ pub(super) struct Node {
     pub(super) window: u64,
     /// Its kernel was started with `kamethod`.
     pub(super) erasable: bool,
+    /// Which of several copies on its machine it is.
+    place: u64,
     /// Shared with whoever shows it: it may be long, and is asked for often.
     pub(super) inventory: Arc<Inventory>,
     /// Bytes that its hello takes, about.
@@ -64,6 +68,8 @@ pub(super) struct Node {
     pub(super) dismissed: bool,
     /// The chain holds it for dead.
     pub(super) dead: bool,
+    /// It was given up because it made no progress: it would make none in another round.
+    stuck: bool,
     /// When it was taken out of a chain alive: the last one has the largest number, and 0 is never.
     pub(super) bypassed: u32,
     /// Who handed it a forged stream, by its own word.
@@ -106,6 +112,7 @@ impl Node {
             data_port: hello.data_port,
             window: hello.window,
             erasable: hello.erasable,
+            place: hello.place,
             inventory: Arc::new(hello.inventory),
             weight,
             peer,
@@ -123,6 +130,7 @@ impl Node {
             done: false,
             dismissed: false,
             dead: false,
+            stuck: false,
             bypassed: 0,
             deceived_by: None,
             failed_at: None,
@@ -201,6 +209,7 @@ impl Node {
         self.confessed = false;
         self.done = false;
         self.dead = false;
+        self.stuck = false;
         self.stream = None;
         self.position = None;
     }
@@ -222,8 +231,7 @@ impl Node {
             self.acquit();
         }
         if self.phase == Phase::Receiving {
-            self.phase = Phase::Finishing;
-            (self.step_since, self.works_since) = (clock::now(), clock::now());
+            self.finishes();
         }
     }
 
@@ -231,8 +239,15 @@ impl Node {
         log::info!("{} is complete all the same", self.label());
         self.failure = None;
         self.dead = false;
+        self.stuck = false;
         self.confessed = false;
+        self.finishes();
+    }
+
+    /// It has all, and has told of no step since.
+    fn finishes(&mut self) {
         self.phase = Phase::Finishing;
+        self.step.clear();
         (self.step_since, self.works_since) = (clock::now(), clock::now());
     }
 
@@ -257,8 +272,9 @@ impl Node {
         self.confessed = true;
         let failure = self.judge_deceit(failure);
         if let Some(known) = &mut self.failure {
-            // Whoever says so is not dead. Its own word tells best whether another attempt makes sense.
-            known.passing = failure.passing;
+            // Whoever says so is not dead. Its own word tells best whether another attempt makes sense; but that it was
+            // given up while it hung is no cause that passes.
+            known.passing = failure.passing && !self.stuck;
             self.dead = false;
         }
         self.fail(failure);
@@ -293,13 +309,31 @@ impl Node {
     /// Nobody has to wait for it any more.
     pub(super) fn has_left(&self) -> bool {
         // A writer that hangs for ever keeps its node from saying goodbye.
-        let stuck = self.is_failed() && self.failed_at.is_some_and(|at| clock::now() - at > LAST_WORDS);
-        self.dismissed || self.is_lost() || stuck || self.phase == Phase::Complete
+        let words = if self.stuck { LAST_WORDS_OF_THE_STUCK } else { LAST_WORDS };
+        let late = self.is_failed() && self.failed_at.is_some_and(|at| clock::now() - at > words);
+        self.dismissed || self.is_lost() || late || self.phase == Phase::Complete
     }
 
     /// It is dead, or has failed and does not speak any more.
     pub(super) fn is_lost(&self) -> bool {
         self.dead || self.is_failed() && (self.connection.is_none() || self.dismissed)
+    }
+
+    /// Gives it up because it made no progress at a step.
+    pub(super) fn give_up(&mut self, failure: Failure) {
+        self.fail(failure);
+        self.stuck = true;
+    }
+
+    /// Whether this is `former`, which took part before, started again: the same copy on the same machine. What another
+    /// receiver on the machine has failed to get, this one does not get.
+    pub(super) fn takes_the_place_of(&self, former: &Self) -> bool {
+        let is_new = !self.chosen && self.id() != former.id();
+        is_new
+            && former.chosen
+            && former.is_lost()
+            && self.place == former.place
+            && self.is_same_machine(former)
     }
 
     /// Whether both are the same machine, as far as can be told: by their cards, or where none is told by
@@ -324,6 +358,15 @@ impl Node {
         if name != self.step {
             self.step = name;
             self.step_since = self.heard_at;
+        }
+    }
+
+    /// The step that it is at, or what it does if it has told of none.
+    pub(super) fn step_or_phase(&self) -> String {
+        match (self.step.as_str(), self.phase) {
+            ("", Phase::Finishing) => "finish".to_owned(),
+            ("", _) => "begin".to_owned(),
+            (step, _) => step.to_owned(),
         }
     }
 

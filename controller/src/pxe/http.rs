@@ -30,6 +30,7 @@ fn held(address: SocketAddr) -> String {
 pub struct Listening {
     address: SocketAddr,
     listener: TcpListener,
+    queue: server::Queue,
 }
 
 /// Takes the port. To find out who has it instead takes rights that the server gives up before it answers anybody.
@@ -39,7 +40,7 @@ pub struct Listening {
 pub fn listen(place: &Place) -> Result<Listening, HttpError> {
     let address = place.address;
     let listener = server::listen(place).map_err(|source| HttpError { address, source })?;
-    Ok(Listening { address, listener })
+    Ok(Listening { address, listener, queue: place.queue })
 }
 
 /// Serves the directory's files until the process ends.
@@ -47,7 +48,7 @@ pub fn listen(place: &Place) -> Result<Listening, HttpError> {
 /// # Errors
 /// [`HttpError`] if no thread can be started.
 pub fn serve(listening: Listening, root: &Path) -> Result<SocketAddr, HttpError> {
-    let Listening { address, listener } = listening;
+    let Listening { address, listener, queue } = listening;
     let root = root.to_owned();
     let serve = move |request: &Request| match request {
         Request::Get { path, .. } => match open(&root, path) {
@@ -56,7 +57,7 @@ pub fn serve(listening: Listening, root: &Path) -> Result<SocketAddr, HttpError>
         },
         Request::Post { .. } => Status::NotAllowed.into(),
     };
-    server::serve_at(listener, serve).map_err(|source| HttpError { address, source })
+    server::serve_at(listener, queue, serve).map_err(|source| HttpError { address, source })
 }
 
 /// A file of the directory, or of a directory in it. Names with anything odd in them lead nowhere.

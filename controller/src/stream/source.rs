@@ -200,7 +200,10 @@ impl Source for FileSource {
         let mut file = File::open(&self.0).map_err(error)?;
         let before = file.metadata().map_err(error)?;
         let announced = size(&file, &before).map_err(error)?;
-        let sent = copy(&mut file, out, error)?;
+        // A file that grows faster than it is sent would have no end. What says that it is empty may be one of the
+        // kernel's, and has an end of its own.
+        let most = if before.is_file() && announced > 0 { announced } else { u64::MAX };
+        let sent = copy(&mut (&mut file).take(most), out, error)?;
         let now = file.metadata().map_err(error)?;
         // What it has lost can be sent by nobody any more, even if it had been read before.
         let read = if now.is_file() { sent.min(now.len()) } else { sent };
@@ -234,9 +237,14 @@ fn changed(before: &Metadata, now: &Metadata) -> Option<&'static str> {
     if !before.is_file() {
         None
     } else if now.len() > before.len() {
-        Some("it grew while it was read; its copy may be of no single moment")
+        Some(
+            "it grew while it was read; its copy has as much as it had at first, and may be of no single moment",
+        )
     } else if written(now) != written(before) {
         Some("it was written to while it was read; its copy may be of no single moment")
+    } else if (now.ctime(), now.ctime_nsec()) != (before.ctime(), before.ctime_nsec()) {
+        // Whoever writes can set the time of that back; this one nobody can.
+        Some("its times or other attributes were set while it was read; its copy may be of no single moment")
     } else {
         None
     }
@@ -354,6 +362,46 @@ mod tests {
         assert!(source.end(Duration::from_secs(60)));
         assert!(reader.join().unwrap().is_err());
         assert!(matches!(source.write(&mut Vec::new()), Err(SourceError::Stream(_))), "it is over");
+    }
+
+    /// Changes the file once its first bytes have been taken.
+    struct Changes<F>(usize, F);
+
+    impl<F: FnMut()> Write for Changes<F> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.0 == 0 {
+                self.1();
+            }
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_file_that_grows_has_an_end_and_one_whose_time_is_set_back_is_noted() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let open = || File::options().write(true).open(&path).unwrap();
+        let append = || open().set_len(5 << 20).unwrap();
+        let rewrite = || {
+            let time = path.metadata().unwrap().modified().unwrap();
+            open().write_all(&[1; 100]).unwrap();
+            open().set_modified(time).unwrap();
+        };
+        let changes: [(&str, &dyn Fn()); 3] = [("it grew", &append), ("its times", &rewrite), ("", &|| ())];
+        for (said, change) in changes {
+            std::fs::write(&path, vec![7; 3 << 20]).unwrap();
+            let mut out = Changes(0, change);
+            let notes = FileSource(path.clone()).write(&mut out).unwrap();
+            assert_eq!(out.0, 3 << 20, "{said}");
+            let example = notes.iter().next().map(|(_, counted)| counted.example.clone());
+            assert_eq!(example.is_some(), !said.is_empty(), "{example:?}");
+            assert!(example.unwrap_or_default().contains(said));
+        }
     }
 
     #[test]

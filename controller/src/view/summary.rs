@@ -16,7 +16,7 @@ use crate::status::{Failure, LimitStatus, LimitedBy, MemberName, NodeStatus, Pha
 /// What the output said.
 pub fn print(out: &mut dyn Write, status: &RunStatus, transfer: &Transfer) -> io::Result<()> {
     let Transfer { plain, wire, sending, draining, rounds } = *transfer;
-    let complete = status.nodes.iter().filter(|n| n.is_complete()).count();
+    let complete = status.nodes.iter().filter(|n| n.is_whole()).count();
     writeln!(out, "run {}, session {}", Field(&status.name), Field(&status.session))?;
     writeln!(out, "data sent      {} ({} on the wire)", units::bytes(plain), units::bytes(wire))?;
     writeln!(out, "transfer time  {}", units::duration(sending))?;
@@ -27,7 +27,7 @@ pub fn print(out: &mut dyn Write, status: &RunStatus, transfer: &Transfer) -> io
     }
     writeln!(out, "nodes          {complete} of {} complete", status.nodes.len())?;
     if let Some(limit) = status.limits.first() {
-        writeln!(out, "limited by     {}", printable(&limited_by(limit)))?;
+        writeln!(out, "limited by     {}", shown::reason(&limited_by(limit)))?;
     }
     print_notes(out, "", &status.notes)?;
     let width = shown::width(status.nodes.iter().map(NodeStatus::label));
@@ -65,7 +65,7 @@ fn print_notes(out: &mut dyn Write, indent: &str, notes: &Tally) -> io::Result<(
 /// How a node ended, in words.
 fn ending(node: &NodeStatus) -> String {
     let received = units::bytes(node.received);
-    match &node.failure {
+    match &node.failure.clone().or_else(|| node.lacks()) {
         Some(Failure { step, reason }) => {
             // A tool's output may have several lines; a node has one here.
             format!("Failed at {}: {} ({received} received)", Field(step), shown::reason(reason))
@@ -147,8 +147,8 @@ struct NodeReport<'a> {
     round: u32,
     /// Its place in the chain of that round as it began, from 1.
     position: Option<usize>,
-    failed_step: Option<&'a str>,
-    reason: Option<&'a str>,
+    failed_step: Option<String>,
+    reason: Option<String>,
     /// What it noted of its copy.
     notes: Vec<NoteReport<'a>>,
 }
@@ -182,17 +182,18 @@ pub fn print_json(
 }
 
 fn report_node(node: &NodeStatus) -> NodeReport<'_> {
+    let failure = node.failure.clone().or_else(|| node.lacks());
     NodeReport {
         mac: node.mac.map(|mac| mac.to_string()),
         address: node.address.to_string(),
         hostname: &node.hostname,
-        ok: node.is_complete(),
+        ok: failure.is_none() && node.is_complete(),
         phase: node.phase.name(),
         received_bytes: node.received,
         round: node.round,
         position: node.position,
-        failed_step: node.failure.as_ref().map(|f| f.step.as_str()),
-        reason: node.failure.as_ref().map(|f| f.reason.as_str()),
+        failed_step: failure.as_ref().map(|f| f.step.clone()),
+        reason: failure.map(|f| f.reason),
         notes: report_notes(&node.notes),
     }
 }
@@ -352,6 +353,14 @@ warning: 1 changed while read, such as ./var/log?: it grew
         assert_eq!(ok(&status), true);
         status.nodes[0].notes.add(NoteKind::EntryLost, "a");
         assert_eq!(ok(&status), false);
+        let mut out = Vec::new();
+        print(&mut out, &status, &transfer).unwrap();
+        let said = String::from_utf8(out).unwrap();
+        assert!(
+            said.contains("0 of 1 complete") && said.contains("Failed at receive: 1 entries NOT delivered"),
+            "{said}"
+        );
+        assert!(!said.contains("OK"), "{said}");
     }
 
     #[test]

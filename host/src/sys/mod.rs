@@ -13,3 +13,4 @@ pub mod queue;
 pub mod session;
 pub mod signals;
 pub mod spawn;
+pub mod sync_range;

@@ -87,6 +87,9 @@ pub struct Hello {
     pub inventory: Inventory,
     /// The kernel was started with `kamethod`: this machine may be erased by a run that allows it.
     pub erasable: bool,
+    /// Which of several copies on one machine this is, so that one that is started again takes the place of its former
+    /// self and of no other; 0 for a machine that becomes a copy itself.
+    pub place: u64,
     /// A node whose connection was lost comes back.
     pub resume: Option<Ticket>,
 }

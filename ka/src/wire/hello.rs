@@ -206,6 +206,7 @@ mod tests {
             window: 1 << 23,
             inventory: Inventory::default(),
             erasable: true,
+            place: 0,
             resume: None,
         };
         change(&mut hello);

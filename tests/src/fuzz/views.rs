@@ -12,7 +12,7 @@ use ka::plan::{After, BootPlan, DiskPlan, FinishPlan, Loader, Plan};
 use ka::shown::{self, is_hostile};
 use kactl::commands::select::{self, Dialogue, Permission};
 use kactl::hub::{Arrival, Target};
-use kactl::status::{Failure, NodeStatus, Phase, RunStatus, Transfer};
+use kactl::status::{Failure, LimitStatus, LimitedBy, MemberName, NodeStatus, Phase, RunStatus, Transfer};
 use kactl::view::machines::{self, Code};
 use kactl::view::progress::{Lines, Progress};
 use kactl::view::{dry_run, summary};
@@ -108,14 +108,22 @@ fn ends(input: &mut Input<'_>, arrivals: &[Arrival]) {
         sent: input.u64(),
         total: Some(input.u64()),
         limit: Some(text(input)),
+        limits: vec![LimitStatus {
+            what: LimitedBy::Link { from: member(input), to: member(input) },
+            time: Duration::from_secs(1),
+            rate: 1.0,
+            best: 2.0,
+            busy: 0.5,
+            others: 0.1,
+        }],
         notes: notes.clone(),
         nodes,
     };
     let transfer = Transfer { plain: 1, sending: Duration::from_secs(1), rounds: 1, ..Transfer::default() };
     let end = written(|out| summary::print(out, &status, &transfer));
     are_lines(&end);
-    // A head of six lines, and for each node itself and its one note.
-    assert_eq!(end.lines().count(), 7 + 2 * count, "{end}");
+    // A head of seven lines, and for each node itself and its one note.
+    assert_eq!(end.lines().count(), 8 + 2 * count, "{end}");
     let json = written(|out| summary::print_json(out, true, &status, &transfer));
     is_json(&json);
     assert_eq!(serde_json::from_str::<serde_json::Value>(&json).expect("JSON")["run"], status.name);
@@ -157,6 +165,10 @@ impl Write for Shared {
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
+}
+
+fn member(input: &mut Input<'_>) -> MemberName {
+    MemberName { name: text(input), mac: None, address: None }
 }
 
 /// Some of the input as text, and what nobody should ever see on a terminal.

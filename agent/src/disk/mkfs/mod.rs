@@ -4,6 +4,7 @@
 //! impossible wish, is found out while everything can still be refused. Afterwards the superblock is read
 //! back: some tools succeed without doing what they were asked.
 
+pub(super) mod check;
 mod features;
 mod recipe;
 pub(super) mod superblock;

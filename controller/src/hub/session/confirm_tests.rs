@@ -42,6 +42,7 @@ fn arrive(session: &mut Session, id: u32, last: u8, disks: &[Disk]) -> Result<No
         window: 1 << 23,
         inventory: Inventory { cards: vec![card], disks: disks.to_vec(), ..Inventory::default() },
         erasable: true,
+        place: 0,
         resume: None,
     };
     let addresses = (IpAddr::from([10, 0, 0, last]), IpAddr::from([10, 0, 0, 254]));
@@ -195,7 +196,7 @@ fn given_up_after(session: &mut Session, written: impl Fn(u64) -> u64) -> u64 {
             Progress { verified: Offset(8 << 20), written: Offset(written(second)), ..Progress::default() };
         session.on_message(NodeId(1), ToController::Heartbeat(progress), NO_TIME);
         session.judge_absence();
-        session.judge_writers(NO_TIME);
+        session.judge_writers();
         if session.nodes[&NodeId(1)].is_failed() {
             return second;
         }
@@ -214,7 +215,7 @@ fn a_last_flush_that_never_returns_holds_up_nobody_for_ever() {
     assert_eq!(failure.step, "write everything out", "{failure:?}");
     assert_eq!(of(2).phase, Phase::Complete);
     // It is not waited for that it says goodbye, either.
-    clock::pass(Duration::from_secs(61));
+    clock::pass(Duration::from_secs(11));
     session.go_on();
     assert_eq!(session.ending(), Some(&Ending::Served));
 }
@@ -229,4 +230,55 @@ fn a_writer_that_takes_nothing_has_a_limit_and_a_slow_one_too() {
     let mut session = released();
     let after = given_up_after(&mut session, |second| second / 30 * 4096);
     assert!((60..120).contains(&after), "{after}");
+}
+
+fn says_that_it_passes(session: &mut Session) {
+    let stream = session.nodes[&NodeId(1)].stream;
+    let failed = failure("receive", "the stream was given up".into(), true, stream);
+    session.on_message(NodeId(1), ToController::Failed(failed), NO_TIME);
+    session.on_message(NodeId(1), ToController::Done, NO_TIME);
+    session.dismiss();
+    session.go_on();
+}
+
+/// What it says when its stream is taken away is that this was not its own fault.
+#[test]
+fn a_writer_that_hung_is_not_served_again() {
+    let mut session = released();
+    session.spec.rounds = 5;
+    given_up_after(&mut session, |_| 8 << 20);
+    says_that_it_passes(&mut session);
+    assert_eq!((session.round, session.ending()), (1, Some(&Ending::Served)));
+    let (status, _) = session.status();
+    let failed = status.nodes.iter().find(|node| node.mac == Some(mac(1))).unwrap();
+    assert_eq!(failed.failure.as_ref().unwrap().step, "write everything out");
+    assert!(!failed.may_come_again);
+}
+
+/// Of a node that was not heard, nobody knows whether it hung: it is served again when it comes back.
+#[test]
+fn a_node_that_was_not_heard_is_served_again() {
+    let mut session = released();
+    session.spec.rounds = 5;
+    clock::pass(session.spec.dead_after * 11);
+    session.judge_absence();
+    let failure = session.nodes[&NodeId(1)].failure.clone().unwrap();
+    assert!(failure.reason.contains("nothing was heard"), "{failure:?}");
+    says_that_it_passes(&mut session);
+    assert_eq!((session.round, session.chosen.clone()), (2, vec![NodeId(1)]));
+}
+
+#[test]
+fn a_node_that_hangs_before_its_first_step_of_the_end_is_said_to_finish() {
+    let mut session = released();
+    let node = session.nodes.get_mut(&NodeId(1)).unwrap();
+    node.on_step("receive the system".into());
+    let stream = node.stream.unwrap();
+    node.on_complete(stream, 1);
+    for _ in 0..61 {
+        clock::pass(Duration::from_secs(1));
+        session.on_message(NodeId(1), ToController::Heartbeat(Progress::default()), NO_TIME);
+        session.judge_absence();
+    }
+    assert_eq!(session.nodes[&NodeId(1)].failure.as_ref().unwrap().step, "finish");
 }

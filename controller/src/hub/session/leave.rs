@@ -26,6 +26,7 @@ impl Session {
         // By default longer than the 30 minutes that a node's own limits give any tool. A disk that never answers holds
         // up more than a tool, and the node goes on saying that it lives.
         let step_limit = self.spec.step_limit;
+        let is_leaving = matches!(self.state, State::Leaving);
         let now = clock::now();
         let absent = |node: &Node| node.lost_at.is_some_and(|since| now - since > ABSENCE);
         self.nodes.retain(|_, node| node.phase != Phase::Joined || !absent(node));
@@ -41,17 +42,19 @@ impl Session {
                 continue;
             }
             let limit = if node.connection.is_none() { SILENCE_CUT } else { SILENCE_HELD };
-            if absent(node) || node.phase == Phase::Finishing && silent > dead_after * limit {
+            // No chain judges who still writes out what everybody has.
+            let ends = node.phase == Phase::Finishing || is_leaving && node.phase == Phase::Receiving;
+            if absent(node) || ends && silent > dead_after * limit {
                 let reason = format!("nothing was heard of it for {} s", silent.as_secs());
                 node.fail(failure("connection", reason, true, node.stream));
             } else if let Some(time) = node.at_one_step().filter(|time| *time > step_limit) {
-                let step = if node.step.is_empty() { "begin".to_owned() } else { node.step.clone() };
+                let step = node.step_or_phase();
                 let reason = format!("it has been at this step for {} s", time.as_secs());
-                node.fail(failure(&step, reason, false, node.stream));
+                node.give_up(failure(&step, reason, false, node.stream));
             } else if let Some(time) = node.at_work().filter(|time| *time > step_limit * WORK_LIMIT) {
                 let reason =
                     format!("it has been at work for {} s, and never came to its end", time.as_secs());
-                node.fail(failure(&node.step.clone(), reason, false, node.stream));
+                node.give_up(failure(&node.step_or_phase(), reason, false, node.stream));
             }
         }
     }

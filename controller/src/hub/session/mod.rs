@@ -243,7 +243,7 @@ impl Session {
     pub(super) fn advance(&mut self, now: Duration, data: DataPlace, bell: &Bell) {
         self.judge_absence();
         self.judge_questions();
-        self.judge_writers(now);
+        self.judge_writers();
         let again = self.has_rounds();
         match &mut self.state {
             State::Gathering => self.gather(),

@@ -212,7 +212,7 @@ impl Session {
         plans.names.give(in_order.filter_map(|node| Some((node.mac()?, node.inventory.hostname.as_str()))));
     }
 
-    /// A machine that died and has come back is another node; its end is what counts.
+    /// A machine that died and has come back is another node; its end is what counts. Nobody else's failure is forgotten.
     fn forget_former_life(&mut self, id: NodeId) {
         let Some(node) = self.nodes.get(&id) else { return };
         if let Some(former) = self.former_life(node) {
@@ -222,10 +222,7 @@ impl Session {
     }
 
     fn former_life(&self, node: &Node) -> Option<NodeId> {
-        let former = |other: &&Node| {
-            other.id() != node.id() && other.chosen && other.is_lost() && other.is_same_machine(node)
-        };
-        self.nodes.values().find(former).map(Node::id)
+        self.nodes.values().find(|former| node.takes_the_place_of(former)).map(Node::id)
     }
 
     /// Starts the stream when everybody is ready or has failed.

@@ -212,6 +212,7 @@ impl World {
             window: 1 << 23,
             inventory: Inventory { cards: vec![card], ..Inventory::default() },
             erasable: true,
+            place: 0,
             resume,
         };
         let addresses = (IpAddr::from([10, 0, 0, machine]), IpAddr::from(Ipv4Addr::LOCALHOST));

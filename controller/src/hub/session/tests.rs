@@ -47,16 +47,28 @@ fn arrive(session: &mut Session, id: u32, last: u8) -> Result<NodeId, String> {
 /// A machine that claims to have this card arrives from this address, with this key.
 fn arrive_from(session: &mut Session, id: u32, last: u8, from: [u8; 4], key: Key) -> Result<NodeId, String> {
     let card = Card { name: "eth0".into(), mac: mac(last).to_string(), ..Card::default() };
-    let hello = Hello {
+    join(session, id, from, Hello { inventory: with(vec![card]), key, ..hello() })
+}
+
+fn with(cards: Vec<Card>) -> Inventory {
+    Inventory { cards, ..Inventory::default() }
+}
+
+fn hello() -> Hello {
+    Hello {
         session: "kainstall".into(),
         version: String::new(),
-        key,
+        key: [0; 32],
         data_port: 1,
         window: 1 << 23,
-        inventory: Inventory { cards: vec![card], ..Inventory::default() },
+        inventory: Inventory::default(),
         erasable: true,
+        place: 0,
         resume: None,
-    };
+    }
+}
+
+fn join(session: &mut Session, id: u32, from: [u8; 4], hello: Hello) -> Result<NodeId, String> {
     let addresses = (IpAddr::from(from), IpAddr::from([10, 0, 0, 254]));
     session.on_hello(NodeId(id), hello, ConnectionId(id as usize), addresses, NO_TIME)
 }
@@ -506,4 +518,47 @@ fn logs_of_machines_that_no_run_chose_are_not_kept() {
     drop(session);
     let kept: Vec<_> = std::fs::read_dir(directory.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(kept, ["52-54-00-00-00-01.log"]);
+}
+
+/// Several receivers on one host: by their card, or without any, they are one machine.
+#[test]
+fn what_one_receiver_of_a_host_could_not_get_is_not_forgotten_for_another() {
+    let card = Card { name: "eth0".into(), mac: mac(1).to_string(), ..Card::default() };
+    for cards in [vec![], vec![card]] {
+        let mut session = session(3);
+        (session.spec.gate, session.spec.wanted) = (Gate::First, 3);
+        let arrive = |session: &mut Session, id: u32, place: u64| {
+            let hello = Hello { inventory: with(cards.clone()), place, erasable: false, ..hello() };
+            join(session, id, [10, 0, 0, 1], hello).unwrap();
+        };
+        for id in [1, 2, 3] {
+            arrive(&mut session, id, u64::from(id));
+        }
+        session.gather();
+        session.state = State::Leaving;
+        session.nodes.get_mut(&NodeId(1)).unwrap().phase = Phase::Finishing;
+        fails(&mut session, 2, false);
+        fails(&mut session, 3, true);
+        session.dismiss();
+        session.on_closed(NodeId(2), ConnectionId(2), "it left");
+        // Its own second attempt, and a newcomer for another place.
+        arrive(&mut session, 4, 4);
+        session.go_on();
+        assert_eq!((session.round, session.chosen.clone()), (2, vec![NodeId(3), NodeId(4)]));
+        let (status, _) = session.status();
+        let failed = status.nodes.iter().filter(|node| node.failure.is_some()).count();
+        assert_eq!((status.nodes.len(), failed), (4, 1), "{cards:?}");
+        assert!(!status.is_whole());
+
+        // The same place again is the same copy: its end is what counts.
+        session.state = State::Leaving;
+        for id in [3, 4] {
+            session.nodes.get_mut(&NodeId(id)).unwrap().phase = Phase::Complete;
+        }
+        arrive(&mut session, 5, 2);
+        session.go_on();
+        assert_eq!((session.round, session.chosen.clone()), (3, vec![NodeId(5)]));
+        let (status, _) = session.status();
+        assert_eq!((status.nodes.len(), status.nodes.iter().filter(|n| n.failure.is_some()).count()), (4, 0));
+    }
 }

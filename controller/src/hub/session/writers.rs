@@ -19,7 +19,7 @@ const LEAST_RATE: u64 = 256 * 1024;
 
 impl Session {
     /// Gives up nodes that have taken nothing for as long as a step may last.
-    pub(super) fn judge_writers(&mut self, now: Duration) {
+    pub(super) fn judge_writers(&mut self) {
         let limit = self.spec.step_limit;
         let released = matches!(self.state, State::Leaving).then_some(self.released_at).flatten();
         let mut stuck = Vec::new();
@@ -29,24 +29,27 @@ impl Session {
                 LAST_STEP.clone_into(&mut node.step);
                 node.step_since = clock::now();
             }
-            if let Some(mut reason) = overdue(node, released, limit, self.spec.window) {
+            if let Some(reason) = overdue(node, released, limit, self.spec.window) {
                 // What a node that is not heard does, nobody knows.
                 let silent = clock::now() - node.heard_at;
                 if silent >= self.spec.dead_after * 2 {
-                    reason = format!("nothing was heard of it for {} s", silent.as_secs());
+                    let reason = format!("nothing was heard of it for {} s", silent.as_secs());
+                    node.fail(failure(step, reason.clone(), true, node.stream));
+                    stuck.push((node.id(), reason));
+                } else {
+                    node.give_up(failure(step, reason.clone(), false, node.stream));
+                    stuck.push((node.id(), reason));
                 }
-                stuck.push((node.id(), step, reason));
             }
         }
-        for (id, step, reason) in stuck {
-            self.give_up_writer(id, step, reason, now);
+        for (id, reason) in stuck {
+            self.leave_behind(id, reason);
         }
     }
 
-    fn give_up_writer(&mut self, id: NodeId, step: &str, reason: String, _now: Duration) {
-        let Some(node) = self.nodes.get_mut(&id) else { return };
-        let stream = node.stream;
-        node.fail(failure(step, reason.clone(), false, stream));
+    /// The chain goes on without a node that was given up.
+    fn leave_behind(&mut self, id: NodeId, reason: String) {
+        let Some(stream) = self.nodes.get(&id).map(|node| node.stream) else { return };
         let decisions = match &mut self.state {
             State::Streaming(running) => {
                 running.membership.expel(id, Reason::new([reason.clone().into()]), true)

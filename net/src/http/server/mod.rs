@@ -135,7 +135,7 @@ pub struct Place {
 /// # Errors
 /// The address cannot be had, or the interface is not there.
 pub fn start(place: &Place, serve: impl Fn(&Request) -> Answer + Send + 'static) -> io::Result<SocketAddr> {
-    serve_at(listen(place)?, serve)
+    serve_at(listen(place)?, place.queue, serve)
 }
 
 /// Serves at a socket of [`listen()`] until the process ends; returns the address that it has.
@@ -144,10 +144,11 @@ pub fn start(place: &Place, serve: impl Fn(&Request) -> Answer + Send + 'static)
 /// No thread can be started.
 pub fn serve_at(
     listener: TcpListener,
+    queue: Queue,
     serve: impl Fn(&Request) -> Answer + Send + 'static,
 ) -> io::Result<SocketAddr> {
     let bound = listener.local_addr()?;
-    let mut server = Server::new(listener, Box::new(serve), place.queue, LIMITS)?;
+    let mut server = Server::new(listener, Box::new(serve), queue, LIMITS)?;
     thread::Builder::new().name("http".into()).spawn(move || server.run())?;
     Ok(bound)
 }

@@ -232,9 +232,9 @@ impl Fault {
         matches!(self, CutShortly | Cut | Delayed | Reordered | Doubled | Flipped)
     }
 
-    /// Whether the medium takes what it does not keep. Who has the data in memory cannot see it.
+    /// Whether the medium of a receiver takes what it does not keep.
     pub(super) fn loses_silently(self) -> bool {
-        matches!(self, LostWrites | Truncated | ApplyLostWrites)
+        matches!(self, LostWrites | Truncated)
     }
 
     /// Who may fail by it.
@@ -292,6 +292,8 @@ impl Fault {
                 "kept",
                 "superblock",
                 "os error",
+                "has lost what was written",
+                "checksum",
             ],
             HungDisk => &[
                 "write everything out",

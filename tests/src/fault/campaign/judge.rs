@@ -10,6 +10,9 @@ use super::scene::{Scene, last_line};
 use crate::process::wait_until;
 use crate::site;
 
+/// Of 256 pieces of 64 KiB, one is among so much that is lost: the chance that none is, is less than 10^-14.
+const READ_BACK_FINDS: f64 = 0.125;
+
 /// What was found.
 #[derive(Debug, Default)]
 pub(super) struct Judged {
@@ -45,6 +48,7 @@ pub(super) fn judge(mut scene: Scene) -> Judged {
     }
     let said: Vec<Said> = said(&mut scene);
     settle(&mut scene);
+    let lost = lost_share(&scene);
     let copies = copies(&scene);
     let now = material::look(&scene.sent);
     for (i, (said, copy)) in said.iter().zip(&copies).enumerate() {
@@ -52,7 +56,7 @@ pub(super) fn judge(mut scene: Scene) -> Judged {
         let right = is_right(&scene, copy.as_ref(), now.as_ref());
         if said.is_complete() && !right {
             let how = format!("node {i}: {}", material::difference(&scene.wanted, copy.as_ref()));
-            if scene.injection.fault.loses_silently() {
+            if scene.injection.fault.loses_silently() && lost < READ_BACK_FINDS {
                 judged.unproven = true;
             } else {
                 judged.findings.push(Finding::FalseSuccess(how));
@@ -100,6 +104,15 @@ fn settle(scene: &mut Scene) {
     {
         wait_until("nobody writes the file any more", || !is_open(&partial));
     }
+}
+
+/// Which share of what was sent the medium does not give back, as the struck file system shows it while it is still
+/// mounted: this is what reading back can find. What only a remount shows, it cannot.
+fn lost_share(scene: &Scene) -> f64 {
+    let Some(disk) = scene.disk.as_ref().filter(|_| scene.injection.fault.loses_silently()) else {
+        return 0.0;
+    };
+    material::lost_share(&scene.sent, &disk.path().join("out"))
 }
 
 /// Whether any process has this file open.

@@ -2,14 +2,18 @@
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::Advice;
 use sha2::{Digest, Sha256};
 
 use crate::sim::random::Random;
 use crate::site::{MIB, Site};
+
+/// As much as is read back at once.
+const PIECE: usize = 64 << 10;
 
 /// A file of noise: several windows long, and no multiple of anything.
 pub(super) fn file(site: &Site, seed: u64) -> PathBuf {
@@ -89,4 +93,34 @@ pub(super) fn difference(wanted: &Look, got: Option<&Look>) -> String {
         format!("'{}' is {}, not {}", name.display(), short(got.get(*name)), short(wanted.get(*name)))
     });
     format!("{} of {} differ: {}", differ.len(), wanted.len(), first.unwrap_or_default())
+}
+
+/// Which share of the pieces of `sent` is not in `copy`, once the kernel has forgotten what it keeps of that.
+pub(super) fn lost_share(sent: &Path, copy: &Path) -> f64 {
+    let (mut all, mut lost) = (0, 0);
+    compare(sent, copy, &mut |is_there| {
+        all += 1;
+        lost += u32::from(!is_there);
+    });
+    if all == 0 { 0.0 } else { f64::from(lost) / f64::from(all) }
+}
+
+fn compare(sent: &Path, copy: &Path, piece: &mut impl FnMut(bool)) {
+    let metadata = fs::symlink_metadata(sent).unwrap();
+    if metadata.is_dir() {
+        for entry in fs::read_dir(sent).unwrap() {
+            let name = entry.unwrap().file_name();
+            compare(&sent.join(&name), &copy.join(&name), piece);
+        }
+    } else if metadata.is_file() {
+        let there = File::open(copy).ok();
+        if let Some(file) = &there {
+            rustix::fs::fadvise(file, 0, None, Advice::DontNeed).unwrap();
+        }
+        for (i, wanted) in fs::read(sent).unwrap().chunks(PIECE).enumerate() {
+            let mut found = vec![0; wanted.len()];
+            let read = there.as_ref().map(|file| file.read_exact_at(&mut found, (i * PIECE) as u64));
+            piece(matches!(read, Some(Ok(()))) && found == wanted);
+        }
+    }
 }

@@ -95,9 +95,12 @@ pub struct Verdict {
     pub injection: String,
     /// Nothing, if all is well.
     pub findings: Vec<Finding>,
-    /// Of a medium that loses what it has taken, without a word: nothing but reading all again would have shown it.
+    /// Of a medium that loses what it has taken, without a word: a node was called complete, and what is missing could
+    /// not be seen as long as its file system was mounted, or is less than a sample finds for sure.
     pub unproven: bool,
-    /// Of how many nodes it was said that they are complete.
+    /// How many nodes received.
+    pub nodes: usize,
+    /// Of how many of them it was said that they are complete.
     pub complete: usize,
     /// How long it took.
     pub seconds: f64,
@@ -142,6 +145,7 @@ pub fn inject(injection: Injection) -> Verdict {
         injection: injection.to_string(),
         findings: judged.findings,
         unproven: judged.unproven,
+        nodes: injection.nodes,
         complete: judged.complete,
         seconds: start.elapsed().as_secs_f64(),
     }
