@@ -31,8 +31,18 @@ pub struct Config {
     pub directories: Directories,
     /// The ports that the nodes use.
     pub ports: Ports,
+    /// Where the nodes are.
+    pub net: Net,
     /// How machines are booted over the network.
     pub pxe: Pxe,
+}
+
+/// Where the nodes are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Net {
+    /// The only interface through which nodes come.
+    pub interface: Option<String>,
 }
 
 /// Where ka keeps its files.
@@ -229,6 +239,7 @@ mod tests {
             .flat_map(|line| [line, "\n"])
             .collect();
         let shown = Config {
+            net: Net { interface: Some("eth1".into()) },
             pxe: Pxe {
                 interface: Some("eth1".into()),
                 address: Some(Ipv4Addr::new(10, 0, 0, 1)),

@@ -358,7 +358,15 @@ fn hold_a_lease() {
 }
 
 fn lease(allowed: Allowed) -> Lease {
-    Lease { session: "kainstall".into(), server: None, store_log: None, allowed, done: BTreeSet::new() }
+    Lease {
+        session: "kainstall".into(),
+        server: None,
+        port: None,
+        join: None,
+        store_log: None,
+        allowed,
+        done: BTreeSet::new(),
+    }
 }
 
 /// Two namespaces with a wire between them, and ka's directories.

@@ -3,6 +3,7 @@
 import boot
 import faults
 import files
+import hostile
 import injections
 import material
 from bench import GIB, MIB, Setting
@@ -140,5 +141,6 @@ CASES = {
     "many": many,
     "faults": injections.measure,
     "boot": boot.boot,
+    "hostile": hostile.hostile,
 }
 QUICK = ("clean", "scale", "kill", "cut", "writer", "cpu", "memory")

@@ -15,6 +15,7 @@ use ka_agent::boot::network::Network;
 use ka_agent::boot::reach::{ReachError, reach};
 use ka_tests::wire::{Server, Wire, heard, log_of, wait_until};
 use kactl::run::discovery::Responder;
+use kactl::run::listen::Side;
 use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
 
@@ -272,7 +273,7 @@ fn a_fixed_address_outlives_spanning_tree() {
     wire.golden.ip(&["link", "set", "br0", "up"]);
     wire.golden.ip(&["addr", "add", "10.77.0.1/24", "brd", "+", "dev", "br0"]);
     let join = JoinKey::generate(&KeyPair::generate().unwrap()).unwrap();
-    let responder = wire.golden.enter(|| Responder::start(&join)).unwrap();
+    let responder = wire.golden.enter(|| Responder::start(&[&join], &Side::default())).unwrap();
     responder.announce("getstage2", 4001);
     let line = cmdline::parse("ka.address=10.77.0.7/24").unwrap();
     let find = |network: &Network| {

@@ -308,7 +308,6 @@ impl Keeper {
             (self.complaints.clone(), Arc::clone(&self.waker), Arc::clone(&aborted));
         let relay = Relay::start(
             member,
-            start.key.clone(),
             self.listener.try_clone()?,
             Feed::Node(writer),
             move |notice| match notice {

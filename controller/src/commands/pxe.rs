@@ -16,6 +16,8 @@ use crate::pxe::flood::Limit;
 use crate::pxe::menu::Settings;
 use crate::pxe::serve::{self, OnlyOne};
 use crate::pxe::service::{Dhcp, Service};
+use crate::pxe::run_image::RunImages;
+use crate::pxe::serving::{Served, Serving};
 use crate::pxe::site::{self, Server};
 use crate::pxe::{interface, ipxe};
 
@@ -78,6 +80,22 @@ pub fn run(args: &PxeArgs, config: &Config) -> Outcome {
     let user = confine(&service, &directories.run)?;
     let dnsmasq_config = service.run.join("conf");
     atomic::write(&dnsmasq_config, service.config().as_bytes(), 0o644)?;
+    // A site's own server has its own copy of the files, and gives the image that has the long-lived key.
+    let mut images = match service.dhcp {
+        Dhcp::Site => None,
+        _ => RunImages::new(&service.tftp_root, &directories.lib),
+    };
+    if images.is_none() {
+        log::info!("every machine boots the image that has the long-lived join secret");
+    }
+    let _serving = Serving::tell(
+        &Served {
+            interface: service.interface.clone(),
+            run_keys: images.is_some(),
+            leases: matches!(service.dhcp, Dhcp::Full(_)).then(|| service.leases_file()),
+        },
+        &directories.run,
+    )?;
     let _limit = limit(&service.interface);
     log::info!(
         "serving on {} as {}, {}; every machine boots from its disk unless a run waits for it",
@@ -85,7 +103,7 @@ pub fn run(args: &PxeArgs, config: &Config) -> Outcome {
         service.address(),
         told(service.dhcp)
     );
-    serve::serve(&boot, &service, (&dnsmasq_config, user), &directories.runs())?;
+    serve::serve(&boot, &service, (&dnsmasq_config, user), &directories.runs(), images.as_mut())?;
     Ok(Exit::Ok)
 }
 
@@ -154,5 +172,6 @@ fn settings(config: &Config, service: &Service) -> Settings {
         http: service.http,
         console: config.pxe.console.clone(),
         vlan: config.pxe.vlan,
+        by_hand: None,
     }
 }

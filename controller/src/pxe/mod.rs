@@ -14,6 +14,8 @@ pub mod menu;
 pub mod others;
 pub mod pxelinux;
 pub mod restart;
+pub mod run_image;
 pub mod serve;
 pub mod service;
+pub mod serving;
 pub mod site;

@@ -55,8 +55,9 @@ mod tests {
             http: 30766,
             console: "console=tty0 console=ttyS0,115200".into(),
             vlan: None,
+            by_hand: None,
         };
-        let boot = Boot::Kamethod { session: "kainstall".into(), server: None, store_log: None };
+        let boot = Boot::Kamethod { session: "kainstall".into(), server: None, port: None, image: None, store_log: None };
         assert_eq!(
             render(&boot, &settings),
             "# Written by kactl pxe, which replaces every change.

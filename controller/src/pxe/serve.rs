@@ -20,6 +20,7 @@ use super::http::{self, HttpError};
 use super::menu;
 use super::others;
 use super::restart::{Restarts, Verdict};
+use super::run_image::RunImages;
 use super::service::Service;
 use crate::atomic::FileError;
 use crate::http::Place;
@@ -118,6 +119,7 @@ pub fn serve(
     service: &Service,
     dnsmasq: (&Path, Option<Confined>),
     runs: &Path,
+    mut images: Option<&mut RunImages>,
 ) -> Result<(), ServeError> {
     let signals = stop_signals()?;
     let place = Place {
@@ -127,9 +129,12 @@ pub fn serve(
     http::start(&place, boot.root())?;
     others::report(service).map_err(system("start a thread"))?;
     let mut server = Server::start(dnsmasq)?;
-    let outcome = follow(boot, runs, &signals, &mut server, &service.interface);
+    let outcome = follow(boot, (runs, images.as_deref_mut()), &signals, &mut server, &service.interface);
     // Before dnsmasq is stopped, so that there is no moment at which it serves what a later run would not.
     let menu = boot.all_local();
+    if let Some(images) = images {
+        images.follow(&mut Vec::new());
+    }
     drop(server);
     outcome?;
     Ok(menu?)
@@ -137,7 +142,7 @@ pub fn serve(
 
 fn follow(
     boot: &BootDirectory,
-    runs: &Path,
+    (runs, mut images): (&Path, Option<&mut RunImages>),
     signals: &SignalFd,
     server: &mut Server<'_>,
     interface: &str,
@@ -145,7 +150,13 @@ fn follow(
     let gone = || ServeError::NoInterface { name: interface.to_owned() };
     let index = if_nametoindex(interface).map_err(|_| gone())?;
     loop {
-        boot.apply(&menu::choose(&lease::alive(runs)?))?;
+        let mut leases = lease::alive(runs)?;
+        match &mut images {
+            Some(images) => images.follow(&mut leases),
+            None => leases.iter_mut().for_each(|(_, lease)| lease.join = None),
+        }
+        boot.apply(&menu::choose(&leases))?;
+        boot.hide_long_lived_key(images.is_some())?;
         wait(signals, server)?;
         if let Some(signal) = signals.read_signal().map_err(|e| system("read signals")(e.into()))? {
             log::info!("stopping: signal {}", signal.ssi_signo);

@@ -144,7 +144,7 @@ mod tests {
             run: "/run/ka".into(),
         };
         let settings =
-            Settings { address, port: None, http: 30766, console: "console=ttyS0".into(), vlan: None };
+            Settings { address, port: None, http: 30766, console: "console=ttyS0".into(), vlan: None, by_hand: None };
         for (server, words) in [
             (
                 Server::Dhcpd,

@@ -3,7 +3,7 @@
 //! Whoever wants something of it uses a [`HubHandle`]; what is to be seen is a [`Snapshot`] that the
 //! hub renews. It never waits for a person, a node or a disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -19,13 +19,16 @@ use ka::wire::control::{ToAgent, ToController};
 use ka::wire::session_names;
 use mio::Waker;
 
+use super::entry::Entry;
 use super::go::GoSockets;
-use super::net::{self, ConnectionId, DataPlace, Net, NetEvent};
+use super::listen::{DataPlace, Side};
+use super::net::{ConnectionId, Net, NetEvent};
 use super::registry::{self, Registration, RegistryError};
 use super::select::Arrival;
 use super::session::{Admission, Ending, Question, Session, SessionSpec};
 use super::status::{RunStatus, Transfer};
 use super::stream::{Bell, StreamNotice};
+use crate::cli::values::Listen;
 use crate::config::{Config, keys::Keys};
 
 /// How often time is looked at when nothing happens.
@@ -34,30 +37,36 @@ const TICK: Duration = Duration::from_millis(50);
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How often the well-known port is tried while another process has it.
 const RETRY: Duration = Duration::from_secs(1);
+/// Hosts that are named in the log for being refused.
+const MAX_NAMED: usize = 256;
 /// How long the hub goes on after its work, so that the last goodbyes arrive.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Where the hub listens.
 pub struct Place {
-    /// The address, if not all.
-    pub address: Option<IpAddr>,
+    /// The address and the interface.
+    pub side: Side,
     /// The control port; another free one is taken when it is in use.
     pub control: u16,
     /// The data port of the first stream; those that run beside it take other free ones.
     pub data: u16,
     /// The directory of this host's sessions.
     pub sessions: PathBuf,
+    /// Who may come in.
+    pub entry: Entry,
 }
 
 impl Place {
-    /// Where the configuration says, or `listen` instead.
+    /// Where the configuration says, or `listen` instead; through one interface only if one is known.
     #[must_use]
-    pub fn new(config: &Config, listen: Option<crate::cli::values::Listen>) -> Self {
+    pub fn new(config: &Config, listen: Option<Listen>, interface: Option<String>) -> Self {
+        let address = listen.map(|listen| listen.address).filter(|address| !address.is_unspecified());
         Self {
-            address: listen.map(|listen| listen.address).filter(|address| !address.is_unspecified()),
+            side: Side { address, interface },
             control: listen.and_then(|listen| listen.port).unwrap_or(config.ports.control),
             data: config.ports.data,
             sessions: config.directories.run.join("sessions"),
+            entry: Entry::default(),
         }
     }
 }
@@ -122,10 +131,10 @@ impl Hub {
     /// # Errors
     /// [`HubError`].
     pub fn start(place: &Place, keys: Keys, sessions: Vec<SessionSpec>) -> Result<Self, HubError> {
-        let (control, wants) = match net::listener(place.address, place.control) {
+        let (control, wants) = match place.side.listener(place.control) {
             Ok(listener) => (listener, None),
             Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
-                (net::listener(place.address, 0)?, Some((place.address, place.control)))
+                (place.side.listener(0)?, Some(place.control))
             }
             Err(e) => return Err(e.into()),
         };
@@ -145,7 +154,9 @@ impl Hub {
             wants,
             wanted_at: Instant::now(),
             directory: place.sessions.clone(),
-            data: DataPlace { address: place.address, port: place.data },
+            entry: place.entry.clone(),
+            complained: BTreeSet::new(),
+            data: DataPlace { side: place.side.clone(), port: place.data },
             sessions: sessions.into_iter().map(|s| (s.name.clone(), Session::new(s))).collect(),
             owners: BTreeMap::new(),
             next_node: 1,
@@ -220,9 +231,12 @@ impl Drop for Hub {
 struct EventLoop {
     net: Net,
     /// The well-known port, as long as another process has it, and when it was tried last.
-    wants: Option<(Option<IpAddr>, u16)>,
+    wants: Option<u16>,
     wanted_at: Instant,
     directory: PathBuf,
+    entry: Entry,
+    /// Hosts that were sent away, as the log has said.
+    complained: BTreeSet<IpAddr>,
     data: DataPlace,
     sessions: BTreeMap<String, Session>,
     /// Which node of which session speaks on a connection.
@@ -259,7 +273,7 @@ impl EventLoop {
                 }
             }
             for session in self.sessions.values_mut() {
-                session.advance(now, self.data, &self.bell);
+                session.advance(now, &self.data, &self.bell);
             }
             // A welcome must be an agent's first message: heartbeats come behind whatever this turn has to say.
             self.deliver();
@@ -337,6 +351,14 @@ impl EventLoop {
             });
         };
         let Some(addresses) = self.net.addresses(connection) else { return Ok(()) };
+        let card = hello.inventory.cards.first().and_then(|card| card.mac.parse().ok());
+        // Who comes back shows what nobody else was told.
+        let known = hello.resume.is_some();
+        let entry = self.entry.check(self.net.is_of_run(connection), addresses.0, card);
+        if let Some(reason) = entry.err().filter(|_| !known) {
+            self.complain(addresses.0, &name, &reason);
+            return Err(ToAgent::Refused { reason: format!("the session '{name}': {reason}") });
+        }
         let id = NodeId(self.next_node);
         self.next_node += 1;
         match session.on_hello(id, hello, connection, addresses, now) {
@@ -348,6 +370,13 @@ impl EventLoop {
                 log::info!("{name}: {} is refused: {reason}", addresses.0);
                 Err(ToAgent::Refused { reason: format!("the session '{name}': {reason}") })
             }
+        }
+    }
+
+    /// Says once of each address that it was sent away: a host that goes on asking must not fill the log.
+    fn complain(&mut self, peer: IpAddr, session: &str, reason: &str) {
+        if self.complained.len() < MAX_NAMED && self.complained.insert(peer) {
+            log::warn!("{session}: {peer} is refused: {reason}");
         }
     }
 
@@ -427,12 +456,12 @@ impl EventLoop {
     /// Agents that know only the well-known port must find somebody there, also when the process that
     /// had it has ended.
     fn take_well_known_port(&mut self) {
-        let Some((address, port)) = self.wants else { return };
+        let Some(port) = self.wants else { return };
         if self.wanted_at.elapsed() < RETRY {
             return;
         }
         self.wanted_at = Instant::now();
-        if let Ok(listener) = net::listener(address, port) {
+        if let Ok(listener) = self.data.side.listener(port) {
             match self.net.listen(listener) {
                 Ok(()) => self.wants = None,
                 Err(error) => log::warn!("cannot listen on port {port}: {error}"),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -59,6 +59,8 @@ struct Connection {
     opened_at: Instant,
     heard_at: Instant,
     proven: bool,
+    /// It showed the join secret of this run alone.
+    of_run: bool,
     /// To be closed once everything is written.
     closing: bool,
 }
@@ -169,6 +171,11 @@ impl Net {
         self.connections.get(&id)?.channel.peer()
     }
 
+    /// Whether the agent showed the join secret of this run alone.
+    pub(super) fn is_of_run(&self, id: ConnectionId) -> bool {
+        self.connections.get(&id).is_some_and(|connection| connection.of_run)
+    }
+
     /// The agent's address, and this machine's as the agent sees it.
     pub(super) fn addresses(&self, id: ConnectionId) -> Option<(IpAddr, IpAddr)> {
         self.connections.get(&id).map(|connection| (connection.peer, connection.local))
@@ -218,6 +225,7 @@ impl Net {
             opened_at: now,
             heard_at: now,
             proven: false,
+            of_run: false,
             closing: false,
         };
         self.connections.insert(id, connection);
@@ -228,10 +236,12 @@ impl Net {
         loop {
             let Some(connection) = self.connections.get_mut(&id) else { return };
             let outcome = match connection.channel.receive::<ToController>() {
-                Ok(Some(Received::Opening(Preamble::Control))) => connection
-                    .channel
-                    .accept_control(&self.keys.controller, &self.keys.join)
-                    .map_err(|e| e.to_string()),
+                Ok(Some(Received::Opening(Preamble::Control))) => {
+                    let joins = self.keys.joins();
+                    let accepted = connection.channel.accept_control_by_any(&self.keys.controller, &joins);
+                    connection.of_run = matches!(accepted, Ok(1));
+                    accepted.map(drop).map_err(|e| e.to_string())
+                }
                 Ok(Some(Received::Message(message))) if connection.proven => {
                     happened.push((id, NetEvent::Message(Box::new(message))));
                     Ok(())
@@ -332,41 +342,5 @@ impl Net {
         } else {
             log::debug!("a connection of {} has not proved itself: {reason}", connection.peer);
         }
-    }
-}
-
-/// Where streams are fetched from.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct DataPlace {
-    /// The address, if not all.
-    pub(super) address: Option<IpAddr>,
-    /// The preferred port.
-    pub(super) port: u16,
-}
-
-impl DataPlace {
-    /// A listener for one stream: two that shared one would take each other's connections.
-    pub(super) fn listen(self) -> io::Result<TcpListener> {
-        match listener(self.address, self.port) {
-            Err(e) if e.kind() == io::ErrorKind::AddrInUse => listener(self.address, 0),
-            outcome => outcome,
-        }
-    }
-}
-
-/// Listens on `port` of `address`, or of all addresses of this machine.
-///
-/// # Errors
-/// The system's.
-pub(super) fn listener(address: Option<IpAddr>, port: u16) -> io::Result<TcpListener> {
-    match address {
-        Some(address) => TcpListener::bind((address, port)),
-        None => match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)) {
-            // A kernel without IPv6.
-            Err(e) if e.kind() != io::ErrorKind::AddrInUse => {
-                TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
-            }
-            outcome => outcome,
-        },
     }
 }

@@ -68,6 +68,7 @@ pub(super) struct Node {
     pub(super) bypassed: u32,
     /// Who handed it a forged stream, by its own word.
     pub(super) deceived_by: Option<String>,
+    pub(super) deceived_in: Option<StreamId>,
     /// When it failed, if it has.
     failed_at: Option<Instant>,
     /// When it last said anything.
@@ -125,6 +126,7 @@ impl Node {
             dead: false,
             bypassed: 0,
             deceived_by: None,
+            deceived_in: None,
             failed_at: None,
             heard_at: clock::now(),
             step_since: clock::now(),

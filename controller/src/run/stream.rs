@@ -3,21 +3,23 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, sync_channel};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
-use ka::chain::{Decision, Member, Membership, NodeId, Reason, Report, SlowLimits, View};
+use ka::chain::{Decision, Member, Membership, NodeId, Offset, Reason, Report, SlowLimits, View};
 use ka::notes::Tally;
 use ka::proof::{Proof, Root};
 use ka::seal::{Cipher, StreamId, StreamKey};
 use ka::wire::control::{self, StreamStart};
 use ka::wire::keys::KeyError;
+use ka::wire::link_keys::{LinkKeys, Secrets};
+use ka::wire::preamble::LinkName;
 use ka_agent::relay::{Command, Feed, Handle, Notice, Progress, QUEUE, Relay};
 use mio::Waker;
 
-use super::net::DataPlace;
+use super::listen::DataPlace;
 use super::produce::{self, Account, Chain, ProduceError};
 use super::slow::SlowNodes;
 use super::source::Source;
@@ -72,6 +74,7 @@ pub(super) struct Stream {
     pub(super) start: StreamStart,
     pub(super) membership: Membership,
     addresses: BTreeMap<NodeId, SocketAddr>,
+    links: LinkKeys,
     relay: Option<Relay>,
     progress: Arc<Progress>,
     account: Arc<Account>,
@@ -119,7 +122,7 @@ pub(super) struct Setup<'a> {
     pub(super) order: &'a [(NodeId, SocketAddr)],
     /// The golden node's address, as the first node reaches it.
     pub(super) golden: IpAddr,
-    pub(super) data: DataPlace,
+    pub(super) data: &'a DataPlace,
     pub(super) window: u64,
     pub(super) dead_after: Duration,
     pub(super) slow: SlowLimits,
@@ -142,7 +145,6 @@ impl Stream {
         let for_relay = bell.clone();
         let relay = Relay::start(
             Member::golden(&key, setup.window, setup.dead_after),
-            key.clone(),
             listener,
             Feed::Golden(from_producer),
             move |notice| {
@@ -173,6 +175,7 @@ impl Stream {
             start: StreamStart { key, window: setup.window },
             membership,
             addresses,
+            links: LinkKeys::generate()?,
             progress: Arc::clone(relay.progress()),
             relay: Some(relay),
             account,
@@ -194,7 +197,12 @@ impl Stream {
 
     /// The place of `node` in the present epoch.
     pub(super) fn view(&self, node: NodeId) -> Option<View<SocketAddr>> {
-        self.membership.view(node, |id| self.addresses.get(&id).copied())
+        let mut view = self.membership.view(node, |id| self.addresses.get(&id).copied())?;
+        let secret = |from, to| self.links.secret(&LinkName { stream: self.id(), epoch: view.epoch, from, to });
+        let up = view.predecessor_id().map(|predecessor| secret(predecessor, node));
+        let down = view.successor.map(|successor| secret(node, successor));
+        view.secrets = Secrets { up: up.unwrap_or_default(), down: down.unwrap_or_default() };
+        Some(view)
     }
 
     /// Tells the golden node's own member its place.
@@ -206,6 +214,9 @@ impl Stream {
 
     /// What the membership wants done now; another round may follow if there is one `again`.
     pub(super) fn judge(&mut self, again: bool, now: Duration) -> Vec<Decision> {
+        let golden = |position: &AtomicU64| Offset(position.load(Ordering::Relaxed));
+        let (sent, tail) = (golden(&self.progress.verified), golden(&self.progress.tail));
+        self.membership.on_golden(sent, tail, now);
         let mut decisions = self.membership.judge(now);
         decisions.extend(self.slow.judge(
             &mut self.membership,
@@ -225,6 +236,7 @@ impl Stream {
     /// A member's heartbeat tells how far it is, and what it waits for.
     pub(super) fn on_heartbeat(&mut self, node: NodeId, progress: control::Progress, now: Duration) {
         self.membership.on_heartbeat(node, now);
+        self.membership.on_position(node, progress.verified);
         self.slow.on_heartbeat(node, progress, now);
     }
 

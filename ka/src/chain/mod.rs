@@ -4,6 +4,7 @@
 //! blocks. The controller's [`Membership`] alone decides who follows whom, in numbered epochs; members
 //! learn their place as a [`View`] and send [`Report`]s of trouble.
 
+mod blame;
 mod ids;
 mod member;
 mod membership;

@@ -11,6 +11,7 @@ mod frame;
 pub mod hello;
 pub mod keys;
 pub mod link;
+pub mod link_keys;
 mod noise;
 pub mod preamble;
 pub mod session_names;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use ka::chain::{Action, Epoch, LinkId, Member, Neighbour, NodeId, Offset, Trouble, View};
 use ka::seal::{Block, Cipher, Sealer, StreamId, StreamKey, Total};
 use ka::wire::link::LinkMessage;
+use ka::wire::link_keys::Secrets;
 use ka::wire::preamble::LinkName;
 
 use super::input::Input;
@@ -164,7 +165,7 @@ impl Shell {
             (self.id != NodeId::GOLDEN).then(|| Neighbour { id: NodeId(input.below(4).into()), address: () });
         let successor = neighbour(input.below(4)).map(|id| NodeId(id.0 + ME.0));
         let old = self.member.epoch();
-        self.member.on_view(View { epoch, predecessor, successor }, self.now);
+        self.member.on_view(View { epoch, predecessor, successor, secrets: Secrets::default() }, self.now);
         if self.member.epoch() != old {
             self.sent = None;
         }

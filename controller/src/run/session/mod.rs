@@ -16,6 +16,7 @@ mod simulator;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod trust;
 mod writers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -33,7 +34,8 @@ use ka::wire::keys::Key;
 
 use super::clock;
 use super::logs::Logs;
-use super::net::{ConnectionId, DataPlace};
+use super::listen::DataPlace;
+use super::net::ConnectionId;
 use super::node::Node;
 use super::order::Order;
 use super::plans::Plans;
@@ -42,6 +44,7 @@ use super::status::{NodeStatus, Phase, RunStatus, Transfer};
 use super::stream::{Bell, Stream};
 pub use confirm::Question;
 use ka::mac::Mac;
+use trust::Trust;
 
 /// What a session is to do.
 pub struct SessionSpec {
@@ -144,6 +147,8 @@ pub struct Session {
     only_keys: bool,
     /// Nodes that were taken out of a chain alive, so far.
     bypassed: u32,
+    /// Who said of whom that it forges.
+    trust: Trust,
     /// Machines that were let in, and were gone when the session began.
     vanished: BTreeSet<Mac>,
     /// Machines that were sent away before it began, as they are shown.
@@ -190,6 +195,7 @@ impl Session {
             keys: BTreeMap::new(),
             only_keys: false,
             bypassed: 0,
+            trust: Trust::default(),
             vanished: BTreeSet::new(),
             refused: Vec::new(),
             released_at: None,
@@ -233,7 +239,7 @@ impl Session {
     }
 
     /// Takes what steps can be taken.
-    pub(super) fn advance(&mut self, now: Duration, data: DataPlace, bell: &Bell) {
+    pub(super) fn advance(&mut self, now: Duration, data: &DataPlace, bell: &Bell) {
         self.judge_absence();
         self.judge_questions();
         self.judge_writers(now);

@@ -20,6 +20,7 @@ use ka::seal::Total;
 use ka::wire::control::{Hello, Progress, Ticket, ToController};
 
 use super::super::clock;
+use super::super::listen::Side;
 use super::super::select::Target;
 use super::super::source::SourceError;
 use super::super::stream::StreamNotice;
@@ -256,8 +257,8 @@ impl World {
 
     /// Lets the session work, and the agents hear what it says.
     fn turn(&mut self) {
-        let data = DataPlace { address: Some(Ipv4Addr::LOCALHOST.into()), port: 0 };
-        self.session.advance(self.passed, data, &self.bell);
+        let side = Side { address: Some(Ipv4Addr::LOCALHOST.into()), interface: None };
+        self.session.advance(self.passed, &DataPlace { side, port: 0 }, &self.bell);
         // What the real relay and producer say comes in real time: the world says it instead.
         while self.notices.try_recv().is_ok() {}
         for (connection, message) in self.session.take_outbox() {

@@ -484,11 +484,47 @@ fn who_finds_a_forgery_after_the_release_names_its_predecessor_too() {
         let node = session.nodes.get_mut(&NodeId(id)).unwrap();
         (node.stream, node.position) = (Some(stream), Some(id as usize));
     }
-    let forged = ka::proof::Forged { from: 0, to: 1 };
+    let forged = ka::proof::Forged { from: 0, to: 1, sender: None };
     session.on_message(NodeId(2), ToController::Forged { stream, forged }, NO_TIME);
     assert!(session.nodes[&NodeId(2)].deceived_by.as_deref().is_some_and(|from| from.contains("10.0.0.1")));
     session.on_message(NodeId(1), ToController::Forged { stream, forged }, NO_TIME);
     assert_eq!(session.nodes[&NodeId(1)].deceived_by.as_deref(), Some("the golden node"));
+}
+
+/// A node that says that it was deceived stood right behind the golden node in the next round, before all others.
+#[test]
+fn who_cries_forgery_stands_behind_all_others_in_the_next_round() {
+    let stream = StreamId([7; 16]);
+    let mut session = after_the_first_stream(2, &[]);
+    session.spec.wanted = 3;
+    for id in [1, 2] {
+        let node = session.nodes.get_mut(&NodeId(id)).unwrap();
+        (node.stream, node.position) = (Some(stream), Some(id as usize));
+    }
+    session.trust.on_chain(stream, &[NodeId(0), NodeId(1), NodeId(2)]);
+    // It may blame its predecessor, and not whom it likes.
+    for (sender, doubt) in [(7, trust::Doubt::Sender), (0, trust::Doubt::Sender)] {
+        let forged = ka::proof::Forged { from: 0, to: 1, sender: Some(NodeId(sender)) };
+        session.on_message(NodeId(2), ToController::Forged { stream, forged }, NO_TIME);
+        assert_eq!(session.trust.of(NodeId(1)), doubt);
+    }
+    let bell = no_bell();
+    for id in [1, 2, 3] {
+        let node = session.nodes.get_mut(&NodeId(id)).unwrap();
+        (node.phase, node.failure, node.chosen) = (Phase::Ready, None, true);
+    }
+    session.chosen = vec![NodeId(1), NodeId(2), NodeId(3)];
+    session.state = State::Preparing;
+    session.prepare(NO_TIME, &DataPlace::default(), &bell);
+    let place = |id: u32| session.nodes[&NodeId(id)].position;
+    assert_eq!([3, 2, 1].map(place), [Some(1), Some(2), Some(3)]);
+}
+
+/// A bell that nobody hears.
+fn no_bell() -> Bell {
+    let poll = mio::Poll::new().unwrap();
+    let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
+    Bell { notices: std::sync::mpsc::channel().0, waker: Arc::new(waker) }
 }
 
 #[test]
