@@ -236,7 +236,7 @@ struct EventLoop {
     directory: PathBuf,
     entry: Entry,
     /// Hosts that were sent away, as the log has said.
-    complained: BTreeSet<IpAddr>,
+    complained: BTreeSet<(IpAddr, String)>,
     data: DataPlace,
     sessions: BTreeMap<String, Session>,
     /// Which node of which session speaks on a connection.
@@ -333,7 +333,9 @@ impl EventLoop {
         now: Duration,
     ) -> Result<(), ToAgent> {
         if let Err(error) = hello.check() {
-            log::warn!("{:?} is refused: {error}", self.net.addresses(connection).map(|(peer, _)| peer));
+            if let Some((peer, _)) = self.net.addresses(connection) {
+                self.complain(peer, &hello.session, &error.to_string());
+            }
             return Err(ToAgent::Refused { reason: error.to_string() });
         }
         if self.net.key(connection) != Some(hello.key) {
@@ -367,15 +369,15 @@ impl EventLoop {
                 Ok(())
             }
             Err(reason) => {
-                log::info!("{name}: {} is refused: {reason}", addresses.0);
+                self.complain(addresses.0, &name, &reason);
                 Err(ToAgent::Refused { reason: format!("the session '{name}': {reason}") })
             }
         }
     }
 
-    /// Says once of each address that it was sent away: a host that goes on asking must not fill the log.
+    /// Says once of each address and reason that it was sent away: a host that goes on asking must not fill the log.
     fn complain(&mut self, peer: IpAddr, session: &str, reason: &str) {
-        if self.complained.len() < MAX_NAMED && self.complained.insert(peer) {
+        if self.complained.len() < MAX_NAMED && self.complained.insert((peer, reason.to_owned())) {
             log::warn!("{session}: {peer} is refused: {reason}");
         }
     }

@@ -14,6 +14,8 @@ use super::ids::{NodeId, Offset};
 const CHANCES: u32 = 3;
 /// How often a link is remade that works in between.
 const MOST: u32 = 8;
+/// A link that was remade has this part of the detection time to show what it carries.
+const TRIAL: u32 = 3;
 /// A link that was good for so many detection times gets its chances anew: a stream may take hours, and three resets
 /// in a day are not a bad link.
 pub(super) const FORGIVEN: u32 = 40;
@@ -53,7 +55,7 @@ impl Blame {
 
     /// Whether the link was remade so lately that it has not shown yet what it carries.
     pub(super) fn is_on_trial(&self, from: NodeId, to: NodeId, now: Duration) -> bool {
-        let recent = |record: &Record| now.saturating_sub(record.last) < self.dead_after;
+        let recent = |record: &Record| now.saturating_sub(record.last) < self.dead_after / TRIAL;
         self.bad.get(&(from, to)).is_some_and(recent)
     }
 

@@ -483,8 +483,8 @@ mod tests {
     fn one_word_removes_nobody_and_a_second_accusation_removes_the_accuser() {
         let mut members = chain(4);
         // The link is remade first, and has its time to show what it carries, whatever is said of it.
-        assert_eq!(accuse(&mut members, (2, 3), Trouble::Impossible, (1000, 5), 0), [(3000, 3)]);
-        assert_eq!(accuse(&mut members, (2, 1), Trouble::Impossible, (10_000, 5), 0), [(3000, 2)]);
+        assert_eq!(accuse(&mut members, (2, 3), Trouble::Impossible, (1000, 5), 0), [(1000, 3)]);
+        assert_eq!(accuse(&mut members, (2, 1), Trouble::Impossible, (10_000, 5), 0), [(1000, 2)]);
         assert_eq!(members.chain(), [NodeId(0), NodeId(1), NodeId(4)]);
     }
 
@@ -494,7 +494,7 @@ mod tests {
             for trouble in [Trouble::Reset, Trouble::Silent, Trouble::Damaged, Trouble::Impossible] {
                 let mut members = chain(4);
                 let out = accuse(&mut members, (reporter, about), trouble, (1000, 60), 1000);
-                assert_eq!(out, [(10_500, reporter)], "{about} {trouble}");
+                assert_eq!(out, [(3500, reporter)], "{about} {trouble}");
             }
         }
     }
@@ -505,7 +505,7 @@ mod tests {
         // Node 3 does what its predecessor has to complain of, and yet takes what it sends.
         let first = accuse(&mut members, (2, 3), Trouble::Reset, (1000, 12), 1000);
         let second = accuse(&mut members, (1, 3), Trouble::Reset, (20_000, 12), 1000);
-        assert_eq!((first, second), (vec![(10_500, 2)], vec![(10_500, 3)]));
+        assert_eq!((first, second), (vec![(3500, 2)], vec![(3500, 3)]));
     }
 
     #[test]

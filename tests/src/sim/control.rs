@@ -81,7 +81,7 @@ impl World<'_> {
 
     /// A heartbeat, with what it tells.
     pub(super) fn beat(&mut self, host: HostId) {
-        let standing = self.hosts[host].standing();
+        let standing = self.standing(host);
         self.tell_hub(host, ToHub::Heartbeat(standing));
     }
 

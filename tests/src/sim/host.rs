@@ -194,6 +194,8 @@ impl World<'_> {
                     world.transmit(id, end, Frame::Message(message));
                 }),
                 Action::Close { link } | Action::Part { link } => self.on_link(host, link, World::close),
+                // A liar does not draw attention to its link.
+                Action::Complain(_) if self.withholds(host) => {}
                 Action::Complain(report) => self.tell_hub(host, ToHub::Complaint(report)),
             }
         }
@@ -269,6 +271,9 @@ impl World<'_> {
     /// The next frame that the shell would read: nothing more comes from a predecessor while the
     /// member has no room.
     fn next_frame(&mut self, host: HostId, id: ConnectionId, end: usize) -> Option<Frame> {
+        if end == DIALLER && self.connections[id].accepted && self.withholds(host) {
+            return None;
+        }
         let member = &self.hosts[host].member;
         let wanted = member.wants_block() || member.total().is_some();
         let connection = &mut self.connections[id];

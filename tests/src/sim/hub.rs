@@ -61,7 +61,7 @@ impl World<'_> {
     /// Takes out who is too slow.
     fn hub_judges_slowness(&mut self) -> Result<(), Violation> {
         let golden = &self.hosts[0];
-        self.slowness.on_report(NodeId::GOLDEN, golden.standing(), self.now);
+        self.slowness.on_golden(golden.standing(), golden.member.tail_position(), self.now);
         let end = golden.member.total().map(|_| golden.member.verified());
         let Some(Slow { node, reason }) = self.slowness.judge(self.membership.chain(), end, self.now) else {
             return Ok(());

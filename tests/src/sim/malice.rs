@@ -1,7 +1,7 @@
 //! Members that lie: with the stream's key they pass on blocks of their own, they complain of neighbours that do nothing
 //! wrong, and they say that they received what nobody sent. All this among links that fail and nodes that die.
 
-use ka::chain::{NodeId, Report, Trouble};
+use ka::chain::{NodeId, Offset, Report, Spent, Standing, Trouble};
 use ka::proof::{Forged, Proof};
 use ka::seal::Block;
 
@@ -26,6 +26,8 @@ pub struct Malice {
     pub accuses: bool,
     /// It says that what it received was forged.
     pub pretends: bool,
+    /// Once it has a part of the stream it takes no more, and says that all is well.
+    pub withholds: bool,
 }
 
 impl Malice {
@@ -37,10 +39,11 @@ impl Malice {
 
     fn of(random: &mut Random) -> Self {
         let mut malice = Self::default();
-        match random.index(6) {
+        match random.index(7) {
             0..=2 => malice.forges = true,
             3 => malice.accuses = true,
             4 => (malice.forges, malice.accuses) = (true, true),
+            5 => malice.withholds = true,
             _ => malice.pretends = true,
         }
         malice
@@ -78,6 +81,22 @@ impl Schedule {
 }
 
 impl World<'_> {
+    /// Whether a host takes nothing more, as a liar that holds up the chain.
+    pub(super) fn withholds(&self, host: HostId) -> bool {
+        let has_some = self.hosts[host].member.verified().0 > self.schedule.length / 4;
+        self.schedule.malice(host).withholds && has_some
+    }
+
+    /// What a host tells of itself; of one that withholds: that it has everything and waits for nothing.
+    pub(super) fn standing(&self, host: HostId) -> Standing {
+        let standing = self.hosts[host].standing();
+        if !self.withholds(host) {
+            return standing;
+        }
+        let spent = Spent { running: standing.spent.running, ..Spent::default() };
+        Standing { spent, verified: Offset(u64::MAX), written: Offset(u64::MAX) }
+    }
+
     /// Which blocks each forger has of its own: chosen once, so that all its successors get the same.
     pub(super) fn prepare_forgeries(&mut self) {
         let schedule = self.schedule;
