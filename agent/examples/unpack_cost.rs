@@ -13,7 +13,7 @@ use std::thread;
 use ka::chain::{Offset, Plain};
 use ka::seal::{Block, MAX_PLAIN, Opener, StreamKey};
 use ka_agent::receive::Sink;
-use ka_agent::relay::{BATCHES, StreamReader};
+use ka_net::relay::{BATCHES, StreamReader};
 
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;

@@ -9,17 +9,8 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::http;
-
-/// Where the program and what it has to tell are kept until then.
-pub const DIRECTORY: &str = "/var/lib/ka-first-boot";
-/// The file with the controller's `HOST:PORT` and the token, one a line.
-pub const MESSAGE: &str = "message";
-/// The unit's name.
-pub const UNIT: &str = "ka-first-boot.service";
-
-/// The path to which the token is posted.
-pub const PATH: &str = "/booted";
+use ka::first_boot::{DIRECTORY, MESSAGE, PATH, UNIT};
+use ka_net::http::client;
 
 /// How long the controller is tried, for a network that comes up late, and the pause between two tries.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -33,7 +24,7 @@ pub enum BootedError {
     Message(io::Error),
     /// The controller was not reached.
     #[error("the controller was told nothing: {0}")]
-    Unreached(http::HttpError),
+    Unreached(client::HttpError),
     /// Something is left behind.
     #[error("cannot remove {0}: {1}")]
     Left(String, io::Error),
@@ -55,7 +46,7 @@ fn tell_within(root: &Path, patience: Duration, pause: Duration) -> Result<(), B
     let (server, token) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
     let start = Instant::now();
     let told = loop {
-        match http::send(server, "POST", PATH, token.as_bytes()) {
+        match client::send(server, "POST", PATH, token.as_bytes()) {
             // It knows this token, and wants nothing of it: that of another run, or another server.
             Err(error) if matches!(error.code(), Some(403 | 404)) => break Err(error),
             Err(error) if start.elapsed() < patience => {

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 fn main() -> ExitCode {
-    ka_agent::secrets::keep_from_core_dumps();
+    ka_host::secrets::keep_from_core_dumps();
     // In a container, a receiver is PID 1 as well; only the kernel calls it `init`.
     let name = std::env::args_os().next().unwrap_or_default();
     if std::process::id() == 1 && Path::new(&name).file_name().is_some_and(|name| name == "init") {

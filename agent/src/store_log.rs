@@ -6,30 +6,14 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::str::FromStr;
 use std::time::Duration;
 
-use crate::http::{self, HttpError};
-use crate::tool;
+use ka::log_server::{LogServer, Protocol};
+use ka_host::tool;
+use ka_net::http::client::{self, HttpError};
 
 /// How long an FTP server may take.
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// A directory on a server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogServer {
-    protocol: Protocol,
-    host: String,
-    port: u16,
-    /// With a slash in front, and none at its end.
-    directory: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Protocol {
-    Http,
-    Ftp { user: String, password: String },
-}
 
 /// Why the log is not on the server.
 #[derive(Debug, thiserror::Error)]
@@ -50,105 +34,34 @@ pub enum StoreError {
     },
 }
 
-impl FromStr for LogServer {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const EXPECTED: &str = "http://HOST[:PORT]/DIRECTORY or ftp://[USER:PASSWORD@]HOST[:PORT]/DIRECTORY";
-        let (scheme, rest) = text.split_once("://").ok_or(EXPECTED)?;
-        let (authority, directory) = rest.split_once('/').unwrap_or((rest, ""));
-        let (login, server) = match authority.rsplit_once('@') {
-            Some((login, server)) => (Some(login), server),
-            None => (None, authority),
-        };
-        let (protocol, default) = match (scheme, login) {
-            ("http", None) => (Protocol::Http, 80),
-            ("ftp", login) => {
-                let login = login.unwrap_or("anonymous:ka@");
-                let (user, password) = login.split_once(':').unwrap_or((login, ""));
-                let decoded = |part| decoded(part).ok_or(EXPECTED);
-                (Protocol::Ftp { user: decoded(user)?, password: decoded(password)? }, 21)
-            }
-            _ => return Err(EXPECTED),
-        };
-        // An IPv6 address stands in brackets, which are not part of it.
-        let (host, port) = match server.strip_prefix('[').map(|rest| rest.split_once(']')) {
-            Some(None) => return Err(EXPECTED),
-            Some(Some((host, ""))) => (host, None),
-            Some(Some((host, port))) => (host, Some(port.strip_prefix(':').ok_or(EXPECTED)?)),
-            None => server.split_once(':').map_or((server, None), |(host, port)| (host, Some(port))),
-        };
-        let port = port.map_or(Ok(default), str::parse).map_err(|_| EXPECTED)?;
-        if host.is_empty() || port == 0 || text.contains(char::is_whitespace) {
-            return Err(EXPECTED);
+/// Puts the file `log` on the server under `name`.
+///
+/// # Errors
+/// The log cannot be read, or the server cannot be reached or refuses it.
+pub fn store(server: &LogServer, name: &str, log: &Path) -> Result<(), StoreError> {
+    let path = format!("{}/{name}", server.directory);
+    match &server.protocol {
+        Protocol::Http => {
+            let text = fs::read(log).map_err(StoreError::Log)?;
+            Ok(client::send(&server.server(), "PUT", &path, &text)?)
         }
-        let directory = format!("/{}", directory.trim_matches('/'));
-        let mut directory = directory.trim_end_matches('/').to_owned();
-        if matches!(protocol, Protocol::Ftp { .. }) {
-            // An HTTP server decodes for itself.
-            directory = decoded(&directory).ok_or(EXPECTED)?;
-        }
-        Ok(Self { protocol, host: host.to_owned(), port, directory })
+        Protocol::Ftp { user, password } => by_ftp(server, user, password, &path, log),
     }
 }
 
-/// What `%XX` stands for (RFC 3986, section 2.1); none where that is no character.
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut parts = text.split('%');
-    bytes.extend_from_slice(parts.next()?.as_bytes());
-    for part in parts {
-        let (digits, rest) = part.split_at_checked(2)?;
-        bytes.push(u8::from_str_radix(digits, 16).ok().filter(|_| !digits.starts_with('+'))?);
-        bytes.extend_from_slice(rest.as_bytes());
+fn by_ftp(server: &LogServer, user: &str, password: &str, path: &str, log: &Path) -> Result<(), StoreError> {
+    let failed = |reason: String| StoreError::Ftp { server: server.server(), reason };
+    let mut ftpput = Command::new("busybox");
+    ftpput
+        .args(["ftpput", "-u", user, "-p", password, "-P", &server.port.to_string(), &server.host, path])
+        .arg(log)
+        .stdin(Stdio::null());
+    let output = tool::output(&mut ftpput, LIMIT).map_err(|e| failed(e.to_string()))?;
+    if output.end.success() {
+        return Ok(());
     }
-    String::from_utf8(bytes).ok().filter(|text| !text.contains(['\0', '\r', '\n']))
-}
-
-impl LogServer {
-    /// The server's name or address, an IPv6 one without brackets.
-    #[must_use]
-    pub fn host(&self) -> &str {
-        &self.host
-    }
-
-    /// Puts the file `log` there under `name`.
-    ///
-    /// # Errors
-    /// The log cannot be read, or the server not reached, or it refuses.
-    pub fn store(&self, name: &str, log: &Path) -> Result<(), StoreError> {
-        let path = format!("{}/{name}", self.directory);
-        match &self.protocol {
-            Protocol::Http => {
-                let text = fs::read(log).map_err(StoreError::Log)?;
-                Ok(http::send(&self.server(), "PUT", &path, &text)?)
-            }
-            Protocol::Ftp { user, password } => self.by_ftp(user, password, &path, log),
-        }
-    }
-
-    fn server(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
-    }
-
-    fn by_ftp(&self, user: &str, password: &str, path: &str, log: &Path) -> Result<(), StoreError> {
-        let failed = |reason: String| StoreError::Ftp { server: self.server(), reason };
-        let mut ftpput = Command::new("busybox");
-        ftpput
-            .args(["ftpput", "-u", user, "-p", password, "-P", &self.port.to_string(), &self.host, path])
-            .arg(log)
-            .stdin(Stdio::null());
-        let output = tool::output(&mut ftpput, LIMIT).map_err(|e| failed(e.to_string()))?;
-        if output.end.success() {
-            return Ok(());
-        }
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        Err(failed(format!("{}: {said}", output.end)))
-    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(failed(format!("{}: {said}", output.end)))
 }
 
 #[cfg(test)]
@@ -157,43 +70,6 @@ mod tests {
     use std::io::{BufRead, BufReader, Read, Write};
     use std::net::TcpListener;
     use std::thread;
-
-    #[test]
-    fn servers_are_read() {
-        let ftp = |user: &str, password: &str| Protocol::Ftp { user: user.into(), password: password.into() };
-        for (text, protocol, server, directory) in [
-            ("http://logs/ka", Protocol::Http, "logs:80", "/ka"),
-            ("http://10.0.0.1:8080", Protocol::Http, "10.0.0.1:8080", ""),
-            ("http://[fd00::1]:81/a/b/", Protocol::Http, "[fd00::1]:81", "/a/b"),
-            ("ftp://logs/ka", ftp("anonymous", "ka@"), "logs:21", "/ka"),
-            ("ftp://me:s:e@logs:2121/", ftp("me", "s:e"), "logs:2121", ""),
-            ("ftp://m%40e:%23%C3%A9%25@logs/a%20b", ftp("m@e", "#é%"), "logs:21", "/a b"),
-            ("http://logs/a%20b", Protocol::Http, "logs:80", "/a%20b"),
-        ] {
-            let read: LogServer = text.parse().unwrap();
-            assert_eq!(
-                (&read.protocol, read.server().as_str(), read.directory.as_str()),
-                (&protocol, server, directory)
-            );
-        }
-        for bad in [
-            "",
-            "logs",
-            "http://",
-            "https://logs/",
-            "http://u:p@logs/",
-            "http://h:0/",
-            "http://h:x/",
-            "http://[fd00::1/",
-            "ftp://h/a b",
-            "ftp://u:%2@h/",
-            "ftp://u:%+1@h/",
-            "ftp://u:%ff@h/",
-            "ftp://h/a%0d%0aDELE%20b",
-        ] {
-            assert!(bad.parse::<LogServer>().is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn a_log_is_put_on_an_http_server() {
@@ -215,7 +91,7 @@ mod tests {
                 write!(stream, "HTTP/1.1 {answer}\r\nContent-Length: 0\r\n\r\n").unwrap();
                 (head, body)
             });
-            let stored = url.parse::<LogServer>().unwrap().store("52-54.log", &log);
+            let stored = store(&url.parse().unwrap(), "52-54.log", &log);
             let (head, body) = server.join().unwrap();
             assert!(head.starts_with("PUT /logs/52-54.log HTTP/1.1\r\n"), "{head}");
             assert_eq!(body, b"line 1\nline 2\n");

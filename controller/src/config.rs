@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use ka::wire;
 use serde::{Deserialize, Deserializer};
 
-use crate::cli::values::{self, Range};
+use crate::values::{self, Range};
 
 /// Where the configuration is looked for.
 pub const DEFAULT_FILE: &str = "/etc/ka/ka.toml";

@@ -4,15 +4,16 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use kactl::cli::{self, Cli};
+use kactl::cli::Cli;
+use kactl::{exit, logging};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    cli::logging::start(cli.verbose);
+    logging::start(cli.verbose);
     open_many_files();
-    ka_agent::secrets::keep_from_core_dumps();
-    cli::exit::finish(kactl::commands::run(&cli))
+    ka_host::secrets::keep_from_core_dumps();
+    exit::finish(cli.run())
 }
 
 /// Each node has connections and a log. The usual limit of 1024 files stands for programs that use select(2).

@@ -11,9 +11,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use ka::keys::{JoinKey, KeyPair};
 use ka::mac::Mac;
-use ka::wire::keys::{JoinKey, KeyPair};
-use kactl::run::lease::{Allowed, HeldLease, Lease};
+use kactl::rendezvous::lease::{Allowed, HeldLease, Lease};
 
 const SERVER: &str = "10.77.0.1";
 /// What a test never takes unless something hangs.

@@ -6,11 +6,17 @@
 #![forbid(unsafe_code)]
 
 pub mod archive;
+pub mod boot;
 pub mod chain;
+pub mod cmdline;
 pub mod disk;
+pub mod first_boot;
 pub mod glob;
 pub mod hostname;
 pub mod inventory;
+pub mod ipv4;
+pub mod keys;
+pub mod log_server;
 pub mod mac;
 pub mod notes;
 pub mod plan;

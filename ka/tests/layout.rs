@@ -3,11 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use ka::disk::description::{Description, DiskId};
-use ka::disk::fit::{FitError, fit};
 use ka::disk::ids::Seed;
 use ka::disk::layout::{Layout, LayoutError, Least, Placing};
 use ka::disk::mbr::{DiskSignature, Mbr, MbrError, SIZE, set_active};
 use ka::disk::units::{DiskSize, MB, SectorSize};
+use ka::plan::fit::{FitError, fit};
 use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan};
 use proptest::prelude::*;
 

@@ -3,11 +3,10 @@
 
 use std::time::Duration;
 
-use ka::chain::{Action, Epoch, LinkId, Member, Neighbour, NodeId, Offset, Rules, Trouble, View};
+use ka::chain::LinkMessage;
+use ka::chain::LinkName;
+use ka::chain::{Action, Epoch, LinkId, Member, Neighbour, NodeId, Offset, Rules, Secrets, Trouble, View};
 use ka::seal::{Block, Cipher, Sealer, StreamKey};
-use ka::wire::link::LinkMessage;
-use ka::wire::link_keys::Secrets;
-use ka::wire::preamble::LinkName;
 
 const NOW: Duration = Duration::ZERO;
 

@@ -16,7 +16,7 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use ka::wire::keys::JoinKey;
+use ka::keys::JoinKey;
 use ka_tests::hostile::floods::{self, Insider};
 use ka_tests::hostile::relay::{self, Lie};
 

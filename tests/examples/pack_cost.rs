@@ -10,9 +10,9 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use ka::seal::{Cipher, StreamKey};
-use ka_agent::relay::QUEUE;
-use kactl::run::produce::{Account, produce};
-use kactl::run::source::DirectorySource;
+use ka_net::relay::QUEUE;
+use kactl::stream::produce::{Account, produce};
+use kactl::stream::source::DirectorySource;
 
 fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);

@@ -10,11 +10,11 @@ use std::process::{Command, Output, Stdio};
 use std::thread::{self, JoinHandle};
 
 use ka::disk::description::Description;
-use ka::disk::identity::DiskIdentity;
+use ka::inventory::identity::DiskIdentity;
 use ka::inventory::{Card, Content, Disk, Inventory};
+use ka::keys::{JoinKey, KeyPair};
 use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan};
 use ka::wire::control::Hello;
-use ka::wire::keys::{JoinKey, KeyPair};
 use ka_agent::disk::{confirm_now, prepare};
 use ka_agent::session::{JoinError, Session};
 

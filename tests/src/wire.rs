@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use ka_agent::boot::cmdline;
+use ka::cmdline;
 use ka_agent::boot::network::{Network, NetworkError, bring_up};
 
 use crate::netns::NetNs;

@@ -8,14 +8,14 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use ka::wire::keys::{JoinKey, KeyPair};
-use ka_agent::boot::cmdline;
+use ka::cmdline;
+use ka::keys::{JoinKey, KeyPair};
 use ka_agent::boot::find::Search;
 use ka_agent::boot::network::Network;
 use ka_agent::boot::reach::{ReachError, reach};
 use ka_tests::wire::{Server, Wire, heard, log_of, wait_until};
-use kactl::run::discovery::Responder;
-use kactl::run::listen::Side;
+use ka_net::listen::Side;
+use kactl::rendezvous::discovery::Responder;
 use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
 

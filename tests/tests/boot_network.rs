@@ -6,15 +6,15 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use ka::cmdline;
+use ka::keys::{JoinKey, KeyPair, random};
 use ka::wire::DISCOVERY_PORT;
 use ka::wire::discovery::{DiscoveryKey, Request};
-use ka::wire::keys::{JoinKey, KeyPair, random};
-use ka_agent::boot::cmdline;
 use ka_agent::boot::find::Search;
 use ka_agent::boot::network::socket::{broadcast_socket, receive_until};
 use ka_tests::wire::{Server, Wire, log_of, wait_until};
-use kactl::run::discovery::Responder;
-use kactl::run::listen::Side;
+use ka_net::listen::Side;
+use kactl::rendezvous::discovery::Responder;
 
 fn join_key() -> JoinKey {
     JoinKey::generate(&KeyPair::generate().unwrap()).unwrap()

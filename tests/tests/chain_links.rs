@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 
 use ka::chain::{Decision, Member, Membership, NodeId, Report};
 use ka::seal::{Cipher, StreamKey};
-use ka_agent::relay::{BATCHES, Command, Feed, Notice, QUEUE, Relay, StreamReader};
+use ka_net::relay::{BATCHES, Command, Feed, Notice, QUEUE, Relay, StreamReader};
 use ka_tests::proxy::{Proxy, Way};
 use ka_tests::site::{MIB, Site};
-use kactl::run::produce;
-use kactl::run::source::FileSource;
+use kactl::stream::produce;
+use kactl::stream::source::FileSource;
 
 const WINDOW: u64 = 8 << 20;
 const DEAD_AFTER: Duration = Duration::from_secs(2);

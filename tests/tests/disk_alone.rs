@@ -85,7 +85,7 @@ fn a_disk_is_shown_planned_and_written() {
     run("partx", ["-d", disk.node()]);
     let desc = file(work.path(), DESC);
     let plan = ask(&["plan", "--disk", disk.node(), "--desc", &desc, "--json"], "");
-    let report: ka::disk::report::Report = serde_json::from_str(&plan.out).unwrap();
+    let report: ka::plan::report::Report = serde_json::from_str(&plan.out).unwrap();
     assert!(report.is_accepted());
     let now: Vec<_> =
         report.disks[0].disk.as_ref().unwrap().contents.iter().map(|c| c.kind.clone().unwrap()).collect();

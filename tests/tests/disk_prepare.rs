@@ -8,7 +8,7 @@ use ka::disk::description::Description;
 use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan};
 use ka_agent::disk::claim::{self, ChosenBy, Claim, Refusal};
 use ka_agent::disk::{self, BootCode, DiskError, Prepared};
-use ka_agent::hardware;
+use ka_host::hardware;
 use ka_tests::loop_device::{Loop, MIB};
 use ka_tests::stale;
 use ka_tests::tool::{run, tool};
@@ -96,7 +96,7 @@ fn a_protective_mbr_is_active_where_the_golden_one_is() {
 
     prepared.activate(Some(&BootCode([0xeb; 440]))).unwrap();
 
-    let bios = ka_agent::hardware::firmware() == ka::inventory::Firmware::Bios;
+    let bios = ka_host::hardware::firmware() == ka::inventory::Firmware::Bios;
     assert_eq!(disk.read(446, 1)[0], if bios { 0x80 } else { 0 });
     let verdict = tool("sgdisk", ["-v", disk.node()]);
     assert!(verdict.contains("No problems found"), "{verdict}");
@@ -352,7 +352,7 @@ fn the_room_of_an_ext4_is_known_before_it_is_made() {
             line.trim().parse().unwrap()
         };
         let free = value("Free blocks:") * value("Block size:");
-        let room = ka::disk::room::ext4_room(mib * MIB);
+        let room = ka::plan::room::ext4_room(mib * MIB);
         assert!(room >= free, "{mib} MB: files can use {free}, expected at most {room}");
         assert!(room - free < mib * MIB / 25, "{mib} MB: files can use {free}, expected about {room}");
     }

@@ -5,9 +5,9 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+use ka::keys::JoinKey;
 use ka::plan::ConfirmedPlan;
 use ka::wire::control::{Failure, ToController};
-use ka::wire::keys::JoinKey;
 use ka_tests::golden_machine::{self, on_a_golden_machine, set_up, start_run};
 use serde_json::Value;
 use std::path::Path;

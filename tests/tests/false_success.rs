@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use ka_agent::health::{Lost, Watched};
+use ka_host::health::{Lost, Watched};
 use ka_tests::loop_device::Loop;
 use ka_tests::process::{Process, wait_until};
 use ka_tests::site::{MIB, Site, reasons, summary};
@@ -121,7 +121,7 @@ fn file_systems_say_what_they_have_lost() {
     let watch = watched(&btrfs.0);
     write(&btrfs.0);
     watch.sync().unwrap();
-    let devices = ka_agent::sys::btrfs::device_errors(&File::open(&btrfs.0).unwrap()).unwrap();
+    let devices = ka_host::sys::btrfs::device_errors(&File::open(&btrfs.0).unwrap()).unwrap();
     let said = tool("btrfs", ["device", "stats", text(&btrfs.0)]);
     assert_eq!((devices.len(), said.lines().filter(|line| line.ends_with(" 0")).count()), (1, 5), "{said}");
     let error = |kind| said.contains(kind);

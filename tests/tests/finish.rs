@@ -10,7 +10,7 @@ use ka::plan::{
 };
 use ka_agent::disk::{BootCode, MadeFileSystem};
 use ka_agent::finish::{self, Cause, FinishError, LastWrites, Machine};
-use ka_agent::hardware::CardModules;
+use ka_host::hardware::CardModules;
 use ka_tests::loop_device::{Loop, MIB};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};

@@ -11,7 +11,7 @@ use ka::plan::{
 };
 use ka_agent::disk::MadeFileSystem;
 use ka_agent::finish::{self, FinishError, Machine};
-use ka_agent::hardware::SlottedCard;
+use ka_host::hardware::SlottedCard;
 use ka_tests::loop_device::{Loop, MIB};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

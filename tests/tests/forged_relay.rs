@@ -7,7 +7,7 @@ use std::path::Path;
 use std::thread;
 
 use ka::wire::CONTROL_PORT;
-use ka::wire::keys::JoinKey;
+use ka::keys::JoinKey;
 use ka_tests::hostile::relay::{Lie, Told, relay};
 use ka_tests::site::{MIB, Site, reasons};
 

@@ -5,10 +5,9 @@
 
 use std::time::Duration;
 
-use ka::chain::{Action, Epoch, LinkId, Member, Neighbour, NodeId, View};
+use ka::chain::{Action, Epoch, LinkId, Member, Neighbour, NodeId, Secrets, View};
 use ka::proof::{Checker, Forged, Proof, Roots, SEGMENT};
 use ka::seal::{Block, Cipher, MAX_PLAIN, Opener, Sealer, StreamKey, Total};
-use ka::wire::link_keys::Secrets;
 use ka_tests::sim::random::Random;
 
 const SCHEDULES: u64 = 10_000;

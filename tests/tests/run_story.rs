@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::thread::{self, JoinHandle};
 
+use ka::keys::JoinKey;
 use ka::plan::{ConfirmedPlan, FirstBoot};
 use ka::wire::control::ToController;
-use ka::wire::keys::JoinKey;
 use ka_agent::receive::unpack_into;
 use ka_agent::unpack::Options;
-use ka_agent::{booted, http};
+use ka_net::http::client;
 use ka_tests::golden_machine::{join, kactl_run, on_a_golden_machine, set_up, start_run};
 use ka_tests::process::{Process, wait_until};
 use ka_tests::tool::run;
@@ -37,7 +37,7 @@ fn a_run_from_the_sites_first_command_to_the_first_boot() {
 fn story_on_this_machine() {
     let key = set_up();
     fs::create_dir_all("/ka/run").unwrap();
-    if !ka_agent::finish::tells_of_first_boot(Path::new("/")) {
+    if !ka_host::system::runs_units(Path::new("/")) {
         // Only looked for. The directory is this test's own from here on.
         run("mount", ["-t", "tmpfs", "none", "/usr/lib/systemd"]);
         fs::write("/usr/lib/systemd/systemd", "").unwrap();
@@ -78,7 +78,8 @@ fn node(key: &JoinKey, number: u8) -> JoinHandle<Result<Cloned, String>> {
 }
 
 fn told(first_boot: &FirstBoot, token: &str) -> Result<(), String> {
-    http::send(&first_boot.controller, "POST", booted::PATH, token.as_bytes()).map_err(|e| e.to_string())
+    client::send(&first_boot.controller, "POST", ka::first_boot::PATH, token.as_bytes())
+        .map_err(|e| e.to_string())
 }
 
 fn json(output: &Output) -> Value {

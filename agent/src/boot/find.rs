@@ -5,12 +5,12 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
+use ka::keys::JoinKey;
 use ka::wire::discovery::{DiscoveryKey, Request};
-use ka::wire::keys::JoinKey;
 use ka::wire::{CONTROL_PORT, DISCOVERY_PORT};
 
-use super::cmdline::Server;
 use super::network::socket::{broadcast_socket, receive_until};
+use ka::cmdline::Server;
 
 /// How often everything is tried before a node gives up.
 const TRIES: u32 = 5;
@@ -130,8 +130,7 @@ impl<'a> Search<'a> {
         let mut requests: Vec<Request> = Vec::new();
         for listen in LISTEN {
             // A nonce is answered once, so each broadcast has its own. A late answer to an earlier one is as good.
-            let request =
-                Request::new(&key, self.session, ka::wire::keys::random().map_err(io::Error::other)?);
+            let request = Request::new(&key, self.session, ka::keys::random().map_err(io::Error::other)?);
             socket.send_to(request.packet(), SocketAddr::from((Ipv4Addr::BROADCAST, DISCOVERY_PORT)))?;
             requests.push(request);
             let answer = receive_until(&socket, Instant::now() + listen, |datagram, from| {

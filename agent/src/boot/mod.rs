@@ -1,13 +1,11 @@
 //! Stage1: from the kernel's command line to a controller that answers.
 
 pub mod clock;
-pub mod cmdline;
 pub mod find;
 pub mod modules;
 pub mod network;
 pub mod randomness;
 pub mod reach;
 mod stage1;
-mod words;
 
 pub use stage1::{BootError, Stage1, stage1};

@@ -1,8 +1,8 @@
 //! From cards to a controller: the networks of the machine are tried until one leads there.
 
-use super::cmdline::CommandLine;
 use super::network::{Network, NetworkError, Networks};
 use crate::step::{goes_on, step};
+use ka::cmdline::CommandLine;
 
 /// No network, or no controller in any.
 #[derive(Debug, thiserror::Error)]

@@ -3,12 +3,12 @@
 use std::io;
 use std::path::Path;
 
-use super::cmdline::{self, CommandLine, CommandLineError};
 use super::modules::{ModuleError, Modules, QUIET};
 use super::network::{self, Network};
 use super::reach::{ReachError, reach};
 use crate::init::log::level_of;
 use crate::step::step;
+use ka::cmdline::{self, CommandLine, CommandLineError};
 
 /// The drivers of any USB keyboard: a person brings one when something has failed, and nobody looks for devices then.
 const KEYBOARDS: [&str; 2] = ["usbhid", "hid_generic"];

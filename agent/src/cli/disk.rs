@@ -8,12 +8,13 @@ use std::process::ExitCode;
 use ka::disk::choice::{DiskChoice, ParseChoiceError};
 use ka::disk::description::Description;
 use ka::disk::kind::PartitionKind;
-use ka::disk::report::{OfDisk, Outcome, Report};
 use ka::disk::table::{Table, TableError};
 use ka::disk::units::{DiskSize, SectorSize};
 use ka::inventory::Disk;
+use ka::plan::report::{OfDisk, Outcome, Report};
 use ka::plan::{ConfirmedDisk, DiskPlan, FileSystemKind, FileSystemPlan};
-use ka_agent::{disk, hardware};
+use ka_agent::disk;
+use ka_host::hardware;
 use serde::Serialize;
 
 #[derive(clap::Args)]

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use clap::Parser;
 use ka_agent::receive::{self, Request, Sink};
-use ka_agent::relay::window;
-use ka_agent::sys::signals;
 use ka_agent::{booted, node};
+use ka_host::sys::signals;
+use ka_net::relay::window;
 use simplelog::{ConfigBuilder, LevelFilter, WriteLogger};
 
 #[derive(Parser)]

@@ -6,14 +6,14 @@
 use super::error::DiskError;
 use super::medium::Medium;
 use super::{BootCode, MadeFileSystem, Written};
-use crate::sys::block;
 use ka::disk::description::Role;
 use ka::disk::kind::TableKind;
 use ka::disk::layout::{Layout, Placed};
 use ka::disk::mbr;
-use ka::disk::report::partition_name;
 use ka::disk::table::Table;
 use ka::plan::DiskPlan;
+use ka::plan::report::partition_name;
+use ka_host::sys::block;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 

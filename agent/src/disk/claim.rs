@@ -7,16 +7,16 @@
 //! udev, don't work on it at once. Only while the table is written is it opened exclusively too: an
 //! exclusive open of a whole disk makes mkfs and mount on its partitions fail with EBUSY.
 
-use super::bus::{self, Attachment};
-use super::mountinfo::DeviceNumber;
-use super::openers::{self, Opener};
-use super::sysfs;
-use super::usage::{Usage, Users};
 use super::wait::retry;
-use crate::hardware;
-use crate::sys::{block, loops};
-use ka::disk::identity::{DiskIdentity, Mismatch};
 use ka::disk::units::{BadSectorSize, DiskSize, SectorSize};
+use ka::inventory::identity::{DiskIdentity, Mismatch};
+use ka_host::bus::{self, Attachment};
+use ka_host::hardware;
+use ka_host::mountinfo::DeviceNumber;
+use ka_host::openers::{self, Opener};
+use ka_host::sys::{block, loops};
+use ka_host::sysfs;
+use ka_host::usage::{Usage, Users};
 use rustix::fs::{FlockOperation, OFlags};
 use std::fs::{File, OpenOptions};
 use std::io;

@@ -1,13 +1,13 @@
 //! What can go wrong with a node's disk, with the facts that a person needs to act on it.
 
 use super::claim::Refusal;
-use crate::health::Lost;
 use crate::unpack::UnpackError;
-use crate::words;
 use ka::disk::choice::ChoiceError;
-use ka::disk::fit::FitError;
 use ka::disk::mbr::SetActiveError;
 use ka::disk::table::{EncodeError, TableError};
+use ka::plan::fit::FitError;
+use ka_host::health::Lost;
+use ka_host::words;
 use std::io;
 use std::path::PathBuf;
 

@@ -5,29 +5,20 @@
 //! before the first of them is written, and each must be the one that was confirmed ([`ConfirmedDisk`]).
 
 mod activate;
-pub mod blkid;
-pub mod bus;
 pub mod claim;
 mod error;
-mod loops;
 mod medium;
 mod mkfs;
-pub mod mountinfo;
 mod mounts;
-mod namespaces;
 mod old;
-mod openers;
 pub mod overwrite;
 mod proof;
 mod raw;
 mod ready;
 mod subvolumes;
-pub mod sysfs;
 mod table;
-pub mod usage;
 mod wait;
 
-use crate::hardware;
 use crate::step::step;
 use claim::Claim;
 pub use error::{DiskError, RecipeError};
@@ -36,6 +27,7 @@ use ka::disk::layout::Layout;
 use ka::disk::mbr;
 use ka::inventory::Firmware;
 use ka::plan::{ConfirmedDisk, DiskPlan, FileSystemPlan};
+use ka_host::hardware;
 use mounts::{Mounts, Taken};
 pub use raw::RawPartition;
 use ready::Ready;

@@ -3,8 +3,8 @@
 
 use super::claim::Claim;
 use super::error::DiskError;
-use super::sysfs;
 use ka::disk::table::Table;
+use ka_host::sysfs;
 use std::fs::File;
 
 /// A stretch of the disk in bytes.

@@ -3,11 +3,11 @@
 //! The same must be true of it as of a disk that a run erases, but it may be a partition or a device that is made
 //! of disks: whoever gives its path on the machine itself means it.
 
-use super::bus::{self, Attachment};
 use super::claim::{self, Refusal};
-use super::mountinfo::DeviceNumber;
-use super::sysfs;
-use super::usage::Users;
+use ka_host::bus::{self, Attachment};
+use ka_host::mountinfo::DeviceNumber;
+use ka_host::sysfs;
+use ka_host::usage::Users;
 use rustix::fs::FlockOperation;
 use std::fs::File;
 use std::io;

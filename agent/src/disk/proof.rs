@@ -9,7 +9,7 @@ use super::error::DiskError;
 use super::mkfs;
 use super::{MadeFileSystem, RawPartition};
 use crate::step::goes_on;
-use crate::sys::block;
+use ka_host::sys::block;
 use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
@@ -100,7 +100,7 @@ impl Sample {
             match read() {
                 Ok(None) => {}
                 Ok(Some(what)) => return Err(lost(what)),
-                Err(error) => return Err(lost(crate::words::of_io(&error))),
+                Err(error) => return Err(lost(ka_host::words::of_io(&error))),
             }
         }
         Ok(())

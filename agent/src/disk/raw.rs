@@ -2,9 +2,9 @@
 
 use super::claim;
 use super::error::DiskError;
-use crate::sys::block;
 use crate::unpack;
 use ka::plan::RawPlan;
+use ka_host::sys::block;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use super::MadeFileSystem;
 use super::error::DiskError;
-use crate::sys::btrfs;
+use ka_host::sys::btrfs;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::fs::{self, File};
 use std::path::Path;

@@ -8,9 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::error::Cause;
-use super::glob;
 use super::references::options;
 use super::replace::{create, replace};
+use ka_host::system::glob;
 
 /// Where GRUB's `blscfg` reads its entries.
 const ENTRIES: &str = "boot/loader/entries";

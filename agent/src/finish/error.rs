@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ka_host::atomic::FileError;
+
 /// A step of the finish that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{step}: {cause}")]
@@ -18,7 +20,7 @@ pub struct FinishError {
 #[derive(Debug, thiserror::Error)]
 pub enum Cause {
     /// A file of the copied system could not be read, written or removed.
-    #[error("cannot {action} {}: {}", path.display(), crate::words::of_io(source))]
+    #[error("cannot {action} {}: {}", path.display(), ka_host::words::of_io(source))]
     File {
         /// What was tried.
         action: &'static str,
@@ -108,6 +110,12 @@ pub enum Cause {
 impl Cause {
     pub(super) fn file(action: &'static str, path: &Path, source: io::Error) -> Self {
         Self::File { action, path: path.to_owned(), source }
+    }
+}
+
+impl From<FileError> for Cause {
+    fn from(error: FileError) -> Self {
+        Self::File { action: error.action, path: error.path, source: error.source }
     }
 }
 

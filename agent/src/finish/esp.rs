@@ -13,12 +13,13 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use ka::boot::ESP_POINTS;
 use ka::plan::FileSystemKind;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
 use super::error::Cause;
 use crate::disk::MadeFileSystem;
-use crate::health::{Lost, Watched};
+use ka_host::health::{Lost, Watched};
 
 /// No name that a firmware, a boot loader or a person gives; FAT keeps it as it is.
 pub(super) const HELD: &str = "KA-HELD";
@@ -29,12 +30,9 @@ const EFI: &str = "EFI";
 /// Where partitions are mounted to be released.
 const RELEASE: &str = "/run/ka/esp";
 
-/// The mount points that a firmware's loaders are kept at, the likeliest first.
-pub(super) const POINTS: [&str; 3] = ["/boot/efi", "/efi", "/boot"];
-
 /// The EFI system partition among the file systems, if there is one.
 pub(super) fn of(made: &[MadeFileSystem]) -> Option<&MadeFileSystem> {
-    POINTS.iter().find_map(|point| {
+    ESP_POINTS.iter().find_map(|point| {
         made.iter()
             .find(|fs| fs.plan.kind == FileSystemKind::Vfat && fs.plan.mount_point.as_deref() == Some(*point))
     })

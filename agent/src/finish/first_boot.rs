@@ -11,25 +11,17 @@ use ka::plan::FirstBoot;
 
 use super::error::Cause;
 use super::replace::{create, label_like, label_like_directory};
-use crate::booted;
-
-/// systemd is what runs units; it is here on every system that has it.
-const SYSTEMD: [&str; 2] = ["usr/lib/systemd/systemd", "lib/systemd/systemd"];
+use ka::first_boot::{DIRECTORY, MESSAGE, UNIT};
 
 const UNITS: &str = "etc/systemd/system";
 
-/// Whether the system below `root` has systemd.
-pub(super) fn runs_units(root: &Path) -> bool {
-    SYSTEMD.iter().any(|systemd| root.join(systemd).exists())
-}
-
 /// Writes unit, token and `agent`, the static program, below `root`.
 pub(super) fn write(root: &Path, first_boot: &FirstBoot, mut agent: File) -> Result<(), Cause> {
-    if !runs_units(root) {
+    if !ka_host::system::runs_units(root) {
         warning!("the copied system has no systemd: its first boot will not be told");
         return Ok(());
     }
-    let directory = root.join(booted::DIRECTORY.trim_start_matches('/'));
+    let directory = root.join(DIRECTORY.trim_start_matches('/'));
     fs::create_dir_all(&directory).map_err(|e| Cause::file("make", &directory, e))?;
     label_like_directory(&directory)?;
     let program = directory.join("ka-agent");
@@ -41,7 +33,7 @@ pub(super) fn write(root: &Path, first_boot: &FirstBoot, mut agent: File) -> Res
         .open(&program)
         .and_then(|mut file| io::copy(&mut agent, &mut file))
         .map_err(|e| Cause::file("copy the agent to", &program, e))?;
-    let message = directory.join(booted::MESSAGE);
+    let message = directory.join(MESSAGE);
     let text = format!("{}\n{}\n", first_boot.controller, first_boot.token);
     File::options()
         .write(true)
@@ -56,12 +48,12 @@ pub(super) fn write(root: &Path, first_boot: &FirstBoot, mut agent: File) -> Res
     if root.join("usr/bin").is_dir() {
         label_like(&root.join("usr/bin"), &program)?;
     }
-    let unit = root.join(UNITS).join(booted::UNIT);
+    let unit = root.join(UNITS).join(UNIT);
     let wants = root.join(UNITS).join("multi-user.target.wants");
     fs::create_dir_all(&wants).map_err(|e| Cause::file("make", &wants, e))?;
     create(&unit, unit_text().as_bytes())?;
-    let link = wants.join(booted::UNIT);
-    match symlink(Path::new("..").join(booted::UNIT), &link) {
+    let link = wants.join(UNIT);
+    match symlink(Path::new("..").join(UNIT), &link) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         outcome => outcome.map_err(|e| Cause::file("make", &link, e)),
     }
@@ -69,7 +61,7 @@ pub(super) fn write(root: &Path, first_boot: &FirstBoot, mut agent: File) -> Res
 
 /// It does not wait for the network, which it tries for long enough itself: a boot must not be held up by it.
 fn unit_text() -> String {
-    let directory = booted::DIRECTORY;
+    let directory = DIRECTORY;
     format!(
         "[Unit]\n\
          Description=Tell ka that this machine runs from its own disk\n\
@@ -79,6 +71,6 @@ fn unit_text() -> String {
          [Service]\n\
          Type=exec\n\
          ExecStart={directory}/ka-agent booted\n",
-        message = booted::MESSAGE
+        message = MESSAGE
     )
 }

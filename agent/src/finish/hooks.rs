@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::error::Cause;
-use super::glob;
 use super::tool;
+use ka_host::system::glob;
 
 const DIRECTORY: &str = "etc/ka/finish.d/*";
 

@@ -22,7 +22,6 @@ mod error;
 mod esp;
 mod first_boot;
 mod fstab;
-mod glob;
 mod hooks;
 mod hostname;
 mod hosts;
@@ -49,13 +48,12 @@ use ka::mac::Mac;
 use ka::plan::{FileSystemKind, FileSystemPlan, Plan};
 
 use crate::disk::{BootCode, MadeFileSystem, RawPartition};
-use crate::hardware::{self, CardModules, SlottedCard};
 use crate::step::step;
 pub use chroot::inside;
 use chroot::{Chroot, DeviceLinks};
 pub use error::{Cause, FinishError};
 pub use esp::HeldBack;
-pub use initrd::{Unready, unready};
+use ka_host::hardware::{self, CardModules, SlottedCard};
 use loader::Setting;
 use names::Names;
 use times::Times;
@@ -137,25 +135,6 @@ pub fn names_of_raw(raw: &RawPartition) -> MadeFileSystem {
         device: raw.device.clone(),
         partuuid: raw.partuuid.clone(),
     }
-}
-
-/// Why a node with this firmware would not boot what the plan makes, if it would not. To be asked before
-/// anything is written.
-#[must_use]
-pub fn refusal(plan: &Plan, firmware: Firmware) -> Option<String> {
-    loader::refusal(plan, firmware)
-}
-
-/// What the system below `root` lacks to be started by this firmware with GRUB, if it lacks something.
-#[must_use]
-pub fn missing_loader(root: &Path, firmware: Firmware) -> Option<String> {
-    loader::missing(root, firmware)
-}
-
-/// Whether the system below `root` can tell of its first boot.
-#[must_use]
-pub fn tells_of_first_boot(root: &Path) -> bool {
-    first_boot::runs_units(root)
 }
 
 /// Makes a copied system boot on this node, from its disk. Needs root's rights.

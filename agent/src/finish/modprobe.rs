@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::error::Cause;
 use super::replace::{create, replace};
-use crate::hardware::CardModules;
+use ka_host::hardware::CardModules;
 
 /// Where all of it is on an old system.
 const ONE_FILE: &str = "etc/modprobe.conf";

@@ -15,8 +15,8 @@ use rustix::io::Errno;
 
 use super::error::Cause;
 use super::fstab;
-use super::glob;
 use super::tool;
+use ka_host::system::glob;
 
 /// The page that mkswap writes. On x86 there is no other size.
 const PAGE: usize = 4096;

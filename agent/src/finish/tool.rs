@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::error::Cause;
 use crate::step;
-use crate::tool;
+use ka_host::tool;
 
 /// How many of a program's last lines an error repeats.
 const TAIL: usize = 40;

@@ -52,7 +52,7 @@ fn run_below(root: &Path, reaper: &Reaper, console: &Console) -> Result<(), Stri
             .env("PS1", "ka# ");
         let shared = || terminal.try_clone().map(Stdio::from).map_err(|e| e.to_string());
         command.stdin(shared()?).stdout(shared()?).stderr(shared()?);
-        crate::sys::session::lead(&mut command);
+        ka_host::sys::session::lead(&mut command);
         console.write("The machine reboots when this shell ends.\n");
         spawner.spawn(&mut command).map_err(|e| format!("{program}: {e}"))
     });

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use ka::glob;
 
 use super::grub::is_dispensable;
-use super::{KexecError, grub};
+use super::{KexecError, Words, grub};
 
 const GRUB: [&str; 3] = ["boot/grub/grub.cfg", "boot/grub2/grub.cfg", "boot/efi/EFI/grub.cfg"];
 const ENTRIES: [&str; 3] = ["boot/loader/entries", "boot/efi/loader/entries", "efi/loader/entries"];
@@ -59,14 +59,6 @@ fn configured(root: &Path) -> Option<Words> {
                 .filter(|name| line.starts_with(char::is_whitespace) && !name.is_empty())
         });
     specified(root, default.as_deref())
-}
-
-/// An entry with the paths that the boot loader knows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Words {
-    pub(super) kernel: String,
-    pub(super) initrd: Option<String>,
-    pub(super) command_line: String,
 }
 
 /// A boot loader's paths begin at a partition's root: of the system's, of /boot, or of the ESP.

@@ -4,7 +4,7 @@
 //! default: `set default=`, by number, title or id, with `>` into submenus, or by what its environment block has saved.
 //! See the manual's chapter on `grubenv`, and grub-mkconfig's `00_header.in`.
 
-use super::entry::Words;
+use super::Words;
 
 /// What is started.
 #[derive(Debug, PartialEq, Eq)]

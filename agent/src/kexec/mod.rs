@@ -16,7 +16,15 @@ use nix::errno::Errno;
 
 pub use entry::{Entry, default_entry};
 
-use crate::sys;
+use ka_host::sys;
+
+/// An entry with the paths that the boot loader knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Words {
+    kernel: String,
+    initrd: Option<String>,
+    command_line: String,
+}
 
 /// Why the new system's kernel cannot be started from here. The machine can still reboot into it.
 #[derive(Debug, thiserror::Error)]

@@ -16,7 +16,6 @@ use super::outbox::Outbox;
 use super::stage1::Node;
 use crate::disk::{self, Prepared, RawPartition};
 use crate::finish::{self, Copied, HeldBack, Machine};
-use crate::hardware;
 use crate::init::Outcome;
 use crate::kexec;
 use crate::notes;
@@ -24,6 +23,7 @@ use crate::receive::{SinkError, unpack_into};
 use crate::session::{JoinError, Session, SessionOver};
 use crate::step::{self, step};
 use crate::unpack::{self, Options, Sealed, UnpackError};
+use ka_host::hardware;
 
 /// How often the run is asked for a place before the node gives up.
 const TRIES: u32 = 5;
@@ -100,7 +100,7 @@ fn join(node: &Node, hello: &Hello) -> Result<Session, String> {
 /// From a blank disk to one that boots. Whatever fails after the first write leaves a disk that does not.
 fn carry_out(node: &Node, session: &Session, confirmed: &ConfirmedPlan) -> Result<(), Failure> {
     let plan = &confirmed.plan;
-    if let Some(reason) = finish::refusal(plan, hardware::firmware()) {
+    if let Some(reason) = ka::boot::refusal(plan, hardware::firmware()) {
         return Err(own("plan", reason));
     }
     let disks = confirmed.disks().ok_or_else(|| {

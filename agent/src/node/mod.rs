@@ -14,10 +14,10 @@ use std::path::Path;
 
 use log::LevelFilter;
 
-use crate::boot::cmdline::{self, CommandLine};
-use crate::hardware;
 use crate::init::{self, Outcome};
 use crate::step::step;
+use ka::cmdline::{self, CommandLine};
+use ka_host::hardware;
 
 /// Does all the work of a node; the outcome is for PID 1.
 ///
@@ -46,7 +46,7 @@ fn store_log() {
         bootif.map(|mac| mac.to_string()).or_else(hardware::first_card).unwrap_or_else(|| "node".into());
     let name = format!("{}.log", name.replace(':', "-"));
     // What failed is logged with its step.
-    let _ = step("store the log", || server.store(&name, Path::new(init::log::FILE)));
+    let _ = step("store the log", || crate::store_log::store(&server, &name, Path::new(init::log::FILE)));
 }
 
 /// An error's text with what was tried.

@@ -5,21 +5,21 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
 use ka::inventory::Inventory;
+use ka::keys::{self, JoinKey, Key, KeyPair};
 use ka::wire::control::{Failure, Hello};
-use ka::wire::keys::{self, JoinKey, Key, KeyPair};
 
 use super::outbox::Outbox;
 use super::trouble;
-use crate::boot::cmdline::CommandLine;
 use crate::boot::find::Search;
 use crate::boot::network::Network;
 use crate::boot::{clock, randomness, stage1};
-use crate::hardware;
 use crate::receive::{data_listener, unpack_into};
-use crate::relay::window;
 use crate::session::Session;
 use crate::step::step;
 use crate::unpack::Options;
+use ka::cmdline::CommandLine;
+use ka_host::hardware;
+use ka_net::relay::window;
 
 /// The join key in the boot image.
 const KEY_FILE: &str = "/etc/ka/join.key";
@@ -78,7 +78,7 @@ fn find(
         next_server: network.next_server,
         ..Search::new(&line.session, join, &network.interface)
     };
-    let card = hardware::card_in_use(network);
+    let card = hardware::card_in_use(&network.uplink());
     let hostname = network.hostname.clone().unwrap_or_default();
     let inventory = Inventory { hostname, cards: vec![card], ..Inventory::default() };
     let hello = hello(&line.session, listener, key.public, line.kamethod, inventory)?;

@@ -10,8 +10,8 @@ use rustix::mount::mount_bind_recursive;
 use super::stage1::{Node, STAGE2};
 use super::trouble;
 use crate::boot::modules::{Modules, QUIET, QUIET_DISKS};
-use crate::hardware;
 use crate::step::step;
+use ka_host::hardware;
 
 /// How long the first disk may take: RAID controllers start their disks one after the other.
 const DISK_PATIENCE: Duration = Duration::from_secs(60);
@@ -56,7 +56,7 @@ pub(super) fn take_stock(node: &Node) -> Result<Inventory, String> {
         }
         Ok::<_, String>(())
     })?;
-    let inventory = hardware::inventory(&node.network);
+    let inventory = hardware::inventory(&node.network.uplink());
     for disk in &inventory.disks {
         log::info!(
             "disk {}: {} MB, model '{}', serial '{}'{}",

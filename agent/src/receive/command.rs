@@ -15,9 +15,9 @@ use std::time::Duration;
 use command_fds::{CommandFdExt, FdMapping};
 use rustix::fs::OFlags;
 
+use super::error::SinkError;
 use super::pipe;
-use super::sink::SinkError;
-use crate::relay::StreamReader;
+use ka_net::relay::StreamReader;
 
 /// How often it is looked at whether a command that takes no more has ended.
 const PAUSE: Duration = Duration::from_millis(50);

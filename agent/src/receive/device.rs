@@ -10,10 +10,11 @@ use std::time::Duration;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use super::copy::copy;
+use super::error::SinkError;
 use super::pipe;
-use super::sink::{SinkError, copy};
 use crate::disk::overwrite;
-use crate::relay::StreamReader;
+use ka_net::relay::StreamReader;
 
 /// How often it is looked at whether a pipe has a reader.
 const LOOK: Duration = Duration::from_millis(100);

@@ -1,7 +1,9 @@
 //! Receiving a session's data on a host that runs already: `ka-agent receive`.
 
 mod command;
+mod copy;
 mod device;
+mod error;
 mod partial;
 mod pipe;
 mod sink;
@@ -13,16 +15,17 @@ use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use ka::inventory::{Card, Inventory};
+use ka::keys::{JoinKey, Key, KeyError, KeyPair};
 use ka::seal::StreamId;
 use ka::wire::control::{Failure, Hello, ToController};
-use ka::wire::keys::{JoinKey, Key, KeyError, KeyPair};
 use ka::wire::{CONTROL_PORT, DATA_PORT};
 
-pub use sink::{Received, Sink, SinkError, unpack_into};
+pub use error::SinkError;
+pub use sink::{Received, Sink, unpack_into};
 
-use crate::hardware;
-use crate::relay::StreamReader;
 use crate::session::{JoinError, Session, SessionOver};
+use ka_host::hardware;
+use ka_net::relay::StreamReader;
 
 /// Between two attempts to join.
 const RETRY: Duration = Duration::from_millis(300);

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 
-use super::sink::SinkError;
-use crate::health::Watched;
+use super::error::SinkError;
+use ka_host::health::Watched;
 
 /// What is behind the name of every partial file, before what makes it unique.
 const MARK: &[u8] = b".ka-partial-";

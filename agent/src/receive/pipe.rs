@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use super::sink::SinkError;
-use crate::relay::{StreamError, StreamReader};
+use super::error::SinkError;
+use ka_net::relay::{StreamError, StreamReader};
 
 /// How often it is looked at whether the stream goes on while nobody reads.
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };

@@ -1,19 +1,16 @@
 //! Where a received stream goes: a directory, a file, or a command.
 
 use std::fs;
-use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 
-use ka::archive::ArchiveError;
 use ka::notes::Tally;
-use ka::proof::Forged;
+use ka_net::relay::StreamReader;
 
+use super::copy::copy;
+use super::error::SinkError;
 use super::partial::{self, Partial};
 use super::{command, device};
-use crate::health::Lost;
-use crate::relay::{StreamError, StreamReader};
-use crate::unpack::{self, Options, UnpackError};
-use crate::words;
+use crate::unpack::{self, Options};
 
 /// Where a stream goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,76 +21,6 @@ pub enum Sink {
     File(PathBuf),
     /// The bytes are the input of this shell command.
     Command(String),
-}
-
-/// Why the stream did not get where it should.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SinkError {
-    /// The stream itself.
-    #[error(transparent)]
-    Stream(#[from] StreamError),
-    /// Unpacking.
-    #[error(transparent)]
-    Unpack(#[from] UnpackError),
-    /// The file.
-    #[error("{}: {}", path.display(), words::of_io(error))]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// Two receivers for one place.
-    #[error(
-        "another receiver writes to {} at this moment ({} is locked): wait for it, or give another name",
-        path.display(),
-        by.display()
-    )]
-    InUse {
-        /// What was asked for.
-        path: PathBuf,
-        /// What the other one has locked.
-        by: PathBuf,
-    },
-    /// The file system has lost something.
-    #[error(transparent)]
-    Lost(#[from] Lost),
-    /// The command.
-    #[error("the command '{command}' failed: {reason}")]
-    Command {
-        /// The command.
-        command: String,
-        /// How.
-        reason: String,
-    },
-}
-
-impl SinkError {
-    /// The stream's errors stay the stream's.
-    fn of_unpacking(error: UnpackError) -> Self {
-        match error {
-            UnpackError::Archive(ArchiveError::Read { offset, source }) => {
-                match source.downcast::<StreamError>() {
-                    Ok(stream) => stream.into(),
-                    Err(source) => UnpackError::Archive(ArchiveError::Read { offset, source }).into(),
-                }
-            }
-            error => error.into(),
-        }
-    }
-
-    /// Whether the cause was not this node's own.
-    #[must_use]
-    pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Stream(StreamError::Aborted(_) | StreamError::Forged(_)))
-    }
-
-    /// Where the stream was not the golden node's, if that is why.
-    #[must_use]
-    pub fn forged(&self) -> Option<Forged> {
-        if let Self::Stream(StreamError::Forged(forged)) = self { Some(*forged) } else { None }
-    }
 }
 
 impl Sink {
@@ -159,27 +86,4 @@ pub fn unpack_into(
         stream.ahead(|stream| unpack::unpack(stream, directory, options)).map_err(SinkError::of_unpacking)?;
     summary.notes.log();
     Ok(summary.notes.tally().clone())
-}
-
-/// Copies all; the stream's errors stay the stream's.
-pub(super) fn copy(
-    stream: &mut StreamReader,
-    to: &mut impl Write,
-    error: impl Fn(io::Error) -> SinkError,
-) -> Result<(), SinkError> {
-    loop {
-        let bytes = match stream.fill_buf() {
-            Ok([]) => return Ok(()),
-            Ok(bytes) => bytes,
-            Err(e) => {
-                return Err(match e.downcast::<StreamError>() {
-                    Ok(stream) => stream.into(),
-                    Err(e) => error(e),
-                });
-            }
-        };
-        to.write_all(bytes).map_err(&error)?;
-        let length = bytes.len();
-        stream.consume(length);
-    }
 }

@@ -4,10 +4,10 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use ka::keys::{JoinKey, KeyPair};
 use ka::wire::PROTOCOL;
 use ka::wire::channel::{Channel, ChannelError, Received};
 use ka::wire::control::{Hello, ToAgent, ToController};
-use ka::wire::keys::{JoinKey, KeyPair};
 
 use super::Welcome;
 

@@ -9,17 +9,17 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ka::chain::{Member, Standing};
+use ka::keys::{JoinKey, KeyPair};
 use ka::proof::Proof;
 use ka::seal::StreamId;
 use ka::wire::channel::{Channel, Received};
 use ka::wire::control::{Failure, Hello, Progress, StreamStart, ToAgent, ToController};
-use ka::wire::keys::{JoinKey, KeyPair};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::connect::{self, JoinError, Joined};
 use super::{Event, Outbound, Welcome};
-use crate::relay::{BATCHES, Command, Feed, Notice, Relay, StreamReader};
+use ka_net::relay::{BATCHES, Command, Feed, Notice, Relay, StreamReader};
 
 pub(super) const WAKER: Token = Token(0);
 const CONTROL: Token = Token(1);

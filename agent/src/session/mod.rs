@@ -13,17 +13,17 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use ka::keys::{JoinKey, KeyPair};
 use ka::notes::Tally;
 use ka::plan::ConfirmedPlan;
 use ka::proof::Forged;
 use ka::seal::{StreamId, Total};
 use ka::wire::control::{Failure, Hello, Ticket, ToController};
-use ka::wire::keys::{JoinKey, KeyPair};
 use mio::{Poll, Waker};
 
 pub use connect::JoinError;
 
-use crate::relay::StreamReader;
+use ka_net::relay::StreamReader;
 
 /// What the controller wants next.
 pub enum Event {

@@ -13,14 +13,13 @@ use rustix::io::Errno;
 
 use super::UnpackError;
 use super::traits;
-use super::tree::Place;
+use super::tree::{ACL_DEFAULT, Place};
 
 const ACL_ACCESS: &str = "system.posix_acl_access";
 const COMPRESSION: &[u8] = b"btrfs.compression";
 const CAPABILITY: &[u8] = b"security.capability";
 /// What vouches for the rest of the file.
 const SEALS: [&[u8]; 2] = [b"security.ima", b"security.evm"];
-pub(super) const ACL_DEFAULT: &str = "system.posix_acl_default";
 
 /// What an entry says besides its data.
 pub(super) struct Attributes {

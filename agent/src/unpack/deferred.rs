@@ -17,8 +17,6 @@ use super::tree::beginning;
 const BUDGET: usize = 64 << 20;
 /// This much of a path is free. No usual one is longer.
 const USUAL: usize = 1024;
-/// The longest path, in bytes. The kernel takes 4096 at once; unpacking takes more, and not any number.
-pub(super) const LONGEST: usize = 64 << 10;
 
 /// The directories by path.
 #[derive(Default)]

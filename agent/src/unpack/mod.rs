@@ -35,10 +35,10 @@ use ka::notes::NoteKind;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::health::Lost;
-use crate::words;
 use attributes::Attributes;
 use deferred::Deferred;
+use ka_host::health::Lost;
+use ka_host::words;
 pub use partitions::Partition;
 use partitions::Partitions;
 pub use seals::{Sealed, seal};

@@ -10,7 +10,7 @@ use ka::archive::{Flags, Notes, Traits};
 use ka::notes::NoteKind;
 use nix::errno::Errno;
 
-use crate::sys::inode;
+use ka_host::sys::inode;
 
 /// What keeps a file from being changed, and so is set last.
 pub(super) const LAST: Flags = Flags::IMMUTABLE.or(Flags::APPEND);

@@ -17,14 +17,18 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::UnpackError;
-use super::deferred::LONGEST;
-use crate::health::{self, Watched};
-use crate::sys::inode;
+use ka_host::health::{self, Watched};
+use ka_host::sys::inode;
 
 const OPEN: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Mode of a directory that the archive has no entry for.
 const MISSING: Mode = Mode::from_raw_mode(0o755);
+
+/// The longest path in bytes. The kernel takes 4096 at once; unpacking takes more, but not any number.
+const LONGEST: usize = 64 << 10;
+/// A directory's default ACL.
+pub(super) const ACL_DEFAULT: &str = "system.posix_acl_default";
 
 /// The path of an archive's entry as parts with single slashes between them; empty for the root.
 pub(super) fn inside(path: &[u8]) -> Result<Vec<u8>, UnpackError> {
@@ -232,7 +236,7 @@ fn descend(from: &OwnedFd, part: &[u8], make: bool) -> rustix::io::Result<OwnedF
 
 /// Does the directory have a default ACL?
 fn inherits(directory: &OwnedFd) -> bool {
-    rustix::fs::fgetxattr_query(directory, super::attributes::ACL_DEFAULT).is_ok()
+    rustix::fs::fgetxattr_query(directory, ACL_DEFAULT).is_ok()
 }
 
 #[cfg(test)]

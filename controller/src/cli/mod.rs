@@ -1,18 +1,14 @@
 //! The command line: options and subcommands.
 
-pub mod boot;
-pub mod disks;
-pub mod exit;
-pub mod identity;
-pub mod log_server;
-pub mod logging;
-pub mod values;
-
 use std::path::PathBuf;
 
+use crate::commands::options::run::RunArgs;
 use crate::commands::{
-    desc::DescArgs, go::GoArgs, image::ImageArgs, init::InitArgs, pxe::PxeArgs, run::RunArgs, send::SendArgs,
+    desc, desc::DescArgs, go, go::GoArgs, image, image::ImageArgs, init, init::InitArgs, pxe, pxe::PxeArgs,
+    run, send, send::SendArgs,
 };
+use crate::config::Config;
+use crate::exit::{Exit, Outcome};
 
 /// Clones this machine, the golden node, onto machines that boot over the network.
 #[derive(Debug, clap::Parser)]
@@ -27,6 +23,31 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Runs the subcommand that was asked for.
+    ///
+    /// # Errors
+    /// What stopped it, with the exit status that says so.
+    pub fn run(&self) -> Outcome {
+        let config = || Config::load(&self.config);
+        match &self.command {
+            Command::Desc(args) => {
+                desc::run(args, &mut std::io::stdout().lock())?;
+                Ok(Exit::Ok)
+            }
+            Command::Go(args) => go::run(args, &config()?),
+            Command::Image(args) => {
+                image::run(args, &image::Places::of(&config()?.directories))?;
+                Ok(Exit::Ok)
+            }
+            Command::Init(args) => init::run(args, &self.config),
+            Command::Pxe(args) => pxe::run(args, &config()?),
+            Command::Run(args) => run::run(args, &config()?),
+            Command::Send(args) => send::run(args, &config()?),
+        }
+    }
 }
 
 /// What kactl can do.

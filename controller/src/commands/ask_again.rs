@@ -6,11 +6,12 @@ use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread;
 
 use ka::chain::NodeId;
-use ka::disk::identity::DiskIdentity;
+use ka::inventory::identity::DiskIdentity;
 
-use crate::run::hub::{Hub, Snapshot};
-use crate::run::select::{self, Target};
-use crate::run::session::Question;
+use super::select;
+use crate::hub::Target;
+use crate::hub::session::Question;
+use crate::hub::{Hub, Snapshot};
 
 /// Asks one question at a time. Nobody waits for the answer but the machine that it is about.
 pub(super) struct AskAgain<'a> {

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
 
-use super::run::{RunArgs, wanted};
-use crate::cli::exit::{Exit, Outcome};
-use crate::run::hub::Hub;
-use crate::run::lease::{Allowed, HeldLease};
-use crate::run::select::{self, Arrival, Dialogue, Permission, Selected, Target};
-use crate::run::session::Admission;
+use super::options::run::RunArgs;
+use super::select::{self, Dialogue, Permission, Selected};
+use crate::exit::{Exit, Outcome};
+use crate::hub::Hub;
+use crate::hub::session::Admission;
+use crate::hub::{Arrival, Target};
+use crate::rendezvous::lease::{Allowed, HeldLease};
 use crate::view::dry_run;
 use crate::view::machines::{self, Code};
 
@@ -31,7 +32,7 @@ pub(super) fn machines(
     permission: &Permission,
     target: &Target,
 ) -> anyhow::Result<Option<Vec<Arrival>>> {
-    let wanted = wanted(args)?;
+    let wanted = args.wanted()?;
     let start = Instant::now();
     let (mut seen, code) = (BTreeSet::new(), Code::of(args.confirm_codes));
     loop {
@@ -71,7 +72,7 @@ pub(super) fn ask(
     let terminal = io::stdin().is_terminal();
     let (mut input, mut output) = (io::stdin().lock(), io::stderr());
     let dialogue = terminal.then_some(Dialogue { input: &mut input, output: &mut output });
-    Ok(select::select(permission, wanted(args)?, arrivals, target, Code::of(args.confirm_codes), dialogue)?)
+    Ok(select::select(permission, args.wanted()?, arrivals, target, Code::of(args.confirm_codes), dialogue)?)
 }
 
 /// Shows what would become of the machines, and sends them away: they boot from their disks again.

@@ -2,10 +2,10 @@
 
 use anyhow::anyhow;
 
-use crate::cli::exit::{Exit, Outcome};
-use crate::cli::values;
 use crate::config::Config;
-use crate::run::go;
+use crate::exit::{Exit, Outcome};
+use crate::rendezvous::go;
+use crate::values;
 
 /// Options of `kactl go`.
 #[derive(Debug, clap::Args)]

@@ -3,12 +3,12 @@
 use std::io;
 use std::path::Path;
 
-use ka::wire::keys::{JoinKey, KeyPair};
+use ka::keys::{JoinKey, KeyPair};
 
-use crate::atomic::{self, FileError};
-use crate::cli::exit::{Exit, Outcome};
 use crate::config::keys::{self, KeyFileError};
 use crate::config::{Config, TEMPLATE};
+use crate::exit::{Exit, Outcome};
+use ka_host::atomic::{self, FileError};
 
 /// Only root reads keys.
 const KEY_MODE: u32 = 0o600;

@@ -1,4 +1,4 @@
-//! One file a subcommand.
+//! One file per subcommand.
 
 mod ask_again;
 pub mod desc;
@@ -6,35 +6,9 @@ mod gather;
 pub mod go;
 pub mod image;
 pub mod init;
+pub mod options;
 pub mod pxe;
 pub mod run;
+pub mod select;
 pub mod send;
-pub mod stream;
 mod watch;
-
-use crate::cli::exit::{Exit, Outcome};
-use crate::cli::{Cli, Command};
-use crate::config::Config;
-
-/// Runs the subcommand that was asked for.
-///
-/// # Errors
-/// What stopped it, with the exit status that says so.
-pub fn run(cli: &Cli) -> Outcome {
-    let config = || Config::load(&cli.config);
-    match &cli.command {
-        Command::Desc(args) => {
-            desc::run(args, &mut std::io::stdout().lock())?;
-            Ok(Exit::Ok)
-        }
-        Command::Go(args) => go::run(args, &config()?),
-        Command::Image(args) => {
-            image::run(args, &image::Places::of(&config()?.directories))?;
-            Ok(Exit::Ok)
-        }
-        Command::Init(args) => init::run(args, &cli.config),
-        Command::Pxe(args) => pxe::run(args, &config()?),
-        Command::Run(args) => run::run(args, &config()?),
-        Command::Send(args) => send::run(args, &config()?),
-    }
-}

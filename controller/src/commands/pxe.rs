@@ -6,10 +6,8 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use crate::atomic;
-use crate::cli::exit::{Exit, Outcome};
-use crate::cli::values::{self, Range};
 use crate::config::{Config, Ports};
+use crate::exit::{Exit, Outcome};
 use crate::pxe::confine::{Access, Confined};
 use crate::pxe::files::BootDirectory;
 use crate::pxe::flood::Limit;
@@ -20,6 +18,8 @@ use crate::pxe::run_image::RunImages;
 use crate::pxe::serving::{Served, Serving};
 use crate::pxe::site::{self, Server};
 use crate::pxe::{interface, ipxe};
+use crate::values::{self, Range};
+use ka_host::atomic;
 
 /// Options of `kactl pxe`.
 #[derive(Debug, clap::Args)]

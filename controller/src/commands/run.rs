@@ -4,40 +4,37 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail, ensure};
 use ka::plan::After;
-use ka::wire::keys::JoinKey;
+use ka::keys::JoinKey;
 use ka::wire::session_names;
 
 use super::ask_again::AskAgain;
 use super::gather;
-use super::stream::StreamArgs;
+use super::options::run::RunArgs;
+use super::select::Permission;
 use super::watch;
-use crate::cli::boot::BootArgs;
-use crate::cli::disks::DiskArgs;
-use crate::cli::exit::{Exit, Failure, Outcome};
-use crate::cli::identity::IdentityArgs;
-use crate::cli::{log_server, values};
 use crate::config::{Config, Directories, keys};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::golden::hooks::{HookArgs, Reading};
 use crate::golden::{self, cards};
+use crate::hub::Target;
+use crate::hub::plans::Plans;
+use crate::hub::session::{Admission, Gate, SessionSpec};
+use crate::hub::entry::Entry;
+use crate::hub::{Hub, Place};
+use crate::lists::nodes;
 use crate::pxe::serving;
-use crate::run::booted::Booted;
-use crate::run::discovery::Responder;
-use crate::run::entry::Entry;
-use crate::run::hooks::{HookArgs, Reading};
-use crate::run::hub::{Hub, Place};
-use crate::run::lease::{Allowed, HeldLease, Lease};
-use crate::run::nodes;
-use crate::run::plans::Plans;
-use crate::run::select::{Permission, Target};
-use crate::run::session::{Admission, Gate, SessionSpec};
-use crate::run::source::{DirectorySource, GoldenSource};
-use crate::run::status::{NodeStatus, Phase};
+use crate::log_server;
+use crate::rendezvous::booted::Booted;
+use crate::rendezvous::discovery::Responder;
+use crate::rendezvous::lease::{Allowed, HeldLease, Lease};
+use crate::status::{NodeStatus, Phase};
+use crate::stream::source::{DirectorySource, GoldenSource};
 use crate::view::progress::Progress;
 use ka::mac::Mac;
 
@@ -46,62 +43,6 @@ const STAGE2_LINGER: Duration = Duration::from_secs(3);
 
 /// How long a reader whose stream was given up may take to notice, before the reading is undone.
 const LAST_READ: Duration = Duration::from_secs(10);
-
-/// Options of `kactl run`.
-#[derive(Debug, clap::Args)]
-pub struct RunArgs {
-    /// How many nodes to wait for
-    #[arg(short = 'n', value_name = "N")]
-    pub nodes_wanted: NonZeroU32,
-    /// The disks.
-    #[command(flatten)]
-    pub disks: DiskArgs,
-    /// Copies this partition as it is, byte by byte; one that is mounted only if read-only or frozen (repeatable)
-    #[arg(short = 'D', value_name = "PART", value_parser = values::partition)]
-    pub raw: Vec<String>,
-    /// Scales fixed sizes by what a node's disk has of this machine's; not those of boot partitions and swap
-    #[arg(long)]
-    pub scale: bool,
-    /// Keeps the UUIDs of file systems, partitions and disks, instead of fresh ones
-    #[arg(long)]
-    pub keep_uuids: bool,
-    /// Leaves out what is in this directory; the directory itself is copied (repeatable)
-    #[arg(short = 'x', value_name = "DIR", value_parser = values::directory)]
-    pub exclude_dirs: Vec<PathBuf>,
-    /// Leaves out this disk, here and on the nodes: sdb, or 'sdb|sdc' (repeatable)
-    #[arg(short = 'X', value_name = "DISK", value_delimiter = '|', value_parser = values::disk)]
-    pub exclude_disks: Vec<String>,
-    /// How the nodes are made to boot.
-    #[command(flatten)]
-    pub boot: BootArgs,
-    /// Who the nodes become.
-    #[command(flatten)]
-    pub identity: IdentityArgs,
-    /// A site's commands around the reading.
-    #[command(flatten)]
-    pub hooks: HookArgs,
-    /// Has the nodes put their logs there, too: http://HOST[:PORT]/DIRECTORY, or ftp://[USER:PASSWORD@]HOST/DIRECTORY
-    #[arg(long, value_name = "URL", value_parser = log_server::parse)]
-    pub store_log: Option<String>,
-    /// The machines that may be erased: a file with a hardware address on each line
-    #[arg(long, value_name = "FILE", conflicts_with = "yes")]
-    pub nodes: Option<PathBuf>,
-    /// Erases the first N machines that arrive, without asking
-    #[arg(long)]
-    pub yes: bool,
-    /// Asks for each machine's code, which its own screen shows, and erases none whose code is another
-    #[arg(long, conflicts_with = "yes")]
-    pub confirm_codes: bool,
-    /// Shows what would be erased and written on every node that waits, writes nothing, and sends them away
-    #[arg(long)]
-    pub dry_run: bool,
-    /// The session's name
-    #[arg(long, value_name = "NAME", default_value = "kainstall", value_parser = values::name)]
-    pub session: String,
-    /// How the stream is held.
-    #[command(flatten)]
-    pub stream: StreamArgs,
-}
 
 /// Runs `kactl run`.
 ///
@@ -160,7 +101,7 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
     let named: BTreeSet<Mac> = selected.chosen.into_iter().collect();
     // Whoever was not confirmed is not erased, even when a place is free.
     let others = match permission {
-        Permission::Listed(macs) if named.len() < wanted(args)? => macs,
+        Permission::Listed(macs) if named.len() < args.wanted()? => macs,
         Permission::Listed(_) | Permission::First | Permission::Ask => BTreeSet::new(),
     };
     let others = others.into_iter().filter(|mac| !selected.refused.contains_key(mac)).collect();
@@ -227,7 +168,7 @@ fn check_wait(args: &RunArgs) -> anyhow::Result<()> {
         "--wait-booted: with --boot poweroff and --boot shell no node boots from its disk by itself"
     );
     ensure!(
-        ka_agent::finish::tells_of_first_boot(Path::new("/")),
+        ka_host::system::runs_units(Path::new("/")),
         "--wait-booted: this system has no systemd, whose unit would tell of the first boot"
     );
     Ok(())
@@ -331,7 +272,7 @@ fn sessions(
     permission: &Permission,
 ) -> anyhow::Result<Vec<SessionSpec>> {
     let only = if let Permission::Listed(macs) = permission { Some(macs.clone()) } else { None };
-    let wanted = wanted(args)?;
+    let wanted = args.wanted()?;
     let window = args.stream.window();
     let order = args.stream.order.read()?;
     Ok(vec![
@@ -370,10 +311,6 @@ fn sessions(
             slow: args.stream.slow(),
         },
     ])
-}
-
-pub(super) fn wanted(args: &RunArgs) -> anyhow::Result<usize> {
-    Ok(usize::try_from(args.nodes_wanted.get())?)
 }
 
 /// Tells the boot server who may come; it ends with this process.

@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 
-use super::stream::StreamArgs;
+use super::options::stream::StreamArgs;
 use super::watch;
-use crate::cli::exit::Outcome;
-use crate::cli::values;
 use crate::config::{Config, keys};
-use crate::run::hub::{Hub, Place};
-use crate::run::session::{Gate, SessionSpec};
-use crate::run::source::{CommandSource, FileSource, Source, TreeSource};
+use crate::exit::Outcome;
+use crate::hub::session::{Gate, SessionSpec};
+use crate::hub::{Hub, Place};
+use crate::stream::source::{CommandSource, FileSource, Source, TreeSource};
+use crate::values;
 use crate::view::progress::Progress;
 
 /// Options of `kactl send`.

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 
-use crate::cli::exit::{self, Exit, Outcome};
-use crate::run::booted::Booted;
-use crate::run::hub::{Hub, Snapshot};
-use crate::run::session::Ending;
-use crate::run::status::{Failure, Phase, RunStatus};
+use crate::exit::{self, Exit, Outcome};
+use crate::hub::session::Ending;
+use crate::hub::{Hub, Snapshot};
+use crate::rendezvous::booted::Booted;
+use crate::status::{Failure, Phase, RunStatus};
 use crate::view::progress::Progress;
 use crate::view::summary;
 

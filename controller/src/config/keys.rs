@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use ka::wire::keys::{JoinKey, KeyError, KeyPair};
+use ka::keys::{JoinKey, KeyError, KeyPair};
 
 /// A key file that cannot be used.
 #[derive(Debug, thiserror::Error)]

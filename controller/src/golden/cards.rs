@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ka::mac::Mac;
 use ka::plan::{GoldenCard, GoldenHost, NodeAddress};
-use ka_agent::hardware::slotted_cards;
+use ka_host::hardware::slotted_cards;
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::SockaddrStorage;
 

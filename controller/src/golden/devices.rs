@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ka::plan::GoldenMachine;
-use ka_agent::disk::{blkid, sysfs};
+use ka_host::{blkid, sysfs};
 
 /// A machine with thousands of disks has them in a storage network. A plan must stay a message.
 const MOST: usize = 4096;

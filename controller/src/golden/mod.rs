@@ -1,8 +1,10 @@
 //! The golden node: what it is made of, and its files as a stream.
 
 pub mod cards;
+pub mod chosen;
 pub mod describe;
 pub mod devices;
+pub mod hooks;
 pub mod pack;
 pub mod plan;
 mod private_mount;
@@ -11,3 +13,4 @@ pub mod scan;
 pub mod shape;
 pub mod tree;
 pub mod view;
+mod xattrs;

@@ -13,17 +13,18 @@ mod protected;
 mod raw;
 mod tools;
 
+use super::chosen::{Chosen, RawSource};
 use super::describe::{self, DescribeError};
 use super::devices;
-use super::scan::{Files, GoldenDisk, ScanError};
+use super::scan::{GoldenDisk, ScanError};
 use super::view::ViewError;
 use ka::disk::choice::DiskChoice;
 use ka::disk::description::Description;
-use ka::disk::fit::FitError;
 use ka::disk::problem::DescError;
+use ka::plan::fit::FitError;
 use ka::plan::{After, BootPlan, FinishPlan, Loader, Plan};
-use ka_agent::disk::mountinfo;
-use ka_agent::finish::{Unready, unready};
+use ka_host::mountinfo;
+use ka_host::system::{Unready, unready};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -90,28 +91,6 @@ pub struct Planned {
     pub notes: Vec<String>,
     /// Why this system cannot be made to start by the other firmware, if it cannot.
     pub other_firmware: Option<String>,
-}
-
-/// A golden file system, or subvolume, to copy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Chosen {
-    /// Where its files belong, as seen from the clone's root.
-    pub mount_point: PathBuf,
-    /// Where they are to be seen.
-    pub files: Files,
-}
-
-/// A golden partition to copy as it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RawSource {
-    /// Its name in the stream, that of [`ka::plan::RawPlan`].
-    pub name: String,
-    /// Its device node.
-    pub device: PathBuf,
-    /// Its size in bytes.
-    pub size: u64,
-    /// What blkid finds on it, if it knows it.
-    pub kind: Option<String>,
 }
 
 /// Why there is no plan. No node was touched.
@@ -320,7 +299,7 @@ impl Planned {
         let plan = Plan {
             run: request.run.to_owned(),
             disks: Vec::new(),
-            boot: BootPlan { golden_firmware: ka_agent::hardware::firmware(), ..request.boot.clone() },
+            boot: BootPlan { golden_firmware: ka_host::hardware::firmware(), ..request.boot.clone() },
             finish: FinishPlan::default(),
             after: request.after,
         };

@@ -3,9 +3,8 @@
 //! Asked when the plan is made, and again when the partition is read, which may be hours later. That nothing was
 //! written in between the first byte and the last is told by the kernel's own count.
 
-use super::scan::mounted;
-use ka_agent::disk::mountinfo;
-use ka_agent::disk::sysfs;
+use ka_host::mountinfo;
+use ka_host::sysfs;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -70,7 +69,7 @@ pub fn check_mounted(
 /// # Errors
 /// What the kernel says.
 pub fn is_frozen(at: &Path) -> io::Result<bool> {
-    Ok(ka_agent::sys::freeze::is_frozen(&File::open(at)?)?)
+    Ok(ka_host::sys::freeze::is_frozen(&File::open(at)?)?)
 }
 
 /// A partition that nobody writes to while this is held; [`Quiet::end`] tells whether that was so.
@@ -108,7 +107,7 @@ impl Quiet {
 fn check(device: &Path) -> Result<(), Busy> {
     let number = sysfs::block_number(device).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
     let mounts = mountinfo::read()?;
-    if let Some(mount) = mounted::of(&mounts, number).first() {
+    if let Some(mount) = sysfs::mounts_of(&mounts, number).first() {
         return check_mounted(&mount.mount_point, mount.read_only, is_frozen);
     }
     if sysfs::swaps()?.contains(&number) {

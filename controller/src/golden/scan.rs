@@ -11,9 +11,9 @@ use ka::disk::layout::Placed;
 use ka::disk::table::{Finding, Table, TableError};
 use ka::disk::units::{DiskSize, SectorSize};
 use ka::plan::{FileSystemKind, GoldenNames};
-use ka_agent::disk::blkid::{self, BlkidError, Contents};
-use ka_agent::disk::mountinfo::{self, DeviceNumber, Mount};
-use ka_agent::disk::sysfs::{self, KernelPartition};
+use ka_host::blkid::{self, BlkidError, Contents};
+use ka_host::mountinfo::{self, DeviceNumber, Mount};
+use ka_host::sysfs::{self, KernelPartition};
 use mounted::Place;
 use std::fs::{self, File};
 use std::io;
@@ -236,7 +236,7 @@ fn scan_partition(
     let failed = |source| ScanError::Io { path: node.clone(), source };
     let contents = blkid::probe(&node)?;
     let number = sysfs::device_number(&partition.name).map_err(failed)?;
-    let mounts = mounted::of(mounts, number);
+    let mounts = sysfs::mounts_of(mounts, number);
     let places: Vec<Place> = mounts.iter().filter_map(|mount| mounted::visible(mount)).collect();
     let subvolumes = match contents.kind.as_deref() {
         Some("btrfs") => subvolumes::find(&places).map_err(failed)?,

@@ -3,9 +3,9 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use ka_agent::disk::mountinfo::{self, DeviceNumber};
+use ka_host::mountinfo::{self, DeviceNumber};
 
-use super::plan::Chosen;
+use super::chosen::Chosen;
 use super::scan::Files;
 
 /// A tree that cannot be read in the golden node's place.

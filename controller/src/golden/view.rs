@@ -5,10 +5,9 @@
 //! leaves access times alone, and the kernel takes it away with its last file descriptor, even if kactl
 //! is killed.
 
-use super::pack::Source;
-use super::plan::Chosen;
+use super::chosen::{Chosen, Source};
 use super::private_mount;
-use ka_agent::disk::mountinfo::DeviceNumber;
+use ka_host::mountinfo::DeviceNumber;
 use nix::errno::Errno;
 use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, open_tree};
@@ -75,7 +74,7 @@ impl View {
 fn open_one(mounted_at: &Path) -> io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let mount = open_tree(CWD, mounted_at, flags)?;
-    match ka_agent::sys::mount::make_read_only(mount.as_fd()) {
+    match ka_host::sys::mount::make_read_only(mount.as_fd()) {
         // Before Linux 5.12, a mount must have a place to be changed.
         Err(Errno::ENOSYS) => private_mount::read_only(mounted_at),
         other => other.map(|()| mount).map_err(io::Error::from),

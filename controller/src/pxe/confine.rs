@@ -10,7 +10,7 @@ use std::process::Command;
 use nix::unistd::User;
 use rustix::fs::{XattrFlags, setxattr};
 
-use crate::atomic::FileError;
+use ka_host::atomic::FileError;
 
 /// The user that Debian's and others' packages of dnsmasq make.
 const USER: &str = "dnsmasq";

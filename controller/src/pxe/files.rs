@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::menu::{self, Boot, Settings};
 use super::{ipxe, pxelinux};
-use crate::atomic::{self, FileError};
+use ka_host::atomic::{self, FileError};
 
 /// What `kactl image` makes.
 const STAGE1: [&str; 2] = ["vmlinuz", LONG_LIVED];

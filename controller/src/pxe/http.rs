@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::http::{self, Answer, Place, Request, Status};
-use crate::ports::{self, Transport};
+use ka_host::ports::{self, Transport};
+use ka_net::http::server::{self, Answer, Place, Request, Status};
 
 /// The port cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +39,7 @@ pub fn start(place: &Place, root: &Path) -> Result<SocketAddr, HttpError> {
         },
         Request::Post { .. } => Status::NotAllowed.into(),
     };
-    http::start(place, serve).map_err(|source| HttpError { address: place.address, source })
+    server::start(place, serve).map_err(|source| HttpError { address: place.address, source })
 }
 
 /// A file of the directory, or of a directory in it. Names with anything odd in them lead nowhere.

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 
-use crate::cli::values::Range;
+use crate::values::Range;
 
 /// An interface of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -192,7 +192,7 @@ fn addresses(networks: &[Network]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::values::range;
+    use crate::values::range;
 
     fn network(address: &str, prefix: u32) -> Network {
         let netmask = Ipv4Addr::from_bits(u32::MAX.checked_shl(32 - prefix).unwrap_or(0));

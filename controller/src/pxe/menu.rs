@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::run_image;
-use crate::run::lease::{Allowed, Lease};
+use crate::rendezvous::lease::{Allowed, Lease};
 use ka::mac::Mac;
 
 /// The file for machines that have none of their own.
@@ -248,7 +248,7 @@ mod tests {
         let address = Ipv4Addr::new(10, 0, 0, 1);
         let settings = Settings { address, port: None, http: 80, console: String::new(), vlan: Some(5), by_hand: None };
         let text = kernel_words(&choose(&[lease("s", &[0], &[])])[DEFAULT], &settings);
-        assert_eq!(ka_agent::boot::cmdline::parse(&text).unwrap().vlan, Some(5), "{text}");
+        assert_eq!(ka::cmdline::parse(&text).unwrap().vlan, Some(5), "{text}");
     }
 
     #[test]
@@ -259,7 +259,7 @@ mod tests {
         let lease = Lease { store_log, ..lease("s", &[0], &[]).1 };
         let text = kernel_words(&choose(&[("r".into(), lease)])[DEFAULT], &settings);
         assert!(text.ends_with(" ka.session=s ka.store_log=ftp://me:it@logs/ka"), "{text}");
-        let agents = ka_agent::boot::cmdline::parse(&text).unwrap();
+        let agents = ka::cmdline::parse(&text).unwrap();
         assert!(agents.store_log.is_some() && agents.warnings.is_empty(), "{agents:?}");
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::service::{Dhcp, Service};
 use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode};
 use dhcproto::{Decodable, Decoder, Encodable, Encoder};
-use ka::wire::keys;
+use ka::keys;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn, sockopt};
 
 /// How long answers are waited for. A server that pings an address first takes up to 3 s (RFC 2131, 4.4.1).

@@ -10,8 +10,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::atomic;
-use crate::run::lease::Lease;
+use crate::rendezvous::lease::Lease;
+use ka_host::atomic;
 
 /// Stage1 without a key, as `kactl image` leaves it.
 const STAGE1: &str = "stage1.rdz";
@@ -124,7 +124,7 @@ impl RunImages {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::lease::Allowed;
+    use crate::rendezvous::lease::Allowed;
 
     fn lease(join: &str) -> Lease {
         Lease {

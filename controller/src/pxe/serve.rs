@@ -22,10 +22,10 @@ use super::others;
 use super::restart::{Restarts, Verdict};
 use super::run_image::RunImages;
 use super::service::Service;
-use crate::atomic::FileError;
-use crate::http::Place;
-use crate::ports::{self, Transport};
-use crate::run::lease::{self, LeaseError};
+use crate::rendezvous::lease::{self, LeaseError};
+use ka_host::atomic::FileError;
+use ka_host::ports::{self, Transport};
+use ka_net::http::server::Place;
 
 /// How often the leases are looked at: a killed run's nodes can boot `kamethod` that much longer.
 const LEASES_EVERY: Duration = Duration::from_millis(500);

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use super::interface::Network;
 use super::{ipxe, pxelinux};
-use crate::cli::values::Range;
+use crate::values::Range;
 
 /// Types of 64-bit x86 UEFI machines. 7 is "EFI BC", which all of them use though 9 was meant for them.
 const UEFI_TYPES: [u16; 2] = [7, 9];
@@ -199,7 +199,7 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::values::range;
+    use crate::values::range;
     use std::process::Command;
 
     fn service(dhcp: Dhcp, uefi: bool) -> Service {
@@ -265,7 +265,7 @@ mod tests {
             ("10.0.0.50,10.0.0.53", ["10.0.0.51,10.0.0.51", "10.0.0.52,10.0.0.52"]),
             ("10.0.0.0,10.0.3.255", ["10.0.0.4,10.0.0.7", "10.0.0.8,10.0.0.11"]),
         ] {
-            let text = service(Dhcp::Full(crate::cli::values::range(range).unwrap()), false).config();
+            let text = service(Dhcp::Full(crate::values::range(range).unwrap()), false).config();
             for (byte, range) in [1, 2].into_iter().zip(ranges) {
                 let line = format!("dhcp-range=tag:mac{byte:02x},{range},255.255.255.0,1h");
                 assert!(text.lines().any(|l| l == line), "{line} is missing in {text}");

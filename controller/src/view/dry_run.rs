@@ -2,11 +2,11 @@
 
 use std::io::{self, Write};
 
-use ka::disk::report::{DiskReport, Report};
+use ka::plan::report::{DiskReport, Report};
 use serde::Serialize;
 
 use super::machines::{Code, headline, printable};
-use crate::run::select::{Arrival, refusal};
+use crate::hub::{Arrival, refusal};
 
 /// Prints for every machine what is on its disks now, what would be written in its place, or why nothing would.
 ///

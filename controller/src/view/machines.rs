@@ -2,13 +2,13 @@
 
 use std::fmt::Write;
 
-use ka::disk::report::{DiskReport, Outcome, Report};
 use ka::inventory::{Card, Content, Disk, Duplex, Firmware};
+use ka::plan::report::{DiskReport, Outcome, Report};
 
-use ka::wire::keys;
+use ka::keys;
 
 use super::units;
-use crate::run::select::{Arrival, refusal};
+use crate::hub::{Arrival, refusal};
 
 /// Whether a machine's code is shown, or a person is to read it from the machine's own screen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::machines::printable;
 use super::units;
-use crate::cli::logging;
-use crate::run::status::{NodeStatus, Phase, RunStatus};
+use crate::logging;
+use crate::status::{NodeStatus, Phase, RunStatus};
 
 /// How often the total is told where there is no live display.
 const TOTAL_EVERY: Duration = Duration::from_secs(5);
@@ -190,7 +190,7 @@ fn label_width(status: &RunStatus) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::status::Failure;
+    use crate::status::Failure;
     use ka::notes::Tally;
     use std::sync::{Arc, Mutex};
     use std::time::SystemTime;

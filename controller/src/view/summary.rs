@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::machines::printable;
 use super::units;
-use crate::run::status::{Failure, NodeStatus, Phase, RunStatus, Transfer};
+use crate::status::{Failure, NodeStatus, Phase, RunStatus, Transfer};
 
 /// Prints what a person wants to know at the end: how much, how fast, and how each node ended.
 ///

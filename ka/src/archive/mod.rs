@@ -56,3 +56,11 @@ pub const MAX_SIZE: u64 = i64::MAX as u64;
 
 /// The largest number of an owner or group. The one above it means "nobody" to `chown(2)`.
 pub const MAX_ID: u32 = u32::MAX - 1;
+
+/// Reads an unsigned decimal number, digits only.
+fn number(text: &[u8]) -> Option<u64> {
+    if !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
+}

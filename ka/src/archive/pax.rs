@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use super::acl;
 use super::entry::{RawHoles, RawPartition, Time, Xattr};
 use super::flags::{Flags, Traits};
+use super::number;
 use super::sparse::Map;
 
 const XATTR: &str = "SCHILY.xattr.";
@@ -140,14 +141,6 @@ pub(super) fn time(text: &[u8]) -> Option<Time> {
         (true, _) => (-sec - 1, NANOS - nsec),
     };
     Some(Time { sec: i64::try_from(sec).ok()?, nsec })
-}
-
-/// Reads an unsigned decimal number, digits only.
-pub(super) fn number(text: &[u8]) -> Option<u64> {
-    if !text.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// Such a number of 32 bits; an empty value is 0.

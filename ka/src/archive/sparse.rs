@@ -99,7 +99,7 @@ impl Map {
         let mut map = Self::default();
         let mut offset = None;
         for field in text.split(|&b| b == b',') {
-            let number = super::pax::number(field).ok_or("its sparse map is not a list of numbers")?;
+            let number = super::number(field).ok_or("its sparse map is not a list of numbers")?;
             match offset.take() {
                 None => offset = Some(number),
                 Some(offset) => map.push(offset, number)?,

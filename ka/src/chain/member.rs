@@ -16,14 +16,14 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::ids::{Epoch, NodeId, Offset};
+use super::link_keys::Secrets;
 use super::outlet::{self, Outlet, Plain};
 use super::rules::Rules;
 use super::view::{Neighbour, Report, Trouble, View};
 use super::window::Window;
+use crate::chain::LinkMessage;
+use crate::chain::LinkName;
 use crate::seal::{Block, Opener, StreamId, StreamKey, Total};
-use crate::wire::link::LinkMessage;
-use crate::wire::link_keys::Secrets;
-use crate::wire::preamble::LinkName;
 
 /// Knocks for newer epochs that may wait at once. Nothing in them is proven, so they are as many as connections may be
 /// unproven, and the oldest makes room: a stranger who fills them does not keep the next successor out.

@@ -11,7 +11,7 @@ use super::blame::{Blame, Charge};
 use super::ids::{Epoch, NodeId, Offset};
 use super::reason::Reason;
 use super::view::{Neighbour, Report, Trouble, View};
-use crate::wire::link_keys::Secrets;
+use super::link_keys::Secrets;
 
 /// How many detection times without a heartbeat take a dead node's neighbour out with it.
 const LONG: u32 = 2;

@@ -6,6 +6,8 @@
 
 mod blame;
 mod ids;
+mod link;
+mod link_keys;
 mod member;
 mod membership;
 mod outlet;
@@ -17,6 +19,8 @@ mod view;
 mod window;
 
 pub use ids::{Epoch, NodeId, Offset};
+pub use link::{LinkMessage, LinkName};
+pub use link_keys::{LinkKeys, LinkSecret, Secrets};
 pub use member::{Action, LinkId, Member};
 pub use membership::{Decision, Membership};
 pub use outlet::Plain;

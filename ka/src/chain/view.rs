@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ids::{Epoch, NodeId};
-use crate::wire::link_keys::Secrets;
+use super::link_keys::Secrets;
 
 /// A member's place in the chain during one epoch. `A` is what reaches a neighbour: an address, or
 /// nothing at all in a simulation.

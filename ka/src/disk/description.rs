@@ -6,9 +6,8 @@
 
 use super::guid::Guid;
 use super::kind::{PROTECTIVE, PartitionKind, TableKind};
-use super::problem::{DescError, Problem};
+use super::problem::Problem;
 use super::units::{Lba, MB, SectorSize};
-use super::{desc, script};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -133,15 +132,6 @@ pub enum Format {
 }
 
 impl Description {
-    /// Reads a description in either form; `file` is its name for messages. A line with `=` or a comma, or
-    /// a header such as `label: gpt`, is of a script.
-    ///
-    /// # Errors
-    /// The first thing that is wrong, with its place.
-    pub fn parse(text: &str, file: &str) -> Result<Self, DescError> {
-        if script::looks_like_one(text) { script::parse(text, file) } else { desc::parse(text, file) }
-    }
-
     /// A description of these partitions, by the rules of their table.
     ///
     /// # Errors
@@ -152,15 +142,6 @@ impl Description {
             builder.push(entry)?;
         }
         builder.finish()
-    }
-
-    /// The text in one of the two forms, and what that form can't say.
-    #[must_use]
-    pub fn render(&self, format: Format) -> Rendered {
-        match format {
-            Format::Desc => desc::render(self),
-            Format::Sfdisk => Rendered { text: script::render(self), missing: Vec::new() },
-        }
     }
 
     /// The kind of table.
@@ -361,18 +342,6 @@ impl DiskSignature {
     #[must_use]
     pub fn partuuid(self, partition: u32) -> String {
         format!("{:08x}-{partition:02x}", self.0)
-    }
-}
-
-/// The short form where that says everything, else the script.
-impl fmt::Display for Description {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let short = self.render(Format::Desc);
-        if short.missing.is_empty() {
-            f.write_str(&short.text)
-        } else {
-            f.write_str(&self.render(Format::Sfdisk).text)
-        }
     }
 }
 

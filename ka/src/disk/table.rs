@@ -6,11 +6,10 @@
 
 use super::description::{Description, DiskId, Entry, Header, Length, Role, Size};
 use super::kind::{PartitionKind, TableKind};
-use super::layout::{self, Layout, Placed};
-use super::mbr::{self, Mbr, MbrError};
+use super::layout::{self, Placed};
+use super::mbr::{self, MbrError};
 use super::problem::Problem;
 use super::units::{DiskSize, Lba, SectorSize};
-use super::{ebr, gpt};
 use std::io::{self, Read, Seek};
 
 /// A partition table that was read.
@@ -155,20 +154,6 @@ pub struct Write {
 }
 
 impl Table {
-    /// Reads the table of a disk.
-    ///
-    /// # Errors
-    /// There is none, or nothing of it can be read.
-    pub fn read<R: Read + Seek>(reader: &mut R, disk: DiskSize) -> Result<Self, TableError> {
-        let first = read_at(reader, 0, mbr::SIZE)?;
-        let mbr = Mbr::decode(&first).map_err(TableError::None)?;
-        let mut table =
-            if mbr.is_protective() { gpt::read(reader, disk, &mbr)? } else { ebr::read(reader, disk, &mbr)? };
-        table.partitions.sort_by_key(|p| p.number);
-        table.check_places();
-        Ok(table)
-    }
-
     /// The kind of table.
     #[must_use]
     pub fn kind(&self) -> TableKind {
@@ -208,7 +193,7 @@ impl Table {
     }
 
     /// Finds partitions that overlap, or end behind the disk's end.
-    fn check_places(&mut self) {
+    pub(super) fn check_places(&mut self) {
         let mut findings = Vec::new();
         for (i, one) in self.partitions.iter().enumerate() {
             if one.end().0 > self.disk.sectors.0 {
@@ -220,25 +205,6 @@ impl Table {
             findings.extend(overlapping.map(|o| Finding::Overlap(o.number, one.number)));
         }
         self.findings.extend(findings);
-    }
-}
-
-impl Layout {
-    /// What to write so that the disk has this table, in order: the first sector is the last. No boot code,
-    /// and no active flag: those come when the node is finished ([`mbr::set_active`]).
-    ///
-    /// # Errors
-    /// A partition lies where the table's numbers don't reach, or where another one is.
-    pub fn writes(&self) -> Result<Vec<Write>, EncodeError> {
-        match self.id {
-            DiskId::Mbr(signature) => {
-                let mut writes = ebr::encode(self)?;
-                let bytes = Mbr::of(self, signature).encode()?.to_vec();
-                writes.push(Write { offset: 0, bytes });
-                Ok(writes)
-            }
-            DiskId::Gpt(guid) => gpt::encode(self, guid),
-        }
     }
 }
 

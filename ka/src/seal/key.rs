@@ -6,7 +6,7 @@ use ring::{aead, hmac};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::wire::keys::{Key, KeyError, random};
+use crate::keys::{Key, KeyError, random};
 
 /// Names one attempt at a stream. Random, so that two attempts never share one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

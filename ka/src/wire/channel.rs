@@ -10,9 +10,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use snow::{HandshakeState, TransportState};
 
 use super::frame::{Frame, FrameError, Incoming, Kind, Outgoing};
-use super::keys::{JoinKey, Key, KeyPair};
 use super::noise::{self, Unproven};
 use super::preamble::{Preamble, PreambleError};
+use crate::keys::{JoinKey, Key, KeyPair};
 use crate::seal::Block;
 
 const TAG: usize = 16;

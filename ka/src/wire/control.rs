@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::keys::Key;
 use crate::chain::{NodeId, Offset, Report, Spent, View};
 use crate::inventory::Inventory;
+use crate::keys::Key;
 use crate::notes::Tally;
 use crate::plan::ConfirmedPlan;
 use crate::proof::{Forged, Proof};

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use ring::hmac;
 
-use super::keys::JoinKey;
+use crate::keys::JoinKey;
 
 /// Length of a request in bytes.
 pub const REQUEST_LENGTH: usize = 85;

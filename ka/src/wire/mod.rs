@@ -1,7 +1,7 @@
 //! What travels between machines: control messages, link frames, handshakes, versions and limits.
 //!
 //! Every TCP connection is a [`channel`]: frames, a Noise handshake, then sealed messages. On the
-//! control connection they are [`control`] messages; on a data link they are [`link`] messages, with
+//! control connection they are [`control`] messages; on a data link they are [`crate::chain::LinkMessage`]s, with
 //! the stream's blocks between them, which are sealed already.
 
 pub mod channel;
@@ -9,9 +9,6 @@ pub mod control;
 pub mod discovery;
 mod frame;
 pub mod hello;
-pub mod keys;
-pub mod link;
-pub mod link_keys;
 mod noise;
 pub mod preamble;
 pub mod session_names;

@@ -6,7 +6,7 @@
 
 use snow::{Builder, HandshakeState};
 
-use super::keys::{JoinKey, Key, KeyPair, SUITE};
+use crate::keys::{JoinKey, Key, KeyPair, SUITE};
 
 /// The handshake or a sealed message did not verify.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -4,7 +4,7 @@
 //! and the two ends. Nothing here is acted on before the handshake has proved it.
 
 use super::PROTOCOL;
-use crate::chain::{Epoch, NodeId};
+use crate::chain::{Epoch, LinkName, NodeId};
 use crate::seal::StreamId;
 
 const MAGIC: [u8; 2] = *b"KA";
@@ -20,19 +20,6 @@ pub enum Preamble {
     Link(LinkName),
 }
 
-/// Which link a connection is to become.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LinkName {
-    /// The stream.
-    pub stream: StreamId,
-    /// The epoch in which the link is to be.
-    pub epoch: Epoch,
-    /// The predecessor, which is asked.
-    pub from: NodeId,
-    /// The successor, which asks.
-    pub to: NodeId,
-}
-
 /// A first frame that does not begin as ka's does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -46,14 +33,6 @@ pub enum PreambleError {
          with kactl image"
     )]
     Version(u16),
-}
-
-impl LinkName {
-    /// The bytes to which the link's secret is bound.
-    #[must_use]
-    pub fn context(&self) -> Vec<u8> {
-        Preamble::Link(*self).to_bytes()
-    }
 }
 
 impl Preamble {

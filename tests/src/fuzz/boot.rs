@@ -1,6 +1,7 @@
 //! What a node takes from the network and from its boot loader before it knows anybody.
 
-use ka_agent::boot::{cmdline, network};
+use ka::cmdline;
+use ka_agent::boot::network;
 
 use super::input::Input;
 

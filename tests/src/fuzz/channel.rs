@@ -3,11 +3,12 @@
 
 use std::sync::LazyLock;
 
+use ka::chain::LinkName;
 use ka::chain::{Epoch, NodeId};
+use ka::keys::{JoinKey, KeyPair};
 use ka::seal::StreamId;
 use ka::wire::channel::{Channel, Received};
-use ka::wire::keys::{JoinKey, KeyPair};
-use ka::wire::preamble::{LinkName, Preamble};
+use ka::wire::preamble::Preamble;
 use serde::ser::{Serialize, SerializeTuple, Serializer};
 
 use super::input::Input;

@@ -7,11 +7,10 @@ use std::collections::BTreeSet;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use ka::chain::{Action, Epoch, LinkId, Member, Neighbour, NodeId, Offset, Trouble, View};
+use ka::chain::LinkMessage;
+use ka::chain::LinkName;
+use ka::chain::{Action, Epoch, LinkId, Member, Neighbour, NodeId, Offset, Secrets, Trouble, View};
 use ka::seal::{Block, Cipher, Sealer, StreamId, StreamKey, Total};
-use ka::wire::link::LinkMessage;
-use ka::wire::link_keys::Secrets;
-use ka::wire::preamble::LinkName;
 
 use super::input::Input;
 

@@ -3,10 +3,10 @@
 
 use std::sync::LazyLock;
 
+use ka::chain::LinkMessage;
+use ka::keys::JoinKey;
 use ka::wire::control::{ToAgent, ToController};
 use ka::wire::discovery::{Answerer, DiscoveryKey, REPLY_LENGTH, REQUEST_LENGTH, Request};
-use ka::wire::keys::JoinKey;
-use ka::wire::link::LinkMessage;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

@@ -8,7 +8,7 @@ use std::{io::Read, time::Duration};
 use ka::chain::{Member, NodeId, Offset, Plain};
 use ka::seal::chunk::{Chunk, Kind, MAX_CHUNK};
 use ka::seal::{Block, Cipher, Opener, Sealer, StreamKey, Total};
-use ka_agent::relay::{Feed, Relay, StreamReader};
+use ka_net::relay::{Feed, Relay, StreamReader};
 use sha2::{Digest, Sha256};
 
 use super::input::Input;

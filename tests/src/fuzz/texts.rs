@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use ka::keys::{JoinKey, KeyPair};
 use ka::mac::Mac;
-use ka::wire::keys::{JoinKey, KeyPair};
 use ka::wire::session_names;
-use kactl::run::{nodes, order};
+use kactl::lists::{nodes, order};
 
 use super::input::Input;
 

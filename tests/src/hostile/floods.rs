@@ -12,7 +12,7 @@ use ka::inventory::{Disk, Inventory};
 use ka::wire::channel::Channel;
 use ka::wire::control::ToController;
 use ka::wire::discovery::REQUEST_LENGTH;
-use ka::wire::keys::{JoinKey, KeyPair};
+use ka::keys::{JoinKey, KeyPair};
 
 use super::agent::Agent;
 

@@ -5,13 +5,12 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use ka::chain::{NodeId, Offset, Report, Trouble, View};
+use ka::chain::{LinkMessage, LinkName, NodeId, Offset, Report, Trouble, View};
 use ka::seal::{Block, Opener, Sealer, StreamKey, Total};
 use ka::wire::channel::{Channel, Received};
 use ka::wire::control::{Progress, ToAgent, ToController};
-use ka::wire::keys::JoinKey;
-use ka::wire::link::LinkMessage;
-use ka::wire::preamble::{LinkName, Preamble};
+use ka::keys::JoinKey;
+use ka::wire::preamble::Preamble;
 
 use super::agent::{Agent, flush, receive};
 

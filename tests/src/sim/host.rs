@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use ka::chain::LinkMessage;
 use ka::chain::{Action, LinkId, Member, NodeId, Offset, Spent, Standing, Trouble, Waiting};
 use ka::proof::Checker;
 use ka::seal::{Block, Total};
-use ka::wire::link::LinkMessage;
 
 use super::control::{Control, ToHub};
 use super::invariants::{Judged, Violation, invariant_writer_sees_the_stream};

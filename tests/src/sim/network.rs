@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use ka::chain::LinkId;
+use ka::chain::LinkMessage;
+use ka::chain::LinkName;
 use ka::seal::Block;
-use ka::wire::link::LinkMessage;
-use ka::wire::preamble::LinkName;
 
 use super::host::{Fate, Power};
 use super::invariants::Violation;

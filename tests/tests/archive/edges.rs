@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use ka::archive::{Entry, Kind, Progress, Xattr};
 use ka_agent::unpack::{self, unpack};
-use kactl::golden::pack::{self, PackError, Source, pack, pack_dir};
+use kactl::golden::chosen::Source;
+use kactl::golden::pack::{self, PackError, pack, pack_dir};
 use rustix::fs::{Mode, OFlags, XattrFlags};
 
 use super::forest::acl;

@@ -9,8 +9,8 @@ use ka::archive::{Decoder, Kind, RawHoles};
 use ka_agent::unpack::{Options, Partition, UnpackError, unpack};
 use ka_tests::loop_device::{Loop, MIB};
 use ka_tests::tool::run;
+use kactl::golden::chosen::RawSource;
 use kactl::golden::pack::{self, pack};
-use kactl::golden::plan::RawSource;
 use nix::mount::{MsFlags, mount, umount};
 use rustix::fs::OFlags;
 

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use super::super::words::words;
 use super::pattern::matches;
+use ka::cmdline::words;
 
 /// One kernel's modules.
 #[derive(Debug, Default)]

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::rtnetlink::{Link, Netlink};
 use super::{CARRIER_PATIENCE, NetworkError, kernel};
-use crate::boot::cmdline::{CommandLine, Interface};
+use ka::cmdline::{CommandLine, Interface};
 use ka::mac::Mac;
+use ka_host::rtnetlink::{Link, Netlink};
 
 /// How long the card that the boot loader used may take to appear before others count. Drivers of docking stations take
 /// some seconds.
@@ -227,7 +227,7 @@ impl Wanted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::boot::cmdline;
+    use ka::cmdline;
 
     fn link(index: u32, name: &str, mac: Option<u8>) -> Link {
         Link {

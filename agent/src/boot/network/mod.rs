@@ -3,7 +3,6 @@
 mod dhcp;
 mod links;
 mod networks;
-pub(crate) mod rtnetlink;
 mod setting;
 pub mod socket;
 
@@ -12,12 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, io};
 
-use super::cmdline::CommandLine;
 pub use dhcp::DhcpError;
 use dhcp::{Renewal, Way};
+use ka::cmdline::CommandLine;
 use ka::mac::Mac;
+use ka_host::hardware::Uplink;
+use ka_host::rtnetlink::{Link, Netlink};
 pub use networks::Networks;
-use rtnetlink::{Link, Netlink};
 use setting::Setting;
 
 /// How long a card may take to appear and to see a carrier. Autonegotiation takes 2 to 4 s; a switch that
@@ -60,6 +60,17 @@ pub struct Network {
 }
 
 impl Network {
+    /// The card that it uses.
+    #[must_use]
+    pub fn uplink(&self) -> Uplink {
+        Uplink {
+            interface: self.interface.clone(),
+            mac: self.mac,
+            address: self.address,
+            hostname: self.hostname.clone(),
+        }
+    }
+
     /// What a person calls it: the address with its interface, and who gave it.
     #[must_use]
     pub fn name(&self) -> String {
@@ -129,33 +140,4 @@ fn loopback_up(netlink: &mut Netlink) -> Result<(), NetworkError> {
 
 fn kernel(what: impl Into<String>) -> impl FnOnce(io::Error) -> NetworkError {
     move |error| NetworkError::Kernel { what: what.into(), error }
-}
-
-/// The mask of a prefix length; lengths above 32 count as 32.
-pub(super) fn prefix_mask(prefix: u8) -> Ipv4Addr {
-    Ipv4Addr::from_bits(u32::MAX.checked_shl(32_u32.saturating_sub(prefix.into())).unwrap_or(0))
-}
-
-/// The prefix length of a mask, if it is ones followed by zeros.
-pub(super) fn prefix_of(mask: Ipv4Addr) -> Option<u8> {
-    let ones = mask.to_bits().leading_ones();
-    let prefix = u8::try_from(ones).ok()?;
-    (prefix_mask(prefix) == mask).then_some(prefix)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn masks_and_prefixes_agree() {
-        for (prefix, mask) in
-            [(0, "0.0.0.0"), (8, "255.0.0.0"), (20, "255.255.240.0"), (32, "255.255.255.255")]
-        {
-            let mask: Ipv4Addr = mask.parse().unwrap();
-            assert_eq!(prefix_mask(prefix), mask);
-            assert_eq!(prefix_of(mask), Some(prefix));
-        }
-        assert_eq!(prefix_of(Ipv4Addr::new(255, 0, 255, 0)), None);
-    }
 }

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use super::dhcp::{Asker, Granted, Renewal, Way};
 use super::links::Links;
-use super::rtnetlink::{Link, Netlink};
 use super::setting::Setting;
 use super::{Network, NetworkError, SILENT_PORT, kernel, loopback_up};
-use crate::boot::cmdline::{Addressing, CommandLine, StaticAddress};
+use ka::cmdline::{Addressing, CommandLine, StaticAddress};
 use ka::mac::Mac;
+use ka_host::rtnetlink::{Link, Netlink};
 
 /// How long to look for another network where one was found: whoever is there has had time to answer.
 const OTHERS: Duration = Duration::from_secs(10);

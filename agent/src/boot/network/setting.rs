@@ -3,24 +3,13 @@
 use std::io;
 use std::net::Ipv4Addr;
 
-use super::prefix_mask;
-use super::rtnetlink::{Link, Netlink};
+use ka::ipv4::prefix_mask;
+use ka_host::rtnetlink::{Link, Netlink, Route};
 
 /// What every link carries.
 const USUAL_MTU: u16 = 1500;
 /// Every host must take datagrams of this length (RFC 791): a smaller MTU is a mistake of somebody's.
 const SMALLEST_MTU: u16 = 576;
-
-/// A route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Route {
-    /// The network.
-    pub(super) to: Ipv4Addr,
-    /// The length of its prefix.
-    pub(super) prefix: u8,
-    /// The router; none for a network on the link itself.
-    pub(super) via: Option<Ipv4Addr>,
-}
 
 /// What an interface is set to.
 #[derive(Clone, Debug, PartialEq, Eq)]

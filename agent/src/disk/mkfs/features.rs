@@ -4,8 +4,8 @@
 //! defaults may be more than the copied system's kernel or boot loader can read. A tool is asked for the
 //! names that it knows, as an older one stops at a newer name.
 
-use crate::tool;
 use ka::plan::FileSystemKind;
+use ka_host::tool;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;

@@ -9,8 +9,8 @@ mod recipe;
 pub(super) mod superblock;
 
 use super::error::DiskError;
-use crate::tool;
 use ka::plan::FileSystemPlan;
+use ka_host::tool;
 pub(super) use recipe::{Recipe, Target};
 use std::fmt::Write;
 use std::io;

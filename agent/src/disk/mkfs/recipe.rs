@@ -3,8 +3,8 @@
 use super::features::{self, Known};
 use super::fresh_uuid;
 use crate::disk::error::{DiskError, RecipeError};
-use ka::disk::room;
 use ka::disk::units::{InMb, MB, SectorSize};
+use ka::plan::room;
 use ka::plan::{ExtSettings, FileSystemKind, FileSystemPlan, Shape};
 use std::path::Path;
 

@@ -5,12 +5,12 @@
 
 use crate::disk::claim::{self, Claim, Refusal};
 use crate::disk::error::DiskError;
-use crate::disk::sysfs::{self, KernelPartition};
 use crate::disk::wait::retry;
-use crate::sys::block;
 use ka::disk::description::Role;
 use ka::disk::layout::{Layout, Placed};
 use ka::disk::units::InMb;
+use ka_host::sys::block;
+use ka_host::sysfs::{self, KernelPartition};
 use nix::errno::Errno;
 use std::fs::File;
 use std::time::Duration;

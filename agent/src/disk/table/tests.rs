@@ -3,12 +3,12 @@
 use super::*;
 use crate::disk::activate;
 use ka::disk::description::Description;
-use ka::disk::fit::fit;
 use ka::disk::ids::Seed;
 use ka::disk::mbr::{self, Mbr};
 use ka::disk::table::Table;
 use ka::disk::units::{DiskSize, SectorSize};
 use ka::plan::DiskPlan;
+use ka::plan::fit::fit;
 use std::cell::RefCell;
 use std::io::Cursor;
 

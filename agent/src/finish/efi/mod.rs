@@ -14,7 +14,8 @@ use super::error::Cause;
 use load_option::{LoadOption, Partition, Signature};
 pub(super) use variables::Variables;
 
-use crate::disk::{MadeFileSystem, blkid, sysfs};
+use crate::disk::MadeFileSystem;
+use ka_host::{blkid, sysfs};
 
 /// Where efivarfs is mounted.
 pub(super) const MOUNT_POINT: &str = "sys/firmware/efi/efivars";

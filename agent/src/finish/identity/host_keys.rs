@@ -10,10 +10,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use super::super::error::Cause;
-use super::super::glob;
 use super::super::replace::{copy_xattrs, label_like_directory};
 use super::super::tool;
 use super::list::List;
+use ka_host::system::glob;
 
 /// Where OpenSSH's keys are if its configuration names none, and Dropbear's.
 const OPENSSH: &str = "etc/ssh/ssh_host_*_key";

@@ -4,8 +4,10 @@
 //! cannot do without is made anew.
 
 mod host_keys;
+mod known;
 mod list;
 mod other;
+mod rule;
 
 use std::fs;
 use std::io;
@@ -13,8 +15,8 @@ use std::path::Path;
 
 use super::bls;
 use super::error::Cause;
-use super::glob;
 use super::replace::{create, replace};
+use ka_host::system::glob;
 use list::List;
 
 /// Where a kernel's files are kept under the machine's ID.

@@ -6,57 +6,13 @@ use std::path::{Path, PathBuf};
 use ka::notes::NoteKind;
 
 use super::super::error::Cause;
-use super::super::glob;
-use super::list::{List, Rule, parse};
+use super::known::groups;
+use super::list::List;
 use crate::notes;
-
-/// What ka knows of.
-const KNOWN: &str = include_str!("other.list");
-
-/// Enables the whole list.
-const ALL: &str = "all";
+use ka_host::system::glob;
 
 /// Files of one group that are named.
 const MOST_NAMED: usize = 3;
-
-/// The groups of the list with their rules, in its order.
-fn groups() -> Result<Vec<(&'static str, Vec<Rule>)>, Cause> {
-    let mut groups: Vec<(&str, Vec<Rule>)> = Vec::new();
-    for (number, line) in (1..).zip(KNOWN.lines()) {
-        if let Some(name) = line.strip_prefix("group ") {
-            groups.push((name.trim(), Vec::new()));
-            continue;
-        }
-        let rule =
-            parse(line).map_err(|wrong| Cause::List { file: "other.list".into(), line: number, wrong })?;
-        if let Some((_, rules)) = groups.last_mut() {
-            rules.extend(rule);
-        }
-    }
-    Ok(groups)
-}
-
-/// The rules that `enable WHAT` adds: all, a group's, or a single one by its path.
-pub(super) fn enabled(what: &str) -> Result<Vec<Rule>, String> {
-    let groups = groups().map_err(|e| e.to_string())?;
-    let found: Vec<Rule> = if what == ALL {
-        groups.into_iter().flat_map(|(_, rules)| rules).collect()
-    } else if what.starts_with('/') {
-        let is_it = |rule: &Rule| rule.pattern == what.trim_matches('/');
-        groups.into_iter().flat_map(|(_, rules)| rules).filter(is_it).collect()
-    } else {
-        groups.into_iter().filter(|(name, _)| *name == what).flat_map(|(_, rules)| rules).collect()
-    };
-    if found.is_empty() {
-        let names: Vec<&str> =
-            self::groups().map_err(|e| e.to_string())?.iter().map(|(name, _)| *name).collect();
-        return Err(format!(
-            "expected `enable` with all, a path of the list, or one of {}; found '{what}'",
-            names.join(", ")
-        ));
-    }
-    Ok(found)
-}
 
 /// Reports what of the list is in the tree below `root`, and stays there.
 pub(super) fn report(root: &Path, list: &List) -> Result<(), Cause> {
@@ -104,6 +60,7 @@ fn holds_something(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::known::enabled;
     use super::*;
 
     #[test]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::super::error::Cause;
 use super::super::replace::{create, replace};
 use super::super::tool;
-use super::kernel::{Kernel, module_of};
+use ka_host::system::{Kernel, module_of};
 
 /// A distribution's tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,8 +5,6 @@
 //! listed: a tool that succeeds without building what was asked for is a failure.
 
 mod builder;
-mod kernel;
-mod unready;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,8 +13,7 @@ use ka::plan::{BootPlan, Kernels, Loader};
 
 use super::error::Cause;
 use builder::Builder;
-use kernel::{Kernel, plain};
-pub use unready::{Unready, unready};
+use ka_host::system::{Kernel, Unready, plain, unready};
 
 /// Rebuilds the initrds below `root`, which is the process's root. `hardware` are the drivers that this node's hardware
 /// needs, where a kernel has them.
@@ -30,7 +27,7 @@ pub(super) fn rebuild(root: &Path, boot: &BootPlan, hardware: &[String]) -> Resu
     }
     let mut kernels = Kernel::installed(root)?;
     if which == Kernels::Default
-        && let Some(default) = kernel::default(root, &kernels)
+        && let Some(default) = ka_host::system::default(root, &kernels)
     {
         kernels.retain(|kernel| kernel.image == default);
     }

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use super::super::bls;
 use super::super::error::Cause;
 use super::super::esp;
-use super::super::glob;
 use super::super::names::Names;
 use super::super::references::{is_named, roots};
 use super::super::tool;
 use super::Setting;
+use ka_host::system::glob;
 
 /// Where GRUB keeps its files.
 pub(super) fn home(root: &Path, install: &str) -> PathBuf {

@@ -18,13 +18,7 @@ use super::super::error::Cause;
 use super::super::tool;
 use super::{Setting, boot_code, grub};
 use crate::disk::BootCode;
-
-/// Where `grub-bios-setup` is; Debian keeps it beside GRUB's modules.
-pub(super) const SETUP: [&str; 3] =
-    ["grub-bios-setup", "grub2-bios-setup", "/usr/lib/grub/i386-pc/grub-bios-setup"];
-
-/// Where GRUB's own modules for this firmware are.
-pub(super) const MODULES: [&str; 2] = ["usr/lib/grub/i386-pc/boot.img", "usr/lib/grub2/i386-pc/boot.img"];
+use ka_host::system::BIOS_SETUP;
 
 /// The boot image without code that stands in for GRUB's `boot.img`.
 const INERT: &str = "ka-inert.img";
@@ -39,7 +33,7 @@ const CORE_SECTOR: Range<usize> = 0x5c..0x64;
 /// boot, which is not on it.
 pub(super) fn install(setting: &Setting<'_>) -> Result<BootCode, Cause> {
     let install = tool::need(&["grub-install", "grub2-install"])?;
-    let setup = tool::need(&SETUP)?;
+    let setup = tool::need(&BIOS_SETUP)?;
     let home = grub::home(setting.root, install);
 
     grub::forget_stale_map(&home.join("device.map"))?;

@@ -9,14 +9,11 @@ use std::path::{Path, PathBuf};
 
 use super::super::error::Cause;
 use super::super::esp;
-use super::super::glob;
 use super::super::names::Names;
 use super::super::tool;
 use super::{FALLBACK, Setting, fallback, grub, register, system_partition};
-
-/// Where GRUB's own modules for this firmware are.
-pub(super) const MODULES: [&str; 2] =
-    ["usr/lib/grub/x86_64-efi/kernel.img", "usr/lib/grub2/x86_64-efi/kernel.img"];
+use ka_host::system::UEFI_MODULES;
+use ka_host::system::glob;
 
 /// Where they are if `grub2-install` is to use them (SUSE). Fedora's, which refuses UEFI, has them elsewhere.
 const GRUB2_MODULES: [&str; 2] =
@@ -31,7 +28,7 @@ pub(super) fn install(setting: &Setting<'_>) -> Result<(), Cause> {
     let mounted = setting.root.join(at.trim_start_matches('/'));
     match tool::find(&["grub-install"]) {
         Some(install) => {
-            if !MODULES.iter().any(|file| setting.root.join(file).exists()) {
+            if !UEFI_MODULES.iter().any(|file| setting.root.join(file).exists()) {
                 return Err(Cause::MissingTool { tool: "GRUB for UEFI (grub-efi-amd64-bin)".to_owned() });
             }
             grub::forget_stale_map(&setting.root.join("boot/grub/device.map"))?;

@@ -6,12 +6,12 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use super::super::error::Cause;
-use super::super::glob;
 use super::super::identity;
 use super::super::names::Names;
 use super::super::references::{is_here, is_systems, machine_id, options, roots, values};
 use super::super::tool;
 use super::{FALLBACK, Setting, register, system_partition};
+use ka_host::system::glob;
 
 const PROGRAM: &str = "EFI/systemd/systemd-bootx64.efi";
 const LABEL: &str = "Linux Boot Manager";

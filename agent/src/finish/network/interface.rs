@@ -10,8 +10,8 @@ use std::path::Path;
 use ka::mac::Mac;
 
 use super::super::error::Cause;
-use super::super::glob;
 use super::super::replace::create;
+use ka_host::system::glob;
 
 /// The file; names in front of it are a site's own, and win.
 const LINK: &str = "etc/systemd/network/50-ka.link";

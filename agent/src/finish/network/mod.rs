@@ -18,9 +18,9 @@ use ka::mac::Mac;
 use ka::plan::{FinishPlan, NodeAddress};
 
 use super::error::Cause;
-use super::glob;
 use super::replace::replace;
-use crate::hardware::SlottedCard;
+use ka_host::hardware::SlottedCard;
+use ka_host::system::glob;
 use pairs::Pairs;
 use rewrite::Format;
 use unmatch::Kind;

@@ -7,7 +7,7 @@ use ka::mac::Mac;
 use ka::plan::{GoldenCard, GoldenHost};
 use sha2::{Digest, Sha256};
 
-use crate::hardware::SlottedCard;
+use ka_host::hardware::SlottedCard;
 
 /// A golden card, and the node's for it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use ka::glob::fits_exactly;
 
 use super::super::error::Cause;
-use super::super::glob;
 use super::super::names::Names;
 use super::roots::{is_systems, roots};
 use super::words;
+use ka_host::system::glob;
 
 /// Where a directory `loader` may be.
 const TOPS: [&str; 3] = ["boot", "boot/efi", "efi"];

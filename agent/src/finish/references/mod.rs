@@ -15,10 +15,10 @@ use std::fs;
 use std::path::Path;
 
 use super::error::Cause;
-use super::glob;
 use super::names::Names;
 use super::replace::replace;
 pub(super) use entries::{command_line, options, values};
+use ka_host::system::glob;
 pub(super) use roots::{is_here, is_named, is_systems, roots};
 pub(super) use tables::mappings;
 pub(super) use words::{machine_id, on_command_line};

@@ -18,9 +18,9 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use rustix::fs::{CWD, RenameFlags};
 
-use crate::atomic;
 use crate::config::{Directories, keys};
 use inputs::{Kernel, complain};
+use ka_host::atomic;
 
 /// Options of `kactl image`.
 #[derive(Clone, Debug, clap::Args)]

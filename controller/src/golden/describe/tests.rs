@@ -8,8 +8,8 @@ use ka::disk::guid::Guid;
 use ka::disk::layout::Placed;
 use ka::disk::table::{Finding, Table};
 use ka::disk::units::{DiskSize, Lba, SectorCount, SectorSize};
-use ka_agent::disk::blkid::Contents;
-use ka_agent::disk::mountinfo::DeviceNumber;
+use ka_host::blkid::Contents;
+use ka_host::mountinfo::DeviceNumber;
 
 const LINUX: PartitionKind = PartitionKind::Mbr(0x83);
 const SWAP: PartitionKind = PartitionKind::Mbr(0x82);

@@ -15,7 +15,6 @@ mod names;
 mod raw;
 mod swaps;
 mod walk;
-pub(in crate::golden) mod xattrs;
 
 use std::collections::HashSet;
 use std::io::{BufWriter, Write};
@@ -26,21 +25,12 @@ use std::sync::Arc;
 use ka::archive::{ArchiveError, Encoder, Notes, Progress};
 use rustix::io::Errno;
 
-use super::plan::RawSource;
+use super::chosen::{RawSource, Source};
 use super::quiet::Busy;
 use swaps::FileId;
 
 /// What is gathered before `out` is written.
 const BUFFER: usize = 1 << 20;
-
-/// A file system to read, and where it belongs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
-    /// The directory to read. What is on another device is left out.
-    pub directory: PathBuf,
-    /// Its place as seen from the clone's root: `/`, `/home`. Slashes at the ends mean nothing.
-    pub mount_point: PathBuf,
-}
 
 /// What to leave out, and who is told.
 #[derive(Clone, Debug, Default)]
@@ -74,7 +64,7 @@ pub struct Summary {
 #[non_exhaustive]
 pub enum PackError {
     /// A file could not be read.
-    #[error("cannot {action} {}: {}", path.display(), ka_agent::words::of(*errno))]
+    #[error("cannot {action} {}: {}", path.display(), ka_host::words::of(*errno))]
     Source {
         /// What was being done.
         action: &'static str,

@@ -14,16 +14,16 @@ use std::path::{Path, PathBuf};
 
 use ka::archive::{Encoder, Entry, Kind, Progress, Segment, Time, Traits, Xattr};
 use ka::notes::NoteKind;
-use ka_agent::sys::inode;
+use ka_host::sys::inode;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::file::{self, Copier, CopyError};
 use super::names::{Listing, Names};
 use super::swaps::{self, FileId};
-use super::xattrs::Reader;
 use super::{Options, PackError, Summary, mounts, raw};
-use crate::golden::plan::RawSource;
+use crate::golden::chosen::RawSource;
+use crate::golden::xattrs::Reader;
 
 /// Directories that are kept open at once.
 const OPEN: usize = 64;

@@ -1,10 +1,10 @@
 //! The directories beneath the golden mounts: the stream has what is mounted there, and they go with the plan.
 
 use super::{PlanError, Planned};
-use crate::golden::pack::xattrs::Reader;
 use crate::golden::view::View;
+use crate::golden::xattrs::Reader;
 use ka::plan::Covered;
-use ka_agent::sys::inode;
+use ka_host::sys::inode;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::os::fd::AsFd;

@@ -1,7 +1,7 @@
 //! What is left out (`-x`), and the room that it needs not.
 
 use super::PlanError;
-use ka_agent::disk::mountinfo::DeviceNumber;
+use ka_host::mountinfo::DeviceNumber;
 use std::collections::HashSet;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;

@@ -21,7 +21,7 @@ pub(super) fn convert(planned: &mut Planned, root: &Path) {
     if other == Firmware::Uefi {
         mount_system_partition(planned);
     }
-    planned.other_firmware = ka_agent::finish::missing_loader(root, other);
+    planned.other_firmware = ka_host::system::missing(root, other);
     if let Some(reason) = &planned.other_firmware {
         planned.notes.push(format!("only nodes with this machine's firmware are cloned: {reason}"));
     }

@@ -4,13 +4,13 @@ use super::{PlanError, Request, WantedDisk};
 use crate::golden::scan::{self, GoldenDisk, ScanError};
 use ka::disk::choice::DiskChoice;
 use ka::inventory::Disk;
-use ka_agent::disk::mountinfo;
-use ka_agent::disk::sysfs;
+use ka_host::mountinfo;
+use ka_host::sysfs;
 use std::path::Path;
 
 /// The golden disks, and the choices with what they take from them, both in the order of the request.
 pub(super) fn disks(request: &Request<'_>) -> Result<(Vec<DiskChoice>, Vec<GoldenDisk>), PlanError> {
-    let machine = ka_agent::hardware::disks(false);
+    let machine = ka_host::hardware::disks(false);
     let names = names(request, &machine)?;
     let mut choices = Vec::new();
     let mut disks = Vec::new();

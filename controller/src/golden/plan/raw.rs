@@ -4,7 +4,7 @@ use super::PlanError;
 use crate::golden::quiet::{self, Busy};
 use crate::golden::scan::{GoldenDisk, GoldenPartition, Usage};
 use ka::disk::kind::PartitionKind;
-use ka_agent::disk::sysfs;
+use ka_host::sysfs;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -2,7 +2,7 @@
 
 use super::disk::Job;
 use super::*;
-use crate::golden::scan::{GoldenPartition, GoldenSubvolume, Usage};
+use crate::golden::scan::{Files, GoldenPartition, GoldenSubvolume, Usage};
 use crate::golden::shape::{Made, Pool};
 use ka::disk::description::DiskId;
 use ka::disk::guid::Guid;
@@ -11,8 +11,8 @@ use ka::disk::table::{Finding, Table};
 use ka::disk::units::{DiskSize, SectorSize};
 use ka::inventory::Firmware;
 use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan, Loader, Shape};
-use ka_agent::disk::blkid::Contents;
-use ka_agent::disk::mountinfo::DeviceNumber;
+use ka_host::blkid::Contents;
+use ka_host::mountinfo::DeviceNumber;
 use std::collections::BTreeSet;
 
 /// No machine's root file system has it: the plans of these tests count no files.
@@ -563,7 +563,7 @@ fn a_node_with_the_other_firmware_gets_what_it_needs() {
     }
     let without = convert("linux 200\nswap 100\nlinux fill\n");
     assert_eq!(without.other_firmware, None);
-    let reason = ka_agent::finish::refusal(&without.plan, Firmware::Uefi).unwrap();
+    let reason = ka::boot::refusal(&without.plan, Firmware::Uefi).unwrap();
     assert!(reason.contains("--firmware auto"), "the plan of this test does not ask for it: {reason}");
 }
 

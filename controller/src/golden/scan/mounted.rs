@@ -1,7 +1,6 @@
 //! Where a partition's file system is mounted, and whether all of it is to be seen there.
 
-use ka_agent::disk::mountinfo::{DeviceNumber, Mount};
-use ka_agent::disk::sysfs;
+use ka_host::mountinfo::{DeviceNumber, Mount};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use std::path::{Path, PathBuf};
 
@@ -14,11 +13,6 @@ pub(super) struct Place {
     pub(super) root: PathBuf,
     /// The number that the files there have as their device, which for btrfs is none of a mount's.
     pub(super) device: DeviceNumber,
-}
-
-/// The mounts of the block device with this number.
-pub(in crate::golden) fn of(mounts: &[Mount], number: DeviceNumber) -> Vec<&Mount> {
-    mounts.iter().filter(|m| m.device == number || sysfs::source_number(m) == Some(number)).collect()
 }
 
 /// The mount's place, unless another mount hides it.

@@ -5,8 +5,8 @@
 //! its whole size once more.
 
 use super::mounted::Place;
-use ka_agent::disk::mountinfo::DeviceNumber;
-use ka_agent::tool::{self, End};
+use ka_host::mountinfo::DeviceNumber;
+use ka_host::tool::{self, End};
 use rustix::fs::{AtFlags, CWD, statat};
 use rustix::mount::{OpenTreeFlags, open_tree};
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 //! Documentation/filesystems/ext4/super.rst).
 
 use super::{Made, le16, le32, names};
-use ka::disk::room;
+use ka::plan::room;
 use ka::plan::{ExtSettings, Shape};
 
 const MAGIC: u16 = 0xef53;

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use super::super::rtnetlink::Link;
 use super::message::{Answer, Lease, Question};
 use super::wire::Wire;
 use super::{DhcpError, Way};
 use ka::mac::Mac;
+use ka_host::rtnetlink::Link;
 
 /// How long to wait for offers, from try to try; the last one is repeated.
 const PATIENCE: [u64; 5] = [1, 2, 4, 8, 9];

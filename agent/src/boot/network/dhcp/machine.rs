@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use crate::hardware;
 use ka::inventory::Firmware;
+use ka_host::hardware;
 
 /// Where the kernel shows the machine's UUID.
 const UUID: &str = "/sys/class/dmi/id/product_uuid";

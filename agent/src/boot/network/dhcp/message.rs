@@ -6,12 +6,13 @@ use std::time::Duration;
 use dhcproto::v4::{DhcpOption, Flags, HType, Message, MessageType, Opcode, OptionCode};
 use dhcproto::{Decodable, Decoder, Encodable, Encoder};
 
-use super::super::prefix_of;
-use super::super::setting::{Route, Setting};
+use super::super::setting::Setting;
 use super::machine::Machine;
 use super::options::{HEADER, Options, classful_prefix};
 use super::timers::Timers;
+use ka::ipv4::prefix_of;
 use ka::mac::Mac;
+use ka_host::rtnetlink::Route;
 
 /// Relays and servers drop what is shorter than a BOOTP packet (RFC 1542, 2.1).
 const SHORTEST: usize = 300;

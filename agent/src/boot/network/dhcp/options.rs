@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use super::super::setting::Route;
-use super::super::{prefix_mask, prefix_of};
+use ka::ipv4::{prefix_mask, prefix_of};
+use ka_host::rtnetlink::Route;
 
 /// Length of all that stands before the options: the fixed fields and the magic cookie.
 pub(super) const HEADER: usize = 240;

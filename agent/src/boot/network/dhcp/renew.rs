@@ -4,12 +4,12 @@ use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use super::super::rtnetlink::{Link, Netlink};
 use super::message::{Answer, Lease, Question};
 use super::timers::Due;
 use super::wire::Wire;
 use super::{Asker, DhcpError, Granted};
 use ka::mac::Mac;
+use ka_host::rtnetlink::{Link, Netlink};
 
 /// How long to wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(4);

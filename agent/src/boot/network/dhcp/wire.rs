@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use dhcproto::v4::{CLIENT_PORT, SERVER_PORT};
 use rustix::io::read;
 
-use super::super::rtnetlink::Link;
 use super::super::socket::{LONGEST, broadcast_socket, receive_until};
 use super::machine::Machine;
 use super::message::{self, Answer, Question};
-use crate::sys::packet::dhcp_listener;
 use ka::mac::Mac;
+use ka_host::rtnetlink::Link;
+use ka_host::sys::packet::dhcp_listener;
 
 /// How many datagrams are read before somebody looks at the clock.
 const AT_ONCE: usize = 64;
@@ -55,7 +55,7 @@ impl Wire {
     pub(super) fn with_address(link: &Link, mac: Mac) -> io::Result<Self> {
         let socket = broadcast_socket(&link.name, CLIENT_PORT)?;
         socket.set_nonblocking(true)?;
-        let xid = ka::wire::keys::random().map(u32::from_ne_bytes).map_err(io::Error::other)?;
+        let xid = ka::keys::random().map(u32::from_ne_bytes).map_err(io::Error::other)?;
         let machine = Machine::of_this();
         Ok(Self { link: link.clone(), mac, machine, socket, listener: None, xid, start: Instant::now() })
     }

@@ -19,7 +19,7 @@ use rustix::io::Errno;
 
 use super::PackError;
 use super::file::{Copier, CopyError};
-use crate::golden::plan::RawSource;
+use crate::golden::chosen::RawSource;
 use crate::golden::quiet::Quiet;
 
 /// The directory of an archive in which partitions are, when another tar opens it.

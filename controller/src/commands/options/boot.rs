@@ -1,0 +1,214 @@
+//! The options that say how the nodes are made to boot.
+
+use std::str::FromStr;
+
+use ka::inventory::Firmware;
+use ka::plan::{After, BootOrder, BootPlan, Kernels, Loader};
+
+/// How the nodes are made to boot.
+#[derive(Clone, Debug, clap::Args)]
+pub struct BootArgs {
+    /// Boot loader: grub, grub-legacy, lilo, systemd-boot, extlinux, or none; may have modules for the initrd behind
+    /// it: 'grub --with=MODULE ...'
+    #[arg(short = 'r', value_name = "LOADER", default_value = "grub")]
+    pub loader: LoaderChoice,
+    /// Modules that the nodes' initrd must have, beyond what their hardware asks for (repeatable)
+    #[arg(long, value_name = "MODULE,...", value_delimiter = ',', value_parser = module)]
+    pub with: Vec<String>,
+    /// Installed kernels whose initrd is built on the nodes
+    #[arg(long, value_name = "WHICH", default_value = "all")]
+    pub kernel: KernelChoice,
+    /// What a node's UEFI firmware tries first from now on
+    #[arg(long, value_name = "FIRST", default_value = "network")]
+    pub boot_order: OrderChoice,
+    /// What the boot menu of a node's UEFI firmware must have
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub nvram: NvramChoice,
+    /// Which nodes may be cloned
+    #[arg(long, value_name = "WHICH", default_value = "same")]
+    pub firmware: FirmwareChoice,
+    /// What the nodes do when they are done: reboot, kexec (start the installed system at once, without the
+    /// firmware), poweroff or shell
+    #[arg(long = "boot", value_name = "HOW", default_value = "reboot")]
+    pub after: After,
+}
+
+/// What `-r` takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoaderChoice {
+    /// The boot loader.
+    pub loader: Loader,
+    /// Modules that the initrd must have.
+    pub modules: Vec<String>,
+}
+
+/// A boot loader's name or `none`, and modules behind it: `grub --with=MODULE …`.
+impl FromStr for LoaderChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut words = text.split_whitespace();
+        let loader = words.next().and_then(Loader::of_name).ok_or_else(|| {
+            let names = Loader::ALL.map(Loader::name).join("', '");
+            format!("expected '{names}', then --with=MODULE for each module")
+        })?;
+        let mut modules = Vec::new();
+        while let Some(word) = words.next() {
+            let listed = match word.strip_prefix("--with=") {
+                Some(modules) => modules,
+                None if word == "--with" => words.next().unwrap_or_default(),
+                None => return Err(format!("expected --with=MODULE, not '{word}'")),
+            };
+            for name in listed.split(',') {
+                modules.push(module(name)?);
+            }
+        }
+        Ok(Self { loader, modules })
+    }
+}
+
+/// A kernel module's name.
+///
+/// # Errors
+/// What is wrong with it.
+fn module(text: &str) -> Result<String, String> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if text.is_empty() || !text.chars().all(good) {
+        return Err(format!("'{text}' is no module's name"));
+    }
+    Ok(text.to_owned())
+}
+
+/// What `--kernel` takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum KernelChoice {
+    /// Every one
+    All,
+    /// The one that boots when nobody chooses
+    Default,
+}
+
+/// What `--boot-order` takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum OrderChoice {
+    /// The network, then the disk: whoever serves the network boot goes on deciding
+    Network,
+    /// The disk
+    Disk,
+}
+
+/// What `--nvram` takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum NvramChoice {
+    /// An entry for the node's system if the firmware takes one; else a warning: the loader is also where every
+    /// firmware looks
+    Auto,
+    /// An entry for the node's system: a node whose firmware takes none fails
+    Require,
+}
+
+/// What `--firmware` takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum FirmwareChoice {
+    /// Those that start by the firmware that this machine starts by; others are refused
+    Same,
+    /// Others too, where this system has GRUB for both: it needs an EFI system partition in the description for UEFI
+    Auto,
+}
+
+impl BootArgs {
+    /// What every node is asked for. The golden node's firmware is not known here.
+    #[must_use]
+    pub fn plan(&self) -> BootPlan {
+        BootPlan {
+            initrd_modules: self.loader.modules.iter().chain(&self.with).cloned().collect(),
+            kernels: match self.kernel {
+                KernelChoice::All => Kernels::All,
+                KernelChoice::Default => Kernels::Default,
+            },
+            convert_firmware: self.firmware == FirmwareChoice::Auto,
+            order: match self.boot_order {
+                OrderChoice::Network => BootOrder::Network,
+                OrderChoice::Disk => BootOrder::Disk,
+            },
+            require_nvram: self.nvram == NvramChoice::Require,
+            ..BootPlan::new(self.loader.loader, Firmware::default())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boot_loaders() {
+        for (text, loader, modules) in [
+            ("grub", Loader::Grub, &[][..]),
+            (" grub  --with=ata_piix,ahci --with piix ", Loader::Grub, &["ata_piix", "ahci", "piix"]),
+            ("none", Loader::None, &[]),
+            ("systemd-boot", Loader::SystemdBoot, &[]),
+        ] {
+            let modules = modules.iter().map(|module| (*module).to_owned()).collect();
+            assert_eq!(text.parse(), Ok(LoaderChoice { loader, modules }), "{text}");
+        }
+        for bad in ["", "syslinux", "grub ata_piix", "grub --with=", "grub --with", "grub --with=a;b"] {
+            assert!(bad.parse::<LoaderChoice>().is_err(), "{bad}");
+        }
+    }
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        boot: BootArgs,
+    }
+
+    fn plan(line: &str) -> Result<BootPlan, String> {
+        let words = std::iter::once("run").chain(line.split('|').filter(|word| !word.is_empty()));
+        Line::try_parse_from(words).map(|line| line.boot.plan()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn every_option_reaches_the_plan() {
+        let usual = BootPlan::new(Loader::Grub, Firmware::Bios);
+        let modules = |modules: &[&str]| modules.iter().map(|m| (*m).to_owned()).collect::<Vec<_>>();
+        for (line, expected) in [
+            ("", usual.clone()),
+            ("-r|lilo", BootPlan::new(Loader::Lilo, Firmware::Bios)),
+            (
+                "-r|grub --with=ata_piix --with piix|--with|a,b-c|--with|d",
+                BootPlan { initrd_modules: modules(&["ata_piix", "piix", "a", "b-c", "d"]), ..usual.clone() },
+            ),
+            // The initrd is built without a loader as well.
+            (
+                "-r|none|--with|a",
+                BootPlan { initrd_modules: modules(&["a"]), ..BootPlan::new(Loader::None, Firmware::Bios) },
+            ),
+            ("--kernel|default", BootPlan { kernels: Kernels::Default, ..usual.clone() }),
+            ("--boot-order|disk", BootPlan { order: BootOrder::Disk, ..usual.clone() }),
+            ("--nvram|auto", usual.clone()),
+            ("--nvram|require", BootPlan { require_nvram: true, ..usual.clone() }),
+            ("--firmware|auto", BootPlan { convert_firmware: true, ..usual }),
+        ] {
+            assert_eq!(plan(line), Ok(expected), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_what_there_is() {
+        for (line, part) in [
+            ("--kernel|6.1", "all, default"),
+            ("--boot-order|usb", "network, disk"),
+            ("--nvram|never", "auto, require"),
+            ("--firmware|uefi", "same, auto"),
+            ("--with|a;b", "no module's name"),
+            ("--with|a,,b", "no module's name"),
+            ("--with|", "--with"),
+            ("-r|syslinux", "systemd-boot"),
+        ] {
+            let error = plan(line).unwrap_err();
+            assert!(error.contains(part), "{line}: {error}");
+        }
+    }
+}

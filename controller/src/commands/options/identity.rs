@@ -1,0 +1,50 @@
+//! The options that say who the nodes become, and how they are let go.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::system::uname;
+
+use crate::lists::hosts::Hosts;
+use crate::lists::list::ListError;
+use crate::lists::names::{Names, Naming};
+use crate::values;
+
+/// Who the nodes become.
+#[derive(Clone, Debug, clap::Args)]
+pub struct IdentityArgs {
+    /// Names, and static addresses, of the nodes: a file with lines 'MAC NAME [ADDRESS[/PREFIX] [GATEWAY]]
+    /// [INTERFACE=MAC ...]'; the last say which of a node's cards stands for which of this machine's
+    #[arg(long, value_name = "FILE")]
+    pub hosts: Option<PathBuf>,
+    /// Names of the nodes that --hosts does not name: dhcp (the DHCP server's, where it has one), golden (they keep this
+    /// machine's), or with their number in the chain, from 1: node%d, node%03d
+    #[arg(long, value_name = "NAME", default_value = "dhcp")]
+    pub hostname: Naming,
+    /// Lets the nodes go, to reboot, one after the other, so long apart
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = values::duration)]
+    pub delay: Duration,
+    /// Waits until the nodes tell that they run from their own disks, at most for this time (15m if none is given); a
+    /// node that does not counts as failed
+    #[arg(
+        long,
+        value_name = "TIME",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "15m",
+        value_parser = values::lasting
+    )]
+    pub wait_booted: Option<Duration>,
+}
+
+impl IdentityArgs {
+    /// Reads the table, if there is one.
+    ///
+    /// # Errors
+    /// [`ListError`] with file, line and column.
+    pub fn names(&self) -> Result<Names, ListError> {
+        let hosts = self.hosts.as_deref().map_or(Ok(Hosts::default()), Hosts::read)?;
+        let golden = uname();
+        Ok(Names::new(hosts, self.hostname.clone(), &golden.nodename().to_string_lossy()))
+    }
+}

@@ -1,0 +1,7 @@
+//! Options that several commands share, or that make up a topic of their own.
+
+pub mod boot;
+pub mod disks;
+pub mod identity;
+pub mod run;
+pub mod stream;

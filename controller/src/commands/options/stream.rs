@@ -1,0 +1,73 @@
+//! The options of every command that streams: who is waited for, in which order, and for how long.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use ka::chain::SlowLimits;
+use ka_net::relay::window;
+
+use crate::config::Config;
+use crate::lists::order::OrderSource;
+use crate::values;
+use ka_net::listen::Listen;
+
+/// How a stream is held.
+#[derive(Clone, Debug, clap::Args)]
+pub struct StreamArgs {
+    /// How long to wait for N nodes: seconds, or 10m, 2h; then goes on with those that are there
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    pub timeout: Option<Duration>,
+    /// Address, and control port, to listen on instead of all addresses
+    #[arg(long, value_name = "ADDR[:PORT]")]
+    pub listen: Option<Listen>,
+    /// Only interface through which nodes come: the ports are closed on all others (default: the configuration's
+    /// [net] interface; for 'run' also that of a 'kactl pxe' that serves, without --listen)
+    #[arg(long, value_name = "IF")]
+    pub interface: Option<String>,
+    /// Silence after which a node counts as dead, when a neighbour complains of it
+    #[arg(long, value_name = "TIME", default_value = "1.5", value_parser = values::silence)]
+    pub dead_after: Duration,
+    /// How long a node may be at one step, such as the last write to its disk, before it counts as failed
+    #[arg(long, value_name = "TIME", default_value = "35m", value_parser = values::lasting)]
+    pub step_limit: Duration,
+    /// How often nodes that failed for a passing cause, or came late, are served: rounds in all
+    #[arg(long, value_name = "R", default_value = "2")]
+    pub rounds: NonZeroU32,
+    /// The chain's order: address, file:FILE (a MAC or address a line), or switch:FILE (lines 'MAC GROUP')
+    #[arg(long, value_name = "ORDER", default_value = "address")]
+    pub order: OrderSource,
+    /// Takes out a node or link that stays below this share of the best rate of its stream; 0 waits for
+    /// everybody
+    #[arg(long, value_name = "SHARE", default_value = "0.3", value_parser = values::share)]
+    pub min_share: f64,
+    /// For so long a node may be slow; also the time between two that are taken out
+    #[arg(long, value_name = "TIME", default_value = "10", value_parser = values::lasting)]
+    pub slow_after: Duration,
+    /// Memory, on this machine and on each node, for what others may still need: bytes, or 8M, 1G; at least 8M. The
+    /// smallest of all counts (default: a quarter of the memory, at most 256M)
+    #[arg(long, value_name = "SIZE", value_parser = window::parse)]
+    pub window: Option<u64>,
+    /// Prints one JSON object at the end instead of a summary
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl StreamArgs {
+    /// The golden node's window, in bytes: it bounds everybody's.
+    #[must_use]
+    pub fn window(&self) -> u64 {
+        self.window.unwrap_or_else(window::default_size)
+    }
+
+    /// The only interface through which nodes come, if one is known.
+    #[must_use]
+    pub fn interface(&self, config: &Config) -> Option<String> {
+        self.interface.clone().or_else(|| config.net.interface.clone())
+    }
+
+    /// When a node is too slow to be waited for.
+    #[must_use]
+    pub fn slow(&self) -> SlowLimits {
+        SlowLimits { min_share: self.min_share, after: self.slow_after }
+    }
+}

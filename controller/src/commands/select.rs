@@ -1,0 +1,387 @@
+//! Which of the waiting machines may be erased: those that a list names, the first that came, or
+//! those that a person says yes to after having seen what is on their disks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, BufRead, Write};
+
+use ka::inventory::identity::DiskIdentity;
+use ka::keys;
+use ka::plan::report::Report;
+
+use crate::hub::{Arrival, Target, identities, refusal};
+use crate::view::machines::{self, Code, printable};
+use ka::mac::Mac;
+
+/// How often a code may be typed.
+const TRIES: u32 = 3;
+
+/// What allows a machine to be erased.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Permission {
+    /// `--nodes`: these, and no other.
+    Listed(BTreeSet<Mac>),
+    /// `--yes`: the first that come.
+    First,
+    /// A person is asked.
+    Ask,
+}
+
+impl Permission {
+    /// Whether this machine may count towards the number that a run waits for.
+    #[must_use]
+    pub fn admits(&self, mac: Mac) -> bool {
+        match self {
+            Self::Listed(macs) => macs.contains(&mac),
+            Self::First | Self::Ask => true,
+        }
+    }
+}
+
+/// Who is erased, and who is not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selected {
+    /// The machines to erase.
+    pub chosen: Vec<Mac>,
+    /// The disks of these machines, as they were shown.
+    pub confirmed: BTreeMap<Mac, Vec<DiskIdentity>>,
+    /// Those that a person or a list allowed, or that came first, whose disks are not as the plan wants them, with
+    /// the reason.
+    pub refused: BTreeMap<Mac, String>,
+}
+
+/// Why no machine is erased.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SelectError {
+    /// The person said no, or nothing.
+    #[error("nobody said yes: no machine was touched")]
+    Declined,
+    /// Nobody can be asked.
+    #[error(
+        "nobody can be asked: name the machines with --nodes FILE, or take the first that come with --yes"
+    )]
+    NobodyToAsk,
+    /// Nobody can type the codes.
+    #[error("--confirm-codes: there is no terminal on which anybody could type the machines' codes")]
+    NobodyToType,
+    /// The terminal failed.
+    #[error("cannot ask")]
+    Dialogue(#[from] io::Error),
+}
+
+/// A conversation with a person at a terminal.
+pub struct Dialogue<'a> {
+    /// Where answers come from.
+    pub input: &'a mut dyn BufRead,
+    /// Where questions go.
+    pub output: &'a mut dyn Write,
+}
+
+/// Picks at most `wanted` machines out of those that wait, in the order in which they came; a machine whose disks are
+/// not as `target` wants them is refused, and takes no place. `dialogue` is none if there is no terminal.
+///
+/// # Errors
+/// [`SelectError`]; then nothing may be erased.
+pub fn select(
+    permission: &Permission,
+    wanted: usize,
+    waiting: &[Arrival],
+    target: &Target,
+    code: Code,
+    mut dialogue: Option<Dialogue<'_>>,
+) -> Result<Selected, SelectError> {
+    let mut selected = Selected::default();
+    let mut chosen = Vec::new();
+    for arrival in waiting.iter().filter(|a| permission.admits(a.mac)) {
+        let report = target.report(&arrival.inventory);
+        if let Some(reason) = arrival.doubt().or_else(|| refusal(&report)) {
+            selected.refused.insert(arrival.mac, reason);
+        } else if chosen.len() < wanted {
+            chosen.push((arrival, report));
+        }
+    }
+    if code == Code::Asked && !chosen.is_empty() {
+        let dialogue = dialogue.as_mut().ok_or(SelectError::NobodyToType)?;
+        let mut known = Vec::new();
+        for (arrival, report) in chosen {
+            if has_code(arrival, &report, dialogue)? {
+                known.push((arrival, report));
+            } else {
+                let reason = "nobody typed the code that its screen should show";
+                selected.refused.insert(arrival.mac, reason.to_owned());
+            }
+        }
+        chosen = known;
+    }
+    if *permission == Permission::Ask && !chosen.is_empty() {
+        let dialogue = dialogue.ok_or(SelectError::NobodyToAsk)?;
+        if !confirmed(&chosen, &selected.refused, target, code, dialogue)? {
+            return Err(SelectError::Declined);
+        }
+    }
+    selected.chosen = chosen.iter().map(|(arrival, _)| arrival.mac).collect();
+    selected.confirmed = chosen.iter().map(|(arrival, report)| (arrival.mac, identities(report))).collect();
+    Ok(selected)
+}
+
+/// Whether a person reads from the machine's screen what its agent's key gives. A machine that only claims to be it has
+/// another key.
+fn has_code(arrival: &Arrival, report: &Report, dialogue: &mut Dialogue<'_>) -> io::Result<bool> {
+    write!(dialogue.output, "{}", machines::describe(arrival, report, Code::Asked))?;
+    for _ in 0..TRIES {
+        write!(dialogue.output, "The code on the screen of this machine (nothing to leave it out): ")?;
+        dialogue.output.flush()?;
+        let mut typed = String::new();
+        if dialogue.input.read_line(&mut typed)? == 0 || typed.trim().is_empty() {
+            return Ok(false);
+        }
+        if keys::is_code(&typed, &keys::code(&arrival.key)) {
+            return Ok(true);
+        }
+        writeln!(dialogue.output, "That is not the code of the machine at {}.", arrival.address)?;
+    }
+    Ok(false)
+}
+
+/// What is asked about a machine that has booted again, and whose disks can't be recognised.
+#[must_use]
+pub fn question_again(arrival: &Arrival, reason: &str, target: &Target) -> String {
+    format!(
+        "{} has booted again, and {}.\n{}Erase {} of this machine? Type yes or no:",
+        arrival.mac,
+        printable(reason),
+        machines::describe(arrival, &target.report(&arrival.inventory), Code::Shown),
+        target.names()
+    )
+}
+
+/// Only a whole yes is one; what is neither yes nor no is asked again.
+fn confirmed(
+    chosen: &[(&Arrival, Report)],
+    refused: &BTreeMap<Mac, String>,
+    target: &Target,
+    code: Code,
+    dialogue: Dialogue<'_>,
+) -> io::Result<bool> {
+    let Dialogue { input, output } = dialogue;
+    for (arrival, report) in chosen {
+        writeln!(output, "{}", machines::describe(arrival, report, code))?;
+    }
+    for (mac, reason) in refused {
+        writeln!(output, "{mac} is refused, and stays as it is: {}", printable(reason))?;
+    }
+    let machines = if chosen.len() == 1 { "this machine" } else { "each of these machines" };
+    loop {
+        write!(output, "Erase {} of {machines} ({})? [yes/no] ", target.names(), chosen.len())?;
+        output.flush()?;
+        let mut answer = String::new();
+        if input.read_line(&mut answer)? == 0 {
+            return Ok(false);
+        }
+        match answer.trim().to_ascii_lowercase().as_str() {
+            "yes" => return Ok(true),
+            "no" | "n" => return Ok(false),
+            _ => writeln!(output, "Please answer yes or no.")?,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ka::inventory::{Firmware, Inventory};
+    use ka::plan::{After, BootPlan, DiskPlan, FinishPlan, Loader, Plan};
+    use std::sync::Arc;
+
+    fn mac(last: u8) -> Mac {
+        format!("52:54:00:00:00:{last:02x}").parse().unwrap()
+    }
+
+    fn target() -> Target {
+        let desc = ka::disk::description::Description::parse("linux fill\n", "desc").unwrap();
+        let mut plan = DiskPlan::new("sda:size=1G".parse().unwrap(), desc);
+        plan.file_systems.push(ka::plan::FileSystemPlan {
+            used: 500_000_000,
+            ..ka::plan::FileSystemPlan::new(1, ka::plan::FileSystemKind::Ext4)
+        });
+        let plan = Plan {
+            run: "r".into(),
+            disks: vec![plan],
+            boot: BootPlan::new(Loader::Grub, Firmware::Bios),
+            finish: FinishPlan::default(),
+            after: After::Reboot,
+        };
+        Target { plan, left_out: Vec::new(), other_firmware: None }
+    }
+
+    fn disk(size: u64) -> ka::inventory::Disk {
+        ka::inventory::Disk {
+            name: "sda".into(),
+            size,
+            sector_size: 512,
+            bus: "ata".into(),
+            ..Default::default()
+        }
+    }
+
+    fn waiting(macs: &[u8]) -> Vec<Arrival> {
+        macs.iter()
+            .map(|&m| Arrival {
+                mac: mac(m),
+                address: [10, 0, 0, m].into(),
+                key: [m; 32],
+                claimed_by: BTreeSet::new(),
+                inventory: Arc::new(Inventory {
+                    hostname: format!("node{m}"),
+                    disks: vec![disk(1_000_000_000)],
+                    ..Inventory::default()
+                }),
+            })
+            .collect()
+    }
+
+    fn ask(waiting: &[Arrival], answers: &str) -> (Result<Vec<Mac>, SelectError>, String) {
+        let (mut input, mut output) = (answers.as_bytes(), Vec::new());
+        let dialogue = Dialogue { input: &mut input, output: &mut output };
+        let selected = select(&Permission::Ask, 2, waiting, &target(), Code::Shown, Some(dialogue));
+        (selected.map(|s| s.chosen), String::from_utf8(output).unwrap())
+    }
+
+    #[test]
+    fn a_list_admits_its_machines_and_no_other() {
+        let listed = Permission::Listed([mac(1), mac(2), mac(9)].into());
+        let chosen = select(&listed, 3, &waiting(&[3, 2, 1]), &target(), Code::Shown, None).unwrap().chosen;
+        assert_eq!(chosen, [mac(2), mac(1)]);
+        assert!(
+            select(&listed, 3, &waiting(&[3, 4]), &target(), Code::Shown, None).unwrap().chosen.is_empty()
+        );
+    }
+
+    #[test]
+    fn yes_takes_the_first_that_came() {
+        let chosen =
+            select(&Permission::First, 2, &waiting(&[3, 1, 2]), &target(), Code::Shown, None).unwrap().chosen;
+        assert_eq!(chosen, [mac(3), mac(1)]);
+    }
+
+    #[test]
+    fn a_person_sees_the_machines_and_must_say_a_whole_yes() {
+        for answers in ["yes\n", "YES\n", "y\nsure\nyes\n", "yes"] {
+            let (chosen, shown) = ask(&waiting(&[3, 1, 2]), answers);
+            assert_eq!(chosen.unwrap(), [mac(3), mac(1)], "{answers:?}");
+            assert!(
+                shown.contains("node3") && shown.contains("node1") && !shown.contains("node2"),
+                "{shown}"
+            );
+            assert!(shown.contains("Erase sda:size=1000000000 of each of these machines (2)?"), "{shown}");
+        }
+        for answers in ["", "no\n", "y\n", "\n\n", "n\nyes\n", "yes please\nno\n"] {
+            assert!(
+                matches!(ask(&waiting(&[3, 1, 2]), answers).0, Err(SelectError::Declined)),
+                "{answers:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn codes_are_typed_from_the_screens_and_a_machine_with_another_is_left_out() {
+        let typed = |text: String| {
+            let (mut input, mut output) = (text.as_bytes(), Vec::new());
+            let dialogue = Dialogue { input: &mut input, output: &mut output };
+            let listed = Permission::Listed([mac(1), mac(2)].into());
+            let selected = select(&listed, 2, &waiting(&[1, 2]), &target(), Code::Asked, Some(dialogue));
+            (selected.unwrap(), String::from_utf8(output).unwrap())
+        };
+        let code = |m: u8| keys::code(&[m; 32]);
+        let (selected, shown) = typed(format!("{}\n{}\n", code(1), code(2).to_lowercase()));
+        assert_eq!((selected.chosen, selected.refused.len()), (vec![mac(1), mac(2)], 0));
+        assert!(!shown.contains(&code(1)), "it must be read from the machine: {shown}");
+        let (selected, shown) = typed(format!("{}\n\n{}\n", code(2), code(2)));
+        assert_eq!(selected.chosen, [mac(2)]);
+        assert!(
+            selected.refused[&mac(1)].contains("the code") && shown.contains("not the code of"),
+            "{shown}"
+        );
+        let none = select(&Permission::Ask, 1, &waiting(&[1]), &target(), Code::Asked, None);
+        assert!(matches!(none, Err(SelectError::NobodyToType)));
+    }
+
+    #[test]
+    fn a_machine_whose_address_another_claims_is_shown_and_refused() {
+        let mut waiting = waiting(&[1, 2]);
+        waiting[0].claimed_by.insert([10, 0, 0, 66].into());
+        for permission in [Permission::First, Permission::Listed([mac(1), mac(2)].into())] {
+            let selected = select(&permission, 2, &waiting, &target(), Code::Shown, None).unwrap();
+            assert_eq!(selected.chosen, [mac(2)]);
+            assert!(selected.refused[&mac(1)].contains("10.0.0.66"), "{selected:?}");
+        }
+        let (chosen, shown) = ask(&waiting, "yes\n");
+        assert_eq!(chosen.unwrap(), [mac(2)]);
+        assert!(shown.contains("10.0.0.1 and 10.0.0.66 both claim"), "{shown}");
+        assert!(shown.contains(&keys::code(&[2; 32])), "{shown}");
+    }
+
+    #[test]
+    fn without_a_terminal_nobody_has_agreed() {
+        let chosen = select(&Permission::Ask, 2, &waiting(&[1]), &target(), Code::Shown, None);
+        assert!(matches!(chosen, Err(SelectError::NobodyToAsk)));
+    }
+
+    #[test]
+    fn a_machine_with_another_disk_is_refused_and_the_others_go_on() {
+        let mut waiting = waiting(&[1, 2, 3, 4]);
+        Arc::make_mut(&mut waiting[0].inventory).disks = vec![disk(2_000_000_000)];
+        Arc::make_mut(&mut waiting[1].inventory).disks.clear();
+        let selected = select(&Permission::First, 2, &waiting, &target(), Code::Shown, None).unwrap();
+        assert_eq!(selected.chosen, [mac(3), mac(4)]);
+        let reasons: Vec<&str> = selected.refused.values().map(String::as_str).collect();
+        assert!(reasons[0].contains("expected size `1.0 GB`, found `2.0 GB`"), "{reasons:?}");
+        assert!(reasons[1].contains("this machine has no such disk"), "{reasons:?}");
+        let (chosen, shown) = ask(&waiting, "yes\n");
+        assert_eq!(chosen.unwrap(), [mac(3), mac(4)]);
+        assert!(shown.contains("52:54:00:00:00:02 is refused, and stays as it is: sda"), "{shown}");
+    }
+
+    #[test]
+    fn a_disk_that_is_left_out_is_left_out_on_the_nodes_too() {
+        let target = Target { left_out: vec!["sda".into()], ..target() };
+        let selected = select(&Permission::First, 1, &waiting(&[1]), &target, Code::Shown, None).unwrap();
+        assert!(selected.chosen.is_empty());
+        assert!(selected.refused[&mac(1)].contains("(-X)"));
+    }
+
+    #[test]
+    fn where_all_are_refused_nobody_is_asked() {
+        let mut waiting = waiting(&[1]);
+        Arc::make_mut(&mut waiting[0].inventory).disks[0].size = 400_000_000;
+        let mut small = target();
+        small.plan.disks[0].disk = "sda".into();
+        let selected = select(&Permission::Ask, 1, &waiting, &small, Code::Shown, None).unwrap();
+        assert!(selected.refused[&mac(1)].contains(" MB"), "{selected:?}");
+    }
+
+    #[test]
+    fn a_machine_that_would_not_start_is_refused_with_the_reason() {
+        let mut waiting = waiting(&[1]);
+        Arc::make_mut(&mut waiting[0].inventory).firmware = Firmware::Uefi;
+        let mut target = target();
+        let refused = |target: &Target| {
+            let selected = select(&Permission::First, 1, &waiting, target, Code::Shown, None).unwrap();
+            selected.refused.get(&mac(1)).cloned()
+        };
+        assert!(refused(&target).unwrap().contains("--firmware auto"), "{:?}", refused(&target));
+        target.plan.boot.convert_firmware = true;
+        assert!(refused(&target).unwrap().contains("no EFI system partition"));
+        let disk = &mut target.plan.disks[0];
+        let desc = "label: gpt\ntype=L\nsize=100M, type=U\n";
+        disk.desc = ka::disk::description::Description::parse(desc, "desc").unwrap();
+        disk.file_systems.push(ka::plan::FileSystemPlan {
+            mount_point: Some("/boot/efi".into()),
+            ..ka::plan::FileSystemPlan::new(2, ka::plan::FileSystemKind::Vfat)
+        });
+        target.other_firmware = Some("no GRUB for UEFI".into());
+        assert_eq!(refused(&target).unwrap(), "no GRUB for UEFI");
+        target.other_firmware = None;
+        assert_eq!(refused(&target), None);
+    }
+}

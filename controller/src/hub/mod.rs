@@ -1,0 +1,483 @@
+//! The hub: one thread that holds all control connections and all sessions of this process.
+//!
+//! Whoever wants something of it uses a [`HubHandle`]; what is to be seen is a [`Snapshot`] that the
+//! hub renews. It never waits for a person, a node or a disk.
+
+mod arrival;
+mod clock;
+pub mod entry;
+mod logs;
+mod net;
+mod node;
+pub mod plans;
+pub mod session;
+mod target;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use ka::chain::NodeId;
+use ka::inventory::identity::DiskIdentity;
+use ka::seal::StreamId;
+use ka::wire::control::{ToAgent, ToController};
+use ka::wire::session_names;
+use mio::Waker;
+
+use crate::config::{Config, keys::Keys};
+use crate::rendezvous::go::GoSockets;
+use crate::rendezvous::registry::{self, Registration, RegistryError};
+use crate::status::{RunStatus, Transfer};
+use crate::stream::{Bell, StreamNotice};
+pub use arrival::Arrival;
+use entry::Entry;
+use ka_net::listen::{DataPlace, Listen, Side};
+use net::{ConnectionId, Net, NetEvent};
+use session::{Admission, Ending, Question, Session, SessionSpec};
+pub use target::{Target, identities, refusal};
+
+/// How often time is looked at when nothing happens.
+const TICK: Duration = Duration::from_millis(50);
+/// How often agents hear from the controller.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// How often the well-known port is tried while another process has it.
+const RETRY: Duration = Duration::from_secs(1);
+/// Hosts that are named in the log for being refused.
+const MAX_NAMED: usize = 256;
+/// How long the hub goes on after its work, so that the last goodbyes arrive.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Where the hub listens.
+pub struct Place {
+    /// The address and the interface.
+    pub side: Side,
+    /// The control port; another free one is taken when it is in use.
+    pub control: u16,
+    /// The data port of the first stream; those that run beside it take other free ones.
+    pub data: u16,
+    /// The directory of this host's sessions.
+    pub sessions: PathBuf,
+    /// Who may come in.
+    pub entry: Entry,
+}
+
+impl Place {
+    /// Where the configuration says, or `listen` instead; through one interface only if one is known.
+    #[must_use]
+    pub fn new(config: &Config, listen: Option<Listen>, interface: Option<String>) -> Self {
+        let address = listen.map(|listen| listen.address).filter(|address| !address.is_unspecified());
+        Self {
+            side: Side { address, interface },
+            control: listen.and_then(|listen| listen.port).unwrap_or(config.ports.control),
+            data: config.ports.data,
+            sessions: config.directories.run.join("sessions"),
+            entry: Entry::default(),
+        }
+    }
+}
+
+/// A hub that cannot begin.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HubError {
+    /// No port, thread or event queue.
+    #[error("cannot listen for nodes: {0}")]
+    System(#[from] io::Error),
+    /// A session's name is taken.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}
+
+/// A session at a moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// What is shown.
+    pub status: RunStatus,
+    /// The transfer's figures.
+    pub transfer: Transfer,
+    /// Who waits to be let in.
+    pub arrivals: Vec<Arrival>,
+    /// Whether somebody wants it to begin with those who are there.
+    pub go: bool,
+    /// Whether whoever comes now may still be served by another round.
+    pub more_rounds: bool,
+    /// About whom somebody must be asked again.
+    pub questions: Vec<Question>,
+    /// How it ended, if it has.
+    pub ending: Option<Ending>,
+}
+
+enum Order {
+    Admit { session: String, admission: Admission },
+    Answer { session: String, node: NodeId, confirmed: Option<Vec<DiskIdentity>> },
+    Quit,
+}
+
+/// What the hub's thread and its users share.
+#[derive(Default)]
+struct Shared {
+    snapshots: Mutex<BTreeMap<String, Snapshot>>,
+    changed: Condvar,
+}
+
+/// A running hub.
+pub struct Hub {
+    /// The control port that it has.
+    pub port: u16,
+    orders: Sender<Order>,
+    waker: Arc<Waker>,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Hub {
+    /// Starts a hub with its sessions.
+    ///
+    /// # Errors
+    /// [`HubError`].
+    pub fn start(place: &Place, keys: Keys, sessions: Vec<SessionSpec>) -> Result<Self, HubError> {
+        let (control, wants) = match place.side.listener(place.control) {
+            Ok(listener) => (listener, None),
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
+                (place.side.listener(0)?, Some(place.control))
+            }
+            Err(e) => return Err(e.into()),
+        };
+        let port = control.local_addr()?.port();
+        let registrations = sessions
+            .iter()
+            .map(|session| Registration::take(&place.sessions, &session.name, port))
+            .collect::<Result<Vec<_>, _>>()?;
+        let names: Vec<String> = sessions.iter().map(|session| session.name.clone()).collect();
+        let net = Net::new(keys, control)?;
+        let waker = net.waker();
+        let (notices, from_streams) = channel();
+        let (orders, from_users) = channel();
+        let shared = Arc::new(Shared::default());
+        let mut event_loop = EventLoop {
+            net,
+            wants,
+            wanted_at: Instant::now(),
+            directory: place.sessions.clone(),
+            entry: place.entry.clone(),
+            complained: BTreeSet::new(),
+            data: DataPlace { side: place.side.clone(), port: place.data },
+            sessions: sessions.into_iter().map(|s| (s.name.clone(), Session::new(s))).collect(),
+            owners: BTreeMap::new(),
+            next_node: 1,
+            bell: Bell { notices, waker: Arc::clone(&waker) },
+            from_streams,
+            from_users,
+            shared: Arc::clone(&shared),
+            start: Instant::now(),
+            beat_at: Instant::now(),
+            published_at: None,
+            quit_at: None,
+            sockets: GoSockets::bind(&place.sessions, &names)?,
+            _registrations: registrations,
+        };
+        event_loop.publish();
+        let thread = thread::Builder::new().name("hub".into()).spawn(move || {
+            if let Err(error) = event_loop.run() {
+                log::error!("the hub has ended: {error}");
+            }
+        })?;
+        Ok(Self { port, orders, waker, shared, thread: Some(thread) })
+    }
+
+    /// Begins a session with those whom the admission names, or ends it if that names nobody.
+    pub fn admit(&self, session: &str, admission: Admission) {
+        self.order(Order::Admit { session: session.to_owned(), admission });
+    }
+
+    /// Tells a session that these disks of a node were confirmed when somebody was asked again, or that none were.
+    pub fn answer(&self, session: &str, node: NodeId, confirmed: Option<Vec<DiskIdentity>>) {
+        self.order(Order::Answer { session: session.to_owned(), node, confirmed });
+    }
+
+    /// A session as it is now.
+    #[must_use]
+    pub fn snapshot(&self, session: &str) -> Option<Snapshot> {
+        self.shared.snapshots.lock().unwrap_or_else(PoisonError::into_inner).get(session).cloned()
+    }
+
+    /// Waits until something has changed, at most for `timeout`.
+    pub fn wait(&self, timeout: Duration) {
+        let snapshots = self.shared.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.shared.changed.wait_timeout(snapshots, timeout));
+    }
+
+    /// Whether the hub's thread has ended, which it only does by a fault or after the hub was dropped.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    fn order(&self, order: Order) {
+        if self.orders.send(order).is_ok()
+            && let Err(error) = self.waker.wake()
+        {
+            log::error!("cannot wake the hub: {error}");
+        }
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        self.order(Order::Quit);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("the hub's thread has panicked");
+        }
+    }
+}
+
+struct EventLoop {
+    net: Net,
+    /// The well-known port, as long as another process has it, and when it was tried last.
+    wants: Option<u16>,
+    wanted_at: Instant,
+    directory: PathBuf,
+    entry: Entry,
+    /// Hosts that were sent away, as the log has said.
+    complained: BTreeSet<(IpAddr, String)>,
+    data: DataPlace,
+    sessions: BTreeMap<String, Session>,
+    /// Which node of which session speaks on a connection.
+    owners: BTreeMap<ConnectionId, (String, NodeId)>,
+    next_node: u32,
+    bell: Bell,
+    from_streams: Receiver<(StreamId, StreamNotice)>,
+    from_users: Receiver<Order>,
+    shared: Arc<Shared>,
+    start: Instant,
+    beat_at: Instant,
+    published_at: Option<Instant>,
+    quit_at: Option<Instant>,
+    /// Before the registrations: whoever comes next with a session's name makes its socket anew.
+    sockets: GoSockets,
+    _registrations: Vec<Registration>,
+}
+
+impl EventLoop {
+    fn run(&mut self) -> io::Result<()> {
+        loop {
+            for (connection, event) in self.net.wait(TICK)? {
+                self.on_event(connection, event);
+            }
+            self.obey();
+            self.sockets.serve(|name| match self.sessions.get_mut(name) {
+                Some(session) => session.go(),
+                None => Err(format!("no session '{name}' is held")),
+            });
+            let now = self.start.elapsed();
+            while let Ok((stream, notice)) = self.from_streams.try_recv() {
+                if let Some(session) = self.sessions.values_mut().find(|session| session.streams(stream)) {
+                    session.on_notice(notice, now);
+                }
+            }
+            for session in self.sessions.values_mut() {
+                session.advance(now, &self.data, &self.bell);
+            }
+            // A welcome must be an agent's first message: heartbeats come behind whatever this turn has to say.
+            self.deliver();
+            self.beat();
+            self.publish();
+            self.take_well_known_port();
+            if self.quit_at.is_some_and(|at| at.elapsed() > FAREWELL || self.owners.is_empty()) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn on_event(&mut self, connection: ConnectionId, event: NetEvent) {
+        let now = self.start.elapsed();
+        match event {
+            NetEvent::Message(message) => match (*message, self.owners.get(&connection)) {
+                (ToController::Hello(hello), None) => {
+                    if let Err(answer) = self.join(connection, *hello, now) {
+                        self.net.send(connection, &answer);
+                        self.net.close(connection);
+                    }
+                }
+                (ToController::Hello(_), Some(_)) => {
+                    let reason = "it says hello twice on one connection".to_owned();
+                    self.net.send(connection, &ToAgent::Refused { reason: reason.clone() });
+                    self.net.close(connection);
+                    self.forget(connection, &reason);
+                }
+                (message, Some((session, node))) => match self.sessions.get_mut(session) {
+                    Some(session) if session.knows(*node) => session.on_message(*node, message, now),
+                    _ => {
+                        let reason = format!("the session '{session}' is over for this node");
+                        self.net.send(connection, &ToAgent::Refused { reason });
+                        self.net.close(connection);
+                        self.owners.remove(&connection);
+                    }
+                },
+                (_, None) => self.net.close(connection),
+            },
+            NetEvent::Closed(reason) => self.forget(connection, &reason),
+        }
+    }
+
+    /// Nothing comes of a connection any more.
+    fn forget(&mut self, connection: ConnectionId, reason: &str) {
+        if let Some((session, node)) = self.owners.remove(&connection)
+            && let Some(session) = self.sessions.get_mut(&session)
+        {
+            session.on_closed(node, connection, reason);
+        }
+    }
+
+    fn join(
+        &mut self,
+        connection: ConnectionId,
+        hello: ka::wire::control::Hello,
+        now: Duration,
+    ) -> Result<(), ToAgent> {
+        if let Err(error) = hello.check() {
+            if let Some((peer, _)) = self.net.addresses(connection) {
+                self.complain(peer, &hello.session, &error.to_string());
+            }
+            return Err(ToAgent::Refused { reason: error.to_string() });
+        }
+        if self.net.key(connection) != Some(hello.key) {
+            let reason = "its key is not the one with which it opened the connection".to_owned();
+            return Err(ToAgent::Refused { reason });
+        }
+        let name = hello.session.clone();
+        if !session_names::is_valid(&name) {
+            return Err(ToAgent::Refused { reason: "that is no session's name".into() });
+        }
+        let Some(session) = self.sessions.get_mut(&name) else {
+            return Err(match registry::lookup(&self.directory, &name) {
+                Some(port) => ToAgent::Redirect { port },
+                None => ToAgent::Refused { reason: format!("no session '{name}' runs here") },
+            });
+        };
+        let Some(addresses) = self.net.addresses(connection) else { return Ok(()) };
+        let card = hello.inventory.cards.first().and_then(|card| card.mac.parse().ok());
+        // Who comes back shows what nobody else was told.
+        let known = hello.resume.is_some();
+        let entry = self.entry.check(self.net.is_of_run(connection), addresses.0, card);
+        if let Some(reason) = entry.err().filter(|_| !known) {
+            self.complain(addresses.0, &name, &reason);
+            return Err(ToAgent::Refused { reason: format!("the session '{name}': {reason}") });
+        }
+        let id = NodeId(self.next_node);
+        self.next_node += 1;
+        match session.on_hello(id, hello, connection, addresses, now) {
+            Ok(node) => {
+                self.owners.insert(connection, (name, node));
+                Ok(())
+            }
+            Err(reason) => {
+                self.complain(addresses.0, &name, &reason);
+                Err(ToAgent::Refused { reason: format!("the session '{name}': {reason}") })
+            }
+        }
+    }
+
+    /// Says once of each address and reason that it was sent away: a host that goes on asking must not fill the log.
+    fn complain(&mut self, peer: IpAddr, session: &str, reason: &str) {
+        if self.complained.len() < MAX_NAMED && self.complained.insert((peer, reason.to_owned())) {
+            log::warn!("{session}: {peer} is refused: {reason}");
+        }
+    }
+
+    fn obey(&mut self) {
+        while let Ok(order) = self.from_users.try_recv() {
+            match order {
+                Order::Admit { session, admission } => {
+                    if let Some(session) = self.sessions.get_mut(&session) {
+                        session.admit(admission);
+                    }
+                }
+                Order::Answer { session, node, confirmed } => {
+                    if let Some(session) = self.sessions.get_mut(&session) {
+                        session.answer(node, confirmed);
+                    }
+                }
+                Order::Quit => {
+                    self.quit_at = Some(Instant::now());
+                }
+            }
+        }
+    }
+
+    fn beat(&mut self) {
+        if self.beat_at.elapsed() >= HEARTBEAT {
+            self.beat_at = Instant::now();
+            for connection in self.owners.keys() {
+                self.net.send(*connection, &ToAgent::Heartbeat);
+            }
+            self.flush();
+        }
+    }
+
+    fn deliver(&mut self) {
+        for session in self.sessions.values_mut() {
+            for (connection, message) in session.take_outbox() {
+                self.net.send(connection, &message);
+                if matches!(message, ToAgent::Bye | ToAgent::Refused { .. }) {
+                    self.net.close(connection);
+                    self.owners.remove(&connection);
+                }
+            }
+        }
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        for (connection, event) in self.net.flush_all() {
+            self.on_event(connection, event);
+        }
+    }
+
+    /// Renews what others see, not more often than anybody looks.
+    fn publish(&mut self) {
+        if self.published_at.is_some_and(|at| at.elapsed() < TICK) {
+            return;
+        }
+        self.published_at = Some(Instant::now());
+        let mut snapshots = self.shared.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, session) in &self.sessions {
+            let (status, transfer) = session.status();
+            let snapshot = Snapshot {
+                status,
+                transfer,
+                arrivals: session.arrivals(),
+                go: session.was_told_to_go(),
+                more_rounds: session.has_rounds(),
+                questions: session.questions(),
+                ending: session.ending().cloned(),
+            };
+            snapshots.insert(name.clone(), snapshot);
+        }
+        drop(snapshots);
+        self.shared.changed.notify_all();
+    }
+
+    /// Agents that know only the well-known port must find somebody there, also when the process that
+    /// had it has ended.
+    fn take_well_known_port(&mut self) {
+        let Some(port) = self.wants else { return };
+        if self.wanted_at.elapsed() < RETRY {
+            return;
+        }
+        self.wanted_at = Instant::now();
+        if let Ok(listener) = self.data.side.listener(port) {
+            match self.net.listen(listener) {
+                Ok(()) => self.wants = None,
+                Err(error) => log::warn!("cannot listen on port {port}: {error}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,434 @@
+//! The controller's control connections: who has proved to know the join secret may speak.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ka::keys::Key;
+use ka::wire::channel::{Channel, ChannelError, Received};
+use ka::wire::control::{ToAgent, ToController};
+use ka::wire::hello::MAX_HELLO;
+use ka::wire::preamble::{Preamble, PreambleError};
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use crate::config::keys::Keys;
+
+const WAKER: Token = Token(0);
+const LISTENERS: [Token; 2] = [Token(1), Token(2)];
+const FIRST: usize = 3;
+
+/// How long a connection may take to prove itself.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Connections that may be open without proof.
+const MAX_UNPROVEN: usize = 512;
+/// Proven connections in all, and from one address: a machine has one, and another for a minute after a reset.
+const MAX_PROVEN: usize = 8192;
+const MAX_PROVEN_OF_ONE: usize = 64;
+/// How often one connection is read before all others have their turn: whoever says more than can be taken must not keep
+/// the others from being heard.
+const READS: usize = 2;
+/// The log says so at most this often.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
+/// The longest message of an agent after its first, in bytes: a piece of its log, or what it noted.
+const MAX_MESSAGE: usize = 1 << 20;
+/// Hosts that are named once each in the log for what they say without proof.
+const MAX_NAMED: usize = 256;
+/// A proven connection that says nothing for so long is dropped; agents beat far more often.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// A control connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ConnectionId(pub(super) usize);
+
+/// What happened on a connection.
+#[derive(Debug)]
+pub(super) enum NetEvent {
+    /// An agent says something.
+    Message(Box<ToController>),
+    /// It is gone.
+    Closed(String),
+}
+
+struct Connection {
+    stream: TcpStream,
+    channel: Channel,
+    /// The agent's address.
+    peer: IpAddr,
+    /// This machine's address, as the agent sees it.
+    local: IpAddr,
+    opened_at: Instant,
+    heard_at: Instant,
+    proven: bool,
+    /// It showed the join secret of this run alone.
+    of_run: bool,
+    /// To be closed once everything is written.
+    closing: bool,
+}
+
+/// All control connections.
+pub(super) struct Net {
+    poll: Poll,
+    waker: Arc<Waker>,
+    keys: Keys,
+    listeners: Vec<mio::net::TcpListener>,
+    connections: BTreeMap<ConnectionId, Connection>,
+    next: usize,
+    /// Hosts that speak another version, as the log has said.
+    foreign: BTreeSet<IpAddr>,
+    /// Connections that were left before they had nothing more to say.
+    unread: BTreeSet<ConnectionId>,
+    /// When the log last said that there are too many connections.
+    full: Option<Instant>,
+}
+
+impl Net {
+    pub(super) fn new(keys: Keys, listener: TcpListener) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let mut net = Self {
+            poll,
+            waker,
+            keys,
+            listeners: Vec::new(),
+            connections: BTreeMap::new(),
+            next: FIRST,
+            foreign: BTreeSet::new(),
+            unread: BTreeSet::new(),
+            full: None,
+        };
+        net.listen(listener)?;
+        Ok(net)
+    }
+
+    /// Accepts agents on one more listener.
+    pub(super) fn listen(&mut self, listener: TcpListener) -> io::Result<()> {
+        listener.set_nonblocking(true)?;
+        let mut listener = mio::net::TcpListener::from_std(listener);
+        let token = LISTENERS.get(self.listeners.len()).copied().ok_or(io::ErrorKind::InvalidInput)?;
+        self.poll.registry().register(&mut listener, token, Interest::READABLE)?;
+        self.listeners.push(listener);
+        Ok(())
+    }
+
+    pub(super) fn waker(&self) -> Arc<Waker> {
+        Arc::clone(&self.waker)
+    }
+
+    /// Waits for at most `timeout`, and returns what has come.
+    pub(super) fn wait(&mut self, timeout: Duration) -> io::Result<Vec<(ConnectionId, NetEvent)>> {
+        let mut events = Events::with_capacity(256);
+        let timeout = if self.unread.is_empty() { timeout } else { Duration::ZERO };
+        match self.poll.poll(&mut events, Some(timeout)) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            outcome => outcome?,
+        }
+        let mut ready = std::mem::take(&mut self.unread);
+        for event in &events {
+            match event.token() {
+                WAKER => {}
+                token if LISTENERS.contains(&token) => self.accept(),
+                Token(token) => drop(ready.insert(ConnectionId(token))),
+            }
+        }
+        let mut happened = Vec::new();
+        for id in ready {
+            self.receive(id, &mut happened);
+            self.flush(id, &mut happened);
+        }
+        self.drop_late(&mut happened);
+        Ok(happened)
+    }
+
+    /// Queues a message; a connection that fails shows it in [`Net::wait`].
+    pub(super) fn send(&mut self, id: ConnectionId, message: &ToAgent) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        if let Err(error) = connection.channel.send(message) {
+            log::warn!("cannot send to {}: {error}", connection.peer);
+            connection.closing = true;
+        }
+    }
+
+    /// Writes what is queued everywhere; returns what went wrong on the way.
+    pub(super) fn flush_all(&mut self) -> Vec<(ConnectionId, NetEvent)> {
+        let mut happened = Vec::new();
+        let waiting: Vec<ConnectionId> = self
+            .connections
+            .iter()
+            .filter(|(_, c)| c.closing || c.channel.queued() > 0)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in waiting {
+            self.flush(id, &mut happened);
+        }
+        happened
+    }
+
+    /// Closes a connection when everything queued is written.
+    pub(super) fn close(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.closing = true;
+        }
+    }
+
+    /// The key that the agent has proved to have.
+    pub(super) fn key(&self, id: ConnectionId) -> Option<Key> {
+        self.connections.get(&id)?.channel.peer()
+    }
+
+    /// Whether the agent showed the join secret of this run alone.
+    pub(super) fn is_of_run(&self, id: ConnectionId) -> bool {
+        self.connections.get(&id).is_some_and(|connection| connection.of_run)
+    }
+
+    /// The agent's address, and this machine's as the agent sees it.
+    pub(super) fn addresses(&self, id: ConnectionId) -> Option<(IpAddr, IpAddr)> {
+        self.connections.get(&id).map(|connection| (connection.peer, connection.local))
+    }
+
+    fn accept(&mut self) {
+        let mut accepted = Vec::new();
+        for listener in &self.listeners {
+            loop {
+                match listener.accept() {
+                    Ok(pair) => accepted.push(pair),
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(e) => {
+                        log::warn!("a connection could not be accepted: {e}");
+                        break;
+                    }
+                }
+            }
+        }
+        for (stream, peer) in accepted {
+            if let Err(error) = self.take(stream, peer) {
+                log::warn!("the connection of {peer} could not be taken: {error}");
+            }
+        }
+    }
+
+    fn take(&mut self, mut stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
+        // An agent proves itself at once, so idle strangers never keep one out.
+        let mut unproven = self.connections.iter().filter(|(_, c)| !c.proven).map(|(id, _)| *id);
+        let oldest = unproven.next();
+        if let Some(oldest) = oldest.filter(|_| unproven.count() + 1 >= MAX_UNPROVEN) {
+            self.connections.remove(&oldest);
+        }
+        stream.set_nodelay(true)?;
+        let local = stream.local_addr()?.ip().to_canonical();
+        let id = ConnectionId(self.next);
+        self.next += 1;
+        self.poll.registry().register(&mut stream, Token(id.0), Interest::READABLE | Interest::WRITABLE)?;
+        let now = Instant::now();
+        let mut channel = Channel::answer();
+        channel.limit(MAX_HELLO);
+        let connection = Connection {
+            stream,
+            channel,
+            peer: peer.ip().to_canonical(),
+            local,
+            opened_at: now,
+            heard_at: now,
+            proven: false,
+            of_run: false,
+            closing: false,
+        };
+        self.connections.insert(id, connection);
+        Ok(())
+    }
+
+    fn receive(&mut self, id: ConnectionId, happened: &mut Vec<(ConnectionId, NetEvent)>) {
+        let mut reads = 0;
+        loop {
+            let Some(connection) = self.connections.get_mut(&id) else { return };
+            let outcome = match connection.channel.receive::<ToController>() {
+                Ok(Some(Received::Opening(Preamble::Control))) => {
+                    let joins = self.keys.joins();
+                    let accepted = connection.channel.accept_control_by_any(&self.keys.controller, &joins);
+                    connection.of_run = matches!(accepted, Ok(1));
+                    accepted.map(drop).map_err(|e| e.to_string())
+                }
+                Ok(Some(Received::Message(message))) if connection.proven => {
+                    happened.push((id, NetEvent::Message(Box::new(message))));
+                    Ok(())
+                }
+                Ok(Some(Received::Message(message))) => {
+                    connection.proven = true;
+                    connection.channel.limit(MAX_MESSAGE);
+                    let peer = connection.peer;
+                    self.room_for(peer).map(|()| happened.push((id, NetEvent::Message(Box::new(message)))))
+                }
+                Ok(Some(_)) => Err("it is not a control connection".into()),
+                Ok(None) if reads == READS => {
+                    self.unread.insert(id);
+                    return;
+                }
+                Ok(None) => match connection.channel.read_from(&mut connection.stream) {
+                    Ok(0) => Err("it closed the connection".into()),
+                    Ok(_) => {
+                        reads += 1;
+                        connection.heard_at = Instant::now();
+                        Ok(())
+                    }
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                        // Little is said here, and a thousand buffers are much.
+                        connection.channel.rest();
+                        return;
+                    }
+                    Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(()),
+                    Err(e) => Err(e.to_string()),
+                },
+                Err(error) => {
+                    let peer = connection.peer;
+                    if let ChannelError::Preamble(PreambleError::Version(_)) = error
+                        && self.foreign.len() < MAX_NAMED
+                        && self.foreign.insert(peer)
+                    {
+                        log::warn!("{peer} cannot join: {error}");
+                    }
+                    Err(error.to_string())
+                }
+            };
+            if let Err(reason) = outcome {
+                self.drop_connection(id, reason, happened);
+                return;
+            }
+        }
+    }
+
+    /// Whether there may be one more proven connection, which counts already, with this address.
+    fn room_for(&mut self, peer: IpAddr) -> Result<(), String> {
+        let proven = self.connections.values().filter(|c| c.proven);
+        let (all, beside) = (proven.clone().count(), proven.filter(|c| c.peer == peer).count());
+        let full = if all > MAX_PROVEN {
+            format!("{} connections are open", all - 1)
+        } else if beside > MAX_PROVEN_OF_ONE && !peer.is_loopback() {
+            format!("{peer} has {} connections open", beside - 1)
+        } else {
+            return Ok(());
+        };
+        if self.full.is_none_or(|since| since.elapsed() > TELL_AGAIN) {
+            self.full = Some(Instant::now());
+            log::warn!("{peer} cannot join: {full}, and no more are taken");
+        }
+        Err(full)
+    }
+
+    fn flush(&mut self, id: ConnectionId, happened: &mut Vec<(ConnectionId, NetEvent)>) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        match connection.channel.write_to(&mut connection.stream) {
+            Ok(_) if connection.closing && connection.channel.queued() == 0 => {
+                self.connections.remove(&id);
+            }
+            Ok(_) => {}
+            Err(error) => self.drop_connection(id, error.to_string(), happened),
+        }
+    }
+
+    fn drop_late(&mut self, happened: &mut Vec<(ConnectionId, NetEvent)>) {
+        let late: Vec<ConnectionId> = self
+            .connections
+            .iter()
+            .filter(
+                |(_, c)| {
+                    if c.proven { c.heard_at.elapsed() > IDLE } else { c.opened_at.elapsed() > PATIENCE }
+                },
+            )
+            .map(|(id, _)| *id)
+            .collect();
+        for id in late {
+            self.drop_connection(id, "it has gone silent".into(), happened);
+        }
+    }
+
+    fn drop_connection(
+        &mut self,
+        id: ConnectionId,
+        reason: String,
+        happened: &mut Vec<(ConnectionId, NetEvent)>,
+    ) {
+        let Some(connection) = self.connections.remove(&id) else { return };
+        if connection.proven {
+            happened.push((id, NetEvent::Closed(reason)));
+        } else {
+            log::debug!("a connection of {} has not proved itself: {reason}", connection.peer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ka::wire::control::Progress;
+    use ka::keys::{JoinKey, KeyPair};
+    use std::io::Write;
+
+    /// An agent on the other end of a connection that is open.
+    fn agent(net: &mut Net, keys: &Keys, address: SocketAddr) -> (std::net::TcpStream, Channel) {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        let mut channel = Channel::dial_control(&keys.join, &KeyPair::generate().unwrap()).unwrap();
+        channel.write_to(&mut stream).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        loop {
+            net.wait(Duration::from_millis(10)).unwrap();
+            match channel.read_from(&mut stream) {
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => panic!("{e}"),
+            }
+            if let Some(Received::Open) = channel.receive::<ToAgent>().unwrap() {
+                return (stream, channel);
+            }
+        }
+    }
+
+    fn messages(happened: &[(ConnectionId, NetEvent)]) -> usize {
+        happened.iter().filter(|(_, event)| matches!(event, NetEvent::Message(_))).count()
+    }
+
+    /// One that speaks faster than it is heard kept the hub at its connection for ever, and all it said in memory.
+    #[test]
+    fn whoever_says_much_does_not_keep_others_from_being_heard() {
+        let controller = KeyPair::generate().unwrap();
+        let join = JoinKey::generate(&controller).unwrap();
+        let keys = Keys { controller, join, run: None };
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut net = Net::new(keys.clone(), listener).unwrap();
+        let (mut loud, mut channel) = agent(&mut net, &keys, address);
+        let (mut quiet, mut other) = agent(&mut net, &keys, address);
+        let beat = ToController::Heartbeat(Progress::default());
+        // As much as the kernel takes.
+        let mut said = 0;
+        let mut wire = Vec::new();
+        while wire.is_empty() {
+            channel.send(&beat).unwrap();
+            channel.write_to(&mut wire).unwrap();
+            said += 1;
+            match loud.write(&wire) {
+                Ok(length) => drop(wire.drain(..length)),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => panic!("{e}"),
+            }
+        }
+        other.send(&beat).unwrap();
+        other.write_to(&mut quiet).unwrap();
+        let (mut heard, mut most, mut quiet_at) = (0, 0, None);
+        let start = Instant::now();
+        // The last one is in part with the agent.
+        while heard < said {
+            assert!(start.elapsed() < Duration::from_secs(60), "{heard} of {said} messages");
+            let happened = net.wait(Duration::from_millis(10)).unwrap();
+            let news = messages(&happened);
+            let connections: BTreeSet<ConnectionId> = happened.iter().map(|(id, _)| *id).collect();
+            if connections.len() > 1 {
+                quiet_at.get_or_insert(heard);
+            }
+            (heard, most) = (heard + news, most.max(news));
+        }
+        assert!(most * 4 < said, "{most} of {said} messages in one turn");
+        assert!(quiet_at.is_some_and(|before| before * 4 < said), "after {quiet_at:?} of {said} the other was heard");
+    }
+}

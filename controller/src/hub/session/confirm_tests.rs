@@ -1,0 +1,232 @@
+//! That the disk that was confirmed is the one that is erased, in every round; and that a writer that hangs holds up
+//! nobody for ever.
+
+use std::net::IpAddr;
+
+use ka::chain::Offset;
+use ka::disk::choice::DiskChoice;
+use ka::disk::description::Description;
+use ka::inventory::identity::DiskIdentity;
+use ka::inventory::{Card, Disk, Inventory};
+use ka::plan::{ConfirmedPlan, DiskPlan};
+use ka::seal::StreamKey;
+use ka::wire::control::{Hello, Progress, ToController};
+
+use super::tests::{mac, session, target};
+use super::*;
+use crate::hub::plans::Plans;
+
+const NO_TIME: Duration = Duration::ZERO;
+const GB: u64 = 1_000_000_000;
+
+fn disk(name: &str, serial: &str, boot: &str) -> Disk {
+    let identity = DiskIdentity {
+        size: GB,
+        sector_size: 512,
+        serial: serial.into(),
+        boot: boot.into(),
+        sequence: Some(u64::from(name.as_bytes()[2])),
+        ..DiskIdentity::default()
+    };
+    let (size, sector_size) = (GB, 512);
+    Disk { name: name.into(), bus: "ata".into(), size, sector_size, identity, ..Disk::default() }
+}
+
+fn arrive(session: &mut Session, id: u32, last: u8, disks: &[Disk]) -> Result<NodeId, String> {
+    let card = Card { name: "eth0".into(), mac: mac(last).to_string(), ..Card::default() };
+    let hello = Hello {
+        session: "kainstall".into(),
+        version: String::new(),
+        key: ka::keys::KeyPair::generate().unwrap().public,
+        data_port: 1,
+        window: 1 << 23,
+        inventory: Inventory { cards: vec![card], disks: disks.to_vec(), ..Inventory::default() },
+        erasable: true,
+        resume: None,
+    };
+    let addresses = (IpAddr::from([10, 0, 0, last]), IpAddr::from([10, 0, 0, 254]));
+    session.on_hello(NodeId(id), hello, ConnectionId(id as usize), addresses, NO_TIME)
+}
+
+/// A run that erases `sda`, and asks again if `ask`.
+fn run(ask: bool) -> Session {
+    let mut session = session(3);
+    let plan = DiskPlan::new("sda".into(), Description::parse("linux fill\n", "desc").unwrap());
+    session.spec.plans = Some(Plans { ask, ..Plans::new(target(vec![plan])) });
+    session
+}
+
+/// Somebody confirms the machine 1 with these disks, of which the first is `sda`.
+fn confirm(session: &mut Session, shown: &[Disk]) {
+    session.admit(Admission {
+        named: [mac(1)].into(),
+        confirmed: [(mac(1), vec![shown[0].identity.clone()])].into(),
+        ..Admission::default()
+    });
+    session.gather();
+}
+
+fn plans(session: &mut Session) -> Vec<ConfirmedPlan> {
+    let messages = session.take_outbox().into_iter();
+    messages.filter_map(|(_, m)| if let ToAgent::Plan(plan) = m { Some(*plan) } else { None }).collect()
+}
+
+fn one_plan(session: &mut Session) -> (String, String) {
+    let plans = plans(session);
+    let [ConfirmedPlan { plan, disks }] = plans.as_slice() else { panic!("{plans:?}") };
+    let DiskChoice::Name { name, .. } = &plan.disks[0].disk else { panic!("{plan:?}") };
+    (name.clone(), disks[0].serial.clone())
+}
+
+/// The node 1 dies in its first round.
+fn die(session: &mut Session) {
+    let node = session.nodes.get_mut(&NodeId(1)).unwrap();
+    node.fail(failure("chain", "it is dead".into(), true, None));
+    node.dead = true;
+    node.connection = None;
+    session.state = State::Leaving;
+}
+
+fn in_a_further_round(ask: bool, before: &[Disk], after: &[Disk]) -> (Session, Result<NodeId, String>) {
+    let mut session = run(ask);
+    arrive(&mut session, 1, 1, before).unwrap();
+    confirm(&mut session, before);
+    assert_eq!(plans(&mut session).len(), 1);
+    die(&mut session);
+    let came = arrive(&mut session, 2, 1, after);
+    session.go_on();
+    (session, came)
+}
+
+#[test]
+fn a_confirmed_disk_is_followed_to_its_new_name() {
+    let before = [disk("sda", "SYSTEM", "1"), disk("sdb", "DATA", "1")];
+    let after = [disk("sda", "DATA", "2"), disk("sdb", "SYSTEM", "2")];
+    let (mut session, came) = in_a_further_round(false, &before, &after);
+    came.unwrap();
+    assert_eq!(one_plan(&mut session), ("sdb".into(), "SYSTEM".into()));
+}
+
+#[test]
+fn a_machine_without_its_confirmed_disk_is_refused() {
+    let before = [disk("sda", "SYSTEM", "1"), disk("sdb", "DATA", "1")];
+    let (mut session, came) = in_a_further_round(true, &before, &[disk("sda", "DATA", "2")]);
+    let reason = came.unwrap_err();
+    assert!(reason.contains("not the disk that was confirmed") && reason.contains("`SYSTEM`"), "{reason}");
+    assert_eq!(plans(&mut session), []);
+    assert_eq!(session.ending(), Some(&Ending::Served));
+}
+
+#[test]
+fn a_machine_that_nothing_pins_is_asked_about_again() {
+    let (before, after) = ([disk("sda", "", "1")], [disk("sda", "", "2")]);
+    let (_, came) = in_a_further_round(false, &before, &after);
+    let reason = came.unwrap_err();
+    assert!(reason.contains("nothing tells") && reason.contains("nobody can be asked"), "{reason}");
+
+    for yes in [true, false] {
+        let (mut session, came) = in_a_further_round(true, &before, &after);
+        came.unwrap();
+        assert_eq!(session.ending(), None, "it waits for the answer");
+        assert_eq!(plans(&mut session), []);
+        let questions = session.questions();
+        let [question] = questions.as_slice() else { panic!("{questions:?}") };
+        assert!(question.reason.contains("nothing tells"), "{}", question.reason);
+        session.answer(question.node, yes.then(|| vec![after[0].identity.clone()]));
+        session.go_on();
+        assert_eq!(plans(&mut session).len(), usize::from(yes));
+        assert_eq!(session.ending().is_some(), !yes);
+    }
+    // Nobody answers.
+    let (mut session, _) = in_a_further_round(true, &before, &after);
+    clock::pass(Duration::from_secs(601));
+    session.nodes.get_mut(&NodeId(2)).unwrap().heard_at = clock::now();
+    session.judge_questions();
+    session.go_on();
+    assert_eq!(session.ending(), Some(&Ending::Served));
+}
+
+/// What was shown is what counts, and not what the machine says when somebody answers.
+#[test]
+fn a_machine_that_boots_while_somebody_is_asked_is_compared_with_what_was_shown() {
+    let shown = [disk("sda", "SYSTEM", "1")];
+    for (now, is_served) in [
+        (disk("sda", "SYSTEM", "2"), true),
+        (disk("sda", "DATA", "2"), false),
+        (disk("sda", "DATA", "1"), false),
+    ] {
+        let mut session = run(false);
+        arrive(&mut session, 1, 1, &shown).unwrap();
+        // No machine is back from a reset while it would still have been heard.
+        clock::pass(session.spec.dead_after * 3);
+        arrive(&mut session, 2, 1, std::slice::from_ref(&now)).unwrap();
+        confirm(&mut session, &shown);
+        assert_eq!(plans(&mut session).len(), usize::from(is_served), "{now:?}");
+        assert_eq!(session.ending().is_some(), !is_served);
+    }
+}
+
+/// Nodes 1 and 2 have everything; the first still writes.
+fn released() -> Session {
+    let mut session = session(1);
+    session.spec.step_limit = Duration::from_secs(60);
+    let stream = StreamKey::generate(ka::seal::Cipher::preferred()).unwrap().stream;
+    for id in [1, 2] {
+        arrive(&mut session, id, u8::try_from(id).unwrap(), &[]).unwrap();
+        let node = session.nodes.get_mut(&NodeId(id)).unwrap();
+        node.begin_round(1, false);
+        node.phase = Phase::Receiving;
+        node.stream = Some(stream);
+        session.chosen.push(NodeId(id));
+    }
+    session.round = 1;
+    session.state = State::Leaving;
+    session.released_at = Some(clock::now());
+    let other = session.nodes.get_mut(&NodeId(2)).unwrap();
+    other.phase = Phase::Complete;
+    session
+}
+
+/// Seconds until the session gives it up, if its writer takes `step` bytes every second.
+fn given_up_after(session: &mut Session, written: impl Fn(u64) -> u64) -> u64 {
+    for second in 1..2000 {
+        clock::pass(Duration::from_secs(1));
+        let progress =
+            Progress { verified: Offset(8 << 20), written: Offset(written(second)), ..Progress::default() };
+        session.on_message(NodeId(1), ToController::Heartbeat(progress), NO_TIME);
+        session.judge_absence();
+        session.judge_writers(NO_TIME);
+        if session.nodes[&NodeId(1)].is_failed() {
+            return second;
+        }
+    }
+    panic!("it is waited for without a limit");
+}
+
+#[test]
+fn a_last_flush_that_never_returns_holds_up_nobody_for_ever() {
+    let mut session = released();
+    let after = given_up_after(&mut session, |_| 8 << 20);
+    assert!((60..65).contains(&after), "{after}");
+    let (status, _) = session.status();
+    let of = |last| status.nodes.iter().find(|node| node.mac == Some(mac(last))).unwrap();
+    let failure = of(1).failure.clone().unwrap();
+    assert_eq!(failure.step, "write everything out", "{failure:?}");
+    assert_eq!(of(2).phase, Phase::Complete);
+    // It is not waited for that it says goodbye, either.
+    clock::pass(Duration::from_secs(61));
+    session.go_on();
+    assert_eq!(session.ending(), Some(&Ending::Served));
+}
+
+#[test]
+fn a_writer_that_takes_nothing_has_a_limit_and_a_slow_one_too() {
+    let mut session = released();
+    let after = given_up_after(&mut session, |_| 0);
+    assert!((60..65).contains(&after), "{after}");
+    assert_eq!(session.nodes[&NodeId(1)].failure.as_ref().unwrap().step, "receive");
+    // A disk that answers once in half a minute.
+    let mut session = released();
+    let after = given_up_after(&mut session, |second| second / 30 * 4096);
+    assert!((60..120).contains(&after), "{after}");
+}

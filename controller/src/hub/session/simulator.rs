@@ -1,0 +1,628 @@
+//! Sessions under generated histories: machines come, are reset, die, lose their connections, fail, lie, and wait,
+//! in any order that a seed gives. Agents, wire and time are simulated; the session is the real one.
+//!
+//! What must hold after every step, and at the end:
+//! - no machine is told to erase itself while it has a copy, or is at work on one;
+//! - what is shown as complete said so itself, and what said so and was dismissed is shown as complete;
+//! - nothing is said on a connection after its last word;
+//! - once the machines behave, the session comes to its end, and every machine in it has one fate.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::mpsc::{Receiver, channel};
+
+use ka::chain::{Epoch, Offset, Report, Trouble};
+use ka::inventory::{Card, Firmware, Inventory};
+use ka::plan::{After, BootPlan, FinishPlan, Loader, Plan};
+use ka::proof::{Proof, Root};
+use ka::seal::Total;
+use ka::wire::control::{Hello, Progress, Ticket, ToController};
+
+use super::*;
+use crate::hub::Target;
+use crate::hub::clock;
+use crate::stream::StreamNotice;
+use ka_net::listen::Side;
+use crate::stream::source::SourceError;
+
+const TOTAL: Total = Total { length: 7, sha256: [0; 32] };
+
+/// The golden node has read everything.
+fn proof() -> Proof {
+    Proof { root: Root { length: 7, hash: [0; 32] }, last: Some(TOTAL) }
+}
+
+const MACHINES: u8 = 6;
+const SCHEDULES: u64 = 2000;
+/// Steps of a history in which anything happens.
+const STEPS: u64 = 120;
+/// Turns of a second in which all behave, after which every session must be over.
+const PATIENCE: u32 = 600;
+
+/// When the wire's side closes connections on which nothing comes.
+const IDLE: u32 = 60;
+
+/// SplitMix64, so that a seed means the same history for ever.
+struct Random(u64);
+
+impl Random {
+    fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.bits() % limit
+    }
+
+    fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
+
+/// Writes nothing, at once.
+struct Nothing;
+
+impl Source for Nothing {
+    fn write(&self, _: &mut dyn Write) -> Result<Tally, SourceError> {
+        Ok(Tally::default())
+    }
+}
+
+/// What an agent is at.
+#[derive(Clone, Debug, PartialEq)]
+enum At {
+    Waiting,
+    Preparing,
+    Ready,
+    Receiving(StreamId),
+    /// It has a copy of this stream.
+    Has(StreamId),
+    Failed {
+        passing: bool,
+    },
+    /// It was sent away.
+    Gone,
+}
+
+/// One life of a machine.
+struct Agent {
+    machine: u8,
+    alive: bool,
+    connection: Option<ConnectionId>,
+    ticket: Option<Ticket>,
+    at: At,
+    epoch: Option<(StreamId, Epoch)>,
+    done: bool,
+    /// Something may have been lost with a connection: it is said again.
+    again: bool,
+}
+
+struct World {
+    session: Session,
+    random: Random,
+    agents: Vec<Agent>,
+    /// Machines with a whole copy that nobody may take away.
+    copies: BTreeSet<u8>,
+    next: u32,
+    connections: usize,
+    /// Connections on which the last word was said.
+    closed: BTreeSet<ConnectionId>,
+    bell: Bell,
+    notices: Receiver<(StreamId, StreamNotice)>,
+    _poll: mio::Poll,
+    passed: Duration,
+    planned: bool,
+    history: Vec<String>,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut random = Random(seed);
+        // As `kactl run` has it, or `kactl send`.
+        let planned = random.chance(70);
+        let poll = mio::Poll::new().unwrap();
+        let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
+        let (sender, notices) = channel();
+        let plan = Plan {
+            run: "kainstall".into(),
+            disks: Vec::new(),
+            boot: BootPlan::new(Loader::None, Firmware::Bios),
+            finish: FinishPlan::default(),
+            after: After::Reboot,
+        };
+        let session = Session::new(SessionSpec {
+            name: "kainstall".into(),
+            source: Arc::new(Nothing),
+            wanted: usize::try_from(1 + random.below(4)).unwrap(),
+            gate: if planned { Gate::Named } else { Gate::First },
+            only: None,
+            plans: planned.then(|| Plans::new(Target { plan, left_out: Vec::new(), other_firmware: None })),
+            timeout: Some(Duration::from_secs(30)),
+            log: None,
+            window: 1 << 23,
+            dead_after: Duration::from_millis(1500),
+            step_limit: Duration::from_secs(35 * 60),
+            slow: SlowLimits::default(),
+            rounds: u32::try_from(1 + random.below(3)).unwrap(),
+            delay: if seed.is_multiple_of(3) { Duration::from_secs(2) } else { Duration::ZERO },
+            order: Order::Address,
+        });
+        Self {
+            session,
+            random,
+            agents: Vec::new(),
+            copies: BTreeSet::new(),
+            next: 1,
+            connections: 0,
+            closed: BTreeSet::new(),
+            bell: Bell { notices: sender, waker },
+            notices,
+            _poll: poll,
+            passed: Duration::ZERO,
+            planned,
+            history: Vec::new(),
+        }
+    }
+
+    fn note(&mut self, what: impl Into<String>) {
+        self.history.push(what.into());
+    }
+
+    fn connection(&mut self) -> ConnectionId {
+        self.connections += 1;
+        ConnectionId(self.connections)
+    }
+
+    /// The machine boots, whatever it was at.
+    fn boot(&mut self, machine: u8) {
+        self.note(format!("machine {machine} boots"));
+        let closes = self.random.chance(50);
+        for i in 0..self.agents.len() {
+            if self.agents[i].machine == machine && self.agents[i].alive {
+                self.end(i, closes);
+            }
+        }
+        let connection = self.connection();
+        let agent = Agent {
+            machine,
+            alive: true,
+            connection: Some(connection),
+            ticket: None,
+            at: At::Waiting,
+            epoch: None,
+            done: false,
+            again: false,
+        };
+        self.agents.push(agent);
+        self.hello(self.agents.len() - 1, connection);
+    }
+
+    fn hello(&mut self, i: usize, connection: ConnectionId) {
+        let (machine, resume) = (self.agents[i].machine, self.agents[i].ticket);
+        let mac = format!("52:54:00:00:00:{machine:02x}");
+        let card = Card { name: "eth0".into(), mac, ..Card::default() };
+        let hello = Hello {
+            session: "kainstall".into(),
+            version: String::new(),
+            key: [0; 32],
+            data_port: 1,
+            window: 1 << 23,
+            inventory: Inventory { cards: vec![card], ..Inventory::default() },
+            erasable: true,
+            resume,
+        };
+        let addresses = (IpAddr::from([10, 0, 0, machine]), IpAddr::from(Ipv4Addr::LOCALHOST));
+        let id = NodeId(self.next);
+        self.next += 1;
+        match self.session.on_hello(id, hello, connection, addresses, self.passed) {
+            Ok(_) => self.agents[i].again = resume.is_some(),
+            Err(reason) => {
+                self.note(format!("machine {machine} is refused: {reason}"));
+                self.closed.insert(connection);
+                self.agents[i].at = At::Gone;
+                self.agents[i].connection = None;
+            }
+        }
+    }
+
+    /// The agent ends, and the controller hears of it or not.
+    fn end(&mut self, i: usize, closes: bool) {
+        self.agents[i].alive = false;
+        if closes {
+            self.cut(i);
+        }
+    }
+
+    fn cut(&mut self, i: usize) {
+        if let (Some(connection), Some(ticket)) = (self.agents[i].connection.take(), self.agents[i].ticket) {
+            self.session.on_closed(ticket.node, connection, "cut");
+        }
+    }
+
+    fn say(&mut self, i: usize, message: ToController) {
+        let agent = &self.agents[i];
+        if let (true, Some(ticket), Some(_)) = (agent.alive, agent.ticket, agent.connection)
+            && self.session.knows(ticket.node)
+        {
+            if !matches!(message, ToController::Heartbeat(_)) {
+                self.note(format!("machine {} says {}", self.agents[i].machine, short(&message)));
+            }
+            self.session.on_message(ticket.node, message, self.passed);
+        }
+    }
+
+    /// Lets the session work, and the agents hear what it says.
+    fn turn(&mut self) {
+        let side = Side { address: Some(Ipv4Addr::LOCALHOST.into()), interface: None };
+        self.session.advance(self.passed, &DataPlace { side, port: 0 }, &self.bell);
+        // What the real relay and producer say comes in real time: the world says it instead.
+        while self.notices.try_recv().is_ok() {}
+        for (connection, message) in self.session.take_outbox() {
+            let last = matches!(message, ToAgent::Bye | ToAgent::Refused { .. });
+            if self.closed.contains(&connection) {
+                // The hub has closed it, and a goodbye more does no harm.
+                assert!(last, "{message:?} after the last word");
+                continue;
+            }
+            if last {
+                self.closed.insert(connection);
+            }
+            let Some(i) = self.agents.iter().position(|agent| agent.connection == Some(connection)) else {
+                continue;
+            };
+            if self.agents[i].alive {
+                self.note(format!("machine {} hears {}", self.agents[i].machine, short(&message)));
+                self.hear(i, message);
+            }
+        }
+        self.check();
+    }
+
+    fn hear(&mut self, i: usize, message: ToAgent) {
+        let agent = &mut self.agents[i];
+        match message {
+            ToAgent::Welcome { ticket, .. } => agent.ticket = Some(ticket),
+            ToAgent::Plan(_) => match agent.at {
+                At::Waiting => agent.at = At::Preparing,
+                At::Failed { passing: true } if agent.done => {
+                    (agent.at, agent.done, agent.epoch) = (At::Preparing, false, None);
+                }
+                // It was sent again, after an outage.
+                At::Preparing | At::Ready | At::Failed { .. } if agent.again => {}
+                ref at => panic!("a plan for machine {} that is {at:?}", agent.machine),
+            },
+            ToAgent::Stream(start) => match agent.at {
+                At::Ready => agent.at = At::Receiving(start.key.stream),
+                At::Waiting if !self.planned => agent.at = At::Receiving(start.key.stream),
+                At::Failed { passing: true } if !self.planned && agent.done => {
+                    (agent.at, agent.done, agent.epoch) = (At::Receiving(start.key.stream), false, None);
+                }
+                At::Receiving(stream) | At::Has(stream) if stream == start.key.stream => {}
+                At::Failed { .. } if agent.again => {}
+                ref at => panic!("a stream for machine {} that is {at:?}", agent.machine),
+            },
+            ToAgent::View { stream, view } => {
+                if let Some((known, epoch)) = agent.epoch {
+                    assert!(known != stream || view.epoch >= epoch, "an epoch falls");
+                }
+                agent.epoch = Some((stream, view.epoch));
+            }
+            ToAgent::Abort { stream, .. } if agent.at == At::Receiving(stream) => {
+                agent.at = At::Failed { passing: true };
+                self.fail(i, Some(stream), true);
+            }
+            ToAgent::Abort { .. } => {}
+            ToAgent::Bye | ToAgent::Refused { .. } => {
+                if matches!(agent.at, At::Has(_)) {
+                    self.copies.insert(agent.machine);
+                }
+                (agent.at, agent.connection) = (At::Gone, None);
+            }
+            ToAgent::Probe => self.beat(i),
+            _ => {}
+        }
+    }
+
+    fn fail(&mut self, i: usize, stream: Option<StreamId>, passing: bool) {
+        self.agents[i].at = At::Failed { passing };
+        self.say(i, ToController::Failed(failure("receive", "it went wrong".into(), passing, stream)));
+    }
+
+    fn beat(&mut self, i: usize) {
+        let verified = Offset(self.passed.as_secs());
+        self.say(i, ToController::Heartbeat(Progress { verified, written: verified, ..Progress::default() }));
+    }
+
+    /// The agent goes on, well or badly.
+    fn work(&mut self, i: usize, well: bool) {
+        let stream = self.agents[i].epoch.map(|(stream, _)| stream);
+        match self.agents[i].at.clone() {
+            At::Preparing if well => {
+                self.agents[i].at = At::Ready;
+                self.say(i, ToController::Step { name: "make the file systems".into() });
+                self.say(i, ToController::Ready);
+            }
+            At::Preparing | At::Ready if !well => self.fail(i, None, false),
+            At::Receiving(stream) if well => {
+                self.agents[i].at = At::Has(stream);
+                self.session.on_notice(StreamNotice::Produced(Ok(proof())), self.passed);
+                // An agent only has all when the last proof has come, which may be long ago.
+                self.session.totals.insert(stream, TOTAL);
+                self.say(i, ToController::Complete { stream, total: TOTAL });
+            }
+            // What passes is only what the controller brings about.
+            At::Receiving(stream) => self.fail(i, Some(stream), false),
+            // Finishing, or handing over the log.
+            At::Has(_) if !well && !self.agents[i].done => self.fail(i, stream, false),
+            At::Has(_) | At::Failed { .. } => {
+                self.agents[i].done = true;
+                self.say(i, ToController::Done);
+            }
+            _ => {}
+        }
+    }
+
+    /// After an outage an agent says again what must be known.
+    fn repeat(&mut self, i: usize) {
+        let stream = self.agents[i].epoch.map(|(stream, _)| stream);
+        match self.agents[i].at.clone() {
+            At::Ready => self.say(i, ToController::Ready),
+            At::Has(stream) => {
+                self.session.on_notice(StreamNotice::Produced(Ok(proof())), self.passed);
+                // An agent only has all when the last proof has come, which may be long ago.
+                self.session.totals.insert(stream, TOTAL);
+                self.say(i, ToController::Complete { stream, total: TOTAL });
+            }
+            At::Failed { passing } => {
+                self.say(i, ToController::Failed(failure("receive", "again".into(), passing, stream)));
+            }
+            _ => {}
+        }
+        if self.agents[i].done {
+            self.say(i, ToController::Done);
+        }
+    }
+
+    fn come_back(&mut self, i: usize) {
+        if self.agents[i].alive && self.agents[i].at != At::Gone && self.agents[i].connection.is_none() {
+            let connection = self.connection();
+            self.agents[i].connection = Some(connection);
+            self.hello(i, connection);
+            self.turn();
+            self.repeat(i);
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.passed += time;
+        clock::pass(time);
+    }
+
+    /// The golden node knows that the last of the chain has all, if every living member has.
+    fn drain(&mut self) {
+        let Some(stream) = self.session.stream_id() else { return };
+        let members = self.session.members();
+        let has_all = |id: &NodeId| {
+            *id == NodeId::GOLDEN
+                || self.agents.iter().any(|a| a.ticket.is_some_and(|t| t.node == *id) && a.at == At::Has(stream))
+                // A member that failed goes on relaying, as long as it lives.
+                || self.agents.iter().any(|a| {
+                    a.ticket.is_some_and(|t| t.node == *id) && a.alive && matches!(a.at, At::Failed { .. })
+                })
+        };
+        if members.iter().all(has_all) {
+            self.note("all have all");
+            // A short stream is through the chain before its producer says that it has ended.
+            let produced = StreamNotice::Produced(Ok(proof()));
+            let notices = if self.random.chance(50) {
+                [produced, StreamNotice::TailComplete]
+            } else {
+                [StreamNotice::TailComplete, produced]
+            };
+            for notice in notices {
+                self.session.on_notice(notice, self.passed);
+            }
+            assert!(self.session.stream_id().is_none(), "the stream is not released");
+            let known =
+                self.session.proven.is_some_and(|(proven, proof)| proven == stream && proof.last.is_some());
+            assert!(known, "nodes wait for the proof for ever");
+        }
+    }
+
+    /// The neighbours of a dead member complain.
+    fn complain(&mut self) {
+        let chain: Vec<NodeId> = match &self.session.state {
+            State::Streaming(stream) => stream.membership.chain().to_vec(),
+            _ => return,
+        };
+        let (Some(stream), Some(epoch)) = (self.session.stream_id(), self.epoch()) else { return };
+        let lives = |world: &Self, id: NodeId| {
+            id == NodeId::GOLDEN
+                || world
+                    .agents
+                    .iter()
+                    .any(|a| a.alive && a.ticket.is_some_and(|t| t.node == id) && a.at != At::Gone)
+        };
+        for pair in chain.windows(2) {
+            for (reporter, about) in [(pair[0], pair[1]), (pair[1], pair[0])] {
+                if lives(self, about) || !lives(self, reporter) {
+                    continue;
+                }
+                let report = Report { epoch, about, trouble: Trouble::Silent };
+                if reporter == NodeId::GOLDEN {
+                    self.session.on_notice(StreamNotice::Complaint(report), self.passed);
+                } else if let Some(i) =
+                    self.agents.iter().position(|a| a.ticket.is_some_and(|t| t.node == reporter))
+                {
+                    self.say(i, ToController::Complaint { stream, report });
+                }
+            }
+        }
+    }
+
+    fn epoch(&self) -> Option<Epoch> {
+        match &self.session.state {
+            State::Streaming(stream) => Some(stream.membership.epoch()),
+            _ => None,
+        }
+    }
+
+    /// Anything at all.
+    fn step(&mut self) {
+        let i = usize::try_from(self.random.bits() % 64).unwrap() % self.agents.len().max(1);
+        let some = i < self.agents.len();
+        match self.random.below(24) {
+            0..=2 => {
+                let machine = u8::try_from(1 + self.random.below(MACHINES.into())).unwrap();
+                let idle = !self.agents.iter().any(|a| a.machine == machine && a.alive);
+                if idle || self.random.chance(15) {
+                    self.boot(machine);
+                }
+            }
+            3 => {
+                let time = Duration::from_millis(self.random.below(20_000));
+                self.pass(time);
+            }
+            4 if some && self.random.chance(40) => {
+                let closes = self.random.chance(50);
+                self.note(format!("machine {} dies", self.agents[i].machine));
+                self.end(i, closes);
+            }
+            5 | 6 if some => self.cut(i),
+            7 | 8 if some => self.come_back(i),
+            9 if some => self.repeat(i),
+            10 if some => {
+                let (epoch, about) =
+                    (Epoch(self.random.below(4)), NodeId(u32::try_from(self.random.below(8)).unwrap()));
+                let trouble = [Trouble::Reset, Trouble::Silent, Trouble::Damaged, Trouble::Impossible];
+                let trouble = trouble[usize::try_from(self.random.below(4)).unwrap()];
+                let stream = self.session.stream_id().unwrap_or(StreamId([0; 16]));
+                self.say(i, ToController::Complaint { stream, report: Report { epoch, about, trouble } });
+            }
+            11 => {
+                let macs: Vec<Mac> = self.session.arrivals().iter().map(|arrival| arrival.mac).collect();
+                if self.session.spec.gate == Gate::Named && self.session.named.is_empty() && !macs.is_empty()
+                {
+                    let (named, others) = macs.split_at(macs.len().min(self.session.spec.wanted));
+                    let (named, others) = (named.iter().copied().collect(), others.iter().copied().collect());
+                    self.session.admit(Admission { named, others, ..Admission::default() });
+                } else if self.session.spec.gate == Gate::First && self.random.chance(20) {
+                    let _ = self.session.go();
+                }
+            }
+            12 => self.complain(),
+            13 => self.drain(),
+            14 if self.random.chance(8) => {
+                self.note("the source fails");
+                self.session.on_notice(StreamNotice::RelayFailed("no more".into()), self.passed);
+            }
+            _ if some => {
+                let well = self.random.chance(85);
+                self.beat(i);
+                self.work(i, well);
+            }
+            _ => {}
+        }
+        self.turn();
+    }
+
+    /// From now on everybody who lives does as it should, and nobody new comes.
+    fn settle(&mut self) {
+        self.note("all behave");
+        if self.session.spec.gate == Gate::Named && self.session.named.is_empty() {
+            let macs = self.session.arrivals().iter().map(|arrival| arrival.mac).collect::<BTreeSet<_>>();
+            if macs.is_empty() {
+                return;
+            }
+            self.session.admit(Admission { named: macs, ..Admission::default() });
+        }
+        for second in 0..PATIENCE {
+            for i in 0..self.agents.len() {
+                if second == IDLE && !self.agents[i].alive {
+                    self.cut(i);
+                }
+                self.come_back(i);
+                self.beat(i);
+                self.work(i, true);
+            }
+            self.turn();
+            self.complain();
+            self.drain();
+            self.turn();
+            if self.session.ending().is_some() {
+                return self.judge();
+            }
+            self.pass(Duration::from_secs(1));
+        }
+        panic!("no end comes");
+    }
+
+    fn check(&mut self) {
+        assert!(self.session.round <= self.session.spec.rounds);
+        for agent in self.agents.iter().filter(|agent| agent.alive && agent.at == At::Preparing) {
+            let whole = self.copies.contains(&agent.machine);
+            assert!(!whole, "machine {} has a copy and is erased", agent.machine);
+        }
+        let (status, _) = self.session.status();
+        for node in status.nodes.iter().filter(|node| node.is_complete()) {
+            let said = |a: &Agent| {
+                node.mac.is_some_and(|mac| mac.0[5] == a.machine) && matches!(a.at, At::Has(_) | At::Gone)
+            };
+            assert!(self.agents.iter().any(said), "{node:?} is complete and does not know");
+        }
+    }
+
+    /// At the end every machine has one fate, and the right one.
+    fn judge(&self) {
+        let (status, _) = self.session.status();
+        let mut fates = BTreeMap::new();
+        for node in status.nodes {
+            let fate = (node.phase, node.failure.is_some());
+            assert!(matches!(fate, (Phase::Complete, false) | (Phase::Failed, true)), "{node:?}");
+            // Of `kactl send`, a machine may take several copies.
+            if let Some(mac) = node.mac.filter(|_| self.planned) {
+                assert_eq!(fates.insert(mac.0[5], node.phase), None, "{mac} has two fates");
+            }
+        }
+        for agent in self.agents.iter().filter(|agent| agent.alive) {
+            // One that missed all of a stream waits for it until the hub closes its connection.
+            let node = agent.ticket.and_then(|ticket| self.session.nodes.get(&ticket.node));
+            let known = agent.at == At::Gone || node.is_some_and(Node::is_failed);
+            assert!(known, "machine {} is {:?} for ever", agent.machine, agent.at);
+        }
+        for machine in self.copies.iter().filter(|_| self.planned) {
+            assert_eq!(fates.get(machine), Some(&Phase::Complete), "machine {machine} has a copy");
+        }
+    }
+}
+
+/// The beginning of a message tells which one it is.
+fn short(message: &impl std::fmt::Debug) -> String {
+    format!("{message:?}").chars().take(70).collect()
+}
+
+fn run(seed: u64) {
+    let mut world = World::new(seed);
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        for _ in 0..STEPS {
+            world.step();
+        }
+        world.settle();
+    }));
+    if outcome.is_err() {
+        panic!("seed {seed}:\n{}", world.history.join("\n"));
+    }
+}
+
+#[test]
+fn every_session_ends_and_every_machine_has_one_fate() {
+    let only = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
+    match only {
+        Some(seed) => run(seed),
+        None => (0..SCHEDULES).for_each(run),
+    }
+}

@@ -1,0 +1,592 @@
+//! Who is let into which round: above all, that no machine is erased that must not be.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ka::inventory::{Card, Inventory};
+use ka::keys::Key;
+use ka::wire::control::{Hello, ToController};
+
+use super::*;
+use crate::stream::source::CommandSource;
+
+const NO_TIME: Duration = Duration::ZERO;
+const STEP_LIMIT: Duration = Duration::from_secs(35 * 60);
+
+pub(super) fn mac(last: u8) -> Mac {
+    format!("52:54:00:00:00:{last:02x}").parse().unwrap()
+}
+
+/// A run's session for two machines.
+pub(super) fn session(rounds: u32) -> Session {
+    Session::new(SessionSpec {
+        name: "kainstall".into(),
+        source: Arc::new(CommandSource::new("true".into())),
+        wanted: 2,
+        gate: Gate::Named,
+        only: None,
+        plans: None,
+        timeout: None,
+        log: None,
+        window: 1 << 23,
+        dead_after: Duration::from_secs(2),
+        step_limit: STEP_LIMIT,
+        slow: ka::chain::SlowLimits::default(),
+        rounds,
+        delay: Duration::ZERO,
+        order: Order::Address,
+    })
+}
+
+/// The machine with the card `last` arrives as the node `id`.
+fn arrive(session: &mut Session, id: u32, last: u8) -> Result<NodeId, String> {
+    let key = ka::keys::KeyPair::generate().unwrap().public;
+    arrive_from(session, id, last, [10, 0, 0, last], key)
+}
+
+/// A machine that claims to have this card arrives from this address, with this key.
+fn arrive_from(session: &mut Session, id: u32, last: u8, from: [u8; 4], key: Key) -> Result<NodeId, String> {
+    let card = Card { name: "eth0".into(), mac: mac(last).to_string(), ..Card::default() };
+    let hello = Hello {
+        session: "kainstall".into(),
+        version: String::new(),
+        key,
+        data_port: 1,
+        window: 1 << 23,
+        inventory: Inventory { cards: vec![card], ..Inventory::default() },
+        erasable: true,
+        resume: None,
+    };
+    let addresses = (IpAddr::from(from), IpAddr::from([10, 0, 0, 254]));
+    session.on_hello(NodeId(id), hello, ConnectionId(id as usize), addresses, NO_TIME)
+}
+
+/// Machines 1 and 2 are in the first round, and its stream is over.
+fn after_the_first_stream(rounds: u32, others: &[u8]) -> Session {
+    let mut session = session(rounds);
+    for id in [1, 2, 3] {
+        arrive(&mut session, id, u8::try_from(id).unwrap()).unwrap();
+    }
+    let others = others.iter().map(|last| mac(*last)).collect();
+    session.admit(Admission { named: [mac(1), mac(2)].into(), others, ..Admission::default() });
+    session.gather();
+    assert_eq!(session.chosen, [NodeId(1), NodeId(2)]);
+    for id in [1, 2] {
+        session.nodes.get_mut(&NodeId(id)).unwrap().phase = Phase::Finishing;
+    }
+    session.state = State::Leaving;
+    session.take_outbox();
+    session
+}
+
+fn fails(session: &mut Session, id: u32, passing: bool) {
+    let failed = failure("receive", "it was cut off".into(), passing, None);
+    session.on_message(NodeId(id), ToController::Failed(failed), NO_TIME);
+    session.on_message(NodeId(id), ToController::Done, NO_TIME);
+}
+
+#[test]
+fn who_was_cut_off_waits_and_is_served_again() {
+    let mut session = after_the_first_stream(2, &[]);
+    fails(&mut session, 2, true);
+    session.dismiss();
+    session.go_on();
+    assert_eq!((session.round, session.chosen.clone()), (2, vec![NodeId(2)]));
+    assert!(!session.nodes[&NodeId(2)].is_failed());
+    // What is said again of the round before is no news, and does not make it complete.
+    session.on_message(NodeId(2), ToController::Done, NO_TIME);
+    assert!(!session.nodes[&NodeId(2)].done);
+}
+
+#[test]
+fn who_fell_silent_after_its_failure_holds_up_nobody() {
+    let mut session = after_the_first_stream(2, &[]);
+    session.nodes.get_mut(&NodeId(1)).unwrap().phase = Phase::Complete;
+    let cut_off = session.nodes.get_mut(&NodeId(2)).unwrap();
+    cut_off.fail(failure("chain", "its link is bad".into(), true, None));
+    session.judge_absence();
+    session.go_on();
+    assert_eq!(session.ending(), None, "it has not dropped its half copy yet");
+    session.nodes.get_mut(&NodeId(2)).unwrap().heard_at -= session.spec.dead_after * 11;
+    session.judge_absence();
+    session.go_on();
+    assert_eq!(session.ending(), Some(&Ending::Served));
+}
+
+#[test]
+fn rounds_come_to_an_end() {
+    for (rounds, passing) in [(1, true), (2, false)] {
+        let mut session = after_the_first_stream(rounds, &[]);
+        fails(&mut session, 2, passing);
+        session.dismiss();
+        session.go_on();
+        assert_eq!(session.take_outbox(), [(ConnectionId(2), ToAgent::Bye)]);
+        assert_eq!(session.round, 1);
+    }
+}
+
+#[test]
+fn a_machine_that_died_takes_its_own_place_only() {
+    let mut session = after_the_first_stream(2, &[]);
+    // It boots again before anybody has noticed.
+    arrive(&mut session, 4, 2).unwrap();
+    assert!(arrive(&mut session, 5, 7).is_err(), "a stranger");
+    assert_eq!(session.candidates(), []);
+    let old = session.nodes.get_mut(&NodeId(2)).unwrap();
+    old.fail(failure("chain", "it is dead".into(), false, None));
+    old.dead = true;
+    session.go_on();
+    assert_eq!(session.chosen, [NodeId(4)]);
+    let served: Vec<NodeId> = session.nodes.values().filter(|n| n.chosen).map(Node::id).collect();
+    assert_eq!(served, [NodeId(1), NodeId(4)]);
+}
+
+#[test]
+fn what_is_whole_is_not_erased_again() {
+    let mut session = after_the_first_stream(2, &[]);
+    for id in [1, 2] {
+        session.nodes.get_mut(&NodeId(id)).unwrap().phase = Phase::Complete;
+    }
+    arrive(&mut session, 4, 1).unwrap();
+    session.take_outbox();
+    session.go_on();
+    assert_eq!(session.ending(), Some(&Ending::Served));
+    let refused: Vec<ConnectionId> = session.take_outbox().into_iter().map(|(to, _)| to).collect();
+    assert_eq!(refused, [ConnectionId(3), ConnectionId(4)], "and the one that was not named");
+}
+
+#[test]
+fn a_late_machine_needs_a_free_place_and_a_name() {
+    let mut session = after_the_first_stream(2, &[8, 9]);
+    arrive(&mut session, 4, 8).unwrap();
+    assert_eq!(session.candidates(), [], "both places are taken");
+    session.spec.wanted = 3;
+    arrive(&mut session, 5, 9).unwrap();
+    assert_eq!(session.candidates(), [NodeId(4)]);
+}
+
+#[test]
+fn who_dies_while_it_finishes_is_not_waited_for_long() {
+    let mut session = after_the_first_stream(2, &[]);
+    session.nodes.get_mut(&NodeId(2)).unwrap().phase = Phase::Complete;
+    session.on_closed(NodeId(1), ConnectionId(1), "cut");
+    session.judge_absence();
+    session.go_on();
+    assert_eq!(session.ending(), None, "it may come back");
+    session.nodes.get_mut(&NodeId(1)).unwrap().heard_at -= session.spec.dead_after * 6;
+    session.judge_absence();
+    session.go_on();
+    assert_eq!(session.ending(), Some(&Ending::Served));
+    assert!(session.nodes[&NodeId(1)].is_failed());
+}
+
+/// A disk that never answers: the node says that it lives, and nothing else.
+#[test]
+fn who_hangs_in_one_step_is_not_waited_for_for_ever() {
+    use ka::wire::control::Progress;
+    let mut session = session(2);
+    for id in [1, 2] {
+        arrive(&mut session, id, u8::try_from(id).unwrap()).unwrap();
+    }
+    session.admit(Admission { named: [mac(1), mac(2)].into(), ..Admission::default() });
+    session.gather();
+    session.nodes.get_mut(&NodeId(2)).unwrap().phase = Phase::Planned;
+    let minutes = |session: &mut Session, minutes| {
+        for _ in 0..minutes {
+            clock::pass(Duration::from_secs(60));
+            for id in [1, 2] {
+                session.on_message(NodeId(id), ToController::Heartbeat(Progress::default()), NO_TIME);
+            }
+            session.judge_absence();
+        }
+    };
+    let failed = |session: &Session, id| session.nodes[&NodeId(id)].is_failed();
+    for name in ["Write the partition table of sda", "Make ext4 on sda1"] {
+        minutes(&mut session, 34);
+        assert!(!failed(&session, 2), "each step has its time");
+        session.on_message(NodeId(2), ToController::Step { name: name.into() }, NO_TIME);
+    }
+    minutes(&mut session, 36);
+    assert!(!failed(&session, 1), "it is ready, and waits for the other");
+    let failure = session.nodes[&NodeId(2)].failure.clone().unwrap();
+    assert_eq!(failure.step, "Make ext4 on sda1");
+    assert!(failure.reason.starts_with("it has been at this step for 21") && !failure.passing, "{failure:?}");
+
+    // The same when it has its copy.
+    session.nodes.get_mut(&NodeId(1)).unwrap().phase = Phase::Finishing;
+    session.state = State::Leaving;
+    minutes(&mut session, 1);
+    assert!(failed(&session, 1));
+    minutes(&mut session, 2);
+    session.go_on();
+    assert_eq!(session.ending(), Some(&Ending::Served));
+}
+
+#[test]
+fn who_is_refused_is_told_why_and_shown_and_the_others_begin() {
+    let mut session = session(1);
+    for id in [1, 2] {
+        arrive(&mut session, id, u8::try_from(id).unwrap()).unwrap();
+    }
+    session.take_outbox();
+    let refused = BTreeMap::from([(mac(2), "its disk is too small".to_owned())]);
+    session.admit(Admission { named: [mac(1)].into(), refused, ..Admission::default() });
+    session.gather();
+    assert_eq!(session.chosen, [NodeId(1)]);
+    let told = ToAgent::Refused { reason: "its disk is too small".into() };
+    assert_eq!(session.take_outbox(), [(ConnectionId(2), told)]);
+    let (status, _) = session.status();
+    let failed: Vec<_> =
+        status.nodes.iter().filter_map(|n| Some((n.mac?, n.failure.clone()?.reason))).collect();
+    assert_eq!(failed, [(mac(2), "its disk is too small".to_owned())]);
+}
+
+#[test]
+fn a_session_whose_nodes_are_all_refused_ends() {
+    let mut session = session(2);
+    arrive(&mut session, 1, 1).unwrap();
+    let refused = BTreeMap::from([(mac(1), "no such disk".to_owned())]);
+    session.admit(Admission { refused, ..Admission::default() });
+    assert_eq!(session.ending(), Some(&Ending::Served));
+    assert_eq!(session.status().0.nodes.len(), 1);
+    assert!(arrive(&mut session, 2, 2).is_err());
+}
+
+#[test]
+fn nodes_are_let_go_one_after_the_other() {
+    let mut session = after_the_first_stream(1, &[]);
+    session.spec.delay = Duration::from_secs(30);
+    for (id, position) in [(1, 2), (2, 1)] {
+        let node = session.nodes.get_mut(&NodeId(id)).unwrap();
+        (node.done, node.position) = (true, Some(position));
+    }
+    session.dismiss();
+    session.dismiss();
+    assert_eq!(session.take_outbox(), [(ConnectionId(2), ToAgent::Bye)], "the first of the chain");
+    session.go_on();
+    assert_eq!(session.ending(), None);
+    session.let_go_at = session.let_go_at.map(|at| at - Duration::from_secs(30));
+    session.dismiss();
+    assert_eq!(session.take_outbox(), [(ConnectionId(1), ToAgent::Bye)]);
+    session.go_on();
+    assert_eq!(session.ending(), Some(&Ending::Served));
+}
+
+/// Who is sent a plan with which name.
+fn named(session: &mut Session) -> Vec<(ConnectionId, String)> {
+    let plans = session.take_outbox().into_iter().filter_map(|(to, message)| match message {
+        ToAgent::Plan(plan) => Some((to, plan.plan.finish.name?.hostname)),
+        _ => None,
+    });
+    plans.collect()
+}
+
+pub(super) fn target(disks: Vec<ka::plan::DiskPlan>) -> crate::hub::Target {
+    let plan = ka::plan::Plan {
+        run: "kainstall".into(),
+        disks,
+        boot: ka::plan::BootPlan::new(ka::plan::Loader::None, ka::inventory::Firmware::Bios),
+        finish: ka::plan::FinishPlan::default(),
+        after: ka::plan::After::Reboot,
+    };
+    crate::hub::Target { plan, left_out: Vec::new(), other_firmware: None }
+}
+
+/// It would be refused again at each of its starts.
+#[test]
+fn a_latecomer_that_the_plan_cannot_serve_is_refused_once_and_shown() {
+    let mut session = after_the_first_stream(2, &[8]);
+    let desc = ka::disk::description::Description::parse("linux fill\n", "desc").unwrap();
+    let disk = ka::plan::DiskPlan::new("sda".parse().unwrap(), desc);
+    session.spec.plans = Some(crate::hub::plans::Plans::new(target(vec![disk])));
+    let reason = arrive(&mut session, 4, 8).unwrap_err();
+    assert!(reason.contains("no such disk"), "{reason}");
+    assert_eq!(arrive(&mut session, 5, 8).unwrap_err(), "it has begun without this node");
+    let shown: Vec<NodeStatus> =
+        session.status().0.nodes.into_iter().filter(|node| node.mac == Some(mac(8))).collect();
+    let [shown] = &shown[..] else { panic!("{shown:?}") };
+    assert_eq!((shown.phase, shown.may_come_again), (Phase::Failed, false), "it boots from its disk");
+    assert_eq!(shown.failure.as_ref().unwrap().reason, reason);
+}
+
+/// A name once given stays, whatever order a further round has.
+#[test]
+fn a_node_keeps_its_name_in_a_further_round() {
+    use crate::hub::plans::Plans;
+    use crate::lists::names::{Names, Naming, Pattern};
+    let mut session = session(2);
+    let naming = Naming::Pattern(Pattern::parse("node%02d").unwrap());
+    let names = Names::new(crate::lists::hosts::Hosts::default(), naming, "golden");
+    session.spec.plans = Some(Plans { names, ..Plans::new(target(Vec::new())) });
+    for id in [2, 1] {
+        arrive(&mut session, id, u8::try_from(id).unwrap()).unwrap();
+    }
+    session.admit(Admission { named: [mac(1), mac(2)].into(), ..Admission::default() });
+    session.gather();
+    assert_eq!(named(&mut session), [(ConnectionId(1), "node01".into()), (ConnectionId(2), "node02".into())]);
+    // The first of them died, and is back as another node; the second was cut off.
+    for id in [1, 2] {
+        let node = session.nodes.get_mut(&NodeId(id)).unwrap();
+        node.fail(failure("chain", "cut off".into(), true, None));
+    }
+    session.nodes.get_mut(&NodeId(1)).unwrap().connection = None;
+    arrive(&mut session, 9, 1).unwrap();
+    session.begin_round(vec![NodeId(2), NodeId(9)]);
+    assert_eq!(named(&mut session), [(ConnectionId(2), "node02".into()), (ConnectionId(9), "node01".into())]);
+    let shown: Vec<String> = session.status().0.nodes.into_iter().map(|node| node.hostname).collect();
+    assert_eq!(shown, ["node02", "node01"]);
+}
+
+#[test]
+fn a_run_whose_machines_are_all_refused_ends() {
+    let mut session = session(2);
+    arrive(&mut session, 1, 1).unwrap();
+    let refused = [(mac(1), "its disk is too small".to_owned())].into();
+    session.admit(Admission { others: [mac(8)].into(), refused, ..Admission::default() });
+    assert_eq!(session.ending(), Some(&Ending::Served));
+}
+
+#[test]
+fn go_counts_only_machines_that_may_be_taken() {
+    let mut session = session(1);
+    session.spec.only = Some([mac(8)].into());
+    arrive(&mut session, 1, 1).unwrap();
+    assert!(session.go().is_err() && !session.was_told_to_go());
+    arrive(&mut session, 2, 8).unwrap();
+    session.go().unwrap();
+}
+
+#[test]
+fn a_second_host_that_claims_a_waiting_machine_does_not_take_its_place() {
+    let mut session = session(1);
+    arrive_from(&mut session, 1, 1, [10, 0, 0, 1], [1; 32]).unwrap();
+    let refused = arrive_from(&mut session, 2, 1, [10, 0, 0, 66], [2; 32]).unwrap_err();
+    assert!(refused.contains("another machine waits"), "{refused}");
+    assert!(
+        session.take_outbox().contains(&(ConnectionId(1), ToAgent::Probe)),
+        "the first is asked whether it lives"
+    );
+    let arrivals = session.arrivals();
+    assert_eq!(arrivals.len(), 1);
+    assert_eq!((arrivals[0].key, arrivals[0].claimed_by.len()), ([1; 32], 1));
+    // One that says nothing any more was reset: then it is the newcomer that waits.
+    session.nodes.get_mut(&NodeId(1)).unwrap().heard_at -= session.spec.dead_after * 3;
+    arrive_from(&mut session, 3, 1, [10, 0, 0, 1], [3; 32]).unwrap();
+    assert_eq!(session.arrivals()[0].key, [3; 32]);
+    // The same agent that joins anew is no other machine.
+    arrive_from(&mut session, 4, 1, [10, 0, 0, 1], [3; 32]).unwrap();
+    assert_eq!(session.arrivals().len(), 1);
+}
+
+#[test]
+fn a_yes_is_for_the_machine_that_was_seen() {
+    let mut session = session(2);
+    arrive_from(&mut session, 1, 1, [10, 0, 0, 1], [1; 32]).unwrap();
+    arrive_from(&mut session, 2, 2, [10, 0, 0, 2], [2; 32]).unwrap();
+    // While somebody reads the question, machine 1 goes, and another one claims to be it.
+    session.nodes.get_mut(&NodeId(1)).unwrap().heard_at -= session.spec.dead_after * 3;
+    arrive_from(&mut session, 3, 1, [10, 0, 0, 66], [66; 32]).unwrap();
+    let keys = BTreeMap::from([(mac(1), [1; 32]), (mac(2), [2; 32])]);
+    session.admit(Admission { named: [mac(1), mac(2)].into(), keys, ..Admission::default() });
+    session.gather();
+    assert_eq!(session.chosen, [NodeId(2)]);
+    assert!(session.vanished.contains(&mac(1)));
+}
+
+#[test]
+fn with_codes_nobody_comes_later_whose_code_was_not_typed() {
+    for (only_keys, key, allowed) in [(false, 9, true), (true, 9, false), (true, 1, true)] {
+        let mut session = after_the_first_stream(2, &[]);
+        session.keys = BTreeMap::from([(mac(1), [1; 32])]);
+        session.only_keys = only_keys;
+        assert_eq!(
+            arrive_from(&mut session, 9, 1, [10, 0, 0, 1], [key; 32]).is_ok(),
+            allowed,
+            "{only_keys} {key}"
+        );
+    }
+}
+
+#[test]
+fn nodes_that_only_join_have_a_limit() {
+    let mut session = session(1);
+    let mut from = |address: [u8; 4], ids: std::ops::Range<u32>| {
+        ids.filter(|id| arrive_from(&mut session, *id, (id % 200) as u8, address, [7; 32]).is_ok()).count()
+    };
+    // One agent that joins again and again replaces itself.
+    assert_eq!(from([10, 0, 0, 1], 1..150), 64);
+    assert_eq!(from([10, 0, 0, 2], 150..160), 10, "other machines have their own places");
+}
+
+#[test]
+fn only_a_new_step_counts_and_all_of_them_have_an_end() {
+    let mut session = session(1);
+    arrive(&mut session, 1, 1).unwrap();
+    session.admit(Admission { named: [mac(1)].into(), ..Admission::default() });
+    session.gather();
+    session.nodes.get_mut(&NodeId(1)).unwrap().phase = Phase::Preparing;
+    let step = |session: &mut Session, name: &str| {
+        session.on_message(NodeId(1), ToController::Step { name: name.into() }, NO_TIME);
+    };
+    let age = |session: &mut Session, time: Duration| {
+        let node = session.nodes.get_mut(&NodeId(1)).unwrap();
+        node.step_since -= time;
+        node.works_since -= time;
+    };
+    let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+    step(&mut session, &"x".repeat(70_000));
+    assert!(session.nodes[&NodeId(1)].step.len() < 300);
+    step(&mut session, "partition");
+    age(&mut session, minutes(34));
+    step(&mut session, "partition");
+    session.judge_absence();
+    assert!(!session.nodes[&NodeId(1)].is_failed());
+    age(&mut session, minutes(2));
+    step(&mut session, "partition");
+    session.judge_absence();
+    assert!(session.nodes[&NodeId(1)].is_failed(), "it said the same again and again");
+
+    let mut session = self::session(1);
+    arrive(&mut session, 1, 1).unwrap();
+    session.admit(Admission { named: [mac(1)].into(), ..Admission::default() });
+    session.gather();
+    session.nodes.get_mut(&NodeId(1)).unwrap().phase = Phase::Preparing;
+    for turn in 0..30 {
+        step(&mut session, &format!("step {}", turn % 2));
+        age(&mut session, minutes(10));
+        session.judge_absence();
+    }
+    let failure = session.nodes[&NodeId(1)].failure.clone().unwrap();
+    assert!(failure.reason.contains("never came to its end"), "{failure:?}");
+}
+
+#[test]
+fn a_copy_of_something_else_is_no_success_however_late_it_is_told() {
+    let (stream, sent) = (StreamId([7; 16]), Total { length: 4608, sha256: [1; 32] });
+    for (told, whole) in
+        [(sent, true), (Total { length: 10_240, ..sent }, false), (Total { sha256: [2; 32], ..sent }, false)]
+    {
+        // The chain is released, and the stream is over: nodes tell then, when they have unpacked all.
+        let mut session = after_the_first_stream(1, &[]);
+        session.totals.insert(stream, sent);
+        let node = session.nodes.get_mut(&NodeId(1)).unwrap();
+        (node.stream, node.phase) = (Some(stream), Phase::Receiving);
+        session.on_message(NodeId(1), ToController::Complete { stream, total: told }, NO_TIME);
+        assert_eq!(session.nodes[&NodeId(1)].is_failed(), !whole, "{told:?}");
+    }
+}
+
+#[test]
+fn who_finds_a_forgery_after_the_release_names_its_predecessor_too() {
+    let stream = StreamId([7; 16]);
+    let mut session = after_the_first_stream(2, &[]);
+    for id in [1, 2] {
+        let node = session.nodes.get_mut(&NodeId(id)).unwrap();
+        (node.stream, node.position) = (Some(stream), Some(id as usize));
+    }
+    let forged = ka::proof::Forged { from: 0, to: 1, sender: None };
+    session.on_message(NodeId(2), ToController::Forged { stream, forged }, NO_TIME);
+    assert!(session.nodes[&NodeId(2)].deceived_by.as_deref().is_some_and(|from| from.contains("10.0.0.1")));
+    session.on_message(NodeId(1), ToController::Forged { stream, forged }, NO_TIME);
+    assert_eq!(session.nodes[&NodeId(1)].deceived_by.as_deref(), Some("the golden node"));
+}
+
+/// A node that says that it was deceived stood right behind the golden node in the next round, before all others.
+#[test]
+fn who_cries_forgery_stands_behind_all_others_in_the_next_round() {
+    let stream = StreamId([7; 16]);
+    let mut session = after_the_first_stream(2, &[]);
+    session.spec.wanted = 3;
+    for id in [1, 2] {
+        let node = session.nodes.get_mut(&NodeId(id)).unwrap();
+        (node.stream, node.position) = (Some(stream), Some(id as usize));
+    }
+    session.trust.on_chain(stream, &[NodeId(0), NodeId(1), NodeId(2)]);
+    // It may blame its predecessor, and not whom it likes.
+    for (sender, doubt) in [(7, trust::Doubt::Sender), (0, trust::Doubt::Sender)] {
+        let forged = ka::proof::Forged { from: 0, to: 1, sender: Some(NodeId(sender)) };
+        session.on_message(NodeId(2), ToController::Forged { stream, forged }, NO_TIME);
+        assert_eq!(session.trust.of(NodeId(1)), doubt);
+    }
+    let bell = no_bell();
+    for id in [1, 2, 3] {
+        let node = session.nodes.get_mut(&NodeId(id)).unwrap();
+        (node.phase, node.failure, node.chosen) = (Phase::Ready, None, true);
+    }
+    session.chosen = vec![NodeId(1), NodeId(2), NodeId(3)];
+    session.state = State::Preparing;
+    session.prepare(NO_TIME, &DataPlace::default(), &bell);
+    let place = |id: u32| session.nodes[&NodeId(id)].position;
+    assert_eq!([3, 2, 1].map(place), [Some(1), Some(2), Some(3)]);
+}
+
+/// A host that joins and leaves again and again was remembered each time for a minute, with all that it had told.
+#[test]
+fn who_comes_and_goes_takes_no_more_room_than_who_stays() {
+    let mut session = session(1);
+    let come_and_go = |session: &mut Session, id: u32| {
+        let joined = arrive_from(session, id, u8::try_from(id).unwrap(), [10, 0, 0, 9], [0; 32])?;
+        session.on_closed(joined, ConnectionId(id as usize), "it left");
+        Ok::<_, String>(())
+    };
+    let taken = (1..=200).filter(|id| come_and_go(&mut session, *id).is_ok()).count();
+    assert!(taken <= 64 && session.nodes.len() == taken, "{taken} of 200");
+}
+
+#[test]
+fn who_has_left_a_lasting_session_leaves_little_behind() {
+    let mut session = session(1);
+    session.spec.gate = Gate::Lasting(Duration::ZERO);
+    let id = arrive(&mut session, 1, 1).unwrap();
+    let node = session.nodes.get_mut(&id).unwrap();
+    let disks = vec![ka::inventory::Disk::default(); 200];
+    node.inventory = Arc::new(Inventory { disks, ..(*node.inventory).clone() });
+    (node.chosen, node.dismissed, node.phase) = (true, true, Phase::Complete);
+    session.end(Ending::Served);
+    let node = &session.nodes[&id];
+    assert!(node.inventory.disks.is_empty() && node.mac() == Some(mac(1)));
+}
+
+#[test]
+fn a_position_that_goes_to_and_fro_is_no_work() {
+    let mut session = after_the_first_stream(1, &[]);
+    let node = session.nodes.get_mut(&NodeId(1)).unwrap();
+    node.phase = Phase::Receiving;
+    let at = |written| ka::wire::control::Progress {
+        verified: ka::chain::Offset(100),
+        written: ka::chain::Offset(written),
+        ..Default::default()
+    };
+    node.on_progress(at(20));
+    clock::pass(Duration::from_secs(60));
+    for written in [10, 20, 5, 20] {
+        node.on_progress(at(written));
+    }
+    assert!(node.takes_nothing().unwrap() >= Duration::from_secs(60));
+    node.on_progress(at(21));
+    assert!(node.takes_nothing().unwrap() < Duration::from_secs(60));
+}
+
+/// A bell that nobody hears.
+fn no_bell() -> Bell {
+    let poll = mio::Poll::new().unwrap();
+    let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
+    Bell { notices: std::sync::mpsc::channel().0, waker: Arc::new(waker) }
+}
+
+#[test]
+fn logs_of_machines_that_no_run_chose_are_not_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut session = session(1);
+    session.spec.log = Some(directory.path().to_owned());
+    arrive(&mut session, 1, 1).unwrap();
+    arrive(&mut session, 2, 2).unwrap();
+    session.admit(Admission { named: [mac(1)].into(), ..Admission::default() });
+    session.gather();
+    for id in [1, 2] {
+        session.on_message(NodeId(id), ToController::Log { offset: 0, bytes: b"log".to_vec() }, NO_TIME);
+    }
+    drop(session);
+    let kept: Vec<_> = std::fs::read_dir(directory.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(kept, ["52-54-00-00-00-01.log"]);
+}

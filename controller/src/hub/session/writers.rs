@@ -1,0 +1,76 @@
+//! Nodes whose writer does not go on: a disk that never answers, a pipe that nobody reads, a tool that hangs.
+//!
+//! Their session's thread goes on saying that they live, so nothing else finds them.
+
+use std::time::{Duration, Instant};
+
+use ka::chain::{NodeId, Reason};
+use ka::wire::control::ToAgent;
+
+use super::{Session, State, failure};
+use crate::hub::clock;
+use crate::hub::node::Node;
+use crate::status::Phase;
+
+/// What a node does that has taken all of the stream and does not say yet that it is complete.
+const LAST_STEP: &str = "write everything out";
+/// A node that has all of the stream in its memory may write as slowly as this.
+const LEAST_RATE: u64 = 256 * 1024;
+
+impl Session {
+    /// Gives up nodes that have taken nothing for as long as a step may last.
+    pub(super) fn judge_writers(&mut self, now: Duration) {
+        let limit = self.spec.step_limit;
+        let released = matches!(self.state, State::Leaving).then_some(self.released_at).flatten();
+        let mut stuck = Vec::new();
+        for node in self.nodes.values_mut().filter(|node| node.phase == Phase::Receiving) {
+            let step = if released.is_some() && node.has_taken_all() { LAST_STEP } else { "receive" };
+            if step == LAST_STEP && node.step != LAST_STEP {
+                LAST_STEP.clone_into(&mut node.step);
+                node.step_since = clock::now();
+            }
+            if let Some(mut reason) = overdue(node, released, limit, self.spec.window) {
+                // What a node that is not heard does, nobody knows.
+                let silent = clock::now() - node.heard_at;
+                if silent >= self.spec.dead_after * 2 {
+                    reason = format!("nothing was heard of it for {} s", silent.as_secs());
+                }
+                stuck.push((node.id(), step, reason));
+            }
+        }
+        for (id, step, reason) in stuck {
+            self.give_up_writer(id, step, reason, now);
+        }
+    }
+
+    fn give_up_writer(&mut self, id: NodeId, step: &str, reason: String, _now: Duration) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let stream = node.stream;
+        node.fail(failure(step, reason.clone(), false, stream));
+        let decisions = match &mut self.state {
+            State::Streaming(running) => {
+                running.membership.expel(id, Reason::new([reason.clone().into()]), true)
+            }
+            _ => Vec::new(),
+        };
+        self.decide(decisions);
+        if let Some(stream) = stream {
+            self.tell(id, ToAgent::Abort { stream, reason });
+        }
+    }
+}
+
+/// Why nobody waits any longer for a node that receives, if nobody does.
+fn overdue(node: &Node, released: Option<Instant>, limit: Duration, window: u64) -> Option<String> {
+    let Some(released) = released else {
+        let time = node.takes_nothing().filter(|time| *time > limit)?;
+        return Some(format!("it has taken nothing of the stream for {} s", time.as_secs()));
+    };
+    if let Some(time) = node.writes_nothing(released).filter(|time| *time > limit) {
+        return Some(format!("it has all data, and has written nothing for {} s", time.as_secs()));
+    }
+    // A disk that answers once a minute makes progress, and nobody can wait for it.
+    let time = clock::now() - released;
+    let most = limit + Duration::from_secs(window / LEAST_RATE);
+    (time > most).then(|| format!("it has all data, and has not written it within {} s", time.as_secs()))
+}

@@ -1,0 +1,7 @@
+//! The lists that an administrator writes: machines, their names and addresses, and the order of the chain.
+
+pub mod hosts;
+pub mod list;
+pub mod names;
+pub mod nodes;
+pub mod order;

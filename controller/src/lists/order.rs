@@ -1,0 +1,230 @@
+//! The chain's order: by address, after a list, or by switch, so that a chain crosses each uplink once.
+//!
+//! The order only decides who follows whom. A node that no file names is served all the same, behind those
+//! that are named.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use ka::inventory::{Card, Duplex};
+use ka::mac::{Mac, MacError};
+
+use crate::lists::list::{self, ListError, Once, Problem};
+
+/// What `--order` names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OrderSource {
+    /// By address.
+    Address,
+    /// As the lines of a file have it.
+    File(PathBuf),
+    /// Grouped as a file has it.
+    Switch(PathBuf),
+}
+
+/// `address`, `file:FILE` or `switch:FILE`.
+impl FromStr for OrderSource {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once(':') {
+            None if text == "address" => Ok(Self::Address),
+            Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.into())),
+            Some(("switch", path)) if !path.is_empty() => Ok(Self::Switch(path.into())),
+            _ => Err("expected 'address', 'file:FILE' or 'switch:FILE'"),
+        }
+    }
+}
+
+/// The order of a chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// By address.
+    Address,
+    /// The rank of each named node, then by address.
+    Ranked(BTreeMap<Name, usize>),
+}
+
+/// How a file names a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Name {
+    /// By its card.
+    Mac(Mac),
+    /// By its address.
+    Address(IpAddr),
+}
+
+/// What the order goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The card that the node booted from, if it told one.
+    pub mac: Option<Mac>,
+    /// Its address, with the port of its data.
+    pub address: SocketAddr,
+}
+
+impl OrderSource {
+    /// Reads the file, if there is one.
+    ///
+    /// # Errors
+    /// [`ListError`] with file, line and column.
+    pub fn read(&self) -> Result<Order, ListError> {
+        let (path, grouped) = match self {
+            Self::Address => return Ok(Order::Address),
+            Self::File(path) => (path, false),
+            Self::Switch(path) => (path, true),
+        };
+        parse(path, &list::read(path, "the order")?, grouped)
+    }
+}
+
+/// Reads the text of an order; `path` is for the errors. With `grouped`, a group follows each name, and groups
+/// come in the order in which they are first named; within one, nodes come by address.
+///
+/// # Errors
+/// [`ListError`] with file, line and column.
+pub fn parse(path: &Path, text: &str, grouped: bool) -> Result<Order, ListError> {
+    let mut once = Once::new();
+    let mut groups: Vec<&str> = Vec::new();
+    let mut ranks = BTreeMap::new();
+    for mut line in list::lines(path, text) {
+        let name = parse_name(line.first).map_err(|e| line.error(line.first, Problem::Place(e)))?;
+        let rank = if grouped {
+            let group = line.need("the group")?;
+            groups.iter().position(|known| *known == group).unwrap_or_else(|| {
+                groups.push(group);
+                groups.len() - 1
+            })
+        } else {
+            line.number
+        };
+        once.add(name, &line, line.first)?;
+        line.end()?;
+        ranks.insert(name, rank);
+    }
+    Ok(Order::Ranked(ranks))
+}
+
+fn parse_name(word: &str) -> Result<Name, MacError> {
+    match word.parse::<IpAddr>() {
+        Ok(address) => Ok(Name::Address(address.to_canonical())),
+        Err(_) => word.parse().map(Name::Mac),
+    }
+}
+
+impl Order {
+    /// The indexes of `nodes` in the order of the chain.
+    #[must_use]
+    pub fn arrange(&self, nodes: &[Place]) -> Vec<usize> {
+        let mut order: Vec<(usize, &Place)> = nodes.iter().enumerate().collect();
+        order.sort_by_key(|(_, node)| (self.rank(node), node.address));
+        order.into_iter().map(|(index, _)| index).collect()
+    }
+
+    fn rank(&self, node: &Place) -> usize {
+        let Self::Ranked(ranks) = self else { return 0 };
+        let by_card = node.mac.and_then(|mac| ranks.get(&Name::Mac(mac)));
+        let by_address = || ranks.get(&Name::Address(node.address.ip().to_canonical()));
+        by_card.or_else(by_address).copied().unwrap_or(usize::MAX)
+    }
+}
+
+/// What a chain gets through a card, in Mbit/s, as far as that is known. Each node relays what it receives, so one that
+/// can only do one or the other at a time has half.
+#[must_use]
+pub fn pace(card: &Card) -> Option<u32> {
+    let half = card.duplex == Some(Duplex::Half);
+    card.speed.map(|speed| if half { speed / 2 } else { speed })
+}
+
+/// Which of the cards are known to be slow: below half of what the fastest has. They go to the end of the chain, where
+/// nobody is behind them.
+#[must_use]
+pub fn slow_cards<'a>(cards: impl IntoIterator<Item = Option<&'a Card>>) -> Vec<bool> {
+    let paces: Vec<Option<u32>> = cards.into_iter().map(|card| card.and_then(pace)).collect();
+    let fastest = paces.iter().flatten().max().copied().unwrap_or(0);
+    paces.into_iter().map(|pace| pace.is_some_and(|pace| pace < fastest.div_ceil(2))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nodes 1 to 4, by address, with the cards 52:54:00:00:00:0N.
+    fn arranged(order: &Order) -> Vec<usize> {
+        let nodes: Vec<Place> = [3, 1, 4, 2]
+            .iter()
+            .map(|n: &u8| Place {
+                mac: format!("52:54:00:00:00:{n:02x}").parse().ok(),
+                address: SocketAddr::from(([10, 0, 0, *n], 30764)),
+            })
+            .collect();
+        let numbers = [3, 1, 4, 2];
+        order.arrange(&nodes).into_iter().map(|i| numbers[i]).collect()
+    }
+
+    #[test]
+    fn the_order_of_a_chain() {
+        for (text, grouped, expected) in [
+            ("", false, [1, 2, 3, 4]),
+            ("10.0.0.4\n52:54:00:00:00:02 # second\n\n10.0.0.3\n10.0.0.1", false, [4, 2, 3, 1]),
+            // Who is not named comes behind, and who is named need not be there.
+            ("::ffff:10.0.0.3\n10.0.0.9\n", false, [3, 1, 2, 4]),
+            ("525400000004 b\n525400000001 a\n525400000003 b\n10.0.0.2 a\n", true, [3, 4, 1, 2]),
+            ("525400000004 a\n525400000002 a\n", true, [2, 4, 1, 3]),
+        ] {
+            let order = parse(Path::new("order"), text, grouped).unwrap();
+            assert_eq!(arranged(&order), expected, "{text}");
+        }
+        assert_eq!(arranged(&Order::Address), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn nodes_of_one_address_come_by_port() {
+        let nodes =
+            [3, 1, 2].map(|port| Place { mac: None, address: SocketAddr::from(([127, 0, 0, 1], port)) });
+        assert_eq!(Order::Address.arrange(&nodes), [1, 2, 0]);
+    }
+
+    #[test]
+    fn an_error_has_its_place() {
+        for (text, grouped, message) in [
+            (
+                "10.0.0.1\n  node2\n",
+                false,
+                "order:2:3: expected a hardware address such as 52:54:00:12:34:56, found 'node2', nor is it an IP address",
+            ),
+            ("10.0.0.1 a", false, "order:1:10: expected the end of the line or a comment, found 'a'"),
+            ("10.0.0.1 a b", true, "order:1:12: expected the end of the line or a comment, found 'b'"),
+            ("10.0.0.1 # a", true, "order:1:1: expected the group of '10.0.0.1' behind it"),
+            (
+                "\u{e9}\u{e9} 10.0.0.1",
+                true,
+                "order:1:1: expected a hardware address such as 52:54:00:12:34:56, found '\u{e9}\u{e9}', nor is it an IP address",
+            ),
+            ("525400000001\n52-54-00-00-00-01", false, "order:2:1: '52-54-00-00-00-01' is in line 1 already"),
+        ] {
+            assert_eq!(parse(Path::new("order"), text, grouped).unwrap_err().to_string(), message);
+        }
+        let missing = OrderSource::File("/nonexistent/order".into()).read().unwrap_err();
+        assert_eq!(missing.to_string(), "cannot read the order /nonexistent/order");
+    }
+
+    #[test]
+    fn slow_cards_are_known_before_the_run() {
+        let card = |speed, duplex| Card { speed, duplex: Some(duplex), ..Card::default() };
+        let (full, half) = (Duplex::Full, Duplex::Half);
+        for (cards, expected) in [
+            ([card(Some(1000), full), card(Some(100), full), card(None, full)], [false, true, false]),
+            ([card(Some(100), full), card(Some(100), full), card(None, full)], [false, false, false]),
+            ([card(Some(1000), half), card(Some(2500), full), card(Some(2500), full)], [true, false, false]),
+            ([card(Some(100), full), card(Some(100), half), card(Some(10), full)], [false, false, true]),
+            ([card(None, full), card(None, full), card(None, half)], [false, false, false]),
+        ] {
+            assert_eq!(slow_cards(cards.iter().map(Some)), expected, "{cards:?}");
+        }
+        assert_eq!(slow_cards([None]), [false]);
+    }
+}

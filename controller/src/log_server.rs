@@ -1,0 +1,76 @@
+//! Where the nodes put their logs besides (`--store-log`).
+
+use std::net::{IpAddr, ToSocketAddrs};
+
+use anyhow::{Context, anyhow};
+use ka::log_server::LogServer;
+
+/// What the option takes: it becomes a word of a kernel command line, and of an iPXE script.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse(text: &str) -> Result<String, String> {
+    text.parse::<LogServer>().map_err(|expected| format!("expected {expected}"))?;
+    let good = |c: char| c.is_ascii_alphanumeric() || "-._~:/@%+=,!*[]".contains(c);
+    match text.chars().find(|c| !good(*c)) {
+        Some(bad) => Err(format!("'{bad}' must be written as %XX there")),
+        None => Ok(text.to_owned()),
+    }
+}
+
+/// The URL with the server's address in the place of its name: a node that boots asks no name server.
+///
+/// # Errors
+/// When the name has no address here.
+pub fn by_address(url: &str) -> anyhow::Result<String> {
+    let server: LogServer = url.parse().map_err(|expected| anyhow!("{url}: expected {expected}"))?;
+    let host = server.host.as_str();
+    if host.parse::<IpAddr>().is_ok() {
+        return Ok(url.to_owned());
+    }
+    let found: Vec<IpAddr> = (host, 0)
+        .to_socket_addrs()
+        .with_context(|| format!("--store-log: {host} has no address here"))?
+        .map(|found| found.ip())
+        .collect();
+    // Nodes have IPv4.
+    let address = found.iter().find(|address| address.is_ipv4()).or(found.first());
+    let address = match address.with_context(|| format!("--store-log: {host} has no address"))? {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    };
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    let (authority, directory) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (login, server) = authority.split_at(authority.rfind('@').map_or(0, |at| at + 1));
+    Ok(format!("{scheme}://{login}{address}{}{directory}", server.strip_prefix(host).unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_servers_are_words_of_a_command_line() {
+        for good in ["http://10.0.0.1:8080/ka", "ftp://me:s%23t@logs/a/b", "http://[fd00::1]/x"] {
+            assert_eq!(parse(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "https://logs/", "logs", "http://logs/a b", "http://logs/${net0/mac}", "http://l/\"x"]
+        {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn nodes_are_told_addresses() {
+        for (url, told) in [
+            ("http://10.0.0.1:8080/ka", "http://10.0.0.1:8080/ka"),
+            ("http://[fd00::1]/x", "http://[fd00::1]/x"),
+            ("http://localhost", "http://127.0.0.1"),
+            ("ftp://localhost:p@localhost:2121/localhost", "ftp://localhost:p@127.0.0.1:2121/localhost"),
+        ] {
+            assert_eq!(by_address(url).unwrap(), told);
+        }
+        let error = by_address("http://no.such.host.invalid/x").unwrap_err();
+        assert!(error.to_string().contains("no.such.host.invalid"), "{error}");
+    }
+}

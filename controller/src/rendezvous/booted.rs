@@ -1,0 +1,148 @@
+//! Who runs from its own disk: each node's first boot tells it, once, with a secret of this node and this run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ka::first_boot::PATH;
+use ka::keys;
+use ka::mac::Mac;
+use sha2::{Digest, Sha256};
+
+use ka_net::listen::Side;
+use ka_net::http::server::{self, Answer, Place, Request, Status};
+
+/// The nodes that were asked to tell, and those that have.
+pub struct Booted {
+    /// The port at which they tell it.
+    pub port: u16,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// A node's secret stays the same through all rounds.
+    tokens: BTreeMap<Mac, String>,
+    /// By digest: how long it takes to find none must not tell how much of a guess was right.
+    owners: BTreeMap<[u8; 32], Mac>,
+    up: BTreeSet<Mac>,
+}
+
+impl Booted {
+    /// Listens until the process ends; on another port where somebody has this one.
+    ///
+    /// # Errors
+    /// No port can be had.
+    pub fn start(side: &Side, port: u16) -> io::Result<Self> {
+        let address = side.address.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+        let shared = Arc::new(Shared::default());
+        let serve = |port| {
+            let shared = Arc::clone(&shared);
+            let place = Place { address: SocketAddr::new(address, port), interface: side.interface.clone() };
+            server::start(&place, move |request| shared.answer(request))
+        };
+        let bound = match serve(port) {
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse => serve(0)?,
+            outcome => outcome?,
+        };
+        Ok(Self { port: bound.port(), shared })
+    }
+
+    /// The secret of a machine.
+    ///
+    /// # Errors
+    /// The system has no random numbers.
+    pub fn token(&self, mac: Mac) -> Result<String, keys::KeyError> {
+        let mut state = self.shared.lock();
+        if let Some(token) = state.tokens.get(&mac) {
+            return Ok(token.clone());
+        }
+        let random: [u8; 16] = keys::random()?;
+        let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        state.owners.insert(digest(token.as_bytes()), mac);
+        state.tokens.insert(mac, token.clone());
+        Ok(token)
+    }
+
+    /// The machines that have told it.
+    #[must_use]
+    pub fn up(&self) -> BTreeSet<Mac> {
+        self.shared.lock().up.clone()
+    }
+
+    /// Waits until another one tells it, at most for `timeout`.
+    pub fn wait(&self, timeout: Duration) {
+        drop(self.shared.changed.wait_timeout(self.shared.lock(), timeout));
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answer(&self, request: &Request) -> Answer {
+        let Request::Post { path, body } = request else { return Status::NotAllowed.into() };
+        if path != PATH {
+            return Status::NotFound.into();
+        }
+        let mut state = self.lock();
+        let Some(mac) = state.owners.get(&digest(body)).copied() else { return Status::Forbidden.into() };
+        if state.up.insert(mac) {
+            log::info!("{mac} runs from its own disk");
+        }
+        self.changed.notify_all();
+        Status::NoContent.into()
+    }
+}
+
+fn digest(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mac(last: u8) -> Mac {
+        format!("52:54:00:00:00:{last:02x}").parse().unwrap()
+    }
+
+    fn tell(booted: &Booted, path: &str, token: &str) -> Result<(), String> {
+        let server = format!("127.0.0.1:{}", booted.port);
+        ka_net::http::client::send(&server, "POST", path, token.as_bytes()).map_err(|e| e.to_string())
+    }
+
+    fn local() -> Side {
+        Side { address: Some(Ipv4Addr::LOCALHOST.into()), interface: None }
+    }
+
+    #[test]
+    fn only_the_nodes_own_secret_counts() {
+        let booted = Booted::start(&local(), 0).unwrap();
+        let (one, two) = (booted.token(mac(1)).unwrap(), booted.token(mac(2)).unwrap());
+        assert_ne!(one, two);
+        assert_eq!(booted.token(mac(1)).unwrap(), one, "the same in every round");
+        for guess in ["", "0", &one[1..], &mac(1).to_string()] {
+            let refused = tell(&booted, PATH, guess).unwrap_err();
+            assert!(refused.contains("403"), "{guess}: {refused}");
+        }
+        assert!(tell(&booted, "/other", &one).unwrap_err().contains("404"));
+        assert_eq!(booted.up(), BTreeSet::new());
+        tell(&booted, PATH, &one).unwrap();
+        // A node whose answer was lost tells it again.
+        tell(&booted, PATH, &one).unwrap();
+        assert_eq!(booted.up(), [mac(1)].into());
+
+        let other = Booted::start(&local(), booted.port).unwrap();
+        assert_ne!(other.port, booted.port, "another run has the port");
+    }
+}

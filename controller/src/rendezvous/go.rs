@@ -1,0 +1,148 @@
+//! Starting a waiting session now, from another process of this machine.
+//!
+//! Each session has a socket beside its registration. To connect is the whole request, and the answer is
+//! one line. The socket's permissions let only root and the session's own user connect (unix(7)).
+
+use std::fs::{self, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long an answer may take; the hub looks several times a second.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What is answered when the session begins.
+const BEGINS: &str = "ok";
+
+/// Why a session does not begin.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GoError {
+    /// Nobody holds it.
+    #[error("no session '{0}' waits on this machine")]
+    None(String),
+    /// Its process does not want to.
+    #[error("{0}")]
+    Refused(String),
+    /// The conversation failed.
+    #[error("cannot ask for the session '{session}' at {}: {error}", path.display())]
+    Io {
+        /// The session.
+        session: String,
+        /// Its socket.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+/// No session's name begins with a dot, so this is none.
+fn socket(directory: &Path, session: &str) -> PathBuf {
+    directory.join(format!(".{session}.go"))
+}
+
+/// Has the session begin with the nodes that are there; `directory` is that of this host's sessions.
+///
+/// # Errors
+/// [`GoError`].
+pub fn go(directory: &Path, session: &str) -> Result<(), GoError> {
+    let path = socket(directory, session);
+    let failed = |error: io::Error| match error.kind() {
+        // A session that was killed leaves its socket.
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => GoError::None(session.to_owned()),
+        _ => GoError::Io { session: session.to_owned(), path: path.clone(), error },
+    };
+    let mut stream = UnixStream::connect(&path).map_err(failed)?;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).map_err(failed)?;
+    match answer.trim_end() {
+        BEGINS => Ok(()),
+        "" => Err(GoError::Refused(format!("the session '{session}' has ended"))),
+        reason => Err(GoError::Refused(reason.to_owned())),
+    }
+}
+
+/// The sockets of a process's sessions; they go away with this.
+pub(crate) struct GoSockets(Vec<(String, PathBuf, UnixListener)>);
+
+impl GoSockets {
+    /// Makes the sockets. The sessions' names must be registered: what stands there is then left over.
+    pub(crate) fn bind(directory: &Path, sessions: &[String]) -> io::Result<Self> {
+        let mut sockets = Self(Vec::new());
+        for session in sessions {
+            let path = socket(directory, session);
+            match fs::remove_file(&path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+            let listener = UnixListener::bind(&path)?;
+            fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+            listener.set_nonblocking(true)?;
+            sockets.0.push((session.clone(), path, listener));
+        }
+        Ok(sockets)
+    }
+
+    /// Answers whoever has asked; `go` begins a session, or tells why not.
+    pub(crate) fn serve(&self, mut go: impl FnMut(&str) -> Result<(), String>) {
+        for (session, path, listener) in &self.0 {
+            loop {
+                let mut stream = match listener.accept() {
+                    Ok((stream, _)) => stream,
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(e) => {
+                        log::warn!("{}: {e}", path.display());
+                        break;
+                    }
+                };
+                let answer = go(session).map_or_else(|reason| reason, |()| BEGINS.to_owned());
+                // One line always fits into a new socket, so this waits for nobody.
+                if let Err(error) = writeln!(stream, "{answer}") {
+                    log::warn!("{}: {error}", path.display());
+                }
+            }
+        }
+    }
+}
+
+impl Drop for GoSockets {
+    fn drop(&mut self) {
+        for (_, path, _) in &self.0 {
+            if let Err(error) = fs::remove_file(path) {
+                log::warn!("cannot remove {}: {error}", path.display());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    #[test]
+    fn a_session_is_told_to_go() {
+        let directory = tempfile::tempdir().unwrap();
+        let ask = |session: &str| go(directory.path(), session).map_err(|e| e.to_string());
+        assert_eq!(ask("a"), Err("no session 'a' waits on this machine".into()));
+        // One that was killed has left its socket.
+        drop(UnixListener::bind(socket(directory.path(), "a")).unwrap());
+        assert_eq!(ask("a"), Err("no session 'a' waits on this machine".into()));
+        let sockets = GoSockets::bind(directory.path(), &["a".into(), "b".into()]).unwrap();
+        for (session, answer) in [("a", Ok(())), ("b", Err("not b".to_owned()))] {
+            let answered = thread::scope(|scope| {
+                let asking = scope.spawn(|| ask(session));
+                while !asking.is_finished() {
+                    sockets.serve(|name| if name == "a" { Ok(()) } else { Err(format!("not {name}")) });
+                    thread::yield_now();
+                }
+                asking.join().unwrap()
+            });
+            assert_eq!(answered, answer);
+        }
+        drop(sockets);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+}

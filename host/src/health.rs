@@ -1,0 +1,211 @@
+//! Whether a file system has lost anything since it was opened.
+//!
+//! `syncfs(2)` alone does not say so. ext4 drops delayed blocks that it cannot place, counts an error and returns 0; a
+//! write error is reported once for each open file, so that one opened later may never hear of it; XFS that has shut
+//! itself down, and btrfs with a failing device, have words of their own. So every file system is watched by a
+//! descriptor that is open before the first write, and asked in each of these ways after the last.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::StatVfsMountFlags;
+use rustix::io::Errno;
+
+use crate::mountinfo::DeviceNumber;
+use crate::sys::btrfs;
+use crate::sysfs;
+use crate::words;
+
+/// A file system, open since before it was written to.
+#[derive(Debug)]
+pub struct Watched {
+    directory: File,
+    at: PathBuf,
+    before: Standing,
+}
+
+/// What a file system says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Standing {
+    read_only: bool,
+    errors: Errors,
+}
+
+/// What it has counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Errors {
+    /// It counts nothing that could be read here.
+    Uncounted,
+    Ext(u64),
+    /// For each device.
+    Btrfs(Vec<btrfs::DeviceErrors>),
+}
+
+/// What was written is not all there, or may not be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Lost {
+    /// Writing out failed.
+    #[error("{}: can't write everything out: {}", at.display(), words::of(*errno))]
+    Sync {
+        /// A directory of the file system.
+        at: PathBuf,
+        /// What the kernel said.
+        errno: Errno,
+    },
+    /// It did not fail, and the file system noted errors meanwhile.
+    #[error(
+        "{}: {what} while it was written to: data may be lost; see the kernel's log, check the disk, and check the \
+         file system before you write to it again",
+        at.display()
+    )]
+    Damaged {
+        /// A directory of the file system.
+        at: PathBuf,
+        /// What it says of itself.
+        what: String,
+    },
+    /// It cannot be asked.
+    #[error("{}: can't ask the file system for its errors: {}", at.display(), words::of(*errno))]
+    Unknown {
+        /// A directory of the file system.
+        at: PathBuf,
+        /// What the kernel said.
+        errno: Errno,
+    },
+}
+
+impl Watched {
+    /// Watches the file system that this directory, open for reading, is on. Only for messages, it is at `at`.
+    ///
+    /// # Errors
+    /// It cannot be asked how it stands.
+    pub fn new(directory: OwnedFd, at: &Path) -> Result<Self, Lost> {
+        let directory = File::from(directory);
+        let before = standing(&directory).map_err(|errno| Lost::Unknown { at: at.to_owned(), errno })?;
+        if let Errors::Ext(count @ 1..) = before.errors {
+            log::warn!("{}: the file system had {count} errors before; check it with e2fsck", at.display());
+        }
+        Ok(Self { directory, at: at.to_owned(), before })
+    }
+
+    /// Writes everything out and finds out whether that is true.
+    ///
+    /// # Errors
+    /// [`Lost`].
+    pub fn sync(&self) -> Result<(), Lost> {
+        rustix::fs::syncfs(&self.directory).map_err(|errno| Lost::Sync { at: self.at.clone(), errno })?;
+        self.check()
+    }
+
+    /// Finds out whether the file system has lost anything of what was synced.
+    ///
+    /// # Errors
+    /// [`Lost`].
+    pub fn check(&self) -> Result<(), Lost> {
+        let failed = |errno| Lost::Sync { at: self.at.clone(), errno };
+        match rustix::fs::fsync(&self.directory) {
+            // Some file systems cannot sync a directory by itself.
+            Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => {}
+            // A file system that has shut itself down says it here.
+            Err(errno) => return Err(failed(errno)),
+        }
+        let now = standing(&self.directory).map_err(|errno| Lost::Unknown { at: self.at.clone(), errno })?;
+        match self.before.damage(&now) {
+            Some(what) => Err(Lost::Damaged { at: self.at.clone(), what }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Standing {
+    /// What has become worse.
+    fn damage(&self, now: &Self) -> Option<String> {
+        match (&self.errors, &now.errors) {
+            (Errors::Ext(before), Errors::Ext(now)) if now > before => {
+                return Some(format!("the file system counted {} errors", now - before));
+            }
+            (Errors::Btrfs(before), Errors::Btrfs(now)) if now != before => {
+                let worse = now.iter().filter(|device| !before.contains(device));
+                let worse: Vec<_> = worse.map(ToString::to_string).collect();
+                return Some(format!("btrfs counted errors ({})", worse.join("; ")));
+            }
+            _ => {}
+        }
+        (now.read_only && !self.read_only).then(|| "the file system made itself read-only".to_owned())
+    }
+}
+
+fn standing(directory: &File) -> Result<Standing, Errno> {
+    const EXT: u64 = 0xef53;
+    const BTRFS: u64 = 0x9123_683e;
+    let read_only = rustix::fs::fstatvfs(directory)?.f_flag.contains(StatVfsMountFlags::RDONLY);
+    let errors = match kind(directory)? {
+        EXT => ext_errors(directory)?,
+        BTRFS => match btrfs::device_errors(directory) {
+            Ok(devices) => Errors::Btrfs(devices),
+            Err(error) => return Err(Errno::from_raw_os_error(error as i32)),
+        },
+        _ => Errors::Uncounted,
+    };
+    Ok(Standing { read_only, errors })
+}
+
+/// The number of its kind (statfs(2)), whose sign is of no meaning.
+fn kind(directory: impl AsFd) -> Result<u64, Errno> {
+    Ok(rustix::fs::fstatfs(directory)?.f_type.cast_unsigned() & 0xffff_ffff)
+}
+
+/// Whether `syncfs(2)` does nothing for the files of this one, or says nothing: each must be synced.
+///
+/// # Errors
+/// The system's.
+pub fn wants_each_file_synced(directory: impl AsFd) -> Result<bool, Errno> {
+    // NFS, FUSE, CIFS, SMB2, 9P, Ceph, AFS: linux/magic.h and the drivers.
+    const REMOTE: [u64; 7] =
+        [0x6969, 0x6573_5546, 0xff53_4d42, 0xfe53_4d42, 0x0102_1997, 0x00c3_6400, 0x5346_414f];
+    Ok(REMOTE.contains(&kind(directory)?))
+}
+
+/// What the driver ext4 counts, which has ext2 and ext3 as well. The old driver ext2 counts nothing.
+fn ext_errors(directory: &File) -> Result<Errors, Errno> {
+    let io = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+    let device = DeviceNumber::of(rustix::fs::fstat(directory)?.st_dev);
+    let name = match sysfs::name_of(device) {
+        Ok(name) => name,
+        Err(error) => {
+            log::warn!("errors of the file system cannot be read from /sys: {error}");
+            return Ok(Errors::Uncounted);
+        }
+    };
+    match fs::read_to_string(Path::new("/sys/fs/ext4").join(name).join("errors_count")) {
+        Ok(text) => text.trim().parse().map(Errors::Ext).map_err(|_| Errno::PROTO),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Errors::Uncounted),
+        Err(error) => Err(io(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_becomes_worse_is_damage() {
+        let of = |read_only, errors| Standing { read_only, errors };
+        let device = |write| btrfs::DeviceErrors { device: 1, write, ..Default::default() };
+        let btrfs = |write| Errors::Btrfs(vec![device(write)]);
+        for (before, now, said) in [
+            (of(false, Errors::Ext(2)), of(false, Errors::Ext(2)), None),
+            (of(false, Errors::Ext(2)), of(false, Errors::Ext(5)), Some("counted 3 errors")),
+            (of(false, Errors::Uncounted), of(true, Errors::Uncounted), Some("itself read-only")),
+            (of(true, Errors::Uncounted), of(true, Errors::Uncounted), None),
+            (of(false, btrfs(0)), of(false, btrfs(0)), None),
+            (of(false, btrfs(0)), of(false, btrfs(4)), Some("device 1: 4 write")),
+        ] {
+            let damage = before.damage(&now);
+            assert_eq!(damage.is_some(), said.is_some(), "{now:?}");
+            assert!(damage.unwrap_or_default().contains(said.unwrap_or_default()), "{now:?}");
+        }
+    }
+}

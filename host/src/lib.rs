@@ -1,0 +1,31 @@
+//! What reads and changes a Linux machine, for the golden node and the nodes alike.
+//!
+//! Everything here looks at the machine that it runs on, or at a system below a directory: sysfs, proc, blkid(8),
+//! rtnetlink(7), the tools that others wrote. [`sys`] holds the project's only `unsafe`. Policy (what is refused, what is
+//! planned) is in `ka`; the story of a node is in `ka-agent`, the golden node's in `kactl`.
+//!
+//! ```
+//! // The disks of this machine, as the kernel shows them, without a look at their contents.
+//! for disk in ka_host::hardware::disks(false) {
+//!     println!("{} {} bytes {}", disk.name, disk.size, disk.model);
+//! }
+//! ```
+
+pub mod atomic;
+pub mod blkid;
+pub mod bus;
+pub mod hardware;
+pub mod health;
+pub mod loops;
+pub mod mountinfo;
+pub mod namespaces;
+pub mod openers;
+pub mod ports;
+pub mod rtnetlink;
+pub mod secrets;
+pub mod sys;
+pub mod sysfs;
+pub mod system;
+pub mod tool;
+pub mod usage;
+pub mod words;

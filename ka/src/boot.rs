@@ -1,0 +1,127 @@
+//! What decides whether a node boots what a plan makes: policy, before anything is written.
+
+use crate::disk::kind::TableKind;
+use crate::inventory::Firmware;
+use crate::plan::{DiskPlan, FileSystemKind, Loader, Plan};
+
+/// The mount points of an EFI system partition, the likeliest first.
+pub const ESP_POINTS: [&str; 3] = ["/boot/efi", "/efi", "/boot"];
+
+/// Why a node with this firmware would not boot what the plan makes, if it would not.
+#[must_use]
+pub fn refusal(plan: &Plan, firmware: Firmware) -> Option<String> {
+    let boot = &plan.boot;
+    let told = |firmware| match firmware {
+        Firmware::Bios => "BIOS",
+        Firmware::Uefi => "UEFI",
+    };
+    let file_systems = || plan.disks.iter().flat_map(|disk| &disk.file_systems);
+    let has_esp = file_systems().any(|fs| {
+        fs.kind == FileSystemKind::Vfat
+            && fs.mount_point.as_deref().is_some_and(|at| ESP_POINTS.contains(&at))
+    });
+    match (boot.loader, firmware) {
+        (Loader::None, _) => None,
+        (Loader::GrubLegacy | Loader::Lilo | Loader::Extlinux, Firmware::Uefi) => {
+            Some(format!("this node starts by UEFI, and {} by a BIOS only", boot.loader))
+        }
+        (Loader::SystemdBoot, Firmware::Bios) => {
+            Some("this node starts by BIOS, and systemd-boot by UEFI only".to_owned())
+        }
+        _ if firmware != boot.golden_firmware && !boot.convert_firmware => Some(format!(
+            "this node starts by {}, and the golden node by {}; where the golden node has the boot loader's \
+             packages for both, `--firmware auto` converts the clone",
+            told(firmware),
+            told(boot.golden_firmware)
+        )),
+        (Loader::Grub, Firmware::Bios) if !holds_core(plan) => Some(
+            "this node starts by BIOS, and GRUB has no place on the plan's GPT: the description needs a BIOS boot \
+             partition"
+                .to_owned(),
+        ),
+        (_, Firmware::Uefi) if !has_esp => Some(format!(
+            "this node starts by UEFI, and the plan has no EFI system partition: vfat at {}",
+            ESP_POINTS.join(", ")
+        )),
+        _ => None,
+    }
+}
+
+/// Whether GRUB's core finds a place on the disk that a BIOS starts: behind an MBR, or in a partition of its own.
+fn holds_core(plan: &Plan) -> bool {
+    let is_at = |disk: &&DiskPlan, point: &str| {
+        disk.file_systems.iter().any(|fs| {
+            fs.mount_point.as_deref() == Some(point)
+                || fs.subvolumes.iter().any(|subvolume| subvolume.mount_point.as_deref() == Some(point))
+        })
+    };
+    let disks = || plan.disks.iter();
+    let boots = disks().find(|disk| is_at(disk, "/boot")).or_else(|| disks().find(|disk| is_at(disk, "/")));
+    boots.is_none_or(|disk| {
+        let desc = &disk.desc;
+        desc.table() != TableKind::Gpt || desc.entries().iter().any(|entry| entry.kind.is_bios_boot())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::description::Description;
+    use crate::plan::{After, BootPlan, DiskPlan, FileSystemPlan, FinishPlan};
+
+    fn plan(loader: Loader, golden: Firmware, convert: bool, esp: bool) -> Plan {
+        let mut disk = DiskPlan::new("sda".into(), Description::parse("linux fill\n", "desc").unwrap());
+        if esp {
+            let mount_point = Some("/boot/efi".to_owned());
+            disk.file_systems
+                .push(FileSystemPlan { mount_point, ..FileSystemPlan::new(1, FileSystemKind::Vfat) });
+        }
+        Plan {
+            run: "r".to_owned(),
+            disks: vec![disk],
+            boot: BootPlan { convert_firmware: convert, ..BootPlan::new(loader, golden) },
+            finish: FinishPlan::default(),
+            after: After::Reboot,
+        }
+    }
+
+    #[test]
+    fn a_gpt_has_a_place_for_grubs_core() {
+        let on = |desc: &str| {
+            let mut plan = plan(Loader::Grub, Firmware::Bios, false, false);
+            plan.disks[0].desc = Description::parse(desc, "desc").unwrap();
+            let mount_point = Some("/".to_owned());
+            plan.disks[0]
+                .file_systems
+                .push(FileSystemPlan { mount_point, ..FileSystemPlan::new(1, FileSystemKind::Ext4) });
+            refusal(&plan, Firmware::Bios)
+        };
+        assert_eq!(on("linux fill\n"), None);
+        assert!(on("label: gpt\ntype=L\n").unwrap().contains("BIOS boot partition"));
+    }
+
+    #[test]
+    fn a_node_that_would_not_boot_is_refused() {
+        use Firmware::{Bios, Uefi};
+        for (loader, golden, convert, esp, node, part) in [
+            (Loader::Grub, Bios, false, false, Bios, None),
+            (Loader::Grub, Uefi, false, true, Uefi, None),
+            (Loader::Grub, Bios, false, true, Uefi, Some("--firmware auto")),
+            (Loader::Grub, Uefi, false, true, Bios, Some("--firmware auto")),
+            (Loader::Grub, Bios, true, true, Uefi, None),
+            (Loader::Grub, Bios, true, false, Uefi, Some("no EFI system partition")),
+            (Loader::Grub, Uefi, true, true, Bios, None),
+            (Loader::SystemdBoot, Uefi, true, true, Bios, Some("by UEFI only")),
+            (Loader::Lilo, Bios, true, true, Uefi, Some("lilo by a BIOS only")),
+            (Loader::None, Bios, false, false, Uefi, None),
+        ] {
+            let reason = refusal(&plan(loader, golden, convert, esp), node);
+            match part {
+                None => assert_eq!(reason, None, "{loader}"),
+                Some(part) => {
+                    assert!(reason.as_ref().is_some_and(|r| r.contains(part)), "{loader} {reason:?}")
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! The kernel command line as words, quoted as the kernel quotes.
+
+/// Splits a command line into parameters with their values, as `next_arg` of the kernel's lib/cmdline.c does:
+/// double quotes keep spaces together and are taken off when they enclose the whole value or the whole word;
+/// there is no escape character.
+#[must_use]
+pub fn words(text: &str) -> Vec<(String, Option<String>)> {
+    let mut quoted = false;
+    text.trim()
+        .split(|c: char| {
+            quoted ^= c == '"';
+            c.is_ascii_whitespace() && !quoted
+        })
+        .filter(|word| !word.is_empty())
+        .map(parameter)
+        .collect()
+}
+
+fn parameter(word: &str) -> (String, Option<String>) {
+    let word = unquoted(word);
+    match word.split_once('=') {
+        None => (word.to_owned(), None),
+        Some((name, value)) => (name.to_owned(), Some(unquoted(value).to_owned())),
+    }
+}
+
+fn unquoted(text: &str) -> &str {
+    text.strip_prefix('"').map_or(text, |inner| inner.strip_suffix('"').unwrap_or(inner))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_as_by_the_kernel() {
+        for (text, expected) in [
+            ("", vec![]),
+            ("  a   b\n", vec![("a", None), ("b", None)]),
+            ("a=1 b= c==2", vec![("a", Some("1")), ("b", Some("")), ("c", Some("=2"))]),
+            (r#"a="1 2" b"#, vec![("a", Some("1 2")), ("b", None)]),
+            (r#""a=1 2" b"#, vec![("a", Some("1 2")), ("b", None)]),
+            (r#"a=x"1 2"y b"#, vec![("a", Some(r#"x"1 2"y"#)), ("b", None)]),
+            (r#"a="1 2 b"#, vec![("a", Some("1 2 b"))]),
+            (r#"a="" b"#, vec![("a", Some("")), ("b", None)]),
+        ] {
+            let expected: Vec<_> = expected
+                .into_iter()
+                .map(|(n, v): (&str, Option<&str>)| (n.to_owned(), v.map(str::to_owned)))
+                .collect();
+            assert_eq!(words(text), expected, "{text}");
+        }
+    }
+}

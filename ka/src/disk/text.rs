@@ -1,0 +1,39 @@
+//! A description as text, in either of its two forms.
+
+use std::fmt;
+
+use super::description::{Description, Format, Rendered};
+use super::problem::DescError;
+use super::{desc, script};
+
+impl Description {
+    /// Reads a description in either form; `file` is its name for messages. A line with `=` or a comma, or
+    /// a header such as `label: gpt`, is of a script.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its place.
+    pub fn parse(text: &str, file: &str) -> Result<Self, DescError> {
+        if script::looks_like_one(text) { script::parse(text, file) } else { desc::parse(text, file) }
+    }
+
+    /// The text in one of the two forms, and what that form can't say.
+    #[must_use]
+    pub fn render(&self, format: Format) -> Rendered {
+        match format {
+            Format::Desc => desc::render(self),
+            Format::Sfdisk => Rendered { text: script::render(self), missing: Vec::new() },
+        }
+    }
+}
+
+/// The short form where that says everything, else the script.
+impl fmt::Display for Description {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let short = self.render(Format::Desc);
+        if short.missing.is_empty() {
+            f.write_str(&short.text)
+        } else {
+            f.write_str(&self.render(Format::Sfdisk).text)
+        }
+    }
+}

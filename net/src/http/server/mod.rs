@@ -1,0 +1,287 @@
+//! As much of HTTP/1.1 as booting machines need: files to load, and a short message to leave.
+//!
+//! Whoever calls [`start`] decides what is answered. Here is how many are served, and for how long: a connection that
+//! makes progress is never closed, one that does not makes room for others.
+
+mod connection;
+mod event_loop;
+mod places;
+mod request;
+
+use std::fs::File;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, sockopt};
+
+use event_loop::Server;
+use places::Places;
+
+/// How much of anybody's time is taken here.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    places: Places,
+    /// A request must be here within this time, head and body.
+    request: Duration,
+    /// How long a connection may stay open without a further request.
+    idle: Duration,
+    /// How long a peer may take nothing of its answer.
+    stall: Duration,
+    /// How long a peer may take to close the connection after its last answer.
+    closing: Duration,
+}
+
+const LIMITS: Limits = Limits {
+    places: Places { total: 4096, per_address: 64 },
+    request: Duration::from_secs(10),
+    idle: Duration::from_secs(15),
+    stall: Duration::from_secs(30),
+    closing: Duration::from_secs(2),
+};
+
+/// Connections that the kernel keeps until there is room for them (listen(2)).
+const MAX_QUEUED: i32 = 4096;
+
+/// What a machine wants.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Request {
+    /// A file, with its contents or without.
+    Get {
+        /// The path as it was asked for.
+        path: String,
+        /// False for its length only.
+        contents: bool,
+    },
+    /// To leave something here.
+    Post {
+        /// Where.
+        path: String,
+        /// What.
+        body: Vec<u8>,
+    },
+}
+
+/// What is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Here it is.
+    Ok,
+    /// It was taken.
+    NoContent,
+    /// That is no HTTP.
+    BadRequest,
+    /// Not for you.
+    Forbidden,
+    /// There is none.
+    NotFound,
+    /// That is not done here.
+    NotAllowed,
+    /// What comes is too long.
+    TooLong,
+}
+
+impl Status {
+    /// As the status line has it (RFC 9110).
+    fn line(self) -> &'static str {
+        match self {
+            Self::Ok => "200 OK",
+            Self::NoContent => "204 No Content",
+            Self::BadRequest => "400 Bad Request",
+            Self::Forbidden => "403 Forbidden",
+            Self::NotFound => "404 Not Found",
+            Self::NotAllowed => "405 Method Not Allowed",
+            Self::TooLong => "413 Content Too Large",
+        }
+    }
+}
+
+/// An answer: its status, and a file that goes with it.
+#[derive(Debug)]
+pub struct Answer {
+    /// How it went.
+    pub status: Status,
+    /// What was asked for.
+    pub file: Option<File>,
+}
+
+impl From<Status> for Answer {
+    fn from(status: Status) -> Self {
+        Self { status, file: None }
+    }
+}
+
+/// Decides what is answered.
+type Serve = dyn Fn(&Request) -> Answer + Send;
+
+/// Where to listen.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The address.
+    pub address: SocketAddr,
+    /// The only interface from which connections are taken; from any if none.
+    pub interface: Option<String>,
+}
+
+/// Serves until the process ends; returns the address that it has.
+///
+/// # Errors
+/// The address cannot be had, or the interface is not there.
+pub fn start(place: &Place, serve: impl Fn(&Request) -> Answer + Send + 'static) -> io::Result<SocketAddr> {
+    let listener = listen(place)?;
+    let bound = listener.local_addr()?;
+    let mut server = Server::new(listener, Box::new(serve), LIMITS)?;
+    thread::Builder::new().name("http".into()).spawn(move || server.run())?;
+    Ok(bound)
+}
+
+/// The standard library's listener keeps 128 waiting connections, and knows no interface.
+fn listen(place: &Place) -> io::Result<TcpListener> {
+    let family = if place.address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket =
+        socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
+    socket::setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    if let Some(interface) = &place.interface {
+        socket::setsockopt(&socket, sockopt::BindToDevice, &interface.into())?;
+    }
+    socket::bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &SockaddrStorage::from(place.address))?;
+    // Not nix's: it refuses what is above musl's SOMAXCONN of 128, which the kernel's has long left behind.
+    rustix::net::listen(&socket, MAX_QUEUED)?;
+    Ok(TcpListener::from(socket))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::path::Path;
+
+    /// A server of one file.
+    fn server(limits: Limits, file: &Path) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, file) = (listener.local_addr().unwrap(), file.to_owned());
+        let serve = move |_: &Request| Answer { status: Status::Ok, file: Some(File::open(&file).unwrap()) };
+        let mut server = Server::new(listener, Box::new(serve), limits).unwrap();
+        thread::spawn(move || server.run());
+        address
+    }
+
+    fn places(total: usize, per_address: usize) -> Limits {
+        Limits { places: Places { total, per_address }, ..LIMITS }
+    }
+
+    fn file_of(length: u64) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(length).unwrap();
+        file
+    }
+
+    /// All that comes until the other side closes, in good order or not.
+    fn rest(mut stream: &TcpStream) -> Vec<u8> {
+        let (mut all, mut piece) = (Vec::new(), vec![0; 1 << 16]);
+        while let Ok(length @ 1..) = stream.read(&mut piece) {
+            all.extend_from_slice(&piece[..length]);
+        }
+        all
+    }
+
+    fn ask(address: SocketAddr) -> TcpStream {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(b"GET /a HTTP/1.1\r\nConnection: close\r\n\r\n").unwrap();
+        stream
+    }
+
+    const SHORT: Duration = Duration::from_millis(200);
+
+    #[test]
+    fn several_requests_come_on_one_connection() {
+        let file = file_of(5);
+        let mut stream = TcpStream::connect(server(LIMITS, file.path())).unwrap();
+        stream.write_all(b"GET /a HTTP/1.1\r\n\r\nHEAD /a HTTP/1.1\r\n\r\n").unwrap();
+        stream.write_all(b"GET /a HTTP/1.1\r\nConnection: close\r\n\r\n").unwrap();
+        let all = String::from_utf8(rest(&stream)).unwrap();
+        assert_eq!(all.matches("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n").count(), 3, "{all}");
+        assert_eq!(all.matches("Connection: keep-alive\r\n").count(), 2, "{all}");
+        assert_eq!(all.bytes().filter(|&byte| byte == 0).count(), 10, "{all}");
+    }
+
+    #[test]
+    fn who_holds_every_place_keeps_nobody_out() {
+        let file = file_of(5);
+        let address = server(places(4, 4), file.path());
+        // Four that say nothing: each is closed once it has stalled, for one of those that ask.
+        let idle: Vec<TcpStream> = (0..4).map(|_| TcpStream::connect(address).unwrap()).collect();
+        for _ in &idle {
+            assert!(rest(&ask(address)).starts_with(b"HTTP/1.1 200 OK\r\n"));
+        }
+    }
+
+    #[test]
+    fn a_download_outlives_those_that_never_read() {
+        let file = file_of(64 << 20);
+        let address = server(places(8, 8), file.path());
+        let download = ask(address);
+        let reader = thread::spawn(move || rest(&download).len());
+        // Their answers fill the sockets' buffers, and then stall.
+        let silent: Vec<TcpStream> = (0..200).map(|_| ask(address)).collect();
+        let length = reader.join().unwrap();
+        assert!(length > 64 << 20, "{length} bytes");
+        drop(silent);
+    }
+
+    #[test]
+    fn more_than_there_are_places_are_served_in_turn() {
+        let file = file_of(1 << 20);
+        let address = server(places(16, 16), file.path());
+        let one = |_| {
+            thread::spawn(move || {
+                // Refused while its address has its share: a boot loader asks again as well.
+                while rest(&ask(address)).len() < 1 << 20 {}
+            })
+        };
+        let all: Vec<_> = (0..100).map(one).collect();
+        all.into_iter().for_each(|one| one.join().unwrap());
+    }
+
+    #[test]
+    fn who_speaks_for_ever_is_not_listened_to() {
+        let file = file_of(5);
+        let address = server(Limits { request: SHORT, ..LIMITS }, file.path());
+        for begin in ["GET /", "POST /a HTTP/1.1\r\nContent-Length: 1024\r\n\r\n"] {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.write_all(begin.as_bytes()).unwrap();
+            // 1024 bytes would be a whole body, and an answer.
+            for _ in 0..1000 {
+                thread::sleep(Duration::from_millis(10));
+                if stream.write_all(b"a").is_err() {
+                    break;
+                }
+            }
+            assert_eq!(rest(&stream), b"", "{begin}");
+        }
+    }
+
+    #[test]
+    fn who_takes_nothing_is_not_waited_for() {
+        let file = file_of(1 << 30);
+        let address = server(Limits { stall: SHORT, ..LIMITS }, file.path());
+        let silent = ask(address);
+        // It is closed while most of the file is still to come.
+        let mut poll = [rustix::event::PollFd::new(&silent, rustix::event::PollFlags::HUP)];
+        rustix::event::poll(&mut poll, None).unwrap();
+        assert!(rest(&silent).len() < 1 << 30);
+    }
+
+    #[test]
+    fn connections_come_from_the_interface_alone() {
+        let place = |interface: &str| Place {
+            address: "127.0.0.1:0".parse().unwrap(),
+            interface: Some(interface.into()),
+        };
+        let address = start(&place("lo"), |_| Status::NotFound.into()).unwrap();
+        assert!(rest(&ask(address)).starts_with(b"HTTP/1.1 404 "));
+        assert!(start(&place("none-such"), |_| Status::NotFound.into()).is_err());
+    }
+}
