@@ -106,6 +106,16 @@ fn ten_thousand_schedules_with_liars_keep_every_invariant() {
     assert!(complete > 10_000 && found > 10_000 && named * 10 > found * 8 && deaths > 10_000);
 }
 
+/// A node that takes nothing more, answers every question, and complains of nobody held up its chain for ever.
+#[test]
+fn who_holds_up_the_chain_without_a_word_is_found() {
+    for seed in 0..100 {
+        let schedule = Schedule::with_a_withholder(seed);
+        let outcome = run(&schedule).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
+        assert_eq!((outcome.slow, outcome.complete), (1, schedule.nodes() - 1), "seed {seed}: {outcome:?}");
+    }
+}
+
 #[test]
 fn streams_are_many_windows_long() {
     for seed in 0..100 {

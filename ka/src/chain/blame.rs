@@ -89,8 +89,8 @@ impl Blame {
         })
     }
 
-    /// Whether the link to this member is about as bad.
+    /// Whether the link to this member is as bad.
     fn receives_badly(&self, member: NodeId) -> bool {
-        self.bad.iter().any(|((_, to), record)| *to == member && record.in_vain + 1 >= CHANCES)
+        self.bad.iter().any(|((_, to), record)| *to == member && record.in_vain >= CHANCES)
     }
 }

@@ -467,12 +467,13 @@ mod tests {
         let mut out = Vec::new();
         for now in (from..from + seconds * 1000).step_by(100) {
             let reached = Offset(now * rate / 1000);
-            members.on_golden(reached, reached, ms(now));
+            members.on_golden(reached.plus(100), reached, ms(now));
             let report = Report { epoch: members.epoch(), about: NodeId(about), trouble };
             let _ = members.on_complaint(NodeId(reporter), report, ms(now));
             for id in 1..=4 {
                 members.on_heartbeat(NodeId(id), ms(now + 10));
-                members.on_position(NodeId(id), reached);
+                // Each has a little that its successor lacks.
+                members.on_position(NodeId(id), reached.plus(u64::from(10 - id)));
             }
             out.extend(expelled(&members.judge(ms(now + 20))).into_iter().map(|node| (now - from, node)));
         }
@@ -519,7 +520,8 @@ mod tests {
             for id in 1..=2 {
                 members.on_heartbeat(NodeId(id), ms(now + 10));
                 // It claims to get on without end.
-                members.on_position(NodeId(id), Offset(1000 + now));
+                let claim = if id == 2 { 900 + now.min(100) } else { 1000 };
+                members.on_position(NodeId(id), Offset(claim.min(999) + u64::from(id == 1)));
             }
             out.extend(expelled(&members.judge(ms(now + 20))));
         }
@@ -623,6 +625,8 @@ mod tests {
     #[test]
     fn a_bad_link_is_healed_then_bypassed() {
         let mut members = chain(3);
+        members.on_golden(Offset(9), Offset(0), ms(0));
+        members.on_position(NodeId(1), Offset(9));
         for round in 1..=3_u32 {
             let now = ms(u64::from(round) * 1500);
             let report = Report { epoch: members.epoch(), ..report(1, Trouble::Damaged) };

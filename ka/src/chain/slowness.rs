@@ -21,8 +21,9 @@ const FULL: f64 = 0.75;
 const HALF: f64 = 0.5;
 /// Rates are taken over at least this part of the time after which somebody counts as slow.
 const PARTS: u32 = 10;
-/// How many times the time after which somebody is slow a chain may stand still for no reason that anybody tells.
-const PATIENCE: u32 = 2;
+/// How many times the time after which somebody is slow a chain may stand still for no reason that anybody tells. A link
+/// that is cut, and remade in vain, takes far less.
+const PATIENCE: u32 = 10;
 /// After so many removals in a row that did not help, the whole chain is taken to be like that.
 const IN_VAIN: u32 = 2;
 

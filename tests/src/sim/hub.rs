@@ -23,9 +23,13 @@ impl World<'_> {
         match message {
             ToHub::Heartbeat(standing) => {
                 self.membership.on_position(node, standing.verified);
+                let all = self.hosts[0].heard;
                 let heard = &mut self.hosts[host].heard;
-                if standing.verified > heard.position {
+                if standing.verified > heard.position.max(all.position) {
                     *heard = Heard { position: standing.verified, moved: self.now };
+                } else if all.position > heard.position {
+                    // That it has this much was known before it said so.
+                    *heard = all;
                 }
                 self.slowness.on_report(node, standing, self.now);
             }

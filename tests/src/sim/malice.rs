@@ -39,11 +39,10 @@ impl Malice {
 
     fn of(random: &mut Random) -> Self {
         let mut malice = Self::default();
-        match random.index(7) {
+        match random.index(6) {
             0..=2 => malice.forges = true,
             3 => malice.accuses = true,
             4 => (malice.forges, malice.accuses) = (true, true),
-            5 => malice.withholds = true,
             _ => malice.pretends = true,
         }
         malice
@@ -65,6 +64,18 @@ impl Schedule {
                 if lies { Malice::of(random) } else { Malice::default() }
             })
             .collect();
+        schedule
+    }
+
+    /// The schedule of `seed` in which nothing goes wrong, but that one node takes no more from some moment on, and says
+    /// that all is well.
+    #[must_use]
+    pub fn with_a_withholder(seed: u64) -> Self {
+        let mut schedule = Self::with_a_slow_host(seed);
+        schedule.faults.clear();
+        let withholder = 1 + Random::new(!seed).index(schedule.nodes());
+        schedule.malice = vec![Malice::default(); schedule.nodes() + 1];
+        schedule.malice[withholder].withholds = true;
         schedule
     }
 
