@@ -148,7 +148,8 @@ fn a_run_has_a_secret_of_its_own_and_the_long_lived_one_is_not_served() {
     let config = site.directory.path().join("ka.toml");
     let text = fs::read_to_string(&config).unwrap();
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    fs::write(&config, text.replace("[directories]\n", &format!("[directories]\nlib = {scripts:?}\n"))).unwrap();
+    fs::write(&config, text.replace("[directories]\n", &format!("[directories]\nlib = {scripts:?}\n")))
+        .unwrap();
     let pxe = site.start_pxe(&["--interface", "srv"]);
     pxe.wait_for_line("every machine boots from its disk");
     wait_until("TFTP", || site.tftp("vmlinuz").is_some());

@@ -256,7 +256,9 @@ mod tests {
         let last = proofs(&sent)[0];
         let end = |content: &[u8], total: Total| {
             let mut node = Checker::default();
-            node.on_content(content, None).and_then(|()| node.on_proof(last)).and_then(|()| node.on_end(total))
+            node.on_content(content, None)
+                .and_then(|()| node.on_proof(last))
+                .and_then(|()| node.on_end(total))
         };
         assert_eq!(end(&sent, TOTAL), Ok(true));
         assert_eq!(end(&sent[..999], TOTAL), Err(FORGED));

@@ -23,7 +23,12 @@ fn knock(member: &mut Member<()>, key: &StreamKey, epoch: u64, to: u32) -> LinkI
 }
 
 fn place(member: &mut Member<()>, epoch: u64, successor: u32) {
-    let view = View { epoch: Epoch(epoch), predecessor: None, successor: Some(NodeId(successor)), secrets: Secrets::default() };
+    let view = View {
+        epoch: Epoch(epoch),
+        predecessor: None,
+        successor: Some(NodeId(successor)),
+        secrets: Secrets::default(),
+    };
     member.on_view(view, NOW);
 }
 

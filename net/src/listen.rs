@@ -84,8 +84,7 @@ impl Side {
     /// The standard library's listener knows no interface, and one that is set later has let others in before.
     fn bind_tcp(&self, address: SocketAddr) -> io::Result<TcpListener> {
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let socket =
-            socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, Some(ipproto::TCP))?;
+        let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, Some(ipproto::TCP))?;
         sockopt::set_socket_reuseaddr(&socket, true)?;
         self.bind_to_interface(&socket)?;
         bind(&socket, &address)?;

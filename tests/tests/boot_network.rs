@@ -12,8 +12,8 @@ use ka::wire::DISCOVERY_PORT;
 use ka::wire::discovery::{DiscoveryKey, Request};
 use ka_agent::boot::find::Search;
 use ka_agent::boot::network::socket::{broadcast_socket, receive_until};
-use ka_tests::wire::{Server, Wire, log_of, wait_until};
 use ka_net::listen::Side;
+use ka_tests::wire::{Server, Wire, log_of, wait_until};
 use kactl::rendezvous::discovery::Responder;
 
 fn join_key() -> JoinKey {
@@ -111,8 +111,12 @@ fn the_session_is_found_by_broadcast() {
     wire.node_address("10.77.0.8/24");
     let join = join_key();
     // Two controllers of one host, each with sessions of its own.
-    let (first, second) =
-        wire.golden.enter(|| (Responder::start(&[&join], &Side::default()).unwrap(), Responder::start(&[&join], &Side::default()).unwrap()));
+    let (first, second) = wire.golden.enter(|| {
+        (
+            Responder::start(&[&join], &Side::default()).unwrap(),
+            Responder::start(&[&join], &Side::default()).unwrap(),
+        )
+    });
     first.announce("getstage2", 4001);
     second.announce("lab", 4002);
     for (session, port) in [("getstage2", 4001), ("lab", 4002)] {

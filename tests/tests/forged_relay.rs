@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::thread;
 
-use ka::wire::CONTROL_PORT;
 use ka::keys::JoinKey;
+use ka::wire::CONTROL_PORT;
 use ka_tests::hostile::relay::{Lie, Told, relay};
 use ka_tests::site::{MIB, Site, reasons};
 
@@ -39,9 +39,7 @@ fn behind_a_liar(
     let liar = thread::spawn(move || relay(controller, &join, ("a", "liar", LIAR), lie));
     sender.wait_for("has joined", 1);
     let receivers = (0..2)
-        .map(|i| {
-            site.receiver(&mut sender, "a", i + 1, ["--file".into(), site.path(&format!("out-{i}"))])
-        })
+        .map(|i| site.receiver(&mut sender, "a", i + 1, ["--file".into(), site.path(&format!("out-{i}"))]))
         .collect();
     let told = liar.join().unwrap().unwrap();
     (sender, receivers, told)

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use ka::wire::discovery::{DiscoveryKey, Request};
 use ka::wire::{CONTROL_PORT, DATA_PORT, DISCOVERY_PORT};
-use kactl::config::keys;
 use ka_net::listen::Side;
-use kactl::rendezvous::discovery::Responder;
 use ka_tests::netns::NetNs;
 use ka_tests::process::{Process, program, wait_until};
 use ka_tests::site::{MIB, Site};
+use kactl::config::keys;
+use kactl::rendezvous::discovery::Responder;
 
 const GOLDEN: [&str; 2] = ["10.77.1.1", "10.77.2.1"];
 const NODES: [&str; 2] = ["10.77.1.2", "10.77.2.2"];
@@ -67,10 +67,8 @@ fn control_and_data_are_open_on_the_nodes_interface_only() {
     let networks = Networks::new("a");
     let (gate, part) = (site.gate("gate"), site.noise("part", 4 * MIB, 1));
     let source = format!("cat {} {}", part.display(), gate.path().display());
-    let mut command = networks.kactl(
-        &site,
-        &["send", "--session", "a", "-n", "1", "--command", &source, "--interface", "eth0"],
-    );
+    let mut command = networks
+        .kactl(&site, &["send", "--session", "a", "-n", "1", "--command", &source, "--interface", "eth0"]);
     let mut sender = Process::start(&mut command, "sender", site.path("").as_path());
     sender.wait_for("waits for", 1);
     assert!(knock(&networks.node, GOLDEN[0], CONTROL_PORT).is_ok());
@@ -101,7 +99,10 @@ fn the_configuration_names_the_interface_too_and_one_that_is_not_there_is_an_err
     let text = std::fs::read_to_string(site.path("ka.toml")).unwrap();
     std::fs::write(site.path("ka.toml"), format!("{text}[net]\ninterface = \"eth0\"\n")).unwrap();
     let args = |file: &Path| {
-        ["send", "--session", "a", "-n", "1", "--file"].map(str::to_owned).into_iter().chain([file.display().to_string()])
+        ["send", "--session", "a", "-n", "1", "--file"]
+            .map(str::to_owned)
+            .into_iter()
+            .chain([file.display().to_string()])
     };
     let mut command = networks.kactl(&site, &[]);
     command.args(args(&part));
@@ -110,7 +111,7 @@ fn the_configuration_names_the_interface_too_and_one_that_is_not_there_is_an_err
     assert!(knock(&networks.node, GOLDEN[0], CONTROL_PORT).is_ok());
     assert!(refused(&knock(&networks.stranger, GOLDEN[1], CONTROL_PORT)));
     let mut command = networks.kactl(&site, &[]);
-    command.args(args(&part)).args(["--session", "b", "--interface", "eth7"]);
+    command.args(args(&part)).args(["--interface", "eth7"]);
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && said.contains("only on the interface eth7"), "{said}");

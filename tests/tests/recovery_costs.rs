@@ -61,7 +61,7 @@ const fn ms(ms: u64) -> Duration {
 fn a_killed_process_costs_nothing_or_a_moment_at_the_chains_end() {
     check_all_but_the_last(Fault::Crash, ms(20));
     // Of the last one there is one witness, and the controller sees for itself that nothing gets through.
-    check(Fault::Crash, 1, ms(450), 1);
+    check(Fault::Crash, 1, ms(600), 1);
     check(Fault::Crash, 2, ms(1700), 2);
 }
 
@@ -89,7 +89,7 @@ fn a_link_that_is_made_anew_costs_nothing() {
     check(Fault::Damage(1), 1, ms(20), 0);
     check(Fault::DamageBack(1), 1, ms(20), 0);
     // It has its chances, and time to show what it carries.
-    check(Fault::Damage(u32::MAX), 1, ms(1300), 1);
+    check(Fault::Damage(u32::MAX), 1, ms(1700), 1);
 }
 
 #[test]

@@ -112,7 +112,11 @@ fn who_holds_up_the_chain_without_a_word_is_found() {
     for seed in 0..100 {
         let schedule = Schedule::with_a_withholder(seed);
         let outcome = run(&schedule).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
-        assert_eq!((outcome.slow, outcome.complete), (1, schedule.nodes() - 1), "seed {seed}: {outcome:?}");
+        assert_eq!(
+            (outcome.expelled, outcome.complete),
+            (1, schedule.nodes() - 1),
+            "seed {seed}: {outcome:?}"
+        );
     }
 }
 

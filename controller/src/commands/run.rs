@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail, ensure};
-use ka::plan::After;
 use ka::keys::JoinKey;
+use ka::plan::After;
 use ka::wire::session_names;
 
 use super::ask_again::AskAgain;
@@ -23,13 +23,13 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::golden::hooks::{HookArgs, Reading};
 use crate::golden::{self, cards};
 use crate::hub::Target;
+use crate::hub::entry::Entry;
 use crate::hub::plans::Plans;
 use crate::hub::session::{Admission, Gate, SessionSpec};
-use crate::hub::entry::Entry;
 use crate::hub::{Hub, Place};
 use crate::lists::nodes;
-use crate::pxe::serving;
 use crate::log_server;
+use crate::pxe::serving;
 use crate::rendezvous::booted::Booted;
 use crate::rendezvous::discovery::Responder;
 use crate::rendezvous::lease::{Allowed, HeldLease, Lease};

@@ -143,9 +143,7 @@ impl Hub {
     pub fn start(place: &Place, keys: Keys, sessions: Vec<SessionSpec>) -> Result<Self, HubError> {
         let (control, wants) = match place.side.listener(place.control) {
             Ok(listener) => (listener, None),
-            Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
-                (place.side.listener(0)?, Some(place.control))
-            }
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse => (place.side.listener(0)?, Some(place.control)),
             Err(e) => return Err(e.into()),
         };
         let port = control.local_addr()?.port();

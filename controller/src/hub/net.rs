@@ -361,8 +361,8 @@ impl Net {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ka::wire::control::Progress;
     use ka::keys::{JoinKey, KeyPair};
+    use ka::wire::control::Progress;
     use std::io::Write;
 
     /// An agent on the other end of a connection that is open.
@@ -429,6 +429,9 @@ mod tests {
             (heard, most) = (heard + news, most.max(news));
         }
         assert!(most * 4 < said, "{most} of {said} messages in one turn");
-        assert!(quiet_at.is_some_and(|before| before * 4 < said), "after {quiet_at:?} of {said} the other was heard");
+        assert!(
+            quiet_at.is_some_and(|before| before * 4 < said),
+            "after {quiet_at:?} of {said} the other was heard"
+        );
     }
 }

@@ -122,8 +122,7 @@ impl BootDirectory {
         for (name, boot) in local.into_iter().chain(others) {
             let mut changed = false;
             for Menu { directory, render } in &self.menus {
-                changed |=
-                    put(&self.root.join(directory).join(name), render(boot, &settings).as_bytes())?;
+                changed |= put(&self.root.join(directory).join(name), render(boot, &settings).as_bytes())?;
             }
             if changed {
                 log::info!("{}", tell(name, boot));
@@ -222,7 +221,14 @@ mod tests {
     use std::net::Ipv4Addr;
 
     fn settings() -> Settings {
-        Settings { address: Ipv4Addr::LOCALHOST, port: None, http: 30766, console: String::new(), vlan: None, by_hand: None }
+        Settings {
+            address: Ipv4Addr::LOCALHOST,
+            port: None,
+            http: 30766,
+            console: String::new(),
+            vlan: None,
+            by_hand: None,
+        }
     }
 
     fn names(directory: &Path) -> Vec<String> {
@@ -259,7 +265,8 @@ mod tests {
             fs::write(root.join(file), file).unwrap();
             fs::set_permissions(root.join(file), Permissions::from_mode(0o600)).unwrap();
         }
-        let kamethod = Boot::Kamethod { session: "s".into(), server: None, port: None, image: None, store_log: None };
+        let kamethod =
+            Boot::Kamethod { session: "s".into(), server: None, port: None, image: None, store_log: None };
         for file in ["default", "01-52-54-00-00-00-01"] {
             for Menu { directory, render } in [BIOS, UEFI] {
                 fs::write(root.join(directory).join(file), render(&kamethod, &settings())).unwrap();

@@ -75,8 +75,10 @@ mod tests {
 
     #[test]
     fn kernel_and_initrd_by_http_then_by_tftp() {
-        let text =
-            render(&Boot::Kamethod { session: "s".into(), server: None, port: None, image: None, store_log: None }, &settings());
+        let text = render(
+            &Boot::Kamethod { session: "s".into(), server: None, port: None, image: None, store_log: None },
+            &settings(),
+        );
         let words = "initrd=all.rdz automatic=method:ka,interface:auto,network:dhcp kamethod rw console=ttyS0 \
                      ka.server=10.0.0.1 ka.session=s BOOTIF=01-${netX/mac:hexhyp}";
         let lines: Vec<_> = text.lines().collect();

@@ -159,16 +159,15 @@ mod tests {
     fn lease(session: &str, allowed: &[u8], done: &[u8]) -> (String, Lease) {
         let set = |macs: &[u8]| macs.iter().map(|&m| mac(m)).collect();
         let allowed = if allowed == [0] { Allowed::Any } else { Allowed::Listed(set(allowed)) };
-        let lease =
-            Lease {
-                session: session.into(),
-                server: None,
-                port: None,
-                join: None,
-                store_log: None,
-                allowed,
-                done: set(done),
-            };
+        let lease = Lease {
+            session: session.into(),
+            server: None,
+            port: None,
+            join: None,
+            store_log: None,
+            allowed,
+            done: set(done),
+        };
         (format!("run-{session}"), lease)
     }
 
@@ -246,7 +245,8 @@ mod tests {
     #[test]
     fn the_vlan_reaches_the_agent() {
         let address = Ipv4Addr::new(10, 0, 0, 1);
-        let settings = Settings { address, port: None, http: 80, console: String::new(), vlan: Some(5), by_hand: None };
+        let settings =
+            Settings { address, port: None, http: 80, console: String::new(), vlan: Some(5), by_hand: None };
         let text = kernel_words(&choose(&[lease("s", &[0], &[])])[DEFAULT], &settings);
         assert_eq!(ka::cmdline::parse(&text).unwrap().vlan, Some(5), "{text}");
     }
@@ -254,7 +254,8 @@ mod tests {
     #[test]
     fn where_the_logs_go() {
         let address = Ipv4Addr::new(10, 0, 0, 1);
-        let settings = Settings { address, port: None, http: 80, console: String::new(), vlan: None, by_hand: None };
+        let settings =
+            Settings { address, port: None, http: 80, console: String::new(), vlan: None, by_hand: None };
         let store_log = Some("ftp://me:it@logs/ka".to_owned());
         let lease = Lease { store_log, ..lease("s", &[0], &[]).1 };
         let text = kernel_words(&choose(&[("r".into(), lease)])[DEFAULT], &settings);

@@ -57,7 +57,13 @@ mod tests {
             vlan: None,
             by_hand: None,
         };
-        let boot = Boot::Kamethod { session: "kainstall".into(), server: None, port: None, image: None, store_log: None };
+        let boot = Boot::Kamethod {
+            session: "kainstall".into(),
+            server: None,
+            port: None,
+            image: None,
+            store_log: None,
+        };
         assert_eq!(
             render(&boot, &settings),
             "# Written by kactl pxe, which replaces every change.

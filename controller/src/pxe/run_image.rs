@@ -48,12 +48,7 @@ impl RunImages {
     pub fn new(root: &Path, lib: &Path) -> Option<Self> {
         let script = lib.join("initramfs/add-key");
         let able = script.is_file() && root.join(STAGE1).is_file();
-        able.then(|| Self {
-            root: root.to_owned(),
-            script,
-            made: BTreeMap::new(),
-            failed: BTreeSet::new(),
-        })
+        able.then(|| Self { root: root.to_owned(), script, made: BTreeMap::new(), failed: BTreeSet::new() })
     }
 
     /// Makes what the runs lack, and removes what no run needs. A run whose image cannot be made is left out of `leases`:
@@ -68,7 +63,9 @@ impl RunImages {
                 }
                 Err(error) => {
                     if self.failed.insert(run.clone()) {
-                        log::error!("nobody boots kamethod for {run}: its boot image cannot be made: {error}");
+                        log::error!(
+                            "nobody boots kamethod for {run}: its boot image cannot be made: {error}"
+                        );
                     }
                     false
                 }
@@ -99,7 +96,12 @@ impl RunImages {
             .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", self.script.display())))?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
-            return Err(io::Error::other(format!("{}: {}: {}", self.script.display(), output.status, said.trim())));
+            return Err(io::Error::other(format!(
+                "{}: {}: {}",
+                self.script.display(),
+                output.status,
+                said.trim()
+            )));
         }
         fs::set_permissions(&new, Permissions::from_mode(0o644))?;
         fs::rename(&new, &place)?;

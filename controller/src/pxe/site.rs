@@ -143,8 +143,14 @@ mod tests {
             tftp_root: "/var/lib/ka/boot".into(),
             run: "/run/ka".into(),
         };
-        let settings =
-            Settings { address, port: None, http: 30766, console: "console=ttyS0".into(), vlan: None, by_hand: None };
+        let settings = Settings {
+            address,
+            port: None,
+            http: 30766,
+            console: "console=ttyS0".into(),
+            vlan: None,
+            by_hand: None,
+        };
         for (server, words) in [
             (
                 Server::Dhcpd,

@@ -11,8 +11,8 @@ use ka::keys;
 use ka::mac::Mac;
 use sha2::{Digest, Sha256};
 
-use ka_net::listen::Side;
 use ka_net::http::server::{self, Answer, Place, Request, Status};
+use ka_net::listen::Side;
 
 /// The nodes that were asked to tell, and those that have.
 pub struct Booted {

@@ -17,8 +17,8 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::{log_server, values};
-use ka::mac::Mac;
 use ka::keys::JoinKey;
+use ka::mac::Mac;
 use ka_host::atomic;
 
 /// What a run wants of the boot server.

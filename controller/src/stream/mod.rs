@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use ka::chain::{
-    Decision, LinkKeys, LinkName, Member, Membership, NodeId, Offset, Reason, Report, SlowLimits, Secrets, View,
+    Decision, LinkKeys, LinkName, Member, Membership, NodeId, Offset, Reason, Report, Secrets, SlowLimits,
+    View,
 };
 use ka::keys::KeyError;
 use ka::notes::Tally;
@@ -204,7 +205,8 @@ impl Stream {
     /// The place of `node` in the present epoch.
     pub(crate) fn view(&self, node: NodeId) -> Option<View<SocketAddr>> {
         let mut view = self.membership.view(node, |id| self.addresses.get(&id).copied())?;
-        let secret = |from, to| self.links.secret(&LinkName { stream: self.id(), epoch: view.epoch, from, to });
+        let secret =
+            |from, to| self.links.secret(&LinkName { stream: self.id(), epoch: view.epoch, from, to });
         let up = view.predecessor_id().map(|predecessor| secret(predecessor, node));
         let down = view.successor.map(|successor| secret(node, successor));
         view.secrets = Secrets { up: up.unwrap_or_default(), down: down.unwrap_or_default() };

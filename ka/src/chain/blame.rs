@@ -64,7 +64,8 @@ impl Blame {
         let Charge { from, to, reporter, about, reached } = *charge;
         let forgiven = self.dead_after * FORGIVEN;
         self.bad.retain(|_, record| now.saturating_sub(record.last) < forgiven);
-        let record = self.bad.entry((from, to)).or_insert(Record { count: 0, in_vain: 0, last: now, reached });
+        let record =
+            self.bad.entry((from, to)).or_insert(Record { count: 0, in_vain: 0, last: now, reached });
         record.count += 1;
         record.in_vain = if reached > record.reached { 1 } else { record.in_vain + 1 };
         (record.last, record.reached) = (now, reached.max(record.reached));

@@ -85,7 +85,8 @@ mod tests {
             from: NodeId(from),
             to: NodeId(to),
         };
-        let names = [name(1, 1, 1, 2), name(2, 1, 1, 2), name(1, 2, 1, 2), name(1, 1, 0, 2), name(1, 1, 1, 3)];
+        let names =
+            [name(1, 1, 1, 2), name(2, 1, 1, 2), name(1, 2, 1, 2), name(1, 1, 0, 2), name(1, 1, 1, 3)];
         for (i, one) in names.iter().enumerate() {
             for (j, other) in names.iter().enumerate() {
                 assert_eq!(keys.secret(one) == keys.secret(other), i == j, "{one:?} {other:?}");

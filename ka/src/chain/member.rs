@@ -363,7 +363,9 @@ impl<A: Clone> Member<A> {
             Ok(total) => {
                 self.total = total;
                 let sender = self.view.as_ref().and_then(View::predecessor_id);
-                if let Some(sender) = sender.filter(|id| self.senders.back().is_none_or(|(_, last)| last != id)) {
+                if let Some(sender) =
+                    sender.filter(|id| self.senders.back().is_none_or(|(_, last)| last != id))
+                {
                     self.senders.push_back((self.window.end(), sender));
                 }
                 self.window.push(block);

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use super::blame::{Blame, Charge};
 use super::ids::{Epoch, NodeId, Offset};
+use super::link_keys::Secrets;
 use super::reason::Reason;
 use super::view::{Neighbour, Report, Trouble, View};
-use super::link_keys::Secrets;
 
 /// How many detection times without a heartbeat take a dead node's neighbour out with it.
 const LONG: u32 = 2;
@@ -80,7 +80,8 @@ impl Membership {
     pub fn new(order: &[NodeId], dead_after: Duration, now: Duration) -> Self {
         let mut chain = vec![NodeId::GOLDEN];
         chain.extend_from_slice(order);
-        let nodes = order.iter().map(|id| (*id, Node { heartbeat: now, connected: true, verified: Offset(0) }));
+        let nodes =
+            order.iter().map(|id| (*id, Node { heartbeat: now, connected: true, verified: Offset(0) }));
         Self {
             dead_after,
             epoch: Epoch(1),

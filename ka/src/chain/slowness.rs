@@ -105,7 +105,10 @@ struct Period {
 
 enum Cause {
     Writer(NodeId),
-    Link { from: NodeId, to: NodeId },
+    Link {
+        from: NodeId,
+        to: NodeId,
+    },
     /// Nothing gets past it, and by its own word it waits for nothing.
     Nothing(NodeId),
 }
@@ -358,7 +361,9 @@ impl Slowness {
             }
             Cause::Nothing(_) => {
                 let time = now.saturating_sub(self.golden.rose_at).as_secs();
-                Reason::new([format!("let nothing through for {time} s, and says that it waits for nothing").into()])
+                Reason::new([
+                    format!("let nothing through for {time} s, and says that it waits for nothing").into()
+                ])
             }
         })
     }

@@ -157,7 +157,11 @@ impl Channel {
     ///
     /// # Errors
     /// [`ChannelError`] when it has none of the secrets.
-    pub fn accept_control_by_any(&mut self, pair: &KeyPair, keys: &[&JoinKey]) -> Result<usize, ChannelError> {
+    pub fn accept_control_by_any(
+        &mut self,
+        pair: &KeyPair,
+        keys: &[&JoinKey],
+    ) -> Result<usize, ChannelError> {
         let mut outcome = Err(ChannelError::OutOfTurn);
         for (index, key) in keys.iter().enumerate() {
             outcome = self.accept_control(pair, key).map(|()| index);
@@ -348,7 +352,10 @@ mod tests {
             pump(&mut agent, &mut controller).unwrap();
             let accepted = controller.accept_control_by_any(&pair, &[&keys[0], &keys[1]]).ok();
             assert_eq!(accepted, (index < 2).then_some(index));
-            assert_eq!(pump(&mut controller, &mut agent).is_ok_and(|events| events == [Received::Open]), index < 2);
+            assert_eq!(
+                pump(&mut controller, &mut agent).is_ok_and(|events| events == [Received::Open]),
+                index < 2
+            );
         }
     }
 

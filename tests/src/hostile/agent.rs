@@ -6,9 +6,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use ka::inventory::{Card, Inventory};
+use ka::keys::{JoinKey, KeyPair};
 use ka::wire::channel::{Channel, ChannelError, Received};
 use ka::wire::control::{Hello, ToAgent, ToController};
-use ka::keys::{JoinKey, KeyPair};
 
 /// How long anything may take before it counts as hung.
 const PATIENCE: Duration = Duration::from_secs(60);

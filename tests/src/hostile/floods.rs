@@ -9,10 +9,10 @@ use std::thread;
 use std::time::Duration;
 
 use ka::inventory::{Disk, Inventory};
+use ka::keys::{JoinKey, KeyPair};
 use ka::wire::channel::Channel;
 use ka::wire::control::ToController;
 use ka::wire::discovery::REQUEST_LENGTH;
-use ka::keys::{JoinKey, KeyPair};
 
 use super::agent::Agent;
 
@@ -100,13 +100,7 @@ pub fn inside(address: SocketAddr, join: &JoinKey, session: &str, what: Insider)
     unreachable!("numbers do not end")
 }
 
-fn once(
-    address: SocketAddr,
-    join: &JoinKey,
-    session: &str,
-    what: Insider,
-    number: u64,
-) -> io::Result<Agent> {
+fn once(address: SocketAddr, join: &JoinKey, session: &str, what: Insider, number: u64) -> io::Result<Agent> {
     let mut agent = Agent::dial(address, join)?;
     let [.., a, b, c, d] = number.to_be_bytes();
     let card = format!("02:00:{a:02x}:{b:02x}:{c:02x}:{d:02x}");
@@ -205,7 +199,9 @@ pub fn fetch_tftp(address: SocketAddr, file: &str) -> io::Result<usize> {
                     return Ok(total);
                 }
             }
-            [0, 5, ..] => return Err(io::Error::other(String::from_utf8_lossy(&packet[4..length]).into_owned())),
+            [0, 5, ..] => {
+                return Err(io::Error::other(String::from_utf8_lossy(&packet[4..length]).into_owned()));
+            }
             _ => {}
         }
     }

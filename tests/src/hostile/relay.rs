@@ -6,10 +6,10 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use ka::chain::{LinkMessage, LinkName, NodeId, Offset, Report, Trouble, View};
+use ka::keys::JoinKey;
 use ka::seal::{Block, Opener, Sealer, StreamKey, Total};
 use ka::wire::channel::{Channel, Received};
 use ka::wire::control::{Progress, ToAgent, ToController};
-use ka::keys::JoinKey;
 use ka::wire::preamble::Preamble;
 
 use super::agent::{Agent, flush, receive};
@@ -186,10 +186,11 @@ impl Stream {
         if let Some(predecessor) = &view.predecessor {
             let stream = self.key.stream;
             let name = LinkName { stream, epoch: view.epoch, from: predecessor.id, to: me };
-            let socket = TcpStream::connect(predecessor.address)?;
+            let mut socket = TcpStream::connect(predecessor.address)?;
             socket.set_nonblocking(true)?;
-            let channel =
+            let mut channel =
                 Channel::dial_link(&view.secrets.up.0, Preamble::Link(name)).map_err(io::Error::other)?;
+            flush(&mut socket, &mut channel)?;
             self.up = Some(Link { stream: socket, channel, bytes: 0, next: None });
         }
         self.view = Some(view);
@@ -270,9 +271,11 @@ impl Stream {
                     flush(&mut link.stream, &mut link.channel)?;
                 }
                 Ok(Some(Received::Message(LinkMessage::Hello { verified, tail }))) => {
-                    link.next = self.blocks.iter().position(|(start, _)| *start == verified).or_else(|| {
-                        (verified == self.end).then_some(self.blocks.len())
-                    });
+                    link.next = self
+                        .blocks
+                        .iter()
+                        .position(|(start, _)| *start == verified)
+                        .or_else(|| (verified == self.end).then_some(self.blocks.len()));
                     self.tail = self.tail.max(tail);
                 }
                 Ok(Some(Received::Message(LinkMessage::Ack { tail, .. }))) => {

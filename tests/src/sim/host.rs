@@ -329,7 +329,8 @@ impl World<'_> {
         let true_total = self.stream.total;
         let truth = self.stream.plain.get(self.hosts[host].plain..).unwrap_or_default();
         let node = &mut self.hosts[host];
-        node.deceived |= !truth.starts_with(&plain.bytes) || plain.total.is_some_and(|total| total != true_total);
+        node.deceived |=
+            !truth.starts_with(&plain.bytes) || plain.total.is_some_and(|total| total != true_total);
         if self.schedule.proves()
             && let Err(forged) = node.checker.on_content(&plain.bytes, plain.from)
         {

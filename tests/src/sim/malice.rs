@@ -129,7 +129,9 @@ impl World<'_> {
 
     /// Whether somebody made this block for this place.
     pub(super) fn is_forgery(&self, number: usize, block: &Block) -> bool {
-        self.hosts.iter().any(|host| host.forgeries.iter().any(|(at, forged)| *at == number && forged == block))
+        self.hosts
+            .iter()
+            .any(|host| host.forgeries.iter().any(|(at, forged)| *at == number && forged == block))
     }
 
     /// The liar complains of a neighbour as the chain is now.

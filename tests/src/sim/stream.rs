@@ -65,7 +65,8 @@ impl Stream {
     /// What the block with this number holds; nothing for the final one.
     #[must_use]
     pub(super) fn content(&self, number: usize) -> &[u8] {
-        let start = number.checked_sub(1).and_then(|before| self.plain_ends.get(before)).copied().unwrap_or(0);
+        let start =
+            number.checked_sub(1).and_then(|before| self.plain_ends.get(before)).copied().unwrap_or(0);
         self.plain_ends.get(number).map_or(&[], |end| &self.plain[start..*end])
     }
 

@@ -401,7 +401,9 @@ impl Schedule {
         let windows = u32::try_from(self.length / self.window + 2).unwrap_or(u32::MAX);
         // Each liar that holds up the chain is found after a while of its own.
         let liars = u32::try_from(self.malice.iter().filter(|malice| malice.lies()).count()).unwrap_or(0);
-        time_of(self.length, slowest / slowed) * 2 + hop * hops * windows * 2 + self.dead_after * (80 + 20 * liars)
+        time_of(self.length, slowest / slowed) * 2
+            + hop * hops * windows * 2
+            + self.dead_after * (80 + 20 * liars)
     }
 }
 

@@ -23,8 +23,8 @@ use super::*;
 use crate::hub::Target;
 use crate::hub::clock;
 use crate::stream::StreamNotice;
-use ka_net::listen::Side;
 use crate::stream::source::SourceError;
+use ka_net::listen::Side;
 
 const TOTAL: Total = Total { length: 7, sha256: [0; 32] };
 
