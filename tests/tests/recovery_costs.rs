@@ -62,7 +62,7 @@ fn a_killed_process_costs_nothing_or_a_moment_at_the_chains_end() {
     check_all_but_the_last(Fault::Crash, ms(20));
     // Of the last one there is one witness, and the controller sees for itself that nothing gets through.
     check(Fault::Crash, 1, ms(600), 1);
-    check(Fault::Crash, 2, ms(1700), 2);
+    check(Fault::Crash, 2, ms(2300), 2);
 }
 
 #[test]

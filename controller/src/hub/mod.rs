@@ -334,6 +334,7 @@ impl EventLoop {
         }
     }
 
+    #[allow(clippy::result_large_err, reason = "it is said at once, on one connection")]
     fn join(
         &mut self,
         connection: ConnectionId,

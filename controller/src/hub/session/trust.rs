@@ -113,8 +113,8 @@ mod tests {
     fn whoever_accuses_gains_no_place_and_its_accused_has_nobody_behind_it() {
         let mut trust = Trust::default();
         // Node 3 forges, or node 4 says so falsely: all behind complain as well, in any order.
-        for receiver in [6, 4, 5] {
-            trust.on_forged(stream(1), receiver, NodeId(receiver as u32 - 1), NodeId(receiver as u32));
+        for (place, receiver) in [(6, 6), (4, 4), (5, 5)] {
+            trust.on_forged(stream(1), place, NodeId(receiver - 1), NodeId(receiver));
         }
         assert_eq!(order(&trust, &[1, 2, 3, 4, 5, 6]), [1, 2, 5, 6, 4, 3]);
         // Node 4 has complained of somebody else again: nobody is behind it any more.
