@@ -53,7 +53,7 @@ fn open_all(mut file: impl BufRead, to_reader: &SyncSender<Plain>) -> Result<(),
             total = opener.open(&Block::from_wire(&sealed)?, number, &mut bytes)?;
             number += 1;
         }
-        to_reader.send(Plain { bytes, total, end: Offset(end) }).map_err(|_| "nobody reads")?;
+        to_reader.send(Plain { bytes, total, end: Offset(end), from: None }).map_err(|_| "nobody reads")?;
     }
     Ok(())
 }

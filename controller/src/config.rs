@@ -31,8 +31,25 @@ pub struct Config {
     pub directories: Directories,
     /// The ports that the nodes use.
     pub ports: Ports,
+    /// Where the nodes are.
+    pub net: Net,
     /// How machines are booted over the network.
     pub pxe: Pxe,
+}
+
+/// Where the nodes are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Net {
+    /// The only interface through which nodes come.
+    pub interface: Option<String>,
+}
+
+impl Net {
+    fn read(mut section: Section<'_>) -> Self {
+        let read = Self { interface: section.get("interface") };
+        section.end();
+        read
+    }
 }
 
 /// Where ka keeps its files.
@@ -183,6 +200,7 @@ impl Config {
         let config = Self {
             directories: Directories::read(file.section("directories")),
             ports: Ports::read(file.section("ports")),
+            net: Net::read(file.section("net")),
             pxe: Pxe::read(file.section("pxe")),
         };
         file.end();
@@ -219,6 +237,7 @@ mod tests {
             router: Ipv4Addr::new(10, 1, 0, 1),
         };
         let shown = Config {
+            net: Net { interface: Some("eth1".into()) },
             pxe: Pxe {
                 interface: Some("eth1".into()),
                 address: Some(Ipv4Addr::new(10, 0, 0, 1)),

@@ -10,7 +10,8 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use kactl::rendezvous::lease::{Allowed, HeldLease};
+use ka::keys::{JoinKey, KeyPair};
+use kactl::rendezvous::lease::{Allowed, HeldLease, Lease};
 use site::{Site, alive, done, end, kill, lease, wait_for, wait_until};
 
 #[test]
@@ -135,6 +136,42 @@ fn kamethod_lasts_as_long_as_the_run_that_wants_it() {
     assert_eq!(site.boots("default").as_deref(), Some("kamethod"));
     drop(held);
     wait_until("local for all", || site.boots("default").as_deref() == Some("local"));
+}
+
+/// What a stranger loads over TFTP opens nothing once the run has ended.
+#[test]
+fn a_run_has_a_secret_of_its_own_and_the_long_lived_one_is_not_served() {
+    let site = Site::new("k");
+    fs::write(site.boot().join("stage1.rdz"), "stage1 without a key").unwrap();
+    let config = site.directory.path().join("ka.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    fs::write(&config, text.replace("[directories]\n", &format!("[directories]\nlib = {scripts:?}\n")))
+        .unwrap();
+    let pxe = site.start_pxe(&["--interface", "srv"]);
+    pxe.wait_for_line("every machine boots from its disk");
+    wait_until("TFTP", || site.tftp("vmlinuz").is_some());
+    assert_eq!(site.tftp("all.rdz"), None, "the long-lived secret");
+
+    let join = JoinKey::generate(&KeyPair::generate().unwrap()).unwrap().to_text();
+    let wanted = Lease { join: Some(join.clone()), ..lease(Allowed::Any) };
+    let held = HeldLease::take(&site.runs(), "a", wanted).unwrap();
+    wait_until("kamethod", || site.boots("default").as_deref() == Some("kamethod"));
+    let menu = String::from_utf8(site.tftp("pxelinux.cfg/default").unwrap()).unwrap();
+    assert!(menu.contains("initrd=run-a.rdz ") && !menu.contains("all.rdz"), "{menu}");
+    let image = site.tftp("run-a.rdz").expect("what the menu names");
+    assert!(image.starts_with(b"stage1 without a key"));
+    assert_eq!(image, fs::read(site.boot().join("run-a.rdz")).unwrap());
+    assert_eq!(site.tftp("all.rdz"), None, "the long-lived secret");
+    drop(held);
+    wait_until("local for all", || site.boots("default").as_deref() == Some("local"));
+    wait_until("the image of the run is gone", || site.tftp("run-a.rdz").is_none());
+    drop(pxe);
+
+    // A site with a DHCP server of its own takes the image that has the long-lived key, as its server names it.
+    let pxe = site.start_pxe(&["--interface", "srv", "--no-dhcp"]);
+    pxe.wait_for_line("every machine boots from its disk");
+    wait_until("all.rdz", || site.tftp("all.rdz").is_some());
 }
 
 #[test]

@@ -13,15 +13,16 @@
 //!
 //! let (mut golden, mut node) = (Roots::default(), Checker::default());
 //! golden.update(b"content", |_| ());
-//! node.on_content(b"content").unwrap();
+//! node.on_content(b"content", None).unwrap();
 //! let proof = Proof { root: golden.root(), last: None };
 //! node.on_proof(proof).unwrap();
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use crate::chain::NodeId;
 use crate::seal::Total;
 
 /// Content between two roots, in bytes.
@@ -53,24 +54,40 @@ pub struct Forged {
     pub from: u64,
     /// The first root that differs is here.
     pub to: u64,
+    /// Who handed over what is between, if all of it came from one.
+    pub sender: Option<NodeId>,
 }
 
 /// Hashes content, and hands out the root at the end of each segment.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Roots {
     hasher: blake3::Hasher,
     length: u64,
+    segment: u64,
+}
+
+impl Default for Roots {
+    fn default() -> Self {
+        Self::with_segments(SEGMENT)
+    }
 }
 
 impl Roots {
+    /// Roots that lie this far apart: for the simulator, whose streams are short.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_segments(segment: u64) -> Self {
+        Self { hasher: blake3::Hasher::new(), length: 0, segment }
+    }
+
     /// Takes more content.
     pub fn update(&mut self, mut content: &[u8], mut segment: impl FnMut(Root)) {
         while !content.is_empty() {
-            let room = usize::try_from(SEGMENT - self.length % SEGMENT).unwrap_or(usize::MAX);
+            let room = usize::try_from(self.segment - self.length % self.segment).unwrap_or(usize::MAX);
             let (now, later) = content.split_at(content.len().min(room));
             self.hasher.update(now);
             self.length += now.len() as u64;
-            if self.length.is_multiple_of(SEGMENT) {
+            if self.length.is_multiple_of(self.segment) {
                 segment(self.root());
             }
             content = later;
@@ -93,14 +110,26 @@ pub struct Checker {
     promised: BTreeMap<u64, [u8; 32]>,
     proven: u64,
     last: Option<(Root, Total)>,
+    /// Who handed over what is not proven yet, and where each began.
+    senders: VecDeque<(u64, Option<NodeId>)>,
 }
 
 impl Checker {
-    /// Takes content.
+    /// As [`Roots::with_segments`].
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_segments(segment: u64) -> Self {
+        Self { own: Roots::with_segments(segment), ..Self::default() }
+    }
+
+    /// Takes content that came from this member, if it all came from one.
     ///
     /// # Errors
     /// [`Forged`] if a proof says otherwise.
-    pub fn on_content(&mut self, content: &[u8]) -> Result<(), Forged> {
+    pub fn on_content(&mut self, content: &[u8], from: Option<NodeId>) -> Result<(), Forged> {
+        if self.senders.back().is_none_or(|(_, last)| *last != from) {
+            self.senders.push_back((self.own.length, from));
+        }
         let mut roots = Vec::new();
         self.own.update(content, |root| roots.push(root));
         for root in roots {
@@ -159,11 +188,16 @@ impl Checker {
             return Err(self.forged(own.length));
         }
         self.proven = self.proven.max(own.length);
+        while self.senders.get(1).is_some_and(|(start, _)| *start <= self.proven) {
+            self.senders.pop_front();
+        }
         Ok(())
     }
 
     fn forged(&self, to: u64) -> Forged {
-        Forged { from: self.proven, to }
+        let mut senders = self.senders.iter().filter(|(start, _)| *start < to).map(|(_, sender)| *sender);
+        let sender = senders.next().flatten().filter(|first| senders.all(|other| other == Some(*first)));
+        Forged { from: self.proven, to, sender }
     }
 }
 
@@ -172,6 +206,7 @@ mod tests {
     use super::*;
 
     const TOTAL: Total = Total { length: 7, sha256: [7; 32] };
+    const FORGED: Forged = Forged { from: 0, to: 1000, sender: None };
 
     fn content(length: u64) -> Vec<u8> {
         (0..length).map(|n| (n % 251) as u8).collect()
@@ -192,10 +227,10 @@ mod tests {
         assert_eq!(proofs.len(), 3);
         let mut early = Checker::default();
         proofs.iter().for_each(|proof| early.on_proof(*proof).unwrap());
-        sent.chunks(100_003).for_each(|piece| early.on_content(piece).unwrap());
+        sent.chunks(100_003).for_each(|piece| early.on_content(piece, None).unwrap());
         assert_eq!((early.proven(), early.on_end(TOTAL)), (2 * SEGMENT, Ok(true)));
         let mut late = Checker::default();
-        late.on_content(&sent).unwrap();
+        late.on_content(&sent, None).unwrap();
         assert_eq!(late.on_end(TOTAL), Ok(false));
         proofs.iter().for_each(|proof| late.on_proof(*proof).unwrap());
         // Again, as after an outage.
@@ -211,8 +246,8 @@ mod tests {
         altered[usize::try_from(SEGMENT).unwrap() + 9] ^= 1;
         let mut node = Checker::default();
         golden.iter().for_each(|proof| node.on_proof(*proof).unwrap());
-        let found = altered.chunks(1 << 20).find_map(|piece| node.on_content(piece).err());
-        assert_eq!(found, Some(Forged { from: SEGMENT, to: 2 * SEGMENT }));
+        let found = altered.chunks(1 << 20).find_map(|piece| node.on_content(piece, Some(NodeId(7))).err());
+        assert_eq!(found, Some(Forged { from: SEGMENT, to: 2 * SEGMENT, sender: Some(NodeId(7)) }));
     }
 
     #[test]
@@ -221,14 +256,37 @@ mod tests {
         let last = proofs(&sent)[0];
         let end = |content: &[u8], total: Total| {
             let mut node = Checker::default();
-            node.on_content(content).and_then(|()| node.on_proof(last)).and_then(|()| node.on_end(total))
+            node.on_content(content, None)
+                .and_then(|()| node.on_proof(last))
+                .and_then(|()| node.on_end(total))
         };
         assert_eq!(end(&sent, TOTAL), Ok(true));
-        assert_eq!(end(&sent[..999], TOTAL), Err(Forged { from: 0, to: 1000 }));
-        assert_eq!(end(&[&sent[..], b"x"].concat(), TOTAL), Err(Forged { from: 0, to: 1000 }));
-        assert_eq!(end(&sent, Total { length: 8, ..TOTAL }), Err(Forged { from: 0, to: 1000 }));
+        assert_eq!(end(&sent[..999], TOTAL), Err(FORGED));
+        assert_eq!(end(&[&sent[..], b"x"].concat(), TOTAL), Err(FORGED));
+        assert_eq!(end(&sent, Total { length: 8, ..TOTAL }), Err(FORGED));
         let mut node = Checker::default();
         node.on_proof(last).unwrap();
-        assert_eq!(node.on_content(&[0; 1001]), Err(Forged { from: 0, to: 1000 }));
+        assert_eq!(node.on_content(&[0; 1001], None), Err(FORGED));
+    }
+
+    #[test]
+    fn the_sender_is_named_only_if_it_alone_can_have_lied() {
+        let sent = content(3 * 100);
+        let golden = {
+            let (mut roots, mut proofs) = (Roots::with_segments(100), Vec::new());
+            roots.update(&sent, |root| proofs.push(Proof { root, last: None }));
+            proofs
+        };
+        for (lie, sender) in [(150, None), (250, Some(NodeId(2)))] {
+            let mut altered = sent.clone();
+            altered[lie] ^= 1;
+            let mut node = Checker::with_segments(100);
+            golden.iter().for_each(|proof| node.on_proof(*proof).unwrap());
+            // Its predecessor changed within the second segment.
+            let found = node
+                .on_content(&altered[..130], Some(NodeId(1)))
+                .and_then(|()| node.on_content(&altered[130..], Some(NodeId(2))));
+            assert_eq!(found.unwrap_err().sender, sender, "{lie}");
+        }
     }
 }

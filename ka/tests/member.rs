@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ka::chain::LinkMessage;
 use ka::chain::LinkName;
-use ka::chain::{Action, Epoch, LinkId, Member, Neighbour, NodeId, Offset, Rules, Trouble, View};
+use ka::chain::{Action, Epoch, LinkId, Member, Neighbour, NodeId, Offset, Rules, Secrets, Trouble, View};
 use ka::seal::{Block, Cipher, Sealer, StreamKey};
 
 const NOW: Duration = Duration::ZERO;
@@ -23,7 +23,12 @@ fn knock(member: &mut Member<()>, key: &StreamKey, epoch: u64, to: u32) -> LinkI
 }
 
 fn place(member: &mut Member<()>, epoch: u64, successor: u32) {
-    let view = View { epoch: Epoch(epoch), predecessor: None, successor: Some(NodeId(successor)) };
+    let view = View {
+        epoch: Epoch(epoch),
+        predecessor: None,
+        successor: Some(NodeId(successor)),
+        secrets: Secrets::default(),
+    };
     member.on_view(view, NOW);
 }
 
@@ -75,7 +80,7 @@ fn a_block_that_spoils_in_memory_is_told_and_not_skipped() {
     let rules = Rules { verified_positions: false, ..Rules::default() };
     let mut member = Member::node(NodeId(1), &key, 1 << 20, Duration::from_secs(1)).with_rules(rules);
     let predecessor = Some(Neighbour { id: NodeId::GOLDEN, address: () });
-    member.on_view(View { epoch: Epoch(1), predecessor, successor: None }, NOW);
+    member.on_view(View { epoch: Epoch(1), predecessor, successor: None, secrets: Secrets::default() }, NOW);
     let Some(Action::Dial { link, .. }) = member.take_actions().into_iter().next() else { panic!("no dial") };
     member.on_open(link, NOW);
     let mut bytes = Sealer::new(&key).seal(b"content").unwrap().bytes().to_vec();

@@ -1,8 +1,15 @@
-//! Listeners for the connections of a run.
+//! Listeners for the connections of a run: of which address, and through which interface.
+//!
+//! A golden node may be on other networks than its nodes are. With a known interface the kernel takes nothing that comes
+//! in by another one, whatever address it is for.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::AsFd;
 use std::str::FromStr;
+
+use nix::sys::socket::{setsockopt, sockopt::BindToDevice};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, listen, socket_with, sockopt};
 
 /// Where the controller listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,39 +40,88 @@ impl FromStr for Listen {
     }
 }
 
-/// Where streams are fetched from.
-#[derive(Clone, Copy, Debug)]
-pub struct DataPlace {
+/// Connections that the kernel keeps until there is room for them (listen(2)).
+const MAX_QUEUED: i32 = 4096;
+
+/// Where nodes are awaited.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Side {
     /// The address, if not all.
     pub address: Option<IpAddr>,
+    /// The only interface through which anybody comes, if one is known.
+    pub interface: Option<String>,
+}
+
+impl Side {
+    /// Listens on `port`.
+    ///
+    /// # Errors
+    /// The system's; what concerns the interface names it.
+    pub fn listener(&self, port: u16) -> io::Result<TcpListener> {
+        match self.address {
+            Some(address) => self.bind_tcp((address, port).into()),
+            None => match self.bind_tcp((Ipv6Addr::UNSPECIFIED, port).into()) {
+                // A kernel without IPv6.
+                Err(e) if is_without_ipv6(&e) => self.bind_tcp((Ipv4Addr::UNSPECIFIED, port).into()),
+                outcome => outcome,
+            },
+        }
+    }
+
+    /// A UDP port that several processes of this host share: each gets every broadcast.
+    ///
+    /// # Errors
+    /// As [`Side::listener`].
+    pub fn shared_udp(&self, port: u16) -> io::Result<UdpSocket> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None)?;
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        self.bind_to_interface(&socket)?;
+        bind(&socket, &SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))?;
+        Ok(socket.into())
+    }
+
+    /// The standard library's listener knows no interface, and one that is set later has let others in before.
+    fn bind_tcp(&self, address: SocketAddr) -> io::Result<TcpListener> {
+        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, Some(ipproto::TCP))?;
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        self.bind_to_interface(&socket)?;
+        bind(&socket, &address)?;
+        listen(&socket, MAX_QUEUED)?;
+        Ok(socket.into())
+    }
+
+    fn bind_to_interface(&self, socket: &impl AsFd) -> io::Result<()> {
+        let Some(interface) = &self.interface else { return Ok(()) };
+        setsockopt(socket, BindToDevice, &interface.into()).map_err(|errno| {
+            let error = io::Error::from(errno);
+            io::Error::new(error.kind(), format!("only on the interface {interface}: {error}"))
+        })
+    }
+}
+
+fn is_without_ipv6(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(rustix::io::Errno::from_raw_os_error);
+    matches!(errno, Some(rustix::io::Errno::AFNOSUPPORT | rustix::io::Errno::ADDRNOTAVAIL))
+}
+
+/// Where streams are fetched from.
+#[derive(Clone, Debug, Default)]
+pub struct DataPlace {
+    /// The address and the interface.
+    pub side: Side,
     /// The preferred port.
     pub port: u16,
 }
 
 impl DataPlace {
     /// A listener for one stream: two that shared one would take each other's connections.
-    pub fn listen(self) -> io::Result<TcpListener> {
-        match listener(self.address, self.port) {
-            Err(e) if e.kind() == io::ErrorKind::AddrInUse => listener(self.address, 0),
+    pub fn listen(&self) -> io::Result<TcpListener> {
+        match self.side.listener(self.port) {
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse => self.side.listener(0),
             outcome => outcome,
         }
-    }
-}
-
-/// Listens on `port` of `address`, or of all addresses of this machine.
-///
-/// # Errors
-/// The system's.
-pub fn listener(address: Option<IpAddr>, port: u16) -> io::Result<TcpListener> {
-    match address {
-        Some(address) => TcpListener::bind((address, port)),
-        None => match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)) {
-            // A kernel without IPv6.
-            Err(e) if e.kind() != io::ErrorKind::AddrInUse => {
-                TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
-            }
-            outcome => outcome,
-        },
     }
 }
 
@@ -86,5 +142,22 @@ mod tests {
         for bad in ["", "golden", "10.0.0.1:", "10.0.0.1:70000", "10.0.0"] {
             assert!(bad.parse::<Listen>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_interface_that_is_not_there_is_named() {
+        let side = Side { interface: Some("nosuch0".into()), ..Side::default() };
+        for error in [side.listener(0).unwrap_err(), side.shared_udp(0).unwrap_err()] {
+            assert!(error.to_string().starts_with("only on the interface nosuch0: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_port_that_is_taken_is_another_matter_than_a_kernel_without_ipv6() {
+        let side = Side { address: Some(Ipv4Addr::LOCALHOST.into()), ..Side::default() };
+        let first = side.listener(0).unwrap();
+        let place = DataPlace { side: side.clone(), port: first.local_addr().unwrap().port() };
+        assert_eq!(side.listener(place.port).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_ne!(place.listen().unwrap().local_addr().unwrap().port(), place.port);
     }
 }

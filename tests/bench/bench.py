@@ -48,14 +48,19 @@ class Series:
 class Bench:
     """One run of `make bench`."""
 
-    def __init__(self, options, scratch, kactl, agent, aead, store):
+    def __init__(self, options, scratch, kactl, agent, examples, store):
         self.options, self.scratch = options, scratch
+        aead, self.hostile = examples / "aead_cost", examples / "hostile"
         self._aead, self._store = aead, store
         self.ka = Ka(kactl, agent, scratch / "ka")
         self.ka_with_timestamps = Ka(kactl, agent, scratch / "ka-timestamps", timestamps=True)
         self.peers = {tool.name: tool for tool in (Mbuffer(), Udpcast(), Aria2())}
         self.rows = []
         self._limits, self._clean, self._noise = {}, {}, None
+
+    def ka_hostile(self, member):
+        """ka with a member that lies; a folder of its own would mean keys of its own."""
+        return self.ka.beside(member)
 
     def setting(self, nodes, rate_mbit, mib, window="8M"):
         """A case's setting, with what the command line says instead, and an eighth of the bytes when it is to be quick."""
@@ -86,22 +91,24 @@ class Bench:
         with hosts(setting.nodes, setting.rate_mbit) as network:
             for _ in range(self.options.runs):
                 for tool in tools:
-                    outcomes[tool.name].append(self._once(tool, network, setting))
+                    outcomes[tool.name].append(self.once(tool, network, setting))
         for name, runs in outcomes.items():
             self._clean[name, setting] = Series(runs)
 
     def series(self, tool, setting, fault=None, runs=None, crowded=False, **how):
         """As many runs as are asked for, on hosts of their own."""
         with hosts(setting.nodes, setting.rate_mbit, crowded) as network:
-            return Series([self._once(tool, network, setting, fault, **how) for _ in range(runs or self.options.runs)])
+            return Series([self.once(tool, network, setting, fault, **how) for _ in range(runs or self.options.runs)])
 
-    def _once(self, tool, network, setting, fault=None, limit=None, check=True, **job):
+    def once(self, tool, network, setting, fault=None, limit=None, check=True, **job):
         """One run; what the processes said is kept when something was wrong."""
         limit = limit or 30 + 6 * setting.bytes * 8 / setting.rate_mbit / 1e6
         place = self.scratch / "run"
         place.mkdir()
         job = {"source": self.noise(setting.bytes) if job.get("source") is None else job["source"],
                "sinks": dict(job.get("sinks", {})), "tree": job.get("tree", False)}
+        if hasattr(tool, "member"):
+            fault = tool.member
         wanted = Job(bytes=setting.bytes, scratch=place, window=setting.window, **job)
         try:
             outcome = transfer(tool, network, wanted, fault, limit, check)

@@ -3,6 +3,7 @@
 import boot
 import faults
 import files
+import hostile
 import injections
 import load
 import material
@@ -142,5 +143,6 @@ CASES = {
     "faults": injections.measure,
     "boot": boot.boot,
     "load": load.load,
+    "hostile": hostile.hostile,
 }
 QUICK = ("clean", "scale", "kill", "cut", "writer", "cpu", "memory")

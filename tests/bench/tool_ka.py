@@ -5,6 +5,7 @@ it clones. `timestamps` leaves them in, as they are on a host that somebody else
 """
 
 import contextlib
+import copy
 import hashlib
 import json
 import subprocess
@@ -30,6 +31,17 @@ class Ka:
         (home / "ka.toml").write_text(f'[directories]\nrun = "{home}/run"\nkeys = "{home}/keys"\n')
         run(kactl, "--config", home / "ka.toml", "init")
 
+    @property
+    def join_key(self):
+        """What a host joins with."""
+        return self._home / "keys/join.key"
+
+    def beside(self, member):
+        """The same, with a hostile member that is first in the chain."""
+        other = copy.copy(self)
+        other.member = member
+        return other
+
     def version(self):
         """As the programs say."""
         return run(self._agent, "--version").split()[-1]
@@ -37,12 +49,17 @@ class Ka:
     def start(self, hosts, job):
         """The golden node waits for all hosts; the stream begins when the last one has joined."""
         what = "--dir" if job.tree else "--file"
+        member = getattr(self, "member", None)
+        # Whoever was deceived, or lost its place for a word, is served again.
+        more = ["--order", f"file:{job.scratch}/order", "--rounds", 4] if member else []
         send = Process(hosts.inside(
-            0, self._kactl, "--config", self._home / "ka.toml", "send", "--session", "bench", "-n", hosts.count,
-            what, job.source, "--listen", hosts.address(0), "--json"), job.scratch / "kactl.log")
+            0, self._kactl, "--config", self._home / "ka.toml", "send", "--session", "bench", "-n", hosts.count + len(more[:1]),
+            what, job.source, "--listen", hosts.address(0), "--json", *more), job.scratch / "kactl.log")
         receivers = []
         try:
             hosts.wait_listening(0, CONTROL_PORT, send)
+            if member:
+                member.join(hosts)
             for host in range(1, hosts.count + 1):
                 words = hosts.inside(
                     host, self._agent, "receive", "--controller", hosts.address(0), "--session", "bench",
@@ -63,7 +80,8 @@ class Ka:
             with contextlib.suppress(ValueError):
                 nodes = json.loads(line)["nodes"]
                 # Agents in one namespace share an address, so that failures are counted, not merged.
-                return [int(node["address"].rsplit(".", 1)[1]) - 1 for node in nodes if not node["ok"]]
+                failed = [int(node["address"].rsplit(".", 1)[1]) - 1 for node in nodes if not node["ok"]]
+                return [host for host in failed if host in {receiver.host for receiver in flow.receivers}]
         return [f"no report: {send.said()}"]
 
     def check(self, job, survivors):

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! simulate seed SEED                                  what happens under one seed
-//! simulate scan FIRST COUNT                           which seeds fail
+//! simulate liars SEED                                 the same, with members that lie
+//! simulate scan|scan-liars FIRST COUNT                which seeds fail
 //! simulate slow FIRST COUNT FULL                      how slowness is judged when FULL is what a full link is
 //! simulate chain NODES DEATHS kill|cut WINDOW STREAM  a long chain; window and stream in MiB
 //! ```
@@ -22,10 +23,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             println!("{schedule:#?}");
             println!("{:?}", run_traced(&schedule)?);
         }
-        ["scan", first, count] => {
+        ["liars", seed] => {
+            let schedule = Schedule::with_liars(seed.parse()?);
+            println!("{schedule:#?}");
+            println!("{:?}", run_traced(&schedule)?);
+        }
+        [kind @ ("scan" | "scan-liars"), first, count] => {
             let first: u64 = first.parse()?;
+            let schedule = if kind == "scan" { Schedule::generate } else { Schedule::with_liars };
             for seed in first..first + count.parse::<u64>()? {
-                if let Err(violation) = run(&Schedule::generate(seed)) {
+                if let Err(violation) = run(&schedule(seed)) {
                     println!("seed {seed}: {violation}");
                 }
             }
@@ -47,7 +54,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         })?,
         _ => {
             return Err(
-                "simulate seed SEED | scan FIRST COUNT | slow FIRST COUNT FULL | chain NODES DEATHS kill|cut WINDOW STREAM".into()
+                "simulate seed|liars SEED | scan|scan-liars FIRST COUNT | slow FIRST COUNT FULL | chain NODES DEATHS kill|cut WINDOW STREAM".into()
             );
         }
     }

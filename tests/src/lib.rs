@@ -6,6 +6,7 @@ pub mod fault;
 pub mod fuzz;
 pub mod golden_machine;
 pub mod guest;
+pub mod hostile;
 
 pub mod kernel;
 pub mod layouts;

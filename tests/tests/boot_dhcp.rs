@@ -13,6 +13,7 @@ use ka::keys::{JoinKey, KeyPair};
 use ka_agent::boot::find::Search;
 use ka_agent::boot::network::Network;
 use ka_agent::boot::reach::{ReachError, reach};
+use ka_net::listen::Side;
 use ka_tests::wire::{Server, Wire, heard, keep_log, log_of, logged, wait_until};
 use kactl::rendezvous::discovery::Responder;
 use serde_json::{Value, json};
@@ -411,7 +412,7 @@ fn a_fixed_address_outlives_spanning_tree() {
     wire.golden.ip(&["link", "set", "br0", "up"]);
     wire.golden.ip(&["addr", "add", "10.77.0.1/24", "brd", "+", "dev", "br0"]);
     let join = JoinKey::generate(&KeyPair::generate().unwrap()).unwrap();
-    let responder = wire.golden.enter(|| Responder::start(&join)).unwrap();
+    let responder = wire.golden.enter(|| Responder::start(&[&join], &Side::default())).unwrap();
     responder.announce("getstage2", 4001);
     let line = cmdline::parse("ka.address=10.77.0.7/24").unwrap();
     let find = |network: &Network| {

@@ -12,6 +12,7 @@ use ka::wire::DISCOVERY_PORT;
 use ka::wire::discovery::{DiscoveryKey, Request};
 use ka_agent::boot::find::Search;
 use ka_agent::boot::network::socket::{broadcast_socket, receive_until};
+use ka_net::listen::Side;
 use ka_tests::wire::{Server, Wire, log_of, wait_until};
 use kactl::rendezvous::discovery::Responder;
 
@@ -110,8 +111,12 @@ fn the_session_is_found_by_broadcast() {
     wire.node_address("10.77.0.8/24");
     let join = join_key();
     // Two controllers of one host, each with sessions of its own.
-    let (first, second) =
-        wire.golden.enter(|| (Responder::start(&join).unwrap(), Responder::start(&join).unwrap()));
+    let (first, second) = wire.golden.enter(|| {
+        (
+            Responder::start(&[&join], &Side::default()).unwrap(),
+            Responder::start(&[&join], &Side::default()).unwrap(),
+        )
+    });
     first.announce("getstage2", 4001);
     second.announce("lab", 4002);
     for (session, port) in [("getstage2", 4001), ("lab", 4002)] {
@@ -125,7 +130,7 @@ fn strangers_and_echoes_get_no_answer() {
     let wire = Wire::new("forge");
     wire.node_address("10.77.0.8/24");
     let (join, other) = (join_key(), join_key());
-    let responder = wire.golden.enter(|| Responder::start(&join)).unwrap();
+    let responder = wire.golden.enter(|| Responder::start(&[&join], &Side::default())).unwrap();
     responder.announce("getstage2", 4001);
     wire.node.enter(|| {
         let socket = broadcast_socket("eth0", 0).unwrap();

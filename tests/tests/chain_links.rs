@@ -144,7 +144,7 @@ fn golden(key: &StreamKey, listener: TcpListener, file: &Path, to_test: Sender<E
     let (blocks, from_producer) = sync_channel(QUEUE);
     let member = Member::golden(key, WINDOW, DEAD_AFTER);
     let feed = Feed::Golden(from_producer);
-    let relay = Relay::start(member, key.clone(), listener, feed, complain(NodeId::GOLDEN, to_test)).unwrap();
+    let relay = Relay::start(member, listener, feed, complain(NodeId::GOLDEN, to_test)).unwrap();
     let (key, source, handle) =
         (key.clone(), FileSource(file.to_owned()), Mutex::new(relay.handle().clone()));
     thread::spawn(move || {
@@ -158,7 +158,7 @@ fn node(id: NodeId, key: &StreamKey, listener: TcpListener, to_test: Sender<Even
     let (writer, plain) = sync_channel(BATCHES);
     let member = Member::node(id, key, WINDOW, DEAD_AFTER);
     let feed = Feed::Node(writer);
-    let relay = Relay::start(member, key.clone(), listener, feed, complain(id, to_test.clone())).unwrap();
+    let relay = Relay::start(member, listener, feed, complain(id, to_test.clone())).unwrap();
     let mut reader = StreamReader::new(plain, relay.handle().clone(), Arc::default()).unwrap();
     thread::spawn(move || {
         let mut bytes = Vec::new();

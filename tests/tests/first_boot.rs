@@ -5,12 +5,14 @@ use std::net::Ipv4Addr;
 
 use ka::first_boot::{DIRECTORY, MESSAGE};
 use ka::mac::Mac;
+use ka_net::listen::Side;
 use kactl::rendezvous::booted::Booted;
 
 #[test]
 fn a_clone_tells_and_leaves_nothing() {
     let mac = Mac([0x52, 0x54, 0, 0, 0, 1]);
-    let booted = Booted::start(Some(Ipv4Addr::LOCALHOST.into()), 0).unwrap();
+    let booted =
+        Booted::start(&Side { address: Some(Ipv4Addr::LOCALHOST.into()), interface: None }, 0).unwrap();
     let own = booted.token(mac).unwrap();
     for (token, up) in [("of another run", BTreeSet::new()), (own.as_str(), [mac].into())] {
         let root = tempfile::tempdir().unwrap();

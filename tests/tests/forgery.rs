@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use ka::chain::{Action, Epoch, LinkId, Member, Neighbour, NodeId, View};
+use ka::chain::{Action, Epoch, LinkId, Member, Neighbour, NodeId, Secrets, View};
 use ka::proof::{Checker, Forged, Proof, Roots, SEGMENT};
 use ka::seal::{Block, Cipher, MAX_PLAIN, Opener, Sealer, StreamKey, Total};
 use ka_tests::sim::random::Random;
@@ -90,7 +90,7 @@ fn receive(random: &mut Random, golden: &Golden, blocks: Vec<Block>) -> Result<V
     let now = Duration::ZERO;
     let mut member: Member<()> = Member::node(NodeId(1), &golden.key, WINDOW, Duration::from_secs(60));
     let predecessor = Some(Neighbour { id: NodeId(2), address: () });
-    member.on_view(View { epoch: Epoch(1), predecessor, successor: None }, now);
+    member.on_view(View { epoch: Epoch(1), predecessor, successor: None, secrets: Secrets::default() }, now);
     let dialled = member.take_actions().into_iter().find_map(|action| match action {
         Action::Dial { link, .. } => Some(link),
         _ => None,
@@ -109,7 +109,7 @@ fn receive(random: &mut Random, golden: &Golden, blocks: Vec<Block>) -> Result<V
         member.on_tick(now + Duration::from_secs(1));
         while let Some(plain) = member.next_plain() {
             member.on_written(plain.end);
-            checker.on_content(&plain.bytes)?;
+            checker.on_content(&plain.bytes, plain.from)?;
             content.extend_from_slice(&plain.bytes);
             claimed = claimed.or(plain.total);
         }

@@ -105,6 +105,8 @@ fn one_chain_crosses_the_networks_behind_a_router() {
     let lease = Lease {
         session: "kainstall".into(),
         server: None,
+        port: None,
+        join: None,
         store_log: None,
         allowed: Allowed::Any,
         done: std::collections::BTreeSet::new(),

@@ -25,7 +25,7 @@ const REGRESSIONS: [(u64, &str); 7] = [
 
 #[test]
 fn ten_thousand_schedules_keep_every_invariant() {
-    let results = live_through_all();
+    let results = live_through_all(Schedule::generate);
     let failures: Vec<_> =
         results.iter().filter_map(|(seed, result)| Some((seed, result.as_ref().err()?))).collect();
     for (seed, violation) in &failures {
@@ -40,7 +40,7 @@ fn ten_thousand_schedules_keep_every_invariant() {
 }
 
 /// All results, in the order of their seeds.
-fn live_through_all() -> Vec<(u64, Result<Outcome, Violation>)> {
+fn live_through_all(schedule: fn(u64) -> Schedule) -> Vec<(u64, Result<Outcome, Violation>)> {
     let next = AtomicU64::new(0);
     let results = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -51,7 +51,7 @@ fn live_through_all() -> Vec<(u64, Result<Outcome, Violation>)> {
                     if seed >= SCHEDULES {
                         break;
                     }
-                    let result = run(&Schedule::generate(seed));
+                    let result = run(&schedule(seed));
                     results.lock().unwrap().push((seed, result));
                 }
             });
@@ -89,6 +89,45 @@ fn slowness_is_judged_right_under_fresh_seeds() {
     println!("{tally}");
     assert_eq!(wrong, []);
     assert!(tally.found >= 100 && tally.peace >= 100, "{tally}");
+}
+
+/// Liars among deaths and bad links: no forged byte is in a copy, whoever is named has forged, and nobody who gets on
+/// loses its place for what one of them says (the invariants say all that).
+#[test]
+fn ten_thousand_schedules_with_liars_keep_every_invariant() {
+    let results = live_through_all(Schedule::with_liars);
+    let failures: Vec<_> =
+        results.iter().filter_map(|(seed, result)| Some((seed, result.as_ref().err()?))).collect();
+    for (seed, violation) in &failures {
+        eprintln!("seed {seed}: {violation}");
+    }
+    if let Some((seed, _)) = failures.first() {
+        let trace = run_traced(&Schedule::with_liars(**seed)).unwrap_err();
+        panic!("{} seeds fail, first {seed}:\n{trace}", failures.len());
+    }
+    let outcomes: Vec<Outcome> = results.into_iter().filter_map(|(_, result)| result.ok()).collect();
+    let sum = |what: fn(&Outcome) -> usize| outcomes.iter().map(what).sum::<usize>();
+    let (found, named, complete) = (sum(|o| o.found), sum(|o| o.named), sum(|o| o.complete));
+    let (deaths, slandered) = (sum(|o| o.deaths), sum(|o| o.slandered));
+    println!(
+        "{complete} copies are right; {found} nodes found a forgery and {named} could name who sent it; {deaths} deaths; \
+         liars cost {slandered} others their place"
+    );
+    assert!(complete > 10_000 && found > 10_000 && named * 10 > found * 8 && deaths > 10_000);
+}
+
+/// A node that takes nothing more, answers every question, and complains of nobody held up its chain for ever.
+#[test]
+fn who_holds_up_the_chain_without_a_word_is_found() {
+    for seed in 0..100 {
+        let schedule = Schedule::with_a_withholder(seed);
+        let outcome = run(&schedule).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
+        assert_eq!(
+            (outcome.expelled, outcome.complete),
+            (1, schedule.nodes() - 1),
+            "seed {seed}: {outcome:?}"
+        );
+    }
 }
 
 #[test]

@@ -81,7 +81,7 @@ fn every_frame_of_a_node_in_a_vlan_has_its_tag() {
     let join = JoinKey::from_text(&fs::read_to_string(trunk.site.path("keys/join.key")).unwrap()).unwrap();
     let golden = &trunk.wire.golden;
     let listener = golden.enter(|| TcpListener::bind(SocketAddr::from((GOLDEN, 0)))).unwrap();
-    let responder = golden.enter(|| Responder::start(&join)).unwrap();
+    let responder = golden.enter(|| Responder::start(&[&join], &ka_net::listen::Side::default())).unwrap();
     responder.announce("getstage2", listener.local_addr().unwrap().port());
     let (found, connected) = channel();
     let listener = Arc::new(listener);

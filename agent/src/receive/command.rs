@@ -130,7 +130,7 @@ mod tests {
         let mut bytes = Vec::new();
         Chunk { kind: Kind::Plain, plain_length: length, bytes: vec![7; length] }.append_to(&mut bytes);
         let total = last.then_some(Total { length: length as u64, sha256: [0; 32] });
-        Plain { end: Offset(bytes.len() as u64), bytes, total }
+        Plain { end: Offset(bytes.len() as u64), bytes, total, from: None }
     }
 
     fn until(done: impl Fn() -> bool) {

@@ -9,7 +9,7 @@ mod pipe;
 mod sink;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
@@ -219,9 +219,9 @@ pub fn data_listener() -> io::Result<TcpListener> {
     }
 }
 
-fn read_key(path: &PathBuf) -> Result<JoinKey, ReceiveError> {
-    let text = secrets::read(path).map_err(|error| ReceiveError::KeyFile { path: path.clone(), error })?;
-    JoinKey::from_text(&text).map_err(|error| ReceiveError::Key { path: path.clone(), error })
+fn read_key(path: &Path) -> Result<JoinKey, ReceiveError> {
+    let text = secrets::read(path).map_err(|error| ReceiveError::KeyFile { path: path.to_owned(), error })?;
+    JoinKey::from_text(&text).map_err(|error| ReceiveError::Key { path: path.to_owned(), error })
 }
 
 fn resolve(controller: &str) -> Result<Vec<SocketAddr>, ReceiveError> {

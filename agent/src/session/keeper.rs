@@ -296,28 +296,28 @@ impl Keeper {
         let aborted = Arc::new(Mutex::new(None::<String>));
         let (complaints, waker, why) =
             (self.complaints.clone(), Arc::clone(&self.waker), Arc::clone(&aborted));
-        let relay = Relay::start(
-            member,
-            start.key.clone(),
-            self.listener.try_clone()?,
-            Feed::Node(writer),
-            move |notice| match notice {
-                Notice::Complaint(report) => {
-                    if complaints.send(ToController::Complaint { stream: id, report }).is_ok()
-                        && let Err(error) = waker.wake()
-                    {
-                        log::error!("cannot wake the session: {error}");
+        let relay =
+            Relay::start(
+                member,
+                self.listener.try_clone()?,
+                Feed::Node(writer),
+                move |notice| match notice {
+                    Notice::Complaint(report) => {
+                        if complaints.send(ToController::Complaint { stream: id, report }).is_ok()
+                            && let Err(error) = waker.wake()
+                        {
+                            log::error!("cannot wake the session: {error}");
+                        }
                     }
-                }
-                // The reader finds it when nothing comes any more.
-                Notice::Failed(reason) => {
-                    if let Ok(mut why) = why.lock() {
-                        why.get_or_insert(reason);
+                    // The reader finds it when nothing comes any more.
+                    Notice::Failed(reason) => {
+                        if let Ok(mut why) = why.lock() {
+                            why.get_or_insert(reason);
+                        }
                     }
-                }
-                Notice::TailComplete => {}
-            },
-        )?;
+                    Notice::TailComplete => {}
+                },
+            )?;
         let (proofs, from_controller) = channel();
         let mut reader = StreamReader::new(plain, relay.handle().clone(), Arc::clone(&aborted))?;
         reader.expect_proofs(from_controller);

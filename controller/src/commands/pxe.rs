@@ -17,8 +17,10 @@ use crate::pxe::files::BootDirectory;
 use crate::pxe::flood::Limit;
 use crate::pxe::loaders::Loaders;
 use crate::pxe::menu::Settings;
+use crate::pxe::run_image::RunImages;
 use crate::pxe::serve::{self, OnlyOne};
 use crate::pxe::service::{Dhcp, Service};
+use crate::pxe::serving::{Served, Serving};
 use crate::pxe::site::{self, Server};
 use crate::pxe::{interface, pxelinux};
 use crate::values::{self, Range};
@@ -79,6 +81,22 @@ pub fn run(args: &PxeArgs, config: &Config) -> Outcome {
     // Beside dnsmasq's own directory: it reads what it is told, and does not write it.
     let dnsmasq_config = service.run.with_extension("conf");
     atomic::write(&dnsmasq_config, service.config().as_bytes(), 0o644)?;
+    // A site's own server has its own copy of the files, and gives the image that has the long-lived key.
+    let mut images = match service.dhcp {
+        Dhcp::Site => None,
+        _ => RunImages::new(&service.tftp_root, &directories.lib),
+    };
+    if images.is_none() {
+        log::info!("every machine boots the image that has the long-lived join secret");
+    }
+    let _serving = Serving::tell(
+        &Served {
+            interface: service.interface.clone(),
+            run_keys: images.is_some(),
+            leases: matches!(service.dhcp, Dhcp::Full(_)).then(|| service.leases_file()),
+        },
+        &directories.run,
+    )?;
     let _limit = limit(&service.interface);
     log::info!(
         "serving on {} as {}, {}; every machine boots from its disk unless a run waits for it",
@@ -86,7 +104,7 @@ pub fn run(args: &PxeArgs, config: &Config) -> Outcome {
         service.address(),
         told(&service.dhcp)
     );
-    serve::serve(&boot, &service, (&dnsmasq_config, user), &directories.runs())?;
+    serve::serve(&boot, &service, (&dnsmasq_config, user), &directories.runs(), images.as_mut())?;
     Ok(Exit::Ok)
 }
 
@@ -182,5 +200,6 @@ fn settings(config: &Config, service: &Service) -> Settings {
         vlan: pxe.vlan,
         booting: pxe.boot.clone(),
         machines: pxe.machines.clone(),
+        by_hand: None,
     }
 }

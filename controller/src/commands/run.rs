@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
+use ka::keys::JoinKey;
 use ka::plan::After;
 use ka::wire::session_names;
 
@@ -22,11 +23,13 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::golden::hooks::{HookArgs, Reading};
 use crate::golden::{self, cards};
 use crate::hub::Target;
+use crate::hub::entry::Entry;
 use crate::hub::plans::Plans;
 use crate::hub::session::{Admission, Gate, SessionSpec};
 use crate::hub::{Hub, Place};
 use crate::lists::nodes;
 use crate::log_server;
+use crate::pxe::serving;
 use crate::rendezvous::booted::Booted;
 use crate::rendezvous::discovery::Responder;
 use crate::rendezvous::lease::{Allowed, HeldLease, Lease};
@@ -47,7 +50,7 @@ const LAST_READ: Duration = Duration::from_secs(10);
 /// # Errors
 /// What stopped it, with the exit status that says so.
 pub fn run(args: &RunArgs, config: &Config) -> Outcome {
-    let keys = keys::load(&config.directories.keys)?;
+    let keys = keys::load(&config.directories.keys)?.for_a_run()?;
     check_images(&config.directories)?;
     let permission = permission(args)?;
     check_wait(args)?;
@@ -71,8 +74,8 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
     }
 
     let stage2 = session_names::stage2_of(&args.session);
-    let responder = Responder::start(&keys.join)?;
-    let place = Place::new(config, args.stream.listen);
+    let place = place(args, config);
+    let responder = Responder::start(&keys.joins(), &place.side)?;
     let booted = booted(args, config, &place)?;
     let plans = Plans {
         names,
@@ -82,11 +85,12 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
         ..Plans::new(target.clone())
     };
     let sessions = sessions(args, config, Arc::clone(&source), plans, &stage2, logs, &permission)?;
+    let join = keys.run.as_ref().map(JoinKey::to_text);
     let hub = Hub::start(&place, keys, sessions)?;
     let mut lease = HeldLease::take(
         &config.directories.runs(),
         &args.session,
-        Lease { store_log, ..lease(args, config, &stage2, &hub, &permission) },
+        Lease { store_log, join, ..lease(args, config, &stage2, &hub, &permission) },
     )?;
     responder.announce(&stage2, hub.port);
     responder.announce(&args.session, hub.port);
@@ -176,11 +180,32 @@ fn check_wait(args: &RunArgs) -> anyhow::Result<()> {
 }
 
 /// Who is told of the nodes' first boots, if they are waited for.
+/// Where the nodes are awaited: where they boot from, if `kactl pxe` serves and nobody says otherwise. Nodes that tag
+/// their frames come through another interface than that one.
+fn place(args: &RunArgs, config: &Config) -> Place {
+    let serving = serving::now(&config.directories.run);
+    let unsaid = args.stream.listen.is_none() && config.pxe.vlan.is_none();
+    let interface = args.stream.interface(config);
+    let interface = interface.or_else(|| Some(serving.as_ref().filter(|_| unsaid)?.interface.clone()));
+    match &interface {
+        Some(interface) => log::info!("nodes come through {interface} only"),
+        None => log::debug!("nodes come through any interface"),
+    }
+    let entry = match serving {
+        Some(serving) => Entry { own_secret: serving.run_keys, leases: serving.leases },
+        None => Entry::default(),
+    };
+    if !entry.own_secret {
+        log::info!("no 'kactl pxe' serves with a secret for each run: whoever has join.key can join");
+    }
+    Place { entry, ..Place::new(config, args.stream.listen, interface) }
+}
+
 fn booted(args: &RunArgs, config: &Config, place: &Place) -> anyhow::Result<Option<Arc<Booted>>> {
     if args.identity.wait_booted.is_none() || args.dry_run {
         return Ok(None);
     }
-    let booted = Booted::start(place.address, config.ports.booted).with_context(|| {
+    let booted = Booted::start(&place.side, config.ports.booted).with_context(|| {
         format!("cannot listen on port {} for the nodes' first boots", config.ports.booted)
     })?;
     log::info!("the nodes tell of their first boot on port {}", booted.port);
@@ -309,7 +334,16 @@ fn lease(args: &RunArgs, config: &Config, stage2: &str, hub: &Hub, permission: &
         Permission::Listed(macs) => Allowed::Listed(macs.clone()),
         Permission::First | Permission::Ask => Allowed::Any,
     };
-    Lease { session: stage2.to_owned(), server, store_log: None, allowed, done: BTreeSet::new() }
+    let port = (hub.port != config.ports.control).then_some(hub.port);
+    Lease {
+        session: stage2.to_owned(),
+        server,
+        port,
+        join: None,
+        store_log: None,
+        allowed,
+        done: BTreeSet::new(),
+    }
 }
 
 /// A directory of this run's own: the session's name and the first number that is free. Nodes' logs tell of the clones'

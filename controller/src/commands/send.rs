@@ -84,7 +84,8 @@ pub fn run(args: &SendArgs, config: &Config) -> Outcome {
         order: args.stream.order.read()?,
         slow: args.stream.slow(),
     };
-    let hub = Hub::start(&Place::new(config, args.stream.listen), keys, vec![spec])?;
+    let hub =
+        Hub::start(&Place::new(config, args.stream.listen, args.stream.interface(config)), keys, vec![spec])?;
     log::info!("the session {} waits for {} nodes on port {}", args.session, args.nodes_wanted, hub.port);
     let end = watch::until_over(&hub, &args.session, &mut Progress::start(args.stream.json), |_| ())?;
     watch::report(&end, args.stream.json)

@@ -62,6 +62,25 @@ pub struct Keys {
     pub controller: KeyPair,
     /// What a node joins with.
     pub join: JoinKey,
+    /// What the nodes of this run alone join with.
+    pub run: Option<JoinKey>,
+}
+
+impl Keys {
+    /// All that a node may join with, the long-lived one first.
+    #[must_use]
+    pub fn joins(&self) -> Vec<&JoinKey> {
+        [&self.join].into_iter().chain(&self.run).collect()
+    }
+
+    /// The same, with a join secret of this process' own beside the long-lived one.
+    ///
+    /// # Errors
+    /// [`KeyError::NoRandomness`].
+    pub fn for_a_run(self) -> Result<Self, KeyError> {
+        let run = JoinKey::generate(&self.controller)?;
+        Ok(Self { run: Some(run), ..self })
+    }
 }
 
 /// Where the controller's key is in a directory of keys.
@@ -81,7 +100,7 @@ pub fn join_file(keys: &Path) -> PathBuf {
 /// # Errors
 /// [`KeyFileError`] with the file and what to do about it.
 pub fn load(keys: &Path) -> Result<Keys, KeyFileError> {
-    let both = Keys { controller: load_controller(keys)?, join: load_join(keys)? };
+    let both = Keys { controller: load_controller(keys)?, join: load_join(keys)?, run: None };
     if both.join.controller != both.controller.public {
         return Err(KeyFileError::Mismatch { controller: controller_file(keys), join: join_file(keys) });
     }

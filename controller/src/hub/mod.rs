@@ -5,6 +5,7 @@
 
 mod arrival;
 mod clock;
+pub mod entry;
 mod logs;
 mod net;
 mod node;
@@ -12,7 +13,7 @@ pub mod plans;
 pub mod session;
 mod target;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -34,7 +35,8 @@ use crate::rendezvous::registry::{self, Registration, RegistryError};
 use crate::status::{RunStatus, Transfer};
 use crate::stream::{Bell, StreamNotice};
 pub use arrival::Arrival;
-use ka_net::listen::{DataPlace, Listen, listener};
+use entry::Entry;
+use ka_net::listen::{DataPlace, Listen, Side};
 use net::{ConnectionId, Net, NetEvent};
 use session::{Admission, Ending, Question, Session, SessionSpec};
 pub use target::{Target, identities, refusal};
@@ -45,30 +47,36 @@ const TICK: Duration = Duration::from_millis(50);
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How often the well-known port is tried while another process has it.
 const RETRY: Duration = Duration::from_secs(1);
+/// Hosts that are named in the log for being refused.
+const MAX_NAMED: usize = 256;
 /// How long the hub goes on after its work, so that the last goodbyes arrive.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Where the hub listens.
 pub struct Place {
-    /// The address, if not all.
-    pub address: Option<IpAddr>,
+    /// The address and the interface.
+    pub side: Side,
     /// The control port; another free one is taken when it is in use.
     pub control: u16,
     /// The data port of the first stream; those that run beside it take other free ones.
     pub data: u16,
     /// The directory of this host's sessions.
     pub sessions: PathBuf,
+    /// Who may come in.
+    pub entry: Entry,
 }
 
 impl Place {
-    /// Where the configuration says, or `listen` instead.
+    /// Where the configuration says, or `listen` instead; through one interface only if one is known.
     #[must_use]
-    pub fn new(config: &Config, listen: Option<Listen>) -> Self {
+    pub fn new(config: &Config, listen: Option<Listen>, interface: Option<String>) -> Self {
+        let address = listen.map(|listen| listen.address).filter(|address| !address.is_unspecified());
         Self {
-            address: listen.map(|listen| listen.address).filter(|address| !address.is_unspecified()),
+            side: Side { address, interface },
             control: listen.and_then(|listen| listen.port).unwrap_or(config.ports.control),
             data: config.ports.data,
             sessions: config.directories.run.join("sessions"),
+            entry: Entry::default(),
         }
     }
 }
@@ -139,11 +147,9 @@ impl Hub {
     /// # Errors
     /// [`HubError`].
     pub fn start(place: &Place, keys: Keys, sessions: Vec<SessionSpec>) -> Result<Self, HubError> {
-        let (control, wants) = match listener(place.address, place.control) {
+        let (control, wants) = match place.side.listener(place.control) {
             Ok(listener) => (listener, None),
-            Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
-                (listener(place.address, 0)?, Some((place.address, place.control)))
-            }
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse => (place.side.listener(0)?, Some(place.control)),
             Err(e) => return Err(e.into()),
         };
         let port = control.local_addr()?.port();
@@ -162,7 +168,9 @@ impl Hub {
             wants,
             wanted_at: Instant::now(),
             directory: place.sessions.clone(),
-            data: DataPlace { address: place.address, port: place.data },
+            entry: place.entry.clone(),
+            complained: BTreeSet::new(),
+            data: DataPlace { side: place.side.clone(), port: place.data },
             sessions: sessions.into_iter().map(|s| (s.name.clone(), Session::new(s))).collect(),
             owners: BTreeMap::new(),
             next_node: 1,
@@ -237,9 +245,12 @@ impl Drop for Hub {
 struct EventLoop {
     net: Net,
     /// The well-known port, as long as another process has it, and when it was tried last.
-    wants: Option<(Option<IpAddr>, u16)>,
+    wants: Option<u16>,
     wanted_at: Instant,
     directory: PathBuf,
+    entry: Entry,
+    /// Hosts that were sent away, as the log has said.
+    complained: BTreeSet<(IpAddr, String)>,
     data: DataPlace,
     sessions: BTreeMap<String, Session>,
     /// Which node of which session speaks on a connection.
@@ -276,7 +287,7 @@ impl EventLoop {
                 }
             }
             for session in self.sessions.values_mut() {
-                session.advance(now, self.data, &self.bell);
+                session.advance(now, &self.data, &self.bell);
             }
             // A welcome must be an agent's first message: heartbeats come behind whatever this turn has to say.
             self.deliver();
@@ -329,6 +340,7 @@ impl EventLoop {
         }
     }
 
+    #[allow(clippy::result_large_err, reason = "it is said at once, on one connection")]
     fn join(
         &mut self,
         connection: ConnectionId,
@@ -336,7 +348,9 @@ impl EventLoop {
         now: Duration,
     ) -> Result<(), ToAgent> {
         if let Err(error) = hello.check() {
-            log::warn!("{:?} is refused: {error}", self.net.addresses(connection).map(|(peer, _)| peer));
+            if let Some((peer, _)) = self.net.addresses(connection) {
+                self.complain(peer, &hello.session, &error.to_string());
+            }
             return Err(ToAgent::Refused { reason: error.to_string() });
         }
         if self.net.key(connection) != Some(hello.key) {
@@ -354,6 +368,14 @@ impl EventLoop {
             });
         };
         let Some(addresses) = self.net.addresses(connection) else { return Ok(()) };
+        let card = hello.inventory.cards.first().and_then(|card| card.mac.parse().ok());
+        // Who comes back shows what nobody else was told.
+        let known = hello.resume.is_some();
+        let entry = self.entry.check(self.net.is_of_run(connection), addresses.0, card);
+        if let Some(reason) = entry.err().filter(|_| !known) {
+            self.complain(addresses.0, &name, &reason);
+            return Err(ToAgent::Refused { reason: format!("the session '{name}': {reason}") });
+        }
         let id = NodeId(self.next_node);
         self.next_node += 1;
         match session.on_hello(id, hello, connection, addresses, now) {
@@ -362,9 +384,16 @@ impl EventLoop {
                 Ok(())
             }
             Err(reason) => {
-                log::info!("{name}: {} is refused: {reason}", addresses.0);
+                self.complain(addresses.0, &name, &reason);
                 Err(ToAgent::Refused { reason: format!("the session '{name}': {reason}") })
             }
+        }
+    }
+
+    /// Says once of each address and reason that it was sent away: a host that goes on asking must not fill the log.
+    fn complain(&mut self, peer: IpAddr, session: &str, reason: &str) {
+        if self.complained.len() < MAX_NAMED && self.complained.insert((peer, reason.to_owned())) {
+            log::warn!("{session}: {peer} is refused: {reason}");
         }
     }
 
@@ -444,12 +473,12 @@ impl EventLoop {
     /// Agents that know only the well-known port must find somebody there, also when the process that
     /// had it has ended.
     fn take_well_known_port(&mut self) {
-        let Some((address, port)) = self.wants else { return };
+        let Some(port) = self.wants else { return };
         if self.wanted_at.elapsed() < RETRY {
             return;
         }
         self.wanted_at = Instant::now();
-        if let Ok(listener) = listener(address, port) {
+        if let Ok(listener) = self.data.side.listener(port) {
             match self.net.listen(listener) {
                 Ok(()) => self.wants = None,
                 Err(error) => log::warn!("cannot listen on port {port}: {error}"),

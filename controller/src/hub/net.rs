@@ -27,6 +27,9 @@ const MAX_UNPROVEN: usize = 512;
 /// Proven connections in all, and from one address: a machine has one, and another for a minute after a reset.
 const MAX_PROVEN: usize = 8192;
 const MAX_PROVEN_OF_ONE: usize = 64;
+/// How often one connection is read before all others have their turn: whoever says more than can be taken must not keep
+/// the others from being heard.
+const READS: usize = 2;
 /// The log says so at most this often.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
 /// The longest message of an agent after its first, in bytes: a piece of its log, or what it noted.
@@ -59,6 +62,8 @@ struct Connection {
     opened_at: Instant,
     heard_at: Instant,
     proven: bool,
+    /// It showed the join secret of this run alone.
+    of_run: bool,
     /// To be closed once everything is written.
     closing: bool,
 }
@@ -73,6 +78,8 @@ pub(super) struct Net {
     next: usize,
     /// Hosts that speak another version, as the log has said.
     foreign: BTreeSet<IpAddr>,
+    /// Connections that were left before they had nothing more to say.
+    unread: BTreeSet<ConnectionId>,
     /// When the log last said that there are too many connections.
     full: Option<Instant>,
 }
@@ -89,6 +96,7 @@ impl Net {
             connections: BTreeMap::new(),
             next: FIRST,
             foreign: BTreeSet::new(),
+            unread: BTreeSet::new(),
             full: None,
         };
         net.listen(listener)?;
@@ -112,16 +120,17 @@ impl Net {
     /// Waits for at most `timeout`, and returns what has come.
     pub(super) fn wait(&mut self, timeout: Duration) -> io::Result<Vec<(ConnectionId, NetEvent)>> {
         let mut events = Events::with_capacity(256);
+        let timeout = if self.unread.is_empty() { timeout } else { Duration::ZERO };
         match self.poll.poll(&mut events, Some(timeout)) {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             outcome => outcome?,
         }
-        let mut ready = Vec::new();
+        let mut ready = std::mem::take(&mut self.unread);
         for event in &events {
             match event.token() {
                 WAKER => {}
                 token if LISTENERS.contains(&token) => self.accept(),
-                Token(token) => ready.push(ConnectionId(token)),
+                Token(token) => drop(ready.insert(ConnectionId(token))),
             }
         }
         let mut happened = Vec::new();
@@ -167,6 +176,11 @@ impl Net {
     /// The key that the agent has proved to have.
     pub(super) fn key(&self, id: ConnectionId) -> Option<Key> {
         self.connections.get(&id)?.channel.peer()
+    }
+
+    /// Whether the agent showed the join secret of this run alone.
+    pub(super) fn is_of_run(&self, id: ConnectionId) -> bool {
+        self.connections.get(&id).is_some_and(|connection| connection.of_run)
     }
 
     /// The agent's address, and this machine's as the agent sees it.
@@ -218,6 +232,7 @@ impl Net {
             opened_at: now,
             heard_at: now,
             proven: false,
+            of_run: false,
             closing: false,
         };
         self.connections.insert(id, connection);
@@ -225,13 +240,16 @@ impl Net {
     }
 
     fn receive(&mut self, id: ConnectionId, happened: &mut Vec<(ConnectionId, NetEvent)>) {
+        let mut reads = 0;
         loop {
             let Some(connection) = self.connections.get_mut(&id) else { return };
             let outcome = match connection.channel.receive::<ToController>() {
-                Ok(Some(Received::Opening(Preamble::Control))) => connection
-                    .channel
-                    .accept_control(&self.keys.controller, &self.keys.join)
-                    .map_err(|e| e.to_string()),
+                Ok(Some(Received::Opening(Preamble::Control))) => {
+                    let joins = self.keys.joins();
+                    let accepted = connection.channel.accept_control_by_any(&self.keys.controller, &joins);
+                    connection.of_run = matches!(accepted, Ok(1));
+                    accepted.map(drop).map_err(|e| e.to_string())
+                }
                 Ok(Some(Received::Message(message))) if connection.proven => {
                     happened.push((id, NetEvent::Message(Box::new(message))));
                     Ok(())
@@ -243,9 +261,14 @@ impl Net {
                     self.room_for(peer).map(|()| happened.push((id, NetEvent::Message(Box::new(message)))))
                 }
                 Ok(Some(_)) => Err("it is not a control connection".into()),
+                Ok(None) if reads == READS => {
+                    self.unread.insert(id);
+                    return;
+                }
                 Ok(None) => match connection.channel.read_from(&mut connection.stream) {
                     Ok(0) => Err("it closed the connection".into()),
                     Ok(_) => {
+                        reads += 1;
                         connection.heard_at = Instant::now();
                         Ok(())
                     }
@@ -332,5 +355,83 @@ impl Net {
         } else {
             log::debug!("a connection of {} has not proved itself: {reason}", connection.peer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ka::keys::{JoinKey, KeyPair};
+    use ka::wire::control::Progress;
+    use std::io::Write;
+
+    /// An agent on the other end of a connection that is open.
+    fn agent(net: &mut Net, keys: &Keys, address: SocketAddr) -> (std::net::TcpStream, Channel) {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        let mut channel = Channel::dial_control(&keys.join, &KeyPair::generate().unwrap()).unwrap();
+        channel.write_to(&mut stream).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        loop {
+            net.wait(Duration::from_millis(10)).unwrap();
+            match channel.read_from(&mut stream) {
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => panic!("{e}"),
+            }
+            if let Some(Received::Open) = channel.receive::<ToAgent>().unwrap() {
+                return (stream, channel);
+            }
+        }
+    }
+
+    fn messages(happened: &[(ConnectionId, NetEvent)]) -> usize {
+        happened.iter().filter(|(_, event)| matches!(event, NetEvent::Message(_))).count()
+    }
+
+    /// One that speaks faster than it is heard kept the hub at its connection for ever, and all it said in memory.
+    #[test]
+    fn whoever_says_much_does_not_keep_others_from_being_heard() {
+        let controller = KeyPair::generate().unwrap();
+        let join = JoinKey::generate(&controller).unwrap();
+        let keys = Keys { controller, join, run: None };
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut net = Net::new(keys.clone(), listener).unwrap();
+        let (mut loud, mut channel) = agent(&mut net, &keys, address);
+        let (mut quiet, mut other) = agent(&mut net, &keys, address);
+        let beat = ToController::Heartbeat(Progress::default());
+        // As much as the kernel takes.
+        let mut said = 0;
+        let mut wire = Vec::new();
+        while wire.is_empty() {
+            channel.send(&beat).unwrap();
+            channel.write_to(&mut wire).unwrap();
+            said += 1;
+            match loud.write(&wire) {
+                Ok(length) => drop(wire.drain(..length)),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => panic!("{e}"),
+            }
+        }
+        other.send(&beat).unwrap();
+        other.write_to(&mut quiet).unwrap();
+        let (mut heard, mut most, mut quiet_at) = (0, 0, None);
+        let start = Instant::now();
+        // The last one is in part with the agent.
+        while heard < said {
+            assert!(start.elapsed() < Duration::from_secs(60), "{heard} of {said} messages");
+            let happened = net.wait(Duration::from_millis(10)).unwrap();
+            let news = messages(&happened);
+            let connections: BTreeSet<ConnectionId> = happened.iter().map(|(id, _)| *id).collect();
+            if connections.len() > 1 {
+                quiet_at.get_or_insert(heard);
+            }
+            (heard, most) = (heard + news, most.max(news));
+        }
+        assert!(most * 4 < said, "{most} of {said} messages in one turn");
+        assert!(
+            quiet_at.is_some_and(|before| before * 4 < said),
+            "after {quiet_at:?} of {said} the other was heard"
+        );
     }
 }

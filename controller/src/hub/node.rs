@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ka::chain::NodeId;
+use ka::chain::{NodeId, Offset};
 use ka::inventory::Inventory;
 use ka::keys::Key;
 use ka::notes::Tally;
@@ -74,6 +74,7 @@ pub(super) struct Node {
     pub(super) bypassed: u32,
     /// Who handed it a forged stream, by its own word.
     pub(super) deceived_by: Option<String>,
+    pub(super) deceived_in: Option<StreamId>,
     /// When it failed, if it has.
     failed_at: Option<Instant>,
     /// When it last said anything.
@@ -89,6 +90,7 @@ pub(super) struct Node {
     pub(super) stream: Option<StreamId>,
     pub(super) position: Option<usize>,
     /// When its writer last took something of the stream, and when it last had taken all that was there.
+    taken: Offset,
     taken_at: Instant,
     idle_at: Instant,
     /// Which of its disks are erased, once that is sure.
@@ -133,6 +135,7 @@ impl Node {
             stuck: false,
             bypassed: 0,
             deceived_by: None,
+            deceived_in: None,
             failed_at: None,
             heard_at: clock::now(),
             step_since: clock::now(),
@@ -141,6 +144,7 @@ impl Node {
             round: 0,
             stream: None,
             position: None,
+            taken: Offset(0),
             taken_at: clock::now(),
             idle_at: clock::now(),
             own: None,
@@ -173,6 +177,14 @@ impl Node {
         })
     }
 
+    /// Only what it is called is asked for any more.
+    pub(super) fn forget_details(&mut self) {
+        let Inventory { hostname, cards, .. } = &*self.inventory;
+        let cards = cards.first().cloned().into_iter().collect();
+        self.inventory = Arc::new(Inventory { hostname: hostname.clone(), cards, ..Inventory::default() });
+        self.notes = Tally::default();
+    }
+
     /// What a person calls it.
     pub(super) fn label(&self) -> String {
         match (self.inventory.hostname.as_str(), self.mac()) {
@@ -184,8 +196,9 @@ impl Node {
 
     pub(super) fn on_progress(&mut self, progress: Progress) {
         self.rate.add(progress.verified.0);
-        if progress.written != self.progress.written {
-            self.taken_at = clock::now();
+        // What rises counts, and not what only changes.
+        if progress.written > self.taken {
+            (self.taken, self.taken_at) = (progress.written, clock::now());
         }
         if progress.written >= progress.verified {
             self.idle_at = clock::now();
@@ -202,6 +215,7 @@ impl Node {
         (self.step_since, self.works_since) = (clock::now(), clock::now());
         self.failure = None;
         self.progress = Progress::default();
+        self.taken = Offset(0);
         (self.taken_at, self.idle_at) = (clock::now(), clock::now());
         self.rate = Rate::default();
         self.total = None;

@@ -14,11 +14,14 @@ use ka_host::atomic::{self, FileError};
 use ka_host::guarded;
 
 /// What `kactl image` makes.
-const STAGE1: [&str; 2] = ["vmlinuz", "all.rdz"];
+const STAGE1: [&str; 2] = ["vmlinuz", LONG_LIVED];
+const LONG_LIVED: &str = "all.rdz";
 
 /// As root, dnsmasq serves what everybody may read. The directory itself is root's alone: the boot image
 /// has the join key in it.
 const SERVED: u32 = 0o644;
+/// What neither TFTP nor HTTP gives to anybody.
+const HIDDEN: u32 = 0o600;
 const PRIVATE_DIRECTORY: u32 = 0o700;
 
 /// A directory that cannot be served.
@@ -83,6 +86,7 @@ impl BootDirectory {
             guarded::directory(&root.join(menu.directory), 0o755)?;
         }
         boot.all_local()?;
+        boot.hide_long_lived_key(true)?;
         Ok(boot)
     }
 
@@ -106,12 +110,14 @@ impl BootDirectory {
     /// # Errors
     /// [`FileError`]; what came before it in that order is done.
     pub fn apply(&self, menu: &BTreeMap<String, Boot>) -> Result<(), FileError> {
-        self.make_stage1_readable()?;
+        self.make_kernel_readable()?;
+        let by_hand = menu.values().find_map(Boot::image).map(str::to_owned);
+        let settings = Settings { by_hand, ..self.settings.clone() };
         let (local, others): (Vec<_>, Vec<_>) = menu.iter().partition(|(_, boot)| **boot == Boot::Local);
         for (name, boot) in local.into_iter().chain(others) {
             let mut changed = false;
             for Menu { directory, render } in &self.menus {
-                let text = render(boot, &self.settings, self.settings.booting(name));
+                let text = render(boot, &settings, settings.booting(name));
                 changed |= put(&self.root.join(directory).join(name), text.as_bytes())?;
             }
             if changed {
@@ -121,16 +127,27 @@ impl BootDirectory {
         self.remove_others(menu)
     }
 
-    /// `kactl image` may put new files in place at any time, with the modes that the kernel's package has.
-    fn make_stage1_readable(&self) -> Result<(), FileError> {
-        for path in STAGE1.map(|name| self.root.join(name)) {
-            let is = |metadata: fs::Metadata| metadata.permissions().mode() & SERVED == SERVED;
-            if fs::metadata(&path).is_ok_and(|metadata| !is(metadata)) {
-                fs::set_permissions(&path, Permissions::from_mode(SERVED))
-                    .map_err(FileError::new("make readable for TFTP", &path))?;
-            }
+    /// The image with the long-lived key is served only where the runs have none of their own.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn hide_long_lived_key(&self, hide: bool) -> Result<(), FileError> {
+        self.set_mode(LONG_LIVED, if hide { HIDDEN } else { SERVED })
+    }
+
+    fn set_mode(&self, name: &str, mode: u32) -> Result<(), FileError> {
+        let path = self.root.join(name);
+        let has = |metadata: fs::Metadata| metadata.permissions().mode() & 0o777 == mode;
+        if fs::metadata(&path).is_ok_and(|metadata| !has(metadata)) {
+            fs::set_permissions(&path, Permissions::from_mode(mode))
+                .map_err(FileError::new("change the mode of", &path))?;
         }
         Ok(())
+    }
+
+    /// `kactl image` may put new files in place at any time, with the modes that the kernel's package has.
+    fn make_kernel_readable(&self) -> Result<(), FileError> {
+        self.set_mode(STAGE1[0], SERVED)
     }
 
     /// Makes every machine boot from its own disk.
@@ -238,7 +255,8 @@ mod tests {
             fs::write(root.join(file), file).unwrap();
             fs::set_permissions(root.join(file), Permissions::from_mode(0o600)).unwrap();
         }
-        let kamethod = Boot::Kamethod { session: "s".into(), server: None, store_log: None };
+        let kamethod =
+            Boot::Kamethod { session: "s".into(), server: None, port: None, image: None, store_log: None };
         for file in ["default", "01-52-54-00-00-00-01"] {
             for Menu { directory, render } in [BIOS, IPXE] {
                 fs::write(
@@ -256,7 +274,9 @@ mod tests {
             assert_eq!(text, render(&Boot::Local, &settings(), &Booting::default()));
         }
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(&root), mode(&root.join("all.rdz"))), (0o700, 0o644));
+        assert_eq!((mode(&root), mode(&root.join("vmlinuz"))), (0o700, 0o644));
+        // Whether it is served is decided when it is known what else there is.
+        assert_eq!(mode(&root.join("all.rdz")), 0o600);
         assert_eq!(
             names(&root),
             [

@@ -1,8 +1,9 @@
 //! The boot files over HTTP, for loaders that can: a kernel in a second where TFTP takes ten.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use ka_host::ports::{self, Transport};
@@ -72,7 +73,9 @@ fn open(root: &Path, path: &str) -> Option<File> {
     }
     let whole: PathBuf = std::iter::once(root).chain(names.iter().map(Path::new)).collect();
     let file = File::open(whole).ok()?;
-    file.metadata().is_ok_and(|metadata| metadata.is_file()).then_some(file)
+    // Only what TFTP would give, too.
+    let served = |metadata: Metadata| metadata.is_file() && metadata.permissions().mode() & 0o004 != 0;
+    file.metadata().is_ok_and(served).then_some(file)
 }
 
 #[cfg(test)]

@@ -37,13 +37,14 @@ imgexec menu || exit 1
 pub fn render(boot: &Boot, settings: &Settings, booting: &Booting) -> String {
     let head = "#!ipxe\n# Written by kactl pxe, which replaces every change.\n";
     let Boot::Kamethod { .. } = boot else { return format!("{head}{}\n", local(booting.local_ipxe)) };
-    let words = format!("initrd=all.rdz {}", menu::kernel_words(boot, settings));
+    let words = menu::kernel_words(boot, settings);
+    let initrd = menu::initrd(boot, settings);
     let Settings { address, http, .. } = settings;
     let words = format!("{words} BOOTIF=01-${{netX/mac:hexhyp}}");
     format!(
         "{head}\
          kernel http://{address}:{http}/vmlinuz {words} || kernel tftp://{address}/vmlinuz {words} || exit 1\n\
-         initrd http://{address}:{http}/all.rdz || initrd tftp://{address}/all.rdz || exit 1\n\
+         initrd http://{address}:{http}/{initrd} || initrd tftp://{address}/{initrd} || exit 1\n\
          boot || exit 1\n"
     )
 }
@@ -80,7 +81,8 @@ mod tests {
 
     #[test]
     fn kernel_and_initrd_by_http_then_by_tftp() {
-        let boot = Boot::Kamethod { session: "s".into(), server: None, store_log: None };
+        let boot =
+            Boot::Kamethod { session: "s".into(), server: None, port: None, image: None, store_log: None };
         let text = render(&boot, &settings(), &Booting::default());
         let words = "initrd=all.rdz automatic=method:ka,interface:auto,network:dhcp kamethod rw console=ttyS0 \
                      ka.server=10.0.0.1 ka.session=s BOOTIF=01-${netX/mac:hexhyp}";

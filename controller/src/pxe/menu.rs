@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 
+use super::run_image;
 use crate::config::pxe::Booting;
 use crate::rendezvous::lease::{Allowed, Lease};
 use ka::mac::Mac;
@@ -25,6 +26,10 @@ pub enum Boot {
         session: String,
         /// Where its controller listens, if not at the boot server's address.
         server: Option<SocketAddr>,
+        /// Its controller's port at that address, if it is not the usual one.
+        port: Option<u16>,
+        /// The initrd that has a key of its own.
+        image: Option<String>,
         /// Where it puts its log besides.
         store_log: Option<String>,
     },
@@ -47,6 +52,8 @@ pub struct Settings {
     pub booting: Booting,
     /// How machines do that which differ; they have files of their own always.
     pub machines: BTreeMap<Mac, Booting>,
+    /// The initrd for whoever chooses `kamethod` by hand while a run waits.
+    pub by_hand: Option<String>,
 }
 
 impl Settings {
@@ -70,7 +77,7 @@ pub fn choose(leases: &[(String, Lease)], settings: &Settings) -> BTreeMap<Strin
 }
 
 fn open_to_all(leases: &[(String, Lease)]) -> Boot {
-    leases.iter().find(|(_, lease)| lease.allowed == Allowed::Any).map_or(Boot::Local, |(_, l)| kamethod(l))
+    leases.iter().find(|(_, lease)| lease.allowed == Allowed::Any).map_or(Boot::Local, kamethod)
 }
 
 /// A run that names the machine decides before one that takes any; and a machine that is done with one
@@ -80,8 +87,8 @@ fn for_machine(leases: &[(String, Lease)], mac: Mac) -> Boot {
         Allowed::Any => false,
         Allowed::Listed(macs) => macs.contains(&mac) && !lease.done.contains(&mac),
     };
-    if let Some((_, lease)) = leases.iter().find(|(_, lease)| waits_for(lease)) {
-        return kamethod(lease);
+    if let Some(run) = leases.iter().find(|(_, lease)| waits_for(lease)) {
+        return kamethod(run);
     }
     if leases.iter().any(|(_, lease)| lease.done.contains(&mac)) {
         return Boot::Local;
@@ -97,26 +104,46 @@ fn named(lease: &Lease) -> BTreeSet<Mac> {
     macs
 }
 
-fn kamethod(lease: &Lease) -> Boot {
-    let Lease { session, server, store_log, .. } = lease.clone();
-    Boot::Kamethod { session, server, store_log }
+fn kamethod((run, lease): &(String, Lease)) -> Boot {
+    let Lease { session, server, port, store_log, join, .. } = lease.clone();
+    Boot::Kamethod { session, server, port, image: join.map(|_| run_image::file(run)), store_log }
+}
+
+impl Boot {
+    /// The initrd, if it is not the one for all.
+    #[must_use]
+    pub fn image(&self) -> Option<&str> {
+        match self {
+            Self::Local => None,
+            Self::Kamethod { image, .. } => image.as_deref(),
+        }
+    }
+}
+
+/// The initrd that a machine loads, also when a person at it chooses `kamethod` by hand.
+#[must_use]
+pub fn initrd<'a>(boot: &'a Boot, settings: &'a Settings) -> &'a str {
+    boot.image().or(settings.by_hand.as_deref()).unwrap_or("all.rdz")
 }
 
 /// The kernel's command line, but for the initrd and the card that the machine booted from, which the loaders add.
 #[must_use]
 pub fn kernel_words(boot: &Boot, settings: &Settings) -> String {
-    let mut line = String::from("automatic=method:ka,interface:auto,network:dhcp kamethod rw");
+    let mut line = format!("initrd={}", initrd(boot, settings));
+    push(&mut line, format_args!("automatic=method:ka,interface:auto,network:dhcp kamethod rw"));
     if !settings.console.is_empty() {
         push(&mut line, format_args!("{}", settings.console));
     }
     if let Some(vlan) = settings.vlan {
         push(&mut line, format_args!("ka.vlan={vlan}"));
     }
-    let (session, server, store_log) = match boot {
-        Boot::Local => (None, None, None),
-        Boot::Kamethod { session, server, store_log } => (Some(session), *server, store_log.as_deref()),
+    let (session, server, port, store_log) = match boot {
+        Boot::Local => (None, None, None, None),
+        Boot::Kamethod { session, server, port, store_log, .. } => {
+            (Some(session), *server, *port, store_log.as_deref())
+        }
     };
-    match (server, settings.port) {
+    match (server, port.or(settings.port)) {
         (Some(server), _) => push(&mut line, format_args!("ka.server={server}")),
         (None, Some(port)) => push(&mut line, format_args!("ka.server={}:{port}", settings.address)),
         (None, None) => push(&mut line, format_args!("ka.server={}", settings.address)),
@@ -150,6 +177,7 @@ pub(super) mod tests {
             vlan: None,
             booting: Booting::default(),
             machines: BTreeMap::new(),
+            by_hand: None,
         }
     }
 
@@ -160,8 +188,15 @@ pub(super) mod tests {
     fn lease(session: &str, allowed: &[u8], done: &[u8]) -> (String, Lease) {
         let set = |macs: &[u8]| macs.iter().map(|&m| mac(m)).collect();
         let allowed = if allowed == [0] { Allowed::Any } else { Allowed::Listed(set(allowed)) };
-        let lease =
-            Lease { session: session.into(), server: None, store_log: None, allowed, done: set(done) };
+        let lease = Lease {
+            session: session.into(),
+            server: None,
+            port: None,
+            join: None,
+            store_log: None,
+            allowed,
+            done: set(done),
+        };
         (format!("run-{session}"), lease)
     }
 
@@ -227,6 +262,8 @@ pub(super) mod tests {
         let boot = |server: Option<&str>| Boot::Kamethod {
             session: "s".into(),
             server: server.map(|s| s.parse().unwrap()),
+            port: None,
+            image: None,
             store_log: None,
         };
         for (server, port, word) in [

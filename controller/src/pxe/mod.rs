@@ -16,6 +16,8 @@ pub mod menu;
 pub mod pxelinux;
 pub mod restart;
 pub mod rights;
+pub mod run_image;
 pub mod serve;
 pub mod service;
+pub mod serving;
 pub mod site;

@@ -103,7 +103,7 @@ mod tests {
     use crate::pxe::menu::tests::settings;
 
     fn kamethod() -> Boot {
-        Boot::Kamethod { session: "kainstall".into(), server: None, store_log: None }
+        Boot::Kamethod { session: "kainstall".into(), server: None, port: None, image: None, store_log: None }
     }
 
     #[test]

@@ -20,6 +20,7 @@ use super::http::{self, HttpError};
 use super::menu;
 use super::restart::{Restarts, Verdict};
 use super::rights;
+use super::run_image::RunImages;
 use super::service::Service;
 use crate::rendezvous::lease::{self, LeaseError};
 use ka_host::atomic::FileError;
@@ -120,6 +121,7 @@ pub fn serve(
     service: &Service,
     dnsmasq: (&Path, Option<Confined>),
     runs: &Path,
+    mut images: Option<&mut RunImages>,
 ) -> Result<(), ServeError> {
     let signals = stop_signals()?;
     let place = Place {
@@ -134,9 +136,12 @@ pub fn serve(
     }
     http::serve(listening, boot.root())?;
     let mut server = Server::start(dnsmasq, holders)?;
-    let outcome = follow(boot, runs, &signals, &mut server, &service.interface);
+    let outcome = follow(boot, (runs, images.as_deref_mut()), &signals, &mut server, &service.interface);
     // Before dnsmasq is stopped, so that there is no moment at which it serves what a later run would not.
     let menu = boot.all_local();
+    if let Some(images) = images {
+        images.follow(&mut Vec::new());
+    }
     drop(server);
     outcome?;
     menu.map_err(ServeError::Menu)
@@ -144,7 +149,7 @@ pub fn serve(
 
 fn follow(
     boot: &BootDirectory,
-    runs: &Path,
+    (runs, mut images): (&Path, Option<&mut RunImages>),
     signals: &SignalFd,
     server: &mut Server<'_>,
     interface: &str,
@@ -152,7 +157,13 @@ fn follow(
     let gone = || ServeError::NoInterface { name: interface.to_owned() };
     let index = if_nametoindex(interface).map_err(|_| gone())?;
     loop {
-        boot.apply(&menu::choose(&lease::alive(runs)?, boot.settings())).map_err(ServeError::Menu)?;
+        let mut leases = lease::alive(runs)?;
+        match &mut images {
+            Some(images) => images.follow(&mut leases),
+            None => leases.iter_mut().for_each(|(_, lease)| lease.join = None),
+        }
+        boot.apply(&menu::choose(&leases, boot.settings())).map_err(ServeError::Menu)?;
+        boot.hide_long_lived_key(images.is_some()).map_err(ServeError::Menu)?;
         wait(signals, server)?;
         if let Some(signal) = signals.read_signal().map_err(|e| system("read signals")(e.into()))? {
             log::info!("stopping: signal {}", signal.ssi_signo);

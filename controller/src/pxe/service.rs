@@ -191,7 +191,13 @@ impl Service {
 
     /// dnsmasq keeps leases even where it gives none, and by default with the files of a dnsmasq of the system's.
     fn leases(&self, text: &mut Lines) {
-        text.add(format_args!("dhcp-leasefile={}", self.run.join("leases").display()));
+        text.add(format_args!("dhcp-leasefile={}", self.leases_file().display()));
+    }
+
+    /// Where dnsmasq writes who has which address.
+    #[must_use]
+    pub fn leases_file(&self) -> PathBuf {
+        self.run.join("leases")
     }
 
     fn tags(&self, text: &mut Lines) {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use ka::sha256::Sha256;
 
 use ka_host::sys::queue::unacknowledged;
 use ka_net::http::server::{self, Answer, Place, Request, Status};
+use ka_net::listen::Side;
 
 /// The nodes that were asked to tell, and those that have.
 pub struct Booted {
@@ -41,13 +42,16 @@ impl Booted {
     ///
     /// # Errors
     /// No port can be had.
-    pub fn start(address: Option<IpAddr>, port: u16) -> io::Result<Self> {
-        let address = address.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+    pub fn start(side: &Side, port: u16) -> io::Result<Self> {
+        let address = side.address.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
         let shared = Arc::new(Shared::default());
         let serve = |port| {
             let shared = Arc::clone(&shared);
-            let place =
-                Place { address: SocketAddr::new(address, port), interface: None, queue: unacknowledged };
+            let place = Place {
+                address: SocketAddr::new(address, port),
+                interface: side.interface.clone(),
+                queue: unacknowledged,
+            };
             server::start(&place, move |request| shared.answer(request))
         };
         let bound = match serve(port) {
@@ -122,9 +126,13 @@ mod tests {
         ka_net::http::client::send(&server, "POST", path, token.as_bytes()).map_err(|e| e.to_string())
     }
 
+    fn local() -> Side {
+        Side { address: Some(Ipv4Addr::LOCALHOST.into()), interface: None }
+    }
+
     #[test]
     fn only_the_nodes_own_secret_counts() {
-        let booted = Booted::start(Some(Ipv4Addr::LOCALHOST.into()), 0).unwrap();
+        let booted = Booted::start(&local(), 0).unwrap();
         let (one, two) = (booted.token(mac(1)).unwrap(), booted.token(mac(2)).unwrap());
         assert_ne!(one, two);
         assert_eq!(booted.token(mac(1)).unwrap(), one, "the same in every round");
@@ -139,7 +147,7 @@ mod tests {
         tell(&booted, PATH, &one).unwrap();
         assert_eq!(booted.up(), [mac(1)].into());
 
-        let other = Booted::start(Some(Ipv4Addr::LOCALHOST.into()), booted.port).unwrap();
+        let other = Booted::start(&local(), booted.port).unwrap();
         assert_ne!(other.port, booted.port, "another run has the port");
     }
 }

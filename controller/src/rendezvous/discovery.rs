@@ -4,7 +4,7 @@
 //! kernel hands a broadcast to every socket on it.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -12,14 +12,15 @@ use ka::keys::JoinKey;
 use ka::wire::DISCOVERY_PORT;
 use ka::wire::discovery::{Answerer, DiscoveryKey, REQUEST_LENGTH};
 use mio::{Events, Interest, Poll, Token, Waker};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
+
+use ka_net::listen::Side;
 
 const SOCKET: Token = Token(0);
 const STOP: Token = Token(1);
 
 /// A thread that answers. It ends when this is dropped.
 pub struct Responder {
-    answerer: Arc<Mutex<Answerer>>,
+    answerer: Arc<Mutex<Vec<Answerer>>>,
     stop: Waker,
     thread: Option<JoinHandle<()>>,
 }
@@ -40,12 +41,13 @@ impl Responder {
     ///
     /// # Errors
     /// [`ResponderError`] when the port is taken by a program that does not share it, or the kernel gives no thread.
-    pub fn start(join: &JoinKey) -> Result<Self, ResponderError> {
-        let mut socket = mio::net::UdpSocket::from_std(shared_socket()?);
+    pub fn start(keys: &[&JoinKey], side: &Side) -> Result<Self, ResponderError> {
+        let answerers = keys.iter().map(|join| Answerer::new(DiscoveryKey::new(join)));
+        let mut socket = mio::net::UdpSocket::from_std(side.shared_udp(DISCOVERY_PORT)?);
         let poll = Poll::new()?;
         poll.registry().register(&mut socket, SOCKET, Interest::READABLE)?;
         let stop = Waker::new(poll.registry(), STOP)?;
-        let answerer = Arc::new(Mutex::new(Answerer::new(DiscoveryKey::new(join))));
+        let answerer = Arc::new(Mutex::new(answerers.collect()));
         let shared = Arc::clone(&answerer);
         let thread = std::thread::Builder::new().name("discovery".to_owned()).spawn(move || {
             if let Err(e) = serve(poll, &socket, &shared) {
@@ -57,12 +59,12 @@ impl Responder {
 
     /// From now on, nodes that ask for `session` are told this control port.
     pub fn announce(&self, session: &str, control_port: u16) {
-        lock(&self.answerer).announce(session, control_port);
+        lock(&self.answerer).iter_mut().for_each(|answerer| answerer.announce(session, control_port));
     }
 
     /// From now on, nobody who asks for `session` is answered.
     pub fn withdraw(&self, session: &str) {
-        lock(&self.answerer).withdraw(session);
+        lock(&self.answerer).iter_mut().for_each(|answerer| answerer.withdraw(session));
     }
 }
 
@@ -78,15 +80,7 @@ impl Drop for Responder {
     }
 }
 
-fn shared_socket() -> io::Result<UdpSocket> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None)?;
-    sockopt::set_socket_reuseaddr(&socket, true)?;
-    bind(&socket, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, DISCOVERY_PORT))?;
-    Ok(socket.into())
-}
-
-fn serve(mut poll: Poll, socket: &mio::net::UdpSocket, answerer: &Mutex<Answerer>) -> io::Result<()> {
+fn serve(mut poll: Poll, socket: &mio::net::UdpSocket, answerer: &Mutex<Vec<Answerer>>) -> io::Result<()> {
     let mut events = Events::with_capacity(8);
     loop {
         match poll.poll(&mut events, None) {
@@ -100,7 +94,7 @@ fn serve(mut poll: Poll, socket: &mio::net::UdpSocket, answerer: &Mutex<Answerer
     }
 }
 
-fn answer_all(socket: &mio::net::UdpSocket, answerer: &Mutex<Answerer>) -> io::Result<()> {
+fn answer_all(socket: &mio::net::UdpSocket, answerer: &Mutex<Vec<Answerer>>) -> io::Result<()> {
     // One byte more than a request, so that a longer datagram is not mistaken for one.
     let mut datagram = [0; REQUEST_LENGTH + 1];
     loop {
@@ -113,7 +107,7 @@ fn answer_all(socket: &mio::net::UdpSocket, answerer: &Mutex<Answerer>) -> io::R
             }
             Err(e) => return Err(e),
         };
-        let reply = lock(answerer).answer(&datagram[..length]);
+        let reply = lock(answerer).iter_mut().find_map(|answerer| answerer.answer(&datagram[..length]));
         if let Some(reply) = reply {
             send(socket, &reply, from);
         }
@@ -129,6 +123,6 @@ fn send(socket: &mio::net::UdpSocket, reply: &[u8], to: SocketAddr) {
 }
 
 /// A panic while the lock was held leaves the answerer whole, as each of its changes is one step.
-fn lock(answerer: &Mutex<Answerer>) -> MutexGuard<'_, Answerer> {
+fn lock(answerer: &Mutex<Vec<Answerer>>) -> MutexGuard<'_, Vec<Answerer>> {
     answerer.lock().unwrap_or_else(PoisonError::into_inner)
 }

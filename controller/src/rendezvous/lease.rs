@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::{log_server, values};
+use ka::keys::JoinKey;
 use ka::mac::Mac;
 use ka::shown;
 use ka_host::{atomic, guarded};
@@ -29,6 +30,12 @@ pub struct Lease {
     pub session: String,
     /// Where its controller listens, if the boot server's own address would not lead there.
     pub server: Option<SocketAddr>,
+    /// Its controller's port at the boot server's address, if it is not the usual one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// The join key of this run alone, as a key file has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub join: Option<String>,
     /// Where its nodes put their logs besides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_log: Option<String>,
@@ -237,6 +244,7 @@ fn same_file(file: &File, path: &Path) -> bool {
 fn parse(text: &str) -> io::Result<Lease> {
     let lease: Lease = serde_json::from_str(text)?;
     values::name(&lease.session).map_err(io::Error::other)?;
+    lease.join.as_deref().map(JoinKey::from_text).transpose().map_err(io::Error::other)?;
     lease.store_log.as_deref().map(log_server::parse).transpose().map_err(io::Error::other)?;
     Ok(lease)
 }
@@ -264,6 +272,8 @@ mod tests {
         Lease {
             session: "kainstall".into(),
             server: None,
+            port: None,
+            join: None,
             store_log: None,
             allowed: Allowed::Any,
             done: BTreeSet::new(),

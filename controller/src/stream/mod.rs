@@ -9,12 +9,15 @@ pub mod source;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, sync_channel};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
-use ka::chain::{Decision, Limit, Member, Membership, NodeId, Report, SlowLimits, View};
+use ka::chain::{
+    Decision, Limit, LinkKeys, LinkName, Member, Membership, NodeId, Offset, Report, Secrets, SlowLimits,
+    View,
+};
 use ka::keys::KeyError;
 use ka::notes::Tally;
 use ka::proof::{Proof, Root};
@@ -84,6 +87,7 @@ pub(crate) struct Stream {
     pub(crate) start: StreamStart,
     pub(crate) membership: Membership,
     addresses: BTreeMap<NodeId, SocketAddr>,
+    links: LinkKeys,
     relay: Option<Relay>,
     progress: Arc<Progress>,
     account: Arc<Account>,
@@ -131,7 +135,7 @@ pub(crate) struct Setup<'a> {
     pub(crate) order: &'a [(NodeId, SocketAddr)],
     /// The golden node's address, as the first node reaches it.
     pub(crate) golden: IpAddr,
-    pub(crate) data: DataPlace,
+    pub(crate) data: &'a DataPlace,
     pub(crate) window: u64,
     pub(crate) dead_after: Duration,
     pub(crate) slow: SlowLimits,
@@ -154,7 +158,6 @@ impl Stream {
         let for_relay = bell.clone();
         let relay = Relay::start(
             Member::golden(&key, setup.window, setup.dead_after),
-            key.clone(),
             listener,
             Feed::Golden(from_producer),
             move |notice| {
@@ -185,6 +188,7 @@ impl Stream {
             start: StreamStart { key, window: setup.window },
             membership,
             addresses,
+            links: LinkKeys::generate()?,
             progress: Arc::clone(relay.progress()),
             relay: Some(relay),
             account,
@@ -206,7 +210,13 @@ impl Stream {
 
     /// The place of `node` in the present epoch.
     pub(crate) fn view(&self, node: NodeId) -> Option<View<SocketAddr>> {
-        self.membership.view(node, |id| self.addresses.get(&id).copied())
+        let mut view = self.membership.view(node, |id| self.addresses.get(&id).copied())?;
+        let secret =
+            |from, to| self.links.secret(&LinkName { stream: self.id(), epoch: view.epoch, from, to });
+        let up = view.predecessor_id().map(|predecessor| secret(predecessor, node));
+        let down = view.successor.map(|successor| secret(node, successor));
+        view.secrets = Secrets { up: up.unwrap_or_default(), down: down.unwrap_or_default() };
+        Some(view)
     }
 
     /// Tells the golden node's own member its place.
@@ -218,6 +228,9 @@ impl Stream {
 
     /// What the membership wants done now; another round may follow if there is one `again`.
     pub(crate) fn judge(&mut self, again: bool, now: Duration) -> Vec<Decision> {
+        let golden = |position: &AtomicU64| Offset(position.load(Ordering::Relaxed));
+        let (sent, tail) = (golden(&self.progress.verified), golden(&self.progress.tail));
+        self.membership.on_golden(sent, tail, now);
         let mut decisions = self.membership.judge(now);
         decisions.extend(self.slow.judge(
             &mut self.membership,
@@ -242,6 +255,7 @@ impl Stream {
     /// A member's heartbeat tells how far it is, and what it waits for.
     pub(crate) fn on_heartbeat(&mut self, node: NodeId, progress: control::Progress, now: Duration) {
         self.membership.on_heartbeat(node, now);
+        self.membership.on_position(node, progress.verified);
         self.slow.on_heartbeat(node, progress, now);
     }
 

@@ -88,15 +88,20 @@ impl SlowNodes {
         again: bool,
         now: Duration,
     ) -> Vec<Decision> {
-        self.slowness.on_report(NodeId::GOLDEN, golden.standing(), now);
+        let tail = Offset(golden.tail.load(Ordering::Relaxed));
+        self.slowness.on_golden(golden.standing(), tail, now);
         self.note_limit(membership.chain(), now);
-        if membership.chain().len() <= 2 && !again {
-            // Slow is better than not at all.
-            return Vec::new();
-        }
+        let chain = membership.chain();
         // Blocks may still wait between producer and relay, so this is the end or a little before it.
         let end = produced.then(|| Offset(golden.verified.load(Ordering::Relaxed)));
-        match self.slowness.judge(membership.chain(), end, now) {
+        // Slow is better than not at all.
+        let alone = chain.len() <= 2 && !again;
+        let found = if alone {
+            self.slowness.judge_standstill(chain, now)
+        } else {
+            self.slowness.judge(chain, end, now)
+        };
+        match found {
             Some(Slow { node, reason }) => membership.expel(node, reason, true),
             None => Vec::new(),
         }

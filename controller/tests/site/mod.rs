@@ -18,7 +18,15 @@ pub const SERVER: &str = "10.77.0.1";
 const PATIENCE: Duration = Duration::from_secs(300);
 
 pub fn lease(allowed: Allowed) -> Lease {
-    Lease { session: "kainstall".into(), server: None, store_log: None, allowed, done: BTreeSet::new() }
+    Lease {
+        session: "kainstall".into(),
+        server: None,
+        port: None,
+        join: None,
+        store_log: None,
+        allowed,
+        done: BTreeSet::new(),
+    }
 }
 
 /// Two namespaces with a wire between them, and ka's directories.

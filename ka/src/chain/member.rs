@@ -12,9 +12,11 @@
 //! - Neighbours change only by an epoch; a member that sees trouble closes that link, complains, and
 //!   waits. A hello of an older epoch is refused, one of a newer epoch is parked.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::ids::{Epoch, NodeId, Offset};
+use super::link_keys::Secrets;
 use super::outlet::{self, Outlet, Plain};
 use super::rules::Rules;
 use super::view::{Neighbour, Report, Trouble, View};
@@ -111,6 +113,9 @@ pub struct Member<A> {
     /// Let in by this epoch's handshake, and not yet greeted.
     knocked: Vec<LinkId>,
     total: Option<Total>,
+    /// Who handed over what is kept, and where each began; and up to where the writer has been handed it.
+    senders: VecDeque<(Offset, NodeId)>,
+    handed: Offset,
     /// What the controller was told in this epoch and has not answered yet.
     complaints: Vec<Report>,
     released: bool,
@@ -150,6 +155,8 @@ impl<A: Clone> Member<A> {
             parked: Vec::new(),
             knocked: Vec::new(),
             total: None,
+            senders: VecDeque::new(),
+            handed: Offset(0),
             complaints: Vec::new(),
             released: false,
             clock: Clock { dead_after, heard_up: zero, heard_down: zero, pinged: zero, complained: zero },
@@ -355,6 +362,12 @@ impl<A: Clone> Member<A> {
         match self.outlet.verify(&block, &self.window, now) {
             Ok(total) => {
                 self.total = total;
+                let sender = self.view.as_ref().and_then(View::predecessor_id);
+                if let Some(sender) =
+                    sender.filter(|id| self.senders.back().is_none_or(|(_, last)| last != id))
+                {
+                    self.senders.push_back((self.window.end(), sender));
+                }
                 self.window.push(block);
                 // The tail of a chain without a writer needs nothing of it.
                 self.forget();
@@ -480,7 +493,14 @@ impl<A: Clone> Member<A> {
 
     /// The next plain bytes for the writer, if they are worth its while.
     pub fn next_plain(&mut self) -> Option<Plain> {
-        self.outlet.next(&self.window, self.total)
+        let mut plain = self.outlet.next(&self.window, self.total)?;
+        let start = std::mem::replace(&mut self.handed, plain.end);
+        while self.senders.get(1).is_some_and(|(next, _)| *next <= start) {
+            self.senders.pop_front();
+        }
+        let alone = self.senders.get(1).is_none_or(|(next, _)| *next >= plain.end);
+        plain.from = self.senders.front().filter(|_| alone).map(|(_, sender)| *sender);
+        Some(plain)
     }
 
     /// The number of a kept block that was verified when it came, and is not what it was: the machine's memory is
@@ -503,6 +523,12 @@ impl<A: Clone> Member<A> {
         self.acked = Some(tail);
         let epoch = self.view.as_ref()?.epoch;
         Some((link, LinkMessage::Ack { epoch, from: self.id, tail }))
+    }
+
+    /// What proves this member's links in its present epoch.
+    #[must_use]
+    pub fn secrets(&self) -> Secrets {
+        self.view.as_ref().map(|view| view.secrets.clone()).unwrap_or_default()
     }
 
     /// Everything before is verified.

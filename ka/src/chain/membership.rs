@@ -2,25 +2,25 @@
 //!
 //! Members complain, they never decide. A neighbour is dead when somebody complains of it *and* its
 //! own heartbeats have ended; a lost control connection alone says nothing. When both ends of a link
-//! live, the link itself is bad: it is made anew, and when that does not help, bypassed.
+//! live, the link itself is bad: it is made anew, and when that does not help, bypassed ([`super::blame`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::ids::{Epoch, NodeId};
+use super::blame::{Blame, Charge};
+use super::ids::{Epoch, NodeId, Offset};
+use super::link_keys::Secrets;
 use super::reason::Reason;
 use super::view::{Neighbour, Report, Trouble, View};
 
-/// How often a link is made anew before one of its ends is bypassed.
-const CHANCES: u32 = 3;
-/// A link that was good for so many detection times gets its chances anew: a stream may take hours, and three resets
-/// in a day are not a bad link.
-const FORGIVEN: u32 = 40;
 /// How many detection times without a heartbeat take a dead node's neighbour out with it.
 const LONG: u32 = 2;
 /// After so many detection times without a word from anybody, the controller believes that a suspect
 /// is dead, and not itself cut off.
 const OUTAGE: u32 = 10;
+/// While the golden node's T rises, all members live, whatever one of them says. It must have stood still for this part
+/// of the detection time: acks may still be under way.
+const STILL: u32 = 4;
 
 /// What the controller is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +43,8 @@ pub enum Decision {
 struct Node {
     heartbeat: Duration,
     connected: bool,
+    /// How far it says that it is.
+    verified: Offset,
 }
 
 struct Suspicion {
@@ -65,10 +67,11 @@ pub struct Membership {
     /// When the controller last heard a node, and since when it has without being deaf in between.
     heard: Duration,
     hears_since: Duration,
-    /// How often each link has been bad of late, by its two ends, and when last.
-    bad: BTreeMap<(NodeId, NodeId), (u32, Duration)>,
-    /// Whom each member's complaints have cost a link for good.
-    accused: BTreeMap<NodeId, BTreeSet<NodeId>>,
+    /// How far the golden node is, the lowest position of all behind it, and when that rose last.
+    sent: Offset,
+    tail: Offset,
+    rose_at: Duration,
+    blame: Blame,
 }
 
 impl Membership {
@@ -77,17 +80,20 @@ impl Membership {
     pub fn new(order: &[NodeId], dead_after: Duration, now: Duration) -> Self {
         let mut chain = vec![NodeId::GOLDEN];
         chain.extend_from_slice(order);
-        let nodes = order.iter().map(|id| (*id, Node { heartbeat: now, connected: true })).collect();
+        let nodes =
+            order.iter().map(|id| (*id, Node { heartbeat: now, connected: true, verified: Offset(0) }));
         Self {
             dead_after,
             epoch: Epoch(1),
             chain,
-            nodes,
+            nodes: nodes.collect(),
             suspicions: Vec::new(),
             heard: now,
             hears_since: now,
-            bad: BTreeMap::new(),
-            accused: BTreeMap::new(),
+            sent: Offset(0),
+            tail: Offset(0),
+            rose_at: now,
+            blame: Blame::new(dead_after),
         }
     }
 
@@ -103,14 +109,15 @@ impl Membership {
         &self.chain
     }
 
-    /// The place of `node`, with `address` telling how a predecessor is reached.
+    /// The place of `node`, with `address` telling how a predecessor is reached. The links' secrets are not known here.
     pub fn view<A>(&self, node: NodeId, address: impl FnOnce(NodeId) -> Option<A>) -> Option<View<A>> {
         let place = self.chain.iter().position(|member| *member == node)?;
         let predecessor = match place.checked_sub(1).and_then(|before| self.chain.get(before)) {
             Some(id) => Some(Neighbour { id: *id, address: address(*id)? }),
             None => None,
         };
-        Some(View { epoch: self.epoch, predecessor, successor: self.chain.get(place + 1).copied() })
+        let successor = self.chain.get(place + 1).copied();
+        Some(View { epoch: self.epoch, predecessor, successor, secrets: Secrets::default() })
     }
 
     /// A node is alive.
@@ -118,13 +125,28 @@ impl Membership {
         // Connections that are all gone are the controller's own trouble, however short it was.
         let bereft = self.nodes.values().all(|node| !node.connected);
         if let Some(known) = self.nodes.get_mut(&node) {
-            *known = Node { heartbeat: now, connected: true };
+            (known.heartbeat, known.connected) = (now, true);
             if bereft || !self.hears(now) {
                 // Everybody has as long again to come back.
                 self.hears_since = now;
                 self.nodes.values_mut().for_each(|node| node.connected = true);
             }
             self.heard = self.heard.max(now);
+        }
+    }
+
+    /// How far a node says that it is.
+    pub fn on_position(&mut self, node: NodeId, verified: Offset) {
+        if let Some(node) = self.nodes.get_mut(&node) {
+            node.verified = verified;
+        }
+    }
+
+    /// How far the golden node is, and the lowest position of all behind it: what the controller knows by itself.
+    pub fn on_golden(&mut self, sent: Offset, tail: Offset, now: Duration) {
+        self.sent = sent;
+        if tail > self.tail {
+            (self.tail, self.rose_at) = (tail, now);
         }
     }
 
@@ -169,8 +191,9 @@ impl Membership {
         let mut anew = false;
         let mut open = Vec::new();
         let mut blamed = Vec::new();
-        for suspicion in std::mem::take(&mut self.suspicions) {
-            match self.verdict(&suspicion, now) {
+        let verdicts: Vec<Verdict> = self.suspicions.iter().map(|s| self.verdict(s, now)).collect();
+        for (suspicion, verdict) in std::mem::take(&mut self.suspicions).into_iter().zip(verdicts) {
+            match verdict {
                 Verdict::Open => open.push(suspicion),
                 Verdict::Unfounded => {}
                 Verdict::Dead(reason) => {
@@ -250,8 +273,10 @@ impl Membership {
             None => true,
         };
         if let Some(node) = self.nodes.get(&suspicion.about) {
+            let silence = self.silence(node, now);
             let gone = !node.connected && suspicion.trouble == Trouble::Reset;
-            if gone || self.silence(node, now) >= self.dead_after {
+            let quiet = silence >= self.dead_after && !self.gets_on(suspicion, self.rose_at, now);
+            if gone && self.is_witnessed(suspicion, now) || quiet || silence >= self.dead_after * OUTAGE {
                 return Verdict::Dead(Reason::new([
                     format!("{} (", suspicion.trouble).into(),
                     suspicion.reporter.into(),
@@ -259,35 +284,37 @@ impl Membership {
                 ]));
             }
         }
+        let on_trial = || {
+            let link = self.link(suspicion.reporter, suspicion.about);
+            link.is_some_and(|(from, to)| self.blame.is_on_trial(from, to, now))
+        };
         match (lives(suspicion.about), lives(suspicion.reporter)) {
             (true, _) if suspicion.outdated => Verdict::Unfounded,
-            (true, true) => Verdict::BadLink,
+            (true, true) if !on_trial() => Verdict::BadLink,
             _ => Verdict::Open,
         }
+    }
+
+    /// Whether what one node says of another is belied by what the controller itself sees: the stream got on all the way
+    /// through the chain after `since`. The golden node's own word needs no proof.
+    fn gets_on(&self, suspicion: &Suspicion, since: Duration, now: Duration) -> bool {
+        suspicion.reporter != NodeId::GOLDEN && now.saturating_sub(since) < self.dead_after / STILL
+    }
+
+    /// Whether both neighbours say so, or the stream has not got on since one has: a control connection that is lost for
+    /// a moment must not make one neighbour's lie a death.
+    fn is_witnessed(&self, suspicion: &Suspicion, now: Duration) -> bool {
+        let Suspicion { reporter, about, since, .. } = *suspicion;
+        let another = |s: &Suspicion| s.about == about && s.reporter != reporter;
+        self.suspicions.iter().any(another) || !self.gets_on(suspicion, self.rose_at.max(since), now)
     }
 
     /// Counts a bad link; returns who is to be bypassed, if it is beyond healing.
     fn blame(&mut self, suspicion: &Suspicion, now: Duration) -> Option<(NodeId, Reason)> {
         let Suspicion { reporter, about, trouble, .. } = *suspicion;
-        let reporter_first = self.place(reporter)? < self.place(about)?;
-        let (from, to) = if reporter_first { (reporter, about) } else { (about, reporter) };
-        let forgiven = self.dead_after * FORGIVEN;
-        self.bad.retain(|_, (_, last)| now.saturating_sub(*last) < forgiven);
-        let (count, last) = self.bad.entry((from, to)).or_default();
-        (*count, *last) = (*count + 1, now);
-        if *count < CHANCES {
-            return None;
-        }
-        let other_bad = |end: NodeId| self.bad.keys().any(|(_, receiver)| *receiver == end);
-        // One word costs nobody a place, and who finds fault with a second neighbour is the fault itself.
-        let before = self.accused.entry(reporter).or_default();
-        let repeats = reporter != NodeId::GOLDEN && before.iter().any(|other| *other != about);
-        before.insert(about);
-        let node = match (repeats, from != NodeId::GOLDEN && other_bad(from)) {
-            (true, _) => reporter,
-            (false, true) => from,
-            (false, false) => to,
-        };
+        let (from, to) = self.link(reporter, about)?;
+        let charge = Charge { from, to, reporter, about, reached: self.reached(to) };
+        let node = self.blame.charge(&charge, now)?;
         let parts = [
             "the link from ".into(),
             from.into(),
@@ -300,6 +327,16 @@ impl Membership {
             " says so)".into(),
         ];
         Some((node, Reason::new(parts)))
+    }
+
+    /// How far a node is: what it says, as far as that can be, and at least what the golden node knows of all.
+    fn reached(&self, node: NodeId) -> Offset {
+        self.nodes.get(&node).map_or(self.sent, |node| node.verified.min(self.sent).max(self.tail))
+    }
+
+    /// Two neighbours in the order of the chain.
+    fn link(&self, a: NodeId, b: NodeId) -> Option<(NodeId, NodeId)> {
+        Some(if self.place(a)? < self.place(b)? { (a, b) } else { (b, a) })
     }
 
     fn place(&self, node: NodeId) -> Option<usize> {
@@ -379,7 +416,8 @@ mod tests {
         let mut members = chain(3);
         members.on_disconnect(NodeId(2));
         let _ = members.on_complaint(NodeId(1), report(2, Trouble::Reset), ms(10));
-        assert_eq!(expelled(&members.judge(ms(10))), [2]);
+        let _ = members.on_complaint(NodeId(3), report(2, Trouble::Reset), ms(11));
+        assert_eq!(expelled(&members.judge(ms(11))), [2]);
         assert_eq!(members.chain(), [NodeId(0), NodeId(1), NodeId(3)]);
         let view = members.view(NodeId(3), |_| Some(())).unwrap();
         assert_eq!((view.epoch, view.predecessor.unwrap().id, view.successor), (Epoch(2), NodeId(1), None));
@@ -418,20 +456,27 @@ mod tests {
         assert_eq!(expelled(&members.judge(DEAD_AFTER * OUTAGE)), [1]);
     }
 
-    /// Complaints of one node about another, as many as it takes, with both alive.
+    /// Complaints of one node about another for so many seconds, with all alive and `rate` bytes a second through all;
+    /// who goes, and after how many milliseconds.
     fn accuse(
         members: &mut Membership,
-        reporter: u32,
-        about: u32,
+        (reporter, about): (u32, u32),
         trouble: Trouble,
-        from: u64,
+        (from, seconds): (u64, u64),
+        rate: u64,
     ) -> Vec<(u64, u32)> {
         let mut out = Vec::new();
-        for now in (from..from + 2000).step_by(500) {
+        for now in (from..from + seconds * 1000).step_by(100) {
+            let reached = Offset(now * rate / 1000);
+            members.on_golden(reached.plus(100), reached, ms(now));
             let report = Report { epoch: members.epoch(), about: NodeId(about), trouble };
             let _ = members.on_complaint(NodeId(reporter), report, ms(now));
-            beat(members, &[1, 2, 3, 4], now + 100, now + 100);
-            out.extend(expelled(&members.judge(ms(now + 200))).into_iter().map(|node| (now - from, node)));
+            for id in 1..=4 {
+                members.on_heartbeat(NodeId(id), ms(now + 10));
+                // Each has a little that its successor lacks.
+                members.on_position(NodeId(id), reached.plus(u64::from(10 - id)));
+            }
+            out.extend(expelled(&members.judge(ms(now + 20))).into_iter().map(|node| (now - from, node)));
         }
         out
     }
@@ -439,10 +484,73 @@ mod tests {
     #[test]
     fn one_word_removes_nobody_and_a_second_accusation_removes_the_accuser() {
         let mut members = chain(4);
-        // The link is remade twice first, whatever is said of it.
-        assert_eq!(accuse(&mut members, 2, 3, Trouble::Impossible, 1000), [(1000, 3)]);
-        assert_eq!(accuse(&mut members, 2, 1, Trouble::Impossible, 10_000), [(1000, 2)]);
+        // The link is remade first, and has its time to show what it carries, whatever is said of it.
+        assert_eq!(accuse(&mut members, (2, 3), Trouble::Impossible, (1000, 5), 0), [(1000, 3)]);
+        assert_eq!(accuse(&mut members, (2, 1), Trouble::Impossible, (10_000, 5), 0), [(1000, 2)]);
         assert_eq!(members.chain(), [NodeId(0), NodeId(1), NodeId(4)]);
+    }
+
+    #[test]
+    fn whoever_complains_of_a_link_that_works_goes_itself() {
+        for (reporter, about) in [(2, 3), (2, 1), (3, 2)] {
+            for trouble in [Trouble::Reset, Trouble::Silent, Trouble::Damaged, Trouble::Impossible] {
+                let mut members = chain(4);
+                let out = accuse(&mut members, (reporter, about), trouble, (1000, 60), 1000);
+                assert_eq!(out, [(3500, reporter)], "{about} {trouble}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_liar_cannot_have_its_neighbours_removed_one_after_the_other_by_provoking_them() {
+        let mut members = chain(4);
+        // Node 3 does what its predecessor has to complain of, and yet takes what it sends.
+        let first = accuse(&mut members, (2, 3), Trouble::Reset, (1000, 12), 1000);
+        let second = accuse(&mut members, (1, 3), Trouble::Reset, (20_000, 12), 1000);
+        assert_eq!((first, second), (vec![(3500, 2)], vec![(3500, 3)]));
+    }
+
+    #[test]
+    fn a_position_counts_only_as_far_as_the_golden_node_has_sent() {
+        let mut members = chain(2);
+        let mut out = Vec::new();
+        for now in (1000..9000).step_by(100) {
+            members.on_golden(Offset(1000), Offset(0), ms(now));
+            let report = Report { epoch: members.epoch(), about: NodeId(2), trouble: Trouble::Reset };
+            let _ = members.on_complaint(NodeId(1), report, ms(now));
+            for id in 1..=2 {
+                members.on_heartbeat(NodeId(id), ms(now + 10));
+                // It claims to get on without end.
+                let claim = if id == 2 { 900 + now.min(100) } else { 1000 };
+                members.on_position(NodeId(id), Offset(claim.min(999) + u64::from(id == 1)));
+            }
+            out.extend(expelled(&members.judge(ms(now + 20))));
+        }
+        assert_eq!(out, [2]);
+    }
+
+    #[test]
+    fn who_the_stream_passes_through_is_not_dead_for_one_neighbours_word() {
+        // Its control connection is lost for a moment, and its neighbour says that the link is reset.
+        let mut members = chain(3);
+        members.on_disconnect(NodeId(2));
+        let _ = members.on_complaint(NodeId(1), report(2, Trouble::Reset), ms(1000));
+        for now in (1000..3000).step_by(50) {
+            beat(&mut members, &[1, 3], now, now);
+            members.on_golden(Offset(now), Offset(now), ms(now));
+            assert_eq!(expelled(&members.judge(ms(now))), [0; 0], "at {now} ms");
+        }
+        members.on_golden(Offset(9000), Offset(2950), ms(3400));
+        beat(&mut members, &[1, 3], 3400, 3400);
+        assert_eq!(expelled(&members.judge(ms(3400))), [2], "nothing gets through it any more");
+        // Both neighbours need no time.
+        let mut members = chain(3);
+        members.on_disconnect(NodeId(2));
+        members.on_golden(Offset(1), Offset(1), ms(990));
+        for reporter in [1, 3] {
+            let _ = members.on_complaint(NodeId(reporter), report(2, Trouble::Reset), ms(1000));
+        }
+        assert_eq!(expelled(&members.judge(ms(1000))), [2]);
     }
 
     #[test]
@@ -487,11 +595,11 @@ mod tests {
         let _ = members.on_complaint(NodeId(2), report(1, Trouble::Silent), ms(1000));
         members.on_disconnect(NodeId(4));
         let _ = members.on_complaint(NodeId(3), report(4, Trouble::Reset), ms(1010));
-        assert_eq!(expelled(&members.judge(ms(1010))), [4]);
+        assert_eq!(expelled(&members.judge(ms(1010) + DEAD_AFTER / STILL)), [4]);
         for id in [1, 2] {
-            members.on_heartbeat(NodeId(id), ms(1100));
+            members.on_heartbeat(NodeId(id), ms(1400));
         }
-        assert_eq!(members.judge(ms(1100)), []);
+        assert_eq!(members.judge(ms(1400)), []);
         assert_eq!(members.epoch(), Epoch(2));
     }
 
@@ -518,15 +626,17 @@ mod tests {
     #[test]
     fn a_bad_link_is_healed_then_bypassed() {
         let mut members = chain(3);
-        for round in 1..=CHANCES {
-            let now = ms(u64::from(round) * 1000);
+        members.on_golden(Offset(9), Offset(0), ms(0));
+        members.on_position(NodeId(1), Offset(9));
+        for round in 1..=3_u32 {
+            let now = ms(u64::from(round) * 1500);
             let report = Report { epoch: members.epoch(), ..report(1, Trouble::Damaged) };
             let _ = members.on_complaint(NodeId(2), report, now);
             assert_eq!(members.judge(now), [], "nobody has answered the probe");
             members.on_heartbeat(NodeId(1), now + ms(1));
             members.on_heartbeat(NodeId(2), now + ms(1));
             let out = expelled(&members.judge(now + ms(1)));
-            assert_eq!(out, if round == CHANCES { vec![2] } else { vec![] }, "round {round}");
+            assert_eq!(out, if round == 3 { vec![2] } else { vec![] }, "round {round}");
         }
     }
 
@@ -547,7 +657,7 @@ mod tests {
     #[test]
     fn what_was_bad_long_ago_is_forgiven() {
         let mut members = chain(3);
-        let long = DEAD_AFTER * FORGIVEN;
+        let long = DEAD_AFTER * super::super::blame::FORGIVEN;
         for time in 1..=10 {
             let now = long * time;
             let report = Report { epoch: members.epoch(), ..report(1, Trouble::Damaged) };

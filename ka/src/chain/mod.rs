@@ -4,8 +4,10 @@
 //! blocks. The controller's [`Membership`] alone decides who follows whom, in numbered epochs; members
 //! learn their place as a [`View`] and send [`Report`]s of trouble.
 
+mod blame;
 mod ids;
 mod link;
+mod link_keys;
 mod member;
 mod membership;
 mod outlet;
@@ -18,6 +20,7 @@ mod window;
 
 pub use ids::{Epoch, NodeId, Offset};
 pub use link::{LinkMessage, LinkName};
+pub use link_keys::{LinkKeys, LinkSecret, Secrets};
 pub use member::{Action, LinkId, Member};
 pub use membership::{Decision, Membership};
 pub use outlet::Plain;

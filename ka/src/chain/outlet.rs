@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::ids::Offset;
+use super::ids::{NodeId, Offset};
 use super::window::Window;
 use crate::seal::{Block, Opener, SealError, Total};
 
@@ -23,6 +23,8 @@ pub struct Plain {
     pub total: Option<Total>,
     /// Tell [`Member::on_written`](super::Member::on_written) this place when the writer has taken the bytes.
     pub end: Offset,
+    /// The predecessor that they came from, if they all came from one.
+    pub from: Option<NodeId>,
 }
 
 /// A batch that is worth waking somebody for.
@@ -133,7 +135,7 @@ impl Outlet {
             return None;
         }
         *next = end;
-        Some(Plain { bytes, total: total.filter(|_| end == window.end()), end })
+        Some(Plain { bytes, total: total.filter(|_| end == window.end()), end, from: None })
     }
 
     /// The number of a block that verified when it came, and is not what it was.
@@ -254,6 +256,6 @@ mod tests {
         chain.window.push(last);
         let end = chain.window.end();
         let plain = chain.outlet.next(&chain.window, Some(total)).unwrap();
-        assert!(plain == Plain { bytes: chain.plain, total: Some(total), end });
+        assert!(plain == Plain { bytes: chain.plain, total: Some(total), end, from: None });
     }
 }

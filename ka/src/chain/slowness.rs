@@ -20,6 +20,9 @@ const FULL: f64 = 0.75;
 const HALF: f64 = 0.5;
 /// Rates are taken over at least this part of the time after which somebody counts as slow.
 const PARTS: u32 = 10;
+/// How many times the time after which somebody is slow a chain may stand still for no reason that anybody tells. A link
+/// that is cut, and remade in vain, takes far less.
+const PATIENCE: u32 = 10;
 /// After so many removals in a row that did not help, the whole chain is taken to be like that.
 const IN_VAIN: u32 = 2;
 
@@ -66,11 +69,23 @@ pub struct Slowness {
     limits: SlowLimits,
     /// The best rate so far, in bytes a second.
     best: f64,
+    golden: Golden,
     chain: Vec<NodeId>,
     members: BTreeMap<NodeId, Reports>,
     /// Senders whose receiver was bypassed.
     senders: Vec<NodeId>,
     in_vain: u32,
+}
+
+/// What is known of the golden node, which does not lie: where it is, the lowest position of all behind it, since when
+/// that has not risen, and the best rate at which anything has left it.
+#[derive(Clone, Copy, Default)]
+struct Golden {
+    known: bool,
+    sent: Offset,
+    tail: Offset,
+    rose_at: Duration,
+    best: f64,
 }
 
 /// A member's last reports, as far back as is judged.
@@ -92,7 +107,12 @@ struct Period {
 
 enum Cause {
     Writer(NodeId),
-    Link { from: NodeId, to: NodeId },
+    Link {
+        from: NodeId,
+        to: NodeId,
+    },
+    /// Nothing gets past it, and by its own word it waits for nothing.
+    Nothing(NodeId),
 }
 
 /// What all others wait for: with a healthy chain, too, something is the slowest.
@@ -148,6 +168,7 @@ impl Slowness {
         Self {
             limits,
             best: 0.0,
+            golden: Golden::default(),
             chain: Vec::new(),
             members: BTreeMap::new(),
             senders: Vec::new(),
@@ -161,9 +182,27 @@ impl Slowness {
         self.best
     }
 
+    /// How the golden node stands, and the lowest position of all behind it.
+    pub fn on_golden(&mut self, standing: Standing, tail: Offset, now: Duration) {
+        let golden = &mut self.golden;
+        if tail > golden.tail || tail == standing.verified || !golden.known {
+            golden.rose_at = now;
+        }
+        (golden.known, golden.sent, golden.tail) = (true, standing.verified, tail);
+        self.on_report(NodeId::GOLDEN, standing, now);
+    }
+
     /// A member, or the golden node itself, tells how it stands. Reports that come too often are left out.
-    pub fn on_report(&mut self, node: NodeId, standing: Standing, now: Duration) {
+    ///
+    /// A member may lie: it is no further than the golden node, and has all that everybody has; and nothing was ever
+    /// faster than what left the golden node.
+    pub fn on_report(&mut self, node: NodeId, mut standing: Standing, now: Duration) {
         let after = self.limits.after;
+        let golden = self.golden;
+        if node != NodeId::GOLDEN && golden.known {
+            standing.verified = standing.verified.clamp(golden.tail.min(golden.sent), golden.sent);
+            standing.written = standing.written.min(standing.verified);
+        }
         let reports = self.members.entry(node).or_default();
         reports.seen = now;
         let standings = &mut reports.standings;
@@ -177,14 +216,18 @@ impl Slowness {
             }
         }
         standings.push_back(standing);
-        if node != NodeId::GOLDEN {
-            // The first report of all is measured from the stream's start.
-            let start = Standing::default();
-            let earlier = standings.iter().rev().chain([&start]);
-            let recent = earlier
-                .filter_map(|earlier| standing.period(earlier))
-                .find(|period| period.shares.over >= after / PARTS);
-            self.best = recent.map_or(self.best, |period| self.best.max(period.verified));
+        // The first report of all is measured from the stream's start.
+        let start = Standing::default();
+        let earlier = standings.iter().rev().chain([&start]);
+        let recent = earlier
+            .filter_map(|earlier| standing.period(earlier))
+            .find(|period| period.shares.over >= after / PARTS)
+            .map_or(0.0, |period| period.verified);
+        if node == NodeId::GOLDEN {
+            self.golden.best = self.golden.best.max(recent);
+        } else {
+            let possible = if golden.known { recent.min(golden.best) } else { recent };
+            self.best = self.best.max(possible);
         }
         while standings
             .get(1)
@@ -199,22 +242,21 @@ impl Slowness {
     /// the golden node knows it.
     #[must_use]
     pub fn judge(&mut self, chain: &[NodeId], end: Option<Offset>, now: Duration) -> Option<Slow> {
-        if self.chain != chain {
-            // Who waits for whom has changed: everybody is measured anew.
-            self.chain = chain.to_vec();
-            self.members.clear();
-        }
+        self.note_chain(chain);
         let alone = chain.len() <= 2 && !chain.last().is_some_and(|last| self.senders.contains(last));
-        if alone || self.period(NodeId::GOLDEN, now)?.shares.starved >= HALF {
-            // One node holds up nobody, unless others were taken out who may have waited for it alone; and a slow
-            // source is nobody's fault.
+        if self.period(NodeId::GOLDEN, now)?.shares.starved >= HALF {
+            // A slow source is nobody's fault.
             return None;
+        }
+        if alone {
+            // One node holds up nobody, unless others were taken out who may have waited for it alone.
+            return self.judge_standstill(chain, now);
         }
         let Some((cause, rate)) = self.cause(now) else {
             self.note_health(now);
-            return None;
+            return self.judge_standstill(chain, now);
         };
-        let (Cause::Writer(slow) | Cause::Link { to: slow, .. }) = cause;
+        let (Cause::Writer(slow) | Cause::Link { to: slow, .. } | Cause::Nothing(slow)) = cause;
         if end.is_some_and(|end| self.ends_soon(slow, end, rate)) {
             return None;
         }
@@ -232,6 +274,25 @@ impl Slowness {
         Some(Slow { node, reason })
     }
 
+    /// Tells who lets nothing through at all and has no reason for it, which is no slowness: also the last one goes for that.
+    #[must_use]
+    pub fn judge_standstill(&mut self, chain: &[NodeId], now: Duration) -> Option<Slow> {
+        self.note_chain(chain);
+        let node = self.withholds(now)?;
+        let reason = self.reason(&Cause::Nothing(node), 0.0, now)?;
+        self.members.clear();
+        self.golden.rose_at = now;
+        Some(Slow { node, reason })
+    }
+
+    /// When it has changed who waits for whom, everybody is measured anew.
+    fn note_chain(&mut self, chain: &[NodeId]) {
+        if self.chain != chain {
+            self.chain = chain.to_vec();
+            self.members.clear();
+        }
+    }
+
     /// What all others wait for now.
     #[must_use]
     pub fn limit(&self, chain: &[NodeId], now: Duration) -> Option<Limit> {
@@ -242,6 +303,7 @@ impl Slowness {
             match self.slowest(chain, HALF, now)? {
                 (Cause::Writer(node), rate) => (Limiter::Writer(node), rate),
                 (Cause::Link { from, to }, rate) => (Limiter::Link { from, to }, rate),
+                (Cause::Nothing(_), _) => return None,
             }
         };
         let parts = self.parts(chain, now);
@@ -292,6 +354,27 @@ impl Slowness {
         [writer, link].into_iter().flatten().min_by(|(_, a), (_, b)| a.total_cmp(b))
     }
 
+    /// Who lets nothing through, though by its own word neither its writer nor the link behind it holds it up. Where all
+    /// tell the truth, a chain that stands still waits for one of these.
+    fn withholds(&self, now: Duration) -> Option<NodeId> {
+        let stands_still = now.saturating_sub(self.golden.rose_at) >= self.limits.after * PATIENCE;
+        if !self.golden.known || !stands_still {
+            return None;
+        }
+        let members: Vec<(NodeId, Shares)> =
+            self.chain.iter().filter_map(|id| Some((*id, self.period(*id, now)?.shares))).collect();
+        if members.len() < self.chain.len() {
+            return None;
+        }
+        // Before it all have what they can take, behind it all starve.
+        let starves = |(_, shares): &&(NodeId, Shares)| shares.starved >= HALF;
+        let first = members.iter().skip(1).position(|member| starves(&member)).map(|place| place + 1);
+        let place = first.map_or(members.len() - 1, |first| first.saturating_sub(1).max(1));
+        let (node, shares) = members.get(place)?;
+        let excused = shares.writer >= HALF || shares.output >= HALF;
+        (!excused).then_some(*node)
+    }
+
     /// Taking the end of a stream away from somebody would gain nobody anything.
     fn ends_soon(&self, node: NodeId, end: Offset, rate: f64) -> bool {
         let last = self.members.get(&node).and_then(|reports| reports.standings.back());
@@ -301,7 +384,7 @@ impl Slowness {
     /// The receiver of a slow link, or its sender, if another link of that one was slow before.
     fn culprit(&mut self, cause: Cause) -> NodeId {
         match cause {
-            Cause::Writer(node) => node,
+            Cause::Writer(node) | Cause::Nothing(node) => node,
             Cause::Link { from, .. } if self.senders.contains(&from) => from,
             Cause::Link { from, to } => {
                 self.senders.push(from);
@@ -335,6 +418,12 @@ impl Slowness {
                 );
                 let (from, to) = ((*from).into(), (*to).into());
                 Reason::new(["the link from ".into(), from, " to ".into(), to, told.into()])
+            }
+            Cause::Nothing(_) => {
+                let time = now.saturating_sub(self.golden.rose_at).as_secs();
+                Reason::new([
+                    format!("let nothing through for {time} s, and says that it waits for nothing").into()
+                ])
             }
         })
     }

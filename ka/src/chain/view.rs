@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ids::{Epoch, NodeId};
+use super::link_keys::Secrets;
 
 /// A member's place in the chain during one epoch. `A` is what reaches a neighbour: an address, or
 /// nothing at all in a simulation.
@@ -14,6 +15,8 @@ pub struct View<A> {
     pub predecessor: Option<Neighbour<A>>,
     /// Who will ask; none for the chain's tail.
     pub successor: Option<NodeId>,
+    /// What proves the member to its neighbours, and them to it.
+    pub secrets: Secrets,
 }
 
 impl<A> View<A> {

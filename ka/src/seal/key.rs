@@ -62,26 +62,17 @@ impl StreamKey {
     }
 
     pub(super) fn aead(&self) -> aead::LessSafeKey {
-        let secret = Zeroizing::new(self.derive(&[b"ka block"]));
+        let secret = Zeroizing::new(self.derive(b"ka block"));
         // A 32-byte key fits both algorithms, so this cannot fail; a panic here would be ours.
         #[allow(clippy::expect_used)]
         let key = aead::UnboundKey::new(self.cipher.algorithm(), &secret[..]).expect("32-byte key");
         aead::LessSafeKey::new(key)
     }
 
-    /// The secret of one data link, bound to what `context` names: stream, epoch, from, to.
-    #[must_use]
-    pub fn link_secret(&self, context: &[u8]) -> Key {
-        self.derive(&[b"ka link", &self.stream.0, context])
-    }
-
-    fn derive(&self, parts: &[&[u8]]) -> Key {
-        let mut mac = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, &self.secret));
-        for part in parts {
-            mac.update(part);
-        }
+    fn derive(&self, label: &[u8]) -> Key {
         let mut key = Key::default();
-        key.copy_from_slice(mac.sign().as_ref());
+        let secret = hmac::Key::new(hmac::HMAC_SHA256, &self.secret);
+        key.copy_from_slice(hmac::sign(&secret, label).as_ref());
         key
     }
 }

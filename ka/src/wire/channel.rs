@@ -153,6 +153,25 @@ impl Channel {
         self.accept(|prologue| noise::control_responder(pair, key, prologue))
     }
 
+    /// The same, where one of several join keys will do; which one it was.
+    ///
+    /// # Errors
+    /// [`ChannelError`] when it has none of the secrets.
+    pub fn accept_control_by_any(
+        &mut self,
+        pair: &KeyPair,
+        keys: &[&JoinKey],
+    ) -> Result<usize, ChannelError> {
+        let mut outcome = Err(ChannelError::OutOfTurn);
+        for (index, key) in keys.iter().enumerate() {
+            outcome = self.accept_control(pair, key).map(|()| index);
+            if !matches!(outcome, Err(ChannelError::Unproven(_))) {
+                break;
+            }
+        }
+        outcome
+    }
+
     /// Goes on with a successor that wants to open a link.
     ///
     /// # Errors
@@ -171,7 +190,11 @@ impl Channel {
         let (preamble, handshake) = Preamble::split(&frame)?;
         let mut responder = responder(&preamble.to_bytes())?;
         let mut message = [0; 256];
-        responder.read_message(handshake, &mut message).map_err(Unproven::from)?;
+        if let Err(error) = responder.read_message(handshake, &mut message) {
+            // Another key may fit.
+            self.state = State::Opening(frame);
+            return Err(Unproven::from(error).into());
+        }
         let length = responder.write_message(&[], &mut message).map_err(Unproven::from)?;
         self.outgoing.push(Kind::Handshake, &message[..length]);
         self.peer = responder.get_remote_static().and_then(|key| key.try_into().ok());
@@ -318,6 +341,22 @@ mod tests {
             events.push(event);
         }
         Ok(events)
+    }
+
+    #[test]
+    fn one_of_several_join_keys_will_do() {
+        let (pair, own) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let keys = [(); 3].map(|()| JoinKey::generate(&pair).unwrap());
+        for (index, key) in keys.iter().enumerate() {
+            let (mut agent, mut controller) = (Channel::dial_control(key, &own).unwrap(), Channel::answer());
+            pump(&mut agent, &mut controller).unwrap();
+            let accepted = controller.accept_control_by_any(&pair, &[&keys[0], &keys[1]]).ok();
+            assert_eq!(accepted, (index < 2).then_some(index));
+            assert_eq!(
+                pump(&mut controller, &mut agent).is_ok_and(|events| events == [Received::Open]),
+                index < 2
+            );
+        }
     }
 
     fn control() -> (Channel, Channel) {

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use ka::chain::LinkMessage;
 use ka::chain::LinkName;
 use ka::chain::{Action, LinkId, Member, Plain, Spent, Trouble, Waiting};
-use ka::seal::StreamKey;
 use ka::wire::channel::{Channel, ChannelError, Received};
 use ka::wire::preamble::Preamble;
 use mio::{Events, Interest, Poll, Token};
@@ -43,7 +42,6 @@ pub(super) struct EventLoop {
     poll: Poll,
     listener: mio::net::TcpListener,
     member: Member<SocketAddr>,
-    key: StreamKey,
     feed: Feed,
     /// Plain bytes that the writer had no room for.
     plain: Option<Plain>,
@@ -69,7 +67,6 @@ impl EventLoop {
         poll: Poll,
         listener: TcpListener,
         member: Member<SocketAddr>,
-        key: StreamKey,
         feed: Feed,
         (commands, writer): (Receiver<Command>, Arc<WriterPosition>),
         progress: Arc<Progress>,
@@ -82,7 +79,6 @@ impl EventLoop {
             poll,
             listener,
             member,
-            key,
             feed,
             plain: None,
             commands,
@@ -259,9 +255,9 @@ impl EventLoop {
             for action in actions {
                 match action {
                     Action::Dial { link, to, name } => self.dial(link, to.address, name),
-                    Action::Accept { link, name } => {
-                        let secret = self.key.link_secret(&Preamble::Link(name).to_bytes());
-                        self.with(link, |c| c.channel.accept_link(&secret).map_err(Lost::from));
+                    Action::Accept { link, .. } => {
+                        let secret = self.member.secrets().down;
+                        self.with(link, |c| c.channel.accept_link(&secret.0).map_err(Lost::from));
                     }
                     Action::Send { link, message } => {
                         self.with(link, |connection| connection.send(&message).map_err(Lost::from));
@@ -280,8 +276,8 @@ impl EventLoop {
     }
 
     fn dial(&mut self, link: LinkId, to: SocketAddr, name: LinkName) {
-        let secret = self.key.link_secret(&Preamble::Link(name).to_bytes());
-        let connection = Channel::dial_link(&secret, Preamble::Link(name))
+        let secret = self.member.secrets().up;
+        let connection = Channel::dial_link(&secret.0, Preamble::Link(name))
             .map_err(Lost::from)
             .and_then(|channel| Connection::dial(link, to, channel).map_err(Lost::from))
             .and_then(|mut connection| {

@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 use std::{io, thread};
 
 use ka::chain::{Member, Offset, Plain, Report, Spent, Standing, View};
-use ka::seal::{Block, StreamKey, Total};
+use ka::seal::{Block, Total};
 use mio::Waker;
 use rustix::process::setpriority_process;
 use rustix::thread::gettid;
@@ -190,7 +190,6 @@ impl Relay {
     /// The system's, when it has no thread or event queue left.
     pub fn start(
         member: Member<SocketAddr>,
-        key: StreamKey,
         listener: TcpListener,
         feed: Feed,
         notice: impl Fn(Notice) + Send + 'static,
@@ -204,7 +203,6 @@ impl Relay {
             poll,
             listener,
             member,
-            key,
             feed,
             (commands, Arc::clone(&writer)),
             Arc::clone(&progress),

@@ -216,7 +216,7 @@ impl StreamReader {
                 self.tell();
             }
             let plain = self.next_plain()?;
-            self.compare(&plain.bytes)?;
+            self.compare(&plain)?;
             self.sent = plain.total;
             (self.piece, self.position, self.end) = (plain.bytes, 0, plain.end);
             self.current = Current::Piece(0, 0);
@@ -224,12 +224,12 @@ impl StreamReader {
     }
 
     /// Compares content with the proofs that have come.
-    fn compare(&mut self, content: &[u8]) -> Result<(), Forged> {
+    fn compare(&mut self, plain: &Plain) -> Result<(), Forged> {
         let Some(proofs) = &self.proofs else { return Ok(()) };
         while let Ok(proof) = proofs.try_recv() {
             self.checker.on_proof(proof)?;
         }
-        self.checker.on_content(content)
+        self.checker.on_content(&plain.bytes, plain.from)
     }
 
     /// Waits for the last proof, which the controller sends as soon as the golden node has read everything.

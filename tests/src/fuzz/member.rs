@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ka::chain::LinkMessage;
 use ka::chain::LinkName;
-use ka::chain::{Action, Epoch, LinkId, Member, Neighbour, NodeId, Offset, Trouble, View};
+use ka::chain::{Action, Epoch, LinkId, Member, Neighbour, NodeId, Offset, Secrets, Trouble, View};
 use ka::seal::{Block, Cipher, Sealer, StreamId, StreamKey, Total};
 
 use super::input::Input;
@@ -164,7 +164,7 @@ impl Shell {
             (self.id != NodeId::GOLDEN).then(|| Neighbour { id: NodeId(input.below(4).into()), address: () });
         let successor = neighbour(input.below(4)).map(|id| NodeId(id.0 + ME.0));
         let old = self.member.epoch();
-        self.member.on_view(View { epoch, predecessor, successor }, self.now);
+        self.member.on_view(View { epoch, predecessor, successor, secrets: Secrets::default() }, self.now);
         if self.member.epoch() != old {
             self.sent = None;
         }

@@ -69,7 +69,7 @@ static RELAY: LazyLock<Relay> = LazyLock::new(|| {
     let member = Member::node(NodeId(1), &key, 1 << 23, Duration::from_secs(1));
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let (feed, _) = sync_channel(1);
-    Relay::start(member, key, listener, Feed::Node(feed), |_| {}).expect("a relay")
+    Relay::start(member, listener, Feed::Node(feed), |_| {}).expect("a relay")
 });
 
 /// The plain bytes of blocks that an admitted node has forged: chunks of any kind, cut anywhere. What is read is
@@ -143,12 +143,12 @@ fn handed_out(stream: &[u8], cut: usize, total: Option<Total>) -> Receiver<Plain
     let mut end = Offset(0);
     for piece in stream.chunks(cut) {
         end = end.plus(piece.len() as u64);
-        sender.send(Plain { bytes: piece.to_vec(), total: None, end }).expect("there is room");
+        sender.send(Plain { bytes: piece.to_vec(), total: None, end, from: None }).expect("there is room");
     }
     if total.is_some() {
         // The final block has a place of its own.
         end = end.plus(1);
-        sender.send(Plain { bytes: Vec::new(), total, end }).expect("there is room");
+        sender.send(Plain { bytes: Vec::new(), total, end, from: None }).expect("there is room");
     }
     receiver
 }

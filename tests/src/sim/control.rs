@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use ka::chain::{Report, Standing, View};
+use ka::proof::{Forged, Proof};
 
 use super::host::{Fate, Power};
 use super::invariants::Violation;
@@ -17,6 +18,7 @@ pub(super) enum ToNode {
     Release,
     Expelled(String),
     Probe,
+    Proof(Proof),
 }
 
 /// From a node.
@@ -24,6 +26,7 @@ pub(super) enum ToNode {
 pub(super) enum ToHub {
     Heartbeat(Standing),
     Complaint(Report),
+    Forged(Forged),
 }
 
 /// One node's control connection.
@@ -78,7 +81,7 @@ impl World<'_> {
 
     /// A heartbeat, with what it tells.
     pub(super) fn beat(&mut self, host: HostId) {
-        let standing = self.hosts[host].standing();
+        let standing = self.standing(host);
         self.tell_hub(host, ToHub::Heartbeat(standing));
     }
 
@@ -105,6 +108,7 @@ impl World<'_> {
                 self.hosts[host].member.on_release();
             }
             ToNode::Probe => self.beat(host),
+            ToNode::Proof(proof) => self.on_proof(host, proof)?,
             ToNode::Expelled(reason) => {
                 self.note(|| format!("host {host} is told that it is out: {reason}"));
                 self.settled = false;

@@ -1,9 +1,12 @@
 //! One simulated host: the shell around a member, as the agent is one in reality.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ka::chain::LinkMessage;
 use ka::chain::{Action, LinkId, Member, NodeId, Offset, Spent, Standing, Trouble, Waiting};
+use ka::proof::Checker;
+use ka::seal::{Block, Total};
 
 use super::control::{Control, ToHub};
 use super::invariants::{Judged, Violation, invariant_writer_sees_the_stream};
@@ -50,8 +53,8 @@ pub(super) struct Host {
     pub(super) life: u32,
     /// Connections, and which end is here.
     pub(super) connections: Vec<(ConnectionId, usize)>,
-    /// What the writer works on: up to where, and whether the stream ends there.
-    pub(super) writing: Option<(Offset, bool)>,
+    /// What the writer works on: up to where, and what the stream is if it ends there.
+    pub(super) writing: Option<(Offset, Option<Total>)>,
     /// Plain bytes that the writer has had.
     pub(super) plain: usize,
     pub(super) fate: Fate,
@@ -62,6 +65,26 @@ pub(super) struct Host {
     waiting: Waiting,
     pub(super) control: Control,
     pub(super) judged: Judged,
+    /// Its copy compared with the golden node's roots, and what the final block claims, once all is written.
+    pub(super) checker: Checker,
+    pub(super) claimed: Option<Total>,
+    /// Its writer was given something that the golden node never sent.
+    pub(super) deceived: bool,
+    /// Blocks of its own that it passes on.
+    pub(super) forgeries: Vec<(usize, Block)>,
+    /// Who handed it a block that was forged.
+    pub(super) deceivers: BTreeSet<HostId>,
+    /// What the hub knows of how far it is; of the golden node, of how far all are.
+    pub(super) heard: Heard,
+    /// Liars that have complained of it.
+    pub(super) slandered_by: BTreeSet<HostId>,
+}
+
+/// A position, and since when it is known.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Heard {
+    pub(super) position: Offset,
+    pub(super) moved: Duration,
 }
 
 impl Host {
@@ -82,6 +105,13 @@ impl Host {
             waiting: Waiting::default(),
             control: Control::default(),
             judged: Judged::default(),
+            checker: Checker::default(),
+            claimed: None,
+            deceived: false,
+            forgeries: Vec::new(),
+            deceivers: BTreeSet::new(),
+            heard: Heard::default(),
+            slandered_by: BTreeSet::new(),
         }
     }
 
@@ -164,6 +194,8 @@ impl World<'_> {
                     world.transmit(id, end, Frame::Message(message));
                 }),
                 Action::Close { link } | Action::Part { link } => self.on_link(host, link, World::close),
+                // A liar does not draw attention to its link.
+                Action::Complain(_) if self.withholds(host) => {}
                 Action::Complain(report) => self.tell_hub(host, ToHub::Complaint(report)),
             }
         }
@@ -210,7 +242,7 @@ impl World<'_> {
                     (Frame::Message(message), Some(link)) => self.on_message(host, link, message),
                     (Frame::Block(block), Some(link)) => {
                         member.on_block(link, block.clone(), self.now);
-                        self.prove(host, &block);
+                        self.prove(host, &block, self.connections[id].hosts[1 - end]);
                     }
                     (Frame::Damaged, Some(link)) => {
                         self.close(id, end);
@@ -239,6 +271,9 @@ impl World<'_> {
     /// The next frame that the shell would read: nothing more comes from a predecessor while the
     /// member has no room.
     fn next_frame(&mut self, host: HostId, id: ConnectionId, end: usize) -> Option<Frame> {
+        if end == DIALLER && self.connections[id].accepted && self.withholds(host) {
+            return None;
+        }
         let member = &self.hosts[host].member;
         let wanted = member.wants_block() || member.total().is_some();
         let connection = &mut self.connections[id];
@@ -270,6 +305,7 @@ impl World<'_> {
         let mut relayed = false;
         while self.connections[id].pipes[end].has_room(shape) {
             let Some((_, block)) = self.hosts[host].member.next_block() else { return relayed };
+            let block = self.perhaps_forge(host, block);
             self.transmit(id, end, Frame::Block(block));
             relayed = true;
         }
@@ -290,9 +326,20 @@ impl World<'_> {
         }
         let Some(plain) = self.hosts[host].member.next_plain() else { return Ok(false) };
         invariant_writer_sees_the_stream(self, host, &plain)?;
+        let true_total = self.stream.total;
+        let truth = self.stream.plain.get(self.hosts[host].plain..).unwrap_or_default();
+        let node = &mut self.hosts[host];
+        node.deceived |=
+            !truth.starts_with(&plain.bytes) || plain.total.is_some_and(|total| total != true_total);
+        if self.schedule.proves()
+            && let Err(forged) = node.checker.on_content(&plain.bytes, plain.from)
+        {
+            self.on_forged(host, forged)?;
+            return Ok(true);
+        }
         let node = &mut self.hosts[host];
         node.plain += plain.bytes.len();
-        node.writing = Some((plain.end, plain.total.is_some()));
+        node.writing = Some((plain.end, plain.total));
         let time = time_of(plain.bytes.len() as u64, node.plan.writer);
         let life = node.life;
         self.after(time, Event::Written { host, life });
@@ -302,13 +349,10 @@ impl World<'_> {
     /// The writer is done with what it had.
     pub(super) fn on_written(&mut self, host: HostId) -> Result<(), Violation> {
         let node = &mut self.hosts[host];
-        if let Some((end, last)) = node.writing.take() {
+        if let Some((end, total)) = node.writing.take() {
             node.member.on_written(end);
-            if last && node.fate == Fate::Running {
-                node.fate = Fate::Complete;
-                self.settled = false;
-                self.note(|| format!("host {host} is complete"));
-            }
+            node.claimed = node.claimed.or(total);
+            self.perhaps_complete(host)?;
         }
         self.pump(host)
     }
@@ -321,6 +365,7 @@ impl World<'_> {
         node.fate = Fate::Stranger;
         node.isolated = false;
         node.plain = 0;
+        node.claimed = None;
         node.spent = Spent::default();
         node.judged = Judged::default();
         node.member = Member::node(id, &self.stream.key, self.schedule.window, self.schedule.dead_after);

@@ -3,6 +3,7 @@
 use ka::chain::{Decision, NodeId, Slow};
 
 use super::control::{ToHub, ToNode};
+use super::host::Heard;
 use super::invariants::{
     Violation, invariant_everybody_has_everything_at_release, invariant_only_the_faulty_are_expelled,
     invariant_only_the_slow_are_bypassed,
@@ -20,9 +21,24 @@ impl World<'_> {
         }
         self.membership.on_heartbeat(node, self.now);
         match message {
-            ToHub::Heartbeat(standing) => self.slowness.on_report(node, standing, self.now),
+            ToHub::Heartbeat(standing) => {
+                self.membership.on_position(node, standing.verified);
+                let all = self.hosts[0].heard;
+                let heard = &mut self.hosts[host].heard;
+                if standing.verified > heard.position.max(all.position) {
+                    *heard = Heard { position: standing.verified, moved: self.now };
+                } else if all.position > heard.position {
+                    // That it has this much was known before it said so.
+                    *heard = all;
+                }
+                self.slowness.on_report(node, standing, self.now);
+            }
+            ToHub::Forged(forged) => self.hub_hears_of_forgery(host, forged)?,
             ToHub::Complaint(report) if !self.released => {
                 self.note(|| format!("the hub hears from {node}: {report:?}"));
+                if self.schedule.malice(host).accuses {
+                    self.hosts[host_of(report.about)].slandered_by.insert(host);
+                }
                 let decisions = self.membership.on_complaint(node, report, self.now);
                 self.carry_out(decisions)?;
             }
@@ -35,6 +51,12 @@ impl World<'_> {
         if self.released {
             return Ok(());
         }
+        let golden = &self.hosts[0].member;
+        let (sent, tail) = (golden.verified(), golden.tail_position());
+        if tail > self.hosts[0].heard.position {
+            self.hosts[0].heard = Heard { position: tail, moved: self.now };
+        }
+        self.membership.on_golden(sent, tail, self.now);
         let decisions = self.membership.judge(self.now);
         self.carry_out(decisions)?;
         self.hub_judges_slowness()
@@ -43,7 +65,7 @@ impl World<'_> {
     /// Takes out who is too slow.
     fn hub_judges_slowness(&mut self) -> Result<(), Violation> {
         let golden = &self.hosts[0];
-        self.slowness.on_report(NodeId::GOLDEN, golden.standing(), self.now);
+        self.slowness.on_golden(golden.standing(), golden.member.tail_position(), self.now);
         let end = golden.member.total().map(|_| golden.member.verified());
         let Some(Slow { node, reason }) = self.slowness.judge(self.membership.chain(), end, self.now) else {
             return Ok(());
@@ -59,14 +81,14 @@ impl World<'_> {
         for decision in decisions {
             match decision {
                 Decision::Probe(node) => self.tell_node(host_of(node), ToNode::Probe),
-                Decision::Expelled { node, reason, .. } => {
+                Decision::Expelled { node, reason, alive } => {
                     let host = host_of(node);
                     self.note(|| format!("{node} is expelled: {reason}"));
                     let reason = reason.to_string();
                     self.gone.insert(host, reason.clone());
                     self.settled = false;
                     self.tell_node(host, ToNode::Expelled(reason));
-                    invariant_only_the_faulty_are_expelled(self, host)?;
+                    invariant_only_the_faulty_are_expelled(self, host, alive)?;
                 }
                 Decision::NewEpoch(_) => {
                     self.chain = self.membership.chain().iter().map(|id| host_of(*id)).collect();
@@ -95,6 +117,9 @@ impl World<'_> {
             return Ok(());
         }
         self.membership.on_heartbeat(node_of(host), self.now);
+        if let Some(proof) = self.proof {
+            self.tell_node(host, ToNode::Proof(proof));
+        }
         if self.released {
             self.tell_node(host, ToNode::Release);
         } else {
@@ -126,6 +151,6 @@ pub(super) fn node_of(host: HostId) -> NodeId {
     NodeId(u32::try_from(host).unwrap_or(u32::MAX))
 }
 
-fn host_of(node: NodeId) -> HostId {
+pub(super) fn host_of(node: NodeId) -> HostId {
     node.0 as usize
 }

@@ -63,13 +63,16 @@ impl World<'_> {
     }
 
     /// Notes what a member has made of a block.
-    pub(super) fn prove(&mut self, host: HostId, block: &Block) {
-        let node = &mut self.hosts[host];
-        let next = node.judged.proven;
-        if self.stream.blocks.get(next) == Some(block)
-            && self.stream.ends.get(next) == Some(&node.member.verified())
-        {
+    pub(super) fn prove(&mut self, host: HostId, block: &Block, from: HostId) {
+        let next = self.hosts[host].judged.proven;
+        let forged = || self.schedule.proves() && self.is_forgery(next, block);
+        let is_true = self.stream.blocks.get(next) == Some(block);
+        if (is_true || forged()) && self.stream.ends.get(next) == Some(&self.hosts[host].member.verified()) {
+            let node = &mut self.hosts[host];
             node.judged.proven += 1;
+            if !is_true {
+                node.deceivers.insert(from);
+            }
         }
     }
 
@@ -99,13 +102,14 @@ impl World<'_> {
 
 type Verdict = Result<(), Violation>;
 
-/// No writer misses a byte, gets one twice, or sees another order.
+/// No writer misses a byte, gets one twice, or sees another order; of the bytes of liars, it sees as many.
 pub(super) fn invariant_writer_sees_the_stream(world: &mut World, host: HostId, plain: &Plain) -> Verdict {
     let at = world.hosts[host].plain;
     let stream = world.stream;
     let end = at + plain.bytes.len();
     let last = |total| end == stream.plain.len() && total == stream.total && plain.end == stream.end();
-    let holds = stream.plain.get(at..end) == Some(&plain.bytes[..]) && plain.total.is_none_or(last);
+    let is_true = stream.plain.get(at..end) == Some(&plain.bytes[..]) && plain.total.is_none_or(last);
+    let holds = is_true || !world.hosts[host].deceivers.is_empty() && end <= stream.plain.len();
     world.check(holds, "writer sees the stream", |_| {
         format!("host {host} has written {at} bytes and is given {} others", plain.bytes.len())
     })
@@ -172,11 +176,59 @@ fn invariant_nothing_is_forgotten_above_the_tail(world: &mut World, host: HostId
     })
 }
 
-/// A node is only taken out if a fault has hit it or one of its links.
-pub(super) fn invariant_only_the_faulty_are_expelled(world: &mut World, host: HostId) -> Verdict {
-    let suspect = world.hosts[host].suspect;
-    world.check(suspect, "only the faulty are expelled", |world| {
-        format!("nothing had happened to host {host}: {:?}", world.gone.get(&host))
+/// A node is only taken out if a fault has hit it or one of its links. What a liar says of it counts only while it does
+/// not get on, and each liar costs one node its place at most.
+pub(super) fn invariant_only_the_faulty_are_expelled(
+    world: &mut World,
+    host: HostId,
+    alive: bool,
+) -> Verdict {
+    let node = &world.hosts[host];
+    if node.suspect {
+        return Ok(());
+    }
+    let (now, dead_after) = (world.now, world.schedule.dead_after);
+    let stands = |since: Duration, time: Duration| now.saturating_sub(since) >= time;
+    let stands_still = if alive {
+        stands(node.heard.moved, dead_after * 2 / 3)
+    } else {
+        stands(world.hosts[0].heard.moved, dead_after / 4)
+    };
+    let said_by = node.slandered_by.len();
+    world.outcome.slandered += 1;
+    let liars = world.schedule.malice.iter().filter(|malice| malice.accuses).count();
+    let holds = (said_by > 1 || said_by == 1 && stands_still) && world.outcome.slandered <= liars;
+    world.check(holds, "only the faulty are expelled", |world| {
+        let host = &world.hosts[host];
+        format!(
+            "nothing had happened to it, last heard of at {:?}, {liars} liars, it is slandered by {:?}: {:?}",
+            host.heard.moved, host.slandered_by, world.gone
+        )
+    })
+}
+
+/// Not a byte that the golden node never sent is in a copy that counts as complete.
+pub(super) fn invariant_a_copy_is_the_golden_nodes(world: &mut World, host: HostId) -> Verdict {
+    let node = &world.hosts[host];
+    let holds = !node.deceived && node.plain == world.stream.plain.len();
+    world.check(holds, "a copy is the golden node's", |world| {
+        format!("host {host} is complete, and was deceived by {:?}", world.hosts[host].deceivers)
+    })
+}
+
+/// Nobody cries forgery who was not deceived.
+pub(super) fn invariant_forgeries_are_found_where_there_are_some(world: &mut World, host: HostId) -> Verdict {
+    let deceived = !world.hosts[host].deceivers.is_empty();
+    world.check(deceived, "forgeries are found where there are some", |_| {
+        format!("host {host} received nothing but the golden node's blocks")
+    })
+}
+
+/// Whoever an honest node names did hand it forged data.
+pub(super) fn invariant_who_is_named_has_forged(world: &mut World, host: HostId, named: HostId) -> Verdict {
+    let holds = world.hosts[host].deceivers.contains(&named);
+    world.check(holds, "who is named has forged", |world| {
+        format!("host {host} names host {named}, and it was {:?}", world.hosts[host].deceivers)
     })
 }
 

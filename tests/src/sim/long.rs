@@ -62,6 +62,7 @@ impl LongChain {
             abrupt: false,
             clock_first: false,
             faults,
+            malice: Vec::new(),
         }
     }
 }

@@ -10,6 +10,7 @@ mod host;
 mod hub;
 mod invariants;
 mod long;
+mod malice;
 mod network;
 pub mod random;
 mod schedule;
@@ -19,6 +20,7 @@ mod world;
 
 pub use invariants::Violation;
 pub use long::LongChain;
+pub use malice::Malice;
 pub use network::Shape;
 pub use schedule::{Fault, HostPlan, Planned, Schedule, Victim, When};
 pub use slowness::{Judgement, Tally, judge_slowness};

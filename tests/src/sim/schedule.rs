@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ka::chain::SlowLimits;
 
+use super::malice::Malice;
 use super::network::{Shape, time_of};
 use super::random::Random;
 
@@ -30,6 +31,8 @@ pub struct Schedule {
     pub clock_first: bool,
     /// What goes wrong.
     pub faults: Vec<Planned>,
+    /// What each host does beside what it should; empty if all are honest.
+    pub malice: Vec<Malice>,
 }
 
 /// One host.
@@ -160,6 +163,7 @@ impl Schedule {
             abrupt: random.chance(50),
             clock_first: random.chance(50),
             faults: Vec::new(),
+            malice: Vec::new(),
         };
         if random.chance(96) {
             schedule.add_deaths(random);
@@ -213,6 +217,7 @@ impl Schedule {
             abrupt: random.chance(50),
             clock_first: random.chance(50),
             faults: vec![Planned { when, after: Duration::ZERO, victim, fault }],
+            malice: Vec::new(),
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use ka::chain::{Member, Membership, Rules, Slowness};
+use ka::proof::{Checker, Proof, Roots};
 
 use super::control::{ToHub, ToNode};
 use super::faults::{Path, Relief};
@@ -36,6 +37,12 @@ pub struct Outcome {
     pub slow: usize,
     /// The golden node was made slow.
     pub slowed_golden: bool,
+    /// Nodes that found that they were deceived.
+    pub found: usize,
+    /// Those of them that could name by whom.
+    pub named: usize,
+    /// Nodes that nothing had happened to, and that liars have cost their place.
+    pub slandered: usize,
     /// Events lived through.
     pub events: u64,
     /// When the golden node had made the whole stream.
@@ -164,6 +171,9 @@ pub(super) struct World<'a> {
     pub(super) places: Vec<usize>,
     pub(super) gone: BTreeMap<HostId, String>,
     pub(super) released: bool,
+    /// The golden node's roots, and the latest that was told.
+    roots: Roots,
+    pub(super) proof: Option<Proof>,
     pub(super) producer_waits: bool,
     produced: usize,
     pub(super) armed: Vec<bool>,
@@ -189,10 +199,15 @@ impl<'a> World<'a> {
     ) -> Self {
         let Schedule { window, dead_after, .. } = *schedule;
         let golden = Member::golden(&stream.key, window, dead_after).with_rules(rules);
+        // Several proofs come while the stream runs, as of a long one.
+        let segment = schedule.length / 5 + 1;
         let mut hosts = vec![Host::new(schedule.hosts[0], golden)];
         for (host, plan) in schedule.hosts.iter().enumerate().skip(1) {
             let member = Member::node(node_of(host), &stream.key, window, dead_after).with_rules(rules);
-            hosts.push(Host::new(*plan, member));
+            let mut node = Host::new(*plan, member);
+            node.checker = Checker::with_segments(segment);
+            node.suspect = schedule.malice(host).lies();
+            hosts.push(node);
         }
         let order: Vec<_> = (1..hosts.len()).map(node_of).collect();
         Self {
@@ -211,6 +226,8 @@ impl<'a> World<'a> {
             slowness: Slowness::new(schedule.slow),
             gone: BTreeMap::new(),
             released: false,
+            roots: Roots::with_segments(segment),
+            proof: None,
             producer_waits: false,
             produced: 0,
             armed: vec![false; schedule.faults.len()],
@@ -225,6 +242,7 @@ impl<'a> World<'a> {
     }
 
     fn begin(&mut self) {
+        self.prepare_forgeries();
         for host in 0..self.hosts.len() {
             self.tell_place(host);
             self.start_timers(host);
@@ -312,10 +330,14 @@ impl<'a> World<'a> {
             self.producer_waits = true;
             return Ok(());
         }
+        let number = self.produced;
         self.produced += 1;
         let last = self.produced == self.stream.blocks.len();
         let time = time_of(block.size(), golden.plan.writer);
         golden.member.push(block, if last { Some(self.stream.total) } else { None });
+        if self.schedule.proves() {
+            self.prove_block(number, last);
+        }
         let percent = (self.produced * 100 / self.stream.blocks.len()) as u64;
         self.arm(|when| match when {
             When::Produced(at) => at <= percent,
@@ -328,6 +350,16 @@ impl<'a> World<'a> {
             self.after(time, Event::Produce);
         }
         self.pump(0)
+    }
+
+    /// The controller tells the nodes the roots that the golden node has now.
+    fn prove_block(&mut self, number: usize, last: bool) {
+        let mut roots = Vec::new();
+        self.roots.update(self.stream.content(number), |root| roots.push(root));
+        roots.into_iter().for_each(|root| self.tell_proof(Proof { root, last: None }));
+        if last {
+            self.tell_proof(Proof { root: self.roots.root(), last: Some(self.stream.total) });
+        }
     }
 
     fn on_tick(&mut self, host: HostId, life: u32) -> Result<(), Violation> {
@@ -344,6 +376,7 @@ impl<'a> World<'a> {
         let node = &self.hosts[host];
         if node.life == life && node.takes_part() && node.fate != Fate::Stranger {
             self.beat(host);
+            self.perhaps_accuse(host);
             self.after(self.schedule.dead_after / 3, Event::Heartbeat { host, life });
         }
     }
@@ -366,7 +399,11 @@ impl Schedule {
         let hop = time_of(self.largest, slowest / slowed) + delay * 2;
         let hops = u32::try_from(self.hosts.len()).unwrap_or(u32::MAX);
         let windows = u32::try_from(self.length / self.window + 2).unwrap_or(u32::MAX);
-        time_of(self.length, slowest / slowed) * 2 + hop * hops * windows * 2 + self.dead_after * 80
+        // Each liar that holds up the chain is found after a while of its own.
+        let liars = u32::try_from(self.malice.iter().filter(|malice| malice.lies()).count()).unwrap_or(0);
+        time_of(self.length, slowest / slowed) * 2
+            + hop * hops * windows * 2
+            + self.dead_after * (80 + 20 * liars)
     }
 }
 

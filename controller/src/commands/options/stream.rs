@@ -6,6 +6,7 @@ use std::time::Duration;
 use ka::chain::SlowLimits;
 use ka_net::relay::window;
 
+use crate::config::Config;
 use crate::lists::order::OrderSource;
 use crate::values;
 use ka_net::listen::Listen;
@@ -19,6 +20,10 @@ pub struct StreamArgs {
     /// Address, and control port, to listen on instead of all addresses
     #[arg(long, value_name = "ADDR[:PORT]")]
     pub listen: Option<Listen>,
+    /// Only interface through which nodes come: the ports are closed on all others (default: the configuration's
+    /// [net] interface; for 'run' also that of a 'kactl pxe' that serves, without --listen)
+    #[arg(long, value_name = "IF")]
+    pub interface: Option<String>,
     /// Silence after which a node counts as dead, when a neighbour complains of it
     #[arg(long, value_name = "TIME", default_value = "1.5", value_parser = values::silence)]
     pub dead_after: Duration,
@@ -52,6 +57,12 @@ impl StreamArgs {
     #[must_use]
     pub fn window(&self) -> u64 {
         self.window.unwrap_or_else(window::default_size)
+    }
+
+    /// The only interface through which nodes come, if one is known.
+    #[must_use]
+    pub fn interface(&self, config: &Config) -> Option<String> {
+        self.interface.clone().or_else(|| config.net.interface.clone())
     }
 
     /// When a node is too slow to be waited for.

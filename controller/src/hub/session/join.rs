@@ -92,7 +92,8 @@ impl Session {
 
     /// Whether one more may wait: nobody fills the memory with machines that never do anything.
     fn has_room(&self, newcomer: &Node) -> Result<(), String> {
-        let here = self.nodes.values().filter(|node| node.connection.is_some());
+        // One that has just gone is remembered for a while, and takes as much.
+        let here = self.nodes.values().filter(|n| n.connection.is_some() || n.phase == Phase::Joined);
         let beside = here.clone().filter(|node| node.peer == newcomer.peer).count();
         if beside >= MOST_OF_AN_ADDRESS && !newcomer.peer.is_loopback() {
             return Err(format!("{beside} nodes have joined from {} already", newcomer.peer));

@@ -124,6 +124,8 @@ impl Session {
     pub(super) fn end(&mut self, ending: Ending) {
         self.chosen.clear();
         if let Gate::Lasting(_) = self.spec.gate {
+            // It lasts as long as its run, and others come and go all that time.
+            self.nodes.values_mut().filter(|node| node.has_left()).for_each(Node::forget_details);
             self.state = State::Gathering;
             return;
         }

@@ -16,6 +16,7 @@ mod simulator;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod trust;
 mod writers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -44,6 +45,7 @@ use crate::stream::{Bell, Stream};
 pub use confirm::Question;
 use ka::mac::Mac;
 use ka_net::listen::DataPlace;
+use trust::Trust;
 
 /// What a session is to do.
 pub struct SessionSpec {
@@ -146,6 +148,8 @@ pub struct Session {
     only_keys: bool,
     /// Nodes that were taken out of a chain alive, so far.
     bypassed: u32,
+    /// Who said of whom that it forges.
+    trust: Trust,
     /// Machines that were let in, and were gone when the session began.
     vanished: BTreeSet<Mac>,
     /// Machines that were sent away before it began, as they are shown.
@@ -195,6 +199,7 @@ impl Session {
             keys: BTreeMap::new(),
             only_keys: false,
             bypassed: 0,
+            trust: Trust::default(),
             vanished: BTreeSet::new(),
             refused: Vec::new(),
             released_at: None,
@@ -240,7 +245,7 @@ impl Session {
     }
 
     /// Takes what steps can be taken.
-    pub(super) fn advance(&mut self, now: Duration, data: DataPlace, bell: &Bell) {
+    pub(super) fn advance(&mut self, now: Duration, data: &DataPlace, bell: &Bell) {
         self.judge_absence();
         self.judge_questions();
         self.judge_writers();

@@ -218,6 +218,7 @@ impl Session {
         if let Some(former) = self.former_life(node) {
             log::info!("{}: {} comes again, in place of {former}", self.spec.name, node.label());
             self.nodes.remove(&former);
+            self.trust.on_return(former, id);
         }
     }
 
@@ -226,7 +227,7 @@ impl Session {
     }
 
     /// Starts the stream when everybody is ready or has failed.
-    pub(super) fn prepare(&mut self, now: Duration, data: DataPlace, bell: &Bell) {
+    pub(super) fn prepare(&mut self, now: Duration, data: &DataPlace, bell: &Bell) {
         let nodes = || self.chosen.iter().filter_map(|id| self.nodes.get(id));
         if !nodes().all(|node| node.phase == Phase::Ready || node.is_failed()) {
             return;
@@ -241,9 +242,10 @@ impl Session {
         // Whose card or link was too bad for a chain has nobody behind it in the next. Nor has who sits on this machine
         // and came by an address that leads nobody else there.
         // Nor has whose card is known to be slow.
-        // Who was deceived has the golden node itself before it.
+        // Before all: who may be a liar has no honest node behind it.
         ready.sort_by_key(|node| {
-            (node.deceived_by.is_none(), node.bypassed, slow.contains(&node.id()), node.peer.is_loopback())
+            let id = node.id();
+            (self.trust.of(id), node.bypassed, slow.contains(&id), node.peer.is_loopback())
         });
         let order: Vec<(NodeId, SocketAddr)> = ready.iter().map(|n| (n.id(), n.data_address())).collect();
         let Some(first) = ready.first() else {

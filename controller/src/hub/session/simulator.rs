@@ -24,6 +24,7 @@ use crate::hub::Target;
 use crate::hub::clock;
 use crate::stream::StreamNotice;
 use crate::stream::source::SourceError;
+use ka_net::listen::Side;
 
 const TOTAL: Total = Total { length: 7, sha256: [0; 32] };
 
@@ -257,8 +258,8 @@ impl World {
 
     /// Lets the session work, and the agents hear what it says.
     fn turn(&mut self) {
-        let data = DataPlace { address: Some(Ipv4Addr::LOCALHOST.into()), port: 0 };
-        self.session.advance(self.passed, data, &self.bell);
+        let side = Side { address: Some(Ipv4Addr::LOCALHOST.into()), interface: None };
+        self.session.advance(self.passed, &DataPlace { side, port: 0 }, &self.bell);
         // What the real relay and producer say comes in real time: the world says it instead.
         while self.notices.try_recv().is_ok() {}
         for (connection, message) in self.session.take_outbox() {

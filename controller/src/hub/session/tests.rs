@@ -496,11 +496,94 @@ fn who_finds_a_forgery_after_the_release_names_its_predecessor_too() {
         let node = session.nodes.get_mut(&NodeId(id)).unwrap();
         (node.stream, node.position) = (Some(stream), Some(id as usize));
     }
-    let forged = ka::proof::Forged { from: 0, to: 1 };
+    let forged = ka::proof::Forged { from: 0, to: 1, sender: None };
     session.on_message(NodeId(2), ToController::Forged { stream, forged }, NO_TIME);
     assert!(session.nodes[&NodeId(2)].deceived_by.as_deref().is_some_and(|from| from.contains("10.0.0.1")));
     session.on_message(NodeId(1), ToController::Forged { stream, forged }, NO_TIME);
     assert_eq!(session.nodes[&NodeId(1)].deceived_by.as_deref(), Some("the golden node"));
+}
+
+/// A node that says that it was deceived stood right behind the golden node in the next round, before all others.
+#[test]
+fn who_cries_forgery_stands_behind_all_others_in_the_next_round() {
+    let stream = StreamId([7; 16]);
+    let mut session = after_the_first_stream(2, &[]);
+    session.spec.wanted = 3;
+    for id in [1, 2] {
+        let node = session.nodes.get_mut(&NodeId(id)).unwrap();
+        (node.stream, node.position) = (Some(stream), Some(id as usize));
+    }
+    session.trust.on_chain(stream, &[NodeId(0), NodeId(1), NodeId(2)]);
+    // It may blame its predecessor, and not whom it likes.
+    for (sender, doubt) in [(7, trust::Doubt::Sender), (0, trust::Doubt::Sender)] {
+        let forged = ka::proof::Forged { from: 0, to: 1, sender: Some(NodeId(sender)) };
+        session.on_message(NodeId(2), ToController::Forged { stream, forged }, NO_TIME);
+        assert_eq!(session.trust.of(NodeId(1)), doubt);
+    }
+    let bell = no_bell();
+    for id in [1, 2, 3] {
+        let node = session.nodes.get_mut(&NodeId(id)).unwrap();
+        (node.phase, node.failure, node.chosen) = (Phase::Ready, None, true);
+    }
+    session.chosen = vec![NodeId(1), NodeId(2), NodeId(3)];
+    session.state = State::Preparing;
+    session.prepare(NO_TIME, &DataPlace::default(), &bell);
+    let place = |id: u32| session.nodes[&NodeId(id)].position;
+    assert_eq!([3, 2, 1].map(place), [Some(1), Some(2), Some(3)]);
+}
+
+/// A host that joins and leaves again and again was remembered each time for a minute, with all that it had told.
+#[test]
+fn who_comes_and_goes_takes_no_more_room_than_who_stays() {
+    let mut session = session(1);
+    let come_and_go = |session: &mut Session, id: u32| {
+        let joined = arrive_from(session, id, u8::try_from(id).unwrap(), [10, 0, 0, 9], [0; 32])?;
+        session.on_closed(joined, ConnectionId(id as usize), "it left");
+        Ok::<_, String>(())
+    };
+    let taken = (1..=200).filter(|id| come_and_go(&mut session, *id).is_ok()).count();
+    assert!(taken <= 64 && session.nodes.len() == taken, "{taken} of 200");
+}
+
+#[test]
+fn who_has_left_a_lasting_session_leaves_little_behind() {
+    let mut session = session(1);
+    session.spec.gate = Gate::Lasting(Duration::ZERO);
+    let id = arrive(&mut session, 1, 1).unwrap();
+    let node = session.nodes.get_mut(&id).unwrap();
+    let disks = vec![ka::inventory::Disk::default(); 200];
+    node.inventory = Arc::new(Inventory { disks, ..(*node.inventory).clone() });
+    (node.chosen, node.dismissed, node.phase) = (true, true, Phase::Complete);
+    session.end(Ending::Served);
+    let node = &session.nodes[&id];
+    assert!(node.inventory.disks.is_empty() && node.mac() == Some(mac(1)));
+}
+
+#[test]
+fn a_position_that_goes_to_and_fro_is_no_work() {
+    let mut session = after_the_first_stream(1, &[]);
+    let node = session.nodes.get_mut(&NodeId(1)).unwrap();
+    node.phase = Phase::Receiving;
+    let at = |written| ka::wire::control::Progress {
+        verified: ka::chain::Offset(100),
+        written: ka::chain::Offset(written),
+        ..Default::default()
+    };
+    node.on_progress(at(20));
+    clock::pass(Duration::from_secs(60));
+    for written in [10, 20, 5, 20] {
+        node.on_progress(at(written));
+    }
+    assert!(node.takes_nothing().unwrap() >= Duration::from_secs(60));
+    node.on_progress(at(21));
+    assert!(node.takes_nothing().unwrap() < Duration::from_secs(60));
+}
+
+/// A bell that nobody hears.
+fn no_bell() -> Bell {
+    let poll = mio::Poll::new().unwrap();
+    let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
+    Bell { notices: std::sync::mpsc::channel().0, waker: Arc::new(waker) }
 }
 
 #[test]

@@ -72,22 +72,28 @@ impl Session {
     }
 
     /// A node has found that what it received is not what the golden node sent. That its predecessor lied is its word
-    /// alone: so both are named, and in the next round it is the golden node itself that it hears.
+    /// alone: so both are named, and neither gains by it ([`super::trust`]).
     pub(super) fn on_forged(&mut self, id: NodeId, stream: StreamId, forged: Forged) {
-        if self.nodes.get(&id).is_none_or(|node| node.stream != Some(stream)) {
+        let Some(node) = self.nodes.get(&id).filter(|node| node.stream == Some(stream)) else { return };
+        if node.deceived_in == Some(stream) {
             return;
         }
-        let before = self.predecessor(id, stream);
-        let label = |id: &NodeId| self.nodes.get(id).map_or_else(|| "the golden node".into(), Node::label);
+        let place = node.position.unwrap_or(usize::MAX);
+        let sender = forged.sender.filter(|sender| self.trust.were_linked(stream, *sender, id));
+        let sender = sender.or_else(|| self.predecessor(id, stream));
+        let label = |id: &NodeId| self.nodes.get(id).map_or_else(|| id.to_string(), Node::label);
         let (name, from) =
-            (label(&id), before.map_or_else(|| "a node that has left".into(), |id| label(&id)));
+            (label(&id), sender.map_or_else(|| "a node that has left".into(), |id| label(&id)));
         log::error!(
             "{}: {name} received from {from}: {forged}. One of the two, or a node before them, sends forged data or \
              has bad memory",
             self.spec.name
         );
+        if let Some(sender) = sender {
+            self.trust.on_forged(stream, place, sender, id);
+        }
         let Some(node) = self.nodes.get_mut(&id) else { return };
-        node.deceived_by = Some(from);
+        (node.deceived_by, node.deceived_in) = (Some(from), Some(stream));
     }
 
     fn on_golden_complaint(&mut self, report: Report, now: Duration) {
@@ -138,6 +144,7 @@ impl Session {
         let State::Streaming(stream) = &self.state else { return };
         stream.place_golden();
         let id = stream.id();
+        self.trust.on_chain(id, stream.membership.chain());
         let members = stream.membership.chain().iter().filter(|node| **node != NodeId::GOLDEN);
         let views: Vec<_> = members.filter_map(|node| Some((*node, stream.view(*node)?))).collect();
         for (node, view) in views {

@@ -15,6 +15,8 @@ struct Stream {
     now: Duration,
     members: BTreeMap<NodeId, Standing>,
     end: Option<Offset>,
+    /// How far all are, as the golden node knows, and how many bytes a second that rises; unknown at first.
+    tail: Option<(Offset, u64)>,
 }
 
 impl Stream {
@@ -22,7 +24,7 @@ impl Stream {
         let chain: Vec<NodeId> = (0..=nodes).map(NodeId).collect();
         let members = chain.iter().map(|id| (*id, Standing::default())).collect();
         let slowness = Slowness::new(SlowLimits::default());
-        Self { slowness, chain, now: Duration::ZERO, members, end: None }
+        Self { slowness, chain, now: Duration::ZERO, members, end: None, tail: None }
     }
 
     /// Lets time pass, until somebody is named and taken out.
@@ -50,8 +52,54 @@ impl Stream {
         standing.spent.starved += half.mul_f64(starved);
         standing.spent.output += half.mul_f64(output);
         standing.spent.writer += half.mul_f64(writer);
-        self.slowness.on_report(id, *standing, self.now);
+        match &mut self.tail {
+            Some((tail, rate)) if id == NodeId::GOLDEN => {
+                *tail = tail.plus(*rate / 2);
+                self.slowness.on_golden(*standing, *tail, self.now);
+            }
+            _ => self.slowness.on_report(id, *standing, self.now),
+        }
     }
+}
+
+/// Node 2 takes nothing, says that it has everything and waits for nothing; node 1's link to it is full.
+fn withholding(id: u32) -> Second {
+    match id {
+        0 => Second(0, 0, 0.0, 0.2, 0.0),
+        1 => Second(0, 0, 0.0, 0.99, 0.0),
+        2 => Second(1000 * MB, 1000 * MB, 0.0, 0.0, 0.0),
+        _ => Second(0, 0, 0.99, 0.0, 0.0),
+    }
+}
+
+#[test]
+fn who_lets_nothing_through_and_names_no_reason_goes() {
+    for nodes in [2, 5] {
+        let mut stream = Stream::of(nodes);
+        stream.tail = Some((Offset(0), 39 * MB));
+        assert_eq!(stream.pass(20, |_| BUSY), None);
+        stream.tail = stream.tail.map(|(tail, _)| (tail, 0));
+        let (seconds, slow) = stream.pass(300, withholding).expect("a chain that stands still for ever");
+        assert_eq!(slow.node, NodeId(2), "of {nodes}: {}", slow.reason);
+        assert!((95..=105).contains(&seconds), "{seconds} s");
+        assert!(slow.reason.to_string().starts_with("let nothing through for 10"), "{}", slow.reason);
+    }
+}
+
+#[test]
+fn nobody_is_slow_for_what_a_liar_says_of_itself() {
+    // All links are full at 12 MB/s, as on a slow network; node 3 says that it takes as much as it likes.
+    let full = |id: u32| match id {
+        0 => Second(12 * MB, 12 * MB, 0.0, 0.95, 0.0),
+        3 => Second(u64::MAX / 1000, u64::MAX / 1000, 0.0, 0.0, 0.0),
+        _ => Second(12 * MB, 12 * MB, 0.95, 0.95, 0.0),
+    };
+    let mut stream = Stream::of(5);
+    assert!(stream.pass(60, full).is_some(), "an honest node goes where the golden node is not asked");
+    let mut stream = Stream::of(5);
+    stream.tail = Some((Offset(0), 12 * MB));
+    assert_eq!(stream.pass(120, full), None);
+    assert!(stream.slowness.best() < 13e6, "{}", stream.slowness.best());
 }
 
 /// Node `slow`'s writer takes 0.4 MB/s: all before it cannot write, all behind it starve.

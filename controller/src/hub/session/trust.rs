@@ -1,0 +1,137 @@
+//! Who stood at the ends of a link over which forged data came, by the receiver's word.
+//!
+//! A forgery shows on every node behind it, so all of these complain, and only the first of them in the chain has it
+//! from its origin: the node before it lies, or it lies itself. Which of the two it was nobody can tell. So neither gains
+//! anything by it: in the next round both are behind all others, and who complained comes first of the two. If it told the
+//! truth, it has an honest node before it; if not, only the one that it slandered is behind it.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use ka::chain::NodeId;
+use ka::seal::StreamId;
+
+/// What a node has to do with forgeries: the more, the further back is its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Doubt {
+    /// Nothing.
+    None,
+    /// It said that it received one.
+    Receiver,
+    /// Its successor said so.
+    Sender,
+    /// It was at an end of two such links, with another node at the other end of each.
+    Both,
+}
+
+struct Finding {
+    place: usize,
+    sender: NodeId,
+    receiver: NodeId,
+}
+
+/// What was said in all rounds.
+#[derive(Default)]
+pub(super) struct Trust {
+    /// The first of each stream's chain to say so.
+    first: HashMap<StreamId, Finding>,
+    /// Who ever was whose predecessor.
+    links: HashSet<(StreamId, NodeId, NodeId)>,
+}
+
+impl Trust {
+    /// The chain is like this now, golden node first.
+    pub(super) fn on_chain(&mut self, stream: StreamId, chain: &[NodeId]) {
+        let links = chain.windows(2).filter_map(|pair| Some((stream, *pair.first()?, *pair.last()?)));
+        self.links.extend(links);
+    }
+
+    /// Whether the receiver ever had this predecessor: it must not blame anybody else.
+    pub(super) fn were_linked(&self, stream: StreamId, sender: NodeId, receiver: NodeId) -> bool {
+        self.links.contains(&(stream, sender, receiver))
+    }
+
+    /// The receiver, at this place of the chain, says that it had forged data from the sender.
+    pub(super) fn on_forged(&mut self, stream: StreamId, place: usize, sender: NodeId, receiver: NodeId) {
+        let finding = Finding { place, sender, receiver };
+        match self.first.get_mut(&stream) {
+            Some(known) if known.place <= place => {}
+            Some(known) => *known = finding,
+            None => drop(self.first.insert(stream, finding)),
+        }
+    }
+
+    /// What is to be thought of a node.
+    pub(super) fn of(&self, node: NodeId) -> Doubt {
+        let others: BTreeSet<NodeId> =
+            self.first.values().filter_map(|finding| finding.other_end(node)).collect();
+        let receives = self.first.values().any(|finding| finding.receiver == node);
+        match (others.len(), receives) {
+            (0, _) => Doubt::None,
+            (1, true) => Doubt::Receiver,
+            (1, false) => Doubt::Sender,
+            _ => Doubt::Both,
+        }
+    }
+
+    /// A machine has come again, as another node.
+    pub(super) fn on_return(&mut self, former: NodeId, node: NodeId) {
+        for finding in self.first.values_mut() {
+            for end in [&mut finding.sender, &mut finding.receiver] {
+                if *end == former {
+                    *end = node;
+                }
+            }
+        }
+    }
+}
+
+impl Finding {
+    fn other_end(&self, node: NodeId) -> Option<NodeId> {
+        match node {
+            _ if node == self.sender => Some(self.receiver),
+            _ if node == self.receiver => Some(self.sender),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(number: u8) -> StreamId {
+        StreamId([number; 16])
+    }
+
+    fn order(trust: &Trust, nodes: &[u32]) -> Vec<u32> {
+        let mut nodes = nodes.to_vec();
+        nodes.sort_by_key(|id| trust.of(NodeId(*id)));
+        nodes
+    }
+
+    #[test]
+    fn whoever_accuses_gains_no_place_and_its_accused_has_nobody_behind_it() {
+        let mut trust = Trust::default();
+        // Node 3 forges, or node 4 says so falsely: all behind complain as well, in any order.
+        for (place, receiver) in [(6, 6), (4, 4), (5, 5)] {
+            trust.on_forged(stream(1), place, NodeId(receiver - 1), NodeId(receiver));
+        }
+        assert_eq!(order(&trust, &[1, 2, 3, 4, 5, 6]), [1, 2, 5, 6, 4, 3]);
+        // Node 4 has complained of somebody else again: nobody is behind it any more.
+        trust.on_forged(stream(2), 4, NodeId(6), NodeId(4));
+        assert_eq!(order(&trust, &[1, 2, 3, 4, 5, 6]), [1, 2, 5, 3, 6, 4]);
+        // A reboot changes nothing.
+        trust.on_return(NodeId(4), NodeId(9));
+        assert_eq!((trust.of(NodeId(4)), trust.of(NodeId(9))), (Doubt::None, Doubt::Both));
+    }
+
+    #[test]
+    fn only_a_predecessor_can_be_blamed() {
+        let mut trust = Trust::default();
+        trust.on_chain(stream(1), &[NodeId(0), NodeId(1), NodeId(2), NodeId(3)]);
+        trust.on_chain(stream(1), &[NodeId(0), NodeId(1), NodeId(3)]);
+        let linked = |sender, receiver| trust.were_linked(stream(1), NodeId(sender), NodeId(receiver));
+        assert!(linked(0, 1) && linked(2, 3) && linked(1, 3));
+        assert!(!linked(0, 3) && !linked(3, 2) && !trust.were_linked(stream(2), NodeId(0), NodeId(1)));
+    }
+}

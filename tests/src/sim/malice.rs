@@ -1,0 +1,226 @@
+//! Members that lie: with the stream's key they pass on blocks of their own, they complain of neighbours that do nothing
+//! wrong, and they say that they received what nobody sent. All this among links that fail and nodes that die.
+
+use ka::chain::{NodeId, Offset, Report, Spent, Standing, Trouble};
+use ka::proof::{Forged, Proof};
+use ka::seal::Block;
+
+use super::control::{ToHub, ToNode};
+use super::host::Fate;
+use super::hub::{host_of, node_of};
+use super::invariants::{
+    Violation, invariant_a_copy_is_the_golden_nodes, invariant_forgeries_are_found_where_there_are_some,
+    invariant_who_is_named_has_forged,
+};
+use super::network::HostId;
+use super::random::Random;
+use super::schedule::Schedule;
+use super::world::World;
+
+/// What a host does beside what it should.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Malice {
+    /// It passes on blocks of its own.
+    pub forges: bool,
+    /// It complains of its neighbours.
+    pub accuses: bool,
+    /// It says that what it received was forged.
+    pub pretends: bool,
+    /// Once it has a part of the stream it takes no more, and says that all is well.
+    pub withholds: bool,
+}
+
+impl Malice {
+    /// Whether there is any.
+    #[must_use]
+    pub fn lies(self) -> bool {
+        self != Self::default()
+    }
+
+    fn of(random: &mut Random) -> Self {
+        let mut malice = Self::default();
+        match random.index(6) {
+            0..=2 => malice.forges = true,
+            3 => malice.accuses = true,
+            4 => (malice.forges, malice.accuses) = (true, true),
+            _ => malice.pretends = true,
+        }
+        malice
+    }
+}
+
+impl Schedule {
+    /// The schedule of `seed`, with its deaths and bad links, in which some of the nodes lie; often all but one.
+    #[must_use]
+    pub fn with_liars(seed: u64) -> Self {
+        let mut schedule = Self::generate(seed);
+        let random = &mut Random::new(seed ^ 0x6c69_6172);
+        let nodes = schedule.nodes();
+        let honest = 1 + random.index(nodes);
+        let most = random.chance(30);
+        schedule.malice = (0..=nodes)
+            .map(|host| {
+                let lies = host > 0 && host != honest && (most || random.chance(25));
+                if lies { Malice::of(random) } else { Malice::default() }
+            })
+            .collect();
+        schedule
+    }
+
+    /// The schedule of `seed` in which nothing goes wrong, but that one node takes no more from some moment on, and says
+    /// that all is well.
+    #[must_use]
+    pub fn with_a_withholder(seed: u64) -> Self {
+        let mut schedule = Self::with_a_slow_host(seed);
+        schedule.faults.clear();
+        let withholder = 1 + Random::new(!seed).index(schedule.nodes());
+        schedule.malice = vec![Malice::default(); schedule.nodes() + 1];
+        schedule.malice[withholder].withholds = true;
+        schedule
+    }
+
+    /// What a host does beside what it should.
+    #[must_use]
+    pub fn malice(&self, host: HostId) -> Malice {
+        self.malice.get(host).copied().unwrap_or_default()
+    }
+
+    /// Whether roots of the stream are told and compared: without liars they change nothing.
+    pub(super) fn proves(&self) -> bool {
+        !self.malice.is_empty()
+    }
+}
+
+impl World<'_> {
+    /// Whether a host takes nothing more, as a liar that holds up the chain.
+    pub(super) fn withholds(&self, host: HostId) -> bool {
+        let has_some = self.hosts[host].member.verified().0 > self.schedule.length / 4;
+        self.schedule.malice(host).withholds && has_some
+    }
+
+    /// What a host tells of itself; of one that withholds: that it has everything and waits for nothing.
+    pub(super) fn standing(&self, host: HostId) -> Standing {
+        let standing = self.hosts[host].standing();
+        if !self.withholds(host) {
+            return standing;
+        }
+        let spent = Spent { running: standing.spent.running, ..Spent::default() };
+        Standing { spent, verified: Offset(u64::MAX), written: Offset(u64::MAX) }
+    }
+
+    /// Which blocks each forger has of its own: chosen once, so that all its successors get the same.
+    pub(super) fn prepare_forgeries(&mut self) {
+        let schedule = self.schedule;
+        for host in 0..self.hosts.len() {
+            if schedule.malice(host).forges {
+                let count = 1 + self.random.index(3);
+                let numbers = (0..count).map(|_| self.random.index(self.stream.blocks.len())).collect();
+                self.hosts[host].forgeries = self.stream.forge(&numbers, &mut self.random);
+            }
+        }
+    }
+
+    /// What a host hands to its successor in place of a block.
+    pub(super) fn perhaps_forge(&self, host: HostId, block: Block) -> Block {
+        let own = self.hosts[host].forgeries.iter();
+        let mut own = own.filter(|(number, _)| self.stream.blocks.get(*number) == Some(&block));
+        own.next().map_or(block, |(_, forged)| forged.clone())
+    }
+
+    /// Whether somebody made this block for this place.
+    pub(super) fn is_forgery(&self, number: usize, block: &Block) -> bool {
+        self.hosts
+            .iter()
+            .any(|host| host.forgeries.iter().any(|(at, forged)| *at == number && forged == block))
+    }
+
+    /// The liar complains of a neighbour as the chain is now.
+    pub(super) fn perhaps_accuse(&mut self, host: HostId) {
+        if !self.schedule.malice(host).accuses || !self.random.chance(40) {
+            return;
+        }
+        let Some(place) = self.chain.iter().position(|member| *member == host) else { return };
+        let beside = [place.checked_sub(1), Some(place + 1)];
+        let beside: Vec<HostId> =
+            beside.into_iter().flatten().filter_map(|place| self.chain.get(place).copied()).collect();
+        let Some(about) = beside.get(self.random.index(beside.len())).copied() else { return };
+        const TROUBLES: [Trouble; 4] =
+            [Trouble::Reset, Trouble::Silent, Trouble::Damaged, Trouble::Impossible];
+        let trouble = TROUBLES[self.random.index(TROUBLES.len())];
+        let Some(epoch) = self.hosts[host].member.epoch() else { return };
+        self.note(|| format!("host {host} lies about host {about}: {trouble}"));
+        self.tell_hub(host, ToHub::Complaint(Report { epoch, about: node_of(about), trouble }));
+    }
+
+    /// The golden node has another root, or the last.
+    pub(super) fn tell_proof(&mut self, proof: Proof) {
+        self.proof = Some(proof);
+        for host in 1..self.hosts.len() {
+            if !self.gone.contains_key(&host) {
+                self.tell_node(host, ToNode::Proof(proof));
+            }
+        }
+    }
+
+    /// A node hears of a root.
+    pub(super) fn on_proof(&mut self, host: HostId, proof: Proof) -> Result<(), Violation> {
+        if self.hosts[host].fate != Fate::Running {
+            return Ok(());
+        }
+        match self.hosts[host].checker.on_proof(proof) {
+            Ok(()) => self.perhaps_complete(host),
+            Err(forged) => self.on_forged(host, forged),
+        }
+    }
+
+    /// All content is written: the copy is complete when it is proven.
+    pub(super) fn perhaps_complete(&mut self, host: HostId) -> Result<(), Violation> {
+        let Some(claimed) = self.hosts[host].claimed else { return Ok(()) };
+        if self.hosts[host].fate != Fate::Running {
+            return Ok(());
+        }
+        if self.schedule.malice(host).pretends {
+            let sender = Some(NodeId(u32::try_from(self.random.index(self.hosts.len())).unwrap_or(0)));
+            let forged = Forged { from: 0, to: 1, sender };
+            return self.give_up(host, forged);
+        }
+        let proven = if self.schedule.proves() { self.hosts[host].checker.on_end(claimed) } else { Ok(true) };
+        match proven {
+            Ok(false) => Ok(()),
+            Ok(true) => {
+                self.hosts[host].fate = Fate::Complete;
+                self.settled = false;
+                self.note(|| format!("host {host} is complete"));
+                invariant_a_copy_is_the_golden_nodes(self, host)
+            }
+            Err(forged) => self.on_forged(host, forged),
+        }
+    }
+
+    /// A node has found that it was deceived.
+    pub(super) fn on_forged(&mut self, host: HostId, forged: Forged) -> Result<(), Violation> {
+        self.note(|| format!("host {host} finds: {forged}, from {:?}", forged.sender));
+        invariant_forgeries_are_found_where_there_are_some(self, host)?;
+        self.outcome.found += 1;
+        self.give_up(host, forged)
+    }
+
+    fn give_up(&mut self, host: HostId, forged: Forged) -> Result<(), Violation> {
+        let node = &mut self.hosts[host];
+        node.fate = Fate::Failed;
+        node.writing = None;
+        node.member.on_writer_failed();
+        self.settled = false;
+        self.tell_hub(host, ToHub::Forged(forged));
+        Ok(())
+    }
+
+    /// The hub hears of a forgery. Of an honest node, the one that it names, if it can name one, did hand it over.
+    pub(super) fn hub_hears_of_forgery(&mut self, host: HostId, forged: Forged) -> Result<(), Violation> {
+        if let (false, Some(sender)) = (self.schedule.malice(host).lies(), forged.sender) {
+            self.outcome.named += 1;
+            invariant_who_is_named_has_forged(self, host, host_of(sender))?;
+        }
+        Ok(())
+    }
+}
