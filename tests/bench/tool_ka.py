@@ -25,7 +25,7 @@ class Ka:
     def __init__(self, kactl, agent, home, timestamps=False):
         self.name = "ka, timestamps" if timestamps else "ka"
         self.timestamps = timestamps
-        self._kactl, self._agent, self._home = kactl, agent, home
+        self.kactl, self._agent, self._home = kactl, agent, home
         home.mkdir()
         (home / "ka.toml").write_text(f'[directories]\nrun = "{home}/run"\nkeys = "{home}/keys"\n')
         run(kactl, "--config", home / "ka.toml", "init")
@@ -38,7 +38,7 @@ class Ka:
         """The golden node waits for all hosts; the stream begins when the last one has joined."""
         what = "--dir" if job.tree else "--file"
         send = Process(hosts.inside(
-            0, self._kactl, "--config", self._home / "ka.toml", "send", "--session", "bench", "-n", hosts.count,
+            0, self.kactl, "--config", self._home / "ka.toml", "send", "--session", "bench", "-n", hosts.count,
             what, job.source, "--listen", hosts.address(0), "--json"), job.scratch / "kactl.log")
         receivers = []
         try:
