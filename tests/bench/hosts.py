@@ -11,6 +11,8 @@ import time
 
 from shell import Trouble, run
 
+# Machines of a crowd.
+CROWDED = 4
 BURST, LATENCY = "256kb", "50ms"
 # The kernel's own default, whatever the machine has: BBR, for one, stops each stream for 0.2 s every 10 s to measure
 # its path, and which tool that hits is chance. Set by route, for a namespace may not choose it as its default.
@@ -20,18 +22,18 @@ CONGESTION = "cubic"
 class Hosts:
     """Host 0 is the golden node, or whatever a peer has for it; hosts 1 to `count` receive.
 
-    With `crowded`, all receivers share the one machine that is host 1.
+    With `crowded`, all receivers share a few machines: ka takes 64 connections from one address and no more.
     """
 
     def __init__(self, count, rate_mbit, crowded=False):
         self.count, self.rate_mbit = count, rate_mbit
-        self._machines = 1 if crowded else count
+        self._machines = min(count, CROWDED) if crowded else count
         self._prefix = f"ka-bench-{os.getpid()}"
         self._wire = f"{self._prefix}-wire"
 
     def address(self, host):
         """The address of a host; the order of addresses is the order of hosts."""
-        host = min(host, self._machines)
+        host = self._machine(host)
         return f"10.77.{(host + 1) >> 8}.{(host + 1) & 255}"
 
     def inside(self, host, *command):
@@ -77,7 +79,11 @@ class Hosts:
             time.sleep(0.02)
 
     def _name(self, host):
-        return f"{self._prefix}-{min(host, self._machines)}"
+        return f"{self._prefix}-{self._machine(host)}"
+
+    def _machine(self, host):
+        """The machine of a host: its own, unless it is crowded."""
+        return host and (host - 1) % self._machines + 1
 
     def _tbf(self, rate_mbit):
         return ["tbf", "rate", f"{rate_mbit * 1000:.0f}kbit", "burst", BURST, "latency", LATENCY]

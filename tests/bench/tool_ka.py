@@ -26,7 +26,7 @@ class Ka:
     def __init__(self, kactl, agent, home, timestamps=False):
         self.name = "ka, timestamps" if timestamps else "ka"
         self.timestamps = timestamps
-        self._kactl, self._agent, self._home = kactl, agent, home
+        self.kactl, self._agent, self._home = kactl, agent, home
         home.mkdir()
         (home / "ka.toml").write_text(f'[directories]\nrun = "{home}/run"\nkeys = "{home}/keys"\n')
         run(kactl, "--config", home / "ka.toml", "init")
@@ -53,7 +53,7 @@ class Ka:
         # Whoever was deceived, or lost its place for a word, is served again.
         more = ["--order", f"file:{job.scratch}/order", "--rounds", 4] if member else []
         send = Process(hosts.inside(
-            0, self._kactl, "--config", self._home / "ka.toml", "send", "--session", "bench", "-n", hosts.count + len(more[:1]),
+            0, self.kactl, "--config", self._home / "ka.toml", "send", "--session", "bench", "-n", hosts.count + len(more[:1]),
             what, job.source, "--listen", hosts.address(0), "--json", *more), job.scratch / "kactl.log")
         receivers = []
         try:
