@@ -1,7 +1,7 @@
 """The golden node's disks: a Debian of the suite in place.SUITE, as a scenario describes it (scenario.Golden).
 
 Made from nothing by mmdebstrap and kept under a key of everything that went into it, so
-that only a change of the recipe makes it anew. Where the host can mount all its file
+that only a change of the recipe recreates it. Where the host can mount all its file
 systems, it is made right onto them, else in a folder that a workbench (workbench.py) puts
 in its place. The system is quiet: while it runs it writes nothing to its disk of its own
 accord, so that the golden tree can be compared before and after a run.

@@ -147,5 +147,5 @@ def wait_for(golden, condition, what, log):
     deadline = time.monotonic() + PATIENCE
     while golden.run(condition)[0] != 0:
         if time.monotonic() > deadline:
-            raise VmTrouble(f"waited in vain for {what}: {golden.run(f'tail -n 50 {log}')[1]}")
+            raise VmTrouble(f"gave up waiting for {what}: {golden.run(f'tail -n 50 {log}')[1]}")
         time.sleep(0.5)

@@ -6,7 +6,7 @@ mod cli;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Musl's allocator maps every block's memory anew and gives it back at once: page faults were half of what a
+/// Musl's allocator maps fresh memory for every block and gives it back at once: page faults were half of what a
 /// relay cost.
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;

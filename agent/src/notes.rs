@@ -1,6 +1,6 @@
 //! What is no failure and must be told all the same, from anywhere in a node's work.
 //!
-//! A step deep in the finish has nobody to return a warning to. It calls [`warn`]; the node's story takes what has
+//! A step deep in the finish cannot return a warning to its caller. It calls [`warn`]; the node's story takes what has
 //! been counted with [`take`] and hands it to the controller, whose summary shows it.
 
 use std::fmt::Display;

@@ -30,11 +30,11 @@ pub struct Contents {
 /// Why it is not known what is on a device.
 #[derive(Debug, thiserror::Error)]
 pub enum BlkidError {
-    /// The tool can't be started.
-    #[error("can't start blkid (of util-linux): {0}")]
+    /// The tool cannot be started.
+    #[error("cannot start blkid (of util-linux): {0}")]
     Start(io::Error),
-    /// The device can't be read.
-    #[error("can't open {device}: {error}", device = .device.display())]
+    /// The device cannot be read.
+    #[error("cannot open {device}: {error}", device = .device.display())]
     Open {
         /// The device.
         device: PathBuf,
@@ -59,7 +59,7 @@ pub enum BlkidError {
 /// Asks blkid what is on a device, past its cache.
 ///
 /// # Errors
-/// blkid is missing, the device can't be read, or blkid failed or can't decide.
+/// blkid is missing, the device cannot be read, or blkid failed or cannot decide.
 pub fn probe(device: &Path) -> Result<Contents, BlkidError> {
     ask(device, &[])
 }
@@ -73,7 +73,7 @@ pub fn probe_at(device: &Path, start: u64, size: u64) -> Result<Contents, BlkidE
 }
 
 fn ask(device: &Path, options: &[&str]) -> Result<Contents, BlkidError> {
-    // blkid has one status for a device with nothing on it and for one that can't be opened.
+    // blkid has one status for a device with nothing on it and for one that cannot be opened.
     File::open(device).map_err(|source| BlkidError::Open { device: device.to_owned(), error: source })?;
     let mut blkid = Command::new("blkid");
     blkid.args(["-p", "-o", "udev"]).args(options).arg(device).stdin(Stdio::null());

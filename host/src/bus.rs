@@ -28,7 +28,7 @@ pub enum Attachment {
 /// What the device with this name is.
 ///
 /// # Errors
-/// There is none, or an attribute of it can't be read.
+/// There is none, or an attribute of it cannot be read.
 pub fn of(sys: &Path, name: &str) -> io::Result<Attachment> {
     let path = fs::canonicalize(sys.join("class/block").join(name))
         .or_else(|_| fs::canonicalize(sys.join("block").join(name)))?;

@@ -47,7 +47,7 @@ enum Errors {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Lost {
     /// Writing out failed.
-    #[error("{}: can't write everything out: {}", at.display(), words::of(*errno))]
+    #[error("{}: cannot write everything out: {}", at.display(), words::of(*errno))]
     Sync {
         /// A directory of the file system.
         at: PathBuf,
@@ -67,7 +67,7 @@ pub enum Lost {
         what: String,
     },
     /// It cannot be asked.
-    #[error("{}: can't ask the file system for its errors: {}", at.display(), words::of(*errno))]
+    #[error("{}: cannot ask the file system for its errors: {}", at.display(), words::of(*errno))]
     Unknown {
         /// A directory of the file system.
         at: PathBuf,

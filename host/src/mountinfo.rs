@@ -70,7 +70,7 @@ pub fn read() -> io::Result<Vec<Mount>> {
 /// What is mounted according to a file like that of the kernel.
 ///
 /// # Errors
-/// The file can't be read, or a line is not as documented.
+/// The file cannot be read, or a line is not as documented.
 pub fn read_from(path: &Path) -> io::Result<Vec<Mount>> {
     let text = std::fs::read(path)?;
     parse(&text).map_err(|line| {

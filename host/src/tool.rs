@@ -63,7 +63,7 @@ pub struct Output {
 /// Runs `command` for at most `limit`, in a process group of its own, and keeps what it writes.
 ///
 /// # Errors
-/// It can't be started or waited for.
+/// It cannot be started or waited for.
 pub fn output(command: &mut Command, limit: Duration) -> io::Result<Output> {
     let ((out, to_out), (err, to_err)) = (io::pipe()?, io::pipe()?);
     let child = command.stdout(to_out).stderr(to_err).process_group(0).spawn();
@@ -84,7 +84,7 @@ pub fn output(command: &mut Command, limit: Duration) -> io::Result<Output> {
 /// is heard at once, and lines stay in their order.
 ///
 /// # Errors
-/// It can't be started or waited for.
+/// It cannot be started or waited for.
 pub fn run(command: &mut Command, limit: Duration, mut hear: impl FnMut(String)) -> io::Result<End> {
     let (reader, writer) = io::pipe()?;
     let child = command.stdout(writer.try_clone()?).stderr(writer).process_group(0).spawn();

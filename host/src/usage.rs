@@ -1,5 +1,5 @@
 //! Who uses a disk or one of its partitions, as far as this process can see: mounts in all mount namespaces, swap,
-//! and what is made of it. What it can't see an exclusive open tells.
+//! and what is made of it. What it cannot see an exclusive open tells.
 
 use super::loops::{self, LoopDevice};
 use super::mountinfo::{self, DeviceNumber};

@@ -23,7 +23,7 @@ pub fn of_io(error: &io::Error) -> String {
 pub fn not_kept(offset: u64) -> String {
     format!(
         "the disk has lost what was written to it without an error: other bytes are read back from offset {offset} on; \
-         it can't be trusted, replace it"
+         it cannot be trusted, replace it"
     )
 }
 

@@ -121,7 +121,7 @@ def many(bench, case="many"):
     series = bench.series(bench.ka, setting, crowded=True, runs=1 if bench.options.quick else None, limit=120)
     golden = max(o.golden_rss for o in series.outcomes)
     bench.row(case, bench.ka, setting, series, "limit", bench.limit(setting)[0],
-              "complete, and the controller's memory at most 1 MiB a node",
+              "complete, and the controller's memory at most 1 MiB per node",
               lambda row: golden <= setting.nodes * MIB, controller_peak_rss_bytes=golden)
 
 

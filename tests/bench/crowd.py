@@ -17,7 +17,7 @@ import time
 
 BROADCAST = ("255.255.255.255", 67)
 FILES = ("vmlinuz", "all.rdz")
-# A machine that hears nothing for so long asks again (RFC 2131, 4.1, and RFC 2347).
+# A machine that hears nothing for this long asks again (RFC 2131, 4.1, and RFC 2347).
 AGAIN = 4
 PATIENCE = 600
 # A slow machine takes so many bytes every so many seconds, for longer than the server waits for one that takes nothing.

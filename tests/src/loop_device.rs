@@ -95,7 +95,7 @@ impl Drop for Loop {
         let _ = Command::new("partx").args(["-d", &self.node]).output();
         let detached = Command::new("losetup").args(["-d", &self.node]).status();
         if !std::thread::panicking() {
-            assert!(detached.unwrap().success(), "can't detach {}", self.node);
+            assert!(detached.unwrap().success(), "cannot detach {}", self.node);
         }
     }
 }

@@ -34,7 +34,7 @@ impl NetNs {
     /// addresses.
     ///
     /// # Panics
-    /// If it can't be made.
+    /// If it cannot be made.
     pub fn cable(&self, mine: &str, other: &Self, theirs: &str) {
         self.ip(&["link", "add", mine, "type", "veth", "peer", "name", theirs, "netns", &other.name]);
     }
@@ -58,7 +58,7 @@ impl NetNs {
     /// Runs `work` in a thread within, and returns what it returns.
     ///
     /// # Panics
-    /// If the namespace can't be entered, or when `work` panics.
+    /// If the namespace cannot be entered, or when `work` panics.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let handle = File::open(format!("/run/netns/{}", self.name)).expect("namespace made by ip netns");
         thread::scope(|scope| {

@@ -238,7 +238,7 @@ pub fn logged(parts: &[&str]) -> bool {
 pub fn wait_until(what: impl Fn() -> String, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !condition() {
-        assert!(Instant::now() < deadline, "in vain: {}", what());
+        assert!(Instant::now() < deadline, "gave up: {}", what());
         std::thread::yield_now();
     }
 }

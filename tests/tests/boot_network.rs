@@ -185,7 +185,7 @@ fn what_was_tried_is_told_at_the_end() {
         .unwrap_err()
         .to_string();
     assert_eq!(tried, ["10.77.0.1:4000", "10.77.0.9:30765"].repeat(5));
-    assert!(error.starts_with("Can't reach a valid KA server"), "{error}");
+    assert!(error.starts_with("Cannot reach a valid KA server"), "{error}");
     for part in [
         "10.77.0.1:4000 (ka.server): connection refused",
         "no answer to a broadcast on eth0",

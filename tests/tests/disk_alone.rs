@@ -108,14 +108,14 @@ fn a_damaged_gpt_is_told() {
         disk.write(header + 16, b"not its sum");
     }
     let shown = ask(&["show", "--disk", disk.node()], "");
-    for part in ["a GPT that can't be read", "the MBR announces a GPT, but neither copy is valid"] {
+    for part in ["a GPT that cannot be read", "the MBR announces a GPT, but neither copy is valid"] {
         assert!(shown.out.contains(part), "{}", shown.out);
     }
     let json: serde_json::Value =
         serde_json::from_str(&ask(&["show", "--disk", disk.node(), "--json"], "").out).unwrap();
     assert_eq!(json[0]["findings"].as_array().unwrap().len(), 1, "{json}");
     let plan = ask(&["plan", "--disk", disk.node(), "--desc", &file(work.path(), "linux fill\n")], "");
-    assert!(plan.out.contains("a GPT that can't be read"), "{}", plan.out);
+    assert!(plan.out.contains("a GPT that cannot be read"), "{}", plan.out);
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn what_must_not_be_written_is_refused() {
         (
             vec!["apply", "--disk", disk.node(), "--desc", "/nonexistent", "--yes"],
             2,
-            "can't read /nonexistent",
+            "cannot read /nonexistent",
         ),
         (vec!["apply", "--disk", "", "--desc", &desc, "--yes"], 2, "expected a disk"),
         (vec!["plan", "--disk", disk.node(), "--desc", &desc, "--fs", "ntfs"], 2, "expected ext2"),
@@ -197,7 +197,7 @@ fn a_kill_leaves_the_old_system_or_nothing_that_boots() {
             assert!(!active || complete_sector(&disk), "kill {kill}: active, and not complete");
         }
         if !complete_sector(&disk) {
-            assert_eq!(ask(&arguments, "").code, Some(0), "kill {kill}: the disk can't be written again");
+            assert_eq!(ask(&arguments, "").code, Some(0), "kill {kill}: the disk cannot be written again");
         }
     }
     assert!(killed >= KILLS / 2, "only {killed} were killed in time");

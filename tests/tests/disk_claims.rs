@@ -114,7 +114,7 @@ fn an_old_partition_that_is_open_is_known_before_the_first_write() {
         assert!(error.contains("is open in sh (process "), "{error}");
         drop(holder);
     }
-    // What can't be seen in /proc, here as it is this process itself: the kernel tells.
+    // What cannot be seen in /proc, here as it is this process itself: the kernel tells.
     let second = File::open(format!("{}p2", disk.node())).unwrap();
     let error = refused(&disk);
     assert!(error.contains("p2 is open in a program"), "{error}");

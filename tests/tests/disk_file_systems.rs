@@ -1,7 +1,7 @@
 //! Every kind of file system, made on loop devices and judged by blkid, its own checker, and, where this kernel
 //! can mount it, by the kernel.
 //!
-//! Needs root, loop devices, and the tools of all kinds. What this kernel can't mount is mounted in a virtual machine.
+//! Needs root, loop devices, and the tools of all kinds. What this kernel cannot mount is mounted in a virtual machine.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 

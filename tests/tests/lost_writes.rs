@@ -131,6 +131,6 @@ fn a_node_whose_disk_loses_writes_does_not_become_bootable() {
         disk.heal();
         prepared.abandon();
         assert_eq!(proven.is_err(), lost.is_some(), "{lost:?}: {proven:?}");
-        assert!(proven.err().is_none_or(|e| e.contains(LOST) || e.contains("can't mount it")));
+        assert!(proven.err().is_none_or(|e| e.contains(LOST) || e.contains("cannot mount it")));
     }
 }

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 const TB: u64 = 1024 * 1024 * MB;
 
-/// An image file that is made anew for every table.
+/// An image file that is recreated for every table.
 struct Image {
     path: PathBuf,
     _dir: tempfile::TempDir,

@@ -41,7 +41,7 @@ pub struct Search<'a> {
 
 /// No controller, after all tries.
 #[derive(Debug, thiserror::Error)]
-#[error("Can't reach a valid KA server for session {session}: {}", reasons.join("; "))]
+#[error("Cannot reach a valid KA server for session {session}: {}", reasons.join("; "))]
 pub struct FindError {
     /// The session.
     pub session: String,

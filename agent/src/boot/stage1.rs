@@ -31,13 +31,13 @@ pub struct Stage1 {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BootError {
-    /// `/proc/cmdline` can't be read.
+    /// `/proc/cmdline` cannot be read.
     #[error("/proc/cmdline: {0}")]
     NoCommandLine(io::Error),
     /// The command line makes no sense.
     #[error(transparent)]
     CommandLine(#[from] CommandLineError),
-    /// The modules can't be read.
+    /// The modules cannot be read.
     #[error(transparent)]
     Modules(#[from] ModuleError),
     /// There is no network, or no controller.

@@ -27,28 +27,28 @@ pub(super) struct Args {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// Shows what is on a disk, or on all
+    /// Show what is on a disk, or on all
     Show {
         /// sda, /dev/sda, by-id:PATTERN; all disks without it
         #[arg(long, value_name = "DISK", value_parser = choice)]
         disk: Option<DiskChoice>,
-        /// Prints JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Shows what 'apply' would erase and write, and writes nothing
+    /// Show what 'apply' would erase and write, and write nothing
     Plan {
         #[command(flatten)]
         wanted: Wanted,
-        /// Prints JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Erases a disk and partitions it after a description, with empty file systems
+    /// Erase a disk and partition it by a description, with empty file systems
     Apply {
         #[command(flatten)]
         wanted: Wanted,
-        /// Asks nothing
+        /// Do not ask
         #[arg(long)]
         yes: bool,
     },
@@ -62,7 +62,7 @@ struct Wanted {
     /// The description: 'TYPE SIZE' lines, or a script of sfdisk
     #[arg(long, value_name = "FILE")]
     desc: PathBuf,
-    /// What to make on partitions of Linux's types: ext2, ext3, ext4, xfs, jfs, reiserfs, btrfs
+    /// File system for partitions of Linux's types: ext2, ext3, ext4, xfs, jfs, reiserfs, btrfs
     #[arg(long, value_name = "KIND", default_value = "ext4", value_parser = file_system)]
     fs: FileSystemKind,
 }
@@ -78,7 +78,7 @@ struct Shown {
 /// Why nothing was done, or not all.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    #[error("can't read {file}: {error}", file = .file.display())]
+    #[error("cannot read {file}: {error}", file = .file.display())]
     Read { file: PathBuf, error: io::Error },
     #[error(transparent)]
     Description(#[from] ka::disk::problem::DescError),
@@ -90,9 +90,9 @@ enum Failure {
     NotConfirmed,
     #[error("nothing was written")]
     Refused,
-    #[error("can't print: {0}")]
+    #[error("cannot print: {0}")]
     Print(io::Error),
-    #[error("can't print JSON: {0}")]
+    #[error("cannot print JSON: {0}")]
     Json(serde_json::Error),
 }
 
@@ -145,7 +145,7 @@ fn show(choice: Option<&DiskChoice>, json: bool, out: &mut dyn Write) -> Result<
     Ok(())
 }
 
-/// What is wrong with a disk's table, or why it can't be read; nothing if it has none.
+/// What is wrong with a disk's table, or why it cannot be read; nothing if it has none.
 fn findings(disk: &Disk) -> Vec<String> {
     let node = Path::new("/dev").join(disk.name.replace('!', "/"));
     let sector = match SectorSize::try_from(disk.sector_size) {

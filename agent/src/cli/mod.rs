@@ -20,7 +20,7 @@ const NAME: &str = "ka-agent";
 #[derive(Parser)]
 #[command(name = NAME, version, about = "The part of ka that runs on the nodes")]
 struct Cli {
-    /// Tells more
+    /// Log more
     #[arg(short, long, global = true)]
     verbose: bool,
     #[command(subcommand)]
@@ -29,12 +29,12 @@ struct Cli {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// Receives what 'kactl send' sends, and passes it on to the next host
+    /// Receive what 'kactl send' sends, and pass it on to the next host
     Receive(Receive),
     /// What a clone's first boot starts
     #[command(hide = true)]
     Booted,
-    /// Partitions a disk after a description, as a run does on a node
+    /// Partition a disk by a description, as a run does on a node
     Disk(disk::Args),
     /// What PID 1 of a node starts
     #[command(hide = true)]
@@ -49,16 +49,15 @@ struct Receive {
     /// The session's name
     #[arg(long, value_name = "NAME")]
     session: String,
-    /// The join key, as 'kactl init' made it
+    /// The join key that 'kactl init' created
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
     #[command(flatten)]
     sink: SinkArgs,
-    /// Memory for what others may still need: bytes, or 8M, 1G; at least 8M (default: a quarter, at most 256M)
+    /// Memory for data that others may still need: bytes, or 8M, 1G; at least 8M (default: a quarter, at most 256M)
     #[arg(long, value_name = "SIZE", value_parser = window::parse)]
     window: Option<u64>,
-    /// Compares the SHA-256 of all that came with the golden node's, too, against faulty memory; costs about half
-    /// a CPU second a GiB
+    /// Also compare the SHA-256 of the whole stream, against faulty memory; costs about half a CPU second per GiB
     #[arg(long)]
     check_sum: bool,
     /// How long to wait for the session to begin, in seconds
@@ -70,13 +69,13 @@ struct Receive {
 #[derive(clap::Args)]
 #[group(required = true, multiple = false)]
 struct SinkArgs {
-    /// Unpacks a tree into this directory
+    /// Unpack a tree into this directory
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Writes the bytes to this file, or device or pipe; of a symbolic link, the file takes the place
+    /// Write the bytes to this file, device or pipe; a symbolic link is replaced by the file
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Gives the bytes to this shell command
+    /// Feed the bytes to this shell command
     #[arg(long, value_name = "COMMAND")]
     command: Option<String>,
 }

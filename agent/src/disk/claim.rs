@@ -64,7 +64,7 @@ pub enum Refusal {
     /// Its media can be taken out.
     #[error("{0} is a removable medium; nothing was written")]
     Removable(String),
-    /// It can't be written.
+    /// It cannot be written.
     #[error("{0} is read-only; nothing was written")]
     ReadOnly(String),
     /// It is in use.
@@ -114,11 +114,11 @@ pub enum Refusal {
         reason: BadSectorSize,
     },
     /// The kernel doesn't answer.
-    #[error("{disk}: can't {doing}: {error}; nothing was written")]
+    #[error("{disk}: cannot {doing}: {error}; nothing was written")]
     Io {
         /// The disk's name.
         disk: String,
-        /// What was to be done, as in "can't …".
+        /// What was to be done, as in "cannot …".
         doing: &'static str,
         /// What the kernel said.
         error: io::Error,
@@ -208,7 +208,7 @@ pub(super) fn check_locks(devices: &[String]) -> Result<(), Refusal> {
         let Ok(path) = sysfs::attribute(device, "loop/backing_file") else { continue };
         let Ok(Some(status)) = loops::status(&file) else { continue };
         let Ok(file) = File::open(&path) else {
-            log::info!("{device}: {path} can't be opened here: whether somebody has locked it is not known");
+            log::info!("{device}: {path} cannot be opened here: whether somebody has locked it is not known");
             continue;
         };
         let is_it = file.metadata().is_ok_and(|m| (m.dev(), m.ino()) == (status.device, status.inode));

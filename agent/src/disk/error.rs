@@ -36,8 +36,8 @@ pub enum DiskError {
         "`{0}` is no subvolume: expected a path without `..` and without a slash in front; nothing was written"
     )]
     Subvolume(String),
-    /// A file system that can't be made.
-    #[error("{device}: can't make {kind}: {reason}; nothing was written", device = .device.display())]
+    /// A file system that cannot be made.
+    #[error("{device}: cannot make {kind}: {reason}; nothing was written", device = .device.display())]
     Recipe {
         /// The partition's device node.
         device: PathBuf,
@@ -51,7 +51,7 @@ pub enum DiskError {
     Lost(#[from] Lost),
     /// The medium gives back something else than was written.
     #[error(
-        "{device}: the disk has lost what was written to it without an error: {what}; it can't be trusted, replace it",
+        "{device}: the disk has lost what was written to it without an error: {what}; it cannot be trusted, replace it",
         device = .device.display()
     )]
     NotKept {
@@ -61,27 +61,27 @@ pub enum DiskError {
         what: String,
     },
     /// A call to the kernel failed.
-    #[error("{device}: can't {doing}: {}", words::of_io(.error), device = .device.display())]
+    #[error("{device}: cannot {doing}: {}", words::of_io(.error), device = .device.display())]
     Io {
         /// The device, or the path where one was to be mounted.
         device: PathBuf,
-        /// What was to be done, as in "can't …".
+        /// What was to be done, as in "cannot …".
         doing: &'static str,
         /// What the kernel said.
         error: io::Error,
     },
-    /// A mount point that can't be made what the golden one is beneath its mount.
+    /// A mount point that cannot be made what the golden one is beneath its mount.
     #[error("the mount point beneath its file system: {0}")]
     Covered(UnpackError),
-    /// The table can't be written as bytes.
-    #[error("{disk}: the partition table can't be written: {reason}")]
+    /// The table cannot be written as bytes.
+    #[error("{disk}: the partition table cannot be written: {reason}")]
     Encode {
         /// The disk's name.
         disk: String,
         /// What is wrong with it.
         reason: EncodeError,
     },
-    /// The table that was written can't be read any more.
+    /// The table that was written cannot be read any more.
     #[error("{disk}: {reason}")]
     Table {
         /// The disk's name.
@@ -107,7 +107,7 @@ pub enum DiskError {
         /// How long.
         seconds: u64,
     },
-    /// A tool can't be started, or failed.
+    /// A tool cannot be started, or failed.
     #[error("{tool} for {device}: {outcome}{output}", device = .device.display())]
     Tool {
         /// The tool's name.
@@ -144,8 +144,8 @@ pub enum DiskError {
         /// The disk's name.
         disk: String,
     },
-    /// The active flag can't be set.
-    #[error("{disk}: can't set the active flag: {reason}")]
+    /// The active flag cannot be set.
+    #[error("{disk}: cannot set the active flag: {reason}")]
     Activate {
         /// The disk's name.
         disk: String,
@@ -160,7 +160,7 @@ impl From<ChoiceError> for DiskError {
     }
 }
 
-/// Why a file system can't be made, which is known before anything is written.
+/// Why a file system cannot be made, which is known before anything is written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecipeError {
     /// The tool is not there.

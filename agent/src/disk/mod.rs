@@ -117,7 +117,7 @@ pub fn named(choice: &DiskChoice) -> DiskChoice {
 ///
 /// # Errors
 /// A disk may not be written, or its plan doesn't fit it: then nothing was written to any. Or a step failed
-/// after the first write: then the tables that were begun are cleared, so that the half-made system can't boot.
+/// after the first write: then the tables that were begun are cleared, so that the half-made system cannot boot.
 pub fn prepare(confirmed: &[ConfirmedDisk], root: &Path) -> Result<Prepared, DiskError> {
     let ready = step("Check the disks", || {
         let ready = ready::check(confirmed)?;
@@ -219,7 +219,7 @@ impl Prepared {
     /// unmounted. Without boot code, those bytes stay as they are.
     ///
     /// # Errors
-    /// A table on a disk is not the one that [`prepare`] wrote, or can't be written.
+    /// A table on a disk is not the one that [`prepare`] wrote, or cannot be written.
     pub fn activate(&self, boot_code: Option<&BootCode>) -> Result<(), DiskError> {
         activate::activate(&self.disks, &self.made, boot_code)
     }
@@ -230,7 +230,7 @@ impl Prepared {
         self.raw.iter().find(|raw| raw.plan.name == name)
     }
 
-    /// Unmounts, and clears the partition tables, so that the half-made system can't boot. For a node
+    /// Unmounts, and clears the partition tables, so that the half-made system cannot boot. For a node
     /// whose work failed after [`prepare`].
     pub fn abandon(mut self) {
         self.mounts.detach();
@@ -244,8 +244,8 @@ impl Prepared {
 fn clear(claim: &Claim) {
     match table::clear(claim) {
         Ok(()) => {
-            log::warn!("{}: partition table cleared, so that the half-made system can't boot", claim.name)
+            log::warn!("{}: partition table cleared, so that the half-made system cannot boot", claim.name)
         }
-        Err(e) => log::error!("{}: the partition table can't be cleared after the failure: {e}", claim.name),
+        Err(e) => log::error!("{}: the partition table cannot be cleared after the failure: {e}", claim.name),
     }
 }

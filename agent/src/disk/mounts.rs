@@ -120,7 +120,7 @@ fn options(plan: &FileSystemPlan) -> String {
     match plan.kind {
         // Both are off by default in kernels before 2.6.39; ReiserFS never turned them on.
         FileSystemKind::Reiserfs => "user_xattr,acl",
-        // Names are UTF-8; owners and modes that FAT can't have are no errors.
+        // Names are UTF-8; owners and modes that FAT cannot have are no errors.
         FileSystemKind::Vfat => "utf8=1,quiet",
         _ => compress(plan).unwrap_or_default(),
     }
@@ -201,12 +201,12 @@ impl Mounts {
         Ok(())
     }
 
-    /// Unmounts even what is in use or can't be written any more; what fails is logged.
+    /// Unmounts even what is in use or cannot be written any more; what fails is logged.
     pub(super) fn detach(&mut self) {
         while let Some(Mounted { at, watched, partition, .. }) = self.0.pop() {
             drop((watched, partition));
             if umount2(&at, MntFlags::empty()).or_else(|_| umount2(&at, MntFlags::MNT_DETACH)).is_err() {
-                log::error!("{}: can't unmount it", at.display());
+                log::error!("{}: cannot unmount it", at.display());
             }
         }
     }

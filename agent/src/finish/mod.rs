@@ -153,7 +153,7 @@ pub fn finish(copied: &Copied<'_>) -> Result<LastWrites, FinishError> {
             let esp = esp::of(made).filter(|_| converted && machine.firmware == Firmware::Uefi);
             esp.map_or(Ok(()), |esp| fstab::add_system_partition(top, esp))
         })?;
-        named("Make swap files anew", || swap_files::renew(top))?;
+        named("Recreate swap files", || swap_files::renew(top))?;
         named("Rewrite other names of file systems", || references::write(top, &names))?;
         named("Name the disk that GRUB is installed on", || debconf::write(top, &names, disk, &disks))?;
         named("Show the node's own command line", || {

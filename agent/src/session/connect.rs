@@ -115,7 +115,7 @@ fn try_connect(
                     io::ErrorKind::ConnectionReset,
                     format!(
                         "it closed the connection; does it run ka with the same join key, and version \
-                         {PROTOCOL} of its protocol? Its log says more; kactl image makes the nodes' images anew"
+                         {PROTOCOL} of its protocol? Its log says more; kactl image rebuilds the nodes' images"
                     ),
                 )));
             }

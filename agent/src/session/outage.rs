@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// How long is how long.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// Silence after which the connection is made anew; the controller speaks every second.
+    /// Silence after which the connection is replaced; the controller speaks every second.
     pub(super) silence: Duration,
     /// How long nothing may be heard of the controller, and the stream stand still, before the node gives up.
     pub(super) give_up: Duration,
@@ -225,7 +225,7 @@ mod tests {
         outage.on_lost(start);
         outage.on_failed(true, at(1));
         assert_eq!(outage.end(ADDRESS, at(10)), None);
-        // Another answer in between, and it is counted anew.
+        // Another answer in between, and it is counted again.
         outage.on_failed(false, at(10));
         outage.on_failed(true, at(11));
         assert_eq!(outage.end(ADDRESS, at(20)), None);

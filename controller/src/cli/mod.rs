@@ -11,14 +11,14 @@ use crate::config::Config;
 use crate::exit::{Exit, Outcome};
 use ka_host::terminal;
 
-/// Clones this machine, the golden node, onto machines that boot over the network.
+/// Clone this machine, the golden node, onto machines that boot over the network
 #[derive(Debug, clap::Parser)]
 #[command(name = "kactl", version, max_term_width = 100)]
 pub struct Cli {
     /// Configuration file
     #[arg(long, global = true, display_order = 900, value_name = "FILE", default_value = crate::config::DEFAULT_FILE)]
     pub config: PathBuf,
-    /// Tells more; twice tells everything
+    /// Log more; twice logs everything
     #[arg(short, long, global = true, display_order = 901, action = clap::ArgAction::Count)]
     pub verbose: u8,
     /// What to do.
@@ -54,19 +54,19 @@ impl Cli {
 /// What kactl can do.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Writes a description of a disk of this machine, for 'kactl run'
+    /// Write a description of one of this machine's disks, for 'kactl run'
     Desc(DescArgs),
-    /// Starts a waiting session with the nodes that are there
+    /// Start a waiting session with the nodes present
     Go(GoArgs),
-    /// Makes what the nodes boot, from this machine's kernel and tools
+    /// Build what the nodes boot, from this machine's kernel and tools
     Image(ImageArgs),
-    /// Makes the keys and /etc/ka/ka.toml
+    /// Create the keys and /etc/ka/ka.toml
     Init(InitArgs),
-    /// Serves DHCP, TFTP, HTTP and what each machine boots, until it is stopped
+    /// Serve DHCP, TFTP, HTTP and what each machine boots, until stopped
     Pxe(PxeArgs),
-    /// Clones this machine onto N nodes
+    /// Clone this machine onto N nodes
     Run(Box<RunArgs>),
-    /// Sends files to hosts that run already
+    /// Send files to running hosts
     Send(SendArgs),
 }
 

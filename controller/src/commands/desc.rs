@@ -11,8 +11,8 @@ pub struct DescArgs {
     /// The disk to describe: a kernel name such as sda, or a path
     #[arg(value_name = "DISK")]
     pub disk: String,
-    /// The form: desc (lines of 'TYPE SIZE'), or sfdisk (its script, which also says what a GPT has); by
-    /// default desc for an MBR on which a partition can fill the disk, else sfdisk
+    /// Format: desc ('TYPE SIZE' lines), or sfdisk (its script, which also holds what a GPT has); default: desc for an
+    /// MBR on which a partition can fill the disk, else sfdisk
     #[arg(long, value_name = "FORM")]
     pub format: Option<DescFormat>,
 }
@@ -38,14 +38,14 @@ impl From<DescFormat> for Format {
 /// Why there is no description.
 #[derive(Debug, thiserror::Error)]
 pub enum DescCommandError {
-    /// The disk can't be looked at.
+    /// The disk cannot be looked at.
     #[error(transparent)]
     Scan(#[from] ScanError),
-    /// A description can't say what the disk is.
+    /// A description cannot say what the disk is.
     #[error(transparent)]
     Describe(#[from] DescribeError),
-    /// The description can't be written out.
-    #[error("can't write the description: {0}")]
+    /// The description cannot be written out.
+    #[error("cannot write the description: {0}")]
     Write(io::Error),
 }
 
@@ -55,7 +55,7 @@ impl From<io::Error> for DescCommandError {
     }
 }
 
-/// Writes the description to `out`, and what it can't say to the log and into its comments.
+/// Writes the description to `out`, and what it cannot say to the log and into its comments.
 ///
 /// # Errors
 /// The disk is not there, or has a table that no description can say.

@@ -18,7 +18,7 @@ const KEY_DIRECTORY_MODE: u32 = 0o700;
 /// Options of `kactl init`.
 #[derive(Debug, clap::Args)]
 pub struct InitArgs {
-    /// Makes new keys in place of old ones; boot images made before no longer join
+    /// Replace existing keys; boot images made before can no longer join
     #[arg(long)]
     pub force: bool,
 }
@@ -83,7 +83,7 @@ fn complete_keys(directory: &Path) -> Outcome {
         (Err(e), Ok(_)) if missing(&e) => {
             let lost = keys::controller_file(directory);
             return Err(anyhow::anyhow!(
-                "{} is lost: `kactl init --force` makes both keys anew",
+                "{} is lost: `kactl init --force` replaces both keys",
                 lost.display()
             )
             .into());

@@ -29,19 +29,19 @@ use ka_host::atomic;
 /// Options of `kactl pxe`.
 #[derive(Debug, clap::Args)]
 pub struct PxeArgs {
-    /// The only interface to serve on
+    /// Serve on this interface only
     #[arg(long, value_name = "IF", global = true)]
     pub interface: Option<String>,
     /// This machine's address on it, if it has several
     #[arg(long, value_name = "ADDR", global = true)]
     pub address: Option<Ipv4Addr>,
-    /// The addresses to give; without it, those of the interface's network
+    /// Addresses to give; by default those of the interface's network
     #[arg(long, value_name = "FIRST,LAST", value_parser = values::range)]
     pub range: Option<Range>,
-    /// Gives no addresses: only says what to boot, beside the site's DHCP server
+    /// Give no addresses; only say what to boot, beside the site's DHCP server
     #[arg(long, conflicts_with = "range")]
     pub proxy: bool,
-    /// No DHCP at all: the site's server says what to boot (see 'kactl pxe config')
+    /// No DHCP: the site's own server says what to boot (see 'kactl pxe config')
     #[arg(long, conflicts_with_all = ["range", "proxy"])]
     pub no_dhcp: bool,
     /// Something else than to serve.

@@ -143,7 +143,7 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
         if !snapshot.more_rounds
             && let Err(error) = lease.close()
         {
-            log::error!("machines that come too late may boot in vain: {error}");
+            log::error!("late machines may boot and be rejected: {error}");
         }
     });
     if !source.end(LAST_READ) {

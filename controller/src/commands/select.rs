@@ -147,7 +147,7 @@ fn has_code(arrival: &Arrival, report: &Report, dialogue: &mut Dialogue<'_>) -> 
     Ok(false)
 }
 
-/// What is asked about a machine that has booted again, and whose disks can't be recognised.
+/// What is asked about a machine that has booted again, and whose disks cannot be recognised.
 #[must_use]
 pub fn question_again(arrival: &Arrival, reason: &str, target: &Target) -> String {
     format!(

@@ -22,7 +22,7 @@ use crate::view::progress::Progress;
 /// Options of `kactl send`.
 #[derive(Debug, clap::Args)]
 pub struct SendArgs {
-    /// The session's name, by which the hosts find it
+    /// Name by which the hosts find the session
     #[arg(long, value_name = "NAME", value_parser = values::name)]
     pub session: String,
     /// How many hosts to wait for
@@ -31,14 +31,14 @@ pub struct SendArgs {
     /// What to send.
     #[command(flatten)]
     pub source: SourceArgs,
-    /// Sends what is mounted below the directory too, and nested subvolumes
+    /// Send nested mounts and subvolumes, too
     #[arg(long, requires = "dir")]
     pub cross: bool,
-    /// Stays on the directory's own file system: mounts and nested subvolumes arrive as empty directories, and are
-    /// counted (the default)
+    /// Stay on the directory's own file system; nested mounts and subvolumes arrive as empty directories, and are
+    /// counted (default)
     #[arg(long, requires = "dir", conflicts_with = "cross")]
     pub one_file_system: bool,
-    /// Directory of the keys, if not the one that the configuration names
+    /// Directory of the keys (default: the configuration's)
     #[arg(long, value_name = "DIR")]
     pub keys: Option<PathBuf>,
     /// How the stream is held.
@@ -50,13 +50,13 @@ pub struct SendArgs {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 pub struct SourceArgs {
-    /// Sends a directory's tree
+    /// Send a directory tree
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-    /// Sends one file's bytes
+    /// Send one file's bytes
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// Sends what a shell command prints; its failure is the session's
+    /// Send the output of a shell command; if it fails, so does the session
     #[arg(long, value_name = "COMMAND")]
     pub command: Option<String>,
 }

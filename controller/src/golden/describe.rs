@@ -16,7 +16,7 @@ use std::fmt::Write;
 pub struct Described {
     /// The description.
     pub description: Description,
-    /// What it doesn't say, or can't be copied.
+    /// What it doesn't say, or cannot be copied.
     pub notes: Vec<String>,
 }
 
@@ -100,7 +100,7 @@ fn mend_types(disk: &GoldenDisk, description: &mut Description) -> Vec<String> {
 }
 
 /// A description's text in one of the two forms, with what the partitions are as comments, and what the form
-/// can't say both as comments and as notes. Without a form it is the short one, where that says enough.
+/// cannot say both as comments and as notes. Without a form it is the short one, where that says enough.
 #[must_use]
 pub fn render(disk: &GoldenDisk, described: &Described, format: Option<Format>) -> (String, Vec<String>) {
     let has_fill = described.description.entries().iter().any(Entry::is_fill);
@@ -118,7 +118,7 @@ pub fn render(disk: &GoldenDisk, described: &Described, format: Option<Format>) 
         disk.size.bytes() / MB,
         described.description.table()
     );
-    // Writing to a string can't fail.
+    // Writing to a string cannot fail.
     for partition in &disk.partitions {
         let _ = writeln!(text, "# {}", comment(partition));
     }
@@ -129,7 +129,7 @@ pub fn render(disk: &GoldenDisk, described: &Described, format: Option<Format>) 
     (text, notes)
 }
 
-/// The last partition on the disk that files can fill: first of those with a file system that is made anew,
+/// The last partition on the disk that files can fill: first of those with a file system that is recreated,
 /// at a pinch one without any.
 fn last_for_files(disk: &GoldenDisk, description: &Description) -> Option<u32> {
     let table = disk.table.as_ref().ok()?;
@@ -152,18 +152,18 @@ fn rank(partition: Option<&GoldenPartition>, kind: PartitionKind) -> Option<u32>
         Some((Some(FileSystemKind::Swap), ..)) => None,
         Some((Some(_), _, Usage::Mounted { .. })) => Some(3),
         Some((Some(_), ..)) => Some(2),
-        // What is copied as it is can't use more room.
+        // What is copied as it is cannot use more room.
         Some((None, Some(_), _)) => None,
         Some((None, None, _)) | None => kind.is_linux_files().then_some(1),
     }
 }
 
-/// What can't be copied of a partition, if so.
+/// What cannot be copied of a partition, if so.
 fn uncopied(partition: &GoldenPartition) -> Option<String> {
     let node = partition.node.display();
     match &partition.usage {
-        Usage::Held { by } => Some(format!("{node} is part of {by}, which can't be copied yet")),
-        Usage::Exclusive => Some(format!("{node} is in use by an unknown program, and can't be copied")),
+        Usage::Held { by } => Some(format!("{node} is part of {by}, which cannot be copied yet")),
+        Usage::Exclusive => Some(format!("{node} is in use by an unknown program, and cannot be copied")),
         Usage::Unused | Usage::Mounted { .. } | Usage::Swap => None,
     }
 }

@@ -13,11 +13,11 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 /// The commands.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct HookArgs {
-    /// Runs this shell command before this machine is read, and before any node is touched; its failure ends the run.
-    /// If it prints a directory, the files are read there (a snapshot's mount point)
+    /// Run this shell command before this machine is read and before any node is touched; if it fails, so does the run.
+    /// If it prints a directory, files are read from there (a snapshot's mount point)
     #[arg(long, value_name = "COMMAND")]
     pub before_read: Option<String>,
-    /// Runs this shell command when nothing is read any more, however the run ends
+    /// Run this shell command once reading has ended, however the run ends
     #[arg(long, value_name = "COMMAND")]
     pub after_read: Option<String>,
 }

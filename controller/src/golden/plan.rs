@@ -100,7 +100,7 @@ pub struct Planned {
 /// Why there is no plan. No node was touched.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    /// A file can't be read.
+    /// A file cannot be read.
     #[error("{file}: {error}", file = .file.display())]
     Read {
         /// The file.
@@ -114,7 +114,7 @@ pub enum PlanError {
     /// The golden disk's table gives no description.
     #[error(transparent)]
     Describe(#[from] DescribeError),
-    /// The description, or one of its partitions, asks for what can't be.
+    /// The description, or one of its partitions, asks for what cannot be.
     #[error("{file}:{line}: {reason}")]
     Line {
         /// The description's file.
@@ -142,7 +142,7 @@ pub enum PlanError {
         /// What is wrong.
         reason: FitError,
     },
-    /// A golden partition that can't be copied.
+    /// A golden partition that cannot be copied.
     #[error("{golden}: {reason}")]
     Unsupported {
         /// The golden partition, as a person knows it.
@@ -150,10 +150,10 @@ pub enum PlanError {
         /// Why, and what to do.
         reason: String,
     },
-    /// The golden disk can't be looked at.
+    /// The golden disk cannot be looked at.
     #[error(transparent)]
     Scan(#[from] ScanError),
-    /// The golden file systems can't be looked at.
+    /// The golden file systems cannot be looked at.
     #[error(transparent)]
     View(#[from] ViewError),
     /// The root file system is somewhere else.
@@ -164,7 +164,7 @@ pub enum PlanError {
         /// The disks that were chosen.
         disk: String,
     },
-    /// Which golden disk is meant can't be told.
+    /// Which golden disk is meant cannot be told.
     #[error("-p {choice}: {reason}")]
     Choice {
         /// What was asked for.
@@ -178,7 +178,7 @@ pub enum PlanError {
     /// `-x` names no directory.
     #[error("-x {dir}: expected a directory of this machine", dir = .0.display())]
     NoDirectory(PathBuf),
-    /// `-D` names what can't be copied as it is.
+    /// `-D` names what cannot be copied as it is.
     #[error("-D {partition}: {reason}")]
     Raw {
         /// What was asked for.
@@ -186,7 +186,7 @@ pub enum PlanError {
         /// What is wrong with it, and what to do.
         reason: String,
     },
-    /// `-m` or `-M` can't be done.
+    /// `-m` or `-M` cannot be done.
     #[error("boot code for {disk}: {reason}")]
     BootCode {
         /// The disk.
@@ -197,8 +197,8 @@ pub enum PlanError {
     /// No initrd of this system could be built on a node.
     #[error("the nodes could not boot: {0}")]
     Kernels(String),
-    /// A mount point that can't be told in a plan.
-    #[error("{0}: mount points that are not UTF-8 can't be copied")]
+    /// A mount point that cannot be told in a plan.
+    #[error("{0}: mount points that are not UTF-8 cannot be copied")]
     MountPoint(String),
     /// The nodes have no tool to make a file system.
     #[error(
@@ -223,7 +223,7 @@ pub enum PlanError {
 /// Makes the plan for a request from this machine as it is now.
 ///
 /// # Errors
-/// The first thing because of which the run can't be done as it was asked for.
+/// The first thing because of which the run cannot be done as it was asked for.
 pub fn make(request: &Request<'_>) -> Result<Planned, PlanError> {
     let exclude = exclude::directories(request.exclude_dirs, &request.own_dirs)?;
     let (choices, disks) = golden::disks(request)?;

@@ -21,7 +21,7 @@ pub enum Busy {
     )]
     Mounted(PathBuf),
     /// It is mounted, and the kernel doesn't say whether it is frozen.
-    #[error("whether {at} is frozen can't be told: {error}", at = .at.display())]
+    #[error("whether {at} is frozen cannot be told: {error}", at = .at.display())]
     Unknown {
         /// Where it is mounted.
         at: PathBuf,
@@ -40,8 +40,8 @@ pub enum Busy {
     /// Sectors of 512 bytes that were written while it was read.
     #[error("{0} sectors were written to it while it was read: stop whoever does that, and run again")]
     Written(u64),
-    /// It can't be looked at.
-    #[error("who uses it can't be told: {0}")]
+    /// It cannot be looked at.
+    #[error("who uses it cannot be told: {0}")]
     Io(io::Error),
 }
 
@@ -54,7 +54,7 @@ impl From<io::Error> for Busy {
 /// What is mounted must be frozen, or read-only as a whole.
 ///
 /// # Errors
-/// It is neither, or that can't be told.
+/// It is neither, or that cannot be told.
 pub fn check_mounted(
     at: &Path,
     read_only: bool,
@@ -128,7 +128,7 @@ fn check(device: &Path) -> Result<(), Busy> {
 /// Whether somebody has a block device for himself.
 ///
 /// # Errors
-/// It can't be opened at all.
+/// It cannot be opened at all.
 pub fn is_exclusive(device: &Path) -> io::Result<bool> {
     let exclusively = rustix::fs::OFlags::EXCL.bits().cast_signed();
     match OpenOptions::new().read(true).custom_flags(exclusively).open(device) {

@@ -92,7 +92,7 @@ pub enum Usage {
     Exclusive,
 }
 
-/// Why a disk of the golden node can't be looked at.
+/// Why a disk of the golden node cannot be looked at.
 #[derive(Debug, thiserror::Error)]
 pub enum ScanError {
     /// There is no such disk.
@@ -144,7 +144,7 @@ pub enum ScanError {
 /// Looks at the disk with a kernel name, or a path in /dev.
 ///
 /// # Errors
-/// There is no such disk, or it can't be looked at.
+/// There is no such disk, or it cannot be looked at.
 pub fn scan(disk: &str) -> Result<GoldenDisk, ScanError> {
     let name = find(disk)?;
     let node = Path::new("/dev").join(&name);
@@ -208,7 +208,7 @@ pub fn find(disk: &str) -> Result<String, ScanError> {
 /// The boot code in the first sector of a disk.
 ///
 /// # Errors
-/// The disk can't be read.
+/// The disk cannot be read.
 pub fn boot_code(name: &str) -> Result<[u8; BOOT_CODE], ScanError> {
     let path = Path::new("/dev").join(name);
     let mut bytes = [0; BOOT_CODE];

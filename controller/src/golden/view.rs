@@ -22,11 +22,11 @@ pub struct View {
     mounts: Vec<OwnedFd>,
 }
 
-/// Why a file system can't be viewed.
+/// Why a file system cannot be viewed.
 #[derive(Debug, thiserror::Error)]
 pub enum ViewError {
     /// The kernel says no.
-    #[error("{mount_point}: can't open a read-only view (root and Linux 5.2 are needed): {error}", mount_point = .mount_point.display())]
+    #[error("{mount_point}: cannot open a read-only view (root and Linux 5.2 are needed): {error}", mount_point = .mount_point.display())]
     Open {
         /// Where the file system is mounted.
         mount_point: PathBuf,
@@ -45,7 +45,7 @@ impl View {
     /// Opens the chosen file systems.
     ///
     /// # Errors
-    /// One of them can't be opened, or is not the one that was chosen.
+    /// One of them cannot be opened, or is not the one that was chosen.
     pub fn open(chosen: &[Chosen]) -> Result<Self, ViewError> {
         let mut view = Self { sources: Vec::new(), mounts: Vec::new() };
         for fs in chosen {

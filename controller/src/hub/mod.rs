@@ -264,7 +264,7 @@ struct EventLoop {
     beat_at: Instant,
     published_at: Option<Instant>,
     quit_at: Option<Instant>,
-    /// Before the registrations: whoever comes next with a session's name makes its socket anew.
+    /// Before the registrations: whoever comes next with a session's name recreates its socket.
     sockets: GoSockets,
     _registrations: Vec<Registration>,
 }

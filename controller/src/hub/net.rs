@@ -36,7 +36,7 @@ const TELL_AGAIN: Duration = Duration::from_secs(60);
 const MAX_MESSAGE: usize = 1 << 20;
 /// Hosts that are named once each in the log for what they say without proof.
 const MAX_NAMED: usize = 256;
-/// A proven connection that says nothing for so long is dropped; agents beat far more often.
+/// A proven connection that says nothing for this long is dropped; agents beat far more often.
 const IDLE: Duration = Duration::from_secs(60);
 
 /// A control connection.

@@ -27,7 +27,7 @@ pub struct Plans {
     pub booted: Option<Arc<Booted>>,
     /// The disks that were confirmed, by machine. They stay the same in every round.
     pub confirmed: BTreeMap<Mac, Vec<DiskIdentity>>,
-    /// There is somebody to ask about a machine whose disks can't be recognised again.
+    /// There is somebody to ask about a machine whose disks cannot be recognised again.
     pub ask: bool,
 }
 

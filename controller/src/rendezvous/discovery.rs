@@ -25,7 +25,7 @@ pub struct Responder {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Discovery can't be served.
+/// Discovery cannot be served.
 #[derive(Debug, thiserror::Error)]
 #[error("discovery on UDP port {DISCOVERY_PORT}: {0}; nodes will not find this controller by broadcast")]
 pub struct ResponderError(io::Error);
@@ -114,7 +114,7 @@ fn answer_all(socket: &mio::net::UdpSocket, answerer: &Mutex<Vec<Answerer>>) -> 
     }
 }
 
-/// A reply that can't be sent is like one that got lost: the node asks again.
+/// A reply that cannot be sent is like one that got lost: the node asks again.
 fn send(socket: &mio::net::UdpSocket, reply: &[u8], to: SocketAddr) {
     match socket.send_to(reply, to) {
         Ok(_) => log::debug!("discovery: answered {to}"),

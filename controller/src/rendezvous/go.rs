@@ -10,7 +10,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long an answer may take; the hub looks several times a second.
+/// How long an answer may take; the hub looks several times per second.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What is answered when the session begins.
 const BEGINS: &str = "ok";

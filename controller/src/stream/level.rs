@@ -117,8 +117,8 @@ fn float(bytes: u64) -> f64 {
 mod tests {
     use super::*;
 
-    /// A producer whose compressors make `speed` bytes a second of sealed stream at the lowest level, before a line
-    /// of `line` bytes a second; both in MB.
+    /// A producer whose compressors make `speed` bytes per second of sealed stream at the lowest level, before a line
+    /// of `line` bytes per second; both in MB.
     struct Setting {
         level: Level,
         chosen: i32,

@@ -1,4 +1,4 @@
-//! Quantities for people. MB is 10^6 bytes and MB/s is 10^6 bytes a second, as the makers of disks and networks
+//! Quantities for people. MB is 10^6 bytes and MB/s is 10^6 bytes per second, as the makers of disks and networks
 //! count, in every output of ka.
 
 use ka::disk::units::Decimal;
@@ -16,7 +16,7 @@ pub fn rate(bytes_per_second: u64) -> String {
     format!("{:.1} MB/s", as_f64(bytes_per_second) / 1e6)
 }
 
-/// Bytes over a time, in 10^6 bytes a second; zero if there was no time.
+/// Bytes over a time, in 10^6 bytes per second; zero if there was no time.
 #[must_use]
 pub fn megabytes_per_second(bytes: u64, time: Duration) -> f64 {
     let seconds = time.as_secs_f64();

@@ -79,7 +79,7 @@ mod tests {
         for (speed, duplex, expected) in [
             (Some("100\n"), Some("half\n"), (Some(100), Some(Duplex::Half))),
             (Some("1000\n"), Some("full\n"), (Some(1000), Some(Duplex::Full))),
-            // A virtual card, and one without a carrier, whose files can't be read.
+            // A virtual card, and one without a carrier, whose files cannot be read.
             (Some("-1\n"), Some("unknown\n"), (None, None)),
             (Some("0\n"), Some("\n"), (None, None)),
             (None, None, (None, None)),

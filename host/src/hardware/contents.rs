@@ -65,7 +65,7 @@ fn node(name: &str) -> PathBuf {
     Path::new("/dev").join(name.replace('!', "/"))
 }
 
-/// A device that can't be read, or that carries signatures of two kinds, hides nothing of the others.
+/// A device that cannot be read, or that carries signatures of two kinds, hides nothing of the others.
 fn found(name: &str, outcome: Result<Contents, BlkidError>) -> Result<Contents, BlkidError> {
     match outcome {
         Err(e @ BlkidError::Start(_)) => Err(e),

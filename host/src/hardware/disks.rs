@@ -98,7 +98,7 @@ fn boot(tree: &Tree) -> String {
     text(&tree.proc.join("sys/kernel/random/boot_id")).chars().take(ENOUGH).collect()
 }
 
-/// What a loop device is made of; none where the device can't be asked.
+/// What a loop device is made of; none where the device cannot be asked.
 fn backing(tree: &Tree, name: &str) -> Option<Backing> {
     let device = File::open(tree.dev.join(name)).ok()?;
     let status = loops::status(&device).inspect_err(|e| log::warn!("{name}: its file is not known: {e}"));
@@ -271,7 +271,7 @@ mod tests {
         assert_eq!(usage[6], None);
     }
 
-    /// A machine whose mounts can't be read has no disk that is surely free.
+    /// A machine whose mounts cannot be read has no disk that is surely free.
     #[test]
     fn what_is_not_known_is_in_use() {
         let fake = Fake::new();

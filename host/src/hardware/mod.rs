@@ -1,7 +1,7 @@
 //! What this machine is: cards, disks, memory, firmware.
 //!
 //! It is read from what the kernel shows, so that a person can tell which machine this is and what would be
-//! lost on it. What can't be read is left empty and logged: a node with an odd card is still a node.
+//! lost on it. What cannot be read is left empty and logged: a node with an odd card is still a node.
 
 mod cards;
 mod contents;

@@ -15,7 +15,7 @@ mod raw {
 /// device. The kernel only tells whoever tries to freeze it too, so one that is not is frozen for a moment.
 ///
 /// # Errors
-/// What the kernel says: EPERM without CAP_SYS_ADMIN, EOPNOTSUPP for file systems that can't be frozen.
+/// What the kernel says: EPERM without CAP_SYS_ADMIN, EOPNOTSUPP for file systems that cannot be frozen.
 pub fn is_frozen(directory: &File) -> Result<bool, Errno> {
     let mut unused = 0;
     // SAFETY: the descriptor is open for the whole call, and the kernel uses the argument for nothing; it

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use super::ids::{NodeId, Offset};
 
-/// How often a link is remade in vain before one of its ends goes.
+/// How often a link is remade without success before one of its ends goes.
 const CHANCES: u32 = 3;
 /// How often a link is remade that works in between.
 const MOST: u32 = 8;
 /// A link that was remade has this part of the detection time to show what it carries.
 const TRIAL: u32 = 3;
-/// A link that was good for so many detection times gets its chances anew: a stream may take hours, and three resets
+/// A link that was good for so many detection times gets its chances again: a stream may take hours, and three resets
 /// in a day are not a bad link.
 pub(super) const FORGIVEN: u32 = 40;
 

@@ -2,7 +2,7 @@
 //!
 //! Members complain, they never decide. A neighbour is dead when somebody complains of it *and* its
 //! own heartbeats have ended; a lost control connection alone says nothing. When both ends of a link
-//! live, the link itself is bad: it is made anew, and when that does not help, bypassed ([`super::blame`]).
+//! live, the link itself is bad: it is opened again, and when that does not help, bypassed ([`super::blame`]).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -188,7 +188,7 @@ impl Membership {
     #[must_use]
     pub fn judge(&mut self, now: Duration) -> Vec<Decision> {
         let mut expelled: Vec<(NodeId, Reason, bool)> = Vec::new();
-        let mut anew = false;
+        let mut reopened = false;
         let mut open = Vec::new();
         let mut blamed = Vec::new();
         let verdicts: Vec<Verdict> = self.suspicions.iter().map(|s| self.verdict(s, now)).collect();
@@ -202,7 +202,7 @@ impl Membership {
                     }
                 }
                 Verdict::BadLink => {
-                    anew = true;
+                    reopened = true;
                     // Both ends may complain of one trouble.
                     let link =
                         [suspicion.reporter.min(suspicion.about), suspicion.reporter.max(suspicion.about)];
@@ -219,7 +219,7 @@ impl Membership {
             }
         }
         self.suspicions = open;
-        if expelled.is_empty() && !anew {
+        if expelled.is_empty() && !reopened {
             return Vec::new();
         }
         self.add_silent_neighbours(&mut expelled, now);
@@ -456,7 +456,7 @@ mod tests {
         assert_eq!(expelled(&members.judge(DEAD_AFTER * OUTAGE)), [1]);
     }
 
-    /// Complaints of one node about another for so many seconds, with all alive and `rate` bytes a second through all;
+    /// Complaints of one node about another for so many seconds, with all alive and `rate` bytes per second through all;
     /// who goes, and after how many milliseconds.
     fn accuse(
         members: &mut Membership,

@@ -21,7 +21,7 @@ const HALF: f64 = 0.5;
 /// Rates are taken over at least this part of the time after which somebody counts as slow.
 const PARTS: u32 = 10;
 /// How many times the time after which somebody is slow a chain may stand still for no reason that anybody tells. A link
-/// that is cut, and remade in vain, takes far less.
+/// that is cut, and remade without success, takes far less.
 const PATIENCE: u32 = 10;
 /// After so many removals in a row that did not help, the whole chain is taken to be like that.
 const IN_VAIN: u32 = 2;
@@ -67,7 +67,7 @@ pub struct Standing {
 /// The members' reports of one stream.
 pub struct Slowness {
     limits: SlowLimits,
-    /// The best rate so far, in bytes a second.
+    /// The best rate so far, in bytes per second.
     best: f64,
     golden: Golden,
     chain: Vec<NodeId>,
@@ -176,7 +176,7 @@ impl Slowness {
         }
     }
 
-    /// The best rate that the stream has reached, in bytes a second.
+    /// The best rate that the stream has reached, in bytes per second.
     #[must_use]
     pub fn best(&self) -> f64 {
         self.best
@@ -285,7 +285,7 @@ impl Slowness {
         Some(Slow { node, reason })
     }
 
-    /// When it has changed who waits for whom, everybody is measured anew.
+    /// When it has changed who waits for whom, everybody is measured again.
     fn note_chain(&mut self, chain: &[NodeId]) {
         if self.chain != chain {
             self.chain = chain.to_vec();

@@ -24,7 +24,7 @@ pub struct CommandLine {
     /// Which card to use, unless [`CommandLine::bootif`] names one.
     pub interface: Interface,
     /// The card that the boot loader used (pxelinux's `IPAPPEND 2` or `SYSAPPEND 2`). It wins: after
-    /// the kernel has named the cards anew, only the address tells which one is wired.
+    /// the kernel has renamed the cards, only the address tells which one is wired.
     pub bootif: Option<Mac>,
     /// The VLAN whose tag the node's frames carry; none without tags.
     pub vlan: Option<u16>,

@@ -221,7 +221,7 @@ fn line(description: &Description, entry: &Entry) -> (String, Option<String>) {
             text += "linux";
         }
     }
-    // Writing to a string can't fail.
+    // Writing to a string cannot fail.
     let _ = match entry.size {
         Size::Fill { weight } => write!(text, " {}", render_fill(weight)),
         Size::Fixed(length) => {

@@ -49,7 +49,7 @@ pub struct Entry {
     pub size: SectorCount,
 }
 
-/// Why a sector is no MBR, or an MBR can't be written.
+/// Why a sector is no MBR, or an MBR cannot be written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MbrError {
     /// Fewer bytes than an MBR has.
@@ -66,7 +66,7 @@ pub enum MbrError {
         /// What is in the flag's place.
         flag: u8,
     },
-    /// A partition that 32 bits can't name.
+    /// A partition that 32 bits cannot name.
     #[error("partition {entry} begins at sector {} and has {} of them: more than an MBR can say", .start.0, .size.0)]
     TooFar {
         /// The entry, from 1.
@@ -220,7 +220,7 @@ pub fn set_active(sector: &mut [u8; SIZE], number: u32) -> Result<(), SetActiveE
     Ok(())
 }
 
-/// Why a partition can't be made the active one.
+/// Why a partition cannot be made the active one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SetActiveError {
     /// There is no table.
@@ -242,7 +242,7 @@ impl fmt::Debug for Mbr {
 }
 
 /// A sector number as cylinder, head and sector of a disk with 255 heads and 63 sectors a track, as
-/// everybody assumes; the highest value that the three bytes have where they can't name the sector.
+/// everybody assumes; the highest value that the three bytes have where they cannot name the sector.
 fn chs(sector: u32) -> [u8; 3] {
     const HEADS: u32 = 255;
     const SECTORS: u32 = 63;

@@ -128,8 +128,8 @@ impl Finding {
 /// Why a disk has no table that can be read.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
-    /// The disk can't be read.
-    #[error("can't read the partition table: {0}")]
+    /// The disk cannot be read.
+    #[error("cannot read the partition table: {0}")]
     Io(io::Error),
     /// Neither an MBR nor a GPT: most probably an empty disk, or a file system on the whole of it.
     #[error(transparent)]
@@ -214,14 +214,14 @@ impl Table {
     }
 }
 
-/// Why a table can't be written.
+/// Why a table cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
     /// As an MBR.
     #[error(transparent)]
     Mbr(#[from] MbrError),
     /// As a GPT.
-    #[error("the GPT can't be written: {0}")]
+    #[error("the GPT cannot be written: {0}")]
     Gpt(gptman::Error),
     /// The disk is too small for a GPT.
     #[error("the disk has {0} sectors, too few for a GPT")]

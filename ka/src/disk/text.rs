@@ -16,7 +16,7 @@ impl Description {
         if script::looks_like_one(text) { script::parse(text, file) } else { desc::parse(text, file) }
     }
 
-    /// The text in one of the two forms, and what that form can't say.
+    /// The text in one of the two forms, and what that form cannot say.
     #[must_use]
     pub fn render(&self, format: Format) -> Rendered {
         match format {

@@ -94,7 +94,7 @@ impl Disk {
     pub fn nothing(&self) -> &'static str {
         // So blkid calls a protective MBR with no valid GPT behind it.
         if self.table.as_deref() == Some("PMBR") {
-            "a GPT that can't be read: there may be partitions on it"
+            "a GPT that cannot be read: there may be partitions on it"
         } else {
             "nothing found on it"
         }

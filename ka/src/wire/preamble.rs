@@ -29,7 +29,7 @@ pub enum PreambleError {
     Foreign,
     /// Another version of ka.
     #[error(
-        "the other side speaks version {0} of ka's protocol, this side {PROTOCOL}: make the nodes' images anew \
+        "the other side speaks version {0} of ka's protocol, this side {PROTOCOL}: rebuild the nodes' images \
          with kactl image"
     )]
     Version(u16),

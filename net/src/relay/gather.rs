@@ -61,7 +61,7 @@ mod tests {
 
     const BLOCK: u64 = 64 * 1024;
 
-    /// A relay that gets `rate` bytes a second in blocks of `length`, and needs 50 microseconds for each: how long it
+    /// A relay that gets `rate` bytes per second in blocks of `length`, and needs 50 microseconds for each: how long it
     /// pauses in the end.
     fn pause_at(rate: u64, length: u64) -> Duration {
         let mut gather = Gather::default();

@@ -78,5 +78,5 @@ fn check_views(membership: &Membership) {
         }
         before = Some((*id, view.successor));
     }
-    assert_eq!(before.and_then(|(_, successor)| successor), None, "the tail has nobody behind it");
+    assert_eq!(before.and_then(|(_, successor)| successor), None, "the tail has no successor");
 }

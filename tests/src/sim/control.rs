@@ -156,7 +156,7 @@ impl World<'_> {
         self.after(delay, Event::Disconnected { host, number });
     }
 
-    /// The node's process makes the connection anew, if it can.
+    /// The node's process reconnects, if it can.
     pub(super) fn reconnect(&mut self, host: HostId) -> Result<(), Violation> {
         let node = &mut self.hosts[host];
         let able = node.control.down && node.control.outages == 0 && !node.isolated && node.lives();

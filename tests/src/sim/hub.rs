@@ -110,7 +110,7 @@ impl World<'_> {
         }
     }
 
-    /// A node has made its control connection anew: it is told all that it may have missed.
+    /// A node has reconnected: it is told all that it may have missed.
     pub(super) fn hub_welcomes(&mut self, host: HostId) -> Result<(), Violation> {
         if let Some(reason) = self.gone.get(&host).cloned() {
             self.tell_node(host, ToNode::Expelled(reason));

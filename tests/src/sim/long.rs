@@ -12,7 +12,7 @@ use super::schedule::{Fault, HostPlan, Planned, Schedule, Victim, When};
 const SCALE: u64 = 256;
 /// A real block.
 const BLOCK: u64 = 64 * 1024;
-/// 1 Gbit/s, in bytes a second.
+/// 1 Gbit/s, in bytes per second.
 const RATE: u64 = 125_000_000;
 /// Socket buffers of one connection.
 const BUFFER: u64 = 1024 * 1024;

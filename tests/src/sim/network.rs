@@ -198,7 +198,7 @@ impl World<'_> {
     }
 }
 
-/// How long `bytes` take at `rate` bytes a second.
+/// How long `bytes` take at `rate` bytes per second.
 #[must_use]
 pub(super) fn time_of(bytes: u64, rate: u64) -> Duration {
     Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / rate.max(1))

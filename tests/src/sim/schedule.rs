@@ -40,7 +40,7 @@ pub struct Schedule {
 pub struct HostPlan {
     /// Its network card.
     pub shape: Shape,
-    /// What its writer takes, or the golden node's producer makes, in bytes a second.
+    /// What its writer takes, or the golden node's producer makes, in bytes per second.
     pub writer: u64,
     /// From the controller to it.
     pub control: Duration,

@@ -12,7 +12,7 @@ use rustix::system::{finit_module, init_module};
 const COMPRESSED_FILE: c_int = 4;
 
 /// Loads the module in `path` with its parameters. A compressed one is decompressed by the kernel; where the
-/// kernel can't, and the file is `.zst`, here.
+/// kernel cannot, and the file is `.zst`, here.
 ///
 /// # Errors
 /// The kernel's errno; `EEXIST` means that it is loaded already.

@@ -35,7 +35,7 @@ pub struct Modules {
     sys: PathBuf,
     insert: Insert,
     loaded: BTreeSet<String>,
-    /// Refused by the kernel. Sixty-four processors must not ask for the same module in vain.
+    /// Refused by the kernel. Sixty-four processors must not each ask for the same missing module.
     failed: BTreeSet<String>,
     /// Devices that were looked at.
     seen: BTreeSet<PathBuf>,
@@ -54,7 +54,7 @@ pub struct Loaded {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModuleError {
-    /// The lists of depmod can't be read.
+    /// The lists of depmod cannot be read.
     #[error("no list of kernel modules: {0}")]
     Index(io::Error),
     /// No such module.
@@ -92,7 +92,7 @@ impl Modules {
     /// modules (`modprobe.blacklist=a,b`) and give them parameters (`e1000.copybreak=0`), as modprobe(8) has it.
     ///
     /// # Errors
-    /// [`ModuleError::Index`] when there is no `modules.dep`, or a list can't be read.
+    /// [`ModuleError::Index`] when there is no `modules.dep`, or a list cannot be read.
     pub fn open(root: &Path, command_line: &str) -> Result<Self, ModuleError> {
         let release = rustix::system::uname().release().to_string_lossy().into_owned();
         let mut index = Index::read(root, &release).map_err(ModuleError::Index)?;
@@ -105,7 +105,7 @@ impl Modules {
         Self { index, sys, insert, loaded, failed, seen }
     }
 
-    /// Loads what the machine's devices ask for, until no new device has appeared for `quiet`. A module that can't be loaded is
+    /// Loads what the machine's devices ask for, until no new device has appeared for `quiet`. A module that cannot be loaded is
     /// logged and left out. Devices that an earlier call has looked at are not looked at again.
     pub fn load_for_devices(&mut self, quiet: Duration) -> Vec<Loaded> {
         let events = Events::open()
@@ -222,7 +222,7 @@ impl Modules {
     }
 }
 
-/// Every device below `folder` that has a modalias. Devices come and go while this reads, so what can't be
+/// Every device below `folder` that has a modalias. Devices come and go while this reads, so what cannot be
 /// read is not there.
 fn modaliases(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
     let Ok(entries) = fs::read_dir(folder) else { return };

@@ -144,7 +144,7 @@ impl Links {
         self.raised.push(link.index);
         // A card without firmware, say. Others may do.
         if let Err(e) = netlink.set_up(link.index) {
-            log::warn!("{}: can't be switched on: {e}", link.name);
+            log::warn!("{}: cannot be switched on: {e}", link.name);
         }
     }
 

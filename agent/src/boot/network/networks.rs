@@ -15,7 +15,7 @@ use ka::cmdline::{Addressing, CommandLine, StaticAddress};
 use ka::mac::Mac;
 use ka_host::rtnetlink::{Link, Netlink};
 
-/// How long to look for another network where one was found: whoever is there has had time to answer.
+/// How long to look for another network where one was found: every server has had time to answer.
 const OTHERS: Duration = Duration::from_secs(10);
 
 /// The networks of this machine.

@@ -107,7 +107,7 @@ impl Known {
     }
 }
 
-/// All that a program prints; nothing if it can't be run, which its real run will tell.
+/// All that a program prints; nothing if it cannot be run, which its real run will tell.
 fn output(program: &str, arguments: &[&str]) -> String {
     let mut command = Command::new(program);
     command.args(arguments).env("LC_ALL", "C").stdin(Stdio::null());
@@ -130,7 +130,7 @@ pub(super) fn find(program: &str) -> Option<PathBuf> {
 /// For `mke2fs -O`: these features and no others, on so many blocks.
 pub(super) fn ext(features: &[String], blocks: u64) -> String {
     let is_huge = blocks > u64::from(u32::MAX);
-    // What has more blocks than 32 bits can count needs the one, and can't have the other.
+    // What has more blocks than 32 bits can count needs the one, and cannot have the other.
     let wanted = features
         .iter()
         .map(String::as_str)

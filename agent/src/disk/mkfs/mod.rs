@@ -48,7 +48,7 @@ fn run(program: &'static str, arguments: &[String], device: &Path) -> Result<(),
     let mut command = Command::new(program);
     command.args(arguments).arg(device).env("LC_ALL", "C").stdin(Stdio::null());
     let output = tool::output(&mut command, LIMIT)
-        .map_err(|e| failed(format!("can't start it: {e}"), String::new()))?;
+        .map_err(|e| failed(format!("cannot start it: {e}"), String::new()))?;
     if output.end.success() {
         return Ok(());
     }
@@ -56,7 +56,7 @@ fn run(program: &'static str, arguments: &[String], device: &Path) -> Result<(),
     for stream in [&output.stderr, &output.stdout] {
         let stream = String::from_utf8_lossy(stream);
         if !stream.trim().is_empty() {
-            // Writing to a string can't fail.
+            // Writing to a string cannot fail.
             let _ = write!(text, ": {}", stream.trim());
         }
     }

@@ -57,7 +57,7 @@ pub(in crate::disk) fn release(claim: &Claim, disk: &File) -> Result<Vec<KernelP
                 return Err(match e {
                     Errno::EBUSY => Refusal::Open {
                         device: partition.name,
-                        program: "a program that can't be seen from here".to_owned(),
+                        program: "a program that cannot be seen from here".to_owned(),
                     }
                     .into(),
                     e => DiskError::io(partition.node(), "make the kernel forget it", e),

@@ -1,4 +1,4 @@
-//! Swap space in files: made anew, at the places that fstab and units name.
+//! Swap space in files: recreated, at the places that fstab and units name.
 //!
 //! swapon(8) takes no file with holes, and nearly every swap file arrives with some: what is allocated and never
 //! written is a hole in the stream. So each is emptied and allocated again: the file is the same one, with its mode,
@@ -28,7 +28,7 @@ const SIGNATURE: &[u8] = b"SWAPSPACE2";
 const BTRFS: u64 = 0x9123_683e;
 const XFS: u64 = 0x5846_5342;
 
-/// Makes the swap files anew that the fstab and the units below `root` name; `root` is the process's root.
+/// Recreates the swap files that the fstab and the units below `root` name; `root` is the process's root.
 pub(in crate::finish) fn renew(root: &Path) -> Result<(), Cause> {
     let mut named = fstab::swap_files(root)?;
     named.extend(of_units(root)?);

@@ -24,19 +24,19 @@ use inputs::{Kernel, complain};
 /// Options of `kactl image`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ImageArgs {
-    /// The kernel's version; without it, the one that runs
+    /// Kernel version (default: the running one)
     #[arg(long, value_name = "VERSION")]
     pub kernel: Option<String>,
-    /// The root of the system that gives kernel, firmware and tools
+    /// Root of the system that provides kernel, firmware and tools
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub root: PathBuf,
-    /// The scripts that make the image
+    /// Scripts that build the image
     #[arg(long, value_name = "DIR")]
     pub lib: Option<PathBuf>,
     /// The static agent
     #[arg(long, value_name = "FILE")]
     pub agent: Option<PathBuf>,
-    /// Only puts the join key into the image that is there
+    /// Only replace the join key in the existing image
     #[arg(long)]
     pub key_only: bool,
 }

@@ -8,27 +8,27 @@ use ka::plan::{After, BootOrder, BootPlan, Kernels, Loader};
 /// How the nodes are made to boot.
 #[derive(Clone, Debug, clap::Args)]
 pub struct BootArgs {
-    /// Boot loader: grub, grub-legacy, lilo, systemd-boot, extlinux, or none; may have modules for the initrd behind
-    /// it: 'grub --with=MODULE ...'
+    /// Boot loader: grub, grub-legacy, lilo, systemd-boot, extlinux, or none; modules for the initrd may follow:
+    /// 'grub --with=MODULE ...'
     #[arg(short = 'r', value_name = "LOADER", default_value = "grub")]
     pub loader: LoaderChoice,
-    /// Modules that the nodes' initrd must have, beyond what their hardware asks for (repeatable)
+    /// Add modules to the nodes' initrd, besides those that their hardware needs (repeatable)
     #[arg(long, value_name = "MODULE,...", value_delimiter = ',', value_parser = module)]
     pub with: Vec<String>,
-    /// Installed kernels whose initrd is built on the nodes
+    /// Build the initrd for these installed kernels
     #[arg(long, value_name = "WHICH", default_value = "all")]
     pub kernel: KernelChoice,
-    /// What a node's UEFI firmware tries first from now on
+    /// What a node's UEFI firmware tries first from then on
     #[arg(long, value_name = "FIRST", default_value = "network")]
     pub boot_order: OrderChoice,
-    /// What the boot menu of a node's UEFI firmware must have
+    /// Whether a node's UEFI boot menu must get an entry
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub nvram: NvramChoice,
-    /// Which nodes may be cloned
+    /// Whether nodes with the other firmware (BIOS, UEFI) may be cloned
     #[arg(long, value_name = "WHICH", default_value = "same")]
     pub firmware: FirmwareChoice,
-    /// What the nodes do when they are done: reboot, kexec (start the installed system at once, without the
-    /// firmware), poweroff or shell
+    /// What a node does at the end: reboot, kexec (start the installed system at once, without the firmware),
+    /// poweroff, or shell
     #[arg(long = "boot", value_name = "HOW", default_value = "reboot")]
     pub after: After,
 }

@@ -23,11 +23,11 @@ pub struct IdentityArgs {
     /// machine's), or with their number in the chain, from 1: node%d, node%03d
     #[arg(long, value_name = "NAME", default_value = "dhcp")]
     pub hostname: Naming,
-    /// Lets the nodes go, to reboot, one after the other, so long apart
+    /// Stagger node reboots by TIME
     #[arg(long, value_name = "TIME", default_value = "0", value_parser = values::duration)]
     pub delay: Duration,
-    /// Waits until the nodes tell that they run from their own disks, at most for this time (15m if none is given); a
-    /// node that does not counts as failed
+    /// Wait until each node reports that it runs from its own disk, for at most TIME (default 15m); a node that
+    /// does not report counts as failed
     #[arg(
         long,
         value_name = "TIME",

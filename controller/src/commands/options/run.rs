@@ -21,19 +21,19 @@ pub struct RunArgs {
     /// The disks.
     #[command(flatten)]
     pub disks: DiskArgs,
-    /// Copies this partition as it is, byte by byte; one that is mounted only if read-only or frozen (repeatable)
+    /// Copy this partition byte by byte; if mounted, it must be read-only or frozen (repeatable)
     #[arg(short = 'D', value_name = "PART", value_parser = values::partition)]
     pub raw: Vec<String>,
-    /// Scales fixed sizes by what a node's disk has of this machine's; not those of boot partitions and swap
+    /// Scale fixed sizes to each node's disk; boot partitions and swap keep theirs
     #[arg(long)]
     pub scale: bool,
-    /// Keeps the UUIDs of file systems, partitions and disks, instead of fresh ones
+    /// Keep the UUIDs of file systems, partitions and disks instead of creating new ones
     #[arg(long)]
     pub keep_uuids: bool,
-    /// Leaves out what is in this directory; the directory itself is copied (repeatable)
+    /// Leave out the contents of this directory; the directory itself is copied (repeatable)
     #[arg(short = 'x', value_name = "DIR", value_parser = values::directory)]
     pub exclude_dirs: Vec<PathBuf>,
-    /// Leaves out this disk, here and on the nodes: sdb, or 'sdb|sdc' (repeatable)
+    /// Leave out this disk, here and on the nodes: sdb, or 'sdb|sdc' (repeatable)
     #[arg(short = 'X', value_name = "DISK", value_delimiter = '|', value_parser = values::disk)]
     pub exclude_disks: Vec<String>,
     /// How the nodes are made to boot.
@@ -51,16 +51,16 @@ pub struct RunArgs {
     /// The user's password for that server: the first line of a file that nobody else can read
     #[arg(long, value_name = "FILE", requires = "store_log")]
     pub store_log_password: Option<PathBuf>,
-    /// The machines that may be erased: a file with a hardware address on each line
+    /// Erase only the machines listed in FILE, one MAC address per line
     #[arg(long, value_name = "FILE", conflicts_with = "yes")]
     pub nodes: Option<PathBuf>,
-    /// Erases the first N machines that arrive, without asking
+    /// Erase the first N machines that arrive, without asking
     #[arg(long)]
     pub yes: bool,
-    /// Asks for each machine's code, which its own screen shows, and erases none whose code is another
+    /// Ask for the code on each machine's screen, and erase only machines whose code matches
     #[arg(long, conflicts_with = "yes")]
     pub confirm_codes: bool,
-    /// Shows what would be erased and written on every node that waits, writes nothing, and sends them away
+    /// Show what would be erased and written on each waiting node, write nothing, and let them boot their disks
     #[arg(long)]
     pub dry_run: bool,
     /// The session's name

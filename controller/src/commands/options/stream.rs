@@ -14,40 +14,39 @@ use ka_net::listen::Listen;
 /// How a stream is held.
 #[derive(Clone, Debug, clap::Args)]
 pub struct StreamArgs {
-    /// How long to wait for N nodes: seconds, or 10m, 2h; then goes on with those that are there
+    /// How long to wait for N nodes: seconds, or 10m, 2h; then continue with those present
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     pub timeout: Option<Duration>,
-    /// Address, and control port, to listen on instead of all addresses
+    /// Listen on this address, and control port, instead of on all addresses
     #[arg(long, value_name = "ADDR[:PORT]")]
     pub listen: Option<Listen>,
     /// Only interface through which nodes come: the ports are closed on all others (default: the configuration's
     /// [net] interface; for 'run' also that of a 'kactl pxe' that serves, without --listen)
     #[arg(long, value_name = "IF")]
     pub interface: Option<String>,
-    /// Silence after which a node counts as dead, when a neighbour complains of it
+    /// How long a node may be silent, once a neighbour complains, before it counts as dead
     #[arg(long, value_name = "TIME", default_value = "1.5", value_parser = values::silence)]
     pub dead_after: Duration,
-    /// How long a node may be at one step, such as the last write to its disk, before it counts as failed
+    /// How long one step of a node may take, such as the last write to its disk, before the node counts as failed
     #[arg(long, value_name = "TIME", default_value = "35m", value_parser = values::lasting)]
     pub step_limit: Duration,
-    /// How often nodes that failed for a passing cause, or came late, are served: rounds in all
+    /// Rounds in all; each serves the nodes that came late or failed for a transient cause
     #[arg(long, value_name = "R", default_value = "2")]
     pub rounds: NonZeroU32,
-    /// The chain's order: address, file:FILE (a MAC or address a line), or switch:FILE (lines 'MAC GROUP')
+    /// Order of the chain: address, file:FILE (one MAC or address per line), or switch:FILE (lines 'MAC GROUP')
     #[arg(long, value_name = "ORDER", default_value = "address")]
     pub order: OrderSource,
-    /// Takes out a node or link that stays below this share of the best rate of its stream; 0 waits for
-    /// everybody
+    /// Remove a node or link that stays below this share of the stream's best rate; 0 waits for all
     #[arg(long, value_name = "SHARE", default_value = "0.3", value_parser = values::share)]
     pub min_share: f64,
-    /// For so long a node may be slow; also the time between two that are taken out
+    /// How long a node may stay slow; also the least time between two removals
     #[arg(long, value_name = "TIME", default_value = "10", value_parser = values::lasting)]
     pub slow_after: Duration,
-    /// Memory, on this machine and on each node, for what others may still need: bytes, or 8M, 1G; at least 8M. The
-    /// smallest of all counts (default: a quarter of the memory, at most 256M)
+    /// Memory, here and on each node, for data that others may still need: bytes, or 8M, 1G; at least 8M. The smallest
+    /// counts (default: a quarter of the memory, at most 256M)
     #[arg(long, value_name = "SIZE", value_parser = window::parse)]
     pub window: Option<u64>,
-    /// Prints one JSON object at the end instead of a summary
+    /// Print one JSON object at the end instead of a summary
     #[arg(long)]
     pub json: bool,
 }

@@ -36,7 +36,7 @@ const BUFFER: usize = 1 << 20;
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Absolute paths as seen from the clone's root. Of a directory its own entry is kept, so that it is
-    /// made anew and empty with its mode, owner and times; anything else is left out.
+    /// recreated empty with its mode, owner and times; anything else is left out.
     pub exclude: Vec<PathBuf>,
     /// Is told how far it is.
     pub progress: Option<Arc<Progress>>,

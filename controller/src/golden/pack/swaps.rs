@@ -1,6 +1,6 @@
 //! Files that the machine swaps to: what is in them is its memory, and no clone's matter.
 //!
-//! A clone allocates them anew, and needs their first page only.
+//! A clone allocates fresh ones, and needs their first page only.
 
 use std::collections::HashSet;
 use std::fs;

@@ -110,7 +110,7 @@ impl Job<'_> {
             Usage::Unused => return Ok(()),
             Usage::Held { .. } => {
                 return unsupported(
-                    "LVM, RAID and LUKS that are in use can't be copied yet: stop what uses it, and the partition is \
+                    "LVM, RAID and LUKS that are in use cannot be copied yet: stop what uses it, and the partition is \
                      copied as it is; or leave the disk out",
                 );
             }
@@ -124,7 +124,7 @@ impl Job<'_> {
                 );
             }
             Usage::Mounted { .. } if partition.made.pool.is_some_and(|pool| pool.devices > 1) => {
-                return unsupported("a btrfs of several devices can't be copied yet");
+                return unsupported("a btrfs of several devices cannot be copied yet");
             }
             Usage::Mounted { .. } | Usage::Swap => {}
         }
@@ -288,7 +288,7 @@ fn label(kind: FileSystemKind, partition: &GoldenPartition, planned: &mut Planne
     None
 }
 
-/// What mkfs.vfat(8) takes: it stops at what some systems can't read, and at what the C locale has no letters for.
+/// What mkfs.vfat(8) takes: it stops at what some systems cannot read, and at what the C locale has no letters for.
 fn is_label_of_fat(label: &str) -> bool {
     let is_refused = |b: u8| !(0x20..0x80).contains(&b) || b"*?.,;:/\\|+=<>[]\"".contains(&b);
     label.len() <= 11 && !label.starts_with(' ') && !label.bytes().any(is_refused)

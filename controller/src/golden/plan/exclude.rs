@@ -46,7 +46,7 @@ pub(super) fn used_in(dir: &Path, device: DeviceNumber) -> u64 {
     })
 }
 
-/// The sum of what `bytes` says of each file in a tree. What can't be read counts as nothing.
+/// The sum of what `bytes` says of each file in a tree. What cannot be read counts as nothing.
 fn sum_below(dir: &Path, device: DeviceNumber, mut bytes: impl FnMut(&Metadata) -> u64) -> u64 {
     let mut sum = 0;
     let mut waiting = vec![dir.to_owned()];

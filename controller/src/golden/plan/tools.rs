@@ -4,7 +4,7 @@ use super::PlanError;
 use ka::plan::{FileSystemKind, Plan};
 use std::path::Path;
 
-/// Names the first file system that the nodes can't make. Tools without which there is no tree at all are not
+/// Names the first file system that the nodes cannot make. Tools without which there is no tree at all are not
 /// looked for.
 pub(super) fn check(stage2: &Path, plan: &Plan) -> Result<(), PlanError> {
     for fs in plan.disks.iter().flat_map(|disk| &disk.file_systems) {

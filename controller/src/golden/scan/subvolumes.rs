@@ -87,8 +87,9 @@ fn btrfs(arguments: &[&str], at: &Path) -> io::Result<String> {
     let mut command = Command::new("btrfs");
     command.args(arguments).arg(at).stdin(Stdio::null());
     let called = || format!("btrfs {} {}", arguments.join(" "), at.display());
-    let output = tool::output(&mut command, LIMIT)
-        .map_err(|e| io::Error::new(e.kind(), format!("can't start `{}` (of btrfs-progs): {e}", called())))?;
+    let output = tool::output(&mut command, LIMIT).map_err(|e| {
+        io::Error::new(e.kind(), format!("cannot start `{}` (of btrfs-progs): {e}", called()))
+    })?;
     if output.end != End::Exited(ExitStatus::default()) {
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(io::Error::other(format!("{}: {}: {}", called(), output.end, said.trim())));

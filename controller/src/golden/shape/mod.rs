@@ -37,7 +37,7 @@ type Parse = fn(&[u8]) -> Option<Made>;
 /// Reads what the superblock on a device tells. Kinds whose tools have nothing to set tell nothing.
 ///
 /// # Errors
-/// The device can't be read, or has no superblock of this kind.
+/// The device cannot be read, or has no superblock of this kind.
 pub fn read(kind: FileSystemKind, device: &Path) -> io::Result<Made> {
     let (at, length, parse): (_, _, Parse) = match kind {
         FileSystemKind::Ext2 | FileSystemKind::Ext3 | FileSystemKind::Ext4 => (1024, 1024, ext::parse),

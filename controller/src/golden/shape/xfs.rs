@@ -6,7 +6,7 @@ use ka::plan::Shape;
 /// Version 5 has checksums and three words of features.
 const CHECKSUMS: u16 = 5;
 
-/// The names are those of mkfs.xfs(8)'s options. Those of a checksummed file system that can't be left out, and
+/// The names are those of mkfs.xfs(8)'s options. Those of a checksummed file system that cannot be left out, and
 /// marks of the moment, have none.
 const RO_COMPAT: [(u64, &str); 4] = [(0x1, "finobt"), (0x2, "rmapbt"), (0x4, "reflink"), (0x8, "inobtcount")];
 const INCOMPAT: [(u64, &str); 9] = [

@@ -83,7 +83,7 @@ impl Session {
             }
         }
         for id in older {
-            let reason = "the machine has joined anew".to_owned();
+            let reason = "the machine has joined again".to_owned();
             self.tell(id, ToAgent::Refused { reason });
             self.nodes.remove(&id);
         }

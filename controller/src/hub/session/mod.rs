@@ -61,7 +61,7 @@ pub struct SessionSpec {
     pub only: Option<BTreeSet<Mac>>,
     /// What the nodes do before the stream.
     pub plans: Option<Plans>,
-    /// After this time it begins with whoever is there.
+    /// After this time it begins with the nodes present.
     pub timeout: Option<Duration>,
     /// Where the nodes' logs go.
     pub log: Option<PathBuf>,

@@ -239,7 +239,7 @@ impl Session {
         let slow = slow_cards(ready.iter().map(|node| node.inventory.cards.first()));
         let slow: BTreeSet<NodeId> =
             ready.iter().zip(slow).filter(|(_, slow)| *slow).map(|(n, _)| n.id()).collect();
-        // Whose card or link was too bad for a chain has nobody behind it in the next. Nor has who sits on this machine
+        // Whose card or link was too bad for a chain has no successor in the next. Nor has who sits on this machine
         // and came by an address that leads nobody else there.
         // Nor has whose card is known to be slow.
         // Before all: who may be a liar has no honest node behind it.

@@ -385,7 +385,7 @@ fn a_second_host_that_claims_a_waiting_machine_does_not_take_its_place() {
     session.nodes.get_mut(&NodeId(1)).unwrap().heard_at -= session.spec.dead_after * 3;
     arrive_from(&mut session, 3, 1, [10, 0, 0, 1], [3; 32]).unwrap();
     assert_eq!(session.arrivals()[0].key, [3; 32]);
-    // The same agent that joins anew is no other machine.
+    // The same agent that joins again is no other machine.
     arrive_from(&mut session, 4, 1, [10, 0, 0, 1], [3; 32]).unwrap();
     assert_eq!(session.arrivals().len(), 1);
 }

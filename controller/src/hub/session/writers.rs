@@ -72,7 +72,7 @@ fn overdue(node: &Node, released: Option<Instant>, limit: Duration, window: u64)
     if let Some(time) = node.writes_nothing(released).filter(|time| *time > limit) {
         return Some(format!("it has all data, and has written nothing for {} s", time.as_secs()));
     }
-    // A disk that answers once a minute makes progress, and nobody can wait for it.
+    // A disk that answers once per minute makes progress, and nobody can wait for it.
     let time = clock::now() - released;
     let most = limit + Duration::from_secs(window / LEAST_RATE);
     (time > most).then(|| format!("it has all data, and has not written it within {} s", time.as_secs()))

@@ -15,7 +15,7 @@ struct Stream {
     now: Duration,
     members: BTreeMap<NodeId, Standing>,
     end: Option<Offset>,
-    /// How far all are, as the golden node knows, and how many bytes a second that rises; unknown at first.
+    /// How far all are, as the golden node knows, and how many bytes per second that rises; unknown at first.
     tail: Option<(Offset, u64)>,
 }
 

@@ -59,7 +59,7 @@ fn entry_line(description: &Description, entry: &Entry) -> String {
     if entry.bootable {
         fields.push("bootable".to_owned());
     }
-    // Writing to a string can't fail.
+    // Writing to a string cannot fail.
     let _ = write!(text, "{}", fields.join(", "));
     text
 }

@@ -67,7 +67,7 @@ fn a_damaged_gpt_is_not_nothing() {
     };
     assert!(of("gpt").contains("\n    nothing found on it\n"), "{}", of("gpt"));
     assert!(
-        of("PMBR").contains("\n    a GPT that can't be read: there may be partitions on it\n"),
+        of("PMBR").contains("\n    a GPT that cannot be read: there may be partitions on it\n"),
         "{}",
         of("PMBR")
     );

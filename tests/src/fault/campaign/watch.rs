@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::process::Process;
 
-/// Without any progress, and without a word, for so long: a hang.
+/// Without any progress, and without a word, for this long: a hang.
 pub(super) const LONGEST: Duration = Duration::from_secs(60);
 /// Words are no progress for ever.
 const LONGEST_IN_ALL: Duration = Duration::from_secs(200);

@@ -70,7 +70,7 @@ pub(super) enum Answer {
 /// What the client wants.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Question<'a> {
-    /// An offer, from whoever is there.
+    /// An offer, from any server.
     Discover,
     /// The address that was offered.
     Request(&'a Lease),

@@ -113,7 +113,7 @@ impl Keeper {
     /// would be the greater harm.
     fn start_over(&mut self, reason: &str) {
         let (name, address) = (&self.link.name, self.lease.setting.address);
-        log::warn!("{name}: DHCP no longer grants {address}: {reason}; asking anew");
+        log::warn!("{name}: DHCP no longer grants {address}: {reason}; asking again");
         match self.acquire() {
             Ok(Granted { lease, since, .. }) => self.take(lease, since),
             Err(e) => log::error!("{e}; {address} is kept without a lease"),

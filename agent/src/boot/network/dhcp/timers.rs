@@ -120,7 +120,7 @@ mod tests {
         }
     }
 
-    /// A server that stays silent is asked at falling intervals, never more often than once a minute, until
+    /// A server that stays silent is asked at falling intervals, never more often than once per minute, until
     /// the lease is over.
     #[test]
     fn silence_is_met_with_patience() {

@@ -1,4 +1,4 @@
-//! The initrds of the installed kernels, built anew on this node by the distribution's own tool.
+//! The initrds of the installed kernels, rebuilt on this node by the distribution's own tool.
 //!
 //! The golden node's initrd may hold the drivers of the golden node's hardware only. What this node
 //! needs is added to the tool's configuration, so that later kernels have it too, and what came out is

@@ -87,7 +87,7 @@ fn take(disk: &Path) -> Result<([u8; mbr::SIZE], [u8; mbr::SIZE]), Cause> {
             device.read_exact_at(&mut sector, 0)?;
             let mut number = [0; 8];
             number.copy_from_slice(&sector[CORE_SECTOR]);
-            // A number beyond every disk gives a sector beyond every disk, which can't be read.
+            // A number beyond every disk gives a sector beyond every disk, which cannot be read.
             device.read_exact_at(&mut core, u64::from_le_bytes(number).saturating_mul(512))
         })
         .map_err(|e| Cause::file("read back", disk, e))?;

@@ -137,7 +137,7 @@ fn check_program(path: &Path, names: &Names<'_>) -> Result<(), Cause> {
     } else if let Some(golden) = names.golden_in(&text) {
         format!(
             "has the golden node's file system {golden} built in, and the copied system has no grub-install that \
-             makes it anew"
+             recreates it"
         )
     } else if text.contains(esp::HELD) {
         format!("looks for its files in {}, which is gone when the node boots", esp::HELD)

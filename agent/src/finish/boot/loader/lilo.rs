@@ -1,4 +1,4 @@
-//! LILO: its configuration rewritten for this node's disks, and its map made anew.
+//! LILO: its configuration rewritten for this node's disks, and its map recreated.
 //!
 //! LILO's boot sector holds the places of the map's blocks on this very disk, so nothing of the golden node's is
 //! of use. What lilo.conf may name is in its manual, lilo.conf(5).

@@ -73,8 +73,8 @@ fn renew_copies(top: &Path, boot: &Path, names: &Names<'_>) -> Result<(), Cause>
             if is_same(&copy, &original).map_err(|e| Cause::file("compare", &copy, e))? {
                 continue;
             }
-            log::info!("{} is not {}, and is copied anew", copy.display(), original.display());
-            fs::copy(&original, &copy).map_err(|e| Cause::file("copy anew", &copy, e))?;
+            log::info!("{} is not {}, and is copied again", copy.display(), original.display());
+            fs::copy(&original, &copy).map_err(|e| Cause::file("copy again", &copy, e))?;
         }
     }
     Ok(())

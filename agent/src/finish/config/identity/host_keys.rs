@@ -1,4 +1,4 @@
-//! SSH host keys and names for servers: taken away, and made anew on the node, of the same kinds and at the same
+//! SSH host keys and names for servers: taken away, and recreated on the node, of the same kinds and at the same
 //! places.
 //!
 //! Not every system makes missing host keys at its first boot (Debian does not), and a clone without any lets
@@ -89,7 +89,7 @@ fn openssh_keys(root: &Path) -> Result<Vec<PathBuf>, Cause> {
 }
 
 /// As `ssh-keygen -t` calls it: from the public key, from the file's name, else by asking the key itself. A key of no
-/// known kind could not be made anew, and without it nobody might get in.
+/// known kind could not be recreated, and without it nobody might get in.
 fn openssh_kind(path: &Path) -> Result<Option<String>, Cause> {
     let public = with_suffix(path, ".pub");
     let public = match fs::read(&public) {

@@ -1,7 +1,7 @@
 //! What belongs to one machine only, and must not be on two.
 //!
 //! What is only taken away is a list, so that it grows without new code, and a site adds to it. What a system
-//! cannot do without is made anew.
+//! cannot do without is recreated.
 
 mod host_keys;
 mod known;
@@ -29,7 +29,7 @@ const ENTRY_TOKEN: &str = "etc/kernel/entry-token";
 const KERNEL_INSTALL: [(&str, &str); 2] =
     [("etc/kernel/install.conf", "MACHINE_ID="), ("etc/machine-info", "KERNEL_INSTALL_MACHINE_ID=")];
 
-/// Takes the golden node's identity out of the tree below `root`, which is the process's root, and makes anew what
+/// Takes the golden node's identity out of the tree below `root`, which is the process's root, and recreates what
 /// the node needs. `hostname` is the node's.
 pub(in crate::finish) fn renew(root: &Path, hostname: &str) -> Result<(), Cause> {
     let list = List::read(root)?;

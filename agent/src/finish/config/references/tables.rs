@@ -5,7 +5,7 @@ use crate::finish::config::names::{Named, Names};
 /// Options with which the system boots without the device.
 const SPARED: [&str; 3] = ["noauto", "nofail", "_netdev"];
 
-/// `NAME DEVICE KEY OPTIONS`. What is encrypted anew at each boot has no UUID that stays, so a partition is
+/// `NAME DEVICE KEY OPTIONS`. What is encrypted with a new key at each boot has no UUID that stays, so a partition is
 /// named by its own. An entry for a disk that was not cloned would be waited for at each boot.
 pub(super) fn rewrite_crypttab(text: &str, names: &Names<'_>) -> String {
     each_line(text, |line| {

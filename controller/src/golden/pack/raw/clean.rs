@@ -40,7 +40,7 @@ pub(super) fn check(kind: &str, device: &Path, fd: BorrowedFd<'_>) -> Result<(),
 /// Asks xfs_logprint(8), because the log's end must be searched for.
 fn xfs(device: &Path) -> Result<(), String> {
     let output = Command::new("xfs_logprint").arg("-t").arg(device).output();
-    let output = output.map_err(|e| format!("xfs_logprint (package xfsprogs) can't be run: {e}"))?;
+    let output = output.map_err(|e| format!("xfs_logprint (package xfsprogs) cannot be run: {e}"))?;
     if String::from_utf8_lossy(&output.stdout).contains("<CLEAN>") {
         Ok(())
     } else {
@@ -57,6 +57,6 @@ fn at<const N: usize>(fd: BorrowedFd<'_>, offset: u64) -> Result<[u8; N], String
     match rustix::io::pread(fd, &mut bytes, offset) {
         Ok(got) if got == N => Ok(bytes),
         Ok(_) => Err("it ends within its superblock".to_owned()),
-        Err(errno) => Err(format!("its superblock can't be read: {errno}")),
+        Err(errno) => Err(format!("its superblock cannot be read: {errno}")),
     }
 }

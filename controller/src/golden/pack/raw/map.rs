@@ -27,7 +27,7 @@ pub(super) fn of(kind: &str, device: &Path, size: u64) -> Result<Vec<Segment>, S
         .arg(&log)
         .stdin(Stdio::null())
         .output()
-        .map_err(|e| format!("{program} (package partclone) can't be run: {e}"))?;
+        .map_err(|e| format!("{program} (package partclone) cannot be run: {e}"))?;
     if !output.status.success() {
         let said = std::fs::read_to_string(&log).unwrap_or_default();
         let last =
