@@ -173,8 +173,9 @@ try() {
     script + "echo ALL WERE TRIED\npoweroff -f\n"
 }
 
-/// Modes of fscrypt, for contents and for names (linux/fscrypt.h), as `ciphers.c` tries them.
-const ENCRYPTED: [&str; 5] = ["1-4", "5-6", "9-9", "1-10", "7-8"];
+/// Modes of fscrypt, for contents and for names (linux/fscrypt.h), as `ciphers.c` tries them. HCTR2 and SM4 are in no
+/// kernel of Debian 12.
+const ENCRYPTED: [&str; 3] = ["1-4", "5-6", "9-9"];
 
 /// Makes an encrypted directory of each mode, and a file in it.
 const CIPHERS: &str = r#"
@@ -213,7 +214,7 @@ static int try(const char *at, int contents, int names)
 
 int main(int count, char **words)
 {
-    static const int modes[][2] = { {1, 4}, {5, 6}, {9, 9}, {1, 10}, {7, 8} };
+    static const int modes[][2] = { {1, 4}, {5, 6}, {9, 9} };
     for (unsigned i = 0; i < sizeof modes / sizeof *modes; i++)
         if (try(words[count - 1], modes[i][0], modes[i][1])) printf("fscrypt-%d-%d FAILS\n", modes[i][0], modes[i][1]);
 }

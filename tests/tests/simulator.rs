@@ -181,7 +181,7 @@ fn a_member_that_leaves_before_the_release_is_noticed() {
 #[test]
 fn taking_hellos_of_old_epochs_is_noticed() {
     let rules = Rules { old_epochs_refused: false, ..Rules::default() };
-    check_without(rules, 39, "only the faulty are expelled");
+    check_without(rules, 2270, "only the faulty are expelled");
 }
 
 #[test]
