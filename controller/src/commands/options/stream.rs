@@ -1,5 +1,7 @@
 //! The options of every command that streams: who is waited for, in which order, and for how long.
 
+#![allow(rustdoc::broken_intra_doc_links, reason = "brackets in help texts mean what may be left out")]
+
 use std::num::NonZeroU32;
 use std::time::Duration;
 
