@@ -63,6 +63,6 @@ fn a_wrong_configuration_is_named_and_no_key_is_made() {
     fs::write(&config, "[directories]\nkey = \"x\"\n").unwrap();
     let (status, said) = init("0022", &config, "");
     assert_eq!(status, Some(2));
-    assert!(said.contains(&format!("kactl: {}:2: unknown field `key`", config.display())), "{said}");
+    assert!(said.contains(&format!("kactl: {}:2:1: unknown field `key`", config.display())), "{said}");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }

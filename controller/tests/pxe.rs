@@ -211,7 +211,7 @@ fn dnsmasq_is_started_again_and_given_up_when_it_cannot_live() {
     assert_eq!(pxe.wait(), Some(2));
     let log = pxe.log();
     assert!(
-        log.contains("dnsmasq ended 5 times in a row") && log.contains("\n    dnsmasq: cannot read"),
+        log.contains("dnsmasq ended 5 times in a row") && log.contains("    dnsmasq: cannot read"),
         "{log}"
     );
 }

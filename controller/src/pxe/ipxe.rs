@@ -40,7 +40,7 @@ pub fn render(boot: &Boot, settings: &Settings, booting: &Booting) -> String {
     let words = menu::kernel_words(boot, settings);
     let initrd = menu::initrd(boot, settings);
     let Settings { address, http, .. } = settings;
-    let words = format!("{words} BOOTIF=01-${{netX/mac:hexhyp}}");
+    let words = format!("initrd={initrd} {words} BOOTIF=01-${{netX/mac:hexhyp}}");
     format!(
         "{head}\
          kernel http://{address}:{http}/vmlinuz {words} || kernel tftp://{address}/vmlinuz {words} || exit 1\n\

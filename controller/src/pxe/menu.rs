@@ -129,8 +129,7 @@ pub fn initrd<'a>(boot: &'a Boot, settings: &'a Settings) -> &'a str {
 /// The kernel's command line, but for the initrd and the card that the machine booted from, which the loaders add.
 #[must_use]
 pub fn kernel_words(boot: &Boot, settings: &Settings) -> String {
-    let mut line = format!("initrd={}", initrd(boot, settings));
-    push(&mut line, format_args!("automatic=method:ka,interface:auto,network:dhcp kamethod rw"));
+    let mut line = String::from("automatic=method:ka,interface:auto,network:dhcp kamethod rw");
     if !settings.console.is_empty() {
         push(&mut line, format_args!("{}", settings.console));
     }

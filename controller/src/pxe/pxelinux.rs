@@ -45,14 +45,15 @@ pub fn render(boot: &Boot, settings: &Settings, booting: &Booting) -> String {
     let Settings { address, http, .. } = settings;
     let local = local(booting.local_pxelinux);
     let words = menu::kernel_words(boot, settings);
-    let by_tftp = by_tftp(&words);
+    let initrd = menu::initrd(boot, settings);
+    let by_tftp = by_tftp(initrd, &words);
     let head = "# Written by kactl pxe, which replaces every change.\n";
     if booting.bios == BiosLoader::Pxelinux {
         return format!("{head}{}", menu_of(default, "", &local, &[("kamethod", &by_tftp)]));
     }
     let by_http = format!(
         "\x20 KERNEL http://{address}:{http}/vmlinuz\n\
-         \x20 INITRD http://{address}:{http}/all.rdz\n\
+         \x20 INITRD http://{address}:{http}/{initrd}\n\
          \x20 APPEND {words}\n\
          \x20 IPAPPEND 2\n"
     );
@@ -64,7 +65,12 @@ pub fn render(boot: &Boot, settings: &Settings, booting: &Booting) -> String {
 #[must_use]
 pub fn for_a_site(settings: &Settings, booting: &Booting) -> String {
     let words = menu::kernel_words(&Boot::Local, settings);
-    menu_of("local", "", &local(booting.local_pxelinux), &[("kamethod", &by_tftp(&words))])
+    menu_of(
+        "local",
+        "",
+        &local(booting.local_pxelinux),
+        &[("kamethod", &by_tftp(menu::initrd(&Boot::Local, settings), &words))],
+    )
 }
 
 fn menu_of(default: &str, on_error: &str, local: &str, labels: &[(&str, &str)]) -> String {
@@ -89,10 +95,10 @@ fn local(how: LocalPxelinux) -> String {
     }
 }
 
-fn by_tftp(words: &str) -> String {
+fn by_tftp(initrd: &str, words: &str) -> String {
     format!(
         "\x20 KERNEL vmlinuz\n\
-         \x20 APPEND initrd=all.rdz {words}\n\
+         \x20 APPEND initrd={initrd} {words}\n\
          \x20 IPAPPEND 2\n"
     )
 }

@@ -190,7 +190,7 @@ pub(super) fn invariant_only_the_faulty_are_expelled(
     let (now, dead_after) = (world.now, world.schedule.dead_after);
     let stands = |since: Duration, time: Duration| now.saturating_sub(since) >= time;
     let stands_still = if alive {
-        stands(node.heard.moved, dead_after * 2 / 3)
+        stands(node.heard.moved, dead_after / 3 * 2)
     } else {
         stands(world.hosts[0].heard.moved, dead_after / 4)
     };
