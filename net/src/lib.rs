@@ -4,10 +4,11 @@
 //! around `ka::chain`: sockets and clocks are here, decisions are there.
 //!
 //! ```
-//! use ka_net::listen::{Listen, listener};
+//! use ka_net::listen::{Listen, Side};
 //!
 //! let place: Listen = "127.0.0.1:0".parse()?;
-//! let listener = listener(Some(place.address), place.port.unwrap_or_default())?;
+//! let side = Side { address: Some(place.address), interface: None };
+//! let listener = side.listener(place.port.unwrap_or_default())?;
 //! assert!(listener.local_addr()?.port() > 0);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
