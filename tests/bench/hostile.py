@@ -60,7 +60,7 @@ def note(bench, setting, flood, series, base):
 
 def boot_services(bench, program):
     """The same for downloads of the boot image, over HTTP and TFTP."""
-    with hosts(2, boot.RATE_MBIT) as network, boot.server(bench, network) as pxe:
+    with hosts(2, boot.RATE_MBIT) as network, boot.server(bench, network, boot.FILES) as pxe:
         network.hostile = 2
         for get, path, flood, name in (("get", "/all.rdz", "unread", "HTTP clients that never read"),
                                        ("tftp", "all.rdz", "unconfirmed", "TFTP requests without ACK")):
