@@ -1,6 +1,6 @@
 //! A sample of what was written, hashed as it was written, and read back from the medium when it is synced.
 //!
-//! A disk may take writes, flush, and say nothing of what it has lost. Whoever reads what he has just written gets it
+//! A disk may take writes, flush, and report nothing of what it has lost. A process that reads what it has just written gets it
 //! from the kernel's memory; so the kernel is made to forget it first. Of a stream of up to 16 MiB the sample is nearly
 //! all, of a longer one each stretch has the same chance. It finds a medium that loses a part of its writes, and not one
 //! that has lost a few blocks; and it cannot see whether the file system's own tables were kept.

@@ -32,7 +32,7 @@ pub(super) struct Ready {
     pub(super) exclusive: File,
     /// One for each file system of the plan.
     pub(super) recipes: Vec<Recipe>,
-    /// Where it departs from the plan, for whoever reads the summary.
+    /// Where it departs from the plan, for the summary's reader.
     pub(super) noted: Tally,
 }
 

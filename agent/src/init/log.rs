@@ -45,7 +45,7 @@ fn open(path: &Path) -> io::Result<File> {
     if let Some(directory) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     }
-    // It tells of the clone's inside, and is not for every process of the machine.
+    // It describes the clone's inside; other users of this machine must not read it.
     File::options().create(true).append(true).mode(0o640).open(path)
 }
 

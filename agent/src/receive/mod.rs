@@ -170,7 +170,7 @@ fn lacks(notes: &Tally) -> Result<(), ReceiveError> {
     }
 }
 
-/// One attempt; the controller is told how it went. Returns what was noted.
+/// One attempt; reports its outcome to the controller, and returns what was noted.
 fn receive_once(
     session: &Session,
     sink: &Sink,

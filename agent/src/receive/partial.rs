@@ -195,7 +195,7 @@ fn refuse_others(target: &Path, own: Option<&Path>) -> Result<(), SinkError> {
         let other = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(&path);
         // Gone meanwhile.
         let Ok(other) = other else { continue };
-        // Another user's is none of ours: whoever may write here could stop us with it for ever.
+        // Another user's file is none of ours: any user who may write here could stop us with one for ever.
         let owner = other.metadata().map_err(failed)?.uid();
         if owner != geteuid().as_raw() && owner != 0 {
             continue;

@@ -78,7 +78,7 @@ pub fn run(args: &PxeArgs, config: &Config) -> Outcome {
     log_what_is_missing(&service);
     checks::all(&service, &config.ports).report()?;
     let user = confine(&service, &directories.run)?;
-    // Beside dnsmasq's own directory: it reads what it is told, and does not write it.
+    // Beside dnsmasq's own directory: dnsmasq reads its configuration, and cannot write it.
     let dnsmasq_config = service.run.with_extension("conf");
     atomic::write(&dnsmasq_config, service.config().as_bytes(), 0o644)?;
     // A site's own server has its own copy of the files, and gives the image that has the long-lived key.

@@ -196,7 +196,7 @@ fn place(args: &RunArgs, config: &Config) -> Place {
         None => Entry::default(),
     };
     if !entry.own_secret {
-        log::info!("no 'kactl pxe' serves with a secret for each run: whoever has join.key can join");
+        log::info!("no 'kactl pxe' serves with a secret for each run: every holder of join.key can join");
     }
     Place { entry, ..Place::new(config, args.stream.listen, interface) }
 }

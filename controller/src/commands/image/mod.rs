@@ -104,7 +104,7 @@ pub fn run(args: &ImageArgs, places: &Places) -> Result<()> {
     let missing = [new_boot.join("missing-firmware"), new_stage2.join("missing-firmware")];
     report_firmware(&missing, &args.root)?;
     exchange(&new_stage2, &places.stage2)?;
-    // The image has the join key, and whoever reads that can join. dnsmasq may be let in already.
+    // The image holds the join key, and every reader of that key can join. dnsmasq may be let in already.
     guarded::shared_directory(&places.boot, 0o700, 0o027)?;
     for name in BOOT_FILES {
         replace(&new_boot.join(name), &places.boot.join(name))?;
