@@ -9,9 +9,9 @@ use ka::chain::NodeId;
 use ka::inventory::identity::DiskIdentity;
 
 use super::select;
-use crate::hub::Target;
-use crate::hub::session::Question;
 use crate::hub::{Hub, Snapshot};
+use ka::session::Question;
+use ka::session::Target;
 
 /// Asks one question at a time. Nobody waits for the answer but the machine that it is about.
 pub(super) struct AskAgain<'a> {

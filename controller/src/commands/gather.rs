@@ -11,11 +11,11 @@ use super::options::run::RunArgs;
 use super::select::{self, Dialogue, Permission, Selected};
 use crate::exit::{Exit, Outcome};
 use crate::hub::Hub;
-use crate::hub::session::Admission;
-use crate::hub::{Arrival, Target};
 use crate::rendezvous::lease::{Allowed, HeldLease};
 use crate::view::dry_run;
 use crate::view::machines::{self, Code};
+use ka::session::Admission;
+use ka::session::{Arrival, Target};
 
 /// How often the waiting machines are looked at.
 const LOOK: Duration = Duration::from_millis(500);

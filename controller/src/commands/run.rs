@@ -6,11 +6,14 @@ use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, anyhow, ensure};
 use ka::keys::JoinKey;
+use ka::keys::random;
 use ka::plan::After;
+use ka::session::plans::{FirstBoots, Plans};
+use ka::session::{Admission, Gate, SessionSpec, Target};
 use ka::wire::session_names;
 
 use super::ask_again::AskAgain;
@@ -22,11 +25,8 @@ use crate::config::{Config, Directories, keys};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::golden::hooks::{HookArgs, Reading};
 use crate::golden::{self, cards};
-use crate::hub::Target;
 use crate::hub::entry::Entry;
-use crate::hub::plans::Plans;
-use crate::hub::session::{Admission, Gate, SessionSpec};
-use crate::hub::{Hub, Place};
+use crate::hub::{Hub, Place, SessionSetup};
 use crate::lists::nodes;
 use crate::log_server;
 use crate::pxe::serving;
@@ -80,11 +80,11 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
     let plans = Plans {
         names,
         cards: cards::cards()?,
-        booted: booted.clone(),
+        first_boots: first_boots(booted.as_deref())?,
         ask: permission == Permission::Ask && io::stdin().is_terminal(),
         ..Plans::new(target.clone())
     };
-    let sessions = sessions(args, config, Arc::clone(&source), plans, &stage2, logs, &permission)?;
+    let sessions = sessions(args, config, Arc::clone(&source), plans, logs, booted.clone(), &permission)?;
     let join = keys.run.as_ref().map(JoinKey::to_text);
     let hub = Hub::start(&place, keys, sessions)?;
     let mut lease = HeldLease::take(
@@ -212,6 +212,11 @@ fn booted(args: &RunArgs, config: &Config, place: &Place) -> anyhow::Result<Opti
     Ok(Some(Arc::new(booted)))
 }
 
+/// How the nodes report their first boot, if that is awaited.
+fn first_boots(booted: Option<&Booted>) -> anyhow::Result<Option<FirstBoots>> {
+    booted.map(|booted| Ok(FirstBoots { port: booted.port, secret: random()? })).transpose()
+}
+
 /// What the nodes need must be there before anybody waits.
 fn check_images(directories: &Directories) -> anyhow::Result<()> {
     for path in [directories.boot().join("vmlinuz"), directories.boot().join("all.rdz"), directories.stage2()]
@@ -272,49 +277,34 @@ fn sessions(
     config: &Config,
     source: Arc<GoldenSource>,
     plans: Plans,
-    stage2: &str,
     logs: Option<PathBuf>,
+    booted: Option<Arc<Booted>>,
     permission: &Permission,
-) -> anyhow::Result<Vec<SessionSpec>> {
+) -> anyhow::Result<Vec<SessionSetup>> {
     let only = if let Permission::Listed(macs) = permission { Some(macs.clone()) } else { None };
-    let wanted = args.wanted()?;
-    let window = args.stream.window();
-    let order = args.stream.order.read()?;
+    let common = SessionSpec {
+        started: SystemTime::now(),
+        window: args.stream.window(),
+        dead_after: args.stream.dead_after,
+        step_limit: args.stream.step_limit,
+        slow: args.stream.slow(),
+        order: args.stream.order.read()?,
+        ..SessionSpec::new(&session_names::stage2_of(&args.session), args.wanted()?)
+    };
+    let tools = SessionSpec { gate: Gate::Lasting(STAGE2_LINGER), ..common.clone() };
+    let system = SessionSpec {
+        name: args.session.clone(),
+        gate: Gate::Named,
+        only,
+        plans: Some(plans),
+        rounds: args.stream.rounds.get(),
+        delay: args.identity.delay,
+        ..common
+    };
+    let stage2 = Arc::new(DirectorySource(config.directories.stage2()));
     Ok(vec![
-        SessionSpec {
-            name: stage2.to_owned(),
-            source: Arc::new(DirectorySource(config.directories.stage2())),
-            wanted,
-            gate: Gate::Lasting(STAGE2_LINGER),
-            only: None,
-            plans: None,
-            timeout: None,
-            log: logs.clone(),
-            window,
-            dead_after: args.stream.dead_after,
-            step_limit: args.stream.step_limit,
-            rounds: 1,
-            delay: Duration::ZERO,
-            order: order.clone(),
-            slow: args.stream.slow(),
-        },
-        SessionSpec {
-            name: args.session.clone(),
-            source,
-            wanted,
-            gate: Gate::Named,
-            only,
-            plans: Some(plans),
-            timeout: None,
-            log: logs,
-            window,
-            dead_after: args.stream.dead_after,
-            step_limit: args.stream.step_limit,
-            rounds: args.stream.rounds.get(),
-            delay: args.identity.delay,
-            order,
-            slow: args.stream.slow(),
-        },
+        SessionSetup { spec: tools, source: stage2, log: logs.clone(), booted: None },
+        SessionSetup { spec: system, source, log: logs, booted },
     ])
 }
 

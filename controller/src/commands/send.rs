@@ -5,16 +5,16 @@ use std::num::NonZeroU32;
 use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail, ensure};
+use ka::session::{Gate, SessionSpec};
 
 use super::options::stream::StreamArgs;
 use super::watch;
 use crate::config::{Config, keys};
 use crate::exit::Outcome;
-use crate::hub::session::{Gate, SessionSpec};
-use crate::hub::{Hub, Place};
+use crate::hub::{Hub, Place, SessionSetup};
 use crate::stream::source::{CommandSource, FileSource, Source, TreeSource};
 use crate::values;
 use crate::view::progress::Progress;
@@ -69,13 +69,12 @@ pub fn run(args: &SendArgs, config: &Config) -> Outcome {
     let keys = keys::load(args.keys.as_deref().unwrap_or(&config.directories.keys))?;
     let spec = SessionSpec {
         name: args.session.clone(),
-        source: args.source.open(args.cross)?,
+        started: SystemTime::now(),
         wanted: usize::try_from(args.nodes_wanted.get())?,
         gate: Gate::First,
         only: None,
         plans: None,
         timeout: args.stream.timeout,
-        log: None,
         window: args.stream.window(),
         dead_after: args.stream.dead_after,
         step_limit: args.stream.step_limit,
@@ -84,8 +83,9 @@ pub fn run(args: &SendArgs, config: &Config) -> Outcome {
         order: args.stream.order.read()?,
         slow: args.stream.slow(),
     };
-    let hub =
-        Hub::start(&Place::new(config, args.stream.listen, args.stream.interface(config)), keys, vec![spec])?;
+    let setup = SessionSetup { spec, source: args.source.open(args.cross)?, log: None, booted: None };
+    let place = Place::new(config, args.stream.listen, args.stream.interface(config));
+    let hub = Hub::start(&place, keys, vec![setup])?;
     log::info!("the session {} waits for {} nodes on port {}", args.session, args.nodes_wanted, hub.port);
     let end = watch::until_over(&hub, &args.session, &mut Progress::start(args.stream.json), |_| ())?;
     watch::report(&end, args.stream.json)

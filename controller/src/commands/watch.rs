@@ -6,12 +6,12 @@ use anyhow::anyhow;
 use ka_host::terminal;
 
 use crate::exit::{self, Exit, Outcome};
-use crate::hub::session::Ending;
 use crate::hub::{Hub, Snapshot};
 use crate::rendezvous::booted::Booted;
 use crate::status::{Failure, Phase, RunStatus};
 use crate::view::progress::Progress;
 use crate::view::summary;
+use ka::session::Ending;
 
 /// How often the view is renewed.
 const RENEW: Duration = Duration::from_millis(200);
@@ -97,6 +97,9 @@ pub(super) fn report(end: &Snapshot, json: bool) -> Outcome {
         Some(Ending::SourceFailed(reason)) => Err(exit::Failure::source(anyhow!("{reason}"))),
         Some(Ending::Nobody) => {
             Err(exit::Failure { exit: Exit::NodesFailed, error: anyhow!("no node came in time") })
+        }
+        Some(Ending::Stopped) => {
+            Err(exit::Failure { exit: Exit::NodesFailed, error: anyhow!("the session was stopped") })
         }
         Some(Ending::Served) | None => {
             let complete = end.status.is_whole();

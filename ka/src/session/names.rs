@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::str::FromStr;
 
-use ka::hostname;
-use ka::mac::Mac;
-use ka::plan::NodeName;
+use serde::{Deserialize, Serialize};
 
-use crate::lists::hosts::Hosts;
+use crate::hostname;
+use crate::mac::Mac;
+use crate::plan::NodeName;
 
 /// What names a node that no table names (`--hostname`).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Naming {
     /// The DHCP server, if it has a name for the machine; else it keeps the golden node's.
     #[default]
@@ -39,7 +39,7 @@ impl FromStr for Naming {
 }
 
 /// A name with a number in it: `node%03d`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pattern {
     before: String,
     width: usize,
@@ -83,62 +83,65 @@ impl Pattern {
     }
 }
 
-/// The names of a run's nodes.
-#[derive(Clone, Debug, Default)]
+/// How a run's nodes are named.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Names {
-    hosts: Hosts,
+    hosts: BTreeMap<Mac, NodeName>,
     naming: Naming,
-    /// What each machine has been called; none for one that keeps the golden node's name.
-    given: BTreeMap<Mac, Option<NodeName>>,
-    /// All names that are given, or in the table, in lower case.
+    /// Names that no other machine gets, in lower case.
     taken: BTreeSet<String>,
-    /// The number that was counted last.
-    counted: u32,
 }
+
+/// What each machine is called; none for one that keeps the golden node's name.
+pub type Given = BTreeMap<Mac, Option<NodeName>>;
 
 impl Names {
     /// Names by the table first, and for all others by `naming`. The golden node's name is given to no other machine,
     /// but as what all of them keep.
     #[must_use]
-    pub fn new(hosts: Hosts, naming: Naming, golden: &str) -> Self {
-        let mut taken = hosts.names();
+    pub fn new(hosts: BTreeMap<Mac, NodeName>, naming: Naming, golden: &str) -> Self {
+        let mut taken: BTreeSet<String> =
+            hosts.values().map(|name| name.hostname.to_ascii_lowercase()).collect();
         taken.extend([golden, golden.split('.').next().unwrap_or_default()].map(str::to_ascii_lowercase));
-        Self { hosts, naming, given: BTreeMap::new(), taken, counted: 0 }
+        Self { hosts, naming, taken }
     }
 
     /// Names the machines that have none yet, in this order, each with the name that DHCP has for it (empty if
     /// none).
-    pub fn give<'a>(&mut self, machines: impl IntoIterator<Item = (Mac, &'a str)>) {
+    #[must_use]
+    pub fn give<'a>(
+        &self,
+        given: &Given,
+        machines: impl IntoIterator<Item = (Mac, &'a str)>,
+    ) -> Vec<(Mac, Option<NodeName>)> {
+        let mut taken = self.taken.clone();
+        taken.extend(given.values().flatten().map(|name| name.hostname.to_ascii_lowercase()));
+        let (mut new, mut counted) = (Vec::<(Mac, Option<NodeName>)>::new(), 0);
         for (mac, told) in machines {
-            if self.given.contains_key(&mac) {
+            if given.contains_key(&mac) || new.iter().any(|(known, _)| *known == mac) {
                 continue;
             }
-            let name = self.hosts.get(mac).cloned().or_else(|| {
-                let hostname = self.find(mac, told)?;
+            let name = self.hosts.get(&mac).cloned().or_else(|| {
+                let hostname = self.find(mac, told, &taken, &mut counted)?;
                 Some(NodeName { hostname, address: None, cards: Vec::new() })
             });
             if let Some(name) = &name {
                 log::info!("{mac} will be {}", name.hostname);
-                self.taken.insert(name.hostname.to_ascii_lowercase());
+                taken.insert(name.hostname.to_ascii_lowercase());
             }
-            self.given.insert(mac, name);
+            new.push((mac, name));
         }
+        new
     }
 
-    /// What a machine is called, if it has got a name of its own.
-    #[must_use]
-    pub fn of(&self, mac: Mac) -> Option<&NodeName> {
-        self.given.get(&mac)?.as_ref()
-    }
-
-    fn find(&mut self, mac: Mac, told: &str) -> Option<String> {
+    fn find(&self, mac: Mac, told: &str, taken: &BTreeSet<String>, counted: &mut u32) -> Option<String> {
         match &self.naming {
             Naming::Golden => None,
             Naming::Dhcp if told.is_empty() => None,
             Naming::Dhcp => {
                 let wrong = if !hostname::is_valid(told) {
                     "is no host name"
-                } else if self.taken.contains(&told.to_ascii_lowercase()) {
+                } else if taken.contains(&told.to_ascii_lowercase()) {
                     "is another machine's"
                 } else {
                     return Some(told.to_owned());
@@ -147,9 +150,9 @@ impl Names {
                 None
             }
             Naming::Pattern(pattern) => loop {
-                self.counted += 1;
-                let name = pattern.name(self.counted);
-                if !self.taken.contains(&name.to_ascii_lowercase()) {
+                *counted += 1;
+                let name = pattern.name(*counted);
+                if !taken.contains(&name.to_ascii_lowercase()) {
                     return Some(name);
                 }
             },
@@ -160,18 +163,18 @@ impl Names {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     fn mac(last: u8) -> Mac {
         format!("52:54:00:00:00:{last:02x}").parse().unwrap()
     }
 
-    fn hosts(text: &str) -> Hosts {
-        Hosts::parse(Path::new("hosts"), text).unwrap()
+    fn hosts(names: &[(u8, &str)]) -> BTreeMap<Mac, NodeName> {
+        let name = |hostname: &str| NodeName { hostname: hostname.into(), address: None, cards: Vec::new() };
+        names.iter().map(|(last, hostname)| (mac(*last), name(hostname))).collect()
     }
 
-    fn of(names: &Names, last: u8) -> Option<&str> {
-        names.of(mac(last)).map(|name| name.hostname.as_str())
+    fn of(given: &Given, last: u8) -> Option<&str> {
+        given.get(&mac(last))?.as_ref().map(|name| name.hostname.as_str())
     }
 
     #[test]
@@ -205,36 +208,35 @@ mod tests {
     #[test]
     fn numbers_follow_the_order_and_stay() {
         let naming = Naming::Pattern(Pattern::parse("node%d").unwrap());
-        let mut names = Names::new(hosts("525400000009 head\n525400000008 node2\n"), naming, "golden");
-        names.give([(mac(3), "x"), (mac(9), ""), (mac(1), "")]);
+        let mut given = Given::new();
+        let names = Names::new(hosts(&[(9, "head"), (8, "node2")]), naming, "golden");
+        given.extend(names.give(&given, [(mac(3), "x"), (mac(9), ""), (mac(1), "")]));
         // Number 2 is somebody else's by the table, though that machine is not here.
         assert_eq!(
-            [of(&names, 3), of(&names, 9), of(&names, 1)],
+            [of(&given, 3), of(&given, 9), of(&given, 1)],
             [Some("node1"), Some("head"), Some("node3")]
         );
         // A further round has others in front.
-        names.give([(mac(4), ""), (mac(1), ""), (mac(3), "")]);
+        given.extend(names.give(&given, [(mac(4), ""), (mac(1), ""), (mac(3), "")]));
         assert_eq!(
-            [of(&names, 3), of(&names, 1), of(&names, 4)],
+            [of(&given, 3), of(&given, 1), of(&given, 4)],
             [Some("node1"), Some("node3"), Some("node4")]
         );
     }
 
     #[test]
     fn what_dhcp_says_is_looked_at() {
-        let mut names = Names::new(hosts("525400000009 head\n"), Naming::Dhcp, "golden");
-        names.give([
-            (mac(1), "n1"),
-            (mac(2), "N1"),
-            (mac(3), ""),
-            (mac(4), "a b"),
-            (mac(5), "head"),
-            (mac(9), "y"),
-        ]);
-        let found: Vec<_> = [1, 2, 3, 4, 5, 9].iter().map(|last| of(&names, *last)).collect();
+        let mut given = Given::new();
+        let names = Names::new(hosts(&[(9, "head")]), Naming::Dhcp, "golden");
+        given.extend(names.give(
+            &given,
+            [(mac(1), "n1"), (mac(2), "N1"), (mac(3), ""), (mac(4), "a b"), (mac(5), "head"), (mac(9), "y")],
+        ));
+        let found: Vec<_> = [1, 2, 3, 4, 5, 9].iter().map(|last| of(&given, *last)).collect();
         assert_eq!(found, [Some("n1"), None, None, None, None, Some("head")]);
-        let mut names = Names::new(Hosts::default(), Naming::Golden, "golden");
-        names.give([(mac(1), "n1")]);
-        assert_eq!(of(&names, 1), None);
+        let mut given = Given::new();
+        let names = Names::new(BTreeMap::new(), Naming::Golden, "golden");
+        given.extend(names.give(&given, [(mac(1), "n1")]));
+        assert_eq!(of(&given, 1), None);
     }
 }
