@@ -92,7 +92,7 @@ pub struct Terms {
 }
 
 /// The words of a failure that a takeover brings about.
-const TAKEN_OVER: &str = "the controller ended while this node received, and another has taken the run over";
+const TAKEN_OVER: &str = "the controller ended, and with it the stream; another one has taken the run over";
 
 impl Book {
     /// The book after these events.
@@ -255,18 +255,24 @@ impl Book {
     /// The process before this one has gone, and with it the stream that it sent.
     fn take_over(&mut self) {
         self.takeovers += 1;
-        let Stage::Streaming(stream) = self.stage else { return };
-        let receives = |node: &&mut Node| matches!(node.state, State::Receiving);
-        for node in self.nodes.values_mut().filter(receives) {
-            let failure = Failure {
-                step: "connection".to_owned(),
-                reason: TAKEN_OVER.to_owned(),
-                passing: true,
-                stream: Some(stream),
+        let given_up = self.given_up.is_some();
+        let released = self.released;
+        for node in self.nodes.values_mut() {
+            let stream = node.stream();
+            let is_hit = match node.state {
+                // What was released lies in the nodes' memory.
+                State::Receiving => stream != released,
+                State::Preparing { .. } | State::Ready => given_up,
+                _ => false,
             };
-            node.fail(&failure, Judge::Controller);
+            if is_hit {
+                let (step, reason) = ("connection".to_owned(), TAKEN_OVER.to_owned());
+                node.fail(&Failure { step, reason, passing: true, stream }, Judge::Controller);
+            }
         }
-        self.stage = Stage::Leaving;
+        if matches!(self.stage, Stage::Streaming(_)) {
+            self.stage = Stage::Leaving;
+        }
     }
 }
 

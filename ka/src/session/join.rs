@@ -102,8 +102,9 @@ impl Session {
         }
         for id in older {
             let reason = "the machine has joined again".to_owned();
-            self.tell(id, ToAgent::Refused { reason: reason.clone() });
-            self.record(Event::Left { node: id, reason });
+            let connection = self.live.get(&id).and_then(|live| live.connection);
+            self.record(Event::Left { node: id, reason: reason.clone() });
+            self.refuse(connection, &reason);
         }
         Ok(())
     }
@@ -335,11 +336,18 @@ impl Session {
     /// A machine that waits is told to go, and why. Its end is shown.
     pub(super) fn send_away(&mut self, mac: crate::mac::Mac, reason: &str) {
         let ids: Vec<NodeId> = self.waiting().filter(|n| n.mac() == Some(mac)).map(Node::id).collect();
-        for id in &ids {
-            self.tell(*id, ToAgent::Refused { reason: reason.to_owned() });
-        }
         let gone = ids.last().and_then(|id| self.book.nodes.get(id)).cloned();
+        let connections: Vec<_> = ids.iter().filter_map(|id| self.live.get(id)?.connection).collect();
         self.show_refused(mac, ids, gone.as_ref(), reason);
+        connections.into_iter().for_each(|connection| self.refuse(Some(connection), reason));
+    }
+
+    /// The last word on a connection, if there is one.
+    fn refuse(&mut self, connection: Option<ConnectionId>, reason: &str) {
+        if let Some(connection) = connection {
+            let message = Box::new(ToAgent::Refused { reason: reason.to_owned() });
+            self.effects.push(Effect::Send { connection, message });
+        }
     }
 
     /// A machine that the plan cannot serve is among those that have failed.

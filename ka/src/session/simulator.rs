@@ -609,12 +609,9 @@ impl World {
     /// From now on everybody who lives does as it should, and nobody new comes.
     fn settle(&mut self) {
         self.note("all behave");
-        if self.planned && self.session.book.named.is_empty() {
-            let macs = self.session.arrivals().iter().map(|arrival| arrival.mac).collect::<BTreeSet<_>>();
-            if macs.is_empty() {
-                return;
-            }
-            self.input(Input::Admit(Admission { named: macs, ..Admission::default() }));
+        (0..self.agents.len()).for_each(|i| self.come_back(i));
+        if !self.is_admitted() && self.session.arrivals().is_empty() {
+            return;
         }
         for second in 0..PATIENCE {
             for i in 0..self.agents.len() {
@@ -624,6 +621,11 @@ impl World {
                 self.come_back(i);
                 self.beat(i);
                 self.work(i, true);
+            }
+            if !self.is_admitted() {
+                // Also again, if the process was killed before it had written it down.
+                let named = self.session.arrivals().iter().map(|arrival| arrival.mac).collect();
+                self.input(Input::Admit(Admission { named, ..Admission::default() }));
             }
             self.turn();
             self.complain();
@@ -637,9 +639,18 @@ impl World {
         panic!("no end comes");
     }
 
-    /// Whether an agent that lives does not know yet what has become of it.
+    /// Whether the operator has nothing more to say.
+    fn is_admitted(&self) -> bool {
+        !self.planned || !self.book.named.is_empty() || self.session.ending().is_some()
+    }
+
+    /// Whether an agent that lives does not know yet what has become of it. One that missed all of a stream waits for it
+    /// until the hub closes its connection.
     fn hears_more(&self) -> bool {
-        self.agents.iter().any(|agent| agent.alive && matches!(agent.at, At::Has(_)))
+        self.agents.iter().filter(|agent| agent.alive && agent.at != At::Gone).any(|agent| {
+            let node = agent.ticket.and_then(|ticket| self.book.nodes.get(&ticket.node));
+            !node.is_some_and(Node::is_failed)
+        })
     }
 
     fn check(&mut self) {
@@ -669,12 +680,6 @@ impl World {
             if let Some(mac) = node.mac.filter(|_| self.planned) {
                 assert_eq!(fates.insert(mac.0[5], node.phase), None, "{mac} has two fates");
             }
-        }
-        for agent in self.agents.iter().filter(|agent| agent.alive) {
-            // One that missed all of a stream waits for it until the hub closes its connection.
-            let node = agent.ticket.and_then(|ticket| self.book.nodes.get(&ticket.node));
-            let known = agent.at == At::Gone || node.is_some_and(Node::is_failed);
-            assert!(known, "machine {} is {:?} for ever", agent.machine, agent.at);
         }
         for machine in self.copies.iter().filter(|_| self.planned) {
             assert_eq!(fates.get(machine), Some(&Phase::Complete), "machine {machine} has a copy");

@@ -41,8 +41,8 @@ impl Session {
         stream.on_released(self.now);
         let id = stream.id();
         let members = stream.membership.chain().to_vec();
-        self.account(&stream);
         self.record(Event::Released { stream: id });
+        self.account(&stream);
         self.effects.push(Effect::ReleaseStream);
         for node in members {
             self.tell(node, ToAgent::Release { stream: id });
@@ -155,6 +155,7 @@ impl Session {
     pub(super) fn abort(&mut self, step: &str, reason: &str, ending: Ending) {
         log::error!("{}: {reason}", self.spec.name);
         let running = self.stream_id();
+        self.record(Event::GivenUp { ending });
         if let Some(stream) = self.stream.take() {
             self.effects.push(Effect::GiveUpStream);
             self.account(&stream);
@@ -167,11 +168,10 @@ impl Session {
                 self.fail(id, failure, Judge::Controller);
             }
             if let Some(stream) = running {
+                // They still hand over their logs.
                 self.tell(id, ToAgent::Abort { stream, reason: reason.to_owned() });
             }
         }
-        // They still hand over their logs.
-        self.record(Event::GivenUp { ending });
     }
 
     /// Keeps the stream's figures, and what was noted of it.
