@@ -20,7 +20,9 @@ pub enum SecretError {
     #[error(transparent)]
     Read(#[from] io::Error),
     /// Other users can read it.
-    #[error("others can read it (mode {mode:04o}): run `chmod 600` if you are sure that no one has read it, else create a new one")]
+    #[error(
+        "others can read it (mode {mode:04o}): run `chmod 600` if you are sure that no one has read it, else create a new one"
+    )]
     Exposed {
         /// Its permissions.
         mode: u32,

@@ -151,10 +151,7 @@ fn reap(child: &mut Child) -> io::Result<()> {
     let deadline = Instant::now() + LAST_BREATH;
     while child.try_wait()?.is_none() {
         if Instant::now() >= deadline {
-            log::error!(
-                "process {} was killed but does not end: it is blocked in the kernel",
-                child.id()
-            );
+            log::error!("process {} was killed but does not end: it is blocked in the kernel", child.id());
             break;
         }
         std::thread::sleep(INTERVAL);

@@ -22,8 +22,9 @@ pub(super) fn disks(tree: &Tree) -> Vec<Disk> {
 
 /// The disks, and the loop devices with a backing file: everything that a person may name.
 pub(super) fn all(tree: &Tree) -> Vec<Disk> {
-    let users =
-        Users::read(&tree.sys, &tree.proc).inspect_err(|e| log::warn!("cannot tell which disks are in use: {e}")).ok();
+    let users = Users::read(&tree.sys, &tree.proc)
+        .inspect_err(|e| log::warn!("cannot tell which disks are in use: {e}"))
+        .ok();
     let found = names(&tree.sys.join("block")).into_iter().filter(|name| is_disk(name));
     let mut disks: Vec<(Disk, String)> = found.filter_map(|name| disk(tree, name, users.as_ref())).collect();
     // Devices with the same worldwide name are one disk on several paths: multipath, with or without a multipath
@@ -102,7 +103,8 @@ fn boot(tree: &Tree) -> String {
 /// The backing file of a loop device; `None` if the device cannot be queried.
 fn backing(tree: &Tree, name: &str) -> Option<Backing> {
     let device = File::open(tree.dev.join(name)).ok()?;
-    let status = loops::status(&device).inspect_err(|e| log::warn!("{name}: its backing file is unknown: {e}"));
+    let status =
+        loops::status(&device).inspect_err(|e| log::warn!("{name}: its backing file is unknown: {e}"));
     let loops::Status { device, inode, of_device, offset, limit } = status.ok()??;
     Some(Backing { device, inode, of_device, offset, limit })
 }
