@@ -23,7 +23,7 @@ use ka::keys;
 use ka::seal::StreamId;
 use ka::session::status::{RunStatus, Transfer};
 use ka::session::{
-    Admission, Arrival, Arriving, ConnectionId, Effect, Ending, Input, Question, StreamNotice,
+    Admission, Arrival, Arriving, ConnectionId, Effect, Ending, Event, Input, Question, StreamNotice,
 };
 use ka::wire::control::{Hello, ToAgent, ToController};
 use ka::wire::session_names;
@@ -161,6 +161,7 @@ impl Hub {
         let (notices, from_streams) = channel();
         let (orders, from_users) = channel();
         let shared = Arc::new(Shared::default());
+        let next_node = sessions.iter().filter_map(last_node).max().unwrap_or(0) + 1;
         let mut event_loop = EventLoop {
             net,
             wants,
@@ -171,10 +172,10 @@ impl Hub {
             data: DataPlace { side: place.side.clone(), port: place.data },
             sessions: sessions
                 .into_iter()
-                .map(|setup| (setup.spec.name.clone(), Held::new(setup, Duration::ZERO)))
+                .map(|setup| (setup.spec.name.clone(), Held::new(setup, Arc::clone(&waker), Duration::ZERO)))
                 .collect(),
             owners: BTreeMap::new(),
-            next_node: 1,
+            next_node,
             bell: Bell { notices, waker: Arc::clone(&waker) },
             from_streams,
             from_users,
@@ -230,6 +231,15 @@ impl Hub {
             log::error!("cannot wake the hub: {error}");
         }
     }
+}
+
+/// The highest number that a node of a session got, if another process has held the session.
+fn last_node(setup: &SessionSetup) -> Option<u32> {
+    let number = |event: &Event| match event {
+        Event::Joined(joined) => Some(joined.ticket.node.0),
+        _ => None,
+    };
+    setup.resume.iter().flatten().filter_map(number).max()
 }
 
 impl Drop for Hub {
@@ -443,6 +453,9 @@ impl EventLoop {
         match effect {
             Effect::Joined { connection, node } => {
                 self.owners.insert(connection, (session.to_owned(), node));
+                if self.net.addresses(connection).is_none() {
+                    self.forget(connection, "it closed the connection");
+                }
             }
             Effect::Refused { connection, reason } => {
                 if let Some((peer, _)) = self.net.addresses(connection) {
