@@ -18,7 +18,7 @@ const TRIES: u32 = 5;
 /// What passes between two tries.
 const PAUSE: Duration = Duration::from_secs(3);
 
-/// How long to listen after each of the broadcasts of one try; a broadcast may get lost.
+/// How long to listen after each of the broadcasts of one try; a broadcast may be lost.
 const LISTEN: [Duration; 3] =
     [Duration::from_millis(300), Duration::from_millis(700), Duration::from_millis(1000)];
 
@@ -37,6 +37,8 @@ pub struct Search<'a> {
     pub next_server: Option<Ipv4Addr>,
     /// What passes between two tries.
     pub pause: Duration,
+    /// How long to listen after each of the broadcasts of one try.
+    pub listen: [Duration; 3],
 }
 
 /// No controller, after all tries.
@@ -53,12 +55,12 @@ impl<'a> Search<'a> {
     /// A search with nothing but the broadcast to go by.
     #[must_use]
     pub fn new(session: &'a str, join: &'a JoinKey, interface: &'a str) -> Self {
-        Self { session, join, interface, server: None, next_server: None, pause: PAUSE }
+        Self { session, join, interface, server: None, next_server: None, pause: PAUSE, listen: LISTEN }
     }
 
-    /// Tries `connect` with every controller that may serve the session, in order: the one of the command line;
-    /// whoever answers the broadcast, which proves that it has the secret; DHCP's next server. Five times in all, with
-    /// a pause.
+    /// Tries `connect` with every controller that may serve the session, in order: the one of the command line; the one
+    /// that answers the broadcast, which proves that it has the secret; DHCP's next server. Five times in all, with a
+    /// pause.
     ///
     /// # Errors
     /// [`FindError`] with the reasons of the last try.
@@ -128,7 +130,7 @@ impl<'a> Search<'a> {
         let key = DiscoveryKey::new(self.join);
         let socket = broadcast_socket(self.interface, 0)?;
         let mut requests: Vec<Request> = Vec::new();
-        for listen in LISTEN {
+        for listen in self.listen {
             // A nonce is answered once, so each broadcast has its own. A late answer to an earlier one is as good.
             let request = Request::new(&key, self.session, ka::keys::random().map_err(io::Error::other)?);
             socket.send_to(request.packet(), SocketAddr::from((Ipv4Addr::BROADCAST, DISCOVERY_PORT)))?;

@@ -9,6 +9,7 @@ pub mod entry;
 mod logs;
 mod net;
 mod node;
+mod places;
 pub mod plans;
 pub mod session;
 mod target;
@@ -60,6 +61,8 @@ pub struct Place {
     pub control: u16,
     /// The data port of the first stream; those that run beside it take other free ones.
     pub data: u16,
+    /// Control connections that one address may have.
+    pub per_address: usize,
     /// The directory of this host's sessions.
     pub sessions: PathBuf,
     /// Who may come in.
@@ -75,6 +78,7 @@ impl Place {
             side: Side { address, interface },
             control: listen.and_then(|listen| listen.port).unwrap_or(config.ports.control),
             data: config.ports.data,
+            per_address: config.net.per_address.into(),
             sessions: config.directories.run.join("sessions"),
             entry: Entry::default(),
         }
@@ -158,7 +162,7 @@ impl Hub {
             .map(|session| Registration::take(&place.sessions, &session.name, port))
             .collect::<Result<Vec<_>, _>>()?;
         let names: Vec<String> = sessions.iter().map(|session| session.name.clone()).collect();
-        let net = Net::new(keys, control)?;
+        let net = Net::new(keys, control, place.per_address)?;
         let waker = net.waker();
         let (notices, from_streams) = channel();
         let (orders, from_users) = channel();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::{CARRIER_PATIENCE, NetworkError, kernel};
+use super::{CARRIER_PATIENCE, NetworkError, SILENT_PORT, kernel};
 use ka::cmdline::{CommandLine, Interface};
 use ka::mac::Mac;
 use ka_host::rtnetlink::{Link, Netlink};
@@ -103,6 +103,11 @@ impl Links {
     pub(super) fn last_carrier(&self) -> Instant {
         let last = self.carriers.values().map(|(_, since)| *since).max();
         last.unwrap_or(self.start).min(self.start + LATEST_CARRIER)
+    }
+
+    /// Whether a switch port may still pass nothing.
+    pub(super) fn may_be_silent(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.last_carrier()) < SILENT_PORT
     }
 
     fn note_carrier(&mut self, link: &Link, now: Instant) {
@@ -269,6 +274,23 @@ mod tests {
         // Another card's counts by itself.
         links.note_carrier(&link(3, "eth1", Some(2)), start + s(30));
         assert_eq!(links.last_carrier(), start + s(180));
+    }
+
+    /// Spanning tree takes 30 to 50 s from the carrier on.
+    #[test]
+    fn a_port_may_be_silent_for_a_minute_after_its_carrier() {
+        let mut links = Links::new(&cmdline::parse("").unwrap());
+        let (start, s) = (links.start, Duration::from_secs);
+        assert!(links.may_be_silent(start + s(59)), "no carrier yet");
+        let mut eth0 = link(2, "eth0", Some(1));
+        links.note_carrier(&eth0, start + s(20));
+        for (at, silent) in [(20, true), (70, true), (79, true), (80, false)] {
+            assert_eq!(links.may_be_silent(start + s(at)), silent, "after {at} s");
+        }
+        // The card negotiates again, and the port begins again.
+        eth0.carrier_ups = 2;
+        links.note_carrier(&eth0, start + s(100));
+        assert!(links.may_be_silent(start + s(150)) && !links.may_be_silent(start + s(160)));
     }
 
     #[test]

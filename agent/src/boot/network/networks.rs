@@ -64,7 +64,7 @@ impl<'a> Networks<'a> {
     /// Everything may be tried again, as long as a switch port may pass nothing; false when that time is over.
     pub fn again(&mut self) -> bool {
         self.vain.clear();
-        self.links.last_carrier().elapsed() < SILENT_PORT
+        self.links.may_be_silent(Instant::now())
     }
 
     fn fixed(&mut self, usable: Vec<(Link, Mac)>, fixed: StaticAddress) -> Result<Network, NetworkError> {

@@ -17,10 +17,10 @@ use crate::status::Phase;
 
 /// A node that has said something within so many detection times is alive. It beats three times in one.
 const ALIVE: u32 = 2;
-/// So many nodes may join a session from one address. Machines have one each.
-const MOST_OF_AN_ADDRESS: usize = 64;
-/// What all nodes of a session may have told of themselves, in bytes: a usual one tells some 3 kB.
+/// What all nodes of a session may have told of themselves, in bytes, and those of one address: a usual node tells some
+/// 3 kB.
 const MOST_IN_ALL: usize = 32 << 20;
+const MOST_OF_AN_ADDRESS: usize = MOST_IN_ALL / 8;
 
 impl Session {
     /// A node wants to join, or comes back.
@@ -94,12 +94,21 @@ impl Session {
     fn has_room(&self, newcomer: &Node) -> Result<(), String> {
         // One that has just gone is remembered for a while, and takes as much.
         let here = self.nodes.values().filter(|n| n.connection.is_some() || n.phase == Phase::Joined);
-        let beside = here.clone().filter(|node| node.peer == newcomer.peer).count();
-        if beside >= MOST_OF_AN_ADDRESS && !newcomer.peer.is_loopback() {
-            return Err(format!("{beside} nodes have joined from {} already", newcomer.peer));
+        let weight = |nodes: &[&Node]| nodes.iter().map(|node| node.weight).sum::<usize>() + newcomer.weight;
+        let beside: Vec<&Node> = here.clone().filter(|node| node.peer == newcomer.peer).collect();
+        if !newcomer.peer.is_loopback() {
+            let (count, most) = (beside.len(), self.spec.per_address);
+            if count >= most {
+                return Err(format!(
+                    "{count} nodes have joined from {} already, and `[net] per_address` allows {most}",
+                    newcomer.peer
+                ));
+            }
+            if weight(&beside) > MOST_OF_AN_ADDRESS {
+                return Err(format!("the nodes at {} have reported too much hardware", newcomer.peer));
+            }
         }
-        let weight: usize = here.map(|node| node.weight).sum();
-        if weight + newcomer.weight > MOST_IN_ALL {
+        if weight(&here.collect::<Vec<_>>()) > MOST_IN_ALL {
             return Err("too many machines wait here".into());
         }
         Ok(())

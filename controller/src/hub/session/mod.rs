@@ -79,6 +79,8 @@ pub struct SessionSpec {
     pub delay: Duration,
     /// The chain's order.
     pub order: Order,
+    /// Nodes that one address may have here.
+    pub per_address: usize,
 }
 
 /// Who is let in.

@@ -35,6 +35,7 @@ pub(super) fn session(rounds: u32) -> Session {
         rounds,
         delay: Duration::ZERO,
         order: Order::Address,
+        per_address: 64,
     })
 }
 
