@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::{CARRIER_PATIENCE, NetworkError, SILENT_PORT, kernel};
+use super::{CARRIER_PATIENCE, NetworkError, kernel};
 use ka::cmdline::{CommandLine, Interface};
 use ka::mac::Mac;
 use ka_host::rtnetlink::{Link, Netlink};
@@ -105,9 +105,9 @@ impl Links {
         last.unwrap_or(self.start).min(self.start + LATEST_CARRIER)
     }
 
-    /// Whether a switch port may still pass nothing.
-    pub(super) fn may_be_silent(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.last_carrier()) < SILENT_PORT
+    /// Whether a switch port may still pass nothing, if it does so for at most `silent` after its carrier.
+    pub(super) fn may_be_silent(&self, silent: Duration, now: Instant) -> bool {
+        now.saturating_duration_since(self.last_carrier()) < silent
     }
 
     fn note_carrier(&mut self, link: &Link, now: Instant) {
@@ -244,6 +244,7 @@ impl Wanted {
 
 #[cfg(test)]
 mod tests {
+    use super::super::SILENT_PORT;
     use super::*;
     use ka::cmdline;
 
@@ -281,16 +282,17 @@ mod tests {
     fn a_port_may_be_silent_for_a_minute_after_its_carrier() {
         let mut links = Links::new(&cmdline::parse("").unwrap());
         let (start, s) = (links.start, Duration::from_secs);
-        assert!(links.may_be_silent(start + s(59)), "no carrier yet");
+        let may = |links: &Links, at: u64| links.may_be_silent(SILENT_PORT, start + s(at));
+        assert!(may(&links, 59), "no carrier yet");
         let mut eth0 = link(2, "eth0", Some(1));
         links.note_carrier(&eth0, start + s(20));
         for (at, silent) in [(20, true), (70, true), (79, true), (80, false)] {
-            assert_eq!(links.may_be_silent(start + s(at)), silent, "after {at} s");
+            assert_eq!(may(&links, at), silent, "after {at} s");
         }
         // The card negotiates again, and the port begins again.
         eth0.carrier_ups = 2;
         links.note_carrier(&eth0, start + s(100));
-        assert!(links.may_be_silent(start + s(150)) && !links.may_be_silent(start + s(160)));
+        assert!(may(&links, 150) && !may(&links, 160));
     }
 
     #[test]

@@ -29,7 +29,7 @@ const TCP_TIMESTAMPS: &str = "/proc/sys/net/ipv4/tcp_timestamps";
 
 /// How long a network may pass nothing after its carrier is there: a switch port with spanning tree takes 30 to 50 s.
 /// Nothing that needs the network gives up before.
-const SILENT_PORT: Duration = Duration::from_secs(60);
+pub(super) const SILENT_PORT: Duration = Duration::from_secs(60);
 
 /// Reads a datagram as an answer to the exchange `xid`, for a fuzzer.
 #[doc(hidden)]
