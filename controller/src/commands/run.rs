@@ -297,7 +297,6 @@ fn sessions(
             delay: Duration::ZERO,
             order: order.clone(),
             slow: args.stream.slow(),
-            per_address: config.net.per_address.into(),
         },
         SessionSpec {
             name: args.session.clone(),
@@ -315,7 +314,6 @@ fn sessions(
             delay: args.identity.delay,
             order,
             slow: args.stream.slow(),
-            per_address: config.net.per_address.into(),
         },
     ])
 }

@@ -83,7 +83,6 @@ pub fn run(args: &SendArgs, config: &Config) -> Outcome {
         delay: Duration::ZERO,
         order: args.stream.order.read()?,
         slow: args.stream.slow(),
-        per_address: config.net.per_address.into(),
     };
     let hub =
         Hub::start(&Place::new(config, args.stream.listen, args.stream.interface(config)), keys, vec![spec])?;

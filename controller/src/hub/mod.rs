@@ -163,6 +163,7 @@ impl Hub {
             .collect::<Result<Vec<_>, _>>()?;
         let names: Vec<String> = sessions.iter().map(|session| session.name.clone()).collect();
         let net = Net::new(keys, control, place.per_address)?;
+        let session = |spec| Session::new(spec).with_at_most_of_an_address(place.per_address);
         let waker = net.waker();
         let (notices, from_streams) = channel();
         let (orders, from_users) = channel();
@@ -175,7 +176,7 @@ impl Hub {
             entry: place.entry.clone(),
             complained: BTreeSet::new(),
             data: DataPlace { side: place.side.clone(), port: place.data },
-            sessions: sessions.into_iter().map(|s| (s.name.clone(), Session::new(s))).collect(),
+            sessions: sessions.into_iter().map(|spec| (spec.name.clone(), session(spec))).collect(),
             owners: BTreeMap::new(),
             next_node: 1,
             bell: Bell { notices, waker: Arc::clone(&waker) },

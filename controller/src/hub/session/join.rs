@@ -97,7 +97,7 @@ impl Session {
         let weight = |nodes: &[&Node]| nodes.iter().map(|node| node.weight).sum::<usize>() + newcomer.weight;
         let beside: Vec<&Node> = here.clone().filter(|node| node.peer == newcomer.peer).collect();
         if !newcomer.peer.is_loopback() {
-            let (count, most) = (beside.len(), self.spec.per_address);
+            let (count, most) = (beside.len(), self.per_address);
             if count >= most {
                 return Err(format!(
                     "{count} nodes have joined from {} already, and `[net] per_address` allows {most}",

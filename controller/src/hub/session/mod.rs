@@ -79,8 +79,6 @@ pub struct SessionSpec {
     pub delay: Duration,
     /// The chain's order.
     pub order: Order,
-    /// Nodes that one address may have here.
-    pub per_address: usize,
 }
 
 /// Who is let in.
@@ -181,6 +179,8 @@ pub struct Session {
     limits: Limits,
     earlier_limits: Limits,
     logs: Option<Logs>,
+    /// Nodes that one address may have here.
+    per_address: usize,
     /// Each with its connection: the node may be forgotten before it is sent.
     outbox: Vec<(ConnectionId, ToAgent)>,
 }
@@ -219,8 +219,16 @@ impl Session {
             limits: Limits::default(),
             earlier_limits: Limits::default(),
             logs: None,
+            per_address: usize::MAX,
             outbox: Vec::new(),
         }
+    }
+
+    /// The same, with at most this many nodes of one address.
+    #[must_use]
+    pub fn with_at_most_of_an_address(mut self, per_address: usize) -> Self {
+        self.per_address = per_address;
+        self
     }
 
     /// Its name.

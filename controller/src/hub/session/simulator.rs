@@ -150,7 +150,6 @@ impl World {
             rounds: u32::try_from(1 + random.below(3)).unwrap(),
             delay: if seed.is_multiple_of(3) { Duration::from_secs(2) } else { Duration::ZERO },
             order: Order::Address,
-            per_address: 64,
         });
         Self {
             session,

@@ -35,7 +35,6 @@ pub(super) fn session(rounds: u32) -> Session {
         rounds,
         delay: Duration::ZERO,
         order: Order::Address,
-        per_address: 64,
     })
 }
 
@@ -422,13 +421,29 @@ fn with_codes_nobody_comes_later_whose_code_was_not_typed() {
 
 #[test]
 fn nodes_that_only_join_have_a_limit() {
-    let mut session = session(1);
+    let mut session = session(1).with_at_most_of_an_address(64);
     let mut from = |address: [u8; 4], ids: std::ops::Range<u32>| {
         ids.filter(|id| arrive_from(&mut session, *id, (id % 200) as u8, address, [7; 32]).is_ok()).count()
     };
     // One agent that joins again and again replaces itself.
     assert_eq!(from([10, 0, 0, 1], 1..150), 64);
     assert_eq!(from([10, 0, 0, 2], 150..160), 10, "other machines have their own places");
+}
+
+/// Machines behind a router that translates addresses have one. What they report counts for all of them together.
+#[test]
+fn many_nodes_of_one_address_may_join() {
+    let mut session = session(1).with_at_most_of_an_address(256);
+    let mut from = |hello: &Hello, ids: std::ops::Range<u32>| {
+        ids.filter(|id| join(&mut session, *id, [10, 0, 0, 1], hello.clone()).is_ok()).count()
+    };
+    let mut usual = hello();
+    usual.inventory.cards.clear();
+    assert_eq!(from(&usual, 1..201), 200);
+    let mut large = usual.clone();
+    large.inventory.cpu = "x".repeat(60 << 10);
+    let more = from(&large, 201..301);
+    assert!((40..=68).contains(&more), "{more} of 60 kB each, where 4 MiB may be reported");
 }
 
 #[test]
@@ -536,7 +551,7 @@ fn who_cries_forgery_stands_behind_all_others_in_the_next_round() {
 /// A host that joins and leaves again and again was remembered each time for a minute, with all that it had told.
 #[test]
 fn who_comes_and_goes_takes_no_more_room_than_who_stays() {
-    let mut session = session(1);
+    let mut session = session(1).with_at_most_of_an_address(64);
     let come_and_go = |session: &mut Session, id: u32| {
         let joined = arrive_from(session, id, u8::try_from(id).unwrap(), [10, 0, 0, 9], [0; 32])?;
         session.on_closed(joined, ConnectionId(id as usize), "it left");
