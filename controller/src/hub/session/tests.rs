@@ -441,7 +441,7 @@ fn many_nodes_of_one_address_may_join() {
     usual.inventory.cards.clear();
     assert_eq!(from(&usual, 1..201), 200);
     let mut large = usual.clone();
-    large.inventory.cpu = "x".repeat(60 << 10);
+    large.inventory.hostname = "x".repeat(60 << 10);
     let more = from(&large, 201..301);
     assert!((40..=68).contains(&more), "{more} of 60 kB each, where 4 MiB may be reported");
 }
