@@ -548,6 +548,26 @@ fn who_cries_forgery_stands_behind_all_others_in_the_next_round() {
     assert_eq!([3, 2, 1].map(place), [Some(1), Some(2), Some(3)]);
 }
 
+/// 100 Mbit/s among gigabit cards: nobody has to wait for it, and it has no successor from the start.
+#[test]
+fn a_slow_card_stands_at_the_end_of_the_first_chain() {
+    let mut session = session(1);
+    session.spec.wanted = 3;
+    for (id, speed) in [(1, 100), (2, 1000), (3, 1000)] {
+        let last = u8::try_from(id).unwrap();
+        let card =
+            Card { name: "eth0".into(), mac: mac(last).to_string(), speed: Some(speed), ..Card::default() };
+        join(&mut session, id, [10, 0, 0, last], Hello { inventory: with(vec![card]), ..hello() }).unwrap();
+        let node = session.nodes.get_mut(&NodeId(id)).unwrap();
+        (node.phase, node.chosen) = (Phase::Ready, true);
+    }
+    session.chosen = vec![NodeId(1), NodeId(2), NodeId(3)];
+    session.state = State::Preparing;
+    session.prepare(NO_TIME, &DataPlace::default(), &no_bell());
+    let place = |id: u32| session.nodes[&NodeId(id)].position;
+    assert_eq!([2, 3, 1].map(place), [Some(1), Some(2), Some(3)]);
+}
+
 /// A host that joins and leaves again and again was remembered each time for a minute, with all that it had told.
 #[test]
 fn who_comes_and_goes_takes_no_more_room_than_who_stays() {
