@@ -108,7 +108,7 @@ fn a_bios_machine_boots_its_disk_in_each_way_that_can_be_set() {
         site.configure(&format!("[pxe.machine.\"{mac}\"]\n{settings}\n"));
     }
     let pxe = site.start_pxe(&["--interface", "srv"]);
-    pxe.wait_for_line("everybody else boots from its disk");
+    pxe.wait_for_line("serving on srv");
     for (mac, settings) in ways {
         let at = |name: &str| site.directory.path().join(name);
         let (disk, serial) = (at("disk"), at("serial"));
