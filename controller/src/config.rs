@@ -124,6 +124,12 @@ impl Directories {
         vec![self.state.clone(), self.log.clone(), self.keys.clone()]
     }
 
+    /// What is remembered of the runs.
+    #[must_use]
+    pub fn journals(&self) -> PathBuf {
+        self.state.join("runs")
+    }
+
     /// The leases of waiting and active runs.
     #[must_use]
     pub fn runs(&self) -> PathBuf {

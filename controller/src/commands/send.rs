@@ -12,6 +12,7 @@ use super::conclude;
 use super::options::stream::StreamArgs;
 use crate::config::Config;
 use crate::exit::Outcome;
+use crate::journal::Recorded;
 use crate::stream::source::{CommandSource, FileSource, Source, TreeSource};
 use crate::values;
 use crate::workflow::distribute::{self, Request};
@@ -58,17 +59,18 @@ pub struct SourceArgs {
     pub command: Option<String>,
 }
 
-/// Runs `kactl send`.
+/// Runs `kactl send`, or goes on with one.
 ///
 /// # Errors
 /// What stopped it, with the exit status that says so.
-pub fn run(args: &SendArgs, config: &Config) -> Outcome {
+pub fn run(args: &SendArgs, config: &Config, recorded: Option<Recorded>) -> Outcome {
     let request = Request {
         session: args.session.clone(),
         source: args.source.open(args.cross)?,
         wanted: usize::try_from(args.nodes_wanted.get())?,
         keys: args.keys.clone(),
         stream: args.stream.streaming(config)?,
+        recorded,
     };
     conclude::session(&distribute::run(&request, config)?, args.stream.json)
 }

@@ -227,7 +227,8 @@ impl Session {
     }
 
     fn welcome(&mut self, ticket: Ticket, time: u64) {
-        let welcome = ToAgent::Welcome { ticket, time, dead_after: self.spec.dead_after };
+        let (dead_after, patience) = (self.spec.dead_after, self.spec.patience);
+        let welcome = ToAgent::Welcome { ticket, time, dead_after, patience };
         self.tell(ticket.node, welcome);
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::book::Stage;
 use super::event::{Ending, Event, Judge};
+use super::live::Known;
 use super::node::State;
 use super::{Gate, Session, failure};
 use crate::chain::NodeId;
@@ -145,7 +146,10 @@ impl Session {
         let since = self.now.saturating_sub(self.began);
         self.book.takeovers > 0
             && since <= REASSEMBLY
-            && self.nodes().any(|known| known.live.connection.is_none() && !known.node.is_dead())
+            && self.nodes().any(|Known { node, live }| {
+                // One that was dismissed since was back.
+                live.connection.is_none() && live.lost_at.is_some() && !node.is_dead()
+            })
     }
 
     pub(super) fn end(&mut self, ending: Ending) {

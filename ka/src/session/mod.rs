@@ -140,6 +140,10 @@ impl Session {
             // Its silence counts from when it should be back.
             (live.lost_at, live.failed_at, live.heard_at) = (Some(now), Some(now), now + leave::REASSEMBLY);
         }
+        let boots = session.spec.plans.as_ref().and_then(|plans| plans.first_boots.clone());
+        let chosen = session.book.nodes.values().filter(|node| node.is_chosen()).filter_map(Node::mac);
+        let awaited = chosen.filter_map(|mac| Some((mac, boots.as_ref()?.token(mac))));
+        session.effects.extend(awaited.map(|(mac, token)| Effect::AwaitBoot { mac, token }));
         let effects = std::mem::take(&mut session.effects);
         (session, effects)
     }
