@@ -28,20 +28,20 @@ struct Item {
     items: Option<Vec<Item>>,
 }
 
-/// Finds the default in the menu's text, with the text of the environment block that is stored next to it.
-#[must_use]
-pub fn default_entry(text: &str, environment: &str) -> Start {
-    let name = default_name(text, environment);
+/// Finds the default in the menu's text, with the text of the environment block that is stored next to it. What is not
+/// certain is added to `doubts`, as sentences for a person.
+pub fn default_entry(text: &str, environment: &str, doubts: &mut Vec<String>) -> Start {
+    let name = default_name(text, environment, doubts);
     if text.lines().any(|line| words(line).first().is_some_and(|word| word == "blscfg")) {
         return Start::Specified(name.filter(|name| name.parse::<usize>().is_err()));
     }
     let items = parse(text);
     let name = name.unwrap_or_default();
-    match choose(&items, &name) {
+    match choose(&items, &name, doubts) {
         Some(words) => Start::Entry(words.clone()),
         None => {
             if !items.is_empty() {
-                log::warn!("GRUB's default, '{name}', starts no kernel that can be told from its menu");
+                doubts.push(format!("GRUB's menu does not show which kernel its default, '{name}', starts"));
             }
             Start::None
         }
@@ -50,7 +50,7 @@ pub fn default_entry(text: &str, environment: &str) -> Start {
 
 /// What `default` is set to, in the end. The menu of grub-mkconfig sets it twice: to what is saved for one boot, if
 /// there is something, or else to what was configured.
-fn default_name(text: &str, environment: &str) -> Option<String> {
+fn default_name(text: &str, environment: &str, doubts: &mut Vec<String>) -> Option<String> {
     let saved = |name: &str| {
         let of_name = |line: &str| line.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
         environment.lines().find_map(of_name).filter(|value| !value.is_empty())
@@ -66,7 +66,9 @@ fn default_name(text: &str, environment: &str) -> Option<String> {
                 None => continue,
             },
             "saved_entry" => default = saved("saved_entry"),
-            name if value.contains('$') => log::warn!("GRUB's default is ${name}, which is not followed"),
+            name if value.contains('$') => {
+                doubts.push(format!("GRUB's default is the variable {name}, whose value is not known here"));
+            }
             _ => default = Some(value.to_owned()),
         }
     }
@@ -74,7 +76,7 @@ fn default_name(text: &str, environment: &str) -> Option<String> {
 }
 
 /// The entry that GRUB takes: by number from 0, by title, or by id; the first where none fits.
-fn choose<'a>(items: &'a [Item], name: &str) -> Option<&'a MenuEntry> {
+fn choose<'a>(items: &'a [Item], name: &str, doubts: &mut Vec<String>) -> Option<&'a MenuEntry> {
     let called = |name: &str| items.iter().find(|item| item.title == name || item.id == name);
     let (first, rest) = name.split_once('>').unwrap_or((name, ""));
     let item = match first.parse::<usize>() {
@@ -83,11 +85,13 @@ fn choose<'a>(items: &'a [Item], name: &str) -> Option<&'a MenuEntry> {
         Err(_) => called(name).or_else(|| called(first)),
     };
     let item = item.or_else(|| {
-        log::warn!("GRUB's default is '{name}', and no entry of its menu is that: the first is taken");
+        doubts.push(format!(
+            "GRUB's default is '{name}', and no entry of its menu has that name: the first is taken"
+        ));
         items.first()
     })?;
     match &item.items {
-        Some(items) => choose(items, rest),
+        Some(items) => choose(items, rest, doubts),
         None => item.words.as_ref(),
     }
 }
@@ -220,8 +224,12 @@ menuentry 'UEFI Firmware Settings' $menuentry_id_option 'uefi-firmware' {
 }
 "#;
 
+    fn default_of(text: &str, environment: &str) -> Start {
+        default_entry(text, environment, &mut Vec::new())
+    }
+
     fn kernel(default: &str, environment: &str) -> Option<String> {
-        match default_entry(&MENU.replace("DEFAULT", default), environment) {
+        match default_of(&MENU.replace("DEFAULT", default), environment) {
             Start::Entry(words) => Some(words.kernel.replace("/vmlinuz-", "")),
             Start::Specified(name) => panic!("{name:?}"),
             Start::None => None,
@@ -260,26 +268,41 @@ menuentry 'UEFI Firmware Settings' $menuentry_id_option 'uefi-firmware' {
             initrd: Some("/initrd.img-5.10".into()),
             command_line: "root=UUID=1 ro single".into(),
         };
-        assert_eq!(default_entry(&menu, ""), Start::Entry(words));
+        assert_eq!(default_of(&menu, ""), Start::Entry(words));
     }
 
     #[test]
     fn what_only_grub_knows_is_not_guessed() {
         let nameless = "menuentry '1st' --id a {\nlinux /a\n}\nmenuentry x {\nlinux /b\n}\n";
         let first = MenuEntry { kernel: "/a".into(), ..MenuEntry::default() };
-        assert_eq!(default_entry(nameless, ""), Start::Entry(first));
+        assert_eq!(default_of(nameless, ""), Start::Entry(first));
         for line in ["linux $kernel root=a", "linux /vmlinuz root=$root", "# linux /vmlinuz"] {
             let menu = format!("menuentry 'x' {{\n{line}\n}}\n");
-            assert_eq!(default_entry(&menu, ""), Start::None, "{line}");
+            assert_eq!(default_of(&menu, ""), Start::None, "{line}");
         }
-        assert_eq!(default_entry("", ""), Start::None);
-        assert_eq!(default_entry("}\n{\nmenuentry x {\nlinux /a\n", ""), Start::None);
+        assert_eq!(default_of("", ""), Start::None);
+        assert_eq!(default_of("}\n{\nmenuentry x {\nlinux /a\n", ""), Start::None);
+    }
+
+    #[test]
+    fn doubts_are_told() {
+        for (default, doubt) in [
+            ("0", ""),
+            ("no such title", "no entry of its menu has that name"),
+            ("uefi-firmware", "does not show which kernel"),
+            ("$site", "whose value is not known"),
+        ] {
+            let mut doubts = Vec::new();
+            default_entry(&MENU.replace("DEFAULT", default), "", &mut doubts);
+            assert_eq!(doubts.len(), usize::from(!doubt.is_empty()), "{default}: {doubts:?}");
+            assert!(doubts.iter().all(|told| told.contains(doubt)), "{default}: {doubts:?}");
+        }
     }
 
     #[test]
     fn entries_of_the_specification_are_elsewhere() {
         let menu = "set default=\"${saved_entry}\"\nblscfg\n";
-        assert_eq!(default_entry(menu, "saved_entry=a-6.9\n"), Start::Specified(Some("a-6.9".into())));
-        assert_eq!(default_entry(menu, "saved_entry=0\n"), Start::Specified(None));
+        assert_eq!(default_of(menu, "saved_entry=a-6.9\n"), Start::Specified(Some("a-6.9".into())));
+        assert_eq!(default_of(menu, "saved_entry=0\n"), Start::Specified(None));
     }
 }
