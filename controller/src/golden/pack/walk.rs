@@ -190,6 +190,9 @@ impl<'a, W: Write> Walker<'a, W> {
             return Ok(None);
         }
         let excluded = self.exclude.contains(seen);
+        // The directory knows what is beneath a mount; a device may be mounted on a file.
+        let is_covered = self.cross && kind == FileType::RegularFile && self.is_mount(parent, name);
+        let kind = if is_covered { FileType::Unknown } else { kind };
         match kind {
             FileType::Directory => self.directory(parent, name),
             _ if excluded && kind != FileType::Unknown => Ok(None),
