@@ -80,6 +80,7 @@ lint: setup $(DENY) advisories
 	@$(call lint,cargo fmt,cargo fmt --version,cargo fmt --all --check)
 	@$(call lint,cargo clippy,cargo clippy --version,cargo clippy --workspace --all-targets --locked -- -D warnings)
 	@$(call lint,cargo doc,rustdoc --version,RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps --locked)
+	@$(call lint,the fuzz targets' lock file,cargo --version,cargo metadata --quiet --locked --format-version 1 --manifest-path tests/fuzz/Cargo.toml >/dev/null)
 	@$(call lint,prose,python3 --version,tests/lint/prose)
 	@$(call lint,cargo deny,$(DENY) --version,cargo fetch --quiet --locked && $(DENY) --offline check bans licenses sources)
 	@$(call lint,shellcheck,shellcheck --version,shellcheck -x -P SCRIPTDIR $$(grep -rlE --exclude='*.py' '^#!/bin/(ba)?sh|^# shellcheck shell=' .ci initramfs qemu tests/fuzz/run))
