@@ -68,9 +68,11 @@ fn a_forged_block_gets_no_name_and_the_liar_gets_one() {
 #[test]
 fn who_was_deceived_gets_a_true_copy_in_the_next_round() {
     let site = Site::new();
-    let file = site.noise("file", 20 * MIB, 2);
-    let (mut sender, mut receivers, told) = behind_a_liar(&site, &file, "3", Lie::Forge(300));
-    assert_eq!(told.forged, 1);
+    let file = site.noise("file", 60 * MIB, 2);
+    let (mut sender, mut receivers, told) = behind_a_liar(&site, &file, "2", Lie::Forge(100));
+    assert!(told.forged >= 1);
+    // Both were deceived long before the stream's end: nobody waits for that.
+    assert!(sender.said().contains("2 of 3 nodes have received forged data"), "{}", sender.said());
     let said = sender.end();
     for (i, receiver) in receivers.iter_mut().enumerate() {
         assert_eq!(receiver.end(), 0, "{}\n{}", receiver.said(), sender.said());

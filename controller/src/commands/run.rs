@@ -87,6 +87,7 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
     let sessions = sessions(args, config, Arc::clone(&source), plans, &stage2, logs, &permission)?;
     let join = keys.run.as_ref().map(JoinKey::to_text);
     let hub = Hub::start(&place, keys, sessions)?;
+    config.directories.make_run()?;
     let mut lease = HeldLease::take(
         &config.directories.runs(),
         &args.session,

@@ -84,6 +84,7 @@ pub fn run(args: &SendArgs, config: &Config) -> Outcome {
         order: args.stream.order.read()?,
         slow: args.stream.slow(),
     };
+    config.directories.make_run()?;
     let hub =
         Hub::start(&Place::new(config, args.stream.listen, args.stream.interface(config)), keys, vec![spec])?;
     log::info!("the session {} waits for {} nodes on port {}", args.session, args.nodes_wanted, hub.port);

@@ -77,6 +77,9 @@ pub(super) struct Node {
     pub(super) deceived_in: Option<StreamId>,
     /// When it failed, if it has.
     failed_at: Option<Instant>,
+    /// When it joined, and whether it has said anything since.
+    joined_at: Instant,
+    spoke: bool,
     /// When it last said anything.
     pub(super) heard_at: Instant,
     /// When it last told of something new that it does, or was given it.
@@ -85,6 +88,8 @@ pub(super) struct Node {
     pub(super) works_since: Instant,
     /// It takes part, or took part, in a round.
     pub(super) chosen: bool,
+    /// It came after the first round had begun, and was in none before.
+    pub(super) late: bool,
     /// The last round that it took part in, with its stream, and its place in the chain, from 1.
     pub(super) round: u32,
     pub(super) stream: Option<StreamId>,
@@ -137,10 +142,13 @@ impl Node {
             deceived_by: None,
             deceived_in: None,
             failed_at: None,
+            joined_at: clock::now(),
+            spoke: false,
             heard_at: clock::now(),
             step_since: clock::now(),
             works_since: clock::now(),
             chosen: false,
+            late: false,
             round: 0,
             stream: None,
             position: None,
@@ -192,6 +200,32 @@ impl Node {
             ("", None) => self.peer.to_string(),
             (name, _) => format!("{name} ({})", self.peer),
         }
+    }
+
+    /// It says something.
+    pub(super) fn on_heard(&mut self) {
+        self.heard_at = clock::now();
+        self.spoke = true;
+    }
+
+    /// It has said more than hello, and something within this time.
+    pub(super) fn speaks(&self, within: Duration) -> bool {
+        self.spoke && clock::now() - self.heard_at <= within
+    }
+
+    /// It has only just joined, and may still say something.
+    pub(super) fn may_yet_speak(&self, within: Duration) -> bool {
+        !self.spoke && clock::now() - self.joined_at <= within
+    }
+
+    /// For how long it has waited by then.
+    pub(super) fn waited(&self, now: Instant) -> Duration {
+        now - self.joined_at
+    }
+
+    /// It joined before this moment.
+    pub(super) fn joined_before(&self, moment: Instant) -> bool {
+        self.joined_at <= moment
     }
 
     pub(super) fn on_progress(&mut self, progress: Progress) {

@@ -46,7 +46,11 @@ fn arrive(session: &mut Session, id: u32, last: u8, disks: &[Disk]) -> Result<No
         resume: None,
     };
     let addresses = (IpAddr::from([10, 0, 0, last]), IpAddr::from([10, 0, 0, 254]));
-    session.on_hello(NodeId(id), hello, ConnectionId(id as usize), addresses, NO_TIME)
+    let joined = session.on_hello(NodeId(id), hello, ConnectionId(id as usize), addresses, NO_TIME);
+    if let Ok(node) = joined {
+        session.on_message(node, ToController::Heartbeat(Progress::default()), NO_TIME);
+    }
+    joined
 }
 
 /// A run that erases `sda`, and asks again if `ask`.

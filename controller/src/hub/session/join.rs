@@ -7,6 +7,7 @@ use ka::chain::{MIN_WINDOW, NodeId};
 use ka::keys;
 use ka::wire::control::{Hello, Ticket, ToAgent, ToController};
 
+use super::leave::SILENCE_HELD;
 use super::{Gate, Session, State, failure};
 use crate::hub::Arrival;
 use crate::hub::clock;
@@ -52,6 +53,8 @@ impl Session {
         let ticket = node.ticket;
         self.nodes.insert(id, node);
         self.welcome(ticket);
+        // Only a node that answers is waited for.
+        self.tell(id, ToAgent::Probe);
         self.last_join = clock::now();
         Ok(id)
     }
@@ -230,7 +233,7 @@ impl Session {
     /// A node says something.
     pub(in crate::hub) fn on_message(&mut self, id: NodeId, message: ToController, now: Duration) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
-        node.heard_at = clock::now();
+        node.on_heard();
         let running = if let State::Streaming(stream) = &mut self.state { Some(stream) } else { None };
         match message {
             ToController::Hello(_) => log::warn!("{} says hello twice", node.label()),
@@ -298,5 +301,11 @@ impl Session {
 
     pub(super) fn waiting(&self) -> impl Iterator<Item = &Node> {
         self.nodes.values().filter(|node| node.phase == Phase::Joined && node.connection.is_some())
+    }
+
+    /// Those of them that still answer: a host that only says hello takes no place in a round.
+    pub(super) fn answering(&self) -> impl Iterator<Item = &Node> {
+        let within = self.spec.dead_after * SILENCE_HELD;
+        self.waiting().filter(move |node| node.speaks(within))
     }
 }

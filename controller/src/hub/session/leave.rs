@@ -15,7 +15,7 @@ const ABSENCE: Duration = Duration::from_secs(60);
 /// A node that has its data and only finishes is missed sooner: after so many detection times without a
 /// word when its connection is lost, and when it is not.
 const SILENCE_CUT: u32 = 5;
-const SILENCE_HELD: u32 = 10;
+pub(super) const SILENCE_HELD: u32 = 10;
 /// How long a node may prepare or finish in all, however many steps it tells of, in limits for one step.
 const WORK_LIMIT: u32 = 7;
 
@@ -112,13 +112,22 @@ impl Session {
                 }
                 return;
             }
-            if self.is_asking() {
+            if self.is_asking() || self.expects_an_answer() {
                 return;
             }
         }
         if chosen.all(Node::has_left) {
             self.end(Ending::Served);
         }
+    }
+
+    /// Whether a node that came before the stream's end has not answered yet. Nobody is waited for twice, so a host that
+    /// joins again and again holds up nobody.
+    fn expects_an_answer(&self) -> bool {
+        let within = self.spec.dead_after * SILENCE_CUT;
+        let may_answer = |node: &Node, end| node.may_yet_speak(within) && node.joined_before(end);
+        let mut waiting = self.waiting();
+        self.released_at.is_some_and(|end| waiting.any(|node| may_answer(node, end)))
     }
 
     pub(super) fn end(&mut self, ending: Ending) {

@@ -10,6 +10,7 @@ mod confirm;
 mod confirm_tests;
 mod join;
 mod leave;
+mod restart;
 mod round;
 #[cfg(test)]
 mod simulator;
@@ -150,6 +151,8 @@ pub struct Session {
     bypassed: u32,
     /// Who said of whom that it forges.
     trust: Trust,
+    /// A round was begun again because most of its nodes were deceived.
+    restarted: bool,
     /// Machines that were let in, and were gone when the session began.
     vanished: BTreeSet<Mac>,
     /// Machines that were sent away before it began, as they are shown.
@@ -200,6 +203,7 @@ impl Session {
             only_keys: false,
             bypassed: 0,
             trust: Trust::default(),
+            restarted: false,
             vanished: BTreeSet::new(),
             refused: Vec::new(),
             released_at: None,

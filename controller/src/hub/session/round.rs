@@ -1,7 +1,7 @@
 //! Who takes part in a round, and how it begins.
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ka::chain::NodeId;
@@ -16,6 +16,12 @@ use crate::status::{Failure, NodeStatus, Phase};
 use crate::stream::{Bell, Setup, Stream};
 use ka::mac::Mac;
 use ka_net::listen::DataPlace;
+
+/// So many nodes of one address that come late are served in a further round: each that lives and does nothing there
+/// costs the others some `--dead-after`.
+const MOST_LATE_OF_AN_ADDRESS: usize = 8;
+/// How long a node waits for those who come after it, in times that a lasting session lingers.
+const MOST_LINGERING: u32 = 5;
 
 impl Session {
     /// The session begins with those of `named` that wait. In a later round it takes any of them that comes
@@ -109,14 +115,14 @@ impl Session {
             // By now the last round's goodbyes are on their way.
             self.nodes.retain(|_, node| !node.dismissed && !node.is_failed());
         }
-        let waiting: Vec<NodeId> = self.waiting().map(Node::id).collect();
+        let waiting: Vec<NodeId> = self.answering().map(Node::id).collect();
         let late = self.spec.timeout.is_some_and(|timeout| clock::now() - self.began >= timeout);
         let enough = waiting.len() >= self.spec.wanted;
         match self.spec.gate {
             Gate::First if enough || (late || self.go) && !waiting.is_empty() => {
                 self.begin_round(waiting.into_iter().take(self.spec.wanted).collect());
             }
-            Gate::First if late => self.state = State::Over(Ending::Nobody),
+            Gate::First if late => self.end(Ending::Nobody),
             Gate::Named => {
                 // Also those whose connection is lost at this moment: they come back, or fail with a reason.
                 let named = |node: &&Node| {
@@ -134,11 +140,18 @@ impl Session {
                 }
                 self.begin_round(chosen);
             }
-            Gate::Lasting(linger) if enough || clock::now() - self.last_join >= linger => {
+            Gate::Lasting(linger) if enough || self.has_lingered(linger) => {
                 self.begin_round(waiting);
             }
             Gate::First | Gate::Lasting(_) => {}
         }
+    }
+
+    /// Whether nobody has come for this time, or somebody has waited for many times as long while others came and came.
+    fn has_lingered(&self, linger: Duration) -> bool {
+        let now = clock::now();
+        let longest = self.answering().map(|node| node.waited(now)).max();
+        now - self.last_join >= linger || longest.is_some_and(|waited| waited >= linger * MOST_LINGERING)
     }
 
     /// Those whom another round can serve: they have come late, or wait after a failure with a passing cause.
@@ -149,7 +162,8 @@ impl Session {
             Gate::Named => self.spec.wanted.saturating_sub(self.nodes.values().filter(|n| n.chosen).count()),
             Gate::First | Gate::Lasting(_) => usize::MAX,
         };
-        for node in self.waiting() {
+        let mut beside: BTreeMap<IpAddr, usize> = BTreeMap::new();
+        for node in self.answering() {
             if node.unsure.is_some() {
                 continue;
             }
@@ -160,6 +174,11 @@ impl Session {
                 if places == 0 {
                     continue;
                 }
+                let of_address = beside.entry(node.peer).or_default();
+                if *of_address >= MOST_LATE_OF_AN_ADDRESS && !node.peer.is_loopback() {
+                    continue;
+                }
+                *of_address += 1;
                 places -= 1;
             }
             candidates.push(node.id());
@@ -187,8 +206,9 @@ impl Session {
         }
         self.give_names(&ids);
         for id in &ids {
-            self.forget_former_life(*id);
+            let is_known = self.forget_former_life(*id);
             let Some(node) = self.nodes.get_mut(id) else { continue };
+            node.late |= self.round > 1 && !node.chosen && !is_known;
             node.begin_round(self.round, self.spec.plans.is_some());
             let (mac, own) = (node.mac(), node.own.clone().unwrap_or_default());
             if let Some((plans, mac)) = self.spec.plans.as_mut().zip(mac) {
@@ -213,13 +233,14 @@ impl Session {
     }
 
     /// A machine that died and has come back is another node; its end is what counts. Nobody else's failure is forgotten.
-    fn forget_former_life(&mut self, id: NodeId) {
-        let Some(node) = self.nodes.get(&id) else { return };
-        if let Some(former) = self.former_life(node) {
-            log::info!("{}: {} comes again, in place of {former}", self.spec.name, node.label());
-            self.nodes.remove(&former);
-            self.trust.on_return(former, id);
-        }
+    /// Says whether it took part before.
+    fn forget_former_life(&mut self, id: NodeId) -> bool {
+        let Some(node) = self.nodes.get(&id) else { return false };
+        let Some(former) = self.former_life(node) else { return false };
+        log::info!("{}: {} comes again, in place of {former}", self.spec.name, node.label());
+        self.nodes.remove(&former);
+        self.trust.on_return(former, id);
+        true
     }
 
     fn former_life(&self, node: &Node) -> Option<NodeId> {
@@ -242,10 +263,11 @@ impl Session {
         // Whose card or link was too bad for a chain has no successor in the next. Nor has who sits on this machine
         // and came by an address that leads nobody else there.
         // Nor has whose card is known to be slow.
-        // Before all: who may be a liar has no honest node behind it.
+        // Before all: who may be a liar has no honest node behind it. Nor has who came late behind it who was let in
+        // from the start.
         ready.sort_by_key(|node| {
             let id = node.id();
-            (self.trust.of(id), node.bypassed, slow.contains(&id), node.peer.is_loopback())
+            (self.trust.of(id), node.late, node.bypassed, slow.contains(&id), node.peer.is_loopback())
         });
         let order: Vec<(NodeId, SocketAddr)> = ready.iter().map(|n| (n.id(), n.data_address())).collect();
         let Some(first) = ready.first() else {

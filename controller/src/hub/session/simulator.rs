@@ -1,5 +1,6 @@
 //! Sessions under generated histories: machines come, are reset, die, lose their connections, fail, lie, and wait,
-//! in any order that a seed gives. Agents, wire and time are simulated; the session is the real one.
+//! in any order that a seed gives, and strangers join without end and never say a word. Agents, wire and time are
+//! simulated; the session is the real one.
 //!
 //! What must hold after every step, and at the end:
 //! - no machine is told to erase itself while it has a copy, or is at work on one;
@@ -34,6 +35,8 @@ fn proof() -> Proof {
 }
 
 const MACHINES: u8 = 6;
+/// Strangers have the numbers from here on.
+const STRANGERS: u8 = 100;
 const SCHEDULES: u64 = 2000;
 /// Steps of a history in which anything happens.
 const STEPS: u64 = 120;
@@ -99,6 +102,17 @@ struct Agent {
     done: bool,
     /// Something may have been lost with a connection: it is said again.
     again: bool,
+}
+
+impl Agent {
+    /// It says hello, and never anything else.
+    fn is_stranger(&self) -> bool {
+        self.machine >= STRANGERS
+    }
+
+    fn speaks(&self) -> bool {
+        self.alive && !self.is_stranger()
+    }
 }
 
 struct World {
@@ -201,6 +215,14 @@ impl World {
         self.hello(self.agents.len() - 1, connection);
     }
 
+    /// Somebody with the key joins, and holds the connection.
+    fn stranger(&mut self) {
+        let count = self.agents.iter().filter(|agent| agent.is_stranger()).count();
+        if let Some(machine) = u8::try_from(count).ok().and_then(|count| STRANGERS.checked_add(count)) {
+            self.boot(machine);
+        }
+    }
+
     fn hello(&mut self, i: usize, connection: ConnectionId) {
         let (machine, resume) = (self.agents[i].machine, self.agents[i].ticket);
         let mac = format!("52:54:00:00:00:{machine:02x}");
@@ -246,7 +268,7 @@ impl World {
 
     fn say(&mut self, i: usize, message: ToController) {
         let agent = &self.agents[i];
-        if let (true, Some(ticket), Some(_)) = (agent.alive, agent.ticket, agent.connection)
+        if let (true, Some(ticket), Some(_)) = (agent.speaks(), agent.ticket, agent.connection)
             && self.session.knows(ticket.node)
         {
             if !matches!(message, ToController::Heartbeat(_)) {
@@ -367,6 +389,14 @@ impl World {
         }
     }
 
+    /// It does not have what the golden node sent, or says so.
+    fn finds_a_forgery(&mut self, i: usize) {
+        let At::Receiving(stream) = self.agents[i].at else { return };
+        let forged = ka::proof::Forged { from: 0, to: 1, sender: None };
+        self.say(i, ToController::Forged { stream, forged });
+        self.fail(i, Some(stream), true);
+    }
+
     /// After an outage an agent says again what must be known.
     fn repeat(&mut self, i: usize) {
         let stream = self.agents[i].epoch.map(|(stream, _)| stream);
@@ -389,7 +419,7 @@ impl World {
     }
 
     fn come_back(&mut self, i: usize) {
-        if self.agents[i].alive && self.agents[i].at != At::Gone && self.agents[i].connection.is_none() {
+        if self.agents[i].speaks() && self.agents[i].at != At::Gone && self.agents[i].connection.is_none() {
             let connection = self.connection();
             self.agents[i].connection = Some(connection);
             self.hello(i, connection);
@@ -446,7 +476,7 @@ impl World {
                 || world
                     .agents
                     .iter()
-                    .any(|a| a.alive && a.ticket.is_some_and(|t| t.node == id) && a.at != At::Gone)
+                    .any(|a| a.speaks() && a.ticket.is_some_and(|t| t.node == id) && a.at != At::Gone)
         };
         for pair in chain.windows(2) {
             for (reporter, about) in [(pair[0], pair[1]), (pair[1], pair[0])] {
@@ -517,6 +547,8 @@ impl World {
             }
             12 => self.complain(),
             13 => self.drain(),
+            15 if self.random.chance(30) => self.stranger(),
+            16 if some && self.random.chance(50) => self.finds_a_forgery(i),
             14 if self.random.chance(8) => {
                 self.note("the source fails");
                 self.session.on_notice(StreamNotice::RelayFailed("no more".into()), self.passed);
@@ -531,7 +563,7 @@ impl World {
         self.turn();
     }
 
-    /// From now on everybody who lives does as it should, and nobody new comes.
+    /// From now on everybody who lives does as it should, and nobody new comes but strangers.
     fn settle(&mut self) {
         self.note("all behave");
         if self.session.spec.gate == Gate::Named && self.session.named.is_empty() {
@@ -541,14 +573,25 @@ impl World {
             }
             self.session.admit(Admission { named: macs, ..Admission::default() });
         }
+        let flooded = self.random.chance(30);
         for second in 0..PATIENCE {
             for i in 0..self.agents.len() {
-                if second == IDLE && !self.agents[i].alive {
+                if second == IDLE && !self.agents[i].speaks() {
                     self.cut(i);
+                }
+                if self.agents[i].is_stranger() {
+                    // It has nothing left to hear on.
+                    if self.agents[i].connection.is_none() {
+                        self.agents[i].at = At::Gone;
+                    }
+                    continue;
                 }
                 self.come_back(i);
                 self.beat(i);
                 self.work(i, true);
+            }
+            if flooded {
+                self.stranger();
             }
             self.turn();
             self.complain();

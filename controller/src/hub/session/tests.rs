@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ka::inventory::{Card, Inventory};
 use ka::keys::Key;
-use ka::wire::control::{Hello, ToController};
+use ka::wire::control::{Hello, Progress, ToController};
 
 use super::*;
 use crate::stream::source::CommandSource;
@@ -70,7 +70,11 @@ fn hello() -> Hello {
 
 fn join(session: &mut Session, id: u32, from: [u8; 4], hello: Hello) -> Result<NodeId, String> {
     let addresses = (IpAddr::from(from), IpAddr::from([10, 0, 0, 254]));
-    session.on_hello(NodeId(id), hello, ConnectionId(id as usize), addresses, NO_TIME)
+    let joined = session.on_hello(NodeId(id), hello, ConnectionId(id as usize), addresses, NO_TIME);
+    if let Ok(node) = joined {
+        session.on_message(node, ToController::Heartbeat(Progress::default()), NO_TIME);
+    }
+    joined
 }
 
 /// Machines 1 and 2 are in the first round, and its stream is over.
@@ -195,7 +199,6 @@ fn who_dies_while_it_finishes_is_not_waited_for_long() {
 /// A disk that never answers: the node says that it lives, and nothing else.
 #[test]
 fn who_hangs_in_one_step_is_not_waited_for_for_ever() {
-    use ka::wire::control::Progress;
     let mut session = session(2);
     for id in [1, 2] {
         arrive(&mut session, id, u8::try_from(id).unwrap()).unwrap();
@@ -532,6 +535,100 @@ fn who_cries_forgery_stands_behind_all_others_in_the_next_round() {
     assert_eq!([3, 2, 1].map(place), [Some(1), Some(2), Some(3)]);
 }
 
+/// Hosts that joined while others received, and never said a word, kept a session from its end.
+#[test]
+fn who_only_says_hello_is_not_waited_for() {
+    let mut session = after_the_first_stream(3, &[]);
+    session.spec.gate = Gate::First;
+    session.nodes.values_mut().for_each(|node| node.phase = Phase::Complete);
+    let silent = |session: &mut Session, id: u32| {
+        arrive(session, id, u8::try_from(id).unwrap()).unwrap();
+        let Some(node) = session.nodes.get_mut(&NodeId(id)) else { return };
+        *node = Node::new(node.ticket, hello(), ConnectionId(id as usize), (node.peer, node.local));
+    };
+    silent(&mut session, 10);
+    session.released_at = Some(clock::now());
+    assert!(session.take_outbox().contains(&(ConnectionId(10), ToAgent::Probe)), "it is not asked");
+    session.go_on();
+    assert_eq!(session.ending(), None, "its answer may be under way");
+    // Another one comes all the time.
+    clock::pass(session.spec.dead_after * 4);
+    silent(&mut session, 11);
+    session.go_on();
+    assert_eq!(session.ending(), None);
+    clock::pass(session.spec.dead_after * 2);
+    session.go_on();
+    assert_eq!((session.ending(), session.round), (Some(&Ending::Served), 1));
+}
+
+/// One host with many identities must not take all of a further round's time, nor stand before those who were let in.
+#[test]
+fn who_comes_late_is_behind_the_others_and_few_of_one_address() {
+    let mut session = after_the_first_stream(3, &[]);
+    session.spec.gate = Gate::First;
+    fails(&mut session, 2, true);
+    session.nodes.get_mut(&NodeId(1)).unwrap().phase = Phase::Complete;
+    let key = ka::keys::KeyPair::generate().unwrap().public;
+    for id in 10..40 {
+        arrive_from(&mut session, id, u8::try_from(id).unwrap(), [10, 0, 0, 1], key).unwrap();
+    }
+    arrive(&mut session, 50, 50).unwrap();
+    session.go_on();
+    // One that waits again, one of the first moment that was not let in, eight of one address, and one of another.
+    assert_eq!((session.round, session.chosen.len()), (2, 11));
+    session.prepare(NO_TIME, &DataPlace::default(), &no_bell());
+    let place = |id: u32| session.nodes[&NodeId(id)].position;
+    assert_eq!(place(2), Some(1));
+    assert!(place(50).is_some() && place(10).is_some() && place(39).is_none());
+}
+
+#[test]
+fn who_comes_and_comes_does_not_keep_a_lasting_session_from_its_chain() {
+    let mut session = session(1);
+    let linger = Duration::from_secs(3);
+    (session.spec.gate, session.spec.wanted) = (Gate::Lasting(linger), 100);
+    for id in 1..20 {
+        arrive(&mut session, id, u8::try_from(id).unwrap()).unwrap();
+        session.gather();
+        if session.round > 0 {
+            break;
+        }
+        clock::pass(linger / 2);
+        let mut nodes = session.nodes.values_mut();
+        assert!(nodes.all(|node| clock::now() - node.heard_at < linger * 6), "it has not begun");
+    }
+    assert_eq!(session.round, 1);
+    assert!((5..15).contains(&session.chosen.len()), "{:?}", session.chosen);
+}
+
+/// Nobody waits for the end of a stream that most have as a forgery; but one node's word ends nothing.
+#[test]
+fn a_round_begins_again_when_most_of_it_was_deceived() {
+    for (accusers, restarts) in [(vec![3], false), (vec![3, 2], true), (vec![2, 2], false)] {
+        let mut session = after_the_first_stream(2, &[3]);
+        session.spec.wanted = 3;
+        for id in [1, 2, 3] {
+            session.nodes.get_mut(&NodeId(id)).unwrap().begin_round(1, false);
+        }
+        session.chosen = vec![NodeId(1), NodeId(2), NodeId(3)];
+        session.prepare(NO_TIME, &DataPlace::default(), &no_bell());
+        let stream = session.stream_id().unwrap();
+        let forged = ka::proof::Forged { from: 0, to: 1, sender: None };
+        for id in &accusers {
+            session.on_message(NodeId(*id), ToController::Forged { stream, forged }, NO_TIME);
+        }
+        assert_eq!(session.stream_id().is_none(), restarts, "{accusers:?}");
+        if restarts {
+            fails(&mut session, 2, true);
+            fails(&mut session, 3, true);
+            session.go_on();
+            // Nobody waits for the one before them, which says nothing.
+            assert_eq!((session.round, session.chosen.clone()), (2, vec![NodeId(2), NodeId(3)]));
+            assert!(session.nodes[&NodeId(1)].is_failed() && session.has_rounds());
+        }
+    }
+}
+
 /// A host that joins and leaves again and again was remembered each time for a minute, with all that it had told.
 #[test]
 fn who_comes_and_goes_takes_no_more_room_than_who_stays() {
@@ -564,7 +661,7 @@ fn a_position_that_goes_to_and_fro_is_no_work() {
     let mut session = after_the_first_stream(1, &[]);
     let node = session.nodes.get_mut(&NodeId(1)).unwrap();
     node.phase = Phase::Receiving;
-    let at = |written| ka::wire::control::Progress {
+    let at = |written| Progress {
         verified: ka::chain::Offset(100),
         written: ka::chain::Offset(written),
         ..Default::default()

@@ -94,6 +94,7 @@ impl Session {
         }
         let Some(node) = self.nodes.get_mut(&id) else { return };
         (node.deceived_by, node.deceived_in) = (Some(from), Some(stream));
+        self.restart_if_most_are_deceived(stream);
     }
 
     fn on_golden_complaint(&mut self, report: Report, now: Duration) {
@@ -190,7 +191,7 @@ impl Session {
     }
 
     /// Keeps the stream's figures, and what was noted of it.
-    fn account(&mut self) {
+    pub(super) fn account(&mut self) {
         if let State::Streaming(stream) = &self.state {
             self.transfer = stream.figures();
             self.source_notes = stream.notes();

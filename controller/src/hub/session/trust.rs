@@ -60,6 +60,11 @@ impl Trust {
         }
     }
 
+    /// Who is said to have sent the forged data of a stream.
+    pub(super) fn suspect(&self, stream: StreamId) -> Option<NodeId> {
+        self.first.get(&stream).map(|finding| finding.sender)
+    }
+
     /// What is to be thought of a node.
     pub(super) fn of(&self, node: NodeId) -> Doubt {
         let others: BTreeSet<NodeId> =
