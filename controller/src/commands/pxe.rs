@@ -113,14 +113,14 @@ fn log_what_is_missing(service: &Service) {
     if !service.loaders.serves_uefi() {
         let (file, package) = Ipxe::Snponly.file();
         log::warn!(
-            "UEFI machines find nothing to boot: there is no {}; `apt-get install {package}` brings it",
+            "UEFI machines find nothing to boot: {} is missing; install it with `apt-get install {package}`",
             file.display()
         );
     }
     let (file, package) = pxelinux::OVER_HTTP;
     if service.loaders.common.bios == pxelinux::OVER_TFTP && !Path::new(file).exists() {
         log::warn!(
-            "BIOS machines load over TFTP, which is slower: there is no {file}; `apt-get install {package}` brings it"
+            "BIOS machines load over TFTP, which is slower: {file} is missing; install it with `apt-get install {package}`"
         );
     }
 }

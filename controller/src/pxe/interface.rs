@@ -1,4 +1,4 @@
-//! The interface to serve on: only the one that a person named.
+//! The interface to serve on: only one that a person has named.
 
 use std::fmt::Write;
 use std::net::Ipv4Addr;
@@ -15,7 +15,7 @@ use crate::values::Range;
 pub struct Interface {
     /// The kernel's name.
     pub name: String,
-    /// It is the machine's own loop.
+    /// Whether it is the loopback interface.
     pub loopback: bool,
     /// Its IPv4 addresses with their netmasks.
     pub addresses: Vec<Network>,
@@ -30,10 +30,10 @@ pub struct Network {
     pub netmask: Ipv4Addr,
 }
 
-/// The addresses to give on one network.
+/// The addresses to assign on one network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addresses {
-    /// Which.
+    /// The range.
     pub range: Range,
     /// The network's mask.
     pub netmask: Ipv4Addr,
@@ -41,7 +41,7 @@ pub struct Addresses {
     pub router: Option<Ipv4Addr>,
 }
 
-/// An interface that cannot be served on.
+/// Why an interface cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InterfaceError {
@@ -51,50 +51,50 @@ pub enum InterfaceError {
         list(found)
     )]
     None {
-        /// What there is.
+        /// The existing interfaces.
         found: Vec<Interface>,
     },
-    /// There is no such interface.
+    /// The interface does not exist.
     #[error("there is no interface {name}; there are {}", list(found))]
     Unknown {
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// What there is.
+        /// The existing interfaces.
         found: Vec<Interface>,
     },
-    /// The loop.
+    /// It is the loopback interface.
     #[error("{name} is the loopback interface: no other machine is on it")]
     Loopback {
-        /// What was asked for.
+        /// The requested name.
         name: String,
     },
-    /// No IPv4 address.
+    /// It has no IPv4 address.
     #[error("interface {name} has no IPv4 address: give it one with `ip addr add ADDRESS/PREFIX dev {name}`")]
     NoAddress {
-        /// What was asked for.
+        /// The requested name.
         name: String,
     },
-    /// Another address than those of the interface.
+    /// It does not have this address.
     #[error("interface {name} does not have the address {address}; it has {}", addresses(has))]
     NotItsAddress {
         /// The interface.
         name: String,
-        /// What was asked for.
+        /// The requested address.
         address: Ipv4Addr,
-        /// What it has.
+        /// Its addresses.
         has: Vec<Network>,
     },
-    /// Addresses of another network.
+    /// The range belongs to another network.
     #[error("the range {range} is not within the network of {name}, {}", addresses(&[*network]))]
     Range {
         /// The interface.
         name: String,
-        /// What was asked for.
+        /// The requested range.
         range: Range,
         /// The interface's network.
         network: Network,
     },
-    /// No room for others.
+    /// The network has no room for nodes.
     #[error("the network of {name}, {}, has no address for a node", addresses(&[*network]))]
     Full {
         /// The interface.
@@ -102,17 +102,17 @@ pub enum InterfaceError {
         /// The interface's network.
         network: Network,
     },
-    /// A router that nobody on the network can reach.
+    /// The router is not a host of the network.
     #[error("the router {router} is no other host of the network of {name}, {}", addresses(&[*network]))]
     Router {
         /// The interface.
         name: String,
-        /// What was asked for.
+        /// The requested router.
         router: Ipv4Addr,
         /// The interface's network.
         network: Network,
     },
-    /// A router whose address would be given to a machine.
+    /// The router's address is within the range.
     #[error("the router {router} is within the range {range}: DHCP would give its address to a machine")]
     RouterGivenAway {
         /// The router.
@@ -120,23 +120,23 @@ pub enum InterfaceError {
         /// The range, given or chosen.
         range: Range,
     },
-    /// A network that no relay can be in front of.
+    /// The network is not behind a relay.
     #[error("the network {} is not behind a relay: {name} is in it, with {}", subnet.network(), addresses(&[*network]))]
     OwnNetwork {
         /// The interface.
         name: String,
-        /// What was asked for.
+        /// The requested network.
         subnet: Subnet,
         /// The interface's network.
         network: Network,
     },
-    /// The settings of networks do not fit the interface.
+    /// The networks in the settings do not fit the interface.
     #[error("{}", faults.join("\n"))]
     Settings {
-        /// All that is wrong.
+        /// All problems.
         faults: Vec<String>,
     },
-    /// The system does not tell.
+    /// The system cannot list the interfaces.
     #[error("cannot list the interfaces")]
     System(#[from] nix::Error),
 }
@@ -164,10 +164,10 @@ pub fn all() -> Result<Vec<Interface>, InterfaceError> {
     Ok(found)
 }
 
-/// Picks the interface `name` and the address to serve at.
+/// Selects the interface `name` and the address to serve at.
 ///
 /// # Errors
-/// [`InterfaceError`] with what there is instead.
+/// [`InterfaceError`] with the available interfaces.
 pub fn pick(
     found: Vec<Interface>,
     name: Option<&str>,
@@ -194,8 +194,8 @@ pub fn pick(
     }
 }
 
-/// The addresses to give: `range` if it is of this network, else the larger part of the network beside
-/// our own address.
+/// The addresses to assign: `range` if it belongs to this network, else the larger part of the network next to our own
+/// address.
 ///
 /// # Errors
 /// [`InterfaceError::Range`] or [`InterfaceError::Full`].
@@ -220,10 +220,10 @@ pub fn pick_range(name: &str, network: Network, range: Option<Range>) -> Result<
     Ok(Range { first: Ipv4Addr::from_bits(first), last: Ipv4Addr::from_bits(last) })
 }
 
-/// The addresses to give on the interface's own network, and then on those behind relays.
+/// The addresses to assign on the interface's own network, then those behind relays.
 ///
 /// # Errors
-/// [`InterfaceError::Settings`] with all that does not fit the interface, and where it stands.
+/// [`InterfaceError::Settings`] with everything that does not fit the interface, and its location.
 pub fn networks(
     name: &str,
     network: Network,
@@ -255,7 +255,7 @@ pub fn networks(
     Ok(std::iter::once(own).chain(relayed).collect())
 }
 
-/// The networks behind relays, each with its router, for who gives no addresses.
+/// The networks behind relays, each with its router, for a server that assigns no addresses.
 ///
 /// # Errors
 /// [`InterfaceError::Settings`] as of [`networks`].
