@@ -50,13 +50,16 @@ fn the_unit_leaves_little_to_an_attacker() {
 /// A real systemd in a container of its own, with all that the unit takes away.
 #[test]
 fn systemd_runs_the_unit_and_machines_boot_from_it() {
-    assert!(rustix::process::geteuid().is_root(), "this test needs root, for namespaces and a systemd in them");
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "this test needs root, for namespaces and a systemd in them"
+    );
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path();
     let container = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/unit/container");
     let mut command = Command::new("timeout");
-    command.args(["--kill-after=10", "300", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts"]);
-    command.args(["--ipc", "--net", "--cgroup"]).arg(container);
+    command.args(["--kill-after=10", "300", "unshare", "--pid", "--fork", "--kill-child"]);
+    command.args(["--mount", "--uts", "--ipc", "--net", "--cgroup"]).arg(container);
     let ran = command.arg(env!("CARGO_BIN_EXE_kactl")).arg(unit()).arg(out).output().unwrap();
     let read = |name: &str| fs::read_to_string(out.join(name)).unwrap_or_default();
     let trace = format!("{}{}", String::from_utf8_lossy(&ran.stderr), read("trace"));

@@ -100,7 +100,10 @@ fn transfer(proofs: bool) -> Result<(f64, usize), Box<dyn Error>> {
 }
 
 /// The two members' places.
-fn views(key: &StreamKey, golden: SocketAddr) -> Result<(View<SocketAddr>, View<SocketAddr>), Box<dyn Error>> {
+fn views(
+    key: &StreamKey,
+    golden: SocketAddr,
+) -> Result<(View<SocketAddr>, View<SocketAddr>), Box<dyn Error>> {
     let epoch = Epoch(1);
     let name = LinkName { stream: key.stream, epoch, from: NodeId::GOLDEN, to: NODE };
     let link = LinkKeys::generate()?.secret(&name);

@@ -47,7 +47,9 @@ impl Session {
         let reason = "most nodes of this round have received forged data";
         let suspect = self.trust.suspect(stream);
         for id in self.chosen.clone() {
-            let Some(node) = self.nodes.get_mut(&id).filter(|node| node.stream == Some(stream)) else { continue };
+            let Some(node) = self.nodes.get_mut(&id).filter(|node| node.stream == Some(stream)) else {
+                continue;
+            };
             // A copy that is complete stays so.
             if !matches!(node.phase, Phase::Finishing | Phase::Complete) {
                 node.fail(failure("chain", reason.to_owned(), true, Some(stream)));
