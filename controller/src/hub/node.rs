@@ -23,6 +23,8 @@ use ka::mac::Mac;
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(60);
 /// The same for one that was given up because it hung: it has had its time.
 const LAST_WORDS_OF_THE_STUCK: Duration = Duration::from_secs(10);
+/// The same for one that came late and took no part: it has nothing to hand over.
+const LAST_WORDS_OF_STRANGERS: Duration = Duration::from_secs(5);
 
 /// The longest name of a step, and the longest reason of a failure, with a tool's output in it; in bytes.
 const MAX_STEP: usize = 256;
@@ -357,9 +359,18 @@ impl Node {
     /// Nobody has to wait for it any more.
     pub(super) fn has_left(&self) -> bool {
         // A writer that hangs for ever keeps its node from saying goodbye.
-        let words = if self.stuck { LAST_WORDS_OF_THE_STUCK } else { LAST_WORDS };
+        let words = match self.stuck {
+            _ if self.took_no_part() => LAST_WORDS_OF_STRANGERS,
+            true => LAST_WORDS_OF_THE_STUCK,
+            false => LAST_WORDS,
+        };
         let late = self.is_failed() && self.failed_at.is_some_and(|at| clock::now() - at > words);
         self.dismissed || self.is_lost() || late || self.phase == Phase::Complete
+    }
+
+    /// It came late, and has received nothing.
+    pub(super) fn took_no_part(&self) -> bool {
+        self.late && self.progress.verified == Offset(0)
     }
 
     /// It is dead, or has failed and does not speak any more.

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use ka::chain::Decision;
 use ka::inventory::{Card, Inventory};
 use ka::keys::Key;
 use ka::wire::control::{Hello, Progress, ToController};
@@ -574,12 +575,29 @@ fn who_comes_late_is_behind_the_others_and_few_of_one_address() {
     }
     arrive(&mut session, 50, 50).unwrap();
     session.go_on();
-    // One that waits again, one of the first moment that was not let in, eight of one address, and one of another.
+    // One that waits again, one that came in the first moment and was not let in, eight of one address, and one of another.
     assert_eq!((session.round, session.chosen.len()), (2, 11));
     session.prepare(NO_TIME, &DataPlace::default(), &no_bell());
     let place = |id: u32| session.nodes[&NodeId(id)].position;
     assert_eq!(place(2), Some(1));
     assert!(place(50).is_some() && place(10).is_some() && place(39).is_none());
+
+    // With the first that takes no part go the others of its address, and nobody waits for their last words.
+    let reason = ka::chain::Reason::new(["it lets nothing through".to_owned().into()]);
+    session.decide(vec![Decision::Expelled { node: NodeId(10), reason, alive: true }]);
+    let failed = |session: &Session| {
+        let failed = session.chosen.iter().filter(|id| session.nodes[id].is_failed());
+        failed.map(|id| id.0).collect::<Vec<_>>()
+    };
+    assert_eq!(failed(&session), (10..18).collect::<Vec<_>>());
+    let State::Streaming(stream) = &session.state else { panic!("the stream goes on") };
+    assert_eq!(
+        stream.membership.chain().len(),
+        1 + 3 + 1,
+        "the node that was expelled by hand stays in its list"
+    );
+    clock::pass(Duration::from_secs(6));
+    assert!((10..18).all(|id| session.nodes[&NodeId(id)].has_left()));
 }
 
 #[test]

@@ -105,14 +105,24 @@ impl Session {
     }
 
     pub(super) fn decide(&mut self, decisions: Vec<Decision>) {
+        let mut companions = Vec::new();
         for decision in decisions {
             match decision {
                 Decision::Probe(node) => self.tell(node, ToAgent::Probe),
-                Decision::Expelled { node, reason, alive } => self.expel(node, &reason, alive),
+                Decision::Expelled { node, reason, alive } => {
+                    self.expel(node, &reason, alive);
+                    companions.extend(self.companions(node));
+                }
                 Decision::NewEpoch(epoch) => {
                     log::debug!("{}: epoch {}", self.spec.name, epoch.0);
                     self.send_views();
                 }
+            }
+        }
+        for id in companions {
+            // The first of them takes the others along.
+            if self.nodes.get(&id).is_some_and(|node| node.phase == Phase::Receiving) {
+                self.leave_behind(id, "another node of its address has joined and takes no part".into());
             }
         }
         if matches!(&self.state, State::Streaming(stream) if !stream.has_nodes()) {
@@ -122,6 +132,21 @@ impl Session {
             self.account();
             self.state = State::Leaving;
         }
+    }
+
+    /// Who came late from the same address as a node that was taken out and took no part, and has received nothing
+    /// either: one host with many identities costs a chain one removal, and not one for each.
+    fn companions(&self, id: NodeId) -> Vec<NodeId> {
+        let Some(out) = self.nodes.get(&id).filter(|node| node.is_failed() && node.took_no_part()) else {
+            return Vec::new();
+        };
+        let is_companion = |node: &&Node| {
+            node.phase == Phase::Receiving
+                && node.took_no_part()
+                && node.peer == out.peer
+                && !out.peer.is_loopback()
+        };
+        self.nodes.values().filter(is_companion).map(Node::id).collect()
     }
 
     fn expel(&mut self, id: NodeId, reason: &Reason, alive: bool) {
