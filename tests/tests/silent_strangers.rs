@@ -8,8 +8,10 @@ use std::time::Duration;
 use ka::inventory::{Disk, Inventory};
 use ka::keys::JoinKey;
 use ka::wire::CONTROL_PORT;
-use ka::wire::control::{Progress, ToController};
+use ka::wire::control::{Progress, ToAgent, ToController};
 use ka_tests::hostile::agent::Agent;
+use ka_tests::netns::NetNs;
+use ka_tests::process::{Process, program};
 use ka_tests::site::{MIB, Site, reasons, summary};
 
 /// Joins so many times, and leaves the connections open.
@@ -83,6 +85,38 @@ fn who_says_too_much_is_hung_up_on() {
     assert!(usual.hear(Duration::from_secs(60)).unwrap().is_some(), "{}", sender.said());
     let mut receiver = site.receiver(&mut sender, "a", 2, ["--file".into(), site.path("out")]);
     assert_eq!((receiver.end(), sender.end()), (0, 0), "{}", sender.said());
+}
+
+/// Thousands of connections of one host left no room for others. Needs root and iproute2, for hosts with addresses.
+#[test]
+fn one_host_takes_few_connections_and_others_come_in() {
+    let site = Site::new();
+    let [golden, crowd, other] = ["g", "c", "o"].map(|host| NetNs::new(&format!("places-{host}")));
+    for (host, card, network) in [(&crowd, "eth0", "10.78.1"), (&other, "eth1", "10.78.2")] {
+        golden.cable(card, host, "eth0");
+        for (side, device, number) in [(&golden, card, 1), (host, "eth0", 2)] {
+            side.ip(&["addr", "add", &format!("{network}.{number}/24"), "dev", device]);
+            side.ip(&["link", "set", device, "up"]);
+        }
+    }
+    let file = site.noise("file", MIB, 4);
+    let mut command = golden.command(program("kactl").to_str().unwrap());
+    command.arg("--config").arg(site.path("ka.toml")).args(["send", "--session", "a", "-n", "200", "--file"]);
+    let mut sender = Process::start(command.arg(file), "send", &site.path(""));
+    sender.wait_for("waits for", 1);
+    let join = JoinKey::from_text(&std::fs::read_to_string(site.path("keys/join.key")).unwrap()).unwrap();
+    let welcomed = |from: &NetNs, network: &str, number: u8| {
+        let controller: SocketAddr = format!("{network}.1:{CONTROL_PORT}").parse().unwrap();
+        from.enter(|| {
+            let mut agent = Agent::dial(controller, &join).ok()?;
+            agent.join("a", "stranger", &format!("02:00:00:00:01:{number:02x}"), 1).ok()?;
+            let said = agent.hear(Duration::from_secs(60)).ok()??;
+            matches!(said, ToAgent::Welcome { .. }).then_some(agent)
+        })
+    };
+    let held: Vec<Agent> = (0..80).filter_map(|number| welcomed(&crowd, "10.78.1", number)).collect();
+    assert_eq!(held.len(), 64, "{}", sender.said());
+    assert!(welcomed(&other, "10.78.2", 200).is_some(), "{}", sender.said());
 }
 
 /// They are let into a further round, and do nothing there.
