@@ -44,7 +44,7 @@ fn who_never_answers_takes_no_place_before_and_none_afterwards() {
     let gate = site.gate("gate");
     let file = site.noise("file", 12 * MIB, 1);
     let source = format!("cat {} {}", file.display(), gate.path().display());
-    let mut sender = site.send("a", 1, ["--command", &source]);
+    let mut sender = site.send("a", 1, ["--dead-after", "4", "--command", &source]);
     // There is one place.
     let early = strangers(&site, 3);
     sender.wait_for("has joined", 3);
@@ -128,18 +128,18 @@ fn who_answers_and_does_nothing_costs_the_run_no_more_than_its_own_end() {
     let opened = site.path("opened");
     let wait = format!("test -e {} || cat {}", opened.display(), gate.path().display());
     let source = format!("cat {}; {wait}", file.display());
-    let mut sender = site.send("a", 1, ["--command", &source]);
+    let mut sender = site.send("a", 1, ["--dead-after", "4", "--command", &source]);
     let mut receiver = site.receiver(&mut sender, "a", 0, ["--file".into(), site.path("out")]);
     site.wait_for_partial("out", 10 * MIB);
-    let late = live(strangers(&site, 3));
-    sender.wait_for("for the next round", 3);
+    let late = live(strangers(&site, 2));
+    sender.wait_for("for the next round", 2);
     std::fs::write(opened, "").unwrap();
     gate.open();
     assert_eq!(receiver.end(), 0, "{}", receiver.said());
     // It ends, and says of each of them that it failed.
     assert_eq!(sender.end(), 1, "{}", sender.said());
     let failed = reasons(&sender).iter().flatten().count();
-    assert_eq!((summary(&sender)["rounds"].as_u64(), failed), (Some(2), 3), "{}", sender.said());
+    assert_eq!((summary(&sender)["rounds"].as_u64(), failed), (Some(2), 2), "{}", sender.said());
     assert!(site.holds("out", &[&file]));
     late.into_iter().for_each(|stranger| stranger.join().unwrap());
 }
