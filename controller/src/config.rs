@@ -226,7 +226,6 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::values;
     use pxe::{Booting, LocalPxelinux, Subnet};
     use read::Located;
     use std::net::Ipv4Addr;
@@ -246,7 +245,7 @@ mod tests {
         let router = Ipv4Addr::new(10, 0, 0, 254);
         let own = Booting { local_pxelinux: LocalPxelinux::Chain, ..Booting::default() };
         let subnet = Subnet {
-            range: values::range("10.1.0.100,10.1.0.199").unwrap(),
+            range: "10.1.0.100,10.1.0.199".parse().unwrap(),
             netmask: Ipv4Addr::new(255, 255, 255, 0),
             router: Ipv4Addr::new(10, 1, 0, 1),
         };
@@ -255,7 +254,7 @@ mod tests {
             pxe: Pxe {
                 interface: Some("eth1".into()),
                 address: Some(Ipv4Addr::new(10, 0, 0, 1)),
-                range: values::range("10.0.0.100,10.0.0.199").ok().map(Located::nowhere),
+                range: "10.0.0.100,10.0.0.199".parse().ok().map(Located::nowhere),
                 router: Some(Located::nowhere(router)),
                 vlan: Some(5),
                 subnets: vec![Located::nowhere(subnet)],

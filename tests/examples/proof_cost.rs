@@ -148,7 +148,7 @@ impl Source for Noise {
         let stream = |e| SourceError::Stream(e);
         let mut noise = Vec::with_capacity(8 << 20);
         while noise.len() < 8 << 20 {
-            noise.extend(random().map_err(|e| stream(io::Error::other(e)))?);
+            noise.extend(random::<64>().map_err(|e| stream(io::Error::other(e)))?);
         }
         for _ in 0..GIB / noise.len() {
             out.write_all(&noise).map_err(stream)?;

@@ -3,12 +3,12 @@
 use std::fmt::Write;
 use std::net::Ipv4Addr;
 
+use ka::ipv4::AddressRange;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 
 use crate::config::pxe::{Pxe, Subnet};
 use crate::config::read::Located;
-use crate::values::Range;
 
 /// An interface of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub struct Network {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addresses {
     /// The range.
-    pub range: Range,
+    pub range: AddressRange,
     /// The network's mask.
     pub netmask: Ipv4Addr,
     /// The router to announce.
@@ -90,7 +90,7 @@ pub enum InterfaceError {
         /// The interface.
         name: String,
         /// The requested range.
-        range: Range,
+        range: AddressRange,
         /// The interface's network.
         network: Network,
     },
@@ -118,7 +118,7 @@ pub enum InterfaceError {
         /// The router.
         router: Ipv4Addr,
         /// The range, given or chosen.
-        range: Range,
+        range: AddressRange,
     },
     /// The network is not behind a relay.
     #[error("the network {} is not behind a relay: {name} is in it, with {}", subnet.network(), addresses(&[*network]))]
@@ -199,7 +199,11 @@ pub fn pick(
 ///
 /// # Errors
 /// [`InterfaceError::Range`] or [`InterfaceError::Full`].
-pub fn pick_range(name: &str, network: Network, range: Option<Range>) -> Result<Range, InterfaceError> {
+pub fn pick_range(
+    name: &str,
+    network: Network,
+    range: Option<AddressRange>,
+) -> Result<AddressRange, InterfaceError> {
     let name = name.to_owned();
     let (own, mask) = (network.address.to_bits(), network.netmask.to_bits());
     let (lowest, highest) = ((own & mask).saturating_add(1), (own | !mask).saturating_sub(1));
@@ -217,7 +221,7 @@ pub fn pick_range(name: &str, network: Network, range: Option<Range>) -> Result<
         _ if below > above => (lowest, own - 1),
         _ => (own + 1, highest),
     };
-    Ok(Range { first: Ipv4Addr::from_bits(first), last: Ipv4Addr::from_bits(last) })
+    Ok(AddressRange { first: Ipv4Addr::from_bits(first), last: Ipv4Addr::from_bits(last) })
 }
 
 /// The addresses to assign on the interface's own network, then those behind relays.
@@ -227,7 +231,7 @@ pub fn pick_range(name: &str, network: Network, range: Option<Range>) -> Result<
 pub fn networks(
     name: &str,
     network: Network,
-    range: Option<&Located<Range>>,
+    range: Option<&Located<AddressRange>>,
     pxe: &Pxe,
 ) -> Result<Vec<Addresses>, InterfaceError> {
     let mut faults = Vec::new();
@@ -280,7 +284,7 @@ fn before_no_relay(name: &str, network: Network, pxe: &Pxe) -> Vec<String> {
 fn check_router(
     name: &str,
     network: Network,
-    range: Option<Range>,
+    range: Option<AddressRange>,
     router: Ipv4Addr,
 ) -> Result<(), InterfaceError> {
     let mask = network.netmask.to_bits();
@@ -312,7 +316,10 @@ fn addresses(networks: &[Network]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::values::range;
+
+    fn range(text: &str) -> AddressRange {
+        text.parse().unwrap()
+    }
 
     fn network(address: &str, prefix: u32) -> Network {
         let netmask = Ipv4Addr::from_bits(u32::MAX.checked_shl(32 - prefix).unwrap_or(0));
@@ -359,7 +366,7 @@ mod tests {
     #[test]
     fn ranges_are_of_the_interfaces_network() {
         let pick = |address, prefix, asked: Option<&str>| {
-            pick_range("eth0", network(address, prefix), asked.map(|r| range(r).unwrap()))
+            pick_range("eth0", network(address, prefix), asked.map(range))
                 .map(|r| format!("{},{}", r.first, r.last))
                 .map_err(|e| e.to_string())
         };
@@ -386,7 +393,7 @@ mod tests {
     fn all_that_does_not_fit_the_interface_is_told_at_once() {
         let address = |text: &str| text.parse::<Ipv4Addr>().unwrap();
         let subnet = Subnet {
-            range: range("10.0.0.128,10.0.0.130").unwrap(),
+            range: range("10.0.0.128,10.0.0.130"),
             netmask: address("255.255.255.128"),
             router: address("10.0.0.129"),
         };
@@ -395,7 +402,7 @@ mod tests {
             subnets: vec![Located::nowhere(subnet)],
             ..Pxe::default()
         };
-        let range = |text| Located::nowhere(range(text).unwrap());
+        let range = |text| Located::nowhere(range(text));
         let asked = range("10.0.0.9,10.0.1.9");
         let error = networks("eth0", network("10.0.0.1", 24), Some(&asked), &pxe).unwrap_err().to_string();
         let lines: Vec<_> = error.lines().collect();
