@@ -29,11 +29,11 @@ pub struct SendArgs {
     /// What to send.
     #[command(flatten)]
     pub source: SourceArgs,
-    /// Send nested mounts and subvolumes, too
+    /// Send other mounts and subvolumes below the directory, too
     #[arg(long, requires = "dir")]
     pub cross: bool,
-    /// Stay on the directory's own file system; nested mounts and subvolumes arrive as empty directories, and are
-    /// counted (default)
+    /// Stay on the directory's own mount; other mounts (bind mounts, too) and subvolumes arrive as empty directories,
+    /// and are counted (default)
     #[arg(long, requires = "dir", conflicts_with = "cross")]
     pub one_file_system: bool,
     /// Directory of the keys (default: the configuration's)

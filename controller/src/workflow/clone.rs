@@ -229,6 +229,7 @@ impl<'a> Run<'a> {
         };
         let join = keys.run.as_ref().map(JoinKey::to_text);
         let sessions = vec![stage2_session(request, config, &stage2, logs), system];
+        config.directories.make_run()?;
         let hub = Hub::start(&place, keys, sessions)?;
         if let Some(recorded) = recorded {
             memory::same_port(recorded, hub.port)?;

@@ -65,6 +65,7 @@ fn listen(request: &Request, config: &Config) -> anyhow::Result<Hub> {
     };
     let (home, journal, resume) = Memory::split(memory);
     let setup = SessionSetup { spec, source: Arc::clone(source), log: None, booted: None, journal, resume };
+    config.directories.make_run()?;
     let hub = Hub::start(&place, keys, vec![setup])?;
     match (recorded, home) {
         (Some(recorded), _) => memory::same_port(recorded, hub.port)?,

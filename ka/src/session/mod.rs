@@ -38,6 +38,7 @@ pub mod node;
 pub mod order;
 pub mod plans;
 mod report;
+mod restart;
 mod round;
 #[cfg(test)]
 mod simulator;
@@ -98,6 +99,8 @@ pub struct Session {
     released_at: Option<Duration>,
     /// When a node that is done was let go last.
     let_go_at: Option<Duration>,
+    /// A round was begun again because most of its nodes were deceived.
+    restarted: bool,
     effects: Vec<Effect>,
 }
 
@@ -119,6 +122,7 @@ impl Session {
             last_join: now,
             released_at: None,
             let_go_at: None,
+            restarted: false,
             effects: Vec::new(),
         }
     }
@@ -294,6 +298,15 @@ impl Session {
         self.nodes()
             .filter(|known| known.node.is_waiting() && known.live.connection.is_some())
             .map(|known| known.node)
+    }
+
+    /// Those of them that still answer: a host that only says hello takes no place in a round.
+    fn answering(&self) -> impl Iterator<Item = Known<'_>> {
+        let within = self.spec.dead_after * leave::SILENCE_HELD;
+        self.nodes().filter(move |known| {
+            let answers = known.live.spoke && self.now.saturating_sub(known.live.heard_at) <= within;
+            known.node.is_waiting() && known.live.connection.is_some() && answers
+        })
     }
 
     /// The members of the running chain.
