@@ -3,6 +3,7 @@
 use super::network::{Network, NetworkError, Networks};
 use crate::step::{goes_on, step};
 use ka::cmdline::CommandLine;
+use ka::step::Step;
 
 /// No network, or no controller in any.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +31,7 @@ pub fn reach<T>(
     mut connect: impl FnMut(&Network) -> Result<T, String>,
 ) -> Result<(Network, T), ReachError> {
     let mut networks = Networks::open(line)?;
-    let mut network = step("network", || networks.next(&mut look_again))?;
+    let mut network = step(Step::Network, || networks.next(&mut look_again))?;
     let mut reasons = Vec::new();
     loop {
         match connect(&network) {
@@ -38,7 +39,7 @@ pub fn reach<T>(
             Err(reason) => reasons.push(format!("{}: {reason}", network.name())),
         }
         networks.leave(network)?;
-        goes_on("network");
+        goes_on("in another network");
         network = match networks.next(&mut look_again) {
             Ok(other) => {
                 log::warn!("no controller there: another network is tried, {}", other.name());

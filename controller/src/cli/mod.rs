@@ -8,7 +8,7 @@ use crate::commands::{
     run, send, send::SendArgs,
 };
 use crate::config::Config;
-use crate::exit::{Exit, Outcome};
+use crate::exit::{CommandResult, Exit};
 use ka_host::terminal;
 
 /// Clone this machine, the golden node, onto machines that boot over the network
@@ -31,7 +31,7 @@ impl Cli {
     ///
     /// # Errors
     /// What stopped it, with the exit status that says so.
-    pub fn run(&self) -> Outcome {
+    pub fn run(&self) -> CommandResult {
         let config = || Config::load(&self.config);
         match &self.command {
             Command::Desc(args) => {

@@ -5,7 +5,7 @@ use anyhow::ensure;
 use super::conclude;
 use super::options::run::RunArgs;
 use crate::config::Config;
-use crate::exit::{Exit, Outcome};
+use crate::exit::{CommandResult, Exit};
 use crate::golden::plan;
 use crate::lists::nodes;
 use crate::workflow::clone::{self, End, Request};
@@ -15,7 +15,7 @@ use crate::workflow::select::Permission;
 ///
 /// # Errors
 /// What stopped it, with the exit status that says so.
-pub fn run(args: &RunArgs, config: &Config) -> Outcome {
+pub fn run(args: &RunArgs, config: &Config) -> CommandResult {
     match clone::run(&request(args, config)?, config)? {
         End::DryRun(machines) => conclude::dry_run(&args.session, &machines, args.stream.json),
         End::Held { session, undone } => {

@@ -6,17 +6,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ka::chain::{NodeId, Offset};
+use ka::failure::{Failure, FailureKind};
 use ka::inventory::Inventory;
 use ka::keys::Key;
 use ka::notes::Tally;
 use ka::seal::StreamId;
-use ka::wire::control::{Failure, Hello, Progress, Ticket};
+use ka::step::{Doing, Step};
+use ka::wire::control::{Hello, Progress, Ticket};
 
 use crate::hub::Arrival;
 use crate::hub::clock;
 use crate::hub::net::ConnectionId;
 use crate::hub::plans::OwnDisks;
-use crate::status::{self, NodeStatus, Phase};
+use crate::status::{NodeStatus, Phase};
 use ka::mac::Mac;
 
 /// How long a node that has failed may take to hand over its log and leave.
@@ -24,7 +26,7 @@ pub(super) const LAST_WORDS: Duration = Duration::from_secs(60);
 /// The same for one that was given up because it hung: it has had its time.
 const LAST_WORDS_OF_THE_STUCK: Duration = Duration::from_secs(10);
 
-/// The longest name of a step, and the longest reason of a failure, with a tool's output in it; in bytes.
+/// The longest name of what a step is about, and the longest reason of a failure, with a tool's output in it; in bytes.
 const MAX_STEP: usize = 256;
 const MAX_REASON: usize = 16 << 10;
 
@@ -53,7 +55,8 @@ pub(super) struct Node {
     /// Who else has claimed its hardware address while it waited.
     pub(super) claimed_by: BTreeSet<IpAddr>,
     pub(super) phase: Phase,
-    pub(super) step: String,
+    /// What it does, by its last word; none if it has reported nothing since its phase began.
+    pub(super) doing: Option<Doing>,
     pub(super) failure: Option<Failure>,
     pub(super) progress: Progress,
     /// Bytes of the plain stream, once it has all.
@@ -123,7 +126,7 @@ impl Node {
             lost_at: None,
             claimed_by: BTreeSet::new(),
             phase: Phase::Joined,
-            step: String::new(),
+            doing: None,
             failure: None,
             progress: Progress::default(),
             total: None,
@@ -211,7 +214,7 @@ impl Node {
         self.chosen = true;
         self.round = round;
         self.phase = if planned { Phase::Planned } else { Phase::Ready };
-        self.step.clear();
+        self.doing = None;
         (self.step_since, self.works_since) = (clock::now(), clock::now());
         self.failure = None;
         self.progress = Progress::default();
@@ -241,7 +244,7 @@ impl Node {
             return;
         }
         self.total = Some(total);
-        if self.failure.as_ref().is_some_and(|failure| failure.passing || self.dead) {
+        if self.failure.as_ref().is_some_and(|failure| failure.transient || self.dead) {
             self.acquit();
         }
         if self.phase == Phase::Receiving {
@@ -261,7 +264,7 @@ impl Node {
     /// It has all, and has told of no step since.
     fn finishes(&mut self) {
         self.phase = Phase::Finishing;
-        self.step.clear();
+        self.doing = None;
         (self.step_since, self.works_since) = (clock::now(), clock::now());
     }
 
@@ -277,18 +280,19 @@ impl Node {
 
     /// It says that it failed.
     pub(super) fn on_failed(&mut self, mut failure: Failure) {
-        shorten(&mut failure.step, MAX_STEP);
-        shorten(&mut failure.reason, MAX_REASON);
+        if let Some(text) = failure.kind.text_mut() {
+            shorten(text, MAX_REASON);
+        }
         if failure.stream.is_some() && failure.stream != self.stream {
-            log::debug!("{} tells of an earlier round again: {}", self.label(), failure.reason);
+            log::debug!("{} tells of an earlier round again: {}", self.label(), failure.kind);
             return;
         }
         self.confessed = true;
         let failure = self.judge_deceit(failure);
         if let Some(known) = &mut self.failure {
             // Whoever says so is not dead. Its own word tells best whether another attempt makes sense; but that it was
-            // given up while it hung is no cause that passes.
-            known.passing = failure.passing && !self.stuck;
+            // given up while it hung is no transient cause.
+            known.transient = failure.transient && !self.stuck;
             self.dead = false;
         }
         self.fail(failure);
@@ -297,22 +301,16 @@ impl Node {
     /// Who is deceived gets another attempt. But nobody stands between the first node and the golden node: what is wrong
     /// there is wrong in the node itself.
     fn judge_deceit(&self, failure: Failure) -> Failure {
-        match &self.deceived_by {
-            Some(_) if failure.passing && self.position == Some(1) => Failure {
-                passing: false,
-                reason: format!("{}, though it came from there", failure.reason),
-                ..failure
-            },
-            Some(from) if failure.passing => {
-                Failure { reason: format!("{}: it came from {from}", failure.reason), ..failure }
-            }
-            _ => failure,
-        }
+        let Some(from) = self.deceived_by.as_ref().filter(|_| failure.transient) else { return failure };
+        let from_golden = self.position == Some(1);
+        let by = (!from_golden).then(|| from.clone());
+        let kind = FailureKind::Deceived { reason: failure.kind.to_string(), by };
+        Failure { kind, transient: !from_golden, ..failure }
     }
 
     /// It waits for another attempt, or would if its connection were not lost at this moment.
     pub(super) fn may_wait_again(&self) -> bool {
-        self.failure.as_ref().is_some_and(|failure| failure.passing) && self.done && !self.dismissed
+        self.failure.as_ref().is_some_and(|failure| failure.transient) && self.done && !self.dismissed
     }
 
     /// It waits for another attempt.
@@ -364,23 +362,23 @@ impl Node {
     }
 
     /// It begins with a step. Only another one counts: whoever says the same again is not further on.
-    pub(super) fn on_step(&mut self, mut name: String) {
+    pub(super) fn on_step(&mut self, mut doing: Doing) {
         if self.phase == Phase::Planned {
             self.phase = Phase::Preparing;
         }
-        shorten(&mut name, MAX_STEP);
-        if name != self.step {
-            self.step = name;
+        shorten(&mut doing.what, MAX_STEP);
+        if self.doing.as_ref() != Some(&doing) {
+            self.doing = Some(doing);
             self.step_since = self.heard_at;
         }
     }
 
     /// The step that it is at, or what it does if it has told of none.
-    pub(super) fn step_or_phase(&self) -> String {
-        match (self.step.as_str(), self.phase) {
-            ("", Phase::Finishing) => "finish".to_owned(),
-            ("", _) => "begin".to_owned(),
-            (step, _) => step.to_owned(),
+    pub(super) fn step(&self) -> Step {
+        match (&self.doing, self.phase) {
+            (Some(doing), _) => doing.step,
+            (None, Phase::Finishing) => Step::Finish,
+            (None, _) => Step::Begin,
         }
     }
 
@@ -413,7 +411,7 @@ impl Node {
     /// Records the first reason; what follows from it is not told again.
     pub(super) fn fail(&mut self, failure: Failure) {
         if self.failure.is_none() {
-            log::error!("{}: {} failed: {}", self.label(), failure.step, failure.reason);
+            log::error!("{}: {} failed: {}", self.label(), failure.step, failure.kind);
             self.failure = Some(failure);
             self.failed_at = Some(clock::now());
         }
@@ -432,7 +430,7 @@ impl Node {
     /// What is shown of it; `plain` turns sealed bytes into bytes of the plain stream, and a round may follow
     /// if there are `more_rounds`.
     pub(super) fn status(&self, plain: impl Fn(u64) -> u64, more_rounds: bool) -> NodeStatus {
-        let passing = self.dead || self.failure.as_ref().is_some_and(|failure| failure.passing);
+        let transient = self.dead || self.failure.as_ref().is_some_and(|failure| failure.transient);
         NodeStatus {
             mac: self.mac(),
             address: self.peer,
@@ -442,13 +440,10 @@ impl Node {
             rate: plain(self.rate.per_second),
             round: self.round,
             position: self.position,
-            may_come_again: more_rounds && passing,
-            note: self.step.clone(),
+            may_come_again: more_rounds && transient,
+            doing: self.doing.clone(),
             notes: self.notes.clone(),
-            failure: self
-                .failure
-                .as_ref()
-                .map(|f| status::Failure { step: f.step.clone(), reason: f.reason.clone() }),
+            failure: self.failure.clone(),
         }
     }
 }

@@ -23,7 +23,7 @@ use ka::notes::Tally;
 use ka::proof::{Proof, Root};
 use ka::seal::{Cipher, StreamId, StreamKey};
 use ka::wire::control::{self, StreamStart};
-use ka_net::relay::{Command, Feed, Handle, Notice, Progress, QUEUE, Relay};
+use ka_net::relay::{Command, Feed, Handle, Notice, QUEUE, Relay, RelayProgress};
 use mio::Waker;
 
 use crate::status::Transfer;
@@ -89,7 +89,7 @@ pub(crate) struct Stream {
     addresses: BTreeMap<NodeId, SocketAddr>,
     links: LinkKeys,
     relay: Option<Relay>,
-    progress: Arc<Progress>,
+    progress: Arc<RelayProgress>,
     account: Arc<Account>,
     source: Arc<dyn Source>,
     slow: SlowNodes,
@@ -107,7 +107,7 @@ struct RelayChain {
     id: StreamId,
     bell: Bell,
     relay: Handle,
-    progress: Arc<Progress>,
+    progress: Arc<RelayProgress>,
 }
 
 impl Chain for RelayChain {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ka::chain::{Decision, Limit, Limiter, Membership, NodeId, Offset, Slow, SlowLimits, Slowness, Standing};
 use ka::wire::control;
-use ka_net::relay::Progress;
+use ka_net::relay::RelayProgress;
 
 /// One stream's watch.
 pub(super) struct SlowNodes {
@@ -83,7 +83,7 @@ impl SlowNodes {
     pub(super) fn judge(
         &mut self,
         membership: &mut Membership,
-        golden: &Progress,
+        golden: &RelayProgress,
         produced: bool,
         again: bool,
         now: Duration,

@@ -18,15 +18,7 @@ pub const SERVER: &str = "10.77.0.1";
 const PATIENCE: Duration = Duration::from_secs(300);
 
 pub fn lease(allowed: Allowed) -> Lease {
-    Lease {
-        session: "kainstall".into(),
-        server: None,
-        port: None,
-        join: None,
-        store_log: None,
-        allowed,
-        done: BTreeSet::new(),
-    }
+    Lease::new("kainstall", allowed)
 }
 
 /// Two namespaces with a wire between them, and ka's directories.

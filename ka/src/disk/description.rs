@@ -12,15 +12,15 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// The most logical partitions, as Linux's device numbers allow for a `sdX`.
-pub const MOST_LOGICALS: u32 = 60;
+pub const MAX_LOGICALS: u32 = 60;
 /// Places in a GPT where the description doesn't say how many.
 pub const GPT_LENGTH: u32 = 128;
 /// The most places in a GPT that are written and read.
-pub const MOST_GPT_LENGTH: u32 = 1024;
+pub const MAX_GPT_LENGTH: u32 = 1024;
 /// The highest number of a partition that Linux has: it gives a disk 256 numbers, the disk's own among them.
-pub const MOST_PARTITIONS: u32 = 255;
+pub const MAX_PARTITIONS: u32 = 255;
 /// The highest weight of a [`Size::Fill`].
-pub const MOST_WEIGHT: u32 = 1000;
+pub const MAX_WEIGHT: u32 = 1000;
 
 /// A checked description: at least one partition, every number once, types that the table has; in an MBR
 /// at most four primaries of which at most one is extended, and logicals only with an extended one.
@@ -108,7 +108,7 @@ pub enum Size {
     Fixed(Length),
     /// Its share, by weight, of what the others leave.
     Fill {
-        /// From 1 to [`MOST_WEIGHT`].
+        /// From 1 to [`MAX_WEIGHT`].
         weight: u32,
     },
 }
@@ -266,8 +266,8 @@ impl Header {
     #[must_use]
     pub fn most(&self) -> u32 {
         match self.table {
-            TableKind::Mbr => 4 + MOST_LOGICALS,
-            TableKind::Gpt => self.length.unwrap_or(GPT_LENGTH).min(MOST_PARTITIONS),
+            TableKind::Mbr => 4 + MAX_LOGICALS,
+            TableKind::Gpt => self.length.unwrap_or(GPT_LENGTH).min(MAX_PARTITIONS),
         }
     }
 }
@@ -399,7 +399,7 @@ impl Builder {
     fn check_one(&self, entry: &Entry) -> Result<(), Problem> {
         match entry.size {
             Size::Fixed(Length::Bytes(0) | Length::Sectors(0)) => return Err(Problem::Size("0".to_owned())),
-            Size::Fill { weight } if !(1..=MOST_WEIGHT).contains(&weight) => {
+            Size::Fill { weight } if !(1..=MAX_WEIGHT).contains(&weight) => {
                 return Err(Problem::Weight(weight.to_string()));
             }
             Size::Fixed(_) | Size::Fill { .. } => {}
@@ -436,7 +436,7 @@ impl Builder {
                 if extended.is_none() {
                     return Err(Problem::NoExtended);
                 }
-                if logicals == MOST_LOGICALS {
+                if logicals == MAX_LOGICALS {
                     return Err(Problem::TooManyLogicals);
                 }
                 // The chain of logical partitions numbers them: there are no gaps.
@@ -498,7 +498,7 @@ impl Builder {
             return Err(Problem::WrongTable { field, table: self.header.table, hint: "" });
         }
         if let Some(length) = self.header.length
-            && !(1..=MOST_GPT_LENGTH).contains(&length)
+            && !(1..=MAX_GPT_LENGTH).contains(&length)
         {
             let found = length.to_string();
             let expected = "a number from 1 to 1024";

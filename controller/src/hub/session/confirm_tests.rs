@@ -10,6 +10,7 @@ use ka::inventory::identity::DiskIdentity;
 use ka::inventory::{Card, Disk, Inventory};
 use ka::plan::{ConfirmedPlan, DiskPlan};
 use ka::seal::StreamKey;
+use ka::step::Step;
 use ka::wire::control::{Hello, Progress, ToController};
 
 use super::tests::{mac, session, target};
@@ -82,7 +83,7 @@ fn one_plan(session: &mut Session) -> (String, String) {
 /// The node 1 dies in its first round.
 fn die(session: &mut Session) {
     let node = session.nodes.get_mut(&NodeId(1)).unwrap();
-    node.fail(failure("chain", "it is dead".into(), true, None));
+    node.fail(failure(Step::Chain, "it is dead".into(), true, None));
     node.dead = true;
     node.connection = None;
     session.state = State::Leaving;
@@ -212,7 +213,7 @@ fn a_last_flush_that_never_returns_holds_up_nobody_for_ever() {
     let (status, _) = session.status();
     let of = |last| status.nodes.iter().find(|node| node.mac == Some(mac(last))).unwrap();
     let failure = of(1).failure.clone().unwrap();
-    assert_eq!(failure.step, "write everything out", "{failure:?}");
+    assert_eq!(failure.step, Step::WriteOut, "{failure:?}");
     assert_eq!(of(2).phase, Phase::Complete);
     // It is not waited for that it says goodbye, either.
     clock::pass(Duration::from_secs(11));
@@ -225,7 +226,7 @@ fn a_writer_that_takes_nothing_has_a_limit_and_a_slow_one_too() {
     let mut session = released();
     let after = given_up_after(&mut session, |_| 0);
     assert!((60..65).contains(&after), "{after}");
-    assert_eq!(session.nodes[&NodeId(1)].failure.as_ref().unwrap().step, "receive");
+    assert_eq!(session.nodes[&NodeId(1)].failure.as_ref().unwrap().step, Step::Receive);
     // A disk that answers once in half a minute.
     let mut session = released();
     let after = given_up_after(&mut session, |second| second / 30 * 4096);
@@ -234,7 +235,7 @@ fn a_writer_that_takes_nothing_has_a_limit_and_a_slow_one_too() {
 
 fn says_that_it_passes(session: &mut Session) {
     let stream = session.nodes[&NodeId(1)].stream;
-    let failed = failure("receive", "the stream was given up".into(), true, stream);
+    let failed = failure(Step::Receive, "the stream was given up".into(), true, stream);
     session.on_message(NodeId(1), ToController::Failed(failed), NO_TIME);
     session.on_message(NodeId(1), ToController::Done, NO_TIME);
     session.dismiss();
@@ -251,7 +252,7 @@ fn a_writer_that_hung_is_not_served_again() {
     assert_eq!((session.round, session.ending()), (1, Some(&Ending::Served)));
     let (status, _) = session.status();
     let failed = status.nodes.iter().find(|node| node.mac == Some(mac(1))).unwrap();
-    assert_eq!(failed.failure.as_ref().unwrap().step, "write everything out");
+    assert_eq!(failed.failure.as_ref().unwrap().step, Step::WriteOut);
     assert!(!failed.may_come_again);
 }
 
@@ -263,7 +264,7 @@ fn a_node_that_was_not_heard_is_served_again() {
     clock::pass(session.spec.dead_after * 11);
     session.judge_absence();
     let failure = session.nodes[&NodeId(1)].failure.clone().unwrap();
-    assert!(failure.reason.contains("nothing was heard"), "{failure:?}");
+    assert_eq!(failure.kind.name(), "silent", "{failure:?}");
     says_that_it_passes(&mut session);
     assert_eq!((session.round, session.chosen.clone()), (2, vec![NodeId(1)]));
 }
@@ -272,7 +273,7 @@ fn a_node_that_was_not_heard_is_served_again() {
 fn a_node_that_hangs_before_its_first_step_of_the_end_is_said_to_finish() {
     let mut session = released();
     let node = session.nodes.get_mut(&NodeId(1)).unwrap();
-    node.on_step("receive the system".into());
+    node.on_step(Step::ReceiveSystem.into());
     let stream = node.stream.unwrap();
     node.on_complete(stream, 1);
     for _ in 0..61 {
@@ -280,5 +281,5 @@ fn a_node_that_hangs_before_its_first_step_of_the_end_is_said_to_finish() {
         session.on_message(NodeId(1), ToController::Heartbeat(Progress::default()), NO_TIME);
         session.judge_absence();
     }
-    assert_eq!(session.nodes[&NodeId(1)].failure.as_ref().unwrap().step, "finish");
+    assert_eq!(session.nodes[&NodeId(1)].failure.as_ref().unwrap().step, Step::Finish);
 }

@@ -4,10 +4,12 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ka::chain::{MIN_WINDOW, NodeId};
+use ka::failure::{Failure, FailureKind};
 use ka::keys;
+use ka::step::Step;
 use ka::wire::control::{Hello, Ticket, ToAgent, ToController};
 
-use super::{Gate, Session, State, failure};
+use super::{Gate, Session, State};
 use crate::hub::Arrival;
 use crate::hub::clock;
 use crate::hub::logs::{Logs, Piece};
@@ -18,9 +20,9 @@ use crate::status::Phase;
 /// A node that has said something within so many detection times is alive. It beats three times in one.
 const ALIVE: u32 = 2;
 /// So many nodes may join a session from one address. Machines have one each.
-const MOST_OF_AN_ADDRESS: usize = 64;
+const MAX_OF_AN_ADDRESS: usize = 64;
 /// What all nodes of a session may have told of themselves, in bytes: a usual one tells some 3 kB.
-const MOST_IN_ALL: usize = 32 << 20;
+const MAX_IN_ALL: usize = 32 << 20;
 
 impl Session {
     /// A node wants to join, or comes back.
@@ -95,11 +97,11 @@ impl Session {
         // One that has just gone is remembered for a while, and takes as much.
         let here = self.nodes.values().filter(|n| n.connection.is_some() || n.phase == Phase::Joined);
         let beside = here.clone().filter(|node| node.peer == newcomer.peer).count();
-        if beside >= MOST_OF_AN_ADDRESS && !newcomer.peer.is_loopback() {
+        if beside >= MAX_OF_AN_ADDRESS && !newcomer.peer.is_loopback() {
             return Err(format!("{beside} nodes have joined from {} already", newcomer.peer));
         }
         let weight: usize = here.map(|node| node.weight).sum();
-        if weight + newcomer.weight > MOST_IN_ALL {
+        if weight + newcomer.weight > MAX_IN_ALL {
             return Err("too many machines wait here".into());
         }
         Ok(())
@@ -160,7 +162,7 @@ impl Session {
             return Err("it has ended without this node".into());
         }
         let (mac, local, own) = (node.mac(), node.local, node.own.clone().unwrap_or_default());
-        let failed = node.failure.as_ref().map(|failure| failure.reason.clone());
+        let failed = node.failure.as_ref().map(|failure| failure.kind.to_string());
         let stream = node.stream;
         if let (Some(reason), None) = (&failed, stream) {
             // The round went on without it, and nothing that it waits for will come.
@@ -246,7 +248,7 @@ impl Session {
                     self.decide(decisions);
                 }
             }
-            ToController::Step { name } => node.on_step(name),
+            ToController::Step(doing) => node.on_step(doing),
             ToController::Ready => {
                 if matches!(node.phase, Phase::Planned | Phase::Preparing) {
                     node.phase = Phase::Ready;
@@ -254,11 +256,8 @@ impl Session {
             }
             ToController::Complete { stream, total } => {
                 if node.stream == Some(stream) && self.totals.get(&stream) != Some(&total) {
-                    let reason = format!(
-                        "it says that it has {} bytes of the stream, and that is not what the golden node sent",
-                        total.length
-                    );
-                    node.on_failed(failure("receive", reason, false, Some(stream)));
+                    let kind = FailureKind::WrongTotal { length: total.length };
+                    node.on_failed(Failure::own(Step::Receive, kind).with(stream));
                 } else {
                     node.on_complete(stream, total.length);
                 }

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use ka::chain::NodeId;
+use ka::failure::{Failure, FailureKind, StuckAt};
+use ka::step::Step;
 use ka::wire::control::ToAgent;
 
-use super::{Ending, Gate, Session, State, failure};
+use super::{Ending, Gate, Session, State};
 use crate::hub::clock;
 use crate::hub::node::Node;
 use crate::status::Phase;
@@ -45,16 +47,14 @@ impl Session {
             // No chain judges who still writes out what everybody has.
             let ends = node.phase == Phase::Finishing || is_leaving && node.phase == Phase::Receiving;
             if absent(node) || ends && silent > dead_after * limit {
-                let reason = format!("nothing was heard of it for {} s", silent.as_secs());
-                node.fail(failure("connection", reason, true, node.stream));
+                let kind = FailureKind::Silent { time: silent };
+                node.fail(Failure::transient(Step::Connection, kind).with(node.stream));
             } else if let Some(time) = node.at_one_step().filter(|time| *time > step_limit) {
-                let step = node.step_or_phase();
-                let reason = format!("it has been at this step for {} s", time.as_secs());
-                node.give_up(failure(&step, reason, false, node.stream));
+                let kind = FailureKind::Stuck { at: StuckAt::Step, time };
+                node.give_up(Failure::own(node.step(), kind).with(node.stream));
             } else if let Some(time) = node.at_work().filter(|time| *time > step_limit * WORK_LIMIT) {
-                let reason =
-                    format!("it has been at work for {} s, and never came to its end", time.as_secs());
-                node.give_up(failure(&node.step_or_phase(), reason, false, node.stream));
+                let kind = FailureKind::Stuck { at: StuckAt::Work, time };
+                node.give_up(Failure::own(node.step(), kind).with(node.stream));
             }
         }
     }

@@ -30,7 +30,7 @@ use ka::keys::Key;
 use ka::notes::Tally;
 use ka::proof::Proof;
 use ka::seal::{StreamId, Total};
-use ka::wire::control::{Failure, ToAgent};
+use ka::wire::control::ToAgent;
 
 use crate::hub::clock;
 use crate::hub::logs::Logs;
@@ -376,6 +376,13 @@ impl Session {
     }
 }
 
-fn failure(step: &str, reason: String, passing: bool, stream: Option<StreamId>) -> Failure {
-    Failure { step: step.to_owned(), reason, passing, stream }
+#[cfg(test)]
+fn failure(
+    step: ka::step::Step,
+    reason: String,
+    transient: bool,
+    stream: Option<StreamId>,
+) -> ka::failure::Failure {
+    let kind = ka::failure::FailureKind::Stream { reason };
+    ka::failure::Failure { step, kind, transient, stream }
 }

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ka::chain::NodeId;
+use ka::failure::{Failure, FailureKind};
+use ka::step::Step;
 use ka::wire::control::ToAgent;
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use super::{Admission, Ending, Gate, Session, State};
 use crate::hub::clock;
 use crate::hub::node::Node;
 use crate::lists::order::{Place, slow_cards};
-use crate::status::{Failure, NodeStatus, Phase};
+use crate::status::{NodeStatus, Phase};
 use crate::stream::{Bell, Setup, Stream};
 use ka::mac::Mac;
 use ka_net::listen::DataPlace;
@@ -57,7 +59,8 @@ impl Session {
             shown.address = node.peer;
             shown.hostname.clone_from(&node.inventory.hostname);
         }
-        shown.failure = Some(Failure { step: "check the disks".to_owned(), reason: reason.to_owned() });
+        let kind = FailureKind::Refused { reason: reason.to_owned() };
+        shown.failure = Some(Failure::own(Step::CheckMachine, kind));
         self.refused.push(shown);
     }
 
@@ -277,7 +280,9 @@ impl Session {
                 self.state = State::Streaming(Box::new(stream));
                 self.send_views();
             }
-            Err(error) => self.abort("start", &error.to_string(), Ending::SourceFailed(error.to_string())),
+            Err(error) => {
+                self.abort(Step::Start, &error.to_string(), Ending::SourceFailed(error.to_string()))
+            }
         }
     }
 }

@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use ka::failure::{FailureKind, StuckAt};
 use ka::inventory::{Card, Inventory};
 use ka::keys::Key;
+use ka::step::Step;
 use ka::wire::control::{Hello, ToController};
 
 use super::*;
@@ -91,8 +93,8 @@ fn after_the_first_stream(rounds: u32, others: &[u8]) -> Session {
     session
 }
 
-fn fails(session: &mut Session, id: u32, passing: bool) {
-    let failed = failure("receive", "it was cut off".into(), passing, None);
+fn fails(session: &mut Session, id: u32, transient: bool) {
+    let failed = failure(Step::Receive, "it was cut off".into(), transient, None);
     session.on_message(NodeId(id), ToController::Failed(failed), NO_TIME);
     session.on_message(NodeId(id), ToController::Done, NO_TIME);
 }
@@ -115,7 +117,7 @@ fn who_fell_silent_after_its_failure_holds_up_nobody() {
     let mut session = after_the_first_stream(2, &[]);
     session.nodes.get_mut(&NodeId(1)).unwrap().phase = Phase::Complete;
     let cut_off = session.nodes.get_mut(&NodeId(2)).unwrap();
-    cut_off.fail(failure("chain", "its link is bad".into(), true, None));
+    cut_off.fail(failure(Step::Chain, "its link is bad".into(), true, None));
     session.judge_absence();
     session.go_on();
     assert_eq!(session.ending(), None, "it has not dropped its half copy yet");
@@ -127,9 +129,9 @@ fn who_fell_silent_after_its_failure_holds_up_nobody() {
 
 #[test]
 fn rounds_come_to_an_end() {
-    for (rounds, passing) in [(1, true), (2, false)] {
+    for (rounds, transient) in [(1, true), (2, false)] {
         let mut session = after_the_first_stream(rounds, &[]);
-        fails(&mut session, 2, passing);
+        fails(&mut session, 2, transient);
         session.dismiss();
         session.go_on();
         assert_eq!(session.take_outbox(), [(ConnectionId(2), ToAgent::Bye)]);
@@ -145,7 +147,7 @@ fn a_machine_that_died_takes_its_own_place_only() {
     assert!(arrive(&mut session, 5, 7).is_err(), "a stranger");
     assert_eq!(session.candidates(), []);
     let old = session.nodes.get_mut(&NodeId(2)).unwrap();
-    old.fail(failure("chain", "it is dead".into(), false, None));
+    old.fail(failure(Step::Chain, "it is dead".into(), false, None));
     old.dead = true;
     session.go_on();
     assert_eq!(session.chosen, [NodeId(4)]);
@@ -213,16 +215,18 @@ fn who_hangs_in_one_step_is_not_waited_for_for_ever() {
         }
     };
     let failed = |session: &Session, id| session.nodes[&NodeId(id)].is_failed();
-    for name in ["Write the partition table of sda", "Make ext4 on sda1"] {
+    for doing in [Step::WriteTable.of("sda"), Step::MakeFileSystem.of("ext4 on sda1")] {
         minutes(&mut session, 34);
         assert!(!failed(&session, 2), "each step has its time");
-        session.on_message(NodeId(2), ToController::Step { name: name.into() }, NO_TIME);
+        session.on_message(NodeId(2), ToController::Step(doing), NO_TIME);
     }
     minutes(&mut session, 36);
     assert!(!failed(&session, 1), "it is ready, and waits for the other");
     let failure = session.nodes[&NodeId(2)].failure.clone().unwrap();
-    assert_eq!(failure.step, "Make ext4 on sda1");
-    assert!(failure.reason.starts_with("it has been at this step for 21") && !failure.passing, "{failure:?}");
+    assert_eq!(failure.step, Step::MakeFileSystem);
+    let kind = &failure.kind;
+    assert!(matches!(kind, FailureKind::Stuck { at: StuckAt::Step, .. }), "{failure:?}");
+    assert!(!failure.transient, "{failure:?}");
 
     // The same when it has its copy.
     session.nodes.get_mut(&NodeId(1)).unwrap().phase = Phase::Finishing;
@@ -249,7 +253,7 @@ fn who_is_refused_is_told_why_and_shown_and_the_others_begin() {
     assert_eq!(session.take_outbox(), [(ConnectionId(2), told)]);
     let (status, _) = session.status();
     let failed: Vec<_> =
-        status.nodes.iter().filter_map(|n| Some((n.mac?, n.failure.clone()?.reason))).collect();
+        status.nodes.iter().filter_map(|n| Some((n.mac?, n.failure.clone()?.kind.to_string()))).collect();
     assert_eq!(failed, [(mac(2), "its disk is too small".to_owned())]);
 }
 
@@ -318,7 +322,7 @@ fn a_latecomer_that_the_plan_cannot_serve_is_refused_once_and_shown() {
         session.status().0.nodes.into_iter().filter(|node| node.mac == Some(mac(8))).collect();
     let [shown] = &shown[..] else { panic!("{shown:?}") };
     assert_eq!((shown.phase, shown.may_come_again), (Phase::Failed, false), "it boots from its disk");
-    assert_eq!(shown.failure.as_ref().unwrap().reason, reason);
+    assert_eq!(shown.failure.as_ref().unwrap().kind.to_string(), reason);
 }
 
 /// A name once given stays, whatever order a further round has.
@@ -339,7 +343,7 @@ fn a_node_keeps_its_name_in_a_further_round() {
     // The first of them died, and is back as another node; the second was cut off.
     for id in [1, 2] {
         let node = session.nodes.get_mut(&NodeId(id)).unwrap();
-        node.fail(failure("chain", "cut off".into(), true, None));
+        node.fail(failure(Step::Chain, "cut off".into(), true, None));
     }
     session.nodes.get_mut(&NodeId(1)).unwrap().connection = None;
     arrive(&mut session, 9, 1).unwrap();
@@ -438,7 +442,7 @@ fn only_a_new_step_counts_and_all_of_them_have_an_end() {
     session.gather();
     session.nodes.get_mut(&NodeId(1)).unwrap().phase = Phase::Preparing;
     let step = |session: &mut Session, name: &str| {
-        session.on_message(NodeId(1), ToController::Step { name: name.into() }, NO_TIME);
+        session.on_message(NodeId(1), ToController::Step(Step::Initrd.of(name)), NO_TIME);
     };
     let age = |session: &mut Session, time: Duration| {
         let node = session.nodes.get_mut(&NodeId(1)).unwrap();
@@ -447,7 +451,7 @@ fn only_a_new_step_counts_and_all_of_them_have_an_end() {
     };
     let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
     step(&mut session, &"x".repeat(70_000));
-    assert!(session.nodes[&NodeId(1)].step.len() < 300);
+    assert!(session.nodes[&NodeId(1)].doing.as_ref().unwrap().what.len() < 300);
     step(&mut session, "partition");
     age(&mut session, minutes(34));
     step(&mut session, "partition");
@@ -469,7 +473,7 @@ fn only_a_new_step_counts_and_all_of_them_have_an_end() {
         session.judge_absence();
     }
     let failure = session.nodes[&NodeId(1)].failure.clone().unwrap();
-    assert!(failure.reason.contains("never came to its end"), "{failure:?}");
+    assert!(matches!(failure.kind, FailureKind::Stuck { at: StuckAt::Work, .. }), "{failure:?}");
 }
 
 #[test]

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use ka::chain::{Decision, NodeId, Reason, Report};
+use ka::failure::{Failure, FailureKind};
 use ka::proof::{Forged, Proof};
 use ka::seal::StreamId;
+use ka::step::Step;
 use ka::wire::control::ToAgent;
 
-use super::{Ending, Session, State, failure};
+use super::{Ending, Session, State};
 use crate::hub::clock;
 use crate::hub::node::Node;
 use crate::status::Phase;
@@ -20,7 +22,7 @@ impl Session {
         match notice {
             StreamNotice::Complaint(report) => self.on_golden_complaint(report, now),
             StreamNotice::RelayFailed(reason) => {
-                self.abort("relay", &reason, Ending::SourceFailed(reason.clone()));
+                self.abort(Step::Relay, &reason, Ending::SourceFailed(reason.clone()));
             }
             StreamNotice::Root(root) => self.prove(Proof { root, last: None }),
             StreamNotice::Produced(Ok(proof)) => {
@@ -29,7 +31,7 @@ impl Session {
             }
             StreamNotice::Produced(Err(error)) => {
                 let reason = error.to_string();
-                self.abort("source", &reason, Ending::SourceFailed(reason.clone()));
+                self.abort(Step::Source, &reason, Ending::SourceFailed(reason.clone()));
             }
             StreamNotice::TailComplete => {
                 stream.on_tail_complete();
@@ -129,7 +131,8 @@ impl Session {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         // A copy that is complete stays so: only its memory was lost to the chain.
         if node.phase != Phase::Finishing && node.phase != Phase::Complete {
-            node.fail(failure("chain", reason.clone(), alive, Some(stream)));
+            let kind = FailureKind::Removed { reason: reason.clone() };
+            node.fail(Failure { step: Step::Chain, kind, transient: alive, stream: Some(stream) });
             // Nobody waits for what a dead machine may still say.
             node.dead = !alive;
             if alive {
@@ -166,7 +169,7 @@ impl Session {
     }
 
     /// Gives the stream, and with it the session, up for everybody.
-    pub(super) fn abort(&mut self, step: &str, reason: &str, ending: Ending) {
+    pub(super) fn abort(&mut self, step: Step, reason: &str, ending: Ending) {
         log::error!("{}: {reason}", self.spec.name);
         let running = self.stream_id();
         if let State::Streaming(stream) = &mut self.state {
@@ -181,7 +184,8 @@ impl Session {
             let incomplete = |node: &&mut Node| !matches!(node.phase, Phase::Finishing | Phase::Complete);
             if let Some(node) = self.nodes.get_mut(&id).filter(incomplete) {
                 let stream = node.stream;
-                node.fail(failure(step, reason.to_owned(), true, stream));
+                let kind = FailureKind::Aborted { reason: reason.to_owned() };
+                node.fail(Failure::transient(step, kind).with(stream));
             }
         }
         // They still hand over their logs.

@@ -5,17 +5,17 @@
 use std::time::{Duration, Instant};
 
 use ka::chain::{NodeId, Reason};
+use ka::failure::{Failure, FailureKind, StuckAt};
+use ka::step::Step;
 use ka::wire::control::ToAgent;
 
-use super::{Session, State, failure};
+use super::{Session, State};
 use crate::hub::clock;
 use crate::hub::node::Node;
 use crate::status::Phase;
 
-/// What a node does that has taken all of the stream and does not say yet that it is complete.
-const LAST_STEP: &str = "write everything out";
 /// A node that has all of the stream in its memory may write as slowly as this.
-const LEAST_RATE: u64 = 256 * 1024;
+const MIN_RATE: u64 = 256 * 1024;
 
 impl Session {
     /// Gives up nodes that have taken nothing for as long as a step may last.
@@ -24,21 +24,23 @@ impl Session {
         let released = matches!(self.state, State::Leaving).then_some(self.released_at).flatten();
         let mut stuck = Vec::new();
         for node in self.nodes.values_mut().filter(|node| node.phase == Phase::Receiving) {
-            let step = if released.is_some() && node.has_taken_all() { LAST_STEP } else { "receive" };
-            if step == LAST_STEP && node.step != LAST_STEP {
-                LAST_STEP.clone_into(&mut node.step);
+            // What a node does that has taken all of the stream and does not say yet that it is complete.
+            let writes_out = released.is_some() && node.has_taken_all();
+            let step = if writes_out { Step::WriteOut } else { Step::Receive };
+            if writes_out && node.step() != Step::WriteOut {
+                node.doing = Some(Step::WriteOut.into());
                 node.step_since = clock::now();
             }
-            if let Some(reason) = overdue(node, released, limit, self.spec.window) {
+            if let Some(kind) = overdue(node, released, limit, self.spec.window) {
                 // What a node that is not heard does, nobody knows.
                 let silent = clock::now() - node.heard_at;
                 if silent >= self.spec.dead_after * 2 {
-                    let reason = format!("nothing was heard of it for {} s", silent.as_secs());
-                    node.fail(failure(step, reason.clone(), true, node.stream));
-                    stuck.push((node.id(), reason));
+                    let kind = FailureKind::Silent { time: silent };
+                    stuck.push((node.id(), kind.to_string()));
+                    node.fail(Failure::transient(step, kind).with(node.stream));
                 } else {
-                    node.give_up(failure(step, reason.clone(), false, node.stream));
-                    stuck.push((node.id(), reason));
+                    stuck.push((node.id(), kind.to_string()));
+                    node.give_up(Failure::own(step, kind).with(node.stream));
                 }
             }
         }
@@ -64,16 +66,17 @@ impl Session {
 }
 
 /// Why nobody waits any longer for a node that receives, if nobody does.
-fn overdue(node: &Node, released: Option<Instant>, limit: Duration, window: u64) -> Option<String> {
+fn overdue(node: &Node, released: Option<Instant>, limit: Duration, window: u64) -> Option<FailureKind> {
+    let stuck = |at, time| FailureKind::Stuck { at, time };
     let Some(released) = released else {
         let time = node.takes_nothing().filter(|time| *time > limit)?;
-        return Some(format!("it has taken nothing of the stream for {} s", time.as_secs()));
+        return Some(stuck(StuckAt::Taking, time));
     };
     if let Some(time) = node.writes_nothing(released).filter(|time| *time > limit) {
-        return Some(format!("it has all data, and has written nothing for {} s", time.as_secs()));
+        return Some(stuck(StuckAt::Writing, time));
     }
     // A disk that answers once per minute makes progress, and nobody can wait for it.
     let time = clock::now() - released;
-    let most = limit + Duration::from_secs(window / LEAST_RATE);
-    (time > most).then(|| format!("it has all data, and has not written it within {} s", time.as_secs()))
+    let most = limit + Duration::from_secs(window / MIN_RATE);
+    (time > most).then(|| stuck(StuckAt::WritingSlowly, time))
 }

@@ -12,7 +12,7 @@ use crate::notes;
 use ka_host::system::glob;
 
 /// Files of one group that are named.
-const MOST_NAMED: usize = 3;
+const MAX_NAMED: usize = 3;
 
 /// Reports what of the list is in the tree below `root`, and stays there.
 pub(super) fn report(root: &Path, list: &List) -> Result<(), Cause> {
@@ -43,8 +43,8 @@ pub(super) fn report(root: &Path, list: &List) -> Result<(), Cause> {
 }
 
 fn in_words(name: &str, found: &[PathBuf]) -> String {
-    let paths: Vec<String> = found.iter().take(MOST_NAMED).map(|path| path.display().to_string()).collect();
-    let more = if found.len() > MOST_NAMED { ", …" } else { "" };
+    let paths: Vec<String> = found.iter().take(MAX_NAMED).map(|path| path.display().to_string()).collect();
+    let more = if found.len() > MAX_NAMED { ", …" } else { "" };
     format!("{name} ({}{more})", paths.join(", "))
 }
 
