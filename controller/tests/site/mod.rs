@@ -1,7 +1,6 @@
 //! Namespaces with a wire between them, `kactl pxe` at one end of it, and clients at the other.
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each file of tests uses a part of it")]
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
