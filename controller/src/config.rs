@@ -24,6 +24,9 @@ pub const TEMPLATE: &str = include_str!("config/ka.toml");
 const HTTP_PORT: u16 = 30766;
 const BOOTED_PORT: u16 = 30767;
 
+/// Nodes of one address that a session takes.
+const PER_ADDRESS: u16 = 256;
+
 /// The configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
@@ -38,15 +41,27 @@ pub struct Config {
 }
 
 /// How nodes are reached.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Net {
     /// The only interface for nodes.
     pub interface: Option<String>,
+    /// Nodes that may have one address: behind a router that translates addresses, or on one machine.
+    pub per_address: u16,
+}
+
+impl Default for Net {
+    fn default() -> Self {
+        Self { interface: None, per_address: PER_ADDRESS }
+    }
 }
 
 impl Net {
     fn read(mut section: Section<'_>) -> Self {
-        let read = Self { interface: section.get("interface") };
+        let mut read = Self { interface: section.get("interface"), ..Self::default() };
+        section.set("per_address", &mut read.per_address);
+        if read.per_address == 0 {
+            section.fault("per_address: with 0 no node could join; expected 1 to 65535");
+        }
         section.end();
         read
     }
@@ -236,7 +251,7 @@ mod tests {
             router: Ipv4Addr::new(10, 1, 0, 1),
         };
         let shown = Config {
-            net: Net { interface: Some("eth1".into()) },
+            net: Net { interface: Some("eth1".into()), ..Net::default() },
             pxe: Pxe {
                 interface: Some("eth1".into()),
                 address: Some(Ipv4Addr::new(10, 0, 0, 1)),
@@ -260,6 +275,7 @@ mod tests {
                 "ka.toml:3:1: unknown field `interfaec`, expected one of `interface`",
             ),
             ("[ports]\ncontrol = 70000\n", "ka.toml:2:11: "),
+            ("[net]\nper_address = 0\n", "ka.toml:1:1: per_address: with 0 no node"),
             ("[ports]\nhttp = 30765\n", "ka.toml:1:1: control and http are both port 30765"),
             ("[pxe]\n\nrange = \"10.0.0.9,10.0.0.2\"\n", "ka.toml:3:9: 10.0.0.9 is above 10.0.0.2"),
             ("[pxe]\nvlan = 4095\n", "ka.toml:2:8: expected a VLAN from 1 to 4094"),

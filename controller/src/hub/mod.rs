@@ -7,6 +7,7 @@ pub mod entry;
 mod held;
 mod logs;
 mod net;
+mod places;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -58,6 +59,8 @@ pub struct Place {
     pub control: u16,
     /// The data port of the first stream; those that run beside it take other free ones.
     pub data: u16,
+    /// Control connections that one address may have.
+    pub per_address: usize,
     /// The directory of this host's sessions.
     pub sessions: PathBuf,
     /// Who may come in.
@@ -73,6 +76,7 @@ impl Place {
             side: Side { address, interface },
             control: listen.and_then(|listen| listen.port).unwrap_or(config.ports.control),
             data: config.ports.data,
+            per_address: config.net.per_address.into(),
             sessions: config.directories.run.join("sessions"),
             entry: Entry::default(),
         }
@@ -156,7 +160,7 @@ impl Hub {
             .map(|setup| Registration::take(&place.sessions, &setup.spec.name, port))
             .collect::<Result<Vec<_>, _>>()?;
         let names: Vec<String> = sessions.iter().map(|setup| setup.spec.name.clone()).collect();
-        let net = Net::new(keys, control)?;
+        let net = Net::new(keys, control, place.per_address)?;
         let waker = net.waker();
         let (notices, from_streams) = channel();
         let (orders, from_users) = channel();
@@ -171,7 +175,10 @@ impl Hub {
             data: DataPlace { side: place.side.clone(), port: place.data },
             sessions: sessions
                 .into_iter()
-                .map(|setup| (setup.spec.name.clone(), Held::new(setup, Duration::ZERO)))
+                .map(|mut setup| {
+                    setup.spec.per_address = place.per_address;
+                    (setup.spec.name.clone(), Held::new(setup, Duration::ZERO))
+                })
                 .collect(),
             owners: BTreeMap::new(),
             next_node: 1,

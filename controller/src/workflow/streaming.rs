@@ -37,20 +37,15 @@ impl Streaming {
     #[must_use]
     pub fn session(&self, name: &str, wanted: usize, gate: Gate) -> SessionSpec {
         SessionSpec {
-            name: name.to_owned(),
             started: SystemTime::now(),
-            wanted,
             gate,
-            only: None,
-            plans: None,
-            timeout: None,
             window: self.window,
             dead_after: self.dead_after,
             step_limit: self.step_limit,
             rounds: self.rounds,
-            delay: Duration::ZERO,
             order: self.order.clone(),
             slow: self.slow,
+            ..SessionSpec::new(name, wanted)
         }
     }
 }

@@ -433,12 +433,11 @@ impl World {
                 self.say(i, ToController::Ready);
             }
             At::Preparing | At::Ready if !well => self.fail(i, None, false),
-            At::Receiving(stream) if well => {
-                if self.is_read(stream) {
-                    self.agents[i].at = At::Has(stream);
-                    self.say(i, ToController::Complete { stream, total: TOTAL });
-                }
+            At::Receiving(stream) if well && self.is_read(stream) => {
+                self.agents[i].at = At::Has(stream);
+                self.say(i, ToController::Complete { stream, total: TOTAL });
             }
+            At::Receiving(_) if well => {}
             // What passes is only what the controller brings about.
             At::Receiving(stream) => self.fail(i, Some(stream), false),
             // Finishing, or handing over the log.

@@ -41,6 +41,8 @@ pub struct SessionSpec {
     pub delay: Duration,
     /// The chain's order.
     pub order: Order,
+    /// How many nodes may have one address: many have, behind a router that translates addresses.
+    pub per_address: usize,
 }
 
 /// Who is let in.
@@ -74,6 +76,7 @@ impl SessionSpec {
             rounds: 1,
             delay: Duration::ZERO,
             order: Order::Address,
+            per_address: 256,
         }
     }
 }

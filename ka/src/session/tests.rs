@@ -487,12 +487,30 @@ fn with_codes_nobody_comes_later_whose_code_was_not_typed() {
 #[test]
 fn nodes_that_only_join_have_a_limit() {
     let mut session = session(1);
+    session.spec.per_address = 64;
     let mut from = |address: [u8; 4], ids: std::ops::Range<u32>| {
         ids.filter(|id| arrive_from(&mut session, *id, (id % 200) as u8, address, [7; 32]).is_ok()).count()
     };
     // One agent that joins again and again replaces itself.
     assert_eq!(from([10, 0, 0, 1], 1..150), 64);
     assert_eq!(from([10, 0, 0, 2], 150..160), 10, "other machines have their own places");
+}
+
+/// Machines behind a router that translates addresses have one. What they report counts for all of them together.
+#[test]
+fn many_nodes_of_one_address_may_join() {
+    let mut session = session(1);
+    session.spec.per_address = 256;
+    let mut from = |hello: &Hello, ids: std::ops::Range<u32>| {
+        ids.filter(|id| join(&mut session, *id, [10, 0, 0, 1], hello.clone()).is_ok()).count()
+    };
+    let mut usual = hello();
+    usual.inventory.cards.clear();
+    assert_eq!(from(&usual, 1..201), 200);
+    let mut large = usual.clone();
+    large.inventory.hostname = "x".repeat(60 << 10);
+    let more = from(&large, 201..301);
+    assert!((40..=68).contains(&more), "{more} of 60 kB each, where 4 MiB may be reported");
 }
 
 #[test]
@@ -592,10 +610,30 @@ fn who_cries_forgery_stands_behind_all_others_in_the_next_round() {
     assert_eq!(order, [3, 2, 1].map(NodeId));
 }
 
+/// 100 Mbit/s among gigabit cards: nobody has to wait for it, and it has no successor from the start.
+#[test]
+fn a_slow_card_stands_at_the_end_of_the_first_chain() {
+    let mut session = session(1);
+    session.spec.wanted = 3;
+    for (id, speed) in [(1, 100), (2, 1000), (3, 1000)] {
+        let last = u8::try_from(id).unwrap();
+        let card =
+            Card { name: "eth0".into(), mac: mac(last).to_string(), speed: Some(speed), ..Card::default() };
+        join(&mut session, id, [10, 0, 0, last], Hello { inventory: with(vec![card]), ..hello() }).unwrap();
+        session.set(id, State::Ready);
+    }
+    session.book.chosen = vec![NodeId(1), NodeId(2), NodeId(3)];
+    session.book.stage = Stage::Preparing;
+    session.prepare();
+    let order: Vec<NodeId> = session.starting.iter().map(|(id, _)| *id).collect();
+    assert_eq!(order, [2, 3, 1].map(NodeId));
+}
+
 /// A host that joins and leaves again and again was remembered each time for a minute, with all that it had told.
 #[test]
 fn who_comes_and_goes_takes_no_more_room_than_who_stays() {
     let mut session = session(1);
+    session.spec.per_address = 64;
     let come_and_go = |session: &mut Session, id: u32| {
         let joined = arrive_from(session, id, u8::try_from(id).unwrap(), [10, 0, 0, 9], [0; 32])?;
         session.on_closed(joined, ConnectionId(id as usize), "it left");
