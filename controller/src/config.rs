@@ -10,6 +10,8 @@ pub mod read;
 use std::path::{Path, PathBuf};
 
 use ka::wire;
+use ka_host::atomic::FileError;
+use ka_host::guarded;
 
 use pxe::Pxe;
 use read::{Section, Source};
@@ -67,6 +69,9 @@ impl Net {
     }
 }
 
+/// What others may never do in [`Directories::run`]. The group's way through is an ACL's mask.
+const CLOSED: u32 = 0o067;
+
 /// Where ka keeps its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directories {
@@ -122,6 +127,21 @@ impl Directories {
     #[must_use]
     pub fn own(&self) -> Vec<PathBuf> {
         vec![self.state.clone(), self.log.clone(), self.keys.clone()]
+    }
+
+    /// What is remembered of the runs.
+    #[must_use]
+    pub fn journals(&self) -> PathBuf {
+        self.state.join("runs")
+    }
+
+    /// Makes [`Directories::run`] if it is not there, for root alone, whatever the umask. Who has been given a way through
+    /// it keeps that.
+    ///
+    /// # Errors
+    /// [`FileError`]: what the system said, or that it is somebody else's.
+    pub fn make_run(&self) -> Result<(), FileError> {
+        guarded::shared_directory(&self.run, 0o700, CLOSED)
     }
 
     /// The leases of waiting and active runs.

@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use ka::archive::Xattr;
+use ka_host::xattrs::Reader;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
@@ -86,13 +88,7 @@ pub(in crate::finish) fn label_like(model: &Path, path: &Path) -> Result<(), Cau
 }
 
 pub(in crate::finish) fn copy_xattrs(from: &File, to: &File) -> io::Result<()> {
-    let mut list = vec![0u8; rustix::fs::flistxattr_query(from)?];
-    let used = rustix::fs::flistxattr(from, &mut list)?;
-    list.truncate(used);
-    for name in list.split(|b| *b == 0).filter(|name| !name.is_empty()) {
-        let mut value = vec![0u8; rustix::fs::fgetxattr_query(from, name)?];
-        let used = rustix::fs::fgetxattr(from, name, &mut value)?;
-        value.truncate(used);
+    for Xattr { name, value } in Reader::new().of(from, from.metadata()?.dev())? {
         rustix::fs::fsetxattr(to, name, &value, XattrFlags::empty())?;
     }
     Ok(())

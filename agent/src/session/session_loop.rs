@@ -89,6 +89,7 @@ impl SessionLoop {
     ) -> io::Result<Self> {
         let now = Instant::now();
         let (complaints, from_relay) = channel();
+        let limits = Limits::default().at_least(joined.welcome.patience);
         let mut keeper = Self {
             sockets,
             keys,
@@ -103,7 +104,7 @@ impl SessionLoop {
             said: Vec::new(),
             planned: false,
             connection: None,
-            outage: Outage::new(Limits::default(), now),
+            outage: Outage::new(limits, now),
             released_at: None,
             seen: None,
             tried_at: now,

@@ -24,7 +24,7 @@ use ka::keys;
 use ka::seal::StreamId;
 use ka::session::status::{RunStatus, Transfer};
 use ka::session::{
-    Admission, Arrival, Arriving, ConnectionId, Effect, Ending, Input, Question, StreamNotice,
+    Admission, Arrival, Arriving, ConnectionId, Effect, Ending, Event, Input, Question, StreamNotice,
 };
 use ka::wire::control::{Hello, ToAgent, ToController};
 use ka::wire::session_names;
@@ -165,6 +165,7 @@ impl Hub {
         let (notices, from_streams) = channel();
         let (orders, from_users) = channel();
         let shared = Arc::new(Shared::default());
+        let next_node = sessions.iter().filter_map(last_node).max().unwrap_or(0) + 1;
         let mut event_loop = EventLoop {
             net,
             wants,
@@ -177,11 +178,11 @@ impl Hub {
                 .into_iter()
                 .map(|mut setup| {
                     setup.spec.per_address = place.per_address;
-                    (setup.spec.name.clone(), Held::new(setup, Duration::ZERO))
+                    (setup.spec.name.clone(), Held::new(setup, Arc::clone(&waker), Duration::ZERO))
                 })
                 .collect(),
             owners: BTreeMap::new(),
-            next_node: 1,
+            next_node,
             bell: Bell { notices, waker: Arc::clone(&waker) },
             from_streams,
             from_users,
@@ -237,6 +238,15 @@ impl Hub {
             log::error!("cannot wake the hub: {error}");
         }
     }
+}
+
+/// The highest number that a node of a session got, if another process has held the session.
+fn last_node(setup: &SessionSetup) -> Option<u32> {
+    let number = |event: &Event| match event {
+        Event::Joined(joined) => Some(joined.ticket.node.0),
+        _ => None,
+    };
+    setup.resume.iter().flatten().filter_map(number).max()
 }
 
 impl Drop for Hub {
@@ -450,6 +460,9 @@ impl EventLoop {
         match effect {
             Effect::Joined { connection, node } => {
                 self.owners.insert(connection, (session.to_owned(), node));
+                if self.net.addresses(connection).is_none() {
+                    self.forget(connection, "it closed the connection");
+                }
             }
             Effect::Refused { connection, reason } => {
                 if let Some((peer, _)) = self.net.addresses(connection) {

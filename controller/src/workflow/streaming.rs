@@ -18,6 +18,8 @@ pub struct Streaming {
     pub interface: Option<String>,
     /// What silence means.
     pub dead_after: Duration,
+    /// How long nodes wait for this controller if it vanishes, if a person says so.
+    pub patience: Option<Duration>,
     /// How long one step of a node may take.
     pub step_limit: Duration,
     /// Rounds in all.
@@ -41,6 +43,7 @@ impl Streaming {
             gate,
             window: self.window,
             dead_after: self.dead_after,
+            patience: self.patience.unwrap_or_default(),
             step_limit: self.step_limit,
             rounds: self.rounds,
             order: self.order.clone(),

@@ -73,6 +73,8 @@ impl Session {
         self.effects.push(Effect::Joined { connection, node: id });
         settled.into_iter().for_each(|event| self.record(event));
         self.welcome(ticket, time);
+        // Only a node that answers is waited for.
+        self.tell(id, ToAgent::Probe);
         self.last_join = self.now;
         Ok(())
     }
@@ -229,7 +231,8 @@ impl Session {
     }
 
     fn welcome(&mut self, ticket: Ticket, time: u64) {
-        let welcome = ToAgent::Welcome { ticket, time, dead_after: self.spec.dead_after };
+        let (dead_after, patience) = (self.spec.dead_after, self.spec.patience);
+        let welcome = ToAgent::Welcome { ticket, time, dead_after, patience };
         self.tell(ticket.node, welcome);
     }
 
@@ -254,7 +257,7 @@ impl Session {
     pub(super) fn on_message(&mut self, id: NodeId, message: ToController) {
         let now = self.now;
         let (Some(node), Some(live)) = (self.book.nodes.get(&id), self.live.get_mut(&id)) else { return };
-        live.heard_at = now;
+        live.on_heard(now);
         match message {
             ToController::Hello(_) => log::warn!("{} says hello twice", node.label()),
             ToController::Heartbeat(progress) => {

@@ -6,8 +6,10 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use ka::chain::{LinkMessage, LinkName, NodeId, Offset, Report, Trouble, View};
+use ka::failure::{Failure, FailureKind};
 use ka::keys::JoinKey;
-use ka::seal::{Block, Opener, Sealer, StreamKey, Total};
+use ka::seal::{Block, Opener, Sealer, StreamId, StreamKey, Total};
+use ka::step::Step;
 use ka::wire::channel::{Channel, Received};
 use ka::wire::control::{Progress, ToAgent, ToController};
 use ka::wire::preamble::Preamble;
@@ -130,12 +132,24 @@ impl Member {
                     stream.take_place(view, me)?;
                 }
             }
+            ToAgent::Abort { stream, reason } => self.give_up(stream, reason)?,
             ToAgent::Proof { .. } => {
                 self.told.count += 1;
                 self.told.proofs += postcard::to_stdvec(&message).map_err(io::Error::other)?.len() as u64;
             }
             ToAgent::Probe => self.beat()?,
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// As an honest node whose stream was given up: it waits for another one.
+    fn give_up(&mut self, stream: StreamId, reason: String) -> io::Result<()> {
+        if self.stream.take_if(|running| running.key.stream == stream).is_some() {
+            let kind = FailureKind::Aborted { reason };
+            let failure = Failure::transient(Step::Receive, kind).with(stream);
+            self.agent.say(&ToController::Failed(failure))?;
+            self.agent.say(&ToController::Done)?;
         }
         Ok(())
     }
