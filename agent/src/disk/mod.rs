@@ -2,7 +2,7 @@
 //!
 //! [`prepare`] takes the disks to the point where files can be unpacked onto them; [`Prepared::unmount`] and
 //! [`Prepared::activate`] end what it began, and [`Prepared::abandon`] undoes it. All disks are checked
-//! before the first of them is written, and each must be the one that was confirmed ([`ConfirmedDisk`]).
+//! before the first of them is written, and each must be the one that was confirmed ([`ConfirmedStorage`]).
 
 mod activate;
 pub mod claim;
@@ -27,7 +27,7 @@ use ka::disk::layout::Layout;
 use ka::disk::mbr;
 use ka::inventory::Firmware;
 use ka::notes::Tally;
-use ka::plan::{ConfirmedDisk, DiskPlan, FileSystemPlan};
+use ka::plan::{ConfirmedStorage, FileSystemPlan, Storage, VolumeContent};
 use ka_host::hardware;
 use mounts::{Mounts, Taken};
 pub use raw::RawPartition;
@@ -66,13 +66,15 @@ struct Written {
     protective_active: bool,
 }
 
-/// A file system that was made on a partition, with the names that it has now.
+/// A file system that was made on a volume, with the names that it has now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MadeFileSystem {
     /// What was asked for.
     pub plan: FileSystemPlan,
-    /// The partition's device node.
+    /// The volume's device node.
     pub device: PathBuf,
+    /// The partition's number, if it is on a partition.
+    pub partition: Option<u32>,
     /// The new file system's UUID as blkid prints it.
     pub uuid: String,
     /// The partition's PARTUUID as the kernel and blkid print it: `disk signature-number`, or its GUID.
@@ -95,7 +97,7 @@ pub struct BootCode(pub [u8; mbr::BOOT_CODE]);
 ///
 /// # Errors
 /// Why it would not.
-pub fn check(confirmed: &[ConfirmedDisk]) -> Result<(), DiskError> {
+pub fn check(confirmed: &ConfirmedStorage) -> Result<(), DiskError> {
     ready::check(confirmed).map(drop)
 }
 
@@ -103,8 +105,8 @@ pub fn check(confirmed: &[ConfirmedDisk]) -> Result<(), DiskError> {
 ///
 /// # Errors
 /// A plan means no disk for sure.
-pub fn confirm_now(plans: &[DiskPlan]) -> Result<Vec<ConfirmedDisk>, DiskError> {
-    ready::confirm_now(plans)
+pub fn confirm_now(storage: &Storage) -> Result<ConfirmedStorage, DiskError> {
+    ready::confirm_now(storage)
 }
 
 /// The same choice, by the kernel's name where it gives a path.
@@ -118,7 +120,7 @@ pub fn named(choice: &DiskChoice) -> DiskChoice {
 /// # Errors
 /// A disk may not be written, or its plan doesn't fit it: then nothing was written to any. Or a step failed
 /// after the first write: then the tables that were begun are cleared, so that the half-made system cannot boot.
-pub fn prepare(confirmed: &[ConfirmedDisk], root: &Path) -> Result<Prepared, DiskError> {
+pub fn prepare(confirmed: &ConfirmedStorage, root: &Path) -> Result<Prepared, DiskError> {
     let ready = step("Check the disks", || {
         let ready = ready::check(confirmed)?;
         ready::release(&ready)?;
@@ -127,7 +129,7 @@ pub fn prepare(confirmed: &[ConfirmedDisk], root: &Path) -> Result<Prepared, Dis
     let mut noted = Tally::default();
     ready.iter().for_each(|one| noted.merge(&one.noted));
     let mut written = Vec::new();
-    match write_all(ready, confirmed, root, &mut written) {
+    match write_all(ready, confirmed.storage(), root, &mut written) {
         Ok((made, raw, mounts)) => {
             let disk = activate::boot_disk(&written, &made);
             let disk = disk.map(|disk| disk.claim.node.clone()).unwrap_or_default();
@@ -155,12 +157,12 @@ type Made = (Vec<MadeFileSystem>, Vec<RawPartition>, Mounts);
 /// Writes the disks one after the other. Those that were begun are in `written`, whatever happens.
 fn write_all(
     ready: Vec<Ready>,
-    confirmed: &[ConfirmedDisk],
+    storage: &Storage,
     root: &Path,
     written: &mut Vec<Written>,
 ) -> Result<Made, DiskError> {
     let (mut made, mut raw) = (Vec::new(), Vec::new());
-    for (ready, ConfirmedDisk { plan, .. }) in ready.into_iter().zip(confirmed) {
+    for (index, (ready, plan)) in ready.into_iter().zip(&storage.disks).enumerate() {
         let Ready { claim, layout, writes, old, exclusive, recipes, noted: _ } = ready;
         let boot_code = activate::planned_code(plan);
         // From here on the disk counts as begun: it is cleared if anything fails.
@@ -172,16 +174,19 @@ fn write_all(
         })?;
         drop(exclusive);
         let partitions = table::wait_for_partitions(claim, layout)?;
-        let node = |number| ready::node_of(&partitions, number, &claim.name);
-        let partuuid = |number| layout.partuuid(number).unwrap_or_default();
-        for (fs, recipe) in plan.file_systems.iter().zip(&recipes) {
-            let device = node(fs.partition)?;
-            let what = format!("Make {} on {}", fs.kind, device.display());
-            let uuid = step(&what, || mkfs::make(fs, recipe, &device))?;
-            made.push(MadeFileSystem { plan: fs.clone(), device, uuid, partuuid: partuuid(fs.partition) });
-        }
-        for part in &plan.raw {
-            raw.push(RawPartition::open(part, node(part.partition)?, partuuid(part.partition))?);
+        for (number, volume) in storage.partitions(index) {
+            let device = ready::node_of(&partitions, number, &claim.name)?;
+            let partuuid = layout.partuuid(number).unwrap_or_default();
+            match &volume.content {
+                VolumeContent::FileSystem(fs) => {
+                    let Some(recipe) = recipes.get(&volume.id) else { continue };
+                    let what = format!("Make {} on {}", fs.kind, device.display());
+                    let uuid = step(&what, || mkfs::make(fs, recipe, &device))?;
+                    let partition = Some(number);
+                    made.push(MadeFileSystem { plan: fs.clone(), device, partition, uuid, partuuid });
+                }
+                VolumeContent::Raw(part) => raw.push(RawPartition::open(part, device, number, partuuid)?),
+            }
         }
     }
     let mounts = step("Mount the new file systems", || mounts::mount_all(&made, root))?;

@@ -117,9 +117,10 @@ pub fn names_of_raw(raw: &RawPartition) -> MadeFileSystem {
             label: golden.as_ref().and_then(|golden| golden.label.clone()),
             golden,
             // Nobody mounts or makes it here, so its kind is of no matter.
-            ..FileSystemPlan::new(raw.plan.partition, FileSystemKind::Ext4)
+            ..FileSystemPlan::new(FileSystemKind::Ext4)
         },
         device: raw.device.clone(),
+        partition: raw.partition,
         partuuid: raw.partuuid.clone(),
     }
 }
@@ -264,8 +265,9 @@ mod tests {
     fn what_is_copied_byte_by_byte_has_the_golden_label() {
         let golden = GoldenNames { label: Some("scratch".to_owned()), ..GoldenNames::default() };
         let raw = RawPartition {
-            plan: RawPlan { partition: 3, name: "sda3".to_owned(), size: 1, golden: Some(golden) },
+            plan: RawPlan { name: "sda3".to_owned(), size: 1, golden: Some(golden) },
             device: "/dev/vda3".into(),
+            partition: Some(3),
             partuuid: "cafe0000-03".to_owned(),
             size: 1,
             file: File::open("/dev/null").unwrap(),

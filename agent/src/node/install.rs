@@ -21,7 +21,7 @@ use crate::init::Outcome;
 use crate::kexec;
 use crate::notes;
 use crate::receive::{SinkError, unpack_into};
-use crate::session::{JoinError, Session, SessionOver};
+use crate::session::{JoinError, NoPlan, Session, SessionOver};
 use crate::step::{self, step};
 use crate::unpack::{self, Options, Sealed, UnpackError};
 use ka_host::hardware;
@@ -50,7 +50,15 @@ pub(super) fn install(node: &Node, inventory: Inventory) -> Result<Outcome, Stri
     let steps = Arc::clone(&outbox);
     step::watch(move |name| steps.step(name));
 
-    let mut plan = step("wait for the plan", || session.wait_for_plan()).map_err(|e| e.to_string())?;
+    let mut plan = step("wait for the plan", || session.wait_for_plan()).map_err(|e| {
+        if let NoPlan::Unknown(error) = e {
+            // The controller and its operator must know why this node goes no further.
+            session.fail(own("plan", error.to_string()));
+            outbox.hand_over_log();
+            session.leave().unwrap_or_else(|error| log::warn!("{error}"));
+        }
+        e.to_string()
+    })?;
     let outcome = loop {
         let Err(failure) = carry_out(node, &session, &plan) else { break Ok(()) };
         log::error!("{} failed: {}", failure.step, failure.reason);
@@ -105,7 +113,7 @@ fn carry_out(node: &Node, session: &Session, confirmed: &ConfirmedPlan) -> Resul
     if let Some(reason) = ka::boot::refusal(plan, hardware::firmware()) {
         return Err(own("plan", reason));
     }
-    let disks = confirmed.disks().ok_or_else(|| {
+    let storage = confirmed.storage().ok_or_else(|| {
         own(
             "plan",
             "the controller confirmed another number of disks than it plans; nothing was written".into(),
@@ -114,7 +122,7 @@ fn carry_out(node: &Node, session: &Session, confirmed: &ConfirmedPlan) -> Resul
     // What an earlier attempt noted is no matter of this one.
     drop(notes::take());
     let mut prepared =
-        disk::prepare(&disks, Path::new(ROOT)).map_err(|e| own("prepare the disks", e.to_string()))?;
+        disk::prepare(&storage, Path::new(ROOT)).map_err(|e| own("prepare the disks", e.to_string()))?;
     match fill(node, session, plan, &mut prepared) {
         Ok(()) => Ok(()),
         Err(failure) => {

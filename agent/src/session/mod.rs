@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use ka::keys::{JoinKey, KeyPair};
 use ka::notes::Tally;
-use ka::plan::ConfirmedPlan;
+use ka::plan::{ConfirmedPlan, UnknownPlan, VersionedPlan};
 use ka::proof::Forged;
 use ka::seal::{StreamId, Total};
 use ka::wire::control::{Failure, Hello, Ticket, ToController};
@@ -29,7 +29,7 @@ use ka_net::relay::StreamReader;
 /// What the controller wants next.
 pub enum Event {
     /// Prepare after this plan.
-    Plan(Box<ConfirmedPlan>),
+    Plan(VersionedPlan),
     /// Receive this stream.
     Stream(StreamId, Box<StreamReader>),
     /// Everybody is served; the node may go.
@@ -148,13 +148,14 @@ impl Session {
     ///
     /// # Errors
     /// [`SessionOver`].
-    pub fn wait_for_plan(&self) -> Result<Box<ConfirmedPlan>, SessionOver> {
+    pub fn wait_for_plan(&self) -> Result<Box<ConfirmedPlan>, NoPlan> {
+        let over = |reason: &str| NoPlan::Over(SessionOver(reason.to_owned()));
         match self.events.recv() {
-            Ok(Event::Plan(plan)) => Ok(plan),
-            Ok(Event::Stream(..)) => Err(SessionOver("the controller sent a stream without a plan".into())),
-            Ok(Event::Bye) => Err(SessionOver("the controller has no work for this node".into())),
-            Ok(Event::Over(reason)) => Err(SessionOver(reason)),
-            Err(_) => Err(SessionOver("the session's thread has ended".into())),
+            Ok(Event::Plan(plan)) => Ok(plan.open()?),
+            Ok(Event::Stream(..)) => Err(over("the controller sent a stream without a plan")),
+            Ok(Event::Bye) => Err(over("the controller has no work for this node")),
+            Ok(Event::Over(reason)) => Err(over(&reason)),
+            Err(_) => Err(over("the session's thread has ended")),
         }
     }
 

@@ -8,7 +8,7 @@ mod tests;
 mod text;
 
 use super::fit::fit;
-use super::{DiskPlan, FileSystemPlan};
+use super::{VolumeContent, DiskPlan, FileSystemPlan, Storage, Volume};
 use crate::disk::choice::{DiskChoice, find_all};
 use crate::disk::description::Role;
 use crate::disk::ids::Seed;
@@ -113,13 +113,14 @@ pub enum Makes {
 impl Report {
     /// What these plans would do on a machine with these disks.
     #[must_use]
-    pub fn new(plans: &[DiskPlan], disks: &[Disk]) -> Self {
+    pub fn new(storage: &Storage, disks: &[Disk]) -> Self {
+        let plans = &storage.disks;
         let choices: Vec<&DiskChoice> = plans.iter().map(|plan| &plan.disk).collect();
         // One bad choice among several spoils all: nothing is written then.
         let all = find_all(&choices, disks);
         let one = |(i, plan): (usize, &DiskPlan)| match (&all, plan.disk.find(disks)) {
             (Ok(found), _) => match found.get(i) {
-                Some(disk) => DiskReport::new(plan, disk),
+                Some(disk) => DiskReport::new(storage, i, plan, disk),
                 None => DiskReport::refused(plan, None, "no disk was found for it".to_owned()),
             },
             (Err(_), Err(own)) => DiskReport::refused(plan, plan_disk(plan, disks), own.to_string()),
@@ -153,17 +154,16 @@ fn spare_all_if_one_is_refused(disks: &mut [DiskReport]) {
 
 impl DiskReport {
     /// What a plan would do with this disk, whose name and state are checked already.
-    #[must_use]
-    pub fn new(plan: &DiskPlan, disk: &Disk) -> Self {
+    fn new(storage: &Storage, index: usize, plan: &DiskPlan, disk: &Disk) -> Self {
         let size = match SectorSize::try_from(disk.sector_size) {
             Ok(sector) => DiskSize::of_bytes(disk.size, sector),
             Err(e) => return Self::refused(plan, Some(disk.clone()), e.to_string()),
         };
         // The names that this seed gives are not shown.
-        match fit(plan, size, &Seed([0; 32])) {
+        match fit(storage, index, size, &Seed([0; 32])) {
             Ok(layout) => Self {
                 choice: plan.disk.to_string(),
-                outcome: Outcome::Erase(NewTable::new(plan, &layout, &disk.name)),
+                outcome: Outcome::Erase(NewTable::new(storage, index, &layout, &disk.name)),
                 disk: Some(disk.clone()),
             },
             Err(e) => Self::refused(plan, Some(disk.clone()), e.to_string()),
@@ -177,8 +177,7 @@ impl DiskReport {
 
 impl NewTable {
     /// What is written for a plan whose layout on the disk with this name is known.
-    #[must_use]
-    pub fn new(plan: &DiskPlan, layout: &Layout, disk: &str) -> Self {
+    fn new(storage: &Storage, index: usize, layout: &Layout, disk: &str) -> Self {
         let sector = layout.disk.sector;
         let partition = |placed: &Placed| NewPartition {
             number: placed.number,
@@ -188,7 +187,11 @@ impl NewTable {
             kind: placed.kind.to_string(),
             type_name: placed.kind.name().map(str::to_owned),
             name: (!placed.name.is_empty()).then(|| placed.name.clone()),
-            makes: if placed.role == Role::Extended { Makes::Extended } else { makes(plan, placed.number) },
+            makes: match storage.partition(index, placed.number) {
+                _ if placed.role == Role::Extended => Makes::Extended,
+                Some(volume) => makes(volume),
+                None => Makes::Nothing,
+            },
         };
         Self {
             kind: match layout.table() {
@@ -197,24 +200,21 @@ impl NewTable {
             }
             .to_owned(),
             partitions: layout.partitions.iter().map(partition).collect(),
-            boot_code: plan.boot_code.is_some(),
+            boot_code: storage.disks.get(index).is_some_and(|plan| plan.boot_code.is_some()),
         }
     }
 }
 
-fn makes(plan: &DiskPlan, number: u32) -> Makes {
-    if let Some(fs) = plan.file_systems.iter().find(|fs| fs.partition == number) {
-        return Makes::FileSystem {
+fn makes(volume: &Volume) -> Makes {
+    match &volume.content {
+        VolumeContent::FileSystem(fs) => Makes::FileSystem {
             kind: fs.kind.name().to_owned(),
             label: fs.label.clone(),
             uuid: fs.uuid.clone(),
             mount_points: mount_points(fs),
             used: fs.used,
-        };
-    }
-    match plan.raw.iter().find(|raw| raw.partition == number) {
-        Some(raw) => Makes::Raw { of: raw.name.clone(), size: raw.size },
-        None => Makes::Nothing,
+        },
+        VolumeContent::Raw(raw) => Makes::Raw { of: raw.name.clone(), size: raw.size },
     }
 }
 

@@ -9,7 +9,7 @@ use crate::chain::{NodeId, Offset, Report, Spent, View};
 use crate::inventory::Inventory;
 use crate::keys::Key;
 use crate::notes::Tally;
-use crate::plan::ConfirmedPlan;
+use crate::plan::VersionedPlan;
 use crate::proof::{Forged, Proof};
 use crate::seal::{StreamId, StreamKey, Total};
 
@@ -151,7 +151,7 @@ pub enum ToAgent {
         port: u16,
     },
     /// What is to be done before the stream, and with which disks.
-    Plan(Box<ConfirmedPlan>),
+    Plan(VersionedPlan),
     /// A stream is about to start, and you are in its chain.
     Stream(Box<StreamStart>),
     /// Your place in the chain.

@@ -26,24 +26,24 @@ fn disk(name: &str) -> Disk {
     }
 }
 
-fn plan(choice: &str) -> DiskPlan {
-    let mut plan = DiskPlan::new(
+fn plan(choice: &str) -> Storage {
+    let disk = DiskPlan::new(
         choice.parse().unwrap(),
         Description::parse("linux fill\ntype7 64\ntype8e 8\n", "d").unwrap(),
     );
-    plan.file_systems.push(FileSystemPlan {
+    let root = FileSystemPlan {
         label: Some("root".into()),
         mount_point: Some("/".into()),
         used: 100 * MIB,
-        ..FileSystemPlan::new(1, FileSystemKind::Ext4)
-    });
-    plan.raw.push(RawPlan { partition: 2, name: "sda3".into(), size: 60 * MIB, golden: None });
-    plan
+        ..FileSystemPlan::new(FileSystemKind::Ext4)
+    };
+    let raw = RawPlan { name: "sda3".into(), size: 60 * MIB, golden: None };
+    Storage::of(disk, [(1, VolumeContent::from(root)), (2, raw.into())])
 }
 
 #[test]
 fn a_report_says_what_goes_and_what_comes() {
-    let report = Report::new(&[plan("sda")], &[disk("sda")]);
+    let report = Report::new(&plan("sda"), &[disk("sda")]);
     assert!(report.is_accepted());
     assert_eq!(
         report.to_string(),
@@ -63,7 +63,7 @@ fn a_report_says_what_goes_and_what_comes() {
 fn a_damaged_gpt_is_not_nothing() {
     let of = |table: &str| {
         let disk = Disk { table: Some(table.to_owned()), contents: Vec::new(), ..disk("sda") };
-        Report::new(&[plan("sda")], &[disk]).to_string()
+        Report::new(&plan("sda"), &[disk]).to_string()
     };
     assert!(of("gpt").contains("\n    nothing found on it\n"), "{}", of("gpt"));
     assert!(
@@ -77,7 +77,14 @@ fn a_damaged_gpt_is_not_nothing() {
 fn one_refused_disk_spares_the_others() {
     let disks = [disk("sda"), Disk { in_use: true, ..disk("sdb") }, Disk { size: 2 * MIB, ..disk("sdc") }];
     let refused = |choices: &[&str]| -> Vec<String> {
-        let plans: Vec<DiskPlan> = choices.iter().map(|choice| plan(choice)).collect();
+        let mut plans = Storage::default();
+        for (i, choice) in choices.iter().enumerate() {
+            let mut one = plan(choice);
+            // A mount point is used once.
+            one.file_systems_mut().for_each(|fs| fs.mount_point = Some(format!("/{i}")));
+            let contents = one.volumes.into_iter().zip(1..).map(|(volume, number)| (number, volume.content));
+            plans.push(one.disks.remove(0), contents);
+        }
         let report = Report::new(&plans, &disks);
         assert!(!report.is_accepted());
         report
