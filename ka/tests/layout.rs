@@ -216,9 +216,15 @@ fn file_systems_need_their_partition_its_kind_and_room() {
     let text = "linux 600\nswap fill\n";
     let check = |file_systems| fit(&plan(text, file_systems), 0, disk, &SEED).map(|_| ());
     assert_eq!(check(vec![ext4(1, "/", 500 * MB)]), Ok(()));
-    assert!(matches!(check(vec![ext4(1, "/", 590 * MB)]), Err(FitError::TooSmall { volume: VolumeName::Partition(1), .. })));
+    assert!(matches!(
+        check(vec![ext4(1, "/", 590 * MB)]),
+        Err(FitError::TooSmall { volume: VolumeName::Partition(1), .. })
+    ));
     assert_eq!(check(vec![ext4(3, "/", 0)]), Err(FitError::NoPartition(3)));
-    assert_eq!(check(vec![ext4(1, "/", 0), ext4(1, "/home", 0)]), Err(FitError::Twice(VolumeName::Partition(1))));
+    assert_eq!(
+        check(vec![ext4(1, "/", 0), ext4(1, "/home", 0)]),
+        Err(FitError::Twice(VolumeName::Partition(1)))
+    );
     assert!(matches!(check(vec![ext4(2, "/", 0)]), Err(FitError::Kind { number: 2, .. })));
     for path in ["", "home", "/../etc", "/a/../b", "/a//b", "/a/", "/./a", "//"] {
         assert!(matches!(check(vec![ext4(1, path, 0)]), Err(FitError::MountPoint { .. })), "{path}");
@@ -302,7 +308,12 @@ proptest! {
 #[test]
 fn messages_say_what_differs_and_what_helps() {
     let fs = FileSystemPlan::new(FileSystemKind::Ext4);
-    let error = FitError::TooSmallToMake { volume: VolumeName::Partition(1), size: MB - 512, least: MB, makes: fs.kind };
+    let error = FitError::TooSmallToMake {
+        volume: VolumeName::Partition(1),
+        size: MB - 512,
+        least: MB,
+        makes: fs.kind,
+    };
     let text = error.to_string();
     assert!(text.contains("1048064 bytes") && text.contains("1048576 bytes"), "{text}");
     let text = LayoutError::TooSmall { all_fixed: true, have: 64 * MB, need: 64 * MB + 3584 }.to_string();

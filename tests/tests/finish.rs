@@ -6,7 +6,7 @@
 use ka::inventory::Firmware;
 use ka::plan::{
     After, BootPlan, FileSystemKind, FileSystemPlan, FinishPlan, FirstBoot, GoldenHost, GoldenMachine,
-    GoldenNames, Kernels, Loader, NodeAddress, NodeName, Plan,
+    GoldenNames, Kernels, Loader, NodeAddress, NodeName, Plan, Storage,
 };
 use ka_agent::disk::{BootCode, MadeFileSystem};
 use ka_agent::finish::{self, Cause, FinishError, LastWrites, Machine};
@@ -143,9 +143,10 @@ impl Copied {
                     devices: vec!["/dev/sda1".to_owned()],
                     kind: None,
                 }),
-                ..FileSystemPlan::new(1, FileSystemKind::Ext4)
+                ..FileSystemPlan::new(FileSystemKind::Ext4)
             },
             device: self.disk.node().into(),
+            partition: Some(1),
             uuid: NEW.to_owned(),
             partuuid: "bbbbbbbb-01".to_owned(),
         });
@@ -164,9 +165,10 @@ impl Copied {
         MadeFileSystem {
             plan: FileSystemPlan {
                 mount_point: Some("/boot/efi".to_owned()),
-                ..FileSystemPlan::new(2, FileSystemKind::Vfat)
+                ..FileSystemPlan::new(FileSystemKind::Vfat)
             },
             device: self.disk.node().into(),
+            partition: Some(2),
             uuid: "ABCD-1234".to_owned(),
             partuuid: "bbbbbbbb-02".to_owned(),
         }
@@ -180,7 +182,7 @@ impl Copied {
 fn plan(loader: Loader) -> Plan {
     Plan {
         run: "r1".to_owned(),
-        disks: Vec::new(),
+        storage: Storage::default(),
         boot: BootPlan::new(loader, Firmware::Bios),
         finish: FinishPlan::default(),
         after: After::Reboot,

@@ -234,9 +234,8 @@ fn plan_of(wanted: &Wanted) -> Result<Storage, Failure> {
         _ => None,
     };
     let entries = description.entries().iter();
-    let contents: Vec<(u32, FileSystemPlan)> = entries
-        .filter_map(|entry| Some((entry.number, FileSystemPlan::new(makes(entry.kind)?))))
-        .collect();
+    let contents: Vec<(u32, FileSystemPlan)> =
+        entries.filter_map(|entry| Some((entry.number, FileSystemPlan::new(makes(entry.kind)?)))).collect();
     Ok(Storage::of(DiskPlan::new(disk::named(disk), description), contents))
 }
 

@@ -20,6 +20,14 @@ pub enum DiskError {
     /// It is not sure which disk is meant, or it is none to write to.
     #[error("{0}; nothing was written")]
     Choice(ChoiceError),
+    /// Not every disk of the plan was confirmed.
+    #[error("the plan erases {wanted} disks, and {found} were confirmed; nothing was written")]
+    Unconfirmed {
+        /// The plan's disks.
+        wanted: usize,
+        /// Those that were confirmed.
+        found: usize,
+    },
     /// The plan doesn't go onto this disk, which was not written.
     #[error("{disk}: {reason}; nothing was written")]
     Fit {

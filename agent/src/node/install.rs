@@ -51,7 +51,7 @@ pub(super) fn install(node: &Node, inventory: Inventory) -> Result<Outcome, Stri
     step::watch(move |name| steps.step(name));
 
     let mut plan = step("wait for the plan", || session.wait_for_plan()).map_err(|e| {
-        if let NoPlan::Unknown(error) = e {
+        if let NoPlan::Unknown(error) = &e {
             // The controller and its operator must know why this node goes no further.
             session.fail(own("plan", error.to_string()));
             outbox.hand_over_log();

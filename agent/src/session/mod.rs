@@ -43,6 +43,17 @@ pub enum Event {
 #[error("{0}")]
 pub struct SessionOver(pub String);
 
+/// Why there is no plan to carry out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoPlan {
+    /// The session ended first.
+    #[error(transparent)]
+    Over(#[from] SessionOver),
+    /// The controller's plans are of another version.
+    #[error(transparent)]
+    Unknown(#[from] UnknownPlan),
+}
+
 /// An open session.
 pub struct Session {
     /// What the controller said at the welcome.
@@ -147,7 +158,7 @@ impl Session {
     /// Waits for the plan.
     ///
     /// # Errors
-    /// [`SessionOver`].
+    /// [`NoPlan`].
     pub fn wait_for_plan(&self) -> Result<Box<ConfirmedPlan>, NoPlan> {
         let over = |reason: &str| NoPlan::Over(SessionOver(reason.to_owned()));
         match self.events.recv() {

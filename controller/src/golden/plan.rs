@@ -24,7 +24,7 @@ use ka::disk::description::Description;
 use ka::disk::problem::DescError;
 use ka::notes::{NoteKind, Tally};
 use ka::plan::fit::FitError;
-use ka::plan::{After, BootPlan, FinishPlan, Loader, Plan};
+use ka::plan::{After, BootPlan, FinishPlan, Loader, Plan, Storage};
 use ka_host::mountinfo;
 use ka_host::system::{Unready, unready};
 use std::io;
@@ -232,10 +232,10 @@ pub fn make(request: &Request<'_>) -> Result<Planned, PlanError> {
     planned.plan.finish.machine = devices::machine(Path::new("/"));
     for ((wanted, choice), golden) in request.disks.iter().zip(choices).zip(&disks) {
         let (desc, file) = description(wanted, golden, &mut planned.notes)?;
-        let mut plan =
-            disk::plan(&disk::Job { request, golden, file: &file, raw: &raw }, choice, desc, &mut planned)?;
-        plan.boot_code = boot_code::of(request, golden, &plan)?;
-        planned.plan.disks.push(plan);
+        let job = disk::Job { request, golden, file: &file, raw: &raw };
+        let mut storage = disk::plan(&job, choice, desc, &mut planned)?;
+        boot_code::add(request, golden, &mut storage)?;
+        planned.plan.storage.append(storage);
     }
     boot_code::check(request, &disks)?;
     if request.boot.convert_firmware {
@@ -303,7 +303,7 @@ impl Planned {
     fn new(request: &Request<'_>, exclude: Vec<PathBuf>) -> Self {
         let plan = Plan {
             run: request.run.to_owned(),
-            disks: Vec::new(),
+            storage: Storage::default(),
             boot: BootPlan { golden_firmware: ka_host::hardware::firmware(), ..request.boot.clone() },
             finish: FinishPlan::default(),
             after: request.after,

@@ -65,7 +65,7 @@ impl Plans {
     pub(super) fn settle(&self, mac: Option<Mac>, machine: &Inventory) -> Result<OwnDisks, Unsettled> {
         let mut target = self.target.clone();
         if let Some(confirmed) = mac.and_then(|mac| self.confirmed.get(&mac)) {
-            for (plan, identity) in target.plan.disks.iter_mut().zip(confirmed) {
+            for (plan, identity) in target.plan.storage.disks.iter_mut().zip(confirmed) {
                 let disk = identity::find(identity, &machine.disks).map_err(|mismatch| {
                     let reason = format!("{}: {mismatch}", plan.disk);
                     match mismatch {
@@ -81,7 +81,7 @@ impl Plans {
             return Err(Unsettled::Refused(reason));
         }
         Ok(OwnDisks {
-            choices: target.plan.disks.into_iter().map(|plan| plan.disk).collect(),
+            choices: target.plan.storage.disks.into_iter().map(|plan| plan.disk).collect(),
             identities: crate::hub::identities(&report),
         })
     }
@@ -90,7 +90,7 @@ impl Plans {
     pub(super) fn as_shown(&self, mac: Mac, machine: &Inventory) -> Option<OwnDisks> {
         let report = self.target.report(machine);
         let identities = crate::hub::identities(&report);
-        let choices = self.target.plan.disks.iter().map(|plan| plan.disk.clone()).collect();
+        let choices = self.target.plan.storage.disks.iter().map(|plan| plan.disk.clone()).collect();
         let is_shown = report.is_accepted() && self.confirmed.get(&mac) == Some(&identities);
         is_shown.then_some(OwnDisks { choices, identities })
     }
@@ -98,7 +98,7 @@ impl Plans {
     /// The plan of the machine `mac`, which reaches this one at `local`.
     pub(super) fn of(&self, mac: Option<Mac>, local: IpAddr, own: &OwnDisks) -> ConfirmedPlan {
         let mut plan = self.target.plan.clone();
-        for (disk, choice) in plan.disks.iter_mut().zip(&own.choices) {
+        for (disk, choice) in plan.storage.disks.iter_mut().zip(&own.choices) {
             disk.disk.clone_from(choice);
         }
         let disks = own.identities.clone();

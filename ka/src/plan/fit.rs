@@ -149,7 +149,9 @@ fn least_of(volume: &Volume, sector: SectorSize) -> u64 {
 fn check_place(volume: &Volume, placed: &Placed) -> Result<(), FitError> {
     let is_extended = placed.role == Role::Extended;
     match &volume.content {
-        VolumeContent::FileSystem(fs) if is_extended || (fs.kind == FileSystemKind::Swap) != placed.kind.is_swap() => {
+        VolumeContent::FileSystem(fs)
+            if is_extended || (fs.kind == FileSystemKind::Swap) != placed.kind.is_swap() =>
+        {
             Err(FitError::Kind { number: placed.number, kind: placed.kind, makes: fs.kind })
         }
         VolumeContent::Raw(raw) if is_extended => {
@@ -196,7 +198,8 @@ fn check_file_system(
 fn check_mount_point(storage: &Storage, volume: &Volume) -> Result<(), FitError> {
     let Some(path) = volume.file_system().and_then(|fs| fs.mount_point.as_ref()) else { return Ok(()) };
     let mut others = storage.volumes.iter().take_while(|other| other.id != volume.id);
-    let is_there = |other: &Volume| other.file_system().is_some_and(|fs| fs.mount_point.as_ref() == Some(path));
+    let is_there =
+        |other: &Volume| other.file_system().is_some_and(|fs| fs.mount_point.as_ref() == Some(path));
     if is_plain_absolute(path) && !others.any(is_there) {
         return Ok(());
     }

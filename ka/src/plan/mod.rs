@@ -56,14 +56,7 @@ impl DiskPlan {
     /// A disk to partition.
     #[must_use]
     pub fn new(disk: DiskChoice, desc: crate::disk::description::Description) -> Self {
-        Self {
-            disk,
-            desc,
-            scale_from: None,
-            keep_ids: false,
-            boot_code: None,
-            protective_active: false,
-        }
+        Self { disk, desc, scale_from: None, keep_ids: false, boot_code: None, protective_active: false }
     }
 }
 

@@ -8,7 +8,7 @@ mod tests;
 mod text;
 
 use super::fit::fit;
-use super::{VolumeContent, DiskPlan, FileSystemPlan, Storage, Volume};
+use super::{DiskPlan, FileSystemPlan, Storage, Volume, VolumeContent};
 use crate::disk::choice::{DiskChoice, find_all};
 use crate::disk::description::Role;
 use crate::disk::ids::Seed;

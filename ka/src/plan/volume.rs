@@ -47,7 +47,7 @@ pub enum Backing {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum VolumeContent {
     /// A file system, or swap space: what a tool makes, with a kind, a label and a UUID.
-    FileSystem(FileSystemPlan),
+    FileSystem(Box<FileSystemPlan>),
     /// The bytes of a golden volume.
     Raw(RawPlan),
 }
@@ -69,7 +69,7 @@ impl std::fmt::Display for VolumeName {
 
 impl From<FileSystemPlan> for VolumeContent {
     fn from(plan: FileSystemPlan) -> Self {
-        Self::FileSystem(plan)
+        Self::FileSystem(Box::new(plan))
     }
 }
 
@@ -88,11 +88,25 @@ impl Storage {
     }
 
     /// Adds a disk, and what is made on its partitions, by their numbers.
-    pub fn push<C: Into<VolumeContent>>(&mut self, disk: DiskPlan, contents: impl IntoIterator<Item = (u32, C)>) {
+    pub fn push<C: Into<VolumeContent>>(
+        &mut self,
+        disk: DiskPlan,
+        contents: impl IntoIterator<Item = (u32, C)>,
+    ) {
         let index = self.disks.len();
         self.disks.push(disk);
         for (number, content) in contents {
             self.add(Backing::Partition { disk: index, number }, content.into());
+        }
+    }
+
+    /// Adds the disks and volumes of another graph, whose ids and places in the list of disks change.
+    pub fn append(&mut self, other: Self) {
+        let first = self.disks.len();
+        self.disks.extend(other.disks);
+        for Volume { backing, content, .. } in other.volumes {
+            let Backing::Partition { disk, number } = backing;
+            self.add(Backing::Partition { disk: first + disk, number }, content);
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use ka::disk::description::Description;
 use ka::inventory::{Card, Content, Disk, Duplex, Firmware, Inventory};
 use ka::notes::{NoteKind, Tally};
-use ka::plan::{After, BootPlan, DiskPlan, FinishPlan, Loader, Plan};
+use ka::plan::{After, BootPlan, DiskPlan, FinishPlan, Loader, Plan, Storage};
 use ka::shown::{self, is_hostile};
 use kactl::commands::select::{self, Dialogue, Permission};
 use kactl::hub::{Arrival, Target};
@@ -35,7 +35,7 @@ static TARGET: LazyLock<Target> = LazyLock::new(|| {
     let desc = Description::parse("linux fill\n", "desc").expect("a description");
     let plan = Plan {
         run: "r".into(),
-        disks: vec![DiskPlan::new("sda".into(), desc)],
+        storage: Storage { disks: vec![DiskPlan::new("sda".into(), desc)], volumes: Vec::new() },
         boot: BootPlan::new(Loader::Grub, Firmware::Bios),
         finish: FinishPlan::default(),
         after: After::Reboot,

@@ -346,9 +346,10 @@ mod tests {
         let esp = MadeFileSystem {
             plan: FileSystemPlan {
                 mount_point: Some("/boot/efi".to_owned()),
-                ..FileSystemPlan::new(4, FileSystemKind::Vfat)
+                ..FileSystemPlan::new(FileSystemKind::Vfat)
             },
             device: "/dev/sda4".into(),
+            partition: Some(4),
             uuid: "ABCD-1234".to_owned(),
             partuuid: "x-04".to_owned(),
         };

@@ -11,7 +11,9 @@ use ka::disk::units::{DiskSize, InMb, SectorSize};
 use ka::notes::NoteKind;
 use ka::plan::fit::{FitError, fit};
 use ka::plan::room;
-use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan, RawPlan, Shape, Subvolume};
+use ka::plan::{
+    DiskPlan, FileSystemKind, FileSystemPlan, RawPlan, Shape, Storage, Subvolume, VolumeContent, VolumeName,
+};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -35,7 +37,7 @@ pub(super) fn plan(
     choice: DiskChoice,
     mut desc: Description,
     planned: &mut Planned,
-) -> Result<DiskPlan, PlanError> {
+) -> Result<Storage, PlanError> {
     let name = &job.golden.name;
     if choice.name().is_some_and(|wanted| wanted != name) {
         planned.notes.push(format!("this machine has no {choice}: its disk {name} is copied"));
@@ -53,20 +55,18 @@ pub(super) fn plan(
     plan.keep_ids = job.request.keep_uuids;
     plan.protective_active =
         job.golden.table.as_ref().is_ok_and(|table| table.findings.contains(&Finding::ProtectiveActive));
+    let mut volumes: Vec<(u32, VolumeContent)> = Vec::new();
     for entry in plan.desc.entries().iter().filter(|entry| entry.role != Role::Extended) {
         let partition = job.golden.partitions.iter().find(|p| p.number == entry.number);
         match job.one(entry, partition)? {
             Contents::Files(kind) => {
-                plan.file_systems.push(job.file_system(entry.number, kind, partition, planned)?);
+                volumes.push((entry.number, job.file_system(entry.number, kind, partition, planned)?.into()));
             }
             Contents::Raw(partition) => {
                 let raw = raw_source(partition);
-                plan.raw.push(RawPlan {
-                    partition: entry.number,
-                    name: raw.name.clone(),
-                    size: raw.size,
-                    golden: Some(partition.names()),
-                });
+                let golden = Some(partition.names());
+                let copied = RawPlan { name: raw.name.clone(), size: raw.size, golden };
+                volumes.push((entry.number, copied.into()));
                 if !job.raw.contains(&partition.node) {
                     let note = format!("partition {} is copied as it is: {}", entry.number, told(partition));
                     planned.notes.push(note);
@@ -80,9 +80,10 @@ pub(super) fn plan(
             }
         }
     }
-    check_fixed_sizes(&plan, job.file)?;
-    note_places(&plan, job, planned);
-    Ok(plan)
+    let storage = Storage::of(plan, volumes);
+    check_fixed_sizes(&storage, job.file)?;
+    note_places(&storage, job, planned);
+    Ok(storage)
 }
 
 /// What goes onto a partition.
@@ -177,7 +178,7 @@ impl Job<'_> {
         partition: Option<&GoldenPartition>,
         planned: &mut Planned,
     ) -> Result<FileSystemPlan, PlanError> {
-        let mut fs = FileSystemPlan::new(number, kind);
+        let mut fs = FileSystemPlan::new(kind);
         let Some(partition) = partition else {
             planned.notes.push(format!("partition {number} is made empty: {NOT_GOLDEN}"));
             return Ok(fs);
@@ -359,20 +360,22 @@ fn raw_source(partition: &GoldenPartition) -> RawSource {
 
 /// Checks the sizes against the largest disk that the table can use, so that only what is fixed can fail. For a
 /// GPT that is one of 1 EiB: there is none yet.
-fn check_fixed_sizes(plan: &DiskPlan, file: &str) -> Result<(), PlanError> {
+fn check_fixed_sizes(storage: &Storage, file: &str) -> Result<(), PlanError> {
+    let Some(plan) = storage.disks.first() else { return Ok(()) };
     let largest = match plan.desc.table() {
         TableKind::Mbr => 16 << 40,
         TableKind::Gpt => 1 << 60,
     };
     let largest = DiskSize::of_bytes(largest, SectorSize::B4096);
-    let unscaled = DiskPlan { scale_from: None, ..plan.clone() };
+    let mut unscaled = storage.clone();
+    unscaled.disks.iter_mut().for_each(|plan| plan.scale_from = None);
     let line = |number, reason| PlanError::Line {
         file: file.to_owned(),
         line: plan.desc.entry(number).map_or(1, |entry| entry.line),
         reason,
     };
-    fit(&unscaled, largest, &Seed([0; 32])).map(drop).map_err(|reason| match &reason {
-        FitError::TooSmall { number, size, used, .. } => line(
+    fit(&unscaled, 0, largest, &Seed([0; 32])).map(drop).map_err(|reason| match &reason {
+        FitError::TooSmall { volume: VolumeName::Partition(number), size, used, .. } => line(
             *number,
             format!(
                 "partition {number} has {}, too small for the {} that the golden one uses",
@@ -380,31 +383,35 @@ fn check_fixed_sizes(plan: &DiskPlan, file: &str) -> Result<(), PlanError> {
                 InMb(*used)
             ),
         ),
-        FitError::RawTooSmall { number, .. }
-        | FitError::TooSmallToMake { number, .. }
-        | FitError::TooFewInodes { number, .. } => line(*number, reason.to_string()),
+        FitError::RawTooSmall { volume: VolumeName::Partition(number), .. }
+        | FitError::TooSmallToMake { volume: VolumeName::Partition(number), .. }
+        | FitError::TooFewInodes { volume: VolumeName::Partition(number), .. } => {
+            line(*number, reason.to_string())
+        }
         _ => PlanError::Fit { file: file.to_owned(), reason },
     })
 }
 
 /// Says what is known to be otherwise than the description has it, if the nodes' disks are like the golden one.
-fn note_places(plan: &DiskPlan, job: &Job<'_>, planned: &mut Planned) {
+fn note_places(storage: &Storage, job: &Job<'_>, planned: &mut Planned) {
+    let Some(plan) = storage.disks.first() else { return };
     if plan.scale_from.is_none()
-        && let Ok(layout) = fit(plan, job.golden.size, &Seed([0; 32]))
+        && let Ok(layout) = fit(storage, 0, job.golden.size, &Seed([0; 32]))
     {
         let departures = layout.departures(&plan.desc).into_iter();
         planned.notes.extend(departures.map(|departure| format!("{}: {departure}", job.file)));
         let sector = layout.disk.sector;
-        for fs in plan.file_systems.iter().filter(|fs| fs.shape.fat_bits.is_none()) {
-            let Some(placed) = layout.partition(fs.partition).filter(|placed| placed.kind.is_esp()) else {
+        for (number, volume) in storage.partitions(0) {
+            let is_left_to_the_tool = |fs: &FileSystemPlan| fs.shape.fat_bits.is_none();
+            let placed = layout.partition(number).filter(|placed| placed.kind.is_esp());
+            let (Some(placed), true) = (placed, volume.file_system().is_some_and(is_left_to_the_tool)) else {
                 continue;
             };
             let size = placed.size.bytes(sector);
             if !room::holds_fat32(size, sector) {
                 planned.notes.push(format!(
-                    "partition {} has {}, too small for FAT32, which takes {} with sectors of {} bytes: firmware may \
+                    "partition {number} has {}, too small for FAT32, which takes {} with sectors of {} bytes: firmware may \
                      not read it",
-                    fs.partition,
                     InMb(size),
                     InMb(room::least_fat32(sector)),
                     sector.bytes()

@@ -7,7 +7,8 @@ use std::path::Path;
 /// Names the first file system that the nodes cannot make. Tools without which there is no tree at all are not
 /// looked for.
 pub(super) fn check(stage2: &Path, plan: &Plan) -> Result<(), PlanError> {
-    for fs in plan.disks.iter().flat_map(|disk| &disk.file_systems) {
+    for volume in &plan.storage.volumes {
+        let Some(fs) = volume.file_system() else { continue };
         let (programs, package): (&[&'static str], _) = match fs.kind {
             FileSystemKind::Ext2 | FileSystemKind::Ext3 | FileSystemKind::Ext4 => continue,
             FileSystemKind::Swap => continue,
@@ -23,7 +24,7 @@ pub(super) fn check(stage2: &Path, plan: &Plan) -> Result<(), PlanError> {
         if let Some(program) = programs.iter().find(|program| !is_there(program)) {
             let device = fs.golden.as_ref().and_then(|golden| golden.devices.first());
             return Err(PlanError::Tool {
-                golden: device.cloned().unwrap_or_else(|| format!("partition {}", fs.partition)),
+                golden: device.cloned().unwrap_or_else(|| volume.name().to_string()),
                 kind: fs.kind.name(),
                 program,
                 package,

@@ -175,7 +175,7 @@ impl Session {
             && self.chosen.contains(&id)
             && let Some(plan) = self.spec.plans.as_ref().map(|plans| plans.of(mac, local, &own))
         {
-            self.tell(id, ToAgent::Plan(Box::new(plan)));
+            self.tell(id, ToAgent::Plan(plan.into()));
         }
         let (mut place, mut proof) = (None, None);
         if let State::Streaming(running) = &mut self.state {

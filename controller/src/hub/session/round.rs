@@ -195,7 +195,7 @@ impl Session {
                 plans.pin(mac, &own);
             }
             if let Some(plan) = self.spec.plans.as_ref().map(|plans| plans.of(mac, node.local, &own)) {
-                self.tell(*id, ToAgent::Plan(Box::new(plan)));
+                self.tell(*id, ToAgent::Plan(plan.into()));
             }
         }
         self.chosen = ids;

@@ -129,7 +129,7 @@ impl World {
         let (sender, notices) = channel();
         let plan = Plan {
             run: "kainstall".into(),
-            disks: Vec::new(),
+            storage: ka::plan::Storage::default(),
             boot: BootPlan::new(Loader::None, Firmware::Bios),
             finish: FinishPlan::default(),
             after: After::Reboot,

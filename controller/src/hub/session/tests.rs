@@ -287,7 +287,7 @@ fn nodes_are_let_go_one_after_the_other() {
 /// Who is sent a plan with which name.
 fn named(session: &mut Session) -> Vec<(ConnectionId, String)> {
     let plans = session.take_outbox().into_iter().filter_map(|(to, message)| match message {
-        ToAgent::Plan(plan) => Some((to, plan.plan.finish.name?.hostname)),
+        ToAgent::Plan(plan) => Some((to, plan.open().unwrap().plan.finish.name?.hostname)),
         _ => None,
     });
     plans.collect()
@@ -296,7 +296,7 @@ fn named(session: &mut Session) -> Vec<(ConnectionId, String)> {
 pub(super) fn target(disks: Vec<ka::plan::DiskPlan>) -> crate::hub::Target {
     let plan = ka::plan::Plan {
         run: "kainstall".into(),
-        disks,
+        storage: ka::plan::Storage { disks, volumes: Vec::new() },
         boot: ka::plan::BootPlan::new(ka::plan::Loader::None, ka::inventory::Firmware::Bios),
         finish: ka::plan::FinishPlan::default(),
         after: ka::plan::After::Reboot,

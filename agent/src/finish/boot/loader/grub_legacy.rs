@@ -17,10 +17,13 @@ pub(super) fn install(setting: &Setting<'_>) -> Result<BootCode, Cause> {
     let shell = tool::need(&["grub"])?;
     let boot = setting.names.at("/boot").or_else(|| setting.names.at("/"));
     // GRUB counts from 0, logical partitions from 4.
-    let number = boot.and_then(|fs| fs.partition).map(|number| number.saturating_sub(1)).ok_or_else(|| Cause::NotBootable {
-        path: setting.disk.to_owned(),
-        wrong: "has no file system for /boot or /".to_owned(),
-    })?;
+    let number =
+        boot.and_then(|fs| fs.partition).map(|number| number.saturating_sub(1)).ok_or_else(|| {
+            Cause::NotBootable {
+                path: setting.disk.to_owned(),
+                wrong: "has no file system for /boot or /".to_owned(),
+            }
+        })?;
     let golden = boot.and_then(golden_number);
     for menu in MENUS.map(|menu| setting.root.join(menu)) {
         if menu.exists() {

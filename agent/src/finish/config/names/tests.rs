@@ -51,9 +51,10 @@ pub(in crate::finish) fn fs(
                 ],
                 kind: Some(kind.name().to_owned()),
             }),
-            ..FileSystemPlan::new(number, kind)
+            ..FileSystemPlan::new(kind)
         },
         device: format!("/dev/vda{number}").into(),
+        partition: Some(number),
         uuid: uuid.to_owned(),
         partuuid: format!("cafe0000-0{number}"),
     }
