@@ -8,7 +8,7 @@ use ka::plan::{
     After, BootPlan, FileSystemKind, FileSystemPlan, FinishPlan, FirstBoot, GoldenHost, GoldenMachine,
     GoldenNames, Kernels, Loader, NodeAddress, NodeName, Plan, Storage,
 };
-use ka_agent::disk::{BootCode, MadeFileSystem};
+use ka_agent::disk::{BootCode, MadeFileSystem, MadeOn};
 use ka_agent::finish::{self, Cause, FinishError, LastWrites, Machine};
 use ka_host::hardware::CardModules;
 use ka_tests::loop_device::{Loop, MIB};
@@ -146,7 +146,7 @@ impl Copied {
                 ..FileSystemPlan::new(FileSystemKind::Ext4)
             },
             device: self.disk.node().into(),
-            partition: Some(1),
+            on: MadeOn::Partition(1),
             uuid: NEW.to_owned(),
             partuuid: "bbbbbbbb-01".to_owned(),
         });
@@ -168,7 +168,7 @@ impl Copied {
                 ..FileSystemPlan::new(FileSystemKind::Vfat)
             },
             device: self.disk.node().into(),
-            partition: Some(2),
+            on: MadeOn::Partition(2),
             uuid: "ABCD-1234".to_owned(),
             partuuid: "bbbbbbbb-02".to_owned(),
         }

@@ -9,7 +9,7 @@ use ka::plan::{
     After, BootPlan, FileSystemKind, FileSystemPlan, FinishPlan, GoldenCard, GoldenHost, GoldenMachine,
     GoldenNames, Loader, NodeAddress, NodeName, Plan, Storage,
 };
-use ka_agent::disk::MadeFileSystem;
+use ka_agent::disk::{MadeFileSystem, MadeOn};
 use ka_agent::finish::{self, FinishError, Machine};
 use ka_host::hardware::SlottedCard;
 use ka_tests::loop_device::{Loop, MIB};
@@ -107,7 +107,7 @@ impl Copied {
                 ..FileSystemPlan::new(kind)
             },
             device: self.disk.node().into(),
-            partition: Some(number),
+            on: MadeOn::Partition(number),
             uuid: uuids(number).1,
             partuuid: format!("cafe0000-0{number}"),
         };

@@ -43,7 +43,7 @@ pub(super) fn activate(
     }
     match boot {
         Some(disk) => {
-            let number = volume.filter(|fs| disk.has(&fs.device)).and_then(|fs| fs.partition);
+            let number = volume.filter(|fs| disk.has(&fs.device)).and_then(|fs| fs.on.partition());
             activate_one(disk, number, loader)
         }
         None => Ok(()),

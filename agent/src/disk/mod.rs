@@ -73,12 +73,29 @@ pub struct MadeFileSystem {
     pub plan: FileSystemPlan,
     /// The volume's device node.
     pub device: PathBuf,
-    /// The partition's number, if it is on a partition.
-    pub partition: Option<u32>,
+    /// What the volume is.
+    pub on: MadeOn,
     /// The new file system's UUID as blkid prints it.
     pub uuid: String,
     /// The partition's PARTUUID as the kernel and blkid print it: `disk signature-number`, or its GUID.
     pub partuuid: String,
+}
+
+/// What a file system was made on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MadeOn {
+    /// A partition, by its number.
+    Partition(u32),
+}
+
+impl MadeOn {
+    /// The partition's number, if it is one.
+    #[must_use]
+    pub fn partition(&self) -> Option<u32> {
+        match self {
+            Self::Partition(number) => Some(*number),
+        }
+    }
 }
 
 impl MadeFileSystem {
@@ -182,10 +199,12 @@ fn write_all(
                     let Some(recipe) = recipes.get(&volume.id) else { continue };
                     let what = format!("Make {} on {}", fs.kind, device.display());
                     let uuid = step(&what, || mkfs::make(fs, recipe, &device))?;
-                    let partition = Some(number);
-                    made.push(MadeFileSystem { plan: fs.clone(), device, partition, uuid, partuuid });
+                    let (plan, on) = (FileSystemPlan::clone(fs), MadeOn::Partition(number));
+                    made.push(MadeFileSystem { plan, device, on, uuid, partuuid });
                 }
-                VolumeContent::Raw(part) => raw.push(RawPartition::open(part, device, number, partuuid)?),
+                VolumeContent::Raw(part) => {
+                    raw.push(RawPartition::open(part, device, MadeOn::Partition(number), partuuid)?)
+                }
             }
         }
     }

@@ -120,7 +120,7 @@ pub fn names_of_raw(raw: &RawPartition) -> MadeFileSystem {
             ..FileSystemPlan::new(FileSystemKind::Ext4)
         },
         device: raw.device.clone(),
-        partition: raw.partition,
+        on: raw.on.clone(),
         partuuid: raw.partuuid.clone(),
     }
 }
@@ -259,6 +259,7 @@ fn sync(root: &Path, made: &[MadeFileSystem], disk: &Path) -> Result<(), Cause> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::MadeOn;
     use ka::plan::{GoldenNames, RawPlan};
 
     #[test]
@@ -267,7 +268,7 @@ mod tests {
         let raw = RawPartition {
             plan: RawPlan { name: "sda3".to_owned(), size: 1, golden: Some(golden) },
             device: "/dev/vda3".into(),
-            partition: Some(3),
+            on: MadeOn::Partition(3),
             partuuid: "cafe0000-03".to_owned(),
             size: 1,
             file: File::open("/dev/null").unwrap(),

@@ -145,7 +145,7 @@ impl Storage {
     /// The same, to be changed.
     pub fn file_systems_mut(&mut self) -> impl Iterator<Item = &mut FileSystemPlan> {
         self.volumes.iter_mut().filter_map(|volume| match &mut volume.content {
-            VolumeContent::FileSystem(fs) => Some(fs),
+            VolumeContent::FileSystem(fs) => Some(&mut **fs),
             VolumeContent::Raw(_) => None,
         })
     }

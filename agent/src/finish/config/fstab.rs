@@ -341,6 +341,7 @@ mod tests {
 
     #[test]
     fn a_new_system_partition_has_its_entry_once() {
+        use crate::disk::MadeOn;
         use ka::plan::{FileSystemKind, FileSystemPlan};
         let root = tempfile::tempdir().unwrap();
         let esp = MadeFileSystem {
@@ -349,7 +350,7 @@ mod tests {
                 ..FileSystemPlan::new(FileSystemKind::Vfat)
             },
             device: "/dev/sda4".into(),
-            partition: Some(4),
+            on: MadeOn::Partition(4),
             uuid: "ABCD-1234".to_owned(),
             partuuid: "x-04".to_owned(),
         };

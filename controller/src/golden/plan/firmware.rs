@@ -49,7 +49,7 @@ fn unused(storage: &mut Storage) -> Option<(u32, &mut FileSystemPlan)> {
         (&Backing::Partition { disk, number }, VolumeContent::FileSystem(fs))
             if fs.kind == FileSystemKind::Vfat && fs.mount_point.is_none() && is_esp(disk, number) =>
         {
-            Some((number, fs))
+            Some((number, &mut **fs))
         }
         _ => None,
     })

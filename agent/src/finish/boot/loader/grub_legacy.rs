@@ -18,7 +18,7 @@ pub(super) fn install(setting: &Setting<'_>) -> Result<BootCode, Cause> {
     let boot = setting.names.at("/boot").or_else(|| setting.names.at("/"));
     // GRUB counts from 0, logical partitions from 4.
     let number =
-        boot.and_then(|fs| fs.partition).map(|number| number.saturating_sub(1)).ok_or_else(|| {
+        boot.and_then(|fs| fs.on.partition()).map(|number| number.saturating_sub(1)).ok_or_else(|| {
             Cause::NotBootable {
                 path: setting.disk.to_owned(),
                 wrong: "has no file system for /boot or /".to_owned(),

@@ -1,6 +1,7 @@
 //! Golden names, and this node's for them; other modules' tests use them too.
 
 use super::*;
+use crate::disk::MadeOn;
 use ka::plan::{FileSystemKind, GoldenNames, Subvolume};
 
 pub(in crate::finish) const ROOT: &str = "11111111-aaaa-4aaa-8aaa-111111111111";
@@ -54,7 +55,7 @@ pub(in crate::finish) fn fs(
             ..FileSystemPlan::new(kind)
         },
         device: format!("/dev/vda{number}").into(),
-        partition: Some(number),
+        on: MadeOn::Partition(number),
         uuid: uuid.to_owned(),
         partuuid: format!("cafe0000-0{number}"),
     }
