@@ -51,7 +51,7 @@ fn holds_core(plan: &Plan) -> bool {
     let storage = &plan.storage;
     let volume = storage.at("/boot").or_else(|| storage.at("/"));
     let disks = volume.map(|volume| storage.disks_of(volume)).unwrap_or_default();
-    disks.iter().filter_map(|index| storage.disks.get(*index)).all(|disk| {
+    disks.first().and_then(|index| storage.disks.get(*index)).is_none_or(|disk| {
         let desc = &disk.desc;
         desc.table() != TableKind::Gpt || desc.entries().iter().any(|entry| entry.kind.is_bios_boot())
     })

@@ -5,7 +5,7 @@
 
 use super::error::DiskError;
 use super::medium::Medium;
-use super::{BootCode, MadeFileSystem, Written};
+use super::{BootCode, MadeFileSystem, MadeOn, Written};
 use ka::disk::description::Role;
 use ka::disk::kind::TableKind;
 use ka::disk::layout::{Layout, Placed};
@@ -25,7 +25,7 @@ pub(super) fn planned_code(plan: &DiskPlan) -> Option<BootCode> {
 /// The disk with `/boot`, else the one with `/`, else the first.
 pub(super) fn boot_disk<'a>(disks: &'a [Written], made: &[MadeFileSystem]) -> Option<&'a Written> {
     let boot = boot_volume(made);
-    let has = |disk: &&Written| boot.is_some_and(|fs| disk.has(&fs.device));
+    let has = |disk: &&Written| boot.is_some_and(|fs| disk.has(fs));
     disks.iter().find(has).or_else(|| disks.first())
 }
 
@@ -43,7 +43,7 @@ pub(super) fn activate(
     }
     match boot {
         Some(disk) => {
-            let number = volume.filter(|fs| disk.has(&fs.device)).and_then(|fs| fs.on.partition());
+            let number = volume.filter(|fs| disk.has(fs)).and_then(|fs| fs.on.partition());
             activate_one(disk, number, loader)
         }
         None => Ok(()),
@@ -134,11 +134,13 @@ fn check_unchanged(disk: &Written) -> Result<(), DiskError> {
 }
 
 impl Written {
-    /// Whether the device node is one of its partitions.
-    fn has(&self, node: &Path) -> bool {
-        self.layout
-            .partitions
-            .iter()
-            .any(|placed| Path::new("/dev").join(partition_name(&self.claim.name, placed.number)) == node)
+    /// Whether a file system lies on it.
+    fn has(&self, fs: &MadeFileSystem) -> bool {
+        match &fs.on {
+            MadeOn::Partition(number) => {
+                Path::new("/dev").join(partition_name(&self.claim.name, *number)) == fs.device
+            }
+            MadeOn::LogicalVolume { disks, .. } => disks.contains(&self.claim.node),
+        }
     }
 }

@@ -3,6 +3,7 @@
 
 use super::claim::{self, ChosenBy, Claim};
 use super::error::DiskError;
+use super::lvm;
 use super::mkfs::{Recipe, Target};
 use super::old::{self, Extent};
 use super::table;
@@ -10,12 +11,14 @@ use ka::disk::choice::{self, ChoiceError, DiskChoice};
 use ka::disk::ids::Seed;
 use ka::disk::layout::Layout;
 use ka::disk::table::Write;
+use ka::disk::units::SectorSize;
 use ka::inventory::Disk;
 use ka::inventory::identity::DiskIdentity;
 use ka::notes::{NoteKind, Tally};
+use ka::plan::allot::allot;
 use ka::plan::fit::{FitError, fit};
 use ka::plan::report::partition_name;
-use ka::plan::{ConfirmedStorage, DiskPlan, FileSystemPlan, Storage, VolumeId};
+use ka::plan::{Allotment, ConfirmedStorage, DiskPlan, FileSystemPlan, Storage, Volume, VolumeId};
 use ka_host::hardware;
 use ka_host::sysfs::{self, KernelPartition};
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,14 +40,56 @@ pub(super) struct Ready {
     pub(super) noted: Tally,
 }
 
+/// Disks about which all is known before the first write.
+pub(super) struct Checked {
+    pub(super) disks: Vec<Ready>,
+    pub(super) groups: ReadyGroups,
+}
+
+/// What becomes of the volume groups.
+#[derive(Default)]
+pub(super) struct ReadyGroups {
+    /// One for each group of the plan.
+    pub(super) allotments: Vec<Allotment>,
+    /// One for each file system on a logical volume.
+    pub(super) recipes: BTreeMap<VolumeId, Recipe>,
+    /// Where they depart from the plan.
+    pub(super) noted: Tally,
+}
+
 /// Claims all disks of a plan, and makes sure that each can be written as it says.
-pub(super) fn check(confirmed: &ConfirmedStorage) -> Result<Vec<Ready>, DiskError> {
+pub(super) fn check(confirmed: &ConfirmedStorage) -> Result<Checked, DiskError> {
     let storage = confirmed.storage();
     check_mount_points(storage)?;
     let disks = hardware::disks(false);
     let chosen = find_all(&storage.disks, &disks)?.into_iter();
     let each = confirmed.disks().zip(chosen).enumerate();
-    each.map(|(index, ((plan, identity), disk))| check_one(storage, index, plan, identity, disk)).collect()
+    let each = each.map(|(index, ((plan, identity), disk))| check_one(storage, index, plan, identity, disk));
+    let disks = each.collect::<Result<Vec<_>, _>>()?;
+    let groups = check_groups(storage, &disks)?;
+    Ok(Checked { disks, groups })
+}
+
+/// Makes sure that the volume groups fit, that their tools are there, and that their names are free.
+fn check_groups(storage: &Storage, disks: &[Ready]) -> Result<ReadyGroups, DiskError> {
+    if storage.groups.is_empty() {
+        return Ok(ReadyGroups::default());
+    }
+    let names: Vec<&str> = disks.iter().map(|ready| ready.claim.name.as_str()).collect();
+    let layouts: Vec<Layout> = disks.iter().map(|ready| ready.layout.clone()).collect();
+    let allotments = allot(storage, &layouts)
+        .map_err(|reason| DiskError::Fit { disk: names.join(", "), reason: Box::new(reason) })?;
+    lvm::check(storage, &names)?;
+    let sectors = layouts.iter().map(|layout| layout.disk.sector);
+    let sector = sectors.max_by_key(|sector| sector.bytes()).unwrap_or(SectorSize::B512);
+    let mut groups = ReadyGroups { allotments, ..ReadyGroups::default() };
+    for one in groups.allotments.iter().flat_map(|allotment| &allotment.volumes) {
+        let Some(fs) = storage.volume(one.volume).and_then(Volume::file_system) else { continue };
+        let Some(device) = lvm::node(storage, one.volume) else { continue };
+        let target = Target { size: one.size, sector, is_esp: false };
+        groups.recipes.insert(one.volume, recipe(fs, target, &device, &mut groups.noted)?);
+    }
+    Ok(groups)
 }
 
 /// What the plans mean at this moment.

@@ -39,7 +39,7 @@ use boot::{initrd, loader};
 pub use chroot::inside;
 use chroot::{Chroot, DeviceLinks};
 use config::names::Names;
-use config::{debconf, fstab, hostname, identity, modprobe, network, references, strangers, swap_files};
+use config::{debconf, fstab, hostname, identity, lvm, modprobe, network, references, strangers, swap_files};
 pub use error::{Cause, FinishError};
 pub use esp::HeldBack;
 use ka_host::hardware::{self, CardModules, SlottedCard};
@@ -156,6 +156,7 @@ pub fn finish(copied: &Copied<'_>) -> Result<LastWrites, FinishError> {
         })?;
         named("Recreate swap files", || swap_files::renew(top))?;
         named("Rewrite other names of file systems", || references::write(top, &names))?;
+        named("Rewrite LVM's files", || lvm::write(top, &names))?;
         named("Name the disk that GRUB is installed on", || debconf::write(top, &names, disk, &disks))?;
         named("Show the node's own command line", || {
             chroot::show_command_line(top, &references::command_line(top, &names)?)

@@ -141,7 +141,8 @@ fn fill(node: &Node, session: &Session, plan: &Plan, prepared: &mut Prepared) ->
     let mut noted = prepared.noted.clone();
     noted.merge(&received);
     let machine = machine(node);
-    let raw: Vec<_> = prepared.raw.iter().map(finish::names_of_raw).collect();
+    let raw = prepared.raw.iter().map(finish::names_of_raw);
+    let raw: Vec<_> = raw.chain(prepared.members.iter().cloned()).collect();
     let copied = Copied {
         root: &prepared.root,
         plan,

@@ -10,6 +10,7 @@ mod exclude;
 mod fat_names;
 mod firmware;
 mod golden;
+mod groups;
 mod protected;
 mod raw;
 mod tools;
@@ -17,7 +18,7 @@ mod tools;
 use super::chosen::{Chosen, RawSource};
 use super::describe::{self, DescribeError};
 use super::devices;
-use super::scan::{GoldenDisk, ScanError};
+use super::scan::{self, GoldenDisk, ScanError};
 use super::view::ViewError;
 use ka::disk::choice::DiskChoice;
 use ka::disk::description::Description;
@@ -227,15 +228,21 @@ pub enum PlanError {
 pub fn make(request: &Request<'_>) -> Result<Planned, PlanError> {
     let exclude = exclude::directories(request.exclude_dirs, &request.own_dirs)?;
     let (choices, disks) = golden::disks(request)?;
+    let found = scan::groups(&disks)?;
+    let members = groups::members(&found, &disks)?;
     let raw = raw::wanted(request.raw, &disks)?;
     let mut planned = Planned::new(request, exclude);
     planned.plan.finish.machine = devices::machine(Path::new("/"));
     for ((wanted, choice), golden) in request.disks.iter().zip(choices).zip(&disks) {
         let (desc, file) = description(wanted, golden, &mut planned.notes)?;
-        let job = disk::Job { request, golden, file: &file, raw: &raw };
+        let job = disk::Job { request, golden, file: &file, raw: &raw, groups: &members };
         let mut storage = disk::plan(&job, choice, desc, &mut planned)?;
         boot_code::add(request, golden, &mut storage)?;
         planned.plan.storage.append(storage);
+    }
+    if let Some(golden) = disks.first() {
+        let job = disk::Job { request, golden, file: "", raw: &raw, groups: &members };
+        groups::plan(&job, &found, &mut planned)?;
     }
     boot_code::check(request, &disks)?;
     if request.boot.convert_firmware {

@@ -1,8 +1,8 @@
 //! How the extents of a volume group are dealt out to its logical volumes.
 
-use super::fit::{FitError, least_of};
+use super::fit::{FitError, check_mount_point, check_size, least_of};
 use super::group::{GroupId, LogicalLayout, LogicalSize, LogicalVolume, VolumeGroup};
-use super::{Backing, Storage, Volume, VolumeContent, VolumeId, VolumeName};
+use super::{Backing, Storage, Volume, VolumeId, VolumeName};
 use crate::disk::layout::Layout;
 use crate::disk::units::{MB, SectorSize};
 use std::collections::BTreeMap;
@@ -42,22 +42,17 @@ pub fn allot(storage: &Storage, layouts: &[Layout]) -> Result<Vec<Allotment>, Fi
     storage.groups.iter().map(|group| allot_one(storage, group, layouts)).collect()
 }
 
-/// Bytes that the physical volumes of a group must have in all for what goes onto it.
+/// Bytes that a physical volume of a group must have. Only if it is the only one is it known what must go onto it.
 #[must_use]
-pub fn least_of_group(storage: &Storage, group: GroupId, sector: SectorSize) -> u64 {
+pub(super) fn least_of_member(storage: &Storage, group: GroupId, sector: SectorSize) -> u64 {
     let Some(group) = storage.group(group) else { return PV_HEAD };
-    let volumes = logical_volumes(storage, group.id);
+    if storage.members(group.id).count() > 1 {
+        return PV_HEAD.saturating_add(group.extent);
+    }
+    let volumes = storage.logical_volumes(group.id);
     let extents: u64 = volumes.map(|(volume, lv)| cost_of_least(storage, group, volume, lv, sector)).sum();
     // An extent more, for what the end of a partition cannot be used for.
     extents.saturating_add(1).saturating_mul(group.extent).saturating_add(PV_HEAD)
-}
-
-/// The logical volumes of a group that take extents, with the volumes that they back.
-fn logical_volumes(storage: &Storage, group: GroupId) -> impl Iterator<Item = (&Volume, &LogicalVolume)> {
-    storage.volumes.iter().filter_map(move |volume| match &volume.backing {
-        Backing::LogicalVolume(lv) if lv.group == group => Some((volume, lv)),
-        Backing::LogicalVolume(_) | Backing::Partition { .. } => None,
-    })
 }
 
 fn allot_one(storage: &Storage, group: &VolumeGroup, layouts: &[Layout]) -> Result<Allotment, FitError> {
@@ -67,7 +62,7 @@ fn allot_one(storage: &Storage, group: &VolumeGroup, layouts: &[Layout]) -> Resu
     let mut free: Vec<(VolumeId, u64)> = members.clone();
     let mut volumes = Vec::new();
     // What needs several physical volumes comes first; pools before what lies in them.
-    let mut order: Vec<(&Volume, &LogicalVolume)> = logical_volumes(storage, group.id).collect();
+    let mut order: Vec<(&Volume, &LogicalVolume)> = storage.logical_volumes(group.id).collect();
     order.sort_by_key(|(_, lv)| match lv.layout.images() {
         0 => u32::MAX,
         images => u32::MAX - images,
@@ -76,13 +71,13 @@ fn allot_one(storage: &Storage, group: &VolumeGroup, layouts: &[Layout]) -> Resu
         let extents = extents.get(&volume.id).copied().unwrap_or_default();
         let members = place(storage, lv, volume, extents, group.extent, &mut free)?;
         let size = match (&lv.layout, lv.size) {
-            (
-                LogicalLayout::Thin { .. },
-                LogicalSize::Fixed(size) | LogicalSize::Scaled(size),
-            ) => size.div_ceil(group.extent).saturating_mul(group.extent),
+            (LogicalLayout::Thin { .. }, LogicalSize::Fixed(size) | LogicalSize::Scaled(size)) => {
+                size.div_ceil(group.extent).saturating_mul(group.extent)
+            }
             _ => extents.saturating_mul(group.extent),
         };
-        super::fit::check_size(storage, volume, size, sector)?;
+        check_size(storage, volume, size, sector)?;
+        check_mount_point(storage, volume)?;
         volumes.push(Allotted { volume: volume.id, size, extents, members });
     }
     check_pools(storage, group, &volumes)?;
@@ -97,15 +92,8 @@ fn members(
 ) -> Result<(Vec<(VolumeId, u64)>, SectorSize), FitError> {
     let mut members = Vec::new();
     let mut sector = SectorSize::B512;
-    for volume in &storage.volumes {
-        let (VolumeContent::Member(own), Backing::Partition { disk, number }) =
-            (&volume.content, &volume.backing)
-        else {
-            continue;
-        };
-        if *own != group.id {
-            continue;
-        }
+    for volume in storage.members(group.id) {
+        let Backing::Partition { disk, number } = &volume.backing else { continue };
         let layout = layouts.get(*disk).ok_or(FitError::NoDisk(*disk))?;
         let placed = layout.partition(*number).ok_or(FitError::NoPartition(*number))?;
         if layout.disk.sector.bytes() > sector.bytes() {
@@ -146,7 +134,7 @@ fn deal(
     let (mut scaled, mut fills) = (Vec::new(), Vec::new());
     // What has a fixed size is taken off both groups.
     let (mut spent, mut golden_spent) = (0_u64, 0_u64);
-    for (volume, lv) in logical_volumes(storage, group.id).filter(|(_, lv)| lv.layout.images() > 0) {
+    for (volume, lv) in storage.logical_volumes(group.id).filter(|(_, lv)| lv.layout.images() > 0) {
         let cost = |bytes: u64| lv.layout.cost(whole(lv, bytes, group), group.extent);
         let least = cost_of_least(storage, group, volume, lv, sector);
         match lv.size {
@@ -212,7 +200,11 @@ fn share(have: u64, free: u128, all: &[Elastic<'_>]) -> Vec<u64> {
                 }
             }
             None => {
-                return all.iter().zip(&shares).map(|(one, share)| share.unwrap_or_else(|| of(one))).collect();
+                return all
+                    .iter()
+                    .zip(&shares)
+                    .map(|(one, share)| share.unwrap_or_else(|| of(one)))
+                    .collect();
             }
         }
     }
@@ -274,9 +266,9 @@ fn place(
 /// What is copied onto thin volumes must go into their pool.
 fn check_pools(storage: &Storage, group: &VolumeGroup, volumes: &[Allotted]) -> Result<(), FitError> {
     for pool in volumes {
-        let in_pool = logical_volumes(storage, group.id).filter(|(_, lv)| {
-            matches!(lv.layout, LogicalLayout::Thin { pool: own } if own == pool.volume)
-        });
+        let in_pool = storage
+            .logical_volumes(group.id)
+            .filter(|(_, lv)| matches!(lv.layout, LogicalLayout::Thin { pool: own } if own == pool.volume));
         let used: u64 = in_pool.filter_map(|(volume, _)| Some(volume.file_system()?.used)).sum();
         if used > pool.size {
             let name = storage.volume(pool.volume).map(|volume| volume.name(storage));

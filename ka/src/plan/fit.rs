@@ -3,6 +3,7 @@
 //! The controller asks it of the golden disk before a node is touched, and each node asks it of its
 //! own disk, so that a disk which is too small is still as it was when that is found out.
 
+use super::allot;
 use super::room;
 use super::{FileSystemKind, FileSystemPlan, Storage, Volume, VolumeContent, VolumeName};
 use crate::disk::description::Role;
@@ -94,6 +95,65 @@ pub enum FitError {
         /// What is made on it.
         makes: FileSystemKind,
     },
+    /// A physical volume on a partition of another type.
+    #[error("partition {number} has the type {kind}, and the plan makes a physical volume of LVM on it")]
+    MemberKind {
+        /// The partition's number.
+        number: u32,
+        /// Its type.
+        kind: PartitionKind,
+    },
+    /// A physical volume without room for a single extent.
+    #[error("{volume} has {}, and a physical volume of this group takes {}", Against(*.size, *.need), Against(*.need, *.size))]
+    MemberTooSmall {
+        /// Which.
+        volume: VolumeName,
+        /// Its size in bytes.
+        size: u64,
+        /// The least size in bytes.
+        need: u64,
+    },
+    /// A group without physical volumes.
+    #[error("the plan has no physical volume for the volume group {group}")]
+    NoMembers {
+        /// The group's name.
+        group: String,
+    },
+    /// Less room in a group than its volumes need.
+    #[error("the volume group {group} has {}, and its volumes need {}", Against(*.have, *.need), Against(*.need, *.have))]
+    GroupTooSmall {
+        /// The group's name.
+        group: String,
+        /// What it has, in bytes.
+        have: u64,
+        /// What is needed.
+        need: u64,
+    },
+    /// Fewer physical volumes than stripes or mirrors.
+    #[error(
+        "{volume} lies on {need} physical volumes, and {have} of its group have {} each for it",
+        InMb(*.each)
+    )]
+    TooFewMembers {
+        /// Which.
+        volume: VolumeName,
+        /// On how many it lies.
+        need: usize,
+        /// How many have the room.
+        have: usize,
+        /// What it takes of each, in bytes.
+        each: u64,
+    },
+    /// Less room in a thin pool than what is copied takes.
+    #[error("{volume} has {}, and {} must go onto the thin volumes in it", Against(*.size, *.used), Against(*.used, *.size))]
+    PoolTooSmall {
+        /// The pool.
+        volume: VolumeName,
+        /// Its size in bytes.
+        size: u64,
+        /// What the golden files use.
+        used: u64,
+    },
     /// Less room than the partition that is copied as it is.
     #[error(
         "{volume} has {size} bytes, and the golden partition that is copied onto it as it is has {need}: \
@@ -121,11 +181,11 @@ pub fn fit(storage: &Storage, index: usize, disk: DiskSize, seed: &Seed) -> Resu
     let mut seen = BTreeSet::new();
     for (number, volume) in storage.partitions(index) {
         if !seen.insert(number) {
-            return Err(FitError::Twice(volume.name()));
+            return Err(FitError::Twice(volume.name(storage)));
         }
         let placed = layout.partition(number).ok_or(FitError::NoPartition(number))?;
-        check_place(volume, placed)?;
-        check_size(volume, placed.size.bytes(disk.sector), disk.sector)?;
+        check_place(storage, volume, placed)?;
+        check_size(storage, volume, placed.size.bytes(disk.sector), disk.sector)?;
         check_mount_point(storage, volume)?;
     }
     Ok(layout)
@@ -134,19 +194,21 @@ pub fn fit(storage: &Storage, index: usize, disk: DiskSize, seed: &Seed) -> Resu
 /// What every partition of a disk must have for what goes onto it.
 #[must_use]
 pub fn least(storage: &Storage, index: usize, sector: SectorSize) -> Least {
-    storage.partitions(index).map(|(number, volume)| (number, least_of(volume, sector))).collect()
+    storage.partitions(index).map(|(number, volume)| (number, least_of(storage, volume, sector))).collect()
 }
 
 /// What a volume must have for what goes onto it.
-fn least_of(volume: &Volume, sector: SectorSize) -> u64 {
+pub(super) fn least_of(storage: &Storage, volume: &Volume, sector: SectorSize) -> u64 {
     match &volume.content {
         VolumeContent::FileSystem(fs) => room::size_for(fs, sector),
         VolumeContent::Raw(raw) => raw.size,
+        VolumeContent::Member { group, .. } => allot::least_of_member(storage, *group, sector),
+        VolumeContent::Nothing => 0,
     }
 }
 
 /// The partition's type allows what is made on it.
-fn check_place(volume: &Volume, placed: &Placed) -> Result<(), FitError> {
+fn check_place(storage: &Storage, volume: &Volume, placed: &Placed) -> Result<(), FitError> {
     let is_extended = placed.role == Role::Extended;
     match &volume.content {
         VolumeContent::FileSystem(fs)
@@ -155,30 +217,42 @@ fn check_place(volume: &Volume, placed: &Placed) -> Result<(), FitError> {
             Err(FitError::Kind { number: placed.number, kind: placed.kind, makes: fs.kind })
         }
         VolumeContent::Raw(raw) if is_extended => {
-            Err(FitError::RawTooSmall { volume: volume.name(), size: 0, need: raw.size })
+            Err(FitError::RawTooSmall { volume: volume.name(storage), size: 0, need: raw.size })
         }
-        VolumeContent::FileSystem(_) | VolumeContent::Raw(_) => Ok(()),
+        VolumeContent::Member { .. } if is_extended || placed.kind.is_swap() => {
+            Err(FitError::MemberKind { number: placed.number, kind: placed.kind })
+        }
+        VolumeContent::FileSystem(_)
+        | VolumeContent::Raw(_)
+        | VolumeContent::Member { .. }
+        | VolumeContent::Nothing => Ok(()),
     }
 }
 
 /// The volume holds what is made on it.
-fn check_size(volume: &Volume, size: u64, sector: SectorSize) -> Result<(), FitError> {
+pub(super) fn check_size(
+    storage: &Storage,
+    volume: &Volume,
+    size: u64,
+    sector: SectorSize,
+) -> Result<(), FitError> {
     match &volume.content {
-        VolumeContent::FileSystem(fs) => check_file_system(fs, volume, size, sector),
+        VolumeContent::FileSystem(fs) => check_file_system(fs, volume.name(storage), size, sector),
         VolumeContent::Raw(raw) if size < raw.size => {
-            Err(FitError::RawTooSmall { volume: volume.name(), size, need: raw.size })
+            Err(FitError::RawTooSmall { volume: volume.name(storage), size, need: raw.size })
         }
-        VolumeContent::Raw(_) => Ok(()),
+        // Whether a group has room for its volumes is known when all its members are.
+        VolumeContent::Raw(_) | VolumeContent::Member { .. } | VolumeContent::Nothing => Ok(()),
     }
 }
 
 fn check_file_system(
     fs: &FileSystemPlan,
-    volume: &Volume,
+    volume: VolumeName,
     size: u64,
     sector: SectorSize,
 ) -> Result<(), FitError> {
-    let (volume, makes) = (volume.name(), fs.kind);
+    let makes = fs.kind;
     let least = room::least_size(fs, sector);
     if size < least {
         return Err(FitError::TooSmallToMake { volume, size, least, makes });
@@ -195,7 +269,7 @@ fn check_file_system(
 }
 
 /// The mount point is a plain absolute path, and no earlier volume has it.
-fn check_mount_point(storage: &Storage, volume: &Volume) -> Result<(), FitError> {
+pub(super) fn check_mount_point(storage: &Storage, volume: &Volume) -> Result<(), FitError> {
     let Some(path) = volume.file_system().and_then(|fs| fs.mount_point.as_ref()) else { return Ok(()) };
     let mut others = storage.volumes.iter().take_while(|other| other.id != volume.id);
     let is_there =
@@ -203,7 +277,7 @@ fn check_mount_point(storage: &Storage, volume: &Volume) -> Result<(), FitError>
     if is_plain_absolute(path) && !others.any(is_there) {
         return Ok(());
     }
-    Err(FitError::MountPoint { volume: volume.name(), path: path.clone() })
+    Err(FitError::MountPoint { volume: volume.name(storage), path: path.clone() })
 }
 
 fn is_plain_absolute(path: &str) -> bool {

@@ -129,6 +129,18 @@ impl Raid {
 }
 
 impl LogicalLayout {
+    /// Its name as `lvs` has it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Linear => "linear",
+            Self::Striped { .. } => "striped",
+            Self::Raid(raid) => raid.level.name(),
+            Self::ThinPool { .. } => "thin-pool",
+            Self::Thin { .. } => "thin",
+        }
+    }
+
     /// On how many physical volumes it must lie.
     #[must_use]
     pub fn images(&self) -> u32 {

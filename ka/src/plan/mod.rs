@@ -1,12 +1,18 @@
 //! What a run asks of a node: disks, file systems, mounts, boot loader.
 
+pub mod allot;
 mod confirmed;
 pub mod fit;
+mod group;
 pub mod report;
 pub mod room;
 mod volume;
 
+pub use allot::{Allotment, Allotted};
 pub use confirmed::{ConfirmedPlan, ConfirmedStorage, PLAN_VERSION, UnknownPlan, VersionedPlan};
+pub use group::{
+    GroupId, LogicalLayout, LogicalSize, LogicalVolume, Raid, RaidLevel, VolumeGroup, is_name, mapper_name,
+};
 pub use volume::{Backing, Storage, Volume, VolumeContent, VolumeId, VolumeName};
 
 use crate::disk::choice::DiskChoice;

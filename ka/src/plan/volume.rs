@@ -4,7 +4,7 @@
 //! disk is the simplest. Volumes have ids, and edges of the graph name ids, so that the order of the list
 //! means nothing, and a file system does not care what it lies on.
 
-use super::{DiskPlan, FileSystemPlan, RawPlan};
+use super::{DiskPlan, FileSystemPlan, GoldenNames, GroupId, LogicalVolume, RawPlan, VolumeGroup};
 use serde::{Deserialize, Serialize};
 
 /// Names a volume within its plan.
@@ -18,6 +18,8 @@ pub struct Storage {
     pub disks: Vec<DiskPlan>,
     /// What lies on them. A partition that stays empty has no volume.
     pub volumes: Vec<Volume>,
+    /// The volume groups of LVM.
+    pub groups: Vec<VolumeGroup>,
 }
 
 /// A stretch of bytes, and what is made on it.
@@ -41,6 +43,8 @@ pub enum Backing {
         /// The partition's number in its table.
         number: u32,
     },
+    /// A logical volume of LVM.
+    LogicalVolume(LogicalVolume),
 }
 
 /// What is made on a volume.
@@ -50,6 +54,15 @@ pub enum VolumeContent {
     FileSystem(Box<FileSystemPlan>),
     /// The bytes of a golden volume.
     Raw(RawPlan),
+    /// It is a physical volume of a group.
+    Member {
+        /// The group.
+        group: GroupId,
+        /// How the golden node calls it.
+        golden: Option<GoldenNames>,
+    },
+    /// Nothing, or what other volumes are made of: a thin pool.
+    Nothing,
 }
 
 /// What a volume is called in messages.
@@ -57,12 +70,20 @@ pub enum VolumeContent {
 pub enum VolumeName {
     /// A partition, by its number.
     Partition(u32),
+    /// A logical volume.
+    Logical {
+        /// Its group's name.
+        group: String,
+        /// Its own.
+        name: String,
+    },
 }
 
 impl std::fmt::Display for VolumeName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Partition(number) => write!(f, "partition {number}"),
+            Self::Logical { group, name } => write!(f, "logical volume {group}/{name}"),
         }
     }
 }
@@ -100,13 +121,17 @@ impl Storage {
         }
     }
 
-    /// Adds the disks and volumes of another graph, whose ids and places in the list of disks change.
+    /// Adds the disks and partitions of another graph, whose ids and places in the list of disks change. Groups have the
+    /// same ids in both.
     pub fn append(&mut self, other: Self) {
         let first = self.disks.len();
         self.disks.extend(other.disks);
         for Volume { backing, content, .. } in other.volumes {
-            let Backing::Partition { disk, number } = backing;
-            self.add(Backing::Partition { disk: first + disk, number }, content);
+            let backing = match backing {
+                Backing::Partition { disk, number } => Backing::Partition { disk: first + disk, number },
+                backing @ Backing::LogicalVolume(_) => backing,
+            };
+            self.add(backing, content);
         }
     }
 
@@ -128,6 +153,7 @@ impl Storage {
     pub fn partitions(&self, disk: usize) -> impl Iterator<Item = (u32, &Volume)> {
         self.volumes.iter().filter_map(move |volume| match volume.backing {
             Backing::Partition { disk: own, number } => (own == disk).then_some((number, volume)),
+            Backing::LogicalVolume(_) => None,
         })
     }
 
@@ -146,7 +172,7 @@ impl Storage {
     pub fn file_systems_mut(&mut self) -> impl Iterator<Item = &mut FileSystemPlan> {
         self.volumes.iter_mut().filter_map(|volume| match &mut volume.content {
             VolumeContent::FileSystem(fs) => Some(&mut **fs),
-            VolumeContent::Raw(_) => None,
+            VolumeContent::Raw(_) | VolumeContent::Member { .. } | VolumeContent::Nothing => None,
         })
     }
 
@@ -165,18 +191,57 @@ impl Storage {
     /// The disks that a volume lies on.
     #[must_use]
     pub fn disks_of(&self, volume: &Volume) -> Vec<usize> {
-        match volume.backing {
-            Backing::Partition { disk, .. } => vec![disk],
+        match &volume.backing {
+            Backing::Partition { disk, .. } => vec![*disk],
+            Backing::LogicalVolume(lv) => {
+                self.members(lv.group).flat_map(|member| self.disks_of(member)).collect()
+            }
         }
+    }
+
+    /// The group with this id.
+    #[must_use]
+    pub fn group(&self, id: GroupId) -> Option<&VolumeGroup> {
+        self.groups.iter().find(|group| group.id == id)
+    }
+
+    /// The physical volumes of a group. Only partitions can be, so that no group lies in itself.
+    pub fn members(&self, group: GroupId) -> impl Iterator<Item = &Volume> {
+        self.volumes.iter().filter(move |volume| {
+            let is_member =
+                matches!(volume.content, VolumeContent::Member { group: own, .. } if own == group);
+            is_member && matches!(volume.backing, Backing::Partition { .. })
+        })
+    }
+
+    /// The logical volume with this id.
+    #[must_use]
+    pub fn logical(&self, id: VolumeId) -> Option<&LogicalVolume> {
+        match &self.volume(id)?.backing {
+            Backing::LogicalVolume(lv) => Some(lv),
+            Backing::Partition { .. } => None,
+        }
+    }
+
+    /// The logical volumes of a group, each with the volume that it backs.
+    pub fn logical_volumes(&self, group: GroupId) -> impl Iterator<Item = (&Volume, &LogicalVolume)> {
+        self.volumes.iter().filter_map(move |volume| match &volume.backing {
+            Backing::LogicalVolume(lv) if lv.group == group => Some((volume, lv)),
+            Backing::LogicalVolume(_) | Backing::Partition { .. } => None,
+        })
     }
 }
 
 impl Volume {
     /// What it is called in messages.
     #[must_use]
-    pub fn name(&self) -> VolumeName {
-        match self.backing {
-            Backing::Partition { number, .. } => VolumeName::Partition(number),
+    pub fn name(&self, storage: &Storage) -> VolumeName {
+        match &self.backing {
+            Backing::Partition { number, .. } => VolumeName::Partition(*number),
+            Backing::LogicalVolume(lv) => VolumeName::Logical {
+                group: storage.group(lv.group).map(|group| group.name.clone()).unwrap_or_default(),
+                name: lv.name.clone(),
+            },
         }
     }
 
@@ -185,7 +250,7 @@ impl Volume {
     pub fn file_system(&self) -> Option<&FileSystemPlan> {
         match &self.content {
             VolumeContent::FileSystem(fs) => Some(fs),
-            VolumeContent::Raw(_) => None,
+            VolumeContent::Raw(_) | VolumeContent::Member { .. } | VolumeContent::Nothing => None,
         }
     }
 
@@ -194,7 +259,7 @@ impl Volume {
     pub fn raw(&self) -> Option<&RawPlan> {
         match &self.content {
             VolumeContent::Raw(raw) => Some(raw),
-            VolumeContent::FileSystem(_) => None,
+            VolumeContent::FileSystem(_) | VolumeContent::Member { .. } | VolumeContent::Nothing => None,
         }
     }
 }

@@ -35,7 +35,7 @@ static TARGET: LazyLock<Target> = LazyLock::new(|| {
     let desc = Description::parse("linux fill\n", "desc").expect("a description");
     let plan = Plan {
         run: "r".into(),
-        storage: Storage { disks: vec![DiskPlan::new("sda".into(), desc)], volumes: Vec::new() },
+        storage: Storage { disks: vec![DiskPlan::new("sda".into(), desc)], ..Storage::default() },
         boot: BootPlan::new(Loader::Grub, Firmware::Bios),
         finish: FinishPlan::default(),
         after: After::Reboot,

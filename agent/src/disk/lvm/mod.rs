@@ -7,7 +7,8 @@ mod report;
 
 use super::error::DiskError;
 use ka::plan::{
-    Allotment, Allotted, LogicalLayout, LogicalVolume, RaidLevel, Storage, VolumeGroup, VolumeId, mapper_name,
+    Allotment, Allotted, LogicalLayout, LogicalVolume, RaidLevel, Storage, VolumeGroup, VolumeId, is_name,
+    mapper_name,
 };
 use ka_host::tool;
 use report::Member;
@@ -57,6 +58,11 @@ impl Drop for Active {
 /// of the same name. `disks` are the disks that are erased.
 pub(super) fn check(storage: &Storage, disks: &[&str]) -> Result<(), DiskError> {
     let Some(first) = storage.groups.first() else { return Ok(()) };
+    let volumes = storage.groups.iter().flat_map(|group| storage.logical_volumes(group.id));
+    let names = storage.groups.iter().map(|group| &group.name).chain(volumes.map(|(_, lv)| &lv.name));
+    if let Some(name) = names.into_iter().find(|name| !is_name(name)) {
+        return Err(DiskError::LvmName(name.clone()));
+    }
     start(&first.name)?;
     let members = report::members(&ask(&["pvs", "-o", "pv_name,vg_name"], &first.name)?)
         .map_err(|reason| failed("pvs", &first.name, reason, String::new()))?;
@@ -73,9 +79,11 @@ pub(super) fn check(storage: &Storage, disks: &[&str]) -> Result<(), DiskError> 
 fn is_on(device: &Path, disks: &[&str]) -> bool {
     let Some(name) = device.file_name().and_then(|name| name.to_str()) else { return false };
     disks.iter().any(|disk| {
-        name.strip_prefix(disk).is_some_and(|rest| {
-            let digits = rest.strip_prefix('p').unwrap_or(rest);
-            digits.bytes().all(|b| b.is_ascii_digit())
+        let rest = name.strip_prefix(disk);
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        rest.is_some_and(|rest| match rest.strip_prefix('p') {
+            Some(number) => is_number(number),
+            None => rest.is_empty() || is_number(rest) && !disk.ends_with(|c: char| c.is_ascii_digit()),
         })
     })
 }
@@ -106,9 +114,18 @@ pub(super) fn make(
         let arguments = lvcreate(storage, group, lv, one, &on);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         run(&arguments, &format!("{name}/{}", lv.name))?;
-        made.insert(one.volume, Path::new("/dev/mapper").join(mapper_name(name, &lv.name)));
+        if let Some(node) = self::node(storage, one.volume) {
+            made.insert(one.volume, node);
+        }
     }
     Ok(made)
+}
+
+/// The device node that a logical volume of the plan has on this machine.
+pub(super) fn node(storage: &Storage, volume: VolumeId) -> Option<PathBuf> {
+    let lv = storage.logical(volume)?;
+    let group = storage.group(lv.group)?;
+    Some(Path::new("/dev/mapper").join(mapper_name(&group.name, &lv.name)))
 }
 
 /// The command that makes a logical volume.
@@ -119,7 +136,13 @@ fn lvcreate(
     one: &Allotted,
     members: &[String],
 ) -> Vec<String> {
-    let mut words: Vec<String> = ["lvcreate", "-y", "-Wy", "-Zy", "-n", &lv.name].map(str::to_owned).to_vec();
+    let mut words: Vec<String> = ["lvcreate", "-y", "-n", &lv.name].map(str::to_owned).to_vec();
+    // What an old file system left there must not be found. A pool refuses the first.
+    match &lv.layout {
+        LogicalLayout::ThinPool { .. } => words.push("-Zy".to_owned()),
+        LogicalLayout::Thin { .. } => {}
+        _ => words.extend(["-Wy", "-Zy"].map(str::to_owned)),
+    }
     let mut add = |more: &[String]| words.extend_from_slice(more);
     let text = |word: &str| word.to_owned();
     let extents = [text("-l"), one.extents.to_string()];
@@ -158,9 +181,7 @@ fn lvcreate(
         }
         LogicalLayout::Thin { pool } => {
             let pool = storage.logical(*pool).map(|pool| pool.name.clone()).unwrap_or_default();
-            // Neither -W nor -Z: nothing of it is there yet.
-            words = vec![text("lvcreate"), text("-y"), text("-n"), lv.name.clone()];
-            words.extend([text("--type"), text("thin"), text("-V"), format!("{}b", one.size)]);
+            add(&[text("--type"), text("thin"), text("-V"), format!("{}b", one.size)]);
             words.extend([text("--thinpool"), pool, group.name.clone()]);
             return words;
         }
@@ -172,7 +193,8 @@ fn lvcreate(
 
 /// The module without which no tool does anything, and the directory of the locks.
 fn start(group: &str) -> Result<(), DiskError> {
-    std::fs::create_dir_all(LOCKS).map_err(|e| DiskError::io(LOCKS, "make the directory of LVM's locks", e))?;
+    std::fs::create_dir_all(LOCKS)
+        .map_err(|e| DiskError::io(LOCKS, "make the directory of LVM's locks", e))?;
     if !Path::new("/dev/mapper/control").exists() {
         let mut modprobe = Command::new("modprobe");
         let output = tool::output(modprobe.arg("dm-mod").stdin(Stdio::null()), LIMIT);
@@ -241,22 +263,27 @@ mod tests {
             LogicalLayout::Raid(Raid { level, data, redundant, stripe_size })
         };
         let on = "vg0 /dev/sda2 /dev/sdb2";
-        let common = "lvcreate -y -Wy -Zy -n";
         for (name, layout, words) in [
             ("root", LogicalLayout::Linear, "--type linear -l 10"),
-            ("fast", LogicalLayout::Striped { stripes: 2, stripe_size: 65_536 }, "--type striped -i 2 -I 64k -l 10"),
+            (
+                "fast",
+                LogicalLayout::Striped { stripes: 2, stripe_size: 65_536 },
+                "--type striped -i 2 -I 64k -l 10",
+            ),
             ("safe", raid(RaidLevel::Raid1, 1, 1, 0), "--type raid1 -m 1 -l 10"),
             ("r5", raid(RaidLevel::Raid5, 2, 1, 65_536), "--type raid5 -i 2 -I 64k -l 10"),
             ("r6", raid(RaidLevel::Raid6, 3, 2, 65_536), "--type raid6 -i 3 -I 64k -l 10"),
             ("r10", raid(RaidLevel::Raid10, 2, 2, 65_536), "--type raid10 -i 2 -m 1 -I 64k -l 10"),
         ] {
-            assert_eq!(command(name, layout).1, format!("{common} {name} {words} {on}"));
+            assert_eq!(command(name, layout).1, format!("lvcreate -y -n {name} -Wy -Zy {words} {on}"));
         }
         let pool = LogicalLayout::ThinPool { metadata: 4 << 20, chunk: 65_536 };
         let (pool, words) = command("pool", pool);
         assert_eq!(
             words,
-            format!("{common} pool --type thin-pool --poolmetadatasize 4194304b --chunksize 64k -l 10 {on}")
+            format!(
+                "lvcreate -y -n pool -Zy --type thin-pool --poolmetadatasize 4194304b --chunksize 64k -l 10 {on}"
+            )
         );
         let (_, words) = command("thin", LogicalLayout::Thin { pool });
         assert_eq!(words, "lvcreate -y -n thin --type thin -V 41943040b --thinpool pool vg0");
@@ -271,7 +298,8 @@ mod tests {
             ("/dev/nvme0n1p2", true),
             ("/dev/sdaa1", false),
             ("/dev/sdb1", false),
-            ("/dev/nvme0n12", true),
+            ("/dev/nvme0n12", false),
+            ("/dev/nvme0n1", true),
             ("/dev/dm-3", false),
         ] {
             assert_eq!(is_on(Path::new(device), &disks), on, "{device}");

@@ -103,8 +103,14 @@ mod tests {
     fn filters_name_this_nodes_disks() {
         let member = member();
         for (old, new) in [
-            ("global_filter = [ \"a|^/dev/sda3$|\", \"r|.*|\" ]\n", "global_filter = [ \"a|^/dev/vda3$|\", \"r|.*|\" ]\n"),
-            ("\tfilter = [\"a|/dev/sda|\",\n\t\"a|/dev/disk/by-id/ata-GOLD-part3|\"]\n", "\tfilter = [\"a|/dev/vda|\",\n\t\"a|/dev/vda3|\"]\n"),
+            (
+                "global_filter = [ \"a|^/dev/sda3$|\", \"r|.*|\" ]\n",
+                "global_filter = [ \"a|^/dev/vda3$|\", \"r|.*|\" ]\n",
+            ),
+            (
+                "\tfilter = [\"a|/dev/sda|\",\n\t\"a|/dev/disk/by-id/ata-GOLD-part3|\"]\n",
+                "\tfilter = [\"a|/dev/vda|\",\n\t\"a|/dev/vda3|\"]\n",
+            ),
             ("# filter = [ \"a|/dev/sda3|\" ]\n", "# filter = [ \"a|/dev/sda3|\" ]\n"),
             ("preferred_names = [ \"/dev/sda3\" ]\n", "preferred_names = [ \"/dev/sda3\" ]\n"),
         ] {
@@ -121,7 +127,8 @@ mod tests {
             std::fs::write(&path, "IDTYPE=sys_serial IDNAME=GOLD\n").unwrap();
             path
         };
-        let paths = ["etc/lvm/devices/system.devices", "etc/lvm/backup/vg0", "etc/lvm/archive/vg0_00001.vg"].map(put);
+        let paths =
+            ["etc/lvm/devices/system.devices", "etc/lvm/backup/vg0", "etc/lvm/archive/vg0_00001.vg"].map(put);
         let profile = put("etc/lvm/profile/default.profile");
         let none: Vec<MadeFileSystem> = Vec::new();
         write(root.path(), &Names::new(&none)).unwrap();

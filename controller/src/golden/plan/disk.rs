@@ -1,7 +1,7 @@
 //! What goes onto the partitions of one disk.
 
 use super::{Chosen, PlanError, Planned, RawSource, Request, exclude};
-use crate::golden::scan::{Files, GoldenDisk, GoldenPartition, GoldenSubvolume, TOP, Usage};
+use crate::golden::scan::{Files, GoldenDisk, GoldenSubvolume, GoldenVolume, TOP, Usage};
 use ka::disk::choice::DiskChoice;
 use ka::disk::description::{Description, Entry, Role};
 use ka::disk::ids::Seed;
@@ -12,9 +12,10 @@ use ka::notes::NoteKind;
 use ka::plan::fit::{FitError, fit};
 use ka::plan::room;
 use ka::plan::{
-    DiskPlan, FileSystemKind, FileSystemPlan, RawPlan, Shape, Storage, Subvolume, VolumeContent, VolumeName,
+    DiskPlan, FileSystemKind, FileSystemPlan, GroupId, RawPlan, Shape, Storage, Subvolume, VolumeContent,
+    VolumeName,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// What is told of a partition that only the description has.
@@ -28,6 +29,8 @@ pub(super) struct Job<'a> {
     pub(super) file: &'a str,
     /// Partitions that are copied as they are.
     pub(super) raw: &'a BTreeSet<PathBuf>,
+    /// The physical volumes of the groups that are copied.
+    pub(super) groups: &'a BTreeMap<PathBuf, GroupId>,
 }
 
 /// What goes onto the partitions of a disk; `planned` gets what is to be read for it, and the notes. No look at the
@@ -44,8 +47,8 @@ pub(super) fn plan(
     }
     for partition in &job.golden.partitions {
         job.check(partition, &desc)?;
-        if desc.entry(partition.number).is_none() {
-            let note = format!("the clones have no partition {}: {}", partition.number, told(partition));
+        if partition.number().is_none_or(|number| desc.entry(number).is_none()) {
+            let note = format!("the clones have no {}: {}", partition.name, told(partition));
             planned.notes.push(note);
         }
     }
@@ -57,10 +60,11 @@ pub(super) fn plan(
         job.golden.table.as_ref().is_ok_and(|table| table.findings.contains(&Finding::ProtectiveActive));
     let mut volumes: Vec<(u32, VolumeContent)> = Vec::new();
     for entry in plan.desc.entries().iter().filter(|entry| entry.role != Role::Extended) {
-        let partition = job.golden.partitions.iter().find(|p| p.number == entry.number);
+        let partition = job.golden.partition(entry.number);
+        let name = VolumeName::Partition(entry.number);
         match job.one(entry, partition)? {
             Contents::Files(kind) => {
-                volumes.push((entry.number, job.file_system(entry.number, kind, partition, planned)?.into()));
+                volumes.push((entry.number, job.file_system(&name, kind, partition, planned)?.into()));
             }
             Contents::Raw(partition) => {
                 let raw = raw_source(partition);
@@ -68,14 +72,18 @@ pub(super) fn plan(
                 let copied = RawPlan { name: raw.name.clone(), size: raw.size, golden };
                 volumes.push((entry.number, copied.into()));
                 if !job.raw.contains(&partition.node) {
-                    let note = format!("partition {} is copied as it is: {}", entry.number, told(partition));
+                    let note = format!("{name} is copied as it is: {}", told(partition));
                     planned.notes.push(note);
                 }
                 planned.raw.push(raw);
             }
+            Contents::Member(group, partition) => {
+                let golden = Some(partition.names());
+                volumes.push((entry.number, VolumeContent::Member { group, golden }));
+            }
             Contents::Nothing => {
                 let what = partition.map_or_else(|| NOT_GOLDEN.to_owned(), told);
-                let note = format!("partition {} is made without a file system: {what}", entry.number);
+                let note = format!("{name} is made without a file system: {what}");
                 planned.notes.push(note);
             }
         }
@@ -91,24 +99,42 @@ enum Contents<'a> {
     /// A file system, with files or without, or swap.
     Files(FileSystemKind),
     /// The bytes of a golden partition.
-    Raw(&'a GoldenPartition),
+    Raw(&'a GoldenVolume),
+    /// It is a physical volume of a group.
+    Member(GroupId, &'a GoldenVolume),
     /// Nothing.
     Nothing,
 }
 
 impl Job<'_> {
-    fn is_raw(&self, partition: &GoldenPartition) -> bool {
+    fn is_raw(&self, partition: &GoldenVolume) -> bool {
         self.raw.contains(&partition.node)
     }
 
     /// Every golden partition that is in use, or that a person named, must be one that can be copied, and
     /// have its place.
-    fn check(&self, partition: &GoldenPartition, desc: &Description) -> Result<(), PlanError> {
+    fn check(&self, partition: &GoldenVolume, desc: &Description) -> Result<(), PlanError> {
+        if !self.is_raw(partition) && partition.usage == Usage::Unused {
+            return Ok(());
+        }
+        self.check_usage(partition)?;
+        let number = partition.number().unwrap_or_default();
+        match desc.entry(number).filter(|entry| entry.role != Role::Extended) {
+            Some(_) => Ok(()),
+            None => {
+                let (file, golden) = (self.file.to_owned(), told(partition));
+                Err(PlanError::Missing { file, number, golden })
+            }
+        }
+    }
+
+    /// Whoever uses it, it can be copied.
+    pub(super) fn check_usage(&self, partition: &GoldenVolume) -> Result<(), PlanError> {
         let unsupported =
             |reason: &str| Err(PlanError::Unsupported { golden: told(partition), reason: reason.to_owned() });
         match &partition.usage {
             _ if self.is_raw(partition) => {}
-            Usage::Unused => return Ok(()),
+            Usage::Held { .. } if self.groups.contains_key(&partition.node) => {}
             Usage::Held { .. } => {
                 return unsupported(
                     "LVM, RAID and LUKS that are in use cannot be copied yet: stop what uses it, and the partition is \
@@ -127,24 +153,13 @@ impl Job<'_> {
             Usage::Mounted { .. } if partition.made.pool.is_some_and(|pool| pool.devices > 1) => {
                 return unsupported("a btrfs of several devices cannot be copied yet");
             }
-            Usage::Mounted { .. } | Usage::Swap => {}
+            Usage::Unused | Usage::Mounted { .. } | Usage::Swap => {}
         }
-        match desc.entry(partition.number).filter(|entry| entry.role != Role::Extended) {
-            Some(_) => Ok(()),
-            None => Err(PlanError::Missing {
-                file: self.file.to_owned(),
-                number: partition.number,
-                golden: told(partition),
-            }),
-        }
+        Ok(())
     }
 
     /// What goes onto one partition of the description.
-    fn one<'p>(
-        &self,
-        entry: &Entry,
-        partition: Option<&'p GoldenPartition>,
-    ) -> Result<Contents<'p>, PlanError> {
+    fn one<'p>(&self, entry: &Entry, partition: Option<&'p GoldenVolume>) -> Result<Contents<'p>, PlanError> {
         let Some(partition) = partition.filter(|p| p.contents.kind.is_some() || self.is_raw(p)) else {
             return Ok(match entry.kind {
                 kind if kind.is_swap() => Contents::Files(FileSystemKind::Swap),
@@ -167,20 +182,27 @@ impl Job<'_> {
             (false, Some(FileSystemKind::Swap)) => Ok(Contents::Files(FileSystemKind::Swap)),
             (false, Some(_)) if entry.kind.is_swap() => wrong("a type for files, such as `linux`"),
             (false, Some(kind)) => Ok(Contents::Files(kind)),
-            (true, _) | (false, None) => Ok(Contents::Raw(partition)),
+            (true, _) => Ok(Contents::Raw(partition)),
+            (false, None) => match self.groups.get(&partition.node) {
+                Some(_) if entry.kind.is_swap() => {
+                    wrong("a type for a physical volume of LVM, such as `type8e`")
+                }
+                Some(group) => Ok(Contents::Member(*group, partition)),
+                None => Ok(Contents::Raw(partition)),
+            },
         }
     }
 
-    fn file_system(
+    pub(super) fn file_system(
         &self,
-        number: u32,
+        name: &VolumeName,
         kind: FileSystemKind,
-        partition: Option<&GoldenPartition>,
+        partition: Option<&GoldenVolume>,
         planned: &mut Planned,
     ) -> Result<FileSystemPlan, PlanError> {
         let mut fs = FileSystemPlan::new(kind);
         let Some(partition) = partition else {
-            planned.notes.push(format!("partition {number} is made empty: {NOT_GOLDEN}"));
+            planned.notes.push(format!("{name} is made empty: {NOT_GOLDEN}"));
             return Ok(fs);
         };
         fs.golden = Some(partition.names());
@@ -223,7 +245,7 @@ impl Job<'_> {
                 planned.sources.extend(copied);
             }
             _ if kind != FileSystemKind::Swap => {
-                planned.notes.push(format!("partition {number} is made empty: {}", told(partition)));
+                planned.notes.push(format!("{name} is made empty: {}", told(partition)));
             }
             _ => {}
         }
@@ -264,7 +286,7 @@ pub(super) fn needed(used: u64, trees: Option<u64>, left_out: u64, all: bool, co
 }
 
 /// What no tool makes again, or what is no matter of a file system's shape.
-fn not_kept(partition: &GoldenPartition) -> Option<String> {
+fn not_kept(partition: &GoldenVolume) -> Option<String> {
     let keeps_quotas = partition.made.shape.features.iter().flatten().any(|feature| feature == "quota");
     (keeps_quotas || partition.made.quotas).then(|| {
         format!(
@@ -276,7 +298,7 @@ fn not_kept(partition: &GoldenPartition) -> Option<String> {
 }
 
 /// The label for the new file system: the golden one's, if the tool takes it.
-fn label(kind: FileSystemKind, partition: &GoldenPartition, planned: &mut Planned) -> Option<String> {
+fn label(kind: FileSystemKind, partition: &GoldenVolume, planned: &mut Planned) -> Option<String> {
     let label = partition.contents.label.as_ref()?;
     let reason = match kind {
         // What blkid told had bytes that are none.
@@ -284,7 +306,7 @@ fn label(kind: FileSystemKind, partition: &GoldenPartition, planned: &mut Planne
         FileSystemKind::Vfat if !is_label_of_fat(label) => "mkfs.vfat doesn't take it",
         _ => return Some(label.clone()),
     };
-    let note = format!("partition {} gets no label `{}`: {reason}", partition.number, label.escape_debug());
+    let note = format!("{} gets no label `{}`: {reason}", partition.name, label.escape_debug());
     planned.lose(NoteKind::Setting, note);
     None
 }
@@ -299,7 +321,7 @@ fn is_label_of_fat(label: &str) -> bool {
 fn subvolumes_of(
     fs: &mut FileSystemPlan,
     all: &[GoldenSubvolume],
-    partition: &GoldenPartition,
+    partition: &GoldenVolume,
     planned: &mut Planned,
 ) -> Result<Vec<Chosen>, PlanError> {
     let mut copied = Vec::new();
@@ -345,11 +367,11 @@ fn chosen(at: &Path, subvolume: &GoldenSubvolume) -> Option<Chosen> {
     Some(Chosen { mount_point: at.to_owned(), files: subvolume.files.clone()? })
 }
 
-fn text(at: &Path, partition: &GoldenPartition) -> Result<String, PlanError> {
+fn text(at: &Path, partition: &GoldenVolume) -> Result<String, PlanError> {
     at.to_str().map(str::to_owned).ok_or_else(|| PlanError::MountPoint(told(partition)))
 }
 
-fn raw_source(partition: &GoldenPartition) -> RawSource {
+pub(super) fn raw_source(partition: &GoldenVolume) -> RawSource {
     RawSource {
         name: partition.node.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         device: partition.node.clone(),
@@ -431,7 +453,7 @@ fn word(kind: PartitionKind) -> String {
 }
 
 /// A golden partition as a person knows it.
-pub(super) fn told(partition: &GoldenPartition) -> String {
+pub(super) fn told(partition: &GoldenVolume) -> String {
     let node = partition.node.display();
     let kind = partition.contents.kind.as_deref().unwrap_or("without a file system");
     match &partition.usage {

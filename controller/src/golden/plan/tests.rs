@@ -2,7 +2,7 @@
 
 use super::disk::Job;
 use super::*;
-use crate::golden::scan::{Files, GoldenPartition, GoldenSubvolume, Usage};
+use crate::golden::scan::{Files, GoldenSubvolume, GoldenVolume, Usage};
 use crate::golden::shape::{Made, Pool};
 use ka::disk::description::DiskId;
 use ka::disk::guid::Guid;
@@ -13,15 +13,15 @@ use ka::inventory::Firmware;
 use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan, Loader, RawPlan, Shape};
 use ka_host::blkid::Contents;
 use ka_host::mountinfo::DeviceNumber;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// No machine's root file system has it: the plans of these tests count no files.
 const NODE: DeviceNumber = DeviceNumber { major: 4095, minor: 1 };
 
-fn partition(number: u32, kind: &str, usage: Usage) -> GoldenPartition {
+fn partition(number: u32, kind: &str, usage: Usage) -> GoldenVolume {
     let kind = (!kind.is_empty()).then(|| kind.to_owned());
-    GoldenPartition {
-        number,
+    GoldenVolume {
+        name: ka::plan::VolumeName::Partition(number),
         node: format!("/dev/vda{number}").into(),
         size: 1 << 30,
         kind: Some(PartitionKind::Mbr(0x83)),
@@ -38,7 +38,7 @@ fn mounted(at: &str, used_mb: u64) -> Usage {
     Usage::Mounted { at: at.into(), device: NODE, used, inodes: 1000, compress, read_only: false }
 }
 
-fn golden(partitions: Vec<GoldenPartition>) -> GoldenDisk {
+fn golden(partitions: Vec<GoldenVolume>) -> GoldenDisk {
     let size = DiskSize::of_bytes(10 << 30, SectorSize::B512);
     GoldenDisk { name: "vda".to_owned(), size, table: Err("made up".to_owned()), partitions }
 }
@@ -76,7 +76,8 @@ fn decide(request: &Request<'_>, golden: &GoldenDisk, text: &str, raw: &[u32]) -
     let desc = Description::parse(text, "desc").unwrap();
     let raw: BTreeSet<PathBuf> = raw.iter().map(|number| format!("/dev/vda{number}").into()).collect();
     let mut planned = Planned::new(request, Vec::new());
-    let job = Job { request, golden, file: "desc", raw: &raw };
+    let groups = BTreeMap::new();
+    let job = Job { request, golden, file: "desc", raw: &raw, groups: &groups };
     let storage = disk::plan(&job, "vda".into(), desc, &mut planned)?;
     planned.plan.storage.append(storage);
     check_root(&planned, std::slice::from_ref(golden))?;

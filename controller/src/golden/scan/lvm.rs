@@ -196,7 +196,10 @@ fn parse(vgs: &str, pvs: &str, lvs: &str) -> Result<Vec<Group>, LvmError> {
         groups.push(Group {
             extent: figure("vg_extent_size", &vg.vg_extent_size)?,
             extents: figure("vg_extent_count", &vg.vg_extent_count)?,
-            members: own.filter(|pv| pv.pv_name != "[unknown]").map(|pv| PathBuf::from(&pv.pv_name)).collect(),
+            members: own
+                .filter(|pv| pv.pv_name != "[unknown]")
+                .map(|pv| PathBuf::from(&pv.pv_name))
+                .collect(),
             volumes: volumes(segments.iter().filter(|lv| lv.vg_name == vg.vg_name))?,
             fault: fault(&vg.vg_attr, missing),
             name: vg.vg_name,
@@ -257,9 +260,8 @@ fn volumes<'a>(segments: impl Iterator<Item = &'a Lv>) -> Result<Vec<Logical>, L
             fate: fate(first, &segments)?,
         });
     }
-    let is_thin = |volume: &Logical| {
-        matches!(volume.fate, Fate::Made { layout: GoldenLayout::ThinIn(_), .. })
-    };
+    let is_thin =
+        |volume: &Logical| matches!(volume.fate, Fate::Made { layout: GoldenLayout::ThinIn(_), .. });
     volumes.sort_by_key(is_thin);
     Ok(volumes)
 }

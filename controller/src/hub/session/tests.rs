@@ -296,7 +296,7 @@ fn named(session: &mut Session) -> Vec<(ConnectionId, String)> {
 pub(super) fn target(disks: Vec<ka::plan::DiskPlan>) -> crate::hub::Target {
     let plan = ka::plan::Plan {
         run: "kainstall".into(),
-        storage: ka::plan::Storage { disks, volumes: Vec::new() },
+        storage: ka::plan::Storage { disks, ..ka::plan::Storage::default() },
         boot: ka::plan::BootPlan::new(ka::plan::Loader::None, ka::inventory::Firmware::Bios),
         finish: ka::plan::FinishPlan::default(),
         after: ka::plan::After::Reboot,

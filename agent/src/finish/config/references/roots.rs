@@ -27,6 +27,9 @@ pub(in crate::finish) fn is_named(root: &str, fs: &MadeFileSystem) -> bool {
     let uuid = value("UUID=", "/dev/disk/by-uuid/");
     let partuuid = value("PARTUUID=", "/dev/disk/by-partuuid/");
     let label = value("LABEL=", "/dev/disk/by-label/");
+    if fs.on.keeps(root) {
+        return true;
+    }
     let is = |value: &str, name: &str| !name.is_empty() && value.eq_ignore_ascii_case(name);
     uuid.is_some_and(|uuid| is(uuid, &fs.uuid))
         || partuuid.is_some_and(|partuuid| is(partuuid, &fs.partuuid))
