@@ -7,8 +7,8 @@ use ka::disk::units::{DiskSize, MB, SectorSize};
 use ka::plan::allot::{PV_HEAD, allot};
 use ka::plan::fit::{FitError, fit};
 use ka::plan::{
-    Backing, DiskPlan, FileSystemKind, FileSystemPlan, GroupId, LogicalLayout, LogicalSize, LogicalVolume, Raid,
-    RaidLevel, Storage, VolumeContent, VolumeGroup, VolumeId,
+    Backing, DiskPlan, FileSystemKind, FileSystemPlan, GroupId, LogicalLayout, LogicalSize, LogicalVolume,
+    Raid, RaidLevel, Storage, VolumeContent, VolumeGroup, VolumeId,
 };
 use proptest::prelude::*;
 

@@ -178,6 +178,7 @@ fn request(disks: &[WantedDisk]) -> Request<'_> {
         boot_code: &[],
         scale: false,
         keep_uuids: false,
+        sizes: &[],
         stage2: None,
         // These machines have no kernel.
         boot: BootPlan::new(Loader::None, ka::inventory::Firmware::Bios),

@@ -80,6 +80,7 @@ fn planned(disk: &str, exclude: &[&str]) -> Result<Planned, PlanError> {
         boot_code: &[],
         scale: false,
         keep_uuids: false,
+        sizes: &[],
         stage2: None,
         // This machine has no kernel.
         boot: BootPlan::new(Loader::None, ka::inventory::Firmware::Bios),

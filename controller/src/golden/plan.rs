@@ -13,6 +13,7 @@ mod golden;
 mod groups;
 mod protected;
 mod raw;
+mod sizes;
 mod tools;
 
 use super::chosen::{Chosen, RawSource};
@@ -28,6 +29,7 @@ use ka::plan::fit::FitError;
 use ka::plan::{After, BootPlan, FinishPlan, Loader, Plan, Storage};
 use ka_host::mountinfo;
 use ka_host::system::{Unready, unready};
+pub use sizes::{WantedBytes, WantedSize};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -53,6 +55,8 @@ pub struct Request<'a> {
     pub scale: bool,
     /// File systems, partitions and disks keep their UUIDs (`--keep-uuids`).
     pub keep_uuids: bool,
+    /// Sizes of logical volumes (`--lv`).
+    pub sizes: &'a [WantedSize],
     /// The tree of tools that the nodes get; none to leave them unchecked.
     pub stage2: Option<PathBuf>,
     /// The boot loader (`-r`).
@@ -187,6 +191,14 @@ pub enum PlanError {
         /// What is wrong with it, and what to do.
         reason: String,
     },
+    /// `--lv` cannot be done.
+    #[error("--lv {volume}: {reason}")]
+    Size {
+        /// The logical volume.
+        volume: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// `-m` or `-M` cannot be done.
     #[error("boot code for {disk}: {reason}")]
     BootCode {
@@ -230,6 +242,7 @@ pub fn make(request: &Request<'_>) -> Result<Planned, PlanError> {
     let (choices, disks) = golden::disks(request)?;
     let found = scan::groups(&disks)?;
     let members = groups::members(&found, &disks)?;
+    sizes::check(request.sizes, &found)?;
     let raw = raw::wanted(request.raw, &disks)?;
     let mut planned = Planned::new(request, exclude);
     planned.plan.finish.machine = devices::machine(Path::new("/"));

@@ -103,7 +103,20 @@ fn add(
             ));
         }
     };
-    let size = size(&layout, &content, logical.size);
+    let mut wanted = job.request.sizes.iter();
+    let wanted = wanted.find(|wanted| wanted.group == group_name && wanted.name == logical.name);
+    let size = match wanted.map(|wanted| wanted.size.of(logical.size)) {
+        Some(LogicalSize::Fixed(size)) => LogicalSize::Fixed(size),
+        Some(_) if matches!(layout, LogicalLayout::Thin { .. }) => {
+            return Err(PlanError::Size {
+                volume: format!("{group_name}/{}", logical.name),
+                reason: "a thin volume takes nothing of its group: expected a size in bytes, such as 20G"
+                    .to_owned(),
+            });
+        }
+        Some(size) => size,
+        None => size(&layout, &content, logical.size),
+    };
     let backing = LogicalVolume { group, name: logical.name.clone(), size, layout };
     Ok(Some(planned.plan.storage.add(Backing::LogicalVolume(backing), content)))
 }

@@ -62,6 +62,7 @@ fn request(disks: &[WantedDisk]) -> Request<'_> {
         boot_code: &[],
         scale: false,
         keep_uuids: false,
+        sizes: &[],
         stage2: None,
         boot: BootPlan {
             initrd_modules: vec!["ata_piix".to_owned()],
