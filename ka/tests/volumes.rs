@@ -1,5 +1,7 @@
 //! Volume groups on disks of other sizes: what every logical volume gets, and what is refused before a write.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use ka::disk::description::Description;
 use ka::disk::ids::Seed;
 use ka::disk::layout::Layout;
