@@ -1,7 +1,9 @@
 use super::*;
 use crate::disk::description::Description;
 use crate::inventory::Content;
-use crate::plan::{FileSystemKind, FileSystemPlan, RawPlan};
+use crate::plan::{
+    FileSystemKind, FileSystemPlan, GroupId, LogicalLayout, LogicalSize, LogicalVolume, RawPlan,
+};
 
 const MIB: u64 = 1 << 20;
 
@@ -56,6 +58,36 @@ fn a_report_says_what_goes_and_what_comes() {
          sda2   67.1 MB at 998.2 MB  type HPFS/NTFS/exFAT  the bytes of sda3 (62.9 MB)\n    \
          sda3    8.4 MB at   1.1 GB  type Linux LVM  nothing is made on it\n"
     );
+}
+
+#[test]
+fn volume_groups_are_shown_with_what_is_made_in_them() {
+    let member = |group| VolumeContent::Member { group: GroupId(group), golden: None };
+    let desc = Description::parse("linux 100\ntype8e fill\n", "d").unwrap();
+    let mut storage = Storage::of(DiskPlan::new("sda".into(), desc), [(2, member(0))]);
+    storage.groups.push(VolumeGroup {
+        id: GroupId(0),
+        name: "vg0".into(),
+        extent: 4 * MIB,
+        golden_extents: 200,
+    });
+    let lv = LogicalVolume {
+        group: GroupId(0),
+        name: "root".into(),
+        size: LogicalSize::Fill(1),
+        layout: LogicalLayout::Linear,
+    };
+    let root = FileSystemPlan { mount_point: Some("/".into()), ..FileSystemPlan::new(FileSystemKind::Xfs) };
+    storage.add(Backing::LogicalVolume(lv), root.into());
+    let text = Report::new(&storage, &[disk("sda")]).to_string();
+    let end = "sda2  967.8 MB at 105.9 MB  type Linux LVM  part of the volume group vg0\n\
+        volume group vg0: 964.7 MB, on sda2\n    \
+        root  964.7 MB  linear  xfs  /\n";
+    assert!(text.ends_with(end), "{text}");
+    // Too small for what must go into the group.
+    storage.file_systems_mut().for_each(|fs| fs.used = 2000 * MIB);
+    let report = Report::new(&storage, &[disk("sda")]);
+    assert!(!report.is_accepted() && report.groups.is_empty());
 }
 
 /// Its partitions are not seen, and yet are there.

@@ -53,7 +53,7 @@ pub(in crate::finish) fn is_systems(root: &str, names: &Names<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finish::config::names::tests::{ROOT, made};
+    use crate::finish::config::names::tests::{ROOT, made, made_on_lvm};
 
     #[test]
     fn the_root_is_known_by_its_names() {
@@ -78,6 +78,12 @@ mod tests {
         let mut nameless = root.clone();
         (nameless.uuid, nameless.plan.label) = (String::new(), None);
         assert!(!is_named("UUID=", &nameless) && !is_named("LABEL=", &nameless));
+
+        let on_lvm = made_on_lvm();
+        for name in ["/dev/mapper/my--vg-root", "/dev/my-vg/root"] {
+            assert!(is_named(name, &on_lvm[0]), "{name}");
+        }
+        assert!(!is_named("/dev/dm-0", &on_lvm[0]));
 
         let mut made = made();
         assert!(is_systems("LABEL=system", &Names::new(&made)));
