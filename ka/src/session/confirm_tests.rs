@@ -79,13 +79,15 @@ fn confirm(session: &mut Session, shown: &[Disk]) {
 
 fn plans(session: &mut Session) -> Vec<ConfirmedPlan> {
     let messages = session.take_outbox().into_iter();
-    messages.filter_map(|(_, m)| if let ToAgent::Plan(plan) = m { Some(*plan) } else { None }).collect()
+    messages
+        .filter_map(|(_, m)| if let ToAgent::Plan(plan) = m { Some(*plan.open().unwrap()) } else { None })
+        .collect()
 }
 
 fn one_plan(session: &mut Session) -> (String, String) {
     let plans = plans(session);
     let [ConfirmedPlan { plan, disks }] = plans.as_slice() else { panic!("{plans:?}") };
-    let DiskChoice::Name { name, .. } = &plan.disks[0].disk else { panic!("{plan:?}") };
+    let DiskChoice::Name { name, .. } = &plan.storage.disks[0].disk else { panic!("{plan:?}") };
     (name.clone(), disks[0].serial.clone())
 }
 

@@ -141,7 +141,7 @@ impl World {
         let planned = random.chance(70);
         let plan = Plan {
             run: "kainstall".into(),
-            disks: Vec::new(),
+            storage: crate::plan::Storage::default(),
             boot: BootPlan::new(Loader::None, Firmware::Bios),
             finish: FinishPlan::default(),
             after: After::Reboot,

@@ -357,7 +357,7 @@ fn nodes_are_let_go_one_after_the_other() {
 /// Who is sent a plan with which name.
 fn named(session: &mut Session) -> Vec<(ConnectionId, String)> {
     let plans = session.take_outbox().into_iter().filter_map(|(to, message)| match message {
-        ToAgent::Plan(plan) => Some((to, plan.plan.finish.name?.hostname)),
+        ToAgent::Plan(plan) => Some((to, plan.open().unwrap().plan.finish.name?.hostname)),
         _ => None,
     });
     plans.collect()
@@ -366,7 +366,7 @@ fn named(session: &mut Session) -> Vec<(ConnectionId, String)> {
 pub(super) fn target(disks: Vec<crate::plan::DiskPlan>) -> Target {
     let plan = crate::plan::Plan {
         run: "kainstall".into(),
-        disks,
+        storage: crate::plan::Storage { disks, ..crate::plan::Storage::default() },
         boot: crate::plan::BootPlan::new(crate::plan::Loader::None, crate::inventory::Firmware::Bios),
         finish: crate::plan::FinishPlan::default(),
         after: crate::plan::After::Reboot,
