@@ -177,6 +177,12 @@ impl Checker {
         }
     }
 
+    /// Whether the content is what the final block says. That proves nothing of who sealed it.
+    #[must_use]
+    pub fn has_content_of(&self, claimed: Total) -> bool {
+        self.own.root().hash == claimed.hash
+    }
+
     /// Up to where the content is proven.
     #[must_use]
     pub fn proven(&self) -> u64 {
@@ -205,7 +211,7 @@ impl Checker {
 mod tests {
     use super::*;
 
-    const TOTAL: Total = Total { length: 7, sha256: [7; 32] };
+    const TOTAL: Total = Total { length: 7, hash: [7; 32], sha256: None };
     const FORGED: Forged = Forged { from: 0, to: 1000, sender: None };
 
     fn content(length: u64) -> Vec<u8> {

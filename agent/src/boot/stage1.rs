@@ -1,7 +1,7 @@
 //! The story of stage1, up to a network in which a controller is.
 
-use std::io;
 use std::path::Path;
+use std::{fs, io};
 
 use super::modules::{ModuleError, Modules, QUIET};
 use super::network::{self, Network};
@@ -17,6 +17,9 @@ const KEYBOARDS: [&str; 2] = ["usbhid", "hid_generic"];
 const PACKET: &str = "af_packet";
 /// What takes the tags off frames.
 const VLAN: &str = "8021q";
+
+/// So many bytes that wait for a disk are enough to begin with writing them.
+const WRITE_OUT: (&str, &str) = ("/proc/sys/vm/dirty_background_bytes", "67108864");
 
 /// A node that can be talked to.
 #[derive(Debug)]
@@ -79,7 +82,17 @@ pub fn stage1<T>(
         }
     }
     network::without_timestamps();
+    write_out_early();
     let look_again = || drop(modules.load_for_devices(QUIET));
     let (network, reached) = reach(&command_line, look_again, |network| connect(&command_line, network))?;
     Ok((Stage1 { command_line, network }, reached))
+}
+
+/// Lets the kernel write to disks as data comes, and not when a tenth of the memory waits for them: the last sync is as
+/// long as what waits then.
+fn write_out_early() {
+    let (setting, bytes) = WRITE_OUT;
+    if let Err(error) = fs::write(setting, bytes) {
+        log::warn!("{setting}: {error}: the last sync will take longer");
+    }
 }

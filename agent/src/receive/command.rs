@@ -116,6 +116,7 @@ mod tests {
     use std::time::Instant;
 
     use ka::chain::{Offset, Plain};
+    use ka::proof::Roots;
     use ka::seal::Total;
     use ka::seal::chunk::{Chunk, Kind};
 
@@ -129,8 +130,11 @@ mod tests {
     fn batch(length: usize, last: bool) -> Plain {
         let mut bytes = Vec::new();
         Chunk { kind: Kind::Plain, plain_length: length, bytes: vec![7; length] }.append_to(&mut bytes);
-        let total = last.then_some(Total { length: length as u64, sha256: [0; 32] });
-        Plain { end: Offset(bytes.len() as u64), bytes, total, from: None }
+        let mut roots = Roots::default();
+        roots.update(&bytes, |_| ());
+        let total = Total { length: length as u64, hash: roots.root().hash, sha256: None };
+        let end = Offset(bytes.len() as u64);
+        Plain { end, bytes: bytes.into(), total: last.then_some(total), from: None }
     }
 
     fn until(done: impl Fn() -> bool) {

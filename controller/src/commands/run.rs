@@ -300,7 +300,7 @@ fn sessions(
         },
         SessionSpec {
             name: args.session.clone(),
-            source,
+            source: args.stream.tune(source, false),
             wanted,
             gate: Gate::Named,
             only,

@@ -1,6 +1,8 @@
 //! One attempt at a stream: its chain, the golden node's relay, and the producer.
 
 mod block_size;
+mod compress;
+mod content;
 mod level;
 pub mod produce;
 pub(crate) mod slow;
@@ -21,7 +23,7 @@ use ka::chain::{
 use ka::keys::KeyError;
 use ka::notes::Tally;
 use ka::proof::{Proof, Root};
-use ka::seal::{Cipher, StreamId, StreamKey};
+use ka::seal::{Cipher, StreamId, StreamKey, max_block};
 use ka::wire::control::{self, StreamStart};
 use ka_net::relay::{Command, Feed, Handle, Notice, Progress, QUEUE, Relay};
 use mio::Waker;
@@ -108,6 +110,8 @@ struct RelayChain {
     bell: Bell,
     relay: Handle,
     progress: Arc<Progress>,
+    /// The largest block.
+    largest: usize,
 }
 
 impl Chain for RelayChain {
@@ -125,6 +129,10 @@ impl Chain for RelayChain {
 
     fn segment(&self) -> usize {
         self.progress.segment.load(Ordering::Relaxed).try_into().unwrap_or_default()
+    }
+
+    fn largest(&self) -> usize {
+        self.largest
     }
 }
 
@@ -179,9 +187,11 @@ impl Stream {
             bell: bell.clone(),
             relay: relay.handle().clone(),
             progress: Arc::clone(relay.progress()),
+            largest: max_block(setup.window),
         };
+        let settings = setup.source.settings();
         thread::Builder::new().name("producer".into()).spawn(move || {
-            let outcome = produce::produce(&*source, &sealing_key, &blocks, &chain, &read);
+            let outcome = produce::produce(&*source, &sealing_key, &blocks, &chain, (&read, settings));
             for_producer.ring(id, StreamNotice::Produced(outcome));
         })?;
         let stream = Self {

@@ -17,7 +17,7 @@ pub mod session_names;
 pub const BLOCK_OVERHEAD: usize = frame::HEADER;
 
 /// The version of everything on the wire. Both sides must have the same.
-pub const PROTOCOL: u16 = 4;
+pub const PROTOCOL: u16 = 5;
 
 /// TCP port of the golden node's control connections.
 pub const CONTROL_PORT: u16 = 30765;

@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock};
 use std::{io::Read, time::Duration};
 
 use ka::chain::{Member, NodeId, Offset, Plain};
+use ka::proof::Roots;
 use ka::seal::chunk::{Chunk, Kind, MAX_CHUNK};
 use ka::seal::{Block, Cipher, Opener, Sealer, StreamKey, Total};
 use ka_net::relay::{Feed, Relay, StreamReader};
@@ -24,7 +25,7 @@ static STREAM: LazyLock<Stream> = LazyLock::new(|| {
     let mut sealer = Sealer::new(&key);
     let plain: Vec<Vec<u8>> = (0..4_u8).map(|i| vec![i; usize::from(i) * 100]).collect();
     let mut blocks: Vec<Block> = plain.iter().map(|p| sealer.seal(p).expect("short")).collect();
-    blocks.push(sealer.finish(&Total { length: 600, sha256: [9; 32] }).expect("short"));
+    blocks.push(sealer.finish(&Total { length: 600, hash: [9; 32], sha256: None }).expect("short"));
     Stream { blocks, plain, opener: Opener::new(&key) }
 });
 
@@ -76,7 +77,8 @@ static RELAY: LazyLock<Relay> = LazyLock::new(|| {
 /// never taken for whole unless its sum is right.
 pub(super) fn chunks(data: &[u8]) {
     let mut input = Input::new(data);
-    let total = (input.below(4) != 0).then(|| Total { length: input.byte().into(), sha256: [0; 32] });
+    let total =
+        (input.below(4) != 0).then(|| Total { length: input.byte().into(), hash: [0; 32], sha256: None });
     let cut = usize::from(input.byte()) + 1;
     let summed = input.byte() & 1 == 0;
     let mut stream = Vec::new();
@@ -108,7 +110,7 @@ pub(super) fn chunks(data: &[u8]) {
     }
     let total = match (&plain, total) {
         // Sometimes it is all as it should be.
-        (Some(plain), Some(total)) if total.length == 7 => Some(total_of(plain)),
+        (Some(plain), Some(total)) if total.length == 7 => Some(total_of(plain, &stream)),
         (_, total) => total,
     };
     let mut reader =
@@ -125,16 +127,20 @@ pub(super) fn chunks(data: &[u8]) {
     match reader.finish() {
         Ok(sum) => {
             assert_eq!((Some(sum), sum.length), (total, read.len() as u64));
-            assert!(!summed || sum == total_of(&read));
+            assert_eq!(sum, total_of(&read, &stream));
         }
         Err(_) => {
-            assert!(plain.is_none() || total != plain.as_deref().map(total_of), "what is whole is refused")
+            let right = plain.map(|plain| total_of(&plain, &stream));
+            assert!(right.is_none() || total != right, "what is whole is refused")
         }
     }
 }
 
-fn total_of(plain: &[u8]) -> Total {
-    Total { length: plain.len() as u64, sha256: Sha256::digest(plain).into() }
+fn total_of(plain: &[u8], content: &[u8]) -> Total {
+    let mut roots = Roots::default();
+    roots.update(content, |_| ());
+    let sha256 = Some(Sha256::digest(plain).into());
+    Total { length: plain.len() as u64, hash: roots.root().hash, sha256 }
 }
 
 /// What the relay would hand to the reader, all at once.
@@ -143,12 +149,14 @@ fn handed_out(stream: &[u8], cut: usize, total: Option<Total>) -> Receiver<Plain
     let mut end = Offset(0);
     for piece in stream.chunks(cut) {
         end = end.plus(piece.len() as u64);
-        sender.send(Plain { bytes: piece.to_vec(), total: None, end, from: None }).expect("there is room");
+        sender
+            .send(Plain { bytes: piece.to_vec().into(), total: None, end, from: None })
+            .expect("there is room");
     }
     if total.is_some() {
         // The final block has a place of its own.
         end = end.plus(1);
-        sender.send(Plain { bytes: Vec::new(), total, end, from: None }).expect("there is room");
+        sender.send(Plain { bytes: Vec::new().into(), total, end, from: None }).expect("there is room");
     }
     receiver
 }

@@ -3,6 +3,7 @@
 #![allow(rustdoc::broken_intra_doc_links, reason = "brackets in help texts mean what may be left out")]
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ka::chain::SlowLimits;
@@ -10,6 +11,8 @@ use ka_net::relay::window;
 
 use crate::config::Config;
 use crate::lists::order::OrderSource;
+use crate::stream::produce::{Choice, Settings};
+use crate::stream::source::{Source, Tuned};
 use crate::values;
 use ka_net::listen::Listen;
 
@@ -48,6 +51,9 @@ pub struct StreamArgs {
     /// counts (default: a quarter of the memory, at most 256M)
     #[arg(long, value_name = "SIZE", value_parser = window::parse)]
     pub window: Option<u64>,
+    /// Level of compression: none, -7 to -1 (fast), or 1 to 9; auto follows what the chain can take
+    #[arg(long, value_name = "LEVEL", default_value = "auto", value_parser = values::level, allow_hyphen_values = true)]
+    pub level: Choice,
     /// Print one JSON object at the end instead of a summary
     #[arg(long)]
     pub json: bool,
@@ -64,6 +70,12 @@ impl StreamArgs {
     #[must_use]
     pub fn interface(&self, config: &Config) -> Option<String> {
         self.interface.clone().or_else(|| config.net.interface.clone())
+    }
+
+    /// The source, with the level that was chosen.
+    #[must_use]
+    pub fn tune(&self, source: Arc<dyn Source>, check_sum: bool) -> Arc<dyn Source> {
+        Arc::new(Tuned(source, Settings { level: self.level, check_sum }))
     }
 
     /// When a node is too slow to be waited for.

@@ -7,8 +7,8 @@
 //! - nothing is said on a connection after its last word;
 //! - once the machines behave, the session comes to its end, and every machine in it has one fate.
 
+use ka::archive::Output;
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::mpsc::{Receiver, channel};
 
@@ -26,7 +26,7 @@ use crate::stream::StreamNotice;
 use crate::stream::source::SourceError;
 use ka_net::listen::Side;
 
-const TOTAL: Total = Total { length: 7, sha256: [0; 32] };
+const TOTAL: Total = Total { length: 7, hash: [0; 32], sha256: None };
 
 /// The golden node has read everything.
 fn proof() -> Proof {
@@ -67,7 +67,7 @@ impl Random {
 struct Nothing;
 
 impl Source for Nothing {
-    fn write(&self, _: &mut dyn Write) -> Result<Tally, SourceError> {
+    fn write(&self, _: &mut dyn Output) -> Result<Tally, SourceError> {
         Ok(Tally::default())
     }
 }
