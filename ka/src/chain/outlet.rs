@@ -75,11 +75,12 @@ impl Outlet {
     pub(super) fn new(opener: Opener, window: u64, has_writer: bool) -> Self {
         let active = Writer::Active { next: Offset(0), written: Offset(0) };
         let (batch, block) = (batch(window), max_block(window) as u64);
+        let room = usize::try_from(batch + block.min(batch)).unwrap_or_default();
         Self {
             opener,
             batch,
-            pool: Pool::default(),
-            room: usize::try_from(batch + block.min(batch)).unwrap_or_default(),
+            pool: Pool::keeping(2 * room),
+            room,
             writer: if has_writer { active } else { Writer::None },
             fresh: Fresh::default(),
             scratch: Vec::new(),
