@@ -1,14 +1,11 @@
-//! One file per subcommand.
+//! One file per subcommand: it reads the options, calls the workflow, and prints what came of it.
 
-mod ask_again;
+mod conclude;
 pub mod desc;
-mod gather;
 pub mod go;
 pub mod image;
 pub mod init;
 pub mod options;
 pub mod pxe;
 pub mod run;
-pub mod select;
 pub mod send;
-mod watch;

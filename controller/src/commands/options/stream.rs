@@ -3,17 +3,17 @@
 #![allow(rustdoc::broken_intra_doc_links, reason = "brackets in help texts mean what may be left out")]
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::time::Duration;
 
 use ka::chain::SlowLimits;
 use ka_net::relay::window;
 
 use crate::config::Config;
+use crate::lists::list::ListError;
 use crate::lists::order::OrderSource;
-use crate::stream::produce::{Choice, Settings};
-use crate::stream::source::{Source, Tuned};
+use crate::stream::produce::Choice;
 use crate::values;
+use crate::workflow::streaming::Streaming;
 use ka_net::listen::Listen;
 
 /// How a stream is held.
@@ -60,27 +60,23 @@ pub struct StreamArgs {
 }
 
 impl StreamArgs {
-    /// The golden node's window, in bytes: it bounds everybody's.
-    #[must_use]
-    pub fn window(&self) -> u64 {
-        self.window.unwrap_or_else(window::default_size)
-    }
-
-    /// The only interface through which nodes come, if one is known.
-    #[must_use]
-    pub fn interface(&self, config: &Config) -> Option<String> {
-        self.interface.clone().or_else(|| config.net.interface.clone())
-    }
-
-    /// The source, with the level that was chosen.
-    #[must_use]
-    pub fn tune(&self, source: Arc<dyn Source>, check_sum: bool) -> Arc<dyn Source> {
-        Arc::new(Tuned(source, Settings { level: self.level, check_sum }))
-    }
-
-    /// When a node is too slow to be waited for.
-    #[must_use]
-    pub fn slow(&self) -> SlowLimits {
-        SlowLimits { min_share: self.min_share, after: self.slow_after, ..SlowLimits::default() }
+    /// How the stream is held, with the list that the options name.
+    ///
+    /// # Errors
+    /// [`ListError`] with file, line and column.
+    pub fn streaming(&self, config: &Config) -> Result<Streaming, ListError> {
+        Ok(Streaming {
+            timeout: self.timeout,
+            listen: self.listen,
+            interface: self.interface.clone().or_else(|| config.net.interface.clone()),
+            dead_after: self.dead_after,
+            step_limit: self.step_limit,
+            rounds: self.rounds.get(),
+            order: self.order.read()?,
+            slow: SlowLimits { min_share: self.min_share, after: self.slow_after, ..SlowLimits::default() },
+            window: self.window.unwrap_or_else(window::default_size),
+            level: self.level,
+            json: self.json,
+        })
     }
 }
