@@ -4,7 +4,7 @@
 //! out: to compress random bytes for nothing costs more than all else that is done to them.
 
 use std::io;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -14,9 +14,9 @@ use ka::seal::{Bytes, Pool};
 
 use super::level::{FIRST, NONE};
 
-/// A sample's pieces, and the bytes of each: a 64th of a chunk.
-const SAMPLES: usize = 8;
-const SAMPLE: usize = 4096;
+/// A sample is this part of a chunk, in pieces of so many bytes, two at the least.
+const SAMPLED: usize = 64;
+const PIECE: usize = 4096;
 /// A chunk that saves less than this part of itself goes as it is: it would cost the nodes more than it saves the line.
 const WORTH: usize = 64;
 
@@ -67,6 +67,8 @@ impl Stored {
 /// What compressors and sealer share.
 pub(super) struct Effort {
     pub(super) level: AtomicI32,
+    /// The last chunk was not compressed.
+    pub(super) raw: AtomicBool,
     /// Nanoseconds of work of all compressors.
     worked: AtomicU64,
     pub(super) workers: u32,
@@ -75,7 +77,12 @@ pub(super) struct Effort {
 impl Effort {
     pub(super) fn new(level: i32, workers: usize) -> Self {
         let workers = u32::try_from(workers).unwrap_or(1);
-        Self { level: AtomicI32::new(level), worked: AtomicU64::new(0), workers }
+        Self {
+            level: AtomicI32::new(level),
+            raw: AtomicBool::new(level == NONE),
+            worked: AtomicU64::new(0),
+            workers,
+        }
     }
 
     /// How long a compressor has worked, on average over all of them.
@@ -130,17 +137,18 @@ impl Compressor {
 
     /// Whether a sample of the bytes cannot be made smaller.
     fn is_random(&mut self, plain: &[u8]) -> io::Result<bool> {
-        if plain.len() < 4 * SAMPLES * SAMPLE {
+        let count = plain.len() / SAMPLED / PIECE;
+        if count < 2 {
             return Ok(false);
         }
         let mut sample = std::mem::take(&mut self.sample);
         sample.clear();
-        for start in (0..SAMPLES).map(|i| plain.len() / SAMPLES * i) {
-            sample.extend_from_slice(&plain[start..start + SAMPLE]);
+        for start in (0..count).map(|i| plain.len() / count * i) {
+            sample.extend_from_slice(&plain[start..start + PIECE]);
         }
         let packed = self.at(FIRST)?.compress(&sample);
         self.sample = sample;
-        Ok(packed?.len() + SAMPLES * SAMPLE / WORTH >= SAMPLES * SAMPLE)
+        Ok(packed?.len() + count * PIECE / WORTH >= count * PIECE)
     }
 
     fn at(&mut self, level: i32) -> io::Result<&mut zstd::bulk::Compressor<'static>> {

@@ -95,9 +95,8 @@ pub(super) struct Seen {
     pub(super) worked: Duration,
     /// How long the sealer had a block that the chain did not take.
     pub(super) blocked: Duration,
-    /// Chunks that became smaller, and chunks in all.
-    pub(super) shrunk: u32,
-    pub(super) chunks: u32,
+    /// How many of the plain bytes were in chunks that became smaller.
+    pub(super) shrunk: u64,
 }
 
 /// What was done in one period.
@@ -154,8 +153,7 @@ impl Level {
         self.rate = Some(rate);
         let (sealed, plain) = (since(seen.sealed, then.sealed), since(seen.plain_sealed, then.plain_sealed));
         let worked = seen.worked.saturating_sub(then.worked).as_secs_f64();
-        let (shrunk, chunks) = (seen.shrunk - then.shrunk, seen.chunks - then.chunks);
-        let random = self.level != NONE && shrunk * 2 < chunks;
+        let random = self.level != NONE && 2.0 * since(seen.shrunk, then.shrunk) < plain;
         if let Some(cost) = cost(self.level).filter(|_| plain > 0.0 && !random) {
             self.work = Some(worked / plain / cost);
         }
@@ -323,8 +321,7 @@ mod tests {
                     self.seen.plain_taken += bytes(plain_taken);
                     let worked = if could.is_finite() { plain / could } else { 0.0 };
                     self.seen.worked += Duration::from_millis(10).mul_f64(worked);
-                    self.seen.chunks += 10;
-                    self.seen.shrunk += if ratio > 1.02 { 10 } else { 0 };
+                    self.seen.shrunk += if ratio > 1.02 { bytes(plain) } else { 0 };
                     self.now += 10;
                     self.chosen = self.level.next(Duration::from_millis(self.now), self.seen);
                     self.chosen
@@ -401,7 +398,7 @@ mod tests {
     #[test]
     fn before_the_chain_takes_anything_nothing_is_known() {
         let mut level = Level::new(FIRST);
-        let seen = Seen { sealed: 1 << 24, plain_sealed: 1 << 25, chunks: 8, shrunk: 8, ..Seen::default() };
+        let seen = Seen { sealed: 1 << 24, plain_sealed: 1 << 25, shrunk: 1 << 25, ..Seen::default() };
         assert_eq!(level.next(Duration::from_secs(9), seen), FIRST);
     }
 }

@@ -26,7 +26,7 @@ use crate::stream::source::{Source, SourceError};
 
 /// Chunks that may be on their way for each worker.
 const AHEAD: usize = 2;
-/// A chunk that is not compressed: small enough to stay in a processor's cache until it is sealed.
+/// A chunk where the last one was not compressed: small enough to stay in a processor's cache until it is sealed.
 const RAW_CHUNK: usize = 512 * 1024;
 
 /// How a stream is made.
@@ -203,8 +203,7 @@ impl Cutter<'_> {
 impl Output for Cutter<'_> {
     fn room(&mut self) -> &mut [u8] {
         if self.room == 0 {
-            let raw = self.effort.level.load(Ordering::Relaxed) == level::NONE;
-            self.room = if raw { RAW_CHUNK } else { MAX_CHUNK };
+            self.room = if self.effort.raw.load(Ordering::Relaxed) { RAW_CHUNK } else { MAX_CHUNK };
             self.chunk = Plain { bytes: self.pool.take(MAX_CHUNK), length: 0 };
         }
         &mut self.chunk.bytes.vec()[self.chunk.length..self.room]
@@ -281,9 +280,10 @@ impl<'a> Sealing<'a> {
         let mut sealed = 0;
         while let Ok(chunk) = chunks.recv() {
             let chunk = chunk.recv().map_err(|_| ProduceError::GivenUp)?.map_err(ProduceError::Compress)?;
-            self.seen.chunks += 1;
-            self.seen.shrunk += u32::from(chunk.kind() == Kind::Zstd);
-            self.seen.plain_sealed += chunk.plain_length() as u64;
+            let (plain, shrunk) = (chunk.plain_length() as u64, chunk.kind() == Kind::Zstd);
+            self.seen.plain_sealed += plain;
+            self.seen.shrunk += if shrunk { plain } else { 0 };
+            self.effort.raw.store(!shrunk, Ordering::Relaxed);
             self.content.push(chunk, |root| self.chain.prove(root));
             let most = self.size.next(self.start.elapsed(), sealed, self.chain.segment());
             sealed = self.content.length() / most * most;
@@ -367,7 +367,72 @@ impl Marks {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use ka::seal::Cipher;
+
     use super::*;
+
+    /// Pieces that compress, or do not, and where they were read to.
+    struct Pieces {
+        count: usize,
+        random: bool,
+        places: Mutex<BTreeSet<usize>>,
+    }
+
+    const PIECE: usize = 128 << 10;
+
+    impl Source for Pieces {
+        fn write(&self, out: &mut dyn Output) -> Result<Tally, SourceError> {
+            let mut state = 88_172_645_463_325_252_u64;
+            for _ in 0..self.count {
+                let room = out.room();
+                let length = room.len().min(PIECE);
+                self.places.lock().unwrap().insert(room.as_ptr().addr() / MAX_CHUNK);
+                for word in room[..length].chunks_mut(8) {
+                    state ^= state << 13;
+                    state ^= state >> 7;
+                    state ^= state << 17;
+                    let bytes = if self.random { state.to_le_bytes() } else { *b"the same" };
+                    word.copy_from_slice(&bytes[..word.len()]);
+                }
+                out.fill(length).map_err(SourceError::Stream)?;
+            }
+            Ok(Tally::default())
+        }
+    }
+
+    /// How many places in memory the blocks, and what was read, have had; and how many blocks there were.
+    fn places(random: bool) -> (usize, usize, usize) {
+        let source = Pieces { count: 512, random, places: Mutex::default() };
+        let key = StreamKey::generate(Cipher::preferred()).unwrap();
+        let (to, blocks) = sync_channel(4);
+        let (mut seen, mut count) = (BTreeSet::new(), 0);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let account = Account::default();
+                let to = to;
+                produce(&source, &key, &to, &|| (), (&account, Settings::default())).unwrap();
+                assert_eq!(account.plain.load(Ordering::Relaxed), (source.count * PIECE) as u64);
+            });
+            for (block, _) in blocks {
+                seen.insert(block.bytes().as_ptr().addr());
+                count += 1;
+            }
+        });
+        (source.places.into_inner().unwrap().len(), seen.len(), count)
+    }
+
+    #[test]
+    fn a_stream_that_flows_allocates_nothing() {
+        let workers = thread::available_parallelism().map_or(1, usize::from).min(8);
+        // A chunk's memory begins anywhere between two multiples of its size.
+        let chunks = 2 * (workers * AHEAD + workers + 4);
+        let (read, sealed, blocks) = places(true);
+        assert!(read <= chunks && sealed <= 16 && blocks > 4000, "{read}, {sealed} of {blocks}");
+        let (read, ..) = places(false);
+        assert!(read <= chunks, "{read}");
+    }
 
     #[test]
     fn places_of_the_sealed_stream_are_places_of_the_plain_one() {

@@ -262,7 +262,7 @@ impl Shell {
         while let Some(plain) = self.member.next_plain() {
             assert!(self.writes, "a writer that has failed is given more");
             assert!(plain.end > self.taken && plain.end <= self.member.verified());
-            self.written.extend(&plain.bytes);
+            self.written.extend_from_slice(&plain.bytes);
             if let Some(total) = plain.total {
                 assert_eq!((total, self.written.len()), (STREAM.total, STREAM.plain.len()));
             }

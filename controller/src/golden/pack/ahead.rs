@@ -66,7 +66,8 @@ impl Ahead {
         if self.thread.as_ref().is_none_or(JoinHandle::is_finished) {
             let (root, places, path) = (self.root.clone(), Arc::clone(&self.places), path.to_vec());
             let thread = thread::Builder::new().name("read ahead".into());
-            self.thread = thread.spawn(move || drop(read_all(&root, &path, &places, passed))).ok();
+            self.thread =
+                thread.spawn(move || read_all(&root, &path, &places, passed).unwrap_or_default()).ok();
         }
     }
 
