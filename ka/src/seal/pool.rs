@@ -46,8 +46,8 @@ impl Pool {
     #[must_use]
     pub fn take(&self, length: usize) -> Bytes {
         let used = (length >= SMALL).then(|| self.used(|bytes| bytes.len() == length)).flatten();
-        let mut bytes = used.unwrap_or_default();
-        bytes.resize(length, 0);
+        // New memory costs nothing before something comes into it.
+        let bytes = used.unwrap_or_else(|| vec![0; length]);
         Bytes { bytes, pool: Some(self.clone()) }
     }
 
