@@ -124,7 +124,7 @@ impl Level {
             trial: None,
             wait: 0,
             patience: PATIENCE.0,
-            tried: NONE,
+            tried: FIRST,
         }
     }
 
@@ -178,7 +178,7 @@ impl Level {
             self.level = self.level.min(FIRST);
         } else if self.level == NONE {
             self.from_nothing(period, seen);
-        } else if period.busy > ENOUGH && period.needed > ENOUGH && self.wait == 0 {
+        } else if period.busy > ENOUGH && period.needed > ENOUGH && !period.narrow && self.wait == 0 {
             let lower = self.fitting(period.needed, FASTEST, self.level);
             let next = if self.tried == NONE && lower != self.level { lower } else { NONE };
             self.begin(next, period, seen);
