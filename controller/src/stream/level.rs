@@ -42,8 +42,8 @@ const AHEAD: f64 = 0.08;
 const BLOCKED: f64 = 0.3;
 /// A level may need this share of the compressors' time: reading and hashing want the processors too.
 const ENOUGH: f64 = 0.6;
-/// From this share on the line is about to wait for the compressors.
-const TOO_MUCH: f64 = 0.85;
+/// With this share at the fastest level, compressing is worth a trial where nothing is compressed.
+const MOST: f64 = 0.85;
 /// For so many periods a level that was too slow is not tried again.
 const MEMORY: u32 = 100;
 /// A level that is tried must be better by this share to be kept.
@@ -67,8 +67,8 @@ pub(super) struct Level {
     /// Periods until something may be tried, and how many it will be after the next one that is no better.
     wait: u32,
     patience: u32,
-    /// What was tried last: the candidates take turns.
-    tried: i32,
+    /// Which of the candidates is next.
+    turn: usize,
 }
 
 /// A level that is tried.
@@ -124,7 +124,7 @@ impl Level {
             trial: None,
             wait: 0,
             patience: PATIENCE.0,
-            tried: FIRST,
+            turn: 0,
         }
     }
 
@@ -178,18 +178,24 @@ impl Level {
             self.level = self.level.min(FIRST);
         } else if self.level == NONE {
             self.from_nothing(period, seen);
-        } else if period.busy > ENOUGH && period.needed > ENOUGH && !period.narrow && self.wait == 0 {
-            let lower = self.fitting(period.needed, FASTEST, self.level);
-            let next = if self.tried == NONE && lower != self.level { lower } else { NONE };
-            self.begin(next, period, seen);
-        } else if period.needed > TOO_MUCH {
-            if self.level > FASTEST {
-                self.too_slow = Some((self.level, MEMORY));
-                self.level = self.fitting(period.needed, FASTEST, below(self.level));
+        } else if period.busy > ENOUGH && period.needed > ENOUGH && !period.narrow {
+            if self.wait == 0 {
+                self.try_less(period, seen);
             }
         } else if period.narrow {
             let most = self.too_slow.map_or(HIGHEST, |(level, _)| below(level));
             self.level = self.fitting(period.needed, self.level, most.max(self.level));
+        }
+    }
+
+    /// The compressors are busy, and the chain takes all that they make. The candidates take turns: nothing, a level that
+    /// leaves time, and the next lower one.
+    fn try_less(&mut self, period: &Period, seen: Seen) {
+        let candidates = [NONE, self.fitting(period.needed, FASTEST, self.level), below(self.level)];
+        let next = candidates[self.turn % candidates.len()];
+        self.turn += 1;
+        if next != self.level {
+            self.begin(next, period, seen);
         }
     }
 
@@ -198,7 +204,7 @@ impl Level {
         let Some(work) = self.work.filter(|_| period.narrow && self.wait == 0) else { return };
         let needed = period.rate * work;
         let fastest = LEVELS[0].1;
-        if needed * fastest <= TOO_MUCH {
+        if needed * fastest <= MOST {
             let fits = LEVELS.iter().rev().find(|(_, cost)| needed * cost <= ENOUGH);
             self.begin(fits.map_or(FASTEST, |(level, _)| *level), period, seen);
         }
@@ -206,18 +212,21 @@ impl Level {
 
     fn begin(&mut self, level: i32, period: &Period, seen: Seen) {
         self.trial = Some(Trial { before: self.level, achieved: period.achieved, from: seen.sealed });
-        (self.level, self.tried) = (level, level);
+        self.level = level;
     }
 
     /// A level was tried, and this is what the chain has achieved with it.
     fn decide(&mut self, trial: Trial, period: &Period) {
         if period.achieved > BETTER * trial.achieved {
-            self.patience = PATIENCE.0;
+            if trial.before != NONE {
+                self.too_slow = Some((trial.before, MEMORY));
+            }
+            (self.patience, self.wait) = (PATIENCE.0, 1);
         } else {
             self.level = trial.before;
             self.patience = (2 * self.patience).min(PATIENCE.1);
+            self.wait = self.patience;
         }
-        self.wait = self.patience;
     }
 
     /// The highest level from `least` to `most` that needs no more than enough, if this one needs `needed`.
@@ -289,17 +298,19 @@ mod tests {
             }
         }
 
-        /// `count` times 10 ms; at most 50 MB lie in the windows.
+        /// `count` times 10 ms; at most 4 MB are sealed and not taken yet.
         fn steps(&mut self, count: usize, speed: f64, line: f64, most: f64) -> Vec<i32> {
             const MB: f64 = 10_000.0;
-            let bytes =
-                |amount: f64| (0..1_000_000_u64).map(|kb| kb * 100).find(|&b| float(b) >= amount).unwrap();
+            // Seconds stand in for bytes: they are rounded without a cast.
+            let bytes = |amount: f64| Duration::from_secs_f64(amount.max(0.0)).as_secs();
             (0..count)
                 .map(|_| {
                     let ratio = (self.ratio)(self.chosen);
                     let could = cost(self.chosen).map_or(f64::INFINITY, |cost| speed * MB / cost);
-                    let room = (50e6 - float(self.seen.sealed - self.seen.taken)).max(0.0) + line * MB;
-                    let plain = could.min(room * ratio).min(3000.0 * MB);
+                    let room = (4e6 - float(self.seen.sealed - self.seen.taken)).max(0.0) + line * MB;
+                    let could_read = could.min(3000.0 * MB);
+                    let plain = could_read.min(room * ratio);
+                    self.seen.blocked += Duration::from_millis(10).mul_f64(1.0 - plain / could_read);
                     self.row.push((plain / ratio, plain));
                     let (mut sealed, mut took) = (line * MB, most * MB);
                     let (mut taken, mut plain_taken) = (0.0, 0.0);
