@@ -24,7 +24,7 @@ pub mod log_server;
 pub mod logging;
 pub mod pxe;
 pub mod rendezvous;
-pub mod status;
+pub use ka::session::status;
 pub mod stream;
 pub mod values;
 pub mod view;

@@ -2,6 +2,5 @@
 
 pub mod hosts;
 pub mod list;
-pub mod names;
 pub mod nodes;
 pub mod order;
