@@ -19,6 +19,7 @@ pub mod config;
 pub mod exit;
 pub mod golden;
 pub mod hub;
+pub mod journal;
 pub mod lists;
 pub mod log_server;
 pub mod logging;

@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 
+use anyhow::{Context, anyhow};
+use clap::Parser;
+
 use crate::commands::options::run::RunArgs;
 use crate::commands::{
     desc, desc::DescArgs, go, go::GoArgs, image, image::ImageArgs, init, init::InitArgs, pxe, pxe::PxeArgs,
-    run, send, send::SendArgs,
+    resume, resume::ResumeArgs, run, send, send::SendArgs,
 };
 use crate::config::Config;
 use crate::exit::{Exit, Outcome};
@@ -45,8 +48,27 @@ impl Cli {
             }
             Command::Init(args) => init::run(args, &self.config),
             Command::Pxe(args) => pxe::run(args, &config()?),
-            Command::Run(args) => run::run(args, &config()?),
-            Command::Send(args) => send::run(args, &config()?),
+            Command::Resume(args) => Self::resume(args, &config()?),
+            Command::Run(args) => run::run(args, &config()?, None),
+            Command::Send(args) => send::run(args, &config()?, None),
+        }
+    }
+}
+
+impl Cli {
+    /// Reads the command line of a run again, and goes on with it.
+    fn resume(args: &ResumeArgs, config: &Config) -> Outcome {
+        let recorded = resume::open(args, config)?;
+        let words = ["kactl"].into_iter().chain(recorded.header.arguments.iter().map(String::as_str));
+        let run = recorded.directory.display().to_string();
+        let again = Self::try_parse_from(words)
+            .with_context(|| format!("{run}: this kactl does not know its command line any more"))?;
+        let config = Config::load(&again.config)?;
+        log::info!("{run} goes on");
+        match &again.command {
+            Command::Run(args) => run::run(args, &config, Some(recorded)),
+            Command::Send(args) => send::run(args, &config, Some(recorded)),
+            _ => Err(anyhow!("{run} is neither of 'kactl run' nor of 'kactl send'").into()),
         }
     }
 }
@@ -64,6 +86,8 @@ pub enum Command {
     Init(InitArgs),
     /// Serve DHCP, TFTP, HTTP and what each machine boots, until stopped
     Pxe(PxeArgs),
+    /// Continue a run whose process was killed, or whose machine crashed
+    Resume(ResumeArgs),
     /// Clone this machine onto N nodes
     Run(Box<RunArgs>),
     /// Send files to running hosts
@@ -73,7 +97,7 @@ pub enum Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::{CommandFactory, Parser};
+    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

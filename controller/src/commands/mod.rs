@@ -7,5 +7,6 @@ pub mod image;
 pub mod init;
 pub mod options;
 pub mod pxe;
+pub mod resume;
 pub mod run;
 pub mod send;

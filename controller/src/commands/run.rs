@@ -7,16 +7,18 @@ use super::options::run::RunArgs;
 use crate::config::Config;
 use crate::exit::{Exit, Outcome};
 use crate::golden::plan;
+use crate::journal::Recorded;
 use crate::lists::nodes;
 use crate::workflow::clone::{self, End, Request};
 use crate::workflow::select::Permission;
 
-/// Runs `kactl run`.
+/// Runs `kactl run`, or goes on with one.
 ///
 /// # Errors
 /// What stopped it, with the exit status that says so.
-pub fn run(args: &RunArgs, config: &Config) -> Outcome {
-    match clone::run(&request(args, config)?, config)? {
+pub fn run(args: &RunArgs, config: &Config, recorded: Option<Recorded>) -> Outcome {
+    let request = Request { recorded, ..request(args, config)? };
+    match clone::run(&request, config)? {
         End::DryRun(machines) => conclude::dry_run(&args.session, &machines, args.stream.json),
         End::Held { session, undone } => {
             let outcome = conclude::session(&session, args.stream.json)?;
@@ -41,6 +43,7 @@ fn request<'a>(args: &'a RunArgs, config: &'a Config) -> anyhow::Result<Request<
         store_log: args.store_log.clone(),
         store_log_password: args.store_log_password.clone(),
         dry_run: args.dry_run,
+        recorded: None,
         stream: args.stream.streaming(config)?,
     })
 }
