@@ -177,12 +177,6 @@ impl Checker {
         }
     }
 
-    /// Whether the content is what the final block says. That proves nothing of who sealed it.
-    #[must_use]
-    pub fn has_content_of(&self, claimed: Total) -> bool {
-        self.own.root().hash == claimed.hash
-    }
-
     /// Up to where the content is proven.
     #[must_use]
     pub fn proven(&self) -> u64 {
