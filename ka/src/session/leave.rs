@@ -54,17 +54,17 @@ impl Session {
             // No chain judges a node that still writes out what all have.
             let ends = matches!(node.state, State::Finishing { .. })
                 || is_leaving && matches!(node.state, State::Receiving);
-            let (step, stream) = (node.step_or_phase(), node.stream());
+            let stream = node.stream();
             if absent || ends && silent > dead_after * limit {
                 let reason = format!("nothing was heard of it for {} s", silent.as_secs());
                 failures.push((id, failure("connection", reason, true, stream), Judge::Controller));
             } else if let Some(time) = known.at_one_step(now).filter(|time| *time > step_limit) {
                 let reason = format!("it has been at this step for {} s", time.as_secs());
-                failures.push((id, failure(&step, reason, false, stream), Judge::Stuck));
+                failures.push((id, failure(&node.step_or_phase(), reason, false, stream), Judge::Stuck));
             } else if let Some(time) = known.at_work(now).filter(|time| *time > step_limit * WORK_LIMIT) {
                 let reason =
                     format!("it has been at work for {} s, and never came to its end", time.as_secs());
-                failures.push((id, failure(&step, reason, false, stream), Judge::Stuck));
+                failures.push((id, failure(&node.step_or_phase(), reason, false, stream), Judge::Stuck));
             }
         }
         events.into_iter().for_each(|event| self.record(event));

@@ -288,7 +288,10 @@ impl Session {
 
     /// The stream runs: the nodes learn of it, and of their places.
     pub(super) fn on_started(&mut self, started: Started) {
-        let order = std::mem::take(&mut self.starting);
+        let mut order = std::mem::take(&mut self.starting);
+        // A node may have failed while the stream was started.
+        let nodes = &self.book.nodes;
+        order.retain(|(id, _)| nodes.get(id).is_some_and(|node| matches!(node.state, State::Ready)));
         if order.is_empty() || !matches!(self.book.stage, Stage::Preparing) {
             self.effects.push(Effect::GiveUpStream);
             return;
