@@ -9,6 +9,14 @@ type Watcher = Box<dyn Fn(&str) + Send>;
 /// Is told each step that begins.
 static WATCHER: Mutex<Option<Watcher>> = Mutex::new(None);
 
+/// Is told each step for as long as the process lives.
+static KEEPER: Mutex<Option<Watcher>> = Mutex::new(None);
+
+/// From now on `keeper` gets the name of each step that begins, whatever else watches.
+pub fn keep(keeper: impl Fn(&str) + Send + 'static) {
+    *KEEPER.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(keeper));
+}
+
 /// From now on `watcher` is told the name of each step that begins, in place of whoever was before.
 pub fn watch(watcher: impl Fn(&str) + Send + 'static) {
     *WATCHER.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(watcher));
@@ -17,8 +25,10 @@ pub fn watch(watcher: impl Fn(&str) + Send + 'static) {
 /// Tells what the step of now goes on with, such as another of several tools: a step that says nothing new for too
 /// long counts as failed.
 pub fn goes_on(what: &str) {
-    if let Some(watcher) = WATCHER.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-        watcher(what);
+    for told in [&KEEPER, &WATCHER] {
+        if let Some(watcher) = told.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            watcher(what);
+        }
     }
 }
 

@@ -3,7 +3,10 @@
 //! Everything has a default, so that a file is only needed for what differs. An unknown word is an
 //! error: a misspelt `interface` must not be taken for none.
 
+pub mod bmc;
+mod groups;
 pub mod keys;
+pub mod profiles;
 pub mod pxe;
 pub mod read;
 
@@ -11,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 use ka::wire;
 
+use crate::lists::node_set::Groups;
+use profiles::Profiles;
 use pxe::Pxe;
 use read::{Section, Source};
 
@@ -35,6 +40,10 @@ pub struct Config {
     pub net: Net,
     /// How machines are booted over the network.
     pub pxe: Pxe,
+    /// Named lists of nodes.
+    pub groups: Groups,
+    /// What `kactl run` takes where its command line says nothing.
+    pub profiles: Profiles,
 }
 
 /// Where the nodes are.
@@ -65,6 +74,8 @@ pub struct Directories {
     pub run: PathBuf,
     /// The keys.
     pub keys: PathBuf,
+    /// How machines are switched on and off: a file with passwords.
+    pub bmc: PathBuf,
 }
 
 impl Default for Directories {
@@ -75,6 +86,7 @@ impl Default for Directories {
             log: "/var/log/ka".into(),
             run: "/run/ka".into(),
             keys: "/etc/ka/keys".into(),
+            bmc: "/etc/ka/bmc.toml".into(),
         }
     }
 }
@@ -87,6 +99,7 @@ impl Directories {
         section.set("log", &mut read.log);
         section.set("run", &mut read.run);
         section.set("keys", &mut read.keys);
+        section.set("bmc", &mut read.bmc);
         section.end();
         read
     }
@@ -106,7 +119,7 @@ impl Directories {
     /// What belongs to this machine as a golden node, and to none of its copies.
     #[must_use]
     pub fn own(&self) -> Vec<PathBuf> {
-        vec![self.state.clone(), self.log.clone(), self.keys.clone()]
+        vec![self.state.clone(), self.log.clone(), self.keys.clone(), self.bmc.clone()]
     }
 
     /// The leases of the runs that wait or work.
@@ -202,6 +215,8 @@ impl Config {
             ports: Ports::read(file.section("ports")),
             net: Net::read(file.section("net")),
             pxe: Pxe::read(file.section("pxe")),
+            groups: groups::read(file.section("groups")),
+            profiles: Profiles::read(file.section("defaults"), file.named_sections("profile")),
         };
         file.end();
         let faults = source.faults();

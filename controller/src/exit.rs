@@ -15,6 +15,8 @@ pub enum Exit {
     Usage,
     /// 3: what was to be sent could not be read to its end.
     SourceFailed,
+    /// The worst exit status of a command on nodes; 255 for a node on which it did not run to its end.
+    Of(u8),
 }
 
 impl From<Exit> for ExitCode {
@@ -24,6 +26,7 @@ impl From<Exit> for ExitCode {
             Exit::NodesFailed => 1,
             Exit::Usage => 2,
             Exit::SourceFailed => 3,
+            Exit::Of(status) => status,
         })
     }
 }

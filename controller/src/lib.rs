@@ -16,12 +16,15 @@
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod console;
 pub mod exit;
 pub mod golden;
 pub mod hub;
 pub mod lists;
 pub mod log_server;
 pub mod logging;
+pub mod machines;
+pub mod power;
 pub mod pxe;
 pub mod rendezvous;
 pub mod status;

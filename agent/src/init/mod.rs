@@ -2,10 +2,11 @@
 //!
 //! When PID 1 ends, the kernel panics and nobody learns why. So the node's work runs in a child of the
 //! same binary, and this process only waits for its end: whatever the work does, there is a log, a
-//! countdown with a way into a shell, and a reboot.
+//! countdown with a way into a shell, and a reboot. The console for the golden node is another child.
 
 mod console;
 mod end;
+mod keep;
 pub mod log;
 mod mounts;
 mod outcome;
@@ -39,6 +40,7 @@ pub fn run(level: LevelFilter, work: &[&str]) -> ! {
     }
     let consoles = Console::active();
     let reaper = Reaper::start();
+    keep::console(reaper.spawner());
     let end = supervise(&consoles, &reaper, work);
     end::end(end)
 }

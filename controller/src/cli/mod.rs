@@ -1,11 +1,16 @@
 //! The command line: options and subcommands.
 
+mod profile;
+
+pub use profile::{LineError, parse};
+
 use std::path::PathBuf;
 
 use crate::commands::options::run::RunArgs;
 use crate::commands::{
-    desc, desc::DescArgs, go, go::GoArgs, image, image::ImageArgs, init, init::InitArgs, pxe, pxe::PxeArgs,
-    run, send, send::SendArgs,
+    console, console::ConsoleArgs, desc, desc::DescArgs, exec, exec::ExecArgs, go, go::GoArgs, image,
+    image::ImageArgs, init, init::InitArgs, log, log::LogArgs, machines, machines::MachinesArgs, power,
+    power::PowerArgs, pxe, pxe::PxeArgs, run, send, send::SendArgs,
 };
 use crate::config::Config;
 use crate::exit::{Exit, Outcome};
@@ -34,6 +39,11 @@ impl Cli {
     pub fn run(&self) -> Outcome {
         let config = || Config::load(&self.config);
         match &self.command {
+            Command::Console(args) => console::run(args, &config()?),
+            Command::Exec(args) => exec::run(args, &config()?),
+            Command::Log(args) => log::run(args, &config()?),
+            Command::Machines(args) => machines::run(args, &config()?),
+            Command::Power(args) => power::run(args, &config()?),
             Command::Desc(args) => {
                 desc::run(args, &mut terminal::data())?;
                 Ok(Exit::Ok)
@@ -54,14 +64,24 @@ impl Cli {
 /// What kactl can do.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
+    /// Open a shell on a node, from the first moment of stage1 until it reboots
+    Console(ConsoleArgs),
     /// Write a description of one of this machine's disks, for 'kactl run'
     Desc(DescArgs),
+    /// Run a command on nodes, at the same time
+    Exec(ExecArgs),
     /// Start a waiting session with the nodes present
     Go(GoArgs),
     /// Build what the nodes boot, from this machine's kernel and tools
     Image(ImageArgs),
     /// Create the keys and /etc/ka/ka.toml
     Init(InitArgs),
+    /// Show a node's log
+    Log(LogArgs),
+    /// List every machine that ever joined a run
+    Machines(MachinesArgs),
+    /// Switch machines on and off
+    Power(PowerArgs),
     /// Serve DHCP, TFTP, HTTP and what each machine boots, until stopped
     Pxe(PxeArgs),
     /// Clone this machine onto N nodes
@@ -113,6 +133,11 @@ mod tests {
             "kactl pxe --proxy --no-dhcp",
             "kactl pxe config",
             "kactl pxe config bind",
+            "kactl log",
+            "kactl power up node1",
+            "kactl power on",
+            "kactl exec node1",
+            "kactl console node1 --escape x",
             "kactl go",
             "kactl go ../x",
             "kactl send --session a -n 1 --dir a --rounds 0",

@@ -30,6 +30,8 @@ use ka::wire::session_names;
 use mio::Waker;
 
 use crate::config::{Config, keys::Keys};
+use crate::machines::recorder::{Recorder, Seen};
+use crate::machines::store::Store;
 use crate::rendezvous::go::GoSockets;
 use crate::rendezvous::registry::{self, Registration, RegistryError};
 use crate::status::{RunStatus, Transfer};
@@ -64,6 +66,8 @@ pub struct Place {
     pub sessions: PathBuf,
     /// Who may come in.
     pub entry: Entry,
+    /// Where the machines that come are recorded, and for which run.
+    pub machines: Option<(Store, String)>,
 }
 
 impl Place {
@@ -77,6 +81,7 @@ impl Place {
             data: config.ports.data,
             sessions: config.directories.run.join("sessions"),
             entry: Entry::default(),
+            machines: None,
         }
     }
 }
@@ -160,6 +165,7 @@ impl Hub {
         let names: Vec<String> = sessions.iter().map(|session| session.name.clone()).collect();
         let net = Net::new(keys, control)?;
         let waker = net.waker();
+        let machines = place.machines.clone().map(|(store, run)| Recorder::start(store, &run)).transpose()?;
         let (notices, from_streams) = channel();
         let (orders, from_users) = channel();
         let shared = Arc::new(Shared::default());
@@ -169,6 +175,7 @@ impl Hub {
             wanted_at: Instant::now(),
             directory: place.sessions.clone(),
             entry: place.entry.clone(),
+            machines,
             complained: BTreeSet::new(),
             data: DataPlace { side: place.side.clone(), port: place.data },
             sessions: sessions.into_iter().map(|s| (s.name.clone(), Session::new(s))).collect(),
@@ -249,6 +256,7 @@ struct EventLoop {
     wanted_at: Instant,
     directory: PathBuf,
     entry: Entry,
+    machines: Option<Recorder>,
     /// Hosts that were sent away, as the log has said.
     complained: BTreeSet<(IpAddr, String)>,
     data: DataPlace,
@@ -378,9 +386,13 @@ impl EventLoop {
         }
         let id = NodeId(self.next_node);
         self.next_node += 1;
+        let seen = self.machines.is_some().then(|| Seen::of(&hello, addresses.0)).flatten();
         match session.on_hello(id, hello, connection, addresses, now) {
             Ok(node) => {
                 self.owners.insert(connection, (name, node));
+                if let Some((machines, seen)) = self.machines.as_mut().zip(seen) {
+                    machines.joined(seen);
+                }
                 Ok(())
             }
             Err(reason) => {
@@ -455,6 +467,9 @@ impl EventLoop {
         let mut snapshots = self.shared.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, session) in &self.sessions {
             let (status, transfer) = session.status();
+            if let Some(machines) = &mut self.machines {
+                machines.look(name, &status);
+            }
             let snapshot = Snapshot {
                 status,
                 transfer,

@@ -5,6 +5,7 @@
 //! the stream's blocks between them, which are sealed already.
 
 pub mod channel;
+pub mod console;
 pub mod control;
 pub mod discovery;
 mod frame;
@@ -17,11 +18,13 @@ pub mod session_names;
 pub const BLOCK_OVERHEAD: usize = frame::HEADER;
 
 /// The version of everything on the wire. Both sides must have the same.
-pub const PROTOCOL: u16 = 4;
+pub const PROTOCOL: u16 = 5;
 
 /// TCP port of the golden node's control connections.
 pub const CONTROL_PORT: u16 = 30765;
 /// TCP port of data links.
 pub const DATA_PORT: u16 = 30764;
+/// TCP port of a node's console.
+pub const CONSOLE_PORT: u16 = 12345;
 /// UDP port on which the golden node is found.
 pub const DISCOVERY_PORT: u16 = 4957;

@@ -15,6 +15,9 @@ use crate::{log_server, values};
 /// Options of `kactl run`.
 #[derive(Debug, clap::Args)]
 pub struct RunArgs {
+    /// Take the options of [profile.NAME] in the configuration; those given here count before them
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
     /// How many nodes to wait for
     #[arg(short = 'n', value_name = "N")]
     pub nodes_wanted: NonZeroU32,
