@@ -1,7 +1,7 @@
 //! The golden node's configuration: `/etc/ka/ka.toml`, and where ka keeps its files.
 //!
-//! Everything has a default, so that a file is only needed for what differs. An unknown word is an
-//! error: a misspelt `interface` must not be taken for none.
+//! Everything has a default, so the file needs only what differs. An unknown key is an error: a misspelt `interface`
+//! must not be ignored.
 
 pub mod bmc;
 mod groups;
@@ -19,13 +19,13 @@ use profiles::Profiles;
 use pxe::Pxe;
 use read::{Section, Source};
 
-/// Where the configuration is looked for.
+/// The default path of the configuration.
 pub const DEFAULT_FILE: &str = "/etc/ka/ka.toml";
 
 /// The file that `kactl init` writes: every setting with its default, commented out.
 pub const TEMPLATE: &str = include_str!("config/ka.toml");
 
-/// Where the boot files are had over HTTP: beside the nodes' ports, for a golden node may be a web server too.
+/// The HTTP port for the boot files. It is next to the nodes' ports, because a golden node may run a web server too.
 const HTTP_PORT: u16 = 30766;
 const BOOTED_PORT: u16 = 30767;
 
@@ -36,9 +36,9 @@ pub struct Config {
     pub directories: Directories,
     /// The ports that the nodes use.
     pub ports: Ports,
-    /// Where the nodes are.
+    /// How nodes are reached.
     pub net: Net,
-    /// How machines are booted over the network.
+    /// How machines boot over the network.
     pub pxe: Pxe,
     /// Named lists of nodes.
     pub groups: Groups,
@@ -46,10 +46,10 @@ pub struct Config {
     pub profiles: Profiles,
 }
 
-/// Where the nodes are.
+/// How nodes are reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Net {
-    /// The only interface through which nodes come.
+    /// The only interface for nodes.
     pub interface: Option<String>,
 }
 
@@ -64,13 +64,13 @@ impl Net {
 /// Where ka keeps its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directories {
-    /// What came with ka: the agent and the scripts that make images.
+    /// Files installed with ka: the agent and the image scripts.
     pub lib: PathBuf,
-    /// What `kactl image` made: `boot/` and `stage2/`.
+    /// The output of `kactl image`: `boot/` and `stage2/`.
     pub state: PathBuf,
-    /// The nodes' logs, a directory for each run.
+    /// The nodes' logs, one directory per run.
     pub log: PathBuf,
-    /// What is gone after a reboot: leases of runs, dnsmasq's files.
+    /// What is gone after a reboot: the runs' leases, dnsmasq's files.
     pub run: PathBuf,
     /// The keys.
     pub keys: PathBuf,
@@ -104,7 +104,7 @@ impl Directories {
         read
     }
 
-    /// The root of what TFTP serves.
+    /// The root of the TFTP server.
     #[must_use]
     pub fn boot(&self) -> PathBuf {
         self.state.join("boot")
@@ -116,13 +116,13 @@ impl Directories {
         self.state.join("stage2")
     }
 
-    /// What belongs to this machine as a golden node, and to none of its copies.
+    /// Files that belong to this golden node and must not be cloned.
     #[must_use]
     pub fn own(&self) -> Vec<PathBuf> {
         vec![self.state.clone(), self.log.clone(), self.keys.clone(), self.bmc.clone()]
     }
 
-    /// The leases of the runs that wait or work.
+    /// The leases of waiting and active runs.
     #[must_use]
     pub fn runs(&self) -> PathBuf {
         self.run.join("runs")
@@ -132,13 +132,13 @@ impl Directories {
 /// The ports that the nodes use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ports {
-    /// Control connections, TCP.
+    /// Control connections (TCP).
     pub control: u16,
-    /// The stream, from member to member, TCP.
+    /// The stream between members (TCP).
     pub data: u16,
-    /// The boot files, TCP.
+    /// The boot files (TCP).
     pub http: u16,
-    /// Where nodes tell that they run from their own disks, TCP.
+    /// Where nodes report that they have booted from their own disks (TCP).
     pub booted: u16,
 }
 
@@ -160,7 +160,7 @@ impl Ports {
         read
     }
 
-    /// One port cannot be two things.
+    /// Two services cannot share a port.
     fn judge(&self, section: &Section<'_>) {
         let all =
             [("control", self.control), ("data", self.data), ("http", self.http), ("booted", self.booted)];
@@ -172,7 +172,7 @@ impl Ports {
     }
 }
 
-/// A configuration that cannot be used.
+/// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -181,23 +181,23 @@ pub enum ConfigError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
-    /// The file says what ka does not understand, or what cannot be.
+    /// The file has unknown keys or invalid values.
     #[error("{}", faults.join("\n"))]
     Content {
-        /// All that is wrong, each with file, line and column.
+        /// All problems, each with file, line and column.
         faults: Vec<String>,
     },
 }
 
 impl Config {
-    /// Reads the configuration. The default file may be missing, any other must be there.
+    /// Reads the configuration. The default file may be missing; any other must exist.
     ///
     /// # Errors
-    /// [`ConfigError`] with the file and, for its content, all that is wrong with line and column.
+    /// [`ConfigError`] with the file and, for its content, all problems with line and column.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         match std::fs::read_to_string(path) {
             Ok(text) => Self::parse(path, &text),
@@ -227,7 +227,6 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::values;
     use pxe::{Booting, LocalPxelinux, Subnet};
     use read::Located;
     use std::net::Ipv4Addr;
@@ -247,7 +246,7 @@ mod tests {
         let router = Ipv4Addr::new(10, 0, 0, 254);
         let own = Booting { local_pxelinux: LocalPxelinux::Chain, ..Booting::default() };
         let subnet = Subnet {
-            range: values::range("10.1.0.100,10.1.0.199").unwrap(),
+            range: "10.1.0.100,10.1.0.199".parse().unwrap(),
             netmask: Ipv4Addr::new(255, 255, 255, 0),
             router: Ipv4Addr::new(10, 1, 0, 1),
         };
@@ -256,7 +255,7 @@ mod tests {
             pxe: Pxe {
                 interface: Some("eth1".into()),
                 address: Some(Ipv4Addr::new(10, 0, 0, 1)),
-                range: values::range("10.0.0.100,10.0.0.199").ok().map(Located::nowhere),
+                range: "10.0.0.100,10.0.0.199".parse().ok().map(Located::nowhere),
                 router: Some(Located::nowhere(router)),
                 vlan: Some(5),
                 subnets: vec![Located::nowhere(subnet)],

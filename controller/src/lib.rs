@@ -1,8 +1,8 @@
 //! Everything that talks to a person or reads the golden node.
 //!
-//! [`cli`] reads the command line, [`commands`] do what it says. [`golden`] looks at this machine and makes the plan;
-//! [`hub`] holds the nodes' connections, sessions and rounds; [`stream`] sends; [`pxe`] serves what machines boot;
-//! [`view`] shows.
+//! [`cli`] reads the command line, [`commands`] turn it into requests, and [`workflow`] carries these out, step by step.
+//! [`golden`] looks at this machine and makes the plan; [`hub`] holds the nodes' connections, sessions and rounds;
+//! [`stream`] sends; [`pxe`] serves what machines boot; [`view`] shows.
 //!
 //! ```
 //! use kactl::lists::order::OrderSource;
@@ -31,3 +31,4 @@ pub mod status;
 pub mod stream;
 pub mod values;
 pub mod view;
+pub mod workflow;

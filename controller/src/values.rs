@@ -1,7 +1,5 @@
 //! The values that options take, each checked where it is read so that nothing later meets a wrong one.
 
-use std::fmt;
-use std::net::Ipv4Addr;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -112,49 +110,6 @@ pub fn share(text: &str) -> Result<f64, String> {
     share.ok_or_else(|| "a share is a number from 0 to 1, such as 0.1".into())
 }
 
-/// A range of addresses that DHCP may give.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Range {
-    /// The first address.
-    pub first: Ipv4Addr,
-    /// The last address.
-    pub last: Ipv4Addr,
-}
-
-impl Range {
-    /// How many addresses it has.
-    #[must_use]
-    pub fn count(self) -> u64 {
-        u64::from(self.last.to_bits()) - u64::from(self.first.to_bits()) + 1
-    }
-
-    /// Whether it has this address.
-    #[must_use]
-    pub fn has(self, address: Ipv4Addr) -> bool {
-        (self.first..=self.last).contains(&address)
-    }
-}
-
-impl fmt::Display for Range {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{},{}", self.first, self.last)
-    }
-}
-
-/// What `--range` takes: `FIRST,LAST`.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn range(text: &str) -> Result<Range, String> {
-    let (first, last) = text.split_once(',').ok_or("expected FIRST,LAST, such as 10.0.0.10,10.0.0.99")?;
-    let address = |t: &str| t.trim().parse::<Ipv4Addr>().map_err(|_| format!("'{t}' is no IPv4 address"));
-    let range = Range { first: address(first)?, last: address(last)? };
-    if range.first > range.last {
-        return Err(format!("{} is above {}", range.first, range.last));
-    }
-    Ok(range)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,16 +138,6 @@ mod tests {
         );
         for bad in ["", "s", "-1", "1d", "inf", "nan", ".", "1e99", "1e18", "9000h"] {
             assert!(duration(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn ranges() {
-        let good = Range { first: Ipv4Addr::new(10, 0, 0, 2), last: Ipv4Addr::new(10, 0, 0, 9) };
-        assert_eq!(range("10.0.0.2,10.0.0.9"), Ok(good));
-        assert_eq!(range("10.0.0.2, 10.0.0.9"), Ok(good));
-        for bad in ["", "10.0.0.2", "10.0.0.9,10.0.0.2", "a,b", "10.0.0.2,10.0.0.9,24"] {
-            assert!(range(bad).is_err(), "{bad}");
         }
     }
 

@@ -272,7 +272,7 @@ fn another_dnsmasq_on_another_interface_does_no_harm() {
     let mut other = other.stderr(Stdio::null()).spawn().unwrap();
     let pxe = site.start_pxe(&["--interface", "srv", "--range", "10.77.0.50,10.77.0.59"]);
     pxe.wait_for_line("every machine boots from its disk");
-    assert!(!pxe.log().contains("hears it as well"), "{}", pxe.log());
+    assert!(!pxe.log().contains("listens there too"), "{}", pxe.log());
     let offer = site.dhcp();
     assert!(offer.lines().any(|line| line == "siaddr=10.77.0.1"), "{offer}");
     assert!(site.tftp("vmlinuz").is_some());
@@ -459,7 +459,7 @@ fn what_cannot_be_served_is_refused() {
 
     fs::remove_file(site.boot().join("all.rdz")).unwrap();
     let log = refused(&["--interface", "srv"]);
-    assert!(log.contains("all.rdz: make the boot image with `kactl image`"), "{log}");
+    assert!(log.contains("all.rdz is missing: create the boot image with `kactl image`"), "{log}");
 }
 
 /// Not a test by itself: the process of a run that the tests can kill.

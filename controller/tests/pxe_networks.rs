@@ -146,7 +146,7 @@ fn a_relayed_machine_gets_an_address_of_its_network() {
     assert_eq!(answer["options"]["3"], json!("0a4d00c8"), "{answer}");
     // Nobody routes to the other network.
     assert!(
-        pxe.log().contains("no way to 10.79.0.0/16") && !pxe.log().contains("no way to 10.78"),
+        pxe.log().contains("no route to 10.79.0.0/16") && !pxe.log().contains("no route to 10.78"),
         "{}",
         pxe.log()
     );
@@ -306,7 +306,7 @@ fn a_program_that_shares_dhcps_port_is_named() {
         String::from_utf8(text).unwrap().contains(":0043 ")
     });
     let pxe = serving(&site, &["--interface", "srv"]);
-    let said = format!("DHCP at srv:67: dnsmasq ({}) hears it as well", other.0.id());
+    let said = format!("DHCP at srv:67: dnsmasq ({}) listens there too", other.0.id());
     assert!(pxe.log().contains(&said), "{said} is missing in {}", pxe.log());
     assert_eq!(file(&site.ask(&json!({ "arch": 0 }))), "lpxelinux.0");
 }

@@ -1,36 +1,36 @@
-//! Files that are there whole or not at all, whatever happens while they are written.
+//! Atomic file writes: the new content is complete, or the old file is untouched.
 
 use std::fs::{File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// A file or directory that could not be made, read or removed.
+/// A failed operation on a file or directory.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {}", path.display())]
 pub struct FileError {
-    /// What was tried.
+    /// The operation.
     pub action: &'static str,
-    /// On what.
+    /// The path.
     pub path: PathBuf,
-    /// What the system said.
+    /// The system's error.
     #[source]
     pub source: io::Error,
 }
 
 impl FileError {
-    /// For `map_err`: what was tried on which path.
+    /// Returns a closure for `map_err` that adds the operation and the path.
     pub fn new(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self { action, path, source }
     }
 }
 
-/// Writes a file with exactly these permissions, whatever the umask: first beside its place and
-/// synced, then renamed into it.
+/// Writes a file with exactly this mode, regardless of the umask. The content goes to a temporary file in the same
+/// directory, is synced, and is renamed into place.
 ///
 /// # Errors
-/// [`FileError`]; the old file, if there was one, is then untouched.
+/// [`FileError`]. An existing file is then untouched.
 pub fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), FileError> {
     stage(path, content, mode)
         .and_then(|new| new.persist(path).map_err(|e| e.error))
@@ -38,10 +38,10 @@ pub fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), FileError> {
         .map_err(FileError::new("write", path))
 }
 
-/// Like [`write()`], but never replaces a file: one that is there is an error.
+/// Like [`write()`], but fails if the file exists.
 ///
 /// # Errors
-/// [`FileError`], of kind `AlreadyExists` if the file is there.
+/// [`FileError`], with kind `AlreadyExists` if the file exists.
 pub fn create(path: &Path, content: &[u8], mode: u32) -> Result<(), FileError> {
     stage(path, content, mode)
         .and_then(|new| new.persist_noclobber(path).map_err(|e| e.error))
@@ -49,10 +49,10 @@ pub fn create(path: &Path, content: &[u8], mode: u32) -> Result<(), FileError> {
         .map_err(FileError::new("create", path))
 }
 
-/// Writes the content to a file without its name yet, in the directory that the name is in.
+/// Writes the content to an unnamed temporary file in the target's directory.
 ///
 /// # Errors
-/// What the system said.
+/// The system's error.
 pub fn stage(path: &Path, content: &[u8], mode: u32) -> io::Result<tempfile::NamedTempFile> {
     let mut new = tempfile::Builder::new().prefix(".ka-").tempfile_in(parent(path))?;
     new.write_all(content)?;
@@ -65,7 +65,7 @@ fn parent(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// A rename is only durable when the directory is.
+/// A rename is durable only once its directory is synced.
 fn sync_parent(path: &Path) -> io::Result<()> {
     File::open(parent(path))?.sync_all()
 }

@@ -1,4 +1,4 @@
-//! What blkid finds on a device: kind of file system, label, UUIDs.
+//! Runs blkid(8): file system type, label and UUIDs of a device.
 
 use crate::tool::{self, End};
 use std::fs::File;
@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// How long blkid may look at one device: a bad one must not hold up a node or a run for ever.
+/// The time limit for probing one device: a failing device must not hold up a node or a run.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// What is on a device.
+/// What blkid found on a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
-    /// `ext4`, `swap`, `LVM2_member`; none if blkid knows nothing that it finds.
+    /// The type, such as `ext4`, `swap` or `LVM2_member`; `None` if blkid recognises nothing.
     pub kind: Option<String>,
     /// The file system's UUID.
     pub uuid: Option<String>,
@@ -23,11 +23,11 @@ pub struct Contents {
     pub partuuid: Option<String>,
     /// The kind of partition table on it: `dos`, `gpt`.
     pub table: Option<String>,
-    /// The partition's type in an MBR.
+    /// The partition's type in an MBR table.
     pub partition_type: Option<u8>,
 }
 
-/// Why it is not known what is on a device.
+/// Why a device could not be probed.
 #[derive(Debug, thiserror::Error)]
 pub enum BlkidError {
     /// The tool cannot be started.
@@ -38,10 +38,10 @@ pub enum BlkidError {
     Open {
         /// The device.
         device: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         error: io::Error,
     },
-    /// Several things at once.
+    /// Signatures of several file systems.
     #[error("{device} has the signatures of several file systems: wipe the stale one with wipefs", device = .0.display())]
     Ambivalent(PathBuf),
     /// The tool failed.
@@ -49,22 +49,22 @@ pub enum BlkidError {
     Failed {
         /// The device.
         device: PathBuf,
-        /// How it ended.
+        /// Its exit status.
         status: String,
-        /// What it printed.
+        /// Its output.
         output: String,
     },
 }
 
-/// Asks blkid what is on a device, past its cache.
+/// Probes a device with blkid, bypassing its cache.
 ///
 /// # Errors
-/// blkid is missing, the device cannot be read, or blkid failed or cannot decide.
+/// blkid is missing, the device cannot be read, or blkid failed or found conflicting signatures.
 pub fn probe(device: &Path) -> Result<Contents, BlkidError> {
     ask(device, &[])
 }
 
-/// The same for a stretch of a device: a partition that the kernel doesn't know. In bytes.
+/// Like [`probe`], for a byte range of a device: a partition that the kernel does not know.
 ///
 /// # Errors
 /// As for [`probe`].
@@ -73,12 +73,12 @@ pub fn probe_at(device: &Path, start: u64, size: u64) -> Result<Contents, BlkidE
 }
 
 fn ask(device: &Path, options: &[&str]) -> Result<Contents, BlkidError> {
-    // blkid has one status for a device with nothing on it and for one that cannot be opened.
+    // blkid exits with the same status for an empty device and for one that it cannot open.
     File::open(device).map_err(|source| BlkidError::Open { device: device.to_owned(), error: source })?;
     let mut blkid = Command::new("blkid");
     blkid.args(["-p", "-o", "udev"]).args(options).arg(device).stdin(Stdio::null());
     let output = tool::output(&mut blkid, LIMIT).map_err(BlkidError::Start)?;
-    // blkid(8): 2 means that it found nothing, 8 that it found too much.
+    // blkid(8): status 2 means that nothing was found, 8 that the result is ambiguous.
     let code = match output.end {
         End::Exited(status) => status.code(),
         End::Killed { .. } => None,
@@ -110,7 +110,7 @@ fn parse(text: &str) -> Contents {
     }
 }
 
-/// A value in which libblkid has written unusual bytes as `\x` and two hexadecimal digits.
+/// Decodes a value in which libblkid has escaped unusual bytes as `\x` and two hexadecimal digits.
 fn decode(value: &str) -> String {
     let mut bytes = Vec::with_capacity(value.len());
     let mut rest = value.as_bytes();
@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(parse(""), Contents::default());
     }
 
-    /// blkid itself is the judge: an image with a label that needs escapes, and one with a table.
+    /// blkid itself is the judge: one image with a label that needs escapes, and one with a partition table.
     #[test]
     fn blkid_sees_what_mke2fs_and_sfdisk_made() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! How a disk is attached, and whether it is a whole disk of this machine alone.
+//! How a disk is attached, and whether it is a whole disk that belongs to this machine alone.
 
 use super::sysfs::is_numbered;
 use std::ffi::OsStr;
@@ -6,29 +6,29 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-/// Of NVMe, as the kernel's drivers name them; the others are `tcp`, `rdma`, `fc` and `loop`.
+/// NVMe transports by the names of the kernel's drivers; the others are `tcp`, `rdma`, `fc` and `loop`.
 const LOCAL_TRANSPORTS: [&str; 2] = ["pcie", "apple-nvme"];
 
-/// What a block device is.
+/// The kind of a block device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attachment {
     /// A whole disk.
     Disk {
         /// `ata`, `scsi`, `usb`, `firewire`, `nvme`, `virtio`, `mmc`, `xen`, `loop`.
         bus: &'static str,
-        /// It lies in a storage network, or nobody knows where it is.
+        /// The disk is in a storage network, or its location is unknown.
         network: bool,
     },
-    /// A part of one.
+    /// A partition.
     Partition,
-    /// Something that is made of disks or of memory, or that ka doesn't know.
+    /// A device made of disks or memory, or one that ka does not know.
     Other,
 }
 
-/// What the device with this name is.
+/// Classifies the device with this kernel name.
 ///
 /// # Errors
-/// There is none, or an attribute of it cannot be read.
+/// The device does not exist, or one of its attributes cannot be read.
 pub fn of(sys: &Path, name: &str) -> io::Result<Attachment> {
     let path = fs::canonicalize(sys.join("class/block").join(name))
         .or_else(|_| fs::canonicalize(sys.join("block").join(name)))?;
@@ -37,7 +37,7 @@ pub fn of(sys: &Path, name: &str) -> io::Result<Attachment> {
     }
     let Some(bus) = bus(name, &path) else { return Ok(Attachment::Other) };
     let on_a_network = |part: &OsStr| {
-        // As the kernel names ports of Fibre Channel and sessions of iSCSI.
+        // The kernel's names for Fibre Channel ports and iSCSI sessions.
         let part = part.to_string_lossy();
         part.starts_with("rport-") || is_numbered(&part, "session")
     };
@@ -45,9 +45,8 @@ pub fn of(sys: &Path, name: &str) -> io::Result<Attachment> {
     Ok(Attachment::Disk { bus, network })
 }
 
-/// Whether a disk hangs on something that is made to be plugged in and out: USB (whatever the adapter behind it
-/// makes of the disk), `FireWire`, or a port of which the kernel says that its devices can be removed, such as
-/// Thunderbolt's and USB4's.
+/// Whether a disk is attached to a hot-pluggable bus: USB (whatever its adapter presents the disk as), `FireWire`, or
+/// a port that the kernel marks as removable, such as Thunderbolt and USB4.
 #[must_use]
 pub fn is_external(sys: &Path, name: &str) -> bool {
     let Ok(path) = fs::canonicalize(sys.join("block").join(name)) else { return false };
@@ -55,7 +54,7 @@ pub fn is_external(sys: &Path, name: &str) -> bool {
         let part = part.to_string_lossy();
         is_numbered(&part, "usb") || is_firewire(&part)
     };
-    // The disk's own `removable` is about its medium.
+    // The disk's own `removable` attribute describes its medium, not its attachment.
     let removable = |above: &Path| {
         let text = fs::read_to_string(above.join("removable")).unwrap_or_default();
         text.trim_end() == "removable"
@@ -63,21 +62,22 @@ pub fn is_external(sys: &Path, name: &str) -> bool {
     path.iter().any(plugged) || path.ancestors().skip(1).any(removable)
 }
 
-/// A device of a `FireWire` bus, as the kernel names it: `fw0`, and `fw0.1` for what it can do.
+/// Whether this is a device on a `FireWire` bus. The kernel names the device `fw0` and its units `fw0.1`.
 fn is_firewire(part: &str) -> bool {
     let number = part.strip_prefix("fw").and_then(|rest| rest.split('.').next());
     number.is_some_and(|number| is_numbered(number, ""))
 }
 
-/// Whether a disk is an SD card. The kernel calls no card of an MMC host removable, whether it is soldered (eMMC,
-/// whose `type` is `MMC`) or lies in a reader.
+/// Whether a disk is an SD card. The kernel marks no MMC device as removable, neither soldered eMMC chips (whose
+/// `type` is `MMC`) nor cards in a reader.
 #[must_use]
 pub fn is_sd_card(sys: &Path, name: &str) -> bool {
     let kind = fs::read_to_string(sys.join("block").join(name).join("device/type")).unwrap_or_default();
     is_numbered(name, "mmcblk") && kind.trim_end().starts_with("SD")
 }
 
-/// The bus of `sda`, `hda`, `vda`, `xvda`, `nvme0n1`, `mmcblk0` (but not its boot areas), `loop0`.
+/// The bus of a disk, from its name: `sda`, `hda`, `vda`, `xvda`, `nvme0n1`, `mmcblk0` (without its boot areas),
+/// `loop0`.
 fn bus(name: &str, path: &Path) -> Option<&'static str> {
     let lettered = |kind: &str| {
         name.strip_prefix(kind)
@@ -104,10 +104,10 @@ fn bus(name: &str, path: &Path) -> Option<&'static str> {
     }
 }
 
-/// Whether every way to an NVMe namespace stays in this machine, and there is one.
+/// Whether an NVMe namespace has at least one path and every path stays inside this machine.
 ///
-/// A namespace lies in sysfs below its controller, or, where several controllers may lead to it, below a
-/// subsystem which has a link to each of them. A controller tells its transport.
+/// In sysfs a namespace is below its controller. Where several controllers may lead to it, it is below a subsystem
+/// with a link to each of them. A controller's `transport` attribute has the transport.
 fn nvme_is_local(namespace: &Path) -> io::Result<bool> {
     let above = namespace.parent().unwrap_or(namespace);
     let mut controllers = Vec::new();
@@ -174,7 +174,7 @@ mod tests {
             ("mmcblk0", "MMC\n", false),
             ("mmcblk1", "SD\n", true),
             ("mmcblk2", "SDcombo\n", true),
-            // Of a SCSI disk it is a number.
+            // For a SCSI disk this is a number.
             ("sda", "0\n", false),
         ] {
             let device = sys.path().join("block").join(name).join("device");
@@ -185,7 +185,7 @@ mod tests {
         assert!(!is_sd_card(sys.path(), "mmcblk7"), "it is not there");
     }
 
-    /// A `/sys` with a block device at a path below `devices`, and files and links beside it.
+    /// A `/sys` tree with a block device at a path below `devices`, with files and links next to it.
     fn kind_in(device: &str, files: &[(&str, &str)], links: &[(&str, &str)]) -> io::Result<Attachment> {
         let sys = tempfile::tempdir().unwrap();
         let devices = sys.path().join("devices");
@@ -242,7 +242,7 @@ mod tests {
             let sys = tempfile::tempdir().unwrap();
             let folder = sys.path().join("devices").join(&device);
             fs::create_dir_all(&folder).unwrap();
-            // Of its medium, which is another matter.
+            // This describes the medium, not the attachment.
             fs::write(folder.join("removable"), "0\n").unwrap();
             if let Some(port) = removable {
                 fs::write(sys.path().join("devices").join(port).join("removable"), "removable\n").unwrap();
@@ -270,7 +270,7 @@ mod tests {
         ] {
             let below = kind_in("ctl/nvme0/nvme0n1", &[("ctl/nvme0/transport", transport)], &[]);
             assert_eq!(below.unwrap(), nvme(network), "{transport}");
-            // Two controllers, of which the first is local; the namespace's path `nvme1c0n1` is no controller.
+            // Two controllers, the first of them local. The namespace's path `nvme1c0n1` is not a controller.
             let shared = kind_in(
                 "virtual/nvme-subsystem/nvme-subsys1/nvme1n1",
                 &[
@@ -285,7 +285,7 @@ mod tests {
             );
             assert_eq!(shared.unwrap(), nvme(network), "{transport}");
         }
-        // No controller at all: nobody knows where it is.
+        // No controller: the location is unknown.
         assert_eq!(kind_in("virtual/nvme-subsystem/nvme-subsys2/nvme2n1", &[], &[]).unwrap(), nvme(true));
         let unknown = kind_in("s/nvme3n1", &[("c/nvme3/state", "live\n")], &[("s/nvme3", "c/nvme3")]);
         assert_eq!(unknown.unwrap_err().kind(), io::ErrorKind::NotFound);

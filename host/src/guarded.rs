@@ -1,7 +1,7 @@
-//! Directories and locks that are this user's alone, whatever the umask, and whoever was there before.
+//! Directories and locks that only this user can change, regardless of the umask and of what existed before.
 //!
-//! A lock that others can open is a lock that others can hold: then no run starts. A directory that others can write to has
-//! whatever they put into it. So both get their modes when they are made, and are looked at before they are used.
+//! If others can open a lock, they can hold it and block every run. If others can write to a directory, they can plant
+//! files in it. So both get their modes at creation, and are checked before use.
 
 use std::fs::{self, DirBuilder, File, Metadata, Permissions};
 use std::io;
@@ -14,19 +14,19 @@ use rustix::process::geteuid;
 
 use crate::atomic::FileError;
 
-/// The modes by which others may change what is in a directory.
+/// The mode bits that let others change a directory's entries.
 const WRITABLE: u32 = 0o022;
 const STICKY: u32 = 0o1000;
 
-/// Makes a directory and what is missing above it; the directory itself gets exactly this mode, also when it was there.
+/// Creates a directory and its missing parents. The directory itself gets exactly this mode, even if it existed.
 ///
 /// # Errors
-/// [`FileError`]: what the system said, or that it is somebody else's.
+/// [`FileError`]: the system's error, or the directory belongs to another user.
 pub fn directory(path: &Path, mode: u32) -> Result<(), FileError> {
     directory_of(path, mode, None)
 }
 
-/// The same for a directory that may belong to the user `owner`, too.
+/// Like [`directory`], but the directory may also belong to the user `owner`.
 ///
 /// # Errors
 /// As of [`directory`].
@@ -35,8 +35,8 @@ pub fn directory_of(path: &Path, mode: u32, owner: Option<u32>) -> Result<(), Fi
     set_mode(&open, mode).map_err(FileError::new("set the mode of the directory", path))
 }
 
-/// Makes a directory like [`directory`], if it is not there. One that is there keeps its mode, but for the bits of `never`:
-/// it may be an administrator's choice, or tell of an ACL.
+/// Creates a directory like [`directory`] if it is missing. An existing one keeps its mode except for the bits in
+/// `never`: an administrator may have chosen it, or it may reflect an ACL.
 ///
 /// # Errors
 /// As of [`directory`].
@@ -46,10 +46,10 @@ pub fn shared_directory(path: &Path, mode: u32, never: u32) -> Result<(), FileEr
     open.metadata().and_then(|is| set_mode(&open, is.mode() & 0o7777 & !never)).map_err(failed)
 }
 
-/// Opens a file to lock it, which no other user can open. It is made if it is not there.
+/// Opens a lock file that no other user can open, and creates it if it is missing.
 ///
 /// # Errors
-/// [`FileError`]: what the system said, or that it is somebody else's, or no file of its own.
+/// [`FileError`]: the system's error, or the file belongs to another user, is a symbolic link, or has several names.
 pub fn lock(path: &Path) -> Result<File, FileError> {
     let open = || {
         let file = File::options()
@@ -72,14 +72,14 @@ pub fn lock(path: &Path) -> Result<File, FileError> {
     open().map_err(FileError::new("open the lock", path))
 }
 
-/// Makes a directory, and opens the one that is there now.
+/// Creates a directory, and opens the one that exists now.
 fn ensure(path: &Path, mode: u32, owner: Option<u32>) -> Result<File, FileError> {
     make(path, mode).map_err(FileError::new("make the directory", path))?;
     open(path, owner).map_err(FileError::new("use the directory", path))
 }
 
-/// Born with the narrow mode, so that there is no moment at which others can look in. Each level by itself: the umask only
-/// takes from the mode.
+/// Created with the narrow mode, so that others can never look inside. Each level is created separately, because the
+/// umask can only remove bits from the mode.
 fn make(path: &Path, mode: u32) -> io::Result<()> {
     if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty() && !above.exists()) {
         make(above, 0o755)?;
@@ -90,11 +90,11 @@ fn make(path: &Path, mode: u32) -> io::Result<()> {
     }
 }
 
-/// The directory as it is now, if nobody else has a say in what is there.
+/// Opens the existing directory, if no other user can change what its path leads to.
 fn open(path: &Path, owner: Option<u32>) -> io::Result<File> {
     let link = fs::symlink_metadata(path)?;
     if link.is_symlink() {
-        // An administrator's, to a larger disk.
+        // An administrator's link to a larger disk.
         belongs(&link, None)?;
     }
     let path = fs::canonicalize(path)?;
@@ -105,7 +105,7 @@ fn open(path: &Path, owner: Option<u32>) -> io::Result<File> {
     belongs(&is, owner)?;
     if is.mode() & WRITABLE != 0 {
         log::warn!(
-            "{} was writable for others (mode {:04o}), and is no more: look at what is in it",
+            "{} was writable by others (mode {:04o}) and no longer is: check its contents",
             path.display(),
             is.mode() & 0o7777
         );
@@ -113,27 +113,27 @@ fn open(path: &Path, owner: Option<u32>) -> io::Result<File> {
     Ok(directory)
 }
 
-/// Whether nobody can put another directory in the place of one that is in `above`.
+/// Checks that no other user can replace a directory inside `above`.
 fn is_safe(above: &Path) -> io::Result<()> {
     let mode = fs::metadata(above)?.mode();
     if mode & 0o002 != 0 && mode & STICKY == 0 {
         let above = above.display();
-        return Err(refused(format!("everybody may change {above}, in which it is: chmod o-w {above}")));
+        return Err(refused(format!("any user can change its parent directory {above}: chmod o-w {above}")));
     }
     Ok(())
 }
 
-/// Whether something is this user's, or root's, who may do everything anyway.
+/// Checks that this user owns it, or root, who can do everything anyway.
 fn belongs(is: &Metadata, owner: Option<u32>) -> io::Result<()> {
     let uid = is.uid();
     if uid == geteuid().as_raw() || uid == 0 || Some(uid) == owner {
         return Ok(());
     }
-    Err(refused(format!("it belongs to the user {uid}: remove it if nobody needs it")))
+    Err(refused(format!("it belongs to the user {uid}: remove it if it is not needed")))
 }
 
 fn set_mode(file: &File, mode: u32) -> io::Result<()> {
-    // Root's, and used by somebody else as it is.
+    // Root's directory, used by another user as it is.
     if file.metadata()?.mode() & 0o7777 == mode {
         return Ok(());
     }
@@ -148,10 +148,10 @@ fn refused(why: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, why.into())
 }
 
-/// Makes a directory with the first free number behind `name`.
+/// Creates a directory with the first free number after `name`.
 ///
 /// # Errors
-/// What the system said, with the path.
+/// The system's error, with the path.
 pub fn numbered(parent: &Path, name: &str, mode: u32) -> Result<PathBuf, FileError> {
     let mut number = 1_u32;
     loop {

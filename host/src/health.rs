@@ -1,9 +1,9 @@
-//! Whether a file system has lost anything since it was opened.
+//! Detects whether a file system has lost data since it was opened.
 //!
-//! `syncfs(2)` alone does not say so. ext4 drops delayed blocks that it cannot place, counts an error and returns 0; a
-//! write error is reported once for each open file, so that one opened later may never hear of it; XFS that has shut
-//! itself down, and btrfs with a failing device, have words of their own. So every file system is watched by a
-//! descriptor that is open before the first write, and asked in each of these ways after the last.
+//! `syncfs(2)` alone does not report this. ext4 drops delayed blocks that it cannot place, counts an error and returns
+//! 0. A write error is reported once per open file, so a file opened later may never see it. XFS after a shutdown, and
+//! btrfs with a failing device, report in ways of their own. So every file system is watched through a descriptor that
+//! is opened before the first write, and each of these sources is read after the last one.
 
 use std::fs::{self, File};
 use std::io;
@@ -18,7 +18,7 @@ use crate::sys::btrfs;
 use crate::sysfs;
 use crate::words;
 
-/// A file system, open since before it was written to.
+/// A file system, opened before it was written to.
 #[derive(Debug)]
 pub struct Watched {
     directory: File,
@@ -26,24 +26,24 @@ pub struct Watched {
     before: Standing,
 }
 
-/// What a file system says of itself.
+/// What a file system reports about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Standing {
     read_only: bool,
     errors: Errors,
 }
 
-/// What it has counted.
+/// The errors it has counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Errors {
-    /// It counts nothing that could be read here.
+    /// It has no counters that can be read here.
     Uncounted,
     Ext(u64),
-    /// For each device.
+    /// One entry per device.
     Btrfs(Vec<btrfs::DeviceErrors>),
 }
 
-/// What was written is not all there, or may not be.
+/// What was written is, or may be, incomplete.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Lost {
     /// Writing out failed.
@@ -51,10 +51,10 @@ pub enum Lost {
     Sync {
         /// A directory of the file system.
         at: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         errno: Errno,
     },
-    /// It did not fail, and the file system noted errors meanwhile.
+    /// Writing succeeded, but the file system recorded errors.
     #[error(
         "{}: {what} while it was written to: data may be lost; see the kernel's log, check the disk, and check the \
          file system before you write to it again",
@@ -63,24 +63,24 @@ pub enum Lost {
     Damaged {
         /// A directory of the file system.
         at: PathBuf,
-        /// What it says of itself.
+        /// Its own report.
         what: String,
     },
-    /// It cannot be asked.
+    /// The file system's state cannot be read.
     #[error("{}: cannot ask the file system for its errors: {}", at.display(), words::of(*errno))]
     Unknown {
         /// A directory of the file system.
         at: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         errno: Errno,
     },
 }
 
 impl Watched {
-    /// Watches the file system that this directory, open for reading, is on. Only for messages, it is at `at`.
+    /// Watches the file system of this directory, which is open for reading. `at` is its path for messages.
     ///
     /// # Errors
-    /// It cannot be asked how it stands.
+    /// Its state cannot be read.
     pub fn new(directory: OwnedFd, at: &Path) -> Result<Self, Lost> {
         let directory = File::from(directory);
         let before = standing(&directory).map_err(|errno| Lost::Unknown { at: at.to_owned(), errno })?;
@@ -90,7 +90,7 @@ impl Watched {
         Ok(Self { directory, at: at.to_owned(), before })
     }
 
-    /// Writes everything out and finds out whether that is true.
+    /// Writes everything out and checks that it arrived.
     ///
     /// # Errors
     /// [`Lost`].
@@ -99,16 +99,16 @@ impl Watched {
         self.check()
     }
 
-    /// Finds out whether the file system has lost anything of what was synced.
+    /// Checks whether the file system has lost any data that was synced.
     ///
     /// # Errors
     /// [`Lost`].
     pub fn check(&self) -> Result<(), Lost> {
         let failed = |errno| Lost::Sync { at: self.at.clone(), errno };
         match rustix::fs::fsync(&self.directory) {
-            // Some file systems cannot sync a directory by itself.
+            // Some file systems cannot sync a directory.
             Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => {}
-            // A file system that has shut itself down says it here.
+            // A file system that has shut itself down reports it here.
             Err(errno) => return Err(failed(errno)),
         }
         let now = standing(&self.directory).map_err(|errno| Lost::Unknown { at: self.at.clone(), errno })?;
@@ -120,7 +120,7 @@ impl Watched {
 }
 
 impl Standing {
-    /// What has become worse.
+    /// Describes what got worse.
     fn damage(&self, now: &Self) -> Option<String> {
         match (&self.errors, &now.errors) {
             (Errors::Ext(before), Errors::Ext(now)) if now > before => {
@@ -152,15 +152,15 @@ fn standing(directory: &File) -> Result<Standing, Errno> {
     Ok(Standing { read_only, errors })
 }
 
-/// The number of its kind (statfs(2)), whose sign is of no meaning.
+/// The file system's magic number (statfs(2)); its sign has no meaning.
 fn kind(directory: impl AsFd) -> Result<u64, Errno> {
     Ok(rustix::fs::fstatfs(directory)?.f_type.cast_unsigned() & 0xffff_ffff)
 }
 
-/// Whether `syncfs(2)` does nothing for the files of this one, or says nothing: each must be synced.
+/// Whether `syncfs(2)` does nothing or reports nothing for this file system, so that each file must be synced.
 ///
 /// # Errors
-/// The system's.
+/// The system's error.
 pub fn wants_each_file_synced(directory: impl AsFd) -> Result<bool, Errno> {
     // NFS, FUSE, CIFS, SMB2, 9P, Ceph, AFS: linux/magic.h and the drivers.
     const REMOTE: [u64; 7] =
@@ -168,26 +168,26 @@ pub fn wants_each_file_synced(directory: impl AsFd) -> Result<bool, Errno> {
     Ok(REMOTE.contains(&kind(directory)?))
 }
 
-/// Whether `syncfs(2)` says nothing of data that could not be written: kernels before 5.8. Each file must be asked.
+/// Whether `syncfs(2)` does not report lost data: kernels before 5.8. Each file must then be synced.
 #[must_use]
 pub fn syncfs_is_silent() -> bool {
     is_before_5_8(&rustix::system::uname().release().to_string_lossy())
 }
 
-/// `5.10.0-28-amd64` and the like. What cannot be read is a new one.
+/// Parses `5.10.0-28-amd64` and the like. An unreadable version counts as a new kernel.
 fn is_before_5_8(release: &str) -> bool {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
     matches!((numbers.next(), numbers.next()), (Some(Ok(major)), Some(Ok(minor))) if (major, minor) < (5, 8))
 }
 
-/// What the driver ext4 counts, which has ext2 and ext3 as well. The old driver ext2 counts nothing.
+/// The counter of the ext4 driver, which also serves ext2 and ext3. The old ext2 driver counts nothing.
 fn ext_errors(directory: &File) -> Result<Errors, Errno> {
     let io = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
     let device = DeviceNumber::of(rustix::fs::fstat(directory)?.st_dev);
     let name = match sysfs::name_of(device) {
         Ok(name) => name,
         Err(error) => {
-            log::warn!("errors of the file system cannot be read from /sys: {error}");
+            log::warn!("cannot read the file system's error count from /sys: {error}");
             return Ok(Errors::Uncounted);
         }
     };

@@ -1,7 +1,7 @@
-//! Loop devices that share what a disk is made of, or are made of it.
+//! Loop devices that share a disk's backing file, or are backed by the disk.
 //!
-//! A loop device opens its file as any program does: neither a second loop device on the same file, nor a disk
-//! below it, is busy for whoever opens it exclusively.
+//! A loop device opens its file without exclusive access. So an exclusive open succeeds on a second loop device with
+//! the same file, and on a disk below a loop device.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,20 +9,20 @@ use std::path::Path;
 
 use crate::sys::loops::{self, Status};
 
-/// A loop device that has a file.
+/// A loop device with a backing file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoopDevice {
     /// The kernel's name.
     pub name: String,
-    /// Its file as the kernel prints the path.
+    /// The path of its file, as the kernel prints it.
     pub file: String,
-    /// What the file is, and which part of it.
+    /// Its file, and the part of the file that it presents.
     pub status: Status,
     /// The device's size in bytes.
     pub size: u64,
 }
 
-/// All that have a file.
+/// All loop devices with a backing file.
 pub fn all(sys: &Path) -> io::Result<Vec<LoopDevice>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(sys.join("block"))? {
@@ -30,7 +30,7 @@ pub fn all(sys: &Path) -> io::Result<Vec<LoopDevice>> {
         let name = entry.file_name().to_string_lossy().into_owned();
         let Ok(file) = fs::read_to_string(entry.path().join("loop/backing_file")) else { continue };
         let device = File::open(Path::new("/dev").join(&name))?;
-        // It may have lost its file since.
+        // Its file may have been detached since.
         let Some(status) = loops::status(&device)? else { continue };
         let sectors = fs::read_to_string(entry.path().join("size"))?;
         let size = sectors.trim().parse::<u64>().unwrap_or(u64::MAX >> 10) << 9;
@@ -40,10 +40,10 @@ pub fn all(sys: &Path) -> io::Result<Vec<LoopDevice>> {
 }
 
 impl LoopDevice {
-    /// Whether both have bytes of one file in common.
+    /// Whether both present some of the same bytes.
     pub fn overlaps(&self, other: &Self) -> bool {
         let (mine, theirs) = (&self.status, &other.status);
-        // Of one block device there may be several nodes.
+        // One block device may have several nodes.
         let same_file = mine.of_device == theirs.of_device
             && (mine.of_device != 0 || (mine.device, mine.inode) == (theirs.device, theirs.inode));
         let begins_before_the_end_of =

@@ -1,33 +1,33 @@
-//! What is mounted: `/proc/self/mountinfo`, as proc_pid_mountinfo(5) describes it.
+//! The mount table: `/proc/self/mountinfo`, as documented in proc_pid_mountinfo(5).
 
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-/// One mount of this process's mount namespace.
+/// One mount in this process's mount namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
-    /// Its number in this mount namespace, as `statx(2)` has it.
+    /// Its number in this mount namespace, as in `statx(2)`.
     pub id: u64,
-    /// The device of the mounted files, as `st_dev` and sysfs have it.
+    /// The device number of the mounted files, as in `st_dev` and sysfs.
     pub device: DeviceNumber,
-    /// The directory of the file system that is mounted: `/`, but for bind mounts and subvolumes.
+    /// The mounted directory of the file system: `/`, except for bind mounts and subvolumes.
     pub root: PathBuf,
-    /// Where it is mounted.
+    /// The mount point.
     pub mount_point: PathBuf,
-    /// The kind of file system (`ext4`, `proc`).
+    /// The file system type (`ext4`, `proc`).
     pub kind: String,
-    /// What was mounted: a device's path, for those that have one.
+    /// The source: a device path, if the file system has a device.
     pub source: PathBuf,
-    /// The file system itself is read-only, however it is mounted elsewhere.
+    /// Whether the file system itself is read-only, regardless of other mounts of it.
     pub read_only: bool,
-    /// The options of the file system itself, as it lists them: `rw,compress=zstd:3`.
+    /// The file system's own options, as it lists them: `rw,compress=zstd:3`.
     pub options: String,
 }
 
 impl Mount {
-    /// The option with which a btrfs compresses what is written: `compress=zstd:3`, `compress-force=lzo`.
+    /// The option by which btrfs compresses new data: `compress=zstd:3`, `compress-force=lzo`.
     #[must_use]
     pub fn compress(&self) -> Option<&str> {
         let mut options = self.options.split(',').filter(|_| self.kind == "btrfs");
@@ -35,23 +35,23 @@ impl Mount {
     }
 }
 
-/// A device's number: major and minor.
+/// A device number: major and minor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DeviceNumber {
-    /// Which driver.
+    /// The driver.
     pub major: u32,
-    /// Which of its devices.
+    /// The device of this driver.
     pub minor: u32,
 }
 
 impl DeviceNumber {
-    /// The number in a `dev_t`, such as a file's `st_rdev`.
+    /// Splits a `dev_t`, such as a file's `st_rdev`.
     #[must_use]
     pub fn of(dev: u64) -> Self {
         Self { major: rustix::fs::major(dev), minor: rustix::fs::minor(dev) }
     }
 
-    /// Reads `MAJOR:MINOR`, as mountinfo and sysfs print it.
+    /// Parses `MAJOR:MINOR`, as mountinfo and sysfs print it.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (major, minor) = text.trim().split_once(':')?;
@@ -59,18 +59,18 @@ impl DeviceNumber {
     }
 }
 
-/// What this process sees mounted, in the order in which the kernel lists it.
+/// The mounts that this process sees, in the kernel's order.
 ///
 /// # Errors
-/// `/proc` is not there, or a line is not as documented.
+/// `/proc` is not mounted, or a line is malformed.
 pub fn read() -> io::Result<Vec<Mount>> {
     read_from(Path::new("/proc/self/mountinfo"))
 }
 
-/// What is mounted according to a file like that of the kernel.
+/// The mounts listed in a file in the kernel's format.
 ///
 /// # Errors
-/// The file cannot be read, or a line is not as documented.
+/// The file cannot be read, or a line is malformed.
 pub fn read_from(path: &Path) -> io::Result<Vec<Mount>> {
     let text = std::fs::read(path)?;
     parse(&text).map_err(|line| {
@@ -79,10 +79,10 @@ pub fn read_from(path: &Path) -> io::Result<Vec<Mount>> {
     })
 }
 
-/// Reads the text of a mountinfo file.
+/// Parses the text of a mountinfo file.
 ///
 /// # Errors
-/// The number of the first line that is not as documented.
+/// The number of the first malformed line.
 pub fn parse(text: &[u8]) -> Result<Vec<Mount>, usize> {
     let lines = text.split(|b| *b == b'\n').filter(|line| !line.is_empty());
     (1..).zip(lines).map(|(number, line)| parse_line(line).ok_or(number)).collect()
@@ -104,7 +104,7 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     Some(Mount { id, device, root, mount_point, kind, source, read_only, options })
 }
 
-/// A path in which space, tab, newline and backslash are written as `\` and three octal digits.
+/// Decodes a path in which space, tab, newline and backslash are written as `\` and three octal digits.
 fn path(field: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;

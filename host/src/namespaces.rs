@@ -1,4 +1,4 @@
-//! Mounts in the mount namespaces of other processes: containers, services with a private view.
+//! Mounts in other mount namespaces: containers, and services with a private view.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::mountinfo::{self, Mount};
 
-/// What the mount namespace of a process shows.
+/// The mounts of another mount namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Namespace {
     /// One of its processes: name and number.
@@ -15,8 +15,8 @@ pub struct Namespace {
     pub mounts: Vec<Mount>,
 }
 
-/// The mount namespaces besides this process's own, each once. A process that ends meanwhile, or may not be looked at,
-/// is passed over: the exclusive open of a disk tells of what was missed.
+/// The mount namespaces other than this process's own, each once. A process that has ended or may not be inspected is
+/// skipped; the exclusive open of a disk detects what this misses.
 pub fn others(proc: &Path) -> Vec<Namespace> {
     let Ok(own) = fs::read_link(proc.join("self/ns/mnt")) else { return Vec::new() };
     let mut seen = BTreeSet::from([own]);
@@ -37,7 +37,7 @@ pub fn others(proc: &Path) -> Vec<Namespace> {
     found
 }
 
-/// A process as a person looks for it: its name and number.
+/// A process by name and number, as a person looks for it.
 pub fn process(folder: &Path, number: &str) -> String {
     let name = fs::read_to_string(folder.join("comm")).unwrap_or_default();
     let name: String = name.trim_end().chars().filter(|c| !c.is_control()).collect();

@@ -1,7 +1,7 @@
 //! Programs that have a disk or a partition open, and locks on them.
 //!
-//! Neither keeps another program from opening the device exclusively. A program that has an old partition open keeps
-//! the kernel from forgetting it, and one that has the disk open for writing goes on writing to it.
+//! Neither prevents another program from opening the device exclusively. As long as a program has an old partition
+//! open, the kernel keeps that partition; a program that has the disk open for writing can still write to it.
 
 use std::fs::{self, File};
 use std::io;
@@ -17,15 +17,15 @@ use super::namespaces::process;
 /// A program that has a device open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opener {
-    /// Which of the devices.
+    /// The device.
     pub device: DeviceNumber,
     /// Its name and number.
     pub process: String,
-    /// It may write.
+    /// Whether it may write.
     pub writes: bool,
 }
 
-/// Who has one of these devices open, besides this process.
+/// The programs that have one of these devices open, except for this process.
 pub fn of(devices: &[DeviceNumber]) -> io::Result<Vec<Opener>> {
     let own = std::process::id().to_string();
     let mut found = Vec::new();
@@ -35,7 +35,7 @@ pub fn of(devices: &[DeviceNumber]) -> io::Result<Vec<Opener>> {
         if number == own || !number.bytes().all(|b| b.is_ascii_digit()) {
             continue;
         }
-        // A process that ends meanwhile has nothing open.
+        // A process that has ended has nothing open.
         for file in fs::read_dir(entry.path().join("fd")).into_iter().flatten().flatten() {
             let Ok(metadata) = fs::metadata(file.path()) else { continue };
             let device = DeviceNumber::of(metadata.rdev());
@@ -57,8 +57,8 @@ fn may_write(info: &str) -> bool {
     flags.is_some_and(|flags| flags & libc::O_ACCMODE != libc::O_RDONLY)
 }
 
-/// Whether another program has a lock (fcntl_locking(2)) anywhere on the file; its process, if the lock is one's.
-/// Virtual machines lock their disks so, the devices as well as image files.
+/// Whether another program holds a lock (fcntl_locking(2)) anywhere on the file, and its process if the lock belongs
+/// to one. Virtual machines lock their disks this way, devices as well as image files.
 pub fn locked(file: &File) -> io::Result<Option<String>> {
     let mut lock = libc::flock {
         l_type: libc::c_short::try_from(libc::F_WRLCK).unwrap_or_default(),
@@ -71,7 +71,7 @@ pub fn locked(file: &File) -> io::Result<Option<String>> {
     if libc::c_int::from(lock.l_type) == libc::F_UNLCK {
         return Ok(None);
     }
-    // A lock of an open file is no process's: several may share it.
+    // A lock of an open file description belongs to no process: several may share it.
     Ok(Some(match lock.l_pid {
         number if number > 0 => process(&Path::new("/proc").join(number.to_string()), &number.to_string()),
         _ => "another program, such as a virtual machine".to_owned(),

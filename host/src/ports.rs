@@ -1,25 +1,25 @@
-//! Who holds a port: what an error says when a port is taken.
+//! Finds the owner of a port, for the error that says that it is in use.
 
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-/// A transport whose sockets the kernel lists.
+/// A transport protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// TCP: sockets that listen.
+    /// TCP, listening sockets.
     Tcp,
     /// UDP.
     Udp,
 }
 
-/// Processes with their names, as a sentence has them: `in.tftpd (812)`.
+/// The owners, as text: `in.tftpd (812)`.
 #[must_use]
 pub fn holder(transport: Transport, port: u16) -> Option<String> {
     holder_of(&inodes(transport, port, None))
 }
 
-/// As [`holder()`], of sockets that receive what comes to this address.
+/// Like [`holder()`], for sockets that receive packets for this address.
 #[must_use]
 pub fn holder_at(transport: Transport, address: Ipv4Addr, port: u16) -> Option<String> {
     holder_of(&inodes(transport, port, Some(address)))
@@ -30,7 +30,7 @@ fn holder_of(inodes: &[String]) -> Option<String> {
         return None;
     }
     let processes = processes(inodes);
-    // A socket without a process that can be seen: another user's, or the kernel's own.
+    // No visible process owns the socket: it is another user's, or the kernel's own.
     Some(if processes.is_empty() { "a process that cannot be seen".into() } else { processes.join(", ") })
 }
 
@@ -44,7 +44,7 @@ fn inodes(transport: Transport, port: u16, address: Option<Ipv4Addr>) -> Vec<Str
     text.lines().filter_map(|line| socket(line, transport, port, address)).collect()
 }
 
-/// The inode in a line `sl: ADDRESS:PORT REMOTE STATE … INODE …`, if the line is what is looked for.
+/// The inode in a line `sl: ADDRESS:PORT REMOTE STATE … INODE …`, if the line matches.
 fn socket(line: &str, transport: Transport, port: u16, address: Option<Ipv4Addr>) -> Option<String> {
     const LISTEN: &str = "0A";
     let fields: Vec<&str> = line.split_whitespace().collect();
@@ -62,7 +62,7 @@ fn socket(line: &str, transport: Transport, port: u16, address: Option<Ipv4Addr>
     fields.get(9).map(|inode| (*inode).to_owned())
 }
 
-/// All that have one of these sockets: of programs that share a port, each may be the one in the way.
+/// All processes with one of these sockets: programs can share a port, and any of them may be the one in the way.
 fn processes(inodes: &[String]) -> Vec<String> {
     let sockets: Vec<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
     let has_one = |process: &Path| {

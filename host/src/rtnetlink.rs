@@ -24,34 +24,34 @@ use ka::mac::Mac;
 /// A route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// The network.
+    /// The destination network.
     pub to: Ipv4Addr,
     /// The length of its prefix.
     pub prefix: u8,
-    /// The router; none for a network on the link itself.
+    /// The router; `None` for a directly connected network.
     pub via: Option<Ipv4Addr>,
 }
 
-/// A network interface as the kernel shows it.
+/// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// Its number, which is the kernel's handle for it.
+    /// Its index, by which the kernel refers to it.
     pub index: u32,
     /// Its name.
     pub name: String,
     /// Its hardware address, if it is Ethernet.
     pub mac: Option<Mac>,
-    /// The one that the hardware has by itself, if the kernel tells it.
+    /// The permanent hardware address, if the kernel reports it.
     pub permanent: Option<Mac>,
-    /// It is up and something answers at the other end of the cable.
+    /// Whether it is up and the cable has a carrier.
     pub carrier: bool,
-    /// How often that has come; 0 if the kernel does not tell.
+    /// How often the carrier has come up; 0 if the kernel does not report it.
     pub carrier_ups: u32,
-    /// The longest packet that it carries now.
+    /// The MTU.
     pub mtu: u32,
 }
 
-/// A conversation with the kernel. Every call waits for the kernel's answer.
+/// A netlink socket. Every call waits for the kernel's answer.
 pub struct Netlink {
     socket: Socket,
     sequence: u32,
@@ -59,7 +59,7 @@ pub struct Netlink {
 
 impl Netlink {
     /// # Errors
-    /// The kernel gives no socket.
+    /// The kernel refuses the socket.
     pub fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
@@ -67,7 +67,7 @@ impl Netlink {
         Ok(Self { socket, sequence: 0 })
     }
 
-    /// All links, in the order in which the kernel found them.
+    /// All links, in the kernel's order.
     pub fn links(&mut self) -> io::Result<Vec<Link>> {
         let answers = self.ask(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP)?;
         let mut links: Vec<Link> = answers.into_iter().filter_map(link).collect();
@@ -78,7 +78,7 @@ impl Netlink {
     /// Sets the link up.
     ///
     /// # Errors
-    /// The kernel's.
+    /// The kernel's error.
     pub fn set_up(&mut self, index: u32) -> io::Result<()> {
         let mut message = LinkMessage::default();
         message.header.index = index;
@@ -87,28 +87,28 @@ impl Netlink {
         self.ask(RouteNetlinkMessage::SetLink(message), NLM_F_ACK).map(drop)
     }
 
-    /// Addresses with the index of their link.
+    /// Addresses, each with the index of its link.
     pub fn addresses(&mut self) -> io::Result<Vec<(u32, IpAddr)>> {
         let answers = self.ask(RouteNetlinkMessage::GetAddress(AddressMessage::default()), NLM_F_DUMP)?;
         Ok(answers.into_iter().filter_map(address).collect())
     }
 
-    /// Adds an address; its network's route comes with it.
+    /// Adds an address; the kernel adds the route to its network.
     pub fn add_address(&mut self, index: u32, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
         let message = address_message(index, address, prefix);
         self.ask(RouteNetlinkMessage::NewAddress(message), NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE).map(drop)
     }
 
-    /// Removes an address, and with the last one the routes.
+    /// Removes an address. The routes go with the last one.
     ///
     /// # Errors
-    /// The kernel's.
+    /// The kernel's error.
     pub fn remove_address(&mut self, index: u32, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
         self.ask(RouteNetlinkMessage::DelAddress(address_message(index, address, prefix)), NLM_F_ACK)
             .map(drop)
     }
 
-    /// Sets a route. `on_link` for a router that no network of ours contains.
+    /// Sets a route. `on_link` is for a router outside our own networks.
     pub fn set_route(&mut self, index: u32, route: Route, on_link: bool) -> io::Result<()> {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet;
@@ -130,7 +130,7 @@ impl Netlink {
         self.ask(RouteNetlinkMessage::NewRoute(message), NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE).map(drop)
     }
 
-    /// Sets the length of the longest packet; the kernel refuses what the card cannot carry.
+    /// Sets the MTU. The kernel refuses a value that the card does not support.
     pub fn set_mtu(&mut self, index: u32, mtu: u32) -> io::Result<()> {
         let mut message = LinkMessage::default();
         message.header.index = index;
@@ -138,7 +138,7 @@ impl Netlink {
         self.ask(RouteNetlinkMessage::SetLink(message), NLM_F_ACK).map(drop)
     }
 
-    /// Makes the interface `name` for the frames of `link` that have the tag `vlan`; there may be one already.
+    /// Creates the interface `name` for the frames of `link` tagged with `vlan`. It may exist already.
     pub fn add_vlan(&mut self, link: u32, name: &str, vlan: u16) -> io::Result<()> {
         match self.ask(vlan_message(link, name, vlan), NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -163,7 +163,7 @@ impl Netlink {
             while !rest.is_empty() {
                 let message: NetlinkMessage<RouteNetlinkMessage> = NetlinkMessage::deserialize(rest)
                     .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
-                // Messages are padded to four bytes; the last one need not be.
+                // Messages are padded to four bytes, except perhaps the last.
                 let length = usize::try_from(message.header.length).unwrap_or(usize::MAX).next_multiple_of(4);
                 rest = rest.get(length..).unwrap_or_default();
                 if message.header.sequence_number != self.sequence {
@@ -245,15 +245,16 @@ fn address_message(index: u32, address: Ipv4Addr, prefix: u8) -> AddressMessage 
 mod tests {
     use super::*;
 
-    /// As iproute2 asks for `ip link add link 3 name eth0.5 type vlan id 5` (`ip -d`, strace); the kernel here may have
-    /// no VLANs to try it with.
+    /// As iproute2 requests it for `ip link add link 3 name eth0.5 type vlan id 5` (`ip -d`, strace). This kernel may
+    /// not support VLANs.
     #[test]
     fn a_vlan_is_asked_for_as_the_kernel_wants_it() {
         let mut packet = NetlinkMessage::from(vlan_message(3, "eth0.5", 5));
         packet.finalize();
         let mut bytes = vec![0; packet.buffer_len()];
         packet.serialize(&mut bytes);
-        // Behind both headers: IFLA_IFNAME, IFLA_LINK, IFLA_LINKINFO { IFLA_INFO_KIND, IFLA_INFO_DATA { IFLA_VLAN_ID } }.
+        // After both headers: IFLA_IFNAME, IFLA_LINK, IFLA_LINKINFO { IFLA_INFO_KIND, IFLA_INFO_DATA { IFLA_VLAN_ID }
+        // }.
         #[rustfmt::skip]
         let expected = [
             11, 0, 3, 0, b'e', b't', b'h', b'0', b'.', b'5', 0, 0,

@@ -1,4 +1,4 @@
-//! Keys in memory stay there, and keys in files are read only if nobody else could have read them.
+//! Keeps keys in memory out of core dumps, and reads key files only if no other user can read them.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -9,23 +9,25 @@ use rustix::process::{
     DumpableBehavior, Resource, Rlimit, geteuid, getrlimit, set_dumpable_behavior, setrlimit,
 };
 
-/// The longest file with a secret, in bytes.
+/// The maximum size of a secret file, in bytes.
 const LONGEST: u64 = 64 << 10;
 
-/// A file with a secret that cannot be used.
+/// Why a secret file cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SecretError {
     /// It cannot be read.
     #[error(transparent)]
     Read(#[from] io::Error),
-    /// Others can read it.
-    #[error("others can read it (mode {mode:04o}): `chmod 600` it if surely nobody has, else make a new one")]
+    /// Other users can read it.
+    #[error(
+        "others can read it (mode {mode:04o}): run `chmod 600` if you are sure that no one has read it, else create a new one"
+    )]
     Exposed {
         /// Its permissions.
         mode: u32,
     },
-    /// It is somebody else's, who can read and change it.
+    /// It belongs to another user, who can read and change it.
     #[error(
         "it belongs to the user {uid}, who can read and change it: copy it, and keep the copy to yourself"
     )]
@@ -38,10 +40,10 @@ pub enum SecretError {
 /// Reads a file that holds a secret.
 ///
 /// # Errors
-/// [`SecretError`]; others must neither read nor own it.
+/// [`SecretError`]: among others, the file is owned or readable by another user.
 pub fn read(path: &Path) -> Result<String, SecretError> {
     let file = File::open(path)?;
-    // Of the open file: its name may lead elsewhere by now.
+    // Checked on the open file: the name may lead elsewhere by now.
     let is = file.metadata()?;
     if is.uid() != geteuid().as_raw() && is.uid() != 0 {
         return Err(SecretError::Foreign { uid: is.uid() });
@@ -55,9 +57,9 @@ pub fn read(path: &Path) -> Result<String, SecretError> {
     Ok(text)
 }
 
-/// Has the kernel write no image of this process's memory, in which keys and file contents are. A program that handles
-/// core files gets them whatever the limit says (core(5)), so root's processes say that they are not to be dumped at all;
-/// others need their own files in /proc.
+/// Disables core dumps of this process, whose memory holds keys and file contents. A core handler gets dumps whatever
+/// the limit says (core(5)), so root's processes are also marked as not dumpable. Other users' are not, because they
+/// need their own files in /proc.
 pub fn keep_from_core_dumps() {
     let limit = Rlimit { current: Some(0), ..getrlimit(Resource::Core) };
     if let Err(error) = setrlimit(Resource::Core, limit) {

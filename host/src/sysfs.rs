@@ -1,4 +1,4 @@
-//! What the kernel knows of block devices: `/sys/class/block`.
+//! The kernel's view of block devices: `/sys/class/block`.
 
 use super::mountinfo::{self, DeviceNumber};
 use std::fs;
@@ -6,17 +6,17 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// The unit of `start` and `size` in sysfs, whatever the disk's sectors are.
+/// The unit of `start` and `size` in sysfs, regardless of the disk's sector size.
 const SYSFS_SECTOR: u64 = 512;
 
-/// A partition as the kernel sees it.
+/// A partition that the kernel knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelPartition {
     /// Its number.
     pub number: u32,
     /// Its kernel name, such as `sda1` or `nvme0n1p1`.
     pub name: String,
-    /// Where it begins, in bytes from the disk's start.
+    /// Its start, in bytes from the start of the disk.
     pub start: u64,
     /// Its length in bytes.
     pub size: u64,
@@ -30,18 +30,18 @@ impl KernelPartition {
     }
 }
 
-/// The text of an attribute of a disk or partition, without the newline.
+/// The text of a disk's or partition's attribute, without the newline.
 ///
 /// # Errors
-/// There is no such device or attribute.
+/// The device or attribute does not exist.
 pub fn attribute(device: &str, name: &str) -> io::Result<String> {
     Ok(fs::read_to_string(class(device).join(name))?.trim_end().to_owned())
 }
 
-/// The number of a disk or partition.
+/// The device number of a disk or partition.
 ///
 /// # Errors
-/// There is no such device.
+/// The device does not exist.
 pub fn device_number(device: &str) -> io::Result<DeviceNumber> {
     let text = attribute(device, "dev")?;
     DeviceNumber::parse(&text).ok_or_else(|| bad(device, "dev", &text))
@@ -50,18 +50,18 @@ pub fn device_number(device: &str) -> io::Result<DeviceNumber> {
 /// The kernel's name of the block device with this number.
 ///
 /// # Errors
-/// The kernel has none.
+/// The kernel knows no such device.
 pub fn name_of(number: DeviceNumber) -> io::Result<String> {
     let link = fs::read_link(format!("/sys/dev/block/{}:{}", number.major, number.minor))?;
     let name = link.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
     Ok(name.to_string_lossy().into_owned())
 }
 
-/// The names of all whole disks, sorted: without partitions, RAM disks, loop devices that have no
-/// file, and optical drives.
+/// The names of all whole disks, sorted: without partitions, RAM disks, loop devices without a file, and optical
+/// drives.
 ///
 /// # Errors
-/// `/sys` is not there.
+/// `/sys` is not mounted.
 pub fn disks() -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir("/sys/block")? {
@@ -75,10 +75,10 @@ pub fn disks() -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// The partitions of a disk by number.
+/// The partitions of a disk, by number.
 ///
 /// # Errors
-/// There is no such disk.
+/// The disk does not exist.
 pub fn partitions(disk: &str) -> io::Result<Vec<KernelPartition>> {
     let mut partitions = Vec::new();
     for entry in fs::read_dir(class(disk))? {
@@ -99,10 +99,10 @@ pub fn partitions(disk: &str) -> io::Result<Vec<KernelPartition>> {
     Ok(partitions)
 }
 
-/// The devices that are made of a disk or partition.
+/// The devices built on a disk or partition.
 ///
 /// # Errors
-/// There is no such device.
+/// The device does not exist.
 pub fn holders(device: &str) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(class(device).join("holders"))? {
@@ -112,13 +112,13 @@ pub fn holders(device: &str) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// The devices that are swapped to. Swap files are no devices: their file systems are mounted.
+/// The devices in use as swap. Swap files are left out: their file systems are mounted.
 ///
 /// # Errors
-/// `/proc` is not there.
+/// `/proc` is not mounted.
 pub fn swaps() -> io::Result<Vec<DeviceNumber>> {
     let text = match fs::read_to_string("/proc/swaps") {
-        // A kernel without swap has no such file.
+        // A kernel without swap lacks this file.
         Err(e) if e.kind() == io::ErrorKind::NotFound && Path::new("/proc/self").exists() => String::new(),
         other => other?,
     };
@@ -126,7 +126,7 @@ pub fn swaps() -> io::Result<Vec<DeviceNumber>> {
     Ok(paths.filter_map(|path| block_number(Path::new(path))).collect())
 }
 
-/// The number of the block device at a path, if there is one.
+/// The number of the block device at a path, if it is one.
 #[must_use]
 pub fn block_number(path: &Path) -> Option<DeviceNumber> {
     use std::os::unix::fs::FileTypeExt;
@@ -134,7 +134,7 @@ pub fn block_number(path: &Path) -> Option<DeviceNumber> {
     metadata.file_type().is_block_device().then(|| DeviceNumber::of(metadata.rdev()))
 }
 
-/// The device that a mount names as its source: btrfs gives its files a number of no device.
+/// The device named as the source of a mount. btrfs gives its files a device number of their own.
 #[must_use]
 pub fn source_number(mount: &mountinfo::Mount) -> Option<DeviceNumber> {
     if mount.device.major == 0 && mount.source.is_absolute() { block_number(&mount.source) } else { None }
@@ -164,7 +164,7 @@ fn bad(device: &str, name: &str, text: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("/sys/class/block/{device}/{name} is `{text}`"))
 }
 
-/// Whether a name is `kind` and digits behind it.
+/// Whether a name is `kind` followed by digits.
 pub(super) fn is_numbered(name: &str, kind: &str) -> bool {
     name.strip_prefix(kind).is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
 }

@@ -1,7 +1,7 @@
-//! The only way to standard output, standard error, and a log that people read.
+//! The only way to standard output, standard error, and a log for people.
 //!
-//! What other machines and files say reaches a person through here, and here it loses what a terminal would obey
-//! ([`ka::shown`]). `clippy.toml` forbids every other way.
+//! Text from other machines and from files reaches a person through here, and loses its terminal control characters
+//! here ([`ka::shown`]). `clippy.toml` forbids every other way.
 #![expect(clippy::disallowed_methods, reason = "this is the place that they are forbidden for")]
 
 use std::fmt::Display;
@@ -28,43 +28,43 @@ pub fn raw_out() -> Stdout {
     io::stdout()
 }
 
-/// Standard output for a file that is made: only a terminal is protected from what is in it.
+/// Standard output for data that is written to a file. It is filtered only if it goes to a terminal.
 #[must_use]
 pub fn data() -> Box<dyn Write + Send> {
     if out_is_terminal() { Box::new(out()) } else { Box::new(io::stdout()) }
 }
 
-/// Whether a person reads standard output.
+/// Whether standard output is a terminal.
 #[must_use]
 pub fn out_is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
-/// Whether a person reads standard error.
+/// Whether standard error is a terminal.
 #[must_use]
 pub fn err_is_terminal() -> bool {
     io::stderr().is_terminal()
 }
 
-/// Ends this process: with the help that was asked for, or with what is wrong with its command line, which may hold words
-/// from anywhere.
+/// Ends this process with the requested help, or with the error in its command line, which may contain text from
+/// anywhere.
 pub fn usage(text: &str, is_error: bool, code: i32) -> ! {
-    // If nobody is left to hear of it, the exit status still tells.
+    // If no reader is left, the exit status still says it.
     let _ = if is_error { err().write_all(text.as_bytes()) } else { out().write_all(text.as_bytes()) };
     std::process::exit(code)
 }
 
-/// Says on standard error why `program` ends. If even that is gone, the exit status still tells.
+/// Prints on standard error why `program` ends. If that fails, the exit status still says it.
 pub fn complain(program: &str, error: impl Display) {
     let _ = writeln!(err(), "{program}: {}", shown::record(&error.to_string()));
 }
 
-/// A line on standard output for a person; a reader that is gone is no reason to fail.
+/// Prints a line on standard output for a person. A closed pipe is not an error.
 pub fn say(line: impl Display) {
     let _ = writeln!(out(), "{}", shown::record(&line.to_string()));
 }
 
-/// Makes `logger` the log of this process. What it gets is fit to be shown, and panics are in it, too.
+/// Makes `logger` this process's log. Messages are filtered for terminals, and panics are logged too.
 pub fn log_with(logger: impl Log + 'static, level: LevelFilter) {
     if log::set_boxed_logger(Box::new(Shown(logger))).is_err() {
         log::debug!("the log had been started already");
@@ -74,7 +74,7 @@ pub fn log_with(logger: impl Log + 'static, level: LevelFilter) {
     std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
 }
 
-/// A log whose messages are fit to be shown.
+/// A log that filters its messages for terminals.
 struct Shown<L>(L);
 
 impl<L: Log> Log for Shown<L> {

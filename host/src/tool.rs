@@ -1,8 +1,7 @@
-//! Running other people's programs so that they have an end.
+//! Runs other programs with a time limit.
 //!
-//! A node waits for nobody: neither for a program that hangs on a bad disk, nor for a daemon that a
-//! distribution's hook starts and that keeps the output open for ever. What counts is the program
-//! itself, and it has a limit.
+//! A node must not hang on a program that hangs on a bad disk, nor on a daemon that a distribution's hook starts and
+//! that keeps the output open. What counts is the program itself, and it has a limit.
 
 use std::io::{self, PipeReader, Read};
 use std::os::unix::process::CommandExt;
@@ -13,19 +12,18 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process_group};
 
-/// How often a program that writes nothing is looked at.
+/// How often a silent program is checked.
 const INTERVAL: Duration = Duration::from_millis(20);
 
-/// How long a program that was killed may take to end. One that waits for a disk that never answers does not end.
+/// How long a killed program may take to end. One that waits for a disk that never answers does not end.
 const LAST_BREATH: Duration = Duration::from_secs(5);
 
 /// How a program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// By itself, or by somebody's signal.
+    /// By itself, or by a signal from elsewhere.
     Exited(ExitStatus),
-    /// It was still running at its limit, and was killed with its process group. Where the kernel does not let go of
-    /// it, it is still there.
+    /// It reached its time limit and was killed with its process group. If the kernel cannot end it, it still exists.
     Killed {
         /// The limit.
         limit: Duration,
@@ -33,7 +31,7 @@ pub enum End {
 }
 
 impl End {
-    /// Whether it has done what it was to do.
+    /// Whether it succeeded.
     #[must_use]
     pub fn success(self) -> bool {
         matches!(self, Self::Exited(status) if status.success())
@@ -49,18 +47,18 @@ impl std::fmt::Display for End {
     }
 }
 
-/// What a program wrote, and how it ended.
+/// A program's output, and how it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
     /// How it ended.
     pub end: End,
-    /// What it wrote to its standard output.
+    /// Its standard output.
     pub stdout: Vec<u8>,
-    /// What it wrote to its standard error.
+    /// Its standard error.
     pub stderr: Vec<u8>,
 }
 
-/// Runs `command` for at most `limit`, in a process group of its own, and keeps what it writes.
+/// Runs `command` for at most `limit` in its own process group, and keeps its output.
 ///
 /// # Errors
 /// It cannot be started or waited for.
@@ -80,8 +78,8 @@ pub fn output(command: &mut Command, limit: Duration) -> io::Result<Output> {
     Ok(Output { end, stdout, stderr })
 }
 
-/// Runs `command` for at most `limit`, in a process group of its own. Each line that it writes, wherever,
-/// is heard at once, and lines stay in their order.
+/// Runs `command` for at most `limit` in its own process group. Each line of either output is passed on at once, in
+/// order.
 ///
 /// # Errors
 /// It cannot be started or waited for.
@@ -106,7 +104,7 @@ pub fn run(command: &mut Command, limit: Duration, mut hear: impl FnMut(String))
     Ok(end)
 }
 
-/// Closes our copies of the pipes' writing ends, which the command keeps: else their ends never come.
+/// Closes our copies of the pipes' write ends, which `command` keeps; otherwise the pipes never report their end.
 fn release(command: &mut Command) {
     command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
 }
@@ -117,8 +115,8 @@ fn text(line: &[u8]) -> String {
 
 type Listener<'a> = (PipeReader, &'a mut dyn FnMut(&[u8]));
 
-/// Waits for the child's end, and hears what it writes until then. What others write later into a pipe
-/// that they have from it is not waited for.
+/// Waits for the child to end and collects its output until then. Output that its own children write later is not
+/// waited for.
 fn follow(mut child: Child, limit: Duration, mut pipes: Vec<Listener<'_>>) -> io::Result<End> {
     let deadline = Instant::now() + limit;
     let outcome = (|| {
@@ -126,7 +124,7 @@ fn follow(mut child: Child, limit: Duration, mut pipes: Vec<Listener<'_>>) -> io
             fcntl_setfl(pipe, fcntl_getfl(pipe)? | OFlags::NONBLOCK)?;
         }
         loop {
-            // Before the reading: what it has written by its end is then in the pipe.
+            // Checked before reading: everything it wrote before it ended is then in the pipe.
             let ended = child.try_wait()?;
             hear_all(&mut pipes)?;
             if let Some(status) = ended {
@@ -140,7 +138,7 @@ fn follow(mut child: Child, limit: Duration, mut pipes: Vec<Listener<'_>>) -> io
         }
     })();
     if !matches!(outcome, Ok(End::Exited(_))) {
-        // It is not reaped yet, so the number is still its own.
+        // It has not been reaped yet, so the number is still its own.
         kill_process_group(Pid::from_child(&child), Signal::KILL)?;
         reap(&mut child)?;
         hear_all(&mut pipes)?;
@@ -148,15 +146,12 @@ fn follow(mut child: Child, limit: Duration, mut pipes: Vec<Listener<'_>>) -> io
     outcome
 }
 
-/// Waits for the end of a program that was killed, but not for ever.
+/// Waits for a killed program to end, but not for ever.
 fn reap(child: &mut Child) -> io::Result<()> {
     let deadline = Instant::now() + LAST_BREATH;
     while child.try_wait()?.is_none() {
         if Instant::now() >= deadline {
-            log::error!(
-                "process {} was killed and does not end: the kernel does not let go of it",
-                child.id()
-            );
+            log::error!("process {} was killed but does not end: it is blocked in the kernel", child.id());
             break;
         }
         std::thread::sleep(INTERVAL);
@@ -176,9 +171,9 @@ fn wait_for_output(pipes: &[Listener<'_>], wait: Duration) -> io::Result<()> {
     }
 }
 
-/// Hears what is in the pipes now, and lets go of those that nobody will write to any more.
+/// Reads what is in the pipes now, and drops those that have no writer left.
 ///
-/// At most 1 MiB a pipe, so that a program that never stops writing is still looked at.
+/// At most 1 MiB per pipe, so that the limit also applies to a program that writes without end.
 fn hear_all(pipes: &mut Vec<Listener<'_>>) -> io::Result<()> {
     let mut buffer = [0; 16 << 10];
     let mut failed = Ok(());

@@ -1,5 +1,5 @@
-//! Who uses a disk or one of its partitions, as far as this process can see: mounts in all mount namespaces, swap,
-//! and what is made of it. What it cannot see an exclusive open tells.
+//! The users of a disk or one of its partitions, as far as this process can see: mounts in all mount namespaces, swap,
+//! and devices built on it. An exclusive open detects what this cannot see.
 
 use super::loops::{self, LoopDevice};
 use super::mountinfo::{self, DeviceNumber};
@@ -11,33 +11,33 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Who uses a disk or one of its partitions.
+/// A user of a disk or one of its partitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Usage {
     /// It is mounted.
     Mounted {
-        /// The kernel's name of disk or partition.
+        /// The kernel's name of the disk or partition.
         device: String,
-        /// The first place where it is mounted.
+        /// The first mount point.
         at: PathBuf,
     },
-    /// It is mounted where only other processes see it.
+    /// It is mounted in another mount namespace.
     Elsewhere {
-        /// The kernel's name of disk or partition.
+        /// The kernel's name of the disk or partition.
         device: String,
-        /// The first place where it is mounted, as those see it.
+        /// The first mount point in that namespace.
         at: PathBuf,
-        /// One of the processes.
+        /// One of the namespace's processes.
         process: String,
     },
-    /// A loop device is made of it.
+    /// It backs a loop device.
     Backing {
-        /// The kernel's name of disk or partition.
+        /// The kernel's name of the disk or partition.
         device: String,
         /// The loop device.
         by: String,
     },
-    /// It is a loop device, and another has the same bytes.
+    /// It is a loop device, and another loop device presents the same bytes.
     Shared {
         /// The kernel's name of the disk.
         device: String,
@@ -46,28 +46,28 @@ pub enum Usage {
         /// Their file.
         file: String,
     },
-    /// It is a loop device, and the device that it is made of is in use.
+    /// It is a loop device, and the device that backs it is in use.
     Below {
         /// The kernel's name of the disk.
         device: String,
-        /// Who uses the one below.
+        /// The user of the device below.
         usage: Box<Usage>,
     },
     /// It is one of several devices of a mounted file system.
     Member {
-        /// The kernel's name of disk or partition.
+        /// The kernel's name of the disk or partition.
         device: String,
         /// The file system's UUID.
         uuid: String,
     },
-    /// It is swap space in use.
+    /// It is active swap space.
     Swap {
-        /// The kernel's name of disk or partition.
+        /// The kernel's name of the disk or partition.
         device: String,
     },
-    /// Another device is made of it: LVM, RAID, LUKS, multipath.
+    /// Another device is built on it: LVM, RAID, LUKS, multipath.
     Held {
-        /// The kernel's name of disk or partition.
+        /// The kernel's name of the disk or partition.
         device: String,
         /// The kernel's name of the other device.
         by: String,
@@ -81,11 +81,11 @@ impl fmt::Display for Usage {
             Self::Elsewhere { device, at, process } => {
                 write!(f, "{device} is mounted at {} in the mount namespace of {process}", at.display())
             }
-            Self::Backing { device, by } => write!(f, "{device} is what the loop device {by} is made of"),
+            Self::Backing { device, by } => write!(f, "{device} backs the loop device {by}"),
             Self::Shared { device, with, file } => {
                 write!(f, "{device} and {with} are loop devices of the same file, {file}")
             }
-            Self::Below { device, usage } => write!(f, "{device} is made of a device in use: {usage}"),
+            Self::Below { device, usage } => write!(f, "the device that backs {device} is in use: {usage}"),
             Self::Member { device, uuid } => write!(f, "{device} is part of the mounted btrfs {uuid}"),
             Self::Swap { device } => write!(f, "{device} is used as swap"),
             Self::Held { device, by } => write!(f, "{device} is part of {by}"),
@@ -93,18 +93,18 @@ impl fmt::Display for Usage {
     }
 }
 
-/// All that is in use on a machine, read once for all disks.
+/// Everything in use on a machine, read once for all disks.
 #[derive(Debug)]
 pub struct Users {
     sys: PathBuf,
-    /// Where a device is mounted: by its number, and by the device that was mounted, as btrfs gives its files
-    /// a number of no device.
+    /// The mount points by device number, and by the mounted device, since btrfs gives its files a device number of
+    /// their own.
     mounts: Vec<(DeviceNumber, Device, PathBuf)>,
-    /// The same for the mount namespaces of other processes.
+    /// The same for other mount namespaces.
     elsewhere: Vec<(DeviceNumber, Device, PathBuf, String)>,
     loops: Vec<LoopDevice>,
     swaps: HashSet<Device>,
-    /// Name and file system of the devices of every mounted btrfs: mountinfo names one of them only.
+    /// Name and file system of the devices of every mounted btrfs: mountinfo names only one of them.
     members: Vec<(String, String)>,
 }
 
@@ -117,22 +117,22 @@ enum Device {
 }
 
 impl Users {
-    /// Looks at this machine.
+    /// Inspects this machine.
     ///
     /// # Errors
-    /// `/proc` is not there.
+    /// `/proc` is not mounted.
     pub fn of_this_machine() -> io::Result<Self> {
         Self::read(Path::new("/sys"), Path::new("/proc"))
     }
 
-    /// Looks at the machine that these folders show.
+    /// Inspects the machine that these folders describe.
     ///
     /// # Errors
-    /// There is no list of mounts in them, or a line of it is no mount.
+    /// They have no mount list, or one of its lines is malformed.
     pub fn read(sys: &Path, proc: &Path) -> io::Result<Self> {
         let mounts = mountinfo::read_from(&proc.join("self/mountinfo"))?;
         let swaps = match fs::read_to_string(proc.join("swaps")) {
-            // A kernel without swap has no such file.
+            // A kernel without swap lacks this file.
             Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
             other => other?,
         };
@@ -153,10 +153,10 @@ impl Users {
         })
     }
 
-    /// Who uses the disk or one of its partitions.
+    /// The user of the disk or one of its partitions.
     ///
     /// # Errors
-    /// There is no such disk.
+    /// The disk does not exist.
     pub fn of(&self, disk: &str) -> io::Result<Option<Usage>> {
         let folder = self.sys.join("block").join(disk);
         let mut devices = vec![(folder.clone(), disk.to_owned())];
@@ -175,15 +175,15 @@ impl Users {
         self.of_loop(disk)
     }
 
-    /// Who uses this one disk or partition.
+    /// The user of this one disk or partition.
     ///
     /// # Errors
-    /// There is none.
+    /// The device does not exist.
     pub fn of_one(&self, device: &str) -> io::Result<Option<Usage>> {
         self.of_device(&self.sys.join("class/block").join(device), device.to_owned())
     }
 
-    /// Who else has what a loop device is made of.
+    /// The user of a loop device's backing file or device.
     fn of_loop(&self, disk: &str) -> io::Result<Option<Usage>> {
         let Some(own) = self.loops.iter().find(|other| other.name == disk) else { return Ok(None) };
         let device = disk.to_owned();
@@ -229,7 +229,7 @@ impl Users {
         if self.swaps.iter().any(is_it) {
             return Ok(Some(Usage::Swap { device }));
         }
-        // Every disk and partition of a kernel has this folder; a machine's picture may lack it.
+        // Every disk and partition of a kernel has this folder; a test tree may lack it.
         let holders = match fs::read_dir(folder.join("holders")) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other?,
@@ -250,7 +250,7 @@ impl Device {
     }
 }
 
-/// Names and UUIDs: `/sys/fs/btrfs/UUID/devices/sda2`. Only mounted file systems are there.
+/// Names and UUIDs: `/sys/fs/btrfs/UUID/devices/sda2`. Only mounted file systems are listed.
 fn members(folder: &Path) -> Vec<(String, String)> {
     let names = |folder: &Path| -> Vec<String> {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();

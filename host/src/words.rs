@@ -1,12 +1,12 @@
-//! What the kernel's numbers mean for a person who has to do something about them.
+//! Explains the kernel's error numbers to a person who has to act on them.
 //!
-//! A static C library has no words for some of them, and "Bad message" is what a file system says of its own damage.
+//! A static C library has no text for some of them, and "Bad message" is how a file system reports its own damage.
 
 use std::io;
 
 use rustix::io::Errno;
 
-/// The kernel's reason, with what it means where its own words do not say so.
+/// The kernel's error, with an explanation where the standard text has none.
 #[must_use]
 pub fn of(errno: Errno) -> String {
     of_number(errno.raw_os_error())
@@ -18,7 +18,7 @@ pub fn of_io(error: &io::Error) -> String {
     error.raw_os_error().map_or_else(|| error.to_string(), of_number)
 }
 
-/// What it means that other bytes are read than were written, from `offset` on.
+/// The message for data that reads back differently from what was written, from `offset` on.
 #[must_use]
 pub fn not_kept(offset: u64) -> String {
     format!(
@@ -29,7 +29,7 @@ pub fn not_kept(offset: u64) -> String {
 
 fn of_number(number: i32) -> String {
     let meaning = match Errno::from_raw_os_error(number) {
-        // EFSCORRUPTED is another name of EUCLEAN, and EFSBADCRC of EBADMSG.
+        // EFSCORRUPTED is an alias of EUCLEAN, and EFSBADCRC of EBADMSG.
         Errno::UCLEAN => "the file system is damaged: check it with its fsck",
         Errno::BADMSG => "the file system is damaged, a checksum is wrong: check it with its fsck",
         Errno::IO => "the disk could not read or write: see the kernel's log",
@@ -42,8 +42,8 @@ fn of_number(number: i32) -> String {
         }
         Errno::REMOTEIO => "the disk has failed: see the kernel's log",
         Errno::NOMEDIUM => "there is no medium in the drive",
-        Errno::NODATA => "the medium has a place that it cannot read: see the kernel's log",
-        Errno::STALE => "the file server does not know the file any more",
+        Errno::NODATA => "the medium has an unreadable area: see the kernel's log",
+        Errno::STALE => "the file server no longer knows the file",
         _ => return io::Error::from_raw_os_error(number).to_string(),
     };
     format!("{meaning} (os error {number})")

@@ -75,6 +75,24 @@ fn what_depends_on_the_processor_is_in_one_table() {
     assert_eq!(found, Vec::<String>::new());
 }
 
+/// A workflow, and all below it, takes what a person wants as a request of its own: the command line can change, and
+/// another front end can come, without either noticing.
+#[test]
+fn only_commands_know_the_command_line() {
+    let sources = ["ka", "host", "net", "controller", "agent"]
+        .map(|name| (name, Crate::read(&top().join(name).join("src"))));
+    let mut found: Vec<String> = Vec::new();
+    for (name, read) in &sources {
+        for (module, text) in &read.sources {
+            let front = matches!(module.first().map(String::as_str), None | Some("cli" | "commands"));
+            if !front && text.contains("clap") {
+                found.push(format!("{name} {}", module.join("::")));
+            }
+        }
+    }
+    assert_eq!(found, Vec::<String>::new(), "modules that use clap");
+}
+
 /// A cycle must be seen, or the test above shows nothing.
 #[test]
 fn a_cycle_is_seen_wherever_it_is() {

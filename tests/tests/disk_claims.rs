@@ -147,7 +147,7 @@ fn loop_devices_on_the_same_bytes_are_known() {
         let above = attach(&[&node]);
         let error = refused(&disk);
         run("losetup", ["-d", &above]);
-        assert!(error.contains("is what the loop device"), "{error}");
+        assert!(error.contains("backs the loop device"), "{error}");
     }
     prepare(&disk).unwrap();
 }

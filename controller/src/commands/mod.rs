@@ -1,10 +1,9 @@
-//! One file per subcommand.
+//! One file per subcommand: it reads the options, calls the workflow, and prints what came of it.
 
-mod ask_again;
+mod conclude;
 pub mod console;
 pub mod desc;
 pub mod exec;
-mod gather;
 pub mod go;
 pub mod image;
 pub mod init;
@@ -15,6 +14,4 @@ pub mod options;
 pub mod power;
 pub mod pxe;
 pub mod run;
-pub mod select;
 pub mod send;
-mod watch;

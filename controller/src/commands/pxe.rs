@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 use anyhow::Context;
+use ka::ipv4::AddressRange;
 use ka_host::{guarded, terminal};
 
 use crate::config::pxe::Ipxe;
@@ -23,7 +24,6 @@ use crate::pxe::service::{Dhcp, Service};
 use crate::pxe::serving::{Served, Serving};
 use crate::pxe::site::{self, Server};
 use crate::pxe::{interface, pxelinux};
-use crate::values::{self, Range};
 use ka_host::atomic;
 
 /// Options of `kactl pxe`.
@@ -36,8 +36,8 @@ pub struct PxeArgs {
     #[arg(long, value_name = "ADDR", global = true)]
     pub address: Option<Ipv4Addr>,
     /// Addresses to give; by default those of the interface's network
-    #[arg(long, value_name = "FIRST,LAST", value_parser = values::range)]
-    pub range: Option<Range>,
+    #[arg(long, value_name = "FIRST,LAST")]
+    pub range: Option<AddressRange>,
     /// Give no addresses; only say what to boot, beside the site's DHCP server
     #[arg(long, conflicts_with = "range")]
     pub proxy: bool,
@@ -55,8 +55,35 @@ pub enum Other {
     /// Prints what a server that the site has already needs
     Config {
         /// The server
-        server: Server,
+        server: ServerChoice,
     },
+}
+
+/// A server that the site has already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ServerChoice {
+    /// ISC dhcpd: says what to boot
+    Dhcpd,
+    /// Kea's DHCPv4 server: says what to boot
+    Kea,
+    /// A TFTP server: serves the boot files itself
+    Tftpd,
+    /// The site's own dnsmasq: says what to boot
+    Dnsmasq,
+    /// pxelinux on another server: its pxelinux.cfg/default
+    Pxelinux,
+}
+
+impl From<ServerChoice> for Server {
+    fn from(choice: ServerChoice) -> Self {
+        match choice {
+            ServerChoice::Dhcpd => Self::Dhcpd,
+            ServerChoice::Kea => Self::Kea,
+            ServerChoice::Tftpd => Self::Tftpd,
+            ServerChoice::Dnsmasq => Self::Dnsmasq,
+            ServerChoice::Pxelinux => Self::Pxelinux,
+        }
+    }
 }
 
 /// Serves until it is stopped, or prints a site's configuration.
@@ -67,7 +94,7 @@ pub fn run(args: &PxeArgs, config: &Config) -> Outcome {
     let service = service(args, config)?;
     let settings = settings(config, &service);
     if let Some(Other::Config { server }) = args.other {
-        let text = site::text(server, &service, &settings);
+        let text = site::text(server.into(), &service, &settings);
         terminal::data().write_all(text.as_bytes()).context("cannot print the configuration")?;
         return Ok(Exit::Ok);
     }
@@ -113,14 +140,14 @@ fn log_what_is_missing(service: &Service) {
     if !service.loaders.serves_uefi() {
         let (file, package) = Ipxe::Snponly.file();
         log::warn!(
-            "UEFI machines find nothing to boot: there is no {}; `apt-get install {package}` brings it",
+            "UEFI machines find nothing to boot: {} is missing; install it with `apt-get install {package}`",
             file.display()
         );
     }
     let (file, package) = pxelinux::OVER_HTTP;
     if service.loaders.common.bios == pxelinux::OVER_TFTP && !Path::new(file).exists() {
         log::warn!(
-            "BIOS machines load over TFTP, which is slower: there is no {file}; `apt-get install {package}` brings it"
+            "BIOS machines load over TFTP, which is slower: {file} is missing; install it with `apt-get install {package}`"
         );
     }
 }

@@ -5,19 +5,16 @@ use std::num::NonZeroU32;
 use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 
+use super::conclude;
 use super::options::stream::StreamArgs;
-use super::watch;
-use crate::config::{Config, keys};
+use crate::config::Config;
 use crate::exit::Outcome;
-use crate::hub::session::{Gate, SessionSpec};
-use crate::hub::{Hub, Place};
 use crate::stream::source::{CommandSource, FileSource, Source, TreeSource};
 use crate::values;
-use crate::view::progress::Progress;
+use crate::workflow::distribute::{self, Request};
 
 /// Options of `kactl send`.
 #[derive(Debug, clap::Args)]
@@ -66,29 +63,14 @@ pub struct SourceArgs {
 /// # Errors
 /// What stopped it, with the exit status that says so.
 pub fn run(args: &SendArgs, config: &Config) -> Outcome {
-    let keys = keys::load(args.keys.as_deref().unwrap_or(&config.directories.keys))?;
-    let spec = SessionSpec {
-        name: args.session.clone(),
+    let request = Request {
+        session: args.session.clone(),
         source: args.source.open(args.cross)?,
         wanted: usize::try_from(args.nodes_wanted.get())?,
-        gate: Gate::First,
-        only: None,
-        plans: None,
-        timeout: args.stream.timeout,
-        log: None,
-        window: args.stream.window(),
-        dead_after: args.stream.dead_after,
-        step_limit: args.stream.step_limit,
-        rounds: args.stream.rounds.get(),
-        delay: Duration::ZERO,
-        order: args.stream.order.read()?,
-        slow: args.stream.slow(),
+        keys: args.keys.clone(),
+        stream: args.stream.streaming(config)?,
     };
-    let hub =
-        Hub::start(&Place::new(config, args.stream.listen, args.stream.interface(config)), keys, vec![spec])?;
-    log::info!("the session {} waits for {} nodes on port {}", args.session, args.nodes_wanted, hub.port);
-    let end = watch::until_over(&hub, &args.session, &mut Progress::start(args.stream.json), |_| ())?;
-    watch::report(&end, args.stream.json)
+    conclude::session(&distribute::run(&request, config)?, args.stream.json)
 }
 
 impl SourceArgs {

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use ka::ipv4::AddressRange;
 use ka::mac::Mac;
 
 use super::read::{Located, Section};
-use crate::values::{self, Range};
 
 /// How machines are booted over the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct Pxe {
     /// The address of this machine on it, if it has several.
     pub address: Option<Ipv4Addr>,
     /// The addresses that DHCP gives; without it, those of the interface's network.
-    pub range: Option<Located<Range>>,
+    pub range: Option<Located<AddressRange>>,
     /// The router that is announced on the interface's network.
     pub router: Option<Located<Ipv4Addr>>,
     /// Words for the nodes' kernel, such as its consoles.
@@ -97,7 +97,7 @@ pub enum LocalIpxe {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subnet {
     /// The addresses to give.
-    pub range: Range,
+    pub range: AddressRange,
     /// The network's mask.
     pub netmask: Ipv4Addr,
     /// Its router.
@@ -125,7 +125,7 @@ impl Pxe {
         let mut pxe = Self {
             interface: section.get("interface"),
             address: section.parse("address", ipv4).map(|address| address.value),
-            range: section.parse("range", values::range),
+            range: section.parse("range", range),
             router: section.parse("router", ipv4),
             vlan: section.number("vlan", vlan),
             ..Self::default()
@@ -264,6 +264,10 @@ impl LocalPxelinux {
     }
 }
 
+fn range(text: &str) -> Result<AddressRange, String> {
+    text.parse::<AddressRange>().map_err(|error| error.to_string())
+}
+
 impl LocalIpxe {
     fn parse(text: &str) -> Result<Self, String> {
         let names = [("exit 1", Self::Error), ("exit 0", Self::Success), ("sanboot", Self::Sanboot)];
@@ -279,7 +283,7 @@ impl Subnet {
         if !missing.is_empty() {
             section.fault(format!("[[pxe.subnet]] lacks {}", missing.join(", ")));
         }
-        let range = section.parse("range", values::range);
+        let range = section.parse("range", range);
         let netmask = section.parse("netmask", netmask);
         let router = section.parse("router", ipv4);
         let (range, netmask, router) = match (range, netmask, router) {
@@ -340,14 +344,14 @@ impl Subnet {
     #[must_use]
     pub fn overlaps(&self, address: Ipv4Addr, netmask: Ipv4Addr) -> bool {
         self.shares_addresses_with(&Self {
-            range: Range { first: address, last: address },
+            range: AddressRange { first: address, last: address },
             netmask,
             router: address,
         })
     }
 }
 
-fn given_away(router: Ipv4Addr, range: Range) -> String {
+fn given_away(router: Ipv4Addr, range: AddressRange) -> String {
     format!("the router {router} is within the range {range}: DHCP would give its address to a machine")
 }
 

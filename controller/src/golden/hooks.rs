@@ -11,14 +11,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 /// The commands.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub struct HookArgs {
-    /// Run this shell command before this machine is read and before any node is touched; if it fails, so does the run.
-    /// If it prints a directory, files are read from there (a snapshot's mount point)
-    #[arg(long, value_name = "COMMAND")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hooks {
+    /// Runs before anything is read; what it prints names the tree to read.
     pub before_read: Option<String>,
-    /// Run this shell command once reading has ended, however the run ends
-    #[arg(long, value_name = "COMMAND")]
+    /// Runs once nothing is read any more.
     pub after_read: Option<String>,
 }
 
@@ -95,7 +92,7 @@ impl Reading {
     ///
     /// # Errors
     /// [`HookError`]; what was begun has been undone.
-    pub fn begin(args: &HookArgs, run: &str) -> Result<(Self, Option<PathBuf>), HookError> {
+    pub fn begin(args: &Hooks, run: &str) -> Result<(Self, Option<PathBuf>), HookError> {
         let mut reading = Self { after: args.after_read.clone(), shell: None };
         if args.before_read.is_none() && args.after_read.is_none() {
             return Ok((reading, None));
@@ -187,9 +184,9 @@ mod tests {
     use super::*;
     use std::fs;
 
-    fn hooks(before: &str, after: &str) -> HookArgs {
+    fn hooks(before: &str, after: &str) -> Hooks {
         let command = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        HookArgs { before_read: command(before), after_read: command(after) }
+        Hooks { before_read: command(before), after_read: command(after) }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A site's table of its nodes: which machine has which name, and which address.
+//! A site's table of its nodes: the name and address of each machine.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -10,12 +10,12 @@ use ka::plan::{NodeAddress, NodeName};
 
 use crate::lists::list::{self, Line, ListError, Once};
 
-/// Names, and addresses where they are written down on the nodes, by hardware address.
+/// Names, and the addresses to configure on the nodes, by hardware address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hosts(BTreeMap<Mac, NodeName>);
 
 impl Hosts {
-    /// Reads a table: lines `MAC NAME [ADDRESS[/PREFIX] [GATEWAY]] [GOLDEN-INTERFACE=MAC …]`; `#` begins a comment.
+    /// Reads a table of lines `MAC NAME [ADDRESS[/PREFIX] [GATEWAY]] [GOLDEN-INTERFACE=MAC …]`; `#` begins a comment.
     ///
     /// # Errors
     /// [`ListError`] with file, line and column.
@@ -23,7 +23,7 @@ impl Hosts {
         Self::parse(path, &list::read(path, "the table of hosts")?)
     }
 
-    /// Reads the text of such a table; `path` is for the errors.
+    /// Parses such a table; `path` is for errors.
     ///
     /// # Errors
     /// [`ListError`] with file, line and column.
@@ -75,13 +75,13 @@ impl Hosts {
         self.0.iter().map(|(mac, name)| (*mac, name))
     }
 
-    /// What the table says of a machine.
+    /// The table's entry for a machine.
     #[must_use]
     pub fn get(&self, mac: Mac) -> Option<&NodeName> {
         self.0.get(&mac)
     }
 
-    /// The names in it, in lower case: nobody else may have one of them.
+    /// The names in the table, in lower case: no other machine may have one of them.
     #[must_use]
     pub fn names(&self) -> BTreeSet<String> {
         self.0.values().map(|host| host.hostname.to_ascii_lowercase()).collect()
@@ -106,7 +106,7 @@ fn gateway(line: &Line<'_>, word: &str, address: IpAddr) -> Result<IpAddr, ListE
     gateway.ok_or_else(|| line.wrong(word, "the default gateway's IP address, of the same family"))
 }
 
-/// `ens4=52:54:00:12:34:56`: which of the node's cards stands for the golden node's `ens4`.
+/// `ens4=52:54:00:12:34:56`: the node's card that takes the place of the golden node's `ens4`.
 fn card(line: &Line<'_>, word: &str) -> Result<(String, Mac), ListError> {
     const EXPECTED: &str = "the golden node's interface and this node's card for it: ens4=52:54:00:12:34:56";
     let parts = word.split_once('=').filter(|(interface, _)| {
@@ -116,7 +116,7 @@ fn card(line: &Line<'_>, word: &str) -> Result<(String, Mac), ListError> {
     Ok((interface.to_owned(), card.parse().map_err(|_| line.wrong(word, EXPECTED))?))
 }
 
-/// An address that one machine can have.
+/// An address that a single machine can have.
 fn of_a_machine(text: &str) -> Option<IpAddr> {
     let address: IpAddr = text.parse().ok()?;
     let broadcast = address == IpAddr::V4(std::net::Ipv4Addr::BROADCAST);
@@ -187,17 +187,17 @@ mod tests {
             ),
             (
                 "525400000001 a ens4=525400000001",
-                "hosts:1:16: 'ens4=525400000001' is in line 1 already".into(),
+                "hosts:1:16: 'ens4=525400000001' is already in line 1".into(),
             ),
             (
                 "525400000001 a ens4=525400000002 ens4=525400000003",
                 "hosts:1:34: expected each interface once, found 'ens4=525400000003'".into(),
             ),
-            ("525400000001 a\n525400000001 b", "hosts:2:1: '525400000001' is in line 1 already".into()),
-            ("525400000001 a\n\n525400000002 A", "hosts:3:14: 'A' is in line 1 already".into()),
+            ("525400000001 a\n525400000001 b", "hosts:2:1: '525400000001' is already in line 1".into()),
+            ("525400000001 a\n\n525400000002 A", "hosts:3:14: 'A' is already in line 1".into()),
             (
                 "525400000001 a 10.0.0.1\n525400000002 b 10.0.0.1/8",
-                "hosts:2:16: '10.0.0.1/8' is in line 1 already".into(),
+                "hosts:2:16: '10.0.0.1/8' is already in line 1".into(),
             ),
         ] {
             assert_eq!(parse(text), Err(message), "{text}");

@@ -1,7 +1,7 @@
-//! Files that say something of machines, one on each line: who may be erased, the chain's order, names and addresses.
+//! Files with one machine per line: which may be erased, the chain's order, names and addresses.
 //!
-//! They have one form: words with blanks between them, the machine first; `#` begins a comment. So an error in any of
-//! them has its file, line and column.
+//! They share one format: words separated by blanks, the machine first; `#` begins a comment. So every error has its
+//! file, line and column.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,27 +15,27 @@ pub enum ListError {
     /// The file cannot be read.
     #[error("cannot read {what} {}", path.display())]
     Read {
-        /// What the file is: `the list of nodes`.
+        /// The kind of file: `the list of nodes`.
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
-    /// A line is not understood.
+    /// A line is malformed.
     #[error("{}:{line}:{column}: {problem}", path.display())]
     Line {
         /// The file.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// The character in it, from 1.
+        /// The character in the line, from 1.
         column: usize,
-        /// What is wrong there.
+        /// The problem.
         problem: Problem,
     },
-    /// It names nobody.
+    /// It names no machine.
     #[error("{} names no machine", path.display())]
     Empty {
         /// The file.
@@ -47,39 +47,39 @@ pub enum ListError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Problem {
-    /// No hardware address.
+    /// Not a hardware address.
     #[error(transparent)]
     Mac(#[from] MacError),
-    /// Neither a hardware address nor another one.
+    /// Neither a hardware address nor an IP address.
     #[error("{0}, nor is it an IP address")]
     Place(MacError),
-    /// Something that belongs there is missing.
+    /// A word is missing.
     #[error("expected {missing} of '{word}' behind it")]
     Short {
-        /// What is missing: `the group`.
+        /// The missing word: `the group`.
         missing: &'static str,
-        /// What it belongs to.
+        /// The word that it belongs to.
         word: String,
     },
-    /// A word that makes no sense there.
+    /// An unexpected word.
     #[error("expected {expected}, found '{word}'")]
     Word {
-        /// What belongs there.
+        /// What was expected.
         expected: String,
-        /// What is there.
+        /// What was found.
         word: String,
     },
-    /// What only one machine can have is there twice: one of the two is surely meant to be another.
-    #[error("'{word}' is in line {first} already")]
+    /// A word that must be unique appears twice: one of the two is surely a mistake.
+    #[error("'{word}' is already in line {first}")]
     Duplicate {
         /// As the line has it.
         word: String,
-        /// Where it is first.
+        /// The line of its first appearance.
         first: usize,
     },
 }
 
-/// Reads a list's file; `what` is for the error.
+/// Reads a list file; `what` is for the error.
 ///
 /// # Errors
 /// [`ListError::Read`].
@@ -87,7 +87,7 @@ pub(super) fn read(path: &Path, what: &'static str) -> Result<String, ListError>
     std::fs::read_to_string(path).map_err(|source| ListError::Read { what, path: path.to_owned(), source })
 }
 
-/// The lines of a list that say something; `path` is for the errors.
+/// The lines of a list without comments and blank lines; `path` is for errors.
 pub(super) fn lines<'a>(path: &'a Path, text: &'a str) -> impl Iterator<Item = Line<'a>> {
     (1..).zip(text.lines()).filter_map(move |(number, line)| {
         let content = line.split('#').next().unwrap_or_default();
@@ -113,19 +113,19 @@ impl<'a> Line<'a> {
         self.first.parse().map_err(|e: MacError| self.error(self.first, e.into()))
     }
 
-    /// The next word, if there is one.
+    /// The next word, if any.
     pub(super) fn next(&mut self) -> Option<&'a str> {
         self.words.next()
     }
 
-    /// The next word; `missing` says what it is, should it not be there.
+    /// The next word; `missing` describes it for the error.
     pub(super) fn need(&mut self, missing: &'static str) -> Result<&'a str, ListError> {
         let word = || self.first.to_owned();
         let short = self.error(self.first, Problem::Short { missing, word: word() });
         self.words.next().ok_or(short)
     }
 
-    /// Nothing more may follow.
+    /// Checks that nothing follows.
     pub(super) fn end(mut self) -> Result<(), ListError> {
         match self.words.next() {
             Some(rest) => Err(self.wrong(rest, "the end of the line or a comment")),
@@ -133,12 +133,12 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// A word that makes no sense.
+    /// The error for an unexpected word.
     pub(super) fn wrong(&self, word: &str, expected: impl Into<String>) -> ListError {
         self.error(word, Problem::Word { expected: expected.into(), word: word.to_owned() })
     }
 
-    /// What is wrong with `word`, which is a part of this line.
+    /// An error about `word`, which is part of this line.
     pub(super) fn error(&self, word: &str, problem: Problem) -> ListError {
         let bytes = word.as_ptr().addr().wrapping_sub(self.line.as_ptr().addr());
         let column = self.line.get(..bytes).map_or(1, |before| before.chars().count() + 1);
@@ -146,7 +146,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// What stands in one line only.
+/// Words that must be unique among all lines.
 #[derive(Debug)]
 pub(super) struct Once<K>(BTreeMap<K, usize>);
 
@@ -155,7 +155,7 @@ impl<K: Ord> Once<K> {
         Self(BTreeMap::new())
     }
 
-    /// Refuses what an earlier line has; `word` is how this one has it.
+    /// Refuses a word that an earlier line has; `word` is as written in this line.
     pub(super) fn add(&mut self, key: K, line: &Line<'_>, word: &str) -> Result<(), ListError> {
         match self.0.insert(key, line.number) {
             Some(first) => Err(line.error(word, Problem::Duplicate { word: word.to_owned(), first })),

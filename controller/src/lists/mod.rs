@@ -1,4 +1,4 @@
-//! The lists that an administrator writes: machines, their names and addresses, and the order of the chain.
+//! The lists that an administrator writes: machines, their names and addresses, and the chain's order.
 
 pub mod hosts;
 pub mod list;

@@ -1,7 +1,6 @@
-//! Which node gets which name: from a table, from DHCP, or counted.
+//! Assigns host names to nodes: from a table, from DHCP, or by counting.
 //!
-//! A machine keeps its name for as long as the run lasts, whatever round serves it: names are kept by hardware
-//! address.
+//! A machine keeps its name for the whole run, in every round: names are kept by hardware address.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -13,15 +12,15 @@ use ka::plan::NodeName;
 
 use crate::lists::hosts::Hosts;
 
-/// What names a node that no table names (`--hostname`).
+/// What names the nodes that the table does not name (`--hostname`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Naming {
-    /// The DHCP server, if it has a name for the machine; else it keeps the golden node's.
+    /// DHCP, if it has a name for the machine; otherwise the machine keeps the golden node's name.
     #[default]
     Dhcp,
-    /// Nobody: it keeps the golden node's.
+    /// Nothing: the machine keeps the golden node's name.
     Golden,
-    /// Its number.
+    /// A counter.
     Pattern(Pattern),
 }
 
@@ -46,14 +45,14 @@ pub struct Pattern {
     after: String,
 }
 
-/// Numbers wider than this are no nodes'.
+/// Wider numbers make no sense for nodes.
 const WIDEST: usize = 9;
 
 impl Pattern {
-    /// Reads `TEXT%dTEXT` or `TEXT%0NdTEXT`.
+    /// Parses `TEXT%dTEXT` or `TEXT%0NdTEXT`.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The problem.
     pub fn parse(text: &str) -> Result<Self, String> {
         const EXPECTED: &str = "expected dhcp, golden, or a name with a number in it: node%d, or node%03d";
         let (before, rest) = text.split_once('%').ok_or(EXPECTED)?;
@@ -65,7 +64,7 @@ impl Pattern {
         };
         let pattern = Self { before: before.to_owned(), width, after: after.to_owned() };
         let example = pattern.name(1);
-        // Room for a number of five digits, though the pattern may be narrower.
+        // Room for a five-digit number, though the pattern may be narrower.
         if !hostname::is_valid(&pattern.name(99_999)) {
             return Err(format!(
                 "'{example}' would be no host name: letters, digits and '-', at most {} in all",
@@ -88,17 +87,17 @@ impl Pattern {
 pub struct Names {
     hosts: Hosts,
     naming: Naming,
-    /// What each machine has been called; none for one that keeps the golden node's name.
+    /// The name of each machine; `None` for one that keeps the golden node's name.
     given: BTreeMap<Mac, Option<NodeName>>,
-    /// All names that are given, or in the table, in lower case.
+    /// All names in use or in the table, in lower case.
     taken: BTreeSet<String>,
-    /// The number that was counted last.
+    /// The last number used.
     counted: u32,
 }
 
 impl Names {
-    /// Names by the table first, and for all others by `naming`. The golden node's name is given to no other machine,
-    /// but as what all of them keep.
+    /// Names from the table, and for all others by `naming`. No machine gets the golden node's name, except where all
+    /// keep it.
     #[must_use]
     pub fn new(hosts: Hosts, naming: Naming, golden: &str) -> Self {
         let mut taken = hosts.names();
@@ -106,8 +105,7 @@ impl Names {
         Self { hosts, naming, given: BTreeMap::new(), taken, counted: 0 }
     }
 
-    /// Names the machines that have none yet, in this order, each with the name that DHCP has for it (empty if
-    /// none).
+    /// Names the unnamed machines in this order, each with the name that DHCP has for it (empty if none).
     pub fn give<'a>(&mut self, machines: impl IntoIterator<Item = (Mac, &'a str)>) {
         for (mac, told) in machines {
             if self.given.contains_key(&mac) {
@@ -125,7 +123,7 @@ impl Names {
         }
     }
 
-    /// What a machine is called, if it has got a name of its own.
+    /// A machine's name, if it has one of its own.
     #[must_use]
     pub fn of(&self, mac: Mac) -> Option<&NodeName> {
         self.given.get(&mac)?.as_ref()
@@ -143,7 +141,7 @@ impl Names {
                 } else {
                     return Some(told.to_owned());
                 };
-                log::warn!("{mac} keeps the golden node's name: '{told}', which DHCP has for it, {wrong}");
+                log::warn!("{mac} keeps the golden node's name: '{told}', its name in DHCP, {wrong}");
                 None
             }
             Naming::Pattern(pattern) => loop {
@@ -207,7 +205,7 @@ mod tests {
         let naming = Naming::Pattern(Pattern::parse("node%d").unwrap());
         let mut names = Names::new(hosts("525400000009 head\n525400000008 node2\n"), naming, "golden");
         names.give([(mac(3), "x"), (mac(9), ""), (mac(1), "")]);
-        // Number 2 is somebody else's by the table, though that machine is not here.
+        // The table gives number 2 to another machine, though that one is absent.
         assert_eq!(
             [of(&names, 3), of(&names, 9), of(&names, 1)],
             [Some("node1"), Some("head"), Some("node3")]

@@ -6,7 +6,7 @@ use ka::mac::Mac;
 
 use crate::lists::list::{self, ListError, Once};
 
-/// Reads a list of machines: a hardware address on each line; `#` begins a comment.
+/// Reads a list with one hardware address per line; `#` begins a comment.
 ///
 /// # Errors
 /// [`ListError`] with file, line and column.
@@ -14,7 +14,7 @@ pub fn read(path: &Path) -> Result<Vec<Mac>, ListError> {
     parse(path, &list::read(path, "the list of nodes")?)
 }
 
-/// Reads the text of such a list; `path` is for the errors.
+/// Parses such a list; `path` is for errors.
 ///
 /// # Errors
 /// [`ListError`] with file, line and column.
@@ -100,7 +100,7 @@ mod tests {
                 "macs:1:1: expected a hardware address such as 52:54:00:12:34:56, found 'é525400000001'",
             ),
             ("525400000001 node1", "macs:1:14: expected the end of the line or a comment, found 'node1'"),
-            ("525400000001\n\n\u{a0}52-54-00-00-00-01", "macs:3:2: '52-54-00-00-00-01' is in line 1 already"),
+            ("525400000001\n\n\u{a0}52-54-00-00-00-01", "macs:3:2: '52-54-00-00-00-01' is already in line 1"),
             ("ffffffffffff", "macs:1:1: 'ffffffffffff' is no single machine's address"),
         ] {
             assert_eq!(parse(Path::new("macs"), text).unwrap_err().to_string(), message);

@@ -1,7 +1,6 @@
-//! The chain's order: by address, after a list, or by switch, so that a chain crosses each uplink once.
+//! The chain's order: by address, from a list, or by switch, so that a chain crosses each uplink once.
 //!
-//! The order only decides who follows whom. A node that no file names is served all the same, behind those
-//! that are named.
+//! The order only decides who follows whom. A node that the file does not name is served after those that it names.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -13,14 +12,14 @@ use ka::mac::{Mac, MacError};
 
 use crate::lists::list::{self, ListError, Once, Problem};
 
-/// What `--order` names.
+/// The value of `--order`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OrderSource {
     /// By address.
     Address,
-    /// As the lines of a file have it.
+    /// In the order of the file's lines.
     File(PathBuf),
-    /// Grouped as a file has it.
+    /// Grouped as in the file.
     Switch(PathBuf),
 }
 
@@ -43,7 +42,7 @@ impl FromStr for OrderSource {
 pub enum Order {
     /// By address.
     Address,
-    /// The rank of each named node, then by address.
+    /// By the rank of the named nodes, then by address.
     Ranked(BTreeMap<Name, usize>),
 }
 
@@ -56,17 +55,17 @@ pub enum Name {
     Address(IpAddr),
 }
 
-/// What the order goes by.
+/// The properties that determine a node's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The card that the node booted from, if it told one.
+    /// The card that the node booted from, if known.
     pub mac: Option<Mac>,
-    /// Its address, with the port of its data.
+    /// Its address, with its data port.
     pub address: SocketAddr,
 }
 
 impl OrderSource {
-    /// Reads the file, if there is one.
+    /// Reads the file, if any.
     ///
     /// # Errors
     /// [`ListError`] with file, line and column.
@@ -80,8 +79,8 @@ impl OrderSource {
     }
 }
 
-/// Reads the text of an order; `path` is for the errors. With `grouped`, a group follows each name, and groups
-/// come in the order in which they are first named; within one, nodes come by address.
+/// Parses an order; `path` is for errors. With `grouped`, a group follows each name. Groups come in the order of their
+/// first appearance, and nodes within a group by address.
 ///
 /// # Errors
 /// [`ListError`] with file, line and column.
@@ -115,7 +114,7 @@ fn parse_name(word: &str) -> Result<Name, MacError> {
 }
 
 impl Order {
-    /// The indexes of `nodes` in the order of the chain.
+    /// The indexes of `nodes` in chain order.
     #[must_use]
     pub fn arrange(&self, nodes: &[Place]) -> Vec<usize> {
         let mut order: Vec<(usize, &Place)> = nodes.iter().enumerate().collect();
@@ -131,16 +130,16 @@ impl Order {
     }
 }
 
-/// What a chain gets through a card, in Mbit/s, as far as that is known. Each node relays what it receives, so one that
-/// can only do one or the other at a time has half.
+/// The rate that a card allows in the chain, in Mbit/s, if known. Every node relays what it receives, so a half-duplex
+/// card has half its speed.
 #[must_use]
 pub fn pace(card: &Card) -> Option<u32> {
     let half = card.duplex == Some(Duplex::Half);
     card.speed.map(|speed| if half { speed / 2 } else { speed })
 }
 
-/// Which of the cards are known to be slow: below half of what the fastest has. They go to the end of the chain, where
-/// nobody is behind them.
+/// Marks the cards known to be slow: below half of the fastest. They go to the end of the chain, where no other node
+/// is behind them.
 #[must_use]
 pub fn slow_cards<'a>(cards: impl IntoIterator<Item = Option<&'a Card>>) -> Vec<bool> {
     let paces: Vec<Option<u32>> = cards.into_iter().map(|card| card.and_then(pace)).collect();
@@ -170,7 +169,7 @@ mod tests {
         for (text, grouped, expected) in [
             ("", false, [1, 2, 3, 4]),
             ("10.0.0.4\n52:54:00:00:00:02 # second\n\n10.0.0.3\n10.0.0.1", false, [4, 2, 3, 1]),
-            // Who is not named comes behind, and who is named need not be there.
+            // Unnamed nodes come last, and a named node need not be present.
             ("::ffff:10.0.0.3\n10.0.0.9\n", false, [3, 1, 2, 4]),
             ("525400000004 b\n525400000001 a\n525400000003 b\n10.0.0.2 a\n", true, [3, 4, 1, 2]),
             ("525400000004 a\n525400000002 a\n", true, [2, 4, 1, 3]),
@@ -204,7 +203,7 @@ mod tests {
                 true,
                 "order:1:1: expected a hardware address such as 52:54:00:12:34:56, found '\u{e9}\u{e9}', nor is it an IP address",
             ),
-            ("525400000001\n52-54-00-00-00-01", false, "order:2:1: '52-54-00-00-00-01' is in line 1 already"),
+            ("525400000001\n52-54-00-00-00-01", false, "order:2:1: '52-54-00-00-00-01' is already in line 1"),
         ] {
             assert_eq!(parse(Path::new("order"), text, grouped).unwrap_err().to_string(), message);
         }

@@ -1,6 +1,6 @@
-//! dnsmasq with the rights that it needs, and no more: a user of its own, three capabilities, and no way to others.
+//! Runs dnsmasq with only the rights that it needs: its own user, three capabilities, and no way to gain more.
 //!
-//! setpriv(1) does the work. The boot files stay in a directory that only root and that user may enter.
+//! setpriv(1) does this. The boot files stay in a directory that only root and that user may enter.
 
 use std::ffi::OsString;
 use std::io;
@@ -12,10 +12,10 @@ use rustix::fs::{XattrFlags, setxattr};
 
 use ka_host::atomic::FileError;
 
-/// The user that Debian's and others' packages of dnsmasq make.
+/// The user that the dnsmasq packages of Debian and others create.
 const USER: &str = "dnsmasq";
 
-/// Ports below 1024, the ARP entries of machines without an address, and packets on one interface.
+/// Ports below 1024, ARP entries of machines without an address, and raw packets on one interface.
 const CAPABILITIES: &str = "-all,+net_bind_service,+net_admin,+net_raw";
 
 /// A user that dnsmasq runs as.
@@ -25,10 +25,10 @@ pub struct Confined {
     gid: u32,
 }
 
-/// What somebody may do in a directory besides its owner.
+/// What the user may do in a directory.
 #[derive(Clone, Copy, Debug)]
 pub enum Access {
-    /// Open files in it by their names.
+    /// Open files in it by name.
     Enter,
     /// List it, too.
     Read,
@@ -45,7 +45,7 @@ impl Confined {
                 return None;
             }
         };
-        // As root it would be confined by nothing.
+        // Running as root would confine nothing.
         (!user.uid.is_root()).then(|| Self { uid: user.uid.as_raw(), gid: user.gid.as_raw() })
     }
 
@@ -55,8 +55,8 @@ impl Confined {
         self.uid
     }
 
-    /// The command that runs `program` as this user, and ends it with this process. PR_SET_PDEATHSIG does not outlive a
-    /// change of user, so it is set after that.
+    /// The command that runs `program` as this user, and ends it with this process. PR_SET_PDEATHSIG does not survive
+    /// a change of user, so it is set after that.
     #[must_use]
     pub fn command(self, program: &str) -> Command {
         let mut command = Command::new("setpriv");
@@ -73,7 +73,7 @@ impl Confined {
         command
     }
 
-    /// Lets the user into a directory that is otherwise root's alone.
+    /// Lets the user into a directory that is otherwise accessible only to root.
     ///
     /// # Errors
     /// [`FileError`]: the file system has no ACLs, or is read-only.
@@ -83,7 +83,7 @@ impl Confined {
             .map_err(FileError::new("let the user dnsmasq into", directory))
     }
 
-    /// Makes a directory that is the user's own.
+    /// Creates a directory that belongs to the user.
     ///
     /// # Errors
     /// [`FileError`].
@@ -92,7 +92,7 @@ impl Confined {
             .map_err(FileError::new("change the owner of", directory))
     }
 
-    /// acl(5) in the kernel's form: version 2, then tag, permissions and id of each entry.
+    /// acl(5) in the kernel's format: version 2, then tag, permissions and id of each entry.
     fn acl(self, access: Access) -> Vec<u8> {
         const NOBODY: u32 = u32::MAX;
         let theirs = match access {

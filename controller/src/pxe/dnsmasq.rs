@@ -1,4 +1,4 @@
-//! dnsmasq as a child: its output in our log, and its end with ours.
+//! Runs dnsmasq as a child: its output goes to our log, and it ends with us.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read};
@@ -26,20 +26,20 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[non_exhaustive]
 pub enum DnsmasqError {
     /// It is not installed.
-    #[error("there is no dnsmasq: install it with `apt-get install dnsmasq-base`")]
+    #[error("dnsmasq is missing: install it with `apt-get install dnsmasq-base`")]
     NotInstalled,
-    /// The system refuses.
+    /// A system call failed.
     #[error("cannot {action} dnsmasq")]
     System {
-        /// What was tried.
+        /// The operation.
         action: &'static str,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
 }
 
-/// A dnsmasq that runs until the value is dropped, or this process dies.
+/// A running dnsmasq, ended when the value is dropped or this process dies.
 #[derive(Debug)]
 pub struct Dnsmasq {
     child: Child,
@@ -48,19 +48,19 @@ pub struct Dnsmasq {
     output: Output,
 }
 
-/// How a dnsmasq ended by itself.
+/// How dnsmasq ended by itself.
 #[derive(Debug)]
 pub struct Death {
     /// Its exit status.
     pub status: ExitStatus,
-    /// How long it lived.
+    /// How long it ran.
     pub lived: Duration,
     /// The last lines of its output.
     pub output: Vec<String>,
 }
 
 impl Dnsmasq {
-    /// Starts it with a configuration file, as a user of its own if there is one. To be called from the main thread
+    /// Starts it with a configuration file, as a user of its own if there is one. Must be called from the main thread
     /// (see [`end_with_parent`]).
     ///
     /// # Errors
@@ -72,7 +72,7 @@ impl Dnsmasq {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            // So that a Ctrl-C meant for us does not reach it before the menu is put right.
+            // So that a Ctrl-C meant for us does not reach it before the menu is restored.
             .process_group(0);
         let mut child = end_with_parent(&mut command).spawn().map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => DnsmasqError::NotInstalled,
@@ -89,7 +89,7 @@ impl Dnsmasq {
         Ok(Self { child, pidfd, started: Instant::now(), output })
     }
 
-    /// Becomes readable when it has ended.
+    /// Becomes readable when dnsmasq has ended.
     #[must_use]
     pub fn ended(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
@@ -144,7 +144,7 @@ fn failed(action: &'static str) -> impl FnOnce(io::Error) -> DnsmasqError {
     move |source| DnsmasqError::System { action, source }
 }
 
-/// What it prints, line by line into our log, and the last lines for an error.
+/// Logs its output line by line, and keeps the last lines for an error.
 #[derive(Debug)]
 struct Output {
     last: Arc<Mutex<VecDeque<String>>>,
@@ -157,12 +157,12 @@ impl Output {
         let kept = Arc::clone(&last);
         let reader = source.map(|source| {
             std::thread::spawn(move || {
-                // To the end, whatever a client calls itself: a writer without a reader is killed.
+                // Reads to the end, even past invalid text from a client: closing the pipe would kill dnsmasq.
                 for line in BufReader::new(source).split(b'\n') {
                     let line = match line {
                         Ok(line) => String::from_utf8_lossy(&line).trim_end().to_owned(),
                         Err(e) => {
-                            log::warn!("cannot read what dnsmasq says: {e}");
+                            log::warn!("cannot read dnsmasq's output: {e}");
                             break;
                         }
                     };
@@ -178,7 +178,7 @@ impl Output {
         Self { last, reader }
     }
 
-    /// The last lines, once the writer has ended.
+    /// The last lines, once dnsmasq has ended.
     fn rest(&mut self) -> Vec<String> {
         if self.reader.take().is_some_and(|reader| reader.join().is_err()) {
             log::warn!("the reader of dnsmasq's output failed");
@@ -187,7 +187,7 @@ impl Output {
     }
 }
 
-/// pxelinux asks for nine names before `default`, which is no trouble, and the hundreds of ranges are ours.
+/// pxelinux asks for nine names before `default`, which is normal. The hundreds of ranges are ours.
 fn level(line: &str) -> Level {
     if line.contains(" not found for ") || line.contains(" DHCP, IP range ") {
         Level::Debug

@@ -1,4 +1,4 @@
-//! The directory that TFTP and HTTP serve: the boot loaders, stage1, and what the loaders read.
+//! The directory that TFTP and HTTP serve: boot loaders, stage1, and the loaders' configuration.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
@@ -13,36 +13,36 @@ use crate::config::pxe::Booting;
 use ka_host::atomic::{self, FileError};
 use ka_host::guarded;
 
-/// What `kactl image` makes.
+/// The files that `kactl image` creates.
 const STAGE1: [&str; 2] = ["vmlinuz", LONG_LIVED];
 const LONG_LIVED: &str = "all.rdz";
 
-/// As root, dnsmasq serves what everybody may read. The directory itself is root's alone: the boot image
-/// has the join key in it.
+/// As root, dnsmasq serves only world-readable files. The directory itself is accessible only to root, because the
+/// boot image contains the join key.
 const SERVED: u32 = 0o644;
-/// What neither TFTP nor HTTP gives to anybody.
+/// Files that neither TFTP nor HTTP serves.
 const HIDDEN: u32 = 0o600;
 const PRIVATE_DIRECTORY: u32 = 0o700;
 
-/// A directory that cannot be served.
+/// Why the directory cannot be served.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FilesError {
-    /// There is no boot image.
-    #[error("there is no {}: make the boot image with `kactl image`", path.display())]
+    /// The boot image is missing.
+    #[error("{} is missing: create the boot image with `kactl image`", path.display())]
     NoImage {
         /// The missing file.
         path: PathBuf,
     },
-    /// There is no boot loader.
+    /// A boot loader is missing.
     #[error(transparent)]
     NoLoader(#[from] LoaderError),
-    /// A file cannot be handled.
+    /// A file operation failed.
     #[error(transparent)]
     File(#[from] FileError),
 }
 
-/// How a boot loader is told what a machine boots.
+/// How a boot loader learns what a machine boots.
 #[derive(Clone, Copy, Debug)]
 struct Menu {
     directory: &'static str,
@@ -61,11 +61,11 @@ pub struct BootDirectory {
 }
 
 impl BootDirectory {
-    /// Checks that there is something to boot, brings the boot loaders, and makes every machine boot from
-    /// its own disk, whatever an earlier server left.
+    /// Checks that there is something to boot, installs the boot loaders, and makes every machine boot from its own
+    /// disk, whatever an earlier server left behind.
     ///
     /// # Errors
-    /// [`FilesError`] with what is missing and where it comes from.
+    /// [`FilesError`] with what is missing and how to get it.
     pub fn prepare(root: &Path, loaders: &Loaders, settings: Settings) -> Result<Self, FilesError> {
         for path in STAGE1.map(|name| root.join(name)) {
             if !path.is_file() {
@@ -90,7 +90,7 @@ impl BootDirectory {
         Ok(boot)
     }
 
-    /// What the files say besides what each machine boots.
+    /// What the files contain besides each machine's boot target.
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
@@ -102,13 +102,13 @@ impl BootDirectory {
         &self.root
     }
 
-    /// Makes the files say what `menu` says, and writes those only that differ.
+    /// Updates the files that differ from `menu`.
     ///
-    /// The order keeps a machine from booting `kamethod` in between: first who boots locally, then who
-    /// does not, and what is no longer named goes last, when `default` is right already.
+    /// The order prevents a machine from booting `kamethod` in between: first the machines that boot locally, then the
+    /// others. Files that are no longer needed are removed last, when `default` is already right.
     ///
     /// # Errors
-    /// [`FileError`]; what came before it in that order is done.
+    /// [`FileError`]. Everything before it in that order is done.
     pub fn apply(&self, menu: &BTreeMap<String, Boot>) -> Result<(), FileError> {
         self.make_kernel_readable()?;
         let by_hand = menu.values().find_map(Boot::image).map(str::to_owned);
@@ -127,7 +127,7 @@ impl BootDirectory {
         self.remove_others(menu)
     }
 
-    /// The image with the long-lived key is served only where the runs have none of their own.
+    /// The image with the long-lived key is served only if the runs have no images of their own.
     ///
     /// # Errors
     /// [`FileError`].
@@ -145,7 +145,7 @@ impl BootDirectory {
         Ok(())
     }
 
-    /// `kactl image` may put new files in place at any time, with the modes that the kernel's package has.
+    /// `kactl image` may install new files at any time, with the modes of the kernel package.
     fn make_kernel_readable(&self) -> Result<(), FileError> {
         self.set_mode(STAGE1[0], SERVED)
     }
@@ -158,7 +158,7 @@ impl BootDirectory {
         self.apply(&menu::choose(&[], &self.settings))
     }
 
-    /// Machines' files that no lease names any more, also those of an earlier server.
+    /// Files of machines that no lease names any more, including those of an earlier server.
     fn remove_others(&self, menu: &BTreeMap<String, Boot>) -> Result<(), FileError> {
         for directory in self.menus.iter().map(|menu| self.root.join(menu.directory)) {
             for entry in fs::read_dir(&directory).map_err(FileError::new("list", &directory))? {
@@ -176,7 +176,7 @@ impl BootDirectory {
 fn tell(file: &str, boot: &Boot) -> String {
     let who = match file.strip_prefix("01-") {
         Some(mac) => mac.replace('-', ":"),
-        None => "every machine that no run names".to_owned(),
+        None => "every machine not named by a run".to_owned(),
     };
     match boot {
         Boot::Local => format!("{who} boots from its disk"),
@@ -184,7 +184,7 @@ fn tell(file: &str, boot: &Boot) -> String {
     }
 }
 
-/// Copies a part of the boot loader if it is not there as it is installed.
+/// Copies a part of the boot loader unless an identical copy is there.
 fn bring(file: &Path, package: &'static str, root: &Path) -> Result<(), FilesError> {
     let Some(content) = read_if_there(file)? else {
         return Err(LoaderError { path: file.to_owned(), package }.into());
@@ -194,7 +194,7 @@ fn bring(file: &Path, package: &'static str, root: &Path) -> Result<(), FilesErr
     Ok(())
 }
 
-/// Writes a served file if it differs; tells whether it did.
+/// Writes a served file if it differs, and returns whether it did.
 fn put(path: &Path, content: &[u8]) -> Result<bool, FileError> {
     let differs = read_if_there(path)?.as_deref() != Some(content);
     if differs {
@@ -275,7 +275,7 @@ mod tests {
         }
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&root), mode(&root.join("vmlinuz"))), (0o700, 0o644));
-        // Whether it is served is decided when it is known what else there is.
+        // Decided later, when all other files are known.
         assert_eq!(mode(&root.join("all.rdz")), 0o600);
         assert_eq!(
             names(&root),
@@ -334,6 +334,6 @@ mod tests {
 
         fs::remove_file(&own).unwrap();
         let error = Loaders::find(&pxe).unwrap_err().to_string();
-        assert!(error.contains("own.efi: the configuration's [pxe] names it"), "{error}");
+        assert!(error.contains("own.efi is missing: the configuration's [pxe] names it"), "{error}");
     }
 }

@@ -1,26 +1,25 @@
-//! A limit to what one address may ask of TFTP, which keeps a transfer for half a minute for whoever never answers.
+//! Limits TFTP requests per address. TFTP keeps a transfer for half a minute for a client that never answers.
 //!
-//! The kernel counts, by a table of nftables that belongs to a running nft(8): it vanishes with that process, however it
-//! ends.
+//! The kernel counts with an nftables table owned by a running nft(8): it vanishes with that process, however it ends.
 
 use std::io::{self, Write};
 use std::process::{Child, Command, Stdio};
 
-/// Requests per second, and how many may come at once. A boot loader asks for some twenty files.
+/// Requests per second, and the burst. A boot loader asks for about twenty files.
 const RATE: u32 = 5;
 const BURST: u32 = 100;
 
-/// The limit, as long as this value lives.
+/// The limit, for as long as this value lives.
 #[derive(Debug)]
 pub struct Limit {
     nft: Child,
 }
 
 impl Limit {
-    /// Sets the limit for requests that arrive on this interface.
+    /// Limits requests that arrive on this interface.
     ///
     /// # Errors
-    /// There is no nft, or the kernel has no nftables.
+    /// nft is missing, or the kernel has no nftables.
     pub fn set(interface: &str) -> io::Result<Self> {
         let rules = rules(interface);
         check(&rules)?;
@@ -30,7 +29,7 @@ impl Limit {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        // The pipe stays open with the child: at its end, nft ends as well.
+        // The pipe stays open as long as the child; nft ends at its end.
         let written = nft.stdin.as_mut().map_or(Ok(()), |input| input.write_all(rules.as_bytes()));
         let limit = Self { nft };
         written.map(|()| limit)
@@ -46,7 +45,7 @@ impl Drop for Limit {
     }
 }
 
-/// The interface's name is one that the kernel knows; in quotes, it is nothing but a name.
+/// The kernel knows the interface by this name; in quotes it cannot be anything but a name.
 fn rules(interface: &str) -> String {
     format!(
         "table inet ka_pxe {{ flags owner; \

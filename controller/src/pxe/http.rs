@@ -1,4 +1,4 @@
-//! The boot files over HTTP, for loaders that can: a kernel in a second where TFTP takes ten.
+//! Serves the boot files over HTTP: a kernel takes a second where TFTP takes ten.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use ka_host::ports::{self, Transport};
 use ka_net::http::server::{self, Answer, Place, Request, Status};
 
-/// The port cannot be had.
+/// The port cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "cannot serve HTTP at {address}{}; another port can be set in the configuration's [ports] as http",
@@ -26,7 +26,7 @@ fn held(address: SocketAddr) -> String {
     holder.map_or_else(String::new, |holder| format!(": the port is held by {holder}"))
 }
 
-/// The port at which nobody is answered yet.
+/// The bound port, not served yet.
 #[derive(Debug)]
 pub struct Listening {
     address: SocketAddr,
@@ -34,10 +34,10 @@ pub struct Listening {
     queue: server::Queue,
 }
 
-/// Takes the port. To find out who has it instead takes rights that the server gives up before it answers anybody.
+/// Binds the port. Finding its current owner takes rights that the server gives up before it answers anyone.
 ///
 /// # Errors
-/// [`HttpError`] if the port is taken.
+/// [`HttpError`] if the port is in use.
 pub fn listen(place: &Place) -> Result<Listening, HttpError> {
     let address = place.address;
     let listener = server::listen(place).map_err(|source| HttpError { address, source })?;
@@ -61,7 +61,7 @@ pub fn serve(listening: Listening, root: &Path) -> Result<SocketAddr, HttpError>
     server::serve_at(listener, queue, serve).map_err(|source| HttpError { address, source })
 }
 
-/// A file of the directory, or of a directory in it. Names with anything odd in them lead nowhere.
+/// A file in the directory or one of its subdirectories. Names with unusual characters match nothing.
 fn open(root: &Path, path: &str) -> Option<File> {
     let plain = |name: &str| {
         !name.starts_with('.')
@@ -73,7 +73,7 @@ fn open(root: &Path, path: &str) -> Option<File> {
     }
     let whole: PathBuf = std::iter::once(root).chain(names.iter().map(Path::new)).collect();
     let file = File::open(whole).ok()?;
-    // Only what TFTP would give, too.
+    // Only what TFTP serves too.
     let served = |metadata: Metadata| metadata.is_file() && metadata.permissions().mode() & 0o004 != 0;
     file.metadata().is_ok_and(served).then_some(file)
 }
@@ -97,7 +97,7 @@ mod tests {
         for byte in request.chunks(7) {
             stream.write_all(byte).unwrap();
         }
-        // No further request comes.
+        // No further request follows.
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();

@@ -1,21 +1,21 @@
-//! The interface to serve on: only the one that a person named.
+//! The interface to serve on: only one that a person has named.
 
 use std::fmt::Write;
 use std::net::Ipv4Addr;
 
+use ka::ipv4::AddressRange;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 
 use crate::config::pxe::{Pxe, Subnet};
 use crate::config::read::Located;
-use crate::values::Range;
 
 /// An interface of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
     /// The kernel's name.
     pub name: String,
-    /// It is the machine's own loop.
+    /// Whether it is the loopback interface.
     pub loopback: bool,
     /// Its IPv4 addresses with their netmasks.
     pub addresses: Vec<Network>,
@@ -30,18 +30,18 @@ pub struct Network {
     pub netmask: Ipv4Addr,
 }
 
-/// The addresses to give on one network.
+/// The addresses to assign on one network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addresses {
-    /// Which.
-    pub range: Range,
+    /// The range.
+    pub range: AddressRange,
     /// The network's mask.
     pub netmask: Ipv4Addr,
     /// The router to announce.
     pub router: Option<Ipv4Addr>,
 }
 
-/// An interface that cannot be served on.
+/// Why an interface cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InterfaceError {
@@ -51,50 +51,50 @@ pub enum InterfaceError {
         list(found)
     )]
     None {
-        /// What there is.
+        /// The existing interfaces.
         found: Vec<Interface>,
     },
-    /// There is no such interface.
+    /// The interface does not exist.
     #[error("there is no interface {name}; there are {}", list(found))]
     Unknown {
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// What there is.
+        /// The existing interfaces.
         found: Vec<Interface>,
     },
-    /// The loop.
+    /// It is the loopback interface.
     #[error("{name} is the loopback interface: no other machine is on it")]
     Loopback {
-        /// What was asked for.
+        /// The requested name.
         name: String,
     },
-    /// No IPv4 address.
+    /// It has no IPv4 address.
     #[error("interface {name} has no IPv4 address: give it one with `ip addr add ADDRESS/PREFIX dev {name}`")]
     NoAddress {
-        /// What was asked for.
+        /// The requested name.
         name: String,
     },
-    /// Another address than those of the interface.
+    /// It does not have this address.
     #[error("interface {name} does not have the address {address}; it has {}", addresses(has))]
     NotItsAddress {
         /// The interface.
         name: String,
-        /// What was asked for.
+        /// The requested address.
         address: Ipv4Addr,
-        /// What it has.
+        /// Its addresses.
         has: Vec<Network>,
     },
-    /// Addresses of another network.
+    /// The range belongs to another network.
     #[error("the range {range} is not within the network of {name}, {}", addresses(&[*network]))]
     Range {
         /// The interface.
         name: String,
-        /// What was asked for.
-        range: Range,
+        /// The requested range.
+        range: AddressRange,
         /// The interface's network.
         network: Network,
     },
-    /// No room for others.
+    /// The network has no room for nodes.
     #[error("the network of {name}, {}, has no address for a node", addresses(&[*network]))]
     Full {
         /// The interface.
@@ -102,41 +102,41 @@ pub enum InterfaceError {
         /// The interface's network.
         network: Network,
     },
-    /// A router that nobody on the network can reach.
+    /// The router is not a host of the network.
     #[error("the router {router} is no other host of the network of {name}, {}", addresses(&[*network]))]
     Router {
         /// The interface.
         name: String,
-        /// What was asked for.
+        /// The requested router.
         router: Ipv4Addr,
         /// The interface's network.
         network: Network,
     },
-    /// A router whose address would be given to a machine.
+    /// The router's address is within the range.
     #[error("the router {router} is within the range {range}: DHCP would give its address to a machine")]
     RouterGivenAway {
         /// The router.
         router: Ipv4Addr,
         /// The range, given or chosen.
-        range: Range,
+        range: AddressRange,
     },
-    /// A network that no relay can be in front of.
+    /// The network is not behind a relay.
     #[error("the network {} is not behind a relay: {name} is in it, with {}", subnet.network(), addresses(&[*network]))]
     OwnNetwork {
         /// The interface.
         name: String,
-        /// What was asked for.
+        /// The requested network.
         subnet: Subnet,
         /// The interface's network.
         network: Network,
     },
-    /// The settings of networks do not fit the interface.
+    /// The networks in the settings do not fit the interface.
     #[error("{}", faults.join("\n"))]
     Settings {
-        /// All that is wrong.
+        /// All problems.
         faults: Vec<String>,
     },
-    /// The system does not tell.
+    /// The system cannot list the interfaces.
     #[error("cannot list the interfaces")]
     System(#[from] nix::Error),
 }
@@ -164,10 +164,10 @@ pub fn all() -> Result<Vec<Interface>, InterfaceError> {
     Ok(found)
 }
 
-/// Picks the interface `name` and the address to serve at.
+/// Selects the interface `name` and the address to serve at.
 ///
 /// # Errors
-/// [`InterfaceError`] with what there is instead.
+/// [`InterfaceError`] with the available interfaces.
 pub fn pick(
     found: Vec<Interface>,
     name: Option<&str>,
@@ -194,12 +194,16 @@ pub fn pick(
     }
 }
 
-/// The addresses to give: `range` if it is of this network, else the larger part of the network beside
-/// our own address.
+/// The addresses to assign: `range` if it belongs to this network, else the larger part of the network next to our own
+/// address.
 ///
 /// # Errors
 /// [`InterfaceError::Range`] or [`InterfaceError::Full`].
-pub fn pick_range(name: &str, network: Network, range: Option<Range>) -> Result<Range, InterfaceError> {
+pub fn pick_range(
+    name: &str,
+    network: Network,
+    range: Option<AddressRange>,
+) -> Result<AddressRange, InterfaceError> {
     let name = name.to_owned();
     let (own, mask) = (network.address.to_bits(), network.netmask.to_bits());
     let (lowest, highest) = ((own & mask).saturating_add(1), (own | !mask).saturating_sub(1));
@@ -217,17 +221,17 @@ pub fn pick_range(name: &str, network: Network, range: Option<Range>) -> Result<
         _ if below > above => (lowest, own - 1),
         _ => (own + 1, highest),
     };
-    Ok(Range { first: Ipv4Addr::from_bits(first), last: Ipv4Addr::from_bits(last) })
+    Ok(AddressRange { first: Ipv4Addr::from_bits(first), last: Ipv4Addr::from_bits(last) })
 }
 
-/// The addresses to give on the interface's own network, and then on those behind relays.
+/// The addresses to assign on the interface's own network, then those behind relays.
 ///
 /// # Errors
-/// [`InterfaceError::Settings`] with all that does not fit the interface, and where it stands.
+/// [`InterfaceError::Settings`] with everything that does not fit the interface, and its location.
 pub fn networks(
     name: &str,
     network: Network,
-    range: Option<&Located<Range>>,
+    range: Option<&Located<AddressRange>>,
     pxe: &Pxe,
 ) -> Result<Vec<Addresses>, InterfaceError> {
     let mut faults = Vec::new();
@@ -255,7 +259,7 @@ pub fn networks(
     Ok(std::iter::once(own).chain(relayed).collect())
 }
 
-/// The networks behind relays, each with its router, for who gives no addresses.
+/// The networks behind relays, each with its router, for a server that assigns no addresses.
 ///
 /// # Errors
 /// [`InterfaceError::Settings`] as of [`networks`].
@@ -280,7 +284,7 @@ fn before_no_relay(name: &str, network: Network, pxe: &Pxe) -> Vec<String> {
 fn check_router(
     name: &str,
     network: Network,
-    range: Option<Range>,
+    range: Option<AddressRange>,
     router: Ipv4Addr,
 ) -> Result<(), InterfaceError> {
     let mask = network.netmask.to_bits();
@@ -312,7 +316,10 @@ fn addresses(networks: &[Network]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::values::range;
+
+    fn range(text: &str) -> AddressRange {
+        text.parse().unwrap()
+    }
 
     fn network(address: &str, prefix: u32) -> Network {
         let netmask = Ipv4Addr::from_bits(u32::MAX.checked_shl(32 - prefix).unwrap_or(0));
@@ -359,7 +366,7 @@ mod tests {
     #[test]
     fn ranges_are_of_the_interfaces_network() {
         let pick = |address, prefix, asked: Option<&str>| {
-            pick_range("eth0", network(address, prefix), asked.map(|r| range(r).unwrap()))
+            pick_range("eth0", network(address, prefix), asked.map(range))
                 .map(|r| format!("{},{}", r.first, r.last))
                 .map_err(|e| e.to_string())
         };
@@ -386,7 +393,7 @@ mod tests {
     fn all_that_does_not_fit_the_interface_is_told_at_once() {
         let address = |text: &str| text.parse::<Ipv4Addr>().unwrap();
         let subnet = Subnet {
-            range: range("10.0.0.128,10.0.0.130").unwrap(),
+            range: range("10.0.0.128,10.0.0.130"),
             netmask: address("255.255.255.128"),
             router: address("10.0.0.129"),
         };
@@ -395,7 +402,7 @@ mod tests {
             subnets: vec![Located::nowhere(subnet)],
             ..Pxe::default()
         };
-        let range = |text| Located::nowhere(range(text).unwrap());
+        let range = |text| Located::nowhere(range(text));
         let asked = range("10.0.0.9,10.0.1.9");
         let error = networks("eth0", network("10.0.0.1", 24), Some(&asked), &pxe).unwrap_err().to_string();
         let lines: Vec<_> = error.lines().collect();

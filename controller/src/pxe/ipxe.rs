@@ -1,29 +1,29 @@
-//! What a UEFI machine boots, and a BIOS machine that is given iPXE: iPXE's scripts.
+//! iPXE scripts: what a UEFI machine boots, or a BIOS machine that is given iPXE.
 //!
-//! The firmware loads iPXE by TFTP or HTTP, iPXE asks DHCP once more and is given [`ENTRY`], and that asks for
-//! the machine's own script, and then for `default`. See <https://ipxe.org/scripting>.
+//! The firmware loads iPXE by TFTP or HTTP. iPXE asks DHCP again and gets [`ENTRY`], which fetches the machine's own
+//! script, and then `default`. See <https://ipxe.org/scripting>.
 //!
-//! A machine that is to boot from its disk leaves iPXE with an error, unless it has a setting of its own: only then most
-//! UEFI firmware goes on to the next entry of its boot order; after a success it stops at its menu. So the decision to boot locally must
-//! never look like a script that could not be fetched, or `default` would decide instead. That is why a script
-//! is fetched first, and run by itself.
+//! A machine that should boot from its disk leaves iPXE with an error, unless it has a setting of its own: only then
+//! does most UEFI firmware continue with its boot order; after a success it stops at its menu. So the decision to boot
+//! locally must never look like a script that could not be fetched, or `default` would decide instead. That is why a
+//! script is fetched first, and run separately.
 
 use super::menu::{self, Boot, Settings};
 use crate::config::pxe::{Booting, LocalIpxe};
 
-/// iPXE for BIOS machines, on the PXE driver of the card's ROM.
+/// iPXE for BIOS machines, using the PXE driver in the card's ROM.
 pub const BIOS_FILE: (&str, &str) = ("/usr/lib/ipxe/undionly.kpxe", "ipxe");
 
-/// What DHCP names for a BIOS that is given iPXE.
+/// The DHCP boot file name for a BIOS machine that is given iPXE.
 pub const UNDIONLY: &str = "undionly.kpxe";
 
-/// What DHCP names for iPXE.
+/// The DHCP boot file name for iPXE.
 pub const ENTRY: &str = "boot.ipxe";
 
 /// The directory of its scripts.
 pub const DIRECTORY: &str = "ipxe";
 
-/// The entry's text.
+/// The text of the entry script.
 pub const ENTRY_TEXT: &str = "\
 #!ipxe
 # Written by kactl pxe, which replaces every change.
@@ -31,8 +31,8 @@ imgfetch --name menu ipxe/01-${netX/mac:hexhyp} || imgfetch --name menu ipxe/def
 imgexec menu || exit 1
 ";
 
-/// The text of a machine's script. Kernel and initrd come over HTTP, which is several times as fast as TFTP, and
-/// over TFTP if a wall in between lets nothing else through.
+/// The text of a machine's script. Kernel and initrd come over HTTP, which is several times as fast as TFTP, or over
+/// TFTP if a firewall blocks HTTP.
 #[must_use]
 pub fn render(boot: &Boot, settings: &Settings, booting: &Booting) -> String {
     let head = "#!ipxe\n# Written by kactl pxe, which replaces every change.\n";

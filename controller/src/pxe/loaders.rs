@@ -1,4 +1,4 @@
-//! Which boot loader each machine is given: the files, where they come from, and which of them DHCP names.
+//! Which boot loader each machine gets: the files, their sources, and which one DHCP names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -8,13 +8,13 @@ use ka::mac::Mac;
 use super::{ipxe, pxelinux};
 use crate::config::pxe::{BiosLoader, Booting, Ipxe, LocalPxelinux, Pxe};
 
-/// There is no such boot loader.
+/// The boot loader does not exist.
 #[derive(Debug, thiserror::Error)]
-#[error("there is no {}: {}", path.display(), remedy(package))]
+#[error("{} is missing: {}", path.display(), remedy(package))]
 pub struct LoaderError {
     /// The missing file.
     pub path: PathBuf,
-    /// The Debian package that has it; none if the configuration names the file.
+    /// The Debian package that contains it; empty if the configuration names the file.
     pub package: &'static str,
 }
 
@@ -25,17 +25,17 @@ fn remedy(package: &str) -> String {
     }
 }
 
-/// What DHCP names for a machine.
+/// The boot files that DHCP names for a machine.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Loader {
-    /// For its BIOS.
+    /// For BIOS.
     pub bios: &'static str,
-    /// For its UEFI firmware; none if there is nothing for it.
+    /// For UEFI; `None` if there is nothing to boot.
     pub uefi: Option<String>,
 }
 
 impl Loader {
-    /// Whether the loader of BIOS machines is iPXE, which then asks again.
+    /// Whether BIOS machines get iPXE, which then asks DHCP again.
     #[must_use]
     pub fn bios_is_ipxe(&self) -> bool {
         self.bios == ipxe::UNDIONLY
@@ -45,20 +45,20 @@ impl Loader {
 /// The loaders of all machines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaders {
-    /// Of every machine that has none of its own.
+    /// For machines without settings of their own.
     pub common: Loader,
-    /// Of machines that differ.
+    /// For machines with settings of their own.
     pub own: Vec<(Loader, BTreeSet<Mac>)>,
-    /// The files that are served, with the packages that have them.
+    /// The served files, with the packages that contain them.
     pub(super) files: BTreeSet<(PathBuf, &'static str)>,
 }
 
 impl Loaders {
-    /// Looks for what the configuration wants. Without the package ipxe, UEFI machines are given nothing; without
-    /// lpxelinux.0, BIOS machines load over TFTP.
+    /// Looks for the configured loaders. Without the ipxe package, UEFI machines get nothing; without lpxelinux.0,
+    /// BIOS machines load over TFTP.
     ///
     /// # Errors
-    /// [`LoaderError`] for a file that the configuration names and that is not there.
+    /// [`LoaderError`] if a configured file is missing.
     pub fn find(pxe: &Pxe) -> Result<Self, LoaderError> {
         let mut files: BTreeSet<_> = pxelinux::FILES.map(|(file, package)| (file.into(), package)).into();
         let common = loader(&pxe.boot, &mut files)?;
@@ -70,18 +70,18 @@ impl Loaders {
         Ok(Self { common, own: own.into_iter().collect(), files })
     }
 
-    /// Every loader that some machine is given.
+    /// Every loader in use.
     fn all(&self) -> impl Iterator<Item = &Loader> {
         std::iter::once(&self.common).chain(self.own.iter().map(|(loader, _)| loader))
     }
 
-    /// Whether UEFI machines find something to boot.
+    /// Whether UEFI machines have something to boot.
     #[must_use]
     pub fn serves_uefi(&self) -> bool {
         self.all().any(|loader| loader.uefi.is_some())
     }
 
-    /// Whether some machine runs iPXE.
+    /// Whether any machine runs iPXE.
     #[must_use]
     pub fn has_ipxe(&self) -> bool {
         self.all().any(|loader| loader.uefi.is_some() || loader.bios_is_ipxe())

@@ -1,7 +1,7 @@
-//! What each machine boots: from the runs' leases to the boot loaders' files.
+//! What each machine boots: turns the runs' leases into boot loader files.
 //!
-//! Both loaders ask for a file named after the machine's hardware address, and then for `default`; their
-//! own modules ([`super::pxelinux`], [`super::ipxe`]) write what such a file says.
+//! Both loaders fetch a file named after the machine's hardware address, and then `default`. Their own modules
+//! ([`super::pxelinux`], [`super::ipxe`]) write these files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -12,10 +12,10 @@ use crate::config::pxe::Booting;
 use crate::rendezvous::lease::{Allowed, Lease};
 use ka::mac::Mac;
 
-/// The file for machines that have none of their own.
+/// The file for machines without one of their own.
 pub const DEFAULT: &str = "default";
 
-/// What a machine boots.
+/// A machine's boot target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Boot {
     /// Its own disk.
@@ -24,47 +24,47 @@ pub enum Boot {
     Kamethod {
         /// The session that it asks for.
         session: String,
-        /// Where its controller listens, if not at the boot server's address.
+        /// The controller's address, if it differs from the boot server's.
         server: Option<SocketAddr>,
-        /// Its controller's port at that address, if it is not the usual one.
+        /// The controller's port at that address, if it is not the default.
         port: Option<u16>,
-        /// The initrd that has a key of its own.
+        /// An initrd with its own key.
         image: Option<String>,
-        /// Where it puts its log besides.
+        /// A second place for its log.
         store_log: Option<String>,
     },
 }
 
-/// What the files say besides.
+/// What the files contain besides the boot target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The boot server's address.
     pub address: Ipv4Addr,
-    /// The controller's port there, if it is not the usual one.
+    /// The controller's port there, if it is not the default.
     pub port: Option<u16>,
-    /// The port there that serves kernel and initrd over HTTP.
+    /// The HTTP port there, for kernel and initrd.
     pub http: u16,
-    /// Words for the kernel, such as its consoles.
+    /// Kernel parameters, such as consoles.
     pub console: String,
-    /// The VLAN whose tag the nodes' frames carry.
+    /// The VLAN with which the nodes tag their frames.
     pub vlan: Option<u16>,
-    /// How machines load and leave the boot loaders.
+    /// How machines load, and how they leave the boot loaders.
     pub booting: Booting,
-    /// How machines do that which differ; they have files of their own always.
+    /// Machines with settings of their own; they always have their own files.
     pub machines: BTreeMap<Mac, Booting>,
-    /// The initrd for whoever chooses `kamethod` by hand while a run waits.
+    /// The initrd for a person who chooses `kamethod` by hand while a run waits.
     pub by_hand: Option<String>,
 }
 
 impl Settings {
-    /// How the machines do that which read this file.
+    /// The settings of the machines that read this file.
     #[must_use]
     pub fn booting(&self, file: &str) -> &Booting {
         file.parse().ok().and_then(|mac| self.machines.get(&mac)).unwrap_or(&self.booting)
     }
 }
 
-/// What each file says, by file name. Machines not named get what `default` says.
+/// The boot target in each file, by file name. Machines without a file get `default`.
 #[must_use]
 pub fn choose(leases: &[(String, Lease)], settings: &Settings) -> BTreeMap<String, Boot> {
     let mut menu = BTreeMap::from([(DEFAULT.to_owned(), open_to_all(leases))]);
@@ -80,8 +80,8 @@ fn open_to_all(leases: &[(String, Lease)]) -> Boot {
     leases.iter().find(|(_, lease)| lease.allowed == Allowed::Any).map_or(Boot::Local, kamethod)
 }
 
-/// A run that names the machine decides before one that takes any; and a machine that is done with one
-/// run is not "any" for another, or it would be erased again at its first reboot.
+/// A run that names the machine takes precedence over one that takes any machine. A machine that has finished one run
+/// does not count as "any" for another, or it would be erased again at its next reboot.
 fn for_machine(leases: &[(String, Lease)], mac: Mac) -> Boot {
     let waits_for = |lease: &Lease| match &lease.allowed {
         Allowed::Any => false,
@@ -110,7 +110,7 @@ fn kamethod((run, lease): &(String, Lease)) -> Boot {
 }
 
 impl Boot {
-    /// The initrd, if it is not the one for all.
+    /// The initrd, if it is not the common one.
     #[must_use]
     pub fn image(&self) -> Option<&str> {
         match self {
@@ -120,13 +120,13 @@ impl Boot {
     }
 }
 
-/// The initrd that a machine loads, also when a person at it chooses `kamethod` by hand.
+/// The initrd that a machine loads, including when a person chooses `kamethod` by hand.
 #[must_use]
 pub fn initrd<'a>(boot: &'a Boot, settings: &'a Settings) -> &'a str {
     boot.image().or(settings.by_hand.as_deref()).unwrap_or("all.rdz")
 }
 
-/// The kernel's command line, but for the initrd and the card that the machine booted from, which the loaders add.
+/// The kernel command line, except for the initrd and the boot interface, which the loaders add.
 #[must_use]
 pub fn kernel_words(boot: &Boot, settings: &Settings) -> String {
     let mut line = String::from("automatic=method:ka,interface:auto,network:dhcp kamethod rw");
@@ -212,7 +212,7 @@ pub(super) mod tests {
                 &[lease("a", &[1, 2], &[2])],
                 &[("01-52-54-00-00-00-01", "a"), ("01-52-54-00-00-00-02", "local"), ("default", "local")],
             ),
-            // Named by one run, any for another: the one that names it, and then nobody.
+            // Named by one run, any for another: the one that names it, and then none.
             (
                 &[lease("a", ANY, &[]), lease("b", &[1], &[])],
                 &[("01-52-54-00-00-00-01", "b"), ("default", "a")],

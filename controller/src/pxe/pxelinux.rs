@@ -1,41 +1,41 @@
 //! What a BIOS machine boots: pxelinux's configuration files.
 //!
-//! See <https://wiki.syslinux.org/wiki/index.php?title=PXELINUX>: a machine asks for
-//! `pxelinux.cfg/01-<its hardware address>`, and then for `pxelinux.cfg/default`.
+//! See <https://wiki.syslinux.org/wiki/index.php?title=PXELINUX>: a machine fetches `pxelinux.cfg/01-<its hardware
+//! address>`, and then `pxelinux.cfg/default`.
 
 use super::menu::{self, Boot, Settings};
 use crate::config::pxe::{BiosLoader, Booting, LocalPxelinux};
 
-/// The loader that every PXE ROM can run, and what it needs beside it, with the Debian packages that have them.
+/// The loader that every PXE ROM can run, and the files it needs, with their Debian packages.
 pub const FILES: [(&str, &str); 2] = [
     ("/usr/lib/PXELINUX/pxelinux.0", "pxelinux"),
     ("/usr/lib/syslinux/modules/bios/ldlinux.c32", "syslinux-common"),
 ];
 
-/// The loader with a network stack of its own, which loads over HTTP.
+/// The loader with its own network stack, which loads over HTTP.
 pub const OVER_HTTP: (&str, &str) = ("/usr/lib/PXELINUX/lpxelinux.0", "pxelinux");
 
-/// What boots a disk by its number, and the modules that it is linked with.
+/// Boots a disk by number, with the modules it is linked to.
 pub const CHAIN_FILES: [(&str, &str); 3] = [
     ("/usr/lib/syslinux/modules/bios/chain.c32", "syslinux-common"),
     ("/usr/lib/syslinux/modules/bios/libcom32.c32", "syslinux-common"),
     ("/usr/lib/syslinux/modules/bios/libutil.c32", "syslinux-common"),
 ];
 
-/// What DHCP names.
+/// The DHCP boot file name.
 pub const LOADER: &str = "lpxelinux.0";
 
-/// What DHCP names where HTTP is not wanted.
+/// The DHCP boot file name where HTTP is not wanted.
 pub const OVER_TFTP: &str = "pxelinux.0";
 
 /// The directory of its files.
 pub const DIRECTORY: &str = "pxelinux.cfg";
 
-/// The text of a file. It has the labels `local` and `kamethod` always, so that a person at the machine can choose (hold
-/// Shift while pxelinux starts); only what happens by itself differs.
+/// The text of a file. It always has the labels `local` and `kamethod`, so that a person at the machine can choose
+/// (hold Shift while pxelinux starts). Only the default differs.
 ///
-/// The kernel comes over HTTP, and over TFTP when any part of that fails. That way must never be open to a machine that
-/// is to boot from its disk: ONERROR is there only where `kamethod` is the default.
+/// The kernel comes over HTTP, or over TFTP if any part of that fails. A machine that should boot from its disk must
+/// never take that fallback, so ONERROR is there only where `kamethod` is the default.
 #[must_use]
 pub fn render(boot: &Boot, settings: &Settings, booting: &Booting) -> String {
     let (default, on_error) = match boot {
@@ -61,7 +61,7 @@ pub fn render(boot: &Boot, settings: &Settings, booting: &Booting) -> String {
     format!("{head}{}", menu_of(default, on_error, &local, &labels))
 }
 
-/// The menu for a pxelinux that somebody else serves, over TFTP.
+/// The menu for a pxelinux served by another TFTP server.
 #[must_use]
 pub fn for_a_site(settings: &Settings, booting: &Booting) -> String {
     let words = menu::kernel_words(&Boot::Local, settings);

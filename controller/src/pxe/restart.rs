@@ -1,13 +1,13 @@
-//! When a server that died is started again, and when that is given up.
+//! Decides when a dead server is restarted, and when to give up.
 
 use std::time::Duration;
 
-/// A server that lived at least this long was up; an error in its configuration shows at once.
+/// A server that ran at least this long had started; an error in its configuration shows at once.
 const QUICK: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const QUICK_DEATHS: u32 = 5;
 
-/// What is known of a server's deaths.
+/// The history of a server's deaths.
 #[derive(Debug, Default)]
 pub struct Restarts {
     quick_deaths: u32,
@@ -16,17 +16,17 @@ pub struct Restarts {
 /// What to do after a death.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Start it again after this pause.
+    /// Restart it after this pause.
     After(Duration),
-    /// It dies again and again: a person must look.
+    /// It dies repeatedly: a person must look.
     GiveUp {
-        /// How often it died in a row.
+        /// The number of consecutive deaths.
         deaths: u32,
     },
 }
 
 impl Restarts {
-    /// Judges the death of a server that lived for `lived`.
+    /// Judges the death of a server that ran for `lived`.
     pub fn died(&mut self, lived: Duration) -> Verdict {
         if lived >= QUICK {
             self.quick_deaths = 0;

@@ -1,6 +1,6 @@
-//! The boot server with the rights that it needs, whoever starts it.
+//! Reduces the boot server's rights to what it needs, whoever starts it.
 //!
-//! It is root's process, that talks to machines nobody knows. What it gives up here, its children cannot get either.
+//! It runs as root and talks to unknown machines. Its children cannot regain what it drops here.
 
 use std::fs;
 use std::io;
@@ -11,8 +11,9 @@ use rustix::thread::{
     set_no_new_privs,
 };
 
-/// What stays: to give dnsmasq a directory (`CHOWN`, `FOWNER`), a user (`SETUID`, `SETGID`) and few rights (`SETPCAP`), and
-/// to end it (`KILL`); and what dnsmasq itself has: low ports, ARP entries and the limits of TFTP, packets on one interface.
+/// The rights it keeps: to give dnsmasq a directory (`CHOWN`, `FOWNER`), a user (`SETUID`, `SETGID`) and few rights
+/// (`SETPCAP`), and to end it (`KILL`); and dnsmasq's own: low ports, ARP entries and the TFTP limits, raw packets on
+/// one interface.
 pub const NEEDED: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::FOWNER)
     .union(CapabilitySet::KILL)
@@ -23,16 +24,16 @@ pub const NEEDED: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::NET_ADMIN)
     .union(CapabilitySet::NET_RAW);
 
-/// Gives up all other rights, of this thread and of those that it starts from now on.
+/// Drops all other rights of this thread and of the threads and processes that it starts from now on.
 ///
 /// # Errors
-/// What the system said; some may be given up already.
+/// The system's error; some rights may already be dropped.
 pub fn keep_needed() -> io::Result<()> {
     set_no_new_privs(true)?;
     if !geteuid().is_root() {
         return Ok(());
     }
-    // The bounding set first: to change it is a right as well, and a program that root starts gets all that is in it.
+    // The bounding set first: changing it needs a capability too, and a program started by root gets everything in it.
     let last = fs::read_to_string("/proc/sys/kernel/cap_last_cap")?;
     let last: u32 = last.trim().parse().map_err(io::Error::other)?;
     for number in 0..=last.min(63) {

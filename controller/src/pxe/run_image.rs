@@ -1,7 +1,7 @@
-//! The boot image of one run: stage1 with a join secret that this run alone takes, and that ends with it.
+//! The boot image of one run: stage1 with a join secret that only this run accepts, and that ends with it.
 //!
-//! Whoever is on the wire can load what TFTP serves. So the image with the long-lived key is not served beside these: what
-//! a stranger reads today opens nothing tomorrow.
+//! Anyone on the wire can load what TFTP serves. So the image with the long-lived key is not served next to these: a
+//! secret read today is useless tomorrow.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
@@ -18,15 +18,15 @@ const STAGE1: &str = "stage1.rdz";
 const BEGIN: &str = "run-";
 const END: &str = ".rdz";
 
-/// The images of the runs that live.
+/// The images of the living runs.
 #[derive(Debug)]
 pub struct RunImages {
     root: PathBuf,
-    /// What joins stage1 and a key.
+    /// The script that joins stage1 and a key.
     script: PathBuf,
-    /// What each was made of.
+    /// The inputs of each image.
     made: BTreeMap<String, Made>,
-    /// Runs whose image cannot be made, as the log has said.
+    /// Runs whose image could not be made, as already logged.
     failed: BTreeSet<String>,
 }
 
@@ -36,14 +36,14 @@ struct Made {
     stage1: (u64, Option<std::time::SystemTime>),
 }
 
-/// What the image of a run is called.
+/// The name of a run's image.
 #[must_use]
 pub fn file(run: &str) -> String {
     format!("{BEGIN}{run}{END}")
 }
 
 impl RunImages {
-    /// Images in `root`, made with the scripts in `lib`; none if either lacks what it takes.
+    /// Images in `root`, made with the scripts in `lib`; `None` if either lacks the inputs.
     #[must_use]
     pub fn new(root: &Path, lib: &Path) -> Option<Self> {
         let script = lib.join("initramfs/add-key");
@@ -51,8 +51,8 @@ impl RunImages {
         able.then(|| Self { root: root.to_owned(), script, made: BTreeMap::new(), failed: BTreeSet::new() })
     }
 
-    /// Makes what the runs lack, and removes what no run needs. A run whose image cannot be made is left out of `leases`:
-    /// its machines boot from their disks.
+    /// Creates the images that runs lack, and removes the others. A run whose image cannot be made is removed from
+    /// `leases`: its machines boot from their disks.
     pub fn follow(&mut self, leases: &mut Vec<(String, Lease)>) {
         leases.retain(|(run, lease)| {
             let Some(key) = &lease.join else { return true };
@@ -64,7 +64,7 @@ impl RunImages {
                 Err(error) => {
                     if self.failed.insert(run.clone()) {
                         log::error!(
-                            "nobody boots kamethod for {run}: its boot image cannot be made: {error}"
+                            "no machine boots kamethod for {run}: its boot image cannot be made: {error}"
                         );
                     }
                     false
@@ -74,7 +74,10 @@ impl RunImages {
         let alive: BTreeSet<String> = leases.iter().map(|(run, _)| file(run)).collect();
         self.made.retain(|run, _| alive.contains(&file(run)));
         if let Err(error) = self.remove_others(&alive) {
-            log::warn!("boot images of runs that are over stay in {}: {error}", self.root.display());
+            log::warn!(
+                "cannot remove the boot images of finished runs from {}: {error}",
+                self.root.display()
+            );
         }
     }
 
@@ -144,7 +147,7 @@ mod tests {
         Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
     }
 
-    /// What GNU cpio finds in the archive behind stage1.
+    /// What GNU cpio finds in the archive after stage1.
     fn key_in(image: &[u8], stage1: &[u8]) -> String {
         let behind = image.strip_prefix(stage1).unwrap();
         let start = behind.iter().position(|byte| *byte != 0).unwrap();

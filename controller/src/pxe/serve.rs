@@ -1,5 +1,5 @@
-//! The boot server's life: dnsmasq runs, the menu follows the runs' leases, and at the end everything
-//! boots locally again.
+//! The boot server's life: dnsmasq runs, the menu follows the runs' leases, and at the end every machine boots from
+//! its disk again.
 
 use std::fs::File;
 use std::io;
@@ -29,20 +29,20 @@ use ka_host::ports::{self, Transport};
 use ka_host::sys::queue::unacknowledged;
 use ka_net::http::server::Place;
 
-/// How often the leases are looked at: a killed run's nodes can boot `kamethod` that much longer.
+/// How often the leases are read. A killed run's nodes can boot `kamethod` for that much longer.
 const LEASES_EVERY: Duration = Duration::from_millis(500);
 
-/// The boot server cannot go on.
+/// Why the boot server cannot continue.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// There is another.
+    /// Another one is running.
     #[error("another kactl pxe is running (it holds {})", path.display())]
     Running {
         /// Its lock.
         path: PathBuf,
     },
-    /// dnsmasq dies as often as it is started.
+    /// dnsmasq dies every time it is started.
     #[error(
         "dnsmasq ended {deaths} times in a row, at last with {}; it said:{}{}",
         death.status,
@@ -50,40 +50,40 @@ pub enum ServeError {
         holders
     )]
     KeepsDying {
-        /// How often.
+        /// The number of deaths.
         deaths: u32,
-        /// The last time.
+        /// The last death.
         death: Death,
-        /// Who had the ports that it needs when it was started first.
+        /// The owners of the ports that it needs, found before its first start.
         holders: String,
     },
     /// dnsmasq cannot be started or watched.
     #[error(transparent)]
     Dnsmasq(#[from] DnsmasqError),
-    /// The files cannot be had over HTTP.
+    /// The files cannot be served over HTTP.
     #[error(transparent)]
     Http(#[from] HttpError),
-    /// The menu cannot be written. To go on could mean to offer `kamethod` after its run's end.
+    /// The menu cannot be written. Continuing could offer `kamethod` after its run has ended.
     #[error("what machines boot cannot be kept up to date")]
     Menu(#[source] FileError),
-    /// The lock is not this user's alone.
+    /// Another user can open the lock.
     #[error(transparent)]
     Lock(FileError),
     /// The leases cannot be read.
-    #[error("which runs are going on cannot be seen")]
+    #[error("cannot read the runs' leases")]
     Leases(#[from] LeaseError),
-    /// dnsmasq would wait for it for ever, and the other sockets belong to the one that was there.
+    /// The interface has disappeared. dnsmasq would wait for it for ever, and the other sockets belong to the old one.
     #[error("the interface {name} is gone: start kactl pxe again when it is back")]
     NoInterface {
         /// Its name.
         name: String,
     },
-    /// The system refuses something else.
+    /// Another system call failed.
     #[error("cannot {action}")]
     System {
-        /// What was tried.
+        /// The operation.
         action: &'static str,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -99,7 +99,7 @@ impl OnlyOne {
     /// Takes the boot server's lock in the run directory.
     ///
     /// # Errors
-    /// [`ServeError::Running`] if a living process has it.
+    /// [`ServeError::Running`] if a living process holds it.
     pub fn take(run: &Path) -> Result<Self, ServeError> {
         let path = run.join("pxe.lock");
         let file = guarded::lock(&path).map_err(ServeError::Lock)?;
@@ -111,11 +111,11 @@ impl OnlyOne {
     }
 }
 
-/// Serves until SIGTERM, SIGINT or SIGHUP. To be called from the main thread, before any other is started:
-/// the signals must be blocked in all.
+/// Serves until SIGTERM, SIGINT or SIGHUP. Must be called from the main thread before any other is started: the
+/// signals must be blocked in all threads.
 ///
 /// # Errors
-/// [`ServeError`]; also then dnsmasq is stopped, and the menu says `local` if it can be written at all.
+/// [`ServeError`]. Even then dnsmasq is stopped, and the menu is set to `local` if it can be written at all.
 pub fn serve(
     boot: &BootDirectory,
     service: &Service,
@@ -132,12 +132,12 @@ pub fn serve(
     let listening = http::listen(&place)?;
     let holders = holders();
     if let Err(error) = rights::keep_needed() {
-        log::warn!("this server keeps rights that it does not need: {error}");
+        log::warn!("cannot drop unneeded rights: {error}");
     }
     http::serve(listening, boot.root())?;
     let mut server = Server::start(dnsmasq, holders)?;
     let outcome = follow(boot, (runs, images.as_deref_mut()), &signals, &mut server, &service.interface);
-    // Before dnsmasq is stopped, so that there is no moment at which it serves what a later run would not.
+    // Done before dnsmasq stops, so that there is no moment at which it serves an outdated menu.
     let menu = boot.all_local();
     if let Some(images) = images {
         images.follow(&mut Vec::new());
@@ -176,7 +176,7 @@ fn follow(
     }
 }
 
-/// Waits for a signal, for dnsmasq's end, or until it is time to look at the leases.
+/// Waits for a signal, for dnsmasq to end, or until the leases are to be read again.
 fn wait(signals: &SignalFd, server: &Server<'_>) -> Result<(), ServeError> {
     let ended = server.dnsmasq.as_ref().map(Dnsmasq::ended);
     let mut events = vec![PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
@@ -199,14 +199,14 @@ fn stop_signals() -> Result<SignalFd, ServeError> {
         .map_err(|e| system("listen for signals")(e.into()))
 }
 
-/// dnsmasq, started again when it dies.
+/// dnsmasq, restarted when it dies.
 struct Server<'a> {
     config: &'a Path,
     user: Option<Confined>,
     dnsmasq: Option<Dnsmasq>,
     restarts: Restarts,
     holders: String,
-    /// When it is started again, while it is down.
+    /// When it will be restarted, while it is down.
     next_start: Instant,
 }
 
@@ -236,7 +236,7 @@ impl<'a> Server<'a> {
     fn judge(&mut self, death: Death) -> Result<(), ServeError> {
         match self.restarts.died(death.lived) {
             Verdict::After(pause) => {
-                log::warn!("dnsmasq ended ({}); starting it again in {pause:?}", death.status);
+                log::warn!("dnsmasq ended ({}); restarting it in {pause:?}", death.status);
                 self.next_start = Instant::now() + pause;
                 Ok(())
             }
@@ -251,7 +251,7 @@ fn system(action: &'static str) -> impl FnOnce(io::Error) -> ServeError {
     move |source| ServeError::System { action, source }
 }
 
-/// Who has the ports that dnsmasq needs, before it is started.
+/// The owners of the ports that dnsmasq needs, before it is started.
 fn holders() -> String {
     let name =
         |port| Some(format!("\n    UDP port {port} is held by {}", ports::holder(Transport::Udp, port)?));

@@ -262,7 +262,6 @@ impl Lines {
 mod tests {
     use super::*;
     use crate::config::pxe::{BiosLoader, Booting, Ipxe, Pxe};
-    use crate::values::range;
     use std::process::Command;
 
     const NETMASK: Ipv4Addr = Ipv4Addr::new(255, 255, 255, 0);
@@ -280,7 +279,7 @@ mod tests {
     }
 
     fn addresses(text: &str, router: Option<Ipv4Addr>) -> Addresses {
-        Addresses { range: range(text).unwrap(), netmask: NETMASK, router }
+        Addresses { range: text.parse().unwrap(), netmask: NETMASK, router }
     }
 
     fn full() -> Dhcp {

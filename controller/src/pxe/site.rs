@@ -12,17 +12,17 @@ use super::service::Service;
 use super::{ipxe, pxelinux};
 
 /// A server that a site has already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Server {
-    /// ISC dhcpd: says what to boot
+    /// ISC dhcpd.
     Dhcpd,
-    /// Kea's DHCPv4 server: says what to boot
+    /// Kea's DHCPv4 server.
     Kea,
-    /// A TFTP server: serves the boot files itself
+    /// A TFTP server.
     Tftpd,
-    /// The site's own dnsmasq: says what to boot
+    /// The site's own dnsmasq.
     Dnsmasq,
-    /// pxelinux, served by somebody else: its pxelinux.cfg/default
+    /// pxelinux on another server.
     Pxelinux,
 }
 

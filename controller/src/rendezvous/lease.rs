@@ -192,7 +192,7 @@ pub fn alive(directory: &Path) -> Result<Vec<(String, Lease)>, LeaseError> {
         match probe(&path) {
             Ok(Probe::Alive(lease)) => leases.push((name, lease)),
             Ok(Probe::Free) => {}
-            Err(e) => log::warn!("{:#}; nobody boots kamethod for it", anyhow::Error::from(e)),
+            Err(e) => log::warn!("{:#}; no machine boots kamethod for it", anyhow::Error::from(e)),
         }
     }
     leases.sort_by(|a, b| a.0.cmp(&b.0));

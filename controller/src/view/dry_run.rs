@@ -13,7 +13,7 @@ use crate::hub::{Arrival, refusal};
 ///
 /// # Errors
 /// What the output said.
-pub fn print(out: &mut dyn Write, machines: &[(&Arrival, Report)]) -> io::Result<()> {
+pub fn print(out: &mut dyn Write, machines: &[(Arrival, Report)]) -> io::Result<()> {
     for (arrival, report) in machines {
         let mut page = Page::default();
         page.line(format_args!("{}", headline(arrival, Code::Shown)));
@@ -56,7 +56,7 @@ struct Node<'a> {
 ///
 /// # Errors
 /// What the output said.
-pub fn print_json(out: &mut dyn Write, run: &str, machines: &[(&Arrival, Report)]) -> io::Result<()> {
+pub fn print_json(out: &mut dyn Write, run: &str, machines: &[(Arrival, Report)]) -> io::Result<()> {
     let ok = machines.iter().all(|(_, report)| report.is_accepted());
     let nodes = machines.iter().map(|(arrival, report)| Node {
         mac: arrival.mac.to_string(),

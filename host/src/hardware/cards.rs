@@ -8,11 +8,11 @@ use ka::inventory::{Card, Duplex};
 use super::{Tree, names, text};
 use crate::rtnetlink::Netlink;
 
-/// What the loopback device has.
+/// The loopback device's address.
 const NO_MAC: &str = "00:00:00:00:00:00";
 
-/// The machine's cards, the one in use first. Interfaces without a device behind them (bridges, bonds, tunnels) are
-/// not cards, except for the one in use.
+/// The machine's network cards, the one in use first. Interfaces without hardware (bridges, bonds, tunnels) are left
+/// out, except for the one in use.
 pub(super) fn cards(tree: &Tree, in_use: &str) -> Vec<Card> {
     let mut addresses = addresses().unwrap_or_else(|e| {
         log::warn!("addresses of the network cards: {e}");
@@ -34,14 +34,14 @@ pub(super) fn cards(tree: &Tree, in_use: &str) -> Vec<Card> {
     cards
 }
 
-/// The card that has this address; none for one of the machine itself.
+/// The card with this address; `None` for the machine's own loopback addresses.
 pub(super) fn with_address(tree: &Tree, address: IpAddr) -> Option<Card> {
     let (name, _) = addresses().ok()?.into_iter().find(|(_, all)| all.contains(&address))?;
     let card = cards(tree, &name).into_iter().find(|card| card.name == name)?;
     (!card.mac.is_empty() && card.mac != NO_MAC).then_some(card)
 }
 
-/// The kernel shows -1 for "not known", and so does a driver that never says.
+/// The kernel shows -1 for an unknown speed. So do drivers that never report one.
 fn speed(text: &str) -> Option<u32> {
     text.parse().ok().filter(|speed| *speed > 0)
 }
@@ -79,7 +79,7 @@ mod tests {
         for (speed, duplex, expected) in [
             (Some("100\n"), Some("half\n"), (Some(100), Some(Duplex::Half))),
             (Some("1000\n"), Some("full\n"), (Some(1000), Some(Duplex::Full))),
-            // A virtual card, and one without a carrier, whose files cannot be read.
+            // A virtual card, and one without carrier, whose attributes cannot be read.
             (Some("-1\n"), Some("unknown\n"), (None, None)),
             (Some("0\n"), Some("\n"), (None, None)),
             (None, None, (None, None)),

@@ -1,4 +1,4 @@
-//! What is on the disks, as blkid(8) sees it.
+//! The contents of the disks, as blkid(8) sees them.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -9,27 +9,27 @@ use ka::inventory::{Content, Disk};
 use ka::plan::report::partition_name;
 
 use super::disks::{partitions, size};
-use super::{Tree, told};
+use super::{Tree, printable};
 use crate::blkid::{self, BlkidError, Contents};
 
-/// Fills in table and contents of every disk. Without blkid they stay empty, which is logged.
+/// Fills in the table and contents of every disk. If blkid is missing, they stay empty and this is logged.
 pub(super) fn fill_in(disks: &mut [Disk], tree: &Tree) {
     for disk in disks {
         if let Err(e) = look(disk, tree) {
-            log::info!("{e}: what is on the disks stays unknown");
+            log::info!("{e}: the contents of the disks are unknown");
             return;
         }
     }
 }
 
-/// Fails only if there is no blkid.
+/// Fails only if blkid is missing.
 fn look(disk: &mut Disk, tree: &Tree) -> Result<(), BlkidError> {
     let folder = tree.sys.join("block").join(&disk.name);
     let node = node(&disk.name);
     let whole = found(&disk.name, blkid::probe(&node))?;
     disk.table.clone_from(&whole.table);
     let mut contents = Vec::new();
-    // A disk with a file system on the whole of it, or a member of an array.
+    // An unpartitioned disk: a file system on all of it, or a member of an array.
     if whole.kind.is_some() {
         contents.push(content(&disk.name, disk.size, whole));
     }
@@ -48,7 +48,7 @@ fn look(disk: &mut Disk, tree: &Tree) -> Result<(), BlkidError> {
     Ok(())
 }
 
-/// Name, start and size of the partitions of a table that the kernel did not read.
+/// Name, start and size of the partitions in a table that the kernel did not read.
 fn unseen(disk: &Disk, node: &Path) -> Vec<(String, u64, u64)> {
     let table = SectorSize::try_from(disk.sector_size).ok().and_then(|sector| {
         let size = DiskSize::of_bytes(disk.size, sector);
@@ -65,12 +65,12 @@ fn node(name: &str) -> PathBuf {
     Path::new("/dev").join(name.replace('!', "/"))
 }
 
-/// A device that cannot be read, or that carries signatures of two kinds, hides nothing of the others.
+/// A device that cannot be read, or has conflicting signatures, does not hide the others.
 fn found(name: &str, outcome: Result<Contents, BlkidError>) -> Result<Contents, BlkidError> {
     match outcome {
         Err(e @ BlkidError::Start(_)) => Err(e),
         Err(e) => {
-            log::warn!("{e}; what is on {name} stays unknown");
+            log::warn!("{e}; the contents of {name} are unknown");
             Ok(Contents::default())
         }
         outcome => outcome,
@@ -82,6 +82,6 @@ fn content(device: &str, size: u64, found: Contents) -> Content {
         device: device.to_owned(),
         size,
         kind: found.kind,
-        label: found.label.map(|label| told(&label)).filter(|label| !label.is_empty()),
+        label: found.label.map(|label| printable(&label)).filter(|label| !label.is_empty()),
     }
 }

@@ -12,21 +12,23 @@ use crate::bus::{self, Attachment};
 use crate::sys::loops;
 use crate::usage::Users;
 
-/// sysfs counts in sectors of 512 bytes, whatever the device's own are.
+/// sysfs counts in units of 512 bytes, regardless of the device's sector size.
 const SYSFS_SECTOR: u64 = 512;
 
-/// The machine's disks, by name.
+/// The machine's disks, sorted by name.
 pub(super) fn disks(tree: &Tree) -> Vec<Disk> {
     all(tree).into_iter().filter(|disk| disk.bus != "loop").collect()
 }
 
-/// The same, and loop devices that have a file: what a person may name.
+/// The disks, and the loop devices with a backing file: everything that a person may name.
 pub(super) fn all(tree: &Tree) -> Vec<Disk> {
-    let users =
-        Users::read(&tree.sys, &tree.proc).inspect_err(|e| log::warn!("who uses the disks: {e}")).ok();
+    let users = Users::read(&tree.sys, &tree.proc)
+        .inspect_err(|e| log::warn!("cannot tell which disks are in use: {e}"))
+        .ok();
     let found = names(&tree.sys.join("block")).into_iter().filter(|name| is_disk(name));
     let mut disks: Vec<(Disk, String)> = found.filter_map(|name| disk(tree, name, users.as_ref())).collect();
-    // What has one worldwide name is one disk on several paths: multipath, with or without the device made of it.
+    // Devices with the same worldwide name are one disk on several paths: multipath, with or without a multipath
+    // device.
     let names: Vec<String> =
         disks.iter().map(|(_, wwid)| wwid.clone()).filter(|wwid| !wwid.is_empty()).collect();
     for (disk, wwid) in &mut disks {
@@ -39,28 +41,28 @@ pub(super) fn all(tree: &Tree) -> Vec<Disk> {
 
 fn disk(tree: &Tree, name: String, users: Option<&Users>) -> Option<(Disk, String)> {
     let folder = tree.sys.join("block").join(&name);
-    // A path of a multipath NVMe device, which is a disk of its own under another name.
+    // A path of a multipath NVMe device: the same disk under another name.
     if text(&folder.join("hidden")) == "1" {
         return None;
     }
-    // A card reader without a card, a loop device without a file.
+    // A card reader without a card, or a loop device without a file.
     let size = size(&folder)?;
     let (bus, network) = match bus::of(&tree.sys, &name) {
         Ok(Attachment::Disk { bus, network }) => (bus, network),
-        // A kind of disk that is not known is not written to.
+        // Disks of an unknown kind are never written to.
         Ok(Attachment::Partition | Attachment::Other) => ("", true),
         Err(e) => {
-            log::warn!("{name}: where it is attached: {e}");
+            log::warn!("{name}: cannot tell how it is attached: {e}");
             ("", true)
         }
     };
-    let told = Identity::read(tree, &name, bus);
+    let found = Identity::read(tree, &name, bus);
     let sector_size = text(&folder.join("queue/logical_block_size")).parse().unwrap_or(512);
     let identity = DiskIdentity {
         size,
         sector_size,
-        wwid: told.wwid.clone(),
-        serial: told.own_serial.clone(),
+        wwid: found.wwid.clone(),
+        serial: found.own_serial.clone(),
         path: place::of(tree, &name),
         boot: boot(tree),
         sequence: text(&folder.join("diskseq")).parse().ok(),
@@ -69,17 +71,17 @@ fn disk(tree: &Tree, name: String, users: Option<&Users>) -> Option<(Disk, Strin
     let usage = match users.map(|users| users.of(&name)) {
         Some(Ok(None)) => None,
         Some(Ok(Some(usage))) => Some(usage.to_string()),
-        Some(Err(e)) => Some(format!("who uses it is not known ({e})")),
-        None => Some("who uses it is not known".to_owned()),
+        Some(Err(e)) => Some(format!("whether it is in use is unknown ({e})")),
+        None => Some("whether it is in use is unknown".to_owned()),
     };
     let disk = Disk {
         size,
         sector_size,
-        model: told.model,
-        serial: told.serial,
+        model: found.model,
+        serial: found.serial,
         bus: bus.to_owned(),
         external: bus::is_external(&tree.sys, &name),
-        by_id: told.by_id,
+        by_id: found.by_id,
         network,
         removable: text(&folder.join("removable")) == "1" || bus::is_sd_card(&tree.sys, &name),
         in_use: usage.is_some(),
@@ -89,36 +91,36 @@ fn disk(tree: &Tree, name: String, users: Option<&Users>) -> Option<(Disk, Strin
         identity,
         name,
     };
-    Some((disk, told.wwid))
+    Some((disk, found.wwid))
 }
 
-/// Which boot of the machine this is: the beginning of the kernel's random number for it.
+/// Identifies this boot of the machine: the first part of the kernel's random boot id.
 fn boot(tree: &Tree) -> String {
     const ENOUGH: usize = 13;
     text(&tree.proc.join("sys/kernel/random/boot_id")).chars().take(ENOUGH).collect()
 }
 
-/// What a loop device is made of; none where the device cannot be asked.
+/// The backing file of a loop device; `None` if the device cannot be queried.
 fn backing(tree: &Tree, name: &str) -> Option<Backing> {
     let device = File::open(tree.dev.join(name)).ok()?;
-    let status = loops::status(&device).inspect_err(|e| log::warn!("{name}: its file is not known: {e}"));
+    let status =
+        loops::status(&device).inspect_err(|e| log::warn!("{name}: its backing file is unknown: {e}"));
     let loops::Status { device, inode, of_device, offset, limit } = status.ok()??;
     Some(Backing { device, inode, of_device, offset, limit })
 }
 
-/// Size in bytes; none if there is no medium.
+/// The size in bytes; `None` without a medium.
 pub(super) fn size(folder: &Path) -> Option<u64> {
     let sectors: u64 = text(&folder.join("size")).parse().ok()?;
     sectors.checked_mul(SYSFS_SECTOR).filter(|size| *size > 0)
 }
 
-/// The partitions of a disk, as the kernel knows them.
+/// The partitions of a disk that the kernel knows.
 pub(super) fn partitions(folder: &Path) -> Vec<String> {
     names(folder).into_iter().filter(|name| folder.join(name).join("partition").exists()).collect()
 }
 
-/// No RAM disks, optical or floppy drives, nothing that is made of other disks, and no areas of an eMMC chip that hold
-/// its firmware.
+/// Excludes RAM disks, optical and floppy drives, devices made of other disks, and the firmware areas of eMMC chips.
 fn is_disk(name: &str) -> bool {
     const NOT_DISKS: [&str; 7] = ["ram", "zram", "sr", "fd", "md", "dm-", "mtdblock"];
     let numbered = |kind: &str| {
@@ -271,7 +273,7 @@ mod tests {
         assert_eq!(usage[6], None);
     }
 
-    /// A machine whose mounts cannot be read has no disk that is surely free.
+    /// If the machine's mounts cannot be read, no disk is known to be free.
     #[test]
     fn what_is_not_known_is_in_use() {
         let fake = Fake::new();

@@ -1,24 +1,24 @@
-//! Who a disk is: model, serial number, and the names that it has in /dev/disk/by-id.
+//! The identity of a disk: model, serial number, and its names in /dev/disk/by-id.
 //!
-//! A node runs no udev, so the names are put together here as udev's rules do it (60-persistent-storage.rules);
-//! where udev runs, its own links are taken as well.
+//! A node runs no udev, so the names are built here by udev's rules (60-persistent-storage.rules). Where udev runs,
+//! its links are used as well.
 
 use std::fs;
 use std::path::Path;
 
-use super::{Tree, names, text, told};
+use super::{Tree, names, printable, text};
 
-/// What a disk tells of itself.
+/// What a disk reports about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Identity {
     pub(super) model: String,
-    /// Its serial number, or in place of it the worldwide name.
+    /// Its serial number, or else the worldwide name.
     pub(super) serial: String,
-    /// Its serial number; empty if it tells none.
+    /// Its serial number; empty if it reports none.
     pub(super) own_serial: String,
-    /// `naa.…`, `eui.…`, `t10.…`: the same on all paths to the disk.
+    /// The worldwide name, `naa.…`, `eui.…` or `t10.…`: the same on all paths to the disk.
     pub(super) wwid: String,
-    /// Sorted, each once.
+    /// Sorted, without duplicates.
     pub(super) by_id: Vec<String>,
 }
 
@@ -39,45 +39,44 @@ impl Identity {
 fn first(folder: &Path, attributes: &[&str]) -> String {
     attributes
         .iter()
-        .map(|path| told(&text(&folder.join(path))))
+        .map(|path| printable(&text(&folder.join(path))))
         .find(|text| !text.is_empty())
         .unwrap_or_default()
 }
 
-/// The kernel cuts the model of an ATA disk after 16 characters; page 0x89 of its vital product data has all.
+/// The kernel truncates the model of an ATA disk to 16 characters. Page 0x89 of its vital product data has all of it.
 fn model(folder: &Path) -> String {
     let page = fs::read(folder.join("device/vpd_pg89")).ok().and_then(|page| ata_model(&page));
     page.unwrap_or_else(|| first(folder, &["device/model", "device/name"]))
 }
 
-/// NVMe and MMC have `device/serial`, virtio has `serial`, SCSI and ATA have it in page 0x80 of the vital product
-/// data.
+/// NVMe and MMC have `device/serial`, virtio has `serial`, SCSI and ATA have page 0x80 of the vital product data.
 fn serial(folder: &Path) -> String {
-    let told = first(folder, &["device/serial", "serial"]);
-    if !told.is_empty() {
-        return told;
+    let found = first(folder, &["device/serial", "serial"]);
+    if !found.is_empty() {
+        return found;
     }
     let page = fs::read(folder.join("device/vpd_pg80")).ok().and_then(|page| unit_serial(&page));
     page.unwrap_or_default()
 }
 
-/// The unit serial number page: SPC-4, 7.8.14. Two bytes of kind, two of length, then text.
+/// The unit serial number page (SPC-4, 7.8.14): two bytes of type, two of length, then text.
 fn unit_serial(page: &[u8]) -> Option<String> {
     let (header, rest) = page.split_first_chunk::<4>()?;
     let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
     let serial = rest.get(..length.min(rest.len()))?;
-    Some(told(&String::from_utf8_lossy(serial)))
+    Some(printable(&String::from_utf8_lossy(serial)))
 }
 
-/// The ATA information page: SAT-4, 12.4.2. IDENTIFY DEVICE begins at byte 60; its words 27 to 46 are the model, the
-/// first character of each in the higher byte.
+/// The ATA information page (SAT-4, 12.4.2). IDENTIFY DEVICE data begins at byte 60. Its words 27 to 46 are the model,
+/// with the first character of each pair in the high byte.
 fn ata_model(page: &[u8]) -> Option<String> {
     let words = page.get(60 + 2 * 27..60 + 2 * 47)?;
     let swapped: Vec<u8> = words.chunks_exact(2).flat_map(|pair| pair.iter().rev().copied()).collect();
-    Some(told(&String::from_utf8_lossy(&swapped))).filter(|model| !model.is_empty())
+    Some(printable(&String::from_utf8_lossy(&swapped))).filter(|model| !model.is_empty())
 }
 
-/// The names that udev would give.
+/// The names that udev would create.
 fn made_up(folder: &Path, bus: &str, model: &str, serial: &str, wwid: &str) -> Vec<String> {
     let mut names = Vec::new();
     if !serial.is_empty() {
@@ -110,8 +109,8 @@ fn made_up(folder: &Path, bus: &str, model: &str, serial: &str, wwid: &str) -> V
     names
 }
 
-/// What udev's `scsi_id` makes of a disk without a worldwide name, as virtual machines have them: vendor, model, and what
-/// the vendor tells the disk by, or else its serial number.
+/// The name that udev's `scsi_id` gives to a disk without a worldwide name, as in virtual machines: vendor, model, and
+/// the vendor's identifier or else the serial number.
 fn vendors_own(folder: &Path, model: &str, serial: &str) -> Option<String> {
     let vendor = first(folder, &["device/vendor"]);
     let page = fs::read(folder.join("device/vpd_pg83")).ok();
@@ -123,29 +122,29 @@ fn vendors_own(folder: &Path, model: &str, serial: &str) -> Option<String> {
     Some(format!("scsi-{kind}{}", plain(&format!("{vendor:<8}{model:<16}{own}"))))
 }
 
-/// The device identification page: SPC-4, 7.8.6. Four bytes, then designators with four bytes before each; of type 0 and
-/// code set 2 is text of the vendor's.
+/// The device identification page (SPC-4, 7.8.6): four bytes, then designators with a header of four bytes each. Type
+/// 0 with code set 2 is the vendor's text.
 fn vendors_designator(page: &[u8]) -> Option<String> {
     let mut rest = page.get(4..)?;
     while let Some((&[code_set, kind, _, length], behind)) = rest.split_first_chunk::<4>() {
         let length = usize::from(length);
         let text = behind.get(..length)?;
         if code_set & 0xf == 2 && kind & 0x3f == 0 {
-            return Some(told(&String::from_utf8_lossy(text))).filter(|text| !text.is_empty());
+            return Some(printable(&String::from_utf8_lossy(text))).filter(|text| !text.is_empty());
         }
         rest = behind.get(length..)?;
     }
     None
 }
 
-/// Text as udev puts it into names: one `_` for spaces, and nothing that could end a path's part.
+/// Text as udev puts it into names: one `_` for blanks, and no character that would end a path component.
 fn plain(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "#+-.:=@_".contains(c);
     words.join("_").chars().map(|c| if is_plain(c) { c } else { '_' }).collect()
 }
 
-/// The links that udev made.
+/// The links that udev created.
 fn links(tree: &Tree, name: &str) -> Vec<String> {
     let folder = tree.dev.join("disk/by-id");
     let Ok(node) = tree.dev.join(name).canonicalize() else { return Vec::new() };
@@ -183,7 +182,7 @@ mod tests {
         assert_eq!(ata_model(&[0; 572]), None);
     }
 
-    /// As machines of QEMU and VMware show them, whose disks have no worldwide name.
+    /// As QEMU and VMware present disks, without a worldwide name.
     #[test]
     fn a_scsi_disk_without_a_worldwide_name_has_its_vendors() {
         let folder = tempfile::tempdir().unwrap();
@@ -192,17 +191,17 @@ mod tests {
         fs::create_dir(folder.path().join("device")).unwrap();
         fs::write(folder.path().join("device/vendor"), "QEMU    \n").unwrap();
         assert_eq!(names("node1"), ["scsi-SQEMU_QEMU_HARDDISK_node1"]);
-        // Another port's name comes first.
+        // The name of another port comes first.
         let page = b"\0\x83\0\x18\x01\x13\0\x04abcd\x02\0\0\x0cdrive-scsi0 ";
         fs::write(folder.path().join("device/vpd_pg83"), page).unwrap();
         assert_eq!(names("node1"), ["scsi-0QEMU_QEMU_HARDDISK_drive-scsi0"]);
         for end in 0..page.len() {
             fs::write(folder.path().join("device/vpd_pg83"), &page[..end]).unwrap();
-            assert!(names("").len() <= 1, "a page that is cut is no trouble");
+            assert!(names("").len() <= 1, "a truncated page is harmless");
         }
     }
 
-    /// As /dev/disk/by-id has them on machines with udev.
+    /// As in /dev/disk/by-id on machines with udev.
     #[test]
     fn names_are_made_up_as_udev_does() {
         let none = Path::new("/nonexistent");

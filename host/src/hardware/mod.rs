@@ -1,7 +1,7 @@
-//! What this machine is: cards, disks, memory, firmware.
+//! The hardware of this machine: cards, disks, memory, firmware.
 //!
-//! It is read from what the kernel shows, so that a person can tell which machine this is and what would be
-//! lost on it. What cannot be read is left empty and logged: a node with an odd card is still a node.
+//! All of it is read from the kernel, so that a person can recognise this machine and see what would be erased on it.
+//! What cannot be read is left empty and logged: a node with an odd card is still a node.
 
 mod cards;
 mod contents;
@@ -33,11 +33,11 @@ pub struct Uplink {
     pub mac: Mac,
     /// Its address.
     pub address: Ipv4Addr,
-    /// The name that the network gives this machine, if any.
+    /// The name that the network assigns to this machine, if any.
     pub hostname: Option<String>,
 }
 
-/// Where the kernel shows the machine.
+/// The directories in which the kernel presents the machine.
 #[derive(Clone, Debug)]
 struct Tree {
     sys: PathBuf,
@@ -51,7 +51,7 @@ impl Tree {
     }
 }
 
-/// Takes stock of the machine. Disks are looked at with `blkid` if it is in the path.
+/// Takes an inventory of the machine. Disk contents are probed with `blkid` if it is in the path.
 #[must_use]
 pub fn inventory(uplink: &Uplink) -> Inventory {
     let tree = Tree::of_this_machine();
@@ -74,11 +74,11 @@ pub fn product() -> Product {
 }
 
 fn product_of(tree: &Tree) -> Product {
-    let says = |name: &str| told(&text(&tree.sys.join("class/dmi/id").join(name)));
+    let says = |name: &str| printable(&text(&tree.sys.join("class/dmi/id").join(name)));
     Product { maker: says("sys_vendor"), model: says("product_name"), serial: says("product_serial") }
 }
 
-/// The card that the network uses, with the address that it has there.
+/// The card that the network uses, with its address.
 #[must_use]
 pub fn card_in_use(uplink: &Uplink) -> Card {
     let known = cards::cards(&Tree::of_this_machine(), &uplink.interface).into_iter().next();
@@ -91,10 +91,10 @@ pub fn card_in_use(uplink: &Uplink) -> Card {
     }
 }
 
-/// The card by which this machine reaches `peer`, if it is one.
+/// The card through which this machine reaches `peer`, if any.
 #[must_use]
 pub fn card_towards(peer: SocketAddr) -> Option<Card> {
-    // No packet is sent: the system only chooses a way, and the address for it.
+    // No packet is sent: the system only selects the route and the source address.
     let any: IpAddr =
         if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0)).ok()?;
@@ -102,7 +102,7 @@ pub fn card_towards(peer: SocketAddr) -> Option<Card> {
     cards::with_address(&Tree::of_this_machine(), socket.local_addr().ok()?.ip())
 }
 
-/// The hardware address of the first network card by name, for a machine that has no other name yet.
+/// The hardware address of the first network card by name, for a machine that has no host name yet.
 #[must_use]
 pub fn first_card() -> Option<String> {
     let card = card_modules("").into_iter().next()?;
@@ -110,7 +110,7 @@ pub fn first_card() -> Option<String> {
         .filter(|mac| !mac.is_empty())
 }
 
-/// What started this machine.
+/// The firmware that started this machine.
 #[must_use]
 pub fn firmware() -> Firmware {
     firmware_of(&Tree::of_this_machine())
@@ -120,7 +120,7 @@ fn firmware_of(tree: &Tree) -> Firmware {
     if tree.sys.join("firmware/efi").exists() { Firmware::Uefi } else { Firmware::Bios }
 }
 
-/// The machine's disks as they are now, and the loop devices that have a file. With `look`, what is on them too.
+/// The machine's current disks, and the loop devices with a backing file. With `look`, also their contents.
 #[must_use]
 pub fn disks(look: bool) -> Vec<Disk> {
     let tree = Tree::of_this_machine();
@@ -131,7 +131,7 @@ pub fn disks(look: bool) -> Vec<Disk> {
     disks
 }
 
-/// What tells the disk with this name of the kernel's, which is one of [`disks()`], from all others, now.
+/// The identity of the disk with this kernel name, which is one of [`disks()`], as it is now.
 #[must_use]
 pub fn identity_of(name: &str) -> Option<DiskIdentity> {
     disks(false).into_iter().find(|disk| disk.name == name).map(|disk| disk.identity)
@@ -142,22 +142,22 @@ fn memory(meminfo: &str) -> u64 {
     let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     let kib = total.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
     kib.unwrap_or_else(|| {
-        log::warn!("/proc/meminfo tells no MemTotal");
+        log::warn!("/proc/meminfo has no MemTotal");
         0
     }) * 1024
 }
 
-/// A file of sysfs or proc, trimmed; empty if there is none, as most attributes exist for some devices only.
+/// A file of sysfs or proc, trimmed; empty if it is missing, as most attributes exist for some devices only.
 fn text(path: &Path) -> String {
     fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned()).unwrap_or_default()
 }
 
-/// What a device or a disk says of itself ends up on a terminal, where its control characters have no business.
-fn told(text: &str) -> String {
+/// Text that a device reports is shown on terminals, so its control characters are removed.
+fn printable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).collect::<String>().trim().to_owned()
 }
 
-/// The names in a folder, sorted as a person counts: by length first, so that `sdb` comes before `sdaa`.
+/// The names in a folder in natural order: shorter ones first, so that `sdb` comes before `sdaa`.
 fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(folder)
         .into_iter()
@@ -195,6 +195,6 @@ mod tests {
 
     #[test]
     fn control_characters_are_not_told() {
-        assert_eq!(told(" a\x1b[2Jb\0\0 \n"), "a[2Jb");
+        assert_eq!(printable(" a\x1b[2Jb\0\0 \n"), "a[2Jb");
     }
 }

@@ -1,18 +1,18 @@
-//! The drivers of this machine's network cards, for the module lists of the clone.
+//! The drivers of this machine's network cards, for the clone's module lists.
 
 use super::storage::loaded_drivers;
 use super::{Tree, names};
 
-/// A network card with the loaded modules that drive it, from the card to its bus.
+/// A network card with the loaded modules that drive it, in order from the card to its bus.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CardModules {
     /// The kernel's name of the interface.
     pub interface: String,
-    /// `virtio_net`, `virtio_pci`; none of what is built into the kernel.
+    /// Such as `virtio_net`, `virtio_pci`, without built-in drivers.
     pub modules: Vec<String>,
 }
 
-/// The machine's cards, the one `in_use` first, the others by name.
+/// The machine's cards: `in_use` first, the others by name.
 #[must_use]
 pub fn card_modules(in_use: &str) -> Vec<CardModules> {
     of(&Tree::of_this_machine(), in_use)
@@ -58,9 +58,9 @@ mod tests {
         }
         fs::create_dir_all(sys.join("class/net/lo")).unwrap();
         let tree = Tree { sys, ..Tree::of_this_machine() };
-        let told: Vec<_> = of(&tree, "eth1").into_iter().map(|c| (c.interface, c.modules)).collect();
+        let found: Vec<_> = of(&tree, "eth1").into_iter().map(|c| (c.interface, c.modules)).collect();
         assert_eq!(
-            told,
+            found,
             [
                 ("eth1".to_owned(), vec!["virtio_net".to_owned()]),
                 ("eth0".to_owned(), vec!["e1000".to_owned()])

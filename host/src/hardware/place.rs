@@ -1,18 +1,18 @@
-//! Where a disk is attached, in words that stay the same at the next boot.
+//! Where a disk is attached, described so that it stays the same across boots.
 //!
-//! The kernel's own path to a device has the numbers in it that it gave to controllers in the order in which it
-//! found them. What the hardware itself says (PCI addresses, ports, targets, units) stays.
+//! The kernel's own device path contains numbers that it assigned in discovery order. They are removed. What the
+//! hardware itself determines (PCI addresses, ports, targets, units) stays.
 
 use std::fs;
 use std::path::Path;
 
 use super::{Tree, text};
 
-/// Names behind which the kernel writes a number of its own: `host3`, `usb2`, `virtio1`.
+/// Names after which the kernel writes a number of its own: `host3`, `usb2`, `virtio1`.
 const NUMBERED: [&str; 10] =
     ["host", "usb", "virtio", "nvme", "mmc", "ata", "session", "fw", "xenbus", "nvme-subsys"];
 
-/// The place of the disk with this name; empty for what is attached nowhere.
+/// The place of the disk with this name; empty if it is attached nowhere.
 pub(super) fn of(tree: &Tree, name: &str) -> String {
     let Ok(folder) = fs::canonicalize(tree.sys.join("block").join(name)) else { return String::new() };
     let devices = tree.sys.join("devices");
@@ -37,12 +37,12 @@ pub(super) fn of(tree: &Tree, name: &str) -> String {
     parts.join("/")
 }
 
-/// A part of the path without the kernel's own numbers.
+/// A path component without the kernel's own numbers.
 fn stable(part: &str, at: &Path) -> String {
     let digits = part.trim_start_matches(|c: char| !c.is_ascii_digit());
     let kind = &part[..part.len() - digits.len()];
     if NUMBERED.contains(&kind) && !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) {
-        // A controller's ports are numbered by itself.
+        // A controller numbers its own ports.
         let port = text(&at.join("ata_port").join(part).join("port_no"));
         return format!("{kind}{port}");
     }

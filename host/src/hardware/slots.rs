@@ -1,5 +1,5 @@
-//! Network cards as pieces of hardware: what tells two cards of one machine apart, and pairs them with another
-//! machine's.
+//! Network cards as pieces of hardware: what distinguishes two cards of one machine, and pairs them with another
+//! machine's cards.
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,18 +15,18 @@ use crate::rtnetlink::Netlink;
 pub struct SlottedCard {
     /// The kernel's name of the interface.
     pub interface: String,
-    /// The address that the card has by itself, whatever bond or bridge it is in.
+    /// The card's permanent address, even inside a bond or bridge.
     pub mac: Option<Mac>,
-    /// What drives it; empty if nobody says.
+    /// Its driver; empty if unknown.
     pub driver: String,
 }
 
-/// The machine's cards in the order of their slots.
+/// The machine's cards in slot order.
 #[must_use]
 pub fn slotted_cards() -> Vec<SlottedCard> {
     let links = Netlink::open().and_then(|mut netlink| netlink.links());
     let links = links.unwrap_or_else(|e| {
-        log::warn!("the network cards' own addresses: {e}");
+        log::warn!("cannot read the network cards' permanent addresses: {e}");
         Vec::new()
     });
     let permanent = links.into_iter().filter_map(|link| Some((link.name, link.permanent?))).collect();
@@ -41,7 +41,7 @@ fn of(tree: &Tree, permanent: &HashMap<String, Mac>) -> Vec<SlottedCard> {
         let Ok(device) = folder.join("device").canonicalize() else { continue };
         let driver = fs::read_link(device.join("driver")).ok();
         let driver = driver.and_then(|to| Some(to.file_name()?.to_str()?.to_owned())).unwrap_or_default();
-        // In a bond, `address` is the bond's; kernels before 5.6 tell the card's own there only.
+        // In a bond, `address` is the bond's. Kernels before 5.6 show the card's own only here.
         let of_slave = text(&folder.join("bonding_slave/perm_hwaddr")).parse().ok();
         let current = || text(&folder.join("address")).parse().ok();
         let mac = permanent.get(&interface).copied().or(of_slave).or_else(current);
@@ -54,7 +54,7 @@ fn of(tree: &Tree, permanent: &HashMap<String, Mac>) -> Vec<SlottedCard> {
     cards.into_iter().map(|(_, _, card)| card).collect()
 }
 
-/// The numbers in a device's path, in its order: PCI's are hexadecimal, and `0a` comes after `09`.
+/// The numbers in a device path, in order. PCI numbers are hexadecimal, so `0a` comes after `09`.
 fn numbers(path: &str) -> Vec<u64> {
     let parts = path.split(|c: char| !c.is_ascii_hexdigit()).filter(|part| !part.is_empty());
     parts.filter_map(|part| u64::from_str_radix(part, 16).ok()).collect()
@@ -90,7 +90,7 @@ mod tests {
         fs::create_dir_all(sys.join("class/net/br0")).unwrap();
         let tree = Tree { sys, ..Tree::of_this_machine() };
         let permanent = HashMap::from([("eth9".to_owned(), "02:00:00:00:00:03".parse().unwrap())]);
-        let told: Vec<_> = of(&tree, &permanent)
+        let found: Vec<_> = of(&tree, &permanent)
             .into_iter()
             .map(|card| (card.interface, card.mac.unwrap().to_string(), card.driver))
             .collect();
@@ -98,7 +98,7 @@ mod tests {
             (interface.to_owned(), format!("02:00:00:00:00:{last}"), driver.to_owned())
         };
         assert_eq!(
-            told,
+            found,
             [card("eth9", "03", "virtio_net"), card("ens4", "04", "e1000"), card("ens10", "0a", "e1000")]
         );
     }

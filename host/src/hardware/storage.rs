@@ -1,12 +1,12 @@
-//! The drivers that this machine's disks hang on, for the initrd of the clone.
+//! The drivers of this machine's disks, for the clone's initrd.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{Tree, disks};
 
-/// The loaded modules that drive the disks, from the disk to its bus (`sd_mod`, `ahci`, …), each once. What is
-/// built into the kernel is left out, as no initrd can hold it.
+/// The loaded modules that drive the disks, in order from the disk to its bus (`sd_mod`, `ahci`, …), without
+/// duplicates. Built-in drivers are left out, as no initrd can hold them.
 #[must_use]
 pub fn storage_modules() -> Vec<String> {
     modules(&Tree::of_this_machine())
@@ -27,8 +27,8 @@ fn modules(tree: &Tree) -> Vec<String> {
     found
 }
 
-/// The controllers of an NVMe namespace that several may lead to: it lies below its subsystem, which has a link to
-/// each of them and no driver.
+/// The controllers of an NVMe namespace with several paths. Such a namespace is below its subsystem, which has a link
+/// to each controller and no driver.
 fn controllers(namespace: &Path) -> Vec<PathBuf> {
     let Some(subsystem) = namespace.canonicalize().ok().and_then(|path| Some(path.parent()?.to_owned()))
     else {
@@ -41,14 +41,14 @@ fn controllers(namespace: &Path) -> Vec<PathBuf> {
     entries.flatten().map(|entry| entry.path()).filter(|path| path.is_symlink()).collect()
 }
 
-/// The loaded modules that drive the device behind `link`, from the device to its bus.
+/// The loaded modules that drive the device behind `link`, in order from the device to its bus.
 pub(super) fn loaded_drivers(tree: &Tree, link: &Path) -> Vec<String> {
     let (Ok(top), Ok(device)) = (tree.sys.join("devices").canonicalize(), link.canonicalize()) else {
         return Vec::new();
     };
     let folders = device.ancestors().take_while(|folder| folder.starts_with(&top));
     let modules = folders.filter_map(driver_module);
-    // Only a module that was loaded has a state.
+    // Only a loaded module has a state.
     modules.filter(|module| tree.sys.join("module").join(module).join("initstate").exists()).collect()
 }
 
@@ -98,7 +98,7 @@ mod tests {
         disk("vda", "pci0/0000:00:05.0/virtio2");
         driven("pci0/0000:00:06.0/virtio3", "virtio", "virtio_blk", "virtio_blk", true);
         disk("vdb", "pci0/0000:00:06.0/virtio3");
-        // Two controllers lead to it, so that it lies below neither.
+        // Two controllers lead to it, so it is below neither.
         driven("pci0/0000:00:07.0", "pci", "nvme", "nvme", true);
         let subsystem = sys.join("devices/virtual/nvme-subsystem/nvme-subsys0");
         fs::create_dir_all(subsystem.join("nvme0n1")).unwrap();

@@ -1,15 +1,15 @@
-//! Ioctls of block devices: sizes, and what the kernel knows of partitions (linux/fs.h, linux/blkpg.h).
+//! Block device ioctls: sizes, and the kernel's list of partitions (linux/fs.h, linux/blkpg.h).
 
 use nix::errno::Errno;
 use nix::libc;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 
-/// The calls themselves, without names for what they return.
+/// The raw calls, without names for their errors.
 mod raw {
     use nix::libc::c_int;
 
-    /// The letter of block devices' ioctls in linux/fs.h.
+    /// The ioctl letter of block devices in linux/fs.h.
     const BLOCK: u8 = 0x12;
 
     nix::ioctl_read!(blkgetsize64, BLOCK, 114, u64);
@@ -45,12 +45,11 @@ struct BlkpgPartition {
 /// The size of a block device in bytes (BLKGETSIZE64).
 ///
 /// # Errors
-/// What the kernel says: ENOTTY when the file is no block device.
+/// The kernel's error: ENOTTY if the file is not a block device.
 pub fn size(device: &File) -> Result<u64, Errno> {
     let mut bytes = 0;
-    // SAFETY: the descriptor is open for the whole call, and BLKGETSIZE64 writes one 64-bit number
-    // into the place that it is given (its request code says size_t, which has 64 bits on all
-    // machines that the agent is built for; the kernel writes 64 bits everywhere).
+    // SAFETY: the descriptor is open for the whole call, and BLKGETSIZE64 writes one 64-bit number to the given place.
+    // (Its request code says size_t, which has 64 bits on all supported machines; the kernel always writes 64 bits.)
     unsafe { raw::blkgetsize64(device.as_raw_fd(), &raw mut bytes) }?;
     Ok(bytes)
 }
@@ -58,24 +57,22 @@ pub fn size(device: &File) -> Result<u64, Errno> {
 /// The logical sector size of a block device in bytes (BLKSSZGET).
 ///
 /// # Errors
-/// What the kernel says, or ERANGE for a size that is none.
+/// The kernel's error, or ERANGE for an impossible size.
 pub fn sector_size(device: &File) -> Result<u32, Errno> {
     let mut bytes = 0;
-    // SAFETY: the descriptor is open for the whole call, and BLKSSZGET writes one int into the place
-    // that it is given.
+    // SAFETY: the descriptor is open for the whole call, and BLKSSZGET writes one int to the given place.
     unsafe { raw::blksszget(device.as_raw_fd(), &raw mut bytes) }?;
     u32::try_from(bytes).map_err(|_| Errno::ERANGE)
 }
 
-/// The kernel's number of the medium that the device has now (BLKGETDISKSEQ); none if this kernel gives none
-/// (before 5.15).
+/// The sequence number of the device's current medium (BLKGETDISKSEQ); `None` before Linux 5.15.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn disk_sequence(device: &File) -> Result<Option<u64>, Errno> {
     let mut number = 0;
-    // SAFETY: the descriptor is open for the whole call, and BLKGETDISKSEQ writes one 64-bit number into the
-    // place that it is given.
+    // SAFETY: the descriptor is open for the whole call, and BLKGETDISKSEQ writes one 64-bit number to the given
+    // place.
     match unsafe { raw::blkgetdiskseq(device.as_raw_fd(), &raw mut number) } {
         Ok(_) => Ok(Some(number)),
         Err(Errno::ENOTTY | Errno::EINVAL) => Ok(None),
@@ -83,41 +80,39 @@ pub fn disk_sequence(device: &File) -> Result<Option<u64>, Errno> {
     }
 }
 
-/// Has the kernel read the disk's partition table again (BLKRRPART).
+/// Makes the kernel read the disk's partition table again (BLKRRPART).
 ///
 /// # Errors
-/// What the kernel says: EBUSY while a partition is in use, EINVAL for devices that it never looks
-/// for tables on, such as most loop devices.
+/// The kernel's error: EBUSY while a partition is in use; EINVAL for devices that never have a table, such as most
+/// loop devices.
 pub fn reread_table(disk: &File) -> Result<(), Errno> {
     // SAFETY: the descriptor is open for the whole call, and BLKRRPART takes no argument.
     unsafe { raw::blkrrpart(disk.as_raw_fd()) }?;
     Ok(())
 }
 
-/// Writes out what the kernel keeps of a block device, and forgets it, so that the device answers the next read
-/// (BLKFLSBUF).
+/// Flushes and drops the kernel's cache of a block device, so that the next read comes from the device (BLKFLSBUF).
 ///
 /// # Errors
-/// What the kernel says: EACCES without the right to administrate the system.
+/// The kernel's error: EACCES without CAP_SYS_ADMIN.
 pub fn forget(device: &File) -> Result<(), Errno> {
     // SAFETY: the descriptor is open for the whole call, and BLKFLSBUF takes no argument.
     unsafe { raw::blkflsbuf(device.as_raw_fd()) }?;
     Ok(())
 }
 
-/// Tells the kernel of a partition, in bytes from the disk's start (BLKPG_ADD_PARTITION).
+/// Adds a partition to the kernel's list, in bytes from the start of the disk (BLKPG_ADD_PARTITION).
 ///
 /// # Errors
-/// What the kernel says: EBUSY when it overlaps one that the kernel knows, EINVAL for numbers that
-/// are not whole sectors.
+/// The kernel's error: EBUSY if it overlaps a known partition, EINVAL if it is not aligned to sectors.
 pub fn add_partition(disk: &File, number: u32, start: u64, length: u64) -> Result<(), Errno> {
     partition_call(disk, BLKPG_ADD_PARTITION, number, start, length)
 }
 
-/// Makes the kernel forget a partition (BLKPG_DEL_PARTITION).
+/// Removes a partition from the kernel's list (BLKPG_DEL_PARTITION).
 ///
 /// # Errors
-/// What the kernel says: ENXIO when it knows none of this number, EBUSY while it is in use.
+/// The kernel's error: ENXIO if the kernel knows no such partition, EBUSY while it is in use.
 pub fn delete_partition(disk: &File, number: u32) -> Result<(), Errno> {
     partition_call(disk, BLKPG_DEL_PARTITION, number, 0, 0)
 }
@@ -133,8 +128,8 @@ fn partition_call(disk: &File, op: libc::c_int, number: u32, start: u64, length:
     };
     let datalen = libc::c_int::try_from(size_of::<BlkpgPartition>()).map_err(|_| Errno::ERANGE)?;
     let argument = BlkpgIoctlArg { op, flags: 0, datalen, data: &raw const partition };
-    // SAFETY: the descriptor is open for the whole call; both structs have the layout of
-    // linux/blkpg.h, live until the call returns, and the kernel only reads them.
+    // SAFETY: the descriptor is open for the whole call; both structs have the layout of linux/blkpg.h and live until
+    // the call returns, and the kernel only reads them.
     unsafe { raw::blkpg(disk.as_raw_fd(), &raw const argument) }?;
     Ok(())
 }

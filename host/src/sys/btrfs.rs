@@ -1,4 +1,4 @@
-//! Ioctls of btrfs: subvolumes, and what its devices have counted (linux/btrfs.h).
+//! btrfs ioctls: subvolumes, and the error counters of its devices (linux/btrfs.h).
 
 use nix::errno::Errno;
 use std::ffi::OsStr;
@@ -7,9 +7,9 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 
-/// The calls themselves.
+/// The raw calls.
 mod raw {
-    /// The letter of btrfs in linux/btrfs.h.
+    /// The ioctl letter of btrfs in linux/btrfs.h.
     const BTRFS: u8 = 0x94;
 
     nix::ioctl_write_ptr!(subvol_create, BTRFS, 14, super::VolArgs);
@@ -19,10 +19,10 @@ mod raw {
     nix::ioctl_readwrite!(get_dev_stats, BTRFS, 52, super::DevStatsArgs);
 }
 
-/// Bytes of a name, with its zero.
+/// The maximum length of a name, with its NUL.
 const NAME: usize = 4088;
 
-/// The object by which every subvolume's root directory is known.
+/// The object id of every subvolume's root directory.
 const FIRST_FREE_OBJECT: u64 = 256;
 
 /// `struct btrfs_ioctl_vol_args`.
@@ -40,14 +40,14 @@ struct InoLookupArgs {
     name: [u8; 4080],
 }
 
-/// `struct btrfs_ioctl_fs_info_args`, of which only the first field is of interest.
+/// `struct btrfs_ioctl_fs_info_args`, of which only the first field is used.
 #[repr(C)]
 struct FsInfoArgs {
     max_id: u64,
     rest: [u64; 127],
 }
 
-/// The counters of `struct btrfs_ioctl_get_dev_stats`: BTRFS_DEV_STAT_VALUES_MAX.
+/// The number of counters in `struct btrfs_ioctl_get_dev_stats`: BTRFS_DEV_STAT_VALUES_MAX.
 const COUNTERS: usize = 5;
 
 /// `struct btrfs_ioctl_get_dev_stats`.
@@ -60,20 +60,20 @@ struct DevStatsArgs {
     unused: [u64; 128 - 2 - COUNTERS],
 }
 
-/// The errors that a btrfs has counted of one of its devices.
+/// The error counters of one device of a btrfs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeviceErrors {
-    /// Its number in the file system.
+    /// The device's number in the file system.
     pub device: u64,
-    /// Writes that failed.
+    /// Failed writes.
     pub write: u64,
-    /// Reads that failed.
+    /// Failed reads.
     pub read: u64,
-    /// Flushes that failed.
+    /// Failed flushes.
     pub flush: u64,
-    /// Checksums that were wrong.
+    /// Checksum errors.
     pub corruption: u64,
-    /// Blocks of another time.
+    /// Blocks of the wrong generation.
     pub generation: u64,
 }
 
@@ -88,13 +88,13 @@ impl fmt::Display for DeviceErrors {
     }
 }
 
-/// What a btrfs has counted of each of its devices (BTRFS_IOC_GET_DEV_STATS).
+/// The error counters of each device of a btrfs (BTRFS_IOC_GET_DEV_STATS).
 ///
 /// # Errors
-/// What the kernel says: ENOTTY when the directory is on another file system.
+/// The kernel's error: ENOTTY if the directory is on another file system.
 pub fn device_errors(directory: &File) -> Result<Vec<DeviceErrors>, Errno> {
     let mut info = FsInfoArgs { max_id: 0, rest: [0; 127] };
-    // SAFETY: the descriptor is open for the whole call; the struct has the size that linux/btrfs.h says, and lives
+    // SAFETY: the descriptor is open for the whole call; the struct has the size given in linux/btrfs.h, and lives
     // until the call returns.
     unsafe { raw::fs_info(directory.as_raw_fd(), &raw mut info) }?;
     let mut devices = Vec::new();
@@ -113,7 +113,7 @@ pub fn device_errors(directory: &File) -> Result<Vec<DeviceErrors>, Errno> {
                 let [write, read, flush, corruption, generation] = stats.values;
                 devices.push(DeviceErrors { device: devid, write, read, flush, corruption, generation });
             }
-            // It had one of this number once.
+            // The device with this number was removed.
             Err(Errno::ENODEV) => {}
             Err(errno) => return Err(errno),
         }
@@ -121,28 +121,28 @@ pub fn device_errors(directory: &File) -> Result<Vec<DeviceErrors>, Errno> {
     Ok(devices)
 }
 
-/// Makes an empty subvolume in a directory of a btrfs (BTRFS_IOC_SUBVOL_CREATE).
+/// Creates an empty subvolume in a directory of a btrfs (BTRFS_IOC_SUBVOL_CREATE).
 ///
 /// # Errors
-/// What the kernel says: EEXIST when the name is taken, ENOTTY when the directory is on another file system;
+/// The kernel's error: EEXIST if the name is taken, ENOTTY if the directory is on another file system; or
 /// ENAMETOOLONG.
 pub fn create_subvolume(parent: &File, name: &OsStr) -> Result<(), Errno> {
     let mut arguments = VolArgs { fd: 0, name: [0; NAME] };
     let bytes = name.as_bytes();
     let place = arguments.name.get_mut(..bytes.len()).filter(|_| bytes.len() < NAME);
     place.ok_or(Errno::ENAMETOOLONG)?.copy_from_slice(bytes);
-    // SAFETY: the descriptor is open for the whole call; the struct has the layout of linux/btrfs.h and a zero
-    // behind its name, lives until the call returns, and the kernel only reads it.
+    // SAFETY: the descriptor is open for the whole call; the struct has the layout of linux/btrfs.h with a NUL after
+    // its name, and lives until the call returns; the kernel only reads it.
     unsafe { raw::subvol_create(parent.as_raw_fd(), &raw const arguments) }?;
     Ok(())
 }
 
-/// Lets a subvolume be the one that is mounted when none is named (BTRFS_IOC_DEFAULT_SUBVOL).
+/// Makes a subvolume the default, which is mounted when none is named (BTRFS_IOC_DEFAULT_SUBVOL).
 ///
 /// # Errors
-/// What the kernel says: ENOTTY when the directory is on another file system.
+/// The kernel's error: ENOTTY if the directory is on another file system.
 pub fn set_default(subvolume: &File) -> Result<(), Errno> {
-    // Tree 0 means the one that the directory is in.
+    // Tree 0 means the tree of the directory itself.
     let mut lookup = InoLookupArgs { treeid: 0, objectid: FIRST_FREE_OBJECT, name: [0; 4080] };
     // SAFETY: the descriptor is open for the whole call; the struct has the layout and size of
     // linux/btrfs.h, and lives until the call returns.

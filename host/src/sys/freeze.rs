@@ -5,21 +5,21 @@ use nix::libc::c_int;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 
-/// The calls themselves, without names for what they return.
+/// The raw calls, without names for their errors.
 mod raw {
     nix::ioctl_readwrite!(fifreeze, b'X', 119, super::c_int);
     nix::ioctl_readwrite!(fithaw, b'X', 120, super::c_int);
 }
 
-/// Whether somebody has frozen the file system that `directory` is on, so that nothing is written to its
-/// device. The kernel only tells whoever tries to freeze it too, so one that is not is frozen for a moment.
+/// Whether the file system of `directory` is frozen, so that nothing is written to its device. The kernel reports this
+/// only to an attempt to freeze it, so an unfrozen file system is frozen for a moment.
 ///
 /// # Errors
-/// What the kernel says: EPERM without CAP_SYS_ADMIN, EOPNOTSUPP for file systems that cannot be frozen.
+/// The kernel's error: EPERM without CAP_SYS_ADMIN, EOPNOTSUPP for file systems that cannot be frozen.
 pub fn is_frozen(directory: &File) -> Result<bool, Errno> {
     let mut unused = 0;
-    // SAFETY: the descriptor is open for the whole call, and the kernel uses the argument for nothing; it
-    // points to an int of this function, as the request code says.
+    // SAFETY: the descriptor is open for the whole call. The kernel ignores the argument, which points to an int of
+    // this function, as the request code requires.
     match unsafe { raw::fifreeze(directory.as_raw_fd(), &raw mut unused) } {
         Err(Errno::EBUSY) => Ok(true),
         Err(errno) => Err(errno),

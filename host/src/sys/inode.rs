@@ -1,15 +1,15 @@
-//! Ioctls of inodes: flags, project, and wishes for extents (`ioctl_iflags(2)`, `ioctl_xfs_fsgetxattr(2)`).
+//! Inode ioctls: flags, project ids, and extent size hints (`ioctl_iflags(2)`, `ioctl_xfs_fsgetxattr(2)`).
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use ka::archive::{Flags, Traits};
 use nix::errno::Errno;
 
-/// The calls themselves.
+/// The raw calls.
 mod raw {
     use nix::libc::c_long;
 
-    // The request codes say long; the kernel reads and writes an int.
+    // The request codes say long, but the kernel reads and writes an int.
     nix::ioctl_read!(getflags, b'f', 1, c_long);
     nix::ioctl_write_ptr!(setflags, b'f', 2, c_long);
     nix::ioctl_read!(fsgetxattr, b'X', 31, super::FsXattr);
@@ -28,28 +28,28 @@ struct FsXattr {
     pad: [u8; 8],
 }
 
-/// Bits of `FS_IOC_GETFLAGS` that tell of fscrypt and fs-verity.
+/// Bits of `FS_IOC_GETFLAGS` for fscrypt and fs-verity.
 const ENCRYPTED: u32 = 0x800;
 const VERITY: u32 = 0x10_0000;
 
-/// `+P` in `fsx_xflags`: kernels before 5.13 know it for XFS only here.
+/// `+P` in `fsx_xflags`: before Linux 5.13, XFS shows it only here.
 const PROJECT_INHERIT: u32 = 0x200;
 
-/// What an inode has, as far as its file system knows such things.
+/// The attributes of an inode that its file system supports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// What can be set on another one.
+    /// What can be set on another inode.
     pub traits: Traits,
-    /// fscrypt keeps it.
+    /// It is encrypted by fscrypt.
     pub encrypted: bool,
-    /// fs-verity guards it.
+    /// It is protected by fs-verity.
     pub verity: bool,
 }
 
-/// Flags, project and the like of an open file or directory. What the file system does not know is none.
+/// The flags, project id and hints of an open file or directory. What the file system does not support is left out.
 ///
 /// # Errors
-/// What the kernel says, but not that the file system has no such thing.
+/// The kernel's error, except that the file system lacks the call.
 pub fn read(file: BorrowedFd<'_>) -> Result<Found, Errno> {
     let flags = known(flags(file))?.unwrap_or_default();
     let more = known(more(file))?.unwrap_or_default();
@@ -69,27 +69,28 @@ pub fn read(file: BorrowedFd<'_>) -> Result<Found, Errno> {
     })
 }
 
-/// Sets the flags that `FS_IOC_SETFLAGS` knows: of these exactly the given ones. The file system's own stay.
+/// Sets the flags of `FS_IOC_SETFLAGS` to exactly these. Flags that the file system manages stay as they are.
 ///
 /// # Errors
-/// What the kernel says: EOPNOTSUPP for a flag that the file system does not know, EPERM without the capability.
+/// The kernel's error: EOPNOTSUPP for a flag that the file system does not support, EPERM without the capability.
 pub fn set_flags(file: BorrowedFd<'_>, wanted: Flags) -> Result<(), Errno> {
     let now = flags(file)?;
     let own = now & !Flags::of_kernel(now, 0).word();
     let mut word = nix::libc::c_long::from(own | wanted.word());
-    // The kernel reads an int where the low half of a long may not be.
+    // The kernel reads an int, and the low half of a long may be elsewhere.
     if cfg!(target_endian = "big") {
         word <<= 32;
     }
-    // SAFETY: the descriptor is open for the whole call, and the kernel only reads from a place that is large enough.
+    // SAFETY: the descriptor is open for the whole call, and the kernel only reads from the given place, which is
+    // large enough.
     unsafe { raw::setflags(file.as_raw_fd(), &raw const word) }?;
     Ok(())
 }
 
-/// Sets project, the sizes of extents, and the flags that only `FS_IOC_FSSETXATTR` knows.
+/// Sets the project id, the extent sizes, and the flags that only `FS_IOC_FSSETXATTR` supports.
 ///
 /// # Errors
-/// What the kernel says: EOPNOTSUPP or EINVAL for what the file system cannot hold.
+/// The kernel's error: EOPNOTSUPP or EINVAL for what the file system cannot store.
 pub fn set_more(file: BorrowedFd<'_>, wanted: &Traits) -> Result<(), Errno> {
     let now = more(file)?;
     let own = now.xflags & !Flags::of_kernel(0, now.xflags).xword() & !PROJECT_INHERIT;
@@ -122,7 +123,7 @@ fn more(file: BorrowedFd<'_>) -> Result<FsXattr, Errno> {
     Ok(found)
 }
 
-/// Nothing where the file system has no such call.
+/// `None` if the file system lacks the call.
 fn known<T>(found: Result<T, Errno>) -> Result<Option<T>, Errno> {
     match found {
         Ok(found) => Ok(Some(found)),

@@ -1,10 +1,10 @@
-//! What a loop device is made of (LOOP_GET_STATUS64 of linux/loop.h).
+//! The backing file of a loop device (LOOP_GET_STATUS64 of linux/loop.h).
 
 use nix::errno::Errno;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 
-/// The call itself, without a name for what it returns.
+/// The raw call, without names for its errors.
 mod raw {
     nix::ioctl_read_bad!(loop_get_status64, 0x4C05, super::LoopInfo64);
 }
@@ -27,25 +27,25 @@ struct LoopInfo64 {
     init: [u64; 2],
 }
 
-/// What a loop device is made of.
+/// What backs a loop device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// The device of the file's file system, as `st_dev`.
+    /// The file's device, as in `st_dev`.
     pub device: u64,
     /// The file's inode.
     pub inode: u64,
-    /// The block device that the file is, as `st_rdev`; 0 if it is none.
+    /// The number of the block device, if the file is one (`st_rdev`); else 0.
     pub of_device: u64,
     /// Where in the file the loop device begins.
     pub offset: u64,
-    /// How much of it it takes at most; 0 for all.
+    /// The maximum number of bytes that it presents; 0 for all.
     pub limit: u64,
 }
 
-/// Asks a loop device for its file; none if it has none.
+/// The backing file of a loop device; `None` if it has none.
 ///
 /// # Errors
-/// What the kernel says: ENOTTY for what is no loop device.
+/// The kernel's error: ENOTTY if this is not a loop device.
 pub fn status(device: &File) -> Result<Option<Status>, Errno> {
     let mut info = LoopInfo64 {
         device: 0,
@@ -62,8 +62,8 @@ pub fn status(device: &File) -> Result<Option<Status>, Errno> {
         encrypt_key: [0; 32],
         init: [0; 2],
     };
-    // SAFETY: the descriptor is open for the whole call; the struct has the layout of linux/loop.h, and the
-    // kernel writes no more than that.
+    // SAFETY: the descriptor is open for the whole call; the struct has the layout of linux/loop.h, and the kernel
+    // writes no more than that.
     match unsafe { raw::loop_get_status64(device.as_raw_fd(), &raw mut info) } {
         Err(Errno::ENXIO) => Ok(None),
         Err(errno) => Err(errno),

@@ -1,4 +1,4 @@
-//! The only `unsafe` of the project: ioctls and sockets that no library offers.
+//! The project's only `unsafe`: ioctls and sockets that no library offers.
 #![allow(unsafe_code)]
 
 pub mod block;

@@ -1,4 +1,4 @@
-//! Attributes of a mount that is open as a file (`mount_setattr(2)`, Linux 5.12).
+//! Attributes of an open mount (`mount_setattr(2)`, Linux 5.12).
 
 use nix::errno::Errno;
 use nix::libc;
@@ -17,11 +17,11 @@ struct MountAttr {
     userns_fd: u64,
 }
 
-/// Makes a mount read-only, and reading its files leaves their access times alone. Other mounts of
-/// the same file system stay as they are.
+/// Makes a mount read-only and stops it from updating access times. Other mounts of the same file system stay as they
+/// are.
 ///
 /// # Errors
-/// What the kernel says: ENOSYS before Linux 5.12.
+/// The kernel's error: ENOSYS before Linux 5.12.
 pub fn make_read_only(mount: BorrowedFd<'_>) -> Result<(), Errno> {
     let attributes = MountAttr {
         attr_set: MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOATIME,
@@ -29,8 +29,8 @@ pub fn make_read_only(mount: BorrowedFd<'_>) -> Result<(), Errno> {
         propagation: 0,
         userns_fd: 0,
     };
-    // SAFETY: the descriptor is open for the whole call, the path is a string with its zero, and the
-    // kernel reads as many bytes of the struct as it is told, which has the layout of linux/mount.h.
+    // SAFETY: the descriptor is open for the whole call, the path is a string with its NUL, and the kernel reads no
+    // more of the struct than the given size. The struct has the layout of linux/mount.h.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,

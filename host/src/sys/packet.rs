@@ -1,6 +1,7 @@
-//! Packet sockets: one that hears what servers send to a DHCP client, and one for ARP (packet(7), `linux/filter.h`).
+//! Packet sockets: one that receives what servers send to a DHCP client, and one for ARP (packet(7),
+//! `linux/filter.h`).
 
-// The kernel's constants are ints in libc, and its structures take them in fewer bits.
+// The kernel's constants are ints in libc, and its structs store them in fewer bits.
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 use std::io;
@@ -9,14 +10,14 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use nix::libc;
 
-/// What stands before the data of a UDP datagram.
+/// The size of a UDP header.
 const UDP_HEADER: usize = 8;
 
 /// The UDP port of a DHCP client.
 const CLIENT_PORT: u32 = 68;
 
-/// UDP to the client's port, whole, and not for another machine. Offsets count from the IP header. The kernel counts a
-/// frame with the tag of a VLAN that is not set up here as another machine's.
+/// Accepts whole UDP datagrams to the client's port, addressed to this machine. Offsets count from the IP header. The
+/// kernel marks a frame with a VLAN tag that is not configured here as addressed to another machine.
 const FILTER: [libc::sock_filter; 11] = [
     load(libc::BPF_B, (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32),
     jump(libc::BPF_JEQ, libc::PACKET_OTHERHOST as u32, 8, 0),
@@ -25,7 +26,7 @@ const FILTER: [libc::sock_filter; 11] = [
     // More fragments follow, or this is not the first one.
     load(libc::BPF_H, 6),
     jump(libc::BPF_JSET, 0x3fff, 4, 0),
-    // The index register takes the length of the IP header.
+    // Loads the length of the IP header into the index register.
     code(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH, 0),
     code(libc::BPF_LD | libc::BPF_H | libc::BPF_IND, 2),
     jump(libc::BPF_JEQ, CLIENT_PORT, 0, 1),
@@ -33,12 +34,12 @@ const FILTER: [libc::sock_filter; 11] = [
     code(libc::BPF_RET | libc::BPF_K, 0),
 ];
 
-/// A socket that hears the datagrams to a DHCP client on the interface of that index, whatever address they are for:
-/// a server may send its offer to the address that it offers, which the interface does not have yet. A read gives an
-/// IP packet, or EAGAIN.
+/// A socket that receives datagrams for a DHCP client on the interface with this index, whatever their destination
+/// address: a server may send its offer to the offered address, which the interface does not have yet. A read returns
+/// an IP packet, or EAGAIN.
 ///
 /// # Errors
-/// The kernel's: EPERM without CAP_NET_RAW, EAFNOSUPPORT if it has no packet sockets.
+/// The kernel's error: EPERM without CAP_NET_RAW, EAFNOSUPPORT without packet sockets.
 pub fn dhcp_listener(index: u32) -> io::Result<OwnedFd> {
     let socket = packet_socket()?;
     attach(&socket)?;
@@ -46,7 +47,7 @@ pub fn dhcp_listener(index: u32) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// A socket for ARP on the interface of that index. A read gives an ARP packet, or EAGAIN.
+/// A socket for ARP on the interface with this index. A read returns an ARP packet, or EAGAIN.
 ///
 /// # Errors
 /// As for [`dhcp_listener`].
@@ -56,14 +57,14 @@ pub fn arp_socket(index: u32) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Sends an ARP packet to everybody on the network of that interface.
+/// Broadcasts an ARP packet on the network of this interface.
 ///
 /// # Errors
-/// The kernel's.
+/// The kernel's error.
 pub fn send_arp(socket: &OwnedFd, index: u32, packet: &[u8]) -> io::Result<()> {
     let mut to = address(index, libc::ETH_P_ARP)?;
     (to.sll_halen, to.sll_addr) = (6, [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
-    // SAFETY: `packet` and `to`, a sockaddr_ll of the length given, live until the call returns, and are only read.
+    // SAFETY: `packet` and `to`, a sockaddr_ll of the given length, live until the call returns, and are only read.
     let sent = unsafe {
         libc::sendto(
             socket.as_raw_fd(),
@@ -79,18 +80,19 @@ pub fn send_arp(socket: &OwnedFd, index: u32, packet: &[u8]) -> io::Result<()> {
 
 fn packet_socket() -> io::Result<OwnedFd> {
     let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-    // Protocol 0 hears nothing until the socket is bound, so that nothing comes in before the filter.
-    // SAFETY: no pointers; the outcome is checked before it is used as a descriptor.
+    // Protocol 0 receives nothing until the socket is bound, so no packet arrives before the filter is set. SAFETY: no
+    // pointers; the result is checked before it is used as a descriptor.
     let fd = unsafe { libc::socket(libc::AF_PACKET, kind, 0) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the descriptor is fresh and nobody else owns it.
+    // SAFETY: the descriptor is new and has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// The data of an IP packet with a UDP datagram; none if it is cut off. What fills up a short Ethernet frame does not
-/// belong to it. Checksums are not looked at: a packet from this very machine has none yet, as its card would make it.
+/// The payload of an IP packet with a UDP datagram; `None` if it is truncated. Padding of a short Ethernet frame is
+/// not part of it. Checksums are not verified: a packet from this machine has none yet, since its card would compute
+/// it.
 #[must_use]
 pub fn udp_data(packet: &[u8]) -> Option<&[u8]> {
     let header = usize::from(packet.first()? & 0xf) * 4;
@@ -103,8 +105,8 @@ fn attach(socket: &OwnedFd) -> io::Result<()> {
     let mut filter = FILTER;
     let length = u16::try_from(filter.len()).map_err(io::Error::other)?;
     let program = libc::sock_fprog { len: length, filter: filter.as_mut_ptr() };
-    // SAFETY: `program` points to `filter`, and both live until the call returns; the kernel copies the filter, only
-    // reads it, and checks it.
+    // SAFETY: `program` points to `filter`, and both live until the call returns; the kernel only reads, checks and
+    // copies the filter.
     let outcome = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
@@ -131,7 +133,7 @@ fn address(index: u32, protocol: i32) -> io::Result<libc::sockaddr_ll> {
 
 fn bind(socket: &OwnedFd, index: u32, protocol: i32) -> io::Result<()> {
     let address = address(index, protocol)?;
-    // SAFETY: `address` is a sockaddr_ll of the length given, and lives until the call returns.
+    // SAFETY: `address` is a sockaddr_ll of the given length, and lives until the call returns.
     let outcome = unsafe {
         libc::bind(
             socket.as_raw_fd(),

@@ -1,15 +1,15 @@
-//! What a TCP connection's peer has still to acknowledge (tcp(7)).
+//! How many bytes a TCP peer has yet to acknowledge (tcp(7)).
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::libc;
 
-/// Bytes in the send queue of a socket: those that its peer has not acknowledged yet. It shrinks whenever the peer takes
-/// something, while a write goes on only once a good part of the queue is free.
+/// The bytes in a socket's send queue that its peer has not acknowledged yet. The queue shrinks whenever the peer
+/// takes something, while a write succeeds only once a good part of the queue is free.
 ///
 /// # Errors
-/// The kernel's: EINVAL for a socket that listens.
+/// The kernel's error: EINVAL for a listening socket.
 pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u64> {
     let mut bytes: libc::c_int = 0;
     // SAFETY: SIOCOUTQ, which has TIOCOUTQ's number, writes one int, and `bytes` lives until the call returns.
@@ -27,7 +27,7 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsFd;
 
-    /// The peer takes 4 KiB at a time, which is too little for the next write, and shows all the same.
+    /// The peer takes 4 KiB at a time: too little for the next write, but still visible.
     #[test]
     fn what_the_peer_takes_leaves_the_queue() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -35,7 +35,7 @@ mod tests {
         let (mut stream, _) = listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
         assert_eq!(unacknowledged(stream.as_fd()).unwrap(), 0);
-        // Until both sides' buffers are full, and what is under way has arrived.
+        // Until both sides' buffers are full and everything in flight has arrived.
         let (piece, mut same) = (vec![7; 1 << 16], 0);
         while same < 1000 {
             let before = unacknowledged(stream.as_fd()).unwrap();

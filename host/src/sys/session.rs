@@ -1,10 +1,10 @@
-//! A process that leads its terminal's session, as a shell must to have job control.
+//! A process that leads its own session with a controlling terminal, as a shell needs for job control.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// Makes the process that `command` starts the leader of a new session, with its standard input as the
-/// controlling terminal.
+/// Makes the process that `command` starts the leader of a new session, with its standard input as the controlling
+/// terminal.
 pub fn lead(command: &mut Command) {
     let become_leader = || {
         rustix::process::setsid()?;

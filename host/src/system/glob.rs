@@ -1,4 +1,4 @@
-//! Files of the copied system by patterns, so that lists of places are data.
+//! Finds files of the copied system by patterns, so that lists of places are data.
 
 use std::fs;
 use std::io;
@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use crate::atomic::FileError;
 use ka::glob::fits_exactly;
 
-/// Everything below `root` that `pattern` names, sorted. `*`, `?` and `[…]` stand for text within one component
-/// of the path; what is not there is not found. The last component is never followed if it is a link.
+/// Everything below `root` that matches `pattern`, sorted. `*`, `?` and `[…]` match within one path component. Missing
+/// paths are skipped. The last component is never followed if it is a link.
 pub fn entries(root: &Path, pattern: &str) -> Result<Vec<PathBuf>, FileError> {
     let mut found = vec![root.to_owned()];
     for component in pattern.split('/').filter(|component| !component.is_empty()) {
@@ -28,7 +28,7 @@ pub fn entries(root: &Path, pattern: &str) -> Result<Vec<PathBuf>, FileError> {
     Ok(found)
 }
 
-/// Like [`entries`], but regular files only, and links to such.
+/// Like [`entries`], but only regular files and links to them.
 pub fn files(root: &Path, pattern: &str) -> Result<Vec<PathBuf>, FileError> {
     Ok(entries(root, pattern)?.into_iter().filter(|path| path.is_file()).collect())
 }
@@ -47,7 +47,7 @@ fn listed(directory: &Path, pattern: &str) -> Result<Vec<PathBuf>, FileError> {
     Ok(found)
 }
 
-/// As by a shell: a pattern fits no name that begins with a dot, unless it begins with one itself.
+/// As in a shell, a pattern matches a name that begins with a dot only if it begins with a dot itself.
 fn fits(pattern: &str, name: &str) -> bool {
     (pattern.starts_with('.') || !name.starts_with('.')) && fits_exactly(pattern, name)
 }

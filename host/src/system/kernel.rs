@@ -1,4 +1,4 @@
-//! Which kernels can be booted, and what modules they have.
+//! The bootable kernels of a system, and their modules.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -8,16 +8,16 @@ use std::path::Path;
 
 use crate::atomic::FileError;
 
-/// A kernel that can be booted.
+/// A bootable kernel.
 #[derive(Debug)]
 pub struct Kernel {
-    /// What its image is called after `vmlinuz-`: the version, or the package's name (Arch).
+    /// The image's name after `vmlinuz-`: the version, or the package's name (Arch).
     pub image: String,
-    /// What its modules are called by.
+    /// The version, which names its module directory.
     pub version: String,
     /// Its loadable modules.
     pub loadable: BTreeSet<String>,
-    /// Its modules that are part of the kernel itself.
+    /// Its built-in modules.
     builtin: BTreeSet<String>,
 }
 
@@ -57,7 +57,7 @@ impl Kernel {
     }
 }
 
-/// The version of the kernel in `vmlinuz-IMAGE`. Arch names images by packages, and notes the package beside the
+/// The version of the kernel in `vmlinuz-IMAGE`. Arch names images by package, and records the package next to the
 /// modules.
 fn version_of(root: &Path, image: &str) -> Result<Option<String>, FileError> {
     let all = root.join("lib/modules");
@@ -78,7 +78,7 @@ fn version_of(root: &Path, image: &str) -> Result<Option<String>, FileError> {
     Ok(None)
 }
 
-/// The image of the kernel that boots when nobody chooses: the one that a link names, else the newest.
+/// The image of the default kernel: the one that a link names, else the newest.
 pub fn default(root: &Path, kernels: &[Kernel]) -> Option<String> {
     let linked = ["boot/vmlinuz", "vmlinuz"].into_iter().find_map(|link| {
         let target = fs::read_link(root.join(link)).ok()?;
@@ -88,7 +88,7 @@ pub fn default(root: &Path, kernels: &[Kernel]) -> Option<String> {
     linked.or_else(|| kernels.last().map(|kernel| kernel.image.clone()))
 }
 
-/// Versions as people count: 6.10 is after 6.9.
+/// Compares versions numerically: 6.10 is after 6.9.
 fn by_number(a: &str, b: &str) -> Ordering {
     let parts = |text: &str| -> Vec<(u64, String)> {
         text.split(|c: char| !c.is_ascii_alphanumeric())
@@ -102,7 +102,7 @@ fn by_number(a: &str, b: &str) -> Ordering {
     parts(a).cmp(&parts(b)).then_with(|| a.cmp(b))
 }
 
-/// The modules that a line of `file` (`modules.dep`, `modules.builtin`) begins with.
+/// The modules named at the start of each line of `file` (`modules.dep`, `modules.builtin`).
 fn listed(file: &Path) -> Result<BTreeSet<String>, FileError> {
     match fs::read_to_string(file) {
         Ok(text) => Ok(text.lines().filter_map(|line| module_of(line.split(':').next()?)).collect()),
@@ -111,13 +111,13 @@ fn listed(file: &Path) -> Result<BTreeSet<String>, FileError> {
     }
 }
 
-/// The module that a path such as `kernel/drivers/block/virtio_blk.ko.xz` holds.
+/// The module in a path such as `kernel/drivers/block/virtio_blk.ko.xz`.
 pub fn module_of(path: &str) -> Option<String> {
     let (stem, compression) = path.rsplit('/').next()?.split_once(".ko")?;
     (compression.is_empty() || compression.starts_with('.')).then(|| plain(stem))
 }
 
-/// A module's name as the kernel writes it: file names have `-` where the kernel has `_`.
+/// A module's name as the kernel writes it: file names may have `-` where the kernel has `_`.
 pub fn plain(name: &str) -> String {
     name.replace('-', "_")
 }

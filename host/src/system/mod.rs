@@ -1,4 +1,4 @@
-//! A Linux system below a directory: what it has to be booted with. It is not the one that runs.
+//! An installed Linux system below a directory, other than the running one: what it needs to boot.
 
 pub mod glob;
 mod grub;
@@ -11,10 +11,10 @@ pub use grub::{bios_setup, missing};
 pub use kernel::{Kernel, default, module_of, plain};
 pub use unready::{Unready, unready};
 
-/// systemd is what runs units; it is here on every system that has it.
+/// The systemd binary, present on every system that uses it.
 const SYSTEMD: [&str; 2] = ["usr/lib/systemd/systemd", "lib/systemd/systemd"];
 
-/// Whether the system below `root` has systemd.
+/// Whether the system below `root` uses systemd.
 #[must_use]
 pub fn runs_units(root: &Path) -> bool {
     SYSTEMD.iter().any(|systemd| root.join(systemd).exists())

@@ -1,4 +1,5 @@
-//! Why the initrds of a system cannot be built on a node, as far as its files tell: to be known before a node is erased.
+//! Reasons why a system's initrds could not be built on a node, as far as its files show. They are found before a node
+//! is erased.
 
 use std::fs;
 use std::path::Path;
@@ -7,18 +8,18 @@ use super::glob;
 use super::kernel::Kernel;
 use crate::atomic::FileError;
 
-/// Where kernels are that have no image in `/boot`, by what puts them there.
+/// Where kernels are when `/boot` has no image, and what puts them there.
 const ON_ESP: [&str; 3] = ["EFI/Linux/*.efi", "loader/entries/*.conf", "*/*/linux"];
 
-/// Where a system partition may be.
+/// Where a system partition may be mounted.
 const TOPS: [&str; 3] = ["boot", "boot/efi", "efi"];
 
 /// What a system lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unready {
-    /// There is no kernel that ka knows what to do with: why, and what to do.
+    /// No kernel that ka can use: the reason and the remedy.
     NoKernel(String),
-    /// A tool would build something else than what ka looks for: what, and what to do.
+    /// A tool would build something other than what ka looks for: the problem and the remedy.
     Builder(String),
 }
 
@@ -32,10 +33,10 @@ impl Unready {
     }
 }
 
-/// What of the system below `root` would fail a node that has been erased already.
+/// What would make the system below `root` fail on a node after it has been erased.
 ///
 /// # Errors
-/// Its files cannot be read.
+/// The system's files cannot be read.
 pub fn unready(root: &Path) -> Result<Option<Unready>, FileError> {
     let boot = root.join("boot");
     let kernels = if boot.is_dir() { Kernel::installed(root)? } else { Vec::new() };
@@ -56,7 +57,7 @@ pub fn unready(root: &Path) -> Result<Option<Unready>, FileError> {
     Ok(None)
 }
 
-/// Whether a preset of mkinitcpio's makes no initrd of its own.
+/// Whether an mkinitcpio preset builds no separate initrd.
 fn is_unified_only(preset: &str) -> bool {
     let sets = |key: &str| preset.lines().any(|line| line.trim_start().starts_with(key));
     sets("default_uki=") && !sets("default_image=")
@@ -101,7 +102,7 @@ fn no_kernel(root: &Path) -> Result<String, FileError> {
 mod tests {
     use super::*;
 
-    fn told(files: &[(&str, &str)]) -> Option<Unready> {
+    fn verdict(files: &[(&str, &str)]) -> Option<Unready> {
         let root = tempfile::tempdir().unwrap();
         for (name, text) in files {
             let path = root.path().join(name);
@@ -112,7 +113,7 @@ mod tests {
     }
 
     fn arch(preset: &str) -> Option<Unready> {
-        told(&[
+        verdict(&[
             ("boot/vmlinuz-linux", ""),
             ("lib/modules/6-arch/pkgbase", "linux\n"),
             ("etc/mkinitcpio.d/linux.preset", preset),
@@ -122,7 +123,7 @@ mod tests {
     #[test]
     fn what_would_fail_an_erased_node_is_known_before() {
         let debian = [("boot/vmlinuz-6.1+deb13", ""), ("lib/modules/6.1+deb13/modules.dep", "")];
-        assert_eq!(told(&debian), None);
+        assert_eq!(verdict(&debian), None);
         let uki = "PRESETS=('default')\ndefault_uki=\"/efi/EFI/Linux/arch.efi\"\n";
         assert_eq!(arch("PRESETS=('default')\ndefault_image=\"/boot/initramfs-linux.img\"\n"), None);
         assert_eq!(arch(&format!("{uki}default_image=\"/boot/initramfs-linux.img\"\n")), None);
@@ -142,7 +143,7 @@ mod tests {
             (vec![("efi/0123456789abcdef0123456789abcdef/6.1/linux", "")], "system partition only"),
             (vec![("boot/loader/entries/x.conf", "linux /x/6/linux\n")], "system partition only"),
         ] {
-            let Some(Unready::NoKernel(reason)) = told(&files) else { panic!("{files:?}") };
+            let Some(Unready::NoKernel(reason)) = verdict(&files) else { panic!("{files:?}") };
             assert!(reason.contains(part) && reason.contains("`-r none`"), "{reason}");
         }
     }

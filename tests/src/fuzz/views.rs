@@ -10,12 +10,12 @@ use ka::inventory::{Card, Content, Disk, Duplex, Firmware, Inventory};
 use ka::notes::{NoteKind, Tally};
 use ka::plan::{After, BootPlan, DiskPlan, FinishPlan, Loader, Plan};
 use ka::shown::{self, is_hostile};
-use kactl::commands::select::{self, Dialogue, Permission};
 use kactl::hub::{Arrival, Target};
 use kactl::status::{Failure, LimitStatus, LimitedBy, MemberName, NodeStatus, Phase, RunStatus, Transfer};
 use kactl::view::machines::{self, Code};
 use kactl::view::progress::{Lines, Progress};
 use kactl::view::{dry_run, summary};
+use kactl::workflow::select::{self, Dialogue, Permission};
 
 use super::input::Input;
 
@@ -66,7 +66,7 @@ fn questions(arrivals: &[Arrival]) {
 }
 
 fn dry_runs(arrivals: &[Arrival]) {
-    let reports: Vec<_> = arrivals.iter().map(|a| (a, TARGET.report(&a.inventory))).collect();
+    let reports: Vec<_> = arrivals.iter().map(|a| (a.clone(), TARGET.report(&a.inventory))).collect();
     are_lines(&written(|out| dry_run::print(out, &reports)));
     let json = written(|out| dry_run::print_json(out, "r", &reports));
     is_json(&json);

@@ -2,6 +2,7 @@
 
 pub mod boot;
 pub mod disks;
+pub mod hooks;
 pub mod identity;
 pub mod run;
 pub mod stream;

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 
 use super::boot::BootArgs;
 use super::disks::DiskArgs;
+use super::hooks::HookArgs;
 use super::identity::IdentityArgs;
 use super::stream::StreamArgs;
-use crate::golden::hooks::HookArgs;
 use crate::{log_server, values};
 
 /// Options of `kactl run`.
@@ -72,14 +72,4 @@ pub struct RunArgs {
     /// How the stream is held.
     #[command(flatten)]
     pub stream: StreamArgs,
-}
-
-impl RunArgs {
-    /// How many nodes to wait for.
-    ///
-    /// # Errors
-    /// This machine cannot count so far.
-    pub fn wanted(&self) -> anyhow::Result<usize> {
-        Ok(usize::try_from(self.nodes_wanted.get())?)
-    }
 }

@@ -9,8 +9,10 @@ use ka::chain::SlowLimits;
 use ka_net::relay::window;
 
 use crate::config::Config;
+use crate::lists::list::ListError;
 use crate::lists::order::OrderSource;
 use crate::values;
+use crate::workflow::streaming::Streaming;
 use ka_net::listen::Listen;
 
 /// How a stream is held.
@@ -54,21 +56,22 @@ pub struct StreamArgs {
 }
 
 impl StreamArgs {
-    /// The golden node's window, in bytes: it bounds everybody's.
-    #[must_use]
-    pub fn window(&self) -> u64 {
-        self.window.unwrap_or_else(window::default_size)
-    }
-
-    /// The only interface through which nodes come, if one is known.
-    #[must_use]
-    pub fn interface(&self, config: &Config) -> Option<String> {
-        self.interface.clone().or_else(|| config.net.interface.clone())
-    }
-
-    /// When a node is too slow to be waited for.
-    #[must_use]
-    pub fn slow(&self) -> SlowLimits {
-        SlowLimits { min_share: self.min_share, after: self.slow_after, ..SlowLimits::default() }
+    /// How the stream is held, with the list that the options name.
+    ///
+    /// # Errors
+    /// [`ListError`] with file, line and column.
+    pub fn streaming(&self, config: &Config) -> Result<Streaming, ListError> {
+        Ok(Streaming {
+            timeout: self.timeout,
+            listen: self.listen,
+            interface: self.interface.clone().or_else(|| config.net.interface.clone()),
+            dead_after: self.dead_after,
+            step_limit: self.step_limit,
+            rounds: self.rounds.get(),
+            order: self.order.read()?,
+            slow: SlowLimits { min_share: self.min_share, after: self.slow_after, ..SlowLimits::default() },
+            window: self.window.unwrap_or_else(window::default_size),
+            json: self.json,
+        })
     }
 }

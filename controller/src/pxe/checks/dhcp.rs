@@ -1,4 +1,4 @@
-//! Which other DHCP servers answer on the wire: asked as a machine that boots would.
+//! Finds other DHCP servers on the wire by asking as a booting machine would.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -17,18 +17,18 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::Findings;
 use crate::pxe::service::{Dhcp, Service};
 
-/// How long a first answer is waited for. A server that pings an address first takes up to 3 s (RFC 2131, 4.4.1).
+/// How long to wait for the first answer. A server that pings an address first takes up to 3 s (RFC 2131, 4.4.1).
 const PATIENCE: Duration = Duration::from_secs(4);
-/// When the question is asked again: a packet may be lost.
+/// When to ask again: a packet may be lost.
 const AGAIN: Duration = Duration::from_millis(1500);
 /// How long other servers have after the first answer.
 const OTHERS: Duration = Duration::from_secs(1);
-/// Relays and servers may drop what is shorter than a BOOTP packet (RFC 1542, 2.1).
+/// Relays and servers may drop packets shorter than BOOTP's minimum (RFC 1542, 2.1).
 const MIN_LENGTH: usize = 300;
 const CLIENT_PORT: u16 = 68;
 const SERVER_PORT: u16 = 67;
 
-/// Asks, and says what a person has to know.
+/// Asks, and reports what a person has to know.
 pub(super) fn check(service: &Service, findings: &mut Findings) {
     let Service { interface, dhcp, .. } = service;
     let found = match servers(interface) {
@@ -45,7 +45,7 @@ pub(super) fn check(service: &Service, findings: &mut Findings) {
             join(&found)
         )),
         Dhcp::Proxy(_) | Dhcp::Site if found.is_empty() => findings.warn(format!(
-            "{interface}: no DHCP server answers here, and this one gives no addresses: machines will not boot"
+            "{interface}: no DHCP server answers here, and this one assigns no addresses: machines will not boot"
         )),
         _ => log::debug!("{interface}: other DHCP servers: {}", join(&found)),
     }
@@ -55,8 +55,8 @@ fn join(addresses: &BTreeSet<Ipv4Addr>) -> String {
     addresses.iter().map(Ipv4Addr::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// The addresses of the servers that offer something on this interface. A packet socket hears them, whatever a firewall
-/// on this machine lets through.
+/// The addresses of the servers that make an offer on this interface. They are received on a packet socket, so a local
+/// firewall does not hide them.
 fn servers(interface: &str) -> io::Result<BTreeSet<Ipv4Addr>> {
     let listener = dhcp_listener(if_nametoindex(interface)?)?;
     let socket = open(interface)?;
@@ -105,7 +105,7 @@ fn read(listener: &OwnedFd) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// A client of this machine may have the port as well.
+/// A DHCP client of this machine may have the port too.
 fn open(interface: &str) -> io::Result<UdpSocket> {
     let socket = socket::socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
     socket::setsockopt(&socket, sockopt::ReuseAddr, &true)?;
@@ -115,10 +115,10 @@ fn open(interface: &str) -> io::Result<UdpSocket> {
     Ok(UdpSocket::from(socket))
 }
 
-/// A DISCOVER of a machine that nobody knows, answered by broadcast.
+/// A DISCOVER from an unknown machine, to be answered by broadcast.
 fn discover(id: u32) -> io::Result<Vec<u8>> {
     let [a, b, c, d, e] = random()?;
-    // Locally administered, and no group's.
+    // Locally administered and unicast.
     let mac = [0x02, a, b, c, d, e];
     let mut message = Message::default();
     message
@@ -133,7 +133,7 @@ fn discover(id: u32) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Who sent this offer, if it is an answer to this question.
+/// The sender of this offer, if it answers this question.
 fn server(bytes: &[u8], id: u32) -> Option<Ipv4Addr> {
     let message = Message::decode(&mut Decoder::new(bytes)).ok()?;
     if message.xid() != id || message.opts().msg_type() != Some(MessageType::Offer) {

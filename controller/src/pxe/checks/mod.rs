@@ -1,7 +1,7 @@
-//! What `kactl pxe` looks at before it serves anything, and says all at once.
+//! The checks that `kactl pxe` makes before it serves anything. All findings are reported together.
 //!
-//! Nothing can be served at a port that somebody else holds: that ends the program. All else is a warning, for it may be
-//! meant that way: a second DHCP server, a firewall, a network that nobody routes to.
+//! A port in use makes serving impossible and ends the program. Everything else is a warning, since it may be
+//! intended: a second DHCP server, a firewall, a network without a route.
 
 mod dhcp;
 mod firewall;
@@ -11,21 +11,21 @@ mod routes;
 use super::service::{Dhcp, Service};
 use crate::config::Ports;
 
-/// What was found.
+/// The findings.
 #[derive(Debug, Default)]
 pub struct Findings {
     fatal: Vec<String>,
     warnings: Vec<String>,
 }
 
-/// What makes serving impossible.
+/// Records what makes serving impossible.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", fatal.join("\n"))]
 pub struct ChecksError {
     fatal: Vec<String>,
 }
 
-/// Looks at everything; takes as long as a DHCP server may take to answer.
+/// Runs all checks. This takes as long as a DHCP server may take to answer.
 #[must_use]
 pub fn all(service: &Service, ports: &Ports) -> Findings {
     let mut findings = Findings::default();
@@ -55,7 +55,7 @@ impl Findings {
     /// Logs the warnings.
     ///
     /// # Errors
-    /// [`ChecksError`] with all that makes serving impossible.
+    /// [`ChecksError`] with everything that makes serving impossible.
     pub fn report(self) -> Result<(), ChecksError> {
         for warning in &self.warnings {
             log::warn!("{warning}");

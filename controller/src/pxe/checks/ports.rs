@@ -1,4 +1,4 @@
-//! Whether the ports that are to be served can be had, and who holds them if not.
+//! Whether the ports to be served are free, and who holds them if not.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -11,11 +11,11 @@ use super::Findings;
 use crate::pxe::service::{Dhcp, Service};
 use ka_host::ports::{self, Transport};
 
-/// A port that is to be served.
+/// A port to be served.
 struct Wanted {
     what: &'static str,
     transport: Transport,
-    /// Where the packets come to: DHCP's by broadcast.
+    /// Where its packets arrive: DHCP's by broadcast.
     address: Ipv4Addr,
     port: u16,
     remedy: &'static str,
@@ -48,7 +48,7 @@ pub(super) fn check(service: &Service, findings: &mut Findings) {
     }
 }
 
-/// The kernel is asked by trying. A socket of a program that serves another interface only is in nobody's way.
+/// The kernel is asked by trying to bind. A program's socket on another interface does not conflict.
 fn judge(interface: &str, wanted: &Wanted, findings: &mut Findings) {
     let Wanted { what, transport, address, port, remedy } = wanted;
     let place =
@@ -61,10 +61,10 @@ fn judge(interface: &str, wanted: &Wanted, findings: &mut Findings) {
                 false => ports::holder_at(*transport, *address, *port),
             };
             let holder = holder.unwrap_or_else(|| "a process that cannot be seen".into());
-            // dnsmasq shares DHCP's ports with programs that do so as well.
+            // dnsmasq can share DHCP's ports with programs that do so as well.
             if address.is_unspecified() && bind(interface, wanted, true).is_ok() {
                 findings.warn(format!(
-                    "{what} at {place}: {holder} hears it as well, and may answer; {remedy} unless it serves other interfaces"
+                    "{what} at {place}: {holder} listens there too and may answer; {remedy} unless it serves other interfaces"
                 ));
             } else {
                 findings
@@ -81,7 +81,7 @@ fn bind(interface: &str, wanted: &Wanted, shared: bool) -> Result<(), Errno> {
         Transport::Udp => SockType::Datagram,
     };
     let socket = socket::socket(AddressFamily::Inet, kind, SockFlag::SOCK_CLOEXEC, None)?;
-    // TCP: connections of an earlier server that are about to end are in nobody's way.
+    // TCP: connections of an earlier server that are about to end do not conflict.
     if shared || wanted.transport == Transport::Tcp {
         socket::setsockopt(&socket, sockopt::ReuseAddr, &true)?;
     }

@@ -1,4 +1,4 @@
-//! Whether the networks behind relays can be reached, and reach this one.
+//! Whether this machine can reach the networks behind relays, and they can reach it.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
@@ -31,7 +31,7 @@ pub(super) fn check(service: &Service, findings: &mut Findings) {
         let network = Ipv4Addr::from_bits(router.to_bits() & netmask.to_bits());
         let prefix = netmask.to_bits().count_ones();
         let remedy = format!(
-            "machines behind the relay {router} hear no answer: `ip route add {network}/{prefix} via ROUTER dev {}`",
+            "machines behind the relay {router} get no answer: `ip route add {network}/{prefix} via ROUTER dev {}`",
             service.interface
         );
         match source(router) {
@@ -39,12 +39,12 @@ pub(super) fn check(service: &Service, findings: &mut Findings) {
             Ok(source) => findings.warn(format!(
                 "what goes to {network}/{prefix} leaves from {source}, and not from {own}; {remedy}"
             )),
-            Err(error) => findings.warn(format!("no way to {network}/{prefix} ({error}); {remedy}")),
+            Err(error) => findings.warn(format!("no route to {network}/{prefix} ({error}); {remedy}")),
         }
     }
 }
 
-/// The address from which the kernel would send there.
+/// The source address that the kernel would use.
 fn source(to: Ipv4Addr) -> io::Result<IpAddr> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     socket.connect((to, PORT))?;

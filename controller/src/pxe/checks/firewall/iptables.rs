@@ -1,15 +1,15 @@
-//! iptables' rules as iptables-save(8) prints them.
+//! Parses iptables' rules as iptables-save(8) prints them.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use super::{Action, Chain, Packet, Rule, Table, Truth};
 
-/// The chains that a packet to this machine comes through, by table.
+/// The chains that a packet to this machine passes, by table.
 const BASES: [(&str, &[&str]); 3] =
     [("raw", &["PREROUTING"]), ("mangle", &["PREROUTING", "INPUT"]), ("filter", &["INPUT"])];
 
-/// Targets that let a packet go on through the chain.
+/// Targets after which a packet continues through the chain.
 const GOING_ON: [&str; 8] = ["LOG", "NFLOG", "MARK", "CONNMARK", "CT", "NOTRACK", "TRACE", "SET"];
 
 /// The tables, as they apply to a packet.
@@ -47,7 +47,7 @@ pub(super) fn tables(text: &str, packet: &Packet<'_>) -> Vec<Table> {
     tables.into_values().collect()
 }
 
-/// The words of a line; a comment stands in quotes.
+/// The words of a line. A comment is in quotes.
 fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quoted, mut escaped) = (Vec::new(), String::new(), false, false);
     for c in line.chars() {
@@ -76,7 +76,7 @@ fn rule_of(words: &[String], packet: &Packet<'_>) -> Rule {
             negated = true;
             continue;
         }
-        // The values of an option, up to the next one.
+        // The values of an option, up to the next option.
         let mut values = Vec::new();
         while let Some(value) = words.next_if(|word| !word.starts_with('-') && *word != "!") {
             values.push(value);
@@ -84,7 +84,7 @@ fn rule_of(words: &[String], packet: &Packet<'_>) -> Rule {
         let value = values.first().copied().unwrap_or_default();
         match word {
             "-j" | "-g" => rule.action = action(word, value, &mut rule.applies),
-            // The name of what is tested by the options behind it.
+            // What the options after it test.
             "-m" | "--match" | "--comment" | "--reject-with" | "--log-prefix" | "--log-level" | "--limit"
             | "--limit-burst" | "--nflog-group" | "--nflog-prefix" => {}
             _ => {
@@ -137,7 +137,7 @@ fn test(option: &str, value: &str, packet: &Packet<'_>) -> Truth {
     }
 }
 
-/// `10.0.0.0/8`, or a list of such.
+/// `10.0.0.0/8`, or a list of networks.
 fn network(text: &str, address: Ipv4Addr) -> Truth {
     let one = |text: &str| {
         let (network, mask) = text.split_once('/').unwrap_or((text, "32"));
@@ -151,7 +151,7 @@ fn network(text: &str, address: Ipv4Addr) -> Truth {
     all.map_or(Truth::Unknown, |all| Truth::of(all.contains(&true)))
 }
 
-/// `22`, `30764:30767`, or a list of such.
+/// `22`, `30764:30767`, or a list of ports.
 fn ports(text: &str, port: u16) -> Truth {
     let one = |text: &str| {
         let (first, last) = text.split_once(':').unwrap_or((text, text));

@@ -1,7 +1,7 @@
-//! Whether this machine's firewall lets in what booting machines send.
+//! Whether this machine's firewall accepts what booting machines send.
 //!
-//! The rules are read as the kernel would apply them to the first packet of each kind. What cannot be judged here, such as
-//! a packet's mark, may be so or not: only what is certainly dropped is reported.
+//! The rules are evaluated as the kernel would for the first packet of each kind. A condition that cannot be judged
+//! here, such as a packet mark, counts as unknown: only packets that are certainly dropped are reported.
 
 mod iptables;
 mod nft;
@@ -18,22 +18,22 @@ use crate::config::Ports;
 use crate::pxe::service::{Dhcp, Service};
 use ka_host::ports::Transport;
 
-/// A packet of a kind.
+/// A kind of packet.
 #[derive(Clone, Debug)]
 struct Packet<'a> {
     interface: &'a str,
     transport: Transport,
     port: u16,
-    /// The last of several ports.
+    /// The last port of a range.
     last: u16,
-    /// As the kernel's connection tracking sees it, in lower case.
+    /// The state in the kernel's connection tracking, in lower case.
     state: &'static str,
     source: Ipv4Addr,
     destination: Ipv4Addr,
     what: &'static str,
 }
 
-/// Whether something is so.
+/// A condition's value: true, false or unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Truth {
     No,
@@ -41,7 +41,7 @@ enum Truth {
     Yes,
 }
 
-/// What a rule does with a packet that it applies to.
+/// What a rule does with a packet that it matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Action {
     Continue,
@@ -52,7 +52,7 @@ enum Action {
     Goto(String),
 }
 
-/// A rule, as it applies to one packet.
+/// A rule, evaluated for one packet.
 #[derive(Debug)]
 struct Rule {
     applies: Truth,
@@ -61,21 +61,21 @@ struct Rule {
 
 #[derive(Debug)]
 struct Chain {
-    /// What happens to what reaches its end: a base chain's policy.
+    /// The policy of a base chain: what happens to a packet that reaches its end.
     policy: Action,
     rules: Vec<Rule>,
 }
 
-/// Chains that call each other, and those of them at which a packet comes in.
+/// The chains, which may call each other, and the base chains at which a packet enters.
 #[derive(Debug, Default)]
 struct Table {
-    /// As a person knows it.
+    /// Its name as an administrator knows it.
     name: String,
     chains: BTreeMap<String, Chain>,
     bases: Vec<String>,
 }
 
-/// Chains may not be nested deeper (NFT_JUMP_STACK_SIZE).
+/// The maximum nesting depth of chains (NFT_JUMP_STACK_SIZE).
 const DEPTH: usize = 16;
 
 impl Packet<'_> {
@@ -112,7 +112,7 @@ impl Truth {
         }
     }
 
-    /// Whether both are so; the least certain decides.
+    /// Whether both hold; an unknown one makes the result unknown unless the other is false.
     fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::No, _) | (_, Self::No) => Self::No,
@@ -123,13 +123,13 @@ impl Truth {
 }
 
 impl Table {
-    /// The base chain that certainly drops the packet, if one does. Each of them has to accept it.
+    /// The base chain that certainly drops the packet, if any. All base chains have to accept it.
     fn dropped_by(&self) -> Option<&str> {
         let drops = |base: &&String| self.walk(base, DEPTH) == Some(Action::Drop);
         self.bases.iter().find(drops).map(String::as_str)
     }
 
-    /// What becomes of the packet in a chain: Accept, Drop, or Return at its end. `None` if that is unknown.
+    /// What happens to the packet in a chain: Accept, Drop, or Return at its end; `None` if unknown.
     fn walk(&self, name: &str, depth: usize) -> Option<Action> {
         let chain = self.chains.get(name)?;
         let depth = depth.checked_sub(1)?;
@@ -149,7 +149,7 @@ impl Table {
                 (Truth::Yes | Truth::Unknown, Some(Action::Return))
                     if matches!(rule.action, Action::Jump(_)) => {}
                 (Truth::Yes, outcome) => return outcome,
-                // It may be dropped here; what follows decides whether it is dropped in any case.
+                // It may be dropped here. Whether it is dropped in any case depends on the rules that follow.
                 (Truth::Unknown, Some(Action::Drop)) => {}
                 (Truth::Unknown, _) => return None,
             }
@@ -158,7 +158,7 @@ impl Table {
     }
 }
 
-/// Looks at nftables and at iptables, whose rules nft shows in a form of their own.
+/// Inspects nftables and iptables. nft shows the latter's rules in a form of its own.
 pub(super) fn check(service: &Service, ports: &Ports, findings: &mut Findings) {
     let nft = output(Command::new("nft").args(["--json", "list", "ruleset"]));
     let iptables: Vec<_> = ["iptables-save", "iptables-legacy-save"]
@@ -180,7 +180,7 @@ pub(super) fn check(service: &Service, ports: &Ports, findings: &mut Findings) {
     }
 }
 
-/// What a program prints, if it is there and has something to say.
+/// A program's output, if the program exists and prints anything.
 fn output(command: &mut Command) -> Option<String> {
     match command.stdin(Stdio::null()).output() {
         Ok(output) if output.status.success() => Some(String::from_utf8_lossy(&output.stdout).into_owned()),
@@ -204,7 +204,7 @@ fn packets<'a>(service: &'a Service, ports: &Ports) -> Vec<Packet<'a>> {
         Dhcp::Full(networks) => networks.first().map(|network| network.range.first),
         Dhcp::Proxy(_) | Dhcp::Site => None,
     };
-    // Some other host of the network.
+    // Any other host of the network.
     let node = node.unwrap_or_else(|| Ipv4Addr::from_bits(own.to_bits() ^ 2));
     let packet = |what, transport, port| Packet {
         interface: &service.interface,
@@ -228,7 +228,7 @@ fn packets<'a>(service: &'a Service, ports: &Ports) -> Vec<Packet<'a>> {
     let (first, last) = ephemeral_ports();
     packets.extend([
         udp("TFTP", 69),
-        // The acknowledgements: replies, for a firewall that keeps state.
+        // The acknowledgements: replies, for a stateful firewall.
         Packet { last, state: "established", ..udp("TFTP's transfers", first) },
         tcp("HTTP", ports.http),
         broadcast(node, udp("discovery", wire::DISCOVERY_PORT)),
@@ -239,7 +239,7 @@ fn packets<'a>(service: &'a Service, ports: &Ports) -> Vec<Packet<'a>> {
     packets
 }
 
-/// Where the kernel puts sockets that want any port.
+/// The range from which the kernel picks ephemeral ports.
 fn ephemeral_ports() -> (u16, u16) {
     let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let mut ports = range.split_whitespace().filter_map(|port| port.parse().ok());
@@ -258,7 +258,7 @@ fn message(interface: &str, by: &str, packets: &[Packet<'_>]) -> String {
     )
 }
 
-/// A command that does it, for whoever manages these rules.
+/// A command that opens the ports, for the tool that manages these rules.
 fn remedy(interface: &str, by: &str, packets: &[Packet<'_>]) -> String {
     let separator = if by.starts_with("iptables") { ':' } else { '-' };
     let of = |transport| {
@@ -270,10 +270,10 @@ fn remedy(interface: &str, by: &str, packets: &[Packet<'_>]) -> String {
         let commands = [("udp", of(Transport::Udp)), ("tcp", of(Transport::Tcp))];
         let commands: Vec<_> =
             commands.into_iter().filter_map(|(name, ports)| Some(command(name, ports?))).collect();
-        format!(", such as by `{}`", commands.join("; "))
+        format!(", for example with `{}`", commands.join("; "))
     };
     if by.contains("firewalld") {
-        return format!(", such as by `firewall-cmd --zone=trusted --change-interface={interface}`");
+        return format!(", for example with `firewall-cmd --zone=trusted --change-interface={interface}`");
     }
     if by.starts_with("iptables") {
         return each(&|protocol, ports| {

@@ -1,4 +1,4 @@
-//! nftables' rules as `nft --json` lists them; see libnftables-json(5).
+//! Parses nftables' rules as `nft --json` lists them; see libnftables-json(5).
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -9,10 +9,10 @@ use super::{Action, Chain, Packet, Rule, Table, Truth};
 
 /// Families whose chains see IPv4 packets to this machine.
 const FAMILIES: [&str; 2] = ["inet", "ip"];
-/// The hooks that a packet to this machine comes through.
+/// The hooks that a packet to this machine passes.
 const HOOKS: [&str; 2] = ["prerouting", "input"];
 
-/// Statements that change nothing about whether a rule applies.
+/// Statements that do not affect whether a rule matches.
 const SIDE_EFFECTS: [&str; 9] =
     ["counter", "log", "limit", "mangle", "notrack", "ct helper", "ct timeout", "quota", "comment"];
 
@@ -24,7 +24,7 @@ pub(super) fn tables(text: &str, packet: &Packet<'_>) -> Vec<Table> {
     let list: Value = match serde_json::from_str(text) {
         Ok(list) => list,
         Err(error) => {
-            log::debug!("nft's list of rules: {error}");
+            log::debug!("cannot parse nft's list of rules: {error}");
             return Vec::new();
         }
     };
@@ -67,13 +67,13 @@ fn is(value: &Value, names: &[&str]) -> bool {
     value.as_str().is_some_and(|value| names.contains(&value))
 }
 
-/// What an expression is for the packet.
+/// The value of an expression for the packet.
 enum Field {
     Text(&'static str),
     Interface,
     Number(u64),
     Address(Ipv4Addr),
-    /// The packet has none.
+    /// The packet has no such field.
     Absent,
     Unknown,
 }
@@ -85,7 +85,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// A rule; several for a map of verdicts.
+    /// A rule; several for a verdict map.
     fn rule(&self, statements: &Value) -> Vec<Rule> {
         let mut applies = Truth::Yes;
         for statement in statements.as_array().into_iter().flatten() {
@@ -130,7 +130,7 @@ impl Reader<'_> {
         match content["op"].as_str() {
             Some("==" | "in") => found,
             Some("!=") => match self.field(&content["left"]) {
-                // A packet that has no such field is not different in it.
+                // A packet without the field does not differ in it.
                 Field::Absent => Truth::No,
                 _ => found.not(),
             },
@@ -163,7 +163,7 @@ impl Reader<'_> {
                     _ => Field::Unknown,
                 },
                 ("", _) => Field::Unknown,
-                // Another protocol's.
+                // It belongs to another protocol.
                 _ => Field::Absent,
             };
         }
@@ -179,7 +179,7 @@ impl Reader<'_> {
         Field::Unknown
     }
 
-    /// Whether the field is this value, or one of these.
+    /// Whether the field has this value, or one of these.
     fn equals(&self, field: &Field, value: &Value) -> Truth {
         if let Field::Absent = field {
             return Truth::No;
@@ -188,7 +188,7 @@ impl Reader<'_> {
             return self.any(field, list);
         }
         if let Some(name) = value.as_str().and_then(|text| text.strip_prefix('@')) {
-            // Without elements, a set is listed without them; one that fills itself has others later.
+            // An empty set is listed without elements. A dynamic set may gain elements later.
             return match self.sets.get(&(self.key, name)).map(|elements| elements.as_array()) {
                 Some(Some(list)) => self.any(field, list),
                 _ => Truth::Unknown,
@@ -205,7 +205,7 @@ impl Reader<'_> {
                 Some(Err(name)) => Truth::of(self.packet.interface == name),
                 None => Truth::Unknown,
             },
-            // Names of protocols and states may be numbers instead.
+            // Names of protocols and states may be given as numbers.
             Field::Text(text) => value.as_str().map_or(Truth::Unknown, |value| Truth::of(value == *text)),
             Field::Number(number) => match (value.as_u64(), value["range"].as_array()) {
                 (Some(value), _) => Truth::of(value == *number),
@@ -250,7 +250,7 @@ fn in_network(address: Ipv4Addr, value: &Value) -> Truth {
     Truth::Unknown
 }
 
-/// A statement that ends a rule; none for one that is not known here.
+/// A statement that ends a rule; `None` if it is unknown here.
 fn action(name: &str, content: &Value) -> Option<Action> {
     let target = || content["target"].as_str().map(str::to_owned);
     match name {
@@ -272,7 +272,7 @@ mod tests {
     use std::io::Write;
     use std::process::{Command, Stdio};
 
-    /// The rules as nft lists them, in a namespace of its own.
+    /// The rules as nft lists them, in a network namespace of the test's own.
     fn listed(rules: &str) -> String {
         let mut nft = Command::new("unshare")
             .args(["--net", "sh", "-c", "nft -f - && exec nft --json list ruleset"])
@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn rules_of_every_kind_are_read_as_the_kernel_does() {
-        // The rules, and whether a DISCOVER and a connection for HTTP are dropped.
+        // The rules, and whether they drop a DISCOVER and a connection for HTTP.
         for (policy, rules, dropped) in [
             ("accept", "", [false, false]),
             ("drop", "", [true, true]),

@@ -1,4 +1,4 @@
-//! Asking about machines that have booted again, while the run goes on.
+//! Asks about machines that have booted again, while the run goes on.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -8,12 +8,12 @@ use std::thread;
 use ka::chain::NodeId;
 use ka::inventory::identity::DiskIdentity;
 
-use super::select;
 use crate::hub::Target;
 use crate::hub::session::Question;
 use crate::hub::{Hub, Snapshot};
+use crate::workflow::select;
 
-/// Asks one question at a time. Nobody waits for the answer but the machine that it is about.
+/// Asks one question at a time. Only the machine that it is about waits for the answer.
 pub(super) struct AskAgain<'a> {
     hub: &'a Hub,
     session: &'a str,
@@ -60,7 +60,7 @@ impl<'a> AskAgain<'a> {
         let shown = shown.map(|disk| disk.identity.clone()).collect();
         log::warn!("{}", select::question_again(arrival, reason, self.target));
         let (answered, answer) = channel();
-        // Whoever ends the run does not wait for this thread.
+        // The end of the run does not wait for this thread.
         let asking = thread::Builder::new().name("question".into()).spawn(move || {
             // The run may be over by then.
             let _ = answered.send(read());
@@ -75,7 +75,7 @@ impl<'a> AskAgain<'a> {
     }
 }
 
-/// Only a whole yes is one; the end of the input is none.
+/// Only a whole yes is one; the end of the input is a no.
 fn read() -> bool {
     loop {
         let mut answer = String::new();

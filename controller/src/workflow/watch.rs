@@ -1,17 +1,14 @@
-//! Watching a session until it is over, and telling how it went: what `run` and `send` share.
+//! Watching a session until it is over, and its nodes until they run from their own disks.
 
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use ka_host::terminal;
 
-use crate::exit::{self, Exit, Outcome};
-use crate::hub::session::Ending;
+use crate::exit::{self, Exit};
 use crate::hub::{Hub, Snapshot};
 use crate::rendezvous::booted::Booted;
 use crate::status::{Failure, Phase, RunStatus};
 use crate::view::progress::Progress;
-use crate::view::summary;
 
 /// How often the view is renewed.
 const RENEW: Duration = Duration::from_millis(200);
@@ -75,32 +72,5 @@ pub(super) fn until_booted(booted: &Booted, status: &mut RunStatus, progress: &m
             return;
         };
         booted.wait(left.min(RENEW));
-    }
-}
-
-/// Prints the summary; the outcome tells how it went.
-///
-/// # Errors
-/// The source's failure. If the summary cannot be written, nodes count as failed: nobody reads that they are complete.
-pub(super) fn report(end: &Snapshot, json: bool) -> Outcome {
-    let out = &mut terminal::out();
-    let printed = if json {
-        let served = matches!(end.ending, Some(Ending::Served) | None);
-        summary::print_json(out, served, &end.status, &end.transfer)
-    } else {
-        summary::print(out, &end.status, &end.transfer)
-    };
-    if let Err(error) = &printed {
-        log::error!("cannot write the summary: {error}");
-    }
-    match &end.ending {
-        Some(Ending::SourceFailed(reason)) => Err(exit::Failure::source(anyhow!("{reason}"))),
-        Some(Ending::Nobody) => {
-            Err(exit::Failure { exit: Exit::NodesFailed, error: anyhow!("no node came in time") })
-        }
-        Some(Ending::Served) | None => {
-            let complete = end.status.is_whole();
-            Ok(if complete && printed.is_ok() { Exit::Ok } else { Exit::NodesFailed })
-        }
     }
 }

@@ -1,0 +1,52 @@
+//! What a command prints at its end, and the exit status that says the same.
+
+use anyhow::anyhow;
+use ka::plan::report::Report;
+use ka_host::terminal;
+
+use crate::exit::{Exit, Failure, Outcome};
+use crate::hub::session::Ending;
+use crate::hub::{Arrival, Snapshot};
+use crate::view::{dry_run, summary};
+
+/// Prints the summary of a session; the outcome says how it went.
+///
+/// # Errors
+/// The source's failure. If the summary cannot be written, nodes count as failed: it did not say that they are complete.
+pub(super) fn session(end: &Snapshot, json: bool) -> Outcome {
+    let out = &mut terminal::out();
+    let printed = if json {
+        let served = matches!(end.ending, Some(Ending::Served) | None);
+        summary::print_json(out, served, &end.status, &end.transfer)
+    } else {
+        summary::print(out, &end.status, &end.transfer)
+    };
+    if let Err(error) = &printed {
+        log::error!("cannot write the summary: {error}");
+    }
+    match &end.ending {
+        Some(Ending::SourceFailed(reason)) => Err(Failure::source(anyhow!("{reason}"))),
+        Some(Ending::Nobody) => {
+            Err(Failure { exit: Exit::NodesFailed, error: anyhow!("no node came in time") })
+        }
+        Some(Ending::Served) | None => {
+            let complete = end.status.is_whole();
+            Ok(if complete && printed.is_ok() { Exit::Ok } else { Exit::NodesFailed })
+        }
+    }
+}
+
+/// Prints what would become of each machine, after nothing was written.
+///
+/// # Errors
+/// That of the output.
+pub(super) fn dry_run(run: &str, machines: &[(Arrival, Report)], json: bool) -> Outcome {
+    let out = &mut terminal::out();
+    if json {
+        dry_run::print_json(out, run, machines)?;
+    } else {
+        dry_run::print(out, machines)?;
+    }
+    let all = machines.iter().all(|(_, report)| report.is_accepted());
+    Ok(if all { Exit::Ok } else { Exit::NodesFailed })
+}

@@ -1,0 +1,389 @@
+//! A run: this machine becomes N nodes.
+//!
+//! [`run`] is the story, and each function that it calls is one step of it. No node is touched before `admit`, and what
+//! can be known is known before that. What the run holds while it works is in [`Run`]: the nodes' connections, the
+//! permission to boot into it, and the golden node's files.
+
+mod ask_again;
+mod check;
+mod gather;
+
+use std::collections::BTreeSet;
+use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use ka::keys::JoinKey;
+use ka::mac::Mac;
+use ka::plan::report::Report;
+use ka::wire::session_names;
+use ka_host::guarded;
+
+use super::select::{Permission, Selected};
+use super::streaming::Streaming;
+use super::watch;
+use crate::config::Config;
+use crate::exit::{Exit, Failure};
+use crate::golden::cards;
+use crate::golden::hooks::{HookError, Hooks, Reading};
+use crate::golden::plan::{self, Planned};
+use crate::hub::entry::Entry;
+use crate::hub::plans::Plans;
+use crate::hub::session::{Admission, Gate, SessionSpec};
+use crate::hub::{Arrival, Hub, Place, Snapshot, Target};
+use crate::lists::names::Names;
+use crate::pxe::serving;
+use crate::rendezvous::booted::Booted;
+use crate::rendezvous::discovery::Responder;
+use crate::rendezvous::lease::{Allowed, HeldLease, Lease};
+use crate::status::{NodeStatus, Phase};
+use crate::stream::source::{DirectorySource, GoldenSource};
+use crate::view::progress::Progress;
+use ask_again::AskAgain;
+use check::Checked;
+
+/// How long stage2 waits for one more node before it goes to those that are there.
+const STAGE2_LINGER: Duration = Duration::from_secs(3);
+
+/// How long a reader whose stream was given up may take to notice, before the reading is undone.
+const LAST_READ: Duration = Duration::from_secs(10);
+
+/// What a person wants of a run.
+pub struct Request<'a> {
+    /// What is copied, and how the nodes are to boot.
+    pub golden: plan::Request<'a>,
+    /// How many nodes to wait for.
+    pub wanted: usize,
+    /// What allows a machine to be erased.
+    pub permission: Permission,
+    /// A person types the code that each machine shows.
+    pub confirm_codes: bool,
+    /// What the nodes are called.
+    pub names: Names,
+    /// Nodes that are done leave one by one, this far apart.
+    pub delay: Duration,
+    /// How long the nodes' first boots are waited for, if they are.
+    pub wait_booted: Option<Duration>,
+    /// A site's commands around the reading.
+    pub hooks: Hooks,
+    /// Where the nodes put their logs, too.
+    pub store_log: Option<String>,
+    /// The file with the password for that.
+    pub store_log_password: Option<PathBuf>,
+    /// Nothing is written; what would be is shown.
+    pub dry_run: bool,
+    /// How the stream is held.
+    pub stream: Streaming,
+}
+
+/// What became of a run.
+pub enum End {
+    /// Nothing was written: what would become of each machine.
+    DryRun(Vec<(Arrival, Report)>),
+    /// It was held.
+    Held {
+        /// The session as it ended.
+        session: Box<Snapshot>,
+        /// Whether this machine is as it was before the reading.
+        undone: Result<(), HookError>,
+    },
+}
+
+/// Clones this machine.
+///
+/// # Errors
+/// What stopped it, with the exit status that says so.
+pub fn run(request: &Request<'_>, config: &Config) -> Result<End, Failure> {
+    let checked = check::run(request, &config.directories)?;
+    let golden = plan(request, &checked)?;
+    let mut run = Run::listen(request, config, checked, golden)?;
+    let arrivals = run.gather()?;
+    if request.dry_run {
+        return Ok(run.dismiss(arrivals)?);
+    }
+    let selected = run.ask(&arrivals)?;
+    let reading = run.admit(&arrivals, selected)?;
+    let held = run.stream();
+    run.finish(held, reading)
+}
+
+/// The golden node as it will be read.
+struct Golden {
+    target: Target,
+    source: Arc<GoldenSource>,
+}
+
+/// Looks at this machine, and plans what the nodes become.
+fn plan(request: &Request<'_>, checked: &Checked) -> anyhow::Result<Golden> {
+    let Planned { mut plan, sources, raw, exclude, notes, lost, other_firmware } =
+        plan::make(&request.golden)?;
+    notes.iter().for_each(|note| log::warn!("{note}"));
+    plan.finish.store_log_password.clone_from(&checked.store_log_password);
+    Ok(Golden {
+        target: Target { plan, left_out: request.golden.exclude_disks.to_vec(), other_firmware },
+        source: Arc::new(GoldenSource::new(sources, raw, exclude, lost)),
+    })
+}
+
+/// A run that machines can join. What comes first is given up first.
+struct Run<'a> {
+    request: &'a Request<'a>,
+    progress: Option<Progress>,
+    /// Machines may boot into the run as long as it is held.
+    lease: HeldLease,
+    hub: Hub,
+    booted: Option<Arc<Booted>>,
+    _responder: Responder,
+    golden: Golden,
+}
+
+impl<'a> Run<'a> {
+    fn name(&self) -> &'a str {
+        self.request.golden.run
+    }
+
+    /// Opens the sessions, and lets machines boot into them.
+    fn listen(
+        request: &'a Request<'a>,
+        config: &Config,
+        checked: Checked,
+        golden: Golden,
+    ) -> anyhow::Result<Self> {
+        let Checked { keys, store_log, .. } = checked;
+        let name = request.golden.run;
+        let logs = if request.dry_run { None } else { Some(new_directory(&config.directories.log, name)?) };
+        if let Some(logs) = &logs {
+            log::info!("the nodes' logs go to {}", logs.display());
+        }
+        let stage2 = session_names::stage2_of(name);
+        let place = place(&request.stream, config);
+        let responder = Responder::start(&keys.joins(), &place.side)?;
+        let booted = booted(request, config, &place)?;
+        let plans = Plans {
+            names: request.names.clone(),
+            cards: cards::cards()?,
+            booted: booted.clone(),
+            ask: request.permission == Permission::Ask && io::stdin().is_terminal(),
+            ..Plans::new(golden.target.clone())
+        };
+        let sessions = vec![
+            stage2_session(request, config, &stage2, logs.clone()),
+            system_session(request, Arc::clone(&golden.source), plans, logs),
+        ];
+        let join = keys.run.as_ref().map(JoinKey::to_text);
+        let hub = Hub::start(&place, keys, sessions)?;
+        let lease = HeldLease::take(
+            &config.directories.runs(),
+            name,
+            Lease { store_log, join, ..lease(request, config, &stage2, hub.port) },
+        )?;
+        responder.announce(&stage2, hub.port);
+        responder.announce(name, hub.port);
+        log::info!("waiting for {} nodes on port {}", request.wanted, hub.port);
+        Ok(Self { request, progress: None, lease, hub, booted, _responder: responder, golden })
+    }
+
+    /// Waits for the machines.
+    fn gather(&self) -> Result<Vec<Arrival>, Failure> {
+        gather::machines(self.request, &self.hub, &self.golden.target)?
+            .ok_or_else(|| Failure { exit: Exit::NodesFailed, error: anyhow!("no node came in time") })
+    }
+
+    /// Sends the machines away with what would have become of them: they boot from their disks again.
+    fn dismiss(mut self, arrivals: Vec<Arrival>) -> anyhow::Result<End> {
+        self.lease.allow(Allowed::Listed(BTreeSet::new()))?;
+        let reason = "this was a dry run: nothing was written".to_owned();
+        let refused = arrivals.iter().map(|arrival| (arrival.mac, reason.clone())).collect();
+        self.hub.admit(self.name(), Admission { refused, ..Admission::default() });
+        let report = |arrival: &Arrival| self.golden.target.report(&arrival.inventory);
+        Ok(End::DryRun(arrivals.into_iter().map(|a| (report(&a), a)).map(|(r, a)| (a, r)).collect()))
+    }
+
+    /// Finds out which of the machines may be erased.
+    fn ask(&self, arrivals: &[Arrival]) -> anyhow::Result<Selected> {
+        gather::ask(self.request, arrivals, &self.golden.target)
+    }
+
+    /// Runs the site's command, which is the last that can fail before a node is touched, and lets the machines in.
+    fn admit(&mut self, arrivals: &[Arrival], selected: Selected) -> anyhow::Result<Reading> {
+        let Selected { chosen, confirmed, refused } = selected;
+        let named: BTreeSet<Mac> = chosen.into_iter().collect();
+        // A machine that was not confirmed is not erased, even when a place is free.
+        let others: BTreeSet<Mac> = match &self.request.permission {
+            Permission::Listed(macs) if named.len() < self.request.wanted => {
+                macs.iter().filter(|mac| !refused.contains_key(mac)).copied().collect()
+            }
+            Permission::Listed(_) | Permission::First | Permission::Ask => BTreeSet::new(),
+        };
+        self.lease.allow(Allowed::Listed(named.union(&others).copied().collect()))?;
+        let reading = self.begin_reading(named.is_empty())?;
+        let keys = arrivals.iter().map(|arrival| (arrival.mac, arrival.key)).collect();
+        let only_keys = self.request.confirm_codes;
+        self.hub.admit(self.name(), Admission { named, others, keys, only_keys, refused, confirmed });
+        Ok(reading)
+    }
+
+    /// Makes this machine ready to be read, unless no node is served.
+    fn begin_reading(&self, nothing_to_do: bool) -> anyhow::Result<Reading> {
+        let none = Hooks::default();
+        let hooks = if nothing_to_do { &none } else { &self.request.hooks };
+        let (reading, tree) = Reading::begin(hooks, self.name())?;
+        if let Some(tree) = tree {
+            self.golden.source.read_in(&tree)?;
+        }
+        Ok(reading)
+    }
+
+    /// Shows the session until it is over; meanwhile machines that are done may no longer boot into it, and a person is
+    /// asked about those that have booted again.
+    fn stream(&mut self) -> Result<Snapshot, Failure> {
+        let Self { request, progress, lease, hub, golden, .. } = self;
+        let name = request.golden.run;
+        let mut ask_again = AskAgain::new(hub, name, &golden.target);
+        let progress = progress.insert(Progress::start(request.stream.json));
+        watch::until_over(hub, name, progress, |snapshot| {
+            ask_again.look(snapshot);
+            narrow(lease, snapshot);
+        })
+    }
+
+    /// Undoes the reading, and waits for the nodes' first boots if that is wanted.
+    fn finish(mut self, held: Result<Snapshot, Failure>, reading: Reading) -> Result<End, Failure> {
+        if !self.golden.source.end(LAST_READ) {
+            log::warn!(
+                "this machine is still being read after {} s; --after-read runs now",
+                LAST_READ.as_secs()
+            );
+        }
+        let undone = reading.end();
+        if let Err(error) = &undone {
+            log::error!("{error}");
+        }
+        let mut session = held?;
+        if let (Some(booted), Some(time), Some(progress)) =
+            (&self.booted, self.request.wait_booted, &mut self.progress)
+        {
+            watch::until_booted(booted, &mut session.status, progress, time);
+        }
+        Ok(End::Held { session: Box::new(session), undone })
+    }
+}
+
+/// Takes the permission to boot into the run from machines that no longer need it.
+fn narrow(lease: &mut HeldLease, snapshot: &Snapshot) {
+    let over = |phase| matches!(phase, Phase::Finishing | Phase::Complete | Phase::Failed);
+    let done = |node: &&NodeStatus| over(node.phase) && !node.may_come_again;
+    for mac in snapshot.status.nodes.iter().filter(done).filter_map(|n| n.mac) {
+        // Once is enough: from then on the machine boots from its disk.
+        if !lease.lease().done.contains(&mac)
+            && let Err(error) = lease.done(mac)
+        {
+            // The run goes on, and this is tried again at the next look.
+            log::error!("{mac} may still boot to be cloned: {error}");
+        }
+    }
+    if !snapshot.more_rounds
+        && let Err(error) = lease.close()
+    {
+        log::error!("late machines may boot and be rejected: {error}");
+    }
+}
+
+/// Where the nodes are awaited: where they boot from, if `kactl pxe` serves and no option says otherwise. Nodes that
+/// tag their frames come through another interface than that one.
+fn place(stream: &Streaming, config: &Config) -> Place {
+    let serving = serving::now(&config.directories.run);
+    let unsaid = stream.listen.is_none() && config.pxe.vlan.is_none();
+    let served = || Some(serving.as_ref().filter(|_| unsaid)?.interface.clone());
+    let interface = stream.interface.clone().or_else(served);
+    match &interface {
+        Some(interface) => log::info!("nodes come through {interface} only"),
+        None => log::debug!("nodes come through any interface"),
+    }
+    let entry = match serving {
+        Some(serving) => Entry { own_secret: serving.run_keys, leases: serving.leases },
+        None => Entry::default(),
+    };
+    if !entry.own_secret {
+        log::info!("no 'kactl pxe' serves with a secret for each run: every holder of join.key can join");
+    }
+    Place { entry, ..Place::new(config, stream.listen, interface) }
+}
+
+/// The listener for the nodes' first boots, if they are waited for.
+fn booted(request: &Request<'_>, config: &Config, place: &Place) -> anyhow::Result<Option<Arc<Booted>>> {
+    if request.wait_booted.is_none() || request.dry_run {
+        return Ok(None);
+    }
+    let booted = Booted::start(&place.side, config.ports.booted).with_context(|| {
+        format!("cannot listen on port {} for the nodes' first boots", config.ports.booted)
+    })?;
+    log::info!("the nodes report their first boot on port {}", booted.port);
+    Ok(Some(Arc::new(booted)))
+}
+
+/// The tools go to every machine that boots into the run, as often as some wait for them.
+fn stage2_session(request: &Request<'_>, config: &Config, name: &str, log: Option<PathBuf>) -> SessionSpec {
+    let source = Arc::new(DirectorySource(config.directories.stage2()));
+    SessionSpec {
+        only: listed(&request.permission),
+        log,
+        rounds: 1,
+        ..request.stream.session(name, source, request.wanted, Gate::Lasting(STAGE2_LINGER))
+    }
+}
+
+/// The system goes to the machines that are let in.
+fn system_session(
+    request: &Request<'_>,
+    source: Arc<GoldenSource>,
+    plans: Plans,
+    log: Option<PathBuf>,
+) -> SessionSpec {
+    SessionSpec {
+        only: listed(&request.permission),
+        plans: Some(plans),
+        log,
+        delay: request.delay,
+        ..request.stream.session(request.golden.run, source, request.wanted, Gate::Named)
+    }
+}
+
+/// The machines that alone may come, if they are named.
+fn listed(permission: &Permission) -> Option<BTreeSet<Mac>> {
+    if let Permission::Listed(macs) = permission { Some(macs.clone()) } else { None }
+}
+
+/// Says to the boot server which machines may come; it ends with this process.
+fn lease(request: &Request<'_>, config: &Config, stage2: &str, port: u16) -> Lease {
+    let listen = request.stream.listen.map(|listen| listen.address);
+    // The boot server's own address is the default; another port needs an address to go with it.
+    let server = listen.filter(|address| !address.is_unspecified());
+    let server = server.map(|address| SocketAddr::new(address, port));
+    let other = port != config.ports.control;
+    if server.is_none() && other {
+        log::info!(
+            "port {} is another session's; it sends this run's nodes on to port {port}",
+            config.ports.control
+        );
+    }
+    Lease {
+        session: stage2.to_owned(),
+        server,
+        port: other.then_some(port),
+        join: None,
+        store_log: None,
+        allowed: listed(&request.permission).map_or(Allowed::Any, Allowed::Listed),
+        done: BTreeSet::new(),
+    }
+}
+
+/// A directory of this run's own: the session's name and the first number that is free. Nodes' logs show the inside of
+/// the clones, and are not for everybody.
+fn new_directory(parent: &Path, session: &str) -> anyhow::Result<PathBuf> {
+    guarded::shared_directory(parent, 0o750, 0o022)?;
+    Ok(guarded::numbered(parent, session, 0o750)?)
+}

@@ -1,0 +1,69 @@
+//! What a run needs besides the golden node, checked before anything else is done.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+use ka::plan::{After, Secret};
+
+use super::Request;
+use crate::config::Directories;
+use crate::config::keys::{self, Keys};
+use crate::log_server;
+
+/// What the checks found.
+pub(super) struct Checked {
+    pub(super) keys: Keys,
+    /// Where the nodes put their logs, too, by address.
+    pub(super) store_log: Option<String>,
+    pub(super) store_log_password: Option<Secret>,
+}
+
+/// Checks what the nodes need.
+pub(super) fn run(request: &Request<'_>, directories: &Directories) -> anyhow::Result<Checked> {
+    let keys = keys::load(&directories.keys)?.for_a_run()?;
+    images(directories)?;
+    if request.wait_booted.is_some() {
+        first_boots(request.golden.after)?;
+    }
+    let url = request.store_log.as_deref();
+    let password = request.store_log_password.as_deref().zip(url);
+    Ok(Checked {
+        keys,
+        store_log: url.map(log_server::by_address).transpose()?,
+        store_log_password: password.map(|(file, url)| log_server::password(file, url)).transpose()?,
+    })
+}
+
+/// What the nodes boot must be there before a person waits.
+fn images(directories: &Directories) -> anyhow::Result<()> {
+    for path in [directories.boot().join("vmlinuz"), directories.boot().join("all.rdz"), directories.stage2()]
+    {
+        ensure!(path.exists(), "{} is missing: make it with 'kactl image'", path.display());
+    }
+    let image = directories.boot().join("all.rdz");
+    let key = fs::read(keys::join_file(&directories.keys))?;
+    ensure!(
+        fs::read(&image)
+            .with_context(|| format!("cannot read {}", image.display()))?
+            .windows(key.len())
+            .any(|part| part == key),
+        "{} has another join key than {}: put it in with 'kactl image --key-only'",
+        image.display(),
+        directories.keys.display()
+    );
+    Ok(())
+}
+
+/// Nodes that are waited for must be able to report their first boot.
+fn first_boots(after: After) -> anyhow::Result<()> {
+    ensure!(
+        !matches!(after, After::Poweroff | After::Shell),
+        "--wait-booted: with --boot poweroff and --boot shell no node boots from its disk by itself"
+    );
+    ensure!(
+        ka_host::system::runs_units(Path::new("/")),
+        "--wait-booted: this system has no systemd, whose unit would report the first boot"
+    );
+    Ok(())
+}

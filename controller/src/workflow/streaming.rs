@@ -1,0 +1,60 @@
+//! How a stream is held: what `run` and `send` have in common.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ka::chain::SlowLimits;
+use ka_net::listen::Listen;
+
+use crate::hub::session::{Gate, SessionSpec};
+use crate::lists::order::Order;
+use crate::stream::source::Source;
+
+/// How a stream is held.
+#[derive(Clone, Debug)]
+pub struct Streaming {
+    /// How long to wait for all nodes before the session starts with those present.
+    pub timeout: Option<Duration>,
+    /// The address, and control port, to listen on instead of all.
+    pub listen: Option<Listen>,
+    /// The only interface through which nodes come, if a person or the configuration names one.
+    pub interface: Option<String>,
+    /// What silence means.
+    pub dead_after: Duration,
+    /// How long one step of a node may take.
+    pub step_limit: Duration,
+    /// Rounds in all.
+    pub rounds: u32,
+    /// The chain's order.
+    pub order: Order,
+    /// When a node is too slow to be waited for.
+    pub slow: SlowLimits,
+    /// The golden node's window in bytes.
+    pub window: u64,
+    /// Standard output is for one JSON object, so that progress goes to standard error.
+    pub json: bool,
+}
+
+impl Streaming {
+    /// A session that streams `source` to this many nodes, all of which may come, without a plan.
+    #[must_use]
+    pub fn session(&self, name: &str, source: Arc<dyn Source>, wanted: usize, gate: Gate) -> SessionSpec {
+        SessionSpec {
+            name: name.to_owned(),
+            source,
+            wanted,
+            gate,
+            only: None,
+            plans: None,
+            timeout: None,
+            log: None,
+            window: self.window,
+            dead_after: self.dead_after,
+            step_limit: self.step_limit,
+            rounds: self.rounds,
+            delay: Duration::ZERO,
+            order: self.order.clone(),
+            slow: self.slow,
+        }
+    }
+}
