@@ -19,15 +19,23 @@ pub enum Exit {
     Of(u8),
 }
 
+impl Exit {
+    /// The number.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::NodesFailed => 1,
+            Self::Usage => 2,
+            Self::SourceFailed => 3,
+            Self::Of(status) => status,
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(match exit {
-            Exit::Ok => 0,
-            Exit::NodesFailed => 1,
-            Exit::Usage => 2,
-            Exit::SourceFailed => 3,
-            Exit::Of(status) => status,
-        })
+        Self::from(exit.code())
     }
 }
 

@@ -92,7 +92,10 @@ port = 7
     }
     // What a card cannot do, and a machine that nobody knows; the other is woken all the same.
     let (status, _, err) = kactl(&["power", "off", "n1"]);
-    assert!(status == 1 && err.contains("n1: it has no [[bmc]], and its card can only wake it, not 'off'"), "{err}");
+    assert!(
+        status == 1 && err.contains("n1: it has no [[bmc]], and its card can only wake it, not 'off'"),
+        "{err}"
+    );
     let (status, out, err) = kactl(&["power", "on", "n9,n1"]);
     assert!(status == 1 && out == "n1: woken\n", "{out}{err}");
     assert!(err.contains("n9: it has no [[bmc]], and its hardware address is not known"), "{err}");
@@ -131,8 +134,11 @@ impl Sim {
             at("chassis").display()
         );
         fs::write(at("lan.conf"), config).unwrap();
-        fs::write(at("emu"), "mc_setbmc 0x20\nmc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02\nmc_enable 0x20\n")
-            .unwrap();
+        fs::write(
+            at("emu"),
+            "mc_setbmc 0x20\nmc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02\nmc_enable 0x20\n",
+        )
+        .unwrap();
         let mut command = Command::new("ipmi_sim");
         command.arg("-c").arg(at("lan.conf")).arg("-f").arg(at("emu")).arg("-n").arg("-s").arg(at("state"));
         let process = Process::start(&mut command, "ipmi_sim", folder.path());
@@ -175,8 +181,10 @@ fn bmcs_that_speak_ipmi_switch_their_machines() {
 fn each_error_of_a_bmc_names_its_machine_and_the_others_go_on() {
     let (good, stubborn) = (Sim::start("good"), Sim::start("stubborn"));
     fs::write(stubborn.folder.path().join("stubborn"), "").unwrap();
-    let gone = format!("[[bmc]]\nnodes = \"n3\"\nmethod = \"ipmi\"\naddress = \"127.0.0.1\"\nport = {}\nuser = \"admin\"\npassword = \"s3cret\"\n",
-        UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
+    let gone = format!(
+        "[[bmc]]\nnodes = \"n3\"\nmethod = \"ipmi\"\naddress = \"127.0.0.1\"\nport = {}\nuser = \"admin\"\npassword = \"s3cret\"\n",
+        UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    );
     let golden = Golden::new();
     let bmc = good.bmc("n1", "s3cret") + &good.bmc("n2", "wr0ng") + &gone + &stubborn.bmc("n4", "s3cret");
     wait_until("ipmi_sim answers", || power(&golden, &bmc, &["status", "n1,n4"]).0 == 0);
@@ -206,11 +214,15 @@ fn a_password_is_in_no_command_line() {
     );
     write(&golden.file("bmc.toml"), &bmc, 0o600);
     let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
-    let (status, out, err) = told(&golden.kactl(&["power", "status", "n1", "-vv"]).env("PATH", path).output().unwrap());
+    let (status, out, err) =
+        told(&golden.kactl(&["power", "status", "n1", "-vv"]).env("PATH", path).output().unwrap());
     assert_eq!((status, out.as_str()), (0, "n1: on\n"), "{err}");
     assert_eq!(fs::read_to_string(folder.path().join("secret")).unwrap(), "s3cret\n");
     let words = fs::read_to_string(folder.path().join("words")).unwrap();
-    assert!(words.contains("-U admin -E") && !words.contains("s3cret") && !err.contains("s3cret"), "{words}{err}");
+    assert!(
+        words.contains("-U admin -E") && !words.contains("s3cret") && !err.contains("s3cret"),
+        "{words}{err}"
+    );
     write(&golden.file("bmc.toml"), &bmc, 0o644);
     let (status, _, err) = told(&golden.kactl(&["power", "status", "n1"]).output().unwrap());
     assert!(status == 2 && err.contains("bmc.toml: others can read it (mode 0644)"), "{err}");
@@ -235,8 +247,21 @@ impl Redfish {
         let python = tools().join("python3");
         let hash = "import bcrypt; print('admin:' + bcrypt.hashpw(b's3cret', bcrypt.gensalt(4)).decode())";
         write(&at("users"), &succeed(Command::new(&python).args(["-c", hash])), 0o600);
-        let made = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=bmc", "-addext",
-            "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE"];
+        let made = [
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=bmc",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-addext",
+            "basicConstraints=CA:FALSE",
+        ];
         succeed(Command::new("openssl").args(made).arg("-keyout").arg(at("key")).arg("-out").arg(at("cert")));
         let fakes: String = SYSTEMS[..systems]
             .iter()
@@ -277,7 +302,11 @@ impl Redfish {
 /// Where `make setup` puts programs of the Python package index.
 fn tools() -> PathBuf {
     let tools = root().join("target/tools/python/bin");
-    assert!(tools.join("sushy-emulator").exists(), "{} has no sushy-emulator: run `make setup`", tools.display());
+    assert!(
+        tools.join("sushy-emulator").exists(),
+        "{} has no sushy-emulator: run `make setup`",
+        tools.display()
+    );
     tools
 }
 
@@ -295,8 +324,12 @@ fn bmcs_that_speak_redfish_switch_their_machines() {
         "curl -sk -u admin:s3cret https://127.0.0.1:{}/redfish/v1/Systems/{}",
         emulator.port, SYSTEMS[0].1
     );
-    let system: serde_json::Value = serde_json::from_str(&succeed(Command::new("sh").args(["-c", &get]))).unwrap();
-    assert_eq!((&system["PowerState"], &system["Boot"]["BootSourceOverrideTarget"]), (&"On".into(), &"Pxe".into()));
+    let system: serde_json::Value =
+        serde_json::from_str(&succeed(Command::new("sh").args(["-c", &get]))).unwrap();
+    assert_eq!(
+        (&system["PowerState"], &system["Boot"]["BootSourceOverrideTarget"]),
+        (&"On".into(), &"Pxe".into())
+    );
     let (status, out, err) = power(&golden, &bmc, &["cycle", "blade[1-2]"]);
     assert!(status == 0 && out.contains("blade1: on\n") && out.contains("blade2: on\n"), "{out}{err}");
     let (status, out, err) = power(&golden, &bmc, &["off", "blade1"]);
@@ -311,7 +344,11 @@ fn a_redfish_bmc_must_be_the_one_that_is_meant() {
     let (status, _, err) = shown(emulator.bmc("n1", "s3cret", ""));
     assert!(status == 1 && err.contains("nobody knows whether"), "{err}");
     // What the error names is what openssl says of the certificate.
-    let says = succeed(Command::new("openssl").args(["x509", "-noout", "-fingerprint", "-sha256", "-in"]).arg(emulator.folder.path().join("cert")));
+    let says = succeed(
+        Command::new("openssl")
+            .args(["x509", "-noout", "-fingerprint", "-sha256", "-in"])
+            .arg(emulator.folder.path().join("cert")),
+    );
     let fingerprint = says.trim().split_once('=').unwrap().1;
     assert!(err.contains(&format!("fingerprint = \"{fingerprint}\"")), "{err}\n{says}");
     for (trust, good) in [
@@ -328,7 +365,12 @@ fn a_redfish_bmc_must_be_the_one_that_is_meant() {
     // Its errors.
     let trust = emulator.trust();
     let (status, _, err) = shown(emulator.bmc("n1", "wr0ng", &trust));
-    assert!(status == 1 && err.contains("n1: its BMC https://127.0.0.1:") && err.contains("refuses the user or the password"), "{err}");
+    assert!(
+        status == 1
+            && err.contains("n1: its BMC https://127.0.0.1:")
+            && err.contains("refuses the user or the password"),
+        "{err}"
+    );
     assert!(!err.contains("wr0ng"), "{err}");
     let (_, _, err) = shown(emulator.bmc("n1", "s3cret", &format!("{trust}\nsystem = \"none\"")));
     assert!(err.contains("refuses GET /redfish/v1/Systems/none (404)"), "{err}");

@@ -134,6 +134,8 @@ mod tests {
             "kactl pxe config",
             "kactl pxe config bind",
             "kactl log",
+            "kactl run -n 1 -p sda desc --power on",
+            "kactl run -n 1 -p sda desc --at noon",
             "kactl power up node1",
             "kactl power on",
             "kactl exec node1",

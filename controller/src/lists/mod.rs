@@ -6,3 +6,4 @@ pub mod names;
 pub mod node_set;
 pub mod nodes;
 pub mod order;
+pub mod time_of_day;

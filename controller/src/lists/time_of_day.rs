@@ -55,7 +55,11 @@ impl Moment {
             let seconds = local_time::to_unix(time).ok_or("the system does not know that time")?;
             let back = local_time::from_unix(seconds).ok_or("the system does not know that time")?;
             // The system makes the 2nd of March of a 30th of February.
-            if (back.month, back.day) != (month, day) { Err(format!("there is no day {day}.{month}.{year}")) } else { Ok(seconds) }
+            if (back.month, back.day) != (month, day) {
+                Err(format!("there is no day {day}.{month}.{year}"))
+            } else {
+                Ok(seconds)
+            }
         };
         if let Some(day) = self.day {
             let seconds = at(day)?;
@@ -86,7 +90,9 @@ mod tests {
         for good in ["02:00", "23:59", "2026-12-01 02:00", "2026-12-01T02:00", " 02:00 "] {
             assert!(good.parse::<Moment>().is_ok(), "{good}");
         }
-        for bad in ["", "2:00", "24:00", "02:60", "02", "tomorrow", "2026-13-01 02:00", "1.12. 02:00", "2026-12-01"] {
+        for bad in
+            ["", "2:00", "24:00", "02:60", "02", "tomorrow", "2026-13-01 02:00", "1.12. 02:00", "2026-12-01"]
+        {
             assert!(bad.parse::<Moment>().is_err(), "{bad}");
         }
     }

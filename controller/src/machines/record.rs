@@ -154,7 +154,7 @@ impl Record {
                 known.clone_from(said);
             }
         }
-        if inventory.memory == 0 {
+        if inventory.memory == 0 && inventory.disks.is_empty() {
             return;
         }
         self.memory = inventory.memory;

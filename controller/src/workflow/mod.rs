@@ -5,6 +5,8 @@
 
 pub mod clone;
 pub mod distribute;
+pub mod notify;
 pub mod select;
 pub mod streaming;
+pub mod wake;
 mod watch;

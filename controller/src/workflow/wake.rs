@@ -102,7 +102,10 @@ fn wake_missing(wake: &Wake, seen: &Mutex<BTreeSet<Mac>>, ours: &mut BTreeSet<Ma
     if again {
         let labels: Vec<&str> = missing.iter().map(|(_, target)| target.label.as_str()).collect();
         let (retry, count) = (wake.retry.as_secs(), labels.len());
-        log::warn!("{count} machines have not appeared within {retry} s, and are woken again: {}", node_set::fold(labels));
+        log::warn!(
+            "{count} machines have not appeared within {retry} s, and are woken again: {}",
+            node_set::fold(labels)
+        );
     }
     let (mut restart, mut start) = (Vec::new(), Vec::new());
     for (mac, target) in missing {
@@ -127,10 +130,12 @@ fn switch(machines: &[(Mac, Target)], action: Action, ours: &mut BTreeSet<Mac>) 
     let targets: Vec<Target> = machines.iter().map(|(_, target)| target.clone()).collect();
     let outcomes = many::act_on_all(&targets, action, true, |target, outcome| match outcome {
         Ok(state) => log::info!("{}: {}", target.label, state.name()),
-        Err(PowerError::Unsupported(why)) if action == Action::Cycle => log::debug!("{}: {why}", target.label),
+        Err(PowerError::Unsupported(why)) if action == Action::Cycle => {
+            log::debug!("{}: {why}", target.label)
+        }
         Err(error) => log::error!("{}: {error}", target.label),
     });
-       // A card that was woken without effect is woken again, and not restarted.
+    // A card that was woken without effect is woken again, and not restarted.
     let only_woken = |outcome: &Result<State, PowerError>| matches!(outcome, Ok(State::Woken) | Err(_));
     ours.extend(machines.iter().zip(&outcomes).filter(|(_, o)| !only_woken(o)).map(|((mac, _), _)| *mac));
     if action == Action::Cycle {
@@ -162,7 +167,15 @@ mod tests {
             "echo $KA_ACTION >>{0}.calls; case $KA_ACTION in status) cat {0};; network-once) ;; cycle) echo on >{0};; *) echo $KA_ACTION >{0};; esac",
             file.display()
         );
-        (mac, Target { label: format!("n{last}"), mac: Some(mac), uefi: false, method: Ok(Method::Command(command)) })
+        (
+            mac,
+            Target {
+                label: format!("n{last}"),
+                mac: Some(mac),
+                uefi: false,
+                method: Ok(Method::Command(command)),
+            },
+        )
     }
 
     fn calls(folder: &Path, last: u8) -> Vec<String> {

@@ -9,6 +9,7 @@ use super::boot::BootArgs;
 use super::disks::DiskArgs;
 use super::hooks::HookArgs;
 use super::identity::IdentityArgs;
+use super::night::NightArgs;
 use super::stream::StreamArgs;
 use crate::{log_server, values};
 
@@ -69,6 +70,9 @@ pub struct RunArgs {
     /// The session's name
     #[arg(long, value_name = "NAME", default_value = "kainstall", value_parser = values::name)]
     pub session: String,
+    /// A run that nobody watches.
+    #[command(flatten)]
+    pub night: NightArgs,
     /// How the stream is held.
     #[command(flatten)]
     pub stream: StreamArgs,
