@@ -69,7 +69,9 @@ impl Directory {
                 _ => "it has no [[bmc]], and its hardware address is not known to wake it by".into(),
             })),
         };
-        let label = record.as_ref().map_or_else(|| word.to_owned(), Record::label);
+        let name = record.as_ref().map(|record| record.name.clone()).filter(|name| !name.is_empty());
+        let name = name.or_else(|| named.map(|(name, _)| name.clone()));
+        let label = name.unwrap_or_else(|| word.to_owned());
         let uefi = record.and_then(|record| record.firmware).is_some_and(|firmware| firmware == "uefi");
         Target { label, mac, uefi, method }
     }

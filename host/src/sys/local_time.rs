@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn times_read_back() {
-        for seconds in [0, 1_780_000_000, 4_000_000_020] {
+        for seconds in [0_i64, 1_780_000_000, 4_000_000_020] {
             let minute = seconds - seconds.rem_euclid(60);
             assert_eq!(to_unix(from_unix(minute).unwrap()), Some(minute));
         }
