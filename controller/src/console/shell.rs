@@ -159,8 +159,7 @@ impl<'a, T: AsFd> Raw<'a, T> {
         let mut modes = before.clone();
         modes.make_raw();
         tcsetattr(terminal, OptionalActions::Now, &modes)?;
-        let raw = Self { terminal, before };
-        Ok(raw)
+        Ok(Self { terminal, before })
     }
 }
 

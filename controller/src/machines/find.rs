@@ -59,7 +59,7 @@ pub fn find(word: &str, all: &[Record]) -> Result<Found, String> {
         many => {
             let macs = shown::some(many.iter().map(|record| record.mac), MAX_NAMED);
             Err(format!(
-                "{}: {} machines have this name: name one by its hardware address: {macs}",
+                "{}: {} machines have this name: name one by its hardware address: {macs}; remove the file of one that is gone",
                 shown::field(word),
                 many.len()
             ))
