@@ -27,7 +27,7 @@ pub mod machines;
 pub mod power;
 pub mod pxe;
 pub mod rendezvous;
-pub mod status;
+pub use ka::session::status;
 pub mod stream;
 pub mod values;
 pub mod view;

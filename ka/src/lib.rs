@@ -38,6 +38,7 @@ pub mod plan;
 mod primitives;
 pub mod proof;
 pub mod seal;
+pub mod session;
 pub mod sha256;
 pub mod shown;
 pub mod wire;

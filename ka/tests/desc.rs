@@ -95,9 +95,9 @@ fn errors_name_file_line_column_and_what_was_expected() {
             "extended 9\nlogical extended 3",
             "desc:2:9: expected `linux`, `swap` or `type<hex>` after `logical`, found `extended`",
         ),
-        ("linux fill*0", "desc:1:7: expected a weight from 1 to 1000 behind `fill*`, found `0`"),
-        ("linux fill*", "desc:1:7: expected a weight from 1 to 1000 behind `fill*`, found ``"),
-        ("linux fill*1001", "desc:1:7: expected a weight from 1 to 1000 behind `fill*`, found `1001`"),
+        ("linux fill*0", "desc:1:7: expected a weight from 1 to 1000 after `fill*`, found `0`"),
+        ("linux fill*", "desc:1:7: expected a weight from 1 to 1000 after `fill*`, found ``"),
+        ("linux fill*1001", "desc:1:7: expected a weight from 1 to 1000 after `fill*`, found `1001`"),
         (
             "linux filling",
             "desc:1:7: expected a size in MB (a number from 1 to 4294967295) or `fill`, found `filling`",
@@ -146,7 +146,7 @@ fn what_the_short_form_cannot_say_is_told() {
         [
             "the table is a GPT, and this form describes an MBR",
             "partition 1 has the name \"EFI\"",
-            "partition 3 is 21686148-6449-6E6F-744E-656564454649, which an MBR has no type for",
+            "partition 3 is 21686148-6449-6E6F-744E-656564454649, which has no type in an MBR",
         ]
     );
     let gaps = Description::parse("sda1 : size=1M\nsda3 : size=1025K, bootable", "script").unwrap();

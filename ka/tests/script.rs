@@ -173,7 +173,7 @@ fn errors_name_file_line_column_and_what_was_expected() {
         ("size=1M, boot", "script:1:10: expected start=, size=, "),
         (
             "size=5X",
-            "script:1:6: expected a number of sectors, or one with KiB, MiB, GiB, TiB or PiB behind it, or `fill`, found `5X`",
+            "script:1:6: expected a number of sectors, or one followed by KiB, MiB, GiB, TiB or PiB, or `fill`, found `5X`",
         ),
         ("start=é, size=1", "script:1:7: expected a number of sectors"),
         ("é=1, size=5X", "script:1:1: expected start=, "),
@@ -188,10 +188,10 @@ fn errors_name_file_line_column_and_what_was_expected() {
         ("label: gpt\nsize=1M, name=\"\\x00\"", "script:2:16: expected a name of at most 36 characters"),
         (
             "size=+5M",
-            "script:1:6: `+5M` changes a partition that is there already: expected the whole number",
+            "script:1:6: `+5M` changes an existing partition: expected an absolute number",
         ),
         ("start=-5M, size=1M", "script:1:7: `-5M` changes"),
-        ("size=fill*0", "script:1:6: expected a weight from 1 to 1000 behind `fill*`, found `0`"),
+        ("size=fill*0", "script:1:6: expected a weight from 1 to 1000 after `fill*`, found `0`"),
         ("size=1M, type=quux", "script:1:15: expected a type of a MBR: two hex digits, an alias such as"),
         ("label: gpt\nsize=1M, type=83", "script:2:15: expected a type of a GPT: a GUID, an alias such as"),
         ("label: gpt\nsize=1M, type=E", "script:2:15: expected a type of a GPT"),

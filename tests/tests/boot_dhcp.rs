@@ -318,9 +318,9 @@ fn a_fixed_address_in_use_is_told() {
     keep_log();
     wire.golden.ip(&["addr", "add", "10.77.0.77/24", "dev", "eth0"]);
     assert_eq!(wire.bring_up("ka.address=10.77.0.77/24").address, Ipv4Addr::new(10, 77, 0, 77));
-    assert!(logged(&["WARN: eth0: ", "uses the address 10.77.0.77 already (ka.address)"]));
+    assert!(logged(&["WARN: eth0: ", "already uses the address 10.77.0.77 (ka.address)"]));
     drop(wire.bring_up("ka.address=10.77.0.78/24"));
-    assert!(!logged(&["uses the address 10.77.0.78 already"]));
+    assert!(!logged(&["already uses the address 10.77.0.78"]));
 }
 
 /// A carrier that comes late is waited for, and what is waited for is said.

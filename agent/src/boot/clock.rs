@@ -1,15 +1,15 @@
-//! The node's clock, set from the controller's: a machine's own may have stood still for years, and the copied
-//! files' times and the log are only worth something on a right clock.
+//! Sets the node's clock from the controller's. A machine's own clock may be years off, and the times of copied files
+//! and log lines are useful only if the clock is right.
 
 use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, Timespec, clock_settime};
 
-/// Sets the system's clock to `unix_ns` nanoseconds after 1970-01-01 00:00 UTC, and logs how far it jumped.
+/// Sets the system clock to `unix_ns` nanoseconds after 1970-01-01 00:00 UTC, and logs the change.
 ///
 /// # Errors
-/// The kernel's, such as `EPERM`.
+/// The kernel's error, such as `EPERM`.
 pub fn set(unix_ns: u64) -> io::Result<()> {
     let now = Duration::from_nanos(unix_ns);
     let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);

@@ -1,4 +1,4 @@
-//! Finding a controller that serves our session.
+//! Finds a controller that serves our session.
 
 use std::fmt::Display;
 use std::io;
@@ -12,13 +12,13 @@ use ka::wire::{CONTROL_PORT, DISCOVERY_PORT};
 use super::network::socket::{broadcast_socket, receive_until};
 use ka::cmdline::Server;
 
-/// How often everything is tried before a node gives up.
+/// The number of attempts before a node gives up.
 const TRIES: u32 = 5;
 
-/// What passes between two tries.
+/// The pause between two attempts.
 const PAUSE: Duration = Duration::from_secs(3);
 
-/// How long to listen after each of the broadcasts of one try; a broadcast may get lost.
+/// How long to listen after each broadcast of an attempt; a broadcast may get lost.
 const LISTEN: [Duration; 3] =
     [Duration::from_millis(300), Duration::from_millis(700), Duration::from_millis(1000)];
 
@@ -27,41 +27,41 @@ const LISTEN: [Duration; 3] =
 pub struct Search<'a> {
     /// The session to find.
     pub session: &'a str,
-    /// What the boot image holds to join.
+    /// The join key from the boot image.
     pub join: &'a JoinKey,
     /// The interface to ask on.
     pub interface: &'a str,
-    /// What the command line names.
+    /// The controller named on the command line.
     pub server: Option<&'a Server>,
-    /// What DHCP names.
+    /// The server named by DHCP.
     pub next_server: Option<Ipv4Addr>,
-    /// What passes between two tries.
+    /// The pause between two attempts.
     pub pause: Duration,
 }
 
-/// No controller, after all tries.
+/// No controller after all attempts.
 #[derive(Debug, thiserror::Error)]
 #[error("Cannot reach a valid KA server for session {session}: {}", reasons.join("; "))]
 pub struct FindError {
     /// The session.
     pub session: String,
-    /// What was tried in the last round, and why it did not work.
+    /// What the last attempt tried, and why it failed.
     pub reasons: Vec<String>,
 }
 
 impl<'a> Search<'a> {
-    /// A search with nothing but the broadcast to go by.
+    /// A search that relies on the broadcast alone.
     #[must_use]
     pub fn new(session: &'a str, join: &'a JoinKey, interface: &'a str) -> Self {
         Self { session, join, interface, server: None, next_server: None, pause: PAUSE }
     }
 
-    /// Tries `connect` with every controller that may serve the session, in order: the one of the command line;
-    /// whoever answers the broadcast, which proves that it has the secret; DHCP's next server. Five times in all, with
-    /// a pause.
+    /// Calls `connect` for every controller that may serve the session, in order: the one on the command line; those
+    /// that answer the broadcast, which proves that they know the secret; DHCP's next server. Makes five attempts with
+    /// a pause between them.
     ///
     /// # Errors
-    /// [`FindError`] with the reasons of the last try.
+    /// [`FindError`] with the reasons of the last attempt.
     pub fn find<T, E: Display>(
         &self,
         mut connect: impl FnMut(SocketAddr) -> Result<T, E>,
@@ -123,13 +123,14 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Broadcasts the question; the first answer that proves itself wins.
+    /// Broadcasts the question; the first authenticated answer is used.
     fn ask_all(&self) -> io::Result<Option<SocketAddr>> {
         let key = DiscoveryKey::new(self.join);
         let socket = broadcast_socket(self.interface, 0)?;
         let mut requests: Vec<Request> = Vec::new();
         for listen in LISTEN {
-            // A nonce is answered once, so each broadcast has its own. A late answer to an earlier one is as good.
+            // A nonce is answered only once, so each broadcast has its own. A late answer to an earlier one is as
+            // good.
             let request = Request::new(&key, self.session, ka::keys::random().map_err(io::Error::other)?);
             socket.send_to(request.packet(), SocketAddr::from((Ipv4Addr::BROADCAST, DISCOVERY_PORT)))?;
             requests.push(request);
@@ -145,7 +146,7 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Who named a candidate.
+/// The source of a candidate.
 #[derive(Clone, Copy)]
 enum Source {
     CommandLine,

@@ -1,4 +1,4 @@
-//! Stage1: from the kernel's command line to a controller that answers.
+//! Stage1: from the kernel command line to a controller that answers.
 
 pub mod clock;
 pub mod find;

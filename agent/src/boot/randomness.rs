@@ -1,13 +1,13 @@
-//! Randomness early at boot. Keys are made from it, and a machine without a source of its own may have to wait: in silence
-//! that looks as if the machine hung.
+//! Randomness early at boot. Keys depend on it, and a machine without a hardware source may have to wait. Without a
+//! message that looks like a hang.
 
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 
-/// Waits until the kernel's random number generator is ready, and says so if that takes time.
+/// Waits until the kernel's random number generator is ready, and logs it if that takes time.
 ///
 /// # Errors
-/// The kernel has none.
+/// The kernel has no random number generator.
 pub fn wait() -> rustix::io::Result<()> {
     wait_with(|flags| getrandom(&mut [0; 16], flags).map(drop), |text| log::warn!("{text}"))
 }

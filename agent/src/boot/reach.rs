@@ -1,26 +1,26 @@
-//! From cards to a controller: the networks of the machine are tried until one leads there.
+//! From cards to a controller: tries the machine's networks until one leads there.
 
 use super::network::{Network, NetworkError, Networks};
 use crate::step::{goes_on, step};
 use ka::cmdline::CommandLine;
 
-/// No network, or no controller in any.
+/// No network, or no controller in any of them.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReachError {
     /// There is no network.
     #[error(transparent)]
     Network(#[from] NetworkError),
-    /// There are networks, and no controller.
+    /// There are networks, but no controller.
     #[error("{}", reasons.join("; "))]
     NoController {
-        /// Why not, for each network that was tried last.
+        /// The reason for each network of the last attempt.
         reasons: Vec<String>,
     },
 }
 
-/// Brings up networks, one after the other, until `connect` reaches what it looks for in one. All are tried again as
-/// long as a switch port may be silent. `look_again` is called while there is no fitting interface.
+/// Brings up networks in turn, until `connect` succeeds in one. All are tried again while a switch port may block
+/// traffic. `look_again` is called while no interface matches.
 ///
 /// # Errors
 /// [`ReachError`] when nothing is left to try.
@@ -41,7 +41,7 @@ pub fn reach<T>(
         goes_on("network");
         network = match networks.next(&mut look_again) {
             Ok(other) => {
-                log::warn!("no controller there: another network is tried, {}", other.name());
+                log::warn!("no controller there: trying another network, {}", other.name());
                 other
             }
             Err(NetworkError::NoOther) if networks.again() => {

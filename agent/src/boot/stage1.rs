@@ -1,4 +1,4 @@
-//! The story of stage1, up to a network in which a controller is.
+//! The story of stage1, up to a network with a controller.
 
 use std::io;
 use std::path::Path;
@@ -10,31 +10,32 @@ use crate::init::log::level_of;
 use crate::step::step;
 use ka::cmdline::{self, CommandLine, CommandLineError};
 
-/// The drivers of any USB keyboard: a person brings one when something has failed, and nobody looks for devices then.
+/// Drivers for USB keyboards: a person plugs one in when something has failed, and then no one scans for devices any
+/// more.
 const KEYBOARDS: [&str; 2] = ["usbhid", "hid_generic"];
 
-/// What hears a DHCP server that answers to an address of which the card knows nothing yet.
+/// Needed to receive answers to an address that the card does not have yet.
 const PACKET: &str = "af_packet";
-/// What takes the tags off frames.
+/// Needed for VLAN tags.
 const VLAN: &str = "8021q";
 
-/// A node that can be talked to.
+/// A node with a network.
 #[derive(Debug)]
 pub struct Stage1 {
-    /// What was asked for.
+    /// The request on the command line.
     pub command_line: CommandLine,
     /// The card in use.
     pub network: Network,
 }
 
-/// Where stage1 got stuck.
+/// The step at which stage1 failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BootError {
     /// `/proc/cmdline` cannot be read.
     #[error("/proc/cmdline: {0}")]
     NoCommandLine(io::Error),
-    /// The command line makes no sense.
+    /// The command line is invalid.
     #[error(transparent)]
     CommandLine(#[from] CommandLineError),
     /// The modules cannot be read.
@@ -46,7 +47,7 @@ pub enum BootError {
 }
 
 /// Reads the command line, loads drivers, and brings up the network in which `connect` reaches a controller. `/proc`
-/// and `/sys` must be mounted; modules are looked for below `root`.
+/// and `/sys` must be mounted; modules are read below `root`.
 ///
 /// # Errors
 /// [`BootError`], already logged with its step.
@@ -64,7 +65,7 @@ pub fn stage1<T>(
         let mut modules = Modules::open(root, &text)?;
         modules.load_for_devices(QUIET);
         for keyboard in KEYBOARDS {
-            // Built in, or not in this image: then a keyboard that is there already still works.
+            // Built in, or not in this image: an already working keyboard still works.
             if let Err(error) = modules.load(keyboard) {
                 log::debug!("{error}");
             }
@@ -73,7 +74,7 @@ pub fn stage1<T>(
     })?;
     log::set_max_level(level_of(command_line.debug));
     for (wanted, module) in [(true, PACKET), (command_line.vlan.is_some(), VLAN)] {
-        // Built in, as a rule; else what needs it says so.
+        // Usually built in; if not, the module that needs it reports it.
         if wanted && let Err(error) = modules.load(module) {
             log::debug!("{error}");
         }

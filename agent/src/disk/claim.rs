@@ -287,7 +287,7 @@ pub(super) fn find(target: &str) -> Result<String, Refusal> {
 /// The disks of this machine with their sizes, for a message.
 fn present() -> String {
     let names = sysfs::disks().unwrap_or_default();
-    if names.is_empty() { "no disk at all".to_owned() } else { names.join(", ") }
+    if names.is_empty() { "no disk".to_owned() } else { names.join(", ") }
 }
 
 /// Only kinds of disks that are known to be local and whole are written to.

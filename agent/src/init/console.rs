@@ -1,8 +1,8 @@
-//! The machine's consoles: where a person may look, and may press a key.
+//! The machine's consoles: where a person may read messages and press a key.
 //!
-//! A console may take nothing any more: Ctrl-S on the screen, noise on a serial line that reads like it, a
-//! terminal server that died with flow control on. Every thread of a node logs, so that must stop none of
-//! them: what a console doesn't take is lost there, and stays in the log's file.
+//! A console may stop accepting output: Ctrl-S on the screen, noise on a serial line that reads like it, a terminal
+//! server that died with flow control on. Every thread of a node logs, so a stuck console must not block them: what it
+//! does not take is lost there, and remains in the log file.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -19,26 +19,26 @@ use rustix::termios::{
     tcsetattr,
 };
 
-/// How long a console may take nothing before it counts as stuck. The slowest serial line takes hundreds of
-/// bytes in this time.
+/// How long a console may accept nothing before it counts as stuck. The slowest serial line takes hundreds of bytes in
+/// this time.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// How often a full console is tried again. Polling would say "ready" only when it is nearly empty.
+/// How often a full console is tried again. Polling would report it as ready only when it is nearly empty.
 const INTERVAL: Duration = Duration::from_millis(5);
 
 /// A terminal that the kernel writes its messages to.
 pub(super) struct Console {
     path: PathBuf,
-    /// Never blocks.
+    /// Non-blocking.
     terminal: File,
-    /// Patience is over: it gets no more of it until it takes something.
+    /// It is stuck: nothing is written to it until it accepts output again.
     stuck: AtomicBool,
 }
 
 impl Console {
-    /// All consoles that can be opened, as the kernel lists them.
+    /// All consoles that can be opened, from the kernel's list.
     pub(super) fn active() -> Vec<Self> {
         let listed = fs::read_to_string("/sys/class/tty/console/active").unwrap_or_default();
-        // Without a list there is still the kernel's choice.
+        // Without a list, the kernel's default console remains.
         let names = if listed.trim().is_empty() { "console" } else { listed.trim() };
         names.split_whitespace().filter_map(|name| Self::open(&Path::new("/dev").join(name)).ok()).collect()
     }
@@ -47,7 +47,7 @@ impl Console {
         let terminal = open(path)?;
         if let Ok(mut modes) = tcgetattr(&terminal) {
             modes.input_modes &= !InputModes::IXON;
-            // This also starts a terminal that is stopped. One that refuses can still not block.
+            // This also restarts a stopped terminal. A failure still cannot block.
             let _ = tcsetattr(&terminal, OptionalActions::Now, &modes);
         }
         Ok(Self { path: path.to_owned(), terminal, stuck: AtomicBool::new(false) })
@@ -57,14 +57,15 @@ impl Console {
         &self.path
     }
 
-    /// The same terminal for a program that expects it to block.
+    /// The same terminal, for a program that expects it to block.
     pub(super) fn blocking(&self) -> io::Result<File> {
         let terminal = open(&self.path)?;
         rustix::fs::fcntl_setfl(&terminal, rustix::fs::fcntl_getfl(&terminal)?.difference(OFlags::NONBLOCK))?;
         Ok(terminal)
     }
 
-    /// Shows `text`, as far as the console takes it. One that fails cannot tell, and must not stop the others.
+    /// Writes as much of `text` as the console accepts. Errors are ignored: there is nowhere to report them, and the
+    /// other consoles must not suffer.
     pub(super) fn write(&self, text: &str) {
         let mut rest = text.as_bytes();
         let mut taken = Instant::now();
@@ -96,8 +97,8 @@ fn open(path: &Path) -> io::Result<File> {
     File::options().read(true).write(true).custom_flags(flags.bits().cast_signed()).open(path)
 }
 
-/// Waits until a key is pressed on one of `consoles`, and says on which. With a limit, counts down on all
-/// of them, and gives up at its end.
+/// Waits for a key on one of `consoles` and returns that console. With a limit, it counts down on all of them and
+/// returns at the end.
 pub(super) fn wait_for_key(consoles: &[Console], limit: Option<Duration>) -> Option<&Console> {
     let mut listening: Vec<Listening<'_>> = consoles.iter().map(Listening::start).collect();
     let start = Instant::now();
@@ -111,7 +112,7 @@ pub(super) fn wait_for_key(consoles: &[Console], limit: Option<Duration>) -> Opt
             None => "\rPress a key for a shell. ".to_owned(),
         };
         consoles.iter().for_each(|console| console.write(&prompt));
-        // To the next whole second, so that each number is shown once.
+        // Up to the next whole second, so that each number is shown once.
         let wait = left.map_or(Duration::from_secs(3600), |left| {
             Duration::from_nanos(u64::from((left - Duration::from_nanos(1)).subsec_nanos()) + 1)
         });
@@ -123,7 +124,7 @@ pub(super) fn wait_for_key(consoles: &[Console], limit: Option<Duration>) -> Opt
     pressed
 }
 
-/// Waits at most `wait` for a key. Stops listening to consoles that have nobody behind them.
+/// Waits at most `wait` for a key. Consoles that have been disconnected are dropped.
 fn pressed_within<'a>(listening: &mut Vec<Listening<'a>>, wait: Duration) -> Option<&'a Console> {
     let mut fds: Vec<PollFd<'_>> =
         listening.iter().map(|l| PollFd::new(&l.console.terminal, PollFlags::IN)).collect();
@@ -152,7 +153,7 @@ fn pressed_within<'a>(listening: &mut Vec<Listening<'a>>, wait: Duration) -> Opt
     pressed
 }
 
-/// A console that gives single keys instead of lines, until this is dropped.
+/// A console that delivers single keys instead of lines, until this is dropped.
 struct Listening<'a> {
     console: &'a Console,
     before: Option<Termios>,
@@ -165,8 +166,7 @@ impl<'a> Listening<'a> {
             modes.local_modes &= !(LocalModes::ICANON | LocalModes::ECHO);
             modes.special_codes[SpecialCodeIndex::VMIN] = 1;
             modes.special_codes[SpecialCodeIndex::VTIME] = 0;
-            // Where single keys are impossible, Enter still works. What was typed before the question
-            // is no answer to it.
+            // Where single keys are impossible, Enter still works. Input typed before the question is discarded.
             let _ = tcsetattr(&console.terminal, OptionalActions::Now, &modes);
             let _ = tcflush(&console.terminal, QueueSelector::IFlush);
         }
@@ -187,7 +187,7 @@ mod tests {
     use super::*;
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-    /// A terminal with nobody behind it but the test, which holds the other end.
+    /// A terminal whose other end the test holds.
     fn terminal() -> (File, Console) {
         let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&person).unwrap();
@@ -196,7 +196,7 @@ mod tests {
         (person.into(), Console::open(Path::new(&name)).unwrap())
     }
 
-    /// What the person sees up to and with `end`.
+    /// What the person sees, up to and including `end`.
     fn seen(person: &mut File, end: &str) -> String {
         let mut seen = String::new();
         let mut byte = [0u8; 1];
@@ -245,7 +245,7 @@ mod tests {
     fn a_console_that_takes_nothing_stops_nobody() {
         let (mut person, console) = terminal();
         for _ in 0..100_000 {
-            console.write("nobody reads this line\n");
+            console.write("no one reads this line\n");
         }
         assert!(console.stuck.load(Ordering::Relaxed));
         std::thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! How the machine ends, in whatever state it is.
+//! Ends the machine, in whatever state it is.
 
 use std::convert::Infallible;
 use std::fs;
@@ -14,27 +14,26 @@ use rustix::system::{RebootCommand, reboot};
 
 use super::COUNTDOWN;
 
-/// What becomes of the machine.
+/// How the machine ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     Reboot,
     PowerOff,
-    /// The kernel that is loaded starts; the machine reboots if there is none.
+    /// Boot the loaded kernel; reboot if there is none.
     Kexec,
 }
 
-/// How long a disk may take to write out what it still has to. One that hangs must not keep the node
-/// from its reboot.
+/// How long a disk may take to write out pending data. One that hangs must not prevent the reboot.
 const SYNC_LIMIT: Duration = Duration::from_secs(60);
 
-/// Whether the machine is ending: what dies from now on has not failed.
+/// Whether the machine is ending: processes that die from now on have not failed.
 static BEGUN: AtomicBool = AtomicBool::new(false);
 
 pub(super) fn has_begun() -> bool {
     BEGUN.load(Ordering::Relaxed)
 }
 
-/// Ends every process, writes everything out, and the machine is gone.
+/// Ends every process, writes everything out, and ends the machine.
 pub(super) fn end(end: End) -> ! {
     BEGUN.store(true, Ordering::Relaxed);
     let (saying, mut command) = match end {
@@ -69,14 +68,14 @@ fn sync() {
         drop(tell);
     });
     if let Err(e) = started {
-        log::error!("cannot start a thread to sync in: {e}");
+        log::error!("cannot start the thread that syncs: {e}");
     } else if done.recv_timeout(SYNC_LIMIT) == Err(RecvTimeoutError::Timeout) {
         log::error!("not everything could be written out in {} s", SYNC_LIMIT.as_secs());
     }
 }
 
-/// Lets a panic of this process, for which there is no other net, end in a reboot as everything else.
-/// Should even that fail, the kernel's own panic reboots as well.
+/// Makes a panic of this process, which has no other safety net, end in a reboot. If even that fails, the kernel's own
+/// panic reboots.
 pub(super) fn survive_panics() {
     std::panic::set_hook(Box::new(|panic| {
         log::error!("PID 1 failed: {panic}\nReboot in {} s", COUNTDOWN.as_secs());
@@ -88,8 +87,8 @@ pub(super) fn survive_panics() {
     }
 }
 
-/// Makes ctrl-alt-del reboot with everything written out, where the kernel would reboot at once. To be
-/// called while there is one thread only, whose signal mask the later ones inherit.
+/// Makes ctrl-alt-del reboot after everything has been written out, where the kernel would reboot at once. Must be
+/// called while there is only one thread, whose signal mask the later ones inherit.
 pub(super) fn watch_ctrl_alt_del() {
     let interrupt = SigSet::from(Signal::SIGINT);
     let watching = interrupt.thread_block().and_then(|()| set_cad_enabled(false));

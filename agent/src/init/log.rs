@@ -1,7 +1,7 @@
 //! A node's log: on all its consoles, and in a file that is handed to the controller.
 //!
-//! Serial and screen both show it, whichever a person looks at. PID 1 and the work write the same
-//! file, whole lines at a time.
+//! Serial console and screen both show it, whichever a person watches. PID 1 and the worker write to the same file,
+//! one whole line at a time.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write};
@@ -14,20 +14,19 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::console::Console;
 
-/// The log's file.
+/// The log file.
 pub const FILE: &str = "/run/ka/log";
 
-/// How much is logged, with `ka.debug` or without.
+/// The log level, with and without `ka.debug`.
 #[must_use]
 pub fn level_of(debug: bool) -> LevelFilter {
     if debug { LevelFilter::Debug } else { LevelFilter::Info }
 }
 
-/// Sends everything that is logged in this process, up to `level`, to all consoles and to [`FILE`]. A
-/// panic is logged as well.
+/// Sends this process's log messages up to `level` to all consoles and to [`FILE`]. Panics are logged too.
 ///
 /// # Errors
-/// When the file cannot be made, or a logger is set already. The consoles work even without the file.
+/// The file cannot be created, or a logger is already set. The consoles work even without the file.
 pub fn start(level: LevelFilter) -> io::Result<()> {
     let file = open(Path::new(FILE));
     let (file, trouble) = match file {
@@ -45,7 +44,7 @@ fn open(path: &Path) -> io::Result<File> {
     if let Some(directory) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     }
-    // It describes the clone's inside; other users of this machine must not read it.
+    // It describes the inside of the clone; other users of this machine must not read it.
     File::options().create(true).append(true).mode(0o640).open(path)
 }
 
@@ -69,7 +68,7 @@ impl Log for Everywhere {
             console.write(&line);
         }
         if let Some(mut file) = self.file.as_ref() {
-            // A log that cannot be written has nowhere to say so.
+            // If the log cannot be written, there is nowhere to report it.
             let _ = file.write_all(line.as_bytes());
         }
     }

@@ -1,8 +1,8 @@
 //! PID 1: mounts, reaps, supervises, and never dies.
 //!
-//! When PID 1 ends, the kernel panics and nobody learns why. So the node's work runs in a child of the
-//! same binary, and this process only waits for its end: whatever the work does, there is a log, a
-//! countdown with a way into a shell, and a reboot. The console for the golden node is another child.
+//! When PID 1 dies, the kernel panics and no one learns why. So the node's work runs in a child of the same binary,
+//! and this process only waits for it: whatever happens to the work, there is a log, a countdown that offers a shell,
+//! and a reboot. The console for the golden node is another child.
 
 mod console;
 mod end;
@@ -27,8 +27,8 @@ use reaper::Reaper;
 /// How long a person has to ask for a shell before the machine reboots.
 const COUNTDOWN: Duration = Duration::from_secs(30);
 
-/// Is PID 1: makes the machine fit to work in, runs this binary again with the arguments `work`, and ends
-/// the machine as its [`Outcome`] says. What fails here is logged, and ends in a reboot too.
+/// Runs as PID 1: prepares the machine, runs this binary again with the argument `work`, and ends the machine as the
+/// [`Outcome`] says. A failure here is logged, and also ends in a reboot.
 pub fn run(level: LevelFilter, work: &[&str]) -> ! {
     let troubles = mounts::mount_all();
     end::watch_ctrl_alt_del();
@@ -45,7 +45,7 @@ pub fn run(level: LevelFilter, work: &[&str]) -> ! {
     end::end(end)
 }
 
-/// Runs the work, and what follows from how it ended.
+/// Runs the work, and acts on its outcome.
 fn supervise(consoles: &[Console], reaper: &Reaper, work: &[&str]) -> End {
     let failure = match work_outcome(reaper, work) {
         Ok(Outcome::Reboot) => return End::Reboot,
@@ -64,7 +64,7 @@ fn supervise(consoles: &[Console], reaper: &Reaper, work: &[&str]) -> End {
             Ok(()) => ::log::info!("the shell has ended"),
             Err(reason) => {
                 ::log::error!("no shell: {reason}");
-                // Nothing was seen of the trouble yet but a line: leave the time to read it.
+                // So far only one line has shown the trouble: leave time to read it.
                 console::wait_for_key(consoles, Some(COUNTDOWN));
             }
         }
@@ -72,10 +72,10 @@ fn supervise(consoles: &[Console], reaper: &Reaper, work: &[&str]) -> End {
     End::Reboot
 }
 
-/// How the work ended: what it asks for, or why it failed.
+/// The outcome of the work, or why it failed.
 fn work_outcome(reaper: &Reaper, work: &[&str]) -> Result<Outcome, String> {
     let mut command = Command::new("/proc/self/exe");
-    // The kernel gives PID 1 no search path, and the tools of stage2 are in all of these.
+    // The kernel gives PID 1 no search path. These directories hold all tools of stage2.
     command.args(work).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").stdin(Stdio::null());
     let status = reaper.run(&mut command).map_err(|e| format!("its work cannot be started: {e}"))?;
     verdict(status)

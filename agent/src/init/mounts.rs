@@ -1,4 +1,4 @@
-//! The kernel's file systems, without which nothing else works.
+//! Mounts the kernel's file systems, which everything else needs.
 
 use std::ffi::CStr;
 use std::fs;
@@ -8,7 +8,7 @@ use rustix::mount::MountFlags;
 
 /// Mounts them all, and makes the console this process's input and output.
 ///
-/// Gives what went wrong, for there is no log yet.
+/// Returns the errors, since there is no log yet.
 pub(super) fn mount_all() -> Vec<String> {
     let safe = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     let mut troubles = Vec::new();
@@ -28,7 +28,7 @@ pub(super) fn mount_all() -> Vec<String> {
 fn mount(kind: &str, point: &str, flags: MountFlags, options: &CStr) -> Result<(), String> {
     fs::create_dir_all(point).map_err(|e| format!("cannot make {point}: {e}"))?;
     match rustix::mount::mount(kind, point, kind, flags, options) {
-        // Somebody before us has mounted it.
+        // It is mounted already.
         Ok(()) | Err(Errno::BUSY) => Ok(()),
         Err(e) => Err(format!("cannot mount {kind} on {point}: {e}")),
     }

@@ -1,15 +1,15 @@
-//! What the work tells PID 1 by its exit code.
+//! The exit codes by which the worker reports to PID 1.
 
 use std::process::ExitCode;
 
 use ka::plan::After;
 
-/// What shall become of the machine. Every other way in which the work ends is a failure.
+/// What should happen to the machine. Every other exit of the worker is a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Reboot.
     Reboot,
-    /// Start the kernel that is loaded (kexec).
+    /// Boot the loaded kernel (kexec).
     Kexec,
     /// Power off.
     PowerOff,
@@ -20,7 +20,7 @@ pub enum Outcome {
 impl Outcome {
     const ALL: [Self; 4] = [Self::Reboot, Self::PowerOff, Self::Shell, Self::Kexec];
 
-    /// The exit code that stands for it.
+    /// Its exit code.
     #[must_use]
     pub fn code(self) -> u8 {
         match self {

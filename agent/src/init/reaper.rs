@@ -1,4 +1,4 @@
-//! Takes the exit status of every process that ends, as only PID 1 can for those that lost their parent.
+//! Reaps every process that ends. Only PID 1 can do this for orphans.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -12,7 +12,7 @@ use nix::sys::signal::{SigSet, Signal};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, wait, waitid};
 
-/// Starts processes and tells how they ended.
+/// Starts processes and reports how they ended.
 pub(super) struct Reaper {
     spawner: Spawner,
     ended: Receiver<(Pid, ExitStatus)>,
@@ -21,8 +21,8 @@ pub(super) struct Reaper {
 /// The part of a [`Reaper`] that may be used from several threads.
 #[derive(Clone)]
 pub(super) struct Spawner {
-    /// Held while a process is started: the standard library itself waits for a child that could not
-    /// execute its program, and must find it.
+    /// Held while a process is started: the standard library itself waits for a child that failed to execute its
+    /// program, and must find it.
     starting: Arc<Mutex<()>>,
     thread: Thread,
 }
@@ -47,7 +47,7 @@ impl Reaper {
         self.wait_for(pid)
     }
 
-    /// Waits for the end of a process that was started here.
+    /// Waits for a process that was started here.
     pub(super) fn wait_for(&self, pid: Pid) -> io::Result<ExitStatus> {
         loop {
             match self.ended.recv() {
@@ -63,7 +63,7 @@ impl Spawner {
     /// Starts `command`.
     pub(super) fn spawn(&self, command: &mut Command) -> io::Result<Pid> {
         let starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
-        // PID 1 blocks it to hear of ctrl-alt-del; others want to be interrupted.
+        // PID 1 blocks it to handle ctrl-alt-del; other processes want to be interrupted.
         let interrupt = SigSet::from(Signal::SIGINT);
         let blocked = SigSet::thread_get_mask()?;
         interrupt.thread_unblock()?;
@@ -81,12 +81,12 @@ fn reap(starting: &Mutex<()>, tell: &Sender<(Pid, ExitStatus)>) {
             Ok(_) => {
                 let _starting = starting.lock().unwrap_or_else(PoisonError::into_inner);
                 while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
-                    // Nobody waits any more when the machine goes down.
+                    // No one waits any more when the machine is going down.
                     let _ = tell.send((pid, ExitStatus::from_raw(status.as_raw())));
                 }
             }
             Err(Errno::INTR) => {}
-            // No children: until one is started, or the kernel gives us one.
+            // No children until one is started, or the kernel assigns us an orphan.
             Err(_) => thread::park_timeout(Duration::from_secs(1)),
         }
     }

@@ -1,4 +1,4 @@
-//! A shell for the person who has to look.
+//! A shell for the person who has to investigate.
 
 use std::fs;
 use std::path::Path;
@@ -11,10 +11,10 @@ use super::reaper::Reaper;
 use crate::console::shells;
 use crate::finish::inside;
 
-/// Where the tools are once they have arrived.
+/// Where the tools are after stage2 has arrived.
 const STAGE2: &str = "/stage2";
 
-/// Runs a shell on `console` until it ends, in stage2 if that has one.
+/// Runs a shell on `console` until it ends, inside stage2 if that has one.
 pub(super) fn run(reaper: &Reaper, console: &Console) -> Result<(), String> {
     let mut reasons = Vec::new();
     for root in [STAGE2, "/"].map(Path::new) {
@@ -55,7 +55,7 @@ fn run_below(root: &Path, reaper: &Reaper, console: &Console) -> Result<(), Stri
     reaper.wait_for(pid).map(drop).map_err(|e| e.to_string())
 }
 
-/// Shows the machine's file systems below `root`. They stay, for a reboot follows.
+/// Binds the machine's file systems below `root`. They stay, since a reboot follows.
 fn share(root: &Path) {
     for name in ["dev", "proc", "sys", "run", "mnt"] {
         let (from, to) = (Path::new("/").join(name), root.join(name));
@@ -64,7 +64,7 @@ fn share(root: &Path) {
         }
         let shared = fs::create_dir_all(&to).and_then(|()| Ok(mount_bind_recursive(&from, &to)?));
         if let Err(e) = shared {
-            log::warn!("the shell does without {}: {e}", to.display());
+            log::warn!("{} is missing in the shell: {e}", to.display());
         }
     }
 }

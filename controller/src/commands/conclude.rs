@@ -6,10 +6,10 @@ use ka::shown;
 use ka_host::terminal;
 
 use crate::exit::{Exit, Failure, Outcome};
-use crate::hub::session::Ending;
-use crate::hub::{Arrival, Snapshot};
+use crate::hub::Snapshot;
 use crate::lists::node_set;
 use crate::view::{dry_run, summary};
+use ka::session::{Arrival, Ending};
 
 /// Prints the summary of a session; the outcome says how it went.
 ///
@@ -30,6 +30,9 @@ pub(super) fn session(end: &Snapshot, json: bool) -> Outcome {
         Some(Ending::SourceFailed(reason)) => Err(Failure::source(anyhow!("{reason}"))),
         Some(Ending::Nobody) => {
             Err(Failure { exit: Exit::NodesFailed, error: anyhow!("no node came in time") })
+        }
+        Some(Ending::Stopped) => {
+            Err(Failure { exit: Exit::NodesFailed, error: anyhow!("the session was stopped") })
         }
         Some(Ending::Served) | None => {
             let complete = end.status.is_whole();

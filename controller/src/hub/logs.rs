@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 
 use ka::chain::NodeId;
+use ka::session::Piece;
 use ka::shown::{CONTEXT, mask};
 
 /// A node's log is cut here, in bytes: a log that is longer tells nothing more.
@@ -21,20 +22,6 @@ const SHARE: u64 = 16 * 1024 * 1024;
 const OTHERS: u64 = 4;
 /// So many bytes may wait for the disk.
 const MAX_WAITING: usize = 64 * 1024 * 1024;
-
-/// A piece of a node's log.
-pub(super) struct Piece {
-    /// Whose it is.
-    pub(super) node: NodeId,
-    /// What a person calls the node, for messages.
-    pub(super) label: String,
-    /// What the file is called, without its ending.
-    pub(super) name: String,
-    /// Where in the log the bytes stand.
-    pub(super) offset: u64,
-    /// The bytes.
-    pub(super) bytes: Vec<u8>,
-}
 
 /// The logs of a session's nodes. All that was stored is written when this is dropped.
 pub(super) struct Logs {

@@ -3,15 +3,10 @@
 //! Other threads use the [`Hub`] handle; what is to be seen is a [`Snapshot`] that the
 //! hub renews. It never waits for a person, a node or a disk.
 
-mod arrival;
-mod clock;
 pub mod entry;
+mod held;
 mod logs;
 mod net;
-mod node;
-pub mod plans;
-pub mod session;
-mod target;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -20,12 +15,17 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ka::chain::NodeId;
 use ka::inventory::identity::DiskIdentity;
+use ka::keys;
 use ka::seal::StreamId;
-use ka::wire::control::{ToAgent, ToController};
+use ka::session::status::{RunStatus, Transfer};
+use ka::session::{
+    Admission, Arrival, Arriving, ConnectionId, Effect, Ending, Input, Question, StreamNotice,
+};
+use ka::wire::control::{Hello, ToAgent, ToController};
 use ka::wire::session_names;
 use mio::Waker;
 
@@ -34,14 +34,12 @@ use crate::machines::recorder::{Recorder, Seen};
 use crate::machines::store::Store;
 use crate::rendezvous::go::GoSockets;
 use crate::rendezvous::registry::{self, Registration, RegistryError};
-use crate::status::{RunStatus, Transfer};
-use crate::stream::{Bell, StreamNotice};
-pub use arrival::Arrival;
+use crate::stream::Bell;
 use entry::Entry;
+use held::Held;
+pub use held::SessionSetup;
 use ka_net::listen::{DataPlace, Listen, Side};
-use net::{ConnectionId, Net, NetEvent};
-use session::{Admission, Ending, Question, Session, SessionSpec};
-pub use target::{Target, identities, refusal};
+use net::{Net, NetEvent};
 
 /// How often time is looked at when nothing happens.
 const TICK: Duration = Duration::from_millis(50);
@@ -151,7 +149,7 @@ impl Hub {
     ///
     /// # Errors
     /// [`HubError`].
-    pub fn start(place: &Place, keys: Keys, sessions: Vec<SessionSpec>) -> Result<Self, HubError> {
+    pub fn start(place: &Place, keys: Keys, sessions: Vec<SessionSetup>) -> Result<Self, HubError> {
         let (control, wants) = match place.side.listener(place.control) {
             Ok(listener) => (listener, None),
             Err(e) if e.kind() == io::ErrorKind::AddrInUse => (place.side.listener(0)?, Some(place.control)),
@@ -160,9 +158,9 @@ impl Hub {
         let port = control.local_addr()?.port();
         let registrations = sessions
             .iter()
-            .map(|session| Registration::take(&place.sessions, &session.name, port))
+            .map(|setup| Registration::take(&place.sessions, &setup.spec.name, port))
             .collect::<Result<Vec<_>, _>>()?;
-        let names: Vec<String> = sessions.iter().map(|session| session.name.clone()).collect();
+        let names: Vec<String> = sessions.iter().map(|setup| setup.spec.name.clone()).collect();
         let net = Net::new(keys, control)?;
         let waker = net.waker();
         let machines = place.machines.clone().map(|(store, run)| Recorder::start(store, &run)).transpose()?;
@@ -178,7 +176,10 @@ impl Hub {
             machines,
             complained: BTreeSet::new(),
             data: DataPlace { side: place.side.clone(), port: place.data },
-            sessions: sessions.into_iter().map(|s| (s.name.clone(), Session::new(s))).collect(),
+            sessions: sessions
+                .into_iter()
+                .map(|setup| (setup.spec.name.clone(), Held::new(setup, Duration::ZERO)))
+                .collect(),
             owners: BTreeMap::new(),
             next_node: 1,
             bell: Bell { notices, waker: Arc::clone(&waker) },
@@ -260,7 +261,7 @@ struct EventLoop {
     /// Hosts that were sent away, as the log has said.
     complained: BTreeSet<(IpAddr, String)>,
     data: DataPlace,
-    sessions: BTreeMap<String, Session>,
+    sessions: BTreeMap<String, Held>,
     /// Which node of which session speaks on a connection.
     owners: BTreeMap<ConnectionId, (String, NodeId)>,
     next_node: u32,
@@ -284,18 +285,15 @@ impl EventLoop {
                 self.on_event(connection, event);
             }
             self.obey();
-            self.sockets.serve(|name| match self.sessions.get_mut(name) {
-                Some(session) => session.go(),
-                None => Err(format!("no session '{name}' is held")),
-            });
+            self.serve_go();
             let now = self.start.elapsed();
             while let Ok((stream, notice)) = self.from_streams.try_recv() {
-                if let Some(session) = self.sessions.values_mut().find(|session| session.streams(stream)) {
-                    session.on_notice(notice, now);
+                if let Some(held) = self.sessions.values_mut().find(|held| held.streams(stream)) {
+                    held.on(Input::Stream(notice), now);
                 }
             }
-            for session in self.sessions.values_mut() {
-                session.advance(now, &self.data, &self.bell);
+            for held in self.sessions.values_mut() {
+                held.on(Input::Tick, now);
             }
             // A welcome must be an agent's first message: heartbeats come behind whatever this turn has to say.
             self.deliver();
@@ -325,7 +323,9 @@ impl EventLoop {
                     self.forget(connection, &reason);
                 }
                 (message, Some((session, node))) => match self.sessions.get_mut(session) {
-                    Some(session) if session.knows(*node) => session.on_message(*node, message, now),
+                    Some(held) if held.session.knows(*node) => {
+                        held.on(Input::Message { node: *node, message }, now);
+                    }
                     _ => {
                         let reason = format!("the session '{session}' is over for this node");
                         self.net.send(connection, &ToAgent::Refused { reason });
@@ -342,19 +342,15 @@ impl EventLoop {
     /// Nothing comes of a connection any more.
     fn forget(&mut self, connection: ConnectionId, reason: &str) {
         if let Some((session, node)) = self.owners.remove(&connection)
-            && let Some(session) = self.sessions.get_mut(&session)
+            && let Some(held) = self.sessions.get_mut(&session)
         {
-            session.on_closed(node, connection, reason);
+            let reason = reason.to_owned();
+            held.on(Input::Closed { node, connection, reason }, self.start.elapsed());
         }
     }
 
     #[allow(clippy::result_large_err, reason = "it is said at once, on one connection")]
-    fn join(
-        &mut self,
-        connection: ConnectionId,
-        hello: ka::wire::control::Hello,
-        now: Duration,
-    ) -> Result<(), ToAgent> {
+    fn join(&mut self, connection: ConnectionId, hello: Hello, now: Duration) -> Result<(), ToAgent> {
         if let Err(error) = hello.check() {
             if let Some((peer, _)) = self.net.addresses(connection) {
                 self.complain(peer, &hello.session, &error.to_string());
@@ -369,37 +365,35 @@ impl EventLoop {
         if !session_names::is_valid(&name) {
             return Err(ToAgent::Refused { reason: "that is no session's name".into() });
         }
-        let Some(session) = self.sessions.get_mut(&name) else {
+        let Some(held) = self.sessions.get_mut(&name) else {
             return Err(match registry::lookup(&self.directory, &name) {
                 Some(port) => ToAgent::Redirect { port },
                 None => ToAgent::Refused { reason: format!("no session '{name}' runs here") },
             });
         };
-        let Some(addresses) = self.net.addresses(connection) else { return Ok(()) };
+        let Some((peer, local)) = self.net.addresses(connection) else { return Ok(()) };
         let card = hello.inventory.cards.first().and_then(|card| card.mac.parse().ok());
-        // Who comes back shows what nobody else was told.
+        // A node that comes back shows what no other was told.
         let known = hello.resume.is_some();
-        let entry = self.entry.check(self.net.is_of_run(connection), addresses.0, card);
+        let entry = self.entry.check(self.net.is_of_run(connection), peer, card);
         if let Some(reason) = entry.err().filter(|_| !known) {
-            self.complain(addresses.0, &name, &reason);
+            self.complain(peer, &name, &reason);
             return Err(ToAgent::Refused { reason: format!("the session '{name}': {reason}") });
         }
         let id = NodeId(self.next_node);
         self.next_node += 1;
-        let seen = self.machines.is_some().then(|| Seen::of(&hello, addresses.0)).flatten();
-        match session.on_hello(id, hello, connection, addresses, now) {
-            Ok(node) => {
-                self.owners.insert(connection, (name, node));
-                if let Some((machines, seen)) = self.machines.as_mut().zip(seen) {
-                    machines.joined(seen);
-                }
-                Ok(())
-            }
-            Err(reason) => {
-                self.complain(addresses.0, &name, &reason);
-                Err(ToAgent::Refused { reason: format!("the session '{name}': {reason}") })
-            }
+        let token = keys::random().map_err(|error| ToAgent::Refused { reason: error.to_string() })?;
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let time = u64::try_from(time).unwrap_or(u64::MAX);
+        let seen = self.machines.is_some().then(|| Seen::of(&hello, peer)).flatten();
+        held.on(Input::Hello(Box::new(Arriving { id, hello, connection, peer, local, token, time })), now);
+        // What it says next must find out whose it is.
+        self.deliver();
+        let is_in = self.owners.contains_key(&connection);
+        if let Some((machines, seen)) = self.machines.as_mut().zip(seen.filter(|_| is_in)) {
+            machines.joined(seen);
         }
+        Ok(())
     }
 
     /// Says once of each address and reason that it was sent away: a host that goes on asking must not fill the log.
@@ -411,22 +405,27 @@ impl EventLoop {
 
     fn obey(&mut self) {
         while let Ok(order) = self.from_users.try_recv() {
-            match order {
-                Order::Admit { session, admission } => {
-                    if let Some(session) = self.sessions.get_mut(&session) {
-                        session.admit(admission);
-                    }
-                }
-                Order::Answer { session, node, confirmed } => {
-                    if let Some(session) = self.sessions.get_mut(&session) {
-                        session.answer(node, confirmed);
-                    }
-                }
+            let (session, input) = match order {
+                Order::Admit { session, admission } => (session, Input::Admit(admission)),
+                Order::Answer { session, node, confirmed } => (session, Input::Answer { node, confirmed }),
                 Order::Quit => {
                     self.quit_at = Some(Instant::now());
+                    continue;
                 }
+            };
+            if let Some(held) = self.sessions.get_mut(&session) {
+                held.on(input, self.start.elapsed());
             }
         }
+    }
+
+    /// Answers those that want a session to start with the nodes present.
+    fn serve_go(&mut self) {
+        let (sessions, now) = (&mut self.sessions, self.start.elapsed());
+        self.sockets.serve(|name| match sessions.get_mut(name) {
+            Some(held) => held.go(now),
+            None => Err(format!("no session '{name}' is held")),
+        });
     }
 
     fn beat(&mut self) {
@@ -439,17 +438,42 @@ impl EventLoop {
         }
     }
 
+    /// Carries out what the sessions want done.
     fn deliver(&mut self) {
-        for session in self.sessions.values_mut() {
-            for (connection, message) in session.take_outbox() {
+        let now = self.start.elapsed();
+        let names: Vec<String> = self.sessions.keys().cloned().collect();
+        for name in names {
+            while let Some(effect) =
+                self.sessions.get_mut(&name).and_then(|held| held.next_effect(&self.data, &self.bell, now))
+            {
+                self.carry_out(&name, effect);
+            }
+        }
+        self.flush();
+    }
+
+    fn carry_out(&mut self, session: &str, effect: Effect) {
+        match effect {
+            Effect::Joined { connection, node } => {
+                self.owners.insert(connection, (session.to_owned(), node));
+            }
+            Effect::Refused { connection, reason } => {
+                if let Some((peer, _)) = self.net.addresses(connection) {
+                    self.complain(peer, session, &reason);
+                }
+                let reason = format!("the session '{session}': {reason}");
+                self.net.send(connection, &ToAgent::Refused { reason });
+                self.net.close(connection);
+            }
+            Effect::Send { connection, message } => {
                 self.net.send(connection, &message);
-                if matches!(message, ToAgent::Bye | ToAgent::Refused { .. }) {
+                if matches!(*message, ToAgent::Bye | ToAgent::Refused { .. }) {
                     self.net.close(connection);
                     self.owners.remove(&connection);
                 }
             }
+            other => log::debug!("{session}: nothing is to be done for {other:?}"),
         }
-        self.flush();
     }
 
     fn flush(&mut self) {
@@ -465,7 +489,8 @@ impl EventLoop {
         }
         self.published_at = Some(Instant::now());
         let mut snapshots = self.shared.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
-        for (name, session) in &self.sessions {
+        for (name, held) in &self.sessions {
+            let session = &held.session;
             let (status, transfer) = session.status();
             if let Some(machines) = &mut self.machines {
                 machines.look(name, &status);

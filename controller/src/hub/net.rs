@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ka::keys::Key;
+use ka::session::ConnectionId;
 use ka::wire::channel::{Channel, ChannelError, Received};
 use ka::wire::control::{ToAgent, ToController};
 use ka::wire::hello::MAX_HELLO;
@@ -38,10 +39,6 @@ const MAX_MESSAGE: usize = 1 << 20;
 const MAX_NAMED: usize = 256;
 /// A proven connection that says nothing for this long is dropped; agents beat far more often.
 const IDLE: Duration = Duration::from_secs(60);
-
-/// A control connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct ConnectionId(pub(super) usize);
 
 /// What happened on a connection.
 #[derive(Debug)]

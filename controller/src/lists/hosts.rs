@@ -1,6 +1,6 @@
 //! A site's table of its nodes: the name and address of each machine.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -81,10 +81,10 @@ impl Hosts {
         self.0.get(&mac)
     }
 
-    /// The names in the table, in lower case: no other machine may have one of them.
+    /// All names, by hardware address.
     #[must_use]
-    pub fn names(&self) -> BTreeSet<String> {
-        self.0.values().map(|host| host.hostname.to_ascii_lowercase()).collect()
+    pub fn into_names(self) -> BTreeMap<Mac, NodeName> {
+        self.0
     }
 }
 

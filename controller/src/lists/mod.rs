@@ -2,7 +2,6 @@
 
 pub mod hosts;
 pub mod list;
-pub mod names;
 pub mod node_set;
 pub mod nodes;
 pub mod order;

@@ -3,12 +3,12 @@
 //! The order only decides who follows whom. A node that the file does not name is served after those that it names.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use ka::inventory::{Card, Duplex};
-use ka::mac::{Mac, MacError};
+use ka::mac::MacError;
+use ka::session::order::{Name, Order};
 
 use crate::lists::list::{self, ListError, Once, Problem};
 
@@ -35,33 +35,6 @@ impl FromStr for OrderSource {
             _ => Err("expected 'address', 'file:FILE' or 'switch:FILE'"),
         }
     }
-}
-
-/// The order of a chain.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// By address.
-    Address,
-    /// By the rank of the named nodes, then by address.
-    Ranked(BTreeMap<Name, usize>),
-}
-
-/// How a file names a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Name {
-    /// By its card.
-    Mac(Mac),
-    /// By its address.
-    Address(IpAddr),
-}
-
-/// The properties that determine a node's place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The card that the node booted from, if known.
-    pub mac: Option<Mac>,
-    /// Its address, with its data port.
-    pub address: SocketAddr,
 }
 
 impl OrderSource {
@@ -113,43 +86,11 @@ fn parse_name(word: &str) -> Result<Name, MacError> {
     }
 }
 
-impl Order {
-    /// The indexes of `nodes` in chain order.
-    #[must_use]
-    pub fn arrange(&self, nodes: &[Place]) -> Vec<usize> {
-        let mut order: Vec<(usize, &Place)> = nodes.iter().enumerate().collect();
-        order.sort_by_key(|(_, node)| (self.rank(node), node.address));
-        order.into_iter().map(|(index, _)| index).collect()
-    }
-
-    fn rank(&self, node: &Place) -> usize {
-        let Self::Ranked(ranks) = self else { return 0 };
-        let by_card = node.mac.and_then(|mac| ranks.get(&Name::Mac(mac)));
-        let by_address = || ranks.get(&Name::Address(node.address.ip().to_canonical()));
-        by_card.or_else(by_address).copied().unwrap_or(usize::MAX)
-    }
-}
-
-/// The rate that a card allows in the chain, in Mbit/s, if known. Every node relays what it receives, so a half-duplex
-/// card has half its speed.
-#[must_use]
-pub fn pace(card: &Card) -> Option<u32> {
-    let half = card.duplex == Some(Duplex::Half);
-    card.speed.map(|speed| if half { speed / 2 } else { speed })
-}
-
-/// Marks the cards known to be slow: below half of the fastest. They go to the end of the chain, where no other node
-/// is behind them.
-#[must_use]
-pub fn slow_cards<'a>(cards: impl IntoIterator<Item = Option<&'a Card>>) -> Vec<bool> {
-    let paces: Vec<Option<u32>> = cards.into_iter().map(|card| card.and_then(pace)).collect();
-    let fastest = paces.iter().flatten().max().copied().unwrap_or(0);
-    paces.into_iter().map(|pace| pace.is_some_and(|pace| pace < fastest.div_ceil(2))).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ka::session::order::Place;
+    use std::net::SocketAddr;
 
     /// Nodes 1 to 4, by address, with the cards 52:54:00:00:00:0N.
     fn arranged(order: &Order) -> Vec<usize> {
@@ -181,13 +122,6 @@ mod tests {
     }
 
     #[test]
-    fn nodes_of_one_address_come_by_port() {
-        let nodes =
-            [3, 1, 2].map(|port| Place { mac: None, address: SocketAddr::from(([127, 0, 0, 1], port)) });
-        assert_eq!(Order::Address.arrange(&nodes), [1, 2, 0]);
-    }
-
-    #[test]
     fn an_error_has_its_place() {
         for (text, grouped, message) in [
             (
@@ -209,21 +143,5 @@ mod tests {
         }
         let missing = OrderSource::File("/nonexistent/order".into()).read().unwrap_err();
         assert_eq!(missing.to_string(), "cannot read the order /nonexistent/order");
-    }
-
-    #[test]
-    fn slow_cards_are_known_before_the_run() {
-        let card = |speed, duplex| Card { speed, duplex: Some(duplex), ..Card::default() };
-        let (full, half) = (Duplex::Full, Duplex::Half);
-        for (cards, expected) in [
-            ([card(Some(1000), full), card(Some(100), full), card(None, full)], [false, true, false]),
-            ([card(Some(100), full), card(Some(100), full), card(None, full)], [false, false, false]),
-            ([card(Some(1000), half), card(Some(2500), full), card(Some(2500), full)], [true, false, false]),
-            ([card(Some(100), full), card(Some(100), half), card(Some(10), full)], [false, false, true]),
-            ([card(None, full), card(None, full), card(None, half)], [false, false, false]),
-        ] {
-            assert_eq!(slow_cards(cards.iter().map(Some)), expected, "{cards:?}");
-        }
-        assert_eq!(slow_cards([None]), [false]);
     }
 }

@@ -7,7 +7,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ka::first_boot::PATH;
-use ka::keys;
 use ka::mac::Mac;
 use ka::sha256::Sha256;
 
@@ -30,8 +29,6 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// A node's secret stays the same through all rounds.
-    tokens: BTreeMap<Mac, String>,
     /// By digest: how long it takes to find none must not tell how much of a guess was right.
     owners: BTreeMap<[u8; 32], Mac>,
     up: BTreeSet<Mac>,
@@ -61,20 +58,9 @@ impl Booted {
         Ok(Self { port: bound.port(), shared })
     }
 
-    /// The secret of a machine.
-    ///
-    /// # Errors
-    /// The system has no random numbers.
-    pub fn token(&self, mac: Mac) -> Result<String, keys::KeyError> {
-        let mut state = self.shared.lock();
-        if let Some(token) = state.tokens.get(&mac) {
-            return Ok(token.clone());
-        }
-        let random: [u8; 16] = keys::random()?;
-        let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        state.owners.insert(digest(token.as_bytes()), mac);
-        state.tokens.insert(mac, token.clone());
-        Ok(token)
+    /// The machine will report its first boot with this secret.
+    pub fn expect(&self, mac: Mac, token: &str) {
+        self.shared.lock().owners.insert(digest(token.as_bytes()), mac);
     }
 
     /// The machines that have told it.
@@ -133,9 +119,9 @@ mod tests {
     #[test]
     fn only_the_nodes_own_secret_counts() {
         let booted = Booted::start(&local(), 0).unwrap();
-        let (one, two) = (booted.token(mac(1)).unwrap(), booted.token(mac(2)).unwrap());
-        assert_ne!(one, two);
-        assert_eq!(booted.token(mac(1)).unwrap(), one, "the same in every round");
+        let one = "0123456789abcdef".to_owned();
+        booted.expect(mac(1), &one);
+        booted.expect(mac(2), "fedcba9876543210");
         for guess in ["", "0", &one[1..], &mac(1).to_string()] {
             let refused = tell(&booted, PATH, guess).unwrap_err();
             assert!(refused.contains("403"), "{guess}: {refused}");

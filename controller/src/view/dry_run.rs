@@ -7,7 +7,8 @@ use ka::shown::{self, Page};
 use serde::Serialize;
 
 use super::machines::{Code, MOST_LINES, headline};
-use crate::hub::{Arrival, refusal};
+use ka::session::Arrival;
+use ka::session::target::refusal;
 
 /// Prints for every machine what is on its disks now, what would be written in its place, or why nothing would.
 ///

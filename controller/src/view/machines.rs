@@ -7,7 +7,8 @@ use ka::shown::{self, Field, Page};
 use ka::keys;
 
 use super::units;
-use crate::hub::{Arrival, refusal};
+use ka::session::Arrival;
+use ka::session::target::refusal;
 
 /// Whether a machine's code is shown, or a person is to read it from the machine's own screen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,9 +17,12 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use ka::keys::JoinKey;
+use ka::keys::{JoinKey, random};
 use ka::mac::Mac;
 use ka::plan::report::Report;
+use ka::session::names::Names;
+use ka::session::plans::{FirstBoots, Plans};
+use ka::session::{Admission, Arrival, Gate, SessionSpec, Target};
 use ka::wire::session_names;
 use ka_host::guarded;
 
@@ -34,10 +37,7 @@ use crate::golden::cards;
 use crate::golden::hooks::{HookError, Hooks, Reading};
 use crate::golden::plan::{self, Planned};
 use crate::hub::entry::Entry;
-use crate::hub::plans::Plans;
-use crate::hub::session::{Admission, Gate, SessionSpec};
-use crate::hub::{Arrival, Hub, Place, Snapshot, Target};
-use crate::lists::names::Names;
+use crate::hub::{Hub, Place, SessionSetup, Snapshot};
 use crate::lists::time_of_day::Moment;
 use crate::machines::record;
 use crate::machines::store::Store;
@@ -46,7 +46,7 @@ use crate::rendezvous::booted::Booted;
 use crate::rendezvous::discovery::Responder;
 use crate::rendezvous::lease::{Allowed, HeldLease, Lease};
 use crate::status::{NodeStatus, Phase};
-use crate::stream::source::{DirectorySource, GoldenSource};
+use crate::stream::source::{DirectorySource, GoldenSource, Source};
 use crate::view::progress::Progress;
 use crate::view::units;
 use ask_again::AskAgain;
@@ -201,13 +201,18 @@ impl<'a> Run<'a> {
         let plans = Plans {
             names: request.names.clone(),
             cards: cards::cards()?,
-            booted: booted.clone(),
+            first_boots: first_boots(booted.as_deref())?,
             ask: request.permission == Permission::Ask && io::stdin().is_terminal(),
             ..Plans::new(golden.target.clone())
         };
         let sessions = vec![
             stage2_session(request, config, &stage2, logs.clone()),
-            system_session(request, Arc::clone(&golden.source), plans, logs),
+            SessionSetup {
+                spec: system_session(request, plans),
+                source: Arc::clone(&golden.source) as Arc<dyn Source>,
+                log: logs,
+                booted: booted.clone(),
+            },
         ];
         let join = keys.run.as_ref().map(JoinKey::to_text);
         let hub = Hub::start(&place, keys, sessions)?;
@@ -373,30 +378,29 @@ fn booted(request: &Request<'_>, config: &Config, place: &Place) -> anyhow::Resu
     Ok(Some(Arc::new(booted)))
 }
 
+/// How the nodes report their first boot, if that is awaited.
+fn first_boots(booted: Option<&Booted>) -> anyhow::Result<Option<FirstBoots>> {
+    booted.map(|booted| Ok(FirstBoots { port: booted.port, secret: random()? })).transpose()
+}
+
 /// The tools go to every machine that boots into the run, as often as some wait for them.
-fn stage2_session(request: &Request<'_>, config: &Config, name: &str, log: Option<PathBuf>) -> SessionSpec {
+fn stage2_session(request: &Request<'_>, config: &Config, name: &str, log: Option<PathBuf>) -> SessionSetup {
     let source = Arc::new(DirectorySource(config.directories.stage2()));
-    SessionSpec {
+    let spec = SessionSpec {
         only: listed(&request.permission),
-        log,
         rounds: 1,
-        ..request.stream.session(name, source, request.wanted, Gate::Lasting(STAGE2_LINGER))
-    }
+        ..request.stream.session(name, request.wanted, Gate::Lasting(STAGE2_LINGER))
+    };
+    SessionSetup { spec, source, log, booted: None }
 }
 
 /// The system goes to the machines that are let in.
-fn system_session(
-    request: &Request<'_>,
-    source: Arc<GoldenSource>,
-    plans: Plans,
-    log: Option<PathBuf>,
-) -> SessionSpec {
+fn system_session(request: &Request<'_>, plans: Plans) -> SessionSpec {
     SessionSpec {
         only: listed(&request.permission),
         plans: Some(plans),
-        log,
         delay: request.delay,
-        ..request.stream.session(request.golden.run, source, request.wanted, Gate::Named)
+        ..request.stream.session(request.golden.run, request.wanted, Gate::Named)
     }
 }
 

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ka::session::{Gate, SessionSpec};
+
 use super::streaming::Streaming;
 use super::watch;
 use crate::config::{Config, keys};
 use crate::exit::Failure;
-use crate::hub::session::{Gate, SessionSpec};
-use crate::hub::{Hub, Place, Snapshot};
+use crate::hub::{Hub, Place, SessionSetup, Snapshot};
 use crate::stream::source::Source;
 use crate::view::progress::Progress;
 
@@ -39,9 +40,7 @@ pub fn run(request: &Request, config: &Config) -> Result<Snapshot, Failure> {
 fn listen(request: &Request, config: &Config) -> anyhow::Result<Hub> {
     let Request { session, source, wanted, stream, .. } = request;
     let keys = keys::load(request.keys.as_deref().unwrap_or(&config.directories.keys))?;
-    let spec = SessionSpec {
-        timeout: stream.timeout,
-        ..stream.session(session, Arc::clone(source), *wanted, Gate::First)
-    };
-    Ok(Hub::start(&Place::new(config, stream.listen, stream.interface.clone()), keys, vec![spec])?)
+    let spec = SessionSpec { timeout: stream.timeout, ..stream.session(session, *wanted, Gate::First) };
+    let setup = SessionSetup { spec, source: Arc::clone(source), log: None, booted: None };
+    Ok(Hub::start(&Place::new(config, stream.listen, stream.interface.clone()), keys, vec![setup])?)
 }

@@ -9,9 +9,10 @@ use ka::keys;
 use ka::plan::report::Report;
 use ka::shown;
 
-use crate::hub::{Arrival, Target, identities, refusal};
 use crate::view::machines::{self, Code};
 use ka::mac::Mac;
+use ka::session::target::{identities, refusal};
+use ka::session::{Arrival, Target};
 
 /// How often a code may be typed.
 const TRIES: u32 = 3;

@@ -1,14 +1,11 @@
 //! How a stream is held: what `run` and `send` have in common.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ka::chain::SlowLimits;
+use ka::session::order::Order;
+use ka::session::{Gate, SessionSpec};
 use ka_net::listen::Listen;
-
-use crate::hub::session::{Gate, SessionSpec};
-use crate::lists::order::Order;
-use crate::stream::source::Source;
 
 /// How a stream is held.
 #[derive(Clone, Debug)]
@@ -36,18 +33,17 @@ pub struct Streaming {
 }
 
 impl Streaming {
-    /// A session that streams `source` to this many nodes, all of which may come, without a plan.
+    /// A session for this many nodes, all of which may come, without a plan.
     #[must_use]
-    pub fn session(&self, name: &str, source: Arc<dyn Source>, wanted: usize, gate: Gate) -> SessionSpec {
+    pub fn session(&self, name: &str, wanted: usize, gate: Gate) -> SessionSpec {
         SessionSpec {
             name: name.to_owned(),
-            source,
+            started: SystemTime::now(),
             wanted,
             gate,
             only: None,
             plans: None,
             timeout: None,
-            log: None,
             window: self.window,
             dead_after: self.dead_after,
             step_limit: self.step_limit,

@@ -1,8 +1,8 @@
-//! POSIX ACLs: the kernel's binary form, and the text that tars exchange.
+//! POSIX ACLs: the kernel's binary form, and the text form that tars exchange.
 //!
-//! Text is what `acl_to_text(3)` and star write, `user::rw-,user:1000:r--,…`; entries are parted by commas
-//! or newlines. Binary is `struct posix_acl_xattr_header` of version 2 and its entries
-//! (`linux/posix_acl_xattr.h`). GNU tar with `--acls` obeys the text alone, so both are written.
+//! The text is what `acl_to_text(3)` and star write, `user::rw-,user:1000:r--,…`, with entries separated by commas or
+//! newlines. The binary form is `struct posix_acl_xattr_header` version 2 followed by its entries
+//! (`linux/posix_acl_xattr.h`). GNU tar with `--acls` reads only the text, so both are written.
 
 const VERSION: u32 = 2;
 const NO_ID: u32 = u32::MAX;
@@ -14,8 +14,7 @@ const GROUP: u16 = 0x08;
 const MASK: u16 = 0x10;
 const OTHER: u16 = 0x20;
 
-/// The binary form of an ACL's text; none if the text is empty, or if the file `has_mode` bits that say
-/// as much.
+/// Converts an ACL's text to binary; `None` if the text is empty, or if the file `has_mode` bits that say the same.
 pub(super) fn from_text(text: &[u8], has_mode: bool) -> Result<Option<Vec<u8>>, String> {
     let text = std::str::from_utf8(text).map_err(|_| "its ACL is no text".to_owned())?;
     let mut entries = Vec::new();
@@ -39,7 +38,7 @@ pub(super) fn from_text(text: &[u8], has_mode: bool) -> Result<Option<Vec<u8>>, 
     Ok(Some(binary))
 }
 
-/// `TAG:QUALIFIER:PERMISSIONS`, to which star adds `:ID` because it writes names.
+/// `TAG:QUALIFIER:PERMISSIONS`. star adds `:ID` because it writes names.
 fn entry(line: &str) -> Option<(u16, u16, u32)> {
     let mut fields = line.split(':').map(str::trim);
     let tag = fields.next()?;
@@ -76,7 +75,7 @@ fn entry(line: &str) -> Option<(u16, u16, u32)> {
     Some((tag, bits, id))
 }
 
-/// The text of a binary ACL, or none if it is of a form that this does not know.
+/// Converts a binary ACL to text; `None` if its format is unknown.
 pub(super) fn to_text(binary: &[u8]) -> Option<String> {
     let (version, entries) = binary.split_first_chunk::<4>()?;
     if u32::from_le_bytes(*version) != VERSION || entries.len() % 8 != 0 {

@@ -1,6 +1,6 @@
-//! One header block: its fields, its numbers, its checksum.
+//! One header block: its fields, numbers and checksum.
 //!
-//! The layout is the `tar` crate's; numbers are read here, because times before 1970 are negative.
+//! The layout is the `tar` crate's. Numbers are parsed here, because times before 1970 are negative.
 
 use tar::{EntryType, Header};
 
@@ -10,12 +10,12 @@ use super::entry::{Entry, Kind};
 /// Length of the name and link name fields.
 pub(super) const NAME: usize = 100;
 
-/// The largest numbers that fit the fields of 8 and 12 bytes in octal, with the NUL that ends them.
+/// The largest numbers that fit the 8-byte and 12-byte fields in octal, with the terminating NUL.
 pub(super) const MAX_ID: u64 = 0o777_7777;
 pub(super) const MAX_LONG: u64 = 0o777_7777_7777;
 
-/// The ustar header of `entry`, whose data takes `size` bytes of the archive and whose name shall be
-/// `name`. What does not fit is cut short or left zero: it stands in the pax header before.
+/// The ustar header of `entry`, with `size` bytes of data in the archive and the given `name`. Values that do not fit
+/// are truncated or zero: the preceding pax header has them.
 pub(super) fn of_entry(entry: &Entry, name: &[u8], size: u64) -> Header {
     let (kind, link, device): (_, &[u8], _) = match &entry.kind {
         Kind::File { .. } => (EntryType::Regular, &[], None),
@@ -58,7 +58,7 @@ pub(super) fn of_pax(name: &[u8], size: u64) -> Header {
     header
 }
 
-/// A name for a header whose real one is in a pax record: recognisable, and always the same.
+/// A placeholder for a name that is in a pax record: recognisable, and always the same.
 pub(super) fn stand_in(folder: &str, path: &[u8]) -> Vec<u8> {
     let base = path.rsplit(|&b| b == b'/').find(|part| !part.is_empty()).unwrap_or(b".");
     let mut name = folder.as_bytes().to_vec();
@@ -73,7 +73,7 @@ fn copy(field: &mut [u8], bytes: &[u8]) {
     }
 }
 
-/// Is the checksum right?
+/// Whether the checksum is right.
 pub(super) fn is_sound(block: &[u8; BLOCK]) -> bool {
     let header = Header::from_byte_slice(block);
     let mut again = header.clone();
@@ -81,12 +81,12 @@ pub(super) fn is_sound(block: &[u8; BLOCK]) -> bool {
     header.cksum().is_ok_and(|sum| again.cksum().is_ok_and(|right| sum == right))
 }
 
-/// A text field, which ends at its first NUL.
+/// A text field, up to its first NUL.
 pub(super) fn text(field: &[u8]) -> Vec<u8> {
     field.iter().copied().take_while(|&b| b != 0).collect()
 }
 
-/// The path that the header itself gives.
+/// The path in the header itself.
 pub(super) fn path(header: &Header) -> Vec<u8> {
     let name = text(&header.as_old().name);
     match header.as_ustar().map(|ustar| text(&ustar.prefix)) {
@@ -95,8 +95,8 @@ pub(super) fn path(header: &Header) -> Vec<u8> {
     }
 }
 
-/// A numeric field: octal digits within spaces and NULs, or two's complement in base 256 when the first
-/// bit is set (GNU tar, star). An empty field is 0.
+/// A numeric field: octal digits padded with spaces and NULs, or two's complement in base 256 when the first bit is
+/// set (GNU tar, star). An empty field is 0.
 pub(super) fn numeric(field: &[u8]) -> Option<i64> {
     match field.first()? {
         first if first & 0x80 != 0 => base_256(field),

@@ -1,4 +1,4 @@
-//! An archive becomes entries.
+//! Reads entries from an archive.
 
 use std::io::{BufRead, ErrorKind};
 
@@ -10,28 +10,28 @@ use super::pax::Attributes;
 use super::sparse::{Map, TextMap};
 use super::{BLOCK, MAX_NAME, MAX_PAX, MAX_SIZE, block, shown};
 
-/// How much of an extended header is read at once.
+/// The read size for extended headers.
 const PIECE: usize = 1 << 20;
 
 /// Reads an archive entry by entry.
 ///
-/// Whatever the bytes are, it takes bounded memory and never panics. After an error it is of no more use.
+/// Whatever the input, it uses bounded memory and never panics. After an error it cannot be used any more.
 #[derive(Debug)]
 pub struct Decoder<R> {
     input: R,
     offset: u64,
-    /// What the global pax headers said so far.
+    /// The values of the global pax headers so far.
     globals: Attributes,
-    /// Path of the entry whose data is being read.
+    /// The path of the entry whose data is being read.
     name: Vec<u8>,
-    /// Data bytes of it that were not read yet, and the padding after them.
+    /// The unread data bytes of the current entry, and the padding after them.
     remaining: u64,
     padding: u64,
     ended: bool,
 }
 
 impl<R: BufRead> Decoder<R> {
-    /// An archive that begins where `input` is.
+    /// An archive that begins at the current position of `input`.
     pub fn new(input: R) -> Self {
         Self {
             input,
@@ -49,11 +49,11 @@ impl<R: BufRead> Decoder<R> {
         self.offset
     }
 
-    /// The next entry; what was not read of the last one's data is skipped. None is the end: the archive
-    /// was whole, and nothing but zeros followed it up to the end of the input.
+    /// The next entry. Unread data of the last one is skipped. `None` is the end: the archive was complete, and only
+    /// zeros followed it.
     ///
     /// # Errors
-    /// [`ArchiveError`] as the stream is.
+    /// [`ArchiveError`], depending on the stream.
     pub fn next_entry(&mut self) -> Result<Option<Entry>, ArchiveError> {
         if self.ended {
             return Ok(None);
@@ -93,8 +93,7 @@ impl<R: BufRead> Decoder<R> {
         }
     }
 
-    /// Reads data of the last entry, of a sparse file its segments' data one after the other. 0 is its
-    /// end.
+    /// Reads data of the current entry; for a sparse file, its segments' data without the holes. 0 is the end.
     ///
     /// # Errors
     /// [`ArchiveError::Truncated`] or [`ArchiveError::Read`].
@@ -109,7 +108,7 @@ impl<R: BufRead> Decoder<R> {
         Ok(got)
     }
 
-    /// The next header block; none at the two zero blocks that end an archive.
+    /// The next header block; `None` at the two zero blocks that end an archive.
     fn header(&mut self) -> Result<Option<Header>, ArchiveError> {
         let start = self.offset;
         self.name.clear();
@@ -139,7 +138,7 @@ impl<R: BufRead> Decoder<R> {
         let padded = size.next_multiple_of(BLOCK);
         let mut payload = Vec::new();
         while payload.len() < padded {
-            // What is only announced takes no memory.
+            // Memory is used only for data that arrives, not for sizes that are announced.
             let have = payload.len();
             payload.resize(padded.min(have + PIECE), 0);
             self.read_exact(payload.get_mut(have..).unwrap_or_default())?;
@@ -167,7 +166,7 @@ impl<R: BufRead> Decoder<R> {
         let id = |value, bytes: &[u8], what| {
             let id = field(value, bytes, what)?;
             let known = u32::try_from(id).ok().filter(|&id| id <= super::MAX_ID);
-            known.ok_or_else(|| at(format!("its {what}, {id}, is none on Linux")))
+            known.ok_or_else(|| at(format!("its {what}, {id}, is not valid on Linux")))
         };
         let mode = field(None, &old.mode, "mode")? & 0o7777;
         let uid = id(attributes.uid, &old.uid, "owner")?;
@@ -186,7 +185,7 @@ impl<R: BufRead> Decoder<R> {
 
         let link = attributes.link.take().or(extra.link).unwrap_or_else(|| block::text(&old.linkname));
         let kind = match header.entry_type() {
-            // The tar of Version 7 knew no directories but by the slash.
+            // Version 7 tar marked directories only by a trailing slash.
             EntryType::Regular | EntryType::Continuous if path.ends_with(b"/") => Kind::Directory,
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                 self.file(header, &attributes, size, start)?
@@ -220,13 +219,13 @@ impl<R: BufRead> Decoder<R> {
             return Err(malformed(
                 start,
                 &shown(&path),
-                "it is said to hold a partition, and is no regular file",
+                "it claims to hold a partition, but is not a regular file",
             ));
         }
         Ok(Entry { path, kind, mode, uid, gid, mtime, xattrs, traits, partition })
     }
 
-    /// A regular file: finds its map, if it is sparse, and how much data it has in the archive.
+    /// A regular file: reads its map, if it is sparse, and finds how much data it has in the archive.
     fn file(
         &mut self,
         header: &Header,
@@ -267,7 +266,7 @@ impl<R: BufRead> Decoder<R> {
         Ok(Kind::File { size, segments })
     }
 
-    /// The map of the sparse format 1.0, and the bytes that it took.
+    /// The map of sparse format 1.0, and its size in bytes.
     fn text_map(&mut self, archived: u64, start: u64) -> Result<(Map, u64), ArchiveError> {
         let name = shown(&self.name);
         let mut map = TextMap::default();
@@ -284,7 +283,7 @@ impl<R: BufRead> Decoder<R> {
         }
     }
 
-    /// The size and the map of GNU's own sparse format: in the header, and in blocks after it.
+    /// The size and map of GNU's old sparse format: in the header, and in the blocks after it.
     fn gnu_map(&mut self, header: &Header, start: u64) -> Result<(u64, Map), ArchiveError> {
         let name = shown(&self.name);
         let at = |problem: &str| malformed(start, &name, problem);
@@ -325,7 +324,7 @@ impl<R: BufRead> Decoder<R> {
         Ok(())
     }
 
-    /// Reads what follows the archive, so that whoever writes the stream is not left with it.
+    /// Reads everything after the archive, so that the writer of the stream is not left blocked.
     fn drain(&mut self) -> Result<(), ArchiveError> {
         loop {
             let rest = self.fill()?;
@@ -372,7 +371,7 @@ impl<R: BufRead> Decoder<R> {
 
     fn fill(&mut self) -> Result<&[u8], ArchiveError> {
         let failed = |source| ArchiveError::Read { offset: self.offset, source };
-        // What is there is handed out the second time.
+        // Returns the peeked bytes on the second read.
         while let Err(error) = self.input.fill_buf() {
             if error.kind() != ErrorKind::Interrupted {
                 return Err(failed(error));
@@ -392,7 +391,7 @@ impl<R: BufRead> Decoder<R> {
     }
 }
 
-/// What stands before an entry's own header.
+/// What precedes an entry's own header.
 #[derive(Default)]
 struct Extra {
     pax: Option<Vec<u8>>,

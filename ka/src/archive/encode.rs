@@ -1,4 +1,4 @@
-//! Entries become an archive.
+//! Writes entries to an archive.
 
 use std::io::Write;
 
@@ -6,25 +6,25 @@ use super::entry::{Entry, Kind, RawPartition, Time};
 use super::error::ArchiveError;
 use super::{BLOCK, MAX_PAX, block, pax, shown, sparse};
 
-/// Writes a pax archive. After each entry exactly its data has to follow; the encoder pads.
+/// Writes a pax archive. Exactly the announced data must follow each entry; the encoder pads it.
 ///
-/// The same entries and data give the same bytes. It writes in small pieces: hand it a buffered `out`.
+/// The same entries and data give the same bytes. It writes in small pieces, so `out` should be buffered.
 #[derive(Debug)]
 pub struct Encoder<W> {
     out: W,
     offset: u64,
-    /// Name of the entry whose data is being written.
+    /// The name of the entry whose data is being written.
     name: Vec<u8>,
-    /// Data bytes that the entry still owes.
+    /// Data bytes that the entry still needs.
     owed: u64,
-    /// Bytes of padding after its data.
+    /// Padding bytes after its data.
     padding: usize,
-    /// The pax records of the entry, kept to be used again.
+    /// The entry's pax records; kept to reuse the memory.
     records: Vec<u8>,
 }
 
 impl<W: Write> Encoder<W> {
-    /// An archive that begins where `out` is.
+    /// An archive that begins at the current position of `out`.
     pub fn new(out: W) -> Self {
         Self { out, offset: 0, name: Vec::new(), owed: 0, padding: 0, records: Vec::new() }
     }
@@ -37,8 +37,8 @@ impl<W: Write> Encoder<W> {
     /// Writes an entry's headers, with the map of a sparse file.
     ///
     /// # Errors
-    /// [`ArchiveError::Unfit`] if the entry's names or attributes cannot be in an archive, or if the entry
-    /// before has not all of its data; [`ArchiveError::Write`].
+    /// [`ArchiveError::Unfit`] if the entry's names or attributes cannot be represented, or if data of the previous
+    /// entry is missing; [`ArchiveError::Write`].
     pub fn entry(&mut self, entry: &Entry) -> Result<(), ArchiveError> {
         self.close_entry()?;
         let unfit = |problem: String| ArchiveError::Unfit { entry: shown(&entry.path), problem };
@@ -75,10 +75,10 @@ impl<W: Write> Encoder<W> {
         Ok(())
     }
 
-    /// Writes data of the last entry.
+    /// Writes data of the current entry.
     ///
     /// # Errors
-    /// [`ArchiveError::Unfit`] if that is more than the entry announced; [`ArchiveError::Write`].
+    /// [`ArchiveError::Unfit`] for more data than announced; [`ArchiveError::Write`].
     pub fn data(&mut self, data: &[u8]) -> Result<(), ArchiveError> {
         let Some(owed) = self.owed.checked_sub(data.len() as u64) else {
             let problem = format!("{} bytes of data more than it announced", data.len() as u64 - self.owed);
@@ -89,10 +89,10 @@ impl<W: Write> Encoder<W> {
         Ok(())
     }
 
-    /// Ends the archive and flushes what it was written to.
+    /// Ends the archive and flushes the output.
     ///
     /// # Errors
-    /// [`ArchiveError::Unfit`] if the last entry has not all of its data; [`ArchiveError::Write`].
+    /// [`ArchiveError::Unfit`] if data of the last entry is missing; [`ArchiveError::Write`].
     pub fn finish(&mut self) -> Result<(), ArchiveError> {
         self.close_entry()?;
         self.zeros(2 * BLOCK)?;
@@ -120,13 +120,13 @@ impl<W: Write> Encoder<W> {
     }
 }
 
-/// Bytes that pad `len` bytes to whole blocks.
+/// The padding of `len` bytes to whole blocks.
 fn padding(len: u64) -> usize {
     let block = BLOCK as u64;
     usize::try_from((block - len % block) % block).unwrap_or(0)
 }
 
-/// Looks whether the entry can be in an archive, and gives a sparse file's map as bytes.
+/// Checks that the entry can be archived, and returns a sparse file's map as bytes.
 fn check(entry: &Entry) -> Result<Vec<u8>, String> {
     let whole = |what: &str, bytes: &[u8]| match bytes {
         [] => Err(format!("its {what} is empty")),
@@ -141,14 +141,14 @@ fn check(entry: &Entry) -> Result<Vec<u8>, String> {
         return Err("its time has a second or more of nanoseconds".to_owned());
     }
     if entry.uid.max(entry.gid) > super::MAX_ID {
-        return Err("its owner or group is no number of one".to_owned());
+        return Err("its owner or group number is not valid".to_owned());
     }
     for xattr in &entry.xattrs {
         whole("attribute's name", &xattr.name)?;
     }
     if let Some(partition) = &entry.partition {
         if !RawPartition::is_name(partition.name.as_bytes()) {
-            return Err(format!("'{}' is no name of a partition", partition.name));
+            return Err(format!("'{}' is not a partition's name", partition.name));
         }
         if !matches!(entry.kind, Kind::File { .. }) {
             return Err("a partition travels as a regular file".to_owned());
@@ -171,7 +171,7 @@ fn check(entry: &Entry) -> Result<Vec<u8>, String> {
     }
 }
 
-/// The pax records that `entry` needs: whatever its ustar header cannot say.
+/// The pax records of `entry`: everything that its ustar header cannot hold.
 fn collect(records: &mut Vec<u8>, entry: &Entry, path: &[u8], size: u64) {
     let number = |records: &mut Vec<u8>, keyword: &str, n: u64, max: u64| {
         if n > max {

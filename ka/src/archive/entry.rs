@@ -1,14 +1,14 @@
-//! What an archive says of one file.
+//! The metadata of one file in an archive.
 
 use super::flags::Traits;
 
-/// One file of a tree: everything but its data.
+/// One file of a tree, without its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The path as the archive has it, without the slash that ends a directory's name. The root of a
-    /// tree is `.`, its children are `./NAME`.
+    /// The path in the archive, without the trailing slash of a directory. The root of a tree is `.`, its children are
+    /// `./NAME`.
     pub path: Vec<u8>,
-    /// What it is.
+    /// The kind of file.
     pub kind: Kind,
     /// Permission bits with set-user-id, set-group-id and sticky (`0o7777`).
     pub mode: u32,
@@ -16,23 +16,23 @@ pub struct Entry {
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// Time of the last change of its data.
+    /// Modification time of its data.
     pub mtime: Time,
-    /// Extended attributes. ACLs are `system.posix_acl_access` and `system.posix_acl_default` in the
-    /// kernel's binary form. The packer sorts them by name; the decoder keeps the archive's order.
+    /// Extended attributes. ACLs are `system.posix_acl_access` and `system.posix_acl_default` in the kernel's binary
+    /// form. The packer sorts by name; the decoder keeps the archive's order.
     pub xattrs: Vec<Xattr>,
-    /// Flags, project, and what else chattr(1) and xfs_io(8) set.
+    /// Inode flags, project id, and other values set by chattr(1) and xfs_io(8).
     pub traits: Traits,
-    /// The golden partition whose bytes a regular file holds; none for files of a tree.
+    /// The golden partition whose bytes a regular file holds; `None` for files of a tree.
     pub partition: Option<RawPartition>,
 }
 
-/// A partition that travels byte by byte, as a regular file among the others.
+/// A partition that is copied byte by byte, as a regular file among the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawPartition {
-    /// What sender and receiver call it, such as `sda3`: no path.
+    /// Its name for sender and receiver, such as `sda3`; not a path.
     pub name: String,
-    /// What the file's holes are.
+    /// The meaning of the file's holes.
     pub holes: RawHoles,
 }
 
@@ -41,12 +41,12 @@ pub struct RawPartition {
 pub enum RawHoles {
     /// Zeros: they are content.
     Zero,
-    /// Whatever there was before: the file system does not use these blocks.
+    /// Anything: the file system does not use these blocks.
     Unused,
 }
 
 impl RawHoles {
-    /// Its name in an archive.
+    /// The name in an archive.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -55,7 +55,7 @@ impl RawHoles {
         }
     }
 
-    /// What has this name.
+    /// The meaning with this name.
     #[must_use]
     pub fn of_name(name: &[u8]) -> Option<Self> {
         [Self::Zero, Self::Unused].into_iter().find(|holes| holes.name().as_bytes() == name)
@@ -63,32 +63,32 @@ impl RawHoles {
 }
 
 impl RawPartition {
-    /// Whether the name is one that both sides can have for a partition.
+    /// Whether both sides can use this name for a partition.
     #[must_use]
     pub fn is_name(name: &[u8]) -> bool {
         (1..=64).contains(&name.len()) && name.iter().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(b))
     }
 }
 
-/// What a file is.
+/// The kind of file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A regular file.
     File {
         /// Size in bytes, holes included.
         size: u64,
-        /// Where its data is, if it has holes: in order, without overlap, none empty. The bytes
-        /// that follow the entry are these segments' alone.
+        /// The places of its data, if it has holes: sorted, without overlap, none empty. Only the bytes of these
+        /// segments follow the entry.
         segments: Option<Vec<Segment>>,
     },
     /// A directory.
     Directory,
     /// A symbolic link.
     Symlink {
-        /// What it says, as it is.
+        /// The target, unchanged.
         target: Vec<u8>,
     },
-    /// Another name of a file that came before.
+    /// Another name of an earlier file.
     HardLink {
         /// The path of that file in the archive.
         target: Vec<u8>,
@@ -111,16 +111,16 @@ pub enum Kind {
     Fifo,
 }
 
-/// A part of a sparse file that is not a hole.
+/// A data segment of a sparse file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// Where it begins, in bytes.
+    /// Its start in bytes.
     pub offset: u64,
-    /// How long it is, in bytes.
+    /// Its length in bytes.
     pub len: u64,
 }
 
-/// A point in time, as `struct timespec` has it: `sec` seconds since 1970 and `nsec` later.
+/// A point in time, as in `struct timespec`: `sec` seconds since 1970 plus `nsec`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time {
     /// Seconds since 1970-01-01 00:00 UTC; negative before it.
@@ -132,14 +132,14 @@ pub struct Time {
 /// An extended attribute.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Xattr {
-    /// The whole name, such as `user.comment`.
+    /// The full name, such as `user.comment`.
     pub name: Vec<u8>,
     /// The value, any bytes.
     pub value: Vec<u8>,
 }
 
 impl Entry {
-    /// How many bytes of data follow the entry: a file's size less its holes, else 0.
+    /// The number of data bytes after the entry: a file's size without its holes, else 0.
     #[must_use]
     pub fn data_len(&self) -> u64 {
         match &self.kind {

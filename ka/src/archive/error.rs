@@ -2,7 +2,7 @@
 
 use std::io;
 
-/// An archive that cannot be read or written any further. Offsets are bytes from the stream's start.
+/// Why an archive cannot be read or written any further. Offsets are bytes from the start of the stream.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ArchiveError {
@@ -11,47 +11,47 @@ pub enum ArchiveError {
     Truncated {
         /// Where it ended.
         offset: u64,
-        /// What was being read: an entry's name, or the part of the archive.
+        /// What was being read: the entry's name, or the part of the archive.
         inside: String,
     },
-    /// The bytes are not a tar, or say something that cannot be.
+    /// The bytes are not a tar, or contain an impossible value.
     #[error("byte {offset} of the archive, {entry}: {problem}")]
     Malformed {
-        /// Where the header begins, or how far the data was read.
+        /// The offset of the header, or how far the data was read.
         offset: u64,
         /// The entry's name, or the part of the archive.
         entry: String,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
     /// Something follows the end of the archive.
     #[error("byte {offset} of the archive: data after its end")]
     Trailing {
-        /// Where it is.
+        /// Its offset.
         offset: u64,
     },
-    /// The entry cannot be written as it is given.
+    /// The entry cannot be archived as it is given.
     #[error("{entry} does not fit into an archive: {problem}")]
     Unfit {
         /// The entry's name.
         entry: String,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
-    /// The stream could not be read.
+    /// The stream cannot be read.
     #[error("cannot read the archive at byte {offset}")]
     Read {
         /// How far it was read.
         offset: u64,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The stream could not be written.
+    /// The stream cannot be written.
     #[error("cannot write the archive at byte {offset}")]
     Write {
         /// How far it was written.
         offset: u64,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
 }

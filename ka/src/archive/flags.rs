@@ -1,18 +1,19 @@
-//! Flags of an inode, as chattr(1) sets them, and their names in an archive.
+//! Inode flags, as chattr(1) sets them, and their names in an archive.
 //!
-//! The record is `SCHILY.fflags`, which star invented and bsdtar writes on Linux too. The names are bsdtar's (of
-//! libarchive 3.6) where it has one. It passes over the others, which are those of chattr(1) and xfs_io(8).
+//! The record is `SCHILY.fflags`, invented by star and also written by bsdtar on Linux. The names are bsdtar's
+//! (libarchive 3.6) where it has one; the others are those of chattr(1) and xfs_io(8), which bsdtar ignores.
 
 use serde::{Deserialize, Serialize};
 
-/// Flags of an inode: the kernel's `FS_*_FL` in the lower half, `FS_XFLAG_*` that have no such bit in the upper half.
+/// Inode flags: the kernel's `FS_*_FL` in the lower half, and in the upper half those `FS_XFLAG_*` that have no
+/// counterpart there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Flags(u64);
 
-/// Where the bits of `FS_XFLAG_*` begin.
+/// The position of the `FS_XFLAG_*` bits.
 const X: u32 = 32;
 
-/// Names and bits (linux/fs.h). Of several names of a bit the first is written, and all are read.
+/// Names and bits (linux/fs.h). Of several names for a bit the first is written, and all are read.
 const NAMES: [(&str, Flags); 32] = [
     ("schg", Flags::IMMUTABLE),
     ("schange", Flags::IMMUTABLE),
@@ -51,28 +52,28 @@ const NAMES: [(&str, Flags); 32] = [
 impl Flags {
     /// None.
     pub const NONE: Self = Self(0);
-    /// `+i`: nothing about it changes.
+    /// `+i`: immutable.
     pub const IMMUTABLE: Self = Self(0x10);
-    /// `+a`: it only grows.
+    /// `+a`: append only.
     pub const APPEND: Self = Self(0x20);
-    /// `+c`: it is compressed.
+    /// `+c`: compressed.
     pub const COMPRESS: Self = Self(0x4);
-    /// `+m`: it is not compressed.
+    /// `+m`: not compressed.
     pub const NO_COMPRESS: Self = Self(0x400);
-    /// `+C`: it is overwritten in place.
+    /// `+C`: no copy on write.
     pub const NO_COW: Self = Self(0x80_0000);
-    /// `+P`: what is made in it has its project id.
+    /// `+P`: new entries inherit the project id.
     pub const PROJECT_INHERIT: Self = Self(0x2000_0000);
-    /// `+F`: names in it differ by more than their case.
+    /// `+F`: case-insensitive names.
     pub const CASEFOLD: Self = Self(0x4000_0000);
-    /// It has a wish for the size of its extents.
+    /// It has an extent size hint.
     pub const EXTENT_SIZE: Self = Self(0x800 << X);
-    /// What is made in it has its wish.
+    /// New entries inherit its hint.
     pub const EXTENT_SIZE_INHERIT: Self = Self(0x1000 << X);
-    /// It has a wish for the size of extents that are copied on write.
+    /// It has a hint for the size of copy-on-write extents.
     pub const COW_EXTENT_SIZE: Self = Self(0x1_0000 << X);
 
-    /// What somebody may set. Other bits tell how the file system keeps the file.
+    /// The bits that can be set. Others report how the file system stores the file.
     const SETTABLE: Self = {
         let (mut all, mut i) = (0, 0);
         while i < NAMES.len() {
@@ -82,7 +83,7 @@ impl Flags {
         Self(all)
     };
 
-    /// From the kernel's two words (`FS_IOC_GETFLAGS`, and `fsx_xflags` of `FS_IOC_FSGETXATTR`): those that can be set.
+    /// The settable flags from the kernel's two words (`FS_IOC_GETFLAGS`, and `fsx_xflags` of `FS_IOC_FSGETXATTR`).
     #[must_use]
     pub fn of_kernel(flags: u32, xflags: u32) -> Self {
         Self(u64::from(flags) | u64::from(xflags) << X).and(Self::SETTABLE)
@@ -94,13 +95,13 @@ impl Flags {
         u32::try_from(self.0 & u64::from(u32::MAX)).unwrap_or_default()
     }
 
-    /// The word of `fsx_xflags` without those that have a bit in the other word.
+    /// The word of `fsx_xflags`, without flags that are in the other word.
     #[must_use]
     pub fn xword(self) -> u32 {
         u32::try_from(self.0 >> X).unwrap_or_default()
     }
 
-    /// Whether there is none.
+    /// Whether no flag is set.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.0 == 0
@@ -112,37 +113,37 @@ impl Flags {
         self.and(others) == others
     }
 
-    /// Those that both have.
+    /// The intersection.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
-    /// Those that either has.
+    /// The union.
     #[must_use]
     pub const fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Those that `other` has not.
+    /// The flags not in `other`.
     #[must_use]
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
-    /// Each by itself.
+    /// Each flag separately.
     pub fn each(self) -> impl Iterator<Item = Self> {
         (0..64).map(|bit| Self(1 << bit)).filter(move |flag| self.has(*flag))
     }
 
-    /// The value of the record: names with commas between them.
+    /// The record's value: names separated by commas.
     #[must_use]
     pub fn names(self) -> String {
         let name = |flag: Self| NAMES.iter().find(|(_, known)| *known == flag).map(|(name, _)| *name);
         self.each().filter_map(name).collect::<Vec<_>>().join(",")
     }
 
-    /// What such a value says. Names of other systems, and of flags that nobody knows here, say nothing.
+    /// Parses such a value. Unknown names, and those of other systems, are ignored.
     #[must_use]
     pub fn of_names(value: &[u8]) -> Self {
         let one = |name: &[u8]| NAMES.iter().find(|(known, _)| known.as_bytes() == name.trim_ascii());
@@ -151,16 +152,16 @@ impl Flags {
     }
 }
 
-/// What an inode has beside mode, owner, times and extended attributes.
+/// The attributes of an inode other than mode, owner, times and extended attributes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traits {
     /// Its flags.
     pub flags: Flags,
-    /// Its project, by which ext4 and XFS count quotas.
+    /// Its project id, by which ext4 and XFS account quotas.
     pub project: u32,
-    /// The size in bytes that its extents should have (XFS), if [`Flags::EXTENT_SIZE`] or the flag to inherit it is set.
+    /// The extent size hint in bytes (XFS), if [`Flags::EXTENT_SIZE`] or its inherit flag is set.
     pub extent_size: u32,
-    /// The same for extents that are copied on write.
+    /// The same for copy-on-write extents.
     pub cow_extent_size: u32,
 }
 
@@ -183,7 +184,7 @@ mod tests {
             assert_eq!(flags.names(), names);
             assert_eq!(Flags::of_names(names.as_bytes()), flags);
         }
-        // BSD's names, and what it cannot mean on Linux.
+        // BSD's names, and names without a meaning on Linux.
         assert_eq!(
             Flags::of_names(b"uchg,opaque, sappend,nocompress,arch"),
             Flags::IMMUTABLE.or(Flags::APPEND)
@@ -196,7 +197,7 @@ mod tests {
         for flag in Flags::SETTABLE.each() {
             assert_eq!(Flags::of_names(flag.names().as_bytes()), flag, "{flag:?}");
         }
-        // Extents, indexes and inline data tell how a file is kept.
+        // Extents, indexes and inline data only report how a file is stored.
         assert_eq!(Flags::of_kernel(0x8_0000 | 0x1000 | 0x1000_0000 | 0x800, 0x8000_0000), Flags::NONE);
     }
 }

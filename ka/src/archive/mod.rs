@@ -1,21 +1,20 @@
-//! The rules by which a tree of files becomes a POSIX pax tar, and a tar a tree.
+//! Packs a tree of files into a POSIX pax tar and back.
 //!
-//! The stream of a session is an ordinary tar, so that any root file system's tarball is a source and
-//! any tar can open what was captured. Written is the pax format of POSIX.1-2008 (`pax`, "pax
-//! Interchange Format") with the records by which GNU tar and star extend it: `SCHILY.xattr.*`,
-//! `SCHILY.acl.*`, `SCHILY.fflags` and `GNU.sparse.*` 1.0. Read is that, ustar, the tar of Version 7, and GNU's own
-//! format with its long names and its sparse files.
+//! The stream of a session is an ordinary tar, so that any root file system's tarball is a source and any tar can open
+//! a capture. It is written in the pax format of POSIX.1-2008 (`pax`, "pax Interchange Format") with the extensions of
+//! GNU tar and star: `SCHILY.xattr.*`, `SCHILY.acl.*`, `SCHILY.fflags` and `GNU.sparse.*` 1.0. It reads that, ustar,
+//! Version 7 tar, and GNU's own format with long names and sparse files.
 //!
-//! Projects have no keyword anywhere; ours are `KA.project`, `KA.extsize` and `KA.cowextsize`.
+//! Project ids have no keyword anywhere; ours are `KA.project`, `KA.extsize` and `KA.cowextsize`.
 //!
-//! A partition that is copied byte by byte is a regular file with holes and two records of our own
-//! (`KA.partition`, its name, and `KA.holes`, what the holes are). Another tar makes an image file of it.
+//! A partition that is copied byte by byte is a regular file with holes and two records of our own: `KA.partition`,
+//! its name, and `KA.holes`, the meaning of the holes. Another tar extracts an image file from it.
 //!
-//! The `tar` crate knows the header block's layout and is used for it. Records, negative times,
-//! binary-safe attributes and sparse maps are done here, because it lacks them.
+//! The `tar` crate provides the layout of the header block. Records, negative times, binary-safe attributes and sparse
+//! maps are done here, because the crate lacks them.
 //!
-//! Paths are bytes as they are in the archive; what they may be on a file system is decided by who
-//! unpacks them. Owners are numbers only: a clone has the golden node's own user table.
+//! Paths are the archive's bytes; the unpacker decides what is allowed on a file system. Owners are numbers only: a
+//! clone has the golden node's user table.
 
 mod acl;
 mod block;
@@ -37,27 +36,27 @@ pub use error::ArchiveError;
 pub use flags::{Flags, Traits};
 pub use report::{Note, Notes, Progress, shown};
 
-/// A tar's unit in bytes: headers are one block, data is padded to whole blocks.
+/// A tar's unit in bytes: a header is one block, and data is padded to whole blocks.
 pub const BLOCK: usize = 512;
 
-/// The largest pax header in bytes. An entry's path, link target and extended attributes together must fit: the kernel
-/// lists 64 KiB of attributes' names, of 7 bytes at least, and each may have 64 KiB. A header takes memory as it comes,
-/// not as it is announced.
+/// The maximum size of a pax header in bytes. It must hold an entry's path, link target and extended attributes: the
+/// kernel lists 64 KiB of attribute names of at least 7 bytes, and each value may have 64 KiB. Memory is used as a
+/// header arrives, not as it is announced.
 pub const MAX_PAX: usize = 1 << 30;
 
-/// The largest long name of GNU's format, and the most that global headers may say, in bytes.
+/// The maximum size of a long name in GNU's format, and of all global headers, in bytes.
 pub const MAX_NAME: usize = 1 << 20;
 
-/// The most data segments that a sparse file's map may have.
+/// The maximum number of data segments in a sparse file's map.
 pub const MAX_SEGMENTS: usize = 1 << 20;
 
-/// The largest file in bytes: what Linux's `off_t` can say.
+/// The maximum size of a file in bytes: the limit of Linux's `off_t`.
 pub const MAX_SIZE: u64 = i64::MAX as u64;
 
-/// The largest number of an owner or group. The one above it means "nobody" to `chown(2)`.
+/// The largest user or group id. The next one means "unchanged" to `chown(2)`.
 pub const MAX_ID: u32 = u32::MAX - 1;
 
-/// Reads an unsigned decimal number, digits only.
+/// Parses an unsigned decimal number, digits only.
 fn number(text: &[u8]) -> Option<u64> {
     if !text.iter().all(u8::is_ascii_digit) {
         return None;

@@ -1,6 +1,6 @@
-//! Pax extended header records: `LENGTH KEYWORD=VALUE\n`, the length counting itself.
+//! Pax extended header records: `LENGTH KEYWORD=VALUE\n`, where the length includes itself.
 //!
-//! Values are bytes and may hold newlines, so a record is read by its length alone.
+//! Values are bytes and may contain newlines, so only the length delimits a record.
 
 use std::collections::BTreeMap;
 
@@ -15,19 +15,19 @@ const ACL_ACCESS: &str = "SCHILY.acl.access";
 const ACL_DEFAULT: &str = "SCHILY.acl.default";
 const XATTR_ACL_ACCESS: &[u8] = b"system.posix_acl_access";
 const XATTR_ACL_DEFAULT: &[u8] = b"system.posix_acl_default";
-/// What an attribute takes beside its bytes: the map's place for it and two vectors.
+/// The memory that an attribute takes besides its bytes: its place in the map and two vectors.
 const RECORD: usize = 64;
 /// The partition whose bytes a regular file holds.
 pub(super) const PARTITION: &[u8] = b"KA.partition";
-/// What the holes of such a file are.
+/// The meaning of the holes in such a file.
 pub(super) const HOLES: &[u8] = b"KA.holes";
-/// The flags of an inode.
+/// Inode flags.
 const FLAGS: &[u8] = b"SCHILY.fflags";
-/// The project of an inode.
+/// The project id.
 const PROJECT: &[u8] = b"KA.project";
-/// The size of extents that an inode asks for.
+/// The extent size hint.
 const EXTENT_SIZE: &[u8] = b"KA.extsize";
-/// The same for those that are copied on write.
+/// The hint for copy-on-write extents.
 const COW_EXTENT_SIZE: &[u8] = b"KA.cowextsize";
 const NANOS: u32 = 1_000_000_000;
 
@@ -50,7 +50,7 @@ fn digits(n: usize) -> usize {
     n.checked_ilog10().map_or(1, |log| log as usize + 1)
 }
 
-/// Appends flags, project and the like, as far as they say anything.
+/// Appends flags, project id and hints, if set.
 pub(super) fn push_traits(records: &mut Vec<u8>, traits: &Traits) {
     let Traits { flags, project, extent_size, cow_extent_size } = *traits;
     if !flags.is_empty() {
@@ -65,7 +65,7 @@ pub(super) fn push_traits(records: &mut Vec<u8>, traits: &Traits) {
     }
 }
 
-/// Appends a file's extended attributes, and its ACLs as text beside their binary form.
+/// Appends a file's extended attributes, with its ACLs both as text and in binary.
 pub(super) fn push_xattrs(records: &mut Vec<u8>, xattrs: &[Xattr]) {
     for xattr in xattrs {
         let text = match xattr.name.as_slice() {
@@ -78,7 +78,7 @@ pub(super) fn push_xattrs(records: &mut Vec<u8>, xattrs: &[Xattr]) {
         }
         let mut keyword = XATTR.as_bytes().to_vec();
         for &byte in &xattr.name {
-            // A keyword ends at the first `=`; GNU tar escapes it like this.
+            // A keyword ends at the first `=`; GNU tar escapes it in this way.
             match byte {
                 b'=' => keyword.extend(b"%3D"),
                 b'%' => keyword.extend(b"%25"),
@@ -104,7 +104,7 @@ fn xattr_name(keyword: &[u8]) -> Vec<u8> {
     name
 }
 
-/// A time as a decimal number of seconds. It is a real number: half a second before 1970 is `-0.5`.
+/// A time as a decimal number of seconds: half a second before 1970 is `-0.5`.
 pub(super) fn time_text(time: Time) -> String {
     if time.nsec == 0 {
         return time.sec.to_string();
@@ -118,7 +118,7 @@ pub(super) fn time_text(time: Time) -> String {
     text.trim_end_matches('0').to_owned()
 }
 
-/// Reads such a number. Digits finer than a nanosecond are dropped.
+/// Parses such a number. Digits beyond nanoseconds are dropped.
 pub(super) fn time(text: &[u8]) -> Option<Time> {
     let (negative, text) = match text {
         [b'-', rest @ ..] => (true, rest),
@@ -143,12 +143,12 @@ pub(super) fn time(text: &[u8]) -> Option<Time> {
     Some(Time { sec: i64::try_from(sec).ok()?, nsec })
 }
 
-/// Such a number of 32 bits; an empty value is 0.
+/// Parses a 32-bit number; an empty value is 0.
 fn number_32(text: &[u8]) -> Option<u32> {
     if text.is_empty() { Some(0) } else { u32::try_from(number(text)?).ok() }
 }
 
-/// Iterates over the records of a header: keyword and value.
+/// Iterates over a header's records: keyword and value.
 pub(super) fn records(mut bytes: &[u8]) -> impl Iterator<Item = Result<(&[u8], &[u8]), String>> {
     std::iter::from_fn(move || {
         if bytes.is_empty() {
@@ -175,7 +175,7 @@ fn split_record(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     Some((record.get(..equals)?, record.get(equals + 1..)?, bytes.get(len..)?))
 }
 
-/// What the records say of one entry, or of all that follow.
+/// The records' values, for one entry or for all that follow.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Attributes {
     pub(super) path: Option<Vec<u8>>,
@@ -193,23 +193,23 @@ pub(super) struct Attributes {
     acl_default: Option<Vec<u8>>,
 }
 
-/// What `GNU.sparse.*` says of one entry.
+/// The values of `GNU.sparse.*` for one entry.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sparse {
-    /// The file's own name; the entry's is made up for tars that know no sparse files.
+    /// The file's real name; the entry has a made-up one for tars without sparse support.
     pub(super) name: Option<Vec<u8>>,
     /// The file's size with its holes.
     pub(super) size: Option<u64>,
-    /// The map of the formats 0.0 and 0.1.
+    /// The map of formats 0.0 and 0.1.
     pub(super) map: Option<Map>,
     major: Option<u64>,
     minor: Option<u64>,
-    /// Format 0.0: the offset whose length comes next.
+    /// Format 0.0: an offset whose length comes next.
     offset: Option<u64>,
 }
 
 impl Sparse {
-    /// Does the map stand before the data (format 1.0)?
+    /// Whether the map precedes the data (format 1.0).
     pub(super) fn map_in_data(&self) -> Result<bool, String> {
         match (self.major, self.minor) {
             (None | Some(0), _) => Ok(false),
@@ -222,7 +222,7 @@ impl Sparse {
 }
 
 impl Attributes {
-    /// Takes over what a whole header says.
+    /// Applies a whole header.
     pub(super) fn apply(&mut self, header: &[u8]) -> Result<(), String> {
         for record in records(header) {
             let (keyword, value) = record?;
@@ -232,8 +232,8 @@ impl Attributes {
         Ok(())
     }
 
-    /// One record; none if its value is none that the keyword can have. An empty value takes back what
-    /// was said before (POSIX), except for extended attributes, which may be empty.
+    /// Applies one record; `None` if the keyword cannot have this value. An empty value cancels an earlier one
+    /// (POSIX), except for extended attributes, which may be empty.
     fn record(&mut self, keyword: &[u8], value: &[u8]) -> Option<Result<(), String>> {
         let text = || Some(value.to_vec()).filter(|v| !v.is_empty());
         let numeric = || if value.is_empty() { Some(None) } else { number(value).map(Some) };
@@ -280,7 +280,7 @@ impl Attributes {
         Some(Ok(()))
     }
 
-    /// Bytes of memory that the values take, of which there may be any number.
+    /// The memory in bytes that the values take; their number is unlimited.
     pub(super) fn held(&self) -> usize {
         let xattrs = self.xattrs.iter().map(|(name, value)| name.len() + value.len() + RECORD).sum::<usize>();
         let texts = [&self.path, &self.link, &self.acl_access, &self.acl_default, &self.sparse.name];
@@ -288,7 +288,7 @@ impl Attributes {
         xattrs + texts + self.sparse.map.as_ref().map_or(0, Map::held)
     }
 
-    /// Flags, project and the like.
+    /// Flags, project id and hints.
     pub(super) fn take_traits(&mut self) -> Traits {
         std::mem::take(&mut self.traits)
     }
@@ -298,7 +298,7 @@ impl Attributes {
         match (self.partition.take(), self.holes.take()) {
             (None, None) => Ok(None),
             (Some(name), Some(holes)) => Ok(Some(RawPartition { name, holes })),
-            _ => Err("of a partition's two records one is missing".to_owned()),
+            _ => Err("one of a partition's two records is missing".to_owned()),
         }
     }
 
@@ -306,8 +306,8 @@ impl Attributes {
         self.xattrs.insert(name, value.to_vec());
     }
 
-    /// The extended attributes, by name. ACLs in binary form are exact and win over text; an access ACL
-    /// that says no more than the mode is none.
+    /// The extended attributes, by name. Binary ACLs are exact and take precedence over text; an access ACL that only
+    /// repeats the mode is dropped.
     pub(super) fn take_xattrs(&mut self) -> Result<Vec<Xattr>, String> {
         let mut xattrs = std::mem::take(&mut self.xattrs);
         let access = self.acl_access.take().map(|text| (XATTR_ACL_ACCESS, text, true));

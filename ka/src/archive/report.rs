@@ -1,11 +1,11 @@
-//! What a packer and an unpacker tell while they work, and afterwards.
+//! Progress and notes of a packer or unpacker.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::notes::{NoteKind, Tally};
 use crate::shown::is_hostile;
 
-/// How far a packer or an unpacker is. Read it from any thread.
+/// The progress of a packer or unpacker, readable from any thread.
 #[derive(Debug, Default)]
 pub struct Progress {
     entries: AtomicU64,
@@ -25,21 +25,21 @@ impl Progress {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Says how far it is.
+    /// Reports the progress.
     pub fn set(&self, entries: u64, bytes: u64) {
         self.entries.store(entries, Ordering::Relaxed);
         self.bytes.store(bytes, Ordering::Relaxed);
     }
 }
 
-/// Something that a person should know of one file, and that is no failure.
+/// Something about one file that a person should know but that is not a failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
     /// The file's path in the archive.
     pub path: Vec<u8>,
     /// What happened.
     pub what: String,
-    /// What that is counted as.
+    /// The kind under which it is counted.
     pub kind: NoteKind,
 }
 
@@ -49,7 +49,8 @@ impl std::fmt::Display for Note {
     }
 }
 
-/// The notes of one tree. A thing that befalls every file of a large tree is told only so many times.
+/// The notes about one tree. Only the first of each kind are kept, since a problem may affect every file of a large
+/// tree.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Notes {
     list: Vec<Note>,
@@ -72,7 +73,7 @@ impl Notes {
         }
     }
 
-    /// Adds those of a part of the work.
+    /// Adds the notes of a part of the work.
     pub fn append(&mut self, more: Self) {
         let room = Self::MAX - self.list.len().min(Self::MAX);
         let beyond = more.list.len().saturating_sub(room);
@@ -81,7 +82,7 @@ impl Notes {
         self.tally.merge(&more.tally);
     }
 
-    /// The first ones.
+    /// The first notes.
     #[must_use]
     pub fn first(&self) -> &[Note] {
         &self.list
@@ -93,7 +94,7 @@ impl Notes {
         self.omitted
     }
 
-    /// How many there were of each kind.
+    /// The count of each kind.
     #[must_use]
     pub fn tally(&self) -> &Tally {
         &self.tally
@@ -108,7 +109,8 @@ impl Notes {
     }
 }
 
-/// A path of any bytes as a person may read it and type it: hostile characters escaped, what is no UTF-8 replaced.
+/// A path of any bytes in a form that a person can read and type: control characters are escaped, invalid UTF-8 is
+/// replaced.
 #[must_use]
 pub fn shown(path: &[u8]) -> String {
     let mut text = String::with_capacity(path.len());

@@ -1,13 +1,13 @@
-//! The maps of sparse files, in the forms in which tars write them.
+//! The maps of sparse files, in each form that tars write.
 
 use super::entry::Segment;
 use super::{BLOCK, MAX_SEGMENTS, MAX_SIZE};
 
-/// The map that stands before the data of a file in GNU's sparse format 1.0: the number of segments, then
-/// offset and length of each, a decimal number a line, padded to whole blocks.
+/// The map before a file's data in GNU's sparse format 1.0: the number of segments, then the offset and length of
+/// each, one decimal number per line, padded to whole blocks.
 pub(super) fn to_text(size: u64, segments: &[Segment]) -> Vec<u8> {
     let end = segments.last().map_or(0, |s| s.offset.saturating_add(s.len));
-    // GNU tar gives a file its size by its last segment, and so a hole at the end needs an empty one.
+    // GNU tar takes a file's size from its last segment, so a hole at the end needs an empty one.
     let last = (end < size).then_some(Segment { offset: size, len: 0 });
     let mut text = format!("{}\n", segments.len() + usize::from(last.is_some())).into_bytes();
     for s in segments.iter().chain(&last) {
@@ -27,7 +27,7 @@ pub(super) struct TextMap {
 }
 
 impl TextMap {
-    /// Takes the next block; true when the map ends within it.
+    /// Takes the next block, and returns whether the map ends in it.
     pub(super) fn block(&mut self, block: &[u8; BLOCK]) -> Result<bool, String> {
         for &byte in block {
             match byte {
@@ -62,17 +62,17 @@ impl TextMap {
         Ok(self.map.pairs == expected)
     }
 
-    /// The map, once it is whole.
+    /// The map, once it is complete.
     pub(super) fn finish(self) -> Map {
         self.map
     }
 }
 
-/// A map as it is read; what it says is checked at the end.
+/// A map while it is read; its values are checked at the end.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Map {
     segments: Vec<Segment>,
-    /// Pairs of numbers read, empty segments included.
+    /// The pairs read so far, including empty segments.
     pairs: usize,
 }
 
@@ -94,7 +94,7 @@ impl Map {
         self.segments.len() * size_of::<Segment>()
     }
 
-    /// Reads `offset,length,offset,length…`, the form of format 0.1.
+    /// Parses `offset,length,offset,length…`, the form of format 0.1.
     pub(super) fn from_list(text: &[u8]) -> Result<Self, String> {
         let mut map = Self::default();
         let mut offset = None;
@@ -118,7 +118,7 @@ impl Map {
     }
 }
 
-/// Is this the map of a file of `size` bytes?
+/// Whether this is the map of a file of `size` bytes.
 pub(super) fn check(size: u64, segments: &[Segment]) -> Result<(), String> {
     if size > MAX_SIZE {
         return Err(format!("its size, {size} bytes, is beyond any file's"));

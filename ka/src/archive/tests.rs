@@ -1,4 +1,4 @@
-//! Entries through encoder and decoder, and archives that were damaged on the way.
+//! Entries through encoder and decoder, and archives damaged in transit.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -67,7 +67,7 @@ prop_compose! {
     }
 }
 
-/// The archive of `entries`, each with data that tells where it is from.
+/// The archive of `entries`, each with data that identifies its position.
 fn archive(entries: &[Entry]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut encoder = Encoder::new(&mut bytes);
@@ -134,7 +134,7 @@ proptest! {
         prop_assert!(told);
     }
 
-    /// Checksums are set right again, so that the damage gets past them.
+    /// Checksums are corrected, so that the damage gets past them.
     #[test]
     fn damage_never_panics(
         entries in vec(entry(), 1..4),
@@ -144,7 +144,7 @@ proptest! {
         let mut bytes = archive(&entries);
         let len = bytes.len();
         for (at, byte) in hits {
-            // Most of an archive's bytes are data; headers and records are where it hurts.
+            // Most bytes of an archive are data; headers and records are the interesting targets.
             let at = if byte % 2 == 0 { at.index(len) } else { at.index(len.min(1536)) };
             bytes[at] = byte;
         }
@@ -282,7 +282,7 @@ fn global_records_are_not_gathered_without_end() {
 
 #[test]
 fn an_extended_header_has_a_limit_and_an_entry() {
-    // Nobody waits for what is too large, and what is only announced takes no memory.
+    // A size that is too large is refused at once, and an announced size takes no memory.
     for (kind, size, said) in [
         (tar::EntryType::XHeader, MAX_PAX + 1, "larger than 1024 MiB"),
         (tar::EntryType::XGlobalHeader, MAX_NAME + 1, "larger than 1 MiB"),
@@ -308,5 +308,5 @@ fn an_error_says_where_and_of_what() {
     pax::push(&mut records, b"uid", b"4294967295");
     let error = read(&with_records(tar::EntryType::XHeader, &records)).unwrap_err();
     let text = error.to_string();
-    assert_eq!(text, "byte 1024 of the archive, ./café\\n: its owner, 4294967295, is none on Linux");
+    assert_eq!(text, "byte 1024 of the archive, ./café\\n: its owner, 4294967295, is not valid on Linux");
 }

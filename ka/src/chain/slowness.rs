@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::ids::{NodeId, Offset};
 use super::reason::Reason;
 use super::shares::{Shares, Spent};
@@ -27,7 +29,7 @@ const PATIENCE: u32 = 10;
 const IN_VAIN: u32 = 2;
 
 /// When somebody is too slow.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SlowLimits {
     /// Below this share of the best rate, from 0 (nobody) to 1.
     pub min_share: f64,

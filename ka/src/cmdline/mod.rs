@@ -1,9 +1,9 @@
-//! What the kernel's command line asks of stage1.
+//! The parameters for stage1 on the kernel command line.
 //!
-//! It speaks the original's language (`automatic=method:ka,interface:eth0,network:dhcp … kamethod`), the
-//! `ka.*` parameters for what that lacks, and pxelinux's `BOOTIF=`. A value of ours that makes no sense is an
-//! error, as a node that guesses may take the wrong card or the wrong server; a name of ours that nobody knows
-//! is a warning. Everything else belongs to the kernel or to others.
+//! These are the original's syntax (`automatic=method:ka,interface:eth0,network:dhcp … kamethod`), `ka.*` parameters
+//! for what it lacks, and pxelinux's `BOOTIF=`. An invalid value of one of our parameters is an error, because a node
+//! that guesses may take the wrong card or server. An unknown parameter of ours is a warning. Everything else belongs
+//! to the kernel or to other programs.
 
 #[cfg(test)]
 mod tests;
@@ -16,39 +16,39 @@ use crate::mac::Mac;
 use crate::wire::{CONTROL_PORT, session_names};
 pub use words::words;
 
-/// What was asked for.
+/// The request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandLine {
-    /// The machine was booted to be cloned. Without it, nothing on its disks may be touched.
+    /// Whether the machine was booted to be cloned. If not, its disks must not be touched.
     pub kamethod: bool,
-    /// Which card to use, unless [`CommandLine::bootif`] names one.
+    /// The card to use, unless [`CommandLine::bootif`] names one.
     pub interface: Interface,
-    /// The card that the boot loader used (pxelinux's `IPAPPEND 2` or `SYSAPPEND 2`). It wins: after
-    /// the kernel has renamed the cards, only the address tells which one is wired.
+    /// The card that the boot loader used (pxelinux's `IPAPPEND 2` or `SYSAPPEND 2`). It takes precedence: after the
+    /// kernel has renamed the cards, only the address identifies the wired one.
     pub bootif: Option<Mac>,
-    /// The VLAN whose tag the node's frames carry; none without tags.
+    /// The VLAN tag of the node's frames; `None` for untagged frames.
     pub vlan: Option<u16>,
     /// How the card gets its address.
     pub addressing: Addressing,
-    /// Where the controller is, if the command line says so.
+    /// The controller's address, if given.
     pub server: Option<Server>,
     /// The session to ask for.
     pub session: String,
-    /// Where the log is put in the end, beside the controller.
+    /// An additional place for the log, besides the controller.
     pub store_log: Option<LogServer>,
-    /// Log more.
+    /// Whether to log debug messages.
     pub debug: bool,
-    /// What was not understood, for the log; each names the parameter.
+    /// Warnings about what was not understood, for the log; each names the parameter.
     pub warnings: Vec<String>,
 }
 
-/// Which card to use.
+/// The card to use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Interface {
     /// The first one with a carrier.
     #[default]
     Auto,
-    /// The one of that name.
+    /// The one with this name.
     Name(String),
 }
 
@@ -58,46 +58,46 @@ pub enum Addressing {
     /// From a DHCP server.
     #[default]
     Dhcp,
-    /// As the command line says.
+    /// From the command line.
     Static(StaticAddress),
 }
 
-/// An address that the command line gives.
+/// An address given on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StaticAddress {
     /// The card's address.
     pub address: Ipv4Addr,
-    /// Length of the network's prefix in bits.
+    /// The prefix length.
     pub prefix: u8,
-    /// The default route's gateway, if there is one.
+    /// The default gateway, if any.
     pub gateway: Option<Ipv4Addr>,
 }
 
-/// Where a controller listens.
+/// A controller's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
-    /// Its address or its name.
+    /// Its IP address or host name.
     pub host: String,
     /// Its control port.
     pub port: u16,
 }
 
-/// A parameter with a value that makes no sense.
+/// A parameter with an invalid value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("kernel command line: {parameter}={value}: expected {expected}")]
 pub struct CommandLineError {
     /// The parameter, or the key within `automatic=`.
     pub parameter: String,
-    /// What it was set to.
+    /// Its value.
     pub value: String,
-    /// What would have been right.
+    /// What was expected.
     pub expected: &'static str,
 }
 
-/// Reads a kernel command line. The last one of equal parameters wins, as for the kernel.
+/// Parses a kernel command line. The last of several equal parameters applies, as for the kernel.
 ///
 /// # Errors
-/// [`CommandLineError`] names the first parameter whose value makes no sense.
+/// [`CommandLineError`] names the first invalid parameter.
 pub fn parse(text: &str) -> Result<CommandLine, CommandLineError> {
     let mut seen = Seen::default();
     for (name, value) in words(text) {
@@ -132,10 +132,10 @@ pub fn parse(text: &str) -> Result<CommandLine, CommandLineError> {
 
 const ADDRESS: &str = "an IPv4 address with its prefix length, such as 10.0.0.5/24";
 const IP: &str = "an IPv4 address";
-/// IEEE 802.1Q: 0 and 4095 are no VLANs.
+/// IEEE 802.1Q: 0 and 4095 are reserved.
 const VLANS: std::ops::RangeInclusive<u16> = 1..=4094;
 
-/// Names that mean something here, for the case that they stand with or without a value by mistake.
+/// Our parameters, to detect a missing or superfluous value.
 fn is_ours(name: &str) -> bool {
     matches!(name, "kamethod" | "automatic" | "BOOTIF")
 }
@@ -300,7 +300,7 @@ fn server(parameter: &str, value: &str) -> Result<Server, CommandLineError> {
     Ok(Server { host: host.to_owned(), port })
 }
 
-/// The kernel's own rule (`dev_valid_name` in net/core/dev.c): at most 15 bytes, no `/`, `:` or space.
+/// The kernel's own rule (`dev_valid_name` in net/core/dev.c): at most 15 bytes, without `/`, `:` and spaces.
 fn is_interface_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 15

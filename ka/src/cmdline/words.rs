@@ -1,8 +1,7 @@
-//! The kernel command line as words, quoted as the kernel quotes.
+//! Splits the kernel command line into words, with the kernel's quoting.
 
-/// Splits a command line into parameters with their values, as `next_arg` of the kernel's lib/cmdline.c does:
-/// double quotes keep spaces together and are taken off when they enclose the whole value or the whole word;
-/// there is no escape character.
+/// Works like `next_arg` in the kernel's lib/cmdline.c: double quotes keep spaces together and are removed when they
+/// enclose the whole value or the whole word; there is no escape character.
 #[must_use]
 pub fn words(text: &str) -> Vec<(String, Option<String>)> {
     let mut quoted = false;

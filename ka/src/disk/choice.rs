@@ -1,9 +1,8 @@
-//! Which of a node's disks a run means.
+//! Selects the disk of a node that a run may erase.
 //!
-//! The kernel's names are given in the order in which disks were found, so `sda` need not be the same disk
-//! at every boot, nor on every node. A choice may say more than the name: size, model, serial number; or
-//! it may go by the disk's own name in /dev/disk/by-id. Whatever it says, it means one disk for sure, or
-//! it is an error that tells which disks there are.
+//! The kernel names disks in discovery order, so `sda` need not be the same disk at every boot or on every node. A
+//! choice may say more than the name: size, model, serial number; or it may use the disk's own name in
+//! /dev/disk/by-id. It either identifies exactly one disk, or it is an error that lists the disks.
 
 mod parse;
 #[cfg(test)]
@@ -17,34 +16,34 @@ use std::fmt;
 
 pub use parse::ParseChoiceError;
 
-/// Which disk of a node to erase.
+/// The disk of a node to erase.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DiskChoice {
-    /// The one with this name of the kernel's, if it is what is expected (`-p sda`, `-p sda:size=480G`).
+    /// The disk with this kernel name, if it has the expected properties (`-p sda`, `-p sda:size=480G`).
     Name {
         /// The name, such as `sda` or `nvme0n1`.
         name: String,
-        /// What the disk must be besides.
+        /// Properties that the disk must have.
         expect: Expect,
     },
-    /// The only fixed disk, or the only one that is like the golden one (`-p auto`).
+    /// The only fixed disk, or the only one that resembles the golden disk (`-p auto`).
     Auto {
-        /// How the golden disk is attached, as the inventory has it; empty if that is not known.
+        /// The golden disk's bus, as in the inventory; empty if unknown.
         bus: String,
-        /// The golden disk's size in bytes; 0 if that is not known.
+        /// The golden disk's size in bytes; 0 if unknown.
         size: u64,
-        /// Disks by name that are not meant (`-X`). Of the others only one like the golden one is, because
-        /// names may have changed places since.
+        /// Excluded disks by name (`-X`). With exclusions, only a disk that resembles the golden one qualifies,
+        /// because names may have changed since.
         except: Vec<String>,
     },
-    /// The one with a name in /dev/disk/by-id that fits the pattern, with `*`, `?` and `[…]` (`-p by-id:PATTERN`).
+    /// The disk with a name in /dev/disk/by-id that matches the pattern, with `*`, `?` and `[…]` (`-p by-id:PATTERN`).
     ById(String),
 }
 
-/// What a disk must be besides having a name. What is not said is not checked.
+/// Properties that a disk must have besides its name. Those not given are not checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expect {
-    /// Its size in bytes; a disk sold by that size is within 5 % of it.
+    /// Its size in bytes. A disk sold with this size is within 5 % of it.
     pub size: Option<u64>,
     /// Text in its model.
     pub model: Option<String>,
@@ -52,48 +51,48 @@ pub struct Expect {
     pub serial: Option<String>,
 }
 
-/// Why a choice means no disk for sure. Nothing was written.
+/// Why a choice does not identify exactly one usable disk. Nothing was written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChoiceError {
-    /// There is no such disk.
+    /// The disk does not exist.
     #[error("{choice}: this machine has no such disk; it has {present}")]
     Missing {
-        /// What was asked for.
+        /// The choice.
         choice: String,
-        /// The disks that are there.
+        /// The disks of the machine.
         present: String,
     },
-    /// More than one disk could be meant.
+    /// Several disks match.
     #[error(
         "{choice}: several disks could be meant: {candidates}; say which with `sda:serial=…` or `by-id:…`"
     )]
     Several {
-        /// What was asked for.
+        /// The choice.
         choice: String,
-        /// The disks that could be meant.
+        /// The matching disks.
         candidates: String,
     },
-    /// The disk with the name is another one.
+    /// The disk with this name has other properties.
     #[error("{disk}: expected {what} `{expected}`, found `{found}`: it is another disk, and stays as it is")]
     Deviates {
         /// The disk's name.
         disk: String,
-        /// What differs: `size`, `model`, `serial`.
+        /// The property that differs: `size`, `model`, `serial`.
         what: &'static str,
-        /// What the choice says.
+        /// The value in the choice.
         expected: String,
-        /// What the disk says.
+        /// The disk's value.
         found: String,
     },
-    /// The disk is of a kind that is not written to.
+    /// Disks of this kind are never written.
     #[error("{disk}: {reason}")]
     Unfit {
         /// The disk with size and model.
         disk: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: Unfit,
     },
-    /// Two choices mean one disk.
+    /// Two choices select the same disk.
     #[error("`{first}` and `{second}` mean the same disk, {disk}")]
     Twice {
         /// The first choice.
@@ -105,27 +104,27 @@ pub enum ChoiceError {
     },
 }
 
-/// What keeps a disk from being written.
+/// Why a disk must not be written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
-    /// Its media can be taken out.
+    /// Its medium is removable.
     #[error("it is a removable medium, and those are never erased")]
     Removable,
     /// Other machines may use it.
-    #[error("it lies in a storage network: such a disk is erased only if it is chosen with `by-id:…`")]
+    #[error("it is in a storage network: such a disk is erased only if it is chosen with `by-id:…`")]
     Network,
-    /// It may be anybody's: a disk that a person has plugged in.
+    /// It is an external disk, which may belong to anyone.
     #[error(
         "it is an external disk ({0}): such a disk is erased only if it is chosen with `by-id:…`, `size=` or `serial=`"
     )]
     External(String),
-    /// Somebody uses it.
+    /// It is in use.
     #[error("it is in use: {0}")]
     InUse(String),
 }
 
 impl DiskChoice {
-    /// The kernel's name that it gives, if it gives one.
+    /// The kernel name that it gives, if any.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         match self {
@@ -134,23 +133,23 @@ impl DiskChoice {
         }
     }
 
-    /// The disk that it means among those of a machine.
+    /// The disk of a machine that it selects.
     ///
     /// # Errors
-    /// It means none, or more than one, or one that is not written to.
+    /// It selects no disk, several, or one that must not be written.
     pub fn find<'a>(&self, disks: &'a [Disk]) -> Result<&'a Disk, ChoiceError> {
         self.find_among(&disks.iter().collect::<Vec<_>>())
     }
 
-    /// The same, though nothing may be written to the disk: it may be in use, removable, or in a network.
+    /// Like `find`, but the disk need not be writable: it may be in use, removable, or in a storage network.
     ///
     /// # Errors
-    /// It means none, or more than one.
+    /// It selects no disk, or several.
     pub fn look_at<'a>(&self, disks: &'a [Disk]) -> Result<&'a Disk, ChoiceError> {
         self.meant_among(&disks.iter().collect::<Vec<_>>())
     }
 
-    /// Whether it says which disk is meant by more than a name that every machine has: what was said fits this disk.
+    /// Whether the choice identifies the disk by more than a name that every machine has, and that matches this disk.
     fn is_certain(&self) -> bool {
         match self {
             Self::Name { expect, .. } => expect.size.is_some() || expect.serial.is_some(),
@@ -192,11 +191,11 @@ impl DiskChoice {
     }
 }
 
-/// The disks that several choices mean, in their order: a disk each. `auto` means one of those that no
+/// The disks that several choices select, in order, each a different disk. `auto` selects among the disks that no
 /// other choice names.
 ///
 /// # Errors
-/// A choice means no disk for sure, or two mean the same.
+/// A choice does not identify exactly one disk, or two select the same one.
 pub fn find_all<'a>(choices: &[&DiskChoice], disks: &'a [Disk]) -> Result<Vec<&'a Disk>, ChoiceError> {
     let mut found: Vec<Option<&Disk>> = vec![None; choices.len()];
     let is_auto = |choice: &DiskChoice| matches!(choice, DiskChoice::Auto { .. });
@@ -243,8 +242,8 @@ impl Expect {
     }
 }
 
-/// The fixed disks of this machine if there is one, else those like the golden one. One in use counts: a
-/// machine whose second disk is busy has two. Where some are left out, nothing but one like the golden is.
+/// The machine's only fixed disk, or else those that resemble the golden one. Disks in use count: a machine whose
+/// second disk is busy has two. With exclusions, only a disk that resembles the golden one qualifies.
 fn automatic<'a>(bus: &str, size: u64, except: &[String], disks: &[&'a Disk]) -> Vec<&'a Disk> {
     let fixed: Vec<&Disk> = disks
         .iter()
@@ -258,7 +257,7 @@ fn automatic<'a>(bus: &str, size: u64, except: &[String], disks: &[&'a Disk]) ->
     if only && !fixed.iter().any(is_left_out) { fixed } else { like_golden }
 }
 
-/// A disk that is reached over several paths has all its own names on each of them: one stands for all.
+/// A disk with several paths has the same by-id names on each of them: one path stands for all.
 fn one_of_each(disks: Vec<&Disk>) -> Vec<&Disk> {
     let mut kept: Vec<&Disk> = Vec::new();
     for disk in disks {
@@ -280,21 +279,21 @@ fn unfit(disk: &Disk, choice: &DiskChoice) -> Option<Unfit> {
     } else if disk.is_external() && !choice.is_certain() {
         Some(Unfit::External(disk.bus.clone()))
     } else if disk.in_use {
-        Some(Unfit::InUse(disk.usage.clone().unwrap_or_else(|| "by whom is not known".to_owned())))
+        Some(Unfit::InUse(disk.usage.clone().unwrap_or_else(|| "by an unknown user".to_owned())))
     } else {
         None
     }
 }
 
-/// Disks that are sold by one size differ by less than this: 480 GB may be 480,103,981,056 bytes.
+/// Disks sold with the same size differ by less than this: 480 GB may be 480,103,981,056 bytes.
 fn is_about(size: u64, nominal: u64) -> bool {
     size.abs_diff(nominal) <= nominal / 20
 }
 
-/// Disks as a person tells them apart.
+/// Disks described for a person.
 fn list(disks: &[&Disk]) -> String {
     if disks.is_empty() {
-        return "no disk at all".to_owned();
+        return "no disk".to_owned();
     }
     disks.iter().map(|disk| tell(disk)).collect::<Vec<_>>().join(", ")
 }
@@ -316,7 +315,7 @@ fn tell(disk: &Disk) -> String {
     format!("{} ({})", disk.name, facts.join(", "))
 }
 
-/// A name and nothing else; what a person has typed is parsed.
+/// A bare name, without parsing; what a person has typed is parsed.
 impl From<&str> for DiskChoice {
     fn from(name: &str) -> Self {
         Self::Name { name: name.to_owned(), expect: Expect::default() }
@@ -333,7 +332,7 @@ impl fmt::Display for DiskChoice {
     }
 }
 
-/// As it stands behind the name on the command line.
+/// The part after the name on the command line.
 impl fmt::Display for Expect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let size = self.size.map(|size| size.to_string());

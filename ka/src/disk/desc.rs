@@ -1,10 +1,9 @@
-//! The short form of a description, as the original KA method had it.
+//! The short form of a description, from the original KA method.
 //!
-//! One partition a line, `[logical] TYPE SIZE`; `#` starts a comment. TYPE is `linux` (`type83`),
-//! `swap` (`type82`), `extended` or `type<hex>`; SIZE is a number of MB, of 2^20 bytes each, or
-//! `fill`, which takes what is left. Several `fill` share that equally, and `fill*2` counts for two.
-//! Primaries number from 1 in the order of their lines, and the extended partition is one of them;
-//! logicals number from 5. The table is an MBR.
+//! One partition per line, `[logical] TYPE SIZE`; `#` starts a comment. TYPE is `linux` (`type83`), `swap` (`type82`),
+//! `extended` or `type<hex>`. SIZE is a number of MB (2^20 bytes), or `fill`, which takes the remaining space. Several
+//! `fill` share it equally, and `fill*2` counts twice. Primary partitions are numbered from 1 in line order, including
+//! the extended one; logical ones from 5. The table is an MBR.
 //!
 //! ```text
 //! linux 512      # /boot
@@ -22,17 +21,17 @@ use super::problem::{DescError, Problem};
 use super::units::{MB, SectorSize};
 use std::fmt::Write;
 
-/// The MBR's type number of a Linux file system.
+/// The MBR type of a Linux file system.
 pub const LINUX: u8 = 0x83;
-/// The MBR's type number of Linux swap space.
+/// The MBR type of Linux swap space.
 pub const SWAP: u8 = 0x82;
-/// The MBR's type number of an extended partition.
+/// The MBR type of an extended partition.
 pub const EXTENDED: u8 = 0x05;
 
-/// Reads a description in the short form; `file` is its name for messages.
+/// Parses a description in the short form; `file` is its name for messages.
 ///
 /// # Errors
-/// The first thing that is wrong, with its place.
+/// The first problem, with its place.
 pub fn parse(text: &str, file: &str) -> Result<Description, DescError> {
     let fail = |line, column, problem| DescError { file: file.to_owned(), line, column, problem };
     let mut builder = Builder::new(Header::new(TableKind::Mbr));
@@ -51,7 +50,7 @@ pub fn parse(text: &str, file: &str) -> Result<Description, DescError> {
     builder.finish().map_err(|p| fail(last_line, 1, p))
 }
 
-/// A word and the character where it begins, from 1.
+/// A word and its column, from 1.
 struct Word<'a> {
     text: &'a str,
     column: u32,
@@ -74,7 +73,7 @@ fn words(code: &str) -> Vec<Word<'_>> {
     words
 }
 
-/// Reads the words of one line; a problem comes with its column, `end` where a word is missing.
+/// Parses the words of one line; a problem comes with its column, which is `end` for a missing word.
 fn parse_line(words: &[Word<'_>], end: u32) -> Result<(Role, u8, Size), (u32, Problem)> {
     let (logical, words) = match words {
         [first, rest @ ..] if first.text == "logical" => (true, rest),
@@ -98,7 +97,7 @@ fn parse_line(words: &[Word<'_>], end: u32) -> Result<(Role, u8, Size), (u32, Pr
     }
 }
 
-/// Whether the word is `extended`, and the number of the type.
+/// Whether the word is `extended`, and its type number.
 fn parse_kind(word: &str) -> Result<(bool, u8), Problem> {
     match word {
         "linux" => return Ok((false, LINUX)),
@@ -130,7 +129,7 @@ fn parse_size(word: &str) -> Result<Size, Problem> {
         .ok_or_else(|| Problem::Size(word.to_owned()))
 }
 
-/// `fill`, or `fill*WEIGHT`; scripts have it too.
+/// `fill`, or `fill*WEIGHT`; also used in scripts.
 pub(super) fn parse_fill(word: &str) -> Result<Option<Size>, Problem> {
     let Some(rest) = word.strip_prefix("fill") else { return Ok(None) };
     if rest.is_empty() {
@@ -152,8 +151,8 @@ pub(super) fn render_fill(weight: u32) -> String {
     if weight == 1 { "fill".to_owned() } else { format!("fill*{weight}") }
 }
 
-/// The short form, and what it doesn't say: nothing of a GPT but its partitions of Linux, swap and some
-/// other types, no starts, no active flag, whole MB only.
+/// The short form, and what it cannot express: of a GPT, only partitions of Linux, swap and some other types; no
+/// starts, no active flag, whole MB only.
 pub(super) fn render(description: &Description) -> Rendered {
     let mut rendered = Rendered { text: String::new(), missing: Vec::new() };
     let mut say = |text: String| rendered.missing.push(text);
@@ -183,7 +182,7 @@ pub(super) fn render(description: &Description) -> Rendered {
     rendered
 }
 
-/// What an entry has that no line in the short form says.
+/// The properties of an entry that the short form cannot express.
 fn lost(entry: &Entry) -> Option<String> {
     let mut lost = Vec::new();
     if entry.role == Role::Extended && entry.kind != PartitionKind::Mbr(EXTENDED) {
@@ -207,7 +206,7 @@ pub fn line_of(description: &Description, entry: &Entry) -> String {
     line(description, entry).0
 }
 
-/// A line, and what is not as it says.
+/// A line, and how it differs from the partition.
 fn line(description: &Description, entry: &Entry) -> (String, Option<String>) {
     let mut missing = None;
     let mut text = if entry.role == Role::Logical { "logical ".to_owned() } else { String::new() };
@@ -217,7 +216,7 @@ fn line(description: &Description, entry: &Entry) -> (String, Option<String>) {
         Some(PartitionKind::Mbr(SWAP)) => text += "swap",
         Some(kind) => text += &format!("type{kind}"),
         None => {
-            missing = Some(format!("is {}, which an MBR has no type for", entry.kind));
+            missing = Some(format!("is {}, which has no type in an MBR", entry.kind));
             text += "linux";
         }
     }

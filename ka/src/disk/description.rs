@@ -1,8 +1,8 @@
-//! The description of a disk: what partitions it gets, of what type and size.
+//! The description of a disk: its partitions with their types and sizes.
 //!
-//! It is written in one of two forms: the short one of [`super::desc`], and the script of sfdisk
-//! ([`super::script`]), which says more. Both give the same value, which goes into a run's plan and is
-//! checked by the same rules wherever it comes from.
+//! It has two forms: the short one of [`super::desc`], and sfdisk's script ([`super::script`]), which can express
+//! more. Both give the same value, which is part of a run's plan and is checked by the same rules wherever it comes
+//! from.
 
 use super::guid::Guid;
 use super::kind::{PROTECTIVE, PartitionKind, TableKind};
@@ -11,19 +11,19 @@ use super::units::{Lba, MB, SectorSize};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The most logical partitions, as Linux's device numbers allow for a `sdX`.
+/// The maximum number of logical partitions: the limit of Linux's device numbers for `sdX`.
 pub const MOST_LOGICALS: u32 = 60;
-/// Places in a GPT where the description doesn't say how many.
+/// The number of GPT entries unless the description specifies it.
 pub const GPT_LENGTH: u32 = 128;
-/// The most places in a GPT that are written and read.
+/// The maximum number of GPT entries read or written.
 pub const MOST_GPT_LENGTH: u32 = 1024;
-/// The highest number of a partition that Linux has: it gives a disk 256 numbers, the disk's own among them.
+/// The highest partition number in Linux: a disk has 256 device numbers, including its own.
 pub const MOST_PARTITIONS: u32 = 255;
-/// The highest weight of a [`Size::Fill`].
+/// The maximum weight of a [`Size::Fill`].
 pub const MOST_WEIGHT: u32 = 1000;
 
-/// A checked description: at least one partition, every number once, types that the table has; in an MBR
-/// at most four primaries of which at most one is extended, and logicals only with an extended one.
+/// A validated description: at least one partition, unique numbers, types that the table supports; in an MBR at most
+/// four primary partitions of which at most one is extended, and logical ones only with an extended one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Unchecked", into = "Unchecked")]
 pub struct Description {
@@ -31,28 +31,28 @@ pub struct Description {
     entries: Vec<Entry>,
 }
 
-/// What a description says about the whole table.
+/// The properties of the whole table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
     /// The kind of table.
     pub table: TableKind,
     /// The disk's signature or GUID.
     pub id: Option<DiskId>,
-    /// The size of the sectors that starts and sizes are counted in; where it is missing, the disk's own.
+    /// The sector size in which starts and sizes are counted; `None` means the disk's own.
     pub sector: Option<SectorSize>,
-    /// The first sector that partitions of a GPT may use.
+    /// The first usable sector of a GPT.
     pub first_lba: Option<Lba>,
-    /// The last one.
+    /// The last usable sector.
     pub last_lba: Option<Lba>,
-    /// Places in the GPT.
+    /// The number of GPT entries.
     pub length: Option<u32>,
-    /// What sfdisk aligns partitions to, in bytes. Everything is aligned to 1 MiB here.
+    /// sfdisk's alignment in bytes. Here everything is aligned to 1 MiB.
     pub grain: Option<u64>,
-    /// The device that was described.
+    /// The described device.
     pub device: Option<String>,
 }
 
-/// What tells a disk from others.
+/// A disk's identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DiskId {
     /// An MBR's.
@@ -61,26 +61,26 @@ pub enum DiskId {
     Gpt(Guid),
 }
 
-/// The four bytes by which a disk with an MBR is known.
+/// The disk signature of an MBR: four bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskSignature(pub u32);
 
 /// One partition of a description.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// The partition's number: in an MBR 1 to 4, or from 5 for a logical one.
+    /// The partition's number: 1 to 4 in an MBR, or from 5 for a logical one.
     pub number: u32,
-    /// What it is for.
+    /// Its type.
     pub kind: PartitionKind,
-    /// Its place in an MBR; in a GPT all are primary.
+    /// Its role in an MBR; in a GPT all are primary.
     pub role: Role,
-    /// Where the described disk has it.
+    /// Its start on the described disk.
     pub start: Option<Length>,
-    /// How large it is.
+    /// Its size.
     pub size: Size,
     /// Its name in a GPT; empty if it has none.
     pub name: String,
-    /// What tells it from all others, in a GPT.
+    /// Its GUID in a GPT.
     pub uuid: Option<Guid>,
     /// The attribute bits in a GPT.
     pub attributes: u64,
@@ -90,39 +90,39 @@ pub struct Entry {
     pub line: u32,
 }
 
-/// The place of a partition in the table.
+/// The role of a partition in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Role {
     /// In the table itself.
     Primary,
-    /// There too, and holding the logical ones.
+    /// In the table, and containing the logical ones.
     Extended,
     /// In the extended one.
     Logical,
 }
 
-/// How large a partition is.
+/// The size of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Size {
-    /// So much on every disk.
+    /// A fixed size.
     Fixed(Length),
-    /// Its share, by weight, of what the others leave.
+    /// A share of the remaining space, by weight.
     Fill {
         /// From 1 to [`MOST_WEIGHT`].
         weight: u32,
     },
 }
 
-/// A stretch of a disk.
+/// A length on a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Length {
     /// In bytes.
     Bytes(u64),
-    /// In sectors of the disk, whatever their size.
+    /// In sectors, whatever their size.
     Sectors(u64),
 }
 
-/// The two forms in which a description is written.
+/// The two forms of a description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// `[logical] TYPE SIZE`.
@@ -132,10 +132,10 @@ pub enum Format {
 }
 
 impl Description {
-    /// A description of these partitions, by the rules of their table.
+    /// A description of these partitions, if they follow the rules of their table.
     ///
     /// # Errors
-    /// The first rule that they break.
+    /// The first violated rule.
     pub fn new(header: Header, entries: Vec<Entry>) -> Result<Self, Problem> {
         let mut builder = Builder::new(header);
         for entry in entries {
@@ -150,13 +150,13 @@ impl Description {
         self.header.table
     }
 
-    /// What is said about the whole table.
+    /// The properties of the whole table.
     #[must_use]
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// The partitions in the order of their lines.
+    /// The partitions in line order.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
         &self.entries
@@ -174,19 +174,19 @@ impl Description {
         self.entries.iter().find(|e| e.role == Role::Extended)
     }
 
-    /// A length in bytes, for a disk with sectors of `own` bytes.
+    /// A length in bytes, on a disk with sectors of `own` bytes.
     #[must_use]
     pub fn bytes(&self, length: Length, own: SectorSize) -> u64 {
         length.bytes(self.header.sector.unwrap_or(own))
     }
 
-    /// Counts starts and sizes in sectors of this size, unless the description says of which size they are.
+    /// Sets the sector size of starts and sizes, unless the description specifies it.
     pub fn assume_sector(&mut self, sector: SectorSize) {
         self.header.sector.get_or_insert(sector);
     }
 
-    /// Gives a partition another type. One that its table doesn't have, or that would make it hold others or no
-    /// longer do so, is not taken.
+    /// Changes a partition's type. The change is refused if the table does not support the type, or if it would turn a
+    /// container into a normal partition or vice versa.
     pub fn set_kind(&mut self, number: u32, kind: PartitionKind) {
         let is_plain = kind.table() == self.table() && !kind.is_extended();
         let entry = self.entries.iter_mut().find(|e| e.number == number && e.role != Role::Extended);
@@ -195,9 +195,9 @@ impl Description {
         }
     }
 
-    /// Lets a partition take what is left, as the last for files does in the description of a running
-    /// machine; a logical one's extended partition too. Starts go, unless the order on the disk is not that of
-    /// the numbers.
+    /// Makes a partition take the remaining space, like the last partition with files in the description of a running
+    /// machine; for a logical one, also its extended partition. Starts are dropped, unless the order on the disk
+    /// differs from that of the numbers.
     pub fn set_fill(&mut self, number: u32) {
         let is_logical = self.entry(number).is_some_and(|e| e.role == Role::Logical);
         let in_order = self.is_in_order();
@@ -208,7 +208,7 @@ impl Description {
             }
             if in_order {
                 entry.start = None;
-                // Aligned to whole MB, the logical partitions may need more than they have.
+                // Aligned to whole MB, the logical partitions may need more space.
                 if let (Role::Extended, Size::Fixed(size)) = (entry.role, entry.size)
                     && self.header.sector.is_some_and(|s| size.bytes(s) < inside.bytes(s))
                 {
@@ -218,7 +218,7 @@ impl Description {
         }
     }
 
-    /// Bytes that an extended partition needs for the logical ones of fixed size: each in whole MB, with one
+    /// The bytes that an extended partition needs for its logical ones of fixed size: each in whole MB, with one MB
     /// before it for its table.
     pub(super) fn extended_needs(&self, own: SectorSize) -> u64 {
         let logicals = self.entries.iter().filter(|e| e.role == Role::Logical);
@@ -229,7 +229,7 @@ impl Description {
         mb.sum::<u64>().saturating_mul(MB)
     }
 
-    /// Whether the partitions lie on the described disk in the order of their numbers.
+    /// Whether the partitions are in number order on the described disk.
     fn is_in_order(&self) -> bool {
         let mut outer: Vec<_> = self.entries.iter().filter(|e| e.role != Role::Logical).collect();
         outer.sort_by_key(|e| e.number);
@@ -242,12 +242,12 @@ impl Description {
 pub struct Rendered {
     /// The text.
     pub text: String,
-    /// What it does not say, a sentence each.
+    /// What it cannot express, one sentence each.
     pub missing: Vec<String>,
 }
 
 impl Header {
-    /// Nothing but the kind of table.
+    /// Only the kind of table.
     #[must_use]
     pub fn new(table: TableKind) -> Self {
         Self {
@@ -262,7 +262,7 @@ impl Header {
         }
     }
 
-    /// The highest number that a partition can have.
+    /// The highest partition number.
     #[must_use]
     pub fn most(&self) -> u32 {
         match self.table {
@@ -273,7 +273,7 @@ impl Header {
 }
 
 impl Entry {
-    /// A partition with nothing but number, type, place and size.
+    /// A partition with only a number, type, role and size.
     #[must_use]
     pub fn new(number: u32, kind: PartitionKind, role: Role, size: Size, line: u32) -> Self {
         Self {
@@ -290,7 +290,7 @@ impl Entry {
         }
     }
 
-    /// Whether it takes its share of what is left.
+    /// Whether it takes a share of the remaining space.
     #[must_use]
     pub fn is_fill(&self) -> bool {
         matches!(self.size, Size::Fill { .. })
@@ -298,7 +298,7 @@ impl Entry {
 }
 
 impl Size {
-    /// So many MB of 2^20 bytes.
+    /// A number of MB (2^20 bytes).
     #[must_use]
     pub fn mb(mb: u32) -> Self {
         Self::Fixed(Length::Bytes(u64::from(mb) * MB))
@@ -306,7 +306,7 @@ impl Size {
 }
 
 impl Length {
-    /// In bytes, if sectors have so many; saturates far beyond any disk.
+    /// In bytes, for this sector size; saturates far beyond any disk.
     #[must_use]
     pub fn bytes(self, sector: SectorSize) -> u64 {
         match self {
@@ -317,7 +317,7 @@ impl Length {
 }
 
 impl DiskId {
-    /// The kind of table that has it.
+    /// The kind of table with this kind of identifier.
     #[must_use]
     pub fn table(self) -> TableKind {
         match self {
@@ -327,7 +327,7 @@ impl DiskId {
     }
 }
 
-/// As sfdisk's `label-id:`.
+/// As in sfdisk's `label-id:`.
 impl fmt::Display for DiskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -345,7 +345,7 @@ impl DiskSignature {
     }
 }
 
-/// A description as it travels. One that came from somewhere else than a file is checked like that.
+/// A description as it travels. It is validated again on arrival.
 #[derive(Serialize, Deserialize)]
 struct Unchecked {
     header: Header,
@@ -366,7 +366,7 @@ impl From<Description> for Unchecked {
     }
 }
 
-/// Collects entries, numbers them, and keeps the rules that concern several of them.
+/// Collects entries, numbers them, and checks the rules that concern several of them.
 pub(super) struct Builder {
     header: Header,
     entries: Vec<Entry>,
@@ -377,7 +377,7 @@ impl Builder {
         Self { header, entries: Vec::new() }
     }
 
-    /// The lowest number that is free for a partition of this role.
+    /// The lowest free number for a partition of this role.
     pub(super) fn next_number(&self, role: Role) -> u32 {
         let first = if role == Role::Logical { 5 } else { 1 };
         (first..=u32::MAX).find(|n| self.entries.iter().all(|e| e.number != *n)).unwrap_or(u32::MAX)
@@ -439,7 +439,7 @@ impl Builder {
                 if logicals == MOST_LOGICALS {
                     return Err(Problem::TooManyLogicals);
                 }
-                // The chain of logical partitions numbers them: there are no gaps.
+                // Logical partitions are numbered by their chain: there are no gaps.
                 if entry.number != 5 + logicals {
                     return Err(Problem::Number { expected: 5 + logicals, found: entry.number });
                 }
@@ -508,7 +508,7 @@ impl Builder {
     }
 }
 
-/// Refuses the numbers that are no type of a partition.
+/// Refuses numbers that are not partition types.
 pub(super) fn check_type(byte: u8, word: &str) -> Result<(), Problem> {
     let meaning = match byte {
         0x00 => "an unused place in the table",

@@ -1,9 +1,9 @@
-//! Extended boot records: the chain of small tables that logical partitions have.
+//! Extended boot records: the chain of small tables for logical partitions.
 //!
-//! The extended partition begins with the first of them, and each is a sector like an MBR: its first entry
-//! is a logical partition, counted from this sector on; its second leads to the next table, counted
-//! from the extended partition's start. Reading does as Linux does: it takes all entries that are no extended
-//! partition, and follows the first that is one.
+//! The extended partition begins with the first table, and each is a sector like an MBR. Its first entry is a logical
+//! partition, counted from this sector; its second leads to the next table, counted from the start of the extended
+//! partition. Reading works as in Linux: all entries except extended ones are taken, and the first extended one is
+//! followed.
 
 use super::description::{DiskId, Role};
 use super::kind::PartitionKind;
@@ -14,16 +14,16 @@ use super::units::{DiskSize, Lba, SectorCount};
 use std::collections::BTreeSet;
 use std::io::{Read, Seek};
 
-/// The highest number that a logical partition can have.
+/// The highest number of a logical partition.
 const LAST: u32 = 4 + super::description::MOST_LOGICALS;
 
 /// The type of the entry that leads to the next table.
 const LINK: u8 = super::desc::EXTENDED;
 
-/// The tables of a layout's logical partitions; an extended partition without any has an empty one.
+/// The tables for a layout's logical partitions; an extended partition without any gets an empty table.
 ///
 /// # Errors
-/// A partition lies where 32 bits don't reach.
+/// A partition is beyond the reach of 32 bits.
 pub(super) fn encode(layout: &Layout) -> Result<Vec<Write>, MbrError> {
     let Some(extended) = layout.partitions.iter().find(|p| p.role == Role::Extended) else {
         return Ok(Vec::new());
@@ -61,7 +61,7 @@ fn table_of(logical: &Placed, extended: &Placed) -> Lba {
     logical.ebr.unwrap_or(extended.start)
 }
 
-/// The partitions of an MBR with its logical ones.
+/// The partitions of an MBR, including logical ones.
 pub(super) fn read<R: Read + Seek>(reader: &mut R, disk: DiskSize, mbr: &Mbr) -> Result<Table, TableError> {
     let mut table = Table {
         disk,
@@ -100,11 +100,11 @@ fn follow<R: Read + Seek>(reader: &mut R, table: &mut Table, extended: &Placed) 
         }
         let found = match offset(at, table.disk) {
             Some(offset) => Mbr::decode(&read_at(reader, offset, mbr::SIZE)?).map_err(|e| e.to_string()),
-            None => Err("it is behind the disk's end".to_owned()),
+            None => Err("it is beyond the end of the disk".to_owned()),
         };
         let ebr = match found {
             Ok(ebr) => ebr,
-            // Nobody has put a logical partition into it yet.
+            // It has no logical partitions yet.
             Err(_) if at == extended.start && offset(at, table.disk).is_some() => return Ok(()),
             Err(reason) => {
                 table.findings.push(Finding::EbrBroken { at, reason });
@@ -116,7 +116,7 @@ fn follow<R: Read + Seek>(reader: &mut R, table: &mut Table, extended: &Placed) 
             let absolute = Entry { start: Lba(at.0 + entry.start.0), ..entry };
             let logical = placed(number, &absolute, Role::Logical, Some(at));
             let is_inside = logical.start >= extended.start && logical.end() <= extended.end();
-            // The third and the fourth are used by nobody: what is there is most probably rubbish.
+            // The third and fourth entries are unused: any content is most probably garbage.
             if i >= 2 && !is_inside {
                 continue;
             }

@@ -1,8 +1,8 @@
-//! The GUID partition table: an MBR that keeps others away, and two copies of header and entries, at the
-//! disk's start and at its end (UEFI specification, chapter 5).
+//! The GUID partition table: a protective MBR, and two copies of header and entries, at the start and the end of the
+//! disk (UEFI specification, chapter 5).
 //!
-//! The crate `gptman` knows the bytes and the checksums. It trusts what a header says of its own size, so
-//! that is checked here first.
+//! The `gptman` crate knows the format and the checksums. It trusts a header's own size, so that is validated here
+//! first.
 
 use super::description::{DiskId, MOST_GPT_LENGTH, Role};
 use super::guid::Guid;
@@ -14,13 +14,13 @@ use super::units::{DiskSize, Lba, SectorCount};
 use gptman::{GPTHeader, GPTPartitionEntry};
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
 
-/// The bytes with which a header begins.
+/// The signature of a header.
 pub(super) const SIGNATURE: &[u8] = b"EFI PART";
 
-/// The size of an entry; larger ones are allowed, and nobody writes them.
+/// The size of an entry; larger ones are allowed but not used in practice.
 const ENTRY: u32 = 128;
 
-/// The sectors of a GPT: the backup first, and the MBR, without which there is no GPT, last.
+/// The sectors of a GPT in write order: the backup first, and the MBR, without which there is no GPT, last.
 pub(super) fn encode(layout: &Layout, id: Guid) -> Result<Vec<Write>, EncodeError> {
     let disk = layout.disk;
     let entries = gpt_entries(layout.length, disk.sector);
@@ -57,7 +57,7 @@ pub(super) fn encode(layout: &Layout, id: Guid) -> Result<Vec<Write>, EncodeErro
     Ok(vec![backup, primary, protective])
 }
 
-/// The MBR whose only partition is the whole disk, or as much of it as an MBR can name.
+/// The protective MBR: one partition for the whole disk, or as much of it as an MBR can express.
 fn protective(disk: DiskSize) -> Mbr {
     let size = SectorCount((disk.sectors.0 - 1).min(u32::MAX.into()));
     let all = Entry { active: false, kind: PROTECTIVE, start: Lba(1), size };
@@ -81,7 +81,7 @@ fn entry(placed: Option<&Placed>) -> GPTPartitionEntry {
     }
 }
 
-/// One copy of header and entries, which lie side by side from sector `first` on.
+/// One copy of header and entries, which are contiguous from sector `first`.
 fn write(
     header: &mut GPTHeader,
     disk: DiskSize,
@@ -96,7 +96,7 @@ fn write(
     Ok(Write { offset: base, bytes: padded(copy.bytes.into_inner(), disk.sector) })
 }
 
-/// A stretch of the disk in memory, written by offsets of the disk.
+/// A region of the disk in memory, addressed by disk offsets.
 struct Copy {
     base: u64,
     bytes: Cursor<Vec<u8>>,
@@ -114,7 +114,7 @@ impl io::Write for Copy {
 
 impl Seek for Copy {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let outside = || io::Error::new(io::ErrorKind::InvalidInput, "outside of this copy of the GPT");
+        let outside = || io::Error::new(io::ErrorKind::InvalidInput, "outside this copy of the GPT");
         let SeekFrom::Start(at) = to else { return Err(outside()) };
         self.bytes.seek(SeekFrom::Start(at.checked_sub(self.base).ok_or_else(outside)?))?;
         Ok(at)
@@ -127,7 +127,7 @@ struct Valid {
     places: Vec<GPTPartitionEntry>,
 }
 
-/// The GPT that the MBR announces: its primary copy if that is valid, else its backup.
+/// The GPT announced by the MBR: the primary copy if it is valid, else the backup.
 pub(super) fn read<R: Read + Seek>(reader: &mut R, disk: DiskSize, mbr: &Mbr) -> Result<Table, TableError> {
     let last = Lba(disk.sectors.0.saturating_sub(1));
     let primary = read_copy(reader, disk, Lba(1))?;
@@ -195,9 +195,9 @@ fn same(one: &Valid, other: &Valid) -> bool {
     one.header.disk_guid == other.header.disk_guid && one.places == other.places
 }
 
-/// One copy, or why it is not valid.
+/// One copy, or why it is invalid.
 fn read_copy<R: Read + Seek>(reader: &mut R, disk: DiskSize, at: Lba) -> io::Result<Result<Valid, String>> {
-    let Some(from) = offset(at, disk) else { return Ok(Err("it is behind the disk's end".to_owned())) };
+    let Some(from) = offset(at, disk) else { return Ok(Err("it is beyond the end of the disk".to_owned())) };
     let size = usize::try_from(disk.sector.bytes()).unwrap_or(mbr::SIZE);
     let sector = read_at(reader, from, size)?;
     let (entries_at, length) = match check_header(&sector, at) {
@@ -206,26 +206,26 @@ fn read_copy<R: Read + Seek>(reader: &mut R, disk: DiskSize, at: Lba) -> io::Res
     };
     let length = usize::try_from(length * ENTRY).unwrap_or_default();
     let Some(from) = offset(entries_at, disk) else {
-        return Ok(Err("its entries are behind the disk's end".to_owned()));
+        return Ok(Err("its entries are beyond the end of the disk".to_owned()));
     };
     let mut entries = read_at(reader, from, length)?;
     if entries.len() < length {
-        return Ok(Err("its entries end behind the disk's end".to_owned()));
+        return Ok(Err("its entries end beyond the end of the disk".to_owned()));
     }
-    // gptman reads an entry by its size in memory, which is more than its size on the disk.
+    // gptman reads as many bytes as an entry has in memory, which is more than on the disk.
     entries.resize(length + size_of::<GPTPartitionEntry>(), 0);
     Ok(decode(&sector, &entries).map_err(|e| e.to_string()))
 }
 
 fn decode(sector: &[u8], entries: &[u8]) -> gptman::Result<Valid> {
     let header = GPTHeader::read_from(&mut Cursor::new(sector))?;
-    // The entries were read: they begin with the bytes at hand.
+    // The entries were read: they begin with these bytes.
     let here = GPTHeader { partition_entry_lba: 0, ..header.clone() };
     let places = here.read_partitions(&mut Cursor::new(entries), 0)?;
     Ok(Valid { header, places })
 }
 
-/// Where a header's entries are and how many, if it can be one: then memory and arithmetic suffice for it.
+/// The position and number of a header's entries, if they are plausible, so that memory and arithmetic suffice.
 fn check_header(sector: &[u8], at: Lba) -> Result<(Lba, u32), String> {
     let u32_at = |at: usize| -> u32 {
         sector.get(at..).and_then(|b| b.first_chunk()).map_or(0, |b| u32::from_le_bytes(*b))
@@ -238,7 +238,7 @@ fn check_header(sector: &[u8], at: Lba) -> Result<(Lba, u32), String> {
     }
     let (own, entries_at, length, size) = (u64_at(24), u64_at(72), u32_at(80), u32_at(84));
     if own != at.0 {
-        return Err(format!("it says that it is in sector {own}, and is in {}", at.0));
+        return Err(format!("it claims to be in sector {own}, but is in {}", at.0));
     }
     if size != ENTRY {
         return Err(format!("its entries have {size} bytes, expected {ENTRY}"));

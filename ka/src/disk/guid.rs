@@ -1,7 +1,7 @@
-//! GUIDs: what tells disks with a GPT, their partitions, and the types of these from each other.
+//! GUIDs, which identify GPT disks, their partitions, and partition types.
 //!
-//! On the disk the first three of a GUID's five parts are little-endian (UEFI specification, appendix A);
-//! everybody writes them big-endian.
+//! On disk the first three of a GUID's five parts are little-endian (UEFI specification, appendix A); in text they are
+//! big-endian.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -11,22 +11,22 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Guid(u128);
 
-/// Text that is no GUID.
+/// Text that is not a GUID.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected a GUID such as 0fc63daf-8483-4772-8e79-3d69d8477de4, found `{0}`")]
 pub struct BadGuid(pub String);
 
 impl Guid {
-    /// The GUID that is all zeros: the type of an unused partition.
+    /// The all-zero GUID: the type of an unused entry.
     pub const NIL: Self = Self(0);
 
-    /// A GUID as it is written, its digits as one number.
+    /// A GUID from its digits as one number.
     #[must_use]
     pub const fn new(digits: u128) -> Self {
         Self(digits)
     }
 
-    /// A random GUID (version 4, RFC 9562) of 16 random bytes.
+    /// A random GUID (version 4, RFC 9562) from 16 random bytes.
     #[must_use]
     pub fn random(random: [u8; 16]) -> Self {
         const VERSION_AND_VARIANT: u128 = 0xf000_c000_0000_0000_0000;
@@ -52,7 +52,7 @@ impl Guid {
     }
 }
 
-/// The first three parts the other way round.
+/// Reverses the first three parts.
 fn swapped(bytes: [u8; 16]) -> [u8; 16] {
     let [a, b, c, d, e, f, g, h, rest @ ..] = bytes;
     let [i, j, k, l, m, n, o, p] = rest;

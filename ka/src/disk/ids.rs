@@ -1,13 +1,13 @@
-//! Fresh names for disks and partitions, from one random seed.
+//! Generates identifiers for disks and partitions from one random seed.
 //!
-//! This library has no source of randomness: who writes a table brings 32 random bytes, of which all
-//! signatures and GUIDs of one disk are made.
+//! This library has no source of randomness. The writer of a table supplies 32 random bytes, from which all signatures
+//! and GUIDs of one disk are derived.
 
 use super::description::DiskSignature;
 use super::guid::Guid;
 use crate::sha256::Sha256;
 
-/// 32 random bytes, fresh for every disk.
+/// 32 random bytes, new for every disk.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Seed(pub [u8; 32]);
 
@@ -42,7 +42,7 @@ impl Seed {
     }
 }
 
-/// A seed is what names are made of, and no name: it is not shown.
+/// A seed determines identifiers and is not shown.
 impl std::fmt::Debug for Seed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Seed(…)")

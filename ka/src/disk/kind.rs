@@ -1,4 +1,4 @@
-//! What partitions are for, by the numbers of an MBR and the GUIDs of a GPT, and the names of both.
+//! Partition types: MBR numbers, GPT GUIDs, and their names.
 //!
 //! Names, aliases and shortcuts are those of sfdisk (`sfdisk -T`), so that its scripts mean the same here.
 
@@ -18,16 +18,16 @@ pub enum TableKind {
 /// The type of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum PartitionKind {
-    /// A number of the MBR's list: 0x83 is Linux, 0x82 swap.
+    /// An MBR type: 0x83 is Linux, 0x82 swap.
     Mbr(u8),
-    /// A GUID of the GPT's.
+    /// A GPT type.
     Gpt(Guid),
 }
 
-/// The MBR's type of the one entry by which a GPT keeps tools that know only MBRs away.
+/// The MBR type of a GPT's protective entry.
 pub const PROTECTIVE: u8 = 0xee;
 
-/// A type, and what it is called.
+/// A type and its name.
 struct Known {
     mbr: Option<u8>,
     gpt: Option<Guid>,
@@ -48,8 +48,7 @@ const fn gpt(gpt: u128, short: &'static [&'static str], name: &'static str) -> K
     Known { mbr: None, gpt: Some(Guid::new(gpt)), short, name }
 }
 
-/// The types that this library asks for, or that a person is likely to name. Any other is given by its
-/// number or GUID.
+/// The types that this library uses, or that a person is likely to name. Any other is given by number or GUID.
 const KNOWN: &[Known] = &[
     both(0x83, 0x0fc63daf_8483_4772_8e79_3d69d8477de4, &["L", "linux"], "Linux filesystem"),
     both(0x82, 0x0657fd6d_a4ab_43c4_84e5_0933c84b4f4f, &["S", "swap"], "Linux swap"),
@@ -108,20 +107,20 @@ const KNOWN: &[Known] = &[
 ];
 
 impl PartitionKind {
-    /// Linux's type for file systems.
+    /// The Linux file system type.
     #[must_use]
     pub fn linux(table: TableKind) -> Self {
         Self::short("linux", table).unwrap_or(Self::Mbr(0x83))
     }
 
-    /// Linux's type for swap space.
+    /// The Linux swap type.
     #[must_use]
     pub fn swap(table: TableKind) -> Self {
         Self::short("swap", table).unwrap_or(Self::Mbr(0x82))
     }
 
-    /// Reads a type as sfdisk does: a shortcut or an alias (`L`, `linux`), a number of the MBR's list in
-    /// hex, a GUID, or a name of `sfdisk -T`, of which only letters and digits count.
+    /// Parses a type as sfdisk does: a shortcut or alias (`L`, `linux`), a hexadecimal MBR number, a GUID, or a name
+    /// from `sfdisk -T`, of which only letters and digits count.
     #[must_use]
     pub fn parse(text: &str, table: TableKind) -> Option<Self> {
         if let Some(kind) = Self::short(text, table) {
@@ -151,11 +150,11 @@ impl PartitionKind {
         KNOWN.iter().filter(|known| known.short.contains(&text)).find_map(|known| known.of(table))
     }
 
-    /// What the type is called, if it is a well-known one.
+    /// The type's name, if it is well known.
     #[must_use]
     pub fn name(self) -> Option<&'static str> {
         let table = self.table();
-        // An MBR's own names come behind those that both tables have.
+        // Names that only an MBR has come after those that both tables have.
         let mut known = KNOWN.iter().filter(|known| known.of(table) == Some(self));
         match table {
             TableKind::Mbr => known.next_back(),
@@ -173,7 +172,7 @@ impl PartitionKind {
         }
     }
 
-    /// The same in the other kind of table, if that has it: Linux, swap, EFI system, RAID, LVM and some more.
+    /// The equivalent in the other kind of table, if any: Linux, swap, EFI system, RAID, LVM and some more.
     #[must_use]
     pub fn in_table(self, table: TableKind) -> Option<Self> {
         if self.table() == table {
@@ -182,25 +181,25 @@ impl PartitionKind {
         KNOWN.iter().filter(|known| known.of(self.table()) == Some(self)).find_map(|known| known.of(table))
     }
 
-    /// Whether the partition holds logical ones.
+    /// Whether it contains logical partitions.
     #[must_use]
     pub fn is_extended(self) -> bool {
         matches!(self, Self::Mbr(0x05 | 0x0f | 0x85))
     }
 
-    /// Swap space of Linux.
+    /// Whether it is Linux swap.
     #[must_use]
     pub fn is_swap(self) -> bool {
         self.is_one_of("Linux swap")
     }
 
-    /// Linux's own type for file systems, without a purpose named.
+    /// Whether it is Linux's general file system type.
     #[must_use]
     pub fn is_linux(self) -> bool {
         self.is_one_of("Linux filesystem")
     }
 
-    /// Any of Linux's types for file systems: also home, root, /usr, /var and others.
+    /// Whether it is any Linux file system type, including home, root, /usr, /var and others.
     #[must_use]
     pub fn is_linux_files(self) -> bool {
         self.is_linux()
@@ -217,14 +216,14 @@ impl PartitionKind {
         self.is_one_of("EFI System")
     }
 
-    /// Where GRUB's core lies on a GPT disk that a BIOS boots.
+    /// Whether it holds GRUB's core on a GPT disk that boots by BIOS.
     #[must_use]
     pub fn is_bios_boot(self) -> bool {
         self.is_one_of("BIOS boot")
     }
 
-    /// Whether a partition of this type has the size that its purpose needs, whatever the disk's: boot
-    /// partitions, and swap.
+    /// Whether a partition of this type has a size determined by its purpose, not by the disk: boot partitions, and
+    /// swap.
     #[must_use]
     pub fn is_of_fixed_size(self) -> bool {
         self.is_swap()

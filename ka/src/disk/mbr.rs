@@ -28,46 +28,46 @@ const ACTIVE: u8 = 0x80;
 /// The contents of an MBR.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Mbr {
-    /// The machine code that a BIOS starts; zeros where there is none.
+    /// The code that a BIOS runs; zeros if there is none.
     pub boot_code: [u8; BOOT_CODE],
-    /// What tells this disk from others; PARTUUIDs begin with it.
+    /// The disk's signature; PARTUUIDs begin with it.
     pub signature: DiskSignature,
-    /// The places of the table: partition 1 is the first.
+    /// The entries: partition 1 is the first.
     pub entries: [Option<Entry>; 4],
 }
 
 /// One partition of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// A BIOS boot code of the common kind starts the one that is active.
+    /// The common BIOS boot code starts the active partition.
     pub active: bool,
     /// The type in the MBR's list.
     pub kind: u8,
-    /// The first sector. An MBR has 32 bits for it.
+    /// The first sector, in 32 bits on disk.
     pub start: Lba,
-    /// The number of sectors. An MBR has 32 bits for it.
+    /// The number of sectors, in 32 bits on disk.
     pub size: SectorCount,
 }
 
-/// Why a sector is no MBR, or an MBR cannot be written.
+/// Why a sector is not an MBR, or an MBR cannot be written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MbrError {
-    /// Fewer bytes than an MBR has.
+    /// Fewer than 512 bytes.
     #[error("expected {SIZE} bytes, found {0}")]
     Short(usize),
     /// No `55 aa` at the end.
     #[error("no partition table: expected 55 aa in bytes 510 and 511, found {:02x} {:02x}", .0[0], .0[1])]
     NoMagic([u8; 2]),
-    /// An active flag that is none: most probably the boot sector of a file system.
+    /// An invalid active flag: most probably the boot sector of a file system.
     #[error("no partition table: entry {entry} begins with {flag:02x}, expected 00 or 80")]
     NoTable {
         /// The entry, from 1.
         entry: u32,
-        /// What is in the flag's place.
+        /// The flag's value.
         flag: u8,
     },
-    /// A partition that 32 bits cannot name.
-    #[error("partition {entry} begins at sector {} and has {} of them: more than an MBR can say", .start.0, .size.0)]
+    /// A partition beyond the reach of 32 bits.
+    #[error("partition {entry} begins at sector {} and has {} sectors: more than an MBR can address", .start.0, .size.0)]
     TooFar {
         /// The entry, from 1.
         entry: u32,
@@ -79,25 +79,25 @@ pub enum MbrError {
 }
 
 impl Mbr {
-    /// A table for a layout, without boot code and with no partition active.
+    /// A table for a layout, without boot code and active flag.
     ///
-    /// Logical partitions have their places in tables of their own.
+    /// Logical partitions are in tables of their own.
     #[must_use]
     pub fn of(layout: &Layout, signature: DiskSignature) -> Self {
         let entry = |number| layout.partition(number).map(Entry::from);
         Self { boot_code: [0; BOOT_CODE], signature, entries: [entry(1), entry(2), entry(3), entry(4)] }
     }
 
-    /// The bytes to write at the disk's start.
+    /// The bytes to write at the start of the disk.
     ///
     /// # Errors
-    /// A partition begins or ends where 32 bits don't reach.
+    /// A partition begins or ends beyond the reach of 32 bits.
     pub fn encode(&self) -> Result<[u8; SIZE], MbrError> {
         self.encode_from([Lba(0); 4])
     }
 
-    /// The bytes of a table whose entries are counted from somewhere else than the disk's start. Cylinder, head
-    /// and sector are the disk's all the same.
+    /// The bytes of a table whose entries are counted from another sector than the start of the disk. Cylinder, head
+    /// and sector are still the disk's.
     pub(super) fn encode_from(&self, origins: [Lba; 4]) -> Result<[u8; SIZE], MbrError> {
         let mut bytes = [0; SIZE];
         bytes[..BOOT_CODE].copy_from_slice(&self.boot_code);
@@ -112,10 +112,10 @@ impl Mbr {
         Ok(bytes)
     }
 
-    /// Reads the first sector of a disk, of which the first 512 bytes count.
+    /// Parses the first 512 bytes of a disk.
     ///
     /// # Errors
-    /// The bytes are no MBR.
+    /// The bytes are not an MBR.
     pub fn decode(sector: &[u8]) -> Result<Self, MbrError> {
         let bytes = sector.first_chunk::<SIZE>().ok_or(MbrError::Short(sector.len()))?;
         let (_, magic) = bytes.split_at(MAGIC_AT);
@@ -139,7 +139,7 @@ impl Mbr {
         self.entries.get(index)?.as_ref()
     }
 
-    /// Whether the table only says that the disk has a GPT.
+    /// Whether the table only announces a GPT.
     #[must_use]
     pub fn is_protective(&self) -> bool {
         self.entries.iter().flatten().any(|e| e.kind == PROTECTIVE)
@@ -153,13 +153,13 @@ impl Entry {
         Lba(self.start.0.saturating_add(self.size.0))
     }
 
-    /// Whether the partition holds logical ones.
+    /// Whether the partition contains logical ones.
     #[must_use]
     pub fn is_extended(&self) -> bool {
         matches!(self.kind, 0x05 | 0x0f | 0x85)
     }
 
-    /// Whether the partition is of the type for swap space.
+    /// Whether the partition has the swap type.
     #[must_use]
     pub fn is_swap(&self) -> bool {
         self.kind == SWAP
@@ -182,7 +182,7 @@ impl Entry {
         Ok(bytes)
     }
 
-    /// Reads a place of the table. One whose type or size is 0 is unused.
+    /// Parses an entry of the table. One with type or size 0 is unused.
     fn decode(number: u32, bytes: &[u8]) -> Result<Option<Self>, MbrError> {
         let flag = bytes[0];
         if flag & !ACTIVE != 0 {
@@ -206,11 +206,11 @@ impl From<&Placed> for Entry {
     }
 }
 
-/// Sets the active flag of one partition in the bytes of an MBR and clears the others', without
-/// touching the boot code, which a boot loader may have written since.
+/// Sets the active flag of one partition in the bytes of an MBR and clears the others. The boot code, which a boot
+/// loader may have written since, stays as it is.
 ///
 /// # Errors
-/// The bytes are no MBR, or the partition is not in it.
+/// The bytes are not an MBR, or the partition does not exist.
 pub fn set_active(sector: &mut [u8; SIZE], number: u32) -> Result<(), SetActiveError> {
     let table = Mbr::decode(sector)?;
     table.entry(number).ok_or(SetActiveError::NoPartition(number))?;
@@ -220,13 +220,13 @@ pub fn set_active(sector: &mut [u8; SIZE], number: u32) -> Result<(), SetActiveE
     Ok(())
 }
 
-/// Why a partition cannot be made the active one.
+/// Why a partition cannot be made active.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SetActiveError {
     /// There is no table.
     #[error(transparent)]
     Mbr(#[from] MbrError),
-    /// The partition is not in the table.
+    /// The partition does not exist.
     #[error("the table has no partition {0}")]
     NoPartition(u32),
 }
@@ -241,8 +241,8 @@ impl fmt::Debug for Mbr {
     }
 }
 
-/// A sector number as cylinder, head and sector of a disk with 255 heads and 63 sectors a track, as
-/// everybody assumes; the highest value that the three bytes have where they cannot name the sector.
+/// A sector as cylinder, head and sector of a disk with 255 heads and 63 sectors per track, as is customary; the
+/// maximum values if the sector is out of their range.
 fn chs(sector: u32) -> [u8; 3] {
     const HEADS: u32 = 255;
     const SECTORS: u32 = 63;

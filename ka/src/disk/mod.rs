@@ -1,5 +1,4 @@
-//! Partition tables: the description of a disk, the layout that it gives on a disk of some size, what has to
-//! fit, and the bytes of MBR and GPT.
+//! Partition tables: the description of a disk, its layout on a disk of a given size, and the bytes of MBR and GPT.
 
 pub mod choice;
 pub mod desc;

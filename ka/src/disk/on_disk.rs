@@ -1,4 +1,4 @@
-//! A table of either kind as it stands on the disk: read from there, and what to write for a new one.
+//! A partition table of either kind on a disk: reads it, and prepares the bytes of a new one.
 
 use std::io::{Read, Seek};
 
@@ -13,7 +13,7 @@ impl Table {
     /// Reads the table of a disk.
     ///
     /// # Errors
-    /// There is none, or nothing of it can be read.
+    /// There is no readable table.
     pub fn read<R: Read + Seek>(reader: &mut R, disk: DiskSize) -> Result<Self, TableError> {
         let first = read_at(reader, 0, mbr::SIZE)?;
         let mbr = Mbr::decode(&first).map_err(TableError::None)?;
@@ -26,11 +26,11 @@ impl Table {
 }
 
 impl Layout {
-    /// What to write so that the disk has this table, in order: the first sector is the last. No boot code,
-    /// and no active flag: those come when the node is finished ([`mbr::set_active`]).
+    /// The writes for this table, in order: the first sector is the last. There is no boot code and no active flag;
+    /// they are written when the node is finished ([`mbr::set_active`]).
     ///
     /// # Errors
-    /// A partition lies where the table's numbers don't reach, or where another one is.
+    /// A partition overlaps another, or is beyond the table's range.
     pub fn writes(&self) -> Result<Vec<Write>, EncodeError> {
         match self.id {
             DiskId::Mbr(signature) => {

@@ -1,8 +1,8 @@
-//! What can be wrong with a description of a disk, and where.
+//! The problems that a disk description can have, with their places.
 
 use super::kind::TableKind;
 
-/// What is wrong with a description, and where.
+/// A problem of a description, with its place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{file}:{line}:{column}: {problem}")]
 pub struct DescError {
@@ -12,11 +12,11 @@ pub struct DescError {
     pub line: u32,
     /// The character in the line, from 1.
     pub column: u32,
-    /// What was expected there, and what was found.
+    /// What was expected, and what was found.
     pub problem: Problem,
 }
 
-/// What a description can have wrong.
+/// The kinds of problems.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// No partition at all.
@@ -25,33 +25,33 @@ pub enum Problem {
     /// Not a partition type.
     #[error("expected `linux`, `swap`, `extended`, `type<hex>` (such as `type83`) or `logical`, found `{0}`")]
     Type(String),
-    /// `logical` without a type behind it.
+    /// `logical` without a type after it.
     #[error("expected a type after `logical`, found the end of the line")]
     NoType,
-    /// A type number that stands for something else.
+    /// A type number with a special meaning.
     #[error("expected a partition type from 1 to ff, found `{found}`, which is {meaning}")]
     ReservedType {
-        /// The word that was found.
+        /// The word.
         found: String,
-        /// What the number means in an MBR.
+        /// The number's meaning in an MBR.
         meaning: &'static str,
     },
-    /// A line that ends behind the type.
+    /// A line that ends after the type.
     #[error("expected a size in MB or `fill`, found the end of the line")]
     NoSize,
     /// Not a size.
     #[error("expected a size in MB (a number from 1 to 4294967295) or `fill`, found `{0}`")]
     Size(String),
-    /// A weight that is none.
-    #[error("expected a weight from 1 to 1000 behind `fill*`, found `{0}`")]
+    /// Not a weight.
+    #[error("expected a weight from 1 to 1000 after `fill*`, found `{0}`")]
     Weight(String),
-    /// More words than a partition has.
+    /// Too many words.
     #[error("expected the end of the line or a `#` comment, found `{0}`")]
     Trailing(String),
-    /// More primaries than an MBR has places.
+    /// More primary partitions than an MBR has entries.
     #[error("expected at most 4 primary partitions (the extended one counts), found a fifth")]
     TooManyPrimaries,
-    /// More logical partitions than the kernel takes.
+    /// More logical partitions than the kernel supports.
     #[error("expected at most 60 logical partitions, found one more")]
     TooManyLogicals,
     /// A second extended partition.
@@ -60,15 +60,15 @@ pub enum Problem {
     /// `logical extended`.
     #[error("expected `linux`, `swap` or `type<hex>` after `logical`, found `extended`")]
     LogicalExtended,
-    /// A logical partition, but nothing to hold it.
+    /// A logical partition without an extended one.
     #[error("expected an `extended` partition in a line before the first `logical` one")]
     NoExtended,
-    /// Numbers that don't follow from the order.
+    /// Numbers that do not match the order.
     #[error("expected partition number {expected}, found {found}")]
     Number {
-        /// What the order of the entries gives.
+        /// The number by order.
         expected: u32,
-        /// What the entry says.
+        /// The number given.
         found: u32,
     },
     /// Two partitions with one number.
@@ -76,10 +76,10 @@ pub enum Problem {
     Twice {
         /// The number.
         number: u32,
-        /// The other's line.
+        /// The line of the other one.
         line: u32,
     },
-    /// A number that the table has no place for.
+    /// A number beyond the table's range.
     #[error("expected a partition number from 1 to {most}, found {found}")]
     NoSuchNumber {
         /// The highest number.
@@ -87,58 +87,58 @@ pub enum Problem {
         /// What was found.
         found: u32,
     },
-    /// A header of a script that sfdisk has not either.
+    /// A header that sfdisk does not know either.
     #[error(
         "expected one of the headers label, label-id, device, unit, grain, first-lba, last-lba, table-length and \
          sector-size, found `{0}`"
     )]
     Header(String),
-    /// A header's value.
+    /// An invalid value of a header.
     #[error("expected {expected} for `{header}:`, found `{found}`")]
     HeaderValue {
         /// The header's name.
         header: &'static str,
-        /// What it takes.
+        /// What it accepts.
         expected: &'static str,
         /// What was found.
         found: String,
     },
-    /// A header behind partitions.
+    /// A header after a partition.
     #[error("expected headers before the first partition only, found `{0}:`")]
     LateHeader(String),
-    /// A device without a number.
+    /// A device name without a number.
     #[error("expected the name of a partition, such as /dev/sda1, before `:`, found `{0}`")]
     Device(String),
-    /// A field that a partition has not.
+    /// An unknown field.
     #[error("expected start=, size=, type=, name=, uuid=, attrs= or bootable, found `{0}`")]
     Field(String),
-    /// A field that belongs to the other kind of table.
+    /// A field of the other kind of table.
     #[error("`{field}` belongs to a {}, and this is a {table}{hint}", other(*table))]
     WrongTable {
         /// The field.
         field: &'static str,
-        /// The table that is described.
+        /// The described table.
         table: TableKind,
         /// What to write instead.
         hint: &'static str,
     },
     /// Not a number of sectors.
     #[error(
-        "expected a number of sectors, or one with KiB, MiB, GiB, TiB or PiB behind it{or_fill}, found `{found}`"
+        "expected a number of sectors, or one followed by KiB, MiB, GiB, TiB or PiB{or_fill}, found `{found}`"
     )]
     Number64 {
-        /// What else is taken.
+        /// What else is accepted.
         or_fill: &'static str,
         /// What was found.
         found: String,
     },
-    /// A relative number, which sfdisk takes for existing partitions only.
-    #[error("`{0}` changes a partition that is there already: expected the whole number")]
+    /// A relative number, which sfdisk accepts only for existing partitions.
+    #[error("`{0}` changes an existing partition: expected an absolute number")]
     Relative(String),
     /// Not a type of this table.
     #[error("expected a type of a {table}: {}, or a name of `sfdisk -T`, found `{found}`", types(*table))]
     ScriptType {
-        /// The table that is described.
+        /// The described table.
         table: TableKind,
         /// What was found.
         found: String,
@@ -155,13 +155,13 @@ pub enum Problem {
     /// Not `*` or `-`.
     #[error("expected `*` (bootable), `-` or nothing, found `{0}`")]
     Bootable(String),
-    /// A name that a GPT has no room for.
+    /// A name that does not fit into a GPT.
     #[error("expected a name of at most 36 characters (in UTF-16), in UTF-8 and without NUL, found `{0}`")]
     Name(String),
-    /// A quotation mark without its like.
+    /// An unterminated quotation.
     #[error("expected a `\"` at the end of `{0}`")]
     Quote(String),
-    /// A table that is neither.
+    /// A kind of table that is neither.
     #[error("expected `label: dos` or `label: gpt`, found `{0}`")]
     Label(String),
 }

@@ -1,8 +1,7 @@
-//! The partition table of a disk, of whichever kind: read, and written.
+//! Reads and writes the partition table of a disk, of either kind.
 //!
-//! Reading is lenient: what can be made out of a damaged table is given, with what is wrong with it, and
-//! whoever reads decides. The order in which a table's parts are written is such that the first sector is the last
-//! of them: before it there is no table.
+//! Reading is lenient: it returns what a damaged table still says, with its findings, and the caller decides. Tables
+//! are written in an order that makes the first sector the last: before that, the disk has no table.
 
 use super::description::{Description, DiskId, Entry, Header, Length, Role, Size};
 use super::kind::{PartitionKind, TableKind};
@@ -17,71 +16,71 @@ use std::io::{self, Read, Seek};
 pub struct Table {
     /// The disk that it is on.
     pub disk: DiskSize,
-    /// What tells the disk from others; also says which kind of table it is.
+    /// Its identifier, which also determines the kind of table.
     pub id: DiskId,
-    /// Places in the GPT.
+    /// The number of GPT entries.
     pub length: u32,
     /// The partitions by number.
     pub partitions: Vec<Placed>,
-    /// What is wrong with it, or unusual.
+    /// What is wrong or unusual.
     pub findings: Vec<Finding>,
 }
 
 /// Something wrong or unusual about a table.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Finding {
-    /// The GPT's first copy is not valid; the table is its backup's.
+    /// The GPT's primary copy is invalid; this is the backup.
     #[error("the primary GPT is damaged ({0}); its backup at the disk's end was read")]
     PrimaryDamaged(String),
-    /// The GPT's second copy is not valid.
+    /// The GPT's backup copy is invalid.
     #[error("the backup GPT at the disk's end is damaged ({0})")]
     BackupDamaged(String),
-    /// Both are valid and say different things.
+    /// Both copies are valid but differ.
     #[error("the primary and the backup GPT differ; the primary was read")]
     CopiesDiffer,
-    /// The disk was larger or smaller when it was partitioned.
+    /// The disk had another size when it was partitioned.
     #[error("the GPT was made for a disk of {made} sectors, and this one has {found}")]
     OtherSize {
-        /// Sectors of the disk that the table was made for.
+        /// The sectors of the disk for which the table was made.
         made: u64,
-        /// Sectors of this one.
+        /// The sectors of this disk.
         found: u64,
     },
-    /// The MBR before a GPT has partitions of its own, for systems that know no GPT.
+    /// The MBR of a GPT has partitions of its own, for systems without GPT support.
     #[error(
         "hybrid: the MBR before the GPT has entries of its own, of the types {}, which are not copied: the clones get \
          a protective MBR",
         list(.0)
     )]
     Hybrid(Vec<PartitionKind>),
-    /// The MBR before a GPT has its one entry active.
+    /// The protective entry is marked active.
     #[error("the protective MBR is marked active (pmbr_boot), as some BIOSes want it")]
     ProtectiveActive,
-    /// A GPT that nobody reads, since the MBR doesn't announce it.
+    /// A GPT that is ignored, because the MBR does not announce it.
     #[error("there is a GPT, but the MBR does not announce it, and counts alone")]
     StaleGpt,
-    /// Two partitions share sectors.
+    /// Two partitions overlap.
     #[error("partitions {0} and {1} overlap")]
     Overlap(u32, u32),
-    /// A partition that is not within the disk, or the part of it that partitions may use.
-    #[error("partition {0} ends behind the end of the disk")]
+    /// A partition is outside the disk, or outside its usable area.
+    #[error("partition {0} ends beyond the end of the disk")]
     BeyondDisk(u32),
-    /// A partition of a GPT that ends before it begins. It is left out.
+    /// A GPT partition that ends before it begins. It is skipped.
     #[error("partition {0} ends before it begins")]
     Backwards(u32),
-    /// A logical partition that is not within the extended one.
-    #[error("logical partition {0} does not lie in the extended one")]
+    /// A logical partition is outside the extended one.
+    #[error("logical partition {0} is outside the extended one")]
     OutsideExtended(u32),
-    /// A second extended partition. Linux would number its logical ones behind those of the first.
+    /// A second extended partition. Linux would number its logical ones after those of the first.
     #[error("there is a second extended partition, {0}; its logical partitions were not read")]
     SecondExtended(u32),
-    /// The chain of tables in an extended partition comes back to where it was.
+    /// The chain of tables in an extended partition is a loop.
     #[error("the chain of logical partitions leads back to sector {at}: it was followed up to partition {last}",
         at = .at.0)]
     EbrLoop {
-        /// Where it comes back to.
+        /// Where the loop closes.
         at: Lba,
-        /// The last partition before that; 4 if there was none.
+        /// The last partition before the loop closes; 4 if there was none.
         last: u32,
     },
     /// The chain leads to a sector without a table.
@@ -89,10 +88,10 @@ pub enum Finding {
     EbrBroken {
         /// The sector.
         at: Lba,
-        /// What is there.
+        /// What the sector contains.
         reason: String,
     },
-    /// More logical partitions than the kernel has numbers for.
+    /// More logical partitions than the kernel supports.
     #[error("there are more than {0} logical partitions: the others were not read")]
     TooManyLogicals(u32),
 }
@@ -102,7 +101,7 @@ fn list(kinds: &[PartitionKind]) -> String {
 }
 
 impl Finding {
-    /// Whether partitions may be missing or wrong, so that nobody should copy the table as it was read.
+    /// Whether partitions may be missing or wrong, so that the table should not be copied.
     #[must_use]
     pub fn is_damage(&self) -> bool {
         match self {
@@ -125,21 +124,21 @@ impl Finding {
     }
 }
 
-/// Why a disk has no table that can be read.
+/// Why a disk has no readable table.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
     /// The disk cannot be read.
     #[error("cannot read the partition table: {0}")]
     Io(io::Error),
-    /// Neither an MBR nor a GPT: most probably an empty disk, or a file system on the whole of it.
+    /// Neither an MBR nor a GPT: most probably an empty disk, or a file system on the whole disk.
     #[error(transparent)]
     None(MbrError),
     /// The MBR announces a GPT, and neither copy is valid.
     #[error("the MBR announces a GPT, but neither copy is valid: primary: {primary}; backup: {backup}")]
     Gpt {
-        /// What is wrong with the primary.
+        /// What is wrong with the primary copy.
         primary: String,
-        /// What is wrong with the backup.
+        /// What is wrong with the backup copy.
         backup: String,
     },
 }
@@ -153,9 +152,9 @@ impl From<io::Error> for TableError {
 /// Bytes to write at an offset of a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Write {
-    /// From the disk's start.
+    /// From the start of the disk.
     pub offset: u64,
-    /// What to write.
+    /// The bytes.
     pub bytes: Vec<u8>,
 }
 
@@ -172,10 +171,10 @@ impl Table {
         layout::numbered(&self.partitions, number)
     }
 
-    /// The description of this table, with starts and identities, as `sfdisk -d` would write it.
+    /// The description of this table, with starts and identifiers, as `sfdisk -d` would write it.
     ///
     /// # Errors
-    /// The table is empty, or one that no description allows.
+    /// The table is empty, or cannot be described.
     pub fn describe(&self) -> Result<Description, Problem> {
         let mut header = Header::new(self.kind());
         header.id = Some(self.id);
@@ -198,7 +197,7 @@ impl Table {
         Description::new(header, entries.collect())
     }
 
-    /// Finds partitions that overlap, or end behind the disk's end.
+    /// Finds partitions that overlap, or end beyond the end of the disk.
     pub(super) fn check_places(&mut self) {
         let mut findings = Vec::new();
         for (i, one) in self.partitions.iter().enumerate() {
@@ -234,7 +233,7 @@ impl From<gptman::Error> for EncodeError {
     }
 }
 
-/// So many bytes from an offset; fewer where the disk ends.
+/// Up to this many bytes from an offset; fewer at the end of the disk.
 pub(super) fn read_at<R: Read + Seek>(reader: &mut R, offset: u64, length: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     reader.seek(io::SeekFrom::Start(offset))?;
@@ -242,12 +241,12 @@ pub(super) fn read_at<R: Read + Seek>(reader: &mut R, offset: u64, length: usize
     Ok(bytes)
 }
 
-/// The offset of a sector, if it is one of the disk.
+/// The offset of a sector, if it is on the disk.
 pub(super) fn offset(at: Lba, disk: DiskSize) -> Option<u64> {
     (at.0 < disk.sectors.0).then(|| at.bytes(disk.sector))
 }
 
-/// Zeros up to a whole sector.
+/// Pads with zeros to a whole sector.
 pub(super) fn padded(mut bytes: Vec<u8>, sector: SectorSize) -> Vec<u8> {
     let size = usize::try_from(sector.bytes()).unwrap_or(mbr::SIZE);
     bytes.resize(bytes.len().next_multiple_of(size), 0);

@@ -7,16 +7,16 @@ use super::problem::DescError;
 use super::{desc, script};
 
 impl Description {
-    /// Reads a description in either form; `file` is its name for messages. A line with `=` or a comma, or
-    /// a header such as `label: gpt`, is of a script.
+    /// Parses a description in either form; `file` is its name for messages. A line with `=` or a comma, or a header
+    /// such as `label: gpt`, marks a script.
     ///
     /// # Errors
-    /// The first thing that is wrong, with its place.
+    /// The first problem, with its place.
     pub fn parse(text: &str, file: &str) -> Result<Self, DescError> {
         if script::looks_like_one(text) { script::parse(text, file) } else { desc::parse(text, file) }
     }
 
-    /// The text in one of the two forms, and what that form cannot say.
+    /// The text in one of the two forms, and what that form cannot express.
     #[must_use]
     pub fn render(&self, format: Format) -> Rendered {
         match format {
@@ -26,7 +26,7 @@ impl Description {
     }
 }
 
-/// The short form where that says everything, else the script.
+/// The short form if it can express everything, else the script.
 impl fmt::Display for Description {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let short = self.render(Format::Desc);

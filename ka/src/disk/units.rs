@@ -1,14 +1,13 @@
-//! Quantities of a disk, each with a type of its own: a sector number is no size, and neither is a
-//! number of bytes.
+//! Quantities of a disk, each with its own type: a sector number is not a size, and neither is a number of bytes.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Bytes in a MB of a desc: 2^20. The original said "megabytes" and counted so too; partitions
-/// aligned to 1 MiB are then whole MB, and a size in a desc is exactly the partition's size.
+/// Bytes in a MB of a desc: 2^20, as in the original. Partitions aligned to 1 MiB then have whole MB, and a size in a
+/// desc is exactly the partition's size.
 pub const MB: u64 = 1 << 20;
 
-/// A logical block address: the number of a sector, counted from 0 at the disk's start.
+/// A logical block address: the number of a sector, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Lba(pub u64);
 
@@ -21,13 +20,13 @@ pub struct SectorCount(pub u64);
 #[serde(try_from = "u32", into = "u32")]
 pub struct SectorSize(u32);
 
-/// A sector size that no disk has.
+/// An unsupported sector size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("sectors of {0} bytes are not supported: expected 512 to 4096, a power of two")]
 pub struct BadSectorSize(pub u32);
 
 impl SectorSize {
-    /// 512 bytes, what nearly every disk has or pretends to have.
+    /// 512 bytes, which nearly every disk has or emulates.
     pub const B512: Self = Self(512);
     /// 4096 bytes.
     pub const B4096: Self = Self(4096);
@@ -79,17 +78,17 @@ impl Lba {
     }
 }
 
-/// How large a disk is, and in which units it is read and written.
+/// The size of a disk, and its sector size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskSize {
-    /// All sectors of the disk.
+    /// The number of sectors.
     pub sectors: SectorCount,
-    /// The size of one of them.
+    /// The sector size.
     pub sector: SectorSize,
 }
 
 impl DiskSize {
-    /// The size of a disk of `bytes` bytes; what is left of a last partial sector doesn't count.
+    /// The size of a disk of `bytes` bytes; a partial sector at the end is ignored.
     #[must_use]
     pub fn of_bytes(bytes: u64, sector: SectorSize) -> Self {
         Self { sectors: SectorCount(bytes / sector.bytes()), sector }
@@ -102,7 +101,7 @@ impl DiskSize {
     }
 }
 
-/// Bytes as a person reads them in a message about disks: in MB of 2^20 bytes, rounded up.
+/// Bytes for a message about disks: in MB of 2^20 bytes, rounded up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InMb(pub u64);
 
@@ -112,7 +111,7 @@ impl fmt::Display for InMb {
     }
 }
 
-/// Two sizes in bytes that are compared: in MB, unless both are the same number of MB and still differ.
+/// Two sizes in bytes to be compared: in MB, unless they differ but have the same number of MB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Against(pub u64, pub u64);
 
@@ -126,13 +125,13 @@ impl fmt::Display for Against {
     }
 }
 
-/// Bytes as a person reads them of disks and files, with three or four digits: `512 B`, `3.5 GB`. A GB has 10^9
-/// bytes, as the makers of disks count.
+/// Bytes of disks and files for a person, with three or four digits: `512 B`, `3.5 GB`. A GB has 10^9 bytes, as disk
+/// makers count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decimal(pub u64);
 
 impl fmt::Display for Decimal {
-    // Exact up to 2^53, and closer than anybody reads above.
+    // Exact up to 2^53, and beyond that more precise than what is shown.
     #[allow(clippy::cast_precision_loss)]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
@@ -142,7 +141,7 @@ impl fmt::Display for Decimal {
         let mut scaled = self.0 as f64;
         let mut unit = "B";
         for next in UNITS {
-            // What would be shown as 1000.0 belongs to the next unit.
+            // A value that would show as 1000.0 belongs to the next unit.
             if scaled < 999.95 {
                 break;
             }

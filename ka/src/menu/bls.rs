@@ -1,4 +1,4 @@
-//! Entries of type 1 of the Boot Loader Specification: files of `KEY VALUE` lines.
+//! Type #1 entries of the Boot Loader Specification: files of `KEY VALUE` lines.
 //!
 //! See <https://uapi-group.org/specifications/specs/boot_loader_specification/> and loader.conf(5).
 
@@ -7,10 +7,10 @@ use std::cmp::Ordering;
 use super::{MenuEntry, is_dispensable};
 use crate::glob::fits_exactly;
 
-/// The directories below a system's root in which a directory `loader` may be.
+/// The directories below a system's root that may contain `loader`.
 pub const TOPS: [&str; 3] = ["boot", "boot/efi", "efi"];
 
-/// The values that `text` has for `key`, in their order. An entry and `loader.conf` have the same form.
+/// The values of `key` in `text`, in order. Entries and `loader.conf` share this format.
 pub fn values<'a>(text: &'a str, key: &str) -> impl Iterator<Item = &'a str> {
     text.lines().filter_map(move |line| {
         let (found, value) = line.trim().split_once(char::is_whitespace)?;
@@ -18,13 +18,13 @@ pub fn values<'a>(text: &'a str, key: &str) -> impl Iterator<Item = &'a str> {
     })
 }
 
-/// The kernel's command line in an entry, with the variables that only GRUB knows.
+/// The kernel command line of an entry, with the variables that only GRUB knows.
 #[must_use]
 pub fn options(entry: &str) -> String {
     values(entry, "options").collect::<Vec<_>>().join(" ")
 }
 
-/// What an entry starts; none if that is no kernel, or only GRUB can tell.
+/// What an entry boots; `None` if it is not a kernel, or only GRUB can determine it.
 #[must_use]
 pub fn parse(entry: &str) -> Option<MenuEntry> {
     let kernel = values(entry, "linux").last()?.to_owned();
@@ -40,8 +40,8 @@ pub fn parse(entry: &str) -> Option<MenuEntry> {
     (!kernel.is_empty() && !command_line.contains('$')).then_some(MenuEntry { kernel, initrd, command_line })
 }
 
-/// The default among entries with these file names: the newest of those that one of `patterns` fits, with `.conf` or
-/// without; where none fits, the newest of all.
+/// The default among entries with these file names: the newest that matches one of `patterns`, with or without
+/// `.conf`; if none matches, the newest of all.
 #[must_use]
 pub fn default_of(names: &[&str], patterns: &[String]) -> Option<usize> {
     let newest = |fits: &dyn Fn(&str) -> bool| {
@@ -51,7 +51,7 @@ pub fn default_of(names: &[&str], patterns: &[String]) -> Option<usize> {
     newest(&|name| is_named(name, patterns)).or_else(|| newest(&|_| true))
 }
 
-/// Whether one of `patterns` fits an entry's file name.
+/// Whether one of `patterns` matches an entry's file name.
 #[must_use]
 pub fn is_named(name: &str, patterns: &[String]) -> bool {
     [name, stem(name)].iter().any(|name| patterns.iter().any(|pattern| fits_exactly(pattern, name)))
@@ -61,7 +61,7 @@ fn stem(name: &str) -> &str {
     name.strip_suffix(".conf").unwrap_or(name)
 }
 
-/// Numbers in names compare as numbers: 6.10 is newer than 6.9.
+/// Numbers in names are compared as numbers: 6.10 is newer than 6.9.
 fn by_version(a: &str, b: &str) -> Ordering {
     let pieces = |name: &str| -> Vec<(u64, String)> {
         let pieces = name.split(|c: char| !c.is_ascii_alphanumeric());

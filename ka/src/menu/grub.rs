@@ -1,19 +1,19 @@
-//! What GRUB starts when nobody chooses, from its menu as grub-mkconfig writes it.
+//! GRUB's default menu entry, from the menu that grub-mkconfig writes.
 //!
-//! The menu is a script, of which no more is understood than its entries, its submenus, and how it says which is the
-//! default: `set default=`, by number, title or id, with `>` into submenus, or by what its environment block has saved.
-//! See the manual's chapter on `grubenv`, and grub-mkconfig's `00_header.in`.
+//! The menu is a script. Only its entries, its submenus and its default are interpreted: `set default=` by number,
+//! title or id, with `>` for submenus, or the value saved in the environment block. See the chapter on `grubenv` in
+//! the manual, and grub-mkconfig's `00_header.in`.
 
 use super::{MenuEntry, is_dispensable};
 
-/// What is started.
+/// What is booted by default.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Start {
-    /// This.
+    /// This entry.
     Entry(MenuEntry),
-    /// An entry of the Boot Loader Specification: the saved one, if one is saved.
+    /// An entry of the Boot Loader Specification: the saved one, if any.
     Specified(Option<String>),
-    /// Nothing that can be told.
+    /// It cannot be determined.
     None,
 }
 
@@ -22,13 +22,13 @@ pub enum Start {
 struct Item {
     title: String,
     id: String,
-    /// What is started, if that can be told, and is a kernel.
+    /// What it boots, if that can be determined and is a kernel.
     words: Option<MenuEntry>,
-    /// What is in it, if it is a submenu.
+    /// The entries of a submenu.
     items: Option<Vec<Item>>,
 }
 
-/// Finds the default in the menu's text, with the text of the environment block that is stored next to it.
+/// Finds the default in the menu's text and the text of the environment block stored next to it.
 #[must_use]
 pub fn default_entry(text: &str, environment: &str) -> Start {
     let name = default_name(text, environment);
@@ -41,15 +41,15 @@ pub fn default_entry(text: &str, environment: &str) -> Start {
         Some(words) => Start::Entry(words.clone()),
         None => {
             if !items.is_empty() {
-                log::warn!("GRUB's default, '{name}', starts no kernel that can be told from its menu");
+                log::warn!("GRUB's default entry, '{name}', does not boot a kernel that its menu names");
             }
             Start::None
         }
     }
 }
 
-/// What `default` is set to, in the end. The menu of grub-mkconfig sets it twice: to what is saved for one boot, if
-/// there is something, or else to what was configured.
+/// The final value of `default`. grub-mkconfig's menu sets it twice: to the entry saved for one boot, if any, or else
+/// to the configured one.
 fn default_name(text: &str, environment: &str) -> Option<String> {
     let saved = |name: &str| {
         let of_name = |line: &str| line.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
@@ -66,14 +66,16 @@ fn default_name(text: &str, environment: &str) -> Option<String> {
                 None => continue,
             },
             "saved_entry" => default = saved("saved_entry"),
-            name if value.contains('$') => log::warn!("GRUB's default is ${name}, which is not followed"),
+            name if value.contains('$') => {
+                log::warn!("cannot determine GRUB's default: it is the variable ${name}")
+            }
             _ => default = Some(value.to_owned()),
         }
     }
     default
 }
 
-/// The entry that GRUB takes: by number from 0, by title, or by id; the first where none fits.
+/// The entry that GRUB selects: by number from 0, by title, or by id; the first if none matches.
 fn choose<'a>(items: &'a [Item], name: &str) -> Option<&'a MenuEntry> {
     let called = |name: &str| items.iter().find(|item| item.title == name || item.id == name);
     let (first, rest) = name.split_once('>').unwrap_or((name, ""));
@@ -83,7 +85,7 @@ fn choose<'a>(items: &'a [Item], name: &str) -> Option<&'a MenuEntry> {
         Err(_) => called(name).or_else(|| called(first)),
     };
     let item = item.or_else(|| {
-        log::warn!("GRUB's default is '{name}', and no entry of its menu is that: the first is taken");
+        log::warn!("GRUB's default is '{name}', but its menu has no such entry: using the first");
         items.first()
     })?;
     match &item.items {
@@ -92,15 +94,15 @@ fn choose<'a>(items: &'a [Item], name: &str) -> Option<&'a MenuEntry> {
     }
 }
 
-/// A block of the script that is open.
+/// An open block of the script.
 enum Open {
     /// An entry or submenu.
     Item(Item),
-    /// Another one, such as a function.
+    /// Another block, such as a function.
     Other,
 }
 
-/// The menu's entries and submenus. What is not closed at the end counts for nothing.
+/// The menu's entries and submenus. Blocks still open at the end are ignored.
 fn parse(text: &str) -> Vec<Item> {
     let mut top = Vec::new();
     let mut open: Vec<Open> = Vec::new();
@@ -144,12 +146,12 @@ fn add(item: &mut Item, command: &str, rest: &[String]) {
             let arguments: Vec<&str> =
                 arguments.iter().map(String::as_str).filter(|word| !is_dispensable(word)).collect();
             let words = MenuEntry { kernel: kernel.clone(), initrd: None, command_line: arguments.join(" ") };
-            // What only GRUB can tell is no word of a command line.
+            // Words that only GRUB can expand are not part of a command line.
             let plain = !words.command_line.contains('$') && !kernel.contains('$');
             item.words = plain.then_some(words);
         }
-        // Of several files the last is the distribution's own; those before it are microcode, which the running
-        // kernel has loaded or not.
+        // Of several files the last is the distribution's own. Those before it are microcode, which the running kernel
+        // has loaded or not.
         ("initrd" | "initrd16" | "initrdefi", files) => {
             if let (Some(words), Some(last)) =
                 (&mut item.words, files.iter().rfind(|file| !is_dispensable(file)))
@@ -161,7 +163,7 @@ fn add(item: &mut Item, command: &str, rest: &[String]) {
     }
 }
 
-/// A line of GRUB's language as words: quotes are taken off, and comments left out.
+/// The words of a line in GRUB's language, without quotes and comments.
 fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
     let mut characters = line.chars();
@@ -242,10 +244,10 @@ menuentry 'UEFI Firmware Settings' $menuentry_id_option 'uefi-firmware' {
             ("${saved_entry}", "# GRUB Environment Block\nsaved_entry=\n", Some("6.1")),
             ("0", "next_entry=1>1\n", Some("5.10")),
             ("0", "next_entry=\n", Some("6.1")),
-            // GRUB takes the first where none fits.
+            // GRUB takes the first if none matches.
             ("no such title", "", Some("6.1")),
             ("7", "", Some("6.1")),
-            // No kernel: only GRUB can do that.
+            // Not a kernel: only GRUB can boot it.
             ("uefi-firmware", "", None),
         ] {
             assert_eq!(kernel(default, environment).as_deref(), expected, "{default} {environment}");

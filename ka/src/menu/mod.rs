@@ -1,10 +1,10 @@
-//! What a boot loader would start, read from its configuration: GRUB's menu, and the entries of the Boot Loader
-//! Specification, which systemd-boot starts, and GRUB on Fedora and its relatives.
+//! What a boot loader would start, read from its configuration: GRUB's menu, and Boot Loader Specification entries,
+//! which systemd-boot uses, and GRUB on Fedora and its relatives.
 
 pub mod bls;
 pub mod grub;
 
-/// What a boot loader starts, with the paths that it knows: they begin at the root of some partition.
+/// What a boot loader starts, with the loader's own paths: they begin at the root of some partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MenuEntry {
     /// The kernel.
@@ -15,8 +15,8 @@ pub struct MenuEntry {
     pub command_line: String,
 }
 
-/// Whether a word holds a variable that only dresses up or tunes, and is empty elsewhere: Ubuntu's, which keeps the
-/// screen, and tuned's.
+/// Whether a word contains a variable that is empty elsewhere and only affects appearance or tuning: Ubuntu's for the
+/// splash screen, and tuned's.
 fn is_dispensable(word: &str) -> bool {
     matches!(word, "$vt_handoff" | "${vt_handoff}" | "$tuned_params" | "$tuned_initrd")
 }

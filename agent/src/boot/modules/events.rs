@@ -1,4 +1,4 @@
-//! The kernel's word that a device has appeared, so that nobody has to guess how long a bus takes.
+//! Kernel events for new devices, so that no one has to guess how long a bus takes.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 /// The kernel's own events; group 2 is udev's.
 const KERNEL_GROUP: u32 = 1;
 
-/// Listens from the moment it is opened.
+/// Listens as soon as it is opened.
 pub(super) struct Events(Socket);
 
 impl Events {
@@ -20,8 +20,8 @@ impl Events {
         Ok(Self(socket))
     }
 
-    /// Waits until a device with a modalias appears, and takes every event that has come up to then. False if
-    /// none came within `patience`.
+    /// Waits until a device with a modalias appears, then drains all pending events. Returns false if none came within
+    /// `patience`.
     pub(super) fn wait(&self, patience: Duration) -> io::Result<bool> {
         let deadline = Instant::now() + patience;
         let mut appeared = false;
@@ -44,7 +44,7 @@ impl Events {
         match self.0.recv_from_full() {
             Ok((event, _)) => Ok(event.starts_with(b"add@")
                 && event.split(|&b| b == 0).any(|field| field.starts_with(b"MODALIAS="))),
-            // More events than the socket holds: some were lost, so look again.
+            // The socket overflowed and events were lost, so look again.
             Err(e) if e.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => Ok(true),
             Err(e) => Err(e),
         }

@@ -1,4 +1,4 @@
-//! What depmod(8) and modprobe.d(5) say about a kernel's modules, and the order in which they must be loaded.
+//! A kernel's modules according to depmod(8) and modprobe.d(5), and the order in which they must be loaded.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -10,11 +10,11 @@ use ka::cmdline::words;
 /// One kernel's modules.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    /// Files below the folder of modules, with the files that each needs, nearest first.
+    /// Module files below the module directory, with the files that each needs, nearest first.
     files: BTreeMap<String, Module>,
-    /// Modules that are part of the kernel.
+    /// Built-in modules.
     builtin: HashSet<String>,
-    /// Patterns by bus (what stands before the first colon), with the module that each names.
+    /// Patterns by bus (the text before the first colon), with the module that each names.
     aliases: HashMap<String, Vec<(String, String)>>,
     soft: HashMap<String, Soft>,
     blacklist: BTreeSet<String>,
@@ -24,7 +24,7 @@ pub(super) struct Index {
 #[derive(Debug)]
 struct Module {
     path: PathBuf,
-    /// Names of what it needs, nearest first.
+    /// The names of its dependencies, nearest first.
     needs: Vec<String>,
 }
 
@@ -34,19 +34,19 @@ struct Soft {
     after: Vec<String>,
 }
 
-/// One module to load, in its turn.
+/// One module to load, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Step {
     pub(super) name: String,
     pub(super) path: PathBuf,
-    /// Modules that must be there first. Those before and after by courtesy (softdep) are not among them.
+    /// Modules that must be loaded first. Soft dependencies are not included.
     pub(super) needs: Vec<String>,
     /// Parameters, separated by spaces.
     pub(super) options: String,
 }
 
 impl Index {
-    /// Reads `lib/modules/RELEASE` and the folders of modprobe.d below `root`. Only `modules.dep` must exist.
+    /// Reads `lib/modules/RELEASE` and the modprobe.d directories below `root`. Only `modules.dep` must exist.
     pub(super) fn read(root: &Path, release: &str) -> io::Result<Self> {
         let folder = root.join("lib/modules").join(release);
         let dep = folder.join("modules.dep");
@@ -76,8 +76,8 @@ impl Index {
         self.builtin.extend(text.lines().map(name_of));
     }
 
-    /// `modules.alias`, `modules.softdep` and modprobe.d files are one language, modprobe.d(5). `install`, `remove`
-    /// and `weakdep` are left out: no shell runs here, and a weak dependency is for initrd builders.
+    /// `modules.alias`, `modules.softdep` and modprobe.d files share one syntax, modprobe.d(5). `install`, `remove`
+    /// and `weakdep` are ignored: no shell runs here, and weak dependencies are for initrd builders.
     fn read_config(&mut self, text: &str) {
         let text = text.replace("\\\n", " ");
         for line in text.lines() {
@@ -111,7 +111,8 @@ impl Index {
         }
     }
 
-    /// What the kernel's command line says of modules. Other dots in it are of no module that is known.
+    /// The module parameters on the kernel command line. A dot after an unknown name does not denote a module
+    /// parameter.
     pub(super) fn read_command_line(&mut self, text: &str) {
         for (name, value) in words(text) {
             match (name.split_once('.'), value) {
@@ -127,12 +128,12 @@ impl Index {
         }
     }
 
-    /// Never loads this module for a device; by name, it still can be.
+    /// Never load this module for a device; it can still be loaded by name.
     fn blacklist(&mut self, module: &str) {
         self.blacklist.insert(normal(module));
     }
 
-    /// The modules that say they drive a device with this modalias, without those blacklisted.
+    /// The modules that claim a device with this modalias, without blacklisted ones.
     pub(super) fn for_device(&self, modalias: &str) -> Vec<String> {
         let mut found = Vec::new();
         for bus in [bus_of(modalias), ""] {
@@ -156,8 +157,8 @@ impl Index {
         self.files.contains_key(&normal(name))
     }
 
-    /// All that must be loaded for `name`, in order: what it needs, what should come before, itself, what
-    /// should come after. Unknown soft dependencies are left out.
+    /// Everything to load for `name`, in order: its dependencies, the modules that should precede it, itself, the
+    /// modules that should follow it. Unknown soft dependencies are skipped.
     pub(super) fn order(&self, name: &str) -> Vec<Step> {
         let mut steps = Vec::new();
         self.add(&normal(name), &mut HashSet::new(), &mut steps);
@@ -185,7 +186,7 @@ impl Index {
     }
 }
 
-/// The module's name as the kernel shows it: no folder, no suffix, `_` for `-`.
+/// The module's name as the kernel shows it: without directory and suffix, with `_` for `-`.
 pub(super) fn name_of(path: &str) -> String {
     let file = path.rsplit('/').next().unwrap_or(path);
     normal(file.split_once(".ko").map_or(file, |(name, _)| name))
@@ -195,7 +196,7 @@ pub(super) fn normal(name: &str) -> String {
     name.replace('-', "_")
 }
 
-/// What stands before the first colon, or nothing if a wildcard stands there.
+/// The text before the first colon; empty if it contains a wildcard.
 fn bus_of(alias: &str) -> &str {
     match alias.split_once(':') {
         Some((bus, _)) if !bus.contains(['*', '?', '[', '-']) => bus,
@@ -203,7 +204,7 @@ fn bus_of(alias: &str) -> &str {
     }
 }
 
-/// modprobe.d(5): a file in an earlier folder hides its namesakes in later ones.
+/// modprobe.d(5): a file in an earlier directory hides files of the same name in later ones.
 fn config_files(root: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files: BTreeMap<std::ffi::OsString, PathBuf> = BTreeMap::new();
     for folder in [

@@ -1,8 +1,8 @@
-//! Drivers for the devices of this machine, found by what the devices say of themselves.
+//! Loads drivers for this machine's devices, found by their modaliases.
 //!
-//! Every device has a modalias, and every driver the patterns of those that it can drive. Loading a driver for
-//! a bus brings more devices, so this looks again until nothing new appears. Which drivers there are is
-//! decided by whoever made the image.
+//! Every device has a modalias, and every driver the patterns of those that it can drive. A bus driver makes more
+//! devices appear, so this repeats until no new ones do. Which drivers are available is decided when the image is
+//! made.
 
 mod events;
 mod index;
@@ -20,33 +20,33 @@ use std::{fs, io};
 use events::Events;
 use index::{Index, Step};
 
-/// How long no new device may appear before all that are there are taken to be known, when it is about
-/// network cards. A USB hub takes some 100 ms for each of its ports.
+/// How long no new device may appear before the search for network cards ends. A USB hub takes about 100 ms for each
+/// of its ports.
 pub const QUIET: Duration = Duration::from_millis(500);
 
-/// The same when it is about disks, which take seconds to spin up.
+/// The same for disks, which take seconds to spin up.
 pub const QUIET_DISKS: Duration = Duration::from_secs(3);
 
 type Insert = Box<dyn FnMut(&Path, &CStr) -> io::Result<()> + Send>;
 
-/// The modules of the running kernel, and which of them are loaded.
+/// The running kernel's modules, and which of them are loaded.
 pub struct Modules {
     index: Index,
     sys: PathBuf,
     insert: Insert,
     loaded: BTreeSet<String>,
-    /// Refused by the kernel. Sixty-four processors must not each ask for the same missing module.
+    /// Refused by the kernel: sixty-four processors must not each ask for the same missing module.
     failed: BTreeSet<String>,
-    /// Devices that were looked at.
+    /// Devices already handled.
     seen: BTreeSet<PathBuf>,
 }
 
-/// A module that was loaded, and why.
+/// A loaded module, and why it was loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
     /// The module's name, as lsmod shows it.
     pub module: String,
-    /// The device that asked for it, or for a module that needs it; a path below `/sys/devices`.
+    /// The device that needs it, or needs a module that depends on it; a path below `/sys/devices`.
     pub device: PathBuf,
 }
 
@@ -54,10 +54,10 @@ pub struct Loaded {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModuleError {
-    /// The lists of depmod cannot be read.
+    /// depmod's lists cannot be read.
     #[error("no list of kernel modules: {0}")]
     Index(io::Error),
-    /// No such module.
+    /// The module does not exist.
     #[error("module {0}: not among this kernel's modules")]
     Unknown(String),
     /// The kernel refused it.
@@ -67,15 +67,15 @@ pub enum ModuleError {
         module: String,
         /// Its file.
         path: PathBuf,
-        /// What the kernel, or reading the file, said.
+        /// The error of the kernel, or of reading the file.
         error: io::Error,
     },
-    /// One that it needs was refused.
+    /// A dependency was refused.
     #[error("module {module}: needs {needed}, which is not loaded")]
     Needs {
         /// The module.
         module: String,
-        /// What it needs.
+        /// The dependency.
         needed: String,
     },
 }
@@ -88,11 +88,11 @@ impl ModuleError {
 }
 
 impl Modules {
-    /// Reads `lib/modules/RELEASE` and modprobe.d below `root`, for the running kernel. `command_line` may blacklist
-    /// modules (`modprobe.blacklist=a,b`) and give them parameters (`e1000.copybreak=0`), as modprobe(8) has it.
+    /// Reads `lib/modules/RELEASE` and modprobe.d below `root` for the running kernel. `command_line` may blacklist
+    /// modules (`modprobe.blacklist=a,b`) and set parameters (`e1000.copybreak=0`), as in modprobe(8).
     ///
     /// # Errors
-    /// [`ModuleError::Index`] when there is no `modules.dep`, or a list cannot be read.
+    /// [`ModuleError::Index`] if `modules.dep` is missing, or a list cannot be read.
     pub fn open(root: &Path, command_line: &str) -> Result<Self, ModuleError> {
         let release = rustix::system::uname().release().to_string_lossy().into_owned();
         let mut index = Index::read(root, &release).map_err(ModuleError::Index)?;
@@ -105,11 +105,11 @@ impl Modules {
         Self { index, sys, insert, loaded, failed, seen }
     }
 
-    /// Loads what the machine's devices ask for, until no new device has appeared for `quiet`. A module that cannot be loaded is
-    /// logged and left out. Devices that an earlier call has looked at are not looked at again.
+    /// Loads the modules for the machine's devices, until no new device has appeared for `quiet`. A module that cannot
+    /// be loaded is logged and skipped. Devices handled by an earlier call are not handled again.
     pub fn load_for_devices(&mut self, quiet: Duration) -> Vec<Loaded> {
         let events = Events::open()
-            .inspect_err(|e| log::warn!("no events of new devices: {e}; a slow device may be missed"))
+            .inspect_err(|e| log::warn!("cannot receive device events: {e}; a slow device may be missed"))
             .ok();
         let mut loaded = Vec::new();
         loop {
@@ -120,7 +120,7 @@ impl Modules {
                 Some(Ok(true)) => {}
                 None if again => {}
                 Some(Err(e)) => {
-                    log::warn!("events of new devices: {e}; a slow device may be missed");
+                    log::warn!("cannot receive device events: {e}; a slow device may be missed");
                     return loaded;
                 }
                 Some(Ok(false)) | None => return loaded,
@@ -128,10 +128,10 @@ impl Modules {
         }
     }
 
-    /// Loads one module by name, with what it needs. One that is loaded or built in is well.
+    /// Loads one module by name, with its dependencies. It succeeds if the module is already loaded or built in.
     ///
     /// # Errors
-    /// [`ModuleError`] says what is missing or who refused.
+    /// [`ModuleError`] says what is missing or was refused.
     pub fn load(&mut self, name: &str) -> Result<(), ModuleError> {
         if self.index.is_builtin(name) {
             return Ok(());
@@ -143,7 +143,7 @@ impl Modules {
         self.load_all(name).map(drop)
     }
 
-    /// One look at all devices.
+    /// One pass over all devices.
     fn look_once(&mut self) -> Vec<Loaded> {
         let mut devices = Vec::new();
         modaliases(&self.sys.join("devices"), &mut devices);
@@ -163,7 +163,7 @@ impl Modules {
                         log::info!("module {module} for {}", device.display());
                         Loaded { module, device: device.clone() }
                     })),
-                    // A driver that looked closer than its patterns do. Processors' ones do this everywhere.
+                    // A driver that rejected the device on closer inspection. Processor drivers do this everywhere.
                     Err(e) if e.is_no_device() => log::info!("{e}"),
                     Err(e) => log::warn!("{e}; {} may have no driver", device.display()),
                 }
@@ -172,7 +172,7 @@ impl Modules {
         loaded
     }
 
-    /// Loads a module and what it needs; gives back those that were not loaded before.
+    /// Loads a module and its dependencies; returns those that were not loaded before.
     fn load_all(&mut self, name: &str) -> Result<Vec<String>, ModuleError> {
         let target = index::normal(name);
         let mut fresh = Vec::new();
@@ -185,14 +185,15 @@ impl Modules {
                 Ok(true) => fresh.push(step.name),
                 Ok(false) => {}
                 Err(e) if step.name == target => outcome = Err(e),
-                // The target's own error follows if it needs this one; a soft dependency is only told.
+                // If the target needs this one, the target's own error follows; a failed soft dependency is only
+                // logged.
                 Err(e) => log::warn!("{e}"),
             }
         }
         outcome.map(|()| fresh)
     }
 
-    /// True if it was loaded, false if it was there already.
+    /// True if it was loaded now, false if it already was.
     fn load_one(&mut self, step: &Step) -> Result<bool, ModuleError> {
         if let Some(needed) = step.needs.iter().find(|needed| self.failed.contains(*needed)) {
             self.failed.insert(step.name.clone());
@@ -222,8 +223,8 @@ impl Modules {
     }
 }
 
-/// Every device below `folder` that has a modalias. Devices come and go while this reads, so what cannot be
-/// read is not there.
+/// Every device below `folder` with a modalias. Devices may come and go during the scan, so unreadable ones are
+/// skipped.
 fn modaliases(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     let mut entries: Vec<_> = entries.flatten().collect();

@@ -1,8 +1,8 @@
-//! The patterns of `modules.alias`: what a driver says about the devices that it can drive.
+//! The patterns of `modules.alias`, by which a driver names the devices that it supports.
 
 use ka::glob;
 
-/// True if `text` matches `pattern` as by fnmatch(3). As for modprobe, `-` and `_` are the same outside of brackets.
+/// Whether `text` matches `pattern` as in fnmatch(3). As in modprobe, `-` and `_` are equal outside of brackets.
 #[must_use]
 pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
     glob::fits(pattern, text, |wanted, found| same(wanted) == same(found))

@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 
-/// A made-up machine: a folder of modules, devices, and a kernel that writes down what it is given.
+/// A fake machine: a module directory, devices, and a kernel that records what it is given.
 struct Machine {
     root: tempfile::TempDir,
     calls: Arc<Mutex<Vec<String>>>,

@@ -8,27 +8,27 @@ use ka::cmdline::{CommandLine, Interface};
 use ka::mac::Mac;
 use ka_host::rtnetlink::{Link, Netlink};
 
-/// How long the card that the boot loader used may take to appear before others count. Drivers of docking stations take
-/// some seconds.
+/// How long the boot loader's card may take to appear before others count. Docking station drivers take several
+/// seconds.
 const OWN_CARD_FIRST: Duration = Duration::from_secs(10);
 
-/// Carriers that come later than this, from the start, prolong nothing.
+/// A carrier that comes later than this after the start does not extend the wait.
 const LATEST_CARRIER: Duration = Duration::from_secs(180);
 
-/// The longest name of an interface.
+/// The maximum length of an interface name.
 const LONGEST_NAME: usize = 15;
 
-/// The interfaces that may be used, looked at again and again.
+/// The usable interfaces, updated repeatedly.
 #[derive(Debug)]
 pub(super) struct Links {
     wanted: Wanted,
     vlan: Option<u16>,
     start: Instant,
-    /// Those that were switched on.
+    /// Those that were set up.
     raised: Vec<u32>,
-    /// Interfaces of VLANs, by the index of the one below.
+    /// VLAN interfaces, by the index of the link below.
     vlans: BTreeMap<u32, String>,
-    /// When each was seen with a carrier that came at that time, with its number.
+    /// When each was first seen with its current carrier, and the carrier's number.
     carriers: BTreeMap<u32, (u32, Instant)>,
     strangers: bool,
 }
@@ -46,7 +46,7 @@ impl Links {
         }
     }
 
-    /// Waits until at least one has a carrier. `look_again` is called while none fits.
+    /// Waits until at least one has a carrier. `look_again` is called while none matches.
     pub(super) fn wait(
         &mut self,
         netlink: &mut Netlink,
@@ -78,7 +78,7 @@ impl Links {
         }
     }
 
-    /// Those that have a carrier now. Switches on whatever may become one.
+    /// Those with a carrier now. Sets up every link that may get one.
     pub(super) fn usable(&mut self, netlink: &mut Netlink) -> Result<Vec<(Link, Mac)>, NetworkError> {
         let links = netlink.links().map_err(kernel("list of network interfaces"))?;
         self.consider_strangers(&links);
@@ -87,7 +87,7 @@ impl Links {
             self.raise(netlink, link);
         }
         let mut with_carrier: Vec<Link> = fitting.into_iter().filter(|link| link.carrier).cloned().collect();
-        // The card of the boot loader before all others.
+        // The boot loader's card takes precedence over all others.
         with_carrier.sort_by_key(|link| !self.wanted.fits(link));
         if let Some(vlan) = self.vlan {
             with_carrier = self.tagged(netlink, &links, &with_carrier, vlan)?;
@@ -98,8 +98,8 @@ impl Links {
         Ok(with_carrier.into_iter().filter_map(|link| Some((link.clone(), link.mac?))).collect())
     }
 
-    /// When the last of them got its carrier. A carrier that goes and comes counts again, because the switch port starts
-    /// again too. One that never stays must not be waited for without an end.
+    /// When the last of them got its carrier. A carrier that drops and returns counts again, because the switch port
+    /// starts over too. One that never becomes stable must not be waited for endlessly.
     pub(super) fn last_carrier(&self) -> Instant {
         let last = self.carriers.values().map(|(_, since)| *since).max();
         last.unwrap_or(self.start).min(self.start + LATEST_CARRIER)
@@ -108,7 +108,7 @@ impl Links {
     fn note_carrier(&mut self, link: &Link, now: Instant) {
         let (times, since) = self.carriers.entry(link.index).or_insert((link.carrier_ups, now));
         if *times != link.carrier_ups {
-            log::info!("{}: its carrier was gone for a moment", link.name);
+            log::info!("{}: the carrier was lost for a moment", link.name);
             (*times, *since) = (link.carrier_ups, now);
         }
     }
@@ -118,7 +118,7 @@ impl Links {
         !own && (self.wanted.fits(link) || self.strangers && Wanted::Any.fits(link))
     }
 
-    /// A docking station, or a USB adapter, may show the network ROM one hardware address and the kernel another.
+    /// A docking station or USB adapter may show one hardware address to the network ROM and another to the kernel.
     fn consider_strangers(&mut self, links: &[Link]) {
         let Wanted::Mac(mac) = self.wanted else { return };
         let own: Vec<&Link> = links.iter().filter(|link| self.wanted.fits(link)).collect();
@@ -142,13 +142,13 @@ impl Links {
             return;
         }
         self.raised.push(link.index);
-        // A card without firmware, say. Others may do.
+        // For example, a card without firmware. Others may work.
         if let Err(e) = netlink.set_up(link.index) {
-            log::warn!("{}: cannot be switched on: {e}", link.name);
+            log::warn!("cannot set up {}: {e}", link.name);
         }
     }
 
-    /// The interfaces for tagged frames above `below`, as far as they have a carrier.
+    /// The interfaces for tagged frames above `below` that have a carrier.
     fn tagged(
         &mut self,
         netlink: &mut Netlink,
@@ -183,7 +183,7 @@ impl Links {
 
 /// How often to look.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// How often to say what is waited for.
+/// How often to log what is being waited for.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
 fn vlan_name(link: &Link, vlan: u16) -> String {
@@ -213,7 +213,7 @@ impl std::fmt::Display for Wanted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Mac(mac) => write!(f, "with the address {mac} (BOOTIF)"),
-            Self::Name(name) => write!(f, "of the name {name}"),
+            Self::Name(name) => write!(f, "named {name}"),
             Self::Any => write!(f, "for Ethernet"),
         }
     }

@@ -1,4 +1,4 @@
-//! From a machine with cards to a machine with an address.
+//! Brings up the network: from a machine with cards to a machine with an address.
 
 mod dhcp;
 mod links;
@@ -21,23 +21,23 @@ use ka_host::rtnetlink::{Link, Netlink};
 pub use networks::Networks;
 use setting::Setting;
 
-/// How long a card may take to appear and to see a carrier. Autonegotiation takes 2 to 4 s; a switch that
-/// reboots with the rack takes a minute.
+/// How long a card may take to appear and to get a carrier. Autonegotiation takes 2 to 4 s; a switch that reboots with
+/// the rack takes a minute.
 const CARRIER_PATIENCE: Duration = Duration::from_secs(60);
 
 const TCP_TIMESTAMPS: &str = "/proc/sys/net/ipv4/tcp_timestamps";
 
-/// How long a network may pass nothing after its carrier is there: a switch port with spanning tree takes 30 to 50 s.
-/// Nothing that needs the network gives up before.
+/// How long a network may block traffic after its carrier appears: a switch port with spanning tree takes 30 to 50 s.
+/// Nothing that needs the network gives up earlier.
 const SILENT_PORT: Duration = Duration::from_secs(60);
 
-/// Reads a datagram as an answer to the exchange `xid`, for a fuzzer.
+/// Parses a datagram as an answer to the exchange `xid`, for a fuzzer.
 #[doc(hidden)]
 pub fn try_dhcp_answer(datagram: &[u8], mac: Mac, xid: u32) {
     dhcp::try_answer(datagram, mac, xid);
 }
 
-/// The network as the node uses it. As long as one clone of it lives, its DHCP lease is renewed.
+/// The node's network. Its DHCP lease is renewed until the last clone of this value is dropped.
 #[derive(Clone, Debug)]
 pub struct Network {
     /// The kernel's name of the interface.
@@ -46,13 +46,13 @@ pub struct Network {
     pub mac: Mac,
     /// Its address.
     pub address: Ipv4Addr,
-    /// Length of the network's prefix in bits.
+    /// The prefix length.
     pub prefix: u8,
-    /// The default route's gateway, if there is one.
+    /// The default gateway, if any.
     pub gateway: Option<Ipv4Addr>,
-    /// The name that the DHCP server has for this machine.
+    /// The host name that the DHCP server assigns to this machine.
     pub hostname: Option<String>,
-    /// The server that the DHCP server names for the next step of the boot.
+    /// The DHCP server's next-server address.
     pub next_server: Option<Ipv4Addr>,
     link: Link,
     setting: Setting,
@@ -61,7 +61,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// The card that it uses.
+    /// Its card.
     #[must_use]
     pub fn uplink(&self) -> Uplink {
         Uplink {
@@ -72,7 +72,7 @@ impl Network {
         }
     }
 
-    /// What a person calls it: the address with its interface, and who gave it.
+    /// For messages: the address with its interface and its source.
     #[must_use]
     pub fn name(&self) -> String {
         let from = self.way.server.map(|server| format!(" from {server}")).unwrap_or_default();
@@ -84,50 +84,51 @@ impl Network {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NetworkError {
-    /// No interface fits what the command line asks for.
-    #[error("no network interface {wanted} within {} s; there are: {present}", CARRIER_PATIENCE.as_secs())]
+    /// No interface matches the command line.
+    #[error("no network interface {wanted} appeared within {} s; present: {present}", CARRIER_PATIENCE.as_secs())]
     NoInterface {
-        /// What was asked for.
+        /// What was requested.
         wanted: String,
-        /// What there is.
+        /// What exists.
         present: String,
     },
-    /// An interface fits, but its cable is dead.
+    /// An interface matches, but has no carrier.
     #[error("no carrier on {interfaces} within {} s: check cable and switch", CARRIER_PATIENCE.as_secs())]
     NoCarrier {
         /// The interfaces that were tried.
         interfaces: String,
     },
-    /// DHCP gave no address.
+    /// DHCP granted no address.
     #[error(transparent)]
     Dhcp(#[from] DhcpError),
     /// Every interface and every server has been tried.
-    #[error("there is no other network interface with a carrier, and no other DHCP server")]
+    #[error("no other network interface has a carrier, and no other DHCP server answers")]
     NoOther,
-    /// The kernel refused.
+    /// A kernel call failed.
     #[error("{what}: {error}")]
     Kernel {
-        /// What was tried.
+        /// The operation.
         what: String,
-        /// What the kernel said.
+        /// The kernel's error.
         error: io::Error,
     },
 }
 
-/// Chooses the interface, waits for its carrier, and gives it an address as the command line says. `look_again` is
-/// called while there is no fitting interface: a chance to load drivers for devices that came late.
+/// Selects the interface, waits for its carrier, and configures its address as the command line says. `look_again` is
+/// called while no interface matches: a chance to load drivers for devices that appear late.
 ///
 /// # Errors
-/// [`NetworkError`] says which of these did not work.
+/// [`NetworkError`] says which step failed.
 pub fn bring_up(line: &CommandLine, mut look_again: impl FnMut()) -> Result<Network, NetworkError> {
     Networks::open(line)?.next(&mut look_again)
 }
 
-/// Takes the timestamps out of this system's TCP (RFC 7323): 12 bytes in each segment of 1460, so that a line carries
-/// 0.8 % more. They protect connections of more than 4 GiB from segments that come seconds late, and blocks are sealed.
+/// Disables TCP timestamps on this system (RFC 7323): they take 12 of 1460 bytes per segment, so the line carries 0.8
+/// % more data without them. They protect connections of more than 4 GiB from segments that arrive seconds late, but
+/// our blocks are sealed.
 pub fn without_timestamps() {
     if let Err(error) = fs::write(TCP_TIMESTAMPS, "0") {
-        log::warn!("{TCP_TIMESTAMPS}: {error}: data comes 0.8 % slower than the line could carry it");
+        log::warn!("{TCP_TIMESTAMPS}: {error}: the transfer will be 0.8 % slower than the line allows");
     }
 }
 

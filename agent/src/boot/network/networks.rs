@@ -1,7 +1,7 @@
-//! The networks that a node may be in, one after the other: each card with a carrier, and each DHCP server behind it.
+//! The networks that a node may be in, tried in turn: each card with a carrier, and each DHCP server behind it.
 //!
-//! A machine may have several cards that are wired, and a network several DHCP servers. Which of them leads to a
-//! controller shows only when somebody looks for one there.
+//! A machine may have several wired cards, and a network several DHCP servers. Which of them leads to a controller is
+//! known only after looking for one there.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use ka::cmdline::{Addressing, CommandLine, StaticAddress};
 use ka::mac::Mac;
 use ka_host::rtnetlink::{Link, Netlink};
 
-/// How long to look for another network where one was found: every server has had time to answer.
+/// How long to look for another network after one was found: every server has had time to answer.
 const OTHERS: Duration = Duration::from_secs(10);
 
 /// The networks of this machine.
@@ -23,7 +23,7 @@ pub struct Networks<'a> {
     line: &'a CommandLine,
     netlink: Netlink,
     links: Links,
-    /// Those that led to no controller.
+    /// Those without a controller.
     vain: Vec<Way>,
 }
 
@@ -38,7 +38,7 @@ impl<'a> Networks<'a> {
         Ok(Self { line, netlink, links: Links::new(line), vain: Vec::new() })
     }
 
-    /// Brings up the next network. `look_again` is called while there is no fitting interface.
+    /// Brings up the next network. `look_again` is called while no interface matches.
     ///
     /// # Errors
     /// [`NetworkError`]; [`NetworkError::NoOther`] when all have been tried.
@@ -50,7 +50,7 @@ impl<'a> Networks<'a> {
         }
     }
 
-    /// No controller is in that network: it is taken down, and not brought up again.
+    /// The network has no controller: it is taken down and not brought up again.
     ///
     /// # Errors
     /// [`NetworkError::Kernel`].
@@ -61,7 +61,8 @@ impl<'a> Networks<'a> {
         setting.remove(&mut self.netlink, &link).map_err(kernel(format!("address of {}", link.name)))
     }
 
-    /// Everything may be tried again, as long as a switch port may pass nothing; false when that time is over.
+    /// Allows all networks to be tried again while a switch port may still block traffic; false when that time is
+    /// over.
     pub fn again(&mut self) -> bool {
         self.vain.clear();
         self.links.last_carrier().elapsed() < SILENT_PORT
@@ -73,7 +74,7 @@ impl<'a> Networks<'a> {
         let (link, mac) = next.ok_or(NetworkError::NoOther)?;
         if let Some(other) = user_of(fixed.address, &link, mac) {
             log::warn!(
-                "{}: {other} uses the address {} already (ka.address): one of the two must have another one",
+                "{}: {other} already uses the address {} (ka.address): give one of the two another address",
                 link.name,
                 fixed.address
             );
@@ -89,7 +90,7 @@ impl<'a> Networks<'a> {
         self.set_up(&link, mac, setting, way)
     }
 
-    /// Asks on all interfaces, also on those whose carrier comes meanwhile.
+    /// Asks on all interfaces, including those whose carrier appears meanwhile.
     fn granted(&mut self, usable: Vec<(Link, Mac)>) -> Result<Network, NetworkError> {
         let start = Instant::now();
         let mut asker = Asker::default();

@@ -1,7 +1,7 @@
-//! Is an address in use? Asked by ARP before it is taken (RFC 2131, 2.2; RFC 5227).
+//! Checks by ARP whether an address is in use before it is taken (RFC 2131, 2.2; RFC 5227).
 //!
-//! A server that has lost its leases, or a machine with an address that was set by hand: two machines with one address
-//! would both be lost to the chain, and neither would know why.
+//! A server may have lost its leases, or a machine may have a manual address: two machines with one address would both
+//! drop out of the chain without a visible reason.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -14,16 +14,16 @@ use ka::mac::Mac;
 use ka_host::rtnetlink::{Link, Netlink};
 use ka_host::sys::packet::{arp_socket, send_arp};
 
-/// How long to listen after each question. A neighbour answers within a millisecond; a packet may get lost.
+/// How long to listen after each probe. A neighbour answers within a millisecond; a packet may get lost.
 const LISTEN: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(300)];
 
-/// Length of an ARP packet for IPv4 on Ethernet (RFC 826).
+/// The length of an ARP packet for IPv4 on Ethernet (RFC 826).
 const LENGTH: usize = 28;
 /// Ethernet, IPv4, and the lengths of their addresses.
 const KIND: [u8; 6] = [0, 1, 8, 0, 6, 4];
 const REQUEST: [u8; 2] = [0, 1];
 
-/// The machine that uses `address` on the network of `link`, if one answers. Without a packet socket the address
+/// The machine that uses `address` on the network of `link`, if any answers. Without a packet socket the address
 /// counts as free.
 pub(super) fn user_of(address: Ipv4Addr, link: &Link, mac: Mac) -> Option<Mac> {
     look_for(address, link, mac)
@@ -33,7 +33,7 @@ pub(super) fn user_of(address: Ipv4Addr, link: &Link, mac: Mac) -> Option<Mac> {
 }
 
 fn look_for(address: Ipv4Addr, link: &Link, mac: Mac) -> io::Result<Option<Mac>> {
-    // A second card of this machine, on the same wire, may answer for all of its addresses.
+    // A second card of this machine on the same wire may answer for all of its addresses.
     let own: Vec<Mac> = Netlink::open()?.links()?.into_iter().filter_map(|link| link.mac).collect();
     let socket = arp_socket(link.index)?;
     for listen in LISTEN {
@@ -66,7 +66,7 @@ fn look_for(address: Ipv4Addr, link: &Link, mac: Mac) -> io::Result<Option<Mac>>
     Ok(None)
 }
 
-/// "Who has `address`?", from a machine that has none.
+/// An ARP probe for `address`, from a machine without an address.
 fn question(address: Ipv4Addr, mac: Mac) -> [u8; LENGTH] {
     let mut packet = [0; LENGTH];
     packet[..6].copy_from_slice(&KIND);
@@ -76,8 +76,8 @@ fn question(address: Ipv4Addr, mac: Mac) -> [u8; LENGTH] {
     packet
 }
 
-/// Who says with this packet that `address` is his. Questions from no address do not count, although RFC 5227 has it
-/// so: switches that watch which addresses are at their ports ask like that for the address that our own network ROM had.
+/// The machine that claims `address` in this packet. Probes from 0.0.0.0 are ignored, although RFC 5227 counts them:
+/// switches that track addresses per port send such probes for the address that our own network ROM had.
 fn claim(packet: &[u8], address: Ipv4Addr) -> Option<Mac> {
     let packet = packet.get(..LENGTH).filter(|packet| packet[..6] == KIND)?;
     let sender = Mac(*packet[8..].first_chunk()?);
@@ -109,12 +109,12 @@ mod tests {
             packet
         };
         for (kind, from, asked, claims) in [
-            // An answer; a question of its owner's; the same for another address.
+            // An answer; a request by its owner; the same for another address.
             (2, [10, 0, 0, 7], [0; 4], true),
             (1, [10, 0, 0, 7], [10, 0, 0, 9], true),
             (2, [10, 0, 0, 9], [0; 4], false),
             (1, [10, 0, 0, 9], [10, 0, 0, 7], false),
-            // A switch that looks who is at its port.
+            // A switch that tracks addresses per port.
             (1, [0; 4], [10, 0, 0, 7], false),
         ] {
             let packet = packet(kind, from, asked);

@@ -1,4 +1,4 @@
-//! What an interface is set to: address, routes, MTU.
+//! The settings of an interface: address, routes, MTU.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -6,9 +6,9 @@ use std::net::Ipv4Addr;
 use ka::ipv4::prefix_mask;
 use ka_host::rtnetlink::{Link, Netlink, Route};
 
-/// What every link carries.
+/// Every link carries this MTU.
 const USUAL_MTU: u16 = 1500;
-/// Every host must take datagrams of this length (RFC 791): a smaller MTU is a mistake of somebody's.
+/// Every host must accept datagrams of this length (RFC 791): a smaller MTU is a mistake.
 const SMALLEST_MTU: u16 = 576;
 
 /// What an interface is set to.
@@ -17,7 +17,7 @@ pub(super) struct Setting {
     pub(super) address: Ipv4Addr,
     pub(super) prefix: u8,
     pub(super) gateway: Option<Ipv4Addr>,
-    /// All routes but the default one.
+    /// All routes except the default.
     pub(super) routes: Vec<Route>,
     pub(super) mtu: Option<u16>,
 }
@@ -26,7 +26,7 @@ impl Setting {
     pub(super) fn apply(&self, netlink: &mut Netlink, link: &Link) -> io::Result<()> {
         self.apply_mtu(netlink, link);
         netlink.add_address(link.index, self.address, self.prefix)?;
-        // Networks on the link first: routers may lie in them.
+        // Directly connected networks first: routers may be in them.
         let mut routes = self.routes.clone();
         routes.sort_by_key(|route| route.via.is_some());
         let default = self.gateway.map(|via| Route { to: Ipv4Addr::UNSPECIFIED, prefix: 0, via: Some(via) });
@@ -44,7 +44,7 @@ impl Setting {
         Ok(())
     }
 
-    /// Takes all of it away. The routes go with the last address.
+    /// Removes the settings. The routes go with the last address.
     pub(super) fn remove(&self, netlink: &mut Netlink, link: &Link) -> io::Result<()> {
         netlink.remove_address(link.index, self.address, self.prefix)?;
         if self.mtu.is_some() {
@@ -53,7 +53,7 @@ impl Setting {
         Ok(())
     }
 
-    /// A link that cannot carry what the server thinks still carries what it carried before.
+    /// A link that cannot carry the server's MTU keeps its own.
     fn apply_mtu(&self, netlink: &mut Netlink, link: &Link) {
         let Some(mtu) = self.mtu else { return };
         if mtu < SMALLEST_MTU {
@@ -67,7 +67,7 @@ impl Setting {
             Ok(()) if mtu == USUAL_MTU => {}
             Ok(()) => log::info!("{}: MTU {mtu}, as the DHCP server wants", link.name),
             Err(e) => log::warn!(
-                "{}: the DHCP server wants an MTU of {mtu}, which the link cannot have ({e}): it keeps {}",
+                "{}: the DHCP server wants an MTU of {mtu}, which the link does not support ({e}): keeping {}",
                 link.name,
                 link.mtu
             ),

@@ -1,4 +1,4 @@
-//! UDP sockets that belong to one interface, which need not have an address yet.
+//! UDP sockets bound to one interface, which may have no address yet.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{setsockopt, sockopt};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt as rustix_sockopt};
 
-/// The longest datagram that is looked at; DHCP's and discovery's are shorter than an Ethernet frame.
+/// The maximum length of a datagram; DHCP's and discovery's are shorter than an Ethernet frame.
 pub(super) const LONGEST: usize = 1500;
 
-/// A socket for broadcasts on `interface`, at `port` (0 for any). What it sends to 255.255.255.255 leaves
-/// by that interface with no route needed, from 0.0.0.0 as long as there is no address.
+/// A broadcast socket on `interface` and `port` (0 for any). What it sends to 255.255.255.255 leaves by that interface
+/// without a route, from 0.0.0.0 while there is no address.
 ///
 /// # Errors
-/// The kernel's.
+/// The kernel's error.
 pub fn broadcast_socket(interface: &str, port: u16) -> io::Result<UdpSocket> {
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     rustix_sockopt::set_socket_reuseaddr(&socket, true)?;
@@ -24,10 +24,10 @@ pub fn broadcast_socket(interface: &str, port: u16) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// Reads datagrams until `accept` takes one, or until the deadline, which gives `None`.
+/// Reads datagrams until `accept` takes one, or until the deadline, which returns `None`.
 ///
 /// # Errors
-/// The socket's.
+/// The socket's error.
 pub fn receive_until<T>(
     socket: &UdpSocket,
     deadline: Instant,
@@ -39,7 +39,7 @@ pub fn receive_until<T>(
         if left.is_zero() {
             return Ok(None);
         }
-        // A shorter timeout than the kernel's clock tick would count as none.
+        // A timeout shorter than the kernel's clock tick would mean no timeout.
         socket.set_read_timeout(Some(left.max(Duration::from_millis(10))))?;
         match socket.recv_from(&mut buffer) {
             Ok((length, from)) => {
@@ -49,7 +49,7 @@ pub fn receive_until<T>(
             }
             Err(e) => match e.kind() {
                 io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => {}
-                // Word of an earlier datagram that nobody wanted; the next one may be welcome.
+                // An ICMP error for an earlier datagram; the next one may succeed.
                 io::ErrorKind::ConnectionRefused => {}
                 _ => return Err(e),
             },

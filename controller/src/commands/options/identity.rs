@@ -5,11 +5,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ka::session::names::{Names, Naming};
 use rustix::system::uname;
 
 use crate::lists::hosts::Hosts;
 use crate::lists::list::ListError;
-use crate::lists::names::{Names, Naming};
 use crate::values;
 
 /// Who the nodes become.
@@ -47,6 +47,6 @@ impl IdentityArgs {
     pub fn names(&self) -> Result<Names, ListError> {
         let hosts = self.hosts.as_deref().map_or(Ok(Hosts::default()), Hosts::read)?;
         let golden = uname();
-        Ok(Names::new(hosts, self.hostname.clone(), &golden.nodename().to_string_lossy()))
+        Ok(Names::new(hosts.into_names(), self.hostname.clone(), &golden.nodename().to_string_lossy()))
     }
 }

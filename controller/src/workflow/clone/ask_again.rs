@@ -7,9 +7,8 @@ use std::thread;
 
 use ka::chain::NodeId;
 use ka::inventory::identity::DiskIdentity;
+use ka::session::{Question, Target};
 
-use crate::hub::Target;
-use crate::hub::session::Question;
 use crate::hub::{Hub, Snapshot};
 use crate::workflow::select;
 

@@ -8,9 +8,10 @@ use anyhow::{bail, ensure};
 use ka_host::terminal;
 
 use super::Request;
-use crate::hub::{Arrival, Hub, Target};
+use crate::hub::Hub;
 use crate::view::machines::{self, Code};
 use crate::workflow::select::{self, Dialogue, Selected};
+use ka::session::{Arrival, Target};
 
 /// How often the waiting machines are looked at.
 const LOOK: Duration = Duration::from_millis(500);

@@ -1,21 +1,21 @@
-//! A choice as it stands on the command line.
+//! Parses a disk choice from the command line.
 
 use super::{DiskChoice, Expect};
 use std::str::FromStr;
 
-/// What is wrong with the words of a choice.
+/// Why a choice cannot be parsed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseChoiceError {
-    /// No disk's name.
+    /// Not a disk's name.
     #[error("expected a disk such as `sda`, `sda:size=480G`, `auto` or `by-id:PATTERN`, found `{0}`")]
     Name(String),
-    /// A fact of an unknown kind.
-    #[error("expected `size=`, `model=` or `serial=` behind the disk's name, found `{0}`")]
+    /// An unknown attribute.
+    #[error("expected `size=`, `model=` or `serial=` after the disk's name, found `{0}`")]
     Fact(String),
-    /// A fact said twice.
-    #[error("`{0}` is said twice")]
+    /// A repeated attribute.
+    #[error("`{0}` is given twice")]
     Twice(String),
-    /// No size.
+    /// Not a size.
     #[error("expected a size such as `480G`, `1.92T` or `447GiB`, found `{0}`")]
     Size(String),
 }
@@ -23,7 +23,7 @@ pub enum ParseChoiceError {
 impl FromStr for DiskChoice {
     type Err = ParseChoiceError;
 
-    /// `auto` knows nothing of the golden disk yet.
+    /// `auto` is completed later with the golden disk's properties.
     fn from_str(text: &str) -> Result<Self, ParseChoiceError> {
         if text == "auto" {
             return Ok(Self::Auto { bus: String::new(), size: 0, except: Vec::new() });
@@ -35,7 +35,7 @@ impl FromStr for DiskChoice {
                 _ => Ok(Self::ById(pattern.to_owned())),
             };
         }
-        // A path in /dev may have colons in it, as those in by-path do.
+        // A path in /dev may contain colons, as in by-path names.
         let (name, facts) = match text.strip_prefix("/dev/") {
             Some(name) if name.contains('/') => (text, None),
             other => match other.unwrap_or(text).split_once(':') {

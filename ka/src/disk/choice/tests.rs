@@ -102,7 +102,7 @@ fn a_name_is_checked_against_what_is_expected() {
         missing.contains("no such disk; it has sda (480.1 GB, ata, KA MODEL, serial S-sda), sdb"),
         "{missing}"
     );
-    assert!(found(&choice("vda"), &[]).ends_with("it has no disk at all"));
+    assert!(found(&choice("vda"), &[]).ends_with("it has no disk"));
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn auto_passes_over_what_is_left_out() {
     assert_eq!(found(&golden(&["sdb"]), &twins), "sda");
     assert_eq!(found(&golden(&["sdc"]), &twins[..1]), "sda");
     assert!(found(&golden(&["sda"]), &twins[..1]).contains("no such disk"));
-    // The disks may have changed names: what is left over is none that anybody would take for the golden one.
+    // The disks may have changed names: the one left over does not resemble the golden one.
     let swapped = [disk("sda", "ata", 4000 * GB), disk("sdb", "ata", 480 * GB)];
     assert!(found(&golden(&["sdb"]), &swapped).contains("no such disk"));
 }
@@ -187,7 +187,7 @@ fn a_network_disk_on_two_paths_is_one_disk() {
     let lun =
         |name: &str| Disk { network: true, by_id: vec!["wwn-0x6000".into()], ..disk(name, "scsi", 100 * GB) };
     assert_eq!(found(&choice("by-id:wwn-*"), &[lun("sda"), lun("sdb")]), "sda");
-    // Two local disks with one name are a mistake of somebody's.
+    // Two local disks with one name are a mistake.
     let local = |name| Disk { network: false, ..lun(name) };
     assert!(found(&choice("by-id:wwn-*"), &[local("sda"), local("sdb")]).contains("several disks"));
 }

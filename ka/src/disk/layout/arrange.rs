@@ -1,22 +1,22 @@
-//! Places one behind the other, for a disk of another size than the described one's.
+//! Places partitions one after the other, for a disk of another size than the described one.
 
 use super::super::description::{Description, Entry, Role, Size};
 use super::super::units::MB;
 use super::share::{Taker, share};
 use super::{HEAD_MB, LayoutError, Least, Place, Space};
 
-/// What one partition takes, in MB: so many, or a share.
+/// The space for one partition in MB: fixed, or a share.
 #[derive(Clone, Copy, Debug)]
 struct Want<'a> {
     entry: &'a Entry,
     /// Bytes and MB of a fixed size.
     fixed: Option<(u64, u64)>,
     weight: u64,
-    /// The least MB of a share.
+    /// The minimum MB of a share.
     least: u64,
 }
 
-/// The places of a description's partitions, in the order of its lines.
+/// The places of a description's partitions, in line order.
 pub(super) fn places(
     description: &Description,
     space: &Space,
@@ -25,8 +25,8 @@ pub(super) fn places(
 ) -> Result<Vec<Place>, LayoutError> {
     let with_least = arranged(description, space, scale, least);
     match with_least {
-        // Too little room for what goes onto the partitions. Whose it is, is told from the places that they
-        // get without it.
+        // Too little room for the contents of the partitions. Which ones lack room is found from the places without
+        // this constraint.
         Err(_) if !least.is_empty() => arranged(description, space, scale, &Least::new()),
         places => places,
     }
@@ -81,7 +81,7 @@ fn want<'a>(description: &Description, space: &Space, entry: &'a Entry, least: &
         Size::Fill { weight } => Want { entry, fixed: None, weight: u64::from(weight), least },
         Size::Fixed(length) => {
             let bytes = description.bytes(length, space.disk.sector);
-            // The extended partition has no contents of its own: it holds whole MB.
+            // The extended partition has no contents of its own: it takes whole MB.
             let mb = bytes.div_ceil(MB);
             let bytes = if entry.role == Role::Extended { mb.saturating_mul(MB) } else { bytes };
             Want { entry, fixed: Some((bytes, mb)), weight: 0, least }
@@ -89,8 +89,8 @@ fn want<'a>(description: &Description, space: &Space, entry: &'a Entry, least: &
     }
 }
 
-/// By their starts on the described disk where all have one, else by number. Logical ones always are in the
-/// order of their numbers, in which their tables are chained.
+/// By start on the described disk if all have one, else by number. Logical ones are always in number order, in which
+/// their tables are chained.
 fn in_order(description: &Description, space: &Space, wants: &mut [Want<'_>]) {
     let by_start = wants.iter().filter(|w| w.entry.role != Role::Logical).all(|w| w.entry.start.is_some());
     wants.sort_by_key(|want| match want.entry.start {
@@ -101,8 +101,8 @@ fn in_order(description: &Description, space: &Space, wants: &mut [Want<'_>]) {
     });
 }
 
-/// Scales the fixed sizes of data partitions. What doesn't scale is taken off both disks first, so that a
-/// description that fits the described disk fits this one too.
+/// Scales the fixed sizes of data partitions. Sizes that do not scale are first subtracted from both disks, so that a
+/// description that fits the described disk also fits this one.
 fn scale_fixed(wants: &mut [Want<'_>], space: &Space, golden: u64, least: &Least) {
     let scales = |w: &Want<'_>| {
         w.fixed.is_some() && w.entry.role != Role::Extended && !w.entry.kind.is_of_fixed_size()
@@ -127,7 +127,7 @@ fn scale_fixed(wants: &mut [Want<'_>], space: &Space, golden: u64, least: &Least
         .filter(|w| scales(w))
         .map(|w| Taker { weight: mb(w), least: if least.is_empty() { 1 } else { w.least } })
         .collect();
-    // Where even the leasts are too much, they stay, and are refused with their sum.
+    // If even the minimum sizes do not fit, they stay and are refused with their sum.
     let shares = share(pool, &takers).unwrap_or_else(|| takers.iter().map(|t| t.least).collect());
     for (want, mb) in wants.iter_mut().filter(|w| scales(w)).zip(shares) {
         want.fixed = Some((mb.saturating_mul(MB), mb));
@@ -139,14 +139,14 @@ fn scale_fixed(wants: &mut [Want<'_>], space: &Space, golden: u64, least: &Least
     }
 }
 
-/// MB that the logical partitions and their tables need at least.
+/// The minimum MB for the logical partitions and their tables.
 fn logicals_need(wants: &[Want<'_>]) -> u64 {
     let logicals = wants.iter().filter(|w| w.entry.role == Role::Logical);
     logicals.map(|w| 1 + w.fixed.map_or(w.least, |(_, mb)| mb)).fold(0, u64::saturating_add)
 }
 
-/// Has the extended partition hold its logical ones. Of the described disk (with starts), or scaled, it
-/// grows if alignment asks for it; a size that a person gave must do.
+/// Makes the extended partition contain its logical ones. With starts, or when scaled, it grows if alignment requires
+/// it; a size given by a person must suffice.
 fn fit_extended(wants: &mut [Want<'_>], inside: u64, grows: bool) -> Result<(), LayoutError> {
     let Some(extended) = wants.iter_mut().find(|w| w.entry.role == Role::Extended) else { return Ok(()) };
     match extended.fixed {
@@ -166,7 +166,7 @@ fn fit_extended(wants: &mut [Want<'_>], inside: u64, grows: bool) -> Result<(), 
     Ok(())
 }
 
-/// The MB of the primaries, or of the logicals, when they have so many together; or how many they need.
+/// The MB of the primary or logical partitions, if so many are available together; or how many they need.
 fn sizes(wants: &[Want<'_>], logical: bool, room: u64) -> Result<Vec<u64>, u64> {
     let wants: Vec<_> = wants.iter().filter(|w| (w.entry.role == Role::Logical) == logical).collect();
     let fixed = wants.iter().filter_map(|w| w.fixed).map(|(_, mb)| mb).fold(0, u64::saturating_add);

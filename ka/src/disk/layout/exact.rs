@@ -1,4 +1,4 @@
-//! The places that a description names, to the sector.
+//! The exact places given in a description.
 
 use super::super::description::{Description, Entry, Length, Role, Size};
 use super::super::units::SectorSize;
@@ -17,8 +17,8 @@ impl At<'_> {
     }
 }
 
-/// The places as the description has them, in the order of its lines; none if it names none, has shares, or
-/// asks for more than this disk has. A start that is missing is the next free MB.
+/// The places in the description, in line order; `None` if it gives none, has shares, or needs more than this disk
+/// has. A missing start is the next free MB.
 pub(super) fn places(description: &Description, space: &Space) -> Result<Option<Vec<Place>>, LayoutError> {
     let Some(all) = named(description, space) else { return Ok(None) };
     if all.iter().any(|at| at.start < space.first || at.end() > space.end) {
@@ -43,12 +43,12 @@ pub(super) fn places(description: &Description, space: &Space) -> Result<Option<
     Ok(Some(places))
 }
 
-/// Of two at the same start, one is to blame.
+/// If two begin at the same place, one is reported.
 fn is_before(other: &At<'_>, at: &At<'_>) -> bool {
     other.start == at.start && other.entry.number < at.entry.number
 }
 
-/// Starts and sizes in this disk's sectors, if all are known and come out even.
+/// Starts and sizes in this disk's sectors, if all are known and divide evenly.
 fn named<'a>(description: &'a Description, space: &Space) -> Option<Vec<At<'a>>> {
     let entries = description.entries();
     if entries.iter().all(|e| e.start.is_none()) || entries.iter().any(Entry::is_fill) {
@@ -76,7 +76,7 @@ fn named<'a>(description: &'a Description, space: &Space) -> Option<Vec<At<'a>>>
     Some(all)
 }
 
-/// A length in sectors of the disk, unless that leaves a rest.
+/// A length in sectors of the disk, if it divides evenly.
 fn in_sectors(description: &Description, length: Length, sector: SectorSize) -> Option<u64> {
     match length {
         Length::Sectors(sectors) if description.header().sector.is_none_or(|own| own == sector) => {
@@ -89,8 +89,8 @@ fn in_sectors(description: &Description, length: Length, sector: SectorSize) -> 
     }
 }
 
-/// Where a logical partition's table goes: the first one's to the extended partition's start, another's a MB
-/// before the partition, or as far as there is room.
+/// The place of a logical partition's table: the first one's at the start of the extended partition, another's one MB
+/// before its partition, or as far before it as there is room.
 fn ebr(at: &At<'_>, all: &[At<'_>], extended: &At<'_>, space: &Space) -> Result<u64, LayoutError> {
     let outside = || LayoutError::Outside { number: at.entry.number, line: at.entry.line };
     if at.start <= extended.start || at.end() > extended.end() {
@@ -101,7 +101,7 @@ fn ebr(at: &At<'_>, all: &[At<'_>], extended: &At<'_>, space: &Space) -> Result<
     }
     let logicals = all.iter().filter(|o| o.entry.role == Role::Logical);
     let before = logicals.map(At::end).filter(|end| *end <= at.start).max();
-    // The first table takes the extended partition's first sector.
+    // The first table takes the first sector of the extended partition.
     let free = before.unwrap_or(extended.start + 1);
     if free >= at.start {
         return Err(outside());

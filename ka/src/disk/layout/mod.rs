@@ -1,13 +1,12 @@
-//! From a description and a disk's size to partitions with places.
+//! Computes the places of partitions from a description and a disk's size.
 //!
-//! Everything is aligned to 1 MiB, as every partitioning tool of today does: the first partition
-//! begins there, what takes a share of the rest gets whole MB of 2^20 bytes, and what is left over at the
-//! disk's end (less than a MB) stays unused. Each logical partition has one MB before it for its table.
-//! Partitions lie on the disk in the order of their numbers; or, where the description says where the
-//! described disk has them, in that order.
+//! Everything is aligned to 1 MiB, as in every current partitioning tool: the first partition begins there, a share of
+//! the remaining space is a whole number of MB (2^20 bytes), and less than one MB at the end of the disk stays unused.
+//! Each logical partition has one MB before it for its table. Partitions are in number order; or, if the description
+//! gives their places on the described disk, in that order.
 //!
-//! A description with starts and without `fill` is copied to the sector, if the disk is at least as large
-//! and nothing is scaled. Otherwise the starts give the order only.
+//! A description with starts and without `fill` is reproduced exactly, if the disk is at least as large and nothing is
+//! scaled. Otherwise the starts only determine the order.
 
 mod arrange;
 mod exact;
@@ -21,23 +20,23 @@ use super::units::{Against, DiskSize, InMb, Lba, MB, SectorCount, SectorSize};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// MB at the disk's start that belong to no partition: the table, and the boot loader behind it.
+/// MB at the start of the disk outside any partition: the table, and the boot loader after it.
 const HEAD_MB: u64 = 1;
 
-/// Sectors that an MBR can name: its start and size fields have 32 bits. 2 TiB with sectors of 512 bytes.
+/// The number of sectors that an MBR can address: its fields have 32 bits. This is 2 TiB with 512-byte sectors.
 pub(super) const MBR_REACH: SectorCount = SectorCount(1 << 32);
 
-/// The least bytes that a GPT keeps for its entries (UEFI specification, 5.3.1).
+/// The minimum bytes for the entries of a GPT (UEFI specification, 5.3.1).
 const GPT_ENTRIES: u64 = 16 << 10;
 
 /// The partitions of one disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// The disk that they are for.
+    /// The disk.
     pub disk: DiskSize,
-    /// What tells it from others; also says which kind of table it has.
+    /// Its identifier, which also determines the kind of table.
     pub id: DiskId,
-    /// Places in the GPT.
+    /// The number of GPT entries.
     pub length: u32,
     /// The partitions by number.
     pub partitions: Vec<Placed>,
@@ -46,53 +45,53 @@ pub struct Layout {
 /// A partition with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placed {
-    /// Its number: in an MBR 1 to 4, or from 5 for a logical one.
+    /// Its number: 1 to 4 in an MBR, or from 5 for a logical one.
     pub number: u32,
     /// Its type.
     pub kind: PartitionKind,
-    /// Its place in the table.
+    /// Its role in the table.
     pub role: Role,
     /// Its first sector.
     pub start: Lba,
-    /// Its length.
+    /// Its length in sectors.
     pub size: SectorCount,
-    /// The sector with the table of a logical partition.
+    /// The sector of a logical partition's table.
     pub ebr: Option<Lba>,
     /// Its name in a GPT; empty if it has none.
     pub name: String,
-    /// What tells it from all others, in a GPT.
+    /// Its GUID in a GPT.
     pub uuid: Option<Guid>,
     /// The attribute bits in a GPT.
     pub attributes: u64,
-    /// Whether the description wants the active flag for it.
+    /// Whether the description sets its active flag.
     pub bootable: bool,
 }
 
-/// How a description is brought onto a disk of another size.
+/// How a description is adapted to a disk of another size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placing {
-    /// The described disk's size in bytes, if fixed sizes are scaled by what this disk has of it: those of
-    /// data partitions, and no boot partitions or swap.
+    /// The described disk's size in bytes, if the fixed sizes of data partitions are to be scaled to this disk. Boot
+    /// partitions and swap are never scaled.
     pub scale: Option<u64>,
-    /// The disk and its partitions get the identity that the description names, not a fresh one.
+    /// Whether the disk and its partitions get the description's identifiers instead of new ones.
     pub keep_ids: bool,
 }
 
-/// The bytes that partitions must have at least, by number, for what goes onto them.
+/// The minimum bytes of partitions, by number, for their contents.
 pub type Least = BTreeMap<u32, u64>;
 
 impl Placed {
-    /// The first sector behind the partition.
+    /// The first sector after the partition.
     #[must_use]
     pub fn end(&self) -> Lba {
         Lba(self.start.0.saturating_add(self.size.0))
     }
 }
 
-/// Why a description gives no layout on a disk. The lines are the description's.
+/// Why a description does not give a layout on a disk. Lines are those of the description.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutError {
-    /// Sizes that add up to more than the disk.
+    /// The sizes exceed the disk.
     #[error(
         "the disk has {}, the description needs {}{}", Against(*.have, *.need), Against(*.need, *.have),
         if *.all_fixed {
@@ -102,14 +101,14 @@ pub enum LayoutError {
         }
     )]
     TooSmall {
-        /// No partition takes what the others leave.
+        /// There is no room for the shares.
         all_fixed: bool,
         /// The disk's size in bytes.
         have: u64,
-        /// The least size in bytes, with the room for the table, and 1 MB for each `fill`.
+        /// The minimum size in bytes, with the table, and 1 MB for each `fill`.
         need: u64,
     },
-    /// An extended partition that doesn't hold its logical ones.
+    /// The extended partition is too small for its logical ones.
     #[error(
         "line {line}: the extended partition has {}, its logical partitions need {}, with 1 MB for the table of each",
         Against(*.have, *.need), Against(*.need, *.have)
@@ -119,10 +118,10 @@ pub enum LayoutError {
         line: u32,
         /// Its size in bytes.
         have: u64,
-        /// What it needs.
+        /// The size that it needs.
         need: u64,
     },
-    /// A partition that ends where an MBR's numbers end.
+    /// A partition ends beyond the reach of an MBR.
     #[error(
         "line {line}: partition {number} would end at {}, and a partition table of this kind (MBR) reaches \
          {} on this disk: give sizes in MB instead of `fill`, so that the last partition ends before that, or \
@@ -139,19 +138,19 @@ pub enum LayoutError {
         /// Where the last partition can end, in bytes.
         reach: u64,
     },
-    /// Two partitions in one place.
+    /// Two partitions overlap.
     #[error("line {line}: partition {number} begins before partition {other} ends")]
     Overlap {
         /// The partition's number.
         number: u32,
         /// Its line.
         line: u32,
-        /// The partition that lies there.
+        /// The other partition.
         other: u32,
     },
-    /// A logical partition that is not in the extended one, or with no room for its table before it.
+    /// A logical partition is outside the extended one, or has no room for its table before it.
     #[error(
-        "line {line}: logical partition {number} does not lie in the extended one, with a sector for its \
+        "line {line}: logical partition {number} does not fit into the extended one, with a sector for its \
          table before it"
     )]
     Outside {
@@ -163,11 +162,11 @@ pub enum LayoutError {
 }
 
 impl Layout {
-    /// Places the partitions of a description on a disk. What takes a share gets at least what `least` says,
-    /// if that is possible; fresh signatures and GUIDs come from `seed`.
+    /// Computes the places of a description's partitions on a disk. A share gets at least its minimum in `least`, if
+    /// possible. New signatures and GUIDs are derived from `seed`.
     ///
     /// # Errors
-    /// The description asks for more than the disk or the table has, or contradicts itself.
+    /// The description needs more than the disk or the table has, or contradicts itself.
     pub fn new(
         description: &Description,
         disk: DiskSize,
@@ -199,8 +198,8 @@ impl Layout {
         Ok(Self { disk, id, length: space.length, partitions })
     }
 
-    /// How the layout differs from the places that the description names, if it names all of them: the disk is too
-    /// small for them, or has no room where they are.
+    /// How the layout differs from the places in the description, if it gives them all: the disk is too small, or its
+    /// usable area differs.
     #[must_use]
     pub fn departures(&self, description: &Description) -> Vec<String> {
         let entries = description.entries();
@@ -280,7 +279,7 @@ fn check_reach(entry: &Entry, placed: &Placed, space: &Space) -> Result<(), Layo
     })
 }
 
-/// A place in sectors; where the table of a logical partition is, too.
+/// A place in sectors, with the place of a logical partition's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
     start: u64,
@@ -288,13 +287,13 @@ struct Place {
     ebr: Option<u64>,
 }
 
-/// What of a disk partitions may use.
+/// The usable area of a disk.
 struct Space {
     disk: DiskSize,
-    /// The first sector, and the first behind the last.
+    /// The first usable sector, and the first after the last.
     first: u64,
     end: u64,
-    /// Places in the GPT.
+    /// The number of GPT entries.
     length: u32,
 }
 
@@ -311,12 +310,12 @@ impl Space {
         }
     }
 
-    /// Whole MB of the disk that end where partitions must end.
+    /// Whole MB up to the end of the usable area.
     fn end_mb(&self) -> u64 {
         self.end / self.disk.sector.per_mb()
     }
 
-    /// Sectors of so many bytes, rounded up.
+    /// A number of bytes in sectors, rounded up.
     fn sectors(&self, bytes: u64) -> u64 {
         bytes.div_ceil(self.disk.sector.bytes())
     }
@@ -331,7 +330,7 @@ impl Space {
     }
 }
 
-/// Sectors that a GPT of so many places takes for its entries, at the disk's start and again at its end.
+/// The sectors for the entries of a GPT, at the start of the disk and again at its end.
 pub(super) fn gpt_entries(length: u32, sector: SectorSize) -> u64 {
     (u64::from(length) * 128).max(GPT_ENTRIES).div_ceil(sector.bytes())
 }

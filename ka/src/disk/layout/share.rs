@@ -1,14 +1,14 @@
-//! Sharing a number of MB by weight, so that nobody gets less than it must have.
+//! Distributes a number of MB by weight, with a minimum for each share.
 
-/// Who takes a share: its weight, and the least that it must get.
+/// A share: its weight and its minimum.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Taker {
     pub(super) weight: u64,
     pub(super) least: u64,
 }
 
-/// Shares `total` by weight; whoever would get less than its least gets that, at the others' expense. The
-/// shares add up to `total` if there is somebody; none, if all the leasts together are more than that.
+/// Distributes `total` by weight. A share below its minimum gets the minimum, at the expense of the others. The shares
+/// add up to `total` if there are any; `None` if the minimums exceed it.
 pub(super) fn share(total: u64, takers: &[Taker]) -> Option<Vec<u64>> {
     let mut least = vec![false; takers.len()];
     loop {
@@ -27,7 +27,7 @@ pub(super) fn share(total: u64, takers: &[Taker]) -> Option<Vec<u64>> {
     }
 }
 
-/// Rounds so that all shares add up: each gets what the sum up to it gets more than the sum before it.
+/// Rounds so that the shares add up: each gets the difference between successive rounded sums.
 fn by_weight(rest: u128, weights: u128, takers: &[Taker], least: &[bool]) -> Vec<u64> {
     let (mut weight, mut given) = (0, 0);
     let mut shares = Vec::new();
@@ -58,7 +58,7 @@ mod tests {
         assert_eq!(shares(10, &[(1, 1), (1, 1), (1, 1)]), Some(vec![3, 3, 4]));
         assert_eq!(shares(100, &[(1, 1), (3, 1)]), Some(vec![25, 75]));
         assert_eq!(shares(100, &[(1, 40), (3, 1)]), Some(vec![40, 60]));
-        // Who must give makes the next one starve.
+        // One share's minimum pushes the next below its own.
         assert_eq!(shares(100, &[(1, 60), (1, 30), (1, 1)]), Some(vec![60, 30, 10]));
         assert_eq!(shares(91, &[(1, 60), (1, 30), (1, 1)]), Some(vec![60, 30, 1]));
         assert_eq!(shares(90, &[(1, 60), (1, 30), (1, 1)]), None);

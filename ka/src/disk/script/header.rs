@@ -1,4 +1,4 @@
-//! The lines before the partitions: `name: value`.
+//! The header lines before the partitions: `name: value`.
 
 use super::super::description::{DiskId, DiskSignature, Header, MOST_GPT_LENGTH};
 use super::super::kind::TableKind;
@@ -7,7 +7,7 @@ use super::super::units::{Lba, SectorSize};
 use super::Located;
 use super::value;
 
-/// The headers that were read so far. The disk's identity waits for the kind of table.
+/// The headers read so far. The disk's identifier is interpreted once the kind of table is known.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Headers {
     table: Option<TableKind>,
@@ -28,16 +28,16 @@ struct Text {
     column: u32,
 }
 
-/// Name and value of a header line. A line with `=` describes a partition, even if it has a colon.
+/// The name and value of a header line. A line with `=` describes a partition, even if it has a colon.
 pub(super) fn split(line: &str) -> Option<(&str, &str)> {
     let (name, value) = line.split_once(':').filter(|_| !line.contains('='))?;
     Some((name.trim(), value.trim()))
 }
 
 impl Headers {
-    /// Takes one header.
+    /// Applies one header.
     pub(super) fn set(&mut self, name: &str, text: &str, line: &str, number: u32) -> Located<()> {
-        // Where the value begins.
+        // The position of the value.
         let at = line.find(':').map_or(0, |colon| {
             let behind = line.get(colon + 1..).unwrap_or_default();
             colon + 1 + behind.len() - behind.trim_start().len()
@@ -92,7 +92,7 @@ impl Headers {
         Ok(())
     }
 
-    /// The header of the description; without a label it is an MBR's, as with sfdisk.
+    /// The header of the description; without a label it is an MBR, as in sfdisk.
     pub(super) fn finish(self) -> Result<Header, (u32, u32, Problem)> {
         let table = self.table.unwrap_or(TableKind::Mbr);
         let mut header = Header::new(table);

@@ -1,4 +1,4 @@
-//! The line of one partition, with named fields or without names.
+//! Parses the line of one partition, with named or positional fields.
 
 use super::super::desc::parse_fill;
 use super::super::description::{Length, Size};
@@ -7,7 +7,7 @@ use super::super::kind::{PartitionKind, TableKind};
 use super::super::problem::Problem;
 use super::{Located, value};
 
-/// What a line says of its partition.
+/// The fields of a line.
 #[derive(Clone, Debug)]
 pub(super) struct Fields {
     pub(super) number: Option<u32>,
@@ -21,7 +21,7 @@ pub(super) struct Fields {
     pub(super) places: Places,
 }
 
-/// Where the fields are that a line has: the bytes where their names and their values begin.
+/// The positions of a line's fields: the byte offsets of their names and values.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Places(Vec<(&'static str, usize, usize)>);
 
@@ -30,12 +30,12 @@ impl Places {
         self.0.push((field, name, value));
     }
 
-    /// Where a field's value begins; of several, the last one counts.
+    /// The position of a field's value; of several, the last one counts.
     fn value(&self, field: &str) -> usize {
         self.0.iter().rfind(|(of, ..)| *of == field).map_or(0, |(.., value)| *value)
     }
 
-    /// Where that is of which the rules of a table say that it is wrong; the line's beginning, if no field is to blame.
+    /// The position to report for a violated rule; the beginning of the line if no field is to blame.
     pub(super) fn of(&self, problem: &Problem) -> usize {
         match problem {
             Problem::WrongTable { field, .. } => {
@@ -65,7 +65,7 @@ impl Fields {
     }
 }
 
-/// Reads a line; none if it is of an unused place, as sfdisk wrote them once.
+/// Parses a line; `None` for an unused entry, as older versions of sfdisk wrote them.
 pub(super) fn parse(line: &str, table: TableKind) -> Located<Option<Fields>> {
     if line.contains('=') { named(line, table) } else { unnamed(line, table).map(Some) }
 }
@@ -76,7 +76,7 @@ struct Cursor<'a> {
     at: usize,
 }
 
-/// A word of a line, and the byte where it begins.
+/// A word of a line, and its byte offset.
 #[derive(Clone, Copy)]
 struct Word<'a> {
     text: &'a str,
@@ -93,7 +93,7 @@ impl<'a> Cursor<'a> {
         self.at += rest.len() - rest.trim_start_matches(skipped).len();
     }
 
-    /// Up to one of these, or the end.
+    /// Up to one of these characters, or the end.
     fn word(&mut self, ends: impl Fn(char) -> bool) -> Word<'a> {
         let (at, rest) = (self.at, self.rest());
         let text = rest.get(..rest.find(ends).unwrap_or(rest.len())).unwrap_or_default();
@@ -101,7 +101,7 @@ impl<'a> Cursor<'a> {
         Word { text, at }
     }
 
-    /// A value, which may be between quotation marks.
+    /// A value, optionally in quotation marks.
     fn value(&mut self) -> Located<Word<'a>> {
         self.skip(char::is_whitespace);
         let (at, rest) = (self.at, self.rest());
@@ -120,7 +120,7 @@ fn is_separator(c: char) -> bool {
 fn named(line: &str, table: TableKind) -> Located<Option<Fields>> {
     let mut fields = Fields::new(table);
     let mut cursor = Cursor { line, at: 0 };
-    // Names below /dev/disk/by-path have colons of their own.
+    // Names below /dev/disk/by-path contain colons.
     if let Some(colon) =
         line.split('=').next().filter(|before| before.len() < line.len()).and_then(|b| b.rfind(':'))
     {
@@ -166,7 +166,7 @@ fn named(line: &str, table: TableKind) -> Located<Option<Fields>> {
             }
             "type" | "id" => fields.kind = kind(value.text, table).map_err(wrong)?,
             "name" => fields.name = value::name(value.text).map_err(wrong)?,
-            // Of an MBR it is made of the signature and the number.
+            // In an MBR it consists of the signature and the number.
             "uuid" if table == TableKind::Mbr && is_partuuid(value.text) => {}
             "uuid" => fields.uuid = Some(value.text.parse().map_err(|e| wrong(Problem::Guid(e)))?),
             "attrs" => fields.attributes = value::attributes(value.text).map_err(wrong)?,
@@ -185,7 +185,7 @@ fn named(line: &str, table: TableKind) -> Located<Option<Fields>> {
     }
 }
 
-/// `START, SIZE, TYPE, BOOTABLE`, any of which may be missing.
+/// `START, SIZE, TYPE, BOOTABLE`, each optional.
 fn unnamed(line: &str, table: TableKind) -> Located<Fields> {
     let mut fields = Fields::new(table);
     let mut cursor = Cursor { line, at: 0 };

@@ -1,9 +1,9 @@
-//! sfdisk's scripts: what `sfdisk -d` writes on any machine, and what a person writes for `sfdisk`.
+//! sfdisk's scripts: the output of `sfdisk -d`, and what a person writes for `sfdisk`.
 //!
-//! Header lines (`label: gpt`) come first, then a line for each partition, with named fields
-//! (`start=2048, size=500M, type=uefi`) or without names (`2048,500M,U`). See sfdisk(8), "Input formats".
-//! Sizes may also be `fill`, or `fill*2`: a share of what is left, as in the short form; `+` or nothing is
-//! `fill` too. What changes a table that is there (`+` before a number) is refused.
+//! Header lines (`label: gpt`) come first, then one line per partition, with named fields (`start=2048, size=500M,
+//! type=uefi`) or without names (`2048,500M,U`). See sfdisk(8), "Input formats". Sizes may also be `fill` or `fill*2`:
+//! a share of the remaining space, as in the short form; `+` or an empty size means `fill` too. Changes to an existing
+//! table (`+` before a number) are refused.
 
 mod header;
 mod line;
@@ -18,10 +18,10 @@ use header::Headers;
 use line::{Fields, Places};
 pub(super) use render::render;
 
-/// A problem with the byte in the line where it is.
+/// A problem with its byte offset in the line.
 type Located<T> = Result<T, (usize, Problem)>;
 
-/// Whether a text is a script rather than the short form: by its first line that says something.
+/// Whether a text is a script rather than the short form: decided by its first non-empty line.
 pub(super) fn looks_like_one(text: &str) -> bool {
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let Some(line) = lines.next() else { return false };
@@ -33,10 +33,10 @@ pub(super) fn looks_like_one(text: &str) -> bool {
     !is_short && (is_number || code.contains(['=', ':', ',', ';']))
 }
 
-/// Reads a script; `file` is its name for messages.
+/// Parses a script; `file` is its name for messages.
 ///
 /// # Errors
-/// The first thing that is wrong, with its place.
+/// The first problem, with its place.
 pub fn parse(text: &str, file: &str) -> Result<Description, DescError> {
     let fail = |line, column, problem| DescError { file: file.to_owned(), line, column, problem };
     let mut headers = Headers::default();
@@ -110,8 +110,8 @@ fn entry(fields: Fields, header: &Header, others: &[Entry], line: u32) -> Entry 
     }
 }
 
-/// A partition of an MBR without a number is a logical one if it begins in the extended one, or if there is
-/// no room left beside that, or no number.
+/// An MBR partition without a number is logical if it begins inside the extended one, or if no room outside of it or
+/// no number is left.
 fn role(fields: &Fields, header: &Header, others: &[Entry]) -> Role {
     if header.table == TableKind::Gpt {
         return Role::Primary;

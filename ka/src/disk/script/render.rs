@@ -1,4 +1,4 @@
-//! The script of a description, in the form of `sfdisk -d`.
+//! Writes a description as a script in the format of `sfdisk -d`.
 
 use super::super::desc::render_fill;
 use super::super::description::{Description, Entry, GPT_LENGTH, Length, Role, Size};
@@ -6,7 +6,7 @@ use super::super::kind::TableKind;
 use super::value;
 use std::fmt::Write;
 
-/// The script. sfdisk takes it too, unless partitions share what is left.
+/// The script. sfdisk accepts it too, unless partitions share the remaining space.
 pub(in super::super) fn render(description: &Description) -> String {
     let header = description.header();
     let mut text = String::new();
@@ -70,7 +70,7 @@ fn is_only_fill(description: &Description, entry: &Entry) -> bool {
     same.filter(|e| e.is_fill()).count() == 1
 }
 
-/// Sectors, or as many MiB or KiB as it is; half a KiB is the smallest part that there is.
+/// Sectors, or a number of MiB or KiB; half a KiB is the smallest unit.
 fn length(length: Length) -> String {
     match length {
         Length::Sectors(sectors) => sectors.to_string(),

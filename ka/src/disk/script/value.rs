@@ -1,13 +1,13 @@
-//! The values of fields: numbers with suffixes, attributes, names.
+//! Field values: numbers with suffixes, attributes, names.
 
 use super::super::description::Length;
 use super::super::problem::Problem;
 
-/// The attributes that have names, by their bit (UEFI specification, 5.3.3).
+/// The named attributes, by bit (UEFI specification, 5.3.3).
 pub(super) const ATTRIBUTES: [(&str, u32); 3] =
     [("RequiredPartition", 0), ("NoBlockIOProtocol", 1), ("LegacyBIOSBootable", 2)];
 
-/// A number as strtoumax(3) reads it: decimal, hexadecimal behind `0x`, octal behind `0`.
+/// A number as in strtoumax(3): decimal, hexadecimal after `0x`, octal after `0`.
 pub(super) fn integer(text: &str) -> Option<u64> {
     let (digits, radix) = if let Some(hex) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         (hex, 16)
@@ -16,7 +16,7 @@ pub(super) fn integer(text: &str) -> Option<u64> {
     } else {
         (text, 10)
     };
-    // A sign is no digit, though the standard library takes one.
+    // The standard library accepts a sign; it is not a digit here.
     if !digits.chars().all(|c| c.is_digit(radix)) {
         return None;
     }
@@ -28,17 +28,16 @@ pub(super) fn signature(text: &str) -> Option<u32> {
     integer(text).and_then(|number| u32::try_from(number).ok())
 }
 
-/// A number of sectors, or of bytes if a suffix says so.
+/// A number of sectors, or of bytes if it has a suffix.
 pub(super) fn length(text: &str) -> Option<Length> {
     if let Some(sectors) = integer(text) {
         return Some(Length::Sectors(sectors));
     }
-    // Nothing is smaller than half a KiB: a size that is none of whole sectors is rounded up.
+    // Half a KiB is the smallest unit: a size that is not a whole number of sectors is rounded up.
     bytes(text).and_then(|bytes| bytes.checked_next_multiple_of(512)).map(Length::Bytes)
 }
 
-/// A number of bytes with a suffix: `500M` and `500MiB` are 500 * 2^20, `500MB` is 500 * 10^6; `1.5G` is taken
-/// too.
+/// A number of bytes with a suffix: `500M` and `500MiB` are 500 * 2^20, `500MB` is 500 * 10^6; `1.5G` is accepted too.
 pub(super) fn bytes(text: &str) -> Option<u64> {
     if let Some(bytes) = integer(text) {
         return Some(bytes);
@@ -65,7 +64,7 @@ pub(super) fn bytes(text: &str) -> Option<u64> {
     u64::try_from(bytes).ok()
 }
 
-/// Attributes as sfdisk writes them: names, and `GUID:` with bits from 48; bits alone are taken too.
+/// Attributes as sfdisk writes them: names, and `GUID:` with bits from 48; bare bit numbers are accepted too.
 pub(super) fn attributes(text: &str) -> Result<u64, Problem> {
     let mut bits = 0;
     for word in text.split([',', ' ', '\t']).filter(|word| !word.is_empty()) {
@@ -89,7 +88,7 @@ pub(super) fn attributes_text(bits: u64) -> String {
     words.join(" ")
 }
 
-/// A name in which `\x2c` stands for a byte.
+/// A name with bytes escaped as `\x2c`.
 pub(super) fn name(text: &str) -> Result<String, Problem> {
     let wrong = || Problem::Name(text.to_owned());
     let mut bytes = Vec::new();
@@ -105,7 +104,7 @@ pub(super) fn name(text: &str) -> Result<String, Problem> {
     String::from_utf8(bytes).map_err(|_| wrong())
 }
 
-/// A name as sfdisk writes it between quotation marks.
+/// A name as sfdisk writes it in quotation marks.
 pub(super) fn name_text(name: &str) -> String {
     name.bytes()
         .map(|byte| match byte {

@@ -107,7 +107,7 @@ impl fmt::Display for OfDisk<'_> {
             }
         }
         if disk.in_use {
-            write!(f, ", IN USE: {}", Field(disk.usage.as_deref().unwrap_or("by whom is not known")))?;
+            write!(f, ", IN USE: {}", Field(disk.usage.as_deref().unwrap_or("by an unknown user")))?;
         }
         writeln!(f)?;
         let width = shown::width(disk.contents.iter().map(|c| &c.device));

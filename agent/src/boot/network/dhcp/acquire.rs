@@ -1,7 +1,7 @@
-//! DISCOVER, OFFER, REQUEST, ACK, on all interfaces that have a carrier at once.
+//! DISCOVER, OFFER, REQUEST, ACK, on all interfaces with a carrier at once.
 //!
-//! Several servers may offer, on one interface or on several. The first offer is asked for. Whatever happens then, the
-//! others are kept for the case that it is refused, and only the server that was asked can refuse it.
+//! Several servers may offer, on one interface or several. The first offer is requested. The others are kept in case
+//! it is refused, and only the server that was asked can refuse it.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -17,16 +17,16 @@ use super::{DhcpError, Way};
 use ka::mac::Mac;
 use ka_host::rtnetlink::Link;
 
-/// How long to wait for offers, from try to try; the last one is repeated.
+/// How long to wait for offers, by attempt; the last one is repeated.
 const PATIENCE: [u64; 5] = [1, 2, 4, 8, 9];
 
-/// How long to wait for the answer to a request, from try to try.
+/// How long to wait for the answer to a request, by attempt.
 const REQUEST_PATIENCE: [u64; 3] = [1, 2, 4];
 
-/// How long others may offer before a server is asked again that has refused.
+/// How long to wait for other offers before asking a server again that has refused.
 const OTHERS_FIRST: Duration = Duration::from_secs(1);
 
-/// From this try on, every second one is made as a network ROM makes it.
+/// From this attempt on, every second one imitates a network ROM.
 const AS_ROM_FROM: usize = 2;
 
 /// A client without an address.
@@ -35,18 +35,18 @@ pub(in super::super) struct Asker {
     wires: Vec<Wire>,
     tries: usize,
     offers: Vec<Offer>,
-    /// Who refused or was silent, in which try.
+    /// Servers that refused or stayed silent, and in which attempt.
     refused: Vec<(Way, usize)>,
     last_refusal: Option<(Way, Ipv4Addr, String)>,
 }
 
-/// What was granted.
+/// The granted lease.
 #[derive(Debug)]
 pub(in super::super) struct Granted {
     pub(in super::super) link: Link,
     pub(in super::super) mac: Mac,
     pub(in super::super) lease: Lease,
-    /// When the lease began, which is when it was asked for.
+    /// When the lease began: the time of the request.
     pub(in super::super) since: Instant,
 }
 
@@ -58,7 +58,7 @@ struct Offer {
 }
 
 impl Asker {
-    /// Asks on this interface too.
+    /// Adds this interface.
     pub(in super::super) fn add(&mut self, link: &Link, mac: Mac) -> Result<(), DhcpError> {
         if self.wires.iter().any(|wire| wire.link.index == link.index) {
             return Ok(());
@@ -74,8 +74,8 @@ impl Asker {
         self.wires.iter().map(|wire| wire.link.name.as_str()).collect::<Vec<_>>().join(", ")
     }
 
-    /// One try: asks everywhere and takes the first offer that is granted, but none of `vain`. Waits the whole try
-    /// for it, and never beyond `deadline`.
+    /// One attempt: asks on all interfaces and takes the first offer that is granted, except those in `vain`. Waits
+    /// for the whole attempt, but never beyond `deadline`.
     pub(in super::super) fn attempt(
         &mut self,
         vain: &[Way],
@@ -108,7 +108,7 @@ impl Asker {
         }
     }
 
-    /// Why nothing was granted, after all tries, which took `waited`.
+    /// Why nothing was granted, after all attempts, which took `waited`.
     pub(in super::super) fn failure(&self, waited: Duration) -> DhcpError {
         let interface = self.interfaces();
         match &self.last_refusal {
@@ -124,13 +124,13 @@ impl Asker {
 
     fn patience(&self) -> Duration {
         let seconds = PATIENCE.get(self.tries).or(PATIENCE.last()).copied().unwrap_or(1);
-        // A rack that is switched on at once must not ask at once for ever.
+        // Adds jitter, so that a rack switched on at once does not keep asking in step.
         let jitter = self.wires.first().map_or(0, |wire| u64::from(wire.mac.0[5]) * 2);
         Duration::from_millis(seconds * 1000 + jitter)
     }
 
-    /// The next offer to ask for: of servers that have never refused, and then, unless others come first, of those that
-    /// refused in an earlier try.
+    /// The next offer to request: from a server that has never refused, or else, if no other comes first, from one
+    /// that refused in an earlier attempt.
     fn next_offer(&mut self, vain: &[Way], others_first: bool) -> Option<Offer> {
         let wires = &self.wires;
         let way = |offer: &Offer| way(wires, offer);
@@ -191,7 +191,7 @@ impl Asker {
         Ok(None)
     }
 
-    /// What is no answer to the question of now.
+    /// Not an answer to the current question.
     fn note(&mut self, wire: usize, answer: Answer, as_rom: bool) {
         let Some(name) = self.wires.get(wire).map(|wire| &wire.link.name) else { return };
         match answer {
@@ -203,7 +203,7 @@ impl Asker {
             }
             Answer::Ack(lease) => {
                 log::debug!(
-                    "{name}: {} grants {}, for which it was not asked",
+                    "{name}: {} grants {}, which was not requested",
                     lease.server,
                     lease.setting.address
                 );
@@ -216,10 +216,10 @@ impl Asker {
         }
     }
 
-    /// The next answer on any interface; none if nothing comes until then.
+    /// The next answer on any interface; `None` if none arrives in time.
     fn hear(&self, until: Instant) -> Result<Option<(usize, Answer)>, DhcpError> {
         loop {
-            // First of all, so that a flood of answers moves no limit.
+            // Checked first, so that a flood of answers cannot extend the limit.
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(None);

@@ -1,4 +1,4 @@
-//! What a DHCP server is told of the machine, in the words of its network ROM (RFC 4578).
+//! What the client tells a DHCP server about the machine, in the same way as its network ROM (RFC 4578).
 
 use std::fs;
 
@@ -8,12 +8,12 @@ use ka_host::hardware;
 /// Where the kernel shows the machine's UUID.
 const UUID: &str = "/sys/class/dmi/id/product_uuid";
 
-/// A machine as DHCP sees it.
+/// A machine as DHCP describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Machine {
-    /// The type of its firmware (RFC 4578, 2.1).
+    /// The client architecture type (RFC 4578, 2.1).
     pub(super) architecture: u16,
-    /// Its UUID as SMBIOS holds it; none if it has none.
+    /// Its SMBIOS UUID, if any.
     pub(super) uuid: Option<[u8; 16]>,
 }
 
@@ -27,17 +27,17 @@ impl Machine {
         Self { architecture, uuid: fs::read_to_string(UUID).ok().and_then(|text| uuid(text.trim())) }
     }
 
-    /// What a network ROM calls itself: some servers answer to nobody else.
+    /// The vendor class of a network ROM: some servers answer only that.
     pub(super) fn rom_class(self) -> String {
         format!("PXEClient:Arch:{:05}:UNDI:003016", self.architecture)
     }
 }
 
-/// SMBIOS holds the first three fields with the lowest byte first, and so does what a ROM sends.
+/// SMBIOS stores the first three fields in little-endian order, and a ROM sends them so.
 fn uuid(text: &str) -> Option<[u8; 16]> {
     let digits: String = text.chars().filter(|c| *c != '-').collect();
     let mut bytes = u128::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 32)?.to_be_bytes();
-    // "Not set", in the words of SMBIOS.
+    // SMBIOS's value for "not set".
     if bytes == [0; 16] || bytes == [0xff; 16] {
         return None;
     }

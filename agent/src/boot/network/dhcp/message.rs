@@ -1,4 +1,4 @@
-//! What a DHCP client says, and what it reads out of a server's answers: RFC 2131 and RFC 2132.
+//! The messages of a DHCP client, and the parsing of a server's answers: RFC 2131 and RFC 2132.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use ka::ipv4::prefix_of;
 use ka::mac::Mac;
 use ka_host::rtnetlink::Route;
 
-/// Relays and servers drop what is shorter than a BOOTP packet (RFC 1542, 2.1).
+/// Relays and servers drop packets shorter than BOOTP's minimum (RFC 1542, 2.1).
 const SHORTEST: usize = 300;
 
-/// What we take in one piece: what fits into an Ethernet frame.
+/// The maximum message size that we accept: what fits into an Ethernet frame.
 const LONGEST: u16 = 1472;
 
-/// What a server has granted, or offers.
+/// A lease that a server offers or has granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in super::super) struct Lease {
     pub(in super::super) setting: Setting,
@@ -28,15 +28,15 @@ pub(in super::super) struct Lease {
     pub(in super::super) next_server: Option<Ipv4Addr>,
     /// The server that granted it.
     pub(super) server: Ipv4Addr,
-    /// None if it never ends.
+    /// `None` if it never expires.
     pub(super) timers: Option<Timers>,
-    /// The server named the mask; else it is that of the address's class.
+    /// Whether the server sent the mask; otherwise it is the default of the address class.
     mask_told: bool,
 }
 
 impl Lease {
-    /// What a server left out when it gave `old` more time stays as it was: a network must not change under a run
-    /// because an answer is short.
+    /// Keeps the values of `old` that the server left out when it renewed the lease: a network must not change during
+    /// a run because an answer is short.
     pub(super) fn after(mut self, old: &Setting) -> Self {
         let new = &mut self.setting;
         if new.address == old.address {
@@ -58,32 +58,32 @@ impl Lease {
 pub(super) enum Answer {
     Offer(Lease),
     Ack(Lease),
-    /// The address is not, or no longer, ours.
+    /// The address is not ours, or no longer.
     Nak {
-        /// Who says so, if it says who it is.
+        /// The server, if it identifies itself.
         server: Option<Ipv4Addr>,
         /// Its reason.
         reason: String,
     },
 }
 
-/// What the client wants.
+/// The client's question.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Question<'a> {
     /// An offer, from any server.
     Discover,
     /// The address that was offered.
     Request(&'a Lease),
-    /// More time, from the server that granted the lease.
+    /// A renewal, from the server that granted the lease.
     Renew(&'a Lease),
-    /// More time, from anybody.
+    /// A renewal, from any server.
     Rebind(&'a Lease),
-    /// None: another machine uses the address that was granted.
+    /// A refusal: another machine uses the granted address.
     Decline(&'a Lease),
 }
 
 impl Question<'_> {
-    /// The datagram, sent `elapsed` after the first one of this exchange; `as_rom` as a network ROM sends it.
+    /// The datagram, sent `elapsed` after the first one of this exchange; `as_rom` imitates a network ROM.
     pub(super) fn packet(
         &self,
         mac: Mac,
@@ -123,7 +123,7 @@ impl Question<'_> {
                 message.set_ciaddr(lease.setting.address);
             }
         }
-        // Unicast to an address that is not set up yet is heard too, but not every kernel has packet sockets.
+        // A unicast answer to an unconfigured address can be received too, but not every kernel has packet sockets.
         if matches!(self, Self::Discover | Self::Request(_)) {
             message.set_flags(Flags::default().set_broadcast());
         }
@@ -134,10 +134,10 @@ impl Question<'_> {
     }
 }
 
-/// What the client wants to know, and what it is; in all messages but DECLINE (RFC 2131, table 5).
+/// The parameters requested, and the client's description; in all messages but DECLINE (RFC 2131, table 5).
 fn describe(options: &mut DhcpOptions, machine: &Machine, as_rom: bool) {
     options.insert(DhcpOption::ParameterRequestList(vec![
-        // Before the routers, as RFC 3442 wants it.
+        // Before the routers, as RFC 3442 requires.
         OptionCode::ClasslessStaticRoute,
         OptionCode::SubnetMask,
         OptionCode::Router,
@@ -160,9 +160,9 @@ fn describe(options: &mut DhcpOptions, machine: &Machine, as_rom: bool) {
     }
 }
 
-/// Reads a datagram; none if it is no answer to us, or offers nothing that can be used.
+/// Parses a datagram; `None` if it does not answer us, or offers nothing usable.
 pub(super) fn answer(datagram: &[u8], mac: Mac, xid: u32) -> Option<Answer> {
-    // The fixed fields alone: the options are read one by one.
+    // Only the fixed fields: the options are read one by one.
     let mut header = datagram.get(..HEADER)?.to_vec();
     header.push(OptionCode::End.into());
     let message = Message::decode(&mut Decoder::new(&header)).ok()?;
@@ -186,19 +186,19 @@ pub(super) fn answer(datagram: &[u8], mac: Mac, xid: u32) -> Option<Answer> {
 
 fn lease(message: &Message, options: &Options) -> Option<Lease> {
     let address = message.yiaddr();
-    // A proxy of a network ROM answers without an address (PXE specification, 2.2).
+    // A proxy for network ROMs answers without an address (PXE specification, 2.2).
     if address.is_unspecified() {
         return None;
     }
     let server = options.address(OptionCode::ServerIdentifier.into())?;
     let told = options.address(OptionCode::SubnetMask.into()).and_then(prefix_of);
     let Some(prefix) = told.or_else(|| classful_prefix(address)) else {
-        log::warn!("DHCP server {server} offers {address}, which no machine can have: ignored");
+        log::warn!("DHCP server {server} offers {address}, which is not a host address: ignored");
         return None;
     };
     if told.is_none() {
         log::warn!(
-            "DHCP server {server} offers {address} with no usable subnet mask: taken as {address}/{prefix}"
+            "DHCP server {server} offers {address} without a usable subnet mask: using {address}/{prefix}"
         );
     }
     let (gateway, routes) = routes(options, server);
@@ -225,8 +225,8 @@ fn lease(message: &Message, options: &Options) -> Option<Lease> {
     })
 }
 
-/// The default route's gateway, and the other routes. Where there are classless routes, the routers of option 3 do not
-/// count, even if no default route is among them (RFC 3442).
+/// The default gateway and the other routes. If there are classless routes, option 3 is ignored, even without a
+/// default route among them (RFC 3442).
 fn routes(options: &Options, server: Ipv4Addr) -> (Option<Ipv4Addr>, Vec<Route>) {
     match options.routes(OptionCode::ClasslessStaticRoute.into()) {
         Ok(Some(mut routes)) => {
@@ -237,7 +237,7 @@ fn routes(options: &Options, server: Ipv4Addr) -> (Option<Ipv4Addr>, Vec<Route>)
         Ok(None) => {}
         Err(reason) => {
             log::warn!(
-                "DHCP server {server} sends classless routes (option 121) that are none: {reason}; ignored"
+                "DHCP server {server} sends malformed classless routes (option 121): {reason}; ignored"
             );
         }
     }
@@ -245,13 +245,13 @@ fn routes(options: &Options, server: Ipv4Addr) -> (Option<Ipv4Addr>, Vec<Route>)
     (router.filter(|router| !router.is_unspecified()), Vec::new())
 }
 
-/// RFC 1123, 2.1, and underscores, which sites do use. Anything else would end up in logs and on terminals.
+/// RFC 1123, 2.1, plus underscores, which sites do use. Anything else would end up in logs and on terminals.
 fn is_hostname(name: &str) -> bool {
     (1..=253).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
 }
 
-/// Who serves the next step of the boot: the header's field, else option 66 if it is an address, else the
-/// DHCP server itself.
+/// The server for the next boot step: the header's field, else option 66 if it is an address, else the DHCP server
+/// itself.
 fn next_server(message: &Message, options: &Options, server: Ipv4Addr) -> Ipv4Addr {
     let option = options.text(OptionCode::TFTPServerName.into()).and_then(|name| name.parse().ok());
     Some(message.siaddr()).filter(|address| !address.is_unspecified()).or(option).unwrap_or(server)
@@ -355,7 +355,7 @@ mod tests {
             &[3, 3, 1, 2, 3],
             &[51, 0],
             &[12],
-            // What only a network ROM wants: vendor options, a server's and a file's name.
+            // Options for network ROMs only: vendor options, a server's and a file's name.
             &[43, 3, 6, 1, 8],
             &[66, 4, 0xff, 0, 0xfe, 1],
             &[67, 0],

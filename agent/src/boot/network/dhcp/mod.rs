@@ -1,8 +1,8 @@
-//! A DHCP client: an address for an interface that has none, kept for as long as the node works.
+//! A DHCP client: obtains an address for an interface, and keeps it while the node works.
 //!
-//! [`acquire`] gets an address: it hears by a packet socket, as servers may send to the address that they offer.
-//! [`renew`] keeps it: then a plain UDP socket will do. Nothing is released at the end: the clone that boots next is the
-//! same machine.
+//! [`acquire`] obtains an address through a packet socket, since servers may send to the offered address. [`renew`]
+//! keeps it through an ordinary UDP socket. Nothing is released at the end: the clone that boots next is the same
+//! machine.
 
 mod acquire;
 mod machine;
@@ -22,7 +22,7 @@ use message::Answer;
 pub(super) use message::Lease;
 pub(super) use renew::Renewal;
 
-/// A card, and the server that it gets its address from; none for a fixed address.
+/// A card and its DHCP server; `None` for a fixed address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Way {
     /// The index of its interface.
@@ -31,7 +31,7 @@ pub(super) struct Way {
 }
 
 impl Lease {
-    /// The way to the network that this lease is.
+    /// The network that this lease belongs to.
     pub(super) fn way(&self, card: u32) -> Way {
         Way { card, server: Some(self.server) }
     }
@@ -49,7 +49,7 @@ pub enum DhcpError {
     NoAnswer {
         /// The interface, or all of them.
         interface: String,
-        /// How long was waited.
+        /// How long it waited.
         seconds: u64,
     },
     /// Servers offered, but granted nothing.
@@ -59,7 +59,7 @@ pub enum DhcpError {
         interface: String,
         /// The server.
         server: Ipv4Addr,
-        /// What it had offered.
+        /// The offered address.
         address: Ipv4Addr,
         /// What it did then.
         reason: String,
@@ -69,12 +69,12 @@ pub enum DhcpError {
     Socket {
         /// The interface.
         interface: String,
-        /// What the kernel said.
+        /// The kernel's error.
         error: io::Error,
     },
 }
 
-/// Reads a datagram, and reckons with the times that it gives.
+/// Parses a datagram and evaluates its timers.
 pub(super) fn try_answer(datagram: &[u8], mac: Mac, xid: u32) {
     if let Some(Answer::Offer(lease) | Answer::Ack(lease)) = message::answer(datagram, mac, xid)
         && let Some(timers) = lease.timers

@@ -1,7 +1,7 @@
 //! The options of a DHCP message, as bytes (RFC 2131, 4.1; RFC 2132; RFC 3396).
 //!
-//! Servers send all kinds of options, and one that is not as its RFC wants it must not cost the whole answer: so each
-//! is looked at alone, and only when it is wanted.
+//! Servers send all kinds of options, and a malformed one must not invalidate the whole answer. So each is parsed
+//! separately, and only when it is needed.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use ka::ipv4::{prefix_mask, prefix_of};
 use ka_host::rtnetlink::Route;
 
-/// Length of all that stands before the options: the fixed fields and the magic cookie.
+/// The length of everything before the options: the fixed fields and the magic cookie.
 pub(super) const HEADER: usize = 240;
 /// The fixed fields `sname` and `file`, which may hold options too.
 const SNAME: std::ops::Range<usize> = 44..108;
@@ -19,17 +19,17 @@ const PAD: u8 = 0;
 const END: u8 = 255;
 const OVERLOAD: u8 = 52;
 
-/// Options by their code. Those that came in several pieces are put together.
+/// Options by code. An option in several pieces is joined.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Options(BTreeMap<u8, Vec<u8>>);
 
 impl Options {
-    /// Reads those of a datagram. What is cut off is left out.
+    /// Reads the options of a datagram. Truncated ones are skipped.
     pub(super) fn read(datagram: &[u8]) -> Option<Self> {
         let mut options = Self::default();
         options.take(datagram.get(HEADER..)?);
         let overload = options.get(OVERLOAD).and_then(<[u8]>::first).copied().unwrap_or(0);
-        // In this order: a value may go on in the next place.
+        // In this order: a value may continue in the next place.
         for (bit, place) in [(1, FILE), (2, SNAME)] {
             if overload & bit != 0 {
                 options.take(datagram.get(place)?);
@@ -82,12 +82,12 @@ impl Options {
         Some(Ipv4Addr::from(*value.first_chunk::<4>()?))
     }
 
-    /// Text without the zeros that some servers put behind it.
+    /// Text without the trailing zeros that some servers add.
     pub(super) fn text(&self, code: u8) -> Option<&str> {
         str::from_utf8(self.get(code)?).ok().map(|text| text.trim_end_matches('\0'))
     }
 
-    /// Classless routes (RFC 3442); an error if the option is there and makes no sense.
+    /// Classless routes (RFC 3442); an error if the option is present but malformed.
     pub(super) fn routes(&self, code: u8) -> Result<Option<Vec<Route>>, &'static str> {
         let Some(mut rest) = self.get(code) else { return Ok(None) };
         let mut routes = Vec::new();
@@ -109,7 +109,7 @@ impl Options {
     }
 }
 
-/// The prefix of a network by its class, for servers that send no mask (RFC 2132, 3.3; RFC 791, 3.2).
+/// The prefix length of the address class, for servers that send no mask (RFC 2132, 3.3; RFC 791, 3.2).
 pub(super) fn classful_prefix(address: Ipv4Addr) -> Option<u8> {
     match address.octets()[0] {
         1..=127 => prefix_of(Ipv4Addr::new(255, 0, 0, 0)),
@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(options.first_address(3), Some(Ipv4Addr::new(10, 0, 0, 1)));
         assert_eq!(options.short(26), Some(1400));
         assert_eq!(options.get(12), None, "behind the end");
-        // Without the overload, the fields are names.
+        // Without option overload, the fields are names.
         bytes[HEADER + 5..HEADER + 8].copy_from_slice(&[0; 3]);
         assert_eq!(Options::read(&bytes).unwrap().first_address(3), None);
         assert_eq!(Options::read(&bytes[..100]), None);
@@ -153,7 +153,7 @@ mod tests {
             (&[0, 10, 0, 0, 1], Ok(Some(vec![route([0; 4], 0, via)]))),
             (&[8, 10, 10, 0, 0, 1], Ok(Some(vec![route([10, 0, 0, 0], 8, via)]))),
             (&[25, 10, 229, 0, 128, 10, 0, 0, 1], Ok(Some(vec![route([10, 229, 0, 128], 25, via)]))),
-            // Bits behind the prefix, on the link, and a second one.
+            // Host bits in a prefix, an on-link route, and a second one.
             (
                 &[20, 10, 17, 255, 0, 0, 0, 0, 32, 1, 2, 3, 4, 10, 0, 0, 1],
                 Ok(Some(vec![route([10, 17, 240, 0], 20, None), route([1, 2, 3, 4], 32, via)])),

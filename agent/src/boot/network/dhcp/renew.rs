@@ -1,4 +1,4 @@
-//! Keeps a lease alive, in a thread of its own.
+//! Renews a lease, in a thread of its own.
 
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -13,17 +13,17 @@ use ka_host::rtnetlink::{Link, Netlink};
 
 /// How long to wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(4);
-/// How long to look for another lease when one is lost.
+/// How long to look for another lease after one is lost.
 const START_OVER: Duration = Duration::from_secs(60);
 
-/// The thread that keeps a lease alive. It ends when this is dropped.
+/// The thread that renews a lease. It ends when this is dropped.
 #[derive(Debug)]
 pub(in super::super) struct Renewal {
     _stop: Sender<()>,
 }
 
 impl Renewal {
-    /// Starts the thread; none for a lease that never ends.
+    /// Starts the thread; `None` for a lease that never expires.
     pub(in super::super) fn start(
         link: Link,
         mac: Mac,
@@ -46,7 +46,7 @@ struct Keeper {
     mac: Mac,
     lease: Lease,
     since: Instant,
-    /// Age of the lease at the last try to renew it.
+    /// The lease's age at the last attempt to renew it.
     last: Option<Duration>,
 }
 
@@ -84,8 +84,8 @@ impl Keeper {
         }
     }
 
-    /// Asks once. Anybody may give more time, but only the server that granted the lease may take it back: there may be
-    /// others, which know nothing of it.
+    /// Asks once. Any server may extend the lease, but only the one that granted it may revoke it: others may know
+    /// nothing of it.
     fn extend(&self, question: Question<'_>) -> io::Result<Option<Answer>> {
         let granted_by = self.lease.server;
         Wire::with_address(&self.link, self.mac)?.extend(question, PATIENCE, |answer| match answer {
@@ -95,7 +95,7 @@ impl Keeper {
         })
     }
 
-    /// Starts from the beginning, for as long as a switch port may pass nothing.
+    /// Starts over, for as long as a switch port may block traffic.
     fn acquire(&self) -> Result<Granted, DhcpError> {
         let start = Instant::now();
         let deadline = start + START_OVER;
@@ -109,8 +109,7 @@ impl Keeper {
         Err(asker.failure(start.elapsed()))
     }
 
-    /// The address is kept while nobody gives another one: a node that leaves the chain for the want of a DHCP server
-    /// would be the greater harm.
+    /// The address is kept until another is granted: losing the node for want of a DHCP server would do more harm.
     fn start_over(&mut self, reason: &str) {
         let (name, address) = (&self.link.name, self.lease.setting.address);
         log::warn!("{name}: DHCP no longer grants {address}: {reason}; asking again");

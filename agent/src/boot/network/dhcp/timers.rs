@@ -1,15 +1,15 @@
-//! When a lease must be renewed: RFC 2131, 4.4.5, with the clock handed in.
+//! When a lease must be renewed: RFC 2131, 4.4.5, with the clock passed in.
 
 use std::time::Duration;
 
-/// The value that stands for "for ever".
+/// The value that means "infinite".
 const INFINITE: u32 = u32::MAX;
 
-/// What a shorter lease counts as, in seconds: one of none would be renewed without a pause.
+/// Shorter leases count as this many seconds: a lease of 0 s would be renewed without a pause.
 const SHORTEST: u32 = 10;
 
-/// The least time between two tries to renew: a minute (RFC 2131, 4.4.5), but no more than this part of a short lease,
-/// or a lost packet or two would end it.
+/// The minimum time between two attempts to renew: a minute (RFC 2131, 4.4.5), but at most this fraction of a short
+/// lease, or one or two lost packets would end it.
 const RETRY: Duration = Duration::from_secs(60);
 const PART: u32 = 16;
 
@@ -24,18 +24,18 @@ pub(super) struct Timers {
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
-    /// Nothing for that long.
+    /// Nothing for this long.
     Wait(Duration),
-    /// To ask the server that granted the lease.
+    /// Ask the server that granted the lease.
     Renew,
-    /// To ask all servers.
+    /// Ask all servers.
     Rebind,
-    /// The lease is over: to start from the beginning.
+    /// The lease has expired: start over.
     Expired,
 }
 
 impl Timers {
-    /// From the server's seconds. None for a lease that never ends.
+    /// From the server's seconds; `None` for a lease that never expires.
     pub(super) fn new(lease: u32, renew: Option<u32>, rebind: Option<u32>) -> Option<Self> {
         if lease == INFINITE {
             return None;
@@ -49,7 +49,7 @@ impl Timers {
         Some(Self { renew: seconds(renew), rebind: seconds(rebind), expire: seconds(lease) })
     }
 
-    /// What is due at `age` of the lease, when the last try to renew was made at age `last`.
+    /// What is due at `age` of the lease, if the last attempt to renew was at age `last`.
     pub(super) fn due(&self, age: Duration, last: Option<Duration>) -> Due {
         let (phase, end, due) = if age < self.renew {
             return Due::Wait(self.renew - age);
@@ -60,7 +60,7 @@ impl Timers {
         } else {
             (self.expire, Duration::MAX, Due::Expired)
         };
-        // Within a phase, half of what is left of it passes from try to try.
+        // Within a phase, each attempt waits for half of the remaining time.
         let next = match last {
             Some(last) if last >= phase => {
                 let least = RETRY.min(self.expire / PART).max(Duration::from_secs(1));
@@ -120,8 +120,8 @@ mod tests {
         }
     }
 
-    /// A server that stays silent is asked at falling intervals, never more often than once per minute, until
-    /// the lease is over.
+    /// A silent server is asked at shrinking intervals, never more often than once per minute, until the lease
+    /// expires.
     #[test]
     fn silence_is_met_with_patience() {
         for lease in [10, 60, 120, 3600, 86_400, u32::MAX - 1] {

@@ -1,4 +1,4 @@
-//! What a DHCP client says and hears on one interface.
+//! Sends and receives for a DHCP client on one interface.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -15,7 +15,7 @@ use ka::mac::Mac;
 use ka_host::rtnetlink::Link;
 use ka_host::sys::packet::{dhcp_listener, udp_data};
 
-/// How many datagrams are read before somebody looks at the clock.
+/// How many datagrams are read before the clock is checked.
 const AT_ONCE: usize = 64;
 
 /// One interface of a DHCP client.
@@ -25,7 +25,7 @@ pub(super) struct Wire {
     pub(super) mac: Mac,
     machine: Machine,
     socket: UdpSocket,
-    /// Hears what is sent to an address that the interface does not have yet.
+    /// Receives packets for an address that the interface does not have yet.
     listener: Option<OwnedFd>,
     xid: u32,
     start: Instant,
@@ -48,7 +48,7 @@ impl Wire {
         Ok(wire)
     }
 
-    /// For an interface that has an address, by which it is reached.
+    /// For an interface with an address.
     pub(super) fn with_address(link: &Link, mac: Mac) -> io::Result<Self> {
         let socket = broadcast_socket(&link.name, CLIENT_PORT)?;
         socket.set_nonblocking(true)?;
@@ -57,7 +57,7 @@ impl Wire {
         Ok(Self { link: link.clone(), mac, machine, socket, listener: None, xid, start: Instant::now() })
     }
 
-    /// Sends a question. What cannot be sent is like what gets lost: later tries may do.
+    /// Sends a question. A send error counts as a lost packet: a later attempt may succeed.
     pub(super) fn ask(&self, question: Question<'_>, as_rom: bool) -> io::Result<()> {
         let packet = question
             .packet(self.mac, self.xid, self.start.elapsed(), &self.machine, as_rom)
@@ -72,19 +72,19 @@ impl Wire {
         Ok(())
     }
 
-    /// What becomes readable when something has come.
+    /// Becomes readable when something has arrived.
     pub(super) fn ear(&self) -> BorrowedFd<'_> {
         self.listener.as_ref().map_or_else(|| self.socket.as_fd(), AsFd::as_fd)
     }
 
-    /// The next answer to us that is there already.
+    /// The next answer to us that has already arrived.
     pub(super) fn hear(&self) -> io::Result<Option<Answer>> {
         let mut buffer = [0; LONGEST];
         for _ in 0..AT_ONCE {
             let length = match read(self.ear(), &mut buffer) {
                 Ok(length) => length,
                 Err(rustix::io::Errno::AGAIN) => return Ok(None),
-                // The link is down for a moment, or word of a datagram that nobody wanted.
+                // The link is briefly down, or an ICMP error answers an earlier datagram.
                 Err(e)
                     if [
                         rustix::io::Errno::INTR,
@@ -107,7 +107,7 @@ impl Wire {
         Ok(None)
     }
 
-    /// Asks for more time, and waits for what `accept` takes; `patience` at most.
+    /// Requests a renewal, and waits at most `patience` for an answer that `accept` takes.
     pub(super) fn extend(
         &self,
         question: Question<'_>,

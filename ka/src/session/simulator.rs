@@ -1,30 +1,31 @@
 //! Sessions under generated histories: machines come, are reset, die, lose their connections, fail, lie, and wait,
-//! in any order that a seed gives. Agents, wire and time are simulated; the session is the real one.
+//! in any order that a seed gives. Agents, wire and time are simulated, and now and then the session's process
+//! is killed; the session is the real one.
 //!
 //! What must hold after every step, and at the end:
 //! - no machine is told to erase itself while it has a copy, or is at work on one;
 //! - what is shown as complete said so itself, and what said so and was dismissed is shown as complete;
 //! - nothing is said on a connection after its last word;
-//! - once the machines behave, the session comes to its end, and every machine in it has one fate.
+//! - once the machines behave, the session comes to its end, and every machine in it has one fate;
+//! - no machine is told to erase itself that was not admitted;
+//! - no session ends while a machine waits that it can still serve;
+//! - the session is the fold of the events that it has written down, and a process that takes it over from these, after a
+//!   kill between any two of its words, keeps all of this.
 
-use std::collections::BTreeMap;
-use std::io::Write;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::mpsc::{Receiver, channel};
 
-use ka::chain::{Epoch, Offset, Report, Trouble};
-use ka::inventory::{Card, Firmware, Inventory};
-use ka::plan::{After, BootPlan, FinishPlan, Loader, Plan};
-use ka::proof::{Proof, Root};
-use ka::seal::Total;
-use ka::wire::control::{Hello, Progress, Ticket, ToController};
-
+use super::event::VERSION;
+use super::plans::Plans;
+use super::status::Phase;
 use super::*;
-use crate::hub::Target;
-use crate::hub::clock;
-use crate::stream::StreamNotice;
-use crate::stream::source::SourceError;
-use ka_net::listen::Side;
+use crate::chain::{Epoch, LinkKeys, Offset, Report, Trouble};
+use crate::inventory::{Card, Firmware, Inventory};
+use crate::mac::Mac;
+use crate::plan::{After, BootPlan, FinishPlan, Loader, Plan};
+use crate::proof::{Proof, Root};
+use crate::seal::{Cipher, StreamKey, Total};
+use crate::wire::control::{Hello, Progress, StreamStart, Ticket, ToController};
 
 const TOTAL: Total = Total { length: 7, sha256: [0; 32] };
 
@@ -34,7 +35,7 @@ fn proof() -> Proof {
 }
 
 const MACHINES: u8 = 6;
-const SCHEDULES: u64 = 2000;
+const SCHEDULES: u64 = 10_000;
 /// Steps of a history in which anything happens.
 const STEPS: u64 = 120;
 /// Turns of a second in which all behave, after which every session must be over.
@@ -60,15 +61,6 @@ impl Random {
 
     fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
-    }
-}
-
-/// Writes nothing, at once.
-struct Nothing;
-
-impl Source for Nothing {
-    fn write(&self, _: &mut dyn Write) -> Result<Tally, SourceError> {
-        Ok(Tally::default())
     }
 }
 
@@ -111,12 +103,21 @@ struct World {
     connections: usize,
     /// Connections on which the last word was said.
     closed: BTreeSet<ConnectionId>,
-    bell: Bell,
-    notices: Receiver<(StreamId, StreamNotice)>,
-    _poll: mio::Poll,
     passed: Duration,
     planned: bool,
     history: Vec<String>,
+    spec: SessionSpec,
+    /// What the session has written down, and the fold of it.
+    journal: Vec<Event>,
+    book: Book,
+    /// Machines that the operator has admitted.
+    admitted: BTreeSet<Mac>,
+    /// The process is killed after so many more effects.
+    killed_in: Option<u64>,
+    kills: u32,
+    /// What is still to be carried out, and whether that is under way.
+    queue: VecDeque<Effect>,
+    is_busy: bool,
 }
 
 impl World {
@@ -124,9 +125,6 @@ impl World {
         let mut random = Random(seed);
         // As `kactl run` has it, or `kactl send`.
         let planned = random.chance(70);
-        let poll = mio::Poll::new().unwrap();
-        let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
-        let (sender, notices) = channel();
         let plan = Plan {
             run: "kainstall".into(),
             disks: Vec::new(),
@@ -134,38 +132,117 @@ impl World {
             finish: FinishPlan::default(),
             after: After::Reboot,
         };
-        let session = Session::new(SessionSpec {
-            name: "kainstall".into(),
-            source: Arc::new(Nothing),
-            wanted: usize::try_from(1 + random.below(4)).unwrap(),
+        let spec = SessionSpec {
             gate: if planned { Gate::Named } else { Gate::First },
-            only: None,
             plans: planned.then(|| Plans::new(Target { plan, left_out: Vec::new(), other_firmware: None })),
             timeout: Some(Duration::from_secs(30)),
-            log: None,
             window: 1 << 23,
-            dead_after: Duration::from_millis(1500),
-            step_limit: Duration::from_secs(35 * 60),
-            slow: SlowLimits::default(),
             rounds: u32::try_from(1 + random.below(3)).unwrap(),
             delay: if seed.is_multiple_of(3) { Duration::from_secs(2) } else { Duration::ZERO },
-            order: Order::Address,
-        });
+            ..SessionSpec::new("kainstall", usize::try_from(1 + random.below(4)).unwrap())
+        };
         Self {
-            session,
+            session: Session::new(spec.clone(), Duration::ZERO),
             random,
             agents: Vec::new(),
             copies: BTreeSet::new(),
             next: 1,
             connections: 0,
             closed: BTreeSet::new(),
-            bell: Bell { notices: sender, waker },
-            notices,
-            _poll: poll,
             passed: Duration::ZERO,
             planned,
             history: Vec::new(),
+            spec,
+            journal: Vec::new(),
+            book: Book::default(),
+            admitted: BTreeSet::new(),
+            killed_in: None,
+            kills: 0,
+            queue: VecDeque::new(),
+            is_busy: false,
         }
+    }
+
+    /// The session takes something, and the world carries out what it wants, in its order.
+    fn input(&mut self, input: Input) {
+        let effects = self.session.on(input, self.passed);
+        self.queue.extend(effects);
+        if std::mem::replace(&mut self.is_busy, true) {
+            // What an agent answers is heard after all that is under way.
+            return;
+        }
+        self.carry_out();
+        self.is_busy = false;
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(effect) = self.queue.pop_front() {
+            match &mut self.killed_in {
+                Some(0) => {
+                    self.take_over();
+                    continue;
+                }
+                Some(left) => *left -= 1,
+                None => {}
+            }
+            match effect {
+                Effect::Record(event) => {
+                    self.note(format!("-- {}", short(&event)));
+                    self.book.apply(&event, self.session.terms());
+                    if let Event::Admitted(admission) = &*event {
+                        self.admitted = admission.named.union(&admission.others).copied().collect();
+                    }
+                    self.journal.push(*event);
+                }
+                Effect::Joined { connection, node } => {
+                    let agent = self.agents.iter().position(|a| a.connection == Some(connection));
+                    let known = agent.and_then(|i| self.agents[i].ticket);
+                    assert!(known.is_none_or(|ticket| ticket.node == node), "it is somebody else");
+                }
+                Effect::Refused { connection, reason } => {
+                    self.closed.insert(connection);
+                    if let Some(i) = self.agents.iter().position(|a| a.connection == Some(connection)) {
+                        self.note(format!("machine {} is refused: {reason}", self.agents[i].machine));
+                        (self.agents[i].at, self.agents[i].connection) = (At::Gone, None);
+                    }
+                }
+                Effect::Send { connection, message } => self.deliver(connection, *message),
+                Effect::StartStream { golden, window } => {
+                    let started = Started {
+                        start: StreamStart {
+                            key: StreamKey::generate(Cipher::ChaCha20Poly1305).unwrap(),
+                            window,
+                        },
+                        golden: (golden, 1).into(),
+                        links: LinkKeys::generate().unwrap(),
+                    };
+                    self.input(Input::Started(Box::new(started)));
+                }
+                Effect::PlaceGolden(_)
+                | Effect::ReleaseStream
+                | Effect::GiveUpStream
+                | Effect::StoreLog(_)
+                | Effect::AwaitBoot { .. }
+                | Effect::Went(_) => {}
+            }
+        }
+    }
+
+    /// The process is killed; another one reads what it had written down.
+    fn take_over(&mut self) {
+        self.note("the controller is killed");
+        self.killed_in = None;
+        self.kills += 1;
+        self.queue.clear();
+        let lines: Vec<String> = self.journal.iter().map(|e| serde_json::to_string(e).unwrap()).collect();
+        let read: Vec<Event> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(read, self.journal, "version {VERSION}");
+        for agent in &mut self.agents {
+            self.closed.extend(agent.connection.take());
+        }
+        let (session, effects) = Session::resume(self.spec.clone(), &read, self.passed);
+        self.session = session;
+        self.queue.extend(effects);
     }
 
     fn note(&mut self, what: impl Into<String>) {
@@ -216,18 +293,13 @@ impl World {
             place: 0,
             resume,
         };
-        let addresses = (IpAddr::from([10, 0, 0, machine]), IpAddr::from(Ipv4Addr::LOCALHOST));
+        let (peer, local) = (IpAddr::from([10, 0, 0, machine]), IpAddr::from(Ipv4Addr::LOCALHOST));
         let id = NodeId(self.next);
         self.next += 1;
-        match self.session.on_hello(id, hello, connection, addresses, self.passed) {
-            Ok(_) => self.agents[i].again = resume.is_some(),
-            Err(reason) => {
-                self.note(format!("machine {machine} is refused: {reason}"));
-                self.closed.insert(connection);
-                self.agents[i].at = At::Gone;
-                self.agents[i].connection = None;
-            }
-        }
+        self.agents[i].again = resume.is_some();
+        let token = [u8::try_from(self.next % 251).unwrap(); 16];
+        let arriving = Arriving { id, hello, connection, peer, local, token, time: 0 };
+        self.input(Input::Hello(Box::new(arriving)));
     }
 
     /// The agent ends, and the controller hears of it or not.
@@ -240,7 +312,8 @@ impl World {
 
     fn cut(&mut self, i: usize) {
         if let (Some(connection), Some(ticket)) = (self.agents[i].connection.take(), self.agents[i].ticket) {
-            self.session.on_closed(ticket.node, connection, "cut");
+            let reason = "cut".to_owned();
+            self.input(Input::Closed { node: ticket.node, connection, reason });
         }
     }
 
@@ -252,38 +325,40 @@ impl World {
             if !matches!(message, ToController::Heartbeat(_)) {
                 self.note(format!("machine {} says {}", self.agents[i].machine, short(&message)));
             }
-            self.session.on_message(ticket.node, message, self.passed);
+            self.input(Input::Message { node: ticket.node, message });
         }
     }
 
     /// Lets the session work, and the agents hear what it says.
     fn turn(&mut self) {
-        let side = Side { address: Some(Ipv4Addr::LOCALHOST.into()), interface: None };
-        self.session.advance(self.passed, &DataPlace { side, port: 0 }, &self.bell);
-        // What the real relay and producer say comes in real time: the world says it instead.
-        while self.notices.try_recv().is_ok() {}
-        for (connection, message) in self.session.take_outbox() {
-            let last = matches!(message, ToAgent::Bye | ToAgent::Refused { .. });
-            if self.closed.contains(&connection) {
-                // The hub has closed it, and a goodbye more does no harm.
-                assert!(last, "{message:?} after the last word");
-                continue;
-            }
-            if last {
-                self.closed.insert(connection);
-            }
-            let Some(i) = self.agents.iter().position(|agent| agent.connection == Some(connection)) else {
-                continue;
-            };
-            if self.agents[i].alive {
-                self.note(format!("machine {} hears {}", self.agents[i].machine, short(&message)));
-                self.hear(i, message);
-            }
-        }
+        self.input(Input::Tick);
         self.check();
     }
 
+    fn deliver(&mut self, connection: ConnectionId, message: ToAgent) {
+        let last = matches!(message, ToAgent::Bye | ToAgent::Refused { .. });
+        if self.closed.contains(&connection) {
+            // The hub has closed it, and a goodbye more does no harm.
+            assert!(last, "{message:?} after the last word");
+            return;
+        }
+        if last {
+            self.closed.insert(connection);
+        }
+        let Some(i) = self.agents.iter().position(|agent| agent.connection == Some(connection)) else {
+            return;
+        };
+        if self.agents[i].alive {
+            self.note(format!("machine {} hears {}", self.agents[i].machine, short(&message)));
+            self.hear(i, message);
+        }
+    }
+
     fn hear(&mut self, i: usize, message: ToAgent) {
+        if matches!(message, ToAgent::Plan(_)) {
+            let mac = Mac([0x52, 0x54, 0, 0, 0, self.agents[i].machine]);
+            assert!(self.admitted.contains(&mac), "{mac} was not admitted and is erased");
+        }
         let agent = &mut self.agents[i];
         match message {
             ToAgent::Welcome { ticket, .. } => agent.ticket = Some(ticket),
@@ -338,6 +413,15 @@ impl World {
         self.say(i, ToController::Heartbeat(Progress { verified, written: verified, ..Progress::default() }));
     }
 
+    /// An agent only has all when the last proof has come, which may be long ago. A stream whose process was killed before
+    /// has no end.
+    fn is_read(&mut self, stream: StreamId) -> bool {
+        if self.session.stream_id() == Some(stream) {
+            self.input(Input::Stream(StreamNotice::Produced(proof())));
+        }
+        self.session.book.total(stream).is_some()
+    }
+
     /// The agent goes on, well or badly.
     fn work(&mut self, i: usize, well: bool) {
         let stream = self.agents[i].epoch.map(|(stream, _)| stream);
@@ -349,11 +433,10 @@ impl World {
             }
             At::Preparing | At::Ready if !well => self.fail(i, None, false),
             At::Receiving(stream) if well => {
-                self.agents[i].at = At::Has(stream);
-                self.session.on_notice(StreamNotice::Produced(Ok(proof())), self.passed);
-                // An agent only has all when the last proof has come, which may be long ago.
-                self.session.totals.insert(stream, TOTAL);
-                self.say(i, ToController::Complete { stream, total: TOTAL });
+                if self.is_read(stream) {
+                    self.agents[i].at = At::Has(stream);
+                    self.say(i, ToController::Complete { stream, total: TOTAL });
+                }
             }
             // What passes is only what the controller brings about.
             At::Receiving(stream) => self.fail(i, Some(stream), false),
@@ -372,12 +455,7 @@ impl World {
         let stream = self.agents[i].epoch.map(|(stream, _)| stream);
         match self.agents[i].at.clone() {
             At::Ready => self.say(i, ToController::Ready),
-            At::Has(stream) => {
-                self.session.on_notice(StreamNotice::Produced(Ok(proof())), self.passed);
-                // An agent only has all when the last proof has come, which may be long ago.
-                self.session.totals.insert(stream, TOTAL);
-                self.say(i, ToController::Complete { stream, total: TOTAL });
-            }
+            At::Has(stream) => self.say(i, ToController::Complete { stream, total: TOTAL }),
             At::Failed { passing } => {
                 self.say(i, ToController::Failed(failure("receive", "again".into(), passing, stream)));
             }
@@ -400,7 +478,6 @@ impl World {
 
     fn pass(&mut self, time: Duration) {
         self.passed += time;
-        clock::pass(time);
     }
 
     /// The golden node knows that the last of the chain has all, if every living member has.
@@ -417,29 +494,30 @@ impl World {
         };
         if members.iter().all(has_all) {
             self.note("all have all");
+            let kills = self.kills;
             // A short stream is through the chain before its producer says that it has ended.
-            let produced = StreamNotice::Produced(Ok(proof()));
+            let produced = StreamNotice::Produced(proof());
             let notices = if self.random.chance(50) {
                 [produced, StreamNotice::TailComplete]
             } else {
                 [StreamNotice::TailComplete, produced]
             };
             for notice in notices {
-                self.session.on_notice(notice, self.passed);
+                self.input(Input::Stream(notice));
+            }
+            if self.kills > kills {
+                return;
             }
             assert!(self.session.stream_id().is_none(), "the stream is not released");
-            let known =
-                self.session.proven.is_some_and(|(proven, proof)| proven == stream && proof.last.is_some());
+            let known = self.book.released == Some(stream) && self.book.total(stream).is_some();
             assert!(known, "nodes wait for the proof for ever");
         }
     }
 
     /// The neighbours of a dead member complain.
     fn complain(&mut self) {
-        let chain: Vec<NodeId> = match &self.session.state {
-            State::Streaming(stream) => stream.membership.chain().to_vec(),
-            _ => return,
-        };
+        let Some(running) = &self.session.stream else { return };
+        let chain = running.membership.chain().to_vec();
         let (Some(stream), Some(epoch)) = (self.session.stream_id(), self.epoch()) else { return };
         let lives = |world: &Self, id: NodeId| {
             id == NodeId::GOLDEN
@@ -455,7 +533,7 @@ impl World {
                 }
                 let report = Report { epoch, about, trouble: Trouble::Silent };
                 if reporter == NodeId::GOLDEN {
-                    self.session.on_notice(StreamNotice::Complaint(report), self.passed);
+                    self.input(Input::Stream(StreamNotice::Complaint(report)));
                 } else if let Some(i) =
                     self.agents.iter().position(|a| a.ticket.is_some_and(|t| t.node == reporter))
                 {
@@ -466,10 +544,7 @@ impl World {
     }
 
     fn epoch(&self) -> Option<Epoch> {
-        match &self.session.state {
-            State::Streaming(stream) => Some(stream.membership.epoch()),
-            _ => None,
-        }
+        self.session.stream.as_ref().map(|stream| stream.membership.epoch())
     }
 
     /// Anything at all.
@@ -506,21 +581,21 @@ impl World {
             }
             11 => {
                 let macs: Vec<Mac> = self.session.arrivals().iter().map(|arrival| arrival.mac).collect();
-                if self.session.spec.gate == Gate::Named && self.session.named.is_empty() && !macs.is_empty()
-                {
-                    let (named, others) = macs.split_at(macs.len().min(self.session.spec.wanted));
+                if self.planned && self.session.book.named.is_empty() && !macs.is_empty() {
+                    let (named, others) = macs.split_at(macs.len().min(self.spec.wanted));
                     let (named, others) = (named.iter().copied().collect(), others.iter().copied().collect());
-                    self.session.admit(Admission { named, others, ..Admission::default() });
-                } else if self.session.spec.gate == Gate::First && self.random.chance(20) {
-                    let _ = self.session.go();
+                    self.input(Input::Admit(Admission { named, others, ..Admission::default() }));
+                } else if !self.planned && self.random.chance(20) {
+                    self.input(Input::Go);
                 }
             }
             12 => self.complain(),
             13 => self.drain(),
             14 if self.random.chance(8) => {
                 self.note("the source fails");
-                self.session.on_notice(StreamNotice::RelayFailed("no more".into()), self.passed);
+                self.input(Input::Stream(StreamNotice::RelayFailed("no more".into())));
             }
+            15 if self.random.chance(25) => self.killed_in = Some(self.random.below(8)),
             _ if some => {
                 let well = self.random.chance(85);
                 self.beat(i);
@@ -534,12 +609,9 @@ impl World {
     /// From now on everybody who lives does as it should, and nobody new comes.
     fn settle(&mut self) {
         self.note("all behave");
-        if self.session.spec.gate == Gate::Named && self.session.named.is_empty() {
-            let macs = self.session.arrivals().iter().map(|arrival| arrival.mac).collect::<BTreeSet<_>>();
-            if macs.is_empty() {
-                return;
-            }
-            self.session.admit(Admission { named: macs, ..Admission::default() });
+        (0..self.agents.len()).for_each(|i| self.come_back(i));
+        if !self.is_admitted() && self.session.arrivals().is_empty() {
+            return;
         }
         for second in 0..PATIENCE {
             for i in 0..self.agents.len() {
@@ -550,11 +622,16 @@ impl World {
                 self.beat(i);
                 self.work(i, true);
             }
+            if !self.is_admitted() {
+                // Also again, if the process was killed before it had written it down.
+                let named = self.session.arrivals().iter().map(|arrival| arrival.mac).collect();
+                self.input(Input::Admit(Admission { named, ..Admission::default() }));
+            }
             self.turn();
             self.complain();
             self.drain();
             self.turn();
-            if self.session.ending().is_some() {
+            if self.session.ending().is_some() && !self.hears_more() {
                 return self.judge();
             }
             self.pass(Duration::from_secs(1));
@@ -562,8 +639,23 @@ impl World {
         panic!("no end comes");
     }
 
+    /// Whether the operator has nothing more to say.
+    fn is_admitted(&self) -> bool {
+        !self.planned || !self.book.named.is_empty() || self.session.ending().is_some()
+    }
+
+    /// Whether an agent that lives does not know yet what has become of it. One that missed all of a stream waits for it
+    /// until the hub closes its connection.
+    fn hears_more(&self) -> bool {
+        self.agents.iter().filter(|agent| agent.alive && agent.at != At::Gone).any(|agent| {
+            let node = agent.ticket.and_then(|ticket| self.book.nodes.get(&ticket.node));
+            !node.is_some_and(Node::is_failed)
+        })
+    }
+
     fn check(&mut self) {
-        assert!(self.session.round <= self.session.spec.rounds);
+        assert!(self.book == self.session.book, "the session is not the fold of its events");
+        assert!(self.book.round <= self.spec.rounds + self.book.takeovers);
         for agent in self.agents.iter().filter(|agent| agent.alive && agent.at == At::Preparing) {
             let whole = self.copies.contains(&agent.machine);
             assert!(!whole, "machine {} has a copy and is erased", agent.machine);
@@ -588,12 +680,6 @@ impl World {
             if let Some(mac) = node.mac.filter(|_| self.planned) {
                 assert_eq!(fates.insert(mac.0[5], node.phase), None, "{mac} has two fates");
             }
-        }
-        for agent in self.agents.iter().filter(|agent| agent.alive) {
-            // One that missed all of a stream waits for it until the hub closes its connection.
-            let node = agent.ticket.and_then(|ticket| self.session.nodes.get(&ticket.node));
-            let known = agent.at == At::Gone || node.is_some_and(Node::is_failed);
-            assert!(known, "machine {} is {:?} for ever", agent.machine, agent.at);
         }
         for machine in self.copies.iter().filter(|_| self.planned) {
             assert_eq!(fates.get(machine), Some(&Phase::Complete), "machine {machine} has a copy");

@@ -1,21 +1,23 @@
 //! The plan of each node: what is the same for all, and what is the node's own.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 
-use ka::disk::choice::{DiskChoice, Expect};
-use ka::inventory::identity::{self, DiskIdentity, Mismatch};
-use ka::inventory::{Disk, Inventory};
-use ka::mac::Mac;
-use ka::plan::{ConfirmedPlan, DiskPlan, FirstBoot};
+use serde::{Deserialize, Serialize};
 
-use crate::golden::cards::{self, Card};
-use crate::hub::Target;
-use crate::lists::names::Names;
-use crate::rendezvous::booted::Booted;
+use super::cards::{self, Card};
+use super::names::Names;
+use super::target::{self, Target};
+use crate::disk::choice::{DiskChoice, Expect};
+use crate::inventory::identity::{self, DiskIdentity, Mismatch};
+use crate::inventory::{Disk, Inventory};
+use crate::keys::Key;
+use crate::mac::Mac;
+use crate::plan::{ConfirmedPlan, DiskPlan, FirstBoot, NodeName};
 
 /// What a run's nodes are asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plans {
     /// What is the same for all, and which machines it fits.
     pub target: Target,
@@ -23,17 +25,43 @@ pub struct Plans {
     pub names: Names,
     /// The golden node's network cards.
     pub cards: Vec<Card>,
-    /// Who is told of a node's first boot, if somebody waits for that.
-    pub booted: Option<Arc<Booted>>,
-    /// The disks that were confirmed, by machine. They stay the same in every round.
-    pub confirmed: BTreeMap<Mac, Vec<DiskIdentity>>,
-    /// There is somebody to ask about a machine whose disks cannot be recognised again.
+    /// Where they report their first boot, if that is awaited.
+    pub first_boots: Option<FirstBoots>,
+    /// An operator can be asked about a machine whose disks cannot be recognised again.
     pub ask: bool,
 }
 
+/// Where nodes report their first boot, and how they prove who they are.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirstBoots {
+    /// The port of this machine.
+    pub port: u16,
+    /// From this, every node's own secret comes.
+    pub secret: Key,
+}
+
+impl FirstBoots {
+    /// The secret of a machine. It stays the same through all rounds.
+    #[must_use]
+    pub fn token(&self, mac: Mac) -> String {
+        let digest = blake3::keyed_hash(&self.secret, &mac.0);
+        digest.as_bytes().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// Secrets never reach a log.
+impl fmt::Debug for FirstBoots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FirstBoots").field("port", &self.port).finish_non_exhaustive()
+    }
+}
+
+/// The disks that were confirmed, by machine.
+pub(super) type Confirmed = BTreeMap<Mac, Vec<DiskIdentity>>;
+
 /// The disks of one node that a run erases.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct OwnDisks {
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnDisks {
     choices: Vec<DiskChoice>,
     identities: Vec<DiskIdentity>,
 }
@@ -47,24 +75,30 @@ pub(super) enum Unsettled {
     Unsure(String),
 }
 
+impl OwnDisks {
+    /// Which disks they are.
+    pub(super) fn identities(&self) -> &[DiskIdentity] {
+        &self.identities
+    }
+}
+
 impl Plans {
     /// Every node is asked for the same, and keeps the golden node's name.
     #[must_use]
     pub fn new(target: Target) -> Self {
-        let (names, confirmed) = (Names::default(), BTreeMap::new());
-        Self { target, names, cards: Vec::new(), booted: None, confirmed, ask: false }
-    }
-
-    /// Keeps which disks of a machine were confirmed, unless some were before.
-    pub(super) fn pin(&mut self, mac: Mac, own: &OwnDisks) {
-        self.confirmed.entry(mac).or_insert_with(|| own.identities.clone());
+        Self { target, names: Names::default(), cards: Vec::new(), first_boots: None, ask: false }
     }
 
     /// Finds out which disks of a machine are meant: those that were confirmed, whatever they are called since it
     /// has booted again; or those that the plan says, if none were yet.
-    pub(super) fn settle(&self, mac: Option<Mac>, machine: &Inventory) -> Result<OwnDisks, Unsettled> {
+    pub(super) fn settle(
+        &self,
+        confirmed: &Confirmed,
+        mac: Option<Mac>,
+        machine: &Inventory,
+    ) -> Result<OwnDisks, Unsettled> {
         let mut target = self.target.clone();
-        if let Some(confirmed) = mac.and_then(|mac| self.confirmed.get(&mac)) {
+        if let Some(confirmed) = mac.and_then(|mac| confirmed.get(&mac)) {
             for (plan, identity) in target.plan.disks.iter_mut().zip(confirmed) {
                 let disk = identity::find(identity, &machine.disks).map_err(|mismatch| {
                     let reason = format!("{}: {mismatch}", plan.disk);
@@ -77,44 +111,44 @@ impl Plans {
             }
         }
         let report = target.report(machine);
-        if let Some(reason) = crate::hub::refusal(&report) {
+        if let Some(reason) = target::refusal(&report) {
             return Err(Unsettled::Refused(reason));
         }
         Ok(OwnDisks {
             choices: target.plan.disks.into_iter().map(|plan| plan.disk).collect(),
-            identities: crate::hub::identities(&report),
+            identities: target::identities(&report),
         })
     }
 
-    /// The disks that the plan says, as somebody has just confirmed them; none if they do not serve.
-    pub(super) fn as_shown(&self, mac: Mac, machine: &Inventory) -> Option<OwnDisks> {
+    /// The disks that the plan says, as the operator has just confirmed them; none if they do not serve.
+    pub(super) fn as_shown(&self, confirmed: &[DiskIdentity], machine: &Inventory) -> Option<OwnDisks> {
         let report = self.target.report(machine);
-        let identities = crate::hub::identities(&report);
+        let identities = target::identities(&report);
         let choices = self.target.plan.disks.iter().map(|plan| plan.disk.clone()).collect();
-        let is_shown = report.is_accepted() && self.confirmed.get(&mac) == Some(&identities);
+        let is_shown = report.is_accepted() && confirmed == identities;
         is_shown.then_some(OwnDisks { choices, identities })
     }
 
-    /// The plan of the machine `mac`, which reaches this one at `local`.
-    pub(super) fn of(&self, mac: Option<Mac>, local: IpAddr, own: &OwnDisks) -> ConfirmedPlan {
+    /// The plan of the machine `mac`, which is called `name` and reaches this one at `local`.
+    pub(super) fn of(
+        &self,
+        mac: Option<Mac>,
+        name: Option<&NodeName>,
+        local: IpAddr,
+        own: &OwnDisks,
+    ) -> ConfirmedPlan {
         let mut plan = self.target.plan.clone();
         for (disk, choice) in plan.disks.iter_mut().zip(&own.choices) {
             disk.disk.clone_from(choice);
         }
         let disks = own.identities.clone();
         let Some(mac) = mac else { return ConfirmedPlan { plan, disks } };
-        plan.finish.name = self.names.of(mac).cloned();
+        plan.finish.name = name.cloned();
         let own = plan.finish.name.as_ref().and_then(|name| name.address.as_ref());
         plan.finish.golden = cards::golden_host(&self.cards, local, own);
-        plan.finish.first_boot = self.booted.as_ref().and_then(|booted| {
-            let controller = std::net::SocketAddr::new(local.to_canonical(), booted.port).to_string();
-            match booted.token(mac) {
-                Ok(token) => Some(FirstBoot { controller, token }),
-                Err(error) => {
-                    log::error!("{mac} cannot tell of its first boot: no random number: {error}");
-                    None
-                }
-            }
+        plan.finish.first_boot = self.first_boots.as_ref().map(|boots| {
+            let controller = SocketAddr::new(local.to_canonical(), boots.port).to_string();
+            FirstBoot { controller, token: boots.token(mac) }
         });
         ConfirmedPlan { plan, disks }
     }

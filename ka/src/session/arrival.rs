@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ka::inventory::Inventory;
-use ka::keys::Key;
-use ka::mac::Mac;
-use ka::shown;
+use crate::inventory::Inventory;
+use crate::keys::Key;
+use crate::mac::Mac;
+use crate::shown;
 
 /// So many hosts that claim one machine's address are named.
 const MOST_CLAIMS: usize = 8;

@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use ka::mac::Mac;
-use ka::notes::{Counted, NoteKind, Tally};
+use serde::{Deserialize, Serialize};
+
+use crate::mac::Mac;
+use crate::notes::{Counted, NoteKind, Tally};
 
 /// A run at a moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -226,7 +228,7 @@ impl Phase {
 }
 
 /// How a session's transfer went as a whole.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transfer {
     /// Bytes of the plain stream.
     pub plain: u64,
@@ -238,6 +240,13 @@ pub struct Transfer {
     pub draining: Duration,
     /// The rounds that it took.
     pub rounds: u32,
+}
+
+/// Bytes of the plain stream in so many sealed ones, about.
+#[must_use]
+pub(super) fn plain_of(transfer: &Transfer, sealed: u64) -> u64 {
+    let plain = u128::from(sealed) * u128::from(transfer.plain);
+    plain.checked_div(transfer.wire.into()).map_or(0, |plain| u64::try_from(plain).unwrap_or(u64::MAX))
 }
 
 impl Transfer {

@@ -2,12 +2,11 @@
 //! leaves the chain, alive and free to come again.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ka::chain::{Decision, Limit, Limiter, Membership, NodeId, Offset, Slow, SlowLimits, Slowness, Standing};
-use ka::wire::control;
-use ka_net::relay::Progress;
+use super::input::Golden;
+use crate::chain::{Decision, Limit, Limiter, Membership, NodeId, Slow, SlowLimits, Slowness, Standing};
+use crate::wire::control;
 
 /// One stream's watch.
 pub(super) struct SlowNodes {
@@ -21,7 +20,7 @@ pub(super) struct SlowNodes {
 
 /// All that a chain has waited for, for how long, and how that was at the last time.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Limits(BTreeMap<Limiter, (Duration, Limit)>);
+pub(super) struct Limits(BTreeMap<Limiter, (Duration, Limit)>);
 
 impl Limits {
     fn note(&mut self, limit: Limit, passed: Duration) {
@@ -31,7 +30,7 @@ impl Limits {
     }
 
     /// Those of an earlier round and of this one.
-    pub(crate) fn and(&self, next: &Self) -> Self {
+    pub(super) fn and(&self, next: &Self) -> Self {
         let mut both = self.clone();
         for (time, limit) in next.0.values() {
             both.note(*limit, *time);
@@ -40,7 +39,7 @@ impl Limits {
     }
 
     /// What it waited for longest comes first.
-    pub(crate) fn longest_first(&self) -> Vec<(Duration, Limit)> {
+    pub(super) fn longest_first(&self) -> Vec<(Duration, Limit)> {
         let mut all: Vec<_> = self.0.values().copied().collect();
         all.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
         all
@@ -83,17 +82,16 @@ impl SlowNodes {
     pub(super) fn judge(
         &mut self,
         membership: &mut Membership,
-        golden: &Progress,
+        golden: &Golden,
         produced: bool,
         again: bool,
         now: Duration,
     ) -> Vec<Decision> {
-        let tail = Offset(golden.tail.load(Ordering::Relaxed));
-        self.slowness.on_golden(golden.standing(), tail, now);
+        self.slowness.on_golden(golden.standing, golden.tail, now);
         self.note_limit(membership.chain(), now);
         let chain = membership.chain();
         // Blocks may still wait between producer and relay, so this is the end or a little before it.
-        let end = produced.then(|| Offset(golden.verified.load(Ordering::Relaxed)));
+        let end = produced.then_some(golden.standing.verified);
         // Slow is better than not at all.
         let alone = chain.len() <= 2 && !again;
         let found = if alone {

@@ -5,10 +5,12 @@
 //! anything by it: in the next round both are behind all others, and who complained comes first of the two. If it told the
 //! truth, it has an honest node before it; if not, only the one that it slandered is behind it.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
-use ka::chain::NodeId;
-use ka::seal::StreamId;
+use serde::{Deserialize, Serialize};
+
+use crate::chain::NodeId;
+use crate::seal::StreamId;
 
 /// What a node has to do with forgeries: the more, the further back is its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,48 +25,53 @@ pub(super) enum Doubt {
     Both,
 }
 
-struct Finding {
-    place: usize,
-    sender: NodeId,
-    receiver: NodeId,
+/// A node said that it received forged data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The receiver's place in the chain.
+    pub place: usize,
+    /// From which node.
+    pub sender: NodeId,
+    /// Which node says so.
+    pub receiver: NodeId,
 }
 
-/// What was said in all rounds.
-#[derive(Default)]
-pub(super) struct Trust {
-    /// The first of each stream's chain to say so.
-    first: HashMap<StreamId, Finding>,
-    /// Who ever was whose predecessor.
-    links: HashSet<(StreamId, NodeId, NodeId)>,
-}
+/// What was said in all rounds: the first of each stream's chain to say so.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Findings(Vec<(StreamId, Finding)>);
 
-impl Trust {
+/// Which node ever was the predecessor of which.
+#[derive(Debug, Default)]
+pub(super) struct Links(HashSet<(StreamId, NodeId, NodeId)>);
+
+impl Links {
     /// The chain is like this now, golden node first.
     pub(super) fn on_chain(&mut self, stream: StreamId, chain: &[NodeId]) {
         let links = chain.windows(2).filter_map(|pair| Some((stream, *pair.first()?, *pair.last()?)));
-        self.links.extend(links);
+        self.0.extend(links);
     }
 
-    /// Whether the receiver ever had this predecessor: it must not blame anybody else.
+    /// Whether the receiver ever had this predecessor: it must not blame any other.
     pub(super) fn were_linked(&self, stream: StreamId, sender: NodeId, receiver: NodeId) -> bool {
-        self.links.contains(&(stream, sender, receiver))
+        self.0.contains(&(stream, sender, receiver))
     }
+}
 
-    /// The receiver, at this place of the chain, says that it had forged data from the sender.
-    pub(super) fn on_forged(&mut self, stream: StreamId, place: usize, sender: NodeId, receiver: NodeId) {
-        let finding = Finding { place, sender, receiver };
-        match self.first.get_mut(&stream) {
-            Some(known) if known.place <= place => {}
-            Some(known) => *known = finding,
-            None => drop(self.first.insert(stream, finding)),
+impl Findings {
+    /// A node says that it had forged data.
+    pub(super) fn add(&mut self, stream: StreamId, finding: Finding) {
+        match self.0.iter_mut().find(|(known, _)| *known == stream) {
+            Some((_, known)) if known.place <= finding.place => {}
+            Some((_, known)) => *known = finding,
+            None => self.0.push((stream, finding)),
         }
     }
 
     /// What is to be thought of a node.
     pub(super) fn of(&self, node: NodeId) -> Doubt {
         let others: BTreeSet<NodeId> =
-            self.first.values().filter_map(|finding| finding.other_end(node)).collect();
-        let receives = self.first.values().any(|finding| finding.receiver == node);
+            self.0.iter().filter_map(|(_, finding)| finding.other_end(node)).collect();
+        let receives = self.0.iter().any(|(_, finding)| finding.receiver == node);
         match (others.len(), receives) {
             (0, _) => Doubt::None,
             (1, true) => Doubt::Receiver,
@@ -75,7 +82,7 @@ impl Trust {
 
     /// A machine has come again, as another node.
     pub(super) fn on_return(&mut self, former: NodeId, node: NodeId) {
-        for finding in self.first.values_mut() {
+        for (_, finding) in &mut self.0 {
             for end in [&mut finding.sender, &mut finding.receiver] {
                 if *end == former {
                     *end = node;
@@ -103,7 +110,11 @@ mod tests {
         StreamId([number; 16])
     }
 
-    fn order(trust: &Trust, nodes: &[u32]) -> Vec<u32> {
+    fn finding(place: usize, sender: u32, receiver: u32) -> Finding {
+        Finding { place, sender: NodeId(sender), receiver: NodeId(receiver) }
+    }
+
+    fn order(trust: &Findings, nodes: &[u32]) -> Vec<u32> {
         let mut nodes = nodes.to_vec();
         nodes.sort_by_key(|id| trust.of(NodeId(*id)));
         nodes
@@ -111,14 +122,14 @@ mod tests {
 
     #[test]
     fn whoever_accuses_gains_no_place_and_its_accused_has_nobody_behind_it() {
-        let mut trust = Trust::default();
+        let mut trust = Findings::default();
         // Node 3 forges, or node 4 says so falsely: all behind complain as well, in any order.
         for (place, receiver) in [(6, 6), (4, 4), (5, 5)] {
-            trust.on_forged(stream(1), place, NodeId(receiver - 1), NodeId(receiver));
+            trust.add(stream(1), finding(place, receiver - 1, receiver));
         }
         assert_eq!(order(&trust, &[1, 2, 3, 4, 5, 6]), [1, 2, 5, 6, 4, 3]);
         // Node 4 has complained of somebody else again: nobody is behind it any more.
-        trust.on_forged(stream(2), 4, NodeId(6), NodeId(4));
+        trust.add(stream(2), finding(4, 6, 4));
         assert_eq!(order(&trust, &[1, 2, 3, 4, 5, 6]), [1, 2, 5, 3, 6, 4]);
         // A reboot changes nothing.
         trust.on_return(NodeId(4), NodeId(9));
@@ -127,7 +138,7 @@ mod tests {
 
     #[test]
     fn only_a_predecessor_can_be_blamed() {
-        let mut trust = Trust::default();
+        let mut trust = Links::default();
         trust.on_chain(stream(1), &[NodeId(0), NodeId(1), NodeId(2), NodeId(3)]);
         trust.on_chain(stream(1), &[NodeId(0), NodeId(1), NodeId(3)]);
         let linked = |sender, receiver| trust.were_linked(stream(1), NodeId(sender), NodeId(receiver));

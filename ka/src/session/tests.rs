@@ -1,17 +1,25 @@
-//! Who is let into which round: above all, that no machine is erased that must not be.
+//! Which nodes are let into which round: above all, that no machine is erased that must not be.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::sync::Arc;
 
-use ka::inventory::{Card, Inventory};
-use ka::keys::Key;
-use ka::wire::control::{Hello, ToController};
-
+use super::node::State;
+use super::plans::Plans;
+use super::status::{NodeStatus, Phase};
 use super::*;
-use crate::stream::source::CommandSource;
+use crate::inventory::{Card, Inventory};
+use crate::keys::Key;
+use crate::mac::Mac;
+use crate::seal::Total;
+use crate::wire::control::{Hello, ToController};
 
-const NO_TIME: Duration = Duration::ZERO;
 const STEP_LIMIT: Duration = Duration::from_secs(35 * 60);
+/// Far enough from the beginning of time for anything to have happened before.
+pub(super) const START: Duration = Duration::from_secs(1_000_000);
+/// A node that has its copy.
+pub(super) const FINISHES: State = State::Finishing { length: 7, done: false };
+pub(super) const COMPLETE: State = State::Complete { length: 7 };
 
 pub(super) fn mac(last: u8) -> Mac {
     format!("52:54:00:00:00:{last:02x}").parse().unwrap()
@@ -19,28 +27,79 @@ pub(super) fn mac(last: u8) -> Mac {
 
 /// A run's session for two machines.
 pub(super) fn session(rounds: u32) -> Session {
-    Session::new(SessionSpec {
-        name: "kainstall".into(),
-        source: Arc::new(CommandSource::new("true".into())),
-        wanted: 2,
+    let spec = SessionSpec {
         gate: Gate::Named,
-        only: None,
-        plans: None,
-        timeout: None,
-        log: None,
         window: 1 << 23,
         dead_after: Duration::from_secs(2),
         step_limit: STEP_LIMIT,
-        slow: ka::chain::SlowLimits::default(),
         rounds,
-        delay: Duration::ZERO,
-        order: Order::Address,
-    })
+        ..SessionSpec::new("kainstall", 2)
+    };
+    Session::new(spec, START)
+}
+
+impl Session {
+    pub(super) fn take_outbox(&mut self) -> Vec<(ConnectionId, ToAgent)> {
+        let effects = std::mem::take(&mut self.effects).into_iter();
+        effects
+            .filter_map(|effect| match effect {
+                Effect::Send { connection, message } => Some((connection, *message)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    pub(super) fn set(&mut self, id: u32, state: State) {
+        self.book.nodes.get_mut(&NodeId(id)).unwrap().state = state;
+    }
+
+    pub(super) fn of(&self, id: u32) -> &Node {
+        &self.book.nodes[&NodeId(id)]
+    }
+
+    pub(super) fn live_of(&mut self, id: u32) -> &mut Live {
+        self.live.get_mut(&NodeId(id)).unwrap()
+    }
+
+    pub(super) fn failure_of(&self, id: u32) -> Failure {
+        self.of(id).failed().unwrap().failure.clone()
+    }
+
+    pub(super) fn pass(&mut self, time: Duration) {
+        self.now += time;
+    }
+
+    /// A node was last heard so many detection times ago.
+    fn silence(&mut self, id: u32, times: u32) {
+        let time = self.spec.dead_after * times;
+        self.live_of(id).heard_at -= time;
+    }
+
+    pub(super) fn leave(&mut self) {
+        self.book.stage = Stage::Leaving;
+    }
+
+    /// A node has failed for a cause that passes, or is dead.
+    pub(super) fn lose(&mut self, id: u32, passing: bool) {
+        let failure = failure("chain", "it is gone".into(), passing, None);
+        self.fail(NodeId(id), failure, event::Judge::Controller);
+        if !passing {
+            self.record(Event::Lost { node: NodeId(id) });
+        }
+    }
+
+    fn streams(&mut self, id: u32, stream: StreamId) {
+        self.book.nodes.get_mut(&NodeId(id)).unwrap().begin_stream(stream, id as usize);
+    }
+
+    fn round_and_chosen(&self) -> (u32, Vec<NodeId>) {
+        (self.book.round, self.book.chosen.clone())
+    }
 }
 
 /// The machine with the card `last` arrives as the node `id`.
 fn arrive(session: &mut Session, id: u32, last: u8) -> Result<NodeId, String> {
-    let key = ka::keys::KeyPair::generate().unwrap().public;
+    let key = crate::keys::KeyPair::generate().unwrap().public;
     arrive_from(session, id, last, [10, 0, 0, last], key)
 }
 
@@ -69,8 +128,14 @@ fn hello() -> Hello {
 }
 
 fn join(session: &mut Session, id: u32, from: [u8; 4], hello: Hello) -> Result<NodeId, String> {
-    let addresses = (IpAddr::from(from), IpAddr::from([10, 0, 0, 254]));
-    session.on_hello(NodeId(id), hello, ConnectionId(id as usize), addresses, NO_TIME)
+    let (peer, local) = (IpAddr::from(from), IpAddr::from([10, 0, 0, 254]));
+    let connection = ConnectionId(id as usize);
+    session.on_hello(Arriving { id: NodeId(id), hello, connection, peer, local, token: [9; 16], time: 0 });
+    let place = session.effects.iter().position(|e| matches!(e, Effect::Refused { .. }));
+    match place.map(|place| session.effects.remove(place)) {
+        Some(Effect::Refused { reason, .. }) => Err(reason),
+        _ => Ok(NodeId(id)),
+    }
 }
 
 /// Machines 1 and 2 are in the first round, and its stream is over.
@@ -82,19 +147,19 @@ fn after_the_first_stream(rounds: u32, others: &[u8]) -> Session {
     let others = others.iter().map(|last| mac(*last)).collect();
     session.admit(Admission { named: [mac(1), mac(2)].into(), others, ..Admission::default() });
     session.gather();
-    assert_eq!(session.chosen, [NodeId(1), NodeId(2)]);
+    assert_eq!(session.book.chosen, [NodeId(1), NodeId(2)]);
     for id in [1, 2] {
-        session.nodes.get_mut(&NodeId(id)).unwrap().phase = Phase::Finishing;
+        session.set(id, FINISHES);
     }
-    session.state = State::Leaving;
+    session.leave();
     session.take_outbox();
     session
 }
 
 fn fails(session: &mut Session, id: u32, passing: bool) {
     let failed = failure("receive", "it was cut off".into(), passing, None);
-    session.on_message(NodeId(id), ToController::Failed(failed), NO_TIME);
-    session.on_message(NodeId(id), ToController::Done, NO_TIME);
+    session.on_message(NodeId(id), ToController::Failed(failed));
+    session.on_message(NodeId(id), ToController::Done);
 }
 
 #[test]
@@ -103,23 +168,22 @@ fn who_was_cut_off_waits_and_is_served_again() {
     fails(&mut session, 2, true);
     session.dismiss();
     session.go_on();
-    assert_eq!((session.round, session.chosen.clone()), (2, vec![NodeId(2)]));
-    assert!(!session.nodes[&NodeId(2)].is_failed());
+    assert_eq!(session.round_and_chosen(), (2, vec![NodeId(2)]));
+    assert!(!session.of(2).is_failed());
     // What is said again of the round before is no news, and does not make it complete.
-    session.on_message(NodeId(2), ToController::Done, NO_TIME);
-    assert!(!session.nodes[&NodeId(2)].done);
+    session.on_message(NodeId(2), ToController::Done);
+    assert!(!session.of(2).is_done());
 }
 
 #[test]
 fn who_fell_silent_after_its_failure_holds_up_nobody() {
     let mut session = after_the_first_stream(2, &[]);
-    session.nodes.get_mut(&NodeId(1)).unwrap().phase = Phase::Complete;
-    let cut_off = session.nodes.get_mut(&NodeId(2)).unwrap();
-    cut_off.fail(failure("chain", "its link is bad".into(), true, None));
+    session.set(1, COMPLETE);
+    session.lose(2, true);
     session.judge_absence();
     session.go_on();
     assert_eq!(session.ending(), None, "it has not dropped its half copy yet");
-    session.nodes.get_mut(&NodeId(2)).unwrap().heard_at -= session.spec.dead_after * 11;
+    session.silence(2, 11);
     session.judge_absence();
     session.go_on();
     assert_eq!(session.ending(), Some(&Ending::Served));
@@ -133,7 +197,7 @@ fn rounds_come_to_an_end() {
         session.dismiss();
         session.go_on();
         assert_eq!(session.take_outbox(), [(ConnectionId(2), ToAgent::Bye)]);
-        assert_eq!(session.round, 1);
+        assert_eq!(session.book.round, 1);
     }
 }
 
@@ -144,12 +208,10 @@ fn a_machine_that_died_takes_its_own_place_only() {
     arrive(&mut session, 4, 2).unwrap();
     assert!(arrive(&mut session, 5, 7).is_err(), "a stranger");
     assert_eq!(session.candidates(), []);
-    let old = session.nodes.get_mut(&NodeId(2)).unwrap();
-    old.fail(failure("chain", "it is dead".into(), false, None));
-    old.dead = true;
+    session.lose(2, false);
     session.go_on();
-    assert_eq!(session.chosen, [NodeId(4)]);
-    let served: Vec<NodeId> = session.nodes.values().filter(|n| n.chosen).map(Node::id).collect();
+    assert_eq!(session.book.chosen, [NodeId(4)]);
+    let served: Vec<NodeId> = session.book.nodes.values().filter(|n| n.is_chosen()).map(Node::id).collect();
     assert_eq!(served, [NodeId(1), NodeId(4)]);
 }
 
@@ -157,7 +219,7 @@ fn a_machine_that_died_takes_its_own_place_only() {
 fn what_is_whole_is_not_erased_again() {
     let mut session = after_the_first_stream(2, &[]);
     for id in [1, 2] {
-        session.nodes.get_mut(&NodeId(id)).unwrap().phase = Phase::Complete;
+        session.set(id, COMPLETE);
     }
     arrive(&mut session, 4, 1).unwrap();
     session.take_outbox();
@@ -180,53 +242,53 @@ fn a_late_machine_needs_a_free_place_and_a_name() {
 #[test]
 fn who_dies_while_it_finishes_is_not_waited_for_long() {
     let mut session = after_the_first_stream(2, &[]);
-    session.nodes.get_mut(&NodeId(2)).unwrap().phase = Phase::Complete;
+    session.set(2, COMPLETE);
     session.on_closed(NodeId(1), ConnectionId(1), "cut");
     session.judge_absence();
     session.go_on();
     assert_eq!(session.ending(), None, "it may come back");
-    session.nodes.get_mut(&NodeId(1)).unwrap().heard_at -= session.spec.dead_after * 6;
+    session.silence(1, 6);
     session.judge_absence();
     session.go_on();
     assert_eq!(session.ending(), Some(&Ending::Served));
-    assert!(session.nodes[&NodeId(1)].is_failed());
+    assert!(session.of(1).is_failed());
 }
 
 /// A disk that never answers: the node says that it lives, and nothing else.
 #[test]
 fn who_hangs_in_one_step_is_not_waited_for_for_ever() {
-    use ka::wire::control::Progress;
+    use crate::wire::control::Progress;
     let mut session = session(2);
     for id in [1, 2] {
         arrive(&mut session, id, u8::try_from(id).unwrap()).unwrap();
     }
     session.admit(Admission { named: [mac(1), mac(2)].into(), ..Admission::default() });
     session.gather();
-    session.nodes.get_mut(&NodeId(2)).unwrap().phase = Phase::Planned;
+    session.set(2, State::Preparing { begun: false });
     let minutes = |session: &mut Session, minutes| {
         for _ in 0..minutes {
-            clock::pass(Duration::from_secs(60));
+            session.pass(Duration::from_secs(60));
             for id in [1, 2] {
-                session.on_message(NodeId(id), ToController::Heartbeat(Progress::default()), NO_TIME);
+                session.on_message(NodeId(id), ToController::Heartbeat(Progress::default()));
             }
             session.judge_absence();
         }
     };
-    let failed = |session: &Session, id| session.nodes[&NodeId(id)].is_failed();
+    let failed = |session: &Session, id| session.of(id).is_failed();
     for name in ["Write the partition table of sda", "Make ext4 on sda1"] {
         minutes(&mut session, 34);
         assert!(!failed(&session, 2), "each step has its time");
-        session.on_message(NodeId(2), ToController::Step { name: name.into() }, NO_TIME);
+        session.on_message(NodeId(2), ToController::Step { name: name.into() });
     }
     minutes(&mut session, 36);
     assert!(!failed(&session, 1), "it is ready, and waits for the other");
-    let failure = session.nodes[&NodeId(2)].failure.clone().unwrap();
+    let failure = session.failure_of(2);
     assert_eq!(failure.step, "Make ext4 on sda1");
     assert!(failure.reason.starts_with("it has been at this step for 21") && !failure.passing, "{failure:?}");
 
     // The same when it has its copy.
-    session.nodes.get_mut(&NodeId(1)).unwrap().phase = Phase::Finishing;
-    session.state = State::Leaving;
+    session.set(1, FINISHES);
+    session.leave();
     minutes(&mut session, 1);
     assert!(failed(&session, 1));
     minutes(&mut session, 2);
@@ -244,7 +306,7 @@ fn who_is_refused_is_told_why_and_shown_and_the_others_begin() {
     let refused = BTreeMap::from([(mac(2), "its disk is too small".to_owned())]);
     session.admit(Admission { named: [mac(1)].into(), refused, ..Admission::default() });
     session.gather();
-    assert_eq!(session.chosen, [NodeId(1)]);
+    assert_eq!(session.book.chosen, [NodeId(1)]);
     let told = ToAgent::Refused { reason: "its disk is too small".into() };
     assert_eq!(session.take_outbox(), [(ConnectionId(2), told)]);
     let (status, _) = session.status();
@@ -269,8 +331,10 @@ fn nodes_are_let_go_one_after_the_other() {
     let mut session = after_the_first_stream(1, &[]);
     session.spec.delay = Duration::from_secs(30);
     for (id, position) in [(1, 2), (2, 1)] {
-        let node = session.nodes.get_mut(&NodeId(id)).unwrap();
-        (node.done, node.position) = (true, Some(position));
+        session.streams(id, StreamId([7; 16]));
+        session.book.nodes.get_mut(&NodeId(id)).unwrap().part.as_mut().unwrap().stream =
+            Some((StreamId([7; 16]), position));
+        session.set(id, State::Finishing { length: 7, done: true });
     }
     session.dismiss();
     session.dismiss();
@@ -293,24 +357,24 @@ fn named(session: &mut Session) -> Vec<(ConnectionId, String)> {
     plans.collect()
 }
 
-pub(super) fn target(disks: Vec<ka::plan::DiskPlan>) -> crate::hub::Target {
-    let plan = ka::plan::Plan {
+pub(super) fn target(disks: Vec<crate::plan::DiskPlan>) -> Target {
+    let plan = crate::plan::Plan {
         run: "kainstall".into(),
         disks,
-        boot: ka::plan::BootPlan::new(ka::plan::Loader::None, ka::inventory::Firmware::Bios),
-        finish: ka::plan::FinishPlan::default(),
-        after: ka::plan::After::Reboot,
+        boot: crate::plan::BootPlan::new(crate::plan::Loader::None, crate::inventory::Firmware::Bios),
+        finish: crate::plan::FinishPlan::default(),
+        after: crate::plan::After::Reboot,
     };
-    crate::hub::Target { plan, left_out: Vec::new(), other_firmware: None }
+    Target { plan, left_out: Vec::new(), other_firmware: None }
 }
 
 /// It would be refused again at each of its starts.
 #[test]
 fn a_latecomer_that_the_plan_cannot_serve_is_refused_once_and_shown() {
     let mut session = after_the_first_stream(2, &[8]);
-    let desc = ka::disk::description::Description::parse("linux fill\n", "desc").unwrap();
-    let disk = ka::plan::DiskPlan::new("sda".parse().unwrap(), desc);
-    session.spec.plans = Some(crate::hub::plans::Plans::new(target(vec![disk])));
+    let desc = crate::disk::description::Description::parse("linux fill\n", "desc").unwrap();
+    let disk = crate::plan::DiskPlan::new("sda".parse().unwrap(), desc);
+    session.spec.plans = Some(Plans::new(target(vec![disk])));
     let reason = arrive(&mut session, 4, 8).unwrap_err();
     assert!(reason.contains("no such disk"), "{reason}");
     assert_eq!(arrive(&mut session, 5, 8).unwrap_err(), "it has begun without this node");
@@ -324,11 +388,10 @@ fn a_latecomer_that_the_plan_cannot_serve_is_refused_once_and_shown() {
 /// A name once given stays, whatever order a further round has.
 #[test]
 fn a_node_keeps_its_name_in_a_further_round() {
-    use crate::hub::plans::Plans;
-    use crate::lists::names::{Names, Naming, Pattern};
+    use super::names::{Names, Naming, Pattern};
     let mut session = session(2);
     let naming = Naming::Pattern(Pattern::parse("node%02d").unwrap());
-    let names = Names::new(crate::lists::hosts::Hosts::default(), naming, "golden");
+    let names = Names::new(BTreeMap::new(), naming, "golden");
     session.spec.plans = Some(Plans { names, ..Plans::new(target(Vec::new())) });
     for id in [2, 1] {
         arrive(&mut session, id, u8::try_from(id).unwrap()).unwrap();
@@ -338,10 +401,9 @@ fn a_node_keeps_its_name_in_a_further_round() {
     assert_eq!(named(&mut session), [(ConnectionId(1), "node01".into()), (ConnectionId(2), "node02".into())]);
     // The first of them died, and is back as another node; the second was cut off.
     for id in [1, 2] {
-        let node = session.nodes.get_mut(&NodeId(id)).unwrap();
-        node.fail(failure("chain", "cut off".into(), true, None));
+        session.lose(id, true);
     }
-    session.nodes.get_mut(&NodeId(1)).unwrap().connection = None;
+    session.live_of(1).connection = None;
     arrive(&mut session, 9, 1).unwrap();
     session.begin_round(vec![NodeId(2), NodeId(9)]);
     assert_eq!(named(&mut session), [(ConnectionId(2), "node02".into()), (ConnectionId(9), "node01".into())]);
@@ -382,7 +444,7 @@ fn a_second_host_that_claims_a_waiting_machine_does_not_take_its_place() {
     assert_eq!(arrivals.len(), 1);
     assert_eq!((arrivals[0].key, arrivals[0].claimed_by.len()), ([1; 32], 1));
     // One that says nothing any more was reset: then it is the newcomer that waits.
-    session.nodes.get_mut(&NodeId(1)).unwrap().heard_at -= session.spec.dead_after * 3;
+    session.silence(1, 3);
     arrive_from(&mut session, 3, 1, [10, 0, 0, 1], [3; 32]).unwrap();
     assert_eq!(session.arrivals()[0].key, [3; 32]);
     // The same agent that joins again is no other machine.
@@ -396,21 +458,21 @@ fn a_yes_is_for_the_machine_that_was_seen() {
     arrive_from(&mut session, 1, 1, [10, 0, 0, 1], [1; 32]).unwrap();
     arrive_from(&mut session, 2, 2, [10, 0, 0, 2], [2; 32]).unwrap();
     // While somebody reads the question, machine 1 goes, and another one claims to be it.
-    session.nodes.get_mut(&NodeId(1)).unwrap().heard_at -= session.spec.dead_after * 3;
+    session.silence(1, 3);
     arrive_from(&mut session, 3, 1, [10, 0, 0, 66], [66; 32]).unwrap();
     let keys = BTreeMap::from([(mac(1), [1; 32]), (mac(2), [2; 32])]);
     session.admit(Admission { named: [mac(1), mac(2)].into(), keys, ..Admission::default() });
     session.gather();
-    assert_eq!(session.chosen, [NodeId(2)]);
-    assert!(session.vanished.contains(&mac(1)));
+    assert_eq!(session.book.chosen, [NodeId(2)]);
+    assert!(session.book.vanished.contains(&mac(1)));
 }
 
 #[test]
 fn with_codes_nobody_comes_later_whose_code_was_not_typed() {
     for (only_keys, key, allowed) in [(false, 9, true), (true, 9, false), (true, 1, true)] {
         let mut session = after_the_first_stream(2, &[]);
-        session.keys = BTreeMap::from([(mac(1), [1; 32])]);
-        session.only_keys = only_keys;
+        session.book.keys = BTreeMap::from([(mac(1), [1; 32])]);
+        session.book.only_keys = only_keys;
         assert_eq!(
             arrive_from(&mut session, 9, 1, [10, 0, 0, 1], [key; 32]).is_ok(),
             allowed,
@@ -436,39 +498,39 @@ fn only_a_new_step_counts_and_all_of_them_have_an_end() {
     arrive(&mut session, 1, 1).unwrap();
     session.admit(Admission { named: [mac(1)].into(), ..Admission::default() });
     session.gather();
-    session.nodes.get_mut(&NodeId(1)).unwrap().phase = Phase::Preparing;
+    session.set(1, State::Preparing { begun: true });
     let step = |session: &mut Session, name: &str| {
-        session.on_message(NodeId(1), ToController::Step { name: name.into() }, NO_TIME);
+        session.on_message(NodeId(1), ToController::Step { name: name.into() });
     };
     let age = |session: &mut Session, time: Duration| {
-        let node = session.nodes.get_mut(&NodeId(1)).unwrap();
-        node.step_since -= time;
-        node.works_since -= time;
+        let live = session.live_of(1);
+        live.step_since -= time;
+        live.works_since -= time;
     };
     let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
     step(&mut session, &"x".repeat(70_000));
-    assert!(session.nodes[&NodeId(1)].step.len() < 300);
+    assert!(session.of(1).step.len() < 300);
     step(&mut session, "partition");
     age(&mut session, minutes(34));
     step(&mut session, "partition");
     session.judge_absence();
-    assert!(!session.nodes[&NodeId(1)].is_failed());
+    assert!(!session.of(1).is_failed());
     age(&mut session, minutes(2));
     step(&mut session, "partition");
     session.judge_absence();
-    assert!(session.nodes[&NodeId(1)].is_failed(), "it said the same again and again");
+    assert!(session.of(1).is_failed(), "it said the same again and again");
 
     let mut session = self::session(1);
     arrive(&mut session, 1, 1).unwrap();
     session.admit(Admission { named: [mac(1)].into(), ..Admission::default() });
     session.gather();
-    session.nodes.get_mut(&NodeId(1)).unwrap().phase = Phase::Preparing;
+    session.set(1, State::Preparing { begun: true });
     for turn in 0..30 {
         step(&mut session, &format!("step {}", turn % 2));
         age(&mut session, minutes(10));
         session.judge_absence();
     }
-    let failure = session.nodes[&NodeId(1)].failure.clone().unwrap();
+    let failure = session.failure_of(1);
     assert!(failure.reason.contains("never came to its end"), "{failure:?}");
 }
 
@@ -480,11 +542,10 @@ fn a_copy_of_something_else_is_no_success_however_late_it_is_told() {
     {
         // The chain is released, and the stream is over: nodes tell then, when they have unpacked all.
         let mut session = after_the_first_stream(1, &[]);
-        session.totals.insert(stream, sent);
-        let node = session.nodes.get_mut(&NodeId(1)).unwrap();
-        (node.stream, node.phase) = (Some(stream), Phase::Receiving);
-        session.on_message(NodeId(1), ToController::Complete { stream, total: told }, NO_TIME);
-        assert_eq!(session.nodes[&NodeId(1)].is_failed(), !whole, "{told:?}");
+        session.book.totals.push((stream, sent));
+        session.streams(1, stream);
+        session.on_message(NodeId(1), ToController::Complete { stream, total: told });
+        assert_eq!(session.of(1).is_failed(), !whole, "{told:?}");
     }
 }
 
@@ -493,14 +554,13 @@ fn who_finds_a_forgery_after_the_release_names_its_predecessor_too() {
     let stream = StreamId([7; 16]);
     let mut session = after_the_first_stream(2, &[]);
     for id in [1, 2] {
-        let node = session.nodes.get_mut(&NodeId(id)).unwrap();
-        (node.stream, node.position) = (Some(stream), Some(id as usize));
+        session.streams(id, stream);
     }
-    let forged = ka::proof::Forged { from: 0, to: 1, sender: None };
-    session.on_message(NodeId(2), ToController::Forged { stream, forged }, NO_TIME);
-    assert!(session.nodes[&NodeId(2)].deceived_by.as_deref().is_some_and(|from| from.contains("10.0.0.1")));
-    session.on_message(NodeId(1), ToController::Forged { stream, forged }, NO_TIME);
-    assert_eq!(session.nodes[&NodeId(1)].deceived_by.as_deref(), Some("the golden node"));
+    let forged = crate::proof::Forged { from: 0, to: 1, sender: None };
+    session.on_message(NodeId(2), ToController::Forged { stream, forged });
+    assert!(session.of(2).deceived.as_ref().is_some_and(|(_, from)| from.contains("10.0.0.1")));
+    session.on_message(NodeId(1), ToController::Forged { stream, forged });
+    assert_eq!(session.of(1).deceived, Some((stream, "the golden node".into())));
 }
 
 /// A node that says that it was deceived stood right behind the golden node in the next round, before all others.
@@ -510,26 +570,23 @@ fn who_cries_forgery_stands_behind_all_others_in_the_next_round() {
     let mut session = after_the_first_stream(2, &[]);
     session.spec.wanted = 3;
     for id in [1, 2] {
-        let node = session.nodes.get_mut(&NodeId(id)).unwrap();
-        (node.stream, node.position) = (Some(stream), Some(id as usize));
+        session.streams(id, stream);
     }
-    session.trust.on_chain(stream, &[NodeId(0), NodeId(1), NodeId(2)]);
+    session.links.on_chain(stream, &[NodeId(0), NodeId(1), NodeId(2)]);
     // It may blame its predecessor, and not whom it likes.
     for (sender, doubt) in [(7, trust::Doubt::Sender), (0, trust::Doubt::Sender)] {
-        let forged = ka::proof::Forged { from: 0, to: 1, sender: Some(NodeId(sender)) };
-        session.on_message(NodeId(2), ToController::Forged { stream, forged }, NO_TIME);
-        assert_eq!(session.trust.of(NodeId(1)), doubt);
+        let forged = crate::proof::Forged { from: 0, to: 1, sender: Some(NodeId(sender)) };
+        session.on_message(NodeId(2), ToController::Forged { stream, forged });
+        assert_eq!(session.book.findings.of(NodeId(1)), doubt);
     }
-    let bell = no_bell();
     for id in [1, 2, 3] {
-        let node = session.nodes.get_mut(&NodeId(id)).unwrap();
-        (node.phase, node.failure, node.chosen) = (Phase::Ready, None, true);
+        session.set(id, State::Ready);
     }
-    session.chosen = vec![NodeId(1), NodeId(2), NodeId(3)];
-    session.state = State::Preparing;
-    session.prepare(NO_TIME, &DataPlace::default(), &bell);
-    let place = |id: u32| session.nodes[&NodeId(id)].position;
-    assert_eq!([3, 2, 1].map(place), [Some(1), Some(2), Some(3)]);
+    session.book.chosen = vec![NodeId(1), NodeId(2), NodeId(3)];
+    session.book.stage = Stage::Preparing;
+    session.prepare();
+    let order: Vec<NodeId> = session.starting.iter().map(|(id, _)| *id).collect();
+    assert_eq!(order, [3, 2, 1].map(NodeId));
 }
 
 /// A host that joins and leaves again and again was remembered each time for a minute, with all that it had told.
@@ -542,7 +599,7 @@ fn who_comes_and_goes_takes_no_more_room_than_who_stays() {
         Ok::<_, String>(())
     };
     let taken = (1..=200).filter(|id| come_and_go(&mut session, *id).is_ok()).count();
-    assert!(taken <= 64 && session.nodes.len() == taken, "{taken} of 200");
+    assert!(taken <= 64 && session.book.nodes.len() == taken, "{taken} of 200");
 }
 
 #[test]
@@ -550,57 +607,50 @@ fn who_has_left_a_lasting_session_leaves_little_behind() {
     let mut session = session(1);
     session.spec.gate = Gate::Lasting(Duration::ZERO);
     let id = arrive(&mut session, 1, 1).unwrap();
-    let node = session.nodes.get_mut(&id).unwrap();
-    let disks = vec![ka::inventory::Disk::default(); 200];
-    node.inventory = Arc::new(Inventory { disks, ..(*node.inventory).clone() });
-    (node.chosen, node.dismissed, node.phase) = (true, true, Phase::Complete);
+    let node = session.book.nodes.get_mut(&id).unwrap();
+    let disks = vec![crate::inventory::Disk::default(); 200];
+    node.joined.inventory = Arc::new(Inventory { disks, ..(*node.joined.inventory).clone() });
+    node.begin_round(1, false);
+    session.set(1, COMPLETE);
     session.end(Ending::Served);
-    let node = &session.nodes[&id];
-    assert!(node.inventory.disks.is_empty() && node.mac() == Some(mac(1)));
+    let node = session.of(1);
+    assert!(node.joined.inventory.disks.is_empty() && node.mac() == Some(mac(1)));
 }
 
 #[test]
 fn a_position_that_goes_to_and_fro_is_no_work() {
     let mut session = after_the_first_stream(1, &[]);
-    let node = session.nodes.get_mut(&NodeId(1)).unwrap();
-    node.phase = Phase::Receiving;
-    let at = |written| ka::wire::control::Progress {
-        verified: ka::chain::Offset(100),
-        written: ka::chain::Offset(written),
+    session.set(1, State::Receiving);
+    let at = |written| crate::wire::control::Progress {
+        verified: crate::chain::Offset(100),
+        written: crate::chain::Offset(written),
         ..Default::default()
     };
-    node.on_progress(at(20));
-    clock::pass(Duration::from_secs(60));
+    session.live_of(1).on_progress(at(20), START);
+    let now = START + Duration::from_secs(60);
     for written in [10, 20, 5, 20] {
-        node.on_progress(at(written));
+        session.live_of(1).on_progress(at(written), now);
     }
-    assert!(node.takes_nothing().unwrap() >= Duration::from_secs(60));
-    node.on_progress(at(21));
-    assert!(node.takes_nothing().unwrap() < Duration::from_secs(60));
-}
-
-/// A bell that nobody hears.
-fn no_bell() -> Bell {
-    let poll = mio::Poll::new().unwrap();
-    let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
-    Bell { notices: std::sync::mpsc::channel().0, waker: Arc::new(waker) }
+    assert!(session.live_of(1).takes_nothing(None, now) >= Duration::from_secs(60));
+    session.live_of(1).on_progress(at(21), now);
+    assert!(session.live_of(1).takes_nothing(None, now) < Duration::from_secs(60));
 }
 
 #[test]
 fn logs_of_machines_that_no_run_chose_are_not_kept() {
-    let directory = tempfile::tempdir().unwrap();
     let mut session = session(1);
-    session.spec.log = Some(directory.path().to_owned());
     arrive(&mut session, 1, 1).unwrap();
     arrive(&mut session, 2, 2).unwrap();
     session.admit(Admission { named: [mac(1)].into(), ..Admission::default() });
     session.gather();
     for id in [1, 2] {
-        session.on_message(NodeId(id), ToController::Log { offset: 0, bytes: b"log".to_vec() }, NO_TIME);
+        session.on_message(NodeId(id), ToController::Log { offset: 0, bytes: b"log".to_vec() });
     }
-    drop(session);
-    let kept: Vec<_> = std::fs::read_dir(directory.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
-    assert_eq!(kept, ["52-54-00-00-00-01.log"]);
+    let kept = session.effects.iter().filter_map(|effect| match effect {
+        Effect::StoreLog(piece) => Some(piece.name.as_str()),
+        _ => None,
+    });
+    assert_eq!(kept.collect::<Vec<_>>(), ["52-54-00-00-00-01"]);
 }
 
 /// Several receivers on one host: by their card, or without any, they are one machine.
@@ -618,8 +668,8 @@ fn what_one_receiver_of_a_host_could_not_get_is_not_forgotten_for_another() {
             arrive(&mut session, id, u64::from(id));
         }
         session.gather();
-        session.state = State::Leaving;
-        session.nodes.get_mut(&NodeId(1)).unwrap().phase = Phase::Finishing;
+        session.leave();
+        session.set(1, FINISHES);
         fails(&mut session, 2, false);
         fails(&mut session, 3, true);
         session.dismiss();
@@ -627,20 +677,20 @@ fn what_one_receiver_of_a_host_could_not_get_is_not_forgotten_for_another() {
         // Its own second attempt, and a newcomer for another place.
         arrive(&mut session, 4, 4);
         session.go_on();
-        assert_eq!((session.round, session.chosen.clone()), (2, vec![NodeId(3), NodeId(4)]));
+        assert_eq!(session.round_and_chosen(), (2, vec![NodeId(3), NodeId(4)]));
         let (status, _) = session.status();
         let failed = status.nodes.iter().filter(|node| node.failure.is_some()).count();
         assert_eq!((status.nodes.len(), failed), (4, 1), "{cards:?}");
         assert!(!status.is_whole());
 
         // The same place again is the same copy: its end is what counts.
-        session.state = State::Leaving;
+        session.leave();
         for id in [3, 4] {
-            session.nodes.get_mut(&NodeId(id)).unwrap().phase = Phase::Complete;
+            session.set(id, COMPLETE);
         }
         arrive(&mut session, 5, 2);
         session.go_on();
-        assert_eq!((session.round, session.chosen.clone()), (3, vec![NodeId(5)]));
+        assert_eq!(session.round_and_chosen(), (3, vec![NodeId(5)]));
         let (status, _) = session.status();
         assert_eq!((status.nodes.len(), status.nodes.iter().filter(|n| n.failure.is_some()).count()), (4, 0));
     }

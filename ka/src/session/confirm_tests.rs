@@ -3,20 +3,20 @@
 
 use std::net::IpAddr;
 
-use ka::chain::Offset;
-use ka::disk::choice::DiskChoice;
-use ka::disk::description::Description;
-use ka::inventory::identity::DiskIdentity;
-use ka::inventory::{Card, Disk, Inventory};
-use ka::plan::{ConfirmedPlan, DiskPlan};
-use ka::seal::StreamKey;
-use ka::wire::control::{Hello, Progress, ToController};
+use crate::chain::Offset;
+use crate::disk::choice::DiskChoice;
+use crate::disk::description::Description;
+use crate::inventory::identity::DiskIdentity;
+use crate::inventory::{Card, Disk, Inventory};
+use crate::plan::{ConfirmedPlan, DiskPlan};
+use crate::seal::StreamKey;
+use crate::wire::control::{Hello, Progress, ToController};
 
-use super::tests::{mac, session, target};
+use super::plans::Plans;
+use super::status::Phase;
+use super::tests::{COMPLETE, mac, session, target};
 use super::*;
-use crate::hub::plans::Plans;
 
-const NO_TIME: Duration = Duration::ZERO;
 const GB: u64 = 1_000_000_000;
 
 fn disk(name: &str, serial: &str, boot: &str) -> Disk {
@@ -37,7 +37,7 @@ fn arrive(session: &mut Session, id: u32, last: u8, disks: &[Disk]) -> Result<No
     let hello = Hello {
         session: "kainstall".into(),
         version: String::new(),
-        key: ka::keys::KeyPair::generate().unwrap().public,
+        key: crate::keys::KeyPair::generate().unwrap().public,
         data_port: 1,
         window: 1 << 23,
         inventory: Inventory { cards: vec![card], disks: disks.to_vec(), ..Inventory::default() },
@@ -45,8 +45,14 @@ fn arrive(session: &mut Session, id: u32, last: u8, disks: &[Disk]) -> Result<No
         place: 0,
         resume: None,
     };
-    let addresses = (IpAddr::from([10, 0, 0, last]), IpAddr::from([10, 0, 0, 254]));
-    session.on_hello(NodeId(id), hello, ConnectionId(id as usize), addresses, NO_TIME)
+    let (peer, local) = (IpAddr::from([10, 0, 0, last]), IpAddr::from([10, 0, 0, 254]));
+    let connection = ConnectionId(id as usize);
+    session.on_hello(Arriving { id: NodeId(id), hello, connection, peer, local, token: [9; 16], time: 0 });
+    let place = session.effects.iter().position(|e| matches!(e, Effect::Refused { .. }));
+    match place.map(|place| session.effects.remove(place)) {
+        Some(Effect::Refused { reason, .. }) => Err(reason),
+        _ => Ok(NodeId(id)),
+    }
 }
 
 /// A run that erases `sda`, and asks again if `ask`.
@@ -81,11 +87,9 @@ fn one_plan(session: &mut Session) -> (String, String) {
 
 /// The node 1 dies in its first round.
 fn die(session: &mut Session) {
-    let node = session.nodes.get_mut(&NodeId(1)).unwrap();
-    node.fail(failure("chain", "it is dead".into(), true, None));
-    node.dead = true;
-    node.connection = None;
-    session.state = State::Leaving;
+    session.fail(NodeId(1), failure("chain", "it is dead".into(), true, None), event::Judge::Dead);
+    session.live_of(1).connection = None;
+    session.leave();
 }
 
 fn in_a_further_round(ask: bool, before: &[Disk], after: &[Disk]) -> (Session, Result<NodeId, String>) {
@@ -140,8 +144,8 @@ fn a_machine_that_nothing_pins_is_asked_about_again() {
     }
     // Nobody answers.
     let (mut session, _) = in_a_further_round(true, &before, &after);
-    clock::pass(Duration::from_secs(601));
-    session.nodes.get_mut(&NodeId(2)).unwrap().heard_at = clock::now();
+    session.pass(Duration::from_secs(601));
+    session.live_of(2).heard_at = session.now;
     session.judge_questions();
     session.go_on();
     assert_eq!(session.ending(), Some(&Ending::Served));
@@ -159,7 +163,7 @@ fn a_machine_that_boots_while_somebody_is_asked_is_compared_with_what_was_shown(
         let mut session = run(false);
         arrive(&mut session, 1, 1, &shown).unwrap();
         // No machine is back from a reset while it would still have been heard.
-        clock::pass(session.spec.dead_after * 3);
+        session.pass(session.spec.dead_after * 3);
         arrive(&mut session, 2, 1, std::slice::from_ref(&now)).unwrap();
         confirm(&mut session, &shown);
         assert_eq!(plans(&mut session).len(), usize::from(is_served), "{now:?}");
@@ -171,33 +175,31 @@ fn a_machine_that_boots_while_somebody_is_asked_is_compared_with_what_was_shown(
 fn released() -> Session {
     let mut session = session(1);
     session.spec.step_limit = Duration::from_secs(60);
-    let stream = StreamKey::generate(ka::seal::Cipher::preferred()).unwrap().stream;
+    let stream = StreamKey::generate(crate::seal::Cipher::preferred()).unwrap().stream;
     for id in [1, 2] {
         arrive(&mut session, id, u8::try_from(id).unwrap(), &[]).unwrap();
-        let node = session.nodes.get_mut(&NodeId(id)).unwrap();
+        let node = session.book.nodes.get_mut(&NodeId(id)).unwrap();
         node.begin_round(1, false);
-        node.phase = Phase::Receiving;
-        node.stream = Some(stream);
-        session.chosen.push(NodeId(id));
+        node.begin_stream(stream, id as usize);
+        session.book.chosen.push(NodeId(id));
     }
-    session.round = 1;
-    session.state = State::Leaving;
-    session.released_at = Some(clock::now());
-    let other = session.nodes.get_mut(&NodeId(2)).unwrap();
-    other.phase = Phase::Complete;
+    session.book.round = 1;
+    session.leave();
+    session.released_at = Some(session.now);
+    session.set(2, COMPLETE);
     session
 }
 
 /// Seconds until the session gives it up, if its writer takes `step` bytes every second.
 fn given_up_after(session: &mut Session, written: impl Fn(u64) -> u64) -> u64 {
     for second in 1..2000 {
-        clock::pass(Duration::from_secs(1));
+        session.pass(Duration::from_secs(1));
         let progress =
             Progress { verified: Offset(8 << 20), written: Offset(written(second)), ..Progress::default() };
-        session.on_message(NodeId(1), ToController::Heartbeat(progress), NO_TIME);
+        session.on_message(NodeId(1), ToController::Heartbeat(progress));
         session.judge_absence();
         session.judge_writers();
-        if session.nodes[&NodeId(1)].is_failed() {
+        if session.of(1).is_failed() {
             return second;
         }
     }
@@ -215,7 +217,7 @@ fn a_last_flush_that_never_returns_holds_up_nobody_for_ever() {
     assert_eq!(failure.step, "write everything out", "{failure:?}");
     assert_eq!(of(2).phase, Phase::Complete);
     // It is not waited for that it says goodbye, either.
-    clock::pass(Duration::from_secs(11));
+    session.pass(Duration::from_secs(11));
     session.go_on();
     assert_eq!(session.ending(), Some(&Ending::Served));
 }
@@ -225,7 +227,7 @@ fn a_writer_that_takes_nothing_has_a_limit_and_a_slow_one_too() {
     let mut session = released();
     let after = given_up_after(&mut session, |_| 0);
     assert!((60..65).contains(&after), "{after}");
-    assert_eq!(session.nodes[&NodeId(1)].failure.as_ref().unwrap().step, "receive");
+    assert_eq!(session.failure_of(1).step, "receive");
     // A disk that answers once in half a minute.
     let mut session = released();
     let after = given_up_after(&mut session, |second| second / 30 * 4096);
@@ -233,10 +235,10 @@ fn a_writer_that_takes_nothing_has_a_limit_and_a_slow_one_too() {
 }
 
 fn says_that_it_passes(session: &mut Session) {
-    let stream = session.nodes[&NodeId(1)].stream;
+    let stream = session.of(1).stream();
     let failed = failure("receive", "the stream was given up".into(), true, stream);
-    session.on_message(NodeId(1), ToController::Failed(failed), NO_TIME);
-    session.on_message(NodeId(1), ToController::Done, NO_TIME);
+    session.on_message(NodeId(1), ToController::Failed(failed));
+    session.on_message(NodeId(1), ToController::Done);
     session.dismiss();
     session.go_on();
 }
@@ -248,7 +250,7 @@ fn a_writer_that_hung_is_not_served_again() {
     session.spec.rounds = 5;
     given_up_after(&mut session, |_| 8 << 20);
     says_that_it_passes(&mut session);
-    assert_eq!((session.round, session.ending()), (1, Some(&Ending::Served)));
+    assert_eq!((session.book.round, session.ending()), (1, Some(&Ending::Served)));
     let (status, _) = session.status();
     let failed = status.nodes.iter().find(|node| node.mac == Some(mac(1))).unwrap();
     assert_eq!(failed.failure.as_ref().unwrap().step, "write everything out");
@@ -260,25 +262,26 @@ fn a_writer_that_hung_is_not_served_again() {
 fn a_node_that_was_not_heard_is_served_again() {
     let mut session = released();
     session.spec.rounds = 5;
-    clock::pass(session.spec.dead_after * 11);
+    session.pass(session.spec.dead_after * 11);
     session.judge_absence();
-    let failure = session.nodes[&NodeId(1)].failure.clone().unwrap();
+    let failure = session.failure_of(1);
     assert!(failure.reason.contains("nothing was heard"), "{failure:?}");
     says_that_it_passes(&mut session);
-    assert_eq!((session.round, session.chosen.clone()), (2, vec![NodeId(1)]));
+    assert_eq!((session.book.round, session.book.chosen.clone()), (2, vec![NodeId(1)]));
 }
 
 #[test]
 fn a_node_that_hangs_before_its_first_step_of_the_end_is_said_to_finish() {
     let mut session = released();
-    let node = session.nodes.get_mut(&NodeId(1)).unwrap();
-    node.on_step("receive the system".into());
-    let stream = node.stream.unwrap();
-    node.on_complete(stream, 1);
+    session.on_message(NodeId(1), ToController::Step { name: "receive the system".into() });
+    let stream = session.of(1).stream().unwrap();
+    let total = crate::seal::Total { length: 1, sha256: [0; 32] };
+    session.book.totals.push((stream, total));
+    session.on_message(NodeId(1), ToController::Complete { stream, total });
     for _ in 0..61 {
-        clock::pass(Duration::from_secs(1));
-        session.on_message(NodeId(1), ToController::Heartbeat(Progress::default()), NO_TIME);
+        session.pass(Duration::from_secs(1));
+        session.on_message(NodeId(1), ToController::Heartbeat(Progress::default()));
         session.judge_absence();
     }
-    assert_eq!(session.nodes[&NodeId(1)].failure.as_ref().unwrap().step, "finish");
+    assert_eq!(session.failure_of(1).step, "finish");
 }

@@ -1,12 +1,14 @@
 //! What a run makes of the machines that it takes.
 
-use ka::inventory::identity::DiskIdentity;
-use ka::inventory::{Firmware, Inventory};
-use ka::plan::report::{Outcome, Report};
-use ka::plan::{Loader, Plan};
+use serde::{Deserialize, Serialize};
+
+use crate::inventory::identity::DiskIdentity;
+use crate::inventory::{Firmware, Inventory};
+use crate::plan::report::{Outcome, Report};
+use crate::plan::{Loader, Plan};
 
 /// What is to become of the machines.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
     /// What is the same for all of them.
     pub plan: Plan,
@@ -36,11 +38,13 @@ impl Target {
     /// Why a machine with this firmware would not boot what the run makes, if it would not.
     fn firmware_refusal(&self, firmware: Firmware) -> Option<String> {
         let converted = self.plan.boot.loader == Loader::Grub && firmware != self.plan.boot.golden_firmware;
-        ka::boot::refusal(&self.plan, firmware).or_else(|| self.other_firmware.clone().filter(|_| converted))
+        crate::boot::refusal(&self.plan, firmware)
+            .or_else(|| self.other_firmware.clone().filter(|_| converted))
     }
 
     /// The disks as a person named them.
-    pub(crate) fn names(&self) -> String {
+    #[must_use]
+    pub fn names(&self) -> String {
         self.plan.disks.iter().map(|plan| plan.disk.to_string()).collect::<Vec<_>>().join(" and ")
     }
 }
@@ -57,6 +61,7 @@ pub fn refusal(report: &Report) -> Option<String> {
 }
 
 /// Which disks a report is about.
+#[must_use]
 pub fn identities(report: &Report) -> Vec<DiskIdentity> {
     let disks = report.disks.iter().filter_map(|disk| disk.disk.as_ref());
     disks.map(|disk| disk.identity.clone()).collect()

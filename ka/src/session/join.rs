@@ -1,0 +1,384 @@
+//! Nodes come, speak and go.
+
+use std::sync::Arc;
+
+use super::book::Stage;
+use super::event::{Ending, Event, Joined, Judge, Refused};
+use super::input::{Arriving, ConnectionId, Effect, Piece};
+use super::live::Live;
+use super::node::{Node, State};
+use super::{Gate, Session, failure};
+use crate::chain::{MIN_WINDOW, NodeId};
+use crate::wire::control::{Failure, Ticket, ToAgent, ToController};
+
+/// A node that has said something within so many detection times is alive. It beats three times in one.
+const ALIVE: u32 = 2;
+/// So many nodes may join a session from one address. Machines have one each.
+const MAX_OF_AN_ADDRESS: usize = 64;
+/// What all nodes of a session may have told of themselves, in bytes: a usual one tells some 3 kB.
+const MAX_IN_ALL: usize = 32 << 20;
+/// The longest name of a step, and the longest reason of a failure, with a tool's output in it; in bytes.
+const MAX_STEP: usize = 256;
+const MAX_REASON: usize = 16 << 10;
+
+impl Session {
+    /// A node wants to join, or comes back.
+    pub(super) fn on_hello(&mut self, arriving: Arriving) {
+        let connection = arriving.connection;
+        let outcome = match arriving.hello.resume {
+            Some(ticket) => self.on_return(ticket, connection, arriving.time),
+            None => self.on_arrival(arriving),
+        };
+        if let Err(reason) = outcome {
+            self.effects.push(Effect::Refused { connection, reason });
+        }
+    }
+
+    fn on_arrival(&mut self, arriving: Arriving) -> Result<(), String> {
+        let Arriving { id, hello, connection, peer, local, token, time } = arriving;
+        if hello.window < MIN_WINDOW {
+            return Err(format!("the node can keep {} bytes, and {MIN_WINDOW} are needed", hello.window));
+        }
+        let ticket = Ticket { node: id, token };
+        let weight = hello.weight();
+        let joined = Joined {
+            ticket,
+            key: hello.key,
+            data_port: hello.data_port,
+            window: hello.window,
+            erasable: hello.erasable,
+            place: hello.place,
+            peer,
+            local,
+            weight,
+            inventory: Arc::new(hello.inventory),
+        };
+        let node = Node::new(joined.clone());
+        self.check(&node)?;
+        self.has_room(&node)?;
+        let settled = match self.fit(&node) {
+            Ok(settled) => settled,
+            Err(reason) => {
+                self.refuse_for_good(&node, &reason);
+                return Err(reason);
+            }
+        };
+        self.replace_waiting(&node)?;
+        let later = if self.book.round == 0 { "" } else { ", for the next round" };
+        log::info!("{}: {} has joined{later}", self.spec.name, node.label());
+        self.record(Event::Joined(Box::new(joined)));
+        self.live.insert(id, Live::new(Some(connection), self.now));
+        self.effects.push(Effect::Joined { connection, node: id });
+        settled.into_iter().for_each(|event| self.record(event));
+        self.welcome(ticket, time);
+        self.last_join = self.now;
+        Ok(())
+    }
+
+    /// A machine that was reset while it waited comes again before its old connection ends: it counts once. But one that
+    /// still speaks was not reset: then the newcomer is another machine, and both are shown.
+    fn replace_waiting(&mut self, newcomer: &Node) -> Result<(), String> {
+        if self.spec.gate == Gate::First {
+            // Hosts that run may receive twice at a time.
+            return Ok(());
+        }
+        let same = |node: &&Node| node.is_waiting() && node.mac().is_some() && node.mac() == newcomer.mac();
+        let older: Vec<NodeId> = self.book.nodes.values().filter(same).map(Node::id).collect();
+        let peer = newcomer.joined.peer;
+        for id in &older {
+            let quiet = self.spec.dead_after * ALIVE;
+            let Some(known) = self.node(*id) else { continue };
+            let is_heard = self.now.saturating_sub(known.live.heard_at) < quiet;
+            let speaks = known.live.connection.is_some() && is_heard;
+            if speaks && known.node.joined.key != newcomer.joined.key {
+                let (label, address) = (known.node.label(), known.node.joined.peer);
+                log::error!("{}: {peer} claims the hardware address of {label}, which waits", self.spec.name);
+                self.record(Event::Claimed { node: *id, by: peer });
+                self.tell(*id, ToAgent::Probe);
+                return Err(format!(
+                    "another machine waits with the same hardware address at {address}: one of the two only claims it"
+                ));
+            }
+        }
+        for id in older {
+            let reason = "the machine has joined again".to_owned();
+            let connection = self.live.get(&id).and_then(|live| live.connection);
+            self.record(Event::Left { node: id, reason: reason.clone() });
+            self.refuse(connection, &reason);
+        }
+        Ok(())
+    }
+
+    /// Whether one more may wait: nobody fills the memory with machines that never do anything.
+    fn has_room(&self, newcomer: &Node) -> Result<(), String> {
+        // One that has just gone is remembered for a while, and takes as much.
+        let here = || {
+            let here = self.nodes().filter(|n| n.live.connection.is_some() || n.node.is_waiting());
+            here.map(|known| &known.node.joined)
+        };
+        let peer = newcomer.joined.peer;
+        let beside = here().filter(|joined| joined.peer == peer).count();
+        if beside >= MAX_OF_AN_ADDRESS && !peer.is_loopback() {
+            return Err(format!("{beside} nodes have joined from {peer} already"));
+        }
+        let weight: usize = here().map(|joined| joined.weight).sum();
+        if weight + newcomer.joined.weight > MAX_IN_ALL {
+            return Err("too many machines wait here".into());
+        }
+        Ok(())
+    }
+
+    /// Whether a newcomer may wait here.
+    fn check(&self, node: &Node) -> Result<(), String> {
+        let gathering = matches!(self.book.stage, Stage::Gathering);
+        if let Gate::Lasting(_) = self.spec.gate {
+            return Ok(());
+        }
+        if !gathering && !self.has_rounds() {
+            return Err("it has begun without this node".into());
+        }
+        if self.spec.gate == Gate::Named {
+            if !node.joined.erasable {
+                return Err(
+                    "the kernel was not started with 'kamethod': this machine may not be erased".into()
+                );
+            }
+            if !gathering && !self.allows(node) {
+                return Err("it has begun without this node".into());
+            }
+        }
+        Ok(())
+    }
+
+    /// What the plan makes of a latecomer, or has against it. While the session gathers, the operator sees what is wrong
+    /// with the machine.
+    fn fit(&self, node: &Node) -> Result<Option<Event>, String> {
+        let later = self.spec.gate == Gate::Named && !matches!(self.book.stage, Stage::Gathering);
+        if later { self.settle(node) } else { Ok(None) }
+    }
+
+    /// The machine boots from its disk from now on: it would come again and again.
+    fn refuse_for_good(&mut self, node: &Node, reason: &str) {
+        if let Some(mac) = node.mac().filter(|mac| self.book.allowed.contains(mac)) {
+            self.show_refused(mac, Vec::new(), Some(node), reason);
+        }
+    }
+
+    /// A node whose connection was lost is back; it learns again what it may have missed.
+    fn on_return(&mut self, ticket: Ticket, connection: ConnectionId, time: u64) -> Result<(), String> {
+        let id = ticket.node;
+        let now = self.now;
+        let known = self.book.nodes.get(&id).filter(|node| node.joined.ticket == ticket);
+        let (Some(node), Some(live)) = (known, self.live.get_mut(&id)) else {
+            return Err("it does not know this node any more".into());
+        };
+        if node.is_waiting() && matches!(self.book.stage, Stage::Over(_)) {
+            return Err("it has ended without this node".into());
+        }
+        let failed = node.failed().map(|failed| failed.failure.reason.clone());
+        let stream = node.stream();
+        if let (Some(reason), None) = (&failed, stream) {
+            // The round went on without it, and nothing that it waits for will come.
+            return Err(reason.clone());
+        }
+        log::info!("{}: {} is back", self.spec.name, node.label());
+        let is_preparing = matches!(self.book.stage, Stage::Preparing) && self.book.chosen.contains(&id);
+        (live.connection, live.lost_at, live.heard_at) = (Some(connection), None, now);
+        self.effects.push(Effect::Joined { connection, node: id });
+        self.welcome(ticket, time);
+        if is_preparing {
+            self.send_plan(id);
+        }
+        let (mut place, mut proof) = (None, None);
+        if let Some(running) = &mut self.stream {
+            running.membership.on_heartbeat(id, now);
+            proof = running.proof();
+            place = running.view(id).map(|view| (running.start.clone(), running.id(), view));
+        }
+        match (place, failed, stream) {
+            (Some((start, stream, view)), ..) => {
+                self.tell(id, ToAgent::Stream(Box::new(start)));
+                self.tell(id, ToAgent::View { stream, view });
+                if let Some(proof) = proof {
+                    self.tell(id, ToAgent::Proof { stream, proof });
+                }
+            }
+            (None, Some(reason), Some(stream)) => self.tell(id, ToAgent::Abort { stream, reason }),
+            // It may have missed both while it was away, and waits for the first of them.
+            (None, None, Some(stream)) => {
+                let released = self.book.read.filter(|_| self.book.released == Some(stream));
+                if let Some((_, proof)) = released.filter(|(read, _)| *read == stream) {
+                    self.tell(id, ToAgent::Proof { stream, proof });
+                    self.tell(id, ToAgent::Release { stream });
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn welcome(&mut self, ticket: Ticket, time: u64) {
+        let welcome = ToAgent::Welcome { ticket, time, dead_after: self.spec.dead_after };
+        self.tell(ticket.node, welcome);
+    }
+
+    /// A node's connection has ended.
+    pub(super) fn on_closed(&mut self, id: NodeId, connection: ConnectionId, reason: &str) {
+        let now = self.now;
+        let Some(node) = self.book.nodes.get(&id) else { return };
+        let Some(live) = self.live.get_mut(&id).filter(|live| live.connection == Some(connection)) else {
+            return;
+        };
+        if node.is_dismissed() {
+            return;
+        }
+        log::debug!("{}: the connection of {} is lost: {reason}", self.spec.name, node.label());
+        (live.connection, live.lost_at) = (None, Some(now));
+        if let Some(stream) = &mut self.stream {
+            stream.membership.on_disconnect(id);
+        }
+    }
+
+    /// A node says something.
+    pub(super) fn on_message(&mut self, id: NodeId, message: ToController) {
+        let now = self.now;
+        let (Some(node), Some(live)) = (self.book.nodes.get(&id), self.live.get_mut(&id)) else { return };
+        live.heard_at = now;
+        match message {
+            ToController::Hello(_) => log::warn!("{} says hello twice", node.label()),
+            ToController::Heartbeat(progress) => {
+                live.on_progress(progress, now);
+                if let Some(stream) = &mut self.stream {
+                    stream.on_heartbeat(id, progress, now);
+                }
+            }
+            ToController::Complaint { stream, report } => {
+                if let Some(running) = self.stream.as_mut().filter(|running| running.id() == stream) {
+                    let decisions = running.membership.on_complaint(id, report, now);
+                    self.decide(decisions);
+                }
+            }
+            ToController::Step { mut name } => {
+                shorten(&mut name, MAX_STEP);
+                // Only another step counts: a node that says the same again is not further on.
+                if name != node.step || matches!(node.state, State::Preparing { begun: false }) {
+                    self.record(Event::Step { node: id, name });
+                }
+            }
+            ToController::Ready => self.record(Event::Ready { node: id }),
+            ToController::Complete { stream, total } => {
+                if node.stream() == Some(stream) && self.book.total(stream) != Some(total) {
+                    let reason = format!(
+                        "it says that it has {} bytes of the stream, and that is not what the golden node sent",
+                        total.length
+                    );
+                    self.on_failed(id, failure("receive", reason, false, Some(stream)));
+                } else {
+                    let failed = node.is_failed();
+                    self.record(Event::Complete { node: id, stream, length: total.length });
+                    self.note_acquittal(id, failed);
+                }
+            }
+            ToController::Forged { stream, forged } => self.on_forged(id, stream, forged),
+            ToController::Notes { stream, tally } => {
+                if node.stream() == Some(stream) {
+                    self.record(Event::Noted { node: id, tally: tally.bounded() });
+                }
+            }
+            ToController::Failed(failure) => self.on_failed(id, failure),
+            ToController::Log { offset, bytes } => {
+                if node.is_chosen() {
+                    let piece = Piece { node: id, label: node.label(), name: node.log_name(), offset, bytes };
+                    self.effects.push(Effect::StoreLog(piece));
+                }
+            }
+            // It was sent away, and has not heard it.
+            ToController::Done if node.is_dismissed() => self.tell(id, ToAgent::Bye),
+            ToController::Done => {
+                let failed = node.is_failed();
+                self.record(Event::Done { node: id });
+                self.note_acquittal(id, failed);
+            }
+        }
+    }
+
+    /// A node's copy is complete after all.
+    fn note_acquittal(&self, id: NodeId, failed: bool) {
+        if let Some(node) = self.book.nodes.get(&id).filter(|node| failed && !node.is_failed()) {
+            log::info!("{} is complete all the same", node.label());
+        }
+    }
+
+    /// A node says that it failed, or what it says is a failure.
+    fn on_failed(&mut self, id: NodeId, mut failure: Failure) {
+        let Some(node) = self.book.nodes.get(&id) else { return };
+        shorten(&mut failure.step, MAX_STEP);
+        shorten(&mut failure.reason, MAX_REASON);
+        if failure.stream.is_some() && failure.stream != node.stream() {
+            log::debug!("{} tells of an earlier round again: {}", node.label(), failure.reason);
+            return;
+        }
+        let failure = node.judge_deceit(failure);
+        self.fail(id, failure, Judge::Node);
+    }
+
+    /// A node has failed, as the judge says. The first reason counts; what follows from it is not told again.
+    pub(super) fn fail(&mut self, id: NodeId, failure: Failure, by: Judge) {
+        let Some(node) = self.book.nodes.get(&id) else { return };
+        let was_failed = node.is_failed();
+        let (label, words) = (node.label(), format!("{} failed: {}", failure.step, failure.reason));
+        self.record(Event::Failed { node: id, failure, by });
+        if !was_failed && self.book.nodes.get(&id).is_some_and(Node::is_failed) {
+            log::error!("{label}: {words}");
+        }
+    }
+
+    /// A machine that waits is told to go, and why. Its end is shown.
+    pub(super) fn send_away(&mut self, mac: crate::mac::Mac, reason: &str) {
+        let ids: Vec<NodeId> = self.waiting().filter(|n| n.mac() == Some(mac)).map(Node::id).collect();
+        let gone = ids.last().and_then(|id| self.book.nodes.get(id)).cloned();
+        let connections: Vec<_> = ids.iter().filter_map(|id| self.live.get(id)?.connection).collect();
+        self.show_refused(mac, ids, gone.as_ref(), reason);
+        connections.into_iter().for_each(|connection| self.refuse(Some(connection), reason));
+    }
+
+    /// The last word on a connection, if there is one.
+    fn refuse(&mut self, connection: Option<ConnectionId>, reason: &str) {
+        if let Some(connection) = connection {
+            let message = Box::new(ToAgent::Refused { reason: reason.to_owned() });
+            self.effects.push(Effect::Send { connection, message });
+        }
+    }
+
+    /// A machine that the plan cannot serve is among those that have failed.
+    fn show_refused(&mut self, mac: crate::mac::Mac, nodes: Vec<NodeId>, node: Option<&Node>, reason: &str) {
+        log::warn!("{}: {mac} is sent away: {reason}", self.spec.name);
+        self.record(Event::Refused(Refused {
+            mac,
+            nodes,
+            address: node.map(|node| node.joined.peer),
+            hostname: node.map(|node| node.joined.inventory.hostname.clone()).unwrap_or_default(),
+            reason: reason.to_owned(),
+        }));
+    }
+
+    /// The operator stops the session.
+    pub(super) fn stop(&mut self, reason: &str) {
+        match self.book.stage {
+            Stage::Over(_) => {}
+            Stage::Gathering => self.end(Ending::Stopped),
+            Stage::Preparing | Stage::Streaming(_) | Stage::Leaving => {
+                self.abort("stop", reason, Ending::Stopped);
+            }
+        }
+    }
+}
+
+/// Cuts a text that somebody else has sent, at a character's border.
+fn shorten(text: &mut String, most: usize) {
+    if text.len() > most {
+        let border = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(border);
+        text.push_str(" ...");
+    }
+}

@@ -1,0 +1,163 @@
+//! How nodes leave, which are waited for, and when another round or the end comes.
+
+use std::time::Duration;
+
+use super::book::Stage;
+use super::event::{Ending, Event, Judge};
+use super::node::State;
+use super::{Gate, Session, failure};
+use crate::chain::NodeId;
+use crate::wire::control::ToAgent;
+
+/// How long a node may be without a connection while no chain judges it.
+const ABSENCE: Duration = Duration::from_secs(60);
+/// A node that has its data and only finishes is missed sooner: after so many detection times without a
+/// word when its connection is lost, and when it is not.
+const SILENCE_CUT: u32 = 5;
+const SILENCE_HELD: u32 = 10;
+/// How long a node may prepare or finish in all, however many steps it tells of, in limits for one step.
+const WORK_LIMIT: u32 = 7;
+/// How long a session that was taken over waits for its nodes to come back. They try every second.
+pub(super) const REASSEMBLY: Duration = Duration::from_secs(15);
+
+impl Session {
+    pub(super) fn judge_absence(&mut self) {
+        let (now, members, dead_after) = (self.now, self.members(), self.spec.dead_after);
+        // By default longer than the 30 minutes that a node's own limits give any tool. A disk that never answers holds
+        // up more than a tool, and the node goes on saying that it lives.
+        let step_limit = self.spec.step_limit;
+        let is_leaving = matches!(self.book.stage, Stage::Leaving);
+        let mut events = Vec::new();
+        let mut failures = Vec::new();
+        for known in self.nodes() {
+            let (node, live, id) = (known.node, known.live, known.node.id());
+            let absent = live.lost_at.is_some_and(|since| now.saturating_sub(since) > ABSENCE);
+            if node.is_waiting() && absent {
+                events.push(Event::Left { node: id, reason: "it has not come back".to_owned() });
+                continue;
+            }
+            let silent = now.saturating_sub(live.heard_at);
+            match &node.state {
+                _ if members.contains(&id) => continue,
+                State::Finishing { done: true, .. } | State::Complete { .. } => continue,
+                State::Failed(failed) => {
+                    // What it waits for, or would still say, holds up no other node.
+                    if !failed.dead && silent > dead_after * SILENCE_HELD {
+                        events.push(Event::Lost { node: id });
+                    }
+                    continue;
+                }
+                _ => {}
+            }
+            let limit = if live.connection.is_none() { SILENCE_CUT } else { SILENCE_HELD };
+            // No chain judges a node that still writes out what all have.
+            let ends = matches!(node.state, State::Finishing { .. })
+                || is_leaving && matches!(node.state, State::Receiving);
+            let (step, stream) = (node.step_or_phase(), node.stream());
+            if absent || ends && silent > dead_after * limit {
+                let reason = format!("nothing was heard of it for {} s", silent.as_secs());
+                failures.push((id, failure("connection", reason, true, stream), Judge::Controller));
+            } else if let Some(time) = known.at_one_step(now).filter(|time| *time > step_limit) {
+                let reason = format!("it has been at this step for {} s", time.as_secs());
+                failures.push((id, failure(&step, reason, false, stream), Judge::Stuck));
+            } else if let Some(time) = known.at_work(now).filter(|time| *time > step_limit * WORK_LIMIT) {
+                let reason =
+                    format!("it has been at work for {} s, and never came to its end", time.as_secs());
+                failures.push((id, failure(&step, reason, false, stream), Judge::Stuck));
+            }
+        }
+        events.into_iter().for_each(|event| self.record(event));
+        failures.into_iter().for_each(|(id, failure, by)| self.fail(id, failure, by));
+    }
+
+    /// Says goodbye to those that have nothing left to do here; those that reboot go one after the other if they are to.
+    pub(super) fn dismiss(&mut self) {
+        // The window of a member of the chain is needed until all are released.
+        let members = self.members();
+        let has_rounds = self.has_rounds();
+        let is_reassembling = self.is_reassembling();
+        // The run is over: no node waits for one that comes back only now.
+        let delay = if self.ending().is_some() { Duration::ZERO } else { self.spec.delay };
+        let mut ready: Vec<(Option<usize>, NodeId, bool)> = self
+            .nodes()
+            .filter(|known| !(is_reassembling && known.live.connection.is_none()))
+            .map(|known| known.node)
+            .filter(|node| {
+                let needed = members.contains(&node.id()) || has_rounds && node.may_wait_again();
+                node.is_done() && !node.is_dismissed() && !needed
+            })
+            .map(|node| (node.position(), node.id(), node.is_failed()))
+            .collect();
+        ready.sort_unstable_by_key(|(position, id, _)| (*position, *id));
+        for (_, id, is_failed) in ready {
+            if !is_failed && !delay.is_zero() {
+                if self.let_go_at.is_some_and(|last| self.now.saturating_sub(last) < delay) {
+                    continue;
+                }
+                self.let_go_at = Some(self.now);
+            }
+            self.record(Event::Dismissed { node: id });
+            self.tell(id, ToAgent::Bye);
+            // Nothing more is said on it.
+            if let Some(live) = self.live.get_mut(&id) {
+                live.connection = None;
+            }
+        }
+    }
+
+    /// After a stream: another round as soon as no failure is open, or the end when all have left.
+    pub(super) fn go_on(&mut self) {
+        if self.is_reassembling() {
+            return;
+        }
+        let now = self.now;
+        let all_left = self.nodes().filter(|known| known.node.is_chosen()).all(|known| known.has_left(now));
+        if let Some(ending) = &self.book.given_up {
+            if all_left {
+                self.end(ending.clone());
+            }
+            return;
+        }
+        if self.has_rounds() {
+            let candidates = self.candidates();
+            if !candidates.is_empty() {
+                let are_settled = self.nodes().filter(|known| known.node.is_chosen()).all(|known| {
+                    let finishes = matches!(known.node.state, State::Finishing { .. });
+                    known.has_left(now) || known.waits_again() || finishes
+                });
+                if are_settled {
+                    self.begin_round(candidates);
+                }
+                return;
+            }
+            if self.is_asking() {
+                return;
+            }
+        }
+        if all_left {
+            self.end(Ending::Served);
+        }
+    }
+
+    /// Whether another process has just been taken over, and a node has not come back from that yet. Nothing is decided
+    /// without it: it may be complete, or wait for its goodbye.
+    pub(super) fn is_reassembling(&self) -> bool {
+        let since = self.now.saturating_sub(self.began);
+        self.book.takeovers > 0
+            && since <= REASSEMBLY
+            && self.nodes().any(|known| known.live.connection.is_none() && !known.node.is_dead())
+    }
+
+    pub(super) fn end(&mut self, ending: Ending) {
+        if let Gate::Lasting(_) = self.spec.gate {
+            self.record(Event::Gathering);
+            return;
+        }
+        let waiting: Vec<NodeId> = self.waiting().map(super::node::Node::id).collect();
+        self.record(Event::Over { ending });
+        for id in waiting {
+            let reason = "it has ended without this node".to_owned();
+            self.tell(id, ToAgent::Refused { reason });
+        }
+    }
+}

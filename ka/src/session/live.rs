@@ -1,0 +1,199 @@
+//! What a session knows of a node now, and what ends with the process: its connection, when it was heard, how far it is.
+
+use std::time::Duration;
+
+use super::input::ConnectionId;
+use super::node::{Node, State};
+use super::status::{self, NodeStatus};
+use crate::chain::Offset;
+use crate::wire::control::Progress;
+
+/// How long a node that has failed may take to hand over its log and leave.
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(60);
+/// The same for one that was given up because it hung: it has had its time.
+const LAST_WORDS_OF_THE_STUCK: Duration = Duration::from_secs(10);
+
+/// The present of a node. All times are of the clock that is passed in.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) connection: Option<ConnectionId>,
+    pub(super) lost_at: Option<Duration>,
+    /// When it last said anything.
+    pub(super) heard_at: Duration,
+    /// When it failed, if it has.
+    pub(super) failed_at: Option<Duration>,
+    /// When it last told of something new that it does, or was given it.
+    pub(super) step_since: Duration,
+    /// Since when it prepares, or finishes.
+    pub(super) works_since: Duration,
+    /// Since when the operator is asked about it.
+    pub(super) asked_since: Duration,
+    pub(super) progress: Progress,
+    /// When its writer last took something of the stream, and when it last had taken all that was there.
+    taken: Offset,
+    taken_at: Duration,
+    idle_at: Duration,
+    rate: Rate,
+}
+
+impl Live {
+    pub(super) fn new(connection: Option<ConnectionId>, now: Duration) -> Self {
+        Self {
+            connection,
+            lost_at: None,
+            heard_at: now,
+            failed_at: None,
+            step_since: now,
+            works_since: now,
+            asked_since: now,
+            progress: Progress::default(),
+            taken: Offset(0),
+            taken_at: now,
+            idle_at: now,
+            rate: Rate::default(),
+        }
+    }
+
+    /// An event has changed the node.
+    pub(super) fn on_change(&mut self, before: &Node, after: &Node, now: Duration) {
+        if after.is_failed() && !before.is_failed() {
+            self.failed_at = Some(now);
+        }
+        if matches!(after.state, State::Finishing { .. }) && !matches!(before.state, State::Finishing { .. })
+        {
+            (self.step_since, self.works_since) = (now, now);
+        }
+        if after.step != before.step && !after.step.is_empty() {
+            self.step_since = now;
+        }
+        if after.unsure().is_some() && before.unsure().is_none() {
+            self.asked_since = now;
+        }
+    }
+
+    /// Nothing of an earlier round is left.
+    pub(super) fn begin_round(&mut self, now: Duration) {
+        let Self { connection, lost_at, heard_at, .. } = *self;
+        *self = Self { lost_at, heard_at, ..Self::new(connection, now) };
+    }
+
+    pub(super) fn on_progress(&mut self, progress: Progress, now: Duration) {
+        self.rate.add(progress.verified.0, now);
+        // What rises counts, and not what only changes.
+        if progress.written > self.taken {
+            (self.taken, self.taken_at) = (progress.written, now);
+        }
+        if progress.written >= progress.verified {
+            self.idle_at = now;
+        }
+        self.progress = progress;
+    }
+
+    /// Its writer has taken all that has come.
+    pub(super) fn has_taken_all(&self) -> bool {
+        self.progress.written >= self.progress.verified
+    }
+
+    /// For how long its writer has taken nothing although there was something to take, or, once it has all of the
+    /// stream since `released`, has written nothing out.
+    pub(super) fn takes_nothing(&self, released: Option<Duration>, now: Duration) -> Duration {
+        now.saturating_sub(self.taken_at.max(released.unwrap_or(self.idle_at)))
+    }
+}
+
+/// A node as it is now.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    pub(super) node: &'a Node,
+    pub(super) live: &'a Live,
+}
+
+impl Known<'_> {
+    /// It waits for another attempt.
+    pub(super) fn waits_again(&self) -> bool {
+        self.node.may_wait_again() && self.live.connection.is_some()
+    }
+
+    /// It is dead, or has failed and does not speak any more.
+    pub(super) fn is_lost(&self) -> bool {
+        let is_gone = self.live.connection.is_none() || self.node.is_dismissed();
+        self.node.failed().is_some_and(|failed| failed.dead || is_gone)
+    }
+
+    /// The run need not wait for it any more.
+    pub(super) fn has_left(&self, now: Duration) -> bool {
+        // A writer that hangs for ever keeps its node from saying goodbye.
+        let late = self.node.failed().is_some_and(|failed| {
+            let words = if failed.stuck { LAST_WORDS_OF_THE_STUCK } else { LAST_WORDS };
+            self.live.failed_at.is_some_and(|at| now.saturating_sub(at) > words)
+        });
+        self.node.is_dismissed() || self.is_lost() || late
+    }
+
+    /// It works, and has been at one step of that for this long.
+    pub(super) fn at_one_step(&self, now: Duration) -> Option<Duration> {
+        let works = matches!(self.node.state, State::Preparing { .. } | State::Finishing { .. });
+        works.then(|| now.saturating_sub(self.live.step_since))
+    }
+
+    /// It works, and has done so for this long, whatever steps it told of.
+    pub(super) fn at_work(&self, now: Duration) -> Option<Duration> {
+        self.at_one_step(now).map(|_| now.saturating_sub(self.live.works_since))
+    }
+
+    /// Whether this is `former`, which took part before, started again: the same copy on the same machine. What another
+    /// receiver on the machine has failed to get, this one does not get.
+    pub(super) fn takes_the_place_of(&self, former: &Self) -> bool {
+        let is_new = !self.node.is_chosen() && self.node.id() != former.node.id();
+        is_new
+            && former.node.is_chosen()
+            && former.is_lost()
+            && self.node.joined.place == former.node.joined.place
+            && self.node.is_same_machine(former.node)
+    }
+
+    /// What is shown of it; `plain` turns sealed bytes into bytes of the plain stream, and a round may follow
+    /// if there are `more_rounds`.
+    pub(super) fn status(&self, plain: impl Fn(u64) -> u64, more_rounds: bool) -> NodeStatus {
+        let Self { node, live } = self;
+        let failed = node.failed();
+        NodeStatus {
+            mac: node.mac(),
+            address: node.joined.peer,
+            hostname: node.joined.inventory.hostname.clone(),
+            phase: node.phase(),
+            received: node.length().unwrap_or_else(|| plain(live.progress.verified.0)),
+            rate: plain(live.rate.per_second),
+            round: node.round(),
+            position: node.position(),
+            may_come_again: more_rounds && failed.is_some_and(|f| f.dead || f.failure.passing),
+            note: node.step.clone(),
+            notes: node.notes.clone(),
+            failure: failed.map(|failed| status::Failure {
+                step: failed.failure.step.clone(),
+                reason: failed.failure.reason.clone(),
+            }),
+        }
+    }
+}
+
+/// Bytes per second between the last two reports that lie a second apart.
+#[derive(Debug, Default)]
+struct Rate {
+    since: Option<(Duration, u64)>,
+    per_second: u64,
+}
+
+impl Rate {
+    fn add(&mut self, position: u64, now: Duration) {
+        let Some((then, before)) = self.since else {
+            self.since = Some((now, position));
+            return;
+        };
+        let millis = u64::try_from(now.saturating_sub(then).as_millis()).unwrap_or(u64::MAX);
+        if millis >= 1000 {
+            self.per_second = position.saturating_sub(before).saturating_mul(1000) / millis;
+            self.since = Some((now, position));
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! One session: nodes gather, prepare, receive one stream down one chain, and leave.
+//!
+//! A [`Session`] knows no socket, clock, thread or file. [`Input`]s go in, with the time that has passed since it began;
+//! [`Effect`]s come out, in the order in which they are to be carried out. What it decides and observes leaves as
+//! [`Effect::Record`]: the session is the fold of these [`Event`]s ([`Book`]), so that another process can take it over
+//! where one has ended ([`Session::resume`]).
+//!
+//! Nodes that missed a part for a passing cause, or came late, are served in a further round: the same again,
+//! with another chain and another attempt at the stream. A lasting session, such as `getstage2`, begins again with
+//! the nodes that have come meanwhile.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use ka::session::{Effect, Gate, Input, Session, SessionSpec};
+//!
+//! let spec = SessionSpec { gate: Gate::First, timeout: Some(Duration::from_secs(60)), ..SessionSpec::new("files", 2) };
+//! let mut session = Session::new(spec, Duration::ZERO);
+//! assert!(session.on(Input::Tick, Duration::from_secs(59)).is_empty());
+//! let effects = session.on(Input::Tick, Duration::from_secs(60));
+//! assert!(matches!(effects[..], [Effect::Record(_)]), "nobody came");
+//! assert!(session.ending().is_some());
+//! ```
+
+pub mod arrival;
+pub mod book;
+pub mod cards;
+mod confirm;
+#[cfg(test)]
+mod confirm_tests;
+pub mod event;
+mod input;
+mod join;
+mod leave;
+mod live;
+pub mod names;
+pub mod node;
+pub mod order;
+pub mod plans;
+mod report;
+mod round;
+#[cfg(test)]
+mod simulator;
+mod slow;
+mod spec;
+pub mod status;
+mod stream;
+pub mod target;
+#[cfg(test)]
+mod tests;
+mod transfer;
+mod trust;
+mod writers;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+pub use arrival::Arrival;
+pub use book::Book;
+pub use confirm::Question;
+pub use event::{Admission, Ending, Event};
+pub use input::{Arriving, ConnectionId, Effect, Golden, Input, Piece, Started, StreamNotice};
+pub use spec::{Gate, SessionSpec};
+pub use target::Target;
+
+use book::{Stage, Terms};
+use live::{Known, Live};
+use node::Node;
+use slow::Limits;
+use stream::Stream;
+use trust::Links;
+
+use crate::chain::NodeId;
+use crate::seal::StreamId;
+use crate::wire::control::{Failure, ToAgent};
+
+/// A session.
+pub struct Session {
+    spec: SessionSpec,
+    /// What is written down.
+    book: Book,
+    /// The present of each node in the book.
+    live: BTreeMap<NodeId, Live>,
+    /// The stream, while it runs, or the chain that it is started for.
+    stream: Option<Box<Stream>>,
+    starting: Vec<(NodeId, SocketAddr)>,
+    /// Which node ever was the predecessor of which.
+    links: Links,
+    /// What the chain of this round has waited for, and those of earlier rounds.
+    limits: Limits,
+    earlier_limits: Limits,
+    /// When it is.
+    now: Duration,
+    began: Duration,
+    last_join: Duration,
+    /// When all nodes had verified the whole stream of this round.
+    released_at: Option<Duration>,
+    /// When a node that is done was let go last.
+    let_go_at: Option<Duration>,
+    effects: Vec<Effect>,
+}
+
+impl Session {
+    /// A session that waits for nodes from now on.
+    #[must_use]
+    pub fn new(spec: SessionSpec, now: Duration) -> Self {
+        Self {
+            spec,
+            book: Book::default(),
+            live: BTreeMap::new(),
+            stream: None,
+            starting: Vec::new(),
+            links: Links::default(),
+            limits: Limits::default(),
+            earlier_limits: Limits::default(),
+            now,
+            began: now,
+            last_join: now,
+            released_at: None,
+            let_go_at: None,
+            effects: Vec::new(),
+        }
+    }
+
+    /// Takes over a session whose process has ended, from its events. Its nodes have no connection yet; they come back.
+    /// The first effect is the record of that.
+    #[must_use]
+    pub fn resume<'a>(
+        spec: SessionSpec,
+        events: impl IntoIterator<Item = &'a Event>,
+        now: Duration,
+    ) -> (Self, Vec<Effect>) {
+        let mut session = Self::new(spec, now);
+        session.book = Book::fold(events, session.terms());
+        session.live = session.book.nodes.keys().map(|id| (*id, Live::new(None, now))).collect();
+        session.record(Event::Resumed);
+        session.released_at = matches!(session.book.stage, Stage::Leaving).then_some(now);
+        for live in session.live.values_mut() {
+            // Its silence counts from when it should be back.
+            (live.lost_at, live.failed_at, live.heard_at) = (Some(now), Some(now), now + leave::REASSEMBLY);
+        }
+        let effects = std::mem::take(&mut session.effects);
+        (session, effects)
+    }
+
+    /// Takes what has happened, at this time since the session's shell began.
+    pub fn on(&mut self, input: Input, now: Duration) -> Vec<Effect> {
+        self.now = self.now.max(now);
+        match input {
+            Input::Hello(arriving) => self.on_hello(*arriving),
+            Input::Message { node, message } => self.on_message(node, message),
+            Input::Closed { node, connection, reason } => self.on_closed(node, connection, &reason),
+            Input::Started(started) => self.on_started(*started),
+            Input::StartFailed(reason) => self.abort("start", &reason, Ending::SourceFailed(reason.clone())),
+            Input::Golden(golden) => {
+                if let Some(stream) = &mut self.stream {
+                    stream.on_golden(golden);
+                }
+            }
+            Input::Stream(notice) => self.on_notice(notice),
+            Input::Admit(admission) => self.admit(admission),
+            Input::Answer { node, confirmed } => self.answer(node, confirmed),
+            Input::Go => {
+                let answer = self.go();
+                self.effects.push(Effect::Went(answer));
+            }
+            Input::Stop { reason } => self.stop(&reason),
+            Input::Tick => self.advance(),
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    /// What it has written down.
+    #[must_use]
+    pub fn book(&self) -> &Book {
+        &self.book
+    }
+
+    /// How it ended, if it has.
+    #[must_use]
+    pub fn ending(&self) -> Option<&Ending> {
+        self.book.ending()
+    }
+
+    /// Whether it was told to begin with the nodes present.
+    #[must_use]
+    pub fn was_told_to_go(&self) -> bool {
+        self.book.go
+    }
+
+    /// Whether a node is one of this session's.
+    #[must_use]
+    pub fn knows(&self, id: NodeId) -> bool {
+        self.book.nodes.contains_key(&id)
+    }
+
+    /// Whether another round may follow.
+    #[must_use]
+    pub fn has_rounds(&self) -> bool {
+        let lasting = matches!(self.spec.gate, Gate::Lasting(_));
+        let open = self.book.given_up.is_none() && !matches!(self.book.stage, Stage::Over(_));
+        // What a process that ended has cost is no fault of the nodes.
+        !lasting && open && self.book.round < self.spec.rounds + self.book.takeovers
+    }
+
+    /// The stream that runs.
+    #[must_use]
+    pub fn stream_id(&self) -> Option<StreamId> {
+        self.stream.as_ref().map(|stream| stream.id())
+    }
+
+    /// Takes what steps can be taken.
+    fn advance(&mut self) {
+        self.judge_absence();
+        self.judge_questions();
+        self.judge_writers();
+        let again = self.has_rounds();
+        match self.book.stage {
+            Stage::Gathering => self.gather(),
+            Stage::Preparing => self.prepare(),
+            Stage::Streaming(_) => {
+                let now = self.now;
+                let decisions = self.stream.as_mut().map(|stream| stream.judge(again, now));
+                self.decide(decisions.unwrap_or_default());
+            }
+            Stage::Leaving | Stage::Over(_) => {}
+        }
+        self.dismiss();
+        if matches!(self.book.stage, Stage::Leaving) {
+            self.go_on();
+        }
+    }
+
+    fn terms(&self) -> Terms {
+        Terms { planned: self.spec.plans.is_some() }
+    }
+
+    /// Writes an event down, here and in the journal, unless it changes nothing.
+    fn record(&mut self, event: Event) {
+        let terms = self.terms();
+        if let Some(id) = event.node() {
+            let Some(before) = self.book.nodes.get(&id).cloned() else { return };
+            self.book.apply(&event, terms);
+            let (Some(after), Some(live)) = (self.book.nodes.get(&id), self.live.get_mut(&id)) else {
+                return;
+            };
+            if *after == before {
+                return;
+            }
+            live.on_change(&before, after, self.now);
+        } else {
+            self.book.apply(&event, terms);
+            self.follow(&event);
+        }
+        self.effects.push(Effect::Record(Box::new(event)));
+    }
+
+    /// The present follows what was written down of more than one node.
+    fn follow(&mut self, event: &Event) {
+        let nodes = &self.book.nodes;
+        self.live.retain(|id, _| nodes.contains_key(id));
+        if let Event::Round { nodes, .. } = event {
+            for id in nodes {
+                if let Some(live) = self.live.get_mut(id) {
+                    live.begin_round(self.now);
+                }
+            }
+        }
+    }
+
+    /// All nodes, with their present.
+    fn nodes(&self) -> impl Iterator<Item = Known<'_>> {
+        // Both maps have the same nodes in the same order.
+        self.book.nodes.values().zip(self.live.values()).map(|(node, live)| Known { node, live })
+    }
+
+    fn node(&self, id: NodeId) -> Option<Known<'_>> {
+        Some(Known { node: self.book.nodes.get(&id)?, live: self.live.get(&id)? })
+    }
+
+    /// Those that wait to be let in.
+    fn waiting(&self) -> impl Iterator<Item = &Node> {
+        self.nodes()
+            .filter(|known| known.node.is_waiting() && known.live.connection.is_some())
+            .map(|known| known.node)
+    }
+
+    /// The members of the running chain.
+    fn members(&self) -> BTreeSet<NodeId> {
+        let chain = self.stream.as_ref().map(|stream| stream.membership.chain());
+        chain.unwrap_or_default().iter().copied().collect()
+    }
+
+    /// Sends a message to a node; one without a connection learns what it must know when it is back.
+    fn tell(&mut self, id: NodeId, message: ToAgent) {
+        if let Some(connection) = self.live.get(&id).and_then(|live| live.connection) {
+            self.effects.push(Effect::Send { connection, message: Box::new(message) });
+        }
+    }
+
+    /// What a person calls the member of a chain.
+    fn label_of(&self, id: NodeId) -> String {
+        self.book.nodes.get(&id).map_or_else(|| id.to_string(), Node::label)
+    }
+}
+
+fn failure(step: &str, reason: String, passing: bool, stream: Option<StreamId>) -> Failure {
+    Failure { step: step.to_owned(), reason, passing, stream }
+}

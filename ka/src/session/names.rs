@@ -1,0 +1,242 @@
+//! Which node gets which name: from a table, from DHCP, or counted.
+//!
+//! A machine keeps its name for as long as the run lasts, whatever round serves it: names are kept by hardware
+//! address.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::hostname;
+use crate::mac::Mac;
+use crate::plan::NodeName;
+
+/// What names a node that no table names (`--hostname`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Naming {
+    /// The DHCP server, if it has a name for the machine; else it keeps the golden node's.
+    #[default]
+    Dhcp,
+    /// Nobody: it keeps the golden node's.
+    Golden,
+    /// Its number.
+    Pattern(Pattern),
+}
+
+/// `dhcp`, `golden`, or a pattern.
+impl FromStr for Naming {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "dhcp" => Ok(Self::Dhcp),
+            "golden" => Ok(Self::Golden),
+            _ => Pattern::parse(text).map(Self::Pattern),
+        }
+    }
+}
+
+/// A name with a number in it: `node%03d`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pattern {
+    before: String,
+    width: usize,
+    after: String,
+}
+
+/// Numbers wider than this are no nodes'.
+const WIDEST: usize = 9;
+
+impl Pattern {
+    /// Reads `TEXT%dTEXT` or `TEXT%0NdTEXT`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        const EXPECTED: &str = "expected dhcp, golden, or a name with a number in it: node%d, or node%03d";
+        let (before, rest) = text.split_once('%').ok_or(EXPECTED)?;
+        let (width, after) = rest.split_once('d').ok_or(EXPECTED)?;
+        let width = match width.strip_prefix('0').map(str::parse) {
+            None if width.is_empty() => 0,
+            Some(Ok(width @ 1..=WIDEST)) => width,
+            _ => return Err(EXPECTED.to_owned()),
+        };
+        let pattern = Self { before: before.to_owned(), width, after: after.to_owned() };
+        let example = pattern.name(1);
+        // Room for a number of five digits, though the pattern may be narrower.
+        if !hostname::is_valid(&pattern.name(99_999)) {
+            return Err(format!(
+                "'{example}' would be no host name: letters, digits and '-', at most {} in all",
+                hostname::LONGEST
+            ));
+        }
+        Ok(pattern)
+    }
+
+    fn name(&self, number: u32) -> String {
+        let mut name = self.before.clone();
+        // Writing to a String never fails.
+        let _ = write!(name, "{number:0width$}{}", self.after, width = self.width);
+        name
+    }
+}
+
+/// How a run's nodes are named.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Names {
+    hosts: BTreeMap<Mac, NodeName>,
+    naming: Naming,
+    /// Names that no other machine gets, in lower case.
+    taken: BTreeSet<String>,
+}
+
+/// What each machine is called; none for one that keeps the golden node's name.
+pub type Given = BTreeMap<Mac, Option<NodeName>>;
+
+impl Names {
+    /// Names by the table first, and for all others by `naming`. The golden node's name is given to no other machine,
+    /// but as what all of them keep.
+    #[must_use]
+    pub fn new(hosts: BTreeMap<Mac, NodeName>, naming: Naming, golden: &str) -> Self {
+        let mut taken: BTreeSet<String> =
+            hosts.values().map(|name| name.hostname.to_ascii_lowercase()).collect();
+        taken.extend([golden, golden.split('.').next().unwrap_or_default()].map(str::to_ascii_lowercase));
+        Self { hosts, naming, taken }
+    }
+
+    /// Names the machines that have none yet, in this order, each with the name that DHCP has for it (empty if
+    /// none).
+    #[must_use]
+    pub fn give<'a>(
+        &self,
+        given: &Given,
+        machines: impl IntoIterator<Item = (Mac, &'a str)>,
+    ) -> Vec<(Mac, Option<NodeName>)> {
+        let mut taken = self.taken.clone();
+        taken.extend(given.values().flatten().map(|name| name.hostname.to_ascii_lowercase()));
+        let (mut new, mut counted) = (Vec::<(Mac, Option<NodeName>)>::new(), 0);
+        for (mac, told) in machines {
+            if given.contains_key(&mac) || new.iter().any(|(known, _)| *known == mac) {
+                continue;
+            }
+            let name = self.hosts.get(&mac).cloned().or_else(|| {
+                let hostname = self.find(mac, told, &taken, &mut counted)?;
+                Some(NodeName { hostname, address: None, cards: Vec::new() })
+            });
+            if let Some(name) = &name {
+                log::info!("{mac} will be {}", name.hostname);
+                taken.insert(name.hostname.to_ascii_lowercase());
+            }
+            new.push((mac, name));
+        }
+        new
+    }
+
+    fn find(&self, mac: Mac, told: &str, taken: &BTreeSet<String>, counted: &mut u32) -> Option<String> {
+        match &self.naming {
+            Naming::Golden => None,
+            Naming::Dhcp if told.is_empty() => None,
+            Naming::Dhcp => {
+                let wrong = if !hostname::is_valid(told) {
+                    "is no host name"
+                } else if taken.contains(&told.to_ascii_lowercase()) {
+                    "is another machine's"
+                } else {
+                    return Some(told.to_owned());
+                };
+                log::warn!("{mac} keeps the golden node's name: '{told}', which DHCP has for it, {wrong}");
+                None
+            }
+            Naming::Pattern(pattern) => loop {
+                *counted += 1;
+                let name = pattern.name(*counted);
+                if !taken.contains(&name.to_ascii_lowercase()) {
+                    return Some(name);
+                }
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mac(last: u8) -> Mac {
+        format!("52:54:00:00:00:{last:02x}").parse().unwrap()
+    }
+
+    fn hosts(names: &[(u8, &str)]) -> BTreeMap<Mac, NodeName> {
+        let name = |hostname: &str| NodeName { hostname: hostname.into(), address: None, cards: Vec::new() };
+        names.iter().map(|(last, hostname)| (mac(*last), name(hostname))).collect()
+    }
+
+    fn of(given: &Given, last: u8) -> Option<&str> {
+        given.get(&mac(last))?.as_ref().map(|name| name.hostname.as_str())
+    }
+
+    #[test]
+    fn patterns() {
+        for (text, first, hundredth) in [
+            ("node%d", "node1", "node100"),
+            ("n%03d.rack1", "n001.rack1", "n100.rack1"),
+            ("%02d", "01", "100"),
+        ] {
+            let pattern = Pattern::parse(text).unwrap();
+            assert_eq!((pattern.name(1).as_str(), pattern.name(100).as_str()), (first, hundredth));
+        }
+        let long = format!("{}%d", "x".repeat(60));
+        for bad in [
+            "",
+            "node",
+            "node%",
+            "node%s",
+            "node%3d",
+            "node%00d",
+            "node%0999d",
+            "no de%d",
+            "-%d",
+            &long,
+            "a%d%d",
+        ] {
+            assert!(Pattern::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn numbers_follow_the_order_and_stay() {
+        let naming = Naming::Pattern(Pattern::parse("node%d").unwrap());
+        let mut given = Given::new();
+        let names = Names::new(hosts(&[(9, "head"), (8, "node2")]), naming, "golden");
+        given.extend(names.give(&given, [(mac(3), "x"), (mac(9), ""), (mac(1), "")]));
+        // Number 2 is somebody else's by the table, though that machine is not here.
+        assert_eq!(
+            [of(&given, 3), of(&given, 9), of(&given, 1)],
+            [Some("node1"), Some("head"), Some("node3")]
+        );
+        // A further round has others in front.
+        given.extend(names.give(&given, [(mac(4), ""), (mac(1), ""), (mac(3), "")]));
+        assert_eq!(
+            [of(&given, 3), of(&given, 1), of(&given, 4)],
+            [Some("node1"), Some("node3"), Some("node4")]
+        );
+    }
+
+    #[test]
+    fn what_dhcp_says_is_looked_at() {
+        let mut given = Given::new();
+        let names = Names::new(hosts(&[(9, "head")]), Naming::Dhcp, "golden");
+        given.extend(names.give(
+            &given,
+            [(mac(1), "n1"), (mac(2), "N1"), (mac(3), ""), (mac(4), "a b"), (mac(5), "head"), (mac(9), "y")],
+        ));
+        let found: Vec<_> = [1, 2, 3, 4, 5, 9].iter().map(|last| of(&given, *last)).collect();
+        assert_eq!(found, [Some("n1"), None, None, None, None, Some("head")]);
+        let mut given = Given::new();
+        let names = Names::new(BTreeMap::new(), Naming::Golden, "golden");
+        given.extend(names.give(&given, [(mac(1), "n1")]));
+        assert_eq!(of(&given, 1), None);
+    }
+}
