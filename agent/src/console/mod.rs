@@ -3,7 +3,7 @@
 //! It is a child of PID 1 beside the work, from the first moment of stage1 until the reboot, and the two share only
 //! files: the log, the node's key of this boot, and the step that it is at ([`trace`]). So nothing that a viewer does
 //! holds up the work. Each viewer has a thread, which reads no further than the viewer takes; their number is limited,
-//! and those that prove nothing make room ([`places`]).
+//! and those that prove nothing make room (`places`).
 
 mod conversation;
 mod log_tail;
