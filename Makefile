@@ -69,7 +69,7 @@ qemu-test: agent build
 # Peers to measure against, and only for that.
 bench: PACKAGES += iperf3 mbuffer udpcast aria2 opentracker mktorrent
 bench: agent build
-	cargo build --release --locked -p ka-tests --example aead_cost --example pack_cost --example faults --example hostile
+	cargo build --release --locked -p ka-tests --example aead_cost --example proof_cost --example pack_cost --example faults --example hostile
 	initramfs/build-agent --example unpack_cost
 	SEED="$(SEED)" COUNT="$(COUNT)" tests/bench/run --cases "$(CASES)" --nodes "$(NODES)" --rate "$(RATE)" --size "$(SIZE)" --runs "$(RUNS)"
 
@@ -83,9 +83,10 @@ lint: setup $(DENY) advisories
 	@$(call lint,cargo fmt,cargo fmt --version,cargo fmt --all --check)
 	@$(call lint,cargo clippy,cargo clippy --version,cargo clippy --workspace --all-targets --locked -- -D warnings)
 	@$(call lint,cargo doc,rustdoc --version,RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps --locked)
+	@$(call lint,the fuzz targets' lock file,cargo --version,cargo metadata --quiet --locked --format-version 1 --manifest-path tests/fuzz/Cargo.toml >/dev/null)
 	@$(call lint,prose,python3 --version,tests/lint/prose)
 	@$(call lint,cargo deny,$(DENY) --version,cargo fetch --quiet --locked && $(DENY) --offline check bans licenses sources)
-	@$(call lint,shellcheck,shellcheck --version,shellcheck -x -P SCRIPTDIR $$(grep -rlE --exclude='*.py' '^#!/bin/(ba)?sh|^# shellcheck shell=' .ci initramfs qemu tests/fuzz/run))
+	@$(call lint,shellcheck,shellcheck --version,shellcheck -x -P SCRIPTDIR $$(grep -rlE --exclude='*.py' '^#!/bin/(ba)?sh|^# shellcheck shell=' .ci initramfs qemu tests/fuzz/run controller/tests/unit))
 
 # Known faults of the dependencies. The list of them is fetched each time: an old one would be silent about the new ones.
 # Where it cannot be had, nothing was checked, and that is said.

@@ -51,6 +51,15 @@ def plant_some(folder, kind):
     os.setxattr(at(f"{kind}-some"), "system.posix_acl_access", access)
     os.mkdir(at(f"{kind}-folder"), 0o2750)
     os.chown(at(f"{kind}-folder"), 1000, 1001)
+    # Both ACLs, and an attribute beside them: a kernel's list of names may lack one that comes behind another.
+    for name, *acls in (("acls", "access", "default"), ("access-acl", "access"), ("default-acl", "default")):
+        os.mkdir(at(f"{kind}-{name}"))
+        for one in acls:
+            os.setxattr(at(f"{kind}-{name}"), f"system.posix_acl_{one}", access)
+        os.setxattr(at(f"{kind}-{name}"), "user.comment", name.encode())
+        _write(at(f"{kind}-{name}/inside"))
+        os.utime(at(f"{kind}-{name}/inside"), ns=(0, 1_234_567_891 * SECOND))
+        os.utime(at(f"{kind}-{name}"), ns=(0, 1_234_567_892 * SECOND))
     for name in ("some", "large", "holes", "folder"):
         os.utime(at(f"{kind}-{name}"), ns=(0, 1_234_567_890 * SECOND + 123_456_789 // step * step))
 
@@ -194,8 +203,8 @@ def _contents(at):
 
 
 GETFLAGS, SETFLAGS = 0x80086601, 0x40086602  # linux/fs.h
-FLAGS = {"c": 0x4, "S": 0x8, "i": 0x10, "a": 0x20, "d": 0x40, "A": 0x80, "m": 0x400, "D": 0x1_0000, "C": 0x80_0000,
-         "F": 0x4000_0000}
+FLAGS = {"s": 0x1, "u": 0x2, "c": 0x4, "S": 0x8, "i": 0x10, "a": 0x20, "d": 0x40, "A": 0x80, "m": 0x400, "j": 0x4000,
+         "t": 0x8000, "D": 0x1_0000, "T": 0x2_0000, "C": 0x80_0000, "x": 0x200_0000, "F": 0x4000_0000}
 
 
 def _flags(at):
@@ -234,28 +243,65 @@ PROJECT = 4242
 
 
 def _traits(folder):
-    """What chattr(1) and xfs_io(8) set on what is still empty, projects, and more attributes than a MiB."""
+    """What chattr(1) and xfs_io(8) set, projects, attributes of more than a MiB, many names of one file."""
     os.mkdir(folder)
     at = functools.partial(os.path.join, folder)
-    for letters in ("C", "c", "m", "cd"):
+    for letters in ("C", "c", "m", "cd", "s", "u", "S", "d", "A", "j", "t", "x"):
         _write(at(f"file-{letters}"), b"")
         set_flags(at(f"file-{letters}"), letters)
         _write(at(f"file-{letters}"), b"compressible " * 10_000)
-    for letters in ("C", "c", "F"):
+    for letters in ("C", "c", "F", "S", "d", "A", "D", "T", "t", "x"):
         os.mkdir(at(f"folder-{letters}"))
         set_flags(at(f"folder-{letters}"), letters)
         _write(at(f"folder-{letters}/Inside"), b"compressible " * 10_000)
+    _write(at("property"), b"")
+    _try(os.setxattr, at("property"), "btrfs.compression", b"lzo")
+    _write(at("property"), b"compressible " * 10_000)
     _projects(at)
-    _write(at("wishes"), b"")
-    set_more(at("wishes"), xflags=XFLAG_EXTSIZE, extsize=16 * BLOCK)
-    _write(at("wishes"), b"large extents\n" * 1000)
+    _wishes(at)
     _many_attributes(at("attributes"))
+    _many_names(at)
     _write(at("measured"))
-    # What IMA's policies for files' hashes leave: a kind, and a SHA-1.
+    # What IMA's policies for files' hashes leave: a kind, and a SHA-1. For EVM, the head of a signature.
     _try(os.setxattr, at("measured"), "security.ima", b"\x01" + bytes(range(20)))
+    _try(os.setxattr, at("measured"), "security.evm", b"\x03\x02\x04" + bytes(range(64)))
+    for letters in ("i", "a"):
+        _write(at(f"file-{letters}"))
+        os.mkdir(at(f"folder-{letters}"))
+        _write(at(f"folder-{letters}/inside"))
     for below, folders, files in os.walk(folder, topdown=False):
         for path in [os.path.join(below, name) for name in files] + [below]:
             os.utime(path, ns=(0, 1_345_678_904 * SECOND + 11))
+    for letters in ("i", "a"):
+        set_flags(at(f"file-{letters}"), letters)
+        set_flags(at(f"folder-{letters}"), letters)
+
+
+def _wishes(at):
+    """Sizes of extents, and the flags that only XFS knows."""
+    block = 16 * BLOCK
+    for name, is_folder, xflags, sizes in (
+        ("wishes", False, XFLAG_EXTSIZE, {"extsize": block}), ("wishes-cow", False, XFLAG_COWEXTSIZE, {"cowextsize": block}),
+        ("wishes-whole", False, XFLAG_NODEFRAG, {}), ("wishes-folder", True, XFLAG_EXTSZINHERIT, {"extsize": block}),
+        ("wishes-links", True, XFLAG_NOSYMLINKS, {}), ("wishes-stream", True, XFLAG_FILESTREAM, {}),
+    ):
+        if is_folder:
+            os.mkdir(at(name))
+            set_more(at(name), xflags=xflags, **sizes)
+            _write(at(f"{name}/inside"), b"large extents\n" * 1000)
+        else:
+            _write(at(name), b"")
+            set_more(at(name), xflags=xflags, **sizes)
+            _write(at(name), b"large extents\n" * 1000)
+
+
+def _many_names(at):
+    """More names than a kilobyte of a pax record holds; XFS and ext4 have room for tens of thousands."""
+    os.mkdir(at("names"))
+    _write(at("names/0000"))
+    for number in range(1, 1000):
+        if not _try(os.link, at("names/0000"), at(f"names/{number:04}")):
+            break
 
 
 def _projects(at):
@@ -263,6 +309,8 @@ def _projects(at):
     os.mkdir(at("project"))
     set_more(at("project"), xflags=XFLAG_PROJECT_INHERIT, project=PROJECT)
     _write(at("project/inherits"))
+    os.mkdir(at("project-none"))
+    set_more(at("project-none"), xflags=XFLAG_PROJECT_INHERIT)
     os.mkdir(at("project/folder"))
     _write(at("project/folder/inherits"))
     _write(at("project/other"))
@@ -281,10 +329,11 @@ def _many_attributes(path):
     _write(path)
 
 
-XFLAG_PROJECT_INHERIT, XFLAG_EXTSIZE = 0x200, 0x800  # linux/fs.h
+XFLAG_PROJECT_INHERIT, XFLAG_NOSYMLINKS, XFLAG_EXTSIZE, XFLAG_EXTSZINHERIT = 0x200, 0x400, 0x800, 0x1000  # linux/fs.h
+XFLAG_NODEFRAG, XFLAG_FILESTREAM, XFLAG_COWEXTSIZE = 0x2000, 0x4000, 0x1_0000
 FSGETXATTR, FSSETXATTR = 0x801C581F, 0x401C5820
 FSXATTR = struct.Struct("=IIIII8x")
-UNKNOWN = (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSPC, errno.E2BIG, errno.ENOSYS)
+UNKNOWN = (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSPC, errno.E2BIG, errno.ENOSYS, errno.EMLINK, errno.EPERM)
 
 
 def _try(function, *arguments):
@@ -298,23 +347,24 @@ def _try(function, *arguments):
     return True
 
 
-def set_flags(path, letters):
-    """Add flags to a file or directory; false where the file system knows no such thing."""
+def set_flags(path, letters, without=""):
+    """Add and remove flags of a file or directory; false where the file system knows no such thing."""
     def change(file):
         word = bytearray(8)
         fcntl.ioctl(file, GETFLAGS, word)
         flags = struct.unpack("=I4x", word)[0] | sum(FLAGS[letter] for letter in letters)
+        flags &= ~sum(FLAGS[letter] for letter in without)
         fcntl.ioctl(file, SETFLAGS, struct.pack("=I4x", flags))
     return _on_open(path, change)
 
 
-def set_more(path, xflags=0, extsize=0, project=0):
+def set_more(path, xflags=0, extsize=0, project=0, cowextsize=0):
     """Set a project and wishes for extents; false where the file system knows no such thing."""
     def change(file):
         word = bytearray(FSXATTR.size)
         fcntl.ioctl(file, FSGETXATTR, word)
-        now, _, count, _, cow = FSXATTR.unpack(word)
-        fcntl.ioctl(file, FSSETXATTR, FSXATTR.pack(now | xflags, extsize, count, project, cow))
+        now, _, count, _, _ = FSXATTR.unpack(word)
+        fcntl.ioctl(file, FSSETXATTR, FSXATTR.pack(now | xflags, extsize, count, project, cowextsize))
     return _on_open(path, change)
 
 
@@ -327,14 +377,11 @@ def _on_open(path, change):
 
 
 def unseal(root):
-    """Take every flag off the material again, so that it can be changed or removed."""
-    for folder, folders, files in os.walk(os.path.join(root, FOLDER, "flags")):
+    """Take `+i` and `+a` off the material again, so that it can be changed or removed."""
+    sealed = [os.path.join(root, FOLDER, "flags"), os.path.join(root, "opt", TRAITS)]
+    for folder, folders, files in (found for top in sealed for found in os.walk(top)):
         for path in [folder] + [os.path.join(folder, name) for name in files]:
-            file = os.open(path, os.O_RDONLY)
-            try:
-                fcntl.ioctl(file, SETFLAGS, struct.pack("=I4x", 0))
-            finally:
-                os.close(file)
+            set_flags(path, "", without="ia")
 
 
 def _times(at):

@@ -128,6 +128,7 @@ class Story:
                     second_mac=self.golden.second_mac,
                     **GOLDEN_CARD))
                 self.server.wait_ready()
+            self.hook("before_images")
             with self.report.step("kactl init, desc and image"):
                 self.describe_and_make_images()
             try:

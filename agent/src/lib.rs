@@ -9,7 +9,7 @@
 //! use std::path::Path;
 //!
 //! // What would the system below a directory start? One that is not there starts nothing.
-//! assert!(ka_agent::kexec::default_entry(Path::new("/nonexistent")).is_err());
+//! assert!(ka_agent::kexec::default_entry(Path::new("/nonexistent"), &mut Vec::new()).is_err());
 //! ```
 #![forbid(unsafe_code)]
 #![warn(clippy::print_stdout, clippy::print_stderr)]

@@ -13,6 +13,8 @@ pub mod read;
 use std::path::{Path, PathBuf};
 
 use ka::wire;
+use ka_host::atomic::FileError;
+use ka_host::guarded;
 
 use crate::lists::node_set::Groups;
 use profiles::Profiles;
@@ -28,6 +30,9 @@ pub const TEMPLATE: &str = include_str!("config/ka.toml");
 /// The HTTP port for the boot files. It is next to the nodes' ports, because a golden node may run a web server too.
 const HTTP_PORT: u16 = 30766;
 const BOOTED_PORT: u16 = 30767;
+
+/// Nodes of one address that a session takes.
+const PER_ADDRESS: u16 = 256;
 
 /// The configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,19 +52,34 @@ pub struct Config {
 }
 
 /// How nodes are reached.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Net {
     /// The only interface for nodes.
     pub interface: Option<String>,
+    /// Nodes that may have one address: behind a router that translates addresses, or on one machine.
+    pub per_address: u16,
+}
+
+impl Default for Net {
+    fn default() -> Self {
+        Self { interface: None, per_address: PER_ADDRESS }
+    }
 }
 
 impl Net {
     fn read(mut section: Section<'_>) -> Self {
-        let read = Self { interface: section.get("interface") };
+        let mut read = Self { interface: section.get("interface"), ..Self::default() };
+        section.set("per_address", &mut read.per_address);
+        if read.per_address == 0 {
+            section.fault("per_address: with 0 no node could join; expected 1 to 65535");
+        }
         section.end();
         read
     }
 }
+
+/// What others may never do in [`Directories::run`]. The group's way through is an ACL's mask.
+const CLOSED: u32 = 0o067;
 
 /// Where ka keeps its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,6 +140,21 @@ impl Directories {
     #[must_use]
     pub fn own(&self) -> Vec<PathBuf> {
         vec![self.state.clone(), self.log.clone(), self.keys.clone(), self.bmc.clone()]
+    }
+
+    /// What is remembered of the runs.
+    #[must_use]
+    pub fn journals(&self) -> PathBuf {
+        self.state.join("runs")
+    }
+
+    /// Makes [`Directories::run`] if it is not there, for root alone, whatever the umask. Who has been given a way through
+    /// it keeps that.
+    ///
+    /// # Errors
+    /// [`FileError`]: what the system said, or that it is somebody else's.
+    pub fn make_run(&self) -> Result<(), FileError> {
+        guarded::shared_directory(&self.run, 0o700, CLOSED)
     }
 
     /// The leases of waiting and active runs.
@@ -251,7 +286,7 @@ mod tests {
             router: Ipv4Addr::new(10, 1, 0, 1),
         };
         let shown = Config {
-            net: Net { interface: Some("eth1".into()) },
+            net: Net { interface: Some("eth1".into()), ..Net::default() },
             pxe: Pxe {
                 interface: Some("eth1".into()),
                 address: Some(Ipv4Addr::new(10, 0, 0, 1)),
@@ -275,6 +310,7 @@ mod tests {
                 "ka.toml:3:1: unknown field `interfaec`, expected one of `interface`",
             ),
             ("[ports]\ncontrol = 70000\n", "ka.toml:2:11: "),
+            ("[net]\nper_address = 0\n", "ka.toml:1:1: per_address: with 0 no node"),
             ("[ports]\nhttp = 30765\n", "ka.toml:1:1: control and http are both port 30765"),
             ("[pxe]\n\nrange = \"10.0.0.9,10.0.0.2\"\n", "ka.toml:3:9: 10.0.0.9 is above 10.0.0.2"),
             ("[pxe]\nvlan = 4095\n", "ka.toml:2:8: expected a VLAN from 1 to 4094"),

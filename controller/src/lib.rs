@@ -20,6 +20,7 @@ pub mod console;
 pub mod exit;
 pub mod golden;
 pub mod hub;
+pub mod journal;
 pub mod lists;
 pub mod log_server;
 pub mod logging;

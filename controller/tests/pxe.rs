@@ -410,6 +410,32 @@ fn no_other_user_stops_the_server() {
     );
 }
 
+/// dnsmasq keeps a transfer for half a minute for whoever never answers, and has places for a few.
+#[test]
+fn requests_that_are_never_confirmed_keep_nobody_from_tftp() {
+    let site = Site::new("flood");
+    let pxe = site.start_pxe(&["--interface", "srv"]);
+    pxe.wait_for_line("every machine boots from its disk");
+    assert!(!pxe.log().contains("cannot limit its requests"), "{}", pxe.log());
+    done(&mut site.in_client(&["ip", "addr", "add", "10.77.0.201/24", "dev", "cli"]));
+    // Each from a port of its own, as a machine that is reset again and again; they go on while another one asks.
+    let flood = "import socket, sys\n\
+                 held = []\n\
+                 while True:\n\
+                 \x20   s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+                 \x20   s.bind(('10.77.0.201', 0))\n\
+                 \x20   s.sendto(b'\\0\\1all.rdz\\0octet\\0', ('10.77.0.1', 69))\n\
+                 \x20   held = held[-500:] + [s]\n\
+                 \x20   if len(held) == 500: print('held', flush=True)\n";
+    let mut flood = site.in_client(&["/usr/bin/python3", "-c", flood]);
+    let mut flood = flood.stdout(Stdio::piped()).spawn().unwrap();
+    let mut held = [0; 5];
+    std::io::Read::read_exact(flood.stdout.as_mut().unwrap(), &mut held).unwrap();
+    let got = site.tftp("all.rdz");
+    end(&mut flood);
+    assert_eq!(got.as_deref(), Some(b"stage1".as_slice()), "{}", pxe.log());
+}
+
 #[test]
 fn a_machine_keeps_its_address_whatever_it_calls_itself() {
     let site = Site::new("n");

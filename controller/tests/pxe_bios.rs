@@ -5,21 +5,33 @@
 mod site;
 
 use std::fs;
+use std::path::Path;
 use std::process::{Child, Stdio};
 
 use kactl::rendezvous::lease::{Allowed, HeldLease};
 use site::{Site, done, end, lease, wait_until};
 
-/// A machine on the client's side of the wire, which boots from the network only.
+/// A machine on the client's side of the wire, which boots from the network first.
 struct Machine(Child);
 
 impl Machine {
+    /// It has no disk.
     fn start(site: &Site) -> Self {
-        let tap = "netdev=n,mac=52:54:00:77:00:01";
+        Self::with(site, "52:54:00:77:00:01", &["-boot", "n"])
+    }
+
+    /// It has a disk, which is the next that it boots from.
+    fn with_disk(site: &Site, mac: &str, disk: &Path, serial: &Path) -> Self {
+        let disk = format!("file={},format=raw,if=virtio", disk.display());
+        let serial = format!("file:{}", serial.display());
+        Self::with(site, mac, &["-boot", "order=nc", "-drive", &disk, "-serial", &serial])
+    }
+
+    fn with(site: &Site, mac: &str, more: &[&str]) -> Self {
         let mut qemu = site.in_client(&["qemu-system-x86_64", "-accel", "tcg", "-m", "256", "-nodefaults"]);
-        qemu.args(["-display", "none", "-no-reboot", "-boot", "n", "-device"]);
-        qemu.arg(format!("virtio-net-pci,{tap}"));
-        qemu.args(["-netdev", "tap,id=n,ifname=tap0,script=no,downscript=no"]);
+        qemu.args(["-display", "none", "-no-reboot", "-device"]);
+        qemu.arg(format!("virtio-net-pci,netdev=n,mac={mac}"));
+        qemu.args(["-netdev", "tap,id=n,ifname=tap0,script=no,downscript=no"]).args(more);
         let log = fs::File::create(site.directory.path().join("qemu")).unwrap();
         Self(qemu.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("QEMU is needed"))
     }
@@ -31,9 +43,9 @@ impl Drop for Machine {
     }
 }
 
-#[test]
-fn a_bios_machine_loads_over_http_and_over_tftp_where_that_fails() {
-    let site = Site::new("bios");
+/// A wire on which a virtual machine is the client.
+fn site_for_a_machine(name: &str) -> Site {
+    let site = Site::new(name);
     for line in [
         "ip link add br0 type bridge",
         "ip link set cli master br0",
@@ -43,6 +55,81 @@ fn a_bios_machine_loads_over_http_and_over_tftp_where_that_fails() {
     ] {
         done(&mut site.in_client(&line.split(' ').collect::<Vec<_>>()));
     }
+    site
+}
+
+/// What the disk's boot code writes to the serial port.
+const BOOTED: &str = "the disk has booted";
+
+/// A boot sector that writes [`BOOTED`] to the first serial port, and halts.
+fn boot_sector() -> Vec<u8> {
+    let code: &[&[u8]] = &[
+        &[0xfa],                         // cli
+        &[0xea, 0x06, 0x7c, 0x00, 0x00], // jmp 0:0x7c06
+        &[0x31, 0xc0],                   // xor ax, ax
+        &[0x8e, 0xd8],                   // mov ds, ax
+        &[0xfc],                         // cld
+        &[0xbe, 0x28, 0x7c],             // mov si, text
+        &[0xac],                         // next: lodsb
+        &[0x84, 0xc0],                   // test al, al
+        &[0x74, 0x12],                   // jz end
+        &[0x88, 0xc3],                   // mov bl, al
+        &[0xba, 0xfd, 0x03],             // mov dx, the line's status
+        &[0xec],                         // busy: in al, dx
+        &[0xa8, 0x20],                   // test al, 0x20
+        &[0x74, 0xfb],                   // jz busy
+        &[0xba, 0xf8, 0x03],             // mov dx, the line's data
+        &[0x88, 0xd8],                   // mov al, bl
+        &[0xee],                         // out dx, al
+        &[0xeb, 0xe9],                   // jmp next
+        &[0xf4],                         // end: hlt
+        &[0xeb, 0xfd],                   // jmp end
+        BOOTED.as_bytes(),               // text
+    ];
+    let mut sector = code.concat();
+    sector.resize(510, 0);
+    sector.extend([0x55, 0xaa]);
+    sector
+}
+
+/// Each way in which a boot loader is left for the disk, on the firmware and ROM that QEMU has.
+#[test]
+fn a_bios_machine_boots_its_disk_in_each_way_that_can_be_set() {
+    let site = site_for_a_machine("local");
+    let ways = [
+        ("52:54:00:77:00:11", "bios = \"lpxelinux\"\nlocal_pxelinux = \"LOCALBOOT 0\""),
+        ("52:54:00:77:00:12", "bios = \"pxelinux\"\nlocal_pxelinux = \"LOCALBOOT -1\""),
+        ("52:54:00:77:00:13", "bios = \"lpxelinux\"\nlocal_pxelinux = \"chain.c32 hd0\""),
+        ("52:54:00:77:00:14", "bios = \"undionly\"\nlocal_ipxe = \"exit 1\""),
+        ("52:54:00:77:00:15", "bios = \"undionly\"\nlocal_ipxe = \"exit 0\""),
+        ("52:54:00:77:00:16", "bios = \"undionly\"\nlocal_ipxe = \"sanboot\""),
+    ];
+    for (mac, settings) in ways {
+        site.configure(&format!("[pxe.machine.\"{mac}\"]\n{settings}\n"));
+    }
+    let pxe = site.start_pxe(&["--interface", "srv"]);
+    pxe.wait_for_line("serving on srv");
+    for (mac, settings) in ways {
+        let at = |name: &str| site.directory.path().join(name);
+        let (disk, serial) = (at("disk"), at("serial"));
+        let mut image = boot_sector();
+        image.resize(1 << 20, 0);
+        fs::write(&disk, image).unwrap();
+        fs::write(&serial, "").unwrap();
+        let _machine = Machine::with_disk(&site, mac, &disk, &serial);
+        wait_until(&format!("the disk of {mac}, with {settings}"), || {
+            fs::read(&serial).is_ok_and(|said| String::from_utf8_lossy(&said).contains(BOOTED))
+        });
+        // Only the loader's way led there: the machine has read what it is to boot.
+        let menu = mac.replace(':', "-");
+        let read = format!("01-{menu} to 10.77.0.");
+        assert!(pxe.log().contains(&read), "{settings}: {read}: {}", pxe.log());
+    }
+}
+
+#[test]
+fn a_bios_machine_loads_over_http_and_over_tftp_where_that_fails() {
+    let site = site_for_a_machine("bios");
     // A kernel as far as boot loaders can see.
     fs::copy("/usr/lib/ipxe/ipxe.lkrn", site.boot().join("vmlinuz")).unwrap();
     fs::write(site.boot().join("all.rdz"), vec![7; 3 << 20]).unwrap();

@@ -1,4 +1,4 @@
-//! The service that runs `kactl pxe`, judged by systemd itself. Needs systemd-analyze.
+//! The service that runs `kactl pxe`, judged by systemd itself, and run by it. Needs systemd and, to run it, root.
 #![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
 
 use std::fs;
@@ -44,5 +44,34 @@ fn the_unit_leaves_little_to_an_attacker() {
             said.lines().any(|line| line.starts_with('✓') && line.contains(given_up)),
             "{given_up}: {said}"
         );
+    }
+}
+
+/// A real systemd in a container of its own, with all that the unit takes away.
+#[test]
+fn systemd_runs_the_unit_and_machines_boot_from_it() {
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "this test needs root, for namespaces and a systemd in them"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path();
+    let container = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/unit/container");
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=10", "300", "unshare", "--pid", "--fork", "--kill-child"]);
+    command.args(["--mount", "--uts", "--ipc", "--net", "--cgroup"]).arg(container);
+    let ran = command.arg(env!("CARGO_BIN_EXE_kactl")).arg(unit()).arg(out).output().unwrap();
+    let read = |name: &str| fs::read_to_string(out.join(name)).unwrap_or_default();
+    let trace = format!("{}{}", String::from_utf8_lossy(&ran.stderr), read("trace"));
+    assert_eq!((read("http"), read("tftp")), ("stage1\n".into(), "stage1\n".into()), "{trace}");
+    assert_eq!((read("dhcp"), read("mode")), ("lease\n".into(), "710\n".into()), "{trace}");
+    assert_eq!(read("result"), "success\n", "{trace}");
+    // Name, user, whether it can gain rights, and whether its system calls are filtered.
+    let processes = read("processes");
+    for (name, root) in [("kactl", true), ("dnsmasq", false)] {
+        let words = processes.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        let found = words.into_iter().find(|words| words.first() == Some(&name));
+        let [_, uid, no_new_privs, seccomp] = found.as_deref().unwrap() else { panic!("{processes}") };
+        assert_eq!((*uid == "0", *no_new_privs, *seccomp), (root, "1", "2"), "{processes}");
     }
 }

@@ -32,3 +32,4 @@ pub mod terminal;
 pub mod tool;
 pub mod usage;
 pub mod words;
+pub mod xattrs;

@@ -186,10 +186,7 @@ fn errors_name_file_line_column_and_what_was_expected() {
         ("size=1M, attrs=GUID:60", "script:1:10: `attrs=` belongs to a GPT"),
         ("label: gpt\n,1M,L,*", "script:2:7: `bootable` belongs to a MBR"),
         ("label: gpt\nsize=1M, name=\"\\x00\"", "script:2:16: expected a name of at most 36 characters"),
-        (
-            "size=+5M",
-            "script:1:6: `+5M` changes an existing partition: expected an absolute number",
-        ),
+        ("size=+5M", "script:1:6: `+5M` changes an existing partition: expected an absolute number"),
         ("start=-5M, size=1M", "script:1:7: `-5M` changes"),
         ("size=fill*0", "script:1:6: expected a weight from 1 to 1000 after `fill*`, found `0`"),
         ("size=1M, type=quux", "script:1:15: expected a type of a MBR: two hex digits, an alias such as"),

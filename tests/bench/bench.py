@@ -50,7 +50,7 @@ class Bench:
 
     def __init__(self, options, scratch, kactl, agent, examples, store):
         self.options, self.scratch = options, scratch
-        aead, self.hostile = examples / "aead_cost", examples / "hostile"
+        aead, self.hostile, self.proof_cost = (examples / name for name in ("aead_cost", "hostile", "proof_cost"))
         self._aead, self._store = aead, store
         self.ka = Ka(kactl, agent, scratch / "ka")
         self.ka_with_timestamps = Ka(kactl, agent, scratch / "ka-timestamps", timestamps=True)

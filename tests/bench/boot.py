@@ -20,7 +20,7 @@ HTTP_PORT = 30766
 # Enough for the largest crowd, with those that are slow beside it.
 MACHINES = 1100
 # One address more for each machine than the switch's own.
-NETWORK, PREFIX = "10.78.0.0", 16
+NETWORK, PREFIX, SERVER = "10.78.0.0", 16, "10.78.0.1"
 
 
 def boot(bench):
@@ -59,10 +59,10 @@ def server(bench, network, files):
         (folder / name).write_bytes(os.urandom(size))
     folders = {name: str(place / name) for name in ("state", "run", "keys", "log")}
     (place / "ka.toml").write_text("[directories]\n" + "".join(f'{k} = "{v}"\n' for k, v in folders.items()))
-    run(*network.inside(0, "ip", "addr", "add", f"10.78.0.1/{PREFIX}", "dev", "eth0"))
+    run(*network.inside(0, "ip", "addr", "add", f"{SERVER}/{PREFIX}", "dev", "eth0"))
     lines = [f"addr add {address(number)}/{PREFIX} dev eth0" for number in range(MACHINES)]
     run(*network.inside(1, "ip", "-batch", "-"), input="\n".join(lines) + "\n")
-    words = [bench.ka.kactl, "pxe", "--config", place / "ka.toml", "--interface", "eth0", "--address", "10.78.0.1",
+    words = [bench.ka.kactl, "pxe", "--config", place / "ka.toml", "--interface", "eth0", "--address", SERVER,
              "--range", "10.78.128.1,10.78.191.254"]
     pxe = Process([str(word) for word in network.inside(0, *words)], place / "pxe.log")
     try:
@@ -87,7 +87,7 @@ def wire_seconds(bench, network, _):
 
 def crowd(bench, network, protocol, machines, size):
     """All machines at once, in one process on host 1, each with that many bytes to load; what it says of them."""
-    words = ["python3", HERE / "crowd.py", protocol, machines, "10.78.0.1", HTTP_PORT, size]
+    words = ["python3", HERE / "crowd.py", protocol, machines, SERVER, HTTP_PORT, size]
     process = Process([str(word) for word in network.inside(1, *words)], bench.scratch / f"crowd-{protocol}.log")
     while process.ended is None:
         time.sleep(0.05)

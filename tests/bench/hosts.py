@@ -12,7 +12,7 @@ import time
 from shell import Trouble, run
 
 # Machines of a crowd.
-CROWDED = 4
+CROWDED = 1
 BURST, LATENCY = "256kb", "50ms"
 # The kernel's own default, whatever the machine has: BBR, for one, stops each stream for 0.2 s every 10 s to measure
 # its path, and which tool that hits is chance. Set by route, for a namespace may not choose it as its default.
@@ -22,7 +22,7 @@ CONGESTION = "cubic"
 class Hosts:
     """Host 0 is the golden node, or whatever a peer has for it; hosts 1 to `count` receive.
 
-    With `crowded`, all receivers share a few machines: ka takes 64 connections from one address and no more.
+    With `crowded`, all receivers share one machine, and so one address.
     """
 
     def __init__(self, count, rate_mbit, crowded=False):

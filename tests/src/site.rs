@@ -41,8 +41,9 @@ impl Site {
         let [.., high, low] = process::id().to_be_bytes();
         let address = Ipv4Addr::new(127, high.clamp(1, 254), low, NEXT.fetch_add(1, Ordering::Relaxed));
         let site = Self { dir, address };
-        let (run, keys) = (site.path("run"), site.path("keys"));
-        fs::write(site.path("ka.toml"), format!("[directories]\nrun = {run:?}\nkeys = {keys:?}\n")).unwrap();
+        let (run, keys, state) = (site.path("run"), site.path("keys"), site.path("state"));
+        let directories = format!("[directories]\nrun = {run:?}\nkeys = {keys:?}\nstate = {state:?}\n");
+        fs::write(site.path("ka.toml"), directories).unwrap();
         succeed(site.kactl().arg("init"));
         site
     }

@@ -2,9 +2,11 @@
 //! Needs root and iproute2.
 #![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
 
+use std::path::PathBuf;
 use std::process::Command;
 
-use ka_tests::process::Process;
+use ka_tests::netns::NetNs;
+use ka_tests::process::{Process, wait_until};
 use ka_tests::site::{MIB, Site, summary};
 use ka_tests::succeed;
 use ka_tests::wire::Wire;
@@ -45,29 +47,78 @@ fn a_slow_disk_is_reported_though_nobody_is_removed() {
     assert_eq!(limit["node"]["address"], summary(&sender)["nodes"][1]["address"], "{limit}");
 }
 
+/// A golden node that sends to one node, over a cable of `rate`.
+struct OneLink {
+    site: Site,
+    wire: Wire,
+    file: PathBuf,
+    sender: Process,
+    node: Process,
+}
+
+impl OneLink {
+    fn start(name: &str, rate: &str, mib: usize) -> Self {
+        let (site, wire) = (Site::new(), Wire::new(name));
+        wire.node_address("10.77.0.2/24");
+        set_rate(&wire, "add", rate);
+        let file = site.noise("file", mib * MIB, 1);
+        let within = |netns: &NetNs, command: &Command| {
+            let mut inside = netns.command(command.get_program().to_str().unwrap());
+            inside.args(command.get_args());
+            inside
+        };
+        let mut kactl = site.kactl();
+        let options = ["--json", "--session", "a", "-n", "1", "--listen", "10.77.0.1", "--slow-after", "1"];
+        kactl.arg("send").args(options).arg("--file").arg(&file);
+        let mut sender = Process::start(&mut within(&wire.golden, &kactl), "send", &site.path(""));
+        sender.wait_for("waits for", 1);
+        let mut agent = site.agent("a", "10.77.0.1");
+        agent.arg("--file").arg(site.path("out"));
+        let node = Process::start(&mut within(&wire.node, &agent), "node", &site.path(""));
+        Self { site, wire, file, sender, node }
+    }
+}
+
+/// What the golden node's card carries.
+fn set_rate(wire: &Wire, how: &str, rate: &str) {
+    let shape =
+        ["qdisc", how, "dev", "eth0", "root", "tbf", "rate", rate, "burst", "128kb", "latency", "50ms"];
+    succeed(Command::new("tc").args(["-n", wire.golden.name()]).args(shape));
+}
+
+/// The rates, in MB/s, that the lines of the run have named the first link with.
+fn named_rates(sender: &Process) -> Vec<f64> {
+    let said = sender.said();
+    let rate = |line: &str| {
+        let (_, named) = line.split_once("limited by the link from the golden node to ")?;
+        named.split_once(", ")?.1.trim_end().strip_suffix(" MB/s")?.parse().ok()
+    };
+    said.lines().filter_map(rate).collect()
+}
+
+/// A card that negotiates a sixth of its speed in the middle of a run: the lines of the run say so while it goes on,
+/// though it is the first link, and nobody is removed.
+#[test]
+fn a_card_that_changes_its_speed_is_named_while_the_run_goes_on() {
+    let mut link = OneLink::start("speed", "24mbit", 64);
+    wait_until("a limit at the card's first speed", || {
+        named_rates(&link.sender).iter().any(|rate| *rate > 1.5)
+    });
+    set_rate(&link.wire, "change", "4mbit");
+    wait_until("a limit at the card's new speed", || {
+        named_rates(&link.sender).iter().any(|rate| *rate < 0.7)
+    });
+    assert!(!link.sender.has_ended(), "while it goes on\n{}", link.sender.said());
+    set_rate(&link.wire, "change", "800mbit");
+    assert_eq!(link.sender.end(), 0, "{}", link.sender.said());
+    assert_eq!(link.node.end(), 0, "{}", link.node.said());
+    assert!(link.site.holds("out", &[&link.file]));
+}
+
 /// The first link, with nobody before it and nobody behind it.
 #[test]
 fn the_first_link_is_reported() {
-    let (site, wire) = (Site::new(), Wire::new("limit"));
-    wire.node_address("10.77.0.2/24");
-    // 1 MB/s.
-    let shape = ["qdisc", "add", "dev", "eth0", "root", "tbf"];
-    let rate = ["rate", "8mbit", "burst", "32kb", "latency", "50ms"];
-    succeed(Command::new("tc").args(["-n", wire.golden.name()]).args(shape).args(rate));
-    let file = site.noise("file", 6 * MIB, 1);
-    let within = |netns: &ka_tests::netns::NetNs, command: &Command| {
-        let mut inside = netns.command(command.get_program().to_str().unwrap());
-        inside.args(command.get_args());
-        inside
-    };
-    let mut kactl = site.kactl();
-    kactl.args(["send", "--json", "--session", "a", "-n", "1", "--listen", "10.77.0.1", "--slow-after", "1"]);
-    kactl.arg("--file").arg(&file);
-    let mut sender = Process::start(&mut within(&wire.golden, &kactl), "send", &site.path(""));
-    sender.wait_for("waits for", 1);
-    let mut agent = site.agent("a", "10.77.0.1");
-    agent.arg("--file").arg(site.path("out"));
-    let mut node = Process::start(&mut within(&wire.node, &agent), "node", &site.path(""));
+    let OneLink { site, wire: _wire, file, mut sender, mut node } = OneLink::start("limit", "8mbit", 6);
     assert_eq!(sender.end(), 0, "{}", sender.said());
     assert_eq!(node.end(), 0, "{}", node.said());
     assert!(site.holds("out", &[&file]));

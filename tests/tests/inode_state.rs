@@ -398,19 +398,32 @@ fn mounts_and_subvolumes_are_treated_alike() {
     fs::write(inner.path("inside"), "y").unwrap();
     run("mount", ["--bind", inner.at.to_str().unwrap(), &golden.path("mounted")]);
     run("mount", ["--bind", &inner.path("inside"), &golden.path("bound")]);
+    // Of the same file system, and so of the same device number; and a device on a file.
+    for name in ["folder", "again"] {
+        fs::create_dir(golden.path(name)).unwrap();
+    }
+    fs::write(golden.path("folder/inside"), "x").unwrap();
+    run("mount", ["--bind", &golden.path("folder"), &golden.path("again")]);
+    for (source, name) in [(golden.path("file"), "file-again"), ("/dev/null".to_owned(), "null")] {
+        fs::write(golden.path(name), "").unwrap();
+        run("mount", ["--bind", &source, &golden.path(name)]);
+    }
     let tolerant = pack::Options { tolerant: true, ..pack::Options::default() };
     let alike = packed(&golden.at, &tolerant);
     let crossed = packed(&golden.at, &pack::Options { cross: true, ..tolerant.clone() });
-    run("umount", &[golden.path("mounted"), golden.path("bound")]);
-    assert_eq!(counts(&alike.1), [("mount_left_out", 3)], "{:?}", alike.1.first());
+    run("umount", &["mounted", "bound", "again", "file-again", "null"].map(|name| golden.path(name)));
+    assert_eq!(counts(&alike.1), [("mount_left_out", 6)], "{:?}", alike.1.first());
     assert_eq!(counts(&crossed.1), [], "{:?}", crossed.1.first());
     let clone = Mounted::new(third, &EXT4, "defaults");
     for (archive, inside) in [(&alike.0, false), (&crossed.0, true)] {
         unpacked(archive, &clone.at);
-        for name in ["nested/inside", "mounted/inside"] {
+        for name in ["nested/inside", "mounted/inside", "again/inside", "bound", "file-again", "null"] {
             assert_eq!(clone.at.join(name).exists(), inside, "{name}");
         }
-        assert!(clone.at.join("nested").is_dir() && clone.at.join("mounted").is_dir());
+        for name in ["nested", "mounted", "again", "folder"] {
+            assert!(clone.at.join(name).is_dir(), "{name}");
+        }
+        assert_eq!(fs::read(clone.path("folder/inside")).unwrap(), b"x");
         assert_eq!(fs::read(clone.path("file")).unwrap(), b"x");
     }
 }

@@ -26,7 +26,8 @@ fn an_unattended_run_wakes_retries_and_reports() {
 const POWER: &str = "echo $KA_ACTION $KA_MAC >> /ka/run/power; case $KA_ACTION in \
     status) if [ -e /ka/run/on-$KA_MAC ]; then echo on; else echo off; fi;; \
     on|cycle) : > /ka/run/on-$KA_MAC;; esac";
-const NOTIFY: &str = "while read -r line; do echo \"$KA_EVENT/$KA_RUN/$KA_STATUS: $line\" >> /ka/run/notified; done";
+const NOTIFY: &str =
+    "while read -r line; do echo \"$KA_EVENT/$KA_RUN/$KA_STATUS: $line\" >> /ka/run/notified; done";
 
 fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
@@ -39,7 +40,9 @@ fn night_on_this_machine() {
     fs::create_dir_all("/ka/run").unwrap();
     fs::write("/ka/macs", "525400000001\n525400000002\n525400000003\n").unwrap();
     fs::write("/ka/hosts", "525400000001 node01\n525400000002 node02\n525400000003 node03\n").unwrap();
-    let bmc = format!("[[bmc]]\nnodes = \"node[01-02],52:54:00:00:00:03\"\nmethod = \"command\"\ncommand = '''{POWER}'''\n");
+    let bmc = format!(
+        "[[bmc]]\nnodes = \"node[01-02],52:54:00:00:00:03\"\nmethod = \"command\"\ncommand = '''{POWER}'''\n"
+    );
     fs::write("/ka/bmc.toml", bmc).unwrap();
     fs::set_permissions("/ka/bmc.toml", Permissions::from_mode(0o600)).unwrap();
     // The third is on already, and works for somebody.
@@ -53,7 +56,9 @@ fn night_on_this_machine() {
     let mut command = kactl();
     command.args(["run", "--profile", "night", "--json"]).stdin(Stdio::null());
     let run = thread::spawn(move || command.output().unwrap());
-    wait_until("the first machine is switched on", || read("/ka/run/power").contains("on 52:54:00:00:00:01\n"));
+    wait_until("the first machine is switched on", || {
+        read("/ka/run/power").contains("on 52:54:00:00:00:01\n")
+    });
     assert!(read("/ka/run/power").contains("network-once 52:54:00:00:00:01\n"));
     let session = join(&key, 1, 1_000_000_000);
     let node = thread::spawn(move || {
@@ -69,7 +74,9 @@ fn night_on_this_machine() {
         fs::remove_dir_all(&tree).unwrap();
     });
     // The second does not appear, and is restarted, since it was switched on here.
-    wait_until("the second machine is restarted", || read("/ka/run/power").contains("cycle 52:54:00:00:00:02\n"));
+    wait_until("the second machine is restarted", || {
+        read("/ka/run/power").contains("cycle 52:54:00:00:00:02\n")
+    });
     let go = || kactl().args(["go", "kainstall"]).output().unwrap().status.success();
     wait_until("the run begins", go);
     node.join().unwrap();
@@ -78,7 +85,8 @@ fn night_on_this_machine() {
     assert_eq!(output.status.code(), Some(0), "{said}");
 
     let power = read("/ka/run/power");
-    let asked = |machine: u8, action: &str| power.matches(&format!("{action} 52:54:00:00:00:0{machine}\n")).count();
+    let asked =
+        |machine: u8, action: &str| power.matches(&format!("{action} 52:54:00:00:00:0{machine}\n")).count();
     assert_eq!((asked(1, "on"), asked(3, "on"), asked(3, "cycle"), asked(3, "off")), (1, 0, 0, 0), "{power}");
     assert!(said.contains("these machines are on already and are left alone"), "{said}");
     assert!(said.contains("2 of 3 machines never appeared: node[02-03]"), "{said}");
@@ -89,7 +97,10 @@ fn night_on_this_machine() {
     // What became of the machine is known, and its log's key.
     let machines = kactl().arg("machines").output().unwrap();
     let machines = String::from_utf8_lossy(&machines.stdout).into_owned();
-    let line = machines.lines().find(|line| line.contains("52:54:00:00:00:01")).unwrap_or_else(|| panic!("{machines}"));
+    let line = machines
+        .lines()
+        .find(|line| line.contains("52:54:00:00:00:01"))
+        .unwrap_or_else(|| panic!("{machines}"));
     assert!(line.starts_with("node01 ") && line.ends_with("kainstall: complete"), "{machines}");
     let shown = kactl().args(["machines", "show", "node01"]).output().unwrap();
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();

@@ -100,7 +100,7 @@ fn one_chain_crosses_the_networks_behind_a_router() {
     fs::write(boot.join("vmlinuz"), &kernel).unwrap();
     fs::write(boot.join("all.rdz"), "stage1").unwrap();
     let config = fs::read_to_string(site.path("ka.toml")).unwrap();
-    fs::write(site.path("ka.toml"), format!("{config}state = {:?}\n{CONFIG}", site.path("state"))).unwrap();
+    fs::write(site.path("ka.toml"), format!("{config}{CONFIG}")).unwrap();
 
     let lease = Lease {
         session: "kainstall".into(),

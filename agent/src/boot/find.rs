@@ -37,6 +37,8 @@ pub struct Search<'a> {
     pub next_server: Option<Ipv4Addr>,
     /// The pause between two attempts.
     pub pause: Duration,
+    /// How long to listen after each broadcast of an attempt.
+    pub listen: [Duration; 3],
 }
 
 /// No controller after all attempts.
@@ -53,7 +55,7 @@ impl<'a> Search<'a> {
     /// A search that relies on the broadcast alone.
     #[must_use]
     pub fn new(session: &'a str, join: &'a JoinKey, interface: &'a str) -> Self {
-        Self { session, join, interface, server: None, next_server: None, pause: PAUSE }
+        Self { session, join, interface, server: None, next_server: None, pause: PAUSE, listen: LISTEN }
     }
 
     /// Calls `connect` for every controller that may serve the session, in order: the one on the command line; those
@@ -128,7 +130,7 @@ impl<'a> Search<'a> {
         let key = DiscoveryKey::new(self.join);
         let socket = broadcast_socket(self.interface, 0)?;
         let mut requests: Vec<Request> = Vec::new();
-        for listen in LISTEN {
+        for listen in self.listen {
             // A nonce is answered only once, so each broadcast has its own. A late answer to an earlier one is as
             // good.
             let request = Request::new(&key, self.session, ka::keys::random().map_err(io::Error::other)?);

@@ -1,6 +1,8 @@
 //! From cards to a controller: tries the machine's networks until one leads there.
 
-use super::network::{Network, NetworkError, Networks};
+use std::time::Duration;
+
+use super::network::{Network, NetworkError, Networks, SILENT_PORT};
 use crate::step::{goes_on, step};
 use ka::cmdline::CommandLine;
 
@@ -26,10 +28,23 @@ pub enum ReachError {
 /// [`ReachError`] when nothing is left to try.
 pub fn reach<T>(
     line: &CommandLine,
+    look_again: impl FnMut(),
+    connect: impl FnMut(&Network) -> Result<T, String>,
+) -> Result<(Network, T), ReachError> {
+    reach_behind(SILENT_PORT, line, look_again, connect)
+}
+
+/// The same, where a switch port blocks traffic for at most `silent` after its carrier appears.
+///
+/// # Errors
+/// [`ReachError`] when nothing is left to try.
+pub fn reach_behind<T>(
+    silent: Duration,
+    line: &CommandLine,
     mut look_again: impl FnMut(),
     mut connect: impl FnMut(&Network) -> Result<T, String>,
 ) -> Result<(Network, T), ReachError> {
-    let mut networks = Networks::open(line)?;
+    let mut networks = Networks::open_behind(line, silent)?;
     let mut network = step("network", || networks.next(&mut look_again))?;
     let mut reasons = Vec::new();
     loop {

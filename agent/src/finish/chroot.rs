@@ -1,4 +1,4 @@
-//! The copied system as a place to run its own tools in.
+//! The copied system as a chroot in which its own tools run.
 
 use std::ffi::OsString;
 use std::fs;
@@ -13,20 +13,20 @@ use crate::disk::MadeFileSystem;
 use crate::finish::boot::efi;
 use crate::finish::error::Cause;
 
-/// The file that stands for `/proc/cmdline` in the copied system.
+/// The file that replaces `/proc/cmdline` in the copied system.
 const COMMAND_LINE: &str = "run/ka-command-line";
 
-/// Runs `work` with `root` as the root directory, for itself and for what it starts; the rest of the
-/// process stays outside.
+/// Runs `work` with `root` as its root directory, including the programs that it starts; the rest of the process stays
+/// outside.
 ///
-/// So an absolute symbolic link in the copied system leads to its own files, and never to this one's.
+/// So an absolute symbolic link in the copied system leads to its own files, never to this system's.
 ///
 /// # Errors
-/// When the root cannot be changed, for which root's rights are needed.
+/// The root cannot be changed, which needs root's rights.
 pub fn inside<T: Send>(root: &Path, work: impl FnOnce() -> T + Send) -> io::Result<T> {
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
-            // Root and working directory become this thread's own, and end with it.
+            // This thread gets its own root and working directory, which end with it.
             nix::sched::unshare(CloneFlags::CLONE_FS)?;
             nix::unistd::chroot(root)?;
             nix::unistd::chdir("/")?;
@@ -36,8 +36,8 @@ pub fn inside<T: Send>(root: &Path, work: impl FnOnce() -> T + Send) -> io::Resu
     })
 }
 
-/// The kernel's file systems, mounted below a root. Unmounted when dropped; [`Chroot::undo`] also tells
-/// whether that worked.
+/// The kernel's file systems, mounted below a root. They are unmounted on drop; [`Chroot::undo`] also reports whether
+/// that worked.
 pub(in crate::finish) struct Chroot {
     root: PathBuf,
     mounted: Vec<PathBuf>,
@@ -50,20 +50,20 @@ impl Chroot {
         chroot.at("dev/pts", |to| new("devpts", to, c"gid=5,mode=620,ptmxmode=000"))?;
         chroot.at("proc", |to| new("proc", to, c""))?;
         chroot.at("sys", |to| new("sysfs", to, c""))?;
-        // Not there on a machine with a BIOS, nor where the kernel has no such file system.
+        // Missing on a machine with a BIOS, or if the kernel lacks the file system.
         if root.join(efi::MOUNT_POINT).is_dir()
             && let Err(e) = chroot.at(efi::MOUNT_POINT, |to| new("efivarfs", to, c""))
         {
             warning!("{e}: the firmware's menu cannot be seen");
         }
         chroot.at("run", |to| new("tmpfs", to, c"mode=755"))?;
-        // Tools keep their locks in /var/lock, which leads here.
+        // Tools keep their locks in /var/lock, which is a link to this.
         chroot.directory("run/lock")?;
         if Path::new("/run/udev").is_dir() {
             chroot.directory("run/udev")?;
             chroot.at("run/udev", |to| rustix::mount::mount_bind("/run/udev", to))?;
         }
-        // Both file systems are new, so that neither path leads out.
+        // Both file systems are new, so neither path can lead outside.
         let line = root.join(COMMAND_LINE);
         fs::write(&line, "").map_err(|e| Cause::file("make", &line, e))?;
         chroot.mount_at(root.join("proc/cmdline"), |to| rustix::mount::mount_bind(&line, to))?;
@@ -82,12 +82,12 @@ impl Chroot {
     ) -> Result<(), Cause> {
         mount(&path).map_err(|e| Cause::file("mount", &path, e.into()))?;
         self.mounted.push(path.clone());
-        // Else what is mounted below a bind of a shared /dev would be mounted on the host as well.
+        // Otherwise mounts below a bind of a shared /dev would appear on the host as well.
         rustix::mount::mount_change(&path, MountPropagationFlags::PRIVATE)
             .map_err(|e| Cause::file("make private", &path, e.into()))
     }
 
-    /// The directory `name` of the root, made if it is missing. Never a link, which would lead out.
+    /// The directory `name` of the root, created if it is missing. A link is refused, since it could lead outside.
     fn directory(&self, name: &str) -> Result<PathBuf, Cause> {
         let path = self.root.join(name);
         match fs::symlink_metadata(&path) {
@@ -125,10 +125,11 @@ impl Drop for Chroot {
     }
 }
 
-/// Shows `line` as the running kernel's command line in the copied system below `root`, which is the process's root.
+/// Makes `line` the running kernel's command line as seen by the copied system below `root`, which is the process's
+/// root.
 ///
-/// kernel-install, mkinitcpio and others write the running kernel's down for the next boots where they find no other.
-/// Here that is the cloning's, which names no root.
+/// kernel-install, mkinitcpio and others copy the running kernel's command line for future boots if they find no
+/// other. Here that would be the one for cloning, which names no root.
 pub(in crate::finish) fn show_command_line(root: &Path, line: &str) -> Result<(), Cause> {
     log::info!("in /proc/cmdline of the copied system: {line}");
     let path = root.join(COMMAND_LINE);
@@ -139,7 +140,7 @@ fn new(kind: &str, to: &Path, options: &std::ffi::CStr) -> rustix::io::Result<()
     rustix::mount::mount(kind, to, kind, MountFlags::NOSUID | MountFlags::NOEXEC, options)
 }
 
-/// The processes that work below `root`: what a hook of the distribution may have left behind.
+/// The processes whose root is below `root`: leftovers of a distribution's hook, perhaps.
 fn users_of(root: &Path) -> Vec<String> {
     let Ok(processes) = fs::read_dir("/proc") else {
         return Vec::new();
@@ -153,8 +154,8 @@ fn users_of(root: &Path) -> Vec<String> {
     processes.flatten().map(|entry| entry.path()).filter(|path| lives_below(path)).map(describe).collect()
 }
 
-/// Links in `/dev/disk` to the new file systems, where no udev makes them. Without them grub-mkconfig
-/// falls back to `root=/dev/sda1` without a word. Removed when dropped.
+/// Links in `/dev/disk` to the new file systems, where no udev creates them. Without them grub-mkconfig silently falls
+/// back to `root=/dev/sda1`. They are removed on drop.
 pub(in crate::finish) struct DeviceLinks {
     links: Vec<PathBuf>,
 }
@@ -166,7 +167,7 @@ impl DeviceLinks {
             for (directory, name) in
                 [("/dev/disk/by-uuid", &fs.uuid), ("/dev/disk/by-partuuid", &fs.partuuid)]
             {
-                // Something copied byte by byte may have no name.
+                // A partition copied byte by byte may have no name.
                 if !name.is_empty() {
                     made_links.link(&Path::new(directory).join(name), &fs.device)?;
                 }
@@ -181,7 +182,7 @@ impl DeviceLinks {
         }
         let directory = link.parent().unwrap_or(link);
         fs::create_dir_all(directory).map_err(|e| Cause::file("make", directory, e))?;
-        // A link that udev is about to make anyway, or one of a file system that is gone.
+        // A link that udev is about to create anyway, or one to a file system that no longer exists.
         if let Err(e) = fs::remove_file(link)
             && e.kind() != io::ErrorKind::NotFound
         {

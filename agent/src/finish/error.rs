@@ -9,24 +9,24 @@ use ka_host::atomic::FileError;
 #[derive(Debug, thiserror::Error)]
 #[error("{step}: {cause}")]
 pub struct FinishError {
-    /// The step, as the log names it.
+    /// The step's name in the log.
     pub step: &'static str,
-    /// What went wrong.
+    /// The cause.
     #[source]
     pub cause: Cause,
 }
 
-/// What went wrong in a step.
+/// The cause of a step's failure.
 #[derive(Debug, thiserror::Error)]
 pub enum Cause {
-    /// A file of the copied system could not be read, written or removed.
+    /// A file of the copied system cannot be read, written or removed.
     #[error("cannot {action} {}: {}", path.display(), ka_host::words::of_io(error))]
     File {
-        /// What was tried.
+        /// The operation.
         action: &'static str,
-        /// The file, as seen from the root that the step works in.
+        /// The file, relative to the root in which the step works.
         path: PathBuf,
-        /// The system's reason.
+        /// The system's error.
         error: io::Error,
     },
     /// Something is still mounted in the chroot, because a process uses it.
@@ -34,7 +34,7 @@ pub enum Cause {
     Busy {
         /// The mount point.
         path: PathBuf,
-        /// The system's reason.
+        /// The system's error.
         error: io::Error,
         /// The processes whose root is the copied system, as `PID NAME`.
         users: Vec<String>,
@@ -42,65 +42,65 @@ pub enum Cause {
     /// The copied system lacks a program.
     #[error("the copied system has no {tool}")]
     MissingTool {
-        /// The program, or the programs of which one would do.
+        /// The program, or the alternatives.
         tool: String,
     },
-    /// A program could not be run or ended badly.
+    /// A program could not be run, or failed.
     #[error("{tool}: {reason}{}", Output(output))]
     Tool {
         /// The program with its arguments.
         tool: String,
-        /// How it ended.
+        /// Its exit status.
         reason: String,
-        /// The last lines that it wrote.
+        /// The last lines of its output.
         output: String,
     },
-    /// No kernel to boot is below `/boot`.
-    #[error("/boot holds no kernel with modules under /lib/modules")]
+    /// `/boot` contains no kernel to boot.
+    #[error("/boot has no kernel with modules under /lib/modules")]
     NoKernel,
-    /// An initrd came out without a driver that it must have.
+    /// A new initrd lacks a required driver.
     #[error("{} lacks the modules {modules:?}, though {tool} succeeded", initrd.display())]
     InitrdLacks {
         /// The initrd.
         initrd: PathBuf,
         /// The missing modules.
         modules: Vec<String>,
-        /// The program that made it.
+        /// The program that built it.
         tool: &'static str,
     },
-    /// A module that was asked for is in no installed kernel.
+    /// No installed kernel has a requested module.
     #[error("no installed kernel has the module {module}")]
     NoSuchModule {
         /// The module.
         module: String,
     },
-    /// A site's list or table has a line that makes no sense.
+    /// A site's list or table has an invalid line.
     #[error("{}:{line}: {wrong}", file.display())]
     List {
-        /// The file, as seen from the copied system.
+        /// The file, relative to the copied system.
         file: PathBuf,
         /// The line, from 1.
         line: u32,
-        /// What is wrong with it, and what was expected.
+        /// The problem, and what was expected.
         wrong: String,
     },
-    /// A name that no host can have.
-    #[error("'{0}' is no host name: letters, digits, '-' and '.', at most 64")]
+    /// Not a host name.
+    #[error("'{0}' is not a host name: letters, digits, '-' and '.', at most 64")]
     Hostname(String),
-    /// The firmware needs a partition that is not there.
+    /// The firmware needs a partition that does not exist.
     #[error("this node starts by UEFI, and no FAT file system is mounted at /boot/efi, /efi or /boot")]
     NoSystemPartition,
-    /// The firmware took no entry, and one is required: by `--nvram require`, or because another loader is where the
-    /// firmware looks by itself.
+    /// The firmware did not accept an entry, and one is required: by `--nvram require`, or because another loader is
+    /// on the fallback path.
     #[error("the firmware's menu has no entry for this node, and without one it would not start: {error}")]
     Nvram {
-        /// Why it has none.
+        /// The reason.
         error: Box<Cause>,
     },
-    /// The boot loader's tools succeeded, but what is on the disk would not boot.
+    /// The boot loader's tools succeeded, but the result would not boot.
     #[error("{} {wrong}", path.display())]
     NotBootable {
-        /// The file or disk that was read back.
+        /// The file or disk that was checked.
         path: PathBuf,
         /// What is wrong with it.
         wrong: String,
@@ -119,7 +119,7 @@ impl From<FileError> for Cause {
     }
 }
 
-/// A tool's output below the line that says that it failed, or nothing.
+/// A tool's output, on the lines after the error, or nothing.
 struct Output<'a>(&'a str);
 
 impl std::fmt::Display for Output<'_> {

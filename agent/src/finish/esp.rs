@@ -1,12 +1,12 @@
 //! The EFI system partition: nothing on it can be started before everything else is on the disk.
 //!
-//! A firmware starts `\EFI\BOOT\BOOTX64.EFI`, or a path below `\EFI` that its menu names, from any FAT partition. So
-//! while the system is copied and finished, a directory with another name stands in the place of `EFI`, which is
-//! empty on the disk: `\KA-HELD\BOOT\…` is nothing that a firmware looks for. When all is written out, that
-//! directory becomes `EFI`: one entry of a directory is the last write, as boot code is with a BIOS.
+//! A firmware starts `\EFI\BOOT\BOOTX64.EFI`, or a path below `\EFI` from its menu, on any FAT partition. So while the
+//! system is copied and finished, another directory is mounted over `EFI`, which is empty on the disk: no firmware
+//! looks for `\KA-HELD\BOOT\…`. When everything is written out, that directory is renamed to `EFI`: one directory
+//! entry is the last write, as boot code is with a BIOS.
 //!
-//! Only `EFI` is held back, never the file system itself: a boot loader's tools look up where a file is on its file
-//! system, and would write down a path that is gone later, and what is mounted below must stay in sight.
+//! Only `EFI` is held back, never the file system itself: a boot loader's tools determine a file's path on its file
+//! system, and would record a path that does not exist later; and mounts below it must stay visible.
 
 use std::fs::{self, File};
 use std::io;
@@ -22,16 +22,16 @@ use crate::finish::error::Cause;
 use ka_host::health::{Lost, Watched};
 use ka_host::sys::block;
 
-/// No name that a firmware, a boot loader or a person gives; FAT keeps it as it is.
+/// A name that no firmware, boot loader or person uses; FAT stores it unchanged.
 pub(in crate::finish) const HELD: &str = "KA-HELD";
 
-/// The directory without which a firmware finds nothing.
+/// The directory that every firmware needs.
 const EFI: &str = "EFI";
 
-/// Where partitions are mounted to be released.
+/// Where partitions are mounted for the release.
 const RELEASE: &str = "/run/ka/esp";
 
-/// The EFI system partition among the file systems, if there is one.
+/// The EFI system partition among the file systems, if any.
 pub(in crate::finish) fn of(made: &[MadeFileSystem]) -> Option<&MadeFileSystem> {
     ESP_POINTS.iter().find_map(|point| {
         made.iter()
@@ -39,18 +39,17 @@ pub(in crate::finish) fn of(made: &[MadeFileSystem]) -> Option<&MadeFileSystem> 
     })
 }
 
-/// FAT file systems with another directory in the place of `EFI`. Shown as they are again when dropped.
+/// FAT file systems with another directory mounted over `EFI`. The mounts are removed on drop.
 #[derive(Debug, Default)]
 pub struct HeldBack {
     covered: Vec<PathBuf>,
 }
 
 impl HeldBack {
-    /// Holds back what will be written to the FAT file systems of `made`, which are mounted below `root`, and
-    /// empty.
+    /// Holds back what will be written to the FAT file systems of `made`, which are mounted below `root`, and empty.
     ///
     /// # Errors
-    /// A directory cannot be made or mounted.
+    /// A directory cannot be created or mounted.
     pub fn hold(root: &Path, made: &[MadeFileSystem]) -> io::Result<Self> {
         let mut held = Self::default();
         for fs in made.iter().filter(|fs| fs.plan.kind == FileSystemKind::Vfat) {
@@ -63,7 +62,7 @@ impl HeldBack {
 
     fn cover(&mut self, point: &Path) -> io::Result<()> {
         let efi = match efi_in(point)? {
-            // Another file system, such as the system partition below a FAT `/boot`: here, `EFI` stays empty.
+            // On another file system, such as a FAT `/boot` above the system partition, `EFI` stays empty.
             Some(efi) if fs::metadata(&efi)?.dev() != fs::metadata(point)?.dev() => return Ok(()),
             Some(efi) => efi,
             None => {
@@ -80,10 +79,10 @@ impl HeldBack {
         Ok(())
     }
 
-    /// Shows the file systems as they are on the disk, with what is held back still where no firmware looks.
+    /// Shows the file systems as they are on the disk. What is held back stays where no firmware looks.
     ///
     /// # Errors
-    /// Something still uses a file system.
+    /// A file system is still in use.
     pub fn uncover(mut self) -> io::Result<()> {
         while let Some(point) = self.covered.last() {
             rustix::mount::unmount(point, UnmountFlags::empty())?;
@@ -93,7 +92,7 @@ impl HeldBack {
     }
 }
 
-/// The directory `EFI` of the file system that is mounted at `top`, by the name that it has: FAT knows no case.
+/// The `EFI` directory of the file system mounted at `top`, in its actual spelling: FAT is case-insensitive.
 fn efi_in(top: &Path) -> io::Result<Option<PathBuf>> {
     for entry in fs::read_dir(top)? {
         let entry = entry?;
@@ -114,12 +113,12 @@ impl Drop for HeldBack {
     }
 }
 
-/// Lets the firmware find what was held back on the FAT file systems of `made`, which are not mounted. This is
-/// the last write to them; everything else must be on the disk. It is read back from the medium.
+/// Makes what was held back on the FAT file systems of `made` visible to the firmware. They must not be mounted. This
+/// is the last write to them, after everything else is on the disk. The result is read back from the medium.
 pub(in crate::finish) fn release(made: &[MadeFileSystem]) -> Result<(), Cause> {
     for fs in made.iter().filter(|fs| fs.plan.kind == FileSystemKind::Vfat && fs.plan.mount_point.is_some()) {
         let failed = |doing| move |e: io::Error| Cause::file(doing, &fs.device, e);
-        // Open since before: what is written while it is unmounted goes through this.
+        // Opened beforehand: writes during unmounting are seen through this descriptor.
         let partition = File::open(&fs.device).map_err(failed("open"))?;
         let shown = mounted(&fs.device, MountFlags::empty(), show)?;
         partition.sync_all().map_err(failed("write everything out to"))?;
@@ -130,7 +129,7 @@ pub(in crate::finish) fn release(made: &[MadeFileSystem]) -> Result<(), Cause> {
     Ok(())
 }
 
-/// Does something with a file system while it is mounted.
+/// Mounts a file system for the duration of a function.
 fn mounted<T>(
     device: &Path,
     flags: MountFlags,
@@ -138,7 +137,7 @@ fn mounted<T>(
 ) -> Result<T, Cause> {
     let at = Path::new(RELEASE);
     fs::create_dir_all(at).map_err(|e| Cause::file("make", at, e))?;
-    // As it was mounted while the files came: else a name that is not ASCII is another one now.
+    // Mounted as during the copy; otherwise a name outside ASCII would differ.
     rustix::mount::mount(device, at, "vfat", flags, c"utf8=1,errors=remount-ro")
         .map_err(|e| Cause::file("mount", device, e.into()))?;
     let worked = work(at);
@@ -155,7 +154,7 @@ enum Shown {
     AsItWas,
     /// No `EFI`.
     Nothing,
-    /// An `EFI` with something in it.
+    /// An `EFI` with contents.
     Loader,
 }
 
@@ -180,7 +179,7 @@ fn check(top: &Path, shown: Shown) -> Result<(), Cause> {
     Err(Cause::file("read back", top, io::Error::other(lost)))
 }
 
-/// Makes the held directory of `top` its `EFI`. Without such a directory, nothing was held back.
+/// Renames the held directory of `top` to `EFI`. Without such a directory, nothing was held back.
 fn show(top: &Path) -> Result<Shown, Cause> {
     let held = top.join(HELD);
     let is_empty = match fs::read_dir(&held) {
@@ -195,12 +194,12 @@ fn show(top: &Path) -> Result<Shown, Cause> {
     sync()?;
     let efi = efi_in(top).map_err(|e| Cause::file("list", top, e))?;
     if is_empty {
-        // The golden node has none, or nothing in it.
+        // The golden node has none, or it is empty.
         for path in efi.iter().chain([&held]) {
             fs::remove_dir(path).map_err(|e| Cause::file("remove", path, e))?;
         }
     } else {
-        // Takes the place of the empty one.
+        // Replaces the empty one.
         let efi = efi.unwrap_or_else(|| top.join(EFI));
         fs::rename(&held, &efi).map_err(|e| Cause::file("put in its place", &efi, e))?;
     }
@@ -229,7 +228,7 @@ mod tests {
         names
     }
 
-    /// A memory file system in place of FAT, which not every kernel can mount. Needs root.
+    /// A tmpfs in place of FAT, which not every kernel can mount. Needs root.
     #[test]
     fn what_is_written_stays_out_of_sight_until_the_end() {
         let root = tempfile::tempdir().unwrap();
@@ -256,8 +255,7 @@ mod tests {
         rustix::mount::unmount(&point, UnmountFlags::empty()).unwrap();
     }
 
-    /// As on a system whose kernels are on the system partition: GRUB's tools write down where they found a
-    /// file on its file system.
+    /// As on a system with its kernels on the system partition: GRUB's tools record a file's path on its file system.
     #[test]
     fn files_beside_it_are_where_they_will_be() {
         let root = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
-//! The unit by which a clone tells, once, that it has come up from its own disk.
+//! The unit by which a clone reports, once, that it has booted from its own disk.
 //!
-//! It runs the agent's `booted`, which sends the token and then takes away the unit, itself and its directory.
+//! It runs the agent's `booted`, which sends the token and then removes the unit, itself and its directory.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -15,10 +15,10 @@ use ka::first_boot::{DIRECTORY, MESSAGE, UNIT};
 
 const UNITS: &str = "etc/systemd/system";
 
-/// Writes unit, token and `agent`, the static program, below `root`.
+/// Writes the unit, the token and `agent`, the static program, below `root`.
 pub(in crate::finish) fn write(root: &Path, first_boot: &FirstBoot, mut agent: File) -> Result<(), Cause> {
     if !ka_host::system::runs_units(root) {
-        warning!("the copied system has no systemd: its first boot will not be told");
+        warning!("the copied system has no systemd: its first boot will not be reported");
         return Ok(());
     }
     let directory = root.join(DIRECTORY.trim_start_matches('/'));
@@ -35,7 +35,7 @@ pub(in crate::finish) fn write(root: &Path, first_boot: &FirstBoot, mut agent: F
         .map_err(|e| Cause::file("copy the agent to", &program, e))?;
     let message = directory.join(MESSAGE);
     let text = format!("{}\n{}\n", first_boot.controller, first_boot.token);
-    // A file that is there keeps its mode, and others would read the secret.
+    // An existing file would keep its mode, and others could read the secret.
     match fs::remove_file(&message) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Cause::file("replace", &message, e)),
         _ => {}
@@ -63,7 +63,7 @@ pub(in crate::finish) fn write(root: &Path, first_boot: &FirstBoot, mut agent: F
     }
 }
 
-/// It does not wait for the network, which it tries for long enough itself: a boot must not be held up by it.
+/// It does not wait for the network, which the program retries long enough: a boot must not be delayed by it.
 fn unit_text() -> String {
     let directory = DIRECTORY;
     format!(

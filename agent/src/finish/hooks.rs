@@ -10,14 +10,14 @@ use ka_host::system::glob;
 
 const DIRECTORY: &str = "etc/ka/finish.d/*";
 
-/// Runs the programs below `root`, which is the process's root, in the order of their names, with `facts` in
-/// their environment. The first that fails ends it.
+/// Runs the programs below `root`, which is the process's root, in name order, with `facts` in their environment. The
+/// first failure ends it.
 pub(in crate::finish) fn run(root: &Path, facts: &[(&str, String)]) -> Result<(), Cause> {
     let facts: Vec<(&str, &str)> = facts.iter().map(|(name, value)| (*name, value.as_str())).collect();
     for path in glob::files(root, DIRECTORY)? {
         let metadata = fs::metadata(&path).map_err(|e| Cause::file("look at", &path, e))?;
         if metadata.permissions().mode() & 0o111 == 0 {
-            log::info!("{} is not executable, and is left out", path.display());
+            log::info!("{} is not executable: skipped", path.display());
             continue;
         }
         tool::run_with(&path.to_string_lossy(), &[], &facts)?;

@@ -1,12 +1,11 @@
-//! From copied files to a machine that boots and is itself.
+//! Turns copied files into a machine that boots and has its own identity.
 //!
-//! Right after unpacking, the tree under the new root is the golden node's: it names the golden
-//! node's file systems, carries its identity, and its boot loader is files that no firmware starts.
-//! The finish mends that with the copied system's own tools, run in a chroot. What the firmware
-//! starts is not written here but handed back, so that a node that fails, or loses its power, on the way
-//! has nothing to boot.
+//! Right after unpacking, the tree under the new root is the golden node's: it names the golden node's file systems,
+//! has its identity, and its boot loader consists of files that no firmware starts. The finish changes that with the
+//! copied system's own tools, run in a chroot. What the firmware starts is not written here but returned, so that a
+//! node that fails or loses power on the way has nothing to boot.
 
-/// A warning that the run's report counts, too.
+/// Logs a warning that is also counted in the run's report.
 macro_rules! warning {
     ($($text:tt)*) => {
         crate::notes::warn(ka::notes::NoteKind::Finish, format_args!($($text)*))
@@ -45,60 +44,60 @@ pub use esp::HeldBack;
 use ka_host::hardware::{self, CardModules, SlottedCard};
 use times::Times;
 
-/// A copied system and the machine that it is to become.
+/// A copied system and the machine that it becomes.
 #[derive(Clone, Copy, Debug)]
 pub struct Copied<'a> {
-    /// Where the system's root is mounted; all of `made` is mounted below it, and the tree is complete.
+    /// The mount point of the system's root. All of `made` is mounted below it, and the tree is complete.
     pub root: &'a Path,
-    /// What the run asks for.
+    /// The run's settings.
     pub plan: &'a Plan,
     /// The node's new file systems.
     pub made: &'a [MadeFileSystem],
-    /// What was copied byte by byte, by the names that it has.
+    /// The partitions copied byte by byte, with their names.
     pub raw: &'a [MadeFileSystem],
-    /// The disk that boots.
+    /// The boot disk.
     pub disk: &'a Path,
     /// The machine.
     pub machine: &'a Machine,
 }
 
-/// What the finish must know of the node that it works on.
+/// What the finish needs to know about the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Machine {
-    /// What starts it.
+    /// The firmware that starts it.
     pub firmware: Firmware,
-    /// The drivers that it needs to reach its disks, by the names that the kernel gives them.
+    /// The drivers for its disks, by the kernel's names.
     pub storage_modules: Vec<String>,
-    /// Its network cards, the one first through which it was reached.
+    /// Its network cards, the one through which it was reached first.
     pub cards: Vec<CardModules>,
-    /// Its network cards as pieces of hardware, in the order of their slots.
+    /// Its network cards as hardware, in slot order.
     pub slots: Vec<SlottedCard>,
     /// The hardware address of the card through which it was reached.
     pub mac: Option<Mac>,
     /// That card's IP address.
     pub address: Option<IpAddr>,
-    /// The static agent, if the clone is to tell of its first boot.
+    /// The static agent, if the clone should report its first boot.
     pub agent: Option<PathBuf>,
 }
 
 impl Machine {
-    /// All drivers that its storage and its network need.
+    /// All drivers for its storage and its network.
     fn modules(&self) -> Vec<String> {
         let network = self.cards.iter().flat_map(|card| &card.modules);
         self.storage_modules.iter().chain(network).cloned().collect()
     }
 }
 
-/// The last writes, which let the node boot: to be done when everything else is written out and unmounted.
+/// The last writes, which make the node bootable: for after everything else is written out and unmounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastWrites {
-    /// The code for the disk's first sector, if a BIOS is to start it.
+    /// The code for the disk's first sector, if a BIOS starts it.
     pub boot_code: Option<BootCode>,
     made: Vec<MadeFileSystem>,
 }
 
 impl LastWrites {
-    /// Lets a UEFI firmware find the loader that [`HeldBack`] has hidden from it. Nothing must be mounted.
+    /// Makes the loader that [`HeldBack`] has hidden visible to a UEFI firmware. Nothing may be mounted.
     ///
     /// # Errors
     /// The EFI system partition cannot be mounted or written. The node does not boot then.
@@ -107,7 +106,7 @@ impl LastWrites {
     }
 }
 
-/// The names of a partition that was copied byte by byte: its contents have kept theirs, it has its own.
+/// The names of a partition copied byte by byte: its contents keep theirs, and the partition has its own.
 #[must_use]
 pub fn names_of_raw(raw: &RawPartition) -> MadeFileSystem {
     let golden = raw.plan.golden.clone();
@@ -116,7 +115,7 @@ pub fn names_of_raw(raw: &RawPartition) -> MadeFileSystem {
         plan: FileSystemPlan {
             label: golden.as_ref().and_then(|golden| golden.label.clone()),
             golden,
-            // Nobody mounts or makes it here, so its kind is of no matter.
+            // It is not mounted or created here, so its type does not matter.
             ..FileSystemPlan::new(raw.plan.partition, FileSystemKind::Ext4)
         },
         device: raw.device.clone(),
@@ -124,22 +123,22 @@ pub fn names_of_raw(raw: &RawPartition) -> MadeFileSystem {
     }
 }
 
-/// Makes a copied system boot on this node, from its disk. Needs root's rights.
+/// Makes a copied system boot on this node from its disk. Needs root's rights.
 ///
-/// On return everything is on the disk but what a firmware starts: boot code is handed back, and what is on the EFI
-/// system partition is where no firmware looks if it was held back. Nothing but `made` is mounted below the root.
+/// On return everything is on the disk except what a firmware starts: boot code is returned, and the EFI system
+/// partition is hidden from the firmware if it was held back. Only `made` is mounted below the root.
 ///
 /// # Errors
-/// The first step that failed, with its reason. The tree is then of no use, and must not be booted.
+/// The first failed step, with its cause. The tree is then unusable and must not be booted.
 pub fn finish(copied: &Copied<'_>) -> Result<LastWrites, FinishError> {
     let Copied { root, plan, made, raw, disk, machine } = *copied;
     let all = [made, raw].concat();
-    // The times come first: looking at them later would see what the finish itself has changed.
+    // The times come first, before the finish itself changes them.
     let times = named("Note the times of the files", || Times::record(root))?;
     let links = named("Name the devices", || DeviceLinks::make(&all))?;
     let chroot = named("Enter the copied system", || Chroot::mount(root))?;
 
-    // Opened here, where its path leads to it.
+    // Opened here, outside the chroot, where its path is valid.
     let agent = machine.agent.as_deref().filter(|_| plan.finish.first_boot.is_some());
     let agent = named("Open the agent", || agent.map(open).transpose())?;
     let disks = hardware::disks(false).into_iter();
@@ -171,7 +170,9 @@ pub fn finish(copied: &Copied<'_>) -> Result<LastWrites, FinishError> {
             (Some(first_boot), Some(agent)) => {
                 named("Prepare the first boot", || first_boot::write(top, first_boot, agent))?;
             }
-            (Some(_), None) => warning!("the first boot will not be told: there is no agent to leave here"),
+            (Some(_), None) => {
+                warning!("the first boot will not be reported: the agent to install is missing")
+            }
             (None, _) => {}
         }
         named("Run the site's own steps", || hooks::run(top, &facts(copied, &names, top)?))?;
@@ -203,7 +204,7 @@ fn open(path: &Path) -> Result<File, Cause> {
     File::open(path).map_err(|e| Cause::file("open", path, e))
 }
 
-/// What a site's own steps may want to know, as variables of their environment.
+/// Facts for a site's own steps, as environment variables.
 fn facts(copied: &Copied<'_>, names: &Names<'_>, top: &Path) -> Result<Vec<(&'static str, String)>, Cause> {
     let Machine { firmware, cards, mac, address, .. } = copied.machine;
     let root = names.at("/");

@@ -1,10 +1,12 @@
-//! Replacing a configuration file at once, with everything but its bytes kept.
+//! Replaces a configuration file atomically, and keeps everything but its content.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use ka::archive::Xattr;
+use ka_host::xattrs::Reader;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
@@ -13,15 +15,15 @@ use crate::finish::error::Cause;
 /// The attribute with SELinux's label.
 const LABEL: &str = "security.selinux";
 
-/// Replaces the content of `path` by `content`: the old file is there until the new one is whole. Mode,
-/// owner and extended attributes stay; a symbolic link stays and its target is replaced.
+/// Replaces the content of `path` with `content`: the old file exists until the new one is complete. Mode, owner and
+/// extended attributes stay; a symbolic link stays and its target is replaced.
 pub(in crate::finish) fn replace(path: &Path, content: &[u8]) -> Result<(), Cause> {
     let failed = |e| Cause::file("replace", path, e);
     let target = fs::canonicalize(path).map_err(failed)?;
     let beside = beside(&target);
     let written = write_like(&target, &beside, content).and_then(|()| fs::rename(&beside, &target));
     if written.is_err() {
-        // The first error is the one to tell; a file that never came into being cannot be removed.
+        // The first error is reported; the new file may never have been created.
         let _ = fs::remove_file(&beside);
     }
     written.map_err(failed)
@@ -37,7 +39,7 @@ fn beside(path: &Path) -> PathBuf {
 fn write_like(model: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
     let old = File::open(model)?;
     let metadata = old.metadata()?;
-    // What an interrupted attempt left, or what somebody has put there for us to follow.
+    // Left by an interrupted attempt, or planted for us to follow.
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
@@ -51,8 +53,8 @@ fn write_like(model: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
     new.sync_all()
 }
 
-/// Makes `path`, which is not there, or writes it again. A link that leads nowhere gives way to the file. Where SELinux
-/// is in use, the file has its directory's label, as a process of the system would give it.
+/// Creates `path`, or replaces it. A dangling link is replaced by the file. With SELinux, the file gets its
+/// directory's label, as if a process of the system had created it.
 pub(in crate::finish) fn create(path: &Path, content: &[u8]) -> Result<(), Cause> {
     let failed = |e| Cause::file("make", path, e);
     if path.is_symlink() && matches!(fs::metadata(path), Err(e) if e.kind() == io::ErrorKind::NotFound) {
@@ -64,12 +66,12 @@ pub(in crate::finish) fn create(path: &Path, content: &[u8]) -> Result<(), Cause
     if is_new { label_like_directory(path) } else { Ok(()) }
 }
 
-/// The label of its directory for a new file, if that has one.
+/// The label of its directory for a new file, if any.
 pub(in crate::finish) fn label_like_directory(path: &Path) -> Result<(), Cause> {
     path.parent().map_or(Ok(()), |directory| label_like(directory, path))
 }
 
-/// SELinux's label of `model`, if that has one, for a new file.
+/// Copies SELinux's label from `model` to a new file, if it has one.
 pub(in crate::finish) fn label_like(model: &Path, path: &Path) -> Result<(), Cause> {
     let mut label = [0; 4096];
     match rustix::fs::getxattr(model, LABEL, &mut label) {
@@ -86,13 +88,7 @@ pub(in crate::finish) fn label_like(model: &Path, path: &Path) -> Result<(), Cau
 }
 
 pub(in crate::finish) fn copy_xattrs(from: &File, to: &File) -> io::Result<()> {
-    let mut list = vec![0u8; rustix::fs::flistxattr_query(from)?];
-    let used = rustix::fs::flistxattr(from, &mut list)?;
-    list.truncate(used);
-    for name in list.split(|b| *b == 0).filter(|name| !name.is_empty()) {
-        let mut value = vec![0u8; rustix::fs::fgetxattr_query(from, name)?];
-        let used = rustix::fs::fgetxattr(from, name, &mut value)?;
-        value.truncate(used);
+    for Xattr { name, value } in Reader::new().of(from, from.metadata()?.dev())? {
         rustix::fs::fsetxattr(to, name, &value, XattrFlags::empty())?;
     }
     Ok(())

@@ -1,8 +1,8 @@
-//! Modification times as they were, wherever the bytes are as they were.
+//! Restores modification times where the content did not change.
 //!
-//! The boot loader's tools write hundreds of files again with the same content, and every file that
-//! comes or goes changes its directory. A clone whose times say that half of `/boot` is new cannot be
-//! compared with its golden node, and a backup would take it for changed.
+//! The boot loader's tools rewrite hundreds of files with the same content, and every file that is created or removed
+//! changes its directory. A clone with new times on half of `/boot` cannot be compared with its golden node, and a
+//! backup would treat it as changed.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -15,17 +15,17 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
 use crate::finish::error::Cause;
 
-/// Directories in which tools write files again.
+/// Directories in which tools rewrite files.
 const REWRITTEN: [&str; 2] = ["boot", "etc"];
 
-/// The times of a tree before anything touched it.
+/// The times of a tree before it was changed.
 pub(in crate::finish) struct Times {
     directories: BTreeMap<PathBuf, Timespec>,
     files: BTreeMap<PathBuf, (Timespec, [u8; 32])>,
 }
 
 impl Times {
-    /// Notes the times of all directories below `root`, and of the files that tools write again.
+    /// Records the times of all directories below `root`, and of the files that tools rewrite.
     pub(in crate::finish) fn record(root: &Path) -> Result<Self, Cause> {
         let mut times = Self { directories: BTreeMap::new(), files: BTreeMap::new() };
         let rewritten = REWRITTEN.map(|name| root.join(name));
@@ -51,14 +51,14 @@ impl Times {
         Ok(times)
     }
 
-    /// Sets the times back of files whose bytes are as before, and of all directories that are still there.
+    /// Restores the times of files with unchanged content, and of all directories that still exist.
     pub(in crate::finish) fn restore(&self) -> Result<(), Cause> {
         let mut kept = 0u32;
         for (path, (before, old_sum)) in &self.files {
             let failed = |e| Cause::file("read", path, e);
             match mtime(path) {
                 Ok(now) if now == *before => {}
-                // What a site's hook has put in a file's place: a link would lead out of the root, a pipe nowhere.
+                // A site's hook may have replaced the file: a link would lead out of the root, a pipe nowhere.
                 Ok(_) if !is_file(path).map_err(failed)? => {}
                 Ok(_) if sum(path).map_err(failed)? == *old_sum => {
                     set_mtime(path, *before)?;
@@ -77,7 +77,7 @@ impl Times {
                 Err(e) => return Err(Cause::file("look at", path, e)),
             }
         }
-        log::info!("{kept} files were written again with the same bytes and keep their times");
+        log::info!("{kept} files were rewritten with the same content and keep their times");
         Ok(())
     }
 }

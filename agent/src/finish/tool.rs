@@ -1,4 +1,4 @@
-//! Running the copied system's programs, with what they say in the log and in the error.
+//! Runs the copied system's programs, with their output in the log and in errors.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -12,10 +12,10 @@ use ka_host::tool;
 /// How many of a program's last lines an error repeats.
 const TAIL: usize = 40;
 
-/// How long a program may run. Rebuilding an initrd takes minutes on a slow or emulated machine.
+/// The time limit of a program. Rebuilding an initrd takes minutes on a slow or emulated machine.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
-/// Where programs are looked for, first to last.
+/// The search path, in order.
 const DIRECTORIES: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
@@ -26,17 +26,17 @@ pub(in crate::finish) fn find<'a>(programs: &[&'a str]) -> Option<&'a str> {
     programs.iter().find(installed).copied()
 }
 
-/// Like [`find`], for a step that cannot go on without.
+/// Like [`find`], for a step that needs it.
 pub(in crate::finish) fn need<'a>(programs: &[&'a str]) -> Result<&'a str, Cause> {
     find(programs).ok_or_else(|| Cause::MissingTool { tool: programs.join(" or ") })
 }
 
-/// Runs `program`; each line that it writes goes to the log.
+/// Runs `program`; each line of its output goes to the log.
 pub(in crate::finish) fn run(program: &str, arguments: &[&str]) -> Result<(), Cause> {
     run_with(program, arguments, &[])
 }
 
-/// Like [`run`], with more variables in its environment.
+/// Like [`run`], with additional environment variables.
 pub(in crate::finish) fn run_with(
     program: &str,
     arguments: &[&str],
@@ -70,7 +70,7 @@ fn run_within(
     }
 }
 
-/// Runs `program` and gives what it writes to its standard output.
+/// Runs `program` and returns its standard output.
 pub(in crate::finish) fn output_of(program: &str, arguments: &[&str]) -> Result<String, Cause> {
     let failed =
         |reason: String, output: String| Cause::Tool { tool: shown(program, arguments), reason, output };
@@ -87,7 +87,7 @@ fn shown(program: &str, arguments: &[&str]) -> String {
     [&[program], arguments].concat().join(" ")
 }
 
-/// `program` with an environment that depends on nothing but this list.
+/// `program` with exactly this environment.
 fn command(program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
     command

@@ -21,26 +21,29 @@ pub struct Entry {
     pub command_line: String,
 }
 
-/// Finds what the system below `root` boots by default.
+/// Finds what the system below `root` boots by default. What is not certain is added to `doubts`, as sentences for a
+/// person.
 ///
 /// # Errors
 /// [`KexecError::NoEntry`] if nothing is configured, and [`KexecError::NotThere`] if the default's files are not there:
 /// then the boot loader itself has to find out.
-pub fn default_entry(root: &Path) -> Result<Entry, KexecError> {
-    let entry = configured(root).ok_or_else(|| {
+pub fn default_entry(root: &Path, doubts: &mut Vec<String>) -> Result<Entry, KexecError> {
+    let entry = configured(root, doubts).ok_or_else(|| {
         let places = GRUB.iter().chain(&ENTRIES).map(|path| root.join(path));
         KexecError::NoEntry(places.filter(|path| path.exists()).collect())
     })?;
     resolve(root, &entry).ok_or(KexecError::NotThere { kernel: entry.kernel, initrd: entry.initrd })
 }
 
-fn configured(root: &Path) -> Option<MenuEntry> {
+fn configured(root: &Path, doubts: &mut Vec<String>) -> Option<MenuEntry> {
     for path in GRUB.map(|path| root.join(path)) {
         let Ok(text) = fs::read_to_string(&path) else { continue };
         let environment = fs::read_to_string(path.with_file_name("grubenv")).unwrap_or_default();
-        match grub::default_entry(&text, &environment) {
+        match grub::default_entry(&text, &environment, doubts) {
             grub::Start::Entry(entry) => return Some(entry),
-            grub::Start::Specified(saved) => return specified(root, &saved.into_iter().collect::<Vec<_>>()),
+            grub::Start::Specified(saved) => {
+                return specified(root, &saved.into_iter().collect::<Vec<_>>(), doubts);
+            }
             grub::Start::None => {}
         }
     }
@@ -48,7 +51,7 @@ fn configured(root: &Path) -> Option<MenuEntry> {
         bls::TOPS.iter().filter_map(|top| fs::read_to_string(root.join(top).join("loader/loader.conf")).ok());
     let defaults: Vec<String> =
         texts.flat_map(|text| bls::values(&text, "default").map(str::to_owned).collect::<Vec<_>>()).collect();
-    specified(root, &defaults)
+    specified(root, &defaults, doubts)
 }
 
 /// A boot loader's paths begin at a partition's root: of the system's, of /boot, or of the ESP.
@@ -68,7 +71,7 @@ fn resolve(root: &Path, entry: &MenuEntry) -> Option<Entry> {
 }
 
 /// The default among the entries of the Boot Loader Specification that start a kernel.
-fn specified(root: &Path, defaults: &[String]) -> Option<MenuEntry> {
+fn specified(root: &Path, defaults: &[String], doubts: &mut Vec<String>) -> Option<MenuEntry> {
     let files = bls::TOPS.iter().filter_map(|top| fs::read_dir(root.join(top).join("loader/entries")).ok());
     let entries: Vec<(String, MenuEntry)> = files
         .flatten()
@@ -80,10 +83,10 @@ fn specified(root: &Path, defaults: &[String]) -> Option<MenuEntry> {
         .collect();
     let names: Vec<&str> = entries.iter().map(|(name, _)| name.as_str()).collect();
     if !defaults.is_empty() && !names.is_empty() && !names.iter().any(|name| bls::is_named(name, defaults)) {
-        log::warn!(
-            "the boot loader's default is '{}', and no entry has that name: the newest is taken",
-            defaults.join("' or '")
-        );
+        let defaults = defaults.join("' or '");
+        doubts.push(format!(
+            "the boot loader's default is '{defaults}', and no entry has that name: the newest is taken"
+        ));
     }
     bls::default_of(&names, defaults).map(|index| entries[index].1.clone())
 }
@@ -119,6 +122,11 @@ menuentry 'older' --id older {
         dir
     }
 
+    fn found(dir: &tempfile::TempDir) -> (Entry, Vec<String>) {
+        let mut doubts = Vec::new();
+        (default_entry(dir.path(), &mut doubts).unwrap(), doubts)
+    }
+
     #[test]
     fn grubs_default_with_its_files() {
         let boot = &[("boot/grub/grub.cfg", CFG), ("boot/vmlinuz-6.1.0", ""), ("boot/initrd.img-6.1.0", "")];
@@ -129,14 +137,14 @@ menuentry 'older' --id older {
             initrd: Some(at("boot/initrd.img-6.1.0")),
             command_line: "root=UUID=2222 ro console=tty 0 a\\b".into(),
         };
-        assert_eq!(default_entry(dir.path()).unwrap(), first);
+        assert_eq!(found(&dir), (first.clone(), vec![]));
 
         fs::write(at("boot/vmlinuz-5.10"), "").unwrap();
         fs::write(at("boot/grub/grubenv"), "# GRUB Environment Block\nnext_entry=older\n#####").unwrap();
-        assert_eq!(default_entry(dir.path()).unwrap(), first, "this menu does not ask for it");
+        assert_eq!(found(&dir).0, first, "this menu does not ask for it");
 
         fs::remove_file(at("boot/initrd.img-6.1.0")).unwrap();
-        let error = default_entry(dir.path()).unwrap_err().to_string();
+        let error = default_entry(dir.path(), &mut Vec::new()).unwrap_err().to_string();
         assert!(error.contains("/vmlinuz-6.1.0") && error.contains("/initrd.img-6.1.0"), "{error}");
     }
 
@@ -157,11 +165,11 @@ menuentry 'older' --id older {
             ("boot/linux-6.10", ""),
             ("boot/i", ""),
         ]);
-        let entry = default_entry(dir.path()).unwrap();
+        let (entry, _) = found(&dir);
         assert_eq!(entry.kernel, dir.path().join("boot/linux-6.10"));
         assert_eq!(entry.command_line, "root=a rw");
 
-        let kernel = || default_entry(dir.path()).unwrap().kernel;
+        let kernel = || found(&dir).0.kernel;
         fs::write(dir.path().join("boot/grub2/grub.cfg"), "set default=\"${saved_entry}\"\nblscfg\n")
             .unwrap();
         fs::write(dir.path().join("boot/grub2/grubenv"), "saved_entry=a-6.9\n").unwrap();
@@ -174,5 +182,25 @@ menuentry 'older' --id older {
             fs::write(dir.path().join("boot/loader/loader.conf"), text).unwrap();
             assert_eq!(kernel(), dir.path().join(format!("boot/linux-{version}")), "{default}");
         }
+    }
+
+    /// The node starts another kernel than its boot loader would: that is part of the run's result.
+    #[test]
+    fn a_default_that_is_not_found_is_noted() {
+        let menu = CFG.replacen("if [", "set default=\"no such title\"\nif [", 1);
+        let grub = [
+            ("boot/grub/grub.cfg", menu.as_str()),
+            ("boot/vmlinuz-6.1.0", ""),
+            ("boot/initrd.img-6.1.0", ""),
+        ];
+        let (_, doubts) = found(&tree(&grub));
+        assert!(doubts.len() == 1 && doubts[0].contains("no such title"), "{doubts:?}");
+        let entries = [
+            ("boot/loader/loader.conf", "default gone-*\n"),
+            ("boot/loader/entries/a.conf", "title a\nlinux /linux\noptions root=a\n"),
+            ("boot/linux", ""),
+        ];
+        let (_, doubts) = found(&tree(&entries));
+        assert!(doubts.len() == 1 && doubts[0].contains("gone-*"), "{doubts:?}");
     }
 }

@@ -15,6 +15,8 @@ use nix::errno::Errno;
 
 pub use entry::{Entry, default_entry};
 
+use crate::notes;
+use ka::notes::NoteKind;
 use ka_host::sys;
 
 /// Why the new system's kernel cannot be started from here. The machine can still reboot into it.
@@ -58,7 +60,13 @@ pub enum KexecError {
 /// # Errors
 /// [`KexecError`]; nothing is loaded.
 pub fn load(root: &Path) -> Result<(), KexecError> {
-    let entry = default_entry(root)?;
+    let mut doubts = Vec::new();
+    let entry = default_entry(root, &mut doubts);
+    // The kernel may be another one than the boot loader would start: a person must know.
+    for doubt in doubts {
+        notes::warn(NoteKind::Finish, format_args!("kexec: {doubt}"));
+    }
+    let entry = entry?;
     let open = |path: &Path| {
         File::open(path).map_err(|source| KexecError::File { path: path.to_owned(), error: source })
     };

@@ -3,6 +3,7 @@
 mod command;
 mod copy;
 mod device;
+mod directory;
 mod error;
 mod partial;
 mod pipe;

@@ -162,20 +162,6 @@ impl Drop for Partial {
     }
 }
 
-/// Locks a directory into which a tree is unpacked, as long as the returned file is open.
-///
-/// # Errors
-/// Another receiver unpacks into it, or the system's.
-pub(super) fn lock_directory(directory: &Path) -> Result<File, SinkError> {
-    let failed = |error| SinkError::File { path: directory.to_owned(), error };
-    let file = File::open(directory).map_err(failed)?;
-    if lock(&file).map_err(failed)? {
-        Ok(file)
-    } else {
-        Err(SinkError::InUse { path: directory.to_owned(), by: directory.to_owned() })
-    }
-}
-
 /// Removes what killed receivers have left of `target`; one that lives is an error.
 fn refuse_second(target: &Path) -> Result<(), SinkError> {
     refuse_others(target, None)
@@ -212,7 +198,7 @@ fn refuse_others(target: &Path, own: Option<&Path>) -> Result<(), SinkError> {
 }
 
 /// Locks a file; false if somebody else has. Where a file system knows no locks, nobody has.
-fn lock(file: &File) -> io::Result<bool> {
+pub(super) fn lock(file: &File) -> io::Result<bool> {
     match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) | Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(true),
         Err(Errno::WOULDBLOCK) => Ok(false),
@@ -321,14 +307,5 @@ mod tests {
         let target = directory.path().join("x".repeat(255));
         Partial::create(&target).unwrap().settle().unwrap();
         assert!(target.exists());
-    }
-
-    #[test]
-    fn a_directory_is_unpacked_into_once_at_a_time() {
-        let directory = tempfile::tempdir().unwrap();
-        let first = lock_directory(directory.path()).unwrap();
-        assert!(matches!(lock_directory(directory.path()), Err(SinkError::InUse { .. })));
-        drop(first);
-        lock_directory(directory.path()).unwrap();
     }
 }

@@ -10,8 +10,8 @@ use ka_net::relay::StreamReader;
 
 use super::copy::copy;
 use super::error::SinkError;
-use super::partial::{self, Partial};
-use super::{command, device};
+use super::partial::Partial;
+use super::{command, device, directory};
 use crate::unpack::{self, Options};
 
 /// Where a stream goes.
@@ -53,12 +53,12 @@ impl Sink {
     /// [`SinkError`].
     pub fn receive(&self, stream: &mut StreamReader) -> Result<Received, SinkError> {
         match self {
-            Self::Dir(directory) => {
-                let error = |error| SinkError::File { path: directory.clone(), error };
-                fs::create_dir_all(directory).map_err(error)?;
-                let _lock = partial::lock_directory(directory)?;
+            Self::Dir(path) => {
+                let error = |error| SinkError::File { path: path.clone(), error };
+                fs::create_dir_all(path).map_err(error)?;
+                let _claimed = directory::claim(path)?;
                 let options = Options { tolerant: true, ..Options::default() };
-                let notes = unpack_into(stream, directory, &options)?;
+                let notes = unpack_into(stream, path, &options)?;
                 Ok(Received { notes, file: None })
             }
             Self::File(path) => match path.metadata() {

@@ -124,8 +124,8 @@ fn try_connect(
             Received::Open => {
                 channel.send(&ToController::Hello(Box::new(hello.clone()))).map_err(broken)?;
             }
-            Received::Message(ToAgent::Welcome { ticket, time, dead_after }) => {
-                let welcome = Welcome { ticket, time, dead_after };
+            Received::Message(ToAgent::Welcome { ticket, time, dead_after, patience }) => {
+                let welcome = Welcome { ticket, time, dead_after, patience };
                 return Ok(Answer::Joined(Box::new(Joined { address, stream, channel, welcome })));
             }
             Received::Message(ToAgent::Redirect { port }) => return Ok(Answer::Redirect(port)),

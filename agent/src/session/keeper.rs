@@ -92,6 +92,7 @@ impl Keeper {
     ) -> io::Result<Self> {
         let now = Instant::now();
         let (complaints, from_relay) = channel();
+        let limits = Limits::default().at_least(joined.welcome.patience);
         let mut keeper = Self {
             poll,
             waker,
@@ -107,7 +108,7 @@ impl Keeper {
             said: Vec::new(),
             planned: false,
             connection: None,
-            outage: Outage::new(Limits::default(), now),
+            outage: Outage::new(limits, now),
             released_at: None,
             seen: None,
             tried_at: now,

@@ -91,6 +91,8 @@ pub struct Welcome {
     pub time: u64,
     /// What silence means in this session.
     pub dead_after: Duration,
+    /// How long this node waits for a controller that has vanished; zero for no longer than any outage lasts.
+    pub patience: Duration,
 }
 
 impl Session {

@@ -24,6 +24,13 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// The controller wants to be waited for, because another process may take its session over.
+    pub(super) fn at_least(self, patience: Duration) -> Self {
+        Self { give_up: self.give_up.max(patience), gone: self.gone.max(patience), ..self }
+    }
+}
+
 /// What the node does when somebody wonders why it does nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Doing {
@@ -232,6 +239,17 @@ mod tests {
         assert!(outage.end(ADDRESS, at(21)).is_some());
         outage.on_heard(at(21));
         assert_eq!(outage.end(ADDRESS, at(100)), None, "it is back");
+    }
+
+    #[test]
+    fn a_controller_that_may_be_resumed_is_waited_for() {
+        let start = Instant::now();
+        let at = |second| start + Duration::from_secs(second);
+        let mut outage = Outage::new(Limits::default().at_least(Duration::from_secs(600)), start);
+        outage.on_lost(start);
+        outage.on_failed(true, at(1));
+        assert_eq!(outage.end(ADDRESS, at(599)), None);
+        assert!(outage.end(ADDRESS, at(602)).is_some());
     }
 
     /// Its machine was suspended for an hour, and its connection is closed when it wakes up.

@@ -6,11 +6,13 @@ pub use profile::{LineError, parse};
 
 use std::path::PathBuf;
 
+use anyhow::{Context, anyhow};
+
 use crate::commands::options::run::RunArgs;
 use crate::commands::{
     console, console::ConsoleArgs, desc, desc::DescArgs, exec, exec::ExecArgs, go, go::GoArgs, image,
-    image::ImageArgs, init, init::InitArgs, log, log::LogArgs, machines, machines::MachinesArgs, power,
-    power::PowerArgs, pxe, pxe::PxeArgs, run, send, send::SendArgs,
+    image::ImageArgs, init, init::InitArgs, log as node_log, log::LogArgs, machines, machines::MachinesArgs,
+    power, power::PowerArgs, pxe, pxe::PxeArgs, resume, resume::ResumeArgs, run, send, send::SendArgs,
 };
 use crate::config::Config;
 use crate::exit::{Exit, Outcome};
@@ -41,7 +43,7 @@ impl Cli {
         match &self.command {
             Command::Console(args) => console::run(args, &config()?),
             Command::Exec(args) => exec::run(args, &config()?),
-            Command::Log(args) => log::run(args, &config()?),
+            Command::Log(args) => node_log::run(args, &config()?),
             Command::Machines(args) => machines::run(args, &config()?),
             Command::Power(args) => power::run(args, &config()?),
             Command::Desc(args) => {
@@ -55,8 +57,31 @@ impl Cli {
             }
             Command::Init(args) => init::run(args, &self.config),
             Command::Pxe(args) => pxe::run(args, &config()?),
-            Command::Run(args) => run::run(args, &config()?),
-            Command::Send(args) => send::run(args, &config()?),
+            Command::Resume(args) => Self::resume(args, &config()?),
+            Command::Run(args) => run::run(args, &config()?, None),
+            Command::Send(args) => send::run(args, &config()?, None),
+        }
+    }
+}
+
+impl Cli {
+    /// Reads the command line of a run again, and goes on with it.
+    fn resume(args: &ResumeArgs, config: &Config) -> Outcome {
+        let recorded = resume::open(args, config)?;
+        let words = ["kactl"].into_iter().chain(recorded.header.arguments.iter().map(String::as_str));
+        let run = recorded.directory.display().to_string();
+        let again = parse(words.map(Into::into).collect())
+            .map_err(|error| match error {
+                LineError::Words(error) => error.into(),
+                LineError::Profile(error) => error,
+            })
+            .with_context(|| format!("{run}: this kactl does not know its command line any more"))?;
+        let config = Config::load(&again.config)?;
+        log::info!("{run} goes on");
+        match &again.command {
+            Command::Run(args) => run::run(args, &config, Some(recorded)),
+            Command::Send(args) => send::run(args, &config, Some(recorded)),
+            _ => Err(anyhow!("{run} is neither of 'kactl run' nor of 'kactl send'").into()),
         }
     }
 }
@@ -84,6 +109,8 @@ pub enum Command {
     Power(PowerArgs),
     /// Serve DHCP, TFTP, HTTP and what each machine boots, until stopped
     Pxe(PxeArgs),
+    /// Continue a run whose process was killed, or whose machine crashed
+    Resume(ResumeArgs),
     /// Clone this machine onto N nodes
     Run(Box<RunArgs>),
     /// Send files to running hosts

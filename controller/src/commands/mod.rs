@@ -13,5 +13,6 @@ mod named;
 pub mod options;
 pub mod power;
 pub mod pxe;
+pub mod resume;
 pub mod run;
 pub mod send;

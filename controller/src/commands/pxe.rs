@@ -99,7 +99,7 @@ pub fn run(args: &PxeArgs, config: &Config) -> Outcome {
         return Ok(Exit::Ok);
     }
     let directories = &config.directories;
-    guarded::directory(&directories.run, 0o700)?;
+    directories.make_run()?;
     let _only_one = OnlyOne::take(&directories.run)?;
     let boot = BootDirectory::prepare(&service.tftp_root, &service.loaders, settings)?;
     log_what_is_missing(&service);

@@ -8,19 +8,20 @@ use super::options::run::RunArgs;
 use crate::config::Config;
 use crate::exit::{Exit, Outcome};
 use crate::golden::plan;
+use crate::journal::Recorded;
 use crate::lists::nodes;
 use crate::workflow::clone::{self, End, Request};
 use crate::workflow::notify::Notify;
 use crate::workflow::select::Permission;
 
-/// Runs `kactl run`.
+/// Runs `kactl run`, or goes on with one.
 ///
 /// # Errors
 /// What stopped it, with the exit status that says so.
-pub fn run(args: &RunArgs, config: &Config) -> Outcome {
+pub fn run(args: &RunArgs, config: &Config, recorded: Option<Recorded>) -> Outcome {
     let notify = Notify::new(args.night.notify.clone(), &args.session);
     let mut report = String::new();
-    let outcome = hold(args, config, &notify, &mut report);
+    let outcome = hold(args, config, recorded, &notify, &mut report);
     let status = match &outcome {
         Ok(exit) => exit.code(),
         Err(failure) => {
@@ -33,8 +34,15 @@ pub fn run(args: &RunArgs, config: &Config) -> Outcome {
 }
 
 /// Holds the run; `report` is for those who are told of its end.
-fn hold(args: &RunArgs, config: &Config, notify: &Notify, report: &mut String) -> Outcome {
-    match clone::run(&request(args, config, notify)?, config)? {
+fn hold(
+    args: &RunArgs,
+    config: &Config,
+    recorded: Option<Recorded>,
+    notify: &Notify,
+    report: &mut String,
+) -> Outcome {
+    let request = Request { recorded, ..request(args, config, notify)? };
+    match clone::run(&request, config)? {
         End::DryRun(machines) => conclude::dry_run(&args.session, &machines, args.stream.json),
         End::Held { session, undone, missing } => {
             report.push_str(&conclude::text(&session, &missing));
@@ -68,6 +76,7 @@ fn request<'a>(args: &'a RunArgs, config: &'a Config, notify: &'a Notify) -> any
         wake: args.night.wake(&macs, args.identity.hosts.as_ref(), config)?,
         at: args.night.at,
         notify,
+        recorded: None,
         stream: args.stream.streaming(config)?,
     })
 }

@@ -12,6 +12,7 @@ use super::conclude;
 use super::options::stream::StreamArgs;
 use crate::config::Config;
 use crate::exit::Outcome;
+use crate::journal::Recorded;
 use crate::stream::source::{CommandSource, FileSource, Source, TreeSource};
 use crate::values;
 use crate::workflow::distribute::{self, Request};
@@ -28,11 +29,11 @@ pub struct SendArgs {
     /// What to send.
     #[command(flatten)]
     pub source: SourceArgs,
-    /// Send nested mounts and subvolumes, too
+    /// Send other mounts and subvolumes below the directory, too
     #[arg(long, requires = "dir")]
     pub cross: bool,
-    /// Stay on the directory's own file system; nested mounts and subvolumes arrive as empty directories, and are
-    /// counted (default)
+    /// Stay on the directory's own mount; other mounts (bind mounts, too) and subvolumes arrive as empty directories,
+    /// and are counted (default)
     #[arg(long, requires = "dir", conflicts_with = "cross")]
     pub one_file_system: bool,
     /// Directory of the keys (default: the configuration's)
@@ -58,17 +59,18 @@ pub struct SourceArgs {
     pub command: Option<String>,
 }
 
-/// Runs `kactl send`.
+/// Runs `kactl send`, or goes on with one.
 ///
 /// # Errors
 /// What stopped it, with the exit status that says so.
-pub fn run(args: &SendArgs, config: &Config) -> Outcome {
+pub fn run(args: &SendArgs, config: &Config, recorded: Option<Recorded>) -> Outcome {
     let request = Request {
         session: args.session.clone(),
         source: args.source.open(args.cross)?,
         wanted: usize::try_from(args.nodes_wanted.get())?,
         keys: args.keys.clone(),
         stream: args.stream.streaming(config)?,
+        recorded,
     };
     conclude::session(&distribute::run(&request, config)?, args.stream.json)
 }

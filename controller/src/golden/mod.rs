@@ -13,4 +13,3 @@ pub mod scan;
 pub mod shape;
 pub mod tree;
 pub mod view;
-mod xattrs;

@@ -1,18 +1,24 @@
 //! A session with what carries out its effects: its source, its stream's threads, and the nodes' logs.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ka::mac::Mac;
-use ka::session::{Effect, Input, Piece, Session, SessionSpec};
+use ka::session::{Effect, Event, Input, Piece, Session, SessionSpec};
 use ka_net::listen::DataPlace;
+use mio::Waker;
 
 use super::logs::Logs;
+use crate::journal::Journal;
 use crate::rendezvous::booted::Booted;
 use crate::stream::source::Source;
 use crate::stream::{Bell, Setup, Stream};
+
+/// How long what follows from an event may wait until that is on the disk. Then the run goes on without it.
+const MAX_SYNC: Duration = Duration::from_secs(10);
 
 /// What a session is to do, and with what.
 pub struct SessionSetup {
@@ -24,6 +30,10 @@ pub struct SessionSetup {
     pub log: Option<PathBuf>,
     /// Who hears of the nodes' first boots, if they are awaited.
     pub booted: Option<Arc<Booted>>,
+    /// Where its events are written down.
+    pub journal: Option<Journal>,
+    /// The events of a process that has ended, if this one takes its session over.
+    pub resume: Option<Vec<Event>>,
 }
 
 /// A session that is held.
@@ -37,17 +47,76 @@ pub(super) struct Held {
     /// The nodes that it waits for, and what silence means to them.
     wanted: usize,
     dead_after: Duration,
-    /// What is still to be carried out.
-    queue: VecDeque<Effect>,
+    journal: Option<Journal>,
+    waker: Arc<Waker>,
+    /// How much of the journal must be on the disk before what comes next follows from it, and since when that is awaited.
+    needs: u64,
+    awaited_since: Option<Duration>,
+    /// What is still to be carried out, and what of the journal it follows from.
+    queue: VecDeque<(u64, Effect)>,
 }
 
 impl Held {
-    pub(super) fn new(setup: SessionSetup, now: Duration) -> Self {
-        let SessionSetup { spec, source, log, booted } = setup;
+    pub(super) fn new(setup: SessionSetup, waker: Arc<Waker>, now: Duration) -> Self {
+        let SessionSetup { spec, source, log, booted, journal, resume } = setup;
         let (wanted, dead_after) = (spec.wanted, spec.dead_after);
-        let session = Session::new(spec, now);
-        let queue = VecDeque::new();
-        Self { session, source, stream: None, log, logs: None, booted, wanted, dead_after, queue }
+        let (session, effects) = match resume {
+            Some(events) => Session::resume(spec, &events, now),
+            None => (Session::new(spec, now), Vec::new()),
+        };
+        let mut held = Self {
+            session,
+            source,
+            stream: None,
+            log,
+            logs: None,
+            booted,
+            wanted,
+            dead_after,
+            journal,
+            waker,
+            needs: 0,
+            awaited_since: None,
+            queue: VecDeque::new(),
+        };
+        held.take(effects);
+        held
+    }
+
+    /// Writes down what is to be written down; all else waits for its turn.
+    fn take(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match (effect, &mut self.journal) {
+                (Effect::Record(event), Some(journal)) => {
+                    let number = journal.record(&event, &self.waker);
+                    if event.is_decision() {
+                        self.needs = number;
+                    }
+                }
+                (Effect::Record(_), None) => {}
+                (effect, _) => self.queue.push_back((self.needs, effect)),
+            }
+        }
+    }
+
+    /// The next effect whose cause is on the disk: a process that takes over must not contradict it.
+    fn next_due(&mut self, now: Duration) -> Option<Effect> {
+        let (needs, _) = self.queue.front()?;
+        let written = self.journal.as_ref().map_or(u64::MAX, Journal::written);
+        if *needs > written {
+            let since = *self.awaited_since.get_or_insert(now);
+            if now.saturating_sub(since) < MAX_SYNC {
+                return None;
+            }
+            log::error!(
+                "{}: the journal's disk has not answered for {} s: the run goes on, and may not be resumed right",
+                self.session.name(),
+                MAX_SYNC.as_secs()
+            );
+            self.journal = None;
+        }
+        self.awaited_since = None;
+        self.queue.pop_front().map(|(_, effect)| effect)
     }
 
     /// The session takes what has happened.
@@ -55,26 +124,30 @@ impl Held {
         if matches!(input, Input::Tick | Input::Stream(_))
             && let Some(stream) = &self.stream
         {
-            self.queue.extend(self.session.on(Input::Golden(stream.golden()), now));
+            let effects = self.session.on(Input::Golden(stream.golden()), now);
+            self.take(effects);
         }
-        self.queue.extend(self.session.on(input, now));
+        let effects = self.session.on(input, now);
+        self.take(effects);
     }
 
     /// The operator wants the session to start with the nodes present.
     pub(super) fn go(&mut self, now: Duration) -> Result<(), String> {
-        let mut answer = Ok(());
-        for effect in self.session.on(Input::Go, now) {
-            match effect {
-                Effect::Went(outcome) => answer = outcome,
-                other => self.queue.push_back(other),
+        let (mut answer, mut effects) = (Ok(()), self.session.on(Input::Go, now));
+        effects.retain(|effect| match effect {
+            Effect::Went(outcome) => {
+                answer.clone_from(outcome);
+                false
             }
-        }
+            _ => true,
+        });
+        self.take(effects);
         answer
     }
 
     /// Carries out what concerns this machine alone; the next effect that concerns a connection is for the hub.
     pub(super) fn next_effect(&mut self, data: &DataPlace, bell: &Bell, now: Duration) -> Option<Effect> {
-        while let Some(effect) = self.queue.pop_front() {
+        while let Some(effect) = self.next_due(now) {
             match effect {
                 Effect::Record(_) => {}
                 Effect::StartStream { golden, window } => self.start_stream(golden, window, data, bell, now),
@@ -96,14 +169,7 @@ impl Held {
         None
     }
 
-    fn start_stream(
-        &mut self,
-        golden: std::net::IpAddr,
-        window: u64,
-        data: &DataPlace,
-        bell: &Bell,
-        now: Duration,
-    ) {
+    fn start_stream(&mut self, golden: IpAddr, window: u64, data: &DataPlace, bell: &Bell, now: Duration) {
         let source = Arc::clone(&self.source);
         let setup = Setup { source, golden, data, window, dead_after: self.dead_after };
         let input = match Stream::start(&setup, bell) {

@@ -7,6 +7,7 @@ pub mod entry;
 mod held;
 mod logs;
 mod net;
+mod places;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -23,7 +24,7 @@ use ka::keys;
 use ka::seal::StreamId;
 use ka::session::status::{RunStatus, Transfer};
 use ka::session::{
-    Admission, Arrival, Arriving, ConnectionId, Effect, Ending, Input, Question, StreamNotice,
+    Admission, Arrival, Arriving, ConnectionId, Effect, Ending, Event, Input, Question, StreamNotice,
 };
 use ka::wire::control::{Hello, ToAgent, ToController};
 use ka::wire::session_names;
@@ -60,6 +61,8 @@ pub struct Place {
     pub control: u16,
     /// The data port of the first stream; those that run beside it take other free ones.
     pub data: u16,
+    /// Control connections that one address may have.
+    pub per_address: usize,
     /// The directory of this host's sessions.
     pub sessions: PathBuf,
     /// Who may come in.
@@ -77,6 +80,7 @@ impl Place {
             side: Side { address, interface },
             control: listen.and_then(|listen| listen.port).unwrap_or(config.ports.control),
             data: config.ports.data,
+            per_address: config.net.per_address.into(),
             sessions: config.directories.run.join("sessions"),
             entry: Entry::default(),
             machines: None,
@@ -161,12 +165,13 @@ impl Hub {
             .map(|setup| Registration::take(&place.sessions, &setup.spec.name, port))
             .collect::<Result<Vec<_>, _>>()?;
         let names: Vec<String> = sessions.iter().map(|setup| setup.spec.name.clone()).collect();
-        let net = Net::new(keys, control)?;
+        let net = Net::new(keys, control, place.per_address)?;
         let waker = net.waker();
         let machines = place.machines.clone().map(|(store, run)| Recorder::start(store, &run)).transpose()?;
         let (notices, from_streams) = channel();
         let (orders, from_users) = channel();
         let shared = Arc::new(Shared::default());
+        let next_node = sessions.iter().filter_map(last_node).max().unwrap_or(0) + 1;
         let mut event_loop = EventLoop {
             net,
             wants,
@@ -178,10 +183,13 @@ impl Hub {
             data: DataPlace { side: place.side.clone(), port: place.data },
             sessions: sessions
                 .into_iter()
-                .map(|setup| (setup.spec.name.clone(), Held::new(setup, Duration::ZERO)))
+                .map(|mut setup| {
+                    setup.spec.per_address = place.per_address;
+                    (setup.spec.name.clone(), Held::new(setup, Arc::clone(&waker), Duration::ZERO))
+                })
                 .collect(),
             owners: BTreeMap::new(),
-            next_node: 1,
+            next_node,
             bell: Bell { notices, waker: Arc::clone(&waker) },
             from_streams,
             from_users,
@@ -237,6 +245,15 @@ impl Hub {
             log::error!("cannot wake the hub: {error}");
         }
     }
+}
+
+/// The highest number that a node of a session got, if another process has held the session.
+fn last_node(setup: &SessionSetup) -> Option<u32> {
+    let number = |event: &Event| match event {
+        Event::Joined(joined) => Some(joined.ticket.node.0),
+        _ => None,
+    };
+    setup.resume.iter().flatten().filter_map(number).max()
 }
 
 impl Drop for Hub {
@@ -456,6 +473,9 @@ impl EventLoop {
         match effect {
             Effect::Joined { connection, node } => {
                 self.owners.insert(connection, (session.to_owned(), node));
+                if self.net.addresses(connection).is_none() {
+                    self.forget(connection, "it closed the connection");
+                }
             }
             Effect::Refused { connection, reason } => {
                 if let Some((peer, _)) = self.net.addresses(connection) {

@@ -15,6 +15,7 @@ use ka::wire::preamble::{Preamble, PreambleError};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 
+use super::places::{self, Proven};
 use crate::config::keys::Keys;
 
 const WAKER: Token = Token(0);
@@ -23,13 +24,8 @@ const FIRST: usize = 3;
 
 /// How long a connection may take to prove itself.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Connections that may be open without proof.
-const MAX_UNPROVEN: usize = 512;
-/// Proven connections in all, and from one address: a machine has one, and another for a minute after a reset.
-const MAX_PROVEN: usize = 8192;
-const MAX_PROVEN_OF_ONE: usize = 64;
-/// How often one connection is read before all others have their turn: whoever says more than can be taken must not keep
-/// the others from being heard.
+/// How often one connection is read before all others have their turn: one that says more than can be taken must not
+/// keep the others from being heard.
 const READS: usize = 2;
 /// The log says so at most this often.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
@@ -70,6 +66,8 @@ pub(super) struct Net {
     poll: Poll,
     waker: Arc<Waker>,
     keys: Keys,
+    /// Proven connections that one address may have.
+    per_address: usize,
     listeners: Vec<mio::net::TcpListener>,
     connections: BTreeMap<ConnectionId, Connection>,
     next: usize,
@@ -82,13 +80,14 @@ pub(super) struct Net {
 }
 
 impl Net {
-    pub(super) fn new(keys: Keys, listener: TcpListener) -> io::Result<Self> {
+    pub(super) fn new(keys: Keys, listener: TcpListener, per_address: usize) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let mut net = Self {
             poll,
             waker,
             keys,
+            per_address,
             listeners: Vec::new(),
             connections: BTreeMap::new(),
             next: FIRST,
@@ -208,10 +207,9 @@ impl Net {
 
     fn take(&mut self, mut stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
         // An agent proves itself at once, so idle strangers never keep one out.
-        let mut unproven = self.connections.iter().filter(|(_, c)| !c.proven).map(|(id, _)| *id);
-        let oldest = unproven.next();
-        if let Some(oldest) = oldest.filter(|_| unproven.count() + 1 >= MAX_UNPROVEN) {
-            self.connections.remove(&oldest);
+        let unproven = self.connections.iter().filter(|(_, c)| !c.proven).map(|(id, c)| (*id, c.peer));
+        if let Some(stranger) = places::makes_room(unproven.collect()) {
+            self.connections.remove(&stranger);
         }
         stream.set_nodelay(true)?;
         let local = stream.local_addr()?.ip().to_canonical();
@@ -239,6 +237,10 @@ impl Net {
     fn receive(&mut self, id: ConnectionId, happened: &mut Vec<(ConnectionId, NetEvent)>) {
         let mut reads = 0;
         loop {
+            if self.keeps_too_much(id) {
+                self.drop_connection(id, "its address sends too many long messages at once".into(), happened);
+                return;
+            }
             let Some(connection) = self.connections.get_mut(&id) else { return };
             let outcome = match connection.channel.receive::<ToController>() {
                 Ok(Some(Received::Opening(Preamble::Control))) => {
@@ -297,20 +299,23 @@ impl Net {
 
     /// Whether there may be one more proven connection, which counts already, with this address.
     fn room_for(&mut self, peer: IpAddr) -> Result<(), String> {
-        let proven = self.connections.values().filter(|c| c.proven);
-        let (all, beside) = (proven.clone().count(), proven.filter(|c| c.peer == peer).count());
-        let full = if all > MAX_PROVEN {
-            format!("{} connections are open", all - 1)
-        } else if beside > MAX_PROVEN_OF_ONE && !peer.is_loopback() {
-            format!("{peer} has {} connections open", beside - 1)
-        } else {
-            return Ok(());
-        };
+        let Some(full) = places::refusal(peer, self.per_address, self.proven()) else { return Ok(()) };
         if self.full.is_none_or(|since| since.elapsed() > TELL_AGAIN) {
             self.full = Some(Instant::now());
             log::warn!("{peer} cannot join: {full}, and no more are taken");
         }
         Err(full)
+    }
+
+    /// Whether this connection is in the middle of a message, and its address has sent too much of such ones.
+    fn keeps_too_much(&self, id: ConnectionId) -> bool {
+        let connection = self.connections.get(&id).filter(|c| c.proven && c.channel.unfinished() > 0);
+        connection.is_some_and(|c| places::keeps_too_much(c.peer, self.proven()))
+    }
+
+    fn proven(&self) -> impl Iterator<Item = Proven> + Clone {
+        let proven = self.connections.values().filter(|c| c.proven);
+        proven.map(|c| Proven { peer: c.peer, unfinished: c.channel.unfinished() })
     }
 
     fn flush(&mut self, id: ConnectionId, happened: &mut Vec<(ConnectionId, NetEvent)>) {
@@ -393,7 +398,7 @@ mod tests {
         let keys = Keys { controller, join, run: None };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let mut net = Net::new(keys.clone(), listener).unwrap();
+        let mut net = Net::new(keys.clone(), listener, 64).unwrap();
         let (mut loud, mut channel) = agent(&mut net, &keys, address);
         let (mut quiet, mut other) = agent(&mut net, &keys, address);
         let beat = ToController::Heartbeat(Progress::default());

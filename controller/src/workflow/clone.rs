@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, ensure};
 use ka::keys::{JoinKey, random};
 use ka::mac::Mac;
 use ka::plan::report::Report;
@@ -26,6 +26,7 @@ use ka::session::{Admission, Arrival, Gate, SessionSpec, Target};
 use ka::wire::session_names;
 use ka_host::guarded;
 
+use super::memory::{self, Memory};
 use super::notify::Notify;
 use super::select::{Permission, Selected};
 use super::streaming::Streaming;
@@ -38,6 +39,7 @@ use crate::golden::hooks::{HookError, Hooks, Reading};
 use crate::golden::plan::{self, Planned};
 use crate::hub::entry::Entry;
 use crate::hub::{Hub, Place, SessionSetup, Snapshot};
+use crate::journal::Recorded;
 use crate::lists::time_of_day::Moment;
 use crate::machines::record;
 use crate::machines::store::Store;
@@ -51,6 +53,9 @@ use crate::view::progress::Progress;
 use crate::view::units;
 use ask_again::AskAgain;
 use check::Checked;
+
+/// How long nodes wait for a controller that has vanished.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// How long stage2 waits for one more node before it goes to those that are there.
 const STAGE2_LINGER: Duration = Duration::from_secs(3);
@@ -93,6 +98,8 @@ pub struct Request<'a> {
     pub notify: &'a Notify,
     /// How the stream is held.
     pub stream: Streaming,
+    /// The run as a process has left it that ended without a word, if this one goes on with it.
+    pub recorded: Option<Recorded>,
 }
 
 /// What became of a run.
@@ -115,7 +122,7 @@ pub enum End {
 /// # Errors
 /// What stopped it, with the exit status that says so.
 pub fn run(request: &Request<'_>, config: &Config) -> Result<End, Failure> {
-    if let Some(at) = request.at {
+    if let Some(at) = request.at.filter(|_| request.recorded.is_none()) {
         // What is wrong now is told now; the plan itself is of the machine as it is then.
         plan(request, &check::run(request, &config.directories)?)?;
         until(at)?;
@@ -123,12 +130,17 @@ pub fn run(request: &Request<'_>, config: &Config) -> Result<End, Failure> {
     let checked = check::run(request, &config.directories)?;
     let golden = plan(request, &checked)?;
     let mut run = Run::listen(request, config, checked, golden)?;
-    let arrivals = run.gather()?;
-    if request.dry_run {
-        return Ok(run.dismiss(arrivals)?);
-    }
-    let selected = run.ask(&arrivals)?;
-    let reading = run.admit(&arrivals, selected)?;
+    let reading = match run.admitted() {
+        Some(machines) => run.readmit(machines)?,
+        None => {
+            let arrivals = run.gather()?;
+            if request.dry_run {
+                return Ok(run.dismiss(arrivals)?);
+            }
+            let selected = run.ask(&arrivals)?;
+            run.admit(&arrivals, selected)?
+        }
+    };
     let held = run.stream();
     run.finish(held, reading)
 }
@@ -145,10 +157,33 @@ fn plan(request: &Request<'_>, checked: &Checked) -> anyhow::Result<Golden> {
         plan::make(&request.golden)?;
     notes.iter().for_each(|note| log::warn!("{note}"));
     plan.finish.store_log_password.clone_from(&checked.store_log_password);
-    Ok(Golden {
-        target: Target { plan, left_out: request.golden.exclude_disks.to_vec(), other_firmware },
-        source: Arc::new(GoldenSource::new(sources, raw, exclude, lost)),
-    })
+    let target = Target { plan, left_out: request.golden.exclude_disks.to_vec(), other_firmware };
+    let target = match request.recorded.as_ref().and_then(|r| r.header.session.plans.as_ref()) {
+        Some(plans) => as_begun(&plans.target, &target)?,
+        None => target,
+    };
+    Ok(Golden { target, source: Arc::new(GoldenSource::new(sources, raw, exclude, lost)) })
+}
+
+/// The plan with which the run began. The golden node's files are read again as they are now, and may have changed; the
+/// disks that they are laid out on may not.
+fn as_begun(begun: &Target, now: &Target) -> anyhow::Result<Target> {
+    let shape = |target: &Target| -> Vec<_> {
+        let disks = target.plan.disks.iter();
+        disks
+            .map(|disk| {
+                let file_systems = disk.file_systems.iter().map(|system| (system.partition, system.kind));
+                let raw: Vec<_> = disk.raw.iter().map(|raw| raw.partition).collect();
+                (disk.disk.clone(), disk.desc.clone(), file_systems.collect::<Vec<_>>(), raw)
+            })
+            .collect()
+    };
+    ensure!(
+        shape(begun) == shape(now),
+        "the golden node's disks are not laid out as they were when this run began: start a new run"
+    );
+    log::info!("the golden node is read again, as it is now: nodes of this round get what has changed since");
+    Ok(begun.clone())
 }
 
 /// Waits for a time. The clock may be set meanwhile, so it is looked at again and again.
@@ -188,14 +223,24 @@ impl<'a> Run<'a> {
         checked: Checked,
         golden: Golden,
     ) -> anyhow::Result<Self> {
-        let Checked { keys, store_log, .. } = checked;
-        let name = request.golden.run;
-        let logs = if request.dry_run { None } else { Some(new_directory(&config.directories.log, name)?) };
+        let Checked { mut keys, store_log, .. } = checked;
+        let (name, recorded) = (request.golden.run, request.recorded.as_ref());
+        if let Some(recorded) = recorded {
+            keys = memory::same_keys(recorded, keys, &config.directories.keys)?;
+        }
+        let logs = match recorded.and_then(|recorded| recorded.header.logs.clone()) {
+            Some(logs) => Some(logs),
+            None if request.dry_run => None,
+            None => Some(new_directory(&config.directories.log, name)?),
+        };
         if let Some(logs) = &logs {
             log::info!("the nodes' logs go to {}", logs.display());
         }
         let stage2 = session_names::stage2_of(name);
-        let place = place(name, &request.stream, config);
+        let mut place = place(name, &request.stream, config);
+        if let Some(recorded) = recorded {
+            place.control = recorded.header.port;
+        }
         let responder = Responder::start(&keys.joins(), &place.side)?;
         let booted = booted(request, config, &place)?;
         let plans = Plans {
@@ -205,17 +250,29 @@ impl<'a> Run<'a> {
             ask: request.permission == Permission::Ask && io::stdin().is_terminal(),
             ..Plans::new(golden.target.clone())
         };
-        let sessions = vec![
-            stage2_session(request, config, &stage2, logs.clone()),
-            SessionSetup {
-                spec: system_session(request, plans),
-                source: Arc::clone(&golden.source) as Arc<dyn Source>,
-                log: logs,
-                booted: booted.clone(),
-            },
-        ];
+        let spec = recorded.map_or_else(|| system_session(request, plans), |r| r.header.session.clone());
+        let mut header = memory::header(spec.clone(), &keys, logs.clone())?;
+        let memory =
+            if request.dry_run { None } else { Some(Memory::of(recorded, &config.directories, name)?) };
+        let (home, journal, resume) = Memory::split(memory);
+        let system = SessionSetup {
+            spec,
+            source: Arc::clone(&golden.source) as Arc<dyn Source>,
+            log: logs.clone(),
+            booted: booted.clone(),
+            journal,
+            resume,
+        };
         let join = keys.run.as_ref().map(JoinKey::to_text);
+        let sessions = vec![stage2_session(request, config, &stage2, logs), system];
+        config.directories.make_run()?;
         let hub = Hub::start(&place, keys, sessions)?;
+        if let Some(recorded) = recorded {
+            memory::same_port(recorded, hub.port)?;
+        } else if let Some(home) = home {
+            header.port = hub.port;
+            header.write(&home)?;
+        }
         let lease = HeldLease::take(
             &config.directories.runs(),
             name,
@@ -224,8 +281,22 @@ impl<'a> Run<'a> {
         responder.announce(&stage2, hub.port);
         responder.announce(name, hub.port);
         log::info!("waiting for {} nodes on port {}", request.wanted, hub.port);
-        let waking = request.wake.as_ref().map(Waking::start).transpose()?;
+        // Which machines had come by then is not known to a process that goes on: none of them is restarted.
+        let wake = request.wake.as_ref().filter(|_| recorded.is_none());
+        let waking = wake.map(Waking::start).transpose()?;
         Ok(Self { request, progress: None, lease, hub, booted, _responder: responder, golden, waking })
+    }
+
+    /// The machines that the process before this one has let in, if it came to that.
+    fn admitted(&self) -> Option<BTreeSet<Mac>> {
+        let book = self.request.recorded.as_ref()?.book();
+        book.is_admitted().then(|| book.allowed())
+    }
+
+    /// Lets the machines boot again that were let in before.
+    fn readmit(&mut self, machines: BTreeSet<Mac>) -> anyhow::Result<Reading> {
+        self.lease.allow(Allowed::Listed(machines))?;
+        self.begin_reading(false)
     }
 
     /// Waits for the machines.
@@ -391,7 +462,8 @@ fn stage2_session(request: &Request<'_>, config: &Config, name: &str, log: Optio
         rounds: 1,
         ..request.stream.session(name, request.wanted, Gate::Lasting(STAGE2_LINGER))
     };
-    SessionSetup { spec, source, log, booted: None }
+    // A machine that waits for the tools has nothing to lose: it boots again.
+    SessionSetup { spec, source, log, booted: None, journal: None, resume: None }
 }
 
 /// The system goes to the machines that are let in.
@@ -400,6 +472,7 @@ fn system_session(request: &Request<'_>, plans: Plans) -> SessionSpec {
         only: listed(&request.permission),
         plans: Some(plans),
         delay: request.delay,
+        patience: request.stream.patience.unwrap_or(PATIENCE),
         ..request.stream.session(request.golden.run, request.wanted, Gate::Named)
     }
 }

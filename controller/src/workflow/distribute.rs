@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use ka::session::{Gate, SessionSpec};
 
+use super::memory::{self, Memory};
 use super::streaming::Streaming;
 use super::watch;
 use crate::config::{Config, keys};
 use crate::exit::Failure;
 use crate::hub::{Hub, Place, SessionSetup, Snapshot};
+use crate::journal::Recorded;
 use crate::stream::source::Source;
 use crate::view::progress::Progress;
 
@@ -25,6 +27,8 @@ pub struct Request {
     pub keys: Option<PathBuf>,
     /// How the stream is held.
     pub stream: Streaming,
+    /// The session as a process has left it that ended without a word, if this one goes on with it.
+    pub recorded: Option<Recorded>,
 }
 
 /// Waits for the hosts, streams, and gives the session as it ended.
@@ -38,9 +42,38 @@ pub fn run(request: &Request, config: &Config) -> Result<Snapshot, Failure> {
 }
 
 fn listen(request: &Request, config: &Config) -> anyhow::Result<Hub> {
-    let Request { session, source, wanted, stream, .. } = request;
-    let keys = keys::load(request.keys.as_deref().unwrap_or(&config.directories.keys))?;
-    let spec = SessionSpec { timeout: stream.timeout, ..stream.session(session, *wanted, Gate::First) };
-    let setup = SessionSetup { spec, source: Arc::clone(source), log: None, booted: None };
-    Ok(Hub::start(&Place::new(config, stream.listen, stream.interface.clone()), keys, vec![setup])?)
+    let Request { session, source, wanted, stream, recorded, .. } = request;
+    let directory = request.keys.as_deref().unwrap_or(&config.directories.keys);
+    let mut keys = keys::load(directory)?;
+    let mut place = Place::new(config, stream.listen, stream.interface.clone());
+    let spec = match recorded {
+        Some(recorded) => {
+            keys = memory::same_keys(recorded, keys, directory)?;
+            place.control = recorded.header.port;
+            recorded.header.session.clone()
+        }
+        None => SessionSpec { timeout: stream.timeout, ..stream.session(session, *wanted, Gate::First) },
+    };
+    let mut header = memory::header(spec.clone(), &keys, None)?;
+    let memory = match Memory::of(recorded.as_ref(), &config.directories, session) {
+        Ok(memory) => Some(memory),
+        Err(error) if recorded.is_none() => {
+            log::warn!("this session cannot be resumed: {error:#}");
+            None
+        }
+        Err(error) => return Err(error),
+    };
+    let (home, journal, resume) = Memory::split(memory);
+    let setup = SessionSetup { spec, source: Arc::clone(source), log: None, booted: None, journal, resume };
+    config.directories.make_run()?;
+    let hub = Hub::start(&place, keys, vec![setup])?;
+    match (recorded, home) {
+        (Some(recorded), _) => memory::same_port(recorded, hub.port)?,
+        (None, Some(home)) => {
+            header.port = hub.port;
+            header.write(&home)?;
+        }
+        (None, None) => {}
+    }
+    Ok(hub)
 }

@@ -5,6 +5,7 @@
 
 pub mod clone;
 pub mod distribute;
+mod memory;
 pub mod notify;
 pub mod select;
 pub mod streaming;

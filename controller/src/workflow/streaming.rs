@@ -18,6 +18,8 @@ pub struct Streaming {
     pub interface: Option<String>,
     /// What silence means.
     pub dead_after: Duration,
+    /// How long nodes wait for this controller if it vanishes, if a person says so.
+    pub patience: Option<Duration>,
     /// How long one step of a node may take.
     pub step_limit: Duration,
     /// Rounds in all.
@@ -37,20 +39,16 @@ impl Streaming {
     #[must_use]
     pub fn session(&self, name: &str, wanted: usize, gate: Gate) -> SessionSpec {
         SessionSpec {
-            name: name.to_owned(),
             started: SystemTime::now(),
-            wanted,
             gate,
-            only: None,
-            plans: None,
-            timeout: None,
             window: self.window,
             dead_after: self.dead_after,
+            patience: self.patience.unwrap_or_default(),
             step_limit: self.step_limit,
             rounds: self.rounds,
-            delay: Duration::ZERO,
             order: self.order.clone(),
             slow: self.slow,
+            ..SessionSpec::new(name, wanted)
         }
     }
 }

@@ -28,20 +28,22 @@ struct Item {
     items: Option<Vec<Item>>,
 }
 
-/// Finds the default in the menu's text and the text of the environment block stored next to it.
-#[must_use]
-pub fn default_entry(text: &str, environment: &str) -> Start {
-    let name = default_name(text, environment);
+/// Finds the default in the menu's text and the text of the environment block stored next to it. What is uncertain is
+/// added to `doubts`, as sentences for the operator.
+pub fn default_entry(text: &str, environment: &str, doubts: &mut Vec<String>) -> Start {
+    let name = default_name(text, environment, doubts);
     if text.lines().any(|line| words(line).first().is_some_and(|word| word == "blscfg")) {
         return Start::Specified(name.filter(|name| name.parse::<usize>().is_err()));
     }
     let items = parse(text);
     let name = name.unwrap_or_default();
-    match choose(&items, &name) {
+    match choose(&items, &name, doubts) {
         Some(words) => Start::Entry(words.clone()),
         None => {
             if !items.is_empty() {
-                log::warn!("GRUB's default entry, '{name}', does not boot a kernel that its menu names");
+                doubts.push(format!(
+                    "GRUB's default entry, '{name}', does not boot a kernel that its menu names"
+                ));
             }
             Start::None
         }
@@ -50,7 +52,7 @@ pub fn default_entry(text: &str, environment: &str) -> Start {
 
 /// The final value of `default`. grub-mkconfig's menu sets it twice: to the entry saved for one boot, if any, or else
 /// to the configured one.
-fn default_name(text: &str, environment: &str) -> Option<String> {
+fn default_name(text: &str, environment: &str, doubts: &mut Vec<String>) -> Option<String> {
     let saved = |name: &str| {
         let of_name = |line: &str| line.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
         environment.lines().find_map(of_name).filter(|value| !value.is_empty())
@@ -67,7 +69,7 @@ fn default_name(text: &str, environment: &str) -> Option<String> {
             },
             "saved_entry" => default = saved("saved_entry"),
             name if value.contains('$') => {
-                log::warn!("cannot determine GRUB's default: it is the variable ${name}")
+                doubts.push(format!("cannot determine GRUB's default: it is the variable ${name}"));
             }
             _ => default = Some(value.to_owned()),
         }
@@ -76,7 +78,7 @@ fn default_name(text: &str, environment: &str) -> Option<String> {
 }
 
 /// The entry that GRUB selects: by number from 0, by title, or by id; the first if none matches.
-fn choose<'a>(items: &'a [Item], name: &str) -> Option<&'a MenuEntry> {
+fn choose<'a>(items: &'a [Item], name: &str, doubts: &mut Vec<String>) -> Option<&'a MenuEntry> {
     let called = |name: &str| items.iter().find(|item| item.title == name || item.id == name);
     let (first, rest) = name.split_once('>').unwrap_or((name, ""));
     let item = match first.parse::<usize>() {
@@ -85,11 +87,13 @@ fn choose<'a>(items: &'a [Item], name: &str) -> Option<&'a MenuEntry> {
         Err(_) => called(name).or_else(|| called(first)),
     };
     let item = item.or_else(|| {
-        log::warn!("GRUB's default is '{name}', but its menu has no such entry: using the first");
+        doubts.push(format!(
+            "GRUB's default is '{name}', but its menu has no such entry: the first one is used"
+        ));
         items.first()
     })?;
     match &item.items {
-        Some(items) => choose(items, rest),
+        Some(items) => choose(items, rest, doubts),
         None => item.words.as_ref(),
     }
 }
@@ -222,8 +226,12 @@ menuentry 'UEFI Firmware Settings' $menuentry_id_option 'uefi-firmware' {
 }
 "#;
 
+    fn default_of(text: &str, environment: &str) -> Start {
+        default_entry(text, environment, &mut Vec::new())
+    }
+
     fn kernel(default: &str, environment: &str) -> Option<String> {
-        match default_entry(&MENU.replace("DEFAULT", default), environment) {
+        match default_of(&MENU.replace("DEFAULT", default), environment) {
             Start::Entry(words) => Some(words.kernel.replace("/vmlinuz-", "")),
             Start::Specified(name) => panic!("{name:?}"),
             Start::None => None,
@@ -262,26 +270,41 @@ menuentry 'UEFI Firmware Settings' $menuentry_id_option 'uefi-firmware' {
             initrd: Some("/initrd.img-5.10".into()),
             command_line: "root=UUID=1 ro single".into(),
         };
-        assert_eq!(default_entry(&menu, ""), Start::Entry(words));
+        assert_eq!(default_of(&menu, ""), Start::Entry(words));
     }
 
     #[test]
     fn what_only_grub_knows_is_not_guessed() {
         let nameless = "menuentry '1st' --id a {\nlinux /a\n}\nmenuentry x {\nlinux /b\n}\n";
         let first = MenuEntry { kernel: "/a".into(), ..MenuEntry::default() };
-        assert_eq!(default_entry(nameless, ""), Start::Entry(first));
+        assert_eq!(default_of(nameless, ""), Start::Entry(first));
         for line in ["linux $kernel root=a", "linux /vmlinuz root=$root", "# linux /vmlinuz"] {
             let menu = format!("menuentry 'x' {{\n{line}\n}}\n");
-            assert_eq!(default_entry(&menu, ""), Start::None, "{line}");
+            assert_eq!(default_of(&menu, ""), Start::None, "{line}");
         }
-        assert_eq!(default_entry("", ""), Start::None);
-        assert_eq!(default_entry("}\n{\nmenuentry x {\nlinux /a\n", ""), Start::None);
+        assert_eq!(default_of("", ""), Start::None);
+        assert_eq!(default_of("}\n{\nmenuentry x {\nlinux /a\n", ""), Start::None);
+    }
+
+    #[test]
+    fn doubts_are_reported() {
+        for (default, doubt) in [
+            ("0", ""),
+            ("no such title", "its menu has no such entry"),
+            ("uefi-firmware", "does not boot a kernel"),
+            ("$site", "it is the variable $site"),
+        ] {
+            let mut doubts = Vec::new();
+            default_entry(&MENU.replace("DEFAULT", default), "", &mut doubts);
+            assert_eq!(doubts.len(), usize::from(!doubt.is_empty()), "{default}: {doubts:?}");
+            assert!(doubts.iter().all(|found| found.contains(doubt)), "{default}: {doubts:?}");
+        }
     }
 
     #[test]
     fn entries_of_the_specification_are_elsewhere() {
         let menu = "set default=\"${saved_entry}\"\nblscfg\n";
-        assert_eq!(default_entry(menu, "saved_entry=a-6.9\n"), Start::Specified(Some("a-6.9".into())));
-        assert_eq!(default_entry(menu, "saved_entry=0\n"), Start::Specified(None));
+        assert_eq!(default_of(menu, "saved_entry=a-6.9\n"), Start::Specified(Some("a-6.9".into())));
+        assert_eq!(default_of(menu, "saved_entry=0\n"), Start::Specified(None));
     }
 }

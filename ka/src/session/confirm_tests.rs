@@ -51,7 +51,10 @@ fn arrive(session: &mut Session, id: u32, last: u8, disks: &[Disk]) -> Result<No
     let place = session.effects.iter().position(|e| matches!(e, Effect::Refused { .. }));
     match place.map(|place| session.effects.remove(place)) {
         Some(Effect::Refused { reason, .. }) => Err(reason),
-        _ => Ok(NodeId(id)),
+        _ => {
+            session.on_message(NodeId(id), ToController::Heartbeat(Progress::default()));
+            Ok(NodeId(id))
+        }
     }
 }
 

@@ -13,10 +13,10 @@ use crate::wire::control::{Failure, Ticket, ToAgent, ToController};
 
 /// A node that has said something within so many detection times is alive. It beats three times in one.
 const ALIVE: u32 = 2;
-/// So many nodes may join a session from one address. Machines have one each.
-const MAX_OF_AN_ADDRESS: usize = 64;
-/// What all nodes of a session may have told of themselves, in bytes: a usual one tells some 3 kB.
+/// What all nodes of a session may have reported of themselves, in bytes, and those of one address: a usual node
+/// reports some 3 kB.
 const MAX_IN_ALL: usize = 32 << 20;
+const MAX_OF_AN_ADDRESS: usize = MAX_IN_ALL / 8;
 /// The longest name of a step, and the longest reason of a failure, with a tool's output in it; in bytes.
 const MAX_STEP: usize = 256;
 const MAX_REASON: usize = 16 << 10;
@@ -71,6 +71,8 @@ impl Session {
         self.effects.push(Effect::Joined { connection, node: id });
         settled.into_iter().for_each(|event| self.record(event));
         self.welcome(ticket, time);
+        // Only a node that answers is waited for.
+        self.tell(id, ToAgent::Probe);
         self.last_join = self.now;
         Ok(())
     }
@@ -117,9 +119,18 @@ impl Session {
             here.map(|known| &known.node.joined)
         };
         let peer = newcomer.joined.peer;
-        let beside = here().filter(|joined| joined.peer == peer).count();
-        if beside >= MAX_OF_AN_ADDRESS && !peer.is_loopback() {
-            return Err(format!("{beside} nodes have joined from {peer} already"));
+        let beside = || here().filter(|joined| joined.peer == peer);
+        if !peer.is_loopback() {
+            let (count, most) = (beside().count(), self.spec.per_address);
+            if count >= most {
+                return Err(format!(
+                    "{count} nodes have joined from {peer} already, and `[net] per_address` allows {most}"
+                ));
+            }
+            let weight: usize = beside().map(|joined| joined.weight).sum();
+            if weight + newcomer.joined.weight > MAX_OF_AN_ADDRESS {
+                return Err(format!("the nodes at {peer} have reported too much of themselves"));
+            }
         }
         let weight: usize = here().map(|joined| joined.weight).sum();
         if weight + newcomer.joined.weight > MAX_IN_ALL {
@@ -218,7 +229,8 @@ impl Session {
     }
 
     fn welcome(&mut self, ticket: Ticket, time: u64) {
-        let welcome = ToAgent::Welcome { ticket, time, dead_after: self.spec.dead_after };
+        let (dead_after, patience) = (self.spec.dead_after, self.spec.patience);
+        let welcome = ToAgent::Welcome { ticket, time, dead_after, patience };
         self.tell(ticket.node, welcome);
     }
 
@@ -243,7 +255,7 @@ impl Session {
     pub(super) fn on_message(&mut self, id: NodeId, message: ToController) {
         let now = self.now;
         let (Some(node), Some(live)) = (self.book.nodes.get(&id), self.live.get_mut(&id)) else { return };
-        live.heard_at = now;
+        live.on_heard(now);
         match message {
             ToController::Hello(_) => log::warn!("{} says hello twice", node.label()),
             ToController::Heartbeat(progress) => {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::book::Stage;
 use super::event::{Ending, Event, Judge};
+use super::live::Known;
 use super::node::State;
 use super::{Gate, Session, failure};
 use crate::chain::NodeId;
@@ -14,7 +15,7 @@ const ABSENCE: Duration = Duration::from_secs(60);
 /// A node that has its data and only finishes is missed sooner: after so many detection times without a
 /// word when its connection is lost, and when it is not.
 const SILENCE_CUT: u32 = 5;
-const SILENCE_HELD: u32 = 10;
+pub(super) const SILENCE_HELD: u32 = 10;
 /// How long a node may prepare or finish in all, however many steps it tells of, in limits for one step.
 const WORK_LIMIT: u32 = 7;
 /// How long a session that was taken over waits for its nodes to come back. They try every second.
@@ -53,17 +54,17 @@ impl Session {
             // No chain judges a node that still writes out what all have.
             let ends = matches!(node.state, State::Finishing { .. })
                 || is_leaving && matches!(node.state, State::Receiving);
-            let (step, stream) = (node.step_or_phase(), node.stream());
+            let stream = node.stream();
             if absent || ends && silent > dead_after * limit {
                 let reason = format!("nothing was heard of it for {} s", silent.as_secs());
                 failures.push((id, failure("connection", reason, true, stream), Judge::Controller));
             } else if let Some(time) = known.at_one_step(now).filter(|time| *time > step_limit) {
                 let reason = format!("it has been at this step for {} s", time.as_secs());
-                failures.push((id, failure(&step, reason, false, stream), Judge::Stuck));
+                failures.push((id, failure(&node.step_or_phase(), reason, false, stream), Judge::Stuck));
             } else if let Some(time) = known.at_work(now).filter(|time| *time > step_limit * WORK_LIMIT) {
                 let reason =
                     format!("it has been at work for {} s, and never came to its end", time.as_secs());
-                failures.push((id, failure(&step, reason, false, stream), Judge::Stuck));
+                failures.push((id, failure(&node.step_or_phase(), reason, false, stream), Judge::Stuck));
             }
         }
         events.into_iter().for_each(|event| self.record(event));
@@ -105,6 +106,18 @@ impl Session {
         }
     }
 
+    /// Whether a node that came before the stream's end has not answered yet. None is waited for twice, so a host that
+    /// joins again and again holds up nobody.
+    fn expects_an_answer(&self) -> bool {
+        let (now, within) = (self.now, self.spec.dead_after * SILENCE_CUT);
+        let Some(end) = self.released_at else { return false };
+        self.nodes().any(|known| {
+            let live = known.live;
+            let waits = known.node.is_waiting() && live.connection.is_some() && !live.spoke;
+            waits && live.joined_at <= end && now.saturating_sub(live.joined_at) <= within
+        })
+    }
+
     /// After a stream: another round as soon as no failure is open, or the end when all have left.
     pub(super) fn go_on(&mut self) {
         if self.is_reassembling() {
@@ -130,7 +143,7 @@ impl Session {
                 }
                 return;
             }
-            if self.is_asking() {
+            if self.is_asking() || self.expects_an_answer() {
                 return;
             }
         }
@@ -145,7 +158,10 @@ impl Session {
         let since = self.now.saturating_sub(self.began);
         self.book.takeovers > 0
             && since <= REASSEMBLY
-            && self.nodes().any(|known| known.live.connection.is_none() && !known.node.is_dead())
+            && self.nodes().any(|Known { node, live }| {
+                // One that was dismissed since was back.
+                live.connection.is_none() && live.lost_at.is_some() && !node.is_dead()
+            })
     }
 
     pub(super) fn end(&mut self, ending: Ending) {

@@ -12,12 +12,19 @@ use crate::wire::control::Progress;
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(60);
 /// The same for one that was given up because it hung: it has had its time.
 const LAST_WORDS_OF_THE_STUCK: Duration = Duration::from_secs(10);
+/// The same for one that came late and took no part: it has nothing to hand over.
+const LAST_WORDS_OF_STRANGERS: Duration = Duration::from_secs(5);
 
 /// The present of a node. All times are of the clock that is passed in.
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) connection: Option<ConnectionId>,
     pub(super) lost_at: Option<Duration>,
+    /// When it joined, and whether it has said anything since.
+    pub(super) joined_at: Duration,
+    pub(super) spoke: bool,
+    /// It came after the first round had begun, and was in none before.
+    pub(super) late: bool,
     /// When it last said anything.
     pub(super) heard_at: Duration,
     /// When it failed, if it has.
@@ -41,6 +48,9 @@ impl Live {
         Self {
             connection,
             lost_at: None,
+            joined_at: now,
+            spoke: false,
+            late: false,
             heard_at: now,
             failed_at: None,
             step_since: now,
@@ -73,8 +83,14 @@ impl Live {
 
     /// Nothing of an earlier round is left.
     pub(super) fn begin_round(&mut self, now: Duration) {
-        let Self { connection, lost_at, heard_at, .. } = *self;
-        *self = Self { lost_at, heard_at, ..Self::new(connection, now) };
+        let Self { connection, lost_at, joined_at, spoke, late, heard_at, .. } = *self;
+        *self = Self { lost_at, joined_at, spoke, late, heard_at, ..Self::new(connection, now) };
+    }
+
+    /// It says something.
+    pub(super) fn on_heard(&mut self, now: Duration) {
+        self.heard_at = now;
+        self.spoke = true;
     }
 
     pub(super) fn on_progress(&mut self, progress: Progress, now: Duration) {
@@ -114,6 +130,11 @@ impl Known<'_> {
         self.node.may_wait_again() && self.live.connection.is_some()
     }
 
+    /// It came late, and has received nothing.
+    pub(super) fn took_no_part(&self) -> bool {
+        self.live.late && self.live.progress.verified == Offset(0)
+    }
+
     /// It is dead, or has failed and does not speak any more.
     pub(super) fn is_lost(&self) -> bool {
         let is_gone = self.live.connection.is_none() || self.node.is_dismissed();
@@ -124,7 +145,11 @@ impl Known<'_> {
     pub(super) fn has_left(&self, now: Duration) -> bool {
         // A writer that hangs for ever keeps its node from saying goodbye.
         let late = self.node.failed().is_some_and(|failed| {
-            let words = if failed.stuck { LAST_WORDS_OF_THE_STUCK } else { LAST_WORDS };
+            let words = match failed.stuck {
+                _ if self.took_no_part() => LAST_WORDS_OF_STRANGERS,
+                true => LAST_WORDS_OF_THE_STUCK,
+                false => LAST_WORDS,
+            };
             self.live.failed_at.is_some_and(|at| now.saturating_sub(at) > words)
         });
         self.node.is_dismissed() || self.is_lost() || late

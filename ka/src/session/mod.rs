@@ -38,6 +38,7 @@ pub mod node;
 pub mod order;
 pub mod plans;
 mod report;
+mod restart;
 mod round;
 #[cfg(test)]
 mod simulator;
@@ -98,6 +99,8 @@ pub struct Session {
     released_at: Option<Duration>,
     /// When a node that is done was let go last.
     let_go_at: Option<Duration>,
+    /// A round was begun again because most of its nodes were deceived.
+    restarted: bool,
     effects: Vec<Effect>,
 }
 
@@ -119,6 +122,7 @@ impl Session {
             last_join: now,
             released_at: None,
             let_go_at: None,
+            restarted: false,
             effects: Vec::new(),
         }
     }
@@ -140,6 +144,10 @@ impl Session {
             // Its silence counts from when it should be back.
             (live.lost_at, live.failed_at, live.heard_at) = (Some(now), Some(now), now + leave::REASSEMBLY);
         }
+        let boots = session.spec.plans.as_ref().and_then(|plans| plans.first_boots.clone());
+        let chosen = session.book.nodes.values().filter(|node| node.is_chosen()).filter_map(Node::mac);
+        let awaited = chosen.filter_map(|mac| Some((mac, boots.as_ref()?.token(mac))));
+        session.effects.extend(awaited.map(|(mac, token)| Effect::AwaitBoot { mac, token }));
         let effects = std::mem::take(&mut session.effects);
         (session, effects)
     }
@@ -290,6 +298,15 @@ impl Session {
         self.nodes()
             .filter(|known| known.node.is_waiting() && known.live.connection.is_some())
             .map(|known| known.node)
+    }
+
+    /// Those of them that still answer: a host that only says hello takes no place in a round.
+    fn answering(&self) -> impl Iterator<Item = Known<'_>> {
+        let within = self.spec.dead_after * leave::SILENCE_HELD;
+        self.nodes().filter(move |known| {
+            let answers = known.live.spoke && self.now.saturating_sub(known.live.heard_at) <= within;
+            known.node.is_waiting() && known.live.connection.is_some() && answers
+        })
     }
 
     /// The members of the running chain.

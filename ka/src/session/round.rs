@@ -1,7 +1,8 @@
 //! Which nodes take part in a round, and how it begins.
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use super::book::Stage;
 use super::event::{Admission, Ending, Event};
@@ -14,6 +15,12 @@ use super::{Gate, Session};
 use crate::chain::NodeId;
 use crate::mac::Mac;
 use crate::wire::control::ToAgent;
+
+/// So many nodes of one address that come late are served in a further round: each that lives and does nothing there
+/// costs the others some `--dead-after`.
+const MAX_LATE_OF_AN_ADDRESS: usize = 8;
+/// How long a node waits for those that come after it, in times that a lasting session lingers.
+const MAX_LINGERING: u32 = 5;
 
 impl Session {
     /// The session begins with those of `named` that wait. In a later round it takes any of them that comes
@@ -83,7 +90,7 @@ impl Session {
                 self.record(Event::Left { node, reason: "it was served".to_owned() });
             }
         }
-        let waiting: Vec<NodeId> = self.waiting().map(Node::id).collect();
+        let waiting: Vec<NodeId> = self.answering().map(|known| known.node.id()).collect();
         let since = |then| self.now.saturating_sub(then);
         let late = self.spec.timeout.is_some_and(|timeout| since(self.began) >= timeout);
         let enough = waiting.len() >= self.spec.wanted;
@@ -93,7 +100,7 @@ impl Session {
             }
             Gate::First if late => self.end(Ending::Nobody),
             Gate::Named if !self.book.named.is_empty() => self.begin_with_the_named(),
-            Gate::Lasting(linger) if enough || since(self.last_join) >= linger => {
+            Gate::Lasting(linger) if enough || self.has_lingered(linger) => {
                 self.begin_round(waiting);
             }
             Gate::First | Gate::Named | Gate::Lasting(_) => {}
@@ -121,6 +128,13 @@ impl Session {
         self.begin_round(chosen);
     }
 
+    /// Whether no node has come for this time, or one has waited for many times as long while others came and came.
+    fn has_lingered(&self, linger: Duration) -> bool {
+        let since = |then| self.now.saturating_sub(then);
+        let longest = self.answering().map(|known| since(known.live.joined_at)).max();
+        since(self.last_join) >= linger || longest.is_some_and(|waited| waited >= linger * MAX_LINGERING)
+    }
+
     /// Those that another round can serve: they have come late, or wait after a failure with a passing cause.
     pub(super) fn candidates(&self) -> Vec<NodeId> {
         let again = self.nodes().filter(Known::waits_again).map(|known| known.node.id());
@@ -130,7 +144,8 @@ impl Session {
             Gate::Named => self.spec.wanted.saturating_sub(chosen().count()),
             Gate::First | Gate::Lasting(_) => usize::MAX,
         };
-        for node in self.waiting() {
+        let mut beside: BTreeMap<IpAddr, usize> = BTreeMap::new();
+        for Known { node, .. } in self.answering() {
             if node.unsure().is_some() {
                 continue;
             }
@@ -141,6 +156,12 @@ impl Session {
                 if places == 0 {
                     continue;
                 }
+                let peer = node.joined.peer;
+                let of_address = beside.entry(peer).or_default();
+                if *of_address >= MAX_LATE_OF_AN_ADDRESS && !peer.is_loopback() {
+                    continue;
+                }
+                *of_address += 1;
                 places -= 1;
             }
             candidates.push(node.id());
@@ -177,6 +198,13 @@ impl Session {
             if let Some(former) = former {
                 log::info!("{}: {} comes again, in place of {former}", self.spec.name, self.label_of(*id));
                 replaced.push((former, *id));
+            }
+        }
+        for id in &ids {
+            let is_new = self.book.nodes.get(id).is_some_and(|node| !node.is_chosen());
+            let is_known = replaced.iter().any(|(_, node)| node == id);
+            if let Some(live) = self.live.get_mut(id).filter(|_| round > 1 && is_new && !is_known) {
+                live.late = !matches!(self.spec.gate, Gate::Lasting(_));
             }
         }
         self.record(Event::Round { round, nodes: ids.clone(), replaced, vanished });
@@ -238,11 +266,13 @@ impl Session {
             ready.iter().zip(slow).filter(|(_, slow)| *slow).map(|(n, _)| n.id()).collect();
         // A node whose card or link was too bad for a chain has no successor in the next. Nor has one that sits on this
         // machine and came by an address that leads no other node there; nor one whose card is known to be slow.
-        // Before all: a node that may be a liar has no honest one behind it.
+        // Before all: a node that may be a liar has no honest one behind it. Nor has one that came late one behind it that
+        // took part from the start.
         ready.sort_by_key(|node| {
             let id = node.id();
             let is_here = node.joined.peer.is_loopback();
-            (self.book.findings.of(id), node.bypassed, slow.contains(&id), is_here)
+            let is_late = self.live.get(&id).is_some_and(|live| live.late);
+            (self.book.findings.of(id), is_late, node.bypassed, slow.contains(&id), is_here)
         });
         let order: Vec<(NodeId, SocketAddr)> = ready.iter().map(|n| (n.id(), n.data_address())).collect();
         let Some(first) = ready.first() else {
@@ -258,7 +288,10 @@ impl Session {
 
     /// The stream runs: the nodes learn of it, and of their places.
     pub(super) fn on_started(&mut self, started: Started) {
-        let order = std::mem::take(&mut self.starting);
+        let mut order = std::mem::take(&mut self.starting);
+        // A node may have failed while the stream was started.
+        let nodes = &self.book.nodes;
+        order.retain(|(id, _)| nodes.get(id).is_some_and(|node| matches!(node.state, State::Ready)));
         if order.is_empty() || !matches!(self.book.stage, Stage::Preparing) {
             self.effects.push(Effect::GiveUpStream);
             return;

@@ -1,5 +1,5 @@
 //! Sessions under generated histories: machines come, are reset, die, lose their connections, fail, lie, and wait,
-//! in any order that a seed gives. Agents, wire and time are simulated, and now and then the session's process
+//! in any order that a seed gives, and strangers join and never say a word. Agents, wire and time are simulated, and now and then the session's process
 //! is killed; the session is the real one.
 //!
 //! What must hold after every step, and at the end:
@@ -35,6 +35,8 @@ fn proof() -> Proof {
 }
 
 const MACHINES: u8 = 6;
+/// Strangers have the numbers from here on.
+const STRANGERS: u8 = 100;
 const SCHEDULES: u64 = 10_000;
 /// Steps of a history in which anything happens.
 const STEPS: u64 = 120;
@@ -91,6 +93,17 @@ struct Agent {
     done: bool,
     /// Something may have been lost with a connection: it is said again.
     again: bool,
+}
+
+impl Agent {
+    /// It says hello, and never anything else.
+    fn is_stranger(&self) -> bool {
+        self.machine >= STRANGERS
+    }
+
+    fn speaks(&self) -> bool {
+        self.alive && !self.is_stranger()
+    }
 }
 
 struct World {
@@ -278,6 +291,14 @@ impl World {
         self.hello(self.agents.len() - 1, connection);
     }
 
+    /// A host with the key joins, and holds the connection.
+    fn stranger(&mut self) {
+        let count = self.agents.iter().filter(|agent| agent.is_stranger()).count();
+        if let Some(machine) = u8::try_from(count).ok().and_then(|count| STRANGERS.checked_add(count)) {
+            self.boot(machine);
+        }
+    }
+
     fn hello(&mut self, i: usize, connection: ConnectionId) {
         let (machine, resume) = (self.agents[i].machine, self.agents[i].ticket);
         let mac = format!("52:54:00:00:00:{machine:02x}");
@@ -319,7 +340,7 @@ impl World {
 
     fn say(&mut self, i: usize, message: ToController) {
         let agent = &self.agents[i];
-        if let (true, Some(ticket), Some(_)) = (agent.alive, agent.ticket, agent.connection)
+        if let (true, Some(ticket), Some(_)) = (agent.speaks(), agent.ticket, agent.connection)
             && self.session.knows(ticket.node)
         {
             if !matches!(message, ToController::Heartbeat(_)) {
@@ -450,6 +471,14 @@ impl World {
         }
     }
 
+    /// It does not have what the golden node sent, or says so.
+    fn finds_a_forgery(&mut self, i: usize) {
+        let At::Receiving(stream) = self.agents[i].at else { return };
+        let forged = crate::proof::Forged { from: 0, to: 1, sender: None };
+        self.say(i, ToController::Forged { stream, forged });
+        self.fail(i, Some(stream), true);
+    }
+
     /// After an outage an agent says again what must be known.
     fn repeat(&mut self, i: usize) {
         let stream = self.agents[i].epoch.map(|(stream, _)| stream);
@@ -467,7 +496,7 @@ impl World {
     }
 
     fn come_back(&mut self, i: usize) {
-        if self.agents[i].alive && self.agents[i].at != At::Gone && self.agents[i].connection.is_none() {
+        if self.agents[i].speaks() && self.agents[i].at != At::Gone && self.agents[i].connection.is_none() {
             let connection = self.connection();
             self.agents[i].connection = Some(connection);
             self.hello(i, connection);
@@ -524,7 +553,7 @@ impl World {
                 || world
                     .agents
                     .iter()
-                    .any(|a| a.alive && a.ticket.is_some_and(|t| t.node == id) && a.at != At::Gone)
+                    .any(|a| a.speaks() && a.ticket.is_some_and(|t| t.node == id) && a.at != At::Gone)
         };
         for pair in chain.windows(2) {
             for (reporter, about) in [(pair[0], pair[1]), (pair[1], pair[0])] {
@@ -595,6 +624,8 @@ impl World {
                 self.note("the source fails");
                 self.input(Input::Stream(StreamNotice::RelayFailed("no more".into())));
             }
+            16 if self.random.chance(30) => self.stranger(),
+            17 if some && self.random.chance(50) => self.finds_a_forgery(i),
             15 if self.random.chance(25) => self.killed_in = Some(self.random.below(8)),
             _ if some => {
                 let well = self.random.chance(85);
@@ -613,10 +644,18 @@ impl World {
         if !self.is_admitted() && self.session.arrivals().is_empty() {
             return;
         }
+        let flooded = self.random.chance(30);
         for second in 0..PATIENCE {
             for i in 0..self.agents.len() {
-                if second == IDLE && !self.agents[i].alive {
+                if second == IDLE && !self.agents[i].speaks() {
                     self.cut(i);
+                }
+                if self.agents[i].is_stranger() {
+                    // It has nothing left to hear on.
+                    if self.agents[i].connection.is_none() {
+                        self.agents[i].at = At::Gone;
+                    }
+                    continue;
                 }
                 self.come_back(i);
                 self.beat(i);
@@ -626,6 +665,9 @@ impl World {
                 // Also again, if the process was killed before it had written it down.
                 let named = self.session.arrivals().iter().map(|arrival| arrival.mac).collect();
                 self.input(Input::Admit(Admission { named, ..Admission::default() }));
+            }
+            if flooded {
+                self.stranger();
             }
             self.turn();
             self.complain();
@@ -647,7 +689,7 @@ impl World {
     /// Whether an agent that lives does not know yet what has become of it. One that missed all of a stream waits for it
     /// until the hub closes its connection.
     fn hears_more(&self) -> bool {
-        self.agents.iter().filter(|agent| agent.alive && agent.at != At::Gone).any(|agent| {
+        self.agents.iter().filter(|agent| agent.speaks() && agent.at != At::Gone).any(|agent| {
             let node = agent.ticket.and_then(|ticket| self.book.nodes.get(&ticket.node));
             !node.is_some_and(Node::is_failed)
         })
@@ -655,7 +697,8 @@ impl World {
 
     fn check(&mut self) {
         assert!(self.book == self.session.book, "the session is not the fold of its events");
-        assert!(self.book.round <= self.spec.rounds + self.book.takeovers);
+        // A round that most have as a forgery is held once more.
+        assert!(self.book.round <= self.spec.rounds + self.book.takeovers * 2 + 1);
         for agent in self.agents.iter().filter(|agent| agent.alive && agent.at == At::Preparing) {
             let whole = self.copies.contains(&agent.machine);
             assert!(!whole, "machine {} has a copy and is erased", agent.machine);

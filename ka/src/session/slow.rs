@@ -11,8 +11,10 @@ use crate::wire::control;
 /// One stream's watch.
 pub(super) struct SlowNodes {
     slowness: Slowness,
-    /// What the chain waited for when it was last judged.
-    limit: Option<Limit>,
+    /// What the chain waits for, and when that was last seen.
+    limit: Option<(Limit, Duration)>,
+    /// How long it is believed without being seen again.
+    believed: Duration,
     limits: Limits,
     /// When it was last judged.
     judged: Option<Duration>,
@@ -48,7 +50,10 @@ impl Limits {
 
 impl SlowNodes {
     pub(super) fn new(limits: SlowLimits) -> Self {
-        Self { slowness: Slowness::new(limits), limit: None, limits: Limits::default(), judged: None }
+        // Where the chain changes, everything is measured again for this time.
+        let believed = 2 * limits.after;
+        let slowness = Slowness::new(limits);
+        Self { slowness, limit: None, believed, limits: Limits::default(), judged: None }
     }
 
     pub(super) fn on_heartbeat(&mut self, node: NodeId, progress: control::Progress, now: Duration) {
@@ -58,7 +63,7 @@ impl SlowNodes {
 
     /// What the chain waits for.
     pub(super) fn limit(&self) -> Option<Limit> {
-        self.limit
+        self.limit.map(|(limit, _)| limit)
     }
 
     /// All that it has waited for.
@@ -66,13 +71,18 @@ impl SlowNodes {
         &self.limits
     }
 
-    /// Reports that are missing for a moment say nothing of the limit.
     fn note_limit(&mut self, chain: &[NodeId], now: Duration) {
+        let found = self.slowness.limit(chain, now);
+        self.note_found(found, now);
+    }
+
+    /// Reports that are missing for a moment say nothing of the limit. But a card that has found its speed again limits
+    /// nothing any more.
+    fn note_found(&mut self, found: Option<Limit>, now: Duration) {
         let passed = now.saturating_sub(self.judged.replace(now).unwrap_or(now));
-        if let Some(limit) = self.slowness.limit(chain, now) {
-            self.limit = Some(limit);
-        }
-        if let Some(limit) = self.limit {
+        let recent = self.limit.filter(|(_, seen)| now.saturating_sub(*seen) < self.believed);
+        self.limit = found.map(|limit| (limit, now)).or(recent);
+        if let Some((limit, _)) = self.limit {
             self.limits.note(limit, passed);
         }
     }
@@ -126,5 +136,27 @@ mod tests {
         let both = first.and(&second);
         assert_eq!(both.longest_first(), [(s(13), limit(disk, 3.0)), (s(10), limit(Limiter::Source, 2.0))]);
         assert_eq!(Limits::default().longest_first(), []);
+    }
+
+    /// A card negotiates 100 Mbit/s in the middle of a run, and later 1 Gbit/s again.
+    #[test]
+    fn a_limit_is_shown_while_it_is_one() {
+        let mut slow = SlowNodes::new(SlowLimits::default());
+        let s = Duration::from_secs;
+        let card = limit(Limiter::Link { from: NodeId::GOLDEN, to: NodeId(1) }, 1.0);
+        for (at, found, shown) in [
+            (1, None, None),
+            (20, Some(card), Some(card)),
+            // Somebody died, and all are measured again.
+            (39, None, Some(card)),
+            (50, Some(card), Some(card)),
+            (71, None, None),
+            (80, None, None),
+        ] {
+            slow.note_found(found, s(at));
+            assert_eq!(slow.limit(), shown, "after {at} s");
+        }
+        let (time, _) = slow.limits().longest_first()[0];
+        assert_eq!(time, s(49), "from the first moment to the last at which it was one");
     }
 }

@@ -31,6 +31,8 @@ pub struct SessionSpec {
     pub window: u64,
     /// What silence means.
     pub dead_after: Duration,
+    /// How long the nodes wait for the controller if it vanishes; zero for no longer than any outage lasts.
+    pub patience: Duration,
     /// How long a node may be at one step, or take nothing of what it has.
     pub step_limit: Duration,
     /// When a node is too slow to be waited for.
@@ -41,6 +43,8 @@ pub struct SessionSpec {
     pub delay: Duration,
     /// The chain's order.
     pub order: Order,
+    /// How many nodes may have one address: many have, behind a router that translates addresses.
+    pub per_address: usize,
 }
 
 /// Who is let in.
@@ -69,11 +73,13 @@ impl SessionSpec {
             timeout: None,
             window: 64 << 20,
             dead_after: Duration::from_millis(1500),
+            patience: Duration::ZERO,
             step_limit: Duration::from_secs(35 * 60),
             slow: SlowLimits::default(),
             rounds: 1,
             delay: Duration::ZERO,
             order: Order::Address,
+            per_address: 256,
         }
     }
 }

@@ -8,11 +8,12 @@ use super::node::State;
 use super::plans::Plans;
 use super::status::{NodeStatus, Phase};
 use super::*;
+use crate::chain::Decision;
 use crate::inventory::{Card, Inventory};
 use crate::keys::Key;
 use crate::mac::Mac;
 use crate::seal::Total;
-use crate::wire::control::{Hello, ToController};
+use crate::wire::control::{Hello, Progress, ToController};
 
 const STEP_LIMIT: Duration = Duration::from_secs(35 * 60);
 /// Far enough from the beginning of time for anything to have happened before.
@@ -134,7 +135,10 @@ fn join(session: &mut Session, id: u32, from: [u8; 4], hello: Hello) -> Result<N
     let place = session.effects.iter().position(|e| matches!(e, Effect::Refused { .. }));
     match place.map(|place| session.effects.remove(place)) {
         Some(Effect::Refused { reason, .. }) => Err(reason),
-        _ => Ok(NodeId(id)),
+        _ => {
+            session.on_message(NodeId(id), ToController::Heartbeat(Progress::default()));
+            Ok(NodeId(id))
+        }
     }
 }
 
@@ -257,7 +261,6 @@ fn who_dies_while_it_finishes_is_not_waited_for_long() {
 /// A disk that never answers: the node says that it lives, and nothing else.
 #[test]
 fn who_hangs_in_one_step_is_not_waited_for_for_ever() {
-    use crate::wire::control::Progress;
     let mut session = session(2);
     for id in [1, 2] {
         arrive(&mut session, id, u8::try_from(id).unwrap()).unwrap();
@@ -484,12 +487,30 @@ fn with_codes_nobody_comes_later_whose_code_was_not_typed() {
 #[test]
 fn nodes_that_only_join_have_a_limit() {
     let mut session = session(1);
+    session.spec.per_address = 64;
     let mut from = |address: [u8; 4], ids: std::ops::Range<u32>| {
         ids.filter(|id| arrive_from(&mut session, *id, (id % 200) as u8, address, [7; 32]).is_ok()).count()
     };
     // One agent that joins again and again replaces itself.
     assert_eq!(from([10, 0, 0, 1], 1..150), 64);
     assert_eq!(from([10, 0, 0, 2], 150..160), 10, "other machines have their own places");
+}
+
+/// Machines behind a router that translates addresses have one. What they report counts for all of them together.
+#[test]
+fn many_nodes_of_one_address_may_join() {
+    let mut session = session(1);
+    session.spec.per_address = 256;
+    let mut from = |hello: &Hello, ids: std::ops::Range<u32>| {
+        ids.filter(|id| join(&mut session, *id, [10, 0, 0, 1], hello.clone()).is_ok()).count()
+    };
+    let mut usual = hello();
+    usual.inventory.cards.clear();
+    assert_eq!(from(&usual, 1..201), 200);
+    let mut large = usual.clone();
+    large.inventory.hostname = "x".repeat(60 << 10);
+    let more = from(&large, 201..301);
+    assert!((40..=68).contains(&more), "{more} of 60 kB each, where 4 MiB may be reported");
 }
 
 #[test]
@@ -589,10 +610,144 @@ fn who_cries_forgery_stands_behind_all_others_in_the_next_round() {
     assert_eq!(order, [3, 2, 1].map(NodeId));
 }
 
+/// 100 Mbit/s among gigabit cards: nobody has to wait for it, and it has no successor from the start.
+#[test]
+fn a_slow_card_stands_at_the_end_of_the_first_chain() {
+    let mut session = session(1);
+    session.spec.wanted = 3;
+    for (id, speed) in [(1, 100), (2, 1000), (3, 1000)] {
+        let last = u8::try_from(id).unwrap();
+        let card =
+            Card { name: "eth0".into(), mac: mac(last).to_string(), speed: Some(speed), ..Card::default() };
+        join(&mut session, id, [10, 0, 0, last], Hello { inventory: with(vec![card]), ..hello() }).unwrap();
+        session.set(id, State::Ready);
+    }
+    session.book.chosen = vec![NodeId(1), NodeId(2), NodeId(3)];
+    session.book.stage = Stage::Preparing;
+    session.prepare();
+    let order: Vec<NodeId> = session.starting.iter().map(|(id, _)| *id).collect();
+    assert_eq!(order, [2, 3, 1].map(NodeId));
+}
+
+/// Hosts that joined while others received, and never said a word, kept a session from its end.
+#[test]
+fn who_only_says_hello_is_not_waited_for() {
+    let mut session = after_the_first_stream(3, &[]);
+    session.spec.gate = Gate::First;
+    (1..=3).for_each(|id| session.set(id, COMPLETE));
+    let silent = |session: &mut Session, id: u32| {
+        arrive(session, id, u8::try_from(id).unwrap()).unwrap();
+        session.live_of(id).spoke = false;
+    };
+    silent(&mut session, 10);
+    session.released_at = Some(session.now);
+    assert!(session.take_outbox().contains(&(ConnectionId(10), ToAgent::Probe)), "it is not asked");
+    session.go_on();
+    assert_eq!(session.ending(), None, "its answer may be under way");
+    // Another one comes all the time.
+    session.pass(session.spec.dead_after * 4);
+    silent(&mut session, 11);
+    session.go_on();
+    assert_eq!(session.ending(), None);
+    session.pass(session.spec.dead_after * 2);
+    session.go_on();
+    assert_eq!((session.ending(), session.book.round), (Some(&Ending::Served), 1));
+}
+
+/// The chain that was asked for runs.
+fn start(session: &mut Session) -> StreamId {
+    session.prepare();
+    let key = crate::seal::StreamKey::generate(crate::seal::Cipher::ChaCha20Poly1305).unwrap();
+    let started = Started {
+        start: crate::wire::control::StreamStart { key, window: 1 << 23 },
+        golden: (IpAddr::from([10, 0, 0, 254]), 1).into(),
+        links: crate::chain::LinkKeys::generate().unwrap(),
+    };
+    session.on_started(started);
+    session.stream_id().unwrap()
+}
+
+/// One host with many identities must not take all of a further round's time, nor stand before those that were let in.
+#[test]
+fn who_comes_late_is_behind_the_others_and_few_of_one_address() {
+    let mut session = after_the_first_stream(3, &[]);
+    session.spec.gate = Gate::First;
+    fails(&mut session, 2, true);
+    session.set(1, COMPLETE);
+    let key = crate::keys::KeyPair::generate().unwrap().public;
+    for id in 10..40 {
+        arrive_from(&mut session, id, u8::try_from(id).unwrap(), [10, 0, 0, 1], key).unwrap();
+    }
+    arrive(&mut session, 50, 50).unwrap();
+    session.go_on();
+    // One that waits again, one that came in the first moment and was not let in, eight of one address, and another.
+    assert_eq!((session.book.round, session.book.chosen.len()), (2, 11));
+    start(&mut session);
+    assert_eq!(session.of(2).position(), Some(1));
+    let takes_part = |session: &Session, id| session.of(id).position().is_some();
+    assert!(takes_part(&session, 50) && takes_part(&session, 10) && !takes_part(&session, 39));
+
+    // With the first that takes no part go the others of its address, and their last words are not waited for.
+    let reason = crate::chain::Reason::new(["it lets nothing through".to_owned().into()]);
+    let out = Decision::Expelled { node: NodeId(10), reason, alive: true };
+    session.decide(vec![out]);
+    let failed: Vec<u32> =
+        session.book.chosen.iter().map(|id| id.0).filter(|id| session.of(*id).is_failed()).collect();
+    assert_eq!(failed, (10..18).collect::<Vec<_>>());
+    session.pass(Duration::from_secs(6));
+    assert!((10..18).all(|id| session.node(NodeId(id)).unwrap().has_left(session.now)));
+}
+
+#[test]
+fn who_comes_and_comes_does_not_keep_a_lasting_session_from_its_chain() {
+    let mut session = session(1);
+    let linger = Duration::from_secs(3);
+    (session.spec.gate, session.spec.wanted) = (Gate::Lasting(linger), 100);
+    for id in 1..20 {
+        arrive(&mut session, id, u8::try_from(id).unwrap()).unwrap();
+        session.gather();
+        if session.book.round > 0 {
+            break;
+        }
+        session.pass(linger / 2);
+    }
+    assert_eq!(session.book.round, 1, "it has not begun");
+    assert!((5..15).contains(&session.book.chosen.len()), "{:?}", session.book.chosen);
+}
+
+/// The end of a stream that most have as a forgery is not waited for; but one node's word ends nothing.
+#[test]
+fn a_round_begins_again_when_most_of_it_was_deceived() {
+    for (accusers, restarts) in [(vec![3], false), (vec![3, 2], true), (vec![2, 2], false)] {
+        let mut session = after_the_first_stream(2, &[3]);
+        session.spec.wanted = 3;
+        for id in [1, 2, 3] {
+            session.book.nodes.get_mut(&NodeId(id)).unwrap().begin_round(1, false);
+        }
+        session.book.chosen = vec![NodeId(1), NodeId(2), NodeId(3)];
+        session.book.stage = Stage::Preparing;
+        let stream = start(&mut session);
+        let forged = crate::proof::Forged { from: 0, to: 1, sender: None };
+        for id in &accusers {
+            session.on_message(NodeId(*id), ToController::Forged { stream, forged });
+        }
+        assert_eq!(session.stream_id().is_none(), restarts, "{accusers:?}");
+        if restarts {
+            fails(&mut session, 2, true);
+            fails(&mut session, 3, true);
+            session.go_on();
+            // The one before them says nothing, and is not waited for.
+            assert_eq!(session.round_and_chosen(), (2, vec![NodeId(2), NodeId(3)]));
+            assert!(session.of(1).is_failed() && session.has_rounds());
+        }
+    }
+}
+
 /// A host that joins and leaves again and again was remembered each time for a minute, with all that it had told.
 #[test]
 fn who_comes_and_goes_takes_no_more_room_than_who_stays() {
     let mut session = session(1);
+    session.spec.per_address = 64;
     let come_and_go = |session: &mut Session, id: u32| {
         let joined = arrive_from(session, id, u8::try_from(id).unwrap(), [10, 0, 0, 9], [0; 32])?;
         session.on_closed(joined, ConnectionId(id as usize), "it left");
@@ -621,7 +776,7 @@ fn who_has_left_a_lasting_session_leaves_little_behind() {
 fn a_position_that_goes_to_and_fro_is_no_work() {
     let mut session = after_the_first_stream(1, &[]);
     session.set(1, State::Receiving);
-    let at = |written| crate::wire::control::Progress {
+    let at = |written| Progress {
         verified: crate::chain::Offset(100),
         written: crate::chain::Offset(written),
         ..Default::default()

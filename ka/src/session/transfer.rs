@@ -2,7 +2,8 @@
 
 use super::event::{Ending, Event, Judge};
 use super::input::{Effect, StreamNotice};
-use super::node::Node;
+use super::live::Known;
+use super::node::{Node, State};
 use super::trust::Finding;
 use super::{Session, failure};
 use crate::chain::{Decision, NodeId, Reason, Report};
@@ -87,6 +88,7 @@ impl Session {
         );
         let finding = sender.map(|sender| Finding { place, sender, receiver: id });
         self.record(Event::Forged { stream, node: id, from, finding });
+        self.restart_if_most_are_deceived(stream);
     }
 
     fn on_golden_complaint(&mut self, report: Report) {
@@ -97,20 +99,44 @@ impl Session {
     }
 
     pub(super) fn decide(&mut self, decisions: Vec<Decision>) {
+        let mut companions = Vec::new();
         for decision in decisions {
             match decision {
                 Decision::Probe(node) => self.tell(node, ToAgent::Probe),
-                Decision::Expelled { node, reason, alive } => self.expel(node, &reason, alive),
+                Decision::Expelled { node, reason, alive } => {
+                    self.expel(node, &reason, alive);
+                    companions.extend(self.companions(node));
+                }
                 Decision::NewEpoch(epoch) => {
                     log::debug!("{}: epoch {}", self.spec.name, epoch.0);
                     self.send_views();
                 }
             }
         }
+        for id in companions {
+            // The first of them takes the others along.
+            if self.book.nodes.get(&id).is_some_and(|node| matches!(node.state, State::Receiving)) {
+                self.leave_behind(id, "another node of its address has joined and takes no part".into());
+            }
+        }
         if let Some(stream) = self.stream.take_if(|stream| !stream.has_nodes()) {
             self.effects.push(Effect::GiveUpStream);
             self.account(&stream);
         }
+    }
+
+    /// Which nodes came late from the same address as a node that was taken out and took no part, and have received
+    /// nothing either: one host with many identities costs a chain one removal, and not one for each.
+    fn companions(&self, id: NodeId) -> Vec<NodeId> {
+        let out = self.node(id).filter(|known| known.node.is_failed() && known.took_no_part());
+        let Some(peer) = out.map(|known| known.node.joined.peer).filter(|peer| !peer.is_loopback()) else {
+            return Vec::new();
+        };
+        let is_companion = |known: &Known<'_>| {
+            let receives = matches!(known.node.state, State::Receiving);
+            receives && known.took_no_part() && known.node.joined.peer == peer
+        };
+        self.nodes().filter(is_companion).map(|known| known.node.id()).collect()
     }
 
     fn expel(&mut self, id: NodeId, reason: &Reason, alive: bool) {
@@ -175,7 +201,7 @@ impl Session {
     }
 
     /// Keeps the stream's figures, and what was noted of it.
-    fn account(&mut self, stream: &super::Stream) {
+    pub(super) fn account(&mut self, stream: &super::Stream) {
         let (transfer, notes) = (stream.figures(self.now), stream.golden().notes.clone());
         self.limits = stream.limits().clone();
         self.record(Event::Ended { transfer, notes });

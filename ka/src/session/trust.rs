@@ -67,6 +67,11 @@ impl Findings {
         }
     }
 
+    /// Who is said to have sent the forged data of a stream.
+    pub(super) fn suspect(&self, stream: StreamId) -> Option<NodeId> {
+        self.0.iter().find(|(known, _)| *known == stream).map(|(_, finding)| finding.sender)
+    }
+
     /// What is to be thought of a node.
     pub(super) fn of(&self, node: NodeId) -> Doubt {
         let others: BTreeSet<NodeId> =

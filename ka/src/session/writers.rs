@@ -50,7 +50,7 @@ impl Session {
     }
 
     /// The chain goes on without a node that was given up.
-    fn leave_behind(&mut self, id: NodeId, reason: String) {
+    pub(super) fn leave_behind(&mut self, id: NodeId, reason: String) {
         let Some(stream) = self.book.nodes.get(&id).map(|node| node.stream()) else { return };
         let decisions = self
             .stream

@@ -158,6 +158,12 @@ impl Channel {
         self.incoming.rest();
     }
 
+    /// Bytes of the message that has begun to arrive and has not ended.
+    #[must_use]
+    pub fn unfinished(&self) -> usize {
+        self.message.len()
+    }
+
     /// Takes no message of more bytes from now on.
     pub fn limit(&mut self, most: usize) {
         self.most = most.min(MAX_MESSAGE);

@@ -139,6 +139,9 @@ pub enum ToAgent {
         time: u64,
         /// What silence means here; heartbeats come three times as often.
         dead_after: Duration,
+        /// How long to wait for the controller if it vanishes: another process may take the session over. Zero for no
+        /// longer than any outage lasts.
+        patience: Duration,
     },
     /// You are not wanted.
     Refused {

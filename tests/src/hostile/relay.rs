@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use ka::chain::{LinkMessage, LinkName, NodeId, Offset, Report, Trouble, View};
 use ka::keys::JoinKey;
-use ka::seal::{Block, Opener, Sealer, StreamKey, Total};
+use ka::seal::{Block, Opener, Sealer, StreamId, StreamKey, Total};
 use ka::wire::channel::{Channel, Received};
-use ka::wire::control::{Progress, ToAgent, ToController};
+use ka::wire::control::{Failure, Progress, ToAgent, ToController};
 use ka::wire::preamble::Preamble;
 
 use super::agent::{Agent, flush, receive};
@@ -130,12 +130,23 @@ impl Member {
                     stream.take_place(view, me)?;
                 }
             }
+            ToAgent::Abort { stream, reason } => self.give_up(stream, reason)?,
             ToAgent::Proof { .. } => {
                 self.told.count += 1;
                 self.told.proofs += postcard::to_stdvec(&message).map_err(io::Error::other)?.len() as u64;
             }
             ToAgent::Probe => self.beat()?,
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// As an honest node whose stream was given up: it waits for another one.
+    fn give_up(&mut self, stream: StreamId, reason: String) -> io::Result<()> {
+        if self.stream.take_if(|running| running.key.stream == stream).is_some() {
+            let failure = Failure { step: "receive".into(), reason, passing: true, stream: Some(stream) };
+            self.agent.say(&ToController::Failed(failure))?;
+            self.agent.say(&ToController::Done)?;
         }
         Ok(())
     }

@@ -105,6 +105,11 @@ impl Links {
         last.unwrap_or(self.start).min(self.start + LATEST_CARRIER)
     }
 
+    /// Whether a switch port may still block traffic, if it does so for at most `silent` after its carrier appears.
+    pub(super) fn may_be_silent(&self, silent: Duration, now: Instant) -> bool {
+        now.saturating_duration_since(self.last_carrier()) < silent
+    }
+
     fn note_carrier(&mut self, link: &Link, now: Instant) {
         let (times, since) = self.carriers.entry(link.index).or_insert((link.carrier_ups, now));
         if *times != link.carrier_ups {
@@ -239,6 +244,7 @@ impl Wanted {
 
 #[cfg(test)]
 mod tests {
+    use super::super::SILENT_PORT;
     use super::*;
     use ka::cmdline;
 
@@ -269,6 +275,24 @@ mod tests {
         // Another card's counts by itself.
         links.note_carrier(&link(3, "eth1", Some(2)), start + s(30));
         assert_eq!(links.last_carrier(), start + s(180));
+    }
+
+    /// Spanning tree takes 30 to 50 s from the carrier on.
+    #[test]
+    fn a_port_may_be_silent_for_a_minute_after_its_carrier() {
+        let mut links = Links::new(&cmdline::parse("").unwrap());
+        let (start, s) = (links.start, Duration::from_secs);
+        let may = |links: &Links, at: u64| links.may_be_silent(SILENT_PORT, start + s(at));
+        assert!(may(&links, 59), "no carrier yet");
+        let mut eth0 = link(2, "eth0", Some(1));
+        links.note_carrier(&eth0, start + s(20));
+        for (at, silent) in [(20, true), (70, true), (79, true), (80, false)] {
+            assert_eq!(may(&links, at), silent, "after {at} s");
+        }
+        // The card negotiates again, and the port begins again.
+        eth0.carrier_ups = 2;
+        links.note_carrier(&eth0, start + s(100));
+        assert!(may(&links, 150) && !may(&links, 160));
     }
 
     #[test]

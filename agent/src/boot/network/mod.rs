@@ -29,7 +29,7 @@ const TCP_TIMESTAMPS: &str = "/proc/sys/net/ipv4/tcp_timestamps";
 
 /// How long a network may block traffic after its carrier appears: a switch port with spanning tree takes 30 to 50 s.
 /// Nothing that needs the network gives up earlier.
-const SILENT_PORT: Duration = Duration::from_secs(60);
+pub(super) const SILENT_PORT: Duration = Duration::from_secs(60);
 
 /// Parses a datagram as an answer to the exchange `xid`, for a fuzzer.
 #[doc(hidden)]

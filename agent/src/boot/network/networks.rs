@@ -23,6 +23,8 @@ pub struct Networks<'a> {
     line: &'a CommandLine,
     netlink: Netlink,
     links: Links,
+    /// How long a switch port may block traffic after its carrier appears.
+    silent: Duration,
     /// Those without a controller.
     vain: Vec<Way>,
 }
@@ -33,9 +35,17 @@ impl<'a> Networks<'a> {
     /// # Errors
     /// [`NetworkError::Kernel`].
     pub fn open(line: &'a CommandLine) -> Result<Self, NetworkError> {
+        Self::open_behind(line, SILENT_PORT)
+    }
+
+    /// The same, where a switch port blocks traffic for at most `silent` after its carrier appears.
+    ///
+    /// # Errors
+    /// [`NetworkError::Kernel`].
+    pub fn open_behind(line: &'a CommandLine, silent: Duration) -> Result<Self, NetworkError> {
         let mut netlink = Netlink::open().map_err(kernel("rtnetlink"))?;
         loopback_up(&mut netlink)?;
-        Ok(Self { line, netlink, links: Links::new(line), vain: Vec::new() })
+        Ok(Self { line, netlink, links: Links::new(line), silent, vain: Vec::new() })
     }
 
     /// Brings up the next network. `look_again` is called while no interface matches.
@@ -65,7 +75,7 @@ impl<'a> Networks<'a> {
     /// over.
     pub fn again(&mut self) -> bool {
         self.vain.clear();
-        self.links.last_carrier().elapsed() < SILENT_PORT
+        self.links.may_be_silent(self.silent, Instant::now())
     }
 
     fn fixed(&mut self, usable: Vec<(Link, Mac)>, fixed: StaticAddress) -> Result<Network, NetworkError> {
@@ -122,7 +132,7 @@ impl<'a> Networks<'a> {
     }
 
     fn deadline(&self, start: Instant) -> Instant {
-        if self.vain.is_empty() { start.max(self.links.last_carrier()) + SILENT_PORT } else { start + OTHERS }
+        if self.vain.is_empty() { start.max(self.links.last_carrier()) + self.silent } else { start + OTHERS }
     }
 
     fn keep(&mut self, granted: Granted) -> Result<Network, NetworkError> {

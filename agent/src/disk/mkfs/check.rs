@@ -3,12 +3,14 @@
 //! The superblock alone does not tell whether the medium has kept the rest: an empty file system is little more than its
 //! tables, and to read them all takes no time. One with files is proven by reading files back.
 
+use ka::notes::NoteKind;
 use ka::plan::FileSystemKind;
 use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::disk::error::DiskError;
+use crate::notes;
 use crate::step::goes_on;
 use ka_host::tool::{self, End};
 
@@ -47,7 +49,10 @@ pub(in crate::disk) fn check(kind: FileSystemKind, device: &Path) -> Result<(), 
     let mut command = Command::new(program);
     command.args(arguments).arg(device).env("LC_ALL", "C").stdin(Stdio::null());
     let unknown = |why: String| {
-        log::warn!("{}: nothing has checked the new {kind}: {program}: {why}", device.display());
+        notes::warn(
+            NoteKind::Finish,
+            format_args!("{}: nothing has checked the new {kind}: {program}: {why}", device.display()),
+        );
         Ok(())
     };
     match tool::output(&mut command, super::LIMIT) {

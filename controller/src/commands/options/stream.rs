@@ -31,6 +31,10 @@ pub struct StreamArgs {
     /// How long a node may be silent, once a neighbour complains, before it counts as dead
     #[arg(long, value_name = "TIME", default_value = "1.5", value_parser = values::silence)]
     pub dead_after: Duration,
+    /// How long nodes wait for this controller if it vanishes, so that 'kactl resume' can go on (default: 10m for 'run';
+    /// for 'send' no longer than any outage lasts, a minute)
+    #[arg(long, value_name = "TIME", value_parser = values::lasting)]
+    pub patience: Option<Duration>,
     /// How long one step of a node may take, such as the last write to its disk, before the node counts as failed
     #[arg(long, value_name = "TIME", default_value = "35m", value_parser = values::lasting)]
     pub step_limit: Duration,
@@ -66,6 +70,7 @@ impl StreamArgs {
             listen: self.listen,
             interface: self.interface.clone().or_else(|| config.net.interface.clone()),
             dead_after: self.dead_after,
+            patience: self.patience,
             step_limit: self.step_limit,
             rounds: self.rounds.get(),
             order: self.order.read()?,

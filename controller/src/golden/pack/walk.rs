@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use ka::archive::{Encoder, Entry, Kind, Progress, Segment, Time, Traits, Xattr};
 use ka::notes::NoteKind;
 use ka_host::sys::inode;
+use ka_host::xattrs::Reader;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
@@ -23,7 +24,6 @@ use super::names::{Listing, Names};
 use super::swaps::{self, FileId};
 use super::{Options, PackError, Summary, mounts, raw};
 use crate::golden::chosen::RawSource;
-use crate::golden::xattrs::Reader;
 
 /// Directories that are kept open at once.
 const OPEN: usize = 64;
@@ -190,6 +190,9 @@ impl<'a, W: Write> Walker<'a, W> {
             return Ok(None);
         }
         let excluded = self.exclude.contains(seen);
+        // The directory knows what is beneath a mount; a device may be mounted on a file.
+        let is_covered = self.cross && kind == FileType::RegularFile && self.is_mount(parent, name);
+        let kind = if is_covered { FileType::Unknown } else { kind };
         match kind {
             FileType::Directory => self.directory(parent, name),
             _ if excluded && kind != FileType::Unknown => Ok(None),
@@ -210,29 +213,44 @@ impl<'a, W: Write> Walker<'a, W> {
     }
 
     fn directory(&mut self, parent: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Level>, PackError> {
+        if !self.cross && self.is_mount(parent, name) {
+            return self
+                .mount(parent, name, "it is another mount, and what is in it is left out")
+                .map(|()| None);
+        }
         let opened = file::open(parent, name, OFlags::DIRECTORY);
         match opened.and_then(|fd| rustix::fs::fstat(&fd).map(|stat| (fd, stat))) {
             Ok((fd, stat)) => self.enter(fd, &stat),
             // A FUSE mount is its owner's alone, not even root's.
             Err(errno) if self.is_mount(parent, name) => {
-                self.write(&Entry { mode: 0o755, ..self.bare(Kind::Directory) })?;
-                self.mount_left_out(&format!("it is another mount, and cannot be opened: {errno}"));
-                Ok(None)
+                let what = format!("it is another mount, and cannot be opened: {errno}");
+                self.mount(parent, name, &what).map(|()| None)
             }
             Err(errno) => self.gone(errno, "open").map(|()| None),
         }
     }
 
+    /// Writes the entry of a directory on which another mount is, without opening it: that may mount something, or wait
+    /// for a server that is gone.
+    fn mount(&mut self, parent: BorrowedFd<'_>, name: &[u8], what: &str) -> Result<(), PackError> {
+        let (mode, uid, gid, mtime) = mounts::top(parent, name).unwrap_or((0o755, 0, 0, Time::default()));
+        self.write(&Entry { mode, uid, gid, mtime, ..self.bare(Kind::Directory) })?;
+        if !self.exclude.contains(self.path.get(1..).unwrap_or_default()) {
+            self.mount_left_out(what);
+        }
+        Ok(())
+    }
+
     /// Writes a directory's entry, and lists what is in it unless that is to be left out.
     fn enter(&mut self, fd: OwnedFd, stat: &Stat) -> Result<Option<Level>, PackError> {
-        let xattrs = self.xattrs_of(&fd)?;
+        let xattrs = self.xattrs_of(&fd, stat)?;
         let traits = self.traits_of(&fd)?;
         self.write(&Entry { xattrs, traits, ..self.entry(stat, Kind::Directory) })?;
-        if stat.st_dev != self.device && !self.cross {
-            self.mount_left_out("it is another mount or subvolume, and what is in it is left out");
+        if self.exclude.contains(self.path.get(1..).unwrap_or_default()) {
             return Ok(None);
         }
-        if self.exclude.contains(self.path.get(1..).unwrap_or_default()) {
+        if stat.st_dev != self.device && !self.cross {
+            self.mount_left_out("it is another subvolume, and what is in it is left out");
             return Ok(None);
         }
         let names = match self.listing.read(&fd) {
@@ -243,6 +261,10 @@ impl<'a, W: Write> Walker<'a, W> {
     }
 
     fn regular(&mut self, parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), PackError> {
+        if !self.cross && self.is_mount(parent, name) {
+            self.mount_left_out("another file is mounted on it, and it is left out");
+            return Ok(());
+        }
         let opened = file::open(parent, name, OFlags::empty());
         let (fd, stat) = match opened.and_then(|fd| rustix::fs::fstat(&fd).map(|stat| (fd, stat))) {
             Ok(opened) => opened,
@@ -257,14 +279,10 @@ impl<'a, W: Write> Walker<'a, W> {
             self.left_out("it became something else while it was read, and is left out");
             return Ok(());
         }
-        if stat.st_dev != self.device && !self.cross {
-            self.mount_left_out("it is mounted from another file system, and is left out");
-            return Ok(());
-        }
         if self.is_link(&stat)? {
             return Ok(());
         }
-        let xattrs = self.xattrs_of(&fd)?;
+        let xattrs = self.xattrs_of(&fd, &stat)?;
         let traits = self.traits_of(&fd)?;
         let size = u64::try_from(stat.st_size).unwrap_or_default();
         let segments = if size > swaps::PAGE && self.swaps.contains(&(stat.st_dev, stat.st_ino)) {
@@ -319,6 +337,10 @@ impl<'a, W: Write> Walker<'a, W> {
         stat: &Stat,
         kind: FileType,
     ) -> Result<(), PackError> {
+        if !self.cross && kind != FileType::Symlink && self.is_mount(parent, name) {
+            self.mount_left_out("another file is mounted on it, and it is left out");
+            return Ok(());
+        }
         let (major, minor) = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
         let kind = match kind {
             FileType::Symlink => match rustix::fs::readlinkat(parent, name, Vec::new()) {
@@ -340,11 +362,7 @@ impl<'a, W: Write> Walker<'a, W> {
         }
         // There is no other call by which these can be read beneath an open directory.
         let path = [format!("/proc/self/fd/{}/", parent.as_raw_fd()).as_bytes(), name].concat();
-        let xattrs = self.xattrs.read(
-            |list| rustix::fs::llistxattr(path.as_slice(), list),
-            |name, value| rustix::fs::lgetxattr(path.as_slice(), name, value),
-        );
-        let xattrs = match xattrs {
+        let xattrs = match self.xattrs.at(&path, parent, stat.st_dev) {
             Ok(xattrs) => xattrs,
             Err(Errno::TOOBIG) => self.too_many_attributes(),
             // Only if the file itself is gone, not for want of a mounted /proc.
@@ -380,8 +398,8 @@ impl<'a, W: Write> Walker<'a, W> {
         }
     }
 
-    fn xattrs_of(&mut self, fd: &OwnedFd) -> Result<Vec<Xattr>, PackError> {
-        match self.xattrs.of(fd) {
+    fn xattrs_of(&mut self, fd: &OwnedFd, stat: &Stat) -> Result<Vec<Xattr>, PackError> {
+        match self.xattrs.of(fd, stat.st_dev) {
             Err(Errno::TOOBIG) => Ok(self.too_many_attributes()),
             read => read.map_err(|e| self.failed("read the attributes of", e)),
         }
@@ -409,12 +427,11 @@ impl<'a, W: Write> Walker<'a, W> {
         Ok(found.traits)
     }
 
-    /// Whether another mount is there, which is known without opening what is mounted.
+    /// Whether another mount is there, a bind mount of the same file system as well. It is known without opening what
+    /// is mounted.
     fn is_mount(&self, parent: BorrowedFd<'_>, name: &[u8]) -> bool {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let seen = rustix::fs::openat(parent, name, flags, Mode::empty());
-        let id = seen.ok().and_then(|fd| mounts::id(&fd));
-        id.is_some() && id != self.mount
+        let id = mounts::id_at(parent, name);
+        id.is_some() && self.mount.is_some() && id != self.mount
     }
 
     fn mount_left_out(&mut self, what: &str) {

@@ -2,9 +2,9 @@
 
 use super::{PlanError, Planned};
 use crate::golden::view::View;
-use crate::golden::xattrs::Reader;
 use ka::plan::Covered;
 use ka_host::sys::inode;
+use ka_host::xattrs::Reader;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::os::fd::AsFd;
@@ -38,7 +38,7 @@ fn look(view: &View, mount_point: &str, xattrs: &mut Reader) -> Result<Option<Co
         opened => opened.map_err(failed)?,
     };
     let stat = rustix::fs::fstat(&directory).map_err(failed)?;
-    let xattrs = xattrs.of(&directory).map_err(failed)?;
+    let xattrs = xattrs.of(&directory, stat.st_dev).map_err(failed)?;
     let found =
         inode::read(directory.as_fd()).map_err(|errno| failed(Errno::from_raw_os_error(errno as i32)))?;
     Ok(Some(Covered {

@@ -17,6 +17,9 @@ const TURN: u64 = 1 << 20;
 /// How much of a request is read at once.
 const PIECE: usize = 4 << 10;
 
+/// An answer has just been handed to the kernel, which may hold megabytes of it.
+const UNSEEN: u64 = u64::MAX;
+
 /// How far a connection is after its turn.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Progress {
@@ -56,11 +59,13 @@ pub(super) struct Connection {
     peer: IpAddr,
     state: State,
     input: Vec<u8>,
-    /// When this state began.
+    /// When this state began; when its first byte came, for a request; when the peer had taken all of its last answer,
+    /// if nothing has come since.
     since: Instant,
     /// When the last byte moved.
     moved: Instant,
-    /// What the peer had still to acknowledge when that was last looked at.
+    /// What the peer had still to acknowledge when that was last looked at; [`UNSEEN`] between an answer's end and the
+    /// next look.
     queued: u64,
     answers: u32,
     /// The peer sends no more.
@@ -98,33 +103,42 @@ impl Connection {
     /// Looks whether the peer has taken something since the last time. The kernel holds megabytes for it, and lets us
     /// write only when a third of them is gone: that takes a slow peer longer than one that has stalled may take.
     pub(super) fn note_taken(&mut self, queue: Queue, now: Instant) {
-        if !matches!(self.state, State::Answering(_)) {
+        let answering = matches!(self.state, State::Answering(_));
+        if !answering && self.queued == 0 {
             return;
         }
-        let queued = queue(self.stream.as_fd()).unwrap_or(self.queued);
+        let queued = queue(self.stream.as_fd()).unwrap_or(0);
         if queued < self.queued {
             self.moved = now;
+            if !answering && self.input.is_empty() {
+                self.since = now;
+            }
         }
         self.queued = queued;
     }
 
-    /// It has had an answer, and no further request has begun.
+    /// It has had an answer, to its last byte, and no further request has begun.
     pub(super) fn is_idle(&self) -> bool {
         match self.state {
-            State::Reading => self.answers > 0 && self.input.is_empty(),
+            State::Reading => self.answers > 0 && self.input.is_empty() && self.queued == 0,
             State::Answering(_) => false,
-            State::Closing => true,
+            State::Closing => self.queued == 0,
         }
     }
 
-    /// Why it has to end, if it does. An answer may take as long as it moves; a request may not.
+    /// Why it has to end, if it does. An answer may take as long as it moves, and its end is with the peer only when the
+    /// kernel holds nothing of it any more: on a busy line, many seconds after it was written. A request may not.
     pub(super) fn is_late(&self, now: Instant, limits: Limits) -> Option<&'static str> {
         let age = now.saturating_duration_since(self.since);
+        let stalls = || (self.still(now) >= limits.stall).then_some("it takes nothing any more");
         match self.state {
             State::Reading if self.is_idle() => (age >= limits.idle).then_some("no further request came"),
+            State::Reading if self.input.is_empty() && self.queued > 0 => stalls(),
             State::Reading => (age >= limits.request).then_some("the request did not come in time"),
-            State::Answering(_) => (self.still(now) >= limits.stall).then_some("it takes nothing any more"),
-            State::Closing => (age >= limits.closing).then_some("it does not close the connection"),
+            State::Closing if self.queued == 0 => {
+                (age >= limits.closing).then_some("it does not close the connection")
+            }
+            State::Answering(_) | State::Closing => stalls(),
         }
     }
 
@@ -147,6 +161,7 @@ impl Connection {
                         log::info!("HTTP {} to {}", out.about, self.peer);
                         let keep_alive = out.keep_alive;
                         self.answers += 1;
+                        self.queued = UNSEEN;
                         if keep_alive {
                             self.enter(State::Reading, now);
                         } else {
@@ -185,6 +200,9 @@ impl Connection {
     fn read(&mut self, now: Instant) -> io::Result<bool> {
         let mut piece = [0; PIECE];
         let Some(length) = unless_blocked(|| self.stream.read(&mut piece))? else { return Ok(false) };
+        if self.input.is_empty() && matches!(self.state, State::Reading) {
+            self.since = now;
+        }
         self.input.extend_from_slice(piece.get(..length).unwrap_or_default());
         self.moved = now;
         self.ended = length == 0;
@@ -310,5 +328,63 @@ mod tests {
             assert_eq!(connection.still(now) == Duration::ZERO, taken || wait.is_zero(), "{queued}");
             assert_eq!(connection.is_late(now + Duration::from_secs(1), LIMITS), expected, "{queued}");
         }
+    }
+
+    /// 500 machines on one line: each gets the end of its kernel, which was written long ago, after many seconds. It is
+    /// idle, and may be closed, only when it has all.
+    #[test]
+    fn an_answer_that_is_written_is_not_one_that_has_arrived() {
+        static QUEUED: AtomicU64 = AtomicU64::new(0);
+        fn queue(_: BorrowedFd<'_>) -> io::Result<u64> {
+            Ok(QUEUED.load(Ordering::Relaxed))
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(5).unwrap();
+        let serve = move |_: &Request| Answer { status: Status::Ok, file: Some(file.reopen().unwrap()) };
+        for kept in ["keep-alive", "close"] {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let mut peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            write!(peer, "GET /a HTTP/1.1\r\nConnection: {kept}\r\n\r\n").unwrap();
+            let (stream, from) = listener.accept().unwrap();
+            stream.set_nonblocking(true).unwrap();
+            let start = Instant::now();
+            let mut connection = Connection::new(TcpStream::from_std(stream), from.ip(), start);
+            while connection.answers == 0 {
+                connection.go_on(&serve, start).unwrap();
+            }
+            assert!(!connection.is_idle(), "{kept}: not before it was looked at");
+            let mut now = start;
+            for queued in [3_000_000, 2_000_000, 1_000_000, 0] {
+                now += LIMITS.stall - Duration::from_secs(1);
+                assert_eq!(connection.is_late(now, LIMITS), None, "{kept}, {queued}");
+                QUEUED.store(queued, Ordering::Relaxed);
+                connection.note_taken(queue, now);
+                assert_eq!(connection.is_idle(), queued == 0, "{kept}, {queued}");
+            }
+            // Now it has all, and its time begins.
+            let most = if kept == "close" { LIMITS.closing } else { LIMITS.idle };
+            assert_eq!(connection.is_late(now + most - Duration::from_millis(1), LIMITS), None, "{kept}");
+            assert!(connection.is_late(now + most, LIMITS).is_some(), "{kept}");
+        }
+    }
+
+    /// A peer that does not take the end of its answer is not waited for.
+    #[test]
+    fn the_end_of_an_answer_can_stall_too() {
+        let serve = |_: &Request| Answer::from(Status::NotFound);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let mut peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        peer.write_all(b"GET /a HTTP/1.1\r\n\r\n").unwrap();
+        let (stream, from) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let start = Instant::now();
+        let mut connection = Connection::new(TcpStream::from_std(stream), from.ip(), start);
+        while connection.answers == 0 {
+            connection.go_on(&serve, start).unwrap();
+        }
+        connection.note_taken(|_| Ok(9), start);
+        connection.note_taken(|_| Ok(9), start + LIMITS.idle);
+        assert_eq!(connection.is_late(start + LIMITS.idle, LIMITS), None);
+        assert_eq!(connection.is_late(start + LIMITS.stall, LIMITS), Some("it takes nothing any more"));
     }
 }

@@ -35,7 +35,7 @@ struct Limits {
 }
 
 const LIMITS: Limits = Limits {
-    places: Places { total: 4096, per_address: 64 },
+    places: Places { total: 4096, per_address: 512, still_per_address: 64 },
     request: Duration::from_secs(10),
     idle: Duration::from_secs(15),
     stall: Duration::from_secs(30),
@@ -194,7 +194,7 @@ mod tests {
     }
 
     fn places(total: usize, per_address: usize) -> Limits {
-        Limits { places: Places { total, per_address }, ..LIMITS }
+        Limits { places: Places { total, per_address, still_per_address: per_address }, ..LIMITS }
     }
 
     fn file_of(length: u64) -> tempfile::NamedTempFile {

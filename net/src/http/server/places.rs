@@ -9,8 +9,10 @@ use std::time::Duration;
 pub(super) struct Places {
     /// In total.
     pub(super) total: usize,
-    /// From one address.
+    /// From one address: many machines have one behind a router that translates addresses.
     pub(super) per_address: usize,
+    /// From one address, of those that make no progress.
+    pub(super) still_per_address: usize,
 }
 
 /// A connection that moves no byte for this long is stalled: it may have to make room.
@@ -60,7 +62,8 @@ impl Places {
             let rank = |holder: &&Holder<K>| (held.get(&holder.address).copied(), holder.idle, holder.still);
             holders.iter().filter(among).filter(|holder| holder.may_go()).max_by_key(rank).map(|h| h.key)
         };
-        if own >= self.per_address {
+        let still = holders.iter().filter(|holder| holder.address == newcomer && holder.may_go()).count();
+        if own >= self.per_address || still >= self.still_per_address {
             return goes(&|holder| holder.address == newcomer).map_or(Verdict::Refuse, Verdict::InPlaceOf);
         }
         if holders.len() < self.total {
@@ -92,7 +95,7 @@ mod tests {
 
     #[test]
     fn who_makes_room() {
-        let places = Places { total: 4, per_address: 3 };
+        let places = Places { total: 4, per_address: 3, still_per_address: 3 };
         for (newcomer, held, verdict) in [
             (1, &[][..], Verdict::Take),
             (1, &[(1, 9), (1, 9)][..], Verdict::Take),
@@ -109,10 +112,25 @@ mod tests {
         }
     }
 
+    /// 200 machines behind one router load at once, and each is served; the same address holds few that do nothing.
+    #[test]
+    fn an_address_may_have_more_that_load_than_that_wait() {
+        let places = Places { total: 400, per_address: 300, still_per_address: 2 };
+        let mut held = vec![(1, 0); 200];
+        assert_eq!(places.judge(address(1), &holders(&held)), Verdict::Take);
+        held.extend([(1, 9), (1, 8)]);
+        assert_eq!(places.judge(address(1), &holders(&held)), Verdict::InPlaceOf(200));
+        assert_eq!(places.judge(address(2), &holders(&held)), Verdict::Take);
+        assert_eq!(places.judge(address(1), &holders(&vec![(1, 0); 300])), Verdict::Refuse);
+    }
+
     #[test]
     fn an_idle_connection_goes_first() {
         let mut held = holders(&[(1, 0), (2, 0)]);
         held[1].idle = true;
-        assert_eq!(Places { total: 2, per_address: 2 }.judge(address(9), &held), Verdict::InPlaceOf(1));
+        assert_eq!(
+            Places { total: 2, per_address: 2, still_per_address: 2 }.judge(address(9), &held),
+            Verdict::InPlaceOf(1)
+        );
     }
 }

@@ -1,45 +1,45 @@
-//! One entry of a UEFI firmware's boot menu: the bytes of a `Boot####` variable.
+//! An entry of a UEFI firmware's boot menu: the bytes of a `Boot####` variable.
 //!
-//! UEFI 2.10, 3.1.3 (load options) and 10.3 (device paths): attributes, length of the device path, description
-//! in UTF-16 with a zero behind, device path, data for the loader. All numbers are little-endian.
+//! UEFI 2.10, 3.1.3 (load options) and 10.3 (device paths): attributes, length of the device path, a NUL-terminated
+//! description in UTF-16, the device path, and data for the loader. All numbers are little-endian.
 
 use std::str::FromStr;
 
 /// The firmware may start it.
 const ACTIVE: u32 = 1;
 
-/// A load option as far as it matters here.
+/// A load option, as far as it is needed here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LoadOption {
-    /// What a person sees in the firmware's menu.
+    /// The text shown in the firmware's menu.
     pub(super) description: String,
     /// The nodes of the device path, each with its header.
     pub(super) path: Vec<u8>,
 }
 
-/// A partition as a device path names it.
+/// A partition in a device path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Partition {
     /// Its number.
     pub(super) number: u32,
-    /// Its first block, in blocks of the disk.
+    /// Its first block.
     pub(super) start: u64,
-    /// Its length in blocks of the disk.
+    /// Its length in blocks.
     pub(super) length: u64,
-    /// What tells its disk or itself from all others.
+    /// The signature that identifies the partition or its disk.
     pub(super) signature: Signature,
 }
 
-/// How a partition is recognised.
+/// How a partition is identified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Signature {
-    /// By the signature of the MBR that it is in.
+    /// By the signature of its MBR.
     Mbr(u32),
-    /// By its own GUID, in the bytes of a GPT.
+    /// By its own GUID, in GPT byte order.
     Gpt([u8; 16]),
 }
 
-/// A text that is no PARTUUID.
+/// Text that is not a PARTUUID.
 #[derive(Debug, thiserror::Error)]
 #[error("'{0}' is no PARTUUID")]
 pub(super) struct BadPartuuid(String);
@@ -47,7 +47,7 @@ pub(super) struct BadPartuuid(String);
 impl FromStr for Signature {
     type Err = BadPartuuid;
 
-    /// Reads a PARTUUID: `0123abcd-02`, or a GUID.
+    /// Parses a PARTUUID: `0123abcd-02`, or a GUID.
     fn from_str(text: &str) -> Result<Self, BadPartuuid> {
         let bad = || BadPartuuid(text.to_owned());
         let digits: String = text.chars().filter(|c| *c != '-').collect();
@@ -70,7 +70,7 @@ impl FromStr for Signature {
 }
 
 impl LoadOption {
-    /// The program `file` (`\EFI\debian\grubx64.efi`) of a partition.
+    /// The program `file` (`\EFI\debian\grubx64.efi`) on a partition.
     pub(super) fn of_file(description: &str, partition: &Partition, file: &str) -> Self {
         // Media device path, hard drive.
         let mut path = vec![0x04, 0x01, 42, 0];
@@ -98,7 +98,7 @@ impl LoadOption {
         Self { description: description.to_owned(), path }
     }
 
-    /// Reads a variable's value; none if it is no load option.
+    /// Parses a variable's value; `None` if it is not a load option.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let (_attributes, rest) = bytes.split_first_chunk::<4>()?;
         let (length, rest) = rest.split_first_chunk::<2>()?;
@@ -118,8 +118,8 @@ impl LoadOption {
         bytes
     }
 
-    /// It boots over the network: its path leads through a hardware address, an IP address or a URI, or it is
-    /// a BIOS's network boot.
+    /// Whether it boots over the network: its path contains a hardware address, an IP address or a URI, or it is a
+    /// BIOS network boot.
     pub(super) fn is_network(&self) -> bool {
         self.nodes().any(|(kind, data)| match kind {
             (0x03, 11 | 12 | 13 | 24) => true,
@@ -128,7 +128,7 @@ impl LoadOption {
         })
     }
 
-    /// How the partition is recognised that it boots from, if it boots from one.
+    /// The signature of the partition that it boots from, if any.
     pub(super) fn signature(&self) -> Option<Signature> {
         self.nodes().find_map(|(kind, data)| {
             let signature = data.get(20..36)?;
@@ -140,7 +140,7 @@ impl LoadOption {
         })
     }
 
-    /// Type and subtype of each node, with what follows its header.
+    /// The type and subtype of each node, with the data after its header.
     fn nodes(&self) -> impl Iterator<Item = ((u8, u8), &[u8])> {
         let mut rest = self.path.as_slice();
         std::iter::from_fn(move || {

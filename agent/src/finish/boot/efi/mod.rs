@@ -1,7 +1,7 @@
-//! The firmware's boot menu on UEFI: an entry for the new system, at the right place.
+//! Puts an entry for the new system into the firmware's boot menu (UEFI), at the right position.
 //!
-//! Written here and not by efibootmgr, which a copied system may lack, and whose new entries come first: then
-//! the machine would never ask the network again what to boot.
+//! This does not use efibootmgr: a copied system may lack it, and it puts new entries first, so the machine would
+//! never ask the network again what to boot.
 
 mod load_option;
 mod variables;
@@ -20,8 +20,8 @@ use ka_host::{blkid, sysfs};
 /// Where efivarfs is mounted.
 pub(in crate::finish) const MOUNT_POINT: &str = "sys/firmware/efi/efivars";
 
-/// Enters `file` (`\EFI\debian\grubx64.efi`) of the EFI system partition under the name `label`, and puts it
-/// where `order` says. An entry of that name for a partition that is nowhere any more is replaced.
+/// Adds `file` (`\EFI\debian\grubx64.efi`) on the EFI system partition under the name `label`, at the position given
+/// by `order`. It replaces an entry of the same name for a partition that no longer exists.
 pub(in crate::finish) fn register(
     variables: &Variables,
     label: &str,
@@ -35,7 +35,7 @@ pub(in crate::finish) fn register(
     Ok(())
 }
 
-/// Where the partition lies.
+/// The partition's place on its disk.
 fn partition(esp: &MadeFileSystem) -> Result<Partition, Cause> {
     let failed = |e| Cause::file("look at", &esp.device, e);
     let signature = esp.partuuid.parse::<Signature>().map_err(|e| failed(io::Error::other(e)))?;
@@ -52,7 +52,7 @@ fn partition(esp: &MadeFileSystem) -> Result<Partition, Cause> {
     Err(failed(io::Error::other("it is a partition of no disk")))
 }
 
-/// The signatures of all partitions of this machine. None if one of them cannot be looked at.
+/// The signatures of all partitions of this machine; `None` if one cannot be read.
 fn present_partitions() -> Option<Vec<Signature>> {
     let mut found = Vec::new();
     for disk in sysfs::disks().ok()? {
@@ -64,7 +64,7 @@ fn present_partitions() -> Option<Vec<Signature>> {
     Some(found)
 }
 
-/// Writes the entry and the order; gives the entry's number.
+/// Writes the entry and the boot order; returns the entry's number.
 fn enter(
     variables: &Variables,
     entry: &LoadOption,
@@ -90,7 +90,8 @@ fn enter(
     let is_network = |number: &u16| {
         entries.iter().any(|(n, option)| n == number && option.as_ref().is_some_and(LoadOption::is_network))
     };
-    // Who is sent on to the disk must not wait first for what nobody serves, such as PXE by IPv6: that takes minutes.
+    // A machine that is sent on to its disk must not first wait for entries that no server answers, such as PXE by
+    // IPv6: that takes minutes.
     let booted = order_of(&variables.read("BootCurrent")?.unwrap_or_default()).first().copied();
     let booted = booted.filter(is_network);
     let new_order = with(number, &old_order, order, |n| booted.map_or_else(|| is_network(n), |b| *n == b));
@@ -106,7 +107,8 @@ fn order_of(bytes: &[u8]) -> Vec<u16> {
     bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect()
 }
 
-/// The order with `number` in it: the network's entry, or all of them, first if it is to be, then it, then all others.
+/// The boot order with `number`: first the network entry, or all of them, if requested, then `number`, then the
+/// others.
 fn with(number: u16, old: &[u16], order: BootOrder, leads: impl Fn(&u16) -> bool) -> Vec<u16> {
     let others = || old.iter().copied().filter(|n| *n != number);
     let first = |n: &u16| order == BootOrder::Network && leads(n);
@@ -122,7 +124,7 @@ mod tests {
     const NEW: &str = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b";
     const OLD: &str = "0fc63daf-8483-4772-8e79-3d69d8477de4";
 
-    /// Its variables, in a folder that goes with it.
+    /// The firmware's variables, in a temporary directory.
     struct Firmware(tempfile::TempDir, Variables);
 
     impl Firmware {
@@ -161,7 +163,7 @@ mod tests {
         assert_eq!(order_of(&firmware.1.read("BootOrder").unwrap().unwrap()), [3, number, 0, 7, 1]);
     }
 
-    /// efibootmgr is the judge of what is written.
+    /// efibootmgr judges the result.
     #[test]
     fn efibootmgr_reads_the_entry() {
         let firmware = Firmware::new();
@@ -190,7 +192,7 @@ mod tests {
             assert_eq!(enter(&firmware.1, &entry, BootOrder::Disk, present.as_deref()).unwrap(), number);
             let written = firmware.1.read(&variable(number)).unwrap().unwrap();
             assert_eq!(LoadOption::decode(&written), Some(entry.clone()));
-            // Once more changes nothing.
+            // Repeating it changes nothing.
             assert_eq!(enter(&firmware.1, &entry, BootOrder::Disk, present.as_deref()).unwrap(), number);
             assert_eq!(order_of(&firmware.1.read("BootOrder").unwrap().unwrap())[0], number);
         }

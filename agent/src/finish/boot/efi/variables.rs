@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use crate::finish::error::Cause;
 
-/// The vendor of all variables that the specification defines.
+/// The vendor GUID of all variables defined by the specification.
 const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
 
-/// Non-volatile, visible to firmware and system.
+/// Non-volatile, accessible to boot services and at run time.
 const ATTRIBUTES: u32 = 7;
 
-/// A folder of variables, one a file: four bytes of attributes, then the value.
+/// A directory with one variable per file: four bytes of attributes, then the value.
 pub(in crate::finish) struct Variables(PathBuf);
 
 impl Variables {
@@ -24,7 +24,7 @@ impl Variables {
         self.0.join(format!("{name}-{GLOBAL}"))
     }
 
-    /// The value of a variable that is there.
+    /// The value of an existing variable.
     pub(super) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Cause> {
         let path = self.path(name);
         match fs::read(&path) {
@@ -34,7 +34,7 @@ impl Variables {
         }
     }
 
-    /// Sets a variable, and reads it back: firmware may be full, or forget at once.
+    /// Sets a variable and reads it back: firmware storage may be full, or lose values immediately.
     pub(super) fn write(&self, name: &str, value: &[u8]) -> Result<(), Cause> {
         let path = self.path(name);
         if self.read(name)?.as_deref() == Some(value) {
@@ -42,7 +42,7 @@ impl Variables {
         }
         let mut bytes = ATTRIBUTES.to_le_bytes().to_vec();
         bytes.extend(value);
-        // The kernel takes a variable in one write, in place of the old value.
+        // The kernel takes a variable in one write, which replaces the old value.
         let written =
             File::options().write(true).create(true).truncate(false).open(&path).and_then(|mut file| {
                 let length = file.write(&bytes)?;

@@ -1,4 +1,4 @@
-//! The distributions' tools that build an initrd.
+//! The distributions' tools that build initrds.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,18 +11,18 @@ use crate::finish::replace::{create, replace};
 use crate::finish::tool;
 use ka_host::system::{Kernel, module_of};
 
-/// A distribution's tool.
+/// An initrd tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Builder {
-    /// Debian's.
+    /// update-initramfs (Debian).
     InitramfsTools,
-    /// Fedora's, and many others'.
+    /// dracut (Fedora and many others).
     Dracut,
-    /// Arch's.
+    /// mkinitcpio (Arch).
     Mkinitcpio,
-    /// What Red Hat had before dracut.
+    /// Red Hat's mkinitrd, before dracut.
     Mkinitrd,
-    /// What SUSE had before dracut, under the same name.
+    /// SUSE's mkinitrd, before dracut, under the same name.
     SuseMkinitrd,
 }
 
@@ -30,7 +30,7 @@ impl Builder {
     pub(super) const ALL: [Self; 5] =
         [Self::InitramfsTools, Self::Dracut, Self::Mkinitcpio, Self::Mkinitrd, Self::SuseMkinitrd];
 
-    /// The one that this system has. `root` is the process's root.
+    /// The tool of this system. `root` is the process's root.
     pub(super) fn of_this_system(root: &Path) -> Option<Self> {
         let suse = is_suse(root);
         Self::ALL.into_iter().find(|builder| {
@@ -40,7 +40,7 @@ impl Builder {
         })
     }
 
-    /// What builds and what lists.
+    /// The programs that build and list an initrd.
     fn programs(self) -> [&'static str; 2] {
         match self {
             Self::InitramfsTools => ["update-initramfs", "lsinitramfs"],
@@ -50,7 +50,7 @@ impl Builder {
         }
     }
 
-    /// The file that the tool makes for `kernel`.
+    /// The file that the tool creates for `kernel`.
     pub(super) fn initrd(self, root: &Path, kernel: &Kernel) -> PathBuf {
         let boot = root.join("boot");
         let (debian, suse, other) = (
@@ -60,7 +60,7 @@ impl Builder {
         );
         match self {
             Self::InitramfsTools => debian,
-            // The one that the system has, in the order in which GRUB's menu looks for it.
+            // The existing one, in the order in which GRUB's menu looks for it.
             Self::Dracut if debian.exists() => debian,
             Self::Dracut if suse.exists() || !other.exists() && is_from_suse(root) => suse,
             Self::Dracut => other,
@@ -70,9 +70,9 @@ impl Builder {
         }
     }
 
-    /// The modules that lack in the golden node's initrd are configured before, so that one build is
-    /// enough. The listing of the new one is the proof; only a tool that looks at the hardware
-    /// (`MODULES=dep`) and left out what the golden node's hardware had brought in has to build twice.
+    /// Modules that the golden node's initrd lacks are configured beforehand, so that one build is enough. Listing the
+    /// new initrd proves it. Only a tool that inspects the hardware (`MODULES=dep`), and so dropped modules for the
+    /// golden node's hardware, has to build twice.
     pub(super) fn rebuild(
         self,
         root: &Path,
@@ -101,7 +101,7 @@ impl Builder {
         Err(Cause::InitrdLacks { initrd, modules: lacking.into_iter().collect(), tool: self.programs()[0] })
     }
 
-    /// Those of `wanted` that `initrd` does not hold.
+    /// The modules of `wanted` that `initrd` does not contain.
     fn lacking(self, initrd: &Path, wanted: &BTreeSet<String>) -> Result<BTreeSet<String>, Cause> {
         let path = initrd.to_string_lossy();
         let listing = match self {
@@ -110,19 +110,19 @@ impl Builder {
             }
             _ => tool::output_of(self.programs()[1], &[&path])?,
         };
-        // lsinitrd lists like `ls -l`: the path is the last word.
+        // lsinitrd's lines look like `ls -l`: the path is the last word.
         let paths = listing.lines().filter_map(|line| line.split_whitespace().next_back());
         let held: BTreeSet<String> = paths.filter_map(module_of).collect();
         Ok(wanted.difference(&held).cloned().collect())
     }
 
-    /// Asks for `modules` in every initrd from now on. Red Hat's mkinitrd goes by `scsi_hostadapter` in
-    /// modprobe.conf, which is this node's by now.
+    /// Configures `modules` for every future initrd. Red Hat's mkinitrd uses `scsi_hostadapter` in modprobe.conf,
+    /// which has been rewritten for this node by now.
     fn configure(self, root: &Path, modules: &BTreeSet<String>) -> Result<(), Cause> {
         if modules.is_empty() {
             return Ok(());
         }
-        log::info!("the initrd needs {modules:?} for this node");
+        log::info!("this node's initrd needs the modules {modules:?}");
         let path = match self {
             Self::InitramfsTools => root.join("etc/initramfs-tools/modules"),
             Self::Dracut => root.join("etc/dracut.conf.d/ka.conf"),
@@ -173,7 +173,7 @@ impl Builder {
                 tool::run(program, &["-k", &image.to_string_lossy(), "-i", &path])?;
             }
         }
-        // update-initramfs succeeds without doing anything where its configuration says update_initramfs=no.
+        // update-initramfs succeeds without doing anything if its configuration says update_initramfs=no.
         let after = identity(initrd)?;
         if after.is_none() || after == before {
             let wrong = format!("was not rebuilt, though {program} succeeded");
@@ -183,7 +183,7 @@ impl Builder {
     }
 }
 
-/// Whether the system is one of SUSE's, by os-release(5).
+/// Whether the system is a SUSE distribution, by os-release(5).
 fn is_from_suse(root: &Path) -> bool {
     let text = fs::read_to_string(root.join("etc/os-release"))
         .or_else(|_| fs::read_to_string(root.join("usr/lib/os-release")))
@@ -193,12 +193,13 @@ fn is_from_suse(root: &Path) -> bool {
         .any(|line| line.contains("suse"))
 }
 
-/// SUSE's tool is told what to load by this variable.
+/// This variable tells SUSE's tool what to load.
 fn is_suse(root: &Path) -> bool {
     fs::read_to_string(root.join("etc/sysconfig/kernel")).is_ok_and(|text| text.contains("INITRD_MODULES="))
 }
 
-/// What changes when a file is written or replaced, and cannot be set back: its inode and change time.
+/// Identifies a version of a file: inode and change time, which change with every write or replacement and cannot be
+/// set back.
 fn identity(path: &Path) -> Result<Option<(u64, i64, i64)>, Cause> {
     match fs::metadata(path) {
         Ok(metadata) => Ok(Some((metadata.ino(), metadata.ctime(), metadata.ctime_nsec()))),
@@ -219,7 +220,7 @@ fn with_modules(builder: Builder, old: &str, modules: &BTreeSet<String>) -> Stri
             new + "# ka: what this machine's hardware needs\n" + &names.join("\n") + "\n"
         }
         Builder::Dracut => new + "add_drivers+=\" " + &names.join(" ") + " \"\n",
-        // A list of bash, in a file that bash reads.
+        // A bash array, in a file that bash reads.
         Builder::Mkinitcpio => {
             new + "# ka: what this machine's hardware needs\nMODULES+=(" + &names.join(" ") + ")\n"
         }

@@ -1,4 +1,4 @@
-//! extlinux, of Syslinux: its files below `/boot`, and its code for the disk's first sector.
+//! extlinux (Syslinux): its files below `/boot`, and its code for the disk's first sector.
 
 use std::fs::{self, File};
 use std::io;
@@ -12,11 +12,11 @@ use crate::disk::BootCode;
 use crate::finish::error::Cause;
 use crate::finish::tool;
 
-/// Where the configuration is, and with it extlinux's files.
+/// The directories of extlinux's configuration and files.
 const HOMES: [(&str, &str); 3] =
     [("boot/extlinux", "extlinux.conf"), ("boot/syslinux", "syslinux.cfg"), ("extlinux", "extlinux.conf")];
 
-/// The code that starts the active partition, where distributions have it.
+/// The code that starts the active partition, at the paths that distributions use.
 const CODES: [&str; 4] = [
     "usr/lib/EXTLINUX/mbr.bin",
     "usr/lib/syslinux/mbr/mbr.bin",
@@ -24,13 +24,13 @@ const CODES: [&str; 4] = [
     "usr/share/syslinux/mbr.bin",
 ];
 
-/// Writes extlinux's files, and the boot sector of the file system that holds them. Gives the boot code of the
-/// disk, without which that sector is never started.
+/// Writes extlinux's files, and the boot sector of their file system. Returns the boot code of the disk, without which
+/// that sector is never started.
 pub(super) fn install(setting: &Setting<'_>) -> Result<BootCode, Cause> {
     let extlinux = tool::need(&["extlinux"])?;
     let gpt = has_gpt(setting.disk).map_err(|e| Cause::file("read", setting.disk, e))?;
     if gpt {
-        let wrong = "has a GPT, from which extlinux is not made to boot: use a disk with an MBR".to_owned();
+        let wrong = "has a GPT, from which extlinux cannot boot here: use a disk with an MBR".to_owned();
         return Err(Cause::NotBootable { path: setting.disk.to_owned(), wrong });
     }
     let home = HOMES.iter().find(|(home, file)| setting.root.join(home).join(file).is_file());
@@ -74,7 +74,7 @@ fn boot_code(root: &Path) -> Result<BootCode, Cause> {
     Ok(BootCode(code))
 }
 
-/// A GPT has a partition of type 0xee over all in sector 0.
+/// A GPT has one partition of type 0xee in sector 0.
 fn has_gpt(disk: &Path) -> io::Result<bool> {
     let mut sector = [0; mbr::SIZE];
     File::open(disk)?.read_exact_at(&mut sector, 0)?;

@@ -1,7 +1,8 @@
-//! The program that every firmware starts by itself, and what must not lie beside it.
+//! The program that every firmware starts by default, and what must not be next to it.
 //!
-//! A shim that finds `fbx64.efi` beside itself starts that instead of GRUB. It writes an entry of its own at the head of
-//! the firmware's menu, in front of the network, and resets the machine: for ever, where the firmware keeps nothing.
+//! A shim that finds `fbx64.efi` next to itself starts that instead of GRUB. It then puts an entry of its own first in
+//! the firmware's menu, before the network, and resets the machine; on firmware that keeps no variables it does so for
+//! ever.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,14 +11,14 @@ use ka::arch::{EFI_SUFFIXES, THIS};
 
 use crate::finish::error::Cause;
 
-/// The directory that every firmware knows.
+/// The directory that every firmware searches.
 const DIRECTORY: &str = "EFI/BOOT";
 
-/// What shim starts, or looks for, beside itself, and how GRUB finds its menu from there.
+/// The files that shim starts or looks for next to itself, and by which GRUB finds its menu.
 const BESIDE: [&str; 3] = [THIS.efi.grub, THIS.efi.mok_manager, "grub.cfg"];
 
-/// Takes shim's fallback program off the system partition mounted at `esp`, and lets shim start GRUB: that of the
-/// directory `vendor` if there is none beside it.
+/// Removes shim's fallback program from the system partition mounted at `esp`, and makes shim start GRUB: the one from
+/// the directory `vendor` if there is none next to it.
 pub(super) fn quiet(esp: &Path, vendor: &Path) -> Result<(), Cause> {
     let directory = esp.join(DIRECTORY);
     let programs = find(&directory, |name| {
@@ -47,7 +48,7 @@ pub(super) fn quiet(esp: &Path, vendor: &Path) -> Result<(), Cause> {
     Ok(())
 }
 
-/// The files of a directory whose names fit, in lower case: FAT knows no case.
+/// The files of a directory with matching names, in lower case: FAT is case-insensitive.
 fn find(directory: &Path, fits: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>, Cause> {
     let entries = match fs::read_dir(directory).and_then(Iterator::collect::<Result<Vec<_>, _>>) {
         Ok(entries) => entries,
@@ -92,7 +93,7 @@ mod tests {
             .collect();
         left.sort();
         assert_eq!(left, ["BOOTX64.EFI", "grub.cfg", "grubx64.efi"]);
-        // A program of the site's own with such a name.
+        // The site's own program with such a name.
         put("EFI/BOOT/fbsd.efi", "MZ");
         quiet().unwrap();
         assert!(esp.path().join("EFI/BOOT/fbsd.efi").exists());

@@ -1,4 +1,4 @@
-//! What GRUB 2 has in common on every firmware: its menu.
+//! The part of GRUB 2 that is the same on every firmware: its menu.
 
 use std::fs;
 use std::io;
@@ -13,17 +13,17 @@ use crate::finish::esp;
 use crate::finish::tool;
 use ka_host::system::glob;
 
-/// Where GRUB keeps its files.
+/// The directories of GRUB's files.
 pub(super) fn home(root: &Path, install: &str) -> PathBuf {
     root.join(if install == "grub2-install" { "boot/grub2" } else { "boot/grub" })
 }
 
-/// Has the menu written, and looks whether it starts this node.
+/// Has the menu generated, and checks that it starts this node.
 pub(super) fn write_menu(setting: &Setting<'_>, menu: &Path) -> Result<(), Cause> {
     let configure = tool::need(&["grub-mkconfig", "grub2-mkconfig"])?;
     let golden = if menu.exists() { read(menu)? } else { String::new() };
     let noted = bls::Options::note(setting.root)?;
-    // The distribution's wrapper where there is one: a site may have put more into it.
+    // The distribution's wrapper, if there is one: a site may have extended it.
     match tool::find(&["update-grub"]) {
         Some(wrapper) => tool::run(wrapper, &[])?,
         None => tool::run(configure, &["-o", &menu.to_string_lossy()])?,
@@ -32,8 +32,8 @@ pub(super) fn write_menu(setting: &Setting<'_>, menu: &Path) -> Result<(), Cause
     check_menu(setting.root, menu, &golden, setting.names)
 }
 
-/// A map from the BIOS's disks to the golden node's devices misleads GRUB where they do not exist.
-/// Without it, GRUB looks for itself.
+/// A map from BIOS disks to the golden node's devices misleads GRUB where they do not exist. Without it, GRUB searches
+/// by itself.
 pub(super) fn forget_stale_map(path: &Path) -> Result<(), Cause> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
@@ -54,8 +54,8 @@ fn mapped(map: &str) -> impl Iterator<Item = &str> {
         .filter_map(|line| line.split_whitespace().nth(1))
 }
 
-/// The menu must start this node's root, and nothing of the golden node's. Systems with one file for each
-/// entry (Boot Loader Specification) have `root=` there.
+/// The menu must start this node's root, and nothing of the golden node. With Boot Loader Specification entries,
+/// `root=` is in the entries' own files.
 fn check_menu(root: &Path, menu: &Path, golden: &str, names: &Names<'_>) -> Result<(), Cause> {
     let mut texts = vec![read(menu)?];
     for pattern in ["boot/loader/entries/*.conf", "boot/grub*/grubenv"] {
@@ -69,7 +69,7 @@ fn check_menu(root: &Path, menu: &Path, golden: &str, names: &Names<'_>) -> Resu
     }
 }
 
-/// What is wrong with the menu `text`, where `golden` was the golden node's.
+/// What is wrong with the menu `text`; `golden` are the golden node's names.
 fn menu_fault(text: &str, golden: &str, names: &Names<'_>) -> Option<String> {
     if let Some(golden) = names.golden_in(text) {
         return Some(format!("still names the golden node's file system {golden}"));
@@ -80,8 +80,8 @@ fn menu_fault(text: &str, golden: &str, names: &Names<'_>) -> Option<String> {
     let Some(root) = names.at("/") else {
         return Some("cannot name the root: no file system was made for /".to_owned());
     };
-    // grub-mkconfig falls back to the device when it finds no link to it, without a word. So a device is right only
-    // where the golden node had one (GRUB_DISABLE_LINUX_UUID, in any file that the menu's tools read).
+    // Without a link to the device, grub-mkconfig silently falls back to the device name. So a device name is right
+    // only if the golden node used one (GRUB_DISABLE_LINUX_UUID, in any file that the menu's tools read).
     let was_device =
         |value: &str| root.plan.golden.iter().any(|golden| golden.devices.iter().any(|d| d == value));
     let by_device = roots(golden).any(was_device);

@@ -1,11 +1,10 @@
-//! GRUB 2 for PC BIOS, by the copied system's own tools, and read back.
+//! GRUB 2 for PC BIOS, installed by the copied system's own tools and verified.
 //!
-//! GRUB's boot code starts whatever lies behind it, active flag or not. So sector 0 must not have it, not for
-//! a moment, before the whole system is on the disk. `grub-install` would write it; with `--no-bootsector` it
-//! makes all files and leaves the disk alone. `grub-bios-setup`, which then embeds the core in the gap
-//! before the first partition, writes sector 0 too, but from a file of our choice: it is given one without
-//! code. What it fills in there is taken over into GRUB's own boot code, which is handed back for the last
-//! write of all.
+//! GRUB's boot code starts whatever follows it, regardless of the active flag. So sector 0 must not contain it, not
+//! even for a moment, before the whole system is on the disk. `grub-install` would write it; with `--no-bootsector` it
+//! creates all files and leaves the disk alone. `grub-bios-setup`, which then embeds the core in the gap before the
+//! first partition, writes sector 0 too, but from a file of our choice: it is given one without code. The values that
+//! it fills in are copied into GRUB's own boot code, which is returned for the very last write.
 
 use std::fs::{self, File};
 use std::ops::Range;
@@ -21,17 +20,17 @@ use crate::finish::tool;
 use ka::arch::THIS;
 use ka_host::system::bios_setup;
 
-/// The boot image without code that stands in for GRUB's `boot.img`.
+/// A boot image without code, used in place of GRUB's `boot.img`.
 const INERT: &str = "ka-inert.img";
 
-/// What `grub-bios-setup` fills into a boot image: the core's first sector (8 bytes) with the boot drive behind
-/// it, and two bytes of code that check the drive's number. GRUB's own header `include/grub/i386/pc/boot.h`
-/// fixes these places: boot images and setup must agree on them.
+/// The values that `grub-bios-setup` fills into a boot image: the core's first sector (8 bytes) followed by the boot
+/// drive, and two bytes of code that check the drive's number. GRUB's header `include/grub/i386/pc/boot.h` fixes these
+/// offsets: boot images and setup must agree on them.
 const FILLED_IN: [Range<usize>; 2] = [0x5c..0x65, 0x66..0x68];
 const CORE_SECTOR: Range<usize> = 0x5c..0x64;
 
-/// Makes GRUB's files, embeds its core on the disk, and has its menu written. Gives the code that makes the disk
-/// boot, which is not on it.
+/// Creates GRUB's files, embeds its core on the disk, and has its menu generated. Returns the boot code, which is not
+/// on the disk.
 pub(super) fn install(setting: &Setting<'_>) -> Result<BootCode, Cause> {
     let target = THIS.grub_bios.ok_or_else(|| Cause::MissingTool { tool: "GRUB for a BIOS".to_owned() })?;
     let install = tool::need(&["grub-install", "grub2-install"])?;
@@ -48,7 +47,7 @@ pub(super) fn install(setting: &Setting<'_>) -> Result<BootCode, Cause> {
     embed(setup, &home.join(target.target), setting.disk)
 }
 
-/// Embeds the core, and gives GRUB's boot code as it must be for this disk.
+/// Embeds the core, and returns GRUB's boot code for this disk.
 fn embed(setup: &str, platform: &Path, disk: &Path) -> Result<BootCode, Cause> {
     let image = platform.join("boot.img");
     let code = fs::read(&image).map_err(|e| Cause::file("read", &image, e))?;
@@ -64,7 +63,7 @@ fn embed(setup: &str, platform: &Path, disk: &Path) -> Result<BootCode, Cause> {
         removed?;
         take(disk)
     });
-    // After a failure too: what is there then is unknown.
+    // Also after a failure: what the installer wrote is unknown.
     let cleared = boot_code::clear(disk).map_err(|e| Cause::file("clear the boot code of", disk, e));
     let (sector, core) = taken?;
     cleared?;
@@ -72,14 +71,14 @@ fn embed(setup: &str, platform: &Path, disk: &Path) -> Result<BootCode, Cause> {
         .map_err(|wrong| Cause::NotBootable { path: disk.to_owned(), wrong: wrong.to_owned() })
 }
 
-/// No code, and the signature without which no sector has a partition table.
+/// No code, but the signature without which a sector has no partition table.
 fn inert_image() -> [u8; mbr::SIZE] {
     let mut image = [0; mbr::SIZE];
     image[510..].copy_from_slice(&[0x55, 0xaa]);
     image
 }
 
-/// Sector 0 as `grub-bios-setup` left it, and the sector where it says that the core begins.
+/// Sector 0 as `grub-bios-setup` left it, and the sector at which it says the core begins.
 fn take(disk: &Path) -> Result<([u8; mbr::SIZE], [u8; mbr::SIZE]), Cause> {
     let (mut sector, mut core) = ([0; mbr::SIZE], [0; mbr::SIZE]);
     File::open(disk)
@@ -87,14 +86,14 @@ fn take(disk: &Path) -> Result<([u8; mbr::SIZE], [u8; mbr::SIZE]), Cause> {
             device.read_exact_at(&mut sector, 0)?;
             let mut number = [0; 8];
             number.copy_from_slice(&sector[CORE_SECTOR]);
-            // A number beyond every disk gives a sector beyond every disk, which cannot be read.
+            // An impossible number gives a sector beyond every disk, which cannot be read.
             device.read_exact_at(&mut core, u64::from_le_bytes(number).saturating_mul(512))
         })
         .map_err(|e| Cause::file("read back", disk, e))?;
     Ok((sector, core))
 }
 
-/// GRUB's boot image with what was filled into the inert one.
+/// GRUB's boot image with the values from the code-free image.
 fn filled_in(
     image: &[u8],
     sector: &[u8; mbr::SIZE],
@@ -141,7 +140,7 @@ mod tests {
         sector[0x66..0x68].copy_from_slice(&[0x90, 0x90]);
         assert_eq!(fault(&sector, &core), "has no core image of GRUB after its first sector");
         core[100] = 1;
-        // The table and the disk's signature are no code.
+        // The table and the disk signature are not code.
         sector[440..510].fill(0xee);
 
         let BootCode(code) = filled_in(&image, &sector, &core).unwrap();

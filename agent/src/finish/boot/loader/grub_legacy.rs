@@ -1,5 +1,5 @@
-//! GRUB 0.97. Its menu has been rewritten with all other files that name file systems; here its code goes onto the
-//! disk.
+//! GRUB 0.97. Its menu has already been rewritten with all other files that name file systems; here its code is
+//! installed.
 
 use super::{Setting, boot_code};
 use crate::disk::{BootCode, MadeFileSystem};
@@ -9,14 +9,14 @@ use crate::finish::tool;
 
 use std::fs;
 
-/// The menu, under the names that distributions gave it.
+/// The menu, under the names that distributions use.
 const MENUS: [&str; 2] = ["boot/grub/menu.lst", "boot/grub/grub.conf"];
 
-/// Embeds GRUB's stages by its own shell. Gives the boot code, which is not on the disk.
+/// Embeds GRUB's stages with its own shell. Returns the boot code, which is not on the disk.
 pub(super) fn install(setting: &Setting<'_>) -> Result<BootCode, Cause> {
     let shell = tool::need(&["grub"])?;
     let boot = setting.names.at("/boot").or_else(|| setting.names.at("/"));
-    // GRUB counts from 0, logical partitions from 4.
+    // GRUB counts from 0; logical partitions start at 4.
     let number = boot.map(|fs| fs.plan.partition.saturating_sub(1)).ok_or_else(|| Cause::NotBootable {
         path: setting.disk.to_owned(),
         wrong: "has no file system for /boot or /".to_owned(),
@@ -38,13 +38,13 @@ pub(super) fn install(setting: &Setting<'_>) -> Result<BootCode, Cause> {
     } else {
         create(&map, line.as_bytes())?;
     }
-    // Arguments of the shell, and no text of its script: a path may have any letter in it.
+    // Passed as arguments of the shell, not as text of its script: a path may contain any character.
     let script = "printf 'root (hd0,%s)\\nsetup (hd0)\\nquit\\n' \"$1\" | \"$2\" --batch --no-floppy --device-map=\"$3\"";
     let (number, map) = (number.to_string(), map.display().to_string());
     boot_code::captured(setting.disk, || {
         let output = tool::output_of("sh", &["-c", script, "sh", &number, shell, &map])?;
         output.lines().for_each(|line| log::info!("{shell}: {}", line.trim_end()));
-        // It ends well whatever happens, and tells of errors by their numbers only.
+        // It always exits with success, and reports errors only by number.
         if output.contains("\nError ") || !output.contains("Running") {
             let reason = "its setup failed".to_owned();
             return Err(Cause::Tool { tool: format!("{shell} --device-map={map}"), reason, output });
@@ -53,15 +53,15 @@ pub(super) fn install(setting: &Setting<'_>) -> Result<BootCode, Cause> {
     })
 }
 
-/// The number, from 0, that the golden node's partition has.
+/// The golden partition's number, from 0.
 fn golden_number(fs: &MadeFileSystem) -> Option<u32> {
     let device = fs.plan.golden.as_ref()?.devices.iter().find(|device| !device.starts_with("/dev/disk/"))?;
     let stem = device.trim_end_matches(|c: char| c.is_ascii_digit());
     device.get(stem.len()..)?.parse::<u32>().ok()?.checked_sub(1)
 }
 
-/// A command of the menu, and of Debian's options in its comments, with the partition that it makes the root:
-/// `root (hd0,0)`, `# groot=(hd0,0)`. Gives where the partition stands.
+/// A command of the menu, or of Debian's options in its comments, that sets the root: `root (hd0,0)`, `#
+/// groot=(hd0,0)`. Returns the position of the partition.
 fn root_of(line: &str) -> Option<(&str, std::ops::Range<usize>)> {
     let bare = line.trim_start_matches(['#', ' ', '\t']);
     let end = bare.find(|c: char| c.is_whitespace() || c == '=')?;
@@ -83,7 +83,7 @@ fn with_partition(menu: &str, golden: u32, own: u32) -> String {
     menu.split_inclusive('\n').map(line).collect()
 }
 
-/// The partition that the first entry makes its root.
+/// The partition that the first entry uses as its root.
 fn first_root(menu: &str) -> Option<&str> {
     let is_title = |line: &&str| line.split_whitespace().next() == Some("title");
     let mut lines = menu.lines().skip_while(|line| !is_title(line));

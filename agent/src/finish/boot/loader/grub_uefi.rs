@@ -1,8 +1,8 @@
-//! GRUB 2 for UEFI: files on the EFI system partition, once under the distribution's name and once where every
-//! firmware looks, and an entry in the firmware's menu.
+//! GRUB 2 for UEFI: files on the EFI system partition, under the distribution's name and on the fallback path, and an
+//! entry in the firmware's menu.
 //!
-//! Where the distribution ships a finished and signed GRUB (`grub2-install` refuses UEFI there), the files came
-//! with the copy, and only their configuration and the entry are this node's.
+//! Where the distribution ships a complete and signed GRUB (`grub2-install` refuses UEFI there), the files came with
+//! the copy, and only their configuration and the entry are specific to this node.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,10 +15,11 @@ use crate::finish::tool;
 use ka::arch::{Grub, THIS};
 use ka_host::system::glob;
 
-/// Where they are if `grub2-install` is to use them (SUSE). Fedora's, which refuses UEFI, has them elsewhere.
+/// Where GRUB's modules are if `grub2-install` is to use them (SUSE). Fedora's grub2-install refuses UEFI, and its
+/// modules are elsewhere.
 const GRUB2_HOMES: [&str; 2] = ["usr/lib/grub2", "usr/share/grub2"];
 
-/// The programs that an entry may start, first choice first: a signed shim starts GRUB by itself.
+/// The programs that an entry may start, in order of preference: a signed shim starts GRUB by itself.
 const PROGRAMS: [&str; 2] = [THIS.efi.shim, THIS.efi.grub];
 
 /// Installs GRUB on the system partition and in the firmware's menu.
@@ -58,7 +59,7 @@ pub(super) fn install(setting: &Setting<'_>) -> Result<(), Cause> {
     register(setting, &vendor, esp, &file, true)
 }
 
-/// Makes GRUB's program under the vendor's name, and where every firmware looks.
+/// Creates GRUB's program under the vendor's name and on the fallback path.
 fn run_installer(install: &str, at: &str, vendor: &str) -> Result<(), Cause> {
     let place = format!("--efi-directory={at}");
     let id = format!("--bootloader-id={vendor}");
@@ -67,15 +68,15 @@ fn run_installer(install: &str, at: &str, vendor: &str) -> Result<(), Cause> {
     tool::run(install, &[&target, &place, "--removable", "--no-nvram"])
 }
 
-/// `grub2-install` where it makes programs for UEFI: with modules at the place that only such distributions use, and
-/// unless a signed shim is there, which would not start what is made here.
+/// `grub2-install`, if it creates programs for UEFI: its modules are at the place that only such distributions use,
+/// and there is no signed shim, which would not start the result.
 fn grub2_installer(root: &Path, vendor: &Path) -> Option<&'static str> {
     let Grub { target, core, .. } = THIS.grub_uefi;
     let able = GRUB2_HOMES.iter().any(|home| root.join(home).join(target).join(core).exists());
     tool::find(&["grub2-install"]).filter(|_| able && !vendor.join(PROGRAMS[0]).exists())
 }
 
-/// The directory of `EFI` that is the distribution's: where its GRUB is already, else its name.
+/// The distribution's directory below `EFI`: where its GRUB already is, else its name.
 fn vendor(root: &Path, esp: &Path) -> Result<String, Cause> {
     let release = root.join("etc/os-release");
     let text = fs::read_to_string(&release).unwrap_or_default();
@@ -107,7 +108,7 @@ fn menu(root: &Path) -> PathBuf {
     fs::canonicalize(link).unwrap_or_else(|_| root.join("boot/grub2/grub.cfg"))
 }
 
-/// The vendor's programs under the names that every firmware knows, unless the distribution did that.
+/// Copies the vendor's programs to the fallback path, unless the distribution did so.
 fn copy_to_fallback(vendor: &Path, esp: &Path) -> Result<(), Cause> {
     let fallback = esp.join(FALLBACK);
     if fallback.exists() {
@@ -118,7 +119,7 @@ fn copy_to_fallback(vendor: &Path, esp: &Path) -> Result<(), Cause> {
     let copy =
         |from: &Path, to: &Path| fs::copy(from, to).map(drop).map_err(|e| Cause::file("copy", from, e));
     copy(&vendor.join(program(vendor)?), &fallback)?;
-    // What shim starts, and how that finds its menu.
+    // The program that shim starts, and the configuration by which it finds its menu.
     for name in [THIS.efi.grub, THIS.efi.mok_manager, "grub.cfg"] {
         if vendor.join(name).is_file() {
             copy(&vendor.join(name), &directory.join(name))?;
@@ -127,13 +128,13 @@ fn copy_to_fallback(vendor: &Path, esp: &Path) -> Result<(), Cause> {
     Ok(())
 }
 
-/// A program for this firmware begins as every Windows program does (PE/COFF), and the configuration that
-/// `grub-install` may have built into it names where its menu is.
+/// A program for this firmware begins like every Windows program (PE/COFF). The configuration that `grub-install` may
+/// have built into it names the place of its menu.
 fn check_program(path: &Path, names: &Names<'_>) -> Result<(), Cause> {
     let bytes = fs::read(path).map_err(|e| Cause::file("read back", path, e))?;
     let text = String::from_utf8_lossy(&bytes);
     let wrong = if !bytes.starts_with(b"MZ") {
-        "is no program for UEFI".to_owned()
+        "is not a UEFI program".to_owned()
     } else if let Some(golden) = names.golden_in(&text) {
         format!(
             "has the golden node's file system {golden} built in, and the copied system has no grub-install that \
@@ -147,7 +148,7 @@ fn check_program(path: &Path, names: &Names<'_>) -> Result<(), Cause> {
     Err(Cause::NotBootable { path: path.to_owned(), wrong })
 }
 
-/// GRUB's first configuration on the partition names the file system with its menu.
+/// GRUB's first configuration, on the partition, names the file system with its menu.
 fn check_configurations(setting: &Setting<'_>, esp: &Path) -> Result<(), Cause> {
     for path in glob::files(esp, "EFI/*/grub.cfg")? {
         let text = fs::read(&path).map_err(|e| Cause::file("read back", &path, e))?;
@@ -203,7 +204,7 @@ mod tests {
         let made = made();
         for (bytes, wrong) in [
             ("MZ\0search.fs_uuid 11111111-aaaa-4aaa-8aaa-111111111111 root\0", None),
-            ("ELF", Some("is no program for UEFI")),
+            ("ELF", Some("is not a UEFI program")),
             ("MZ\0\0search.fs_uuid 00000001-0000-4000-8000-000000000000 root\0", Some("built in")),
             ("MZ\0(,gpt1)/KA-HELD/grub\0", Some("KA-HELD")),
         ] {

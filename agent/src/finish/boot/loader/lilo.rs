@@ -1,7 +1,7 @@
-//! LILO: its configuration rewritten for this node's disks, and its map recreated.
+//! LILO: its configuration is rewritten for this node's disks, and its map is recreated.
 //!
-//! LILO's boot sector holds the places of the map's blocks on this very disk, so nothing of the golden node's is
-//! of use. What lilo.conf may name is in its manual, lilo.conf(5).
+//! LILO's boot sector contains the places of the map's blocks on this very disk, so nothing of the golden node's is
+//! usable. lilo.conf(5) documents the options.
 
 use std::fs::{self, File};
 use std::io;
@@ -18,11 +18,11 @@ use crate::finish::tool;
 
 const CONFIGURATION: &str = "etc/lilo.conf";
 
-/// The boot sector says its name here.
+/// The offset of the loader's name in the boot sector.
 const NAME: std::ops::Range<usize> = 6..10;
 
-/// Rewrites the configuration and runs `lilo -v`. Gives the boot code, which is not on the disk; none if LILO is
-/// in a partition's sector, where somebody else's boot code starts it.
+/// Rewrites the configuration and runs `lilo -v`. Returns the boot code, which is not on the disk; `None` if LILO is
+/// in a partition's sector, which other boot code starts.
 pub(super) fn install(setting: &Setting<'_>) -> Result<Option<BootCode>, Cause> {
     let lilo = tool::need(&["lilo"])?;
     let path = setting.root.join(CONFIGURATION);
@@ -57,7 +57,7 @@ pub(super) fn install(setting: &Setting<'_>) -> Result<Option<BootCode>, Cause> 
     Ok(None)
 }
 
-/// What LILO would write to and must not: a disk on which nothing of the copied system is may be anybody's.
+/// What LILO would write to but must not: a disk without any part of the copied system may belong to anyone.
 fn foreign(target: Option<&Path>, extra: Option<&str>, disk: &Path, names: &Names<'_>) -> Option<String> {
     let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let is_ours = |path: &Path| {
@@ -105,7 +105,7 @@ fn rewrite_line(line: &str, disk: &Path, names: &Names<'_>) -> String {
     format!("{}{new}{}", before.unwrap_or_default(), after.unwrap_or_default())
 }
 
-/// The node's device in place of the golden one, in the same form: an old LILO knows device nodes only.
+/// The node's device in place of the golden one, in the same form: an old LILO knows only device nodes.
 fn device(value: &str, disk: &Path, names: &Names<'_>) -> String {
     if names.is_golden_disk(value) {
         return disk.display().to_string();
@@ -122,7 +122,7 @@ fn device(value: &str, disk: &Path, names: &Names<'_>) -> String {
     }
 }
 
-/// The name of the option in a line, and where its value stands, without quotes.
+/// The name of a line's option, and the position of its value, without quotes.
 fn option_of(line: &str) -> Option<(&str, std::ops::Range<usize>)> {
     let (key, value) = line.split_once('=')?;
     let start = line.len() - value.len() + (value.len() - value.trim_start().len());

@@ -1,7 +1,7 @@
-//! The boot loader, by the copied system's own tools.
+//! Installs the boot loader with the copied system's own tools.
 //!
-//! Each loader is one file. What a firmware starts is not on the disk when this returns: boot code is handed
-//! back, and the EFI system partition is held back (see `esp`).
+//! Each loader is one file. What a firmware starts is not on the disk yet when this returns: boot code is returned,
+//! and the EFI system partition is held back (see `esp`).
 
 mod boot_code;
 mod extlinux;
@@ -27,23 +27,23 @@ use crate::finish::error::Cause;
 use crate::finish::esp;
 use crate::notes;
 
-/// What a loader's installer must know.
+/// What a loader's installer needs to know.
 pub(in crate::finish) struct Setting<'a> {
     /// The copied system, which is the process's root.
     pub(in crate::finish) root: &'a Path,
     /// The disk that boots.
     pub(in crate::finish) disk: &'a Path,
-    /// What starts this node.
+    /// The firmware that starts this node.
     pub(in crate::finish) firmware: Firmware,
     /// Where the firmware looks first from now on.
     pub(in crate::finish) order: BootOrder,
-    /// Its menu must have an entry for this system.
+    /// Whether its menu must have an entry for this system.
     pub(in crate::finish) require_nvram: bool,
     /// This node's file systems.
     pub(in crate::finish) names: &'a Names<'a>,
 }
 
-/// Installs the plan's boot loader. Gives the code that makes the disk boot from a BIOS, which is not on it.
+/// Installs the plan's boot loader. Returns the boot code for a BIOS, which is not on the disk.
 pub(in crate::finish) fn install(boot: &BootPlan, setting: &Setting<'_>) -> Result<Option<BootCode>, Cause> {
     match (boot.loader, setting.firmware) {
         (Loader::Grub, Firmware::Bios) => grub_bios::install(setting).map(Some),
@@ -56,17 +56,17 @@ pub(in crate::finish) fn install(boot: &BootPlan, setting: &Setting<'_>) -> Resu
     }
 }
 
-/// The program that a firmware starts which has forgotten its menu.
+/// The program that a firmware starts when it has lost its menu.
 const FALLBACK: &str = THIS.efi.removable;
 
-/// The EFI system partition, and where it is mounted.
+/// The EFI system partition and its mount point.
 fn system_partition<'a>(setting: &Setting<'a>) -> Result<(&'a MadeFileSystem, &'a str), Cause> {
     let esp = esp::of(setting.names.made());
     esp.and_then(|esp| Some((esp, esp.plan.mount_point.as_deref()?))).ok_or(Cause::NoSystemPartition)
 }
 
-/// Enters the program `file` (`EFI/debian/grubx64.efi`) of the system partition in the firmware's menu. If the
-/// loader is at the path that every firmware tries, too, the node boots without an entry, if nobody insists on one.
+/// Adds the program `file` (`EFI/debian/grubx64.efi`) of the system partition to the firmware's menu. If the loader is
+/// also on the fallback path, the node boots without an entry, unless one is required.
 fn register(
     setting: &Setting<'_>,
     label: &str,

@@ -1,5 +1,5 @@
-//! systemd-boot: its program on the EFI system partition, which `bootctl` puts there or the copy has brought, its
-//! entries, and one in the firmware's menu.
+//! systemd-boot: its program on the EFI system partition, installed by `bootctl` or brought by the copy; its entries;
+//! and one in the firmware's menu.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
@@ -17,11 +17,11 @@ use ka_host::system::glob;
 
 const LABEL: &str = "Linux Boot Manager";
 
-/// Entries with their command line as text, and kernels with it inside.
+/// Entries with a command line in text form, and kernels with a built-in one.
 const ENTRIES: &str = "loader/entries/*.conf";
 const UNIFIED: &str = "EFI/Linux/*.efi";
 
-/// The word with which a kernel is started to clone its machine.
+/// The parameter with which a kernel boots to clone its machine.
 const CLONES: &str = "kamethod";
 
 /// Installs systemd-boot on the system partition and in the firmware's menu.
@@ -29,7 +29,7 @@ pub(super) fn install(setting: &Setting<'_>) -> Result<(), Cause> {
     let (esp, at) = system_partition(setting)?;
     let mounted = setting.root.join(at.trim_start_matches('/'));
     if let Some(bootctl) = tool::find(&["bootctl"]) {
-        // The firmware's menu is ours, and a check by udev's database knows nothing of this disk.
+        // The firmware's menu is our task, and a check against udev's database knows nothing of this disk.
         let place = format!("--esp-path={at}");
         let relaxed = [("SYSTEMD_RELAX_ESP_CHECKS", "1")];
         tool::run_with(bootctl, &[&place, "--no-variables", "install"], &relaxed)?;
@@ -38,7 +38,7 @@ pub(super) fn install(setting: &Setting<'_>) -> Result<(), Cause> {
     let program = mounted.join(&file);
     let bytes = fs::read(&program).map_err(|e| Cause::file("read back", &program, e))?;
     if !bytes.starts_with(b"MZ") {
-        let wrong = "is no program for UEFI".to_owned();
+        let wrong = "is not a UEFI program".to_owned();
         return Err(Cause::NotBootable { path: program, wrong });
     }
     let fallback = mounted.join(FALLBACK);
@@ -56,14 +56,14 @@ pub(super) fn install(setting: &Setting<'_>) -> Result<(), Cause> {
     register(setting, LABEL, esp, &file, is_fallback)
 }
 
-/// Where kernel and initrd of an entry in `top` are copies of those in `boot`, they must be as new. What makes them is
-/// a hook of the distribution, and it may do nothing in a chroot.
+/// Kernels and initrds of entries in `top` that are copies of those in `boot` must be equally new. A hook of the
+/// distribution makes the copies, and it may do nothing in a chroot.
 fn renew_copies(top: &Path, boot: &Path, names: &Names<'_>) -> Result<(), Cause> {
     for entry in glob::files(top, ENTRIES)? {
         let text = read(&entry)?;
         let line = options(&text);
         if roots(&line).next().is_some() && !roots(&line).any(|value| is_systems(value, names)) {
-            log::info!("{} starts another system, whose files stay", entry.display());
+            log::info!("{} starts another system: its files stay as they are", entry.display());
             continue;
         }
         let version = values(&text, "version").next();
@@ -73,15 +73,15 @@ fn renew_copies(top: &Path, boot: &Path, names: &Names<'_>) -> Result<(), Cause>
             if is_same(&copy, &original).map_err(|e| Cause::file("compare", &copy, e))? {
                 continue;
             }
-            log::info!("{} is not {}, and is copied again", copy.display(), original.display());
+            log::info!("{} differs from {}: copying it again", copy.display(), original.display());
             fs::copy(&original, &copy).map_err(|e| Cause::file("copy again", &copy, e))?;
         }
     }
     Ok(())
 }
 
-/// The file in `boot` that an entry's `file` was copied from: of the same name, or what kernel-install calls `linux` and
-/// `initrd`.
+/// The file in `boot` from which an entry's `file` was copied: it has the same name, or is what kernel-install calls
+/// `linux` and `initrd`.
 fn original(boot: &Path, file: &str, version: Option<&str>) -> Option<PathBuf> {
     let name = Path::new(file).file_name()?.to_str()?;
     let called = |version: &str| match name {
@@ -109,10 +109,10 @@ fn is_same(one: &Path, other: &Path) -> io::Result<bool> {
     }
 }
 
-/// There must be something to boot, and all of it must be this node's.
+/// Checks that there is something to boot, and that all of it belongs to this node.
 fn check_entries(setting: &Setting<'_>, esp: &Path) -> Result<(), Cause> {
     let own_id = identity::machine_id(setting.root)?;
-    // What the tools were shown as the node's own: without a root if the golden node's entries do without.
+    // The command line shown to the tools as the node's own; without a root if the golden node's entries have none.
     let needs_root = roots(&read(&setting.root.join("proc/cmdline"))?).next().is_some();
     let mut found = 0;
     for top in [esp, &setting.root.join("boot")] {
@@ -136,7 +136,7 @@ fn check_entries(setting: &Setting<'_>, esp: &Path) -> Result<(), Cause> {
     Err(Cause::NotBootable { path: esp.to_owned(), wrong })
 }
 
-/// What in an entry, or in a kernel with its command line inside, is not this node's.
+/// What in an entry, or in a kernel with a built-in command line, does not belong to this node.
 fn stranger_in(text: &str, names: &Names<'_>, own_id: Option<&str>) -> Option<String> {
     if let Some(golden) = names.golden_in(text) {
         return Some(format!("still names the golden node's file system {golden}"));
@@ -148,7 +148,7 @@ fn stranger_in(text: &str, names: &Names<'_>, own_id: Option<&str>) -> Option<St
     Some(format!("fixes the machine's ID with systemd.machine_id={id}, which other machines have"))
 }
 
-/// Why an entry that starts Linux finds no root here. What GRUB is to fill in (`$kernelopts`) cannot be told.
+/// Why an entry that starts Linux finds no root here. Variables that GRUB fills in (`$kernelopts`) cannot be judged.
 fn root_fault(entry: &str, names: &Names<'_>, needs_root: bool) -> Option<String> {
     let line = options(entry);
     let has = |key| values(entry, key).next().is_some();
@@ -161,12 +161,12 @@ fn root_fault(entry: &str, names: &Names<'_>, needs_root: bool) -> Option<String
         Some(value) => {
             Some(format!("starts the kernel with root={value}, which is no file system of this node"))
         }
-        // Without an initrd it may be no system at all, such as a memory test.
+        // Without an initrd it may not be a system at all, but a memory test, for example.
         None => (needs_root && has("initrd")).then(|| "starts the kernel without root=".to_owned()),
     }
 }
 
-/// Lossy: a unified kernel image is no text.
+/// Lossy: a unified kernel image is not text.
 fn read(path: &Path) -> Result<String, Cause> {
     let bytes = fs::read(path).map_err(|e| Cause::file("read back", path, e))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -241,7 +241,7 @@ mod tests {
             let found = fault();
             assert!(found.contains(wrong) && found.is_empty() == wrong.is_empty(), "{inside}: {found}");
         }
-        // The site's own steps have given the machine this one.
+        // The site's own steps gave the machine this one.
         put(root.path(), "etc/machine-id", &format!("{ID}\n"));
         assert_eq!(fault(), "");
     }

@@ -1,8 +1,7 @@
-//! SSH host keys and names for servers: taken away, and recreated on the node, of the same kinds and at the same
-//! places.
+//! SSH host keys and iSCSI names: removed, and recreated on the node with the same types and paths.
 //!
-//! Not every system makes missing host keys at its first boot (Debian does not), and a clone without any lets
-//! nobody in.
+//! Not every system generates missing host keys at its first boot (Debian does not), and no one can log in to a clone
+//! without any.
 
 use std::fs::{self, File};
 use std::io;
@@ -15,7 +14,7 @@ use crate::finish::replace::{copy_xattrs, label_like_directory};
 use crate::finish::tool;
 use ka_host::system::glob;
 
-/// Where OpenSSH's keys are if its configuration names none, and Dropbear's.
+/// The default paths of OpenSSH's and Dropbear's keys.
 const OPENSSH: &str = "etc/ssh/ssh_host_*_key";
 const DROPBEAR: [&str; 3] = [
     "etc/dropbear/dropbear_*_host_key",
@@ -23,14 +22,14 @@ const DROPBEAR: [&str; 3] = [
     "etc/dropbear-initramfs/dropbear_*_host_key",
 ];
 
-/// What a file's name may say of its kind.
+/// Key types that a file's name may reveal.
 const KINDS: [&str; 4] = ["dsa", "ecdsa", "ed25519", "rsa"];
 
-/// Kinds that no key is made of any more, though old systems have such files.
+/// Obsolete types that can no longer be generated, though old systems have such files.
 const GIVEN_UP: [&str; 2] = ["dsa", "dss"];
 
-/// Makes new keys in place of the golden node's, below `root`, which is the process's root. A new key's comment
-/// is `root@hostname`.
+/// Generates new keys in place of the golden node's, below `root`, which is the process's root. A new key's comment is
+/// `root@hostname`.
 pub(super) fn renew(root: &Path, list: &List, hostname: &str) -> Result<(), Cause> {
     let mut keys = Vec::new();
     for path in openssh_keys(root)? {
@@ -65,14 +64,14 @@ pub(super) fn renew(root: &Path, list: &List, hostname: &str) -> Result<(), Caus
     renew_initiator(root, list)
 }
 
-/// The keys at the usual place, and those that the configuration names.
+/// The keys at the default paths, and those named in the configuration.
 fn openssh_keys(root: &Path) -> Result<Vec<PathBuf>, Cause> {
     let mut keys = glob::files(root, OPENSSH)?;
     for pattern in ["etc/ssh/sshd_config", "etc/ssh/sshd_config.d/*.conf"] {
         for path in glob::files(root, pattern)? {
             let text = fs::read(&path).map_err(|e| Cause::file("read", &path, e))?;
             for line in String::from_utf8_lossy(&text).lines() {
-                // sshd_config(5): keywords in any case, and a `=` may stand behind them.
+                // sshd_config(5): keywords are case-insensitive and may be followed by `=`.
                 let mut words = line.split(|c: char| c.is_whitespace() || c == '=').filter(|w| !w.is_empty());
                 if words.next().is_some_and(|word| word.eq_ignore_ascii_case("HostKey"))
                     && let Some(named) = words.next()
@@ -88,8 +87,8 @@ fn openssh_keys(root: &Path) -> Result<Vec<PathBuf>, Cause> {
     Ok(keys)
 }
 
-/// As `ssh-keygen -t` calls it: from the public key, from the file's name, else by asking the key itself. A key of no
-/// known kind could not be recreated, and without it nobody might get in.
+/// The type as in `ssh-keygen -t`: from the public key, from the file's name, or else from the key itself. A key of an
+/// unknown type could not be recreated, and without it no one might be able to log in.
 fn openssh_kind(path: &Path) -> Result<Option<String>, Cause> {
     let public = with_suffix(path, ".pub");
     let public = match fs::read(&public) {
@@ -113,7 +112,7 @@ fn openssh_kind(path: &Path) -> Result<Option<String>, Cause> {
     })
 }
 
-/// The kind of a public key, by the word that it begins with.
+/// The type of a public key, from its first word.
 fn kind_of(public: &str) -> Option<String> {
     let kind = match public.split_whitespace().next()? {
         "ssh-ed25519" => "ed25519",
@@ -135,10 +134,10 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// A key's files as they were: gone, but open for their mode, owner and attributes.
+/// Deleted key files, kept open for their mode, owner and attributes.
 struct Old(Vec<(&'static str, File)>);
 
-/// Removes a key with its public part and its certificate, which no other key fits.
+/// Removes a key with its public half and its certificate, which match no other key.
 fn take_away(path: &Path) -> Result<Old, Cause> {
     let mut old = Vec::new();
     for suffix in ["", ".pub", "-cert.pub"] {
@@ -191,7 +190,7 @@ fn make(program: &str, kind: &str, path: &Path, hostname: &str) -> Result<(), Ca
     tool::run(program, &["-q", "-t", kind, "-N", "", "-C", &comment, "-f", &file])
 }
 
-/// The node's name for servers of iSCSI, which must be one of a kind.
+/// Replaces the node's iSCSI initiator name, which must be unique.
 fn renew_initiator(root: &Path, list: &List) -> Result<(), Cause> {
     let path = root.join("etc/iscsi/initiatorname.iscsi");
     let old = match fs::read_to_string(&path) {
@@ -219,7 +218,7 @@ fn renew_initiator(root: &Path, list: &List) -> Result<(), Cause> {
 mod tests {
     use super::*;
 
-    /// ssh-keygen is this machine's own: it works outside of a chroot as well.
+    /// ssh-keygen of this machine: it also works outside of a chroot.
     #[test]
     fn keys_are_made_anew_of_the_same_kinds() {
         let root = tempfile::tempdir().unwrap();
@@ -233,7 +232,7 @@ mod tests {
         ] {
             make("ssh-keygen", kind, &path, "golden").expect("ssh-keygen is needed for this test");
         }
-        // As sites have them: by their own name, and without the public half.
+        // Site-specific keys: with a name of their own, and without the public half.
         let bare = ssh.join("keys/node");
         make("ssh-keygen", "ed25519", &bare, "golden").unwrap();
         fs::remove_file(ssh.join("keys/node.pub")).unwrap();

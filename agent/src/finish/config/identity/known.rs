@@ -1,15 +1,15 @@
-//! The second list: identities that other software keeps, in groups, off by default.
+//! The second list: identities kept by other software, in groups, off by default.
 
 use super::rule::{Rule, parse};
 use crate::finish::error::Cause;
 
-/// What ka knows of.
+/// The list that comes with ka.
 const KNOWN: &str = include_str!("other.list");
 
 /// Enables the whole list.
 const ALL: &str = "all";
 
-/// The groups of the list with their rules, in its order.
+/// The groups with their rules, in order.
 pub(super) fn groups() -> Result<Vec<(&'static str, Vec<Rule>)>, Cause> {
     let mut groups: Vec<(&str, Vec<Rule>)> = Vec::new();
     for (number, line) in (1..).zip(KNOWN.lines()) {
@@ -26,7 +26,7 @@ pub(super) fn groups() -> Result<Vec<(&'static str, Vec<Rule>)>, Cause> {
     Ok(groups)
 }
 
-/// The rules that `enable WHAT` adds: all, a group's, or a single one by its path.
+/// The rules that `enable WHAT` adds: all, those of a group, or a single one by its path.
 pub(super) fn enabled(what: &str) -> Result<Vec<Rule>, String> {
     let groups = groups().map_err(|e| e.to_string())?;
     let found: Vec<Rule> = if what == ALL {

@@ -1,4 +1,4 @@
-//! The lists of what belongs to one machine, and what they do to a tree.
+//! The lists of what belongs to one machine only, and their effect on a tree.
 
 use std::fs;
 use std::io;
@@ -9,18 +9,18 @@ use super::rule::{Rule, Verb, parse};
 use crate::finish::error::Cause;
 use ka_host::system::glob;
 
-/// Rules of several files, in their order.
+/// The rules of several files, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::finish) struct List(Vec<Rule>);
 
-/// What ka itself knows.
+/// ka's own list.
 const BUILTIN: &str = include_str!("builtin.list");
 
-/// A site's own lists.
+/// The directory of a site's lists.
 const SITE: &str = "etc/ka/identity.d/*";
 
 impl List {
-    /// ka's rules, then those in the copied system's `/etc/ka/identity.d`, by the names of their files.
+    /// ka's rules, then those in the copied system's `/etc/ka/identity.d`, by file name.
     pub(in crate::finish) fn read(root: &Path) -> Result<Self, Cause> {
         let mut list = Self::default();
         list.add(BUILTIN, Path::new("builtin.list"))?;
@@ -45,7 +45,7 @@ impl List {
         Ok(())
     }
 
-    /// Whether a rule says that `path`, below `root`, is not the golden node's alone.
+    /// Whether a rule says that `path`, below `root`, does not belong to the golden node alone.
     pub(super) fn keeps(&self, root: &Path, path: &Path) -> Result<bool, Cause> {
         for rule in self.0.iter().filter(|rule| rule.verb == Verb::Keep) {
             if glob::entries(root, &rule.pattern)?.iter().any(|kept| path.starts_with(kept)) {
@@ -55,7 +55,7 @@ impl List {
         Ok(false)
     }
 
-    /// Does what the rules say to the tree below `root`.
+    /// Applies the rules to the tree below `root`.
     pub(super) fn apply(&self, root: &Path, machine_id: Option<&str>) -> Result<(), Cause> {
         for rule in self.0.iter().filter(|rule| rule.verb != Verb::Keep) {
             let Some(pattern) = with_machine_id(&rule.pattern, machine_id) else { continue };
@@ -74,8 +74,8 @@ impl List {
         Ok(())
     }
 
-    /// A symbolic link is configuration, and stays; with the file that it leads to, it is as with one at this place.
-    /// Not if that is empty: D-Bus's ID may be a link to systemd's, which was emptied and must be there.
+    /// A symbolic link is configuration and stays. The file that it leads to is treated as if it were here, unless it
+    /// is empty: D-Bus's ID may be a link to systemd's, which was emptied and must exist.
     fn of_link(&self, verb: Verb, root: &Path, link: &Path) -> Result<(), Cause> {
         let follow = |e| Cause::file("follow", link, e);
         let target = match fs::canonicalize(link) {
@@ -87,7 +87,7 @@ impl List {
         if !metadata.is_file() || metadata.len() == 0 {
             return Ok(());
         }
-        // Whoever looks at a tree from outside must not be led out of it.
+        // A program that reads a tree from outside must not be led out of it.
         let root = fs::canonicalize(root).map_err(|e| Cause::file("follow", root, e))?;
         let ours = target.starts_with(&root) && !target.starts_with(root.join("usr"));
         if !ours || self.keeps(&root, &target)? {
@@ -99,7 +99,7 @@ impl List {
     }
 }
 
-/// None if the golden node has no ID, and so nothing under it.
+/// `None` if the golden node has no ID, and so no files named after it.
 fn with_machine_id(pattern: &str, machine_id: Option<&str>) -> Option<String> {
     const NAME: &str = "${MACHINE_ID}";
     if pattern.contains(NAME) { Some(pattern.replace(NAME, machine_id?)) } else { Some(pattern.to_owned()) }

@@ -1,7 +1,7 @@
-//! What belongs to one machine only, and must not be on two.
+//! Removes what belongs to one machine only and must not exist twice.
 //!
-//! What is only taken away is a list, so that it grows without new code, and a site adds to it. What a system
-//! cannot do without is recreated.
+//! What is only removed is a list, which can grow without new code, and which a site can extend. What a system cannot
+//! do without is recreated.
 
 mod host_keys;
 mod known;
@@ -25,16 +25,17 @@ const BOOT_DIRECTORIES: [&str; 3] = ["boot", "boot/efi", "efi"];
 /// The name under which new kernels are installed, if it is not the machine's ID.
 const ENTRY_TOKEN: &str = "etc/kernel/entry-token";
 
-/// Where kernel-install(8) may find the machine's ID, before it looks into `/etc/machine-id`.
+/// Where kernel-install(8) may find the machine's ID before it reads `/etc/machine-id`.
 const KERNEL_INSTALL: [(&str, &str); 2] =
     [("etc/kernel/install.conf", "MACHINE_ID="), ("etc/machine-info", "KERNEL_INSTALL_MACHINE_ID=")];
 
-/// Takes the golden node's identity out of the tree below `root`, which is the process's root, and recreates what
-/// the node needs. `hostname` is the node's.
+/// Removes the golden node's identity from the tree below `root`, which is the process's root, and recreates what the
+/// node needs. `hostname` is the node's.
 pub(in crate::finish) fn renew(root: &Path, hostname: &str) -> Result<(), Cause> {
     let list = List::read(root)?;
     let machine_id = machine_id(root)?;
-    // GRUB on Red Hat's systems shows entries by the machine's ID, and its tools look for those of the own one alone.
+    // GRUB on Red Hat systems names entries after the machine's ID, and its tools only find those with the machine's
+    // own.
     let renamed = match &machine_id {
         Some(id) if !list.keeps(root, &root.join(MACHINE_ID))? && bls::is_named_by(root, id)? => Some(id),
         _ => None,
@@ -56,7 +57,7 @@ pub(in crate::finish) fn renew(root: &Path, hostname: &str) -> Result<(), Cause>
 /// The file with the machine's ID.
 const MACHINE_ID: &str = "etc/machine-id";
 
-/// A random one, as systemd makes it: the digits of a random UUID.
+/// A random ID, generated as systemd does: the digits of a random UUID.
 fn new_machine_id() -> Result<String, Cause> {
     let path = Path::new("/proc/sys/kernel/random/uuid");
     let text = fs::read_to_string(path).map_err(|e| Cause::file("read", path, e))?;
@@ -81,7 +82,7 @@ fn is_id(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// The golden node's ID in kernel-install's configuration would be written into each new entry as this machine's.
+/// With the golden node's ID in kernel-install's configuration, each new entry would be named after the golden node.
 fn forget_kernel_installs_id(root: &Path, renamed: Option<&String>) -> Result<(), Cause> {
     for (file, key) in KERNEL_INSTALL {
         let path = root.join(file);
@@ -111,8 +112,8 @@ fn forget_kernel_installs_id(root: &Path, renamed: Option<&String>) -> Result<()
     Ok(())
 }
 
-/// Boot entries and kernels may be kept under the golden node's ID. They stay there under that name, as a name
-/// only (kernel-install(8)): else the clone's next kernel would come to lie beside them under another.
+/// Boot entries and kernels may be kept under the golden node's ID. They stay under that name, as an entry token
+/// (kernel-install(8)): otherwise the clone's next kernel would be stored under another name next to them.
 fn keep_entry_token(root: &Path, id: &str) -> Result<(), Cause> {
     let token = root.join(ENTRY_TOKEN);
     let mut used = false;
@@ -167,7 +168,7 @@ mod tests {
             "var/log/journal/remote/x.journal",
             "var/log/syslog",
             "var/lib/chrony/drift",
-            // A directory with the name of a trace is somebody else's.
+            // A directory with the name of such a file belongs to something else.
             "var/lib/random-seed/data",
         ];
         gone.iter().chain(&kept).for_each(|name| put(name));
@@ -256,7 +257,7 @@ mod tests {
         assert!(fs::symlink_metadata(dbus.join("machine-id")).is_ok());
         assert!(!root.path().join("etc/machine-id").exists(), "none is made where there was none");
 
-        // On a persistent partition of an image-based system; and D-Bus's leads to the same.
+        // On a persistent partition of an image-based system; D-Bus's is a link to it.
         for file in ["etc/machine-id", "data/id", "var/lib/dbus/machine-id"] {
             fs::create_dir_all(root.path().join(file).parent().unwrap()).unwrap();
         }

@@ -1,4 +1,4 @@
-//! Identities that other software keeps: a second list, of which a site enables what it wants.
+//! Identities kept by other software: a second list, from which a site enables what it wants.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use crate::finish::error::Cause;
 use crate::notes;
 use ka_host::system::glob;
 
-/// Files of one group that are named.
+/// The maximum number of files named per group.
 const MOST_NAMED: usize = 3;
 
-/// Reports what of the list is in the tree below `root`, and stays there.
+/// Reports which files of the list are in the tree below `root`, and stay there.
 pub(super) fn report(root: &Path, list: &List) -> Result<(), Cause> {
     let mut told = Vec::new();
     for (name, rules) in groups()? {
@@ -48,7 +48,7 @@ fn in_words(name: &str, found: &[PathBuf]) -> String {
     format!("{name} ({}{more})", paths.join(", "))
 }
 
-/// An empty directory, or an emptied file, is nobody's identity.
+/// An empty directory or file is no identity.
 fn holds_something(path: &Path) -> bool {
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_dir() => fs::read_dir(path).is_ok_and(|mut inner| inner.next().is_some()),

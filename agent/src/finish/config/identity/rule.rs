@@ -1,11 +1,11 @@
-//! The language of the lists of what belongs to one machine.
+//! The syntax of the lists of what belongs to one machine.
 //!
-//! One rule per line, `VERB PATTERN`; `#` begins a comment. A `*` in a pattern stands for any text in one component of
-//! the path, `${MACHINE_ID}` for the golden node's ID, and a `/` at the end for a directory with all that is in it.
+//! One rule per line, `VERB PATTERN`; `#` begins a comment. In a pattern, `*` matches any text in one path component,
+//! `${MACHINE_ID}` is the golden node's ID, and a trailing `/` means a directory with all its contents.
 
 use std::path::PathBuf;
 
-/// What is to become of the files that a pattern names.
+/// What to do with the matching files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verb {
     Remove,
@@ -13,16 +13,16 @@ pub(super) enum Verb {
     Keep,
 }
 
-/// What is to become of what.
+/// A rule: an action and a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Rule {
     pub(super) verb: Verb,
-    /// Without the slashes at its ends.
+    /// The pattern without leading and trailing slashes.
     pub(super) pattern: String,
     pub(super) directory: bool,
 }
 
-/// Reads one line; none if it says nothing.
+/// Parses one line; `None` for a comment or a blank line.
 pub(super) fn parse(line: &str) -> Result<Option<Rule>, String> {
     let line = line.trim();
     if line.is_empty() || line.starts_with('#') {

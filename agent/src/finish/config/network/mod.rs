@@ -9,6 +9,8 @@ mod interface;
 mod pairs;
 mod rewrite;
 mod routes;
+#[cfg(test)]
+mod tests;
 mod unmatch;
 
 use std::fs;
@@ -103,7 +105,9 @@ const PLACES: [(&str, Format); 12] = [
 ];
 
 /// More files that name cards by their hardware addresses.
-const CARDS: [&str; 4] = [
+const CARDS: [&str; 6] = [
+    "etc/NetworkManager/NetworkManager.conf",
+    "etc/NetworkManager/conf.d/*.conf",
     "etc/systemd/network/*.link",
     "etc/systemd/network/*.netdev",
     "etc/systemd/network/*.link.d/*.conf",
@@ -220,7 +224,7 @@ pub(in crate::finish) fn write(root: &Path, plan: &FinishPlan, cards: &Cards<'_>
 }
 
 #[cfg(test)]
-mod tests {
+mod every_system {
     use super::*;
     use ka::plan::{GoldenHost, GoldenMachine, NodeName};
 

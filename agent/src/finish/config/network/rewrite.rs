@@ -292,7 +292,8 @@ pub(super) fn hardware_addresses(text: &str, pairs: &[(Mac, Mac)]) -> String {
             let separator = word.get(2..3).filter(|separator| matches!(*separator, ":" | "-"))?;
             let goes_on =
                 rest.get(LENGTH..).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_alphanumeric()));
-            let begins = !new.ends_with(inner) || new.ends_with("01-");
+            // PXELINUX's and NetworkManager's words before one.
+            let begins = !new.ends_with(inner) || new.ends_with("01-") || new.ends_with("mac:");
             let golden: Mac = word.parse().ok().filter(|_| !goes_on && begins)?;
             let (_, own) = pairs.iter().find(|(old, _)| *old == golden)?;
             Some(own.to_string().replace(':', separator))

@@ -1,4 +1,4 @@
-//! What it means that a name of the golden machine stands somewhere.
+//! Judges what a golden machine's name means at the place where it was found.
 
 use std::path::Path;
 
@@ -8,18 +8,18 @@ use crate::finish::config::fstab;
 use crate::finish::config::names::{Named, Names};
 use crate::finish::config::references::{is_systems, roots};
 
-/// What is to be done.
+/// The verdict.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is a comment, or means something else.
+    /// Harmless: a comment, or something else of the same spelling.
     Harmless,
     /// A person must look.
     Warn,
-    /// The node would not boot: why.
+    /// The node would not boot: the reason.
     Fatal(String),
 }
 
-/// Words of a command line for which an initrd waits.
+/// Command line parameters for which an initrd waits.
 const AWAITED: [&str; 9] = [
     "root=",
     "real_root=",
@@ -32,7 +32,7 @@ const AWAITED: [&str; 9] = [
     "rd_",
 ];
 
-/// What boot loaders and the tools that write for them read, below any top.
+/// Files that boot loaders and their tools read, below any root.
 const LOADERS: [&str; 8] =
     ["grub.cfg", "grubenv", "menu.lst", "grub.conf", "extlinux.conf", "syslinux.cfg", "lilo.conf", "cmdline"];
 
@@ -58,7 +58,7 @@ pub(super) fn verdict(hit: &Hit<'_>, term: &Term, names: &Names<'_>) -> Verdict 
     Verdict::Warn
 }
 
-/// GRUB's environment block ends in a line of `#`, which no line begins with.
+/// GRUB's environment block ends in a line of `#` without a newline.
 fn is_comment(line: &str, path: &Path) -> bool {
     let line = line.trim_start();
     let is_unit_left_out = path.to_string_lossy().contains(".ka-no-such-disk");
@@ -71,7 +71,7 @@ fn means(hit: &Hit<'_>, term: &Term) -> bool {
     let behind = hit.line.get(hit.at + hit.length).copied().unwrap_or(b' ');
     let next = hit.line.get(hit.at + hit.length + 1).copied().unwrap_or(b' ');
     match term.kind {
-        // The top, and what nobody has numbered.
+        // The root subvolume, and the value for none.
         Kind::Subvolume => {
             let rest = hit.line.get(hit.at + hit.length..).unwrap_or_default();
             let digits: Vec<u8> = rest.iter().copied().take_while(u8::is_ascii_digit).collect();
@@ -89,30 +89,30 @@ fn means(hit: &Hit<'_>, term: &Term) -> bool {
             let goes_on = behind == b'-' && next.is_ascii_hexdigit();
             !begun && !goes_on
         }
-        // With a partition's number behind it, it is a partition's.
+        // Followed by a partition number, it is a partition's.
         Kind::Table => before != b'-' && !(behind == b'-' && next.is_ascii_hexdigit()),
         Kind::Label | Kind::Device => true,
     }
 }
 
-/// A UUID or hardware address that goes on in front: what is before the separator is digits alone.
+/// Part of a longer UUID or hardware address.
 fn is_hex_before(hit: &Hit<'_>) -> bool {
     let before = hit.at.checked_sub(1).and_then(|at| hit.line.get(..at)).unwrap_or_default();
     let last = before.rsplit(|byte| !byte.is_ascii_alphanumeric()).next().unwrap_or_default();
     last.len() > 1 && last.iter().all(u8::is_ascii_hexdigit)
 }
 
-/// In a cluster's table of hosts the golden node is one of many, and stays.
+/// In a cluster's hosts table the golden node is one of many, and stays.
 fn in_table(hit: &Hit<'_>) -> bool {
     let line = String::from_utf8_lossy(hit.line);
     let address = line.split_whitespace().next().unwrap_or_default();
     hit.path == Path::new("etc/hosts") && !address.starts_with("127.") && address != "::1"
 }
 
-/// Whether a system with this line would not come up.
+/// Whether a system with this line would fail to boot.
 fn stops_boot(hit: &Hit<'_>, line: &str, term: &Term, names: &Names<'_>) -> bool {
     if hit.path == Path::new("etc/fstab") {
-        // What was copied byte by byte has the golden numbers.
+        // What was copied byte by byte has the golden identifiers.
         let device = line.split_whitespace().next().unwrap_or_default();
         let renumbered = matches!(names.resolve(device), Named::Made(fs) if !fs.plan.subvolumes.is_empty());
         return fstab::is_awaited(line.as_bytes()) && (term.kind != Kind::Subvolume || renumbered);

@@ -1,8 +1,8 @@
-//! What still names the golden machine in the finished tree.
+//! Finds what still names the golden machine in the finished tree.
 //!
-//! Known places are rewritten one by one, and no list of places is complete. So at the end the whole configuration is
-//! searched once for every name of the golden machine that this node does not have. What is found is a warning with
-//! file and line, and a failure where the node would not boot.
+//! Known places are rewritten one by one, but no list of places is complete. So at the end the whole configuration is
+//! searched once for every name of the golden machine that this node does not have. A hit is a warning with file and
+//! line, and a failure if the node would not boot.
 
 mod judge;
 mod search;
@@ -21,13 +21,13 @@ use judge::Verdict;
 use search::{Place, Search};
 use terms::Terms;
 
-/// Where a system's configuration is, and what it boots from.
+/// Where a system's configuration and boot files are.
 const PLACES: [&str; 3] = ["etc", "boot", "efi"];
 
-/// Warnings that are written out; of more, only their number is.
+/// The maximum number of warnings; the rest are counted.
 const MOST_TOLD: usize = 200;
 
-/// Lines of one file that are named for one name.
+/// The maximum number of lines reported per file and name.
 const MOST_LINES: usize = 8;
 
 /// Searches the tree below `root`, which is the process's root. `hostname` is the node's.
@@ -91,7 +91,7 @@ fn tell(found: &BTreeMap<(PathBuf, usize), Vec<Place>>, terms: &Terms) {
     }
 }
 
-/// `:3,7,12`, or what stands for lines in a file without any.
+/// `:3,7,12`, or a description of the place in a file without lines.
 fn told(places: &[Place]) -> String {
     let lines: Vec<String> = places.iter().take(MOST_LINES).filter_map(Place::line).collect();
     let more = if places.len() > MOST_LINES { ",…" } else { "" };

@@ -1,7 +1,7 @@
-//! One pass over a tree of files, for all names at once.
+//! Searches a tree of files for all names in one pass.
 //!
-//! Memory is bounded whatever the files are, and so is the time: of a huge file only the beginning is read, and of a
-//! huge tree so much. What was not searched is told.
+//! Memory and time are bounded: of a huge file only the beginning is read, and of a huge tree only a part. What was
+//! not searched is reported.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -15,32 +15,32 @@ use super::terms::Terms;
 use crate::finish::error::Cause;
 use crate::finish::esp;
 
-/// Read at once.
+/// The read size.
 const CHUNK: usize = 256 << 10;
 
-/// Searched of one file, and in all.
+/// The maximum number of bytes searched per file, and in all.
 const MOST_OF_A_FILE: u64 = 512 << 20;
 const MOST_IN_ALL: u64 = 4 << 30;
 
-/// Bytes of a line that are looked at.
+/// The maximum length of a line that is examined.
 const LONGEST_LINE: usize = 4096;
 
-/// Directories by name that hold history or other programs' data, and no configuration that anything reads.
+/// Directories by name that hold history or other programs' data rather than configuration.
 const HISTORY: [&str; 3] = [".git", ".hg", ".bzr"];
 
-/// The same by path: copies of what has been, and what the finish itself has put aside.
+/// The same by path: old copies, and files that the finish itself has put aside.
 const ASIDE: [&str; 4] = ["etc/lvm/archive", "etc/lvm/backup", "etc/ka", "etc/alternatives"];
 
-/// Where a name stands.
+/// The place of a hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// In the file's own name.
     Name,
-    /// In what a link leads to.
+    /// In a link's target.
     Link,
     /// In a line, from 1.
     Line(u64),
-    /// At a byte of a file that is no text.
+    /// At a byte of a binary file.
     Byte(u64),
 }
 
@@ -64,19 +64,19 @@ impl std::fmt::Display for Place {
 /// A name that was found.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Hit<'a> {
-    /// The file, below the root.
+    /// The file, relative to the root.
     pub(super) path: &'a Path,
     pub(super) place: Place,
     pub(super) term: usize,
-    /// The line, or what is around it.
+    /// The line, or the surrounding bytes.
     pub(super) line: &'a [u8],
-    /// Where it stands in that.
+    /// The hit's position in it.
     pub(super) at: usize,
-    /// How long it is there.
+    /// The hit's length.
     pub(super) length: usize,
 }
 
-/// What is done with a hit; an error ends the search.
+/// Handles a hit; an error ends the search.
 type OnHit<'a> = dyn FnMut(Hit<'_>) -> Result<(), Cause> + 'a;
 
 /// A search through one or more trees.
@@ -126,21 +126,21 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    /// What of the trees was too much, if something was.
+    /// What was not searched because the trees are too large, if anything.
     pub(super) fn unsearched(&self) -> Option<String> {
         let first = self.first_skipped.as_ref()?;
         Some(format!(
-            "{} files are too large to be searched for names of the golden node as a whole, such as /{}",
+            "{} files are too large to be searched completely for names of the golden node, such as /{}",
             self.skipped,
             first.display()
         ))
     }
 
-    /// A short text as a whole.
+    /// Searches a short text.
     fn text(&self, text: &[u8], path: &Path, place: Place, on_hit: &mut OnHit<'_>) -> Result<(), Cause> {
         for found in self.automaton.find_overlapping_iter(text) {
             let (start, end) = (found.start(), found.end());
-            // A name in a path: of the path's last part only, or each file of a directory would be told.
+            // Searches a path's last component only, or each file in a directory would be reported.
             let last = text.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
             if is_word(text, start, end) && (place != Place::Name || end > last) {
                 let term = self.term(found.pattern().as_usize());
@@ -180,11 +180,11 @@ impl<'a> Search<'a> {
             let room = CHUNK.saturating_sub(buffer.len()).max(CHUNK / 2) as u64;
             let read = file.by_ref().take(room).read_to_end(&mut buffer).map_err(Stop::Read)?;
             let is_text = *is_text.get_or_insert_with(|| !buffer.iter().take(8192).any(|byte| *byte == 0));
-            // Up to the end of a line, or so that what begins before it is whole.
+            // Up to the end of a line, or so that a hit beginning before it is complete.
             let end = match buffer.iter().rposition(|byte| *byte == b'\n') {
                 _ if read == 0 => buffer.len(),
                 Some(at) if is_text => at + 1,
-                // A line is kept together as long as it is no monster.
+                // A line is kept together unless it is enormous.
                 None if is_text && buffer.len() < CHUNK => 0,
                 _ => buffer.len().saturating_sub(self.longest + 1),
             };
@@ -194,7 +194,7 @@ impl<'a> Search<'a> {
                 if start >= end || !is_word(&buffer, start, stop) {
                     continue;
                 }
-                // Hits come by their ends, so that one may begin before the last.
+                // Hits are ordered by their ends, so one may begin before the last.
                 if start > counted {
                     lines += newlines(buffer.get(counted..start).unwrap_or_default());
                     counted = start;
@@ -216,7 +216,7 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Why a file's search ended early.
+/// Why the search of a file ended early.
 enum Stop {
     Read(std::io::Error),
     Hit(Cause),
@@ -224,7 +224,7 @@ enum Stop {
 
 fn is_aside(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    // On the system partition, its `EFI` is the same.
+    // On the system partition the same directories are below `EFI`.
     HISTORY.contains(&name) || name == esp::HELD || ASIDE.iter().any(|aside| path == Path::new(aside))
 }
 
@@ -232,7 +232,7 @@ fn newlines(bytes: &[u8]) -> u64 {
     bytes.iter().filter(|byte| **byte == b'\n').count() as u64
 }
 
-/// The line that holds `start..end`, or so much of it as is looked at.
+/// The line that contains `start..end`, or the part of it that is examined.
 fn line_around(bytes: &[u8], start: usize, end: usize) -> (usize, usize) {
     let before = bytes.get(..start).unwrap_or_default();
     let from = before.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
@@ -241,13 +241,13 @@ fn line_around(bytes: &[u8], start: usize, end: usize) -> (usize, usize) {
     (from.max(start.saturating_sub(LONGEST_LINE)), to.min(end + LONGEST_LINE))
 }
 
-/// Not a part of a longer word. A disk's name may have a partition's number behind it.
+/// Whether it is not part of a longer word. A disk's name may be followed by a partition number.
 fn is_word(bytes: &[u8], start: usize, end: usize) -> bool {
     let inner = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
     let first = bytes.get(start).is_some_and(inner);
     let last = end.checked_sub(1).and_then(|at| bytes.get(at)).is_some_and(inner);
     let before = start.checked_sub(1).and_then(|at| bytes.get(at));
-    // An escape of systemd's, `\x2d`, is no word.
+    // systemd's escape `\x2d` is not a word.
     let escaped =
         start.checked_sub(4).and_then(|at| bytes.get(at..start)).is_some_and(|e| e.starts_with(b"\\x"));
     let begun = first && before.is_some_and(inner) && !escaped;

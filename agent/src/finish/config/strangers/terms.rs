@@ -7,7 +7,7 @@ use ka::plan::FinishPlan;
 use crate::finish::config::encoded;
 use crate::finish::config::names::{Named, Names, disk_of};
 
-/// What a name is the name of.
+/// What a name identifies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     FileSystem,
@@ -36,37 +36,37 @@ impl Kind {
         }
     }
 
-    /// A boot may wait for it.
+    /// Whether a boot may wait for it.
     pub(super) fn is_of_disks(self) -> bool {
         !matches!(self, Self::Mac | Self::Address | Self::Host)
     }
 
-    /// Long enough, and odd enough, to mean something among bytes that are no text.
+    /// Whether it is long and unusual enough to be meaningful in a binary file.
     pub(super) fn is_telling(self) -> bool {
         matches!(self, Self::FileSystem | Self::Partition | Self::Label | Self::Device)
     }
 }
 
-/// A name to look for.
+/// A name to search for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Term {
     pub(super) kind: Kind,
-    /// As a person knows it.
+    /// The name as a person knows it.
     pub(super) text: String,
 }
 
-/// All of them, each with its spellings.
+/// All names, each with its spellings.
 #[derive(Debug, Default)]
 pub(super) struct Terms {
     terms: Vec<Term>,
-    /// A spelling, and the term that it is of.
+    /// A spelling, and the index of its name.
     spellings: Vec<(String, usize)>,
     seen: BTreeSet<String>,
 }
 
 impl Terms {
-    /// What `plan` and `names` tell of the golden machine, without what this node has: `here` says so of a path in
-    /// `/dev`.
+    /// The golden machine's names according to `plan` and `names`, without those that this node has: `here` decides
+    /// for a path in `/dev`.
     pub(super) fn new(
         plan: &FinishPlan,
         names: &Names<'_>,
@@ -150,7 +150,7 @@ impl Terms {
         } else if let Some(name) = value("by-id/") {
             let whole = disk_of(path).and_then(|disk| disk.strip_prefix("/dev/disk/by-id/")).unwrap_or(name);
             if !here(&format!("/dev/disk/by-id/{whole}")) {
-                // Arrays and physical volumes are known by the bare identifier as well.
+                // Arrays and physical volumes are also known by the bare identifier.
                 let bare = ["md-uuid-", "lvm-pv-uuid-"].iter().find_map(|prefix| whole.strip_prefix(prefix));
                 self.add(Kind::Device, whole, &bare.map(str::to_owned).into_iter().collect::<Vec<_>>());
             }
@@ -160,9 +160,9 @@ impl Terms {
                 self.add(Kind::Device, whole, &[]);
             }
         } else if path.starts_with("/dev/disk/") {
-            // By its sequence number and the like, which no file names.
+            // Names with a sequence number and the like, which no file contains.
         } else if names.resolve(path) != Named::Other {
-            // Of a volume group also without its directory: `rd.lvm.lv=vg/lv`.
+            // Names in a volume group also without the directory: `rd.lvm.lv=vg/lv`.
             let volume = path.trim_start_matches("/dev/");
             let short = volume.contains('/') && !volume.starts_with("mapper/") && !volume.starts_with("md/");
             let spelling = if short { volume } else { path };
@@ -170,7 +170,7 @@ impl Terms {
         }
     }
 
-    /// Adds a name with its other spellings; systemd's is made here.
+    /// Adds a name with its other spellings, including systemd's.
     fn add(&mut self, kind: Kind, text: &str, others: &[String]) {
         if !self.seen.insert(text.to_ascii_lowercase()) {
             return;
@@ -180,7 +180,7 @@ impl Terms {
         let mut spellings = vec![text.to_owned()];
         spellings.extend_from_slice(others);
         if kind.is_of_disks() && kind != Kind::Subvolume {
-            // `vg/lv` would be `vg-lv`, which may be anything.
+            // `vg/lv` would become `vg-lv`, which may mean anything.
             let is_volume =
                 |text: &&String| kind == Kind::Device && text.contains('/') && !text.starts_with('/');
             let escaped = spellings.iter().filter(|text| !is_volume(text)).map(|text| encoded::unit(text));
@@ -197,7 +197,7 @@ impl Terms {
     }
 
     pub(super) fn get(&self, number: usize) -> &Term {
-        // Numbers come from `spellings` alone.
+        // Numbers come only from `spellings`.
         &self.terms[number]
     }
 

@@ -46,7 +46,7 @@ fn plan() -> FinishPlan {
     }
 }
 
-/// Each place that is found, as `path:line term` without the root.
+/// Each hit, as `path:line term` without the root.
 fn found(files: &[(&str, &str)]) -> Result<Vec<String>, String> {
     let root = tempfile::tempdir().unwrap();
     for (name, text) in files {
@@ -177,7 +177,7 @@ fn what_the_boot_waits_for_is_a_failure() {
     }
 }
 
-/// Lines are counted across what is read at once, and a name that lies across is found.
+/// Lines are counted across reads, and a name that spans two reads is found.
 #[test]
 fn large_files_and_files_without_lines_are_searched_in_little_memory() {
     let mut text = String::new();

@@ -1,0 +1,89 @@
+//! What is remembered of a session, so that another process can go on with it where this one ends without a word.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use ka::keys::JoinKey;
+use ka::session::event::VERSION;
+use ka::session::{Event, SessionSpec};
+
+use crate::config::keys::Keys;
+use crate::config::{Directories, keys};
+use crate::journal::{self, Header, Journal, Recorded};
+
+/// The directory of a session, and its journal.
+pub(super) struct Memory {
+    directory: PathBuf,
+    journal: Journal,
+    /// What has happened before, if this process takes the session over.
+    resume: Option<Vec<Event>>,
+}
+
+impl Memory {
+    /// A new one, or that which was recorded.
+    pub(super) fn of(
+        recorded: Option<&Recorded>,
+        directories: &Directories,
+        name: &str,
+    ) -> anyhow::Result<Self> {
+        if let Some(recorded) = recorded {
+            let directory = recorded.directory.clone();
+            let journal = recorded.go_on().with_context(|| format!("cannot use {}", directory.display()))?;
+            return Ok(Self { directory, journal, resume: Some(recorded.events.clone()) });
+        }
+        let directory = journal::new_directory(&directories.journals(), name)?;
+        let journal = Journal::create(&directory)?;
+        log::info!("what happens is written to {}", directory.display());
+        Ok(Self { directory, journal, resume: None })
+    }
+}
+
+impl Memory {
+    /// Its directory, its journal, and what has happened before, if there is one.
+    pub(super) fn split(memory: Option<Self>) -> (Option<PathBuf>, Option<Journal>, Option<Vec<Event>>) {
+        memory.map_or((None, None, None), |memory| {
+            (Some(memory.directory), Some(memory.journal), memory.resume)
+        })
+    }
+}
+
+/// What was asked, for `kactl resume`.
+pub(super) fn header(session: SessionSpec, keys: &Keys, logs: Option<PathBuf>) -> anyhow::Result<Header> {
+    Ok(Header {
+        schema: VERSION,
+        ka: env!("CARGO_PKG_VERSION").to_owned(),
+        arguments: env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect(),
+        directory: env::current_dir().context("cannot find out the current directory")?,
+        port: 0,
+        controller: keys.controller.public,
+        join: keys.run.as_ref().map(JoinKey::to_text),
+        logs,
+        session,
+    })
+}
+
+/// The keys with which the session began, if they are still those of the controller.
+pub(super) fn same_keys(recorded: &Recorded, keys: Keys, directory: &Path) -> anyhow::Result<Keys> {
+    ensure!(
+        recorded.header.controller == keys.controller.public,
+        "{} is not the key with which {} began, and its nodes would not believe it: put the old key back, or start a new \
+         run",
+        keys::controller_file(directory).display(),
+        recorded.directory.display()
+    );
+    let join = recorded.header.join.as_deref();
+    let run = join.map(JoinKey::from_text).transpose().context("the run's join secret cannot be read")?;
+    Ok(Keys { run, ..keys })
+}
+
+/// The nodes of a session that was taken over look for it where it was.
+pub(super) fn same_port(recorded: &Recorded, port: u16) -> anyhow::Result<()> {
+    ensure!(
+        recorded.header.port == port,
+        "port {}, at which the nodes look for {}, is another process's: end that one first",
+        recorded.header.port,
+        recorded.directory.display()
+    );
+    Ok(())
+}

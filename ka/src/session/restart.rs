@@ -1,0 +1,62 @@
+//! A round begins again when forged data has reached most of its nodes.
+//!
+//! A forgery spoils all nodes behind its origin, and they find it within a segment ([`crate::proof`]). They are served in the
+//! next round. If the others are fewer, nobody waits for them: the round is given up at once, and all are served in the
+//! next, in which a node that may be the liar has no other one behind it.
+//!
+//! It takes more than half of a chain to have a round given up, so a single liar among honest nodes can only bring it about
+//! by forging, and not by words. The first time it costs none of the rounds that the run may hold.
+
+use super::event::Judge;
+use super::input::Effect;
+use super::live::Known;
+use super::{Session, failure};
+use crate::seal::StreamId;
+use crate::wire::control::ToAgent;
+
+impl Session {
+    /// Gives the round of this stream up if most of those that receive it were deceived.
+    pub(super) fn restart_if_most_are_deceived(&mut self, stream: StreamId) {
+        if self.stream_id() != Some(stream) || !self.has_rounds() {
+            return;
+        }
+        let is_deceived =
+            |known: &Known<'_>| known.node.deceived.as_ref().is_some_and(|(known, _)| *known == stream);
+        let takes_part = |known: &Known<'_>| known.node.stream() == Some(stream) && !known.is_lost();
+        let deceived = self.nodes().filter(|known| takes_part(known) && is_deceived(known)).count();
+        let is_well = |known: &Known<'_>| !is_deceived(known) && !known.node.is_failed();
+        let others = self.nodes().filter(|known| takes_part(known) && is_well(known)).count();
+        if deceived > others {
+            log::warn!(
+                "{}: {deceived} of {} nodes have received forged data: the round begins again",
+                self.spec.name,
+                deceived + others
+            );
+            self.give_up_round(stream);
+        }
+    }
+
+    fn give_up_round(&mut self, stream: StreamId) {
+        if let Some(running) = self.stream.take() {
+            self.effects.push(Effect::GiveUpStream);
+            self.account(&running);
+        }
+        let reason = "most nodes of this round have received forged data";
+        let suspect = self.book.findings.suspect(stream);
+        for id in self.book.chosen.clone() {
+            let Some(node) = self.book.nodes.get(&id).filter(|node| node.stream() == Some(stream)) else {
+                continue;
+            };
+            // A copy that is complete stays so.
+            if !node.has_copy() {
+                // The run waits for no liar to say that it is ready. A node that was slandered says so, and is served.
+                let judge = if suspect == Some(id) { Judge::Dead } else { Judge::Controller };
+                self.fail(id, failure("chain", reason.to_owned(), true, Some(stream)), judge);
+            }
+            self.tell(id, ToAgent::Abort { stream, reason: reason.to_owned() });
+        }
+        if !std::mem::replace(&mut self.restarted, true) {
+            self.spec.rounds = self.spec.rounds.saturating_add(1);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! A session whose process is killed in any of its phases, and another one that goes on with it.
+#![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use ka_tests::process::Process;
+use ka_tests::site::{Gate, MIB, Site, reasons, summary};
+
+/// Receivers are patient: a busy machine must not decide.
+const PATIENCE: [&str; 2] = ["--patience", "10m"];
+
+fn resume(site: &Site, run: &str, name: &str) -> Process {
+    Process::start(site.kactl().args(["resume", run]), name, &site.path(""))
+}
+
+/// Two parts of a stream, between which it waits until somebody opens the gate.
+struct Halting {
+    site: Site,
+    parts: [PathBuf; 2],
+    gate: Gate,
+    source: String,
+}
+
+impl Halting {
+    fn new() -> Self {
+        let site = Site::new();
+        let parts = [site.noise("first", 12 * MIB, 1), site.noise("second", 12 * MIB, 2)];
+        let gate = site.gate("gate");
+        let source = format!(
+            "cat {}; test -e {} || cat {}; cat {}",
+            parts[0].display(),
+            site.path("opened").display(),
+            gate.path().display(),
+            parts[1].display()
+        );
+        Self { site, parts, gate, source }
+    }
+
+    fn send(&self, count: usize) -> Process {
+        self.site.send("a", count, [&["--command", &self.source][..], &PATIENCE].concat())
+    }
+
+    fn all_is_there(&self, count: usize) {
+        for i in 0..count {
+            let parts = [self.parts[0].as_path(), self.parts[1].as_path()];
+            assert!(self.site.holds(&format!("out-{i}"), &parts), "node {i}");
+        }
+    }
+}
+
+#[track_caller]
+fn ends_well(process: &mut Process) {
+    assert_eq!(process.end(), 0, "{}", process.said());
+}
+
+#[test]
+fn killed_while_nodes_gather_and_again_while_they_receive() {
+    let halting = Halting::new();
+    let site = &halting.site;
+    let mut sender = halting.send(2);
+    let mut nodes = site.receivers(&mut sender, "a", 1);
+    sender.kill();
+
+    // The node that waited is back, and with another one the stream begins.
+    let mut second = resume(site, "a", "second");
+    second.wait_for("is back", 1);
+    let sink = ["--file".into(), site.path("out-1")];
+    nodes.push(site.receive("a", "node-1", sink));
+    for i in 0..2 {
+        site.wait_for_partial(&format!("out-{i}"), 10 * MIB);
+    }
+    second.kill();
+
+    // Only one process may go on.
+    fs::write(site.path("opened"), "").unwrap();
+    let mut third = resume(site, "a-1", "third");
+    third.wait_for("is back", 2);
+    let mut rival = resume(site, "a", "rival");
+    assert_eq!(rival.end(), 2, "{}", rival.said());
+    assert!(rival.said().contains("another process holds"), "{}", rival.said());
+    nodes.iter_mut().for_each(ends_well);
+    ends_well(&mut third);
+    halting.all_is_there(2);
+    assert!(reasons(&third).iter().all(Option::is_none));
+    let summary = summary(&third);
+    let rounds: Vec<_> = summary["nodes"].as_array().unwrap().iter().map(|node| &node["round"]).collect();
+    assert_eq!(rounds, [2, 2]);
+
+    // What has ended is not begun again.
+    let mut after = resume(site, "a", "after");
+    assert_eq!(after.end(), 2);
+    assert!(after.said().contains("nothing is left to be done"), "{}", after.said());
+    // What the killed process was reading from ends, too.
+    OpenOptions::new().read(true).write(true).open(halting.gate.path()).unwrap();
+}
+
+#[test]
+fn a_node_that_is_complete_stays_so_and_one_that_writes_is_waited_for() {
+    let site = Site::new();
+    let (data, gate) = (site.noise("data", 3 * MIB, 3), site.gate("gate"));
+    let arguments = [&["--file", data.to_str().unwrap()][..], &PATIENCE].concat();
+    let mut sender = site.send("a", 2, arguments);
+    let mut first = site.receiver(&mut sender, "a", 0, ["--file".into(), site.path("out-0")]);
+    let slow = format!("cat > {}; cat {}", site.path("out-1").display(), gate.path().display());
+    let mut second = site.receiver(&mut sender, "a", 1, ["--command".to_owned(), slow]);
+    ends_well(&mut first);
+    site.wait_for_bytes("out-1", 3 * MIB);
+    sender.kill();
+    let inode = fs::metadata(site.path("out-0")).unwrap().ino();
+
+    let mut resumed = resume(&site, "a", "resumed");
+    resumed.wait_for("is back", 1);
+    gate.open();
+    ends_well(&mut second);
+    ends_well(&mut resumed);
+    assert!(site.holds("out-0", &[&data]) && site.holds("out-1", &[&data]));
+    assert_eq!(fs::metadata(site.path("out-0")).unwrap().ino(), inode, "it was not sent again");
+    let summary = summary(&resumed);
+    assert_eq!(summary["rounds"], 1);
+    assert!(reasons(&resumed).iter().all(Option::is_none));
+}
+
+#[test]
+fn a_session_with_other_keys_is_not_gone_on_with() {
+    let site = Site::new();
+    let data = site.noise("data", MIB, 4);
+    let mut sender = site.send("a", 2, ["--file", data.to_str().unwrap()]);
+    sender.kill();
+    let mut init = Process::start(site.kactl().args(["init", "--force"]), "init", &site.path(""));
+    ends_well(&mut init);
+    let mut resumed = resume(&site, "a", "resumed");
+    assert_eq!(resumed.end(), 2);
+    assert!(resumed.said().contains("put the old key back"), "{}", resumed.said());
+}
