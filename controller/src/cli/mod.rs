@@ -114,7 +114,7 @@ pub enum Command {
     /// Clone this machine onto N nodes
     Run(Box<RunArgs>),
     /// Send files to running hosts
-    Send(SendArgs),
+    Send(Box<SendArgs>),
 }
 
 #[cfg(test)]
