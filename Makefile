@@ -5,6 +5,7 @@ AGENT := target/$(MUSL)/release/ka-agent
 STATIC_KACTL := target/static/$(MUSL)/release/kactl
 KACTL ?= target/release/kactl
 DENY := target/tools/bin/cargo-deny
+PYTHON := target/tools/python
 NODES ?=
 SCENARIO ?= default
 SUITE ?=
@@ -21,7 +22,7 @@ PACKAGES := make ca-certificates gcc libc6-dev binutils musl-tools file python3 
 	busybox-static klibc-utils cpio efibootmgr kmod procps xz-utils zstd e2fsprogs xfsprogs jfsutils reiserfsprogs btrfs-progs \
 	dosfstools partclone fdisk gdisk parted util-linux tar attr acl \
 	qemu-system-x86 openssh-client ovmf mmdebstrap dnsmasq-base pxelinux syslinux-common ipxe iproute2 \
-	kea-dhcp4-server python3-scapy nftables libarchive-tools quota systemd f2fs-tools squashfs-tools exfatprogs lvm2
+	ipmitool openipmi openssl curl python3-venv kea-dhcp4-server python3-scapy nftables libarchive-tools quota systemd f2fs-tools squashfs-tools exfatprogs lvm2
 
 export DEBIAN_FRONTEND := noninteractive
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
@@ -42,6 +43,8 @@ setup:
 	echo "setup: installing" $$missing; \
 	if [ "$$(id -u)" = 0 ]; then as=; else as="sudo --preserve-env=DEBIAN_FRONTEND"; fi; \
 	$$as apt-get update -q && $$as apt-get install -q -y --no-install-recommends $$missing
+	@$(MAKE) --no-print-directory $(PYTHON)/bin/sushy-emulator || \
+		echo "setup: ******** THE PYTHON PACKAGE INDEX CANNOT BE REACHED: THE TESTS OF REDFISH WILL FAIL ********"
 
 build: setup
 	cargo build --release --locked -p kactl
@@ -91,6 +94,11 @@ advisories: $(DENY)
 	@echo "lint: cargo deny, advisories"; \
 	if $(DENY) fetch db; then $(DENY) --offline check --disable-fetch advisories; else \
 		echo "lint: ******** THE ADVISORY DATABASE CANNOT BE REACHED: KNOWN FAULTS OF DEPENDENCIES WERE NOT CHECKED ********"; fi
+
+# A Redfish emulator, which judges the tests. In no Debian package.
+$(PYTHON)/bin/sushy-emulator:
+	python3 -m venv $(PYTHON)
+	$(PYTHON)/bin/pip install --quiet --disable-pip-version-check sushy-tools==2.2.0
 
 # In no Debian package. Not optimised: it is built for seconds of work.
 $(DENY):

@@ -1,7 +1,8 @@
 //! What a node does: boot, join, write its disk, unpack, finish.
 //!
 //! A library beside its binary so that the tests can drive its parts. [`init`] is PID 1, which never does the work;
-//! [`node`] is the story that its child goes through; the other modules are that story's steps, in their order:
+//! [`node`] is the story that its child goes through; [`console`] is its other child, which a person may look through; the
+//! other modules are that story's steps, in their order:
 //! [`boot`], [`session`], [`disk`], [`receive`], [`unpack`], [`finish`], [`kexec`].
 //!
 //! ```
@@ -15,6 +16,7 @@
 
 pub mod boot;
 pub mod booted;
+pub mod console;
 pub mod disk;
 pub mod finish;
 pub mod init;

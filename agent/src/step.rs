@@ -11,8 +11,16 @@ type Watcher = Box<dyn Fn(&Doing) + Send>;
 /// Receives what the node does.
 static WATCHER: Mutex<Option<Watcher>> = Mutex::new(None);
 
+/// Receives each step for as long as the process lives.
+static KEEPER: Mutex<Option<Watcher>> = Mutex::new(None);
+
 /// The step that began last.
 static CURRENT: Mutex<Step> = Mutex::new(Step::Begin);
+
+/// From now on `keeper` receives each step that begins, in addition to the watcher.
+pub fn keep(keeper: impl Fn(&Doing) + Send + 'static) {
+    *KEEPER.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(keeper));
+}
 
 /// From now on `watcher` receives each step that begins, in place of the former one.
 pub fn watch(watcher: impl Fn(&Doing) + Send + 'static) {
@@ -27,8 +35,10 @@ pub fn goes_on(what: impl Display) {
 }
 
 fn report(doing: &Doing) {
-    if let Some(watcher) = WATCHER.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-        watcher(doing);
+    for receiver in [&KEEPER, &WATCHER] {
+        if let Some(receive) = receiver.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            receive(doing);
+        }
     }
 }
 

@@ -3,7 +3,10 @@
 //! Everything has a default, so the file needs only what differs. An unknown key is an error: a misspelt `interface`
 //! must not be ignored.
 
+pub mod bmc;
+mod groups;
 pub mod keys;
+pub mod profiles;
 pub mod pxe;
 pub mod read;
 
@@ -13,6 +16,8 @@ use ka::wire;
 use ka_host::atomic::FileError;
 use ka_host::guarded;
 
+use crate::lists::node_set::Groups;
+use profiles::Profiles;
 use pxe::Pxe;
 use read::{Section, Source};
 
@@ -40,6 +45,10 @@ pub struct Config {
     pub net: Net,
     /// How machines boot over the network.
     pub pxe: Pxe,
+    /// Named lists of nodes.
+    pub groups: Groups,
+    /// What `kactl run` takes where its command line says nothing.
+    pub profiles: Profiles,
 }
 
 /// How nodes are reached.
@@ -85,6 +94,8 @@ pub struct Directories {
     pub run: PathBuf,
     /// The keys.
     pub keys: PathBuf,
+    /// How machines are switched on and off: a file with passwords.
+    pub bmc: PathBuf,
 }
 
 impl Default for Directories {
@@ -95,6 +106,7 @@ impl Default for Directories {
             log: "/var/log/ka".into(),
             run: "/run/ka".into(),
             keys: "/etc/ka/keys".into(),
+            bmc: "/etc/ka/bmc.toml".into(),
         }
     }
 }
@@ -107,6 +119,7 @@ impl Directories {
         section.set("log", &mut read.log);
         section.set("run", &mut read.run);
         section.set("keys", &mut read.keys);
+        section.set("bmc", &mut read.bmc);
         section.end();
         read
     }
@@ -126,7 +139,7 @@ impl Directories {
     /// Files that belong to this golden node and must not be cloned.
     #[must_use]
     pub fn own(&self) -> Vec<PathBuf> {
-        vec![self.state.clone(), self.log.clone(), self.keys.clone()]
+        vec![self.state.clone(), self.log.clone(), self.keys.clone(), self.bmc.clone()]
     }
 
     /// What is remembered of the runs.
@@ -237,6 +250,8 @@ impl Config {
             ports: Ports::read(file.section("ports")),
             net: Net::read(file.section("net")),
             pxe: Pxe::read(file.section("pxe")),
+            groups: groups::read(file.section("groups")),
+            profiles: Profiles::read(file.section("defaults"), file.named_sections("profile")),
         };
         file.end();
         let faults = source.faults();

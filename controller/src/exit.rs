@@ -15,16 +15,27 @@ pub enum Exit {
     Usage,
     /// 3: what was to be sent could not be read to its end.
     SourceFailed,
+    /// The worst exit status of a command on nodes; 255 for a node on which it did not run to its end.
+    Of(u8),
+}
+
+impl Exit {
+    /// The number.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::NodesFailed => 1,
+            Self::Usage => 2,
+            Self::SourceFailed => 3,
+            Self::Of(status) => status,
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(match exit {
-            Exit::Ok => 0,
-            Exit::NodesFailed => 1,
-            Exit::Usage => 2,
-            Exit::SourceFailed => 3,
-        })
+        Self::from(exit.code())
     }
 }
 

@@ -16,6 +16,7 @@
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod console;
 pub mod exit;
 pub mod golden;
 pub mod hub;
@@ -23,6 +24,8 @@ pub mod journal;
 pub mod lists;
 pub mod log_server;
 pub mod logging;
+pub mod machines;
+pub mod power;
 pub mod pxe;
 pub mod rendezvous;
 pub use ka::session::status;

@@ -4,9 +4,8 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use ka_host::terminal;
-use kactl::cli::Cli;
+use kactl::cli::{self, LineError};
 use kactl::{exit, logging};
 use rustix::fs::Mode;
 use rustix::process::{Resource, getrlimit, setrlimit, umask};
@@ -14,9 +13,13 @@ use rustix::process::{Resource, getrlimit, setrlimit, umask};
 fn main() -> ExitCode {
     // What is made without a mode of its own, by a script too, is never for everybody to change.
     umask(umask(Mode::all()) | Mode::WGRP | Mode::WOTH);
-    let cli = Cli::try_parse().unwrap_or_else(|error| {
-        terminal::usage(&error.render().to_string(), error.use_stderr(), error.exit_code())
-    });
+    let cli = match cli::parse(std::env::args_os().collect()) {
+        Ok(cli) => cli,
+        Err(LineError::Words(error)) => {
+            terminal::usage(&error.render().to_string(), error.use_stderr(), error.exit_code())
+        }
+        Err(LineError::Profile(error)) => return exit::finish(Err(error.into())),
+    };
     logging::start(cli.verbose);
     open_many_files();
     ka_host::secrets::keep_from_core_dumps();

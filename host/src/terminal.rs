@@ -22,9 +22,15 @@ pub fn err() -> Filter<Stderr> {
     Filter::new(io::stderr())
 }
 
+/// Standard output for what a terminal shall obey: the screen of a shell that this person has opened on another machine.
+#[must_use]
+pub fn raw_out() -> Stdout {
+    io::stdout()
+}
+
 /// Standard output for data that is written to a file. It is filtered only if it goes to a terminal.
 #[must_use]
-pub fn data() -> Box<dyn Write> {
+pub fn data() -> Box<dyn Write + Send> {
     if out_is_terminal() { Box::new(out()) } else { Box::new(io::stdout()) }
 }
 

@@ -104,9 +104,18 @@ impl JoinKey {
     /// What control connections are opened with. Each use of the join secret has a key of its own: discovery's are derived
     /// under other labels.
     pub(crate) fn handshake_secret(&self) -> Zeroizing<Key> {
+        self.secret_for(b"ka control 1 handshake")
+    }
+
+    /// What the log of a node that has not joined yet is read with.
+    pub(crate) fn log_secret(&self) -> Zeroizing<Key> {
+        self.secret_for(b"ka console 1 log")
+    }
+
+    fn secret_for(&self, label: &[u8]) -> Zeroizing<Key> {
         let root = hmac::Key::new(hmac::HMAC_SHA256, &self.secret);
         let mut key = Zeroizing::new(Key::default());
-        key.copy_from_slice(hmac::sign(&root, b"ka control 1 handshake").as_ref());
+        key.copy_from_slice(hmac::sign(&root, label).as_ref());
         key
     }
 

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod chroot;
+pub mod console;
 pub mod fault;
 pub mod fuzz;
 pub mod golden_machine;

@@ -1,5 +1,6 @@
 //! The agent's command line on a running host.
 
+mod console;
 mod disk;
 
 use std::path::{Path, PathBuf};
@@ -39,6 +40,9 @@ enum Command {
     /// What PID 1 of a node starts
     #[command(hide = true)]
     Work,
+    /// What PID 1 of a node starts beside its work
+    #[command(hide = true)]
+    Console(console::Args),
 }
 
 #[derive(clap::Args)]
@@ -91,6 +95,7 @@ pub(crate) fn run() -> ExitCode {
     match cli.command {
         // A node's log goes to its consoles.
         Command::Work => node::work().map_or(ExitCode::FAILURE, ExitCode::from),
+        Command::Console(args) => console::run(&args),
         Command::Booted => {
             log_to_stderr(cli.verbose);
             match booted::tell(Path::new("/")) {

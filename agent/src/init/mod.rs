@@ -2,10 +2,11 @@
 //!
 //! When PID 1 dies, the kernel panics and no one learns why. So the node's work runs in a child of the same binary,
 //! and this process only waits for it: whatever happens to the work, there is a log, a countdown that offers a shell,
-//! and a reboot.
+//! and a reboot. The console for the golden node is another child.
 
 mod console;
 mod end;
+mod keep;
 pub mod log;
 mod mounts;
 mod outcome;
@@ -39,6 +40,7 @@ pub fn run(level: LevelFilter, work: &[&str]) -> ! {
     }
     let consoles = Console::active();
     let reaper = Reaper::start();
+    keep::console(reaper.spawner());
     let end = supervise(&consoles, &reaper, work);
     end::end(end)
 }

@@ -8,14 +8,11 @@ use rustix::mount::mount_bind_recursive;
 
 use super::console::Console;
 use super::reaper::Reaper;
+use crate::console::shells;
 use crate::finish::inside;
 
 /// Where the tools are after stage2 has arrived.
 const STAGE2: &str = "/stage2";
-
-/// Possible names of a shell.
-const SHELLS: [&[&str]; 4] =
-    [&["/bin/sh"], &["/bin/busybox", "sh"], &["/usr/bin/busybox", "sh"], &["/busybox", "sh"]];
 
 /// Runs a shell on `console` until it ends, inside stage2 if that has one.
 pub(super) fn run(reaper: &Reaper, console: &Console) -> Result<(), String> {
@@ -40,9 +37,7 @@ fn run_below(root: &Path, reaper: &Reaper, console: &Console) -> Result<(), Stri
     let terminal = console.blocking().map_err(|e| format!("{}: {e}", console.path().display()))?;
     let spawner = reaper.spawner();
     let spawned = inside(root, || {
-        let shell =
-            SHELLS.into_iter().find(|words| words.first().is_some_and(|path| Path::new(path).is_file()));
-        let (program, arguments) = shell.and_then(<[_]>::split_first).ok_or("it has no shell")?;
+        let (program, arguments) = shells::find().ok_or("it has no shell")?;
         let mut command = Command::new(program);
         command
             .args(arguments)

@@ -8,6 +8,8 @@ mod outbox;
 mod stage1;
 mod stage2;
 
+pub use stage1::KEY_FILE;
+
 use std::fmt::Display;
 use std::fs;
 use std::path::Path;
@@ -17,8 +19,9 @@ use ka::plan::Secret;
 use ka::step::Step;
 use log::LevelFilter;
 
+use crate::console::trace::{self, StepFile};
 use crate::init::{self, Outcome};
-use crate::step::step;
+use crate::step::{self, step};
 use ka::cmdline::{self, CommandLine};
 use ka_host::hardware;
 
@@ -29,6 +32,10 @@ use ka_host::hardware;
 pub fn work() -> Result<Outcome, String> {
     // The level is known with the command line; until then little is said.
     init::log::start(LevelFilter::Info).map_err(|e| format!("cannot log: {e}"))?;
+    match StepFile::create(Path::new(trace::STEP)) {
+        Ok(file) => step::keep(move |doing| file.set(&doing.to_string())),
+        Err(error) => log::warn!("{}: {error}: the console shows no step", trace::STEP),
+    }
     let outcome = stage1::fetch_stage2()
         .and_then(|node| {
             stage2::enter()?;

@@ -14,6 +14,7 @@ use super::trouble;
 use crate::boot::find::Search;
 use crate::boot::network::Network;
 use crate::boot::{clock, randomness, stage1};
+use crate::console::trace;
 use crate::receive::{data_listener, unpack_into};
 use crate::session::Session;
 use crate::step::step;
@@ -23,7 +24,7 @@ use ka_host::hardware;
 use ka_net::relay::window;
 
 /// The join key in the boot image.
-const KEY_FILE: &str = "/etc/ka/join.key";
+pub const KEY_FILE: &str = "/etc/ka/join.key";
 /// Where stage2 is unpacked.
 pub(super) const STAGE2: &str = "/stage2";
 
@@ -51,6 +52,10 @@ pub(super) fn fetch_stage2() -> Result<Node, String> {
     let join = JoinKey::from_text(&text).map_err(trouble(KEY_FILE))?;
     randomness::wait().map_err(trouble("wait for randomness"))?;
     let key = KeyPair::generate().map_err(|e| e.to_string())?;
+    // Without it the log can still be read.
+    if let Err(error) = trace::leave_key(Path::new(trace::KEY), &key) {
+        log::warn!("no command can be run from the golden node: {error}");
+    }
     log::info!("the code of this machine is {}: 'kactl run' must show the same", keys::code(&key.public));
     let listener = data_listener().map_err(trouble("listen for other nodes"))?;
 
@@ -81,7 +86,8 @@ fn find(
     };
     let card = hardware::card_in_use(&network.uplink());
     let hostname = network.hostname.clone().unwrap_or_default();
-    let inventory = Inventory { hostname, cards: vec![card], ..Inventory::default() };
+    let product = hardware::product();
+    let inventory = Inventory { hostname, cards: vec![card], product, ..Inventory::default() };
     let hello = hello(&line.session, listener, key.public, line.kamethod, inventory)?;
     search
         .find(|address| {

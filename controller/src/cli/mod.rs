@@ -1,14 +1,18 @@
 //! The command line: options and subcommands.
 
+mod profile;
+
+pub use profile::{LineError, parse};
+
 use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
-use clap::Parser;
 
 use crate::commands::options::run::RunArgs;
 use crate::commands::{
-    desc, desc::DescArgs, go, go::GoArgs, image, image::ImageArgs, init, init::InitArgs, pxe, pxe::PxeArgs,
-    resume, resume::ResumeArgs, run, send, send::SendArgs,
+    console, console::ConsoleArgs, desc, desc::DescArgs, exec, exec::ExecArgs, go, go::GoArgs, image,
+    image::ImageArgs, init, init::InitArgs, log as node_log, log::LogArgs, machines, machines::MachinesArgs,
+    power, power::PowerArgs, pxe, pxe::PxeArgs, resume, resume::ResumeArgs, run, send, send::SendArgs,
 };
 use crate::config::Config;
 use crate::exit::{CommandResult, Exit};
@@ -37,6 +41,11 @@ impl Cli {
     pub fn run(&self) -> CommandResult {
         let config = || Config::load(&self.config);
         match &self.command {
+            Command::Console(args) => console::run(args, &config()?),
+            Command::Exec(args) => exec::run(args, &config()?),
+            Command::Log(args) => node_log::run(args, &config()?),
+            Command::Machines(args) => machines::run(args, &config()?),
+            Command::Power(args) => power::run(args, &config()?),
             Command::Desc(args) => {
                 desc::run(args, &mut terminal::data())?;
                 Ok(Exit::Ok)
@@ -61,7 +70,11 @@ impl Cli {
         let recorded = resume::open(args, config)?;
         let words = ["kactl"].into_iter().chain(recorded.header.arguments.iter().map(String::as_str));
         let run = recorded.directory.display().to_string();
-        let again = Self::try_parse_from(words)
+        let again = parse(words.map(Into::into).collect())
+            .map_err(|error| match error {
+                LineError::Words(error) => error.into(),
+                LineError::Profile(error) => error,
+            })
             .with_context(|| format!("{run}: this kactl does not know its command line any more"))?;
         let config = Config::load(&again.config)?;
         log::info!("{run} goes on");
@@ -76,14 +89,24 @@ impl Cli {
 /// What kactl can do.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
+    /// Open a shell on a node, from the first moment of stage1 until it reboots
+    Console(ConsoleArgs),
     /// Write a description of one of this machine's disks, for 'kactl run'
     Desc(DescArgs),
+    /// Run a command on nodes, at the same time
+    Exec(ExecArgs),
     /// Start a waiting session with the nodes present
     Go(GoArgs),
     /// Build what the nodes boot, from this machine's kernel and tools
     Image(ImageArgs),
     /// Create the keys and /etc/ka/ka.toml
     Init(InitArgs),
+    /// Show a node's log
+    Log(LogArgs),
+    /// List every machine that ever joined a run
+    Machines(MachinesArgs),
+    /// Switch machines on and off
+    Power(PowerArgs),
     /// Serve DHCP, TFTP, HTTP and what each machine boots, until stopped
     Pxe(PxeArgs),
     /// Continue a run whose process was killed, or whose machine crashed
@@ -91,13 +114,13 @@ pub enum Command {
     /// Clone this machine onto N nodes
     Run(Box<RunArgs>),
     /// Send files to running hosts
-    Send(SendArgs),
+    Send(Box<SendArgs>),
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser};
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -137,6 +160,13 @@ mod tests {
             "kactl pxe --proxy --no-dhcp",
             "kactl pxe config",
             "kactl pxe config bind",
+            "kactl log",
+            "kactl run -n 1 -p sda desc --power on",
+            "kactl run -n 1 -p sda desc --at noon",
+            "kactl power up node1",
+            "kactl power on",
+            "kactl exec node1",
+            "kactl console node1 --escape x",
             "kactl go",
             "kactl go ../x",
             "kactl send --session a -n 1 --dir a --rounds 0",

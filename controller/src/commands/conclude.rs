@@ -2,10 +2,12 @@
 
 use anyhow::anyhow;
 use ka::plan::report::Report;
+use ka::shown;
 use ka_host::terminal;
 
 use crate::exit::{CommandResult, Exit, FatalError};
 use crate::hub::Snapshot;
+use crate::lists::node_set;
 use crate::view::{dry_run, summary};
 use ka::session::{Arrival, Ending};
 
@@ -37,6 +39,20 @@ pub(super) fn session(end: &Snapshot, json: bool) -> CommandResult {
             Ok(if complete && printed.is_ok() { Exit::Ok } else { Exit::NodesFailed })
         }
     }
+}
+
+/// The same for those who are told of a run's end, with the machines that were woken and never appeared.
+pub(super) fn text(end: &Snapshot, missing: &[String]) -> String {
+    let mut text = Vec::new();
+    if let Err(error) = summary::print(&mut text, &end.status, &end.transfer) {
+        log::error!("cannot write the report: {error}");
+    }
+    let mut text = String::from_utf8_lossy(&text).into_owned();
+    if !missing.is_empty() {
+        let names = node_set::fold(missing.iter().map(String::as_str));
+        text.push_str(&format!("never appeared {}\n", shown::field(&names)));
+    }
+    text
 }
 
 /// Prints what would become of each machine, after nothing was written.

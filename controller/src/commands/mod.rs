@@ -1,11 +1,17 @@
 //! One file per subcommand: it reads the options, calls the workflow, and prints what came of it.
 
 mod conclude;
+pub mod console;
 pub mod desc;
+pub mod exec;
 pub mod go;
 pub mod image;
 pub mod init;
+pub mod log;
+pub mod machines;
+mod named;
 pub mod options;
+pub mod power;
 pub mod pxe;
 pub mod resume;
 pub mod run;

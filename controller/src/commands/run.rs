@@ -1,6 +1,7 @@
 //! `kactl run`: clones this machine onto N nodes.
 
 use anyhow::ensure;
+use ka::mac::Mac;
 
 use super::conclude;
 use super::options::run::RunArgs;
@@ -10,6 +11,7 @@ use crate::golden::plan;
 use crate::journal::Recorded;
 use crate::lists::nodes;
 use crate::workflow::clone::{self, End, Request};
+use crate::workflow::notify::Notify;
 use crate::workflow::select::Permission;
 
 /// Runs `kactl run`, or goes on with one.
@@ -17,10 +19,33 @@ use crate::workflow::select::Permission;
 /// # Errors
 /// What stopped it, with the exit status that says so.
 pub fn run(args: &RunArgs, config: &Config, recorded: Option<Recorded>) -> CommandResult {
-    let request = Request { recorded, ..request(args, config)? };
+    let notify = Notify::new(args.night.notify.clone(), &args.session);
+    let mut report = String::new();
+    let outcome = hold(args, config, recorded, &notify, &mut report);
+    let status = match &outcome {
+        Ok(exit) => exit.code(),
+        Err(failure) => {
+            report.push_str(&format!("kactl run: {:#}\n", failure.error));
+            failure.exit.code()
+        }
+    };
+    notify.end(status, &report);
+    outcome
+}
+
+/// Holds the run; `report` is for those who are told of its end.
+fn hold(
+    args: &RunArgs,
+    config: &Config,
+    recorded: Option<Recorded>,
+    notify: &Notify,
+    report: &mut String,
+) -> CommandResult {
+    let request = Request { recorded, ..request(args, config, notify)? };
     match clone::run(&request, config)? {
         End::DryRun(machines) => conclude::dry_run(&args.session, &machines, args.stream.json),
-        End::Held { session, undone } => {
+        End::Held { session, undone, missing } => {
+            report.push_str(&conclude::text(&session, &missing));
             let outcome = conclude::session(&session, args.stream.json)?;
             // The nodes are well; what was not undone on this machine is for a person.
             if outcome == Exit::Ok { Ok(undone.map(|()| Exit::Ok)?) } else { Ok(outcome) }
@@ -29,12 +54,17 @@ pub fn run(args: &RunArgs, config: &Config, recorded: Option<Recorded>) -> Comma
 }
 
 /// What the options say, with the lists that they name.
-fn request<'a>(args: &'a RunArgs, config: &'a Config) -> anyhow::Result<Request<'a>> {
+fn request<'a>(args: &'a RunArgs, config: &'a Config, notify: &'a Notify) -> anyhow::Result<Request<'a>> {
     let wanted = usize::try_from(args.nodes_wanted.get())?;
+    let permission = permission(args, wanted)?;
+    let macs: Vec<Mac> = match &permission {
+        Permission::Listed(macs) => macs.iter().copied().collect(),
+        Permission::First | Permission::Ask => Vec::new(),
+    };
     Ok(Request {
         golden: golden(args, config),
         wanted,
-        permission: permission(args, wanted)?,
+        permission,
         confirm_codes: args.confirm_codes,
         names: args.identity.names()?,
         delay: args.identity.delay,
@@ -43,6 +73,9 @@ fn request<'a>(args: &'a RunArgs, config: &'a Config) -> anyhow::Result<Request<
         store_log: args.store_log.clone(),
         store_log_password: args.store_log_password.clone(),
         dry_run: args.dry_run,
+        wake: args.night.wake(&macs, args.identity.hosts.as_ref(), config)?,
+        at: args.night.at,
+        notify,
         recorded: None,
         stream: args.stream.streaming(config)?,
     })

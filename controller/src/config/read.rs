@@ -245,6 +245,21 @@ impl<'i> Section<'i> {
         table.into_iter().filter_map(named).collect()
     }
 
+    /// Takes all settings that are left, whatever they are called; each with its value and its place.
+    pub(super) fn rest(&mut self) -> Vec<(Located<String>, Spanned<DeValue<'i>>)> {
+        let table = std::mem::take(&mut self.table);
+        let located = |(key, value): (Spanned<std::borrow::Cow<'i, str>>, _)| {
+            let place = Some(self.source.place(key.span().start));
+            (Located { value: key.into_inner().into_owned(), place }, value)
+        };
+        table.into_iter().map(located).collect()
+    }
+
+    /// Notes a fault at a byte of the file.
+    pub(super) fn fault_at_byte(&self, at: usize, message: impl Into<String>) {
+        self.source.add(at, message);
+    }
+
     fn table_of(&self, value: Spanned<DeValue<'i>>, message: &str) -> Option<Self> {
         let span = value.span();
         match value.into_inner() {

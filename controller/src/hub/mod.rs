@@ -31,6 +31,8 @@ use ka::wire::session_names;
 use mio::Waker;
 
 use crate::config::{Config, keys::Keys};
+use crate::machines::recorder::{Recorder, Seen};
+use crate::machines::store::Store;
 use crate::rendezvous::go::GoSockets;
 use crate::rendezvous::registry::{self, Registration, RegistryError};
 use crate::stream::Bell;
@@ -65,6 +67,8 @@ pub struct Place {
     pub sessions: PathBuf,
     /// Who may come in.
     pub entry: Entry,
+    /// Where the machines that come are recorded, and for which run.
+    pub machines: Option<(Store, String)>,
 }
 
 impl Place {
@@ -79,6 +83,7 @@ impl Place {
             per_address: config.net.per_address.into(),
             sessions: config.directories.run.join("sessions"),
             entry: Entry::default(),
+            machines: None,
         }
     }
 }
@@ -162,6 +167,7 @@ impl Hub {
         let names: Vec<String> = sessions.iter().map(|setup| setup.spec.name.clone()).collect();
         let net = Net::new(keys, control, place.per_address)?;
         let waker = net.waker();
+        let machines = place.machines.clone().map(|(store, run)| Recorder::start(store, &run)).transpose()?;
         let (notices, from_streams) = channel();
         let (orders, from_users) = channel();
         let shared = Arc::new(Shared::default());
@@ -172,6 +178,7 @@ impl Hub {
             wanted_at: Instant::now(),
             directory: place.sessions.clone(),
             entry: place.entry.clone(),
+            machines,
             complained: BTreeSet::new(),
             data: DataPlace { side: place.side.clone(), port: place.data },
             sessions: sessions
@@ -267,6 +274,7 @@ struct EventLoop {
     wanted_at: Instant,
     directory: PathBuf,
     entry: Entry,
+    machines: Option<Recorder>,
     /// Hosts that were sent away, as the log has said.
     complained: BTreeSet<(IpAddr, String)>,
     data: DataPlace,
@@ -394,9 +402,14 @@ impl EventLoop {
         let token = keys::random().map_err(|error| ToAgent::Refused { reason: error.to_string() })?;
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         let time = u64::try_from(time).unwrap_or(u64::MAX);
+        let seen = self.machines.is_some().then(|| Seen::of(&hello, peer)).flatten();
         held.on(Input::Hello(Box::new(Arriving { id, hello, connection, peer, local, token, time })), now);
         // What it says next must find out whose it is.
         self.deliver();
+        let is_in = self.owners.contains_key(&connection);
+        if let Some((machines, seen)) = self.machines.as_mut().zip(seen.filter(|_| is_in)) {
+            machines.joined(seen);
+        }
         Ok(())
     }
 
@@ -499,6 +512,9 @@ impl EventLoop {
         for (name, held) in &self.sessions {
             let session = &held.session;
             let (status, transfer) = session.status();
+            if let Some(machines) = &mut self.machines {
+                machines.look(name, &status);
+            }
             let snapshot = Snapshot {
                 status,
                 transfer,

@@ -70,6 +70,11 @@ impl Hosts {
         Ok(Self(hosts))
     }
 
+    /// All machines in it.
+    pub fn iter(&self) -> impl Iterator<Item = (Mac, &NodeName)> {
+        self.0.iter().map(|(mac, name)| (*mac, name))
+    }
+
     /// The table's entry for a machine.
     #[must_use]
     pub fn get(&self, mac: Mac) -> Option<&NodeName> {

@@ -1,6 +1,7 @@
 //! What a person sees: progress, tables, JSON.
 
 pub mod dry_run;
+pub mod inventory;
 pub mod machines;
 pub mod progress;
 pub mod summary;

@@ -13,6 +13,7 @@ use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
@@ -26,8 +27,10 @@ use ka::wire::session_names;
 use ka_host::guarded;
 
 use super::memory::{self, Memory};
+use super::notify::Notify;
 use super::select::{Permission, Selected};
 use super::streaming::Streaming;
+use super::wake::{Wake, Waking};
 use super::watch;
 use crate::config::Config;
 use crate::exit::{Exit, FatalError};
@@ -37,6 +40,9 @@ use crate::golden::plan::{self, Planned};
 use crate::hub::entry::Entry;
 use crate::hub::{Hub, Place, SessionSetup, Snapshot};
 use crate::journal::Recorded;
+use crate::lists::time_of_day::Moment;
+use crate::machines::record;
+use crate::machines::store::Store;
 use crate::pxe::serving;
 use crate::rendezvous::booted::Booted;
 use crate::rendezvous::discovery::Responder;
@@ -44,6 +50,7 @@ use crate::rendezvous::lease::{Allowed, HeldLease, Lease};
 use crate::status::{NodeStatus, Phase};
 use crate::stream::source::{DirectorySource, GoldenSource, Source};
 use crate::view::progress::ProgressView;
+use crate::view::units;
 use ask_again::AskAgain;
 use check::Checked;
 
@@ -52,6 +59,9 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 /// How long stage2 waits for one more node before it goes to those that are there.
 const STAGE2_LINGER: Duration = Duration::from_secs(3);
+
+/// How often the clock is looked at while a run waits for its time.
+const LOOK_AT_CLOCK: Duration = Duration::from_secs(20);
 
 /// How long a reader whose stream was given up may take to notice, before the reading is undone.
 const LAST_READ: Duration = Duration::from_secs(10);
@@ -80,6 +90,12 @@ pub struct Request<'a> {
     pub store_log_password: Option<PathBuf>,
     /// Nothing is written; what would be is shown.
     pub dry_run: bool,
+    /// The machines that are switched on.
+    pub wake: Option<Wake>,
+    /// When the run begins, if not at once.
+    pub at: Option<Moment>,
+    /// Whom to tell of failures.
+    pub notify: &'a Notify,
     /// How the stream is held.
     pub stream: Streaming,
     /// The run as a process has left it that ended without a word, if this one goes on with it.
@@ -96,6 +112,8 @@ pub enum End {
         session: Box<Snapshot>,
         /// Whether this machine is as it was before the reading.
         undone: Result<(), HookError>,
+        /// Machines that were woken and never appeared.
+        missing: Vec<String>,
     },
 }
 
@@ -104,6 +122,11 @@ pub enum End {
 /// # Errors
 /// What stopped it, with the exit status that says so.
 pub fn run(request: &Request<'_>, config: &Config) -> Result<End, FatalError> {
+    if let Some(at) = request.at.filter(|_| request.recorded.is_none()) {
+        // What is wrong now is told now; the plan itself is of the machine as it is then.
+        plan(request, &check::run(request, &config.directories)?)?;
+        until(at)?;
+    }
     let checked = check::run(request, &config.directories)?;
     let golden = plan(request, &checked)?;
     let mut run = Run::listen(request, config, checked, golden)?;
@@ -161,6 +184,18 @@ fn as_begun(begun: &Target, now: &Target) -> anyhow::Result<Target> {
     Ok(begun.clone())
 }
 
+/// Waits for a time. The clock may be set meanwhile, so it is looked at again and again.
+fn until(at: Moment) -> anyhow::Result<()> {
+    let now = || i64::try_from(record::now()).unwrap_or(i64::MAX);
+    let at = at.after(now()).map_err(|why| anyhow!("--at: {why}"))?;
+    let left = |at: i64| Duration::from_secs(u64::try_from(at.saturating_sub(now())).unwrap_or(0));
+    log::info!("everything is ready; the run begins in {}", units::duration(left(at)));
+    while !left(at).is_zero() {
+        thread::sleep(left(at).min(LOOK_AT_CLOCK));
+    }
+    Ok(())
+}
+
 /// A run that machines can join. What comes first is given up first.
 struct Run<'a> {
     request: &'a Request<'a>,
@@ -171,6 +206,7 @@ struct Run<'a> {
     booted: Option<Arc<Booted>>,
     _responder: Responder,
     golden: Golden,
+    waking: Option<Waking>,
 }
 
 impl<'a> Run<'a> {
@@ -199,7 +235,7 @@ impl<'a> Run<'a> {
             log::info!("the nodes' logs go to {}", logs.display());
         }
         let stage2 = session_names::stage2_of(name);
-        let mut place = place(&request.stream, config);
+        let mut place = place(name, &request.stream, config);
         if let Some(recorded) = recorded {
             place.control = recorded.header.port;
         }
@@ -243,7 +279,10 @@ impl<'a> Run<'a> {
         responder.announce(&stage2, hub.port);
         responder.announce(name, hub.port);
         log::info!("waiting for {} nodes on port {}", request.wanted, hub.port);
-        Ok(Self { request, progress: None, lease, hub, booted, _responder: responder, golden })
+        // Which machines had come by then is not known to a process that goes on: none of them is restarted.
+        let wake = request.wake.as_ref().filter(|_| recorded.is_none());
+        let waking = wake.map(Waking::start).transpose()?;
+        Ok(Self { request, progress: None, lease, hub, booted, _responder: responder, golden, waking })
     }
 
     /// The machines that the process before this one has let in, if it came to that.
@@ -260,7 +299,12 @@ impl<'a> Run<'a> {
 
     /// Waits for the machines.
     fn gather(&self) -> Result<Vec<Arrival>, FatalError> {
-        gather::machines(self.request, &self.hub, &self.golden.target)?
+        let also = || {
+            if let Some(waking) = &self.waking {
+                waking.look(&self.hub, self.name());
+            }
+        };
+        gather::machines(self.request, &self.hub, &self.golden.target, also)?
             .ok_or_else(|| FatalError { exit: Exit::NodesFailed, error: anyhow!("no node came in time") })
     }
 
@@ -312,13 +356,17 @@ impl<'a> Run<'a> {
     /// Shows the session until it is over; meanwhile machines that are done may no longer boot into it, and a person is
     /// asked about those that have booted again.
     fn stream(&mut self) -> Result<Snapshot, FatalError> {
-        let Self { request, progress, lease, hub, golden, .. } = self;
+        let Self { request, progress, lease, hub, golden, waking, .. } = self;
         let name = request.golden.run;
         let mut ask_again = AskAgain::new(hub, name, &golden.target);
         let progress = progress.insert(ProgressView::start(request.stream.json));
         watch::until_over(hub, name, progress, |snapshot| {
             ask_again.look(snapshot);
             narrow(lease, snapshot);
+            request.notify.look(&snapshot.status);
+            if let Some(waking) = waking {
+                waking.look(hub, name);
+            }
         })
     }
 
@@ -340,7 +388,8 @@ impl<'a> Run<'a> {
         {
             watch::until_booted(booted, &mut session.status, progress, time);
         }
-        Ok(End::Held { session: Box::new(session), undone })
+        let missing = self.waking.iter().flat_map(Waking::missing).map(str::to_owned).collect();
+        Ok(End::Held { session: Box::new(session), undone, missing })
     }
 }
 
@@ -366,7 +415,7 @@ fn narrow(lease: &mut HeldLease, snapshot: &Snapshot) {
 
 /// Where the nodes are awaited: where they boot from, if `kactl pxe` serves and no option says otherwise. Nodes that
 /// tag their frames come through another interface than that one.
-fn place(stream: &Streaming, config: &Config) -> Place {
+fn place(run: &str, stream: &Streaming, config: &Config) -> Place {
     let serving = serving::now(&config.directories.run);
     let unsaid = stream.listen.is_none() && config.pxe.vlan.is_none();
     let served = || Some(serving.as_ref().filter(|_| unsaid)?.interface.clone());
@@ -382,7 +431,8 @@ fn place(stream: &Streaming, config: &Config) -> Place {
     if !entry.own_secret {
         log::info!("no 'kactl pxe' serves with a secret for each run: every holder of join.key can join");
     }
-    Place { entry, ..Place::new(config, stream.listen, interface) }
+    let machines = Some((Store::of(&config.directories.state), run.to_owned()));
+    Place { entry, machines, ..Place::new(config, stream.listen, interface) }
 }
 
 /// The listener for the nodes' first boots, if they are waited for.

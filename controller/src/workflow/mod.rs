@@ -6,6 +6,8 @@
 pub mod clone;
 pub mod distribute;
 mod memory;
+pub mod notify;
 pub mod select;
 pub mod streaming;
+pub mod wake;
 mod watch;

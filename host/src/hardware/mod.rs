@@ -17,7 +17,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 
 use ka::inventory::identity::DiskIdentity;
-use ka::inventory::{Card, Disk, Firmware, Inventory};
+use ka::inventory::{Card, Disk, Firmware, Inventory, Product};
 use ka::mac::Mac;
 
 pub use network::{CardModules, card_modules};
@@ -63,7 +63,19 @@ pub fn inventory(uplink: &Uplink) -> Inventory {
         disks,
         memory: memory(&text(&tree.proc.join("meminfo"))),
         firmware: firmware_of(&tree),
+        product: product_of(&tree),
     }
+}
+
+/// What this machine's maker calls it.
+#[must_use]
+pub fn product() -> Product {
+    product_of(&Tree::of_this_machine())
+}
+
+fn product_of(tree: &Tree) -> Product {
+    let says = |name: &str| printable(&text(&tree.sys.join("class/dmi/id").join(name)));
+    Product { maker: says("sys_vendor"), model: says("product_name"), serial: says("product_serial") }
 }
 
 /// The card that the network uses, with its address.
@@ -166,6 +178,19 @@ mod tests {
         let meminfo = "MemTotal:        2014440 kB\nMemFree:          994 kB\n";
         assert_eq!(memory(meminfo), 2_014_440 * 1024);
         assert_eq!(memory("MemFree: 1 kB\n"), 0);
+    }
+
+    #[test]
+    fn a_machine_is_what_its_firmware_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = Tree { sys: folder.path().to_owned(), ..Tree::of_this_machine() };
+        assert_eq!(product_of(&tree), Product::default());
+        let dmi = folder.path().join("class/dmi/id");
+        fs::create_dir_all(&dmi).unwrap();
+        fs::write(dmi.join("sys_vendor"), "QEMU\n").unwrap();
+        fs::write(dmi.join("product_serial"), "  A1\u{7}B2 \n").unwrap();
+        let expected = Product { maker: "QEMU".into(), model: String::new(), serial: "A1B2".into() };
+        assert_eq!(product_of(&tree), expected);
     }
 
     #[test]

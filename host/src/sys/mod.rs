@@ -6,6 +6,7 @@ pub mod btrfs;
 pub mod freeze;
 pub mod inode;
 pub mod kexec;
+pub mod local_time;
 pub mod loops;
 pub mod mount;
 pub mod packet;

@@ -18,6 +18,26 @@ pub struct Inventory {
     pub memory: u64,
     /// What started the machine.
     pub firmware: Firmware,
+    /// What its maker calls it.
+    pub product: Product,
+}
+
+/// A machine as its maker wrote it into the firmware (SMBIOS). Whatever is not there is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Product {
+    /// The maker.
+    pub maker: String,
+    /// The model.
+    pub model: String,
+    /// The serial number.
+    pub serial: String,
+}
+
+impl Product {
+    /// All of its texts.
+    pub(crate) fn texts(&mut self) -> [&mut String; 3] {
+        [&mut self.maker, &mut self.model, &mut self.serial]
+    }
 }
 
 /// A network card.

@@ -107,6 +107,24 @@ impl Channel {
         Ok(channel)
     }
 
+    /// Dials the console of the node that has the key `node`; `own` is the controller's pair.
+    ///
+    /// # Errors
+    /// [`ChannelError::Unproven`] when a key is unusable.
+    pub fn dial_console(own: &KeyPair, node: &Key) -> Result<Self, ChannelError> {
+        let preamble = Preamble::Console.to_bytes();
+        Self::dial(noise::console_initiator(own, node, &preamble)?, preamble)
+    }
+
+    /// Dials the log of a node that booted with `key`, and whose own key is not known.
+    ///
+    /// # Errors
+    /// [`ChannelError::Unproven`] when a key is unusable.
+    pub fn dial_console_log(own: &KeyPair, key: &JoinKey) -> Result<Self, ChannelError> {
+        let preamble = Preamble::ConsoleLog.to_bytes();
+        Self::dial(noise::log_initiator(own, key, &preamble)?, preamble)
+    }
+
     /// Answers whoever has connected.
     #[must_use]
     pub fn answer() -> Self {
@@ -191,6 +209,23 @@ impl Channel {
         self.accept(|prologue| noise::link_responder(secret, prologue))?;
         self.incoming.take_blocks();
         Ok(())
+    }
+
+    /// Goes on with a controller that wants this node's console; `own` is the node's pair of this boot.
+    ///
+    /// # Errors
+    /// [`ChannelError`] when it has another key than the controller, or means another node.
+    pub fn accept_console(&mut self, own: &KeyPair, controller: &Key) -> Result<(), ChannelError> {
+        self.accept(|prologue| noise::console_responder(own, controller, prologue))
+    }
+
+    /// Goes on with a controller that wants this node's log.
+    ///
+    /// # Errors
+    /// [`ChannelError`] when it does not have the join secret. That it has the controller's key shows with its first
+    /// message.
+    pub fn accept_console_log(&mut self, key: &JoinKey) -> Result<(), ChannelError> {
+        self.accept(|prologue| noise::log_responder(key, prologue))
     }
 
     fn accept(
@@ -436,6 +471,52 @@ mod tests {
         pump(&mut agent, &mut controller).unwrap();
         controller.accept_control(&pair, &join).unwrap();
         assert_eq!(controller.peer(), Some(own.public));
+    }
+
+    /// Whether the two come to an understanding: the dialling side's first message is read on the other.
+    fn understand_each_other(mut dials: Channel, accept: impl FnOnce(&mut Channel) -> bool) -> bool {
+        let mut answers = Channel::answer();
+        pump(&mut dials, &mut answers).unwrap();
+        if !accept(&mut answers) || pump(&mut answers, &mut dials).is_err() {
+            return false;
+        }
+        let said = "log".to_owned();
+        dials.send(&said).is_ok()
+            && pump(&mut dials, &mut answers).is_ok_and(|events| events == [Received::Message(said)])
+    }
+
+    #[test]
+    fn a_console_opens_for_the_controller_and_the_node_that_it_means() {
+        let [controller, node, other] = [(); 3].map(|()| KeyPair::generate().unwrap());
+        for (own, means, open) in [
+            (&controller, &node, true),
+            (&other, &node, false),
+            (&controller, &other, false),
+            (&node, &node, false),
+        ] {
+            let dials = Channel::dial_console(own, &means.public).unwrap();
+            let accept = |channel: &mut Channel| channel.accept_console(&node, &controller.public).is_ok();
+            assert_eq!(understand_each_other(dials, accept), open);
+        }
+    }
+
+    #[test]
+    fn a_log_is_for_the_controller_alone() {
+        let [controller, other] = [(); 2].map(|()| KeyPair::generate().unwrap());
+        let join = JoinKey::generate(&controller).unwrap();
+        let stranger = JoinKey { secret: [9; 32], ..join.clone() };
+        for (own, key, open) in
+            [(&controller, &join, true), (&other, &join, false), (&controller, &stranger, false)]
+        {
+            let dials = Channel::dial_console_log(own, key).unwrap();
+            let accept = |channel: &mut Channel| channel.accept_console_log(&join).is_ok();
+            assert_eq!(understand_each_other(dials, accept), open);
+        }
+        // What opens a log opens no console, and the other way around.
+        let dials = Channel::dial_console_log(&controller, &join).unwrap();
+        assert!(!understand_each_other(dials, |channel| channel
+            .accept_console(&other, &controller.public)
+            .is_ok()));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::control::Hello;
 use crate::hostname;
-use crate::inventory::{Card, Content, Disk, Inventory};
+use crate::inventory::{Card, Content, Disk, Inventory, Product};
 
 /// The longest `Hello` in bytes, as it is encoded.
 pub const MAX_HELLO: usize = 64 << 10;
@@ -53,7 +53,11 @@ impl Hello {
     /// # Errors
     /// [`HelloError`] with the first that has not.
     pub fn check(&self) -> Result<(), HelloError> {
-        let Inventory { hostname, cards, disks, .. } = &self.inventory;
+        let Inventory { hostname, cards, disks, product, .. } = &self.inventory;
+        let Product { maker, model, serial } = product;
+        for (what, value) in [("maker", maker), ("model", model), ("serial number", serial)] {
+            text(what, value)?;
+        }
         text("session", &self.session)?;
         text("version", &self.version)?;
         if !hostname.is_empty() && !hostname::is_valid(hostname) {
@@ -70,7 +74,7 @@ impl Hello {
     #[must_use]
     pub fn bounded(mut self) -> (Self, Vec<String>) {
         let mut left_out = Vec::new();
-        let Inventory { hostname, cards, disks, .. } = &mut self.inventory;
+        let Inventory { hostname, cards, disks, product, .. } = &mut self.inventory;
         if !hostname.is_empty() && !hostname::is_valid(hostname) {
             left_out.push("its host name, which is not valid".to_owned());
             hostname.clear();
@@ -85,6 +89,7 @@ impl Hello {
         cards.truncate(MAX_CARDS);
         disks.truncate(MAX_DISKS);
         cut(&mut self.version);
+        product.texts().into_iter().for_each(cut);
         cards.iter_mut().for_each(bound_card);
         disks.iter_mut().for_each(bound_disk);
         let all = self.inventory.disks.len();

@@ -5,6 +5,7 @@
 //! the stream's blocks between them, which are sealed already.
 
 pub mod channel;
+pub mod console;
 pub mod control;
 pub mod discovery;
 mod frame;
@@ -23,5 +24,7 @@ pub const PROTOCOL: u16 = 5;
 pub const CONTROL_PORT: u16 = 30765;
 /// TCP port of data links.
 pub const DATA_PORT: u16 = 30764;
+/// TCP port of a node's console.
+pub const CONSOLE_PORT: u16 = 12345;
 /// UDP port on which the golden node is found.
 pub const DISCOVERY_PORT: u16 = 4957;

@@ -1,8 +1,10 @@
-//! The two Noise patterns that ka speaks (<https://noiseprotocol.org/noise.html>).
+//! The Noise patterns that ka speaks (<https://noiseprotocol.org/noise.html>).
 //!
 //! Control connections are `IKpsk0`: the controller proves its static key, the agent the join secret and the key that it
 //! made at this boot.
 //! Data links are `NNpsk0` under a secret that only admitted nodes can derive.
+//! Consoles are `KK`: the controller proves its key, the node the key of this boot. A node that has not joined yet is
+//! unknown to the controller; it shows its log over `KNpsk0`, under the join secret.
 
 use snow::{Builder, HandshakeState};
 
@@ -46,6 +48,40 @@ pub(super) fn link_initiator(secret: &Key, prologue: &[u8]) -> Result<HandshakeS
 
 pub(super) fn link_responder(secret: &Key, prologue: &[u8]) -> Result<HandshakeState, Unproven> {
     Ok(builder("NNpsk0")?.prologue(prologue)?.psk(0, secret)?.build_responder()?)
+}
+
+pub(super) fn console_initiator(
+    own: &KeyPair,
+    node: &Key,
+    prologue: &[u8],
+) -> Result<HandshakeState, Unproven> {
+    let builder = builder("KK")?.prologue(prologue)?.local_private_key(&own.private)?;
+    Ok(builder.remote_public_key(node)?.build_initiator()?)
+}
+
+pub(super) fn console_responder(
+    own: &KeyPair,
+    controller: &Key,
+    prologue: &[u8],
+) -> Result<HandshakeState, Unproven> {
+    let builder = builder("KK")?.prologue(prologue)?.local_private_key(&own.private)?;
+    Ok(builder.remote_public_key(controller)?.build_responder()?)
+}
+
+pub(super) fn log_initiator(
+    own: &KeyPair,
+    key: &JoinKey,
+    prologue: &[u8],
+) -> Result<HandshakeState, Unproven> {
+    let psk = key.log_secret();
+    let builder = builder("KNpsk0")?.prologue(prologue)?.psk(0, &psk)?;
+    Ok(builder.local_private_key(&own.private)?.build_initiator()?)
+}
+
+pub(super) fn log_responder(key: &JoinKey, prologue: &[u8]) -> Result<HandshakeState, Unproven> {
+    let psk = key.log_secret();
+    let builder = builder("KNpsk0")?.prologue(prologue)?.psk(0, &psk)?;
+    Ok(builder.remote_public_key(&key.controller)?.build_responder()?)
 }
 
 fn builder(pattern: &str) -> Result<Builder<'static>, Unproven> {

@@ -18,6 +18,10 @@ pub enum Preamble {
     Control,
     /// A member asks its predecessor for the stream.
     Link(LinkName),
+    /// The controller wants a node's console.
+    Console,
+    /// The controller wants the log of a node whose key it does not know.
+    ConsoleLog,
 }
 
 /// A first frame that does not begin as ka's does.
@@ -43,6 +47,8 @@ impl Preamble {
         bytes.extend_from_slice(&PROTOCOL.to_le_bytes());
         match self {
             Self::Control => bytes.push(0),
+            Self::Console => bytes.push(2),
+            Self::ConsoleLog => bytes.push(3),
             Self::Link(link) => {
                 bytes.push(1);
                 bytes.extend_from_slice(&link.stream.0);
@@ -89,6 +95,8 @@ impl Preamble {
                 let (link, rest) = frame.split_first_chunk::<LINK>().ok_or(PreambleError::Foreign)?;
                 Ok((Self::Link(link_name(link)), rest))
             }
+            2 => Ok((Self::Console, &frame[COMMON..])),
+            3 => Ok((Self::ConsoleLog, &frame[COMMON..])),
             _ => Err(PreambleError::Foreign),
         }
     }
@@ -116,7 +124,7 @@ mod tests {
     fn a_preamble_reads_back_with_what_follows() {
         let link =
             LinkName { stream: StreamId([3; 16]), epoch: Epoch(1 << 40), from: NodeId(0), to: NodeId(77) };
-        for preamble in [Preamble::Control, Preamble::Link(link)] {
+        for preamble in [Preamble::Control, Preamble::Link(link), Preamble::Console, Preamble::ConsoleLog] {
             let mut frame = preamble.to_bytes();
             frame.extend_from_slice(b"noise");
             assert_eq!(Preamble::split(&frame), Ok((preamble, &b"noise"[..])));

@@ -332,7 +332,7 @@ impl Shell {
         let now = self.start.elapsed();
         match received {
             Received::Opening(Preamble::Link(name)) => self.member.on_knock(link, name),
-            Received::Opening(Preamble::Control) => {
+            Received::Opening(Preamble::Control | Preamble::Console | Preamble::ConsoleLog) => {
                 self.lose(link, &Lost(Trouble::Impossible, "it is not for data".into()));
             }
             Received::Open => self.member.on_open(link, now),

@@ -26,7 +26,9 @@ fn link() -> Preamble {
 /// Any bytes at all, to either side, before and in the handshake. Nobody gets in.
 pub(super) fn stranger(data: &[u8]) {
     let mut input = Input::new(data);
-    let mut channel = match input.below(3) {
+    let mut channel = match input.below(5) {
+        3 => Channel::dial_console(&KEYS.0, &KEYS.0.public).expect("a good key"),
+        4 => Channel::dial_console_log(&KEYS.0, &KEYS.1).expect("a good key"),
         0 => Channel::dial_control(&KEYS.1, &KEYS.0).expect("a good key"),
         1 => Channel::dial_link(&[5; 32], link()).expect("a good key"),
         _ => Channel::answer(),
@@ -53,6 +55,8 @@ pub(super) fn stranger(data: &[u8]) {
                     let opened = match preamble {
                         Preamble::Control => channel.accept_control(&KEYS.0, &KEYS.1),
                         Preamble::Link(_) => channel.accept_link(&[5; 32]),
+                        Preamble::Console => channel.accept_console(&KEYS.0, &KEYS.0.public),
+                        Preamble::ConsoleLog => channel.accept_console_log(&KEYS.1),
                     };
                     assert!(opened.is_err(), "a stranger is in");
                     return;

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use ka::chain::LinkMessage;
 use ka::keys::JoinKey;
+use ka::wire::console::{self, ToNode, ToViewer};
 use ka::wire::control::{ToAgent, ToController};
 use ka::wire::discovery::{Answerer, DiscoveryKey, REPLY_LENGTH, REQUEST_LENGTH, Request};
 use serde::Serialize;
@@ -19,6 +20,23 @@ pub(super) fn any_message(data: &[u8]) {
         0 => again::<ToController>(input.rest()),
         1 => again::<ToAgent>(input.rest()),
         _ => again::<LinkMessage>(input.rest()),
+    }
+}
+
+/// What a viewer and a node's console say. What a node follows is never longer than it may be.
+pub(super) fn console(data: &[u8]) {
+    let mut input = Input::new(data);
+    if input.byte() & 1 == 0 {
+        return again::<ToViewer>(input.rest());
+    }
+    let bytes = input.rest();
+    again::<ToNode>(bytes);
+    if let Ok(ToNode::Open(open)) = postcard::from_bytes::<ToNode>(bytes)
+        && open.check().is_ok()
+    {
+        assert!(
+            postcard::to_stdvec(&ToNode::Open(open)).is_ok_and(|said| said.len() <= console::MAX_REQUEST)
+        );
     }
 }
 

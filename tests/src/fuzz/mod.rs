@@ -35,6 +35,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "channel", run: channel::tampered },
     Target { name: "chunk", run: seal::chunks },
     Target { name: "cmdline", run: boot::command_line },
+    Target { name: "console", run: messages::console },
     Target { name: "control", run: messages::any_message },
     Target { name: "desc", run: disks::short },
     Target { name: "dhcp", run: boot::dhcp_answer },

@@ -222,6 +222,7 @@ fn arrival(input: &mut Input<'_>, number: u8) -> Arrival {
         disks,
         memory: input.u64(),
         firmware: input.one_of(&[Firmware::Bios, Firmware::Uefi]),
+        ..Inventory::default()
     };
     let claimed_by: BTreeSet<_> = (0..input.byte()).map(|host| [10, 0, 1, host].into()).collect();
     Arrival {

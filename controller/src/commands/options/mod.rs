@@ -4,5 +4,6 @@ pub mod boot;
 pub mod disks;
 pub mod hooks;
 pub mod identity;
+pub mod night;
 pub mod run;
 pub mod stream;

@@ -9,6 +9,7 @@ use super::boot::BootArgs;
 use super::disks::DiskArgs;
 use super::hooks::HookArgs;
 use super::identity::IdentityArgs;
+use super::night::NightArgs;
 use super::stream::StreamArgs;
 use crate::golden::plan::WantedSize;
 use crate::{log_server, values};
@@ -16,6 +17,9 @@ use crate::{log_server, values};
 /// Options of `kactl run`.
 #[derive(Debug, clap::Args)]
 pub struct RunArgs {
+    /// Take the options of [profile.NAME] in the configuration; those given here count before them
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
     /// How many nodes to wait for
     #[arg(short = 'n', value_name = "N")]
     pub nodes_wanted: NonZeroU32,
@@ -70,6 +74,9 @@ pub struct RunArgs {
     /// The session's name
     #[arg(long, value_name = "NAME", default_value = "kainstall", value_parser = values::name)]
     pub session: String,
+    /// A run that nobody watches.
+    #[command(flatten)]
+    pub night: NightArgs,
     /// How the stream is held.
     #[command(flatten)]
     pub stream: StreamArgs,

@@ -16,7 +16,7 @@ use ka::session::{Arrival, Target};
 /// How often the waiting machines are looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Waits for the machines; none if none came in time.
+/// Waits for the machines; none if none came in time. `also` is called with each look at them.
 ///
 /// A machine whose disks are not as the plan wants them counts: else a run for three machines, one of which has a
 /// smaller disk, would wait for ever.
@@ -27,6 +27,7 @@ pub(super) fn machines(
     request: &Request<'_>,
     hub: &Hub,
     target: &Target,
+    also: impl Fn(),
 ) -> anyhow::Result<Option<Vec<Arrival>>> {
     let Request { wanted, permission, .. } = request;
     let start = Instant::now();
@@ -43,6 +44,7 @@ pub(super) fn machines(
                 log::info!("{} of {wanted}: {}", seen.len(), machines::describe(arrival, &report, code));
             }
         }
+        also();
         let late = request.stream.timeout.is_some_and(|timeout| start.elapsed() >= timeout);
         if arrivals.len() >= *wanted || (late || snapshot.go) && !arrivals.is_empty() {
             return Ok(Some(arrivals));

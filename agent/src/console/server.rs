@@ -1,0 +1,49 @@
+//! Takes connections and gives each a thread.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use super::Console;
+use super::conversation::Conversation;
+use super::places::Places;
+
+/// A thread for a viewer calls little.
+const STACK: usize = 256 << 10;
+/// How long to wait where the system has no descriptor or thread left.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Serves for as long as the process lives.
+///
+/// # Errors
+/// Only when the listener is of no use.
+pub fn serve(console: Console, listener: &TcpListener) -> io::Result<Infallible> {
+    let places = Places::new(console.limits);
+    let console = Arc::new(console);
+    loop {
+        let (stream, peer) = match listener.accept() {
+            Ok(accepted) => accepted,
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput => return Err(e),
+            Err(e) => {
+                log::debug!("a viewer could not be accepted: {e}");
+                thread::sleep(PAUSE);
+                continue;
+            }
+        };
+        let console = Arc::clone(&console);
+        let begun = places.take(&stream).and_then(|place| {
+            let talk = move || match Conversation::new(&console, stream, peer.ip().to_canonical(), place) {
+                Ok(conversation) => conversation.hold(),
+                Err(error) => log::debug!("the viewer {peer} cannot be served: {error}"),
+            };
+            thread::Builder::new().name("viewer".into()).stack_size(STACK).spawn(talk)
+        });
+        if let Err(error) = begun {
+            log::debug!("the viewer {peer} cannot be served: {error}");
+            thread::sleep(PAUSE);
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! `kactl console`: a shell on a node.
+
+use anyhow::Context;
+use ka_host::terminal;
+
+use super::named::{self, DialArgs};
+use crate::config::Config;
+use crate::console::shell::{self, Left};
+use crate::exit::{CommandResult, Exit};
+
+/// Options of `kactl console`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Exit status: the shell's; 0 if it was left by the escape key, which ends it.")]
+pub struct ConsoleArgs {
+    /// The node: its name, hardware address or address
+    pub node: String,
+    /// The key that leaves the shell: ^] or another control key, or none
+    #[arg(long, value_name = "KEY", default_value = "^]", value_parser = escape)]
+    pub escape: Escape,
+    /// How it is reached.
+    #[command(flatten)]
+    pub dial: DialArgs,
+}
+
+/// What `--escape` takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Escape(Option<u8>);
+
+fn escape(text: &str) -> Result<Escape, String> {
+    shell::escape(text).map(Escape)
+}
+
+/// Runs `kactl console`.
+///
+/// # Errors
+/// The node cannot be reached, or does not prove to be the one that is meant.
+pub fn run(args: &ConsoleArgs, config: &Config) -> CommandResult {
+    let machine = named::machine(&args.node, config)?;
+    let dialler = named::dialler(&args.dial, config)?;
+    let left = shell::hold(&dialler, &machine, args.escape.0).with_context(|| machine.label())?;
+    Ok(match left {
+        Left::Ended(end) if end.status() > 0 => Exit::Of(end.status()),
+        Left::Ended(_) => Exit::Ok,
+        Left::Escaped => {
+            terminal::complain("kactl", "the shell is left");
+            Exit::Ok
+        }
+        Left::Stopped(signal) => {
+            terminal::complain("kactl", format_args!("ended by {signal}"));
+            Exit::Of(u8::try_from(signal as i32).map_or(255, |number| number.saturating_add(128)))
+        }
+    })
+}

@@ -1,0 +1,71 @@
+//! `kactl machines`: every machine that ever joined a run.
+
+use std::io::Write;
+
+use anyhow::{Context, anyhow};
+use ka_host::terminal;
+
+use crate::config::Config;
+use crate::exit::{CommandResult, Exit};
+use crate::lists::node_set;
+use crate::machines::find::find;
+use crate::machines::record::{Record, now};
+use crate::machines::store::Store;
+use crate::view::inventory;
+
+/// Options of `kactl machines`.
+#[derive(Debug, clap::Args)]
+pub struct MachinesArgs {
+    /// Print JSON, one machine per line
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What else than a list.
+    #[command(subcommand)]
+    pub other: Option<Other>,
+}
+
+/// What else there is.
+#[derive(Debug, clap::Subcommand)]
+pub enum Other {
+    /// Show all that is known of machines
+    Show {
+        /// Names, hardware addresses, addresses, node[001-120], @group, separated by commas
+        nodes: String,
+    },
+}
+
+/// Runs `kactl machines`.
+///
+/// # Errors
+/// The files cannot be read, or a machine was never seen.
+pub fn run(args: &MachinesArgs, config: &Config) -> CommandResult {
+    let all = Store::of(&config.directories.state).all()?;
+    let (shown, details) = match &args.other {
+        None => (all, false),
+        Some(Other::Show { nodes }) => (named(nodes, &all, config)?, true),
+    };
+    let out = &mut terminal::out();
+    let printed = if args.json {
+        shown.iter().try_for_each(|record| {
+            let text = serde_json::to_string(record)?;
+            writeln!(out, "{}", ka::shown::json(&text))
+        })
+    } else if details {
+        inventory::details(out, &shown, now())
+    } else {
+        inventory::table(out, &shown, now())
+    };
+    printed.context("cannot print the machines")?;
+    Ok(Exit::Ok)
+}
+
+fn named(list: &str, all: &[Record], config: &Config) -> anyhow::Result<Vec<Record>> {
+    let words = node_set::expand(list, &config.groups)?;
+    words
+        .iter()
+        .map(|word| {
+            let found = find(word, all).map_err(|why| anyhow!(why))?;
+            found.record.ok_or_else(|| anyhow!("{word}: this machine was never seen"))
+        })
+        .collect()
+}

@@ -1,0 +1,68 @@
+//! The options of a run that nobody watches.
+
+#![allow(rustdoc::broken_intra_doc_links, reason = "brackets in help texts mean what may be left out")]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ka::mac::Mac;
+
+use crate::commands::power;
+use crate::config::Config;
+use crate::lists::time_of_day::Moment;
+use crate::power::Action;
+use crate::values;
+use crate::workflow::wake::Wake;
+
+/// A run that nobody watches.
+#[derive(Clone, Debug, clap::Args)]
+pub struct NightArgs {
+    /// Switch the machines of --nodes on, so that they boot from the network; one that is on already is left alone
+    /// with 'on', and restarted with 'cycle'
+    #[arg(long, value_name = "HOW", requires = "nodes")]
+    pub power: Option<PowerChoice>,
+    /// How long a machine that was switched on may take to appear before it is woken or restarted again
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = values::lasting)]
+    pub power_retry: Duration,
+    /// The file with BMCs and passwords (default: the configuration's)
+    #[arg(long, value_name = "FILE")]
+    pub bmc: Option<PathBuf>,
+    /// Check everything now, and begin at this local time: 02:00, or '2026-12-01 02:00'
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<Moment>,
+    /// Run this shell command when nodes have failed, and at the end, with the report on its standard input and
+    /// KA_EVENT, KA_RUN, KA_STATUS in its environment
+    #[arg(long, value_name = "COMMAND")]
+    pub notify: Option<String>,
+}
+
+/// What `--power` takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum PowerChoice {
+    /// Those that are off
+    On,
+    /// All of them
+    Cycle,
+}
+
+impl NightArgs {
+    /// The machines to wake, if some are.
+    ///
+    /// # Errors
+    /// Files that cannot be read.
+    pub fn wake(
+        &self,
+        macs: &[Mac],
+        hosts: Option<&PathBuf>,
+        config: &Config,
+    ) -> anyhow::Result<Option<Wake>> {
+        let Some(choice) = self.power else { return Ok(None) };
+        let directory = power::directory(config, self.bmc.as_ref(), hosts)?;
+        let targets = macs.iter().map(|mac| (*mac, directory.target(&mac.to_string()))).collect();
+        let action = match choice {
+            PowerChoice::On => Action::On,
+            PowerChoice::Cycle => Action::Cycle,
+        };
+        Ok(Some(Wake { action, targets, retry: self.power_retry }))
+    }
+}
