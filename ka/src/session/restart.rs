@@ -7,7 +7,7 @@
 //! It takes more than half of a chain to have a round given up, so a single liar among honest nodes can only bring it about
 //! by forging, and not by words. The first time it costs none of the rounds that the run may hold.
 
-use super::event::Judge;
+use super::event::{Event, Judge};
 use super::input::Effect;
 use super::live::Known;
 use super::{Session, failure};
@@ -37,6 +37,7 @@ impl Session {
     }
 
     fn give_up_round(&mut self, stream: StreamId) {
+        self.record(Event::Restarted { stream });
         if let Some(running) = self.stream.take() {
             self.effects.push(Effect::GiveUpStream);
             self.account(&running);
@@ -54,9 +55,6 @@ impl Session {
                 self.fail(id, failure("chain", reason.to_owned(), true, Some(stream)), judge);
             }
             self.tell(id, ToAgent::Abort { stream, reason: reason.to_owned() });
-        }
-        if !std::mem::replace(&mut self.restarted, true) {
-            self.spec.rounds = self.spec.rounds.saturating_add(1);
         }
     }
 }
