@@ -14,6 +14,7 @@ use ka::inventory::Disk;
 use ka::plan::report::{OfDisk, Outcome, Report};
 use ka::plan::{ConfirmedDisk, DiskPlan, FileSystemKind, FileSystemPlan};
 use ka::shown;
+use ka::step::Step;
 use ka_agent::disk;
 use ka_agent::step::step;
 use ka_host::{hardware, terminal};
@@ -184,7 +185,7 @@ fn apply(wanted: &Wanted, yes: bool, out: &mut dyn Write) -> Result<(), Failure>
     let mut prepared = disk::prepare(&[disk], Path::new("/"))?;
     let ended = prepared
         .unmount()
-        .and_then(|()| step("Read back what is on the disk", || prepared.prove()))
+        .and_then(|()| step(Step::ReadBack, || prepared.prove()))
         .and_then(|()| prepared.activate(None));
     if let Err(error) = ended {
         prepared.abandon();

@@ -5,6 +5,7 @@ use crate::unpack::UnpackError;
 use ka::disk::choice::ChoiceError;
 use ka::disk::mbr::SetActiveError;
 use ka::disk::table::{EncodeError, TableError};
+use ka::failure::FailureKind;
 use ka::plan::fit::FitError;
 use ka_host::health::Lost;
 use ka_host::words;
@@ -177,6 +178,30 @@ pub enum RecipeError {
 }
 
 impl DiskError {
+    /// What kind of failure it is, for the run's report.
+    #[must_use]
+    pub fn kind(&self) -> FailureKind {
+        let reason = self.to_string();
+        match self {
+            Self::Refused(_)
+            | Self::Choice(_)
+            | Self::Fit { .. }
+            | Self::MountPoint(_)
+            | Self::Subvolume(_)
+            | Self::Recipe { .. } => FailureKind::Unfit { reason },
+            Self::Lost(_) | Self::NotKept { .. } | Self::ReadBack { .. } => FailureKind::NotKept { reason },
+            Self::Tool { .. } => FailureKind::Tool { reason },
+            Self::Io { .. }
+            | Self::Covered(_)
+            | Self::Encode { .. }
+            | Self::Table { .. }
+            | Self::KernelView { .. }
+            | Self::NoNode { .. }
+            | Self::TableChanged { .. }
+            | Self::Activate { .. } => FailureKind::Disk { reason },
+        }
+    }
+
     /// An error of the operating system on a device.
     pub(super) fn io(device: impl Into<PathBuf>, doing: &'static str, source: impl Into<io::Error>) -> Self {
         Self::Io { device: device.into(), doing, error: source.into() }

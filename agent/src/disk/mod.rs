@@ -28,6 +28,7 @@ use ka::disk::mbr;
 use ka::inventory::Firmware;
 use ka::notes::Tally;
 use ka::plan::{ConfirmedDisk, DiskPlan, FileSystemPlan};
+use ka::step::Step;
 use ka_host::hardware;
 use mounts::{Mounts, Taken};
 pub use raw::RawPartition;
@@ -119,7 +120,7 @@ pub fn named(choice: &DiskChoice) -> DiskChoice {
 /// A disk may not be written, or its plan doesn't fit it: then nothing was written to any. Or a step failed
 /// after the first write: then the tables that were begun are cleared, so that the half-made system cannot boot.
 pub fn prepare(confirmed: &[ConfirmedDisk], root: &Path) -> Result<Prepared, DiskError> {
-    let ready = step("Check the disks", || {
+    let ready = step(Step::ClaimDisks, || {
         let ready = ready::check(confirmed)?;
         ready::release(&ready)?;
         Ok::<_, DiskError>(ready)
@@ -167,24 +168,22 @@ fn write_all(
         let protective_active = plan.protective_active && hardware::firmware() == Firmware::Bios;
         written.push(Written { claim, layout, boot_code, protective_active });
         let Some(Written { claim, layout, .. }) = written.last() else { continue };
-        step(&format!("Write the partition table of {}", claim.name), || {
-            table::write(claim, &exclusive, layout, &writes, &old)
-        })?;
+        step(Step::WriteTable.of(&claim.name), || table::write(claim, &exclusive, layout, &writes, &old))?;
         drop(exclusive);
         let partitions = table::wait_for_partitions(claim, layout)?;
         let node = |number| ready::node_of(&partitions, number, &claim.name);
         let partuuid = |number| layout.partuuid(number).unwrap_or_default();
         for (fs, recipe) in plan.file_systems.iter().zip(&recipes) {
             let device = node(fs.partition)?;
-            let what = format!("Make {} on {}", fs.kind, device.display());
-            let uuid = step(&what, || mkfs::make(fs, recipe, &device))?;
+            let what = format!("{} on {}", fs.kind, device.display());
+            let uuid = step(Step::MakeFileSystem.of(what), || mkfs::make(fs, recipe, &device))?;
             made.push(MadeFileSystem { plan: fs.clone(), device, uuid, partuuid: partuuid(fs.partition) });
         }
         for part in &plan.raw {
             raw.push(RawPartition::open(part, node(part.partition)?, partuuid(part.partition))?);
         }
     }
-    let mounts = step("Mount the new file systems", || mounts::mount_all(&made, root))?;
+    let mounts = step(Step::MountFileSystems, || mounts::mount_all(&made, root))?;
     Ok((made, raw, mounts))
 }
 

@@ -6,7 +6,7 @@ use ka::plan::report::{DiskReport, Report};
 use ka::shown::{self, Page};
 use serde::Serialize;
 
-use super::machines::{Code, MOST_LINES, headline};
+use super::machines::{Code, MAX_LINES, headline};
 use ka::session::Arrival;
 use ka::session::target::refusal;
 
@@ -19,7 +19,7 @@ pub fn print(out: &mut dyn Write, machines: &[(Arrival, Report)]) -> io::Result<
         let mut page = Page::default();
         page.line(format_args!("{}", headline(arrival, Code::Shown)));
         report.to_string().lines().for_each(|line| page.line(format_args!("  {line}")));
-        page.cut(MOST_LINES);
+        page.cut(MAX_LINES);
         write!(out, "{page}")?;
     }
     let refused = machines.iter().filter(|(_, report)| !report.is_accepted()).count();

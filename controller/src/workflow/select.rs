@@ -18,7 +18,7 @@ use ka::session::{Arrival, Target};
 const TRIES: u32 = 3;
 
 /// So many machines that are refused are named before the question.
-const MOST_REFUSED: usize = 32;
+const MAX_REFUSED: usize = 32;
 
 /// What allows a machine to be erased.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,10 +172,10 @@ fn confirmed(
     for (arrival, report) in chosen {
         writeln!(output, "{}", machines::describe(arrival, report, code))?;
     }
-    for (mac, reason) in refused.iter().take(MOST_REFUSED) {
+    for (mac, reason) in refused.iter().take(MAX_REFUSED) {
         writeln!(output, "{mac} is refused, and stays as it is: {}", shown::reason(reason))?;
     }
-    if let Some(more) = refused.len().checked_sub(MOST_REFUSED).filter(|more| *more > 0) {
+    if let Some(more) = refused.len().checked_sub(MAX_REFUSED).filter(|more| *more > 0) {
         writeln!(output, "and {more} more machines are refused, and stay as they are")?;
     }
     let machines = if chosen.len() == 1 { "this machine" } else { "each of these machines" };

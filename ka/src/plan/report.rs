@@ -36,6 +36,8 @@ pub struct DiskReport {
     pub disk: Option<Disk>,
     /// What is done with it.
     pub outcome: Outcome,
+    /// The choice of another disk, because of which nothing is written here either.
+    pub because_of: Option<String>,
 }
 
 /// What is done with a disk.
@@ -145,9 +147,11 @@ fn plan_disk(plan: &DiskPlan, disks: &[Disk]) -> Option<Disk> {
 /// All disks are checked before the first is written.
 fn spare_all_if_one_is_refused(disks: &mut [DiskReport]) {
     let Some(refused) = disks.iter().find(|disk| matches!(disk.outcome, Outcome::Refuse(_))) else { return };
-    let reason = format!("nothing is written, as {} is refused", refused.choice);
+    let refused = refused.choice.clone();
+    let reason = format!("nothing is written, as {refused} is refused");
     for disk in disks.iter_mut().filter(|disk| matches!(disk.outcome, Outcome::Erase(_))) {
         disk.outcome = Outcome::Refuse(reason.clone());
+        disk.because_of = Some(refused.clone());
     }
 }
 
@@ -165,13 +169,14 @@ impl DiskReport {
                 choice: plan.disk.to_string(),
                 outcome: Outcome::Erase(NewTable::new(plan, &layout, &disk.name)),
                 disk: Some(disk.clone()),
+                because_of: None,
             },
             Err(e) => Self::refused(plan, Some(disk.clone()), e.to_string()),
         }
     }
 
     fn refused(plan: &DiskPlan, disk: Option<Disk>, reason: String) -> Self {
-        Self { choice: plan.disk.to_string(), disk, outcome: Outcome::Refuse(reason) }
+        Self { choice: plan.disk.to_string(), disk, outcome: Outcome::Refuse(reason), because_of: None }
     }
 }
 

@@ -52,12 +52,12 @@ impl Target {
 /// Why a machine is not erased, if it is not.
 #[must_use]
 pub fn refusal(report: &Report) -> Option<String> {
-    let reasons = report.disks.iter().filter_map(|disk| match &disk.outcome {
-        Outcome::Refuse(reason) => Some(reason),
+    let refused = report.disks.iter().filter_map(|disk| match &disk.outcome {
+        Outcome::Refuse(reason) => Some((disk, reason)),
         Outcome::Erase(_) => None,
     });
-    // A disk that is only spared because of another one tells less than that one.
-    reasons.min_by_key(|reason| reason.starts_with("nothing is written")).cloned()
+    // A disk that is only spared because of another one says less than that one.
+    refused.min_by_key(|(disk, _)| disk.because_of.is_some()).map(|(_, reason)| reason.clone())
 }
 
 /// Which disks a report is about.

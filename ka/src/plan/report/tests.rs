@@ -80,6 +80,13 @@ fn one_refused_disk_spares_the_others() {
         let plans: Vec<DiskPlan> = choices.iter().map(|choice| plan(choice)).collect();
         let report = Report::new(&plans, &disks);
         assert!(!report.is_accepted());
+        for disk in &report.disks {
+            let Outcome::Refuse(reason) = &disk.outcome else { continue };
+            let spared =
+                disk.because_of.as_ref().map(|other| format!("nothing is written, as {other} is refused"));
+            assert_eq!(spared.is_some(), reason.starts_with("nothing is written"));
+            assert!(spared.is_none_or(|text| text == *reason));
+        }
         report
             .disks
             .iter()

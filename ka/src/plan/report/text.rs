@@ -9,7 +9,7 @@ use crate::shown::{self, Field};
 use std::fmt;
 
 /// So many things on a disk are shown.
-const MOST: usize = 64;
+const MAX_SHOWN: usize = 64;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -111,7 +111,7 @@ impl fmt::Display for OfDisk<'_> {
         }
         writeln!(f)?;
         let width = shown::width(disk.contents.iter().map(|c| &c.device));
-        for Content { device, size, kind, label } in disk.contents.iter().take(MOST) {
+        for Content { device, size, kind, label } in disk.contents.iter().take(MAX_SHOWN) {
             let kind = kind.as_deref().unwrap_or("nothing known");
             write!(f, "    {:width$}  {:>8}  {}", Field(device), Decimal(*size), Field(kind))?;
             if let Some(label) = label {
@@ -121,7 +121,7 @@ impl fmt::Display for OfDisk<'_> {
         }
         match disk.contents.len() {
             0 => writeln!(f, "    {}", disk.nothing()),
-            all if all > MOST => writeln!(f, "    and {} more", all - MOST),
+            all if all > MAX_SHOWN => writeln!(f, "    and {} more", all - MAX_SHOWN),
             _ => Ok(()),
         }
     }
