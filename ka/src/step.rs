@@ -74,6 +74,8 @@ steps! {
     WriteTable = "write_table", "Write the partition table";
     /// One file system.
     MakeFileSystem = "make_file_system", "Make a file system";
+    /// One volume group with its logical volumes.
+    MakeVolumeGroup = "make_volume_group", "Make a volume group";
     /// All of them are mounted.
     MountFileSystems = "mount_file_systems", "Mount the new file systems";
     /// Nothing that a firmware starts may lie open.
@@ -112,6 +114,8 @@ steps! {
     SwapFiles = "swap_files", "Recreate swap files";
     /// A part of the finish.
     RewriteNames = "rewrite_names", "Rewrite other names of file systems";
+    /// A part of the finish.
+    LvmFiles = "lvm_files", "Rewrite LVM's files";
     /// A part of the finish.
     GrubDisk = "grub_disk", "Name the disk that GRUB is installed on";
     /// A part of the finish.
@@ -199,6 +203,7 @@ impl fmt::Display for Doing {
             Step::Join => write!(f, "{step} {what}"),
             Step::WriteTable => write!(f, "{step} of {what}"),
             Step::MakeFileSystem => write!(f, "Make {what}"),
+            Step::MakeVolumeGroup => write!(f, "Make the volume group {what}"),
             _ => write!(f, "{step}: {what}"),
         }
     }

@@ -81,7 +81,7 @@ fn check_run(join: &JoinKey) {
     assert!(heard.contains("2.0 GB"), "{heard}");
     let plan = good.join().unwrap().unwrap();
     assert_eq!(plan.disks[0].serial, "SERIAL-1", "the disk that was shown");
-    assert_eq!(plan.plan.disks[0].file_systems[0].mount_point.as_deref(), Some("/"));
+    assert_eq!(plan.plan.storage.file_systems().next().unwrap().mount_point.as_deref(), Some("/"));
     let output = kactl.join().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let told = json(&output);

@@ -39,7 +39,7 @@ use boot::{initrd, loader};
 pub use chroot::inside;
 use chroot::{Chroot, DeviceLinks};
 use config::names::Names;
-use config::{debconf, fstab, hostname, identity, modprobe, network, references, strangers, swap_files};
+use config::{debconf, fstab, hostname, identity, lvm, modprobe, network, references, strangers, swap_files};
 pub use error::{Cause, FinishError};
 pub use esp::HeldBack;
 use ka_host::hardware::{self, CardModules, SlottedCard};
@@ -117,9 +117,10 @@ pub fn names_of_raw(raw: &RawPartition) -> MadeFileSystem {
             label: golden.as_ref().and_then(|golden| golden.label.clone()),
             golden,
             // It is not mounted or created here, so its type does not matter.
-            ..FileSystemPlan::new(raw.plan.partition, FileSystemKind::Ext4)
+            ..FileSystemPlan::new(FileSystemKind::Ext4)
         },
         device: raw.device.clone(),
+        on: raw.on.clone(),
         partuuid: raw.partuuid.clone(),
     }
 }
@@ -155,6 +156,7 @@ pub fn finish(copied: &Copied<'_>) -> Result<LastWrites, FinishError> {
         })?;
         named(Step::SwapFiles, || swap_files::renew(top))?;
         named(Step::RewriteNames, || references::write(top, &names))?;
+        named(Step::LvmFiles, || lvm::write(top, &names))?;
         named(Step::GrubDisk, || debconf::write(top, &names, disk, &disks))?;
         named(Step::ShowCommandLine, || {
             chroot::show_command_line(top, &references::command_line(top, &names)?)
@@ -258,14 +260,16 @@ fn sync(root: &Path, made: &[MadeFileSystem], disk: &Path) -> Result<(), Cause> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::MadeOn;
     use ka::plan::{GoldenNames, RawPlan};
 
     #[test]
     fn what_is_copied_byte_by_byte_has_the_golden_label() {
         let golden = GoldenNames { label: Some("scratch".to_owned()), ..GoldenNames::default() };
         let raw = RawPartition {
-            plan: RawPlan { partition: 3, name: "sda3".to_owned(), size: 1, golden: Some(golden) },
+            plan: RawPlan { name: "sda3".to_owned(), size: 1, golden: Some(golden) },
             device: "/dev/vda3".into(),
+            on: MadeOn::Partition(3),
             partuuid: "cafe0000-03".to_owned(),
             size: 1,
             file: File::open("/dev/null").unwrap(),

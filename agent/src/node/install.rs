@@ -23,7 +23,7 @@ use crate::init::Outcome;
 use crate::kexec;
 use crate::notes;
 use crate::receive::{SinkError, unpack_into};
-use crate::session::{JoinError, Session, SessionOver};
+use crate::session::{JoinError, NoPlan, Session, SessionOver};
 use crate::step::{self, step};
 use crate::unpack::{self, Options, Sealed, UnpackError};
 use ka_host::hardware;
@@ -52,7 +52,16 @@ pub(super) fn install(node: &Node, inventory: Inventory) -> Result<Outcome, Stri
     let steps = Arc::clone(&outbox);
     step::watch(move |doing| steps.step(doing));
 
-    let mut plan = step(Step::WaitForPlan, || session.wait_for_plan()).map_err(|e| e.to_string())?;
+    let mut plan = step(Step::WaitForPlan, || session.wait_for_plan()).map_err(|e| {
+        if let NoPlan::Unknown(error) = &e {
+            // The controller and its operator must know why this node goes no further.
+            let reason = error.to_string();
+            session.fail(Failure::own(Step::Plan, FailureKind::Unfit { reason }));
+            outbox.hand_over_log();
+            session.leave().unwrap_or_else(|error| log::warn!("{error}"));
+        }
+        e.to_string()
+    })?;
     let outcome = loop {
         let Err(failure) = carry_out(node, &session, &plan) else { break Ok(()) };
         log::error!("{} failed: {}", failure.step, failure.kind);
@@ -107,14 +116,14 @@ fn carry_out(node: &Node, session: &Session, confirmed: &ConfirmedPlan) -> Resul
     if let Some(reason) = ka::boot::refusal(plan, hardware::firmware()) {
         return Err(Failure::own(Step::Plan, FailureKind::Unfit { reason }));
     }
-    let disks = confirmed.disks().ok_or_else(|| {
+    let storage = confirmed.storage().ok_or_else(|| {
         let reason = "the controller confirmed another number of disks than it plans; nothing was written";
         Failure::own(Step::Plan, FailureKind::Unfit { reason: reason.to_owned() })
     })?;
     // What an earlier attempt noted is no matter of this one.
     drop(notes::take());
     let mut prepared =
-        disk::prepare(&disks, Path::new(ROOT)).map_err(|e| Failure::own(Step::PrepareDisks, e.kind()))?;
+        disk::prepare(&storage, Path::new(ROOT)).map_err(|e| Failure::own(Step::PrepareDisks, e.kind()))?;
     match fill(node, session, plan, &mut prepared) {
         Ok(()) => Ok(()),
         Err(failure) => {
@@ -133,7 +142,8 @@ fn fill(node: &Node, session: &Session, plan: &Plan, prepared: &mut Prepared) ->
     let mut noted = prepared.noted.clone();
     noted.merge(&received);
     let machine = machine(node);
-    let raw: Vec<_> = prepared.raw.iter().map(finish::names_of_raw).collect();
+    let raw = prepared.raw.iter().map(finish::names_of_raw);
+    let raw: Vec<_> = raw.chain(prepared.members.iter().cloned()).collect();
     let copied = Copied {
         root: &prepared.root,
         plan,

@@ -17,7 +17,7 @@ use std::time::Duration;
 use ka::failure::Failure;
 use ka::keys::{JoinKey, KeyPair};
 use ka::notes::Tally;
-use ka::plan::ConfirmedPlan;
+use ka::plan::{ConfirmedPlan, UnknownPlan, VersionedPlan};
 use ka::proof::Forged;
 use ka::seal::{StreamId, Total};
 use ka::wire::control::{Hello, Ticket, ToController};
@@ -31,7 +31,7 @@ use ka_net::relay::StreamReader;
 /// What the controller wants next.
 pub enum Event {
     /// Prepare after this plan.
-    Plan(Box<ConfirmedPlan>),
+    Plan(VersionedPlan),
     /// Receive this stream.
     Stream(StreamId, Box<StreamReader>),
     /// Everybody is served; the node may go.
@@ -44,6 +44,17 @@ pub enum Event {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct SessionOver(pub String);
+
+/// Why there is no plan to carry out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoPlan {
+    /// The session ended first.
+    #[error(transparent)]
+    Over(#[from] SessionOver),
+    /// The controller's plans are of another version.
+    #[error(transparent)]
+    Unknown(#[from] UnknownPlan),
+}
 
 /// An open session.
 pub struct Session {
@@ -150,14 +161,15 @@ impl Session {
     /// Waits for the plan.
     ///
     /// # Errors
-    /// [`SessionOver`].
-    pub fn wait_for_plan(&self) -> Result<Box<ConfirmedPlan>, SessionOver> {
+    /// [`NoPlan`].
+    pub fn wait_for_plan(&self) -> Result<Box<ConfirmedPlan>, NoPlan> {
+        let over = |reason: &str| NoPlan::Over(SessionOver(reason.to_owned()));
         match self.events.recv() {
-            Ok(Event::Plan(plan)) => Ok(plan),
-            Ok(Event::Stream(..)) => Err(SessionOver("the controller sent a stream without a plan".into())),
-            Ok(Event::Bye) => Err(SessionOver("the controller has no work for this node".into())),
-            Ok(Event::Over(reason)) => Err(SessionOver(reason)),
-            Err(_) => Err(SessionOver("the session's thread has ended".into())),
+            Ok(Event::Plan(plan)) => Ok(plan.open()?),
+            Ok(Event::Stream(..)) => Err(over("the controller sent a stream without a plan")),
+            Ok(Event::Bye) => Err(over("the controller has no work for this node")),
+            Ok(Event::Over(reason)) => Err(over(&reason)),
+            Err(_) => Err(over("the session's thread has ended")),
         }
     }
 

@@ -59,6 +59,7 @@ fn golden<'a>(args: &'a RunArgs, config: &'a Config) -> plan::Request<'a> {
         boot_code: &args.disks.boot_code,
         scale: args.scale,
         keep_uuids: args.keep_uuids,
+        sizes: &args.lv,
         stage2: Some(config.directories.stage2()),
         boot: args.boot.plan(),
         after: args.boot.after,

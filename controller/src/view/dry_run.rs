@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use ka::plan::report::{DiskReport, Report};
+use ka::plan::report::{DiskReport, NewGroup, Report};
 use ka::shown::{self, Page};
 use serde::Serialize;
 
@@ -51,6 +51,8 @@ struct Node<'a> {
     reason: Option<String>,
     /// What is on each disk now, and what would become of it.
     disks: &'a [DiskReport],
+    /// The volume groups that would be made.
+    groups: &'a [NewGroup],
 }
 
 /// Prints the same as one JSON object on one line.
@@ -66,6 +68,7 @@ pub fn print_json(out: &mut dyn Write, run: &str, machines: &[(Arrival, Report)]
         ok: report.is_accepted(),
         reason: refusal(report),
         disks: &report.disks,
+        groups: &report.groups,
     });
     let all = DryRun { run, dry_run: true, ok, nodes: nodes.collect() };
     writeln!(out, "{}", shown::json(&serde_json::to_string(&all)?))

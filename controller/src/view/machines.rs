@@ -138,7 +138,8 @@ mod tests {
     fn described(disks: Vec<Disk>) -> String {
         let desc = ka::disk::description::Description::parse("linux fill\n", "desc").unwrap();
         let plan = ka::plan::DiskPlan::new("sda".into(), desc);
-        let report = Report::new(&[plan], &disks);
+        let storage = ka::plan::Storage { disks: vec![plan], ..ka::plan::Storage::default() };
+        let report = Report::new(&storage, &disks);
         describe(&arrival(disks), &report, Code::Shown)
     }
 

@@ -145,15 +145,13 @@ fn plan(request: &Request<'_>, checked: &Checked) -> anyhow::Result<Golden> {
 /// The plan with which the run began. The golden node's files are read again as they are now, and may have changed; the
 /// disks that they are laid out on may not.
 fn as_begun(begun: &Target, now: &Target) -> anyhow::Result<Target> {
-    let shape = |target: &Target| -> Vec<_> {
-        let disks = target.plan.disks.iter();
-        disks
-            .map(|disk| {
-                let file_systems = disk.file_systems.iter().map(|system| (system.partition, system.kind));
-                let raw: Vec<_> = disk.raw.iter().map(|raw| raw.partition).collect();
-                (disk.disk.clone(), disk.desc.clone(), file_systems.collect::<Vec<_>>(), raw)
-            })
-            .collect()
+    let shape = |target: &Target| {
+        let storage = &target.plan.storage;
+        let disks: Vec<_> = storage.disks.iter().map(|plan| (plan.disk.clone(), plan.desc.clone())).collect();
+        let volumes = storage.volumes.iter().map(|volume| {
+            (volume.backing.clone(), volume.file_system().map(|fs| fs.kind), volume.raw().is_some())
+        });
+        (disks, volumes.collect::<Vec<_>>(), storage.groups.clone())
     };
     ensure!(
         shape(begun) == shape(now),
@@ -221,7 +219,7 @@ impl<'a> Run<'a> {
         let (home, journal, resume) = Memory::split(memory);
         let system = SessionSetup {
             spec,
-            source: Arc::clone(&golden.source) as Arc<dyn Source>,
+            source: request.stream.tuned(Arc::clone(&golden.source) as Arc<dyn Source>),
             log: logs.clone(),
             booted: booted.clone(),
             journal,

@@ -79,13 +79,15 @@ fn confirm(session: &mut Session, shown: &[Disk]) {
 
 fn plans(session: &mut Session) -> Vec<ConfirmedPlan> {
     let messages = session.take_outbox().into_iter();
-    messages.filter_map(|(_, m)| if let ToAgent::Plan(plan) = m { Some(*plan) } else { None }).collect()
+    messages
+        .filter_map(|(_, m)| if let ToAgent::Plan(plan) = m { Some(*plan.open().unwrap()) } else { None })
+        .collect()
 }
 
 fn one_plan(session: &mut Session) -> (String, String) {
     let plans = plans(session);
     let [ConfirmedPlan { plan, disks }] = plans.as_slice() else { panic!("{plans:?}") };
-    let DiskChoice::Name { name, .. } = &plan.disks[0].disk else { panic!("{plan:?}") };
+    let DiskChoice::Name { name, .. } = &plan.storage.disks[0].disk else { panic!("{plan:?}") };
     (name.clone(), disks[0].serial.clone())
 }
 
@@ -279,7 +281,7 @@ fn a_node_that_hangs_before_its_first_step_of_the_end_is_said_to_finish() {
     let mut session = released();
     session.on_message(NodeId(1), ToController::Step(Step::ReceiveSystem.into()));
     let stream = session.of(1).stream().unwrap();
-    let total = crate::seal::Total { length: 1, sha256: [0; 32] };
+    let total = crate::seal::Total { length: 1, hash: [0; 32], sha256: None };
     session.book.totals.push((stream, total));
     session.on_message(NodeId(1), ToController::Complete { stream, total });
     for _ in 0..61 {

@@ -221,7 +221,7 @@ impl Session {
         if let Some((boots, mac)) = plans.first_boots.as_ref().zip(mac) {
             self.effects.push(Effect::AwaitBoot { mac, token: boots.token(mac) });
         }
-        self.tell(id, ToAgent::Plan(Box::new(plan)));
+        self.tell(id, ToAgent::Plan(plan.into()));
     }
 
     /// Names those of the nodes that have no name yet, in the chain's order.

@@ -22,7 +22,7 @@ impl Target {
     /// What would become of the disks of a machine.
     #[must_use]
     pub fn report(&self, machine: &Inventory) -> Report {
-        let mut report = Report::new(&self.plan.disks, &machine.disks);
+        let mut report = Report::new(&self.plan.storage, &machine.disks);
         let names = report.disks.iter().filter_map(|d| d.disk.as_ref().map(|disk| &disk.name));
         let left_out = names.into_iter().find(|name| self.left_out.contains(name));
         let left_out =
@@ -45,7 +45,7 @@ impl Target {
     /// The disks as a person named them.
     #[must_use]
     pub fn names(&self) -> String {
-        self.plan.disks.iter().map(|plan| plan.disk.to_string()).collect::<Vec<_>>().join(" and ")
+        self.plan.storage.disks.iter().map(|plan| plan.disk.to_string()).collect::<Vec<_>>().join(" and ")
     }
 }
 

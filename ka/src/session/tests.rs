@@ -357,7 +357,7 @@ fn nodes_are_let_go_one_after_the_other() {
 /// Who is sent a plan with which name.
 fn named(session: &mut Session) -> Vec<(ConnectionId, String)> {
     let plans = session.take_outbox().into_iter().filter_map(|(to, message)| match message {
-        ToAgent::Plan(plan) => Some((to, plan.plan.finish.name?.hostname)),
+        ToAgent::Plan(plan) => Some((to, plan.open().unwrap().plan.finish.name?.hostname)),
         _ => None,
     });
     plans.collect()
@@ -366,7 +366,7 @@ fn named(session: &mut Session) -> Vec<(ConnectionId, String)> {
 pub(super) fn target(disks: Vec<crate::plan::DiskPlan>) -> Target {
     let plan = crate::plan::Plan {
         run: "kainstall".into(),
-        disks,
+        storage: crate::plan::Storage { disks, ..crate::plan::Storage::default() },
         boot: crate::plan::BootPlan::new(crate::plan::Loader::None, crate::inventory::Firmware::Bios),
         finish: crate::plan::FinishPlan::default(),
         after: crate::plan::After::Reboot,
@@ -560,9 +560,9 @@ fn only_a_new_step_counts_and_all_of_them_have_an_end() {
 
 #[test]
 fn a_copy_of_something_else_is_no_success_however_late_it_is_told() {
-    let (stream, sent) = (StreamId([7; 16]), Total { length: 4608, sha256: [1; 32] });
+    let (stream, sent) = (StreamId([7; 16]), Total { length: 4608, hash: [1; 32], sha256: None });
     for (told, whole) in
-        [(sent, true), (Total { length: 10_240, ..sent }, false), (Total { sha256: [2; 32], ..sent }, false)]
+        [(sent, true), (Total { length: 10_240, ..sent }, false), (Total { hash: [2; 32], ..sent }, false)]
     {
         // The chain is released, and the stream is over: nodes tell then, when they have unpacked all.
         let mut session = after_the_first_stream(1, &[]);

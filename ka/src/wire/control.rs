@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::inventory::Inventory;
 use crate::keys::Key;
 use crate::notes::Tally;
-use crate::plan::ConfirmedPlan;
+use crate::plan::VersionedPlan;
 use crate::proof::{Forged, Proof};
 use crate::seal::{StreamId, StreamKey, Total};
 use crate::step::Doing;
@@ -139,7 +139,7 @@ pub enum ToAgent {
         port: u16,
     },
     /// What is to be done before the stream, and with which disks.
-    Plan(Box<ConfirmedPlan>),
+    Plan(VersionedPlan),
     /// A stream is about to start, and you are in its chain.
     Stream(Box<StreamStart>),
     /// Your place in the chain.

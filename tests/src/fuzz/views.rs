@@ -9,7 +9,7 @@ use ka::disk::description::Description;
 use ka::failure::{Failure, FailureKind};
 use ka::inventory::{Card, Content, Disk, Duplex, Firmware, Inventory};
 use ka::notes::{NoteKind, Tally};
-use ka::plan::{After, BootPlan, DiskPlan, FinishPlan, Loader, Plan};
+use ka::plan::{After, BootPlan, DiskPlan, FinishPlan, Loader, Plan, Storage};
 use ka::session::{Arrival, Target};
 use ka::shown::{self, is_hostile};
 use ka::step::Step;
@@ -37,7 +37,7 @@ static TARGET: LazyLock<Target> = LazyLock::new(|| {
     let desc = Description::parse("linux fill\n", "desc").expect("a description");
     let plan = Plan {
         run: "r".into(),
-        disks: vec![DiskPlan::new("sda".into(), desc)],
+        storage: Storage { disks: vec![DiskPlan::new("sda".into(), desc)], ..Storage::default() },
         boot: BootPlan::new(Loader::Grub, Firmware::Bios),
         finish: FinishPlan::default(),
         after: After::Reboot,

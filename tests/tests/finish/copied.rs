@@ -5,8 +5,10 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use ka::inventory::Firmware;
-use ka::plan::{After, BootPlan, FileSystemKind, FileSystemPlan, FinishPlan, GoldenNames, Loader, Plan};
-use ka_agent::disk::{BootCode, MadeFileSystem};
+use ka::plan::{
+    After, BootPlan, FileSystemKind, FileSystemPlan, FinishPlan, GoldenNames, Loader, Plan, Storage,
+};
+use ka_agent::disk::{BootCode, MadeFileSystem, MadeOn};
 use ka_agent::finish::{self, FinishError, LastWrites, Machine};
 use ka_tests::loop_device::{Loop, MIB};
 use tempfile::TempDir;
@@ -136,9 +138,10 @@ impl Copied {
                     devices: vec!["/dev/sda1".to_owned()],
                     kind: None,
                 }),
-                ..FileSystemPlan::new(1, FileSystemKind::Ext4)
+                ..FileSystemPlan::new(FileSystemKind::Ext4)
             },
             device: self.disk.node().into(),
+            on: MadeOn::Partition(1),
             uuid: NEW.to_owned(),
             partuuid: "bbbbbbbb-01".to_owned(),
         });
@@ -157,9 +160,10 @@ impl Copied {
         MadeFileSystem {
             plan: FileSystemPlan {
                 mount_point: Some("/boot/efi".to_owned()),
-                ..FileSystemPlan::new(2, FileSystemKind::Vfat)
+                ..FileSystemPlan::new(FileSystemKind::Vfat)
             },
             device: self.disk.node().into(),
+            on: MadeOn::Partition(2),
             uuid: "ABCD-1234".to_owned(),
             partuuid: "bbbbbbbb-02".to_owned(),
         }
@@ -173,7 +177,7 @@ impl Copied {
 pub(super) fn plan(loader: Loader) -> Plan {
     Plan {
         run: "r1".to_owned(),
-        disks: Vec::new(),
+        storage: Storage::default(),
         boot: BootPlan::new(loader, Firmware::Bios),
         finish: FinishPlan::default(),
         after: After::Reboot,
