@@ -47,6 +47,8 @@ pub struct Book {
     /// The rounds that have begun, and how many more there may be than was asked for: one for each takeover.
     pub(super) round: u32,
     pub(super) takeovers: u32,
+    /// A round was begun again because most of its nodes were deceived: the first time it costs none.
+    pub(super) restarted: bool,
     /// The nodes of this round.
     pub(super) chosen: Vec<NodeId>,
     /// The machines with which a [`super::Gate::Named`] begins, and all that it lets in later.
@@ -166,6 +168,7 @@ impl Book {
                 (self.transfer, self.notes) = (*transfer, notes.clone());
                 self.stage = Stage::Leaving;
             }
+            Event::Restarted { .. } => self.restarted = true,
             Event::GivenUp { ending } => {
                 self.given_up = Some(ending.clone());
                 self.stage = Stage::Leaving;

@@ -135,6 +135,11 @@ pub enum Event {
         /// What the golden node noted while it read.
         notes: Tally,
     },
+    /// A round begins again, because most of its nodes have received forged data.
+    Restarted {
+        /// The stream that they received.
+        stream: StreamId,
+    },
     /// The session is given up, with this end once the nodes have left.
     GivenUp {
         /// The end.
@@ -306,6 +311,7 @@ impl Event {
             | Self::Streaming { .. }
             | Self::Read { .. }
             | Self::Released { .. }
+            | Self::Restarted { .. }
             | Self::GivenUp { .. }
             | Self::Complete { .. }
             | Self::Failed { .. }

@@ -100,8 +100,6 @@ pub struct Session {
     released_at: Option<Duration>,
     /// When a node that is done was let go last.
     let_go_at: Option<Duration>,
-    /// A round was begun again because most of its nodes were deceived.
-    restarted: bool,
     effects: Vec<Effect>,
 }
 
@@ -123,7 +121,6 @@ impl Session {
             last_join: now,
             released_at: None,
             let_go_at: None,
-            restarted: false,
             effects: Vec::new(),
         }
     }
@@ -218,7 +215,8 @@ impl Session {
         let lasting = matches!(self.spec.gate, Gate::Lasting(_));
         let open = self.book.given_up.is_none() && !matches!(self.book.stage, Stage::Over(_));
         // What a process that ended has cost is no fault of the nodes.
-        !lasting && open && self.book.round < self.spec.rounds + self.book.takeovers
+        let more = self.book.takeovers + u32::from(self.book.restarted);
+        !lasting && open && self.book.round < self.spec.rounds.saturating_add(more)
     }
 
     /// The stream that runs.

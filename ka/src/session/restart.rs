@@ -8,7 +8,7 @@
 //! by forging, and not by words. The first time it costs none of the rounds that the run may hold.
 
 use super::Session;
-use super::event::Judge;
+use super::event::{Event, Judge};
 use super::input::Effect;
 use super::live::Known;
 use crate::failure::{Failure, FailureKind};
@@ -39,6 +39,7 @@ impl Session {
     }
 
     fn give_up_round(&mut self, stream: StreamId) {
+        self.record(Event::Restarted { stream });
         if let Some(running) = self.stream.take() {
             self.effects.push(Effect::GiveUpStream);
             self.account(&running);
@@ -57,9 +58,6 @@ impl Session {
                 self.fail(id, Failure::transient(Step::Chain, kind).with(stream), judge);
             }
             self.tell(id, ToAgent::Abort { stream, reason: reason.to_owned() });
-        }
-        if !std::mem::replace(&mut self.restarted, true) {
-            self.spec.rounds = self.spec.rounds.saturating_add(1);
         }
     }
 }
