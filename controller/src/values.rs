@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use ka::wire::session_names;
 
+use crate::stream::produce::Choice;
+
 /// A run's or a session's name: it becomes a file's name and a word of a kernel command line.
 ///
 /// # Errors
@@ -17,6 +19,19 @@ pub fn name(text: &str) -> Result<String, String> {
         "a name is 1 to {} letters, digits and '-', '_', '.', and begins with none of '-' and '.'",
         session_names::MAX_LENGTH
     ))
+}
+
+/// A level of compression.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn level(text: &str) -> Result<Choice, String> {
+    match (text, text.parse()) {
+        ("auto", _) => Ok(Choice::Auto),
+        ("none", _) => Ok(Choice::Fixed(0)),
+        (_, Ok(level)) if (-7..=9).contains(&level) && level != 0 => Ok(Choice::Fixed(level)),
+        _ => Err("a level is auto, none, -7 to -1, or 1 to 9".into()),
+    }
 }
 
 /// A disk by its kernel name, with or without `/dev/`.

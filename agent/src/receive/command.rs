@@ -129,8 +129,9 @@ mod tests {
     fn batch(length: usize, last: bool) -> Plain {
         let mut bytes = Vec::new();
         Chunk { kind: Kind::Plain, plain_length: length, bytes: vec![7; length] }.append_to(&mut bytes);
-        let total = last.then_some(Total { length: length as u64, sha256: [0; 32] });
-        Plain { end: Offset(bytes.len() as u64), bytes, total, from: None }
+        let total = Total { length: length as u64, hash: [0; 32], sha256: None };
+        let end = Offset(bytes.len() as u64);
+        Plain { end, bytes: bytes.into(), total: last.then_some(total), from: None }
     }
 
     fn until(done: impl Fn() -> bool) {

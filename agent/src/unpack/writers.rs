@@ -244,6 +244,9 @@ fn write_all(queue: &Mutex<Receiver<Batch>>, spare: &Sender<Batch>, outcome: &Ou
             }
             let data = batch.bytes.get(piece.range).unwrap_or_default();
             let written = write(&piece.file, data, piece.offset);
+            if written.is_ok() {
+                piece.file.sync.begin(&piece.file.fd, piece.offset, data.len());
+            }
             if written.is_ok() && piece.file.sampled {
                 done.sample.offer(piece.offset, data, || piece.file.again());
             }

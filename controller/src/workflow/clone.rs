@@ -219,7 +219,7 @@ impl<'a> Run<'a> {
         let (home, journal, resume) = Memory::split(memory);
         let system = SessionSetup {
             spec,
-            source: Arc::clone(&golden.source) as Arc<dyn Source>,
+            source: request.stream.tuned(Arc::clone(&golden.source) as Arc<dyn Source>),
             log: logs.clone(),
             booted: booted.clone(),
             journal,

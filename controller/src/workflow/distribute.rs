@@ -64,7 +64,8 @@ fn listen(request: &Request, config: &Config) -> anyhow::Result<Hub> {
         Err(error) => return Err(error),
     };
     let (home, journal, resume) = Memory::split(memory);
-    let setup = SessionSetup { spec, source: Arc::clone(source), log: None, booted: None, journal, resume };
+    let source = stream.tuned(Arc::clone(source));
+    let setup = SessionSetup { spec, source, log: None, booted: None, journal, resume };
     config.directories.make_run()?;
     let hub = Hub::start(&place, keys, vec![setup])?;
     match (recorded, home) {

@@ -281,7 +281,7 @@ fn a_node_that_hangs_before_its_first_step_of_the_end_is_said_to_finish() {
     let mut session = released();
     session.on_message(NodeId(1), ToController::Step(Step::ReceiveSystem.into()));
     let stream = session.of(1).stream().unwrap();
-    let total = crate::seal::Total { length: 1, sha256: [0; 32] };
+    let total = crate::seal::Total { length: 1, hash: [0; 32], sha256: None };
     session.book.totals.push((stream, total));
     session.on_message(NodeId(1), ToController::Complete { stream, total });
     for _ in 0..61 {

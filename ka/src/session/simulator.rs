@@ -28,7 +28,7 @@ use crate::seal::{Cipher, StreamKey, Total};
 use crate::step::Step;
 use crate::wire::control::{Hello, Progress, StreamStart, Ticket, ToController};
 
-const TOTAL: Total = Total { length: 7, sha256: [0; 32] };
+const TOTAL: Total = Total { length: 7, hash: [0; 32], sha256: None };
 
 /// The golden node has read everything.
 fn proof() -> Proof {

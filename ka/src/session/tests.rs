@@ -560,9 +560,9 @@ fn only_a_new_step_counts_and_all_of_them_have_an_end() {
 
 #[test]
 fn a_copy_of_something_else_is_no_success_however_late_it_is_told() {
-    let (stream, sent) = (StreamId([7; 16]), Total { length: 4608, sha256: [1; 32] });
+    let (stream, sent) = (StreamId([7; 16]), Total { length: 4608, hash: [1; 32], sha256: None });
     for (told, whole) in
-        [(sent, true), (Total { length: 10_240, ..sent }, false), (Total { sha256: [2; 32], ..sent }, false)]
+        [(sent, true), (Total { length: 10_240, ..sent }, false), (Total { hash: [2; 32], ..sent }, false)]
     {
         // The chain is released, and the stream is over: nodes tell then, when they have unpacked all.
         let mut session = after_the_first_stream(1, &[]);

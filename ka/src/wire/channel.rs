@@ -78,6 +78,8 @@ pub struct Channel {
     /// The agent's public key, on a control connection that was answered.
     peer: Option<Key>,
     state: State,
+    /// It was dialled to get blocks.
+    is_link: bool,
     incoming: Incoming,
     outgoing: Outgoing,
     /// Pieces of a message that has not ended yet.
@@ -100,7 +102,9 @@ impl Channel {
     /// [`ChannelError::Unproven`] when the secret is unusable.
     pub fn dial_link(secret: &Key, preamble: Preamble) -> Result<Self, ChannelError> {
         let preamble = preamble.to_bytes();
-        Self::dial(noise::link_initiator(secret, &preamble)?, preamble)
+        let mut channel = Self::dial(noise::link_initiator(secret, &preamble)?, preamble)?;
+        channel.is_link = true;
+        Ok(channel)
     }
 
     /// Answers whoever has connected.
@@ -123,6 +127,7 @@ impl Channel {
             most: MAX_MESSAGE,
             peer: None,
             state,
+            is_link: false,
             incoming: Incoming::default(),
             outgoing: Outgoing::default(),
             message: Vec::new(),
@@ -183,7 +188,9 @@ impl Channel {
     /// # Errors
     /// [`ChannelError`] when it does not have the link's secret.
     pub fn accept_link(&mut self, secret: &Key) -> Result<(), ChannelError> {
-        self.accept(|prologue| noise::link_responder(secret, prologue))
+        self.accept(|prologue| noise::link_responder(secret, prologue))?;
+        self.incoming.take_blocks();
+        Ok(())
     }
 
     fn accept(
@@ -259,6 +266,9 @@ impl Channel {
                         return Err(ChannelError::OutOfTurn);
                     };
                     self.state = State::Open(Box::new(done.into_transport_mode().map_err(Unproven::from)?));
+                    if self.is_link {
+                        self.incoming.take_blocks();
+                    }
                     return Ok(Some(Received::Open));
                 }
                 (Kind::Message | Kind::Piece, State::Open(transport)) => {

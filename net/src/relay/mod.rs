@@ -26,8 +26,8 @@ use rustix::thread::gettid;
 use crate::event_loop::EventLoop;
 pub use reader::{StreamError, StreamReader};
 
-/// Blocks that may wait between the golden node's producer and the loop.
-pub const QUEUE: usize = 32;
+/// Blocks that may wait between the golden node's producer and the loop: few, so that large ones are still in a cache.
+pub const QUEUE: usize = 8;
 /// Batches that may wait between the loop and a node's writer.
 pub const BATCHES: usize = 4;
 
