@@ -219,6 +219,17 @@ def add_features(paths, golden):
 
 
 @contextlib.contextmanager
+def other_name(device):
+    """A node of another name for a loop device: GRUB's tools make no menu for a root on a whole one."""
+    node = f"/dev/ka-{os.path.basename(device)}"
+    os.mknod(node, stat.S_IFBLK | 0o600, os.stat(device).st_rdev)
+    try:
+        yield node
+    finally:
+        os.unlink(node)
+
+
+@contextlib.contextmanager
 def host_tree(paths, golden):
     """The golden tree mounted here, with the first disk's device and its partitions' nodes."""
     parts = image.partitions(paths[0])
@@ -228,7 +239,8 @@ def host_tree(paths, golden):
         nodes = stack.enter_context(image.shown_partitions(device, shown))
         for part in parts:
             if part.number >= lvm.FIRST:
-                nodes[part.number] = stack.enter_context(image.loop(paths[0], part.start, part.size))
+                volume = stack.enter_context(image.loop(paths[0], part.start, part.size))
+                nodes[part.number] = stack.enter_context(other_name(volume))
         root = None
         for index, mount in golden.mounts():
             if index:

@@ -86,7 +86,7 @@ fn volumes_keep_their_share_of_the_group() {
     let small = extents(&usual, disk_with(190)).unwrap();
     assert!(small[0] > 105 && small[0] + small[1] <= 126 && small[2] == 64, "{small:?}");
     let error = extents(&usual, disk_with(160)).unwrap_err();
-    assert!(matches!(error, FitError::Layout(_)), "the partition must have what the group needs: {error}");
+    assert!(matches!(error, FitError::GroupTooSmall { .. }), "{error}");
 }
 
 #[test]

@@ -180,3 +180,39 @@ fn what_is_not_understood_is_an_error_that_names_it() {
     let error = parse(VGS, PVS, &odd).unwrap_err().to_string();
     assert_eq!(error, "lvm lvs: expected a number for lv_size of root, found `4g`");
 }
+
+/// What lvm2 2.03.31 printed on Debian 13, of groups that were made by the commands with which a node makes them.
+#[test]
+fn what_lvm_prints_of_every_layout_is_understood() {
+    let groups = parse(include_str!("vgs.json"), include_str!("pvs.json"), include_str!("lvs.json")).unwrap();
+    let fates: Vec<(&str, Option<&str>)> = groups
+        .iter()
+        .flat_map(|group| &group.volumes)
+        .map(|volume| {
+            let layout = match &volume.fate {
+                Fate::Made { layout: GoldenLayout::Of(layout), .. } => Some(layout.name()),
+                Fate::Made { layout: GoldenLayout::ThinIn(pool), .. } => Some(pool.as_str()),
+                Fate::Skipped => None,
+                Fate::Refused(reason) => panic!("{reason}"),
+            };
+            (volume.name.as_str(), layout)
+        })
+        .collect();
+    let expected = [
+        ("fast", Some("striped")),
+        ("five", Some("raid5")),
+        ("root", Some("linear")),
+        ("safe", Some("raid1")),
+        ("snap", None),
+        ("ten", Some("raid10")),
+        ("home", Some("linear")),
+        ("root", Some("linear")),
+        ("swap", Some("linear")),
+        ("pool", Some("thin-pool")),
+        ("thinsnap", None),
+        ("thin", Some("pool")),
+    ];
+    assert_eq!(fates, expected);
+    let members: Vec<usize> = groups.iter().map(|group| group.members.len()).collect();
+    assert_eq!(members, [4, 1, 1]);
+}
