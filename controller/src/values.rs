@@ -17,7 +17,7 @@ pub fn name(text: &str) -> Result<String, String> {
     }
     Err(format!(
         "a name is 1 to {} letters, digits and '-', '_', '.', and begins with none of '-' and '.'",
-        session_names::MAX
+        session_names::MAX_LENGTH
     ))
 }
 
@@ -75,7 +75,7 @@ pub fn directory(text: &str) -> Result<PathBuf, String> {
 }
 
 /// Nobody waits for longer than a year; and sums of times stay far from overflowing.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+const MAX_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A time: seconds, or with a unit `s`, `m`, `h`.
 ///
@@ -91,7 +91,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .ok()
         .filter(|_| digits.starts_with(|c: char| c.is_ascii_digit()))
         .and_then(|n| Duration::try_from_secs_f64(n * scale).ok())
-        .filter(|time| *time <= LONGEST)
+        .filter(|time| *time <= MAX_TIME)
         .ok_or_else(|| "a time is a number of seconds, or 1.5, 500ms, 90s, 10m, 2h".into())
 }
 

@@ -9,6 +9,7 @@ use super::reach::{ReachError, reach};
 use crate::init::log::level_of;
 use crate::step::step;
 use ka::cmdline::{self, CommandLine, CommandLineError};
+use ka::step::Step;
 
 /// Drivers for USB keyboards: a person plugs one in when something has failed, and then no one scans for devices any
 /// more.
@@ -59,12 +60,12 @@ pub fn stage1<T>(
     mut connect: impl FnMut(&CommandLine, &Network) -> Result<T, String>,
 ) -> Result<(Stage1, T), BootError> {
     let text = std::fs::read_to_string("/proc/cmdline").map_err(BootError::NoCommandLine)?;
-    let command_line = step("kernel command line", || {
+    let command_line = step(Step::CommandLine, || {
         let line = cmdline::parse(&text)?;
         line.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         Ok::<_, BootError>(line)
     })?;
-    let mut modules = step("drivers", || {
+    let mut modules = step(Step::Drivers, || {
         let mut modules = Modules::open(root, &text)?;
         modules.load_for_devices(QUIET);
         for keyboard in KEYBOARDS {

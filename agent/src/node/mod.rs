@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use ka::plan::Secret;
+use ka::step::Step;
 use log::LevelFilter;
 
 use crate::init::{self, Outcome};
@@ -59,7 +60,7 @@ fn store_log() {
         log::warn!("the server for logs may want a password, which comes with the plan: there was none");
     }
     // What failed is logged with its step.
-    let _ = step("store the log", || crate::store_log::store(&server, &name, Path::new(init::log::FILE)));
+    let _ = step(Step::StoreLog, || crate::store_log::store(&server, &name, Path::new(init::log::FILE)));
 }
 
 /// An error's text with what was tried.

@@ -209,7 +209,7 @@ mod tests {
         until(|| file.with_extension("new").exists());
         *aborted.lock().unwrap() = Some("too slow".into());
         drop(to);
-        assert!(running.join().unwrap().unwrap_err().is_passing());
+        assert!(running.join().unwrap().unwrap_err().is_transient());
         let name = file.to_str().unwrap();
         until(|| {
             !fs::read_dir("/proc").unwrap().any(|process| {
@@ -237,7 +237,7 @@ mod tests {
             *aborted.lock().unwrap() = Some("too slow".into());
             drop(to);
             let error = running.join().unwrap().unwrap_err();
-            assert!(error.is_passing() && error.to_string().contains("too slow"), "{error}");
+            assert!(error.is_transient() && error.to_string().contains("too slow"), "{error}");
             assert!(!file.exists());
             std::fs::remove_file(file.with_extension("new")).unwrap();
         }

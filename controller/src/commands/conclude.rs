@@ -4,7 +4,7 @@ use anyhow::anyhow;
 use ka::plan::report::Report;
 use ka_host::terminal;
 
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{CommandResult, Exit, FatalError};
 use crate::hub::Snapshot;
 use crate::view::{dry_run, summary};
 use ka::session::{Arrival, Ending};
@@ -13,7 +13,7 @@ use ka::session::{Arrival, Ending};
 ///
 /// # Errors
 /// The source's failure. If the summary cannot be written, nodes count as failed: it did not say that they are complete.
-pub(super) fn session(end: &Snapshot, json: bool) -> Outcome {
+pub(super) fn session(end: &Snapshot, json: bool) -> CommandResult {
     let out = &mut terminal::out();
     let printed = if json {
         let served = matches!(end.ending, Some(Ending::Served) | None);
@@ -25,12 +25,12 @@ pub(super) fn session(end: &Snapshot, json: bool) -> Outcome {
         log::error!("cannot write the summary: {error}");
     }
     match &end.ending {
-        Some(Ending::SourceFailed(reason)) => Err(Failure::source(anyhow!("{reason}"))),
+        Some(Ending::SourceFailed(reason)) => Err(FatalError::source(anyhow!("{reason}"))),
         Some(Ending::Nobody) => {
-            Err(Failure { exit: Exit::NodesFailed, error: anyhow!("no node came in time") })
+            Err(FatalError { exit: Exit::NodesFailed, error: anyhow!("no node came in time") })
         }
         Some(Ending::Stopped) => {
-            Err(Failure { exit: Exit::NodesFailed, error: anyhow!("the session was stopped") })
+            Err(FatalError { exit: Exit::NodesFailed, error: anyhow!("the session was stopped") })
         }
         Some(Ending::Served) | None => {
             let complete = end.status.is_whole();
@@ -43,7 +43,7 @@ pub(super) fn session(end: &Snapshot, json: bool) -> Outcome {
 ///
 /// # Errors
 /// That of the output.
-pub(super) fn dry_run(run: &str, machines: &[(Arrival, Report)], json: bool) -> Outcome {
+pub(super) fn dry_run(run: &str, machines: &[(Arrival, Report)], json: bool) -> CommandResult {
     let out = &mut terminal::out();
     if json {
         dry_run::print_json(out, run, machines)?;

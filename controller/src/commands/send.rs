@@ -11,7 +11,7 @@ use anyhow::{Context, bail, ensure};
 use super::conclude;
 use super::options::stream::StreamArgs;
 use crate::config::Config;
-use crate::exit::Outcome;
+use crate::exit::CommandResult;
 use crate::journal::Recorded;
 use crate::stream::produce::Settings;
 use crate::stream::source::{CommandSource, FileSource, Source, TreeSource, Tuned};
@@ -67,7 +67,7 @@ pub struct SourceArgs {
 ///
 /// # Errors
 /// What stopped it, with the exit status that says so.
-pub fn run(args: &SendArgs, config: &Config, recorded: Option<Recorded>) -> Outcome {
+pub fn run(args: &SendArgs, config: &Config, recorded: Option<Recorded>) -> CommandResult {
     let source = args.source.open(args.cross)?;
     let request = Request {
         session: args.session.clone(),

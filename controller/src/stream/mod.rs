@@ -20,7 +20,7 @@ use ka::proof::Root;
 use ka::seal::{Cipher, StreamId, StreamKey, max_block};
 use ka::session::{Golden, Started, StreamNotice};
 use ka::wire::control::StreamStart;
-use ka_net::relay::{Command, Feed, Handle, Notice, Progress, QUEUE, Relay};
+use ka_net::relay::{Command, Feed, Handle, Notice, QUEUE, Relay, RelayProgress};
 use mio::Waker;
 
 use ka_net::listen::DataPlace;
@@ -66,7 +66,7 @@ impl From<io::Error> for StartError {
 pub(crate) struct Stream {
     pub(crate) id: StreamId,
     relay: Relay,
-    progress: Arc<Progress>,
+    progress: Arc<RelayProgress>,
     account: Arc<Account>,
     source: Arc<dyn Source>,
 }
@@ -76,7 +76,7 @@ struct RelayChain {
     id: StreamId,
     bell: Bell,
     relay: Handle,
-    progress: Arc<Progress>,
+    progress: Arc<RelayProgress>,
     /// The largest block.
     largest: usize,
 }

@@ -30,7 +30,7 @@ use super::select::{Permission, Selected};
 use super::streaming::Streaming;
 use super::watch;
 use crate::config::Config;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, FatalError};
 use crate::golden::cards;
 use crate::golden::hooks::{HookError, Hooks, Reading};
 use crate::golden::plan::{self, Planned};
@@ -43,7 +43,7 @@ use crate::rendezvous::discovery::Responder;
 use crate::rendezvous::lease::{Allowed, HeldLease, Lease};
 use crate::status::{NodeStatus, Phase};
 use crate::stream::source::{DirectorySource, GoldenSource, Source};
-use crate::view::progress::Progress;
+use crate::view::progress::ProgressView;
 use ask_again::AskAgain;
 use check::Checked;
 
@@ -103,7 +103,7 @@ pub enum End {
 ///
 /// # Errors
 /// What stopped it, with the exit status that says so.
-pub fn run(request: &Request<'_>, config: &Config) -> Result<End, Failure> {
+pub fn run(request: &Request<'_>, config: &Config) -> Result<End, FatalError> {
     let checked = check::run(request, &config.directories)?;
     let golden = plan(request, &checked)?;
     let mut run = Run::listen(request, config, checked, golden)?;
@@ -145,15 +145,13 @@ fn plan(request: &Request<'_>, checked: &Checked) -> anyhow::Result<Golden> {
 /// The plan with which the run began. The golden node's files are read again as they are now, and may have changed; the
 /// disks that they are laid out on may not.
 fn as_begun(begun: &Target, now: &Target) -> anyhow::Result<Target> {
-    let shape = |target: &Target| -> Vec<_> {
-        let disks = target.plan.disks.iter();
-        disks
-            .map(|disk| {
-                let file_systems = disk.file_systems.iter().map(|system| (system.partition, system.kind));
-                let raw: Vec<_> = disk.raw.iter().map(|raw| raw.partition).collect();
-                (disk.disk.clone(), disk.desc.clone(), file_systems.collect::<Vec<_>>(), raw)
-            })
-            .collect()
+    let shape = |target: &Target| {
+        let storage = &target.plan.storage;
+        let disks: Vec<_> = storage.disks.iter().map(|plan| (plan.disk.clone(), plan.desc.clone())).collect();
+        let volumes = storage.volumes.iter().map(|volume| {
+            (volume.backing.clone(), volume.file_system().map(|fs| fs.kind), volume.raw().is_some())
+        });
+        (disks, volumes.collect::<Vec<_>>(), storage.groups.clone())
     };
     ensure!(
         shape(begun) == shape(now),
@@ -166,7 +164,7 @@ fn as_begun(begun: &Target, now: &Target) -> anyhow::Result<Target> {
 /// A run that machines can join. What comes first is given up first.
 struct Run<'a> {
     request: &'a Request<'a>,
-    progress: Option<Progress>,
+    progress: Option<ProgressView>,
     /// Machines may boot into the run as long as it is held.
     lease: HeldLease,
     hub: Hub,
@@ -261,9 +259,9 @@ impl<'a> Run<'a> {
     }
 
     /// Waits for the machines.
-    fn gather(&self) -> Result<Vec<Arrival>, Failure> {
+    fn gather(&self) -> Result<Vec<Arrival>, FatalError> {
         gather::machines(self.request, &self.hub, &self.golden.target)?
-            .ok_or_else(|| Failure { exit: Exit::NodesFailed, error: anyhow!("no node came in time") })
+            .ok_or_else(|| FatalError { exit: Exit::NodesFailed, error: anyhow!("no node came in time") })
     }
 
     /// Sends the machines away with what would have become of them: they boot from their disks again.
@@ -313,11 +311,11 @@ impl<'a> Run<'a> {
 
     /// Shows the session until it is over; meanwhile machines that are done may no longer boot into it, and a person is
     /// asked about those that have booted again.
-    fn stream(&mut self) -> Result<Snapshot, Failure> {
+    fn stream(&mut self) -> Result<Snapshot, FatalError> {
         let Self { request, progress, lease, hub, golden, .. } = self;
         let name = request.golden.run;
         let mut ask_again = AskAgain::new(hub, name, &golden.target);
-        let progress = progress.insert(Progress::start(request.stream.json));
+        let progress = progress.insert(ProgressView::start(request.stream.json));
         watch::until_over(hub, name, progress, |snapshot| {
             ask_again.look(snapshot);
             narrow(lease, snapshot);
@@ -325,7 +323,7 @@ impl<'a> Run<'a> {
     }
 
     /// Undoes the reading, and waits for the nodes' first boots if that is wanted.
-    fn finish(mut self, held: Result<Snapshot, Failure>, reading: Reading) -> Result<End, Failure> {
+    fn finish(mut self, held: Result<Snapshot, FatalError>, reading: Reading) -> Result<End, FatalError> {
         if !self.golden.source.end(LAST_READ) {
             log::warn!(
                 "this machine is still being read after {} s; --after-read runs now",
@@ -445,15 +443,8 @@ fn lease(request: &Request<'_>, config: &Config, stage2: &str, port: u16) -> Lea
             config.ports.control
         );
     }
-    Lease {
-        session: stage2.to_owned(),
-        server,
-        port: other.then_some(port),
-        join: None,
-        store_log: None,
-        allowed: listed(&request.permission).map_or(Allowed::Any, Allowed::Listed),
-        done: BTreeSet::new(),
-    }
+    let allowed = listed(&request.permission).map_or(Allowed::Any, Allowed::Listed);
+    Lease { server, port: other.then_some(port), ..Lease::new(stage2, allowed) }
 }
 
 /// A directory of this run's own: the session's name and the first number that is free. Nodes' logs show the inside of

@@ -244,11 +244,23 @@ impl Channel {
             };
             match (kind, &mut self.state) {
                 (Kind::Handshake, State::Waiting) => {
-                    let preamble = Preamble::split(body)?.0;
+                    let preamble = match Preamble::split(body) {
+                        Ok((preamble, _)) => preamble,
+                        Err(error) => {
+                            self.state = State::Failed;
+                            if let PreambleError::Version(_) = error {
+                                self.outgoing.push(Kind::Handshake, &Preamble::other_version());
+                            }
+                            return Err(error.into());
+                        }
+                    };
                     self.state = State::Opening(body.to_vec());
                     return Ok(Some(Received::Opening(preamble)));
                 }
                 (Kind::Handshake, State::Dialled(handshake)) => {
+                    if let Some(version) = Preamble::refused_by(body) {
+                        return Err(PreambleError::Version(version).into());
+                    }
                     handshake.read_message(body, &mut [0; 256]).map_err(Unproven::from)?;
                     let State::Dialled(done) = std::mem::replace(&mut self.state, State::Failed) else {
                         return Err(ChannelError::OutOfTurn);
