@@ -40,14 +40,19 @@ const FIRST_PERIOD: Duration = Duration::from_millis(40);
 /// of the time.
 const AHEAD: f64 = 0.08;
 const BLOCKED: f64 = 0.3;
+/// A trial that is over after so many seconds costs little.
+const QUICK: f64 = 0.3;
 /// A level may need this share of the compressors' time: reading and hashing want the processors too.
 const ENOUGH: f64 = 0.6;
 /// With this share at the fastest level, compressing is worth a trial where nothing is compressed.
 const MOST: f64 = 0.85;
 /// For so many periods a level that was too slow is not tried again.
 const MEMORY: u32 = 100;
-/// A level that is tried must be better by this share to be kept.
+/// A lower level that is tried must be better by this share to be kept; a higher one may be worse by as much, for the
+/// data are never the same.
 const BETTER: f64 = 1.03;
+/// After a higher level was kept, and where the chain is the narrow place, trials of lower ones are rarer by this factor.
+const RARER: u32 = 4;
 /// After so many periods something is tried again, at first and at the most.
 const PATIENCE: (u32, u32) = (8, 256);
 
@@ -109,6 +114,8 @@ struct Period {
     busy: f64,
     /// The chain is the narrow place.
     narrow: bool,
+    /// What waits for it is taken soon, so that a trial is short.
+    quick: bool,
     random: bool,
 }
 
@@ -157,13 +164,15 @@ impl Level {
         if let Some(cost) = cost(self.level).filter(|_| plain > 0.0 && !random) {
             self.work = Some(worked / plain / cost);
         }
+        let waiting = since(seen.sealed, seen.taken);
         let blocked = seen.blocked.saturating_sub(then.blocked).as_secs_f64();
         Period {
             rate,
             achieved: since(seen.plain_taken, then.plain_taken) / span,
             needed: if sealed > 0.0 { rate * worked / sealed } else { 0.0 },
             busy: worked / span,
-            narrow: since(seen.sealed, seen.taken) > AHEAD * rate || blocked > BLOCKED * span,
+            narrow: waiting > AHEAD * rate || blocked > BLOCKED * span,
+            quick: waiting < QUICK * rate,
             random,
         }
     }
@@ -171,24 +180,31 @@ impl Level {
     fn judge(&mut self, period: &Period, seen: Seen) {
         self.too_slow = self.too_slow.and_then(|(level, left)| Some((level, left.checked_sub(1)?)));
         self.wait = self.wait.saturating_sub(1);
-        if let Some(trial) = self.trial.take() {
-            self.decide(trial, period);
-        } else if period.random {
-            // No level makes such data smaller, and a sample shows it where little time is left.
+        let trial = self.trial.take();
+        if period.random {
+            // No level makes such data smaller, and a sample shows it where little time is left. What comes then is new.
             self.level = self.level.min(FIRST);
+            (self.patience, self.wait) = (PATIENCE.0, 0);
+        } else if let Some(trial) = trial {
+            self.decide(trial, period);
         } else if self.level == NONE {
             self.from_nothing(period, seen);
         } else if period.busy > ENOUGH && period.needed > ENOUGH && !period.narrow {
             if self.wait == 0 {
                 self.try_less(period, seen);
             }
-        } else if period.narrow {
+        } else if period.narrow && self.wait == 0 {
             let most = self.too_slow.map_or(HIGHEST, |(level, _)| below(level));
-            self.level = self.fitting(period.needed, self.level, most.max(self.level));
+            let higher = self.fitting(period.needed, self.level, most.max(self.level));
+            if higher != self.level {
+                self.begin(higher, period, seen);
+            } else if period.quick {
+                self.try_less(period, seen);
+            }
         }
     }
 
-    /// The compressors are busy, and the chain takes all that they make. The candidates take turns: nothing, a level that
+    /// A lower level may be better: the compressors are busy, or they take from the nodes what these need. The candidates take turns: nothing, a level that
     /// leaves time, and the next lower one.
     fn try_less(&mut self, period: &Period, seen: Seen) {
         let candidates = [NONE, self.fitting(period.needed, FASTEST, self.level), below(self.level)];
@@ -217,15 +233,21 @@ impl Level {
 
     /// A level was tried, and this is what the chain has achieved with it.
     fn decide(&mut self, trial: Trial, period: &Period) {
-        if period.achieved > BETTER * trial.achieved {
-            if trial.before != NONE {
+        let higher = trial.before != NONE && self.level > trial.before;
+        let wanted = if higher { trial.achieved / BETTER } else { BETTER * trial.achieved };
+        let rarer = if period.narrow { RARER } else { 1 };
+        if period.achieved > wanted {
+            if trial.before > self.level && trial.before != NONE {
                 self.too_slow = Some((trial.before, MEMORY));
             }
-            (self.patience, self.wait) = (PATIENCE.0, 1);
+            (self.patience, self.wait) = (PATIENCE.0, if higher { RARER * PATIENCE.0 } else { 1 });
         } else {
+            if higher {
+                self.too_slow = Some((self.level, MEMORY));
+            }
             self.level = trial.before;
             self.patience = (2 * self.patience).min(PATIENCE.1);
-            self.wait = self.patience;
+            self.wait = rarer * self.patience;
         }
     }
 
