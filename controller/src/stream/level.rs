@@ -188,7 +188,7 @@ impl Level {
         } else if let Some(trial) = trial {
             self.decide(trial, period);
         } else if self.level == NONE {
-            self.from_nothing(period, seen);
+            self.after_no_data(period, seen);
         } else if period.busy > ENOUGH && period.needed > ENOUGH && !period.narrow {
             if self.wait == 0 {
                 self.try_less(period, seen);
@@ -216,7 +216,7 @@ impl Level {
     }
 
     /// Nothing is compressed: whether there is time for it now.
-    fn from_nothing(&mut self, period: &Period, seen: Seen) {
+    fn after_no_data(&mut self, period: &Period, seen: Seen) {
         let Some(work) = self.work.filter(|_| period.narrow && self.wait == 0) else { return };
         let needed = period.rate * work;
         let fastest = LEVELS[0].1;

@@ -32,7 +32,7 @@ pub(super) fn check(stage2: &Path, plan: &Plan) -> Result<(), PlanError> {
             FileSystemKind::Btrfs => (&["mkfs.btrfs", "btrfs"], "btrfs-progs"),
             FileSystemKind::Vfat => (&["mkfs.vfat"], "dosfstools"),
         };
-        if let Some(program) = programs.iter().find(|program| !is_there(*program)) {
+        if let Some(program) = programs.iter().find(|program| !is_there(program)) {
             let device = fs.golden.as_ref().and_then(|golden| golden.devices.first());
             return Err(PlanError::Tool {
                 golden: device.cloned().unwrap_or_else(|| volume.name(&plan.storage).to_string()),
