@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ka::wire::session_names;
 
-use crate::stream::produce::Choice;
+use crate::stream::settings::Choice;
 
 /// A run's or a session's name: it becomes a file's name and a word of a kernel command line.
 ///

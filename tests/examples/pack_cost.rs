@@ -11,7 +11,8 @@ use std::thread;
 
 use ka::seal::{Cipher, StreamKey};
 use ka_net::relay::QUEUE;
-use kactl::stream::produce::{Account, Settings, produce};
+use kactl::stream::produce::{Account, produce};
+use kactl::stream::settings::Settings;
 use kactl::stream::source::DirectorySource;
 
 fn main() -> Result<(), Box<dyn Error + Send + Sync>> {

@@ -19,7 +19,8 @@ use ka::proof::{Proof, Root};
 use ka::seal::{Cipher, StreamKey};
 use ka::wire::control::ToAgent;
 use ka_net::relay::{BATCHES, Command, Feed, Handle, QUEUE, Relay, StreamReader};
-use kactl::stream::produce::{Account, Chain, Settings, produce};
+use kactl::stream::produce::{Account, Chain, produce};
+use kactl::stream::settings::Settings;
 use kactl::stream::source::{Source, SourceError};
 use rustix::time::{ClockId, clock_gettime};
 

@@ -154,7 +154,7 @@ fn golden(key: &StreamKey, listener: TcpListener, file: &Path, to_test: Sender<E
             &key,
             &blocks,
             &wake,
-            (&produce::Account::default(), produce::Settings::default()),
+            (&produce::Account::default(), kactl::stream::settings::Settings::default()),
         )
         .unwrap();
     });

@@ -13,7 +13,7 @@ use super::options::stream::StreamArgs;
 use crate::config::Config;
 use crate::exit::CommandResult;
 use crate::journal::Recorded;
-use crate::stream::produce::Settings;
+use crate::stream::settings::Settings;
 use crate::stream::source::{CommandSource, FileSource, Source, TreeSource, Tuned};
 use crate::values;
 use crate::workflow::distribute::{self, Request};

@@ -5,6 +5,7 @@ mod compress;
 mod content;
 mod level;
 pub mod produce;
+pub mod settings;
 pub mod source;
 
 use std::net::{IpAddr, SocketAddr};

@@ -22,31 +22,13 @@ use crate::stream::block_size::BlockSize;
 use crate::stream::compress::{Effort, Job, Plain, Stored, compress_all};
 use crate::stream::content::Content;
 use crate::stream::level::{self, Level, Seen};
+use crate::stream::settings::{Choice, Settings};
 use crate::stream::source::{Source, SourceError};
 
 /// Chunks that may be on their way for each worker.
 const AHEAD: usize = 2;
 /// A chunk where the last one was not compressed: small enough to stay in a processor's cache until it is sealed.
 const RAW_CHUNK: usize = 512 * 1024;
-
-/// How a stream is made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Settings {
-    /// The level of compression.
-    pub level: Choice,
-    /// The plain stream's SHA-256 is computed, for receivers that compare it.
-    pub check_sum: bool,
-}
-
-/// Who chooses the level of compression.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Choice {
-    /// It follows what the chain takes.
-    #[default]
-    Auto,
-    /// It is always this one of zstd's; 0 does not compress at all.
-    Fixed(i32),
-}
 
 /// Why a stream could not be produced.
 #[derive(Debug, thiserror::Error)]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use ka::archive::Output;
 use ka::notes::{NoteKind, Tally};
 
-use super::produce::Settings;
+use super::settings::Settings;
 use crate::golden::chosen::{Chosen, RawSource};
 use crate::golden::pack;
 use crate::golden::tree::{self, TreeError};

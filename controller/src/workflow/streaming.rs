@@ -8,7 +8,7 @@ use ka::session::order::Order;
 use ka::session::{Gate, SessionSpec};
 use ka_net::listen::Listen;
 
-use crate::stream::produce::{Choice, Settings};
+use crate::stream::settings::{Choice, Settings};
 use crate::stream::source::{Source, Tuned};
 
 /// How a stream is held.

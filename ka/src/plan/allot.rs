@@ -1,8 +1,9 @@
 //! How the extents of a volume group are dealt out to its logical volumes.
 
-use super::fit::{FitError, check_mount_point, check_size, least_of};
+use super::check::{FitError, check_mount_point, check_size};
 use super::group::{GroupId, LogicalLayout, LogicalSize, LogicalVolume, VolumeGroup};
-use super::{Backing, Storage, Volume, VolumeId, VolumeName};
+use super::room;
+use super::{Backing, Storage, Volume, VolumeContent, VolumeId, VolumeName};
 use crate::disk::layout::Layout;
 use crate::disk::units::{MB, SectorSize};
 use std::collections::BTreeMap;
@@ -213,6 +214,16 @@ fn share(have: u64, free: u128, all: &[Elastic<'_>]) -> Vec<u64> {
 /// Extents for so many bytes, in equal parts for all images.
 fn whole(lv: &LogicalVolume, bytes: u64, group: &VolumeGroup) -> u64 {
     bytes.div_ceil(group.extent.max(1)).next_multiple_of(u64::from(lv.layout.data_images()))
+}
+
+/// What a volume must have for what goes onto it.
+pub(super) fn least_of(storage: &Storage, volume: &Volume, sector: SectorSize) -> u64 {
+    match &volume.content {
+        VolumeContent::FileSystem(fs) => room::size_for(fs, sector),
+        VolumeContent::Raw(raw) => raw.size,
+        VolumeContent::Member { group, .. } => least_of_member(storage, *group, sector),
+        VolumeContent::Nothing => 0,
+    }
 }
 
 /// What a volume costs that is as small as its contents allow; one of fixed size costs what it costs.

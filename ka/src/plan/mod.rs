@@ -1,6 +1,7 @@
 //! What a run asks of a node: disks, file systems, mounts, boot loader.
 
 pub mod allot;
+mod check;
 mod confirmed;
 pub mod fit;
 mod group;

@@ -11,7 +11,7 @@ use ka_net::relay::window;
 use crate::config::Config;
 use crate::lists::list::ListError;
 use crate::lists::order::OrderSource;
-use crate::stream::produce::Choice;
+use crate::stream::settings::Choice;
 use crate::values;
 use crate::workflow::streaming::Streaming;
 use ka_net::listen::Listen;

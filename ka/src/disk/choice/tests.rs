@@ -62,7 +62,7 @@ fn bad_choices_are_told() {
         ("sda:", "expected `size=`"),
         ("sda:colour=red", "found `colour=red`"),
         ("sda:serial=", "found `serial=`"),
-        ("sda:size=1,size=2", "said twice"),
+        ("sda:size=1,size=2", "given twice"),
         ("sda:size=0", "expected a size"),
         ("sda:size=12X", "found `12X`"),
         ("sda:size=1.2345678G", "expected a size"),
