@@ -6,7 +6,7 @@ use std::time::Duration;
 use ka::chain::LinkMessage;
 use ka::chain::LinkName;
 use ka::chain::{Action, Epoch, LinkId, Member, Neighbour, NodeId, Offset, Rules, Secrets, Trouble, View};
-use ka::seal::{Block, Cipher, Sealer, StreamKey};
+use ka::seal::{Block, Cipher, Sealer, StreamKey, Total};
 
 const NOW: Duration = Duration::ZERO;
 
@@ -90,4 +90,17 @@ fn a_block_that_spoils_in_memory_is_told_and_not_skipped() {
     assert_eq!(member.spoiled(), None);
     assert_eq!(member.next_plain(), None);
     assert_eq!(member.spoiled(), Some(0));
+}
+
+/// A short stream may be complete before the golden node knows who follows it. It must not take that for the end of the
+/// chain: the controller would release a stream that no node has.
+#[test]
+fn what_is_produced_before_the_first_view_has_reached_nobody() {
+    let (mut member, key) = golden();
+    let total = Total { length: 0, hash: [0; 32], sha256: None };
+    member.push(Sealer::new(&key).finish(&total).unwrap(), Some(total));
+    assert!(member.verified() > Offset(0));
+    assert_eq!(member.tail_position(), Offset(0));
+    place(&mut member, 1, 1);
+    assert_eq!(member.tail_position(), Offset(0), "its successor has nothing yet");
 }

@@ -185,7 +185,8 @@ fn a_kill_leaves_the_old_system_or_nothing_that_boots() {
         let before = disk.hash();
         let mut child = start(&arguments);
         let log = BufReader::new(child.stderr.take().unwrap());
-        assert_eq!(log.lines().take(kill).count(), kill);
+        // One that says less this time has ended by itself.
+        log.lines().take(kill).for_each(drop);
         child.kill().unwrap();
         killed += usize::from(child.wait().unwrap().signal() == Some(9));
         wait_until_free(&disk);

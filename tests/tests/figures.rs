@@ -68,12 +68,7 @@ const FIGURES: &[(&str, &str, &str, &str)] = &[
     ("hub/net.rs", "MAX_MESSAGE", "protocol.md", "| other messages of an agent | {M} MiB;"),
     ("hub/net.rs", "IDLE", "protocol.md", "| silence of an agent | {s} s, then its connection is closed |"),
     ("hub/logs.rs", "MAX_LOG", "protocol.md", "| log of a node | {M} MiB on the disk"),
-    (
-        "relay/shell.rs",
-        "MAX_UNGREETED",
-        "protocol.md",
-        "unproven connections at the controller, {} at a relay",
-    ),
+    ("relay/shell.rs", "MAX_UNGREETED", "protocol.md", "makes room), {} at a relay"),
     ("session/connect.rs", "MAX_REDIRECTS", "protocol.md", "at most {} redirections are followed"),
     ("archive/mod.rs", "MAX_SEGMENTS", "protocol.md", "| segments of a sparse file | {,} |"),
     ("archive/mod.rs", "MAX_NAME", "protocol.md", "all global pax headers together | {M} MiB each |"),

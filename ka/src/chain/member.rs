@@ -543,9 +543,13 @@ impl<A: Clone> Member<A> {
         self.outlet.written().unwrap_or(self.window.end())
     }
 
-    /// The lowest verified position of this member and all behind it.
+    /// The lowest verified position of this member and all behind it. Before the first view the members behind are
+    /// unknown, and none of them has anything: a short stream may be produced completely by then.
     #[must_use]
     pub fn tail_position(&self) -> Offset {
+        if self.view.is_none() && !self.released {
+            return self.window.floor();
+        }
         self.tail.map_or(self.window.end(), |tail| tail.min(self.window.end()))
     }
 
