@@ -84,7 +84,7 @@ pub fn header(kind: Kind, plain: usize, stored: usize) -> [u8; HEADER] {
 pub struct ChunkReader {
     /// The next chunk's header, as far as it has been received.
     header: Vec<u8>,
-    /// The storage of the current chunk, and its missing bytes.
+    /// The current chunk: its storage, its plain length and its missing bytes.
     due: Option<(Kind, usize, usize)>,
     /// A compressed chunk that has been received in part.
     stored: Vec<u8>,
