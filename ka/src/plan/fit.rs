@@ -1,7 +1,7 @@
-//! Whether a plan fits a disk: everything that can be told before the first write.
+//! Whether a plan fits a disk: all checks that are possible before the first write.
 //!
-//! The controller asks it of the golden disk before a node is touched, and each node asks it of its
-//! own disk, so that a disk which is too small is still as it was when that is found out.
+//! The controller checks the golden disk before a node is touched, and each node checks its own disk. So a disk that
+//! is too small is detected while it is still unchanged.
 
 use super::allot;
 use super::room;
@@ -13,16 +13,16 @@ use crate::disk::layout::{Layout, LayoutError, Least, Placed, Placing};
 use crate::disk::units::{Against, DiskSize, InMb, SectorSize};
 use std::collections::BTreeSet;
 
-/// Why a plan doesn't go onto a disk.
+/// Why a plan does not fit a disk.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FitError {
-    /// The partitions don't.
+    /// The partitions do not fit.
     #[error(transparent)]
     Layout(#[from] LayoutError),
     /// The plan has no such disk.
     #[error("the plan has no disk {0}")]
     NoDisk(usize),
-    /// Something for a partition that the description lacks.
+    /// Content for a partition that is not in the description.
     #[error("the plan makes something on partition {0}, which the description lacks")]
     NoPartition(u32),
     /// Two contents for one partition.
@@ -35,47 +35,47 @@ pub enum FitError {
         number: u32,
         /// Its type.
         kind: PartitionKind,
-        /// What the plan makes.
+        /// The plan's content for it.
         makes: FileSystemKind,
     },
-    /// A mount point that is no absolute, plain path, or is used twice.
+    /// A mount point that is not an absolute, plain path, or that is used twice.
     #[error("{volume}: `{path}` is no mount point: expected an absolute path without `..`, once")]
     MountPoint {
-        /// Which.
+        /// The volume.
         volume: VolumeName,
-        /// The path as the plan has it.
+        /// The path in the plan.
         path: String,
     },
-    /// Less room than the golden files need.
+    /// Less space than the golden files need.
     #[error(
         "{volume} has {} ({} for files when it is {makes}), and {} must go onto it",
         InMb(*.size), Against(*.room, *.used), Against(*.used, *.room)
     )]
     TooSmall {
-        /// Which.
+        /// The volume.
         volume: VolumeName,
         /// Its size in bytes.
         size: u64,
         /// How much of that files can use, in bytes.
         room: u64,
-        /// What the golden file system uses, in bytes.
+        /// How much the golden file system uses, in bytes.
         used: u64,
-        /// What is made on it.
+        /// The plan's content for it.
         makes: FileSystemKind,
     },
-    /// Less room than the tool wants for an empty one.
+    /// Less space than the tool needs for an empty file system.
     #[error(
         "{volume} has {}, and the smallest {makes} that can be made has {}",
         Against(*.size, *.least), Against(*.least, *.size)
     )]
     TooSmallToMake {
-        /// Which.
+        /// The volume.
         volume: VolumeName,
         /// Its size in bytes.
         size: u64,
-        /// The least size in bytes.
+        /// The minimum size in bytes.
         least: u64,
-        /// What is made on it.
+        /// The plan's content for it.
         makes: FileSystemKind,
     },
     /// Fewer inodes than the golden files need.
@@ -84,15 +84,15 @@ pub enum FitError {
         InMb(*.size)
     )]
     TooFewInodes {
-        /// Which.
+        /// The volume.
         volume: VolumeName,
         /// Its size in bytes.
         size: u64,
-        /// The most that it can be made with.
+        /// The maximum number of inodes.
         most: u64,
-        /// What the golden files take, and some more.
+        /// The inodes of the golden files, with a margin.
         need: u64,
-        /// What is made on it.
+        /// The plan's content for it.
         makes: FileSystemKind,
     },
     /// A physical volume on a partition of another type.
@@ -103,14 +103,14 @@ pub enum FitError {
         /// Its type.
         kind: PartitionKind,
     },
-    /// A physical volume without room for a single extent.
+    /// A physical volume without space for a single extent.
     #[error("{volume} has {}, and a physical volume of this group takes {}", Against(*.size, *.need), Against(*.need, *.size))]
     MemberTooSmall {
-        /// Which.
+        /// The volume.
         volume: VolumeName,
         /// Its size in bytes.
         size: u64,
-        /// The least size in bytes.
+        /// The minimum size in bytes.
         need: u64,
     },
     /// A group without physical volumes.
@@ -119,14 +119,14 @@ pub enum FitError {
         /// The group's name.
         group: String,
     },
-    /// Less room in a group than its volumes need.
+    /// Less space in a group than its volumes need.
     #[error("the volume group {group} has {}, and its volumes need {}", Against(*.have, *.need), Against(*.need, *.have))]
     GroupTooSmall {
         /// The group's name.
         group: String,
-        /// What it has, in bytes.
+        /// The available bytes.
         have: u64,
-        /// What is needed.
+        /// The needed bytes.
         need: u64,
     },
     /// Fewer physical volumes than stripes or mirrors.
@@ -135,45 +135,46 @@ pub enum FitError {
         InMb(*.each)
     )]
     TooFewMembers {
-        /// Which.
+        /// The volume.
         volume: VolumeName,
-        /// On how many it lies.
+        /// How many physical volumes it needs.
         need: usize,
-        /// How many have the room.
+        /// How many have enough space.
         have: usize,
-        /// What it takes of each, in bytes.
+        /// The bytes that it takes from each.
         each: u64,
     },
-    /// Less room in a thin pool than what is copied takes.
+    /// Less space in a thin pool than the copied data needs.
     #[error("{volume} has {}, and {} must go onto the thin volumes in it", Against(*.size, *.used), Against(*.used, *.size))]
     PoolTooSmall {
         /// The pool.
         volume: VolumeName,
         /// Its size in bytes.
         size: u64,
-        /// What the golden files use.
+        /// The bytes that the golden files use.
         used: u64,
     },
-    /// Less room than the partition that is copied as it is.
+    /// Less space than a partition that is copied byte by byte.
     #[error(
         "{volume} has {size} bytes, and the golden partition that is copied onto it as it is has {need}: \
          give it more in the description, or `fill` (in sfdisk's form `size=+`)"
     )]
     RawTooSmall {
-        /// Which.
+        /// The volume.
         volume: VolumeName,
         /// Its size in bytes.
         size: u64,
-        /// The golden one's.
+        /// The golden partition's size in bytes.
         need: u64,
     },
 }
 
-/// Places the partitions of one of the plan's disks on a disk of this size, and checks that every volume on it has its
-/// partition, of the right kind and large enough. What takes a share of the disk gets at least what its contents need.
+/// Places the partitions of one of the plan's disks on a disk of this size, and checks that each of its volumes has a
+/// partition of the right type and of sufficient size. Partitions sized as a share of the disk get at least what their
+/// contents need.
 ///
 /// # Errors
-/// The first thing that doesn't fit, with the figures.
+/// The first part that does not fit, with the figures.
 pub fn fit(storage: &Storage, index: usize, disk: DiskSize, seed: &Seed) -> Result<Layout, FitError> {
     let plan = storage.disks.get(index).ok_or(FitError::NoDisk(index))?;
     let placing = Placing { scale: plan.scale_from, keep_ids: plan.keep_ids };
@@ -191,13 +192,13 @@ pub fn fit(storage: &Storage, index: usize, disk: DiskSize, seed: &Seed) -> Resu
     Ok(layout)
 }
 
-/// What every partition of a disk must have for what goes onto it.
+/// What each partition of a disk needs for its contents.
 #[must_use]
 pub fn least(storage: &Storage, index: usize, sector: SectorSize) -> Least {
     storage.partitions(index).map(|(number, volume)| (number, least_of(storage, volume, sector))).collect()
 }
 
-/// What a volume must have for what goes onto it.
+/// What a volume needs for its contents.
 pub(super) fn least_of(storage: &Storage, volume: &Volume, sector: SectorSize) -> u64 {
     match &volume.content {
         VolumeContent::FileSystem(fs) => room::size_for(fs, sector),
@@ -207,7 +208,7 @@ pub(super) fn least_of(storage: &Storage, volume: &Volume, sector: SectorSize) -
     }
 }
 
-/// The partition's type allows what is made on it.
+/// Checks that the partition's type allows its content.
 fn check_place(storage: &Storage, volume: &Volume, placed: &Placed) -> Result<(), FitError> {
     let is_extended = placed.role == Role::Extended;
     match &volume.content {
@@ -229,7 +230,7 @@ fn check_place(storage: &Storage, volume: &Volume, placed: &Placed) -> Result<()
     }
 }
 
-/// The volume holds what is made on it.
+/// Checks that the volume is large enough for its content.
 pub(super) fn check_size(
     storage: &Storage,
     volume: &Volume,
@@ -241,7 +242,7 @@ pub(super) fn check_size(
         VolumeContent::Raw(raw) if size < raw.size => {
             Err(FitError::RawTooSmall { volume: volume.name(storage), size, need: raw.size })
         }
-        // Whether a group has room for its volumes is known when all its members are.
+        // Whether a group has enough space for its volumes is known only with all its members.
         VolumeContent::Raw(_) | VolumeContent::Member { .. } | VolumeContent::Nothing => Ok(()),
     }
 }
@@ -268,7 +269,7 @@ fn check_file_system(
     Ok(())
 }
 
-/// The mount point is a plain absolute path, and no earlier volume has it.
+/// Checks that the mount point is a plain absolute path and that no earlier volume uses it.
 pub(super) fn check_mount_point(storage: &Storage, volume: &Volume) -> Result<(), FitError> {
     let Some(path) = volume.file_system().and_then(|fs| fs.mount_point.as_ref()) else { return Ok(()) };
     let mut others = storage.volumes.iter().take_while(|other| other.id != volume.id);
