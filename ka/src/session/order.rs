@@ -71,7 +71,7 @@ pub fn slow_cards<'a>(cards: impl IntoIterator<Item = Option<&'a Card>>) -> Vec<
     paces.into_iter().map(|pace| pace.is_some_and(|pace| pace < fastest.div_ceil(2))).collect()
 }
 
-/// These enum keys cannot be keys of a JSON object.
+/// (De)serialises ranks as pairs: a [`Name`] cannot be a key of a JSON object.
 mod pairs {
     use std::collections::BTreeMap;
 

@@ -14,7 +14,7 @@ use crate::step::Step;
 use crate::wire::control::ToAgent;
 
 impl Session {
-    /// A report from the stream's source or the golden node's relay.
+    /// Handles a report from the stream's source or the golden node's relay.
     pub(super) fn on_notice(&mut self, notice: StreamNotice) {
         let Some(stream) = &mut self.stream else { return };
         match notice {
