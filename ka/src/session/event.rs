@@ -243,7 +243,7 @@ pub enum Judge {
     Controller,
     /// The controller: the node made no progress, and would make none in another round.
     Stuck,
-    /// The controller: the chain goes on without the node, which is dead.
+    /// The controller: the chain continues without the node, which is dead.
     Dead,
     /// Like `Dead`, but the node is alive.
     Bypassed,
