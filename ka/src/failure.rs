@@ -29,7 +29,7 @@ pub struct Failure {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum FailureKind {
-    /// The machine cannot be made what the plan describes, and nothing was written.
+    /// The plan does not suit the machine, and nothing was written.
     #[error("{reason}")]
     Unfit {
         /// The reason.
@@ -107,7 +107,7 @@ pub enum FailureKind {
         /// For this long.
         time: Duration,
     },
-    /// It is alive and makes no progress.
+    /// The node is alive and makes no progress.
     #[error("{}", Stuck { at: *at, time: *time })]
     Stuck {
         /// The stuck activity.
@@ -121,7 +121,7 @@ pub enum FailureKind {
         /// The reason.
         reason: String,
     },
-    /// It was admitted, and was gone when the session began.
+    /// The machine was admitted, but gone when the session began.
     #[error("disconnected before the session started")]
     Vanished,
     /// All steps are done, but some entries could not be stored here.
@@ -132,7 +132,7 @@ pub enum FailureKind {
         /// The first one, with the reason.
         example: String,
     },
-    /// It has not reported that it runs from its own disk.
+    /// The node has not reported that it runs from its own disk.
     #[error("it has not reported within {} s that it runs from its own disk", within.as_secs())]
     NotBooted {
         /// The time limit.

@@ -1,4 +1,4 @@
-//! What a clone and the controller agree on for the clone's first boot from its own disk.
+//! The agreement between a clone and the controller about the clone's first boot from its own disk.
 //!
 //! The finish installs a unit, the agent and a message in [`DIRECTORY`]. At the first boot the agent posts the
 //! message's token to [`PATH`] on the controller, and removes all three.

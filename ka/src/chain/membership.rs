@@ -64,7 +64,7 @@ pub struct Membership {
     chain: Vec<NodeId>,
     nodes: BTreeMap<NodeId, Node>,
     suspicions: Vec<Suspicion>,
-    /// When the controller last heard each node, and since when it has been receiving without an outage.
+    /// When the controller last heard any node, and since when it has heard nodes without an outage.
     heard: Duration,
     hears_since: Duration,
     /// The golden node's position, the lowest position of all members behind it, and when the latter last rose.

@@ -56,7 +56,7 @@ pub enum Trouble {
     Silent,
     /// It sent something that did not verify.
     Damaged,
-    /// It has forgotten what it must keep, or claims something impossible.
+    /// It has forgotten blocks that it must keep, or claims something impossible.
     Impossible,
 }
 

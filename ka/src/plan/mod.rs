@@ -1,4 +1,4 @@
-//! What a run does to a node: disks, file systems, mounts, boot loader.
+//! The plan of a run for a node: disks, file systems, mounts, boot loader.
 
 pub mod allot;
 mod confirmed;

@@ -63,7 +63,7 @@ pub struct Book {
     pub(super) confirmed: BTreeMap<Mac, Vec<DiskIdentity>>,
     /// The name of each machine; `None` if it keeps the golden node's name.
     pub(super) names: BTreeMap<Mac, Option<NodeName>>,
-    /// How many nodes have been removed from a chain alive so far.
+    /// The number of nodes removed from a chain alive so far.
     pub(super) bypassed: u32,
     /// The accusations of forgery: which node accused which.
     pub(super) findings: Findings,

@@ -52,7 +52,7 @@ pub fn golden_host(cards: &[Card], local: IpAddr, own: Option<&NodeAddress>) -> 
     }
 }
 
-/// What a clone must know about all interfaces with a hardware address.
+/// The facts about all interfaces with a hardware address that a clone must know.
 fn golden_cards(cards: &[Card]) -> Vec<GoldenCard> {
     let is_cards = |mac: Mac| cards.iter().any(|card| card.driver.is_some() && card.mac == Some(mac));
     let with_address = cards.iter().filter_map(|card| Some((card, card.mac?)));

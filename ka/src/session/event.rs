@@ -217,7 +217,7 @@ pub struct Joined {
     pub key: Key,
     /// The port for its successor.
     pub data_port: u16,
-    /// How many bytes it can keep for others.
+    /// The bytes that it can keep for others.
     pub window: u64,
     /// Its kernel was started with `kamethod`.
     pub erasable: bool,

@@ -38,7 +38,7 @@ pub enum Input {
     },
     /// The stream requested by [`Effect::StartStream`] is running.
     Started(Box<Started>),
-    /// It could not be started.
+    /// The stream could not be started.
     StartFailed(String),
     /// The golden node's position.
     Golden(Golden),

@@ -20,7 +20,7 @@ const LAST_WORDS_OF_STRANGERS: Duration = Duration::from_secs(5);
 pub(super) struct Live {
     pub(super) connection: Option<ConnectionId>,
     pub(super) lost_at: Option<Duration>,
-    /// When it joined, and whether it has sent a message since.
+    /// When it joined, and whether it has sent a message since then.
     pub(super) joined_at: Duration,
     pub(super) spoke: bool,
     /// It came after the first round had begun, and was in no earlier round.
@@ -64,7 +64,7 @@ impl Live {
         }
     }
 
-    /// An event has changed the node.
+    /// Records that an event has changed the node.
     pub(super) fn on_change(&mut self, before: &Node, after: &Node, now: Duration) {
         if after.is_failed() && !before.is_failed() {
             self.failed_at = Some(now);
@@ -81,13 +81,13 @@ impl Live {
         }
     }
 
-    /// Nothing of an earlier round remains.
+    /// Clears the state of an earlier round.
     pub(super) fn begin_round(&mut self, now: Duration) {
         let Self { connection, lost_at, joined_at, spoke, late, heard_at, .. } = *self;
         *self = Self { lost_at, joined_at, spoke, late, heard_at, ..Self::new(connection, now) };
     }
 
-    /// It has sent a message.
+    /// Records a message from it.
     pub(super) fn on_heard(&mut self, now: Duration) {
         self.heard_at = now;
         self.spoke = true;
@@ -125,23 +125,23 @@ pub(super) struct Known<'a> {
 }
 
 impl Known<'_> {
-    /// It waits for another attempt.
+    /// Whether it waits for another attempt.
     pub(super) fn waits_again(&self) -> bool {
         self.node.may_wait_again() && self.live.connection.is_some()
     }
 
-    /// It came late, and has received nothing.
+    /// Whether it came late, and has received nothing.
     pub(super) fn took_no_part(&self) -> bool {
         self.live.late && self.live.progress.verified == Offset(0)
     }
 
-    /// It is dead, or has failed and is silent.
+    /// Whether it is dead, or has failed and is silent.
     pub(super) fn is_lost(&self) -> bool {
         let is_gone = self.live.connection.is_none() || self.node.is_dismissed();
         self.node.failed().is_some_and(|failed| failed.dead || is_gone)
     }
 
-    /// The run need not wait for it any longer.
+    /// Whether the run need not wait for it any longer.
     pub(super) fn has_left(&self, now: Duration) -> bool {
         // A writer that hangs for ever keeps its node from leaving in good order.
         let late = self.node.failed().is_some_and(|failed| {
@@ -155,13 +155,13 @@ impl Known<'_> {
         self.node.is_dismissed() || self.is_lost() || late
     }
 
-    /// It is working, and has been at one step for this long.
+    /// How long it has been at its current step, if it is working.
     pub(super) fn at_one_step(&self, now: Duration) -> Option<Duration> {
         let works = matches!(self.node.state, State::Preparing { .. } | State::Finishing { .. });
         works.then(|| now.saturating_sub(self.live.step_since))
     }
 
-    /// It is working, and has done so for this long, whatever steps it reported.
+    /// How long it has been working, over all steps, if it is working.
     pub(super) fn at_work(&self, now: Duration) -> Option<Duration> {
         self.at_one_step(now).map(|_| now.saturating_sub(self.live.works_since))
     }

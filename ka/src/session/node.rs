@@ -33,7 +33,7 @@ pub struct Node {
     pub(super) notes: Tally,
     /// Which of its disks are erased, once that is certain.
     pub(super) own: Option<OwnDisks>,
-    /// The order of removals from a chain alive: the last one has the largest number, and 0 means never.
+    /// Its number among the nodes removed from a chain alive, ascending; 0 means never removed.
     pub(super) bypassed: u32,
     /// The sender and stream of a forgery, by this node's own report.
     pub(super) deceived: Option<(StreamId, String)>,
@@ -49,9 +49,9 @@ pub enum State {
         /// Why the operator is asked.
         unsure: Option<String>,
     },
-    /// It carries out its plan. It may have begun a step or not.
+    /// It carries out its plan.
     Preparing {
-        /// It has begun a step.
+        /// Whether it has begun a step.
         begun: bool,
     },
     /// It is prepared.
@@ -197,7 +197,7 @@ impl Node {
         if let State::Waiting { unsure } = &self.state { unsure.as_ref() } else { None }
     }
 
-    /// It takes part in a round, or has done so.
+    /// Whether it takes part in a round, or has done so.
     pub(super) fn is_chosen(&self) -> bool {
         self.part.is_some()
     }
@@ -254,12 +254,12 @@ impl Node {
         }
     }
 
-    /// It has its copy, or is beyond that state.
+    /// Whether it has its copy, complete or still finishing.
     pub(super) fn has_copy(&self) -> bool {
         matches!(self.state, State::Finishing { .. } | State::Complete { .. })
     }
 
-    /// It waits for another attempt, or would if its connection were not lost at this moment.
+    /// Whether it waits for another attempt, or would if its connection were not lost at this moment.
     pub(super) fn may_wait_again(&self) -> bool {
         self.failed().is_some_and(|failed| failed.failure.transient && failed.leaving == Leaving::Done)
     }

@@ -16,7 +16,7 @@ use crate::keys::Key;
 use crate::mac::Mac;
 use crate::plan::{ConfirmedPlan, DiskPlan, FirstBoot, NodeName};
 
-/// What a run asks of its nodes.
+/// The plans of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plans {
     /// The part common to all nodes, and the machines that it fits.

@@ -98,7 +98,7 @@ struct Agent {
 }
 
 impl Agent {
-    /// It sends a hello, and never anything else.
+    /// Whether it sends only a hello, and never anything else.
     fn is_stranger(&self) -> bool {
         self.machine >= STRANGERS
     }
@@ -112,7 +112,7 @@ struct World {
     session: Session,
     random: Random,
     agents: Vec<Agent>,
-    /// Machines with a complete copy that must not be erased.
+    /// Machines with a complete copy, which must not be erased.
     copies: BTreeSet<u8>,
     next: u32,
     connections: usize,

@@ -15,9 +15,9 @@ use crate::mac::Mac;
 pub struct SessionSpec {
     /// Its name, which nodes ask for.
     pub name: String,
-    /// When it began.
+    /// The start time.
     pub started: SystemTime,
-    /// How many nodes it waits for.
+    /// The number of nodes that it waits for.
     pub wanted: usize,
     /// How nodes are admitted, and when the session begins.
     pub gate: Gate,
@@ -43,7 +43,7 @@ pub struct SessionSpec {
     pub delay: Duration,
     /// The chain's order.
     pub order: Order,
-    /// How many nodes may share one address: many do, behind a router that translates addresses.
+    /// The maximum number of nodes with one address: behind a router that translates addresses, many share one.
     pub per_address: usize,
 }
 

@@ -151,7 +151,7 @@ impl NodeStatus {
         }
     }
 
-    /// It is complete, and could store every entry.
+    /// Whether it is complete and could store every entry.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.is_complete() && self.notes.count(NoteKind::EntryLost) == 0
@@ -169,7 +169,7 @@ impl NodeStatus {
         Some(Failure::own(Step::Receive, kind))
     }
 
-    /// It has all of its data, and all of its steps are done.
+    /// Whether it has all of its data, and all of its steps are done.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         matches!(self.phase, Phase::Complete | Phase::Booted) && self.failure.is_none()

@@ -117,7 +117,7 @@ impl Stream {
         }
     }
 
-    /// What a returning node must know about the golden node's stream.
+    /// The facts about the golden node's stream that a returning node must know.
     pub(super) fn proof(&self) -> Option<Proof> {
         self.proof
     }
@@ -132,7 +132,7 @@ impl Stream {
         self.tail_complete && self.proof.is_some_and(|proof| proof.last.is_some())
     }
 
-    /// All members have verified everything.
+    /// Records that all members have verified everything.
     pub(super) fn on_released(&mut self, now: Duration) {
         self.drained.get_or_insert(now);
     }

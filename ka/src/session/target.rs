@@ -1,4 +1,4 @@
-//! What a run makes of its machines.
+//! The result that a run aims for on its machines.
 
 use serde::{Deserialize, Serialize};
 

@@ -40,8 +40,8 @@ pub enum ToController {
         /// What was received, by the node's own count.
         total: Total,
     },
-    /// All notes about this copy so far, replacing earlier ones: what is not a failure, but the operator must know.
-    /// Sent before `Complete`, and again before `Done` if the finish added notes.
+    /// All notes about this copy so far, replacing earlier ones. Notes are not failures, but the operator must know
+    /// them. Sent before `Complete`, and again before `Done` if the finish added notes.
     Notes {
         /// The stream from which the copy was made.
         stream: StreamId,
@@ -80,7 +80,7 @@ pub struct Hello {
     pub key: Key,
     /// The port at which the node's successor reaches it; the address is the one that the controller sees.
     pub data_port: u16,
-    /// How many bytes the node can keep for its successors.
+    /// The bytes that the node can keep for its successors.
     pub window: u64,
     /// The machine's inventory.
     pub inventory: Inventory,
@@ -181,6 +181,6 @@ pub enum ToAgent {
 pub struct StreamStart {
     /// The key that opens its blocks.
     pub key: StreamKey,
-    /// How many bytes every member keeps.
+    /// The bytes that every member keeps.
     pub window: u64,
 }

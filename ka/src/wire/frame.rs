@@ -14,8 +14,8 @@ pub(super) const HEADER: usize = 4;
 const MAX_BODY: usize = 65_535;
 /// The memory for frames other than blocks: a few small ones, or one large one.
 const BUFFER: usize = 4096 + MAX_BODY;
-/// How many bytes after a block are read with it: the next block's header, so that the block can go to its own memory,
-/// and messages.
+/// The bytes after a block that are read with it: messages, and the next block's header, so that the block can go to
+/// its own memory.
 const BEHIND: usize = 4096;
 /// How many pieces one write passes to the system.
 const SLICES: usize = 32;

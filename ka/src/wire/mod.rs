@@ -1,4 +1,4 @@
-//! What travels between machines: control messages, link frames, handshakes, versions and limits.
+//! The wire formats: control messages, link frames, handshakes, versions and limits.
 //!
 //! Every TCP connection is a [`channel`]: frames, a Noise handshake, then sealed messages. On the control connection
 //! these are [`control`] messages. On a data link they are [`crate::chain::LinkMessage`]s, with the stream's blocks,
