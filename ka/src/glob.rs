@@ -29,7 +29,7 @@ pub fn fits(pattern: &[u8], text: &[u8], same: impl Fn(u8, u8) -> bool) -> bool 
     pattern.iter().skip(p).all(|&b| b == b'*')
 }
 
-/// [`fits`] with exact comparison of bytes.
+/// Like [`fits`], with exact comparison of bytes.
 #[must_use]
 pub fn fits_exactly(pattern: &str, text: &str) -> bool {
     fits(pattern.as_bytes(), text.as_bytes(), |wanted, found| wanted == found)

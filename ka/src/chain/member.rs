@@ -249,7 +249,7 @@ impl<A: Clone> Member<A> {
 
     // Events on links.
 
-    /// A peer asks for a link; nothing is proven yet.
+    /// Handles a peer's request for a link; nothing is proven yet.
     pub fn on_knock(&mut self, link: LinkId, name: LinkName) {
         let epoch = self.view.as_ref().map_or(Epoch(0), |view| view.epoch);
         let ours = name.stream == self.stream && name.from == self.id && !self.released;
@@ -269,7 +269,7 @@ impl<A: Clone> Member<A> {
         }
     }
 
-    /// The predecessor has answered the handshake.
+    /// Handles the predecessor's answer to the handshake.
     pub fn on_open(&mut self, link: LinkId, now: Duration) {
         if matches!(self.up, Link::Opening(up) if up == link) {
             self.up = Link::Open(link);
@@ -281,7 +281,7 @@ impl<A: Clone> Member<A> {
         }
     }
 
-    /// A message has arrived, authenticated as coming from the other end.
+    /// Handles a message, authenticated as coming from the other end.
     pub fn on_message(&mut self, link: LinkId, message: LinkMessage, now: Duration) {
         self.on_heard(link, now);
         match message {
@@ -353,7 +353,7 @@ impl<A: Clone> Member<A> {
         self.forget();
     }
 
-    /// A block has arrived from the predecessor.
+    /// Handles a block from the predecessor.
     pub fn on_block(&mut self, link: LinkId, block: Block, now: Duration) {
         if !self.is_up(link) {
             return;
@@ -381,7 +381,7 @@ impl<A: Clone> Member<A> {
         }
     }
 
-    /// A connection has ended, could not be opened, or delivered something impossible.
+    /// Handles a connection that has ended, could not be opened, or delivered something impossible.
     pub fn on_lost(&mut self, link: LinkId, trouble: Trouble) {
         self.parked.retain(|(parked, _)| *parked != link);
         self.knocked.retain(|knocked| *knocked != link);
@@ -401,7 +401,7 @@ impl<A: Clone> Member<A> {
         self.forget();
     }
 
-    /// The writer has taken everything before `end`.
+    /// Records that the writer has taken everything before `end`.
     pub fn on_written(&mut self, end: Offset) {
         self.outlet.on_written(end);
         self.forget();
@@ -410,13 +410,13 @@ impl<A: Clone> Member<A> {
         }
     }
 
-    /// The writer has failed: the member only relays from now on.
+    /// Records that the writer has failed: the member only relays from now on.
     pub fn on_writer_failed(&mut self) {
         self.outlet.on_failed();
         self.forget();
     }
 
-    /// Time has passed: handles pings, silence, and complaints without an answer.
+    /// Handles the passing of time: pings, silence, and complaints without an answer.
     pub fn on_tick(&mut self, now: Duration) {
         self.outlet.on_tick(now);
         if self.released || self.view.is_none() {

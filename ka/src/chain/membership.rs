@@ -151,14 +151,14 @@ impl Membership {
         }
     }
 
-    /// A node's control connection has ended. Alone, that proves nothing.
+    /// Records that a node's control connection has ended. Alone, that proves nothing.
     pub fn on_disconnect(&mut self, node: NodeId) {
         if let Some(node) = self.nodes.get_mut(&node) {
             node.connected = false;
         }
     }
 
-    /// `reporter` complains about a neighbour.
+    /// Handles a complaint of `reporter` about a neighbour.
     #[must_use]
     pub fn on_complaint(&mut self, reporter: NodeId, report: Report, now: Duration) -> Vec<Decision> {
         // A node that was silent before the epoch and has sent no heartbeat since stays suspect.
@@ -176,7 +176,7 @@ impl Membership {
         [about, reporter].into_iter().filter(|id| *id != NodeId::GOLDEN).map(Decision::Probe).collect()
     }
 
-    /// A node leaves the chain for a reason of its own.
+    /// Removes a node that leaves the chain for a reason of its own.
     #[must_use]
     pub fn expel(&mut self, node: NodeId, reason: Reason, alive: bool) -> Vec<Decision> {
         if node == NodeId::GOLDEN || !self.chain.contains(&node) {
@@ -227,8 +227,8 @@ impl Membership {
         self.rearrange(expelled)
     }
 
-    /// No member is left to complain about a node between dead ones. If such a node has been silent for long, it is
-    /// removed with them. Otherwise a rack that loses power would take one detection time per node.
+    /// Adds silent nodes between dead ones, about which no member is left to complain. If such a node has been silent
+    /// for long, it is removed with them. Otherwise a rack that loses power would take one detection time per node.
     fn add_silent_neighbours(&self, expelled: &mut Vec<(NodeId, Reason, bool)>, now: Duration) {
         let is_out = |expelled: &[(NodeId, Reason, bool)], id: NodeId| {
             expelled.iter().any(|(node, _, alive)| *node == id && !alive)

@@ -288,7 +288,7 @@ impl Slowness {
         Some(Slow { node, reason })
     }
 
-    /// If this has changed which node waits for which, all are measured again.
+    /// Measures all members again if the change affects which node waits for which.
     fn note_chain(&mut self, chain: &[NodeId]) {
         if self.chain != chain {
             self.chain = chain.to_vec();
@@ -379,7 +379,7 @@ impl Slowness {
         (!excused).then_some(*node)
     }
 
-    /// Removing a node at the end of a stream would gain nothing.
+    /// Whether the stream ends so soon that removing a node would gain nothing.
     fn ends_soon(&self, node: NodeId, end: Offset, rate: f64) -> bool {
         let last = self.members.get(&node).and_then(|reports| reports.standings.back());
         last.is_some_and(|last| bytes(end.since(last.verified)) <= rate * self.limits.after.as_secs_f64())
@@ -397,7 +397,7 @@ impl Slowness {
         }
     }
 
-    /// When the chain runs at its usual rate again, earlier removals have helped.
+    /// Records that earlier removals have helped, when the chain runs at its usual rate again.
     fn note_health(&mut self, now: Duration) {
         let limit = self.best * self.limits.min_share;
         let healthy = |node: &NodeId| self.period(*node, now).is_some_and(|member| member.verified >= limit);

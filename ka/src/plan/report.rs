@@ -185,12 +185,12 @@ impl Report {
     }
 }
 
-/// The disk with this name in the plan, although it may not be the right one.
+/// The disk with the plan's name, although it may not be the right one.
 fn plan_disk(plan: &DiskPlan, disks: &[Disk]) -> Option<Disk> {
     disks.iter().find(|disk| plan.disk.name() == Some(&disk.name)).cloned()
 }
 
-/// All disks are checked before the first is written.
+/// Spares all disks if one of them is refused. All are checked before the first is written.
 fn spare_all_if_one_is_refused(disks: &mut [DiskReport]) {
     let Some(refused) = disks.iter().find(|disk| matches!(disk.outcome, Outcome::Refuse(_))) else { return };
     let refused = refused.choice.clone();

@@ -256,7 +256,7 @@ impl Book {
         self.confirmed.entry(mac).or_insert_with(|| disks.to_vec());
     }
 
-    /// The previous process is gone, and so is the stream that it sent.
+    /// Applies a takeover: the previous process is gone, and so is the stream that it sent.
     fn take_over(&mut self) {
         self.takeovers += 1;
         let given_up = self.given_up.is_some();

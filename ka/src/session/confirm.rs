@@ -81,7 +81,7 @@ impl Session {
         self.waiting().filter_map(question).collect()
     }
 
-    /// The operator has confirmed these disks of a node, or none.
+    /// Handles the operator's answer: these disks of a node are confirmed, or none.
     pub(super) fn answer(&mut self, id: NodeId, confirmed: Option<Vec<DiskIdentity>>) {
         let Some(node) = self.book.nodes.get(&id).filter(|node| node.unsure().is_some()) else { return };
         let Some(mac) = node.mac() else { return };

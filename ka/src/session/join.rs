@@ -24,7 +24,7 @@ const MAX_STEP: usize = 256;
 const MAX_REASON: usize = 16 << 10;
 
 impl Session {
-    /// A node wants to join, or returns.
+    /// Handles a node that wants to join, or returns.
     pub(super) fn on_hello(&mut self, arriving: Arriving) {
         let connection = arriving.connection;
         let outcome = match arriving.hello.resume {
@@ -170,7 +170,8 @@ impl Session {
         if later { self.settle(node) } else { Ok(None) }
     }
 
-    /// The machine boots from its disk from now on: otherwise it would join again and again.
+    /// Refuses a machine for the whole session, so that it boots from its disk: otherwise it would join again and
+    /// again.
     fn refuse_for_good(&mut self, node: &Node, reason: &str) {
         if let Some(mac) = node.mac().filter(|mac| self.book.allowed.contains(mac)) {
             self.show_refused(mac, Vec::new(), Some(node), reason);
@@ -236,7 +237,7 @@ impl Session {
         self.tell(ticket.node, welcome);
     }
 
-    /// A node's connection has ended.
+    /// Handles the end of a node's connection.
     pub(super) fn on_closed(&mut self, id: NodeId, connection: ConnectionId, reason: &str) {
         let now = self.now;
         let Some(node) = self.book.nodes.get(&id) else { return };
@@ -253,7 +254,7 @@ impl Session {
         }
     }
 
-    /// A node sends a message.
+    /// Handles a node's message.
     pub(super) fn on_message(&mut self, id: NodeId, message: ToController) {
         let now = self.now;
         let (Some(node), Some(live)) = (self.book.nodes.get(&id), self.live.get_mut(&id)) else { return };
@@ -315,14 +316,14 @@ impl Session {
         }
     }
 
-    /// A node's copy is complete after all.
+    /// Logs that a node's copy is complete after all.
     fn note_acquittal(&self, id: NodeId, failed: bool) {
         if let Some(node) = self.book.nodes.get(&id).filter(|node| failed && !node.is_failed()) {
             log::info!("{} is complete all the same", node.label());
         }
     }
 
-    /// A node reports its failure, or its report amounts to one.
+    /// Handles a node's report of its failure, or a report that amounts to one.
     fn on_failed(&mut self, id: NodeId, mut failure: Failure) {
         let Some(node) = self.book.nodes.get(&id) else { return };
         if let Some(text) = failure.kind.text_mut() {
@@ -356,7 +357,7 @@ impl Session {
         connections.into_iter().for_each(|connection| self.refuse(Some(connection), reason));
     }
 
-    /// The final message for a connection, if there is one.
+    /// Refuses the host on a connection, if there is one. This is the final message there.
     fn refuse(&mut self, connection: Option<ConnectionId>, reason: &str) {
         if let Some(connection) = connection {
             let message = Box::new(ToAgent::Refused { reason: reason.to_owned() });
@@ -376,7 +377,7 @@ impl Session {
         }));
     }
 
-    /// The operator stops the session.
+    /// Stops the session for the operator.
     pub(super) fn stop(&mut self, reason: &str) {
         match self.book.stage {
             Stage::Over(_) => {}

@@ -105,7 +105,7 @@ impl Live {
         self.progress = progress;
     }
 
-    /// Its writer has taken all received bytes.
+    /// Whether its writer has taken all received bytes.
     pub(super) fn has_taken_all(&self) -> bool {
         self.progress.written >= self.progress.verified
     }

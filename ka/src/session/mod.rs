@@ -271,7 +271,7 @@ impl Session {
         self.effects.push(Effect::Record(Box::new(event)));
     }
 
-    /// The live state follows events that concern more than one node.
+    /// Updates the live state after events that concern more than one node.
     fn follow(&mut self, event: &Event) {
         let nodes = &self.book.nodes;
         self.live.retain(|id, _| nodes.contains_key(id));

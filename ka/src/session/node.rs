@@ -62,7 +62,7 @@ pub enum State {
     Finishing {
         /// Bytes of the plain stream.
         length: u64,
-        /// It has no work left.
+        /// Whether it has no work left.
         done: bool,
     },
     /// It was dismissed with a complete copy.
@@ -151,7 +151,7 @@ impl Node {
         })
     }
 
-    /// Only its name is still needed.
+    /// Drops everything but its name, which is still needed.
     pub(super) fn forget_details(&mut self) {
         let Inventory { hostname, cards, .. } = &*self.joined.inventory;
         let cards = cards.first().cloned().into_iter().collect();
@@ -236,7 +236,7 @@ impl Node {
         }
     }
 
-    /// It has no work left.
+    /// Whether it has no work left.
     pub(super) fn is_done(&self) -> bool {
         match &self.state {
             State::Finishing { done, .. } => *done,
@@ -312,7 +312,7 @@ impl Node {
         self.state = State::Receiving;
     }
 
-    /// It begins with a step.
+    /// Begins a step.
     pub(super) fn begin_step(&mut self, doing: &Doing) {
         if matches!(self.state, State::Preparing { .. }) {
             self.state = State::Preparing { begun: true };
@@ -326,7 +326,7 @@ impl Node {
         }
     }
 
-    /// Its copy is complete. That outweighs what other nodes reported about it.
+    /// Records that its copy is complete. That outweighs what other nodes reported about it.
     pub(super) fn complete(&mut self, length: u64) {
         match &mut self.state {
             State::Receiving => self.finish(length, false),
@@ -344,8 +344,8 @@ impl Node {
         self.doing = None;
     }
 
-    /// It has no work left: its copy is complete, or nothing is left of it. A report about an earlier round that is
-    /// repeated after an outage is neither.
+    /// Records that it has no work left: its copy is complete, or nothing is left of it. A report about an earlier
+    /// round that is repeated after an outage is neither.
     pub(super) fn be_done(&mut self) {
         match &mut self.state {
             State::Finishing { done, .. } => *done = true,
@@ -361,7 +361,7 @@ impl Node {
         }
     }
 
-    /// It has failed, on the judge's verdict.
+    /// Records its failure, on the judge's verdict.
     pub(super) fn fail(&mut self, failure: &Failure, by: Judge) {
         if matches!(by, Judge::Dead | Judge::Bypassed) && self.has_copy() {
             // A complete copy stays complete: the chain lost only its window.

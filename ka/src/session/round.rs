@@ -23,8 +23,9 @@ const MAX_LATE_OF_AN_ADDRESS: usize = 8;
 const MAX_LINGERING: u32 = 5;
 
 impl Session {
-    /// The session begins with the waiting nodes of `named`. A later round takes any of them that returns, and as many
-    /// of `others` as are missing from the wanted number. With no machine named, the session ends.
+    /// Admits the machines: the session begins with the waiting nodes of `named`. A later round takes any of them that
+    /// returns, and as many of `others` as are missing from the wanted number. With no machine named, the session
+    /// ends.
     pub(super) fn admit(&mut self, admission: Admission) {
         for (mac, reason) in &admission.refused {
             self.send_away(*mac, reason);
@@ -286,7 +287,7 @@ impl Session {
         self.effects.push(Effect::StartStream { golden, window });
     }
 
-    /// The stream is running: the nodes receive it and their places.
+    /// Sends the nodes the running stream and their places in its chain.
     pub(super) fn on_started(&mut self, started: Started) {
         let mut order = std::mem::take(&mut self.starting);
         // A node may have failed while the stream was being started.

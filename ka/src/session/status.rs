@@ -111,7 +111,7 @@ pub struct NodeStatus {
 }
 
 impl RunStatus {
-    /// Every node is complete, and has every entry that was to be sent.
+    /// Whether every node is complete, and has every entry that was to be sent.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         // An empty run is not complete.

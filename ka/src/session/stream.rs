@@ -97,7 +97,7 @@ impl Stream {
         self.slow.limits()
     }
 
-    /// A member's heartbeat reports its position, and what it waits for.
+    /// Records a member's heartbeat: its position, and what it waits for.
     pub(super) fn on_heartbeat(&mut self, node: NodeId, progress: Progress, now: Duration) {
         self.membership.on_heartbeat(node, now);
         self.membership.on_position(node, progress.verified);
@@ -117,17 +117,17 @@ impl Stream {
         }
     }
 
-    /// The facts about the golden node's stream that a returning node must know.
+    /// The golden node's latest proof, for a returning node.
     pub(super) fn proof(&self) -> Option<Proof> {
         self.proof
     }
 
-    /// The last member of the chain has verified everything.
+    /// Records that the last member of the chain has verified everything.
     pub(super) fn on_tail_complete(&mut self) {
         self.tail_complete = true;
     }
 
-    /// The whole stream was produced and has reached the end of the chain. The two reports come in any order.
+    /// Whether the whole stream was produced and has reached the end of the chain. The two reports come in any order.
     pub(super) fn is_through(&self) -> bool {
         self.tail_complete && self.proof.is_some_and(|proof| proof.last.is_some())
     }

@@ -70,8 +70,8 @@ impl Session {
         }
     }
 
-    /// A node has found that its data differs from what the golden node sent. That its predecessor lied is only its
-    /// own claim. So both are named, and neither gains by it ([`super::trust`]).
+    /// Handles a node's claim that its data differs from what the golden node sent. That its predecessor lied is only
+    /// its own claim. So both are named, and neither gains by it ([`super::trust`]).
     pub(super) fn on_forged(&mut self, id: NodeId, stream: StreamId, forged: Forged) {
         let Some(node) = self.book.nodes.get(&id).filter(|node| node.stream() == Some(stream)) else {
             return;

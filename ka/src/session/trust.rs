@@ -58,7 +58,7 @@ impl Links {
 }
 
 impl Findings {
-    /// A node claims that it received forged data.
+    /// Adds a node's claim that it received forged data.
     pub(super) fn add(&mut self, stream: StreamId, finding: Finding) {
         match self.0.iter_mut().find(|(known, _)| *known == stream) {
             Some((_, known)) if known.place <= finding.place => {}
@@ -85,7 +85,7 @@ impl Findings {
         }
     }
 
-    /// A machine has returned, as another node.
+    /// Records that a machine has returned, as another node.
     pub(super) fn on_return(&mut self, former: NodeId, node: NodeId) {
         for (_, finding) in &mut self.0 {
             for end in [&mut finding.sender, &mut finding.receiver] {

@@ -50,7 +50,7 @@ impl Session {
         }
     }
 
-    /// The chain continues without a node that was given up.
+    /// Removes a node that was given up from the chain, which continues without it.
     pub(super) fn leave_behind(&mut self, id: NodeId, reason: String) {
         let Some(stream) = self.book.nodes.get(&id).map(|node| node.stream()) else { return };
         let decisions = self

@@ -15,7 +15,7 @@ pub fn is_hostile(c: char) -> bool {
     c.is_control() || c.width().is_none() || is_format(c) || is_nobodys(c)
 }
 
-/// Format characters, and those that Unicode calls ignorable by default.
+/// Whether this is a format character, or one that Unicode calls ignorable by default.
 fn is_format(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'
@@ -26,7 +26,7 @@ fn is_format(c: char) -> bool {
         | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Noncharacters and private-use characters.
+/// Whether this is a noncharacter or a private-use character.
 fn is_nobodys(c: char) -> bool {
     u32::from(c) & 0xfffe == 0xfffe
         || matches!(c, '\u{e000}'..='\u{f8ff}' | '\u{fdd0}'..='\u{fdef}' | '\u{f0000}'..)

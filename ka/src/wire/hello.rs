@@ -165,7 +165,7 @@ fn bound_card(card: &mut Card) {
     card.addresses.truncate(MAX_NAMES);
 }
 
-/// A disk with more entries than may be listed reports that.
+/// Cuts a disk to the limits. A disk with more entries than may be listed reports that.
 fn bound_disk(disk: &mut Disk) {
     for text in [&mut disk.name, &mut disk.model, &mut disk.serial, &mut disk.bus] {
         cut(text);
