@@ -6,11 +6,11 @@
 //! continue from its predecessor's memory:
 //!
 //! - The *tail position* T of a member is the lowest verified position of all members behind it. It never falls, and
-//! is frozen while the member has no successor. It is replaced only by a new successor's hello, or dropped when an
-//! epoch makes the member the chain's tail.
+//!   is frozen while the member has no successor. It is replaced only by a new successor's hello, or dropped when an
+//!   epoch makes the member the chain's tail.
 //! - Blocks are forgotten only below T, and only after the member's own writer has taken them.
 //! - Neighbours change only with an epoch. A member that sees trouble closes that link, complains, and waits. A hello
-//! of an older epoch is refused, and one of a newer epoch is parked.
+//!   of an older epoch is refused, and one of a newer epoch is parked.
 
 use std::collections::VecDeque;
 use std::time::Duration;

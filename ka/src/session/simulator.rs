@@ -5,13 +5,13 @@
 //! Invariants, checked after every step and at the end:
 //! - no machine is sent a plan to erase itself while it has a copy, or is working on one;
 //! - a node shown as complete has reported so itself, and a node that reported so and was dismissed is shown as
-//! complete;
+//!   complete;
 //! - nothing is sent on a connection after its final message;
 //! - once the machines behave, the session ends, and every machine in it has exactly one result;
 //! - no machine is sent a plan to erase itself without admission;
 //! - no session ends while a machine waits that it can still serve;
-//! - the session is the fold of its recorded events, and a process that takes it over from these, after a kill between
-//! any two effects, keeps all of this.
+//! - the session is the fold of its recorded events, and a process that takes it over from these, after a kill
+//!   between any two effects, keeps all of this.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
