@@ -43,14 +43,14 @@ pub enum Action<A> {
         link: LinkId,
         /// The predecessor and its address.
         to: Neighbour<A>,
-        /// The link's preamble.
+        /// The link's name.
         name: LinkName,
     },
     /// Continue the handshake of a waiting incoming connection.
     Accept {
         /// The connection.
         link: LinkId,
-        /// The link's preamble.
+        /// The link's name.
         name: LinkName,
     },
     /// Send a message.
@@ -168,7 +168,7 @@ impl<A: Clone> Member<A> {
         }
     }
 
-    /// Breaks rules, for the simulator's proof.
+    /// Disables rules, for the simulator's proof.
     #[doc(hidden)]
     #[must_use]
     pub fn with_rules(self, rules: Rules) -> Self {
@@ -373,7 +373,7 @@ impl<A: Clone> Member<A> {
                     self.senders.push_back((self.window.end(), sender));
                 }
                 self.window.push(block);
-                // The tail of a chain needs no block again once it has no writer.
+                // The tail of a chain keeps nothing if it has no writer.
                 self.forget();
             }
             Err(_) if !self.rules.verified_positions => self.window.push(block),

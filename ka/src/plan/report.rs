@@ -226,7 +226,7 @@ impl DiskReport {
 }
 
 impl NewGroup {
-    /// The groups on disks that are all erased; `None` if one is not.
+    /// The groups on disks that are all erased; empty if one is not.
     fn all(storage: &Storage, disks: &[DiskReport]) -> Result<Vec<Self>, FitError> {
         let mut layouts = Vec::new();
         for (index, report) in disks.iter().enumerate() {
