@@ -23,7 +23,7 @@ pub struct Card {
 }
 
 /// The golden addresses and card that a node must replace. The node reaches this machine at `local`, and gets the
-/// address `own`. It replaces this machine's address in the same network, or else the address at which this machine
+/// address `own`. That replaces this machine's address in the same network, or else the address at which this machine
 /// serves the nodes. Only that card is known to correspond to the one by which the node was reached.
 #[must_use]
 pub fn golden_host(cards: &[Card], local: IpAddr, own: Option<&NodeAddress>) -> GoldenHost {
