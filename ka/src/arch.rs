@@ -1,46 +1,46 @@
-//! The one table of what depends on the processor.
+//! The table of everything that depends on the processor.
 //!
-//! Names are those of the UEFI specification (section 3.5.1.1, removable media), of GRUB's targets, and of IANA's list of
-//! processor architecture types for DHCP option 93 (RFC 4578).
+//! The names are those of the UEFI specification (section 3.5.1.1, removable media), of GRUB's targets, and of IANA's
+//! list of processor architecture types for DHCP option 93 (RFC 4578).
 
-/// What depends on a machine's processor.
+/// Everything that depends on a machine's processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arch {
-    /// As `uname -m` prints it.
+    /// The name that `uname -m` prints.
     pub name: &'static str,
-    /// The programs of a UEFI firmware.
+    /// The programs for UEFI firmware.
     pub efi: Efi,
     /// GRUB for UEFI.
     pub grub_uefi: Grub,
-    /// GRUB for a PC BIOS, where there is one.
+    /// GRUB for a PC BIOS, if the architecture has one.
     pub grub_bios: Option<Grub>,
-    /// The types by which DHCP clients present themselves.
+    /// The types that DHCP clients send.
     pub dhcp: Dhcp,
 }
 
-/// The names of programs for UEFI.
+/// The file names of programs for UEFI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Efi {
-    /// The program that every firmware starts by itself, from the system partition's root.
+    /// The program that every firmware starts by default, from the system partition's root.
     pub removable: &'static str,
-    /// The signed first stage.
+    /// The signed first stage, shim.
     pub shim: &'static str,
     /// GRUB.
     pub grub: &'static str,
-    /// The manager of a machine owner's keys.
+    /// The manager of machine owner keys (MOK).
     pub mok_manager: &'static str,
     /// systemd-boot.
     pub systemd_boot: &'static str,
 }
 
-/// A target of GRUB's.
+/// A GRUB target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grub {
-    /// What `grub-install --target=` takes, and what the directory of its modules is called.
+    /// The argument of `grub-install --target=` and the name of the modules' directory.
     pub target: &'static str,
-    /// The file without which the target's modules are not there.
+    /// A file that is present whenever the target's modules are.
     pub core: &'static str,
-    /// Debian's package.
+    /// Debian's package for it.
     pub package: &'static str,
 }
 
@@ -49,9 +49,9 @@ pub struct Grub {
 pub struct Dhcp {
     /// A PC BIOS.
     pub bios: Option<u16>,
-    /// UEFI, which loads by TFTP. Some firmware of 64-bit PCs says 9, "EFI BC".
+    /// UEFI with TFTP. Some firmware of 64-bit PCs sends 9, "EFI BC".
     pub uefi: &'static [u16],
-    /// UEFI, which loads by HTTP.
+    /// UEFI with HTTP.
     pub uefi_http: u16,
 }
 
@@ -85,17 +85,17 @@ pub const AARCH64: Arch = Arch {
     dhcp: Dhcp { bios: None, uefi: &[11], uefi_http: 19 },
 };
 
-/// The processor that this program was built for: a golden node and its nodes have the same.
+/// The processor that this program was built for. A golden node and its nodes have the same one.
 #[cfg(not(target_arch = "aarch64"))]
 pub const THIS: Arch = X86_64;
-/// The processor that this program was built for: a golden node and its nodes have the same.
+/// The processor that this program was built for. A golden node and its nodes have the same one.
 #[cfg(target_arch = "aarch64")]
 pub const THIS: Arch = AARCH64;
 
-/// What the names of UEFI programs end with, before `.efi`, for every processor that has a shim.
+/// The suffixes of UEFI program names, before `.efi`, for every processor with a shim.
 pub const EFI_SUFFIXES: [&str; 6] = ["x64", "ia32", "aa64", "arm", "riscv64", "loongarch64"];
 
-/// Whether this processor has instructions for AES-GCM.
+/// Whether this processor has AES-GCM instructions.
 #[must_use]
 pub fn has_aes() -> bool {
     #[cfg(target_arch = "x86_64")]
@@ -108,7 +108,8 @@ pub fn has_aes() -> bool {
 }
 
 impl Grub {
-    /// Where the target's modules may be, from a system's root: by the file that is always among them.
+    /// The possible paths of the target's modules, from a system's root: the paths of the file that is always among
+    /// them.
     #[must_use]
     pub fn modules(&self) -> [String; 2] {
         ["grub", "grub2"].map(|name| format!("usr/lib/{name}/{}/{}", self.target, self.core))

@@ -1,13 +1,13 @@
-//! What decides whether a node boots what a plan makes: policy, before anything is written.
+//! Decides before anything is written whether a node would boot the result of a plan.
 
 use crate::disk::kind::TableKind;
 use crate::inventory::Firmware;
 use crate::plan::{FileSystemKind, Loader, Plan};
 
-/// The mount points of an EFI system partition, the likeliest first.
+/// The mount points of an EFI system partition, most likely first.
 pub const ESP_POINTS: [&str; 3] = ["/boot/efi", "/efi", "/boot"];
 
-/// Why a node with this firmware would not boot what the plan makes, if it would not.
+/// Why a node with this firmware would not boot the result of the plan, if that is the case.
 #[must_use]
 pub fn refusal(plan: &Plan, firmware: Firmware) -> Option<String> {
     let boot = &plan.boot;
@@ -46,7 +46,7 @@ pub fn refusal(plan: &Plan, firmware: Firmware) -> Option<String> {
     }
 }
 
-/// Whether GRUB's core finds a place on the disk that a BIOS starts: behind an MBR, or in a partition of its own.
+/// Whether GRUB's core has a place on the disk that a BIOS starts: behind an MBR, or in a partition of its own.
 fn holds_core(plan: &Plan) -> bool {
     let storage = &plan.storage;
     let volume = storage.at("/boot").or_else(|| storage.at("/"));

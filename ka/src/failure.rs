@@ -1,5 +1,5 @@
-//! Why a node has no good copy, with the facts. It keeps its type from the place where it happens to the place where a
-//! person or a program reads it; the words are made there, by `Display`.
+//! Why a node has no good copy, with the facts. The error keeps its type from its origin to the place where a person
+//! or a program reads it. Only there does `Display` create the text.
 
 use std::fmt;
 use std::time::Duration;
@@ -18,139 +18,140 @@ pub struct Failure {
     pub step: Step,
     /// What went wrong.
     pub kind: FailureKind,
-    /// The verdict: another attempt may well succeed, because the cause was not the node's own.
+    /// The verdict: another attempt may succeed, because the cause was not the node's own.
     pub transient: bool,
-    /// The stream with which it happened, if one had begun: a later round is another stream, and what was
-    /// said of an earlier one, and is said again after an outage, must not count there.
+    /// The stream in which it happened, if one had begun. A later round is another stream, and a report about an
+    /// earlier one that is repeated after an outage must not count there.
     pub stream: Option<StreamId>,
 }
 
-/// What went wrong. What an operating system or a tool has said is text already; all else is a fact.
+/// What went wrong. Messages of the operating system or of a tool are already text; everything else is a fact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum FailureKind {
-    /// The machine cannot become what the plan says, and nothing was written.
+    /// The plan does not suit the machine, and nothing was written.
     #[error("{reason}")]
     Unfit {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// A person, a list or the run's state did not let it in, and nothing was written.
+    /// The operator, a list or the run's state did not admit it, and nothing was written.
     #[error("{reason}")]
     Refused {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// A disk, a partition or a file system could not be made, written or read.
+    /// A disk, a partition or a file system could not be created, written or read.
     #[error("{reason}")]
     Disk {
-        /// Which and why.
+        /// The object and the reason.
         reason: String,
     },
-    /// A medium gives back something else than was written.
+    /// A medium returns other data than was written.
     #[error("{reason}")]
     NotKept {
-        /// Which, and where.
+        /// The medium and the position.
         reason: String,
     },
     /// A program failed or is missing.
     #[error("{reason}")]
     Tool {
-        /// The program, how it ended and what it printed.
+        /// The program, its exit status and its output.
         reason: String,
     },
-    /// The node's system refused something else.
+    /// The node's system refused another operation.
     #[error("{reason}")]
     System {
-        /// What.
+        /// The operation and the error.
         reason: String,
     },
-    /// The stream is whole and could not be taken: not as the golden node made it, or too large for here.
+    /// The stream is complete and could not be unpacked: it is not as the golden node made it, or too large for this
+    /// node.
     #[error("{reason}")]
     Stream {
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
     /// The stream was given up.
     #[error("{reason}")]
     Aborted {
-        /// By whom, and why.
+        /// Which side gave it up, and why.
         reason: String,
     },
-    /// What arrived is not what the golden node sent.
+    /// The received data differs from what the golden node sent.
     #[error("{0}")]
     Forged(Forged),
-    /// The stream failed because of what a neighbour handed over.
+    /// The stream failed because of the data that a neighbour sent.
     #[error("{reason}{}", By(by.as_deref()))]
     Deceived {
-        /// What the node said of it.
+        /// The node's own report.
         reason: String,
-        /// Which node it came from; none for the golden node, which is not to blame.
+        /// The node that sent the data; `None` for the golden node, which is not to blame.
         by: Option<String>,
     },
-    /// The node says that it is complete, with another stream than was sent.
+    /// The node reports a complete copy of a stream other than the one sent.
     #[error("it says that it has {length} bytes of the stream, and that is not what the golden node sent")]
     WrongTotal {
-        /// What it says.
+        /// The length that it reports.
         length: u64,
     },
-    /// The session ended on one of its sides.
+    /// One side ended the session.
     #[error("{reason}")]
     Session {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// Nothing was heard of it.
+    /// The node was silent.
     #[error("nothing was heard of it for {} s", time.as_secs())]
     Silent {
         /// For this long.
         time: Duration,
     },
-    /// It lives and makes no progress.
+    /// The node is alive and makes no progress.
     #[error("{}", Stuck { at: *at, time: *time })]
     Stuck {
-        /// With what.
+        /// The stuck activity.
         at: StuckAt,
         /// For this long.
         time: Duration,
     },
-    /// The chain goes on without it.
+    /// The chain continues without it.
     #[error("{reason}")]
     Removed {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// It was let in, and was gone when the session began.
+    /// The machine was admitted, but gone when the session began.
     #[error("disconnected before the session started")]
     Vanished,
-    /// All steps are done, and some entries could not be here.
+    /// All steps are done, but some entries could not be stored here.
     #[error("{count} {}, such as {example}", NoteKind::EntryLost.words())]
     EntriesLost {
-        /// How many.
+        /// Their number.
         count: u64,
-        /// The first, and why.
+        /// The first one, with the reason.
         example: String,
     },
-    /// It has not reported that it runs from its own disk.
+    /// The node has not reported that it runs from its own disk.
     #[error("it has not reported within {} s that it runs from its own disk", within.as_secs())]
     NotBooted {
-        /// How long it had.
+        /// The time limit.
         within: Duration,
     },
 }
 
-/// With what a node makes no progress.
+/// An activity in which a node makes no progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StuckAt {
     /// One step.
     Step,
-    /// Its work as a whole, with ever new steps.
+    /// Its work as a whole, with new steps all the time.
     Work,
-    /// Taking the stream that is there.
+    /// Taking the available data of the stream.
     Taking,
-    /// Writing what it has taken.
+    /// Writing the data that it has taken.
     Writing,
-    /// Writing it in time.
+    /// Writing the data in time.
     WritingSlowly,
 }
 
@@ -205,7 +206,7 @@ impl FailureKind {
         "not_booted",
     ];
 
-    /// The kind's name in every output that programs read. It never changes.
+    /// The kind's name in every output for programs. It never changes.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -229,7 +230,7 @@ impl FailureKind {
         }
     }
 
-    /// The text of a node or a tool in it, which may be as long as the sender likes.
+    /// A node's or tool's text in it, which may be as long as the sender likes.
     pub fn text_mut(&mut self) -> Option<&mut String> {
         match self {
             Self::Unfit { reason }
@@ -255,19 +256,19 @@ impl FailureKind {
 }
 
 impl Failure {
-    /// A failure with a cause on the node itself.
+    /// Creates a failure with a cause on the node itself.
     #[must_use]
     pub fn own(step: Step, kind: FailureKind) -> Self {
         Self { step, kind, transient: false, stream: None }
     }
 
-    /// A failure whose cause was not the node's own.
+    /// Creates a failure with a cause outside the node.
     #[must_use]
     pub fn transient(step: Step, kind: FailureKind) -> Self {
         Self { step, kind, transient: true, stream: None }
     }
 
-    /// The same, with this stream.
+    /// The same failure, in this stream.
     #[must_use]
     pub fn with(self, stream: impl Into<Option<StreamId>>) -> Self {
         Self { stream: stream.into(), ..self }

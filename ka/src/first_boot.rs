@@ -1,9 +1,9 @@
-//! What a clone and the controller agree on for the clone's first boot from its own disk.
+//! The agreement between a clone and the controller about the clone's first boot from its own disk.
 //!
-//! The finish leaves a unit, the agent and a message in [`DIRECTORY`]. At the first boot the agent posts the message's
-//! token to [`PATH`] of the controller, and removes all three.
+//! The finish installs a unit, the agent and a message in [`DIRECTORY`]. At the first boot the agent posts the
+//! message's token to [`PATH`] on the controller, and removes all three.
 
-/// Where the program and what it has to send are kept until then.
+/// The directory of the program and its message until then.
 pub const DIRECTORY: &str = "/var/lib/ka-first-boot";
 /// The file with the controller's `HOST:PORT` and the token, one per line.
 pub const MESSAGE: &str = "message";

@@ -1,15 +1,15 @@
-//! Patterns as shells have them.
+//! Shell patterns.
 
-/// Whether `text` fits `pattern` as by fnmatch(3): `*`, `?` and `[…]` (with ranges, and `!` or `^` first for "none of
-/// these"). `same` tells which other bytes are as good as those of the pattern, outside of brackets. A `?`
-/// stands for one byte.
+/// Whether `text` matches `pattern` as in fnmatch(3): `*`, `?` and `[…]` (with ranges, and `!` or `^` first for "none
+/// of these"). `same` decides which other bytes equal those of the pattern, outside of brackets. A `?` matches one
+/// byte.
 ///
-/// Takes time in the order of both lengths multiplied, whatever the pattern.
+/// The running time is at most proportional to the product of both lengths, whatever the pattern.
 #[must_use]
 pub fn fits(pattern: &[u8], text: &[u8], same: impl Fn(u8, u8) -> bool) -> bool {
     let (mut p, mut t) = (0, 0);
-    // After the last `*` seen, and how much of the text it has swallowed so far. Only the last one ever
-    // needs another try, as an earlier one can gain nothing by swallowing more.
+    // The position after the last `*` so far, and the end of the text that it has matched. Only the last one ever
+    // needs another try, because an earlier one gains nothing by matching more.
     let mut star: Option<(usize, usize)> = None;
     while let Some(&byte) = text.get(t) {
         if pattern.get(p) == Some(&b'*') {
@@ -29,13 +29,13 @@ pub fn fits(pattern: &[u8], text: &[u8], same: impl Fn(u8, u8) -> bool) -> bool 
     pattern.iter().skip(p).all(|&b| b == b'*')
 }
 
-/// [`fits`], to the letter.
+/// Like [`fits`], with exact comparison of bytes.
 #[must_use]
 pub fn fits_exactly(pattern: &str, text: &str) -> bool {
     fits(pattern.as_bytes(), text.as_bytes(), |wanted, found| wanted == found)
 }
 
-/// Where the pattern goes on if its element at `p` takes the byte.
+/// The next position in the pattern if its element at `p` matches the byte.
 fn one(pattern: &[u8], p: usize, byte: u8, same: impl Fn(u8, u8) -> bool) -> Option<usize> {
     match *pattern.get(p)? {
         b'?' => Some(p + 1),
@@ -47,8 +47,8 @@ fn one(pattern: &[u8], p: usize, byte: u8, same: impl Fn(u8, u8) -> bool) -> Opt
     }
 }
 
-/// The bytes between the brackets, and the length up to and with the closing one. A `]` that comes first
-/// (after `!`) is a member.
+/// The bytes between the brackets, and the length up to and including the closing one. A `]` in first place (after
+/// `!`) is a member.
 fn set(rest: &[u8]) -> Option<(&[u8], usize)> {
     let first = usize::from(matches!(rest.first(), Some(b'!' | b'^')));
     let close = rest.iter().skip(first + 1).position(|&b| b == b']')? + first + 1;

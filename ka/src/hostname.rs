@@ -1,10 +1,10 @@
-//! Host names, as hostname(7) has them.
+//! Host names as defined by hostname(7).
 
-/// The longest name that Linux takes (`HOST_NAME_MAX` of gethostname(2)).
+/// The longest name that Linux accepts (`HOST_NAME_MAX` of gethostname(2)).
 pub const MAX_LENGTH: usize = 64;
 
-/// Whether this can be a machine's name, with its domain or without. `_` is no letter of a host name by RFC 1123, and
-/// yet there are machines that have it.
+/// Whether this can be a machine's name, with or without its domain. RFC 1123 does not allow `_` in a host name, but
+/// some machines have it.
 #[must_use]
 pub fn is_valid(name: &str) -> bool {
     let good = |label: &str| {

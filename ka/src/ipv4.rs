@@ -1,4 +1,4 @@
-//! Masks of IPv4 networks, and ranges of addresses.
+//! IPv4 network masks and address ranges.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -18,7 +18,7 @@ pub fn prefix_of(mask: Ipv4Addr) -> Option<u8> {
     (prefix_mask(prefix) == mask).then_some(prefix)
 }
 
-/// A range of addresses, such as DHCP may give: `FIRST,LAST`.
+/// An address range, such as DHCP may assign: `FIRST,LAST`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressRange {
     /// The first address.
@@ -27,29 +27,29 @@ pub struct AddressRange {
     pub last: Ipv4Addr,
 }
 
-/// Why a text is no range of addresses.
+/// Why a text is not an address range.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AddressRangeError {
     /// It has no comma.
     #[error("expected FIRST,LAST, such as 10.0.0.10,10.0.0.99")]
     Form,
-    /// One of the two is no address.
+    /// One of the two is not an address.
     #[error("'{0}' is no IPv4 address")]
     Address(String),
-    /// They stand the wrong way round.
+    /// The two are in the wrong order.
     #[error("{0} is above {1}")]
     Order(Ipv4Addr, Ipv4Addr),
 }
 
 impl AddressRange {
-    /// How many addresses it has.
+    /// The number of addresses.
     #[must_use]
     pub fn count(self) -> u64 {
         u64::from(self.last.to_bits()) - u64::from(self.first.to_bits()) + 1
     }
 
-    /// Whether it has this address.
+    /// Whether the range contains this address.
     #[must_use]
     pub fn has(self, address: Ipv4Addr) -> bool {
         (self.first..=self.last).contains(&address)

@@ -1,7 +1,7 @@
-//! The keys by which controller and agents know each other, and their text form.
+//! The keys by which controller and agents authenticate each other, and their text form.
 //!
-//! A key file is one line: a tag that names kind and version, then 32-byte values in hexadecimal.
-//! The controller's file stays on the golden node; the join key goes into the boot image.
+//! A key file is one line: a tag for kind and version, then 32-byte values in hexadecimal. The controller's file stays
+//! on the golden node; the join key goes into the boot image.
 
 use std::fmt;
 
@@ -19,28 +19,28 @@ pub type Key = [u8; 32];
 const CONTROLLER_TAG: &str = "ka-controller-key-1";
 const JOIN_TAG: &str = "ka-join-key-1";
 
-/// Noise's name of the only Diffie-Hellman, cipher and hash that ka speaks.
+/// Noise's name for the only combination of Diffie-Hellman, cipher and hash that ka uses.
 pub(crate) const SUITE: &str = "25519_ChaChaPoly_SHA256";
 
-/// A key text that is not one.
+/// A text that is not a valid key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
     /// The line's tag or shape is wrong.
     #[error("not a {expected} line")]
     Shape {
-        /// The tag that was expected.
+        /// The expected tag.
         expected: &'static str,
     },
     /// A value is not 64 hexadecimal digits.
     #[error("value {index} of the {tag} line is not 64 hexadecimal digits")]
     Value {
-        /// Which tag the line has.
+        /// The line's tag.
         tag: &'static str,
-        /// The value's place, from 1.
+        /// The value's position, from 1.
         index: usize,
     },
-    /// The system gave no random bytes.
+    /// The system returned no random bytes.
     #[error("the system's random number generator failed")]
     NoRandomness,
 }
@@ -55,7 +55,7 @@ pub struct KeyPair {
 }
 
 impl KeyPair {
-    /// Makes a fresh pair.
+    /// Generates a fresh pair.
     ///
     /// # Errors
     /// [`KeyError::NoRandomness`] when the system has no randomness.
@@ -67,16 +67,16 @@ impl KeyPair {
         Ok(Self { private: key(pair.private)?, public: key(pair.public)? })
     }
 
-    /// The line of the controller's key file.
+    /// The text of the controller's key file.
     #[must_use]
     pub fn to_text(&self) -> String {
         line(CONTROLLER_TAG, &[&self.private, &self.public])
     }
 
-    /// Reads the controller's key file.
+    /// Parses the controller's key file.
     ///
     /// # Errors
-    /// [`KeyError`] when the text is not such a line.
+    /// [`KeyError`] when the text is not valid.
     pub fn from_text(text: &str) -> Result<Self, KeyError> {
         let [private, public] = values(text, CONTROLLER_TAG)?;
         Ok(Self { private, public })
@@ -93,7 +93,7 @@ pub struct JoinKey {
 }
 
 impl JoinKey {
-    /// Makes a join key with a fresh secret for `controller`.
+    /// Generates a join key with a fresh secret for `controller`.
     ///
     /// # Errors
     /// [`KeyError::NoRandomness`] when the system has no randomness.
@@ -101,13 +101,13 @@ impl JoinKey {
         Ok(Self { controller: controller.public, secret: random()? })
     }
 
-    /// What control connections are opened with. Each use of the join secret has a key of its own: discovery's are derived
+    /// The secret for control connections. Each use of the join secret has its own key: those of discovery are derived
     /// under other labels.
     pub(crate) fn handshake_secret(&self) -> Zeroizing<Key> {
         self.secret_for(b"ka control 1 handshake")
     }
 
-    /// What the log of a node that has not joined yet is read with.
+    /// The secret for reading the log of a node that has not joined yet.
     pub(crate) fn log_secret(&self) -> Zeroizing<Key> {
         self.secret_for(b"ka console 1 log")
     }
@@ -119,23 +119,23 @@ impl JoinKey {
         key
     }
 
-    /// The line of the join key file.
+    /// The text of the join key file.
     #[must_use]
     pub fn to_text(&self) -> String {
         line(JOIN_TAG, &[&self.controller, &self.secret])
     }
 
-    /// Reads a join key file.
+    /// Parses a join key file.
     ///
     /// # Errors
-    /// [`KeyError`] when the text is not such a line.
+    /// [`KeyError`] when the text is not valid.
     pub fn from_text(text: &str) -> Result<Self, KeyError> {
         let [controller, secret] = values(text, JOIN_TAG)?;
         Ok(Self { controller, secret })
     }
 }
 
-/// Secrets don't stay in memory that others get.
+/// Secrets must not stay in freed memory.
 impl Drop for KeyPair {
     fn drop(&mut self) {
         self.private.zeroize();
@@ -161,7 +161,7 @@ impl fmt::Debug for JoinKey {
     }
 }
 
-/// Random bytes for a key or a nonce.
+/// Generates random bytes for a key or a nonce.
 ///
 /// # Errors
 /// [`KeyError::NoRandomness`] when the system has none.
@@ -171,8 +171,8 @@ pub fn random<const N: usize>() -> Result<[u8; N], KeyError> {
     Ok(bytes)
 }
 
-/// A public key's short code, as it stands on a node's screen and in the controller's question: 40 bits of its hash, in
-/// letters and digits of which none looks like another.
+/// A public key's short code, as shown on a node's screen and in the controller's question: 40 bits of its hash, in
+/// letters and digits that cannot be confused.
 #[must_use]
 pub fn code(key: &Key) -> String {
     const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
@@ -182,7 +182,7 @@ pub fn code(key: &Key) -> String {
     (0..4).map(digit).chain(['-']).chain((4..8).map(digit)).collect()
 }
 
-/// Whether a person means this code, however it was typed.
+/// Whether the typed text means this code, however it was typed.
 #[must_use]
 pub fn is_code(typed: &str, code: &str) -> bool {
     let plain = |c: char| match c.to_ascii_uppercase() {

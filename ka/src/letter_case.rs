@@ -1,6 +1,6 @@
-//! Names as file systems compare them on which case makes no difference: FAT, exFAT, NTFS, and ext4 below `chattr +F`.
+//! Names on file systems that ignore case: FAT, exFAT, NTFS, and ext4 below `chattr +F`.
 
-/// The name in capital letters, or else in small ones; nothing if it has no letters with two cases.
+/// The name in upper case, or else in lower case; `None` if it has no letters with two cases.
 #[must_use]
 pub fn other_case(name: &[u8]) -> Option<Vec<u8>> {
     let other = match std::str::from_utf8(name) {
@@ -10,11 +10,11 @@ pub fn other_case(name: &[u8]) -> Option<Vec<u8>> {
     other.into_iter().find(|other| other != name)
 }
 
-/// The name as such file systems compare it, nearly: FAT passes over dots at the end.
+/// The name roughly as such file systems compare it: FAT ignores trailing dots.
 #[must_use]
 pub fn folded(name: &[u8]) -> Vec<u8> {
     let folded = match std::str::from_utf8(name) {
-        // `ẞ` and `ſ` are one with `ss` and `s` only by way of the capitals.
+        // `ẞ` and `ſ` match `ss` and `s` only by way of upper case.
         Ok(text) => text.to_uppercase().to_lowercase().into_bytes(),
         Err(_) => name.to_ascii_lowercase(),
     };

@@ -1,4 +1,4 @@
-//! Where a site collects the nodes' logs, as `ka.store_log=` and `--store-log` name it.
+//! The server that collects a site's node logs, as given by `ka.store_log=` and `--store-log`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,21 +6,21 @@ use std::str::FromStr;
 /// A directory on a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogServer {
-    /// How it is spoken to.
+    /// The protocol.
     pub protocol: Protocol,
-    /// Its name or address, an IPv6 one without brackets.
+    /// Its name or address; an IPv6 address has no brackets.
     pub host: String,
     /// Its port.
     pub port: u16,
-    /// With a slash in front, and none at its end.
+    /// The path, with a leading slash and no trailing one.
     pub directory: String,
 }
 
-/// Who may write on a server that asks nobody, and what such a server likes to hear as a password.
+/// The user for a server without accounts, and the password that such a server expects.
 const ANONYMOUS: &str = "anonymous";
 const DEFAULT_LOGIN: &str = "anonymous:ka@";
 
-/// How a log server is spoken to.
+/// The protocol of a log server.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP, with PUT.
@@ -34,7 +34,7 @@ pub enum Protocol {
     },
 }
 
-/// Without the password.
+/// Omits the password.
 impl fmt::Debug for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -65,7 +65,7 @@ impl FromStr for LogServer {
             }
             _ => return Err(EXPECTED),
         };
-        // An IPv6 address stands in brackets, which are not part of it.
+        // An IPv6 address is in brackets, which are not part of it.
         let (host, port) = match server.strip_prefix('[').map(|rest| rest.split_once(']')) {
             Some(None) => return Err(EXPECTED),
             Some(Some((host, ""))) => (host, None),
@@ -79,14 +79,14 @@ impl FromStr for LogServer {
         let directory = format!("/{}", directory.trim_matches('/'));
         let mut directory = directory.trim_end_matches('/').to_owned();
         if matches!(protocol, Protocol::Ftp { .. }) {
-            // An HTTP server decodes for itself.
+            // An HTTP server decodes the path itself.
             directory = decoded(&directory).ok_or(EXPECTED)?;
         }
         Ok(Self { protocol, host: host.to_owned(), port, directory })
     }
 }
 
-/// What `%XX` stands for (RFC 3986, section 2.1); none where that is no character.
+/// Decodes `%XX` (RFC 3986, section 2.1); `None` if the result is not text.
 fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut parts = text.split('%');
@@ -100,7 +100,7 @@ fn decoded(text: &str) -> Option<String> {
 }
 
 impl LogServer {
-    /// Whether `text`, which names a server, has a password in it.
+    /// Whether `text`, which names a server, contains a password.
     #[must_use]
     pub fn has_password(text: &str) -> bool {
         let authority = text.split_once("://").map_or(text, |(_, rest)| rest);
@@ -108,20 +108,20 @@ impl LogServer {
         authority.rsplit_once('@').is_some_and(|(login, _)| login.contains(':'))
     }
 
-    /// Whether a password would be sent: only by FTP, to a user who is not anonymous.
+    /// Whether a password would be sent: only by FTP, to a user other than anonymous.
     #[must_use]
     pub fn takes_password(&self) -> bool {
         matches!(&self.protocol, Protocol::Ftp { user, .. } if user != ANONYMOUS)
     }
 
-    /// Whether it is to be sent, and is not known.
+    /// Whether a password would be sent, but is not known.
     #[must_use]
     pub fn lacks_password(&self) -> bool {
         self.takes_password()
             && matches!(&self.protocol, Protocol::Ftp { password, .. } if password.is_empty())
     }
 
-    /// The same with this password.
+    /// The same server with this password.
     #[must_use]
     pub fn with_password(mut self, secret: &str) -> Self {
         if self.takes_password()

@@ -1,23 +1,23 @@
-//! Hardware addresses, in every spelling that administrators, kernels and boot loaders use.
+//! Hardware addresses, in every notation that administrators, kernels and boot loaders use.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// An Ethernet address: the name of a machine before it has any other.
+/// An Ethernet address: a machine's identifier before it has any other name.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Mac(pub [u8; 6]);
 
-/// A text that is no machine's hardware address.
+/// A text that is not a machine's hardware address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MacError {
-    /// It has another shape.
+    /// The format is wrong.
     #[error("expected a hardware address such as 52:54:00:12:34:56, found '{0}'")]
     Shape(String),
-    /// It names a group or nobody.
+    /// It is a group address or all zeros.
     #[error("'{0}' is no single machine's address")]
     NoMachine(String),
 }
@@ -25,14 +25,14 @@ pub enum MacError {
 impl FromStr for Mac {
     type Err = MacError;
 
-    /// Reads `aa:bb:cc:dd:ee:ff`, `aa-bb-cc-dd-ee-ff`, `aabb.ccdd.eeff`, `aabbccddeeff`, and pxelinux's
+    /// Parses `aa:bb:cc:dd:ee:ff`, `aa-bb-cc-dd-ee-ff`, `aabb.ccdd.eeff`, `aabbccddeeff`, and pxelinux's
     /// `01-aa-bb-cc-dd-ee-ff`, in either case.
     fn from_str(text: &str) -> Result<Self, MacError> {
         let shape = || MacError::Shape(text.to_owned());
         let digits = digits(text).ok_or_else(shape)?;
         let value = u64::from_str_radix(&digits, 16).map_err(|_| shape())?;
         let [_, _, bytes @ ..] = value.to_be_bytes();
-        // The lowest bit of the first byte marks groups, and with it the broadcast address (IEEE 802).
+        // The lowest bit of the first byte marks group addresses, including the broadcast address (IEEE 802).
         if bytes[0] & 1 == 1 || bytes == [0; 6] {
             return Err(MacError::NoMachine(text.to_owned()));
         }
@@ -40,7 +40,7 @@ impl FromStr for Mac {
     }
 }
 
-/// The twelve digits of an address, if it is written in one of the known forms.
+/// The twelve digits of an address in one of the known notations.
 fn digits(text: &str) -> Option<String> {
     const PXELINUX_ETHERNET: &str = "01-";
     let groups = |text: &str, separator: char, count: usize| {
@@ -57,7 +57,7 @@ fn digits(text: &str) -> Option<String> {
 }
 
 impl Mac {
-    /// The name of the file that pxelinux asks for first: `01-aa-bb-cc-dd-ee-ff`.
+    /// The name of the file that pxelinux requests first: `01-aa-bb-cc-dd-ee-ff`.
     #[must_use]
     pub fn pxelinux_name(&self) -> String {
         format!("01-{}", self.join('-'))

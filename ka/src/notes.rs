@@ -1,50 +1,50 @@
-//! What is no failure, and what a person must hear of all the same: counted by kind.
+//! Notes: events that are not failures, but that the operator must know, counted by kind.
 //!
-//! A log line per file is read by nobody. So whoever leaves something out, or cannot vouch for it, counts it as well:
-//! the golden node while it reads, each node while it writes and finishes. The counts travel to the controller with an
+//! A log line per file is too much to read. So code that leaves something out, or cannot vouch for it, also counts it:
+//! the golden node while it reads, each node while it writes and finishes. The controller receives the counts with an
 //! example of each kind, and the summary, the JSON object and the journal show them.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// What was noted. Add a kind here and its words below; nothing else has to know it.
+/// The kind of a note. To add one, add it here and its words below; no other code depends on the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum NoteKind {
     /// A file changed while the golden node read it.
     Changed,
-    /// The golden node left something out: a socket, another device, what vanished.
+    /// The golden node left something out: a socket, another device, a file that vanished.
     LeftOut,
     /// A file system could not hold an attribute.
     AttributeLost,
-    /// A flag or project id of an inode could not be set.
+    /// An inode flag or project id could not be set.
     InodeFlagLost,
     /// Another mount or subvolume was left out.
     MountLeftOut,
-    /// A file system could not hold a time as it is.
+    /// A file system could not store a time exactly.
     TimeLost,
-    /// An entry could not be made where it should be.
+    /// An entry could not be created in its place.
     EntryLost,
-    /// A file that nobody could change (`chattr +i`, `+a`) was replaced all the same.
+    /// An immutable file (`chattr +i`, `+a`) was replaced nevertheless.
     ImmutableReplaced,
-    /// Files under fscrypt or fs-verity came without it.
+    /// Files under fscrypt or fs-verity arrived without that protection.
     ProtectionLost,
-    /// A partition is not where the description puts it.
+    /// A partition is not at the position in the description.
     Placement,
-    /// A setting of a golden file system was not made again.
+    /// A setting of a golden file system was not reproduced.
     Setting,
-    /// A step of the finish was left out, or ended with a warning.
+    /// A step of the finish was skipped, or ended with a warning.
     Finish,
-    /// Something still names the golden machine.
+    /// A file still names the golden machine.
     GoldenName,
-    /// Other software's identity of the golden machine was kept.
+    /// Another program's identity of the golden machine was kept.
     Identity,
     /// The firmware's menu has no entry for the node.
     FirmwareMenu,
 }
 
 impl NoteKind {
-    /// Its name in JSON, which scripts may rely on.
+    /// Its name in JSON. Scripts may rely on it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -66,7 +66,7 @@ impl NoteKind {
         }
     }
 
-    /// What happened, after a number.
+    /// The text that follows a number.
     #[must_use]
     pub fn words(self) -> &'static str {
         match self {
@@ -89,29 +89,29 @@ impl NoteKind {
     }
 }
 
-/// How often something was noted.
+/// The count of one kind of note.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counted {
-    /// How often.
+    /// The number.
     pub count: u64,
-    /// The first one, as a person reads it.
+    /// The first one, as text for display.
     pub example: String,
 }
 
-/// What was noted, by kind.
+/// The notes, by kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally(BTreeMap<NoteKind, Counted>);
 
 impl Tally {
-    /// The longest example, in bytes: one for each kind travels, however many files there are.
+    /// The longest example, in bytes: one per kind travels, however many files there are.
     pub const MAX_EXAMPLE: usize = 300;
 
-    /// Counts one.
+    /// Counts one note.
     pub fn add(&mut self, kind: NoteKind, example: &str) {
         self.add_many(kind, 1, example);
     }
 
-    /// Counts what was counted elsewhere as well.
+    /// Adds the counts of another tally.
     pub fn merge(&mut self, other: &Self) {
         for (kind, counted) in &other.0 {
             self.add_many(*kind, counted.count, &counted.example);
@@ -123,7 +123,7 @@ impl Tally {
         counted.count = counted.count.saturating_add(count);
     }
 
-    /// The same within the limits: what another host sends may have none.
+    /// The same tally, cut to the limits: one from another host may exceed them.
     #[must_use]
     pub fn bounded(&self) -> Self {
         let mut bounded = Self::default();
@@ -131,18 +131,18 @@ impl Tally {
         bounded
     }
 
-    /// The kinds that were noted, with their counts.
+    /// The noted kinds with their counts.
     pub fn iter(&self) -> impl Iterator<Item = (NoteKind, &Counted)> {
         self.0.iter().map(|(kind, counted)| (*kind, counted))
     }
 
-    /// How often this kind was noted.
+    /// The count of this kind.
     #[must_use]
     pub fn count(&self, kind: NoteKind) -> u64 {
         self.0.get(&kind).map_or(0, |counted| counted.count)
     }
 
-    /// Nothing was noted.
+    /// Whether nothing was noted.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -1,5 +1,5 @@
-//! What Noise computes with: ring's ciphers, hashes and randomness, which seal the blocks as well. So there is one
-//! implementation of them to trust, to keep up to date, and to carry in the boot image.
+//! The primitives for Noise: ring's ciphers, hashes and randomness, which also seal the blocks. So there is only one
+//! implementation of them to trust, to keep up to date, and to ship in the boot image.
 
 use curve25519_dalek::montgomery::MontgomeryPoint;
 use snow::Error;
@@ -8,10 +8,10 @@ use snow::resolvers::{CryptoResolver, RingResolver};
 use snow::types::{Cipher, Dh, Hash, Random};
 use zeroize::{Zeroize, Zeroizing};
 
-/// A key of either kind.
+/// A private or public key.
 type Key = [u8; 32];
 
-/// Finds the primitives of ka's one suite.
+/// Resolves the primitives of ka's only suite.
 #[derive(Default)]
 pub(crate) struct Primitives(RingResolver);
 
@@ -33,7 +33,7 @@ impl CryptoResolver for Primitives {
     }
 }
 
-/// X25519 (RFC 7748), of which ring has keys of one use only.
+/// X25519 (RFC 7748). Ring's keys can only be used once.
 #[derive(Default)]
 struct X25519 {
     private: Key,
@@ -66,7 +66,7 @@ impl Dh for X25519 {
         self.private.len()
     }
 
-    /// Noise only gives keys of the right length.
+    /// Noise only passes keys of the right length.
     fn set(&mut self, private: &[u8]) {
         let mut key = Zeroizing::new(Key::default());
         key.copy_from_slice(private);
@@ -88,7 +88,7 @@ impl Dh for X25519 {
         &self.private
     }
 
-    /// A point of low order would make a secret that anybody knows, so that is none (RFC 7748, section 6.1).
+    /// A point of low order would produce a publicly known secret, so it is rejected (RFC 7748, section 6.1).
     fn dh(&self, public: &[u8], out: &mut [u8]) -> Result<(), Error> {
         let point = public.first_chunk().map(|key| MontgomeryPoint(*key)).ok_or(Error::Dh)?;
         let mut secret = point.mul_clamped(self.private).to_bytes();

@@ -1,12 +1,12 @@
-//! Proof that a stream is the golden node's, whoever relayed it.
+//! Proof that a stream is the golden node's, whichever node relayed it.
 //!
-//! All members of a chain share the key of its blocks, so a relay could seal other blocks and pass them on. What no
-//! relay can do is speak for the controller. So golden node and nodes hash the content of all blocks in their order, and
+//! All members of a chain share the key of its blocks, so a relay could seal different blocks and pass them on. But no
+//! relay can impersonate the controller. So the golden node and the nodes hash the content of all blocks in order, and
 //! the controller sends the golden node's roots over the control connections: one for each segment, and the last with
-//! the plain stream's length. A node that compares them knows at once in which segment it was lied to, and nothing of the
+//! the plain stream's length. A node that compares them detects a forgery at once, with its segment. Nothing of the
 //! stream counts as received before the last root has been compared.
 //!
-//! The hash is BLAKE3: a hash tree, whose root over a prefix costs nothing beside the hashing itself.
+//! The hash is BLAKE3, a hash tree: the root of a prefix costs nothing beyond the hashing itself.
 //!
 //! ```
 //! use ka::proof::{Checker, Proof, Roots};
@@ -28,21 +28,21 @@ use crate::seal::Total;
 /// Content between two roots, in bytes.
 pub const SEGMENT: u64 = 16 << 20;
 
-/// The hash of a stream's content from its beginning.
+/// The hash of a stream's content from its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Root {
-    /// Bytes of content before it.
+    /// The length of that content in bytes.
     pub length: u64,
-    /// Their BLAKE3.
+    /// Its BLAKE3 hash.
     pub hash: [u8; 32],
 }
 
-/// What the controller says of a stream.
+/// The controller's statement about a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proof {
     /// The golden node's root.
     pub root: Root,
-    /// In the last one: the plain stream that this content is.
+    /// In the last proof: the summary of the plain stream with this content.
     pub last: Option<Total>,
 }
 
@@ -50,15 +50,15 @@ pub struct Proof {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("the stream that arrived is not the golden node's between bytes {from} and {to}")]
 pub struct Forged {
-    /// Up to here it was proven.
+    /// The content is proven up to here.
     pub from: u64,
-    /// The first root that differs is here.
+    /// The position of the first differing root.
     pub to: u64,
-    /// Who handed over what is between, if all of it came from one.
+    /// The sender of the content in between, if all of it came from the same one.
     pub sender: Option<NodeId>,
 }
 
-/// Hashes content, and hands out the root at the end of each segment.
+/// Hashes content, and returns the root at the end of each segment.
 #[derive(Clone)]
 pub struct Roots {
     hasher: blake3::Hasher,
@@ -73,14 +73,14 @@ impl Default for Roots {
 }
 
 impl Roots {
-    /// Roots that lie this far apart: for the simulator, whose streams are short.
+    /// Roots at this interval: for the simulator, whose streams are short.
     #[doc(hidden)]
     #[must_use]
     pub fn with_segments(segment: u64) -> Self {
         Self { hasher: blake3::Hasher::new(), length: 0, segment }
     }
 
-    /// Takes more content.
+    /// Hashes more content.
     pub fn update(&mut self, mut content: &[u8], mut segment: impl FnMut(Root)) {
         while !content.is_empty() {
             let room = usize::try_from(self.segment - self.length % self.segment).unwrap_or(usize::MAX);
@@ -101,31 +101,31 @@ impl Roots {
     }
 }
 
-/// A node's own roots beside the golden node's, whichever come first.
+/// Compares a node's own roots with the golden node's, in whichever order they arrive.
 #[derive(Default)]
 pub struct Checker {
     own: Roots,
-    /// Own roots that no proof has come for, and proofs of content that has not come.
+    /// Own roots without a proof yet, and proofs without content yet.
     unproven: BTreeMap<u64, [u8; 32]>,
     promised: BTreeMap<u64, [u8; 32]>,
     proven: u64,
     last: Option<(Root, Total)>,
-    /// Who handed over what is not proven yet, and where each began.
+    /// The senders of the content that is not proven yet, and where each began.
     senders: VecDeque<(u64, Option<NodeId>)>,
 }
 
 impl Checker {
-    /// As [`Roots::with_segments`].
+    /// Like [`Roots::with_segments`].
     #[doc(hidden)]
     #[must_use]
     pub fn with_segments(segment: u64) -> Self {
         Self { own: Roots::with_segments(segment), ..Self::default() }
     }
 
-    /// Takes content that came from this member, if it all came from one.
+    /// Takes content from this member; `None` if it came from several.
     ///
     /// # Errors
-    /// [`Forged`] if a proof says otherwise.
+    /// [`Forged`] if a proof contradicts it.
     pub fn on_content(&mut self, content: &[u8], from: Option<NodeId>) -> Result<(), Forged> {
         if self.senders.back().is_none_or(|(_, last)| *last != from) {
             self.senders.push_back((self.own.length, from));
@@ -138,17 +138,17 @@ impl Checker {
                 None => drop(self.unproven.insert(root.length, root.hash)),
             }
         }
-        // More than the whole stream can only be forged.
+        // Content beyond the whole stream must be forged.
         match self.last {
             Some((end, _)) if self.own.length > end.length => Err(self.forged(end.length)),
             _ => Ok(()),
         }
     }
 
-    /// Takes what the controller says.
+    /// Takes a proof from the controller.
     ///
     /// # Errors
-    /// [`Forged`] if content that has come says otherwise.
+    /// [`Forged`] if it contradicts received content.
     pub fn on_proof(&mut self, Proof { root, last }: Proof) -> Result<(), Forged> {
         if let Some(total) = last {
             self.last = Some((root, total));
@@ -160,15 +160,16 @@ impl Checker {
                 self.promised.insert(root.length, root.hash);
                 Ok(())
             }
-            // Said again after an outage.
+            // Repeated after an outage.
             None => Ok(()),
         }
     }
 
-    /// All content has come, and it claims to be this stream; whether that is proven, or the last proof is missing.
+    /// Called when all content has been received, and claims to be this stream. Returns whether that is proven; if
+    /// not, the last proof is missing.
     ///
     /// # Errors
-    /// [`Forged`] if it is another stream.
+    /// [`Forged`] if it is a different stream.
     pub fn on_end(&self, claimed: Total) -> Result<bool, Forged> {
         match self.last {
             None => Ok(false),
@@ -177,7 +178,7 @@ impl Checker {
         }
     }
 
-    /// Up to where the content is proven.
+    /// The position up to which the content is proven.
     #[must_use]
     pub fn proven(&self) -> u64 {
         self.proven
@@ -212,7 +213,7 @@ mod tests {
         (0..length).map(|n| (n % 251) as u8).collect()
     }
 
-    /// The golden node's proofs, the last included.
+    /// The golden node's proofs, including the last.
     fn proofs(content: &[u8]) -> Vec<Proof> {
         let (mut roots, mut proofs) = (Roots::default(), Vec::new());
         roots.update(content, |root| proofs.push(Proof { root, last: None }));
@@ -233,7 +234,7 @@ mod tests {
         late.on_content(&sent, None).unwrap();
         assert_eq!(late.on_end(TOTAL), Ok(false));
         proofs.iter().for_each(|proof| late.on_proof(*proof).unwrap());
-        // Again, as after an outage.
+        // The same again, as after an outage.
         late.on_proof(proofs[0]).unwrap();
         assert_eq!((late.proven(), late.on_end(TOTAL)), (2 * SEGMENT, Ok(true)));
     }

@@ -1,8 +1,8 @@
-//! SHA-256 as ring computes it, which is in every program of ka anyway.
+//! SHA-256 from ring, which is in every ka program anyway.
 
 use ring::digest::{Context, SHA256};
 
-/// A sum that grows with what is read.
+/// A running hash.
 #[derive(Clone)]
 pub struct Sha256(Context);
 
@@ -13,27 +13,27 @@ impl Default for Sha256 {
 }
 
 impl Sha256 {
-    /// The sum of nothing yet.
+    /// The hash of no data.
     #[must_use]
     pub fn new() -> Self {
         Self(Context::new(&SHA256))
     }
 
-    /// Adds what comes next.
+    /// Adds data.
     pub fn update(&mut self, bytes: impl AsRef<[u8]>) {
         self.0.update(bytes.as_ref());
     }
 
-    /// The sum of all.
+    /// The hash of all data.
     #[must_use]
     pub fn finalize(self) -> [u8; 32] {
         let mut sum = [0; 32];
-        // SHA-256 has as many bytes.
+        // SHA-256 has exactly this many bytes.
         sum.copy_from_slice(self.0.finish().as_ref());
         sum
     }
 
-    /// The sum of these bytes alone.
+    /// The hash of these bytes.
     #[must_use]
     pub fn digest(bytes: impl AsRef<[u8]>) -> [u8; 32] {
         let mut sum = Self::new();

@@ -1,10 +1,10 @@
-//! The steps of a node's work, as one list: what a person watches, what a failure names, and what a program reads.
+//! The steps of a node's work, in one list: for display, for failures, and for programs.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Defines the steps, each with its name for programs and its words for people.
+/// Defines the steps, each with its name for programs and its words for display.
 macro_rules! steps {
     ($($(#[$doc:meta])* $step:ident = $name:literal, $words:literal;)*) => {
         /// A step of a node's work.
@@ -15,10 +15,10 @@ macro_rules! steps {
         }
 
         impl Step {
-            /// All of them, about in the order in which a node takes them.
+            /// All steps, roughly in the order of a node's work.
             pub const ALL: &[Self] = &[$(Self::$step),*];
 
-            /// The name in every output that programs read. It never changes.
+            /// The name in every output for programs. It never changes.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self {
@@ -26,7 +26,7 @@ macro_rules! steps {
                 }
             }
 
-            /// The words that a person reads.
+            /// The words for display.
             #[must_use]
             pub fn words(self) -> &'static str {
                 match self {
@@ -40,35 +40,35 @@ macro_rules! steps {
 steps! {
     /// Nothing has been reported yet.
     Begin = "begin", "begin";
-    /// Stage1 reads what the kernel was started with.
+    /// Stage1 reads the kernel command line.
     CommandLine = "command_line", "kernel command line";
-    /// Stage1 loads the network's drivers.
+    /// Stage1 loads the network drivers.
     Drivers = "drivers", "drivers";
     /// Stage1 gets an address.
     Network = "network", "network";
-    /// Stage1 looks for its run.
+    /// Stage1 looks for its run's controller.
     FindController = "find_controller", "find the controller";
-    /// The tree of tools comes into memory.
+    /// The tree of tools is received into memory.
     ReceiveStage2 = "receive_stage2", "receive stage2";
-    /// The tree of tools becomes the root.
+    /// The tree of tools becomes the root file system.
     EnterStage2 = "enter_stage2", "enter stage2";
-    /// The drivers of disks and file systems.
+    /// The drivers for disks and file systems.
     StorageDrivers = "storage_drivers", "storage drivers";
     /// The node joins its run.
     Join = "join", "join the session";
-    /// It waits to be admitted.
+    /// The node waits to be admitted.
     WaitForPlan = "wait_for_plan", "wait for the plan";
     /// The control connection.
     Connection = "connection", "connection";
     /// The node's own side of the session.
     Session = "session", "session";
-    /// The controller looks at what the node has told of itself.
+    /// The controller checks the node's report.
     CheckMachine = "check_disks", "check the disks";
-    /// The node looks at the plan.
+    /// The node checks the plan.
     Plan = "plan", "plan";
-    /// All that is done to the disks before the stream.
+    /// All work on the disks before the stream.
     PrepareDisks = "prepare_disks", "prepare the disks";
-    /// The node's own look at its disks.
+    /// The node checks its disks itself.
     ClaimDisks = "claim_disks", "Check the disks";
     /// A disk's partition table.
     WriteTable = "write_table", "Write the partition table";
@@ -76,13 +76,13 @@ steps! {
     MakeFileSystem = "make_file_system", "Make a file system";
     /// One volume group with its logical volumes.
     MakeVolumeGroup = "make_volume_group", "Make a volume group";
-    /// All of them are mounted.
+    /// All new file systems are mounted.
     MountFileSystems = "mount_file_systems", "Mount the new file systems";
-    /// Nothing that a firmware starts may lie open.
+    /// Files that firmware could start are held back until the copy is complete.
     HoldBack = "hold_back", "hold back the EFI system partition";
-    /// The node is ready.
+    /// The node is ready, and waits for the others.
     WaitForNodes = "wait_for_nodes", "wait for the other nodes";
-    /// The stream.
+    /// The node receives the stream.
     Receive = "receive", "receive";
     /// The stream of the golden system.
     ReceiveSystem = "receive_system", "receive the system";
@@ -90,13 +90,13 @@ steps! {
     Start = "start", "start";
     /// The golden node's relay.
     Relay = "relay", "relay";
-    /// The golden node reads what it sends.
+    /// The golden node reads the source.
     Source = "source", "source";
     /// The node's place among its neighbours.
     Chain = "chain", "chain";
-    /// All of the stream is there, and a part of it is not on the disk yet.
+    /// The whole stream has been received, and part of it is not on the disk yet.
     WriteOut = "write_out", "write everything out";
-    /// All that makes the copy boot.
+    /// All work that makes the copy bootable.
     Finish = "finish", "finish";
     /// A part of the finish.
     NoteTimes = "note_times", "Note the times of the files";
@@ -146,28 +146,28 @@ steps! {
     Sync = "sync", "Write everything out";
     /// The kernel that `--boot kexec` starts.
     LoadKernel = "load_kernel", "load the installed kernel";
-    /// Files get the flags that forbid changes.
+    /// Files get their flags against changes again.
     Immutable = "immutable", "make files immutable again";
-    /// What was held back gets its place.
+    /// The files that were held back are moved into place.
     Uncover = "uncover", "uncover the EFI system partition";
-    /// The new file systems leave.
+    /// The new file systems are unmounted.
     Unmount = "unmount", "unmount the new file systems";
-    /// The disks are compared with what was written.
+    /// The disks are compared with the written data.
     ReadBack = "read_back", "read back what is on the disks";
-    /// The last writes.
+    /// The last writes, which make the disk bootable.
     Activate = "activate", "make the disk bootable";
-    /// Another attempt may come.
+    /// The node waits for another attempt.
     WaitForRound = "wait_for_round", "wait for another round";
-    /// The node is done.
+    /// The node has finished, and leaves.
     Leave = "leave", "take leave of the controller";
-    /// The log goes to a server.
+    /// The log is sent to a server.
     StoreLog = "store_log", "store the log";
     /// The copy runs from its own disk.
     FirstBoot = "first_boot", "first boot";
 }
 
 impl Step {
-    /// The step with the device, the tool or the file that it is about.
+    /// The step with its object: a device, a tool or a file.
     #[must_use]
     pub fn of(self, what: impl fmt::Display) -> Doing {
         Doing { step: self, what: what.to_string() }
@@ -180,12 +180,13 @@ impl fmt::Display for Step {
     }
 }
 
-/// What a node does at a moment: a step, and of that the device, the tool or the file. Empty if the step says all.
+/// A node's current activity: a step and its object, which is a device, a tool or a file. The object is empty if the
+/// step alone says everything.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Doing {
     /// The step.
     pub step: Step,
-    /// What of it.
+    /// The object.
     pub what: String,
 }
 

@@ -1,50 +1,50 @@
-//! Which end of a bad link goes: what members say of each other, weighed against how far the stream gets.
+//! Decides which end of a bad link is removed, by weighing the members' complaints against the stream's progress.
 //!
-//! A complaint is a word, and an admitted node may lie. So a link is remade first, and has time to show what it carries
-//! before the next complaint counts. A receiver that gets on is not taken out for what one neighbour says: whoever goes
-//! on complaining of a link that works pays for it itself. Where nothing moves, one of the two ends must go, and whoever
-//! has had that of one neighbour already goes itself the next time.
+//! A complaint is only a claim, and an admitted node may lie. So a link is first reopened, and has time to show what
+//! it carries before the next complaint counts. A receiver that makes progress is not removed on the word of one
+//! neighbour: a node that keeps complaining about a working link is removed itself. If nothing moves, one of the two
+//! ends must go. A node whose complaint already removed one neighbour is removed itself the next time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::ids::{NodeId, Offset};
 
-/// How often a link is remade without success before one of its ends goes.
+/// How often a link is reopened without success before one of its ends is removed.
 const CHANCES: u32 = 3;
-/// How often a link is remade that works in between.
+/// How often a link is reopened if it works in between.
 const MAX_COMPLAINTS: u32 = 8;
-/// A link that was remade has this part of the detection time to show what it carries.
+/// A reopened link has this fraction of the detection time to show what it carries.
 const TRIAL: u32 = 3;
-/// A link that was good for so many detection times gets its chances again: a stream may take hours, and three resets
-/// in a day are not a bad link.
+/// A link that was good for this many detection times gets its chances back: a stream may take hours, and three resets
+/// in a day do not make a bad link.
 pub(super) const FORGIVEN: u32 = 40;
 
-/// What somebody says of a link, and what is known of it.
+/// A complaint about a link, and the known facts.
 pub(super) struct Charge {
-    /// The ends, in the order of the chain.
+    /// The ends, in chain order.
     pub(super) from: NodeId,
     pub(super) to: NodeId,
     pub(super) reporter: NodeId,
     pub(super) about: NodeId,
-    /// How far the receiver has got.
+    /// The receiver's position.
     pub(super) reached: Offset,
 }
 
-/// A link's trouble of late.
+/// A link's recent trouble.
 struct Record {
-    /// How often it was bad, and how often of that in a row without a byte in between.
+    /// How often it was bad, and how many of those times in a row without a byte in between.
     count: u32,
     in_vain: u32,
     last: Duration,
     reached: Offset,
 }
 
-/// What has been said of all links.
+/// The record of all links.
 pub(super) struct Blame {
     dead_after: Duration,
     bad: BTreeMap<(NodeId, NodeId), Record>,
-    /// Of whom each member has complained to the end.
+    /// The neighbours that each member has complained about until their removal.
     accused: BTreeMap<NodeId, BTreeSet<NodeId>>,
 }
 
@@ -53,13 +53,13 @@ impl Blame {
         Self { dead_after, bad: BTreeMap::new(), accused: BTreeMap::new() }
     }
 
-    /// Whether the link was remade so lately that it has not shown yet what it carries.
+    /// Whether the link was reopened so recently that it has not yet shown what it carries.
     pub(super) fn is_on_trial(&self, from: NodeId, to: NodeId, now: Duration) -> bool {
         let recent = |record: &Record| now.saturating_sub(record.last) < self.dead_after / TRIAL;
         self.bad.get(&(from, to)).is_some_and(recent)
     }
 
-    /// Counts a bad link; returns who goes, if it is beyond healing.
+    /// Counts a bad link. Returns the node to remove if the link is beyond repair.
     pub(super) fn charge(&mut self, charge: &Charge, now: Duration) -> Option<NodeId> {
         let Charge { from, to, reporter, about, reached } = *charge;
         let forgiven = self.dead_after * FORGIVEN;
@@ -90,7 +90,7 @@ impl Blame {
         })
     }
 
-    /// Whether the link to this member is as bad.
+    /// Whether the link to this member is equally bad.
     fn receives_badly(&self, member: NodeId) -> bool {
         self.bad.iter().any(|((_, to), record)| *to == member && record.in_vain >= CHANCES)
     }

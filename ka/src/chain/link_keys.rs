@@ -1,7 +1,8 @@
-//! What proves the two ends of a data link to each other.
+//! The secrets by which the two ends of a data link authenticate each other.
 //!
-//! All members of a stream have its key. A link under that would be open to each of them, under any other's name. So the
-//! controller derives a secret for each link of each epoch, and tells it to the two ends alone, with their places.
+//! All members of a stream have its key. If that key secured the links, any member could open any link in another's
+//! name. So the controller derives a secret for each link of each epoch, and sends it only to the two ends, with their
+//! places.
 
 use ring::hmac;
 use serde::{Deserialize, Serialize};
@@ -14,20 +15,20 @@ use crate::keys::{Key, KeyError, random};
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkSecret(pub Key);
 
-/// The secrets of a member's links in one epoch.
+/// The secrets of a member's links in an epoch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Secrets {
-    /// Of the link to the predecessor.
+    /// The secret of the link to the predecessor.
     pub up: LinkSecret,
-    /// Of the link to the successor.
+    /// The secret of the link to the successor.
     pub down: LinkSecret,
 }
 
-/// The controller's own secret, from which those of a stream's links come.
+/// The controller's own secret, from which a stream's link secrets are derived.
 pub struct LinkKeys(Key);
 
 impl LinkKeys {
-    /// Fresh ones.
+    /// Generates fresh keys.
     ///
     /// # Errors
     /// [`KeyError::NoRandomness`].
@@ -35,7 +36,7 @@ impl LinkKeys {
         random().map(Self)
     }
 
-    /// The secret of one link: whoever asks for another end, stream or epoch gets another.
+    /// The secret of one link. It differs for every other end, stream or epoch.
     #[must_use]
     pub fn secret(&self, link: &LinkName) -> LinkSecret {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &self.0);

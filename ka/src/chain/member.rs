@@ -1,16 +1,16 @@
-//! One member of a chain: it takes blocks from its predecessor, verifies and keeps them, hands them to
-//! its writer, and passes them to its successor.
+//! One member of a chain: it takes blocks from its predecessor, verifies and keeps them, passes them to its writer,
+//! and forwards them to its successor.
 //!
-//! A state machine without I/O. Its shell tells it what happened (`on_…`), carries out the
-//! [`Action`]s that it queues, and pulls: blocks for the successor, plain bytes for the writer. The
-//! rules that let a survivor always go on from its predecessor's memory:
+//! A state machine without I/O. Its shell reports what happened (`on_…`), carries out the queued [`Action`]s, and
+//! pulls blocks for the successor and plain bytes for the writer. These rules ensure that a survivor can always
+//! continue from its predecessor's memory:
 //!
-//! - The *tail position* T of a member is the lowest verified position of all members behind it. It
-//!   never falls, is frozen while the member has no successor, and is replaced only by a new
-//!   successor's hello, or dropped when an epoch names the member the chain's tail.
-//! - Blocks are forgotten only below T, and only when the own writer has taken them.
-//! - Neighbours change only by an epoch; a member that sees trouble closes that link, complains, and
-//!   waits. A hello of an older epoch is refused, one of a newer epoch is parked.
+//! - The *tail position* T of a member is the lowest verified position of all members behind it. It never falls, and
+//!   is frozen while the member has no successor. It is replaced only by a new successor's hello, or dropped when an
+//!   epoch makes the member the chain's tail.
+//! - Blocks are forgotten only below T, and only after the member's own writer has taken them.
+//! - Neighbours change only with an epoch. A member that sees trouble closes that link, complains, and waits. A hello
+//!   of an older epoch is refused, and one of a newer epoch is parked.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -25,36 +25,37 @@ use crate::chain::LinkMessage;
 use crate::chain::LinkName;
 use crate::seal::{Block, Opener, StreamId, StreamKey, Total};
 
-/// Knocks for newer epochs that may wait at once. Nothing in them is proven, so they are as many as connections may be
-/// unproven, and the oldest makes room: a stranger who fills them does not keep the next successor out.
+/// How many connection attempts for newer epochs may wait at once. Nothing in them is proven, so the limit equals that
+/// of unproven connections, and the oldest is dropped for a new one: a stranger who fills them cannot keep the next
+/// successor out.
 const MAX_PARKED: usize = 32;
 
-/// A connection to a neighbour, as member and shell call it.
+/// A connection to a neighbour, as named between member and shell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub u64);
 
-/// What the shell is to do.
+/// An action for the shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action<A> {
     /// Dial a predecessor.
     Dial {
-        /// What the connection is called from now on.
+        /// The name of the new connection.
         link: LinkId,
-        /// Whom, and where.
+        /// The predecessor and its address.
         to: Neighbour<A>,
-        /// What the link is.
+        /// The link's name.
         name: LinkName,
     },
-    /// Go on with the handshake of a connection that had knocked.
+    /// Continue the handshake of a waiting incoming connection.
     Accept {
         /// The connection.
         link: LinkId,
-        /// What the link is.
+        /// The link's name.
         name: LinkName,
     },
     /// Send a message.
     Send {
-        /// On this connection.
+        /// The connection.
         link: LinkId,
         /// The message.
         message: LinkMessage,
@@ -69,21 +70,21 @@ pub enum Action<A> {
         /// The connection.
         link: LinkId,
     },
-    /// Tell the controller.
+    /// Send a report to the controller.
     Complain(Report),
 }
 
-/// A link to one side.
+/// The link to one side.
 enum Link {
     None,
-    /// Dialled, or accepted and not yet greeted, since then.
+    /// Dialled, or accepted and not yet greeted, since this time.
     Opening(LinkId),
     Open(LinkId),
-    /// Ended in good order.
+    /// Closed in good order.
     Parted,
 }
 
-/// Silence, and when to break one's own.
+/// Tracks the neighbours' silence, and when to send a ping.
 struct Clock {
     dead_after: Duration,
     heard_up: Duration,
@@ -92,7 +93,7 @@ struct Clock {
     complained: Duration,
 }
 
-/// One member of one stream's chain.
+/// A member of one stream's chain.
 pub struct Member<A> {
     id: NodeId,
     stream: StreamId,
@@ -103,20 +104,21 @@ pub struct Member<A> {
     down: Link,
     /// The next block for the successor.
     cursor: Offset,
-    /// T: the lowest verified position behind; none when nobody is behind.
+    /// T: the lowest verified position of the members behind; `None` if there are none.
     tail: Option<Offset>,
-    /// The tail position that the predecessor was told last.
+    /// The tail position last sent to the predecessor.
     acked: Option<Offset>,
-    /// What the last member has verified it tells in steps of so many bytes.
+    /// The last member reports its verified position in steps of this many bytes.
     ack_every: u64,
     parked: Vec<(LinkId, LinkName)>,
-    /// Let in by this epoch's handshake, and not yet greeted.
+    /// The link accepted by this epoch's handshake, and not yet greeted.
     knocked: Vec<LinkId>,
     total: Option<Total>,
-    /// Who handed over what is kept, and where each began; and up to where the writer has been handed it.
+    /// Which predecessor sent the kept blocks, with the offset where each began; and the offset up to which the writer
+    /// has received them.
     senders: VecDeque<(Offset, NodeId)>,
     handed: Offset,
-    /// What the controller was told in this epoch and has not answered yet.
+    /// Reports sent to the controller in this epoch and not yet answered.
     complaints: Vec<Report>,
     released: bool,
     clock: Clock,
@@ -126,13 +128,13 @@ pub struct Member<A> {
 }
 
 impl<A: Clone> Member<A> {
-    /// A node that takes part in the stream of `opener` with a window of `window` bytes.
+    /// Creates a node that takes part in the stream of `opener` with a window of `window` bytes.
     #[must_use]
     pub fn node(id: NodeId, key: &StreamKey, window: u64, dead_after: Duration) -> Self {
         Self::new(id, key, window, dead_after, true)
     }
 
-    /// The golden node, whose blocks come from [`Member::push`].
+    /// Creates the golden node, whose blocks come from [`Member::push`].
     #[must_use]
     pub fn golden(key: &StreamKey, window: u64, dead_after: Duration) -> Self {
         Self::new(NodeId::GOLDEN, key, window, dead_after, false)
@@ -166,27 +168,27 @@ impl<A: Clone> Member<A> {
         }
     }
 
-    /// Breaks rules, to see what happens.
+    /// Disables rules, for the simulator's proof.
     #[doc(hidden)]
     #[must_use]
     pub fn with_rules(self, rules: Rules) -> Self {
         Self { rules, ..self }
     }
 
-    /// A name for a connection that somebody has opened to this member.
+    /// Names a connection that was opened to this member.
     pub fn new_link(&mut self) -> LinkId {
         self.links += 1;
         LinkId(self.links)
     }
 
-    /// What is to be done; call after every event.
+    /// The queued actions; call this after every event.
     pub fn take_actions(&mut self) -> Vec<Action<A>> {
         std::mem::take(&mut self.actions)
     }
 
-    // What the controller says.
+    // Messages from the controller.
 
-    /// A new place in the chain. Both old links close first.
+    /// Takes a new place in the chain. Both old links close first.
     pub fn on_view(&mut self, view: View<A>, now: Duration) {
         if self.released || self.view.as_ref().is_some_and(|old| old.epoch >= view.epoch) {
             return;
@@ -203,7 +205,7 @@ impl<A: Clone> Member<A> {
             self.actions.extend(self.knocked.drain(..).map(|link| Action::Close { link }));
         }
         self.complaints.clear();
-        // A neighbour that stays and was silent before has half of its time left.
+        // A neighbour that stays but was silent before keeps half of its time.
         let soon = now.saturating_sub(self.clock.dead_after / 2);
         let stays = |of: fn(&View<A>) -> Option<NodeId>| self.view.as_ref().and_then(of) == of(&view);
         let (up, down) = (stays(View::predecessor_id), stays(|view| view.successor));
@@ -227,7 +229,8 @@ impl<A: Clone> Member<A> {
         }
     }
 
-    /// Everybody behind has everything: the links end in good order, and the window goes.
+    /// Releases the member: all members behind have everything. The links close in good order, and the window is
+    /// dropped.
     pub fn on_release(&mut self) {
         self.released = true;
         self.complaints.clear();
@@ -237,16 +240,16 @@ impl<A: Clone> Member<A> {
                 self.actions.push(Action::Part { link });
             }
         }
-        // Whoever waits at the door has nothing more to ask for.
+        // A waiting connection has nothing left to ask for.
         let waiting = self.knocked.drain(..).chain(self.parked.drain(..).map(|(link, _)| link));
         self.actions.extend(waiting.map(|link| Action::Close { link }));
         self.tail = None;
         self.forget();
     }
 
-    // What happens on links.
+    // Events on links.
 
-    /// Somebody asks for a link; nothing is proven yet.
+    /// Handles a peer's request for a link; nothing is proven yet.
     pub fn on_knock(&mut self, link: LinkId, name: LinkName) {
         let epoch = self.view.as_ref().map_or(Epoch(0), |view| view.epoch);
         let ours = name.stream == self.stream && name.from == self.id && !self.released;
@@ -266,7 +269,7 @@ impl<A: Clone> Member<A> {
         }
     }
 
-    /// The predecessor has answered.
+    /// Handles the predecessor's answer to the handshake.
     pub fn on_open(&mut self, link: LinkId, now: Duration) {
         if matches!(self.up, Link::Opening(up) if up == link) {
             self.up = Link::Open(link);
@@ -278,7 +281,7 @@ impl<A: Clone> Member<A> {
         }
     }
 
-    /// A message has come, proven to be from the other end.
+    /// Handles a message, authenticated as coming from the other end.
     pub fn on_message(&mut self, link: LinkId, message: LinkMessage, now: Duration) {
         self.on_heard(link, now);
         match message {
@@ -296,7 +299,7 @@ impl<A: Clone> Member<A> {
         }
     }
 
-    /// Bytes have come on a link.
+    /// Bytes have arrived on a link.
     pub fn on_heard(&mut self, link: LinkId, now: Duration) {
         if self.is_up(link) {
             self.clock.heard_up = now;
@@ -309,7 +312,8 @@ impl<A: Clone> Member<A> {
         let knocked = self.knocked.contains(&link);
         self.knocked.retain(|other| *other != link);
         if !knocked || !matches!(self.down, Link::None) {
-            // Who is let in says it once. A link in use that is closed for it is lost, and not just closed.
+            // An accepted peer sends one hello. A link in use that is closed for it counts as lost, not as closed in
+            // good order.
             if self.is_up(link) {
                 self.trouble_up(Trouble::Impossible);
             } else if self.is_down(link) {
@@ -349,7 +353,7 @@ impl<A: Clone> Member<A> {
         self.forget();
     }
 
-    /// A block has come from the predecessor.
+    /// Handles a block from the predecessor.
     pub fn on_block(&mut self, link: LinkId, block: Block, now: Duration) {
         if !self.is_up(link) {
             return;
@@ -369,7 +373,7 @@ impl<A: Clone> Member<A> {
                     self.senders.push_back((self.window.end(), sender));
                 }
                 self.window.push(block);
-                // The tail of a chain without a writer needs nothing of it.
+                // The tail of a chain keeps nothing if it has no writer.
                 self.forget();
             }
             Err(_) if !self.rules.verified_positions => self.window.push(block),
@@ -377,7 +381,7 @@ impl<A: Clone> Member<A> {
         }
     }
 
-    /// A connection has ended, could not be made, or brought what cannot be.
+    /// Handles a connection that has ended, could not be opened, or delivered something impossible.
     pub fn on_lost(&mut self, link: LinkId, trouble: Trouble) {
         self.parked.retain(|(parked, _)| *parked != link);
         self.knocked.retain(|knocked| *knocked != link);
@@ -388,16 +392,16 @@ impl<A: Clone> Member<A> {
         }
     }
 
-    // What happens on the machine itself.
+    // Events on the machine itself.
 
-    /// The golden node's next block.
+    /// Adds the golden node's next block.
     pub fn push(&mut self, block: Block, total: Option<Total>) {
         self.window.push(block);
         self.total = total;
         self.forget();
     }
 
-    /// The writer has taken everything before `end`.
+    /// Records that the writer has taken everything before `end`.
     pub fn on_written(&mut self, end: Offset) {
         self.outlet.on_written(end);
         self.forget();
@@ -406,13 +410,13 @@ impl<A: Clone> Member<A> {
         }
     }
 
-    /// The writer has failed: the member only relays from now on.
+    /// Records that the writer has failed: the member only relays from now on.
     pub fn on_writer_failed(&mut self) {
         self.outlet.on_failed();
         self.forget();
     }
 
-    /// Time has passed: pings, silence, and complaints that nobody has answered.
+    /// Handles the passing of time: pings, silence, and complaints without an answer.
     pub fn on_tick(&mut self, now: Duration) {
         self.outlet.on_tick(now);
         if self.released || self.view.is_none() {
@@ -428,7 +432,7 @@ impl<A: Clone> Member<A> {
             }
         }
         if !self.wants_block() {
-            // Nothing is read while there is no room, so nothing can be heard.
+            // Nothing is read while the window is full, so silence proves nothing.
             self.clock.heard_up = now;
         }
         let (up, down) = (now.saturating_sub(self.clock.heard_up), now.saturating_sub(self.clock.heard_down));
@@ -450,7 +454,7 @@ impl<A: Clone> Member<A> {
         }
     }
 
-    // What the shell pulls.
+    // Data that the shell pulls.
 
     /// Whether a block may be read from the predecessor, or pushed by the golden node's producer.
     #[must_use]
@@ -458,7 +462,7 @@ impl<A: Clone> Member<A> {
         self.total.is_none() && self.window.has_room()
     }
 
-    /// Whether the window has no room for want of the own writer, and not of those behind.
+    /// Whether the window is full because of the member's own writer, and not because of the members behind.
     #[must_use]
     pub fn is_held_by_writer(&self) -> bool {
         !self.window.has_room() && self.written() < self.tail.unwrap_or(self.window.end())
@@ -476,7 +480,7 @@ impl<A: Clone> Member<A> {
         if let Link::Open(link) = self.down { Some(link) } else { None }
     }
 
-    /// The next block for the successor, and the link for it.
+    /// The next block for the successor, with its link.
     pub fn next_block(&mut self) -> Option<(LinkId, Block)> {
         let link = self.successor_link()?;
         let (_, block) = self.window.get(self.cursor)?;
@@ -485,13 +489,13 @@ impl<A: Clone> Member<A> {
         Some((link, block))
     }
 
-    /// How far the newest block is ahead of what the successor was given.
+    /// How far the newest block is ahead of what was sent to the successor.
     #[must_use]
     pub fn lead(&self) -> u64 {
         self.window.end().since(self.cursor)
     }
 
-    /// The next plain bytes for the writer, if they are worth its while.
+    /// The next plain bytes for the writer, if there are enough to be worth its while.
     pub fn next_plain(&mut self) -> Option<Plain> {
         let mut plain = self.outlet.next(&self.window, self.total)?;
         let start = std::mem::replace(&mut self.handed, plain.end);
@@ -503,19 +507,19 @@ impl<A: Clone> Member<A> {
         Some(plain)
     }
 
-    /// The number of a kept block that was verified when it came, and is not what it was: the machine's memory is
-    /// bad. The member can neither write nor pass on what it has.
+    /// The number of a kept block that verified on arrival and no longer does: the machine's memory is bad. The member
+    /// can neither write nor forward its blocks.
     #[must_use]
     pub fn spoiled(&self) -> Option<u64> {
         self.outlet.spoiled()
     }
 
-    /// The ack that the predecessor has not had yet.
+    /// The ack that the predecessor has not received yet.
     pub fn next_ack(&mut self) -> Option<(LinkId, LinkMessage)> {
         let Link::Open(link) = self.up else { return None };
         let tail = self.tail_position();
         let news = tail.since(self.acked.unwrap_or_default());
-        // Only the last member counts: all others pass on what it says, at once.
+        // Only the last member counts its own steps: all others forward its acks at once.
         let last = self.successor().is_none();
         if news == 0 || last && news < self.ack_every && self.total.is_none() {
             return None;
@@ -525,19 +529,19 @@ impl<A: Clone> Member<A> {
         Some((link, LinkMessage::Ack { epoch, from: self.id, tail }))
     }
 
-    /// What proves this member's links in its present epoch.
+    /// The secrets of this member's links in its current epoch.
     #[must_use]
     pub fn secrets(&self) -> Secrets {
         self.view.as_ref().map(|view| view.secrets.clone()).unwrap_or_default()
     }
 
-    /// Everything before is verified.
+    /// Everything before this offset is verified.
     #[must_use]
     pub fn verified(&self) -> Offset {
         self.window.end()
     }
 
-    /// The writer has taken everything before, or nothing is to be written.
+    /// The writer has taken everything before this offset, or there is nothing to write.
     #[must_use]
     pub fn written(&self) -> Offset {
         self.outlet.written().unwrap_or(self.window.end())
@@ -553,13 +557,13 @@ impl<A: Clone> Member<A> {
         self.tail.map_or(self.window.end(), |tail| tail.min(self.window.end()))
     }
 
-    /// The oldest byte that is kept.
+    /// The oldest kept byte.
     #[must_use]
     pub fn floor(&self) -> Offset {
         self.window.floor()
     }
 
-    /// What the stream was, once its final block is verified.
+    /// The stream's summary, once its final block is verified.
     #[must_use]
     pub fn total(&self) -> Option<Total> {
         self.total
@@ -615,10 +619,10 @@ impl<A: Clone> Member<A> {
         }
     }
 
-    /// Forgets what neither a survivor behind nor the own writer can need.
+    /// Forgets the blocks that neither a survivor behind nor the member's own writer can need.
     fn forget(&mut self) {
         if self.view.is_none() && !self.released {
-            // The producer may be ahead of the first view: who will be behind is not known yet.
+            // The producer may be ahead of the first view: the members behind are not known yet.
             return;
         }
         let tail = self.tail.unwrap_or(self.window.end());

@@ -1,8 +1,8 @@
-//! Who is in the chain, in which order: the controller's side.
+//! The controller's view of the chain: its members and their order.
 //!
-//! Members complain, they never decide. A neighbour is dead when somebody complains of it *and* its
-//! own heartbeats have ended; a lost control connection alone says nothing. When both ends of a link
-//! live, the link itself is bad: it is opened again, and when that does not help, bypassed ([`super::blame`]).
+//! Members complain; they never decide. A neighbour is dead when a member complains about it *and* its own heartbeats
+//! have stopped. A lost control connection alone proves nothing. If both ends of a link are alive, the link itself is
+//! bad: it is reopened, and bypassed if that does not help ([`super::blame`]).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,37 +13,37 @@ use super::link_keys::Secrets;
 use super::reason::Reason;
 use super::view::{Neighbour, Report, Trouble, View};
 
-/// How many detection times without a heartbeat take a dead node's neighbour out with it.
+/// After this many detection times without a heartbeat, the neighbour of a dead node is removed with it.
 const LONG: u32 = 2;
-/// After so many detection times without a word from anybody, the controller believes that a suspect
-/// is dead, and not itself cut off.
+/// After this many detection times without a heartbeat from any node, the controller believes that a suspect is dead,
+/// rather than that it is cut off itself.
 const OUTAGE: u32 = 10;
-/// While the golden node's T rises, all members live, whatever one of them says. It must have stood still for this part
-/// of the detection time: acks may still be under way.
+/// While the golden node's T rises, all members are alive, whatever any of them reports. T must have stood still for
+/// this fraction of the detection time: acks may still be in flight.
 const STILL: u32 = 4;
 
-/// What the controller is to do.
+/// An action for the controller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Ask a node for a heartbeat at once.
     Probe(NodeId),
-    /// A node is out of the chain; tell it if it still listens.
+    /// A node has been removed from the chain; notify it if it is still reachable.
     Expelled {
         /// The node.
         node: NodeId,
         /// Why.
         reason: Reason,
-        /// The node itself lives: another attempt may go well.
+        /// The node itself is alive: another attempt may succeed.
         alive: bool,
     },
-    /// Everybody gets a new view.
+    /// All members get a new view.
     NewEpoch(Epoch),
 }
 
 struct Node {
     heartbeat: Duration,
     connected: bool,
-    /// How far it says that it is.
+    /// The position that the node reports.
     verified: Offset,
 }
 
@@ -52,22 +52,22 @@ struct Suspicion {
     about: NodeId,
     trouble: Trouble,
     since: Duration,
-    /// The link that it was about is gone since, with its epoch: a death may still be proven by it,
-    /// a bad link no more.
+    /// The link that it was about is gone since, with its epoch. The complaint may still prove a death, but no longer
+    /// a bad link.
     outdated: bool,
 }
 
-/// The chain of one stream, golden node first.
+/// The chain of one stream, from the golden node.
 pub struct Membership {
     dead_after: Duration,
     epoch: Epoch,
     chain: Vec<NodeId>,
     nodes: BTreeMap<NodeId, Node>,
     suspicions: Vec<Suspicion>,
-    /// When the controller last heard a node, and since when it has without being deaf in between.
+    /// When the controller last heard any node, and since when it has heard nodes without an outage.
     heard: Duration,
     hears_since: Duration,
-    /// How far the golden node is, the lowest position of all behind it, and when that rose last.
+    /// The golden node's position, the lowest position of all members behind it, and when the latter last rose.
     sent: Offset,
     tail: Offset,
     rose_at: Duration,
@@ -75,7 +75,7 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// A chain of the golden node and `order` behind it, in its first epoch.
+    /// Creates a chain of the golden node followed by `order`, in its first epoch.
     #[must_use]
     pub fn new(order: &[NodeId], dead_after: Duration, now: Duration) -> Self {
         let mut chain = vec![NodeId::GOLDEN];
@@ -97,19 +97,19 @@ impl Membership {
         }
     }
 
-    /// The epoch that is in force.
+    /// The current epoch.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }
 
-    /// The chain, golden node first.
+    /// The chain, from the golden node.
     #[must_use]
     pub fn chain(&self) -> &[NodeId] {
         &self.chain
     }
 
-    /// The place of `node`, with `address` telling how a predecessor is reached. The links' secrets are not known here.
+    /// The place of `node`; `address` resolves a predecessor. The links' secrets are not known here.
     pub fn view<A>(&self, node: NodeId, address: impl FnOnce(NodeId) -> Option<A>) -> Option<View<A>> {
         let place = self.chain.iter().position(|member| *member == node)?;
         let predecessor = match place.checked_sub(1).and_then(|before| self.chain.get(before)) {
@@ -120,14 +120,14 @@ impl Membership {
         Some(View { epoch: self.epoch, predecessor, successor, secrets: Secrets::default() })
     }
 
-    /// A node is alive.
+    /// Records that a node is alive.
     pub fn on_heartbeat(&mut self, node: NodeId, now: Duration) {
-        // Connections that are all gone are the controller's own trouble, however short it was.
+        // If all connections are gone, the trouble is the controller's own, however short it was.
         let bereft = self.nodes.values().all(|node| !node.connected);
         if let Some(known) = self.nodes.get_mut(&node) {
             (known.heartbeat, known.connected) = (now, true);
             if bereft || !self.hears(now) {
-                // Everybody has as long again to come back.
+                // Every node gets the same time again to come back.
                 self.hears_since = now;
                 self.nodes.values_mut().for_each(|node| node.connected = true);
             }
@@ -135,14 +135,15 @@ impl Membership {
         }
     }
 
-    /// How far a node says that it is.
+    /// Records the position that a node reports.
     pub fn on_position(&mut self, node: NodeId, verified: Offset) {
         if let Some(node) = self.nodes.get_mut(&node) {
             node.verified = verified;
         }
     }
 
-    /// How far the golden node is, and the lowest position of all behind it: what the controller knows by itself.
+    /// Records the golden node's position and the lowest position of all members: what the controller knows
+    /// first-hand.
     pub fn on_golden(&mut self, sent: Offset, tail: Offset, now: Duration) {
         self.sent = sent;
         if tail > self.tail {
@@ -150,17 +151,17 @@ impl Membership {
         }
     }
 
-    /// A node's control connection has ended. Alone that means nothing.
+    /// Records that a node's control connection has ended. Alone, that proves nothing.
     pub fn on_disconnect(&mut self, node: NodeId) {
         if let Some(node) = self.nodes.get_mut(&node) {
             node.connected = false;
         }
     }
 
-    /// `reporter` complains of a neighbour.
+    /// Handles a complaint of `reporter` about a neighbour.
     #[must_use]
     pub fn on_complaint(&mut self, reporter: NodeId, report: Report, now: Duration) -> Vec<Decision> {
-        // Whoever was silent before an epoch and has no heartbeat since is no better for it.
+        // A node that was silent before the epoch and has sent no heartbeat since stays suspect.
         let outdated = report.epoch < self.epoch && report.trouble == Trouble::Silent;
         if (report.epoch != self.epoch && !outdated) || !self.are_neighbours(reporter, report.about) {
             return Vec::new();
@@ -175,7 +176,7 @@ impl Membership {
         [about, reporter].into_iter().filter(|id| *id != NodeId::GOLDEN).map(Decision::Probe).collect()
     }
 
-    /// A node leaves the chain for a reason of its own.
+    /// Removes a node that leaves the chain for a reason of its own.
     #[must_use]
     pub fn expel(&mut self, node: NodeId, reason: Reason, alive: bool) -> Vec<Decision> {
         if node == NodeId::GOLDEN || !self.chain.contains(&node) {
@@ -184,7 +185,7 @@ impl Membership {
         self.rearrange(vec![(node, reason, alive)])
     }
 
-    /// Judges what is suspected; call whenever something was heard, and a few times in `dead_after`.
+    /// Judges the suspects. Call it after every message, and a few times per `dead_after`.
     #[must_use]
     pub fn judge(&mut self, now: Duration) -> Vec<Decision> {
         let mut expelled: Vec<(NodeId, Reason, bool)> = Vec::new();
@@ -203,7 +204,7 @@ impl Membership {
                 }
                 Verdict::BadLink => {
                     reopened = true;
-                    // Both ends may complain of one trouble.
+                    // Both ends may complain about the same trouble.
                     let link =
                         [suspicion.reporter.min(suspicion.about), suspicion.reporter.max(suspicion.about)];
                     if blamed.contains(&link) {
@@ -226,8 +227,8 @@ impl Membership {
         self.rearrange(expelled)
     }
 
-    /// Nobody is left to complain of a node between dead ones. One that was not heard for long goes
-    /// with them, or a rack that loses its power would take one detection for each of its nodes.
+    /// Adds silent nodes between dead ones, about which no member is left to complain. If such a node has been silent
+    /// for long, it is removed with them. Otherwise a rack that loses power would take one detection time per node.
     fn add_silent_neighbours(&self, expelled: &mut Vec<(NodeId, Reason, bool)>, now: Duration) {
         let is_out = |expelled: &[(NodeId, Reason, bool)], id: NodeId| {
             expelled.iter().any(|(node, _, alive)| *node == id && !alive)
@@ -247,12 +248,13 @@ impl Membership {
         }
     }
 
-    /// How long a node has been silent. Who hears nobody at all is more likely cut off than bereft of
-    /// every node, so that time does not count, until it is too long for an outage.
+    /// How long a node has been silent. A controller that hears no node is more likely cut off than left with only
+    /// dead nodes. So that time does not count, until it is too long for an outage.
     fn silence(&self, node: &Node, now: Duration) -> Duration {
         let silence = now.saturating_sub(node.heartbeat);
         if silence >= self.dead_after * OUTAGE {
-            // Else a last survivor whose own heartbeats come late would make every time look like an outage's end.
+            // Otherwise, with a single survivor whose own heartbeats come late, every moment would look like the end
+            // of an outage.
             silence
         } else if self.hears(now) {
             silence.min(now.saturating_sub(self.hears_since))
@@ -261,8 +263,8 @@ impl Membership {
         }
     }
 
-    /// Whether anybody at all is heard. Heartbeats come three times in `dead_after`: an outage must show
-    /// before the first node looks dead for it.
+    /// Whether any node is heard at all. Heartbeats come three times per `dead_after`: an outage must show before the
+    /// first node looks dead because of it.
     fn hears(&self, now: Duration) -> bool {
         now.saturating_sub(self.heard) < self.dead_after / 2
     }
@@ -295,21 +297,21 @@ impl Membership {
         }
     }
 
-    /// Whether what one node says of another is belied by what the controller itself sees: the stream got on all the way
-    /// through the chain after `since`. The golden node's own word needs no proof.
+    /// Whether the controller's own observations refute a node's claim about another: the stream advanced through the
+    /// whole chain after `since`. The golden node's own claim needs no proof.
     fn gets_on(&self, suspicion: &Suspicion, since: Duration, now: Duration) -> bool {
         suspicion.reporter != NodeId::GOLDEN && now.saturating_sub(since) < self.dead_after / STILL
     }
 
-    /// Whether both neighbours say so, or the stream has not got on since one has: a control connection that is lost for
-    /// a moment must not make one neighbour's lie a death.
+    /// Whether both neighbours complain, or the stream has not advanced since one did: a control connection that is
+    /// lost for a moment must not turn one neighbour's lie into a death.
     fn is_witnessed(&self, suspicion: &Suspicion, now: Duration) -> bool {
         let Suspicion { reporter, about, since, .. } = *suspicion;
         let another = |s: &Suspicion| s.about == about && s.reporter != reporter;
         self.suspicions.iter().any(another) || !self.gets_on(suspicion, self.rose_at.max(since), now)
     }
 
-    /// Counts a bad link; returns who is to be bypassed, if it is beyond healing.
+    /// Counts a bad link. Returns the node to bypass if the link is beyond repair.
     fn blame(&mut self, suspicion: &Suspicion, now: Duration) -> Option<(NodeId, Reason)> {
         let Suspicion { reporter, about, trouble, .. } = *suspicion;
         let (from, to) = self.link(reporter, about)?;
@@ -329,12 +331,13 @@ impl Membership {
         Some((node, Reason::new(parts)))
     }
 
-    /// How far a node is: what it says, as far as that can be, and at least what the golden node knows of all.
+    /// A node's position: what it reports, as far as that is possible, and at least what the golden node knows of all
+    /// members.
     fn reached(&self, node: NodeId) -> Offset {
         self.nodes.get(&node).map_or(self.sent, |node| node.verified.min(self.sent).max(self.tail))
     }
 
-    /// Two neighbours in the order of the chain.
+    /// Two neighbours in chain order.
     fn link(&self, a: NodeId, b: NodeId) -> Option<(NodeId, NodeId)> {
         Some(if self.place(a)? < self.place(b)? { (a, b) } else { (b, a) })
     }
@@ -347,7 +350,7 @@ impl Membership {
         self.chain.windows(2).any(|pair| pair == [a, b] || pair == [b, a])
     }
 
-    /// A new epoch, without those who are expelled.
+    /// Starts a new epoch without the expelled nodes.
     fn rearrange(&mut self, expelled: Vec<(NodeId, Reason, bool)>) -> Vec<Decision> {
         self.epoch = self.epoch.next();
         let mut decisions = Vec::new();
@@ -366,12 +369,12 @@ impl Membership {
 }
 
 enum Verdict {
-    /// Nothing is sure yet.
+    /// Undecided.
     Open,
     Dead(Reason),
-    /// The link is gone, and the suspect lives.
+    /// The link is gone, but the suspect is alive.
     Unfounded,
-    /// Both ends live.
+    /// Both ends are alive.
     BadLink,
 }
 
@@ -390,7 +393,7 @@ mod tests {
         Membership::new(&order, DEAD_AFTER, ms(0))
     }
 
-    /// Heartbeats of some nodes, as often as they come.
+    /// Heartbeats of some nodes, at the usual rate.
     fn beat(members: &mut Membership, nodes: &[u32], from: u64, to: u64) {
         for now in (from..=to).step_by(500) {
             nodes.iter().for_each(|id| members.on_heartbeat(NodeId(*id), ms(now)));
@@ -456,8 +459,8 @@ mod tests {
         assert_eq!(expelled(&members.judge(DEAD_AFTER * OUTAGE)), [1]);
     }
 
-    /// Complaints of one node about another for so many seconds, with all alive and `rate` bytes per second through all;
-    /// who goes, and after how many milliseconds.
+    /// Complaints of one node about another for this many seconds, with all nodes alive and `rate` bytes per second
+    /// passing through all of them. Returns the removed node, and after how many milliseconds.
     fn accuse(
         members: &mut Membership,
         (reporter, about): (u32, u32),
@@ -473,7 +476,7 @@ mod tests {
             let _ = members.on_complaint(NodeId(reporter), report, ms(now));
             for id in 1..=4 {
                 members.on_heartbeat(NodeId(id), ms(now + 10));
-                // Each has a little that its successor lacks.
+                // Each node has a little that its successor lacks.
                 members.on_position(NodeId(id), reached.plus(u64::from(10 - id)));
             }
             out.extend(expelled(&members.judge(ms(now + 20))).into_iter().map(|node| (now - from, node)));
@@ -484,7 +487,7 @@ mod tests {
     #[test]
     fn one_word_removes_nobody_and_a_second_accusation_removes_the_accuser() {
         let mut members = chain(4);
-        // The link is remade first, and has its time to show what it carries, whatever is said of it.
+        // The link is reopened first, and gets its time to show what it carries, whatever is claimed about it.
         assert_eq!(accuse(&mut members, (2, 3), Trouble::Impossible, (1000, 5), 0), [(1000, 3)]);
         assert_eq!(accuse(&mut members, (2, 1), Trouble::Impossible, (10_000, 5), 0), [(1000, 2)]);
         assert_eq!(members.chain(), [NodeId(0), NodeId(1), NodeId(4)]);
@@ -504,7 +507,7 @@ mod tests {
     #[test]
     fn a_liar_cannot_have_its_neighbours_removed_one_after_the_other_by_provoking_them() {
         let mut members = chain(4);
-        // Node 3 does what its predecessor has to complain of, and yet takes what it sends.
+        // Node 3 gives its predecessor cause to complain, and yet takes what it sends.
         let first = accuse(&mut members, (2, 3), Trouble::Reset, (1000, 12), 1000);
         let second = accuse(&mut members, (1, 3), Trouble::Reset, (20_000, 12), 1000);
         assert_eq!((first, second), (vec![(3500, 2)], vec![(3500, 3)]));
@@ -520,7 +523,7 @@ mod tests {
             let _ = members.on_complaint(NodeId(1), report, ms(now));
             for id in 1..=2 {
                 members.on_heartbeat(NodeId(id), ms(now + 10));
-                // It claims to get on without end.
+                // It claims endless progress.
                 let claim = if id == 2 { 900 + now.min(100) } else { 1000 };
                 members.on_position(NodeId(id), Offset(claim.min(999) + u64::from(id == 1)));
             }
@@ -531,7 +534,7 @@ mod tests {
 
     #[test]
     fn who_the_stream_passes_through_is_not_dead_for_one_neighbours_word() {
-        // Its control connection is lost for a moment, and its neighbour says that the link is reset.
+        // Its control connection is lost for a moment, and its neighbour reports that the link was reset.
         let mut members = chain(3);
         members.on_disconnect(NodeId(2));
         let _ = members.on_complaint(NodeId(1), report(2, Trouble::Reset), ms(1000));
@@ -543,7 +546,7 @@ mod tests {
         members.on_golden(Offset(9000), Offset(2950), ms(3400));
         beat(&mut members, &[1, 3], 3400, 3400);
         assert_eq!(expelled(&members.judge(ms(3400))), [2], "nothing gets through it any more");
-        // Both neighbours need no time.
+        // With both neighbours, no time is needed.
         let mut members = chain(3);
         members.on_disconnect(NodeId(2));
         members.on_golden(Offset(1), Offset(1), ms(990));
@@ -578,13 +581,13 @@ mod tests {
         members.on_heartbeat(NodeId(3), ms(600));
         beat(&mut members, &[1, 4, 6], 500, 3500);
         members.on_heartbeat(NodeId(5), ms(2000));
-        // Node 2 is surely dead, and node 3 not yet.
+        // Node 2 is certainly dead, node 3 not yet.
         let _ = members.on_complaint(NodeId(4), report(3, Trouble::Silent), ms(1990));
         let _ = members.on_complaint(NodeId(1), report(2, Trouble::Silent), ms(2000));
         assert_eq!(expelled(&members.judge(ms(2000))), [2]);
         assert_eq!(members.judge(ms(2050)), []);
         assert_eq!(expelled(&members.judge(ms(2100))), [3]);
-        // It comes too late for the epoch, but node 5 is still silent.
+        // This is too late for the epoch, but node 5 is still silent.
         let _ = members.on_complaint(NodeId(4), report(5, Trouble::Silent), ms(3400));
         assert_eq!(expelled(&members.judge(ms(3500))), [5]);
     }
@@ -644,7 +647,7 @@ mod tests {
     fn one_survivor_with_late_heartbeats_does_not_wait_for_ever() {
         let mut members = chain(2);
         let mut out = Vec::new();
-        // Each one comes after the controller has begun to believe that it is cut off.
+        // Each one comes after the controller has started to believe that it is cut off.
         for beat in 1..=16 {
             let now = ms(1000 * beat);
             members.on_heartbeat(NodeId(1), now);

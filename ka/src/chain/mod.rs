@@ -1,8 +1,8 @@
-//! The chain: who relays what to whom, and what must never be forgotten.
+//! The chain: the order in which members relay the stream, and what they must keep.
 //!
-//! The golden node and the nodes are [`Member`]s, each with a [`window`](Window) of the stream's last
-//! blocks. The controller's [`Membership`] alone decides who follows whom, in numbered epochs; members
-//! learn their place as a [`View`] and send [`Report`]s of trouble.
+//! The golden node and the nodes are [`Member`]s, each with a [`window`](Window) of the stream's last blocks. Only the
+//! controller's [`Membership`] decides the order, in numbered epochs. Members receive their place as a [`View`] and
+//! send [`Report`]s of trouble.
 
 mod blame;
 mod ids;

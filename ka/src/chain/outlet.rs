@@ -1,7 +1,7 @@
-//! The way of a member's plain bytes to its writer.
+//! The path of a member's plain bytes to its writer.
 //!
-//! A block is opened once, to verify it, and where the writer wants its bytes. The writer gets those of many blocks
-//! at once, for each time a thread is woken. One that lags has its blocks opened once more, from the window.
+//! A block is opened once, to verify it, directly where the writer wants its bytes. The writer receives the bytes of
+//! many blocks each time its thread is woken. For a writer that lags, blocks are opened again from the window.
 
 use std::time::Duration;
 
@@ -9,25 +9,25 @@ use super::ids::{NodeId, Offset};
 use super::window::Window;
 use crate::seal::{Block, Bytes, Opener, Pool, SealError, Total, max_block};
 
-/// The writer gets so many bytes at once, or a sixteenth of a smaller window.
+/// The batch size for the writer in bytes, or a sixteenth of the window if that is smaller.
 const BATCH: u64 = 512 * 1024;
-/// A stream that comes slowly is handed on after this time, though it is less.
+/// With a slow stream, a smaller batch is handed over after this time.
 const FLUSH_AFTER: Duration = Duration::from_millis(25);
 
-/// Plain bytes for the writer, of any number of blocks.
+/// Plain bytes for the writer, from any number of blocks.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Plain {
     /// The bytes.
     pub bytes: Bytes,
-    /// What the final block tells, when these are the last bytes.
+    /// The content of the final block, if these are the last bytes.
     pub total: Option<Total>,
-    /// Tell [`Member::on_written`](super::Member::on_written) this place when the writer has taken the bytes.
+    /// Pass this position to [`Member::on_written`](super::Member::on_written) when the writer has taken the bytes.
     pub end: Offset,
-    /// The predecessor that they came from, if they all came from one.
+    /// The predecessor that sent them, if all came from the same one.
     pub from: Option<NodeId>,
 }
 
-/// A batch that is worth waking somebody for.
+/// A batch that is worth waking the writer's thread for.
 pub(super) fn batch(window: u64) -> u64 {
     BATCH.min(window / 16)
 }
@@ -35,25 +35,25 @@ pub(super) fn batch(window: u64) -> u64 {
 pub(super) struct Outlet {
     opener: Opener,
     batch: u64,
-    /// Where batches have their memory from, and how much each may need.
+    /// The pool for batches, and the memory that each may need.
     pool: Pool,
     room: usize,
     writer: Writer,
     fresh: Fresh,
-    /// Where blocks are opened whose plain bytes nobody wants now.
+    /// Where blocks are opened whose plain bytes are not needed now.
     scratch: Vec<u8>,
-    /// A block that opened when it came, and does not now.
+    /// A block that opened on arrival and no longer does.
     spoiled: Option<u64>,
 }
 
-/// Where the plain bytes go.
+/// The destination of the plain bytes.
 enum Writer {
-    /// Nowhere: the golden node, or a writer that has failed.
+    /// None: the golden node, or a node whose writer has failed.
     None,
     Active {
-        /// The next block to hand out.
+        /// The next block to hand over.
         next: Offset,
-        /// All before is taken.
+        /// Everything before this is taken.
         written: Offset,
     },
 }
@@ -61,17 +61,17 @@ enum Writer {
 /// The plain bytes of the newest blocks, for a writer that keeps up.
 #[derive(Default)]
 struct Fresh {
-    /// Of which blocks.
+    /// The blocks that they came from.
     start: Offset,
     end: Offset,
     bytes: Bytes,
     since: Duration,
-    /// They have waited long enough.
+    /// The bytes have waited long enough.
     due: bool,
 }
 
 impl Outlet {
-    /// The outlet of a member with a window of `window` bytes. The golden node has no writer.
+    /// Creates the outlet of a member with a window of `window` bytes. The golden node has no writer.
     pub(super) fn new(opener: Opener, window: u64, has_writer: bool) -> Self {
         let active = Writer::Active { next: Offset(0), written: Offset(0) };
         let (batch, block) = (batch(window), max_block(window) as u64);
@@ -88,7 +88,7 @@ impl Outlet {
         }
     }
 
-    /// Verifies the block that is to follow all of `window`, and tells what it does if it is the final one.
+    /// Verifies the block that follows all of `window`, and returns its content if it is the final one.
     pub(super) fn verify(
         &mut self,
         block: &Block,
@@ -114,7 +114,8 @@ impl Outlet {
         Ok(total)
     }
 
-    /// The next plain bytes, if they are worth the writer's while. `total` is known when the stream is whole.
+    /// The next plain bytes, if there are enough to be worth the writer's while. `total` is known once the stream is
+    /// complete.
     pub(super) fn next(&mut self, window: &Window, total: Option<Total>) -> Option<Plain> {
         let Writer::Active { next, .. } = &mut self.writer else { return None };
         let (start, fresh) = (*next, &mut self.fresh);
@@ -130,7 +131,7 @@ impl Outlet {
             let (mut end, mut bytes) = (start, self.pool.empty(self.room));
             while end < until && end.since(start) < self.batch {
                 let (number, block) = window.get(end)?;
-                // It has verified before.
+                // The block has verified before.
                 if self.opener.open(block, number, bytes.vec()).is_err() {
                     self.spoiled = Some(number);
                     return None;
@@ -146,7 +147,7 @@ impl Outlet {
         Some(Plain { bytes, total: total.filter(|_| end == window.end()), end, from: None })
     }
 
-    /// The number of a block that verified when it came, and is not what it was.
+    /// The number of a block that verified on arrival and no longer does.
     pub(super) fn spoiled(&self) -> Option<u64> {
         self.spoiled
     }
@@ -166,7 +167,7 @@ impl Outlet {
         self.fresh = Fresh::default();
     }
 
-    /// The writer has taken everything before; none if nothing is to be written.
+    /// The writer has taken everything before this; `None` if there is nothing to write.
     pub(super) fn written(&self) -> Option<Offset> {
         match self.writer {
             Writer::Active { written, .. } => Some(written),
@@ -191,7 +192,7 @@ mod tests {
     use crate::seal::{Cipher, Sealer, StreamKey};
 
     const WINDOW: u64 = 8 << 20;
-    /// Of a block of 64 KiB.
+    /// For blocks of 64 KiB.
     const PLAIN: usize = (64 << 10) - 17;
 
     struct Chain {

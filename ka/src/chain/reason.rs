@@ -1,31 +1,30 @@
-//! Why a node is taken out, as text in which members are still members: what a person calls them, only the
-//! controller knows.
+//! Why a node is removed, as text with members still by number: only the controller knows their names.
 
 use std::fmt;
 
 use super::ids::NodeId;
 
-/// A reason for a person. As it is, it names nodes by their numbers.
+/// A reason for the operator. Unresolved, it names nodes by their numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reason(Vec<Part>);
 
 /// A piece of a reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// Words.
+    /// Literal text.
     Text(String),
     /// A member.
     Node(NodeId),
 }
 
 impl Reason {
-    /// The reason that these pieces make.
+    /// Builds a reason from these pieces.
     #[must_use]
     pub fn new<const N: usize>(parts: [Part; N]) -> Self {
         Self(parts.into())
     }
 
-    /// The text, with `name` for each member but the golden node.
+    /// The text, with `name` for each member except the golden node.
     pub fn named(&self, name: impl Fn(NodeId) -> String) -> String {
         let told = |part: &Part| match part {
             Part::Text(text) => text.clone(),

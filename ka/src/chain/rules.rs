@@ -1,19 +1,19 @@
-//! The rules that recovery rests on, each with a switch, for one purpose: the simulator proves that it
-//! would notice if a rule did not hold.
+//! The rules that recovery rests on, each with a switch. The simulator uses the switches to prove that it would notice
+//! a broken rule.
 
-/// What a member obeys. Everywhere but in that proof: all of it.
+/// The rules that a member obeys. Outside that proof, it obeys all of them.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// A member that has lost its successor repeats its last tail position.
     pub frozen_tail: bool,
-    /// Nobody leaves before the release.
+    /// No member leaves before the release.
     pub hold_until_released: bool,
     /// Hellos and acks of older epochs are refused.
     pub old_epochs_refused: bool,
     /// Hellos of newer epochs wait.
     pub hellos_parked: bool,
-    /// Only what has verified counts.
+    /// Only verified bytes count.
     pub verified_positions: bool,
 }
 

@@ -1,31 +1,31 @@
-//! Where a member's time goes.
+//! Where a member spends its time.
 //!
-//! Back-pressure makes all members of a chain equally slow, so a rate alone never tells who is at fault. What
-//! tells it is what each one waits for: the one that has no room because its own writer takes nothing, or the
-//! link whose sender cannot write while its receiver has nothing to read.
+//! Back-pressure makes all members of a chain equally slow, so a rate alone never shows which one is at fault. What
+//! each one waits for does: the slow one has a full window because its own writer takes nothing, or it is the link
+//! whose sender cannot write while its receiver has nothing to read.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// What a member waits for at one moment; it may be several things, or nothing.
+/// What a member waits for at one moment: several things, or nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waiting {
-    /// It has room for a block, and none comes: from the predecessor, or the golden node's producer.
+    /// It has room for a block, and none comes from the predecessor or from the golden node's producer.
     pub starved: bool,
     /// It has bytes for its successor, and the link takes none.
     pub output: bool,
-    /// Its window has no room for want of its own writer.
+    /// Its window is full because of its own writer.
     pub writer: bool,
 }
 
-/// How long a member has waited for what, since it entered its stream.
+/// How long a member has waited for each thing since it entered its stream.
 ///
-/// Sums only grow, so the difference of any two reports tells the shares in between, whether others were lost
-/// or late.
+/// The sums only grow, so the difference of any two reports gives the shares in between, even if others were lost or
+/// late.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spent {
-    /// In all, by the member's own clock.
+    /// The total, by the member's own clock.
     pub running: Duration,
     /// See [`Waiting::starved`].
     pub starved: Duration,
@@ -35,7 +35,7 @@ pub struct Spent {
     pub writer: Duration,
 }
 
-/// What parts of a period were spent waiting, each from 0 to 1.
+/// The fractions of a period spent waiting, each from 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Shares {
     /// The period.
@@ -49,7 +49,7 @@ pub struct Shares {
 }
 
 impl Spent {
-    /// The time from the last call until `now`, on the member's clock, was spent `waiting`.
+    /// Adds the time from the last call until `now`, on the member's clock, as spent `waiting`.
     pub fn add(&mut self, waiting: Waiting, now: Duration) {
         let passed = now.saturating_sub(self.running);
         self.running = self.running.max(now);
@@ -65,7 +65,7 @@ impl Spent {
         }
     }
 
-    /// The shares of the time since an earlier report; none if it is not earlier.
+    /// The shares since an earlier report; `None` if it is not earlier.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Option<Shares> {
         let over = self.running.checked_sub(earlier.running).filter(|over| !over.is_zero())?;

@@ -1,8 +1,8 @@
-//! Who is too slow for a chain: judged by the controller from what the members report.
+//! Finds the nodes that are too slow for a chain: the controller judges by the members' reports.
 //!
-//! A member is measured against the best rate at which any member of this stream has taken blocks. Whoever
-//! stays below a share of it is only to blame if its own waiting says so: its writer holds its window, or the
-//! link to it is full while it starves. Its neighbours are just as slow and wait for something else.
+//! A member is measured against the best rate at which any member of this stream has taken blocks. A member below a
+//! given share of it is to blame only if its own waiting shows it: its writer blocks its window, or the link to it is
+//! full while it starves. Its neighbours are just as slow, but wait for something else.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -13,30 +13,30 @@ use super::ids::{NodeId, Offset};
 use super::reason::Reason;
 use super::shares::{Shares, Spent};
 
-/// A writer that holds its member's window for this share of the time is what the member waits for.
+/// If a writer blocks its member's window for this share of the time, the member waits for the writer.
 const BLOCKED: f64 = 0.75;
 /// The default of [`SlowLimits::full`].
 const FULL: f64 = 0.75;
-/// The link that a chain waits for is full for at least this share of the time; a golden node that starves so much is
-/// slow itself.
+/// The link that a chain waits for is full for at least this share of the time. A golden node that starves this much
+/// is slow itself.
 const HALF: f64 = 0.5;
-/// Rates are taken over at least this part of the time after which somebody counts as slow.
+/// Rates are measured over at least this fraction of the time after which a node counts as slow.
 const PARTS: u32 = 10;
-/// How many times the time after which somebody is slow a chain may stand still for no reason that anybody tells. A link
-/// that is cut, and remade without success, takes far less.
+/// How many times the slowness limit a chain may stand still without any member reporting a reason. A link that is
+/// cut, and reopened without success, takes far less.
 const PATIENCE: u32 = 10;
-/// After so many removals in a row that did not help, the whole chain is taken to be like that.
+/// After this many removals in a row that did not help, the whole chain is assumed to be slow.
 const IN_VAIN: u32 = 2;
 
-/// When somebody is too slow.
+/// When a node is too slow.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SlowLimits {
-    /// Below this share of the best rate, from 0 (nobody) to 1.
+    /// Below this share of the best rate, from 0 (never) to 1.
     pub min_share: f64,
-    /// For so long; also the least time between two removals.
+    /// For this long; also the minimum time between two removals.
     pub after: Duration,
-    /// The share of the time for which a link must be full to be at fault: so long its sender is blocked and its
-    /// receiver starved. With windows of a few blocks, its neighbours come near to that.
+    /// The share of the time for which a link must be full to be at fault: its sender blocked and its receiver
+    /// starved. With windows of a few blocks, the neighbours of that link come close to it.
     pub full: f64,
 }
 
@@ -46,23 +46,23 @@ impl Default for SlowLimits {
     }
 }
 
-/// One who is to be taken out.
+/// A node to remove.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slow {
-    /// Who.
+    /// The node.
     pub node: NodeId,
-    /// Why, with figures.
+    /// The reason, with figures.
     pub reason: Reason,
 }
 
-/// What a member tells of itself, at some moment of its own clock ([`Spent::running`]).
+/// A member's report about itself, at a moment of its own clock ([`Spent::running`]).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Standing {
-    /// Where its time went.
+    /// Where its time was spent.
     pub spent: Spent,
-    /// Verified up to here.
+    /// The verified position.
     pub verified: Offset,
-    /// Taken by the writer up to here.
+    /// The position up to which the writer has taken bytes.
     pub written: Offset,
 }
 
@@ -79,8 +79,8 @@ pub struct Slowness {
     in_vain: u32,
 }
 
-/// What is known of the golden node, which does not lie: where it is, the lowest position of all behind it, since when
-/// that has not risen, and the best rate at which anything has left it.
+/// First-hand facts from the golden node, which does not lie: its position, the lowest position of all members behind
+/// it, since when that has not risen, and the best rate at which bytes have left it.
 #[derive(Clone, Copy, Default)]
 struct Golden {
     known: bool,
@@ -90,20 +90,20 @@ struct Golden {
     best: f64,
 }
 
-/// A member's last reports, as far back as is judged.
+/// A member's last reports, as far back as they are judged.
 #[derive(Default)]
 struct Reports {
     standings: VecDeque<Standing>,
     seen: Duration,
 }
 
-/// A member over the whole time that is judged.
+/// A member over the whole judged period.
 #[derive(Clone, Copy)]
 struct Period {
     shares: Shares,
-    /// Bytes a second that were verified.
+    /// Verified bytes per second.
     verified: f64,
-    /// Bytes a second that the writer took.
+    /// Bytes per second that the writer took.
     written: f64,
 }
 
@@ -113,31 +113,31 @@ enum Cause {
         from: NodeId,
         to: NodeId,
     },
-    /// Nothing gets past it, and by its own word it waits for nothing.
+    /// Nothing gets past it, and it claims to wait for nothing.
     Nothing(NodeId),
 }
 
-/// What all others wait for: with a healthy chain, too, something is the slowest.
+/// What all other parts wait for. Even in a healthy chain, some part is the slowest.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limit {
-    /// Which part of the chain.
+    /// The part of the chain.
     pub what: Limiter,
-    /// Bytes per second that it takes.
+    /// Its rate in bytes per second.
     pub rate: f64,
-    /// The best rate that the stream has reached, in bytes per second.
+    /// The stream's best rate, in bytes per second.
     pub best: f64,
-    /// The share of the time for which it was busy, and others waited for it.
+    /// The share of the time for which it was busy and others waited for it.
     pub busy: f64,
     /// The largest such share of any other part of the chain; 0 if there is none.
     pub others: f64,
 }
 
-/// A part of a chain that can limit it.
+/// A part of a chain that can limit its rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Limiter {
-    /// The golden node reads and packs no faster.
+    /// The golden node reads and compresses no faster.
     Source,
-    /// A node's disk, or what else takes its stream.
+    /// A node's disk, or whatever else takes its stream.
     Writer(NodeId),
     /// The link from a member to its successor.
     Link {
@@ -149,7 +149,7 @@ pub enum Limiter {
 }
 
 impl Limit {
-    /// In words.
+    /// The part in words.
     #[must_use]
     pub fn reason(&self) -> Reason {
         let rate = format!(", {} MB/s", mega(self.rate));
@@ -178,13 +178,13 @@ impl Slowness {
         }
     }
 
-    /// The best rate that the stream has reached, in bytes per second.
+    /// The stream's best rate, in bytes per second.
     #[must_use]
     pub fn best(&self) -> f64 {
         self.best
     }
 
-    /// How the golden node stands, and the lowest position of all behind it.
+    /// Records the golden node's position, and the lowest position of all members behind it.
     pub fn on_golden(&mut self, standing: Standing, tail: Offset, now: Duration) {
         let golden = &mut self.golden;
         if tail > golden.tail || tail == standing.verified || !golden.known {
@@ -194,10 +194,10 @@ impl Slowness {
         self.on_report(NodeId::GOLDEN, standing, now);
     }
 
-    /// A member, or the golden node itself, tells how it stands. Reports that come too often are left out.
+    /// Records a report of a member or of the golden node itself. Reports that come too often are skipped.
     ///
-    /// A member may lie: it is no further than the golden node, and has all that everybody has; and nothing was ever
-    /// faster than what left the golden node.
+    /// A member may lie. So it is never further than the golden node, it has at least what all members have, and its
+    /// rate is never above that at which bytes left the golden node.
     pub fn on_report(&mut self, node: NodeId, mut standing: Standing, now: Duration) {
         let after = self.limits.after;
         let golden = self.golden;
@@ -211,14 +211,14 @@ impl Slowness {
         if let Some(last) = standings.back() {
             let (then, running) = (last.spent.running, standing.spent.running);
             if running < then || standing.verified < last.verified {
-                // Another stream's.
+                // A report about another stream.
                 standings.clear();
             } else if running - then < after / (2 * PARTS) {
                 return;
             }
         }
         standings.push_back(standing);
-        // The first report of all is measured from the stream's start.
+        // The first report is measured from the stream's start.
         let start = Standing::default();
         let earlier = standings.iter().rev().chain([&start]);
         let recent = earlier
@@ -240,18 +240,18 @@ impl Slowness {
         }
     }
 
-    /// Tells who is to be taken out of `chain` (golden node first) now. `end` is where the stream ends, once
-    /// the golden node knows it.
+    /// The node of `chain` (from the golden node) to remove now. `end` is where the stream ends, once the golden node
+    /// knows it.
     #[must_use]
     pub fn judge(&mut self, chain: &[NodeId], end: Option<Offset>, now: Duration) -> Option<Slow> {
         self.note_chain(chain);
         let alone = chain.len() <= 2 && !chain.last().is_some_and(|last| self.senders.contains(last));
         if self.period(NodeId::GOLDEN, now)?.shares.starved >= HALF {
-            // A slow source is nobody's fault.
+            // A slow source is no node's fault.
             return None;
         }
         if alone {
-            // One node holds up nobody, unless others were taken out who may have waited for it alone.
+            // A single node holds up no other, unless others were removed that may only have waited for it.
             return self.judge_standstill(chain, now);
         }
         let Some((cause, rate)) = self.cause(now) else {
@@ -276,7 +276,8 @@ impl Slowness {
         Some(Slow { node, reason })
     }
 
-    /// Tells who lets nothing through at all and has no reason for it, which is no slowness: also the last one goes for that.
+    /// The node that lets nothing through without a reason. That is not slowness: even the last node is removed for
+    /// it.
     #[must_use]
     pub fn judge_standstill(&mut self, chain: &[NodeId], now: Duration) -> Option<Slow> {
         self.note_chain(chain);
@@ -287,7 +288,7 @@ impl Slowness {
         Some(Slow { node, reason })
     }
 
-    /// When it has changed who waits for whom, everybody is measured again.
+    /// Measures all members again if the change affects which node waits for which.
     fn note_chain(&mut self, chain: &[NodeId]) {
         if self.chain != chain {
             self.chain = chain.to_vec();
@@ -295,7 +296,7 @@ impl Slowness {
         }
     }
 
-    /// What all others wait for now.
+    /// What all other parts wait for now.
     #[must_use]
     pub fn limit(&self, chain: &[NodeId], now: Duration) -> Option<Limit> {
         let golden = self.period(NodeId::GOLDEN, now)?;
@@ -311,11 +312,11 @@ impl Slowness {
         let parts = self.parts(chain, now);
         let busy = parts.iter().find(|(part, _)| *part == what).map_or(0.0, |(_, busy)| *busy);
         let others = parts.iter().filter(|(part, _)| *part != what).map(|(_, busy)| *busy);
-        // The source is no member that reports a rate of its own, and may be the fastest there was.
+        // The source is not a member that reports its own rate, and it may be the fastest of all.
         Some(Limit { what, rate, best: self.best.max(rate), busy, others: others.fold(0.0, f64::max) })
     }
 
-    /// Every part of the chain that is known, with the share of the time for which it was busy and others waited for it.
+    /// All known parts of the chain, with the share of the time for which each was busy and others waited for it.
     fn parts(&self, chain: &[NodeId], now: Duration) -> Vec<(Limiter, f64)> {
         let period = |node: &NodeId| Some((*node, self.period(*node, now)?));
         let writer = |(node, period): (NodeId, Period)| match node {
@@ -336,8 +337,8 @@ impl Slowness {
         self.slowest(&self.chain, self.limits.full, now).filter(|(_, rate)| *rate < limit)
     }
 
-    /// The writer or link that all others wait for: the slower one, if both are there. A link counts from the share
-    /// `full` of the time on.
+    /// The writer or link that all others wait for: the slower one, if there are both. A link counts if it is full for
+    /// at least the share `full` of the time.
     fn slowest(&self, chain: &[NodeId], full: f64, now: Duration) -> Option<(Cause, f64)> {
         let period = |node: &NodeId| self.period(*node, now);
         let writer = chain
@@ -347,7 +348,8 @@ impl Slowness {
             .filter(|(_, member)| member.shares.writer >= BLOCKED)
             .min_by(|(_, a), (_, b)| a.written.total_cmp(&b.written))
             .map(|(node, member)| (Cause::Writer(node), member.written));
-        // Of two full links in a row, the first: its receiver has both. That one may tell of it a little later.
+        // Of two full links in a row, the first one: its receiver shows both. The receiver may report it a little
+        // later.
         let link = chain.iter().zip(chain.iter().skip(1)).find_map(|(from, to)| {
             let (sender, receiver) = (period(from)?, period(to)?);
             let is_full = sender.shares.output >= full && receiver.shares.starved >= full;
@@ -356,8 +358,8 @@ impl Slowness {
         [writer, link].into_iter().flatten().min_by(|(_, a), (_, b)| a.total_cmp(b))
     }
 
-    /// Who lets nothing through, though by its own word neither its writer nor the link behind it holds it up. Where all
-    /// tell the truth, a chain that stands still waits for one of these.
+    /// The node that lets nothing through, although by its own report neither its writer nor the link behind it holds
+    /// it up. If all nodes report the truth, a stalled chain waits for one of those.
     fn withholds(&self, now: Duration) -> Option<NodeId> {
         let stands_still = now.saturating_sub(self.golden.rose_at) >= self.limits.after * PATIENCE;
         if !self.golden.known || !stands_still {
@@ -368,7 +370,7 @@ impl Slowness {
         if members.len() < self.chain.len() {
             return None;
         }
-        // Before it all have what they can take, behind it all starve.
+        // All nodes before it have what they can take, and all behind it starve.
         let starves = |(_, shares): &&(NodeId, Shares)| shares.starved >= HALF;
         let first = members.iter().skip(1).position(|member| starves(&member)).map(|place| place + 1);
         let place = first.map_or(members.len() - 1, |first| first.saturating_sub(1).max(1));
@@ -377,13 +379,13 @@ impl Slowness {
         (!excused).then_some(*node)
     }
 
-    /// Taking the end of a stream away from somebody would gain nobody anything.
+    /// Whether the stream ends so soon that removing a node would gain nothing.
     fn ends_soon(&self, node: NodeId, end: Offset, rate: f64) -> bool {
         let last = self.members.get(&node).and_then(|reports| reports.standings.back());
         last.is_some_and(|last| bytes(end.since(last.verified)) <= rate * self.limits.after.as_secs_f64())
     }
 
-    /// The receiver of a slow link, or its sender, if another link of that one was slow before.
+    /// The receiver of a slow link, or its sender if another link of that sender was slow before.
     fn culprit(&mut self, cause: Cause) -> NodeId {
         match cause {
             Cause::Writer(node) | Cause::Nothing(node) => node,
@@ -395,7 +397,7 @@ impl Slowness {
         }
     }
 
-    /// When all go as they should again, earlier removals have helped.
+    /// Records that earlier removals have helped, when the chain runs at its usual rate again.
     fn note_health(&mut self, now: Duration) {
         let limit = self.best * self.limits.min_share;
         let healthy = |node: &NodeId| self.period(*node, now).is_some_and(|member| member.verified >= limit);
@@ -430,7 +432,7 @@ impl Slowness {
         })
     }
 
-    /// A member over the time that is judged; none if that is not known yet, or not any more.
+    /// A member over the judged period; `None` if that is not known yet, or no longer.
     fn period(&self, node: NodeId, now: Duration) -> Option<Period> {
         let reports = self.members.get(&node)?;
         if now.saturating_sub(reports.seen) > self.limits.after {
@@ -453,7 +455,7 @@ impl Standing {
     }
 }
 
-/// A number of bytes to reckon with; what a stream has is far below where a double becomes inexact.
+/// A byte count as a float. Streams are far smaller than the sizes at which a double becomes inexact.
 fn bytes(count: u64) -> f64 {
     count as f64
 }

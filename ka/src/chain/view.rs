@@ -1,62 +1,62 @@
-//! What the controller tells a member of its place, and what a member reports of its neighbours.
+//! The controller's message to a member about its place, and a member's reports about its neighbours.
 
 use serde::{Deserialize, Serialize};
 
 use super::ids::{Epoch, NodeId};
 use super::link_keys::Secrets;
 
-/// A member's place in the chain during one epoch. `A` is what reaches a neighbour: an address, or
-/// nothing at all in a simulation.
+/// A member's place in the chain during one epoch. `A` is how a neighbour is reached: an address, or nothing at all in
+/// a simulation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct View<A> {
     /// The epoch.
     pub epoch: Epoch,
-    /// Whom to ask for the stream; none for the golden node.
+    /// The node to dial for the stream; `None` for the golden node.
     pub predecessor: Option<Neighbour<A>>,
-    /// Who will ask; none for the chain's tail.
+    /// The node that will dial; `None` for the chain's tail.
     pub successor: Option<NodeId>,
-    /// What proves the member to its neighbours, and them to it.
+    /// The secrets by which the member and its neighbours authenticate each other.
     pub secrets: Secrets,
 }
 
 impl<A> View<A> {
-    /// Who the predecessor is.
+    /// The predecessor's number.
     #[must_use]
     pub fn predecessor_id(&self) -> Option<NodeId> {
         self.predecessor.as_ref().map(|predecessor| predecessor.id)
     }
 }
 
-/// A neighbour that is to be dialled.
+/// A neighbour to dial.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Neighbour<A> {
-    /// Who it is.
+    /// Its number.
     pub id: NodeId,
-    /// Where it is.
+    /// Its address.
     pub address: A,
 }
 
 /// A member's complaint about a neighbour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// The epoch in which it was seen; the controller ignores older ones.
+    /// The epoch in which the trouble was seen; the controller ignores older ones.
     pub epoch: Epoch,
     /// The neighbour.
     pub about: NodeId,
-    /// What was seen.
+    /// The trouble.
     pub trouble: Trouble,
 }
 
-/// What is wrong with a neighbour, as far as a member can tell.
+/// What is wrong with a neighbour, as far as a member can judge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Trouble {
     /// The connection was refused, reset or closed.
     Reset,
-    /// Nothing has come for the time that counts as death.
+    /// Nothing has arrived for the time that counts as death.
     Silent,
-    /// What came did not verify.
+    /// It sent something that did not verify.
     Damaged,
-    /// It has forgotten what it must keep, or claims what cannot be.
+    /// It has forgotten blocks that it must keep, or claims something impossible.
     Impossible,
 }
 

@@ -1,31 +1,31 @@
-//! The last blocks of the stream that a member keeps for those behind it.
+//! The stream's last blocks, which a member keeps for the members behind it.
 
 use std::collections::VecDeque;
 
 use super::ids::Offset;
 use crate::seal::{Block, max_block};
 
-/// The smallest window, in bytes, with which a node takes part.
+/// The smallest window, in bytes, with which a node can take part.
 pub const MIN_WINDOW: u64 = 8 * 1024 * 1024;
 
-/// Blocks from `floor` to `end`, never more than `size` bytes.
+/// Blocks from `floor` to `end`, never more than `size` bytes in total.
 pub struct Window {
     size: u64,
     floor: Offset,
     end: Offset,
-    /// The number of the first block kept.
+    /// The number of the first kept block.
     first: u64,
     blocks: VecDeque<(Offset, Block)>,
 }
 
 impl Window {
-    /// An empty window of `size` bytes.
+    /// Creates an empty window of `size` bytes.
     #[must_use]
     pub fn new(size: u64) -> Self {
         Self { size, floor: Offset(0), end: Offset(0), first: 0, blocks: VecDeque::new() }
     }
 
-    /// The oldest byte kept.
+    /// The oldest kept byte.
     #[must_use]
     pub fn floor(&self) -> Offset {
         self.floor
@@ -49,7 +49,7 @@ impl Window {
         self.end.since(self.floor) + (max_block(self.size) as u64).min(self.size / 4) <= self.size
     }
 
-    /// Keeps the next block.
+    /// Appends the next block.
     pub fn push(&mut self, block: Block) {
         let start = self.end;
         self.end = start.plus(block.size());
@@ -63,7 +63,7 @@ impl Window {
         self.blocks.get(index).map(|(_, block)| (self.first + index as u64, block))
     }
 
-    /// Whether `offset` is the start of a kept block, or the end of all.
+    /// Whether `offset` is the start of a kept block, or the end of the last one.
     #[must_use]
     pub fn is_boundary(&self, offset: Offset) -> bool {
         offset == self.end || self.get(offset).is_some()

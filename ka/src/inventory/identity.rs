@@ -1,17 +1,16 @@
-//! Which disk it is: what is compared before the first write, so that the disk that was confirmed is the disk
-//! that is erased.
+//! The identity of a disk. It is compared before the first write, so that only the confirmed disk is erased.
 //!
-//! The kernel's name says little: at the next boot, or after a cable was moved, `sda` is another disk. An
-//! identity holds what the disk and the kernel tell besides. Within one boot all of it must agree, above all the
-//! kernel's sequence number of the medium. Across boots the disk must be recognised by a name of its own (worldwide
-//! name, serial number) or, if it has none, by the place where it is attached: that is its [`Pin`].
+//! The kernel's name is not reliable: at the next boot, or after a cable was moved, `sda` may be another disk. An
+//! identity holds the other properties that the disk and the kernel report. Within one boot all of them must match,
+//! above all the kernel's sequence number of the medium. Across boots the disk must be recognised by its own name
+//! (worldwide name or serial number) or, if it has none, by the place where it is attached: that is its [`Pin`].
 
 use crate::inventory::Disk;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// What tells a disk from others. A text that is empty is not known, or does not tell it from another disk of
-/// the same machine.
+/// The properties that distinguish a disk from others. An empty text is unknown, or does not distinguish the disk from
+/// another one in the same machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskIdentity {
     /// Size in bytes.
@@ -22,14 +21,14 @@ pub struct DiskIdentity {
     pub wwid: String,
     /// The serial number.
     pub serial: String,
-    /// Where it is attached, without numbers that change with every boot.
+    /// Where it is attached, without numbers that change at every boot.
     pub path: String,
-    /// The boot in which the kernel gave the sequence number.
+    /// The boot in which the kernel assigned the sequence number.
     pub boot: String,
-    /// The kernel's number of the medium (BLKGETDISKSEQ): a new one for every disk that appears, and for every
-    /// file that a loop device gets.
+    /// The kernel's number of the medium (BLKGETDISKSEQ): a new one for every disk that appears, and for every file
+    /// attached to a loop device.
     pub sequence: Option<u64>,
-    /// What a loop device is made of.
+    /// The backing of a loop device.
     pub backing: Option<Backing>,
 }
 
@@ -40,15 +39,15 @@ pub struct Backing {
     pub device: u64,
     /// The file's inode.
     pub inode: u64,
-    /// The block device that the file is; 0 if it is none.
+    /// The block device, if the file is one; 0 otherwise.
     pub of_device: u64,
-    /// Where in the file the loop device begins.
+    /// The offset in the file at which the loop device begins.
     pub offset: u64,
-    /// How much of it it takes at most; 0 for all.
+    /// Its maximum length; 0 if unlimited.
     pub limit: u64,
 }
 
-/// By what a disk is recognised at another boot.
+/// The property that identifies a disk after a reboot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pin<'a> {
     /// Its worldwide name.
@@ -59,20 +58,20 @@ pub enum Pin<'a> {
     Path(&'a str),
 }
 
-/// Why a disk is not certainly the one that was confirmed.
+/// Why a disk is not certain to be the confirmed one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Mismatch {
-    /// It is another one.
+    /// It is another disk.
     #[error("it is not the disk that was confirmed: its {what} is {now}, and was {shown}")]
     Other {
-        /// What differs.
+        /// The property that differs.
         what: &'static str,
-        /// What was confirmed.
+        /// The confirmed value.
         shown: String,
-        /// What is there.
+        /// The current value.
         now: String,
     },
-    /// There is nothing to recognise it by.
+    /// It has no property that could identify it.
     #[error(
         "nothing tells whether it is the disk that was confirmed: no worldwide name, serial number or place of its own"
     )]
@@ -80,7 +79,7 @@ pub enum Mismatch {
 }
 
 impl DiskIdentity {
-    /// By what it can be recognised at another boot, if it can.
+    /// The property that can identify it after a reboot, if there is one.
     #[must_use]
     pub fn pin(&self) -> Option<Pin<'_>> {
         match self {
@@ -91,23 +90,23 @@ impl DiskIdentity {
         }
     }
 
-    /// Makes sure that `now` is this disk.
+    /// Checks that `now` is this disk.
     ///
     /// # Errors
-    /// It is another one, or nothing tells.
+    /// It is another disk, or nothing identifies it.
     pub fn check(&self, now: &Self) -> Result<(), Mismatch> {
         differ("size in bytes", &self.size, &now.size)?;
         differ("sector size", &self.sector_size, &now.sector_size)?;
         if self.boot.is_empty() || self.boot != now.boot { self.check_pin(now) } else { self.check_all(now) }
     }
 
-    /// Within a boot nothing of it may change.
+    /// Within a boot no property may change.
     fn check_all(&self, now: &Self) -> Result<(), Mismatch> {
         differ("worldwide name", &Quoted(&self.wwid), &Quoted(&now.wwid))?;
         differ("serial number", &Quoted(&self.serial), &Quoted(&now.serial))?;
         differ("file", &Behind(self.backing.as_ref()), &Behind(now.backing.as_ref()))?;
         if let (Some(shown), Some(now)) = (self.sequence, now.sequence) {
-            // Wherever it is attached: the number says all.
+            // Wherever it is attached: the sequence number is sufficient.
             return differ("sequence number", &shown, &now);
         }
         differ("place", &Quoted(&self.path), &Quoted(&now.path))?;
@@ -120,7 +119,7 @@ impl DiskIdentity {
             Pin::Serial(serial) => differ("serial number", &Quoted(serial), &Quoted(&now.serial)),
             Pin::Path(path) => {
                 differ("place", &Quoted(path), &Quoted(&now.path))?;
-                // One that has a name of its own now is none that had none.
+                // A disk that has its own name now is not one that had none.
                 differ("worldwide name", &Quoted(""), &Quoted(&now.wwid))?;
                 differ("serial number", &Quoted(""), &Quoted(&now.serial))
             }
@@ -128,15 +127,15 @@ impl DiskIdentity {
     }
 }
 
-/// Finds the disk that was confirmed among those of its machine, whatever it is called now.
+/// Finds the confirmed disk among those of its machine, whatever its current name.
 ///
 /// # Errors
-/// It is not there, or nothing tells which it is.
+/// It is missing, or nothing identifies it.
 pub fn find<'a>(shown: &DiskIdentity, disks: &'a [Disk]) -> Result<&'a Disk, Mismatch> {
     let mut found = disks.iter().filter(|disk| shown.check(&disk.identity).is_ok());
     match (found.next(), found.next()) {
         (Some(one), None) => Ok(one),
-        // On several paths it has one worldwide name on each.
+        // On several paths it has the same worldwide name.
         (Some(one), Some(_)) if !shown.wwid.is_empty() => Ok(one),
         (Some(_), Some(_)) => Err(Mismatch::Unknown),
         (None, _) => Err(match shown.pin() {
@@ -150,13 +149,14 @@ pub fn find<'a>(shown: &DiskIdentity, disks: &'a [Disk]) -> Result<&'a Disk, Mis
     }
 }
 
-/// Empties what does not tell a disk from the machine's other ones: cheap adapters all have one serial number.
+/// Clears properties that do not distinguish a disk from the machine's other ones: cheap adapters all have the same
+/// serial number.
 pub fn keep_what_tells(disks: &mut [Disk]) {
     let all: Vec<DiskIdentity> = disks.iter().map(|disk| disk.identity.clone()).collect();
     for (i, disk) in disks.iter_mut().enumerate() {
         let DiskIdentity { wwid, serial, path, .. } = &mut disk.identity;
         let others = || all.iter().enumerate().filter(|(other, _)| *other != i).map(|(_, other)| other);
-        // With one worldwide name they are one disk.
+        // Disks with the same worldwide name are one disk.
         if others().any(|other| other.serial == *serial && (wwid.is_empty() || other.wwid != *wwid)) {
             serial.clear();
         }
@@ -249,7 +249,7 @@ mod tests {
             let error = shown.check(&now).unwrap_err().to_string();
             assert!(error.contains(what), "{error}");
         }
-        // A kernel without sequence numbers, and a disk without a name: the place is all that is left, or nothing.
+        // A kernel without sequence numbers, and a disk without a name: only the place is left, or nothing.
         let old = DiskIdentity { sequence: None, ..identity("", "", "pci-1") };
         old.check(&old).unwrap();
         let nothing = DiskIdentity { path: String::new(), ..old };
@@ -261,7 +261,7 @@ mod tests {
         for shown in [identity("naa.1", "S", "a"), identity("", "S", "a"), identity("", "", "a")] {
             shown.check(&at_another_boot(&shown)).unwrap();
         }
-        // It may hang elsewhere if it has a name.
+        // It may be attached elsewhere if it has a name.
         for shown in [identity("naa.1", "S", "a"), identity("", "S", "a")] {
             shown.check(&DiskIdentity { path: "b".into(), ..at_another_boot(&shown) }).unwrap();
         }
@@ -275,10 +275,10 @@ mod tests {
         ] {
             assert!(shown.check(&at_another_boot(&now)).is_err(), "{shown:?} {now:?}");
         }
-        // Of a loop device nothing is left at another boot.
+        // A loop device has nothing that identifies it after a reboot.
         let file = DiskIdentity { backing: Some(Backing::default()), ..identity("", "", "") };
         assert_eq!(file.check(&at_another_boot(&file)), Err(Mismatch::Unknown));
-        // Who doesn't know its boot is at another one.
+        // Without a boot id, it counts as another boot.
         let unsure = DiskIdentity { boot: String::new(), ..identity("", "", "") };
         assert_eq!(unsure.check(&unsure), Err(Mismatch::Unknown));
     }

@@ -1,4 +1,4 @@
-//! What a node reports of itself, so that a person can tell whether it is the machine that may be erased.
+//! A node's report about itself, by which the operator recognises a machine that may be erased.
 
 pub mod identity;
 
@@ -8,24 +8,24 @@ use serde::{Deserialize, Serialize};
 /// A node's hardware as its agent found it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inventory {
-    /// The machine's name as far as it knows one (from DHCP), else empty.
+    /// The machine's name if it knows one (from DHCP), otherwise empty.
     pub hostname: String,
-    /// Network cards, the one that the agent uses first.
+    /// The network cards, the one that the agent uses first.
     pub cards: Vec<Card>,
-    /// Whole disks that carry data or could: no loop devices, RAM disks or optical drives.
+    /// Whole disks that have or could have data: no loop devices, RAM disks or optical drives.
     pub disks: Vec<Disk>,
     /// Memory in bytes, as the kernel counts it.
     pub memory: u64,
-    /// What started the machine.
+    /// The firmware type.
     pub firmware: Firmware,
-    /// What its maker calls it.
+    /// The manufacturer's names for it.
     pub product: Product,
 }
 
-/// A machine as its maker wrote it into the firmware (SMBIOS). Whatever is not there is empty.
+/// A machine's names from its firmware (SMBIOS), as its manufacturer set them. Missing values are empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Product {
-    /// The maker.
+    /// The manufacturer.
     pub maker: String,
     /// The model.
     pub model: String,
@@ -43,28 +43,28 @@ impl Product {
 /// A network card.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Card {
-    /// The kernel's name of the interface.
+    /// The interface's kernel name.
     pub name: String,
     /// The hardware address as `aa:bb:cc:dd:ee:ff`, lower case.
     pub mac: String,
-    /// Its addresses, without prefix length.
+    /// Its addresses, without prefix lengths.
     pub addresses: Vec<std::net::IpAddr>,
-    /// What it has negotiated with its switch, in Mbit/s; none without a carrier, or if the driver does not say.
+    /// The speed negotiated with its switch, in Mbit/s; `None` without a carrier, or if the driver does not report it.
     pub speed: Option<u32>,
-    /// Whether it sends and receives at the same time; none if the driver does not say.
+    /// The duplex mode; `None` if the driver does not report it.
     pub duplex: Option<Duplex>,
 }
 
-/// Whether a card sends and receives at the same time. A chain needs that: every node relays what it receives.
+/// Whether a card can send and receive at the same time. A chain needs that: every node relays what it receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Duplex {
-    /// One or the other.
+    /// Only one of the two at a time.
     Half,
-    /// Both.
+    /// Both at the same time.
     Full,
 }
 
-/// A whole disk and what is on it.
+/// A whole disk and its contents.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
     /// The kernel's name, such as `sda` or `nvme0n1`.
@@ -73,46 +73,44 @@ pub struct Disk {
     pub size: u64,
     /// Logical sector size in bytes.
     pub sector_size: u32,
-    /// Model as the device tells it, trimmed; empty if it tells none.
+    /// The model that the device reports, trimmed; empty if it reports none.
     pub model: String,
-    /// Serial number as the device tells it, trimmed; empty if it tells none.
+    /// The serial number that the device reports, trimmed; empty if it reports none.
     pub serial: String,
-    /// How it is attached: `ata`, `scsi`, `usb`, `firewire`, `nvme`, `virtio`, `mmc`, `xen`, `loop`; empty if that
-    /// is not known.
+    /// How it is attached: `ata`, `scsi`, `usb`, `firewire`, `nvme`, `virtio`, `mmc`, `xen`, `loop`; empty if unknown.
     pub bus: String,
-    /// It hangs on a cable that is made to be plugged in and out: USB, `FireWire`, Thunderbolt; whatever its own
-    /// `bus` is.
+    /// It is attached to a hot-pluggable bus: USB, `FireWire`, Thunderbolt; regardless of its own `bus`.
     pub external: bool,
-    /// Its names in /dev/disk/by-id: those that udev gave it, and those that it would give.
+    /// Its names in /dev/disk/by-id: those that udev created, and those that it would create.
     pub by_id: Vec<String>,
-    /// It lies in a storage network (Fibre Channel, iSCSI, NVMe over fabrics), or nobody knows where: other
+    /// It is in a storage network (Fibre Channel, iSCSI, NVMe over fabrics), or its location is unknown: other
     /// machines may use it.
     pub network: bool,
-    /// The kernel says that its media can be removed, or it is an SD card.
+    /// The kernel reports removable media, or it is an SD card.
     pub removable: bool,
     /// Mounted, used as swap, or held by another device (LVM, RAID, device mapper).
     pub in_use: bool,
-    /// Who uses it, as a sentence without its end: `sda1 is mounted at /`.
+    /// Its user, as a sentence without a full stop: `sda1 is mounted at /`.
     pub usage: Option<String>,
-    /// The kind of its partition table (`dos`, `gpt`), if it has one.
+    /// The type of its partition table (`dos`, `gpt`), if it has one.
     pub table: Option<String>,
-    /// What is on it: the whole disk's own signature, or its partitions'.
+    /// Its contents: the whole disk's own signature, or those of its partitions.
     pub contents: Vec<Content>,
-    /// What is compared before it is written.
+    /// The identity that is compared before it is written.
     pub identity: DiskIdentity,
 }
 
 impl Disk {
-    /// Whether it may be a disk that a person has plugged in.
+    /// Whether an operator may have plugged it in.
     #[must_use]
     pub fn is_external(&self) -> bool {
         self.external || matches!(self.bus.as_str(), "usb" | "firewire")
     }
 
-    /// What a person is told of a disk without contents.
+    /// The display text for a disk without contents.
     #[must_use]
     pub fn nothing(&self) -> &'static str {
-        // So blkid calls a protective MBR with no valid GPT behind it.
+        // This is blkid's result for a protective MBR without a valid GPT behind it.
         if self.table.as_deref() == Some("PMBR") {
             "a GPT that cannot be read: there may be partitions on it"
         } else {
@@ -121,10 +119,10 @@ impl Disk {
     }
 }
 
-/// Something found on a disk.
+/// An item found on a disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
-    /// The partition's or the disk's kernel name.
+    /// The kernel name of the partition or disk.
     pub device: String,
     /// Size in bytes.
     pub size: u64,
@@ -134,7 +132,7 @@ pub struct Content {
     pub label: Option<String>,
 }
 
-/// What started the machine.
+/// The firmware type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Firmware {
     /// PC BIOS.

@@ -1,4 +1,4 @@
-//! How the extents of a volume group are dealt out to its logical volumes.
+//! Allocates the extents of a volume group to its logical volumes.
 
 use super::check::{FitError, check_mount_point, check_size};
 use super::group::{GroupId, LogicalLayout, LogicalSize, LogicalVolume, VolumeGroup};
@@ -8,42 +8,42 @@ use crate::disk::layout::Layout;
 use crate::disk::units::{MB, SectorSize};
 use std::collections::BTreeMap;
 
-/// Bytes at the beginning of a physical volume that hold no extents: LVM's metadata. Stated when it is made.
+/// Bytes at the start of a physical volume without extents: LVM's metadata. Stated when the volume is created.
 pub const PV_HEAD: u64 = MB;
 
-/// What one group becomes.
+/// The layout of one group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allotment {
     /// The group.
     pub group: GroupId,
-    /// Extents of each physical volume.
+    /// The number of extents of each physical volume.
     pub members: Vec<(VolumeId, u64)>,
-    /// The logical volumes in the order in which they are made.
+    /// The logical volumes in order of creation.
     pub volumes: Vec<Allotted>,
 }
 
-/// What one logical volume becomes.
+/// The layout of one logical volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allotted {
     /// The volume.
     pub volume: VolumeId,
     /// Its size in bytes.
     pub size: u64,
-    /// Its extents; 0 for a thin volume.
+    /// Its number of extents; 0 for a thin volume.
     pub extents: u64,
-    /// The physical volumes that it may lie on.
+    /// The physical volumes that it may use.
     pub members: Vec<VolumeId>,
 }
 
-/// Deals out the extents of all groups, when the disks have these layouts.
+/// Allocates the extents of all groups, for disks with these layouts.
 ///
 /// # Errors
-/// The first group, or volume, that does not fit, with the figures.
+/// The first group or volume that does not fit, with the figures.
 pub fn allot(storage: &Storage, layouts: &[Layout]) -> Result<Vec<Allotment>, FitError> {
     storage.groups.iter().map(|group| allot_one(storage, group, layouts)).collect()
 }
 
-/// Bytes that a physical volume of a group must have. Only if it is the only one is it known what must go onto it.
+/// The bytes that a physical volume of a group needs. Its contents are known only if it is the group's only one.
 #[must_use]
 pub(super) fn least_of_member(storage: &Storage, group: GroupId, sector: SectorSize) -> u64 {
     let Some(group) = storage.group(group) else { return PV_HEAD };
@@ -52,7 +52,7 @@ pub(super) fn least_of_member(storage: &Storage, group: GroupId, sector: SectorS
     }
     let volumes = storage.logical_volumes(group.id);
     let extents: u64 = volumes.map(|(volume, lv)| cost_of_least(storage, group, volume, lv, sector)).sum();
-    // An extent more, for what the end of a partition cannot be used for.
+    // One extent more, because the end of a partition may be unusable.
     extents.saturating_add(1).saturating_mul(group.extent).saturating_add(PV_HEAD)
 }
 
@@ -62,7 +62,7 @@ fn allot_one(storage: &Storage, group: &VolumeGroup, layouts: &[Layout]) -> Resu
     let extents = deal(storage, group, total, sector)?;
     let mut free: Vec<(VolumeId, u64)> = members.clone();
     let mut volumes = Vec::new();
-    // What needs several physical volumes comes first; pools before what lies in them.
+    // Volumes on several physical volumes come first, and pools come before their thin volumes.
     let mut order: Vec<(&Volume, &LogicalVolume)> = storage.logical_volumes(group.id).collect();
     order.sort_by_key(|(_, lv)| match lv.layout.images() {
         0 => u32::MAX,
@@ -85,7 +85,7 @@ fn allot_one(storage: &Storage, group: &VolumeGroup, layouts: &[Layout]) -> Resu
     Ok(Allotment { group: group.id, members, volumes })
 }
 
-/// The physical volumes with their extents, and the largest sector of their disks.
+/// The physical volumes with their extents, and the largest sector size of their disks.
 fn members(
     storage: &Storage,
     group: &VolumeGroup,
@@ -114,17 +114,17 @@ fn members(
     Ok((members, sector))
 }
 
-/// A volume whose size follows the group's.
+/// A volume whose size depends on the group's.
 struct Elastic<'a> {
     volume: VolumeId,
     lv: &'a LogicalVolume,
     /// Its share, in extents of the golden group or as a weight.
     weight: u128,
-    /// The least that it must cost.
+    /// Its minimum cost.
     least: u64,
 }
 
-/// How many extents every volume gets.
+/// The number of extents for each volume.
 fn deal(
     storage: &Storage,
     group: &VolumeGroup,
@@ -133,7 +133,7 @@ fn deal(
 ) -> Result<BTreeMap<VolumeId, u64>, FitError> {
     let mut dealt = BTreeMap::new();
     let (mut scaled, mut fills) = (Vec::new(), Vec::new());
-    // What has a fixed size is taken off both groups.
+    // Fixed sizes are subtracted from both groups.
     let (mut spent, mut golden_spent) = (0_u64, 0_u64);
     for (volume, lv) in storage.logical_volumes(group.id).filter(|(_, lv)| lv.layout.images() > 0) {
         let cost = |bytes: u64| lv.layout.cost(whole(lv, bytes, group), group.extent);
@@ -167,7 +167,7 @@ fn deal(
         need: need.saturating_mul(group.extent),
     };
     let Some(left) = total.checked_sub(need).map(|_| total - spent) else { return Err(too_small(need)) };
-    // What fills takes at least what it needs, before anything is scaled.
+    // Before anything is scaled, filling volumes reserve at least what they need.
     let for_fills: u64 = fills.iter().map(|one| one.least).sum();
     let golden_left = u128::from(group.golden_extents.saturating_sub(golden_spent));
     let used: u128 = scaled.iter().map(|one| one.weight).sum();
@@ -180,8 +180,8 @@ fn deal(
     Ok(dealt)
 }
 
-/// Shares `have` by weight; `free` is the weight of what nobody gets. Nobody gets less than it needs, which all together
-/// is not more than there is.
+/// Shares `have` by weight; `free` is the weight of the part that stays unused. No share is smaller than its need, and
+/// the needs together do not exceed `have`.
 fn share(have: u64, free: u128, all: &[Elastic<'_>]) -> Vec<u64> {
     let mut shares: Vec<Option<u64>> = vec![None; all.len()];
     loop {
@@ -192,7 +192,7 @@ fn share(have: u64, free: u128, all: &[Elastic<'_>]) -> Vec<u64> {
         let of = |one: &Elastic<'_>| {
             u64::try_from((left * one.weight).checked_div(weights).unwrap_or_default()).unwrap_or(u64::MAX)
         };
-        // Whoever would get less than it needs gets that, and the others share the rest.
+        // A volume whose share would be below its need gets its need, and the others share the rest.
         let short = all.iter().zip(&shares).position(|(one, share)| share.is_none() && of(one) < one.least);
         match short {
             Some(index) => {
@@ -211,7 +211,7 @@ fn share(have: u64, free: u128, all: &[Elastic<'_>]) -> Vec<u64> {
     }
 }
 
-/// Extents for so many bytes, in equal parts for all images.
+/// The extents for this many bytes, in equal parts for all images.
 fn whole(lv: &LogicalVolume, bytes: u64, group: &VolumeGroup) -> u64 {
     bytes.div_ceil(group.extent.max(1)).next_multiple_of(u64::from(lv.layout.data_images()))
 }
@@ -243,7 +243,8 @@ fn cost_of_least(
     lv.layout.cost(whole(lv, bytes, group), group.extent)
 }
 
-/// Chooses the physical volumes for a volume: those with the most room. One that lies on several takes the same of each.
+/// Chooses the physical volumes for a volume: those with the most room. A volume on several of them takes the same
+/// amount from each.
 fn place(
     storage: &Storage,
     lv: &LogicalVolume,
@@ -255,7 +256,7 @@ fn place(
     let images = usize::try_from(lv.layout.images()).unwrap_or(usize::MAX);
     free.sort_by_key(|(id, free)| (u64::MAX - free, *id));
     if images < 2 {
-        // It may go from one to the next.
+        // It may continue on the next one.
         let mut left = lv.layout.cost(extents, extent);
         for (_, free) in free.iter_mut() {
             let taken = left.min(*free);
@@ -274,7 +275,7 @@ fn place(
     Ok(chosen.iter().map(|(id, _)| *id).collect())
 }
 
-/// What is copied onto thin volumes must go into their pool.
+/// Checks that the data copied onto thin volumes fits into their pool.
 fn check_pools(storage: &Storage, group: &VolumeGroup, volumes: &[Allotted]) -> Result<(), FitError> {
     for pool in volumes {
         let in_pool = storage

@@ -7,24 +7,24 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// The version of the plan's structure. It rises with every change that an older node would misread.
 pub const PLAN_VERSION: u32 = 1;
 
-/// A plan for one machine, and the disks of it that were confirmed: nothing else may be erased.
+/// A plan for one machine, with its confirmed disks: nothing else may be erased.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfirmedPlan {
-    /// What is to be done.
+    /// The plan.
     pub plan: Plan,
-    /// Which disk each of its disks was when it was confirmed.
+    /// The identity of each of the plan's disks when it was confirmed.
     pub disks: Vec<DiskIdentity>,
 }
 
 impl ConfirmedPlan {
-    /// What becomes of the disks; none if another number of disks was confirmed.
+    /// The layout of the disks; `None` if a different number of disks was confirmed.
     #[must_use]
     pub fn storage(&self) -> Option<ConfirmedStorage> {
         ConfirmedStorage::new(self.plan.storage.clone(), self.disks.clone())
     }
 }
 
-/// Disks that a person has confirmed, and what becomes of them.
+/// The disks that an operator has confirmed, and their new layout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfirmedStorage {
     storage: Storage,
@@ -32,34 +32,34 @@ pub struct ConfirmedStorage {
 }
 
 impl ConfirmedStorage {
-    /// One identity for each disk of the plan; none if there are more or fewer.
+    /// Takes one identity for each disk of the plan. `None` if there are more or fewer.
     #[must_use]
     pub fn new(storage: Storage, identities: Vec<DiskIdentity>) -> Option<Self> {
         (storage.disks.len() == identities.len()).then_some(Self { storage, identities })
     }
 
-    /// What becomes of the disks.
+    /// The layout of the disks.
     #[must_use]
     pub fn storage(&self) -> &Storage {
         &self.storage
     }
 
-    /// The disks, each with the identity that it had when it was confirmed.
+    /// The disks, each with its identity at confirmation.
     pub fn disks(&self) -> impl Iterator<Item = (&DiskPlan, &DiskIdentity)> {
         self.storage.disks.iter().zip(&self.identities)
     }
 }
 
-/// A plan as it travels: its version is read first, and what follows only if that is known.
+/// A plan as it travels: the version is read first, and the rest only if that version is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum VersionedPlan {
     /// A plan of this version.
     Known(Box<ConfirmedPlan>),
-    /// One of another version, of which nothing else can be told.
+    /// A plan of another version; nothing else about it can be read.
     Unknown(u32),
 }
 
-/// A plan of a version that this program does not know.
+/// A plan whose version this program does not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the plan has version {0}, and this node's agent knows version {PLAN_VERSION}: run `kactl image` on the golden node, \
@@ -71,7 +71,7 @@ impl VersionedPlan {
     /// The plan.
     ///
     /// # Errors
-    /// Its version is not known here.
+    /// The unknown version.
     pub fn open(self) -> Result<Box<ConfirmedPlan>, UnknownPlan> {
         match self {
             Self::Known(plan) => Ok(plan),
@@ -137,7 +137,7 @@ mod tests {
         let mut bytes = postcard::to_stdvec(&versioned).unwrap();
         let back: VersionedPlan = postcard::from_bytes(&bytes).unwrap();
         assert_eq!(back, versioned);
-        // The version is the first byte. What follows may be anything.
+        // The version is the first byte. Anything may follow.
         bytes[0] = 77;
         let later: VersionedPlan = postcard::from_bytes(&bytes).unwrap();
         let text = later.open().unwrap_err().to_string();

@@ -1,7 +1,7 @@
-//! Whether a plan fits a disk: everything that can be told before the first write.
+//! Whether a plan fits a disk: all checks that are possible before the first write.
 //!
-//! The controller asks it of the golden disk before a node is touched, and each node asks it of its
-//! own disk, so that a disk which is too small is still as it was when that is found out.
+//! The controller checks the golden disk before a node is touched, and each node checks its own disk. So a disk that
+//! is too small is detected while it is still unchanged.
 
 use super::allot::least_of;
 pub use super::check::FitError;
@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 /// partition, of the right kind and large enough. What takes a share of the disk gets at least what its contents need.
 ///
 /// # Errors
-/// The first thing that doesn't fit, with the figures.
+/// The first part that does not fit, with the figures.
 pub fn fit(storage: &Storage, index: usize, disk: DiskSize, seed: &Seed) -> Result<Layout, FitError> {
     let plan = storage.disks.get(index).ok_or(FitError::NoDisk(index))?;
     let placing = Placing { scale: plan.scale_from, keep_ids: plan.keep_ids };
@@ -35,7 +35,7 @@ pub fn fit(storage: &Storage, index: usize, disk: DiskSize, seed: &Seed) -> Resu
     Ok(layout)
 }
 
-/// What every partition of a disk must have for what goes onto it.
+/// What each partition of a disk needs for its contents.
 #[must_use]
 pub fn least(storage: &Storage, index: usize, sector: SectorSize) -> Least {
     storage.partitions(index).map(|(number, volume)| (number, least_of(storage, volume, sector))).collect()

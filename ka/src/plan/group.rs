@@ -1,112 +1,112 @@
-//! LVM: volume groups, and the logical volumes that are cut from them.
+//! LVM: volume groups and their logical volumes.
 
 use super::VolumeId;
 use serde::{Deserialize, Serialize};
 
-/// Names a volume group within its plan.
+/// The id of a volume group within its plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct GroupId(pub u32);
 
 /// A volume group. Its physical volumes are the volumes whose content is a member of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeGroup {
-    /// What the edges of the graph call it.
+    /// Its id in the graph's edges.
     pub id: GroupId,
     /// Its name, on the golden node and on the clone.
     pub name: String,
-    /// Bytes of an extent.
+    /// The extent size in bytes.
     pub extent: u64,
-    /// Extents of the golden group, of which scaled volumes keep their share.
+    /// The number of extents of the golden group. Scaled volumes keep their share of it.
     pub golden_extents: u64,
 }
 
 /// A logical volume.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogicalVolume {
-    /// The group that it is cut from.
+    /// Its volume group.
     pub group: GroupId,
     /// Its name, on the golden node and on the clone.
     pub name: String,
-    /// How large it is.
+    /// Its size.
     pub size: LogicalSize,
-    /// How its extents lie on the physical volumes.
+    /// Its layout on the physical volumes.
     pub layout: LogicalLayout,
 }
 
-/// How large a logical volume is. Whole extents are made of it, never fewer than its contents need.
+/// The size of a logical volume. It is rounded to whole extents, never fewer than its contents need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LogicalSize {
-    /// So many bytes on every node.
+    /// The same number of bytes on every node.
     Fixed(u64),
-    /// As large in the node's group as so many bytes are in the golden one. What has a fixed size is taken off both
+    /// The same share of the node's group as these bytes are of the golden group. Fixed sizes are subtracted from both
     /// groups first.
     Scaled(u64),
-    /// So many percent of the group.
+    /// A percentage of the group.
     Share(u8),
-    /// Its share, by weight, of what the others leave.
+    /// A share, by weight, of the remaining space.
     Fill(u32),
 }
 
-/// How a logical volume lies on the physical volumes.
+/// The layout of a logical volume on the physical volumes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LogicalLayout {
-    /// One extent after the other.
+    /// One extent after another.
     Linear,
     /// In stripes over several physical volumes.
     Striped {
-        /// How many.
+        /// The number of stripes.
         stripes: u32,
-        /// Bytes of a stripe.
+        /// The stripe size in bytes.
         stripe_size: u64,
     },
-    /// A RAID of the device mapper.
+    /// A device-mapper RAID.
     Raid(Raid),
-    /// Room for thin volumes.
+    /// A pool for thin volumes.
     ThinPool {
-        /// Bytes of its metadata.
+        /// The metadata size in bytes.
         metadata: u64,
-        /// Bytes of a chunk.
+        /// The chunk size in bytes.
         chunk: u64,
     },
-    /// A thin volume: it takes no extents, but room in its pool as it is written.
+    /// A thin volume: it has no extents of its own, but takes space in its pool as it is written.
     Thin {
         /// The pool.
         pool: VolumeId,
     },
 }
 
-/// A RAID of the device mapper.
+/// A device-mapper RAID.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Raid {
     /// The level.
     pub level: RaidLevel,
-    /// Images with data of their own: 1 for mirrors.
+    /// The number of images with data of their own: 1 for mirrors.
     pub data: u32,
-    /// Images with the same data, or with parity, beyond those.
+    /// The number of further images, with the same data or with parity.
     pub redundant: u32,
-    /// Bytes of a stripe; 0 for mirrors.
+    /// The stripe size in bytes; 0 for mirrors.
     pub stripe_size: u64,
 }
 
-/// A level of RAID, as `lvcreate --type` has it.
+/// A RAID level, named as for `lvcreate --type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RaidLevel {
     /// Stripes.
     Raid0,
     /// Mirrors.
     Raid1,
-    /// Stripes, and parity on an image of its own.
+    /// Stripes with parity on a dedicated image.
     Raid4,
     /// Stripes with parity.
     Raid5,
-    /// Stripes with parity twice.
+    /// Stripes with double parity.
     Raid6,
-    /// Stripes of mirrors.
+    /// Striped mirrors.
     Raid10,
 }
 
 impl RaidLevel {
-    /// Its name as `lvcreate --type` and `lvs` have it.
+    /// Its name for `lvcreate --type` and `lvs`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -121,7 +121,7 @@ impl RaidLevel {
 }
 
 impl Raid {
-    /// All its images, each on a physical volume of its own.
+    /// The number of all its images, each on a physical volume of its own.
     #[must_use]
     pub fn images(&self) -> u32 {
         self.data.saturating_add(self.redundant)
@@ -129,7 +129,7 @@ impl Raid {
 }
 
 impl LogicalLayout {
-    /// Its name as `lvs` has it.
+    /// Its name for `lvs`.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -141,7 +141,7 @@ impl LogicalLayout {
         }
     }
 
-    /// On how many physical volumes it must lie.
+    /// The number of physical volumes that it needs.
     #[must_use]
     pub fn images(&self) -> u32 {
         match self {
@@ -152,7 +152,7 @@ impl LogicalLayout {
         }
     }
 
-    /// Into how many equal parts its data is cut: its extents are a multiple of that.
+    /// The number of equal parts of its data: its extents are a multiple of that.
     #[must_use]
     pub fn data_images(&self) -> u32 {
         match self {
@@ -162,22 +162,22 @@ impl LogicalLayout {
         }
     }
 
-    /// Extents that each of its images takes when it has so many.
+    /// The extents that each of its images takes for this many extents.
     #[must_use]
     pub fn image_extents(&self, extents: u64, extent: u64) -> u64 {
         let data = extents.div_ceil(u64::from(self.data_images()));
         match self {
             Self::Linear | Self::Striped { .. } => data,
-            // What LVM keeps about each image takes an extent.
+            // LVM's metadata for each image takes one extent.
             Self::Raid(raid) if raid.level != RaidLevel::Raid0 => data.saturating_add(1),
             Self::Raid(_) => data,
-            // And once more, as a spare for repairs.
+            // A second copy is the spare for repairs.
             Self::ThinPool { metadata, .. } => data.saturating_add(2 * metadata.div_ceil(extent.max(1))),
             Self::Thin { .. } => 0,
         }
     }
 
-    /// Extents of the group that it takes in all when it has so many.
+    /// The group's extents that it takes in total for this many extents.
     #[must_use]
     pub fn cost(&self, extents: u64, extent: u64) -> u64 {
         self.image_extents(extents, extent).saturating_mul(u64::from(self.images()))
@@ -193,14 +193,14 @@ impl LogicalLayout {
     }
 }
 
-/// The device mapper's name of a logical volume: `vg-lv`, with each `-` of either name doubled.
+/// The device-mapper name of a logical volume: `vg-lv`, with each `-` in either name doubled.
 #[must_use]
 pub fn mapper_name(group: &str, volume: &str) -> String {
     format!("{}-{}", group.replace('-', "--"), volume.replace('-', "--"))
 }
 
-/// Whether LVM takes this as the name of a group or a volume (lvm(8), "VALID NAMES"), so that it can be an argument of
-/// its tools and part of a path.
+/// Whether LVM accepts this as the name of a group or a volume (lvm(8), "VALID NAMES"), so that it can be an argument
+/// of its tools and part of a path.
 #[must_use]
 pub fn is_name(name: &str) -> bool {
     let is_valid = |b: u8| b.is_ascii_alphanumeric() || b"+_.-".contains(&b);
@@ -228,7 +228,7 @@ mod tests {
         }
     }
 
-    /// Figures of `lvs -a` on real groups with extents of 4 MiB.
+    /// Figures from `lvs -a` on real groups with extents of 4 MiB.
     #[test]
     fn what_a_volume_takes_is_what_lvm_takes() {
         let raid = |level, data, redundant| {

@@ -1,4 +1,4 @@
-//! What a run asks of a node: disks, file systems, mounts, boot loader.
+//! The plan of a run for a node: disks, file systems, mounts, boot loader.
 
 pub mod allot;
 mod check;
@@ -25,17 +25,17 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use zeroize::Zeroize;
 
-/// All that a node must know to become a copy of the golden node. Made and checked by the controller
-/// before any node is touched, executed by the agent.
+/// Everything that a node must know to become a copy of the golden node. The controller makes and checks it before any
+/// node is touched, and the agent executes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// The run's name.
     pub run: String,
-    /// Disks to erase, and what is made on them.
+    /// The disks to erase, and their new content.
     pub storage: Storage,
-    /// How the node is made to boot.
+    /// How the node is made bootable.
     pub boot: BootPlan,
-    /// How the node is made a machine of its own.
+    /// How the node gets its own identity.
     pub finish: FinishPlan,
     /// What the node does at the end.
     pub after: After,
@@ -44,23 +44,22 @@ pub struct Plan {
 /// One disk to erase and partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskPlan {
-    /// Which of the node's disks.
+    /// The choice of one of the node's disks.
     pub disk: DiskChoice,
     /// The description, already checked.
     pub desc: crate::disk::description::Description,
-    /// The golden disk's size in bytes, if fixed sizes are to scale with the disk's (`--scale`).
+    /// The golden disk's size in bytes, if fixed sizes scale with the disk's size (`--scale`).
     pub scale_from: Option<u64>,
-    /// The disk and its partitions get the identities that the description names (`--keep-uuids`), not fresh
-    /// ones.
+    /// The disk and its partitions get the identities in the description (`--keep-uuids`), not fresh ones.
     pub keep_ids: bool,
-    /// Boot code for the first sector (446 bytes), where no boot loader is installed (`-m`, `-M`).
+    /// Boot code for the first sector (446 bytes), if no boot loader is installed (`-m`, `-M`).
     pub boot_code: Option<Vec<u8>>,
-    /// The one entry of a GPT's protective MBR is active, for a BIOS that starts no disk without such an entry.
+    /// The only entry of a GPT's protective MBR is active, for a BIOS that boots no disk without an active entry.
     pub protective_active: bool,
 }
 
 impl DiskPlan {
-    /// A disk to partition.
+    /// Creates the plan for a disk to partition.
     #[must_use]
     pub fn new(disk: DiskChoice, desc: crate::disk::description::Description) -> Self {
         Self { disk, desc, scale_from: None, keep_ids: false, boot_code: None, protective_active: false }
@@ -70,35 +69,35 @@ impl DiskPlan {
 /// A file system, or swap space.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileSystemPlan {
-    /// What to make.
+    /// The kind of file system.
     pub kind: FileSystemKind,
-    /// Label to set, if the golden one has a label.
+    /// The label to set, if the golden file system has one.
     pub label: Option<String>,
-    /// The UUID to set (`--keep-uuids`); a fresh one if none.
+    /// The UUID to set (`--keep-uuids`); a fresh one if `None`.
     pub uuid: Option<String>,
-    /// How it is made, as far as the golden one tells.
+    /// How it is created, as far as the golden file system shows.
     pub shape: Shape,
-    /// Where it is mounted, as seen from the clone's root (`/`, `/boot`); none for swap, for file
-    /// systems that only have to exist, and where only `subvolumes` are mounted.
+    /// Its mount point, as seen from the clone's root (`/`, `/boot`). `None` for swap, for file systems that are not
+    /// mounted, and if only `subvolumes` are mounted.
     pub mount_point: Option<String>,
-    /// A btrfs's subvolumes, outer ones first.
+    /// The subvolumes of a btrfs, outer ones first.
     pub subvolumes: Vec<Subvolume>,
-    /// The directories that its mounts cover, as far as the golden node has them.
+    /// The directories covered by its mounts, as far as the golden node has them.
     pub covered: Vec<Covered>,
-    /// Bytes that the golden files take on the new file system; 0 where nothing is copied.
+    /// The bytes that the golden files take on the new file system; 0 if nothing is copied.
     pub used: u64,
-    /// Inodes that the golden files take, where their number is fixed when the file system is made (ext); else 0.
+    /// The inodes that the golden files take, if their number is fixed at creation (ext); otherwise 0.
     pub inodes: u64,
-    /// The option with which a golden btrfs compresses what is written, as the kernel lists it: `compress=zstd:3`. The
-    /// node writes with it too.
+    /// The compression option of a golden btrfs, as the kernel lists it: `compress=zstd:3`. The node writes with it
+    /// too.
     pub compress: Option<String>,
-    /// How the golden node calls this file system: what the clone's configuration may name, and what
-    /// becomes the new file system's.
+    /// The golden node's names for this file system: the clone's configuration may use them, and they are replaced
+    /// with the new file system's names.
     pub golden: Option<GoldenNames>,
 }
 
 impl FileSystemPlan {
-    /// An empty file system with nothing said but its kind.
+    /// An empty file system with only its kind set.
     #[must_use]
     pub fn new(kind: FileSystemKind) -> Self {
         Self {
@@ -116,14 +115,14 @@ impl FileSystemPlan {
         }
     }
 
-    /// Where it is mounted, as a whole and by its subvolumes.
+    /// All its mount points: its own and those of its subvolumes.
     pub fn mount_points(&self) -> impl Iterator<Item = &str> {
         let subvolumes = self.subvolumes.iter().map(|subvolume| &subvolume.mount_point);
         std::iter::once(&self.mount_point).chain(subvolumes).filter_map(|point| point.as_deref())
     }
 }
 
-/// What to make on a partition.
+/// The kind of content for a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FileSystemKind {
     /// ext2.
@@ -140,14 +139,14 @@ pub enum FileSystemKind {
     Reiserfs,
     /// btrfs.
     Btrfs,
-    /// FAT, as the EFI system partition has it.
+    /// FAT, as on the EFI system partition.
     Vfat,
     /// Swap space.
     Swap,
 }
 
 impl FileSystemKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 9] = [
         Self::Ext2,
         Self::Ext3,
@@ -160,7 +159,7 @@ impl FileSystemKind {
         Self::Swap,
     ];
 
-    /// Its name as blkid(8) and mount(8) have it.
+    /// Its name for blkid(8) and mount(8).
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -176,7 +175,7 @@ impl FileSystemKind {
         }
     }
 
-    /// The kind that has this name.
+    /// The kind with this name.
     #[must_use]
     pub fn of_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
@@ -189,95 +188,96 @@ impl std::fmt::Display for FileSystemKind {
     }
 }
 
-/// How a file system is made: what of the golden one the tools can set. What is not said is left to the
-/// tool's default.
+/// How a file system is created: the properties of the golden one that the tools can set. Anything unset is left to
+/// the tool's default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shape {
-    /// Bytes in a block (ext, XFS), in a sector of btrfs, or in a cluster of FAT.
+    /// The size in bytes of a block (ext, XFS), a btrfs sector, or a FAT cluster.
     pub block_size: Option<u32>,
-    /// Bytes in an inode (ext, XFS).
+    /// The inode size in bytes (ext, XFS).
     pub inode_size: Option<u32>,
-    /// Bytes of the partition for each inode (ext), where they are not mke2fs's default.
+    /// The bytes of the partition per inode (ext), if they differ from mke2fs's default.
     pub bytes_per_inode: Option<u32>,
-    /// Reserved blocks in thousandths of a percent of all (ext).
+    /// Reserved blocks in thousandths of a percent of all blocks (ext).
     pub reserved: Option<u32>,
-    /// Features by the names of the tool that sets them: all that the golden one has (ext: as
-    /// `dumpe2fs -h` lists them; XFS: `crc`, `reflink`, …; btrfs: `-O` names).
+    /// Features by the names of the tool that sets them: all features of the golden one (ext: as `dumpe2fs -h` lists
+    /// them; XFS: `crc`, `reflink`, …; btrfs: `-O` names).
     pub features: Option<Vec<String>>,
-    /// Bits of FAT: 12, 16 or 32.
+    /// The FAT width in bits: 12, 16 or 32.
     pub fat_bits: Option<u8>,
-    /// Settings of ext that are no features.
+    /// Ext settings other than features.
     pub ext: Option<ExtSettings>,
-    /// The unit and the width of a stripe in bytes (XFS), if the golden one has them.
+    /// The stripe unit and width in bytes (XFS), if the golden one has them.
     pub stripe: Option<(u32, u32)>,
 }
 
-/// Settings of ext that are no features.
+/// Ext settings other than features.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExtSettings {
-    /// What the kernel does about errors: 1 goes on, 2 makes it read-only, 3 panics.
+    /// The kernel's reaction to errors: 1 continues, 2 remounts read-only, 3 panics.
     pub errors: u16,
-    /// Mount options that hold without being named (`s_default_mount_opts`).
+    /// Default mount options (`s_default_mount_opts`).
     pub mount_options: u32,
-    /// Mounts between two checks; below 1 there is no such limit.
+    /// The number of mounts between two checks; no limit if below 1.
     pub max_mounts: i16,
-    /// Seconds between two checks; 0 if it does not matter.
+    /// The seconds between two checks; no limit if 0.
     pub check_interval: u32,
-    /// Bytes of the journal, if it is inside and not as large as mke2fs makes it.
+    /// The size of the journal in bytes, if it is internal and not of mke2fs's default size.
     pub journal: Option<u64>,
-    /// Bytes of a RAID's chunk, and of its whole stripe; 0 if unknown.
+    /// The bytes of a RAID chunk; 0 if unknown.
     pub stride: u64,
-    /// The same for all disks of the RAID.
+    /// The bytes of a full stripe, over all data disks of the RAID; 0 if unknown.
     pub stripe_width: u64,
-    /// Bytes of a cluster (`bigalloc`).
+    /// The cluster size in bytes (`bigalloc`).
     pub cluster_size: Option<u32>,
 }
 
-/// A directory on which a file system is mounted, as it is beneath the mount. No stream has it: what is read of a
-/// mount point is the root of the mounted file system.
+/// The directory under a mount point, as it is without the mount. It is in no stream: reading a mount point returns
+/// the root of the mounted file system.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Covered {
     /// The mount point, as seen from the clone's root.
     pub mount_point: String,
-    /// Permission bits with set-user-id, set-group-id and sticky (`0o7777`).
+    /// Permission bits including set-user-id, set-group-id and sticky (`0o7777`).
     pub mode: u32,
     /// Owner.
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// Time of the last change: seconds since 1970, and nanoseconds.
+    /// Modification time: seconds since 1970, and nanoseconds.
     pub mtime: (i64, u32),
-    /// Extended attributes: names and values, ACLs in the kernel's binary form.
+    /// Extended attributes: names and values, with ACLs in the kernel's binary form.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Flags, project and the like: `chattr +i` on a mount point keeps files out of it while nothing is mounted.
+    /// Inode flags, project and the like: `chattr +i` on a mount point prevents files from being written into it while
+    /// nothing is mounted.
     pub traits: crate::archive::Traits,
 }
 
 /// A subvolume of a btrfs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subvolume {
-    /// Its path from the top of the file system, without a slash in front: `@home`; empty for the top itself.
+    /// Its path from the top of the file system, without a leading slash: `@home`; empty for the top itself.
     pub path: String,
-    /// Where it is mounted, as seen from the clone's root, if it is mounted by itself.
+    /// Its own mount point, as seen from the clone's root, if it has one.
     pub mount_point: Option<String>,
-    /// It is what is mounted when no subvolume is named (`btrfs subvolume get-default`).
+    /// It is the default subvolume, mounted when none is named (`btrfs subvolume get-default`).
     pub default: bool,
-    /// Its number on the golden node. The clone's is another one: numbers follow the order of making.
+    /// Its id on the golden node. The clone's differs: ids follow the order of creation.
     pub golden_id: Option<u64>,
 }
 
-/// A volume that is copied as it is, byte by byte.
+/// A volume that is copied byte by byte.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RawPlan {
     /// Its name in the stream: the golden volume's kernel name, such as `sda3`.
     pub name: String,
-    /// Its size in bytes on the golden node: the least that the node's must have.
+    /// Its size in bytes on the golden node: the minimum for the node's.
     pub size: u64,
-    /// How the golden node calls what is on it; the clone has the same UUIDs there.
+    /// The golden node's names for its content; the clone's has the same UUIDs.
     pub golden: Option<GoldenNames>,
 }
 
-/// The names under which the golden node's configuration may know a file system.
+/// The names by which the golden node's configuration may refer to a file system.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GoldenNames {
     /// The file system's UUID.
@@ -288,32 +288,32 @@ pub struct GoldenNames {
     pub label: Option<String>,
     /// Device nodes: `/dev/sda1`, `/dev/disk/by-id/…`.
     pub devices: Vec<String>,
-    /// What blkid finds on it: `ext4`, `LVM2_member`.
+    /// Its type as blkid reports it: `ext4`, `LVM2_member`.
     pub kind: Option<String>,
 }
 
-/// How the node is made to boot.
+/// How the node is made bootable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootPlan {
     /// The boot loader to install.
     pub loader: Loader,
-    /// Modules that the initrd must have, beyond what the node's hardware asks for.
+    /// Modules that the initrd must have, in addition to those for the node's hardware.
     pub initrd_modules: Vec<String>,
     /// The kernels whose initrd is rebuilt.
     pub kernels: Kernels,
-    /// What starts the golden node.
+    /// The golden node's firmware type.
     pub golden_firmware: Firmware,
-    /// A node with the other firmware is converted (`--firmware auto`), not refused.
+    /// A node with the other firmware type is converted (`--firmware auto`), not refused.
     pub convert_firmware: bool,
-    /// Where the node's firmware looks first from now on.
+    /// The boot source that the node's firmware tries first from now on.
     pub order: BootOrder,
     /// The firmware's menu must have an entry for the node's system, or the node fails (`--nvram require`). Otherwise
-    /// a loader at the path that every firmware tries is enough.
+    /// a loader at the default path that every firmware tries is enough.
     pub require_nvram: bool,
 }
 
 impl BootPlan {
-    /// This boot loader, on nodes whose firmware is the golden node's; all else is as it mostly is.
+    /// This boot loader, for nodes with the golden node's firmware type; all other settings are the usual ones.
     #[must_use]
     pub fn new(loader: Loader, golden_firmware: Firmware) -> Self {
         Self {
@@ -341,12 +341,12 @@ pub enum Loader {
     SystemdBoot,
     /// extlinux, of Syslinux.
     Extlinux,
-    /// None: the node's loader is somebody else's matter.
+    /// None: ka does not manage the node's loader.
     None,
 }
 
 impl Loader {
-    /// All of them.
+    /// All boot loaders.
     pub const ALL: [Self; 6] =
         [Self::Grub, Self::GrubLegacy, Self::Lilo, Self::SystemdBoot, Self::Extlinux, Self::None];
 
@@ -363,7 +363,7 @@ impl Loader {
         }
     }
 
-    /// The one that has this name.
+    /// The loader with this name.
     #[must_use]
     pub fn of_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|loader| loader.name() == name)
@@ -379,39 +379,39 @@ impl std::fmt::Display for Loader {
 /// Installed kernels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kernels {
-    /// Every one.
+    /// All of them.
     #[default]
     All,
-    /// The one that boots when nobody chooses.
+    /// The default kernel.
     Default,
 }
 
 /// What a node's firmware tries first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BootOrder {
-    /// The network, then the disk: whoever serves the network boot decides.
+    /// The network, then the disk: the network boot server decides.
     #[default]
     Network,
     /// The disk.
     Disk,
 }
 
-/// How a node is made a machine of its own.
+/// How a node gets its own identity.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FinishPlan {
-    /// The node's own name; the golden node's stays if there is none.
+    /// The node's own name; `None` keeps the golden node's.
     pub name: Option<NodeName>,
-    /// What the golden node's network configuration may name.
+    /// Names in the golden node's network configuration that must be replaced.
     pub golden: GoldenHost,
-    /// What else its configuration may name.
+    /// Other names of the golden machine in its configuration.
     pub machine: GoldenMachine,
-    /// How the node tells that it runs from its own disk, if it is to tell.
+    /// How the node reports that it runs from its own disk, if it has to.
     pub first_boot: Option<FirstBoot>,
-    /// What the server wants to know that `ka.store_log` names. The command line would tell everybody on the wire.
+    /// The password for the server in `ka.store_log`. On the command line, anyone on the wire could read it.
     pub store_log_password: Option<Secret>,
 }
 
-/// A text that is never shown, and leaves memory when it is dropped.
+/// A text that is never displayed, and is erased from memory on drop.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Secret(pub String);
 
@@ -427,14 +427,14 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A node's name, and its address if that is written down on the node.
+/// A node's name, and its address if that is configured on the node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeName {
-    /// The host name, with its domain or without.
+    /// The host name, with or without its domain.
     pub hostname: String,
-    /// Takes the place of the golden node's static address.
+    /// The replacement for the golden node's static address.
     pub address: Option<NodeAddress>,
-    /// Which of its cards stands for which of the golden node's, by the golden interface, where somebody says so.
+    /// Which of its cards replaces which of the golden node's, by the golden interface name, if specified.
     pub cards: Vec<(String, Mac)>,
 }
 
@@ -443,61 +443,61 @@ pub struct NodeName {
 pub struct NodeAddress {
     /// The address.
     pub address: IpAddr,
-    /// Length of the network's prefix in bits; the golden node's if none.
+    /// The prefix length in bits; the golden node's if `None`.
     pub prefix: Option<u8>,
-    /// The default gateway; the golden node's if none.
+    /// The default gateway; the golden node's if `None`.
     pub gateway: Option<IpAddr>,
 }
 
-/// The golden node's place in the network: the card through which it serves the nodes, and the address that a
-/// node's takes the place of, which may be another card's.
+/// The golden node's place in the network: the card through which it serves the nodes, and the address that a node's
+/// address replaces, which may be on another card.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GoldenHost {
     /// The address.
     pub address: Option<IpAddr>,
     /// The card's own hardware address, not that of a bridge or bond above it.
     pub mac: Option<Mac>,
-    /// The card's name, if the address is on it, or on what is made of it alone: a bridge, a VLAN.
+    /// The card's name, if it has the address itself, or if a bridge or VLAN on this card alone has it.
     pub interface: Option<String>,
-    /// All its interfaces that have a hardware address: cards first, in the order of their slots.
+    /// All its interfaces with a hardware address: cards first, in slot order.
     pub cards: Vec<GoldenCard>,
 }
 
 /// An interface of the golden node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GoldenCard {
-    /// The kernel's name of it.
+    /// Its kernel name.
     pub interface: String,
-    /// Its hardware address: the one that a card has by itself, whatever bond it is in.
+    /// Its hardware address: a card's own one, even in a bond.
     pub mac: Option<Mac>,
-    /// What drives it; none for what is made of other interfaces, such as a bridge.
+    /// Its driver; `None` for an interface made of others, such as a bridge.
     pub driver: Option<String>,
-    /// Somebody has chosen the address: no card has it.
+    /// The address was assigned by hand: no card has it.
     pub pinned: bool,
 }
 
-/// Names of the golden machine that its clones do not have, beside those of the file systems that are cloned.
+/// Names of the golden machine that its clones do not have, besides those of the cloned file systems.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GoldenMachine {
-    /// Its host name as `/etc/hostname` or the kernel has it.
+    /// Its host name, from `/etc/hostname` or the kernel.
     pub hostname: Option<String>,
-    /// All device nodes and links for disks, partitions, and what is made of them: `/dev/sda`,
+    /// All device nodes and links for disks, partitions, and devices on top of them: `/dev/sda`,
     /// `/dev/disk/by-uuid/…`, `/dev/mapper/…`, `/dev/md/…`.
     pub devices: Vec<String>,
     /// The identifiers of its partition tables, as blkid prints them.
     pub tables: Vec<String>,
 }
 
-/// Where a clone tells that it has come up from its own disk.
+/// Where a clone reports that it has booted from its own disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FirstBoot {
     /// `HOST:PORT` of an HTTP server of the controller.
     pub controller: String,
-    /// A secret of this node and this run, sent once.
+    /// A secret for this node and this run, sent once.
     pub token: String,
 }
 
-/// What a node does when it is done.
+/// What a node does at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum After {
     /// Reboots.

@@ -1,7 +1,7 @@
-//! What would become of a machine's disks: what is on them now, and what would be written in its place.
+//! What a plan would do to a machine's disks: their current contents, and what would be written instead.
 //!
-//! A person reads it before he says yes, and a script reads it as JSON; `kactl run --dry-run` makes it of
-//! what a node told, `ka-agent disk plan` of the machine that it runs on. Both ask [`Report::new`].
+//! The operator reads it before confirming, and scripts read it as JSON. `kactl run --dry-run` builds it from a node's
+//! report, and `ka-agent disk plan` from the machine that it runs on. Both use [`Report::new`].
 
 #[cfg(test)]
 mod tests;
@@ -24,17 +24,17 @@ use serde::{Deserialize, Serialize};
 
 pub use text::OfDisk;
 
-/// What would become of the disks of one machine. Its text is the `Display` form, for a terminal.
+/// What would happen to the disks of one machine. `Display` is the text form, for a terminal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// One entry for each disk that is to be erased, in the plan's order.
+    /// One entry for each disk to erase, in the plan's order.
     pub disks: Vec<DiskReport>,
-    /// The volume groups that are made, unless a disk is refused.
+    /// The volume groups to create, unless a disk is refused.
     #[serde(default)]
     pub groups: Vec<NewGroup>,
 }
 
-/// A volume group that is made.
+/// A volume group to create.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewGroup {
     /// Its name.
@@ -47,93 +47,93 @@ pub struct NewGroup {
     pub volumes: Vec<NewLogicalVolume>,
 }
 
-/// A logical volume that is made.
+/// A logical volume to create.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewLogicalVolume {
     /// Its name.
     pub name: String,
     /// Its size in bytes.
     pub size: u64,
-    /// How it lies on the physical volumes: `linear`, `raid1`, `thin`.
+    /// Its layout on the physical volumes: `linear`, `raid1`, `thin`.
     pub layout: String,
-    /// What is made on it.
+    /// Its content.
     pub makes: Makes,
 }
 
-/// What would become of one disk.
+/// What would happen to one disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskReport {
     /// How the disk was chosen: `sda`, `auto`, `by-id:…`.
     pub choice: String,
-    /// The disk, with what is on it now; none if the choice means none for sure.
+    /// The disk with its current contents; `None` if the choice is not certain.
     pub disk: Option<Disk>,
-    /// What is done with it.
+    /// The action on it.
     pub outcome: Outcome,
-    /// The choice of another disk, because of which nothing is written here either.
+    /// The choice of another disk because of which nothing is written here either.
     pub because_of: Option<String>,
 }
 
-/// What is done with a disk.
+/// The action on a disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// All that is on it is erased, and this is written.
+    /// All its contents are erased, and this is written.
     Erase(NewTable),
     /// Nothing is written, for this reason.
     Refuse(String),
 }
 
-/// A partition table that is written.
+/// A partition table to write.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewTable {
-    /// Its kind as blkid names it: `dos`, `gpt`.
+    /// Its type as blkid names it: `dos`, `gpt`.
     pub kind: String,
     /// The partitions by number.
     pub partitions: Vec<NewPartition>,
-    /// Boot code for the first sector comes with the plan (`-m`, `-M`).
+    /// The plan has boot code for the first sector (`-m`, `-M`).
     pub boot_code: bool,
 }
 
-/// A partition that is made.
+/// A partition to create.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewPartition {
     /// Its number.
     pub number: u32,
-    /// The kernel's name that it gets.
+    /// Its kernel name.
     pub device: String,
-    /// Where it begins, in bytes.
+    /// Its start in bytes.
     pub start: u64,
     /// Its size in bytes.
     pub size: u64,
     /// Its type as sfdisk writes it: hex, or a GUID.
     pub kind: String,
-    /// What the type is called, if it is a well-known one.
+    /// The name of a well-known type.
     pub type_name: Option<String>,
     /// Its name in a GPT.
     pub name: Option<String>,
-    /// What is made on it.
+    /// Its content.
     pub makes: Makes,
 }
 
-/// What is made on a partition.
+/// The content of a partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Makes {
-    /// Nothing: what was there is erased as far as it could be recognised.
+    /// Nothing: old contents are erased as far as they are recognised.
     Nothing,
-    /// It holds the logical partitions.
+    /// A container for the logical partitions.
     Extended,
     /// A file system, or swap.
     FileSystem {
-        /// Its kind as blkid names it.
+        /// Its type as blkid names it.
         kind: String,
         /// Its label.
         label: Option<String>,
         /// Its UUID, if it is not a fresh one.
         uuid: Option<String>,
-        /// Where it or its subvolumes are mounted in the clone.
+        /// Where it or its subvolumes are mounted on the clone.
         mount_points: Vec<String>,
-        /// Bytes that are copied onto it; 0 if it stays empty.
+        /// The bytes copied onto it; 0 if it stays empty.
         used: u64,
     },
     /// A physical volume of a group.
@@ -151,12 +151,12 @@ pub enum Makes {
 }
 
 impl Report {
-    /// What these plans would do on a machine with these disks.
+    /// Reports what these plans would do on a machine with these disks.
     #[must_use]
     pub fn new(storage: &Storage, disks: &[Disk]) -> Self {
         let plans = &storage.disks;
         let choices: Vec<&DiskChoice> = plans.iter().map(|plan| &plan.disk).collect();
-        // One bad choice among several spoils all: nothing is written then.
+        // One bad choice among several blocks all: nothing is written then.
         let all = find_all(&choices, disks);
         let one = |(i, plan): (usize, &DiskPlan)| match (&all, plan.disk.find(disks)) {
             (Ok(found), _) => match found.get(i) {
@@ -185,12 +185,12 @@ impl Report {
     }
 }
 
-/// The disk that has the name in the plan, though it may not be the right one.
+/// The disk with the plan's name, although it may not be the right one.
 fn plan_disk(plan: &DiskPlan, disks: &[Disk]) -> Option<Disk> {
     disks.iter().find(|disk| plan.disk.name() == Some(&disk.name)).cloned()
 }
 
-/// All disks are checked before the first is written.
+/// Spares all disks if one of them is refused. All are checked before the first is written.
 fn spare_all_if_one_is_refused(disks: &mut [DiskReport]) {
     let Some(refused) = disks.iter().find(|disk| matches!(disk.outcome, Outcome::Refuse(_))) else { return };
     let refused = refused.choice.clone();
@@ -202,13 +202,13 @@ fn spare_all_if_one_is_refused(disks: &mut [DiskReport]) {
 }
 
 impl DiskReport {
-    /// What a plan would do with this disk, whose name and state are checked already.
+    /// What a plan would do to this disk, whose name and state are already checked.
     fn new(storage: &Storage, index: usize, plan: &DiskPlan, disk: &Disk) -> Self {
         let size = match SectorSize::try_from(disk.sector_size) {
             Ok(sector) => DiskSize::of_bytes(disk.size, sector),
             Err(e) => return Self::refused(plan, Some(disk.clone()), e.to_string()),
         };
-        // The names that this seed gives are not shown.
+        // The identifiers generated from this seed are not shown.
         match fit(storage, index, size, &Seed([0; 32])) {
             Ok(layout) => Self {
                 choice: plan.disk.to_string(),
@@ -226,7 +226,7 @@ impl DiskReport {
 }
 
 impl NewGroup {
-    /// What becomes of the groups on disks that are all erased; none if one is not.
+    /// The groups on disks that are all erased; empty if one is not.
     fn all(storage: &Storage, disks: &[DiskReport]) -> Result<Vec<Self>, FitError> {
         let mut layouts = Vec::new();
         for (index, report) in disks.iter().enumerate() {
@@ -272,7 +272,7 @@ impl NewGroup {
 }
 
 impl NewTable {
-    /// What is written for a plan whose layout on the disk with this name is known.
+    /// What is written for a plan whose layout on this disk is known.
     fn new(storage: &Storage, index: usize, layout: &Layout, disk: &str) -> Self {
         let sector = layout.disk.sector;
         let partition = |placed: &Placed| NewPartition {
@@ -323,7 +323,7 @@ fn mount_points(fs: &FileSystemPlan) -> Vec<String> {
     fs.mount_point.iter().chain(subvolumes).cloned().collect()
 }
 
-/// The kernel's name of a disk's partition: `sda1`, but `nvme0n1p1`.
+/// The kernel name of a disk's partition: `sda1`, but `nvme0n1p1`.
 #[must_use]
 pub fn partition_name(disk: &str, number: u32) -> String {
     let mark = if disk.ends_with(|c: char| c.is_ascii_digit()) { "p" } else { "" };

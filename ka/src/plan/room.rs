@@ -1,54 +1,51 @@
-//! How much of a partition files can use, by file system, and how small one can be.
+//! How much of a partition files can use, per file system, and the minimum size of each.
 //!
-//! Always a little more than there will be: a plan is refused for what surely doesn't fit, and nothing is
-//! refused that would.
+//! The estimates are always slightly too optimistic: a plan is refused only if it certainly does not fit.
 
 use super::{FileSystemKind, FileSystemPlan};
 use crate::disk::units::{MB, SectorSize};
 
-/// The fewest and the most bytes for an inode that mke2fs takes.
+/// The minimum and maximum bytes per inode that mke2fs accepts.
 const BYTES_PER_INODE: (u64, u64) = (1024, 64 << 20);
 
-/// The smallest partition, in bytes, on which the tools make this.
+/// The smallest partition, in bytes, on which the tools create this file system.
 #[must_use]
 pub fn least_size(fs: &FileSystemPlan, sector: SectorSize) -> u64 {
     match fs.kind {
         FileSystemKind::Ext2 => 256 << 10,
-        // A journal needs 2048 blocks. Without one mke2fs makes an ext2, and says that all is well.
+        // A journal needs 2048 blocks. Without one mke2fs silently creates an ext2.
         FileSystemKind::Ext3 => 2048 * u64::from(fs.shape.block_size.unwrap_or(1024)).max(sector.bytes()),
         FileSystemKind::Ext4 | FileSystemKind::Vfat => MB,
         // mkfs.xfs since 5.19; 16 MB before.
         FileSystemKind::Xfs => 300 * MB,
         FileSystemKind::Jfs => 16 * MB,
-        // The journal, 8193 blocks of 4096 bytes, and something behind it.
+        // The journal, 8193 blocks of 4096 bytes, and some space behind it.
         FileSystemKind::Reiserfs => 33 * MB,
-        // With metadata twice, as on one disk.
+        // With duplicate metadata, as on one disk.
         FileSystemKind::Btrfs => 109 * MB,
         // Ten pages.
         FileSystemKind::Swap => 10 * 4096,
     }
 }
 
-/// What files can use, in bytes, of a file system of so many bytes: counted as statvfs(3) counts what is
-/// used.
+/// The bytes that files can use on a file system of this size, counted as statvfs(3) counts used space.
 #[must_use]
 pub fn room(fs: &FileSystemPlan, size: u64) -> u64 {
     match fs.kind {
         FileSystemKind::Ext2 => ext_room(fs, size, false),
         FileSystemKind::Ext3 | FileSystemKind::Ext4 => ext_room(fs, size, true),
-        // Its log: a 2048th, and never less than ten MB of it.
+        // The log: a 2048th, with a minimum of 10 MB.
         FileSystemKind::Xfs => size.saturating_sub((size / 2048).clamp(10 * MB, 2048 * MB)),
-        // Its log: 0.4 %, up to 128 MB.
+        // The log: 0.4 %, up to 128 MB.
         FileSystemKind::Jfs => size.saturating_sub((size / 256).min(128 * MB)),
-        // A block of bits for every 32768; the journal counts as used.
+        // One bitmap block per 32768 blocks; the journal counts as used.
         FileSystemKind::Reiserfs => size.saturating_sub(size / 32768),
-        // What its trees take is not known before they grow, and a file system of FAT has tables of at most
-        // a 128th, often of a 1000th.
+        // The size of btrfs trees is unknown until they grow. FAT tables take at most a 128th, often a 1000th.
         FileSystemKind::Btrfs | FileSystemKind::Vfat | FileSystemKind::Swap => size,
     }
 }
 
-/// The least size in bytes, in whole MB, of a file system that what is copied goes onto.
+/// The minimum size in bytes, in whole MB, of a file system for the copied data.
 #[must_use]
 pub fn size_for(fs: &FileSystemPlan, sector: SectorSize) -> u64 {
     let least = least_size(fs, sector);
@@ -56,7 +53,7 @@ pub fn size_for(fs: &FileSystemPlan, sector: SectorSize) -> u64 {
         let size = mb.saturating_mul(MB);
         size >= least && room(fs, size) >= fs.used && most_inodes(fs.kind, size) >= inodes_needed(fs)
     };
-    // Formats take more when they are larger, by steps; a search from below finds the first size that does.
+    // Larger file systems have more overhead, in steps. A search from below finds the first sufficient size.
     let mut mb = fs.used.max(least).div_ceil(MB).max(1);
     while !fits(mb) && mb < u64::MAX / (2 * MB) {
         mb += (mb / 256).max(1);
@@ -64,15 +61,15 @@ pub fn size_for(fs: &FileSystemPlan, sector: SectorSize) -> u64 {
     mb.saturating_mul(MB)
 }
 
-/// What files can use of an ext4 of so many bytes: all but inode tables and journal, as mke2fs makes
+/// The bytes that files can use on an ext4 of this size: everything except inode tables and journal, as mke2fs creates
 /// them by default.
 #[must_use]
 pub fn ext4_room(size: u64) -> u64 {
     room(&FileSystemPlan::new(FileSystemKind::Ext4), size)
 }
 
-/// Inodes that a file system must have for the golden files: some more than they take, for the system's first
-/// hours. 0 where they are made as files come.
+/// The inodes that a file system needs for the golden files: a few more than they take, for the system's first hours.
+/// 0 if inodes are created on demand.
 #[must_use]
 pub fn inodes_needed(fs: &FileSystemPlan) -> u64 {
     match (fs.kind, fs.inodes) {
@@ -83,7 +80,7 @@ pub fn inodes_needed(fs: &FileSystemPlan) -> u64 {
     }
 }
 
-/// The most inodes that a file system of so many bytes can be made with.
+/// The maximum number of inodes of a file system of this size.
 #[must_use]
 pub fn most_inodes(kind: FileSystemKind, size: u64) -> u64 {
     match kind {
@@ -94,18 +91,18 @@ pub fn most_inodes(kind: FileSystemKind, size: u64) -> u64 {
     }
 }
 
-/// Bytes of an ext of so many bytes for each inode: as the golden one has them, or mke2fs by default; fewer if the
-/// golden files need more inodes.
+/// The bytes per inode for an ext of this size: the golden one's, or mke2fs's default; fewer if the golden files need
+/// more inodes.
 #[must_use]
 pub fn bytes_per_inode(fs: &FileSystemPlan, size: u64) -> u64 {
     let wanted = fs.shape.bytes_per_inode.map_or_else(|| default_bytes_per_inode(size), u64::from);
     let enough = size.checked_div(inodes_needed(fs)).unwrap_or(u64::MAX);
-    // Their number has 32 bits.
+    // Inode numbers have 32 bits.
     let least = (size / u64::from(u32::MAX) + 1).max(BYTES_PER_INODE.0);
     wanted.min(enough).min(BYTES_PER_INODE.1).max(least)
 }
 
-/// What mke2fs takes for that by default (mke2fs.conf(5)), by the file system's size.
+/// The default of mke2fs (mke2fs.conf(5)), by the file system's size.
 #[must_use]
 pub fn default_bytes_per_inode(size: u64) -> u64 {
     match size / MB {
@@ -126,7 +123,7 @@ fn ext_room(fs: &FileSystemPlan, size: u64, has_journal: bool) -> u64 {
     size.saturating_sub(inode_tables).saturating_sub(journal)
 }
 
-/// Blocks of the journal that mke2fs makes by default, of a file system of so many.
+/// The journal's blocks that mke2fs creates by default for a file system of this many blocks.
 #[must_use]
 pub fn journal_blocks(blocks: u64) -> u64 {
     match blocks {
@@ -142,14 +139,14 @@ pub fn journal_blocks(blocks: u64) -> u64 {
     }
 }
 
-/// Whether a partition of so many bytes can have a FAT32 by the specification: 65,525 clusters at least, which are one
-/// sector each then, and two tables for them.
+/// Whether a partition of this size can have a FAT32 by the specification: at least 65,525 clusters, which are then
+/// one sector each, and two tables for them.
 #[must_use]
 pub fn holds_fat32(size: u64, sector: SectorSize) -> bool {
     size >= least_fat32(sector)
 }
 
-/// The least size in bytes of such a partition.
+/// The minimum size in bytes of such a partition.
 #[must_use]
 pub fn least_fat32(sector: SectorSize) -> u64 {
     let tables = (2 * 4 * 65_600_u64).div_ceil(sector.bytes()) + 2;
@@ -187,7 +184,7 @@ mod tests {
         };
         assert_eq!(of(None, 0, 400), 4096);
         assert_eq!(of(None, 60_000, 400), 4096);
-        // The default for a larger disk has room for fewer files.
+        // The default for a larger disk has space for fewer files.
         assert_eq!(of(None, 100_000, 1000), 9984);
         assert_eq!(of(Some(4096), 1000, 100_000), 4096);
         assert_eq!(of(Some(1 << 20), 1_000_000, 100_000), 99_862);
@@ -199,7 +196,7 @@ mod tests {
         assert!(room(&many, size) < size * 3 / 4 + MB, "inode tables take a quarter");
     }
 
-    /// What mke2fs would make an ext2 of is refused.
+    /// A size at which mke2fs would create an ext2 is refused.
     #[test]
     fn an_ext3_has_room_for_its_journal() {
         let mut fs = FileSystemPlan::new(FileSystemKind::Ext3);

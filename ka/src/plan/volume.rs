@@ -1,71 +1,71 @@
-//! What a node's disks become, as a graph of volumes.
+//! The new content of a node's disks, as a graph of volumes.
 //!
-//! A volume is a stretch of bytes with one content. Its backing says what it is cut from: a partition of a
-//! disk is the simplest. Volumes have ids, and edges of the graph name ids, so that the order of the list
-//! means nothing, and a file system does not care what it lies on.
+//! A volume is a byte range with one content. Its backing says where the bytes are: a partition of a disk is the
+//! simplest case. Volumes have ids, and the graph's edges use ids. So the order of the list means nothing, and a file
+//! system does not depend on its backing.
 
 use super::{DiskPlan, FileSystemPlan, GoldenNames, GroupId, LogicalVolume, RawPlan, VolumeGroup};
 use serde::{Deserialize, Serialize};
 
-/// Names a volume within its plan.
+/// The id of a volume within its plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct VolumeId(pub u32);
 
-/// The disks to erase, and all that is made on them.
+/// The disks to erase, and all their new content.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Storage {
-    /// Disks to partition.
+    /// The disks to partition.
     pub disks: Vec<DiskPlan>,
-    /// What lies on them. A partition that stays empty has no volume.
+    /// The volumes on them. A partition that stays empty has no volume.
     pub volumes: Vec<Volume>,
-    /// The volume groups of LVM.
+    /// The LVM volume groups.
     pub groups: Vec<VolumeGroup>,
 }
 
-/// A stretch of bytes, and what is made on it.
+/// A byte range and its content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {
-    /// What the edges of the graph call it.
+    /// Its id in the graph's edges.
     pub id: VolumeId,
-    /// What it is cut from.
+    /// Its backing.
     pub backing: Backing,
-    /// What is made on it.
+    /// Its content.
     pub content: VolumeContent,
 }
 
-/// What a volume is cut from.
+/// The backing of a volume.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Backing {
     /// A partition.
     Partition {
-        /// The disk, by its place in [`Storage::disks`].
+        /// The disk, as an index into [`Storage::disks`].
         disk: usize,
         /// The partition's number in its table.
         number: u32,
     },
-    /// A logical volume of LVM.
+    /// An LVM logical volume.
     LogicalVolume(LogicalVolume),
 }
 
-/// What is made on a volume.
+/// The content of a volume.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum VolumeContent {
-    /// A file system, or swap space: what a tool makes, with a kind, a label and a UUID.
+    /// A file system or swap space, created by a tool, with a kind, a label and a UUID.
     FileSystem(Box<FileSystemPlan>),
     /// The bytes of a golden volume.
     Raw(RawPlan),
-    /// It is a physical volume of a group.
+    /// A physical volume of a group.
     Member {
         /// The group.
         group: GroupId,
-        /// How the golden node calls it.
+        /// The golden node's names for it.
         golden: Option<GoldenNames>,
     },
-    /// Nothing, or what other volumes are made of: a thin pool.
+    /// Nothing, or the backing of other volumes: a thin pool.
     Nothing,
 }
 
-/// What a volume is called in messages.
+/// The name of a volume in messages.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum VolumeName {
     /// A partition, by its number.
@@ -74,7 +74,7 @@ pub enum VolumeName {
     Logical {
         /// Its group's name.
         group: String,
-        /// Its own.
+        /// Its own name.
         name: String,
     },
 }
@@ -101,14 +101,14 @@ impl From<RawPlan> for VolumeContent {
 }
 
 impl Storage {
-    /// One disk, and what is made on its partitions, by their numbers.
+    /// One disk, and the content of its partitions by number.
     pub fn of<C: Into<VolumeContent>>(disk: DiskPlan, contents: impl IntoIterator<Item = (u32, C)>) -> Self {
         let mut storage = Self::default();
         storage.push(disk, contents);
         storage
     }
 
-    /// Adds a disk, and what is made on its partitions, by their numbers.
+    /// Adds a disk, and the content of its partitions by number.
     pub fn push<C: Into<VolumeContent>>(
         &mut self,
         disk: DiskPlan,
@@ -121,8 +121,8 @@ impl Storage {
         }
     }
 
-    /// Adds the disks and partitions of another graph, whose ids and places in the list of disks change. Groups have the
-    /// same ids in both.
+    /// Adds the disks and partitions of another graph, with new ids and disk indexes. Groups have the same ids in
+    /// both.
     pub fn append(&mut self, other: Self) {
         let first = self.disks.len();
         self.disks.extend(other.disks);
@@ -149,7 +149,7 @@ impl Storage {
         self.volumes.iter().find(|volume| volume.id == id)
     }
 
-    /// The volumes that are partitions of a disk, with their numbers.
+    /// The volumes that are partitions of a disk, with their partition numbers.
     pub fn partitions(&self, disk: usize) -> impl Iterator<Item = (u32, &Volume)> {
         self.volumes.iter().filter_map(move |volume| match volume.backing {
             Backing::Partition { disk: own, number } => (own == disk).then_some((number, volume)),
@@ -157,7 +157,7 @@ impl Storage {
         })
     }
 
-    /// What a partition of a disk becomes.
+    /// The volume on a partition of a disk.
     #[must_use]
     pub fn partition(&self, disk: usize, number: u32) -> Option<&Volume> {
         self.partitions(disk).find(|(own, _)| *own == number).map(|(_, volume)| volume)
@@ -168,7 +168,7 @@ impl Storage {
         self.volumes.iter().filter_map(Volume::file_system)
     }
 
-    /// The same, to be changed.
+    /// All file systems and swap spaces, mutable.
     pub fn file_systems_mut(&mut self) -> impl Iterator<Item = &mut FileSystemPlan> {
         self.volumes.iter_mut().filter_map(|volume| match &mut volume.content {
             VolumeContent::FileSystem(fs) => Some(&mut **fs),
@@ -176,19 +176,19 @@ impl Storage {
         })
     }
 
-    /// What is copied byte by byte.
+    /// The volumes that are copied byte by byte.
     pub fn raw(&self) -> impl Iterator<Item = &RawPlan> {
         self.volumes.iter().filter_map(Volume::raw)
     }
 
-    /// The volume that is mounted at `point`, as a whole or by a subvolume.
+    /// The volume that is mounted at `point`, itself or by a subvolume.
     #[must_use]
     pub fn at(&self, point: &str) -> Option<&Volume> {
         let is_there = |fs: &FileSystemPlan| fs.mount_points().any(|own| own == point);
         self.volumes.iter().find(|volume| volume.file_system().is_some_and(is_there))
     }
 
-    /// The disks that a volume lies on.
+    /// The disks that hold a volume.
     #[must_use]
     pub fn disks_of(&self, volume: &Volume) -> Vec<usize> {
         match &volume.backing {
@@ -205,7 +205,7 @@ impl Storage {
         self.groups.iter().find(|group| group.id == id)
     }
 
-    /// The physical volumes of a group. Only partitions can be, so that no group lies in itself.
+    /// The physical volumes of a group. Only partitions can be physical volumes, so that no group contains itself.
     pub fn members(&self, group: GroupId) -> impl Iterator<Item = &Volume> {
         self.volumes.iter().filter(move |volume| {
             let is_member =
@@ -223,7 +223,7 @@ impl Storage {
         }
     }
 
-    /// The logical volumes of a group, each with the volume that it backs.
+    /// The logical volumes of a group, each with its volume.
     pub fn logical_volumes(&self, group: GroupId) -> impl Iterator<Item = (&Volume, &LogicalVolume)> {
         self.volumes.iter().filter_map(move |volume| match &volume.backing {
             Backing::LogicalVolume(lv) if lv.group == group => Some((volume, lv)),
@@ -233,7 +233,7 @@ impl Storage {
 }
 
 impl Volume {
-    /// What it is called in messages.
+    /// Its name in messages.
     #[must_use]
     pub fn name(&self, storage: &Storage) -> VolumeName {
         match &self.backing {
@@ -245,7 +245,7 @@ impl Volume {
         }
     }
 
-    /// Its file system or swap space, if it gets one.
+    /// Its file system or swap space, if it has one.
     #[must_use]
     pub fn file_system(&self) -> Option<&FileSystemPlan> {
         match &self.content {
@@ -254,7 +254,7 @@ impl Volume {
         }
     }
 
-    /// The golden volume whose bytes it gets, if it gets any.
+    /// The golden volume that is copied onto it, if there is one.
     #[must_use]
     pub fn raw(&self) -> Option<&RawPlan> {
         match &self.content {

@@ -1,4 +1,4 @@
-//! One block: what it is, the sealed bytes, the tag.
+//! One block: its kind, the sealed bytes, the tag.
 //!
 //! ```text
 //! kind u8 (0 a part of the stream, 1 its end) | ciphertext | tag (16 bytes)
@@ -15,17 +15,17 @@ use serde::{Deserialize, Serialize};
 use super::key::{StreamId, StreamKey};
 use super::pool::{Bytes, Pool};
 
-/// A sealed block's largest size in bytes. Few windows allow it: see [`max_block`].
+/// The largest size of a sealed block in bytes. Few windows allow it: see [`max_block`].
 pub const MAX_BLOCK: usize = 1024 * 1024;
 /// The largest size that every window allows.
 const LEAST_MAX_BLOCK: usize = 64 * 1024;
-/// So many of the largest blocks fit into a window at the least: fewer would stand still at each hop.
+/// At least this many of the largest blocks fit into a window: with fewer, the stream would stall at each hop.
 const IN_WINDOW: u64 = 32;
 const HEADER: usize = 1;
 const TAG: usize = 16;
 /// The most plain bytes that fit into a block.
 pub const MAX_PLAIN: usize = MAX_BLOCK - HEADER - TAG;
-/// The plain length of the final block: the total, the content's hash, and the SHA-256 if it was asked for.
+/// The plain length of the final block: the total, the content's hash, and the SHA-256 if it was requested.
 pub const FINAL_LEN: usize = 8 + 32;
 const SUM: usize = 32;
 
@@ -36,7 +36,7 @@ const END: u8 = 1;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block(Arc<Bytes>);
 
-/// A block that is on its way in: its bytes go at once to where they stay.
+/// A block that is being received: its bytes go straight to their final place.
 pub struct Arrival {
     memory: Bytes,
     filled: usize,
@@ -48,31 +48,31 @@ pub fn max_block(window: u64) -> usize {
     usize::try_from(window / IN_WINDOW).unwrap_or(MAX_BLOCK).clamp(LEAST_MAX_BLOCK, MAX_BLOCK)
 }
 
-/// What the whole stream was.
+/// The summary of the whole stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Total {
     /// The plain stream's length in bytes.
     pub length: u64,
-    /// The BLAKE3 of the content of all blocks before the final one: the root of [`crate::proof`].
+    /// The BLAKE3 hash of the content of all blocks before the final one: the root of [`crate::proof`].
     pub hash: [u8; 32],
     /// The plain stream's SHA-256, if the golden node was asked for it.
     pub sha256: Option<[u8; SUM]>,
 }
 
-/// Why a block was not taken.
+/// Why a block was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SealError {
-    /// Its length fits no block.
+    /// Its length is impossible for a block.
     #[error("a block of {0} bytes; a block has {HEADER} + {TAG} to {MAX_BLOCK}")]
     Length(usize),
-    /// It does not verify: damaged, forged, or of another place or stream.
+    /// It does not verify: it is damaged, forged, or from another place or stream.
     #[error("the block does not verify")]
     Forged,
 }
 
 impl Block {
-    /// Takes bytes from a link; nothing is known of them but that their length is possible.
+    /// Takes bytes from a link. Only their length has been checked.
     ///
     /// # Errors
     /// [`SealError::Length`].
@@ -83,13 +83,13 @@ impl Block {
         Ok(Self(Arc::new(arrival.memory)))
     }
 
-    /// The bytes that travel.
+    /// The bytes as they travel.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// Length in bytes as it travels and counts for offsets.
+    /// The length in bytes, as it travels and counts for offsets.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.0.len() as u64
@@ -97,7 +97,7 @@ impl Block {
 }
 
 impl Arrival {
-    /// Waits for a block of `length` bytes, with memory of `pool`.
+    /// Starts receiving a block of `length` bytes, in memory from `pool`.
     ///
     /// # Errors
     /// [`SealError::Length`].
@@ -108,32 +108,32 @@ impl Arrival {
         Ok(Self { memory: pool.take(length), filled: 0 })
     }
 
-    /// Where the bytes go that are still missing.
+    /// The buffer for the missing bytes.
     pub fn room(&mut self) -> &mut [u8] {
         &mut self.memory.vec()[self.filled..]
     }
 
-    /// So many of them are there now.
+    /// Records that this many more bytes have been received.
     pub fn fill(&mut self, count: usize) {
         self.filled = (self.filled + count).min(self.memory.len());
     }
 
-    /// How many bytes are missing.
+    /// The number of missing bytes.
     #[must_use]
     pub fn missing(&self) -> usize {
         self.memory.len() - self.filled
     }
 
-    /// The block, when nothing is missing any more. Nothing is known of it but that its length is possible.
+    /// The block, once no byte is missing. Only its length has been checked.
     ///
     /// # Errors
-    /// The arrival itself while bytes are missing.
+    /// The arrival itself if bytes are missing.
     pub fn finish(self) -> Result<Block, Self> {
         if self.missing() == 0 { Ok(Block(Arc::new(self.memory))) } else { Err(self) }
     }
 }
 
-/// Seals a stream's blocks, one after the other.
+/// Seals a stream's blocks in order.
 pub struct Sealer {
     key: LessSafeKey,
     stream: StreamId,
@@ -142,7 +142,7 @@ pub struct Sealer {
 }
 
 impl Sealer {
-    /// Starts the stream of `key`. A key has one sealer, ever.
+    /// Starts the stream of `key`. A key must have only one sealer, ever.
     #[must_use]
     pub fn new(key: &StreamKey) -> Self {
         Self { key: key.aead(), stream: key.stream, next: 0, pool: Pool::default() }
@@ -156,10 +156,10 @@ impl Sealer {
         self.seal_with(&[plain], PART)
     }
 
-    /// Seals the next block, whose content is in several pieces.
+    /// Seals the next block from several pieces of content.
     ///
     /// # Errors
-    /// [`SealError::Length`] when they are together longer than [`MAX_PLAIN`].
+    /// [`SealError::Length`] when the pieces together are longer than [`MAX_PLAIN`].
     pub fn seal_pieces(&mut self, pieces: &[&[u8]]) -> Result<Block, SealError> {
         self.seal_with(pieces, PART)
     }
@@ -212,15 +212,15 @@ impl Opener {
         Self { key: key.aead(), stream: key.stream }
     }
 
-    /// Opens `block`, which must be block `number`: appends what it holds to `plain`, or returns what the final block
-    /// tells and appends nothing.
+    /// Opens `block`, which must be block `number`: appends its content to `plain`, or returns the content of the
+    /// final block and appends nothing.
     ///
     /// # Errors
-    /// [`SealError::Forged`] when it is damaged, forged, or another one; then `plain` is as it was.
+    /// [`SealError::Forged`] when it is damaged, forged, or another block. `plain` is then unchanged.
     pub fn open(&self, block: &Block, number: u64, plain: &mut Vec<u8>) -> Result<Option<Total>, SealError> {
         let Some((&kind, sealed)) = block.bytes().split_first() else { return Err(SealError::Forged) };
         let start = plain.len();
-        // The block itself travels on as it came, so it is opened in a copy: where the plain bytes are wanted.
+        // The block itself is forwarded unchanged, so a copy is opened, in the place where the plain bytes are wanted.
         plain.extend_from_slice(sealed);
         let aad = associated(self.stream, number, kind);
         let opened = self.key.open_in_place(nonce(number), Aad::from(aad), &mut plain[start..]);

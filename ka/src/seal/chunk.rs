@@ -1,22 +1,21 @@
 //! Chunks: the unit of compression.
 //!
-//! The plain stream is compressed in pieces of up to [`MAX_CHUNK`] bytes, each for itself, so that
-//! several threads can work on several pieces; a piece that does not get smaller goes as it is. In the
-//! sealed stream a chunk is
+//! The plain stream is compressed in pieces of up to [`MAX_CHUNK`] bytes, each independently, so that several threads
+//! can compress in parallel. A piece that does not shrink is stored as it is. In the sealed stream a chunk is
 //!
 //! ```text
 //! kind u8 (0 as it is, 1 zstd) | plain length u32 | length u32 | bytes          all little-endian
 //! ```
 
-/// The most plain bytes of a chunk.
+/// The most plain bytes in a chunk.
 pub const MAX_CHUNK: usize = 2 * 1024 * 1024;
-/// What comes before a chunk's bytes.
+/// The length of a chunk's header.
 pub const HEADER: usize = 9;
 
 /// How a chunk's bytes are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// As they are.
+    /// Uncompressed.
     Plain,
     /// As one zstd frame.
     Zstd,
@@ -27,28 +26,28 @@ pub enum Kind {
 pub struct Chunk {
     /// How `bytes` are stored.
     pub kind: Kind,
-    /// Its length when unpacked, in bytes.
+    /// Its plain length, in bytes.
     pub plain_length: usize,
     /// The stored bytes.
     pub bytes: Vec<u8>,
 }
 
-/// A piece of the stream, as [`ChunkReader`] finds it. It is not copied more than it must be: a chunk is as large
-/// as a processor's cache.
+/// A piece of the stream, as [`ChunkReader`] finds it. It is not copied more than necessary: a chunk is as large as a
+/// processor's cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part<'a> {
     /// Bytes of the plain stream.
     Plain(&'a [u8]),
-    /// A whole zstd frame, which makes `plain_length` bytes of it.
+    /// A whole zstd frame that decompresses to `plain_length` bytes.
     Zstd {
-        /// Its length when unpacked, in bytes.
+        /// Its plain length, in bytes.
         plain_length: usize,
         /// The stored bytes.
         bytes: &'a [u8],
     },
 }
 
-/// A chunk that no sealer made.
+/// Bytes that are not a chunk from ka's sealer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the stream holds an impossible chunk (kind {kind}, {plain} bytes stored in {stored})")]
 pub struct ChunkError {
@@ -68,7 +67,7 @@ impl Chunk {
     }
 }
 
-/// The header of a chunk whose `stored` bytes become `plain` ones; neither is more than [`MAX_CHUNK`].
+/// The header of a chunk with `stored` stored and `plain` plain bytes; neither exceeds [`MAX_CHUNK`].
 #[must_use]
 pub fn header(kind: Kind, plain: usize, stored: usize) -> [u8; HEADER] {
     let kind = match kind {
@@ -80,23 +79,23 @@ pub fn header(kind: Kind, plain: usize, stored: usize) -> [u8; HEADER] {
     [kind, p0, p1, p2, p3, s0, s1, s2, s3]
 }
 
-/// Takes the stream apart again, from pieces of any size.
+/// Splits the stream back into chunks, from input pieces of any size.
 #[derive(Default)]
 pub struct ChunkReader {
-    /// The next chunk's header, as far as it has come.
+    /// The next chunk's header, as far as it has been received.
     header: Vec<u8>,
-    /// The chunk whose bytes are due, and how many of them.
+    /// The current chunk: its storage, its plain length and its missing bytes.
     due: Option<(Kind, usize, usize)>,
-    /// A compressed chunk that has come in part.
+    /// A compressed chunk that has been received in part.
     stored: Vec<u8>,
 }
 
 impl ChunkReader {
-    /// The next part of the stream, from the beginning of `input`, which then begins behind it; none when `input`
-    /// is used up.
+    /// The next part of the stream from the start of `input`, which is advanced past it; `None` when `input` is used
+    /// up.
     ///
     /// # Errors
-    /// [`ChunkError`] when the bytes are no chunk.
+    /// [`ChunkError`] when the bytes are not a chunk.
     pub fn next_part<'a, 'b: 'a>(&'a mut self, input: &mut &'b [u8]) -> Result<Option<Part<'a>>, ChunkError> {
         loop {
             let Some((kind, plain_length, due)) = self.due.take() else {
@@ -131,13 +130,13 @@ impl ChunkReader {
         }
     }
 
-    /// Whether nothing is left over: at the stream's end, all must be taken.
+    /// Whether no partial chunk is left over: at the stream's end, this must be true.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.header.is_empty() && self.due.is_none()
     }
 
-    /// Reads the next chunk's header; whether it is whole.
+    /// Reads the next chunk's header. Returns whether it is complete.
     fn read_header(&mut self, input: &mut &[u8]) -> Result<bool, ChunkError> {
         self.stored.clear();
         self.header.extend_from_slice(take(input, (HEADER - self.header.len()).min(input.len())));

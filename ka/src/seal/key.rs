@@ -1,4 +1,4 @@
-//! The key of one attempt at a stream, and what is derived from it.
+//! The key of one attempt at a stream, and the values derived from it.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::keys::{Key, KeyError, random};
 
-/// Names one attempt at a stream. Random, so that two attempts never share one.
+/// The id of one attempt at a stream. Random, so that no two attempts share one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct StreamId(pub [u8; 16]);
 
@@ -21,9 +21,9 @@ impl fmt::Debug for StreamId {
 /// The AEAD that seals a stream's blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cipher {
-    /// AES-256-GCM, where the golden node's processor has AES instructions.
+    /// AES-256-GCM, if the golden node's processor has AES instructions.
     Aes256Gcm,
-    /// ChaCha20-Poly1305 elsewhere.
+    /// ChaCha20-Poly1305 otherwise.
     ChaCha20Poly1305,
 }
 
@@ -42,18 +42,18 @@ impl Cipher {
     }
 }
 
-/// All that seals and opens one attempt at a stream. Only admitted nodes get it.
+/// Everything that is needed to seal and open one attempt at a stream. Only admitted nodes get it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamKey {
-    /// Which attempt this is.
+    /// The attempt's id.
     pub stream: StreamId,
-    /// How its blocks are sealed.
+    /// The blocks' algorithm.
     pub cipher: Cipher,
     secret: Key,
 }
 
 impl StreamKey {
-    /// Makes a fresh key under a fresh stream id.
+    /// Generates a fresh key under a fresh stream id.
     ///
     /// # Errors
     /// [`KeyError::NoRandomness`] when the system has none.
@@ -63,7 +63,7 @@ impl StreamKey {
 
     pub(super) fn aead(&self) -> aead::LessSafeKey {
         let secret = Zeroizing::new(self.derive(b"ka block"));
-        // A 32-byte key fits both algorithms, so this cannot fail; a panic here would be ours.
+        // A 32-byte key fits both algorithms, so this cannot fail; a panic here would be a bug in ka.
         #[allow(clippy::expect_used)]
         let key = aead::UnboundKey::new(self.cipher.algorithm(), &secret[..]).expect("32-byte key");
         aead::LessSafeKey::new(key)

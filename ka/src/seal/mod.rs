@@ -1,9 +1,9 @@
-//! Sealed blocks: the stream is cut, encrypted once, and verified at every hop.
+//! Sealed blocks: the stream is split, encrypted once, and verified at every hop.
 //!
-//! A plain stream (a tar, a file, a command's output) is compressed in [`chunk`]s, the chunks' bytes
-//! are cut into blocks, and each block is sealed once with a key made for this one attempt at the
-//! stream. Relays open a block to verify it and forward it as it came. The last block has the plain
-//! stream's length and the hash of all content, so a stream that was cut short can never look whole.
+//! A plain stream (a tar, a file, a command's output) is compressed in [`chunk`]s. The chunks' bytes are split into
+//! blocks, and each block is sealed once with a key made for this one attempt at the stream. Relays open a block to
+//! verify it, and forward it unchanged. The last block has the plain stream's length and the hash of all content, so a
+//! truncated stream can never look complete.
 
 mod block;
 pub mod chunk;

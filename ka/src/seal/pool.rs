@@ -1,18 +1,18 @@
-//! Memory that goes round: of blocks that are forgotten, for those that come, and of bytes on their way to a reader.
+//! Recycled memory: for blocks, and for bytes on their way to a reader.
 //!
-//! The last piece given back is the next one taken: it is still in the processor's cache, and its pages need neither be
-//! found nor cleared as new memory's must. A member that keeps up with its chain needs a handful of them.
+//! The piece returned last is the next one taken: it is still in the processor's cache, and its pages need not be
+//! found and cleared like new memory. A member that keeps up with its chain needs a handful of them.
 
 use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// How many bytes are kept for later.
+/// How many bytes are kept for reuse.
 const KEPT: usize = 2 * 1024 * 1024;
-/// Smaller pieces are quickly made.
+/// Smaller pieces are cheap to allocate.
 const SMALL: usize = 8 * 1024;
 
-/// Where pieces of one origin, such as a link or a sealer, have their memory from, and where it goes back to.
+/// The memory for pieces of one origin, such as a link or a sealer; they return to it.
 #[derive(Clone)]
 pub struct Pool(Arc<Shared>);
 
@@ -22,7 +22,7 @@ struct Shared {
     most: usize,
 }
 
-/// Bytes of a pool: a [`Vec`] that goes back when it is dropped.
+/// Bytes from a pool: a [`Vec`] that returns to the pool on drop.
 #[derive(Default)]
 pub struct Bytes {
     bytes: Vec<u8>,
@@ -36,22 +36,22 @@ impl Default for Pool {
 }
 
 impl Pool {
-    /// A pool that keeps so many bytes, and one piece at the least.
+    /// Creates a pool that keeps at most this many bytes, but at least one piece.
     #[must_use]
     pub fn keeping(most: usize) -> Self {
         Self(Arc::new(Shared { spare: Mutex::default(), most }))
     }
 
-    /// A piece of `length` bytes, with anything in them.
+    /// A piece of `length` bytes with arbitrary content.
     #[must_use]
     pub fn take(&self, length: usize) -> Bytes {
         let used = (length >= SMALL).then(|| self.used(|bytes| bytes.len() == length)).flatten();
-        // New memory costs nothing before something comes into it.
+        // New memory costs nothing until it is written.
         let bytes = used.unwrap_or_else(|| vec![0; length]);
         Bytes { bytes, pool: Some(self.clone()) }
     }
 
-    /// An empty piece with room for `length` bytes at the least.
+    /// An empty piece with room for at least `length` bytes.
     #[must_use]
     pub fn empty(&self, length: usize) -> Bytes {
         let mut bytes = self.used(|bytes| bytes.capacity() >= length).unwrap_or_default();
@@ -60,7 +60,8 @@ impl Pool {
         Bytes { bytes, pool: Some(self.clone()) }
     }
 
-    /// The last piece, if it fits. If it does not, what is asked for has another size now, and so has all that is kept.
+    /// The last piece, if it fits. If it does not, pieces are now requested in another size, and none of those kept
+    /// fits.
     fn used(&self, fits: impl Fn(&Vec<u8>) -> bool) -> Option<Vec<u8>> {
         let mut spare = self.0.spare.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = spare.pop()?;
@@ -82,14 +83,14 @@ impl Pool {
 }
 
 impl Bytes {
-    /// The bytes, to be added to.
+    /// The bytes, for appending.
     pub fn vec(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 }
 
 impl From<Vec<u8>> for Bytes {
-    /// Of no pool.
+    /// Bytes without a pool.
     fn from(bytes: Vec<u8>) -> Self {
         Self { bytes, pool: None }
     }

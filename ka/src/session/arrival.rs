@@ -1,4 +1,4 @@
-//! A machine that has joined and waits.
+//! A machine that has joined and waits to be admitted.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -9,26 +9,26 @@ use crate::keys::Key;
 use crate::mac::Mac;
 use crate::shown;
 
-/// So many hosts that claim one machine's address are named.
+/// How many of the hosts that claim one machine's address are listed.
 const MAX_CLAIMS: usize = 8;
 
-/// A machine that waits.
+/// A waiting machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// The card that it booted from.
+    /// The card from which it booted.
     pub mac: Mac,
     /// Its address.
     pub address: IpAddr,
-    /// Its agent's key of this boot: whoever has another one is another machine, whatever it claims to be.
+    /// Its agent's key for this boot: a host with another key is another machine, whatever it claims to be.
     pub key: Key,
-    /// What it is, and what is on its disks.
+    /// Its hardware, and the contents of its disks.
     pub inventory: Arc<Inventory>,
     /// Other hosts that claim to be this machine.
     pub claimed_by: BTreeSet<IpAddr>,
 }
 
 impl Arrival {
-    /// Why nobody can tell which machine it is, if that is so.
+    /// Why the machine cannot be identified, if that is the case.
     #[must_use]
     pub fn doubt(&self) -> Option<String> {
         let (address, others) = (self.address, shown::some(&self.claimed_by, MAX_CLAIMS));

@@ -1,7 +1,7 @@
-//! What a session has written down: the fold of its events.
+//! The recorded state of a session: the fold of its events.
 //!
-//! [`Book::apply`] is the only way in which it changes, in a session that runs and in one that is read from a journal. So
-//! a process that takes a session over knows all that its predecessor has decided.
+//! The state changes only through [`Book::apply`], both in a running session and in one that is read from a journal.
+//! So a process that takes over a session knows all decisions of its predecessor.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,20 +22,20 @@ use crate::proof::Proof;
 use crate::seal::{StreamId, Total};
 use crate::step::Step;
 
-/// What a session is at.
+/// The phase of a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// Nodes come.
+    /// Nodes join.
     #[default]
     Gathering,
-    /// The chosen ones carry out the plan.
+    /// The chosen nodes carry out the plan.
     Preparing,
-    /// They receive this stream.
+    /// The nodes receive this stream.
     Streaming(StreamId),
-    /// The stream is over; they finish and leave.
+    /// The stream is over; the nodes finish and leave.
     Leaving,
-    /// It has ended.
+    /// The session has ended.
     Over(Ending),
 }
 
@@ -44,61 +44,61 @@ pub enum Stage {
 pub struct Book {
     pub(super) stage: Stage,
     pub(super) nodes: BTreeMap<NodeId, Node>,
-    /// The rounds that have begun, and how many more there may be than was asked for: one for each takeover.
+    /// The rounds begun so far, and how many more than requested are allowed: one for each takeover.
     pub(super) round: u32,
     pub(super) takeovers: u32,
-    /// A round was begun again because most of its nodes were deceived: the first time it costs none.
+    /// A round was restarted because most of its nodes were deceived: the first restart is free.
     pub(super) restarted: bool,
     /// The nodes of this round.
     pub(super) chosen: Vec<NodeId>,
-    /// The machines with which a [`super::Gate::Named`] begins, and all that it lets in later.
+    /// The machines with which a [`super::Gate::Named`] begins, and all that it admits later.
     pub(super) named: BTreeSet<Mac>,
     pub(super) allowed: BTreeSet<Mac>,
-    /// The keys of those that were seen when they were let in, and whether no other machine may come.
+    /// The keys of the machines that were seen at admission, and whether no other machine may join.
     pub(super) keys: BTreeMap<Mac, Key>,
     pub(super) only_keys: bool,
-    /// The operator wants it to begin with the nodes present.
+    /// The operator wants the session to begin with the nodes present.
     pub(super) go: bool,
-    /// The disks that were confirmed, by machine. They stay the same in every round.
+    /// The confirmed disks, by machine. They stay the same in every round.
     pub(super) confirmed: BTreeMap<Mac, Vec<DiskIdentity>>,
-    /// What each machine is called; none for one that keeps the golden node's name.
+    /// The name of each machine; `None` if it keeps the golden node's name.
     pub(super) names: BTreeMap<Mac, Option<NodeName>>,
-    /// Nodes that were taken out of a chain alive, so far.
+    /// The number of nodes removed from a chain alive so far.
     pub(super) bypassed: u32,
-    /// Which node said of which that it forges.
+    /// The accusations of forgery: which node accused which.
     pub(super) findings: Findings,
-    /// Machines that were let in, and were gone when the session began.
+    /// Machines that were admitted, but gone when the session began.
     pub(super) vanished: BTreeSet<Mac>,
     /// Machines that were refused.
     pub(super) refused: Vec<Refused>,
-    /// What each stream was, as the golden node read it: what nodes say of theirs is compared with that, also long after
-    /// the chain's end.
+    /// The summary of each stream, as the golden node read it. The nodes' reports are compared with it, even long
+    /// after the chain's end.
     pub(super) totals: Vec<(StreamId, Total)>,
-    /// The last stream that was read to its end, with its last proof.
+    /// The last stream that was read to its end, with its final proof.
     pub(super) read: Option<(StreamId, Proof)>,
     /// The last stream that was released.
     pub(super) released: Option<StreamId>,
     /// The stream was given up, with this end.
     pub(super) given_up: Option<Ending>,
-    /// The figures of this round, and of those before it.
+    /// The figures of this round and of those before it.
     pub(super) transfer: Transfer,
     pub(super) earlier: Transfer,
-    /// What the golden node noted while it read for the last stream.
+    /// The golden node's notes from reading for the last stream.
     pub(super) notes: Tally,
 }
 
-/// What of the session's own facts the fold depends on.
+/// The session's own settings that the fold depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
-    /// The nodes carry out a plan before the stream.
+    /// Nodes carry out a plan before the stream.
     pub planned: bool,
 }
 
-/// The words of a failure that a takeover brings about.
+/// The text of a failure caused by a takeover.
 const TAKEN_OVER: &str = "the controller ended, and with it the stream; another one has taken the run over";
 
 impl Book {
-    /// The book after these events.
+    /// Rebuilds the book from these events.
     pub fn fold<'a>(events: impl IntoIterator<Item = &'a Event>, terms: Terms) -> Self {
         let mut book = Self::default();
         events.into_iter().for_each(|event| book.apply(event, terms));
@@ -111,24 +111,24 @@ impl Book {
         if let Stage::Over(ending) = &self.stage { Some(ending) } else { None }
     }
 
-    /// What a stream was, as the golden node read it.
+    /// The summary of a stream, as the golden node read it.
     pub(super) fn total(&self, stream: StreamId) -> Option<Total> {
         self.totals.iter().find(|(known, _)| *known == stream).map(|(_, total)| *total)
     }
 
-    /// Whether machines were admitted.
+    /// Whether machines have been admitted.
     #[must_use]
     pub fn is_admitted(&self) -> bool {
         !self.named.is_empty() || self.round > 0
     }
 
-    /// The machines that may take part, and those that are done: neither is to be asked about again.
+    /// The machines that may take part, and those that are done: the operator is asked about neither again.
     #[must_use]
     pub fn allowed(&self) -> BTreeSet<Mac> {
         self.allowed.clone()
     }
 
-    /// Writes an event down.
+    /// Records an event.
     pub fn apply(&mut self, event: &Event, terms: Terms) {
         if let Some(id) = event.node() {
             let Some(node) = self.nodes.get_mut(&id) else { return };
@@ -182,7 +182,7 @@ impl Book {
             Event::Forged { stream, finding: Some(finding), .. } => self.findings.add(*stream, *finding),
             Event::Gathering => {
                 self.chosen.clear();
-                // It lasts as long as its run, and others come and go all that time.
+                // A lasting session stays open as long as its run, and other nodes come and go all that time.
                 let left = |node: &&mut Node| node.is_dismissed() || node.is_failed();
                 self.nodes.values_mut().filter(left).for_each(Node::forget_details);
                 self.stage = Stage::Gathering;
@@ -251,12 +251,12 @@ impl Book {
         self.stage = Stage::Preparing;
     }
 
-    /// Keeps which disks of a machine were confirmed, unless some were before.
+    /// Keeps the confirmed disks of a machine, unless some were confirmed before.
     fn pin(&mut self, mac: Mac, disks: &[DiskIdentity]) {
         self.confirmed.entry(mac).or_insert_with(|| disks.to_vec());
     }
 
-    /// The process before this one has gone, and with it the stream that it sent.
+    /// Applies a takeover: the previous process is gone, and so is the stream that it sent.
     fn take_over(&mut self) {
         self.takeovers += 1;
         let given_up = self.given_up.is_some();
@@ -264,7 +264,7 @@ impl Book {
         for node in self.nodes.values_mut() {
             let stream = node.stream();
             let is_hit = match node.state {
-                // What was released lies in the nodes' memory.
+                // The nodes have all of a released stream in memory.
                 State::Receiving => stream != released,
                 State::Preparing { .. } | State::Ready => given_up,
                 _ => false,
@@ -309,7 +309,7 @@ fn apply_to_node(node: &mut Node, event: &Event) {
 }
 
 impl Event {
-    /// The node that it is about, if it is about one that the book has.
+    /// The node that the event is about, if the book has it.
     #[must_use]
     pub fn node(&self) -> Option<NodeId> {
         match self {

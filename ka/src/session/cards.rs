@@ -1,4 +1,4 @@
-//! The golden node's network cards: what its configuration may name, and a clone's must not.
+//! The golden node's network cards: its configuration may name them, and a clone's must not.
 
 use std::net::IpAddr;
 
@@ -7,24 +7,24 @@ use serde::{Deserialize, Serialize};
 use crate::mac::Mac;
 use crate::plan::{GoldenCard, GoldenHost, NodeAddress};
 
-/// A network card of the golden node, or what the kernel shows as one.
+/// A network card of the golden node, or another interface that the kernel lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Card {
-    /// The kernel's name of the interface.
+    /// The interface's kernel name.
     pub interface: String,
-    /// The names of the cards that it is made of, itself if it is one: a bridge, a VLAN, a bond has them below it.
+    /// The names of the underlying cards, or its own if it is a card: a bridge, a VLAN or a bond is built on them.
     pub below: Vec<String>,
-    /// Its hardware address: a card's own, whatever bond it is in.
+    /// Its hardware address: a card's own one, even in a bond.
     pub mac: Option<Mac>,
-    /// What drives it, if it is a card.
+    /// Its driver, if it is a card.
     pub driver: Option<String>,
-    /// Its addresses, each with the length of its network's prefix.
+    /// Its addresses with their prefix lengths.
     pub addresses: Vec<(IpAddr, u8)>,
 }
 
-/// What a node has to replace, that reaches this machine at `local` and is to have the address `own`: the address that
-/// this machine has in the same network, else the one at which it serves the nodes. Only that card is known to stand
-/// for the one by which the node was reached.
+/// The golden addresses and card that a node must replace. The node reaches this machine at `local`, and gets the
+/// address `own`. That replaces this machine's address in the same network, or else the address at which this machine
+/// serves the nodes. Only that card is known to correspond to the one by which the node was reached.
 #[must_use]
 pub fn golden_host(cards: &[Card], local: IpAddr, own: Option<&NodeAddress>) -> GoldenHost {
     let local = local.to_canonical();
@@ -40,8 +40,8 @@ pub fn golden_host(cards: &[Card], local: IpAddr, own: Option<&NodeAddress>) -> 
     });
     let address = neighbour.map_or(local, |(_, (address, _))| *address);
     let is_serving = |card: &&Card| neighbour.is_none_or(|(other, _)| other.interface == card.interface);
-    // What the node was reached by is a card. So it stands for the one below a bridge, whatever address that has; of
-    // several below a bond, for the first.
+    // The node was reached through a card. So that corresponds to the card below a bridge, whatever address the card
+    // has; of several cards below a bond, to the first.
     let below = serving.and_then(|card| card.below.first());
     let hardware = below.and_then(|name| cards.iter().find(|card| card.interface == *name));
     GoldenHost {
@@ -52,7 +52,7 @@ pub fn golden_host(cards: &[Card], local: IpAddr, own: Option<&NodeAddress>) -> 
     }
 }
 
-/// What a clone must know of all interfaces that have a hardware address.
+/// The facts about all interfaces with a hardware address that a clone must know.
 fn golden_cards(cards: &[Card]) -> Vec<GoldenCard> {
     let is_cards = |mac: Mac| cards.iter().any(|card| card.driver.is_some() && card.mac == Some(mac));
     let with_address = cards.iter().filter_map(|card| Some((card, card.mac?)));
@@ -65,7 +65,7 @@ fn golden_cards(cards: &[Card]) -> Vec<GoldenCard> {
     told.collect()
 }
 
-/// The network that an address is in; none for a prefix that covers everything, or is too long for the family.
+/// The network of an address; `None` for a prefix that covers everything, or that is too long for the family.
 fn network(address: IpAddr, prefix: u8) -> Option<(bool, u128)> {
     let (bits, length) = match address {
         IpAddr::V4(address) => (u128::from(address.to_bits()), 32_u32),
@@ -104,9 +104,9 @@ mod tests {
             ("10.0.0.1", None, "10.0.0.1", Some("ens3")),
             ("::ffff:10.0.0.1", None, "10.0.0.1", Some("ens3")),
             ("10.0.0.1", Some(own("10.0.0.7")), "10.0.0.1", Some("ens3")),
-            // The nodes are cloned over one card, and live on another.
+            // The nodes are cloned over one card, but operate on another.
             ("10.0.0.1", Some(own("192.168.7.9")), "192.168.7.1", None),
-            // Another network, which this machine is not in.
+            // A network without this machine.
             ("10.0.0.1", Some(own("172.16.0.9")), "10.0.0.1", Some("ens3")),
             ("10.9.9.9", None, "10.9.9.9", None),
         ] {

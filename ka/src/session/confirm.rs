@@ -1,7 +1,7 @@
-//! That the disks of a node are those that were confirmed, also after it has booted again.
+//! Ensures that a node's disks are the confirmed ones, even after the node has rebooted.
 //!
-//! A machine that comes again may have other disks under the old names. Its disks must be recognised; if nothing tells
-//! whether they are the same, the operator is asked once more, or the machine is refused if there is none to ask.
+//! A machine that returns may have other disks under the old names. So its disks must be recognised. If nothing shows
+//! whether they are the same, the operator is asked again, or the machine is refused if no operator can be asked.
 
 use std::time::Duration;
 
@@ -14,22 +14,22 @@ use crate::chain::NodeId;
 use crate::inventory::identity::DiskIdentity;
 use crate::mac::Mac;
 
-/// How long a question may stay open while others wait for the end of the run.
+/// How long a question may stay open while other nodes wait for the end of the run.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10 * 60);
 
 /// A machine about which the operator must be asked again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// Which node.
+    /// The node.
     pub node: NodeId,
-    /// The machine, and what is on its disks.
+    /// The machine, and the contents of its disks.
     pub arrival: Arrival,
-    /// Why it is not sure that its disks are those that were confirmed.
+    /// Why its disks are not certain to be the confirmed ones.
     pub reason: String,
 }
 
 impl Session {
-    /// Finds out which disks of a newcomer are meant; it waits unsure if the operator is to be asked.
+    /// Determines a newcomer's disks. The node stays unsettled if the operator must be asked.
     ///
     /// # Errors
     /// Why it is not served.
@@ -48,7 +48,8 @@ impl Session {
         }
     }
 
-    /// Settles those with which the session begins. False while the operator is asked about one of them.
+    /// Settles the disks of the nodes with which the session begins. Returns false while the operator is asked about
+    /// one of them.
     pub(super) fn settle_all(&mut self, ids: &[NodeId]) -> bool {
         for id in ids {
             let Some(node) = self.book.nodes.get(id) else { continue };
@@ -65,12 +66,12 @@ impl Session {
         !self.is_asking()
     }
 
-    /// Whether the operator is asked about a node that waits.
+    /// Whether the operator is asked about a waiting node.
     pub(super) fn is_asking(&self) -> bool {
         self.waiting().any(|node| node.unsure().is_some())
     }
 
-    /// What is asked now.
+    /// The current questions.
     #[must_use]
     pub fn questions(&self) -> Vec<Question> {
         let question = |node: &Node| {
@@ -80,7 +81,7 @@ impl Session {
         self.waiting().filter_map(question).collect()
     }
 
-    /// The operator has confirmed these disks of a node, or none.
+    /// Handles the operator's answer: these disks of a node are confirmed, or none.
     pub(super) fn answer(&mut self, id: NodeId, confirmed: Option<Vec<DiskIdentity>>) {
         let Some(node) = self.book.nodes.get(&id).filter(|node| node.unsure().is_some()) else { return };
         let Some(mac) = node.mac() else { return };
@@ -88,7 +89,7 @@ impl Session {
             self.send_away(mac, "nobody said yes when it was asked about again");
             return;
         };
-        // The same words of the same node: if they tell nothing, nobody can do more than to confirm them.
+        // The node has the same description again: if that identifies nothing, the only option left is to confirm it.
         let shown = plans.as_shown(&disks, &node.joined.inventory);
         self.record(Event::Confirmed { mac, disks });
         match shown {
@@ -97,7 +98,7 @@ impl Session {
         }
     }
 
-    /// Questions that nobody answers do not hold up a run for ever.
+    /// Questions without an answer do not hold up a run for ever.
     pub(super) fn judge_questions(&mut self) {
         let late = self.nodes().filter(|known| {
             let since = self.now.saturating_sub(known.live.asked_since);

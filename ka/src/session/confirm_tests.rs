@@ -1,5 +1,5 @@
-//! That the disk that was confirmed is the one that is erased, in every round; and that a writer that hangs holds up
-//! nobody for ever.
+//! Checks that the confirmed disk is the one that is erased, in every round, and that a hung writer does not hold up
+//! other nodes for ever.
 
 use std::net::IpAddr;
 
@@ -67,7 +67,7 @@ fn run(ask: bool) -> Session {
     session
 }
 
-/// Somebody confirms the machine 1 with these disks, of which the first is `sda`.
+/// The operator confirms machine 1 with these disks, of which the first is `sda`.
 fn confirm(session: &mut Session, shown: &[Disk]) {
     session.admit(Admission {
         named: [mac(1)].into(),
@@ -91,7 +91,7 @@ fn one_plan(session: &mut Session) -> (String, String) {
     (name.clone(), disks[0].serial.clone())
 }
 
-/// The node 1 dies in its first round.
+/// Node 1 dies in its first round.
 fn die(session: &mut Session) {
     session.fail(NodeId(1), failure(Step::Chain, "it is dead".into(), true, None), event::Judge::Dead);
     session.live_of(1).connection = None;
@@ -148,7 +148,7 @@ fn a_machine_that_nothing_pins_is_asked_about_again() {
         assert_eq!(plans(&mut session).len(), usize::from(yes));
         assert_eq!(session.ending().is_some(), !yes);
     }
-    // Nobody answers.
+    // The question gets no answer.
     let (mut session, _) = in_a_further_round(true, &before, &after);
     session.pass(Duration::from_secs(601));
     session.live_of(2).heard_at = session.now;
@@ -157,7 +157,7 @@ fn a_machine_that_nothing_pins_is_asked_about_again() {
     assert_eq!(session.ending(), Some(&Ending::Served));
 }
 
-/// What was shown is what counts, and not what the machine says when somebody answers.
+/// The disks that were shown count, not those that the machine reports at the time of the answer.
 #[test]
 fn a_machine_that_boots_while_somebody_is_asked_is_compared_with_what_was_shown() {
     let shown = [disk("sda", "SYSTEM", "1")];
@@ -168,7 +168,7 @@ fn a_machine_that_boots_while_somebody_is_asked_is_compared_with_what_was_shown(
     ] {
         let mut session = run(false);
         arrive(&mut session, 1, 1, &shown).unwrap();
-        // No machine is back from a reset while it would still have been heard.
+        // A reset machine does not return within the time in which its old connection would still be heard.
         session.pass(session.spec.dead_after * 3);
         arrive(&mut session, 2, 1, std::slice::from_ref(&now)).unwrap();
         confirm(&mut session, &shown);
@@ -177,7 +177,7 @@ fn a_machine_that_boots_while_somebody_is_asked_is_compared_with_what_was_shown(
     }
 }
 
-/// Nodes 1 and 2 have everything; the first still writes.
+/// Nodes 1 and 2 have everything; the first is still writing.
 fn released() -> Session {
     let mut session = session(1);
     session.spec.step_limit = Duration::from_secs(60);
@@ -196,7 +196,7 @@ fn released() -> Session {
     session
 }
 
-/// Seconds until the session gives it up, if its writer takes `step` bytes every second.
+/// Seconds until the session gives the node up, if its writer takes `step` bytes every second.
 fn given_up_after(session: &mut Session, written: impl Fn(u64) -> u64) -> u64 {
     for second in 1..2000 {
         session.pass(Duration::from_secs(1));
@@ -222,7 +222,7 @@ fn a_last_flush_that_never_returns_holds_up_nobody_for_ever() {
     let failure = of(1).failure.clone().unwrap();
     assert_eq!(failure.step, Step::WriteOut, "{failure:?}");
     assert_eq!(of(2).phase, Phase::Complete);
-    // It is not waited for that it says goodbye, either.
+    // Its goodbye is not awaited either.
     session.pass(Duration::from_secs(11));
     session.go_on();
     assert_eq!(session.ending(), Some(&Ending::Served));
@@ -234,7 +234,7 @@ fn a_writer_that_takes_nothing_has_a_limit_and_a_slow_one_too() {
     let after = given_up_after(&mut session, |_| 0);
     assert!((60..65).contains(&after), "{after}");
     assert_eq!(session.failure_of(1).step, Step::Receive);
-    // A disk that answers once in half a minute.
+    // A disk that answers once every 30 seconds.
     let mut session = released();
     let after = given_up_after(&mut session, |second| second / 30 * 4096);
     assert!((60..120).contains(&after), "{after}");
@@ -249,7 +249,7 @@ fn says_that_it_passes(session: &mut Session) {
     session.go_on();
 }
 
-/// What it says when its stream is taken away is that this was not its own fault.
+/// When its stream is taken away, it reports that this was not its own fault.
 #[test]
 fn a_writer_that_hung_is_not_served_again() {
     let mut session = released();
@@ -263,7 +263,7 @@ fn a_writer_that_hung_is_not_served_again() {
     assert!(!failed.may_come_again);
 }
 
-/// Of a node that was not heard, nobody knows whether it hung: it is served again when it comes back.
+/// Whether a silent node hung is unknown: it is served again when it returns.
 #[test]
 fn a_node_that_was_not_heard_is_served_again() {
     let mut session = released();

@@ -1,7 +1,8 @@
 //! The events of a session: every decision, and every observation that a decision rests on.
 //!
-//! A session is the fold of its events ([`super::book::Book`]). Who keeps them in order can show, continue and judge it,
-//! whatever became of the process that made them. `docs/events.md` describes them as they are written down.
+//! A session is the fold of its events ([`super::book::Book`]). A program that keeps them in order can show, continue
+//! and check the session, whatever happened to the process that produced them. `docs/events.md` describes the file
+//! format.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -26,64 +27,64 @@ use crate::wire::control::Ticket;
 
 use super::status::Transfer;
 
-/// The version of the events' schema. A reader refuses to continue what a later one has written.
+/// The version of the events' schema. A reader refuses to continue a journal of a later version.
 pub const VERSION: u32 = 1;
 
-/// What happened in a session.
+/// An event in a session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// A node has joined, and waits.
     Joined(Box<Joined>),
-    /// Another machine claims the hardware address of a node that waits.
+    /// Another machine claims the hardware address of a waiting node.
     Claimed {
-        /// The node that waits.
+        /// The waiting node.
         node: NodeId,
-        /// Where the other machine is.
+        /// The other machine's address.
         by: IpAddr,
     },
-    /// A node that waited is gone.
+    /// A waiting node is gone.
     Left {
-        /// Which.
+        /// The node.
         node: NodeId,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// It is known which disks of a node are erased.
+    /// The disks of a node to erase are known.
     Settled {
-        /// Which node.
+        /// The node.
         node: NodeId,
         /// Its disks.
         disks: OwnDisks,
     },
     /// The operator must be asked about a node's disks.
     Unsure {
-        /// Which node.
+        /// The node.
         node: NodeId,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// The operator has confirmed these disks of a machine.
     Confirmed {
-        /// Which machine.
+        /// The machine.
         mac: Mac,
         /// Its disks.
         disks: Vec<DiskIdentity>,
     },
     /// The operator wants the session to start with the nodes present.
     Go,
-    /// The operator has said which machines take part.
+    /// The operator has chosen the machines that take part.
     Admitted(Box<Admission>),
     /// A machine is refused for the rest of the session.
     Refused(Refused),
-    /// Machines have got their names; none for one that keeps the golden node's.
+    /// Machines have received names; `None` for one that keeps the golden node's.
     Named {
         /// Machine and name.
         names: Vec<(Mac, Option<NodeName>)>,
     },
-    /// Machines that were admitted had gone, all of them, when the session was to begin.
+    /// The admitted machines were all gone when the session was to begin.
     Vanished {
-        /// Which.
+        /// The machines.
         machines: BTreeSet<Mac>,
     },
     /// A round has begun.
@@ -92,35 +93,35 @@ pub enum Event {
         round: u32,
         /// The nodes that take part.
         nodes: Vec<NodeId>,
-        /// Nodes that are gone: the machine has come again, as the second one.
+        /// Nodes that are gone because their machine has returned, each with its new node.
         replaced: Vec<(NodeId, NodeId)>,
-        /// Machines that were admitted, and had gone when the session began.
+        /// Machines that were admitted, but gone when the session began.
         vanished: BTreeSet<Mac>,
     },
     /// A node has begun a step.
     Step {
-        /// Which node.
+        /// The node.
         node: NodeId,
-        /// The step, and what it is about.
+        /// The step and its object.
         doing: Doing,
     },
-    /// A node has prepared everything, and waits for the stream.
+    /// A node has finished its preparation, and waits for the stream.
     Ready {
-        /// Which node.
+        /// The node.
         node: NodeId,
     },
     /// A stream has begun.
     Streaming {
-        /// Which.
+        /// The stream.
         stream: StreamId,
-        /// The nodes in the order of the chain, without the golden node.
+        /// The nodes in chain order, without the golden node.
         chain: Vec<NodeId>,
     },
     /// The golden node has read everything.
     Read {
         /// The stream.
         stream: StreamId,
-        /// Its last proof.
+        /// Its final proof.
         proof: Proof,
     },
     /// All members of the chain have the whole stream.
@@ -128,26 +129,26 @@ pub enum Event {
         /// The stream.
         stream: StreamId,
     },
-    /// The attempt at a stream is over, however it went.
+    /// The attempt at a stream is over, successful or not.
     Ended {
-        /// How it went.
+        /// The result.
         transfer: Transfer,
-        /// What the golden node noted while it read.
+        /// The golden node's notes from reading.
         notes: Tally,
     },
-    /// A round begins again, because most of its nodes have received forged data.
+    /// A round is restarted because most of its nodes have received forged data.
     Restarted {
         /// The stream that they received.
         stream: StreamId,
     },
-    /// The session is given up, with this end once the nodes have left.
+    /// The session is given up, and ends like this once the nodes have left.
     GivenUp {
-        /// The end.
+        /// How it ends.
         ending: Ending,
     },
     /// A node's copy of the stream is complete.
     Complete {
-        /// Which node.
+        /// The node.
         node: NodeId,
         /// The stream.
         stream: StreamId,
@@ -156,33 +157,33 @@ pub enum Event {
     },
     /// A node has failed.
     Failed {
-        /// Which node.
+        /// The node.
         node: NodeId,
-        /// At what, and why.
+        /// The failed step, and the reason.
         failure: Failure,
-        /// Who says so.
+        /// The source of the report.
         by: Judge,
     },
-    /// Nothing is heard any more of a node that has failed.
+    /// A failed node is no longer heard.
     Lost {
-        /// Which node.
+        /// The node.
         node: NodeId,
     },
-    /// A node has nothing more to do.
+    /// A node has no work left.
     Done {
-        /// Which node.
+        /// The node.
         node: NodeId,
     },
     /// A node was dismissed.
     Dismissed {
-        /// Which node.
+        /// The node.
         node: NodeId,
     },
-    /// What a node noted of its copy.
+    /// A node's notes about its copy.
     Noted {
-        /// Which node.
+        /// The node.
         node: NodeId,
-        /// What.
+        /// The notes.
         tally: Tally,
     },
     /// A node received forged data.
@@ -191,93 +192,93 @@ pub enum Event {
         stream: StreamId,
         /// The receiver.
         node: NodeId,
-        /// What a person calls the sender.
+        /// The sender's name.
         from: String,
-        /// Where in the chain, and between whom, if the sender is known.
+        /// The place in the chain, and the two ends, if the sender is known.
         finding: Option<Finding>,
     },
-    /// A chain of a lasting session is over: it gathers nodes again.
+    /// A chain of a lasting session is over: the session gathers nodes again.
     Gathering,
     /// The session has ended.
     Over {
-        /// How.
+        /// How it ended.
         ending: Ending,
     },
-    /// Another process has taken the session over; the one before ended without a word.
+    /// Another process has taken over the session; the previous one ended without notice.
     Resumed,
 }
 
 /// A node that has joined.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Joined {
-    /// Its number, and what proves it.
+    /// Its number, and the secret that proves it.
     pub ticket: Ticket,
-    /// Its agent's key of this boot.
+    /// Its agent's key for this boot.
     pub key: Key,
-    /// Where its successor reaches it.
+    /// The port for its successor.
     pub data_port: u16,
-    /// How many bytes it can keep for others.
+    /// The bytes that it can keep for others.
     pub window: u64,
     /// Its kernel was started with `kamethod`.
     pub erasable: bool,
-    /// Which of several copies on its machine it is.
+    /// The number of this copy if its machine runs several.
     pub place: u64,
     /// Its address.
     pub peer: IpAddr,
     /// The controller's address, as the node sees it.
     pub local: IpAddr,
-    /// Bytes that its hello takes, about.
+    /// The approximate number of bytes of its hello.
     pub weight: usize,
-    /// What the machine is. Shared with its viewers: it may be long.
+    /// The machine's inventory. Shared with its viewers, because it may be long.
     pub inventory: Arc<Inventory>,
 }
 
-/// Who says that a node has failed.
+/// Which side reports that a node has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Judge {
     /// The node itself.
     Node,
-    /// The controller, which has not heard it, or has given up the stream.
+    /// The controller, which no longer hears the node, or has given up the stream.
     Controller,
     /// The controller: the node made no progress, and would make none in another round.
     Stuck,
-    /// The controller: the chain goes on without the node, which is dead.
+    /// The controller: the chain continues without the node, which is dead.
     Dead,
-    /// The same, and the node is alive.
+    /// Like `Dead`, but the node is alive.
     Bypassed,
 }
 
-/// Whom a [`super::Gate::Named`] lets in.
+/// The machines that a [`super::Gate::Named`] admits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Admission {
     /// The machines with which it begins.
     pub named: BTreeSet<Mac>,
-    /// Those that may fill a place that is free later.
+    /// Those that may take a place that becomes free later.
     pub others: BTreeSet<Mac>,
-    /// The agents' keys of those that were seen when the operator said yes: another machine that claims to be one of
-    /// them is not let in. A machine that comes again after a reboot has another key.
+    /// The agents' keys of the machines that were seen at confirmation: another machine that claims to be one of them
+    /// is not admitted. A machine that returns after a reboot has another key.
     pub keys: BTreeMap<Mac, Key>,
-    /// No other machine is let in later, either.
+    /// No other machine may join later, either.
     pub only_keys: bool,
-    /// Those that are sent away, with the reason.
+    /// The rejected machines, with the reason.
     pub refused: BTreeMap<Mac, String>,
-    /// The disks of the machines, as they were confirmed.
+    /// The confirmed disks, by machine.
     pub confirmed: BTreeMap<Mac, Vec<DiskIdentity>>,
 }
 
 /// A machine that was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
-    /// Which.
+    /// The machine.
     pub mac: Mac,
-    /// The nodes as which it waited.
+    /// The nodes under which it waited.
     pub nodes: Vec<NodeId>,
-    /// Its address, if it was there.
+    /// Its address, if it was present.
     pub address: Option<IpAddr>,
     /// Its name, if it has one.
     pub hostname: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
@@ -285,7 +286,7 @@ pub struct Refused {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ending {
-    /// Every node was served or has failed; the nodes tell which.
+    /// Every node was served or has failed; the result is recorded per node.
     Served,
     /// The source could not be read to its end.
     SourceFailed(String),
@@ -296,8 +297,8 @@ pub enum Ending {
 }
 
 impl Event {
-    /// Whether the journal must be on the disk before anything follows from this: a resumed controller must not
-    /// contradict what a node was told.
+    /// Whether the journal must be on disk before the next action: a resumed controller must not contradict what a
+    /// node was sent.
     #[must_use]
     pub fn is_decision(&self) -> bool {
         match self {

@@ -1,4 +1,4 @@
-//! What goes into a session, and what comes out of it.
+//! The inputs and effects of a session.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -11,44 +11,44 @@ use crate::notes::Tally;
 use crate::proof::{Proof, Root};
 use crate::wire::control::{Hello, StreamStart, ToAgent, ToController};
 
-/// A control connection, as the shell around the session numbers them.
+/// A control connection, by the number that the shell around the session gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub usize);
 
-/// What a session is told.
+/// An input to a session.
 #[derive(Debug)]
 pub enum Input {
-    /// A node wants to join, or comes back.
+    /// A node wants to join, or returns.
     Hello(Box<Arriving>),
-    /// A node says something.
+    /// A node sends a message.
     Message {
-        /// Which node.
+        /// The node.
         node: NodeId,
-        /// What it says.
+        /// The message.
         message: ToController,
     },
     /// A node's connection has ended.
     Closed {
-        /// Which node.
+        /// The node.
         node: NodeId,
-        /// Which connection: the node may have another one by now.
+        /// The connection: the node may already have another one.
         connection: ConnectionId,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The stream that [`Effect::StartStream`] asked for runs.
+    /// The stream requested by [`Effect::StartStream`] is running.
     Started(Box<Started>),
-    /// It could not be started.
+    /// The stream could not be started.
     StartFailed(String),
-    /// How far the golden node is.
+    /// The golden node's position.
     Golden(Golden),
-    /// The stream's source or the golden node's relay has something to say.
+    /// A report from the stream's source or the golden node's relay.
     Stream(StreamNotice),
-    /// The operator admits machines; with nobody named, the session ends.
+    /// The operator admits machines. With none named, the session ends.
     Admit(Admission),
     /// The operator has answered a question: these disks of the node are confirmed, or none.
     Answer {
-        /// Which node.
+        /// The node.
         node: NodeId,
         /// The disks.
         confirmed: Option<Vec<DiskIdentity>>,
@@ -57,39 +57,39 @@ pub enum Input {
     Go,
     /// The operator stops the session.
     Stop {
-        /// Why, for the nodes.
+        /// The reason, for the nodes.
         reason: String,
     },
     /// Time has passed.
     Tick,
 }
 
-/// A node's first words on a connection.
+/// A node's first message on a connection.
 #[derive(Debug)]
 pub struct Arriving {
-    /// The number that it has if it is new.
+    /// The number for a new node.
     pub id: NodeId,
-    /// What it says.
+    /// The message.
     pub hello: Hello,
-    /// Where it says so.
+    /// The connection.
     pub connection: ConnectionId,
     /// Its address.
     pub peer: IpAddr,
     /// The controller's address, as the node sees it.
     pub local: IpAddr,
-    /// A fresh random secret, by which it is recognised later.
+    /// A fresh random secret, by which the node is recognised later.
     pub token: [u8; 16],
     /// The controller's clock: nanoseconds since 1970 (UTC).
     pub time: u64,
 }
 
-/// A stream that runs.
+/// A running stream.
 pub struct Started {
     /// What its members must know.
     pub start: StreamStart,
     /// Where the first node reaches the golden node.
     pub golden: SocketAddr,
-    /// What proves the ends of its links to each other.
+    /// The secrets for its links.
     pub links: LinkKeys,
 }
 
@@ -99,23 +99,23 @@ impl fmt::Debug for Started {
     }
 }
 
-/// How far the golden node is with the running stream.
+/// The golden node's position in the running stream.
 #[derive(Clone, Debug, Default)]
 pub struct Golden {
-    /// How its own member stands.
+    /// The state of its own member.
     pub standing: Standing,
     /// The lowest position of all members behind it.
     pub tail: Offset,
-    /// Bytes of the plain stream that it has read.
+    /// Bytes of the plain stream read so far.
     pub plain: u64,
-    /// What it noted while it read.
+    /// Its notes from reading.
     pub notes: Tally,
 }
 
-/// What the running stream's source and relay say.
+/// A report from the running stream's source or relay.
 #[derive(Clone, Debug)]
 pub enum StreamNotice {
-    /// The golden node complains of its successor.
+    /// The golden node complains about its successor.
     Complaint(Report),
     /// The last member of the chain has verified everything.
     TailComplete,
@@ -123,16 +123,16 @@ pub enum StreamNotice {
     RelayFailed(String),
     /// The golden node's root at the end of a segment.
     Root(Root),
-    /// The source has come to its end, with the last proof.
+    /// The source has ended; the final proof.
     Produced(Proof),
     /// The source has failed.
     SourceFailed(String),
 }
 
-/// What the shell is to do, in this order.
+/// An action for the shell. Actions are carried out in this order.
 #[derive(Debug)]
 pub enum Effect {
-    /// Write this down before anything else: what follows rests on it.
+    /// Record this before anything else: what follows rests on it.
     Record(Box<Event>),
     /// The connection belongs to this node from now on.
     Joined {
@@ -141,23 +141,23 @@ pub enum Effect {
         /// The node.
         node: NodeId,
     },
-    /// The host on this connection is not wanted.
+    /// Reject the host on this connection.
     Refused {
         /// The connection.
         connection: ConnectionId,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// Send this. The connection ends after a `Bye` or a `Refused`.
+    /// Send this message. The connection ends after a `Bye` or a `Refused`.
     Send {
-        /// On which connection: the node may be forgotten before it is sent.
+        /// The connection: the node may be forgotten before the message is sent.
         connection: ConnectionId,
-        /// What.
+        /// The message.
         message: Box<ToAgent>,
     },
     /// Start an attempt at the stream, and report [`Input::Started`] or [`Input::StartFailed`].
     StartStream {
-        /// This machine's address, as the first node reaches it.
+        /// This machine's address for the first node.
         golden: IpAddr,
         /// Every member's window in bytes.
         window: u64,
@@ -166,13 +166,13 @@ pub enum Effect {
     PlaceGolden(Box<View<SocketAddr>>),
     /// All members have everything: the golden node may forget the stream.
     ReleaseStream,
-    /// Nobody wants the stream any more.
+    /// No node needs the stream any more.
     GiveUpStream,
     /// Store a piece of a node's log.
     StoreLog(Piece),
     /// This machine will report its first boot with this secret.
     AwaitBoot {
-        /// Which machine.
+        /// The machine.
         mac: Mac,
         /// The secret.
         token: String,
@@ -184,13 +184,13 @@ pub enum Effect {
 /// A piece of a node's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
-    /// Whose it is.
+    /// The node.
     pub node: NodeId,
-    /// What a person calls the node, for messages.
+    /// The node's name, for messages.
     pub label: String,
-    /// What the file is called, without its ending.
+    /// The file's name, without its extension.
     pub name: String,
-    /// Where in the log the bytes stand.
+    /// The offset of these bytes in the log.
     pub offset: u64,
     /// The bytes.
     pub bytes: Vec<u8>,

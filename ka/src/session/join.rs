@@ -1,4 +1,4 @@
-//! Nodes come, speak and go.
+//! Nodes join, send messages and disconnect.
 
 use std::sync::Arc;
 
@@ -13,18 +13,18 @@ use crate::failure::{Failure, FailureKind};
 use crate::step::Step;
 use crate::wire::control::{Ticket, ToAgent, ToController};
 
-/// A node that has said something within so many detection times is alive. It beats three times in one.
+/// A node that was heard within this many detection times is alive. It sends three heartbeats per detection time.
 const ALIVE: u32 = 2;
-/// What all nodes of a session may have reported of themselves, in bytes, and those of one address: a usual node
-/// reports some 3 kB.
+/// The limits, in bytes, for the reports of all nodes of a session and of those of one address: a typical node reports
+/// about 3 kB.
 const MAX_IN_ALL: usize = 32 << 20;
 const MAX_OF_AN_ADDRESS: usize = MAX_IN_ALL / 8;
-/// The longest name of a step, and the longest reason of a failure, with a tool's output in it; in bytes.
+/// The maximum lengths, in bytes, of a step's name and of a failure's reason including a tool's output.
 const MAX_STEP: usize = 256;
 const MAX_REASON: usize = 16 << 10;
 
 impl Session {
-    /// A node wants to join, or comes back.
+    /// Handles a node that wants to join, or returns.
     pub(super) fn on_hello(&mut self, arriving: Arriving) {
         let connection = arriving.connection;
         let outcome = match arriving.hello.resume {
@@ -73,17 +73,17 @@ impl Session {
         self.effects.push(Effect::Joined { connection, node: id });
         settled.into_iter().for_each(|event| self.record(event));
         self.welcome(ticket, time);
-        // Only a node that answers is waited for.
+        // Only nodes that answer are waited for.
         self.tell(id, ToAgent::Probe);
         self.last_join = self.now;
         Ok(())
     }
 
-    /// A machine that was reset while it waited comes again before its old connection ends: it counts once. But one that
-    /// still speaks was not reset: then the newcomer is another machine, and both are shown.
+    /// A machine that was reset while it waited joins again before its old connection ends: it counts once. If the old
+    /// node still sends messages, it was not reset. Then the newcomer is another machine, and both are shown.
     fn replace_waiting(&mut self, newcomer: &Node) -> Result<(), String> {
         if self.spec.gate == Gate::First {
-            // Hosts that run may receive twice at a time.
+            // Running hosts may receive two copies at a time.
             return Ok(());
         }
         let same = |node: &&Node| node.is_waiting() && node.mac().is_some() && node.mac() == newcomer.mac();
@@ -113,9 +113,9 @@ impl Session {
         Ok(())
     }
 
-    /// Whether one more may wait: nobody fills the memory with machines that never do anything.
+    /// Whether one more node may wait: machines that never do anything must not fill the memory.
     fn has_room(&self, newcomer: &Node) -> Result<(), String> {
-        // One that has just gone is remembered for a while, and takes as much.
+        // A node that has just gone is remembered for a while, and uses the same memory.
         let here = || {
             let here = self.nodes().filter(|n| n.live.connection.is_some() || n.node.is_waiting());
             here.map(|known| &known.node.joined)
@@ -163,21 +163,22 @@ impl Session {
         Ok(())
     }
 
-    /// What the plan makes of a latecomer, or has against it. While the session gathers, the operator sees what is wrong
-    /// with the machine.
+    /// Checks a latecomer against the plan. While the session gathers, the operator sees the machine's problem
+    /// instead.
     fn fit(&self, node: &Node) -> Result<Option<Event>, String> {
         let later = self.spec.gate == Gate::Named && !matches!(self.book.stage, Stage::Gathering);
         if later { self.settle(node) } else { Ok(None) }
     }
 
-    /// The machine boots from its disk from now on: it would come again and again.
+    /// Refuses a machine for the whole session, so that it boots from its disk: otherwise it would join again and
+    /// again.
     fn refuse_for_good(&mut self, node: &Node, reason: &str) {
         if let Some(mac) = node.mac().filter(|mac| self.book.allowed.contains(mac)) {
             self.show_refused(mac, Vec::new(), Some(node), reason);
         }
     }
 
-    /// A node whose connection was lost is back; it learns again what it may have missed.
+    /// A node whose connection was lost is back. It receives again whatever it may have missed.
     fn on_return(&mut self, ticket: Ticket, connection: ConnectionId, time: u64) -> Result<(), String> {
         let id = ticket.node;
         let now = self.now;
@@ -191,7 +192,7 @@ impl Session {
         let failed = node.failed().map(|failed| failed.failure.kind.to_string());
         let stream = node.stream();
         if let (Some(reason), None) = (&failed, stream) {
-            // The round went on without it, and nothing that it waits for will come.
+            // The round continued without it, and nothing that it waits for will come.
             return Err(reason.clone());
         }
         log::info!("{}: {} is back", self.spec.name, node.label());
@@ -236,7 +237,7 @@ impl Session {
         self.tell(ticket.node, welcome);
     }
 
-    /// A node's connection has ended.
+    /// Handles the end of a node's connection.
     pub(super) fn on_closed(&mut self, id: NodeId, connection: ConnectionId, reason: &str) {
         let now = self.now;
         let Some(node) = self.book.nodes.get(&id) else { return };
@@ -253,7 +254,7 @@ impl Session {
         }
     }
 
-    /// A node says something.
+    /// Handles a node's message.
     pub(super) fn on_message(&mut self, id: NodeId, message: ToController) {
         let now = self.now;
         let (Some(node), Some(live)) = (self.book.nodes.get(&id), self.live.get_mut(&id)) else { return };
@@ -274,7 +275,7 @@ impl Session {
             }
             ToController::Step(mut doing) => {
                 shorten(&mut doing.what, MAX_STEP);
-                // Only another step counts: a node that says the same again is not further on.
+                // Only a new step counts: a repeated step is no progress.
                 if node.doing.as_ref() != Some(&doing)
                     || matches!(node.state, State::Preparing { begun: false })
                 {
@@ -305,7 +306,7 @@ impl Session {
                     self.effects.push(Effect::StoreLog(piece));
                 }
             }
-            // It was sent away, and has not heard it.
+            // It was dismissed, and has not received the message.
             ToController::Done if node.is_dismissed() => self.tell(id, ToAgent::Bye),
             ToController::Done => {
                 let failed = node.is_failed();
@@ -315,14 +316,14 @@ impl Session {
         }
     }
 
-    /// A node's copy is complete after all.
+    /// Logs that a node's copy is complete after all.
     fn note_acquittal(&self, id: NodeId, failed: bool) {
         if let Some(node) = self.book.nodes.get(&id).filter(|node| failed && !node.is_failed()) {
             log::info!("{} is complete all the same", node.label());
         }
     }
 
-    /// A node says that it failed, or what it says is a failure.
+    /// Handles a node's report of its failure, or a report that amounts to one.
     fn on_failed(&mut self, id: NodeId, mut failure: Failure) {
         let Some(node) = self.book.nodes.get(&id) else { return };
         if let Some(text) = failure.kind.text_mut() {
@@ -336,7 +337,7 @@ impl Session {
         self.fail(id, failure, Judge::Node);
     }
 
-    /// A node has failed, as the judge says. The first reason counts; what follows from it is not told again.
+    /// Fails a node on the judge's verdict. The first reason counts; its consequences are not reported again.
     pub(super) fn fail(&mut self, id: NodeId, failure: Failure, by: Judge) {
         let Some(node) = self.book.nodes.get(&id) else { return };
         let was_failed = node.is_failed();
@@ -347,7 +348,7 @@ impl Session {
         }
     }
 
-    /// A machine that waits is told to go, and why. Its end is shown.
+    /// Dismisses a waiting machine with the reason. Its end is shown.
     pub(super) fn send_away(&mut self, mac: crate::mac::Mac, reason: &str) {
         let ids: Vec<NodeId> = self.waiting().filter(|n| n.mac() == Some(mac)).map(Node::id).collect();
         let gone = ids.last().and_then(|id| self.book.nodes.get(id)).cloned();
@@ -356,7 +357,7 @@ impl Session {
         connections.into_iter().for_each(|connection| self.refuse(Some(connection), reason));
     }
 
-    /// The last word on a connection, if there is one.
+    /// Refuses the host on a connection, if there is one. This is the final message there.
     fn refuse(&mut self, connection: Option<ConnectionId>, reason: &str) {
         if let Some(connection) = connection {
             let message = Box::new(ToAgent::Refused { reason: reason.to_owned() });
@@ -364,7 +365,7 @@ impl Session {
         }
     }
 
-    /// A machine that the plan cannot serve is among those that have failed.
+    /// Refuses a machine that the plan cannot serve; it is listed among the failed ones.
     fn show_refused(&mut self, mac: crate::mac::Mac, nodes: Vec<NodeId>, node: Option<&Node>, reason: &str) {
         log::warn!("{}: {mac} is sent away: {reason}", self.spec.name);
         self.record(Event::Refused(Refused {
@@ -376,7 +377,7 @@ impl Session {
         }));
     }
 
-    /// The operator stops the session.
+    /// Stops the session for the operator.
     pub(super) fn stop(&mut self, reason: &str) {
         match self.book.stage {
             Stage::Over(_) => {}
@@ -388,7 +389,7 @@ impl Session {
     }
 }
 
-/// Cuts a text that somebody else has sent, at a character's border.
+/// Truncates an untrusted text at a character boundary.
 fn shorten(text: &mut String, most: usize) {
     if text.len() > most {
         let border = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! How nodes leave, which are waited for, and when another round or the end comes.
+//! How nodes leave, which ones are waited for, and when another round or the end comes.
 
 use std::time::Duration;
 
@@ -12,22 +12,23 @@ use crate::failure::{Failure, FailureKind, StuckAt};
 use crate::step::Step;
 use crate::wire::control::ToAgent;
 
-/// How long a node may be without a connection while no chain judges it.
+/// How long a node may be disconnected while no chain judges it.
 const ABSENCE: Duration = Duration::from_secs(60);
-/// A node that has its data and only finishes is missed sooner: after so many detection times without a
-/// word when its connection is lost, and when it is not.
+/// A node that has its data and only finishes is given up sooner: after this many silent detection times if its
+/// connection is lost, and if it is not.
 const SILENCE_CUT: u32 = 5;
 pub(super) const SILENCE_HELD: u32 = 10;
-/// How long a node may prepare or finish in all, however many steps it tells of, in limits for one step.
+/// How long a node may prepare or finish in total, however many steps it reports, in multiples of the limit for one
+/// step.
 const WORK_LIMIT: u32 = 7;
-/// How long a session that was taken over waits for its nodes to come back. They try every second.
+/// How long a session that was taken over waits for its nodes to return. They retry every second.
 pub(super) const REASSEMBLY: Duration = Duration::from_secs(15);
 
 impl Session {
     pub(super) fn judge_absence(&mut self) {
         let (now, members, dead_after) = (self.now, self.members(), self.spec.dead_after);
-        // By default longer than the 30 minutes that a node's own limits give any tool. A disk that never answers holds
-        // up more than a tool, and the node goes on saying that it lives.
+        // The default is longer than the 30 minutes that a node's own limits give any tool. A disk that never answers
+        // blocks more than a tool, while the node continues to report that it is alive.
         let step_limit = self.spec.step_limit;
         let is_leaving = matches!(self.book.stage, Stage::Leaving);
         let mut events = Vec::new();
@@ -44,7 +45,7 @@ impl Session {
                 _ if members.contains(&id) => continue,
                 State::Finishing { done: true, .. } | State::Complete { .. } => continue,
                 State::Failed(failed) => {
-                    // What it waits for, or would still say, holds up no other node.
+                    // Neither its wait nor its remaining messages hold up another node.
                     if !failed.dead && silent > dead_after * SILENCE_HELD {
                         events.push(Event::Lost { node: id });
                     }
@@ -53,7 +54,7 @@ impl Session {
                 _ => {}
             }
             let limit = if live.connection.is_none() { SILENCE_CUT } else { SILENCE_HELD };
-            // No chain judges a node that still writes out what all have.
+            // No chain judges a node that is still writing a stream which all have received.
             let ends = matches!(node.state, State::Finishing { .. })
                 || is_leaving && matches!(node.state, State::Receiving);
             let (step, stream) = (node.step(), node.stream());
@@ -72,13 +73,13 @@ impl Session {
         failures.into_iter().for_each(|(id, failure, by)| self.fail(id, failure, by));
     }
 
-    /// Says goodbye to those that have nothing left to do here; those that reboot go one after the other if they are to.
+    /// Dismisses the nodes that have nothing left to do here. Reboots are staggered if requested.
     pub(super) fn dismiss(&mut self) {
-        // The window of a member of the chain is needed until all are released.
+        // The window of a chain member is needed until all are released.
         let members = self.members();
         let has_rounds = self.has_rounds();
         let is_reassembling = self.is_reassembling();
-        // The run is over: no node waits for one that comes back only now.
+        // The run is over: no node waits for one that returns only now.
         let delay = if self.ending().is_some() { Duration::ZERO } else { self.spec.delay };
         let mut ready: Vec<(Option<usize>, NodeId, bool)> = self
             .nodes()
@@ -100,15 +101,15 @@ impl Session {
             }
             self.record(Event::Dismissed { node: id });
             self.tell(id, ToAgent::Bye);
-            // Nothing more is said on it.
+            // No further message is sent on it.
             if let Some(live) = self.live.get_mut(&id) {
                 live.connection = None;
             }
         }
     }
 
-    /// Whether a node that came before the stream's end has not answered yet. None is waited for twice, so a host that
-    /// joins again and again holds up nobody.
+    /// Whether a node that joined before the stream's end has not answered yet. No node is waited for twice, so a host
+    /// that joins again and again holds up no other.
     fn expects_an_answer(&self) -> bool {
         let (now, within) = (self.now, self.spec.dead_after * SILENCE_CUT);
         let Some(end) = self.released_at else { return false };
@@ -119,7 +120,8 @@ impl Session {
         })
     }
 
-    /// After a stream: another round as soon as no failure is open, or the end when all have left.
+    /// After a stream: starts another round as soon as no failure is open, or ends the session when all nodes have
+    /// left.
     pub(super) fn go_on(&mut self) {
         if self.is_reassembling() {
             return;
@@ -153,14 +155,14 @@ impl Session {
         }
     }
 
-    /// Whether another process has just been taken over, and a node has not come back from that yet. Nothing is decided
-    /// without it: it may be complete, or wait for its goodbye.
+    /// Whether the session has just been taken over, and a node has not returned yet. Nothing is decided without it:
+    /// it may be complete, or wait for its dismissal.
     pub(super) fn is_reassembling(&self) -> bool {
         let since = self.now.saturating_sub(self.began);
         self.book.takeovers > 0
             && since <= REASSEMBLY
             && self.nodes().any(|Known { node, live }| {
-                // One that was dismissed since was back.
+                // A node dismissed since then had returned.
                 live.connection.is_none() && live.lost_at.is_some() && !node.is_dead()
             })
     }

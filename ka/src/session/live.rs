@@ -1,4 +1,4 @@
-//! What a session knows of a node now, and what ends with the process: its connection, when it was heard, how far it is.
+//! The live state of a node, which ends with the process: its connection, when it was heard, its position.
 
 use std::time::Duration;
 
@@ -8,35 +8,35 @@ use super::status::NodeStatus;
 use crate::chain::Offset;
 use crate::wire::control::Progress;
 
-/// How long a node that has failed may take to hand over its log and leave.
+/// How long a failed node may take to hand over its log and leave.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(60);
-/// The same for one that was given up because it hung: it has had its time.
+/// The same for a node that was given up because it hung: it has already had its time.
 const LAST_WORDS_OF_THE_STUCK: Duration = Duration::from_secs(10);
-/// The same for one that came late and took no part: it has nothing to hand over.
+/// The same for a node that came late and took no part: it has nothing to hand over.
 const LAST_WORDS_OF_STRANGERS: Duration = Duration::from_secs(5);
 
-/// The present of a node. All times are of the clock that is passed in.
+/// The live state of a node. All times are on the clock that is passed in.
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) connection: Option<ConnectionId>,
     pub(super) lost_at: Option<Duration>,
-    /// When it joined, and whether it has said anything since.
+    /// When it joined, and whether it has sent a message since then.
     pub(super) joined_at: Duration,
     pub(super) spoke: bool,
-    /// It came after the first round had begun, and was in none before.
+    /// It came after the first round had begun, and was in no earlier round.
     pub(super) late: bool,
-    /// When it last said anything.
+    /// When it last sent a message.
     pub(super) heard_at: Duration,
     /// When it failed, if it has.
     pub(super) failed_at: Option<Duration>,
-    /// When it last told of something new that it does, or was given it.
+    /// When it last reported a new activity, or was given one.
     pub(super) step_since: Duration,
-    /// Since when it prepares, or finishes.
+    /// Since when it has been preparing or finishing.
     pub(super) works_since: Duration,
-    /// Since when the operator is asked about it.
+    /// Since when the operator has been asked about it.
     pub(super) asked_since: Duration,
     pub(super) progress: Progress,
-    /// When its writer last took something of the stream, and when it last had taken all that was there.
+    /// When its writer last took bytes of the stream, and when it last had taken all available bytes.
     taken: Offset,
     taken_at: Duration,
     idle_at: Duration,
@@ -64,7 +64,7 @@ impl Live {
         }
     }
 
-    /// An event has changed the node.
+    /// Records that an event has changed the node.
     pub(super) fn on_change(&mut self, before: &Node, after: &Node, now: Duration) {
         if after.is_failed() && !before.is_failed() {
             self.failed_at = Some(now);
@@ -81,13 +81,13 @@ impl Live {
         }
     }
 
-    /// Nothing of an earlier round is left.
+    /// Clears the state of an earlier round.
     pub(super) fn begin_round(&mut self, now: Duration) {
         let Self { connection, lost_at, joined_at, spoke, late, heard_at, .. } = *self;
         *self = Self { lost_at, joined_at, spoke, late, heard_at, ..Self::new(connection, now) };
     }
 
-    /// It says something.
+    /// Records a message from it.
     pub(super) fn on_heard(&mut self, now: Duration) {
         self.heard_at = now;
         self.spoke = true;
@@ -95,7 +95,7 @@ impl Live {
 
     pub(super) fn on_progress(&mut self, progress: Progress, now: Duration) {
         self.rate.add(progress.verified.0, now);
-        // What rises counts, and not what only changes.
+        // Only a rise counts, not any change.
         if progress.written > self.taken {
             (self.taken, self.taken_at) = (progress.written, now);
         }
@@ -105,19 +105,19 @@ impl Live {
         self.progress = progress;
     }
 
-    /// Its writer has taken all that has come.
+    /// Whether its writer has taken all received bytes.
     pub(super) fn has_taken_all(&self) -> bool {
         self.progress.written >= self.progress.verified
     }
 
-    /// For how long its writer has taken nothing although there was something to take, or, once it has all of the
-    /// stream since `released`, has written nothing out.
+    /// For how long its writer has taken nothing although bytes were available. Once it has taken the whole stream:
+    /// for how long since `released` it has written nothing out.
     pub(super) fn takes_nothing(&self, released: Option<Duration>, now: Duration) -> Duration {
         now.saturating_sub(self.taken_at.max(released.unwrap_or(self.idle_at)))
     }
 }
 
-/// A node as it is now.
+/// The node's current status.
 #[derive(Clone, Copy)]
 pub(super) struct Known<'a> {
     pub(super) node: &'a Node,
@@ -125,25 +125,25 @@ pub(super) struct Known<'a> {
 }
 
 impl Known<'_> {
-    /// It waits for another attempt.
+    /// Whether it waits for another attempt.
     pub(super) fn waits_again(&self) -> bool {
         self.node.may_wait_again() && self.live.connection.is_some()
     }
 
-    /// It came late, and has received nothing.
+    /// Whether it came late, and has received nothing.
     pub(super) fn took_no_part(&self) -> bool {
         self.live.late && self.live.progress.verified == Offset(0)
     }
 
-    /// It is dead, or has failed and does not speak any more.
+    /// Whether it is dead, or has failed and is silent.
     pub(super) fn is_lost(&self) -> bool {
         let is_gone = self.live.connection.is_none() || self.node.is_dismissed();
         self.node.failed().is_some_and(|failed| failed.dead || is_gone)
     }
 
-    /// The run need not wait for it any more.
+    /// Whether the run need not wait for it any longer.
     pub(super) fn has_left(&self, now: Duration) -> bool {
-        // A writer that hangs for ever keeps its node from saying goodbye.
+        // A writer that hangs for ever keeps its node from leaving in good order.
         let late = self.node.failed().is_some_and(|failed| {
             let words = match failed.stuck {
                 _ if self.took_no_part() => LAST_WORDS_OF_STRANGERS,
@@ -155,19 +155,19 @@ impl Known<'_> {
         self.node.is_dismissed() || self.is_lost() || late
     }
 
-    /// It works, and has been at one step of that for this long.
+    /// How long it has been at its current step, if it is working.
     pub(super) fn at_one_step(&self, now: Duration) -> Option<Duration> {
         let works = matches!(self.node.state, State::Preparing { .. } | State::Finishing { .. });
         works.then(|| now.saturating_sub(self.live.step_since))
     }
 
-    /// It works, and has done so for this long, whatever steps it told of.
+    /// How long it has been working, over all steps, if it is working.
     pub(super) fn at_work(&self, now: Duration) -> Option<Duration> {
         self.at_one_step(now).map(|_| now.saturating_sub(self.live.works_since))
     }
 
-    /// Whether this is `former`, which took part before, started again: the same copy on the same machine. What another
-    /// receiver on the machine has failed to get, this one does not get.
+    /// Whether this is `former`, which took part before, restarted: the same copy on the same machine. A copy that
+    /// another receiver on the machine failed to get is not this one's.
     pub(super) fn takes_the_place_of(&self, former: &Self) -> bool {
         let is_new = !self.node.is_chosen() && self.node.id() != former.node.id();
         is_new
@@ -177,8 +177,8 @@ impl Known<'_> {
             && self.node.is_same_machine(former.node)
     }
 
-    /// What is shown of it; `plain` turns sealed bytes into bytes of the plain stream, and a round may follow
-    /// if there are `more_rounds`.
+    /// Its status for display. `plain` converts sealed bytes to bytes of the plain stream, and a round may follow if
+    /// there are `more_rounds`.
     pub(super) fn status(&self, plain: impl Fn(u64) -> u64, more_rounds: bool) -> NodeStatus {
         let Self { node, live } = self;
         let failed = node.failed();
@@ -199,7 +199,7 @@ impl Known<'_> {
     }
 }
 
-/// Bytes per second between the last two reports that lie a second apart.
+/// The rate in bytes per second between the last two reports that are at least a second apart.
 #[derive(Debug, Default)]
 struct Rate {
     since: Option<(Duration, u64)>,

@@ -1,13 +1,13 @@
 //! One session: nodes gather, prepare, receive one stream down one chain, and leave.
 //!
-//! A [`Session`] knows no socket, clock, thread or file. [`Input`]s go in, with the time that has passed since it began;
-//! [`Effect`]s come out, in the order in which they are to be carried out. What it decides and observes leaves as
-//! [`Effect::Record`]: the session is the fold of these [`Event`]s ([`Book`]), so that another process can take it over
-//! where one has ended ([`Session::resume`]).
+//! A [`Session`] has no socket, clock, thread or file. [`Input`]s go in, with the time since it began. [`Effect`]s
+//! come out, in the order in which they must be carried out. Its decisions and observations leave as
+//! [`Effect::Record`]: the session is the fold of these [`Event`]s ([`Book`]), so that another process can take it
+//! over after its own has ended ([`Session::resume`]).
 //!
-//! Nodes that missed a part for a transient cause, or came late, are served in a further round: the same again,
-//! with another chain and another attempt at the stream. A lasting session, such as `getstage2`, begins again with
-//! the nodes that have come meanwhile.
+//! Nodes that missed a part for a transient cause, or came late, are served in a further round, with another chain and
+//! another attempt at the stream. A lasting session, such as `getstage2`, begins again with the nodes that have joined
+//! in the meantime.
 //!
 //! ```
 //! use std::time::Duration;
@@ -80,31 +80,31 @@ use crate::wire::control::ToAgent;
 /// A session.
 pub struct Session {
     spec: SessionSpec,
-    /// What is written down.
+    /// The recorded state.
     book: Book,
-    /// The present of each node in the book.
+    /// The live state of each node in the book.
     live: BTreeMap<NodeId, Live>,
-    /// The stream, while it runs, or the chain that it is started for.
+    /// The running stream, or the chain for the stream that is being started.
     stream: Option<Box<Stream>>,
     starting: Vec<(NodeId, SocketAddr)>,
-    /// Which node ever was the predecessor of which.
+    /// All predecessor and successor pairs so far.
     links: Links,
-    /// What the chain of this round has waited for, and those of earlier rounds.
+    /// The limits of this round's chain, and those of earlier rounds.
     limits: Limits,
     earlier_limits: Limits,
-    /// When it is.
+    /// The current time.
     now: Duration,
     began: Duration,
     last_join: Duration,
     /// When all nodes had verified the whole stream of this round.
     released_at: Option<Duration>,
-    /// When a node that is done was let go last.
+    /// When a finished node was last dismissed.
     let_go_at: Option<Duration>,
     effects: Vec<Effect>,
 }
 
 impl Session {
-    /// A session that waits for nodes from now on.
+    /// Creates a session that waits for nodes.
     #[must_use]
     pub fn new(spec: SessionSpec, now: Duration) -> Self {
         Self {
@@ -125,8 +125,8 @@ impl Session {
         }
     }
 
-    /// Takes over a session whose process has ended, from its events. Its nodes have no connection yet; they come back.
-    /// The first effect is the record of that.
+    /// Takes over a session whose process has ended, from its events. Its nodes have no connection yet, and will
+    /// return. The first effect records the takeover.
     #[must_use]
     pub fn resume<'a>(
         spec: SessionSpec,
@@ -139,7 +139,7 @@ impl Session {
         session.record(Event::Resumed);
         session.released_at = matches!(session.book.stage, Stage::Leaving).then_some(now);
         for live in session.live.values_mut() {
-            // Its silence counts from when it should be back.
+            // Its silence counts from the time by which it should be back.
             (live.lost_at, live.failed_at, live.heard_at) = (Some(now), Some(now), now + leave::REASSEMBLY);
         }
         let boots = session.spec.plans.as_ref().and_then(|plans| plans.first_boots.clone());
@@ -150,7 +150,7 @@ impl Session {
         (session, effects)
     }
 
-    /// Takes what has happened, at this time since the session's shell began.
+    /// Handles an input, at this time since the session's shell began.
     pub fn on(&mut self, input: Input, now: Duration) -> Vec<Effect> {
         self.now = self.now.max(now);
         match input {
@@ -185,7 +185,7 @@ impl Session {
         &self.spec.name
     }
 
-    /// What it has written down.
+    /// Its recorded state.
     #[must_use]
     pub fn book(&self) -> &Book {
         &self.book
@@ -197,13 +197,13 @@ impl Session {
         self.book.ending()
     }
 
-    /// Whether it was told to begin with the nodes present.
+    /// Whether the operator has asked it to begin with the nodes present.
     #[must_use]
     pub fn was_told_to_go(&self) -> bool {
         self.book.go
     }
 
-    /// Whether a node is one of this session's.
+    /// Whether a node belongs to this session.
     #[must_use]
     pub fn knows(&self, id: NodeId) -> bool {
         self.book.nodes.contains_key(&id)
@@ -214,18 +214,18 @@ impl Session {
     pub fn has_rounds(&self) -> bool {
         let lasting = matches!(self.spec.gate, Gate::Lasting(_));
         let open = self.book.given_up.is_none() && !matches!(self.book.stage, Stage::Over(_));
-        // What a process that ended has cost is no fault of the nodes.
+        // A round lost to a process that ended is not the nodes' fault.
         let more = self.book.takeovers + u32::from(self.book.restarted);
         !lasting && open && self.book.round < self.spec.rounds.saturating_add(more)
     }
 
-    /// The stream that runs.
+    /// The running stream.
     #[must_use]
     pub fn stream_id(&self) -> Option<StreamId> {
         self.stream.as_ref().map(|stream| stream.id())
     }
 
-    /// Takes what steps can be taken.
+    /// Takes all possible steps.
     fn advance(&mut self) {
         self.judge_absence();
         self.judge_questions();
@@ -251,7 +251,7 @@ impl Session {
         Terms { planned: self.spec.plans.is_some() }
     }
 
-    /// Writes an event down, here and in the journal, unless it changes nothing.
+    /// Records an event, here and in the journal, unless it changes nothing.
     fn record(&mut self, event: Event) {
         let terms = self.terms();
         if let Some(id) = event.node() {
@@ -271,7 +271,7 @@ impl Session {
         self.effects.push(Effect::Record(Box::new(event)));
     }
 
-    /// The present follows what was written down of more than one node.
+    /// Updates the live state after events that concern more than one node.
     fn follow(&mut self, event: &Event) {
         let nodes = &self.book.nodes;
         self.live.retain(|id, _| nodes.contains_key(id));
@@ -284,7 +284,7 @@ impl Session {
         }
     }
 
-    /// All nodes, with their present.
+    /// All nodes, with their live state.
     fn nodes(&self) -> impl Iterator<Item = Known<'_>> {
         // Both maps have the same nodes in the same order.
         self.book.nodes.values().zip(self.live.values()).map(|(node, live)| Known { node, live })
@@ -294,14 +294,14 @@ impl Session {
         Some(Known { node: self.book.nodes.get(&id)?, live: self.live.get(&id)? })
     }
 
-    /// Those that wait to be let in.
+    /// The nodes that wait to be admitted.
     fn waiting(&self) -> impl Iterator<Item = &Node> {
         self.nodes()
             .filter(|known| known.node.is_waiting() && known.live.connection.is_some())
             .map(|known| known.node)
     }
 
-    /// Those of them that still answer: a host that only says hello takes no place in a round.
+    /// Those of them that still answer: a host that only sends a hello takes no place in a round.
     fn answering(&self) -> impl Iterator<Item = Known<'_>> {
         let within = self.spec.dead_after * leave::SILENCE_HELD;
         self.nodes().filter(move |known| {
@@ -316,14 +316,14 @@ impl Session {
         chain.unwrap_or_default().iter().copied().collect()
     }
 
-    /// Sends a message to a node; one without a connection learns what it must know when it is back.
+    /// Sends a message to a node. A node without a connection receives what it must know when it is back.
     fn tell(&mut self, id: NodeId, message: ToAgent) {
         if let Some(connection) = self.live.get(&id).and_then(|live| live.connection) {
             self.effects.push(Effect::Send { connection, message: Box::new(message) });
         }
     }
 
-    /// What a person calls the member of a chain.
+    /// The name of a chain member.
     fn label_of(&self, id: NodeId) -> String {
         self.book.nodes.get(&id).map_or_else(|| id.to_string(), Node::label)
     }

@@ -1,7 +1,6 @@
-//! Which node gets which name: from a table, from DHCP, or counted.
+//! The names of nodes: from a table, from DHCP, or numbered.
 //!
-//! A machine keeps its name for as long as the run lasts, whatever round serves it: names are kept by hardware
-//! address.
+//! A machine keeps its name for the whole run, in every round: names are stored by hardware address.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -13,19 +12,19 @@ use crate::hostname;
 use crate::mac::Mac;
 use crate::plan::NodeName;
 
-/// What names a node that no table names (`--hostname`).
+/// How nodes outside the table are named (`--hostname`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Naming {
-    /// The DHCP server, if it has a name for the machine; else it keeps the golden node's.
+    /// By the DHCP server, if it has a name for the machine; otherwise the node keeps the golden node's.
     #[default]
     Dhcp,
-    /// Nobody: it keeps the golden node's.
+    /// Not at all: the node keeps the golden node's name.
     Golden,
-    /// Its number.
+    /// By number.
     Pattern(Pattern),
 }
 
-/// `dhcp`, `golden`, or a pattern.
+/// Parses `dhcp`, `golden`, or a pattern.
 impl FromStr for Naming {
     type Err = String;
 
@@ -38,7 +37,7 @@ impl FromStr for Naming {
     }
 }
 
-/// A name with a number in it: `node%03d`.
+/// A name pattern with a number: `node%03d`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pattern {
     before: String,
@@ -46,14 +45,14 @@ pub struct Pattern {
     after: String,
 }
 
-/// Numbers wider than this are no nodes'.
+/// A number wider than this is a mistake.
 const WIDEST: usize = 9;
 
 impl Pattern {
-    /// Reads `TEXT%dTEXT` or `TEXT%0NdTEXT`.
+    /// Parses `TEXT%dTEXT` or `TEXT%0NdTEXT`.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The problem with the pattern.
     pub fn parse(text: &str) -> Result<Self, String> {
         const EXPECTED: &str = "expected dhcp, golden, or a name with a number in it: node%d, or node%03d";
         let (before, rest) = text.split_once('%').ok_or(EXPECTED)?;
@@ -65,7 +64,7 @@ impl Pattern {
         };
         let pattern = Self { before: before.to_owned(), width, after: after.to_owned() };
         let example = pattern.name(1);
-        // Room for a number of five digits, though the pattern may be narrower.
+        // Leaves space for a number of five digits, even if the pattern is narrower.
         if !hostname::is_valid(&pattern.name(99_999)) {
             return Err(format!(
                 "'{example}' would be no host name: letters, digits and '-', at most {} in all",
@@ -88,16 +87,16 @@ impl Pattern {
 pub struct Names {
     hosts: BTreeMap<Mac, NodeName>,
     naming: Naming,
-    /// Names that no other machine gets, in lower case.
+    /// Names reserved from all other machines, in lower case.
     taken: BTreeSet<String>,
 }
 
-/// What each machine is called; none for one that keeps the golden node's name.
+/// The name of each machine; `None` if it keeps the golden node's name.
 pub type Given = BTreeMap<Mac, Option<NodeName>>;
 
 impl Names {
-    /// Names by the table first, and for all others by `naming`. The golden node's name is given to no other machine,
-    /// but as what all of them keep.
+    /// Names nodes by the table first, and all others by `naming`. The golden node's name is given to no other
+    /// machine, except that all may keep it.
     #[must_use]
     pub fn new(hosts: BTreeMap<Mac, NodeName>, naming: Naming, golden: &str) -> Self {
         let mut taken: BTreeSet<String> =
@@ -106,8 +105,7 @@ impl Names {
         Self { hosts, naming, taken }
     }
 
-    /// Names the machines that have none yet, in this order, each with the name that DHCP has for it (empty if
-    /// none).
+    /// Names the machines without a name, in this order, each with its name from DHCP (empty if none).
     #[must_use]
     pub fn give<'a>(
         &self,
@@ -211,12 +209,12 @@ mod tests {
         let mut given = Given::new();
         let names = Names::new(hosts(&[(9, "head"), (8, "node2")]), naming, "golden");
         given.extend(names.give(&given, [(mac(3), "x"), (mac(9), ""), (mac(1), "")]));
-        // Number 2 is somebody else's by the table, though that machine is not here.
+        // By the table, number 2 belongs to another machine, although that machine is not here.
         assert_eq!(
             [of(&given, 3), of(&given, 9), of(&given, 1)],
             [Some("node1"), Some("head"), Some("node3")]
         );
-        // A further round has others in front.
+        // In a further round, other machines come first.
         given.extend(names.give(&given, [(mac(4), ""), (mac(1), ""), (mac(3), "")]));
         assert_eq!(
             [of(&given, 3), of(&given, 1), of(&given, 4)],

@@ -1,4 +1,4 @@
-//! What a session has written down of one node: a fold of the events about it.
+//! The recorded state of a node: a fold of the events about it.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -22,46 +22,47 @@ use crate::step::{Doing, Step};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
     pub(super) joined: Joined,
-    /// Who else has claimed its hardware address while it waited.
+    /// Other machines that claimed its hardware address while it waited.
     pub(super) claimed_by: BTreeSet<IpAddr>,
     pub(super) state: State,
-    /// The last round that it took part in.
+    /// The last round in which it took part.
     pub(super) part: Option<Part>,
-    /// What it does, by its last word; none if it has reported nothing since its state began.
+    /// Its last reported activity; `None` if it has reported nothing since its state began.
     pub(super) doing: Option<Doing>,
-    /// What it noted of its copy, which is no failure.
+    /// Its notes about its copy, which are not failures.
     pub(super) notes: Tally,
-    /// Which of its disks are erased, once that is sure.
+    /// Which of its disks are erased, once that is certain.
     pub(super) own: Option<OwnDisks>,
-    /// When it was taken out of a chain alive: the last one has the largest number, and 0 is never.
+    /// Its number among the nodes removed from a chain alive, ascending; 0 means never removed.
     pub(super) bypassed: u32,
-    /// From whom it had a forged stream, by its own word, and which.
+    /// The sender and stream of a forgery, by this node's own report.
     pub(super) deceived: Option<(StreamId, String)>,
 }
 
-/// What a node is at.
+/// The state of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// It has joined, and waits to be chosen. If its disks are in doubt, the operator is asked about it, and why.
+    /// It has joined, and waits to be chosen. If its disks are in doubt, the operator is asked about it, with the
+    /// reason.
     Waiting {
         /// Why the operator is asked.
         unsure: Option<String>,
     },
-    /// It carries out its plan, of which it has begun a step or not yet.
+    /// It carries out its plan.
     Preparing {
-        /// It has.
+        /// Whether it has begun a step.
         begun: bool,
     },
     /// It is prepared.
     Ready,
     /// It receives, relays and unpacks.
     Receiving,
-    /// It has everything, and makes itself bootable.
+    /// It has the whole stream, and makes itself bootable.
     Finishing {
         /// Bytes of the plain stream.
         length: u64,
-        /// It has nothing more to do.
+        /// Whether it has no work left.
         done: bool,
     },
     /// It was dismissed with a complete copy.
@@ -76,27 +77,27 @@ pub enum State {
 /// A failure, and what became of the node since.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failed {
-    /// The first reason; what follows from it is not told again.
+    /// The first reason; its consequences are not reported again.
     pub(super) failure: Failure,
-    /// The node itself says so.
+    /// The node itself reports it.
     pub(super) confessed: bool,
     /// It was given up because it made no progress: it would make none in another round.
     pub(super) stuck: bool,
-    /// It is held for dead.
+    /// It is considered dead.
     pub(super) dead: bool,
-    /// Its copy is complete all the same, with so many bytes.
+    /// The length of its copy in bytes, if it is complete nevertheless.
     pub(super) length: Option<u64>,
-    /// How far it is with leaving.
+    /// Its progress in leaving.
     pub(super) leaving: Leaving,
 }
 
-/// How far a node that has failed is with leaving.
+/// The progress of a failed node in leaving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Leaving {
-    /// It still clears up, or hands over its log.
+    /// It is still cleaning up, or handing over its log.
     Busy,
-    /// It has nothing more to do, and waits.
+    /// It has no work left, and waits.
     Done,
     /// It was dismissed.
     Dismissed,
@@ -107,7 +108,7 @@ pub enum Leaving {
 pub struct Part {
     /// The round, from 1.
     pub(super) round: u32,
-    /// Its stream, once it has begun, and the node's place in the chain, from 1.
+    /// Its stream, once that has begun, and the node's place in the chain, from 1.
     pub(super) stream: Option<(StreamId, usize)>,
 }
 
@@ -130,7 +131,7 @@ impl Node {
         self.joined.ticket.node
     }
 
-    /// Where its successor reaches it.
+    /// The address for its successor.
     pub(super) fn data_address(&self) -> SocketAddr {
         SocketAddr::new(self.joined.peer, self.joined.data_port)
     }
@@ -139,7 +140,7 @@ impl Node {
         self.joined.inventory.cards.first().and_then(|card| card.mac.parse().ok())
     }
 
-    /// It as a person sees it who is asked; none without a card by which it could be named.
+    /// Its form for an admission question; `None` without a card that could identify it.
     pub(super) fn arrival(&self) -> Option<Arrival> {
         Some(Arrival {
             mac: self.mac()?,
@@ -150,7 +151,7 @@ impl Node {
         })
     }
 
-    /// Only what it is called is asked for any more.
+    /// Drops everything but its name, which is still needed.
     pub(super) fn forget_details(&mut self) {
         let Inventory { hostname, cards, .. } = &*self.joined.inventory;
         let cards = cards.first().cloned().into_iter().collect();
@@ -159,7 +160,7 @@ impl Node {
         self.notes = Tally::default();
     }
 
-    /// What a person calls it.
+    /// Its name for display.
     pub(super) fn label(&self) -> String {
         let peer = self.joined.peer;
         match (self.joined.inventory.hostname.as_str(), self.mac()) {
@@ -169,7 +170,7 @@ impl Node {
         }
     }
 
-    /// What its log's file is called: nothing else that it says becomes a path.
+    /// The name of its log file: no other text from the node becomes a path.
     pub(super) fn log_name(&self) -> String {
         self.mac().map_or_else(|| self.joined.peer.to_string(), |mac| mac.to_string()).replace(':', "-")
     }
@@ -191,17 +192,17 @@ impl Node {
         matches!(self.state, State::Waiting { .. })
     }
 
-    /// Why the operator is asked about it, if so.
+    /// Why the operator is asked about it, if that is the case.
     pub(super) fn unsure(&self) -> Option<&String> {
         if let State::Waiting { unsure } = &self.state { unsure.as_ref() } else { None }
     }
 
-    /// It takes part, or took part, in a round.
+    /// Whether it takes part in a round, or has done so.
     pub(super) fn is_chosen(&self) -> bool {
         self.part.is_some()
     }
 
-    /// The last round that it took part in, or 0.
+    /// The last round in which it took part, or 0.
     pub(super) fn round(&self) -> u32 {
         self.part.map_or(0, |part| part.round)
     }
@@ -226,7 +227,7 @@ impl Node {
         self.failed().is_some_and(|failed| failed.dead)
     }
 
-    /// Bytes of the plain stream, once it has all.
+    /// The bytes of the plain stream, once it has all.
     pub(super) fn length(&self) -> Option<u64> {
         match &self.state {
             State::Finishing { length, .. } | State::Complete { length } => Some(*length),
@@ -235,7 +236,7 @@ impl Node {
         }
     }
 
-    /// It has nothing more to do.
+    /// Whether it has no work left.
     pub(super) fn is_done(&self) -> bool {
         match &self.state {
             State::Finishing { done, .. } => *done,
@@ -253,17 +254,17 @@ impl Node {
         }
     }
 
-    /// It has its copy, or more.
+    /// Whether it has its copy, complete or still finishing.
     pub(super) fn has_copy(&self) -> bool {
         matches!(self.state, State::Finishing { .. } | State::Complete { .. })
     }
 
-    /// It waits for another attempt, or would if its connection were not lost at this moment.
+    /// Whether it waits for another attempt, or would if its connection were not lost at this moment.
     pub(super) fn may_wait_again(&self) -> bool {
         self.failed().is_some_and(|failed| failed.failure.transient && failed.leaving == Leaving::Done)
     }
 
-    /// The step that it is at, or what it does if it has told of none.
+    /// Its current step, or one that matches its state if it has reported none.
     pub(super) fn step(&self) -> Step {
         match (&self.doing, &self.state) {
             (Some(doing), _) => doing.step,
@@ -272,8 +273,7 @@ impl Node {
         }
     }
 
-    /// Whether both are the same machine, as far as can be told: by their cards, or where none is told by
-    /// address and name.
+    /// Whether both are the same machine, as far as is known: by their cards, or without cards by address and name.
     pub(super) fn is_same_machine(&self, other: &Self) -> bool {
         match (self.mac(), other.mac()) {
             (Some(mine), Some(theirs)) => mine == theirs,
@@ -285,8 +285,8 @@ impl Node {
         }
     }
 
-    /// A deceived node gets another attempt. But no node stands between the first one and the golden node: what is wrong
-    /// there is wrong in the node itself.
+    /// A deceived node gets another attempt. But no other node is between the first one and the golden node: if the
+    /// first one receives bad data, the fault is its own.
     pub(super) fn judge_deceit(&self, failure: Failure) -> Failure {
         let Some((_, from)) = self.deceived.as_ref().filter(|_| failure.transient) else { return failure };
         let from_golden = self.position() == Some(1);
@@ -296,7 +296,7 @@ impl Node {
     }
 }
 
-/// What events make of a node.
+/// State changes by events.
 impl Node {
     pub(super) fn begin_round(&mut self, round: u32, planned: bool) {
         self.part = Some(Part { round, stream: None });
@@ -312,7 +312,7 @@ impl Node {
         self.state = State::Receiving;
     }
 
-    /// It begins with a step.
+    /// Begins a step.
     pub(super) fn begin_step(&mut self, doing: &Doing) {
         if matches!(self.state, State::Preparing { .. }) {
             self.state = State::Preparing { begun: true };
@@ -326,7 +326,7 @@ impl Node {
         }
     }
 
-    /// Its copy is complete. That is stronger than what others thought of it.
+    /// Records that its copy is complete. That outweighs what other nodes reported about it.
     pub(super) fn complete(&mut self, length: u64) {
         match &mut self.state {
             State::Receiving => self.finish(length, false),
@@ -344,8 +344,8 @@ impl Node {
         self.doing = None;
     }
 
-    /// It has nothing more to do: its copy is whole, or nothing is left of it. What is said of an earlier round, and
-    /// said again after an outage, is neither.
+    /// Records that it has no work left: its copy is complete, or nothing is left of it. A report about an earlier
+    /// round that is repeated after an outage is neither.
     pub(super) fn be_done(&mut self) {
         match &mut self.state {
             State::Finishing { done, .. } => *done = true,
@@ -361,10 +361,10 @@ impl Node {
         }
     }
 
-    /// It has failed, as the judge says.
+    /// Records its failure, on the judge's verdict.
     pub(super) fn fail(&mut self, failure: &Failure, by: Judge) {
         if matches!(by, Judge::Dead | Judge::Bypassed) && self.has_copy() {
-            // A copy that is complete stays so: only its memory was lost to the chain.
+            // A complete copy stays complete: the chain lost only its window.
             return;
         }
         let (length, done, dismissed) = (self.length(), self.is_done(), self.is_dismissed());
@@ -382,8 +382,8 @@ impl Node {
         match by {
             Judge::Node => {
                 failed.confessed = true;
-                // A node that says so is not dead. Its own word tells best whether another attempt makes sense; but that
-                // it was given up while it hung is no transient cause.
+                // A node that reports its failure is not dead. Its own report is the best evidence of whether another
+                // attempt makes sense. But if it was given up while it hung, the cause is not transient.
                 failed.failure.transient = failure.transient && !failed.stuck;
                 failed.dead = false;
             }

@@ -1,7 +1,6 @@
-//! The chain's order: by address, or as ranked, so that a chain crosses each uplink once.
+//! The chain's order: by address, or by rank, so that a chain crosses each uplink once.
 //!
-//! The order only decides who follows whom. A node that no list names is served all the same, behind those
-//! that are named.
+//! The order only decides which node follows which. A node that is in no list is served too, behind the listed ones.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -20,26 +19,26 @@ pub enum Order {
     Ranked(#[serde(with = "pairs")] BTreeMap<Name, usize>),
 }
 
-/// How a file names a node.
+/// The name of a node in an order file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Name {
-    /// By its card.
+    /// Its card's hardware address.
     Mac(Mac),
-    /// By its address.
+    /// Its address.
     Address(IpAddr),
 }
 
-/// What the order goes by.
+/// The properties that decide the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The card that the node booted from, if it told one.
+    /// The card from which the node booted, if it reported one.
     pub mac: Option<Mac>,
-    /// Its address, with the port of its data.
+    /// Its address, with its data port.
     pub address: SocketAddr,
 }
 
 impl Order {
-    /// The indexes of `nodes` in the order of the chain.
+    /// The indexes of `nodes` in chain order.
     #[must_use]
     pub fn arrange(&self, nodes: &[Place]) -> Vec<usize> {
         let mut order: Vec<(usize, &Place)> = nodes.iter().enumerate().collect();
@@ -55,16 +54,16 @@ impl Order {
     }
 }
 
-/// What a chain gets through a card, in Mbit/s, as far as that is known. Each node relays what it receives, so one that
-/// can only do one or the other at a time has half.
+/// The rate of a chain through a card, in Mbit/s, if known. Each node relays what it receives, so a half-duplex card
+/// has half the rate.
 #[must_use]
 pub fn pace(card: &Card) -> Option<u32> {
     let half = card.duplex == Some(Duplex::Half);
     card.speed.map(|speed| if half { speed / 2 } else { speed })
 }
 
-/// Which of the cards are known to be slow: below half of what the fastest has. They go to the end of the chain, where
-/// nobody is behind them.
+/// Which cards are known to be slow: below half the rate of the fastest. Their nodes go to the end of the chain, where
+/// no node is behind them.
 #[must_use]
 pub fn slow_cards<'a>(cards: impl IntoIterator<Item = Option<&'a Card>>) -> Vec<bool> {
     let paces: Vec<Option<u32>> = cards.into_iter().map(|card| card.and_then(pace)).collect();
@@ -72,7 +71,7 @@ pub fn slow_cards<'a>(cards: impl IntoIterator<Item = Option<&'a Card>>) -> Vec<
     paces.into_iter().map(|pace| pace.is_some_and(|pace| pace < fastest.div_ceil(2))).collect()
 }
 
-/// Names are no keys of a JSON object.
+/// (De)serialises ranks as pairs: a [`Name`] cannot be a key of a JSON object.
 mod pairs {
     use std::collections::BTreeMap;
 

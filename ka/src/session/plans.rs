@@ -1,4 +1,4 @@
-//! The plan of each node: what is the same for all, and what is the node's own.
+//! The plan of each node: the part common to all, and the node's own part.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,32 +16,32 @@ use crate::keys::Key;
 use crate::mac::Mac;
 use crate::plan::{ConfirmedPlan, DiskPlan, FirstBoot, NodeName};
 
-/// What a run's nodes are asked for.
+/// The plans of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plans {
-    /// What is the same for all, and which machines it fits.
+    /// The part common to all nodes, and the machines that it fits.
     pub target: Target,
-    /// What they are called.
+    /// Their names.
     pub names: Names,
     /// The golden node's network cards.
     pub cards: Vec<Card>,
-    /// Where they report their first boot, if that is awaited.
+    /// Where they report their first boot, if a report is expected.
     pub first_boots: Option<FirstBoots>,
-    /// An operator can be asked about a machine whose disks cannot be recognised again.
+    /// Whether an operator can be asked about a machine whose disks cannot be recognised.
     pub ask: bool,
 }
 
-/// Where nodes report their first boot, and how they prove who they are.
+/// Where nodes report their first boot, and how they authenticate.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FirstBoots {
     /// The port of this machine.
     pub port: u16,
-    /// From this, every node's own secret comes.
+    /// The source of every node's own secret.
     pub secret: Key,
 }
 
 impl FirstBoots {
-    /// The secret of a machine. It stays the same through all rounds.
+    /// The secret of a machine. It stays the same in all rounds.
     #[must_use]
     pub fn token(&self, mac: Mac) -> String {
         let digest = blake3::keyed_hash(&self.secret, &mac.0);
@@ -56,7 +56,7 @@ impl fmt::Debug for FirstBoots {
     }
 }
 
-/// The disks that were confirmed, by machine.
+/// The confirmed disks, by machine.
 pub(super) type Confirmed = BTreeMap<Mac, Vec<DiskIdentity>>;
 
 /// The disks of one node that a run erases.
@@ -69,28 +69,28 @@ pub struct OwnDisks {
 /// Why a node's disks are not erased.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Unsettled {
-    /// They are not as the plan wants them, or not those that were confirmed.
+    /// They do not match the plan, or are not the confirmed ones.
     Refused(String),
-    /// Nothing tells whether they are those that were confirmed.
+    /// Nothing shows whether they are the confirmed ones.
     Unsure(String),
 }
 
 impl OwnDisks {
-    /// Which disks they are.
+    /// The disks.
     pub(super) fn identities(&self) -> &[DiskIdentity] {
         &self.identities
     }
 }
 
 impl Plans {
-    /// Every node is asked for the same, and keeps the golden node's name.
+    /// Every node gets the same plan, and keeps the golden node's name.
     #[must_use]
     pub fn new(target: Target) -> Self {
         Self { target, names: Names::default(), cards: Vec::new(), first_boots: None, ask: false }
     }
 
-    /// Finds out which disks of a machine are meant: those that were confirmed, whatever they are called since it
-    /// has booted again; or those that the plan says, if none were yet.
+    /// Determines the disks of a machine: the confirmed ones, whatever their names after a reboot; or those in the
+    /// plan, if none were confirmed yet.
     pub(super) fn settle(
         &self,
         confirmed: &Confirmed,
@@ -120,7 +120,7 @@ impl Plans {
         })
     }
 
-    /// The disks that the plan says, as the operator has just confirmed them; none if they do not serve.
+    /// The disks in the plan, as the operator has just confirmed them; `None` if they are unsuitable.
     pub(super) fn as_shown(&self, confirmed: &[DiskIdentity], machine: &Inventory) -> Option<OwnDisks> {
         let report = self.target.report(machine);
         let identities = target::identities(&report);
@@ -129,7 +129,7 @@ impl Plans {
         is_shown.then_some(OwnDisks { choices, identities })
     }
 
-    /// The plan of the machine `mac`, which is called `name` and reaches this one at `local`.
+    /// The plan of the machine `mac`, which has the name `name` and reaches this one at `local`.
     pub(super) fn of(
         &self,
         mac: Option<Mac>,
@@ -154,7 +154,8 @@ impl Plans {
     }
 }
 
-/// The choice that means this disk, which was confirmed: the same one, or its present name if that means another.
+/// The choice that matches this confirmed disk: the original one, or its current name if the original now matches
+/// another disk.
 fn renamed(plan: &DiskPlan, disk: &Disk, disks: &[Disk]) -> DiskChoice {
     let means_it = plan.disk.look_at(disks).is_ok_and(|found| found.name == disk.name);
     match &plan.disk {
@@ -163,7 +164,7 @@ fn renamed(plan: &DiskPlan, disk: &Disk, disks: &[Disk]) -> DiskChoice {
             DiskChoice::Name { name: disk.name.clone(), expect: expect.clone() }
         }
         DiskChoice::Auto { .. } => DiskChoice::Name { name: disk.name.clone(), expect: Expect::default() },
-        // On several paths it has one name.
+        // On several paths it has only one name.
         choice @ DiskChoice::ById(_) => choice.clone(),
     }
 }

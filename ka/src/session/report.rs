@@ -1,4 +1,4 @@
-//! What is shown of a session.
+//! The status of a session.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -16,7 +16,7 @@ use crate::mac::Mac;
 use crate::step::Step;
 
 impl Session {
-    /// What is shown of it.
+    /// The current status.
     #[must_use]
     pub fn status(&self) -> (RunStatus, Transfer) {
         let (mut transfer, mut notes, mut limit) = (self.book.transfer, &self.book.notes, None);
@@ -28,7 +28,7 @@ impl Session {
         }
         let limits = self.earlier_limits.and(limits).longest_first();
         let plain = |sealed| plain_of(&transfer, sealed);
-        // A node that only came, and left or was not chosen, is none of the session's.
+        // A node that only joined, and left or was not chosen, is not part of the session.
         let gathering = matches!(self.book.stage, Stage::Gathering) && self.spec.plans.is_none();
         let shown = self
             .nodes()
@@ -58,13 +58,13 @@ impl Session {
         (status, self.book.earlier.and(transfer))
     }
 
-    /// The machines that wait to be let in, in the order in which they came.
+    /// The machines that wait to be admitted, in the order in which they joined.
     #[must_use]
     pub fn arrivals(&self) -> Vec<Arrival> {
         self.waiting().filter_map(Node::arrival).collect()
     }
 
-    /// What a node is called, or will be.
+    /// The name that a node has, or will have.
     fn name_of(&self, node: &Node) -> String {
         let given = node.mac().and_then(|mac| self.book.names.get(&mac)?.as_ref());
         given.map_or(&node.joined.inventory.hostname, |name| &name.hostname).clone()
@@ -81,7 +81,7 @@ impl Session {
         LimitStatus { what, time, rate, best, busy, others }
     }
 
-    /// A member of the chain, for a program.
+    /// A chain member, for programs.
     fn member_name(&self, id: NodeId) -> MemberName {
         let node = self.book.nodes.get(&id);
         MemberName {
@@ -92,7 +92,7 @@ impl Session {
     }
 }
 
-/// A machine that was refused is among those that have failed.
+/// A machine that was refused is listed as failed.
 fn refused(refused: &Refused) -> NodeStatus {
     NodeStatus {
         address: refused.address.unwrap_or(IpAddr::from([0, 0, 0, 0])),

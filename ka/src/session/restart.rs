@@ -1,11 +1,11 @@
-//! A round begins again when forged data has reached most of its nodes.
+//! Restarts a round when forged data has reached most of its nodes.
 //!
-//! A forgery spoils all nodes behind its origin, and they find it within a segment ([`crate::proof`]). They are served in the
-//! next round. If the others are fewer, nobody waits for them: the round is given up at once, and all are served in the
-//! next, in which a node that may be the liar has no other one behind it.
+//! A forgery spoils all nodes behind its origin, and they detect it within a segment ([`crate::proof`]). They are
+//! served in the next round. If the other nodes are fewer, the round is given up at once, and all are served in the
+//! next one, in which a node that may be the liar has no other node behind it.
 //!
-//! It takes more than half of a chain to have a round given up, so a single liar among honest nodes can only bring it about
-//! by forging, and not by words. The first time it costs none of the rounds that the run may hold.
+//! More than half of a chain must complain before a round is given up, so a single liar among honest nodes can cause
+//! this only by forging, and not by false claims. The first restart does not count against the run's number of rounds.
 
 use super::Session;
 use super::event::{Event, Judge};
@@ -17,7 +17,7 @@ use crate::step::Step;
 use crate::wire::control::ToAgent;
 
 impl Session {
-    /// Gives the round of this stream up if most of those that receive it were deceived.
+    /// Gives up the round of this stream if most of its receivers were deceived.
     pub(super) fn restart_if_most_are_deceived(&mut self, stream: StreamId) {
         if self.stream_id() != Some(stream) || !self.has_rounds() {
             return;
@@ -50,9 +50,10 @@ impl Session {
             let Some(node) = self.book.nodes.get(&id).filter(|node| node.stream() == Some(stream)) else {
                 continue;
             };
-            // A copy that is complete stays so.
+            // A complete copy stays complete.
             if !node.has_copy() {
-                // The run waits for no liar to say that it is ready. A node that was slandered says so, and is served.
+                // The run does not wait for a liar to become ready. A falsely accused node becomes ready, and is
+                // served.
                 let judge = if suspect == Some(id) { Judge::Dead } else { Judge::Controller };
                 let kind = FailureKind::Removed { reason: reason.to_owned() };
                 self.fail(id, Failure::transient(Step::Chain, kind).with(stream), judge);

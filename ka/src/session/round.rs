@@ -1,4 +1,4 @@
-//! Which nodes take part in a round, and how it begins.
+//! Chooses the nodes of a round, and begins it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -16,15 +16,16 @@ use crate::chain::NodeId;
 use crate::mac::Mac;
 use crate::wire::control::ToAgent;
 
-/// So many nodes of one address that come late are served in a further round: each that lives and does nothing there
-/// costs the others some `--dead-after`.
+/// At most this many late nodes of one address are served in a further round: each one that is alive but does nothing
+/// there costs the others several `--dead-after` periods.
 const MAX_LATE_OF_AN_ADDRESS: usize = 8;
-/// How long a node waits for those that come after it, in times that a lasting session lingers.
+/// How long a node waits for later ones, in multiples of the linger time of a lasting session.
 const MAX_LINGERING: u32 = 5;
 
 impl Session {
-    /// The session begins with those of `named` that wait. In a later round it takes any of them that comes
-    /// again, and of `others` as many as are missing to the number that was wanted. With nobody it ends.
+    /// Admits the machines: the session begins with the waiting nodes of `named`. A later round takes any of them that
+    /// returns, and as many of `others` as are missing from the wanted number. With no machine named, the session
+    /// ends.
     pub(super) fn admit(&mut self, admission: Admission) {
         for (mac, reason) in &admission.refused {
             self.send_away(*mac, reason);
@@ -40,7 +41,7 @@ impl Session {
     /// Begins with the nodes present.
     ///
     /// # Errors
-    /// Why it cannot, for a person.
+    /// Why it cannot begin, for the operator.
     pub(super) fn go(&mut self) -> Result<(), String> {
         let name = &self.spec.name;
         if !matches!(self.book.stage, Stage::Gathering) || !self.book.named.is_empty() {
@@ -58,7 +59,7 @@ impl Session {
         Ok(())
     }
 
-    /// Machines that were let in and are not there any more count as failed.
+    /// Machines that were admitted and are gone count as failed.
     fn find_vanished(&self, chosen: &[NodeId]) -> BTreeSet<Mac> {
         let there: BTreeSet<Mac> =
             chosen.iter().filter_map(|id| self.book.nodes.get(id)).filter_map(Node::mac).collect();
@@ -75,7 +76,7 @@ impl Session {
         })
     }
 
-    /// Whether it is the machine that was seen, and not one that claims its hardware address since.
+    /// Whether this is the machine that was seen, and not one that has claimed its hardware address since.
     fn is_who_was_seen(&self, node: &Node) -> bool {
         let seen = node.mac().and_then(|mac| self.book.keys.get(&mac));
         seen.map_or(!self.book.only_keys, |key| *key == node.joined.key)
@@ -83,7 +84,7 @@ impl Session {
 
     pub(super) fn gather(&mut self) {
         if let Gate::Lasting(_) = self.spec.gate {
-            // By now the last round's goodbyes are on their way.
+            // By now the last round's dismissals have been sent.
             let gone = self.book.nodes.values().filter(|node| node.is_dismissed() || node.is_failed());
             let gone: Vec<NodeId> = gone.map(Node::id).collect();
             for node in gone {
@@ -107,9 +108,9 @@ impl Session {
         }
     }
 
-    /// Begins with the machines that the operator has admitted, unless he is asked about one of them again.
+    /// Begins with the admitted machines, unless the operator is being asked about one of them again.
     fn begin_with_the_named(&mut self) {
-        // Also those whose connection is lost at this moment: they come back, or fail with a reason.
+        // Includes nodes whose connection is lost at this moment: they return, or fail with a reason.
         let named = |node: &&Node| {
             let named = node.mac().is_some_and(|mac| self.book.named.contains(&mac));
             node.is_waiting() && named && self.is_who_was_seen(node)
@@ -128,14 +129,14 @@ impl Session {
         self.begin_round(chosen);
     }
 
-    /// Whether no node has come for this time, or one has waited for many times as long while others came and came.
+    /// Whether no node has joined for this time, or one has waited many times as long while others kept joining.
     fn has_lingered(&self, linger: Duration) -> bool {
         let since = |then| self.now.saturating_sub(then);
         let longest = self.answering().map(|known| since(known.live.joined_at)).max();
         since(self.last_join) >= linger || longest.is_some_and(|waited| waited >= linger * MAX_LINGERING)
     }
 
-    /// Those that another round can serve: they have come late, or wait after a transient failure.
+    /// The nodes that another round can serve: they came late, or wait after a transient failure.
     pub(super) fn candidates(&self) -> Vec<NodeId> {
         let again = self.nodes().filter(Known::waits_again).map(|known| known.node.id());
         let mut candidates: Vec<NodeId> = again.collect();
@@ -169,7 +170,7 @@ impl Session {
         candidates
     }
 
-    /// Whether this machine takes part already: what is whole, or becomes so, must not be erased again.
+    /// Whether this machine already takes part: a copy that is complete, or will be, must not be erased again.
     fn is_served(&self, newcomer: &Node) -> bool {
         self.nodes()
             .filter(|known| known.node.id() != newcomer.id() && known.node.is_same_machine(newcomer))
@@ -192,7 +193,7 @@ impl Session {
         self.give_names(&ids);
         let mut replaced = Vec::new();
         for id in &ids {
-            // A machine that died and has come back is another node; its end is what counts. No other failure is
+            // A machine that died and has returned is another node, and that node's result counts. No other failure is
             // forgotten.
             let former = self.former_life(*id).filter(|f| replaced.iter().all(|(known, _)| known != f));
             if let Some(former) = former {
@@ -211,7 +212,7 @@ impl Session {
         ids.into_iter().for_each(|id| self.send_plan(id));
     }
 
-    /// Sends a node its plan, if it is to have one.
+    /// Sends a node its plan, if there is one.
     pub(super) fn send_plan(&mut self, id: NodeId) {
         let (Some(plans), Some(node)) = (&self.spec.plans, self.book.nodes.get(&id)) else { return };
         let mac = node.mac();
@@ -224,7 +225,7 @@ impl Session {
         self.tell(id, ToAgent::Plan(plan.into()));
     }
 
-    /// Names those of the nodes that have no name yet, in the chain's order.
+    /// Names the nodes without a name, in chain order.
     fn give_names(&mut self, ids: &[NodeId]) {
         let Some(plans) = &self.spec.plans else { return };
         let nodes: Vec<&Node> = ids.iter().filter_map(|id| self.book.nodes.get(id)).collect();
@@ -237,20 +238,20 @@ impl Session {
         }
     }
 
-    /// The nodes in the order that was asked for.
+    /// The nodes in the requested order.
     fn arrange<'a>(&self, nodes: &[&'a Node]) -> Vec<&'a Node> {
         let places = nodes.iter().map(|node| Place { mac: node.mac(), address: node.data_address() });
         let order = self.spec.order.arrange(&places.collect::<Vec<_>>());
         order.into_iter().filter_map(|index| nodes.get(index).copied()).collect()
     }
 
-    /// The node as which this one's machine took part before, if that is gone.
+    /// The node under which this machine took part before, if that one is gone.
     fn former_life(&self, id: NodeId) -> Option<NodeId> {
         let node = self.node(id)?;
         self.nodes().find(|former| node.takes_the_place_of(former)).map(|former| former.node.id())
     }
 
-    /// Asks for the stream when all nodes are ready or have failed.
+    /// Requests the stream when all nodes are ready or have failed.
     pub(super) fn prepare(&mut self) {
         if !self.starting.is_empty() || self.is_reassembling() {
             return;
@@ -264,10 +265,10 @@ impl Session {
         let slow = slow_cards(ready.iter().map(|node| node.joined.inventory.cards.first()));
         let slow: BTreeSet<NodeId> =
             ready.iter().zip(slow).filter(|(_, slow)| *slow).map(|(n, _)| n.id()).collect();
-        // A node whose card or link was too bad for a chain has no successor in the next. Nor has one that sits on this
-        // machine and came by an address that leads no other node there; nor one whose card is known to be slow.
-        // Before all: a node that may be a liar has no honest one behind it. Nor has one that came late one behind it that
-        // took part from the start.
+        // A node whose card or link was too bad for one chain has no successor in the next. The same holds for a node
+        // on this machine whose address leads no other node to it, and for a node whose card is known to be slow.
+        // Above all, a node that may be a liar has no honest node behind it. A node that came late has none behind it
+        // that took part from the start.
         ready.sort_by_key(|node| {
             let id = node.id();
             let is_here = node.joined.peer.is_loopback();
@@ -286,10 +287,10 @@ impl Session {
         self.effects.push(Effect::StartStream { golden, window });
     }
 
-    /// The stream runs: the nodes learn of it, and of their places.
+    /// Sends the nodes the running stream and their places in its chain.
     pub(super) fn on_started(&mut self, started: Started) {
         let mut order = std::mem::take(&mut self.starting);
-        // A node may have failed while the stream was started.
+        // A node may have failed while the stream was being started.
         let nodes = &self.book.nodes;
         order.retain(|(id, _)| nodes.get(id).is_some_and(|node| matches!(node.state, State::Ready)));
         if order.is_empty() || !matches!(self.book.stage, Stage::Preparing) {

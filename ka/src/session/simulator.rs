@@ -1,16 +1,17 @@
-//! Sessions under generated histories: machines come, are reset, die, lose their connections, fail, lie, and wait,
-//! in any order that a seed gives, and strangers join and never say a word. Agents, wire and time are simulated, and now and then the session's process
-//! is killed; the session is the real one.
+//! Sessions under generated histories. Machines join, are reset, die, lose their connections, fail, lie and wait, in
+//! any order that a seed gives, and strangers join and never send another message. Agents, wire and time are
+//! simulated, and the session's process is sometimes killed. The session is the real one.
 //!
-//! What must hold after every step, and at the end:
-//! - no machine is told to erase itself while it has a copy, or is at work on one;
-//! - what is shown as complete said so itself, and what said so and was dismissed is shown as complete;
-//! - nothing is said on a connection after its last word;
-//! - once the machines behave, the session comes to its end, and every machine in it has one fate;
-//! - no machine is told to erase itself that was not admitted;
+//! Invariants, checked after every step and at the end:
+//! - no machine is sent a plan to erase itself while it has a copy, or is working on one;
+//! - a node shown as complete has reported so itself, and a node that reported so and was dismissed is shown as
+//!   complete;
+//! - nothing is sent on a connection after its final message;
+//! - once the machines behave, the session ends, and every machine in it has exactly one result;
+//! - no machine is sent a plan to erase itself without admission;
 //! - no session ends while a machine waits that it can still serve;
-//! - the session is the fold of the events that it has written down, and a process that takes it over from these, after a
-//!   kill between any two of its words, keeps all of this.
+//! - the session is the fold of its recorded events, and a process that takes it over from these, after a kill
+//!   between any two effects, keeps all of this.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
@@ -36,18 +37,18 @@ fn proof() -> Proof {
 }
 
 const MACHINES: u8 = 6;
-/// Strangers have the numbers from here on.
+/// Strangers are numbered from here.
 const STRANGERS: u8 = 100;
 const SCHEDULES: u64 = 10_000;
-/// Steps of a history in which anything happens.
+/// Steps of a history in which anything may happen.
 const STEPS: u64 = 120;
-/// Turns of a second in which all behave, after which every session must be over.
+/// One-second turns in which all machines behave. After them every session must be over.
 const PATIENCE: u32 = 600;
 
-/// When the wire's side closes connections on which nothing comes.
+/// When the simulated hub closes idle connections.
 const IDLE: u32 = 60;
 
-/// SplitMix64, so that a seed means the same history for ever.
+/// SplitMix64, so that a seed always produces the same history.
 struct Random(u64);
 
 impl Random {
@@ -67,7 +68,7 @@ impl Random {
     }
 }
 
-/// What an agent is at.
+/// The state of an agent.
 #[derive(Clone, Debug, PartialEq)]
 enum At {
     Waiting,
@@ -79,7 +80,7 @@ enum At {
     Failed {
         transient: bool,
     },
-    /// It was sent away.
+    /// It was dismissed or rejected.
     Gone,
 }
 
@@ -92,12 +93,12 @@ struct Agent {
     at: At,
     epoch: Option<(StreamId, Epoch)>,
     done: bool,
-    /// Something may have been lost with a connection: it is said again.
+    /// A message may have been lost with a connection: it is repeated.
     again: bool,
 }
 
 impl Agent {
-    /// It says hello, and never anything else.
+    /// Whether it sends only a hello, and never anything else.
     fn is_stranger(&self) -> bool {
         self.machine >= STRANGERS
     }
@@ -111,25 +112,25 @@ struct World {
     session: Session,
     random: Random,
     agents: Vec<Agent>,
-    /// Machines with a whole copy that nobody may take away.
+    /// Machines with a complete copy, which must not be erased.
     copies: BTreeSet<u8>,
     next: u32,
     connections: usize,
-    /// Connections on which the last word was said.
+    /// Connections on which the final message was sent.
     closed: BTreeSet<ConnectionId>,
     passed: Duration,
     planned: bool,
     history: Vec<String>,
     spec: SessionSpec,
-    /// What the session has written down, and the fold of it.
+    /// The session's recorded events, and their fold.
     journal: Vec<Event>,
     book: Book,
     /// Machines that the operator has admitted.
     admitted: BTreeSet<Mac>,
-    /// The process is killed after so many more effects.
+    /// The process is killed after this many more effects.
     killed_in: Option<u64>,
     kills: u32,
-    /// What is still to be carried out, and whether that is under way.
+    /// The pending effects, and whether they are being carried out.
     queue: VecDeque<Effect>,
     is_busy: bool,
 }
@@ -137,7 +138,7 @@ struct World {
 impl World {
     fn new(seed: u64) -> Self {
         let mut random = Random(seed);
-        // As `kactl run` has it, or `kactl send`.
+        // As for `kactl run`, or for `kactl send`.
         let planned = random.chance(70);
         let plan = Plan {
             run: "kainstall".into(),
@@ -177,12 +178,12 @@ impl World {
         }
     }
 
-    /// The session takes something, and the world carries out what it wants, in its order.
+    /// Passes an input to the session, and carries out its effects in order.
     fn input(&mut self, input: Input) {
         let effects = self.session.on(input, self.passed);
         self.queue.extend(effects);
         if std::mem::replace(&mut self.is_busy, true) {
-            // What an agent answers is heard after all that is under way.
+            // An agent's answer is delivered after all pending effects.
             return;
         }
         self.carry_out();
@@ -242,7 +243,7 @@ impl World {
         }
     }
 
-    /// The process is killed; another one reads what it had written down.
+    /// The process is killed, and another one reads the recorded events.
     fn take_over(&mut self) {
         self.note("the controller is killed");
         self.killed_in = None;
@@ -268,7 +269,7 @@ impl World {
         ConnectionId(self.connections)
     }
 
-    /// The machine boots, whatever it was at.
+    /// The machine boots, whatever its state.
     fn boot(&mut self, machine: u8) {
         self.note(format!("machine {machine} boots"));
         let closes = self.random.chance(50);
@@ -292,7 +293,7 @@ impl World {
         self.hello(self.agents.len() - 1, connection);
     }
 
-    /// A host with the key joins, and holds the connection.
+    /// A host with the key joins, and holds its connection open.
     fn stranger(&mut self) {
         let count = self.agents.iter().filter(|agent| agent.is_stranger()).count();
         if let Some(machine) = u8::try_from(count).ok().and_then(|count| STRANGERS.checked_add(count)) {
@@ -324,7 +325,7 @@ impl World {
         self.input(Input::Hello(Box::new(arriving)));
     }
 
-    /// The agent ends, and the controller hears of it or not.
+    /// The agent ends, and the controller may or may not notice.
     fn end(&mut self, i: usize, closes: bool) {
         self.agents[i].alive = false;
         if closes {
@@ -351,7 +352,7 @@ impl World {
         }
     }
 
-    /// Lets the session work, and the agents hear what it says.
+    /// Lets the session work, and delivers its messages to the agents.
     fn turn(&mut self) {
         self.input(Input::Tick);
         self.check();
@@ -360,7 +361,7 @@ impl World {
     fn deliver(&mut self, connection: ConnectionId, message: ToAgent) {
         let last = matches!(message, ToAgent::Bye | ToAgent::Refused { .. });
         if self.closed.contains(&connection) {
-            // The hub has closed it, and a goodbye more does no harm.
+            // The hub has closed it, and another goodbye is harmless.
             assert!(last, "{message:?} after the last word");
             return;
         }
@@ -389,7 +390,7 @@ impl World {
                 At::Failed { transient: true } if agent.done => {
                     (agent.at, agent.done, agent.epoch) = (At::Preparing, false, None);
                 }
-                // It was sent again, after an outage.
+                // It was repeated after an outage.
                 At::Preparing | At::Ready | At::Failed { .. } if agent.again => {}
                 ref at => panic!("a plan for machine {} that is {at:?}", agent.machine),
             },
@@ -435,8 +436,8 @@ impl World {
         self.say(i, ToController::Heartbeat(Progress { verified, written: verified, ..Progress::default() }));
     }
 
-    /// An agent only has all when the last proof has come, which may be long ago. A stream whose process was killed before
-    /// has no end.
+    /// Whether the stream was read to its end. An agent is complete only after the final proof, which may have come
+    /// long ago. A stream whose process was killed earlier has no end.
     fn is_read(&mut self, stream: StreamId) -> bool {
         if self.session.stream_id() == Some(stream) {
             self.input(Input::Stream(StreamNotice::Produced(proof())));
@@ -444,7 +445,7 @@ impl World {
         self.session.book.total(stream).is_some()
     }
 
-    /// The agent goes on, well or badly.
+    /// The agent makes progress, or fails.
     fn work(&mut self, i: usize, well: bool) {
         let stream = self.agents[i].epoch.map(|(stream, _)| stream);
         match self.agents[i].at.clone() {
@@ -459,7 +460,7 @@ impl World {
                 self.say(i, ToController::Complete { stream, total: TOTAL });
             }
             At::Receiving(_) if well => {}
-            // What passes is only what the controller brings about.
+            // Only the controller's own failures are transient.
             At::Receiving(stream) => self.fail(i, Some(stream), false),
             // Finishing, or handing over the log.
             At::Has(_) if !well && !self.agents[i].done => self.fail(i, stream, false),
@@ -471,7 +472,7 @@ impl World {
         }
     }
 
-    /// It does not have what the golden node sent, or says so.
+    /// Its data differs from what the golden node sent, or it claims so.
     fn finds_a_forgery(&mut self, i: usize) {
         let At::Receiving(stream) = self.agents[i].at else { return };
         let forged = crate::proof::Forged { from: 0, to: 1, sender: None };
@@ -479,7 +480,7 @@ impl World {
         self.fail(i, Some(stream), true);
     }
 
-    /// After an outage an agent says again what must be known.
+    /// After an outage an agent repeats what the controller must know.
     fn repeat(&mut self, i: usize) {
         let stream = self.agents[i].epoch.map(|(stream, _)| stream);
         match self.agents[i].at.clone() {
@@ -509,14 +510,14 @@ impl World {
         self.passed += time;
     }
 
-    /// The golden node knows that the last of the chain has all, if every living member has.
+    /// The golden node knows that the last chain member is complete, if every living member is.
     fn drain(&mut self) {
         let Some(stream) = self.session.stream_id() else { return };
         let members = self.session.members();
         let has_all = |id: &NodeId| {
             *id == NodeId::GOLDEN
                 || self.agents.iter().any(|a| a.ticket.is_some_and(|t| t.node == *id) && a.at == At::Has(stream))
-                // A member that failed goes on relaying, as long as it lives.
+                // A member that failed continues to relay while it lives.
                 || self.agents.iter().any(|a| {
                     a.ticket.is_some_and(|t| t.node == *id) && a.alive && matches!(a.at, At::Failed { .. })
                 })
@@ -524,7 +525,7 @@ impl World {
         if members.iter().all(has_all) {
             self.note("all have all");
             let kills = self.kills;
-            // A short stream is through the chain before its producer says that it has ended.
+            // A short stream is through the chain before its producer reports its end.
             let produced = StreamNotice::Produced(proof());
             let notices = if self.random.chance(50) {
                 [produced, StreamNotice::TailComplete]
@@ -543,7 +544,7 @@ impl World {
         }
     }
 
-    /// The neighbours of a dead member complain.
+    /// The neighbours of a dead member complain about it.
     fn complain(&mut self) {
         let Some(running) = &self.session.stream else { return };
         let chain = running.membership.chain().to_vec();
@@ -576,7 +577,7 @@ impl World {
         self.session.stream.as_ref().map(|stream| stream.membership.epoch())
     }
 
-    /// Anything at all.
+    /// Anything may happen.
     fn step(&mut self) {
         let i = usize::try_from(self.random.bits() % 64).unwrap() % self.agents.len().max(1);
         let some = i < self.agents.len();
@@ -637,7 +638,7 @@ impl World {
         self.turn();
     }
 
-    /// From now on everybody who lives does as it should, and nobody new comes.
+    /// From now on every living machine behaves, and no new one joins.
     fn settle(&mut self) {
         self.note("all behave");
         (0..self.agents.len()).for_each(|i| self.come_back(i));
@@ -651,7 +652,7 @@ impl World {
                     self.cut(i);
                 }
                 if self.agents[i].is_stranger() {
-                    // It has nothing left to hear on.
+                    // It has no connection left.
                     if self.agents[i].connection.is_none() {
                         self.agents[i].at = At::Gone;
                     }
@@ -662,7 +663,7 @@ impl World {
                 self.work(i, true);
             }
             if !self.is_admitted() {
-                // Also again, if the process was killed before it had written it down.
+                // This also happens again if the process was killed before it had recorded it.
                 let named = self.session.arrivals().iter().map(|arrival| arrival.mac).collect();
                 self.input(Input::Admit(Admission { named, ..Admission::default() }));
             }
@@ -681,15 +682,15 @@ impl World {
         panic!("no end comes");
     }
 
-    /// Whether the operator has nothing more to say.
+    /// Whether the operator has no answer left to give.
     fn is_admitted(&self) -> bool {
         !self.planned || !self.book.named.is_empty() || self.session.ending().is_some()
     }
 
-    /// Whether an agent that lives does not know yet what has become of it. One that missed all of a stream waits for it
-    /// until the hub closes its connection.
+    /// Whether a living agent does not know its result yet. An agent that missed a whole stream waits for it until the
+    /// hub closes its connection.
     fn hears_more(&self) -> bool {
-        // One that came back after the end and died has no fate before it is missed.
+        // An agent that returned after the end and died has no result until it is missed.
         if self.book.nodes.values().any(|node| matches!(node.phase(), Phase::Receiving | Phase::Finishing)) {
             return true;
         }
@@ -701,7 +702,7 @@ impl World {
 
     fn check(&mut self) {
         assert!(self.book == self.session.book, "the session is not the fold of its events");
-        // A round that most have as a forgery is held once more.
+        // A round whose stream was forged for most nodes is held once more.
         assert!(self.book.round <= self.spec.rounds + self.book.takeovers + 1);
         for agent in self.agents.iter().filter(|agent| agent.alive && agent.at == At::Preparing) {
             let whole = self.copies.contains(&agent.machine);
@@ -716,14 +717,14 @@ impl World {
         }
     }
 
-    /// At the end every machine has one fate, and the right one.
+    /// At the end every machine has one result, and the right one.
     fn judge(&self) {
         let (status, _) = self.session.status();
         let mut fates = BTreeMap::new();
         for node in status.nodes {
             let fate = (node.phase, node.failure.is_some());
             assert!(matches!(fate, (Phase::Complete, false) | (Phase::Failed, true)), "{node:?}");
-            // Of `kactl send`, a machine may take several copies.
+            // With `kactl send`, a machine may take several copies.
             if let Some(mac) = node.mac.filter(|_| self.planned) {
                 assert_eq!(fates.insert(mac.0[5], node.phase), None, "{mac} has two fates");
             }
@@ -734,7 +735,7 @@ impl World {
     }
 }
 
-/// The beginning of a message tells which one it is.
+/// The start of a message identifies it.
 fn short(message: &impl std::fmt::Debug) -> String {
     format!("{message:?}").chars().take(70).collect()
 }

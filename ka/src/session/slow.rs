@@ -1,5 +1,5 @@
-//! Taking out who is too slow: what the members' heartbeats tell goes to [`Slowness`], and whom that names
-//! leaves the chain, alive and free to come again.
+//! Removes nodes that are too slow: the members' heartbeats feed [`Slowness`], and a node that it names leaves the
+//! chain alive, free to join again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,19 +8,19 @@ use super::input::Golden;
 use crate::chain::{Decision, Limit, Limiter, Membership, NodeId, Slow, SlowLimits, Slowness, Standing};
 use crate::wire::control;
 
-/// One stream's watch.
+/// Watches one stream.
 pub(super) struct SlowNodes {
     slowness: Slowness,
-    /// What the chain waits for, and when that was last seen.
+    /// What limits the chain, and when that was last seen.
     limit: Option<(Limit, Duration)>,
-    /// How long it is believed without being seen again.
+    /// How long a limit stays valid without being seen again.
     believed: Duration,
     limits: Limits,
-    /// When it was last judged.
+    /// When the chain was last judged.
     judged: Option<Duration>,
 }
 
-/// All that a chain has waited for, for how long, and how that was at the last time.
+/// Everything that has limited a chain, for how long, and the last figures of each.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Limits(BTreeMap<Limiter, (Duration, Limit)>);
 
@@ -31,7 +31,7 @@ impl Limits {
         *last = limit;
     }
 
-    /// Those of an earlier round and of this one.
+    /// The limits of an earlier round and of this one, combined.
     pub(super) fn and(&self, next: &Self) -> Self {
         let mut both = self.clone();
         for (time, limit) in next.0.values() {
@@ -40,7 +40,7 @@ impl Limits {
         both
     }
 
-    /// What it waited for longest comes first.
+    /// Sorted by duration, longest first.
     pub(super) fn longest_first(&self) -> Vec<(Duration, Limit)> {
         let mut all: Vec<_> = self.0.values().copied().collect();
         all.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
@@ -50,7 +50,7 @@ impl Limits {
 
 impl SlowNodes {
     pub(super) fn new(limits: SlowLimits) -> Self {
-        // Where the chain changes, everything is measured again for this time.
+        // After a change of the chain, everything is measured again for this time.
         let believed = 2 * limits.after;
         let slowness = Slowness::new(limits);
         Self { slowness, limit: None, believed, limits: Limits::default(), judged: None }
@@ -61,12 +61,12 @@ impl SlowNodes {
         self.slowness.on_report(node, Standing { spent, verified, written }, now);
     }
 
-    /// What the chain waits for.
+    /// What limits the chain now.
     pub(super) fn limit(&self) -> Option<Limit> {
         self.limit.map(|(limit, _)| limit)
     }
 
-    /// All that it has waited for.
+    /// Everything that has limited it.
     pub(super) fn limits(&self) -> &Limits {
         &self.limits
     }
@@ -76,8 +76,8 @@ impl SlowNodes {
         self.note_found(found, now);
     }
 
-    /// Reports that are missing for a moment say nothing of the limit. But a card that has found its speed again limits
-    /// nothing any more.
+    /// Reports that are missing for a moment do not change the limit. But a card that is back at its full speed is no
+    /// longer a limit.
     fn note_found(&mut self, found: Option<Limit>, now: Duration) {
         let passed = now.saturating_sub(self.judged.replace(now).unwrap_or(now));
         let recent = self.limit.filter(|(_, seen)| now.saturating_sub(*seen) < self.believed);
@@ -87,8 +87,8 @@ impl SlowNodes {
         }
     }
 
-    /// Takes out who is too slow now. `golden` is how far the golden node's member is, whether its producer has
-    /// come to its end tells `produced`, and whether another round may follow `again`.
+    /// Removes a node that is too slow now. `golden` is the state of the golden node's member, `produced` is whether
+    /// its producer has reached its end, and `again` is whether another round may follow.
     pub(super) fn judge(
         &mut self,
         membership: &mut Membership,
@@ -100,9 +100,9 @@ impl SlowNodes {
         self.slowness.on_golden(golden.standing, golden.tail, now);
         self.note_limit(membership.chain(), now);
         let chain = membership.chain();
-        // Blocks may still wait between producer and relay, so this is the end or a little before it.
+        // Blocks may still wait between producer and relay, so this is the end or slightly before it.
         let end = produced.then_some(golden.standing.verified);
-        // Slow is better than not at all.
+        // A slow copy is better than none.
         let alone = chain.len() <= 2 && !again;
         let found = if alone {
             self.slowness.judge_standstill(chain, now)
@@ -147,7 +147,7 @@ mod tests {
         for (at, found, shown) in [
             (1, None, None),
             (20, Some(card), Some(card)),
-            // Somebody died, and all are measured again.
+            // A node died, and all are measured again.
             (39, None, Some(card)),
             (50, Some(card), Some(card)),
             (71, None, None),

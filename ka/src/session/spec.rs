@@ -1,4 +1,4 @@
-//! What a session is to do.
+//! The settings of a session.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
@@ -10,18 +10,18 @@ use super::plans::Plans;
 use crate::chain::SlowLimits;
 use crate::mac::Mac;
 
-/// What a session is to do. It does not change while the session lasts.
+/// The settings of a session. They do not change while the session lasts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SessionSpec {
-    /// Its name, by which nodes ask for it.
+    /// Its name, which nodes ask for.
     pub name: String,
-    /// When it began.
+    /// The start time.
     pub started: SystemTime,
-    /// How many nodes it waits for.
+    /// The number of nodes that it waits for.
     pub wanted: usize,
-    /// Who lets nodes in, and when it begins.
+    /// How nodes are admitted, and when the session begins.
     pub gate: Gate,
-    /// The machines that it may take; all if none are named.
+    /// The machines that it may take; all if `None`.
     pub only: Option<BTreeSet<Mac>>,
     /// What the nodes do before the stream.
     pub plans: Option<Plans>,
@@ -29,38 +29,38 @@ pub struct SessionSpec {
     pub timeout: Option<Duration>,
     /// The golden node's window in bytes.
     pub window: u64,
-    /// What silence means.
+    /// How long silence may last.
     pub dead_after: Duration,
-    /// How long the nodes wait for the controller if it vanishes; zero for no longer than any outage lasts.
+    /// How long the nodes wait for the controller if it vanishes; zero means no longer than an ordinary outage lasts.
     pub patience: Duration,
-    /// How long a node may be at one step, or take nothing of what it has.
+    /// How long a node may stay at one step, or take nothing of its received data.
     pub step_limit: Duration,
     /// When a node is too slow to be waited for.
     pub slow: SlowLimits,
-    /// How many rounds may be held in all; a lasting session holds as many as it likes.
+    /// The maximum number of rounds; a lasting session has no limit.
     pub rounds: u32,
-    /// Nodes that are done are let go one by one, so long apart; zero for all at once.
+    /// The interval between the dismissals of finished nodes; zero for all at once.
     pub delay: Duration,
     /// The chain's order.
     pub order: Order,
-    /// How many nodes may have one address: many have, behind a router that translates addresses.
+    /// The maximum number of nodes with one address: behind a router that translates addresses, many share one.
     pub per_address: usize,
 }
 
-/// Who is let in.
+/// How nodes are admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Gate {
-    /// The first ones that come, as many as are wanted.
+    /// The first nodes to join, up to the wanted number.
     First,
     /// Those that the operator admits, when he does.
     Named,
-    /// All nodes, for ever: a chain begins when all that are wanted wait, or none has come for this time.
+    /// All nodes, for ever: a chain begins when the wanted number wait, or none has joined for this time.
     Lasting(Duration),
 }
 
 impl SessionSpec {
-    /// A session with this name for so many nodes, as `kactl send` holds it by default.
+    /// A session with this name for this many nodes, with the defaults of `kactl send`.
     #[must_use]
     pub fn new(name: &str, wanted: usize) -> Self {
         Self {

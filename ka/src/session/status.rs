@@ -1,4 +1,4 @@
-//! What is known of a run at a moment, as plain data: the hub fills it, the views show it.
+//! The status of a run at a moment, as plain data: the hub fills it, the views show it.
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -10,40 +10,40 @@ use crate::mac::Mac;
 use crate::notes::{Counted, NoteKind, Tally};
 use crate::step::{Doing, Step};
 
-/// A run at a moment.
+/// The status of a run at a moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunStatus {
     /// The run's name.
     pub name: String,
-    /// The session that is going on.
+    /// The current session.
     pub session: String,
     /// When the run began.
     pub started: SystemTime,
     /// Bytes of the plain stream that the golden node has sent in this session.
     pub sent: u64,
-    /// Bytes that it will have sent in the end, if that is known.
+    /// The total that it will have sent at the end, if known.
     pub total: Option<u64>,
-    /// What the golden node noted while it read: no failure, but a person must know it.
+    /// The golden node's notes from reading: not failures, but the operator must know them.
     pub notes: Tally,
-    /// What the chain waits for while it runs, with its rate: a link, a node's disk, or the golden node.
+    /// What currently limits the chain, with its rate: a link, a node's disk, or the golden node.
     pub limit: Option<String>,
-    /// All that its chains have waited for, the longest first. Known for what lasted longer than
-    /// the time after which a node counts as slow.
+    /// Everything that has limited its chains, longest first. Only limits that lasted longer than the time after which
+    /// a node counts as slow are known.
     pub limits: Vec<LimitStatus>,
     /// Its nodes, in the order in which they joined.
     pub nodes: Vec<NodeStatus>,
 }
 
-/// What a chain has waited for, and how that stands beside the other parts of the chain.
+/// A limit of a chain, compared with the other parts of the chain.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LimitStatus {
-    /// Which part of the chain.
+    /// The part of the chain.
     pub what: LimitedBy,
-    /// How long the chain waited for it.
+    /// How long it limited the chain.
     pub time: Duration,
-    /// Bytes per second that it took at the last.
+    /// Its last rate in bytes per second.
     pub rate: f64,
-    /// The best rate that the stream had reached, in bytes per second.
+    /// The stream's best rate until then, in bytes per second.
     pub best: f64,
     /// The share of the time for which it was busy while others waited for it.
     pub busy: f64,
@@ -54,11 +54,11 @@ pub struct LimitStatus {
 /// A part of a chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LimitedBy {
-    /// The golden node reads and packs no faster.
+    /// The golden node reads and compresses no faster.
     Source,
-    /// A node's disk, or what else takes its stream.
+    /// A node's disk, or whatever else takes its stream.
     Disk {
-        /// Whose.
+        /// The node.
         node: MemberName,
     },
     /// The link from a member to its successor.
@@ -70,51 +70,51 @@ pub enum LimitedBy {
     },
 }
 
-/// A member of a chain: a node, or the golden node, which has neither of the addresses here.
+/// A member of a chain: a node, or the golden node, for which neither address is given here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberName {
-    /// What a person calls it.
+    /// Its name for display.
     pub name: String,
-    /// The card that it booted from, if it told one.
+    /// The card from which it booted, if it reported one.
     pub mac: Option<Mac>,
     /// Its address.
     pub address: Option<IpAddr>,
 }
 
-/// A node at a moment.
+/// The status of a node at a moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeStatus {
-    /// The card that it booted from, if it told one.
+    /// The card from which it booted, if it reported one.
     pub mac: Option<Mac>,
     /// Its address.
     pub address: IpAddr,
     /// Its name, empty if it has none.
     pub hostname: String,
-    /// What it does.
+    /// Its current phase.
     pub phase: Phase,
     /// Bytes of the plain stream that it has received in this session.
     pub received: u64,
-    /// Bytes a second, over the last seconds.
+    /// Bytes per second, over the last seconds.
     pub rate: u64,
-    /// The last round that it took part in, from 1; 0 if in none.
+    /// The last round in which it took part, from 1; 0 if none.
     pub round: u32,
-    /// Its place in that round's chain as it began, from 1; none if there was none.
+    /// Its place in that round's chain at the start, from 1; `None` if there was none.
     pub position: Option<usize>,
     /// It has failed, and another round may serve it.
     pub may_come_again: bool,
-    /// What it does, by its last word.
+    /// Its last reported activity.
     pub doing: Option<Doing>,
-    /// What it noted of its copy: no failure, but a person must know it.
+    /// Its notes about its copy: not failures, but the operator must know them.
     pub notes: Tally,
     /// Why it failed, if it did.
     pub failure: Option<Failure>,
 }
 
 impl RunStatus {
-    /// Every node is complete, and has every entry that was to be sent.
+    /// Whether every node is complete, and has every entry that was to be sent.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        // Nobody is not everybody.
+        // An empty run is not complete.
         !self.nodes.is_empty()
             && self.notes.count(NoteKind::EntryLost) == 0
             && self.nodes.iter().all(NodeStatus::is_whole)
@@ -122,7 +122,7 @@ impl RunStatus {
 }
 
 impl NodeStatus {
-    /// A machine that was let in, and was gone when the session began.
+    /// A machine that was admitted, but gone when the session began.
     #[must_use]
     pub fn vanished(mac: Mac) -> Self {
         Self {
@@ -141,7 +141,7 @@ impl NodeStatus {
         }
     }
 
-    /// What a person calls this node: its name, its card or its address, whichever it has first.
+    /// The name of this node for display: its name, its card or its address, the first one that it has.
     #[must_use]
     pub fn label(&self) -> String {
         match (self.hostname.as_str(), self.mac) {
@@ -151,13 +151,13 @@ impl NodeStatus {
         }
     }
 
-    /// It is complete, and could hold every entry.
+    /// Whether it is complete and could store every entry.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.is_complete() && self.notes.count(NoteKind::EntryLost) == 0
     }
 
-    /// What it lacks although it has done all of its steps; nothing if it is whole, or has failed.
+    /// What it lacks although all of its steps are done; `None` if it is complete, or has failed.
     #[must_use]
     pub fn lacks(&self) -> Option<Failure> {
         let (_, Counted { count, example }) = self
@@ -169,19 +169,19 @@ impl NodeStatus {
         Some(Failure::own(Step::Receive, kind))
     }
 
-    /// It has all of its data and has done all of its steps.
+    /// Whether it has all of its data, and all of its steps are done.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         matches!(self.phase, Phase::Complete | Phase::Booted) && self.failure.is_none()
     }
 }
 
-/// What a node does.
+/// A node's phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
-    /// It has joined and told what it is.
+    /// It has joined and reported its inventory.
     Joined,
-    /// It has been chosen and knows its plan.
+    /// It has been chosen and has its plan.
     Planned,
     /// It partitions, formats and mounts.
     Preparing,
@@ -189,18 +189,18 @@ pub enum Phase {
     Ready,
     /// It receives, relays and unpacks.
     Receiving,
-    /// It has everything and makes itself bootable.
+    /// It has the whole stream and makes itself bootable.
     Finishing,
     /// It is done.
     Complete,
-    /// It has told that it runs from its own disk.
+    /// It has reported that it runs from its own disk.
     Booted,
     /// It has failed.
     Failed,
 }
 
 impl Phase {
-    /// The phase's name in every output, which scripts may rely on.
+    /// The phase's name in every output. Scripts may rely on it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -217,22 +217,22 @@ impl Phase {
     }
 }
 
-/// How a session's transfer went as a whole.
+/// The figures of a session's whole transfer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transfer {
     /// Bytes of the plain stream.
     pub plain: u64,
     /// Bytes that left the golden node, compressed and sealed.
     pub wire: u64,
-    /// From the first byte sent until the last.
+    /// From the first byte sent to the last.
     pub sending: Duration,
     /// From the last byte sent until the last node had it.
     pub draining: Duration,
-    /// The rounds that it took.
+    /// The number of rounds.
     pub rounds: u32,
 }
 
-/// Bytes of the plain stream in so many sealed ones, about.
+/// The approximate bytes of the plain stream in this many sealed bytes.
 #[must_use]
 pub(super) fn plain_of(transfer: &Transfer, sealed: u64) -> u64 {
     let plain = u128::from(sealed) * u128::from(transfer.plain);

@@ -1,4 +1,4 @@
-//! The stream that runs: its chain, and what the golden node says of it.
+//! The running stream: its chain, and the golden node's reports about it.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use crate::proof::Proof;
 use crate::seal::StreamId;
 use crate::wire::control::{Progress, StreamStart};
 
-/// An attempt that runs.
+/// A running attempt.
 pub(super) struct Stream {
     pub(super) start: StreamStart,
     pub(super) membership: Membership,
@@ -22,7 +22,7 @@ pub(super) struct Stream {
     golden: Golden,
     started: Duration,
     sent: Option<Duration>,
-    /// The latest of the golden node's proofs: it covers all before it.
+    /// The golden node's latest proof: it covers everything before it.
     proof: Option<Proof>,
     /// The last member has verified everything.
     tail_complete: bool,
@@ -30,7 +30,7 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    /// The stream runs down this chain, of nodes with the addresses of their data ports.
+    /// The stream runs down this chain of nodes with the addresses of their data ports.
     pub(super) fn new(
         started: Started,
         order: &[(NodeId, SocketAddr)],
@@ -61,7 +61,7 @@ impl Stream {
         self.start.key.stream
     }
 
-    /// The place of `node` in the present epoch.
+    /// The place of `node` in the current epoch.
     pub(super) fn view(&self, node: NodeId) -> Option<View<SocketAddr>> {
         let mut view = self.membership.view(node, |id| self.addresses.get(&id).copied())?;
         let secret =
@@ -73,12 +73,12 @@ impl Stream {
         Some(view)
     }
 
-    /// How far the golden node is.
+    /// Records the golden node's position.
     pub(super) fn on_golden(&mut self, golden: Golden) {
         self.golden = golden;
     }
 
-    /// What the membership wants done now; another round may follow if there is one `again`.
+    /// The membership's current decisions; `again` is whether another round may follow.
     pub(super) fn judge(&mut self, again: bool, now: Duration) -> Vec<Decision> {
         self.membership.on_golden(self.golden.standing.verified, self.golden.tail, now);
         let mut decisions = self.membership.judge(now);
@@ -87,17 +87,17 @@ impl Stream {
         decisions
     }
 
-    /// What the chain waits for, once it is known.
+    /// What limits the chain, once that is known.
     pub(super) fn limit(&self) -> Option<Limit> {
         self.slow.limit()
     }
 
-    /// All that it has waited for.
+    /// Everything that has limited it.
     pub(super) fn limits(&self) -> &Limits {
         self.slow.limits()
     }
 
-    /// A member's heartbeat tells how far it is, and what it waits for.
+    /// Records a member's heartbeat: its position, and what it waits for.
     pub(super) fn on_heartbeat(&mut self, node: NodeId, progress: Progress, now: Duration) {
         self.membership.on_heartbeat(node, now);
         self.membership.on_position(node, progress.verified);
@@ -109,7 +109,7 @@ impl Stream {
         self.membership.chain().len() > 1
     }
 
-    /// The golden node's next proof; the last says that all of the stream has been produced.
+    /// Takes the golden node's next proof; the last one means that the whole stream has been produced.
     pub(super) fn on_proof(&mut self, proof: Proof, now: Duration) {
         self.proof = Some(proof);
         if proof.last.is_some() {
@@ -117,32 +117,32 @@ impl Stream {
         }
     }
 
-    /// What a node that comes back must know of the golden node's stream.
+    /// The golden node's latest proof, for a returning node.
     pub(super) fn proof(&self) -> Option<Proof> {
         self.proof
     }
 
-    /// The last member of the chain has verified everything.
+    /// Records that the last member of the chain has verified everything.
     pub(super) fn on_tail_complete(&mut self) {
         self.tail_complete = true;
     }
 
-    /// All of it was produced, and has come to the end of the chain. These are heard of in any order.
+    /// Whether the whole stream was produced and has reached the end of the chain. The two reports come in any order.
     pub(super) fn is_through(&self) -> bool {
         self.tail_complete && self.proof.is_some_and(|proof| proof.last.is_some())
     }
 
-    /// All members have verified everything.
+    /// Records that all members have verified everything.
     pub(super) fn on_released(&mut self, now: Duration) {
         self.drained.get_or_insert(now);
     }
 
-    /// How the golden node was when it was last heard.
+    /// The golden node's last known state.
     pub(super) fn golden(&self) -> &Golden {
         &self.golden
     }
 
-    /// How it goes, or went.
+    /// The transfer's figures.
     pub(super) fn figures(&self, now: Duration) -> Transfer {
         let sent = self.sent.unwrap_or(now);
         Transfer {

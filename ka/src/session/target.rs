@@ -1,4 +1,4 @@
-//! What a run makes of the machines that it takes.
+//! The result that a run aims for on its machines.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,19 +7,19 @@ use crate::inventory::{Firmware, Inventory};
 use crate::plan::report::{Outcome, Report};
 use crate::plan::{Loader, Plan};
 
-/// What is to become of the machines.
+/// The target of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
-    /// What is the same for all of them.
+    /// The plan common to all machines.
     pub plan: Plan,
-    /// Disks by name that are not erased, whatever the plan says (`-X`).
+    /// Disk names that are not erased, whatever the plan says (`-X`).
     pub left_out: Vec<String>,
-    /// Why the golden system cannot be made to start by the other firmware, if it cannot.
+    /// Why the golden system cannot be made bootable on the other firmware type, if that is the case.
     pub other_firmware: Option<String>,
 }
 
 impl Target {
-    /// What would become of the disks of a machine.
+    /// What would happen to the disks of a machine.
     #[must_use]
     pub fn report(&self, machine: &Inventory) -> Report {
         let mut report = Report::new(&self.plan.storage, &machine.disks);
@@ -35,32 +35,32 @@ impl Target {
         report
     }
 
-    /// Why a machine with this firmware would not boot what the run makes, if it would not.
+    /// Why a machine with this firmware would not boot the result, if that is the case.
     fn firmware_refusal(&self, firmware: Firmware) -> Option<String> {
         let converted = self.plan.boot.loader == Loader::Grub && firmware != self.plan.boot.golden_firmware;
         crate::boot::refusal(&self.plan, firmware)
             .or_else(|| self.other_firmware.clone().filter(|_| converted))
     }
 
-    /// The disks as a person named them.
+    /// The disks as the operator named them.
     #[must_use]
     pub fn names(&self) -> String {
         self.plan.storage.disks.iter().map(|plan| plan.disk.to_string()).collect::<Vec<_>>().join(" and ")
     }
 }
 
-/// Why a machine is not erased, if it is not.
+/// Why a machine is not erased, if that is the case.
 #[must_use]
 pub fn refusal(report: &Report) -> Option<String> {
     let refused = report.disks.iter().filter_map(|disk| match &disk.outcome {
         Outcome::Refuse(reason) => Some((disk, reason)),
         Outcome::Erase(_) => None,
     });
-    // A disk that is only spared because of another one says less than that one.
+    // A disk that is spared only because of another one is the less informative case.
     refused.min_by_key(|(disk, _)| disk.because_of.is_some()).map(|(_, reason)| reason.clone())
 }
 
-/// Which disks a report is about.
+/// The disks of a report.
 #[must_use]
 pub fn identities(report: &Report) -> Vec<DiskIdentity> {
     let disks = report.disks.iter().filter_map(|disk| disk.disk.as_ref());

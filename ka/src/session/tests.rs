@@ -1,4 +1,4 @@
-//! Which nodes are let into which round: above all, that no machine is erased that must not be.
+//! Which nodes are admitted to which round. Above all, no machine may be erased that must not be.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -18,7 +18,7 @@ use crate::step::Step;
 use crate::wire::control::{Hello, Progress, ToController};
 
 const STEP_LIMIT: Duration = Duration::from_secs(35 * 60);
-/// Far enough from the beginning of time for anything to have happened before.
+/// Far enough from time zero that anything may have happened before.
 pub(super) const START: Duration = Duration::from_secs(1_000_000);
 /// A node that has its copy.
 pub(super) const FINISHES: State = State::Finishing { length: 7, done: false };
@@ -72,7 +72,7 @@ impl Session {
         self.now += time;
     }
 
-    /// A node was last heard so many detection times ago.
+    /// A node was last heard this many detection times ago.
     fn silence(&mut self, id: u32, times: u32) {
         let time = self.spec.dead_after * times;
         self.live_of(id).heard_at -= time;
@@ -82,7 +82,7 @@ impl Session {
         self.book.stage = Stage::Leaving;
     }
 
-    /// A node has failed for a cause that passes, or is dead.
+    /// A node has failed for a transient cause, or is dead.
     pub(super) fn lose(&mut self, id: u32, transient: bool) {
         let failure = failure(Step::Chain, "it is gone".into(), transient, None);
         self.fail(NodeId(id), failure, event::Judge::Controller);
@@ -100,13 +100,13 @@ impl Session {
     }
 }
 
-/// The machine with the card `last` arrives as the node `id`.
+/// The machine with the card `last` joins as the node `id`.
 fn arrive(session: &mut Session, id: u32, last: u8) -> Result<NodeId, String> {
     let key = crate::keys::KeyPair::generate().unwrap().public;
     arrive_from(session, id, last, [10, 0, 0, last], key)
 }
 
-/// A machine that claims to have this card arrives from this address, with this key.
+/// A machine that claims to have this card joins from this address, with this key.
 fn arrive_from(session: &mut Session, id: u32, last: u8, from: [u8; 4], key: Key) -> Result<NodeId, String> {
     let card = Card { name: "eth0".into(), mac: mac(last).to_string(), ..Card::default() };
     join(session, id, from, Hello { inventory: with(vec![card]), key, ..hello() })
@@ -176,7 +176,7 @@ fn who_was_cut_off_waits_and_is_served_again() {
     session.go_on();
     assert_eq!(session.round_and_chosen(), (2, vec![NodeId(2)]));
     assert!(!session.of(2).is_failed());
-    // What is said again of the round before is no news, and does not make it complete.
+    // A repeated report about the previous round is no news, and does not make the node complete.
     session.on_message(NodeId(2), ToController::Done);
     assert!(!session.of(2).is_done());
 }
@@ -210,7 +210,7 @@ fn rounds_come_to_an_end() {
 #[test]
 fn a_machine_that_died_takes_its_own_place_only() {
     let mut session = after_the_first_stream(2, &[]);
-    // It boots again before anybody has noticed.
+    // It boots again before its death was noticed.
     arrive(&mut session, 4, 2).unwrap();
     assert!(arrive(&mut session, 5, 7).is_err(), "a stranger");
     assert_eq!(session.candidates(), []);
@@ -260,7 +260,7 @@ fn who_dies_while_it_finishes_is_not_waited_for_long() {
     assert!(session.of(1).is_failed());
 }
 
-/// A disk that never answers: the node says that it lives, and nothing else.
+/// A disk that never answers: the node reports that it is alive, and nothing else.
 #[test]
 fn who_hangs_in_one_step_is_not_waited_for_for_ever() {
     let mut session = session(2);
@@ -292,7 +292,7 @@ fn who_hangs_in_one_step_is_not_waited_for_for_ever() {
     assert!(matches!(failure.kind, FailureKind::Stuck { at: StuckAt::Step, .. }), "{failure:?}");
     assert!(!failure.transient, "{failure:?}");
 
-    // The same when it has its copy.
+    // The same after it has its copy.
     session.set(1, FINISHES);
     session.leave();
     minutes(&mut session, 1);
@@ -354,7 +354,7 @@ fn nodes_are_let_go_one_after_the_other() {
     assert_eq!(session.ending(), Some(&Ending::Served));
 }
 
-/// Who is sent a plan with which name.
+/// The nodes that are sent a plan, with their names.
 fn named(session: &mut Session) -> Vec<(ConnectionId, String)> {
     let plans = session.take_outbox().into_iter().filter_map(|(to, message)| match message {
         ToAgent::Plan(plan) => Some((to, plan.open().unwrap().plan.finish.name?.hostname)),
@@ -374,7 +374,7 @@ pub(super) fn target(disks: Vec<crate::plan::DiskPlan>) -> Target {
     Target { plan, left_out: Vec::new(), other_firmware: None }
 }
 
-/// It would be refused again at each of its starts.
+/// It would be refused again at each boot.
 #[test]
 fn a_latecomer_that_the_plan_cannot_serve_is_refused_once_and_shown() {
     let mut session = after_the_first_stream(2, &[8]);
@@ -391,7 +391,7 @@ fn a_latecomer_that_the_plan_cannot_serve_is_refused_once_and_shown() {
     assert_eq!(shown.failure.as_ref().unwrap().kind.to_string(), reason);
 }
 
-/// A name once given stays, whatever order a further round has.
+/// An assigned name stays, whatever the order of a further round.
 #[test]
 fn a_node_keeps_its_name_in_a_further_round() {
     use super::names::{Names, Naming, Pattern};
@@ -405,7 +405,7 @@ fn a_node_keeps_its_name_in_a_further_round() {
     session.admit(Admission { named: [mac(1), mac(2)].into(), ..Admission::default() });
     session.gather();
     assert_eq!(named(&mut session), [(ConnectionId(1), "node01".into()), (ConnectionId(2), "node02".into())]);
-    // The first of them died, and is back as another node; the second was cut off.
+    // The first of them died, and is back as another node; the second was disconnected.
     for id in [1, 2] {
         session.lose(id, true);
     }
@@ -449,11 +449,11 @@ fn a_second_host_that_claims_a_waiting_machine_does_not_take_its_place() {
     let arrivals = session.arrivals();
     assert_eq!(arrivals.len(), 1);
     assert_eq!((arrivals[0].key, arrivals[0].claimed_by.len()), ([1; 32], 1));
-    // One that says nothing any more was reset: then it is the newcomer that waits.
+    // A silent node was reset: then the newcomer waits in its place.
     session.silence(1, 3);
     arrive_from(&mut session, 3, 1, [10, 0, 0, 1], [3; 32]).unwrap();
     assert_eq!(session.arrivals()[0].key, [3; 32]);
-    // The same agent that joins again is no other machine.
+    // The same agent joining again is not another machine.
     arrive_from(&mut session, 4, 1, [10, 0, 0, 1], [3; 32]).unwrap();
     assert_eq!(session.arrivals().len(), 1);
 }
@@ -463,7 +463,7 @@ fn a_yes_is_for_the_machine_that_was_seen() {
     let mut session = session(2);
     arrive_from(&mut session, 1, 1, [10, 0, 0, 1], [1; 32]).unwrap();
     arrive_from(&mut session, 2, 2, [10, 0, 0, 2], [2; 32]).unwrap();
-    // While somebody reads the question, machine 1 goes, and another one claims to be it.
+    // While the operator reads the question, machine 1 leaves, and another one claims to be it.
     session.silence(1, 3);
     arrive_from(&mut session, 3, 1, [10, 0, 0, 66], [66; 32]).unwrap();
     let keys = BTreeMap::from([(mac(1), [1; 32]), (mac(2), [2; 32])]);
@@ -494,12 +494,13 @@ fn nodes_that_only_join_have_a_limit() {
     let mut from = |address: [u8; 4], ids: std::ops::Range<u32>| {
         ids.filter(|id| arrive_from(&mut session, *id, (id % 200) as u8, address, [7; 32]).is_ok()).count()
     };
-    // One agent that joins again and again replaces itself.
+    // One agent that joins repeatedly replaces itself.
     assert_eq!(from([10, 0, 0, 1], 1..150), 64);
     assert_eq!(from([10, 0, 0, 2], 150..160), 10, "other machines have their own places");
 }
 
-/// Machines behind a router that translates addresses have one. What they report counts for all of them together.
+/// Machines behind a router that translates addresses share one. The size of their reports counts for all of them
+/// together.
 #[test]
 fn many_nodes_of_one_address_may_join() {
     let mut session = session(1);
@@ -564,7 +565,7 @@ fn a_copy_of_something_else_is_no_success_however_late_it_is_told() {
     for (told, whole) in
         [(sent, true), (Total { length: 10_240, ..sent }, false), (Total { hash: [2; 32], ..sent }, false)]
     {
-        // The chain is released, and the stream is over: nodes tell then, when they have unpacked all.
+        // The chain is released, and the stream is over: then nodes report when they have unpacked everything.
         let mut session = after_the_first_stream(1, &[]);
         session.book.totals.push((stream, sent));
         session.streams(1, stream);
@@ -587,7 +588,7 @@ fn who_finds_a_forgery_after_the_release_names_its_predecessor_too() {
     assert_eq!(session.of(1).deceived, Some((stream, "the golden node".into())));
 }
 
-/// A node that says that it was deceived stood right behind the golden node in the next round, before all others.
+/// A node that reported a forgery was placed right behind the golden node in the next round, before all others.
 #[test]
 fn who_cries_forgery_stands_behind_all_others_in_the_next_round() {
     let stream = StreamId([7; 16]);
@@ -597,7 +598,7 @@ fn who_cries_forgery_stands_behind_all_others_in_the_next_round() {
         session.streams(id, stream);
     }
     session.links.on_chain(stream, &[NodeId(0), NodeId(1), NodeId(2)]);
-    // It may blame its predecessor, and not whom it likes.
+    // It may blame its predecessor, but no other node.
     for (sender, doubt) in [(7, trust::Doubt::Sender), (0, trust::Doubt::Sender)] {
         let forged = crate::proof::Forged { from: 0, to: 1, sender: Some(NodeId(sender)) };
         session.on_message(NodeId(2), ToController::Forged { stream, forged });
@@ -613,7 +614,7 @@ fn who_cries_forgery_stands_behind_all_others_in_the_next_round() {
     assert_eq!(order, [3, 2, 1].map(NodeId));
 }
 
-/// 100 Mbit/s among gigabit cards: nobody has to wait for it, and it has no successor from the start.
+/// 100 Mbit/s among gigabit cards: no node has to wait for it, because it has no successor from the start.
 #[test]
 fn a_slow_card_stands_at_the_end_of_the_first_chain() {
     let mut session = session(1);
@@ -632,7 +633,7 @@ fn a_slow_card_stands_at_the_end_of_the_first_chain() {
     assert_eq!(order, [2, 3, 1].map(NodeId));
 }
 
-/// Hosts that joined while others received, and never said a word, kept a session from its end.
+/// Hosts that joined while others received, and never sent a message, prevented a session from ending.
 #[test]
 fn who_only_says_hello_is_not_waited_for() {
     let mut session = after_the_first_stream(3, &[]);
@@ -647,7 +648,7 @@ fn who_only_says_hello_is_not_waited_for() {
     assert!(session.take_outbox().contains(&(ConnectionId(10), ToAgent::Probe)), "it is not asked");
     session.go_on();
     assert_eq!(session.ending(), None, "its answer may be under way");
-    // Another one comes all the time.
+    // Another one joins all the time.
     session.pass(session.spec.dead_after * 4);
     silent(&mut session, 11);
     session.go_on();
@@ -657,7 +658,7 @@ fn who_only_says_hello_is_not_waited_for() {
     assert_eq!((session.ending(), session.book.round), (Some(&Ending::Served), 1));
 }
 
-/// The chain that was asked for runs.
+/// The requested chain is running.
 fn start(session: &mut Session) -> StreamId {
     session.prepare();
     let key = crate::seal::StreamKey::generate(crate::seal::Cipher::ChaCha20Poly1305).unwrap();
@@ -670,7 +671,7 @@ fn start(session: &mut Session) -> StreamId {
     session.stream_id().unwrap()
 }
 
-/// One host with many identities must not take all of a further round's time, nor stand before those that were let in.
+/// One host with many identities must not take all of a further round's time, nor precede nodes that were admitted.
 #[test]
 fn who_comes_late_is_behind_the_others_and_few_of_one_address() {
     let mut session = after_the_first_stream(3, &[]);
@@ -683,14 +684,16 @@ fn who_comes_late_is_behind_the_others_and_few_of_one_address() {
     }
     arrive(&mut session, 50, 50).unwrap();
     session.go_on();
-    // One that waits again, one that came in the first moment and was not let in, eight of one address, and another.
+    // One that waits again, one that joined at the first moment and was not admitted, eight of one address, and
+    // another.
     assert_eq!((session.book.round, session.book.chosen.len()), (2, 11));
     start(&mut session);
     assert_eq!(session.of(2).position(), Some(1));
     let takes_part = |session: &Session, id| session.of(id).position().is_some();
     assert!(takes_part(&session, 50) && takes_part(&session, 10) && !takes_part(&session, 39));
 
-    // With the first that takes no part go the others of its address, and their last words are not waited for.
+    // With the first one that takes no part, the others of its address are removed, and their final messages are not
+    // awaited.
     let reason = crate::chain::Reason::new(["it lets nothing through".to_owned().into()]);
     let out = Decision::Expelled { node: NodeId(10), reason, alive: true };
     session.decide(vec![out]);
@@ -718,7 +721,7 @@ fn who_comes_and_comes_does_not_keep_a_lasting_session_from_its_chain() {
     assert!((5..15).contains(&session.book.chosen.len()), "{:?}", session.book.chosen);
 }
 
-/// The end of a stream that most have as a forgery is not waited for; but one node's word ends nothing.
+/// The end of a stream that is forged for most nodes is not awaited; but a single node's claim ends nothing.
 #[test]
 fn a_round_begins_again_when_most_of_it_was_deceived() {
     for (accusers, restarts) in [(vec![3], false), (vec![3, 2], true), (vec![2, 2], false)] {
@@ -739,14 +742,14 @@ fn a_round_begins_again_when_most_of_it_was_deceived() {
             fails(&mut session, 2, true);
             fails(&mut session, 3, true);
             session.go_on();
-            // The one before them says nothing, and is not waited for.
+            // The node before them is silent, and is not waited for.
             assert_eq!(session.round_and_chosen(), (2, vec![NodeId(2), NodeId(3)]));
             assert!(session.of(1).is_failed() && session.has_rounds());
         }
     }
 }
 
-/// A host that joins and leaves again and again was remembered each time for a minute, with all that it had told.
+/// A host that joined and left repeatedly was remembered for a minute each time, with its whole report.
 #[test]
 fn who_comes_and_goes_takes_no_more_room_than_who_stays() {
     let mut session = session(1);
@@ -811,7 +814,7 @@ fn logs_of_machines_that_no_run_chose_are_not_kept() {
     assert_eq!(kept.collect::<Vec<_>>(), ["52-54-00-00-00-01"]);
 }
 
-/// Several receivers on one host: by their card, or without any, they are one machine.
+/// Several receivers on one host are one machine, whether identified by their card or without one.
 #[test]
 fn what_one_receiver_of_a_host_could_not_get_is_not_forgotten_for_another() {
     let card = Card { name: "eth0".into(), mac: mac(1).to_string(), ..Card::default() };
@@ -832,7 +835,7 @@ fn what_one_receiver_of_a_host_could_not_get_is_not_forgotten_for_another() {
         fails(&mut session, 3, true);
         session.dismiss();
         session.on_closed(NodeId(2), ConnectionId(2), "it left");
-        // Its own second attempt, and a newcomer for another place.
+        // Its own second attempt, and a newcomer in another place.
         arrive(&mut session, 4, 4);
         session.go_on();
         assert_eq!(session.round_and_chosen(), (2, vec![NodeId(3), NodeId(4)]));
@@ -841,7 +844,7 @@ fn what_one_receiver_of_a_host_could_not_get_is_not_forgotten_for_another() {
         assert_eq!((status.nodes.len(), failed), (4, 1), "{cards:?}");
         assert!(!status.is_whole());
 
-        // The same place again is the same copy: its end is what counts.
+        // The same place again is the same copy: its result counts.
         session.leave();
         for id in [3, 4] {
             session.set(id, COMPLETE);

@@ -1,4 +1,4 @@
-//! While the stream runs: what its source and relay, and the chain's membership want done.
+//! While the stream runs: handles reports of its source and relay, and decisions of the chain's membership.
 
 use super::Session;
 use super::event::{Ending, Event, Judge};
@@ -14,7 +14,7 @@ use crate::step::Step;
 use crate::wire::control::ToAgent;
 
 impl Session {
-    /// What the stream's source and the golden node's relay say.
+    /// Handles a report from the stream's source or the golden node's relay.
     pub(super) fn on_notice(&mut self, notice: StreamNotice) {
         let Some(stream) = &mut self.stream else { return };
         match notice {
@@ -37,8 +37,9 @@ impl Session {
         }
     }
 
-    /// Lets all nodes forget the stream once the last member has it and all know its proof. A short stream is through
-    /// the chain before its producer has said so: the last proof must not be lost then, because all wait for it.
+    /// Lets all nodes forget the stream once the last member has it and all have its proof. A short stream is through
+    /// the chain before its producer reports its end. The final proof must not be lost then, because all nodes wait
+    /// for it.
     fn release(&mut self) {
         let Some(mut stream) = self.stream.take_if(|stream| stream.is_through()) else { return };
         stream.on_released(self.now);
@@ -53,7 +54,7 @@ impl Session {
         self.released_at = Some(self.now);
     }
 
-    /// Hands the golden node's proof to all that receive its stream, over connections that no other node can speak on.
+    /// Sends the golden node's proof to all receivers of its stream, over connections that no other node can send on.
     fn prove(&mut self, proof: Proof) {
         let Some(running) = &mut self.stream else { return };
         running.on_proof(proof, self.now);
@@ -69,8 +70,8 @@ impl Session {
         }
     }
 
-    /// A node has found that what it received is not what the golden node sent. That its predecessor lied is its word
-    /// alone: so both are named, and neither gains by it ([`super::trust`]).
+    /// Handles a node's claim that its data differs from what the golden node sent. That its predecessor lied is only
+    /// its own claim. So both are named, and neither gains by it ([`super::trust`]).
     pub(super) fn on_forged(&mut self, id: NodeId, stream: StreamId, forged: Forged) {
         let Some(node) = self.book.nodes.get(&id).filter(|node| node.stream() == Some(stream)) else {
             return;
@@ -116,7 +117,7 @@ impl Session {
             }
         }
         for id in companions {
-            // The first of them takes the others along.
+            // The first of them takes the others with it.
             if self.book.nodes.get(&id).is_some_and(|node| matches!(node.state, State::Receiving)) {
                 self.leave_behind(id, "another node of its address has joined and takes no part".into());
             }
@@ -127,8 +128,8 @@ impl Session {
         }
     }
 
-    /// Which nodes came late from the same address as a node that was taken out and took no part, and have received
-    /// nothing either: one host with many identities costs a chain one removal, and not one for each.
+    /// The late nodes at the address of a removed node that took no part. They have received nothing either: one host
+    /// with many identities costs a chain one removal, not one for each identity.
     fn companions(&self, id: NodeId) -> Vec<NodeId> {
         let out = self.node(id).filter(|known| known.node.is_failed() && known.took_no_part());
         let Some(peer) = out.map(|known| known.node.joined.peer).filter(|peer| !peer.is_loopback()) else {
@@ -144,7 +145,7 @@ impl Session {
     fn expel(&mut self, id: NodeId, reason: &Reason, alive: bool) {
         let Some(stream) = self.stream_id() else { return };
         let reason = reason.named(|id| self.label_of(id));
-        // Nobody waits for what a dead machine may still say.
+        // A dead machine's remaining messages are not awaited.
         let judge = if alive { Judge::Bypassed } else { Judge::Dead };
         let kind = FailureKind::Removed { reason: reason.clone() };
         let failure = Failure { step: Step::Chain, kind, transient: alive, stream: Some(stream) };
@@ -167,7 +168,7 @@ impl Session {
         }
     }
 
-    /// Which node was before this one: in the chain as it is, or as the stream began if it is over.
+    /// The predecessor of this node: in the current chain, or in the stream's initial one if the stream is over.
     fn predecessor(&self, id: NodeId, stream: StreamId) -> Option<NodeId> {
         if let Some(running) = &self.stream
             && running.membership.chain().contains(&id)
@@ -181,7 +182,7 @@ impl Session {
         Some(last.map_or(NodeId::GOLDEN, Node::id))
     }
 
-    /// Gives the stream, and with it the session, up for all nodes.
+    /// Gives up the stream, and with it the session, for all nodes.
     pub(super) fn abort(&mut self, step: Step, reason: &str, ending: Ending) {
         log::error!("{}: {reason}", self.spec.name);
         let running = self.stream_id();
@@ -192,20 +193,20 @@ impl Session {
         }
         self.starting.clear();
         for id in self.book.chosen.clone() {
-            // A copy that is complete stays so.
+            // A complete copy stays complete.
             if let Some(node) = self.book.nodes.get(&id).filter(|node| !node.has_copy()) {
                 let kind = FailureKind::Aborted { reason: reason.to_owned() };
                 let failure = Failure::transient(step, kind).with(node.stream());
                 self.fail(id, failure, Judge::Controller);
             }
             if let Some(stream) = running {
-                // They still hand over their logs.
+                // These nodes still hand over their logs.
                 self.tell(id, ToAgent::Abort { stream, reason: reason.to_owned() });
             }
         }
     }
 
-    /// Keeps the stream's figures, and what was noted of it.
+    /// Records the stream's figures and notes.
     pub(super) fn account(&mut self, stream: &super::Stream) {
         let (transfer, notes) = (stream.figures(self.now), stream.golden().notes.clone());
         self.limits = stream.limits().clone();

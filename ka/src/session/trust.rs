@@ -1,9 +1,9 @@
-//! Who stood at the ends of a link over which forged data came, by the receiver's word.
+//! The ends of links that delivered forged data, by the receivers' claims.
 //!
-//! A forgery shows on every node behind it, so all of these complain, and only the first of them in the chain has it
-//! from its origin: the node before it lies, or it lies itself. Which of the two it was nobody can tell. So neither gains
-//! anything by it: in the next round both are behind all others, and who complained comes first of the two. If it told the
-//! truth, it has an honest node before it; if not, only the one that it slandered is behind it.
+//! A forgery shows on every node behind it, so all of these complain, and only the first of them in the chain is next
+//! to the origin: either the node before it lies, or it lies itself. Nothing shows which of the two it is. So neither
+//! gains anything: in the next round both are behind all others, and the one that complained comes first of the two.
+//! If it told the truth, it has an honest node before it. If not, only the node that it slandered is behind it.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -12,53 +12,53 @@ use serde::{Deserialize, Serialize};
 use crate::chain::NodeId;
 use crate::seal::StreamId;
 
-/// What a node has to do with forgeries: the more, the further back is its place.
+/// A node's involvement in forgeries: the more, the further back its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Doubt {
     /// Nothing.
     None,
-    /// It said that it received one.
+    /// It claimed to have received a forgery.
     Receiver,
-    /// Its successor said so.
+    /// Its successor claimed so.
     Sender,
-    /// It was at an end of two such links, with another node at the other end of each.
+    /// It was at an end of two such links, with a different node at the other end of each.
     Both,
 }
 
-/// A node said that it received forged data.
+/// A node's claim that it received forged data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// The receiver's place in the chain.
     pub place: usize,
-    /// From which node.
+    /// The accused sender.
     pub sender: NodeId,
-    /// Which node says so.
+    /// The node that made the claim.
     pub receiver: NodeId,
 }
 
-/// What was said in all rounds: the first of each stream's chain to say so.
+/// The claims of all rounds: for each stream, the one closest to the head of the chain.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Findings(Vec<(StreamId, Finding)>);
 
-/// Which node ever was the predecessor of which.
+/// All predecessor and successor pairs so far.
 #[derive(Debug, Default)]
 pub(super) struct Links(HashSet<(StreamId, NodeId, NodeId)>);
 
 impl Links {
-    /// The chain is like this now, golden node first.
+    /// Records the current chain, from the golden node.
     pub(super) fn on_chain(&mut self, stream: StreamId, chain: &[NodeId]) {
         let links = chain.windows(2).filter_map(|pair| Some((stream, *pair.first()?, *pair.last()?)));
         self.0.extend(links);
     }
 
-    /// Whether the receiver ever had this predecessor: it must not blame any other.
+    /// Whether the receiver ever had this predecessor: it must not blame any other node.
     pub(super) fn were_linked(&self, stream: StreamId, sender: NodeId, receiver: NodeId) -> bool {
         self.0.contains(&(stream, sender, receiver))
     }
 }
 
 impl Findings {
-    /// A node says that it had forged data.
+    /// Adds a node's claim that it received forged data.
     pub(super) fn add(&mut self, stream: StreamId, finding: Finding) {
         match self.0.iter_mut().find(|(known, _)| *known == stream) {
             Some((_, known)) if known.place <= finding.place => {}
@@ -67,12 +67,12 @@ impl Findings {
         }
     }
 
-    /// Who is said to have sent the forged data of a stream.
+    /// The accused sender of a stream's forged data.
     pub(super) fn suspect(&self, stream: StreamId) -> Option<NodeId> {
         self.0.iter().find(|(known, _)| *known == stream).map(|(_, finding)| finding.sender)
     }
 
-    /// What is to be thought of a node.
+    /// The doubt about a node.
     pub(super) fn of(&self, node: NodeId) -> Doubt {
         let others: BTreeSet<NodeId> =
             self.0.iter().filter_map(|(_, finding)| finding.other_end(node)).collect();
@@ -85,7 +85,7 @@ impl Findings {
         }
     }
 
-    /// A machine has come again, as another node.
+    /// Records that a machine has returned, as another node.
     pub(super) fn on_return(&mut self, former: NodeId, node: NodeId) {
         for (_, finding) in &mut self.0 {
             for end in [&mut finding.sender, &mut finding.receiver] {
@@ -128,12 +128,12 @@ mod tests {
     #[test]
     fn whoever_accuses_gains_no_place_and_its_accused_has_nobody_behind_it() {
         let mut trust = Findings::default();
-        // Node 3 forges, or node 4 says so falsely: all behind complain as well, in any order.
+        // Node 3 forges, or node 4 falsely claims so: all nodes behind complain too, in any order.
         for (place, receiver) in [(6, 6), (4, 4), (5, 5)] {
             trust.add(stream(1), finding(place, receiver - 1, receiver));
         }
         assert_eq!(order(&trust, &[1, 2, 3, 4, 5, 6]), [1, 2, 5, 6, 4, 3]);
-        // Node 4 has complained of somebody else again: nobody is behind it any more.
+        // Node 4 has complained about another node again: no node is behind it any more.
         trust.add(stream(2), finding(4, 6, 4));
         assert_eq!(order(&trust, &[1, 2, 3, 4, 5, 6]), [1, 2, 5, 3, 6, 4]);
         // A reboot changes nothing.

@@ -1,6 +1,6 @@
-//! Nodes whose writer does not go on: a disk that never answers, a pipe that nobody reads, a tool that hangs.
+//! Nodes whose writer makes no progress: a disk that never answers, a pipe without a reader, a tool that hangs.
 //!
-//! Their session's thread goes on saying that they live, so nothing else finds them.
+//! Their session thread continues to report that they are alive, so no other check finds them.
 
 use std::time::Duration;
 
@@ -14,25 +14,25 @@ use crate::failure::{Failure, FailureKind, StuckAt};
 use crate::step::Step;
 use crate::wire::control::ToAgent;
 
-/// A node that has all of the stream in its memory may write as slowly as this.
+/// The slowest accepted rate, in bytes per second, of a node that has the whole stream in memory.
 const MIN_RATE: u64 = 256 * 1024;
 
 impl Session {
-    /// Gives up nodes that have taken nothing for as long as a step may last.
+    /// Gives up nodes whose writer has taken nothing for the time limit of a step.
     pub(super) fn judge_writers(&mut self) {
         let (now, limit) = (self.now, self.spec.step_limit);
         let released = self.released_at.filter(|_| matches!(self.book.stage, Stage::Leaving));
         let (mut steps, mut stuck) = (Vec::new(), Vec::new());
         for known in self.nodes().filter(|known| matches!(known.node.state, State::Receiving)) {
             let Known { node, live } = known;
-            // What a node does that has taken all of the stream and does not say yet that it is complete.
+            // The activity of a node that has taken the whole stream and has not reported completion yet.
             let is_last = released.is_some() && live.has_taken_all();
             let step = if is_last { Step::WriteOut } else { Step::Receive };
             if is_last && node.step() != Step::WriteOut {
                 steps.push(Event::Step { node: node.id(), doing: Step::WriteOut.into() });
             }
             let Some(kind) = overdue(known, released, limit, self.spec.window, now) else { continue };
-            // What a node that is not heard does, nobody knows.
+            // The activity of a silent node is unknown.
             let silent = now.saturating_sub(live.heard_at);
             let (kind, judge) = if silent >= self.spec.dead_after * 2 {
                 (FailureKind::Silent { time: silent }, Judge::Controller)
@@ -50,7 +50,7 @@ impl Session {
         }
     }
 
-    /// The chain goes on without a node that was given up.
+    /// Removes a node that was given up from the chain, which continues without it.
     pub(super) fn leave_behind(&mut self, id: NodeId, reason: String) {
         let Some(stream) = self.book.nodes.get(&id).map(|node| node.stream()) else { return };
         let decisions = self
@@ -64,7 +64,7 @@ impl Session {
     }
 }
 
-/// Why a node that receives is not waited for any longer, if it is not.
+/// Why a receiving node is no longer waited for, if that is the case.
 fn overdue(
     known: Known<'_>,
     released: Option<Duration>,
@@ -80,7 +80,7 @@ fn overdue(
     if time > limit {
         return Some(stuck(StuckAt::Writing, time));
     }
-    // A disk that answers once per minute makes progress, and nobody can wait for it.
+    // A disk that answers once per minute makes progress, but too slowly to wait for.
     let time = now.saturating_sub(released);
     let most = limit + Duration::from_secs(window / MIN_RATE);
     (time > most).then(|| stuck(StuckAt::WritingSlowly, time))

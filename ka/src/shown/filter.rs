@@ -1,21 +1,21 @@
-//! The last place before a terminal.
+//! The last filter before a terminal.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use super::{INSTEAD, is_hostile};
 
-/// Passes on what is written to it, without hostile characters. Ends of lines and tabulators stay: whatever builds lines
-/// has seen to it that they are its own.
+/// Passes on its input without hostile characters. Line ends and tabs stay: the code that builds lines has ensured
+/// that they are its own.
 #[derive(Debug)]
 pub struct Filter<W> {
     pub(super) to: W,
-    /// The beginning of a character whose end has not come yet.
+    /// The start of a character whose end has not arrived yet.
     pub(super) begun: Vec<u8>,
 }
 
 impl<W: Write> Filter<W> {
-    /// Writes to `to`.
+    /// Creates a filter that writes to `to`.
     pub fn new(to: W) -> Self {
         Self { to, begun: Vec::new() }
     }
@@ -51,13 +51,13 @@ fn passes(c: char) -> bool {
     matches!(c, '\n' | '\t') || !is_hostile(c)
 }
 
-/// Whether these bytes, which are no character, may be the beginning of one.
+/// Whether these bytes, which are not a complete character, may be the start of one.
 pub(super) fn is_begun(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
 }
 
-/// JSON as it is shown: it says the same, and what is hostile is escaped. Only strings can have such characters, and there
-/// an escape means the character.
+/// JSON for display: it has the same meaning, with hostile characters escaped. Only strings can contain such
+/// characters, and there an escape means the character.
 #[must_use]
 pub fn json(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());

@@ -1,14 +1,15 @@
-//! Bytes whose places must stay.
+//! Masks bytes without moving others.
 
 use super::filter::is_begun;
 use super::is_hostile;
 
-/// How many bytes before and behind a piece may belong to a character that is partly in it.
+/// How many bytes before and after a piece may belong to a character that is partly in it.
 pub const CONTEXT: usize = 3;
 
-/// Writes `?` over each byte of a hostile character in a piece of another machine's log, which stays as long as it is.
-/// `before` bytes at its beginning are what stood before it: there, the end of a character may have lost its beginning.
-/// A character that has begun at the end of the piece is left alone; it is looked at again with what comes.
+/// Overwrites each byte of a hostile character with `?` in a piece of another machine's log, without changing its
+/// length. The first `before` bytes are the ones that preceded the piece: there, the end of a character may lack its
+/// start. A character that starts at the end of the piece and continues beyond it is left alone; it is checked again
+/// with the next piece.
 pub fn mask(bytes: &mut [u8], before: usize) {
     let mut hostile = Vec::new();
     let mut at = 0;

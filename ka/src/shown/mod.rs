@@ -1,8 +1,8 @@
-//! Text from outside, made fit to be shown.
+//! Untrusted text, made safe for display.
 //!
-//! Names, models, serial numbers, labels, file names, a node's errors, a DHCP client's host name, a tool's output: none of
-//! it is trusted with a terminal, a log or a line of a table. There is one rule of what is hostile ([`is_hostile`]), and one
-//! function for each place that shows text:
+//! Names, models, serial numbers, labels, file names, a node's errors, a DHCP client's host name, a tool's output:
+//! none of it is trusted with a terminal, a log or a table row. One rule defines which characters are hostile
+//! ([`is_hostile`]), and each place that shows text has one function:
 //!
 //! | place | by |
 //! | --- | --- |
@@ -14,7 +14,7 @@
 //! | all that goes to standard output and standard error | [`Filter`] |
 //! | the bytes of another machine's log | [`mask()`] |
 //!
-//! Whoever forgets the first ones still writes through [`Filter`].
+//! Code that forgets the first ones still writes through [`Filter`].
 
 mod filter;
 mod mask;
@@ -30,9 +30,9 @@ use std::fmt;
 
 use unicode_width::UnicodeWidthChar;
 
-/// The longest piece of outside text within a line, in columns.
+/// The longest piece of untrusted text within a line, in columns.
 pub const MAX_FIELD: usize = 256;
-/// The longest reason for something, in columns.
+/// The longest reason, in columns.
 pub const MAX_REASON: usize = 2000;
 /// The widest column of a table.
 const MAX_COLUMN: usize = 64;
@@ -41,16 +41,16 @@ pub const MAX_LINE: usize = 4000;
 /// The most lines of one message.
 pub const MAX_LINES: usize = 200;
 
-/// What stands in the place of a hostile character.
+/// Replaces a hostile character.
 const INSTEAD: char = '?';
-/// What stands in the place of what is cut.
+/// Replaces the truncated part.
 const CUT: char = '…';
 /// Enough for every writing system, and too few to cover the line above.
 const MARKS: usize = 2;
-/// In a log, tools' tables stay as they are; a longer run of blanks would look like the end of a line.
+/// In a log, tables from tools keep their columns; a longer run of blanks would look like the end of a line.
 const BLANKS: usize = 8;
 
-/// A piece of outside text within a line: no hostile character, no run of blanks, no end of a line, and at most
+/// A piece of untrusted text within a line: no hostile characters, no runs of blanks, no line end, and at most
 /// [`MAX_FIELD`] columns. It takes a width like any text.
 #[derive(Clone, Copy, Debug)]
 pub struct Field<'a>(pub &'a str);
@@ -61,13 +61,13 @@ impl fmt::Display for Field<'_> {
     }
 }
 
-/// What [`Field`] shows.
+/// The text of a [`Field`].
 #[must_use]
 pub fn field(text: &str) -> String {
     one_line(text, 1, MAX_FIELD)
 }
 
-/// Why something is as it is, which may be long and of several lines, on one line.
+/// A reason, which may be long and have several lines, on one line.
 #[must_use]
 pub fn reason(text: &str) -> String {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -75,7 +75,7 @@ pub fn reason(text: &str) -> String {
     one_line(&joined, 1, MAX_REASON)
 }
 
-/// A message of a log. Its further lines are indented, so that none of them passes for a message of its own.
+/// A log message. Its further lines are indented, so that none of them passes for a message of its own.
 #[must_use]
 pub fn record(text: &str) -> String {
     let mut lines = text.trim_end().split('\n');
@@ -92,7 +92,7 @@ pub fn record(text: &str) -> String {
     }
 }
 
-/// The first `most` of many things on one line, and how many there are besides.
+/// The first `most` items of a list on one line, and the number of the others.
 #[must_use]
 pub fn some<T: fmt::Display>(things: impl IntoIterator<Item = T>, most: usize) -> String {
     let mut things = things.into_iter();
@@ -103,20 +103,20 @@ pub fn some<T: fmt::Display>(things: impl IntoIterator<Item = T>, most: usize) -
     }
 }
 
-/// How many columns a text takes that is shown already.
+/// The columns of a text that is already safe for display.
 #[must_use]
 pub fn columns(text: &str) -> usize {
     text.chars().filter_map(UnicodeWidthChar::width).sum()
 }
 
-/// The width of a table's column, which one long name of many does not blow up.
+/// The width of a table's column, which a single long name does not inflate.
 #[must_use]
 pub fn width<T: AsRef<str>>(names: impl IntoIterator<Item = T>) -> usize {
     let widest = names.into_iter().map(|name| columns(&field(name.as_ref()))).max();
     widest.unwrap_or(0).min(MAX_COLUMN)
 }
 
-/// One line of at most `most` columns, with at most `blanks` blanks in a row.
+/// One line of at most `most` columns, with at most `blanks` consecutive blanks.
 fn one_line(text: &str, blanks: usize, most: usize) -> String {
     let mut shown = String::with_capacity(text.len().min(4 * most));
     let (mut width, mut blank, mut marks) = (0, 0, MARKS);
@@ -132,7 +132,7 @@ fn one_line(text: &str, blanks: usize, most: usize) -> String {
             blank = 0;
         }
         marks = if columns > 0 { 0 } else { marks + 1 };
-        // A mark that combines with nothing, or with too much.
+        // A combining mark without a base character, or one of too many.
         let (c, columns) =
             if marks > MARKS || shown.is_empty() && marks > 0 { (INSTEAD, 1) } else { (c, columns) };
         if width + columns >= most {

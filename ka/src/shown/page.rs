@@ -1,10 +1,10 @@
-//! A view of several lines.
+//! A view with several lines.
 
 use std::fmt;
 
 use super::{MAX_LINE, one_line};
 
-/// Text of several lines, each of which is one, whatever was put into it.
+/// Text of several lines, each of which stays one line, whatever its content.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page(String);
 
@@ -16,14 +16,14 @@ impl Page {
         self.0.push('\n');
     }
 
-    /// Says how many things of a list are not shown, if there are any.
+    /// Adds the number of list items that are not shown, if there are any.
     pub fn more(&mut self, indent: &str, count: usize, what: &str) {
         if count > 0 {
             self.line(format_args!("{indent}and {count} more {what}"));
         }
     }
 
-    /// Leaves the first `most` lines, and says how many there were besides.
+    /// Keeps the first `most` lines, and adds the number of the others.
     pub fn cut(&mut self, most: usize) {
         let end = self.0.match_indices('\n').nth(most.saturating_sub(1)).map(|(at, _)| at + 1);
         if let Some(rest) = end.filter(|end| *end < self.0.len()) {
@@ -32,7 +32,7 @@ impl Page {
         }
     }
 
-    /// The whole as text.
+    /// The whole text.
     #[must_use]
     pub fn into_text(self) -> String {
         self.0

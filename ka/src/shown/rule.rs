@@ -1,20 +1,21 @@
-//! Which characters are not shown.
+//! The rule for characters that are not displayed.
 
 use unicode_width::UnicodeWidthChar;
 
 use super::INSTEAD;
 
-/// Whether a terminal might obey a character instead of showing it, or show something else than what is there: controls
-/// (C0, DEL, C1), marks, overrides and isolates of direction, separators of lines and paragraphs, what takes no room or is
-/// ignored (joiners, fillers, variation selectors, tags, the byte order mark), and what has no meaning that everybody knows.
+/// Whether a terminal might obey a character instead of showing it, or show something other than the text: controls
+/// (C0, DEL, C1); direction marks, overrides and isolates; line and paragraph separators; characters without width or
+/// that are ignored (joiners, fillers, variation selectors, tags, the byte order mark); and characters without an
+/// agreed meaning.
 ///
-/// The end of a line and the tabulator are controls, too: whoever may show them asks for them first.
+/// Line end and tab are controls, too: code that may show them checks for them first.
 #[must_use]
 pub fn is_hostile(c: char) -> bool {
     c.is_control() || c.width().is_none() || is_format(c) || is_nobodys(c)
 }
 
-/// Format characters, and those that Unicode calls ignorable by default.
+/// Whether this is a format character, or one that Unicode calls ignorable by default.
 fn is_format(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'
@@ -25,13 +26,13 @@ fn is_format(c: char) -> bool {
         | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Noncharacters, and those for private use.
+/// Whether this is a noncharacter or a private-use character.
 fn is_nobodys(c: char) -> bool {
     u32::from(c) & 0xfffe == 0xfffe
         || matches!(c, '\u{e000}'..='\u{f8ff}' | '\u{fdd0}'..='\u{fdef}' | '\u{f0000}'..)
 }
 
-/// A character as it is shown within a line: every kind of blank is the same.
+/// A character as displayed within a line: all kinds of blanks become the same one.
 pub(super) fn shown(c: char) -> char {
     match c {
         '\t' | '\u{2800}' => ' ',

@@ -1,4 +1,4 @@
-//! Hostile text, made at random, in each place.
+//! Random hostile text in each place.
 
 use std::io::Write;
 
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Characters that somebody would use to deceive, beside any others.
+/// Characters that an attacker would use to deceive, mixed with any others.
 fn text() -> impl Strategy<Value = String> {
     let chosen = "\0\u{7}\u{8}\t\n\u{b}\r\u{1b}[2J\u{7f}\u{80}\u{85}\u{9b}\u{a0}\u{ad}e\u{301}\u{34f}\u{61c}\u{200b}\u{200d}\
         \u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2060}\u{2066}\u{2069}\u{2800}\u{3000}\u{3164}\u{feff}\u{fe0f}\

@@ -1,8 +1,8 @@
 //! A connection without its socket: bytes in, events out; messages in, bytes out.
 //!
-//! The side that dials sends its [`Preamble`] and the handshake; the side that answers is shown the
-//! preamble, decides with which secret it may go on, and both are open after one round trip. The
-//! answering side has proof only with the first message: until then it must act on nothing.
+//! The dialling side sends its [`Preamble`] and the handshake. The answering side reads the preamble and chooses the
+//! secret for the handshake. Both sides are open after one round trip. The answering side has proof only with the
+//! first message: until then it must not act on anything.
 
 use std::io::{self, Read, Write};
 
@@ -16,31 +16,31 @@ use crate::keys::{JoinKey, Key, KeyPair};
 use crate::seal::Block;
 
 const TAG: usize = 16;
-/// Each piece begins, under its seal, with its frame's kind: whoever could alter that would join two messages, and so
-/// take one away without a trace.
+/// Each piece begins, under its seal, with its frame's kind: an attacker who could change the kind could join two
+/// messages, and so remove one without a trace.
 const KIND: usize = 1;
 const MAX_PIECE: usize = 65_535 - TAG - KIND;
-/// The longest message in bytes: a plan for a machine with many disks is far below.
+/// The longest message in bytes: even a plan for a machine with many disks is far shorter.
 const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 
-/// What came over the connection.
+/// An event of the connection.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Received<M> {
-    /// Somebody wants to open the channel for this; answer with an `accept_…` or drop it.
+    /// The other side wants to open the channel for this purpose; answer with an `accept_…` function or drop it.
     Opening(Preamble),
     /// The handshake is complete.
     Open,
-    /// A message, proven to come from the other side.
+    /// A message, authenticated as coming from the other side.
     Message(M),
-    /// A block. Whether it is a good one only its [`crate::seal::Opener`] can tell.
+    /// A block. Only its [`crate::seal::Opener`] can tell whether it is valid.
     Block(Block),
 }
 
-/// Why a connection is of no use any more.
+/// Why a connection is unusable.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChannelError {
-    /// The frame is impossible.
+    /// An impossible frame.
     #[error(transparent)]
     Frame(#[from] FrameError),
     /// The first frame is not ka's.
@@ -49,13 +49,13 @@ pub enum ChannelError {
     /// A handshake or message did not verify.
     #[error(transparent)]
     Unproven(#[from] Unproven),
-    /// A frame that may not come now.
+    /// A frame that is not allowed at this point.
     #[error("a frame out of turn")]
     OutOfTurn,
     /// A message longer than any that ka sends.
     #[error("a message that is too long")]
     TooLong,
-    /// A proven message that is not understood.
+    /// An authenticated message that cannot be parsed.
     #[error("a message that is not understood: {0}")]
     NotUnderstood(postcard::Error),
 }
@@ -65,29 +65,29 @@ enum State {
     Dialled(Box<HandshakeState>),
     /// Answering: waiting for the first frame.
     Waiting,
-    /// Answering: the first frame has come, nobody has decided yet.
+    /// Answering: the first frame has been received, and the decision is pending.
     Opening(Vec<u8>),
     Open(Box<TransportState>),
     Failed,
 }
 
-/// One connection's state.
+/// The state of one connection.
 pub struct Channel {
-    /// How long a message may be that arrives.
+    /// The maximum length of an incoming message.
     most: usize,
-    /// The agent's public key, on a control connection that was answered.
+    /// The agent's public key, on an answered control connection.
     peer: Option<Key>,
     state: State,
-    /// It was dialled to get blocks.
+    /// Whether this side dialled to receive blocks.
     is_link: bool,
     incoming: Incoming,
     outgoing: Outgoing,
-    /// Pieces of a message that has not ended yet.
+    /// Pieces of a message that is not complete yet.
     message: Vec<u8>,
 }
 
 impl Channel {
-    /// Dials a controller, and proves to it to have `own`.
+    /// Dials a controller, and proves possession of `own` to it.
     ///
     /// # Errors
     /// [`ChannelError::Unproven`] when the key is unusable.
@@ -107,7 +107,7 @@ impl Channel {
         Ok(channel)
     }
 
-    /// Dials the console of the node that has the key `node`; `own` is the controller's pair.
+    /// Dials the console of the node with the key `node`; `own` is the controller's pair.
     ///
     /// # Errors
     /// [`ChannelError::Unproven`] when a key is unusable.
@@ -116,7 +116,7 @@ impl Channel {
         Self::dial(noise::console_initiator(own, node, &preamble)?, preamble)
     }
 
-    /// Dials the log of a node that booted with `key`, and whose own key is not known.
+    /// Dials the log of a node that booted with `key` and whose own key is not known.
     ///
     /// # Errors
     /// [`ChannelError::Unproven`] when a key is unusable.
@@ -125,7 +125,7 @@ impl Channel {
         Self::dial(noise::log_initiator(own, key, &preamble)?, preamble)
     }
 
-    /// Answers whoever has connected.
+    /// Answers an incoming connection.
     #[must_use]
     pub fn answer() -> Self {
         Self::new(State::Waiting)
@@ -152,40 +152,41 @@ impl Channel {
         }
     }
 
-    /// The public key of the agent that opened this control connection. It has proved to have it with its first message.
+    /// The public key of the agent that opened this control connection. Its first message proves that it has the
+    /// private key.
     #[must_use]
     pub fn peer(&self) -> Option<Key> {
         self.peer
     }
 
-    /// Gives memory back while nothing has come in part: for connections on which little is said.
+    /// Frees memory if no frame is partly received: for connections with little traffic.
     pub fn rest(&mut self) {
         self.incoming.rest();
     }
 
-    /// Bytes of the message that has begun to arrive and has not ended.
+    /// The bytes received so far of an incomplete message.
     #[must_use]
     pub fn unfinished(&self) -> usize {
         self.message.len()
     }
 
-    /// Takes no message of more bytes from now on.
+    /// Limits incoming messages to this many bytes from now on.
     pub fn limit(&mut self, most: usize) {
         self.most = most.min(MAX_MESSAGE);
     }
 
-    /// Goes on with an agent that wants to open a control connection.
+    /// Accepts an agent that wants to open a control connection.
     ///
     /// # Errors
-    /// [`ChannelError`] when it does not have the join secret.
+    /// [`ChannelError`] when the agent does not have the join secret.
     pub fn accept_control(&mut self, pair: &KeyPair, key: &JoinKey) -> Result<(), ChannelError> {
         self.accept(|prologue| noise::control_responder(pair, key, prologue))
     }
 
-    /// The same, where one of several join keys will do; which one it was.
+    /// Like [`Self::accept_control`], with several valid join keys. Returns the index of the agent's key.
     ///
     /// # Errors
-    /// [`ChannelError`] when it has none of the secrets.
+    /// [`ChannelError`] when the agent has none of the secrets.
     pub fn accept_control_by_any(
         &mut self,
         pair: &KeyPair,
@@ -201,29 +202,29 @@ impl Channel {
         outcome
     }
 
-    /// Goes on with a successor that wants to open a link.
+    /// Accepts a successor that wants to open a link.
     ///
     /// # Errors
-    /// [`ChannelError`] when it does not have the link's secret.
+    /// [`ChannelError`] when the successor does not have the link's secret.
     pub fn accept_link(&mut self, secret: &Key) -> Result<(), ChannelError> {
         self.accept(|prologue| noise::link_responder(secret, prologue))?;
         self.incoming.take_blocks();
         Ok(())
     }
 
-    /// Goes on with a controller that wants this node's console; `own` is the node's pair of this boot.
+    /// Accepts a controller that wants this node's console; `own` is the node's pair of this boot.
     ///
     /// # Errors
-    /// [`ChannelError`] when it has another key than the controller, or means another node.
+    /// [`ChannelError`] when the other side does not have the controller's key, or means another node.
     pub fn accept_console(&mut self, own: &KeyPair, controller: &Key) -> Result<(), ChannelError> {
         self.accept(|prologue| noise::console_responder(own, controller, prologue))
     }
 
-    /// Goes on with a controller that wants this node's log.
+    /// Accepts a controller that wants this node's log.
     ///
     /// # Errors
-    /// [`ChannelError`] when it does not have the join secret. That it has the controller's key shows with its first
-    /// message.
+    /// [`ChannelError`] when the other side does not have the join secret. Its first message proves that it has the
+    /// controller's key.
     pub fn accept_console_log(&mut self, key: &JoinKey) -> Result<(), ChannelError> {
         self.accept(|prologue| noise::log_responder(key, prologue))
     }
@@ -250,24 +251,24 @@ impl Channel {
         Ok(())
     }
 
-    /// Reads once from the connection; 0 when the other side has closed it.
+    /// Reads once from the connection. Returns 0 when the other side has closed it.
     ///
     /// # Errors
-    /// The connection's.
+    /// The connection's errors.
     pub fn read_from(&mut self, from: &mut impl Read) -> io::Result<usize> {
         self.incoming.read_from(from)
     }
 
-    /// Whether the last read has taken all that had come.
+    /// Whether the last read has taken all available bytes.
     #[must_use]
     pub fn drained(&self) -> bool {
         self.incoming.drained()
     }
 
-    /// The next thing that came, if one is whole.
+    /// The next event, if one is complete.
     ///
     /// # Errors
-    /// [`ChannelError`]; the connection is to be dropped.
+    /// [`ChannelError`]; the connection must be dropped.
     pub fn receive<M: DeserializeOwned>(&mut self) -> Result<Option<Received<M>>, ChannelError> {
         while let Some(frame) = self.incoming.next_frame()? {
             let (kind, body) = match (frame, &self.state) {
@@ -356,28 +357,28 @@ impl Channel {
         self.outgoing.push_block(block);
     }
 
-    /// Whether both sides have shaken hands.
+    /// Whether the handshake is complete.
     #[must_use]
     pub fn is_open(&self) -> bool {
         matches!(self.state, State::Open(_))
     }
 
-    /// Bytes that wait to be written.
+    /// The number of bytes waiting to be written.
     #[must_use]
     pub fn queued(&self) -> usize {
         self.outgoing.queued()
     }
 
-    /// Writes what the connection takes now; returns how many bytes it took.
+    /// Writes what the connection takes now. Returns the number of bytes written.
     ///
     /// # Errors
-    /// The connection's.
+    /// The connection's errors.
     pub fn write_to(&mut self, to: &mut impl Write) -> io::Result<usize> {
         self.outgoing.write_to(to)
     }
 }
 
-/// A message is all of its bytes.
+/// Parses a message, which must use all of its bytes.
 fn understand<M: DeserializeOwned>(bytes: &[u8]) -> Result<M, ChannelError> {
     match postcard::take_from_bytes(bytes).map_err(ChannelError::NotUnderstood)? {
         (message, []) => Ok(message),
@@ -464,7 +465,7 @@ mod tests {
         let (pair, own, other) =
             (KeyPair::generate().unwrap(), KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
         let join = JoinKey::generate(&pair).unwrap();
-        // It shows another's public key, without the private half.
+        // It presents another node's public key, without the private half.
         let claimed = KeyPair { public: other.public, private: own.private };
         let (mut agent, mut controller) =
             (Channel::dial_control(&join, &claimed).unwrap(), Channel::answer());
@@ -473,7 +474,7 @@ mod tests {
         assert_eq!(controller.peer(), Some(own.public));
     }
 
-    /// Whether the two come to an understanding: the dialling side's first message is read on the other.
+    /// Whether the handshake succeeds: the answering side reads the dialling side's first message.
     fn understand_each_other(mut dials: Channel, accept: impl FnOnce(&mut Channel) -> bool) -> bool {
         let mut answers = Channel::answer();
         pump(&mut dials, &mut answers).unwrap();
@@ -512,7 +513,7 @@ mod tests {
             let accept = |channel: &mut Channel| channel.accept_console_log(&join).is_ok();
             assert_eq!(understand_each_other(dials, accept), open);
         }
-        // What opens a log opens no console, and the other way around.
+        // The key that opens a log does not open a console, and vice versa.
         let dials = Channel::dial_console_log(&controller, &join).unwrap();
         assert!(!understand_each_other(dials, |channel| channel
             .accept_console(&other, &controller.public)

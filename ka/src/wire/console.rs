@@ -1,75 +1,75 @@
-//! What a viewer on the golden node and a node's console say to each other.
+//! The messages between a viewer on the golden node and a node's console.
 //!
-//! The viewer opens with one [`Open`], and the node answers with its state. A log, a command or a shell follows; the node
-//! sends until it has nothing more to say, and both sides send [`ToNode::Alive`] and [`ToViewer::Alive`] while they have
-//! nothing else. A node reads the log's file at the viewer's pace and a command's output as far as it is taken, so it
-//! never keeps more than a few pieces for a viewer.
+//! The viewer opens with one [`Open`], and the node answers with its state. A log, a command or a shell follows. The
+//! node sends until it has nothing more to send, and both sides send [`ToNode::Alive`] and [`ToViewer::Alive`] when
+//! idle. A node reads the log file at the viewer's pace, and a command's output only as fast as it is taken, so it
+//! never buffers more than a few pieces for a viewer.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// The version of these messages. [`Open`] keeps its shape, so that both sides can name the other's version.
+/// The version of these messages. [`Open`] keeps its shape, so that each side can report the other's version.
 pub const VERSION: u16 = 1;
-/// The longest message of a viewer in bytes.
+/// The longest message from a viewer in bytes.
 pub const MAX_REQUEST: usize = 160 << 10;
 /// The longest command in bytes.
 pub const MAX_COMMAND: usize = 128 << 10;
-/// The longest text besides in bytes: who is at the other end, the terminal's kind.
+/// The longest of the other texts in bytes: the viewer's name and the terminal type.
 pub const MAX_TEXT: usize = 256;
 /// The most bytes of output, log or input in one message.
 pub const MAX_PIECE: usize = 32 << 10;
-/// The longest message of a node in bytes.
+/// The longest message from a node in bytes.
 pub const MAX_ANSWER: usize = MAX_PIECE + 4096;
-/// How often each side says that it is there.
+/// How often each side sends a sign of life.
 pub const BEAT: Duration = Duration::from_secs(10);
 /// How long a side may be silent.
 pub const SILENCE: Duration = Duration::from_secs(60);
 
-/// From a viewer to a node.
+/// A message from a viewer to a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToNode {
-    /// The first message, and only then.
+    /// The first message, and only the first.
     Open(Open),
-    /// What was typed.
+    /// Typed input.
     Input(Vec<u8>),
-    /// The terminal has another size.
+    /// The terminal's size has changed.
     Resize(Size),
-    /// The viewer is there.
+    /// A sign of life from the viewer.
     Alive,
 }
 
-/// What a viewer wants.
+/// A viewer's request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Open {
     /// [`VERSION`].
     pub version: u16,
-    /// Who is at the other end, for the node's log: `root@golden`.
+    /// The viewer's name, for the node's log: `root@golden`.
     pub who: String,
-    /// What for.
+    /// The purpose.
     pub request: Request,
 }
 
-/// What a console is opened for.
+/// The purpose of a console connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
-    /// What the node does now.
+    /// The node's current activity.
     State,
     /// The node's log.
     Log {
-        /// How much of its end in bytes; all of it if none.
+        /// How many bytes from its end; all of it if `None`.
         last: Option<u64>,
-        /// And what comes from now on, until the node reboots.
+        /// Also follow it until the node reboots.
         follow: bool,
     },
-    /// A shell command, run as root. Its output and exit status come back; it reads nothing.
+    /// A shell command, run as root. Its output and exit status are returned; it has no input.
     Exec {
         /// The command.
         command: Vec<u8>,
     },
     /// A shell with a terminal.
     Shell {
-        /// The terminal's kind, for `TERM`.
+        /// The terminal type, for `TERM`.
         term: String,
         /// Its size.
         size: Size,
@@ -85,27 +85,27 @@ pub struct Size {
     pub columns: u16,
 }
 
-/// From a node to a viewer.
+/// A message from a node to a viewer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToViewer {
     /// The first answer.
     State(State),
-    /// Some of the log, or of what a shell shows.
+    /// Part of the log, or of a shell's output.
     Bytes(Vec<u8>),
-    /// Some of a command's standard error.
+    /// Part of a command's standard error.
     Errors(Vec<u8>),
-    /// The last word: all that was asked for has been sent.
+    /// The last message: everything requested has been sent.
     Ended(End),
-    /// The last word: why not.
+    /// The last message: the request was refused.
     Refused {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The node is there.
+    /// A sign of life from the node.
     Alive,
 }
 
-/// What a node does.
+/// A node's current activity.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// [`VERSION`].
@@ -114,11 +114,11 @@ pub struct State {
     pub agent: String,
     /// Milliseconds since the machine booted.
     pub uptime: u64,
-    /// The step that the node is at; empty before the first one.
+    /// The node's current step; empty before the first one.
     pub step: String,
 }
 
-/// How what was asked for has ended.
+/// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum End {
     /// The log, or the state, is complete.
@@ -130,7 +130,7 @@ pub enum End {
 }
 
 impl End {
-    /// The exit status that a shell would show.
+    /// The exit status that a shell would show for this.
     #[must_use]
     pub fn status(self) -> u8 {
         match self {
@@ -141,7 +141,7 @@ impl End {
     }
 }
 
-/// An [`Open`] that a node does not follow.
+/// An [`Open`] that a node rejects.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -150,29 +150,29 @@ pub enum OpenError {
         "the viewer speaks version {0} of the console's messages, this node {VERSION}: rebuild the nodes' image with kactl image"
     )]
     Version(u16),
-    /// Something is too long.
+    /// A value is too long.
     #[error("its {what} has {length} bytes, and at most {most} are allowed")]
     Long {
-        /// What.
+        /// Which one.
         what: &'static str,
-        /// How long it is.
+        /// Its length.
         length: usize,
-        /// How long it may be.
+        /// The limit.
         most: usize,
     },
-    /// A command that no program can take.
+    /// A command that cannot be passed to a program.
     #[error("its command has a zero byte")]
     Zero,
 }
 
 impl Open {
-    /// An opening of this version.
+    /// Creates an opening message of this version.
     #[must_use]
     pub fn new(who: String, request: Request) -> Self {
         Self { version: VERSION, who, request }
     }
 
-    /// Whether a node may follow it.
+    /// Checks whether a node may accept this message.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -197,7 +197,8 @@ impl Open {
         }
     }
 
-    /// Whether a node whose key is not known may be asked this: the other end is not proven to be a certain machine.
+    /// Whether this may be asked of a node whose key is not known: the other end is not proven to be a certain
+    /// machine.
     #[must_use]
     pub fn only_looks(&self) -> bool {
         matches!(self.request, Request::State | Request::Log { .. })

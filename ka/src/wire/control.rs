@@ -1,4 +1,4 @@
-//! What agents and controller say to each other.
+//! The messages between agents and controller.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,172 +15,172 @@ use crate::proof::{Forged, Proof};
 use crate::seal::{StreamId, StreamKey, Total};
 use crate::step::Doing;
 
-/// From an agent to the controller. After a lost connection an agent says again what must be known.
+/// A message from an agent to the controller. After a lost connection an agent repeats what the controller must know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToController {
-    /// The first message, and only then: who joins what.
+    /// The first message, and only the first: the node, and the session that it joins.
     Hello(Box<Hello>),
-    /// I am here; how far I am, if a stream runs.
+    /// A heartbeat, with the position if a stream runs.
     Heartbeat(Progress),
-    /// A neighbour is lost or does harm. Repeated until a new epoch comes.
+    /// A neighbour is lost or misbehaves. Repeated until a new epoch arrives.
     Complaint {
-        /// The stream that it is about.
+        /// The stream that the report is about.
         stream: StreamId,
-        /// What was seen.
+        /// The report.
         report: Report,
     },
-    /// What the node does now, for the person who watches.
+    /// The node's current activity, for display.
     Step(Doing),
-    /// The plan's preparation is done; the stream may come.
+    /// The plan's preparation is done; the stream can start.
     Ready,
     /// The whole stream is verified, unpacked and synced.
     Complete {
         /// The stream.
         stream: StreamId,
-        /// What was received, as the node itself counted it.
+        /// What was received, by the node's own count.
         total: Total,
     },
-    /// All that was noted of this copy so far, in place of what was said before: what is no failure, and what a
-    /// person must know. Comes before `Complete`, and again before `Done` if the finish noted more.
+    /// All notes about this copy so far, replacing earlier ones. Notes are not failures, but the operator must know
+    /// them. Sent before `Complete`, and again before `Done` if the finish added notes.
     Notes {
         /// The stream from which the copy was made.
         stream: StreamId,
-        /// What was noted.
+        /// The notes.
         tally: Tally,
     },
-    /// What came from this node's predecessor is not what the golden node sent. `Failed` follows.
+    /// The data from this node's predecessor differs from what the golden node sent. `Failed` follows.
     Forged {
         /// The stream.
         stream: StreamId,
-        /// Where.
+        /// Where it differs.
         forged: Forged,
     },
-    /// The node gives up its own copy; it may go on relaying.
+    /// The node gives up its own copy; it may continue to relay.
     Failed(Failure),
-    /// Some of the node's log.
+    /// A piece of the node's log.
     Log {
-        /// Where in the log the bytes stand, so that what is said twice is stored once.
+        /// The offset of these bytes in the log, so that repeated pieces are stored once.
         offset: u64,
         /// The bytes.
         bytes: Vec<u8>,
     },
-    /// All that was to do is done; the node leaves in peace. After a transient failure: nothing is
-    /// left of that attempt, and another plan or stream may come.
+    /// All work is done; the node leaves in good order. After a transient failure: nothing is left of that attempt,
+    /// and another plan or stream may follow.
     Done,
 }
 
-/// Who joins what.
+/// A node that joins, and the session that it wants.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// The session's name.
     pub session: String,
     /// The agent's version, for the log.
     pub version: String,
-    /// The agent's static public key, made at this boot.
+    /// The agent's static public key, generated at this boot.
     pub key: Key,
-    /// Where the node's successor reaches it; the address is the one the controller sees.
+    /// The port at which the node's successor reaches it; the address is the one that the controller sees.
     pub data_port: u16,
-    /// How many bytes the node can keep for its successors.
+    /// The bytes that the node can keep for its successors.
     pub window: u64,
-    /// What the machine is.
+    /// The machine's inventory.
     pub inventory: Inventory,
-    /// The kernel was started with `kamethod`: this machine may be erased by a run that allows it.
+    /// The kernel was started with `kamethod`: a run may erase this machine if it is allowed to.
     pub erasable: bool,
-    /// Which of several copies on one machine this is, so that one that is started again takes the place of its former
-    /// self and of no other; 0 for a machine that becomes a copy itself.
+    /// The number of this copy if one machine runs several, so that a restarted copy takes the place of its
+    /// predecessor and of no other; 0 for a machine that becomes a copy itself.
     pub place: u64,
-    /// A node whose connection was lost comes back.
+    /// A returning node whose connection was lost.
     pub resume: Option<Ticket>,
 }
 
-/// What a node shows to be recognised after it lost its connection.
+/// The credentials of a node that lost its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ticket {
     /// Its number.
     pub node: NodeId,
-    /// What only the controller and it know.
+    /// A secret that only the controller and the node know.
     pub token: [u8; 16],
 }
 
-/// How far a node is with the running stream.
+/// A node's position in the running stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Verified up to here.
+    /// The verified position.
     pub verified: Offset,
-    /// Taken by the writer up to here.
+    /// The position up to which the writer has taken bytes.
     pub written: Offset,
-    /// Where the member's time went, by which the slow are told from those that wait for them.
+    /// How the member spent its time, which separates slow members from those that wait for them.
     pub spent: Spent,
 }
 
-/// From the controller to an agent.
+/// A message from the controller to an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToAgent {
-    /// You are in.
+    /// The node is accepted.
     Welcome {
-        /// Who you are, and how to prove it later.
+        /// The node's number, and the secret that proves it later.
         ticket: Ticket,
         /// The golden node's clock: nanoseconds since 1970 (UTC).
         time: u64,
-        /// What silence means here; heartbeats come three times as often.
+        /// How long silence may last in this session; heartbeats come three times as often.
         dead_after: Duration,
-        /// How long to wait for the controller if it vanishes: another process may take the session over. Zero for no
-        /// longer than any outage lasts.
+        /// How long to wait for the controller if it vanishes: another process may take over the session. Zero means
+        /// no longer than an ordinary outage lasts.
         patience: Duration,
     },
-    /// You are not wanted.
+    /// The node is rejected.
     Refused {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The session is served by another process on the same host.
+    /// Another process on the same host serves the session.
     Redirect {
         /// Its control port.
         port: u16,
     },
-    /// What is to be done before the stream, and with which disks.
+    /// The preparation before the stream, and the disks for it.
     Plan(VersionedPlan),
-    /// A stream is about to start, and you are in its chain.
+    /// A stream is about to start, and the node is in its chain.
     Stream(Box<StreamStart>),
-    /// Your place in the chain.
+    /// The node's place in the chain.
     View {
         /// The stream.
         stream: StreamId,
         /// The place.
         view: View<SocketAddr>,
     },
-    /// What the golden node has sent so far: content that is something else was forged on the way.
+    /// Proof of what the golden node has sent so far: different content was forged on the way.
     Proof {
         /// The stream.
         stream: StreamId,
         /// The proof.
         proof: Proof,
     },
-    /// Everybody behind you has everything: you may forget the stream's blocks.
+    /// All members behind the node have everything: it may forget the stream's blocks.
     Release {
         /// The stream.
         stream: StreamId,
     },
-    /// The stream is given up; what has come of it is worth nothing.
+    /// The stream is given up; the received data is worthless.
     Abort {
         /// The stream.
         stream: StreamId,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// Answer with a heartbeat at once.
     Probe,
-    /// I am here.
+    /// A heartbeat.
     Heartbeat,
-    /// Your log is stored, you may go.
+    /// The node's log is stored; the node may leave.
     Bye,
 }
 
-/// All that a member must know of a stream.
+/// What a member must know about a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamStart {
-    /// How its blocks are opened.
+    /// The key that opens its blocks.
     pub key: StreamKey,
-    /// How many bytes every member keeps.
+    /// The bytes that every member keeps.
     pub window: u64,
 }

@@ -1,9 +1,9 @@
-//! How a node finds a controller by broadcast, without either telling a stranger anything.
+//! How a node finds a controller by broadcast, without either side revealing anything to a stranger.
 //!
-//! The request is a nonce, a keyed hash of the session's name, and a MAC; the reply is the nonce, the control
-//! port, and a MAC. Both MACs need the join secret. Whoever lacks it gets no answer and learns no name;
-//! what it records and sends again gets no answer either, as one process of a controller answers a nonce once. Discovery only says
-//! where to try: that a controller is the right one is shown by the handshake on its control port.
+//! The request is a nonce, a keyed hash of the session's name, and a MAC. The reply is the nonce, the control port,
+//! and a MAC. Both MACs need the join secret. A host without it gets no answer and learns no name. If it replays a
+//! recorded request, it gets no answer either, because one process of a controller answers a nonce once. Discovery
+//! only reports where to try: the handshake on the control port proves that a controller is the right one.
 //!
 //! | bytes of a request | | bytes of a reply | |
 //! | --- | --- | --- | --- |
@@ -13,8 +13,8 @@
 //! | 21..53 | HMAC-SHA256 of nonce and session name | 21..23 | control port, big endian |
 //! | 53..85 | HMAC-SHA256 of bytes 0..53 | 23..55 | HMAC-SHA256 of bytes 0..23 and the session name |
 //!
-//! The key is HMAC-SHA256 of a label under the join secret, and each use has a label of its own. A reply is shorter
-//! than its request, so a responder amplifies nothing.
+//! The key is HMAC-SHA256 of a label under the join secret, and each use has its own label. A reply is shorter than
+//! its request, so a responder amplifies nothing.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
@@ -34,8 +34,8 @@ const VERSION: u8 = 1;
 const HEADER: usize = 5;
 const MAC: usize = 32;
 
-/// How many answered nonces a controller remembers. Only holders of the secret can fill this, and a
-/// thousand nodes that try five times with three broadcasts each fit.
+/// How many answered nonces a controller remembers. Only holders of the secret can fill this, and it is enough for a
+/// thousand nodes that try five times with three broadcasts each.
 const REMEMBERED: usize = 16_384;
 
 /// A fresh random value that ties a reply to its request.
@@ -49,14 +49,14 @@ pub struct DiscoveryKey {
     reply: hmac::Key,
 }
 
-/// A node's question.
+/// A node's request.
 pub struct Request {
     nonce: Nonce,
     session: String,
     packet: [u8; REQUEST_LENGTH],
 }
 
-/// A controller's side: which sessions it serves, and which nonces it has answered.
+/// The controller's side: the sessions that it serves, and the nonces that it has answered.
 pub struct Answerer {
     key: DiscoveryKey,
     sessions: BTreeMap<String, u16>,
@@ -86,7 +86,7 @@ impl DiscoveryKey {
 }
 
 impl Request {
-    /// A question for `session`; the nonce must be random and never used again.
+    /// Creates a request for `session`. The nonce must be random and never used again.
     #[must_use]
     pub fn new(key: &DiscoveryKey, session: &str, nonce: Nonce) -> Self {
         let mut packet = Vec::with_capacity(REQUEST_LENGTH);
@@ -105,7 +105,7 @@ impl Request {
         &self.packet
     }
 
-    /// The control port, if `datagram` is an answer to this very request by somebody who has the secret.
+    /// The control port, if `datagram` is the reply to this request by a holder of the secret.
     #[must_use]
     pub fn answered_by(&self, key: &DiscoveryKey, datagram: &[u8]) -> Option<u16> {
         let datagram: &[u8; REPLY_LENGTH] = datagram.try_into().ok()?;
@@ -123,23 +123,23 @@ impl Request {
 }
 
 impl Answerer {
-    /// Serves no session yet.
+    /// Creates a responder that serves no session yet.
     #[must_use]
     pub fn new(key: DiscoveryKey) -> Self {
         Self { key, sessions: BTreeMap::new(), answered: HashSet::new(), order: VecDeque::new() }
     }
 
-    /// From now on, nodes that ask for `session` are told this control port.
+    /// Starts to answer requests for `session` with this control port.
     pub fn announce(&mut self, session: &str, control_port: u16) {
         self.sessions.insert(session.to_owned(), control_port);
     }
 
-    /// From now on, nobody who asks for `session` is answered.
+    /// Stops answering requests for `session`.
     pub fn withdraw(&mut self, session: &str) {
         self.sessions.remove(session);
     }
 
-    /// The reply to a datagram. None for one that is damaged, forged, for a session of others, or answered before.
+    /// The reply to a datagram. `None` if it is damaged, forged, for an unknown session, or already answered.
     pub fn answer(&mut self, datagram: &[u8]) -> Option<[u8; REPLY_LENGTH]> {
         let datagram: &[u8; REQUEST_LENGTH] = datagram.try_into().ok()?;
         let (body, mac) = datagram.split_at(REQUEST_LENGTH - MAC);

@@ -10,30 +10,30 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use crate::seal::{Arrival, Block, MAX_BLOCK, Pool};
 
 pub(super) const HEADER: usize = 4;
-/// The largest body: a Noise message.
+/// The largest body: one Noise message.
 const MAX_BODY: usize = 65_535;
-/// The memory for frames that are not blocks: a few small ones, or a large one.
+/// The memory for frames other than blocks: a few small ones, or one large one.
 const BUFFER: usize = 4096 + MAX_BODY;
-/// So much of what follows a block is taken with it: the next block's header, so that it can go to its own
-/// memory, and messages.
+/// The bytes after a block that are read with it: messages, and the next block's header, so that the block can go to
+/// its own memory.
 const BEHIND: usize = 4096;
-/// How many pieces one write hands to the system.
+/// How many pieces one write passes to the system.
 const SLICES: usize = 32;
 
-/// What a frame carries.
+/// The content of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A part of the handshake.
     Handshake = 0,
     /// The last, or only, piece of a sealed message.
     Message = 1,
-    /// A piece of a sealed message that goes on.
+    /// A piece of a sealed message that continues.
     Piece = 2,
     /// A block of the stream.
     Block = 3,
 }
 
-/// A frame that cannot be.
+/// An invalid frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a frame of kind {kind} with {length} bytes")]
 pub struct FrameError {
@@ -41,7 +41,7 @@ pub struct FrameError {
     length: usize,
 }
 
-/// A frame that has come whole.
+/// A complete frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Frame<'a> {
     /// A handshake, a message or a piece of one.
@@ -50,26 +50,26 @@ pub(super) enum Frame<'a> {
     Block(Block),
 }
 
-/// Cuts incoming bytes into frames. Blocks, which are nearly all that comes, are read to where they stay.
+/// Splits incoming bytes into frames. Blocks, nearly all of the traffic, are read directly to their final place.
 #[derive(Default)]
 pub(super) struct Incoming {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
-    /// The largest block that may come. Memory is taken for a block as soon as its header is there, so none may come
-    /// before the other side has proved itself.
+    /// The largest block allowed. Memory is allocated for a block as soon as its header arrives, so no block is
+    /// allowed before the other side has authenticated itself.
     largest: usize,
-    /// A block that has come in part; until it is whole, the buffer is empty.
+    /// A block that has been received in part; until it is complete, the buffer is empty.
     block: Option<Arrival>,
-    /// Where blocks have their memory from.
+    /// The pool for blocks.
     pool: Pool,
-    /// The length of the last frame if it was a block: the next one is likely to be like it.
+    /// The length of the last frame if it was a block: the next one probably has the same length.
     likely: Option<usize>,
     drained: bool,
 }
 
 impl Incoming {
-    /// Reads once from `from`; returns how many bytes came, 0 when the other side has closed.
+    /// Reads once from `from`. Returns the number of bytes read, or 0 when the other side has closed.
     pub(super) fn read_from(&mut self, from: &mut impl Read) -> io::Result<usize> {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
@@ -91,13 +91,13 @@ impl Incoming {
         {
             return self.read_likely(block, from);
         }
-        // Room for one whole frame at the least, or a frame at the buffer's end would never be whole.
+        // There must be room for at least one whole frame, or a frame at the buffer's end would never be complete.
         if self.buffer.len() - self.end < HEADER + MAX_BODY {
             self.buffer.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
         }
         if self.buffer.len() == self.end {
-            // Nobody has taken what came before.
+            // The earlier frames have not been taken.
             self.buffer.resize(self.end + BUFFER, 0);
         }
         let all = self.buffer.len() - self.end;
@@ -108,7 +108,7 @@ impl Incoming {
         Ok(length)
     }
 
-    /// Reads once, header and all, to where a block like the last one stays. What comes instead goes the usual way.
+    /// Reads once, header included, into the memory for a block like the last one. Anything else takes the usual path.
     fn read_likely(&mut self, mut block: Arrival, from: &mut impl Read) -> io::Result<usize> {
         let (mut head, expected) = ([0; HEADER], block.missing());
         let mut slices = [
@@ -138,30 +138,30 @@ impl Incoming {
         Ok(length)
     }
 
-    /// Blocks may come from now on.
+    /// Allows blocks from now on.
     pub(super) fn take_blocks(&mut self) {
         self.largest = MAX_BLOCK;
     }
 
-    /// Gives the buffer back while nothing is in it.
+    /// Frees the buffer if it is empty.
     pub(super) fn rest(&mut self) {
         if self.start == self.end && self.block.is_none() {
             (self.buffer, self.start, self.end) = (Vec::new(), 0, 0);
         }
     }
 
-    /// Whether the last read has taken all that there was.
+    /// Whether the last read has taken all available bytes.
     pub(super) fn drained(&self) -> bool {
         self.drained
     }
 
-    /// How many bytes a block lacks that has come in part.
+    /// The number of missing bytes of a partly received block.
     #[cfg(test)]
     fn missing(&self) -> usize {
         self.block.as_ref().map_or(0, Arrival::missing)
     }
 
-    /// The next whole frame.
+    /// The next complete frame.
     pub(super) fn next_frame(&mut self) -> Result<Option<Frame<'_>>, FrameError> {
         if self.block.is_some() {
             return Ok(self.whole_block());
@@ -209,11 +209,11 @@ impl Incoming {
     }
 }
 
-/// Frames on their way out.
+/// Outgoing frames.
 #[derive(Default)]
 pub(super) struct Outgoing {
     pieces: VecDeque<Piece>,
-    /// Bytes of the first piece that are written already.
+    /// Bytes of the first piece that are already written.
     written: usize,
     queued: usize,
 }
@@ -237,7 +237,7 @@ impl Piece {
 }
 
 impl Outgoing {
-    /// Queues a frame; `body` is at most [`MAX_BODY`] long.
+    /// Queues a frame; `body` has at most [`MAX_BODY`] bytes.
     pub(super) fn push(&mut self, kind: Kind, body: &[u8]) {
         let mut bytes = Vec::with_capacity(HEADER + body.len());
         bytes.extend_from_slice(&header(kind, body.len()));
@@ -245,7 +245,7 @@ impl Outgoing {
         self.push_piece(Piece::Bytes(bytes));
     }
 
-    /// Queues a block without a copy of its bytes.
+    /// Queues a block without copying its bytes.
     pub(super) fn push_block(&mut self, block: Block) {
         self.push_piece(Piece::Block(header(Kind::Block, block.bytes().len()), block));
     }
@@ -255,12 +255,12 @@ impl Outgoing {
         self.pieces.push_back(piece);
     }
 
-    /// Bytes that wait.
+    /// The number of waiting bytes.
     pub(super) fn queued(&self) -> usize {
         self.queued
     }
 
-    /// Writes what `to` takes; returns how many bytes it took.
+    /// Writes what `to` takes. Returns the number of bytes written.
     pub(super) fn write_to(&mut self, to: &mut impl Write) -> io::Result<usize> {
         let mut total = 0;
         while self.queued > 0 {
@@ -277,7 +277,7 @@ impl Outgoing {
                 let offered: usize = slices.iter().map(|slice| slice.len()).sum();
                 match to.write_vectored(&slices) {
                     Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                    // A connection that takes a part only is full.
+                    // A connection that takes only a part is full.
                     Ok(taken) if taken < offered => {
                         self.advance(taken);
                         return Ok(total + taken);
@@ -335,7 +335,7 @@ mod tests {
     proptest! {
         #[test]
         fn frames_survive_any_cut(
-            // Runs of blocks of one length, as a stream has them, and messages between.
+            // Runs of blocks of equal length, as in a stream, with messages between them.
             frames in proptest::collection::vec(
                 (0..3u8, any::<u8>(), prop_oneof![Just(100usize), Just(1000), 32..2000usize]), 1..40),
             width in 1usize..4000,

@@ -1,45 +1,45 @@
-//! What a `Hello` may say. Whoever knows the join secret can send one, so nothing in it is believed to have a sane length.
+//! The limits of a `Hello`. Any holder of the join secret can send one, so its lengths are not trusted.
 
 use super::control::Hello;
 use crate::hostname;
 use crate::inventory::{Card, Content, Disk, Inventory, Product};
 
-/// The longest `Hello` in bytes, as it is encoded.
+/// The longest encoded `Hello` in bytes.
 pub const MAX_HELLO: usize = 64 << 10;
 /// The longest string in it in bytes.
 pub const MAX_TEXT: usize = 256;
 /// The most network cards.
 pub const MAX_CARDS: usize = 64;
-/// The most addresses of a card, and names of a disk.
+/// The most addresses of a card, and the most names of a disk.
 pub const MAX_NAMES: usize = 64;
 /// The most disks.
 pub const MAX_DISKS: usize = 256;
-/// The most things on a disk.
+/// The most entries listed for a disk.
 pub const MAX_CONTENTS: usize = 64;
 
-/// A `Hello` that nobody has to understand.
+/// A `Hello` beyond the limits.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HelloError {
     /// A text is too long.
     #[error("its {what} has {length} bytes, and at most {MAX_TEXT} are allowed")]
     Text {
-        /// Which.
+        /// Which one.
         what: &'static str,
-        /// How long it is.
+        /// Its length.
         length: usize,
     },
-    /// There are too many of something.
+    /// There are too many items of one kind.
     #[error("it has {count} {what}, and at most {most} are allowed")]
     Count {
-        /// Of what.
+        /// The kind.
         what: &'static str,
-        /// How many there are.
+        /// Their number.
         count: usize,
-        /// How many there may be.
+        /// The limit.
         most: usize,
     },
-    /// The host name is none.
+    /// The host name is invalid.
     #[error(
         "its host name is not valid: letters, digits, '-' and '_', separated by dots, {} at most",
         hostname::MAX_LENGTH
@@ -48,10 +48,10 @@ pub enum HelloError {
 }
 
 impl Hello {
-    /// Whether all that it says has a sane length.
+    /// Checks that everything in it is within the limits.
     ///
     /// # Errors
-    /// [`HelloError`] with the first that has not.
+    /// [`HelloError`] for the first violation.
     pub fn check(&self) -> Result<(), HelloError> {
         let Inventory { hostname, cards, disks, product, .. } = &self.inventory;
         let Product { maker, model, serial } = product;
@@ -69,8 +69,8 @@ impl Hello {
         disks.iter().try_for_each(disk)
     }
 
-    /// The same within the limits, for an agent to send, and what it had to leave out. A disk that is left out is not
-    /// known to the controller, and so never written to.
+    /// The same cut to the limits, for an agent to send, with a list of what was left out. A disk that is left out is
+    /// unknown to the controller, and so is never written to.
     #[must_use]
     pub fn bounded(mut self) -> (Self, Vec<String>) {
         let mut left_out = Vec::new();
@@ -93,7 +93,7 @@ impl Hello {
         cards.iter_mut().for_each(bound_card);
         disks.iter_mut().for_each(bound_disk);
         let all = self.inventory.disks.len();
-        // Its place in a message costs a few bytes more.
+        // Its entry in a message costs a few bytes more.
         while postcard::to_stdvec(&self).is_ok_and(|bytes| bytes.len() + 64 > MAX_HELLO)
             && self.inventory.disks.pop().is_some()
         {}
@@ -106,7 +106,7 @@ impl Hello {
         (self, left_out)
     }
 
-    /// About how many bytes it takes in memory.
+    /// The approximate number of bytes that it takes in memory.
     #[must_use]
     pub fn weight(&self) -> usize {
         let texts = |texts: &[&str]| texts.iter().map(|text| text.len()).sum::<usize>();
@@ -165,13 +165,13 @@ fn bound_card(card: &mut Card) {
     card.addresses.truncate(MAX_NAMES);
 }
 
-/// A disk with more on it than may be listed says so.
+/// Cuts a disk to the limits. A disk with more entries than may be listed reports that.
 fn bound_disk(disk: &mut Disk) {
     for text in [&mut disk.name, &mut disk.model, &mut disk.serial, &mut disk.bus] {
         cut(text);
     }
     disk.usage.iter_mut().chain(&mut disk.table).for_each(cut);
-    // A name that is cut would be another disk's.
+    // A truncated name could be another disk's.
     disk.by_id.retain(|name| name.len() <= MAX_TEXT);
     disk.by_id.truncate(MAX_NAMES);
     if disk.contents.len() > MAX_CONTENTS {

@@ -1,7 +1,7 @@
-//! What a connection is for: the only words in the clear, before the handshake and bound into it.
+//! The purpose of a connection: the only cleartext. It precedes the handshake and is bound into it.
 //!
-//! Whoever answers must know which secret to use, and for a data link that depends on stream, epoch
-//! and the two ends. Nothing here is acted on before the handshake has proved it.
+//! The answering side must know which secret to use, and for a data link that depends on stream, epoch and the two
+//! ends. Nothing here is acted on before the handshake has proved it.
 
 use super::PROTOCOL;
 use crate::chain::{Epoch, LinkName, NodeId};
@@ -11,10 +11,10 @@ const MAGIC: [u8; 2] = *b"KA";
 const COMMON: usize = 5;
 const LINK: usize = COMMON + 16 + 8 + 4 + 4;
 
-/// What a connection is for.
+/// The purpose of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preamble {
-    /// An agent speaks to the controller.
+    /// An agent connects to the controller.
     Control,
     /// A member asks its predecessor for the stream.
     Link(LinkName),
@@ -24,11 +24,11 @@ pub enum Preamble {
     ConsoleLog,
 }
 
-/// A first frame that does not begin as ka's does.
+/// A first frame that does not begin like ka's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PreambleError {
-    /// Somebody else's protocol, or damage.
+    /// Another protocol, or damage.
     #[error("not a ka connection")]
     Foreign,
     /// Another version of ka.
@@ -60,14 +60,14 @@ impl Preamble {
         bytes
     }
 
-    /// What answers a first frame of another version, before the connection is closed: without it, that side could only
-    /// guess why. It says this side's version and nothing else.
+    /// The answer to a first frame of another version, before the connection is closed: without it, that side could
+    /// only guess the cause. It contains only this side's version.
     #[must_use]
     pub fn other_version() -> Vec<u8> {
         [&MAGIC[..], &PROTOCOL.to_le_bytes()].concat()
     }
 
-    /// The version of the side that gave this answer in place of a handshake, if it is another one.
+    /// The version of the side that sent this answer in place of a handshake, if it differs.
     #[must_use]
     pub fn refused_by(frame: &[u8]) -> Option<u16> {
         let &[m0, m1, v0, v1] = frame else { return None };
@@ -75,7 +75,7 @@ impl Preamble {
         ([m0, m1] == MAGIC && version != PROTOCOL).then_some(version)
     }
 
-    /// Splits the first frame into its preamble and the handshake message behind it.
+    /// Splits the first frame into its preamble and the handshake message that follows.
     ///
     /// # Errors
     /// [`PreambleError`].

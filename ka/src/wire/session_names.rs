@@ -1,13 +1,13 @@
-//! What a run's two sessions are called: the one that brings stage2, and the run itself.
+//! The names of a run's two sessions: the one that delivers stage2, and the run itself.
 
-/// The session of stage2 when nothing else is said.
+/// The default name of the stage2 session.
 pub const STAGE2: &str = "getstage2";
-/// The run when nothing else is said.
+/// The default name of the run.
 pub const INSTALL: &str = "kainstall";
 
-/// What a session may be called: 1 to [`MAX_LENGTH`] ASCII letters, digits and `-`, `_`, `.`, not beginning with `-`
-/// or `.`. A name becomes a file's name on the golden node and a word of the nodes' kernel command line, so
-/// both sides look at it before they use it.
+/// Whether this is a valid session name: 1 to [`MAX_LENGTH`] ASCII letters, digits and `-`, `_`, `.`, not beginning
+/// with `-` or `.`. A name becomes a file name on the golden node and a word on the nodes' kernel command line, so
+/// both sides check it before use.
 #[must_use]
 pub fn is_valid(name: &str) -> bool {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -17,7 +17,7 @@ pub fn is_valid(name: &str) -> bool {
 /// The longest name.
 pub const MAX_LENGTH: usize = 64;
 
-/// The session that brings stage2 to the nodes of the run `install`.
+/// The session that delivers stage2 to the nodes of the run `install`.
 #[must_use]
 pub fn stage2_of(install: &str) -> String {
     if install == INSTALL { STAGE2.to_owned() } else { format!("{STAGE2}.{install}") }

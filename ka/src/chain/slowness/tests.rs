@@ -2,7 +2,8 @@ use super::*;
 
 const MB: u64 = 1_000_000;
 
-/// A member in a second: what it verified, what its writer took, and its shares (starved, output, writer).
+/// A member during one second: the bytes that it verified, the bytes that its writer took, and its shares (starved,
+/// output, writer).
 #[derive(Clone, Copy)]
 struct Second(u64, u64, f64, f64, f64);
 
@@ -15,7 +16,7 @@ struct Stream {
     now: Duration,
     members: BTreeMap<NodeId, Standing>,
     end: Option<Offset>,
-    /// How far all are, as the golden node knows, and how many bytes per second that rises; unknown at first.
+    /// The positions, as the golden node knows them, and their rate in bytes per second; unknown at first.
     tail: Option<(Offset, u64)>,
 }
 
@@ -27,7 +28,7 @@ impl Stream {
         Self { slowness, chain, now: Duration::ZERO, members, end: None, tail: None }
     }
 
-    /// Lets time pass, until somebody is named and taken out.
+    /// Lets time pass until a node is named and removed.
     fn pass(&mut self, seconds: u64, how: impl Fn(u32) -> Second) -> Option<(u64, Slow)> {
         let start = self.now;
         for _ in 0..seconds * 2 {
@@ -62,7 +63,7 @@ impl Stream {
     }
 }
 
-/// Node 2 takes nothing, says that it has everything and waits for nothing; node 1's link to it is full.
+/// Node 2 takes nothing, claims to have everything and to wait for nothing; node 1's link to it is full.
 fn withholding(id: u32) -> Second {
     match id {
         0 => Second(0, 0, 0.0, 0.2, 0.0),
@@ -88,7 +89,7 @@ fn who_lets_nothing_through_and_names_no_reason_goes() {
 
 #[test]
 fn nobody_is_slow_for_what_a_liar_says_of_itself() {
-    // All links are full at 12 MB/s, as on a slow network; node 3 says that it takes as much as it likes.
+    // All links are full at 12 MB/s, as on a slow network; node 3 claims any rate it likes.
     let full = |id: u32| match id {
         0 => Second(12 * MB, 12 * MB, 0.0, 0.95, 0.0),
         3 => Second(u64::MAX / 1000, u64::MAX / 1000, 0.0, 0.0, 0.0),
@@ -102,7 +103,7 @@ fn nobody_is_slow_for_what_a_liar_says_of_itself() {
     assert!(stream.slowness.best() < 13e6, "{}", stream.slowness.best());
 }
 
-/// Node `slow`'s writer takes 0.4 MB/s: all before it cannot write, all behind it starve.
+/// The writer of node `slow` takes 0.4 MB/s: the nodes before it cannot write, and those behind it starve.
 fn slow_writer(slow: u32) -> impl Fn(u32) -> Second {
     let crawl = 4 * MB / 10;
     move |id| match id.cmp(&slow) {
@@ -112,7 +113,8 @@ fn slow_writer(slow: u32) -> impl Fn(u32) -> Second {
     }
 }
 
-/// The link to node `to` carries 0.4 MB/s: its receiver has room, those before its sender have sent all they may.
+/// The link to node `to` carries 0.4 MB/s: its receiver has room, and the nodes before its sender have sent all they
+/// may.
 fn slow_link(to: u32) -> impl Fn(u32) -> Second {
     let crawl = 4 * MB / 10;
     move |id| {
@@ -128,7 +130,7 @@ fn a_slow_writer_is_named_with_its_figures() {
     assert_eq!(stream.pass(20, |_| BUSY), None);
     let (after, slow) = stream.pass(30, slow_writer(2)).unwrap();
     assert_eq!(slow.node, NodeId(2));
-    // The average of ten seconds falls below three tenths after more than seven.
+    // The ten-second average falls below three tenths after more than seven seconds.
     assert!((7..=9).contains(&after), "{after} s");
     assert!(
         slow.reason.to_string().contains("where the chain took 40 MB/s, its writer blocked 7"),
@@ -150,7 +152,7 @@ fn the_receiver_of_a_slow_link_is_bypassed_and_then_its_sender() {
     let mut stream = Stream::of(5);
     assert_eq!(stream.pass(5, |_| BUSY), None);
     assert_eq!(stream.pass(30, slow_link(3)).unwrap().1.node, NodeId(3));
-    // Node 2 is just as slow to node 4.
+    // Node 2 is just as slow towards node 4.
     let slow = stream.pass(30, |id| slow_link(if id > 2 { 4 } else { 3 })(id)).unwrap().1;
     assert_eq!(slow.node, NodeId(2));
     assert!(
@@ -182,7 +184,7 @@ fn a_chain_that_is_slow_as_a_whole_loses_two_at_most() {
     assert_eq!(stream.pass(5, |_| BUSY), None);
     let mut taken = Vec::new();
     for _ in 0..6 {
-        // Whatever is left, its first node's writer is slow.
+        // Whichever nodes remain, the first one's writer is slow.
         let first = stream.chain[1].0;
         taken.extend(stream.pass(60, slow_writer(first)).map(|(_, slow)| slow.node));
     }
@@ -209,7 +211,7 @@ fn one_node_holds_up_nobody() {
 fn the_last_node_goes_when_the_one_behind_it_went_for_its_link() {
     let mut stream = Stream::of(2);
     assert_eq!(stream.pass(5, |_| BUSY), None);
-    // The card of node 1 is slow. It has blocks in hand for node 2, so that only the link behind it shows.
+    // Node 1's network card is slow. It has blocks ready for node 2, so only the link behind it shows.
     assert_eq!(stream.pass(30, slow_link(2)).unwrap().1.node, NodeId(2));
     assert_eq!(stream.pass(30, slow_link(1)).unwrap().1.node, NodeId(1));
     assert_eq!(stream.pass(60, slow_link(1)), None, "nobody is left");
@@ -219,7 +221,7 @@ fn the_last_node_goes_when_the_one_behind_it_went_for_its_link() {
 fn a_stream_that_ends_soon_is_left_alone() {
     let mut stream = Stream::of(3);
     assert_eq!(stream.pass(20, |_| BUSY), None);
-    // 4 MB are 10 s at this rate.
+    // At this rate, 4 MB take 10 s.
     stream.end = Some(stream.members[&NodeId(2)].verified.plus(8 * MB));
     assert_eq!(stream.pass(15, slow_writer(2)), None);
     stream.end = stream.end.map(|end| end.plus(1000 * MB));
@@ -230,7 +232,7 @@ fn a_stream_that_ends_soon_is_left_alone() {
 fn slower_is_not_too_slow() {
     let mut stream = Stream::of(3);
     assert_eq!(stream.pass(20, |_| BUSY), None);
-    // Two fifths of the best rate, and the writer is all that it waits for.
+    // Two fifths of the best rate, and it waits only for the writer.
     assert_eq!(
         stream.pass(60, |id| Second(16 * MB, 16 * MB, 0.0, 0.0, if id == 2 { 0.99 } else { 0.0 })),
         None
@@ -241,10 +243,10 @@ fn slower_is_not_too_slow() {
 fn who_stalls_for_a_death_elsewhere_is_not_to_blame() {
     let mut stream = Stream::of(4);
     assert_eq!(stream.pass(20, |_| BUSY), None);
-    // Node 3 is silent: the writer of node 1 still works off its window, as fast as ever.
+    // Node 3 is silent: the writer of node 1 still drains its window, as fast as ever.
     let how = |id| Second(0, 40 * MB, 0.0, 0.9, if id == 1 { 0.99 } else { 0.0 });
     assert_eq!(stream.pass(12, how), None);
-    // Later all of them wait; nobody writes.
+    // Later all of them wait, and none writes.
     assert_eq!(stream.pass(30, |_| Second(0, 0, 0.0, 0.5, 0.0)), None);
 }
 
@@ -262,7 +264,7 @@ fn the_limit_is_named_though_nobody_is_removed() {
         (3, &|_| Second(40 * MB, 40 * MB, 0.1, 0.2, 0.1), None),
     ];
     for (nodes, how, expected) in cases {
-        // From the start: nothing faster is known, so nobody is too slow.
+        // From the start: no faster rate is known, so no node is too slow.
         let mut stream = Stream::of(nodes);
         assert_eq!(stream.pass(12, how), None, "{expected:?}");
         let limit = stream.slowness.limit(&stream.chain, stream.now).map(|limit| limit.reason().to_string());
@@ -270,7 +272,8 @@ fn the_limit_is_named_though_nobody_is_removed() {
     }
 }
 
-/// Who, which link, how fast, and how it stands beside the others: the first link and the last, a disk, the source.
+/// The part of the chain, its rate, and how it compares to the others: the first link and the last, a disk, the
+/// source.
 #[test]
 fn the_limit_has_its_figures() {
     let golden = NodeId::GOLDEN;
@@ -287,7 +290,7 @@ fn the_limit_has_its_figures() {
     for (how, what, busy) in cases {
         let mut stream = Stream::of(3);
         assert_eq!(stream.pass(5, |_| BUSY), None);
-        // Nobody is removed from the end of a stream, and the limit is known all the same.
+        // No node is removed at the end of a stream, and the limit is known all the same.
         stream.end = Some(Offset(0));
         assert_eq!(stream.pass(30, how), None);
         let limit = stream.slowness.limit(&stream.chain, stream.now).unwrap();
@@ -297,7 +300,7 @@ fn the_limit_has_its_figures() {
     }
 }
 
-/// A card that negotiated 100 Mbit/s among gigabit ones: 11.2 MB/s where the first windows went at 112.
+/// A card that negotiated 100 Mbit/s among gigabit ones: 11.2 MB/s where the first windows were sent at 112.
 #[test]
 fn a_card_of_a_tenth_of_the_speed_is_too_slow() {
     let mut stream = Stream::of(3);

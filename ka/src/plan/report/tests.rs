@@ -84,13 +84,13 @@ fn volume_groups_are_shown_with_what_is_made_in_them() {
         volume group vg0: 964.7 MB, on sda2\n    \
         root  964.7 MB  linear  xfs  /\n";
     assert!(text.ends_with(end), "{text}");
-    // Too small for what must go into the group.
+    // Too small for the group's contents.
     storage.file_systems_mut().for_each(|fs| fs.used = 2000 * MIB);
     let report = Report::new(&storage, &[disk("sda")]);
     assert!(!report.is_accepted() && report.groups.is_empty());
 }
 
-/// Its partitions are not seen, and yet are there.
+/// Its partitions are not reported, but exist.
 #[test]
 fn a_damaged_gpt_is_not_nothing() {
     let of = |table: &str| {

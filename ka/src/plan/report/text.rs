@@ -1,6 +1,6 @@
-//! A report as a person reads it on a terminal.
+//! The text form of a report, for a terminal.
 //!
-//! What a machine tells of itself is not trusted with the terminal, and shown by [`crate::shown`].
+//! A machine's own texts could harm the terminal, so they are shown through [`crate::shown`].
 
 use super::{DiskReport, Makes, NewGroup, NewLogicalVolume, NewPartition, NewTable, Outcome, Report};
 use crate::disk::units::Decimal;
@@ -8,7 +8,7 @@ use crate::inventory::{Content, Disk};
 use crate::shown::{self, Field};
 use std::fmt;
 
-/// So many things on a disk are shown.
+/// How many contents of a disk are shown.
 const MAX_SHOWN: usize = 64;
 
 impl fmt::Display for Report {
@@ -93,7 +93,7 @@ impl fmt::Display for Makes {
     }
 }
 
-/// A disk and what is on it now.
+/// A disk and its current contents.
 pub struct OfDisk<'a>(pub &'a Disk);
 
 impl fmt::Display for OfDisk<'_> {
