@@ -416,7 +416,7 @@ mod tests {
                 "      addresses: [10.0.0.1/24]\n      routes:\n      - {to: default, via: 10.0.0.254}\n      - {to: 172.16.0.0/12, via: 10.0.0.253}\n      gateway6: fe80::1\n",
                 "      addresses: [10.1.0.7/16]\n      routes:\n      - {to: default, via: 10.1.0.254}\n      - {to: 172.16.0.0/12, via: 10.0.0.253}\n      gateway6: fe80::1\n",
             ),
-            // A host route, as used by some providers: it must be the gateway.
+            // A single host with prefix 32, as some providers have it: the second address can only be its gateway.
             (KEYFILE, "address1=10.0.0.1/32,10.9.9.9\n", "address1=10.1.0.7/16,10.1.0.254\n"),
         ] {
             assert_eq!(format.rewrite(old, GOLDEN.parse().unwrap(), &own), new);
