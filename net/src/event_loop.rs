@@ -155,7 +155,7 @@ pub struct Every {
 }
 
 impl Every {
-    /// A period that ends for the first time after this time.
+    /// First due after one period.
     #[must_use]
     pub fn new(period: Duration) -> Self {
         Self { period, last: Instant::now() }
