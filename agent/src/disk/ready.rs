@@ -122,7 +122,7 @@ pub(super) fn release(ready: &[Ready]) -> Result<(), DiskError> {
 fn find_all<'a>(plans: &[DiskPlan], disks: &'a [Disk]) -> Result<Vec<&'a Disk>, DiskError> {
     let choices: Vec<DiskChoice> = plans.iter().map(|plan| named(&plan.disk)).collect();
     match choice::find_all(&choices.iter().collect::<Vec<_>>(), disks) {
-        // An existing device that is not a disk: its kind is named in the error.
+        // The device may exist without being a disk. The error then names its kind.
         Err(missing @ ChoiceError::Missing { .. }) => {
             for name in choices.iter().filter_map(DiskChoice::name) {
                 match claim::check_name(name) {

@@ -98,7 +98,7 @@ impl ControllerSender {
 /// The controller's welcome.
 #[derive(Clone, Copy, Debug)]
 pub struct Welcome {
-    /// This node's member number.
+    /// The ticket that identifies this node when it reconnects.
     pub ticket: Ticket,
     /// The golden node's clock: nanoseconds since 1970 (UTC).
     pub time: u64,

@@ -23,7 +23,7 @@ pub(in crate::finish) fn short(name: &str) -> &str {
     name.split('.').next().unwrap_or_default()
 }
 
-/// A machine without its own name keeps its table unchanged.
+/// Whether a machine has no name of its own. All its clones then keep what it has.
 pub(in crate::finish) fn is_nameless(name: &str) -> bool {
     short(name).is_empty() || short(name).eq_ignore_ascii_case("localhost")
 }
