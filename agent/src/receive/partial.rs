@@ -21,7 +21,7 @@ use ka_host::health::Watched;
 /// The infix of every partial file's name, before the unique part.
 const MARK: &[u8] = b".ka-partial-";
 
-/// The maximum part of a file's name that the partial name includes, which must not become too long.
+/// How many bytes of the target's name the partial name includes, to limit its length.
 const NAME: usize = 200;
 
 /// A file that is being received. Dropping this removes it.
@@ -81,7 +81,7 @@ impl Partial {
             settled,
         };
         lock(&new.file).map_err(partial)?;
-        // Another one may have started at the same moment. Then both give up, as neither comes first.
+        // Another one may have started at the same moment. Then both give up, since neither has precedence.
         refuse_others(target, Some(&path))?;
         Ok(new)
     }
