@@ -1,7 +1,7 @@
-//! `ka-agent booted`: tells the controller that this machine runs from its own disk, and takes itself away.
+//! `ka-agent booted`: reports to the controller that this machine runs from its own disk, and removes itself.
 //!
-//! The unit that starts it was written by the finish. It says a secret of one node and one run, once, which is of
-//! no use for anything else; so it goes unencrypted.
+//! The finish wrote the unit that starts it. It sends a secret of one node and one run, once. The secret is useless
+//! for anything else, so it is sent unencrypted.
 
 use std::fs;
 use std::io;
@@ -12,29 +12,29 @@ use std::time::{Duration, Instant};
 use ka::first_boot::{DIRECTORY, MESSAGE, PATH, UNIT};
 use ka_net::http::client;
 
-/// How long the controller is tried, for a network that comes up late, and the pause between two tries.
+/// How long to try to reach the controller, for a network that comes up late, and the pause between two tries.
 const PATIENCE: Duration = Duration::from_secs(600);
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Why nothing was told. The machine is none the worse for it.
+/// Why nothing was reported. The machine itself is not affected.
 #[derive(Debug, thiserror::Error)]
 pub enum BootedError {
-    /// What there is to tell cannot be read.
+    /// The report's data cannot be read.
     #[error("{DIRECTORY}/{MESSAGE}: {0}")]
     Message(io::Error),
     /// The controller was not reached.
     #[error("the controller was told nothing: {0}")]
     Unreached(client::HttpError),
-    /// Something is left behind.
+    /// Some files could not be removed.
     #[error("cannot remove {0}: {1}")]
     Left(String, io::Error),
 }
 
-/// Tells the controller, and removes unit, program and token of the system below `root`, told or not: after ten
-/// minutes, nobody waits any more.
+/// Reports to the controller, and removes unit, program and token from the system below `root`, whether the report
+/// succeeded or not: after ten minutes the run no longer waits.
 ///
 /// # Errors
-/// The controller was not reached, or something could not be removed.
+/// The controller was not reached, or a file could not be removed.
 pub fn tell(root: &Path) -> Result<(), BootedError> {
     tell_within(root, PATIENCE, PAUSE)
 }
@@ -47,7 +47,7 @@ fn tell_within(root: &Path, patience: Duration, pause: Duration) -> Result<(), B
     let start = Instant::now();
     let told = loop {
         match client::send(server, "POST", PATH, token.as_bytes()) {
-            // It knows this token, and wants nothing of it: that of another run, or another server.
+            // The controller knows this token and rejects it: it belongs to another run or another server.
             Err(error) if matches!(error.code(), Some(403 | 404)) => break Err(error),
             Err(error) if start.elapsed() < patience => {
                 log::info!("the controller is told again: {error}");

@@ -1,9 +1,9 @@
 //! What a node does: boot, join, write its disk, unpack, finish.
 //!
-//! A library beside its binary so that the tests can drive its parts. [`init`] is PID 1, which never does the work;
-//! [`node`] is the story that its child goes through; [`console`] is its other child, which a person may look through; the
-//! other modules are that story's steps, in their order:
-//! [`boot`], [`session`], [`disk`], [`receive`], [`unpack`], [`finish`], [`kexec`].
+//! It is a library as well as a binary so that the tests can drive its parts. [`init`] is PID 1, which never does the
+//! work. [`node`] is its child, which does. [`console`] is its other child, which shows the node to a person. The
+//! other modules are the steps of the work, in their order: [`boot`], [`session`], [`disk`], [`receive`], [`unpack`],
+//! [`finish`], [`kexec`].
 //!
 //! ```
 //! use std::path::Path;

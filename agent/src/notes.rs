@@ -1,7 +1,7 @@
-//! What is no failure and must be told all the same, from anywhere in a node's work.
+//! Notes: losses that are not failures and must still be reported, from anywhere in a node's work.
 //!
-//! A step deep in the finish cannot return a warning to its caller. It calls [`warn`]; the node's story takes what has
-//! been counted with [`take`] and hands it to the controller, whose summary shows it.
+//! A step deep in the finish cannot return a warning to its caller. It calls [`warn`]. The node's main thread collects
+//! the notes with [`take`] and sends them to the controller, whose summary shows them.
 
 use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
@@ -17,12 +17,12 @@ pub fn warn(kind: NoteKind, what: impl Display) {
     NOTED.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().add(kind, &what);
 }
 
-/// Counts one of many that are too many for the log.
+/// Counts one of many notes that would be too many for the log.
 pub fn count(kind: NoteKind, what: &str) {
     NOTED.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().add(kind, what);
 }
 
-/// What has been counted since this was last called.
+/// The notes since the last call.
 #[must_use]
 pub fn take() -> Tally {
     NOTED.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()

@@ -1,9 +1,9 @@
-//! A sample of what was written, hashed as it was written, and read back from the medium when it is synced.
+//! A sample of the written data, hashed during the write and read back from the medium after the sync.
 //!
-//! A disk may take writes, flush, and report nothing of what it has lost. A process that reads what it has just written gets it
-//! from the kernel's memory; so the kernel is made to forget it first. Of a stream of up to 16 MiB the sample is nearly
-//! all, of a longer one each stretch has the same chance. It finds a medium that loses a part of its writes, and not one
-//! that has lost a few blocks; and it cannot see whether the file system's own tables were kept.
+//! A disk may accept writes, flush, and lose data without reporting it. A process that reads what it has just written
+//! gets it from the page cache, so the cache is dropped first. For a stream of up to 16 MiB the sample has nearly
+//! everything; in a longer one each piece has the same chance. The sample finds a medium that loses a part of its
+//! writes, but not one that has lost a few blocks, and it does not cover the file system's own tables.
 
 use std::fs::File;
 use std::io;
@@ -13,16 +13,16 @@ use std::os::unix::fs::FileExt;
 use ka::sha256::Sha256;
 use rustix::fs::Advice;
 
-/// How much is read back at once, at most.
+/// The maximum size of one read.
 pub(crate) const PIECE: usize = 64 << 10;
-/// How many pieces are in a sample.
+/// The number of pieces in a sample.
 pub(crate) const PIECES: usize = 256;
-/// The kernel forgets only whole stretches of memory, which may be as large as this.
+/// The kernel drops only whole folios, which may be as large as this.
 const STRETCH: u64 = 4 << 20;
 
 pub(crate) type Hash = [u8; 32];
 
-/// Pieces of files `F`, of all that were offered.
+/// A sample of the pieces of files `F`.
 #[derive(Debug)]
 pub(crate) struct Sample<F> {
     kept: Vec<Kept<F>>,
@@ -34,22 +34,22 @@ pub(crate) struct Sample<F> {
 /// A piece of a file.
 #[derive(Debug)]
 pub(crate) struct Kept<F> {
-    /// Of what.
+    /// The file.
     pub(crate) file: F,
-    /// Where it begins.
+    /// Its offset.
     pub(crate) offset: u64,
     length: usize,
     hash: Hash,
 }
 
 impl<F> Sample<F> {
-    /// An empty one, for so many pieces.
+    /// An empty sample, for this number of pieces.
     pub(crate) fn new(most: usize) -> Self {
         Self { kept: Vec::new(), most, seen: 0, chance: Chance::new() }
     }
 
-    /// These bytes were written to a file at `offset`. All pieces have the same chance; `file` is asked for each that is
-    /// kept, and may have its reasons to be in no sample.
+    /// Offers bytes that were written to a file at `offset`. All pieces have the same chance. `file` is called for
+    /// each piece that is kept, and may decline to be sampled.
     pub(crate) fn offer(&mut self, offset: u64, bytes: &[u8], mut file: impl FnMut() -> Option<F>) {
         let mut at = offset;
         for bytes in bytes.chunks(PIECE) {
@@ -73,7 +73,7 @@ impl<F> Sample<F> {
         }
     }
 
-    /// What is in it.
+    /// The pieces in it.
     pub(crate) fn pieces(&self) -> &[Kept<F>] {
         &self.kept
     }
@@ -83,11 +83,11 @@ impl<F> Kept<F> {
     /// Whether the medium below `file`, which is readable and synced, has this piece.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's error.
     pub(crate) fn is_in(&self, file: &File) -> io::Result<bool> {
         let start = self.offset.saturating_sub(STRETCH);
         let end = self.offset + self.length as u64 + STRETCH;
-        // What is in use stays in memory, and is no worse than before.
+        // Pages in use stay in memory, which is no worse than before.
         rustix::fs::fadvise(file, start, NonZeroU64::new(end - start), Advice::DontNeed)
             .or_else(|errno| if errno == rustix::io::Errno::SPIPE { Ok(()) } else { Err(errno) })?;
         let mut bytes = vec![0; self.length];
@@ -99,18 +99,18 @@ impl<F> Kept<F> {
     }
 }
 
-/// Numbers that are spread well, and no secret (splitmix64).
+/// A generator of well-spread numbers, not for secrets (splitmix64).
 #[derive(Debug)]
 pub(crate) struct Chance(u64);
 
 impl Chance {
-    /// Begins with the clock, which is good enough to be another place in each run.
+    /// Seeded from the clock, which is good enough to differ between runs.
     pub(crate) fn new() -> Self {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Self::from(u64::from(now.subsec_nanos()) ^ now.as_secs())
     }
 
-    /// Some number below `bound`.
+    /// A random number below `bound`.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

@@ -1,4 +1,4 @@
-//! Named steps: what a person sees of a node's work, with its outcome.
+//! Named steps: a node's work as a person sees it, with each outcome.
 
 use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
@@ -8,27 +8,27 @@ use ka::step::{Doing, Step};
 
 type Watcher = Box<dyn Fn(&Doing) + Send>;
 
-/// Receives what the node does.
+/// The receivers of steps.
 static WATCHER: Mutex<Option<Watcher>> = Mutex::new(None);
 
-/// Receives each step for as long as the process lives.
+/// The receiver that lasts as long as the process.
 static KEEPER: Mutex<Option<Watcher>> = Mutex::new(None);
 
-/// The step that began last.
+/// The step that started last.
 static CURRENT: Mutex<Step> = Mutex::new(Step::Begin);
 
-/// From now on `keeper` receives each step that begins, in addition to the watcher.
+/// Makes `keeper` receive each step that starts, in addition to the watcher.
 pub fn keep(keeper: impl Fn(&Doing) + Send + 'static) {
     *KEEPER.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(keeper));
 }
 
-/// From now on `watcher` receives each step that begins, in place of the former one.
+/// Makes `watcher` receive each step that starts, in place of the previous watcher.
 pub fn watch(watcher: impl Fn(&Doing) + Send + 'static) {
     *WATCHER.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(watcher));
 }
 
-/// Reports with what the current step goes on, such as another of several tools: a step that reports nothing new for
-/// too long counts as failed.
+/// Reports what the current step continues with, such as the next of several tools: a step that reports nothing new
+/// for too long counts as failed.
 pub fn goes_on(what: impl Display) {
     let step = *CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
     report(&step.of(what));
@@ -42,10 +42,10 @@ fn report(doing: &Doing) {
     }
 }
 
-/// Runs one named step and logs its outcome, with the time that it took or the reason why it failed.
+/// Runs one named step and logs its outcome, with its duration or the reason for its failure.
 ///
 /// # Errors
-/// Returns what `work` returned.
+/// The result of `work`.
 pub fn step<T, E: Display>(doing: impl Into<Doing>, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     let (start, doing) = (Instant::now(), doing.into());
     log::info!("{doing} ...");

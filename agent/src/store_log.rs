@@ -1,6 +1,6 @@
-//! The node's log on a server of the site's, for whoever wants all logs in one place.
+//! Stores the node's log on a server of the site, for sites that keep all logs in one place.
 //!
-//! HTTP is spoken here; FTP by busybox, which stage2 has.
+//! HTTP is implemented here; FTP is done by busybox, which stage2 has.
 
 use std::fs;
 use std::io;
@@ -12,29 +12,29 @@ use ka::log_server::{LogServer, Protocol};
 use ka_host::tool;
 use ka_net::http::client::{self, HttpError};
 
-/// How long an FTP server may take.
+/// The time limit for an FTP server.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Why the log is not on the server.
+/// Why the log was not stored.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The log cannot be read.
     #[error("cannot read the log: {0}")]
     Log(io::Error),
-    /// The HTTP server did not take it.
+    /// The HTTP server did not accept it.
     #[error(transparent)]
     Http(#[from] HttpError),
-    /// busybox did not bring it to the FTP server.
+    /// busybox could not upload it to the FTP server.
     #[error("ftpput {server}: {reason}")]
     Ftp {
         /// `HOST:PORT`.
         server: String,
-        /// What it said.
+        /// Its output.
         reason: String,
     },
 }
 
-/// Puts the file `log` on the server under `name`.
+/// Uploads the file `log` to the server under `name`.
 ///
 /// # Errors
 /// The log cannot be read, or the server cannot be reached or refuses it.

@@ -1,4 +1,4 @@
-//! `ka-agent receive` before it has reached anybody.
+//! `ka-agent receive` before it has reached a controller.
 #![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
 
 use std::fs::{self, Permissions};

@@ -112,7 +112,7 @@ pub fn holders(device: &str) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// The devices that a device is made of; none for a disk or a partition, or where there is no such device.
+/// The devices that a device is built on; empty for a disk, a partition, or a device that does not exist.
 #[must_use]
 pub fn slaves(device: &str) -> Vec<String> {
     let entries = fs::read_dir(class(device).join("slaves")).into_iter().flatten().flatten();

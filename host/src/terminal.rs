@@ -22,7 +22,8 @@ pub fn err() -> Filter<Stderr> {
     Filter::new(io::stderr())
 }
 
-/// Standard output for what a terminal shall obey: the screen of a shell that this person has opened on another machine.
+/// Standard output for data that the terminal must interpret: the screen of a shell that this person has opened on
+/// another machine.
 #[must_use]
 pub fn raw_out() -> Stdout {
     io::stdout()

@@ -1,27 +1,27 @@
-//! A file's extended attributes, all of them.
+//! Reads all extended attributes of a file.
 //!
-//! The kernel's list is not always complete. ReiserFS in Linux 6.3 to 6.12 compares the names of ACLs with text that has
-//! no end, and leaves one out or not by what happened to be in memory behind it. There, ACLs are asked for by name.
+//! The kernel's list is not always complete. ReiserFS in Linux 6.3 to 6.12 compares ACL names with an unterminated
+//! string, and may omit one depending on the memory behind that string. On ReiserFS, ACLs are therefore read by name.
 
 use ka::archive::Xattr;
 use rustix::fs::{fgetxattr, flistxattr, lgetxattr, llistxattr};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// The kernel's limit of a value, and of a list of names (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
+/// The kernel's limit on a value, and on a list of names (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
 const MAX: usize = 64 << 10;
 
-/// What may be missing from the list.
+/// The names that may be missing from the list.
 const ACLS: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default"];
 
-/// The number of ReiserFS (statfs(2)).
+/// The magic number of ReiserFS (statfs(2)).
 const REISERFS: u64 = 0x5265_4973;
 
-/// Reads extended attributes into buffers that are large enough for any.
+/// Reads extended attributes into buffers that are large enough for all of them.
 pub struct Reader {
     names: Vec<u8>,
     value: Vec<u8>,
-    /// The device whose files were asked for last, and whether its file system lists all attributes.
+    /// The device of the last file read, and whether its file system lists all attributes.
     last: Option<(u64, bool)>,
 }
 
@@ -32,27 +32,27 @@ impl Default for Reader {
 }
 
 impl Reader {
-    /// A reader with buffers of its own, for many files.
+    /// A reader with its own buffers, for many files.
     #[must_use]
     pub fn new() -> Self {
         Self { names: vec![0; MAX], value: vec![0; MAX], last: None }
     }
 
-    /// The attributes of an open file of this device (`st_dev`), by name.
+    /// The attributes of an open file on this device (`st_dev`), by name.
     ///
     /// # Errors
-    /// The kernel's; `E2BIG` if there are more names than it can list.
+    /// The kernel's error; `E2BIG` if there are more names than it can list.
     pub fn of(&mut self, file: impl AsFd, device: u64) -> rustix::io::Result<Vec<Xattr>> {
         let lists_all = self.lists_all(file.as_fd(), device)?;
         let get = |name: &[u8], value: &mut [u8]| fgetxattr(&file, name, value);
         self.read(lists_all, |list| flistxattr(&file, list), get)
     }
 
-    /// The attributes of what must not be opened, such as a link or a device, at `path`. `beside` is open on the same
-    /// file system.
+    /// The attributes of a file at `path` that must not be opened, such as a link or a device. `beside` is open on the
+    /// same file system.
     ///
     /// # Errors
-    /// As of [`Reader::of`].
+    /// As for [`Reader::of`].
     pub fn at(&mut self, path: &[u8], beside: BorrowedFd<'_>, device: u64) -> rustix::io::Result<Vec<Xattr>> {
         let lists_all = self.lists_all(beside, device)?;
         let get = |name: &[u8], value: &mut [u8]| lgetxattr(path, name, value);
@@ -71,7 +71,7 @@ impl Reader {
         }
     }
 
-    /// An attribute that vanishes meanwhile is none; a file system without any has none.
+    /// An attribute that vanishes meanwhile is skipped; a file system without attributes has none.
     fn read(
         &mut self,
         lists_all: bool,
@@ -106,7 +106,7 @@ impl Reader {
 mod tests {
     use super::*;
 
-    /// A file with three attributes; the kernel lists some of them.
+    /// A file with three attributes, some of which the kernel lists.
     fn read(lists_all: bool, listed: &[u8]) -> String {
         let list = |list: &mut [u8]| {
             list[..listed.len()].copy_from_slice(listed);
@@ -135,7 +135,7 @@ mod tests {
         ] {
             assert_eq!(read(false, listed), all);
         }
-        // Elsewhere the list is what there is.
+        // On other file systems the list is complete.
         assert_eq!(read(true, b"user.x\0system.posix_acl_default\0"), "system.posix_acl_default user.x");
     }
 

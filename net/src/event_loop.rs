@@ -1,11 +1,11 @@
-//! The one event loop: listeners, connections and a waker, waited for in one place.
+//! The event loop: waits for listeners, connections and a waker in one place.
 //!
-//! What comes of a ready socket is for the user of the loop: the relay, the HTTP server, the controller's and a node's
-//! end of the control connections. How sockets are registered, how interruptions are borne, and which errors of
-//! `accept(2)` are no reason to stop, is the same for all of them and is here.
+//! The users of the loop handle ready sockets: the relay, the HTTP server, and both ends of the control connections.
+//! Shared by all of them, and implemented here, are the registration of sockets, the handling of interrupted calls,
+//! and which errors of `accept(2)` are temporary.
 //!
-//! Events are edge-triggered (see mio): a socket that was not read or written until it would block gives no further
-//! event, so its user must come back to it by itself.
+//! Events are edge-triggered (see mio): a socket that was not read or written until it would block produces no further
+//! event, so the user must return to it unprompted.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -17,7 +17,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 const WAKER: Token = Token(0);
-/// Listeners have the tokens below the first connection.
+/// Listeners have the tokens below the first connection's.
 const FIRST_LISTENER: usize = 1;
 const FIRST_CONNECTION: usize = 8;
 const MAX_LISTENERS: usize = FIRST_CONNECTION - FIRST_LISTENER;
@@ -30,24 +30,24 @@ pub struct EventLoop {
     listeners: Vec<mio::net::TcpListener>,
 }
 
-/// What one wait has found.
+/// The result of one wait.
 #[derive(Debug, Default)]
 pub struct Turn {
-    /// Nothing happened in all of the time.
+    /// Nothing happened before the timeout.
     pub quiet: bool,
-    /// Another thread has ended it.
+    /// Another thread has ended the wait.
     pub woken: bool,
-    /// Connections may wait to be accepted.
+    /// Connections may be ready to be accepted.
     pub accepting: bool,
-    /// The connections on which something happened, by their keys, with what it was.
+    /// The connections with events, by key.
     pub ready: Vec<(usize, Event)>,
 }
 
 impl EventLoop {
-    /// A loop that takes about this many events at once.
+    /// A loop that handles about this many events at once.
     ///
     /// # Errors
-    /// The system has no event queue left.
+    /// The system has no more event queues.
     pub fn new(capacity: usize) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
@@ -61,7 +61,8 @@ impl EventLoop {
         Arc::clone(&self.waker)
     }
 
-    /// Accepts connections on one more listener. Some may have come already, so that the caller accepts before it waits.
+    /// Accepts connections on an additional listener. Some may already be pending, so the caller must accept before it
+    /// waits.
     ///
     /// # Errors
     /// The listener cannot be watched, or there are too many of them.
@@ -77,27 +78,27 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Watches a connection for both directions. Its events come with this key, which must be no other connection's.
+    /// Watches a connection in both directions. Its events have this key, which must be unique among the connections.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's error.
     pub fn add(&self, stream: &mut TcpStream, key: usize) -> io::Result<()> {
         let token = Token(FIRST_CONNECTION + key);
         self.poll.registry().register(stream, token, Interest::READABLE | Interest::WRITABLE)
     }
 
-    /// Watches a socket for what it can be read for.
+    /// Watches a socket for readability.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's error.
     pub fn add_reader(&self, source: &mut impl Source, key: usize) -> io::Result<()> {
         self.poll.registry().register(source, Token(FIRST_CONNECTION + key), Interest::READABLE)
     }
 
-    /// Watches it no longer. To drop a connection does the same.
+    /// Stops watching the connection. Dropping it has the same effect.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's error.
     pub fn remove(&self, stream: &mut TcpStream) -> io::Result<()> {
         self.poll.registry().deregister(stream)
     }
@@ -105,7 +106,7 @@ impl EventLoop {
     /// Waits for at most `timeout`. A signal ends it early.
     ///
     /// # Errors
-    /// The system's; the loop cannot go on.
+    /// The system's error; the loop cannot continue.
     pub fn wait(&mut self, timeout: Duration) -> io::Result<Turn> {
         match self.poll.poll(&mut self.events, Some(timeout)) {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(Turn::default()),
@@ -124,11 +125,10 @@ impl EventLoop {
         Ok(turn)
     }
 
-    /// The next connection that waits on any listener, if one does.
+    /// The next pending connection of any listener.
     ///
     /// # Errors
-    /// Too many open files, or no memory: connections stay in the kernel's queue, and the call is worth trying again
-    /// later.
+    /// Too many open files, or no memory: connections stay in the kernel's queue, and the caller may retry later.
     pub fn accept(&self) -> io::Result<Option<(TcpStream, SocketAddr)>> {
         for listener in &self.listeners {
             loop {
@@ -136,7 +136,7 @@ impl EventLoop {
                     Ok(accepted) => return Ok(Some(accepted)),
                     Err(e) => match e.kind() {
                         io::ErrorKind::WouldBlock => break,
-                        // The other side was faster.
+                        // The peer has already closed it.
                         io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
                         _ => return Err(e),
                     },
@@ -147,7 +147,7 @@ impl EventLoop {
     }
 }
 
-/// Something that is due again and again.
+/// A periodic event.
 #[derive(Clone, Copy, Debug)]
 pub struct Every {
     period: Duration,
@@ -155,13 +155,13 @@ pub struct Every {
 }
 
 impl Every {
-    /// Due for the first time when this period has passed.
+    /// First due after one period.
     #[must_use]
     pub fn new(period: Duration) -> Self {
         Self { period, last: Instant::now() }
     }
 
-    /// Whether it is due; if so, the next time is a period after `now`.
+    /// Whether the event is due. If so, it is next due one period after `now`.
     pub fn is_due(&mut self, now: Instant) -> bool {
         let due = now.saturating_duration_since(self.last) >= self.period;
         if due {
@@ -177,7 +177,7 @@ mod tests {
     use std::io::Write;
     use std::thread;
 
-    /// Longer than any test may take: an event must end it.
+    /// Longer than any test may take, so that an event must end the wait.
     const LONG: Duration = Duration::from_secs(60);
 
     #[test]

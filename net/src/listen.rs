@@ -1,7 +1,7 @@
-//! Listeners for the connections of a run: of which address, and through which interface.
+//! Listeners for the connections of a run: on which address, and through which interface.
 //!
-//! A golden node may be on other networks than its nodes are. With a known interface the kernel takes nothing that comes
-//! in by another one, whatever address it is for.
+//! A golden node may be on networks other than its nodes'. If the interface is known, the kernel accepts nothing that
+//! arrives through another one, whatever its destination address.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
@@ -14,9 +14,9 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, listen,
 /// Where the controller listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listen {
-    /// The address; unspecified for every address.
+    /// The address; unspecified for all addresses.
     pub address: IpAddr,
-    /// The control port, if it was named.
+    /// The control port, if one was given.
     pub port: Option<u16>,
 }
 
@@ -26,7 +26,7 @@ impl Default for Listen {
     }
 }
 
-/// `ADDRESS` or `ADDRESS:PORT`, IPv6 with a port in brackets.
+/// Parses `ADDRESS` or `ADDRESS:PORT`; IPv6 with a port has brackets.
 impl FromStr for Listen {
     type Err = &'static str;
 
@@ -40,15 +40,15 @@ impl FromStr for Listen {
     }
 }
 
-/// Connections that the kernel keeps until there is room for them (listen(2)).
+/// The backlog of connections in the kernel (listen(2)).
 const MAX_QUEUED: i32 = 4096;
 
-/// Where nodes are awaited.
+/// The side on which nodes connect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Side {
-    /// The address, if not all.
+    /// The address; `None` for all.
     pub address: Option<IpAddr>,
-    /// The only interface through which anybody comes, if one is known.
+    /// The only interface on which connections are accepted, if it is known.
     pub interface: Option<String>,
 }
 
@@ -56,7 +56,7 @@ impl Side {
     /// Listens on `port`.
     ///
     /// # Errors
-    /// The system's; what concerns the interface names it.
+    /// The system's error; if it concerns the interface, it names the interface.
     pub fn listener(&self, port: u16) -> io::Result<TcpListener> {
         match self.address {
             Some(address) => self.bind_tcp((address, port).into()),
@@ -68,7 +68,7 @@ impl Side {
         }
     }
 
-    /// A UDP port that several processes of this host share: each gets every broadcast.
+    /// A UDP port that several processes of this host share: each receives every broadcast.
     ///
     /// # Errors
     /// As [`Side::listener`].
@@ -81,7 +81,8 @@ impl Side {
         Ok(socket.into())
     }
 
-    /// The standard library's listener knows no interface, and one that is set later has let others in before.
+    /// The standard library's listener cannot be bound to an interface, and binding it later would let connections
+    /// from others in before that.
     fn bind_tcp(&self, address: SocketAddr) -> io::Result<TcpListener> {
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, Some(ipproto::TCP))?;
@@ -106,7 +107,7 @@ fn is_without_ipv6(error: &io::Error) -> bool {
     matches!(errno, Some(rustix::io::Errno::AFNOSUPPORT | rustix::io::Errno::ADDRNOTAVAIL))
 }
 
-/// Where streams are fetched from.
+/// Where a stream is served.
 #[derive(Clone, Debug, Default)]
 pub struct DataPlace {
     /// The address and the interface.
@@ -116,7 +117,7 @@ pub struct DataPlace {
 }
 
 impl DataPlace {
-    /// A listener for one stream: two that shared one would take each other's connections.
+    /// A listener for one stream: two streams that shared one would receive each other's connections.
     pub fn listen(&self) -> io::Result<TcpListener> {
         match self.side.listener(self.port) {
             Err(e) if e.kind() == io::ErrorKind::AddrInUse => self.side.listener(0),

@@ -43,7 +43,8 @@ pub(super) struct Args {
     silence: Option<u64>,
 }
 
-/// So much the kernel would rather end the console than the work, should memory run out (proc_pid_oom_score_adj(5)).
+/// How strongly the kernel prefers to kill the console rather than the work when memory runs out
+/// (proc_pid_oom_score_adj(5)).
 const EXPENDABLE: &str = "500";
 
 pub(super) fn run(args: &Args) -> ExitCode {
@@ -84,7 +85,7 @@ fn serve(args: &Args) -> Result<std::convert::Infallible, String> {
     console::serve(console, &listener).map_err(|e| e.to_string())
 }
 
-/// A node's log is on its consoles, too.
+/// A node's log goes to its consoles too.
 fn log_to(path: &Path) -> Result<(), String> {
     if path == Path::new(init::log::FILE) {
         return init::log::start(LevelFilter::Info).map_err(|e| format!("cannot log: {e}"));

@@ -1,4 +1,4 @@
-//! `ka-agent disk`: a run's work on a disk, alone, on any machine with Linux.
+//! `ka-agent disk`: a run's work on a disk, by itself, on any Linux machine.
 
 use std::fs;
 use std::io::{self, BufRead, Write};
@@ -68,15 +68,15 @@ struct Wanted {
     fs: FileSystemKind,
 }
 
-/// What `show` prints of one disk.
+/// The output of `show` for one disk.
 #[derive(Serialize)]
 struct Shown {
     disk: Disk,
-    /// What is wrong with its table, or unusual.
+    /// Errors in its table, or anything unusual.
     findings: Vec<String>,
 }
 
-/// Why nothing was done, or not all.
+/// Why nothing was done, or not everything.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("cannot read {file}: {error}", file = .file.display())]
@@ -146,7 +146,7 @@ fn show(choice: Option<&DiskChoice>, json: bool, out: &mut dyn Write) -> Result<
     Ok(())
 }
 
-/// What is wrong with a disk's table, or why it cannot be read; nothing if it has none.
+/// What is wrong with a disk's table, or why it cannot be read; `None` if it has no table.
 fn findings(disk: &Disk) -> Vec<String> {
     let node = Path::new("/dev").join(disk.name.replace('!', "/"));
     let sector = match SectorSize::try_from(disk.sector_size) {
@@ -205,8 +205,8 @@ fn confirmed(out: &mut dyn Write) -> io::Result<bool> {
     Ok(answer.trim() == "yes")
 }
 
-/// What would become of the disk, and which disk that is if it would be written. What only the disk itself and this
-/// machine's tools can tell is found out by claiming it.
+/// What would happen to the disk, and the disk's name if it would be written. What only the disk itself and this
+/// machine's tools can show is found out by claiming it.
 fn report(storage: &Storage) -> (Report, Option<ConfirmedStorage>) {
     let mut report = Report::new(storage, &hardware::disks(true));
     let shown = report.disks.iter().filter_map(|disk| disk.disk.as_ref());
@@ -222,7 +222,7 @@ fn report(storage: &Storage) -> (Report, Option<ConfirmedStorage>) {
     (report, Some(confirmed))
 }
 
-/// What the description's types say: swap, an EFI system partition, or files of Linux.
+/// The meaning of the description's types: swap, an EFI system partition, or Linux files.
 fn plan_of(wanted: &Wanted) -> Result<Storage, Failure> {
     let Wanted { disk, desc, fs } = wanted;
     let text =
@@ -240,7 +240,7 @@ fn plan_of(wanted: &Wanted) -> Result<Storage, Failure> {
     Ok(Storage::of(DiskPlan::new(disk::named(disk), description), contents))
 }
 
-/// Not by `From<&str>`, which takes all for a name.
+/// Not through `From<&str>`, which accepts anything as a name.
 fn choice(text: &str) -> Result<DiskChoice, ParseChoiceError> {
     text.parse()
 }

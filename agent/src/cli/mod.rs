@@ -15,7 +15,7 @@ use ka_host::terminal;
 use ka_net::relay::window;
 use simplelog::{ConfigBuilder, LevelFilter, WriteLogger};
 
-/// What stands before an error.
+/// The prefix of an error message.
 const NAME: &str = "ka-agent";
 
 #[derive(Parser)]

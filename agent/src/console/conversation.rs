@@ -1,4 +1,4 @@
-//! One viewer, from its first byte to its last.
+//! The connection of one viewer, from its first byte to its last.
 
 use std::io;
 use std::net::{IpAddr, TcpStream};
@@ -16,9 +16,9 @@ use super::places::Place;
 use super::process::Running;
 use super::{Console, trace};
 
-/// So many bytes may wait for a viewer before nothing more is read for it.
+/// How many bytes may be queued for a viewer before its requests are no longer read.
 const MAX_QUEUED: usize = 128 << 10;
-/// How often a log that is followed, and a command's end, are looked at.
+/// How often a followed log, and a command's end, are checked.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// A connection with its viewer.
@@ -28,12 +28,12 @@ pub(super) struct Conversation<'a> {
     channel: Channel,
     peer: IpAddr,
     place: Place,
-    /// The viewer proves to mean this very node, and may do more than look.
+    /// The viewer has proven to mean this very node, and may do more than look.
     of_this_node: bool,
     opened_at: Instant,
     heard_at: Instant,
     said_at: Instant,
-    /// When the viewer last took a byte, or nothing waited for it.
+    /// When the viewer last took a byte, or its queue was empty.
     took_at: Instant,
     /// When something was last typed or shown.
     used_at: Instant,
@@ -41,7 +41,7 @@ pub(super) struct Conversation<'a> {
 
 /// What a viewer gets.
 enum Work {
-    /// Nothing but the last word, which is said.
+    /// Nothing except the last message, which is queued.
     Done,
     Log(LogTail),
     Process(Box<Running>),
@@ -74,7 +74,7 @@ impl<'a> Conversation<'a> {
         })
     }
 
-    /// Talks until either side has enough.
+    /// Runs until either side ends it.
     pub(super) fn hold(mut self) {
         let open = match self.opening() {
             Ok(open) => open,
@@ -127,7 +127,7 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Begins with what was asked for.
+    /// Starts what was requested.
     fn begin(&mut self, open: &Open, who: &str) -> Result<Work, String> {
         self.place.prove().map_err(|viewers| format!("{viewers} others look at this node already"))?;
         open.check().map_err(|e| e.to_string())?;
@@ -167,7 +167,7 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Sends until all is said; how it ended, if it did by itself.
+    /// Sends until everything is sent. Returns the outcome if it ended by itself.
     fn serve(&mut self, mut work: Work) -> Result<Option<End>, String> {
         let mut ended = None;
         loop {
@@ -252,7 +252,7 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Waits until there is something to do, at most for `time`.
+    /// Waits until there is something to do, for at most `time`.
     fn wait(&self, work: Option<&Work>, time: Duration) -> Result<(), String> {
         let mut events = PollFlags::empty();
         if work.is_none_or(Work::has_room) {
@@ -287,13 +287,13 @@ impl Work {
         }
     }
 
-    /// Whether more of the viewer's words can be taken.
+    /// Whether more requests of the viewer can be read.
     fn has_room(&self) -> bool {
         if let Self::Process(running) = self { running.has_room() } else { true }
     }
 }
 
-/// Whether a request changes something, so that its end is worth a line.
+/// Whether a request changes something, so that its end is worth a log line.
 fn acts(request: &Request) -> bool {
     matches!(request, Request::Exec { .. } | Request::Shell { .. })
 }

@@ -1,4 +1,4 @@
-//! The node's log for one viewer. The file is the queue: a viewer that is slow reads it later, and loses nothing.
+//! The node's log for one viewer. The file is the queue: a slow viewer reads it later, and loses nothing.
 
 use std::fs::File;
 use std::io;
@@ -7,16 +7,16 @@ use std::path::Path;
 
 use ka::wire::console::MAX_PIECE;
 
-/// How far one viewer has the log.
+/// A viewer's position in the log.
 pub(super) struct LogTail {
     file: File,
     offset: u64,
-    /// The viewer also wants what is not written yet.
+    /// The viewer also wants lines that are not yet written.
     pub(super) follow: bool,
 }
 
 impl LogTail {
-    /// The last `last` bytes of the log, from the beginning of a line on.
+    /// The last `last` bytes of the log, starting at the beginning of a line.
     pub(super) fn open(path: &Path, last: Option<u64>, follow: bool) -> io::Result<Self> {
         let file = File::open(path)?;
         let length = file.metadata()?.len();
@@ -27,7 +27,7 @@ impl LogTail {
         Ok(tail)
     }
 
-    /// The rest of a line whose beginning is left out says nothing.
+    /// The rest of a line without its beginning is useless.
     fn skip_to_line(&mut self) -> io::Result<()> {
         self.offset -= 1;
         while let Some(piece) = self.piece()? {
@@ -39,7 +39,7 @@ impl LogTail {
         Ok(())
     }
 
-    /// What comes next, if there is something.
+    /// The next piece, if there is one.
     pub(super) fn piece(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut bytes = vec![0; MAX_PIECE];
         let length = self.file.read_at(&mut bytes, self.offset)?;

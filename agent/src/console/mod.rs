@@ -1,9 +1,10 @@
-//! Port 12345 of a node: what it does, its log, commands and a shell, for the controller alone.
+//! Port 12345 of a node: shows what the node does and its log, and runs commands and a shell, for the controller
+//! alone.
 //!
-//! It is a child of PID 1 beside the work, from the first moment of stage1 until the reboot, and the two share only
-//! files: the log, the node's key of this boot, and the step that it is at ([`trace`]). So nothing that a viewer does
-//! holds up the work. Each viewer has a thread, which reads no further than the viewer takes; their number is limited,
-//! and those that prove nothing make room (`places`).
+//! The console is a child of PID 1 next to the work, from the first moment of stage1 until the reboot. The two share
+//! only files: the log, the node's key of this boot, and the current step ([`trace`]). So no viewer can hold up the
+//! work. Each viewer has a thread, which reads no further than the viewer takes. The number of viewers is limited, and
+//! unauthenticated ones make room (`places`).
 
 mod conversation;
 mod log_tail;
@@ -21,14 +22,14 @@ use ka::wire::console::{BEAT, SILENCE};
 
 pub use server::serve;
 
-/// What a node's console shows, and to whom.
+/// What a node's console shows, and to which viewers.
 #[derive(Clone, Debug)]
 pub struct Console {
-    /// The join key of the boot image: its controller, and no other, is let in.
+    /// The join key in the boot image: only its controller is let in.
     pub join: JoinKey,
-    /// Where the work leaves the node's key of this boot.
+    /// Where the work stores the node's key of this boot.
     pub key: PathBuf,
-    /// Where the work leaves the step that it is at.
+    /// Where the work stores its current step.
     pub step: PathBuf,
     /// The node's log.
     pub log: PathBuf,
@@ -38,20 +39,20 @@ pub struct Console {
     pub limits: Limits,
 }
 
-/// How many may look, and how long they may be silent.
+/// The number of viewers, and how long they may be silent.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Viewers that have proven to be the controller.
+    /// The maximum number of authenticated viewers.
     pub proven: usize,
-    /// Connections that have not, or not yet.
+    /// The maximum number of connections that are not authenticated yet.
     pub unproven: usize,
-    /// How long a connection may take to prove itself.
+    /// How long a connection may take to authenticate.
     pub patience: Duration,
-    /// How long a viewer may say nothing, or take nothing.
+    /// How long a viewer may send nothing, or take nothing.
     pub silence: Duration,
-    /// How often this side says that it is there.
+    /// The interval of this side's keepalives.
     pub beat: Duration,
-    /// How long a shell may stay open while nothing is typed and nothing shown.
+    /// How long a shell may stay open while nothing is typed or shown.
     pub unused: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! Who is connected: how many may be, and who makes room.
+//! The connections: how many there may be, and which of them makes room.
 
 use std::collections::BTreeMap;
 use std::net::{Shutdown, TcpStream};
@@ -36,7 +36,8 @@ impl Places {
         Self { limits, held: Arc::default() }
     }
 
-    /// Gives a newcomer a place. The controller proves itself at once, so of those that have not, the oldest makes room.
+    /// Gives a new connection a place. The controller authenticates at once, so the oldest unauthenticated connection
+    /// makes room.
     pub(super) fn take(&self, stream: &TcpStream) -> std::io::Result<Place> {
         let stream = stream.try_clone()?;
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
@@ -45,7 +46,7 @@ impl Places {
         if let Some(oldest) = oldest.filter(|_| unproven.count() + 1 >= self.limits.unproven)
             && let Some(evicted) = held.connections.remove(&oldest)
         {
-            // Its thread sees the end of the connection.
+            // Its thread notices the end of the connection.
             let _ = evicted.stream.shutdown(Shutdown::Both);
         }
         let number = held.next;
@@ -57,10 +58,10 @@ impl Places {
 }
 
 impl Place {
-    /// The connection has proven to be the controller's.
+    /// Records that the connection is authenticated as the controller's.
     ///
     /// # Errors
-    /// How many viewers there are, if there is no room for one more.
+    /// The number of viewers, if there is no room for one more.
     pub(super) fn prove(&self) -> Result<(), usize> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let proven = held.connections.values().filter(|connection| connection.proven).count();

@@ -18,20 +18,20 @@ use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::shells;
 
-/// How much of what is typed may wait for a program that does not read.
+/// How much typed input may be queued for a program that does not read.
 const MAX_TYPED: usize = 64 << 10;
-/// How long a command may take to end after its viewer has gone, before it is killed.
+/// How long a command may take to end after its viewer has disconnected, before it is killed.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// How often it is looked at meanwhile.
+/// How often this is checked meanwhile.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// A running command or shell.
 pub(super) struct Running {
     child: Child,
     status: Option<ExitStatus>,
-    /// What it writes, as long as somebody may write to it.
+    /// Its output, as long as the other end is open.
     outputs: Vec<Output>,
-    /// The terminal to type on.
+    /// The terminal for typed input.
     terminal: Option<File>,
     typed: Vec<u8>,
 }
@@ -61,7 +61,7 @@ impl Running {
         Self::of(child, outputs, None)
     }
 
-    /// Starts a shell on a terminal of its own.
+    /// Starts a shell on a new terminal.
     pub(super) fn shell(roots: &[PathBuf], term: &str, size: Size) -> Result<Self, String> {
         let (terminal, program) = pair(size).map_err(|e| format!("there is no terminal for it: {e}"))?;
         let child = shells::start(roots, &[], |command| {
@@ -83,33 +83,33 @@ impl Running {
             Err(error) => (Vec::new(), Some(error.to_string())),
         };
         let running = Self { child, status: None, outputs, terminal, typed: Vec::new() };
-        // Dropped, it ends what has been started.
+        // Dropping this ends everything that was started.
         failed.map_or(Ok(running), Err)
     }
 
-    /// Where output may come from.
+    /// The descriptors that output may come from.
     pub(super) fn outputs(&self) -> impl Iterator<Item = &File> {
         self.outputs.iter().map(|output| &output.from)
     }
 
-    /// The terminal, if something typed waits for it.
+    /// The terminal, if typed input is queued for it.
     pub(super) fn takes(&self) -> Option<&File> {
         self.terminal.as_ref().filter(|_| !self.typed.is_empty())
     }
 
-    /// Whether more may be typed now.
+    /// Whether more input is accepted now.
     pub(super) fn has_room(&self) -> bool {
         self.typed.len() < MAX_TYPED
     }
 
-    /// Types something. A command has no terminal, and nothing is typed to it.
+    /// Queues typed input. A command has no terminal, and gets no input.
     pub(super) fn types(&mut self, bytes: &[u8]) {
         if self.terminal.is_some() {
             self.typed.extend_from_slice(bytes);
         }
     }
 
-    /// Passes on what was typed, as far as the terminal takes it.
+    /// Passes on queued input, as far as the terminal accepts it.
     pub(super) fn pass_on(&mut self) {
         let Some(terminal) = &mut self.terminal else { return };
         while !self.typed.is_empty() {
@@ -118,13 +118,13 @@ impl Running {
                 Ok(length) => drop(self.typed.drain(..length)),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-                // The shell has gone.
+                // The shell is gone.
                 Err(_) => self.typed.clear(),
             }
         }
     }
 
-    /// Gives the terminal another size; its foreground program gets SIGWINCH.
+    /// Resizes the terminal; its foreground program gets SIGWINCH.
     pub(super) fn resize(&self, size: Size) {
         if let Some(terminal) = &self.terminal
             && let Err(error) = tcsetwinsize(terminal, window(size))
@@ -133,9 +133,9 @@ impl Running {
         }
     }
 
-    /// What it says next, if there is something; its end, once all is said.
+    /// The next output, if there is any; the exit status, once all output is read.
     pub(super) fn next(&mut self) -> io::Result<Option<ToViewer>> {
-        // Looked at before the reading: what it has written by its end is then there.
+        // Checked before reading: what it has written by its end is then available.
         if self.status.is_none() {
             self.status = self.child.try_wait()?;
         }
@@ -150,17 +150,17 @@ impl Running {
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => at += 1,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                // Nobody writes any more; of a terminal that is an error (EIO).
+                // All writers have closed; a terminal reports that as an error (EIO).
                 Ok(_) | Err(_) => drop(self.outputs.remove(at)),
             }
         }
-        // A daemon that keeps the output is not waited for.
+        // A daemon that keeps the output open is not waited for.
         Ok(self.status.map(|status| ToViewer::Ended(end(status))))
     }
 }
 
 impl Drop for Running {
-    /// Ends the command with all of its process group. A shell's jobs hear of the end of their terminal.
+    /// Ends the command with its whole process group. A shell's jobs get a hangup from their terminal.
     fn drop(&mut self) {
         self.outputs.clear();
         self.terminal = None;
@@ -168,7 +168,7 @@ impl Drop for Running {
             return;
         }
         let group = Pid::from_child(&self.child);
-        // Fails where all have gone, which is what is wanted.
+        // Fails if all processes are gone, which is the goal.
         let _ = kill_process_group(group, Signal::HUP);
         let deadline = Instant::now() + FAREWELL;
         while matches!(self.child.try_wait(), Ok(None)) {
@@ -189,7 +189,7 @@ fn end(status: ExitStatus) -> End {
     }
 }
 
-/// Both ends of a new terminal: that of the person, and that of the program.
+/// Both ends of a new terminal: the person's, and the program's.
 fn pair(size: Size) -> io::Result<(File, File)> {
     let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
     grantpt(&person)?;

@@ -1,4 +1,4 @@
-//! Takes connections and gives each a thread.
+//! Accepts connections and gives each a thread.
 
 use std::convert::Infallible;
 use std::io;
@@ -11,15 +11,15 @@ use super::Console;
 use super::conversation::Conversation;
 use super::places::Places;
 
-/// A thread for a viewer calls little.
+/// The stack size of a viewer's thread, whose calls are not deep.
 const STACK: usize = 256 << 10;
-/// How long to wait where the system has no descriptor or thread left.
+/// How long to wait when the system has run out of descriptors or threads.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Serves for as long as the process lives.
+/// Serves as long as the process lives.
 ///
 /// # Errors
-/// Only when the listener is of no use.
+/// Only if the listener is unusable.
 pub fn serve(console: Console, listener: &TcpListener) -> io::Result<Infallible> {
     let places = Places::new(console.limits);
     let console = Arc::new(console);

@@ -1,4 +1,4 @@
-//! Where a viewer's commands run: in stage2 once the work is there, with its tools, and before that in stage1.
+//! Where a viewer's commands run: in stage2 with its tools once the work is there, and in stage1 before that.
 
 use std::ffi::OsStr;
 use std::io;
@@ -7,18 +7,18 @@ use std::process::{Child, Command};
 
 use crate::finish::inside;
 
-/// What a shell may be called.
+/// The shells to try, in this order.
 const SHELLS: [&[&str]; 4] =
     [&["/bin/sh"], &["/bin/busybox", "sh"], &["/usr/bin/busybox", "sh"], &["/busybox", "sh"]];
 
-/// The words that start a shell in the root of this thread.
+/// The arguments that start a shell in this thread's root.
 pub(crate) fn find() -> Option<(&'static str, &'static [&'static str])> {
     let shell =
         SHELLS.into_iter().find(|words| words.first().is_some_and(|path| Path::new(path).is_file()))?;
     shell.split_first().map(|(program, arguments)| (*program, arguments))
 }
 
-/// A root that has the kernel's file systems: the work is in it.
+/// Whether a root has the kernel's file systems: then the work is in it.
 fn is_ready(root: &Path) -> bool {
     root == Path::new("/") || root.join("proc/self").exists()
 }

@@ -1,4 +1,4 @@
-//! What the work leaves for the console: the node's key of this boot, and the step that it is at.
+//! What the work stores for the console: the node's key of this boot, and the current step.
 
 use std::fs::File;
 use std::io;
@@ -8,42 +8,42 @@ use std::path::Path;
 use ka::keys::KeyPair;
 use ka_host::atomic::{self, FileError};
 
-/// The node's key, as a key file has it.
+/// The node's key, in the format of a key file.
 pub const KEY: &str = "/run/ka/node.key";
-/// The step that the node is at.
+/// The node's current step.
 pub const STEP: &str = "/run/ka/step";
 
-/// How many bytes of a step's name are kept. All are written each time, so that no reader sees parts of two.
+/// How many bytes of a step's name are kept. All are written each time, so that no reader sees parts of two names.
 const LENGTH: usize = 200;
 
-/// Leaves the node's key for the console. Whoever can read it is root on this node already.
+/// Stores the node's key for the console. A process that can read it already is root on this node.
 ///
 /// # Errors
-/// [`FileError`]; the node's log can be read then, and no more.
+/// [`FileError`]. The console can then only show the node's log.
 pub fn leave_key(path: &Path, key: &KeyPair) -> Result<(), FileError> {
     atomic::write(path, key.to_text().as_bytes(), 0o600)
 }
 
-/// The node's key, if there is one yet.
+/// The node's key, if it exists yet.
 pub(super) fn key(path: &Path) -> Option<KeyPair> {
     let text = std::fs::read_to_string(path).ok()?;
     KeyPair::from_text(&text).inspect_err(|error| log::error!("{}: {error}", path.display())).ok()
 }
 
-/// The file with the step. It stays open: the work changes its root.
+/// The file with the current step. It stays open, because the work changes its root.
 #[derive(Debug)]
 pub struct StepFile(File);
 
 impl StepFile {
-    /// Makes the file.
+    /// Creates the file.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's error.
     pub fn create(path: &Path) -> io::Result<Self> {
         Ok(Self(File::options().create(true).truncate(true).write(true).mode(0o600).open(path)?))
     }
 
-    /// Notes the step. A console that shows an old one is no reason to fail.
+    /// Stores the step. A console that shows an old one is not a failure.
     pub fn set(&self, name: &str) {
         let mut bytes = [b' '; LENGTH];
         let ends = name.char_indices().map(|(at, c)| at + c.len_utf8());

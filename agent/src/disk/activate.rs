@@ -1,7 +1,7 @@
 //! The last writes: what the firmware starts.
 //!
-//! Before them nothing on the disks boots, after them the whole system does. Each is one write of one sector, and
-//! the disk that the node boots from comes last.
+//! Before these writes nothing on the disks boots; after them the whole system does. Each is one write of one sector,
+//! and the disk that the node boots from comes last.
 
 use super::error::DiskError;
 use super::medium::Medium;
@@ -17,12 +17,12 @@ use ka_host::sys::block;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// The boot code that a plan brings, without the disk's signature behind it.
+/// The boot code from a plan, without the disk's signature that follows it.
 pub(super) fn planned_code(plan: &DiskPlan) -> Option<BootCode> {
     plan.boot_code.as_ref().and_then(|bytes| bytes.first_chunk()).map(|code| BootCode(*code))
 }
 
-/// The disk with `/boot`, else the one with `/`, else the first.
+/// The disk with `/boot`, otherwise the one with `/`, otherwise the first.
 pub(super) fn boot_disk<'a>(disks: &'a [Written], made: &[MadeFileSystem]) -> Option<&'a Written> {
     let boot = boot_volume(made);
     let has = |disk: &&Written| boot.is_some_and(|fs| disk.has(fs));
@@ -50,7 +50,7 @@ pub(super) fn activate(
     }
 }
 
-/// What is mounted at `/boot`, else at `/`.
+/// The partition mounted at `/boot`, otherwise the one at `/`.
 fn boot_volume(made: &[MadeFileSystem]) -> Option<&MadeFileSystem> {
     let at = |point: &str| made.iter().find(|fs| fs.mount_points().any(|own| own == point));
     at("/boot").or_else(|| at("/"))
@@ -59,7 +59,7 @@ fn boot_volume(made: &[MadeFileSystem]) -> Option<&MadeFileSystem> {
 fn activate_one(disk: &Written, boot: Option<u32>, loader: Option<&BootCode>) -> Result<(), DiskError> {
     let Written { claim, layout, boot_code, protective_active } = disk;
     let file = claim.file();
-    // The medium is to answer, not the kernel's memory.
+    // Drops the caches, so that the read comes from the medium.
     let forget = || {
         block::forget(file)
             .map_err(|e| DiskError::io(&claim.node, "let the kernel forget what it has read of it", e))
@@ -74,7 +74,7 @@ fn activate_one(disk: &Written, boot: Option<u32>, loader: Option<&BootCode>) ->
         mbr::set_active(&mut sector, number)
             .map_err(|reason| DiskError::Activate { disk: claim.name.clone(), reason })?;
     }
-    // What a person brought goes before what the copied system installed.
+    // Boot code supplied by the operator takes precedence over what the copied system installed.
     if let Some(BootCode(code)) = boot_code.as_ref().or(loader) {
         sector[..mbr::BOOT_CODE].copy_from_slice(code);
     }
@@ -94,17 +94,18 @@ fn activate_one(disk: &Written, boot: Option<u32>, loader: Option<&BootCode>) ->
     }
 }
 
-/// Whatever waits in the disk's own cache must be on the medium before this sector is.
+/// Everything in the disk's write cache must be on the medium before this sector is.
 pub(super) fn write(disk: &dyn Medium, sector: &[u8; mbr::SIZE]) -> std::io::Result<()> {
     disk.sync()?;
     disk.write_all_at(sector, 0)?;
     disk.sync()
 }
 
-/// The partition of an MBR that gets the active flag: the one of which the description says so, else the one
-/// to boot from. In place of a logical one, the extended one: boot code doesn't care, and some BIOSes want one.
+/// The MBR partition that gets the active flag: the one that the description marks, otherwise the one to boot from. A
+/// logical partition is replaced by the extended one: boot code does not care, and some BIOSes require one.
 ///
-/// With a GPT it is the MBR's one entry, if at all: UEFI firmware may refuse such a disk, and some BIOSes every other.
+/// With a GPT it is the single entry of the protective MBR, if any: UEFI firmware may refuse such a disk, and some
+/// BIOSes refuse a disk without an active entry.
 fn active(layout: &Layout, boot: Option<u32>, protective: bool) -> Option<u32> {
     if layout.table() == TableKind::Gpt {
         return protective.then_some(1);
@@ -118,7 +119,7 @@ fn active(layout: &Layout, boot: Option<u32>, protective: bool) -> Option<u32> {
     layout.partitions.iter().find(|placed| placed.role == Role::Extended).map(|placed| placed.number)
 }
 
-/// The table is still the one that was written, in all its parts.
+/// Checks that all parts of the table are still as written.
 fn check_unchanged(disk: &Written) -> Result<(), DiskError> {
     let Written { claim, layout, .. } = disk;
     let mut reader = claim.file();
@@ -134,7 +135,7 @@ fn check_unchanged(disk: &Written) -> Result<(), DiskError> {
 }
 
 impl Written {
-    /// Whether a file system lies on it.
+    /// Whether a file system is on this partition.
     fn has(&self, fs: &MadeFileSystem) -> bool {
         match &fs.on {
             MadeOn::Partition(number) => {

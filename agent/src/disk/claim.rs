@@ -1,11 +1,11 @@
-//! Whether a disk may be written: it is the one that was confirmed, it is a local disk, and nobody uses it.
+//! Whether a disk may be written: it is the confirmed one, it is local, and it is not in use.
 //!
-//! Nothing on a disk is written but through a [`Claim`], and there is no claim without the identity that was
-//! confirmed: it is compared under the claim's lock, and once more when the disk is opened for the first write.
+//! Every write to a disk goes through a [`Claim`], and a claim requires the confirmed identity. The identity is
+//! compared under the claim's lock, and again when the disk is opened for the first write.
 //!
-//! A claimed disk stays locked with `flock` until the claim is dropped, so that two runs, or a run and
-//! udev, don't work on it at once. Only while the table is written is it opened exclusively too: an
-//! exclusive open of a whole disk makes mkfs and mount on its partitions fail with EBUSY.
+//! A claimed disk stays locked with `flock` until the claim is dropped, so that two runs, or a run and udev, cannot
+//! work on it at the same time. It is opened exclusively only while the table is written, because an exclusive open of
+//! a whole disk makes mkfs and mount on its partitions fail with EBUSY.
 
 use super::wait::retry;
 use ka::disk::units::{BadSectorSize, DiskSize, SectorSize};
@@ -24,8 +24,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long another's lock is waited for: udev holds one while it looks at a disk, and a process that
-/// another thread started holds copies of all open files until it runs its program.
+/// How long to wait for another process's lock: udev holds one while it probes a disk, and a process forked by another
+/// thread holds copies of all open files until it calls exec.
 const LOCKED: Duration = Duration::from_secs(3);
 
 /// A disk that may be written, locked until this is dropped.
@@ -35,36 +35,36 @@ pub struct Claim {
     pub name: String,
     /// The device node.
     pub node: PathBuf,
-    /// How large it is.
+    /// Its size.
     pub size: DiskSize,
-    /// The disk that was confirmed, and this one.
+    /// The confirmed identity and this disk's own.
     identity: DiskIdentity,
     lock: File,
 }
 
-/// Why a disk may not be written. Nothing was.
+/// Why a disk may not be written. Nothing was written.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// There is no such disk.
+    /// The disk does not exist.
     #[error("{target}: this machine has no such disk; it has {present}")]
     Missing {
-        /// What was asked for.
+        /// The requested disk.
         target: String,
-        /// The disks that are there.
+        /// The disks present.
         present: String,
     },
-    /// A partition, or something else than a disk.
+    /// A partition, or a device that is not a disk.
     #[error("{target} is {what}, not a whole local disk; nothing was written")]
     NotADisk {
-        /// What was asked for.
+        /// The requested device.
         target: String,
-        /// What it is.
+        /// Its kind.
         what: &'static str,
     },
-    /// Its media can be taken out.
+    /// Its medium is removable.
     #[error("{0} is a removable medium; nothing was written")]
     Removable(String),
-    /// It cannot be written.
+    /// It is read-only.
     #[error("{0} is read-only; nothing was written")]
     ReadOnly(String),
     /// It is in use.
@@ -72,13 +72,13 @@ pub enum Refusal {
     InUse {
         /// The disk's name.
         disk: String,
-        /// By whom.
+        /// Its users.
         usage: Usage,
     },
-    /// The kernel says that somebody has it for himself, and doesn't say who.
+    /// The kernel reports an exclusive user without naming it.
     #[error("{0} is in use: another program or mount namespace has it open exclusively; nothing was written")]
     Exclusive(String),
-    /// It is not the disk that was confirmed.
+    /// It is not the confirmed disk.
     #[error("{disk}: {reason}; nothing was written. Look at the machine's disks again")]
     Another {
         /// The disk's name.
@@ -86,26 +86,26 @@ pub enum Refusal {
         /// What differs.
         reason: Mismatch,
     },
-    /// A program has it or an old partition of it open.
+    /// A program has the disk or one of its old partitions open.
     #[error("{device} is open in {program}; nothing was written. End that program first")]
     Open {
-        /// The kernel's name of disk or partition.
+        /// The kernel's name of the disk or partition.
         device: String,
         /// Name and number of the process.
         program: String,
     },
-    /// A program has a lock on it or on its file.
+    /// A program holds a lock on the disk or on its backing file.
     #[error("{device} is locked by {program}; nothing was written. End that program first")]
     FileLocked {
         /// The disk's or partition's node, or a loop device's file.
         device: String,
-        /// Name and number of the process, as far as they are known.
+        /// Name and number of the process, as far as known.
         program: String,
     },
-    /// Another run, or udev, works on it.
+    /// Another run, or udev, is working on it.
     #[error("{0} is locked by another program; nothing was written")]
     Locked(String),
-    /// Its sectors have a size that no disk has.
+    /// Its sector size is invalid.
     #[error("{disk}: {reason}; nothing was written")]
     Sectors {
         /// The disk's name.
@@ -113,31 +113,31 @@ pub enum Refusal {
         /// The size.
         reason: BadSectorSize,
     },
-    /// The kernel doesn't answer.
+    /// A request to the kernel failed.
     #[error("{disk}: cannot {doing}: {error}; nothing was written")]
     Io {
         /// The disk's name.
         disk: String,
-        /// What was to be done, as in "cannot …".
+        /// The action, as in "cannot …".
         doing: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         error: io::Error,
     },
 }
 
-/// How sure it is that a disk is the one that is meant.
+/// How precisely the operator named the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChosenBy {
-    /// By the kernel's name, or as the only one: not a disk that other machines may use.
+    /// By the kernel's name, or as the only disk: excludes disks that other machines may use.
     Name,
-    /// By its own name in /dev/disk/by-id: also a disk in a storage network.
+    /// By its own name in /dev/disk/by-id: includes disks in a storage network.
     Id,
 }
 
 /// Claims the disk with a kernel name or path, if it is the one that was `confirmed`.
 ///
 /// # Errors
-/// The reason why it may not be written.
+/// Why the disk may not be written.
 pub fn claim(target: &str, chosen: ChosenBy, confirmed: &DiskIdentity) -> Result<Claim, Refusal> {
     let name = find(target)?;
     check_kind(target, &name, chosen)?;
@@ -151,17 +151,17 @@ pub fn claim(target: &str, chosen: ChosenBy, confirmed: &DiskIdentity) -> Result
     Ok(claim)
 }
 
-/// Why nothing can be written to what has this name or path, as far as its kind tells.
+/// Why the device with this name or path can never be written, judged by its kind alone.
 pub(super) fn check_name(target: &str) -> Result<(), Refusal> {
     check_kind(target, &find(target)?, ChosenBy::Name)
 }
 
 impl Claim {
-    /// Opens the disk exclusively: the last look at whether somebody uses it. To be dropped before
-    /// anything is done with its partitions.
+    /// Opens the disk exclusively, as the last check that it is not in use. Drop the file before using the disk's
+    /// partitions.
     ///
     /// # Errors
-    /// Somebody uses the disk.
+    /// The disk is in use.
     pub(super) fn open_exclusive(&self) -> Result<File, Refusal> {
         self.check_unused()?;
         let disk = exclusive(&self.name, &self.node)?;
@@ -169,7 +169,7 @@ impl Claim {
         Ok(disk)
     }
 
-    /// Makes sure that the open device is the disk that was confirmed.
+    /// Checks that the open device is the confirmed disk.
     fn check_identity(&self, device: &File) -> Result<(), Refusal> {
         let now = identify(&self.name, device)?;
         let another = |reason| Refusal::Another { disk: self.name.clone(), reason };
@@ -195,7 +195,7 @@ impl Claim {
     }
 }
 
-/// Nobody has a lock on one of the devices, or on what a loop device is made of.
+/// Checks that no process holds a lock on any of the devices, or on a loop device's backing file.
 pub(super) fn check_locks(devices: &[String]) -> Result<(), Refusal> {
     for device in devices {
         let node = Path::new("/dev").join(device);
@@ -204,7 +204,7 @@ pub(super) fn check_locks(devices: &[String]) -> Result<(), Refusal> {
         if let Some(program) = openers::locked(&file).map_err(failed)? {
             return Err(Refusal::FileLocked { device: node.display().to_string(), program });
         }
-        // A partition of a loop device answers for the whole, and has no such attribute.
+        // A partition of a loop device has no such attribute; the whole device stands for it.
         let Ok(path) = sysfs::attribute(device, "loop/backing_file") else { continue };
         let Ok(Some(status)) = loops::status(&file) else { continue };
         let Ok(file) = File::open(&path) else {
@@ -219,7 +219,8 @@ pub(super) fn check_locks(devices: &[String]) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// No program has an old partition open, which the kernel would not forget then, or may write to the disk.
+/// Checks that no program has an old partition open, which would stop the kernel from forgetting it, or has the disk
+/// open for writing.
 pub(super) fn check_open(disk: &str, devices: &[String]) -> Result<(), Refusal> {
     let failed = |e| io_refusal(disk, "find out who has it open", e);
     let mut numbers = Vec::new();
@@ -229,7 +230,7 @@ pub(super) fn check_open(disk: &str, devices: &[String]) -> Result<(), Refusal> 
     let name_of = |number: DeviceNumber| {
         devices.iter().zip(&numbers).find(|(_, own)| **own == number).map_or(disk, |(name, _)| name)
     };
-    // A process that another thread started has copies of open files for a moment.
+    // A process forked by another thread briefly holds copies of open files.
     let look = || {
         let openers = openers::of(&numbers).map_err(failed)?;
         let harms = |opener: &&Opener| opener.writes || name_of(opener.device) != disk;
@@ -243,8 +244,8 @@ pub(super) fn check_open(disk: &str, devices: &[String]) -> Result<(), Refusal> 
     retry(LOCKED, look, |e| matches!(e, Refusal::Open { .. }))
 }
 
-/// What the open device is: what its file descriptor tells comes from that, and the rest from the device of its
-/// number.
+/// The identity of the open device. Whatever a file descriptor can report comes from the descriptor, the rest from the
+/// device with its number.
 fn identify(name: &str, device: &File) -> Result<DiskIdentity, Refusal> {
     let failed = |e| io_refusal(name, "find out which disk it is", e);
     let number = device.metadata().map_err(failed)?.rdev();
@@ -265,13 +266,13 @@ pub(super) fn exclusive(name: &str, node: &Path) -> Result<File, Refusal> {
     })
 }
 
-/// Opens a block device as a file system or a RAID would: nobody else can at the same time.
+/// Opens a block device exclusively, as a file system or a RAID does.
 pub(super) fn open_exclusive(node: &Path, write: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(write).custom_flags(OFlags::EXCL.bits().cast_signed()).open(node)
 }
 
-/// The kernel's name of the block device that a name or path means.
+/// The kernel's name of the block device that a name or path refers to.
 pub(super) fn find(target: &str) -> Result<String, Refusal> {
     let path = Path::new("/dev").join(target);
     let missing = || Refusal::Missing { target: target.to_owned(), present: present() };
@@ -280,7 +281,7 @@ pub(super) fn find(target: &str) -> Result<String, Refusal> {
     }
     let number = sysfs::block_number(&path)
         .ok_or_else(|| Refusal::NotADisk { target: target.to_owned(), what: "no block device" })?;
-    // A node that outlived its device.
+    // A stale node, whose device is gone.
     sysfs::name_of(number).map_err(|_| missing())
 }
 
@@ -290,7 +291,7 @@ fn present() -> String {
     if names.is_empty() { "no disk".to_owned() } else { names.join(", ") }
 }
 
-/// Only kinds of disks that are known to be local and whole are written to.
+/// Only disks whose kind is known to be local and whole are written to.
 fn check_kind(target: &str, name: &str, chosen: ChosenBy) -> Result<(), Refusal> {
     let kind = bus::of(Path::new("/sys"), name).map_err(|e| io_refusal(name, "look it up in /sys", e))?;
     let what = match kind {

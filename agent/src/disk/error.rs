@@ -1,4 +1,4 @@
-//! What can go wrong with a node's disk, with the facts that a person needs to act on it.
+//! Failures of a node's disks, with the facts that a person needs to act on them.
 
 use super::claim::Refusal;
 use crate::unpack::UnpackError;
@@ -12,32 +12,32 @@ use ka_host::words;
 use std::io;
 use std::path::PathBuf;
 
-/// Why a disk is not prepared, or not made bootable.
+/// Why a disk was not prepared, or not made bootable.
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
     /// The disk may not be written, and was not.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// It is not sure which disk is meant, or it is none to write to.
+    /// The disk's name is ambiguous, or the disk may not be written.
     #[error("{0}; nothing was written")]
     Choice(ChoiceError),
-    /// Not every disk of the plan was confirmed.
+    /// Not every disk in the plan was confirmed.
     #[error("the plan erases {wanted} disks, and {found} were confirmed; nothing was written")]
     Unconfirmed {
         /// The plan's disks.
         wanted: usize,
-        /// Those that were confirmed.
+        /// The confirmed disks.
         found: usize,
     },
-    /// The plan doesn't go onto this disk, which was not written.
+    /// The plan does not fit this disk. The disk was not written.
     #[error("{disk}: {reason}; nothing was written")]
     Fit {
         /// The disk's name.
         disk: String,
-        /// What doesn't fit, with the figures.
+        /// What does not fit, with the figures.
         reason: Box<FitError>,
     },
-    /// Another disk of the machine has a volume group of the same name.
+    /// Another disk of the machine has a volume group with the same name.
     #[error(
         "the volume group {group} is to be made, and {on}, which is not erased, has one of that name: the system would \
          not know which is meant. Rename that one (`vgrename`), take its disk out, or erase it; nothing was written",
@@ -46,46 +46,46 @@ pub enum DiskError {
     GroupExists {
         /// The group's name.
         group: String,
-        /// A physical volume of the other one.
+        /// A physical volume of the other group.
         on: PathBuf,
     },
-    /// A name that LVM does not take.
+    /// A name that LVM does not accept.
     #[error("`{0}` is no name of a volume group or logical volume; nothing was written")]
     LvmName(String),
-    /// A tool of LVM failed.
+    /// An LVM tool failed.
     #[error("lvm {tool} for {of}: {outcome}{output}")]
     Lvm {
-        /// Which.
+        /// The tool.
         tool: String,
         /// The group or the volume.
         of: String,
-        /// How it ended.
+        /// Its exit status.
         outcome: String,
-        /// What it said, after a colon.
+        /// Its output, after a colon.
         output: String,
     },
-    /// A mount point that is no absolute, plain path, or is used twice.
+    /// A mount point that is not an absolute, plain path, or is used twice.
     #[error("`{0}` is no mount point: expected an absolute path without `..`, once; nothing was written")]
     MountPoint(String),
-    /// A path of a subvolume that leads elsewhere.
+    /// A subvolume path that leads outside the file system.
     #[error(
         "`{0}` is no subvolume: expected a path without `..` and without a slash in front; nothing was written"
     )]
     Subvolume(String),
-    /// A file system that cannot be made.
+    /// A file system that cannot be created.
     #[error("{device}: cannot make {kind}: {reason}; nothing was written", device = .device.display())]
     Recipe {
         /// The partition's device node.
         device: PathBuf,
-        /// What was asked for.
+        /// The requested settings.
         kind: ka::plan::FileSystemKind,
         /// What is missing or wrong.
         reason: RecipeError,
     },
-    /// A file system has lost something of what was written.
+    /// A file system has lost some of the data written to it.
     #[error(transparent)]
     Lost(#[from] Lost),
-    /// The medium gives back something else than was written.
+    /// The medium returns other data than was written.
     #[error(
         "{device}: the disk has lost what was written to it without an error: {what}; it cannot be trusted, replace it",
         device = .device.display()
@@ -96,20 +96,20 @@ pub enum DiskError {
         /// What is missing.
         what: String,
     },
-    /// A call to the kernel failed.
+    /// A system call failed.
     #[error("{device}: cannot {doing}: {}", words::of_io(.error), device = .device.display())]
     Io {
-        /// The device, or the path where one was to be mounted.
+        /// The device, or the mount point.
         device: PathBuf,
-        /// What was to be done, as in "cannot …".
+        /// The action, as in "cannot …".
         doing: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         error: io::Error,
     },
-    /// A mount point that cannot be made what the golden one is beneath its mount.
+    /// A mount point could not be given the attributes that the golden node's directory has underneath its mount.
     #[error("the mount point beneath its file system: {0}")]
     Covered(UnpackError),
-    /// The table cannot be written as bytes.
+    /// The table cannot be encoded.
     #[error("{disk}: the partition table cannot be written: {reason}")]
     Encode {
         /// The disk's name.
@@ -117,12 +117,12 @@ pub enum DiskError {
         /// What is wrong with it.
         reason: EncodeError,
     },
-    /// The table that was written cannot be read any more.
+    /// The table that was written can no longer be read.
     #[error("{disk}: {reason}")]
     Table {
         /// The disk's name.
         disk: String,
-        /// What is there.
+        /// What was found.
         reason: TableError,
     },
     /// The kernel sees other partitions than those written.
@@ -135,12 +135,12 @@ pub enum DiskError {
         /// The partitions that the kernel has.
         found: String,
     },
-    /// A device node doesn't come, or stays in use.
+    /// A device node does not appear, or stays in use.
     #[error("{path} did not appear, or was not free, within {seconds} s", path = .path.display())]
     NoNode {
-        /// The path that was waited for.
+        /// The path.
         path: PathBuf,
-        /// How long.
+        /// The time waited.
         seconds: u64,
     },
     /// A tool cannot be started, or failed.
@@ -148,14 +148,14 @@ pub enum DiskError {
     Tool {
         /// The tool's name.
         tool: &'static str,
-        /// What it was to work on.
+        /// The object of its work.
         device: PathBuf,
-        /// How it ended, or why it did not begin.
+        /// Its exit status, or why it did not start.
         outcome: String,
-        /// What it printed, after `: `; empty if it printed nothing.
+        /// Its output, after `: `; empty if it printed nothing.
         output: String,
     },
-    /// What a tool made is not what it was asked for.
+    /// The result of a tool differs from the request.
     #[error(
         "{device}: expected {expected} after {tool}, found {found}: the tool did not make it, or the disk has lost what \
          was written",
@@ -166,9 +166,9 @@ pub enum DiskError {
         device: PathBuf,
         /// The tool.
         tool: &'static str,
-        /// What it was asked for.
+        /// The requested result.
         expected: String,
-        /// What is there.
+        /// The actual result.
         found: String,
     },
     /// The table on the disk is not the one that was written.
@@ -196,16 +196,16 @@ impl From<ChoiceError> for DiskError {
     }
 }
 
-/// Why a file system cannot be made, which is known before anything is written.
+/// Why a file system cannot be created, found out before anything is written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecipeError {
-    /// The tool is not there.
+    /// The tool is not installed.
     #[error("there is no {0}: the golden node must have it, so that stage2 can bring it")]
     NoTool(&'static str),
-    /// No UUID of this kind of file system.
+    /// Not a valid UUID for this kind of file system.
     #[error("expected a UUID {expected}, found `{found}`")]
     Uuid {
-        /// What the plan says.
+        /// The plan's value.
         found: String,
         /// An example.
         expected: &'static str,
@@ -213,7 +213,7 @@ pub enum RecipeError {
 }
 
 impl DiskError {
-    /// What kind of failure it is, for the run's report.
+    /// The kind of failure, for the run's report.
     #[must_use]
     pub fn kind(&self) -> FailureKind {
         let reason = self.to_string();
@@ -240,7 +240,7 @@ impl DiskError {
         }
     }
 
-    /// An error of the operating system on a device.
+    /// An operating system error on a device.
     pub(super) fn io(device: impl Into<PathBuf>, doing: &'static str, source: impl Into<io::Error>) -> Self {
         Self::Io { device: device.into(), doing, error: source.into() }
     }

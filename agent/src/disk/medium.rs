@@ -1,16 +1,16 @@
-//! What the order of writes is about: a disk that is written and flushed, or a record of it in a test.
+//! The medium whose writes are ordered: a disk that is written and flushed, or a recording in a test.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// A disk to write to. What is written is on the medium for sure after the next [`Medium::sync`] only, and until then
-/// in any order.
+/// A disk to write to. Writes may reach the medium in any order, and are guaranteed to be on it only after the next
+/// [`Medium::sync`].
 pub(super) trait Medium {
     /// Writes all bytes at an offset.
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
-    /// Waits until all that was written is on the medium.
+    /// Waits until everything written is on the medium.
     fn sync(&self) -> io::Result<()>;
 }
 

@@ -1,8 +1,8 @@
-//! The node's disks: claim them, write their tables, make and mount their file systems.
+//! The node's disks: claims them, writes their partition tables, creates and mounts their file systems.
 //!
-//! [`prepare`] takes the disks to the point where files can be unpacked onto them; [`Prepared::unmount`] and
-//! [`Prepared::activate`] end what it began, and [`Prepared::abandon`] undoes it. All disks are checked
-//! before the first of them is written, and each must be the one that was confirmed ([`ConfirmedStorage`]).
+//! [`prepare`] takes the disks to the point where files can be unpacked onto them. [`Prepared::unmount`] and
+//! [`Prepared::activate`] complete the work, and [`Prepared::abandon`] undoes it. All disks are checked before the
+//! first one is written, and each must be the one that was confirmed ([`ConfirmedStorage`]).
 
 mod activate;
 pub mod claim;
@@ -40,50 +40,49 @@ use ready::{Checked, Ready, ReadyGroups};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Disks that are partitioned, formatted and mounted. They stay locked until this is dropped, which
-/// also unmounts them.
+/// Disks that are partitioned, formatted and mounted. Dropping this unmounts and unlocks them.
 #[derive(Debug)]
 pub struct Prepared {
-    /// The device node of the disk that the node boots from: the one with `/boot`, else with `/`, else the first.
+    /// The device node of the boot disk: the one with `/boot`, otherwise the one with `/`, otherwise the first.
     pub disk: PathBuf,
     /// The file systems and swap spaces of all disks, in the plan's order.
     pub made: Vec<MadeFileSystem>,
-    /// Where the clone's root directory is mounted.
+    /// The mount point of the clone's root directory.
     pub root: PathBuf,
-    /// The partitions that are to be written byte by byte.
+    /// The partitions that are written byte by byte.
     pub raw: Vec<RawPartition>,
-    /// The physical volumes of LVM, by the names of their partitions.
+    /// The LVM physical volumes, by the names of their partitions.
     pub members: Vec<MadeFileSystem>,
-    /// Where the disks depart from their plans: placements and settings that they do not allow.
+    /// Deviations from the plan: placements and settings that the disks do not allow.
     pub noted: Tally,
-    // Before the disks: unmounted while they are still locked.
+    // Dropped before the disks: unmounted while they are still locked.
     mounts: Mounts,
-    // After the mounts, and before the disks.
+    // Dropped after the mounts and before the disks.
     groups: lvm::Active,
-    /// What the file systems gave before they were unmounted.
+    /// The samples taken before the file systems were unmounted.
     samples: Vec<Taken>,
     disks: Vec<Written>,
 }
 
-/// A disk whose table is written.
+/// A disk with its new table.
 #[derive(Debug)]
 struct Written {
     claim: Claim,
     layout: Layout,
-    /// Boot code that the plan brings.
+    /// The boot code from the plan.
     boot_code: Option<BootCode>,
-    /// A GPT's protective MBR is to have its entry active.
+    /// The single entry of the GPT's protective MBR gets the active flag.
     protective_active: bool,
 }
 
-/// A file system that was made on a volume, with the names that it has now.
+/// A file system created on a volume, with its names on this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MadeFileSystem {
-    /// What was asked for.
+    /// The plan's request.
     pub plan: FileSystemPlan,
     /// The volume's device node.
     pub device: PathBuf,
-    /// What the volume is.
+    /// The kind of volume.
     pub on: MadeOn,
     /// The new file system's UUID as blkid prints it.
     pub uuid: String,
@@ -91,24 +90,24 @@ pub struct MadeFileSystem {
     pub partuuid: String,
 }
 
-/// What a file system was made on.
+/// The volume that holds a file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MadeOn {
     /// A partition, by its number.
     Partition(u32),
-    /// A logical volume of LVM.
+    /// A logical volume.
     LogicalVolume {
         /// Its group's name.
         group: String,
-        /// Its own.
+        /// Its own name.
         name: String,
-        /// The disks that the group lies on.
+        /// The disks with the group's physical volumes.
         disks: Vec<PathBuf>,
     },
 }
 
 impl MadeOn {
-    /// The partition's number, if it is one.
+    /// The partition's number, if it is a partition.
     #[must_use]
     pub fn partition(&self) -> Option<u32> {
         match self {
@@ -117,7 +116,7 @@ impl MadeOn {
         }
     }
 
-    /// Whether `path` names it on the golden node as well as here, whatever the kernel calls the disks.
+    /// Whether `path` names it on the golden node and on this node alike, however the kernel names the disks.
     #[must_use]
     pub fn keeps(&self, path: &str) -> bool {
         match self {
@@ -131,18 +130,18 @@ impl MadeOn {
 }
 
 impl MadeFileSystem {
-    /// Where it is mounted, as a whole or by its subvolumes.
+    /// Its mount points, as a whole or by subvolume.
     pub fn mount_points(&self) -> impl Iterator<Item = &str> {
         self.plan.mount_points()
     }
 }
 
-/// What the firmware starts: the bytes of sector 0 before the disk's signature. A boot loader's are kept
-/// here while its files are written, since a disk that has them boots, active flag or not.
+/// What the firmware starts: the bytes of sector 0 before the disk's signature. A boot loader's code is kept here
+/// while its files are written, since a disk with boot code boots, active flag or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BootCode(pub [u8; mbr::BOOT_CODE]);
 
-/// Finds out whether [`prepare`] would begin to write: the disks are claimed and let go again.
+/// Checks whether [`prepare`] would start to write: claims the disks and releases them.
 ///
 /// # Errors
 /// Why it would not.
@@ -150,25 +149,26 @@ pub fn check(confirmed: &ConfirmedStorage) -> Result<(), DiskError> {
     ready::check(confirmed).map(drop)
 }
 
-/// Confirms what these plans mean on this machine at this moment, for a caller that needs nobody's word.
+/// Confirms the disks that the plans select on this machine at this moment, for a caller that needs no confirmation by
+/// a person.
 ///
 /// # Errors
-/// A plan means no disk for sure.
+/// A plan does not select a unique disk.
 pub fn confirm_now(storage: &Storage) -> Result<ConfirmedStorage, DiskError> {
     ready::confirm_now(storage)
 }
 
-/// The same choice, by the kernel's name where it gives a path.
+/// The same choice with a kernel name in place of a path.
 #[must_use]
 pub fn named(choice: &DiskChoice) -> DiskChoice {
     ready::named(choice)
 }
 
-/// Partitions disks after their plans, makes their file systems, and mounts them below `root`.
+/// Partitions disks according to their plans, creates their file systems, and mounts them below `root`.
 ///
 /// # Errors
-/// A disk may not be written, or its plan doesn't fit it: then nothing was written to any. Or a step failed
-/// after the first write: then the tables that were begun are cleared, so that the half-made system cannot boot.
+/// Before the first write: a disk may not be written, or its plan does not fit it. No disk is changed. After the first
+/// write: a step failed. The tables already written are cleared, so that the half-made system cannot boot.
 pub fn prepare(confirmed: &ConfirmedStorage, root: &Path) -> Result<Prepared, DiskError> {
     let ready = step(Step::ClaimDisks, || {
         let ready = ready::check(confirmed)?;
@@ -202,7 +202,7 @@ pub fn prepare(confirmed: &ConfirmedStorage, root: &Path) -> Result<Prepared, Di
     }
 }
 
-/// All that was made, before it is known whether the rest succeeds.
+/// Everything created so far, before it is known whether the rest succeeds.
 #[derive(Default)]
 struct Made {
     made: Vec<MadeFileSystem>,
@@ -213,7 +213,7 @@ struct Made {
     groups: lvm::Active,
 }
 
-/// Writes the disks one after the other. Those that were begun are in `written`, whatever happens.
+/// Writes the disks one by one. `written` has all disks that were started, even on failure.
 fn write_all(
     ready: Checked,
     storage: &Storage,
@@ -225,7 +225,7 @@ fn write_all(
     for (index, (ready, plan)) in ready.disks.into_iter().zip(&storage.disks).enumerate() {
         let Ready { claim, layout, writes, old, exclusive, recipes, noted: _ } = ready;
         let boot_code = activate::planned_code(plan);
-        // From here on the disk counts as begun: it is cleared if anything fails.
+        // From here on the disk counts as started: it is cleared if anything fails.
         let protective_active = plan.protective_active && hardware::firmware() == Firmware::Bios;
         written.push(Written { claim, layout, boot_code, protective_active });
         let Some(Written { claim, layout, .. }) = written.last() else { continue };
@@ -259,7 +259,7 @@ fn write_all(
     Ok(all)
 }
 
-/// Makes the volume groups on their physical volumes, and what lies on their logical volumes.
+/// Creates the volume groups on their physical volumes, and the contents of their logical volumes.
 fn make_groups(
     storage: &Storage,
     ready: &ReadyGroups,
@@ -300,31 +300,30 @@ fn make_groups(
     Ok(())
 }
 
-/// A physical volume by the names that the partition has. LVM gives it a UUID of its own, which nothing else names.
+/// A physical volume under its partition's names. LVM gives it a new UUID, which nothing else refers to.
 fn member(golden: Option<GoldenNames>, device: PathBuf, on: MadeOn, partuuid: String) -> MadeFileSystem {
     let golden = golden.map(|golden| GoldenNames { uuid: None, ..golden });
-    // Nobody mounts or makes it, so its kind is of no matter.
+    // It is neither mounted nor formatted, so its kind does not matter.
     let plan = FileSystemPlan { golden, ..FileSystemPlan::new(FileSystemKind::Ext4) };
     MadeFileSystem { plan, device, on, uuid: String::new(), partuuid }
 }
 
 impl Prepared {
-    /// Writes all files out and unmounts, inner file systems first.
+    /// Syncs and unmounts all file systems, inner ones first.
     ///
     /// # Errors
-    /// A write failed, or something still uses a file system.
+    /// A write failed, or a file system is still in use.
     pub fn unmount(&mut self) -> Result<(), DiskError> {
         self.samples = self.mounts.samples()?;
         self.mounts.unmount()?;
         self.raw.iter().try_for_each(RawPartition::sync)
     }
 
-    /// Reads the superblocks and a sample of the files back from the disks, when all is unmounted: a disk may lose
-    /// writes and say nothing. An empty file system is checked by its own checker. To be done before
-    /// [`Prepared::activate`].
+    /// Reads the superblocks and a sample of the files back from the disks after unmounting: a disk may lose writes
+    /// without an error. An empty file system is checked by its own checker. Call this before [`Prepared::activate`].
     ///
     /// # Errors
-    /// A disk gives back something else than was written.
+    /// A disk returns other data than was written.
     pub fn prove(&self) -> Result<(), DiskError> {
         self.made.iter().try_for_each(proof::superblock)?;
         let has_sample = |made: &MadeFileSystem| self.samples.iter().any(|taken| taken.is_of(&made.device));
@@ -334,9 +333,9 @@ impl Prepared {
         self.raw.iter().try_for_each(proof::raw)
     }
 
-    /// Makes the disks bootable: boot code and active flag, in one write of sector 0 each, the disk that the
-    /// node boots from at last. These are the last writes: to be called when everything else is written out and
-    /// unmounted. Without boot code, those bytes stay as they are.
+    /// Makes the disks bootable: writes boot code and active flag in one write of sector 0 per disk, the boot disk
+    /// last. These are the last writes: call this after everything else is synced and unmounted. Without boot code,
+    /// those bytes stay unchanged.
     ///
     /// # Errors
     /// A table on a disk is not the one that [`prepare`] wrote, or cannot be written.
@@ -344,14 +343,14 @@ impl Prepared {
         activate::activate(&self.disks, &self.made, boot_code)
     }
 
-    /// The partition that takes the bytes of the golden partition with this name.
+    /// The partition that receives the bytes of the golden partition with this name.
     #[must_use]
     pub fn raw_of(&self, name: &str) -> Option<&RawPartition> {
         self.raw.iter().find(|raw| raw.plan.name == name)
     }
 
-    /// Unmounts, and clears the partition tables, so that the half-made system cannot boot. For a node
-    /// whose work failed after [`prepare`].
+    /// Unmounts, and clears the partition tables, so that the half-made system cannot boot. For a node that fails
+    /// after [`prepare`].
     pub fn abandon(mut self) {
         self.mounts.detach();
         self.raw.clear();
@@ -362,8 +361,7 @@ impl Prepared {
     }
 }
 
-/// Clears the table after a failure. The failure itself is what the caller returns: what goes wrong
-/// here is only logged.
+/// Clears the table after a failure. The caller returns the original failure; errors here are only logged.
 fn clear(claim: &Claim) {
     match table::clear(claim) {
         Ok(()) => {

@@ -1,4 +1,4 @@
-//! The new file systems mounted as the clone will see them, and unmounted whatever happens.
+//! Mounts the new file systems as the clone will see them, and always unmounts them.
 
 use super::MadeFileSystem;
 use super::error::DiskError;
@@ -18,16 +18,16 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long a file system may stay busy after its last user: a process that another thread started
-/// holds copies of all open files until it runs its program.
+/// How long a file system may stay busy after its last user: a process forked by another thread holds copies of all
+/// open files until it calls exec.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// What is mounted, in the order in which it was. Unmounts in reverse when dropped.
+/// The mounted file systems, in mount order. Dropping this unmounts them in reverse order.
 #[derive(Debug, Default)]
 pub(super) struct Mounts(Vec<Mounted>);
 
-/// A file system that is mounted. What goes wrong while it is written out is said to whoever has had it open since
-/// before that, and may be said to nobody else: a tool of the copied system can have heard it already.
+/// A mounted file system. The kernel reports a write-back error once to every file that was open before the error, and
+/// possibly to no file opened later: a tool of the copied system may already have consumed it.
 #[derive(Debug)]
 struct Mounted {
     at: PathBuf,
@@ -36,13 +36,13 @@ struct Mounted {
     device: PathBuf,
     kind: FileSystemKind,
     options: String,
-    /// Open since it is mounted.
+    /// Open since it was mounted.
     watched: Option<Watched>,
-    /// Open since before it was mounted: what is written while it is unmounted goes through this.
+    /// Open since before it was mounted. Errors of writes during unmounting are read from this file.
     partition: File,
 }
 
-/// A sample of what was mounted, and how to mount it again.
+/// A sample of a file system, and how to mount it again.
 #[derive(Debug)]
 pub(super) struct Taken {
     device: PathBuf,
@@ -58,8 +58,8 @@ struct Wanted<'a> {
     options: String,
 }
 
-/// Mounts every file system that has a mount point below `root`, outer ones first, after the subvolumes of
-/// every btrfs are made.
+/// Mounts every file system that has a mount point below `root`, outer ones first, after creating the subvolumes of
+/// every btrfs.
 pub(super) fn mount_all(made: &[MadeFileSystem], root: &Path) -> Result<Mounts, DiskError> {
     for fs in made.iter().filter(|fs| fs.plan.kind == FileSystemKind::Btrfs) {
         subvolumes::make(fs, root)?;
@@ -79,7 +79,7 @@ pub(super) fn mount_all(made: &[MadeFileSystem], root: &Path) -> Result<Mounts, 
     Ok(mounts)
 }
 
-/// Where a file system is mounted: as a whole, and its subvolumes.
+/// The mount points of a file system: its own, and those of its subvolumes.
 fn mounts_of(fs: &MadeFileSystem) -> impl Iterator<Item = Wanted<'_>> {
     let general = join([&options(&fs.plan), on_errors(fs.plan.kind)]);
     let compress = compress(&fs.plan).map(|option| format!("{option},")).unwrap_or_default();
@@ -95,7 +95,7 @@ fn mounts_of(fs: &MadeFileSystem) -> impl Iterator<Item = Wanted<'_>> {
     all.map(move |(point, options)| Wanted { fs, point: Path::new(point), options })
 }
 
-/// Makes a directory what the golden one is, before a mount covers it: nothing changes it from then on.
+/// Gives a directory the attributes of the golden one before a mount covers it: after that they cannot change.
 fn cover(at: &Path, covered: &Covered) -> Result<(), DiskError> {
     let (sec, nsec) = covered.mtime;
     let xattrs = covered.xattrs.iter().cloned().map(|(name, value)| Xattr { name, value });
@@ -115,19 +115,19 @@ fn cover(at: &Path, covered: &Covered) -> Result<(), DiskError> {
     Ok(())
 }
 
-/// What the golden files need that is not the kernel's default.
+/// Mount options that the golden files need and that are not the kernel's default.
 fn options(plan: &FileSystemPlan) -> String {
     match plan.kind {
-        // Both are off by default in kernels before 2.6.39; ReiserFS never turned them on.
+        // Both are off by default before kernel 2.6.39; ReiserFS never turned them on.
         FileSystemKind::Reiserfs => "user_xattr,acl",
-        // Names are UTF-8; owners and modes that FAT cannot have are no errors.
+        // Names are UTF-8; owners and modes that FAT cannot store are not errors.
         FileSystemKind::Vfat => "utf8=1,quiet",
         _ => compress(plan).unwrap_or_default(),
     }
     .to_owned()
 }
 
-/// What it does when it finds itself damaged: go no further, so that a write fails in place of being lost.
+/// The reaction to damage: stop, so that a write fails instead of being lost.
 fn on_errors(kind: FileSystemKind) -> &'static str {
     match kind {
         FileSystemKind::Ext2
@@ -136,7 +136,7 @@ fn on_errors(kind: FileSystemKind) -> &'static str {
         | FileSystemKind::Jfs
         | FileSystemKind::Vfat => "errors=remount-ro",
         FileSystemKind::Reiserfs => "errors=ro-remount",
-        // They have no choice: they shut themselves down.
+        // These have no such option: they always shut themselves down.
         FileSystemKind::Xfs | FileSystemKind::Btrfs | FileSystemKind::Swap => "",
     }
 }
@@ -145,7 +145,7 @@ fn join(options: [&str; 2]) -> String {
     options.into_iter().filter(|option| !option.is_empty()).collect::<Vec<_>>().join(",")
 }
 
-/// How a btrfs compresses what is written: as the golden one does, whose files might not find room otherwise.
+/// The compression of a btrfs: the same as the golden one's, whose files might not fit otherwise.
 fn compress(plan: &FileSystemPlan) -> Option<&str> {
     let option = plan.compress.as_deref().filter(|_| plan.kind == FileSystemKind::Btrfs)?;
     (option.starts_with("compress") && !option.contains(',')).then_some(option)
@@ -172,7 +172,7 @@ impl Mounts {
         Ok(())
     }
 
-    /// Hashes a sample of everything, to be compared when it is unmounted.
+    /// Hashes a sample of every file system, for comparison after unmounting.
     pub(super) fn samples(&self) -> Result<Vec<Taken>, DiskError> {
         let take = |mounted: &Mounted| {
             let Mounted { at, point, device, kind, options, .. } = mounted;
@@ -183,11 +183,11 @@ impl Mounts {
         self.0.iter().map(take).collect()
     }
 
-    /// Writes everything out and unmounts, inner file systems first. Stops at the first that fails.
+    /// Syncs and unmounts everything, inner file systems first. Stops at the first failure.
     pub(super) fn unmount(&mut self) -> Result<(), DiskError> {
         while let Some(Mounted { at, device, watched, partition, .. }) = self.0.last_mut() {
             goes_on(format_args!("write everything out to {}", device.display()));
-            // Whoever has it open keeps it from being unmounted.
+            // An open file keeps the file system from being unmounted.
             if let Some(watched) = watched.take() {
                 watched.sync()?;
             }
@@ -201,7 +201,7 @@ impl Mounts {
         Ok(())
     }
 
-    /// Unmounts even what is in use or cannot be written any more; what fails is logged.
+    /// Unmounts everything, even if it is in use or can no longer be written; failures are logged.
     pub(super) fn detach(&mut self) {
         while let Some(Mounted { at, watched, partition, .. }) = self.0.pop() {
             drop((watched, partition));
@@ -213,12 +213,12 @@ impl Mounts {
 }
 
 impl Taken {
-    /// Whether it is a sample of this device's file system, with anything in it.
+    /// Whether this is a non-empty sample of this device's file system.
     pub(super) fn is_of(&self, device: &Path) -> bool {
         self.device == device && self.sample.len() > 0
     }
 
-    /// Mounts the file system read-only at `at`, and compares what the medium has with the sample.
+    /// Mounts the file system read-only at `at`, and compares the medium with the sample.
     pub(super) fn prove(&self, at: &Path) -> Result<(), DiskError> {
         let Self { device, kind, options, sample } = self;
         goes_on(format_args!("read back {} files of {}", sample.len(), device.display()));

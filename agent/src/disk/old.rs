@@ -1,5 +1,5 @@
-//! What was on a disk before: partitions that the kernel knows, and those of the table on it, which a kernel
-//! without a parser for that table has never seen.
+//! The previous contents of a disk: partitions that the kernel knows, and those in its table, which a kernel without a
+//! parser for that table has never seen.
 
 use super::claim::Claim;
 use super::error::DiskError;
@@ -7,14 +7,14 @@ use ka::disk::table::Table;
 use ka_host::sysfs;
 use std::fs::File;
 
-/// A stretch of the disk in bytes.
+/// A byte range of the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Extent {
     pub(super) start: u64,
     pub(super) end: u64,
 }
 
-/// The old partitions, as far as they lie on the disk.
+/// The old partitions, clipped to the disk.
 pub(super) fn partitions(claim: &Claim, disk: &File) -> Result<Vec<Extent>, DiskError> {
     let seen = sysfs::partitions(&claim.name)
         .map_err(|e| DiskError::io(&claim.node, "ask the kernel for its partitions", e))?;
@@ -33,7 +33,7 @@ pub(super) fn partitions(claim: &Claim, disk: &File) -> Result<Vec<Extent>, Disk
                 old.extend(table.map(|start| Extent { start, end: start + sector.bytes() }));
             }
         }
-        // A disk without a table, or with one that nobody could use: it has no partitions to wipe.
+        // A disk without a table, or with an unusable one, has no partitions to wipe.
         Err(e) => log::info!("{}: {e}", claim.name),
     }
     let size = claim.size.bytes();

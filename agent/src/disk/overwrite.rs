@@ -1,7 +1,7 @@
-//! A block device that takes a stream's bytes as they come: `ka-agent receive --file /dev/…`.
+//! A block device that receives a stream byte by byte: `ka-agent receive --file /dev/…`.
 //!
-//! The same must be true of it as of a disk that a run erases, but it may be a partition or a device that is made
-//! of disks: whoever gives its path on the machine itself means it.
+//! It has to meet the same conditions as a disk that a run erases, except that it may be a partition or a device made
+//! of disks: an operator who gives its path on the machine itself means that device.
 
 use super::claim::{self, Refusal};
 use ka_host::bus::{self, Attachment};
@@ -14,10 +14,10 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Opens the device for nobody else to use while it is written.
+/// Opens the device exclusively for writing.
 ///
 /// # Errors
-/// Why it may not be written. Nothing was.
+/// Why it may not be written. Nothing was written.
 pub fn open(path: &Path) -> Result<File, Refusal> {
     let target = path.display().to_string();
     let name = claim::find(&target)?;
@@ -40,7 +40,7 @@ pub fn open(path: &Path) -> Result<File, Refusal> {
     Ok(file)
 }
 
-/// What may be anybody's must be called by its own name.
+/// A device that other machines may use must be given by its own name.
 fn check_kind(name: &str, by_id: bool) -> Result<(), Refusal> {
     let sys = Path::new("/sys");
     let failed = |e| claim::io_refusal(name, "look it up in /sys", e);
@@ -66,14 +66,14 @@ fn check_kind(name: &str, by_id: bool) -> Result<(), Refusal> {
     }
 }
 
-/// The disk of a partition.
+/// The disk that a partition is on.
 fn disk_of(sys: &Path, partition: &str) -> io::Result<String> {
     let folder = std::fs::canonicalize(sys.join("class/block").join(partition))?;
     let disk = folder.parent().and_then(Path::file_name).ok_or(io::ErrorKind::NotFound)?;
     Ok(disk.to_string_lossy().into_owned())
 }
 
-/// Nobody uses it, or has it open for writing.
+/// Checks that the device is not in use and not open for writing.
 fn check_unused(name: &str) -> Result<(), Refusal> {
     let failed = |e| claim::io_refusal(name, "find out who uses it", e);
     let users = Users::of_this_machine().map_err(failed)?;

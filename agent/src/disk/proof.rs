@@ -1,9 +1,9 @@
-//! The last question before a disk is made bootable: does the medium give back what was written?
+//! The last check before a disk is made bootable: does the medium return what was written?
 //!
-//! A disk may take writes, flush, and say nothing of what it has lost. So a sample of every file system is hashed while
-//! it is mounted, most of it from the kernel's memory; then it is unmounted, what the kernel keeps of it is forgotten,
-//! and the same is read again. The sample holds all boot files up to a limit, and of other files, chosen by chance,
-//! the beginning, the end, and a piece between. It proves that a disk is not a bad one; it does not prove every byte.
+//! A disk may accept writes, flush, and lose data without an error. A sample of every file system is therefore hashed
+//! while it is mounted, mostly from the page cache. The file system is then unmounted, the cache is dropped, and the
+//! same data is read again. The sample has all boot files up to a limit and, of randomly chosen other files, the
+//! beginning, the end and a piece in between. It shows that the disk is not a bad one; it does not verify every byte.
 
 use super::error::DiskError;
 use super::mkfs;
@@ -18,16 +18,16 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// How many files of a file system are in a sample by chance.
+/// The number of randomly chosen files in a file system's sample.
 const FILES: usize = 256;
-/// How much of such a file is read at once, of three places.
+/// How much of such a file is read in each of three places.
 const PIECE: u64 = 64 << 10;
-/// So many bytes of boot files are in the sample of a file system.
+/// The limit on boot files in a file system's sample, in bytes.
 const BOOT_BYTES: u64 = 256 << 20;
-/// How many pieces of a partition that was copied byte by byte are in a sample.
+/// The number of pieces in the sample of a partition that was copied byte by byte.
 const RAW_PIECES: u64 = 64;
 
-/// A stretch of a file, or of a partition.
+/// A byte range of a file or a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Piece {
     offset: u64,
@@ -35,7 +35,7 @@ struct Piece {
     hash: Hash,
 }
 
-/// A file of a sample, by its path below the file system's mount.
+/// A file in a sample, by its path below the file system's mount point.
 #[derive(Clone, Debug)]
 struct Sampled {
     path: PathBuf,
@@ -43,14 +43,14 @@ struct Sampled {
     pieces: Vec<Piece>,
 }
 
-/// What a file system gave when it was mounted.
+/// The sample of a file system, taken while it was mounted.
 #[derive(Clone, Debug)]
 pub(super) struct Sample {
     files: Vec<Sampled>,
 }
 
 impl Sample {
-    /// Hashes a sample of what is mounted at `at`, which the clone sees at `point`.
+    /// Hashes a sample of the file system mounted at `at`, which the clone sees at `point`.
     pub(super) fn take(at: &Path, point: &Path, chance: Chance) -> Result<Self, DiskError> {
         let mut chosen = Chosen { boot: Vec::new(), room: BOOT_BYTES, others: Vec::new(), seen: 0, chance };
         let device = fs::metadata(at).map_err(|e| DiskError::io(at, "look at it", e))?.dev();
@@ -70,7 +70,7 @@ impl Sample {
                 Ok(())
             };
             match list() {
-                // Too deep for a path: chance has others.
+                // Too deep for a path: random choice finds other files.
                 Err(e) if e.raw_os_error() == Some(rustix::io::Errno::NAMETOOLONG.raw_os_error()) => {}
                 listed => {
                     listed.map_err(|e| DiskError::io(at.join(&directory), "list it", e))?;
@@ -80,7 +80,7 @@ impl Sample {
         chosen.hash(at)
     }
 
-    /// Reads the same from the file system that is mounted at `at` now.
+    /// Reads the same sample from the file system now mounted at `at`.
     pub(super) fn compare(&self, at: &Path, device: &Path) -> Result<(), DiskError> {
         for Sampled { path, size, pieces } in &self.files {
             let lost = |what: String| DiskError::NotKept {
@@ -104,13 +104,13 @@ impl Sample {
         Ok(())
     }
 
-    /// How many files there are in it.
+    /// The number of files in it.
     pub(super) fn len(&self) -> usize {
         self.files.len()
     }
 }
 
-/// The files that make a sample.
+/// The files of a sample.
 struct Chosen {
     boot: Vec<(PathBuf, u64)>,
     room: u64,
@@ -120,7 +120,7 @@ struct Chosen {
 }
 
 impl Chosen {
-    /// Any file may be chosen with the same chance, however many there are.
+    /// Every file has the same chance of being chosen, however many there are.
     fn offer(&mut self, path: PathBuf, size: u64, point: &Path) {
         if point.join(&path).starts_with("/boot") && size <= self.room {
             self.room -= size;
@@ -158,7 +158,7 @@ impl Chosen {
     }
 }
 
-/// A sample of a partition that was copied byte by byte, as the kernel remembers it; then the medium is asked.
+/// A sample of a partition that was copied byte by byte, from the page cache. The medium is read later.
 pub(super) fn raw(raw: &RawPartition) -> Result<(), DiskError> {
     let failed = |doing| move |e: io::Error| DiskError::io(&raw.device, doing, e);
     let mut chance = Chance::new();
@@ -177,7 +177,7 @@ pub(super) fn raw(raw: &RawPartition) -> Result<(), DiskError> {
     }
 }
 
-/// The medium has the superblock that was made.
+/// Checks that the medium has the superblock that was created.
 pub(super) fn superblock(made: &MadeFileSystem) -> Result<(), DiskError> {
     goes_on(format_args!("read back {}", made.device.display()));
     forget(&made.device)?;
@@ -193,7 +193,7 @@ pub(super) fn superblock(made: &MadeFileSystem) -> Result<(), DiskError> {
     }
 }
 
-/// Lets the kernel forget what it keeps of a partition.
+/// Drops a partition's page cache.
 pub(super) fn forget(device: &Path) -> Result<(), DiskError> {
     let failed = |e: io::Error| DiskError::io(device, "let the kernel forget what it has read of it", e);
     let file = File::open(device).map_err(failed)?;
@@ -210,7 +210,7 @@ fn hashed(file: &File, places: &[(u64, u64)]) -> io::Result<Vec<Piece>> {
     places.iter().map(piece).collect()
 }
 
-/// Where the first piece begins that has other bytes now.
+/// The offset of the first piece whose bytes have changed.
 fn differing(file: &File, pieces: &[Piece]) -> io::Result<Option<u64>> {
     for piece in pieces {
         if hash(file, piece.offset, piece.length)? != piece.hash {

@@ -1,4 +1,4 @@
-//! Partitions that are written byte by byte, as the golden node has them.
+//! Partitions that are written byte by byte, as they are on the golden node.
 
 use super::MadeOn;
 use super::claim;
@@ -10,18 +10,18 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// A partition that waits for the bytes of a golden one. Nobody else can use it while this lives.
+/// A partition that waits for the bytes of a golden one. It is held exclusively until this is dropped.
 #[derive(Debug)]
 pub struct RawPartition {
-    /// What was asked for; its name is that of the golden partition.
+    /// The plan's request; its name is that of the golden partition.
     pub plan: RawPlan,
     /// The partition's device node.
     pub device: PathBuf,
-    /// What it is.
+    /// The partition itself.
     pub on: MadeOn,
     /// The partition's PARTUUID as the kernel and blkid print it.
     pub partuuid: String,
-    /// Its size in bytes: at least the golden one's.
+    /// Its size in bytes: at least that of the golden partition.
     pub size: u64,
     /// The partition, open for reading and writing.
     pub file: File,
@@ -40,10 +40,10 @@ impl RawPartition {
         Ok(Self { plan: plan.clone(), device, on, partuuid, size, file })
     }
 
-    /// It, for whoever unpacks.
+    /// The open partition, for unpacking.
     ///
     /// # Errors
-    /// When no more files can be open.
+    /// No more files can be opened.
     pub fn target(&self) -> std::io::Result<unpack::Partition> {
         let file = Arc::new(self.file.try_clone()?);
         Ok(unpack::Partition {
@@ -54,7 +54,7 @@ impl RawPartition {
         })
     }
 
-    /// Writes out what was written to it.
+    /// Syncs everything that was written to it.
     pub(super) fn sync(&self) -> Result<(), DiskError> {
         self.file.sync_all().map_err(|e| DiskError::io(&self.device, "write everything out", e))
     }

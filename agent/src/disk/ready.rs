@@ -1,5 +1,5 @@
-//! Everything before the first write: the disks are the right ones, nobody uses them, their plans fit
-//! them, and the tools are there.
+//! Everything before the first write: checks that the disks are the right ones and not in use, that their plans fit,
+//! and that the tools are present.
 
 use super::claim::{self, ChosenBy, Claim};
 use super::error::DiskError;
@@ -26,38 +26,38 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// A disk about which all is known before the first write.
+/// A disk that has passed all checks before the first write.
 pub(super) struct Ready {
     pub(super) claim: Claim,
     pub(super) layout: Layout,
     pub(super) writes: Vec<Write>,
     pub(super) old: Vec<Extent>,
-    /// The disk, open so that nobody else can use it.
+    /// The disk, opened exclusively.
     pub(super) exclusive: File,
-    /// One for each file system on its partitions.
+    /// One recipe for each file system on its partitions.
     pub(super) recipes: BTreeMap<VolumeId, Recipe>,
-    /// Where it departs from the plan, for the summary's reader.
+    /// Deviations from the plan, for the summary.
     pub(super) noted: Tally,
 }
 
-/// Disks about which all is known before the first write.
+/// All disks, after all checks before the first write.
 pub(super) struct Checked {
     pub(super) disks: Vec<Ready>,
     pub(super) groups: ReadyGroups,
 }
 
-/// What becomes of the volume groups.
+/// What happens to the volume groups.
 #[derive(Default)]
 pub(super) struct ReadyGroups {
-    /// One for each group of the plan.
+    /// One for each group in the plan.
     pub(super) allotments: Vec<Allotment>,
-    /// One for each file system on a logical volume.
+    /// One recipe for each file system on a logical volume.
     pub(super) recipes: BTreeMap<VolumeId, Recipe>,
-    /// Where they depart from the plan.
+    /// Deviations from the plan.
     pub(super) noted: Tally,
 }
 
-/// Claims all disks of a plan, and makes sure that each can be written as it says.
+/// Claims all disks of a plan, and checks that each can be written as planned.
 pub(super) fn check(confirmed: &ConfirmedStorage) -> Result<Checked, DiskError> {
     let storage = confirmed.storage();
     check_mount_points(storage)?;
@@ -70,7 +70,7 @@ pub(super) fn check(confirmed: &ConfirmedStorage) -> Result<Checked, DiskError> 
     Ok(Checked { disks, groups })
 }
 
-/// Makes sure that the volume groups fit, that their tools are there, and that their names are free.
+/// Checks that the volume groups fit, that their tools are present, and that their names are free.
 fn check_groups(storage: &Storage, disks: &[Ready]) -> Result<ReadyGroups, DiskError> {
     if storage.groups.is_empty() {
         return Ok(ReadyGroups::default());
@@ -92,7 +92,7 @@ fn check_groups(storage: &Storage, disks: &[Ready]) -> Result<ReadyGroups, DiskE
     Ok(groups)
 }
 
-/// What the plans mean at this moment.
+/// The disks that the plans select at this moment.
 pub(super) fn confirm_now(storage: &Storage) -> Result<ConfirmedStorage, DiskError> {
     let disks = hardware::disks(false);
     let chosen = find_all(&storage.disks, &disks)?.into_iter();
@@ -101,8 +101,8 @@ pub(super) fn confirm_now(storage: &Storage) -> Result<ConfirmedStorage, DiskErr
     ConfirmedStorage::new(storage.clone(), identities).ok_or(DiskError::Unconfirmed { wanted, found })
 }
 
-/// The kernel forgets all old partitions of all disks, or none of any: whoever has one open is known before the first
-/// write, and nobody can open one from then on.
+/// The kernel forgets the old partitions of all disks or of none: an open partition is found before the first write,
+/// and none can be opened afterwards.
 pub(super) fn release(ready: &[Ready]) -> Result<(), DiskError> {
     let mut released = Vec::new();
     for one in ready {
@@ -122,7 +122,7 @@ pub(super) fn release(ready: &[Ready]) -> Result<(), DiskError> {
 fn find_all<'a>(plans: &[DiskPlan], disks: &'a [Disk]) -> Result<Vec<&'a Disk>, DiskError> {
     let choices: Vec<DiskChoice> = plans.iter().map(|plan| named(&plan.disk)).collect();
     match choice::find_all(&choices.iter().collect::<Vec<_>>(), disks) {
-        // A device that is there, and is no disk: its kind says what it is.
+        // The device may exist without being a disk. The error then names its kind.
         Err(missing @ ChoiceError::Missing { .. }) => {
             for name in choices.iter().filter_map(DiskChoice::name) {
                 match claim::check_name(name) {
@@ -136,7 +136,7 @@ fn find_all<'a>(plans: &[DiskPlan], disks: &'a [Disk]) -> Result<Vec<&'a Disk>, 
     }
 }
 
-/// A path in /dev becomes the kernel's name.
+/// Replaces a path in /dev by the kernel's name.
 pub(super) fn named(choice: &DiskChoice) -> DiskChoice {
     let DiskChoice::Name { name, expect } = choice else { return choice.clone() };
     let number = sysfs::block_number(&Path::new("/dev").join(name));
@@ -168,13 +168,13 @@ fn check_one(
     Ok(Ready { claim, layout, writes, old, exclusive, recipes, noted })
 }
 
-/// Logs a warning, and counts it.
+/// Logs a warning and counts it.
 fn warn(noted: &mut Tally, kind: NoteKind, what: &str) {
     log::warn!("{what}");
     noted.add(kind, what);
 }
 
-/// What is run for each file system on a disk's partitions.
+/// The recipes for the file systems on a disk's partitions.
 fn recipes(
     storage: &Storage,
     index: usize,
@@ -196,7 +196,7 @@ fn recipes(
     Ok(recipes)
 }
 
-/// What is run for one file system; what of it cannot be had there is noted.
+/// The recipe for one file system. Settings that cannot be had are noted.
 fn recipe(
     fs: &FileSystemPlan,
     target: Target,
@@ -210,7 +210,7 @@ fn recipe(
     Ok(recipe)
 }
 
-/// Every mount point is a plain absolute path, once in the whole plan.
+/// Every mount point is a plain absolute path and unique in the whole plan.
 fn check_mount_points(storage: &Storage) -> Result<(), DiskError> {
     let mut seen = BTreeSet::new();
     for fs in storage.file_systems() {
@@ -237,7 +237,7 @@ fn is_plain_absolute(path: &str) -> bool {
         })
 }
 
-/// The device node of a partition that the kernel sees.
+/// The device node of a partition known to the kernel.
 pub(super) fn node_of(seen: &[KernelPartition], number: u32, disk: &str) -> Result<PathBuf, DiskError> {
     let partition = seen.iter().find(|partition| partition.number == number);
     partition.map(KernelPartition::node).ok_or_else(|| DiskError::Fit {
@@ -246,7 +246,7 @@ pub(super) fn node_of(seen: &[KernelPartition], number: u32, disk: &str) -> Resu
     })
 }
 
-/// Random bytes, of which the disk's signature and its partitions' UUIDs are made.
+/// Random bytes for the disk's signature and its partitions' UUIDs.
 fn seed() -> io::Result<Seed> {
     let mut seed = [0; 32];
     File::open("/dev/urandom")?.read_exact(&mut seed)?;

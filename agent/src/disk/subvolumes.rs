@@ -7,11 +7,11 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::fs::{self, File};
 use std::path::Path;
 
-/// The number of the top of a btrfs, in which all subvolumes are.
+/// The ID of the top level of a btrfs, which contains all subvolumes.
 pub(super) const TOP: &str = "subvolid=5";
 
-/// Makes the subvolumes that the plan names, outer ones first, and the default one. The file system is mounted
-/// at `at` meanwhile.
+/// Creates the plan's subvolumes, outer ones first, and sets the default one. The file system is mounted at `at`
+/// meanwhile.
 pub(super) fn make(fs: &MadeFileSystem, at: &Path) -> Result<(), DiskError> {
     if fs.plan.subvolumes.iter().all(|subvolume| subvolume.path.is_empty()) {
         return Ok(());

@@ -1,8 +1,8 @@
 //! The order of writes on a claimed disk.
 //!
-//! The first write takes away what could boot, so that neither a failure nor a power cut leaves a disk
-//! that starts half a system. Then everything goes by which old contents could be recognised, then the
-//! new table is written, with no boot code and no active flag: those come when the node is finished.
+//! The first write removes what could boot, so that neither a failure nor a power cut leaves a disk that starts half a
+//! system. Then everything by which old contents could be recognised is erased, and the new table is written without
+//! boot code and active flag: those are written when the node is finished.
 
 mod kernel;
 #[cfg(test)]
@@ -19,20 +19,20 @@ pub(super) use kernel::{release, restore, wait_for_partitions};
 use std::fs::File;
 use std::io;
 
-/// What all file systems, swap, LVM and RAID are recognised by lies in the first MiB of a partition (most of it
-/// in the first sectors), in the last two (RAID of Linux, of firmware, and ZFS; Promise's lies up to 1.5 MiB before the
-/// end), or is a copy at one of these offsets: of LUKS2's header, of VMFS and UDF, of btrfs's superblock, and of the
-/// label of Ceph's BlueStore. That is what libblkid's probes, wipefs(8) and ceph-volume(8) look at.
+/// Signatures of all file systems, swap, LVM and RAID are in the first MiB of a partition (most of them in the first
+/// sectors), in the last two (Linux RAID, firmware RAID and ZFS; Promise's is up to 1.5 MiB before the end), or in a
+/// copy at one of these offsets: the LUKS2 header, VMFS and UDF, the btrfs superblock, and the label of Ceph's
+/// BlueStore. These are the places that libblkid's probes, wipefs(8) and ceph-volume(8) read.
 const COPIES: [u64; 9] = [MB, 2 * MB, 4 * MB, 64 * MB, 256 << 30, 1 << 30, 10 << 30, 100 << 30, 1000 << 30];
 
-/// Bytes at the end in which RAID is recognised.
+/// The number of bytes at the end that may hold a RAID signature.
 const TAIL: u64 = 2 * MB;
 
-/// Bytes that are zeroed at such an offset.
+/// The number of bytes zeroed at such an offset.
 const COPY: u64 = 4096;
 
-/// Erases the disk's old contents (of its `old` partitions too) as far as anybody could recognise them,
-/// writes the new table, and tells the kernel. `disk` is open exclusively.
+/// Erases all recognisable old contents of the disk and of its `old` partitions, writes the new table, and updates the
+/// kernel. `disk` is open exclusively.
 pub(super) fn write(
     claim: &Claim,
     disk: &File,
@@ -48,7 +48,7 @@ pub(super) fn write(
     kernel::tell(claim, disk, layout)
 }
 
-/// Takes the table away again, so that nothing on the disk is taken for a system.
+/// Removes the table again, so that nothing on the disk is taken for a system.
 pub(super) fn clear(claim: &Claim) -> Result<(), DiskError> {
     let disk = claim.file();
     take_away_boot(disk, claim.size.bytes())
@@ -56,8 +56,8 @@ pub(super) fn clear(claim: &Claim) -> Result<(), DiskError> {
     kernel::forget_all(claim, disk)
 }
 
-/// Zeros the first sector, then the rest of the disk's first MiB, with the primary GPT, and then its last, with
-/// the GPT's other copy. Until the last of them is gone the old system is there as it was.
+/// Zeros the first sector, then the rest of the disk's first MiB with the primary GPT, and then its last MiB with the
+/// backup GPT. Until the last of them is gone, the old system is intact.
 fn take_away_boot(disk: &dyn Medium, size: u64) -> io::Result<()> {
     let head = MB.min(size);
     for (start, end) in [(0, COPY.min(head)), (COPY.min(head), head), (size.saturating_sub(MB), size)] {
@@ -67,12 +67,12 @@ fn take_away_boot(disk: &dyn Medium, size: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Zeros in every partition, old or new, what its contents could be recognised by.
+/// Zeros the signatures in every partition, old or new.
 fn wipe_signatures(disk: &dyn Medium, layout: &Layout, old: &[Extent]) -> io::Result<()> {
     let sector = layout.disk.sector;
     let new =
         layout.partitions.iter().map(|p| Extent { start: p.start.bytes(sector), end: p.end().bytes(sector) });
-    // A disk may have been one file system, or one OSD, without any table.
+    // A disk may have been one file system, or one OSD, without a partition table.
     let whole = Extent { start: 0, end: layout.disk.bytes() };
     for Extent { start, end } in old.iter().copied().chain(new).chain([whole]) {
         let within = |from: u64, length: u64| Extent { start: from.min(end), end: (from + length).min(end) };
@@ -85,7 +85,7 @@ fn wipe_signatures(disk: &dyn Medium, layout: &Layout, old: &[Extent]) -> io::Re
     disk.sync()
 }
 
-/// The first sector is the last of the table's writes: before it there is no table.
+/// The first sector is the table's last write: before it there is no table.
 fn write_table(disk: &dyn Medium, writes: &[Write]) -> io::Result<()> {
     for write in writes {
         disk.write_all_at(&write.bytes, write.offset)?;

@@ -1,11 +1,11 @@
-//! Waiting for what the kernel or another process does in a moment of its own.
+//! Waiting for something that the kernel or another process completes within moments.
 
 use std::time::{Duration, Instant};
 
 const INTERVAL: Duration = Duration::from_millis(10);
 
-/// Tries until something is done or fails for good, or the time is over: then the last reason to wait
-/// is the error.
+/// Retries until the operation succeeds, fails for good, or times out; on timeout the error is the last reason to
+/// wait.
 pub(super) fn retry<T, E>(
     patience: Duration,
     mut attempt: impl FnMut() -> Result<T, E>,

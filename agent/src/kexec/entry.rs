@@ -1,4 +1,4 @@
-//! What a boot loader would start: kernel, initrd and command line from its configuration, as [`ka::menu`] reads it.
+//! What a boot loader would start: kernel, initrd and command line from its configuration, as parsed by [`ka::menu`].
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,12 +21,12 @@ pub struct Entry {
     pub command_line: String,
 }
 
-/// Finds what the system below `root` boots by default. What is not certain is added to `doubts`, as sentences for a
+/// Finds what the system below `root` boots by default. Uncertainties are added to `doubts`, as sentences for a
 /// person.
 ///
 /// # Errors
-/// [`KexecError::NoEntry`] if nothing is configured, and [`KexecError::NotThere`] if the default's files are not there:
-/// then the boot loader itself has to find out.
+/// [`KexecError::NoEntry`] if nothing is configured, and [`KexecError::NotThere`] if the default entry's files are
+/// missing: in both cases only the boot loader itself can decide.
 pub fn default_entry(root: &Path, doubts: &mut Vec<String>) -> Result<Entry, KexecError> {
     let entry = configured(root, doubts).ok_or_else(|| {
         let places = GRUB.iter().chain(&ENTRIES).map(|path| root.join(path));
@@ -54,7 +54,7 @@ fn configured(root: &Path, doubts: &mut Vec<String>) -> Option<MenuEntry> {
     specified(root, &defaults, doubts)
 }
 
-/// A boot loader's paths begin at a partition's root: of the system's, of /boot, or of the ESP.
+/// A boot loader's paths are relative to the root of a partition: the system's, /boot's, or the ESP's.
 fn resolve(root: &Path, entry: &MenuEntry) -> Option<Entry> {
     let find = |path: &str| {
         let path = path.trim_start_matches('/');
@@ -70,7 +70,7 @@ fn resolve(root: &Path, entry: &MenuEntry) -> Option<Entry> {
     Some(Entry { kernel: find(&entry.kernel)?, initrd, command_line: entry.command_line.clone() })
 }
 
-/// The default among the entries of the Boot Loader Specification that start a kernel.
+/// The default among the Boot Loader Specification entries that start a kernel.
 fn specified(root: &Path, defaults: &[String], doubts: &mut Vec<String>) -> Option<MenuEntry> {
     let files = bls::TOPS.iter().filter_map(|top| fs::read_dir(root.join(top).join("loader/entries")).ok());
     let entries: Vec<(String, MenuEntry)> = files
@@ -184,7 +184,7 @@ menuentry 'older' --id older {
         }
     }
 
-    /// The node starts another kernel than its boot loader would: that is part of the run's result.
+    /// The node starts another kernel than its boot loader would, which belongs in the run's result.
     #[test]
     fn a_default_that_is_not_found_is_noted() {
         let menu = CFG.replacen("if [", "set default=\"no such title\"\nif [", 1);

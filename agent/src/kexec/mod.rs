@@ -1,6 +1,7 @@
-//! Straight into the new system: its kernel is loaded from the new disk, and PID 1 starts it where it would reboot.
+//! Boots directly into the new system: its kernel is loaded from the new disk, and PID 1 starts it instead of
+//! rebooting.
 //!
-//! It saves the minutes that a server's firmware takes. The boot loader is passed by, so what it would have started
+//! This saves the minutes that a server's firmware takes. The boot loader is bypassed, so what it would have started
 //! is read from its configuration.
 
 mod entry;
@@ -19,17 +20,17 @@ use crate::notes;
 use ka::notes::NoteKind;
 use ka_host::sys;
 
-/// Why the new system's kernel cannot be started from here. The machine can still reboot into it.
+/// Why the new system's kernel cannot be started directly. The machine can still reboot into it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KexecError {
-    /// The boot loader's configuration names no kernel that is there.
+    /// The boot loader's configuration names no existing kernel.
     #[error("no kernel to start can be told from {}", list(.0))]
     NoEntry(Vec<PathBuf>),
-    /// The default's files are nowhere that the boot loader could mean.
+    /// The default entry's files are in none of the places that the boot loader could mean.
     #[error("the boot loader starts {kernel} by default{}, and not all of that is there", behind(.initrd.as_deref()))]
     NotThere {
-        /// The kernel, as the boot loader calls it.
+        /// The kernel's path in the configuration.
         kernel: String,
         /// The initrd.
         initrd: Option<String>,
@@ -39,10 +40,10 @@ pub enum KexecError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         error: io::Error,
     },
-    /// The command line cannot be handed over.
+    /// The command line cannot be passed on.
     #[error("the kernel's command line has a zero byte")]
     CommandLine(#[from] NulError),
     /// The running kernel refuses.
@@ -50,19 +51,20 @@ pub enum KexecError {
     Load {
         /// The kernel to start.
         kernel: PathBuf,
-        /// What the running one said.
+        /// The running kernel's error.
         error: Errno,
     },
 }
 
-/// Loads what the new system below `root` boots by default. Everything is in memory then: the file systems may go.
+/// Loads what the new system below `root` boots by default. Afterwards everything is in memory, and the file systems
+/// may be unmounted.
 ///
 /// # Errors
 /// [`KexecError`]; nothing is loaded.
 pub fn load(root: &Path) -> Result<(), KexecError> {
     let mut doubts = Vec::new();
     let entry = default_entry(root, &mut doubts);
-    // The kernel may be another one than the boot loader would start: a person must know.
+    // The kernel may not be the one that the boot loader would start: the operator must know.
     for doubt in doubts {
         notes::warn(NoteKind::Finish, format_args!("kexec: {doubt}"));
     }

@@ -28,17 +28,17 @@ use crate::step::{self, step};
 use crate::unpack::{self, Options, Sealed, UnpackError};
 use ka_host::hardware;
 
-/// How often the run is asked for a place before the node gives up.
+/// How often the node asks the run for a place before it gives up.
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_secs(3);
 
-/// Where the new system is mounted.
+/// The mount point of the new system.
 const ROOT: &str = "/mnt/disk";
 
 /// The static agent in stage2.
 const AGENT: &str = "/usr/sbin/ka-agent";
 
-/// Joins the run, does what its plan says, and leaves with the controller's goodbye.
+/// Joins the run, carries out its plan, and leaves with the controller's goodbye.
 pub(super) fn install(node: &Node, inventory: Inventory) -> Result<Outcome, String> {
     if !node.command_line.kamethod {
         return Err(
@@ -54,7 +54,7 @@ pub(super) fn install(node: &Node, inventory: Inventory) -> Result<Outcome, Stri
 
     let mut plan = step(Step::WaitForPlan, || session.wait_for_plan()).map_err(|e| {
         if let NoPlan::Unknown(error) = &e {
-            // The controller and its operator must know why this node goes no further.
+            // The controller and its operator must know why this node stops.
             let reason = error.to_string();
             session.fail(Failure::own(Step::Plan, FailureKind::Unfit { reason }));
             outbox.hand_over_log();
@@ -69,8 +69,8 @@ pub(super) fn install(node: &Node, inventory: Inventory) -> Result<Outcome, Stri
         if !failure.transient {
             break Err(failure);
         }
-        // Nothing is left of this attempt, not even the partition table. The log is handed over first: the
-        // controller says goodbye at once when there is no further round.
+        // Nothing is left of this attempt, not even the partition table. The log is sent first: the controller says
+        // goodbye at once if there is no further round.
         outbox.hand_over_log();
         session.tell(ToController::Done);
         match step(Step::WaitForRound, || session.wait_for_plan()) {
@@ -83,7 +83,7 @@ pub(super) fn install(node: &Node, inventory: Inventory) -> Result<Outcome, Stri
         log::info!("this node is a copy of the golden node");
     }
     outbox.hand_over_log();
-    // What is on the disk is whole, or surely not bootable, whatever becomes of the controller now.
+    // The disk is either complete or certainly not bootable, whatever happens to the controller now.
     if let Err(error) = step(Step::Leave, || session.leave()) {
         log::warn!("{error}");
     }
@@ -93,7 +93,7 @@ pub(super) fn install(node: &Node, inventory: Inventory) -> Result<Outcome, Stri
     }
 }
 
-/// Joins; a controller that is too busy to answer at once is asked again.
+/// Joins; asks again if the controller is too busy to answer at once.
 fn join(node: &Node, hello: &Hello) -> Result<Session, String> {
     let mut tries = 1;
     loop {
@@ -109,7 +109,7 @@ fn join(node: &Node, hello: &Hello) -> Result<Session, String> {
     }
 }
 
-/// From a blank disk to one that boots. Whatever fails after the first write leaves a disk that does not.
+/// From a blank disk to one that boots. A failure after the first write leaves a disk that does not boot.
 fn carry_out(node: &Node, session: &Session, confirmed: &ConfirmedPlan) -> Result<(), Failure> {
     let plan = &confirmed.plan;
     *LOG_PASSWORD.lock().unwrap_or_else(PoisonError::into_inner) = plan.finish.store_log_password.clone();
@@ -120,7 +120,7 @@ fn carry_out(node: &Node, session: &Session, confirmed: &ConfirmedPlan) -> Resul
         let reason = "the controller confirmed another number of disks than it plans; nothing was written";
         Failure::own(Step::Plan, FailureKind::Unfit { reason: reason.to_owned() })
     })?;
-    // What an earlier attempt noted is no matter of this one.
+    // Notes of an earlier attempt do not concern this one.
     drop(notes::take());
     let mut prepared =
         disk::prepare(&storage, Path::new(ROOT)).map_err(|e| Failure::own(Step::PrepareDisks, e.kind()))?;
@@ -156,7 +156,7 @@ fn fill(node: &Node, session: &Session, plan: &Plan, prepared: &mut Prepared) ->
     if plan.after == After::Kexec
         && let Err(error) = step(Step::LoadKernel, || kexec::load(&prepared.root))
     {
-        // The node is none the worse for it: without a kernel to start it reboots.
+        // This does not fail the node: without a kernel to start it reboots.
         notes::warn(NoteKind::Finish, format_args!("this node will reboot through its firmware: {error}"));
     }
     step(Step::Immutable, || {
@@ -180,7 +180,7 @@ fn fill(node: &Node, session: &Session, plan: &Plan, prepared: &mut Prepared) ->
     Ok(())
 }
 
-/// What the finish must know of this machine.
+/// What the finish needs to know about this machine.
 fn machine(node: &Node) -> Machine {
     let agent = Path::new(AGENT);
     Machine {
@@ -194,7 +194,7 @@ fn machine(node: &Node) -> Machine {
     }
 }
 
-/// Receives the system; returns from which stream, and what was noted.
+/// Receives the system. Returns the stream that it came from, and the notes.
 fn receive(
     session: &Session,
     prepared: &Prepared,
@@ -209,7 +209,7 @@ fn receive(
         partitions: Some(partitions),
         // The finish changes files, whatever flags they have.
         sealed: Some(Arc::clone(sealed)),
-        // All is read back when it is unmounted.
+        // All of it is read back after unmounting.
         read_back: false,
         ..Options::default()
     };

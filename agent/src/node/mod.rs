@@ -1,7 +1,7 @@
-//! The node's story, from the kernel's command line to its own disk.
+//! The work of a node, from the kernel's command line to its own disk.
 //!
-//! It runs as PID 1's child. Stage1 finds the controller and fetches stage2 into memory; from then on
-//! this process lives in stage2, with its tools, and becomes a copy of the golden node.
+//! It runs as the child of PID 1. Stage1 finds the controller and fetches stage2 into memory. From then on this
+//! process lives in stage2, with its tools, and becomes a copy of the golden node.
 
 mod install;
 mod outbox;
@@ -25,12 +25,12 @@ use crate::step::{self, step};
 use ka::cmdline::{self, CommandLine};
 use ka_host::hardware;
 
-/// Does all the work of a node; the outcome is for PID 1.
+/// Does all the work of a node; PID 1 acts on the outcome.
 ///
 /// # Errors
-/// The reason, which is logged already, and told to the controller if it could be reached.
+/// The reason, which is already logged, and reported to the controller if that could be reached.
 pub fn work() -> Result<Outcome, String> {
-    // The level is known with the command line; until then little is said.
+    // The log level comes with the command line; until then little is logged.
     init::log::start(LevelFilter::Info).map_err(|e| format!("cannot log: {e}"))?;
     match StepFile::create(Path::new(trace::STEP)) {
         Ok(file) => step::keep(move |doing| file.set(&doing.to_string())),
@@ -48,10 +48,10 @@ pub fn work() -> Result<Outcome, String> {
     outcome
 }
 
-/// What the plan says of the server for logs.
+/// The plan's settings for the log server.
 static LOG_PASSWORD: Mutex<Option<Secret>> = Mutex::new(None);
 
-/// Puts the log where the command line says. A node that is done has not failed because of it.
+/// Stores the log where the command line says. A failure here does not fail a node that is done.
 fn store_log() {
     let text = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let Ok(CommandLine { store_log: Some(server), bootif, .. }) = cmdline::parse(&text) else { return };
@@ -66,11 +66,11 @@ fn store_log() {
     if server.lacks_password() {
         log::warn!("the server for logs may want a password, which comes with the plan: there was none");
     }
-    // What failed is logged with its step.
+    // A failure is logged with its step.
     let _ = step(Step::StoreLog, || crate::store_log::store(&server, &name, Path::new(init::log::FILE)));
 }
 
-/// An error's text with what was tried.
+/// An error's text with the failed action.
 fn trouble<E: Display>(what: &str) -> impl Fn(E) -> String + '_ {
     move |error| format!("{what}: {error}")
 }

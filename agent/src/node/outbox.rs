@@ -1,7 +1,7 @@
-//! What the node hands to the controller beside its data: the steps that it does, and its log.
+//! What the node sends to the controller besides its data: its steps and its log.
 //!
-//! The log goes piece by piece, with each step: of a node that dies, the controller has all but the last
-//! words.
+//! The log is sent in pieces, one with each step, so that the controller has all but the last lines of a node that
+//! dies.
 
 use std::fs::File;
 use std::io;
@@ -14,15 +14,15 @@ use ka::wire::control::ToController;
 use crate::init::log::FILE;
 use crate::session::ControllerSender;
 
-/// How much of the log goes into one message.
+/// The maximum size of one log message.
 const PIECE: usize = 256 * 1024;
 
-/// Hands a node's steps and log to the controller of one session.
+/// Sends a node's steps and log to the controller of one session.
 pub(super) struct Outbox {
     sender: ControllerSender,
     /// Open from the start: while the new system is finished, this process's root is that system's.
     log: io::Result<File>,
-    /// So much of the log is handed over.
+    /// How much of the log has been sent.
     handed: Mutex<u64>,
 }
 
@@ -31,13 +31,13 @@ impl Outbox {
         Self { sender, log: File::open(FILE), handed: Mutex::new(0) }
     }
 
-    /// A step begins.
+    /// Reports the start of a step.
     pub(super) fn step(&self, doing: &Doing) {
         self.sender.tell(ToController::Step(doing.clone()));
         self.hand_over_log();
     }
 
-    /// Hands over what the log has more than before. A log that cannot be read is no reason to fail.
+    /// Sends what was added to the log. A log that cannot be read is not a failure.
     pub(super) fn hand_over_log(&self) {
         log::logger().flush();
         let mut handed = self.handed.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! Stage1: drivers, network, controller, and the tree of stage2 into memory.
+//! Stage1: loads drivers, configures the network, finds the controller, and fetches the tree of stage2 into memory.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -23,7 +23,7 @@ use ka::cmdline::CommandLine;
 use ka_host::hardware;
 use ka_net::relay::window;
 
-/// The join key in the boot image.
+/// The join key's file in the boot image.
 pub const KEY_FILE: &str = "/etc/ka/join.key";
 /// Where stage2 is unpacked.
 pub(super) const STAGE2: &str = "/stage2";
@@ -40,19 +40,19 @@ pub(super) struct Node {
 }
 
 impl Node {
-    /// The first words in a session.
+    /// The first message of a session.
     pub(super) fn hello(&self, session: &str, inventory: Inventory) -> Result<Hello, String> {
         hello(session, &self.listener, self.key.public, self.command_line.kamethod, inventory)
     }
 }
 
-/// Brings the machine to the controller, and stage2 to the machine.
+/// Connects the machine to the controller, and fetches stage2.
 pub(super) fn fetch_stage2() -> Result<Node, String> {
     let text = fs::read_to_string(KEY_FILE).map_err(trouble(KEY_FILE))?;
     let join = JoinKey::from_text(&text).map_err(trouble(KEY_FILE))?;
     randomness::wait().map_err(trouble("wait for randomness"))?;
     let key = KeyPair::generate().map_err(|e| e.to_string())?;
-    // Without it the log can still be read.
+    // Without the console the log can still be read.
     if let Err(error) = trace::leave_key(Path::new(trace::KEY), &key) {
         log::warn!("no command can be run from the golden node: {error}");
     }
@@ -63,7 +63,7 @@ pub(super) fn fetch_stage2() -> Result<Node, String> {
         step(Step::FindController, || find(line, network, &join, &key, &listener))
     })
     .map_err(|e| e.to_string())?;
-    // A wrong clock is no reason to stop: only times in the log are wrong then.
+    // A wrong clock is not a reason to stop: it only makes the times in the log wrong.
     if let Err(error) = clock::set(session.welcome.time) {
         log::warn!("the clock cannot be set: {error}");
     }
@@ -119,7 +119,7 @@ fn hello(
     })
 }
 
-/// Unpacks stage2 into memory; only a proven tree is used.
+/// Unpacks stage2 into memory; only a verified tree is used.
 fn receive(session: &Session) -> Result<(), String> {
     fs::create_dir_all(STAGE2).map_err(trouble(STAGE2))?;
     rustix::mount::mount("stage2", STAGE2, "tmpfs", rustix::mount::MountFlags::empty(), c"mode=755")
@@ -139,7 +139,7 @@ fn receive(session: &Session) -> Result<(), String> {
             return Err(error.to_string());
         }
     }
-    // The tree is proven; the next session will show whether the controller is still there.
+    // The tree is verified; the next session will show whether the controller is still there.
     if let Err(error) = session.leave() {
         log::warn!("{error}");
     }

@@ -1,4 +1,4 @@
-//! Stage2: the process moves into the tree that has arrived, and looks at the machine with its tools.
+//! Stage2: the process moves into the received tree, and examines the machine with its tools.
 
 use std::fs;
 use std::path::Path;
@@ -14,10 +14,10 @@ use crate::boot::modules::{Modules, QUIET, QUIET_DISKS};
 use crate::step::step;
 use ka_host::hardware;
 
-/// How long the first disk may take: RAID controllers start their disks one after the other.
+/// How long the first disk may take to appear: RAID controllers start their disks one by one.
 const DISK_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Makes stage2 this process's root, with the kernel's file systems in it.
+/// Makes stage2 this process's root, and mounts the kernel's file systems in it.
 pub(super) fn enter() -> Result<(), String> {
     step(Step::EnterStage2, || {
         for directory in ["dev", "proc", "sys", "run"] {
@@ -30,7 +30,7 @@ pub(super) fn enter() -> Result<(), String> {
     })
 }
 
-/// A machine without any disk is no node: where nothing has appeared yet, a controller is still counting its own.
+/// A machine without any disk cannot be a node: if there is none yet, a RAID controller is still starting its own.
 fn wait_for_a_disk(modules: &mut Modules) {
     let start = Instant::now();
     while hardware::disks(false).is_empty() {
@@ -42,14 +42,14 @@ fn wait_for_a_disk(modules: &mut Modules) {
     }
 }
 
-/// Loads the drivers of disks and file systems, and tells what the machine is.
+/// Loads the drivers of disks and file systems, and logs a description of the machine.
 pub(super) fn take_stock(node: &Node) -> Result<Inventory, String> {
     step(Step::StorageDrivers, || {
         let words = fs::read_to_string("/proc/cmdline").map_err(trouble("/proc/cmdline"))?;
         let mut modules = Modules::open(Path::new("/"), &words).map_err(|e| e.to_string())?;
         modules.load_for_devices(QUIET_DISKS);
         wait_for_a_disk(&mut modules);
-        // No device asks for the file system by which the firmware's menu is written.
+        // No device requests the file system through which the firmware's boot entries are written.
         if hardware::firmware() == Firmware::Uefi
             && let Err(error) = modules.load("efivarfs")
         {

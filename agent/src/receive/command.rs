@@ -1,9 +1,9 @@
-//! A shell command that takes the stream as its input, and everything that it starts.
+//! A shell command that reads the stream as its input, and everything that it starts.
 //!
-//! The end of its input tells a command that it has everything. So it must come only when that is true: not when the
-//! stream was given up, and not when this process dies. In both cases the command and all that it has started end
-//! without having seen an end, even what has left the process group or has outlived the shell: all of it is known by a
-//! mark in its environment.
+//! The end of its input means to a command that the stream is complete. So the end must come only in that case, and
+//! not when the stream was abandoned or this process died. In those two cases the command and everything that it has
+//! started are killed before they see an end, even processes that have left the process group or outlived the shell:
+//! all are found by a mark in their environment.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, PipeWriter, Write};
@@ -19,16 +19,16 @@ use super::error::SinkError;
 use super::pipe;
 use ka_net::relay::StreamReader;
 
-/// How often it is looked at whether a command that takes no more has ended.
+/// How often to check whether a command that reads no more has ended.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What the watch waits for.
+/// The word that the watch waits for.
 const WORD: &[u8] = b"all\n";
 
-/// Runs `$1` with this shell's input, the writing end of which is descriptor 4. The watch holds that open, so that the
-/// input has no end, until it reads the word from descriptor 3, however long the shell has been gone; if that ends
-/// without it, so does the process group, and whatever has the mark `$2` in its environment. The marked ones come
-/// first, because with the group the watch itself ends, and lets the input end. They are all stopped before any of them
+/// Runs `$1` with this shell's input, whose writing end is descriptor 4. The watch holds that open, so that the input
+/// has no end until it reads the word from descriptor 3, even if the shell is long gone. If descriptor 3 ends without
+/// the word, the watch kills the process group and every process with the mark `$2` in its environment. Marked
+/// processes come first, because killing the group also kills the watch and ends the input. All are stopped before any
 /// is killed: the end of one is the end of another's input.
 const UNTIL_ALL_IS_THERE: &str = r#"exec 5<&0 0</dev/null
 {
@@ -50,10 +50,10 @@ KA_INPUT=$2 sh -c "$1" <&5 3<&- 4>&- 5<&- & command=$!
 exec 3<&- 4>&- 5<&-
 wait $command"#;
 
-/// Gives the whole stream to `command`, and waits until that has ended.
+/// Sends the whole stream to `command`, and waits until the command has ended.
 ///
 /// # Errors
-/// The stream's own; or the command's, if it failed or did not take everything.
+/// The stream's error; or the command's, if it failed or did not read everything.
 pub(super) fn run(command: &str, stream: &mut StreamReader) -> Result<(), SinkError> {
     let failed = |reason: String| SinkError::Command { command: command.to_owned(), reason };
     let (mut child, mut watch, input) = start(command).map_err(|e| failed(e.to_string()))?;
@@ -62,15 +62,15 @@ pub(super) fn run(command: &str, stream: &mut StreamReader) -> Result<(), SinkEr
         .and_then(|()| pipe::drained(stream, &input, no_more, || Ok(child.try_wait()?.is_some())))
         .and_then(|()| Ok(stream.prove().map(drop)?));
     match &copied {
-        // A watch that is gone already has nothing to hold.
+        // A watch that is already gone holds nothing back.
         Ok(()) => watch.write_all(WORD).or_else(not_if_gone).map_err(|e| failed(e.to_string()))?,
         Err(SinkError::Stream(_)) => {}
-        // It has closed its input, and may go on for a while.
+        // It has closed its input, and may still run for a while.
         Err(_) => wait_while(&mut child, || stream.aborted().is_none()).map_err(|e| failed(e.to_string()))?,
     }
     drop((watch, input));
     let status = child.wait().map_err(|e| failed(e.to_string()))?;
-    // How the command ended tells more than that its input was closed.
+    // The command's exit status is more informative than a closed input.
     match copied {
         Err(error @ SinkError::Stream(_)) => Err(error),
         _ if !status.success() => Err(failed(status.to_string())),
@@ -78,7 +78,7 @@ pub(super) fn run(command: &str, stream: &mut StreamReader) -> Result<(), SinkEr
     }
 }
 
-/// The shell, what its watch listens to, and the writing end of the command's input.
+/// The shell, the pipe to its watch, and the writing end of the command's input.
 fn start(command: &str) -> io::Result<(Child, PipeWriter, PipeWriter)> {
     let (watched, watch) = io::pipe()?;
     let (output, input) = io::pipe()?;
@@ -94,7 +94,7 @@ fn start(command: &str) -> io::Result<(Child, PipeWriter, PipeWriter)> {
     Ok((shell.spawn()?, watch, input))
 }
 
-/// Waits until `child` has ended, as long as `wanted`.
+/// Waits until `child` has ended, as long as `wanted` holds.
 fn wait_while(child: &mut Child, wanted: impl Fn() -> bool) -> io::Result<()> {
     while child.try_wait()?.is_none() && wanted() {
         thread::sleep(PAUSE);
@@ -119,7 +119,7 @@ mod tests {
     use ka::seal::Total;
     use ka::seal::chunk::{Chunk, Kind};
 
-    /// A stream, and how to feed it and give it up.
+    /// A stream, and the means to feed and abandon it.
     fn stream() -> (StreamReader, Sender<Plain>, Arc<Mutex<Option<String>>>) {
         let (to, plain) = channel();
         let aborted = Arc::new(Mutex::new(None));
@@ -142,7 +142,7 @@ mod tests {
         }
     }
 
-    /// A pipeline that keeps what it gets under another name once it has all of it.
+    /// A pipeline that renames its output once it is complete.
     fn keeping(file: &Path) -> String {
         format!("cat | (cat > {0}.new && mv {0}.new {0})", file.display())
     }
@@ -179,7 +179,7 @@ mod tests {
         }
     }
 
-    /// All of it is in the pipe, and nobody has read it.
+    /// All of it is in the pipe and still unread.
     #[test]
     fn a_command_must_read_to_the_end() {
         for command in ["true", "exec </dev/null; sleep 0.2", "head -c 1 >/dev/null"] {
@@ -191,7 +191,8 @@ mod tests {
         }
     }
 
-    /// The shell ends at once; what it has started has left the group, and takes the end of its input for the end.
+    /// The shell ends at once. The process that it has started has left the group, and takes the end of its input for
+    /// the end of the stream.
     #[test]
     fn what_outlives_its_shell_sees_no_false_end() {
         let directory = tempfile::tempdir().unwrap();
@@ -220,7 +221,8 @@ mod tests {
         assert!(!file.exists(), "half a stream was taken for a whole one");
     }
 
-    /// Neither a pipeline that would take its end for the stream's, nor a command that takes nothing.
+    /// Covers both a pipeline that would take the end of its input for the stream's end, and a command that reads
+    /// nothing.
     #[test]
     fn a_stream_that_is_given_up_has_no_end() {
         let directory = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! A stream's bytes into a writer.
+//! Copies a stream into a writer.
 
 use std::io::{self, BufRead};
 
@@ -6,7 +6,7 @@ use ka_net::relay::{StreamError, StreamReader};
 
 use super::error::SinkError;
 
-/// Copies all; the stream's errors stay the stream's.
+/// Copies everything; errors of the stream keep their type.
 pub(super) fn copy(
     stream: &mut StreamReader,
     error: impl Fn(io::Error) -> SinkError,

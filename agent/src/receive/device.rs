@@ -1,4 +1,4 @@
-//! What `--file` names and is no regular file: a device, or a pipe. It is written as it is, without another name.
+//! `--file` with a target that is not a regular file: a device or a pipe. It is written in place.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Write};
@@ -18,10 +18,10 @@ use crate::read_back::{self, Sample};
 use ka_host::sys::block;
 use ka_net::relay::StreamReader;
 
-/// How often it is looked at whether a pipe has a reader.
+/// How often to check whether a pipe has a reader.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Takes the stream to its end.
+/// Reads the stream to its end.
 pub(super) fn receive(path: &Path, kind: &Metadata, stream: &mut StreamReader) -> Result<(), SinkError> {
     let failed = |error| SinkError::File { path: path.to_owned(), error };
     if kind.file_type().is_fifo() {
@@ -32,7 +32,7 @@ pub(super) fn receive(path: &Path, kind: &Metadata, stream: &mut StreamReader) -
     let (mut length, mut sample) = (0, Sample::new(read_back::PIECES));
     copy(stream, failed, |bytes| {
         file.write_all(bytes)?;
-        // Nothing else keeps what it gets.
+        // No other kind of target stores the data.
         if is_disk {
             sample.offer(length, bytes, || Some(()));
         }
@@ -46,7 +46,7 @@ pub(super) fn receive(path: &Path, kind: &Metadata, stream: &mut StreamReader) -
     Ok(())
 }
 
-/// The device gives back what was written to it, once the kernel has forgotten it.
+/// Checks that the device returns what was written to it, after its cache is dropped.
 fn prove(path: &Path, file: &File, sample: &Sample<()>) -> Result<(), SinkError> {
     let failed = |error| SinkError::File { path: path.to_owned(), error };
     block::forget(file).map_err(|errno| failed(errno.into()))?;
@@ -58,7 +58,7 @@ fn prove(path: &Path, file: &File, sample: &Sample<()>) -> Result<(), SinkError>
     Ok(())
 }
 
-/// The one place where a device is opened to be written to. A disk must be one that nobody uses.
+/// The only place where a device is opened for writing. A disk must not be in use.
 fn open(path: &Path, kind: &Metadata) -> io::Result<File> {
     if kind.file_type().is_block_device() {
         return overwrite::open(path).map_err(io::Error::other);
@@ -66,7 +66,7 @@ fn open(path: &Path, kind: &Metadata) -> io::Result<File> {
     File::options().write(true).open(path)
 }
 
-/// Opens a pipe when somebody reads it, unless the stream is given up before.
+/// Opens a pipe once it has a reader, unless the stream is abandoned before.
 fn open_pipe(path: &Path, stream: &StreamReader) -> Result<File, SinkError> {
     let mut options = File::options();
     options.write(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
@@ -87,7 +87,7 @@ fn open_pipe(path: &Path, stream: &StreamReader) -> Result<File, SinkError> {
     }
 }
 
-/// Whoever reads a named pipe must read it to its end: what is still in it when the reader leaves is lost.
+/// The reader of a named pipe must read it to its end: data left in it when the reader closes is lost.
 fn into_pipe(path: &Path, stream: &mut StreamReader) -> Result<(), SinkError> {
     let failed = |error| SinkError::File { path: path.to_owned(), error };
     let file = open_pipe(path, stream)?;

@@ -1,8 +1,9 @@
-//! One receiver at a time unpacks into a directory.
+//! Allows one receiver at a time to unpack into a directory.
 //!
-//! The directory itself is locked, so that receivers of all users and in all containers see each other. But whoever may
-//! read it can lock it as well, and must not stop a receiver by that. So what counts is who holds the lock: another user's
-//! is passed over, and a lock that no other user can open keeps this user's receivers apart even then.
+//! The directory itself is locked, so that receivers of all users and in all containers see each other. However, every
+//! user who can read the directory can lock it too, and must not be able to block a receiver that way. So the holder
+//! of the lock matters: a lock of another user is ignored, and this user's receivers additionally use a lock that no
+//! other user can open.
 
 use std::fs::{self, File};
 use std::io;
@@ -15,22 +16,22 @@ use super::error::SinkError;
 use super::partial::lock;
 use ka_host::guarded;
 
-/// Root's locks are here, in a directory of its own.
+/// Root's locks are in this directory, which holds nothing else.
 const RUN: &str = "/run/ka";
-/// What nobody but its owner may do there: read or write. dnsmasq may pass through to its own files.
+/// Permissions reserved to its owner: read and write. dnsmasq may pass through to its own files.
 const CLOSED: u32 = 0o067;
 
-/// A directory that nobody else unpacks into.
+/// A directory claimed for unpacking.
 #[derive(Debug)]
 pub(super) struct Claimed {
     _own: Option<File>,
     _directory: File,
 }
 
-/// Claims a directory into which a tree is unpacked, as long as the value lives.
+/// Claims a directory for unpacking, as long as the value lives.
 ///
 /// # Errors
-/// Another receiver unpacks into it, or the system's.
+/// Another receiver is unpacking into it, or a system error.
 pub(super) fn claim(directory: &Path) -> Result<Claimed, SinkError> {
     let failed = |error| SinkError::File { path: directory.to_owned(), error };
     let in_use = |by: &Path| SinkError::InUse { path: directory.to_owned(), by: by.to_owned() };
@@ -52,7 +53,7 @@ pub(super) fn claim(directory: &Path) -> Result<Claimed, SinkError> {
     Ok(Claimed { _own: own, _directory: file })
 }
 
-/// This user's lock of a directory, where it has a place for locks.
+/// This user's lock for a directory, if the user has a place for locks.
 fn own_lock(device: u64, inode: u64) -> Option<(PathBuf, File)> {
     let place = if geteuid().is_root() {
         guarded::shared_directory(Path::new(RUN), 0o700, CLOSED).map(|()| PathBuf::from(RUN))
@@ -68,8 +69,8 @@ fn own_lock(device: u64, inode: u64) -> Option<(PathBuf, File)> {
     made.inspect_err(|error| log::debug!("no lock of our own: {error}: {}", error.source)).ok()
 }
 
-/// The processes that hold a lock of a file with this number, on any device: some file systems tell another device here
-/// than by stat(2).
+/// The processes that hold a lock on a file with this inode number, on any device: some file systems show another
+/// device here than in stat(2).
 fn holders(locks: &str, inode: u64) -> Vec<u32> {
     let holder = |line: &str| {
         let mut words = line.split_whitespace().skip_while(|word| *word != "FLOCK").skip(3);
@@ -77,12 +78,12 @@ fn holders(locks: &str, inode: u64) -> Vec<u32> {
         let number = words.next()?.rsplit(':').next()?.parse::<u64>().ok()?;
         (number == inode).then_some(pid)
     };
-    // A line with an arrow only waits.
+    // A line with an arrow is only a waiter.
     locks.lines().filter(|line| !line.contains("->")).filter_map(holder).collect()
 }
 
-/// Whether all of them are other users'. A receiver holds its lock itself and until its end: a process that is gone was
-/// none. Who cannot be seen at all, in another container, may be one.
+/// Whether all of them belong to other users. A receiver holds its lock itself until it ends, so a process that is
+/// gone was not a receiver. A process that is not visible, in another container, may be one.
 fn are_strangers(holders: &[u32], uid: u32, uid_of: impl Fn(u32) -> io::Result<Option<u32>>) -> bool {
     let is_stranger = |pid: &u32| match uid_of(*pid) {
         Ok(Some(other)) => other != uid && other != 0,
@@ -92,7 +93,7 @@ fn are_strangers(holders: &[u32], uid: u32, uid_of: impl Fn(u32) -> io::Result<O
     !holders.is_empty() && holders.iter().all(is_stranger)
 }
 
-/// Whose process it is; none if it is gone.
+/// The process's owner; `None` if the process is gone.
 fn uid_of(pid: u32) -> io::Result<Option<u32>> {
     match fs::metadata(format!("/proc/{pid}")) {
         Ok(process) => Ok(Some(process.uid())),
@@ -140,7 +141,7 @@ mod tests {
         }
     }
 
-    /// Any user who may read a directory can lock it.
+    /// Any user who can read a directory can lock it.
     #[test]
     fn another_user_stops_nobody_by_a_lock() {
         if !geteuid().is_root() {
@@ -153,7 +154,7 @@ mod tests {
         let mut other = std::process::Command::new("setpriv")
             .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--", "flock", "--nonblock"])
             .arg(directory.path())
-            // It lives as long as its input is open, and says when it has the lock.
+            // Runs as long as its input is open, and reports when it has the lock.
             .args(["sh", "-c", "echo locked; read end"])
             .stdin(std::process::Stdio::piped())
             .stdout(std::process::Stdio::piped())
@@ -162,7 +163,7 @@ mod tests {
         let mut said = [0; 7];
         io::Read::read_exact(other.stdout.as_mut().unwrap(), &mut said).unwrap();
         let first = claim(directory.path()).unwrap();
-        // It keeps no second receiver out by that either.
+        // That does not let a second receiver in either.
         assert!(matches!(claim(directory.path()), Err(SinkError::InUse { .. })));
         drop((first, other.stdin.take()));
         other.wait().unwrap();

@@ -1,4 +1,4 @@
-//! Why a stream did not get where it should.
+//! Why a stream did not reach its destination.
 
 use std::io;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use ka_net::relay::StreamError;
 
 use crate::unpack::UnpackError;
 
-/// Why the stream did not get where it should.
+/// Why the stream did not reach its destination.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SinkError {
@@ -29,22 +29,22 @@ pub enum SinkError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
-    /// Two receivers for one place.
+    /// Two receivers for one destination.
     #[error(
         "another receiver writes to {} at this moment ({} is locked): wait for it, or give another name",
         path.display(),
         by.display()
     )]
     InUse {
-        /// What was asked for.
+        /// The requested path.
         path: PathBuf,
-        /// What the other one has locked.
+        /// The path that the other one has locked.
         by: PathBuf,
     },
-    /// The file system has lost something.
+    /// The file system has lost some of the data.
     #[error(transparent)]
     Lost(#[from] Lost),
     /// The medium has not kept what was written.
@@ -52,21 +52,21 @@ pub enum SinkError {
     NotKept {
         /// The file or device.
         path: PathBuf,
-        /// Where other bytes are.
+        /// The offset of the first difference.
         offset: u64,
     },
-    /// The command.
+    /// The command failed.
     #[error("the command '{command}' failed: {reason}")]
     Command {
         /// The command.
         command: String,
-        /// How.
+        /// Its exit status.
         reason: String,
     },
 }
 
 impl SinkError {
-    /// The stream's errors stay the stream's.
+    /// The stream's errors keep their type.
     pub(super) fn of_unpacking(error: UnpackError) -> Self {
         match error {
             UnpackError::Archive(ArchiveError::Read { offset, source }) => {
@@ -79,7 +79,7 @@ impl SinkError {
         }
     }
 
-    /// What the run's report says of it, with the step and the stream.
+    /// The failure for the run's report, with the step and the stream.
     #[must_use]
     pub fn failure(&self, step: Step, stream: StreamId) -> Failure {
         Failure { step, kind: self.kind(), transient: self.is_transient(), stream: Some(stream) }
@@ -98,13 +98,13 @@ impl SinkError {
         }
     }
 
-    /// Whether the cause was not this node's own.
+    /// Whether the cause was outside this node.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Stream(StreamError::Aborted(_) | StreamError::Forged(_)))
     }
 
-    /// Where the stream was not the golden node's, if that is why.
+    /// The offset at which the stream differed from the golden node's, if that is the cause.
     #[must_use]
     pub fn forged(&self) -> Option<Forged> {
         if let Self::Stream(StreamError::Forged(forged)) = self { Some(*forged) } else { None }

@@ -1,4 +1,4 @@
-//! Receiving a session's data on a host that runs already: `ka-agent receive`.
+//! Receives a session's data on a running host: `ka-agent receive`.
 
 mod command;
 mod copy;
@@ -30,56 +30,56 @@ use ka_host::hardware;
 use ka_host::secrets::{self, SecretError};
 use ka_net::relay::StreamReader;
 
-/// Between two attempts to join.
+/// The pause between two attempts to join.
 const RETRY: Duration = Duration::from_millis(300);
 
-/// What to receive from whom.
+/// What to receive, and from where.
 pub struct Request {
     /// The controller: a host, or host and port.
     pub controller: String,
     /// The session's name.
     pub session: String,
-    /// The join key's file.
+    /// The path of the join key's file.
     pub key: PathBuf,
-    /// Where the stream goes.
+    /// The destination of the stream.
     pub sink: Sink,
     /// The window in bytes.
     pub window: u64,
-    /// Compare the stream's SHA-256 as well.
+    /// Also compare the stream's SHA-256.
     pub check_sum: bool,
     /// How long to wait for the session to exist.
     pub patience: Duration,
 }
 
-/// Why nothing, or nothing whole, was received.
+/// Why nothing, or not everything, was received.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReceiveError {
-    /// The key file cannot be read, or others can read it, too.
+    /// The key file cannot be read, or other users can read it.
     #[error("cannot use the join key {}: {error}", path.display())]
     KeyFile {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The error.
         error: SecretError,
     },
-    /// The key file holds something else.
+    /// The key file has invalid contents.
     #[error("{}: {error}; it should be the join.key that 'kactl init' made", path.display())]
     Key {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The error.
         error: KeyError,
     },
-    /// The controller's name means nothing.
+    /// The controller's name cannot be resolved.
     #[error("cannot find the host '{host}': {error}")]
     Host {
-        /// As it was given.
+        /// The name as given.
         host: String,
-        /// What the resolver said.
+        /// The resolver's error.
         error: io::Error,
     },
-    /// No port or randomness on this machine.
+    /// No port or no randomness on this machine.
     #[error("this machine cannot receive: {0}")]
     System(String),
     /// The session cannot be joined.
@@ -87,21 +87,21 @@ pub enum ReceiveError {
     Join {
         /// Its name.
         session: String,
-        /// The last attempt's reason.
+        /// The error of the last attempt.
         error: JoinError,
     },
     /// The session ended early.
     #[error("the session has ended: {0}")]
     Session(SessionOver),
-    /// The data could not be written, or was not whole.
+    /// The data could not be written, or was incomplete.
     #[error(transparent)]
     Sink(#[from] SinkError),
-    /// All came, and some of it cannot be here.
+    /// Everything arrived, and some of it cannot be stored here.
     #[error("{count} {}, such as {example}: the rest is here", NoteKind::EntryLost.words())]
     Lacks {
-        /// How many entries.
+        /// The number of entries.
         count: u64,
-        /// The first, and why.
+        /// The first entry, with the reason.
         example: String,
     },
 }
@@ -113,18 +113,18 @@ impl From<SessionOver> for ReceiveError {
 }
 
 impl ReceiveError {
-    /// Whether the request itself is at fault, and no controller was asked.
+    /// Whether the request itself is at fault, and no controller was contacted.
     #[must_use]
     pub fn is_usage(&self) -> bool {
         matches!(self, Self::KeyFile { .. } | Self::Key { .. } | Self::Host { .. })
     }
 }
 
-/// Joins the session, receives its data, and leaves when the controller releases this node. An attempt that
-/// was given up for no fault of this host is made again, when the controller holds another round.
+/// Joins the session, receives its data, and leaves when the controller releases this node. An attempt that was
+/// abandoned through no fault of this host is repeated in the controller's next round.
 ///
 /// # Errors
-/// [`ReceiveError`]; the controller was told as well, if it was reached.
+/// [`ReceiveError`]. It was reported to the controller too, if that was reached.
 pub fn receive(request: &Request) -> Result<(), ReceiveError> {
     let key = read_key(&request.key)?;
     let controller = resolve(&request.controller)?;
@@ -157,14 +157,14 @@ pub fn receive(request: &Request) -> Result<(), ReceiveError> {
             }
         }
     };
-    // What is here is whole, or was said to have failed, whatever becomes of the controller.
+    // The data is complete or its failure is reported, whatever happens to the controller.
     if let Err(error) = session.leave() {
         log::warn!("{error}");
     }
     lacks(&outcome?)
 }
 
-/// An entry that this file system cannot hold is an error of the whole, for the controller and here alike.
+/// An entry that this file system cannot hold fails the whole transfer, both in the report to the controller and here.
 fn lacks(notes: &Tally) -> Result<(), ReceiveError> {
     match notes.iter().find(|(kind, _)| *kind == NoteKind::EntryLost) {
         Some((_, lost)) => Err(ReceiveError::Lacks { count: lost.count, example: lost.example.clone() }),
@@ -172,7 +172,7 @@ fn lacks(notes: &Tally) -> Result<(), ReceiveError> {
     }
 }
 
-/// One attempt; reports its outcome to the controller, and returns what was noted.
+/// One attempt. Reports its outcome to the controller, and returns the notes.
 fn receive_once(
     session: &Session,
     sink: &Sink,
@@ -198,10 +198,10 @@ fn receive_once(
     }
 }
 
-/// Listens for successors: on the well-known port, or on any if that is taken.
+/// Listens for successors on the well-known port, or on any other if that is taken.
 ///
 /// # Errors
-/// The system's.
+/// The system's error.
 pub fn data_listener() -> io::Result<TcpListener> {
     let bind = |port| {
         TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).or_else(|error| match error.kind() {
@@ -223,7 +223,7 @@ fn read_key(path: &Path) -> Result<JoinKey, ReceiveError> {
 
 fn resolve(controller: &str) -> Result<Vec<SocketAddr>, ReceiveError> {
     let host = |error| ReceiveError::Host { host: controller.to_owned(), error };
-    // An IPv6 address may stand in brackets, also without a port.
+    // An IPv6 address may be in brackets, also without a port.
     let bare = controller.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(controller);
     let addresses: Vec<SocketAddr> = match controller.parse() {
         Ok(address) => vec![address],

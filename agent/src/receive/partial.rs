@@ -1,7 +1,7 @@
-//! A received file, which has a name of its own until all of it is proven.
+//! A received file, which has a temporary name until all of it is verified.
 //!
-//! The name is unique and the file locked, so that a second receiver for the same file is refused, and nobody takes what
-//! another one writes. What a killed receiver has left behind is not locked, and is removed.
+//! The name is unique and the file locked, so that a second receiver for the same file is refused, and no receiver
+//! mistakes another's file for its own. A file left behind by a killed receiver is not locked, and is removed.
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -18,33 +18,33 @@ use super::error::SinkError;
 use crate::read_back::{self, Sample};
 use ka_host::health::Watched;
 
-/// What is behind the name of every partial file, before what makes it unique.
+/// The infix of every partial file's name, before the unique part.
 const MARK: &[u8] = b".ka-partial-";
 
-/// So much of a file's name is in the partial one's, which must not become too long.
+/// How many bytes of the target's name the partial name includes, to limit its length.
 const NAME: usize = 200;
 
-/// A file that is being received. Removed when dropped.
+/// A file that is being received. Dropping this removes it.
 #[derive(Debug)]
 pub(super) struct Partial {
     target: PathBuf,
     path: PathBuf,
     file: File,
-    /// What others may do with it, once it is whole.
+    /// Its final mode, once it is complete.
     mode: Permissions,
-    /// How much is written, and a sample of it.
+    /// The number of bytes written, and a sample of them.
     length: u64,
     sample: Sample<()>,
-    /// Asked, when all is written, whether that is true.
+    /// Checks, after the last write, that everything is on disk.
     watched: Watched,
     settled: bool,
 }
 
 impl Partial {
-    /// Begins a file that is to take the place of `target`, whose mode it gets if that is there.
+    /// Starts a file that will replace `target`, and takes over its mode if it exists.
     ///
     /// # Errors
-    /// Another receiver writes to it, or the system's.
+    /// Another receiver is writing to it, or a system error.
     pub(super) fn create(target: &Path) -> Result<Self, SinkError> {
         let failed = |error| SinkError::File { path: target.to_owned(), error };
         let old = match fs::metadata(target) {
@@ -65,7 +65,7 @@ impl Partial {
         let watched = Watched::new(directory.into(), parent(target))?;
         let mut options = File::options();
         options.read(true).write(true).create_new(true).custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
-        // Nobody reads it, or holds its lock, before it is whole.
+        // Other users can neither read nor lock it until it is complete.
         options.mode(0o600);
         let file = options.open(&path).map_err(partial)?;
         let mode = old.map_or_else(|| Permissions::from_mode(0o666 & !umask()), |old| old.permissions());
@@ -81,15 +81,15 @@ impl Partial {
             settled,
         };
         lock(&new.file).map_err(partial)?;
-        // Another one may have begun at the same moment. Then neither goes on: both would be right.
+        // Another one may have started at the same moment. Then both give up, since neither has precedence.
         refuse_others(target, Some(&path))?;
         Ok(new)
     }
 
-    /// Takes the next bytes.
+    /// Writes the next bytes.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's error.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all(bytes)?;
         self.sample.offer(self.length, bytes, || Some(()));
@@ -97,7 +97,7 @@ impl Partial {
         Ok(())
     }
 
-    /// The medium has what was written to it.
+    /// Checks that the medium has what was written to it.
     fn read_back(&self) -> Result<(), SinkError> {
         let failed = |error| SinkError::File { path: self.target.clone(), error };
         let length = self.file.metadata().map_err(failed)?.len();
@@ -113,18 +113,18 @@ impl Partial {
         Ok(())
     }
 
-    /// Gives the file its name, now that it is proven.
+    /// Gives the verified file its name.
     ///
     /// # Errors
-    /// Not all of it is on its disk, or it is not there any more.
+    /// Not all of it is on disk, or it no longer exists.
     pub(super) fn settle(mut self) -> Result<(), SinkError> {
         let failed = |error| SinkError::File { path: self.target.clone(), error };
         if let Err(error) = self.file.set_permissions(self.mode.clone()) {
-            // FAT has no modes to set.
+            // FAT has no modes.
             log::warn!("{}: its mode stays as it is: {error}", self.target.display());
         }
         self.file.sync_all().map_err(failed)?;
-        // What the file system has lost takes the place of nothing.
+        // A file with lost data must not replace the target.
         self.watched.check()?;
         self.read_back()?;
         let own = self.file.metadata().map_err(failed)?;
@@ -136,7 +136,7 @@ impl Partial {
         Ok(self.watched.check()?)
     }
 
-    /// The file at `path` is the one that was written.
+    /// Checks that the file at `path` is the one that was written.
     fn is_own(&self, path: &Path, own: &Metadata) -> Result<(), SinkError> {
         let there = fs::symlink_metadata(path);
         if there.is_ok_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino())) {
@@ -153,7 +153,7 @@ impl Drop for Partial {
             return;
         }
         let own = self.file.metadata();
-        // Never somebody else's.
+        // Never another receiver's file.
         if own.is_ok_and(|own| self.is_own(&self.path, &own).is_ok())
             && let Err(error) = fs::remove_file(&self.path)
         {
@@ -162,7 +162,7 @@ impl Drop for Partial {
     }
 }
 
-/// Removes what killed receivers have left of `target`; one that lives is an error.
+/// Removes what killed receivers have left of `target`; one that is still running is an error.
 fn refuse_second(target: &Path) -> Result<(), SinkError> {
     refuse_others(target, None)
 }
@@ -179,9 +179,9 @@ fn refuse_others(target: &Path, own: Option<&Path>) -> Result<(), SinkError> {
         }
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let other = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(&path);
-        // Gone meanwhile.
+        // Removed meanwhile.
         let Ok(other) = other else { continue };
-        // Another user's file is none of ours: any user who may write here could stop us with one for ever.
+        // Another user's file does not count: otherwise any user who can write here could block us for ever.
         let owner = other.metadata().map_err(failed)?.uid();
         if owner != geteuid().as_raw() && owner != 0 {
             continue;
@@ -197,7 +197,7 @@ fn refuse_others(target: &Path, own: Option<&Path>) -> Result<(), SinkError> {
     Ok(())
 }
 
-/// Locks a file; false if somebody else has. Where a file system knows no locks, nobody has.
+/// Locks a file; false if another process holds the lock. On a file system without locks, no other process does.
 pub(super) fn lock(file: &File) -> io::Result<bool> {
     match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) | Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(true),
@@ -206,7 +206,8 @@ pub(super) fn lock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// What a new file's mode lacks by this user's wish. To ask the kernel by umask(2) would change it for a moment.
+/// The bits that this user's umask removes from a new file's mode. Reading it with umask(2) would change it for a
+/// moment.
 fn umask() -> u32 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let octal = status.lines().find_map(|line| line.strip_prefix("Umask:"));

@@ -1,7 +1,7 @@
-//! Copying a stream into a pipe, until the other end has really taken it.
+//! Copies a stream into a pipe, and waits until the reader has really taken it.
 //!
-//! A write into a pipe succeeds when the bytes are in the kernel. Whether anybody reads the last of them, the pipe
-//! itself can say: how much is in it, and whether a reader is left.
+//! A write into a pipe succeeds when the bytes are in the kernel. The pipe itself shows whether the last of them are
+//! read: how much is in it, and whether it has a reader.
 
 use std::io::{self, BufRead, Write};
 use std::os::fd::AsFd;
@@ -13,20 +13,20 @@ use rustix::io::Errno;
 use super::error::SinkError;
 use ka_net::relay::{StreamError, StreamReader};
 
-/// How often it is looked at whether the stream goes on while nobody reads.
+/// How often to check whether the stream continues while there is no reading.
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
-/// How often it is looked at whether the rest has been read.
+/// How often to check whether the rest has been read.
 const DRAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 
-/// The first look.
+/// The first poll does not wait.
 const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
-/// What ended but for some process that holds the pipe's end may take so long for its next read.
+/// How long a process that still holds the pipe's end, after the command itself has ended, may take for its next read.
 const LAST_READ: Duration = Duration::from_secs(10);
 
-/// Copies all into what may take nothing for a while; the stream's errors stay the stream's. A stream that is given up
-/// is noticed also while nobody reads. The writing end must not block.
+/// Copies everything into a writer that may stall; the stream's errors keep their type. An abandoned stream is noticed
+/// even while the reader stalls. The writing end must not block.
 pub(super) fn copy<W: AsFd>(
     stream: &mut StreamReader,
     to: &W,
@@ -61,7 +61,7 @@ where
     }
 }
 
-/// Waits until everything in the pipe was read. `ended` says that whoever should read it has ended.
+/// Waits until everything in the pipe is read. `ended` reports whether the expected reader has ended.
 pub(super) fn drained<W: AsFd>(
     stream: &StreamReader,
     to: &W,
@@ -71,7 +71,7 @@ pub(super) fn drained<W: AsFd>(
     let (mut before, mut since) = (u64::MAX, Instant::now());
     let mut time = &NOW;
     loop {
-        // Asked before: a reader may take the rest and leave between the two questions.
+        // Checked first: a reader may take the rest and close between the two checks.
         let no_reader = wait(to, PollFlags::empty(), time).map_err(&error)?.contains(PollFlags::ERR);
         let gone = ended().map_err(&error)?;
         let unread = rustix::io::ioctl_fionread(to).map_err(|e| error(e.into()))?;

@@ -1,4 +1,4 @@
-//! Where a received stream goes: a directory, a file, or a command.
+//! The destination of a received stream: a directory, a file, or a command.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -14,27 +14,27 @@ use super::partial::Partial;
 use super::{command, device, directory};
 use crate::unpack::{self, Options};
 
-/// Where a stream goes.
+/// The destination of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sink {
-    /// A tar is unpacked into this directory.
+    /// The stream is a tar archive, unpacked into this directory.
     Dir(PathBuf),
-    /// The bytes become this file; they have a name of their own until all are proven.
+    /// The bytes become this file, which has a temporary name until everything is verified.
     File(PathBuf),
     /// The bytes are the input of this shell command.
     Command(String),
 }
 
 impl Sink {
-    /// A number by which the controller tells a receiver that is started again from another one on the same machine. It
-    /// says nothing of names.
+    /// A number by which the controller distinguishes a restarted receiver from another one on the same machine. It
+    /// reveals no names.
     #[must_use]
     pub fn place(&self) -> u64 {
         let here = std::env::current_dir().unwrap_or_default();
         let (kind, path) = match self {
             Self::Dir(path) => ("dir", here.join(path)),
             Self::File(path) => ("file", here.join(path)),
-            // Where a command writes, it alone knows; often below the working directory.
+            // Only the command knows where it writes; often that is below the working directory.
             Self::Command(command) => (command.as_str(), here),
         };
         let mut hash = Sha256::new();
@@ -47,7 +47,7 @@ impl Sink {
         u64::from_le_bytes(number).max(1)
     }
 
-    /// Takes the stream to its end; whether it was whole, [`StreamReader::finish`] tells.
+    /// Reads the stream to its end; [`StreamReader::finish`] reports whether it was complete.
     ///
     /// # Errors
     /// [`SinkError`].
@@ -77,7 +77,7 @@ impl Sink {
     }
 }
 
-/// What was received. A file has no name yet, and is removed when this is dropped.
+/// The received data. A file has only its temporary name, and is removed when this is dropped.
 #[derive(Debug, Default)]
 pub struct Received {
     notes: Tally,
@@ -85,7 +85,7 @@ pub struct Received {
 }
 
 impl Received {
-    /// Gives the data its name, now that it is proven; returns what was noted.
+    /// Gives the verified data its name; returns the notes.
     ///
     /// # Errors
     /// [`SinkError`].
@@ -95,7 +95,7 @@ impl Received {
     }
 }
 
-/// Unpacks the stream's tar and returns what was noted; whether it was whole, [`StreamReader::finish`] tells.
+/// Unpacks the stream's tar archive and returns the notes; [`StreamReader::finish`] reports whether it was complete.
 ///
 /// # Errors
 /// [`SinkError`].

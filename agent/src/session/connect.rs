@@ -1,4 +1,4 @@
-//! Opening a control connection: connect, shake hands, say hello, be welcomed.
+//! Opens a control connection: connect, handshake, hello, welcome.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -11,46 +11,46 @@ use ka::wire::control::{Hello, ToAgent, ToController};
 
 use super::Welcome;
 
-/// How long each step of joining may take.
+/// The time limit for each step of joining.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-/// How often one host may send us to another of its ports.
+/// How often one host may redirect the node to another of its ports.
 const MAX_REDIRECTS: usize = 3;
 
 /// Why a session could not be joined.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JoinError {
-    /// Nobody listens there, or it does not answer.
+    /// Nothing is listening there, or it does not answer.
     #[error("{address}: {error}")]
     Unreachable {
-        /// Whom we asked.
+        /// The address.
         address: SocketAddr,
-        /// What came of it.
+        /// The error.
         error: io::Error,
     },
-    /// It answers, but not as our controller does.
+    /// The answer is not that of our controller.
     #[error("{address}: {error}")]
     Channel {
-        /// Whom we asked.
+        /// The address.
         address: SocketAddr,
         /// What is wrong.
         error: ChannelError,
     },
-    /// It does not want us.
+    /// The controller refused this node.
     #[error("{address} refuses: {reason}")]
     Refused {
-        /// Whom we asked.
+        /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// This machine has no thread, socket or event queue left.
+    /// This machine has run out of threads, sockets or event queues.
     #[error("this machine cannot hold a session: {0}")]
     System(io::Error),
 }
 
 impl JoinError {
-    /// Whether the host itself has answered that nobody listens there.
+    /// Whether the host itself has answered that nothing is listening on the port.
     pub(super) fn is_nobody(&self) -> bool {
         matches!(self, Self::Unreachable { error, .. } if error.kind() == io::ErrorKind::ConnectionRefused)
     }
@@ -64,7 +64,7 @@ pub(super) struct Joined {
     pub(super) welcome: Welcome,
 }
 
-/// Joins, following redirections to other processes of the same host. Each step may take this long.
+/// Joins, following redirections to other processes on the same host. Each step has this time limit.
 pub(super) fn connect(
     address: SocketAddr,
     keys: (&JoinKey, &KeyPair),
@@ -105,7 +105,7 @@ fn try_connect(
         }
         let received = loop {
             match channel.receive().map_err(broken)? {
-                // Says nothing yet of whether this node is in.
+                // This does not yet say whether the node is accepted.
                 Some(Received::Message(ToAgent::Heartbeat)) => continue,
                 Some(received) => break received,
                 None => {}

@@ -1,8 +1,8 @@
 //! A node's conversation with the controller.
 //!
-//! [`Session::join`] opens it; a thread of its own then keeps it: heartbeats, reconnection, the
-//! relay of the session's streams. The story that a node works through only waits for the next
-//! [`Event`] and tells what it has done, so no disk ever delays a heartbeat.
+//! [`Session::join`] opens it. A separate thread then maintains it: heartbeats, reconnection, the relay of the
+//! session's streams. The main thread only waits for the next [`Event`] and reports what it has done, so no disk ever
+//! delays a heartbeat.
 
 mod connect;
 mod outage;
@@ -28,19 +28,19 @@ pub use connect::JoinError;
 use ka_net::event_loop::EventLoop;
 use ka_net::relay::StreamReader;
 
-/// What the controller wants next.
+/// The controller's next instruction.
 pub enum Event {
-    /// Prepare after this plan.
+    /// Prepare according to this plan.
     Plan(VersionedPlan),
     /// Receive this stream.
     Stream(StreamId, Box<StreamReader>),
-    /// Everybody is served; the node may go.
+    /// Every node is served; this one may leave.
     Bye,
-    /// The controller does not want this node, or cannot be reached any more.
+    /// The controller has rejected this node, or can no longer be reached.
     Over(String),
 }
 
-/// A session that ended before its work was done.
+/// A session that ended before its work was complete.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct SessionOver(pub String);
@@ -51,42 +51,42 @@ pub enum NoPlan {
     /// The session ended first.
     #[error(transparent)]
     Over(#[from] SessionOver),
-    /// The controller's plans are of another version.
+    /// The controller's plans have another version.
     #[error(transparent)]
     Unknown(#[from] UnknownPlan),
 }
 
 /// An open session.
 pub struct Session {
-    /// What the controller said at the welcome.
+    /// The controller's welcome.
     pub welcome: Welcome,
     events: Receiver<Event>,
     sender: ControllerSender,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Tells the controller things.
+/// Sends reports to the controller.
 #[derive(Clone)]
 pub struct ControllerSender {
     outbound: Sender<Outbound>,
     waker: Arc<Waker>,
 }
 
-/// What the session loop receives.
+/// An input of the session loop.
 enum Outbound {
     Message(ToController),
-    /// The story has left the session.
+    /// The main thread has left the session.
     Close,
 }
 
 impl ControllerSender {
-    /// Tells the controller something; nothing happens when the session is over.
+    /// Sends a report to the controller; has no effect when the session is over.
     pub fn tell(&self, message: ToController) {
         self.send(Outbound::Message(message));
     }
 
     fn send(&self, outbound: Outbound) {
-        // A loop that has ended has said so through an event.
+        // A loop that has ended has reported that through an event.
         if self.outbound.send(outbound).is_ok()
             && let Err(error) = self.waker.wake()
         {
@@ -95,25 +95,25 @@ impl ControllerSender {
     }
 }
 
-/// The controller's first words.
+/// The controller's welcome.
 #[derive(Clone, Copy, Debug)]
 pub struct Welcome {
-    /// Who this node is.
+    /// The ticket that identifies this node when it reconnects.
     pub ticket: Ticket,
     /// The golden node's clock: nanoseconds since 1970 (UTC).
     pub time: u64,
-    /// What silence means in this session.
+    /// When silence counts as failure in this session.
     pub dead_after: Duration,
-    /// How long this node waits for a controller that has vanished; zero for no longer than any outage lasts.
+    /// How long this node waits for a vanished controller; zero for no longer than an ordinary outage.
     pub patience: Duration,
 }
 
 impl Session {
-    /// Joins the session that `hello` names at the controller at `address`, with the key of this boot, which `hello` tells.
-    /// Successors come to `listener`, whose port `hello` tells.
+    /// Joins the session in `hello` at the controller at `address`, with the key of this boot, which is also in
+    /// `hello`. Successors connect to `listener`, whose port is in `hello`.
     ///
     /// # Errors
-    /// [`JoinError`] when nobody answers there, or the controller refuses.
+    /// [`JoinError`] if the controller does not answer or refuses.
     pub fn join(
         address: SocketAddr,
         (join, own): (&JoinKey, &KeyPair),
@@ -147,12 +147,12 @@ impl Session {
         Ok(Self { welcome, events, sender: ControllerSender { outbound, waker }, thread: Some(thread) })
     }
 
-    /// Tells the controller something.
+    /// Sends a report to the controller.
     pub fn tell(&self, message: ToController) {
         self.sender.tell(message);
     }
 
-    /// Tells the controller things from elsewhere, as long as the session lasts.
+    /// A handle that sends reports to the controller from other threads, as long as the session lasts.
     #[must_use]
     pub fn sender(&self) -> ControllerSender {
         self.sender.clone()
@@ -189,41 +189,42 @@ impl Session {
         }
     }
 
-    /// Tells all that was noted of the copy so far, if anything was. Say it before what makes the copy complete.
+    /// Reports everything noted about the copy so far, if anything was. Call this before the report that completes the
+    /// copy.
     pub fn note(&self, stream: StreamId, tally: &Tally) {
         if !tally.is_empty() {
             self.tell(ToController::Notes { stream, tally: tally.clone() });
         }
     }
 
-    /// Tells that the stream was not the golden node's, if that is why it failed.
+    /// Reports that the stream differed from the golden node's, if that is why it failed.
     pub fn accuse(&self, stream: StreamId, forged: Option<Forged>) {
         if let Some(forged) = forged {
             self.tell(ToController::Forged { stream, forged });
         }
     }
 
-    /// Tells that the stream is received, proven and synced.
+    /// Reports that the stream is received, verified and synced.
     pub fn complete(&self, stream: StreamId, total: Total) {
         self.tell(ToController::Complete { stream, total });
     }
 
-    /// Tells that this node's copy failed. It goes on relaying until it is released.
+    /// Reports that this node's copy failed. The node continues relaying until it is released.
     pub fn fail(&self, failure: Failure) {
         self.tell(ToController::Failed(failure));
     }
 
-    /// Says that all is done, and waits until the controller has released this node and says goodbye. That
-    /// takes as long as others need this node's relay or memory; a controller that is lost ends it.
+    /// Reports that everything is done, and waits until the controller has released this node and said goodbye. That
+    /// takes as long as others need this node's relay or memory; losing the controller ends it.
     ///
     /// # Errors
-    /// [`SessionOver`] when the controller is lost before that; what this node has is good all the same.
+    /// [`SessionOver`] if the controller is lost before that. This node's copy is good all the same.
     pub fn leave(&self) -> Result<(), SessionOver> {
         self.tell(ToController::Done);
         loop {
             match self.events.recv() {
                 Ok(Event::Bye) => return Ok(()),
-                // Another round's stream is not for a node that has left.
+                // A stream of another round is not meant for a node that has left.
                 Ok(Event::Plan(_) | Event::Stream(..)) => {}
                 Ok(Event::Over(reason)) => return Err(SessionOver(reason)),
                 Err(_) => return Err(SessionOver("the session's thread has ended".into())),

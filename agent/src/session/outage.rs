@@ -1,19 +1,20 @@
-//! How long a node holds on to a controller that it does not hear, and what it says meanwhile.
+//! How long a node waits for a controller that it does not hear, and what it logs meanwhile.
 //!
-//! It knows no clock: the session loop passes the time.
+//! This module has no clock: the session loop passes the time.
 
 use std::time::{Duration, Instant};
 
-/// How long is how long.
+/// The time limits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// Silence after which the connection is replaced; the controller speaks every second.
+    /// The silence after which the connection is replaced; the controller sends every second.
     pub(super) silence: Duration,
-    /// How long nothing may be heard of the controller, and the stream stand still, before the node gives up.
+    /// How long the controller may be silent and the stream stand still before the node gives up.
     pub(super) give_up: Duration,
-    /// The same while its host answers that nobody listens there: then the controller has ended, and its session with it.
+    /// The same limit while the controller's host answers that nothing is listening: the controller has then ended,
+    /// and its session with it.
     pub(super) gone: Duration,
-    /// How often the node says what it waits for.
+    /// How often the node logs what it is waiting for.
     pub(super) say: Duration,
 }
 
@@ -25,74 +26,74 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The controller wants to be waited for, because another process may take its session over.
+    /// The controller wants nodes to wait, because another process may take over its session.
     pub(super) fn at_least(self, patience: Duration) -> Self {
         Self { give_up: self.give_up.max(patience), gone: self.gone.max(patience), ..self }
     }
 }
 
-/// What the node does when somebody wonders why it does nothing.
+/// The node's state, as explained to a person who wonders why it does nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Doing {
-    /// Its copy is whole.
+    /// Its copy is complete.
     Complete,
-    /// All is here since then, and not written out.
+    /// Everything has been received since then, and is not yet synced.
     WritesOut(Instant),
     /// The stream has begun.
     Receives,
-    /// It has not.
+    /// The stream has not started.
     Waits,
 }
 
-/// What is known of a controller.
+/// The state of a controller.
 #[derive(Debug)]
 pub(super) struct Outage {
     limits: Limits,
     heard_at: Instant,
-    /// Since when there is no connection.
+    /// When the connection was lost.
     lost_at: Option<Instant>,
-    /// Since when its host has answered that nobody listens.
+    /// Since when its host has answered that nothing is listening.
     refused_at: Option<Instant>,
-    /// When the stream last moved: others live on this member then, whatever has become of the controller.
+    /// When the stream last moved: other nodes then depend on this member, whatever has happened to the controller.
     moved_at: Instant,
-    /// When it was last said what this node waits for.
+    /// When the node last logged what it is waiting for.
     said_at: Instant,
 }
 
 impl Outage {
-    /// A controller that has just been heard.
+    /// A controller that was heard just now.
     pub(super) fn new(limits: Limits, now: Instant) -> Self {
         Self { limits, heard_at: now, lost_at: None, refused_at: None, moved_at: now, said_at: now }
     }
 
-    /// The controller has said something.
+    /// Records a message from the controller.
     pub(super) fn on_heard(&mut self, now: Instant) {
         (self.heard_at, self.lost_at, self.refused_at) = (now, None, None);
     }
 
-    /// The connection is lost.
+    /// Records that the connection is lost.
     pub(super) fn on_lost(&mut self, now: Instant) {
         self.lost_at = Some(now);
     }
 
-    /// It could not be made again; its host may have answered that nobody listens.
+    /// Records a failed reconnection; its host may have answered that nothing is listening.
     pub(super) fn on_failed(&mut self, refused: bool, now: Instant) {
         self.refused_at = refused.then(|| self.refused_at.unwrap_or(now));
     }
 
-    /// The stream goes on.
+    /// Records that the stream is moving.
     pub(super) fn on_moved(&mut self, now: Instant) {
         self.moved_at = now;
     }
 
-    /// Whether the connection is worth nothing any more.
+    /// Whether the connection is no longer usable.
     pub(super) fn is_silent(&self, dead_after: Duration, now: Instant) -> bool {
         now - self.heard_at > self.limits.silence.max(dead_after * 2)
     }
 
-    /// How long it is tried yet to reach the controller.
+    /// How much longer the node tries to reach the controller.
     pub(super) fn left(&self, now: Instant) -> Duration {
-        // Who was stopped for long, and finds the connection closed, has not tried yet.
+        // A node that was suspended for long and finds the connection closed has not tried to reconnect yet.
         let lost = self.lost_at.and_then(|at| at.checked_sub(self.limits.silence)).unwrap_or(self.heard_at);
         let still = now - self.moved_at.max(self.heard_at).max(lost);
         let left = self.limits.give_up.saturating_sub(still);
@@ -121,12 +122,12 @@ impl Outage {
         })
     }
 
-    /// What is to be said now, if something is; true if it is a warning. Nobody who watches a node shall wonder why it
-    /// does nothing.
+    /// The next log message, if one is due; true if it is a warning. An operator who watches a node must never wonder
+    /// why it does nothing.
     pub(super) fn word(&mut self, address: &str, doing: Doing, now: Instant) -> Option<(bool, String)> {
         let Limits { say, .. } = self.limits;
         let left = self.left(now).as_secs();
-        // The end is said by itself.
+        // The end is logged separately.
         if now - self.said_at < say || self.lost_at.is_some() && left == 0 {
             return None;
         }
@@ -172,8 +173,9 @@ mod tests {
     const ADDRESS: &str = "10.0.0.254:30763";
     const DEAD_AFTER: Duration = Duration::from_millis(1500);
 
-    /// A receiver that has everything, whose link is cut at 0 s and heals at `cut`. Then the controller's host answers
-    /// again, and nobody listens there. Returns when it gives up, why, and what it has said until then.
+    /// A receiver that has everything, whose link is cut at 0 s and heals at `cut`. The controller's host then answers
+    /// again, but nothing is listening there. Returns when the receiver gives up, why, and what it has logged until
+    /// then.
     fn after_a_cut(cut: u64) -> (u64, String, Vec<(u64, String)>) {
         let start = Instant::now();
         let mut outage = Outage::new(Limits::default(), start);
@@ -232,7 +234,7 @@ mod tests {
         outage.on_lost(start);
         outage.on_failed(true, at(1));
         assert_eq!(outage.end(ADDRESS, at(10)), None);
-        // Another answer in between, and it is counted again.
+        // Another answer in between restarts the count.
         outage.on_failed(false, at(10));
         outage.on_failed(true, at(11));
         assert_eq!(outage.end(ADDRESS, at(20)), None);
@@ -263,7 +265,7 @@ mod tests {
         assert!(outage.end(ADDRESS, at(45)).is_some());
     }
 
-    /// Its own end is not as important as those behind it.
+    /// Its own end matters less than the nodes behind it.
     #[test]
     fn as_long_as_the_stream_moves_nobody_gives_up() {
         let start = Instant::now();

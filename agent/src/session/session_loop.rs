@@ -1,5 +1,5 @@
-//! The thread that keeps a session: it speaks with the controller, comes back when the connection is
-//! lost, and runs the relay of the session's stream.
+//! The thread that maintains a session: it talks to the controller, reconnects when the connection is lost, and runs
+//! the relay of the session's stream.
 
 use std::io;
 use std::net::TcpListener;
@@ -24,7 +24,7 @@ use super::{Event, Outbound, Welcome};
 use ka_net::event_loop::EventLoop;
 use ka_net::relay::{BATCHES, Command, Feed, Notice, Relay, StreamReader};
 
-/// Between two attempts to reach the controller again.
+/// The pause between two attempts to reach the controller again.
 const RETRY: Duration = Duration::from_secs(1);
 
 pub(super) struct SessionLoop {
@@ -36,17 +36,17 @@ pub(super) struct SessionLoop {
     listener: TcpListener,
     from_node: Receiver<Outbound>,
     from_relay: Receiver<ToController>,
-    /// For the next relay to complain through.
+    /// A sender for the next relay's complaints.
     complaints: Sender<ToController>,
     to_node: Sender<Event>,
-    /// What the controller must know: said again when the connection was lost.
+    /// What the controller must know: sent again after the connection was lost.
     said: Vec<ToController>,
     planned: bool,
     connection: Option<Connection>,
     outage: Outage,
-    /// When the controller released the stream: all of it is here.
+    /// When the controller released the stream: all of it has been received.
     released_at: Option<Instant>,
-    /// How far the stream was when it was last seen to move.
+    /// The stream's position when it was last seen to move.
     seen: Option<(u64, u64)>,
     tried_at: Instant,
     stream: Option<Stream>,
@@ -56,7 +56,7 @@ pub(super) struct SessionLoop {
 struct Connection {
     stream: TcpStream,
     channel: Channel,
-    /// Nothing can be written any more, and why.
+    /// Nothing can be sent any more, for this reason.
     failed: Option<String>,
 }
 
@@ -65,7 +65,7 @@ struct Stream {
     id: StreamId,
     relay: Relay,
     aborted: Arc<Mutex<Option<String>>>,
-    /// What the controller says of it, for the reader.
+    /// The controller's messages about it, for the reader.
     proofs: Sender<Proof>,
 }
 
@@ -115,7 +115,7 @@ impl SessionLoop {
         Ok(keeper)
     }
 
-    /// Keeps the session until it is over on either side.
+    /// Maintains the session until either side ends it.
     pub(super) fn run(&mut self) {
         let reason = match self.keep() {
             Ok(()) => return,
@@ -143,7 +143,7 @@ impl SessionLoop {
         }
     }
 
-    /// Sends what the story and the relay have to say, and a heartbeat when one is due.
+    /// Sends the reports of the main thread and of the relay, and a heartbeat when one is due.
     fn speak(&mut self) -> Next {
         loop {
             match self.from_node.try_recv() {
@@ -176,8 +176,8 @@ impl SessionLoop {
         self.send(&ToController::Heartbeat(progress));
     }
 
-    /// Queues a message, if there is a connection. What lasts is said again on the next one, complaints are
-    /// repeated by the relay, and the rest is worth nothing later.
+    /// Queues a message, if there is a connection. Lasting state is sent again on the next one, the relay repeats
+    /// complaints, and the rest would be useless later.
     fn send(&mut self, message: &ToController) {
         let Some(connection) = &mut self.connection else { return };
         if let Err(error) = connection.channel.send(message) {
@@ -188,12 +188,12 @@ impl SessionLoop {
     fn flush(&mut self) {
         let Some(connection) = &mut self.connection else { return };
         if let Err(error) = connection.channel.write_to(&mut connection.stream) {
-            // What the controller said before it closed is still to be read: its goodbye, above all.
+            // What the controller sent before it closed is still to be read, above all its goodbye.
             connection.failed.get_or_insert(error.to_string());
         }
     }
 
-    /// Takes what the controller says.
+    /// Handles the controller's messages.
     fn listen(&mut self) -> io::Result<Next> {
         while let Some(connection) = &mut self.connection {
             match connection.channel.receive::<ToAgent>() {
@@ -280,7 +280,7 @@ impl SessionLoop {
         }
         self.end_stream("another stream has begun".into());
         self.forget_earlier_rounds();
-        // Another plan comes before another stream.
+        // A plan comes before the next stream.
         self.planned = false;
         self.released_at = None;
         let member =
@@ -301,7 +301,7 @@ impl SessionLoop {
                             log::error!("cannot wake the session: {error}");
                         }
                     }
-                    // The reader finds it when nothing comes any more.
+                    // The reader notices it when no more data comes.
                     Notice::Failed(reason) => {
                         if let Ok(mut why) = why.lock() {
                             why.get_or_insert(reason);
@@ -318,7 +318,7 @@ impl SessionLoop {
         Ok(())
     }
 
-    /// What was said of earlier rounds is known by now, and wrong in this one. The log goes on.
+    /// Reports of earlier rounds are known by now, and wrong in this one. The log continues.
     fn forget_earlier_rounds(&mut self) {
         self.said.retain(|message| matches!(message, ToController::Log { .. }));
     }
@@ -338,7 +338,7 @@ impl SessionLoop {
         }
     }
 
-    /// The connection is gone; the relay goes on.
+    /// The connection is gone; the relay continues.
     fn lose(&mut self, reason: &str) {
         if self.connection.take().is_some() {
             log::warn!("the connection to the controller at {} is lost: {reason}", self.address);
@@ -361,7 +361,7 @@ impl SessionLoop {
         }
     }
 
-    /// As long as the stream moves, others live on this member, whatever has become of the controller.
+    /// As long as the stream moves, other nodes depend on this member, whatever has happened to the controller.
     fn note_progress(&mut self) {
         let position = |stream: &Stream| {
             let progress = stream.relay.progress();
@@ -383,7 +383,7 @@ impl SessionLoop {
             return Ok(Next::Continue);
         }
         self.tried_at = Instant::now();
-        // Nobody waits longer for an answer than for the controller itself.
+        // No wait for an answer is longer than the wait for the controller itself.
         let patience = self.outage.left(Instant::now()).clamp(RETRY, connect::PATIENCE);
         match connect::connect(self.address, (&self.keys.0, &self.keys.1), &self.hello, patience) {
             Ok(joined) => {
@@ -414,7 +414,7 @@ impl SessionLoop {
             self.send(&message);
             self.said.push(message);
         }
-        // Something may have come with the welcome.
+        // Data may have arrived together with the welcome.
         self.sockets.waker().wake()
     }
 
@@ -430,7 +430,7 @@ impl SessionLoop {
     }
 }
 
-/// Whether the controller must know this even if the connection is lost meanwhile.
+/// Whether the controller must learn this even if the connection is lost meanwhile.
 fn is_lasting(message: &ToController) -> bool {
     match message {
         ToController::Ready

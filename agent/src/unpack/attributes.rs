@@ -1,7 +1,7 @@
-//! Owner, extended attributes, mode, times and flags, set in the order in which they last.
+//! Sets owner, extended attributes, mode, times and flags, in an order in which none undoes another.
 //!
-//! A change of owner takes capabilities away, an ACL changes the mode, and `security.evm` is a seal over owner, mode and
-//! the other attributes: it is the last of them.
+//! A change of owner removes capabilities, an ACL changes the mode, and `security.evm` is a seal over owner, mode and
+//! the other attributes, so it is set last.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
@@ -18,28 +18,28 @@ use super::tree::{ACL_DEFAULT, Place};
 const ACL_ACCESS: &str = "system.posix_acl_access";
 const COMPRESSION: &[u8] = b"btrfs.compression";
 const CAPABILITY: &[u8] = b"security.capability";
-/// What vouches for the rest of the file.
+/// The attributes that authenticate the rest of the file.
 const SEALS: [&[u8]; 2] = [b"security.ima", b"security.evm"];
 
-/// What an entry says besides its data.
+/// The metadata of an entry.
 pub(super) struct Attributes {
     owner: Option<(Uid, Gid)>,
     mode: Mode,
     times: Timestamps,
     xattrs: Arc<Vec<Xattr>>,
-    /// The last of them, which hold for what mode and owner are then.
+    /// The attributes set last, which cover the final mode and owner.
     seals: Arc<Vec<Xattr>>,
     traits: Traits,
-    /// What cannot be had here is noted, whatever it is.
+    /// Every failure is noted rather than returned.
     tolerant: bool,
-    /// The file may have flags that the archive does not give it: from its parent, or from before.
+    /// The file may have flags that the archive does not give it: from its parent, or from an earlier entry.
     pub(super) exact: bool,
-    /// The file may have ACLs that the archive does not give it: from its parent, or from before.
+    /// The file may have ACLs that the archive does not give it: from its parent, or from an earlier entry.
     pub(super) drop_acls: bool,
 }
 
 impl Attributes {
-    /// When the archive says that the data was changed, in seconds.
+    /// The data's modification time in the archive, in seconds.
     pub(super) fn changed(&self) -> i64 {
         self.times.last_modification.tv_sec
     }
@@ -60,12 +60,12 @@ impl Attributes {
         Self { owner, mode, times, xattrs, seals, traits, tolerant, exact: false, drop_acls: false }
     }
 
-    /// The lists of extended attributes, for whoever keeps many of them.
+    /// The lists of extended attributes, for callers that keep many of them.
     pub(super) fn lists(&mut self) -> [&mut Arc<Vec<Xattr>>; 2] {
         [&mut self.xattrs, &mut self.seals]
     }
 
-    /// `+i` and `+a`, if it is to have them.
+    /// `+i` and `+a`, if the entry has them.
     pub(super) fn seal(&self) -> Flags {
         self.traits.flags.and(traits::LAST)
     }
@@ -76,7 +76,7 @@ impl Attributes {
             return;
         }
         traits::begin(fd, &self.traits, is_directory);
-        // The kernel compresses what is written from now on; whether that can be had here is noted later.
+        // The kernel compresses everything written from now on. Failures are noted later.
         if let Some(Xattr { name, value }) = self.xattrs.iter().find(|xattr| xattr.name == COMPRESSION) {
             let _ = rustix::fs::fsetxattr(fd, name.as_slice(), value, XattrFlags::empty());
         }
@@ -107,10 +107,10 @@ impl Attributes {
         Ok(())
     }
 
-    /// Sets everything but a mode, which a symbolic link has not.
+    /// Sets everything except the mode, which a symbolic link does not have.
     pub(super) fn apply_to_symlink(&self, place: &Place, notes: &mut Notes) -> Result<(), UnpackError> {
         self.owner_of(place, notes)?;
-        // There is no other call by which a symbolic link's attributes can be set beneath an open directory.
+        // No other call can set a symbolic link's attributes relative to an open directory.
         let proc =
             || [fd_path(place.parent.as_fd()).as_bytes(), b"/", place.name().as_encoded_bytes()].concat();
         let set = |name: &[u8], value: &[u8]| rustix::fs::lsetxattr(proc(), name, value, XattrFlags::empty());
@@ -119,7 +119,7 @@ impl Attributes {
         self.time_of(place, notes)
     }
 
-    /// Sets everything on a device or pipe, which must not be opened for that.
+    /// Sets everything on a device or pipe, which must not be opened.
     pub(super) fn apply_to_node(&self, place: &Place, notes: &mut Notes) -> Result<(), UnpackError> {
         self.owner_of(place, notes)?;
         let failed = |e| UnpackError::system("set the mode of", &place.path, e);
@@ -149,7 +149,7 @@ impl Attributes {
         Ok(())
     }
 
-    /// What this file system cannot hold is noted, if that will do.
+    /// Notes what this file system cannot store, if notes are allowed.
     fn unless_here(
         &self,
         set: rustix::io::Result<()>,
@@ -168,7 +168,7 @@ impl Attributes {
         }
     }
 
-    /// The kernel takes any time, and keeps what the file system can hold of it.
+    /// The kernel accepts any time and stores the nearest one that the file system can hold.
     fn check_time(&self, kept: rustix::io::Result<Stat>, path: &[u8], notes: &mut Notes) {
         let Timespec { tv_sec, tv_nsec } = self.times.last_modification;
         let Ok(kept) = kept else { return };
@@ -192,7 +192,7 @@ impl Attributes {
         if self.drop_acls {
             for acl in [ACL_ACCESS, ACL_DEFAULT] {
                 match remove(acl) {
-                    // It had none, its file system knows none, or its kind cannot have any.
+                    // There was none, or the file system or the kind of file does not support them.
                     Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::ACCESS) => {}
                     Err(errno) => return Err(UnpackError::system("remove the ACL of", path, errno)),
                 }
@@ -201,7 +201,7 @@ impl Attributes {
         Ok(())
     }
 
-    /// Sets extended attributes; notes those that cannot be had here. `beside` is open on the same file system.
+    /// Sets extended attributes and notes those that cannot be stored. `beside` is open on the same file system.
     fn xattrs(
         &self,
         (beside, path): (BorrowedFd<'_>, &[u8]),
@@ -223,15 +223,15 @@ impl Attributes {
                 Err(Errno::PERM) if self.owner.is_none() => {
                     lost(name, "it takes root to set it");
                 }
-                // A kernel that keeps EVM's sum itself takes signatures only.
+                // A kernel that maintains EVM's HMAC itself accepts only signatures.
                 Err(Errno::PERM | Errno::INVAL) if SEALS.contains(&name.as_slice()) => {
                     lost(name, "this kernel does not let it be set");
                 }
                 Err(Errno::PERM | Errno::INVAL) if self.tolerant && name != CAPABILITY => {
                     lost(name, "its file system cannot hold it");
                 }
-                // ext4 has a block for all of a file's attributes, and calls that full as well. A program without its
-                // capabilities does not work, so that these are no matter of a note.
+                // ext4 has one block for all of a file's attributes and reports a full one as ENOSPC too. A program
+                // does not work without its capabilities, so a missing one is an error and not a note.
                 Err(Errno::NOSPC | Errno::TOOBIG | Errno::RANGE)
                     if name != CAPABILITY && rustix::fs::fstatvfs(beside).is_ok_and(|fs| fs.f_bavail > 0) =>
                 {
@@ -244,7 +244,7 @@ impl Attributes {
     }
 }
 
-/// Attributes in the order in which they are set, and by themselves those that vouch for all others.
+/// The attributes in the order in which they are set, and separately those that authenticate all others.
 fn in_order(mut xattrs: Vec<Xattr>) -> (Vec<Xattr>, Vec<Xattr>) {
     let seal = |xattr: &Xattr| SEALS.iter().position(|name| xattr.name == *name);
     let mut seals: Vec<_> = xattrs.extract_if(.., |xattr| seal(xattr).is_some()).collect();

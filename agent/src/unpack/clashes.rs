@@ -1,8 +1,8 @@
-//! Names that are one where upper and lower case are: on FAT, exFAT, NTFS, and below `chattr +F`.
+//! Names that differ only in case on file systems that ignore it: FAT, exFAT, NTFS, and ext4 below `chattr +F`.
 //!
-//! There `readme` opens `README`, and the second of two files of one archive would replace the first without a word. Only
-//! directories in which that can happen are followed: whether a directory folds names is found out once, by looking for
-//! something that was made in it under a name of the other case. What was there before the archive may be replaced.
+//! On these, `readme` opens `README`, and the second of two files in an archive would silently replace the first. Only
+//! directories in which that can happen are tracked: each is tested once, by looking up something created in it under
+//! a name with the other case. Files from before the archive may be replaced.
 
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeSet, HashSet};
@@ -16,28 +16,28 @@ use rustix::fs::{AtFlags, Dir};
 
 use super::tree::Place;
 
-/// What was made in directories that fold names, and what was left out for that.
+/// What was created in case-folding directories, and what was left out because of that.
 #[derive(Default)]
 pub(super) struct Clashes {
-    /// The directory that was looked at last, and whether it folds names.
+    /// The directory tested last, and whether it folds case.
     last: Option<(Vec<u8>, bool)>,
     hasher: RandomState,
-    /// Hashes of the paths that this archive has made in such directories.
+    /// Hashes of the paths that this archive has created in such directories.
     made: HashSet<u64>,
-    /// Paths that were left out: what the archive has below them belongs nowhere.
+    /// Paths that were left out. The archive's entries below them have no place.
     lost: BTreeSet<Vec<u8>>,
 }
 
 impl Clashes {
-    /// Remembers that `place` was made, if its directory folds names.
+    /// Records that `place` was created, if its directory folds case.
     pub(super) fn made(&mut self, place: &Place) {
         if self.folds(place) {
             self.made.insert(self.hasher.hash_one(&place.path));
         }
     }
 
-    /// What this archive has made under another name, and what the file system takes `place` for. To be asked when
-    /// something is there.
+    /// The path that this archive has created under another name, and which the file system finds as `place`. Call
+    /// this when something exists there.
     pub(super) fn other(&mut self, place: &Place) -> Option<String> {
         if !self.folds(place) {
             return None;
@@ -49,7 +49,7 @@ impl Clashes {
         }
         let mut alike = names.iter().filter(|listed| folded(listed) == folded(name)).peekable();
         if alike.peek().is_none() {
-            // FAT gives each long name a short one beside it, and accents are written in two ways.
+            // FAT gives each long name an additional short one, and accents have two encodings.
             return Some("another name".to_owned());
         }
         let is_made = |other: &&Vec<u8>| {
@@ -59,12 +59,12 @@ impl Clashes {
         alike.find(is_made).map(|other| shown(other))
     }
 
-    /// Leaves out `path` and all below it.
+    /// Leaves out `path` and everything below it.
     pub(super) fn lose(&mut self, path: &[u8]) {
         self.lost.insert(path.to_vec());
     }
 
-    /// Whether `path` is left out, with something above it or alone.
+    /// Whether `path` is left out, itself or with a parent.
     pub(super) fn is_lost(&self, path: &[u8]) -> bool {
         let ends = path.iter().enumerate().filter(|&(_, &b)| b == b'/').map(|(end, _)| end);
         !self.lost.is_empty()
@@ -73,7 +73,7 @@ impl Clashes {
                 .any(|end| path.get(..end).is_some_and(|above| self.lost.contains(above)))
     }
 
-    /// Whether the directory of `place`, in which something has that name, folds names.
+    /// Whether the directory of `place`, which has an entry with that name, folds case.
     fn folds(&mut self, place: &Place) -> bool {
         let parent = parent(&place.path);
         if let Some((last, folds)) = &self.last
@@ -87,7 +87,7 @@ impl Clashes {
     }
 }
 
-/// Whether what is at `place` is found under a name of the other case; nothing if the name has none.
+/// Whether the entry at `place` is also found under a name with the other case; `None` if the name has no case.
 fn finds_other_case(place: &Place) -> Option<bool> {
     let name = place.name().as_bytes();
     let other = other_case(name)?;
@@ -96,17 +96,17 @@ fn finds_other_case(place: &Place) -> Option<bool> {
         Some((stat.st_dev, stat.st_ino))
     };
     let Some(found) = number(&other) else { return Some(false) };
-    // Where case matters, both may be there, as names of one file.
+    // Where case matters, both may exist as names of one file.
     Some(number(name)? == found && !listed(place.parent.as_fd()).contains(&other))
 }
 
-/// All names in a directory; as many as can be read.
+/// All names in a directory that can be read.
 fn listed(directory: BorrowedFd<'_>) -> Vec<Vec<u8>> {
     let entries = Dir::read_from(directory).into_iter().flatten().flatten();
     entries.map(|entry| entry.file_name().to_bytes().to_vec()).collect()
 }
 
-/// The directory's part of a path, with the slash.
+/// The directory part of a path, with the slash.
 fn parent(path: &[u8]) -> &[u8] {
     path.iter().rposition(|&b| b == b'/').and_then(|slash| path.get(..=slash)).unwrap_or_default()
 }

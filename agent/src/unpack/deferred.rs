@@ -1,8 +1,8 @@
-//! Directories whose attributes wait for the end.
+//! Directories whose attributes are set at the end.
 //!
-//! There may be millions of them, so each takes little: usual paths are short, and the same attributes, such as labels and
-//! ACLs, are kept once for all directories that have them. What goes beyond that has a budget, or an archive of a few
-//! hundred entries fills the memory.
+//! There may be millions of them, so each one takes little memory: usual paths are short, and equal attributes, such
+//! as labels and ACLs, are stored once for all directories that have them. Everything beyond that has a budget;
+//! otherwise an archive with a few hundred entries could fill the memory.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use super::UnpackError;
 use super::attributes::Attributes;
 use super::tree::beginning;
 
-/// What long paths and different attributes may take in all, in bytes.
+/// The budget for long paths and distinct attributes, in bytes.
 const BUDGET: usize = 64 << 20;
-/// This much of a path is free. No usual one is longer.
+/// The length of a path that is free of charge. No usual path is longer.
 const USUAL: usize = 1024;
 
 /// The directories by path.
@@ -27,7 +27,7 @@ pub(super) struct Deferred {
 }
 
 impl Deferred {
-    /// Keeps a directory's attributes; those of an earlier entry are forgotten.
+    /// Stores a directory's attributes, replacing those of an earlier entry.
     pub(super) fn insert(&mut self, path: Vec<u8>, mut attributes: Attributes) -> Result<(), UnpackError> {
         let mut cost = path.len().saturating_sub(USUAL);
         for xattrs in attributes.lists() {
@@ -42,17 +42,17 @@ impl Deferred {
         Ok(())
     }
 
-    /// It is no directory any more.
+    /// It is no longer a directory.
     pub(super) fn remove(&mut self, path: &[u8]) {
         self.directories.remove(path);
     }
 
-    /// All of them, the deepest first.
+    /// All directories, deepest first.
     pub(super) fn take(&mut self) -> impl Iterator<Item = (Vec<u8>, Attributes)> + use<> {
         std::mem::take(self).directories.into_iter().rev()
     }
 
-    /// Replaces a list by the same one of an earlier directory; what it costs if there is none.
+    /// Replaces a list by an equal one of an earlier directory. Returns the cost if there is none.
     fn share(&mut self, xattrs: &mut Arc<Vec<Xattr>>) -> usize {
         match self.shared.get(xattrs) {
             Some(same) => {

@@ -1,18 +1,17 @@
-//! From the archive to a file system.
+//! Unpacks the archive into a file system.
 //!
-//! Everything is made beneath one directory, and nothing in an archive can lead out of it: paths are walked
-//! part by part, no symbolic link is followed, `..` and absolute paths are refused. What a path named
-//! before is replaced, except that directories are kept.
+//! Everything is created beneath one directory, and nothing in an archive can lead out of it: paths are walked one
+//! component at a time, no symbolic link is followed, and `..` and absolute paths are refused. An existing entry with
+//! the same path is replaced, except that directories are kept.
 //!
-//! A file gets its data, then its owner, attributes, mode and time in this order, because a change of
-//! owner takes set-user-id bits and capabilities away, and an ACL changes the mode. A directory gets
-//! its own when everything below is done: the entries below change its time, and its mode may forbid
-//! them.
+//! A file gets its data, then its owner, attributes, mode and time, in this order, because a change of owner removes
+//! set-user-id bits and capabilities, and an ACL changes the mode. A directory gets its own when everything below it
+//! is complete: the entries below change its time, and its mode may forbid them.
 //!
-//! Flags such as `+C` work on empty files only, and are set at once; `+i` and `+a` forbid everything that follows, and come
-//! when all names are there ([`seal`]).
+//! Flags such as `+C` work only on empty files, and are set at once. `+i` and `+a` forbid everything that follows, and
+//! are set when all names exist ([`seal`]).
 //!
-//! One thread reads the archive and makes all names; others write the files (`writers`).
+//! One thread reads the archive and creates all names; others write the files (`writers`).
 
 mod attributes;
 mod clashes;
@@ -50,34 +49,33 @@ use tree::{Place, Tree};
 use write_out::WriteOut;
 use writers::{NewFile, Writers, with_writers};
 
-/// A file with so much data is synced by itself when it is written.
+/// A file with this much data is synced individually after it is written.
 const SYNC_FROM: u64 = 16 << 20;
 
 /// How to unpack.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Sets owners as the archive has them, which takes root. Without it files belong to the process,
-    /// set-user-id and set-group-id bits of files are left out, and attributes that need
-    /// privileges are noted and left out.
+    /// Sets owners as in the archive, which requires root. Otherwise files belong to the process, set-user-id and
+    /// set-group-id bits of files are left out, and attributes that need privileges are noted and left out.
     pub same_owner: bool,
-    /// Waits at the end until everything is on its disk.
+    /// Waits at the end until everything is on disk.
     pub sync: bool,
-    /// Reads a sample of the files back from the medium when they are synced.
+    /// Reads a sample of the files back from the medium after the sync.
     pub read_back: bool,
-    /// Is told how far it is.
+    /// Receives the progress.
     pub progress: Option<Arc<Progress>>,
-    /// Where the archive's partitions go: each to the one of its name, and each of these must be in the archive.
-    /// Without that they become files with holes.
+    /// The target of each partition in the archive, by name. Each of these must be in the archive. Without targets,
+    /// partitions become sparse files.
     pub partitions: Option<Vec<Partition>>,
-    /// An entry that this file system cannot hold, or that cannot be replaced, is noted and left out; the rest is
-    /// unpacked. Without that it is an error: a clone with a hole in it would pass for a clone.
+    /// Notes and leaves out an entry that this file system cannot hold, or that cannot be replaced, and unpacks the
+    /// rest. Otherwise such an entry is an error: a clone with a gap would pass for a complete clone.
     pub tolerant: bool,
-    /// Is told which files should get `+i` and `+a`, for whoever has more to change; without it they get them.
+    /// Receives the files that get `+i` and `+a`, for a caller that has more to change. Without it they are set here.
     pub sealed: Option<Arc<Sealed>>,
 }
 
 impl Default for Options {
-    /// Owners if the process is root's; synced.
+    /// Sets owners if the process is root; syncs.
     fn default() -> Self {
         Self {
             same_owner: rustix::process::geteuid().is_root(),
@@ -91,30 +89,30 @@ impl Default for Options {
     }
 }
 
-/// What was unpacked.
+/// The result of unpacking.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
-    /// Entries of the archive.
+    /// Number of entries in the archive.
     pub entries: u64,
-    /// Bytes of the stream, with what followed the archive's end.
+    /// Length of the stream in bytes, including data after the archive's end.
     pub bytes: u64,
-    /// What could not be kept, and is no failure: attributes that the file system cannot hold.
+    /// Losses that are not failures: attributes that the file system cannot hold.
     pub notes: Notes,
 }
 
-/// Why a tree is not what the archive says. What was unpacked until then stays.
+/// Why a tree differs from the archive. Everything unpacked until then stays.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnpackError {
     /// The stream is damaged, or ended early.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
-    /// The entry would be outside of the directory.
+    /// The entry would be outside the directory.
     #[error("refused to unpack {path}: {reason}")]
     Refused {
         /// The path in the archive.
         path: String,
-        /// Why.
+        /// The reason.
         reason: &'static str,
     },
     /// A partition does not fit the node's.
@@ -124,12 +122,12 @@ pub enum UnpackError {
         name: String,
         /// Its size in bytes.
         size: u64,
-        /// Where it should go.
+        /// The target device.
         device: PathBuf,
-        /// The size of that.
+        /// The target's size in bytes.
         room: u64,
     },
-    /// A file system has lost something of what was written.
+    /// A file system has lost some of the data written to it.
     #[error(transparent)]
     Lost(#[from] Lost),
     /// The medium has not kept what was written.
@@ -137,36 +135,36 @@ pub enum UnpackError {
     NotKept {
         /// The path in the archive.
         path: String,
-        /// Where other bytes are.
+        /// The offset of the first difference.
         offset: u64,
     },
-    /// The archive's partitions are not those of the plan.
+    /// The archive's partitions are not those in the plan.
     #[error("{0}")]
     Partitions(String),
-    /// The file system has no room left.
+    /// The file system is full.
     #[error("the disk is full: cannot {action} {path} ({})", words::of(*errno))]
     DiskFull {
-        /// What was being done.
+        /// The action.
         action: &'static str,
         /// The path in the archive.
         path: String,
-        /// No space, no inodes, or the quota is used up.
+        /// No space, no inodes, or quota exceeded.
         errno: Errno,
     },
-    /// Two names of the archive are one on this file system.
+    /// Two names in the archive are the same on this file system.
     #[error(
         "{path} and {other} of the same directory are one name on this file system, where case makes no difference"
     )]
     Clash {
         /// The path in the archive.
         path: String,
-        /// The name that came before.
+        /// The earlier name.
         other: String,
     },
-    /// The system refused something else.
+    /// Any other error of the system.
     #[error("cannot {action} {path}: {}", words::of(*errno))]
     System {
-        /// What was being done.
+        /// The action.
         action: &'static str,
         /// The path in the archive.
         path: String,
@@ -185,10 +183,10 @@ impl UnpackError {
     }
 }
 
-/// Unpacks the archive that `input` brings beneath the directory `root`, and reads `input` to its end.
+/// Unpacks the archive from `input` beneath the directory `root`, and reads `input` to its end.
 ///
 /// # Errors
-/// [`UnpackError`] names the entry. It stops at the first error.
+/// [`UnpackError`] with the entry. Stops at the first error.
 pub fn unpack(input: impl BufRead, root: &Path, options: &Options) -> Result<Summary, UnpackError> {
     let mut unpacker = Unpacker {
         decoder: Decoder::new(input),
@@ -226,8 +224,8 @@ pub fn unpack(input: impl BufRead, root: &Path, options: &Options) -> Result<Sum
     Ok(unpacker.summary)
 }
 
-/// Whether the fault is this entry's: its file system cannot hold it, or something that must stay is in its place.
-/// A full or broken disk is everybody's.
+/// Whether only this entry is at fault: its file system cannot hold it, or something that must stay is in its place. A
+/// full or broken disk affects every entry.
 fn is_of_the_entry(errno: Errno) -> bool {
     [
         Errno::INVAL,
@@ -253,10 +251,10 @@ fn is_of_the_entry(errno: Errno) -> bool {
     .contains(&errno)
 }
 
-/// Makes an open directory what `entry` says besides its name: owner, extended attributes, mode and time.
+/// Gives an open directory the metadata of `entry`: owner, extended attributes, mode and time.
 ///
 /// # Errors
-/// The kernel refuses one of them.
+/// The kernel refuses one of the changes.
 pub fn dress(directory: BorrowedFd<'_>, mut entry: Entry) -> Result<Notes, UnpackError> {
     let mut notes = Notes::default();
     let mut attributes = Attributes::of(&mut entry, true, false);
@@ -269,13 +267,13 @@ pub fn dress(directory: BorrowedFd<'_>, mut entry: Entry) -> Result<Notes, Unpac
 struct Unpacker<'a, R> {
     decoder: Decoder<R>,
     tree: Tree,
-    /// Directories by path, whose attributes wait for the end.
+    /// Directories whose attributes are set later, by path.
     directories: Deferred,
-    /// Names that are one where case makes no difference.
+    /// Names that collide where case does not matter.
     clashes: Clashes,
-    /// What gets `+i` or `+a` when nothing more is made, by path.
+    /// What gets `+i` or `+a` after everything is created, by path.
     seals: BTreeMap<Vec<u8>, Flags>,
-    /// Where partitions go; none if they become files.
+    /// The targets of partitions; `None` if they become files.
     partitions: Option<Partitions<'a>>,
     options: &'a Options,
     summary: Summary,
@@ -306,7 +304,7 @@ impl<R: BufRead> Unpacker<'_, R> {
         }
     }
 
-    /// Why an entry has no place: its directory, or the file that it is another name of, was left out.
+    /// Why an entry has no place: its directory, or the target of its hard link, was left out.
     fn below_lost(&self, entry: &Entry) -> Option<&'static str> {
         let is_lost = |path: &[u8]| tree::inside(path).is_ok_and(|path| self.clashes.is_lost(&path));
         match &entry.kind {
@@ -323,7 +321,7 @@ impl<R: BufRead> Unpacker<'_, R> {
         let path = tree::inside(&entry.path)?;
         let mut attributes = Attributes::of(&mut entry, self.options.same_owner, self.options.tolerant);
         if path.is_empty() {
-            // The root itself is there, whatever else the archive would make of it.
+            // The root itself exists, whatever else the archive says about it.
             return match entry.kind {
                 Kind::Directory => {
                     attributes.drop_acls = true;
@@ -380,9 +378,9 @@ impl<R: BufRead> Unpacker<'_, R> {
         }
     }
 
-    /// Makes the directory; true if there was one, which is kept.
+    /// Creates the directory. Returns true if there was one, which is kept.
     fn directory(&mut self, place: &Place) -> Result<bool, UnpackError> {
-        // Open to nobody else until its mode is set.
+        // Closed to all other users until its mode is set.
         let make = |place: &Place| rustix::fs::mkdirat(&place.parent, place.name(), Mode::RWXU);
         let is_directory = || {
             rustix::fs::statat(&place.parent, place.name(), AtFlags::SYMLINK_NOFOLLOW)
@@ -416,7 +414,7 @@ impl<R: BufRead> Unpacker<'_, R> {
             rustix::fs::linkat(&other.parent, other.name(), &place.parent, place.name(), AtFlags::empty())
         };
         match self.create(place, ACTION, link) {
-            // A directory that gives its project to what is made in it takes no link to another project's file.
+            // A directory with an inherited project accepts no link to another project's file.
             Err(UnpackError::System { errno: Errno::XDEV, .. }) if place.inherits_traits => {
                 traits::without_project(place.parent.as_fd(), || {
                     link(place).map_err(|e| UnpackError::system(ACTION, &place.path, e))
@@ -453,7 +451,7 @@ impl<R: BufRead> Unpacker<'_, R> {
         })?;
         attributes.begin(fd.as_fd(), false);
         self.mark(&place.path, &attributes);
-        // What is larger than FAT's files is too large for some, which is known only now.
+        // Files above FAT's size limit are too large for some file systems, which is known only now.
         if (segments.is_some() || size > u32::MAX.into())
             && let Err(errno) = rustix::fs::ftruncate(&fd, size)
         {
@@ -461,7 +459,7 @@ impl<R: BufRead> Unpacker<'_, R> {
             return Err(UnpackError::system("write", &place.path, errno));
         }
         let segments = segments.unwrap_or_else(|| vec![Segment { offset: 0, len: size }]);
-        // One that is large takes long to write out, and its own sync names it if that fails.
+        // A large file takes long to sync, and its own sync names it if that fails.
         let data: u64 = segments.iter().map(|segment| segment.len).sum();
         let sync = match place.each_file {
             _ if !self.options.sync => WriteOut::Not,
@@ -484,7 +482,7 @@ impl<R: BufRead> Unpacker<'_, R> {
         writers.end(file)
     }
 
-    /// Makes something new at `place`, and removes what is there before if need be.
+    /// Creates a new entry at `place`, and removes an existing one if necessary.
     fn create<T>(
         &mut self,
         place: &Place,
@@ -507,7 +505,7 @@ impl<R: BufRead> Unpacker<'_, R> {
         Ok(made)
     }
 
-    /// What is at `place` is not to be replaced if the archive has made it under a name of another case.
+    /// The entry at `place` is not replaced if the archive has created it under a name with another case.
     fn refuse_clash(&mut self, place: &Place) -> Result<(), UnpackError> {
         match self.clashes.other(place) {
             Some(other) => Err(UnpackError::Clash { path: shown(&place.path), other }),
@@ -515,7 +513,7 @@ impl<R: BufRead> Unpacker<'_, R> {
         }
     }
 
-    /// Removes what is at `place`: a directory only if it is empty.
+    /// Removes the entry at `place`; a directory only if it is empty.
     fn remove(&mut self, place: &Place) -> Result<(), UnpackError> {
         let removed = match rustix::fs::unlinkat(&place.parent, place.name(), AtFlags::empty()) {
             Err(Errno::ISDIR) => {
@@ -533,7 +531,7 @@ impl<R: BufRead> Unpacker<'_, R> {
         }
     }
 
-    /// Sets the directories' attributes, the deepest first.
+    /// Sets the directories' attributes, deepest first.
     fn finish_directories(&mut self) -> Result<(), UnpackError> {
         for (path, attributes) in self.directories.take() {
             let directory = self.tree.directory(&path)?;

@@ -1,4 +1,4 @@
-//! Golden partitions in an archive: their bytes go to the node's own partitions.
+//! Golden partitions in an archive, whose bytes go to the node's own partitions.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -16,24 +16,24 @@ use super::UnpackError;
 use super::write_out::WriteOut;
 use super::writers::{NewFile, Writers};
 
-/// Zeros that are written at once where the device has no quicker way.
+/// The number of zeros per write, where the device has no faster way.
 const ZEROS: usize = 256 << 10;
 
-/// A partition of this node that waits for a golden one's bytes.
+/// A partition of this node that waits for a golden partition's bytes.
 #[derive(Clone, Debug)]
 pub struct Partition {
     /// The golden partition's name.
     pub name: String,
     /// The node's device, for messages.
     pub device: PathBuf,
-    /// It is open for writing.
+    /// The device, open for writing.
     pub file: Arc<File>,
-    /// Its size in bytes. What it has more than the golden one stays as it is.
+    /// Its size in bytes. Space beyond the golden partition's size is not changed.
     pub size: u64,
 }
 
 impl Partition {
-    /// Waits until all is on the disk.
+    /// Waits until everything is on disk.
     pub(super) fn sync(&self) -> Result<(), UnpackError> {
         rustix::fs::fsync(&self.file).map_err(|errno| self.system("sync", errno))
     }
@@ -43,7 +43,7 @@ impl Partition {
     }
 }
 
-/// The partitions that an archive must bring.
+/// The partitions that an archive must contain.
 pub(super) struct Partitions<'a> {
     wanted: &'a [Partition],
     came: BTreeSet<String>,
@@ -74,7 +74,7 @@ impl<'a> Partitions<'a> {
                 "the archive brings the golden partition {name} twice"
             )));
         }
-        // The decoder takes nothing else for a partition.
+        // The decoder accepts nothing else for a partition.
         let Kind::File { size, segments } = &entry.kind else { return Ok(()) };
         if *size > to.size {
             let (device, room) = (to.device.clone(), to.size);
@@ -97,7 +97,7 @@ impl<'a> Partitions<'a> {
         writers.end(file)
     }
 
-    /// Nothing that was planned may be missing.
+    /// Checks that no planned partition is missing.
     pub(super) fn all_came(&self) -> Result<(), UnpackError> {
         match self.wanted.iter().find(|partition| !self.came.contains(&partition.name)) {
             None => Ok(()),
@@ -108,7 +108,7 @@ impl<'a> Partitions<'a> {
     }
 }
 
-/// Makes what lies from `start` to `end` what a hole must be.
+/// Makes the range from `start` to `end` read as zeros.
 fn hole(to: &Partition, holes: RawHoles, start: u64, end: u64) -> Result<(), UnpackError> {
     if holes == RawHoles::Unused || start >= end {
         return Ok(());
@@ -117,10 +117,10 @@ fn hole(to: &Partition, holes: RawHoles, start: u64, end: u64) -> Result<(), Unp
 }
 
 fn zero(fd: BorrowedFd<'_>, start: u64, end: u64) -> rustix::io::Result<()> {
-    // Of a block device, the first is a discard that promises zeros, the second leaves the writing to the disk.
+    // On a block device, the first is a discard that guarantees zeros, the second leaves the writing to the disk.
     for way in [FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, FallocateFlags::ZERO_RANGE] {
         match rustix::fs::fallocate(fd, way, start, end - start) {
-            // Not known here, or not for a part that is no multiple of the device's sectors.
+            // Not supported here, or not for a range that is not aligned to the device's sectors.
             Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS | Errno::NODEV) => {}
             done => return done,
         }

@@ -13,10 +13,10 @@ use super::UnpackError;
 use super::writers::Written;
 use crate::read_back::{Kept, Sample};
 
-/// File systems keep times to two seconds at least.
+/// File systems store times with a resolution of two seconds or better.
 const EXACT: u64 = 2;
 
-/// Reads a sample back, when all is synced.
+/// Reads a sample back after the sync.
 pub(super) fn read_back(sample: &Sample<Written>) -> Result<(), UnpackError> {
     sample.pieces().iter().try_for_each(is_kept)
 }
@@ -29,7 +29,7 @@ fn is_kept(piece: &Kept<Written>) -> Result<(), UnpackError> {
     let file = match reopen(&piece.file) {
         Ok(file) => file,
         Err(error) => {
-            // Only root may read everything, and `/proc` may be missing.
+            // Only root can read everything, and `/proc` may be missing.
             log::debug!("{} is not read back: {error}", shown(path));
             return Ok(());
         }
@@ -44,13 +44,13 @@ fn is_kept(piece: &Kept<Written>) -> Result<(), UnpackError> {
     Err(UnpackError::NotKept { path: shown(path), offset: piece.offset })
 }
 
-/// The file that was written, for reading, whatever its name means by now.
+/// The written file, open for reading, whatever its name refers to by now.
 fn reopen(file: &Written) -> io::Result<File> {
     let path = format!("/proc/self/fd/{}", file.fd.as_raw_fd());
     let open =
         |flags: OFlags| OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(&path);
     match open(OFlags::NOATIME) {
-        // Of another owner.
+        // Owned by another user.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => open(OFlags::empty()),
         outcome => outcome,
     }

@@ -1,4 +1,4 @@
-//! Files and directories that nobody may change (`+i`, `+a`): those that were there before, and those that become so.
+//! Immutable files and directories (`+i`, `+a`): those that existed before, and those that become immutable.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -12,18 +12,18 @@ use super::attributes::Attributes;
 use super::tree::{Place, Tree};
 use super::{UnpackError, Unpacker, traits};
 
-/// Not to wait for a pipe's other end, and not to follow what was put in its place.
+/// Opens without waiting for a pipe's other end, and without following a link put in its place.
 const OPEN: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY)
     .union(OFlags::CLOEXEC);
 
-/// What should get `+i` or `+a` when nobody has anything to change any more.
+/// What gets `+i` or `+a` when there is nothing more to change.
 #[derive(Debug, Default)]
 pub struct Sealed(Mutex<Vec<(Vec<u8>, Flags)>>);
 
-/// Sets `+i` and `+a` beneath `root` on all that should have them; what is not there any more has none.
+/// Sets `+i` and `+a` beneath `root` on everything that should have them and still exists.
 ///
 /// # Errors
 /// `root` cannot be opened.
@@ -35,7 +35,7 @@ pub fn seal(root: &Path, sealed: &Sealed) -> Result<Notes, UnpackError> {
     Ok(notes)
 }
 
-/// A directory with `+i` keeps nobody from setting flags of what is in it.
+/// `+i` on a directory does not prevent setting flags on its contents.
 fn all(tree: &mut Tree, list: impl IntoIterator<Item = (Vec<u8>, Flags)>, notes: &mut Notes) {
     for (path, flags) in list {
         let opened = if path.is_empty() {
@@ -53,7 +53,7 @@ fn all(tree: &mut Tree, list: impl IntoIterator<Item = (Vec<u8>, Flags)>, notes:
 }
 
 impl<R> Unpacker<'_, R> {
-    /// What is made at `path` gets its `+i` and `+a` later, and what was there before is forgotten.
+    /// Records that the new entry at `path` gets `+i` and `+a` later, and forgets the entry that it replaces.
     pub(super) fn mark(&mut self, path: &[u8], attributes: &Attributes) {
         if attributes.seal().is_empty() {
             self.seals.remove(path);
@@ -62,7 +62,7 @@ impl<R> Unpacker<'_, R> {
         }
     }
 
-    /// Lets a directory that was there before be changed; it is as it was at the end, unless the archive says otherwise.
+    /// Makes an existing directory changeable. It gets its flags back at the end, unless the archive says otherwise.
     pub(super) fn unseal(&mut self, directory: BorrowedFd<'_>, path: &[u8]) -> bool {
         match traits::unseal(directory) {
             Ok(flags) if !flags.is_empty() => {
@@ -73,13 +73,13 @@ impl<R> Unpacker<'_, R> {
         }
     }
 
-    /// The same for the directory of `place`.
+    /// Does the same for the directory of `place`.
     pub(super) fn unseal_parent(&mut self, place: &Place) -> bool {
         let path = place.path.iter().rposition(|&b| b == b'/').and_then(|slash| place.path.get(..slash));
         self.unseal(place.parent.as_fd(), path.unwrap_or_default())
     }
 
-    /// Lets what is at `place` be removed, and notes that.
+    /// Makes the entry at `place` removable, and records that.
     pub(super) fn unseal_old(&mut self, place: &Place) -> bool {
         let opened = rustix::fs::openat(&place.parent, place.name(), OPEN, Mode::empty());
         let flags = opened.ok().and_then(|old| traits::unseal(old.as_fd()).ok()).unwrap_or_default();
@@ -91,7 +91,7 @@ impl<R> Unpacker<'_, R> {
         true
     }
 
-    /// Sets `+i` and `+a`, or leaves that to whoever wants to do it.
+    /// Sets `+i` and `+a`, or leaves that to the caller.
     pub(super) fn seal(&mut self) {
         let seals = std::mem::take(&mut self.seals).into_iter().filter(|(_, flags)| !flags.is_empty());
         match &self.options.sealed {

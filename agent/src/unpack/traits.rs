@@ -1,8 +1,8 @@
-//! Flags of inodes, projects, and the like: when they are set, and what becomes of those that cannot be.
+//! Inode flags, projects, and similar attributes: when they are set, and what happens if they cannot be.
 //!
-//! Some work only on what is still empty: `+C` (btrfs), `+F` (ext4), the sizes of extents (XFS), compression. A directory
-//! gets its project before what is made in it, because links and devices have theirs from it alone. `+i` and `+a` come
-//! when nothing follows: not even another name may be made of such a file.
+//! Some work only on an empty file or directory: `+C` (btrfs), `+F` (ext4), extent sizes (XFS), compression. A
+//! directory gets its project before anything is created in it, because links and devices can only inherit theirs.
+//! `+i` and `+a` are set when nothing follows: such a file does not even accept another hard link.
 
 use std::os::fd::BorrowedFd;
 
@@ -12,26 +12,26 @@ use nix::errno::Errno;
 
 use ka_host::sys::inode;
 
-/// What keeps a file from being changed, and so is set last.
+/// The flags that make a file immutable, and so are set last.
 pub(super) const LAST: Flags = Flags::IMMUTABLE.or(Flags::APPEND);
 
-/// What works only on an empty file.
+/// The flags that work only on an empty file.
 const FIRST: Flags = Flags::NO_COW
     .or(Flags::COMPRESS)
     .or(Flags::NO_COMPRESS)
     .or(Flags::EXTENT_SIZE)
     .or(Flags::COW_EXTENT_SIZE);
 
-/// What a directory needs before anything is made in it.
+/// What a directory needs before anything is created in it.
 const FIRST_OF_DIRECTORY: Flags =
     Flags::CASEFOLD.or(Flags::PROJECT_INHERIT).or(Flags::EXTENT_SIZE_INHERIT).or(Flags::COW_EXTENT_SIZE);
 
-/// Sets what must be set before there is data, or names. What fails is noted by [`set`], which comes later.
+/// Sets what must be set before there is data, or names. [`set`], which runs later, notes failures.
 pub(super) fn begin(file: BorrowedFd<'_>, wanted: &Traits, is_directory: bool) {
     let first = if is_directory { FIRST_OF_DIRECTORY } else { FIRST };
     let Ok(now) = inode::read(file) else { return };
     let now = now.traits;
-    // Flags that it has from its directory go as well.
+    // Also clears flags inherited from its directory.
     let flags = now.flags.without(first).or(wanted.flags.and(first));
     if flags.word() != now.flags.word() {
         let _ = inode::set_flags(file, flags);
@@ -46,7 +46,8 @@ pub(super) fn begin(file: BorrowedFd<'_>, wanted: &Traits, is_directory: bool) {
     }
 }
 
-/// Makes flags and the like exactly those that are wanted, but for [`LAST`]; notes what its file system cannot hold.
+/// Sets flags and similar attributes to exactly the wanted ones, except [`LAST`]. Notes what its file system cannot
+/// hold.
 pub(super) fn set(file: BorrowedFd<'_>, path: &[u8], wanted: &Traits, notes: &mut Notes) {
     let wanted = Traits { flags: wanted.flags.without(LAST), ..*wanted };
     let now = match inode::read(file) {
@@ -83,7 +84,7 @@ pub(super) fn seal(file: BorrowedFd<'_>, path: &[u8], flags: Flags, notes: &mut 
     }
 }
 
-/// Lets it be changed; true if somebody had forbidden that.
+/// Makes it changeable. Returns true if it was immutable.
 pub(super) fn unseal(file: BorrowedFd<'_>) -> Result<Flags, Errno> {
     let now = inode::read(file)?.traits.flags;
     if !now.and(LAST).is_empty() {
@@ -92,7 +93,7 @@ pub(super) fn unseal(file: BorrowedFd<'_>) -> Result<Flags, Errno> {
     Ok(now.and(LAST))
 }
 
-/// Does something in a directory that gives nothing made in it its project meanwhile.
+/// Runs an action in a directory with the inheritance of its project turned off.
 pub(super) fn without_project<T>(directory: BorrowedFd<'_>, work: impl FnOnce() -> T) -> T {
     let flags = inode::read(directory).map(|found| found.traits.flags);
     if let Ok(flags) = flags {
@@ -105,7 +106,7 @@ pub(super) fn without_project<T>(directory: BorrowedFd<'_>, work: impl FnOnce() 
     done
 }
 
-/// One flag that the file system does not know must not keep the others out.
+/// One flag that the file system does not support must not prevent the others.
 fn one_by_one(file: BorrowedFd<'_>, mut now: Flags, wanted: Flags) {
     for flag in now.or(wanted).each().filter(|flag| flag.word() != 0) {
         let next = if wanted.has(flag) { now.or(flag) } else { now.without(flag) };
@@ -115,7 +116,7 @@ fn one_by_one(file: BorrowedFd<'_>, mut now: Flags, wanted: Flags) {
     }
 }
 
-/// Some file systems drop in silence what they do not know.
+/// Some file systems silently drop flags that they do not support.
 fn note_difference(
     file: BorrowedFd<'_>,
     path: &[u8],
@@ -146,7 +147,7 @@ fn note_difference(
     }
 }
 
-/// Flags as a note names them.
+/// The names of flags for a note.
 fn flag(flags: Flags) -> String {
     format!("flag {}", flags.names())
 }

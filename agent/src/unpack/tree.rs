@@ -1,8 +1,8 @@
 //! Places beneath a directory, reached without ever leaving it.
 //!
-//! A path is walked one part at a time from an open directory, and no part may be a symbolic link, so
-//! neither an archive nor what is on the disk can lead elsewhere. The last directory stays open: an
-//! archive names what is in it one after the other. Paths may be longer than the kernel's limit.
+//! A path is walked one component at a time from an open directory, and no component may be a symbolic link, so
+//! neither an archive nor existing files can lead elsewhere. The last directory stays open, since an archive lists a
+//! directory's entries together. Paths may exceed the kernel's limit.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -23,15 +23,15 @@ use ka_host::sys::inode;
 
 const OPEN: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Mode of a directory that the archive has no entry for.
+/// Mode of a directory for which the archive has no entry.
 const MISSING: Mode = Mode::from_raw_mode(0o755);
 
-/// The longest path in bytes. The kernel takes 4096 at once; unpacking takes more, but not any number.
+/// The longest path in bytes. The kernel accepts 4096 per call; unpacking accepts more, but has a limit.
 const MAX_PATH: usize = 64 << 10;
 /// A directory's default ACL.
 pub(super) const ACL_DEFAULT: &str = "system.posix_acl_default";
 
-/// The path of an archive's entry as parts with single slashes between them; empty for the root.
+/// The path of an archive's entry as components separated by single slashes; empty for the root.
 pub(super) fn inside(path: &[u8]) -> Result<Vec<u8>, UnpackError> {
     let refused = |reason| UnpackError::Refused { path: shown(path), reason };
     if path.len() > MAX_PATH {
@@ -56,7 +56,7 @@ pub(super) fn inside(path: &[u8]) -> Result<Vec<u8>, UnpackError> {
     Ok(clean)
 }
 
-/// A path that is too long for a message.
+/// Shortens a path that is too long for a message.
 pub(super) fn beginning(path: &[u8]) -> String {
     const MOST: usize = 200;
     if path.len() > MOST { format!("{}...", shown(&path[..MOST])) } else { shown(path) }
@@ -68,29 +68,29 @@ pub(super) struct Place {
     pub(super) parent: Rc<OwnedFd>,
     /// The whole path from the root, for messages.
     pub(super) path: Vec<u8>,
-    /// The directory gives what is made in it a default ACL.
+    /// The directory has a default ACL that its new entries inherit.
     pub(super) inherits: bool,
-    /// What its file system wants done for each file.
+    /// How its file system needs each file written out.
     pub(super) each_file: WriteOut,
-    /// The directory has flags or a project, some of which are given to what is made in it.
+    /// The directory has flags or a project, some of which its new entries inherit.
     pub(super) inherits_traits: bool,
 }
 
 impl Place {
-    /// The last part of the path.
+    /// The last component of the path.
     pub(super) fn name(&self) -> &OsStr {
         OsStr::from_bytes(self.path.rsplit(|&b| b == b'/').next().unwrap_or_default())
     }
 }
 
-/// The directory beneath which everything happens.
+/// The directory that contains everything.
 pub(super) struct Tree {
     root: Rc<OwnedFd>,
-    /// What a person calls it.
+    /// Its name in messages.
     at: PathBuf,
     /// The directory used last.
     last: Last,
-    /// Each file system that was written to, by device number, open since before that.
+    /// Each file system written to, by device number, open since before the first write.
     file_systems: BTreeMap<u64, FileSystem>,
 }
 
@@ -104,7 +104,7 @@ struct Last {
     path: Vec<u8>,
     fd: Rc<OwnedFd>,
     inherits: bool,
-    /// What its file system wants done for each file.
+    /// How its file system needs each file written out.
     each_file: WriteOut,
     inherits_traits: bool,
 }
@@ -118,7 +118,7 @@ impl Last {
 
 impl Tree {
     pub(super) fn open(at: &Path) -> Result<Self, UnpackError> {
-        // The directory itself may be given by a symbolic link: it comes from a person, not from the archive.
+        // The directory itself may be a symbolic link: its path comes from a person, not from the archive.
         let flags = OPEN.difference(OFlags::NOFOLLOW);
         let fd = rustix::fs::open(at, flags, Mode::empty())
             .map_err(|e| UnpackError::system("open", at.as_os_str().as_bytes(), e))?;
@@ -129,13 +129,13 @@ impl Tree {
         Ok(tree)
     }
 
-    /// Where to make the entry `path`; directories on the way that are missing are made.
+    /// The place for the entry `path`. Creates missing directories on the way.
     pub(super) fn place(&mut self, path: &[u8]) -> Result<Place, UnpackError> {
         self.walk(parent(path), true)?;
         Ok(self.place_in_last(path))
     }
 
-    /// Where the entry `path`, which should be there, is.
+    /// The place of the entry `path`, which should exist.
     pub(super) fn existing(&mut self, path: &[u8]) -> Result<Place, UnpackError> {
         self.walk(parent(path), false)?;
         Ok(self.place_in_last(path))
@@ -163,18 +163,18 @@ impl Tree {
             .map_err(|e| UnpackError::system("open", path, e))
     }
 
-    /// A directory was removed, or is not what it was: the one that is open may be gone.
+    /// A directory was removed or changed: the open one may be gone.
     pub(super) fn forget(&mut self) -> Result<(), UnpackError> {
         self.last = self.arrive(Vec::new(), Rc::clone(&self.root))?;
         Ok(())
     }
 
-    /// Waits until every file system that was written to has everything on its disk, and finds out whether it has.
+    /// Waits until every file system written to has everything on its disk, and checks for errors.
     pub(super) fn sync(&self) -> Result<(), UnpackError> {
         self.file_systems.values().try_for_each(|fs| fs.watched.sync()).map_err(UnpackError::from)
     }
 
-    /// Makes the directory `path` the one that is open.
+    /// Opens the directory `path` as the current one.
     fn walk(&mut self, path: &[u8], make: bool) -> Result<(), UnpackError> {
         if path == self.last.path {
             return Ok(());
@@ -187,7 +187,7 @@ impl Tree {
             Some(rest) => (Rc::clone(&self.last.fd), rest),
             None => (Rc::clone(&self.root), path),
         };
-        // The root itself has no part.
+        // The root itself has no last component.
         for part in rest.split(|&b| b == b'/').filter(|part| !part.is_empty()) {
             fd = Rc::new(descend(&fd, part, make).map_err(|errno| match errno {
                 Errno::LOOP | Errno::NOTDIR => UnpackError::Refused {
@@ -201,7 +201,7 @@ impl Tree {
         Ok(())
     }
 
-    /// An open directory as the last one; its file system is watched from now on.
+    /// Makes an open directory the current one. Its file system is watched from now on.
     fn arrive(&mut self, path: Vec<u8>, fd: Rc<OwnedFd>) -> Result<Last, UnpackError> {
         let failed = |errno| UnpackError::system("look at", &path, errno);
         let stat = rustix::fs::fstat(&fd).map_err(failed)?;
@@ -241,7 +241,7 @@ fn descend(from: &OwnedFd, part: &[u8], make: bool) -> rustix::io::Result<OwnedF
     }
 }
 
-/// Does the directory have a default ACL?
+/// Whether the directory has a default ACL.
 fn inherits(directory: &OwnedFd) -> bool {
     rustix::fs::fgetxattr_query(directory, ACL_DEFAULT).is_ok()
 }

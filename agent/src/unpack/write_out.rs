@@ -1,4 +1,4 @@
-//! How a file is written out before the whole file system is.
+//! How a file is written out before the final sync of the file system.
 
 use std::os::fd::OwnedFd;
 
@@ -7,22 +7,23 @@ use ka_host::sys::sync_range;
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
-/// How a file is written out by itself, before all is.
+/// How a single file is written out before the final sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WriteOut {
     /// Not at all.
     Not,
-    /// Its data, because nobody says later what has become of it.
+    /// Its data, because later errors would not be reported.
     Data,
-    /// All of it.
+    /// Data and metadata.
     All,
 }
 
-/// As statfs(2) tells of ext2 to ext4.
+/// The statfs(2) type of ext2 to ext4.
 const EXT: u64 = 0xef53;
 
-/// Reserves room for a large file, so that it lies in one piece though several threads write it. Only on ext4: btrfs would
-/// not compress it then, and XFS marks the inode for good. Where there is no room, the writes themselves find out.
+/// Reserves space for a large file, so that it is contiguous although several threads write it. Only on ext4: btrfs
+/// would then not compress it, and XFS marks the inode permanently. If there is no space, the writes themselves find
+/// out.
 pub(super) fn reserve(fd: &OwnedFd, segments: &[Segment]) {
     let kind = rustix::fs::fstatfs(fd).map(|stat| stat.f_type.cast_unsigned() & 0xffff_ffff);
     if kind != Ok(EXT) {
@@ -37,14 +38,14 @@ pub(super) fn reserve(fd: &OwnedFd, segments: &[Segment]) {
 }
 
 impl WriteOut {
-    /// A part of the file is written: the disk may as well begin with it. What goes wrong is found by [`Self::perform`].
+    /// Starts writing back a part of the file that is complete. Errors are found by [`Self::perform`].
     pub(super) fn begin(self, fd: &OwnedFd, offset: u64, length: usize) {
         if self != Self::Not && length > 0 {
             let _ = sync_range::begin(fd, offset, length as u64);
         }
     }
 
-    /// Does it.
+    /// Writes the file out.
     ///
     /// # Errors
     /// The data could not be written.
@@ -52,7 +53,7 @@ impl WriteOut {
         match self {
             Self::Not => Ok(()),
             Self::Data => match sync_range::write_out(fd).map_err(|e| Errno::from_raw_os_error(e as i32)) {
-                // Not every file system has this.
+                // Not every file system supports this.
                 Err(Errno::SPIPE | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => rustix::fs::fsync(fd),
                 outcome => outcome,
             },

@@ -1,8 +1,8 @@
 //! Threads that write files' data, and then set owner, attributes, mode and time.
 //!
-//! Names are made by one thread in the archive's order, so that links, replacements and directories need no
-//! rules among threads. What follows for a regular file concerns its open file alone, and is done by whoever
-//! is free. It goes to the threads in batches: waking one costs more than writing a small file.
+//! One thread creates all names in the archive's order, so that links, replacements and directories need no
+//! synchronisation. The remaining work on a regular file concerns only its open file, and any free thread does it.
+//! Files are passed on in batches: waking a thread costs more than writing a small file.
 
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,31 +19,31 @@ use super::attributes::Attributes;
 use super::write_out::WriteOut;
 use crate::read_back::{self, Sample};
 
-/// A batch's data, in bytes.
+/// The limit on a batch's data, in bytes.
 const BYTES: usize = 256 << 10;
-/// A batch's files: each is open until it is written.
+/// The limit on a batch's files: each is open until it is written.
 const FILES: usize = 32;
-/// A batch's pieces: a sparse file may have many.
+/// The limit on a batch's pieces: a sparse file may have many.
 const PIECES: usize = 4096;
 /// More threads than this only wait for the file system's locks.
 const MAX_THREADS: usize = 4;
-/// Batches beyond one for each thread: one that is being filled, and one that waits.
+/// Batches in addition to one per thread: one that is being filled, and one that waits.
 const SPARE: usize = 2;
 
-/// A file that has its name already, or a partition.
+/// A file that already has its name, or a partition.
 pub(super) struct NewFile {
     pub(super) fd: OwnedFd,
     pub(super) path: Vec<u8>,
     /// Set when everything is written.
     pub(super) attributes: Option<Attributes>,
-    /// What is done when it has everything.
+    /// The action for the complete file.
     pub(super) sync: WriteOut,
     /// Pieces of it may be read back.
     pub(super) sampled: bool,
 }
 
 impl NewFile {
-    /// The same open file once more. With too many open files it is in no sample.
+    /// A duplicate of the open file. If too many files are open, it is not sampled.
     fn again(&self) -> Option<Written> {
         let changed = self.attributes.as_ref()?.changed();
         let fd = rustix::io::fcntl_dupfd_cloexec(&self.fd, 0).ok()?;
@@ -51,16 +51,16 @@ impl NewFile {
     }
 }
 
-/// A file of which a piece is read back: as long as this is open, the name and the number of its inode are its own.
+/// A file of which a piece is read back. While this is open, the name and inode number stay its own.
 #[derive(Debug)]
 pub(super) struct Written {
     pub(super) fd: OwnedFd,
     pub(super) path: Vec<u8>,
-    /// When the archive says that it was changed, in seconds.
+    /// Its modification time in the archive, in seconds.
     pub(super) changed: i64,
 }
 
-/// Some of a file's data. Whoever drops the last piece of a file finishes it.
+/// Some of a file's data. The thread that drops the last piece of a file finishes it.
 struct Piece {
     file: Arc<NewFile>,
     offset: u64,
@@ -79,7 +79,7 @@ impl Batch {
     }
 }
 
-/// What the threads tell.
+/// The results of the threads.
 #[derive(Default)]
 struct Outcome {
     failed: AtomicBool,
@@ -97,7 +97,7 @@ impl Outcome {
     }
 }
 
-/// Hands files to the threads.
+/// Passes files to the threads.
 pub(super) struct Writers<'a> {
     full: SyncSender<Batch>,
     empty: Receiver<Batch>,
@@ -105,17 +105,17 @@ pub(super) struct Writers<'a> {
     outcome: &'a Outcome,
 }
 
-/// What a thread has noted, and a sample of what it has written.
+/// A thread's notes, and a sample of what it has written.
 #[derive(Debug)]
 pub(super) struct Done {
     pub(super) notes: Notes,
     pub(super) sample: Sample<Written>,
 }
 
-/// Runs `work` while threads write what it hands them; returns what they have done when all is written.
+/// Runs `work` while threads write the files that it passes on. Returns their results when everything is written.
 ///
 /// # Errors
-/// That of `work`, or the first of a thread: then nothing further is written.
+/// The error of `work`, or the first one of a thread: after that nothing further is written.
 pub(super) fn with_writers(
     work: impl FnOnce(&mut Writers<'_>) -> Result<(), UnpackError>,
 ) -> Result<Vec<Done>, UnpackError> {
@@ -142,12 +142,12 @@ pub(super) fn with_writers(
                 UnpackError::System { action: "start a thread for", path: "the files".into(), errno }
             })?;
         for _ in 1..count + SPARE {
-            // Its other end is here.
+            // The receiving end is still open here.
             let _ = spare.send(Batch::new());
         }
         let mut writers = Writers { full, empty, batch: Batch::new(), outcome: &outcome };
         let worked = work(&mut writers).and_then(|()| writers.hand_over());
-        // Closes the queue, so that the threads come to their end.
+        // Closes the queue, so that the threads finish.
         drop(writers);
         let ended = |thread: thread::ScopedJoinHandle<'_, Done>| {
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -161,11 +161,11 @@ pub(super) fn with_writers(
 }
 
 impl Writers<'_> {
-    /// Takes the next `len` bytes of `file`, which belong at `offset` of it. `read` fills as much as it can of
-    /// what it is given; it knows that there are so many.
+    /// Takes the next `len` bytes for `offset` of `file`. `read` fills as much as it can of its buffer and knows that
+    /// `len` bytes are available.
     ///
     /// # Errors
-    /// That of `read`, or of a thread with an earlier file.
+    /// The error of `read`, or of a thread with an earlier file.
     pub(super) fn data(
         &mut self,
         file: &Arc<NewFile>,
@@ -191,10 +191,10 @@ impl Writers<'_> {
         Ok(())
     }
 
-    /// There is no more of `file`: it gets its attributes when everything of it is written.
+    /// Ends `file`, which gets its attributes when all of it is written.
     ///
     /// # Errors
-    /// That of a thread with an earlier file.
+    /// The error of a thread with an earlier file.
     pub(super) fn end(&mut self, file: Arc<NewFile>) -> Result<(), UnpackError> {
         self.piece(file, 0, 0);
         if self.batch.pieces.len() >= FILES { self.hand_over() } else { Ok(()) }
@@ -205,7 +205,7 @@ impl Writers<'_> {
         self.batch.used += len;
         let range = start..self.batch.used;
         match self.batch.pieces.last_mut() {
-            // What follows at once is written at once; an end needs no piece of its own.
+            // Adjacent data is written together; an end needs no piece of its own.
             Some(last) if Arc::ptr_eq(&last.file, &file) && (len == 0 || last.end() == offset) => {
                 last.range.end = range.end;
             }
@@ -219,7 +219,7 @@ impl Writers<'_> {
         {
             return Err(error);
         }
-        // A thread that has panicked gives nothing back; the scope tells of it.
+        // A thread that has panicked returns no result; the scope reports the panic.
         let gone = || UnpackError::system("write", b"the files", Errno::CANCELED);
         let next = self.empty.recv().map_err(|_| gone())?;
         let batch = std::mem::replace(&mut self.batch, next);
@@ -233,7 +233,7 @@ impl Piece {
     }
 }
 
-/// Writes batches until there are no more; after a failure it only gives them back.
+/// Writes batches until there are no more. After a failure it only returns them.
 fn write_all(queue: &Mutex<Receiver<Batch>>, spare: &Sender<Batch>, outcome: &Outcome, done: &mut Done) {
     loop {
         let batch = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -250,7 +250,7 @@ fn write_all(queue: &Mutex<Receiver<Batch>>, spare: &Sender<Batch>, outcome: &Ou
             if written.is_ok() && piece.file.sampled {
                 done.sample.offer(piece.offset, data, || piece.file.again());
             }
-            // Whoever held it last knows that all of it is written.
+            // The last holder knows that all of the file is written.
             let finished = written.and_then(|()| match Arc::into_inner(piece.file) {
                 Some(NewFile { fd, path, attributes: Some(attributes), sync, .. }) => {
                     attributes.apply(fd.as_fd(), &path, &mut done.notes)?;
@@ -263,7 +263,7 @@ fn write_all(queue: &Mutex<Receiver<Batch>>, spare: &Sender<Batch>, outcome: &Ou
             }
         }
         batch.used = 0;
-        // Nobody takes it back at the end.
+        // At the end the batch is no longer taken back.
         let _ = spare.send(batch);
     }
 }

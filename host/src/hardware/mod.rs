@@ -67,7 +67,7 @@ pub fn inventory(uplink: &Uplink) -> Inventory {
     }
 }
 
-/// What this machine's maker calls it.
+/// The machine's model, as named by its maker.
 #[must_use]
 pub fn product() -> Product {
     product_of(&Tree::of_this_machine())

@@ -1,10 +1,10 @@
-//! This machine's local time, by its time zone.
+//! Local time in this machine's time zone.
 
 use std::mem::MaybeUninit;
 
 use nix::libc;
 
-/// A local time, to the minute.
+/// A local time with a resolution of one minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalTime {
     /// The year.
@@ -19,33 +19,33 @@ pub struct LocalTime {
     pub minute: u8,
 }
 
-/// Seconds since 1970 (UTC) of a local time, mktime(3); none if the system cannot tell.
+/// Converts a local time to seconds since 1970 (UTC), mktime(3); `None` if the system cannot convert it.
 #[must_use]
 pub fn to_unix(time: LocalTime) -> Option<i64> {
-    // SAFETY: a tm of zeros is a valid one; all of its fields are integers and a pointer that is only written.
+    // SAFETY: a zeroed tm is valid: its fields are integers and a pointer that is only written.
     let mut tm: libc::tm = unsafe { MaybeUninit::zeroed().assume_init() };
     tm.tm_year = time.year - 1900;
     tm.tm_mon = i32::from(time.month) - 1;
     tm.tm_mday = time.day.into();
     tm.tm_hour = time.hour.into();
     tm.tm_min = time.minute.into();
-    // The system knows whether it is summer.
+    // The system determines daylight saving time.
     tm.tm_isdst = -1;
-    // SAFETY: the pointer is to a tm of our own; mktime changes it, and keeps nothing of it.
+    // SAFETY: the pointer is to a local tm; mktime changes it and does not keep the pointer.
     let seconds = unsafe { libc::mktime(&raw mut tm) };
     (seconds != -1).then_some(seconds)
 }
 
-/// The local time of seconds since 1970 (UTC), localtime_r(3); none if the system cannot tell.
+/// Converts seconds since 1970 (UTC) to local time, localtime_r(3); `None` if the system cannot convert them.
 #[must_use]
 pub fn from_unix(seconds: i64) -> Option<LocalTime> {
     let mut tm = MaybeUninit::<libc::tm>::zeroed();
-    // SAFETY: both pointers are to values of our own, and live for the call.
+    // SAFETY: both pointers are to local values that live for the whole call.
     let known = unsafe { libc::localtime_r(&raw const seconds, tm.as_mut_ptr()) };
     if known.is_null() {
         return None;
     }
-    // SAFETY: it was zeroed, which is a valid tm, and localtime_r has filled it.
+    // SAFETY: it was zeroed, which is a valid tm, and localtime_r has filled it in.
     let tm = unsafe { tm.assume_init() };
     let byte = |number: i32| u8::try_from(number).ok();
     Some(LocalTime {

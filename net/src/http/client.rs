@@ -1,16 +1,16 @@
-//! As much of HTTP/1.1 (RFC 9112) as it takes to hand something over: one request, one answer, no redirects.
+//! A minimal HTTP/1.1 client (RFC 9112) for uploads: one request, one response, no redirects.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-/// How long a server may keep silent.
+/// How long a server may stay silent.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The longest status line that makes sense.
+/// The longest sensible status line.
 const MAX_LINE: u64 = 8 << 10;
 
-/// Why something was not handed over.
+/// Why an upload failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// The server cannot be reached, or the connection broke.
@@ -18,10 +18,10 @@ pub enum HttpError {
     Io {
         /// `HOST:PORT`.
         server: String,
-        /// The system's reason.
+        /// The system's error.
         error: io::Error,
     },
-    /// It did not take it.
+    /// The server did not accept it.
     #[error("{server} answered: {status}")]
     Refused {
         /// `HOST:PORT`.
@@ -31,7 +31,7 @@ pub enum HttpError {
     },
 }
 
-/// Sends `body` to `server` (`HOST:PORT`), which must answer with a status of 2xx.
+/// Sends `body` to `server` (`HOST:PORT`), which must respond with a 2xx status.
 ///
 /// # Errors
 /// The server cannot be reached, or refuses.
@@ -47,7 +47,7 @@ pub fn send(server: &str, method: &str, path: &str, body: &[u8]) -> Result<(), H
 }
 
 impl HttpError {
-    /// The code (RFC 9110) with which the server refused; none if it gave no answer that has one.
+    /// The status code (RFC 9110) with which the server refused; `None` if its response has none.
     #[must_use]
     pub fn code(&self) -> Option<u16> {
         match self {

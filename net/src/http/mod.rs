@@ -1,4 +1,4 @@
-//! HTTP/1.1 (RFC 9112), as much of it as booting machines need.
+//! The subset of HTTP/1.1 (RFC 9112) that booting machines need.
 
 pub mod client;
 pub mod server;

@@ -1,8 +1,8 @@
-//! The plain stream, read and decompressed in a thread of its own while the writer works.
+//! Reads and decompresses the plain stream in a separate thread while the writer works.
 //!
-//! Unpacking a tree costs the writer about as much as decompressing costs, so that two threads take half the
-//! time. The memory of the chunks goes round: there are never more than [`CHUNKS`] of them, and the kernel has to
-//! find their pages only once.
+//! Unpacking a tree costs the writer about as much time as decompression, so two threads take half the time. The
+//! chunks' memory is recycled: there are never more than [`CHUNKS`] of them, and the kernel provides their pages only
+//! once.
 
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::thread;
 
 use super::StreamReader;
 
-/// One is filled, one waits, one is written.
+/// One chunk being filled, one waiting, one being written.
 const CHUNKS: usize = 3;
 
 /// The bytes of a stream that another thread reads.
@@ -25,20 +25,20 @@ pub struct Ahead {
 }
 
 impl StreamReader {
-    /// Lets `work` have the stream while another thread reads ahead of it. The stream is where that thread
-    /// stopped, afterwards: it has ended, unless `work` left earlier.
+    /// Passes the stream to `work` while another thread reads ahead. Afterwards the stream is at that thread's
+    /// position: at its end, unless `work` returned earlier.
     pub fn ahead<T>(&mut self, work: impl FnOnce(&mut Ahead) -> T) -> T {
         let (to_writer, full) = channel();
         let (spare, empty) = channel();
         for _ in 0..CHUNKS {
-            // The other end is in this function.
+            // The receiving end is in this function.
             let _ = spare.send(Vec::new());
         }
         let left = self.leaver();
         let done = thread::scope(|scope| {
             let reader = &mut *self;
             scope.spawn(move || read_all(reader, &empty, &to_writer));
-            // Dropped before the scope ends: the thread would wait for it.
+            // Dropped before the scope ends; otherwise the thread would wait for it.
             let mut ahead = Ahead { full, spare, current: Vec::new(), position: 0, left: Arc::clone(&left) };
             work(&mut ahead)
         });
@@ -62,7 +62,7 @@ impl BufRead for Ahead {
         if self.position == self.current.len() {
             self.position = 0;
             let used = std::mem::take(&mut self.current);
-            // The thread may have come to the end, and needs no more memory then.
+            // The thread may have reached the end, and then needs no more memory.
             let _ = self.spare.send(used);
             if let Ok(chunk) = self.full.recv() {
                 self.current = chunk?;

@@ -1,4 +1,4 @@
-//! One connection of the relay: its socket, its channel, and what is known of the two.
+//! One connection of the relay: its socket, its channel, and their state.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,31 +13,31 @@ use nix::sys::socket::{getsockopt, sockopt::TcpMaxSeg};
 
 use crate::event_loop::EventLoop;
 
-/// Bytes that may wait for the socket before the next block is taken from the window.
+/// Bytes that may be queued for the socket before the next block is taken from the window.
 const QUEUED: usize = 512 * 1024;
 
 pub(super) struct Connection {
     pub(super) link: LinkId,
     pub(super) channel: Channel,
     stream: TcpStream,
-    /// The socket may have something to read, as far as is known.
+    /// Whether the socket may have something to read.
     readable: bool,
-    /// The other side writes no more: what can be read ends with that, and no event will say it again.
+    /// The peer sends no more: the data ends there, and no further event reports it.
     ends: bool,
     writable: bool,
-    /// Since when it waits to be greeted; none once it has been.
+    /// Since when it waits for the greeting; `None` after that.
     pub(super) ungreeted: Option<Duration>,
     /// To be closed when everything queued is written.
     pub(super) parting: bool,
 }
 
-/// What became of an attempt to read.
+/// The result of a read.
 pub(super) enum Read {
-    /// Bytes came.
+    /// Bytes were read.
     Some,
     /// Nothing for now.
     Nothing,
-    /// The other side has closed.
+    /// The peer has closed.
     Closed,
 }
 
@@ -66,7 +66,7 @@ impl Connection {
         sockets.add(&mut self.stream, key)
     }
 
-    /// The event queue says that the socket is ready.
+    /// Records that the socket is ready, as reported by the event queue.
     pub(super) fn ready(&mut self, event: &Event) -> io::Result<()> {
         self.ends |= event.is_read_closed() || event.is_error();
         self.readable |= event.is_readable() || self.ends;
@@ -80,7 +80,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads once, if there may be something.
+    /// Reads once, if the socket may have data.
     pub(super) fn read(&mut self) -> io::Result<Read> {
         if !self.readable {
             return Ok(Read::Nothing);
@@ -88,7 +88,7 @@ impl Connection {
         match self.channel.read_from(&mut self.stream) {
             Ok(0) => Ok(Read::Closed),
             Ok(_) => {
-                // What comes from now on is an event of its own.
+                // Later data triggers a new event.
                 self.readable = self.ends || !self.channel.drained();
                 Ok(Read::Some)
             }
@@ -101,12 +101,12 @@ impl Connection {
         }
     }
 
-    /// Looks at the socket although no event came: they are rare enough.
+    /// Checks the socket without an event: such checks are rare enough.
     pub(super) fn doubt(&mut self) {
         self.readable = true;
     }
 
-    /// Writes what the socket takes; whether it took anything.
+    /// Writes as much as the socket accepts. Returns whether that was anything.
     pub(super) fn write(&mut self) -> io::Result<bool> {
         if !self.writable || self.channel.queued() == 0 {
             return Ok(false);
@@ -121,17 +121,17 @@ impl Connection {
         self.channel.is_open() && self.channel.queued() < QUEUED
     }
 
-    /// The bytes of a full TCP segment, 0 if the system does not tell (tcp(7), TCP_MAXSEG).
+    /// The bytes of a full TCP segment, 0 if the system does not report them (tcp(7), TCP_MAXSEG).
     pub(super) fn segment(&self) -> u64 {
         getsockopt(&self.stream, TcpMaxSeg).map_or(0, u64::from)
     }
 
-    /// Whether bytes wait that the socket does not take.
+    /// Whether there are queued bytes that the socket does not accept.
     pub(super) fn is_blocked(&self) -> bool {
         self.channel.is_open() && !self.writable && self.channel.queued() > 0
     }
 
-    /// Queues a message. A ping is left out while other things wait: they show life as well.
+    /// Queues a message. A ping is left out while other messages are queued, since they show life as well.
     pub(super) fn send(&mut self, message: &LinkMessage) -> Result<(), ChannelError> {
         if *message == LinkMessage::Ping && self.channel.queued() > 0 {
             return Ok(());

@@ -1,40 +1,40 @@
-//! When to wait a little, so that two blocks may be taken at once.
+//! Decides when to wait briefly, so that two blocks can be handled together.
 //!
-//! On a fast line, waking up for a block costs about as much as moving it. So a relay that has moved all that there was
-//! waits until another block may have come, as network cards gather packets before they interrupt. What comes meanwhile
-//! is in the socket, which has room for far more. A slow line's blocks never wait.
+//! On a fast line, waking up for a block costs about as much as moving it. So a relay that has moved everything
+//! available waits until another block may have arrived, as network cards coalesce packets before they interrupt. Data
+//! that arrives meanwhile stays in the socket, which has room for far more. Blocks of a slow line never wait.
 
 use std::time::Duration;
 
-/// So many bytes are gathered: two of the largest blocks.
+/// The bytes to gather: two of the largest blocks.
 const GATHERED: u64 = 128 * 1024;
-/// Nothing waits for longer: a stream that needs more time for them is a slow one.
+/// The longest wait: a stream that needs more time for these bytes is a slow one.
 const MAX_PAUSE: Duration = Duration::from_millis(3);
-/// The rate is measured over this time.
+/// The period over which the rate is measured.
 const MEASURED: Duration = Duration::from_millis(50);
 
-/// How fast a node's blocks come, and how long to wait for more of them.
+/// The rate of a node's blocks, and how long to wait for more.
 #[derive(Default)]
 pub(super) struct Gather {
-    /// Bytes that have come since the measurement began, and when that was.
+    /// The bytes since the measurement started, and its start.
     bytes: u64,
     since: Duration,
-    /// How long the gathered bytes take; none on a slow line, and while that is not known.
+    /// How long the gathered bytes take; `None` on a slow line, and while the rate is unknown.
     time: Option<Duration>,
     woken: Duration,
-    /// The length of the newest block.
+    /// The length of the latest block.
     newest: u64,
-    /// Blocks have come since the relay was woken, and more of them follow.
+    /// Blocks have arrived since the relay woke up, and more will follow.
     flows: bool,
 }
 
 impl Gather {
-    /// The relay was woken at `now`.
+    /// Records that the relay woke up at `now`.
     pub(super) fn wake(&mut self, now: Duration) {
         (self.woken, self.flows) = (now, false);
     }
 
-    /// A block of `length` bytes has come. One that is shorter than the one before it was all that there was: the
+    /// Records a block of `length` bytes. One that is shorter than the previous block was the last available: the
     /// stream's last, or one of a producer that is slower than the line.
     pub(super) fn block(&mut self, length: u64) {
         self.flows = length >= self.newest;
@@ -42,7 +42,7 @@ impl Gather {
         self.bytes += length;
     }
 
-    /// How long the relay waits before it looks for more, having moved all that there was at `now`.
+    /// How long the relay waits before it checks for more, having moved everything available at `now`.
     pub(super) fn pause(&mut self, now: Duration) -> Duration {
         let elapsed = now.saturating_sub(self.since);
         if elapsed >= MEASURED {
@@ -61,8 +61,8 @@ mod tests {
 
     const BLOCK: u64 = 64 * 1024;
 
-    /// A relay that gets `rate` bytes per second in blocks of `length`, and needs 50 microseconds for each: how long it
-    /// pauses in the end.
+    /// A relay that receives `rate` bytes per second in blocks of `length`, and needs 50 microseconds for each: the
+    /// pause that it settles on.
     fn pause_at(rate: u64, length: u64) -> Duration {
         let mut gather = Gather::default();
         let (mut now, mut pause) = (Duration::ZERO, Duration::ZERO);

@@ -1,7 +1,7 @@
-//! One event loop around the chain's member: links, window memory, the writer.
+//! The event loop around a chain member: links, window memory, the writer.
 //!
-//! The loop runs in a thread of its own, touches no disk, and so never waits for one. The golden node
-//! runs it too, fed by its producer instead of a predecessor.
+//! The loop runs in its own thread and does no disk I/O, so it never waits for a disk. The golden node runs it too,
+//! with its producer in place of a predecessor.
 
 mod ahead;
 mod connection;
@@ -26,46 +26,47 @@ use rustix::thread::gettid;
 use crate::event_loop::EventLoop;
 pub use reader::{StreamError, StreamReader};
 
-/// Blocks that may wait between the golden node's producer and the loop: few, so that large ones are still in a cache.
+/// Blocks that may be queued between the golden node's producer and the loop: few, so that large ones are still in a
+/// cache.
 pub const QUEUE: usize = 8;
-/// Batches that may wait between the loop and a node's writer.
+/// Batches that may be queued between the loop and a node's writer.
 pub const BATCHES: usize = 4;
 
 /// The relay thread's niceness.
 const PRIORITY: i32 = -10;
 
-/// What the relay is told.
+/// A command to the relay.
 #[derive(Debug)]
 pub enum Command {
     /// The member's new place.
     View(View<SocketAddr>),
-    /// Everybody behind has everything.
+    /// All members behind have everything.
     Release,
-    /// The stream is given up.
+    /// The stream is abandoned.
     Stop,
 }
 
-/// What a node's writer tells its relay.
+/// A report of a node's writer to its relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FromWriter {
-    /// It has taken everything before this place.
+    /// It has consumed everything before this offset.
     Written(Offset),
-    /// It has failed: relay only.
+    /// It has failed: the node only relays from now on.
     Failed,
 }
 
-/// What the relay tells.
+/// A notice from the relay.
 #[derive(Debug)]
 pub enum Notice {
-    /// A neighbour is lost or does harm.
+    /// A neighbour is lost or misbehaves.
     Complaint(Report),
-    /// On the golden node: everybody in the chain has verified everything.
+    /// On the golden node: every member of the chain has verified everything.
     TailComplete,
-    /// The relay itself has failed and moves nothing any more.
+    /// The relay itself has failed and no longer moves anything.
     Failed(String),
 }
 
-/// Where the loop's blocks come from or go to.
+/// The source or destination of the loop's blocks.
 pub enum Feed {
     /// The golden node's producer.
     Golden(Receiver<(Block, Option<Total>)>),
@@ -73,23 +74,23 @@ pub enum Feed {
     Node(SyncSender<Plain>),
 }
 
-/// How far the relay is, for whoever watches.
+/// The relay's progress, for other threads.
 #[derive(Debug, Default)]
 pub struct RelayProgress {
-    /// The verified position.
+    /// The verified offset.
     pub verified: AtomicU64,
-    /// What the writer has taken.
+    /// The offset up to which the writer has consumed the stream.
     pub written: AtomicU64,
-    /// The lowest verified position of the member and all behind it.
+    /// The lowest verified offset of the member and all members behind it.
     pub tail: AtomicU64,
-    /// The bytes of a full TCP segment on the link to the successor; 0 as long as there was none.
+    /// The bytes of a full TCP segment on the link to the successor; 0 before there was one.
     pub segment: AtomicU64,
-    /// Where the loop's time went.
+    /// How the loop spent its time.
     spent: Mutex<Spent>,
 }
 
 impl RelayProgress {
-    /// All that tells whether the member is slow, or waits for others.
+    /// All values that show whether the member is slow or waits for others.
     #[must_use]
     pub fn standing(&self) -> Standing {
         Standing {
@@ -107,8 +108,8 @@ impl RelayProgress {
     }
 }
 
-/// How far the writer is. The relay looks by itself whenever it does something, so that it is only woken when it
-/// has nothing to do before the writer has gone on.
+/// The writer's position. The relay checks it on every iteration, so it must be woken only if it has nothing to do
+/// before the writer advances.
 #[derive(Debug, Default)]
 struct WriterPosition {
     end: AtomicU64,
@@ -117,8 +118,8 @@ struct WriterPosition {
 }
 
 impl WriterPosition {
-    /// The writer's side; whether the relay must be woken. One of the two always sees the other: each first stores
-    /// and then loads, in an order that all threads agree on.
+    /// The writer's side. Returns whether the relay must be woken. One of the two sides always sees the other: each
+    /// first stores and then loads, with sequentially consistent ordering.
     fn set(&self, news: FromWriter) -> bool {
         match news {
             FromWriter::Written(end) => {
@@ -132,7 +133,7 @@ impl WriterPosition {
         }
     }
 
-    /// The relay's side, before it looks for the last time.
+    /// The relay's side, before its last check.
     fn wait(&self, awaited: bool) {
         self.awaited.store(awaited, Ordering::SeqCst);
     }
@@ -153,7 +154,7 @@ pub struct Relay {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Talks to a running relay.
+/// A handle to a running relay.
 #[derive(Clone)]
 pub struct Handle {
     commands: Sender<Command>,
@@ -162,21 +163,21 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Tells the relay something; one that has ended no longer cares.
+    /// Sends a command to the relay; without effect if it has ended.
     pub fn tell(&self, command: Command) {
         if self.commands.send(command).is_ok() {
             self.wake();
         }
     }
 
-    /// The writer tells the relay something.
+    /// Sends a report of the writer to the relay.
     pub fn hear(&self, news: FromWriter) {
         if self.writer.set(news) {
             self.wake();
         }
     }
 
-    /// Makes the relay look at its queues.
+    /// Makes the relay check its queues.
     pub fn wake(&self) {
         if let Err(error) = self.waker.wake() {
             log::error!("cannot wake the relay: {error}");
@@ -185,10 +186,10 @@ impl Handle {
 }
 
 impl Relay {
-    /// Starts the relay of `member`, whose successors come to `listener`.
+    /// Starts the relay of `member`, whose successors connect to `listener`.
     ///
     /// # Errors
-    /// The system's, when it has no thread or event queue left.
+    /// The system's error, if it has no threads or event queues left.
     pub fn start(
         member: Member<SocketAddr>,
         listener: TcpListener,
@@ -219,21 +220,21 @@ impl Relay {
         Ok(Self { handle: Handle { commands: sender, writer, waker }, progress, thread: Some(thread) })
     }
 
-    /// What tells the relay things.
+    /// A handle that sends commands to the relay.
     #[must_use]
     pub fn handle(&self) -> &Handle {
         &self.handle
     }
 
-    /// How far it is.
+    /// The relay's progress.
     #[must_use]
     pub fn progress(&self) -> &Arc<RelayProgress> {
         &self.progress
     }
 }
 
-/// Lets this thread run before others: it needs little, but what it is late, everybody behind is late as well,
-/// and no line makes up for it. An ordinary user may not do that, and has the priority that he has.
+/// Gives this thread priority over others: it needs little time, but its delays delay all members behind, and no line
+/// makes up for them. An unprivileged user cannot do that, and keeps the normal priority.
 fn go_first() {
     if let Err(error) = setpriority_process(Some(gettid()), PRIORITY) {
         log::debug!("the relay has no priority over other threads: {error}");
@@ -241,7 +242,7 @@ fn go_first() {
 }
 
 impl Drop for Relay {
-    /// Ends the loop; what is queued for a neighbour after a release is still written.
+    /// Ends the loop. After a release, messages queued for a neighbour are still written.
     fn drop(&mut self) {
         self.handle.tell(Command::Stop);
         if let Some(thread) = self.thread.take()

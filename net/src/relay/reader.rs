@@ -1,10 +1,10 @@
-//! The plain stream as the writer reads it: bytes come from the relay, chunks are unpacked, and the end is only
-//! the end when the final block has come and its length is right.
+//! The plain stream as the writer reads it: takes bytes from the relay and decompresses chunks. The stream ends only
+//! when the final block has arrived with the right length.
 //!
-//! Every byte was verified by the seal of its block, and the blocks' numbers leave no gap. That proves that a member of
-//! the chain sent it; that it is the golden node's, the controller's proofs show ([`ka::proof`]), and the end is no end
-//! before the last of them has come. Whoever wants the plain stream's own hash too, against faults of the machine
-//! itself, asks for it with [`StreamReader::check_sum`].
+//! Every byte was verified by the seal of its block, and the blocks' numbers have no gaps. That proves that a member
+//! of the chain sent it. The controller's proofs show that it is the golden node's ([`ka::proof`]), and the stream
+//! does not end before the last of them has arrived. A caller that also wants the plain stream's own hash, against
+//! faults of the machine itself, requests it with [`StreamReader::check_sum`].
 
 use std::io::{self, BufRead, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,35 +20,34 @@ use ka::sha256::Sha256;
 
 use super::{FromWriter, Handle};
 
-/// The relay hears of this many written bytes at once at the latest; a window has sixteen times as much at the
-/// least.
+/// The maximum number of written bytes between two reports to the relay; a window has at least sixteen times as much.
 const TELL_EVERY: u64 = 512 * 1024;
 
-/// Why the stream cannot be read on.
+/// Why the stream cannot be read further.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StreamError {
-    /// The controller or the relay gave it up.
+    /// The controller or the relay abandoned it.
     #[error("the stream was given up: {0}")]
     Aborted(String),
-    /// The chunks make no sense.
+    /// The chunks are malformed.
     #[error(transparent)]
     Chunk(#[from] ChunkError),
     /// A chunk cannot be decompressed.
     #[error("a part of the stream cannot be decompressed: {0}")]
     Decompress(io::Error),
-    /// The end came too early.
+    /// The stream ended too early.
     #[error("the stream has {got} bytes, and the golden node sent {}", sent.length)]
     Length {
-        /// What arrived.
+        /// The bytes received.
         got: u64,
-        /// What the golden node says that it sent.
+        /// The bytes sent, according to the golden node.
         sent: Total,
     },
-    /// A relay before this node lied, or its memory is bad.
+    /// A relay before this node sent false data, or its memory is bad.
     #[error(transparent)]
     Forged(#[from] Forged),
-    /// The hash that was asked for is another one: the golden node's memory or this one's is bad.
+    /// The requested hash differs: the golden node's memory or this one's is bad.
     #[error(
         "the stream's SHA-256 is not the golden node's: the memory of one of the two machines may be bad"
     )]
@@ -58,10 +57,10 @@ pub enum StreamError {
     NoSum,
 }
 
-/// How often a reader that waits for the relay looks whether anybody still waits for it.
+/// How often a reader that waits for the relay checks whether its caller still waits for it.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Tells the relay something.
+/// Sends a report to the relay.
 type Tell = Box<dyn Fn(FromWriter) + Send>;
 
 /// Reads the plain stream.
@@ -70,31 +69,31 @@ pub struct StreamReader {
     to_relay: Tell,
     /// Why the relay ended, if it did.
     aborted: Arc<Mutex<Option<String>>>,
-    /// Nobody wants the rest.
+    /// The rest is no longer wanted.
     left: Arc<AtomicBool>,
-    /// What came last from the relay, and from where on it is not taken apart yet.
+    /// The latest data from the relay, and the position up to which it is processed.
     piece: Bytes,
     position: usize,
-    /// Where it ends in the sealed stream.
+    /// The offset of its end in the sealed stream.
     end: Offset,
     chunks: ChunkReader,
     decompressor: zstd::bulk::Decompressor<'static>,
     unpacked: Vec<u8>,
     current: Current,
     hash: Option<Sha256>,
-    /// What the controller says of the stream, if anybody does.
+    /// The controller's proofs of the stream, if there are any.
     proofs: Option<Receiver<Proof>>,
     checker: Checker,
     length: u64,
     sent: Option<Total>,
-    /// What has been taken, and how much of that the relay knows.
+    /// The offset consumed, and how much of that was reported to the relay.
     written: Offset,
     told: Offset,
-    /// Whether the writer has all that it wants.
+    /// Whether the writer has everything that it wants.
     complete: bool,
 }
 
-/// Where the bytes are that are read next, from one place to another.
+/// The location of the bytes that are read next, from start to end.
 #[derive(Clone, Copy)]
 enum Current {
     /// In the piece: they were not compressed.
@@ -103,10 +102,10 @@ enum Current {
 }
 
 impl StreamReader {
-    /// Reads what the relay behind `relay` hands out through `plain`.
+    /// Reads what the relay behind `relay` sends through `plain`.
     ///
     /// # Errors
-    /// When zstd has no memory.
+    /// zstd has no memory.
     pub fn new(
         plain: Receiver<Plain>,
         relay: Handle,
@@ -115,10 +114,10 @@ impl StreamReader {
         Self::without_relay(plain, move |news| relay.hear(news), aborted)
     }
 
-    /// Reads what comes through `plain`, and tells `tell` what a relay would be told.
+    /// Reads from `plain`, and calls `tell` with the reports for a relay.
     ///
     /// # Errors
-    /// When zstd has no memory.
+    /// zstd has no memory.
     pub fn without_relay(
         plain: Receiver<Plain>,
         tell: impl Fn(FromWriter) + Send + 'static,
@@ -147,18 +146,18 @@ impl StreamReader {
         })
     }
 
-    /// Compares the SHA-256 of all that is read with the golden node's, too; call it before anything is read. It
-    /// costs about half a CPU second a GiB.
+    /// Also compares the SHA-256 of everything read with the golden node's. Call this before reading. It costs about
+    /// half a CPU second per GiB.
     pub fn check_sum(&mut self) {
         self.hash = Some(Sha256::new());
     }
 
-    /// Compares all that comes with what the controller says of it; call it before anything is read.
+    /// Compares everything received with the controller's proofs. Call this before reading.
     pub fn expect_proofs(&mut self, proofs: Receiver<Proof>) {
         self.proofs = Some(proofs);
     }
 
-    /// Reads what is left, and proves that all is what the golden node sent.
+    /// Reads the rest, and verifies that everything is what the golden node sent.
     ///
     /// # Errors
     /// [`StreamError`].
@@ -168,7 +167,7 @@ impl StreamReader {
         Ok(sent)
     }
 
-    /// The same, for whoever must know it before the last user of the bytes sees their end.
+    /// Does the same, for a caller that must know it before the last user of the bytes sees their end.
     ///
     /// # Errors
     /// [`StreamError`].
@@ -183,7 +182,7 @@ impl StreamReader {
         Ok(sent)
     }
 
-    /// The stream was given up, and why: what is read from now on is that error.
+    /// Abandons the stream for a reason: all further reads return that error.
     #[must_use]
     pub fn aborted(&self) -> Option<StreamError> {
         let reason = self.aborted.lock().ok()?.clone()?;
@@ -196,7 +195,7 @@ impl StreamReader {
         self.length
     }
 
-    /// Makes the next bytes current; false at the end.
+    /// Makes the next bytes current; returns false at the end.
     fn advance(&mut self) -> Result<bool, StreamError> {
         loop {
             if self.next_part()? {
@@ -207,7 +206,7 @@ impl StreamReader {
                 }
                 return Ok(true);
             }
-            // The bytes of the last piece are taken by now.
+            // The bytes of the last piece are consumed by now.
             self.written = self.end;
             if self.sent.is_some() {
                 self.tell();
@@ -224,7 +223,7 @@ impl StreamReader {
         }
     }
 
-    /// Compares content with the proofs that have come.
+    /// Compares contents with the proofs received so far.
     fn compare(&mut self, plain: &Plain) -> Result<(), Forged> {
         let Some(proofs) = &self.proofs else { return Ok(()) };
         while let Ok(proof) = proofs.try_recv() {
@@ -233,7 +232,7 @@ impl StreamReader {
         self.checker.on_content(&plain.bytes, plain.from)
     }
 
-    /// The plain stream's SHA-256, if that was asked for.
+    /// The plain stream's SHA-256, if it was requested.
     fn compare_sums(&self, sent: Total) -> Result<(), StreamError> {
         match (&self.hash, sent.sha256) {
             (None, _) => Ok(()),
@@ -260,7 +259,7 @@ impl StreamReader {
         Ok(())
     }
 
-    /// Makes the next part of the piece current, unpacked if need be.
+    /// Makes the next part of the piece current, decompressed if necessary.
     fn next_part(&mut self) -> Result<bool, StreamError> {
         let mut rest = &self.piece[self.position..];
         let part = self.chunks.next_part(&mut rest)?;
@@ -287,7 +286,7 @@ impl StreamReader {
         Ok(true)
     }
 
-    /// Waits for the relay, after it has been told all: it may be waiting for that.
+    /// Waits for the relay, after reporting everything to it: it may be waiting for the report.
     fn next_plain(&mut self) -> Result<Plain, StreamError> {
         let plain = match self.plain.try_recv() {
             Err(TryRecvError::Empty) => {
@@ -308,12 +307,12 @@ impl StreamReader {
         }
     }
 
-    /// What tells this reader, from another thread, that nobody wants the rest.
+    /// A handle that reports to this reader, from another thread, that the rest is not wanted.
     pub(super) fn leaver(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.left)
     }
 
-    /// Fills `chunk` with the next bytes, without a copy where they were compressed; it stays empty at the end.
+    /// Fills `chunk` with the next bytes, without a copy if they were compressed; it stays empty at the end.
     pub(super) fn next_chunk(&mut self, chunk: &mut Vec<u8>) -> io::Result<()> {
         chunk.clear();
         self.fill_buf()?;
@@ -357,7 +356,7 @@ impl Read for StreamReader {
     }
 }
 
-/// Without a copy, for writers that take what there is.
+/// Without a copy, for writers that accept partial data.
 impl BufRead for StreamReader {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while bytes(self.current, &self.piece, &self.unpacked).is_empty() {
@@ -375,7 +374,7 @@ impl BufRead for StreamReader {
 }
 
 impl Drop for StreamReader {
-    /// A writer that leaves before the end has failed; its node goes on relaying.
+    /// A writer that leaves before the end has failed; its node continues relaying.
     fn drop(&mut self) {
         if !self.complete {
             (self.to_relay)(FromWriter::Failed);

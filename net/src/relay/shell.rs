@@ -1,4 +1,4 @@
-//! The shell around the member: sockets on one side, the member's state machine on the other.
+//! The shell around the member: connects sockets to the member's state machine.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,25 +20,25 @@ use super::gather::Gather;
 use super::{Command, Feed, Notice, RelayProgress, WriterPosition};
 use crate::event_loop::EventLoop;
 
-/// How often time is looked at when nothing happens.
+/// How often the time is checked when nothing happens.
 const TICK: Duration = Duration::from_millis(50);
-/// How long a connection may take to say who it is.
+/// How long a connection may take to identify itself.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Connections that may be open without having been greeted.
+/// The maximum number of open connections that have not been greeted.
 const MAX_UNGREETED: usize = 32;
-/// So much is moved before events are looked for again.
+/// The number of moves between two checks for events.
 const TURNS: usize = 16;
-/// The golden node's blocks are taken from its producer when the successor has had all but so many bytes: what
-/// is sealed early is compressed without knowing what the chain can take, and needs memory for nothing.
+/// A block is taken from the golden node's producer when the successor has everything except this many bytes. Blocks
+/// that are sealed early are compressed without knowing the chain's speed, and use memory for nothing.
 const LEAD: u64 = 1024 * 1024;
-/// How long a stopped relay goes on writing what is queued.
+/// How long a stopped relay continues to write what is queued.
 const LINGER: Duration = Duration::from_secs(2);
 
 pub(super) struct Shell {
     sockets: EventLoop,
     member: Member<SocketAddr>,
     feed: Feed,
-    /// Plain bytes that the writer had no room for.
+    /// Plain bytes for which the writer had no room.
     plain: Option<Plain>,
     commands: Receiver<Command>,
     writer: Arc<WriterPosition>,
@@ -46,11 +46,11 @@ pub(super) struct Shell {
     notice: Box<dyn Fn(Notice) + Send>,
     connections: BTreeMap<LinkId, Connection>,
     start: Instant,
-    /// Where the time goes: to what the loop waits for while it has nothing to do.
+    /// How the time is spent: it is charged to what the loop waits for while it is idle.
     spent: Spent,
     waiting: Waiting,
     gather: Gather,
-    /// The link on which the successor gets its blocks.
+    /// The link on which the successor receives its blocks.
     fed: Option<LinkId>,
     tail_told: bool,
     stopped: Option<Duration>,
@@ -90,7 +90,7 @@ impl Shell {
 
     /// Runs until the relay is stopped.
     pub(super) fn run(&mut self) -> io::Result<()> {
-        // Connections may have come before the listener was registered.
+        // Connections may have arrived before the listener was registered.
         self.accept();
         let mut busy = false;
         loop {
@@ -113,7 +113,7 @@ impl Shell {
             self.member.on_tick(self.start.elapsed());
             self.drop_ungreeted();
             busy = (0..TURNS).all(|_| self.pump());
-            // Bytes that the writer had no room for, or a window that it fills: only it can go on.
+            // The writer had no room for some bytes, or holds up a full window: only the writer can continue.
             self.writer.wait(self.plain.is_some() || self.member.is_held_by_writer());
             busy |= self.writer.end() > self.member.written();
             if let Some(number) = self.member.spoiled() {
@@ -134,7 +134,7 @@ impl Shell {
         }
     }
 
-    /// Tells whoever waits that nothing will come of it.
+    /// Reports the relay's failure to its user.
     pub(super) fn fail(&self, error: &io::Error) {
         (self.notice)(Notice::Failed(error.to_string()));
     }
@@ -159,7 +159,7 @@ impl Shell {
                     }
                 }
                 Ok(None) => return,
-                // Files have run out for the moment.
+                // The process is out of file descriptors for now.
                 Err(e) => {
                     log::warn!("a connection could not be accepted: {e}");
                     return;
@@ -168,8 +168,8 @@ impl Shell {
         }
     }
 
-    /// Drops the oldest connection of those that have proved nothing, if there are too many. Whoever knows the
-    /// secret proves it at once, so that idle strangers never keep a successor out.
+    /// If there are too many unauthenticated connections, drops the oldest. A peer that knows the secret authenticates
+    /// at once, so idle strangers never keep a successor out.
     fn make_room(&mut self, peer: SocketAddr) {
         let mut ungreeted = self.connections.values().filter(|c| c.ungreeted.is_some()).map(|c| c.link);
         let oldest = ungreeted.next();
@@ -205,7 +205,7 @@ impl Shell {
         self.member.on_writer_failed();
     }
 
-    /// Moves what can be moved once; whether anything moved.
+    /// Moves everything that can be moved, once. Returns whether anything moved.
     fn pump(&mut self) -> bool {
         let mut moved = self.act();
         moved |= self.read_links();
@@ -228,7 +228,7 @@ impl Shell {
         }
     }
 
-    /// Carries out what the member wants done.
+    /// Carries out the member's actions.
     fn act(&mut self) -> bool {
         let mut acted = false;
         loop {
@@ -277,13 +277,13 @@ impl Shell {
         }
     }
 
-    /// Reads each link once at most, so that what has come travels on before more is taken.
+    /// Reads each link at most once, so that received data travels on before more is read.
     fn read_links(&mut self) -> bool {
         let links: Vec<LinkId> = self.connections.keys().copied().collect();
         let mut moved = false;
         for link in links {
             if self.may_receive(link) {
-                // Also when no frame is whole yet: no event comes for what is left in the socket.
+                // Also if no frame is complete yet: there is no event for data left in the socket.
                 moved |= self.read(link);
             }
             while self.may_receive(link) && self.receive(link) {
@@ -293,7 +293,7 @@ impl Shell {
         moved
     }
 
-    /// The predecessor has to wait while the window has no room.
+    /// The predecessor has to wait while the window is full.
     fn may_receive(&self, link: LinkId) -> bool {
         let full = self.member.total().is_none() && !self.member.wants_block();
         !(full && self.member.is_predecessor(link))
@@ -310,7 +310,7 @@ impl Shell {
         false
     }
 
-    /// Takes one thing that has come whole.
+    /// Handles one complete message.
     fn receive(&mut self, link: LinkId) -> bool {
         let Some(connection) = self.connections.get_mut(&link) else { return false };
         match connection.channel.receive::<LinkMessage>() {
@@ -326,8 +326,8 @@ impl Shell {
         }
     }
 
-    /// Only what comes whole is a sign of life: a damaged length makes what follows look like the rest of a
-    /// frame that never ends.
+    /// Only complete frames are a sign of life: with a damaged length, all that follows looks like the rest of a frame
+    /// that never ends.
     fn on_received(&mut self, link: LinkId, received: Received<LinkMessage>) {
         let now = self.start.elapsed();
         match received {
@@ -374,7 +374,7 @@ impl Shell {
                             self.plain = Some(plain);
                             break;
                         }
-                        // The reader is gone: it has failed, or it has all.
+                        // The reader is gone: it has failed, or it has everything.
                         Err(TrySendError::Disconnected(_)) => {
                             self.fail_writer();
                             break;
@@ -453,7 +453,7 @@ impl Shell {
         })
     }
 
-    /// Does something with a connection; when that fails, the connection is lost.
+    /// Runs an operation on a connection; if it fails, the connection is lost.
     fn with(&mut self, link: LinkId, work: impl FnOnce(&mut Connection) -> Result<(), Lost>) {
         if let Some(connection) = self.connections.get_mut(&link)
             && let Err(lost) = work(connection)

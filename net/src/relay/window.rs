@@ -1,24 +1,24 @@
-//! How much memory this machine gives to a stream's window.
+//! The size of the memory that this machine provides for a stream's window.
 
 use ka::chain::MIN_WINDOW;
 
-/// The most that is worth keeping: two seconds of a line of 1 Gbit/s.
+/// The largest useful window: two seconds of a 1 Gbit/s line.
 const MAX_WINDOW: u64 = 256 * 1024 * 1024;
 
 /// A quarter of the memory, at most 256 MiB, in bytes.
 #[must_use]
 pub fn default_size() -> u64 {
     let info = rustix::system::sysinfo();
-    // The system's numbers are shorter on a machine of 32 bits.
+    // On 32-bit machines the system's numbers are shorter.
     #[allow(clippy::useless_conversion)]
     let memory = u64::from(info.totalram).saturating_mul(u64::from(info.mem_unit));
     (memory / 4).clamp(MIN_WINDOW, MAX_WINDOW)
 }
 
-/// Reads a window's size: bytes, with K, M or G for powers of 1024; at least 8M.
+/// Parses a window's size: bytes, or K, M or G for powers of 1024; at least 8M.
 ///
 /// # Errors
-/// What is wrong with it, for a person.
+/// A description of the error, for a person.
 pub fn parse(text: &str) -> Result<u64, String> {
     let (digits, shift) = [("K", 10), ("M", 20), ("G", 30)]
         .into_iter()

@@ -1,7 +1,7 @@
-//! Volume groups of LVM, made with lvm2's own tools, which stage2 takes from the golden node.
+//! LVM volume groups, created with lvm2's own tools, which stage2 takes from the golden node.
 //!
-//! No udev runs on a node, so the tools make the device nodes themselves; none of the site's settings hold, and
-//! nothing is kept in `/etc/lvm`. A group is active from its making until [`Active`] is dropped.
+//! No udev runs on a node, so the tools create the device nodes themselves. They ignore the site's settings and keep
+//! nothing in `/etc/lvm`. A group is active from its creation until [`Active`] is dropped.
 
 mod report;
 
@@ -18,20 +18,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// How long a tool may work: zeroing what is made, on a slow disk.
+/// The time limit for a tool: zeroing new volumes on a slow disk.
 const LIMIT: Duration = Duration::from_secs(5 * 60);
 
-/// Where its tools keep their locks.
+/// Where the tools keep their locks.
 const LOCKS: &str = "/run/lock/lvm";
 
-/// Settings that take the place of all that a site has.
+/// Settings that replace all of the site's.
 const CONFIG: &str = "devices { dir=\"/dev\" scan=[\"/dev\"] use_devicesfile=0 obtain_device_list_from_udev=0 \
     external_device_info_source=\"none\" filter=[\"a|.*|\"] global_filter=[\"a|.*|\"] } \
     activation { udev_sync=0 udev_rules=0 monitoring=0 } \
     backup { backup=0 archive=0 } global { locking_dir=\"/run/lock/lvm\" }";
 
-/// Groups that are active. Deactivated when dropped, since a disk that is in use can be neither cleared nor
-/// partitioned again.
+/// Active groups. Dropping this deactivates them, since a disk in use can be neither cleared nor partitioned again.
 #[derive(Debug, Default)]
 pub(super) struct Active(Vec<String>);
 
@@ -54,8 +53,8 @@ impl Drop for Active {
     }
 }
 
-/// Makes sure that the groups of a plan can be made: the tools are there, and no other disk of this machine has a group
-/// of the same name. `disks` are the disks that are erased.
+/// Checks that the groups of a plan can be created: the tools are present, and no other disk of this machine has a
+/// group with the same name. `disks` are the disks that are erased.
 pub(super) fn check(storage: &Storage, disks: &[&str]) -> Result<(), DiskError> {
     let Some(first) = storage.groups.first() else { return Ok(()) };
     let volumes = storage.groups.iter().flat_map(|group| storage.logical_volumes(group.id));
@@ -88,7 +87,7 @@ fn is_on(device: &Path, disks: &[&str]) -> bool {
     })
 }
 
-/// Makes a group on its physical volumes, and its logical volumes. Returns their device nodes.
+/// Creates a group on its physical volumes, with its logical volumes. Returns their device nodes.
 pub(super) fn make(
     storage: &Storage,
     group: &VolumeGroup,
@@ -121,14 +120,14 @@ pub(super) fn make(
     Ok(made)
 }
 
-/// The device node that a logical volume of the plan has on this machine.
+/// The device node of a logical volume of the plan on this machine.
 pub(super) fn node(storage: &Storage, volume: VolumeId) -> Option<PathBuf> {
     let lv = storage.logical(volume)?;
     let group = storage.group(lv.group)?;
     Some(Path::new("/dev/mapper").join(mapper_name(&group.name, &lv.name)))
 }
 
-/// The command that makes a logical volume.
+/// The command that creates a logical volume.
 fn lvcreate(
     storage: &Storage,
     group: &VolumeGroup,
@@ -137,7 +136,7 @@ fn lvcreate(
     members: &[String],
 ) -> Vec<String> {
     let mut words: Vec<String> = ["lvcreate", "-y", "-n", &lv.name].map(str::to_owned).to_vec();
-    // What an old file system left there must not be found. A pool refuses the first.
+    // Remains of an old file system must not be detected. A pool does not accept `-Wy`.
     match &lv.layout {
         LogicalLayout::ThinPool { .. } => words.push("-Zy".to_owned()),
         LogicalLayout::Thin { .. } => {}
@@ -191,7 +190,7 @@ fn lvcreate(
     words
 }
 
-/// The module without which no tool does anything, and the directory of the locks.
+/// The module that every tool requires, and the directory for the locks.
 fn start(group: &str) -> Result<(), DiskError> {
     std::fs::create_dir_all(LOCKS)
         .map_err(|e| DiskError::io(LOCKS, "make the directory of LVM's locks", e))?;

@@ -1,4 +1,4 @@
-//! What `pvs --reportformat json` says.
+//! Parses the output of `pvs --reportformat json`.
 
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 pub(super) struct Member {
     /// Its device node.
     pub(super) device: PathBuf,
-    /// Its group; empty if it is in none.
+    /// Its group; empty if it has none.
     pub(super) group: String,
 }
 
@@ -28,7 +28,7 @@ struct Row {
     vg_name: String,
 }
 
-/// The physical volumes in a report; or what is wrong with it.
+/// The physical volumes in a report, or a description of what is wrong with it.
 pub(super) fn members(text: &str) -> Result<Vec<Member>, String> {
     let report: Report =
         serde_json::from_str(text).map_err(|e| format!("its report is not understood: {e}"))?;

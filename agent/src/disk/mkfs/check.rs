@@ -1,7 +1,7 @@
-//! What a file system's own checker says of it, when nothing is on it yet.
+//! Runs a file system's own checker on a new, empty file system.
 //!
-//! The superblock alone does not tell whether the medium has kept the rest: an empty file system is little more than its
-//! tables, and to read them all takes no time. One with files is proven by reading files back.
+//! The superblock alone does not show whether the medium has kept the rest. An empty file system is little more than
+//! its tables, so reading all of them is quick. A file system with files is verified by reading files back.
 
 use ka::notes::NoteKind;
 use ka::plan::FileSystemKind;
@@ -14,14 +14,15 @@ use crate::notes;
 use crate::step::goes_on;
 use ka_host::tool::{self, End};
 
-/// A checker that only looks, and the bits of its exit status that tell of damage: anything else is its own trouble.
+/// A read-only checker, and the bits of its exit status that indicate damage; any other status is a failure of the
+/// checker itself.
 struct Checker {
     program: &'static str,
     arguments: &'static [&'static str],
     damaged: i32,
 }
 
-/// Of fsck(8): errors are left, or so many that it could not go on.
+/// From fsck(8): errors are left, or there were too many to continue.
 const STILL_DAMAGED: i32 = 4 | 8;
 
 fn checker(kind: FileSystemKind) -> Option<Checker> {
@@ -34,15 +35,15 @@ fn checker(kind: FileSystemKind) -> Option<Checker> {
         FileSystemKind::Btrfs => of("btrfs", &["check", "--readonly"], 1),
         FileSystemKind::Vfat => of("fsck.vfat", &["-n"], 1),
         FileSystemKind::Jfs => of("fsck.jfs", &["-n"], STILL_DAMAGED),
-        // reiserfsck asks a person; of a swap space, the superblock is all.
+        // reiserfsck asks for confirmation; a swap space has only its superblock.
         FileSystemKind::Reiserfs | FileSystemKind::Swap => None,
     }
 }
 
-/// Has the checker look at a file system that is not mounted. Without a checker, or if that cannot work, nothing is known.
+/// Runs the checker on an unmounted file system. If there is no checker, or it cannot work, the result is unknown.
 ///
 /// # Errors
-/// It has found damage: [`DiskError::NotKept`].
+/// The checker found damage: [`DiskError::NotKept`].
 pub(in crate::disk) fn check(kind: FileSystemKind, device: &Path) -> Result<(), DiskError> {
     let Some(Checker { program, arguments, damaged }) = checker(kind) else { return Ok(()) };
     goes_on(format_args!("check {}", device.display()));

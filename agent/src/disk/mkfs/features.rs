@@ -1,8 +1,8 @@
-//! The features of a file system as the options of its tool.
+//! File system features as options of the tool that creates it.
 //!
-//! The plan lists what the golden file system has; what it has not is turned off, since a newer tool's
-//! defaults may be more than the copied system's kernel or boot loader can read. A tool is asked for the
-//! names that it knows, as an older one stops at a newer name.
+//! The plan lists the features of the golden file system. All others are turned off, since a newer tool's defaults may
+//! exceed what the copied system's kernel or boot loader can read. Each tool gets only the feature names that it
+//! knows, because an older tool stops at a newer name.
 
 use ka::plan::FileSystemKind;
 use ka_host::tool;
@@ -10,11 +10,11 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// How long a tool may take to print its usage.
+/// The time limit for a tool to print its usage.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Features of ext that mke2fs can set; the others tell a state (`needs_recovery`, `orphan_present`), or
-/// need more than a name.
+/// The ext features that mke2fs can set. The others describe a state (`needs_recovery`, `orphan_present`), or need
+/// more than a name.
 const EXT: [&str; 31] = [
     "64bit",
     "bigalloc",
@@ -49,7 +49,7 @@ const EXT: [&str; 31] = [
     "verity",
 ];
 
-/// Features of XFS in the order in which they depend on each other, with mkfs.xfs's option for each.
+/// The XFS features in the order of their dependencies, each with its mkfs.xfs option.
 const XFS: [(&str, &str); 12] = [
     ("crc", "-m"),
     ("finobt", "-m"),
@@ -65,7 +65,7 @@ const XFS: [(&str, &str); 12] = [
     ("parent", "-n"),
 ];
 
-/// Features of btrfs that concern a file system on one device.
+/// The btrfs features that affect a file system on one device.
 const BTRFS: [&str; 7] = [
     "extref",
     "skinny-metadata",
@@ -76,19 +76,19 @@ const BTRFS: [&str; 7] = [
     "raid-stripe-tree",
 ];
 
-/// What the tools know.
+/// The features that the tools know.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Known {
-    /// What mkfs.xfs prints as its usage.
+    /// The usage text of mkfs.xfs.
     xfs: String,
     /// What mkfs.btrfs lists for `-O`.
     btrfs: String,
-    /// What mkfs.btrfs lists for `-R`; newer ones list all for `-O`.
+    /// What mkfs.btrfs lists for `-R`; newer versions list everything under `-O`.
     runtime: String,
 }
 
 impl Known {
-    /// Asks the tool of this kind.
+    /// Queries the tool for this kind.
     pub(super) fn ask(kind: FileSystemKind) -> Self {
         match kind {
             FileSystemKind::Xfs => Self { xfs: output("mkfs.xfs", &[]), ..Self::default() },
@@ -107,7 +107,7 @@ impl Known {
     }
 }
 
-/// All that a program prints; nothing if it cannot be run, which its real run will tell.
+/// A program's complete output; empty if it cannot be run, which its real run will report.
 fn output(program: &str, arguments: &[&str]) -> String {
     let mut command = Command::new(program);
     command.args(arguments).env("LC_ALL", "C").stdin(Stdio::null());
@@ -121,16 +121,16 @@ fn output(program: &str, arguments: &[&str]) -> String {
     )
 }
 
-/// Where a program is, if it is in the path.
+/// The path of a program, if it is in `PATH`.
 pub(super) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
-/// For `mke2fs -O`: these features and no others, on so many blocks.
+/// The value of `mke2fs -O` for exactly these features, on this number of blocks.
 pub(super) fn ext(features: &[String], blocks: u64) -> String {
     let is_huge = blocks > u64::from(u32::MAX);
-    // What has more blocks than 32 bits can count needs the one, and cannot have the other.
+    // More blocks than fit in 32 bits require the one and exclude the other.
     let wanted = features
         .iter()
         .map(String::as_str)
@@ -139,7 +139,7 @@ pub(super) fn ext(features: &[String], blocks: u64) -> String {
     std::iter::once("none").chain(wanted).chain(needed).collect::<Vec<_>>().join(",")
 }
 
-/// For mkfs.xfs: option and value of each feature that it knows.
+/// The option and value for mkfs.xfs of each feature that it knows.
 pub(super) fn xfs(features: &[String], known: &Known) -> Vec<(&'static str, String)> {
     XFS.into_iter()
         .filter(|(name, _)| known.xfs.contains(&format!("{name}=0|1")))
@@ -150,7 +150,7 @@ pub(super) fn xfs(features: &[String], known: &Known) -> Vec<(&'static str, Stri
         .collect()
 }
 
-/// For `mkfs.btrfs -O` and `-R`.
+/// The values of `mkfs.btrfs -O` and `-R`.
 pub(super) fn btrfs(features: &[String], known: &Known) -> (String, String) {
     let lists =
         |list: &str, name: &str| list.lines().any(|line| line.split_whitespace().next() == Some(name));

@@ -1,8 +1,8 @@
-//! Making file systems and swap with the tools of the golden node, which stage2 brings.
+//! Creates file systems and swap with the golden node's tools, which are part of stage2.
 //!
-//! What is run is decided before the disk is written ([`Recipe::new`]): a tool that is missing, or an
-//! impossible wish, is found out while everything can still be refused. Afterwards the superblock is read
-//! back: some tools succeed without doing what they were asked.
+//! The commands are decided before the disk is written ([`Recipe::new`]), so that a missing tool or an impossible
+//! setting is found while everything can still be refused. Afterwards the superblock is read back: some tools succeed
+//! without doing what was requested.
 
 pub(super) mod check;
 mod features;
@@ -19,10 +19,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// How long a tool may work on one file system; on a sound disk it takes seconds.
+/// The time limit for a tool on one file system; on a healthy disk it takes seconds.
 const LIMIT: Duration = Duration::from_secs(10 * 60);
 
-/// Makes what the recipe says on a partition, and reads back that it is there. Returns the UUID.
+/// Follows the recipe on a partition and reads the result back. Returns the UUID.
 pub(super) fn make(plan: &FileSystemPlan, recipe: &Recipe, device: &Path) -> Result<String, DiskError> {
     for (program, arguments) in &recipe.commands {
         run(program, arguments, device)?;

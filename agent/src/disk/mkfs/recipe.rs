@@ -1,4 +1,4 @@
-//! Which tools make a file system as the plan wants it, and with which options.
+//! The tools and options that create a file system as the plan describes it.
 
 use super::features::{self, Known};
 use super::fresh_uuid;
@@ -8,16 +8,16 @@ use ka::plan::room;
 use ka::plan::{ExtSettings, FileSystemKind, FileSystemPlan, Shape};
 use std::path::Path;
 
-/// The smallest XFS that is made for a RAID, in bytes: of less, mkfs.xfs 6 says that its log is too small.
+/// The smallest XFS that is laid out for a RAID, in bytes: below this, mkfs.xfs 6 rejects its log as too small.
 const STRIPED: u64 = 4 << 30;
 
-/// The feature of an XFS by which names are found whatever their case is; mkfs.xfs calls it a version of directories.
+/// The XFS feature for case-insensitive names; mkfs.xfs calls it a directory version.
 const ASCII_CI: &str = "ascii-ci";
 
-/// What makes one file system. Every command gets the device as its last argument.
+/// The commands that create one file system. Each gets the device as its last argument.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in super::super) struct Recipe {
-    /// The UUID that it will have, as blkid prints it.
+    /// The UUID that the file system will have, as blkid prints it.
     pub(super) uuid: String,
     /// Programs and their arguments, in order.
     pub(super) commands: Vec<(&'static str, Vec<String>)>,
@@ -25,14 +25,14 @@ pub(in super::super) struct Recipe {
     pub(in super::super) left_out: Vec<String>,
 }
 
-/// The partition that a file system is made on.
+/// The partition for a file system.
 #[derive(Clone, Copy, Debug)]
 pub(in super::super) struct Target {
     /// Its size in bytes.
     pub(in super::super) size: u64,
-    /// The disk's sectors.
+    /// The disk's sector size.
     pub(in super::super) sector: SectorSize,
-    /// Firmware looks for its files on it.
+    /// Firmware reads files from it.
     pub(in super::super) is_esp: bool,
 }
 
@@ -61,12 +61,12 @@ impl Recipe {
     }
 }
 
-/// The programs that a kind needs, the one that makes it first.
+/// The programs that a kind needs, the one that creates it first.
 pub(super) fn programs(kind: FileSystemKind) -> &'static [&'static str] {
     match kind {
         FileSystemKind::Ext2 | FileSystemKind::Ext3 | FileSystemKind::Ext4 => &["mke2fs"],
         FileSystemKind::Xfs => &["mkfs.xfs"],
-        // mkfs.jfs gives every file system a UUID of its own choice.
+        // mkfs.jfs always chooses the UUID itself.
         FileSystemKind::Jfs => &["mkfs.jfs", "jfs_tune"],
         FileSystemKind::Reiserfs => &["mkfs.reiserfs"],
         FileSystemKind::Btrfs => &["mkfs.btrfs"],
@@ -101,7 +101,7 @@ fn commands(
     let programs = programs(plan.kind);
     let mut commands = Vec::new();
     commands.extend(programs.first().map(|program| (*program, options)));
-    // A program behind the first gives it its UUID.
+    // A later program sets the UUID.
     commands.extend(programs.get(1).map(|program| (*program, words(&["-U", uuid]))));
     commands.extend(shape.ext.as_ref().filter(|_| is_ext(plan.kind)).map(|ext| ("tune2fs", tune(ext))));
     commands
@@ -121,7 +121,7 @@ fn ext(plan: &FileSystemPlan, uuid: &str, target: Target, left_out: &mut Vec<Str
         options.extend(["-i".to_owned(), bytes_per_inode.to_string()]);
     }
     if let Some(reserved) = shape.reserved {
-        // mke2fs takes at most half of the blocks.
+        // mke2fs accepts at most half of the blocks.
         let reserved = reserved.min(50_000);
         options.extend(["-m".to_owned(), format!("{}.{:03}", reserved / 1000, reserved % 1000)]);
     }
@@ -133,8 +133,8 @@ fn ext(plan: &FileSystemPlan, uuid: &str, target: Target, left_out: &mut Vec<Str
             let block = at_least_a_sector(shape.block_size, target).unwrap_or(4096);
             features::ext(features, target.size / block)
         }
-        // GRUB 2.06 reads no ext4 whose checksums have a seed of their own; the rest of the features are as
-        // the golden node's mke2fs.conf has them.
+        // GRUB 2.06 cannot read an ext4 with a separate checksum seed. All other features follow the golden node's
+        // mke2fs.conf.
         (None, FileSystemKind::Ext4) => "^metadata_csum_seed".to_owned(),
         (None, _) => return options,
     };
@@ -142,7 +142,7 @@ fn ext(plan: &FileSystemPlan, uuid: &str, target: Target, left_out: &mut Vec<Str
     options
 }
 
-/// The settings that mke2fs takes.
+/// The settings for mke2fs.
 fn ext_settings(
     settings: &ExtSettings,
     shape: &Shape,
@@ -158,12 +158,12 @@ fn ext_settings(
     options.extend(words(&["-e", errors]));
     let block = at_least_a_sector(shape.block_size, target).unwrap_or(4096);
     if let Some(cluster) = settings.cluster_size.map(u64::from) {
-        // A cluster has two blocks at least.
+        // A cluster has at least two blocks.
         options.extend(["-C".to_owned(), cluster.max(2 * block).to_string()]);
     }
     if let Some(journal) = settings.journal {
         let least = 1024 * block;
-        // mke2fs takes whole MB, and at most half of the blocks; the room for files is reckoned with it.
+        // mke2fs accepts whole MB, and at most half of the blocks. The space for files is calculated with this value.
         if (least..=target.size / 4).contains(&journal) {
             options.extend(["-J".to_owned(), format!("size={}", journal.div_ceil(MB))]);
         } else {
@@ -182,9 +182,9 @@ fn ext_settings(
     options
 }
 
-/// The settings that only tune2fs takes.
+/// The settings that only tune2fs accepts.
 fn tune(settings: &ExtSettings) -> Vec<String> {
-    /// Names and bits (ext4(5), `s_default_mount_opts`). The kind of journal is a number of two bits.
+    /// Names and bits (ext4(5), `s_default_mount_opts`). The journalling mode is a two-bit number.
     const OPTIONS: [(u32, &str); 9] = [
         (0x1, "debug"),
         (0x2, "bsdgroups"),
@@ -229,7 +229,7 @@ fn xfs(shape: &Shape, uuid: &str, target: Target, known: &Known, left_out: &mut 
     if let Some((unit, width)) = shape.stripe {
         let block = at_least_a_sector(shape.block_size, target).unwrap_or(4096);
         let is_even = u64::from(unit).is_multiple_of(block) && width.is_multiple_of(unit);
-        // mkfs.xfs makes many allocation groups for a RAID, and each must hold some stripes, or the log.
+        // For a RAID, mkfs.xfs creates many allocation groups. Each must hold several stripes, or the log.
         if is_even && (u64::from(width) * 256).max(STRIPED) <= target.size {
             options.extend(["-d".to_owned(), format!("su={unit},sw={}", width / unit)]);
         } else {
@@ -263,7 +263,7 @@ fn xfs(shape: &Shape, uuid: &str, target: Target, known: &Known, left_out: &mut 
 
 fn reiserfs(shape: &Shape, uuid: &str) -> Vec<String> {
     let mut options = words(&["-q", "-f", "-f", "--format", "3.6", "-u", uuid]);
-    // Linux mounts no others.
+    // Linux mounts no other block sizes.
     if shape.block_size == Some(4096) {
         options.extend(words(&["-b", "4096"]));
     }
@@ -286,12 +286,13 @@ fn btrfs(shape: &Shape, uuid: &str, target: Target, known: &Known) -> Vec<String
     options
 }
 
-/// FAT's kind and the size of its clusters depend on each other: what doesn't go with the partition's size
-/// is left to the tool.
+/// The FAT type and the cluster size depend on each other. Values that do not match the partition's size are left to
+/// the tool.
 fn vfat(shape: &Shape, uuid: &str, target: Target, left_out: &mut Vec<String>) -> Vec<String> {
     let mut options = words(&["-i", &uuid.replace('-', "")]);
     if target.is_esp && shape.fat_bits.is_none() {
-        // What firmware must read is FAT32 (UEFI specification, 13.3); the tool takes fewer bits for few sectors.
+        // A partition that firmware reads must be FAT32 (UEFI specification, 13.3); with few sectors the tool would
+        // choose fewer bits.
         if room::holds_fat32(target.size, target.sector) {
             options.extend(words(&["-F", "32"]));
             if target.size < 2 * room::least_fat32(target.sector) {
@@ -309,7 +310,7 @@ fn vfat(shape: &Shape, uuid: &str, target: Target, left_out: &mut Vec<String>) -
         return options;
     }
     let bits = shape.fat_bits.filter(|bits| match bits {
-        // Clusters of at most 32 KiB, so that everybody reads it.
+        // Clusters of at most 32 KiB, which every implementation reads.
         12 => target.size <= 4084 * (32 << 10),
         16 => (4 * MB..=65_524 * (32 << 10)).contains(&target.size),
         _ => *bits == 32 && target.size >= 32 * MB,
@@ -319,7 +320,7 @@ fn vfat(shape: &Shape, uuid: &str, target: Target, left_out: &mut Vec<String>) -
     let per_cluster = shape.block_size.map(u64::from).filter(|bytes| *bytes >= target.sector.bytes());
     if let Some(bytes) = per_cluster {
         let clusters = target.size / bytes;
-        // With some room for the tables themselves.
+        // Leaves some space for the tables themselves.
         let fits = match bits {
             12 => clusters < 4_000,
             16 => (4_400..65_000).contains(&clusters),
@@ -332,12 +333,12 @@ fn vfat(shape: &Shape, uuid: &str, target: Target, left_out: &mut Vec<String>) -
     options
 }
 
-/// No tool makes blocks that are smaller than the disk's sectors.
+/// No tool creates blocks smaller than the disk's sectors.
 fn at_least_a_sector(size: Option<u32>, target: Target) -> Option<u64> {
     size.map(|size| u64::from(size).max(target.sector.bytes()))
 }
 
-/// A UUID that the plan wants, as blkid prints it.
+/// The UUID in the plan, as blkid prints it.
 fn wanted_uuid(kind: FileSystemKind, text: &str) -> Result<String, RecipeError> {
     let (lengths, expected): (&[usize], _) = match kind {
         FileSystemKind::Vfat => (&[4, 4], "such as 1A2B-3C4D"),
@@ -351,7 +352,7 @@ fn wanted_uuid(kind: FileSystemKind, text: &str) -> Result<String, RecipeError> 
     Ok(if kind == FileSystemKind::Vfat { text.to_ascii_uppercase() } else { text.to_ascii_lowercase() })
 }
 
-/// What FAT has in place of a UUID, of a random one.
+/// FAT's volume ID, taken from a random UUID.
 fn serial_number(uuid: &str) -> String {
     let digits: String = uuid.chars().filter(char::is_ascii_hexdigit).take(8).collect();
     let (first, second) = digits.split_at(digits.len().min(4));

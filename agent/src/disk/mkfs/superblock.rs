@@ -1,4 +1,4 @@
-//! What kind of file system lies on a device, and its UUID, read from where the kernel reads it.
+//! The kind and UUID of the file system on a device, read from where the kernel reads them.
 
 use ka::plan::FileSystemKind;
 use std::fs::File;
@@ -15,14 +15,14 @@ pub(in crate::disk) struct Found {
     pub(in crate::disk) uuid: String,
 }
 
-/// Where ext's superblock lies.
+/// The offset of ext's superblock.
 const EXT: u64 = 1024;
-/// Where those of reiserfs and btrfs lie.
+/// The offset of the superblocks of reiserfs and btrfs.
 const AT_64K: u64 = 65_536;
-/// Where that of JFS lies.
+/// The offset of JFS's superblock.
 const JFS: u64 = 32_768;
 
-/// Looks for a file system of the family of this kind.
+/// Looks for a file system of the same family as this kind.
 pub(in crate::disk) fn read(kind: FileSystemKind, device: &Path) -> io::Result<Option<Found>> {
     let file = File::open(device)?;
     let has = |at: u64, magic: &[u8]| -> io::Result<bool> {
@@ -30,7 +30,7 @@ pub(in crate::disk) fn read(kind: FileSystemKind, device: &Path) -> io::Result<O
         file.read_exact_at(&mut found, at)?;
         Ok(found == magic)
     };
-    // Magic bytes, and where the UUID is.
+    // The magic bytes, and the position of the UUID.
     let (magic_at, magic, uuid_at): (u64, &[u8], u64) = match kind {
         FileSystemKind::Ext2 | FileSystemKind::Ext3 | FileSystemKind::Ext4 => {
             (EXT + 56, &[0x53, 0xef], EXT + 104)
@@ -39,7 +39,8 @@ pub(in crate::disk) fn read(kind: FileSystemKind, device: &Path) -> io::Result<O
         FileSystemKind::Jfs => (JFS, b"JFS1", JFS + 136),
         FileSystemKind::Reiserfs => (AT_64K + 52, b"ReIsEr2Fs", AT_64K + 84),
         FileSystemKind::Btrfs => (AT_64K + 64, b"_BHRfS_M", AT_64K + 32),
-        // A page of 4096 bytes: the UUID behind version, last page and number of bad pages at 1024.
+        // A page of 4096 bytes. The UUID follows the version, the last page and the number of bad pages at offset
+        // 1024.
         FileSystemKind::Swap => (4096 - 10, b"SWAPSPACE2", 1024 + 12),
         FileSystemKind::Vfat => return fat(&file),
     };
@@ -53,7 +54,7 @@ pub(in crate::disk) fn read(kind: FileSystemKind, device: &Path) -> io::Result<O
     Ok(Some(Found { kind, uuid: text_uuid(uuid) }))
 }
 
-/// ext2, ext3 and ext4 differ in their features only; libblkid tells them apart like this.
+/// ext2, ext3 and ext4 differ only in their features; libblkid distinguishes them in the same way.
 fn ext_kind(file: &File) -> io::Result<FileSystemKind> {
     const HAS_JOURNAL: u32 = 0x4;
     /// filetype, needs_recovery, meta_bg.
@@ -75,7 +76,7 @@ fn ext_kind(file: &File) -> io::Result<FileSystemKind> {
     })
 }
 
-/// FAT has a serial number of 32 bits, in another place in FAT32 than in its elders.
+/// FAT has a 32-bit serial number. FAT32 stores it at another offset than FAT12 and FAT16.
 fn fat(file: &File) -> io::Result<Option<Found>> {
     let mut sector = [0; 512];
     file.read_exact_at(&mut sector, 0)?;

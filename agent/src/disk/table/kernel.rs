@@ -1,7 +1,7 @@
-//! The kernel's view of a new table.
+//! The kernel's view of a new partition table.
 //!
-//! It reads the table itself, or is told of the partitions one by one where it doesn't: loop devices, and
-//! kernels without a parser for tables of this kind.
+//! The kernel reads the table itself. Otherwise the partitions are added one by one: for loop devices, and for kernels
+//! without a parser for this kind of table.
 
 use crate::disk::claim::{self, Claim, Refusal};
 use crate::disk::error::DiskError;
@@ -15,16 +15,16 @@ use nix::errno::Errno;
 use std::fs::File;
 use std::time::Duration;
 
-/// How long device nodes may take to appear and to be usable.
+/// How long device nodes may take to appear and to become usable.
 const NODE_DEADLINE: Duration = Duration::from_secs(20);
 
-/// How long a partition may stay open that nobody is to use any more.
+/// How long a partition may stay open after its last permitted user.
 const BUSY: Duration = Duration::from_secs(3);
 
-/// What the kernel shows of an extended partition: room for a boot loader, and no file system.
+/// The kernel's view of an extended partition: space for a boot loader, and no file system.
 const EXTENDED: u64 = 1024;
 
-/// Has the kernel see the new partitions.
+/// Makes the kernel use the new partitions.
 pub(super) fn tell(claim: &Claim, disk: &File, layout: &Layout) -> Result<(), DiskError> {
     match block::reread_table(disk) {
         Ok(()) if partitions(claim).is_ok_and(|seen| agrees(&seen, layout)) => return Ok(()),
@@ -41,14 +41,14 @@ pub(super) fn tell(claim: &Claim, disk: &File, layout: &Layout) -> Result<(), Di
     Ok(())
 }
 
-/// Has the kernel forget the disk's partitions, which nothing on the disk changes; returns them.
+/// Makes the kernel forget the disk's partitions, and returns them. The disk is not changed.
 ///
 /// # Errors
-/// One is open in a program. Then the kernel knows all of them again.
+/// A partition is open in a program. The kernel then knows all of them again.
 pub(in crate::disk) fn release(claim: &Claim, disk: &File) -> Result<Vec<KernelPartition>, DiskError> {
     let mut released = Vec::new();
     for partition in partitions(claim)? {
-        // Whoever looks at each new disk, such as udev, is done in a moment.
+        // Programs that probe every new disk, such as udev, finish within moments.
         let delete = || block::delete_partition(disk, partition.number);
         match retry(BUSY, delete, |e| *e == Errno::EBUSY) {
             Ok(()) | Err(Errno::ENXIO) => released.push(partition),
@@ -68,7 +68,7 @@ pub(in crate::disk) fn release(claim: &Claim, disk: &File) -> Result<Vec<KernelP
     Ok(released)
 }
 
-/// Tells the kernel of partitions again that it had to forget.
+/// Adds partitions that the kernel had to forget back to the kernel.
 pub(in crate::disk) fn restore(claim: &Claim, disk: &File, partitions: &[KernelPartition]) {
     for KernelPartition { number, start, size, name } in partitions {
         if let Err(e) = block::add_partition(disk, *number, *start, *size) {
@@ -77,10 +77,11 @@ pub(in crate::disk) fn restore(claim: &Claim, disk: &File, partitions: &[KernelP
     }
 }
 
-/// Has it see none.
+/// Removes all partitions from the kernel.
 pub(super) fn forget_all(claim: &Claim, disk: &File) -> Result<(), DiskError> {
     for partition in partitions(claim)? {
-        // One that is still busy: the kernel keeps it until the next boot, and the disk has it no more.
+        // A partition that is still busy: the kernel keeps it until the next boot, although it is no longer on the
+        // disk.
         if let Err(e) = forget(disk, &partition) {
             log::warn!("{e}");
         }
@@ -95,8 +96,7 @@ fn forget(disk: &File, partition: &KernelPartition) -> Result<(), DiskError> {
     }
 }
 
-/// Waits until the kernel sees the layout's partitions, and each has its device node and can be used;
-/// returns them.
+/// Waits until the kernel sees the layout's partitions and each has a usable device node; returns them.
 pub(in crate::disk) fn wait_for_partitions(
     claim: &Claim,
     layout: &Layout,
@@ -118,8 +118,8 @@ pub(in crate::disk) fn wait_for_partitions(
     retry(NODE_DEADLINE, look, |e| matches!(e, DiskError::KernelView { .. } | DiskError::NoNode { .. }))
 }
 
-/// Whether the partition's node is there, and nobody has the disk exclusively any more: a process that
-/// another thread started may have a copy of that open file until it runs its program.
+/// Whether the partition's node exists and the disk is no longer open exclusively: a process forked by another thread
+/// may hold a copy of that open file until it calls exec.
 fn is_usable(partition: &KernelPartition) -> bool {
     let number = sysfs::device_number(&partition.name).ok();
     let node = partition.node();
@@ -134,7 +134,7 @@ struct Place {
     size: u64,
 }
 
-/// Of an extended partition, kernels show more or less.
+/// The size shown for an extended partition differs between kernels.
 fn agrees(seen: &[KernelPartition], layout: &Layout) -> bool {
     let expected = places(layout);
     let is_extended = |number| layout.partition(number).is_some_and(|p| p.role == Role::Extended);
@@ -149,13 +149,13 @@ fn of_kernel(seen: &[KernelPartition]) -> Vec<Place> {
     seen.iter().map(|p| Place { number: p.number, start: p.start, size: p.size }).collect()
 }
 
-/// What the kernel is to see, by number.
+/// The partitions that the kernel should have, by number.
 fn places(layout: &Layout) -> Vec<Place> {
     let sector = layout.disk.sector;
     let first_logical = layout.partitions.iter().filter(|p| p.role == Role::Logical).map(|p| p.start).min();
     let size = |placed: &Placed| match placed.role {
         Role::Primary | Role::Logical => placed.size.bytes(sector),
-        // What the kernel is told of must not overlap.
+        // Partitions added to the kernel must not overlap.
         Role::Extended => {
             let before = first_logical.map(|first| first.0.saturating_sub(placed.start.0));
             let free = before.map_or(placed.size.bytes(sector), |sectors| sectors * sector.bytes());

@@ -1,4 +1,4 @@
-//! A power cut at any moment: of the writes since the last flush, any may be on the disk and any not.
+//! A power cut at any moment: each write since the last flush may or may not be on the disk.
 
 use super::*;
 use crate::disk::activate;
@@ -12,10 +12,10 @@ use ka::plan::{DiskPlan, Storage, VolumeContent};
 use std::cell::RefCell;
 use std::io::Cursor;
 
-/// What is written between two flushes: offsets and bytes.
+/// The writes between two flushes: offsets and bytes.
 type Group = Vec<(u64, Vec<u8>)>;
 
-/// Writes, and the flushes between them.
+/// All writes, grouped by flush.
 #[derive(Default)]
 struct Recorder(RefCell<Vec<Group>>);
 
@@ -37,7 +37,7 @@ impl Medium for Recorder {
     }
 }
 
-/// Small, reproducible, and good enough to choose subsets.
+/// A small, reproducible generator, good enough to choose subsets.
 struct Random(u64);
 
 impl Random {
@@ -47,7 +47,7 @@ impl Random {
     }
 }
 
-/// Does a write, and returns the one that undoes it.
+/// Applies a write, and returns the one that undoes it.
 fn at(disk: &mut [u8], (offset, bytes): &(u64, Vec<u8>)) -> (u64, Vec<u8>) {
     let start = usize::try_from(*offset).unwrap();
     let place = &mut disk[start..start + bytes.len()];
@@ -56,11 +56,11 @@ fn at(disk: &mut [u8], (offset, bytes): &(u64, Vec<u8>)) -> (u64, Vec<u8>) {
     (*offset, before)
 }
 
-/// Whether any BIOS would start something from this disk, or any UEFI find a partition on it.
+/// Whether any BIOS would start something from this disk, or any UEFI would find a partition on it.
 fn starts(disk: &[u8], size: DiskSize) -> bool {
     let code = disk[..mbr::BOOT_CODE].iter().any(|b| *b != 0);
     let active = Mbr::decode(disk).is_ok_and(|mbr| mbr.entries.iter().flatten().any(|e| e.active));
-    // What a firmware finds by a GPT: the old partitions, since the new ones have nothing in them yet.
+    // What a firmware finds through a GPT: the old partitions, since the new ones are still empty.
     let esp = Table::read(&mut Cursor::new(disk), size)
         .is_ok_and(|table| table.partitions.iter().any(|p| p.name == "old"));
     code || active || esp
@@ -68,10 +68,10 @@ fn starts(disk: &[u8], size: DiskSize) -> bool {
 
 const OLD: &str = "label: gpt\nsize=4MiB, type=U, name=old\nsize=+, type=L, name=old\n";
 
-/// No partition has a content.
+/// No partition has contents.
 const NOTHING: [(u32, VolumeContent); 0] = [];
 
-/// Cuts the power everywhere while `description` takes the place of another one, and the last write too.
+/// Cuts the power at every point while `description` replaces another one, and during the last write.
 fn cut_everywhere(old: &str, description: &str, sector: u32) {
     let size = DiskSize::of_bytes(32 * MB, SectorSize::try_from(sector).unwrap());
     let layout = |text: &str| {

@@ -1,8 +1,8 @@
-//! Entries of the Boot Loader Specification as GRUB reads them on Red Hat's systems.
+//! Boot Loader Specification entries as GRUB reads them on Red Hat's systems.
 //!
-//! Their names begin with the machine's ID, and the tools that add, remove and choose kernels look for the own one: a
-//! clone with another ID would keep the golden node's entries for ever, and choose none of its own. So a clone of such a
-//! system gets its ID in the finish, and its entries with it.
+//! Their names start with the machine ID, and the tools that add, remove and select kernels look for their own
+//! machine's ID: a clone with another ID would keep the golden node's entries for ever, and select none of its own. So
+//! the finish gives a clone of such a system its ID, and renames its entries.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,21 +12,21 @@ use crate::finish::replace::{create, replace};
 use ka::menu::bls::options;
 use ka_host::system::glob;
 
-/// Where GRUB's `blscfg` reads its entries.
+/// The directory from which GRUB's `blscfg` reads entries.
 const ENTRIES: &str = "boot/loader/entries";
 
-/// GRUB's environment: the entry that was chosen, and on RHEL 8 the kernel's options.
+/// GRUB's environment block: the selected entry and, on RHEL 8, the kernel's options.
 const ENVIRONMENTS: [&str; 3] = ["boot/grub2/grubenv", "boot/grub/grubenv", "boot/efi/EFI/*/grubenv"];
 
-/// Whether GRUB's entries below `root` are named by the ID `id`, and nothing else says by what they are named.
+/// Whether GRUB's entries below `root` are named after the ID `id`, and no other setting determines their names.
 pub(in crate::finish) fn is_named_by(root: &Path, id: &str) -> Result<bool, Cause> {
     let has_grub = root.join("boot/grub2").is_dir() || root.join("etc/grub2.cfg").is_symlink();
     let has_token = root.join("etc/kernel/entry-token").exists();
     Ok(has_grub && !has_token && !glob::files(root, &format!("{ENTRIES}/{id}-*.conf"))?.is_empty())
 }
 
-/// Gives everything that is named by the ID `old` the name by `new`: entries, the rescue kernel that they start, and
-/// what GRUB has chosen.
+/// Renames everything named after the ID `old` to `new`: entries, the rescue kernel that they start, and GRUB's
+/// selection.
 pub(in crate::finish) fn rename(root: &Path, old: &str, new: &str) -> Result<(), Cause> {
     for entry in glob::files(root, &format!("{ENTRIES}/*.conf"))? {
         let text = read(&entry)?;
@@ -48,7 +48,7 @@ pub(in crate::finish) fn rename(root: &Path, old: &str, new: &str) -> Result<(),
         for path in glob::files(root, pattern)? {
             let text = read(&path)?;
             if text.contains(old) {
-                // Both IDs have the same length, and so has the block.
+                // Both IDs have the same length, and so does the block.
                 replace(&path, text.replace(old, new).as_bytes())?;
             }
         }
@@ -56,14 +56,14 @@ pub(in crate::finish) fn rename(root: &Path, old: &str, new: &str) -> Result<(),
     Ok(())
 }
 
-/// The kernel's options as they are before GRUB's menu is written again.
+/// The kernel's options before GRUB's menu is regenerated.
 pub(in crate::finish) struct Options {
     entries: Vec<(PathBuf, String)>,
     environments: Vec<(PathBuf, String)>,
 }
 
 impl Options {
-    /// Notes them below `root`.
+    /// Reads them below `root`.
     pub(in crate::finish) fn note(root: &Path) -> Result<Self, Cause> {
         let mut noted = Self { entries: Vec::new(), environments: Vec::new() };
         for entry in glob::files(root, &format!("{ENTRIES}/*.conf"))? {
@@ -77,7 +77,8 @@ impl Options {
         Ok(noted)
     }
 
-    /// Puts back what grub2-mkconfig has made of `GRUB_CMDLINE_LINUX`: the golden node was started with other options.
+    /// Restores what grub2-mkconfig has replaced with `GRUB_CMDLINE_LINUX`: the golden node was started with other
+    /// options.
     pub(in crate::finish) fn restore(&self) -> Result<(), Cause> {
         for (path, before) in &self.entries {
             if !path.exists() {
@@ -183,7 +184,7 @@ mod tests {
         fs::write(&environment, "# GRUB Environment Block\nkernelopts=root=UUID=x\n").unwrap();
         noted.restore().unwrap();
         assert_eq!([fs::read(&entry).unwrap(), fs::read(&environment).unwrap()], before);
-        // A title may be another one.
+        // The title may differ.
         fs::write(&entry, "title new\nlinux /vmlinuz-5.14.0\noptions root=UUID=x ro\n").unwrap();
         noted.restore().unwrap();
         assert!(fs::read_to_string(&entry).unwrap().starts_with("title new"));

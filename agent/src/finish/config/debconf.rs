@@ -1,7 +1,7 @@
 //! debconf's answers about where GRUB is installed.
 //!
-//! Debian asks once, and keeps the golden disk's name. The next upgrade of GRUB would look for that disk on every clone,
-//! and stop in the middle with a question.
+//! Debian asks once, and stores the golden disk's name. The next upgrade of GRUB would look for that disk on every
+//! clone, and stop halfway with a question.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,13 +12,13 @@ use crate::finish::config::names::{Named, Names, disk_of};
 use crate::finish::error::Cause;
 use crate::finish::replace::replace;
 
-/// debconf's own file of answers.
+/// debconf's database of answers.
 const ANSWERS: &str = "var/cache/debconf/config.dat";
 
 /// The node's disks: names in `/dev/disk/by-id`, by device node.
 pub(in crate::finish) type DiskNames = BTreeMap<PathBuf, Vec<String>>;
 
-/// Puts this node's disks into the answers below `root`. `disk` is the one that boots.
+/// Puts this node's disks into the answers below `root`. `disk` is the boot disk.
 pub(in crate::finish) fn write(
     root: &Path,
     names: &Names<'_>,
@@ -43,7 +43,7 @@ pub(in crate::finish) fn write(
     replace(&path, new.as_bytes())
 }
 
-/// The text with the values of all questions about GRUB's devices by `own`; `boots` where nothing is left.
+/// The text with `own` applied to the values of all questions about GRUB's devices; `boots` replaces an empty value.
 fn rewrite(text: &str, own: impl Fn(&str) -> Option<String>, boots: &str) -> String {
     let mut asked = false;
     let lines = text.split_inclusive('\n').map(|line| {
@@ -70,14 +70,14 @@ fn rewrite(text: &str, own: impl Fn(&str) -> Option<String>, boots: &str) -> Str
     lines.collect()
 }
 
-/// `grub-pc/install_devices`, `grub-efi/install_devices`, and what is asked when disks have changed.
+/// `grub-pc/install_devices`, `grub-efi/install_devices`, and the questions for changed disks.
 fn is_about_devices(question: &str) -> bool {
     let answer =
         question.strip_prefix("grub-").and_then(|rest| rest.split_once('/')).map(|(_, answer)| answer);
     matches!(answer, Some("install_devices" | "install_devices_disks_changed"))
 }
 
-/// What the node has for a golden device: a partition or a disk. None for one that was not cloned.
+/// The node's device for a golden one, a partition or a disk. `None` for one that was not cloned.
 fn own(device: &str, names: &Names<'_>, disk: &Path, disks: &DiskNames) -> Option<String> {
     if let Named::Made(fs) = names.resolve(device) {
         let whole = disk_of(&fs.device.to_string_lossy()).map(PathBuf::from);
@@ -93,10 +93,10 @@ fn own(device: &str, names: &Names<'_>, disk: &Path, disks: &DiskNames) -> Optio
     Some(by_id(&whole, None, disks))
 }
 
-/// The name of a disk, or of a partition of it, that stays whatever the kernel calls it.
+/// The persistent name of a disk, or of one of its partitions, whatever the kernel calls it.
 fn by_id(disk: &Path, partition: Option<u32>, disks: &DiskNames) -> String {
     let names = disks.get(disk).map_or(&[][..], Vec::as_slice);
-    // Debian's installer prefers names that a person knows the disk by.
+    // Debian's installer prefers names by which a person recognises the disk.
     let numbers = |name: &&String| name.starts_with("wwn-") || name.starts_with("nvme-eui.");
     let name = names.iter().find(|name| !numbers(name)).or(names.first());
     let part = partition.map(|number| format!("-part{number}")).unwrap_or_default();

@@ -1,15 +1,15 @@
-//! How udev and systemd write names in which not every character may stand.
+//! The encodings of udev and systemd for names in which some characters are not allowed.
 //!
-//! udev's links have `\x20` for a space, and systemd's units have `-` for a slash and `\x2d` for a hyphen. So one name
-//! has several spellings in one system's files.
+//! In udev's links `\x20` stands for a space. In the names of systemd's units `-` stands for a slash and `\x2d` for a
+//! hyphen. So one name has several spellings in a system's files.
 
-/// A value as udev writes it into a link's name: `Linux\x20swap`.
+/// Encodes a value as udev does in a link's name: `Linux\x20swap`.
 pub(in crate::finish) fn udev(value: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "#+-.:=@_".contains(c) || !c.is_ascii();
     escape(value, |_, c| plain(c))
 }
 
-/// A path as systemd names a unit after it (`systemd-escape --path`).
+/// Encodes a path as systemd does in a unit's name (`systemd-escape --path`).
 pub(in crate::finish) fn unit(path: &str) -> String {
     let parts: Vec<String> = path
         .split('/')
@@ -24,13 +24,13 @@ pub(in crate::finish) fn unit(path: &str) -> String {
     if parts.is_empty() { "-".to_owned() } else { parts.join("-") }
 }
 
-/// The path of a device that a unit is named after: `/dev/sda1` of `dev-sda1`.
+/// The path of the device that a unit is named after: `/dev/sda1` for `dev-sda1`.
 pub(in crate::finish) fn device_of_unit(name: &str) -> Option<String> {
     let rest = name.strip_prefix("dev-")?;
     Some(format!("/dev/{}", decode(&rest.replace('-', "/"))))
 }
 
-/// A value with the escapes of udev, systemd and C resolved: `\x20` is a space, `\\` a backslash.
+/// Resolves the escapes of udev, systemd and C in a value: `\x20` is a space, `\\` a backslash.
 pub(in crate::finish) fn decode(text: &str) -> String {
     let mut plain = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -89,7 +89,7 @@ mod tests {
         assert_eq!(decode(r"a\x2"), r"a\x2");
     }
 
-    /// systemd's own tool judges. Needs systemd-escape.
+    /// systemd's own tool is the judge. Requires systemd-escape.
     #[test]
     fn units_are_named_as_systemd_names_them() {
         for path in [

@@ -11,7 +11,7 @@ use crate::finish::config::options;
 use crate::finish::error::Cause;
 use crate::finish::replace::replace;
 
-/// Rewrites `/etc/fstab` below `root`. A system without one is left without.
+/// Rewrites `/etc/fstab` below `root`, if there is one.
 pub(in crate::finish) fn write(root: &Path, names: &Names<'_>) -> Result<(), Cause> {
     let path = root.join("etc/fstab");
     let old = match fs::read(&path) {
@@ -23,8 +23,8 @@ pub(in crate::finish) fn write(root: &Path, names: &Names<'_>) -> Result<(), Cau
     if new == old { Ok(()) } else { replace(&path, &new) }
 }
 
-/// Gives the system below `root` an entry for its EFI system partition, which the golden node did not mount. Without
-/// it, a later update of the boot loader would write into a directory that no firmware sees.
+/// Adds an entry for the EFI system partition to the system below `root`, if the golden node did not mount it. Without
+/// the entry, a later update of the boot loader would write into a directory that the firmware does not read.
 pub(in crate::finish) fn add_system_partition(root: &Path, esp: &MadeFileSystem) -> Result<(), Cause> {
     let path = root.join("etc/fstab");
     let Some(point) = esp.plan.mount_point.as_deref() else { return Ok(()) };
@@ -49,7 +49,7 @@ pub(in crate::finish) fn add_system_partition(root: &Path, esp: &MadeFileSystem)
     replace(&path, &text)
 }
 
-/// The files, as seen from the system below `root`, that its fstab names as swap space.
+/// The swap files in the fstab below `root`, as paths in that system.
 pub(in crate::finish) fn swap_files(root: &Path) -> Result<Vec<String>, Cause> {
     let path = root.join("etc/fstab");
     let text = match fs::read(&path) {
@@ -67,7 +67,7 @@ pub(in crate::finish) fn swap_files(root: &Path) -> Result<Vec<String>, Cause> {
     Ok(text.split(|b| *b == b'\n').filter_map(file).collect())
 }
 
-/// Whether the boot waits for what a line names, and ends if that does not come.
+/// Whether the boot waits for the device in a line, and fails if it does not appear.
 pub(in crate::finish) fn is_awaited(line: &[u8]) -> bool {
     let fields = fields(line);
     let text =
@@ -80,11 +80,11 @@ pub(in crate::finish) fn is_awaited(line: &[u8]) -> bool {
 /// Options with which the system boots without the device.
 const SPARED: [&str; 5] = ["noauto", "nofail", "_netdev", "bind", "rbind"];
 
-/// The entries in `text` by the new UUIDs; everything else stays byte for byte.
+/// Replaces the names in the entries of `text` by the new UUIDs; everything else stays byte for byte.
 ///
-/// An entry for a disk that was not cloned becomes a comment, for systemd waits 90 s for it and then
-/// stops the boot. `noauto` and `nofail` say that the machine boots without it, so such an entry
-/// stays, as do bind mounts and what comes over the network.
+/// An entry for a disk that was not cloned becomes a comment, because systemd waits 90 s for it and then stops the
+/// boot. With `noauto` or `nofail` the machine boots without the device, so such an entry stays, as do bind mounts and
+/// network file systems.
 fn rewrite(text: &[u8], names: &Names<'_>) -> Vec<u8> {
     let mut new = Vec::with_capacity(text.len());
     for line in text.split_inclusive(|b| *b == b'\n') {
@@ -114,7 +114,7 @@ fn rewrite(text: &[u8], names: &Names<'_>) -> Vec<u8> {
 
 enum Verdict {
     Keep,
-    /// Another name, and other mount options if the old ones would be wrong.
+    /// Replaces the name, and mount options that would be wrong.
     Rename {
         from: Range<usize>,
         name: String,
@@ -139,15 +139,15 @@ fn verdict(line: &[u8], names: &Names<'_>) -> Verdict {
         Some((range.clone(), escape(&new)))
     };
     let named = match names.resolve(&text(device)) {
-        // The golden node called it by a name that nobody told us (`/dev/root`, a mapper's name), but
-        // what it mounts there is what was cloned.
+        // The golden node used a name that the plan does not have (`/dev/root`, a mapper's name), but the file system
+        // mounted there is the cloned one.
         Named::Missing => names.at(&text(point)).map_or(Named::Missing, Named::Made),
         named => named,
     };
     match named {
         Named::Made(fs) => {
             let options = options_for(Some(fs));
-            // What was copied byte by byte need not have a UUID.
+            // A partition that was copied byte by byte need not have a UUID.
             let name = match fs.uuid.as_str() {
                 "" => format!("PARTUUID={}", fs.partuuid),
                 uuid => format!("UUID={uuid}"),
@@ -155,7 +155,7 @@ fn verdict(line: &[u8], names: &Names<'_>) -> Verdict {
             Verdict::Rename { from: device.clone(), name, options }
         }
         Named::Kept | Named::Other => match options_for(None) {
-            // The device's own field is as it was.
+            // The field of the device is unchanged.
             Some(options) => Verdict::Rename {
                 from: device.start..device.start,
                 name: String::new(),
@@ -174,7 +174,7 @@ fn verdict(line: &[u8], names: &Names<'_>) -> Verdict {
     }
 }
 
-/// The ranges of `line` that hold its fields.
+/// The ranges of the fields in `line`.
 fn fields(line: &[u8]) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut start = None;
@@ -192,7 +192,7 @@ fn fields(line: &[u8]) -> Vec<Range<usize>> {
     found
 }
 
-/// A field with the octal escapes of fstab(5) (`\040` is a space) resolved.
+/// Resolves the octal escapes of fstab(5) in a field (`\040` is a space).
 fn unescape(field: &[u8]) -> Cow<'_, str> {
     if !field.contains(&b'\\') {
         return String::from_utf8_lossy(field);
@@ -215,9 +215,9 @@ fn unescape(field: &[u8]) -> Cow<'_, str> {
     Cow::Owned(String::from_utf8_lossy(&plain).into_owned())
 }
 
-/// A field as fstab(5) wants it.
+/// Escapes a field for fstab(5).
 fn escape(field: &str) -> String {
-    // A backslash before no digit stands for itself, as in a unit's name.
+    // A backslash that is not followed by a digit stands for itself, as in a unit's name.
     field.replace("\\0", "\\1340").replace(' ', "\\040").replace('\t', "\\011")
 }
 
@@ -301,7 +301,7 @@ mod tests {
             ),
             ("/dev/sda3 /mnt/top btrfs subvolid=5 0 0\n", " /mnt/top btrfs subvolid=5 0 0\n"),
             ("/dev/sda3 /mnt/x btrfs subvolid=260 0 0\n", " /mnt/x btrfs subvolid=260 0 0\n"),
-            // By a name that only the mount point tells.
+            // A name that only the mount point identifies.
             ("/dev/root /home btrfs subvol=@home 0 0\n", " /home btrfs subvol=@home 0 0\n"),
         ] {
             let found = String::from_utf8(rewrite(old.as_bytes(), &names)).unwrap();

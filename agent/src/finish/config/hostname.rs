@@ -9,14 +9,14 @@ use crate::finish::config::hosts;
 use crate::finish::error::Cause;
 use crate::finish::replace::{create, replace};
 
-/// Files that hold nothing but the name; the first is the one that every system reads today.
+/// Files that contain only the name; every current system reads the first one.
 const PLAIN: [&str; 3] = ["etc/hostname", "etc/HOSTNAME", "etc/mailname"];
 
-/// Shell variables that hold it on other systems.
+/// Shell variables that contain it on other systems.
 const ASSIGNED: [(&str, &str); 2] =
     [("etc/sysconfig/network", "HOSTNAME="), ("etc/conf.d/hostname", "hostname=")];
 
-/// The name in the tree below `root`; empty if it has none.
+/// The hostname in the tree below `root`; empty if there is none.
 pub(in crate::finish) fn read(root: &Path) -> Result<String, Cause> {
     for path in PLAIN.map(|path| root.join(path)) {
         if let Some(text) = optional(&path)? {
@@ -27,8 +27,8 @@ pub(in crate::finish) fn read(root: &Path) -> Result<String, Cause> {
     Ok(String::new())
 }
 
-/// Gives the tree below `root` the name `name`, in place of the golden node's; `address` is the node's own, if it is
-/// written down on it.
+/// Replaces the golden node's name in the tree below `root` with `name`; `address` is the node's own, if it is stored
+/// on the node.
 pub(in crate::finish) fn write(root: &Path, name: &str, address: Option<IpAddr>) -> Result<(), Cause> {
     if !ka::hostname::is_valid(name) {
         return Err(Cause::Hostname(name.to_owned()));
@@ -63,7 +63,7 @@ pub(in crate::finish) fn write(root: &Path, name: &str, address: Option<IpAddr>)
     Ok(())
 }
 
-/// `new` with its domain if the golden node has its name with one, and without if it has it without.
+/// Returns `new` with its domain if the golden node's name has one, and without it otherwise.
 fn in_form_of(old: &str, new: &str, domain: Option<&str>) -> String {
     let is_full = old.contains('.');
     match domain {

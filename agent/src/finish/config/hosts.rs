@@ -1,34 +1,34 @@
 //! hosts(5): the machine's own lines.
 //!
-//! A name that leads to 127.0.1.1 is no name for others: MPI, Slurm and Ceph look themselves up, and then tell their
-//! peers what they have found. So a node with an address of its own has its name there, and nowhere on the loop.
+//! A name that resolves to 127.0.1.1 is useless to others: MPI, Slurm and Ceph look themselves up and send the result
+//! to their peers. So a node with its own address has its name there, and not on any loopback address.
 
 use std::net::IpAddr;
 
-/// The address that Debian gives a name without one of its own.
+/// Debian's address for a hostname without an address.
 const OWN_LOOP: &str = "127.0.1.1";
 
-/// Who the machine was and is.
+/// The machine's old and new identity.
 pub(in crate::finish) struct Names<'a> {
     pub(in crate::finish) old: &'a str,
     pub(in crate::finish) new: &'a str,
-    /// The domain that the golden node has, without a dot in front.
+    /// The golden node's domain, without a leading dot.
     pub(in crate::finish) domain: Option<&'a str>,
-    /// The node's own, if it is written down on the node.
+    /// The node's own address, if it is stored on the node.
     pub(in crate::finish) address: Option<IpAddr>,
 }
 
-/// The name without its domain.
+/// The name without the domain.
 pub(in crate::finish) fn short(name: &str) -> &str {
     name.split('.').next().unwrap_or_default()
 }
 
-/// A machine without a name of its own: what it has stays, for everybody.
+/// Whether a machine has no name of its own. All its clones then keep what it has.
 pub(in crate::finish) fn is_nameless(name: &str) -> bool {
     short(name).is_empty() || short(name).eq_ignore_ascii_case("localhost")
 }
 
-/// The domain of the machine `old`, by its name or by the table.
+/// The domain of the machine `old`, from its name or from the table.
 pub(in crate::finish) fn domain(table: &str, old: &str) -> Option<String> {
     if is_nameless(old) {
         return None;
@@ -41,7 +41,7 @@ pub(in crate::finish) fn domain(table: &str, old: &str) -> Option<String> {
     domains.find(|domain| !domain.is_empty()).map(str::to_owned)
 }
 
-/// The table with the new name on the machine's own addresses. A line of another address stays: in a cluster's table,
+/// The table with the new name at the machine's own addresses. Lines of other addresses stay: in a cluster's table,
 /// the golden node is one of many.
 pub(in crate::finish) fn rewrite(table: &str, names: &Names<'_>) -> String {
     match names.address {
@@ -50,7 +50,7 @@ pub(in crate::finish) fn rewrite(table: &str, names: &Names<'_>) -> String {
     }
 }
 
-/// `FQDN NAME`, or the name alone if no domain is known.
+/// `FQDN NAME`, or the name alone if the domain is unknown.
 fn called(names: &Names<'_>) -> String {
     let name = short(names.new);
     match names.domain {
@@ -80,7 +80,7 @@ fn is_name_of(word: &str, name: &str) -> bool {
         && word.get(name.len()..).is_some_and(|r| r.is_empty() || r.starts_with('.'))
 }
 
-/// The name at the node's own address, and off the loop.
+/// Puts the name at the node's own address, and removes it from loopback addresses.
 fn with_address(table: &str, names: &Names<'_>, address: IpAddr) -> String {
     let (old, new) = (short(names.old), short(names.new));
     let is_at_it = |line: &str| address_of(line).parse() == Ok(address);
@@ -118,7 +118,7 @@ fn append(table: &mut String, line: &str) {
     table.push_str(line);
 }
 
-/// The name in place of the golden one. Where that had no line of its own, whatever resolved it goes on.
+/// Replaces the golden name. If it had no line of its own, it was resolved elsewhere, and still is.
 fn on_the_loop(table: &str, names: &Names<'_>) -> String {
     let (old, new) = (short(names.old), short(names.new));
     let mut rewritten = String::with_capacity(table.len());
@@ -170,13 +170,13 @@ mod tests {
             ),
             ("127.0.0.1 localhost\n", "node7.b.c", "127.0.0.1 localhost\n10.0.0.7\tnode7.b.c node7\n"),
             ("127.0.0.1 localhost", "node7", "127.0.0.1 localhost\n10.0.0.7\tnode7\n"),
-            // Red Hat's installer had it so.
+            // The form written by Red Hat's installer.
             (
                 "127.0.0.1 localhost golden.x golden\n::1 golden localhost6\n",
                 "node7",
                 "127.0.0.1\tlocalhost\n::1\tlocalhost6\n10.0.0.7\tnode7.x node7\n",
             ),
-            // The golden node's own line tells its domain, and is one of a cluster's table.
+            // The golden node's own line has its domain, and belongs to a cluster's table.
             (
                 "127.0.0.1 localhost\n10.0.0.1 golden.example.org golden\n",
                 "node7",
@@ -219,7 +219,7 @@ mod tests {
                 "node7",
                 "127.0.0.1 localhost\n10.0.0.1 golden\n10.0.0.7 node7\n",
             ),
-            // It never had such a line.
+            // The table never had such a line.
             ("127.0.0.1 localhost\n", "n7.x", "127.0.0.1 localhost\n"),
             ("127.0.1.1 goldenrod\n", "node7", "127.0.1.1 goldenrod\n127.0.1.1\tnode7\n"),
         ] {

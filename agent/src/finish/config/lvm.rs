@@ -1,7 +1,7 @@
-//! LVM's own files: what names the golden node's physical volumes, or keeps what LVM knew of them.
+//! LVM's own files, which name the golden node's physical volumes or cache what LVM knew of them.
 //!
-//! An initrd that has them finds no volume group on the clone: `system.devices` lists the only devices that LVM looks at,
-//! by serial numbers, and a filter in `lvm.conf` may name the golden disk.
+//! With these files in its initrd, a clone finds no volume group: `system.devices` lists the only devices that LVM
+//! examines, by serial number, and a filter in `lvm.conf` may name the golden disk.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,8 @@ use crate::finish::error::Cause;
 use crate::finish::replace::replace;
 use ka_host::system::glob;
 
-/// What is true of the golden node's devices only. Without it LVM looks at all devices, and writes it again.
+/// Data that is valid only for the golden node's devices. Without this file, LVM examines all devices and writes it
+/// again.
 const KEPT_OF_DEVICES: [&str; 6] = [
     "etc/lvm/archive/*.vg",
     "etc/lvm/backup/*",
@@ -22,7 +23,7 @@ const KEPT_OF_DEVICES: [&str; 6] = [
     "etc/lvm/devices/devices_file_init",
 ];
 
-/// Where filters stand.
+/// The settings that contain filters.
 const SETTINGS: [&str; 2] = ["etc/lvm/lvm.conf", "etc/lvm/lvmlocal.conf"];
 
 /// Rewrites and removes LVM's files below `root`, if this node has volume groups.
@@ -61,7 +62,7 @@ fn rewrite(text: &str, members: &[&MadeFileSystem]) -> String {
         if word.starts_with('#') {
             return line.to_owned();
         }
-        // A list may go on over several lines.
+        // A list may continue over several lines.
         is_filter = is_filter || (word.contains("filter") && word.contains('='));
         let new = if is_filter { with_own_devices(line, members) } else { line.to_owned() };
         is_filter = is_filter && !line.contains(']');
@@ -77,7 +78,7 @@ fn with_own_devices(line: &str, members: &[&MadeFileSystem]) -> String {
         let golden = member.plan.golden.iter().flat_map(|golden| &golden.devices);
         for device in golden {
             line = line.replace(device.as_str(), &own);
-            // The disk may be meant with all that is on it.
+            // The name may mean the disk including its partitions.
             if let (Some(golden), Some(own)) = (disk_of(device), disk_of(&own)) {
                 line = line.replace(golden, own);
             }

@@ -1,4 +1,4 @@
-//! What the files of the copied system contain: names of file systems and disks, network, identity.
+//! Settings in the copied system's files: names of file systems and disks, network, identity.
 
 pub(super) mod bls;
 pub(super) mod debconf;

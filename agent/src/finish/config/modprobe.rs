@@ -1,4 +1,4 @@
-//! The aliases by which old systems, and a site's scripts, name this machine's own drivers.
+//! The module aliases through which old systems, and a site's scripts, refer to this machine's own drivers.
 
 use std::fs;
 use std::path::Path;
@@ -7,12 +7,12 @@ use crate::finish::error::Cause;
 use crate::finish::replace::{create, replace};
 use ka_host::hardware::CardModules;
 
-/// Where all of it is on an old system.
+/// The single file on an old system.
 const ONE_FILE: &str = "etc/modprobe.conf";
-/// Where it is on every other.
+/// The directory on every other system.
 const DIRECTORY: &str = "etc/modprobe.d";
 
-/// Drivers that stand above the one that drives the controller.
+/// Drivers that are layered on top of the controller's driver.
 const UPPER: [&str; 3] = ["scsi_mod", "sd_mod", "sr_mod"];
 
 /// Writes `alias ethN` and `alias scsi_hostadapter` for this node, in place of the golden node's.
@@ -52,7 +52,7 @@ fn aliases(cards: &[CardModules], storage: &[String]) -> String {
     lines
 }
 
-/// A line that this writes, for any machine.
+/// Whether this module writes such a line, for any machine.
 fn is_ours(line: &str) -> bool {
     let mut words = line.split_whitespace();
     let numbered = |name: &str, stem: &str| {

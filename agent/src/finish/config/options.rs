@@ -1,14 +1,14 @@
-//! Mount options that were right for the golden file system, and are not for this node's: in fstab, in units, and in
+//! Mount options that were right for the golden file system and are wrong for this node's: in fstab, in units, and in
 //! `rootflags=` on kernel command lines.
 
 use crate::disk::MadeFileSystem;
 use crate::finish::config::names::{Named, Names};
 
-/// Options that name a second device of a file system. What is made here lies on one.
+/// Options that name a second device of a file system. The new file systems use one device each.
 const DEVICES: [&str; 6] = ["logdev", "rtdev", "journal_path", "journal_dev", "jdev", "device"];
 
 /// Options that repeat the geometry of the golden node's array. The new file system has its own in its superblock, and
-/// XFS refuses to be mounted with another.
+/// XFS refuses a different one at mount.
 const GEOMETRY: [&str; 2] = ["sunit", "swidth"];
 
 /// Options that name units, or paths for which systemd has units.
@@ -20,7 +20,7 @@ const UNITS: [&str; 5] = [
     "x-systemd.required-by",
 ];
 
-/// `options` for this node, where `fs` is mounted at `point`; none if they are right as they are.
+/// The `options` for this node, where `fs` is mounted at `point`; `None` if they need no change.
 pub(in crate::finish) fn rewrite(
     options: &str,
     fs: Option<&MadeFileSystem>,
@@ -52,12 +52,12 @@ pub(in crate::finish) fn rewrite(
             None => log::info!("mount options of {point}: without {option}, which is the golden node's"),
         }
     }
-    // fstab's field must not vanish.
+    // The field in fstab must not be empty.
     let new = if new.is_empty() { "defaults".to_owned() } else { new.join(",") };
     (new != options).then_some(new)
 }
 
-/// Copied byte by byte, with all that its superblock says: it has kept its UUID, and nothing is unpacked into it.
+/// Copied byte by byte with its superblock: it has kept its UUID, and nothing is unpacked into it.
 fn is_raw(fs: &MadeFileSystem) -> bool {
     let golden = fs.plan.golden.as_ref().and_then(|golden| golden.uuid.as_deref());
     fs.mount_points().next().is_none() && golden == Some(&fs.uuid)
@@ -67,7 +67,7 @@ fn is_xfs(fs: &MadeFileSystem) -> bool {
     fs.plan.kind == ka::plan::FileSystemKind::Xfs
 }
 
-/// Numbers of subvolumes follow the order in which they were made; paths stay.
+/// Subvolume IDs depend on the order of creation; paths stay.
 fn by_its_path(id: &str, fs: &MadeFileSystem, point: &str) -> Option<String> {
     let number = id.parse().ok();
     let subvolumes = &fs.plan.subvolumes;
@@ -89,7 +89,7 @@ fn device(key: &str, value: &str, fs: &MadeFileSystem, names: &Names<'_>) -> Opt
     }
 }
 
-/// None for what this node does not have.
+/// `None` for a device that this node does not have.
 fn unit(value: &str, names: &Names<'_>) -> Option<String> {
     if !value.starts_with("/dev/") {
         return match names.unit(value) {
@@ -126,14 +126,14 @@ mod tests {
         ] {
             assert_eq!(rewrite(old, Some(&xfs), "/data", &names).as_deref(), new, "{old}");
         }
-        // Of ext4 it is no geometry.
+        // On ext4 this option is not a geometry.
         assert_eq!(rewrite("sunit=1", Some(&all[0]), "/", &names), None);
         assert_eq!(
             rewrite("journal_path=/dev/sdb3,noatime", Some(&all[0]), "/", &names).as_deref(),
             Some("noatime")
         );
 
-        // Its superblock says that the log is elsewhere.
+        // Its superblock says that the log is on another device.
         let mut raw = fs(5, "x", FileSystemKind::Ext4, None, None);
         raw.uuid = raw.plan.golden.as_ref().unwrap().uuid.clone().unwrap();
         let log = fs(6, "", FileSystemKind::Ext4, None, None);

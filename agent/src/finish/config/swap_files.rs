@@ -1,9 +1,9 @@
-//! Swap space in files: recreated, at the places that fstab and units name.
+//! Recreates swap files at the places that fstab and units name.
 //!
-//! swapon(8) takes no file with holes, and nearly every swap file arrives with some: what is allocated and never
-//! written is a hole in the stream. So each is emptied and allocated again: the file is the same one, with its mode,
-//! owner and attributes. Its first page, which mkswap(8) has written, stays with UUID and label; all else in it was the
-//! golden node's memory, and goes.
+//! swapon(8) rejects files with holes, and nearly every swap file arrives with some: space that is allocated and never
+//! written is a hole in the stream. So each file is emptied and allocated again, keeping its inode, mode, owner and
+//! attributes. Its first page, written by mkswap(8), stays with UUID and label. The rest was the golden node's memory,
+//! and is dropped.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -18,13 +18,13 @@ use crate::finish::error::Cause;
 use crate::finish::tool;
 use ka_host::system::glob;
 
-/// The page that mkswap writes. On x86 there is no other size.
+/// The size of the page that mkswap writes; x86 has no other.
 const PAGE: usize = 4096;
 
-/// With what it ends.
+/// The signature at its end.
 const SIGNATURE: &[u8] = b"SWAPSPACE2";
 
-/// As statfs(2) tells of btrfs and XFS.
+/// The statfs(2) types of btrfs and XFS.
 const BTRFS: u64 = 0x9123_683e;
 const XFS: u64 = 0x5846_5342;
 
@@ -48,7 +48,7 @@ pub(in crate::finish) fn renew(root: &Path) -> Result<(), Cause> {
     Ok(())
 }
 
-/// The files that systemd's units name as swap space.
+/// The files that systemd units name as swap space.
 fn of_units(root: &Path) -> Result<Vec<String>, Cause> {
     let mut found = Vec::new();
     for path in glob::files(root, "etc/systemd/system/*.swap")? {
@@ -76,7 +76,7 @@ fn renew_one(path: &Path, length: u64) -> Result<(), Cause> {
     if first.ends_with(SIGNATURE) {
         file.write_all_at(&first, 0).map_err(failed("write"))?;
     } else if has_first {
-        // As a machine in hibernation leaves it. The file must be whole before another program sees it.
+        // The state of a hibernated machine. The file must be complete before another program sees it.
         tool::run(tool::need(&["mkswap"])?, &[&path.to_string_lossy()])?;
     }
     file.set_modified(modified).map_err(failed("set the time of"))?;
@@ -85,7 +85,7 @@ fn renew_one(path: &Path, length: u64) -> Result<(), Cause> {
     Ok(())
 }
 
-/// btrfs swaps to no other files (btrfs(5)), and sets this for empty ones only.
+/// btrfs swaps only to such files (btrfs(5)), and sets this flag only on empty ones.
 fn forbid_copy_on_write(file: &File) -> io::Result<()> {
     if kind_of(file)? != BTRFS {
         return Ok(());
@@ -114,14 +114,14 @@ fn allocate(file: &File, length: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether this Linux swaps to files on XFS that are allocated and not written: since 4.18, by swapon(8).
+/// Whether this Linux can swap to XFS files that are allocated and not written, according to swapon(8): since 4.18.
 fn swaps_to_unwritten(release: &str) -> bool {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (4, 18)
 }
 
 fn kind_of(file: &File) -> io::Result<u64> {
-    // The kernel's numbers have 32 bits, in a field that has a sign.
+    // The kernel's numbers have 32 bits, in a signed field.
     Ok(u64::from_ne_bytes(rustix::fs::fstatfs(file)?.f_type.to_ne_bytes()) & 0xffff_ffff)
 }
 

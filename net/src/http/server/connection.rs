@@ -1,4 +1,4 @@
-//! One connection: a request comes in, its answer goes out, and again.
+//! One connection: reads a request, sends the response, and repeats.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -12,37 +12,37 @@ use rustix::fs::sendfile;
 use super::request::{self, Whole};
 use super::{Answer, Limits, Queue, Request, Serve, Status};
 
-/// How much one connection moves before the others have their turn.
+/// How many bytes one connection moves before the others get a turn.
 const TURN: u64 = 1 << 20;
 /// How much of a request is read at once.
 const PIECE: usize = 4 << 10;
 
-/// An answer has just been handed to the kernel, which may hold megabytes of it.
+/// Stands for an answer that was just given to the kernel, which may hold megabytes of it.
 const UNSEEN: u64 = u64::MAX;
 
-/// How far a connection is after its turn.
+/// The state of a connection after its turn.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum TurnEnd {
-    /// It waits for its peer.
+    /// It is waiting for its peer.
     Waits,
-    /// It could go on at once.
+    /// It could continue at once.
     More,
-    /// It is over, in good order.
+    /// It has ended normally.
     Over,
 }
 
-/// What a connection does.
+/// The current activity of a connection.
 enum State {
-    /// A request comes, or may come.
+    /// Receives a request, or waits for one.
     Reading,
-    /// Its answer goes.
+    /// Sends the answer.
     Answering(Out),
-    /// The last answer has gone. The peer closes first: closing with unread bytes here would reset the connection, and
-    /// the peer could lose the end of the answer.
+    /// The last answer has been sent. The peer closes first: closing with unread bytes here would reset the
+    /// connection, and the peer could lose the end of the answer.
     Closing,
 }
 
-/// An answer on its way.
+/// An answer that is being sent.
 struct Out {
     head: Vec<u8>,
     head_sent: usize,
@@ -59,16 +59,16 @@ pub(super) struct Connection {
     peer: IpAddr,
     state: State,
     input: Vec<u8>,
-    /// When this state began; when its first byte came, for a request; when the peer had taken all of its last answer,
-    /// if nothing has come since.
+    /// When this state started. For a request: when its first byte arrived, or, if nothing has arrived since, when the
+    /// peer had taken all of its last answer.
     since: Instant,
     /// When the last byte moved.
     moved: Instant,
-    /// What the peer had still to acknowledge when that was last looked at; [`UNSEEN`] between an answer's end and the
-    /// next look.
+    /// The bytes not yet acknowledged by the peer at the last check; [`UNSEEN`] between an answer's end and the next
+    /// check.
     queued: u64,
     answers: u32,
-    /// The peer sends no more.
+    /// The peer has closed its sending side.
     ended: bool,
 }
 
@@ -100,8 +100,8 @@ impl Connection {
         now.saturating_duration_since(self.moved)
     }
 
-    /// Looks whether the peer has taken something since the last time. The kernel holds megabytes for it, and lets us
-    /// write only when a third of them is gone: that takes a slow peer longer than one that has stalled may take.
+    /// Checks whether the peer has taken anything since the last time. The kernel buffers megabytes, and accepts more
+    /// only when a third of them is gone: with a slow peer that takes longer than the stall limit.
     pub(super) fn note_taken(&mut self, queue: Queue, now: Instant) {
         let answering = matches!(self.state, State::Answering(_));
         if !answering && self.queued == 0 {
@@ -117,7 +117,7 @@ impl Connection {
         self.queued = queued;
     }
 
-    /// It has had an answer, to its last byte, and no further request has begun.
+    /// It has received an answer, to its last byte, and has not started another request.
     pub(super) fn is_idle(&self) -> bool {
         match self.state {
             State::Reading => self.answers > 0 && self.input.is_empty() && self.queued == 0,
@@ -126,8 +126,9 @@ impl Connection {
         }
     }
 
-    /// Why it has to end, if it does. An answer may take as long as it moves, and its end is with the peer only when the
-    /// kernel holds nothing of it any more: on a busy line, many seconds after it was written. A request may not.
+    /// Why the connection must be closed, if it must. An answer may take as long as it makes progress, and the peer
+    /// has its end only when the kernel no longer holds any of it: on a busy line, many seconds after it was written.
+    /// A request has a time limit.
     pub(super) fn is_late(&self, now: Instant, limits: Limits) -> Option<&'static str> {
         let age = now.saturating_duration_since(self.since);
         let stalls = || (self.still(now) >= limits.stall).then_some("it takes nothing any more");
@@ -142,7 +143,7 @@ impl Connection {
         }
     }
 
-    /// Reads and writes as far as the peer and this turn allow.
+    /// Reads and writes as much as the peer and this turn allow.
     pub(super) fn go_on(&mut self, serve: &Serve, now: Instant) -> io::Result<TurnEnd> {
         let mut left = TURN;
         loop {
@@ -196,7 +197,7 @@ impl Connection {
         self.moved = now;
     }
 
-    /// Whether something came; an end counts, and leaves [`Self::closed_by_peer`] true.
+    /// Whether anything arrived. The end counts too, and leaves [`Self::closed_by_peer`] true.
     fn read(&mut self, now: Instant) -> io::Result<bool> {
         let mut piece = [0; PIECE];
         let Some(length) = unless_blocked(|| self.stream.read(&mut piece))? else { return Ok(false) };
@@ -219,7 +220,7 @@ impl Out {
         self.head_sent == self.head.len() && (self.file.is_none() || self.file_sent == self.length)
     }
 
-    /// Sends a part; how much.
+    /// Sends a part of the answer; returns its size.
     fn send(&mut self, mut stream: &TcpStream, most: u64) -> io::Result<u64> {
         if let Some(rest) = self.head.get(self.head_sent..).filter(|rest| !rest.is_empty()) {
             let sent = stream.write(rest)?;
@@ -229,7 +230,7 @@ impl Out {
         let Some(file) = &self.file else { return Ok(0) };
         let piece = usize::try_from(most.min(self.length - self.file_sent)).unwrap_or(usize::MAX);
         let sent = sendfile(stream, file, Some(&mut self.file_sent), piece)? as u64;
-        // It was cut while it was sent: the peer sees from the length that the end is missing.
+        // The file was truncated while it was sent: the peer sees from the length that the end is missing.
         if sent == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(sent) }
     }
 }
@@ -248,7 +249,7 @@ fn answer(Whole { request, keep_alive }: Whole, serve: &Serve) -> io::Result<Out
     };
     let length = file.as_ref().map_or(Ok(0), |file| file.metadata().map(|metadata| metadata.len()))?;
     let (status, connection) = (status.line(), if keep_alive { "keep-alive" } else { "close" });
-    // RFC 9110, 8.6: no length goes with a 204.
+    // RFC 9110, 8.6: a 204 response has no Content-Length.
     let body = if status == Status::NoContent.line() {
         String::new()
     } else {
@@ -266,7 +267,7 @@ fn answer(Whole { request, keep_alive }: Whole, serve: &Serve) -> io::Result<Out
     })
 }
 
-/// `None` where the peer has to go on first.
+/// `None` if the peer has to act first.
 fn unless_blocked<T>(mut action: impl FnMut() -> io::Result<T>) -> io::Result<Option<T>> {
     loop {
         match action() {
@@ -296,8 +297,8 @@ mod tests {
         Ok(QUEUED.load(Ordering::Relaxed))
     }
 
-    /// A peer that takes little at a time is active, though nothing can be written for it meanwhile; one that takes
-    /// nothing is not.
+    /// A peer that takes little at a time is active, although nothing can be written meanwhile; one that takes nothing
+    /// is not.
     #[test]
     fn a_peer_that_takes_a_little_is_not_late() {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -310,7 +311,7 @@ mod tests {
         stream.set_nonblocking(true).unwrap();
         let start = Instant::now();
         let mut connection = Connection::new(TcpStream::from_std(stream), from.ip(), start);
-        // Until its answer is on its way.
+        // Until its answer is being sent.
         while !matches!(connection.state, State::Answering(_)) {
             connection.go_on(&serve, start).unwrap();
         }
@@ -318,7 +319,7 @@ mod tests {
         for (queued, expected) in [(4_000_000, None), (3_999_000, None), (3_998_999, None), (3_998_999, late)]
         {
             QUEUED.store(queued, Ordering::Relaxed);
-            // The first look only shows how much there is.
+            // The first check only shows how much is buffered.
             let wait =
                 if queued == 4_000_000 { Duration::ZERO } else { LIMITS.stall - Duration::from_secs(1) };
             now += wait;
@@ -330,8 +331,8 @@ mod tests {
         }
     }
 
-    /// 500 machines on one line: each gets the end of its kernel, which was written long ago, after many seconds. It is
-    /// idle, and may be closed, only when it has all.
+    /// 500 machines on one line: each receives the end of its kernel many seconds after it was written. The connection
+    /// is idle, and may be closed, only once the peer has everything.
     #[test]
     fn an_answer_that_is_written_is_not_one_that_has_arrived() {
         static QUEUED: AtomicU64 = AtomicU64::new(0);
@@ -361,14 +362,14 @@ mod tests {
                 connection.note_taken(queue, now);
                 assert_eq!(connection.is_idle(), queued == 0, "{kept}, {queued}");
             }
-            // Now it has all, and its time begins.
+            // Now the peer has everything, and its time starts.
             let most = if kept == "close" { LIMITS.closing } else { LIMITS.idle };
             assert_eq!(connection.is_late(now + most - Duration::from_millis(1), LIMITS), None, "{kept}");
             assert!(connection.is_late(now + most, LIMITS).is_some(), "{kept}");
         }
     }
 
-    /// A peer that does not take the end of its answer is not waited for.
+    /// The server does not wait for a peer that does not take the end of its answer.
     #[test]
     fn the_end_of_an_answer_can_stall_too() {
         let serve = |_: &Request| Answer::from(Status::NotFound);

@@ -1,7 +1,7 @@
-//! As much of HTTP/1.1 as booting machines need: files to load, and a short message to leave.
+//! A minimal HTTP/1.1 server for booting machines: files to load, and short messages to store.
 //!
-//! Whoever calls [`start`] decides what is answered. Here is how many are served, and for how long: a connection that
-//! makes progress is never closed, one that does not makes room for others.
+//! The caller of [`start`] decides the answers. This module decides how many connections are served, and for how long:
+//! a connection that makes progress is never closed, and one that does not makes room for others.
 
 mod connection;
 mod places;
@@ -20,15 +20,15 @@ use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage,
 use places::Places;
 use turns::Server;
 
-/// How much of anybody's time is taken here.
+/// The time limits of a connection.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     places: Places,
-    /// A request must be here within this time, head and body.
+    /// The time limit for a request, head and body.
     request: Duration,
-    /// How long a connection may stay open without a further request.
+    /// How long a connection may stay open without another request.
     idle: Duration,
-    /// How long a peer may take nothing of its answer.
+    /// How long a peer may take none of its answer.
     stall: Duration,
     /// How long a peer may take to close the connection after its last answer.
     closing: Duration,
@@ -42,49 +42,49 @@ const LIMITS: Limits = Limits {
     closing: Duration::from_secs(2),
 };
 
-/// Connections that the kernel keeps until there is room for them (listen(2)).
+/// The backlog of connections in the kernel (listen(2)).
 const MAX_QUEUED: i32 = 4096;
 
-/// What a machine wants.
+/// A request.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Request {
-    /// A file, with its contents or without.
+    /// A file, with or without its contents.
     Get {
-        /// The path as it was asked for.
+        /// The path in the request.
         path: String,
-        /// False for its length only.
+        /// False if only the length is wanted.
         contents: bool,
     },
-    /// To leave something here.
+    /// An upload.
     Post {
-        /// Where.
+        /// The path.
         path: String,
-        /// What.
+        /// The body.
         body: Vec<u8>,
     },
 }
 
-/// What is answered.
+/// The status of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// Here it is.
+    /// The file follows.
     Ok,
-    /// It was taken.
+    /// The upload was accepted.
     NoContent,
-    /// That is no HTTP.
+    /// The request is not valid HTTP.
     BadRequest,
-    /// Not for you.
+    /// The client may not have it.
     Forbidden,
-    /// There is none.
+    /// It does not exist.
     NotFound,
-    /// That is not done here.
+    /// The method is not supported.
     NotAllowed,
-    /// What comes is too long.
+    /// The request is too large.
     TooLong,
 }
 
 impl Status {
-    /// As the status line has it (RFC 9110).
+    /// The status as in the status line (RFC 9110).
     fn line(self) -> &'static str {
         match self {
             Self::Ok => "200 OK",
@@ -98,12 +98,12 @@ impl Status {
     }
 }
 
-/// An answer: its status, and a file that goes with it.
+/// An answer: a status, possibly with a file.
 #[derive(Debug)]
 pub struct Answer {
-    /// How it went.
+    /// The status.
     pub status: Status,
-    /// What was asked for.
+    /// The file.
     pub file: Option<File>,
 }
 
@@ -113,32 +113,33 @@ impl From<Status> for Answer {
     }
 }
 
-/// Decides what is answered.
+/// Decides the answer to a request.
 type Serve = dyn Fn(&Request) -> Answer + Send;
 
-/// Tells how much of what was written to a connection its peer has still to acknowledge. Whatever it takes is progress.
+/// Returns how many of the bytes written to a connection its peer has not acknowledged yet. A falling number counts as
+/// progress.
 pub type Queue = fn(BorrowedFd<'_>) -> io::Result<u64>;
 
-/// Where to listen.
+/// Where the server listens.
 #[derive(Clone, Debug)]
 pub struct Place {
     /// The address.
     pub address: SocketAddr,
-    /// The only interface from which connections are taken; from any if none.
+    /// The only interface from which connections are accepted; `None` for all.
     pub interface: Option<String>,
-    /// What the peers have still to take.
+    /// Measures the bytes that peers have not acknowledged.
     pub queue: Queue,
 }
 
-/// Serves until the process ends; returns the address that it has.
+/// Serves until the process ends; returns the local address.
 ///
 /// # Errors
-/// The address cannot be had, or the interface is not there.
+/// The address is not available, or the interface does not exist.
 pub fn start(place: &Place, serve: impl Fn(&Request) -> Answer + Send + 'static) -> io::Result<SocketAddr> {
     serve_at(listen(place)?, place.queue, serve)
 }
 
-/// Serves at a socket of [`listen()`] until the process ends; returns the address that it has.
+/// Serves on a socket from [`listen()`] until the process ends; returns the local address.
 ///
 /// # Errors
 /// No thread can be started.
@@ -153,10 +154,10 @@ pub fn serve_at(
     Ok(bound)
 }
 
-/// Listens. The standard library's listener keeps 128 waiting connections, and knows no interface.
+/// Listens. The standard library's listener has a backlog of 128, and cannot be bound to an interface.
 ///
 /// # Errors
-/// The address cannot be had, or the interface is not there.
+/// The address is not available, or the interface does not exist.
 pub fn listen(place: &Place) -> io::Result<TcpListener> {
     let family = if place.address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket =
@@ -166,7 +167,7 @@ pub fn listen(place: &Place) -> io::Result<TcpListener> {
         socket::setsockopt(&socket, sockopt::BindToDevice, &interface.into())?;
     }
     socket::bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &SockaddrStorage::from(place.address))?;
-    // Not nix's: it refuses what is above musl's SOMAXCONN of 128, which the kernel's has long left behind.
+    // Not nix's: it refuses values above musl's SOMAXCONN of 128, while the kernel's has long been larger.
     rustix::net::listen(&socket, MAX_QUEUED)?;
     Ok(TcpListener::from(socket))
 }
@@ -178,12 +179,12 @@ mod tests {
     use std::net::TcpStream;
     use std::path::Path;
 
-    /// Whether a peer has taken anything is not known here, but by what can be written.
+    /// Without a measurement, a peer's progress is only visible when more can be written.
     fn unknown(_: BorrowedFd<'_>) -> io::Result<u64> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// A server of one file.
+    /// A server for one file.
     fn server(limits: Limits, file: &Path) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (address, file) = (listener.local_addr().unwrap(), file.to_owned());
@@ -203,7 +204,7 @@ mod tests {
         file
     }
 
-    /// All that comes until the other side closes, in good order or not.
+    /// Everything that arrives until the peer closes, normally or not.
     fn rest(mut stream: &TcpStream) -> Vec<u8> {
         let (mut all, mut piece) = (Vec::new(), vec![0; 1 << 16]);
         while let Ok(length @ 1..) = stream.read(&mut piece) {
@@ -236,7 +237,7 @@ mod tests {
     fn who_holds_every_place_keeps_nobody_out() {
         let file = file_of(5);
         let address = server(places(4, 4), file.path());
-        // Four that say nothing: each is closed once it has stalled, for one of those that ask.
+        // Four silent connections: each is closed once it has stalled, in favour of one that sends a request.
         let idle: Vec<TcpStream> = (0..4).map(|_| TcpStream::connect(address).unwrap()).collect();
         for _ in &idle {
             assert!(rest(&ask(address)).starts_with(b"HTTP/1.1 200 OK\r\n"));
@@ -262,7 +263,7 @@ mod tests {
         let address = server(places(16, 16), file.path());
         let one = |_| {
             thread::spawn(move || {
-                // Refused while its address has its share: a boot loader asks again as well.
+                // Refused while its address has its share: a boot loader retries too.
                 while rest(&ask(address)).len() < 1 << 20 {}
             })
         };
@@ -277,7 +278,7 @@ mod tests {
         for begin in ["GET /", "POST /a HTTP/1.1\r\nContent-Length: 1024\r\n\r\n"] {
             let mut stream = TcpStream::connect(address).unwrap();
             stream.write_all(begin.as_bytes()).unwrap();
-            // 1024 bytes would be a whole body, and an answer.
+            // 1024 bytes would complete the body and get an answer.
             for _ in 0..1000 {
                 thread::sleep(Duration::from_millis(10));
                 if stream.write_all(b"a").is_err() {
@@ -293,7 +294,7 @@ mod tests {
         let file = file_of(1 << 30);
         let address = server(Limits { stall: SHORT, ..LIMITS }, file.path());
         let silent = ask(address);
-        // It is closed while most of the file is still to come.
+        // It is closed before most of the file is sent.
         let mut poll = [rustix::event::PollFd::new(&silent, rustix::event::PollFlags::HUP)];
         rustix::event::poll(&mut poll, None).unwrap();
         assert!(rest(&silent).len() < 1 << 30);

@@ -1,44 +1,44 @@
-//! Whose connection makes room when there are too many: never one that makes progress.
+//! Selects the connection that makes room when there are too many: never one that makes progress.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// How many connections there may be.
+/// The maximum number of connections.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Places {
     /// In total.
     pub(super) total: usize,
-    /// From one address: many machines have one behind a router that translates addresses.
+    /// From one address: behind a NAT router, many machines share one.
     pub(super) per_address: usize,
-    /// From one address, of those that make no progress.
+    /// From one address, counting only connections without progress.
     pub(super) still_per_address: usize,
 }
 
-/// A connection that moves no byte for this long is stalled: it may have to make room.
+/// A connection that moves no byte for this long is stalled, and may have to make room.
 pub(super) const STALLED: Duration = Duration::from_secs(3);
 
-/// What becomes of a connection that has just been made.
+/// The decision on a new connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict<K> {
     /// There is room.
     Take,
     /// This one makes room.
     InPlaceOf(K),
-    /// All places are in good use: it waits until one is free.
+    /// All places are in active use: it waits until one is free.
     Wait,
-    /// Its address has its share already, and uses it.
+    /// Its address already has its share, in active use.
     Refuse,
 }
 
-/// A connection as far as its place is concerned.
+/// A connection as seen by the choice of places.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Holder<K> {
     pub(super) key: K,
     pub(super) address: IpAddr,
     /// How long no byte has moved.
     pub(super) still: Duration,
-    /// It has had its answer, and only keeps its connection open.
+    /// It has received its answer, and is only kept open.
     pub(super) idle: bool,
 }
 
@@ -50,8 +50,8 @@ impl<K> Holder<K> {
 }
 
 impl Places {
-    /// Whether there is room for one more connection from `newcomer`. Whoever holds the most loses one first, so that
-    /// one address cannot take the others' places by opening more.
+    /// Whether there is room for one more connection from `newcomer`. The address with the most connections loses one
+    /// first, so that one address cannot take the others' places by opening more.
     pub(super) fn judge<K: Copy>(self, newcomer: IpAddr, holders: &[Holder<K>]) -> Verdict<K> {
         let mut held = BTreeMap::<IpAddr, usize>::new();
         for holder in holders {
@@ -99,12 +99,12 @@ mod tests {
         for (newcomer, held, verdict) in [
             (1, &[][..], Verdict::Take),
             (1, &[(1, 9), (1, 9)][..], Verdict::Take),
-            // Its own share is used up: its own stalled connection goes, though there is room.
+            // Its own share is used up: its own stalled connection is closed, although there is room.
             (1, &[(1, 0), (1, 5), (1, 9)], Verdict::InPlaceOf(2)),
             (1, &[(1, 0), (1, 0), (1, 0)], Verdict::Refuse),
-            // Full: the address with the most connections loses one, and of these the one that is still the longest.
+            // Full: the address with the most connections loses the one that has been idle longest.
             (9, &[(1, 60), (2, 4), (2, 5), (3, 0)], Verdict::InPlaceOf(2)),
-            // Who makes progress keeps its place, however many come.
+            // Connections that make progress keep their places, however many arrive.
             (9, &[(1, 0), (2, 1), (3, 2), (4, 0)], Verdict::Wait),
             (9, &[(1, 0), (2, 1), (3, 3), (4, 0)], Verdict::InPlaceOf(2)),
         ] {
@@ -112,7 +112,8 @@ mod tests {
         }
     }
 
-    /// 200 machines behind one router load at once, and each is served; the same address holds few that do nothing.
+    /// 200 machines behind one router load at the same time, and each is served; the same address can hold only few
+    /// connections that do nothing.
     #[test]
     fn an_address_may_have_more_that_load_than_that_wait() {
         let places = Places { total: 400, per_address: 300, still_per_address: 2 };

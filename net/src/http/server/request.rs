@@ -1,4 +1,4 @@
-//! A request as it arrives: bytes are added, and once it is whole it is taken out.
+//! Parses an incoming request: bytes are appended, and a complete request is removed.
 
 use super::{Request, Status};
 
@@ -9,16 +9,16 @@ const MAX_HEADERS: usize = 64;
 /// The longest body in bytes.
 const MAX_BODY: usize = 1 << 10;
 
-/// A whole request, and whether the connection stays open after its answer.
+/// A complete request, and whether the connection stays open after its answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Whole {
-    /// What is asked for, or the status that answers a request that makes no sense.
+    /// The request, or the error status if it is invalid.
     pub(super) request: Result<Request, Status>,
-    /// False after an answer to nonsense: nobody knows where the next request would start.
+    /// False after an invalid request: the start of the next one is unknown.
     pub(super) keep_alive: bool,
 }
 
-/// Takes the first request out of `input`; `None` as long as a part of it is missing. What follows stays in `input`.
+/// Removes the first request from `input`; `None` while it is incomplete. Any following bytes stay in `input`.
 pub(super) fn take(input: &mut Vec<u8>) -> Option<Whole> {
     let nonsense = |status| Some(Whole { request: Err(status), keep_alive: false });
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
@@ -57,7 +57,7 @@ fn keeps_alive(request: &httparse::Request<'_, '_>) -> bool {
     if request.version == Some(1) { !says("close") } else { says("keep-alive") }
 }
 
-/// `Content-Length`, without which no body is read here.
+/// `Content-Length`; a body without it is not read.
 fn body_length(request: &httparse::Request<'_, '_>) -> Option<usize> {
     header(request, "Content-Length")?.trim().parse().ok()
 }
@@ -86,7 +86,7 @@ mod tests {
                 "and more",
             ),
         ] {
-            // Byte by byte: nothing is whole before its last byte.
+            // Byte by byte: no request is complete before its last byte.
             let mut input = Vec::new();
             let mut bytes = text.bytes();
             let whole = loop {

@@ -1,4 +1,4 @@
-//! The server: connections come, have their turns, and go.
+//! The server loop: accepts connections, gives them turns, and closes them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -12,9 +12,9 @@ use super::places::{Holder, Verdict};
 use super::{Limits, Queue, Serve};
 use crate::event_loop::{EventLoop, Every};
 
-/// How often late connections are looked for.
+/// How often connections are checked against their time limits.
 const TICK: Duration = Duration::from_millis(250);
-/// How often at most the log says that places are short.
+/// The minimum interval between log messages about a lack of places.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
 pub(super) struct Server {
@@ -23,16 +23,16 @@ pub(super) struct Server {
     queue: Queue,
     limits: Limits,
     connections: BTreeMap<usize, Connection>,
-    /// Those that could go on at once.
+    /// The connections that could continue at once.
     busy: BTreeSet<usize>,
     next: usize,
-    /// Connections may wait in the kernel's queue.
+    /// Connections may be waiting in the kernel's queue.
     waiting: bool,
     look: Every,
     refusals: Refusals,
 }
 
-/// Connections that found no place, since the log last said so.
+/// Connections without a place since the last log message about it.
 struct Refusals {
     refused: u64,
     replaced: u64,
@@ -118,8 +118,8 @@ impl Server {
         }
     }
 
-    /// Ends a connection at once. What its peer has not taken yet would stay in the kernel's memory otherwise; but the
-    /// end of a whole answer may still be on its way from there.
+    /// Closes a connection at once. Otherwise, data that its peer has not taken would stay in the kernel's memory; but
+    /// the end of a complete answer may still be in transit from there.
     fn cut_off(&mut self, key: usize) {
         if let Some(connection) = self.connections.get_mut(&key)
             && !connection.is_idle()
@@ -137,11 +137,11 @@ impl Server {
         }
     }
 
-    /// Takes connections while there is room for them.
+    /// Accepts connections while there is room for them.
     fn accept(&mut self, now: Instant) {
         while self.waiting {
             if self.is_full() && !self.holders(now).iter().any(Holder::may_go) {
-                // It is tried again at the next turn, when somebody may have finished.
+                // Retried at the next turn, when another connection may have finished.
                 self.refusals.queued = true;
                 return;
             }
@@ -149,7 +149,7 @@ impl Server {
                 Ok(Some((stream, peer))) => self.admit(stream, peer.ip(), now),
                 Ok(None) => self.waiting = false,
                 Err(e) => {
-                    // Too many open files, or no memory: others finish first.
+                    // Too many open files, or no memory: other connections finish first.
                     log::warn!("cannot take a connection for HTTP: {e}");
                     return;
                 }

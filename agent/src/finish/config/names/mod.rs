@@ -1,7 +1,7 @@
-//! Which file system does a word in the configuration name?
+//! Resolves names in the configuration to file systems.
 //!
-//! The copied system's files speak of the golden node's disks, in any of the ways that mount(8),
-//! systemd and the boot loaders know. All of them are answered here, once.
+//! The copied system's files refer to the golden node's disks in any of the ways that mount(8), systemd and the boot
+//! loaders know. All of them are resolved here, in one place.
 
 use ka::plan::FileSystemPlan;
 
@@ -11,25 +11,24 @@ use crate::finish::config::encoded;
 /// The file systems of this node under the names that the golden node had for them.
 pub(in crate::finish) struct Names<'a> {
     made: &'a [MadeFileSystem],
-    /// What the device mapper makes at boot from something that this node has (crypttab).
+    /// Devices that the device mapper creates at boot from something that this node has (crypttab).
     mappings: Vec<String>,
 }
 
-/// What a word in the configuration names.
+/// The meaning of a word in the configuration.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::finish) enum Named<'a> {
     /// A file system that this node has.
     Made(&'a MadeFileSystem),
-    /// One that this node has, by a name that is the same here: a label, or a logical volume's.
+    /// A file system that this node has, under a name that is the same here: a label, or a logical volume's name.
     Kept,
     /// A disk of the golden node that was not cloned.
     Missing,
-    /// No local disk: a pseudo file system, a server, a file, removable media, a keyword.
+    /// Not a local disk: a pseudo file system, a server, a file, removable media, a keyword.
     Other,
 }
 
-/// Devices that come and go by themselves, or are not disks: their names say nothing of the golden
-/// node's disks.
+/// Devices that come and go by themselves, or are not disks: their names do not refer to the golden node's disks.
 const NOT_DISKS: [&str; 10] = ["cdrom", "cdrw", "dvd", "fd", "loop", "nbd", "ram", "rbd", "sr", "zram"];
 
 impl<'a> Names<'a> {
@@ -37,7 +36,7 @@ impl<'a> Names<'a> {
         Self { made, mappings: Vec::new() }
     }
 
-    /// Also knows `/dev/mapper/NAME` for these names, as something that the booted system makes itself.
+    /// Adds `/dev/mapper/NAME` for these names, as devices that the booted system creates itself.
     pub(in crate::finish) fn with_mappings(mut self, mappings: Vec<String>) -> Self {
         self.mappings = mappings;
         self
@@ -48,17 +47,17 @@ impl<'a> Names<'a> {
         self.made
     }
 
-    /// The file system that is mounted at `point`.
+    /// The file system mounted at `point`.
     pub(in crate::finish) fn at(&self, point: &str) -> Option<&'a MadeFileSystem> {
         self.made.iter().find(|fs| fs.mount_points().any(|at| at == point))
     }
 
-    /// Whether `path` is a whole disk of the golden node on which one of these file systems was: `/dev/sda`.
+    /// Whether `path` is a whole disk of the golden node that contained one of these file systems: `/dev/sda`.
     pub(in crate::finish) fn is_golden_disk(&self, path: &str) -> bool {
         self.on_golden_disk(path).is_some()
     }
 
-    /// A file system that lay on the golden node's whole disk `path`.
+    /// The file system on the golden node's whole disk `path`.
     pub(in crate::finish) fn on_golden_disk(&self, path: &str) -> Option<&'a MadeFileSystem> {
         self.find(|fs| {
             let golden = fs.plan.golden.as_ref();
@@ -66,7 +65,7 @@ impl<'a> Names<'a> {
         })
     }
 
-    /// What `word` names: `UUID=…`, `/dev/sda1`, `none`.
+    /// The meaning of `word`: `UUID=…`, `/dev/sda1`, `none`.
     pub(in crate::finish) fn resolve(&self, word: &str) -> Named<'a> {
         let Some((tag, value)) = tag_and_value(word) else {
             return self.resolve_path(word);
@@ -125,22 +124,21 @@ impl<'a> Names<'a> {
         }
     }
 
-    /// By a path as udev writes it, or with its escapes resolved.
+    /// Looks up a path in udev's encoding, or with its escapes resolved.
     fn device(&self, path: &str) -> Option<&'a MadeFileSystem> {
         let plain = encoded::decode(path);
         let is_it = |device: &String| device == path || *device == plain || encoded::decode(device) == plain;
         self.find(|fs| fs.plan.golden.as_ref().is_some_and(|golden| golden.devices.iter().any(is_it)))
     }
 
-    /// The file system that `LABEL=…` names, by any spelling of a label.
+    /// The file system that `LABEL=…` refers to, in any spelling of the label.
     pub(in crate::finish) fn labelled(&self, word: &str) -> Option<&'a MadeFileSystem> {
         let word = word.strip_prefix("/dev/disk/by-label/").or_else(|| word.strip_prefix("LABEL="))?;
         let word = encoded::decode(word.trim_matches(['"', '\'']));
         self.find(|fs| fs.plan.label.as_deref() == Some(&word))
     }
 
-    /// The path of `fs` that takes the place of the name `old`: by the partition's UUID if that was the name, or if the
-    /// contents have none.
+    /// The path of `fs` that replaces the name `old`: by PARTUUID if `old` was one, or if the contents have no UUID.
     pub(in crate::finish) fn new_path(&self, old: &str, fs: &MadeFileSystem) -> String {
         if fs.uuid.is_empty() && fs.partuuid.is_empty() {
             return fs.device.display().to_string();
@@ -165,7 +163,7 @@ impl<'a> Names<'a> {
         (new != name).then_some(new)
     }
 
-    /// What is of this kind, as blkid calls it.
+    /// The file systems of this kind, by blkid's name for it.
     pub(in crate::finish) fn of_kind(&self, kind: &str) -> impl Iterator<Item = &'a MadeFileSystem> {
         let is_it = move |fs: &&MadeFileSystem| {
             fs.plan.golden.as_ref().and_then(|golden| golden.kind.as_deref()) == Some(kind)
@@ -173,7 +171,7 @@ impl<'a> Names<'a> {
         self.made.iter().filter(is_it)
     }
 
-    /// Whether something that was copied byte by byte is of this kind, as blkid calls it, and has the UUID, if one is
+    /// Whether a partition that was copied byte by byte is of this kind, by blkid's name, and has the UUID, if one is
     /// given, in any spelling.
     pub(in crate::finish) fn has_raw(&self, kind: &str, uuid: Option<&str>) -> bool {
         let digits = |text: &str| -> String {
@@ -193,7 +191,7 @@ impl<'a> Names<'a> {
         self.made.iter().find(|fs| matches(fs))
     }
 
-    /// `text` with every golden UUID and PARTUUID that stands in it as a word replaced by the new one.
+    /// `text` with every golden UUID and PARTUUID that is a word of its own replaced by the new one.
     pub(in crate::finish) fn rename_uuids(&self, text: &str) -> String {
         let mut renamed = text.to_owned();
         for fs in self.made {
@@ -208,7 +206,7 @@ impl<'a> Names<'a> {
         renamed
     }
 
-    /// A golden UUID or PARTUUID that `text` still names, if any.
+    /// A golden UUID or PARTUUID that is still in `text`, if any.
     pub(in crate::finish) fn golden_in(&self, text: &str) -> Option<&'a str> {
         self.made.iter().find_map(|fs| {
             let uuid = golden_uuid(&fs.plan).filter(|golden| *golden != fs.uuid);
@@ -218,7 +216,7 @@ impl<'a> Names<'a> {
     }
 }
 
-/// What stands before the device in a unit's name, the device, and what stands behind it.
+/// Splits a unit's name into the prefix, the device, and the suffix.
 fn device_in_unit(name: &str) -> Option<(&str, String, &str)> {
     let (stem, behind) = name.split_at(name.rfind('.')?);
     let (before, instance) = match stem.split_once('@') {
@@ -229,8 +227,8 @@ fn device_in_unit(name: &str) -> Option<(&str, String, &str)> {
     Some((before, encoded::device_of_unit(instance)?, behind)).filter(|_| is_of_devices)
 }
 
-/// The disk that a partition's device node is on, by the kernel's and udev's rules for their names: `/dev/sda` of
-/// `/dev/sda1`, `/dev/nvme0n1` of `/dev/nvme0n1p2`, `…/by-id/ata-X` of `…/by-id/ata-X-part1`.
+/// The disk of a partition's device node, by the naming rules of the kernel and udev: `/dev/sda` for `/dev/sda1`,
+/// `/dev/nvme0n1` for `/dev/nvme0n1p2`, `…/by-id/ata-X` for `…/by-id/ata-X-part1`.
 pub(in crate::finish) fn disk_of(partition: &str) -> Option<&str> {
     let stem = partition.trim_end_matches(|c: char| c.is_ascii_digit());
     if stem.len() == partition.len() {
@@ -248,7 +246,7 @@ pub(in crate::finish) fn disk_of(partition: &str) -> Option<&str> {
     }
 }
 
-/// Splits `UUID="…"` into the tag and the value without the quotes that libmount takes off too.
+/// Splits `UUID="…"` into the tag and the value. The quotes are removed, as libmount does.
 fn tag_and_value(word: &str) -> Option<(&str, &str)> {
     let (tag, value) = word.split_once('=')?;
     let bare = ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
@@ -267,8 +265,8 @@ fn is(name: Option<&str>, value: &str) -> bool {
     name.is_some_and(|name| name.eq_ignore_ascii_case(value))
 }
 
-/// Where `word` stands in `text`, in either case, not as a part of a longer identifier. The kernel and all tools take
-/// a UUID in either.
+/// Finds `word` in `text`, ignoring case, where it is not part of a longer identifier. The kernel and all tools accept
+/// a UUID in either case.
 fn word_at(text: &str, word: &str) -> Option<usize> {
     let inner = |c: char| c.is_ascii_alphanumeric() || c == '-';
     let (bytes, word) = (text.as_bytes(), word.as_bytes());

@@ -1,4 +1,4 @@
-//! Golden names, and this node's for them; other modules' tests use them too.
+//! Golden names, and this node's names for them; tests of other modules use them too.
 
 use super::*;
 use crate::disk::MadeOn;
@@ -29,7 +29,7 @@ pub(in crate::finish) fn made_btrfs() -> Vec<MadeFileSystem> {
     vec![btrfs]
 }
 
-/// The file system of golden partition `number`.
+/// The file system on golden partition `number`.
 pub(in crate::finish) fn fs(
     number: u32,
     uuid: &str,
@@ -170,7 +170,7 @@ fn uuids_are_renamed_as_words_only() {
     assert_eq!(names.golden_in("PARTUUID=DeadBeef-02"), Some("deadbeef-02"));
 }
 
-/// A root in a volume group, whose golden UUID is `0…`.
+/// A root file system in a volume group, with golden UUID `0…`.
 pub(in crate::finish) fn made_on_lvm() -> Vec<MadeFileSystem> {
     let mut root = fs(1, ROOT, FileSystemKind::Ext4, Some("/"), Some("system"));
     root.on = MadeOn::LogicalVolume { group: "my-vg".into(), name: "root".into(), disks: Vec::new() };

@@ -1,8 +1,8 @@
-//! The golden card's name for the node's card.
+//! Gives the node's card the golden card's name.
 //!
-//! udev names cards by where they sit, so a configuration for `ens3` brings nothing up on a node that would call its
-//! card `enp0s2`. Whatever system the configuration belongs to, one file is enough: systemd.link(5) gives the
-//! node's card, known by its hardware address, the name that the configuration has.
+//! udev names cards by their location, so a configuration for `ens3` brings nothing up on a node whose card would be
+//! `enp0s2`. One file solves this for every configuration system: systemd.link(5) gives the node's card, matched by
+//! its hardware address, the name that the configuration uses.
 
 use std::fs;
 use std::path::Path;
@@ -13,14 +13,14 @@ use crate::finish::error::Cause;
 use crate::finish::replace::create;
 use ka_host::system::glob;
 
-/// The file; names in front of it are a site's own, and win.
+/// The file. A site's own files that sort before it take precedence.
 const LINK: &str = "etc/systemd/network/50-ka.link";
 
-/// What reads such files.
+/// The programs that read such files.
 const UDEV: [&str; 3] = ["usr/lib/systemd/systemd-udevd", "lib/systemd/systemd-udevd", "usr/bin/udevadm"];
 
-/// Gives the card with the address `mac` the golden card's name in the system below `root`.
-/// `reached` is the card by which the node was reached.
+/// Gives the card with the address `mac` the golden card's name in the system below `root`. `reached` is the card
+/// through which the node was reached.
 pub(super) fn keep_name(root: &Path, golden: &str, mac: Mac, reached: bool) -> Result<(), Cause> {
     if !can_be_given(golden) {
         warning!(
@@ -45,7 +45,7 @@ pub(super) fn keep_name(root: &Path, golden: &str, mac: Mac, reached: bool) -> R
     let link = root.join(link);
     let directory = link.parent().unwrap_or(root);
     fs::create_dir_all(directory).map_err(|e| Cause::file("make", directory, e))?;
-    // A VLAN or bridge on the card has its address too, but is no Ethernet card.
+    // A VLAN or bridge on the card has its address too, but is not an Ethernet card.
     let text = format!(
         "# Written by ka: the network's configuration knows this card by the golden node's name for its own.\n\
          [Match]\nMACAddress={mac}\nType=ether\n\n[Link]\nName={golden}\n"
@@ -55,14 +55,14 @@ pub(super) fn keep_name(root: &Path, golden: &str, mac: Mac, reached: bool) -> R
     Ok(())
 }
 
-/// Whether udev may give this name: those that the kernel gives by itself are taken when udev comes.
+/// Whether udev may assign this name: names that the kernel assigns itself are taken before udev runs.
 fn can_be_given(name: &str) -> bool {
     let by_kernel = name.strip_prefix("eth").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()));
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     !by_kernel && !name.is_empty() && name.len() <= 15 && name.chars().all(good)
 }
 
-/// Whether a configuration names the interface, outside of comments.
+/// Whether a configuration names the interface outside of comments.
 pub(super) fn is_named(text: &str, interface: &str) -> bool {
     let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     let line_names = |line: &str| {

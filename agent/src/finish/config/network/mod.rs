@@ -1,9 +1,9 @@
-//! The node's own addresses in the network's configuration.
+//! The node's own addresses in the network configuration.
 //!
-//! Where the golden node's static address stands, in whichever of the usual systems, the node's takes its place,
-//! and the golden card's hardware address becomes that of the node's card: a configuration that waits for a card
-//! that is in another machine brings nothing up. For the same reason the card has the golden card's name, if the
-//! configuration names that ([`interface`]). Prefix and gateway stay unless others are given.
+//! The node's address replaces the golden node's static address, in any of the usual configuration systems, and the
+//! hardware address of the node's card replaces the golden card's: a configuration that waits for a card in another
+//! machine brings nothing up. For the same reason the card gets the golden card's name, if the configuration uses it
+//! ([`interface`]). Prefix and gateway stay unless others are given.
 
 mod interface;
 mod pairs;
@@ -67,7 +67,7 @@ const NETPLAN: Format = Format {
     lists: true,
 };
 
-/// Red Hat's and SUSE's shell variables.
+/// Shell variables of Red Hat and SUSE.
 const IFCFG: Format = Format {
     stanzas: false,
     gateways: &["GATEWAY"],
@@ -87,7 +87,7 @@ const DHCPCD: Format = Format {
     lists: false,
 };
 
-/// Where each system's configuration is.
+/// The configuration files of each system.
 const PLACES: [(&str, Format); 12] = [
     ("etc/network/interfaces", IFUPDOWN),
     ("etc/network/interfaces.d/*", IFUPDOWN),
@@ -96,7 +96,7 @@ const PLACES: [(&str, Format); 12] = [
     ("etc/NetworkManager/system-connections/*", KEYFILE),
     ("etc/netplan/*.yaml", NETPLAN),
     ("etc/netplan/*.yml", NETPLAN),
-    // Ubuntu's installer leaves there what cloud-init makes netplan's file of, once for each instance.
+    // Where Ubuntu's installer leaves the source from which cloud-init creates netplan's file, once per instance.
     ("etc/cloud/cloud.cfg.d/*.cfg", NETPLAN),
     ("etc/sysconfig/network-scripts/ifcfg-*", IFCFG),
     ("etc/sysconfig/network/ifcfg-*", IFCFG),
@@ -104,7 +104,7 @@ const PLACES: [(&str, Format); 12] = [
     ("etc/dhcpcd.conf", DHCPCD),
 ];
 
-/// More files that name cards by their hardware addresses.
+/// More files that identify cards by hardware address.
 const CARDS: [&str; 6] = [
     "etc/NetworkManager/NetworkManager.conf",
     "etc/NetworkManager/conf.d/*.conf",
@@ -124,7 +124,7 @@ const ROUTES: [&str; 6] = [
     "etc/sysconfig/network/ifrule-*",
 ];
 
-/// How the files of a pattern say which card they are for.
+/// How the files of a pattern select their card.
 fn kind_of(pattern: &str) -> Kind {
     match pattern {
         _ if pattern.ends_with(".link") || pattern.contains(".link.d/") => Kind::Link,
@@ -138,13 +138,13 @@ fn kind_of(pattern: &str) -> Kind {
 
 /// The node's cards.
 pub(in crate::finish) struct Cards<'a> {
-    /// The address of the one through which the node was reached.
+    /// The address of the card through which the node was reached.
     pub(in crate::finish) reached: Option<Mac>,
-    /// All of them, in the order of their slots.
+    /// All cards, in the order of their slots.
     pub(in crate::finish) all: &'a [SlottedCard],
 }
 
-/// Rewrites the network's configuration below `root`.
+/// Rewrites the network configuration below `root`.
 pub(in crate::finish) fn write(root: &Path, plan: &FinishPlan, cards: &Cards<'_>) -> Result<(), Cause> {
     let own = plan.name.as_ref().and_then(|name| name.address.as_ref());
     let told = plan.name.as_ref().map_or(&[][..], |name| &name.cards);
@@ -274,7 +274,7 @@ mod every_system {
             let expected = text.replace("10.0.0.1", "10.0.0.7").replace("00:00:01", "00:00:07");
             assert_eq!(fs::read_to_string(root.path().join(file)).unwrap(), expected, "{file}");
         }
-        // The site's own .link file has the card already.
+        // The site's own .link file already matches the card.
         assert!(!root.path().join("etc/systemd/network/50-ka.link").exists());
         fs::remove_file(root.path().join("etc/systemd/network/10-wire.link")).unwrap();
         write(root.path(), &plan, &cards).unwrap();

@@ -1,7 +1,7 @@
-//! Which of the node's cards stands for which of the golden node's.
+//! Pairs the golden node's cards with this node's.
 //!
 //! A configuration that waits for a card in another machine brings nothing up. One card is known: the node was reached
-//! by it. The others are paired by what a person says, by a name that both have, and by driver and slot.
+//! through it. The others are paired by the operator's choice, by a name that both have, and by driver and slot.
 
 use ka::mac::Mac;
 use ka::plan::{GoldenCard, GoldenHost};
@@ -9,7 +9,7 @@ use ka::sha256::Sha256;
 
 use ka_host::hardware::SlottedCard;
 
-/// A golden card, and the node's for it.
+/// A golden card, and the node's card for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pair {
     pub(super) golden: String,
@@ -17,20 +17,20 @@ pub(super) struct Pair {
     pub(super) own: Mac,
 }
 
-/// All golden hardware addresses, and what becomes of each.
+/// All golden hardware addresses, with their replacements.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Pairs {
-    /// Cards that this node has one for.
+    /// Golden cards with a counterpart on this node.
     pub(super) cards: Vec<Pair>,
-    /// Golden cards that it has none for: interface and address.
+    /// Golden cards without a counterpart: interface and address.
     pub(super) lost: Vec<(String, Mac)>,
-    /// Addresses that a site has chosen for a bridge or the like, and what this node has instead.
+    /// Addresses that a site has chosen for a bridge or similar, and this node's replacements.
     pub(super) pinned: Vec<(Mac, Mac)>,
 }
 
 impl Pairs {
-    /// Pairs the cards. `told` are the pairs that a person has named, `own` the node's cards by their slots, `reached` the
-    /// one that it was reached by.
+    /// Pairs the cards. `told` are the operator's pairs, `own` the node's cards by slot, `reached` the card through
+    /// which the node was reached.
     pub(super) fn new(
         golden: &GoldenHost,
         told: &[(String, Mac)],
@@ -95,7 +95,7 @@ impl Pairs {
         self.cards.iter().any(|pair| pair.own == mac)
     }
 
-    /// What stands for a golden address where it is one that is given, and not one that is looked for.
+    /// The replacement of a golden address where it is assigned rather than matched.
     pub(super) fn given(&self) -> Vec<(Mac, Mac)> {
         let seed = self.cards.first().map(|pair| pair.own);
         let lost = self.lost.iter().filter_map(|(_, mac)| Some((*mac, derived(*mac, seed?))));
@@ -104,13 +104,13 @@ impl Pairs {
     }
 }
 
-/// Names that the kernel gives by the order in which it finds the cards: they say nothing of a card.
+/// Names that the kernel assigns in the order of detection: they do not identify a card.
 fn is_the_kernels(interface: &str) -> bool {
     interface.strip_prefix("eth").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// An address of this node's alone for one that somebody has chosen: the same again whenever the node is cloned, and
-/// marked as chosen (locally administered), for one machine.
+/// A unique address of this node in place of a chosen one: the same whenever the node is cloned, with the bits of a
+/// locally administered unicast address.
 fn derived(golden: Mac, own: Mac) -> Mac {
     let digest = Sha256::digest([golden.0, own.0].concat());
     let mut bytes = [0; 6];
@@ -157,16 +157,16 @@ mod tests {
             golden("ib0", 4, "mlx"),
         ];
         let host = host(cards);
-        // By driver and slot; the node was reached by its second.
+        // By driver and slot; the node was reached through its second card.
         let own_cards = [own("eth0", 11, "e1000"), own("eth1", 12, "e1000"), own("eth2", 13, "e1000")];
         let pairs = Pairs::new(&host, &[], &own_cards, Some(mac(12)));
         assert_eq!(told(&pairs), [(1, 12), (2, 11), (3, 13)]);
         assert_eq!(pairs.lost, [("ib0".to_owned(), mac(4))]);
-        // By name, where that is stable.
+        // By name, where names are stable.
         let named = [own("ens5", 11, "e1000"), own("ens3", 12, "e1000"), own("ens4", 13, "virtio")];
         let pairs = Pairs::new(&host, &[], &named, Some(mac(12)));
         assert_eq!(told(&pairs), [(1, 12), (3, 11)]);
-        // By what a person says, even against the card that it was reached by.
+        // By the operator's choice, even against the card through which the node was reached.
         let pairs = Pairs::new(
             &host,
             &[("ens5".to_owned(), mac(12)), ("x".to_owned(), mac(9))],
@@ -174,7 +174,7 @@ mod tests {
             Some(mac(12)),
         );
         assert_eq!(told(&pairs), [(3, 12), (1, 11), (2, 13)]);
-        // Nothing is known but the one.
+        // Only the one card is known.
         let alone = GoldenHost { cards: Vec::new(), ..host };
         assert_eq!(told(&Pairs::new(&alone, &[], &[], Some(mac(12)))), [(1, 12)]);
     }

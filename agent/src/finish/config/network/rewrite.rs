@@ -1,4 +1,4 @@
-//! One file of a network's configuration, line by line, whatever its syntax: `key value`, `key=value`, `key: value`.
+//! Rewrites one network configuration file line by line, in any syntax: `key value`, `key=value`, `key: value`.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
@@ -6,25 +6,25 @@ use std::ops::Range;
 use ka::mac::Mac;
 use ka::plan::NodeAddress;
 
-/// How a system writes its configuration.
+/// The configuration syntax of a system.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Format {
-    /// One file is about several interfaces, each in a stanza of ifupdown's.
+    /// One file configures several interfaces, each in an ifupdown stanza.
     pub(super) stanzas: bool,
-    /// What names the default gateway.
+    /// The keys of the default gateway.
     pub(super) gateways: &'static [&'static str],
-    /// What gives the prefix's length, if it does not stand behind the address: a mask or a number.
+    /// The keys of the prefix length, if it does not follow the address: a mask or a number.
     pub(super) masks: &'static [&'static str],
-    /// What follows from address and prefix, and would be wrong in another network.
+    /// The keys of values derived from address and prefix, which would be wrong in another network.
     pub(super) derived: &'static [&'static str],
-    /// Keys of one address have its number behind them: `IPADDR0`, `IPADDR_1`.
+    /// The keys of one address end with its number: `IPADDR0`, `IPADDR_1`.
     pub(super) numbered: bool,
     /// A route is an item of a YAML list, not a section.
     pub(super) lists: bool,
 }
 
 impl Format {
-    /// `text` with the node's address where the golden node's is.
+    /// Replaces the golden node's address in `text` with the node's.
     pub(super) fn rewrite(&self, text: &str, golden: IpAddr, own: &NodeAddress) -> String {
         let blocks = if self.stanzas { stanzas(text) } else { vec![text] };
         blocks.into_iter().map(|block| self.rewrite_block(block, golden, own)).collect()
@@ -41,7 +41,7 @@ impl Format {
             own.prefix.is_none_or(|new| new == prefix)
                 && network(golden, prefix) == network(own.address, prefix)
         });
-        // Other cards, and routes by way of other machines, have gateways too. No gateway is in a network of one.
+        // Other cards, and routes through other machines, have gateways too. A network of one address has no gateway.
         let alone = if golden.is_ipv4() { 32 } else { 128 };
         let is_near = |gateway: IpAddr| {
             prefix.is_none_or(|prefix| prefix >= alone || network(golden, prefix) == network(gateway, prefix))
@@ -75,7 +75,7 @@ impl Format {
         new
     }
 
-    /// What stands before the value, and the number behind that.
+    /// The part before the value, and the number at the key's end.
     fn key_of<'a>(&self, line: &'a str) -> (&'a str, &'a str) {
         let key = key_of(line).unwrap_or_default();
         if !self.numbered {
@@ -86,14 +86,14 @@ impl Format {
         key.split_at(stem.len())
     }
 
-    /// The number behind the key with the golden address.
+    /// The number at the end of the key with the golden address.
     fn number<'a>(&self, block: &'a str, golden: IpAddr) -> &'a str {
         let mut lines = block.lines().filter(|line| !is_comment(line));
         let line = lines.find(|line| addresses(line).any(|(_, address)| address == golden));
         line.map_or("", |line| self.key_of(line).1)
     }
 
-    /// The prefix that the golden address has in this block.
+    /// The prefix of the golden address in this block.
     fn prefix(&self, block: &str, golden: IpAddr, number: &str) -> Option<u8> {
         block.lines().filter(|line| !is_comment(line)).find_map(|line| {
             let behind = addresses(line).find(|(_, address)| *address == golden).and_then(|(range, _)| {
@@ -113,7 +113,7 @@ impl Format {
     }
 }
 
-/// Stanzas of interfaces(5): from one word that begins a stanza to the next.
+/// Stanzas of interfaces(5): from one keyword that starts a stanza to the next.
 fn stanzas(text: &str) -> Vec<&str> {
     let begins = |line: &str| {
         let word = line.split_whitespace().next().unwrap_or_default();
@@ -123,7 +123,7 @@ fn stanzas(text: &str) -> Vec<&str> {
     split_at(text, begins)
 }
 
-/// The parts of a text, each from a line that begins one to the next.
+/// The parts of a text, each from one starting line to the next.
 fn split_at(text: &str, mut begins: impl FnMut(&str) -> bool) -> Vec<&str> {
     let mut found = Vec::new();
     let (mut start, mut at) = (0, 0);
@@ -138,7 +138,8 @@ fn split_at(text: &str, mut begins: impl FnMut(&str) -> bool) -> Vec<&str> {
     found
 }
 
-/// The items of YAML's lists, each from its dash to the end of what is indented behind it, and what lies between them.
+/// The items of YAML lists, each from its dash to the end of the indented lines that follow, and the text between
+/// them.
 fn items(text: &str) -> Vec<&str> {
     let mut dash = None;
     split_at(text, |line| {
@@ -155,7 +156,7 @@ fn items(text: &str) -> Vec<&str> {
     })
 }
 
-/// Whether the line is a whole default route in braces: `- {to: default, via: 10.0.0.254}`.
+/// Whether the line is a complete default route in braces: `- {to: default, via: 10.0.0.254}`.
 fn is_flow_default(line: &str) -> bool {
     let bare: String = line.chars().filter(|c| !c.is_whitespace() && !matches!(c, '"' | '\'')).collect();
     let Some((_, route)) = bare.split_once('{') else { return false };
@@ -168,8 +169,8 @@ fn is_everywhere(to: &str) -> bool {
     matches!(to, "default" | "0.0.0.0/0" | "::/0" | "0/0")
 }
 
-/// Whether the gateway of a section is the default one: there is one route at most, and if it names where it leads to
-/// (`Destination=` of networkd, `to:` of netplan), that is everywhere.
+/// Whether the gateway of a section is the default one: the section has at most one route, and the route's
+/// destination, if there is one (`Destination=` of networkd, `to:` of netplan), is everywhere.
 fn leads_everywhere(section: &str) -> bool {
     let values = |wanted: &'static str| {
         let lines = section.lines().filter(move |line| !is_comment(line) && key_of(line) == Some(wanted));
@@ -182,7 +183,7 @@ fn is_comment(line: &str) -> bool {
     line.trim_start().starts_with(['#', ';'])
 }
 
-/// What stands before the value, without the dash of a YAML list.
+/// The part before the value, without the dash of a YAML list.
 fn key_of(line: &str) -> Option<&str> {
     let line = line.trim().trim_start_matches("- ");
     match line.find(['=', ':']) {
@@ -198,7 +199,7 @@ fn value_of(line: &str) -> Option<&str> {
     Some(line.get(at + 1..)?.trim().trim_matches(['"', '\'']))
 }
 
-/// The addresses in a line, and where they stand.
+/// The addresses in a line, with their positions.
 fn addresses(line: &str) -> impl Iterator<Item = (Range<usize>, IpAddr)> {
     let inside = |c: char| c.is_ascii_hexdigit() || c == '.' || c == ':';
     let mut found = Vec::new();
@@ -217,8 +218,8 @@ fn addresses(line: &str) -> impl Iterator<Item = (Range<usize>, IpAddr)> {
     found.into_iter()
 }
 
-/// The golden address and its prefix replaced; the gateway too, where the line names it, or it stands behind the
-/// address and a comma, if it is near.
+/// Replaces the golden address and its prefix. Also replaces the gateway if the line has its key, or if it follows the
+/// address and a comma and is on the same network.
 fn with_address(
     line: &str,
     golden: IpAddr,
@@ -258,7 +259,7 @@ fn with_address(
     new + line.get(done..).unwrap_or_default()
 }
 
-/// The value as a mask if it was one, as a number if it was one.
+/// Formats the value as a mask or as a number, like the old value.
 fn with_mask(line: &str, prefix: u8) -> String {
     let Some(value) = value_of(line) else { return line.to_owned() };
     let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
@@ -266,7 +267,7 @@ fn with_mask(line: &str, prefix: u8) -> String {
     line.replacen(value, &new, 1)
 }
 
-/// The network that an address is in.
+/// The network of an address.
 fn network(address: IpAddr, prefix: u8) -> IpAddr {
     match address {
         IpAddr::V4(v4) => {
@@ -280,8 +281,8 @@ fn network(address: IpAddr, prefix: u8) -> IpAddr {
     }
 }
 
-/// `text` with each first hardware address of `pairs` replaced by the second, with colons or dashes, in either case. All
-/// at once: a node's card may be another's golden one.
+/// `text` with the first hardware address of each of the `pairs` replaced by the second, with colons or dashes, in
+/// either case. All are replaced at once, because a node's card may be another's golden one.
 pub(super) fn hardware_addresses(text: &str, pairs: &[(Mac, Mac)]) -> String {
     const LENGTH: usize = 17;
     let mut new = String::with_capacity(text.len());
@@ -292,7 +293,7 @@ pub(super) fn hardware_addresses(text: &str, pairs: &[(Mac, Mac)]) -> String {
             let separator = word.get(2..3).filter(|separator| matches!(*separator, ":" | "-"))?;
             let goes_on =
                 rest.get(LENGTH..).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_alphanumeric()));
-            // PXELINUX's and NetworkManager's words before one.
+            // The prefixes of PXELINUX and NetworkManager.
             let begins = !new.ends_with(inner) || new.ends_with("01-") || new.ends_with("mac:");
             let golden: Mac = word.parse().ok().filter(|_| !goes_on && begins)?;
             let (_, own) = pairs.iter().find(|(old, _)| *old == golden)?;
@@ -415,7 +416,7 @@ mod tests {
                 "      addresses: [10.0.0.1/24]\n      routes:\n      - {to: default, via: 10.0.0.254}\n      - {to: 172.16.0.0/12, via: 10.0.0.253}\n      gateway6: fe80::1\n",
                 "      addresses: [10.1.0.7/16]\n      routes:\n      - {to: default, via: 10.1.0.254}\n      - {to: 172.16.0.0/12, via: 10.0.0.253}\n      gateway6: fe80::1\n",
             ),
-            // A host of its own, as some providers have it: nothing else can be its gateway.
+            // A single host with prefix 32, as some providers have it: the second address can only be its gateway.
             (KEYFILE, "address1=10.0.0.1/32,10.9.9.9\n", "address1=10.1.0.7/16,10.1.0.254\n"),
         ] {
             assert_eq!(format.rewrite(old, GOLDEN.parse().unwrap(), &own), new);

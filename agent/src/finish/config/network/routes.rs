@@ -1,10 +1,10 @@
-//! Red Hat's and SUSE's files of routes and rules: lines of ip-route(8), and older forms.
+//! Route and rule files of Red Hat and SUSE: lines of ip-route(8), and older forms.
 
 use std::net::IpAddr;
 
 use ka::plan::NodeAddress;
 
-/// `text` with the node's address where the golden node's is, and the node's gateway in default routes.
+/// `text` with the node's address in place of the golden node's, and the node's gateway in default routes.
 pub(super) fn rewrite(text: &str, golden: IpAddr, own: &NodeAddress) -> String {
     text.split_inclusive('\n').map(|line| rewrite_line(text, line, golden, own)).collect()
 }
@@ -21,7 +21,7 @@ fn rewrite_line(text: &str, line: &str, golden: IpAddr, own: &NodeAddress) -> St
         let (blank, tail) = rest.split_at(at);
         let (word, tail) = tail.split_at(tail.find(char::is_whitespace).unwrap_or(tail.len()));
         new.push_str(blank);
-        // Behind `via`, in SUSE's second column, or in a variable of its own.
+        // After `via`, in SUSE's second column, or in a separate variable.
         let is_gateway =
             before == "via" || words == 1 && !line.contains(" via ") || word.starts_with("GATEWAY");
         new.push_str(&with_address(word, golden, own, is_gateway && is_default));
@@ -30,7 +30,7 @@ fn rewrite_line(text: &str, line: &str, golden: IpAddr, own: &NodeAddress) -> St
     new + rest
 }
 
-/// Whether the route of a line is the default one.
+/// Whether a line is the default route.
 fn leads_everywhere(text: &str, line: &str) -> bool {
     let is_everywhere = |word: &str| matches!(word, "default" | "0.0.0.0/0" | "::/0" | "0/0");
     let first = line.split_whitespace().next().unwrap_or_default();

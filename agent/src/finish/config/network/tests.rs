@@ -1,5 +1,5 @@
-//! Files as installers and tools write them, whole, with three cards: the one that the node was reached by, one that it
-//! has a card for, and one that it lacks.
+//! Complete files as installers and tools write them, with three cards: the one through which the node was reached,
+//! one with a counterpart on the node, and one without.
 
 use std::fs;
 
@@ -40,7 +40,7 @@ fn plan() -> FinishPlan {
     }
 }
 
-/// What becomes of a file's text on the node.
+/// The text of a file on the node.
 fn rewritten(file: &str, text: &str) -> String {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join(file);
@@ -56,7 +56,7 @@ fn rewritten(file: &str, text: &str) -> String {
     fs::read_to_string(&path).unwrap()
 }
 
-/// Each text with what it is to be, line by line; what is the same on both sides stands once.
+/// Each text with the expected result, line by line; lines that stay the same appear once.
 #[test]
 fn files_as_their_tools_write_them() {
     for (file, text, changed) in [
@@ -108,7 +108,7 @@ fn files_as_their_tools_write_them() {
             &[("52:54:00:AA:00:01", "52:54:00:bb:00:01"), ("\"10.0.0.1\"", "\"10.0.0.7\"")],
         ),
         (
-            // A port of a bond, which this node has no card for.
+            // A port of a bond, for which this node has no card.
             "etc/sysconfig/network-scripts/ifcfg-enp9s0",
             "DEVICE=enp9s0\nHWADDR=52:54:00:aa:00:03\nMASTER=bond0\nSLAVE=yes\nONBOOT=yes\nNM_CONTROLLED=no\n",
             &[("HWADDR=52:54:00:aa:00:03\n", "")],
@@ -132,7 +132,7 @@ fn files_as_their_tools_write_them() {
             wanted = wanted.replace(from, to);
         }
         let found = rewritten(file, text);
-        // A pinned address is of this node's alone, whatever it is.
+        // A pinned address becomes unique to this node, whatever it is.
         let (before, behind) = wanted.split_once("PINNED").unwrap_or((&wanted, ""));
         assert!(
             found.starts_with(before) && found.ends_with(behind),

@@ -1,18 +1,18 @@
-//! A configuration that is looked for by a card's hardware address, when this node has no such card.
+//! Configuration that matches a card's hardware address, when this node has no such card.
 //!
-//! It would apply to nothing, or, with the address merely taken out, to everything. So it is looked for by the golden
-//! interface's name instead, which the node may have or not.
+//! It would apply to nothing or, with the address simply removed, to everything. So it matches the golden interface's
+//! name instead, which may or may not exist on the node.
 
 use ka::mac::Mac;
 
-/// How a file says which card it is for.
+/// How a file selects its card.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// netplan's YAML: `match:` with `macaddress:`.
     Netplan,
     /// networkd's `[Match]`.
     Network,
-    /// udev's `[Match]`, for cards alone.
+    /// udev's `[Match]`, only for cards.
     Link,
     /// NetworkManager's `mac-address=`.
     Keyfile,
@@ -22,10 +22,10 @@ pub(super) enum Kind {
     Other,
 }
 
-/// What a file left out begins with.
+/// The prefix of a file that is disabled.
 const LEFT_OUT: &str = "# ka: no such card on this node: ";
 
-/// `text` without its way to look for the golden card `mac`, which was called `interface`.
+/// `text` without its match for the golden card `mac`, whose name was `interface`.
 pub(super) fn rewrite(kind: Kind, text: &str, interface: &str, mac: Mac) -> String {
     if !names(text, mac) {
         return text.to_owned();
@@ -34,7 +34,7 @@ pub(super) fn rewrite(kind: Kind, text: &str, interface: &str, mac: Mac) -> Stri
         Kind::Netplan => netplan(text, interface, mac),
         Kind::Network => network(text, interface, mac),
         Kind::Link => {
-            // Its sections are about this card and no other.
+            // Its sections configure only this card.
             if matches(text, mac, &["MACAddress", "PermanentMACAddress"]) {
                 text.split_inclusive('\n').map(|line| format!("{LEFT_OUT}{line}")).collect()
             } else {
@@ -61,7 +61,7 @@ fn key(line: &str) -> &str {
     line.split('=').next().unwrap_or_default().trim()
 }
 
-/// Whether a line with one of these keys names the card.
+/// Whether a line with one of these keys selects the card.
 fn matches(text: &str, mac: Mac, keys: &[&str]) -> bool {
     text.lines().any(|line| !is_comment(line) && keys.contains(&key(line)) && names(line, mac))
 }
@@ -123,7 +123,7 @@ fn netplan(text: &str, interface: &str, mac: Mac) -> String {
         if is_comment(line) || !names(line, mac) || !line.contains("macaddress:") {
             continue;
         }
-        // The nearest line above that is indented less says what this belongs to.
+        // The nearest line above with less indentation is the parent.
         let above = lines.iter().enumerate().take(at).rev();
         let parent =
             above.clone().find(|(_, other)| !other.trim().is_empty() && indent(other) < indent(line));
@@ -132,7 +132,7 @@ fn netplan(text: &str, interface: &str, mac: Mac) -> String {
         if let Some(slot) = new.get_mut(at) {
             *slot = with_name(line, interface);
         }
-        // What would be given a name has it already; and its name is no address any more.
+        // The configuration would assign a name that the card already has, and the address no longer identifies it.
         let level = lines.get(matching).map_or(0, |line| indent(line));
         let of_device = |other: &&(usize, &&str)| other.1.trim().is_empty() || indent(other.1) >= level;
         let behind: Vec<_> = lines.iter().enumerate().skip(matching).collect();
@@ -151,7 +151,7 @@ fn netplan(text: &str, interface: &str, mac: Mac) -> String {
     new.concat()
 }
 
-/// The line with `name:` in place of `macaddress:`, whether in braces or alone.
+/// The line with `name:` in place of `macaddress:`, in braces or alone.
 fn with_name(line: &str, interface: &str) -> String {
     let Some((before, rest)) = line.split_once("macaddress:") else { return line.to_owned() };
     let end = rest.find([',', '}', '\n', '#']).unwrap_or(rest.len());
@@ -176,7 +176,7 @@ mod tests {
                 "    lan:\n      set-name: ens4\n      match: {macaddress: 52:54:00:00:00:02}\n",
                 "    lan:\n      match: {name: \"ens4\"}\n",
             ),
-            // It is given, not looked for.
+            // The address is assigned, not matched.
             (
                 Kind::Netplan,
                 "    br0:\n      macaddress: 52:54:00:00:00:02\n",

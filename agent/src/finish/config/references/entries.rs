@@ -1,5 +1,5 @@
-//! Entries of the Boot Loader Specification (type 1), which systemd-boot starts, and GRUB on Fedora and its relatives,
-//! and the node's own command line, which they hold.
+//! Boot Loader Specification entries (type 1), which systemd-boot reads, and GRUB on Fedora and its relatives; and the
+//! node's own command line, which they contain.
 //!
 //! See <https://uapi-group.org/specifications/specs/boot_loader_specification/>.
 
@@ -14,20 +14,20 @@ use crate::finish::config::names::Names;
 use crate::finish::error::Cause;
 use ka_host::system::glob;
 
-/// An entry's text for this node. The ID in it would be the golden node's; an entry needs none.
+/// An entry's text for this node. Its machine ID would be the golden node's, and an entry needs none.
 pub(super) fn rewrite(text: &str, names: &Names<'_>) -> String {
     let lines = text.split_inclusive('\n');
     let rest: String = lines.filter(|line| line.split_whitespace().next() != Some("machine-id")).collect();
     words::rewrite(&rest, names)
 }
 
-/// What this node starts its kernel with, by the entries below `root` as they are by now: by the default one of those
-/// that start this node, or the newest. Without any, what every kernel needs.
+/// The command line with which this node starts its kernel, from the current entries below `root`: that of the default
+/// entry among those that start this node, or of the newest. Without entries, the minimum that every kernel needs.
 pub(in crate::finish) fn command_line(root: &Path, names: &Names<'_>) -> Result<String, Cause> {
     let (mut naming, mut silent) = (Vec::new(), Vec::new());
     for path in of_loaders(root, "entries/*.conf")? {
         let text = read(&path)?;
-        // What only GRUB knows, such as `$tuned_params`.
+        // Variables that only GRUB can expand, such as `$tuned_params`.
         let (known, unknown): (Vec<_>, Vec<_>) =
             options(&text).split_whitespace().map(str::to_owned).partition(|word| !word.contains('$'));
         let line = known.join(" ");
@@ -35,7 +35,7 @@ pub(in crate::finish) fn command_line(root: &Path, names: &Names<'_>) -> Result<
         if has("linux") && roots(&line).any(|value| is_systems(value, names)) {
             naming.push((path, line));
         } else if has("linux") && has("initrd") && unknown.is_empty() && roots(&line).next().is_none() {
-            // The initrd looks for the root by its partition's type (systemd-gpt-auto-generator(8)).
+            // The initrd finds the root by its partition type (systemd-gpt-auto-generator(8)).
             silent.push((path, line));
         }
     }

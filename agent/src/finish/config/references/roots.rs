@@ -1,4 +1,4 @@
-//! `root=` on kernel command lines: whether what a loader starts is on this node.
+//! `root=` on kernel command lines: whether a boot loader entry starts this node's system.
 
 use std::path::Path;
 
@@ -6,10 +6,10 @@ use super::words::{OUTER, pieces};
 use crate::disk::MadeFileSystem;
 use crate::finish::config::names::Names;
 
-/// The words that say where the root is; Gentoo's initrd has its own.
+/// The parameters for the root; Gentoo's initrd has its own.
 const KEYS: [&str; 2] = ["root=", "real_root="];
 
-/// What the command lines in `text` name as the root.
+/// The roots in the command lines in `text`.
 pub(in crate::finish) fn roots(text: &str) -> impl Iterator<Item = &str> {
     let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
     let words = lines.flat_map(pieces).map(|word| {
@@ -20,8 +20,8 @@ pub(in crate::finish) fn roots(text: &str) -> impl Iterator<Item = &str> {
     values.filter(|value| !value.is_empty())
 }
 
-/// Whether `root`, the value of a `root=`, is `fs` by a name that stays when the kernel finds the disks in another
-/// order: UUID, PARTUUID or label.
+/// Whether `root`, the value of a `root=`, refers to `fs` by a name that is independent of the order in which the
+/// kernel finds the disks: UUID, PARTUUID or label.
 pub(in crate::finish) fn is_named(root: &str, fs: &MadeFileSystem) -> bool {
     let value = |tag: &str, links: &str| root.strip_prefix(tag).or_else(|| root.strip_prefix(links));
     let uuid = value("UUID=", "/dev/disk/by-uuid/");
@@ -36,12 +36,12 @@ pub(in crate::finish) fn is_named(root: &str, fs: &MadeFileSystem) -> bool {
         || label.is_some_and(|label| fs.plan.label.as_deref() == Some(label))
 }
 
-/// Whether `root`, the value of a `root=`, is `fs` by any name that the kernel finds it by.
+/// Whether `root`, the value of a `root=`, refers to `fs` by any name that the kernel accepts.
 pub(in crate::finish) fn is_here(root: &str, fs: &MadeFileSystem) -> bool {
     is_named(root, fs) || Path::new(root) == fs.device
 }
 
-/// Whether `root`, the value of a `root=`, is this system's. If that was copied byte by byte, it is not told which file
+/// Whether `root`, the value of a `root=`, is this system's. If that was copied byte by byte, it is unknown which file
 /// system it is, and all of this node's count.
 pub(in crate::finish) fn is_systems(root: &str, names: &Names<'_>) -> bool {
     match names.at("/") {

@@ -5,8 +5,8 @@ use crate::finish::config::names::{Named, Names};
 /// Options with which the system boots without the device.
 const SPARED: [&str; 3] = ["noauto", "nofail", "_netdev"];
 
-/// `NAME DEVICE KEY OPTIONS`. What is encrypted with a new key at each boot has no UUID that stays, so a partition is
-/// named by its own. An entry for a disk that was not cloned would be waited for at each boot.
+/// `NAME DEVICE KEY OPTIONS`. A device encrypted with a new key at each boot has no permanent UUID, so a partition is
+/// named by PARTUUID. The boot would wait for an entry of a disk that was not cloned.
 pub(super) fn rewrite_crypttab(text: &str, names: &Names<'_>) -> String {
     each_line(text, |line| {
         let mut words = line.split_whitespace();
@@ -26,21 +26,21 @@ pub(super) fn rewrite_crypttab(text: &str, names: &Names<'_>) -> String {
     })
 }
 
-/// The names in `/dev/mapper` that a crypttab, as [`rewrite_crypttab`] leaves it, makes at boot.
+/// The names in `/dev/mapper` that a crypttab, after [`rewrite_crypttab`], creates at boot.
 pub(in crate::finish) fn mappings(crypttab: &str, names: &Names<'_>) -> Vec<String> {
     let rewritten = rewrite_crypttab(crypttab, names);
     let lines = rewritten.lines().filter(|line| !line.trim_start().starts_with('#'));
     lines.filter_map(|line| line.split_whitespace().next().map(str::to_owned)).collect()
 }
 
-/// Arrays are not cloned, so none of the golden node's can be on this one: an initrd that is told of them
-/// waits for them. A line that begins with a blank goes on from the one before.
+/// Arrays are not cloned, so this node has none of the golden node's, and an initrd that lists them would wait for
+/// them. A line that starts with a blank continues the previous one.
 pub(super) fn rewrite_mdadm(text: &str, _: &Names<'_>) -> String {
     let mut in_array = false;
     each_line(text, |line| {
         if !line.starts_with([' ', '\t']) {
             let first = line.split_whitespace().next().unwrap_or_default();
-            // mdadm.conf(5): keywords may be cut to three letters, in either case.
+            // mdadm.conf(5): keywords may be abbreviated to three letters, in either case.
             let keyword = first.to_ascii_lowercase();
             in_array = keyword.len() >= 3 && "array".starts_with(&keyword) && !line.contains("<ignore>");
         }

@@ -1,7 +1,8 @@
-//! Units of systemd that a site has written: for mounts, for swap, and those that wait for a device.
+//! systemd units written by a site: for mounts, for swap, and those that wait for a device.
 //!
-//! A unit for swap is named after its device, and systemd ignores one whose name and `What=` differ. So a file is
-//! renamed with what it names, and with it the links that enable it, its drop-ins, and what other units say of it.
+//! A swap unit is named after its device, and systemd ignores one whose name and `What=` differ. So a unit file is
+//! renamed together with the device in it, and so are the links that enable it, its drop-ins, and references in other
+//! units.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,16 +14,16 @@ use crate::finish::config::options;
 use crate::finish::error::Cause;
 use crate::finish::replace::replace;
 
-/// Where a site's units are.
+/// The directories of a site's units.
 const DIRECTORIES: [&str; 2] = ["etc/systemd/system", "usr/local/lib/systemd/system"];
 
-/// Directories that belong to a unit, by what their names end with.
+/// The suffixes of directories that belong to a unit.
 const BESIDE: [&str; 4] = [".d", ".wants", ".requires", ".upholds"];
 
-/// What a unit's file for a disk that is not here is called: systemd does not read it.
+/// The suffix of a disabled unit file, for a disk that this node does not have: systemd does not read it.
 const LEFT_OUT: &str = ".ka-no-such-disk";
 
-/// The deepest that units lie: in a directory that belongs to one.
+/// The maximum depth of units: in a directory that belongs to a unit.
 const DEEPEST: usize = 3;
 
 /// Rewrites and renames the units below `root`.
@@ -40,7 +41,7 @@ pub(super) fn write(root: &Path, names: &Names<'_>) -> Result<(), Cause> {
                 replace(file, new.as_bytes())?;
             }
         }
-        // What is inside first: its directory may get another name.
+        // Contents first, since the directory may be renamed.
         for path in all.iter().rev() {
             rename(path, names)?;
         }
@@ -48,7 +49,7 @@ pub(super) fn write(root: &Path, names: &Names<'_>) -> Result<(), Cause> {
     Ok(())
 }
 
-/// The regular files below a directory, and everything that is there, outer ones first.
+/// The regular files below a directory, and all entries, outer ones first.
 fn collect(
     directory: &Path,
     deepest: usize,
@@ -94,7 +95,7 @@ fn rewrite(text: &str, names: &Names<'_>) -> String {
                 options::rewrite(old, fs, place, names)
                     .map_or_else(|| line.to_owned(), |new| line.replacen(old, &new, 1))
             }
-            // What systemd mounts there is what was cloned, by whatever name it went.
+            // Whatever its name was, the device that systemd mounts there is the cloned one.
             "What" if names.resolve(what) == Named::Missing => match fs {
                 Some(fs) => line.replacen(what, &names.new_path(what, fs), 1),
                 None => line.to_owned(),
@@ -109,7 +110,7 @@ fn rewrite(text: &str, names: &Names<'_>) -> String {
     lines.collect()
 }
 
-/// A line with the units that it names as they are called here.
+/// A line with the names of units replaced by this node's.
 fn with_units(line: &str, names: &Names<'_>) -> String {
     let renamed = |piece: &str| {
         let (key, value) = piece.split_once('=').map_or(("", piece), |(key, value)| (key, value));
@@ -119,13 +120,13 @@ fn with_units(line: &str, names: &Names<'_>) -> String {
     pieces(line).map(|piece| renamed(piece).unwrap_or_else(|| piece.to_owned())).collect()
 }
 
-/// The last value of a key, which is the one that counts.
+/// The last value of a key, which is the effective one.
 fn value<'a>(text: &'a str, wanted: &str) -> Option<&'a str> {
     let mut pairs = text.lines().filter_map(|line| line.split_once('='));
     pairs.rfind(|(key, _)| key.trim() == wanted).map(|(_, value)| value.trim())
 }
 
-/// Gives a unit's file, link or directory the name that fits what it is about.
+/// Renames a unit's file, link or directory to match its contents.
 fn rename(path: &Path, names: &Names<'_>) -> Result<(), Cause> {
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return Ok(()) };
     let stem = BESIDE.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
@@ -153,7 +154,7 @@ fn rename(path: &Path, names: &Names<'_>) -> Result<(), Cause> {
     }
 }
 
-/// A link enables a unit, or is another name of it.
+/// A link enables a unit, or is an alias of it.
 fn rename_link(path: &Path, name: &str, names: &Names<'_>) -> Result<(), Cause> {
     let target = fs::read_link(path).map_err(|e| Cause::file("follow", path, e))?;
     let target_name = target.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -174,14 +175,14 @@ fn rename_link(path: &Path, name: &str, names: &Names<'_>) -> Result<(), Cause> 
     Ok(())
 }
 
-/// The name that systemd wants of a unit for this swap space.
+/// The unit name that systemd requires for this swap space.
 fn unit_of_swap(what: &str) -> Option<String> {
     let path = match what.split_once('=') {
         Some((tag @ ("UUID" | "PARTUUID" | "LABEL" | "PARTLABEL"), value)) => {
             let value = value.trim_matches(['"', '\'']);
             format!("/dev/disk/by-{}/{}", tag.to_ascii_lowercase(), encoded::udev(value))
         }
-        // A file's unit is named after the file, which is where it was.
+        // A swap file's unit is named after the file, whose path is unchanged.
         _ => what.starts_with("/dev/").then(|| encoded::decode(what))?,
     };
     Some(format!("{}.swap", encoded::unit(&path)))

@@ -1,11 +1,11 @@
-//! Words of kernel command lines that make the initrd wait for volumes: LVM, arrays, LUKS.
+//! Words on kernel command lines that make the initrd wait for volumes: LVM, arrays, LUKS.
 //!
-//! Volumes are not cloned, but what lies on a partition that is copied byte by byte is. An initrd that is told of any
-//! other waits for it, and ends in its emergency shell.
+//! Volumes are not cloned, except those on a partition that is copied byte by byte. An initrd that is given any other
+//! waits for it, and ends in its emergency shell.
 
 use crate::finish::config::names::{Named, Names};
 
-/// A kind of volume as blkid calls what it is made of, and the words that name one.
+/// A kind of volume by blkid's name for its member devices, and the words that name such a volume.
 const WORDS: [(&str, &[&str]); 3] = [
     ("LVM2_member", &["rd.lvm.lv", "rd.lvm.vg", "rd_LVM_LV", "rd_LVM_VG"]),
     ("linux_raid_member", &["rd.md.uuid", "rd_MD_UUID", "md_uuid"]),
@@ -27,28 +27,28 @@ const WORDS: [(&str, &[&str]); 3] = [
     ),
 ];
 
-/// Words whose value begins with a device: mkinitcpio's and Debian's.
+/// Words whose value starts with a device: mkinitcpio's and Debian's.
 const DEVICES: [&str; 3] = ["cryptdevice", "cryptkey", "mount.usr"];
 
-/// Words of systemd's that mount something: `WHAT:WHERE:TYPE:OPTIONS`.
+/// systemd's words that mount something: `WHAT:WHERE:TYPE:OPTIONS`.
 const MOUNTS: [&str; 4] =
     ["systemd.mount-extra", "rd.systemd.mount-extra", "systemd.swap-extra", "rd.systemd.swap-extra"];
 
-/// What becomes of a word.
+/// The treatment of a word.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// It is no such word.
+    /// Not such a word.
     Unknown,
-    /// Something else takes the place of its value.
+    /// Its value is replaced.
     Value(String),
-    /// It goes: this node has no such volume.
+    /// It is removed: this node has no such volume.
     Gone,
 }
 
-/// What becomes of `key=value`.
+/// The treatment of `key=value`.
 pub(super) fn fate(key: &str, value: &str, names: &Names<'_>) -> Fate {
     let here = match WORDS.iter().find(|(_, keys)| keys.contains(&key)) {
-        // `UUID=name`, `luks-UUID`; several options may stand without a UUID.
+        // `UUID=name`, `luks-UUID`; several options may appear without a UUID.
         Some(("crypto_LUKS", _)) => {
             let uuid = value.split('=').next().unwrap_or_default();
             let uuid = uuid.strip_prefix("luks-").unwrap_or(uuid);
@@ -58,7 +58,7 @@ pub(super) fn fate(key: &str, value: &str, names: &Names<'_>) -> Fate {
             names.has_raw("crypto_LUKS", Some(uuid))
         }
         Some((kind @ "linux_raid_member", _)) => names.has_raw(kind, Some(value)),
-        // What is in a volume group is not known, only whether one can be here.
+        // The contents of a volume group are unknown; it is only known whether this node can have one.
         Some((kind, _)) => names.has_raw(kind, None),
         None if DEVICES.contains(&key) || MOUNTS.contains(&key) => return device(key, value, names),
         None => return Fate::Unknown,
@@ -76,7 +76,7 @@ fn device(key: &str, value: &str, names: &Names<'_>) -> Fate {
         _ => (value, String::new()),
     };
     match names.resolve(what) {
-        // A UUID stays one, and is renamed with all others.
+        // A UUID stays a UUID, and is replaced together with all others.
         Named::Made(fs) if what.starts_with(['/', 'I']) || what.starts_with("PARTLABEL") => {
             Fate::Value(format!("{}{rest}", names.new_path(what, fs)))
         }

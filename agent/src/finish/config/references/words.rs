@@ -1,4 +1,4 @@
-//! Words of kernel command lines, wherever they are written down.
+//! Words of kernel command lines, in any file.
 
 use ka::plan::FileSystemKind;
 
@@ -6,26 +6,26 @@ use super::volumes::{self, Fate};
 use crate::finish::config::names::{Named, Names};
 use crate::finish::config::options;
 
-/// Assignments in other files with a word of a command line in them: `# kopt=root=/dev/sda1`.
+/// Assignments in other files whose value contains a word of a command line: `# kopt=root=/dev/sda1`.
 pub(super) const OUTER: [&str; 3] = ["kopt=", "defoptions=", "kernelopts="];
 
-/// What fixes a machine's ID, whatever is in `/etc/machine-id` (kernel-command-line(7)).
+/// The parameter that sets a machine's ID, whatever is in `/etc/machine-id` (kernel-command-line(7)).
 const MACHINE_ID: &str = "systemd.machine_id";
 
-/// `text` with `root=`, `resume=` and `RESUME=` and all UUIDs for this node. Where the system would
-/// resume from a disk that was not cloned, it is told not to: it would wait for it at each boot.
+/// `text` with `root=`, `resume=` and `RESUME=` and all UUIDs for this node. Resuming from a disk that was not cloned
+/// is turned off, since the system would wait for that disk at each boot.
 pub(super) fn rewrite(text: &str, names: &Names<'_>) -> String {
     each_line(text, |line| {
         if line.trim_start().starts_with('#') { None } else { Some(on_command_line(line, names)) }
     })
 }
 
-/// Like [`rewrite`], comments as well: in GRUB legacy's menu they are Debian's options (`# kopt=root=…`).
+/// Like [`rewrite`], including comments: in GRUB legacy's menu they contain Debian's options (`# kopt=root=…`).
 pub(super) fn rewrite_all(text: &str, names: &Names<'_>) -> String {
     each_line(text, |line| Some(on_command_line(line, names)))
 }
 
-/// Like [`rewrite`], and device nodes wherever they stand as a word or a value.
+/// Like [`rewrite`], including device nodes wherever they are a word or a value.
 pub(super) fn rewrite_devices(text: &str, names: &Names<'_>) -> String {
     let node = |word: &str| match names.resolve(word) {
         Named::Made(fs) if word.starts_with("/dev/") => Some(names.new_path(word, fs)),
@@ -46,7 +46,7 @@ pub(super) fn rewrite_devices(text: &str, names: &Names<'_>) -> String {
     })
 }
 
-/// GRUB's environment block: lines in exactly 1024 bytes, the rest of them `#`.
+/// GRUB's environment block: lines in exactly 1024 bytes, padded with `#`.
 pub(super) fn rewrite_grubenv(text: &str, names: &Names<'_>) -> String {
     let lines = text.trim_end_matches('#');
     let mut new =
@@ -65,12 +65,12 @@ fn each_line(text: &str, mut change: impl FnMut(&str) -> Option<String>) -> Stri
     text.split_inclusive('\n').map(|line| change(line).unwrap_or_else(|| line.to_owned())).collect()
 }
 
-/// One line with words of a kernel command line in it, for this node.
+/// One line that contains words of a kernel command line, for this node.
 pub(in crate::finish) fn on_command_line(line: &str, names: &Names<'_>) -> String {
     names.rename_uuids(&rewrite_words(line, names))
 }
 
-/// Words end where a shell or a kernel command line ends them.
+/// Words end where a shell or the kernel's command line parser ends them.
 fn ends(c: char) -> bool {
     c.is_whitespace() || c == '"' || c == '\''
 }
@@ -89,7 +89,7 @@ pub(super) fn pieces(line: &str) -> impl Iterator<Item = &str> {
 
 fn rewrite_words(line: &str, names: &Names<'_>) -> String {
     let mut new = String::with_capacity(line.len());
-    // `RESUME="…"`: the quote ends the word, and so the value is a word of its own.
+    // `RESUME="…"`: the quote ends the word, so the value is a word of its own.
     let mut key = "";
     for piece in pieces(line) {
         if piece.starts_with(ends) {
@@ -136,11 +136,11 @@ fn rewrite_word(key: &str, word: &str, names: &Names<'_>) -> String {
     }
     match (key, names.resolve(value)) {
         (MACHINE_ID, _) if is_id(value) => String::new(),
-        // A swap file lies elsewhere on the clone, so nothing can be resumed from where it was.
+        // A swap file is elsewhere on the clone's disk, so resuming from the old position is impossible.
         ("RESUME", Named::Made(fs)) if fs.plan.kind != FileSystemKind::Swap => with("none"),
         ("resume", Named::Made(fs)) if fs.plan.kind != FileSystemKind::Swap => "noresume".to_owned(),
-        // A UUID is renamed with all others, and a PARTUUID stays one: a kernel without initrd knows
-        // no other name.
+        // A UUID is replaced together with all others, and a PARTUUID stays one: a kernel without initrd knows no
+        // other name.
         ("root" | "real_root" | "resume" | "RESUME", Named::Made(fs)) if value.starts_with(['/', 'I']) => {
             with(&format!("UUID={}", fs.uuid))
         }
@@ -157,14 +157,14 @@ fn rewrite_word(key: &str, word: &str, names: &Names<'_>) -> String {
     }
 }
 
-/// The machine's ID, if `text` has a command line that fixes it.
+/// The machine ID, if `text` has a command line that sets it.
 pub(in crate::finish) fn machine_id(text: &str) -> Option<&str> {
     let values = text.split(MACHINE_ID).skip(1).filter_map(|after| after.strip_prefix('='));
     let words = values.map(|value| value.split(|c: char| !c.is_ascii_hexdigit() && c != '-').next());
     words.flatten().find(|value| is_id(value))
 }
 
-/// With or without the dashes of a UUID. `firmware`, which is another on each machine, is none.
+/// With or without the dashes of a UUID. `firmware` does not count: it gives each machine its own.
 fn is_id(value: &str) -> bool {
     value.bytes().filter(u8::is_ascii_hexdigit).count() == 32
         && value.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
