@@ -415,7 +415,7 @@ fn narrow(lease: &mut HeldLease, snapshot: &Snapshot) {
     }
 }
 
-/// The listening address for nodes: the network that they boot from, if `kactl pxe` serves and no option says
+/// Where to listen for nodes: on the interface that they boot from, if `kactl pxe` serves and no option says
 /// otherwise. Nodes that tag their frames arrive through another interface.
 fn place(run: &str, stream: &Streaming, config: &Config) -> Place {
     let serving = serving::now(&config.directories.run);
