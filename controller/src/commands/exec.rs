@@ -14,7 +14,7 @@ use crate::console::exec::{self, Outputs};
 use crate::exit::{CommandResult, Exit};
 use crate::lists::node_set;
 
-/// On so many nodes at the same time: each takes a thread.
+/// The maximum number of nodes at the same time: each needs a thread.
 const AT_ONCE: usize = 64;
 
 /// Options of `kactl exec`.
@@ -40,7 +40,7 @@ pub struct ExecArgs {
 /// Runs `kactl exec`.
 ///
 /// # Errors
-/// Nodes that nobody knows.
+/// Some nodes are unknown.
 pub fn run(args: &ExecArgs, config: &Config) -> CommandResult {
     let machines = named::machines(&args.nodes, config)?;
     let dialler = named::dialler(&args.dial, config)?;

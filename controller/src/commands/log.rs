@@ -27,7 +27,7 @@ pub struct LogArgs {
 /// Runs `kactl log`.
 ///
 /// # Errors
-/// The node cannot be reached, or does not prove to be the one that is meant.
+/// The node cannot be reached, or does not prove to be the intended one.
 pub fn run(args: &LogArgs, config: &Config) -> CommandResult {
     let machine = named::machine(&args.node, config)?;
     let dialler = named::dialler(&args.dial, config)?;

@@ -36,7 +36,7 @@ pub struct PowerArgs {
     pub bmc: Option<PathBuf>,
 }
 
-/// What `kactl power` takes.
+/// The values of the action of `kactl power`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum ActionChoice {
     /// Switches on
@@ -60,10 +60,10 @@ impl ActionChoice {
     }
 }
 
-/// All that is known of machines and their BMCs; `hosts` is one more table of names.
+/// Everything known about machines and their BMCs; `hosts` is an additional table of names.
 ///
 /// # Errors
-/// Files that cannot be read.
+/// A file cannot be read.
 pub(super) fn directory(
     config: &Config,
     bmc: Option<&PathBuf>,
@@ -80,7 +80,7 @@ pub(super) fn directory(
 /// Runs `kactl power`.
 ///
 /// # Errors
-/// The list of nodes or the configuration.
+/// The list of nodes or the configuration is invalid.
 pub fn run(args: &PowerArgs, config: &Config) -> CommandResult {
     let words = node_set::expand(&args.nodes, &config.groups)?;
     let directory = directory(config, args.bmc.as_ref(), None)?;

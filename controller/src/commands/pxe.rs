@@ -1,4 +1,4 @@
-//! `kactl pxe`: serves DHCP, TFTP, HTTP and what each machine boots.
+//! `kactl pxe`: serves DHCP, TFTP, HTTP and the boot files of each machine.
 
 use std::io::Write;
 use std::net::Ipv4Addr;
@@ -89,7 +89,7 @@ impl From<ServerChoice> for Server {
 /// Serves until it is stopped, or prints a site's configuration.
 ///
 /// # Errors
-/// What is missing, or why it cannot go on.
+/// Something is missing, or serving cannot continue.
 pub fn run(args: &PxeArgs, config: &Config) -> CommandResult {
     let service = service(args, config)?;
     let settings = settings(config, &service);
@@ -105,10 +105,10 @@ pub fn run(args: &PxeArgs, config: &Config) -> CommandResult {
     log_what_is_missing(&service);
     checks::all(&service, &config.ports).report()?;
     let user = confine(&service, &directories.run)?;
-    // Beside dnsmasq's own directory: dnsmasq reads its configuration, and cannot write it.
+    // Next to dnsmasq's own directory: dnsmasq reads its configuration, and cannot write it.
     let dnsmasq_config = service.run.with_extension("conf");
     atomic::write(&dnsmasq_config, service.config().as_bytes(), 0o644)?;
-    // A site's own server has its own copy of the files, and gives the image that has the long-lived key.
+    // A site's own server has its own copy of the files, and serves the image with the long-lived key.
     let mut images = match service.dhcp {
         Dhcp::Site => None,
         _ => RunImages::new(&service.tftp_root, &directories.lib),
@@ -135,7 +135,7 @@ pub fn run(args: &PxeArgs, config: &Config) -> CommandResult {
     Ok(Exit::Ok)
 }
 
-/// Boot loaders that would serve more machines, or some of them faster.
+/// Boot loaders that would serve more machines, or serve some of them faster.
 fn log_what_is_missing(service: &Service) {
     if !service.loaders.serves_uefi() {
         let (file, package) = Ipxe::Snponly.file();
@@ -191,7 +191,7 @@ fn told(dhcp: &Dhcp) -> String {
     }
 }
 
-/// The command line comes before the configuration.
+/// The command line takes precedence over the configuration.
 fn service(args: &PxeArgs, config: &Config) -> anyhow::Result<Service> {
     let pxe = &config.pxe;
     let name = args.interface.as_deref().or(pxe.interface.as_deref());

@@ -33,16 +33,16 @@ pub struct BootArgs {
     pub after: After,
 }
 
-/// What `-r` takes.
+/// The value of `-r`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoaderChoice {
     /// The boot loader.
     pub loader: Loader,
-    /// Modules that the initrd must have.
+    /// Modules that the initrd must contain.
     pub modules: Vec<String>,
 }
 
-/// A boot loader's name or `none`, and modules behind it: `grub --with=MODULE …`.
+/// A boot loader's name or `none`, optionally followed by modules: `grub --with=MODULE …`.
 impl FromStr for LoaderChoice {
     type Err = String;
 
@@ -70,7 +70,7 @@ impl FromStr for LoaderChoice {
 /// A kernel module's name.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The problem.
 fn module(text: &str) -> Result<String, String> {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     if text.is_empty() || !text.chars().all(good) {
@@ -79,7 +79,7 @@ fn module(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// What `--kernel` takes.
+/// The values of `--kernel`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum KernelChoice {
     /// Every one
@@ -88,7 +88,7 @@ pub enum KernelChoice {
     Default,
 }
 
-/// What `--boot-order` takes.
+/// The values of `--boot-order`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum OrderChoice {
     /// The network, then the disk: whoever serves the network boot goes on deciding
@@ -97,7 +97,7 @@ pub enum OrderChoice {
     Disk,
 }
 
-/// What `--nvram` takes.
+/// The values of `--nvram`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum NvramChoice {
     /// An entry for the node's system if the firmware takes one; else a warning: the loader is also where every
@@ -107,7 +107,7 @@ pub enum NvramChoice {
     Require,
 }
 
-/// What `--firmware` takes.
+/// The values of `--firmware`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum FirmwareChoice {
     /// Those that start by the firmware that this machine starts by; others are refused
@@ -117,7 +117,7 @@ pub enum FirmwareChoice {
 }
 
 impl BootArgs {
-    /// What every node is asked for. The golden node's firmware is not known here.
+    /// The settings for every node. The golden node's firmware is not known here.
     #[must_use]
     pub fn plan(&self) -> BootPlan {
         BootPlan {
@@ -180,7 +180,7 @@ mod tests {
                 "-r|grub --with=ata_piix --with piix|--with|a,b-c|--with|d",
                 BootPlan { initrd_modules: modules(&["ata_piix", "piix", "a", "b-c", "d"]), ..usual.clone() },
             ),
-            // The initrd is built without a loader as well.
+            // The initrd is built even without a boot loader.
             (
                 "-r|none|--with|a",
                 BootPlan { initrd_modules: modules(&["a"]), ..BootPlan::new(Loader::None, Firmware::Bios) },

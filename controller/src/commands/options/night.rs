@@ -1,4 +1,4 @@
-//! The options of a run that nobody watches.
+//! The options of an unattended run.
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "brackets in help texts mean what may be left out")]
 
@@ -36,7 +36,7 @@ pub struct NightArgs {
     pub notify: Option<String>,
 }
 
-/// What `--power` takes.
+/// The values of `--power`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum PowerChoice {
     /// Those that are off
@@ -46,10 +46,10 @@ pub enum PowerChoice {
 }
 
 impl NightArgs {
-    /// The machines to wake, if some are.
+    /// The machines to wake, if any.
     ///
     /// # Errors
-    /// Files that cannot be read.
+    /// A file cannot be read.
     pub fn wake(
         &self,
         macs: &[Mac],

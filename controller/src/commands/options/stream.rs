@@ -1,4 +1,4 @@
-//! The options of every command that streams: who is waited for, in which order, and for how long.
+//! The options of every command that streams: which nodes are waited for, in which order, and for how long.
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "brackets in help texts mean what may be left out")]
 
@@ -64,7 +64,7 @@ pub struct StreamArgs {
 }
 
 impl StreamArgs {
-    /// How the stream is held, with the list that the options name.
+    /// The stream's settings, with the list that the options name.
     ///
     /// # Errors
     /// [`ListError`] with file, line and column.
