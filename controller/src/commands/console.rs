@@ -18,7 +18,7 @@ pub struct ConsoleArgs {
     /// The key that leaves the shell: ^] or another control key, or none
     #[arg(long, value_name = "KEY", default_value = "^]", value_parser = escape)]
     pub escape: Escape,
-    /// How it is reached.
+    /// The connection to the node.
     #[command(flatten)]
     pub dial: DialArgs,
 }

@@ -26,13 +26,13 @@ Example: kactl exec node[001-120] -- dmesg -l err")]
 pub struct ExecArgs {
     /// The nodes: names, hardware addresses, addresses, node[001-120], @group, separated by commas
     pub nodes: String,
-    /// The command; several words are joined with blanks and given to the node's shell
+    /// The command; several words are joined with spaces and passed to the node's shell
     #[arg(required = true, last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
     /// Leave out the node's name in front of each line
     #[arg(long)]
     pub no_prefix: bool,
-    /// How they are reached.
+    /// The connection to the nodes.
     #[command(flatten)]
     pub dial: DialArgs,
 }

@@ -18,7 +18,7 @@ const KEY_DIRECTORY_MODE: u32 = 0o700;
 /// Options of `kactl init`.
 #[derive(Debug, clap::Args)]
 pub struct InitArgs {
-    /// Replace existing keys; boot images made before can no longer join
+    /// Replace existing keys; nodes with earlier boot images can no longer join
     #[arg(long)]
     pub force: bool,
 }

@@ -27,7 +27,7 @@ pub struct MachinesArgs {
 /// The subcommands of `kactl machines`.
 #[derive(Debug, clap::Subcommand)]
 pub enum Other {
-    /// Show all that is known of machines
+    /// Show everything known about machines
     Show {
         /// Names, hardware addresses, addresses, node[001-120], @group, separated by commas
         nodes: String,

@@ -14,7 +14,7 @@ use crate::machines::store::Store;
 use crate::rendezvous::lease;
 use crate::values;
 
-/// How a console is dialled.
+/// The connection to a console.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DialArgs {
     /// How long a node may take to answer

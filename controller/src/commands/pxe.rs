@@ -35,31 +35,31 @@ pub struct PxeArgs {
     /// This machine's address on it, if it has several
     #[arg(long, value_name = "ADDR", global = true)]
     pub address: Option<Ipv4Addr>,
-    /// Addresses to give; by default those of the interface's network
+    /// Addresses to assign (default: those of the interface's network)
     #[arg(long, value_name = "FIRST,LAST")]
     pub range: Option<AddressRange>,
-    /// Give no addresses; only say what to boot, beside the site's DHCP server
+    /// Assign no addresses; only answer what to boot, next to the site's DHCP server
     #[arg(long, conflicts_with = "range")]
     pub proxy: bool,
-    /// No DHCP: the site's own server says what to boot (see 'kactl pxe config')
+    /// Serve no DHCP: the site's own server answers what to boot (see 'kactl pxe config')
     #[arg(long, conflicts_with_all = ["range", "proxy"])]
     pub no_dhcp: bool,
-    /// Something else than to serve.
+    /// The subcommand, if not to serve.
     #[command(subcommand)]
     pub other: Option<Other>,
 }
 
-/// What `kactl pxe` can do besides.
+/// The subcommands of `kactl pxe`.
 #[derive(Debug, clap::Subcommand)]
 pub enum Other {
-    /// Prints what a server that the site has already needs
+    /// Print the configuration for a site's existing server
     Config {
         /// The server
         server: ServerChoice,
     },
 }
 
-/// A server that the site has already.
+/// A site's existing server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum ServerChoice {
     /// ISC dhcpd: says what to boot

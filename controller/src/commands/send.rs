@@ -30,7 +30,7 @@ pub struct SendArgs {
     /// What to send.
     #[command(flatten)]
     pub source: SourceArgs,
-    /// Send other mounts and subvolumes below the directory, too
+    /// Also send other mounts and subvolumes below the directory
     #[arg(long, requires = "dir")]
     pub cross: bool,
     /// Stay on the directory's own mount; other mounts (bind mounts, too) and subvolumes arrive as empty directories,
@@ -43,7 +43,7 @@ pub struct SendArgs {
     /// Directory of the keys (default: the configuration's)
     #[arg(long, value_name = "DIR")]
     pub keys: Option<PathBuf>,
-    /// How the stream is held.
+    /// The stream's settings.
     #[command(flatten)]
     pub stream: StreamArgs,
 }

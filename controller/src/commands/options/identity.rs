@@ -1,4 +1,4 @@
-//! The options that say who the nodes become, and how they are let go.
+//! The options for the nodes' identities and their release.
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "brackets in help texts mean what may be left out")]
 
@@ -12,7 +12,7 @@ use crate::lists::hosts::Hosts;
 use crate::lists::list::ListError;
 use crate::values;
 
-/// Who the nodes become.
+/// The nodes' identities.
 #[derive(Clone, Debug, clap::Args)]
 pub struct IdentityArgs {
     /// Names, and static addresses, of the nodes: a file with lines 'MAC NAME [ADDRESS[/PREFIX] [GATEWAY]]
