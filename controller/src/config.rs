@@ -174,7 +174,7 @@ pub struct Ports {
     pub data: u16,
     /// The boot files (TCP).
     pub http: u16,
-    /// Where nodes report that they have booted from their own disks (TCP).
+    /// The port on which nodes report that they have booted from their own disks (TCP).
     pub booted: u16,
 }
 

@@ -1,5 +1,5 @@
-//! A BIOS machine in front of `kactl pxe`: SeaBIOS and a network ROM in QEMU. Needs root, iproute2, dnsmasq, nftables,
-//! qemu-system-x86, and the boot loaders' packages.
+//! A BIOS machine that boots from `kactl pxe`: SeaBIOS and a network ROM in QEMU. Needs root, iproute2,
+//! dnsmasq, nftables, qemu-system-x86, and the boot loaders' packages.
 #![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
 
 mod site;

@@ -7,7 +7,7 @@ use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-/// A network namespace, made with ip-netns(8). It goes away when this is dropped.
+/// A network namespace, created with ip-netns(8). Dropping this removes it.
 pub struct NetNs {
     name: String,
 }

@@ -55,7 +55,7 @@ fn xfs() -> Vec<u8> {
     bytes
 }
 
-/// Sector 1 of a physical volume: `LABELONE`, its place, its checksum, and `LVM2 001` with a UUID.
+/// Sector 1 of a physical volume: `LABELONE`, its position, its checksum, and `LVM2 001` with a UUID.
 fn lvm() -> Vec<u8> {
     let mut bytes = vec![0; 512];
     bytes[..8].copy_from_slice(b"LABELONE");

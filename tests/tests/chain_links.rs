@@ -23,7 +23,7 @@ use kactl::stream::source::FileSource;
 const WINDOW: u64 = 8 << 20;
 const DEAD_AFTER: Duration = Duration::from_secs(2);
 const NODES: u32 = 3;
-/// The link that is damaged: between two nodes, with one behind them.
+/// The damaged link: between two nodes, with one node behind them.
 const LINK: (NodeId, NodeId) = (NodeId(1), NodeId(2));
 
 enum Event {

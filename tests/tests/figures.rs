@@ -202,7 +202,7 @@ fn fill(template: &str, value: u64) -> String {
     let digits = value.to_string();
     let groups: Vec<&str> =
         digits.as_bytes().rchunks(3).rev().map(|group| std::str::from_utf8(group).unwrap()).collect();
-    // The smallest block has its kind and its tag.
+    // The smallest block consists of its kind and its tag.
     let smallest = || {
         let block = |name| Constant::find("seal/block.rs", name).value();
         (block("HEADER") + block("TAG")).to_string()

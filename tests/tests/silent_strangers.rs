@@ -45,7 +45,7 @@ fn who_never_answers_takes_no_place_before_and_none_afterwards() {
     let file = site.noise("file", 12 * MIB, 1);
     let source = format!("cat {} {}", file.display(), gate.path().display());
     let mut sender = site.send("a", 1, ["--dead-after", "4", "--command", &source]);
-    // There is one place.
+    // The session has one place.
     let early = strangers(&site, 3);
     sender.wait_for("has joined", 3);
     let mut receiver = site.receiver(&mut sender, "a", 3, ["--file".into(), site.path("out")]);

@@ -28,13 +28,13 @@ pub struct Cli {
     /// Log more; twice logs everything
     #[arg(short, long, global = true, display_order = 901, action = clap::ArgAction::Count)]
     pub verbose: u8,
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
 }
 
 impl Cli {
-    /// Runs the subcommand that was asked for.
+    /// Runs the requested subcommand.
     ///
     /// # Errors
     /// The cause, with the corresponding exit status.

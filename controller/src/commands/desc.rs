@@ -11,8 +11,8 @@ pub struct DescArgs {
     /// The disk to describe: a kernel name such as sda, or a path
     #[arg(value_name = "DISK")]
     pub disk: String,
-    /// Format: desc ('TYPE SIZE' lines), or sfdisk (its script, which also holds what a GPT has); default: desc for an
-    /// MBR on which a partition can fill the disk, else sfdisk
+    /// Format: desc ('TYPE SIZE' lines), or sfdisk (its script, which can also describe a GPT); default: desc
+    /// for an MBR on which a partition can fill the disk, else sfdisk
     #[arg(long, value_name = "FORM")]
     pub format: Option<DescFormat>,
 }

@@ -29,7 +29,7 @@ pub struct ExecArgs {
     /// The command; several words are joined with spaces and passed to the node's shell
     #[arg(required = true, last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
-    /// Leave out the node's name in front of each line
+    /// Omit the node's name before each line
     #[arg(long)]
     pub no_prefix: bool,
     /// The connection to the nodes.

@@ -27,7 +27,7 @@ pub struct SendArgs {
     /// How many hosts to wait for
     #[arg(short = 'n', value_name = "N")]
     pub nodes_wanted: NonZeroU32,
-    /// What to send.
+    /// The source.
     #[command(flatten)]
     pub source: SourceArgs,
     /// Also send other mounts and subvolumes below the directory

@@ -18,7 +18,7 @@ use crate::lists::node_set::{Groups, expand};
 const WAKE_PORT: u16 = 9;
 const IPMI_PORT: u16 = 623;
 
-/// How every machine is switched on and off.
+/// The switching methods of all machines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bmcs {
     /// A table of the machines' names ([`crate::lists::hosts`]), for machines that never joined a run.
@@ -27,7 +27,7 @@ pub struct Bmcs {
     by_node: BTreeMap<String, Method>,
 }
 
-/// How one machine is switched on and off.
+/// The switching method of one machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Method {
     /// Its card wakes it (Wake-on-LAN).
@@ -249,7 +249,7 @@ fn login(section: &mut Section<'_>) -> Login {
     Login { user: user.unwrap_or_default(), password: Secret(password.unwrap_or_default()) }
 }
 
-/// Several texts in one, such as addresses.
+/// A list of texts in one setting, such as addresses.
 fn several(section: &mut Section<'_>, name: &'static str) -> Option<Vec<String>> {
     let list = |text: &str| expand(text, &Groups::new()).map_err(|error| error.to_string());
     section.parse(name, list).map(|located| located.value)

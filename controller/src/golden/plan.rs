@@ -61,7 +61,7 @@ pub struct Request<'a> {
     pub stage2: Option<PathBuf>,
     /// The boot loader (`-r`).
     pub boot: BootPlan,
-    /// What the nodes do at the end.
+    /// The final action of the nodes.
     pub after: After,
 }
 
@@ -77,7 +77,7 @@ pub struct WantedDisk {
 /// Boot code for a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WantedBootCode {
-    /// The disk, as `-p` or this machine names it.
+    /// The disk, by its name in `-p` or on this machine.
     pub disk: String,
     /// The file with the boot code; `None` for the golden disk's.
     pub file: Option<PathBuf>,

@@ -62,7 +62,7 @@ pub struct GoldenVolume {
     pub usage: Usage,
 }
 
-/// A volume group of the golden node that is in use.
+/// An active volume group of the golden node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GoldenGroup {
     /// LVM's information about it.

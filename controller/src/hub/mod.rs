@@ -67,7 +67,7 @@ pub struct Place {
     pub sessions: PathBuf,
     /// The admission requirements.
     pub entry: Entry,
-    /// Where joining machines are recorded, and for which run.
+    /// The store that records joining machines, and the name of the run.
     pub machines: Option<(Store, String)>,
 }
 

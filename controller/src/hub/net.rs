@@ -158,7 +158,7 @@ impl Net {
         self.connections.get(&id).is_some_and(|connection| connection.of_run)
     }
 
-    /// The agent's address, and this machine's as the agent sees it.
+    /// The agent's address, and this machine's address as the agent sees it.
     pub(super) fn addresses(&self, id: ConnectionId) -> Option<(IpAddr, IpAddr)> {
         self.connections.get(&id).map(|connection| (connection.peer, connection.local))
     }

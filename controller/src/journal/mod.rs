@@ -36,7 +36,7 @@ pub struct Header {
     pub port: u16,
     /// The controller's public key.
     pub controller: ka::keys::Key,
-    /// The join secret of this run alone, if it has one.
+    /// The join secret of this run, if it has its own.
     pub join: Option<String>,
     /// The directory of the nodes' logs.
     pub logs: Option<PathBuf>,

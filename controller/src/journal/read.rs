@@ -31,7 +31,7 @@ pub enum ResumeError {
     NotOurs {
         /// The file or directory.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         why: String,
     },
     /// It cannot be read.
@@ -56,7 +56,7 @@ pub enum ResumeError {
         path: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
     /// A newer ka has written the file.

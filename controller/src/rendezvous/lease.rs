@@ -89,7 +89,7 @@ pub enum LeaseError {
     Name {
         /// The name.
         name: String,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
     /// The file system failed.

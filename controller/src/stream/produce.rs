@@ -1,4 +1,5 @@
-//! From a source to sealed blocks: read into chunks, compress on several threads, hash, seal in order.
+//! Turns a source into sealed blocks: reads it into chunks, compresses them on several threads, hashes them,
+//! and seals them in order.
 //!
 //! Memory is recycled: a chunk is read into the memory of an earlier one, and an uncompressed chunk stays
 //! there until its bytes are copied to where they are sealed. Once a stream flows, nothing is allocated.

@@ -94,14 +94,14 @@ struct Report<'a> {
     throughput_mb_s: f64,
     /// The rounds that were held. Times and bytes on the wire are totals over all rounds.
     rounds: u32,
-    /// What the chain waited for, the longest wait first.
+    /// The parts that the chain waited for, the longest wait first.
     limits: Vec<LimitReport<'a>>,
     /// What the golden node noted during the reading.
     notes: Vec<NoteReport<'a>>,
     nodes: Vec<NodeReport<'a>>,
 }
 
-/// What is not a failure, but must be reported.
+/// A note: not a failure, but it must be reported.
 #[derive(Debug, Serialize)]
 struct NoteReport<'a> {
     kind: &'static str,
@@ -110,7 +110,8 @@ struct NoteReport<'a> {
     example: &'a str,
 }
 
-/// What the chain waited for. `source` has neither node nor link, `disk` has `node`, `link` has `from` and `to`.
+/// A part that the chain waited for. `source` has neither node nor link, `disk` has `node`, `link` has `from`
+/// and `to`.
 #[derive(Debug, Serialize)]
 struct LimitReport<'a> {
     kind: &'static str,
@@ -121,7 +122,7 @@ struct LimitReport<'a> {
     seconds: f64,
     /// 10^6 sealed bytes per second.
     rate_mb_s: f64,
-    /// The best that the stream had reached before.
+    /// The best rate of the stream before that.
     best_mb_s: f64,
     /// The share of the time for which it was busy.
     busy: f64,

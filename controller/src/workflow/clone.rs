@@ -68,7 +68,7 @@ const LAST_READ: Duration = Duration::from_secs(10);
 
 /// An operator's request for a run.
 pub struct Request<'a> {
-    /// What is copied, and how the nodes are to boot.
+    /// The golden node's contents to copy, and how the nodes boot.
     pub golden: plan::Request<'a>,
     /// The number of nodes to wait for.
     pub wanted: usize,

@@ -32,7 +32,7 @@ pub enum Permission {
 }
 
 impl Permission {
-    /// Whether this machine may count towards the number that a run waits for.
+    /// Whether this machine counts towards the number that a run waits for.
     #[must_use]
     pub fn admits(&self, mac: Mac) -> bool {
         match self {

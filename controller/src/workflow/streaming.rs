@@ -30,7 +30,7 @@ pub struct Streaming {
     pub rounds: u32,
     /// The chain's order.
     pub order: Order,
-    /// When a node is too slow to be waited for.
+    /// When a node counts as too slow.
     pub slow: SlowLimits,
     /// The golden node's window in bytes.
     pub window: u64,

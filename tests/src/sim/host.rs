@@ -14,7 +14,7 @@ use super::network::{ACCEPTOR, Connection, ConnectionId, DIALLER, Frame, HostId,
 use super::schedule::HostPlan;
 use super::world::{Event, World};
 
-/// What runs on a host.
+/// The parts of a host that run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Power {
     /// The process.

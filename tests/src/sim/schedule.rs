@@ -100,9 +100,9 @@ pub enum Fault {
     Reset,
     /// Nothing passes between a member and its successor; both ends live.
     Cut(Option<Duration>),
-    /// That many frames to the successor are damaged.
+    /// This many frames to the successor are damaged.
     Damage(u32),
-    /// That many frames to the predecessor are damaged.
+    /// This many frames to the predecessor are damaged.
     DamageBack(u32),
     /// Network card and writer become slower by that factor; for the golden node, the producer.
     Slow(u64),

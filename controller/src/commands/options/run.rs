@@ -17,7 +17,7 @@ use crate::{log_server, values};
 /// Options of `kactl run`.
 #[derive(Debug, clap::Args)]
 pub struct RunArgs {
-    /// Take the options of [profile.NAME] in the configuration; those given here count before them
+    /// Take the options of [profile.NAME] in the configuration; options given here take precedence
     #[arg(long, value_name = "NAME")]
     pub profile: Option<String>,
     /// How many nodes to wait for

@@ -51,8 +51,8 @@ pub struct StreamArgs {
     /// How long a node may stay slow; also the minimum interval between two removals
     #[arg(long, value_name = "TIME", default_value = "10", value_parser = values::lasting)]
     pub slow_after: Duration,
-    /// Memory, here and on each node, for data that others may still need: bytes, or 8M, 1G; at least 8M. The smallest
-    /// counts (default: a quarter of the memory, at most 256M)
+    /// Memory, here and on each node, for data that others may still need: bytes, or 8M, 1G; at least 8M. The
+    /// smallest in the chain counts (default: a quarter of the memory, at most 256M)
     #[arg(long, value_name = "SIZE", value_parser = window::parse)]
     pub window: Option<u64>,
     /// Compression level: none, -7 to -1 (fast), or 1 to 9; auto follows the chain's rate

@@ -1,4 +1,4 @@
-//! One regular file that may change while it is read.
+//! Copies one regular file, which may change while it is read.
 
 use std::io::IoSliceMut;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -52,7 +52,7 @@ pub(super) fn segments(file: &OwnedFd, size: u64) -> rustix::io::Result<Option<V
     Ok((!whole).then_some(segments))
 }
 
-/// Where data or a hole begins, if before `size`.
+/// The offset where data or a hole begins, if before `size`.
 fn seek(file: &OwnedFd, to: SeekFrom, size: u64) -> rustix::io::Result<Option<u64>> {
     match rustix::fs::seek(file, to) {
         Ok(offset) => Ok(Some(offset).filter(|&offset| offset < size)),

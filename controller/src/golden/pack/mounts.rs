@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 /// The lookup triggers no automount, and contacts no server, which might never answer.
 const LOOK: AtFlags = AtFlags::NO_AUTOMOUNT.union(AtFlags::SYMLINK_NOFOLLOW).union(AtFlags::STATX_DONT_SYNC);
 
-/// The kernel's number of the mount that an open file is on.
+/// The kernel's ID of the mount that an open file is on.
 pub(super) fn id(file: impl AsFd) -> Option<u64> {
     let told = statx(&file, c"", LOOK | AtFlags::EMPTY_PATH, StatxFlags::MNT_ID);
     told.ok().and_then(|told| number(&told)).or_else(|| by_proc(file.as_fd()))
@@ -32,12 +32,12 @@ pub(super) fn top(parent: BorrowedFd<'_>, name: &[u8]) -> Option<(u32, u32, u32,
     Some((u32::from(told.stx_mode) & 0o7777, told.stx_uid, told.stx_gid, mtime))
 }
 
-/// The number, if the kernel gives it (Linux 5.8).
+/// The mount ID, if the kernel reports it (Linux 5.8).
 fn number(told: &Statx) -> Option<u64> {
     (told.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(told.stx_mnt_id)
 }
 
-/// The number for older kernels (proc(5), `fdinfo`).
+/// The mount ID on older kernels (proc(5), `fdinfo`).
 fn by_proc(file: BorrowedFd<'_>) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?;
     text.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok())

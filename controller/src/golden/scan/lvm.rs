@@ -1,4 +1,4 @@
-//! The volume groups of the golden node, as LVM's own tools report them.
+//! The volume groups of the golden node, as reported by LVM's own tools.
 //!
 //! The reports are JSON from lvm2's `--reportformat json`: every value is a text, and sizes are bytes
 //! (`--units b --nosuffix`). A volume with several segments has one row for each.

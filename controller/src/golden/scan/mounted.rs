@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 pub(super) struct Place {
     /// The mount point.
     pub(super) at: PathBuf,
-    /// The directory of the file system, `/` for all of it.
+    /// The directory of the file system that is mounted; `/` for all of it.
     pub(super) root: PathBuf,
     /// The device number of the files there, which on btrfs is not that of any mount.
     pub(super) device: DeviceNumber,

@@ -40,7 +40,7 @@ impl Said {
     }
 }
 
-/// Judges an injection that has been performed.
+/// Judges a completed injection.
 pub(super) fn judge(mut scene: Scene) -> Judged {
     let mut judged = Judged::default();
     if let Some(hang) = scene.hang.take() {

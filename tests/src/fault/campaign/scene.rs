@@ -167,7 +167,7 @@ impl Scene {
         }
     }
 
-    /// Numbers for this injection's fault alone.
+    /// Random numbers for this injection's fault only.
     pub(super) fn random(&self) -> Random {
         Random::new(self.injection.seed ^ 0xfa17)
     }
