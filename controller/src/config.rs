@@ -1,4 +1,4 @@
-//! The golden node's configuration: `/etc/ka/ka.toml`, and where ka keeps its files.
+//! The golden node's configuration: `/etc/ka/ka.toml`, and the locations of ka's files.
 //!
 //! Everything has a default, so the file needs only what differs. An unknown key is an error: a misspelt `interface`
 //! must not be ignored.
@@ -31,13 +31,13 @@ pub const TEMPLATE: &str = include_str!("config/ka.toml");
 const HTTP_PORT: u16 = 30766;
 const BOOTED_PORT: u16 = 30767;
 
-/// Nodes of one address that a session takes.
+/// The maximum number of nodes per address in a session.
 const PER_ADDRESS: u16 = 256;
 
 /// The configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
-    /// Where ka keeps its files.
+    /// The locations of ka's files.
     pub directories: Directories,
     /// The ports that the nodes use.
     pub ports: Ports,
@@ -47,7 +47,7 @@ pub struct Config {
     pub pxe: Pxe,
     /// Named lists of nodes.
     pub groups: Groups,
-    /// What `kactl run` takes where its command line says nothing.
+    /// Defaults for `kactl run` where its command line sets nothing.
     pub profiles: Profiles,
 }
 
@@ -56,7 +56,7 @@ pub struct Config {
 pub struct Net {
     /// The only interface for nodes.
     pub interface: Option<String>,
-    /// Nodes that may have one address: behind a router that translates addresses, or on one machine.
+    /// The maximum number of nodes with one address: behind a NAT router, or on one machine.
     pub per_address: u16,
 }
 
@@ -78,10 +78,11 @@ impl Net {
     }
 }
 
-/// What others may never do in [`Directories::run`]. The group's way through is an ACL's mask.
+/// The mode bits that are always cleared on [`Directories::run`]. The group's execute bit may stay: it is the
+/// mask of an ACL.
 const CLOSED: u32 = 0o067;
 
-/// Where ka keeps its files.
+/// The locations of ka's files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directories {
     /// Files installed with ka: the agent and the image scripts.
@@ -90,7 +91,7 @@ pub struct Directories {
     pub state: PathBuf,
     /// The nodes' logs, one directory per run.
     pub log: PathBuf,
-    /// What is gone after a reboot: the runs' leases, dnsmasq's files.
+    /// Files that do not survive a reboot: the runs' leases, dnsmasq's files.
     pub run: PathBuf,
     /// The keys.
     pub keys: PathBuf,
@@ -142,17 +143,17 @@ impl Directories {
         vec![self.state.clone(), self.log.clone(), self.keys.clone(), self.bmc.clone()]
     }
 
-    /// What is remembered of the runs.
+    /// The records of the runs.
     #[must_use]
     pub fn journals(&self) -> PathBuf {
         self.state.join("runs")
     }
 
-    /// Makes [`Directories::run`] if it is not there, for root alone, whatever the umask. Who has been given a way through
-    /// it keeps that.
+    /// Creates [`Directories::run`] if it does not exist, for root alone, regardless of the umask. Users that
+    /// were granted access keep it.
     ///
     /// # Errors
-    /// [`FileError`]: what the system said, or that it is somebody else's.
+    /// [`FileError`]: the system's error, or the directory belongs to another user.
     pub fn make_run(&self) -> Result<(), FileError> {
         guarded::shared_directory(&self.run, 0o700, CLOSED)
     }
@@ -173,7 +174,7 @@ pub struct Ports {
     pub data: u16,
     /// The boot files (TCP).
     pub http: u16,
-    /// Where nodes report that they have booted from their own disks (TCP).
+    /// The port on which nodes report that they have booted from their own disks (TCP).
     pub booted: u16,
 }
 

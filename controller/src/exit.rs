@@ -1,4 +1,4 @@
-//! What kactl's exit status says, and how an error becomes one.
+//! The exit statuses of kactl, and how errors map to them.
 
 use std::process::ExitCode;
 
@@ -9,11 +9,11 @@ use ka_host::terminal;
 pub enum Exit {
     /// 0: every node is complete.
     Ok,
-    /// 1: some node failed, each named with its reason; or nobody was told what has become of them.
+    /// 1: some nodes failed, each reported with its reason; or the outcome could not be reported.
     NodesFailed,
-    /// 2: usage, configuration, or something on this machine that a person must put right first.
+    /// 2: a usage or configuration error, or a problem on this machine that must be corrected first.
     Usage,
-    /// 3: what was to be sent could not be read to its end.
+    /// 3: the source could not be read to its end.
     SourceFailed,
     /// The worst exit status of a command on nodes; 255 for a node on which it did not run to its end.
     Of(u8),
@@ -39,7 +39,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// An error that ends kactl, and the exit status that it ends with.
+/// An error that ends kactl, with its exit status.
 #[derive(Debug)]
 pub struct FatalError {
     /// The status.
@@ -49,23 +49,23 @@ pub struct FatalError {
 }
 
 impl FatalError {
-    /// An error because of which the stream's source counts as failed (status 3).
+    /// An error that counts as a failure of the stream's source (status 3).
     pub fn source(error: impl Into<anyhow::Error>) -> Self {
         Self { exit: Exit::SourceFailed, error: error.into() }
     }
 }
 
-/// What has not been said to be of another class is for a person to put right: status 2.
+/// An error without an explicit class is for the operator to correct: status 2.
 impl<E: Into<anyhow::Error>> From<E> for FatalError {
     fn from(error: E) -> Self {
         Self { exit: Exit::Usage, error: error.into() }
     }
 }
 
-/// What a subcommand returns.
+/// The result of a subcommand.
 pub type CommandResult = Result<Exit, FatalError>;
 
-/// Ends the program: prints an error with the whole chain of its causes to standard error.
+/// Ends the program: prints an error with all its causes to standard error.
 #[must_use]
 pub fn finish(outcome: CommandResult) -> ExitCode {
     let exit = outcome.unwrap_or_else(|failure| {

@@ -1,8 +1,9 @@
-//! Everything that talks to a person or reads the golden node.
+//! The part of ka that interacts with people and reads the golden node.
 //!
-//! [`cli`] reads the command line, [`commands`] turn it into requests, and [`workflow`] carries these out, step by step.
-//! [`golden`] looks at this machine and makes the plan; [`hub`] holds the nodes' connections, sessions and rounds;
-//! [`stream`] sends; [`pxe`] serves what machines boot; [`view`] shows.
+//! [`cli`] parses the command line, [`commands`] turn it into requests, and [`workflow`] carries these out,
+//! step by step. [`golden`] examines this machine and makes the plan; [`hub`] holds the nodes' connections,
+//! sessions and rounds; [`stream`] sends; [`pxe`] serves the machines' boot files; [`view`] formats the
+//! output.
 //!
 //! ```
 //! use kactl::lists::order::OrderSource;

@@ -1,4 +1,4 @@
-//! Where the nodes put their logs besides (`--store-log`).
+//! The additional destination of the nodes' logs (`--store-log`).
 
 use std::net::{IpAddr, ToSocketAddrs};
 use std::path::Path;
@@ -8,10 +8,10 @@ use ka::log_server::LogServer;
 use ka::plan::Secret;
 use ka_host::secrets;
 
-/// What the option takes: it becomes a word of a kernel command line, and of an iPXE script.
+/// The option's value: it becomes a word of a kernel command line and of an iPXE script.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The problem.
 pub fn parse(text: &str) -> Result<String, String> {
     text.parse::<LogServer>().map_err(|expected| format!("expected {expected}"))?;
     if LogServer::has_password(text) {
@@ -26,10 +26,10 @@ pub fn parse(text: &str) -> Result<String, String> {
     }
 }
 
-/// The password in a file that nobody else can read: its first line.
+/// The password: the first line of a file that other users cannot read.
 ///
 /// # Errors
-/// What is wrong with the file, or that `url` names nobody to whom it belongs.
+/// The problem with the file, or `url` has no user that the password could belong to.
 pub fn password(file: &Path, url: &str) -> anyhow::Result<Secret> {
     let server: LogServer = url.parse().map_err(|expected| anyhow!("{url}: expected {expected}"))?;
     ensure!(
@@ -43,10 +43,10 @@ pub fn password(file: &Path, url: &str) -> anyhow::Result<Secret> {
     Ok(Secret(line.to_owned()))
 }
 
-/// The URL with the server's address in the place of its name: a node that boots asks no name server.
+/// The URL with the server's name replaced by its address: a node that boots uses no DNS.
 ///
 /// # Errors
-/// When the name has no address here.
+/// The name has no address here.
 pub fn by_address(url: &str) -> anyhow::Result<String> {
     let server: LogServer = url.parse().map_err(|expected| anyhow!("{url}: expected {expected}"))?;
     let host = server.host.as_str();
@@ -58,7 +58,7 @@ pub fn by_address(url: &str) -> anyhow::Result<String> {
         .with_context(|| format!("--store-log: {host} has no address here"))?
         .map(|found| found.ip())
         .collect();
-    // Nodes have IPv4.
+    // Nodes use IPv4.
     let address = found.iter().find(|address| address.is_ipv4()).or(found.first());
     let address = match address.with_context(|| format!("--store-log: {host} has no address"))? {
         IpAddr::V4(address) => address.to_string(),

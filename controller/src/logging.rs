@@ -1,4 +1,4 @@
-//! The log of kactl itself goes to standard error, around a live display if there is one.
+//! kactl's own log, on standard error, interleaved with a live display if there is one.
 
 use std::io::{self, Write};
 use std::sync::Mutex;
@@ -8,10 +8,10 @@ use ka_host::terminal;
 use log::LevelFilter;
 use simplelog::{ConfigBuilder, WriteLogger};
 
-/// The display that must step aside while a line is printed.
+/// The display that is suspended while a line is printed.
 static DISPLAY: Mutex<Option<MultiProgress>> = Mutex::new(None);
 
-/// Starts the log: warnings and what a person waits for; `-v` adds details, `-vv` everything.
+/// Starts the log: warnings and progress messages; `-v` adds details, `-vv` everything.
 pub fn start(verbose: u8) {
     let level = match verbose {
         0 => LevelFilter::Info,
@@ -28,7 +28,7 @@ pub fn start(verbose: u8) {
     terminal::log_with(*WriteLogger::new(level, config, Lines::default()), level);
 }
 
-/// Makes log lines appear above `display` instead of through it; `None` ends that.
+/// Prints log lines above `display` instead of through it; `None` ends that.
 pub fn set_display(display: Option<MultiProgress>) {
     *lock() = display;
 }
@@ -37,7 +37,7 @@ fn lock() -> std::sync::MutexGuard<'static, Option<MultiProgress>> {
     DISPLAY.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Collects what the logger writes in pieces, and prints whole lines.
+/// Collects the logger's partial writes, and prints whole lines.
 #[derive(Default)]
 struct Lines {
     line: Vec<u8>,

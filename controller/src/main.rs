@@ -11,7 +11,7 @@ use rustix::fs::Mode;
 use rustix::process::{Resource, getrlimit, setrlimit, umask};
 
 fn main() -> ExitCode {
-    // What is made without a mode of its own, by a script too, is never for everybody to change.
+    // Files created without an explicit mode, including those of scripts, must not be writable by others.
     umask(umask(Mode::all()) | Mode::WGRP | Mode::WOTH);
     let cli = match cli::parse(std::env::args_os().collect()) {
         Ok(cli) => cli,
@@ -26,7 +26,8 @@ fn main() -> ExitCode {
     exit::finish(cli.run())
 }
 
-/// Each node has connections and a log. The usual limit of 1024 files stands for programs that use select(2).
+/// Each node needs connections and a log file. The usual limit of 1024 files exists for programs that use
+/// select(2).
 fn open_many_files() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

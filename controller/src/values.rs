@@ -1,4 +1,4 @@
-//! The values that options take, each checked where it is read so that nothing later meets a wrong one.
+//! The values of options, each validated while parsing so that later code never meets an invalid one.
 
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -7,10 +7,10 @@ use ka::wire::session_names;
 
 use crate::stream::settings::Choice;
 
-/// A run's or a session's name: it becomes a file's name and a word of a kernel command line.
+/// The name of a run or a session: it becomes a file name and a word of a kernel command line.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The problem.
 pub fn name(text: &str) -> Result<String, String> {
     if session_names::is_valid(text) {
         return Ok(text.to_owned());
@@ -21,10 +21,10 @@ pub fn name(text: &str) -> Result<String, String> {
     ))
 }
 
-/// A level of compression.
+/// A compression level.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The problem.
 pub fn level(text: &str) -> Result<Choice, String> {
     match (text, text.parse()) {
         ("auto", _) => Ok(Choice::Auto),
@@ -37,7 +37,7 @@ pub fn level(text: &str) -> Result<Choice, String> {
 /// A disk by its kernel name, with or without `/dev/`.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The problem.
 pub fn disk(text: &str) -> Result<String, String> {
     let name = text.strip_prefix("/dev/").unwrap_or(text);
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
@@ -50,7 +50,7 @@ pub fn disk(text: &str) -> Result<String, String> {
 /// A partition of the golden node by its kernel name, with or without `/dev/`, or by another path in `/dev`.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The problem.
 pub fn partition(text: &str) -> Result<String, String> {
     let name = text.strip_prefix("/dev/").unwrap_or(text);
     if name.is_empty() || name.starts_with('/') || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
@@ -61,10 +61,10 @@ pub fn partition(text: &str) -> Result<String, String> {
     Ok(name.to_owned())
 }
 
-/// A directory of the golden node, from its root.
+/// A directory of the golden node, as an absolute path.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The problem.
 pub fn directory(text: &str) -> Result<PathBuf, String> {
     let path = Path::new(text);
     let plain = path.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
@@ -74,13 +74,13 @@ pub fn directory(text: &str) -> Result<PathBuf, String> {
     Ok(path.to_owned())
 }
 
-/// Nobody waits for longer than a year; and sums of times stay far from overflowing.
+/// No wait is longer than a year, and sums of times stay far from overflowing.
 const MAX_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// A time: seconds, or with a unit `s`, `m`, `h`.
+/// A duration: seconds, or a number with a unit `s`, `m`, `h`.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The problem.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let (digits, scale) = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)]
         .into_iter()
@@ -95,11 +95,11 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "a time is a number of seconds, or 1.5, 500ms, 90s, 10m, 2h".into())
 }
 
-/// A silence that means death, as [`duration`] takes it: below 100 ms a busy machine is dead, and no user waits for
-/// more than an hour.
+/// The length of silence that means death, in the format of [`duration`]. Below 100 ms a busy machine would
+/// count as dead, and no user waits for more than an hour.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The problem.
 pub fn silence(text: &str) -> Result<Duration, String> {
     duration(text).and_then(|time| {
         let sensible = Duration::from_millis(100)..=Duration::from_secs(3600);
@@ -107,10 +107,10 @@ pub fn silence(text: &str) -> Result<Duration, String> {
     })
 }
 
-/// A time that is not zero, as [`duration`] takes it.
+/// A duration greater than zero, in the format of [`duration`].
 ///
 /// # Errors
-/// What is wrong with it.
+/// The problem.
 pub fn lasting(text: &str) -> Result<Duration, String> {
     duration(text)
         .and_then(|time| if time.is_zero() { Err("the time must not be zero".into()) } else { Ok(time) })
@@ -119,7 +119,7 @@ pub fn lasting(text: &str) -> Result<Duration, String> {
 /// A share: a number from 0 to 1.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The problem.
 pub fn share(text: &str) -> Result<f64, String> {
     let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
     share.ok_or_else(|| "a share is a number from 0 to 1, such as 0.1".into())

@@ -1,4 +1,4 @@
-//! `kactl init` as a person runs it.
+//! `kactl init` as an operator runs it.
 #![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
 
 use std::fs;
@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-/// Runs `kactl init` under a umask; returns its exit status and all that it said.
+/// Runs `kactl init` under a umask; returns its exit status and its output.
 fn init(umask: &str, config: &Path, args: &str) -> (Option<i32>, String) {
     let line = format!(
         "umask {umask}; exec {} init --config {} {args} 2>&1",

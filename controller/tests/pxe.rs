@@ -43,7 +43,7 @@ fn uefi_machines_get_ipxe_and_the_files_over_http() {
     let site = Site::new("f");
     let pxe = site.start_pxe(&["--interface", "srv"]);
     pxe.wait_for_line("every machine boots from its disk");
-    // Options 93, the architecture, and 175, iPXE's own.
+    // Option 93, the architecture, and option 175, iPXE's own.
     let (uefi, http, ipxe) = ("0x5d:0007", "0x5d:0010", "0xaf:b10500");
     for (options, file) in [
         (&[][..], "lpxelinux.0"),
@@ -128,7 +128,7 @@ fn kamethod_lasts_as_long_as_the_run_that_wants_it() {
     end(&mut run);
     wait_until("no file of its own", || site.boots(&own).is_none());
 
-    // A run in this process, so that it can be told that a node is done.
+    // A run in this process, so that a node can be marked as finished.
     let mut held = HeldLease::take(&site.runs(), "here", lease(Allowed::Any)).unwrap();
     wait_until("kamethod again", || site.boots("default").as_deref() == Some("kamethod"));
     held.done(site.client_mac()).unwrap();
@@ -138,7 +138,7 @@ fn kamethod_lasts_as_long_as_the_run_that_wants_it() {
     wait_until("local for all", || site.boots("default").as_deref() == Some("local"));
 }
 
-/// What a stranger loads over TFTP opens nothing once the run has ended.
+/// What a stranger loads over TFTP is useless once the run has ended.
 #[test]
 fn a_run_has_a_secret_of_its_own_and_the_long_lived_one_is_not_served() {
     let site = Site::new("k");
@@ -168,7 +168,7 @@ fn a_run_has_a_secret_of_its_own_and_the_long_lived_one_is_not_served() {
     wait_until("the image of the run is gone", || site.tftp("run-a.rdz").is_none());
     drop(pxe);
 
-    // A site with a DHCP server of its own takes the image that has the long-lived key, as its server names it.
+    // A site with its own DHCP server uses the image with the long-lived key, as its server names it.
     let pxe = site.start_pxe(&["--interface", "srv", "--no-dhcp"]);
     pxe.wait_for_line("every machine boots from its disk");
     wait_until("all.rdz", || site.tftp("all.rdz").is_some());
@@ -204,7 +204,7 @@ fn dnsmasq_is_started_again_and_given_up_when_it_cannot_live() {
     wait_for("another dnsmasq", || site.dnsmasq().filter(|&pid| pid != first));
     wait_until("it serves", || site.tftp("vmlinuz").is_some());
 
-    // It finds no configuration any more.
+    // It no longer finds a configuration.
     let second = wait_for("dnsmasq", || site.dnsmasq());
     fs::remove_file(site.directory.path().join("run/dnsmasq.conf")).unwrap();
     kill("KILL", second);
@@ -230,7 +230,7 @@ fn an_interface_that_is_gone_ends_the_serving() {
 #[test]
 fn another_dhcp_server_is_reported() {
     let site = Site::new("j");
-    // Both on the same wire: the other server is the client's host.
+    // Both on the same wire: the other server runs on the client's host.
     let mut other = site.in_client(&[
         "dnsmasq",
         "--keep-in-foreground",
@@ -255,7 +255,7 @@ fn another_dnsmasq_on_another_interface_does_no_harm() {
     for line in ["ip addr add 192.168.122.1/24 dev bare", "ip link set bare up"] {
         done(&mut site.in_server(&line.split(' ').collect::<Vec<_>>()));
     }
-    // As libvirt starts it.
+    // As started by libvirt.
     let mut other = site.in_server(&[
         "dnsmasq",
         "--keep-in-foreground",
@@ -327,7 +327,7 @@ fn dnsmasq_has_a_user_and_few_rights() {
     }
 }
 
-/// Of the server itself: every thread has what its unit would let it have, and no more.
+/// For the server itself: every thread has exactly the capabilities that its unit grants.
 #[test]
 fn the_server_has_few_rights_whoever_starts_it() {
     let site = Site::new("p");
@@ -365,13 +365,13 @@ fn the_server_has_few_rights_whoever_starts_it() {
             }
         }
     }
-    // It can still do its work: serve, give dnsmasq its rights again, and end it.
+    // It can still do its work: serve, restart dnsmasq with its capabilities, and stop it.
     assert!(site.tftp("vmlinuz").is_some() && site.http("vmlinuz").is_some());
     kill("KILL", site.dnsmasq().unwrap());
     wait_for("another dnsmasq", || site.dnsmasq());
 }
 
-/// A local user can neither hold the locks of the server, nor put anything where it looks.
+/// A local user can neither hold the server's locks nor place files where the server looks.
 #[test]
 fn no_other_user_stops_the_server() {
     let site = Site::new("q");
@@ -385,7 +385,7 @@ fn no_other_user_stops_the_server() {
     assert_eq!(open, "", "others can write there");
     done(Command::new("chmod").arg("0755").arg(site.directory.path()));
     let lock = run.join("pxe.lock");
-    // Nobody else can open the lock, even where an earlier version has left it open to all.
+    // No other user can open the lock, even if an earlier version left it open to all.
     done(Command::new("chmod").arg("0666").arg(&lock));
     let hold = |who: &[&str]| {
         let mut command = Command::new(who[0]);
@@ -398,7 +398,7 @@ fn no_other_user_stops_the_server() {
     let again = site.start_pxe(&["--interface", "srv"]);
     again.wait_for_line("every machine boots from its disk");
     drop(again);
-    // What belongs to somebody else is named, and not used.
+    // Files of another user are named, and not used.
     fs::remove_file(&lock).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", &lock).unwrap();
     let mut refused = site.start_pxe(&["--interface", "srv"]);
@@ -410,7 +410,8 @@ fn no_other_user_stops_the_server() {
     );
 }
 
-/// dnsmasq keeps a transfer for half a minute for whoever never answers, and has places for a few.
+/// dnsmasq keeps a transfer for half a minute for a client that never answers, and supports only a few at a
+/// time.
 #[test]
 fn requests_that_are_never_confirmed_keep_nobody_from_tftp() {
     let site = Site::new("flood");
@@ -418,7 +419,8 @@ fn requests_that_are_never_confirmed_keep_nobody_from_tftp() {
     pxe.wait_for_line("every machine boots from its disk");
     assert!(!pxe.log().contains("cannot limit its requests"), "{}", pxe.log());
     done(&mut site.in_client(&["ip", "addr", "add", "10.77.0.201/24", "dev", "cli"]));
-    // Each from a port of its own, as a machine that is reset again and again; they go on while another one asks.
+    // Each from a port of its own, as a machine that is reset repeatedly; they continue while another one
+    // asks.
     let flood = "import socket, sys\n\
                  held = []\n\
                  while True:\n\
@@ -446,7 +448,7 @@ fn a_machine_keeps_its_address_whatever_it_calls_itself() {
         told.lines().find(|line| line.starts_with("ip=")).unwrap().to_owned()
     };
     let first = address(&[]);
-    // Option 61: the ROM's, iPXE's, and systemd's identifiers of one card.
+    // Option 61: the identifiers that the ROM, iPXE and systemd use for one card.
     for id in ["0x3d:0152540012ab", "0x3d:ff00112233", "0x3d:ffcafecafe0002"] {
         assert_eq!(address(&[id]), first, "{id}");
     }
@@ -498,6 +500,6 @@ fn hold_a_lease() {
         Err(_) => Allowed::Any,
     };
     let _held = HeldLease::take(&runs, "other", lease(allowed)).unwrap();
-    // Ends with the test that started it, even if that fails before it kills this.
+    // Ends with the test that started it, even if that fails before it kills this process.
     std::io::stdin().read_line(&mut String::new()).unwrap();
 }

@@ -1,5 +1,5 @@
-//! A BIOS machine in front of `kactl pxe`: SeaBIOS and a network ROM in QEMU. Needs root, iproute2, dnsmasq, nftables,
-//! qemu-system-x86, and the boot loaders' packages.
+//! A BIOS machine that boots from `kactl pxe`: SeaBIOS and a network ROM in QEMU. Needs root, iproute2,
+//! dnsmasq, nftables, qemu-system-x86, and the boot loaders' packages.
 #![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
 
 mod site;
@@ -11,7 +11,7 @@ use std::process::{Child, Stdio};
 use kactl::rendezvous::lease::{Allowed, HeldLease};
 use site::{Site, done, end, lease, wait_until};
 
-/// A machine on the client's side of the wire, which boots from the network first.
+/// A machine on the client's side of the wire that boots from the network first.
 struct Machine(Child);
 
 impl Machine {
@@ -20,7 +20,7 @@ impl Machine {
         Self::with(site, "52:54:00:77:00:01", &["-boot", "n"])
     }
 
-    /// It has a disk, which is the next that it boots from.
+    /// It has a disk, which is the next boot device.
     fn with_disk(site: &Site, mac: &str, disk: &Path, serial: &Path) -> Self {
         let disk = format!("file={},format=raw,if=virtio", disk.display());
         let serial = format!("file:{}", serial.display());
@@ -43,7 +43,7 @@ impl Drop for Machine {
     }
 }
 
-/// A wire on which a virtual machine is the client.
+/// A wire with a virtual machine as the client.
 fn site_for_a_machine(name: &str) -> Site {
     let site = Site::new(name);
     for line in [
@@ -58,7 +58,7 @@ fn site_for_a_machine(name: &str) -> Site {
     site
 }
 
-/// What the disk's boot code writes to the serial port.
+/// The text that the disk's boot code writes to the serial port.
 const BOOTED: &str = "the disk has booted";
 
 /// A boot sector that writes [`BOOTED`] to the first serial port, and halts.
@@ -92,7 +92,7 @@ fn boot_sector() -> Vec<u8> {
     sector
 }
 
-/// Each way in which a boot loader is left for the disk, on the firmware and ROM that QEMU has.
+/// Each method of returning from a boot loader to the disk, on QEMU's firmware and ROM.
 #[test]
 fn a_bios_machine_boots_its_disk_in_each_way_that_can_be_set() {
     let site = site_for_a_machine("local");
@@ -120,7 +120,7 @@ fn a_bios_machine_boots_its_disk_in_each_way_that_can_be_set() {
         wait_until(&format!("the disk of {mac}, with {settings}"), || {
             fs::read(&serial).is_ok_and(|said| String::from_utf8_lossy(&said).contains(BOOTED))
         });
-        // Only the loader's way led there: the machine has read what it is to boot.
+        // Only the loader's method led there: the machine has read its boot configuration.
         let menu = mac.replace(':', "-");
         let read = format!("01-{menu} to 10.77.0.");
         assert!(pxe.log().contains(&read), "{settings}: {read}: {}", pxe.log());
@@ -130,7 +130,7 @@ fn a_bios_machine_boots_its_disk_in_each_way_that_can_be_set() {
 #[test]
 fn a_bios_machine_loads_over_http_and_over_tftp_where_that_fails() {
     let site = site_for_a_machine("bios");
-    // A kernel as far as boot loaders can see.
+    // A kernel, as far as boot loaders can tell.
     fs::copy("/usr/lib/ipxe/ipxe.lkrn", site.boot().join("vmlinuz")).unwrap();
     fs::write(site.boot().join("all.rdz"), vec![7; 3 << 20]).unwrap();
     let _run = HeldLease::take(&site.runs(), "here", lease(Allowed::Any)).unwrap();

@@ -1,5 +1,5 @@
-//! `kactl pxe` for firmware and networks that differ, judged by packets of scapy's. Needs root, iproute2, dnsmasq, scapy,
-//! nftables, BusyBox, Kea, and the boot loaders' packages.
+//! `kactl pxe` for various firmware and networks, judged by scapy's packets. Needs root, iproute2, dnsmasq,
+//! scapy, nftables, BusyBox, Kea, and the boot loaders' packages.
 #![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
 
 mod site;
@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 use site::{Pxe, Site, done, end, wait_until};
 
-/// What is served once the checks are over.
+/// The output once the checks are complete.
 const SERVES: &str = "every machine boots from its disk";
 
 fn file(answer: &Value) -> &str {
@@ -37,14 +37,14 @@ fn only_machines_that_find_something_to_boot_get_an_offer() {
         let answer = site.ask(&json!({ "arch": arch, "rom": true }));
         assert_eq!(file(&answer), expected, "{arch}: {answer}");
     }
-    // 32-bit UEFI, ARM, 32-bit UEFI over HTTP, ARM over HTTP, and some that nobody has.
+    // 32-bit UEFI, ARM, 32-bit UEFI over HTTP, ARM over HTTP, and some architectures that do not exist.
     for arch in [6, 11, 15, 19, 10, 18, 27, 4711] {
         for rom in [true, false] {
             let answer = site.ask(&json!({ "arch": arch, "rom": rom, "seconds": 1 }));
             assert_eq!(answer, Value::Null, "{arch}");
         }
     }
-    // It serves still, and whoever is no firmware gets an address.
+    // It still serves, and clients that are not firmware get an address.
     assert!(site.ask(&json!({}))["yiaddr"].as_str().unwrap().starts_with("10.77.0."));
 }
 
@@ -116,7 +116,8 @@ fn a_machine_of_its_own_is_cloned_as_the_others_are() {
     assert!(text.contains("LOCALBOOT -1"), "{text}");
 }
 
-/// The client's host is a relay for 10.78.0.0/24 here: it has its address there, and the server a route to it.
+/// Here the client's host is a relay for 10.78.0.0/24: it has its address there, and the server a route to
+/// it.
 fn with_relay(name: &str) -> Site {
     let site = Site::new(name);
     done(&mut site.in_client(&["ip", "addr", "add", "10.78.0.1/24", "dev", "cli"]));
@@ -140,11 +141,11 @@ fn a_relayed_machine_gets_an_address_of_its_network() {
     let options = &answer["options"];
     assert_eq!((&options["1"], &options["3"]), (&json!("ffffff00"), &json!("0a4e0001")), "{answer}");
     assert_eq!(options["6"], Value::Null);
-    // The network's own machines are told their own router.
+    // The network's own machines get their own router.
     let answer = site.ask(&json!({}));
     assert!(answer["yiaddr"].as_str().is_some_and(|address| address.starts_with("10.77.0.5")), "{answer}");
     assert_eq!(answer["options"]["3"], json!("0a4d00c8"), "{answer}");
-    // Nobody routes to the other network.
+    // There is no route to the other network.
     assert!(
         pxe.log().contains("no route to 10.79.0.0/16") && !pxe.log().contains("no route to 10.78"),
         "{}",
@@ -161,7 +162,7 @@ fn a_proxy_answers_through_a_relay() {
     let question = json!({ "arch": 0, "rom": true, "giaddr": "10.78.0.1" });
     let answer = site.ask(&question);
     assert_eq!((&answer["yiaddr"], &answer["to"]), (&json!("0.0.0.0"), &json!("10.78.0.1")), "{answer}");
-    // The machine has its address, and asks the boot server itself, which names the file.
+    // The machine has its address, and asks the boot server directly, which names the file.
     for (arch, expected) in [(0, "lpxelinux.0"), (7, "snponly.efi")] {
         let answer =
             site.ask(&json!({ "arch": arch, "rom": true, "giaddr": "10.78.0.1", "pxe": "10.78.0.1" }));
@@ -231,7 +232,7 @@ fn all_that_is_in_the_way_is_told_before_anything_is_served() {
     assert_eq!(site.dnsmasq(), None);
     drop(others);
 
-    // Nobody holds a port any more: all else is a warning. What is advised is what helps.
+    // No process holds a port any more: everything else is a warning. The advice is correct.
     for line in log.lines().filter_map(|line| line.split_once("such as by `")) {
         let commands = line.1.trim_end_matches('`');
         done(&mut site.in_server(&["sh", "-c", &commands.replace('{', "'{").replace('}', "}'")]));
@@ -286,7 +287,7 @@ fn a_program_that_shares_dhcps_port_is_named() {
     ] {
         done(&mut site.in_server(&line.split(' ').collect::<Vec<_>>()));
     }
-    // On two interfaces, it listens on all, and looks at the interface later.
+    // On two interfaces, it listens on all, and checks the interface later.
     let mut other = site.in_server(&[
         "dnsmasq",
         "--keep-in-foreground",

@@ -1,6 +1,7 @@
-//! Other users of the golden node: they hold no lock of ours, and write to no directory of ours, whatever the umask.
+//! Other users of the golden node can hold none of our locks and write to none of our directories, regardless
+//! of the umask.
 //!
-//! Needs root, for another user and a network of its own.
+//! Needs root, for another user and a separate network.
 #![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
 
 use std::fs;
@@ -9,7 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// What a test never takes unless something hangs.
+/// Longer than any test takes unless something hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 struct Ended(Child);
@@ -33,7 +34,7 @@ fn wait_for<T>(what: &str, mut get: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// `kactl ARGS` under a umask, with a network of its own.
+/// `kactl ARGS` under a umask, in a network namespace.
 fn kactl(site: &Path, umask: &str, args: &[&str]) -> Command {
     let line = format!("ip link set lo up; umask {umask}; exec \"$@\"");
     let mut command = Command::new("unshare");
@@ -42,7 +43,7 @@ fn kactl(site: &Path, umask: &str, args: &[&str]) -> Command {
     command
 }
 
-/// Holds a lock as the user nobody, if that can.
+/// Holds a lock as the user nobody, if possible.
 fn stranger(file: &Path) -> Ended {
     let mut command = Command::new("setpriv");
     command.args([
@@ -70,7 +71,7 @@ fn a_session_is_nobody_elses_whatever_the_umask() {
     assert!(rustix::process::geteuid().is_root(), "this test needs root, for another user");
     let folder = tempfile::tempdir().unwrap();
     let site = folder.path();
-    // As /run is: everybody may look.
+    // Like /run: readable by all users.
     fs::set_permissions(site, fs::Permissions::from_mode(0o755)).unwrap();
     let directories = ["keys", "run", "state", "log"].map(|name| format!("{name} = {:?}\n", site.join(name)));
     fs::write(site.join("ka.toml"), format!("[directories]\n{}", directories.concat())).unwrap();
@@ -90,7 +91,7 @@ fn a_session_is_nobody_elses_whatever_the_umask() {
     assert_eq!(String::from_utf8(open.stdout).unwrap(), "", "others may use these");
     drop(running);
 
-    // What an earlier version left open to all is closed before it is used.
+    // Files that an earlier version left open to all are closed before use.
     fs::set_permissions(site.join("run"), fs::Permissions::from_mode(0o777)).unwrap();
     fs::set_permissions(site.join("run/sessions"), fs::Permissions::from_mode(0o777)).unwrap();
     fs::write(&session, "1\n").unwrap();
@@ -102,7 +103,7 @@ fn a_session_is_nobody_elses_whatever_the_umask() {
     assert_eq!(fs::metadata(site.join("run")).unwrap().mode() & 0o067, 0);
     drop(running);
 
-    // Somebody else's is not used at all.
+    // Files of another user are not used at all.
     let _ = fs::remove_file(&session);
     std::os::unix::fs::chown(site.join("run/sessions"), Some(65534), None).unwrap();
     let refused = kactl(site, "0022", &send).output().unwrap();

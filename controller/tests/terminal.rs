@@ -1,4 +1,4 @@
-//! What kactl says of names that somebody else has chosen.
+//! How kactl prints names chosen by others.
 #![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
 
 use std::process::Command;

@@ -17,7 +17,7 @@ fn analyze(args: &[&str], unit: &Path) -> (bool, String) {
 
 #[test]
 fn systemd_understands_the_unit() {
-    // The program's place is checked too, and it is installed nowhere yet.
+    // The program's path is checked, too, and it is not installed yet.
     let text = fs::read_to_string(unit()).unwrap();
     let here = text.replace("/usr/bin/kactl", env!("CARGO_BIN_EXE_kactl"));
     assert_ne!(here, text);
@@ -31,7 +31,8 @@ fn systemd_understands_the_unit() {
 
 #[test]
 fn the_unit_leaves_little_to_an_attacker() {
-    // Of 10: an ordinary service has 9.6. What is left is root, the network, and users for dnsmasq.
+    // On a scale to 10: an ordinary service has 9.6. The remainder is root, the network, and users for
+    // dnsmasq.
     let (good, said) = analyze(&["security", "--no-pager", "--offline=true", "--threshold=35"], &unit());
     assert!(good, "{said}");
     for given_up in [
@@ -47,7 +48,7 @@ fn the_unit_leaves_little_to_an_attacker() {
     }
 }
 
-/// A real systemd in a container of its own, with all that the unit takes away.
+/// A real systemd in a container of its own, with all restrictions of the unit.
 #[test]
 fn systemd_runs_the_unit_and_machines_boot_from_it() {
     assert!(
@@ -66,7 +67,7 @@ fn systemd_runs_the_unit_and_machines_boot_from_it() {
     assert_eq!((read("http"), read("tftp")), ("stage1\n".into(), "stage1\n".into()), "{trace}");
     assert_eq!((read("dhcp"), read("mode")), ("lease\n".into(), "710\n".into()), "{trace}");
     assert_eq!(read("result"), "success\n", "{trace}");
-    // Name, user, whether it can gain rights, and whether its system calls are filtered.
+    // Name, user, whether it can gain privileges, and whether its system calls are filtered.
     let processes = read("processes");
     for (name, root) in [("kactl", true), ("dnsmasq", false)] {
         let words = processes.lines().map(|line| line.split(' ').collect::<Vec<_>>());

@@ -1,4 +1,4 @@
-//! A machine whose root is a directory: a test's binary, run again in a chroot there.
+//! Runs a test's binary again in a chroot, as a machine whose root is a directory.
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 use crate::loop_device::Loop;
@@ -6,9 +6,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// Runs one of the ignored tests of this binary on a machine whose root is a directory, in namespaces of its own for
-/// mounts and networks; true if it succeeds. The script `mounts` mounts more: its `$1` is the directory, `$2` the
-/// disk, of which the test gets the name in `KA_TEST_DISK`.
+/// Runs an ignored test of this binary on a machine whose root is a directory, in separate mount and network
+/// namespaces; returns whether it succeeds. The script `mounts` adds mounts: its `$1` is the directory, `$2`
+/// the disk, whose name the test gets in `KA_TEST_DISK`.
 pub fn in_chroot(root: &Path, disk: &Loop, mounts: &str, test: &str) -> bool {
     fs::write(root.join("exe"), "").unwrap();
     let script = format!(

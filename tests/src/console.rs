@@ -1,4 +1,4 @@
-//! A node's console as a process, and a golden node that knows it.
+//! A node's console as a process, and a golden node that recognises it.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a helper of tests fails as a test does")]
 
 use std::fs::{self, File, Permissions};
@@ -18,9 +18,9 @@ use crate::process::{Process, program, wait_until};
 /// A golden node's configuration and keys.
 pub struct Golden {
     folder: TempDir,
-    /// The controller's pair.
+    /// The controller's key pair.
     pub pair: KeyPair,
-    /// What machines boot with.
+    /// The join key that machines boot with.
     pub join: JoinKey,
     /// The port of all nodes.
     pub port: u16,
@@ -28,19 +28,19 @@ pub struct Golden {
 
 /// A node's console.
 pub struct Node {
-    /// Its files: `log`, `key`, `step`.
+    /// The directory with its files: `log`, `key`, `step`.
     pub folder: TempDir,
-    /// Where it is.
+    /// Its address.
     pub address: Ipv4Addr,
     /// Its key of this boot.
     pub key: KeyPair,
-    /// The process.
+    /// Its process.
     pub process: Process,
     port: u16,
 }
 
 impl Golden {
-    /// A new one.
+    /// Creates one.
     #[must_use]
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -57,7 +57,7 @@ impl Golden {
             at("bmc.toml")
         );
         fs::write(at("ka.toml"), config).unwrap();
-        // One that is free now, on every address of the loop.
+        // A port that is currently free on every loopback address.
         let port = TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
         Self { folder, pair, join, port }
     }
@@ -76,7 +76,7 @@ impl Golden {
         command
     }
 
-    /// The same for a command that dials consoles: its port is set.
+    /// The same for a command that connects to consoles: its port is set.
     #[must_use]
     pub fn dials(&self, words: &[&str]) -> Command {
         let (first, rest) = words.split_first().unwrap();
@@ -86,7 +86,7 @@ impl Golden {
         self.kactl(&all)
     }
 
-    /// Notes that a machine has joined with this key.
+    /// Records that a machine has joined with this key.
     pub fn knows(&self, number: u8, key: &KeyPair) {
         let store = Store::of(&self.file("state"));
         let change = |record: &mut kactl::machines::record::Record| {
@@ -135,13 +135,13 @@ impl Default for Golden {
 }
 
 impl Node {
-    /// Where it listens.
+    /// Its address and port.
     #[must_use]
     pub fn place(&self) -> SocketAddr {
         SocketAddr::new(IpAddr::V4(self.address), self.port)
     }
 
-    /// Adds to its log, as its work does.
+    /// Appends to its log, like its own steps do.
     pub fn logs(&self, text: &str) {
         let log = File::options().append(true).open(self.folder.path().join("log"));
         log.unwrap().write_all(text.as_bytes()).unwrap();
@@ -153,7 +153,7 @@ impl Node {
         fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
 
-    /// Waits until that is in its log.
+    /// Waits until its log contains this text.
     pub fn wait_for_log(&self, text: &str) {
         wait_until(&format!("the node's log says '{text}'"), || self.log().contains(text));
     }

@@ -1,5 +1,5 @@
-//! A golden machine for `kactl run`: a disk with a root file system, and a chroot in it. The nodes are the test's own
-//! threads, which tell of disks that they do not have.
+//! A golden machine for `kactl run`: a disk with a root file system, and a chroot in it. The nodes are the
+//! test's own threads, which report disks that they do not have.
 //!
 //! Needs root, a loop device, `unshare`, `chroot`, `ip`.
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
@@ -24,7 +24,7 @@ use crate::process::{program, wait_until};
 use crate::succeed;
 use crate::tool::run;
 
-/// Runs one of the ignored tests of this binary on such a machine.
+/// Runs an ignored test of this binary on such a machine.
 ///
 /// # Panics
 /// When it fails.
@@ -46,7 +46,7 @@ pub fn on_a_golden_machine(test: &str) {
     assert!(inner, "the test in the chroot failed: see above");
 }
 
-/// What `kactl init` and `kactl image` would make.
+/// Creates the files that `kactl init` and `kactl image` would make.
 ///
 /// # Panics
 /// When it cannot be made.
@@ -63,7 +63,7 @@ pub fn set_up() -> JoinKey {
     JoinKey::from_text(&fs::read_to_string("/ka/keys/join.key").unwrap()).unwrap()
 }
 
-/// `kactl` with that configuration.
+/// `kactl` with this configuration.
 #[must_use]
 pub fn kactl() -> Command {
     let mut command = Command::new("/kactl");
@@ -71,13 +71,14 @@ pub fn kactl() -> Command {
     command
 }
 
-/// `kactl run` for two nodes; the golden disk has no such name, so it is the one of the root, which has no kernel.
+/// `kactl run` for two nodes. The golden disk does not have the requested name, so it is the one with the
+/// root, which has no kernel.
 #[must_use]
 pub fn kactl_run(more: &[&str]) -> Command {
     kactl_run_for(2, more)
 }
 
-/// The same for so many nodes.
+/// The same for this many nodes.
 #[must_use]
 pub fn kactl_run_for(nodes: usize, more: &[&str]) -> Command {
     let mut command = kactl();
@@ -96,7 +97,7 @@ pub fn start_run(more: &[&str]) -> JoinHandle<Output> {
     thread::spawn(move || command.output().unwrap())
 }
 
-/// A node with one disk of `size` bytes joins, as soon as `kactl` listens.
+/// Joins as a node with one disk of `size` bytes, as soon as `kactl` listens.
 ///
 /// # Panics
 /// When it is refused.
@@ -105,7 +106,7 @@ pub fn join(join: &JoinKey, number: u8, size: u64) -> Session {
     join_with(join, number, size, &format!("SERIAL-{number}"), 1)
 }
 
-/// The same with a serial number of the disk, which may be empty, in its boot of this number.
+/// The same with a serial number of the disk, which may be empty, and the number of the boot.
 ///
 /// # Panics
 /// When it is refused.

@@ -1,4 +1,4 @@
-//! A kernel and its first root, booted in a virtual machine by QEMU alone.
+//! A kernel and its initramfs, booted in a virtual machine by QEMU alone.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -8,23 +8,24 @@ use std::process::{Command, Stdio};
 use crate::kernel::Kernel;
 use crate::{root, static_agent, succeed};
 
-/// What is booted.
+/// The guest's configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Guest<'a> {
     /// The kernel.
     pub kernel: &'a Path,
-    /// Its first root.
+    /// Its initramfs.
     pub initrd: &'a Path,
-    /// What is added to its command line.
+    /// Additions to its command line.
     pub words: &'a str,
-    /// MiB of memory.
+    /// Memory in MiB.
     pub memory: u32,
     /// An image for a virtio disk.
     pub disk: Option<&'a Path>,
 }
 
 impl Guest<'_> {
-    /// Boots it until the serial console shows `end`, or the machine ends by itself. Returns what the console showed.
+    /// Boots it until the serial console shows `end`, or the machine stops by itself. Returns the console's
+    /// output.
     ///
     /// # Panics
     /// If QEMU cannot be run.
@@ -33,15 +34,15 @@ impl Guest<'_> {
         self.boot_on("hubport,id=n,hubid=0", |console| console.contains(end))
     }
 
-    /// Boots it with a network card at `netdev`, whose `id` is `n`, until `is_over` says so of what the serial console
-    /// has shown, or the machine ends by itself.
+    /// Boots it with a network card on `netdev`, whose `id` is `n`, until `is_over` returns true for the
+    /// console's output, or the machine stops by itself.
     ///
     /// # Panics
     /// If QEMU cannot be run.
     #[must_use]
     pub fn boot_on(&self, netdev: &str, mut is_over: impl FnMut(&str) -> bool) -> String {
         let words = format!("console=ttyS0 panic=-1 loglevel=7 no_timer_check {}", self.words);
-        // The limit is only there so that a guest that hangs fails.
+        // The limit only ensures that a hanging guest fails.
         let mut qemu = Command::new("timeout");
         qemu.args(["7200", "qemu-system-x86_64", "-accel", "tcg", "-nodefaults", "-no-reboot"]);
         qemu.args(["-m", &self.memory.to_string(), "-display", "none", "-serial", "stdio"]);
@@ -66,9 +67,9 @@ impl Guest<'_> {
     }
 }
 
-/// A first root with stage2 in `/stage2`, and of stage1 the kernel's modprobe, which looks for modules there; `init` is
-/// its script. `files` are programs that it needs besides busybox's, and their names in `/bin`: they come with the
-/// libraries that they are linked to.
+/// An initramfs with stage2 in `/stage2`, and from stage1 the kernel's modprobe, which looks for modules
+/// there; `init` is its script. `files` are additional programs, apart from busybox's, with their names in
+/// `/bin`; the libraries that they link to are added.
 ///
 /// # Panics
 /// If it cannot be made.
@@ -77,7 +78,7 @@ pub fn stage2_root(kernel: &Kernel, folder: &Path, init: &str, files: &[(&Path, 
     stage2_root_of(kernel, folder, init, files, &static_agent())
 }
 
-/// The same, with this program in the place of stage2's agent.
+/// The same, with this program in place of stage2's agent.
 ///
 /// # Panics
 /// If it cannot be made.

@@ -1,4 +1,5 @@
-//! Debian's kernels, unpacked from their packages: what the image is made from on a machine that runs another one.
+//! Debian's kernels, unpacked from their packages: inputs for the image on a machine that runs another
+//! kernel.
 
 use std::fs;
 use std::path::PathBuf;
@@ -6,7 +7,7 @@ use std::process::Command;
 
 use crate::{root, succeed};
 
-/// A kernel as its package has it.
+/// A kernel as packaged.
 pub struct Kernel {
     /// The kernel itself.
     pub image: PathBuf,
@@ -14,16 +15,17 @@ pub struct Kernel {
     pub modules: PathBuf,
 }
 
-/// Unpacks the kernel that a package like `linux-image-cloud-amd64` stands for, below `target/`, unless it is there.
+/// Unpacks the kernel that a package like `linux-image-cloud-amd64` depends on below `target/`, unless it
+/// exists.
 ///
 /// # Panics
-/// If the package cannot be had or is not as expected.
+/// If the package is not available or not as expected.
 #[must_use]
 pub fn debian(meta_package: &str) -> Kernel {
     let folder = root().join("target/kernels").join(meta_package);
     let unpacked = folder.join("unpacked");
     fs::create_dir_all(&folder).expect("target/ can be written");
-    // Several tests want it at once, and only one may make it.
+    // Several tests need it at the same time, and only one may create it.
     let lock = fs::File::create(folder.join("lock")).expect("target/ can be written");
     lock.lock().expect("target/ can be locked");
     if !unpacked.exists() {
@@ -54,7 +56,7 @@ fn real_package(meta_package: &str) -> String {
     })
 }
 
-/// The only entry of a directory whose name begins so.
+/// The only entry of a directory with this prefix.
 fn entry(directory: &std::path::Path, prefix: &str) -> PathBuf {
     let entries = fs::read_dir(directory).unwrap_or_else(|e| panic!("{}: {e}", directory.display()));
     let mut paths = entries.map(|e| e.expect("a directory can be read").path());

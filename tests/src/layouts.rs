@@ -1,4 +1,4 @@
-//! Layouts made from seeds: what a person may ask for, on disks of all sizes.
+//! Layouts derived from seeds: what an operator may request, on disks of all sizes.
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 use crate::sim::random::Random;
@@ -13,20 +13,20 @@ const GB: u64 = 1024 * MB;
 /// 2^40 bytes.
 pub const TB: u64 = 1024 * GB;
 
-/// What a family of layouts has in common.
+/// The parameters of a family of layouts.
 #[derive(Clone, Copy, Debug)]
 pub struct Family {
     /// The kind of table.
     pub table: TableKind,
-    /// The disk's sectors.
+    /// The disk's sector size.
     pub sector: SectorSize,
-    /// The disk's size in bytes, from and to.
+    /// The range of the disk's size in bytes.
     pub disk: (u64, u64),
-    /// Partitions of the table itself, from and to.
+    /// The range of the number of partitions in the table itself.
     pub primaries: (u64, u64),
-    /// Logical partitions, from and to.
+    /// The range of the number of logical partitions.
     pub logicals: (u64, u64),
-    /// In how many of 100 cases a partition shares what is left.
+    /// The percentage of cases in which a partition shares the remaining space.
     pub fills: u64,
 }
 
@@ -40,16 +40,16 @@ pub const MBR: Family = Family {
     fills: 20,
 };
 
-/// Five logical partitions and more: sfdisk reads them up to number 60 and no further.
+/// Five or more logical partitions: sfdisk reads partition numbers up to 60.
 pub const LOGICALS: Family = Family { primaries: (0, 3), logicals: (5, 56), ..MBR };
 
 /// A GPT, with gaps between the numbers.
 pub const GPT: Family = Family { table: TableKind::Gpt, primaries: (1, 20), ..MBR };
 
 impl Family {
-    /// A disk of one of the family's sizes.
+    /// A disk with one of the family's sizes.
     pub fn disk(&self, random: &mut Random) -> DiskSize {
-        // As many small disks as large ones; and not only whole MB.
+        // Small disks are as frequent as large ones, and sizes are not only whole MB.
         let octaves = (self.disk.1 / self.disk.0).max(1).ilog2();
         let low = self.disk.0 << random.between(0, octaves.into());
         let bytes = random.between(low, low.saturating_mul(2)).min(self.disk.1);
@@ -133,7 +133,7 @@ fn gpt_fields(random: &mut Random) -> String {
     text
 }
 
-/// The layout of a description on a disk, with identities from the seed.
+/// The layout of a description on a disk, with identities derived from the seed.
 pub fn layout(text: &str, disk: DiskSize, random: &mut Random) -> Layout {
     let mut seed = [0; 32];
     seed[..8].copy_from_slice(&random.bits().to_le_bytes());

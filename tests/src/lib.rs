@@ -1,4 +1,4 @@
-//! Helpers of the tests across crates.
+//! Helpers for the tests across crates.
 #![forbid(unsafe_code)]
 
 pub mod chroot;
@@ -32,7 +32,7 @@ pub fn root() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// Runs a command and returns what it printed.
+/// Runs a command and returns its output.
 ///
 /// # Panics
 /// If it cannot be run or fails, with its output.
@@ -44,10 +44,10 @@ pub fn succeed(command: &mut Command) -> String {
     text
 }
 
-/// The static agent, as `make agent` leaves it.
+/// The static agent, as built by `make agent`.
 ///
 /// # Panics
-/// If it is not there.
+/// If it does not exist.
 #[must_use]
 pub fn static_agent() -> PathBuf {
     let path = root().join("target/x86_64-unknown-linux-musl/release/ka-agent");

@@ -1,4 +1,4 @@
-//! Blank disks for tests: loop devices on sparse files. A machine that has none fails the test.
+//! Blank disks for tests: loop devices on sparse files. On a machine without loop devices, the test fails.
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 use crate::tool::tool;
@@ -14,7 +14,7 @@ pub const MIB: u64 = 1 << 20;
 /// Machines have few loop devices: the tests of one binary use one at a time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// A blank disk of a file, detached when dropped.
+/// A blank disk on a file, detached when dropped.
 #[derive(Debug)]
 pub struct Loop {
     node: String,
@@ -24,13 +24,13 @@ pub struct Loop {
 }
 
 impl Loop {
-    /// A disk of so many bytes with sectors of so many bytes.
+    /// Creates a disk of this size with this sector size, both in bytes.
     pub fn new(bytes: u64, sector: u32) -> Self {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         Self::attach(bytes, sector, Some(turn))
     }
 
-    /// Another one for the same test.
+    /// Creates another one for the same test.
     #[must_use]
     pub fn another(&self, bytes: u64, sector: u32) -> Self {
         Self::attach(bytes, sector, None)
@@ -52,7 +52,7 @@ impl Loop {
         self.size
     }
 
-    /// The same with every byte this one.
+    /// The same, filled with this byte.
     #[must_use]
     pub fn filled(self, byte: u8) -> Self {
         self.write(0, &vec![byte; usize::try_from(self.size).unwrap()]);
@@ -69,21 +69,21 @@ impl Loop {
         self.node.trim_start_matches("/dev/")
     }
 
-    /// So many bytes from an offset.
+    /// Reads this many bytes from an offset.
     pub fn read(&self, at: u64, length: u64) -> Vec<u8> {
         let mut bytes = vec![0; usize::try_from(length).unwrap()];
         File::open(&self.node).unwrap().read_exact_at(&mut bytes, at).unwrap();
         bytes
     }
 
-    /// Writes bytes at an offset, and waits until they are on the disk.
+    /// Writes bytes at an offset, and waits until they are on disk.
     pub fn write(&self, at: u64, bytes: &[u8]) {
         let file = OpenOptions::new().write(true).open(&self.node).unwrap();
         file.write_all_at(bytes, at).unwrap();
         file.sync_all().unwrap();
     }
 
-    /// What `sha256sum` says of the whole disk.
+    /// The `sha256sum` of the whole disk.
     pub fn hash(&self) -> String {
         tool("sha256sum", [&self.node])
     }
@@ -91,7 +91,7 @@ impl Loop {
 
 impl Drop for Loop {
     fn drop(&mut self) {
-        // The kernel keeps partitions that it was told of; a disk that has none is no failure.
+        // The kernel keeps partitions that were registered with it; a disk without any is not an error.
         let _ = Command::new("partx").args(["-d", &self.node]).output();
         let detached = Command::new("losetup").args(["-d", &self.node]).status();
         if !std::thread::panicking() {

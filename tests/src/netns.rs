@@ -1,4 +1,4 @@
-//! Network namespaces: hosts with a network of their own, made by the test and gone with it.
+//! Network namespaces: hosts with a network of their own, created by a test and removed with it.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -7,7 +7,7 @@ use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-/// A network namespace, made with ip-netns(8). It goes away when this is dropped.
+/// A network namespace, created with ip-netns(8). Dropping this removes it.
 pub struct NetNs {
     name: String,
 }
@@ -16,7 +16,7 @@ impl NetNs {
     /// Makes the namespace `ka-NAME-PID`.
     ///
     /// # Panics
-    /// Without root or without iproute2: such a test must not pass in silence.
+    /// Without root or iproute2: such a test must not pass silently.
     #[must_use]
     pub fn new(name: &str) -> Self {
         let name = format!("ka-{name}-{}", std::process::id());
@@ -39,7 +39,7 @@ impl NetNs {
         self.ip(&["link", "add", mine, "type", "veth", "peer", "name", theirs, "netns", &other.name]);
     }
 
-    /// Runs `ip ARGS` within.
+    /// Runs `ip ARGS` in the namespace.
     ///
     /// # Panics
     /// If it fails.
@@ -47,7 +47,7 @@ impl NetNs {
         run(Command::new("ip").args(["-n", &self.name]).args(args));
     }
 
-    /// A command that will run within.
+    /// A command that will run in the namespace.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("ip");
@@ -55,7 +55,7 @@ impl NetNs {
         command
     }
 
-    /// Runs `work` in a thread within, and returns what it returns.
+    /// Runs `work` in a thread in the namespace, and returns its result.
     ///
     /// # Panics
     /// If the namespace cannot be entered, or when `work` panics.

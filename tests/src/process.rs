@@ -1,4 +1,4 @@
-//! Programs under test: their output is kept, and nothing of them is left when they are dropped.
+//! Programs under test: their output is kept, and all of their processes are killed when they are dropped.
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 use std::fs::{self, File};
@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-/// How long anything may take before it counts as hung. Far longer than it takes on a busy machine.
+/// The time limit for any operation before it counts as hung. Far longer than necessary on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until `come` is true.
+/// Waits until `come` returns true.
 ///
 /// # Panics
-/// When it has not come in that time; `what` says what is missing.
+/// When it does not return true in time; `what` says what is missing.
 pub fn wait_until(what: &str, mut come: impl FnMut() -> bool) {
     let start = Instant::now();
     while !come() {
@@ -25,7 +25,7 @@ pub fn wait_until(what: &str, mut come: impl FnMut() -> bool) {
     }
 }
 
-/// A program of this workspace, beside the test's own executable; the agent that `KA_TEST_AGENT` names, if it does.
+/// A program of this workspace, next to the test's own executable; or the agent that `KA_TEST_AGENT` names.
 ///
 /// # Panics
 /// When it has not been built.
@@ -50,7 +50,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command` in a process group of its own; its output goes to `DIR/NAME.out` and `.err`.
+    /// Starts `command` in its own process group; its output goes to `DIR/NAME.out` and `.err`.
     ///
     /// # Panics
     /// When it cannot be started.
@@ -75,27 +75,27 @@ impl Process {
         Self { child, group, name: name.to_owned(), out, err }
     }
 
-    /// What it has written to standard error.
+    /// Its standard error so far.
     #[must_use]
     pub fn said(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.err).unwrap()).into_owned()
     }
 
-    /// What it has written to standard output.
+    /// Its standard output so far.
     #[must_use]
     pub fn printed(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.out).unwrap()).into_owned()
     }
 
-    /// Waits until `text` stands in its standard error at least `times` times.
+    /// Waits until its standard error contains `text` at least `times` times.
     ///
     /// # Panics
-    /// When it does not come, or the program ends without it.
+    /// When the text does not appear, or the program ends without it.
     pub fn wait_for(&mut self, text: &str, times: usize) {
         let found = |process: &Self| process.said().matches(text).count() >= times;
         let what = format!("{} says '{text}' ({times} times)", self.name);
         wait_until(&what, || {
-            // Looked at first: what is said just before the end counts.
+            // Checked first: output just before the end counts.
             let ended = self.has_ended();
             let found = found(self);
             assert!(found || !ended, "{} has ended before this: {what}\n{}", self.name, self.said());
@@ -106,7 +106,7 @@ impl Process {
     /// Whether it has ended.
     ///
     /// # Panics
-    /// When the system does not tell.
+    /// When the system does not report it.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
@@ -117,10 +117,10 @@ impl Process {
         self.child.id()
     }
 
-    /// How it has ended, if it has.
+    /// Its exit status, if it has ended.
     ///
     /// # Panics
-    /// When the system does not tell.
+    /// When the system does not report it.
     pub fn status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap()
     }
@@ -141,7 +141,7 @@ impl Process {
         status.code().unwrap_or_else(|| panic!("{}: {status}\n{}", self.name, self.said()))
     }
 
-    /// Sends a signal to the program, and not to those that it started.
+    /// Sends a signal to the program, but not to its children.
     ///
     /// # Panics
     /// When it has ended.
@@ -160,9 +160,9 @@ impl Process {
 }
 
 impl Drop for Process {
-    /// Ends it and all that it started.
+    /// Kills it and all its children.
     fn drop(&mut self) {
-        // Fails when nobody of the group is left, which is what is wanted.
+        // Fails if the group has no process left, which is fine.
         let _ = kill_process_group(self.group, Signal::KILL);
         let _ = self.child.wait();
     }

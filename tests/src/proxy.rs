@@ -1,4 +1,4 @@
-//! A TCP proxy in the middle of a connection, which can record, damage, refuse and cut.
+//! A TCP proxy in the middle of a connection that can record, damage, refuse and cut.
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 use std::io::{Read, Write};
@@ -7,21 +7,21 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// Which way bytes flow.
+/// The direction in which bytes flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// From the side that dialled to the one that answers.
+    /// From the dialling side to the answering side.
     Forth,
-    /// From the side that answers.
+    /// From the answering side.
     Back,
 }
 
-/// What is done to bytes that pass: the way, where in its flow the bytes begin, the bytes.
+/// The modification of passing bytes: the direction, the offset of the bytes in its flow, the bytes.
 type Damage = dyn Fn(Way, usize, &mut [u8]) + Send + Sync;
 
 /// A listening proxy.
 pub struct Proxy {
-    /// Where it listens.
+    /// Its address.
     pub address: SocketAddr,
     shared: Arc<Shared>,
 }
@@ -36,7 +36,7 @@ struct Shared {
 }
 
 impl Proxy {
-    /// Passes connections on to `to`, after `damage` was done.
+    /// Forwards connections to `to`, after applying `damage`.
     ///
     /// # Panics
     /// When it cannot listen.
@@ -61,13 +61,13 @@ impl Proxy {
         Self { address, shared }
     }
 
-    /// Passes everything as it is.
+    /// Forwards everything unchanged.
     #[must_use]
     pub fn honest(to: SocketAddr) -> Self {
         Self::new(to, |_, _, _| {})
     }
 
-    /// Cuts all connections, and closes new ones at once until `refuse(false)`.
+    /// Cuts all connections, and closes new ones immediately until `refuse(false)`.
     ///
     /// # Panics
     /// Never.
@@ -81,13 +81,13 @@ impl Proxy {
         }
     }
 
-    /// How many connections have come.
+    /// The number of connections so far.
     #[must_use]
     pub fn accepted(&self) -> usize {
         self.shared.accepted.load(Ordering::SeqCst)
     }
 
-    /// All that was sent forth so far.
+    /// Everything that the dialling side has sent so far.
     ///
     /// # Panics
     /// Never.

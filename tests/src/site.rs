@@ -1,4 +1,4 @@
-//! A place where files are sent: keys, a configuration, an address of this host that nobody else uses.
+//! The setting of a transfer: keys, a configuration, and an address of this host that no other test uses.
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 use std::fs::{self, OpenOptions};
@@ -15,25 +15,25 @@ use tempfile::TempDir;
 use crate::process::{Process, program, wait_until};
 use crate::succeed;
 
-/// What silence means in tests (`--dead-after`): longer than a busy machine keeps a healthy process waiting. A process
-/// that is killed is found sooner, as its connections close.
+/// The length of silence that counts as death in tests (`--dead-after`): longer than a busy machine keeps a
+/// healthy process waiting. A killed process is detected sooner, because its connections close.
 pub const DEAD_AFTER: &str = "10";
 
 /// One MiB in bytes.
 pub const MIB: usize = 1 << 20;
 
-/// The window of every node: the smallest that is allowed, so that most of a stream has been forgotten.
+/// The window of every node: the smallest allowed, so that most of a stream has been dropped.
 const WINDOW: &str = "8M";
 
 /// Keys, configuration and files of one test.
 pub struct Site {
     dir: TempDir,
-    /// Where this test's controllers listen.
+    /// The address of this test's controllers.
     pub address: Ipv4Addr,
 }
 
 impl Site {
-    /// Makes the keys with `kactl init`.
+    /// Creates the keys with `kactl init`.
     ///
     /// # Panics
     /// When the programs have not been built.
@@ -41,7 +41,7 @@ impl Site {
     pub fn new() -> Self {
         static NEXT: AtomicU8 = AtomicU8::new(1);
         let dir = tempfile::tempdir().unwrap();
-        // All of 127/8 is this host's: tests that run side by side each have the well-known ports.
+        // All of 127/8 belongs to this host: parallel tests each have the well-known ports.
         let [.., high, low] = process::id().to_be_bytes();
         let address = Ipv4Addr::new(127, high.clamp(1, 254), low, NEXT.fetch_add(1, Ordering::Relaxed));
         let site = Self { dir, address };
@@ -52,13 +52,13 @@ impl Site {
         site
     }
 
-    /// A file of this test.
+    /// The path of a file of this test.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// A file of this test, with `length` bytes that do not compress and differ for each `seed`.
+    /// Creates a file of this test, with `length` bytes that do not compress and differ for each `seed`.
     ///
     /// # Panics
     /// When it cannot be written.
@@ -79,7 +79,7 @@ impl Site {
         path
     }
 
-    /// A gate that is shut: whoever reads the FIFO waits until [`Gate::open`].
+    /// A closed gate: a reader of the FIFO waits until [`Gate::open`].
     ///
     /// # Panics
     /// When it cannot be made.
@@ -98,7 +98,7 @@ impl Site {
         command
     }
 
-    /// Starts `kactl send --json` of a session to `nodes` nodes, and waits until it listens.
+    /// Starts `kactl send --json` for a session with `nodes` nodes, and waits until it listens.
     pub fn send<A: AsRef<Path>>(
         &self,
         session: &str,
@@ -110,7 +110,7 @@ impl Site {
         process
     }
 
-    /// Starts `kactl send --json`, which may well refuse.
+    /// Starts `kactl send --json`, which may refuse.
     pub fn start_send<A: AsRef<Path>>(
         &self,
         session: &str,
@@ -133,7 +133,7 @@ impl Site {
         command
     }
 
-    /// Starts `ka-agent receive`, with a sink of the test's choice.
+    /// Starts `ka-agent receive`, with a sink chosen by the test.
     pub fn receive<A: AsRef<Path>>(
         &self,
         session: &str,
@@ -145,7 +145,7 @@ impl Site {
         Process::start(&mut command, name, self.dir.path())
     }
 
-    /// Starts `count` receivers one after another, each with its file `out-I`. The first node of the result
+    /// Starts `count` receivers one after another, each with its file `out-I`. The first node in the result
     /// is the first in `kactl`'s list.
     pub fn receivers(&self, sender: &mut Process, session: &str, count: usize) -> Vec<Process> {
         (0..count)
@@ -153,7 +153,7 @@ impl Site {
             .collect()
     }
 
-    /// Starts the receiver `index`, when all before have joined, and waits until it has.
+    /// Starts the receiver `index` once all earlier ones have joined, and waits until it has joined.
     pub fn receiver<A: AsRef<Path>>(
         &self,
         sender: &mut Process,
@@ -166,7 +166,7 @@ impl Site {
         receiver
     }
 
-    /// Whether the file `name` holds exactly what `parts` hold, one after another.
+    /// Whether the file `name` contains exactly the concatenation of `parts`.
     ///
     /// # Panics
     /// When a file cannot be read.
@@ -176,10 +176,10 @@ impl Site {
         fs::read(self.path(name)).unwrap() == wanted
     }
 
-    /// Waits until the file `name` has at least so many bytes.
+    /// Waits until the file `name` has at least this many bytes.
     ///
     /// # Panics
-    /// When they do not come.
+    /// When they do not arrive.
     pub fn wait_for_bytes(&self, name: &str, length: usize) {
         let path = self.path(name);
         wait_until(&format!("{length} bytes in {name}"), || {
@@ -187,7 +187,7 @@ impl Site {
         });
     }
 
-    /// Waits until the partial file of `name`, whose own name nobody knows, has so many bytes.
+    /// Waits until the partial file of `name`, whose own name is unknown, has this many bytes.
     pub fn wait_for_partial(&self, name: &str, length: usize) {
         wait_until(&format!("{length} bytes of {name}"), || {
             let part = self.partial(name).and_then(|path| path.metadata().ok());
@@ -223,10 +223,10 @@ impl Gate {
         &self.0
     }
 
-    /// Lets one waiting command go on, as soon as one waits.
+    /// Lets one waiting command continue, as soon as one waits.
     ///
     /// # Panics
-    /// When nobody comes to wait.
+    /// When no command waits.
     pub fn open(&self) {
         let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap();
         wait_until(&format!("a reader of {}", self.0.display()), || {
@@ -242,7 +242,7 @@ impl Gate {
 /// The receivers' indexes in the order of the chain: all have one address, so their ports decide.
 ///
 /// # Panics
-/// When a receiver has not told its port.
+/// When a receiver has not reported its port.
 #[must_use]
 pub fn chain_order(receivers: &[Process]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..receivers.len()).collect();
@@ -250,10 +250,10 @@ pub fn chain_order(receivers: &[Process]) -> Vec<usize> {
     order
 }
 
-/// The port where a receiver's successor reaches it.
+/// The port on which a receiver's successor reaches it.
 ///
 /// # Panics
-/// When it has not told its port.
+/// When it has not reported its port.
 #[must_use]
 pub fn data_port(receiver: &Process) -> u16 {
     let said = receiver.said();
@@ -261,7 +261,7 @@ pub fn data_port(receiver: &Process) -> u16 {
     rest.lines().next().unwrap().parse().unwrap()
 }
 
-/// What `kactl` printed with --json.
+/// The output of `kactl --json`.
 ///
 /// # Panics
 /// When that is not one JSON object.
@@ -271,7 +271,7 @@ pub fn summary(sender: &Process) -> Value {
     serde_json::from_str(&printed).unwrap_or_else(|e| panic!("{e} in '{printed}'\n{}", sender.said()))
 }
 
-/// How each node ended: nothing for a complete one, else the reason; in the order in which they joined.
+/// How each node ended: empty for a complete one, otherwise the reason; in the order in which they joined.
 ///
 /// # Panics
 /// When the summary has no such list.

@@ -1,9 +1,9 @@
-//! The project's own sources, for tests that judge how they are written.
+//! The project's own sources, for tests of how they are written.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The folders of the crates that are built for people.
+/// The directories of the crates that are released.
 pub const CRATES: [&str; 5] = ["ka", "host", "net", "agent", "controller"];
 
 /// All source files of these crates.
@@ -25,7 +25,7 @@ fn below(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The names of the modules that a file declares for its tests.
+/// The names of a file's test modules.
 pub fn test_modules(text: &str) -> impl Iterator<Item = String> {
     let after = text.split("#[cfg(test)]").skip(1);
     after.filter_map(|rest| {
@@ -34,7 +34,7 @@ pub fn test_modules(text: &str) -> impl Iterator<Item = String> {
     })
 }
 
-/// Without comments, and without the modules for tests, which stand at a file's end.
+/// The source without comments and without test modules, which are at the end of a file.
 #[must_use]
 pub fn without_tests(text: &str) -> String {
     let begins_tests = |at: &usize| {

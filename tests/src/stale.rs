@@ -1,10 +1,10 @@
-//! Stale contents for a disk: as little of each format as blkid needs to take it for real.
+//! Stale contents for a disk: as little of each format as blkid needs to recognise it.
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 use crate::loop_device::{Loop, MIB};
 use crate::tool::tool;
 
-/// What a former owner left.
+/// The remains of a previous use.
 #[derive(Clone, Copy, Debug)]
 pub enum Signature {
     /// A superblock of XFS.
@@ -20,7 +20,7 @@ pub fn boot_code(disk: &Loop) {
     disk.write(0, &[0xfa; 440]);
 }
 
-/// Plants a signature, and makes sure that blkid is taken in by it.
+/// Plants a signature, and checks that blkid recognises it.
 pub fn signature(disk: &Loop, at: u64, signature: Signature) {
     let (kind, offset, bytes) = match signature {
         Signature::Xfs => ("xfs", 0, xfs()),
@@ -28,7 +28,7 @@ pub fn signature(disk: &Loop, at: u64, signature: Signature) {
         Signature::Md => ("linux_raid_member", 4096, md()),
     };
     disk.write(at + offset, &bytes);
-    // blkid looks for RAID and LVM only on what is larger than a floppy disk.
+    // blkid looks for RAID and LVM only on devices larger than a floppy disk.
     let size = if matches!(signature, Signature::Xfs) { MIB } else { 2 * MIB };
     let (at, size) = (at.to_string(), size.to_string());
     let found = tool("blkid", ["-p", "-O", &at, "-S", &size, "-o", "value", "-s", "TYPE", disk.node()]);
@@ -49,13 +49,13 @@ fn xfs() -> Vec<u8> {
     bytes[102..104].copy_from_slice(&512_u16.to_be_bytes());
     bytes[104..106].copy_from_slice(&512_u16.to_be_bytes());
     bytes[106..108].copy_from_slice(&8_u16.to_be_bytes());
-    // Logarithms of block, sector and inode size, inodes per block, and blocks per group.
+    // Logarithms of the block, sector and inode sizes, of inodes per block, and of blocks per group.
     bytes[120..126].copy_from_slice(&[12, 9, 9, 3, 12, 0]);
     bytes[127] = 25;
     bytes
 }
 
-/// Sector 1 of a physical volume: `LABELONE`, its place, its checksum, and `LVM2 001` with a UUID.
+/// Sector 1 of a physical volume: `LABELONE`, its position, its checksum, and `LVM2 001` with a UUID.
 fn lvm() -> Vec<u8> {
     let mut bytes = vec![0; 512];
     bytes[..8].copy_from_slice(b"LABELONE");
@@ -70,7 +70,7 @@ fn lvm() -> Vec<u8> {
     bytes
 }
 
-/// A superblock of version 1 that says where it lies: 8 sectors from the start.
+/// A superblock of version 1 that contains its own position: 8 sectors from the start.
 fn md() -> Vec<u8> {
     let mut bytes = vec![0; 256];
     bytes[..4].copy_from_slice(&0xa92b_4efc_u32.to_le_bytes());

@@ -1,4 +1,4 @@
-//! Partition tables as others read them: sfdisk and sgdisk, each in its own words, brought to one form.
+//! Partition tables as read by other tools: the output of sfdisk and sgdisk, converted to one form.
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 use crate::tool::tool;
@@ -13,14 +13,14 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// What a tool says of one partition.
+/// A partition as reported by a tool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
     /// Its number.
     pub number: u32,
     /// Its first sector.
     pub start: u64,
-    /// Its sectors.
+    /// Its length in sectors.
     pub size: u64,
     /// Its type: hex, or a GUID in upper case.
     pub kind: String,
@@ -34,7 +34,7 @@ pub struct Told {
     pub attributes: u64,
 }
 
-/// What ka read, in the same form: the disk's identity, and the partitions.
+/// ka's reading in the same form: the disk's identity, and the partitions.
 pub fn by_us(disk: &Path, sector: SectorSize) -> (String, Vec<Told>) {
     let table = read(disk, sector);
     (id(table.id), table.partitions.iter().map(told).collect())
@@ -51,7 +51,7 @@ pub fn size_of(disk: &Path, sector: SectorSize) -> DiskSize {
     DiskSize::of_bytes(bytes, sector)
 }
 
-/// A layout in the same form; without active flags, which are not written with the table.
+/// A layout in the same form, without active flags, which are not written with the table.
 pub fn of_layout(layout: &Layout) -> (String, Vec<Told>) {
     let inactive = |placed: &Placed| Told { bootable: false, ..told(placed) };
     (id(layout.id), layout.partitions.iter().map(inactive).collect())
@@ -74,7 +74,7 @@ fn told(placed: &Placed) -> Told {
     }
 }
 
-/// What sfdisk reads.
+/// The table as sfdisk reads it.
 pub fn by_sfdisk(disk: &Path) -> (String, Vec<Told>) {
     let json: serde_json::Value =
         serde_json::from_str(&tool("sfdisk", ["-J", disk.to_str().unwrap()])).unwrap();
@@ -95,7 +95,7 @@ pub fn by_sfdisk(disk: &Path) -> (String, Vec<Told>) {
     (text(table, "id"), partitions.unwrap_or_default())
 }
 
-/// sfdisk's words for attribute bits.
+/// sfdisk's names for attribute bits.
 fn attributes(text: &str) -> u64 {
     text.split([' ', ',']).filter(|word| !word.is_empty()).fold(0, |bits, word| {
         bits | 1
@@ -108,7 +108,7 @@ fn attributes(text: &str) -> u64 {
     })
 }
 
-/// Two readings are the same; else the first difference is told.
+/// Asserts that two readings are equal, or reports the first difference.
 pub fn same(one: &(String, Vec<Told>), other: &(String, Vec<Told>)) {
     assert_eq!(one.0, other.0);
     for (one, other) in one.1.iter().zip(&other.1) {
@@ -117,13 +117,13 @@ pub fn same(one: &(String, Vec<Told>), other: &(String, Vec<Told>)) {
     assert_eq!(one.1.len(), other.1.len());
 }
 
-/// sfdisk finds nothing wrong with the table.
+/// Asserts that sfdisk finds no error in the table.
 pub fn verify(disk: &Path) {
     let verdict = tool("sfdisk", ["--verify", disk.to_str().unwrap()]);
     assert!(verdict.contains("No errors detected"), "{verdict}");
 }
 
-/// sgdisk finds nothing wrong with the GPT, and reads these partitions. An MBR it converts in memory.
+/// Asserts that sgdisk finds no error in the GPT and reads these partitions. It converts an MBR in memory.
 pub fn check_by_sgdisk(disk: &Path, table: TableKind, expected: &(String, Vec<Told>)) {
     let (id, partitions) = expected;
     let partitions: Vec<_> = partitions
@@ -164,7 +164,7 @@ pub fn check_by_sgdisk(disk: &Path, table: TableKind, expected: &(String, Vec<To
     }
 }
 
-/// `sfdisk -d` is a description, and says of the disk what ka reads there.
+/// Asserts that `sfdisk -d` is a description that matches what ka reads from the disk.
 pub fn check_dump(disk: &Path, sector: SectorSize) {
     let dump = tool("sfdisk", ["-d", disk.to_str().unwrap()]);
     let theirs = Description::parse(&dump, "dump").unwrap_or_else(|e| panic!("{e}\n{dump}"));
@@ -186,13 +186,13 @@ pub fn write(disk: &Path, layout: &Layout) {
     }
 }
 
-/// A directory for images; in memory where there is such a place, since tools flush what they write.
+/// A directory for images; in memory if possible, because tools flush their writes.
 pub fn work_dir() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
-/// Does something for every seed, eight at a time: sfdisk and sgdisk sync all disks after they have written,
-/// and sgdisk sleeps for a second.
+/// Runs a function for every seed, eight in parallel: sfdisk and sgdisk sync all disks after writing, and
+/// sgdisk sleeps for a second.
 pub fn for_seeds(seeds: std::ops::Range<u64>, check: impl Fn(u64, &Path) + Sync) {
     std::thread::scope(|scope| {
         for first in seeds.clone().take(8) {
@@ -200,7 +200,7 @@ pub fn for_seeds(seeds: std::ops::Range<u64>, check: impl Fn(u64, &Path) + Sync)
             scope.spawn(move || {
                 let work = work_dir();
                 for seed in (first..last).step_by(8) {
-                    // The test's own output is only captured from its first thread.
+                    // The test's output is captured only from its first thread.
                     let checked =
                         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(seed, work.path())));
                     if let Err(panic) = checked {
@@ -213,7 +213,7 @@ pub fn for_seeds(seeds: std::ops::Range<u64>, check: impl Fn(u64, &Path) + Sync)
     });
 }
 
-/// Has sfdisk write a script's table.
+/// Writes a script's table with sfdisk.
 pub fn sfdisk(disk: &Path, script: &str) {
     let mut child = Command::new("sfdisk")
         .args(["-q", "--no-reread", "--no-tell-kernel", "--wipe", "never"])

@@ -1,4 +1,4 @@
-//! A terminal at which the test sits.
+//! A pseudo-terminal operated by a test.
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 use std::fs::File;
@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 use nix::pty::openpty;
 
-/// What Ctrl-D sends: the end of the input, if it is typed at the beginning of a line.
+/// The character of Ctrl-D: end of input, if typed at the beginning of a line.
 pub const END: &str = "\x04";
 
 /// A pseudo-terminal.
@@ -18,7 +18,7 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// A new one.
+    /// Creates one.
     ///
     /// # Panics
     /// Without `/dev/ptmx`.
@@ -31,16 +31,16 @@ impl Terminal {
     /// The side that a program reads from.
     ///
     /// # Panics
-    /// When the system has no descriptor left.
+    /// When no descriptor is available.
     #[must_use]
     pub fn input(&self) -> Stdio {
         self.program.try_clone().unwrap().into()
     }
 
-    /// Types something.
+    /// Types a text.
     ///
     /// # Panics
-    /// When the terminal is gone.
+    /// When the terminal has been closed.
     pub fn types(&self, text: &str) {
         (&self.keys).write_all(text.as_bytes()).unwrap();
     }

@@ -1,4 +1,4 @@
-//! Other people's tools, which judge what ka wrote. A missing one fails the test.
+//! Other tools, which judge what ka wrote. A missing one fails the test.
 
 use crate::succeed;
 use std::process::Command;
@@ -8,7 +8,7 @@ pub fn run<'a>(program: &str, arguments: impl IntoIterator<Item = &'a (impl AsRe
     tool(program, arguments);
 }
 
-/// What a tool prints, which must succeed.
+/// The output of a tool that must succeed.
 pub fn tool<'a>(
     program: &str,
     arguments: impl IntoIterator<Item = &'a (impl AsRef<str> + ?Sized + 'a)>,

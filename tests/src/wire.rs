@@ -1,5 +1,5 @@
-//! A node on a cable to a golden node, each in a network namespace, and DHCP servers of others. Needs root, iproute2,
-//! dnsmasq, BusyBox, scapy and Kea.
+//! A node on a cable to a golden node, each in a network namespace, with DHCP servers by others. Needs root,
+//! iproute2, dnsmasq, BusyBox, scapy and Kea.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a helper of tests fails as a test does")]
 
 use std::path::Path;
@@ -12,16 +12,16 @@ use ka_agent::boot::network::{Network, NetworkError, bring_up};
 
 use crate::netns::NetNs;
 
-/// Two hosts with a cable: `eth0` of the node has nothing, `eth0` of the golden node is 10.77.0.1/24.
+/// Two hosts with a cable: `eth0` of the node is unconfigured, `eth0` of the golden node is 10.77.0.1/24.
 pub struct Wire {
     /// The golden node, with 10.77.0.1/24 on `eth0`.
     pub golden: NetNs,
-    /// The node, with a bare `eth0`.
+    /// The node, with an unconfigured `eth0`.
     pub node: NetNs,
 }
 
 impl Wire {
-    /// Makes both.
+    /// Creates both.
     #[must_use]
     pub fn new(name: &str) -> Self {
         let (golden, node) = (NetNs::new(&format!("g-{name}")), NetNs::new(&format!("n-{name}")));
@@ -32,14 +32,14 @@ impl Wire {
         Self { golden, node }
     }
 
-    /// Whether `ip ARGS` on the node prints that.
+    /// Whether the output of `ip ARGS` on the node contains this text.
     #[must_use]
     pub fn node_is(&self, args: &[&str], part: &str) -> bool {
         let output = Command::new("ip").args(["-n", self.node.name()]).args(args).output().unwrap();
         String::from_utf8_lossy(&output.stdout).contains(part)
     }
 
-    /// Gives the node an address by hand.
+    /// Sets the node's address by hand.
     pub fn node_address(&self, address: &str) {
         self.node.ip(&["link", "set", "eth0", "up"]);
         self.node.ip(&["addr", "add", address, "dev", "eth0"]);
@@ -51,10 +51,10 @@ impl Wire {
         self.try_to_bring_up(command_line).unwrap_or_else(|e| panic!("{e}"))
     }
 
-    /// Brings up the node's network, or says why not.
+    /// Brings up the node's network, or returns why it cannot.
     ///
     /// # Errors
-    /// The agent's.
+    /// The agent's error.
     pub fn try_to_bring_up(&self, command_line: &str) -> Result<Network, NetworkError> {
         let line = cmdline::parse(command_line).unwrap();
         self.node.enter(|| bring_up(&line, || ()))
@@ -89,7 +89,7 @@ impl Server {
         Self::start(wire, folder, command)
     }
 
-    /// With one address to give, for ten seconds at a time.
+    /// With one address to assign, for ten seconds at a time.
     #[must_use]
     pub fn udhcpd(wire: &Wire, folder: &Path, address: &str) -> Self {
         let (conf, leases) = (folder.join("udhcpd.conf"), folder.join("udhcpd.leases"));
@@ -125,8 +125,8 @@ impl Server {
         Self::start(wire, folder, command)
     }
 
-    /// systemd-networkd, by hand and without systemd: with a `/run` of its own, and a `/sys` that cannot be written, by
-    /// which it knows that no udev is there to wait for. It grants addresses for `lease` seconds.
+    /// systemd-networkd, started by hand and without systemd: with its own `/run` and a read-only `/sys`,
+    /// which shows it that there is no udev to wait for. It grants addresses for `lease` seconds.
     #[must_use]
     pub fn networkd(wire: &Wire, folder: &Path, lease: u32) -> Self {
         const START: &str = "mount --make-rprivate /; mount -t tmpfs tmpfs /run
@@ -135,7 +135,7 @@ impl Server {
             mount --bind /sys /sys; mount -o remount,bind,ro /sys
             SYSTEMD_LOG_LEVEL=debug SYSTEMD_LOG_TARGET=console exec /lib/systemd/systemd-networkd";
         let network = folder.join("10.network");
-        // Its option 26 is the MTU, and its router one that it does not have itself.
+        // Its option 26 is the MTU, and its router is an address that it does not have itself.
         let text = format!(
             "[Match]\nName=eth0\n[Network]\nAddress=10.77.0.1/24\nDHCPServer=yes\nIPv6AcceptRA=no\n\
              [DHCPServer]\nPoolOffset=100\nPoolSize=50\nDefaultLeaseTimeSec={lease}\nMaxLeaseTimeSec={lease}\n\
@@ -149,12 +149,12 @@ impl Server {
         server
     }
 
-    /// The server made of scapy: see `judges/dhcp_server.py` for what it can be told.
+    /// The scapy server: see `judges/dhcp_server.py` for its options.
     #[must_use]
     pub fn scapy(wire: &Wire, folder: &Path, card: &str, servers: &serde_json::Value) -> Self {
         let script = crate::root().join("tests/src/judges/dhcp_server.py");
         let settings = serde_json::json!({ "card": card, "servers": servers }).to_string();
-        // Debian's, which has Debian's scapy.
+        // Debian's Python, which has Debian's scapy.
         let mut command = wire.golden.command("/usr/bin/python3");
         command.arg(script).arg(settings);
         command.stdout(std::fs::File::create(folder.join("heard")).unwrap());
@@ -165,7 +165,7 @@ impl Server {
 
     fn start(wire: &Wire, folder: &Path, command: Command) -> Self {
         let mut server = Self::spawn(folder, command);
-        // It is ready once it holds the port.
+        // It is ready once it has bound the port.
         server.wait(folder, || {
             let sockets = wire.golden.command("cat").arg("/proc/net/udp").output().unwrap();
             String::from_utf8_lossy(&sockets.stdout).contains(":0043 ")
@@ -196,7 +196,7 @@ impl Drop for Server {
     }
 }
 
-/// What the server in that folder has written.
+/// The output of the server in that directory.
 #[must_use]
 pub fn log_of(folder: &Path) -> String {
     std::fs::read_to_string(folder.join("log")).unwrap_or_default()
@@ -218,23 +218,23 @@ impl log::Log for Lines {
     fn flush(&self) {}
 }
 
-/// From now on, what the agent logs in this process is kept.
+/// Captures the agent's log in this process from now on.
 pub fn keep_log() {
-    // Another test of this process may have done so.
+    // Another test in this process may have done so already.
     drop(log::set_logger(&Lines));
     log::set_max_level(log::LevelFilter::Info);
 }
 
-/// Whether the agent has logged a line with all of these in it.
+/// Whether the agent has logged a line that contains all of these.
 #[must_use]
 pub fn logged(parts: &[&str]) -> bool {
     LINES.lock().unwrap().iter().any(|line| parts.iter().all(|part| line.contains(part)))
 }
 
-/// Waits for a condition, a minute at most.
+/// Waits for a condition, for at most a minute.
 ///
 /// # Panics
-/// When it does not come.
+/// When it does not become true.
 pub fn wait_until(what: impl Fn() -> String, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !condition() {
@@ -243,25 +243,25 @@ pub fn wait_until(what: impl Fn() -> String, mut condition: impl FnMut() -> bool
     }
 }
 
-/// What the server of scapy has heard.
+/// A message that the scapy server received.
 #[derive(Clone, Debug, serde::Deserialize)]
 pub struct Heard {
     /// `discover`, `request`, `decline`, `other`.
     pub kind: String,
-    /// When, in seconds of the system's clock.
+    /// The time, in seconds of the system's clock.
     pub time: f64,
-    /// Bytes of the datagram.
+    /// The size of the datagram in bytes.
     pub length: usize,
-    /// It came from who has an address.
+    /// The sender has an address.
     pub renews: bool,
     /// The options in hexadecimal digits, by code.
     pub options: std::collections::BTreeMap<u8, String>,
 }
 
-/// All that the server of scapy in that folder has heard.
+/// All messages that the scapy server in that directory received.
 #[must_use]
 pub fn heard(folder: &Path) -> Vec<Heard> {
     let text = std::fs::read_to_string(folder.join("heard")).unwrap();
-    // The last line may still be on its way.
+    // The last line may be incomplete.
     text.lines().skip(1).filter_map(|line| serde_json::from_str(line).ok()).collect()
 }

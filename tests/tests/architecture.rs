@@ -1,4 +1,5 @@
-//! The structure that `docs/developing.md` draws: which crate may use which, and no cycle between the modules of a crate.
+//! The structure in `docs/developing.md`: the allowed dependencies between crates, and no cycle between the
+//! modules of a crate.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,7 +10,7 @@ use std::process::Command;
 
 use ka_tests::sources::{self, CRATES};
 
-/// What each crate may use of ka's own crates. Tests may use all of them.
+/// The crates of ka that each crate may use. Tests may use all of them.
 const MAY_USE: [(&str, &[&str]); 5] = [
     ("ka", &[]),
     ("ka-host", &["ka"]),
@@ -58,7 +59,7 @@ fn no_crate_has_a_cycle_between_its_modules() {
     assert!(cycles.is_empty(), "modules that use each other:\n{}", cycles.join("\n"));
 }
 
-/// Another processor is another row of that table, and no search through the crates.
+/// A new processor is a new row of that table, and needs no search through the crates.
 #[test]
 fn what_depends_on_the_processor_is_in_one_table() {
     const NAMES: [&str; 5] = ["x86_64", "x64.efi", "amd64", "i386", "aa64.efi"];
@@ -74,8 +75,8 @@ fn what_depends_on_the_processor_is_in_one_table() {
     assert_eq!(found, Vec::<String>::new());
 }
 
-/// A workflow, and all below it, takes what a person wants as a request of its own: the command line can change, and
-/// another front end can come, without either noticing.
+/// A workflow, and everything below it, takes the operator's options as its own request type: the command
+/// line can change, and another front end can be added, without affecting it.
 #[test]
 fn only_commands_know_the_command_line() {
     let sources = CRATES.map(|name| (name, Crate::read(&top().join(name).join("src"))));
@@ -91,7 +92,7 @@ fn only_commands_know_the_command_line() {
     assert_eq!(found, Vec::<String>::new(), "modules that use clap");
 }
 
-/// Registration, interruptions and the errors of `accept(2)` are borne in one place.
+/// Registration, interruptions and the errors of `accept(2)` are handled in one place.
 #[test]
 fn there_is_one_event_loop() {
     let mut found = Vec::new();
@@ -104,7 +105,7 @@ fn there_is_one_event_loop() {
     assert_eq!(found, ["net event_loop"], "modules that wait for sockets with an event queue of their own");
 }
 
-/// A cycle must be seen, or the test above shows nothing.
+/// A cycle must be detected, or the test above proves nothing.
 #[test]
 fn a_cycle_is_seen_wherever_it_is() {
     let directory = tempfile::tempdir().unwrap();
@@ -152,7 +153,7 @@ impl Crate {
                     tests.extend(
                         sources::test_modules(&text).map(|name| [module.clone(), vec![name]].concat()),
                     );
-                    // A folder without `mod.rs` has its module beside it.
+                    // A directory without `mod.rs` has its module next to it.
                     sources
                         .entry(module)
                         .or_insert_with(String::new)
@@ -164,7 +165,7 @@ impl Crate {
         Self { sources }
     }
 
-    /// Between the modules that lie side by side, which of them use each other in a circle.
+    /// The sibling modules that use each other in a cycle.
     fn cycles(&self) -> Vec<String> {
         let mut uses: BTreeMap<Module, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
         for (module, text) in &self.sources {
@@ -180,7 +181,7 @@ impl Crate {
         uses.iter().flat_map(|(above, siblings)| circles(&above.join("::"), siblings)).collect()
     }
 
-    /// The module that a path leads to, if it is one of this crate's.
+    /// The module that a path leads to, if it belongs to this crate.
     fn resolve(&self, from: &[String], path: &[String]) -> Option<Module> {
         let mut place: Module = match path.first()?.as_str() {
             "crate" => Module::new(),
@@ -234,7 +235,7 @@ fn circles(above: &str, uses: &BTreeMap<String, BTreeSet<String>>) -> Vec<String
         .collect()
 }
 
-/// All paths in a source that begin at `crate`, `self` or `super`, `use` trees spelled out.
+/// All paths in a source that begin at `crate`, `self` or `super`, with `use` trees expanded.
 fn paths(text: &str) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     let mut rest = text;

@@ -1,5 +1,5 @@
-//! A person at a terminal is asked again about a machine that has booted again, and whose disk nothing tells from another:
-//! it is erased after a whole `yes`, and after nothing else.
+//! The operator at a terminal is asked again about a machine that has booted again and whose disk cannot be
+//! identified: it is erased only after a complete `yes`.
 //!
 //! Needs root, a loop device, `unshare`, `chroot`, `ip`, `/dev/ptmx`.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
@@ -37,7 +37,7 @@ fn fails(reason: &str, transient: bool) -> ToController {
 fn check(join: &JoinKey, typed: &str, is_erased: bool) {
     let (terminal, work) = (Terminal::new(), tempfile::tempdir().unwrap());
     let mut run = Process::start_with(&mut kactl_run_for(1, &[]), terminal.input(), "run", work.path());
-    // Its disk has no serial number and no name of its own.
+    // Its disk has neither a serial number nor a unique name.
     let first = join_with(join, 1, GB, "", 1);
     run.wait_for("of this machine (1)? [yes/no]", 1);
     terminal.types("yes\n");

@@ -1,5 +1,6 @@
-//! Modules that the kernel asks for by a name, so that no dependency leads to them. A virtual machine with the modules
-//! of stage2 mounts a file system with every feature that ka recreates; the kernel has to find the rest by itself.
+//! Modules that the kernel requests by name, so that no dependency leads to them. A virtual machine with the
+//! modules of stage2 mounts a file system with every feature that ka recreates; the kernel has to find the
+//! remaining modules by itself.
 
 use std::fs;
 use std::path::Path;
@@ -10,8 +11,8 @@ use ka_tests::{kernel, root, succeed};
 
 const MIB: u64 = 1 << 20;
 
-/// A file system: what it is called here, its type, the command that makes it, the options that it is mounted with,
-/// and its size in MiB.
+/// A file system: its name here, its type, the command that creates it, its mount options, and its size in
+/// MiB.
 struct Made {
     name: &'static str,
     kind: &'static str,
@@ -30,8 +31,8 @@ const fn made(
     Made { name, kind, maker, options, size }
 }
 
-/// Every feature that `agent/src/disk/mkfs/features.rs` sets, and every option of fstab that needs a module; and what a
-/// partition may hold that is copied as it is.
+/// Every feature that `agent/src/disk/mkfs/features.rs` sets, every fstab option that needs a module, and the
+/// file systems of partitions that are copied byte by byte.
 const ALL: [Made; 22] = [
     made("ext2", "ext2", "mke2fs -qF -t ext2", "defaults", 16),
     made("ext3", "ext3", "mke2fs -qF -t ext3", "defaults", 16),
@@ -95,10 +96,10 @@ const ALL: [Made; 22] = [
 
 const F2FS: &str = "mkfs.f2fs -q -f -O extra_attr,inode_checksum,sb_checksum,compression,encrypt,verity,quota,casefold -C utf8:strict";
 
-/// How squashfs compresses; each asks for a module of its own, or for one of the kernel's common ones.
+/// squashfs's compression methods; each needs a module of its own, or one of the kernel's common ones.
 const SQUASHED: [&str; 5] = ["gzip", "lzo", "lz4", "xz", "zstd"];
 
-/// One disk with a partition for each.
+/// One disk with one partition for each.
 fn make_disk(folder: &Path) -> std::path::PathBuf {
     let disk = folder.join("disk");
     let total = 2 + ALL.iter().map(|made| made.size + 1).sum::<u64>() + 2 * SQUASHED.len() as u64;
@@ -133,7 +134,7 @@ fn make_disk(folder: &Path) -> std::path::PathBuf {
     disk
 }
 
-/// Moves an image into the disk, so many MiB from its start.
+/// Moves an image onto the disk, this many MiB from its start.
 fn put(image: &Path, disk: &Path, at: u64) {
     let (from, to, seek) =
         (format!("if={}", image.display()), format!("of={}", disk.display()), format!("seek={at}"));
@@ -141,7 +142,7 @@ fn put(image: &Path, disk: &Path, at: u64) {
     fs::remove_file(image).expect("it is there");
 }
 
-/// What the machine does. Only the disk's own driver is loaded by hand, as ka loads it.
+/// The machine's script. Only the disk's own driver is loaded by hand, as ka loads it.
 fn script() -> String {
     let mut script = "#!/bin/sh
 mount -t proc p /proc; mount -t sysfs s /sys; mount -t devtmpfs d /dev
@@ -173,11 +174,11 @@ try() {
     script + "echo ALL WERE TRIED\npoweroff -f\n"
 }
 
-/// Modes of fscrypt, for contents and for names (linux/fscrypt.h), as `ciphers.c` tries them. HCTR2 and SM4 are in no
-/// kernel of Debian 12.
+/// The modes of fscrypt, for contents and for names (linux/fscrypt.h), as `ciphers.c` tries them. No kernel
+/// of Debian 12 has HCTR2 or SM4.
 const ENCRYPTED: [&str; 3] = ["1-4", "5-6", "9-9"];
 
-/// Makes an encrypted directory of each mode, and a file in it.
+/// Creates an encrypted directory for each mode, and a file in it.
 const CIPHERS: &str = r#"
 #include <fcntl.h>
 #include <stdint.h>

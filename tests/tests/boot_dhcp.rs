@@ -1,5 +1,5 @@
-//! The agent's DHCP client on wires that are not clean: several servers, relays' rules, odd options, several cards.
-//! The servers are others' (scapy, Kea). Needs root, iproute2, scapy, Kea and BusyBox.
+//! The agent's DHCP client on difficult networks: several servers, relays' rules, odd options, several cards.
+//! The servers are by others (scapy, Kea). Needs root, iproute2, scapy, Kea and BusyBox.
 
 #![allow(clippy::unwrap_used)]
 
@@ -46,7 +46,7 @@ fn discovers(folder: &Path) -> usize {
 
 #[test]
 fn another_servers_refusal_does_not_count() {
-    // The second refuses each request to the first, and is quicker.
+    // The second server rejects each request to the first, and is faster.
     let servers = json!([
         server(1, FIRST, &json!({ "lease": 20, "request": "every-second" })),
         { "id": "10.77.0.2", "nak_others": true },
@@ -55,7 +55,7 @@ fn another_servers_refusal_does_not_count() {
     let network = wire.bring_up("");
     assert_eq!(network.address, FIRST);
     let (first, discovers) = (requests(folder.path()), discovers(folder.path()));
-    // Nor while the lease is renewed, although every second answer gets lost.
+    // Nor during a renewal, although every second answer is lost.
     wait_until(|| log_of(folder.path()), || requests(folder.path()) >= first + 4);
     assert!(wire.node_is(&["addr", "show", "eth0"], "inet 10.77.0.50/24"));
     assert_eq!(
@@ -85,7 +85,7 @@ fn refusals_use_up_no_tries_and_move_no_limit() {
     assert!(error.contains("10.77.0.1 offered 10.77.0.50 and then refused it"), "{error}");
     assert!(took >= 60, "given up after {took} s");
     assert!(took < 90, "the limit does not hold: {took} s");
-    // Each try is waited out: no storm, and no more requests than tries.
+    // Each attempt waits its full time: no storm, and no more requests than attempts.
     let (asked, all) = (requests(folder.path()), heard(folder.path()).len());
     assert!((3..=12).contains(&asked) && all <= 24, "{asked} requests, {all} packets");
 }
@@ -127,7 +127,8 @@ fn an_offer_to_the_address_that_is_offered_is_heard() {
 #[test]
 fn options_are_obeyed_or_left_alone() {
     let name = |code, text: &str| json!([code, text]);
-    // 121: 10.99.0.0/16 by 10.77.0.9, and the default route by 10.77.0.8 in the second; 3: 10.77.0.254.
+    // Option 121: 10.99.0.0/16 via 10.77.0.9, and the default route via 10.77.0.8 in the second; option 3:
+    // 10.77.0.254.
     let (other, default) = ("100a630a4d0009", "000a4d0008");
     let router = name(3, "0a4d00fe");
     for (what, more, routes) in [
@@ -137,7 +138,7 @@ fn options_are_obeyed_or_left_alone() {
             &["10.99.0.0/16 via 10.77.0.9", "default via 10.77.0.8"][..],
         ),
         ("without", json!([name(121, other), router]), &["10.99.0.0/16 via 10.77.0.9"]),
-        // Vendor options, a server and a file for network ROMs that make no sense; classless routes that are none.
+        // Vendor options, a server and a file for network ROMs that make no sense; invalid classless routes.
         (
             "roms",
             json!([name(43, "060108ff"), name(66, "ff00"), name(67, "00"), name(121, "2101"), router]),
@@ -169,7 +170,7 @@ fn the_mtu_is_what_the_server_wants_and_the_link_can() {
         ("low", "0578", "mtu 1400"),
         ("high", "0fa0", "mtu 4000"),
         ("absurd", "0064", "mtu 1500"),
-        // An interface above another one can no more than that.
+        // A stacked interface can do no more than the one below it.
         ("above", "2328", "mtu 1500"),
     ] {
         let options = json!({ "options": [[26, mtu]] });
@@ -233,7 +234,7 @@ fn what_comes_twice_late_or_for_others_is_no_harm() {
         ("copies", json!({ "copies": 4 }), None),
         ("strange", json!({ "strangers": true, "copies": 2 }), None),
         ("overload", json!({ "overload": true }), Some(Ipv4Addr::new(10, 77, 0, 254))),
-        // It hears the second DISCOVER and the second REQUEST.
+        // It receives the second DISCOVER and the second REQUEST.
         ("late", json!({ "deaf": 1 }), None),
         ("broken", json!({ "options": broken }), None),
     ] {
@@ -247,7 +248,7 @@ fn what_comes_twice_late_or_for_others_is_no_harm() {
 
 #[test]
 fn a_lease_is_renewed_when_the_server_says_so() {
-    // T1 after two seconds of an hour; a lease of no time at all; one for ever.
+    // T1 is two seconds, with a lease of one hour; a lease time of zero; an infinite lease.
     let times = json!({ "options": [[58, "00000002"], [59, "0000000a"]] });
     for (what, more, renewed) in [
         ("t1", times, true),
@@ -263,7 +264,7 @@ fn a_lease_is_renewed_when_the_server_says_so() {
         if renewed {
             wait_until(|| format!("{what}: {:?}", heard(folder.path())), || renewals().len() >= 3);
             let pause = renewals().windows(2).map(|pair| pair[1] - pair[0]).fold(f64::MAX, f64::min);
-            // Each answer is a new lease of its own.
+            // Each answer is a new lease with its own times.
             assert!(pause > 0.9, "{what}: {:?}", renewals());
         } else {
             assert!(renewals().is_empty(), "{what}");
@@ -277,7 +278,7 @@ fn an_address_in_use_is_declined_and_the_next_one_taken() {
     let turns = json!({ "in_turn": [SECOND.to_string()] });
     let (wire, folder, _server) = lab("used", &json!([server(1, FIRST, &turns)]));
     keep_log();
-    // Somebody has it, whom the server knows nothing of.
+    // Another host, unknown to the server, uses the address.
     wire.golden.ip(&["addr", "add", "10.77.0.50/24", "dev", "eth0"]);
     assert_eq!(wire.bring_up("").address, SECOND);
     assert!(!wire.node_is(&["addr", "show", "eth0"], "10.77.0.50/24"));
@@ -311,7 +312,8 @@ fn dnsmasq_takes_what_is_declined_out_of_use() {
     assert!(log.contains("DHCPDECLINE(eth0) 10.77.0.50 52:54:00:12:34:57"), "{log}");
 }
 
-/// A fixed address that another machine has is used all the same: a router may answer for all addresses. The log warns.
+/// A fixed address that another machine has is used anyway: a router may answer for all addresses. The log
+/// warns.
 #[test]
 fn a_fixed_address_in_use_is_told() {
     let wire = Wire::new("fixed");
@@ -323,7 +325,7 @@ fn a_fixed_address_in_use_is_told() {
     assert!(!logged(&["already uses the address 10.77.0.78"]));
 }
 
-/// A carrier that comes late is waited for, and what is waited for is said.
+/// The client waits for a late carrier, and logs what it waits for.
 #[test]
 fn a_late_carrier_is_waited_for() {
     let wire = Wire::new("carrier");
@@ -341,15 +343,15 @@ fn a_late_carrier_is_waited_for() {
     });
 }
 
-/// Nothing is given up before the time in which a switch port may be silent is over; and then it is. That time is a
-/// minute on a node.
+/// It does not give up before the time for which a switch port may be silent has passed, but then it does.
+/// That time is one minute on a node.
 #[test]
 fn a_controller_is_looked_for_as_long_as_a_switch_port_may_be_silent() {
     let wire = Wire::new("silent");
     let line = cmdline::parse("ka.address=10.77.0.7/24").unwrap();
     let start = Instant::now();
     let connect = |_: &Network| {
-        // As a search that finds nothing.
+        // Like an unsuccessful search.
         std::thread::sleep(Duration::from_millis(100));
         Err::<(), _>("no controller".to_owned())
     };
@@ -368,7 +370,7 @@ fn kea_grants_an_address_with_classless_routes() {
             { "name": "routers", "data": "10.77.0.254" },
             { "name": "interface-mtu", "data": "1400" },
             { "name": "routes", "csv-format": false, "data": "100a630a4d0009000a4d0008" }] }"#;
-    // Kea wants a link that is up at both ends.
+    // Kea requires a link that is up at both ends.
     wire.node.ip(&["link", "set", "eth0", "up"]);
     let _server = Server::kea(&wire, folder.path(), subnet);
     let network = wire.bring_up("");
@@ -378,7 +380,7 @@ fn kea_grants_an_address_with_classless_routes() {
     assert!(wire.node_is(&["link", "show", "eth0"], "mtu 1400"));
     let log = log_of(folder.path());
     assert!(!log.contains("DHCP4_PACKET_PARSE_FAIL") && log.contains("DHCP4_LEASE_ALLOC"), "{log}");
-    // The lease of a minute is kept: Kea sees it renewed.
+    // The one-minute lease is kept: Kea sees it renewed.
     let renewed =
         |log: &str| log.matches("DHCP4_LEASE_ALLOC").count() + log.matches("DHCP4_LEASE_RENEW").count();
     wait_until(|| log_of(folder.path()), || renewed(&log_of(folder.path())) >= 2);
@@ -395,7 +397,7 @@ fn networkd_grants_an_address_and_renews_it() {
     assert!((100..150).contains(&network.address.octets()[3]), "{}", network.address);
     assert_eq!((network.prefix, network.gateway), (24, Some(Ipv4Addr::new(10, 77, 0, 254))));
     assert!(wire.node_is(&["link", "show", "eth0"], "mtu 1400"));
-    // In its words: first the offer that was chosen, then the lease that goes on.
+    // In its log: first the offer that was chosen, then the lease that continues.
     let acks = || log_of(folder.path()).matches("DHCPv4 server: ACK").count();
     let renewals = || log_of(folder.path()).matches("DHCPv4 server: REQUEST (rebinding/renewing)").count();
     wait_until(|| log_of(folder.path()), || renewals() >= 2 && acks() >= 3);
@@ -404,8 +406,9 @@ fn networkd_grants_an_address_and_renews_it() {
     assert!(wire.node_is(&["addr", "show", "eth0"], &format!("inet {}/24", network.address)));
 }
 
-/// A real switch port: a bridge that listens and learns, here for 4 s, before it passes anything. The search is over in
-/// less, several times. How long a port may be silent is a test of `network::links`.
+/// A real switch port: a bridge that listens and learns, here for 4 s, before it forwards anything. One
+/// search takes less time, so it is repeated several times. The limit for a silent port is tested in
+/// `network::links`.
 #[test]
 fn a_fixed_address_outlives_spanning_tree() {
     let wire = Wire::new("stp");
@@ -427,7 +430,7 @@ fn a_fixed_address_outlives_spanning_tree() {
     assert_eq!(found.port(), 4001);
 }
 
-/// Tagged frames, where the kernel can: the one of the virtual cluster can.
+/// Tagged frames, if the kernel supports them: the virtual cluster's does.
 #[test]
 fn a_vlan_is_set_up_on_the_card() {
     let wire = Wire::new("vlan");

@@ -1,5 +1,5 @@
-//! A node's way to a network and to its controller, on cables between network namespaces. Needs root, iproute2,
-//! dnsmasq and BusyBox.
+//! A node's path to a network and to its controller, on cables between network namespaces. Needs root,
+//! iproute2, dnsmasq and BusyBox.
 
 #![allow(clippy::unwrap_used)]
 
@@ -51,12 +51,12 @@ fn dnsmasq_grants_an_address() {
         .into();
     assert!(spoken.is_sorted(), "{log}");
 
-    // The same machine again: same lease, and what is set already is no error.
+    // The same machine again: the same lease, and existing settings are not an error.
     let again = wire.bring_up("automatic=interface:eth0");
     assert_eq!(again.address, network.address);
 }
 
-/// dnsmasq grants no less than two minutes, so BusyBox's server is the one to renew with.
+/// dnsmasq grants no less than two minutes, so the renewal is tested with BusyBox's server.
 #[test]
 fn a_lease_is_renewed_and_a_lost_one_replaced() {
     let wire = Wire::new("renew");
@@ -70,7 +70,7 @@ fn a_lease_is_renewed_and_a_lost_one_replaced() {
     assert_eq!(sent("sending OFFER"), offers, "{}", log_of(folder.path()));
     assert!(wire.node_is(&["addr", "show", "eth0"], "inet 10.77.0.100/24"));
 
-    // A server that knows nothing of the lease, and has other addresses to give.
+    // A server that does not know the lease, and has other addresses to assign.
     drop(udhcpd);
     let _udhcpd = Server::udhcpd(&wire, folder.path(), "10.77.0.200");
     wait_until(
@@ -86,7 +86,7 @@ fn a_lease_is_renewed_and_a_lost_one_replaced() {
 fn bootif_chooses_among_several_cards() {
     let wire = Wire::new("bootif");
     let folder = tempfile::tempdir().unwrap();
-    // eth1 comes up as well and would be a choice; its cable leads nowhere.
+    // eth1 comes up as well and would be a candidate; its cable leads nowhere.
     wire.node.cable("eth1", &wire.golden, "other");
     wire.golden.ip(&["link", "set", "other", "up"]);
     wire.node.ip(&["link", "set", "eth0", "address", "52:54:00:12:34:57"]);
@@ -148,7 +148,8 @@ fn strangers_and_echoes_get_no_answer() {
         let good = request(&join, "getstage2");
         send(good.packet());
         assert_eq!(good.answered_by(&DiscoveryKey::new(&join), &answer()), Some(4001));
-        // Whatever must not be answered is followed by a question that must: its answer has to be the next one.
+        // Each datagram that must not be answered is followed by a question that must be: its answer has to
+        // be the next one.
         let mut altered = request(&join, "getstage2").packet().to_vec();
         altered[30] ^= 1;
         send(good.packet());

@@ -1,5 +1,5 @@
-//! The control connections: strangers, noise and replays disturb nobody; an outage stops nothing; several
-//! sessions are served side by side.
+//! The control connections: strangers, noise and replays have no effect; an outage interrupts no stream;
+//! several sessions are served side by side.
 #![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
 
 use std::io::{ErrorKind, Read, Write};
@@ -20,7 +20,7 @@ fn connect(to: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Waits until the other side has closed the connection; returns what it said before.
+/// Waits until the other side has closed the connection; returns what it had sent.
 fn until_closed(mut stream: TcpStream) -> Vec<u8> {
     let mut said = Vec::new();
     match stream.read_to_end(&mut said) {
@@ -31,7 +31,7 @@ fn until_closed(mut stream: TcpStream) -> Vec<u8> {
     said
 }
 
-/// Connections that say half a frame, or nothing at all: more than a relay bears.
+/// Connections that send half a frame, or nothing at all: more than a relay allows.
 fn idle(to: SocketAddr) -> Vec<TcpStream> {
     (0..40)
         .map(|i| {
@@ -44,25 +44,25 @@ fn idle(to: SocketAddr) -> Vec<TcpStream> {
         .collect()
 }
 
-/// Things that somebody may send to a port who knows nothing.
+/// Data that a stranger may send to a port.
 fn noise() -> Vec<Vec<u8>> {
     vec![
         b"GET / HTTP/1.1\r\n\r\n".to_vec(),
         vec![0xff; 100_000],
-        // Frames of every kind, empty and as long as can be.
+        // Frames of every kind, empty and with the maximum length.
         vec![0, 0, 0, 0],
         vec![1, 0xff, 0xff, 0],
         vec![3, 0, 0, 0],
-        // A handshake that is none, behind a preamble that is right.
+        // An invalid handshake after a valid preamble.
         [&[0, 53, 0, 0][..], b"KA", &PROTOCOL.to_le_bytes(), b"\0", &[7; 48]].concat(),
         another_version(),
-        // A data link of a stream that is not, and one that is cut short.
+        // A data link for a stream that does not exist, and a truncated one.
         [&[0, 85, 0, 0][..], b"KA", &PROTOCOL.to_le_bytes(), b"\x01", &[9; 80]].concat(),
         [&[0, 10, 0, 0][..], b"KA", &PROTOCOL.to_le_bytes(), b"\x01", &[9; 5]].concat(),
     ]
 }
 
-/// What an agent out of an older image opens with.
+/// The first message of an agent from an older image.
 fn another_version() -> Vec<u8> {
     [&[0, 53, 0, 0][..], b"KA", &(PROTOCOL - 1).to_le_bytes(), b"\0", &[7; 48]].concat()
 }
@@ -86,7 +86,7 @@ fn noise_and_silence_disturb_nobody() {
         open.extend(idle(port));
         for bytes in noise() {
             let mut stream = connect(port);
-            // It may be closed before it has taken all.
+            // The connection may be closed before it has accepted everything.
             let _ = stream.write_all(&bytes);
             open.push(stream);
         }
@@ -99,7 +99,7 @@ fn noise_and_silence_disturb_nobody() {
     }
 }
 
-/// A chain that heals needs new links while strangers sit on every port.
+/// A chain that heals needs new links while strangers occupy every port.
 #[test]
 fn idle_strangers_keep_no_successor_out() {
     let site = Site::new();
@@ -127,7 +127,7 @@ fn idle_strangers_keep_no_successor_out() {
 fn garbage_is_hung_up_on_without_an_answer() {
     let site = Site::new();
     let _sender = site.send("a", 1, ["--file", "/dev/null"]);
-    // A frame that has not ended yet, and another version, have answers of their own.
+    // An incomplete frame and another version each have their own answer.
     let apart = [vec![1, 0xff, 0xff, 0], another_version()];
     for bytes in noise().into_iter().filter(|bytes| !apart.contains(bytes)) {
         let mut stream = connect(SocketAddr::new(site.address.into(), CONTROL));
@@ -154,7 +154,7 @@ fn an_agent_of_another_version_is_named_once() {
     assert!(said.contains("kactl image"), "{said}");
 }
 
-/// What a controller of that version answers an agent of another one.
+/// The answer of a controller of that version to an agent of another one.
 fn this_version(version: u16) -> Vec<u8> {
     [&[0, 4, 0, 0][..], b"KA", &version.to_le_bytes()].concat()
 }
@@ -211,7 +211,7 @@ fn a_replayed_handshake_takes_no_place() {
     command.args(["--file", site.path("out-0").to_str().unwrap()]);
     let mut first = Process::start(&mut command, "node-0", &site.path(""));
     sender.wait_for("has joined", 1);
-    // The whole conversation, so far as the agent spoke: handshake, hello, heartbeats.
+    // The agent's side of the whole conversation: handshake, hello, heartbeats.
     let recorded = proxy.recorded();
     for _ in 0..3 {
         let mut replay = connect(control);
@@ -249,8 +249,8 @@ fn an_outage_of_the_controller_stops_nothing() {
     for node in &mut nodes {
         node.wait_for("the connection to the controller", 1);
     }
-    // The stream goes on meanwhile, to its end. Only the controller can say that it is the golden node's: no file gets its
-    // name before.
+    // The stream continues to its end in the meantime. Only the controller can confirm that it is the golden
+    // node's: no file gets its final name before.
     gate.open();
     for i in 0..3 {
         site.wait_for_partial(&format!("out-{i}"), 24 * MIB);
@@ -284,7 +284,7 @@ fn sessions_are_served_side_by_side() {
     assert_eq!((a.end(), of_a.end()), (0, 0), "{}", of_a.said());
     assert!(site.holds("out-a", &[&files[0]]));
 
-    // Nobody has the well-known port any more, so the last one takes it.
+    // The well-known port is free again, so the last one takes it.
     let mut of_c = site.receive("c", "of-c", ["--file".into(), site.path("out-c")]);
     assert_eq!((c.end(), of_c.end()), (0, 0), "{}", of_c.said());
     assert!(site.holds("out-c", &[&files[2]]));
@@ -300,7 +300,7 @@ fn a_name_is_taken_once() {
     let mut second = Process::start(&mut command, "second", &site.path(""));
     assert_eq!(second.end(), 2);
     assert!(second.said().contains("'a' runs on this machine already"), "{}", second.said());
-    // One that was killed leaves its name.
+    // A killed process leaves its name behind.
     first.kill();
     let mut third = site.send("a", 1, ["--file", "/dev/null"]);
     let mut nodes = site.receivers(&mut third, "a", 1);

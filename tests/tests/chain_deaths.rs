@@ -1,5 +1,5 @@
-//! Nodes die while a stream runs, one or several, loudly or in silence: every survivor has exactly the right
-//! bytes, every dead node is named with its reason, and nothing hangs.
+//! Nodes die during a stream, one or several, with or without closing connections: every survivor has exactly
+//! the right bytes, every dead node is named with its reason, and nothing hangs.
 #![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
 
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use ka_tests::process::Process;
 use ka_tests::site::{DEAD_AFTER, Gate, MIB, Site, chain_order, reasons};
 use rustix::process::Signal;
 
-/// A stream that stops in its middle until the test lets it go on.
+/// A stream that stops in the middle until the test lets it continue.
 struct Halted {
     site: Site,
     parts: [PathBuf; 2],
@@ -21,7 +21,7 @@ struct Halted {
 }
 
 impl Halted {
-    /// Starts a stream to `count` nodes that waits in its middle, when all nodes have the first half.
+    /// Starts a stream to `count` nodes that waits in the middle, once all nodes have the first half.
     fn at_the_source(count: usize, dead_after: &str) -> Self {
         let site = Site::new();
         let parts = [site.noise("first", 20 * MIB, 1), site.noise("second", 20 * MIB, 2)];
@@ -44,7 +44,8 @@ impl Halted {
         }
     }
 
-    /// Lets the stream go on; all but those at `dead` places must be served, and they must be named.
+    /// Lets the stream continue; all nodes except those at `dead` places must be served, and the dead ones
+    /// must be named.
     fn survive(mut self, dead: &[usize]) -> Vec<String> {
         self.gate.open();
         assert_eq!(self.sender.end(), 1, "{}", self.sender.said());
@@ -81,7 +82,7 @@ fn the_dead_are_left_behind_wherever_they_stood() {
 fn who_dies_after_another_is_left_behind_too() {
     let mut run = Halted::at_the_source(4, DEAD_AFTER);
     run.kill(&[1]);
-    // The chain has healed when the successor has a link to the golden node's side again.
+    // The chain has healed when the successor has a link towards the golden node again.
     run.sender.wait_for("heartbeats have ended", 1);
     run.kill(&[2]);
     run.sender.wait_for("heartbeats have ended", 2);
@@ -90,17 +91,18 @@ fn who_dies_after_another_is_left_behind_too() {
 
 #[test]
 fn when_all_die_the_session_ends() {
-    // No node is left to notice that the second one is dead, so only its long silence, of ten times that, tells.
+    // No node is left to notice that the second one is dead, so only its silence of ten times that reveals
+    // it.
     let mut run = Halted::at_the_source(2, "3");
     run.kill(&[0, 1]);
     assert_eq!(run.sender.end(), 1, "{}", run.sender.said());
     assert!(reasons(&run.sender).iter().all(Option::is_some));
 }
 
-/// A stopped process keeps its connections, and says nothing.
+/// A stopped process keeps its connections open, and is silent.
 #[test]
 fn silence_is_death() {
-    // Side by side: each waits for most of its time.
+    // In parallel: each spends most of its time waiting.
     thread::scope(|scope| {
         for silent in [0, 1, 2] {
             scope.spawn(move || {
@@ -113,8 +115,8 @@ fn silence_is_death() {
     });
 }
 
-/// All windows are full when the death comes: what the survivors need is in their predecessors' memory, or
-/// nowhere.
+/// All windows are full at the time of the death: the data that the survivors need are in their predecessors'
+/// memory, or lost.
 #[test]
 fn survivors_live_on_their_predecessors_memory() {
     for dead in [&[1][..], &[0, 1], &[0, 2]] {
@@ -134,7 +136,7 @@ fn survivors_live_on_their_predecessors_memory() {
             })
             .collect();
         let chain = chain_order(&nodes);
-        // Everybody's writer has begun and waits.
+        // Every node's writer has started and waits.
         for i in 0..4 {
             site.wait_for_bytes(&format!("out-{i}"), 1_000_000);
         }
@@ -156,7 +158,7 @@ fn survivors_live_on_their_predecessors_memory() {
     }
 }
 
-/// A node that goes on after it was taken for dead is told so, and does not pretend to have anything.
+/// A node that continues after it was declared dead is notified of that, and does not claim to have anything.
 #[test]
 fn who_wakes_up_too_late_knows_it() {
     let mut run = Halted::at_the_source(2, DEAD_AFTER);

@@ -1,4 +1,4 @@
-//! How a stream is made, as a person may choose it: the level of compression, and the SHA-256 of all.
+//! The settings of a stream: the compression level, and the SHA-256 of the whole stream.
 #![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
 
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ka_tests::site::{MIB, Site, reasons, summary};
 
-/// A file of which half compresses, over several chunks.
+/// A file with several chunks, half of which compress.
 fn half_noise(site: &Site) -> PathBuf {
     let noise = fs::read(site.noise("noise", 3 * MIB, 1)).unwrap();
     let path = site.path("half");

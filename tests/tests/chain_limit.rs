@@ -1,5 +1,5 @@
-//! What limits a chain is in the report for programs: which part, whose, how fast, and how it stands beside the others.
-//! Needs root and iproute2.
+//! The report for programs names the bottleneck of a chain: which part, whose, its rate, and the comparison
+//! with the others. Needs root and iproute2.
 #![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
 
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use ka_tests::succeed;
 use ka_tests::wire::Wire;
 use serde_json::Value;
 
-/// About 1.3 MB/s, for as long as something comes.
+/// About 1.3 MB/s, for as long as input arrives.
 const CRAWL: &str = "while [ $(head -c 131072 | wc -c) -gt 0 ]; do sleep 0.1; done";
 
 /// The part that the chain waited for longest.
@@ -28,7 +28,7 @@ fn longest(sender: &Process) -> Value {
 #[test]
 fn a_slow_disk_is_reported_though_nobody_is_removed() {
     let site = Site::new();
-    // Twice the window: with half of it to come, the chain waits.
+    // Twice the window: with half of it remaining, the chain waits.
     let file = site.noise("file", 16 * MIB, 1);
     let options = ["--min-share", "0", "--slow-after", "1", "--file", file.to_str().unwrap()];
     let mut sender = site.send("a", 3, options);
@@ -79,14 +79,14 @@ impl OneLink {
     }
 }
 
-/// What the golden node's card carries.
+/// The traffic of the golden node's card.
 fn set_rate(wire: &Wire, how: &str, rate: &str) {
     let shape =
         ["qdisc", how, "dev", "eth0", "root", "tbf", "rate", rate, "burst", "128kb", "latency", "50ms"];
     succeed(Command::new("tc").args(["-n", wire.golden.name()]).args(shape));
 }
 
-/// The rates, in MB/s, that the lines of the run have named the first link with.
+/// The rates in MB/s that the run's log lines report for the first link.
 fn named_rates(sender: &Process) -> Vec<f64> {
     let said = sender.said();
     let rate = |line: &str| {
@@ -96,8 +96,8 @@ fn named_rates(sender: &Process) -> Vec<f64> {
     said.lines().filter_map(rate).collect()
 }
 
-/// A card that negotiates a sixth of its speed in the middle of a run: the lines of the run say so while it goes on,
-/// though it is the first link, and nobody is removed.
+/// A card that renegotiates to a sixth of its speed in the middle of a run: the log lines report it during
+/// the run even though it is the first link, and no node is removed.
 #[test]
 fn a_card_that_changes_its_speed_is_named_while_the_run_goes_on() {
     let mut link = OneLink::start("speed", "24mbit", 64);
@@ -115,7 +115,7 @@ fn a_card_that_changes_its_speed_is_named_while_the_run_goes_on() {
     assert!(link.site.holds("out", &[&link.file]));
 }
 
-/// The first link, with nobody before it and nobody behind it.
+/// The first link, with no node before it and none after it.
 #[test]
 fn the_first_link_is_reported() {
     let OneLink { site, wire: _wire, file, mut sender, mut node } = OneLink::start("limit", "8mbit", 6);

@@ -1,5 +1,5 @@
-//! Real relays on loopback with a proxy on one of their links that flips bits: the damage is noticed at that
-//! hop and healed; a link that keeps doing it is bypassed and named.
+//! Real relays on loopback with a proxy on one of their links that flips bits: the damage is detected at that
+//! hop and healed; a link that keeps damaging data is bypassed and named.
 #![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
 
 use std::collections::BTreeMap;
@@ -23,13 +23,13 @@ use kactl::stream::source::FileSource;
 const WINDOW: u64 = 8 << 20;
 const DEAD_AFTER: Duration = Duration::from_secs(2);
 const NODES: u32 = 3;
-/// The link that is damaged: between two nodes, with one behind them.
+/// The damaged link: between two nodes, with one node behind them.
 const LINK: (NodeId, NodeId) = (NodeId(1), NodeId(2));
 
 enum Event {
     Complaint(NodeId, Report),
     TailComplete,
-    /// A node's stream has ended; the bytes if it is whole.
+    /// A node's stream has ended; the bytes if they are complete.
     Ended(NodeId, Option<Vec<u8>>),
 }
 
@@ -43,9 +43,9 @@ struct Chain {
     start: Instant,
 }
 
-/// How a stream went.
+/// The result of a stream.
 struct Outcome {
-    /// What each node has, if it has all.
+    /// The data of each node that has everything.
     got: BTreeMap<NodeId, Option<Vec<u8>>>,
     expelled: Vec<(NodeId, String)>,
     epochs: u64,
@@ -95,7 +95,7 @@ impl Chain {
             let now = self.start.elapsed();
             match event {
                 Some(Event::Complaint(from, report)) => {
-                    // The nodes answer the probes that this asks for by the heartbeats below.
+                    // The nodes answer the probes requested here with the heartbeats below.
                     let _ = self.membership.on_complaint(from, report, now);
                 }
                 Some(Event::TailComplete) => {
@@ -135,7 +135,7 @@ fn complain(id: NodeId, to_test: Sender<Event>) -> impl Fn(Notice) + Send {
             Notice::TailComplete => return,
             Notice::Failed(reason) => panic!("the relay of {id} has failed: {reason}"),
         };
-        // The test may be over.
+        // The test may have ended.
         let _ = to_test.send(event);
     }
 }
@@ -175,7 +175,7 @@ fn node(id: NodeId, key: &StreamKey, listener: TcpListener, to_test: Sender<Even
     relay
 }
 
-/// Flips a bit of the byte at `at` of the flow `way`, of the first connection that comes so far.
+/// Flips a bit of the byte at `at` of the flow `way`, of the first connection that gets that far.
 fn once(way: Way, at: usize) -> impl Fn(Way, usize, &mut [u8]) + Send + Sync {
     let done = AtomicBool::new(false);
     move |flow, position, bytes| {
@@ -193,9 +193,9 @@ fn one_flipped_bit_is_noticed_and_healed() {
     let site = Site::new();
     let file = site.noise("file", 10 * MIB, 1);
     let sent = fs::read(&file).unwrap();
-    // What the receiver says: handshake (4 + 37 + 48 bytes with its header), hello, acks.
+    // The receiver's data: handshake (4 + 37 + 48 bytes with its header), hello, acks.
     let forth = [0, 3, 20, 60, 89, 92, 100, 116, 130].map(|at| (Way::Forth, at));
-    // What the sender says: handshake (4 + 48 bytes), then blocks with their headers.
+    // The sender's data: handshake (4 + 48 bytes), then blocks with their headers.
     let back = [0, 2, 30, 52, 53, 54, 56, 70, 5_000_000, 9_999_999].map(|at| (Way::Back, at));
     for (way, at) in forth.into_iter().chain(back) {
         let outcome = Chain::start(&file, once(way, at)).run();
@@ -205,7 +205,7 @@ fn one_flipped_bit_is_noticed_and_healed() {
     }
 }
 
-/// The last thing that is said may be damaged too: nothing follows by which it could be noticed.
+/// The last message may be damaged, too: nothing follows that would reveal it.
 #[test]
 fn a_damaged_length_of_the_final_block_is_noticed() {
     let site = Site::new();
@@ -219,7 +219,7 @@ fn a_damaged_length_of_the_final_block_is_noticed() {
         }
     })
     .run();
-    // Behind the final block's 4 + 16 + 40 + 16 bytes only pings and the end may come.
+    // After the final block's 4 + 16 + 40 + 16 bytes only pings and the end may follow.
     let end = usize::try_from(length.load(Ordering::SeqCst)).unwrap();
     for back in [73, 74, 93, 94, 95, 96] {
         let Some(at) = end.checked_sub(back) else { continue };

@@ -1,4 +1,5 @@
-//! Whoever missed a part for a passing cause, or came late, is served in a further round of the same session.
+//! A node that missed a part for a transient cause, or came late, is served in a further round of the same
+//! session.
 #![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
 
 use std::fs;
@@ -40,7 +41,7 @@ impl Halted {
         Self { site, parts, gate, sender, nodes, targets: (0..count).collect() }
     }
 
-    /// Another receiver, which is told to come again.
+    /// Another receiver, which will be asked to return.
     fn late(&mut self) {
         self.starts(self.nodes.len());
     }
@@ -58,7 +59,7 @@ impl Halted {
         self.gate.open();
     }
 
-    /// Everybody but `gone` has everything; returns the rounds of the summary's nodes.
+    /// All except `gone` have everything; returns the rounds of the summary's nodes.
     fn all_served(&mut self, gone: Option<usize>) -> Vec<u64> {
         assert_eq!(self.sender.end(), 0, "{}", self.sender.said());
         for (i, node) in self.nodes.iter_mut().enumerate().filter(|(i, _)| Some(*i) != gone) {
@@ -83,12 +84,13 @@ fn a_killed_receiver_that_is_started_again_is_served() {
     run.sender.wait_for("heartbeats have ended", 1);
     run.starts(dead);
     run.go_on();
-    // What died stands in the list once, as what it became.
+    // A dead node appears in the list once, with its final state.
     assert_eq!(run.all_served(Some(dead)), [1, 1, 2]);
     assert_eq!(summary(&run.sender)["rounds"], 2);
 }
 
-/// Several receivers on one host are several copies: that one of them was lost is not forgotten because another is served.
+/// Several receivers on one host are separate copies: the loss of one is not hidden by another that is
+/// served.
 #[test]
 fn a_copy_that_failed_is_not_forgotten_for_another_on_its_host() {
     let mut run = Halted::new(3, &[]);
@@ -114,7 +116,7 @@ fn who_comes_late_is_served_behind_the_others() {
     assert_eq!(run.all_served(None), [1, 2, 2]);
 }
 
-/// A process that was stopped for too long drops its half copy and waits.
+/// A process that was stopped for too long drops its partial copy and waits.
 #[test]
 fn who_wakes_up_too_late_is_served_again() {
     let mut run = Halted::new(2, &[]);
@@ -136,7 +138,7 @@ fn one_round_is_one_round() {
     run.nodes[silent].signal(Signal::STOP);
     run.sender.wait_for("has gone silent", 1);
     run.nodes[silent].signal(Signal::CONT);
-    // It is told at once that there is nothing to wait for.
+    // It is notified immediately that there is nothing to wait for.
     assert_eq!(run.nodes[silent].end(), 1, "{}", run.nodes[silent].said());
     let controller = run.site.address.to_string();
     let mut command = run.site.agent("a", &controller);
@@ -150,7 +152,7 @@ fn one_round_is_one_round() {
     assert_eq!(reasons(&run.sender).iter().filter(|reason| reason.is_none()).count(), 1);
 }
 
-/// What a node did wrong itself it would do wrong again.
+/// An error of the node itself would happen again.
 #[test]
 fn a_writer_that_fails_is_not_served_again() {
     let site = Site::new();
@@ -165,7 +167,7 @@ fn a_writer_that_fails_is_not_served_again() {
     assert_eq!(summary(&sender)["rounds"], 1);
 }
 
-/// A node's place is in the summary, and a node's port decides among those of one address.
+/// A node's place is in the summary, and the port decides among nodes with the same address.
 #[test]
 fn the_summary_tells_the_chains_order() {
     let site = Site::new();
@@ -199,7 +201,7 @@ fn go_starts_with_those_who_are_there() {
     assert!(site.holds("out-0", &[&file]));
 }
 
-/// Both nodes are this host, at two addresses: the file decides which of them dials the golden node.
+/// Both nodes are on this host, at two addresses: the file decides which of them connects to the golden node.
 #[test]
 fn a_file_sets_the_chains_order() {
     let site = Site::new();

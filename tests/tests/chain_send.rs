@@ -1,5 +1,5 @@
-//! `kactl send` and `ka-agent receive` as a person runs them: all kinds of sources and sinks, what is said
-//! when something is missing, and that nobody takes half a stream for a whole one.
+//! `kactl send` and `ka-agent receive` as used by an operator: all kinds of sources and sinks, the messages
+//! if something is missing, and that a partial stream is never accepted as complete.
 #![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
 
 use std::fs;
@@ -46,7 +46,7 @@ fn an_empty_file_is_a_file() {
     assert!(site.holds("out-0", &[&file]));
 }
 
-/// A tree with one of everything that a tree may hold.
+/// A tree with one of every supported kind of file.
 fn plant(tree: &Path) {
     fs::create_dir_all(tree.join("empty/deep")).unwrap();
     fs::write(tree.join("plain"), "text\n").unwrap();
@@ -65,7 +65,7 @@ fn plant(tree: &Path) {
     fs::set_permissions(tree.join("empty"), fs::Permissions::from_mode(0o2751)).unwrap();
 }
 
-/// All that others' tools see of a tree.
+/// The state of a tree as seen by other tools.
 fn seen(tree: &Path) -> [String; 4] {
     let tree = tree.to_str().unwrap();
     let sh = |script: &str| tool("sh", ["-c", &format!("cd {tree} && {script}")]);
@@ -115,20 +115,20 @@ fn a_command_feeds_commands() {
 fn a_command_ends_with_a_killed_sender() {
     let site = Site::new();
     let pid = site.path("pid");
-    // Nobody reads what it writes and it never ends by itself: only its parent's death can end it.
+    // Its output has no reader and it never ends by itself: only its parent's death can end it.
     let command = format!("echo $$ > {0}.new && mv {0}.new {0} && exec sleep 1000", pid.display());
     let mut sender = site.send("a", 1, ["--command", &command]);
     let _receivers = site.receivers(&mut sender, "a", 1);
     wait_until("the command has started", || pid.exists());
     let pid: u32 = fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
     sender.kill();
-    // Whoever adopts it may take its time to reap it.
+    // The adopting process may take its time to reap it.
     wait_until("the command has ended", || {
         fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
     });
 }
 
-/// The end of its input would tell the command that it has everything.
+/// The end of its input would signal to the command that it has everything.
 #[test]
 fn a_command_ends_with_a_killed_receiver_and_sees_no_end() {
     let site = Site::new();
@@ -230,7 +230,8 @@ fn who_leaves_before_the_start_is_none_of_the_session() {
     assert!(receivers.iter_mut().all(|receiver| receiver.end() == 0));
 }
 
-/// A node whose own copy cannot be made says why, at once, and still relays to those behind it.
+/// A node that cannot create its own copy reports the reason immediately, and still relays to those behind
+/// it.
 #[test]
 fn a_writer_that_fails_is_its_own_nodes_trouble() {
     let site = Site::new();
@@ -247,7 +248,7 @@ fn a_writer_that_fails_is_its_own_nodes_trouble() {
         ["--file".to_owned(), full.join("file").display().to_string()],
         ["--command".to_owned(), "head -c 1000000 >/dev/null; exit 7".to_owned()],
         ["--command".to_owned(), "cat >/dev/null; exit 9".to_owned()],
-        // Not even root writes there.
+        // Not even root can write there.
         ["--file".to_owned(), "/proc/file".to_owned()],
         ["--file".to_owned(), site.path("out-5").display().to_string()],
     ];
@@ -283,7 +284,7 @@ struct Mounted<'a>(&'a str);
 
 impl Drop for Mounted<'_> {
     fn drop(&mut self) {
-        // Lazily: a test that fails may leave a process in there.
+        // A lazy unmount: a failing test may leave a process in there.
         let _ = std::process::Command::new("umount").args(["-l", self.0]).status();
     }
 }

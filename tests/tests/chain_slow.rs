@@ -1,18 +1,18 @@
-//! A node that is far slower than its stream has been is taken out, and nobody else; a slow source costs nobody
+//! A node that is far slower than its stream has been is removed, and no other; a slow source costs no node
 //! its place.
 #![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
 
 use ka_tests::process::Process;
 use ka_tests::site::{DEAD_AFTER, MIB, Site, reasons};
 
-/// About 0.3 MB/s, for as long as something comes.
+/// About 0.3 MB/s, for as long as input arrives.
 const CRAWL: &str = "while :; do head -c 32768 > /dev/null; sleep 0.1; done";
 
 #[test]
 fn a_slow_writer_is_taken_out_and_named() {
     let site = Site::new();
     let file = site.noise("file", 48 * MIB, 1);
-    // One round: in a second one it would be alone, and nobody waits for a chain's only node.
+    // One round: in a second one it would be alone, and a chain's only node is never removed.
     let options =
         ["--rounds", "1", "--dead-after", DEAD_AFTER, "--slow-after", "2", "--file", file.to_str().unwrap()];
     let mut sender = site.send("a", 4, options);
@@ -42,7 +42,7 @@ fn a_slow_writer_is_taken_out_and_named() {
 fn a_slow_source_removes_nobody() {
     let site = Site::new();
     let (fast, slow) = (site.noise("fast", 20 * MIB, 1), site.noise("slow", 20 * 1024, 2));
-    // Fast at first, so that there is a rate to fall short of; then a stall of several times --slow-after.
+    // Fast at first, so that there is a rate to compare with; then a stall of several times --slow-after.
     let source = format!(
         "cat {}; for i in 1 2 3 4 5 6 7 8 9 10; do sleep 0.4; cat {}; done",
         fast.display(),
@@ -60,7 +60,7 @@ fn a_slow_source_removes_nobody() {
     }
 }
 
-/// Nobody waits for a chain's only node, so it may take its time.
+/// Nothing waits for a chain's only node, so it may take its time.
 #[test]
 fn an_only_node_may_be_slow() {
     let site = Site::new();

@@ -35,7 +35,7 @@ fn a_log_is_shown_and_followed() {
             wait_until(line, || follower.printed().ends_with(line));
         }
     }
-    // A follower hears of the node's end.
+    // A follower is notified of the node's end.
     drop(node);
     for mut follower in followers {
         assert_eq!(follower.end(), 2);
@@ -56,7 +56,7 @@ fn a_command_runs_on_all_nodes_and_the_worst_status_counts() {
         node.wait_for_log("executes: echo out; echo err >&2; exit 0: exit status 0");
         assert!(node.log().contains("(127."), "who it was: {}", node.log());
     }
-    // The third is not there.
+    // The third node does not exist.
     golden.knows(3, &KeyPair::generate().unwrap());
     let (status, _, err) = run(&golden, &["exec", "@all", "--", "exit", "3"]);
     assert_eq!(status, 255, "{err}");
@@ -65,7 +65,7 @@ fn a_command_runs_on_all_nodes_and_the_worst_status_counts() {
     let (status, out, err) = run(&golden, &["exec", "node1", "--no-prefix", "--", "kill", "-9", "$$"]);
     assert_eq!((status, out.as_str()), (137, ""), "{err}");
     assert!(err.contains("node1: ended by signal 9"), "{err}");
-    // Bytes come as they are, however many.
+    // Bytes arrive unchanged, regardless of their number.
     let count =
         golden.dials(&["exec", "node1", "--no-prefix", "--", "head -c 3000000 /dev/zero"]).output().unwrap();
     assert_eq!((count.stdout.len(), count.status.code()), (3_000_000, Some(0)));
@@ -83,7 +83,7 @@ fn a_machine_that_has_not_joined_shows_its_log_and_no_more() {
     assert!(err.contains("this is not proven to be that machine"), "{err}");
     let (status, _, err) = run(&golden, &["exec", &address, "--", "true"]);
     assert!(status == 255 && err.contains("only its log can be read"), "{err}");
-    // One that has booted again has another key than the one that is known.
+    // A node that has booted again has a different key from the one on record.
     golden.knows(1, &KeyPair::generate().unwrap());
     let (status, _, err) = run(&golden, &["exec", "node1", "--", "true"]);
     assert!(

@@ -1,4 +1,4 @@
-//! A node's console and those who mean it no good, or are only slow.
+//! A node's console with malicious or slow peers.
 #![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
 
 use std::fs;
@@ -12,7 +12,7 @@ use ka::wire::console::{Open, Request, Size, ToNode, ToViewer};
 use ka_tests::console::{Golden, Node};
 use ka_tests::process::wait_until;
 
-/// The controller's end of a connection, by hand.
+/// The controller's end of a connection, operated by hand.
 struct Wire {
     stream: TcpStream,
     channel: Channel,
@@ -35,7 +35,7 @@ impl Wire {
         }
     }
 
-    /// What the node says next; none when it closes the connection.
+    /// The node's next message; `None` if it closes the connection.
     fn hears(&mut self) -> Result<Option<Received<ToViewer>>, ChannelError> {
         loop {
             if let Some(received) = self.channel.receive()? {
@@ -55,7 +55,7 @@ impl Wire {
         self.flush();
     }
 
-    /// A console that is open for `request`.
+    /// A console opened for `request`.
     fn open(golden: &Golden, node: &Node, request: Request) -> Self {
         let mut wire = Self::dial(node, Channel::dial_console(&golden.pair, &node.key.public).unwrap());
         assert_eq!(wire.hears().unwrap(), Some(Received::Open));
@@ -79,7 +79,7 @@ impl Wire {
     }
 }
 
-/// The console still serves whoever may be served.
+/// The console still serves legitimate peers.
 fn serves(golden: &Golden, node: &Node) {
     let mut wire = Wire::open(golden, node, Request::State);
     let Some(Received::Message(ToViewer::State(state))) = wire.hears().unwrap() else { panic!("no state") };
@@ -92,7 +92,7 @@ fn nobody_gets_in_without_the_key() {
     let node = golden.node(1);
     let other = KeyPair::generate().unwrap();
     for channel in [
-        // Another controller; another node; the join key is no key to a console; nor is a link's secret.
+        // Another controller; another node; the join key does not open a console, nor does a link's secret.
         Channel::dial_console(&other, &node.key.public).unwrap(),
         Channel::dial_console(&golden.pair, &other.public).unwrap(),
         Channel::dial_control(&golden.join, &other).unwrap(),
@@ -101,7 +101,7 @@ fn nobody_gets_in_without_the_key() {
         let mut wire = Wire::dial(&node, channel);
         match wire.hears() {
             Ok(None) => {}
-            // With the join key alone the answer comes, but what follows is not understood.
+            // With only the join key the answer arrives, but later messages are not accepted.
             Ok(Some(Received::Open)) => {
                 wire.says(&ToNode::Open(Open::new("x".into(), Request::Log { last: None, follow: false })));
                 assert!(!matches!(wire.hears(), Ok(Some(Received::Message(_)))), "a stranger reads the log");
@@ -113,7 +113,7 @@ fn nobody_gets_in_without_the_key() {
     for noise in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 70_000], &[0, 0xff, 0xff, 0]] {
         let mut stream = TcpStream::connect(node.place()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        // It may have hung up before all is written.
+        // The node may have hung up before everything is written.
         let _ = stream.write_all(noise);
         let _ = stream.read(&mut [0; 64]);
     }
@@ -155,11 +155,11 @@ fn what_makes_no_sense_ends_its_connection_alone() {
         wire.says(&ToNode::Open(bad));
         wire.refused();
     }
-    // Longer than any message may be.
+    // Longer than the limit for any message.
     let mut wire = Wire::open(&golden, &node, follow());
     wire.says(&ToNode::Input(vec![b'x'; 1 << 20]));
     wire.ends();
-    // A second opening.
+    // A second open request.
     let mut wire = Wire::open(&golden, &node, follow());
     wire.says(&ToNode::Open(open(Request::State)));
     wire.ends();
@@ -216,7 +216,7 @@ fn there_is_an_end_to_viewers() {
     wait_until("a place is free", free);
 }
 
-/// Memory of the console in bytes.
+/// The console's memory in bytes.
 fn memory(node: &Node) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", node.process.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -230,7 +230,7 @@ fn a_slow_viewer_holds_up_nobody_and_is_dropped() {
     fs::write(node.folder.path().join("key"), node.key.to_text()).unwrap();
     golden.knows(1, &node.key);
     let before = memory(&node);
-    // Two who take nothing: one of an endless output, one of a long log.
+    // Two peers that read nothing: one of an endless output, one of a long log.
     node.logs(&format!("{}\n", "x".repeat(99)).repeat(300_000));
     let endless = Wire::open(&golden, &node, Request::Exec { command: b"echo $$ >&2; exec yes".to_vec() });
     let long = Wire::open(&golden, &node, Request::Log { last: None, follow: true });

@@ -1,4 +1,4 @@
-//! `kactl console` at a pseudo-terminal.
+//! `kactl console` on a pseudo-terminal.
 #![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
 
 use std::fs::File;
@@ -14,10 +14,10 @@ use nix::sys::termios::{Termios, tcgetattr};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 
-/// A person at a terminal.
+/// A simulated operator at a terminal.
 struct Person {
     keys: File,
-    /// Stays open, so that the terminal's modes can be looked at.
+    /// Kept open, so that the terminal's modes can be checked.
     program: OwnedFd,
     before: Termios,
     screen: Arc<Mutex<Vec<u8>>>,
@@ -61,7 +61,7 @@ impl Person {
         });
     }
 
-    /// Waits for kactl's end; the terminal is as it was.
+    /// Waits for kactl's end; the terminal is restored.
     fn leaves(mut self) -> i32 {
         wait_until("kactl ends", || self.kactl.try_wait().unwrap().is_some());
         let after = tcgetattr(&self.program).unwrap();
@@ -82,7 +82,7 @@ fn a_shell_has_a_terminal() {
     person.sees("vt220 23");
     person.sees("/dev/pts/");
     person.sees("24 80");
-    // The window grows, and the shell's programs hear of it.
+    // The window grows, and the shell's programs are notified.
     person.types("trap 'echo grown $(stty size)' WINCH; echo set$((1+1))\r");
     person.sees("set2");
     let window = rustix_winsize(40, 132);
@@ -98,7 +98,7 @@ fn a_shell_has_a_terminal() {
         person.types("\r");
         thread::sleep(std::time::Duration::from_millis(100));
     }
-    // Ctrl-C ends the program, and not the shell.
+    // Ctrl-C ends the program, not the shell.
     person.types("echo begin$((2+2)); sleep 1000\r");
     person.sees("begin4");
     person.types("\x03");
@@ -128,7 +128,7 @@ fn the_escape_key_and_signals_leave_the_terminal_as_it_was() {
 
     let mut person = Person::sits_at(&mut golden.dials(&["console", "node1", "--escape", "^x"]));
     person.sees("ka# ");
-    // Another key is the shell's.
+    // Any other key goes to the shell.
     person.types("\x1d\r");
     person.types("echo still$((4+4))\r");
     person.sees("still8");
@@ -136,7 +136,7 @@ fn the_escape_key_and_signals_leave_the_terminal_as_it_was() {
     rustix::process::kill_process(kactl, rustix::process::Signal::TERM).unwrap();
     assert_eq!(person.leaves(), 128 + 15);
 
-    // The node dies while somebody is there.
+    // The node dies during the session.
     let person = Person::sits_at(&mut golden.dials(&["console", "node1"]));
     person.sees("ka# ");
     drop(node);

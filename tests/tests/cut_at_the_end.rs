@@ -1,8 +1,8 @@
-//! A link that is cut when all is received, and heals after the controller has ended: the receiver says what it waits for
-//! while it waits, and does not wait long for a controller that is no more.
+//! A link that is cut when everything has been received, and heals after the controller has ended: the
+//! receiver reports what it waits for while it waits, and does not wait long for a controller that has gone.
 //!
-//! How long is how long, and every word, is a unit test of the agent's `session/outage.rs`, which passes its own clock.
-//! Needs root and `ip`.
+//! The exact times and texts are covered by a unit test of the agent's `session/outage.rs`, which has its own
+//! clock. Needs root and `ip`.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use ka_tests::fault::wire::{self, Harm, Wire};
@@ -20,16 +20,16 @@ fn a_receiver_says_what_it_waits_for_and_gives_up_a_controller_that_has_ended() 
     let mut sender = Process::start(&mut wire.on(0, &send), "sender", &site.path(""));
     sender.wait_for("waits for", 1);
     let mut receive = site.agent("a", &wire::address(0));
-    // It has read everything, and works on.
+    // It has read everything, and continues to work.
     let command =
         format!("cat > {0}; echo > {0}.all; cat {1}", site.path("out").display(), gate.path().display());
     receive.args(["--command", &command]);
     let mut receiver = Process::start(&mut wire.on(1, &receive), "receiver", &site.path(""));
-    // The end of its input is what tells it so: by then, all is proven.
+    // The end of its input signals this: by then, everything is proven.
     wait_until("everything is there", || site.path("out.all").exists());
 
     wire.harm(1, Harm { cut: true, ..Harm::default() });
-    // Its copy is whole, and nobody is there who could hear it.
+    // Its copy is complete, and no controller is reachable for the report.
     gate.open();
     assert_eq!(sender.end(), 1, "{}", sender.said());
     let reason = reasons(&sender).pop().unwrap().unwrap();
@@ -42,7 +42,7 @@ fn a_receiver_says_what_it_waits_for_and_gives_up_a_controller_that_has_ended() 
     wire.harm(1, Harm::default());
     assert_eq!(receiver.end(), 0, "what it has is whole: {}", receiver.said());
     let said = receiver.said();
-    // The host answers, and so it is not tried for the minute that silence is worth.
+    // The host answers, so the receiver does not retry for the minute that silence allows.
     assert!(said.contains("nobody listens there"), "{said}");
     assert!(said.matches(own).count() >= 2, "{said}");
 }

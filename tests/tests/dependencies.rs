@@ -1,4 +1,4 @@
-//! ka is threads and mio on both sides: no async runtime may come in, not even by a dependency's dependency.
+//! ka uses threads and mio on both sides: no async runtime may be added, not even by an indirect dependency.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -15,14 +15,14 @@ const RUNTIMES: [&str; 8] = [
     "glommio",
 ];
 
-/// `Cargo.lock` holds every crate of every tree of this workspace, for all targets and features.
+/// `Cargo.lock` lists every crate of every dependency tree of this workspace, for all targets and features.
 fn locked_crates() -> Vec<String> {
     let lock = fs::read_to_string(ka_tests::root().join("Cargo.lock")).expect("Cargo.lock is committed");
     let names = lock.lines().filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
     names.map(str::to_owned).collect()
 }
 
-/// ring seals the blocks, and what seals the control connections must not be a second implementation.
+/// ring seals the blocks, and the control connections must not use a second implementation.
 #[test]
 fn there_is_one_implementation_of_the_ciphers() {
     const OTHERS: [&str; 12] = [
@@ -48,7 +48,8 @@ fn there_is_one_implementation_of_the_ciphers() {
     );
 }
 
-/// `make advisories` with a cargo-deny that does as told: whether known faults were looked for is never left open.
+/// `make advisories` with a simulated cargo-deny: it is always clear whether known vulnerabilities were
+/// checked.
 #[test]
 fn known_faults_are_looked_for_or_it_is_said() {
     let folder = tempfile::tempdir().expect("a folder");

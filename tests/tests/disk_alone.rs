@@ -1,4 +1,4 @@
-//! `ka-agent disk` as an administrator runs it, on loop devices.
+//! `ka-agent disk` as used by an administrator, on loop devices.
 //!
 //! Needs root, loop devices, and `sfdisk`, `sgdisk`, `blkid`.
 
@@ -36,7 +36,7 @@ fn start(arguments: &[&str]) -> Child {
 
 fn ask(arguments: &[&str], typed: &str) -> Answer {
     let mut child = start(arguments);
-    // One that is refused reads nothing.
+    // A rejected command reads nothing.
     let _ = child.stdin.take().unwrap().write_all(typed.as_bytes());
     let output = child.wait_with_output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -81,7 +81,7 @@ fn a_disk_is_shown_planned_and_written() {
     assert_eq!(kinds, ["vfat", "ext2", "swap"]);
     assert_eq!(shown[0]["disk"]["table"], "gpt");
 
-    // Over what is there, whose partitions the kernel has forgotten.
+    // Over existing contents, whose partitions the kernel has forgotten.
     run("partx", ["-d", disk.node()]);
     let desc = file(work.path(), DESC);
     let plan = ask(&["plan", "--disk", disk.node(), "--desc", &desc, "--json"], "");
@@ -98,7 +98,7 @@ fn a_disk_is_shown_planned_and_written() {
     );
 }
 
-/// The protective MBR says that there is a GPT, and both copies of it are damaged.
+/// The protective MBR indicates a GPT, and both copies of the GPT are damaged.
 #[test]
 fn a_damaged_gpt_is_told() {
     let disk = Loop::new(64 * MIB, 512);
@@ -161,7 +161,7 @@ fn what_must_not_be_written_is_refused() {
     assert_eq!(disk.hash(), untouched);
 }
 
-/// Killed after any line of its log: the disk is as it was, or has nothing that boots.
+/// Killed after any line of its log: the disk is unchanged, or contains nothing that boots.
 #[test]
 fn a_kill_leaves_the_old_system_or_nothing_that_boots() {
     let disk = Loop::new(160 * MIB, 512);
@@ -179,7 +179,7 @@ fn a_kill_leaves_the_old_system_or_nothing_that_boots() {
 
     let mut killed = 0;
     for kill in 0..lines {
-        // What boots: boot code, an active flag, and a mark in the first partition.
+        // What makes it boot: boot code, an active flag, and a mark in the first partition.
         disk.write(0, &[0xfa; 440]);
         disk.write(MIB + 512, b"old system");
         let before = disk.hash();
@@ -205,7 +205,7 @@ fn a_kill_leaves_the_old_system_or_nothing_that_boots() {
     assert!(killed >= lines / 2, "only {killed} of {lines} were killed in time");
 }
 
-/// All file systems are there and sound, and the first partition is active.
+/// All file systems exist and are intact, and the first partition is active.
 fn complete_sector(disk: &Loop) -> bool {
     let is = |number: u32, kind: &str| {
         let device = format!("{}p{number}", disk.node());
@@ -218,7 +218,7 @@ fn complete_sector(disk: &Loop) -> bool {
     disk.read(446, 1) == [0x80] && is(1, "ext4") && is(2, "ext4") && is(3, "swap")
 }
 
-/// The tools that a killed agent has started go on for a moment.
+/// The tools that a killed agent has started continue for a moment.
 fn wait_until_free(disk: &Loop) {
     for _ in 0..500 {
         if !is_open(disk.node()) {

@@ -1,4 +1,4 @@
-//! The disk that was confirmed is the disk that is erased, and whoever uses a disk is known before the first write.
+//! The erased disk is the confirmed disk, and all users of a disk are known before the first write.
 //!
 //! Needs root, loop devices, and `losetup`, `partx`, `mkfs.ext2`, `mount`.
 
@@ -27,7 +27,7 @@ fn prepare(disk: &Loop) -> Result<(), DiskError> {
     disk::prepare(&disk::confirm_now(&plan(disk))?, root.path()).map(drop)
 }
 
-/// Why the disk is not written; nothing on it has changed.
+/// Why the disk is not written to; it is unchanged.
 fn refused(disk: &Loop) -> String {
     let before = disk.hash();
     let error = prepare(disk).unwrap_err().to_string();
@@ -40,7 +40,7 @@ fn backing(disk: &Loop) -> String {
     tool("losetup", ["--noheadings", "--output", "BACK-FILE", disk.node()]).trim().to_owned()
 }
 
-/// Between the question and the answer the device gets another file.
+/// Between the question and the answer, the device gets another file.
 #[test]
 fn a_disk_that_changes_while_somebody_is_asked_is_not_written() {
     let disk = Loop::new(64 * MIB, 512);
@@ -77,7 +77,7 @@ fn a_disk_that_changes_while_somebody_is_asked_is_not_written() {
     assert!(fs::read(&other).unwrap().iter().all(|b| *b == 0), "the other disk was written");
 }
 
-/// A process that has a file open until it is dropped.
+/// A process that holds a file open until it is dropped.
 struct Holder(Child);
 
 impl Holder {
@@ -112,13 +112,13 @@ fn an_old_partition_that_is_open_is_known_before_the_first_write() {
         assert!(error.contains("is open in sh (process "), "{error}");
         drop(holder);
     }
-    // What cannot be seen in /proc, here as it is this process itself: the kernel tells.
+    // Users that are not visible in /proc, in this case this process itself: the kernel reports them.
     let second = File::open(format!("{}p2", disk.node())).unwrap();
     let error = refused(&disk);
     assert!(error.contains("p2 is open in a program"), "{error}");
     assert!(Path::new(&first).exists(), "the kernel has lost a partition");
     drop(second);
-    // Whoever only reads the whole disk harms nobody.
+    // A process that only reads the whole disk does no harm.
     let reader = Holder::of(disk.node(), "<");
     prepare(&disk).unwrap();
     drop(reader);
@@ -150,7 +150,7 @@ fn loop_devices_on_the_same_bytes_are_known() {
     prepare(&disk).unwrap();
 }
 
-/// As QEMU locks its disks: shared locks of the open file on single bytes.
+/// Like QEMU locks its disks: shared open-file-description locks on single bytes.
 fn lock(path: &str) -> File {
     let file = File::open(path).unwrap();
     let lock = libc::flock {

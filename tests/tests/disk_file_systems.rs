@@ -1,7 +1,8 @@
-//! Every kind of file system, made on loop devices and judged by blkid, its own checker, and, where this kernel
-//! can mount it, by the kernel.
+//! Every type of file system, created on loop devices and judged by blkid, its own checker, and, where this
+//! kernel can mount it, by the kernel.
 //!
-//! Needs root, loop devices, and the tools of all kinds. What this kernel cannot mount is mounted in a virtual machine.
+//! Needs root, loop devices, and the tools of all types. File systems that this kernel cannot mount are
+//! mounted in a virtual machine.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
@@ -19,7 +20,7 @@ use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-/// What is made on a partition, by its number.
+/// The contents to create on a partition, by its number.
 type OnPartition = (u32, FileSystemPlan);
 
 fn prepare(plan: Storage, root: &Path) -> Result<Prepared, DiskError> {
@@ -53,7 +54,7 @@ fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// What blkid says of a device.
+/// blkid's findings on a device.
 fn probe(device: &Path, key: &str) -> String {
     let text = tool("blkid", ["-p", "-o", "export", path(device)]);
     let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
@@ -77,8 +78,8 @@ fn check(made: &MadeFileSystem) {
     }
 }
 
-/// All kinds, in logical partitions and in a GPT, with sectors of both sizes; only these that this kernel knows are
-/// mounted.
+/// All types, in logical partitions and in a GPT, with both sector sizes; only those that this kernel
+/// supports are mounted.
 const LOGICALS: &str = "linux 40\nextended fill\nlogical linux 320\nlogical linux 320\nlogical linux 40\n\
     logical linux 40\nlogical linux 120\nlogical type b 64\nlogical linux 64\nlogical swap 20\n";
 const GPT: &str = "label: gpt\nsize=40MiB, type=L\nsize=1MiB, type=L\nsize=320MiB, type=L\n\
@@ -123,7 +124,7 @@ fn every_kind_is_made_as_logical_partitions() {
 fn every_kind_is_made_in_a_gpt_with_sectors_of_4096_bytes() {
     let disk = Loop::new(1100 * MIB, 4096);
     let work = tempfile::tempdir().unwrap();
-    // Reiserfs and JFS have blocks of 4096 bytes anyway.
+    // Reiserfs and JFS always have blocks of 4096 bytes.
     let mut prepared = prepare(plan(&disk, GPT, all_kinds(3)), work.path()).unwrap();
     check_mounts(work.path(), &prepared);
     prepared.unmount().unwrap();
@@ -145,7 +146,7 @@ fn check_mounts(root: &Path, prepared: &Prepared) {
     }
 }
 
-/// What the golden file systems were made with is what the new ones are made with.
+/// The new file systems have the settings of the golden ones.
 #[test]
 fn the_shape_is_kept() {
     let disk = Loop::new(1400 * MIB, 512);
@@ -198,7 +199,7 @@ fn the_shape_is_kept() {
                     ..Shape::default()
                 },
             ),
-            // As old as XFS can be.
+            // The oldest form of XFS.
             shaped(3, FileSystemKind::Xfs, Shape { features: features(&["ftype"]), ..Shape::default() }),
             fat,
             shaped(
@@ -209,7 +210,7 @@ fn the_shape_is_kept() {
             (
                 6,
                 FileSystemPlan {
-                    // Twice as many as mke2fs makes by default.
+                    // Twice as many as mke2fs creates by default.
                     inodes: 32_000,
                     shape: Shape { features: features(&["filetype"]), ..Shape::default() },
                     ..made(FileSystemKind::Ext2, None)
@@ -268,7 +269,7 @@ fn the_shape_is_kept() {
     assert!(!flags.contains("FREE_SPACE_TREE"), "{flags}");
 }
 
-/// Subvolumes in subvolumes, mounted in each other, with another one as the default.
+/// Nested subvolumes, mounted in each other, with a non-default one as the default.
 #[test]
 fn subvolumes_are_made_and_mounted() {
     let disk = Loop::new(400 * MIB, 512);
@@ -311,7 +312,7 @@ fn subvolumes_are_made_and_mounted() {
     prepared.made.iter().for_each(check);
 }
 
-/// dumpe2fs, xfs_info and fsck.fat are the judges of what is no feature.
+/// dumpe2fs, xfs_info and fsck.fat judge the settings that are not features.
 #[test]
 fn settings_are_made_as_the_golden_ones() {
     let disk = Loop::new(5400 * MIB, 512);
@@ -366,7 +367,7 @@ fn settings_are_made_as_the_golden_ones() {
     assert_eq!(probe(Path::new(&device(2)), "VERSION"), "FAT32");
 }
 
-/// Ceph finds a BlueStore by any of its labels, also on a partition that gets nothing.
+/// Ceph finds a BlueStore by any of its labels, even on a partition that stays empty.
 #[test]
 fn no_label_of_a_bluestore_survives() {
     let disk = Loop::new(12 << 30, 512);
@@ -388,7 +389,7 @@ fn no_label_of_a_bluestore_survives() {
     drop(prepared);
 }
 
-/// What a mount covers is as on the golden node, when the mount is gone.
+/// The files that a mount covers match the golden node's once the mount is removed.
 #[test]
 fn covered_directories_are_made_as_the_golden_ones() {
     let disk = Loop::new(200 * MIB, 512);
@@ -399,7 +400,7 @@ fn covered_directories_are_made_as_the_golden_ones() {
         gid: 1001,
         mtime: (-5, 123_456_789),
         xattrs: vec![(b"user.beneath".to_vec(), b"yes".to_vec())],
-        // Nobody writes below a mount that is missing.
+        // No files are written below a missing mount.
         traits: Traits { flags: Flags::IMMUTABLE, ..Traits::default() },
     };
     let data = FileSystemPlan { covered: vec![covered], ..made(FileSystemKind::Ext4, Some("/srv/data")) };
@@ -423,7 +424,7 @@ fn covered_directories_are_made_as_the_golden_ones() {
     assert_eq!((xattr.as_str(), empty), ("yes", true));
 }
 
-/// A data disk beside the system's, a raw partition, and boot code from the plan.
+/// A data disk in addition to the system's, a raw partition, and boot code from the plan.
 #[test]
 fn several_disks_are_prepared_together() {
     let system = Loop::new(200 * MIB, 512);
@@ -466,7 +467,7 @@ fn several_disks_are_prepared_together() {
     assert!(system.read(0, MIB).iter().chain(&data.read(0, MIB)).all(|b| *b == 0));
 }
 
-/// What is wrong with one disk is found out before the other is written.
+/// Problems with one disk are detected before the other is written.
 #[test]
 fn one_refused_disk_spares_the_other() {
     let good = Loop::new(100 * MIB, 512);
@@ -505,13 +506,13 @@ fn one_refused_disk_spares_the_other() {
     assert_eq!((good.hash(), bad.hash()), untouched);
 }
 
-/// The second disk's tool fails: both tables go.
+/// The second disk's tool fails: both tables are removed.
 #[test]
 fn a_failure_on_the_second_disk_clears_both() {
     let first = Loop::new(64 * MIB, 512);
     let second = first.another(64 * MIB, 512);
     let work = tempfile::tempdir().unwrap();
-    // A size of inodes that mke2fs refuses is found out by mke2fs alone.
+    // Only mke2fs itself detects an inode size that it rejects.
     let plans = [
         plan(&first, "label: gpt\nsize=+, type=L\n", vec![fs(1, FileSystemKind::Ext4, None)]),
         plan(

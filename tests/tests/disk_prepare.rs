@@ -41,11 +41,11 @@ fn a_disk_is_prepared_used_and_made_bootable() {
     claim(disk.node()).unwrap();
 }
 
-/// The medium takes all writes, and forgets some of them.
+/// The medium accepts all writes, and loses some of them.
 #[test]
 fn a_medium_that_loses_writes_does_not_become_bootable() {
     for (lost_from, lost, said) in [
-        // The superblock of partition 1, what lies in the middle of the disk, and the table itself.
+        // The superblock of partition 1, the data in the middle of the disk, and the table itself.
         (MIB, MIB, "superblock"),
         (80 * MIB, 300 * MIB, "lost what was written"),
     ] {
@@ -102,12 +102,12 @@ fn a_protective_mbr_is_active_where_the_golden_one_is() {
     assert!(verdict.contains("No problems found"), "{verdict}");
 }
 
-/// What a disk does not allow is handed to whoever tells the controller, and is no log line only.
+/// What a disk does not allow is reported to the controller, not just logged.
 #[test]
 fn what_the_disk_does_not_allow_is_part_of_the_result() {
     let disk = Loop::new(100 * MIB, 512);
     let work = tempfile::tempdir().unwrap();
-    // The places are those of a larger disk.
+    // The positions are those of a larger disk.
     let desc = "label: gpt\nstart=16MiB, size=40MiB, type=L\nstart=70MiB, size=40MiB, type=L\n";
     let journal = ExtSettings { journal: Some(64 * MIB), ..ExtSettings::default() };
     let (number, root) = fs(1, FileSystemKind::Ext4, Some("/"));
@@ -134,11 +134,11 @@ fn what_the_disk_does_not_allow_is_part_of_the_result() {
     prepared.unmount().unwrap();
 }
 
-/// An old GPT, and at the places of the new partitions what several file systems, LVM and RAID leave.
+/// An old GPT, and remains of several file systems, LVM and RAID at the positions of the new partitions.
 fn plant_stale_contents(disk: &Loop) {
     run("sgdisk", ["-n", "1:0:+100M", "-n", "2:0:0", disk.node()]);
     stale::boot_code(disk);
-    // Where partitions 1, 2, 4 and 3 will begin, and the disk's last MiB.
+    // The start positions of partitions 1, 2, 4 and 3, and the disk's last MiB.
     for (at, kind) in [
         (MIB, stale::Signature::Xfs),
         (65 * MIB, stale::Signature::Lvm),
@@ -180,7 +180,7 @@ fn check_by_tools(disk: &Loop, prepared: &Prepared) {
     assert_eq!(tool("wipefs", ["-n", &raw]), "", "stale signatures on {raw}");
 }
 
-/// The boot code and the flag come together, into the sector as it is.
+/// The boot code and the flag are written together, into the existing sector.
 fn check_activation(disk: &Loop, prepared: &Prepared) {
     let before = disk.read(0, 512);
     assert!(before[..440].iter().all(|b| *b == 0), "boot code of the old system");
@@ -288,7 +288,7 @@ fn a_disk_in_use_is_not_written() {
     assert_eq!(disk.hash(), untouched);
 }
 
-/// Mounted where this process's own list of mounts doesn't show it.
+/// Mounted where this process's own mount list does not show it.
 #[test]
 fn a_disk_in_use_in_another_namespace_is_not_written() {
     let disk = Loop::new(110 * MIB, 512);
@@ -333,7 +333,7 @@ fn abandoning_takes_the_table_away() {
     assert!(!Path::new(&format!("{}p1", disk.node())).exists());
 }
 
-/// The failing tool is a stand-in first in PATH, and so the work is done in a process of its own.
+/// The failing tool is a stand-in that comes first in PATH, so the work is done in a separate process.
 #[test]
 fn a_failure_after_the_first_write_clears_the_table() {
     let disk = Loop::new(110 * MIB, 512);

@@ -1,5 +1,5 @@
-//! What `kactl run` does with nodes whose disks are as the plan wants them, and with others: dry, and in earnest. The
-//! nodes are this test's threads, which tell of disks that they don't have.
+//! `kactl run` with nodes whose disks match the plan, and with others: as a dry run, and for real. The nodes
+//! are this test's threads, which report disks that they do not have.
 //!
 //! Needs root, a loop device, `unshare`, `chroot`, `ip`.
 
@@ -29,7 +29,7 @@ fn runs_on_this_machine() {
     check_run(&join);
 }
 
-/// What a node hears: a plan, or why there is none. One with a plan fails at once.
+/// What a node receives: a plan, or the reason why there is none. A node with a plan fails immediately.
 fn node(join: &JoinKey, number: u8, size: u64) -> JoinHandle<Result<Box<ConfirmedPlan>, String>> {
     let join = join.clone();
     thread::spawn(move || {

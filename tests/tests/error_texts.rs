@@ -1,6 +1,6 @@
-//! Errors keep their type until a person reads them. A cause is said once: an error shows its source in its own text, or
-//! returns it from `source()` for the code that prints the chain, and never both. And nothing is decided by what a text
-//! says.
+//! Errors keep their type until they are printed. A cause is reported once: an error shows its source in its
+//! own text, or returns it from `source()` for the code that prints the chain, but never both. No decision
+//! depends on a text.
 
 #![allow(clippy::unwrap_used)]
 
@@ -37,7 +37,7 @@ fn both_forms_are_seen() {
     }
 }
 
-/// The messages of the variants that say their cause twice.
+/// The messages of the variants that report their cause twice.
 fn twice(text: &str) -> Vec<String> {
     let variants = text.split("#[error(").skip(1);
     variants
@@ -84,7 +84,7 @@ fn such_decisions_are_seen() {
     }
 }
 
-/// The lines that ask what the text of an error or a reason says.
+/// The lines that examine the text of an error or a reason.
 fn decisions(text: &str) -> Vec<String> {
     const NAMES: [&str; 6] = ["reason", "message", "error", "err", "cause", "to_string()"];
     const ASKS: [&str; 6] =

@@ -1,4 +1,4 @@
-//! What once ended with OK although not everything was there: each is a failure with its true reason.
+//! Cases that once ended with OK although something was missing: each is a failure with its true reason.
 //!
 //! Needs root, loop devices, and `mkfs.ext4`, `dumpe2fs`, `mkfs.xfs`, `xfs_io`, `mkfs.btrfs`, `btrfs`, `prlimit`,
 //! `setsid`.
@@ -17,7 +17,7 @@ use ka_tests::process::{Process, wait_until};
 use ka_tests::site::{MIB, Site, reasons, summary};
 use ka_tests::tool::{run, tool};
 
-/// A file system that is mounted until this is dropped.
+/// A file system that stays mounted until this is dropped.
 struct Mounted(PathBuf);
 
 impl Mounted {
@@ -38,7 +38,8 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// An ext4 that cannot allocate: every block bitmap but the first group's is other bytes than its checksum says.
+/// An ext4 that cannot allocate: the contents of every block bitmap except the first group's do not match its
+/// checksum.
 fn ext4_with_bad_bitmaps(disk: &Loop) {
     run("mkfs.ext4", ["-q", "-b", "4096", "-E", "lazy_itable_init=0,lazy_journal_init=0", disk.node()]);
     let groups = tool("dumpe2fs", [disk.node()]);
@@ -53,7 +54,7 @@ fn ext4_with_bad_bitmaps(disk: &Loop) {
     }
 }
 
-/// Both sides say so; returns why.
+/// Both sides report the failure; returns the reason.
 fn both_fail(sender: &mut Process, receiver: &mut Process) -> String {
     assert_eq!(sender.end(), 1, "the sender: {}{}", sender.said(), receiver.said());
     assert_eq!(receiver.end(), 1, "the receiver: {}", receiver.said());
@@ -71,7 +72,7 @@ fn an_ext4_that_drops_data_is_a_failure() {
         }
         let disk = Loop::new(400 << 20, 512);
         ext4_with_bad_bitmaps(&disk);
-        // As mke2fs has it: it goes on.
+        // mke2fs's default: it continues.
         let target = Mounted::new(disk.node(), site.path(&format!("on-{name}")), "errors=continue");
         let (source, sink) = match name {
             "file" => (["--file".into(), tree.join("file-0")], ["--file".into(), target.0.join("one")]),
@@ -110,7 +111,7 @@ fn file_systems_say_what_they_have_lost() {
     let watch = watched(&ext4.0);
     write(&ext4.0);
     watch.sync().unwrap();
-    // The kernel's own button: it counts an error as a real one does.
+    // The kernel's own trigger: it counts an error like a real one.
     fs::write(format!("/sys/fs/ext4/{}/trigger_fs_error", disk.name()), "test").unwrap();
     let error = watch.sync().unwrap_err().to_string();
     assert!(error.contains("counted 1 errors") || error.contains("read-only"), "{error}");
@@ -126,7 +127,7 @@ fn file_systems_say_what_they_have_lost() {
     assert_eq!((devices.len(), said.lines().filter(|line| line.ends_with(" 0")).count()), (1, 5), "{said}");
     let error = |kind| said.contains(kind);
     assert!(error("write_io_errs") && error("corruption_errs"), "the counters are as they were: {said}");
-    // Other bytes than their checksums say, read by the kernel: it counts them.
+    // The contents do not match their checksums when the kernel reads them: it counts them.
     drop((watch, btrfs));
     corrupt(&disk, &[7; 4096]);
     let btrfs = Mounted::new(disk.node(), work.path().join("btrfs"), "rw");
@@ -137,7 +138,7 @@ fn file_systems_say_what_they_have_lost() {
     assert!(error.contains("btrfs counted errors (device 1: ") && error.contains("checksum"), "{error}");
 }
 
-/// Changes one byte of every block of the disk that is like this one.
+/// Changes one byte of every block of the disk that equals this one.
 fn corrupt(disk: &Loop, block: &[u8; 4096]) {
     let file = OpenOptions::new().read(true).write(true).open(disk.node()).unwrap();
     let mut buffer = vec![0; MIB];
@@ -202,7 +203,7 @@ fn a_pipe_must_be_read_to_its_end() {
     }
 }
 
-/// The shell has ended long ago when the receiver is killed, and what it started has left its process group.
+/// The shell ended long before the receiver is killed, and its child has left its process group.
 #[test]
 fn what_outlives_the_shell_of_a_killed_receiver_sees_no_end() {
     let site = Site::new();
@@ -227,7 +228,7 @@ fn what_outlives_the_shell_of_a_killed_receiver_sees_no_end() {
     assert!(!moved.exists(), "half a stream was taken for a whole one");
 }
 
-/// The stream stands still when this file is as far as the window allows.
+/// The stream stops when this file has as much as the window allows.
 #[test]
 fn a_file_that_changes_while_it_is_sent_is_said() {
     type Change = (&'static str, fn(&Path));
@@ -315,7 +316,7 @@ fn a_file_takes_the_place_of_a_symbolic_link_and_says_so() {
     assert_eq!(fs::read(site.path("behind")).unwrap(), b"stays");
 }
 
-/// The rest is there, and neither side calls that a success.
+/// The rest has arrived, and neither side reports success.
 #[test]
 fn an_entry_that_cannot_be_here_is_a_failure_on_both_sides() {
     let site = Site::new();
@@ -335,7 +336,7 @@ fn an_entry_that_cannot_be_here_is_a_failure_on_both_sides() {
     assert_eq!(fs::read(xfs.0.join("file")).unwrap(), b"here");
 }
 
-/// Room that was only promised, on file systems that find it when they write out.
+/// Space that was only promised, on file systems that notice the lack at writeback.
 #[test]
 fn a_full_file_system_is_a_failure_whatever_its_kind() {
     let site = Site::new();

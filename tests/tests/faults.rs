@@ -1,6 +1,7 @@
-//! A hundred seeded injections, those that once failed, and proof that the fault layer itself does what it says.
+//! A hundred seeded injections, the seeds that failed in the past, and proof that the fault layer itself
+//! works as specified.
 //!
-//! `make bench CASES=faults` performs 500. A seed is replayed alone by the example `faults SEED 1 1`.
+//! `make bench CASES=faults` performs 500. The example `faults SEED 1 1` replays a single seed.
 //!
 //! Needs root, `/dev/fuse`, loop devices, network namespaces, and the file systems' tools.
 #![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
@@ -17,10 +18,10 @@ use ka_tests::fault::disk::{Access, Effect, FaultyDisk, Rule};
 use ka_tests::fault::file_system::{FaultyFileSystem, Kind};
 use ka_tests::fault::wire::{Harm, Wire, address};
 
-/// Seeds beyond the first hundred that have failed.
+/// Seeds beyond the first hundred that have failed in the past.
 const REGRESSIONS: [u64; 1] = [117];
 
-/// Most injections wait for something most of the time.
+/// Most injections spend most of their time waiting.
 const WORKERS: usize = 8;
 
 #[test]
@@ -41,7 +42,7 @@ fn a_seed_is_always_the_same_injection() {
     assert_eq!(told, "seed 25: SourceRewritten, File to 3, strikes 1 at 14 %, rounds 2");
 }
 
-/// Past the page cache: what the disk itself says.
+/// Bypassing the page cache: the disk's own data.
 fn direct(disk: &FaultyDisk) -> File {
     let flags = i32::try_from(rustix::fs::OFlags::DSYNC.bits()).unwrap();
     File::options().read(true).write(true).custom_flags(flags).open(disk.node()).unwrap()
@@ -59,7 +60,7 @@ fn a_disk_fails_where_it_should() {
         disk.harm(Rule { access: Access::Write, range: disk.part(0.5, 1.0), effect });
         file.write_all_at(&[1; 4096], 4096).unwrap();
         let failed = file.write_all_at(&[1; 4096], 6 << 20).unwrap_err();
-        // The block layer makes its own errors of what a loop device says.
+        // The block layer converts the errors of a loop device into its own.
         assert!(failed.kind() == error || failed.raw_os_error() == Some(5), "{effect:?}: {failed}");
         disk.heal();
     }
@@ -111,14 +112,14 @@ fn a_file_system_is_shut_down_or_damaged() {
     }
     let made = FaultyFileSystem::with_damaged_bitmaps();
     let path = made.path().join("file");
-    // Allocated later: nothing is noticed here.
+    // Allocated later: no error is visible here.
     fs::write(&path, vec![1; 20 << 20]).unwrap();
     let _ = File::open(&path).unwrap().sync_all();
     let kept = fs::read(made.again().unwrap().join("file")).unwrap_or_default();
     assert!(kept.iter().filter(|byte| **byte == 1).count() < 20 << 20, "nothing was lost");
 }
 
-/// 4 MiB over the wire, and whether they came as they were sent.
+/// 4 MiB over the wire; returns whether they arrived unchanged.
 fn carried(name: &str, harm: Harm) -> (bool, u64) {
     let wire = Wire::new(name, 2, 1);
     wire.harm(1, harm);

@@ -1,5 +1,4 @@
-//! Figures that the documentation shares with the code are the code's. A constant that is changed fails here until the
-//! pages say the new one.
+//! Figures in the documentation match the code. A changed constant fails here until the pages are updated.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 use std::collections::BTreeSet;
@@ -11,8 +10,8 @@ use ka::step::Step;
 use ka_tests::sources;
 use kactl::cli::Cli;
 
-/// A file's ending and a constant in it, a page of `docs`, and what the page says of it. `{}` is the number, `{,}` the same
-/// with commas, `{K}` and `{M}` are KiB and MiB, `{s}` and `{min}` are times.
+/// The end of a file's path and a constant in it, a page of `docs`, and its text about the constant. `{}` is
+/// the number, `{,}` the same with commas, `{K}` and `{M}` are KiB and MiB, `{s}` and `{min}` are times.
 const FIGURES: &[(&str, &str, &str, &str)] = &[
     ("wire/mod.rs", "PROTOCOL", "protocol.md", "Version {}. Both sides must have the same"),
     ("wire/mod.rs", "CONTROL_PORT", "protocol.md", "| {} | TCP | control: agents dial"),
@@ -74,7 +73,7 @@ const FIGURES: &[(&str, &str, &str, &str)] = &[
     ("archive/mod.rs", "MAX_NAME", "protocol.md", "all global pax headers together | {M} MiB each |"),
 ];
 
-/// The options of `kactl run` whose defaults `docs/operations.md` names, and what it says.
+/// The options of `kactl run` whose defaults `docs/operations.md` names, and the text there.
 const DEFAULTS: &[(&str, &str)] = &[
     ("dead_after", "counts as dead once a neighbour complains; default {} s"),
     ("rounds", "rounds in all, default {};"),
@@ -136,7 +135,7 @@ fn expressions_are_understood() {
     assert_eq!(fill("{,} {K} {M} {s}", 1 << 20), "1,048,576 1024 1 1048");
 }
 
-/// A constant's expression, and the file that has it.
+/// A constant's expression, and the file that contains it.
 struct Constant {
     text: String,
     file: String,
@@ -159,7 +158,7 @@ impl Constant {
         })
     }
 
-    /// Times count in milliseconds.
+    /// Times are in milliseconds.
     fn value(&self) -> u64 {
         let seconds = self.text.strip_prefix("Duration::from_secs(").map(|rest| (rest, 1000));
         let millis = self.text.strip_prefix("Duration::from_millis(").map(|rest| (rest, 1));
@@ -182,7 +181,7 @@ impl Constant {
         text.split(" * ").map(|factor| self.number(factor)).product()
     }
 
-    /// A number, or a constant of the same file.
+    /// A number, or a constant from the same file.
     fn number(&self, text: &str) -> u64 {
         let text = text.trim();
         text.replace('_', "").parse().unwrap_or_else(|_| {
@@ -198,7 +197,7 @@ fn fill(template: &str, value: u64) -> String {
     let digits = value.to_string();
     let groups: Vec<&str> =
         digits.as_bytes().rchunks(3).rev().map(|group| std::str::from_utf8(group).unwrap()).collect();
-    // The smallest block has its kind and its tag.
+    // The smallest block consists of its kind and its tag.
     let smallest = || {
         let block = |name| Constant::find("seal/block.rs", name).value();
         (block("HEADER") + block("TAG")).to_string()

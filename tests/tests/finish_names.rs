@@ -1,4 +1,5 @@
-//! What in a copied system names what has changed, in a real chroot; systemd's and util-linux's own tools judge.
+//! References in a copied system to names that have changed, in a real chroot; judged by the tools of systemd
+//! and util-linux.
 //!
 //! Needs root, loop devices, Debian's busybox-static, systemd-analyze, and findmnt.
 #![allow(clippy::unwrap_used, reason = "clippy takes helpers of tests for production code")]
@@ -23,10 +24,10 @@ use tempfile::TempDir;
 const UPDATE_INITRAMFS: &str = "#!/bin/sh\necho kernel/ext4.ko > \"/boot/initrd.img-$3.new\"\nmv \"/boot/initrd.img-$3.new\" \"/boot/initrd.img-$3\"\n";
 const LSINITRAMFS: &str = "#!/bin/sh\ncat \"$1\"\n";
 
-/// What is noted is the process's, and so is its disk.
+/// Notes are kept per process, and so is the disk.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// A golden UUID, and this node's.
+/// A golden UUID, and the corresponding one of this node.
 fn uuids(number: u32) -> (String, String) {
     (
         format!("aaaaaaaa-0000-4000-8000-00000000000{number}"),
@@ -182,7 +183,7 @@ impl Copied {
     }
 }
 
-/// What systemd says of a unit's file.
+/// systemd's verdict on a unit file.
 fn verified(unit: &Path) -> String {
     let output = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(unit).output();
     let output = output.expect("systemd-analyze is needed for this test");
@@ -238,7 +239,7 @@ fn swap_by_a_unit_and_a_table_with_the_golden_nodes_options_work_here() {
         String::from_utf8_lossy(&judged.stdout).into_owned() + &String::from_utf8_lossy(&judged.stderr);
     assert!(judged.contains("0 parse errors"), "{judged}");
 
-    // The judge sees a unit whose name does not fit.
+    // The judge detects a unit whose name does not match.
     let wrong = units.join("dev-sdq2.swap");
     fs::copy(units.join(&unit), &wrong).unwrap();
     let judged = verified(&wrong);
@@ -266,7 +267,7 @@ fn names_in_unknown_places_are_told_with_file_and_line() {
     assert_eq!(ka_agent::notes::take().count(NoteKind::GoldenName), 0, "a plain system names nothing golden");
 }
 
-/// What a site's own step has written is not rewritten, and is searched all the same.
+/// Files that a site's own step has written are not rewritten, but still searched.
 #[test]
 fn a_name_that_the_boot_waits_for_fails_the_node() {
     let copied = Copied::new();

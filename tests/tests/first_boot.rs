@@ -1,4 +1,4 @@
-//! A clone reports its first boot to the controller, and keeps nothing of what that took.
+//! A clone reports its first boot to the controller, and keeps no traces of the mechanism.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;

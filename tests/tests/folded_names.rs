@@ -1,5 +1,5 @@
-//! Names that are one where case makes no difference: on FAT and exFAT, and below `chattr +F`. A virtual machine has such
-//! file systems, and runs the other tests of this file on them.
+//! Names that are equal if case is ignored: on FAT and exFAT, and below `chattr +F`. A virtual machine
+//! provides such file systems, and runs the other tests of this file on them.
 //!
 //! Needs QEMU, Debian's kernel, and the tools of these file systems.
 
@@ -18,7 +18,7 @@ use ka_tests::{kernel, succeed};
 
 const MIB: u64 = 1 << 20;
 
-/// What is mounted in the machine, in the order of its disk's partitions.
+/// The mounts in the machine, in the order of its disk's partitions.
 const FOLDING: [(&str, &str); 3] =
     [("vfat", "mkfs.vfat -F 32"), ("exfat", "mkfs.exfat"), ("ext4", "mke2fs -qF -t ext4 -O casefold")];
 const SIZE: u64 = 64;
@@ -69,7 +69,7 @@ fn make_disk(folder: &Path) -> PathBuf {
     disk
 }
 
-/// An archive of directories (which end in a slash) and of files that hold their own paths.
+/// An archive of directories (with a trailing slash) and of files that contain their own paths.
 fn archive(paths: &[&str], traits: Traits) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut encoder = Encoder::new(&mut bytes);
@@ -101,7 +101,7 @@ fn entry(path: &str, kind: Kind, traits: Traits) -> Entry {
     }
 }
 
-/// Each file system that folds names, and what a directory needs for that.
+/// Each file system that folds names, and its requirements for a directory.
 fn places(name: &str) -> Vec<(PathBuf, Traits)> {
     let folding = Traits { flags: Flags::CASEFOLD, ..Traits::default() };
     FOLDING
@@ -131,10 +131,10 @@ fn the_first_of_two_files_stays_and_the_other_is_counted() {
         assert!(told.iter().any(|note| note.contains("readme") && note.contains("README")), "{told:?}");
         assert_eq!(fs::read(at.join("d/README")).unwrap(), b"d/README", "{at:?}");
         assert_eq!(fs::read(at.join("d/zz")).unwrap(), b"d/zz", "{at:?}");
-        // Again: what is there is replaced, and still one is lost.
+        // Again: existing files are replaced, and one is still lost.
         let (lost, told) = tolerant(&bytes, &at);
         assert_eq!(lost, 1, "{at:?}: {told:?}");
-        // As on a clone: no copy passes for whole.
+        // Like on a clone: no copy is accepted as complete.
         let error = unpack(bytes.as_slice(), &at, &unpack::Options::default()).unwrap_err();
         assert!(matches!(error, UnpackError::Clash { .. }), "{at:?}: {error}");
         assert!(error.to_string().contains("d/readme and README"), "{at:?}: {error}");
@@ -164,7 +164,7 @@ fn what_was_there_before_may_be_replaced() {
     }
 }
 
-/// FAT gives a long name a short one beside it, by which another file must not replace it.
+/// FAT also gives a long name a short one, through which another file must not replace it.
 #[test]
 #[ignore = "run by of_two_names_that_are_one_none_is_lost_in_silence, in a virtual machine"]
 fn a_short_name_takes_no_other_file_away() {

@@ -1,5 +1,5 @@
-//! A member of a real chain that forges: `kactl send`, receivers, and between them a host with the key that passes on a
-//! block of its own.
+//! A member of a real chain that forges: `kactl send`, receivers, and between them a host with the key that
+//! relays a forged block.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::net::SocketAddr;
@@ -13,7 +13,8 @@ use ka_tests::site::{MIB, Site, reasons};
 
 const LIAR: &str = "52:54:00:00:00:66";
 
-/// Two receivers behind a liar that forges a block, if it does, and the sender. The liar comes first in the chain.
+/// The sender, and two receivers behind a liar that forges a block, if one is given. The liar is first in the
+/// chain.
 fn behind_a_liar(
     site: &Site,
     file: &Path,
@@ -28,7 +29,7 @@ fn behind_a_liar(
         [
             "--file".into(),
             file.to_owned(),
-            // However busy the machine is, nobody is taken for dead.
+            // No node must be declared dead, even on a busy machine.
             "--dead-after".into(),
             "30".into(),
             "--rounds".into(),
@@ -61,7 +62,8 @@ fn a_forged_block_gets_no_name_and_the_liar_gets_one() {
         assert!(!site.path(&format!("out-{i}")).exists(), "a forged file has its name");
         assert!(site.partial(&format!("out-{i}")).is_none(), "what was forged is left behind");
     }
-    // The first of the two behind it names the liar; the other one its own predecessor, which was deceived itself.
+    // The first receiver behind it names the liar; the other one names its own predecessor, which was itself
+    // deceived.
     let said = sender.said();
     assert!(said.contains("received from liar (127."), "{said}");
     let blamed = reasons(&sender).into_iter().flatten().filter(|r| r.contains("it came from liar")).count();
@@ -74,7 +76,7 @@ fn who_was_deceived_gets_a_true_copy_in_the_next_round() {
     let file = site.noise("file", 60 * MIB, 2);
     let (mut sender, mut receivers, told) = behind_a_liar(&site, &file, "2", Lie::Forge(100));
     assert!(told.forged >= 1);
-    // Both were deceived long before the stream's end: nobody waits for that.
+    // Both were deceived long before the stream's end, and nothing waits for that.
     assert!(sender.said().contains("have received forged data: the round begins again"), "{}", sender.said());
     let said = sender.end();
     for (i, receiver) in receivers.iter_mut().enumerate() {
@@ -84,7 +86,7 @@ fn who_was_deceived_gets_a_true_copy_in_the_next_round() {
     assert_eq!(said, 0, "{}", sender.said());
 }
 
-/// What the proofs cost on the wire: at most a thousandth of what they prove.
+/// The cost of the proofs on the wire: at most a thousandth of what they prove.
 #[test]
 fn proofs_take_less_than_a_thousandth_of_the_bytes() {
     let site = Site::new();

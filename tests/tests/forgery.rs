@@ -1,6 +1,6 @@
-//! Relays that lie: all members of a chain have the key of its blocks, and in every one of these chains all but one forge
-//! what they pass on, or cut it short, or seal an end of their own. The one that is honest must never take a forged byte
-//! for the golden node's, and must accuse nobody but a liar.
+//! Relays that lie: all members of a chain have the key of its blocks, and in each of these chains all but
+//! one forge what they relay, truncate it, or seal an end of their own. The honest member must never accept a
+//! forged byte as the golden node's, and must accuse only liars.
 #![allow(clippy::unwrap_used, reason = "clippy takes helpers of tests for production code")]
 
 use std::time::Duration;
@@ -13,7 +13,7 @@ use ka_tests::sim::random::Random;
 const SCHEDULES: u64 = 10_000;
 const WINDOW: u64 = 64 << 20;
 
-/// A stream as it is sealed, and what the controller says of it.
+/// A sealed stream, and the controller's proofs about it.
 struct Golden {
     key: StreamKey,
     content: Vec<u8>,
@@ -39,7 +39,8 @@ impl Golden {
     }
 }
 
-/// A relay with the stream's key that passes on what it likes; whether that is not what it got.
+/// A relay with the stream's key that forwards arbitrary data; returns whether they differ from what it
+/// received.
 fn lie(random: &mut Random, key: &StreamKey, blocks: Vec<Block>) -> (Vec<Block>, bool) {
     let (opener, mut sealer) = (Opener::new(key), Sealer::new(key));
     let count = blocks.len();
@@ -53,7 +54,7 @@ fn lie(random: &mut Random, key: &StreamKey, blocks: Vec<Block>) -> (Vec<Block>,
         }
         if number == at {
             match how {
-                // Honest, this time.
+                // Honest in this case.
                 0 => {}
                 // A single bit.
                 1 | 2 if !plain.is_empty() => {
@@ -61,7 +62,7 @@ fn lie(random: &mut Random, key: &StreamKey, blocks: Vec<Block>) -> (Vec<Block>,
                     plain[byte] ^= 1 << random.index(8);
                     lied = true;
                 }
-                // A block less, a block twice, a byte less.
+                // A block removed, a block duplicated, a byte removed.
                 3 => {
                     lied |= !plain.is_empty();
                     continue;
@@ -85,7 +86,8 @@ fn lie(random: &mut Random, key: &StreamKey, blocks: Vec<Block>) -> (Vec<Block>,
     (sent, lied)
 }
 
-/// The honest node: the real member, and its content compared with the proofs, which come when they come.
+/// The honest node: the real member, and the comparison of its content with the proofs, which arrive at any
+/// time.
 fn receive(random: &mut Random, golden: &Golden, blocks: Vec<Block>) -> Result<Vec<u8>, Forged> {
     let now = Duration::ZERO;
     let mut member: Member<()> = Member::node(NodeId(1), &golden.key, WINDOW, Duration::from_secs(60));
@@ -128,7 +130,7 @@ fn no_schedule_of_lying_relays_gets_a_forged_byte_accepted() {
     let (mut accepted, mut found, mut in_a_segment) = (0, 0, 0);
     for seed in 0..SCHEDULES {
         let random = &mut Random::new(seed);
-        // Now and then a stream of several segments, in large blocks.
+        // Occasionally a stream of several segments, in large blocks.
         let (length, largest) = if seed % 1000 == 0 {
             (usize::try_from(2 * SEGMENT).unwrap() + random.index(1 << 20), MAX_PLAIN)
         } else {

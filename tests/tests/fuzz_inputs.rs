@@ -1,5 +1,5 @@
-//! The fuzz targets with the inputs that are kept: seeds, what a fuzzer found to reach new code, and all that has
-//! ever made one fail.
+//! The fuzz targets with the stored inputs: seeds, inputs that a fuzzer found to reach new code, and all
+//! inputs that ever caused a failure.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::path::Path;
 use ka_tests::fuzz::TARGETS;
 use ka_tests::root;
 
-/// Runs a target with each input of a folder; returns how many there were.
+/// Runs a target with each input in a directory; returns their number.
 fn run_all(folder: &Path, run: fn(&[u8])) -> usize {
     let entries = fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
     let mut count = 0;

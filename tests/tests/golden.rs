@@ -1,4 +1,4 @@
-//! The golden node's disk as it is seen, described, planned and viewed.
+//! The golden node's disk: scanned, described, planned and viewed.
 //!
 //! Needs root, a loop device, `unshare`, `chroot`, `blkid`, `sfdisk`, `sgdisk`, `partx`, `fsfreeze`, and the tools of
 //! every file system.
@@ -49,7 +49,7 @@ fn a_disk_is_scanned_and_described() {
     );
 }
 
-/// sfdisk is the judge of its own form, and reads it for a disk of another size.
+/// sfdisk judges its own format, and reads it for a disk of another size.
 #[test]
 fn a_gpt_is_described_in_sfdisks_form() {
     let disk = Loop::new(64 * MIB, 512);
@@ -101,7 +101,8 @@ fn what_cannot_be_described_is_told() {
     assert!(error.to_string().starts_with("this machine has no disk sdzz"), "{error}");
 }
 
-/// What the kernel has not read is not what it mounts: nobody knows what is on the partitions of the new table.
+/// A table that the kernel has not read does not match the mounts: the contents of the new table's partitions
+/// are unknown.
 #[test]
 fn a_table_that_the_kernel_has_not_read_is_told() {
     let disk = Loop::new(64 * MIB, 512);
@@ -124,7 +125,7 @@ fn a_machine_is_planned_and_viewed() {
     let work = tempfile::tempdir().unwrap();
     let root = work.path();
     let mut prepared = prepare(&confirm_now(&plan(&disk)).unwrap(), root).unwrap();
-    // Below the mount point of /boot, where only a view of the root file system alone shows it.
+    // Below the mount point of /boot, where only a view of the root file system itself shows it.
     fs::write(root.join("boot/kernel"), "kernel").unwrap();
     prepared.unmount().unwrap();
     run("mount", [&format!("{}p2", disk.node()), root.to_str().unwrap()]);
@@ -215,7 +216,7 @@ fn check_plan(planned: &Planned, disk: &str) {
     assert_eq!(sources, [Path::new("/"), Path::new("/boot")]);
 }
 
-/// What `-p` may name, and what it may not.
+/// Valid and invalid names for `-p`.
 fn check_choices(disk: &str) {
     let auto = make_plan("auto", Some("/desc"), &[]).unwrap();
     let expected = ka::disk::choice::DiskChoice::Auto { bus: "loop".into(), size: 200 << 20, except: vec![] };
@@ -252,7 +253,7 @@ fn check_refusals(disk: &str) {
     assert_eq!(error, "-x /nowhere: expected a directory of this machine");
 }
 
-/// A run without a description takes what `kactl desc` writes.
+/// A run without a description uses the output of `kactl desc`.
 fn check_own_description(disk: &str, planned: &Planned) {
     let own = make_plan(disk, None, &["/scratch"]).unwrap();
     let made = |planned: &Planned| -> Vec<_> {
@@ -282,8 +283,8 @@ fn check_view(planned: &Planned) {
     assert!(!gone.exists());
 }
 
-/// A machine with logical partitions and every kind of file system: those that this kernel mounts are mounted, in a
-/// root that is a subvolume.
+/// A machine with logical partitions and every type of file system: those that this kernel supports are
+/// mounted, in a root that is a subvolume.
 #[test]
 fn a_machine_with_every_kind_is_planned() {
     let disk = Loop::new(1100 * MIB, 512);
@@ -304,7 +305,7 @@ fn a_machine_with_every_kind_is_planned() {
     assert!(inner, "the test in the chroot failed: see above");
 }
 
-/// Partitions `$2p1` … and below `$1` the root of the machine that they make.
+/// Partitions `$2p1` and following, and below `$1` the root of the machine that they form.
 const EVERY_KIND: &str = "
     sfdisk -q \"$2\" <<END
 label: dos
@@ -426,7 +427,7 @@ fn check_every_kind(planned: &Planned, disk: &str) {
     }
 }
 
-/// A mounted partition is copied as it is when nobody can write to it.
+/// A mounted partition is copied byte by byte if it cannot be written to.
 fn check_raw(disk: &str) {
     let disks = [wanted(disk, None)];
     let raw = |part: String| make(&Request { raw: &[part], ..request(&disks) });
@@ -487,7 +488,7 @@ fn without_comments(text: &str) -> String {
     text.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect()
 }
 
-/// The file systems of the first disk by their partitions' numbers.
+/// The file systems of the first disk by their partition numbers.
 fn file_systems(planned: &Planned) -> Vec<(u32, &FileSystemPlan)> {
     let volumes = planned.plan.storage.partitions(0);
     volumes.filter_map(|(number, volume)| Some((number, volume.file_system()?))).collect()

@@ -1,7 +1,7 @@
-//! Files that fscrypt or fs-verity keeps, on a golden machine: no copy can have that, and that is known when the plan is
-//! made.
+//! Files protected by fscrypt or fs-verity on a golden machine: a copy cannot preserve that, and the plan
+//! reports it.
 //!
-//! `send --dir` says the same of each file, and delivers the rest.
+//! `send --dir` reports the same for each file, and delivers the rest.
 //!
 //! Needs root, a loop device, a kernel with fscrypt, `unshare`, `chroot`, `xfs_io` and `debugfs`.
 
@@ -37,12 +37,12 @@ fn what_no_clone_can_have_is_known_before_a_node_is_touched() {
     fs::create_dir(root.join("tmp")).unwrap();
     fs::write(root.join("guarded"), "x").unwrap();
     fs::create_dir_all(root.join("home/secret")).unwrap();
-    // A policy of version 1 needs no key: the directory is locked from the beginning.
+    // A version 1 policy needs no key: the directory is locked from the start.
     let policy = "set_encpolicy -v 1 0000111122223333";
     run("xfs_io", ["-c", policy, root.join("home/secret").to_str().unwrap()]);
     prepared.unmount().unwrap();
     drop(prepared);
-    // This kernel may know no fs-verity; what is set here is what it leaves in an inode.
+    // This kernel may not support fs-verity; here the flag that it leaves in an inode is set.
     let partition = format!("{}p1", disk.node());
     run("debugfs", ["-w", "-R", "set_inode_field /guarded flags 0x180000", &partition]);
     run("mount", [partition.as_str(), root.to_str().unwrap()]);
@@ -110,17 +110,17 @@ fn what_fscrypt_keeps_is_counted_and_the_rest_arrives() {
     let locked = sent(&golden, &out.join("locked"));
     run("umount", [golden.to_str().unwrap()]);
 
-    // The directory and the file come, without what kept them, and that is said of both.
+    // The directory and the file arrive without their protection, and that is reported for both.
     assert_eq!(counts(&unlocked), [("protection_lost", 2)], "{unlocked:?}");
     assert_eq!(fs::read(out.join("unlocked/secret/file")).unwrap(), b"secret");
-    // Without its key a file cannot be read: it is no part of a success.
+    // Without its key a file cannot be read, so the transfer is not a success.
     assert_eq!(counts(&locked), [("entry_lost", 1), ("protection_lost", 1)], "{locked:?}");
     for out in ["unlocked/zz", "locked/zz"].map(|path| out.join(path)) {
         assert_eq!(fs::read(out).unwrap(), b"open");
     }
 }
 
-/// What `send --dir` and `receive` make of a tree, and what the sender notes.
+/// The result of `send --dir` and `receive` for a tree, and the sender's notes.
 fn sent(tree: &std::path::Path, out: &std::path::Path) -> Tally {
     let mut bytes = Vec::new();
     let options = pack::Options { tolerant: true, ..pack::Options::default() };

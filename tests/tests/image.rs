@@ -1,4 +1,5 @@
-//! `all.rdz`, made from Debian's kernels by the scripts of `initramfs/`, as GNU cpio, kmod and the kernel itself see it.
+//! `all.rdz`, built from Debian's kernels by the scripts of `initramfs/`, as seen by GNU cpio, kmod and the
+//! kernel itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,11 +14,11 @@ use ka_tests::{root, static_agent, succeed};
 
 const KEY: &[u8] = b"ka-join-key-1 not a real one\n";
 
-/// An image, and what GNU cpio took out of it.
+/// An image, and the files that GNU cpio extracted from it.
 struct Image {
     _folder: tempfile::TempDir,
     out: PathBuf,
-    /// The first archive's contents.
+    /// The contents of the first archive.
     stage1: PathBuf,
     kernel: Kernel,
 }
@@ -31,7 +32,7 @@ impl Image {
         succeed(&mut make_rdz(&kernel, &static_agent(), &key, &out));
         let stage1 = folder.path().join("stage1");
         fs::create_dir(&stage1).expect("a temporary directory");
-        // Two archives, one after the other, as the kernel takes them.
+        // Two archives, one after the other, in the format that the kernel accepts.
         let unpack = "xz -dcq ../out/stage1.rdz | { cpio --quiet -idm; cpio --quiet -idmu; }";
         succeed(Command::new("sh").args(["-c", unpack]).current_dir(&stage1));
         Self { out, stage1, kernel, _folder: folder }
@@ -41,7 +42,7 @@ impl Image {
         self.stage1.join("lib/modules").join(self.kernel.modules.file_name().expect("a version"))
     }
 
-    /// `modules.dep`: the modules of a module, by path.
+    /// `modules.dep`: the dependencies of a module, by path.
     fn dependencies(&self) -> BTreeMap<String, Vec<String>> {
         let text =
             fs::read_to_string(self.modules().join("modules.dep")).expect("modules.dep is in the image");
@@ -68,7 +69,8 @@ fn files_below(folder: &Path) -> BTreeSet<String> {
     list.lines().map(str::to_owned).collect()
 }
 
-/// Every machine loads both by itself, so they grow with the number of machines, and everything else does not.
+/// Every machine loads both by itself, so they cost time in proportion to the number of machines, unlike
+/// everything else.
 #[test]
 fn kernel_and_image_are_small_enough_for_many_machines_at_once() {
     let both = |image: &Image| size(&image.out.join("all.rdz")) + size(&image.out.join("vmlinuz"));
@@ -82,7 +84,7 @@ fn kernel_and_image_are_small_enough_for_many_machines_at_once() {
 fn the_same_inputs_give_the_same_bytes() {
     let folder = tempfile::tempdir().expect("a temporary directory");
     let (agent, key, out) = (folder.path().join("a"), folder.path().join("k"), folder.path().join("again"));
-    // Other names and times, another host's name, language, time zone and umask.
+    // Other names and times, another host name, language, time zone and umask.
     fs::copy(static_agent(), &agent).expect("a temporary file");
     fs::write(&key, KEY).expect("a temporary file");
     let make = make_rdz(&CLOUD.kernel, &agent, &key, &out);
@@ -141,7 +143,7 @@ fn every_ethernet_driver_is_in_the_image_with_what_it_needs() {
     }
 }
 
-/// Drivers that no folder gives away, and the buses that their devices sit on.
+/// Drivers that no directory identifies, and the buses of their devices.
 #[test]
 fn drivers_outside_of_the_ethernet_folder_are_found() {
     let has = |image: &Image, name: &str| {
@@ -155,13 +157,13 @@ fn drivers_outside_of_the_ethernet_folder_are_found() {
     for name in ["r8152", "asix", "cdc_ether", "cdc_ncm", "xhci-pci", "ehci-pci", "thunderbolt-net", "qlge"] {
         assert!(has(&FULL, name), "{name}");
     }
-    // Drivers of PHYs, one that another driver asks for, and those of keyboards.
+    // PHY drivers, one requested by another driver, and keyboard drivers.
     for name in ["realtek", "marvell", "mlx4_en", "usbhid", "hid-generic"] {
         assert!(has(&FULL, name), "{name}");
     }
 }
 
-/// A kernel as other distributions have it, with modules compressed in each way, and a driver that DKMS built.
+/// A kernel as in other distributions, with modules in every compression format, and a driver built by DKMS.
 #[test]
 fn compressed_drivers_and_those_built_outside_of_the_kernel_are_found() {
     let real = kernel::debian("linux-image-amd64");
@@ -198,7 +200,7 @@ fn firmware_that_the_golden_node_has_comes_along_plain_and_the_rest_is_named() {
     let firmware = golden.join("lib/firmware");
     fs::create_dir_all(firmware.join("bnx2")).expect("a temporary directory");
     fs::create_dir_all(&work).expect("a temporary directory");
-    // What modinfo lists for bnx2: one file compressed, one plain; the others are not there.
+    // modinfo's list for bnx2: one file compressed, one plain; the others do not exist.
     fs::write(firmware.join("bnx2/bnx2-mips-06-6.2.3.fw"), "one").expect("a temporary file");
     fs::write(firmware.join("bnx2/bnx2-rv2p-06-6.0.15.fw"), "two").expect("a temporary file");
     succeed(Command::new("xz").arg(firmware.join("bnx2/bnx2-rv2p-06-6.0.15.fw")));

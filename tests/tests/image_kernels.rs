@@ -1,5 +1,5 @@
-//! The image of everybody's kernels: versions with any letters in them, modules compressed in any way, tools that are
-//! not there or fail.
+//! The image for unusual kernels: versions with unusual characters, modules in any compression format, and
+//! missing or failing tools.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use ka_tests::{kernel, root, static_agent, succeed};
 
-/// As `uname -r` has them.
+/// Versions as printed by `uname -r`.
 const VERSIONS: [&str; 20] = [
     "5.10.0-32-cloud-amd64",
     "6.1.0-50-amd64",
@@ -32,7 +32,7 @@ const VERSIONS: [&str; 20] = [
     "6.1.0(x)[y]*.$^{2}|a?'b\\\"",
 ];
 
-/// Some modules of Debian's full kernel, enough for a chain of needs, as another version.
+/// Some modules of Debian's full kernel, enough for a chain of dependencies, under another version.
 fn small_kernel(folder: &Path, version: &str, packer: &str) -> PathBuf {
     let real = kernel::debian("linux-image-amd64");
     let modules = folder.join("modules").join(version);
@@ -48,7 +48,7 @@ fn small_kernel(folder: &Path, version: &str, packer: &str) -> PathBuf {
     modules
 }
 
-/// Makes both halves, and returns the names of the modules in them.
+/// Builds both halves, and returns the names of the modules in them.
 fn modules_of_both(folder: &Path, modules: &Path) -> (Vec<String>, Vec<String>) {
     fs::write(folder.join("vmlinuz"), "a kernel").expect("a temporary file");
     fs::write(folder.join("key"), "a key").expect("a temporary file");
@@ -68,7 +68,7 @@ fn modules_of_both(folder: &Path, modules: &Path) -> (Vec<String>, Vec<String>) 
     let unpack = "xz -dcq \"$1\" | { cpio --quiet -t; cpio --quiet -t; }";
     let first = succeed(Command::new("sh").args(["-c", unpack, "sh"]).arg(out.join("stage1.rdz")));
     let second = succeed(Command::new("find").arg(&tree).args(["-name", "*.ko*"]));
-    // Where every loader looks: a folder that is called after the version.
+    // Where every loader looks: a directory named after the version.
     assert!(
         tree.join("lib/modules").join(modules.file_name().expect("a version")).join("modules.dep").exists()
     );
@@ -105,7 +105,7 @@ fn a_version_is_found_whatever_letters_it_has() {
 
 #[test]
 fn modules_are_found_however_they_are_compressed() {
-    // Debian's kmod, which has to read them here, knows no gzip.
+    // Debian's kmod, which has to read them here, does not support gzip.
     for packer in ["xz -q", "zstd -q --rm"] {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let modules = small_kernel(folder.path(), "6.12.117+deb13-cloud-amd64", packer);
@@ -118,7 +118,7 @@ fn modules_are_found_however_they_are_compressed() {
     }
 }
 
-/// A search path with the tools of this machine but for some.
+/// A search path with this machine's tools except for some.
 fn path_without(folder: &Path, absent: &[&str]) -> PathBuf {
     let bin = folder.join("bin");
     fs::create_dir(&bin).expect("a temporary directory");
@@ -126,7 +126,7 @@ fn path_without(folder: &Path, absent: &[&str]) -> PathBuf {
         for tool in fs::read_dir(place).expect("a directory of programs") {
             let tool = tool.expect("a directory can be read");
             if !absent.iter().any(|name| tool.file_name() == **name) {
-                // The first one counts, as in a search path.
+                // The first one wins, as in a search path.
                 let _ = symlink(tool.path(), bin.join(tool.file_name()));
             }
         }
@@ -134,7 +134,7 @@ fn path_without(folder: &Path, absent: &[&str]) -> PathBuf {
     bin
 }
 
-/// Runs a script of initramfs/ where only `path` has programs: the scripts add their own places to it.
+/// Runs a script of initramfs/ with the programs of `path` only: the scripts add their own directories to it.
 fn with_path(script: &str, path: &Path, arguments: &[&Path]) -> Output {
     let copy = path.parent().expect("a folder").join("initramfs");
     succeed(Command::new("cp").arg("-r").arg(root().join("initramfs")).arg(&copy));
@@ -183,7 +183,7 @@ fn the_readme_names_every_package() {
     let (packages, _) = command.split_once("```").expect("the command is a block of its own");
     let named: Vec<_> = packages.split_whitespace().collect();
     let list = fs::read_to_string(root().join("initramfs/tools")).expect("it is there");
-    // Of every Debian, however small.
+    // Included in every Debian installation, however small.
     let always = ["coreutils", "findutils", "gzip", "libc-bin", "mawk", "mount", "util-linux"];
     for line in list.lines().filter(|line| line.starts_with("here ") || line.starts_with("node ")) {
         let package = line.split_whitespace().nth(2).expect("WHO TOOL PACKAGE");
@@ -223,9 +223,9 @@ fn a_tool_that_fails_ends_the_script_with_its_own_words() {
     }
 }
 
-/// On a slow machine each process takes hundredths of a second, and unpacking is as slow as it gets: the image of a
-/// kernel with compressed modules must cost little more than what compressing it costs. Processor time, for that is the
-/// same however busy this machine is.
+/// On a slow machine each process takes hundredths of a second, and decompression is at its slowest: the
+/// image of a kernel with compressed modules must cost little more than its own compression. Processor time
+/// is measured, because it is independent of the machine's load.
 #[test]
 fn the_image_costs_little_more_than_its_compression() {
     let folder = tempfile::tempdir().expect("a temporary directory");

@@ -1,5 +1,6 @@
-//! What an inode has beside mode, owner, times and attributes, and what a file system cannot hold: through packer and
-//! unpacker from one file system to another, judged by lsattr, xfs_io, GNU tar and bsdtar.
+//! Attributes of an inode other than mode, owner, times and extended attributes, and those that a file system
+//! cannot hold: through packer and unpacker from one file system to another, judged by lsattr, xfs_io, GNU
+//! tar and bsdtar.
 //!
 //! Needs root, loop devices, and the tools of ext4, XFS and btrfs.
 
@@ -18,7 +19,7 @@ use ka_tests::loop_device::{Loop, MIB};
 use ka_tests::tool::{run, tool};
 use kactl::golden::pack::{self, pack_dir};
 
-/// A file system on a disk of its own.
+/// A file system on its own disk.
 struct Mounted {
     at: PathBuf,
     _folder: tempfile::TempDir,
@@ -42,7 +43,7 @@ impl Mounted {
     /// Flags and projects of everything, as lsattr prints them, by path.
     fn flags(&self) -> String {
         let text = tool("lsattr", ["-R", "-a", "-p", self.at.to_str().unwrap()]);
-        // What tells how a file is kept is no matter of a copy.
+        // Flags that describe how a file is stored are irrelevant to a copy.
         let mut lines: Vec<String> = text
             .lines()
             .filter(|line| line.contains('/') && !line.ends_with(':') && !line.ends_with("/.."))
@@ -82,7 +83,7 @@ fn counts(notes: &Notes) -> Vec<(&'static str, u64)> {
 
 const EXT4: [&str; 5] = ["mkfs.ext4", "-q", "-F", "-O", "ea_inode"];
 
-/// A tree with every flag that ext4 has, and names that only work while nothing is immutable yet.
+/// A tree with every flag of ext4, and names that can be created only before anything is immutable.
 fn plant(on: &Mounted) {
     for (name, flags) in [
         ("immutable", "+i"),
@@ -112,7 +113,7 @@ fn flags_arrive() {
     plant(&golden);
     let (archive, notes) = packed(&golden.at, &pack::Options::default());
     assert_eq!(counts(&notes), []);
-    // Twice: the second time everything is there, and much of it immutable.
+    // Twice: the second time everything exists, and much of it is immutable.
     assert_eq!(counts(&unpacked(&archive, &clone.at)), []);
     assert_eq!(clone.flags(), golden.flags());
     let again = unpacked(&archive, &clone.at);
@@ -148,7 +149,7 @@ fn other_tars_read_the_records_or_pass_over_them() {
     let words: Vec<String> =
         flags.lines().map(|line| line.split(' ').next().unwrap().replace(['-', 'e'], "")).collect();
     assert_eq!(words, ["i", "a", "d"], "{flags}");
-    // And bsdtar's own archive keeps its flags with us.
+    // bsdtar's own archive keeps its flags in our unpacker, too.
     let theirs = clone.path("theirs.tar");
     run(
         "bsdtar",
@@ -173,7 +174,7 @@ fn copy_on_write_and_compression_are_set_on_empty_files() {
     run("chattr", ["+C", &golden.path("images")]);
     fs::write(golden.path("images/disk"), vec![3; 1_000_000]).unwrap();
     fs::write(golden.path("cow"), "x").unwrap();
-    // It was made elsewhere: in the folder, without the folder's flag.
+    // It was created elsewhere: in the directory, but without the directory's flag.
     fs::rename(golden.path("cow"), golden.path("images/cow")).unwrap();
     for (name, flag) in [("small", "+c"), ("large", "+m"), ("plain", "-c")] {
         fs::write(golden.path(name), "").unwrap();
@@ -195,7 +196,7 @@ fn copy_on_write_and_compression_are_set_on_empty_files() {
     };
     run("sync", ["-f", clone.at.to_str().unwrap()]);
     assert!(used(&clone, "small"), "compressed as it was written");
-    // ext4 holds none of these: said once per file, and the files come.
+    // ext4 holds none of these: each file has one note, and the files arrive.
     let small = Mounted::new(golden._disk.another(64 * MIB, 512), &EXT4, "defaults");
     let notes = unpacked(&archive, &small.at);
     assert!(notes.tally().count(NoteKind::InodeFlagLost) >= 3, "{:?}", notes.first());
@@ -213,7 +214,7 @@ fn xfs_keeps_its_wishes_for_extents_and_projects() {
     run("xfs_io", ["-c", "extsize 1m", "-c", "chproj 4242", "-c", "chattr +P", &golden.path("large")]);
     fs::write(golden.path("large/file"), vec![1; 70_000]).unwrap();
     fs::hard_link(golden.path("large/file"), golden.path("large/file-too")).unwrap();
-    // A file of another project, with a second name where none can be made today.
+    // A file of another project, with a second name where none could be created today.
     fs::write(golden.path("large/other"), "x").unwrap();
     run("xfs_io", ["-c", "chproj 77", &golden.path("large/other")]);
     run("xfs_io", ["-c", "chattr -P", &golden.path("large")]);
@@ -236,7 +237,7 @@ fn xfs_keeps_its_wishes_for_extents_and_projects() {
     assert_eq!(told(&clone), told(&golden));
     assert!(told(&clone)[1].contains("projid = 4242"), "{:?}", told(&clone));
     assert!(told(&clone)[2].contains("projid = 77"), "{:?}", told(&clone));
-    // ext4 without projects holds none of this: said of each, and the files come.
+    // ext4 without projects holds none of this: each has a note, and the files arrive.
     let small = Mounted::new(golden._disk.another(64 * MIB, 512), &EXT4, "defaults");
     let notes = unpacked(&archive, &small.at);
     assert!(notes.first().iter().any(|note| note.what.contains("project 4242")), "{:?}", notes.first());
@@ -264,7 +265,7 @@ fn many_attributes_arrive(mkfs: &[&str]) {
     let is_xfs = mkfs[0] == "mkfs.xfs";
     if is_xfs {
         fs::write(golden.path("too-many"), "x").unwrap();
-        // Names alone are more than the kernel lists.
+        // The names alone exceed what the kernel lists.
         for number in 0..400 {
             set("too-many", format!("user.{number:0>200}"), b"");
         }
@@ -281,7 +282,7 @@ fn many_attributes_arrive(mkfs: &[&str]) {
     assert_eq!(clone.at.join("too-many").exists(), is_xfs);
 }
 
-/// What a file system cannot hold is counted, and the rest arrives.
+/// Attributes that a file system cannot hold are counted, and the rest arrives.
 #[test]
 fn what_cannot_be_held_is_left_out_and_counted() {
     let disk = Loop::new(64 * MIB, 512);
@@ -327,7 +328,7 @@ fn more_links_than_a_file_system_takes_are_counted() {
     assert_eq!(fs::metadata(small.path("000000")).unwrap().nlink(), 65_000);
 }
 
-/// Somebody's immutable file, and one in an immutable folder that the archive has no entry for, end nothing.
+/// An immutable file, and one in an immutable directory without an entry in the archive, are not fatal.
 #[test]
 fn immutable_files_of_the_receiver_are_replaced() {
     let disk = Loop::new(64 * MIB, 512);
@@ -360,11 +361,11 @@ fn immutable_files_of_the_receiver_are_replaced() {
     for name in ["one", "folder/two", "folder/three"] {
         assert_eq!(fs::read(there.path(name)).unwrap(), b"new");
     }
-    // The folder is as it was.
+    // The directory is unchanged.
     assert!(tool("lsattr", ["-d", &there.path("folder")]).split(' ').next().unwrap().contains('i'));
 }
 
-/// What the finish of a clone changes is immutable only afterwards.
+/// Files that the finish of a clone changes become immutable only afterwards.
 #[test]
 fn a_clone_is_sealed_at_its_end() {
     let disk = Loop::new(64 * MIB, 512);
@@ -398,7 +399,7 @@ fn mounts_and_subvolumes_are_treated_alike() {
     fs::write(inner.path("inside"), "y").unwrap();
     run("mount", ["--bind", inner.at.to_str().unwrap(), &golden.path("mounted")]);
     run("mount", ["--bind", &inner.path("inside"), &golden.path("bound")]);
-    // Of the same file system, and so of the same device number; and a device on a file.
+    // On the same file system, and so with the same device number; and a device on a file.
     for name in ["folder", "again"] {
         fs::create_dir(golden.path(name)).unwrap();
     }

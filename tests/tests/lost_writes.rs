@@ -1,5 +1,5 @@
-//! A medium that takes writes, says that they are done, and does not keep them: what is read back shows it, wherever
-//! something is read back, and then it is a failure with this reason.
+//! A medium that accepts writes, reports success, and loses the data: wherever data are read back, the loss
+//! is detected, and the failure has this reason.
 //!
 //! Needs root, `/dev/fuse`, loop devices, and `mkfs.ext4`, `mkfs.xfs`, `mkfs.btrfs`, `e2fsck`.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
@@ -19,18 +19,18 @@ use ka_tests::site::{MIB, Site, reasons};
 
 const LOST: &str = "lost what was written to it without an error";
 
-/// From now on the disk loses what is written to this part of it.
+/// From now on the disk loses all writes to this part of it.
 fn lose(disk: &FaultyDisk, from: f64, to: f64) {
     disk.harm(Rule { access: Access::Write, range: disk.part(from, to), effect: Effect::Lose });
 }
 
-/// Sends `source` to `sink`; both must say that the disk has lost it.
+/// Sends `source` to `sink`; both must report that the disk has lost data.
 fn is_found(site: &Site, source: [&Path; 2], sink: [&Path; 2]) {
     let mut sender = site.send("a", 1, source);
     let mut receiver = site.receiver(&mut sender, "a", 0, sink);
     assert_eq!((sender.end(), receiver.end()), (1, 1), "{sink:?}: {}", receiver.said());
     let reason = reasons(&sender).pop().unwrap().unwrap();
-    // btrfs has checksums of its own, and says so when it reads.
+    // btrfs has checksums of its own, and reports errors when it reads.
     assert!(reason.contains(LOST) || reason.contains("could not read"), "{sink:?}: {reason}");
     assert!(sink[0] != Path::new("--file") || !sink[1].is_file(), "{sink:?}: it has its name");
 }
@@ -80,13 +80,13 @@ fn apply(disk: &FaultyDisk) -> (i32, String) {
     (apply.end(), apply.said())
 }
 
-/// Not only the superblocks: the tables of an empty file system too.
+/// Not just the superblocks: the metadata of an empty file system, too.
 #[test]
 fn a_disk_that_loses_a_part_is_not_called_prepared() {
-    // The table itself; the first file system's tables; the second's.
+    // The partition table; the metadata of the first file system; those of the second.
     for (from, to) in [(0.0, 1.0), (0.01, 0.05), (0.34, 0.5)] {
         let disk = FaultyDisk::new(200 << 20);
-        // Whatever is lost differs from what was there: nothing on a used disk is zero by chance.
+        // The lost data always differ from the old contents: nothing on a used disk is zero by chance.
         let junk: Vec<u8> = (0..1 << 20).map(|i: u32| i.to_le_bytes()[1] | 1).collect();
         let node = fs::File::options().write(true).open(disk.node()).unwrap();
         (0..200).for_each(|i| node.write_all_at(&junk, i << 20).unwrap());
@@ -109,7 +109,7 @@ fn prepare(disk: &FaultyDisk, root: &Path) -> Prepared {
     disk::prepare(&disk::confirm_now(&plan).unwrap(), root).unwrap()
 }
 
-/// Boot files are read back whole, of the others a sample; each part of the disk is lost by itself.
+/// Boot files are read back completely, others as a sample; the parts of the disk fail one at a time.
 #[test]
 fn a_node_whose_disk_loses_writes_does_not_become_bootable() {
     let (boot, root_part) = ((1.0 / 200.0, 65.0 / 200.0), (66.0 / 200.0, 1.0));

@@ -1,5 +1,5 @@
-//! A run that nobody watches, from a profile: machines are switched on, those that do not appear again, and a site's
-//! command hears how it ended. The nodes are this test's threads.
+//! An unattended run from a profile: machines are switched on, those that do not appear are retried, and a
+//! site's command gets the outcome. The nodes are this test's threads.
 //!
 //! Needs root, a loop device, `unshare`, `chroot`, `ip`.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
@@ -22,7 +22,7 @@ fn an_unattended_run_wakes_retries_and_reports() {
     on_a_golden_machine("night_on_this_machine");
 }
 
-/// Keeps what it was asked in `/ka/run/power`; a machine is on once it was switched.
+/// Records its requests in `/ka/run/power`; a machine is on once it was switched on.
 const POWER: &str = "echo $KA_ACTION $KA_MAC >> /ka/run/power; case $KA_ACTION in \
     status) if [ -e /ka/run/on-$KA_MAC ]; then echo on; else echo off; fi;; \
     on|cycle) : > /ka/run/on-$KA_MAC;; esac";
@@ -45,7 +45,7 @@ fn night_on_this_machine() {
     );
     fs::write("/ka/bmc.toml", bmc).unwrap();
     fs::set_permissions("/ka/bmc.toml", Permissions::from_mode(0o600)).unwrap();
-    // The third is on already, and works for somebody.
+    // The third is already on and in use.
     fs::write("/ka/run/on-52:54:00:00:00:03", "").unwrap();
     let profile = format!(
         "[defaults]\nloader = \"none\"\nbmc = \"/ka/bmc.toml\"\n[profile.night]\ncount = 3\ndisk = \"sda:size=1G\"\n\
@@ -73,7 +73,7 @@ fn night_on_this_machine() {
         session.leave().unwrap();
         fs::remove_dir_all(&tree).unwrap();
     });
-    // The second does not appear, and is restarted, since it was switched on here.
+    // The second does not appear, and is restarted because it was switched on here.
     wait_until("the second machine is restarted", || {
         read("/ka/run/power").contains("cycle 52:54:00:00:00:02\n")
     });
@@ -94,7 +94,7 @@ fn night_on_this_machine() {
     assert!(notified.contains("end/kainstall/0: nodes          1 of 1 complete"), "{notified}");
     assert!(notified.contains("end/kainstall/0: never appeared node[02-03]"), "{notified}");
 
-    // What became of the machine is known, and its log's key.
+    // The machine's outcome and its log's key are recorded.
     let machines = kactl().arg("machines").output().unwrap();
     let machines = String::from_utf8_lossy(&machines.stdout).into_owned();
     let line = machines
@@ -106,7 +106,7 @@ fn night_on_this_machine() {
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(shown.contains("disk       sda 1.0 GB") && shown.contains("\ncode "), "{shown}");
 
-    // A run that does not even begin is told of, too; and a time that is over.
+    // A run that does not even start is reported, too; so is a start time in the past.
     let mut command = kactl();
     command.args(["run", "--profile", "night", "--at", "2020-01-01 02:00"]).stdin(Stdio::null());
     let output = command.output().unwrap();

@@ -1,4 +1,5 @@
-//! A golden node on two networks: with a known interface, the other network gets nothing. Needs root and iproute2.
+//! A golden node on two networks: with a known interface, nothing is sent to the other network. Needs root
+//! and iproute2.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::io;
@@ -39,7 +40,7 @@ impl Networks {
                 side.ip(&["link", "set", device, "up"]);
             }
         }
-        // The stranger knows where the other network is.
+        // The stranger has a route to the other network.
         stranger.ip(&["route", "add", "10.77.1.0/24", "via", GOLDEN[1]]);
         Self { golden, node, stranger }
     }
@@ -51,7 +52,7 @@ impl Networks {
     }
 }
 
-/// What becomes of a connection to the golden node.
+/// The outcome of a connection to the golden node.
 fn knock(from: &NetNs, to: &str, port: u16) -> io::Result<()> {
     let address: SocketAddr = format!("{to}:{port}").parse().unwrap();
     from.enter(|| TcpStream::connect_timeout(&address, Duration::from_secs(10)).map(drop))

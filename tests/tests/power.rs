@@ -1,4 +1,4 @@
-//! Machines are switched on and off. Judges: scapy for Wake-on-LAN, ipmi_sim for IPMI, sushy-tools for Redfish.
+//! Switching machines on and off. Judges: scapy for Wake-on-LAN, ipmi_sim for IPMI, sushy-tools for Redfish.
 #![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
 
 use std::fs::{self, Permissions};
@@ -30,7 +30,7 @@ fn told(output: &Output) -> (i32, String, String) {
     (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
 }
 
-/// Prints each Wake-on-LAN packet that scapy sees, as it understands it.
+/// Prints each Wake-on-LAN packet that scapy decodes.
 const SNIFFER: &str = "
 import sys
 from scapy.all import sniff, UDP, Raw, IP, Ether
@@ -51,7 +51,7 @@ fn cards_are_woken_as_a_packet_capture_sees_it() {
         host.ip(&["link", "set", "eth0", "up"]);
         host.ip(&["addr", "add", address, "brd", "+", "dev", "eth0"]);
     }
-    // A network behind a router: only a directed broadcast gets there.
+    // A network behind a router: only a directed broadcast reaches it.
     here.ip(&["route", "add", "10.79.0.0/24", "via", "10.78.0.2"]);
     let golden = Golden::new();
     let folder = tempfile::tempdir().unwrap();
@@ -90,7 +90,7 @@ port = 7
     ] {
         wait_until(why, || sniffer.printed().matches(packet).count() == 3);
     }
-    // What a card cannot do, and a machine that nobody knows; the other is woken all the same.
+    // An action that a card does not support, and an unknown machine; the other is woken anyway.
     let (status, _, err) = kactl(&["power", "off", "n1"]);
     assert!(
         status == 1 && err.contains("n1: it has no [[bmc]], and its card can only wake it, not 'off'"),
@@ -101,7 +101,7 @@ port = 7
     assert!(err.contains("n9: it has no [[bmc]], and its hardware address is not known"), "{err}");
 }
 
-/// ipmi_sim with one BMC, whose machine is two files: `power` and `boot`.
+/// ipmi_sim with one BMC, whose machine consists of two files: `power` and `boot`.
 struct Sim {
     folder: TempDir,
     port: u16,
@@ -169,7 +169,7 @@ fn bmcs_that_speak_ipmi_switch_their_machines() {
     let (status, out, err) = power(&golden, &bmc, &["on", "--network", "n1"]);
     assert_eq!((status, out.as_str()), (0, "n1: on\n"), "{err}");
     assert_eq!([one.is("power"), one.is("boot"), other.is("power")], ["1", "pxe", "0"]);
-    // What is off is only switched on.
+    // A machine that is off is only switched on.
     let (status, out, err) = power(&golden, &bmc, &["cycle", "n[1-2]"]);
     assert!(status == 0 && out.contains("n1: on\n") && out.contains("n2: on\n"), "{out}{err}");
     let (status, out, _) = power(&golden, &bmc, &["off", "n[1-2]"]);
@@ -228,7 +228,7 @@ fn a_password_is_in_no_command_line() {
     assert!(status == 2 && err.contains("bmc.toml: others can read it (mode 0644)"), "{err}");
 }
 
-/// sushy-tools' Redfish emulator, with machines that exist in it alone.
+/// sushy-tools' Redfish emulator, with simulated machines.
 struct Redfish {
     folder: TempDir,
     port: u16,
@@ -243,7 +243,7 @@ impl Redfish {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        // The user admin with the password s3cret, as htpasswd makes it.
+        // The user admin with the password s3cret, as created by htpasswd.
         let python = tools().join("python3");
         let hash = "import bcrypt; print('admin:' + bcrypt.hashpw(b's3cret', bcrypt.gensalt(4)).decode())";
         write(&at("users"), &succeed(Command::new(&python).args(["-c", hash])), 0o600);
@@ -299,7 +299,7 @@ impl Redfish {
     }
 }
 
-/// Where `make setup` puts programs of the Python package index.
+/// The directory in which `make setup` installs programs from the Python package index.
 fn tools() -> PathBuf {
     let tools = root().join("target/tools/python/bin");
     assert!(
@@ -343,7 +343,7 @@ fn a_redfish_bmc_must_be_the_one_that_is_meant() {
     let shown = |bmc: String| power(&golden, &bmc, &["status", "n1"]);
     let (status, _, err) = shown(emulator.bmc("n1", "s3cret", ""));
     assert!(status == 1 && err.contains("nobody knows whether"), "{err}");
-    // What the error names is what openssl says of the certificate.
+    // The fingerprint in the error matches the one that openssl computes for the certificate.
     let says = succeed(
         Command::new("openssl")
             .args(["x509", "-noout", "-fingerprint", "-sha256", "-in"])
@@ -362,7 +362,7 @@ fn a_redfish_bmc_must_be_the_one_that_is_meant() {
         assert_eq!((status, out.as_str()), if good { (0, "n1: off\n") } else { (1, "") }, "{trust}: {err}");
         assert!(good || err.contains("another certificate than its [[bmc]] allows"), "{err}");
     }
-    // Its errors.
+    // The emulator's errors.
     let trust = emulator.trust();
     let (status, _, err) = shown(emulator.bmc("n1", "wr0ng", &trust));
     assert!(

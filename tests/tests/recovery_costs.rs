@@ -1,5 +1,5 @@
-//! What each fault costs a session of 8 nodes at 1 Gbit/s with windows of 8 MiB, in simulated time:
-//! the figures of `docs/recovery.md`.
+//! The cost of each fault in a session of 8 nodes at 1 Gbit/s with windows of 8 MiB, in simulated time: the
+//! figures in `docs/recovery.md`.
 #![allow(clippy::unwrap_used, reason = "clippy takes helpers of tests for production code")]
 
 use std::time::Duration;
@@ -8,7 +8,7 @@ use ka_tests::sim::{Fault, LongChain, Planned, Schedule, Victim, When, run};
 
 const MIB: u64 = 1024 * 1024;
 const NODES: usize = 8;
-/// Timers run in another phase under each seed.
+/// The timers have a different phase under each seed.
 const SEEDS: std::ops::Range<u64> = 0..5;
 
 /// A session without faults.
@@ -16,8 +16,8 @@ fn session(seed: u64) -> Schedule {
     LongChain { nodes: NODES, window: 8 * MIB, stream: 128 * MIB, deaths: 0, silent: false }.schedule(seed)
 }
 
-/// Lets `fault` happen in mid-transfer to `count` nodes, the first of them at every place; checks what
-/// that costs at most, and how many nodes are taken out for it.
+/// Injects `fault` in mid-transfer at `count` nodes, the first of them at every place; checks the maximum
+/// cost, and the number of nodes that are removed.
 #[track_caller]
 fn check(fault: Fault, count: usize, most: Duration, expelled: usize) {
     check_at(0..=NODES - count, fault, count, most, expelled);
@@ -60,7 +60,7 @@ const fn ms(ms: u64) -> Duration {
 #[test]
 fn a_killed_process_costs_nothing_or_a_moment_at_the_chains_end() {
     check_all_but_the_last(Fault::Crash, ms(20));
-    // Of the last one there is one witness, and the controller sees for itself that nothing gets through.
+    // The last one has one witness, and the controller itself sees that nothing gets through.
     check(Fault::Crash, 1, ms(600), 1);
     check(Fault::Crash, 2, ms(2300), 2);
 }
@@ -88,7 +88,7 @@ fn a_link_that_is_made_anew_costs_nothing() {
     check(Fault::Reset, 1, ms(20), 0);
     check(Fault::Damage(1), 1, ms(20), 0);
     check(Fault::DamageBack(1), 1, ms(20), 0);
-    // It has its chances, and time to show what it carries.
+    // It has several attempts, and time to show its rate.
     check(Fault::Damage(u32::MAX), 1, ms(1700), 1);
 }
 

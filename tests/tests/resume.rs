@@ -1,4 +1,4 @@
-//! A session whose process is killed in any of its phases, and another one that goes on with it.
+//! A session whose process is killed in any of its phases, and another process that continues it.
 #![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
 
 use std::fs::{self, OpenOptions};
@@ -8,14 +8,14 @@ use std::path::PathBuf;
 use ka_tests::process::Process;
 use ka_tests::site::{Gate, MIB, Site, reasons, summary};
 
-/// Receivers are patient: a busy machine must not decide.
+/// Receivers are patient: a busy machine must not affect the result.
 const PATIENCE: [&str; 2] = ["--patience", "10m"];
 
 fn resume(site: &Site, run: &str, name: &str) -> Process {
     Process::start(site.kactl().args(["resume", run]), name, &site.path(""))
 }
 
-/// Two parts of a stream, between which it waits until somebody opens the gate.
+/// Two parts of a stream, with a pause between them until a gate is opened.
 struct Halting {
     site: Site,
     parts: [PathBuf; 2],
@@ -63,7 +63,7 @@ fn killed_while_nodes_gather_and_again_while_they_receive() {
     let mut nodes = site.receivers(&mut sender, "a", 1);
     sender.kill();
 
-    // The node that waited is back, and with another one the stream begins.
+    // The waiting node is back, and with another node the stream starts.
     let mut second = resume(site, "a", "second");
     second.wait_for("is back", 1);
     let sink = ["--file".into(), site.path("out-1")];
@@ -73,7 +73,7 @@ fn killed_while_nodes_gather_and_again_while_they_receive() {
     }
     second.kill();
 
-    // Only one process may go on.
+    // Only one process may continue the session.
     fs::write(site.path("opened"), "").unwrap();
     let mut third = resume(site, "a-1", "third");
     third.wait_for("is back", 2);
@@ -88,11 +88,11 @@ fn killed_while_nodes_gather_and_again_while_they_receive() {
     let rounds: Vec<_> = summary["nodes"].as_array().unwrap().iter().map(|node| &node["round"]).collect();
     assert_eq!(rounds, [2, 2]);
 
-    // What has ended is not begun again.
+    // A session that has ended is not restarted.
     let mut after = resume(site, "a", "after");
     assert_eq!(after.end(), 2);
     assert!(after.said().contains("nothing is left to be done"), "{}", after.said());
-    // What the killed process was reading from ends, too.
+    // The command that the killed process was reading from ends, too.
     OpenOptions::new().read(true).write(true).open(halting.gate.path()).unwrap();
 }
 

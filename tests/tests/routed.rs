@@ -1,5 +1,6 @@
-//! Nodes behind routers: `kactl pxe` gives them addresses through a relay, they find the controller without a broadcast, and
-//! one chain crosses the networks. Needs root, iproute2, dnsmasq, BusyBox, and the boot loaders' packages.
+//! Nodes behind routers: `kactl pxe` assigns them addresses through a relay, they find the controller without
+//! a broadcast, and one chain crosses the networks. Needs root, iproute2, dnsmasq, BusyBox, and the boot
+//! loaders' packages.
 #![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
 
 use std::fs;
@@ -16,7 +17,7 @@ use ka_tests::site::{MIB, Site};
 use ka_tests::succeed;
 use kactl::rendezvous::lease::{Allowed, HeldLease, Lease};
 
-/// Two networks of nodes behind one router, which relays DHCP.
+/// Two networks of nodes behind one router that relays DHCP.
 const CONFIG: &str = r#"
 [pxe]
 interface = "eth0"
@@ -32,7 +33,7 @@ netmask = "255.255.255.0"
 router = "10.79.0.1"
 "#;
 
-/// The golden node, a router, and a node in each network: that of the golden node, and two others.
+/// The golden node, a router, and a node in each network: the golden node's network, and two others.
 struct Campus {
     golden: NetNs,
     router: NetNs,
@@ -43,7 +44,8 @@ impl Campus {
     fn new() -> Self {
         let [golden, router] = ["golden", "router"].map(|name| NetNs::new(&format!("r-{name}")));
         let nodes = [0, 1, 2].map(|number| NetNs::new(&format!("r-node{number}")));
-        // A switch in the router's namespace joins its own card, the golden node, and the first node.
+        // A switch in the router's namespace connects the router's own card, the golden node, and the first
+        // node.
         router.ip(&["link", "add", "r0", "type", "bridge"]);
         for (card, host) in [("golden0", &golden), ("node0", &nodes[0])] {
             router.cable(card, host, "eth0");
@@ -123,7 +125,7 @@ fn one_chain_crosses_the_networks_behind_a_router() {
         let router = if number == 0 { [10, 77, 0, 254] } else { [10, third, 0, 1] };
         assert_eq!(network.gateway, Some(Ipv4Addr::from(router)), "{network:?}");
 
-        // What its boot loader reads, over both protocols.
+        // The files that its boot loader reads, over both protocols.
         let mut menu = String::new();
         wait_until("TFTP through the router", || {
             let copy = tempfile::NamedTempFile::new().unwrap();
@@ -137,7 +139,7 @@ fn one_chain_crosses_the_networks_behind_a_router() {
         let wget = node.command("busybox").args(["wget", "-q", "-O", "-"]).arg(format!("http{url}")).output();
         assert!(wget.unwrap().stdout == kernel, "the kernel over HTTP");
 
-        // A broadcast does not get through: the boot server's menu names the controller.
+        // A broadcast is not forwarded: the boot server's menu names the controller.
         let words = menu.lines().find_map(|line| line.trim().strip_prefix("APPEND ")).expect(&menu);
         let line = cmdline::parse(words).unwrap();
         let mut search = Search::new(&line.session, &join, "eth0");

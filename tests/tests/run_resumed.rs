@@ -1,5 +1,5 @@
-//! A run whose process is killed after it has admitted a machine: another one goes on with the same admission, name and
-//! disk, and asks nobody.
+//! A run whose process is killed after it has admitted a machine: another process continues with the same
+//! admission, name and disk, without a question.
 //!
 //! Needs root, a loop device, `unshare`, `chroot`, `ip`.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
@@ -35,7 +35,7 @@ fn runs_on_this_machine() {
 
     let mut resumed = Process::start(kactl().args(["resume", "kainstall"]), "resumed", work.path());
     resumed.wait_for("is back", 1);
-    // It boots again, as another node with another key: it is the machine that was admitted.
+    // It boots again, as another node with another key: it is the admitted machine.
     node.tell(fails("its power is cut", true));
     resumed.wait_for("its power is cut", 1);
     let again = join_with(&join, 1, GB, "SERIAL", 2);

@@ -1,6 +1,6 @@
-//! A whole `kactl run`, from the site's command before the reading to the first boots: names, the tree that is read,
-//! nodes that are let go one by one, and what is undone however it ends. The nodes are this test's threads; they unpack
-//! into directories.
+//! A whole `kactl run`, from the site's command before the reading to the first boots: names, the tree that
+//! is read, nodes that leave one by one, and what is undone however the run ends. The nodes are this test's
+//! threads; they unpack into directories.
 //!
 //! Needs root, a loop device, `unshare`, `chroot`, `ip`.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
@@ -24,7 +24,7 @@ use serde_json::Value;
 
 const SIZE: u64 = 1_000_000_000;
 
-/// What the site's commands do is written here, outside of what is copied.
+/// The actions of the site's commands are logged here, outside of what is copied.
 const LOG: &str = "/ka/run/hooks";
 
 #[test]
@@ -38,7 +38,7 @@ fn story_on_this_machine() {
     let key = set_up();
     fs::create_dir_all("/ka/run").unwrap();
     if !ka_host::system::runs_units(Path::new("/")) {
-        // Only looked for. The directory is this test's own from here on.
+        // Only its existence is checked. From here on the directory belongs to this test.
         run("mount", ["-t", "tmpfs", "none", "/usr/lib/systemd"]);
         fs::write("/usr/lib/systemd/systemd", "").unwrap();
     }
@@ -54,7 +54,7 @@ fn story_on_this_machine() {
     check_killed(&key);
 }
 
-/// A node that is cloned into a directory, and let go.
+/// A node that is cloned into a directory, and released.
 struct Cloned {
     plan: Box<ConfirmedPlan>,
     tree: PathBuf,
@@ -94,7 +94,7 @@ fn logged() -> String {
 const BEFORE: &str = "echo before $KA_RUN >> /ka/run/hooks; echo /snapshot";
 const AFTER: &str = "echo after $KA_TREE >> /ka/run/hooks";
 
-/// Two nodes are cloned from the snapshot, named, and let go one after the other; one of them boots.
+/// Two nodes are cloned from the snapshot, named, and released one after the other; one of them boots.
 fn check_story(key: &JoinKey) {
     fs::write("/ka/hosts", "525400000002 head\n").unwrap();
     let kactl = start_run(&[
@@ -138,7 +138,7 @@ fn check_story(key: &JoinKey) {
     assert_eq!(logged(), "before kainstall\nafter /snapshot\n");
 }
 
-/// A command that fails stops the run before anybody has a plan, and what it had begun is undone.
+/// A failing command stops the run before any node has a plan, and what it began is undone.
 fn check_refused(key: &JoinKey) {
     fs::remove_file(LOG).unwrap();
     let kactl =
@@ -156,9 +156,9 @@ fn check_refused(key: &JoinKey) {
     drop(nodes);
 }
 
-/// Whoever kills the run leaves nothing behind.
+/// A killed run leaves nothing behind.
 fn check_killed(key: &JoinKey) {
-    // Not SIGINT, which whoever runs in the background of a script ignores.
+    // Not SIGINT, which is ignored in background jobs of a script.
     for signal in [Signal::TERM, Signal::KILL] {
         fs::remove_file(LOG).unwrap();
         let mut command = kactl_run(&["--yes", "--before-read", BEFORE, "--after-read", AFTER]);

@@ -1,5 +1,5 @@
-//! `kactl send --dir` of trees that hold more than files of one file system: what is crossed, what is left out, what is
-//! counted, and what the status says.
+//! `kactl send --dir` for trees with more than the files of one file system: what is crossed, what is left
+//! out, what is counted, and the exit status.
 //!
 //! Needs root, mounts, and `/dev/fuse`.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
@@ -12,7 +12,7 @@ use ka_tests::site::{Site, summary};
 use ka_tests::tool::{run, tool};
 use serde_json::Value;
 
-/// A mount that is gone with the test.
+/// A mount that is removed with the test.
 struct Mount(PathBuf);
 
 impl Mount {
@@ -22,8 +22,8 @@ impl Mount {
         Self(at.to_owned())
     }
 
-    /// A FUSE mount of another user, which the kernel refuses to root too. No daemon serves it: the refusal comes before
-    /// any request.
+    /// A FUSE mount of another user, to which the kernel denies access even to root. No daemon serves it:
+    /// access is denied before any request.
     fn fuse(at: &Path) -> Self {
         fs::create_dir_all(at).unwrap();
         let script = "exec 3<>/dev/fuse && mount -i -t fuse -o fd=3,rootmode=40000,user_id=1000,group_id=1000 ka \"$0\"";
@@ -93,7 +93,7 @@ fn the_two_ways_with_mounts_exclude_each_other() {
     assert!(said.contains("--cross") && said.contains("--one-file-system"), "{said}");
 }
 
-/// An entry that the receiver's file system cannot hold is the only one that is missing, and no success.
+/// Only an entry that the receiver's file system cannot hold is missing, and the result is not a success.
 #[test]
 fn an_entry_that_cannot_be_held_fails_the_status_and_nothing_else() {
     let site = Site::new();
@@ -105,7 +105,7 @@ fn an_entry_that_cannot_be_held_fails_the_status_and_nothing_else() {
     // XFS has 18 bits for a minor number.
     run("mknod", [tree.join("device").to_str().unwrap(), "b", "259", "1048575"]);
     fs::write(tree.join("rest"), "x").unwrap();
-    // An immutable file of the receiver is in the way.
+    // An immutable file on the receiver is in the way.
     fs::write(tree.join("theirs"), "new").unwrap();
     fs::create_dir(xfs.0.join("out")).unwrap();
     fs::write(xfs.0.join("out/theirs"), "old").unwrap();

@@ -1,4 +1,4 @@
-//! Hosts with the join key that join a session and take no part: they hold up nobody who does.
+//! Hosts with the join key that join a session and take no part: they do not delay active ones.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use ka_tests::netns::NetNs;
 use ka_tests::process::{Process, program};
 use ka_tests::site::{MIB, Site, reasons, summary};
 
-/// Joins so many times, and leaves the connections open.
+/// Joins this many times, and leaves the connections open.
 fn strangers(site: &Site, count: usize) -> Vec<Agent> {
     let join = JoinKey::from_text(&std::fs::read_to_string(site.path("keys/join.key")).unwrap()).unwrap();
     let controller = SocketAddr::from((site.address, CONTROL_PORT));
@@ -27,7 +27,7 @@ fn strangers(site: &Site, count: usize) -> Vec<Agent> {
     (0..count).map(stranger).collect()
 }
 
-/// They say that they live, until the controller has enough of them.
+/// They send heartbeats until the controller rejects them.
 fn live(agents: Vec<Agent>) -> Vec<JoinHandle<()>> {
     let beat = |agent: &mut Agent| -> std::io::Result<()> {
         loop {
@@ -45,7 +45,7 @@ fn who_never_answers_takes_no_place_before_and_none_afterwards() {
     let file = site.noise("file", 12 * MIB, 1);
     let source = format!("cat {} {}", file.display(), gate.path().display());
     let mut sender = site.send("a", 1, ["--dead-after", "4", "--command", &source]);
-    // There is one place.
+    // The session has one place.
     let early = strangers(&site, 3);
     sender.wait_for("has joined", 3);
     let mut receiver = site.receiver(&mut sender, "a", 3, ["--file".into(), site.path("out")]);
@@ -60,14 +60,14 @@ fn who_never_answers_takes_no_place_before_and_none_afterwards() {
     drop((early, late));
 }
 
-/// Three inventories of 4 MB kept the hub busy for good; a hello after a hello filled its log.
+/// In the past, three inventories of 4 MB kept the hub busy for good, and repeated hellos filled its log.
 #[test]
 fn who_says_too_much_is_hung_up_on() {
     let site = Site::new();
     let file = site.noise("file", MIB, 3);
     let mut sender = site.send("a", 1, ["--file".as_ref(), file.as_path()]);
     let [mut usual, mut twice] = <[Agent; 2]>::try_from(strangers(&site, 2)).ok().unwrap();
-    // Its first message was short, and this one is one too many.
+    // Its first message was short, and this one exceeds the limit.
     for _ in 0..2 {
         twice.join("a", "stranger1", "02:00:00:00:00:01", 1).unwrap();
     }
@@ -75,7 +75,7 @@ fn who_says_too_much_is_hung_up_on() {
     let mut huge = Agent::dial(SocketAddr::from((site.address, CONTROL_PORT)), &join).unwrap();
     let disk = Disk { model: "x".repeat(4 << 20), ..Disk::default() };
     let hello = huge.hello("a", Inventory { disks: vec![disk], ..Inventory::default() }, 1);
-    // What is sent after the end is the sender's own trouble.
+    // Data sent after the end are the sender's own problem.
     let _ = huge.say(&ToController::Hello(Box::new(hello)));
     let is_hung_up_on = |agent: &mut Agent| {
         let mut message = || agent.hear(Duration::from_secs(60));
@@ -87,7 +87,8 @@ fn who_says_too_much_is_hung_up_on() {
     assert_eq!((receiver.end(), sender.end()), (0, 0), "{}", sender.said());
 }
 
-/// Thousands of connections of one host left no room for others. Needs root and iproute2, for hosts with addresses.
+/// In the past, thousands of connections from one host left no room for others. Needs root and iproute2, for
+/// hosts with addresses.
 #[test]
 fn one_host_takes_few_connections_and_others_come_in() {
     let site = Site::new();
@@ -119,7 +120,7 @@ fn one_host_takes_few_connections_and_others_come_in() {
     assert!(welcomed(&other, "10.78.2", 200).is_some(), "{}", sender.said());
 }
 
-/// They are let into a further round, and do nothing there.
+/// They are admitted to a further round, and do nothing there.
 #[test]
 fn who_answers_and_does_nothing_costs_the_run_no_more_than_its_own_end() {
     let site = Site::new();
@@ -136,7 +137,7 @@ fn who_answers_and_does_nothing_costs_the_run_no_more_than_its_own_end() {
     std::fs::write(opened, "").unwrap();
     gate.open();
     assert_eq!(receiver.end(), 0, "{}", receiver.said());
-    // It ends, and says of each of them that it failed.
+    // It ends, and reports that each of them failed.
     assert_eq!(sender.end(), 1, "{}", sender.said());
     let failed = reasons(&sender).iter().flatten().count();
     assert_eq!((summary(&sender)["rounds"].as_u64(), failed), (Some(2), 2), "{}", sender.said());

@@ -1,4 +1,4 @@
-//! Generated schedules of faults, lived through by the real state machines.
+//! Generated schedules of faults, run on the real state machines.
 #![allow(clippy::unwrap_used, reason = "clippy takes helpers of tests for production code")]
 
 use std::sync::Mutex;
@@ -9,7 +9,7 @@ use ka_tests::sim::{LongChain, Outcome, Schedule, Violation, judge_slowness, run
 
 const SCHEDULES: u64 = 10_000;
 
-/// Seeds that failed once, and what they showed.
+/// Seeds that failed in the past, and the cause.
 const REGRESSIONS: [(u64, &str); 7] = [
     (56, "a tail whose writer had failed never forgot a block, and stalled the chain"),
     (17, "a golden node that was alone never forgot a block, and stalled"),
@@ -62,7 +62,7 @@ fn live_through_all(schedule: fn(u64) -> Schedule) -> Vec<(u64, Result<Outcome, 
     results
 }
 
-/// A simulator in which nobody dies proves nothing.
+/// A simulator in which no node dies proves nothing.
 fn check_the_faults_happened(outcomes: &[Outcome]) {
     let percent = |what: fn(&Outcome) -> bool| {
         outcomes.iter().filter(|outcome| what(outcome)).count() * 100 / outcomes.len()
@@ -81,8 +81,8 @@ fn check_the_faults_happened(outcomes: &[Outcome]) {
     assert!(tail >= 10, "the tail's death in {tail} % of the schedules");
 }
 
-/// Seeds that the threshold of a full link was not chosen by: no node is taken out that is not slow, and no slow one stays.
-/// `simulate slow` does the same for thousands.
+/// Seeds that were not used to choose the threshold for a full link: no healthy node is removed, and no slow
+/// one stays. `simulate slow` does the same for thousands.
 #[test]
 fn slowness_is_judged_right_under_fresh_seeds() {
     let (tally, wrong) = judge_slowness(5_000_000..5_000_150, SlowLimits::default().full);
@@ -91,8 +91,8 @@ fn slowness_is_judged_right_under_fresh_seeds() {
     assert!(tally.found >= 100 && tally.peace >= 100, "{tally}");
 }
 
-/// Liars among deaths and bad links: no forged byte is in a copy, whoever is named has forged, and nobody who gets on
-/// loses its place for what one of them says (the invariants say all that).
+/// Liars among deaths and bad links: no copy contains a forged byte, every accused node has forged, and no
+/// node that makes progress loses its place because of a liar's report (the invariants check all that).
 #[test]
 fn ten_thousand_schedules_with_liars_keep_every_invariant() {
     let results = live_through_all(Schedule::with_liars);
@@ -116,7 +116,8 @@ fn ten_thousand_schedules_with_liars_keep_every_invariant() {
     assert!(complete > 10_000 && found > 10_000 && named * 10 > found * 4 && deaths > 10_000);
 }
 
-/// A node that takes nothing more, answers every question, and complains of nobody held up its chain for ever.
+/// In the past, a node that accepted no more data, answered every probe, and complained of no other node
+/// blocked its chain for ever.
 #[test]
 fn who_holds_up_the_chain_without_a_word_is_found() {
     for seed in 0..100 {
@@ -155,7 +156,7 @@ fn what_failed_once_works() {
     }
 }
 
-/// Takes out one rule; the seed that works with it must fail without it, by that invariant.
+/// Disables one rule; the seed that passes with the rule must violate that invariant without it.
 #[track_caller]
 fn check_without(rules: Rules, seed: u64, invariant: &str) {
     let schedule = Schedule::generate(seed);
@@ -206,9 +207,9 @@ fn a_chain_of_hundreds_survives_its_deaths() {
     }
 }
 
-/// One host of a chain becomes far too slow. It is taken out, by whatever makes it slow, and the others have
-/// everything soon after; if it is the golden node, nobody is taken out. Of a slow card, now and then the link
-/// behind it shows first, and costs one node more.
+/// One host of a chain becomes far too slow. It is removed, whatever makes it slow, and the others have
+/// everything soon after; if it is the golden node, no node is removed. With a slow card, sometimes the link
+/// behind it appears slow first, which costs one more node.
 #[test]
 fn only_the_slow_are_taken_out_and_soon() {
     let (mut golden, mut nodes, mut exact) = (0, 0, 0);
@@ -223,7 +224,7 @@ fn only_the_slow_are_taken_out_and_soon() {
             nodes += 1;
             exact += usize::from(outcome.slow == 1);
             assert!((1..=2).contains(&outcome.slow), "seed {seed}: {outcome:?}");
-            // The time to notice, the windows that drain meanwhile, and the chain at its rate.
+            // The time for detection, for the windows to drain, and for the chain at its rate.
             let bound = schedule.healthy_time() * 2 + schedule.slow.after * 4;
             assert!(outcome.drained < bound, "seed {seed}: {outcome:?}, not within {bound:?}");
         }

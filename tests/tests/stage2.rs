@@ -1,4 +1,4 @@
-//! The stage2 tree, made from this machine's tools and Debian's cloud kernel: it must stand alone.
+//! The stage2 tree, built from this machine's tools and Debian's cloud kernel: it must be self-contained.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,7 +22,7 @@ static STAGE2: LazyLock<Stage2> = LazyLock::new(|| {
     Stage2 { tree, _folder: folder }
 });
 
-/// Runs a program inside of the tree, where nothing of this machine can help it.
+/// Runs a program inside the tree, without access to this machine's files.
 fn inside(program: &str, args: &[&str]) -> String {
     let mut command = Command::new("chroot");
     command.arg(&STAGE2.tree).arg(program).args(args);
@@ -48,7 +48,7 @@ fn every_program_and_library_finds_its_libraries_in_the_tree() {
             continue;
         }
         dynamic += 1;
-        // The tree's own loader, which has no cache of this machine's libraries; it fails if one is missing.
+        // The tree's own loader, without a cache of this machine's libraries; it fails if one is missing.
         inside("/lib64/ld-linux-x86-64.so.2", &["--list", &format!("/{file}")]);
     }
     assert!(dynamic > 20, "only {dynamic} dynamic programs and libraries were found");
@@ -77,7 +77,7 @@ fn the_tools_that_every_node_needs_run() {
     succeed(Command::new("cmp").args([static_agent(), STAGE2.tree.join("usr/sbin/ka-agent")]));
 }
 
-/// Without mke2fs.conf, mkfs.ext4 would make a file system without a journal or extents.
+/// Without mke2fs.conf, mkfs.ext4 would create a file system without a journal or extents.
 #[test]
 fn a_file_system_is_made_as_on_the_golden_node() {
     let made_inside = STAGE2.tree.join("tmp/inside");
@@ -123,7 +123,7 @@ fn modprobe_finds_disks_and_file_systems_with_all_that_they_need() {
         let path = path.split_whitespace().next().unwrap_or_default();
         assert!(STAGE2.tree.join(path.trim_start_matches('/')).exists(), "{path} is not in the tree");
     }
-    // A driver is found by what its device says: virtio's disk, and the IDE controller that QEMU emulates.
+    // A driver is found by its device's modalias: virtio's disk, and the IDE controller that QEMU emulates.
     for alias in ["virtio:d00000002v00001AF4", "pci:v00008086d00007010sv00001AF4sd00001100bc01sc01i80"] {
         inside("modprobe", &["-S", &version, "--resolve-alias", alias]);
     }

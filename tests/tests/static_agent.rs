@@ -1,4 +1,4 @@
-//! The agent is the only program of stage1: it must run where there is no library, and travel by TFTP.
+//! The agent is the only program of stage1: it must run without any library, and be loadable over TFTP.
 
 use std::fs;
 use std::process::Command;

@@ -1,5 +1,5 @@
-//! Tables that sfdisk, sgdisk and parted write, read by ka as they read them themselves; and written again by
-//! ka from the dump alone.
+//! Tables written by sfdisk, sgdisk and parted: ka reads them like these tools do, and writes them again from
+//! the dump alone.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
@@ -57,7 +57,7 @@ fn blank(disk: &Path, bytes: u64) {
     File::create(disk).unwrap().set_len(bytes).unwrap();
 }
 
-/// ka reads what sfdisk and sgdisk read.
+/// ka reads the same as sfdisk and sgdisk.
 fn judge(disk: &Path, sector: SectorSize) {
     let table = tables::read(disk, sector);
     assert_eq!(table.findings, []);
@@ -69,7 +69,7 @@ fn judge(disk: &Path, sector: SectorSize) {
     tables::check_dump(disk, sector);
 }
 
-/// The dump is all that is needed to make the same table on a disk of the same size.
+/// The dump is sufficient to create the same table on a disk of the same size.
 fn write_again(disk: &Path, clone: &Path, sector: SectorSize) {
     let golden = tables::by_sfdisk(disk);
     let dump = tool("sfdisk", ["-d", disk.to_str().unwrap()]);
@@ -90,7 +90,7 @@ fn write_again(disk: &Path, clone: &Path, sector: SectorSize) {
     tables::verify(clone);
 }
 
-/// A script with starts to the sector: primaries, and an extended partition with logical ones at least `gap`
+/// A script with start sectors: primaries, and an extended partition with logical partitions at least `gap`
 /// sectors apart.
 fn mbr_script(random: &mut Random, logicals: u64, scale: u64, gap: u64) -> (String, u64) {
     let mut text = format!("label: dos\nlabel-id: {:#010x}\n", random.between(1, u32::MAX.into()));
@@ -142,8 +142,8 @@ fn mbrs_of_sfdisk() {
     });
 }
 
-/// Logical partitions with no more than a track or a sector between them, as old tools left them. sfdisk reads
-/// these and makes none, so ka does.
+/// Logical partitions separated by at most a track or a sector, as old tools created them. sfdisk reads these
+/// but does not create them, so ka creates them.
 #[test]
 fn logicals_that_lie_close_together() {
     tables::for_seeds(500..560, |seed, work| {
@@ -250,7 +250,7 @@ fn tables_with_4096_byte_sectors() {
     for seed in 3000..3060 {
         println!("seed {seed}");
         let mut random = Random::new(seed);
-        // No other table may be left.
+        // No other table may remain.
         let file = File::options().write(true).open(disk).unwrap();
         for at in [0, size - 64 * 1024] {
             file.write_all_at(&[0; 64 * 1024], at).unwrap();
@@ -267,7 +267,7 @@ fn tables_with_4096_byte_sectors() {
     }
 }
 
-/// A PC as Windows leaves it: XP's (tracks of 63 sectors), and today's with a recovery partition.
+/// A PC with Windows: XP's layout (tracks of 63 sectors), and today's with a recovery partition.
 #[test]
 fn mbrs_of_windows() {
     let (image, clone) = (Image::new(), Image::new());
@@ -280,13 +280,13 @@ fn mbrs_of_windows() {
         tables::sfdisk(image.blank(20_000 * MB), script);
         judge(&image.path, SectorSize::B512);
         write_again(&image.path, &clone.path, SectorSize::B512);
-        // Boot code is none of the table's business.
+        // Boot code is not part of the table.
         image.write(0, &[0xfa; 440]);
         judge(&image.path, SectorSize::B512);
     }
 }
 
-/// sfdisk reads no more than 56 of them; parted makes and reads more.
+/// sfdisk reads at most 56 of them; parted creates and reads more.
 #[test]
 fn sixty_logical_partitions() {
     let image = Image::new();
@@ -308,7 +308,7 @@ fn sixty_logical_partitions() {
         .map(|p| format!("{}:{}s:{}s:{}", p.number, p.start.0, p.end().0 - 1, p.size.0));
     assert_eq!(ours.collect::<Vec<_>>(), theirs);
     assert_eq!(table.partitions.last().unwrap().number, 64);
-    // And written by ka, parted reads them again.
+    // And parted reads them again when ka has written them.
     let description = table.describe().unwrap();
     let placing = Placing { keep_ids: true, scale: None };
     let layout = Layout::new(&description, table.disk, &placing, &Least::new(), &Seed([9; 32])).unwrap();
@@ -394,7 +394,7 @@ fn hybrid_and_stale_gpts() {
     assert!(matches!(table.id, DiskId::Gpt(_)));
     assert_eq!(table.partitions.len(), 2);
 
-    // An MBR written over the protective one: sfdisk and the kernel go by it.
+    // An MBR written over the protective one: sfdisk and the kernel use it.
     let mbr = Image::new();
     tables::sfdisk(mbr.blank(100 * MB), "label: dos\nstart=2048, size=1000\n");
     let image = gpt_image();
@@ -411,12 +411,12 @@ fn overlapping_partitions() {
         start=42048, size=1000\n";
     tables::sfdisk(image.blank(100 * MB), script);
     assert_eq!(image.read().findings, []);
-    // The first one's size.
+    // The first partition's size.
     image.write(446 + 12, &18_000_u32.to_le_bytes());
     let table = image.read();
     assert_eq!(table.findings, [Finding::Overlap(1, 2)]);
     assert!(table.findings.iter().any(Finding::is_damage));
-    // The logical one's.
+    // The logical partition's size.
     image.write(446 + 12, &10_000_u32.to_le_bytes());
     image.write(40_000 * 512 + 446 + 12, &60_000_u32.to_le_bytes());
     assert_eq!(image.read().findings, [Finding::OutsideExtended(5)]);
@@ -424,7 +424,7 @@ fn overlapping_partitions() {
     assert!(image.read().findings.contains(&Finding::BeyondDisk(2)));
 }
 
-/// What the kernel would follow forever if it did not count.
+/// The kernel would follow this loop for ever if it did not count.
 #[test]
 fn a_chain_of_logical_partitions_that_loops() {
     let image = Image::new();

@@ -1,6 +1,6 @@
-//! Tables that ka writes, read by ka, by sfdisk and by sgdisk with the same result.
+//! Tables written by ka, and read by ka, sfdisk and sgdisk with the same result.
 //!
-//! The layouts are made from seeds: a failure names the seed.
+//! The layouts derive from seeds: a failure names the seed.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
@@ -15,7 +15,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// Writes and judges layouts of a family, each on an image of its own.
+/// Writes and judges the layouts of a family, each on its own image.
 fn check_family(family: Family, seeds: std::ops::Range<u64>) {
     tables::for_seeds(seeds, |seed, work| {
         let mut random = Random::new(seed);
@@ -29,7 +29,7 @@ fn check_family(family: Family, seeds: std::ops::Range<u64>) {
     });
 }
 
-/// ka, sfdisk and sgdisk read what the layout says, and find nothing wrong.
+/// ka, sfdisk and sgdisk read the layout as written, and find no errors.
 fn judge(disk: &Path, layout: &Layout) {
     let expected = tables::of_layout(layout);
     tables::same(&tables::by_us(disk, layout.disk.sector), &expected);
@@ -66,11 +66,11 @@ fn gpt() {
 fn disks_over_two_tib() {
     let disk = (2 * TB + MB, 14 * TB);
     check_family(Family { disk, ..GPT }, 4000..4200);
-    // What an MBR can name of them: fixed sizes that end before 2 TiB.
+    // The subset that an MBR can describe: fixed sizes that end before 2 TiB.
     check_family(Family { disk, fills: 0, ..MBR }, 4300..4330);
 }
 
-/// Only a device has sectors of 4096 bytes: one loop device is written again and again.
+/// Only a device has sectors of 4096 bytes: one loop device is rewritten repeatedly.
 #[test]
 fn sectors_of_4096_bytes() {
     let size = 14 * TB;
@@ -89,7 +89,7 @@ fn sectors_of_4096_bytes() {
         let text = family.description(&mut random, disk);
         println!("{text}");
         let layout = layout(&text, disk, &mut random);
-        // No other table may be left.
+        // No other table may remain.
         let file = File::options().write(true).open(path).unwrap();
         for at in [0, size - 64 * 1024] {
             file.write_all_at(&[0; 64 * 1024], at).unwrap();
@@ -99,8 +99,8 @@ fn sectors_of_4096_bytes() {
     }
 }
 
-/// sfdisk, given the same starts, sizes, types and signature, writes the same bytes, those of cylinders,
-/// heads and sectors included.
+/// sfdisk, given the same starts, sizes, types and signature, writes the same bytes, including those of
+/// cylinders, heads and sectors.
 #[test]
 fn mbrs_and_ebrs_are_the_same_bytes_as_sfdisks() {
     tables::for_seeds(6000..6100, |seed, work| {

@@ -1,5 +1,6 @@
-//! `ka.vlan` on a real kernel: Debian's, with the image that every node boots, at a switch port that passes tagged frames
-//! only. The kernel of this machine need not know VLANs. Needs root, QEMU, iproute2, dnsmasq and scapy.
+//! `ka.vlan` on a real kernel: Debian's, with the image that every node boots, at a switch port that passes
+//! only tagged frames. This machine's kernel need not support VLANs. Needs root, QEMU, iproute2, dnsmasq and
+//! scapy.
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail as tests do")]
 
 use std::fs;
@@ -21,7 +22,7 @@ use serde_json::Value;
 const VLAN: &str = "5";
 const GOLDEN: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 
-/// The golden node on the inner side of the switch's port; the node itself is a virtual machine.
+/// The golden node behind the inner side of the switch port; the node itself is a virtual machine.
 struct Trunk {
     wire: Wire,
     site: Site,
@@ -44,7 +45,7 @@ impl Trunk {
         Self { wire, site, port }
     }
 
-    /// Boots the image as a node, until `is_over`; what its console showed.
+    /// Boots the image as a node, until `is_over`; returns its console's output.
     fn boot(&self, words: &str, is_over: impl FnMut(&str) -> bool) -> String {
         let kernel = kernel::debian("linux-image-cloud-amd64");
         let out = self.site.path("out");
@@ -61,7 +62,7 @@ impl Trunk {
         guest.boot_on(&netdev, is_over)
     }
 
-    /// What the machine has sent: the tag, and what it is.
+    /// The frames that the machine has sent: the tag, and the type.
     fn sent(&self) -> Vec<(Option<u64>, String)> {
         let printed = self.port.printed();
         let frame = |line: &str| {
@@ -93,7 +94,8 @@ fn every_frame_of_a_node_in_a_vlan_has_its_tag() {
         node = connected.try_recv().ok();
         node.is_some()
     });
-    // It has an address of the VLAN's server, has found the controller by broadcast, and reaches it by TCP.
+    // It has an address from the VLAN's server, has found the controller by broadcast, and reaches it over
+    // TCP.
     let node = node.unwrap_or_else(|| panic!("no node came:\n{console}")).unwrap();
     assert!(matches!(node, IpAddr::V4(address) if (100..=150).contains(&address.octets()[3])), "{node}");
     let sent = trunk.sent();

@@ -1,5 +1,5 @@
-//! Volume groups are made by lvm2 on a kernel with a device mapper, in a virtual machine with stage2's tools and modules,
-//! and judged by LVM, e2fsck, and the scan that reads a golden node's.
+//! Volume groups created by lvm2 on a kernel with a device mapper, in a virtual machine with stage2's tools
+//! and modules, and judged by LVM, e2fsck, and the scan of golden nodes.
 //!
 //! Needs root, QEMU, lvm2, and the example `groups`, which `cargo test` builds.
 
@@ -22,7 +22,7 @@ echo THE PROGRAM HAS ENDED
 poweroff -f
 ";
 
-/// The program without what a debugger wants of it: the machine has it in its memory.
+/// The program without debug information: the machine keeps it in memory.
 fn program(folder: &Path) -> PathBuf {
     let built = root().join("target/debug/examples/groups");
     assert!(built.exists(), "{} is missing: run `cargo build -p ka-tests --examples`", built.display());

@@ -28,16 +28,16 @@ pub struct Cli {
     /// Log more; twice logs everything
     #[arg(short, long, global = true, display_order = 901, action = clap::ArgAction::Count)]
     pub verbose: u8,
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
 }
 
 impl Cli {
-    /// Runs the subcommand that was asked for.
+    /// Runs the requested subcommand.
     ///
     /// # Errors
-    /// What stopped it, with the exit status that says so.
+    /// The cause, with the corresponding exit status.
     pub fn run(&self) -> CommandResult {
         let config = || Config::load(&self.config);
         match &self.command {
@@ -65,7 +65,7 @@ impl Cli {
 }
 
 impl Cli {
-    /// Reads the command line of a run again, and goes on with it.
+    /// Parses the command line of an earlier run again, and continues that run.
     fn resume(args: &ResumeArgs, config: &Config) -> CommandResult {
         let recorded = resume::open(args, config)?;
         let words = ["kactl"].into_iter().chain(recorded.header.arguments.iter().map(String::as_str));
@@ -86,7 +86,7 @@ impl Cli {
     }
 }
 
-/// What kactl can do.
+/// The subcommands of kactl.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Open a shell on a node, from the first moment of stage1 until it reboots

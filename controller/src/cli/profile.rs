@@ -1,8 +1,9 @@
-//! `kactl run --profile NAME`: options from the configuration, as if they stood on the command line.
+//! `kactl run --profile NAME`: options from the configuration, as if they were on the command line.
 //!
-//! A profile has every option of `run` by its long name. What stands on the command line counts before the profile, and
-//! the profile before `[defaults]`. The command line's own definition judges the values, so a profile takes exactly what
-//! the command line takes; what is wrong is told with its place in the file.
+//! A profile has every option of `run` under its long name. The command line takes precedence over the
+//! profile, and the profile over `[defaults]`. The command line's own definition validates the values, so a
+//! profile accepts exactly what the command line accepts; errors are reported with their position in the
+//! file.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use super::Cli;
 use crate::config::Config;
 use crate::config::profiles::{Setting, Value};
 
-/// Names of options that the command line has as letters only.
+/// Options that the command line has only as letters.
 const LETTERS: [(&str, char); 9] = [
     ("count", 'n'),
     ("disk", 'p'),
@@ -27,21 +28,21 @@ const LETTERS: [(&str, char); 9] = [
     ("loader", 'r'),
     ("verbose", 'v'),
 ];
-/// What is no option of a run.
+/// Arguments that are not options of a run.
 const NOT_IN_A_PROFILE: [&str; 4] = ["profile", "config", "help", "version"];
-/// The parts of a disk's option, in their order.
+/// The parts of a disk option, in order.
 const PARTS: [&str; 3] = ["disk", "desc", "file"];
 
-/// A command line that cannot be used.
+/// Why a command line cannot be used.
 #[derive(Debug)]
 pub enum LineError {
-    /// Its words.
+    /// Its arguments are invalid.
     Words(clap::Error),
-    /// The configuration, or a profile in it.
+    /// The configuration, or a profile in it, is invalid.
     Profile(anyhow::Error),
 }
 
-/// Reads the command line, with the options of its profile.
+/// Parses the command line, with the options of its profile.
 ///
 /// # Errors
 /// [`LineError`].
@@ -58,7 +59,7 @@ pub fn parse(words: Vec<OsString>) -> Result<Cli, LineError> {
     extended.splice(run.behind..run.behind, words);
     Cli::try_parse_from(extended).map_err(|error| {
         let (blamed, text) = (blamed(&error), first_words(&error));
-        // Disks are read by hand; what is wrong with one begins with the option's letter.
+        // Disks are parsed by hand; an error in one begins with the option's letter.
         let by_letter = |arg: &Arg| arg.get_short().is_some_and(|c| text.starts_with(&format!("-{c} ")));
         let setting = added.iter().find(|(_, arg, _)| blamed.contains(&arg.to_string()) || by_letter(arg));
         match setting {
@@ -68,12 +69,12 @@ pub fn parse(words: Vec<OsString>) -> Result<Cli, LineError> {
     })
 }
 
-/// A `kactl run` on the command line, as far as it is understood without its profile.
+/// A `kactl run` command line, as far as it can be parsed without its profile.
 struct Run {
     command: Command,
     matches: ArgMatches,
     config: PathBuf,
-    /// The word behind `run`.
+    /// The argument after `run`.
     behind: usize,
 }
 
@@ -83,7 +84,7 @@ impl Run {
         let behind = words.iter().enumerate().position(|(at, word)| word == "run" && !is_value(at))? + 1;
         let mut whole = Cli::command();
         whole.build();
-        // What the command line lacks, the profile may have; the whole is judged at the end.
+        // The profile may have options that the command line lacks; the combination is validated at the end.
         let loose = Cli::command()
             .ignore_errors(true)
             .mut_subcommand("run", |run| run.ignore_errors(true).mut_args(|arg| arg.required(false)));
@@ -95,7 +96,7 @@ impl Run {
         (name == "run").then(|| Self { command, matches: run.clone(), config, behind })
     }
 
-    /// The settings that count, with their options and words.
+    /// The effective settings, with their options and arguments.
     fn settings(&self) -> anyhow::Result<Vec<(Setting, Arg, Vec<OsString>)>> {
         let config = Config::load(&self.config)?;
         let profile = self.matches.try_get_one::<String>("profile").ok().flatten();
@@ -132,7 +133,7 @@ impl Run {
         })
     }
 
-    /// Whether the command line has this option, or one that excludes it.
+    /// Whether the command line has this option, or one that conflicts with it.
     fn is_overruled(&self, arg: &Arg) -> bool {
         let given = |arg: &Arg| {
             let id = arg.get_id().as_str();
@@ -166,7 +167,7 @@ impl Run {
     }
 }
 
-/// The words that stand for a setting.
+/// The arguments that a setting stands for.
 fn words(arg: &Arg, value: &Value) -> Result<Vec<OsString>, String> {
     let takes = matches!(arg.get_action(), ArgAction::Set | ArgAction::Append);
     let optional = arg.get_num_args().is_some_and(|count| count.min_values() == 0);
@@ -203,7 +204,7 @@ fn words(arg: &Arg, value: &Value) -> Result<Vec<OsString>, String> {
     }
 }
 
-/// A fault of a setting, with its place.
+/// An error in a setting, with its position.
 fn fault(setting: &Setting, why: &str) -> String {
     match &setting.place {
         Some(place) => format!("{place}: {why}"),
@@ -211,7 +212,7 @@ fn fault(setting: &Setting, why: &str) -> String {
     }
 }
 
-/// The options that an error is about.
+/// The options that an error concerns.
 fn blamed(error: &clap::Error) -> Vec<String> {
     [ContextKind::InvalidArg, ContextKind::PriorArg]
         .into_iter()
@@ -224,7 +225,7 @@ fn blamed(error: &clap::Error) -> Vec<String> {
         .collect()
 }
 
-/// What an error says, without usage and hints.
+/// The text of an error, without usage and hints.
 fn first_words(error: &clap::Error) -> String {
     let text = error.to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
@@ -291,7 +292,7 @@ timeout = false
         assert_eq!((line.nodes_wanted.get(), line.disks.disks.len()), (2, 1));
         assert_eq!(line.stream.timeout.map(|time| time.as_secs()), Some(5));
         assert_eq!(line.identity.wait_booted.map(|time| time.as_secs()), Some(60));
-        // What the command line excludes gives way.
+        // A setting that conflicts with the command line is dropped.
         let listed = run(PROFILES, "run --profile lab1 --nodes macs").unwrap();
         assert_eq!((listed.nodes, listed.yes), (Some(PathBuf::from("macs")), false));
     }

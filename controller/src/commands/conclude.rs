@@ -1,4 +1,4 @@
-//! What a command prints at its end, and the exit status that says the same.
+//! The final output of a command, and the matching exit status.
 
 use anyhow::anyhow;
 use ka::plan::report::Report;
@@ -11,10 +11,11 @@ use crate::lists::node_set;
 use crate::view::{dry_run, summary};
 use ka::session::{Arrival, Ending};
 
-/// Prints the summary of a session; the outcome says how it went.
+/// Prints the summary of a session; the result is the outcome.
 ///
 /// # Errors
-/// The source's failure. If the summary cannot be written, nodes count as failed: it did not say that they are complete.
+/// The source's failure. If the summary cannot be written, nodes count as failed, because they were not
+/// reported as complete.
 pub(super) fn session(end: &Snapshot, json: bool) -> CommandResult {
     let out = &mut terminal::out();
     let printed = if json {
@@ -41,7 +42,7 @@ pub(super) fn session(end: &Snapshot, json: bool) -> CommandResult {
     }
 }
 
-/// The same for those who are told of a run's end, with the machines that were woken and never appeared.
+/// The same text for the end-of-run notification, with the machines that were woken and never appeared.
 pub(super) fn text(end: &Snapshot, missing: &[String]) -> String {
     let mut text = Vec::new();
     if let Err(error) = summary::print(&mut text, &end.status, &end.transfer) {
@@ -55,10 +56,10 @@ pub(super) fn text(end: &Snapshot, missing: &[String]) -> String {
     text
 }
 
-/// Prints what would become of each machine, after nothing was written.
+/// Prints what would happen to each machine, after nothing was written.
 ///
 /// # Errors
-/// That of the output.
+/// The output's error.
 pub(super) fn dry_run(run: &str, machines: &[(Arrival, Report)], json: bool) -> CommandResult {
     let out = &mut terminal::out();
     if json {

@@ -18,12 +18,12 @@ pub struct ConsoleArgs {
     /// The key that leaves the shell: ^] or another control key, or none
     #[arg(long, value_name = "KEY", default_value = "^]", value_parser = escape)]
     pub escape: Escape,
-    /// How it is reached.
+    /// The connection to the node.
     #[command(flatten)]
     pub dial: DialArgs,
 }
 
-/// What `--escape` takes.
+/// The value of `--escape`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Escape(Option<u8>);
 
@@ -34,7 +34,7 @@ fn escape(text: &str) -> Result<Escape, String> {
 /// Runs `kactl console`.
 ///
 /// # Errors
-/// The node cannot be reached, or does not prove to be the one that is meant.
+/// The node cannot be reached, or does not prove to be the intended one.
 pub fn run(args: &ConsoleArgs, config: &Config) -> CommandResult {
     let machine = named::machine(&args.node, config)?;
     let dialler = named::dialler(&args.dial, config)?;

@@ -1,4 +1,4 @@
-//! `kactl desc DISK`: writes a description of a disk of this machine.
+//! `kactl desc DISK`: writes a description of one of this machine's disks.
 
 use crate::golden::describe::{DescribeError, describe, render};
 use crate::golden::scan::{ScanError, scan};
@@ -11,8 +11,8 @@ pub struct DescArgs {
     /// The disk to describe: a kernel name such as sda, or a path
     #[arg(value_name = "DISK")]
     pub disk: String,
-    /// Format: desc ('TYPE SIZE' lines), or sfdisk (its script, which also holds what a GPT has); default: desc for an
-    /// MBR on which a partition can fill the disk, else sfdisk
+    /// Format: desc ('TYPE SIZE' lines), or sfdisk (its script, which can also describe a GPT); default: desc
+    /// for an MBR on which a partition can fill the disk, else sfdisk
     #[arg(long, value_name = "FORM")]
     pub format: Option<DescFormat>,
 }
@@ -22,7 +22,7 @@ pub struct DescArgs {
 pub enum DescFormat {
     /// `[logical] TYPE SIZE`.
     Desc,
-    /// The script of sfdisk.
+    /// A script for sfdisk.
     Sfdisk,
 }
 
@@ -38,13 +38,13 @@ impl From<DescFormat> for Format {
 /// Why there is no description.
 #[derive(Debug, thiserror::Error)]
 pub enum DescCommandError {
-    /// The disk cannot be looked at.
+    /// The disk cannot be examined.
     #[error(transparent)]
     Scan(#[from] ScanError),
-    /// A description cannot say what the disk is.
+    /// A description cannot express the disk's layout.
     #[error(transparent)]
     Describe(#[from] DescribeError),
-    /// The description cannot be written out.
+    /// The description cannot be written to the output.
     #[error("cannot write the description: {0}")]
     Write(io::Error),
 }
@@ -55,10 +55,10 @@ impl From<io::Error> for DescCommandError {
     }
 }
 
-/// Writes the description to `out`, and what it cannot say to the log and into its comments.
+/// Writes the description to `out`. What it cannot express goes to the log and into its comments.
 ///
 /// # Errors
-/// The disk is not there, or has a table that no description can say.
+/// The disk does not exist, or has a table that no description can express.
 pub fn run(args: &DescArgs, out: &mut impl Write) -> Result<(), DescCommandError> {
     let disk = scan(&args.disk)?;
     let (text, notes) = render(&disk, &describe(&disk)?, args.format.map(Format::from));

@@ -14,7 +14,7 @@ use crate::console::exec::{self, Outputs};
 use crate::exit::{CommandResult, Exit};
 use crate::lists::node_set;
 
-/// On so many nodes at the same time: each takes a thread.
+/// The maximum number of nodes at the same time: each needs a thread.
 const AT_ONCE: usize = 64;
 
 /// Options of `kactl exec`.
@@ -26,13 +26,13 @@ Example: kactl exec node[001-120] -- dmesg -l err")]
 pub struct ExecArgs {
     /// The nodes: names, hardware addresses, addresses, node[001-120], @group, separated by commas
     pub nodes: String,
-    /// The command; several words are joined with blanks and given to the node's shell
+    /// The command; several words are joined with spaces and passed to the node's shell
     #[arg(required = true, last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
-    /// Leave out the node's name in front of each line
+    /// Omit the node's name before each line
     #[arg(long)]
     pub no_prefix: bool,
-    /// How they are reached.
+    /// The connection to the nodes.
     #[command(flatten)]
     pub dial: DialArgs,
 }
@@ -40,7 +40,7 @@ pub struct ExecArgs {
 /// Runs `kactl exec`.
 ///
 /// # Errors
-/// Nodes that nobody knows.
+/// Some nodes are unknown.
 pub fn run(args: &ExecArgs, config: &Config) -> CommandResult {
     let machines = named::machines(&args.nodes, config)?;
     let dialler = named::dialler(&args.dial, config)?;

@@ -1,4 +1,4 @@
-//! `kactl go`: starts a waiting session with the nodes that are there.
+//! `kactl go`: starts a waiting session with the nodes present.
 
 use anyhow::anyhow;
 
@@ -18,7 +18,7 @@ pub struct GoArgs {
 /// Runs `kactl go`.
 ///
 /// # Errors
-/// No such session waits, with status 2.
+/// The session is not waiting; the exit status is 2.
 pub fn run(args: &GoArgs, config: &Config) -> CommandResult {
     go::go(&config.directories.run.join("sessions"), &args.session).map_err(|e| anyhow!(e))?;
     Ok(Exit::Ok)

@@ -1,4 +1,4 @@
-//! `kactl init`: makes the keys and the configuration file, once.
+//! `kactl init`: creates the keys and the configuration file, once.
 
 use std::io;
 use std::path::Path;
@@ -11,22 +11,22 @@ use crate::exit::{CommandResult, Exit};
 use ka_host::atomic::{self, FileError};
 use ka_host::{guarded, terminal};
 
-/// Only root reads keys.
+/// Only root may read keys.
 const KEY_MODE: u32 = 0o600;
 const KEY_DIRECTORY_MODE: u32 = 0o700;
 
 /// Options of `kactl init`.
 #[derive(Debug, clap::Args)]
 pub struct InitArgs {
-    /// Replace existing keys; boot images made before can no longer join
+    /// Replace existing keys; nodes with earlier boot images can no longer join
     #[arg(long)]
     pub force: bool,
 }
 
-/// Makes what is missing, and says what was there.
+/// Creates what is missing, and reports what already existed.
 ///
 /// # Errors
-/// A file that cannot be written, or keys of which one is damaged or alone.
+/// A file cannot be written, or one of the keys is damaged or missing.
 pub fn run(args: &InitArgs, config_file: &Path) -> CommandResult {
     write_config(config_file)?;
     let directory = Config::load(config_file)?.directories.keys;
@@ -56,8 +56,8 @@ fn write_config(path: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
-/// Nothing that is there is overwritten: a lost controller key is replaced only when a person says so,
-/// because every boot image made before becomes useless.
+/// Nothing existing is overwritten: a lost controller key is replaced only on request, because every existing
+/// boot image becomes useless.
 fn complete_keys(directory: &Path) -> CommandResult {
     let missing = |e: &KeyFileError| matches!(e, KeyFileError::Missing { .. });
     match (keys::load_controller(directory), keys::load_join(directory)) {
@@ -99,7 +99,7 @@ fn new_keys(
 ) -> Result<(), anyhow::Error> {
     let controller = KeyPair::generate()?;
     let join = JoinKey::generate(&controller)?;
-    // The join key first: should this be cut short, it is never missed that both must be made again.
+    // The join key comes first: if this is interrupted, it is evident that both keys must be created again.
     put(&keys::join_file(directory), join.to_text().as_bytes(), KEY_MODE)?;
     put(&keys::controller_file(directory), controller.to_text().as_bytes(), KEY_MODE)?;
     Ok(())
@@ -112,7 +112,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
 
-    /// A directory with a configuration that keeps the keys in it.
+    /// A directory with a configuration that stores the keys in the same directory.
     fn place() -> (tempfile::TempDir, PathBuf, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let (config, keys) = (dir.path().join("ka.toml"), dir.path().join("keys"));

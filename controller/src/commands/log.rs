@@ -13,13 +13,13 @@ use crate::exit::{CommandResult, Exit};
 pub struct LogArgs {
     /// The node: its name, hardware address or address
     pub node: String,
-    /// Go on with what comes, until the node reboots
+    /// Follow the log until the node reboots
     #[arg(short, long)]
     pub follow: bool,
-    /// Only the last BYTES of the log
+    /// Show only the last BYTES of the log
     #[arg(long, value_name = "BYTES")]
     pub last: Option<u64>,
-    /// How it is reached.
+    /// The connection to the node.
     #[command(flatten)]
     pub dial: DialArgs,
 }
@@ -27,7 +27,7 @@ pub struct LogArgs {
 /// Runs `kactl log`.
 ///
 /// # Errors
-/// The node cannot be reached, or does not prove to be the one that is meant.
+/// The node cannot be reached, or does not prove to be the intended one.
 pub fn run(args: &LogArgs, config: &Config) -> CommandResult {
     let machine = named::machine(&args.node, config)?;
     let dialler = named::dialler(&args.dial, config)?;

@@ -1,4 +1,4 @@
-//! `kactl machines`: every machine that ever joined a run.
+//! `kactl machines`: lists every machine that ever joined a run.
 
 use std::io::Write;
 
@@ -19,15 +19,15 @@ pub struct MachinesArgs {
     /// Print JSON, one machine per line
     #[arg(long, global = true)]
     pub json: bool,
-    /// What else than a list.
+    /// The subcommand, if not a list.
     #[command(subcommand)]
     pub other: Option<Other>,
 }
 
-/// What else there is.
+/// The subcommands of `kactl machines`.
 #[derive(Debug, clap::Subcommand)]
 pub enum Other {
-    /// Show all that is known of machines
+    /// Show everything known about machines
     Show {
         /// Names, hardware addresses, addresses, node[001-120], @group, separated by commas
         nodes: String,
@@ -37,7 +37,7 @@ pub enum Other {
 /// Runs `kactl machines`.
 ///
 /// # Errors
-/// The files cannot be read, or a machine was never seen.
+/// The files cannot be read, or a machine is unknown.
 pub fn run(args: &MachinesArgs, config: &Config) -> CommandResult {
     let all = Store::of(&config.directories.state).all()?;
     let (shown, details) = match &args.other {

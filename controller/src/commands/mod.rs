@@ -1,4 +1,4 @@
-//! One file per subcommand: it reads the options, calls the workflow, and prints what came of it.
+//! One file per subcommand: it reads the options, calls the workflow, and prints the outcome.
 
 mod conclude;
 pub mod console;

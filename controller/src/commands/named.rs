@@ -1,4 +1,4 @@
-//! Nodes that a person names on the command line, and how their consoles are dialled.
+//! Nodes named on the command line, and the connection to their consoles.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::machines::store::Store;
 use crate::rendezvous::lease;
 use crate::values;
 
-/// How a console is dialled.
+/// The connection to a console.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DialArgs {
     /// How long a node may take to answer
@@ -28,7 +28,7 @@ pub struct DialArgs {
 /// The machines of a list.
 ///
 /// # Errors
-/// The list's, or all words of it that name no machine.
+/// The list is invalid, or contains words that name no machine; all of them are listed.
 pub(super) fn machines(list: &str, config: &Config) -> anyhow::Result<Vec<Found>> {
     let words = node_set::expand(list, &config.groups)?;
     let all = Store::of(&config.directories.state).all()?;
@@ -44,7 +44,7 @@ pub(super) fn machines(list: &str, config: &Config) -> anyhow::Result<Vec<Found>
 /// The one machine that a word names.
 ///
 /// # Errors
-/// As of [`machines`], and for a list of several.
+/// As for [`machines`]; also if the word names several machines.
 pub(super) fn machine(word: &str, config: &Config) -> anyhow::Result<Found> {
     let mut all = machines(word, config)?;
     match (all.pop(), all.len()) {
@@ -53,11 +53,11 @@ pub(super) fn machine(word: &str, config: &Config) -> anyhow::Result<Found> {
     }
 }
 
-/// What dials consoles: with the controller's key, and for the log of machines that have not joined yet with all join
-/// secrets that they may have booted with.
+/// Creates the connector for consoles: with the controller's key, and, for the log of machines that have not
+/// joined yet, with all join secrets that they may have booted with.
 ///
 /// # Errors
-/// The keys' or leases'.
+/// The keys or the leases cannot be read.
 pub(super) fn dialler(args: &DialArgs, config: &Config) -> anyhow::Result<Dialler> {
     let keys = keys::load(&config.directories.keys)?;
     let leases = lease::alive(&config.directories.runs()).context("cannot read the runs' keys")?;

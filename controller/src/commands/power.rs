@@ -23,12 +23,12 @@ Exit status: 0 if it worked for all, 1 if not; each machine for which it did not
 
 Example: kactl power on --network node[001-120]")]
 pub struct PowerArgs {
-    /// What to do: on, off (at once, without its system), cycle, or status
+    /// Action: on, off (immediately, without a system shutdown), cycle, or status
     #[arg(value_name = "ACTION")]
     pub action: ActionChoice,
     /// The machines: names, hardware addresses, node[001-120], @group, separated by commas
     pub nodes: String,
-    /// Have the next boot, and only that, go over the network, where a BMC can
+    /// Boot from the network at the next boot only, if the BMC supports it
     #[arg(long)]
     pub network: bool,
     /// The file with BMCs and passwords (default: the configuration's)
@@ -36,16 +36,16 @@ pub struct PowerArgs {
     pub bmc: Option<PathBuf>,
 }
 
-/// What `kactl power` takes.
+/// The actions of `kactl power`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum ActionChoice {
-    /// Switches on
+    /// Switch on
     On,
-    /// Switches off
+    /// Switch off
     Off,
-    /// Switches off and on
+    /// Switch off and on
     Cycle,
-    /// Looks
+    /// Print the power state
     Status,
 }
 
@@ -60,10 +60,10 @@ impl ActionChoice {
     }
 }
 
-/// All that is known of machines and their BMCs; `hosts` is one more table of names.
+/// Everything known about machines and their BMCs; `hosts` is an additional table of names.
 ///
 /// # Errors
-/// Files that cannot be read.
+/// A file cannot be read.
 pub(super) fn directory(
     config: &Config,
     bmc: Option<&PathBuf>,
@@ -80,7 +80,7 @@ pub(super) fn directory(
 /// Runs `kactl power`.
 ///
 /// # Errors
-/// The list of nodes or the configuration.
+/// The list of nodes or the configuration is invalid.
 pub fn run(args: &PowerArgs, config: &Config) -> CommandResult {
     let words = node_set::expand(&args.nodes, &config.groups)?;
     let directory = directory(config, args.bmc.as_ref(), None)?;

@@ -1,4 +1,4 @@
-//! `kactl pxe`: serves DHCP, TFTP, HTTP and what each machine boots.
+//! `kactl pxe`: serves DHCP, TFTP, HTTP and the boot files of each machine.
 
 use std::io::Write;
 use std::net::Ipv4Addr;
@@ -35,31 +35,31 @@ pub struct PxeArgs {
     /// This machine's address on it, if it has several
     #[arg(long, value_name = "ADDR", global = true)]
     pub address: Option<Ipv4Addr>,
-    /// Addresses to give; by default those of the interface's network
+    /// Addresses to assign (default: those of the interface's network)
     #[arg(long, value_name = "FIRST,LAST")]
     pub range: Option<AddressRange>,
-    /// Give no addresses; only say what to boot, beside the site's DHCP server
+    /// Assign no addresses; only answer what to boot, next to the site's DHCP server
     #[arg(long, conflicts_with = "range")]
     pub proxy: bool,
-    /// No DHCP: the site's own server says what to boot (see 'kactl pxe config')
+    /// Serve no DHCP: the site's own server answers what to boot (see 'kactl pxe config')
     #[arg(long, conflicts_with_all = ["range", "proxy"])]
     pub no_dhcp: bool,
-    /// Something else than to serve.
+    /// The subcommand, if not to serve.
     #[command(subcommand)]
     pub other: Option<Other>,
 }
 
-/// What `kactl pxe` can do besides.
+/// The subcommands of `kactl pxe`.
 #[derive(Debug, clap::Subcommand)]
 pub enum Other {
-    /// Prints what a server that the site has already needs
+    /// Print the configuration for a site's existing server
     Config {
         /// The server
         server: ServerChoice,
     },
 }
 
-/// A server that the site has already.
+/// A site's existing server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum ServerChoice {
     /// ISC dhcpd: says what to boot
@@ -89,7 +89,7 @@ impl From<ServerChoice> for Server {
 /// Serves until it is stopped, or prints a site's configuration.
 ///
 /// # Errors
-/// What is missing, or why it cannot go on.
+/// Something is missing, or serving cannot continue.
 pub fn run(args: &PxeArgs, config: &Config) -> CommandResult {
     let service = service(args, config)?;
     let settings = settings(config, &service);
@@ -105,10 +105,10 @@ pub fn run(args: &PxeArgs, config: &Config) -> CommandResult {
     log_what_is_missing(&service);
     checks::all(&service, &config.ports).report()?;
     let user = confine(&service, &directories.run)?;
-    // Beside dnsmasq's own directory: dnsmasq reads its configuration, and cannot write it.
+    // Next to dnsmasq's own directory: dnsmasq reads its configuration, and cannot write it.
     let dnsmasq_config = service.run.with_extension("conf");
     atomic::write(&dnsmasq_config, service.config().as_bytes(), 0o644)?;
-    // A site's own server has its own copy of the files, and gives the image that has the long-lived key.
+    // A site's own server has its own copy of the files, and serves the image with the long-lived key.
     let mut images = match service.dhcp {
         Dhcp::Site => None,
         _ => RunImages::new(&service.tftp_root, &directories.lib),
@@ -135,7 +135,7 @@ pub fn run(args: &PxeArgs, config: &Config) -> CommandResult {
     Ok(Exit::Ok)
 }
 
-/// Boot loaders that would serve more machines, or some of them faster.
+/// Boot loaders that would serve more machines, or serve some of them faster.
 fn log_what_is_missing(service: &Service) {
     if !service.loaders.serves_uefi() {
         let (file, package) = Ipxe::Snponly.file();
@@ -191,7 +191,7 @@ fn told(dhcp: &Dhcp) -> String {
     }
 }
 
-/// The command line comes before the configuration.
+/// The command line takes precedence over the configuration.
 fn service(args: &PxeArgs, config: &Config) -> anyhow::Result<Service> {
     let pxe = &config.pxe;
     let name = args.interface.as_deref().or(pxe.interface.as_deref());

@@ -1,4 +1,4 @@
-//! `kactl resume`: goes on with a run whose process has ended without a word.
+//! `kactl resume`: continues a run whose process ended unexpectedly.
 
 use std::env;
 
@@ -16,10 +16,11 @@ pub struct ResumeArgs {
     pub run: String,
 }
 
-/// Opens the run, and goes to where it was begun: the paths on its command line mean the same again.
+/// Opens the run, and changes to its original working directory, so that the paths on its command line are
+/// valid again.
 ///
 /// # Errors
-/// It cannot be resumed, or has ended.
+/// The run cannot be resumed, or has ended.
 pub fn open(args: &ResumeArgs, config: &Config) -> anyhow::Result<Recorded> {
     let recorded = Recorded::open(&config.directories.journals(), &args.run)?;
     let run = recorded.directory.display();

@@ -14,10 +14,10 @@ use crate::workflow::clone::{self, End, Request};
 use crate::workflow::notify::Notify;
 use crate::workflow::select::Permission;
 
-/// Runs `kactl run`, or goes on with one.
+/// Executes `kactl run`, or continues a run.
 ///
 /// # Errors
-/// What stopped it, with the exit status that says so.
+/// The cause, with the corresponding exit status.
 pub fn run(args: &RunArgs, config: &Config, recorded: Option<Recorded>) -> CommandResult {
     let notify = Notify::new(args.night.notify.clone(), &args.session);
     let mut report = String::new();
@@ -33,7 +33,7 @@ pub fn run(args: &RunArgs, config: &Config, recorded: Option<Recorded>) -> Comma
     outcome
 }
 
-/// Holds the run; `report` is for those who are told of its end.
+/// Carries out the run; `report` is for the end-of-run notification.
 fn hold(
     args: &RunArgs,
     config: &Config,
@@ -47,13 +47,13 @@ fn hold(
         End::Held { session, undone, missing } => {
             report.push_str(&conclude::text(&session, &missing));
             let outcome = conclude::session(&session, args.stream.json)?;
-            // The nodes are well; what was not undone on this machine is for a person.
+            // The nodes are complete; what was not undone on this machine is left to the operator.
             if outcome == Exit::Ok { Ok(undone.map(|()| Exit::Ok)?) } else { Ok(outcome) }
         }
     }
 }
 
-/// What the options say, with the lists that they name.
+/// The request from the options, with the lists that they name.
 fn request<'a>(args: &'a RunArgs, config: &'a Config, notify: &'a Notify) -> anyhow::Result<Request<'a>> {
     let wanted = usize::try_from(args.nodes_wanted.get())?;
     let permission = permission(args, wanted)?;

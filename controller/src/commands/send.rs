@@ -1,4 +1,4 @@
-//! `kactl send`: sends files to hosts that run already.
+//! `kactl send`: sends files to running hosts.
 
 use std::fs::File;
 use std::num::NonZeroU32;
@@ -27,10 +27,10 @@ pub struct SendArgs {
     /// How many hosts to wait for
     #[arg(short = 'n', value_name = "N")]
     pub nodes_wanted: NonZeroU32,
-    /// What to send.
+    /// The source.
     #[command(flatten)]
     pub source: SourceArgs,
-    /// Send other mounts and subvolumes below the directory, too
+    /// Also send other mounts and subvolumes below the directory
     #[arg(long, requires = "dir")]
     pub cross: bool,
     /// Stay on the directory's own mount; other mounts (bind mounts, too) and subvolumes arrive as empty directories,
@@ -43,7 +43,7 @@ pub struct SendArgs {
     /// Directory of the keys (default: the configuration's)
     #[arg(long, value_name = "DIR")]
     pub keys: Option<PathBuf>,
-    /// How the stream is held.
+    /// The stream's settings.
     #[command(flatten)]
     pub stream: StreamArgs,
 }
@@ -63,10 +63,10 @@ pub struct SourceArgs {
     pub command: Option<String>,
 }
 
-/// Runs `kactl send`, or goes on with one.
+/// Executes `kactl send`, or continues a session.
 ///
 /// # Errors
-/// What stopped it, with the exit status that says so.
+/// The cause, with the corresponding exit status.
 pub fn run(args: &SendArgs, config: &Config, recorded: Option<Recorded>) -> CommandResult {
     let source = args.source.open(args.cross)?;
     let request = Request {
@@ -81,7 +81,7 @@ pub fn run(args: &SendArgs, config: &Config, recorded: Option<Recorded>) -> Comm
 }
 
 impl SourceArgs {
-    /// Checks what can be checked before anybody waits.
+    /// Checks everything that can be checked before the session waits.
     fn open(&self, cross: bool) -> anyhow::Result<Arc<dyn Source>> {
         match (&self.dir, &self.file, &self.command) {
             (Some(dir), ..) => {
@@ -90,7 +90,7 @@ impl SourceArgs {
             }
             (_, Some(file), _) => {
                 let cannot = || format!("cannot read {}", file.display());
-                // Not opened before: whoever writes into a pipe would take that for its reader.
+                // Not opened in advance: a writer at the other end of a pipe would take that for its reader.
                 let kind = file.metadata().with_context(cannot)?.file_type();
                 ensure!(!kind.is_dir(), "{} is a directory; send it with --dir", file.display());
                 ensure!(

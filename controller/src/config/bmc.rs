@@ -1,7 +1,7 @@
 //! `/etc/ka/bmc.toml`: how machines are switched on and off, and the passwords for that.
 //!
-//! Only root may read the file. Each `[[bmc]]` is for a list of nodes; what differs between them is a list of the same
-//! length, such as `address = "10.1.0.[1-40]"`.
+//! Only root may read the file. Each `[[bmc]]` applies to a list of nodes; a setting that differs between
+//! them is a list of the same length, such as `address = "10.1.0.[1-40]"`.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -18,38 +18,39 @@ use crate::lists::node_set::{Groups, expand};
 const WAKE_PORT: u16 = 9;
 const IPMI_PORT: u16 = 623;
 
-/// How every machine is switched on and off.
+/// The switching methods of all machines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bmcs {
-    /// A table of the machines' names ([`crate::lists::hosts`]), for those that never joined a run.
+    /// A table of the machines' names ([`crate::lists::hosts`]), for machines that never joined a run.
     pub hosts: Option<PathBuf>,
-    /// By the word that names the node, in lower case.
+    /// Keyed by the word that names the node, in lower case.
     by_node: BTreeMap<String, Method>,
 }
 
-/// How one machine is switched on and off.
+/// The switching method of one machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// Its card wakes it.
+    /// Its card wakes it (Wake-on-LAN).
     Wake(Wake),
-    /// By ipmitool.
+    /// IPMI, through ipmitool.
     Ipmi(Ipmi),
-    /// By Redfish.
+    /// Redfish.
     Redfish(Redfish),
-    /// By a site's own shell command.
+    /// A site's own shell command.
     Command(String),
 }
 
 /// Wake-on-LAN.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wake {
-    /// The card, if it is not the one that the machine booted from.
+    /// The card to wake, if it is not the boot card.
     pub mac: Option<Mac>,
     /// The card's password, 4 or 6 bytes.
     pub secure_on: Option<Vec<u8>>,
-    /// Where the packet goes: a network's broadcast address, or the machine's own; none for all networks of this host.
+    /// The packet's destination: a network's broadcast address, or the machine's own; `None` for all networks
+    /// of this host.
     pub broadcast: Option<Ipv4Addr>,
-    /// The only interface through which it goes.
+    /// The only interface through which the packet is sent.
     pub interface: Option<String>,
     /// The UDP port.
     pub port: u16,
@@ -79,55 +80,55 @@ pub struct Ipmi {
     pub port: u16,
     /// The user.
     pub login: Login,
-    /// The cipher suite, if ipmitool is not to choose.
+    /// The cipher suite; if `None`, ipmitool chooses.
     pub cipher: Option<u8>,
 }
 
 /// A BMC that speaks Redfish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redfish {
-    /// Where it is: `https://10.1.0.7`, without a slash at its end.
+    /// The base URL: `https://10.1.0.7`, without a trailing slash.
     pub url: String,
     /// The user.
     pub login: Login,
-    /// Which of its systems, if it has several: a path or the last part of one.
+    /// The system, if the BMC has several: a path or the last part of one.
     pub system: Option<String>,
-    /// By what its certificate is known.
+    /// How its certificate is verified.
     pub trust: Trust,
 }
 
-/// By what a certificate is known.
+/// How a certificate is verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
-    /// By nothing: no connection is made, and the error names the certificate's fingerprint.
+    /// Not at all: no connection is made, and the error names the certificate's fingerprint.
     Nothing,
-    /// This authority signs it, or it is this very one.
+    /// It is signed by this authority, or is this very certificate.
     Authority(PathBuf),
     /// It has this SHA-256.
     Fingerprint([u8; 32]),
-    /// The connection is not encrypted at all.
+    /// The connection is not encrypted.
     Plain,
 }
 
-/// The file cannot be used.
+/// Why the file cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BmcError {
-    /// It, or a file with a password, cannot be read, or others can read it.
+    /// The file, or a file with a password, cannot be read, or other users can read it.
     #[error("{}: {error}", path.display())]
     Secret {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         error: SecretError,
     },
-    /// It says what ka does not understand.
+    /// The file has invalid content.
     #[error("{}", .0.join("\n"))]
     Content(Vec<String>),
 }
 
 impl Bmcs {
-    /// Reads the file; one that is not there says nothing.
+    /// Reads the file; a missing file is empty.
     ///
     /// # Errors
     /// [`BmcError`] with file, line and column.
@@ -194,7 +195,7 @@ impl Bmcs {
         section.end();
     }
 
-    /// How a machine with one of these names is switched on and off.
+    /// How to switch the machine with one of these names.
     #[must_use]
     pub fn get<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Option<&Method> {
         names.into_iter().find_map(|name| self.by_node.get(&name.to_ascii_lowercase()))
@@ -216,7 +217,7 @@ fn wake(section: &mut Section<'_>) -> Wake {
     }
 }
 
-/// `00:11:22:33:44:55` or `10.0.0.1`. What is wrong is never repeated.
+/// A password: `00:11:22:33:44:55` or `10.0.0.1`. Error messages never repeat it.
 fn secure_on(text: &str) -> Result<Vec<u8>, String> {
     let hex: Option<Vec<u8>> = text
         .split([':', '-'])
@@ -228,7 +229,7 @@ fn secure_on(text: &str) -> Result<Vec<u8>, String> {
         .ok_or_else(|| "secure-on: expected 6 bytes such as 00:11:22:33:44:55, or 4 such as 10.0.0.1".into())
 }
 
-/// The user and the password, which stands here or in a file.
+/// The user and the password, given directly or in a file.
 fn login(section: &mut Section<'_>) -> Login {
     let user: Option<String> = section.get("user");
     let password: Option<String> = section.get("password");
@@ -248,7 +249,7 @@ fn login(section: &mut Section<'_>) -> Login {
     Login { user: user.unwrap_or_default(), password: Secret(password.unwrap_or_default()) }
 }
 
-/// Several texts in one, such as addresses.
+/// A list of texts in one setting, such as addresses.
 fn several(section: &mut Section<'_>, name: &'static str) -> Option<Vec<String>> {
     let list = |text: &str| expand(text, &Groups::new()).map_err(|error| error.to_string());
     section.parse(name, list).map(|located| located.value)
@@ -302,7 +303,7 @@ fn redfish(section: &mut Section<'_>) -> Vec<Method> {
     methods
 }
 
-/// A SHA-256 in hexadecimal, with colons or without.
+/// A SHA-256 in hexadecimal, with or without colons.
 fn fingerprint(text: &str) -> Result<[u8; 32], String> {
     let digits: String = text.chars().filter(|c| *c != ':').collect();
     let bytes: Option<Vec<u8>> =

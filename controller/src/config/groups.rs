@@ -5,7 +5,7 @@ use toml::de::DeValue;
 use super::read::Section;
 use crate::lists::node_set::{Groups, NodeSetError, expand};
 
-/// Reads the groups, and tries each: one that is wrong is found now, and not at night.
+/// Reads and validates the groups: an invalid one is found now, not in the middle of the night.
 pub(super) fn read(mut section: Section<'_>) -> Groups {
     let (mut groups, mut places) = (Groups::new(), Vec::new());
     for (name, value) in section.rest() {
@@ -27,7 +27,7 @@ pub(super) fn read(mut section: Section<'_>) -> Groups {
     groups
 }
 
-/// The list's text stands at the place that is named.
+/// The position of an error in the list's text is relative to the named position.
 fn told(error: &NodeSetError) -> String {
     match error {
         NodeSetError::Text { column, problem, .. } => format!("character {column}: {problem}"),

@@ -1,4 +1,4 @@
-//! The keys' files: `controller.key`, which stays here, and `join.key`, which goes into the boot image.
+//! The key files: `controller.key`, which stays here, and `join.key`, which goes into the boot image.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use ka::keys::{JoinKey, KeyError, KeyPair};
 use ka_host::secrets::{self, SecretError};
 
-/// A key file that cannot be used.
+/// Why a key file cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyFileError {
-    /// There is none.
+    /// The file does not exist.
     #[error("there is no key {}: make the keys with `kactl init`", path.display())]
     Missing {
         /// The file.
@@ -21,11 +21,11 @@ pub enum KeyFileError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         #[source]
         source: SecretError,
     },
-    /// Others can read it, and so could pose as the controller, or join.
+    /// Other users can read it, and so could pose as the controller, or join.
     #[error(
         "others can read the key {} (mode {mode:04o}): make new keys with `kactl init --force`, or `chmod 600` it if surely nobody has",
         path.display()
@@ -36,12 +36,12 @@ pub enum KeyFileError {
         /// Its permissions.
         mode: u32,
     },
-    /// It is no such key.
+    /// The file is not such a key.
     #[error("{}:1: make new keys with `kactl init --force`", path.display())]
     Content {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         #[source]
         source: KeyError,
     },
@@ -58,22 +58,22 @@ pub enum KeyFileError {
 /// Both keys of a controller.
 #[derive(Clone, Debug)]
 pub struct Keys {
-    /// The controller's own pair.
+    /// The controller's own key pair.
     pub controller: KeyPair,
-    /// What a node joins with.
+    /// The key with which nodes join.
     pub join: JoinKey,
-    /// What the nodes of this run alone join with.
+    /// The key with which only the nodes of this run join.
     pub run: Option<JoinKey>,
 }
 
 impl Keys {
-    /// All that a node may join with, the long-lived one first.
+    /// All keys with which a node may join, the long-lived one first.
     #[must_use]
     pub fn joins(&self) -> Vec<&JoinKey> {
         [&self.join].into_iter().chain(&self.run).collect()
     }
 
-    /// The same, with a join secret of this process' own beside the long-lived one.
+    /// The same keys, with a join secret for this process in addition to the long-lived one.
     ///
     /// # Errors
     /// [`KeyError::NoRandomness`].
@@ -83,19 +83,19 @@ impl Keys {
     }
 }
 
-/// Where the controller's key is in a directory of keys.
+/// The path of the controller's key in a directory of keys.
 #[must_use]
 pub fn controller_file(keys: &Path) -> PathBuf {
     keys.join("controller.key")
 }
 
-/// Where the join key is in a directory of keys.
+/// The path of the join key in a directory of keys.
 #[must_use]
 pub fn join_file(keys: &Path) -> PathBuf {
     keys.join("join.key")
 }
 
-/// Reads both keys of a directory.
+/// Reads both keys from a directory.
 ///
 /// # Errors
 /// [`KeyFileError`] with the file and what to do about it.
@@ -107,7 +107,7 @@ pub fn load(keys: &Path) -> Result<Keys, KeyFileError> {
     Ok(both)
 }
 
-/// Reads the controller's key, and refuses one that others can read.
+/// Reads the controller's key; rejects one that other users can read.
 ///
 /// # Errors
 /// [`KeyFileError`] with the file and what to do about it.
@@ -117,7 +117,7 @@ pub fn load_controller(keys: &Path) -> Result<KeyPair, KeyFileError> {
     KeyPair::from_text(&text).map_err(|source| KeyFileError::Content { path, source })
 }
 
-/// Reads the join key, and refuses one that others can read.
+/// Reads the join key; rejects one that other users can read.
 ///
 /// # Errors
 /// [`KeyFileError`] with the file and what to do about it.

@@ -1,6 +1,7 @@
-//! `[defaults]` and `[profile.NAME]`: options of `kactl run`, as its command line has them.
+//! `[defaults]` and `[profile.NAME]`: options of `kactl run`, spelled as on its command line.
 //!
-//! What the options are is known to the command line alone. Here they are names with values and places.
+//! Only the command line knows which options exist. Here they are names with values and positions in the
+//! file.
 
 use std::collections::BTreeMap;
 
@@ -15,29 +16,29 @@ pub struct Setting {
     pub name: String,
     /// Its value.
     pub value: Value,
-    /// Where it stands.
+    /// Its position in the file.
     pub place: Option<Place>,
 }
 
 /// The value of an option.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
-    /// A text or a number, as it is written.
+    /// A text or a number, as written.
     Text(String),
-    /// Whether the option is given.
+    /// A flag: whether the option is given.
     Flag(bool),
-    /// An option that is given several times.
+    /// An option given several times.
     List(Vec<Value>),
-    /// Parts with names.
+    /// Named parts.
     Parts(BTreeMap<String, String>),
 }
 
 /// All profiles.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Profiles {
-    /// What every run takes.
+    /// The options of every run.
     pub defaults: Vec<Setting>,
-    /// What a run takes that names a profile.
+    /// The options of a run that names a profile.
     pub named: BTreeMap<String, Vec<Setting>>,
 }
 
@@ -47,10 +48,10 @@ impl Profiles {
         Self { defaults: settings(defaults), named }
     }
 
-    /// The options of a run: those of its profile, and the defaults that the profile does not have.
+    /// The options of a run: those of its profile, and the defaults that the profile does not set.
     ///
     /// # Errors
-    /// There is no such profile.
+    /// The profile does not exist.
     pub fn of(&self, profile: Option<&str>) -> Result<Vec<Setting>, String> {
         let named = match profile {
             None => &[][..],

@@ -1,4 +1,4 @@
-//! `[pxe]`: how machines are booted over the network, all of them or one in particular.
+//! `[pxe]`: how machines boot over the network, both in general and individually.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -9,30 +9,31 @@ use ka::mac::Mac;
 
 use super::read::{Located, Section};
 
-/// How machines are booted over the network.
+/// How machines boot over the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pxe {
     /// The only interface on which DHCP and TFTP are served.
     pub interface: Option<String>,
-    /// The address of this machine on it, if it has several.
+    /// This machine's address on the interface, if it has several.
     pub address: Option<Ipv4Addr>,
-    /// The addresses that DHCP gives; without it, those of the interface's network.
+    /// The addresses that DHCP assigns; by default, those of the interface's network.
     pub range: Option<Located<AddressRange>>,
     /// The router that is announced on the interface's network.
     pub router: Option<Located<Ipv4Addr>>,
-    /// Words for the nodes' kernel, such as its consoles.
+    /// Extra words for the nodes' kernel command line, such as consoles.
     pub console: String,
-    /// The VLAN whose tag the nodes' frames carry once they have booted; none without tags.
+    /// The VLAN tag of the nodes' frames once they have booted; `None` for untagged frames.
     pub vlan: Option<u16>,
     /// How machines load and leave the boot loader.
     pub boot: Booting,
     /// Networks behind relays.
     pub subnets: Vec<Located<Subnet>>,
-    /// Machines that differ from the others.
+    /// Machines with settings of their own.
     pub machines: BTreeMap<Mac, Booting>,
 }
 
-/// How a machine loads its boot loader, and how that goes on to the machine's own disk: firmware differs.
+/// How a machine loads its boot loader, and how the boot loader continues to the machine's own disk. Firmware
+/// differs in both.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Booting {
     /// What a BIOS machine loads.
@@ -48,12 +49,12 @@ pub struct Booting {
 /// A BIOS machine's boot loader.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BiosLoader {
-    /// pxelinux that loads over HTTP, and over TFTP where that fails.
+    /// pxelinux that loads over HTTP, and falls back to TFTP.
     #[default]
     Lpxelinux,
     /// pxelinux that loads over TFTP.
     Pxelinux,
-    /// iPXE on the card's own PXE driver.
+    /// iPXE with the card's own PXE driver.
     Undionly,
 }
 
@@ -65,7 +66,7 @@ pub enum Ipxe {
     Snponly,
     /// It has drivers of its own.
     Ipxe,
-    /// A file of the site's.
+    /// A file provided by the site.
     File(PathBuf),
 }
 
@@ -77,7 +78,7 @@ pub enum LocalPxelinux {
     Unload,
     /// It returns to the BIOS with an error.
     Error,
-    /// It starts what is on the first disk.
+    /// It starts the boot loader on the first disk.
     Chain,
 }
 
@@ -89,16 +90,16 @@ pub enum LocalIpxe {
     Error,
     /// It returns to the firmware.
     Success,
-    /// It starts what is on the first disk.
+    /// It starts the boot loader on the first disk.
     Sanboot,
 }
 
 /// A network behind a relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subnet {
-    /// The addresses to give.
+    /// The addresses to assign.
     pub range: AddressRange,
-    /// The network's mask.
+    /// The network mask.
     pub netmask: Ipv4Addr,
     /// Its router.
     pub router: Ipv4Addr,
@@ -156,7 +157,7 @@ impl Pxe {
         }
     }
 
-    /// No address may be given twice, and what has an address already is given to nobody.
+    /// No address may be assigned twice, and an address that is already in use is not assigned at all.
     fn judge_ranges(&self, section: &Section<'_>) {
         let own = self.range.iter().map(|range| (range.clone(), None));
         let others = self.subnets.iter().map(|subnet| {
@@ -193,7 +194,7 @@ impl Pxe {
         }
     }
 
-    /// Files of a site's are served beside ours, under their own names.
+    /// A site's files are served next to ours, under their own names.
     fn judge_files(&self, section: &Section<'_>) {
         let mut paths: Vec<&Path> = self.loaders().map(|booting| booting.ipxe.file().0).collect();
         paths.sort();
@@ -210,14 +211,14 @@ impl Pxe {
         }
     }
 
-    /// How all machines are booted, and then each that differs.
+    /// Reads how all machines boot, and then each machine with its own settings.
     fn loaders(&self) -> impl Iterator<Item = &Booting> {
         std::iter::once(&self.boot).chain(self.machines.values())
     }
 }
 
 impl Booting {
-    /// What a section does not say stays as it is.
+    /// Settings that a section omits stay unchanged.
     fn read(mut self, section: &mut Section<'_>) -> Self {
         section.replace("bios", &mut self.bios, BiosLoader::parse);
         section.replace("ipxe", &mut self.ipxe, Ipxe::parse);
@@ -245,7 +246,8 @@ impl Ipxe {
         one_of("ipxe", &names, text).map_err(|error| format!("{error}, or a file with its whole path"))
     }
 
-    /// Where it is installed, and the Debian package that has it; the package of a site's own file has no name.
+    /// The installed path, and the Debian package that provides it; the package of a site's own file is
+    /// empty.
     #[must_use]
     pub fn file(&self) -> (&Path, &'static str) {
         match self {
@@ -315,7 +317,7 @@ impl Subnet {
         Some(Located { value: subnet, place: Some(place) })
     }
 
-    /// The network's own address.
+    /// The network address.
     #[must_use]
     pub fn address(&self) -> Ipv4Addr {
         Ipv4Addr::from_bits(self.range.first.to_bits() & self.netmask.to_bits())
@@ -331,7 +333,7 @@ impl Subnet {
     fn holds(&self, address: Ipv4Addr) -> bool {
         let (network, mask) = (self.address().to_bits(), self.netmask.to_bits());
         let (bits, hosts) = (address.to_bits(), !mask);
-        // RFC 3021: in a network of two addresses, both are hosts'.
+        // RFC 3021: in a network of two addresses, both belong to hosts.
         bits & mask == network && (hosts <= 1 || (bits != network && bits != network | hosts))
     }
 
@@ -340,7 +342,7 @@ impl Subnet {
         self.address().to_bits() & mask == other.address().to_bits() & mask
     }
 
-    /// Whether this network and another have addresses in common.
+    /// Whether this network and another overlap.
     #[must_use]
     pub fn overlaps(&self, address: Ipv4Addr, netmask: Ipv4Addr) -> bool {
         self.shares_addresses_with(&Self {
@@ -362,7 +364,7 @@ fn one_of<T: Clone>(setting: &str, names: &[(&str, T)], text: &str) -> Result<T,
     })
 }
 
-/// TFTP and HTTP serve plain names only, and ours keep their contents.
+/// TFTP and HTTP serve plain names only, and a site's file must not replace one of ours.
 fn servable(path: &Path) -> Result<(), String> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
@@ -393,7 +395,7 @@ fn vlan(id: i64) -> Result<u16, String> {
     id.ok_or_else(|| "expected a VLAN from 1 to 4094".into())
 }
 
-/// A line break here would be a line of pxelinux's own.
+/// A line break here would start a new line of the pxelinux configuration.
 fn kernel_words(text: &str) -> Result<String, String> {
     if text.chars().any(|c| c.is_control() || !c.is_ascii()) {
         return Err("expected one line of ASCII".into());

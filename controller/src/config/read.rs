@@ -1,4 +1,5 @@
-//! Reads the configuration's sections, and keeps all that is wrong with them: a person mends a file once.
+//! Reads the sections of the configuration, and collects all errors, so that a file can be corrected in one
+//! pass.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -11,7 +12,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
-/// Where in a file a setting stands.
+/// The position of a setting in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// The file.
@@ -20,7 +21,7 @@ pub struct Place {
     pub line: usize,
     /// The column, from 1, in characters.
     pub column: usize,
-    /// The byte of the text.
+    /// The byte offset in the text.
     at: usize,
 }
 
@@ -30,16 +31,16 @@ impl fmt::Display for Place {
     }
 }
 
-/// A setting, and where it stands: some can only be judged once the interface is known.
+/// A setting and its position: some settings can be judged only once the interface is known.
 #[derive(Clone, Debug)]
 pub struct Located<T> {
     /// The setting.
     pub value: T,
-    /// Where it stands; nowhere if it comes from the command line.
+    /// Its position; `None` if it comes from the command line.
     pub place: Option<Place>,
 }
 
-/// Two settings are equal wherever they stand.
+/// Two settings are equal regardless of their positions.
 impl<T: PartialEq> PartialEq for Located<T> {
     fn eq(&self, other: &Self) -> bool {
         self.value == other.value
@@ -49,12 +50,12 @@ impl<T: PartialEq> PartialEq for Located<T> {
 impl<T: Eq> Eq for Located<T> {}
 
 impl<T> Located<T> {
-    /// A setting of the command line.
+    /// A setting from the command line.
     pub fn nowhere(value: T) -> Self {
         Self { value, place: None }
     }
 
-    /// An error's text, with the place in front.
+    /// An error message, prefixed with the position.
     pub fn fault(&self, message: impl fmt::Display) -> String {
         match &self.place {
             Some(place) => format!("{place}: {message}"),
@@ -63,7 +64,7 @@ impl<T> Located<T> {
     }
 }
 
-/// A file's text, and what is wrong in it.
+/// A file's text, and the errors in it.
 #[derive(Debug)]
 pub(super) struct Source<'i> {
     file: Arc<Path>,
@@ -72,7 +73,7 @@ pub(super) struct Source<'i> {
 }
 
 impl<'i> Source<'i> {
-    /// Opens a file's text; its outermost section has no name.
+    /// Parses a file's text; its outermost section has no name.
     pub(super) fn open(file: &Path, text: &'i str) -> (Rc<Self>, Section<'i>) {
         let source = Rc::new(Self { file: file.into(), text, faults: RefCell::default() });
         let (table, faults) = DeTable::parse_recoverable(text);
@@ -88,7 +89,7 @@ impl<'i> Source<'i> {
         self.faults.borrow_mut().push((at, message.into()));
     }
 
-    /// The faults in the order of the file, each with its place.
+    /// The errors in the order of the file, each with its position.
     pub(super) fn faults(&self) -> Vec<String> {
         let mut faults = self.faults.borrow().clone();
         faults.sort();
@@ -108,7 +109,7 @@ impl<'i> Source<'i> {
     }
 }
 
-/// A table of the file. Settings are taken out of it; what is left at the end is unknown.
+/// A table of the file. Settings are taken out of it; those left at the end are unknown.
 #[derive(Debug)]
 pub(super) struct Section<'i> {
     source: Rc<Source<'i>>,
@@ -122,12 +123,12 @@ impl<'i> Section<'i> {
         Self { source, span, table, known: Vec::new() }
     }
 
-    /// Where the section begins.
+    /// The position where the section begins.
     pub(super) fn place(&self) -> Place {
         self.source.place(self.span.start)
     }
 
-    /// Notes a fault of the section as a whole.
+    /// Records an error in the section as a whole.
     pub(super) fn fault(&self, message: impl Into<String>) {
         self.source.add(self.span.start, message);
     }
@@ -137,7 +138,7 @@ impl<'i> Section<'i> {
         self.table.remove(name)
     }
 
-    /// A setting that may be missing; none as well if it is wrong, which is noted.
+    /// An optional setting; also `None` if it is invalid, which is recorded.
     pub(super) fn get<T: Deserialize<'i>>(&mut self, name: &'static str) -> Option<T> {
         let value = self.value(name)?;
         let at = value.span().start;
@@ -150,14 +151,14 @@ impl<'i> Section<'i> {
         }
     }
 
-    /// Replaces a default by a setting, if it is there.
+    /// Replaces a default by a setting, if it is present.
     pub(super) fn set<T: Deserialize<'i>>(&mut self, name: &'static str, default: &mut T) {
         if let Some(value) = self.get(name) {
             *default = value;
         }
     }
 
-    /// A setting that is a text of a form of its own.
+    /// A setting that is parsed from a text.
     pub(super) fn parse<T>(
         &mut self,
         name: &'static str,
@@ -178,7 +179,7 @@ impl<'i> Section<'i> {
         }
     }
 
-    /// Replaces a default by a setting that is a text of a form of its own.
+    /// Replaces a default by a setting that is parsed from a text.
     pub(super) fn replace<T>(
         &mut self,
         name: &'static str,
@@ -201,17 +202,17 @@ impl<'i> Section<'i> {
         judged.map_err(|message| self.source.add(at, message)).ok()
     }
 
-    /// Whether a setting is there and has not been taken.
+    /// Whether a setting is present and has not been taken.
     pub(super) fn has(&self, name: &str) -> bool {
         self.table.contains_key(name)
     }
 
-    /// Notes a fault of a setting that has been taken.
+    /// Records an error in a setting that has been taken.
     pub(super) fn fault_at<T>(&self, setting: &Located<T>, message: impl Into<String>) {
         self.source.add(setting.place.as_ref().map_or(self.span.start, |place| place.at), message);
     }
 
-    /// A table in this one; an empty one if it is missing.
+    /// A table in this one; empty if it is missing.
     pub(super) fn section(&mut self, name: &'static str) -> Self {
         let span = self.span.clone();
         let Some(value) = self.value(name) else {
@@ -232,7 +233,7 @@ impl<'i> Section<'i> {
         list.into_iter().filter_map(|value| self.table_of(value, &message)).collect()
     }
 
-    /// The tables of a table, with names that a person chose, and the places of these names.
+    /// The tables of a table whose keys are user-chosen names, with the positions of these names.
     pub(super) fn named_sections(&mut self, name: &'static str) -> Vec<(Located<String>, Self)> {
         let mut all = self.section(name);
         let table = std::mem::take(&mut all.table);
@@ -245,7 +246,7 @@ impl<'i> Section<'i> {
         table.into_iter().filter_map(named).collect()
     }
 
-    /// Takes all settings that are left, whatever they are called; each with its value and its place.
+    /// Takes all remaining settings, whatever their names, each with its value and its position.
     pub(super) fn rest(&mut self) -> Vec<(Located<String>, Spanned<DeValue<'i>>)> {
         let table = std::mem::take(&mut self.table);
         let located = |(key, value): (Spanned<std::borrow::Cow<'i, str>>, _)| {
@@ -255,7 +256,7 @@ impl<'i> Section<'i> {
         table.into_iter().map(located).collect()
     }
 
-    /// Notes a fault at a byte of the file.
+    /// Records an error at a byte offset of the file.
     pub(super) fn fault_at_byte(&self, at: usize, message: impl Into<String>) {
         self.source.add(at, message);
     }
@@ -271,7 +272,7 @@ impl<'i> Section<'i> {
         }
     }
 
-    /// Ends a section: what nobody took has no meaning.
+    /// Ends a section: settings that were not taken are unknown.
     pub(super) fn end(self) {
         for key in self.table.keys() {
             let known: Vec<_> = self.known.iter().map(|name| format!("`{name}`")).collect();

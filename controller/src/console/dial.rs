@@ -1,4 +1,4 @@
-//! Dials a node's console, and talks to it.
+//! Connects to a node's console, and exchanges messages with it.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -14,12 +14,12 @@ use rustix::system::uname;
 
 use crate::machines::find::Found;
 
-/// How consoles are dialled.
+/// The settings for connecting to consoles.
 #[derive(Clone, Debug)]
 pub struct Dialler {
-    /// The controller's pair.
+    /// The controller's key pair.
     pub pair: KeyPair,
-    /// What machines may have booted with.
+    /// The join keys that machines may have booted with.
     pub joins: Vec<JoinKey>,
     /// The port.
     pub port: u16,
@@ -27,22 +27,22 @@ pub struct Dialler {
     pub patience: Duration,
 }
 
-/// A console that cannot be opened, or is lost.
+/// Why a console cannot be opened, or was lost.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConsoleError {
-    /// Nobody knows where it is.
+    /// The address is unknown.
     #[error("its address is not known: it has not joined a run yet")]
     NoAddress,
-    /// Nobody knows its key.
+    /// The key is unknown.
     #[error(
         "it has not joined a run yet, so it cannot be proven to be this machine: only its log can be read"
     )]
     NoKey,
-    /// Nothing answers.
+    /// The node does not answer.
     #[error("{0} does not answer on port {1}: {2}")]
     Unreachable(IpAddr, u16, io::Error),
-    /// What answers is another machine, or has been started again.
+    /// The peer is another machine, or the node has been restarted.
     #[error(
         "what answers at {0} does not have the key with which this machine last joined: it may have booted again \
          and not joined yet, or another machine has its address"
@@ -51,19 +51,19 @@ pub enum ConsoleError {
     /// No join key fits.
     #[error("what answers at {0} has not booted with a join key of this golden node")]
     OtherImage(IpAddr),
-    /// The node does not want to.
+    /// The node refuses.
     #[error("{0}")]
     Refused(String),
-    /// The connection has ended before the last word.
+    /// The connection ended before the last message.
     #[error("the connection is lost: {0}")]
     Lost(String),
 }
 
 /// An open console.
 pub struct Viewer {
-    /// What the node said of itself.
+    /// The node's description of itself.
     pub state: State,
-    /// The node has proven to be the machine that is meant.
+    /// The node has proved to be the intended machine.
     pub proven: bool,
     connection: Connection,
 }
@@ -76,8 +76,8 @@ struct Connection {
 }
 
 impl Dialler {
-    /// Opens a machine's console for `request`. The log of one whose key is not known, or is another by now, is read all
-    /// the same; it is not proven then to be that machine's.
+    /// Opens a machine's console for `request`. The log is also read from a machine whose key is unknown or
+    /// has changed; it is then not proved to come from the intended machine.
     ///
     /// # Errors
     /// [`ConsoleError`].
@@ -104,7 +104,7 @@ impl Dialler {
         Err(ConsoleError::OtherImage(address))
     }
 
-    /// Shakes hands; none if the other side does not have the right key.
+    /// Performs the handshake; returns `None` if the peer does not have the right key.
     fn dial(&self, address: IpAddr, channel: Channel) -> Result<Option<Connection>, ConsoleError> {
         let unreachable = |error| ConsoleError::Unreachable(address, self.port, error);
         let to = SocketAddr::new(address, self.port);
@@ -132,7 +132,7 @@ impl Dialler {
                 .and_then(|()| connection.read())
             {
                 Ok(true) => {}
-                // A node says nothing to those that it does not know.
+                // A node sends nothing to a peer that it does not know.
                 Ok(false) => return Ok(None),
                 Err(e) if e.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
                 Err(e) => return Err(unreachable(e)),
@@ -145,7 +145,7 @@ fn lost(error: impl std::fmt::Display) -> ConsoleError {
     ConsoleError::Lost(error.to_string())
 }
 
-/// Who looks, for the node's log.
+/// The reader's identity, for the node's log.
 fn who() -> String {
     let user = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
     let host = uname().nodename().to_string_lossy().into_owned();
@@ -157,7 +157,7 @@ fn who() -> String {
 }
 
 impl Connection {
-    /// Says what the console is for, and waits for the node's state.
+    /// Sends the purpose of the console, and waits for the node's state.
     fn begin(mut self, open: Open, proven: bool, patience: Duration) -> Result<Viewer, ConsoleError> {
         self.say(&ToNode::Open(open))?;
         let deadline = Instant::now() + patience;
@@ -177,7 +177,7 @@ impl Connection {
         self.flush().map_err(lost)
     }
 
-    /// What the node says next; none if it says nothing for `time`, or something comes on one of `others`.
+    /// The node's next message; `None` if none arrives within `time`, or one of `others` becomes readable.
     fn next(&mut self, time: Duration, others: &[BorrowedFd<'_>]) -> Result<Option<ToViewer>, ConsoleError> {
         if self.said_at.elapsed() >= BEAT {
             self.say(&ToNode::Alive)?;
@@ -205,7 +205,7 @@ impl Connection {
         self.channel.write_to(&mut self.stream).map(drop)
     }
 
-    /// Reads what has come; false at the connection's end.
+    /// Reads the available data; returns false at the end of the connection.
     fn read(&mut self) -> io::Result<bool> {
         match self.channel.read_from(&mut self.stream) {
             Ok(0) => Ok(false),
@@ -233,7 +233,7 @@ impl Connection {
 }
 
 impl Viewer {
-    /// What the node says next; none if it says nothing for `time`, or something comes on one of `others`.
+    /// The node's next message; `None` if none arrives within `time`, or one of `others` becomes readable.
     ///
     /// # Errors
     /// [`ConsoleError`]; the console is closed then.
@@ -245,7 +245,7 @@ impl Viewer {
         self.connection.next(time, others)
     }
 
-    /// Says something to the node.
+    /// Sends a message to the node.
     ///
     /// # Errors
     /// [`ConsoleError`]; the console is closed then.
@@ -253,13 +253,13 @@ impl Viewer {
         self.connection.say(message)
     }
 
-    /// Bytes that the node has not taken yet.
+    /// The number of bytes that the node has not accepted yet.
     #[must_use]
     pub fn queued(&self) -> usize {
         self.connection.channel.queued()
     }
 
-    /// Warns of a node that is not proven to be the machine that was named.
+    /// Warns about a node that is not proved to be the named machine.
     pub fn warn_if_unproven(&self, label: &str) {
         if !self.proven {
             terminal::complain(

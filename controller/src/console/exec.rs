@@ -1,4 +1,4 @@
-//! Runs a command on many nodes at once.
+//! Runs a command on many nodes in parallel.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,18 +12,18 @@ use ka::wire::console::{End, Request, ToViewer};
 use super::dial::{ConsoleError, Dialler};
 use crate::machines::find::Found;
 
-/// Nothing has to be looked at between two messages.
+/// No polling is necessary between two messages.
 const LOOK: Duration = Duration::from_secs(5);
-/// A line of a node that is longer is shown in parts.
+/// A longer line from a node is shown in parts.
 const MAX_LINE: usize = 16 << 10;
 
-/// Where output goes, one line of one node at a time.
+/// The destination of output, one line of one node at a time.
 pub struct Outputs<'a> {
     /// Standard output.
     pub out: Mutex<Box<dyn Write + Send + 'a>>,
     /// Standard error.
     pub err: Mutex<Box<dyn Write + Send + 'a>>,
-    /// Whether each line names its node.
+    /// Whether each line is prefixed with its node's name.
     pub prefix: bool,
 }
 
@@ -32,19 +32,20 @@ pub struct Outputs<'a> {
 pub struct Outcome {
     /// The node.
     pub label: String,
-    /// How the command ended there, or why nobody knows.
+    /// How the command ended there, or why that is unknown.
     pub end: Result<End, ConsoleError>,
 }
 
 impl Outcome {
-    /// The exit status, as a shell counts it; 255 for a node that did not run it to its end.
+    /// The exit status by the shell's convention; 255 for a node that did not run the command to its end.
     #[must_use]
     pub fn status(&self) -> u8 {
         self.end.as_ref().map_or(255, |end| end.status())
     }
 }
 
-/// Runs `command` on all `machines`, on at most `at_once` at the same time; the outcomes are in their order.
+/// Runs `command` on all `machines`, on at most `at_once` at the same time; the outcomes are in the same
+/// order.
 #[must_use]
 pub fn run(
     dialler: &Dialler,
@@ -101,7 +102,7 @@ fn run_on(
     end
 }
 
-/// A node's output, in whole lines, so that those of several nodes do not mix.
+/// A node's output in whole lines, so that the lines of several nodes do not mix.
 struct Lines<'a, 'o> {
     prefix: &'a str,
     to: &'a Mutex<Box<dyn Write + Send + 'o>>,
@@ -125,7 +126,7 @@ impl Lines<'_, '_> {
         }
     }
 
-    /// The last line may lack its end.
+    /// The last line may lack its newline.
     fn end(&mut self) {
         if !self.begun.is_empty() {
             self.begun.push(b'\n');
@@ -141,7 +142,7 @@ impl Lines<'_, '_> {
 
     fn write(&self, bytes: &[u8]) {
         let mut to = self.to.lock().unwrap_or_else(PoisonError::into_inner);
-        // A reader that is gone loses the output; the exit status still tells how the command went.
+        // If the reader is gone, the output is lost; the exit status still shows how the command ended.
         let _ = to.write_all(bytes).and_then(|()| to.flush());
     }
 }

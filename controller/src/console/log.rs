@@ -8,10 +8,11 @@ use ka::wire::console::{Request, ToViewer};
 use super::dial::{ConsoleError, Dialler};
 use crate::machines::find::Found;
 
-/// Nothing has to be looked at between two messages.
+/// No polling is necessary between two messages.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// Writes the log of `machine` to `out`, which shows no more than is fit to be shown; with `follow` until the node ends.
+/// Writes the log of `machine` to `out`, with terminal control sequences masked; with `follow`, until the
+/// node ends.
 ///
 /// # Errors
 /// [`ConsoleError`].

@@ -1,4 +1,4 @@
-//! The golden node's end of a node's console (port 12345): its log, commands, a shell.
+//! The golden node's side of a node's console (port 12345): its log, commands, a shell.
 
 pub mod dial;
 pub mod exec;

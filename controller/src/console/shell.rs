@@ -14,9 +14,9 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetat
 use super::dial::{ConsoleError, Dialler};
 use crate::machines::find::Found;
 
-/// How often the terminal's size is looked at.
+/// How often the terminal's size is checked.
 const LOOK: Duration = Duration::from_millis(250);
-/// So much of what is typed may wait for the node.
+/// The maximum number of typed bytes that may wait for the node.
 const MAX_TYPED: usize = 64 << 10;
 
 /// How a shell ended.
@@ -30,14 +30,14 @@ pub enum Left {
     Stopped(Signal),
 }
 
-/// A shell that cannot begin, or is lost.
+/// Why a shell cannot start, or was lost.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ShellError {
     /// Standard input is not a terminal.
     #[error("the input is not a terminal: run a command with 'kactl exec'")]
     NoTerminal,
-    /// The terminal or the signals.
+    /// The terminal or the signal handling failed.
     #[error("the terminal cannot be used: {0}")]
     Terminal(io::Error),
     /// The node.
@@ -51,7 +51,8 @@ impl From<rustix::io::Errno> for ShellError {
     }
 }
 
-/// Holds a shell on `machine` until it ends, or `escape` is typed. The terminal is as it was afterwards, whatever ends it.
+/// Runs a shell on `machine` until it ends, or `escape` is typed. The terminal is restored afterwards in
+/// every case.
 ///
 /// # Errors
 /// [`ShellError`].
@@ -131,7 +132,7 @@ fn size_of(terminal: &impl AsFd) -> Result<Size, ShellError> {
     Ok(Size { rows: size.ws_row, columns: size.ws_col })
 }
 
-/// The signals that would end this process with the terminal as it is.
+/// The signals that would end this process and leave the terminal in raw mode.
 fn ending_signals() -> Result<SignalFd, ShellError> {
     let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT]);
     signals
@@ -147,7 +148,7 @@ fn taken(signals: &SignalFd) -> Result<Option<Signal>, ShellError> {
         .and_then(|number| Signal::try_from(number).ok()))
 }
 
-/// A terminal that passes on each key, and shows what it gets, until this is dropped.
+/// A terminal in raw mode, until this is dropped.
 struct Raw<'a, T: AsFd> {
     terminal: &'a T,
     before: Termios,
@@ -171,10 +172,10 @@ impl<T: AsFd> Drop for Raw<'_, T> {
     }
 }
 
-/// What `--escape` takes: `^]` or `none`.
+/// The value of `--escape`: `^]` or `none`.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The problem.
 pub fn escape(text: &str) -> Result<Option<u8>, String> {
     if text == "none" {
         return Ok(None);

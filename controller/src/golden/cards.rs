@@ -10,10 +10,10 @@ use ka_host::hardware::slotted_cards;
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::SockaddrStorage;
 
-/// The cards as they are now: those that are hardware first, in the order of their slots.
+/// The current cards: hardware first, in the order of their slots.
 ///
 /// # Errors
-/// The system does not tell.
+/// The system does not report them.
 pub fn cards() -> nix::Result<Vec<Card>> {
     let class = Path::new("/sys/class/net");
     let hardware = slotted_cards().into_iter().map(|card| Card {
@@ -33,7 +33,7 @@ pub fn cards() -> nix::Result<Vec<Card>> {
         });
         let Some(card) = cards.get_mut(index) else { continue };
         let mac = entry.address.as_ref().and_then(|address| address.as_link_addr()?.addr());
-        // The loop's, all zeros, is nobody's.
+        // The loopback address, all zeros, belongs to no card.
         card.mac = card.mac.or(mac.map(Mac).filter(|mac| *mac != Mac([0; 6])));
         if let (Some(address), Some(mask)) = (ip(entry.address), ip(entry.netmask)) {
             card.addresses.push((address, ones(mask)));
@@ -42,11 +42,11 @@ pub fn cards() -> nix::Result<Vec<Card>> {
     Ok(cards)
 }
 
-/// A VLAN on a bridge over bonds has three; more are a loop.
+/// A VLAN on a bridge over bonds has three levels; more are a loop.
 const DEEPEST: usize = 8;
 
-/// The cards that an interface is made of: itself, or all that are somewhere below it. Virtual machines' and
-/// containers' ends of a bridge are no cards.
+/// The cards that an interface is made of: itself, or all that are below it. The bridge ports of virtual
+/// machines and containers are not cards.
 fn hardware_below(class: &Path, interface: &str, deepest: usize) -> Vec<String> {
     if class.join(interface).join("device").exists() {
         return vec![interface.to_owned()];

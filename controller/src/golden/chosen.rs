@@ -1,4 +1,4 @@
-//! What of the golden node travels: file systems and partitions.
+//! The parts of the golden node that are copied: file systems and partitions.
 
 use std::path::PathBuf;
 
@@ -7,30 +7,30 @@ use super::scan::Files;
 /// A golden file system, or subvolume, to copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chosen {
-    /// Where its files belong, as seen from the clone's root.
+    /// The mount point of its files, as seen from the clone's root.
     pub mount_point: PathBuf,
-    /// Where they are to be seen.
+    /// Where its files are visible.
     pub files: Files,
 }
 
-/// A golden partition to copy as it is.
+/// A golden partition to copy byte by byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawSource {
-    /// Its name in the stream, that of [`ka::plan::RawPlan`].
+    /// Its name in the stream, as in [`ka::plan::RawPlan`].
     pub name: String,
     /// Its device node.
     pub device: PathBuf,
     /// Its size in bytes.
     pub size: u64,
-    /// What blkid finds on it, if it knows it.
+    /// What blkid finds on it, if it recognises the contents.
     pub kind: Option<String>,
 }
 
-/// A file system to read, and where it belongs.
+/// A file system to read, and its mount point.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// The directory to read. What is on another device is left out.
+    /// The directory to read. Files on other devices are left out.
     pub directory: PathBuf,
-    /// Its place as seen from the clone's root: `/`, `/home`. Slashes at the ends mean nothing.
+    /// Its mount point as seen from the clone's root: `/`, `/home`. Trailing slashes are ignored.
     pub mount_point: PathBuf,
 }

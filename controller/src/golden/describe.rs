@@ -1,7 +1,7 @@
-//! From a disk of the golden node to the description that makes its like.
+//! Derives a description from a disk of the golden node.
 //!
-//! The last partition for files gets `fill`, so that the description suits larger disks and smaller ones; the
-//! others keep their sizes. A run without a description takes the same one.
+//! The last partition for files gets `fill`, so that the description suits larger and smaller disks; the
+//! others keep their sizes. A run without a description uses the same one.
 
 use super::scan::{GoldenDisk, GoldenVolume, Usage};
 use ka::disk::description::{Description, Entry, Format, Role};
@@ -11,40 +11,40 @@ use ka::disk::units::MB;
 use ka::plan::FileSystemKind;
 use std::fmt::Write;
 
-/// A description, and what a person should know about it.
+/// A description, with notes for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Described {
     /// The description.
     pub description: Description,
-    /// What it doesn't say, or cannot be copied.
+    /// What it does not express, or cannot be copied.
     pub notes: Vec<String>,
 }
 
-/// Why a disk has no description.
+/// Why a disk cannot be described.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DescribeError {
-    /// No table.
+    /// There is no table.
     #[error("{disk} has no partition table that ka can read: {reason}")]
     NoTable {
         /// The disk's name.
         disk: String,
-        /// What is there.
+        /// What is there instead.
         reason: String,
     },
-    /// A table of which nobody knows whether it was read rightly.
+    /// The table may have been read incorrectly.
     #[error("{disk}: {damage}: mend the partition table, or write a description by hand")]
     Damaged {
         /// The disk's name.
         disk: String,
-        /// What is wrong with it.
+        /// The problem.
         damage: String,
     },
-    /// Something that a description doesn't allow.
+    /// The disk has something that a description does not allow.
     #[error("{disk}: {problem}")]
     Problem {
         /// The disk's name.
         disk: String,
-        /// What.
+        /// The offending part.
         problem: Problem,
     },
 }
@@ -52,7 +52,7 @@ pub enum DescribeError {
 /// Describes a disk.
 ///
 /// # Errors
-/// The disk has no table, or one that no description can say.
+/// The disk has no table, or one that no description can express.
 pub fn describe(disk: &GoldenDisk) -> Result<Described, DescribeError> {
     let name = || disk.name.clone();
     let table =
@@ -73,8 +73,8 @@ pub fn describe(disk: &GoldenDisk) -> Result<Described, DescribeError> {
     Ok(Described { description, notes })
 }
 
-/// Gives partitions the type of what is on them: Linux swaps to, and mounts, partitions of any type, but in a
-/// description the type says what is made. Returns what was changed.
+/// Gives partitions the type of their contents: Linux swaps to and mounts partitions of any type, but in a
+/// description the type determines what is created. Returns the changes.
 fn mend_types(disk: &GoldenDisk, description: &mut Description) -> Vec<String> {
     let table = description.table();
     let mut notes = Vec::new();
@@ -98,14 +98,16 @@ fn mend_types(disk: &GoldenDisk, description: &mut Description) -> Vec<String> {
     notes
 }
 
-/// A description's text in one of the two forms, with what the partitions are as comments, and what the form
-/// cannot say both as comments and as notes. Without a form it is the short one, where that says enough.
+/// A description's text in one of the two forms. The partitions' contents are added as comments; what the
+/// form cannot express is added as both comments and notes. By default it is the short form, where that is
+/// sufficient.
 #[must_use]
 pub fn render(disk: &GoldenDisk, described: &Described, format: Option<Format>) -> (String, Vec<String>) {
     let has_fill = described.description.entries().iter().any(Entry::is_fill);
     let format = format.unwrap_or(match described.description.table() {
         TableKind::Mbr if has_fill => Format::Desc,
-        // The short form has no words for a GPT; and whole MB, one after the other, may need more than the disk has.
+        // The short form cannot express a GPT, and whole MB, one after the other, may need more space than
+        // the disk has.
         TableKind::Mbr | TableKind::Gpt => Format::Sfdisk,
     });
     let rendered = described.description.render(format);
@@ -128,8 +130,8 @@ pub fn render(disk: &GoldenDisk, described: &Described, format: Option<Format>) 
     (text, notes)
 }
 
-/// The last partition on the disk that files can fill: first of those with a file system that is recreated,
-/// at a pinch one without any.
+/// The last partition on the disk that files can fill: preferably one with a file system that is recreated,
+/// otherwise one without any.
 fn last_for_files(disk: &GoldenDisk, description: &Description) -> Option<u32> {
     let table = disk.table.as_ref().ok()?;
     let mut candidates: Vec<_> = description
@@ -155,13 +157,13 @@ fn rank(partition: Option<&GoldenVolume>, kind: PartitionKind) -> Option<u32> {
         Some((None, Some(_), Usage::Held { .. })) if partition.is_some_and(GoldenVolume::is_in_group) => {
             Some(3)
         }
-        // What is copied as it is cannot use more room.
+        // A partition that is copied byte by byte cannot use more space.
         Some((None, Some(_), _)) => None,
         Some((None, None, _)) | None => kind.is_linux_files().then_some(1),
     }
 }
 
-/// What cannot be copied of a partition, if so.
+/// The part of a partition's contents that cannot be copied, if any.
 fn uncopied(partition: &GoldenVolume) -> Option<String> {
     let node = partition.node.display();
     match &partition.usage {
@@ -180,7 +182,7 @@ fn comment(partition: &GoldenVolume) -> String {
     }
     text += &format!(", {}", contents.kind.as_deref().unwrap_or("no file system"));
     if let Some(label) = &contents.label {
-        // A comment is one line.
+        // A comment is limited to one line.
         text += &format!(" {label:?}");
     }
     match &partition.usage {

@@ -1,5 +1,5 @@
-//! Every name that this machine has for its disks, and for what is made of them: a clone's configuration may speak of
-//! any, and the clone has none but those of what was copied.
+//! Every name that this machine has for its disks and the devices made of them. A clone's configuration may
+//! use any of them, but the clone has only the names of what was copied.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use ka::plan::GoldenMachine;
 use ka_host::{blkid, sysfs};
 
-/// A machine with thousands of disks has them in a storage network. A plan must stay a message.
+/// A machine with thousands of disks has them in a storage network. A plan must remain small enough for a
+/// message.
 const MAX_NAMES: usize = 4096;
 
-/// What the clones' configuration may name of this machine, beside what is cloned.
+/// Names of this machine's devices, other than the cloned ones, that the clones' configuration may use.
 #[must_use]
 pub fn machine(root: &Path) -> GoldenMachine {
     let mut devices = links(Path::new("/dev"));
@@ -38,8 +39,8 @@ pub fn machine(root: &Path) -> GoldenMachine {
     GoldenMachine { hostname: hostname(root), devices, tables }
 }
 
-/// The identifier of an MBR, which its partitions' begin with: `0123abcd` of `0123abcd-01`. A GPT's partitions have
-/// others.
+/// The identifier of an MBR, with which its partitions' identifiers begin: `0123abcd` in `0123abcd-01`. A
+/// GPT's partitions have identifiers of their own.
 fn table_of(partuuid: &str) -> Option<String> {
     partuuid
         .split_once('-')
@@ -47,7 +48,7 @@ fn table_of(partuuid: &str) -> Option<String> {
         .map(|(id, _)| id.to_owned())
 }
 
-/// All links below `/dev/disk`, and the names that LVM, the device mapper and md give.
+/// All links below `/dev/disk`, and the names that LVM, the device mapper and md provide.
 fn links(dev: &Path) -> Vec<String> {
     let list = |directory: &Path| -> Vec<PathBuf> {
         fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
@@ -79,7 +80,7 @@ fn links(dev: &Path) -> Vec<String> {
     found.iter().filter_map(|path| path.to_str().map(str::to_owned)).collect()
 }
 
-/// The name that the files below `root` have for this machine, or what the kernel calls it.
+/// The name that the files below `root` use for this machine, or the kernel's name for it.
 fn hostname(root: &Path) -> Option<String> {
     let written = fs::read_to_string(root.join("etc/hostname")).unwrap_or_default();
     let written = written.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));

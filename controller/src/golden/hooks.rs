@@ -1,9 +1,9 @@
-//! A site's own commands around the reading of the golden node: a snapshot is made, a database stopped, and afterwards
-//! all is undone.
+//! A site's own commands before and after reading the golden node: for example to create a snapshot or to
+//! stop a database, and to undo that afterwards.
 //!
-//! Both are run by a shell that is no part of this process: it waits for a word, or for the end of this process, and
-//! then undoes. So that is done after Ctrl-C and after `kill -9` as well, when nothing of this process has a file system
-//! open any more.
+//! Both commands are run by a shell in a separate process: it waits for a message from this process or for
+//! its end, and then undoes. So that also happens after Ctrl-C and after `kill -9`, when this process no
+//! longer has any file system open.
 
 use std::io::{self, PipeWriter, Read, Write};
 use std::os::unix::process::CommandExt;
@@ -13,13 +13,13 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 /// The commands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hooks {
-    /// Runs before anything is read; what it prints names the tree to read.
+    /// Runs before anything is read; its output names the tree to read.
     pub before_read: Option<String>,
-    /// Runs once nothing is read any more.
+    /// Runs once reading has ended.
     pub after_read: Option<String>,
 }
 
-/// What is wrong with a command.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HookError {
@@ -28,26 +28,26 @@ pub enum HookError {
     Shell {
         /// The command's option.
         option: &'static str,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// It has failed.
+    /// The command failed.
     #[error("{option} '{command}' failed: exit status {status}")]
     Failed {
         /// The command's option.
         option: &'static str,
         /// The command.
         command: String,
-        /// How.
+        /// How it failed.
         status: String,
     },
-    /// What it printed is no directory.
+    /// The command's output is not a directory.
     #[error("--before-read '{command}' printed '{answer}': expected nothing, or the path of one directory")]
     Answer {
         /// The command.
         command: String,
-        /// What it printed.
+        /// Its output.
         answer: String,
     },
 }
@@ -55,12 +55,12 @@ pub enum HookError {
 const BEFORE: &str = "--before-read";
 const AFTER: &str = "--after-read";
 
-/// Runs `$1`, tells its status and what it printed, waits, and runs `$2`, which knows the answer as `KA_TREE`.
+/// Runs `$1`, reports its status and output, waits, and runs `$2`, which gets the output as `KA_TREE`.
 ///
-/// It prints into the file `$3`: a pipe has no end as long as a daemon that was started keeps it open.
+/// Prints into the file `$3`: a pipe has no end while a daemon that the command started keeps it open.
 ///
-/// The end of our process closes the pipe. A word on it says that nothing is read any more; without one, our process
-/// has died, and what it had open is closed when it is gone altogether.
+/// The end of our process closes the pipe. A message on it means that reading has ended. Without one, our
+/// process has died, and its files are closed once it is gone completely.
 const SHELL: &str = r#"exec 3<&0 0</dev/null 4>&1 1>&2
 trap '' HUP INT TERM PIPE
 (trap - HUP INT TERM PIPE; exec 3<&- 4>&-; exec sh -c "$1") >"$3"
@@ -78,7 +78,7 @@ status=$?
 [ -n "$done" ] || [ $status = 0 ] || echo "kactl: --after-read '$2' failed: exit status $status" >&2
 exit $status"#;
 
-/// The golden node is read, or will be. When this is dropped, nothing may be read any more.
+/// The golden node is read, or will be. Once this is dropped, nothing may be read any more.
 #[derive(Debug)]
 pub struct Reading {
     after: Option<String>,
@@ -87,11 +87,11 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Runs `--before-read` if there is one, and gives the tree to read if it names one. `run` is the run's name, which
-    /// the commands find as `KA_RUN`.
+    /// Runs `--before-read` if it is given, and returns the tree to read if the command names one. `run` is
+    /// the run's name, which the commands get as `KA_RUN`.
     ///
     /// # Errors
-    /// [`HookError`]; what was begun has been undone.
+    /// [`HookError`]; anything begun has been undone.
     pub fn begin(args: &Hooks, run: &str) -> Result<(Self, Option<PathBuf>), HookError> {
         let mut reading = Self { after: args.after_read.clone(), shell: None };
         if args.before_read.is_none() && args.after_read.is_none() {
@@ -104,7 +104,7 @@ impl Reading {
         let failed = |source| HookError::Shell { option: BEFORE, source };
         let (stdin, open) = io::pipe().map_err(failed)?;
         let printed = tempfile::NamedTempFile::new().map_err(failed)?;
-        // A group of its own: Ctrl-C at the terminal is for us.
+        // A separate process group: Ctrl-C at the terminal is for us only.
         let mut shell = Command::new("sh")
             .args(["-c", SHELL, "sh", before, args.after_read.as_deref().unwrap_or_default()])
             .arg(printed.path())
@@ -123,10 +123,10 @@ impl Reading {
         Ok((reading, tree(before, &answer)?))
     }
 
-    /// Nothing is read any more: runs `--after-read`, if there is one.
+    /// Reading has ended: runs `--after-read` if it is given.
     ///
     /// # Errors
-    /// [`HookError`]: it has failed.
+    /// [`HookError`]: the command failed.
     pub fn end(mut self) -> Result<(), HookError> {
         self.undo()
     }
@@ -159,7 +159,7 @@ impl Drop for Reading {
     }
 }
 
-/// The status, and what was printed.
+/// The status and the output.
 fn told(stdout: Option<ChildStdout>) -> io::Result<(String, String)> {
     let mut bytes = Vec::new();
     if let Some(mut stdout) = stdout {

@@ -1,4 +1,4 @@
-//! The golden node: what it is made of, and its files as a stream.
+//! The golden node: its layout, and its files as a stream.
 
 pub mod cards;
 pub mod chosen;

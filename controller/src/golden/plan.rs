@@ -1,7 +1,7 @@
-//! From the golden disks and their descriptions to the plan of a run, or to what is wrong with them.
+//! Makes the plan of a run from the golden disks and their descriptions, or reports what is wrong with them.
 //!
-//! The partitions of a description stand for those of its golden disk with the same numbers. All that can be
-//! told is told here, before any node is touched.
+//! The partitions of a description correspond to those of its golden disk with the same numbers. Every
+//! problem that can be detected is reported here, before any node is touched.
 
 mod boot_code;
 mod covered;
@@ -33,72 +33,72 @@ pub use sizes::{WantedBytes, WantedSize};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What a person asks for.
+/// The operator's request.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
     /// The run's name.
     pub run: &'a str,
-    /// The disks to erase on the nodes (`-p`), one at least.
+    /// The disks to erase on the nodes (`-p`), at least one.
     pub disks: &'a [WantedDisk],
-    /// Directories whose contents are left out (`-x`).
+    /// Directories whose contents are excluded (`-x`).
     pub exclude_dirs: &'a [PathBuf],
-    /// Disks that are left out (`-X`). File systems of other disks than the chosen ones never are copied,
-    /// so this can only contradict the choice.
+    /// Disks that are excluded (`-X`). File systems on disks other than the chosen ones are never copied, so
+    /// this can only contradict the choice.
     pub exclude_disks: &'a [String],
-    /// ka's own working directories on this machine, which are left out too.
+    /// ka's own working directories on this machine, which are excluded, too.
     pub own_dirs: Vec<PathBuf>,
-    /// Partitions that are copied as they are (`-D`): kernel names or paths.
+    /// Partitions that are copied byte by byte (`-D`): kernel names or paths.
     pub raw: &'a [String],
     /// Boot code for the nodes' disks (`-m`, `-M`).
     pub boot_code: &'a [WantedBootCode],
-    /// Fixed sizes are scaled by what a node's disk has of the golden one (`--scale`).
+    /// Fixed sizes are scaled by the ratio of a node's disk to the golden one (`--scale`).
     pub scale: bool,
     /// File systems, partitions and disks keep their UUIDs (`--keep-uuids`).
     pub keep_uuids: bool,
     /// Sizes of logical volumes (`--lv`).
     pub sizes: &'a [WantedSize],
-    /// The tree of tools that the nodes get; none to leave them unchecked.
+    /// The tree of tools for the nodes; `None` skips the check.
     pub stage2: Option<PathBuf>,
     /// The boot loader (`-r`).
     pub boot: BootPlan,
-    /// What the nodes do at the end.
+    /// The final action of the nodes.
     pub after: After,
 }
 
 /// A disk to erase on every node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WantedDisk {
-    /// Which. The golden disk has the same name, or else is the one with the root file system.
+    /// Its name. The golden disk has the same name, or is otherwise the one with the root file system.
     pub disk: DiskChoice,
-    /// The description's file; the golden disk's own table if there is none.
+    /// The description's file; `None` for the golden disk's own table.
     pub desc: Option<PathBuf>,
 }
 
 /// Boot code for a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WantedBootCode {
-    /// The disk, as `-p` or this machine names it.
+    /// The disk, by its name in `-p` or on this machine.
     pub disk: String,
-    /// The file that has it; the golden disk if none.
+    /// The file with the boot code; `None` for the golden disk's.
     pub file: Option<PathBuf>,
 }
 
-/// A plan, and what to read for it.
+/// A plan, and the sources to read for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Planned {
-    /// What every node is asked for.
+    /// The requirements for every node.
     pub plan: Plan,
-    /// The golden file systems to copy, outer ones first.
+    /// The golden file systems to copy, outer mount points first.
     pub sources: Vec<Chosen>,
-    /// The golden partitions to copy as they are.
+    /// The golden partitions to copy byte by byte.
     pub raw: Vec<RawSource>,
     /// Absolute paths of directories to re-create empty.
     pub exclude: Vec<PathBuf>,
-    /// What a person should know before the nodes are erased.
+    /// Notes for the operator before the nodes are erased.
     pub notes: Vec<String>,
-    /// What of them the clones lack: a part of the run's result.
+    /// Those notes about what the clones lack: they become part of the run's result.
     pub lost: Tally,
-    /// Why this system cannot be made to start by the other firmware, if it cannot.
+    /// Why this system cannot be made to boot by the other firmware, if it cannot.
     pub other_firmware: Option<String>,
 }
 
@@ -110,133 +110,133 @@ pub enum PlanError {
     Read {
         /// The file.
         file: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         error: io::Error,
     },
     /// The description has an error.
     #[error(transparent)]
     Desc(#[from] DescError),
-    /// The golden disk's table gives no description.
+    /// The golden disk's table cannot be described.
     #[error(transparent)]
     Describe(#[from] DescribeError),
-    /// The description, or one of its partitions, asks for what cannot be.
+    /// The description, or one of its partitions, asks for something impossible.
     #[error("{file}:{line}: {reason}")]
     Line {
         /// The description's file.
         file: String,
         /// The line, from 1.
         line: u32,
-        /// What is wrong, and what was expected.
+        /// The problem, and what was expected.
         reason: String,
     },
-    /// A golden partition that the clones would miss.
+    /// A golden partition that the clones would lack.
     #[error("{file}: expected a partition {number}: {golden}")]
     Missing {
         /// The description's file.
         file: String,
         /// The partition's number.
         number: u32,
-        /// The golden partition, as a person knows it.
+        /// The golden partition as named for the operator.
         golden: String,
     },
-    /// The sizes don't add up.
+    /// The sizes do not add up.
     #[error("{file}: {reason}")]
     Fit {
         /// The description's file.
         file: String,
-        /// What is wrong.
+        /// The problem.
         reason: FitError,
     },
     /// A golden partition that cannot be copied.
     #[error("{golden}: {reason}")]
     Unsupported {
-        /// The golden partition, as a person knows it.
+        /// The golden partition as named for the operator.
         golden: String,
-        /// Why, and what to do.
+        /// The reason, and what to do.
         reason: String,
     },
-    /// The golden disk cannot be looked at.
+    /// The golden disk cannot be examined.
     #[error(transparent)]
     Scan(#[from] ScanError),
-    /// The golden file systems cannot be looked at.
+    /// The golden file systems cannot be examined.
     #[error(transparent)]
     View(#[from] ViewError),
-    /// The root file system is somewhere else.
+    /// The root file system is on another disk.
     #[error("the root file system is on {root}, expected it on a partition of {disk}")]
     Root {
-        /// Where it is.
+        /// The other disk.
         root: String,
         /// The disks that were chosen.
         disk: String,
     },
-    /// Which golden disk is meant cannot be told.
+    /// The golden disk cannot be determined.
     #[error("-p {choice}: {reason}")]
     Choice {
-        /// What was asked for.
+        /// The request.
         choice: String,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
     /// `-X` names the disk of `-p`.
     #[error("disk {0} is both to be copied (-p) and to be left out (-X)")]
     Excluded(String),
-    /// `-x` names no directory.
+    /// `-x` does not name a directory.
     #[error("-x {dir}: expected a directory of this machine", dir = .0.display())]
     NoDirectory(PathBuf),
-    /// `-D` names what cannot be copied as it is.
+    /// `-D` names something that cannot be copied byte by byte.
     #[error("-D {partition}: {reason}")]
     Raw {
-        /// What was asked for.
+        /// The argument.
         partition: String,
-        /// What is wrong with it, and what to do.
+        /// The problem, and what to do.
         reason: String,
     },
-    /// `--lv` cannot be done.
+    /// A size of `--lv` is not possible.
     #[error("--lv {volume}: {reason}")]
     Size {
         /// The logical volume.
         volume: String,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
-    /// `-m` or `-M` cannot be done.
+    /// `-m` or `-M` is not possible.
     #[error("boot code for {disk}: {reason}")]
     BootCode {
         /// The disk.
         disk: String,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
-    /// No initrd of this system could be built on a node.
+    /// No initrd for this system could be built on a node.
     #[error("the nodes could not boot: {0}")]
     Kernels(String),
-    /// A mount point that cannot be told in a plan.
+    /// A mount point that a plan cannot contain.
     #[error("{0}: mount points that are not UTF-8 cannot be copied")]
     MountPoint(String),
-    /// The nodes have no tool to make a file system.
+    /// The nodes lack the tool to create a file system.
     #[error(
         "{golden} is {kind}, and {stage2} has no {program} to make one on the nodes: install {package} on this \
          machine and run `kactl image` again",
         stage2 = .stage2.display()
     )]
     Tool {
-        /// The file system, as a person knows it.
+        /// The file system as named for the operator.
         golden: String,
-        /// Its kind.
+        /// Its type.
         kind: &'static str,
         /// The tool.
         program: &'static str,
-        /// The Debian package that has it.
+        /// The Debian package that provides it.
         package: &'static str,
         /// The tree of tools.
         stage2: PathBuf,
     },
 }
 
-/// Makes the plan for a request from this machine as it is now.
+/// Makes the plan for a request from the current state of this machine.
 ///
 /// # Errors
-/// The first thing because of which the run cannot be done as it was asked for.
+/// The first reason why the run is not possible as requested.
 pub fn make(request: &Request<'_>) -> Result<Planned, PlanError> {
     let exclude = exclude::directories(request.exclude_dirs, &request.own_dirs)?;
     let (choices, disks) = golden::disks(request)?;
@@ -274,7 +274,7 @@ pub fn make(request: &Request<'_>) -> Result<Planned, PlanError> {
     Ok(planned)
 }
 
-/// The description of a golden disk's likes, and its name for messages.
+/// The description for disks like a golden disk, and its name in messages.
 fn description(
     wanted: &WantedDisk,
     golden: &GoldenDisk,
@@ -291,7 +291,7 @@ fn description(
     Ok((Description::parse(&text, &file)?, file))
 }
 
-/// What would fail a node in its finish, when it has been erased: the system's kernels.
+/// Checks for problems that would fail a node in its finish, after it has been erased: the system's kernels.
 fn check_kernels(planned: &mut Planned, root: &Path) -> Result<(), PlanError> {
     let unready = unready(root).map_err(|e| PlanError::Kernels(e.to_string()))?;
     match unready {
@@ -312,7 +312,7 @@ fn check_root(planned: &Planned, disks: &[GoldenDisk]) -> Result<(), PlanError> 
     Err(PlanError::Root { root: root_place(), disk: names.join(", ") })
 }
 
-/// What the root file system is on, for a message.
+/// The device of the root file system, for a message.
 fn root_place() -> String {
     let mounts = mountinfo::read().unwrap_or_default();
     let root = mounts.iter().rfind(|m| m.mount_point == Path::new("/"));
@@ -339,7 +339,7 @@ impl Planned {
         }
     }
 
-    /// Tells of something that the clones lack, and counts it.
+    /// Notes something that the clones lack, and counts it.
     fn lose(&mut self, kind: NoteKind, note: String) {
         self.lost.add(kind, &note);
         self.notes.push(note);

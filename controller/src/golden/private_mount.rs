@@ -1,7 +1,7 @@
-//! A read-only view for kernels that cannot change a mount that has no place (before Linux 5.12, so Debian 11).
+//! A read-only view for kernels that cannot change a detached mount (before Linux 5.12, so Debian 11).
 //!
-//! The mount gets a place for a moment, in a mount namespace that a thread of its own has: nobody else ever sees it. The
-//! namespace goes with the thread, and the mount with its last descriptor.
+//! The mount is attached for a moment in a mount namespace that belongs to a separate thread: no other
+//! process ever sees it. The namespace ends with the thread, and the mount with its last descriptor.
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -11,10 +11,10 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::thread;
 
-/// A place that every machine has. `/` will not do: what is mounted there is not seen by its path.
+/// A mount point that exists on every machine. `/` is not suitable: a mount on it is not visible by its path.
 const PLACE: &str = "/proc";
 
-/// A mount of the file system at `mounted_at`, without what is mounted in it.
+/// A mount of the file system at `mounted_at`, without the mounts below it.
 pub(super) fn read_only(mounted_at: &Path) -> io::Result<OwnedFd> {
     thread::scope(|scope| {
         let thread = thread::Builder::new().name("view".into()).spawn_scoped(scope, || open(mounted_at))?;
@@ -25,7 +25,7 @@ pub(super) fn read_only(mounted_at: &Path) -> io::Result<OwnedFd> {
 fn open(mounted_at: &Path) -> io::Result<OwnedFd> {
     unshare(CloneFlags::CLONE_NEWNS)?;
     let none: Option<&str> = None;
-    // Before anything is mounted: no mount of this thread may reach the machine's own namespace.
+    // Before anything is mounted: no mount of this thread may propagate to the machine's own namespace.
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
     mount(Some(mounted_at), PLACE, none, MsFlags::MS_BIND, none)?;
     let attributes = MsFlags::MS_RDONLY | MsFlags::MS_NOATIME;

@@ -1,7 +1,7 @@
-//! Whether nobody writes to a partition: only then its bytes are those of one moment.
+//! Ensures that nothing writes to a partition: only then do its bytes belong to one moment.
 //!
-//! Asked when the plan is made, and again when the partition is read, which may be hours later. That nothing was
-//! written in between the first byte and the last is told by the kernel's own count.
+//! Checked when the plan is made, and again when the partition is read, which may be hours later. The
+//! kernel's own counter shows that nothing was written between the first byte and the last.
 
 use ka_host::mountinfo;
 use ka_host::sysfs;
@@ -10,7 +10,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Who may write to a partition.
+/// The possible writers of a partition.
 #[derive(Debug, thiserror::Error)]
 pub enum Busy {
     /// It is mounted, and neither read-only nor frozen.
@@ -20,27 +20,27 @@ pub enum Busy {
         at = .0.display()
     )]
     Mounted(PathBuf),
-    /// It is mounted, and the kernel doesn't say whether it is frozen.
+    /// It is mounted, and the kernel does not report whether it is frozen.
     #[error("whether {at} is frozen cannot be told: {error}", at = .at.display())]
     Unknown {
-        /// Where it is mounted.
+        /// The mount point.
         at: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         error: io::Error,
     },
-    /// It is swapped to.
+    /// It is in use as swap.
     #[error("it is swapped to: copy it as `swap`, or end that with swapoff")]
     Swap,
-    /// Another device is made of it.
+    /// Another device is built on it.
     #[error("it is part of {0}, which writes to it")]
     Held(String),
-    /// Somebody has it for himself.
+    /// A process holds it exclusively.
     #[error("an unknown program has it open exclusively")]
     Exclusive,
-    /// Sectors of 512 bytes that were written while it was read.
+    /// The number of 512-byte sectors that were written while it was read.
     #[error("{0} sectors were written to it while it was read: stop whoever does that, and run again")]
     Written(u64),
-    /// It cannot be looked at.
+    /// It cannot be examined.
     #[error("who uses it cannot be told: {0}")]
     Io(io::Error),
 }
@@ -51,10 +51,10 @@ impl From<io::Error> for Busy {
     }
 }
 
-/// What is mounted must be frozen, or read-only as a whole.
+/// A mounted file system must be frozen, or read-only as a whole.
 ///
 /// # Errors
-/// It is neither, or that cannot be told.
+/// It is neither, or its state is unknown.
 pub fn check_mounted(
     at: &Path,
     read_only: bool,
@@ -70,15 +70,15 @@ pub fn check_mounted(
     }
 }
 
-/// Whether the file system that is mounted there is frozen.
+/// Whether the file system mounted there is frozen.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn is_frozen(at: &Path) -> io::Result<bool> {
     Ok(ka_host::sys::freeze::is_frozen(&File::open(at)?)?)
 }
 
-/// A partition that nobody writes to while this is held; [`Quiet::end`] tells whether that was so.
+/// A partition that must not be written to while this is held; [`Quiet::end`] checks that it was not.
 #[derive(Debug)]
 pub struct Quiet {
     device: PathBuf,
@@ -86,21 +86,21 @@ pub struct Quiet {
 }
 
 impl Quiet {
-    /// Makes sure that nobody writes to the partition with this device node.
+    /// Makes sure that nothing can write to the partition with this device node.
     ///
     /// # Errors
-    /// Who may.
+    /// The possible writer.
     pub fn begin(device: &Path) -> Result<Self, Busy> {
         check(device)?;
-        // What is still on its way to it was written before.
+        // Pending data were written earlier, so they are flushed before counting.
         File::open(device)?.sync_all()?;
         Ok(Self { device: device.to_owned(), written: written(device)? })
     }
 
-    /// Makes sure that nobody has, and still nobody may.
+    /// Makes sure that nothing was written, and that nothing can write now.
     ///
     /// # Errors
-    /// Somebody has written, or may have.
+    /// Data were written, or may have been.
     pub fn end(self) -> Result<(), Busy> {
         check(&self.device)?;
         match written(&self.device)?.checked_sub(self.written) {
@@ -125,7 +125,7 @@ fn check(device: &Path) -> Result<(), Busy> {
     if is_exclusive(device)? { Err(Busy::Exclusive) } else { Ok(()) }
 }
 
-/// Whether somebody has a block device for himself.
+/// Whether a process holds a block device exclusively.
 ///
 /// # Errors
 /// It cannot be opened at all.
@@ -138,8 +138,8 @@ pub fn is_exclusive(device: &Path) -> io::Result<bool> {
     }
 }
 
-/// Sectors that were ever written to a disk or partition: the seventh figure of its `stat`
-/// (the kernel's `Documentation/block/stat.rst`). Writes by way of the whole disk don't count for a partition.
+/// The number of sectors ever written to a disk or partition: the seventh figure of its `stat` (the kernel's
+/// `Documentation/block/stat.rst`). Writes through the whole disk do not count for a partition.
 fn written(device: &Path) -> io::Result<u64> {
     let number = sysfs::block_number(device).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
     let stat = sysfs::attribute(&sysfs::name_of(number)?, "stat")?;

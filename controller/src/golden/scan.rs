@@ -1,4 +1,4 @@
-//! What a disk of the golden node is: its table, its partitions, what is on them and who uses them.
+//! Examines a disk of the golden node: its table, its partitions, and their contents and users.
 
 pub mod lvm;
 pub(super) mod mounted;
@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 pub use subvolumes::{Files, GoldenSubvolume, TOP};
 
-/// Bytes of the first sector before the table: boot code, and in an MBR the disk's signature.
+/// The number of bytes in the first sector before the table: boot code, and in an MBR the disk's signature.
 pub const BOOT_CODE: usize = 446;
 
 /// A disk of the golden node.
@@ -33,7 +33,7 @@ pub struct GoldenDisk {
     pub name: String,
     /// Its size.
     pub size: DiskSize,
-    /// Its partition table, or why there is none to be read.
+    /// Its partition table, or why none can be read.
     pub table: Result<Table, String>,
     /// Its partitions by number, as the kernel sees them.
     pub partitions: Vec<GoldenVolume>,
@@ -42,94 +42,94 @@ pub struct GoldenDisk {
 /// A partition or a logical volume of the golden node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GoldenVolume {
-    /// What it is called.
+    /// Its name.
     pub name: VolumeName,
     /// Its device node.
     pub node: PathBuf,
     /// Its size in bytes.
     pub size: u64,
-    /// Its type, if the table that was read has it.
+    /// Its type, if it is from a table that was read.
     pub kind: Option<PartitionKind>,
-    /// What is on it.
+    /// Its contents.
     pub contents: Contents,
-    /// How its file system was made, if it is one of those that can be made.
+    /// How its file system was created, if it is of a type that can be created.
     pub made: Made,
     /// The subvolumes of a mounted btrfs, outer ones first.
     pub subvolumes: Vec<GoldenSubvolume>,
-    /// Links in /dev/disk that lead to it.
+    /// The links in /dev/disk that lead to it.
     pub links: Vec<PathBuf>,
-    /// Who uses it.
+    /// Its user.
     pub usage: Usage,
 }
 
-/// A volume group of the golden node that is in use.
+/// An active volume group of the golden node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GoldenGroup {
-    /// What LVM tells of it.
+    /// LVM's information about it.
     pub group: lvm::Group,
-    /// Its logical volumes as block devices, in the order of the group's; none for one that has no device node, such as a
-    /// thin pool.
+    /// Its logical volumes as block devices, in the order of the group's list; `None` for one without a
+    /// device node, such as a thin pool.
     pub volumes: Vec<Option<GoldenVolume>>,
 }
 
-/// Who uses a partition of the golden node.
+/// The user of a partition of the golden node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Usage {
-    /// Nobody.
+    /// None.
     Unused,
     /// It is mounted.
     Mounted {
-        /// The first place where the whole of it, or one of its subvolumes, is mounted and visible.
+        /// The first mount point where all of it, or one of its subvolumes, is visible.
         at: PathBuf,
-        /// The number that its files there have as their device.
+        /// The device number of its files there.
         device: DeviceNumber,
-        /// Bytes in use on it.
+        /// The space in use, in bytes.
         used: u64,
-        /// Inodes in use on it.
+        /// The number of inodes in use.
         inodes: u64,
-        /// The option with which a btrfs compresses: `compress=zstd:3`.
+        /// The mount option for compression on a btrfs: `compress=zstd:3`.
         compress: Option<String>,
-        /// The file system itself is read-only, not only this mount of it.
+        /// The file system itself is read-only, not just this mount of it.
         read_only: bool,
     },
-    /// It is swapped to.
+    /// It is in use as swap.
     Swap,
-    /// Another device is made of it: LVM, RAID, LUKS.
+    /// Another device is built on it: LVM, RAID, LUKS.
     Held {
         /// The kernel's name of the other device.
         by: String,
     },
-    /// Somebody has it for himself, and the kernel doesn't say who: ZFS, a program.
+    /// A process holds it exclusively, and the kernel does not report which: ZFS, a program.
     Exclusive,
 }
 
-/// Why a disk of the golden node cannot be looked at.
+/// Why a disk of the golden node cannot be examined.
 #[derive(Debug, thiserror::Error)]
 pub enum ScanError {
-    /// There is no such disk.
+    /// The disk does not exist.
     #[error("this machine has no disk {name}: it has {present}")]
     NoDisk {
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// The disks that are there.
+        /// The existing disks.
         present: String,
     },
-    /// The kernel, or a tool, doesn't answer.
+    /// The kernel or a tool returned an error.
     #[error("{path}: {error}", path = .path.display())]
     Io {
-        /// What was looked at.
+        /// The object that was examined.
         path: PathBuf,
-        /// What it said.
+        /// The error.
         error: io::Error,
     },
-    /// It is not known what is on a partition.
+    /// The contents of a partition are unknown.
     #[error(transparent)]
     Blkid(#[from] BlkidError),
-    /// It is not known what is on the physical volumes of LVM.
+    /// The contents of LVM's physical volumes are unknown.
     #[error(transparent)]
     Lvm(#[from] lvm::LvmError),
-    /// The table was changed, and the kernel goes on with the old one: what is on the partitions of the new one is
-    /// not known.
+    /// The table was changed, and the kernel still uses the old one: the contents of the new table's
+    /// partitions are unknown.
     #[error(
         "{node}: the kernel has it from byte {} on with {} bytes, the partition table on the disk from byte {} on with \
          {} bytes: have the kernel read the table again (partprobe /dev/{disk}), or reboot",
@@ -140,25 +140,25 @@ pub enum ScanError {
         disk: String,
         /// The partition.
         node: PathBuf,
-        /// Where the kernel has it, and its size there, in bytes.
+        /// Its position and size according to the kernel, in bytes.
         kernel: (u64, u64),
-        /// The same in the table.
+        /// The same according to the table.
         table: (u64, u64),
     },
-    /// Mounted, but only in part, or below another mount.
+    /// Mounted only in part, or below another mount.
     #[error("{node} is mounted at {at}, but not as a whole, or another mount hides it: unmount one of them", node = .node.display(), at = .at.display())]
     Hidden {
         /// The partition.
         node: PathBuf,
-        /// Where it is mounted.
+        /// The mount point.
         at: PathBuf,
     },
 }
 
-/// Looks at the disk with a kernel name, or a path in /dev.
+/// Examines the disk with a kernel name, or a path in /dev.
 ///
 /// # Errors
-/// There is no such disk, or it cannot be looked at.
+/// The disk does not exist, or cannot be examined.
 pub fn scan(disk: &str) -> Result<GoldenDisk, ScanError> {
     let name = find(disk)?;
     let node = Path::new("/dev").join(&name);
@@ -183,10 +183,10 @@ pub fn scan(disk: &str) -> Result<GoldenDisk, ScanError> {
     Ok(GoldenDisk { name, size, table, partitions })
 }
 
-/// The volume groups in use that lie on these disks, if on any.
+/// The active volume groups on these disks.
 ///
 /// # Errors
-/// LVM's tools do not tell, or a logical volume cannot be looked at.
+/// LVM's tools fail, or a logical volume cannot be examined.
 pub fn groups(disks: &[GoldenDisk]) -> Result<Vec<GoldenGroup>, ScanError> {
     let partitions = || disks.iter().flat_map(|disk| &disk.partitions).filter(|p| p.is_in_group());
     if partitions().next().is_none() {
@@ -209,7 +209,7 @@ pub fn groups(disks: &[GoldenDisk]) -> Result<Vec<GoldenGroup>, ScanError> {
     Ok(found)
 }
 
-/// Whether both paths lead to one device.
+/// Whether both paths lead to the same device.
 pub(super) fn is_same(one: &Path, other: &Path) -> bool {
     one == other || sysfs::block_number(one).is_some_and(|number| sysfs::block_number(other) == Some(number))
 }
@@ -234,8 +234,8 @@ fn scan_logical(
     Ok(Some(volume))
 }
 
-/// The kernel's partitions must be those of the table: the first tell what is on them, the second what becomes of it.
-/// A table that is damaged is nobody's to copy, and the kernel may read it in another way.
+/// The kernel's partitions must match the table's: the former determine the contents, the latter the clones'
+/// layout. A damaged table is not copied, and the kernel may interpret it differently.
 fn check_places(disk: &str, table: &Table, seen: &[KernelPartition]) -> Result<(), ScanError> {
     if table.findings.iter().any(Finding::is_damage) {
         return Ok(());
@@ -244,7 +244,7 @@ fn check_places(disk: &str, table: &Table, seen: &[KernelPartition]) -> Result<(
     for partition in seen {
         let Some(placed) = table.partition(partition.number) else { continue };
         let (start, size) = (placed.start.bytes(sector), placed.size.bytes(sector));
-        // The kernel lets nobody have more of an extended partition than its table.
+        // The kernel limits access to an extended partition to its table.
         let is_same_size = size == partition.size || placed.role == Role::Extended;
         if start != partition.start || !is_same_size {
             return Err(ScanError::Stale {
@@ -258,10 +258,10 @@ fn check_places(disk: &str, table: &Table, seen: &[KernelPartition]) -> Result<(
     Ok(())
 }
 
-/// The kernel's name of the whole disk that a name or path means, if this machine has it.
+/// The kernel's name of the whole disk that a name or path refers to, if this machine has it.
 ///
 /// # Errors
-/// There is no such disk; the error lists those that are there.
+/// The disk does not exist; the error lists the existing ones.
 pub fn find(disk: &str) -> Result<String, ScanError> {
     let name = sysfs::block_number(&Path::new("/dev").join(disk)).and_then(|n| sysfs::name_of(n).ok());
     let present =
@@ -270,7 +270,7 @@ pub fn find(disk: &str) -> Result<String, ScanError> {
         .ok_or_else(|| ScanError::NoDisk { name: disk.to_owned(), present: present.join(", ") })
 }
 
-/// The boot code in the first sector of a disk.
+/// Reads the boot code in the first sector of a disk.
 ///
 /// # Errors
 /// The disk cannot be read.
@@ -288,7 +288,7 @@ fn size(name: &str) -> io::Result<DiskSize> {
     };
     let sector = u32::try_from(number("queue/logical_block_size")?).unwrap_or(u32::MAX);
     let sector = SectorSize::try_from(sector).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
-    // sysfs counts in sectors of 512 bytes, whatever the disk's are.
+    // sysfs counts in sectors of 512 bytes for every disk.
     Ok(DiskSize::of_bytes(number("size")?.saturating_mul(512), sector))
 }
 
@@ -308,14 +308,14 @@ fn scan_partition(
     scan_volume(&device, mounts, swaps)
 }
 
-/// A block device to look at.
+/// A block device to examine.
 struct Device<'a> {
     name: VolumeName,
     node: PathBuf,
-    /// The kernel's name of it.
+    /// Its kernel name.
     kernel: &'a str,
     size: u64,
-    /// Its place in the table, if it is a partition.
+    /// Its entry in the table, if it is a partition.
     placed: Option<&'a Placed>,
 }
 
@@ -337,7 +337,7 @@ fn scan_volume(
     let kind = contents.kind.as_deref().and_then(FileSystemKind::of_name);
     let made = match kind.map(|kind| shape::read(kind, &node)) {
         Some(Ok(made)) => made,
-        // What is not copied need not be understood.
+        // Contents that are not copied need not be understood.
         Some(Err(source)) if !mounts.is_empty() => return Err(ScanError::Io { path: node, error: source }),
         Some(Err(_)) | None => Made::default(),
     };
@@ -378,7 +378,7 @@ fn scan_volume(
     })
 }
 
-/// Who uses a partition that is neither mounted nor swapped to.
+/// The user of a partition that is neither mounted nor in use as swap.
 fn unmounted(device: &Device<'_>) -> io::Result<Usage> {
     if let Some(by) = sysfs::holders(device.kernel)?.into_iter().next() {
         return Ok(Usage::Held { by });
@@ -420,14 +420,14 @@ impl GoldenVolume {
         }
     }
 
-    /// Whether it is a physical volume of LVM in use.
+    /// Whether it is an active physical volume of LVM.
     #[must_use]
     pub fn is_in_group(&self) -> bool {
         self.contents.kind.as_deref() == Some("LVM2_member") && matches!(self.usage, Usage::Held { .. })
     }
 
-    /// The kind of its file system, if it is one of those that can be made. A machine that has hibernated
-    /// once may have left its mark on the swap space.
+    /// The type of its file system, if that can be created. A machine that has hibernated may have left a
+    /// hibernation signature in its swap space.
     #[must_use]
     pub fn file_system(&self) -> Option<FileSystemKind> {
         match self.contents.kind.as_deref()? {
@@ -436,7 +436,7 @@ impl GoldenVolume {
         }
     }
 
-    /// The names under which the golden node's configuration may know the partition.
+    /// The names by which the golden node's configuration may refer to the partition.
     #[must_use]
     pub fn names(&self) -> GoldenNames {
         let devices = std::iter::once(&self.node).chain(&self.links);

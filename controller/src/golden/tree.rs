@@ -1,4 +1,4 @@
-//! Files of the golden node read elsewhere: in a snapshot, which a site's own command has mounted.
+//! Reads the golden node's files from another tree: a snapshot that a site's own command has mounted.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -8,34 +8,35 @@ use ka_host::mountinfo::{self, DeviceNumber};
 use super::chosen::Chosen;
 use super::scan::Files;
 
-/// A tree that cannot be read in the golden node's place.
+/// Why a tree cannot be read instead of the golden node.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TreeError {
-    /// It cannot be looked at.
+    /// It cannot be examined.
     #[error("{}: {error}", path.display())]
     Io {
-        /// What cannot.
+        /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: std::io::Error,
     },
-    /// It is no tree of a system.
+    /// It does not contain an installed system.
     #[error("{}: expected the tree of a whole system, found no {missing} in it", tree.display())]
     NoSystem {
         /// The tree.
         tree: PathBuf,
-        /// What every system has.
+        /// The missing part that every system has.
         missing: &'static str,
     },
 }
 
-/// What every installed system has.
+/// The parts that every installed system has.
 const ALWAYS: [&str; 2] = ["etc", "usr"];
 
-/// The same file systems, read below `tree` where it has them: its own top is the root, and another file system is
-/// what is mounted at the same place in it. What is not mounted there, such as an EFI system partition, is read where it
-/// is: an empty directory of a snapshot is no file system.
+/// Returns the same file systems, read below `tree` where it has them: the top of the tree is the root, and
+/// another file system is the one mounted at the same place in the tree. A file system that is not mounted
+/// there, such as an EFI system partition, is read at its usual place: an empty directory of a snapshot is
+/// not a file system.
 ///
 /// # Errors
 /// [`TreeError`].
@@ -63,7 +64,7 @@ pub fn within(tree: &Path, chosen: &[Chosen]) -> Result<Vec<Chosen>, TreeError> 
                 );
                 return Ok(chosen.clone());
             }
-            // `join` of an empty path ends in a slash, which is no part of the name.
+            // `join` with an empty path adds a trailing slash, which is not part of the name.
             let there = if is_root { tree.clone() } else { there };
             let device = there.metadata().map_err(failed(&there))?.dev();
             log::info!("{}: read in {}", chosen.mount_point.display(), there.display());

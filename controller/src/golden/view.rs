@@ -1,9 +1,8 @@
-//! The golden file systems as they are below everything that is mounted on them.
+//! The golden file systems, without anything that is mounted on them.
 //!
-//! Each is seen through a mount of its own that has no place in any directory (`open_tree(2)`): what
-//! lies under the golden node's mount points is visible, nothing can be written through it, reading
-//! leaves access times alone, and the kernel takes it away with its last file descriptor, even if kactl
-//! is killed.
+//! Each is seen through a detached mount (`open_tree(2)`): files below the golden node's mount points are
+//! visible, nothing can be written through it, reading does not update access times, and the kernel removes
+//! it with its last file descriptor, even if kactl is killed.
 
 use super::chosen::{Chosen, Source};
 use super::private_mount;
@@ -25,18 +24,18 @@ pub struct View {
 /// Why a file system cannot be viewed.
 #[derive(Debug, thiserror::Error)]
 pub enum ViewError {
-    /// The kernel says no.
+    /// The kernel refuses.
     #[error("{mount_point}: cannot open a read-only view (root and Linux 5.2 are needed): {error}", mount_point = .mount_point.display())]
     Open {
-        /// Where the file system is mounted.
+        /// The mount point.
         mount_point: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         error: io::Error,
     },
-    /// Another file system is there now.
+    /// Another file system is mounted there now.
     #[error("{mount_point}: another file system has been mounted there since the plan was made", mount_point = .mount_point.display())]
     Changed {
-        /// Where it was to be seen.
+        /// The directory where it was visible.
         mount_point: PathBuf,
     },
 }
@@ -45,13 +44,13 @@ impl View {
     /// Opens the chosen file systems.
     ///
     /// # Errors
-    /// One of them cannot be opened, or is not the one that was chosen.
+    /// One of them cannot be opened, or is not the chosen one.
     pub fn open(chosen: &[Chosen]) -> Result<Self, ViewError> {
         let mut view = Self { sources: Vec::new(), mounts: Vec::new() };
         for fs in chosen {
             let failed = |source| ViewError::Open { mount_point: fs.mount_point.clone(), error: source };
             let mount = open_one(&fs.files.mounted_at).map_err(failed)?;
-            // The dot at the end: the link itself is no directory.
+            // The trailing dot matters: the link itself is not a directory.
             let top = format!("/proc/{}/fd/{}", std::process::id(), mount.as_raw_fd());
             let directory = Path::new(&top).join(&fs.files.below).join(".");
             let found = rustix::fs::stat(&directory).map_err(|e| failed(e.into()))?;
@@ -64,7 +63,7 @@ impl View {
         Ok(view)
     }
 
-    /// What to read. The directories are valid for all processes until the view is dropped.
+    /// The sources to read. The directories are valid for all processes until the view is dropped.
     #[must_use]
     pub fn sources(&self) -> &[Source] {
         &self.sources
@@ -75,7 +74,7 @@ fn open_one(mounted_at: &Path) -> io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let mount = open_tree(CWD, mounted_at, flags)?;
     match ka_host::sys::mount::make_read_only(mount.as_fd()) {
-        // Before Linux 5.12, a mount must have a place to be changed.
+        // Before Linux 5.12, a mount must be attached to be changed.
         Err(Errno::ENOSYS) => private_mount::read_only(mounted_at),
         other => other.map(|()| mount).map_err(io::Error::from),
     }

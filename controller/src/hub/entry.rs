@@ -1,7 +1,8 @@
-//! Who may knock at a run: machines that `kactl pxe` booted for it, where that can be known.
+//! Admission control for a run: only machines that `kactl pxe` booted for it, where that can be known.
 //!
-//! The join secret of a run is in the boot image that is served while it lives, and ends with it. Who shows the long-lived
-//! one did not boot that image, and is sent away; and who claims a card must have the address that the card was given.
+//! A run's join secret is in the boot image that is served while the run lives, and ends with it. A machine
+//! that shows the long-lived secret did not boot that image and is rejected. A machine that claims a card
+//! must have the address that the card was given.
 
 use std::fs;
 use std::net::IpAddr;
@@ -9,20 +10,20 @@ use std::path::{Path, PathBuf};
 
 use ka::mac::Mac;
 
-/// What is asked of a machine before it may say what it wants.
+/// The requirements that a machine must meet before its messages are accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
-    /// Only the run's own secret counts.
+    /// Accept only the run's own secret.
     pub own_secret: bool,
-    /// Where dnsmasq writes who has which address, if it gives all of them.
+    /// The file in which dnsmasq records the leases, if dnsmasq assigns all addresses.
     pub leases: Option<PathBuf>,
 }
 
 impl Entry {
-    /// Whether a machine may come in, that showed the run's own secret or not.
+    /// Checks whether a machine may join; `own_secret` says whether it showed the run's own secret.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason for the rejection.
     pub(super) fn check(&self, own_secret: bool, peer: IpAddr, card: Option<Mac>) -> Result<(), String> {
         if self.own_secret && !own_secret {
             return Err("it takes only machines that 'kactl pxe' has booted for it".into());
@@ -53,7 +54,7 @@ fn check_lease(leases: &Path, peer: IpAddr, card: Option<Mac>) -> Result<(), Str
     }
 }
 
-/// Who has an address. Each line is `EXPIRY CARD ADDRESS NAME ID` (dnsmasq(8), --dhcp-leasefile).
+/// The owner of an address. Each line is `EXPIRY CARD ADDRESS NAME ID` (dnsmasq(8), --dhcp-leasefile).
 fn owner(leases: &str, peer: IpAddr) -> Option<&str> {
     leases.lines().find_map(|line| {
         let mut words = line.split_whitespace().skip(1);
@@ -82,10 +83,10 @@ mod tests {
             (true, "10.0.0.101", mac(1), true),
             (true, "10.0.0.102", mac(2), true),
             (false, "10.0.0.101", mac(1), false),
-            // It claims another machine's card, or took an address by itself.
+            // The machine claims another machine's card, or assigned itself an address.
             (true, "10.0.0.101", mac(2), false),
             (true, "10.0.0.1", mac(1), false),
-            // Whose card has no such address, as InfiniBand's, is known by its address alone.
+            // A card without such an address, such as InfiniBand's, is known only by its IP address.
             (true, "10.0.0.103", None, true),
             (true, "10.0.0.103", mac(9), true),
             (true, "fe80::1", mac(9), true),

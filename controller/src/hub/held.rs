@@ -1,4 +1,5 @@
-//! A session with what carries out its effects: its source, its stream's threads, and the nodes' logs.
+//! A session together with the resources that carry out its effects: its source, its stream's threads, and
+//! the nodes' logs.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -17,26 +18,27 @@ use crate::rendezvous::booted::Booted;
 use crate::stream::source::Source;
 use crate::stream::{Bell, Setup, Stream};
 
-/// How long what follows from an event may wait until that is on the disk. Then the run goes on without it.
+/// How long effects may wait until the event that caused them is on disk. After that, the run continues
+/// without waiting.
 const MAX_SYNC: Duration = Duration::from_secs(10);
 
-/// What a session is to do, and with what.
+/// A session's task and its resources.
 pub struct SessionSetup {
-    /// What it is to do.
+    /// The session's parameters.
     pub spec: SessionSpec,
-    /// What it streams.
+    /// The source of the stream.
     pub source: Arc<dyn Source>,
-    /// Where the nodes' logs go.
+    /// The directory of the nodes' logs.
     pub log: Option<PathBuf>,
-    /// Who hears of the nodes' first boots, if they are awaited.
+    /// The receiver of first-boot reports, if they are awaited.
     pub booted: Option<Arc<Booted>>,
-    /// Where its events are written down.
+    /// The journal for the session's events.
     pub journal: Option<Journal>,
-    /// The events of a process that has ended, if this one takes its session over.
+    /// The events of an ended process, if this process takes its session over.
     pub resume: Option<Vec<Event>>,
 }
 
-/// A session that is held.
+/// A session held by this process.
 pub(super) struct Held {
     pub(super) session: Session,
     source: Arc<dyn Source>,
@@ -44,15 +46,16 @@ pub(super) struct Held {
     log: Option<PathBuf>,
     logs: Option<Logs>,
     booted: Option<Arc<Booted>>,
-    /// The nodes that it waits for, and what silence means to them.
+    /// The nodes that the session waits for, and how it treats silent ones.
     wanted: usize,
     dead_after: Duration,
     journal: Option<Journal>,
     waker: Arc<Waker>,
-    /// How much of the journal must be on the disk before what comes next follows from it, and since when that is awaited.
+    /// How much of the journal must be on disk before the next effects may be carried out, and since when
+    /// this wait lasts.
     needs: u64,
     awaited_since: Option<Duration>,
-    /// What is still to be carried out, and what of the journal it follows from.
+    /// The pending effects, each with the position in the journal that it follows from.
     queue: VecDeque<(u64, Effect)>,
 }
 
@@ -83,7 +86,7 @@ impl Held {
         held
     }
 
-    /// Writes down what is to be written down; all else waits for its turn.
+    /// Records the journal effects; all others are queued.
     fn take(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match (effect, &mut self.journal) {
@@ -99,7 +102,7 @@ impl Held {
         }
     }
 
-    /// The next effect whose cause is on the disk: a process that takes over must not contradict it.
+    /// The next effect whose cause is on disk: a process that takes over must not contradict it.
     fn next_due(&mut self, now: Duration) -> Option<Effect> {
         let (needs, _) = self.queue.front()?;
         let written = self.journal.as_ref().map_or(u64::MAX, Journal::written);
@@ -119,7 +122,7 @@ impl Held {
         self.queue.pop_front().map(|(_, effect)| effect)
     }
 
-    /// The session takes what has happened.
+    /// Applies an event to the session.
     pub(super) fn on(&mut self, input: Input, now: Duration) {
         if matches!(input, Input::Tick | Input::Stream(_))
             && let Some(stream) = &self.stream
@@ -131,7 +134,7 @@ impl Held {
         self.take(effects);
     }
 
-    /// The operator wants the session to start with the nodes present.
+    /// Starts the session with the nodes present, at the operator's request.
     pub(super) fn go(&mut self, now: Duration) -> Result<(), String> {
         let (mut answer, mut effects) = (Ok(()), self.session.on(Input::Go, now));
         effects.retain(|effect| match effect {
@@ -145,7 +148,8 @@ impl Held {
         answer
     }
 
-    /// Carries out what concerns this machine alone; the next effect that concerns a connection is for the hub.
+    /// Carries out the effects that concern only this machine, and returns the next one that concerns a
+    /// connection, for the hub.
     pub(super) fn next_effect(&mut self, data: &DataPlace, bell: &Bell, now: Duration) -> Option<Effect> {
         while let Some(effect) = self.next_due(now) {
             match effect {
@@ -182,7 +186,7 @@ impl Held {
         self.on(input, now);
     }
 
-    /// Whether the stream with this id is the session's.
+    /// Whether the stream with this id belongs to the session.
     pub(super) fn streams(&self, id: ka::seal::StreamId) -> bool {
         self.stream.as_ref().is_some_and(|stream| stream.id == id)
     }

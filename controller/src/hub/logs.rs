@@ -1,4 +1,4 @@
-//! The nodes' logs go to the disk in a thread of their own: the hub's heartbeats must not wait for one.
+//! Writes the nodes' logs to disk in a separate thread: the hub's heartbeats must not wait for a disk.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -15,15 +15,16 @@ use ka::chain::NodeId;
 use ka::session::Piece;
 use ka::shown::{CONTEXT, mask};
 
-/// A node's log is cut here, in bytes: a log that is longer tells nothing more.
+/// The maximum size of a node's log, in bytes. The end of a longer log adds nothing.
 const MAX_LOG: u64 = 64 * 1024 * 1024;
-/// All logs of a session together: so many bytes for each node that it waits for, and for others as many as these.
+/// The limit for all logs of a session: this many bytes for each expected node, plus the space of `OTHERS`
+/// more nodes.
 const SHARE: u64 = 16 * 1024 * 1024;
 const OTHERS: u64 = 4;
-/// So many bytes may wait for the disk.
+/// The maximum number of bytes queued for the disk.
 const MAX_WAITING: usize = 64 * 1024 * 1024;
 
-/// The logs of a session's nodes. All that was stored is written when this is dropped.
+/// The logs of a session's nodes. Dropping it flushes everything queued.
 pub(super) struct Logs {
     pieces: Option<Sender<Piece>>,
     waiting: Arc<AtomicUsize>,
@@ -31,7 +32,7 @@ pub(super) struct Logs {
 }
 
 impl Logs {
-    /// Logs of about `nodes` nodes in `directory`, which is made when the first piece comes.
+    /// Creates the logs for about `nodes` nodes in `directory`, which is created with the first piece.
     pub(super) fn new(directory: PathBuf, nodes: usize) -> io::Result<Self> {
         let mut files = Files { quota: SHARE * (OTHERS + nodes as u64), ..Files::default() };
         Self::start(move |piece| files.write(&directory, piece))
@@ -52,7 +53,7 @@ impl Logs {
         Ok(Self { pieces: Some(pieces), waiting, thread: Some(thread) })
     }
 
-    /// Hands a piece over, and waits for nothing.
+    /// Queues a piece without blocking.
     pub(super) fn store(&self, piece: Piece) {
         let length = piece.bytes.len();
         if self.waiting.fetch_add(length, Ordering::Relaxed) + length > MAX_WAITING {
@@ -74,14 +75,14 @@ impl Drop for Logs {
     }
 }
 
-/// The logs' files, and how much they may still take.
+/// The log files and the space that is left for them.
 #[derive(Default)]
 struct Files {
     open: BTreeMap<NodeId, Log>,
     quota: u64,
 }
 
-/// A log's file, and how long it is.
+/// A log's file and its length.
 struct Log {
     file: File,
     length: u64,
@@ -93,7 +94,7 @@ impl Files {
         if end > MAX_LOG {
             return Err(io::Error::other("the log is too long"));
         }
-        // Holes count as if they were written, so that nobody has to tell what the file system does with them.
+        // Holes count as written, so that the limit does not depend on how the file system stores them.
         let length = self.open.get(&piece.node).map_or(0, |log| log.length);
         let more = end.saturating_sub(length);
         self.quota = self.quota.checked_sub(more).ok_or_else(|| {
@@ -112,13 +113,13 @@ impl Files {
 }
 
 impl Log {
-    /// A person will read it on a terminal, and whoever sent it may be nobody's friend: what a terminal would obey is
-    /// written over, also where it lies across two pieces.
+    /// The log is read on a terminal and its sender is untrusted: terminal control sequences are overwritten,
+    /// even if they span two pieces.
     fn write(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let context = offset.min(CONTEXT as u64);
         let mut all = vec![0; usize::try_from(context).unwrap_or(CONTEXT)];
         let before = read_at(&self.file, &mut all, offset - context)?;
-        // Before a piece that comes early is a hole.
+        // A piece that arrives early leaves a hole before it.
         let begin = if before == all.len() { offset - context } else { offset };
         all.truncate(if begin == offset { 0 } else { before });
         let before = all.len();
@@ -131,7 +132,7 @@ impl Log {
     }
 }
 
-/// Reads as much as there is.
+/// Reads as much as is available.
 fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut read = 0;
     while let Some(rest) = buffer.get_mut(read..).filter(|rest| !rest.is_empty()) {
@@ -145,7 +146,7 @@ fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     Ok(read)
 }
 
-/// A new file for a log: a machine that comes again after a failure does not overwrite what it said before.
+/// Creates a new file for a log: a machine that returns after a failure does not overwrite its earlier log.
 fn new_file(directory: &Path, name: &str) -> io::Result<File> {
     for number in 1_u32.. {
         let file = if number == 1 { format!("{name}.log") } else { format!("{name}-{number}.log") };
@@ -208,7 +209,7 @@ mod tests {
                 files.write(directory.path(), &piece(node, (number * size) as u64, bytes)).unwrap();
             }
         }
-        // The second half first.
+        // The second half arrives first.
         let (first, second) = said.split_at(19);
         files.write(directory.path(), &piece(5, 19, second)).unwrap();
         files.write(directory.path(), &piece(5, 0, first)).unwrap();

@@ -1,7 +1,7 @@
-//! The hub: one thread that holds all control connections and all sessions of this process.
+//! The hub: one thread that owns all control connections and all sessions of this process.
 //!
-//! Other threads use the [`Hub`] handle; what is to be seen is a [`Snapshot`] that the
-//! hub renews. It never waits for a person, a node or a disk.
+//! Other threads use the [`Hub`] handle; they read the state from a [`Snapshot`] that the hub renews. The hub
+//! never waits for a person, a node or a disk.
 
 pub mod entry;
 mod held;
@@ -42,37 +42,37 @@ pub use held::SessionSetup;
 use ka_net::listen::{DataPlace, Listen, Side};
 use net::{Net, NetEvent};
 
-/// How often time is looked at when nothing happens.
+/// How often timers are checked when no event arrives.
 const TICK: Duration = Duration::from_millis(50);
-/// How often agents hear from the controller.
+/// The interval between the controller's heartbeats to the agents.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// How often the well-known port is tried while another process has it.
+/// How often the hub tries to bind the well-known port while another process owns it.
 const RETRY: Duration = Duration::from_secs(1);
-/// Hosts that are named in the log for being refused.
+/// The maximum number of rejected hosts that are named in the log.
 const MAX_NAMED: usize = 256;
-/// How long the hub goes on after its work, so that the last goodbyes arrive.
+/// How long the hub continues after its work, so that the last goodbyes arrive.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Where the hub listens.
+/// The hub's listening addresses and limits.
 pub struct Place {
     /// The address and the interface.
     pub side: Side,
-    /// The control port; another free one is taken when it is in use.
+    /// The control port; if it is in use, a free one is taken.
     pub control: u16,
-    /// The data port of the first stream; those that run beside it take other free ones.
+    /// The data port of the first stream; concurrent streams take other free ports.
     pub data: u16,
-    /// Control connections that one address may have.
+    /// The maximum number of control connections per address.
     pub per_address: usize,
     /// The directory of this host's sessions.
     pub sessions: PathBuf,
-    /// Who may come in.
+    /// The admission requirements.
     pub entry: Entry,
-    /// Where the machines that come are recorded, and for which run.
+    /// The store that records joining machines, and the name of the run.
     pub machines: Option<(Store, String)>,
 }
 
 impl Place {
-    /// Where the configuration says, or `listen` instead; through one interface only if one is known.
+    /// Takes the configured address, or `listen` instead; the interface is set only if one is known.
     #[must_use]
     pub fn new(config: &Config, listen: Option<Listen>, interface: Option<String>) -> Self {
         let address = listen.map(|listen| listen.address).filter(|address| !address.is_unspecified());
@@ -88,11 +88,11 @@ impl Place {
     }
 }
 
-/// A hub that cannot begin.
+/// The hub could not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HubError {
-    /// No port, thread or event queue.
+    /// No port, thread or event queue is available.
     #[error("cannot listen for nodes: {0}")]
     System(io::Error),
     /// A session's name is taken.
@@ -106,22 +106,22 @@ impl From<io::Error> for HubError {
     }
 }
 
-/// A session at a moment.
+/// A session's state at one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// What is shown.
+    /// The status for display.
     pub status: RunStatus,
     /// The transfer's figures.
     pub transfer: Transfer,
-    /// Who waits to be let in.
+    /// The nodes that wait for admission.
     pub arrivals: Vec<Arrival>,
-    /// Whether somebody wants it to begin with those who are there.
+    /// Whether the operator asked to start with the nodes present.
     pub go: bool,
-    /// Whether whoever comes now may still be served by another round.
+    /// Whether another round may still serve nodes that join now.
     pub more_rounds: bool,
-    /// About whom somebody must be asked again.
+    /// The nodes that need a new confirmation.
     pub questions: Vec<Question>,
-    /// How it ended, if it has.
+    /// The result, once the session has ended.
     pub ending: Option<Ending>,
 }
 
@@ -131,7 +131,7 @@ enum Order {
     Quit,
 }
 
-/// What the hub's thread and its users share.
+/// The state shared by the hub's thread and its users.
 #[derive(Default)]
 struct Shared {
     snapshots: Mutex<BTreeMap<String, Snapshot>>,
@@ -140,7 +140,7 @@ struct Shared {
 
 /// A running hub.
 pub struct Hub {
-    /// The control port that it has.
+    /// The hub's control port.
     pub port: u16,
     orders: Sender<Order>,
     waker: Arc<Waker>,
@@ -210,29 +210,29 @@ impl Hub {
         Ok(Self { port, orders, waker, shared, thread: Some(thread) })
     }
 
-    /// Begins a session with those whom the admission names, or ends it if that names nobody.
+    /// Starts a session with the nodes that the admission names, or ends it if there are none.
     pub fn admit(&self, session: &str, admission: Admission) {
         self.order(Order::Admit { session: session.to_owned(), admission });
     }
 
-    /// Tells a session that these disks of a node were confirmed when somebody was asked again, or that none were.
+    /// Passes on which disks of a node were confirmed in a new question; an empty list means none.
     pub fn answer(&self, session: &str, node: NodeId, confirmed: Option<Vec<DiskIdentity>>) {
         self.order(Order::Answer { session: session.to_owned(), node, confirmed });
     }
 
-    /// A session as it is now.
+    /// The current state of a session.
     #[must_use]
     pub fn snapshot(&self, session: &str) -> Option<Snapshot> {
         self.shared.snapshots.lock().unwrap_or_else(PoisonError::into_inner).get(session).cloned()
     }
 
-    /// Waits until something has changed, at most for `timeout`.
+    /// Waits for a change, at most for `timeout`.
     pub fn wait(&self, timeout: Duration) {
         let snapshots = self.shared.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
         drop(self.shared.changed.wait_timeout(snapshots, timeout));
     }
 
-    /// Whether the hub's thread has ended, which it only does by a fault or after the hub was dropped.
+    /// Whether the hub's thread has ended. It ends only by a fault or after the hub was dropped.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
@@ -247,7 +247,7 @@ impl Hub {
     }
 }
 
-/// The highest number that a node of a session got, if another process has held the session.
+/// The highest number that a node of a session got, if another process held the session before.
 fn last_node(setup: &SessionSetup) -> Option<u32> {
     let number = |event: &Event| match event {
         Event::Joined(joined) => Some(joined.ticket.node.0),
@@ -269,17 +269,17 @@ impl Drop for Hub {
 
 struct EventLoop {
     net: Net,
-    /// The well-known port, as long as another process has it, and when it was tried last.
+    /// The well-known port while another process owns it, and the time of the last attempt to bind it.
     wants: Option<u16>,
     wanted_at: Instant,
     directory: PathBuf,
     entry: Entry,
     machines: Option<Recorder>,
-    /// Hosts that were sent away, as the log has said.
+    /// Rejected hosts that the log has already named.
     complained: BTreeSet<(IpAddr, String)>,
     data: DataPlace,
     sessions: BTreeMap<String, Held>,
-    /// Which node of which session speaks on a connection.
+    /// The node and session of each connection.
     owners: BTreeMap<ConnectionId, (String, NodeId)>,
     next_node: u32,
     bell: Bell,
@@ -290,7 +290,8 @@ struct EventLoop {
     beat_at: Instant,
     published_at: Option<Instant>,
     quit_at: Option<Instant>,
-    /// Before the registrations: whoever comes next with a session's name recreates its socket.
+    /// Dropped before the registrations: the next process that registers a session's name recreates its
+    /// socket.
     sockets: GoSockets,
     _registrations: Vec<Registration>,
 }
@@ -312,7 +313,8 @@ impl EventLoop {
             for held in self.sessions.values_mut() {
                 held.on(Input::Tick, now);
             }
-            // A welcome must be an agent's first message: heartbeats come behind whatever this turn has to say.
+            // A welcome must be the first message to an agent: heartbeats come after everything that this
+            // turn sends.
             self.deliver();
             self.beat();
             self.publish();
@@ -356,7 +358,7 @@ impl EventLoop {
         }
     }
 
-    /// Nothing comes of a connection any more.
+    /// Ignores all further input of a connection.
     fn forget(&mut self, connection: ConnectionId, reason: &str) {
         if let Some((session, node)) = self.owners.remove(&connection)
             && let Some(held) = self.sessions.get_mut(&session)
@@ -390,7 +392,7 @@ impl EventLoop {
         };
         let Some((peer, local)) = self.net.addresses(connection) else { return Ok(()) };
         let card = hello.inventory.cards.first().and_then(|card| card.mac.parse().ok());
-        // A node that comes back shows what no other was told.
+        // A returning node presents a secret that only it was given.
         let known = hello.resume.is_some();
         let entry = self.entry.check(self.net.is_of_run(connection), peer, card);
         if let Some(reason) = entry.err().filter(|_| !known) {
@@ -404,7 +406,7 @@ impl EventLoop {
         let time = u64::try_from(time).unwrap_or(u64::MAX);
         let seen = self.machines.is_some().then(|| Seen::of(&hello, peer)).flatten();
         held.on(Input::Hello(Box::new(Arriving { id, hello, connection, peer, local, token, time })), now);
-        // What it says next must find out whose it is.
+        // The node's next message must establish again which node it is.
         self.deliver();
         let is_in = self.owners.contains_key(&connection);
         if let Some((machines, seen)) = self.machines.as_mut().zip(seen.filter(|_| is_in)) {
@@ -413,7 +415,7 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Says once of each address and reason that it was sent away: a host that goes on asking must not fill the log.
+    /// Logs each address and reason of a rejection once: a host that keeps asking must not fill the log.
     fn complain(&mut self, peer: IpAddr, session: &str, reason: &str) {
         if self.complained.len() < MAX_NAMED && self.complained.insert((peer, reason.to_owned())) {
             log::warn!("{session}: {peer} is refused: {reason}");
@@ -436,7 +438,7 @@ impl EventLoop {
         }
     }
 
-    /// Answers those that want a session to start with the nodes present.
+    /// Answers requests to start a session with the nodes present.
     fn serve_go(&mut self) {
         let (sessions, now) = (&mut self.sessions, self.start.elapsed());
         self.sockets.serve(|name| match sessions.get_mut(name) {
@@ -455,7 +457,7 @@ impl EventLoop {
         }
     }
 
-    /// Carries out what the sessions want done.
+    /// Carries out the sessions' effects.
     fn deliver(&mut self) {
         let now = self.start.elapsed();
         let names: Vec<String> = self.sessions.keys().cloned().collect();
@@ -502,7 +504,7 @@ impl EventLoop {
         }
     }
 
-    /// Renews what others see, not more often than anybody looks.
+    /// Renews the snapshots, at most as often as they are read.
     fn publish(&mut self) {
         if self.published_at.is_some_and(|at| at.elapsed() < TICK) {
             return;
@@ -530,8 +532,8 @@ impl EventLoop {
         self.shared.changed.notify_all();
     }
 
-    /// Agents that know only the well-known port must find somebody there, also when the process that
-    /// had it has ended.
+    /// Agents that know only the well-known port must find a controller there, even after the process that
+    /// owned the port has ended.
     fn take_well_known_port(&mut self) {
         let Some(port) = self.wants else { return };
         if self.wanted_at.elapsed() < RETRY {

@@ -1,4 +1,4 @@
-//! The controller's control connections: who has proved to know the join secret may speak.
+//! The controller's control connections. Only peers that prove knowledge of the join secret are heard.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -19,26 +19,26 @@ use super::places::{self, Proven};
 use crate::config::keys::Keys;
 use ka_net::event_loop::EventLoop;
 
-/// How long a connection may take to prove itself.
+/// The time limit for a connection to prove itself.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often one connection is read before all others have their turn: one that says more than can be taken must not
-/// keep the others from being heard.
+/// How often one connection is read before all others get their turn: a flooding peer must not starve the
+/// others.
 const READS: usize = 2;
-/// The log says so at most this often.
+/// The minimum interval between log messages about this.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
-/// The longest message of an agent after its first, in bytes: a piece of its log, or what it noted.
+/// The longest message of an agent after its first, in bytes: a piece of its log, or its notes.
 const MAX_MESSAGE: usize = 1 << 20;
-/// Hosts that are named once each in the log for what they say without proof.
+/// The maximum number of hosts that are logged, once each, for a message without proof.
 const MAX_NAMED: usize = 256;
-/// A proven connection that says nothing for this long is dropped; agents beat far more often.
+/// A proven connection that is silent for this long is dropped; agents send heartbeats far more often.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// What happened on a connection.
+/// An event on a connection.
 #[derive(Debug)]
 pub(super) enum NetEvent {
-    /// An agent says something.
+    /// An agent sent a message.
     Message(Box<ToController>),
-    /// It is gone.
+    /// The connection is closed.
     Closed(String),
 }
 
@@ -52,9 +52,9 @@ struct Connection {
     opened_at: Instant,
     heard_at: Instant,
     proven: bool,
-    /// It showed the join secret of this run alone.
+    /// The agent showed the join secret of this run.
     of_run: bool,
-    /// To be closed once everything is written.
+    /// Close the connection once everything is written.
     closing: bool,
 }
 
@@ -62,15 +62,15 @@ struct Connection {
 pub(super) struct Net {
     sockets: EventLoop,
     keys: Keys,
-    /// Proven connections that one address may have.
+    /// The maximum number of proven connections per address.
     per_address: usize,
     connections: BTreeMap<ConnectionId, Connection>,
     next: usize,
-    /// Hosts that speak another version, as the log has said.
+    /// Hosts with another protocol version that the log has already named.
     foreign: BTreeSet<IpAddr>,
-    /// Connections that were left before they had nothing more to say.
+    /// Connections closed before their pending output was sent.
     unread: BTreeSet<ConnectionId>,
-    /// When the log last said that there are too many connections.
+    /// When the log last reported too many connections.
     full: Option<Instant>,
 }
 
@@ -90,7 +90,7 @@ impl Net {
         Ok(net)
     }
 
-    /// Accepts agents on one more listener.
+    /// Adds another listener.
     pub(super) fn listen(&mut self, listener: TcpListener) -> io::Result<()> {
         self.sockets.listen(listener)
     }
@@ -99,7 +99,7 @@ impl Net {
         self.sockets.waker()
     }
 
-    /// Waits for at most `timeout`, and returns what has come.
+    /// Waits for at most `timeout`, and returns the events.
     pub(super) fn wait(&mut self, timeout: Duration) -> io::Result<Vec<(ConnectionId, NetEvent)>> {
         let timeout = if self.unread.is_empty() { timeout } else { Duration::ZERO };
         let turn = self.sockets.wait(timeout)?;
@@ -117,7 +117,7 @@ impl Net {
         Ok(happened)
     }
 
-    /// Queues a message; a connection that fails shows it in [`Net::wait`].
+    /// Queues a message. [`Net::wait`] reports a connection that fails.
     pub(super) fn send(&mut self, id: ConnectionId, message: &ToAgent) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         if let Err(error) = connection.channel.send(message) {
@@ -126,7 +126,7 @@ impl Net {
         }
     }
 
-    /// Writes what is queued everywhere; returns what went wrong on the way.
+    /// Writes all queued output; returns the errors that occurred.
     pub(super) fn flush_all(&mut self) -> Vec<(ConnectionId, NetEvent)> {
         let mut happened = Vec::new();
         let waiting: Vec<ConnectionId> = self
@@ -141,24 +141,24 @@ impl Net {
         happened
     }
 
-    /// Closes a connection when everything queued is written.
+    /// Closes a connection once everything queued is written.
     pub(super) fn close(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.closing = true;
         }
     }
 
-    /// The key that the agent has proved to have.
+    /// The key that the agent has proved to own.
     pub(super) fn key(&self, id: ConnectionId) -> Option<Key> {
         self.connections.get(&id)?.channel.peer()
     }
 
-    /// Whether the agent showed the join secret of this run alone.
+    /// Whether the agent showed the join secret of this run.
     pub(super) fn is_of_run(&self, id: ConnectionId) -> bool {
         self.connections.get(&id).is_some_and(|connection| connection.of_run)
     }
 
-    /// The agent's address, and this machine's as the agent sees it.
+    /// The agent's address, and this machine's address as the agent sees it.
     pub(super) fn addresses(&self, id: ConnectionId) -> Option<(IpAddr, IpAddr)> {
         self.connections.get(&id).map(|connection| (connection.peer, connection.local))
     }
@@ -181,7 +181,7 @@ impl Net {
     }
 
     fn take(&mut self, mut stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
-        // An agent proves itself at once, so idle strangers never keep one out.
+        // An agent proves itself immediately, so idle strangers never keep one out.
         let unproven = self.connections.iter().filter(|(_, c)| !c.proven).map(|(id, c)| (*id, c.peer));
         if let Some(stranger) = places::makes_room(unproven.collect()) {
             self.connections.remove(&stranger);
@@ -247,7 +247,7 @@ impl Net {
                         Ok(())
                     }
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                        // Little is said here, and a thousand buffers are much.
+                        // Little data is sent here, and a thousand large buffers would need much memory.
                         connection.channel.rest();
                         return;
                     }
@@ -257,7 +257,8 @@ impl Net {
                 Err(error) => {
                     let peer = connection.peer;
                     if let ChannelError::Preamble(PreambleError::Version(_)) = error {
-                        // Its own side must know why, too. An answer that does not go out at once is not worth waiting.
+                        // The agent must learn the reason, too. An answer that cannot be sent immediately is
+                        // dropped.
                         let _ = connection.channel.write_to(&mut connection.stream);
                         if self.foreign.len() < MAX_NAMED && self.foreign.insert(peer) {
                             log::warn!("{peer} cannot join: {error}");
@@ -273,7 +274,7 @@ impl Net {
         }
     }
 
-    /// Whether there may be one more proven connection, which counts already, with this address.
+    /// Whether one more proven connection with this address, already counted, is within the limits.
     fn room_for(&mut self, peer: IpAddr) -> Result<(), String> {
         let Some(full) = places::refusal(peer, self.per_address, self.proven()) else { return Ok(()) };
         if self.full.is_none_or(|since| since.elapsed() > TELL_AGAIN) {
@@ -283,7 +284,8 @@ impl Net {
         Err(full)
     }
 
-    /// Whether this connection is in the middle of a message, and its address has sent too much of such ones.
+    /// Whether this connection has an incomplete message while its address exceeds the limit for incomplete
+    /// messages.
     fn keeps_too_much(&self, id: ConnectionId) -> bool {
         let connection = self.connections.get(&id).filter(|c| c.proven && c.channel.unfinished() > 0);
         connection.is_some_and(|c| places::keeps_too_much(c.peer, self.proven()))
@@ -343,7 +345,7 @@ mod tests {
     use ka::wire::control::Progress;
     use std::io::Write;
 
-    /// An agent on the other end of a connection that is open.
+    /// An agent on the other end of an open connection.
     fn agent(net: &mut Net, keys: &Keys, address: SocketAddr) -> (std::net::TcpStream, Channel) {
         let mut stream = std::net::TcpStream::connect(address).unwrap();
         let mut channel = Channel::dial_control(&keys.join, &KeyPair::generate().unwrap()).unwrap();
@@ -366,7 +368,8 @@ mod tests {
         happened.iter().filter(|(_, event)| matches!(event, NetEvent::Message(_))).count()
     }
 
-    /// One that speaks faster than it is heard kept the hub at its connection for ever, and all it said in memory.
+    /// Without the limit, an agent that sends faster than it is read would hold the hub at its connection for
+    /// ever, and all its messages in memory.
     #[test]
     fn whoever_says_much_does_not_keep_others_from_being_heard() {
         let controller = KeyPair::generate().unwrap();
@@ -378,7 +381,7 @@ mod tests {
         let (mut loud, mut channel) = agent(&mut net, &keys, address);
         let (mut quiet, mut other) = agent(&mut net, &keys, address);
         let beat = ToController::Heartbeat(Progress::default());
-        // As much as the kernel takes.
+        // Writes as much as the kernel accepts.
         let mut said = 0;
         let mut wire = Vec::new();
         while wire.is_empty() {
@@ -395,7 +398,7 @@ mod tests {
         other.write_to(&mut quiet).unwrap();
         let (mut heard, mut most, mut quiet_at) = (0, 0, None);
         let start = Instant::now();
-        // The last one is in part with the agent.
+        // The agent has received part of the last message.
         while heard < said {
             assert!(start.elapsed() < Duration::from_secs(60), "{heard} of {said} messages");
             let happened = net.wait(Duration::from_millis(10)).unwrap();

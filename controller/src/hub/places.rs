@@ -1,30 +1,31 @@
-//! How many control connections there may be, and which one makes room for the next.
+//! Limits the number of control connections, and selects the one to drop for a new one.
 //!
-//! A host that cannot prove itself is a stranger: the strangers of one address make room for each other first. A host
-//! that has proved itself is a node, and many nodes may have one address: behind a router that translates addresses, or
-//! as programs on one machine. So only their number per address is limited, and what they make the controller keep.
+//! A host that has not proved itself is a stranger: strangers of one address displace each other first. A
+//! host that has proved itself is a node. Many nodes may share one address, behind a NAT router or as
+//! programs on one machine, so for nodes only the number of connections per address and the buffered bytes
+//! are limited.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// Connections that may be open without proof.
+/// The maximum number of open connections without proof.
 pub(super) const MAX_UNPROVEN: usize = 512;
-/// Proven connections in total.
+/// The maximum number of proven connections in total.
 const MAX_PROVEN: usize = 8192;
-/// Bytes of messages that have begun and not ended, from one address. A node sends one message at a time, and few that
-/// are longer than a frame.
+/// The maximum size of all incomplete messages from one address, in bytes. A node sends one message at a
+/// time, and few are longer than a frame.
 const MAX_UNFINISHED: usize = 64 << 20;
 
-/// A proven connection, as far as its place is concerned.
+/// A proven connection, as the limits see it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Proven {
     pub(super) peer: IpAddr,
-    /// Bytes of the message that has not ended.
+    /// The size of the incomplete message, in bytes.
     pub(super) unfinished: usize,
 }
 
-/// The unproven connection that makes room for a newcomer, if one must: the oldest of the address that has the most of
-/// them. `unproven` comes with the oldest first.
+/// Selects the unproven connection to drop for a new one, if necessary: the oldest of the address with the
+/// most. `unproven` is ordered from the oldest.
 pub(super) fn makes_room<K>(unproven: Vec<(K, IpAddr)>) -> Option<K> {
     if unproven.len() < MAX_UNPROVEN {
         return None;
@@ -37,7 +38,8 @@ pub(super) fn makes_room<K>(unproven: Vec<(K, IpAddr)>) -> Option<K> {
     unproven.into_iter().find(|(_, address)| held.get(address) == Some(&most)).map(|(key, _)| key)
 }
 
-/// Why one more proven connection of `peer`, which is among `proven` already, is not taken, if it is not.
+/// Why one more proven connection of `peer`, already counted in `proven`, is rejected; `None` if it is
+/// accepted.
 pub(super) fn refusal(
     peer: IpAddr,
     per_address: usize,
@@ -47,7 +49,7 @@ pub(super) fn refusal(
     if all > MAX_PROVEN {
         return Some(format!("{} connections are open", all - 1));
     }
-    // On the controller's own machine, whoever may read the join key may do more than this.
+    // On the controller's own machine, a process that can read the join key can do more than this anyway.
     if peer.is_loopback() {
         return None;
     }
@@ -57,7 +59,7 @@ pub(super) fn refusal(
     })
 }
 
-/// Whether the nodes of `peer` have sent more than may be kept of messages that have not ended.
+/// Whether the incomplete messages of `peer` exceed the limit.
 pub(super) fn keeps_too_much(peer: IpAddr, proven: impl Iterator<Item = Proven>) -> bool {
     proven.filter(|one| one.peer == peer).map(|one| one.unfinished).sum::<usize>() > MAX_UNFINISHED
 }
@@ -84,7 +86,7 @@ mod tests {
         let mut of = vec![1, 2, 2];
         assert_eq!(makes_room(strangers(&of)), None);
         of.resize(MAX_UNPROVEN, 9);
-        // The honest one came first, and would have been the oldest of all.
+        // The honest host connected first, and is the oldest of all.
         assert_eq!(makes_room(strangers(&of)), Some(3));
     }
 

@@ -1,7 +1,7 @@
-//! What is remembered of a run: a directory with what was asked (`run.json`) and what has happened (`events.jsonl`).
+//! The record of a run: a directory with the request (`run.json`) and the events (`events.jsonl`).
 //!
-//! The session is the fold of its events ([`ka::session::Book`]), so that `kactl resume` can go on where a process has
-//! ended without a word. `docs/events.md` describes both files.
+//! The session is the fold of its events ([`ka::session::Book`]), so that `kactl resume` can continue after a
+//! process has ended unexpectedly. `docs/events.md` describes both files.
 
 mod read;
 mod write;
@@ -16,12 +16,12 @@ use serde::{Deserialize, Serialize};
 pub use read::{Recorded, ResumeError};
 pub use write::Journal;
 
-/// The file with what was asked.
+/// The file with the request.
 const HEADER: &str = "run.json";
-/// The file with what has happened.
+/// The file with the events.
 const EVENTS: &str = "events.jsonl";
 
-/// What was asked of a run. It holds secrets: nobody else may read it.
+/// The request for a run. It holds secrets, so only the owner may read it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Header {
     /// The version of the schema, [`ka::session::event::VERSION`].
@@ -30,13 +30,13 @@ pub struct Header {
     pub ka: String,
     /// The command line, without the program.
     pub arguments: Vec<String>,
-    /// The directory in which it was given.
+    /// The directory in which it was entered.
     pub directory: PathBuf,
-    /// The control port, at which the nodes look for their controller.
+    /// The control port on which the nodes look for their controller.
     pub port: u16,
     /// The controller's public key.
     pub controller: ka::keys::Key,
-    /// The join secret of this run alone, if it has one.
+    /// The join secret of this run, if it has its own.
     pub join: Option<String>,
     /// The directory of the nodes' logs.
     pub logs: Option<PathBuf>,
@@ -44,7 +44,7 @@ pub struct Header {
     pub session: SessionSpec,
 }
 
-/// The first line of the events that one process has written.
+/// The first line of the events of one process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Opened {
     schema: u32,
@@ -52,10 +52,10 @@ struct Opened {
 }
 
 impl Header {
-    /// Writes it into a run's directory.
+    /// Writes the request into a run's directory.
     ///
     /// # Errors
-    /// That of the file.
+    /// The file's error.
     pub fn write(&self, directory: &Path) -> Result<(), FileError> {
         let path = directory.join(HEADER);
         let mut text = serde_json::to_vec_pretty(self)
@@ -66,11 +66,11 @@ impl Header {
     }
 }
 
-/// A directory for a new run: its name and the first number that is free. It is nobody else's, for the events hold what
-/// nodes prove themselves with.
+/// Creates a directory for a new run: its name and the first free number. Only its owner can access it,
+/// because the events contain the secrets with which nodes prove themselves.
 ///
 /// # Errors
-/// What the system said.
+/// The system's error.
 pub fn new_directory(runs: &Path, name: &str) -> Result<PathBuf, FileError> {
     guarded::directory(runs, 0o700)?;
     guarded::numbered(runs, name, 0o700)

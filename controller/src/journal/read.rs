@@ -1,4 +1,4 @@
-//! Reading what a run has written down, to go on with it.
+//! Reads the record of a run, to continue the run.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
@@ -18,20 +18,20 @@ use super::{EVENTS, HEADER, Header, Journal};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResumeError {
-    /// There is no such run.
+    /// The run does not exist.
     #[error("there is no run {name} in {runs}: `ls {runs}` lists them", runs = runs.display())]
     Unknown {
-        /// What was asked for.
+        /// The name that was requested.
         name: String,
-        /// Where runs are.
+        /// The directory of the runs.
         runs: PathBuf,
     },
-    /// Somebody else may have written it.
+    /// Another user may have written it.
     #[error("{}: {why}", path.display())]
     NotOurs {
         /// The file or directory.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         why: String,
     },
     /// It cannot be read.
@@ -39,7 +39,7 @@ pub enum ResumeError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -49,17 +49,17 @@ pub enum ResumeError {
         /// The file.
         path: PathBuf,
     },
-    /// A line means nothing.
+    /// A line is invalid.
     #[error("{}:{line}: {problem}: start a new run for the nodes that are not complete", path.display())]
     Line {
         /// The file.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
-    /// A newer ka has written it.
+    /// A newer ka has written the file.
     #[error(
         "{} has version {found} of the schema, and this kactl knows up to {VERSION}: resume with the newer kactl",
         path.display()
@@ -72,17 +72,17 @@ pub enum ResumeError {
     },
 }
 
-/// A run as it was written down.
+/// A run as recorded.
 #[derive(Debug)]
 pub struct Recorded {
     /// Its directory.
     pub directory: PathBuf,
-    /// What was asked.
+    /// The request.
     pub header: Header,
-    /// What has happened.
+    /// The events.
     pub events: Vec<Event>,
     file: File,
-    /// Bytes of whole lines, and how many lines.
+    /// The size of all complete lines in bytes, and their number.
     length: u64,
     lines: u64,
 }
@@ -100,8 +100,8 @@ enum First {
 }
 
 impl Recorded {
-    /// Opens a run by the name of its directory, or the last one of a session by the session's name, and keeps other
-    /// processes from it.
+    /// Opens a run by the name of its directory, or the last run of a session by the session's name, and
+    /// locks out other processes.
     ///
     /// # Errors
     /// [`ResumeError`] with the file and what to do.
@@ -134,16 +134,16 @@ impl Recorded {
         Ok(Self { directory, header, events, file, length, lines })
     }
 
-    /// What has become of the session.
+    /// The session's state.
     #[must_use]
     pub fn book(&self) -> Book {
         Book::fold(&self.events, Terms { planned: self.header.session.plans.is_some() })
     }
 
-    /// The events go on behind those that were read.
+    /// Opens the journal to append further events.
     ///
     /// # Errors
-    /// What the system said of the file.
+    /// The file's error.
     pub fn go_on(&self) -> io::Result<Journal> {
         Journal::start(self.file.try_clone()?, self.length, self.lines)
     }
@@ -165,7 +165,7 @@ fn find(runs: &Path, name: &str) -> Option<PathBuf> {
     numbers.max().map(|number| runs.join(format!("{name}-{number}")))
 }
 
-/// What is read decides which disks are erased: it must be this user's, and no other's.
+/// The record decides which disks are erased, so it must belong to this user.
 fn check(path: &Path, is_directory: bool) -> Result<(), ResumeError> {
     let not_ours = |why: &str| ResumeError::NotOurs { path: path.to_owned(), why: why.to_owned() };
     let is =
@@ -222,7 +222,7 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Parsed, ResumeError> {
         } else {
             match serde_json::from_slice::<Entry<Event>>(line) {
                 Ok(entry) if line.ends_with(b"\n") => events.push(entry.what),
-                // A power cut in the middle of a word.
+                // A power failure in the middle of a word.
                 _ if is_last => break,
                 Ok(_) => break,
                 Err(error) => {

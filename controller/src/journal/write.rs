@@ -1,4 +1,4 @@
-//! Writing what happens, in a thread of its own: the hub's heartbeats must not wait for a disk.
+//! Writes the events in a separate thread: the hub's heartbeats must not wait for a disk.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -19,10 +19,11 @@ use serde::Serialize;
 
 use super::{EVENTS, Opened};
 
-/// What is not written yet may take so many bytes. A disk that stays full for longer ends the journal, not the run.
+/// The maximum size of the pending events in bytes. If a disk stays full for longer, the journal ends, not
+/// the run.
 const MAX_WAITING: usize = 64 << 20;
 
-/// The events of a run that is held. All that was recorded is written when this is dropped.
+/// The journal of an active run. Dropping it writes everything recorded.
 pub struct Journal {
     lines: Option<Sender<Line>>,
     thread: Option<JoinHandle<()>>,
@@ -33,16 +34,16 @@ pub struct Journal {
 struct Line {
     bytes: Vec<u8>,
     number: u64,
-    /// Something waits for it to be on the disk.
+    /// An effect waits for the events to be on disk.
     is_decision: bool,
-    /// Woken then.
+    /// Called once they are.
     waker: Option<Arc<Waker>>,
 }
 
-/// A line as it is written down.
+/// A line of the file.
 #[derive(Serialize)]
 struct Entry<'a, T> {
-    /// Lines count up from 0, whatever the clock does.
+    /// Lines are numbered from 0, independent of the clock.
     seq: u64,
     /// Milliseconds since 1970 (UTC), by this machine's clock.
     at: u64,
@@ -57,10 +58,10 @@ enum First<'a> {
 }
 
 impl Journal {
-    /// Begins the events of a new run in its directory.
+    /// Creates the journal of a new run in its directory.
     ///
     /// # Errors
-    /// What the system said of the file.
+    /// The file's error.
     pub fn create(directory: &Path) -> Result<Self, FileError> {
         let path = directory.join(EVENTS);
         let file = OpenOptions::new()
@@ -76,7 +77,7 @@ impl Journal {
         Self::start(file, 0, 0).map_err(FileError::new("write", &path))
     }
 
-    /// Goes on behind `length` good bytes of `file`, whose next line has the number `next`.
+    /// Continues after `length` valid bytes of `file`; the next line has the number `next`.
     pub(super) fn start(file: File, length: u64, next: u64) -> io::Result<Self> {
         file.set_len(length)?;
         let written = Arc::new(AtomicU64::new(0));
@@ -91,12 +92,12 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Records an event. What follows from it waits until [`Journal::written`] has reached the number returned.
+    /// Records an event. Its effects wait until [`Journal::written`] has reached the number returned.
     pub(crate) fn record(&mut self, event: &Event, waker: &Arc<Waker>) -> u64 {
         self.append(event, event.is_decision(), Some(Arc::clone(waker)))
     }
 
-    /// How many lines are on the disk, or never will be.
+    /// The number of lines that are on disk or have been given up.
     pub(crate) fn written(&self) -> u64 {
         self.written.load(Ordering::Acquire)
     }
@@ -129,16 +130,16 @@ impl Drop for Journal {
     }
 }
 
-/// The file, and what it lacks yet.
+/// The file, and the data that it does not have yet.
 struct Log {
     file: File,
-    /// Bytes of whole lines.
+    /// The size of all complete lines.
     length: u64,
     waiting: Vec<u8>,
     is_failing: bool,
 }
 
-/// Writes what comes, and syncs once for all that has come meanwhile.
+/// Writes incoming events, and syncs once for all that have arrived in the meantime.
 fn keep(mut log: Log, from_hub: &Receiver<Line>, written: &AtomicU64) {
     while let Ok(first) = from_hub.recv() {
         let mut last = first.number;
@@ -159,7 +160,7 @@ fn keep(mut log: Log, from_hub: &Receiver<Line>, written: &AtomicU64) {
 }
 
 impl Log {
-    /// A run goes on without its journal: only that it cannot be resumed from here must be known.
+    /// A run continues without its journal; it only has to report that it cannot be resumed from here.
     fn write(&mut self, sync: bool) {
         let outcome = self
             .file
@@ -174,7 +175,7 @@ impl Log {
                 }
             }
             Err(error) => {
-                // Half a line must not stay in the middle.
+                // A partial line must not remain in the middle.
                 let cut = self.file.set_len(self.length);
                 if !std::mem::replace(&mut self.is_failing, true) {
                     log::error!(
@@ -204,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_disk_that_is_full_for_a_while_costs_no_line() {
-        // Everything written to it fails.
+        // Every write to it fails.
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
         let mut log = Log { file: full, length: 0, waiting: b"one\n".to_vec(), is_failing: false };
         log.write(true);

@@ -1,4 +1,4 @@
-//! Which machine a person means: by name, hardware address or address.
+//! Finds the machine that a word means: by name, hardware address or IP address.
 
 use std::net::IpAddr;
 
@@ -7,32 +7,32 @@ use ka::shown;
 
 use super::record::Record;
 
-/// So many machines of one name are named.
+/// The maximum number of machines with the same name that an error lists.
 const MAX_NAMED: usize = 8;
 
-/// A machine that was named.
+/// A machine named by the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// What it was called.
+    /// The word that was used.
     pub word: String,
-    /// Where it is reached, if that is known.
+    /// Its address, if known.
     pub address: Option<IpAddr>,
-    /// What is known of it; none for an address from which nobody has joined.
+    /// Its record; `None` for an address from which no machine has joined.
     pub record: Option<Record>,
 }
 
 impl Found {
-    /// What a person calls it.
+    /// Its name for people.
     #[must_use]
     pub fn label(&self) -> String {
         self.record.as_ref().map_or_else(|| self.word.clone(), Record::label)
     }
 }
 
-/// Finds a machine among all that were seen. A hardware address or an address may be one that was never seen.
+/// Finds a machine among all that ever joined. A hardware address or an IP address may be an unknown one.
 ///
 /// # Errors
-/// Why nobody can tell which machine is meant.
+/// Why the machine cannot be determined.
 pub fn find(word: &str, all: &[Record]) -> Result<Found, String> {
     let found = |record: &Record| Found {
         word: word.to_owned(),
@@ -89,7 +89,7 @@ mod tests {
             ("02:00:00:00:00:02", Some(2)),
             ("02-00-00-00-00-02", Some(2)),
             ("10.0.0.2", Some(2)),
-            // Two have had it, and the later one has it.
+            // Two machines have had it, and the later one has it now.
             ("10.0.0.1", Some(3)),
             ("10.0.0.9", None),
             ("02:00:00:00:00:09", None),

@@ -1,8 +1,9 @@
-//! Every machine that has ever joined a run: what it is, where it was, and what became of it.
+//! Records every machine that has ever joined a run: its identity, its last address, and its outcome.
 //!
-//! `/var/lib/ka/machines/` has one JSON file per machine, named by its hardware address. The hub writes them while
-//! runs go on ([`recorder`]); `kactl machines`, the console and `kactl power` read them. A machine's key of its last boot
-//! is in its file: by that its console knows the controller, and the controller the machine.
+//! `/var/lib/ka/machines/` has one JSON file per machine, named after its hardware address. The hub writes
+//! the files during runs ([`recorder`]); `kactl machines`, the console and `kactl power` read them. A
+//! machine's file contains its key of the last boot: it lets the machine's console and the controller
+//! recognise each other.
 
 pub mod find;
 pub mod record;

@@ -1,4 +1,4 @@
-//! What is kept of one machine.
+//! The record of one machine.
 
 use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,7 +10,8 @@ use ka::inventory::{Firmware, Inventory};
 use ka::keys::Key;
 use ka::mac::Mac;
 
-/// The version of the files. A later one may add fields, which are kept; a file with a higher number is not written to.
+/// The version of the files. A later version may add fields, which are kept; a file with a higher number is
+/// not written to.
 pub const VERSION: u32 = 1;
 
 /// One machine.
@@ -18,12 +19,12 @@ pub const VERSION: u32 = 1;
 pub struct Record {
     /// [`VERSION`].
     pub version: u32,
-    /// The card that it boots from.
+    /// The boot card.
     pub mac: Mac,
-    /// What it is called; empty if nobody has named it.
+    /// Its name; empty if it has none.
     #[serde(default)]
     pub name: String,
-    /// Where it was last.
+    /// Its last address.
     pub address: Option<IpAddr>,
     /// Its maker.
     #[serde(default)]
@@ -37,7 +38,7 @@ pub struct Record {
     /// Memory in bytes.
     #[serde(default)]
     pub memory: u64,
-    /// `bios` or `uefi`; none if only stage1 has spoken.
+    /// `bios` or `uefi`; `None` if only stage1 has reported.
     pub firmware: Option<String>,
     /// Its other cards.
     #[serde(default)]
@@ -51,9 +52,9 @@ pub struct Record {
     pub last_seen: u64,
     /// Its agent's public key of that boot, in hexadecimal.
     pub key: Option<String>,
-    /// What became of it in its last run.
+    /// The outcome of its last run.
     pub last_run: Option<LastRun>,
-    /// What a later version of ka keeps besides.
+    /// Fields that a later version of ka adds.
     #[serde(flatten)]
     pub more: Map<String, Value>,
 }
@@ -73,39 +74,39 @@ pub struct DiskRecord {
     pub serial: String,
 }
 
-/// What became of a machine in a run.
+/// The outcome of a machine in a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastRun {
     /// The run's name.
     pub run: String,
-    /// Since when this is so, in seconds since 1970 (UTC).
+    /// The time of the last change, in seconds since 1970 (UTC).
     pub at: u64,
-    /// What became of it.
+    /// The machine's state.
     pub outcome: Outcome,
     /// The step that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
-    /// Why.
+    /// The reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// How far a machine came.
+/// How far a machine got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// It waits to be let in.
+    /// It waits for admission.
     Waiting,
-    /// It is being cloned. If no run goes on, nobody knows how that ended.
+    /// It is being cloned. If no run is active, the outcome is unknown.
     Running,
-    /// It is a copy.
+    /// It is a complete clone.
     Complete,
     /// It has failed.
     Failed,
 }
 
 impl Outcome {
-    /// The word in every output.
+    /// The word for it in all output.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -118,7 +119,7 @@ impl Outcome {
 }
 
 impl Record {
-    /// A machine that is seen for the first time.
+    /// Creates the record of a new machine.
     #[must_use]
     pub fn new(mac: Mac, now: u64) -> Self {
         Self {
@@ -141,7 +142,8 @@ impl Record {
         }
     }
 
-    /// Takes over what the machine says of itself. Stage1 knows neither disks nor memory, and takes none away.
+    /// Updates the record with the machine's report. Stage1 reports neither disks nor memory, so their
+    /// absence removes nothing.
     pub fn learn(&mut self, inventory: &Inventory) {
         let product = &inventory.product;
         for (known, said) in [
@@ -183,12 +185,12 @@ impl Record {
         Some(key)
     }
 
-    /// Keeps the machine's key.
+    /// Stores the machine's key.
     pub fn set_key(&mut self, key: &Key) {
         self.key = Some(key.iter().map(|byte| format!("{byte:02x}")).collect());
     }
 
-    /// What a person calls it.
+    /// The machine's name for people.
     #[must_use]
     pub fn label(&self) -> String {
         if self.name.is_empty() { self.mac.to_string() } else { self.name.clone() }

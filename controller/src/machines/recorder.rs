@@ -1,4 +1,4 @@
-//! Records machines while a run goes on, in a thread of its own: the hub waits for no disk.
+//! Records machines during a run in a separate thread: the hub never waits for a disk.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,10 +15,10 @@ use super::record::{LastRun, Outcome, Record, now};
 use super::store::Store;
 use crate::status::{Phase, RunStatus};
 
-/// So much may wait for the disk.
+/// The maximum number of entries that may wait for the disk.
 const MAX_WAITING: usize = 8192;
 
-/// Who has joined, as it says.
+/// A machine that has joined, as it reports itself.
 pub struct Seen {
     mac: Mac,
     address: IpAddr,
@@ -27,7 +27,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// A machine that has joined from `address`; none if it does not say which it is.
+    /// A machine that has joined from `address`; `None` if it does not identify itself.
     #[must_use]
     pub fn of(hello: &Hello, address: IpAddr) -> Option<Self> {
         let mac = hello.inventory.cards.first()?.mac.parse().ok()?;
@@ -40,7 +40,7 @@ enum News {
     Became { mac: Mac, name: String, last: LastRun },
 }
 
-/// Records the machines of one run. All that it was given is written when this is dropped.
+/// Records the machines of one run. Dropping it writes everything queued.
 pub struct Recorder {
     run: String,
     news: Option<SyncSender<(u64, News)>>,
@@ -50,10 +50,10 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Records the machines of the run `run`.
+    /// Starts recording the machines of the run `run`.
     ///
     /// # Errors
-    /// The system has no thread left.
+    /// No thread is available.
     pub fn start(store: Store, run: &str) -> io::Result<Self> {
         let (news, heard) = sync_channel(MAX_WAITING);
         let thread =
@@ -67,12 +67,12 @@ impl Recorder {
         })
     }
 
-    /// A machine has joined.
+    /// Records that a machine has joined.
     pub fn joined(&mut self, seen: Seen) {
         self.add(News::Seen(Box::new(seen)));
     }
 
-    /// Notes what has become of the nodes of a session, if it is the run's own.
+    /// Records the states of a session's nodes, if it is the run's own session.
     pub fn look(&mut self, session: &str, status: &RunStatus) {
         if session != self.run {
             return;
@@ -128,7 +128,7 @@ fn record_all(store: &Store, heard: &Receiver<(u64, News)>) {
             News::Became { mac, .. } => *mac,
         };
         let outcome = store.change(mac, now, |record| news.apply(record, now));
-        // One line is enough: the run needs none of it.
+        // One log line is enough: the run does not depend on the records.
         if let Err(error) = outcome
             && !std::mem::replace(&mut failed, true)
         {
@@ -205,7 +205,7 @@ mod tests {
         let last = record.last_run.unwrap();
         assert_eq!((last.run.as_str(), last.outcome), ("lab", Outcome::Failed));
         assert_eq!((last.step.as_deref(), last.reason.as_deref()), (Some("receive"), Some("no space")));
-        // A later success takes the failure away.
+        // A later success replaces the failure.
         let mut recorder = Recorder::start(store.clone(), "lab").unwrap();
         node.phase = Phase::Complete;
         node.failure = None;

@@ -10,9 +10,10 @@ use ka_host::guarded;
 
 use super::record::{Record, VERSION};
 
-/// So many machines are remembered. Whoever has the boot image can claim any address, and must not fill the disk.
+/// The maximum number of machines that are remembered. A host with the boot image can claim any address, and
+/// must not fill the disk.
 pub const MAX_MACHINES: usize = 16_384;
-/// The longest file that is read in bytes.
+/// The maximum size of a file that is read, in bytes.
 const MAX_FILE: u64 = 1 << 20;
 
 /// The directory of machines.
@@ -21,19 +22,19 @@ pub struct Store {
     directory: PathBuf,
 }
 
-/// A machine's file that cannot be read or written.
+/// Why a machine's file cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The system.
+    /// The system's error.
     #[error(transparent)]
     File(#[from] FileError),
-    /// It is no such file.
+    /// The file is not such a record.
     #[error("{} is no machine's file: remove it, and the machine is recorded again when it joins: {error}", path.display())]
     Content {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         error: serde_json::Error,
     },
     /// A later version of ka has written it.
@@ -60,7 +61,7 @@ impl Store {
         self.directory.join(format!("{}.json", mac.to_string().replace(':', "-")))
     }
 
-    /// What is known of a machine; none if it was never seen.
+    /// The record of a machine; `None` if it is unknown.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -68,7 +69,7 @@ impl Store {
         read(&self.path(mac))
     }
 
-    /// All machines, by name and hardware address. What cannot be read is logged.
+    /// All machines, sorted by name and hardware address. Unreadable files are logged.
     ///
     /// # Errors
     /// [`StoreError`] for the directory.
@@ -92,10 +93,10 @@ impl Store {
         Ok(records)
     }
 
-    /// Changes what is known of a machine; a file that is unreadable is begun again.
+    /// Changes a machine's record; an unreadable file is replaced.
     ///
     /// # Errors
-    /// [`StoreError`]; nothing is changed then.
+    /// [`StoreError`]; the record is unchanged then.
     pub fn change(&self, mac: Mac, now: u64, change: impl FnOnce(&mut Record)) -> Result<(), StoreError> {
         guarded::directory(&self.directory, 0o700)?;
         let path = self.path(mac);

@@ -1,7 +1,8 @@
-//! A site's own command, for machines behind switched sockets or anything else.
+//! A site's own command, for machines on switched sockets or anything else.
 //!
-//! It gets `KA_ACTION` (`on`, `off`, `cycle`, `status`, `network-once`), `KA_NODE` and `KA_MAC` in its environment. For
-//! `status` it prints `on` or `off`. Status 3 says that it does not know the action.
+//! The command gets `KA_ACTION` (`on`, `off`, `cycle`, `status`, `network-once`), `KA_NODE` and `KA_MAC` in
+//! its environment. For `status` it prints `on` or `off`. Exit status 3 means that it does not support the
+//! action.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use super::{Action, PowerError, State, Switch};
 
 /// How long a command may take.
 const LIMIT: Duration = Duration::from_secs(120);
-/// The exit status of one that does not know an action.
+/// The exit status for an unsupported action.
 const UNKNOWN: i32 = 3;
 
 /// A machine that a command switches.
@@ -67,7 +68,7 @@ impl Switch for Site<'_> {
 
     fn network_once(&self) -> Result<(), PowerError> {
         match self.run("network-once") {
-            // Its firmware may do so anyway.
+            // Its firmware may boot from the network anyway.
             Err(PowerError::Unsupported(_)) => Ok(()),
             outcome => outcome.map(drop),
         }

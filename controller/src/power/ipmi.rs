@@ -1,6 +1,6 @@
-//! IPMI through ipmitool, which knows the odd ways of all makers' BMCs.
+//! IPMI through ipmitool, which handles the quirks of all makers' BMCs.
 //!
-//! The password goes through the environment, which other users cannot read.
+//! The password is passed in the environment, which other users cannot read.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::target::Target;
 use super::{Action, PowerError, State, Switch};
 use crate::config::bmc::Ipmi;
 
-/// How long ipmitool may take; it repeats itself for about 20 s.
+/// How long ipmitool may run; it retries for about 20 s.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A machine's BMC.
@@ -52,7 +52,7 @@ impl<'a> Bmc<'a> {
             _ => PowerError::Failed(format!("ipmitool cannot be run: {e}")),
         })?;
         let said = String::from_utf8_lossy(&output.stderr);
-        // It ends well although the BMC has refused a boot device.
+        // ipmitool exits with 0 even if the BMC has refused a boot device.
         if output.end.success() && !said.contains(" failed: ") {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
@@ -60,7 +60,7 @@ impl<'a> Bmc<'a> {
     }
 }
 
-/// What ipmitool's messages mean: a wrong password looks like a BMC that is gone, but for its details.
+/// Interprets ipmitool's messages: a wrong password looks like an unreachable BMC, except for the details.
 fn judge(address: &str, said: &str, words: &[&str]) -> PowerError {
     let has = |parts: &[&str]| parts.iter().any(|part| said.contains(part));
     if has(&[
@@ -124,7 +124,7 @@ impl Switch for Bmc<'_> {
 mod tests {
     use super::*;
 
-    /// As ipmitool 1.8.19 said them.
+    /// Messages of ipmitool 1.8.19.
     #[test]
     fn messages_are_told_apart() {
         let session = "Error: Unable to establish IPMI v2 / RMCP+ session\n";

@@ -1,4 +1,4 @@
-//! Switches many machines at the same time.
+//! Switches many machines in parallel.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -7,10 +7,10 @@ use std::thread;
 use super::target::Target;
 use super::{Action, PowerError, State, act};
 
-/// So many machines at the same time: each may be a program that waits for its BMC.
+/// The maximum number of machines at the same time: each may be a program that waits for its BMC.
 const AT_ONCE: usize = 32;
 
-/// Does something with all machines; `tell` hears of each as it is done.
+/// Carries out an action on all machines; `tell` is called for each machine when it is done.
 pub fn act_on_all(
     targets: &[Target],
     action: Action,
@@ -25,7 +25,7 @@ pub fn act_on_all(
             let Some(target) = targets.get(at) else { return };
             let outcome = act(target, action, network);
             let mut outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
-            // Within the lock, so that lines do not mix.
+            // Inside the lock, so that lines do not mix.
             tell(target, &outcome);
             outcomes.push((at, outcome));
         }

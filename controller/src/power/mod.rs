@@ -1,7 +1,8 @@
 //! Switches machines on and off: Wake-on-LAN, IPMI, Redfish, or a site's own command.
 //!
-//! Every machine is handled by itself and at the same time as the others: one that does not answer holds up nobody, and
-//! its error names it. What a BMC has accepted is not done yet, so its power is looked at until it is as it should be.
+//! Machines are handled in parallel and independently: one that does not answer delays no other, and its
+//! error names it. A BMC accepts a request before it is carried out, so the power state is polled until it is
+//! as requested.
 
 mod command;
 mod ipmi;
@@ -15,21 +16,21 @@ use std::time::{Duration, Instant};
 use crate::config::bmc::Method;
 use target::Target;
 
-/// How long a machine may take to be on or off after its BMC has accepted that.
+/// How long a machine may take to reach the requested state after its BMC has accepted the request.
 const SETTLED: Duration = Duration::from_secs(40);
-/// How often its power is looked at meanwhile.
+/// How often the power state is polled.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What is done with a machine.
+/// An action on a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// It is switched on; nothing happens to one that is.
+    /// Switches the machine on; does nothing if it is on.
     On,
-    /// It is switched off at once, without its system.
+    /// Switches it off immediately, without a shutdown of its system.
     Off,
-    /// It is switched off and on, or only on if it is off.
+    /// Switches it off and on, or only on if it is off.
     Cycle,
-    /// It is only looked at.
+    /// Only reads its state.
     Status,
 }
 
@@ -53,12 +54,12 @@ pub enum State {
     On,
     /// Off.
     Off,
-    /// A packet has been sent; nobody knows what came of it.
+    /// A packet has been sent; its effect is unknown.
     Woken,
 }
 
 impl State {
-    /// The word in every output.
+    /// The word for it in all output.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -73,39 +74,39 @@ impl State {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PowerError {
-    /// Nobody knows how.
+    /// No method is known.
     #[error("{0}")]
     Unknown(String),
     /// The BMC does not answer.
     #[error("its BMC {0} does not answer: {1}")]
     Unreachable(String, String),
-    /// User or password are wrong.
+    /// The user or the password is wrong.
     #[error("its BMC {0} refuses the user or the password")]
     Denied(String),
-    /// Nobody knows whether it is this machine's BMC.
+    /// The BMC is not proved to be this machine's.
     #[error("{0}")]
     Untrusted(String),
-    /// It cannot do that.
+    /// The action is not supported.
     #[error("{0}")]
     Unsupported(String),
-    /// Something else.
+    /// Any other error.
     #[error("{0}")]
     Failed(String),
 }
 
-/// What switches one machine.
+/// A method for switching one machine.
 trait Switch {
     /// Whether it is on.
     fn status(&self) -> Result<State, PowerError>;
-    /// Has it changed; the machine may take a while.
+    /// Requests the change; the machine may take a while.
     fn change(&self, action: Action) -> Result<State, PowerError>;
-    /// Has the next boot, and only that, go over the network.
+    /// Makes the next boot, and only that, use the network.
     fn network_once(&self) -> Result<(), PowerError>;
-    /// Whether [`Switch::status`] tells when a change is done.
+    /// Whether [`Switch::status`] shows when a change is complete.
     fn can_look(&self) -> bool;
 }
 
-/// Does something with one machine; with `network`, it boots from the network once.
+/// Carries out an action on one machine; with `network`, it boots from the network once.
 ///
 /// # Errors
 /// [`PowerError`].
@@ -129,13 +130,13 @@ pub fn act(target: &Target, action: Action, network: bool) -> Result<State, Powe
         (Action::Off, Some(State::Off)) => return Ok(State::Off),
         _ => {}
     }
-    // Many a BMC does not cycle what is off.
+    // Many BMCs do not cycle a machine that is off.
     let action = if action == Action::Cycle && before == Some(State::Off) { Action::On } else { action };
     let state = switch.change(action)?;
     if switch.can_look() { settle(&*switch, action) } else { Ok(state) }
 }
 
-/// Waits until the machine is as it should be.
+/// Waits until the machine is in the requested state.
 fn settle(switch: &dyn Switch, action: Action) -> Result<State, PowerError> {
     let wanted = if action == Action::Off { State::Off } else { State::On };
     let start = Instant::now();

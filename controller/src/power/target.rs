@@ -1,4 +1,4 @@
-//! Which machines are meant, and how each is switched.
+//! Determines which machines are meant, and how each is switched.
 
 use std::collections::BTreeMap;
 
@@ -13,28 +13,28 @@ use crate::machines::record::Record;
 /// A machine to switch.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// What a person calls it.
+    /// Its name for people.
     pub label: String,
     /// Its card, if one is known.
     pub mac: Option<Mac>,
-    /// It starts by UEFI.
+    /// It boots by UEFI.
     pub uefi: bool,
     /// How it is switched.
     pub method: Result<Method, PowerError>,
 }
 
-/// All that is known of machines: those that joined a run, the site's table, and the BMCs.
+/// All known machines: those that joined a run, the site's table, and the BMCs.
 #[derive(Clone, Debug, Default)]
 pub struct Directory {
     records: Vec<Record>,
     hosts: BTreeMap<String, Mac>,
     bmcs: Bmcs,
-    /// Through which interface machines are woken, where nothing else is said.
+    /// The interface through which machines are woken, unless their entry names one.
     interface: Option<String>,
 }
 
 impl Directory {
-    /// Of all these. Tables are read in their order; the first that names a machine counts.
+    /// Combines all these. Tables are read in order; the first that names a machine wins.
     #[must_use]
     pub fn new(records: Vec<Record>, tables: &[Hosts], bmcs: Bmcs, interface: Option<String>) -> Self {
         let mut hosts = BTreeMap::new();
@@ -44,7 +44,7 @@ impl Directory {
         Self { records, hosts, bmcs, interface }
     }
 
-    /// The machine that a word names. A name that nobody has seen is enough for one with a BMC.
+    /// The machine that a word names. A machine with a BMC needs no record: its name is enough.
     #[must_use]
     pub fn target(&self, word: &str) -> Target {
         let found = find(word, &self.records);

@@ -12,7 +12,7 @@ use super::target::Target;
 use super::{Action, PowerError, State, Switch};
 use crate::config::bmc::Wake;
 
-/// A packet may get lost.
+/// The number of copies: a packet may get lost.
 const TIMES: usize = 3;
 
 /// A card that wakes its machine.
@@ -34,7 +34,7 @@ impl<'a> Card<'a> {
         let mut sent = Err(io::Error::other("no network here has a broadcast address"));
         for (interface, address) in self.places()? {
             let outcome = send(&packet, interface.as_deref(), address, self.wake.port);
-            // One network that is down must not keep the machine on another from being woken.
+            // A network that is down must not prevent waking a machine on another.
             if sent.is_err() {
                 sent = outcome;
             }
@@ -42,7 +42,7 @@ impl<'a> Card<'a> {
         sent
     }
 
-    /// Where packets go: through which interface, and to which address.
+    /// The routes of the packets: the interface and the destination address.
     fn places(&self) -> io::Result<Vec<(Option<String>, Ipv4Addr)>> {
         let interface = self.wake.interface.clone();
         if let Some(address) = self.wake.broadcast {
@@ -104,7 +104,7 @@ impl Switch for Card<'_> {
         Ok(State::Woken)
     }
 
-    /// What a machine does that is woken is set in its firmware.
+    /// The machine's firmware setup decides what it does when woken.
     fn network_once(&self) -> Result<(), PowerError> {
         Ok(())
     }

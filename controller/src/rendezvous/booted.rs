@@ -1,4 +1,5 @@
-//! Who runs from its own disk: each node's first boot tells it, once, with a secret of this node and this run.
+//! Tracks the nodes that run from their own disks: each node reports its first boot once, with a secret of
+//! this node and this run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -14,9 +15,9 @@ use ka_host::sys::queue::unacknowledged;
 use ka_net::http::server::{self, Answer, Place, Request, Status};
 use ka_net::listen::Side;
 
-/// The nodes that were asked to tell, and those that have.
+/// The nodes that were asked to report, and those that have.
 pub struct Booted {
-    /// The port at which they tell it.
+    /// The port for the reports.
     pub port: u16,
     shared: Arc<Shared>,
 }
@@ -29,16 +30,16 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// By digest: how long it takes to find none must not tell how much of a guess was right.
+    /// Keyed by digest: the time of a failed lookup must not reveal how much of a guess was right.
     owners: BTreeMap<[u8; 32], Mac>,
     up: BTreeSet<Mac>,
 }
 
 impl Booted {
-    /// Listens until the process ends; on another port where somebody has this one.
+    /// Listens until the process ends; on another port if this one is taken.
     ///
     /// # Errors
-    /// No port can be had.
+    /// No port is available.
     pub fn start(side: &Side, port: u16) -> io::Result<Self> {
         let address = side.address.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
         let shared = Arc::new(Shared::default());
@@ -58,18 +59,18 @@ impl Booted {
         Ok(Self { port: bound.port(), shared })
     }
 
-    /// The machine will report its first boot with this secret.
+    /// Registers the machine that will report its first boot with this secret.
     pub fn expect(&self, mac: Mac, token: &str) {
         self.shared.lock().owners.insert(digest(token.as_bytes()), mac);
     }
 
-    /// The machines that have told it.
+    /// The machines that have reported.
     #[must_use]
     pub fn up(&self) -> BTreeSet<Mac> {
         self.shared.lock().up.clone()
     }
 
-    /// Waits until another one tells it, at most for `timeout`.
+    /// Waits for the next report, at most for `timeout`.
     pub fn wait(&self, timeout: Duration) {
         drop(self.shared.changed.wait_timeout(self.shared.lock(), timeout));
     }
@@ -129,7 +130,7 @@ mod tests {
         assert!(tell(&booted, "/other", &one).unwrap_err().contains("404"));
         assert_eq!(booted.up(), BTreeSet::new());
         tell(&booted, PATH, &one).unwrap();
-        // A node whose answer was lost tells it again.
+        // A node whose answer was lost repeats its report.
         tell(&booted, PATH, &one).unwrap();
         assert_eq!(booted.up(), [mac(1)].into());
 

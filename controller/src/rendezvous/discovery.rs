@@ -1,7 +1,7 @@
-//! Answers nodes that ask by broadcast who serves their session.
+//! Answers broadcasts from nodes that look for the controller of their session.
 //!
-//! Every `kactl` of a host answers for its own sessions only: the port is shared (`SO_REUSEADDR`), and the
-//! kernel hands a broadcast to every socket on it.
+//! Each `kactl` process on a host answers only for its own sessions: the port is shared (`SO_REUSEADDR`), and
+//! the kernel delivers a broadcast to every socket on it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,17 +17,18 @@ use mio::Waker;
 use ka_net::event_loop::EventLoop;
 use ka_net::listen::Side;
 
-/// How often the thread looks up when no node asks; only a datagram or the end of the run has it do anything.
+/// How often the thread wakes up without a datagram; it has work only for datagrams and at the end of the
+/// run.
 const TICK: Duration = Duration::from_secs(60);
 
-/// A thread that answers. It ends when this is dropped.
+/// A thread that answers broadcasts. It ends when this is dropped.
 pub struct Responder {
     answerer: Arc<Mutex<Vec<Answerer>>>,
     stop: Arc<Waker>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Discovery cannot be served.
+/// Why discovery cannot be served.
 #[derive(Debug, thiserror::Error)]
 #[error("discovery on UDP port {DISCOVERY_PORT}: {0}; nodes will not find this controller by broadcast")]
 pub struct ResponderError(io::Error);
@@ -39,10 +40,11 @@ impl From<io::Error> for ResponderError {
 }
 
 impl Responder {
-    /// Starts to answer holders of the join secret, for no session yet.
+    /// Starts answering holders of the join secret, for no session yet.
     ///
     /// # Errors
-    /// [`ResponderError`] when the port is taken by a program that does not share it, or the kernel gives no thread.
+    /// [`ResponderError`] if the port is taken by a program that does not share it, or no thread is
+    /// available.
     pub fn start(keys: &[&JoinKey], side: &Side) -> Result<Self, ResponderError> {
         let answerers = keys.iter().map(|join| Answerer::new(DiscoveryKey::new(join)));
         let mut socket = mio::net::UdpSocket::from_std(side.shared_udp(DISCOVERY_PORT)?);
@@ -59,12 +61,12 @@ impl Responder {
         Ok(Self { answerer, stop, thread: Some(thread) })
     }
 
-    /// From now on, nodes that ask for `session` are told this control port.
+    /// Answers nodes that ask for `session` with this control port from now on.
     pub fn announce(&self, session: &str, control_port: u16) {
         lock(&self.answerer).iter_mut().for_each(|answerer| answerer.announce(session, control_port));
     }
 
-    /// From now on, nobody who asks for `session` is answered.
+    /// Stops answering nodes that ask for `session`.
     pub fn withdraw(&self, session: &str) {
         lock(&self.answerer).iter_mut().for_each(|answerer| answerer.withdraw(session));
     }
@@ -96,13 +98,13 @@ fn serve(
 }
 
 fn answer_all(socket: &mio::net::UdpSocket, answerer: &Mutex<Vec<Answerer>>) -> io::Result<()> {
-    // One byte more than a request, so that a longer datagram is not mistaken for one.
+    // One byte more than a request, so that a longer datagram is detected.
     let mut datagram = [0; REQUEST_LENGTH + 1];
     loop {
         let (length, from) = match socket.recv_from(&mut datagram) {
             Ok(received) => received,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            // An earlier reply came to a node that had gone.
+            // An earlier reply was sent to a node that has gone.
             Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::Interrupted) => {
                 continue;
             }
@@ -115,7 +117,7 @@ fn answer_all(socket: &mio::net::UdpSocket, answerer: &Mutex<Vec<Answerer>>) -> 
     }
 }
 
-/// A reply that cannot be sent is like one that got lost: the node asks again.
+/// A reply that cannot be sent is like a lost one: the node asks again.
 fn send(socket: &mio::net::UdpSocket, reply: &[u8], to: SocketAddr) {
     match socket.send_to(reply, to) {
         Ok(_) => log::debug!("discovery: answered {to}"),
@@ -123,7 +125,7 @@ fn send(socket: &mio::net::UdpSocket, reply: &[u8], to: SocketAddr) {
     }
 }
 
-/// A panic while the lock was held leaves the answerer whole, as each of its changes is one step.
+/// A panic while the lock was held leaves the state consistent, because each change is one step.
 fn lock(answerer: &Mutex<Vec<Answerer>>) -> MutexGuard<'_, Vec<Answerer>> {
     answerer.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,7 @@
-//! Starting a waiting session now, from another process of this machine.
+//! Starts a waiting session immediately, from another process on this machine.
 //!
-//! Each session has a socket beside its registration. To connect is the whole request, and the answer is
-//! one line. The socket's permissions let only root and the session's own user connect (unix(7)).
+//! Each session has a socket next to its registration. Connecting is the whole request, and the answer is one
+//! line. The socket's permissions let only root and the session's own user connect (unix(7)).
 
 use std::fs::{self, Permissions};
 use std::io::{self, Read, Write};
@@ -10,46 +10,46 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long an answer may take; the hub looks several times per second.
+/// The time limit for an answer; the hub polls several times per second.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// What is answered when the session begins.
+/// The answer when the session starts.
 const BEGINS: &str = "ok";
 
-/// Why a session does not begin.
+/// Why a session does not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GoError {
-    /// Nobody holds it.
+    /// No process serves the session.
     #[error("no session '{0}' waits on this machine")]
     None(String),
-    /// Its process does not want to.
+    /// Its process refuses.
     #[error("{0}")]
     Refused(String),
-    /// The conversation failed.
+    /// The exchange failed.
     #[error("cannot ask for the session '{session}' at {}: {error}", path.display())]
     Io {
         /// The session.
         session: String,
         /// Its socket.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
 }
 
-/// No session's name begins with a dot, so this is none.
+/// No session name begins with a dot, so this name is never one.
 fn socket(directory: &Path, session: &str) -> PathBuf {
     directory.join(format!(".{session}.go"))
 }
 
-/// Has the session begin with the nodes that are there; `directory` is that of this host's sessions.
+/// Starts the session with the nodes present; `directory` is that of this host's sessions.
 ///
 /// # Errors
 /// [`GoError`].
 pub fn go(directory: &Path, session: &str) -> Result<(), GoError> {
     let path = socket(directory, session);
     let failed = |error: io::Error| match error.kind() {
-        // A session that was killed leaves its socket.
+        // A killed session leaves its socket behind.
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => GoError::None(session.to_owned()),
         _ => GoError::Io { session: session.to_owned(), path: path.clone(), error },
     };
@@ -64,11 +64,11 @@ pub fn go(directory: &Path, session: &str) -> Result<(), GoError> {
     }
 }
 
-/// The sockets of a process's sessions; they go away with this.
+/// The sockets of a process's sessions; dropping this removes them.
 pub(crate) struct GoSockets(Vec<(String, PathBuf, UnixListener)>);
 
 impl GoSockets {
-    /// Makes the sockets. The sessions' names must be registered: what stands there is then left over.
+    /// Creates the sockets. The sessions' names must be registered: an existing socket is then a leftover.
     pub(crate) fn bind(directory: &Path, sessions: &[String]) -> io::Result<Self> {
         let mut sockets = Self(Vec::new());
         for session in sessions {
@@ -85,7 +85,7 @@ impl GoSockets {
         Ok(sockets)
     }
 
-    /// Answers whoever has asked; `go` begins a session, or tells why not.
+    /// Answers all pending requests; `go` starts a session, or returns why it cannot.
     pub(crate) fn serve(&self, mut go: impl FnMut(&str) -> Result<(), String>) {
         for (session, path, listener) in &self.0 {
             loop {
@@ -98,7 +98,7 @@ impl GoSockets {
                     }
                 };
                 let answer = go(session).map_or_else(|reason| reason, |()| BEGINS.to_owned());
-                // One line always fits into a new socket, so this waits for nobody.
+                // One line always fits into a new socket's buffer, so this does not block.
                 if let Err(error) = writeln!(stream, "{answer}") {
                     log::warn!("{}: {error}", path.display());
                 }
@@ -127,7 +127,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let ask = |session: &str| go(directory.path(), session).map_err(|e| e.to_string());
         assert_eq!(ask("a"), Err("no session 'a' waits on this machine".into()));
-        // One that was killed has left its socket.
+        // A killed session has left its socket behind.
         drop(UnixListener::bind(socket(directory.path(), "a")).unwrap());
         assert_eq!(ask("a"), Err("no session 'a' waits on this machine".into()));
         let sockets = GoSockets::bind(directory.path(), &["a".into(), "b".into()]).unwrap();

@@ -1,9 +1,9 @@
-//! A run's lease of machines: what tells `kactl pxe` who may boot `kamethod`.
+//! A run's lease of machines: it determines for `kactl pxe` which machines may boot `kamethod`.
 //!
-//! A lease must end with its run however that ends, or a machine that happens to reboot would be
-//! erased. So it is a file with an exclusive `flock`, which the kernel drops with the process. A
-//! rewrite is a new file, locked before it is renamed into place: at every moment the name leads to a
-//! whole lease whose lock tells whether its run lives.
+//! A lease must end with its run, however that ends, or a machine that happens to reboot would be erased. So
+//! it is a file with an exclusive `flock`, which the kernel releases with the process. A rewrite is a new
+//! file, locked before it is renamed into place: at every moment the name leads to a complete lease whose
+//! lock shows whether its run is alive.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -22,31 +22,32 @@ use ka::mac::Mac;
 use ka::shown;
 use ka_host::{atomic, guarded};
 
-/// What a run wants of the boot server.
+/// What a run needs from the boot server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lease {
     /// The session that its nodes ask for.
     pub session: String,
-    /// Where its controller listens, if the boot server's own address would not lead there.
+    /// Its controller's address, if the boot server's own address would not reach it.
     pub server: Option<SocketAddr>,
-    /// Its controller's port at the boot server's address, if it is not the usual one.
+    /// Its controller's port at the boot server's address, if it differs from the usual one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// The join key of this run alone, as a key file has it.
+    /// The join key of this run, in the format of a key file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub join: Option<String>,
-    /// Where its nodes put their logs besides.
+    /// The additional destination of its nodes' logs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_log: Option<String>,
-    /// Who may boot `kamethod`.
+    /// The machines that may boot `kamethod`.
     pub allowed: Allowed,
-    /// Who has been cloned or given up, and boots from its disk again.
+    /// The machines that have been cloned or given up, and boot from their disks again.
     pub done: BTreeSet<Mac>,
 }
 
 impl Lease {
-    /// Machines find this session at the boot server's own address and the usual port, and none is done.
+    /// A lease whose machines find the session at the boot server's own address and the usual port; none is
+    /// finished.
     #[must_use]
     pub fn new(session: &str, allowed: Allowed) -> Self {
         Self {
@@ -61,17 +62,17 @@ impl Lease {
     }
 }
 
-/// Who may boot `kamethod`.
+/// The machines that may boot `kamethod`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Allowed {
-    /// Whoever asks, because a person will confirm or has waived it.
+    /// Any machine, because a person will confirm or has waived confirmation.
     Any,
-    /// These only.
+    /// Only these machines.
     Listed(BTreeSet<Mac>),
 }
 
-/// A lease that cannot be taken, changed or read.
+/// Why a lease cannot be taken, changed or read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LeaseError {
@@ -83,36 +84,36 @@ pub enum LeaseError {
         /// Its lease.
         path: PathBuf,
     },
-    /// The name cannot be a file's.
+    /// The name cannot be a file name.
     #[error("'{name}' is no name for a run: {reason}")]
     Name {
         /// The name.
         name: String,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
-    /// The files' system failed.
+    /// The file system failed.
     #[error("cannot {action} the lease {}", path.display())]
     Io {
-        /// What was tried.
+        /// The operation.
         action: &'static str,
         /// The lease.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// The directory of the leases cannot be made.
+    /// The directory of the leases cannot be created.
     #[error(transparent)]
     Directory(#[from] atomic::FileError),
 }
 
-/// A lease that this process holds until the value is dropped, or the process dies.
+/// A lease that this process holds until the value is dropped or the process dies.
 #[derive(Debug)]
 pub struct HeldLease {
     path: PathBuf,
     lease: Lease,
-    /// Open for its lock alone.
+    /// Kept open only for its lock.
     locked: File,
 }
 
@@ -127,7 +128,7 @@ impl HeldLease {
         }
         guarded::directory(directory, 0o700)?;
         let path = directory.join(format!("{name}.json"));
-        // Two runs of the same name that start at once must not both find it free.
+        // Two runs of the same name that start at the same time must not both find it free.
         let directory = File::open(directory).map_err(failed("open the directory of", &path))?;
         flock(&directory, FlockOperation::LockExclusive)
             .map_err(|e| failed("lock the directory of", &path)(e.into()))?;
@@ -138,7 +139,7 @@ impl HeldLease {
         Ok(Self { path, lease, locked })
     }
 
-    /// What the lease says now.
+    /// The current contents of the lease.
     #[must_use]
     pub fn lease(&self) -> &Lease {
         &self.lease
@@ -147,17 +148,17 @@ impl HeldLease {
     /// Makes a machine boot from its disk from now on.
     ///
     /// # Errors
-    /// [`LeaseError::Io`]; the lease then says what it said before.
+    /// [`LeaseError::Io`]; the lease is unchanged then.
     pub fn done(&mut self, mac: Mac) -> Result<(), LeaseError> {
         let mut lease = self.lease.clone();
         if lease.done.insert(mac) { self.replace(lease) } else { Ok(()) }
     }
 
-    /// Makes all machines that were listed boot from their disks from now on: nobody is let in any more. They stay in the
-    /// lease, so that none of them is "any" for another run.
+    /// Makes all listed machines boot from their disks from now on, and admits no more. The machines stay in
+    /// the lease, so that none of them is "any" for another run.
     ///
     /// # Errors
-    /// [`LeaseError::Io`]; the lease then says what it said before.
+    /// [`LeaseError::Io`]; the lease is unchanged then.
     pub fn close(&mut self) -> Result<(), LeaseError> {
         let mut lease = self.lease.clone();
         if let Allowed::Listed(macs) = &lease.allowed {
@@ -166,10 +167,11 @@ impl HeldLease {
         if lease == self.lease { Ok(()) } else { self.replace(lease) }
     }
 
-    /// Narrows or widens who may boot `kamethod`, for example when the run has its nodes.
+    /// Narrows or widens the set of machines that may boot `kamethod`, for example once the run has its
+    /// nodes.
     ///
     /// # Errors
-    /// [`LeaseError::Io`]; the lease then says what it said before.
+    /// [`LeaseError::Io`]; the lease is unchanged then.
     pub fn allow(&mut self, allowed: Allowed) -> Result<(), LeaseError> {
         self.replace(Lease { allowed, ..self.lease.clone() })
     }
@@ -183,18 +185,18 @@ impl HeldLease {
 
 impl Drop for HeldLease {
     fn drop(&mut self) {
-        // A file that stays is only untidy: its lock goes now.
+        // A file that remains is only untidy: its lock is released now.
         if let Err(e) = fs::remove_file(&self.path) {
             log::warn!("cannot remove the lease {}: {e}", self.path.display());
         }
     }
 }
 
-/// The leases of all runs that live, by the runs' names.
+/// The leases of all live runs, by the runs' names.
 ///
 /// # Errors
-/// [`LeaseError`] for the directory; a single lease that cannot be read is logged and counts as none, since that
-/// only keeps machines from being erased.
+/// [`LeaseError`] for the directory. A single lease that cannot be read is logged and counts as none, because
+/// that only keeps machines from being erased.
 pub fn alive(directory: &Path) -> Result<Vec<(String, Lease)>, LeaseError> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
@@ -220,15 +222,15 @@ fn run_name(path: &Path) -> Option<String> {
     values::name(name).ok()
 }
 
-/// What a lease's name leads to.
+/// The state of a lease's name.
 enum Probe {
-    /// Nothing, or the lease of a run that died.
+    /// No file, or the lease of a dead run.
     Free,
-    /// The lease of a run that lives.
+    /// The lease of a live run.
     Alive(Lease),
 }
 
-/// Looks at a lease. A shared lock is tried, so that two who look are not in each other's way.
+/// Examines a lease. The lock is tried in shared mode, so that two readers do not block each other.
 fn probe(path: &Path) -> Result<Probe, LeaseError> {
     loop {
         let mut file = match File::open(path) {
@@ -243,7 +245,7 @@ fn probe(path: &Path) -> Result<Probe, LeaseError> {
                 return parse(&text).map(Probe::Alive).map_err(failed("understand", path));
             }
             Err(e) => return Err(failed("lock", path)(e.into())),
-            // Free, unless its run has just put another file in its place.
+            // Free, unless its run has just replaced the file.
             Ok(()) if same_file(&file, path) => return Ok(Probe::Free),
             Ok(()) => {}
         }
@@ -319,7 +321,7 @@ mod tests {
         assert_eq!(names, ["a", "b"]);
         drop((held, other));
 
-        // What a killed run leaves: the file without its lock.
+        // A killed run leaves the file without its lock.
         fs::write(dir.path().join("a.json"), serde_json::to_vec(&any()).unwrap()).unwrap();
         assert_eq!(alive(dir.path()).unwrap(), []);
         HeldLease::take(dir.path(), "a", any()).unwrap();

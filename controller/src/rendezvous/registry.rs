@@ -1,7 +1,7 @@
-//! Which process of this host serves which session, so that several may run side by side.
+//! Maps each session to the process of this host that serves it, so that several can run side by side.
 //!
-//! A session is a file of its name with the control port in it, locked by the process that serves it.
-//! The process that has the well-known port sends agents on to the others.
+//! A session is a file with the session's name that contains the control port and is locked by the serving
+//! process. The process that owns the well-known port redirects agents to the others.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -17,14 +17,14 @@ use ka_host::guarded;
 /// Far longer than a lookup takes.
 const LOOKUP: Duration = Duration::from_millis(200);
 
-/// A session name that cannot be had.
+/// Why a session name cannot be registered.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryError {
     /// Another process serves it.
     #[error("a session '{0}' runs on this machine already; choose another --session")]
     Taken(String),
-    /// The directory of sessions, or the session's file, is not this user's alone.
+    /// Other users can change the directory of sessions or the session's file.
     #[error(transparent)]
     Guarded(#[from] FileError),
     /// The file system failed.
@@ -32,7 +32,7 @@ pub enum RegistryError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
 }
@@ -58,7 +58,7 @@ impl Registration {
             let mut file = guarded::lock(&path)?;
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
-                // Whoever only looks a session up has the lock for a moment as well.
+                // A lookup also holds the lock for a moment.
                 Err(rustix::io::Errno::WOULDBLOCK) if start.elapsed() < LOOKUP => {
                     thread::sleep(LOOKUP / 10);
                     continue;
@@ -66,7 +66,7 @@ impl Registration {
                 Err(rustix::io::Errno::WOULDBLOCK) => return Err(RegistryError::Taken(name.to_owned())),
                 Err(error) => return Err(io_error(error.into())),
             }
-            // The one who had it may have removed the file between our open and our lock.
+            // The previous owner may have removed the file between our open and our lock.
             if !is_at(&file, &path) {
                 continue;
             }

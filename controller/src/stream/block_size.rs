@@ -1,45 +1,48 @@
-//! How large blocks are: as large as the chain's rate allows.
+//! The block size: as large as the chain's rate allows.
 //!
-//! A member passes a block on when it has all of it, so each one adds a block's time to a stream. On a slow line,
-//! blocks are small for that reason; on a fast one large, because each costs some work on every node. The windows bound
-//! them, too: a chain of many members needs many blocks under way.
+//! A member forwards a block once it has all of it, so each member adds one block's time to the stream's
+//! latency. On a slow line, blocks are therefore small; on a fast line they are large, because each block
+//! costs some work on every node. The windows also limit the size: a chain of many members needs many blocks
+//! in flight.
 //!
-//! A member sends a block on as soon as it has it, so that its last segment leaves as full as it is: a block is
-//! cut such that it fills whole ones, or each block would cost every link up to another packet.
+//! A member forwards a block immediately, so its last segment leaves only partly filled. Blocks are therefore
+//! cut to fill whole segments; otherwise each block would cost every link up to one more packet.
 
 use std::time::Duration;
 
 use ka::seal::{MAX_BLOCK, MAX_PLAIN};
 use ka::wire::BLOCK_OVERHEAD;
 
-/// A block's time at the most. One of more than 64 KiB is for fast lines, where less of it is worth the while.
+/// The longest time for one block. Blocks of more than 64 KiB are for fast lines, where less latency per
+/// block is worthwhile.
 const TIME: Duration = Duration::from_micros(1500);
 const TIME_OF_LARGE: Duration = Duration::from_micros(850);
-/// Sizes as they travel, in bytes.
+/// Block sizes on the wire, in bytes.
 const SIZES: [usize; 7] = [16 << 10, 32 << 10, LARGE, 128 << 10, 256 << 10, 512 << 10, MAX_BLOCK];
 const LARGE: usize = 64 << 10;
 /// How long the rate is measured before the size changes.
 const PERIOD: Duration = Duration::from_millis(250);
 
-/// Chooses the size. It has no clock of its own.
+/// Chooses the block size. It has no clock of its own.
 #[derive(Debug)]
 pub(super) struct BlockSize {
     most: usize,
     size: usize,
     since: Duration,
     sealed: usize,
-    /// What the period before could have had: the first blocks of a stream only fill queues.
+    /// The candidate from the previous period: the first blocks of a stream only fill queues.
     before: usize,
 }
 
 impl BlockSize {
-    /// Blocks of at most `most` bytes.
+    /// A chooser for blocks of at most `most` bytes.
     pub(super) fn new(most: usize) -> Self {
         Self { most, size: SIZES[0], since: Duration::ZERO, sealed: 0, before: SIZES[0] }
     }
 
-    /// The plain bytes of a block from `now` on, a time since the stream's start. The chain has taken `sealed` more
-    /// bytes since the last call, and its first link has TCP segments of `segment` bytes, 0 if nobody knows.
+    /// The plain bytes per block from `now` on, a time since the stream's start. The chain has taken `sealed`
+    /// more bytes since the last call, and its first link has TCP segments of `segment` bytes, or 0 if that
+    /// is unknown.
     pub(super) fn next(&mut self, now: Duration, sealed: usize, segment: usize) -> usize {
         self.sealed += sealed;
         let span = now.saturating_sub(self.since);
@@ -57,7 +60,8 @@ impl BlockSize {
     }
 }
 
-/// The largest block up to `size` whose frame fills segments of `segment` bytes, if such segments are smaller.
+/// The largest block up to `size` whose frame fills segments of `segment` bytes, if such segments are
+/// smaller.
 fn whole_segments(size: usize, segment: usize) -> usize {
     let frame = size + BLOCK_OVERHEAD;
     match frame.checked_div(segment) {
@@ -70,7 +74,7 @@ fn whole_segments(size: usize, segment: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// Sizes as they travel, of periods in which so many megabits a second are taken.
+    /// The block sizes on the wire, for periods with these rates in Mbit/s.
     fn sizes(rates: &[usize]) -> Vec<usize> {
         let mut size = BlockSize::new(MAX_BLOCK);
         let periods = (1..).zip(rates);

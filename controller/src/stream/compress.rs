@@ -1,7 +1,7 @@
-//! Chunks are compressed on several threads, each at the level that is chosen when it is begun.
+//! Compresses chunks on several threads, each at the level that is current when its compression starts.
 //!
-//! What does not become smaller goes as it is, in the memory into which it was read. On a fast line a sample finds that
-//! out: to compress random bytes for nothing costs more than all else that is done to them.
+//! Incompressible chunks are sent unchanged, from the memory into which they were read. On a fast line, a
+//! sample detects them: compressing random bytes costs more than all other work on them, for no gain.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
@@ -14,17 +14,18 @@ use ka::seal::{Bytes, Pool};
 
 use super::level::{FIRST, NONE};
 
-/// A sample is this part of a chunk, in pieces of so many bytes, two at the least.
+/// The fraction of a chunk that is sampled, in pieces of this many bytes, with at least two pieces.
 const SAMPLED: usize = 64;
 const PIECE: usize = 4096;
-/// A chunk that saves less than this part of itself goes as it is: it would cost the nodes more than it saves the line.
+/// A chunk that saves less than this fraction of its size is sent unchanged: it would cost the nodes more
+/// than it saves on the line.
 const WORTH: usize = 64;
 
-/// A part of the plain stream, in memory that goes round.
+/// A part of the plain stream, in recycled memory.
 #[derive(Default)]
 pub(super) struct Plain {
     pub(super) bytes: Bytes,
-    /// So many of the bytes are used.
+    /// The number of bytes used.
     pub(super) length: usize,
 }
 
@@ -37,7 +38,7 @@ impl Plain {
 /// A chunk as it is stored.
 pub(super) enum Stored {
     Plain(Arc<Plain>),
-    /// Compressed, and how long it was.
+    /// Compressed, with the original length.
     Packed(Bytes, usize),
 }
 
@@ -64,12 +65,12 @@ impl Stored {
     }
 }
 
-/// What compressors and sealer share.
+/// The state shared by the compressors and the sealer.
 pub(super) struct Effort {
     pub(super) level: AtomicI32,
     /// The last chunk was not compressed.
     pub(super) raw: AtomicBool,
-    /// Nanoseconds of work of all compressors.
+    /// The total working time of all compressors, in nanoseconds.
     worked: AtomicU64,
     pub(super) workers: u32,
 }
@@ -91,7 +92,7 @@ impl Effort {
     }
 }
 
-/// A chunk to be compressed, and who waits for it.
+/// A chunk to compress, and the channel for the result.
 pub(super) struct Job {
     pub(super) plain: Arc<Plain>,
     pub(super) reply: SyncSender<io::Result<Stored>>,
@@ -109,7 +110,7 @@ pub(super) fn compress_all(queue: &Mutex<Receiver<Job>>, effort: &Effort, pool: 
             if level == NONE { Ok(Stored::Plain(plain)) } else { compressor.chunk(level, plain, pool) };
         let worked = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         effort.worked.fetch_add(worked, Ordering::Relaxed);
-        // The sealer is gone when nobody takes the reply: then the cutter will notice as well.
+        // A failed send means that the sealer has ended; the cutter will notice, too.
         let _ = reply.send(stored);
     }
 }
@@ -122,7 +123,7 @@ struct Compressor {
 
 impl Compressor {
     fn chunk(&mut self, level: i32, plain: Arc<Plain>, pool: &Pool) -> io::Result<Stored> {
-        // Where the line leaves time for a higher level, all of it is tried.
+        // Where the line leaves time for a higher level, the whole chunk is tried.
         if level <= FIRST && self.is_random(plain.used())? {
             return Ok(Stored::Plain(plain));
         }
@@ -135,7 +136,7 @@ impl Compressor {
         }
     }
 
-    /// Whether a sample of the bytes cannot be made smaller.
+    /// Whether a sample shows that the bytes are incompressible.
     fn is_random(&mut self, plain: &[u8]) -> io::Result<bool> {
         let count = plain.len() / SAMPLED / PIECE;
         if count < 2 {
@@ -202,7 +203,7 @@ mod tests {
     #[test]
     fn what_shrinks_is_found_wherever_it_is() {
         for level in [-7, 1, 9] {
-            // Short ones, a text, and a chunk of which an eighth would shrink.
+            // Short inputs, a text, and a chunk of which an eighth is compressible.
             let mut part = random(MAX_CHUNK);
             part[..MAX_CHUNK / 8].fill(b'x');
             for bytes in [vec![b'a'; 100], b"text ".repeat(10_000), part] {

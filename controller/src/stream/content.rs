@@ -1,5 +1,5 @@
-//! Stored chunks become the content of blocks: cut without regard to their borders, and copied once, to where they are
-//! sealed.
+//! Turns stored chunks into the content of blocks: cut without regard to chunk borders, and copied once, to
+//! where they are sealed.
 
 use std::collections::VecDeque;
 
@@ -8,11 +8,11 @@ use ka::seal::chunk::{HEADER, header};
 
 use super::compress::Stored;
 
-/// Content that is in no block yet.
+/// Content that is not in a block yet.
 #[derive(Default)]
 pub(super) struct Content {
     pieces: VecDeque<Piece>,
-    /// So much of the first piece is in a block already.
+    /// The number of bytes of the first piece that are already in a block.
     taken: usize,
     length: usize,
     roots: Roots,
@@ -33,7 +33,7 @@ impl Piece {
 }
 
 impl Content {
-    /// Adds a chunk; the hash of all content is brought forward, and shown at the end of each segment.
+    /// Adds a chunk and updates the hash of all content, which is emitted at the end of each segment.
     pub(super) fn push(&mut self, chunk: Stored, mut segment: impl FnMut(Root)) {
         let header = header(chunk.kind(), chunk.plain_length(), chunk.bytes().len());
         for piece in [Piece::Header(header), Piece::Chunk(chunk)] {
@@ -43,17 +43,17 @@ impl Content {
         }
     }
 
-    /// How many bytes are in no block yet.
+    /// The number of bytes that are not in a block yet.
     pub(super) fn length(&self) -> usize {
         self.length
     }
 
-    /// The root of all that was added.
+    /// The root hash of everything added.
     pub(super) fn root(&self) -> Root {
         self.roots.root()
     }
 
-    /// Takes the next `count` bytes, or all if there are less, as the pieces that they are in.
+    /// Takes the next `count` bytes, or all if there are fewer, as the pieces that hold them.
     pub(super) fn take<T>(&mut self, count: usize, seal: impl FnOnce(&[&[u8]]) -> T) -> T {
         let mut missing = count.min(self.length);
         let (mut start, mut whole) = (self.taken, 0);

@@ -1,20 +1,22 @@
-//! How hard the stream is compressed: as hard as what the chain can take leaves time for, and not at all where bytes
+//! The compression level: the highest for which the chain's rate leaves time, and no compression where bytes
 //! travel faster than they are compressed.
 //!
-//! Two regimes. Where the compressors have time to spare, a higher level is better for certain, and which one still fits
-//! is known from what the levels cost. Where they are busy, nobody can say what a level costs beside all else that this
-//! machine and the nodes do: then another level is tried for a moment, and what counts is how many plain bytes per second
-//! the last node has verified meanwhile. It has no clock of its own.
+//! There are two regimes. If the compressors have spare time, a higher level is always better, and the
+//! measured costs of the levels say which one still fits. If they are busy, the cost of a level alongside
+//! everything else that this machine and the nodes do cannot be predicted. Then another level is tried for a
+//! moment, and the result is how many plain bytes per second the last node verified in that time. [`Level`]
+//! has no clock of its own.
 
 use std::time::Duration;
 
-/// Nothing is compressed.
+/// No compression.
 pub(super) const NONE: i32 = 0;
-/// The first guess. On a faster line it is too slow for a moment, and on a slower one too quick: little is lost either way.
+/// The initial level. On a faster line it is briefly too slow, on a slower one too fast: either way the loss
+/// is small.
 pub(super) const FIRST: i32 = 1;
-/// The levels that are used, from the fastest on, with what each costs, over level 1: measured with a Debian's files in
-/// chunks of 2 MiB. Below the first, the line's own work costs more than compressing; above the last, time grows much and
-/// size shrinks little.
+/// The levels in use, from the fastest, with the cost of each relative to level 1: measured with the files of
+/// a Debian system in chunks of 2 MiB. Below the first, the line's own work costs more than compression;
+/// above the last, time grows much and size shrinks little.
 const LEVELS: [(i32, f64); 13] = [
     (-7, 0.50),
     (-4, 0.62),
@@ -30,30 +32,32 @@ const LEVELS: [(i32, f64); 13] = [
     (8, 5.7),
     (9, 6.5),
 ];
-/// The fastest level that makes anything smaller.
+/// The fastest level that compresses at all.
 const FASTEST: i32 = -7;
 const HIGHEST: i32 = 9;
-/// How long is watched before the level changes; the first time is shorter, for nothing is known then.
+/// The measurement period before the level changes. The first one is shorter, because nothing is known at
+/// that point.
 const PERIOD: Duration = Duration::from_millis(100);
 const FIRST_PERIOD: Duration = Duration::from_millis(40);
-/// The chain is the narrow place when so much of it waits, in seconds of its rate, or if it takes nothing for this share
-/// of the time.
+/// The chain is the bottleneck if this much is queued for it, in seconds at its rate, or if it accepts
+/// nothing for this share of the time.
 const AHEAD: f64 = 0.08;
 const BLOCKED: f64 = 0.3;
-/// A trial that is over after so many seconds costs little.
+/// A trial of at most this many seconds costs little.
 const QUICK: f64 = 0.3;
-/// A level may need this share of the compressors' time: reading and hashing want the processors too.
+/// The share of the compressors' time that a level may need: reading and hashing need the processors, too.
 const ENOUGH: f64 = 0.6;
-/// With this share at the fastest level, compressing is worth a trial where nothing is compressed.
+/// If the fastest level needs at most this share, compression is worth a trial while it is off.
 const MOST: f64 = 0.85;
-/// For so many periods a level that was too slow is not tried again.
+/// The number of periods for which a level that was too slow is not tried again.
 const MEMORY: u32 = 100;
-/// A lower level that is tried must be better by this share to be kept; a higher one may be worse by as much, for the
-/// data are never the same.
+/// The factor by which a lower level must be better in a trial to be kept; a higher level may be worse by the
+/// same factor, because the data always vary.
 const BETTER: f64 = 1.03;
-/// After a higher level was kept, and where the chain is the narrow place, trials of lower ones are rarer by this factor.
+/// Trials of lower levels are rarer by this factor after a higher level was kept, and while the chain is the
+/// bottleneck.
 const RARER: u32 = 4;
-/// After so many periods something is tried again, at first and at the most.
+/// The number of periods until the next trial, initially and at most.
 const PATIENCE: (u32, u32) = (8, 256);
 
 /// Chooses the level.
@@ -62,59 +66,59 @@ pub(super) struct Level {
     level: i32,
     since: Duration,
     then: Seen,
-    /// Bytes a second that the chain has taken lately.
+    /// The chain's recent rate, in bytes per second.
     rate: Option<f64>,
-    /// A level that was too slow, and for how many periods it still counts.
+    /// A level that was too slow, and the number of periods for which this still holds.
     too_slow: Option<(i32, u32)>,
-    /// Seconds of a compressor for a plain byte at level 1, as far as that is known.
+    /// The compressor time per plain byte at level 1, in seconds, if known.
     work: Option<f64>,
     trial: Option<Trial>,
-    /// Periods until something may be tried, and how many it will be after the next one that is no better.
+    /// The number of periods until the next trial, and the number after the next trial that brings no gain.
     wait: u32,
     patience: u32,
-    /// Which of the candidates is next.
+    /// The index of the next candidate.
     turn: usize,
 }
 
-/// A level that is tried.
+/// A level on trial.
 #[derive(Clone, Copy, Debug)]
 struct Trial {
-    /// What it was before, and how many plain bytes per second the chain took then.
+    /// The previous level, and the rate at which the chain took plain bytes with it, per second.
     before: i32,
     achieved: f64,
-    /// Up to here the stream was sealed before: what comes later shows the new level.
+    /// The offset up to which the stream was sealed before the trial: later bytes show the new level.
     from: u64,
 }
 
-/// What was done since the stream's start.
+/// The work done since the stream's start.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seen {
-    /// Bytes that were sealed.
+    /// The number of sealed bytes.
     pub(super) sealed: u64,
-    /// Bytes of them that everybody has.
+    /// The number of those that all members have.
     pub(super) taken: u64,
-    /// How many bytes of the plain stream the two are.
+    /// The plain bytes that the two correspond to.
     pub(super) plain_sealed: u64,
     pub(super) plain_taken: u64,
     /// How long a compressor worked, on average over all of them.
     pub(super) worked: Duration,
-    /// How long the sealer had a block that the chain did not take.
+    /// How long the sealer held a block that the chain did not accept.
     pub(super) blocked: Duration,
-    /// How many of the plain bytes were in chunks that became smaller.
+    /// The number of plain bytes in chunks that became smaller.
     pub(super) shrunk: u64,
 }
 
-/// What was done in one period.
+/// The work done in one period.
 struct Period {
-    /// Bytes a second that the chain has taken, sealed and plain.
+    /// The chain's rate in sealed and in plain bytes per second.
     rate: f64,
     achieved: f64,
     /// The share of the compressors' time that the chain's rate needs, and the share that they worked.
     needed: f64,
     busy: f64,
-    /// The chain is the narrow place.
+    /// The chain is the bottleneck.
     narrow: bool,
-    /// What waits for it is taken soon, so that a trial is short.
+    /// The chain's queue drains soon, so a trial is short.
     quick: bool,
     random: bool,
 }
@@ -139,7 +143,7 @@ impl Level {
     pub(super) fn next(&mut self, now: Duration, seen: Seen) -> i32 {
         let span = now.saturating_sub(self.since);
         let period = if self.since.is_zero() { FIRST_PERIOD } else { PERIOD };
-        // What was sealed before a trial shows nothing of it.
+        // Bytes that were sealed before a trial say nothing about it.
         let old = self.trial.is_some_and(|trial| self.then.taken < trial.from);
         if old && seen.taken >= self.trial.map_or(0, |trial| trial.from) {
             (self.since, self.then) = (now, seen);
@@ -155,7 +159,7 @@ impl Level {
         let then = self.then;
         let since = |now: u64, then: u64| float(now.saturating_sub(then));
         let rate = since(seen.taken, then.taken) / span;
-        // Acks come in steps.
+        // Acks arrive in bursts.
         let rate = self.rate.map_or(rate, |before| (before + rate) / 2.0);
         self.rate = Some(rate);
         let (sealed, plain) = (since(seen.sealed, then.sealed), since(seen.plain_sealed, then.plain_sealed));
@@ -182,7 +186,8 @@ impl Level {
         self.wait = self.wait.saturating_sub(1);
         let trial = self.trial.take();
         if period.random {
-            // No level makes such data smaller, and a sample shows it where little time is left. What comes then is new.
+            // No level makes such data smaller, and if there is little time a sample detects them. The data
+            // that follow are new.
             self.level = self.level.min(FIRST);
             (self.patience, self.wait) = (PATIENCE.0, 0);
         } else if let Some(trial) = trial {
@@ -204,8 +209,8 @@ impl Level {
         }
     }
 
-    /// A lower level may be better: the compressors are busy, or they take from the nodes what these need. The candidates take turns: nothing, a level that
-    /// leaves time, and the next lower one.
+    /// A lower level may be better: the compressors are busy, or they compete with the nodes for resources.
+    /// The candidates take turns: no compression, a level that leaves time, and the next lower one.
     fn try_less(&mut self, period: &Period, seen: Seen) {
         let candidates = [NONE, self.fitting(period.needed, FASTEST, self.level), below(self.level)];
         let next = candidates[self.turn % candidates.len()];
@@ -215,7 +220,7 @@ impl Level {
         }
     }
 
-    /// Nothing is compressed: whether there is time for it now.
+    /// Compression is off: whether there is time for it now.
     fn after_no_data(&mut self, period: &Period, seen: Seen) {
         let Some(work) = self.work.filter(|_| period.narrow && self.wait == 0) else { return };
         let needed = period.rate * work;
@@ -231,7 +236,7 @@ impl Level {
         self.level = level;
     }
 
-    /// A level was tried, and this is what the chain has achieved with it.
+    /// Evaluates a trial by the chain's rate during it.
     fn decide(&mut self, trial: Trial, period: &Period) {
         let higher = trial.before != NONE && self.level > trial.before;
         let wanted = if higher { trial.achieved / BETTER } else { BETTER * trial.achieved };
@@ -251,7 +256,7 @@ impl Level {
         }
     }
 
-    /// The highest level from `least` to `most` that needs no more than enough, if this one needs `needed`.
+    /// The highest level from `least` to `most` that needs no more than `ENOUGH`, if this one needs `needed`.
     fn fitting(&self, needed: f64, least: i32, most: i32) -> i32 {
         let here = cost(self.level).unwrap_or(1.0);
         let within = LEVELS.iter().rev().filter(|(level, _)| (least..=most).contains(level));
@@ -263,7 +268,7 @@ impl Level {
     }
 }
 
-/// What a level costs; none if nothing is compressed.
+/// The cost of a level; `None` without compression.
 fn cost(level: i32) -> Option<f64> {
     LEVELS.iter().find(|(other, _)| *other == level).map(|(_, cost)| *cost)
 }
@@ -273,7 +278,7 @@ fn below(level: i32) -> i32 {
     LEVELS.iter().rev().map(|(other, _)| *other).find(|other| *other < level).unwrap_or(FASTEST)
 }
 
-/// Of amounts that a stream can have, exact enough for a ratio.
+/// Converts amounts that a stream can have, precisely enough for a ratio.
 fn float(bytes: u64) -> f64 {
     let kib = u32::try_from(bytes >> 10).unwrap_or(u32::MAX);
     let rest = u32::try_from(bytes & 1023).unwrap_or_default();
@@ -284,19 +289,19 @@ fn float(bytes: u64) -> f64 {
 mod tests {
     use super::*;
 
-    /// Compressors that take `speed` MB of plain bytes per second at level 1, before a chain that takes `line` MB of
-    /// sealed bytes per second, and `most` MB of plain ones.
+    /// Compressors that take `speed` MB of plain bytes per second at level 1, before a chain that takes at
+    /// most `line` MB of sealed bytes and `most` MB of plain bytes per second.
     struct Setting {
         level: Level,
         chosen: i32,
         now: u64,
         seen: Seen,
-        /// What was sealed, and how many plain bytes each of it is.
+        /// The sealed amounts, each with its number of plain bytes.
         row: Vec<(f64, f64)>,
         ratio: fn(i32) -> f64,
     }
 
-    /// About what a real tree's levels save.
+    /// The approximate savings of the levels for a real tree.
     fn tree(level: i32) -> f64 {
         match level {
             NONE => 1.0,
@@ -320,10 +325,10 @@ mod tests {
             }
         }
 
-        /// `count` times 10 ms; at most 4 MB are sealed and not taken yet.
+        /// `count` times 10 ms; at most 4 MB are sealed and not yet accepted.
         fn steps(&mut self, count: usize, speed: f64, line: f64, most: f64) -> Vec<i32> {
             const MB: f64 = 10_000.0;
-            // Seconds stand in for bytes: they are rounded without a cast.
+            // Seconds stand in for bytes: they round without a cast.
             let bytes = |amount: f64| Duration::from_secs_f64(amount.max(0.0)).as_secs();
             (0..count)
                 .map(|_| {
@@ -363,7 +368,7 @@ mod tests {
         }
     }
 
-    /// What the chain achieves with this level alone, and with what is chosen, in MB of plain bytes.
+    /// The chain's rate with this level alone and with the chosen levels, in MB of plain bytes per second.
     fn achieved(first: i32, fixed: Option<i32>, speed: f64, line: f64, most: f64) -> u64 {
         let mut setting = Setting::new(fixed.unwrap_or(first), tree);
         for _ in 0..300 {
@@ -412,7 +417,7 @@ mod tests {
     fn a_level_that_was_too_slow_is_not_tried_again_for_a_while() {
         let mut setting = Setting::new(FIRST, tree);
         assert_eq!(setting.steps(100, 1500.0, 25.0, 3000.0)[99], 9);
-        // The processors have something else to do.
+        // The processors are busy with other work.
         assert!(setting.steps(400, 150.0, 25.0, 3000.0).last().is_some_and(|&level| level < 5));
         let after = setting.steps(200, 1500.0, 25.0, 3000.0);
         assert!(after.iter().all(|&level| level < 9), "{after:?}");

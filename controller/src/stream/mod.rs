@@ -28,7 +28,7 @@ use ka_net::listen::DataPlace;
 use produce::{Account, Chain};
 use source::Source;
 
-/// Tells the hub, from any thread.
+/// Notifies the hub, from any thread.
 #[derive(Clone)]
 pub(crate) struct Bell {
     pub(crate) notices: Sender<(StreamId, StreamNotice)>,
@@ -45,14 +45,14 @@ impl Bell {
     }
 }
 
-/// A stream that cannot be started.
+/// Why a stream could not be started.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum StartError {
-    /// No key.
+    /// No key could be generated.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// No thread, socket or event queue.
+    /// No thread, socket or event queue is available.
     #[error("this machine cannot run a stream: {0}")]
     System(io::Error),
 }
@@ -63,7 +63,7 @@ impl From<io::Error> for StartError {
     }
 }
 
-/// The threads of an attempt that runs.
+/// The threads of a running attempt.
 pub(crate) struct Stream {
     pub(crate) id: StreamId,
     relay: Relay,
@@ -72,7 +72,7 @@ pub(crate) struct Stream {
     source: Arc<dyn Source>,
 }
 
-/// The chain as the golden node's relay knows it.
+/// The chain as the golden node's relay sees it.
 struct RelayChain {
     id: StreamId,
     bell: Bell,
@@ -104,7 +104,7 @@ impl Chain for RelayChain {
     }
 }
 
-/// What a stream needs to start.
+/// The parameters of a stream.
 pub(crate) struct Setup<'a> {
     pub(crate) source: Arc<dyn Source>,
     /// The golden node's address, as the first node reaches it.
@@ -115,7 +115,7 @@ pub(crate) struct Setup<'a> {
 }
 
 impl Stream {
-    /// Starts relay and producer, under a key that was never used before.
+    /// Starts the relay and the producer, under a new key.
     pub(crate) fn start(setup: &Setup<'_>, bell: &Bell) -> Result<(Self, Started), StartError> {
         let key = StreamKey::generate(Cipher::preferred())?;
         let links = LinkKeys::generate()?;
@@ -165,12 +165,12 @@ impl Stream {
         Ok((Self { id, relay, progress, account, source }, Started { start, golden, links }))
     }
 
-    /// Tells the golden node's own member its place.
+    /// Sends the golden node's own member its place.
     pub(crate) fn place_golden(&self, view: View<SocketAddr>) {
         self.relay.handle().tell(Command::View(view));
     }
 
-    /// How far the golden node is.
+    /// The golden node's progress.
     pub(crate) fn golden(&self) -> Golden {
         Golden {
             standing: self.progress.standing(),
@@ -180,19 +180,19 @@ impl Stream {
         }
     }
 
-    /// All nodes have verified everything: the golden node may forget the stream.
+    /// All nodes have verified everything: the golden node may drop the stream.
     pub(crate) fn release(self) {
         self.relay.handle().tell(Command::Release);
         Self::end(self.relay);
     }
 
-    /// Nobody wants the stream any more.
+    /// The stream is no longer needed.
     pub(crate) fn give_up(self) {
         self.source.give_up();
         Self::end(self.relay);
     }
 
-    /// A relay ends when its neighbours have what was queued for them; nobody waits for that.
+    /// A relay ends once its neighbours have received what was queued for them; this does not wait for that.
     fn end(relay: Relay) {
         thread::spawn(move || drop(relay));
     }

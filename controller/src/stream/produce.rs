@@ -1,6 +1,7 @@
-//! From a source to sealed blocks: read into chunks, compress on several threads, hash, seal in order.
+//! Turns a source into sealed blocks: reads it into chunks, compresses them on several threads, hashes them,
+//! and seals them in order.
 //!
-//! The memory goes round: a chunk is read into memory that an earlier one had, and one that is not compressed stays
+//! Memory is recycled: a chunk is read into the memory of an earlier one, and an uncompressed chunk stays
 //! there until its bytes are copied to where they are sealed. Once a stream flows, nothing is allocated.
 
 use std::collections::VecDeque;
@@ -25,9 +26,10 @@ use crate::stream::level::{self, Level, Seen};
 use crate::stream::settings::{Choice, Settings};
 use crate::stream::source::{Source, SourceError};
 
-/// Chunks that may be on their way for each worker.
+/// The number of chunks in flight per worker.
 const AHEAD: usize = 2;
-/// A chunk where the last one was not compressed: small enough to stay in a processor's cache until it is sealed.
+/// The chunk size after an uncompressed chunk: small enough to stay in a processor's cache until it is
+/// sealed.
 const RAW_CHUNK: usize = 512 * 1024;
 
 /// Why a stream could not be produced.
@@ -37,10 +39,10 @@ pub enum ProduceError {
     /// The source failed.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// Nobody takes the blocks any more.
+    /// The receiver of the blocks has ended.
     #[error("the stream was given up")]
     GivenUp,
-    /// Compressing failed.
+    /// Compression failed.
     #[error("zstd failed: {0}")]
     Compress(io::Error),
     /// Sealing failed.
@@ -48,38 +50,38 @@ pub enum ProduceError {
     Seal(#[from] SealError),
 }
 
-/// What has been read from the source so far, for whoever watches.
+/// Shows what has been read from the source so far.
 #[derive(Debug, Default)]
 pub struct Account {
-    /// Bytes.
+    /// The number of bytes.
     pub plain: AtomicU64,
-    /// What a person must know of them, before the final block is handed over.
+    /// The notes about them, available before the final block is handed over.
     notes: Mutex<Tally>,
 }
 
 impl Account {
-    /// What a person must know of the source as it was read; nothing before it was read to its end.
+    /// The notes about the source; empty until it has been read completely.
     #[must_use]
     pub fn notes(&self) -> Tally {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// The chain that takes the blocks, as far as the producer knows it. A function that wakes it will do.
+/// The producer's view of the chain that takes the blocks. A function that wakes the chain is enough.
 pub trait Chain: Sync {
-    /// There is another block.
+    /// Signals that another block is available.
     fn wake(&self);
 
-    /// Up to where every member has the sealed stream, in bytes. None if nobody knows: then the stream is
-    /// compressed as quickly as can be.
+    /// The offset in bytes up to which every member has the sealed stream; `None` if unknown. In that case,
+    /// compression is as fast as possible.
     fn taken(&self) -> Option<u64> {
         None
     }
 
-    /// The golden node's root, for the nodes to compare with.
+    /// Sets the golden node's root hash, for the nodes to compare with.
     fn prove(&self, _root: Root) {}
 
-    /// The bytes of a TCP segment on the chain's first link; 0 if nobody knows.
+    /// The size of a TCP segment on the chain's first link, in bytes; 0 if unknown.
     fn segment(&self) -> usize {
         0
     }
@@ -96,11 +98,11 @@ impl<F: Fn() + Sync> Chain for F {
     }
 }
 
-/// Produces the whole stream of `source` under `key` into `blocks`, and wakes the chain for each; returns the last
-/// proof.
+/// Produces the whole stream of `source` under `key` into `blocks`, and wakes the chain for each block;
+/// returns the last proof.
 ///
 /// # Errors
-/// [`ProduceError`]; then no final block was sent, and nobody takes the stream for complete.
+/// [`ProduceError`]; no final block was sent then, so no receiver takes the stream for complete.
 pub fn produce(
     source: &dyn Source,
     key: &StreamKey,
@@ -134,12 +136,12 @@ pub fn produce(
             cutter.hand_over().map_err(SourceError::Stream)?;
             Ok(notes)
         });
-        // Closes the queues, so that all threads come to their end.
+        // Closes the queues, so that all threads end.
         drop(cutter);
         let sealed = sealer.join().unwrap_or(Err(ProduceError::GivenUp));
         let sum = hash.map(|hash| hash.join().map_err(|_| ProduceError::GivenUp));
         match (read, sealed) {
-            // The sealer's error is the cause when the source only says that nobody listens.
+            // If the source reports only that its reader has gone, the sealer's error is the cause.
             (Err(SourceError::Stream(_)), Err(error)) => Err(error),
             (Err(error), _) => Err(error.into()),
             (Ok(notes), sealed) => {
@@ -151,10 +153,10 @@ pub fn produce(
     })
 }
 
-/// Takes the plain stream and cuts it into chunks.
+/// Receives the plain stream and cuts it into chunks.
 struct Cutter<'a> {
     chunk: Plain,
-    /// So many bytes the chunk will have; 0 while there is none.
+    /// The size of the current chunk in bytes; 0 if there is none.
     room: usize,
     pool: Pool,
     jobs: SyncSender<Job>,
@@ -219,7 +221,7 @@ fn hash_all(chunks: Receiver<Arc<Plain>>) -> [u8; 32] {
     hash.finalize()
 }
 
-/// Seals the chunks in their order, in blocks of the size, and at the level, that the chain's rate allows.
+/// Seals the chunks in order, with the block size and level that the chain's rate allows.
 struct Sealing<'a> {
     sealer: Sealer,
     blocks: &'a SyncSender<(Block, Option<Total>)>,
@@ -228,7 +230,7 @@ struct Sealing<'a> {
     content: Content,
     start: Instant,
     size: BlockSize,
-    /// None if it is fixed, or if nobody knows what the chain takes.
+    /// `None` if the level is fixed, or if the chain's rate is unknown.
     level: Option<Level>,
     seen: Seen,
     marks: Marks,
@@ -257,7 +259,7 @@ impl<'a> Sealing<'a> {
         }
     }
 
-    /// Owned: when the sealer ends early, the cutter's next chunk must find nobody.
+    /// Owned: when the sealer ends early, sending the cutter's next chunk must fail.
     fn all(&mut self, chunks: Receiver<Receiver<io::Result<Stored>>>) -> Result<(), ProduceError> {
         let mut sealed = 0;
         while let Ok(chunk) = chunks.recv() {
@@ -274,7 +276,7 @@ impl<'a> Sealing<'a> {
             }
             self.follow();
         }
-        // Less than a block of any size, or a part of one that has become smaller since.
+        // Less than a block of any size, or the rest of one that has become smaller since.
         let most = self.size.next(self.start.elapsed(), sealed, self.chain.segment());
         while self.content.length() > 0 {
             self.block(most)?;
@@ -299,7 +301,7 @@ impl<'a> Sealing<'a> {
         Ok(())
     }
 
-    /// Looks how far the chain is, and chooses the level.
+    /// Measures the chain's progress, and chooses the level.
     fn follow(&mut self) {
         if let (Some(level), Some(taken)) = (&mut self.level, self.chain.taken()) {
             self.marks.set(self.seen.sealed, self.seen.plain_sealed);
@@ -320,7 +322,8 @@ impl<'a> Sealing<'a> {
     }
 }
 
-/// Which places of the plain stream are which of the sealed one, for what the chain does not have yet.
+/// Maps offsets in the sealed stream to offsets in the plain stream, for the part that the chain does not
+/// have yet.
 #[derive(Default)]
 struct Marks {
     ahead: VecDeque<(u64, u64)>,
@@ -332,7 +335,7 @@ impl Marks {
         self.ahead.push_back((sealed, plain));
     }
 
-    /// How many plain bytes the first `sealed` bytes are, about.
+    /// The approximate number of plain bytes in the first `sealed` bytes.
     fn plain(&mut self, sealed: u64) -> u64 {
         while let Some(mark) = self.ahead.front().copied().filter(|mark| mark.0 <= sealed) {
             self.last = mark;
@@ -355,7 +358,7 @@ mod tests {
 
     use super::*;
 
-    /// Pieces that compress, or do not, and where they were read to.
+    /// Compressible and incompressible pieces, and the addresses that they were read to.
     struct Pieces {
         count: usize,
         random: bool,
@@ -384,7 +387,7 @@ mod tests {
         }
     }
 
-    /// How many places in memory the blocks, and what was read, have had; and how many blocks there were.
+    /// The number of distinct memory addresses of blocks and of read data, and the number of blocks.
     fn places(random: bool) -> (usize, usize, usize) {
         let source = Pieces { count: 512, random, places: Mutex::default() };
         let key = StreamKey::generate(Cipher::preferred()).unwrap();

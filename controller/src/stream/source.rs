@@ -1,4 +1,4 @@
-//! What a session's stream is made of.
+//! The sources of a session's stream.
 
 use std::fs::{File, Metadata};
 use std::io::{self, PipeWriter, Read, Seek, SeekFrom};
@@ -18,24 +18,24 @@ use crate::golden::pack;
 use crate::golden::tree::{self, TreeError};
 use crate::golden::view::{View, ViewError};
 
-/// A stream's source can be read as often as there are attempts.
+/// A stream's source, which can be read once per attempt.
 pub trait Source: Send + Sync {
-    /// Writes the whole plain stream to `out`; returns what a person must know of it.
+    /// Writes the whole plain stream to `out`; returns the notes about it.
     ///
     /// # Errors
-    /// [`SourceError`] when it cannot be read to its end, or `out` takes no more.
+    /// [`SourceError`] if the source cannot be read to its end, or `out` accepts no more.
     fn write(&self, out: &mut dyn Output) -> Result<Tally, SourceError>;
 
-    /// Nobody wants what it writes any more: a source that waits for something ends its attempt.
+    /// The stream has been abandoned: a source that waits for something must end its attempt.
     fn give_up(&self) {}
 
-    /// How its stream is to be made.
+    /// The settings for its stream.
     fn settings(&self) -> Settings {
         Settings::default()
     }
 }
 
-/// A source whose stream is made as somebody wishes.
+/// A source with explicit stream settings.
 pub struct Tuned(pub Arc<dyn Source>, pub Settings);
 
 impl Source for Tuned {
@@ -52,7 +52,7 @@ impl Source for Tuned {
     }
 }
 
-/// A source that could not be read to its end. Nobody may take what was sent for complete.
+/// Why a source could not be read to its end. The data already sent must not be taken for complete.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SourceError {
@@ -61,10 +61,10 @@ pub enum SourceError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
-    /// A file lost its end while it was read.
+    /// A file was truncated while it was read.
     #[error(
         "{}: it had {announced} bytes and has {read}: it was cut while it was read; send it when nobody writes to it",
         path.display()
@@ -72,9 +72,9 @@ pub enum SourceError {
     Shrunk {
         /// The file.
         path: PathBuf,
-        /// Its size at the beginning.
+        /// Its initial size.
         announced: u64,
-        /// What was left of it.
+        /// Its remaining size.
         read: u64,
     },
     /// The command failed.
@@ -82,16 +82,16 @@ pub enum SourceError {
     Command {
         /// The command.
         command: String,
-        /// How.
+        /// How it failed.
         reason: String,
     },
     /// A tree cannot be packed.
     #[error(transparent)]
     Pack(#[from] pack::PackError),
-    /// The golden file systems cannot be seen.
+    /// The golden file systems cannot be opened.
     #[error(transparent)]
     View(#[from] ViewError),
-    /// The stream was given up while the source was read.
+    /// The stream was abandoned while the source was read.
     #[error("the stream was given up: {0}")]
     Stream(io::Error),
 }
@@ -107,11 +107,11 @@ impl Source for DirectorySource {
     }
 }
 
-/// A directory's tree as a tar for hosts that run already: what cannot be opened is noted and left out.
+/// A directory's tree as a tar archive for running hosts: files that cannot be opened are noted and left out.
 pub struct TreeSource {
     /// The directory.
     pub directory: PathBuf,
-    /// Other mounts and subvolumes too.
+    /// Include other mounts and subvolumes.
     pub cross: bool,
 }
 
@@ -124,26 +124,26 @@ impl Source for TreeSource {
     }
 }
 
-/// The golden node's chosen file systems and partitions, as one tar.
+/// The golden node's chosen file systems and partitions, as one tar archive.
 pub struct GoldenSource {
     chosen: Mutex<Vec<Chosen>>,
     raw: Vec<RawSource>,
     exclude: Vec<PathBuf>,
-    /// What was known to be lost when the plan was made.
+    /// The losses that were known when the plan was made.
     lost: Tally,
     reading: Mutex<Readers>,
     idle: Condvar,
 }
 
-/// Who reads the golden node.
+/// The readers of the golden node.
 #[derive(Default)]
 struct Readers {
     count: usize,
-    /// Nobody may begin to.
+    /// No new reader may start.
     over: bool,
 }
 
-/// One of them.
+/// One reader.
 struct Reader<'a>(&'a GoldenSource);
 
 impl Drop for Reader<'_> {
@@ -154,16 +154,16 @@ impl Drop for Reader<'_> {
 }
 
 impl GoldenSource {
-    /// Reads file systems, and partitions as they are; directories of `exclude` are re-created empty. `lost` is a part
-    /// of what is noted.
+    /// Reads file systems, and partitions byte by byte; directories in `exclude` are re-created empty. `lost`
+    /// is included in the notes.
     #[must_use]
     pub fn new(chosen: Vec<Chosen>, raw: Vec<RawSource>, exclude: Vec<PathBuf>, lost: Tally) -> Self {
         let chosen = Mutex::new(chosen);
         Self { chosen, raw, exclude, lost, reading: Mutex::default(), idle: Condvar::new() }
     }
 
-    /// From now on nobody begins to read; waits at most for `time` until nobody reads, and tells whether that is so. A
-    /// stream that was given up ends only when its producer has more to hand over.
+    /// Prevents new readers, and waits at most for `time` until all have ended; returns whether they have. An
+    /// abandoned stream ends only when its producer next hands over data.
     pub fn end(&self, time: Duration) -> bool {
         let mut readers = self.readers();
         readers.over = true;
@@ -184,7 +184,7 @@ impl GoldenSource {
         Ok(Reader(self))
     }
 
-    /// Reads the files in this tree from now on, as far as it has them.
+    /// Reads the files from this tree from now on, as far as it has them.
     ///
     /// # Errors
     /// [`TreeError`]; nothing is changed.
@@ -213,7 +213,7 @@ impl Source for GoldenSource {
     }
 }
 
-/// One file's bytes.
+/// The bytes of one file.
 pub struct FileSource(pub PathBuf);
 
 impl Source for FileSource {
@@ -222,12 +222,12 @@ impl Source for FileSource {
         let mut file = File::open(&self.0).map_err(error)?;
         let before = file.metadata().map_err(error)?;
         let announced = size(&file, &before).map_err(error)?;
-        // A file that grows faster than it is sent would have no end. What says that it is empty may be one of the
+        // A file that grows faster than it is sent would never end. A file of size zero may be one of the
         // kernel's, and has an end of its own.
         let most = if before.is_file() && announced > 0 { announced } else { u64::MAX };
         let sent = copy(&mut (&mut file).take(most), out, error)?;
         let now = file.metadata().map_err(error)?;
-        // What it has lost can be sent by nobody any more, even if it had been read before.
+        // After a truncation, the lost data cannot be sent again, even if they had been read before.
         let read = if now.is_file() { sent.min(now.len()) } else { sent };
         if read < announced {
             return Err(SourceError::Shrunk { path: self.0.clone(), announced, read });
@@ -243,7 +243,7 @@ impl Source for FileSource {
     }
 }
 
-/// How much a file or block device has; nobody knows it of another device.
+/// The size of a file or block device; not known for other devices.
 fn size(mut file: &File, metadata: &Metadata) -> io::Result<u64> {
     if !metadata.file_type().is_block_device() {
         return Ok(metadata.len());
@@ -253,7 +253,7 @@ fn size(mut file: &File, metadata: &Metadata) -> io::Result<u64> {
     Ok(size)
 }
 
-/// What has become of a file since it was looked at `before`. Writing to a device changes nothing that could be seen.
+/// How a file has changed since `before`. Writing to a device changes nothing visible.
 fn changed(before: &Metadata, now: &Metadata) -> Option<&'static str> {
     let written = |metadata: &Metadata| (metadata.mtime(), metadata.mtime_nsec());
     if !before.is_file() {
@@ -265,21 +265,21 @@ fn changed(before: &Metadata, now: &Metadata) -> Option<&'static str> {
     } else if written(now) != written(before) {
         Some("it was written to while it was read; its copy may be of no single moment")
     } else if (now.ctime(), now.ctime_nsec()) != (before.ctime(), before.ctime_nsec()) {
-        // Whoever writes can set the time of that back; this one nobody can.
+        // A writer can set the modification time back, but not this one.
         Some("its times or other attributes were set while it was read; its copy may be of no single moment")
     } else {
         None
     }
 }
 
-/// What a shell command prints.
+/// The output of a shell command.
 pub struct CommandSource {
     command: String,
-    /// The command and all that it has started end when this is closed, and so with this process.
+    /// Closing this ends the command and all processes that it started; so does the end of this process.
     running: Mutex<Vec<PipeWriter>>,
 }
 
-/// Runs `$1`, and ends everything in the process group once the standard input is closed.
+/// Runs `$1`, and kills everything in the process group once standard input is closed.
 const UNTIL_CLOSED: &str = r#"exec 3<&0 0</dev/null
 { read -r _ <&3; kill -KILL 0; } & watch=$!
 exec 3<&-
@@ -288,7 +288,7 @@ kill -KILL $watch
 exit $status"#;
 
 impl CommandSource {
-    /// What `command` prints, run by `sh`.
+    /// The output of `command`, run by `sh`.
     #[must_use]
     pub fn new(command: String) -> Self {
         Self { command, running: Mutex::default() }
@@ -314,7 +314,7 @@ impl Source for CommandSource {
             Some(stdout) => copy(stdout, out, |e| failed(e.to_string())),
             None => Err(failed("it has no output".into())),
         };
-        // With its output closed, a command that still writes ends as well.
+        // With its output closed, a command that is still writing ends as well.
         drop(child.stdout.take());
         if copied.is_err() {
             self.give_up();
@@ -359,7 +359,7 @@ mod tests {
 
     #[test]
     fn the_end_of_the_reading_is_waited_for() {
-        /// Takes the stream's first bytes, and then hangs until it is let go.
+        /// Takes the stream's first bytes, and then blocks until it is released.
         struct Slow(std::sync::mpsc::Sender<()>, std::sync::mpsc::Receiver<()>);
         impl Write for Slow {
             fn write(&mut self, _: &[u8]) -> io::Result<usize> {

@@ -1,4 +1,4 @@
-//! What a run would do to the machines that wait: for people, and for programs.
+//! Shows what a run would do to the waiting machines, for people and for programs.
 
 use std::io::{self, Write};
 
@@ -10,10 +10,11 @@ use super::machines::{Code, MAX_LINES, headline};
 use ka::session::Arrival;
 use ka::session::target::refusal;
 
-/// Prints for every machine what is on its disks now, what would be written in its place, or why nothing would.
+/// Prints for every machine the current contents of its disks and what would replace them, or why nothing
+/// would.
 ///
 /// # Errors
-/// What the output said.
+/// The output's error.
 pub fn print(out: &mut dyn Write, machines: &[(Arrival, Report)]) -> io::Result<()> {
     for (arrival, report) in machines {
         let mut page = Page::default();
@@ -49,16 +50,16 @@ struct Node<'a> {
     hostname: &'a str,
     ok: bool,
     reason: Option<String>,
-    /// What is on each disk now, and what would become of it.
+    /// The current contents of each disk, and what would replace them.
     disks: &'a [DiskReport],
-    /// The volume groups that would be made.
+    /// The volume groups that would be created.
     groups: &'a [NewGroup],
 }
 
 /// Prints the same as one JSON object on one line.
 ///
 /// # Errors
-/// What the output said.
+/// The output's error.
 pub fn print_json(out: &mut dyn Write, run: &str, machines: &[(Arrival, Report)]) -> io::Result<()> {
     let ok = machines.iter().all(|(_, report)| report.is_accepted());
     let nodes = machines.iter().map(|(arrival, report)| Node {

@@ -1,4 +1,4 @@
-//! Shows the machines that were ever seen.
+//! Shows all machines that ever joined a run.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -13,7 +13,7 @@ const HEAD: [&str; 7] = ["NAME", "MAC", "ADDRESS", "MODEL", "SERIAL", "SEEN", "L
 /// One line per machine.
 ///
 /// # Errors
-/// The output's.
+/// The output's error.
 pub fn table(out: &mut impl Write, records: &[Record], now: u64) -> io::Result<()> {
     if records.is_empty() {
         return writeln!(out, "No machine has joined a run yet.");
@@ -66,7 +66,7 @@ fn outcome(last: &LastRun) -> String {
     }
 }
 
-/// How long ago something was.
+/// The age of an event.
 fn age(at: u64, now: u64) -> String {
     let seconds = now.saturating_sub(at);
     let (count, unit) = match seconds {
@@ -78,10 +78,10 @@ fn age(at: u64, now: u64) -> String {
     format!("{count} {unit} ago")
 }
 
-/// All that is known of each.
+/// Prints everything that is known about each machine.
 ///
 /// # Errors
-/// The output's.
+/// The output's error.
 pub fn details(out: &mut impl Write, records: &[Record], now: u64) -> io::Result<()> {
     for (number, record) in records.iter().enumerate() {
         if number > 0 {

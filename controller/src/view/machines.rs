@@ -1,4 +1,4 @@
-//! Machines that wait, and what is on their disks.
+//! Shows waiting machines and the contents of their disks.
 
 use ka::inventory::{Card, Content, Disk, Duplex, Firmware};
 use ka::plan::report::{DiskReport, Outcome, Report};
@@ -10,32 +10,33 @@ use super::units;
 use ka::session::Arrival;
 use ka::session::target::refusal;
 
-/// Whether a machine's code is shown, or a person is to read it from the machine's own screen.
+/// Whether a machine's code is shown, or must be read from the machine's own screen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
-    /// It is.
+    /// The code is shown.
     Shown,
-    /// A person will be asked for it.
+    /// The operator will be asked for the code.
     Asked,
 }
 
 impl Code {
-    /// The one or the other.
+    /// Selects one of the two.
     #[must_use]
     pub fn of(confirm: bool) -> Self {
         if confirm { Self::Asked } else { Self::Shown }
     }
 }
 
-/// The most lines for one machine: none of them may push the question off the screen's memory.
+/// The maximum number of lines per machine: no machine may scroll the question out of the terminal's buffer.
 pub(super) const MAX_LINES: usize = 120;
-/// The most disks that are only shown, and the most things on one of them. What is erased is shown with all on it.
+/// The maximum number of disks that are shown but not erased, and of items on one of them. A disk to be
+/// erased is shown completely.
 const MAX_OTHERS: usize = 16;
 const MAX_ON_OTHERS: usize = 8;
 
-/// A machine as a person must see it before it is erased: which it is, and for each disk what is on it.
+/// A machine as the operator must see it before it is erased: its identity, and the contents of each disk.
 ///
-/// What a machine says of itself is not trusted with the terminal ([`ka::shown`]).
+/// What a machine reports about itself is not trusted with the terminal ([`ka::shown`]).
 #[must_use]
 pub fn describe(arrival: &Arrival, report: &Report, code: Code) -> String {
     let mut page = Page::default();
@@ -55,7 +56,7 @@ pub fn describe(arrival: &Arrival, report: &Report, code: Code) -> String {
     page.into_text()
 }
 
-/// Which machine it is.
+/// The machine's identity.
 pub(super) fn headline(arrival: &Arrival, code: Code) -> String {
     let Arrival { mac, address, inventory, key, .. } = arrival;
     let firmware = match inventory.firmware {
@@ -75,7 +76,7 @@ pub(super) fn headline(arrival: &Arrival, code: Code) -> String {
     )
 }
 
-/// What the card that the machine booted from has negotiated.
+/// The link mode that the boot card has negotiated.
 fn speed(card: &Card) -> Option<String> {
     let speed = card.speed?;
     let half = if card.duplex == Some(Duplex::Half) { " HALF DUPLEX" } else { "" };

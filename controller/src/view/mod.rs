@@ -1,4 +1,4 @@
-//! What a person sees: progress, tables, JSON.
+//! Output for people and programs: progress, tables, JSON.
 
 pub mod dry_run;
 pub mod inventory;

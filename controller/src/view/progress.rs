@@ -1,4 +1,4 @@
-//! A run while it works: a live display on a terminal, else a line for each change.
+//! The progress of a run: a live display on a terminal, otherwise a line per change.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -11,20 +11,20 @@ use super::units;
 use crate::logging;
 use crate::status::{NodeStatus, Phase, RunStatus};
 
-/// How often the total is told where there is no live display.
+/// The interval between total lines without a live display.
 const TOTAL_EVERY: Duration = Duration::from_secs(5);
 
-/// Shows a run while it works.
+/// Shows the progress of a run.
 pub enum ProgressView {
     /// On a terminal.
     Live(Live),
-    /// Into a file or a pipe.
+    /// To a file or a pipe.
     Lines(Lines),
 }
 
 impl ProgressView {
-    /// Shows it on standard output, or with `json` on standard error, because standard output is then the
-    /// object's alone.
+    /// Shows the progress on standard output, or with `json` on standard error, because standard output is
+    /// then reserved for the object.
     #[must_use]
     pub fn start(json: bool) -> Self {
         let terminal = if json { terminal::err_is_terminal() } else { terminal::out_is_terminal() };
@@ -36,7 +36,7 @@ impl ProgressView {
         }
     }
 
-    /// Shows what has changed.
+    /// Shows the changes.
     pub fn update(&mut self, status: &RunStatus, now: Instant) {
         match self {
             Self::Live(live) => live.update(status),
@@ -45,7 +45,7 @@ impl ProgressView {
     }
 }
 
-/// A line for the whole and one for each node, drawn in place.
+/// A line for the whole and one per node, drawn in place.
 pub struct Live {
     display: MultiProgress,
     whole: ProgressBar,
@@ -54,7 +54,8 @@ pub struct Live {
 }
 
 impl Live {
-    /// Takes over a terminal until the value is dropped; log lines appear above it meanwhile.
+    /// Takes over the terminal until the value is dropped; in the meantime, log lines appear above the
+    /// display.
     #[must_use]
     pub fn new(target: ProgressDrawTarget) -> Self {
         let display = MultiProgress::with_draw_target(target);
@@ -80,7 +81,7 @@ impl Live {
 }
 
 impl Drop for Live {
-    /// The last state stays on the screen.
+    /// The final state stays on the screen.
     fn drop(&mut self) {
         for bar in self.nodes.iter().chain([&self.whole]) {
             bar.abandon();
@@ -89,7 +90,7 @@ impl Drop for Live {
     }
 }
 
-/// Everything is in the message: it is the same text as without a terminal.
+/// The message has everything: it is the same text as without a terminal.
 fn message_only() -> ProgressStyle {
     ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
@@ -97,7 +98,7 @@ fn message_only() -> ProgressStyle {
 /// Plain lines.
 pub struct Lines {
     out: Box<dyn Write + Send>,
-    /// The phase of each node that was told last.
+    /// The last phase printed for each node.
     told: Vec<Option<Phase>>,
     told_sent: u64,
     next_total: Option<Instant>,
@@ -129,7 +130,7 @@ impl Lines {
         self.write(&lines);
     }
 
-    /// Whoever listened may be gone; the run goes on.
+    /// The reader may have gone; the run continues.
     fn write(&mut self, lines: &[String]) {
         if self.broken {
             return;
@@ -252,7 +253,7 @@ mod tests {
             (n.phase, n.received, n.rate) = (Phase::Receiving, 50_000_000, 11_340_000);
         }
         lines.update(&status, start);
-        // More bytes alone are told after a while only.
+        // A change of the byte count alone is printed only after a while.
         status.sent = 60_000_000;
         lines.update(&status, start + TOTAL_EVERY / 2);
         lines.update(&status, start + TOTAL_EVERY);

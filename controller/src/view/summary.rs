@@ -1,4 +1,4 @@
-//! The end of a run: for people, and for programs.
+//! The summary at the end of a run, for people and for programs.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -11,10 +11,10 @@ use serde::Serialize;
 use super::units;
 use crate::status::{LimitStatus, LimitedBy, MemberName, NodeStatus, Phase, RunStatus, Transfer};
 
-/// Prints what a person wants to know at the end: how much, how fast, and how each node ended.
+/// Prints the summary for people: how much, how fast, and how each node ended.
 ///
 /// # Errors
-/// What the output said.
+/// The output's error.
 pub fn print(out: &mut dyn Write, status: &RunStatus, transfer: &Transfer) -> io::Result<()> {
     let Transfer { plain, wire, sending, draining, rounds } = *transfer;
     let complete = status.nodes.iter().filter(|n| n.is_whole()).count();
@@ -39,7 +39,7 @@ pub fn print(out: &mut dyn Write, status: &RunStatus, transfer: &Transfer) -> io
     Ok(())
 }
 
-/// What the chain waited for, and how it stands beside the rest.
+/// The bottleneck of the chain, compared with the other parts.
 fn limited_by(limit: &LimitStatus) -> String {
     let what = match &limit.what {
         LimitedBy::Source => "the golden node, which reads and packs no faster".to_owned(),
@@ -55,7 +55,7 @@ fn limited_by(limit: &LimitStatus) -> String {
     )
 }
 
-/// What was noted, a line per kind.
+/// The notes, one line per kind.
 fn print_notes(out: &mut dyn Write, indent: &str, notes: &Tally) -> io::Result<()> {
     for (kind, Counted { count, example }) in notes.iter() {
         writeln!(out, "{indent}warning: {count} {}, such as {}", kind.words(), shown::reason(example))?;
@@ -68,7 +68,7 @@ fn ending(node: &NodeStatus) -> String {
     let received = units::bytes(node.received);
     match &node.failure.clone().or_else(|| node.lacks()) {
         Some(Failure { step, kind, .. }) => {
-            // A tool's output may have several lines; a node has one here.
+            // A tool's output may have several lines; here a node has one.
             format!("Failed at {step}: {} ({received} received)", shown::reason(&kind.to_string()))
         }
         None if node.phase == Phase::Booted => format!("OK, runs from its own disk ({received} received)"),
@@ -90,27 +90,28 @@ struct Report<'a> {
     wire_bytes: u64,
     transfer_seconds: f64,
     drain_seconds: f64,
-    /// 10^6 bytes of the plain stream a second, until the last node had everything.
+    /// The rate of the plain stream in 10^6 bytes per second, until the last node had everything.
     throughput_mb_s: f64,
-    /// The rounds that were held; times and the wire's bytes are their sums.
+    /// The rounds that were held. Times and bytes on the wire are totals over all rounds.
     rounds: u32,
-    /// What the chain waited for, the longest first.
+    /// The parts that the chain waited for, the longest wait first.
     limits: Vec<LimitReport<'a>>,
-    /// What the golden node noted while it read.
+    /// What the golden node noted during the reading.
     notes: Vec<NoteReport<'a>>,
     nodes: Vec<NodeReport<'a>>,
 }
 
-/// What is no failure, and what a person must know.
+/// A note: not a failure, but it must be reported.
 #[derive(Debug, Serialize)]
 struct NoteReport<'a> {
     kind: &'static str,
     count: u64,
-    /// The first one.
+    /// The first of them.
     example: &'a str,
 }
 
-/// What the chain waited for. `source` has neither node nor link, `disk` has `node`, `link` has `from` and `to`.
+/// A part that the chain waited for. `source` has neither node nor link, `disk` has `node`, `link` has `from`
+/// and `to`.
 #[derive(Debug, Serialize)]
 struct LimitReport<'a> {
     kind: &'static str,
@@ -121,11 +122,11 @@ struct LimitReport<'a> {
     seconds: f64,
     /// 10^6 sealed bytes per second.
     rate_mb_s: f64,
-    /// The best that the stream had reached before.
+    /// The best rate of the stream before that.
     best_mb_s: f64,
     /// The share of the time for which it was busy.
     busy: f64,
-    /// The same of the busiest other part of the chain.
+    /// The same share for the busiest other part of the chain.
     others_busy: f64,
 }
 
@@ -144,28 +145,28 @@ struct NodeReport<'a> {
     ok: bool,
     phase: &'static str,
     received_bytes: u64,
-    /// The last round that it took part in.
+    /// The last round in which it took part.
     round: u32,
-    /// Its place in the chain of that round as it began, from 1.
+    /// Its position in the chain at the start of that round, counted from 1.
     position: Option<usize>,
     /// The step that failed, in words.
     failed_step: Option<&'static str>,
-    /// Why, in words.
+    /// The reason, in words.
     reason: Option<String>,
     /// The step that failed, by its name.
     step: Option<&'static str>,
-    /// What kind of failure it is, by its name.
+    /// The kind of failure, by its name.
     kind: Option<&'static str>,
-    /// Another attempt may succeed: the cause was not the node's own.
+    /// Another attempt may succeed: the node itself was not the cause.
     transient: Option<bool>,
-    /// What it noted of its copy.
+    /// The node's notes about its copy.
     notes: Vec<NoteReport<'a>>,
 }
 
 /// Prints the same as one JSON object on one line.
 ///
 /// # Errors
-/// What the output said.
+/// The output's error.
 pub fn print_json(
     out: &mut dyn Write,
     served: bool,
@@ -244,12 +245,12 @@ fn report_notes(notes: &Tally) -> Vec<NoteReport<'_>> {
         .collect()
 }
 
-/// Milliseconds are all that was measured.
+/// The measurement has a resolution of one millisecond.
 fn seconds(time: Duration) -> f64 {
     rounded(time.as_secs_f64())
 }
 
-/// With three digits behind the point.
+/// Rounds to three decimal places.
 fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
@@ -354,7 +355,7 @@ warning: 1 changed while read, such as ./var/log?: it grew
         );
     }
 
-    /// An entry that a host could not hold is part of the result.
+    /// An entry that a host could not store is part of the result.
     #[test]
     fn a_lost_entry_is_no_success() {
         let (mut status, transfer) = ended(vec![node(1, Phase::Complete, None)]);

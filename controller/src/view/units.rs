@@ -1,10 +1,10 @@
-//! Quantities for people. MB is 10^6 bytes and MB/s is 10^6 bytes per second, as the makers of disks and networks
-//! count, in every output of ka.
+//! Formats quantities for people. MB is 10^6 bytes and MB/s is 10^6 bytes per second, as the makers of disks
+//! and networks count, in every output of ka.
 
 use ka::disk::units::Decimal;
 use std::time::Duration;
 
-/// Bytes with three or four digits: `512 B`, `3.5 GB`.
+/// A size with three or four digits: `512 B`, `3.5 GB`.
 #[must_use]
 pub fn bytes(count: u64) -> String {
     Decimal(count).to_string()
@@ -16,14 +16,14 @@ pub fn rate(bytes_per_second: u64) -> String {
     format!("{:.1} MB/s", as_f64(bytes_per_second) / 1e6)
 }
 
-/// Bytes over a time, in 10^6 bytes per second; zero if there was no time.
+/// Bytes over a time, in 10^6 bytes per second; zero for a zero time.
 #[must_use]
 pub fn megabytes_per_second(bytes: u64, time: Duration) -> f64 {
     let seconds = time.as_secs_f64();
     if seconds > 0.0 { as_f64(bytes) / 1e6 / seconds } else { 0.0 }
 }
 
-/// A time: `4.0 s`, `12 min 3 s`, `2 h 5 min`.
+/// A duration: `4.0 s`, `12 min 3 s`, `2 h 5 min`.
 #[must_use]
 pub fn duration(time: Duration) -> String {
     let seconds = time.as_secs();
@@ -34,7 +34,7 @@ pub fn duration(time: Duration) -> String {
     }
 }
 
-/// Exact up to 2^53, and closer than anybody reads above.
+/// Exact up to 2^53, and above that more precise than needed.
 #[allow(clippy::cast_precision_loss)]
 fn as_f64(count: u64) -> f64 {
     count as f64

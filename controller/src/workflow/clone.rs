@@ -1,8 +1,8 @@
-//! A run: this machine becomes N nodes.
+//! A run: copies this machine onto N nodes.
 //!
-//! [`run`] is the story, and each function that it calls is one step of it. No node is touched before `admit`, and what
-//! can be known is known before that. What the run holds while it works is in [`Run`]: the nodes' connections, the
-//! permission to boot into it, and the golden node's files.
+//! [`run`] is the outline, and each function that it calls is one step. No node is touched before `admit`,
+//! and everything that can be checked is checked before that. [`Run`] holds the run's resources: the nodes'
+//! connections, the permission to boot into the run, and the golden node's files.
 
 mod ask_again;
 mod check;
@@ -54,63 +54,63 @@ use crate::view::units;
 use ask_again::AskAgain;
 use check::Checked;
 
-/// How long nodes wait for a controller that has vanished.
+/// How long nodes wait for a vanished controller.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// How long stage2 waits for one more node before it goes to those that are there.
+/// How long stage2 waits for one more node before it is sent to the nodes present.
 const STAGE2_LINGER: Duration = Duration::from_secs(3);
 
-/// How often the clock is looked at while a run waits for its time.
+/// How often the clock is checked while a run waits for its start time.
 const LOOK_AT_CLOCK: Duration = Duration::from_secs(20);
 
-/// How long a reader whose stream was given up may take to notice, before the reading is undone.
+/// How long the reader of an abandoned stream may take to notice, before the reading is undone.
 const LAST_READ: Duration = Duration::from_secs(10);
 
-/// What a person wants of a run.
+/// An operator's request for a run.
 pub struct Request<'a> {
-    /// What is copied, and how the nodes are to boot.
+    /// The golden node's contents to copy, and how the nodes boot.
     pub golden: plan::Request<'a>,
-    /// How many nodes to wait for.
+    /// The number of nodes to wait for.
     pub wanted: usize,
     /// What allows a machine to be erased.
     pub permission: Permission,
-    /// A person types the code that each machine shows.
+    /// The operator types the code that each machine shows.
     pub confirm_codes: bool,
-    /// What the nodes are called.
+    /// The names of the nodes.
     pub names: Names,
-    /// Nodes that are done leave one by one, this far apart.
+    /// Finished nodes leave one by one, with this interval.
     pub delay: Duration,
-    /// How long the nodes' first boots are waited for, if they are.
+    /// How long to wait for the nodes' first boots, if at all.
     pub wait_booted: Option<Duration>,
-    /// A site's commands around the reading.
+    /// A site's commands to run before and after the reading.
     pub hooks: Hooks,
-    /// Where the nodes put their logs, too.
+    /// The additional destination of the nodes' logs.
     pub store_log: Option<String>,
-    /// The file with the password for that.
+    /// The file with the password for that destination.
     pub store_log_password: Option<PathBuf>,
-    /// Nothing is written; what would be is shown.
+    /// Show what would be written, and write nothing.
     pub dry_run: bool,
-    /// The machines that are switched on.
+    /// The machines to switch on.
     pub wake: Option<Wake>,
-    /// When the run begins, if not at once.
+    /// The start time, if the run does not start immediately.
     pub at: Option<Moment>,
-    /// Whom to tell of failures.
+    /// The receiver of failure reports.
     pub notify: &'a Notify,
-    /// How the stream is held.
+    /// The stream's settings.
     pub stream: Streaming,
-    /// The run as a process has left it that ended without a word, if this one goes on with it.
+    /// The run as recorded by a process that ended unexpectedly, if this process continues it.
     pub recorded: Option<Recorded>,
 }
 
-/// What became of a run.
+/// The outcome of a run.
 pub enum End {
-    /// Nothing was written: what would become of each machine.
+    /// Nothing was written: what would happen to each machine.
     DryRun(Vec<(Arrival, Report)>),
-    /// It was held.
+    /// The run was carried out.
     Held {
-        /// The session as it ended.
+        /// The session's final state.
         session: Box<Snapshot>,
-        /// Whether this machine is as it was before the reading.
+        /// Whether the effects of the reading on this machine were undone.
         undone: Result<(), HookError>,
         /// Machines that were woken and never appeared.
         missing: Vec<String>,
@@ -120,10 +120,11 @@ pub enum End {
 /// Clones this machine.
 ///
 /// # Errors
-/// What stopped it, with the exit status that says so.
+/// The cause, with the corresponding exit status.
 pub fn run(request: &Request<'_>, config: &Config) -> Result<End, FatalError> {
     if let Some(at) = request.at.filter(|_| request.recorded.is_none()) {
-        // What is wrong now is told now; the plan itself is of the machine as it is then.
+        // Problems that exist now are reported now; the plan itself is made from the machine's state at the
+        // start time.
         plan(request, &check::run(request, &config.directories)?)?;
         until(at)?;
     }
@@ -151,7 +152,7 @@ struct Golden {
     source: Arc<GoldenSource>,
 }
 
-/// Looks at this machine, and plans what the nodes become.
+/// Examines this machine, and plans the nodes.
 fn plan(request: &Request<'_>, checked: &Checked) -> anyhow::Result<Golden> {
     let Planned { mut plan, sources, raw, exclude, notes, lost, other_firmware } =
         plan::make(&request.golden)?;
@@ -165,8 +166,8 @@ fn plan(request: &Request<'_>, checked: &Checked) -> anyhow::Result<Golden> {
     Ok(Golden { target, source: Arc::new(GoldenSource::new(sources, raw, exclude, lost)) })
 }
 
-/// The plan with which the run began. The golden node's files are read again as they are now, and may have changed; the
-/// disks that they are laid out on may not.
+/// The plan with which the run began. The golden node's files are read again in their current state and may
+/// have changed; the disks of their layout must not have.
 fn as_begun(begun: &Target, now: &Target) -> anyhow::Result<Target> {
     let shape = |target: &Target| {
         let storage = &target.plan.storage;
@@ -184,7 +185,7 @@ fn as_begun(begun: &Target, now: &Target) -> anyhow::Result<Target> {
     Ok(begun.clone())
 }
 
-/// Waits for a time. The clock may be set meanwhile, so it is looked at again and again.
+/// Waits for a time of day. The clock may be set in the meantime, so it is checked repeatedly.
 fn until(at: Moment) -> anyhow::Result<()> {
     let now = || i64::try_from(record::now()).unwrap_or(i64::MAX);
     let at = at.after(now()).map_err(|why| anyhow!("--at: {why}"))?;
@@ -196,11 +197,11 @@ fn until(at: Moment) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A run that machines can join. What comes first is given up first.
+/// A run that machines can join. The fields are dropped in their order.
 struct Run<'a> {
     request: &'a Request<'a>,
     progress: Option<ProgressView>,
-    /// Machines may boot into the run as long as it is held.
+    /// Machines may boot into the run while this is held.
     lease: HeldLease,
     hub: Hub,
     booted: Option<Arc<Booted>>,
@@ -279,19 +280,19 @@ impl<'a> Run<'a> {
         responder.announce(&stage2, hub.port);
         responder.announce(name, hub.port);
         log::info!("waiting for {} nodes on port {}", request.wanted, hub.port);
-        // Which machines had come by then is not known to a process that goes on: none of them is restarted.
+        // A resumed process does not know which machines had already arrived, so it restarts none of them.
         let wake = request.wake.as_ref().filter(|_| recorded.is_none());
         let waking = wake.map(Waking::start).transpose()?;
         Ok(Self { request, progress: None, lease, hub, booted, _responder: responder, golden, waking })
     }
 
-    /// The machines that the process before this one has let in, if it came to that.
+    /// The machines that the previous process admitted, if it got that far.
     fn admitted(&self) -> Option<BTreeSet<Mac>> {
         let book = self.request.recorded.as_ref()?.book();
         book.is_admitted().then(|| book.allowed())
     }
 
-    /// Lets the machines boot again that were let in before.
+    /// Allows the previously admitted machines to boot again.
     fn readmit(&mut self, machines: BTreeSet<Mac>) -> anyhow::Result<Reading> {
         self.lease.allow(Allowed::Listed(machines))?;
         self.begin_reading(false)
@@ -308,7 +309,7 @@ impl<'a> Run<'a> {
             .ok_or_else(|| FatalError { exit: Exit::NodesFailed, error: anyhow!("no node came in time") })
     }
 
-    /// Sends the machines away with what would have become of them: they boot from their disks again.
+    /// Sends each machine the outcome that a real run would have: they boot from their disks again.
     fn dismiss(mut self, arrivals: Vec<Arrival>) -> anyhow::Result<End> {
         self.lease.allow(Allowed::Listed(BTreeSet::new()))?;
         let reason = "this was a dry run: nothing was written".to_owned();
@@ -318,16 +319,17 @@ impl<'a> Run<'a> {
         Ok(End::DryRun(arrivals.into_iter().map(|a| (report(&a), a)).map(|(r, a)| (a, r)).collect()))
     }
 
-    /// Finds out which of the machines may be erased.
+    /// Determines which of the machines may be erased.
     fn ask(&self, arrivals: &[Arrival]) -> anyhow::Result<Selected> {
         gather::ask(self.request, arrivals, &self.golden.target)
     }
 
-    /// Runs the site's command, which is the last that can fail before a node is touched, and lets the machines in.
+    /// Runs the site's command, the last step that can fail before a node is touched, and admits the
+    /// machines.
     fn admit(&mut self, arrivals: &[Arrival], selected: Selected) -> anyhow::Result<Reading> {
         let Selected { chosen, confirmed, refused } = selected;
         let named: BTreeSet<Mac> = chosen.into_iter().collect();
-        // A machine that was not confirmed is not erased, even when a place is free.
+        // A machine that was not confirmed is not erased, even if a place is free.
         let others: BTreeSet<Mac> = match &self.request.permission {
             Permission::Listed(macs) if named.len() < self.request.wanted => {
                 macs.iter().filter(|mac| !refused.contains_key(mac)).copied().collect()
@@ -342,7 +344,7 @@ impl<'a> Run<'a> {
         Ok(reading)
     }
 
-    /// Makes this machine ready to be read, unless no node is served.
+    /// Prepares this machine for reading, unless no node is served.
     fn begin_reading(&self, nothing_to_do: bool) -> anyhow::Result<Reading> {
         let none = Hooks::default();
         let hooks = if nothing_to_do { &none } else { &self.request.hooks };
@@ -353,8 +355,8 @@ impl<'a> Run<'a> {
         Ok(reading)
     }
 
-    /// Shows the session until it is over; meanwhile machines that are done may no longer boot into it, and a person is
-    /// asked about those that have booted again.
+    /// Shows the session until it ends. In the meantime, finished machines lose the permission to boot into
+    /// it, and the operator is asked about machines that have booted again.
     fn stream(&mut self) -> Result<Snapshot, FatalError> {
         let Self { request, progress, lease, hub, golden, waking, .. } = self;
         let name = request.golden.run;
@@ -370,7 +372,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Undoes the reading, and waits for the nodes' first boots if that is wanted.
+    /// Undoes the preparations for reading, and waits for the nodes' first boots if requested.
     fn finish(mut self, held: Result<Snapshot, FatalError>, reading: Reading) -> Result<End, FatalError> {
         if !self.golden.source.end(LAST_READ) {
             log::warn!(
@@ -393,7 +395,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Takes the permission to boot into the run from machines that no longer need it.
+/// Revokes the permission to boot into the run for machines that no longer need it.
 fn narrow(lease: &mut HeldLease, snapshot: &Snapshot) {
     let over = |phase| matches!(phase, Phase::Finishing | Phase::Complete | Phase::Failed);
     let done = |node: &&NodeStatus| over(node.phase) && !node.may_come_again;
@@ -402,7 +404,7 @@ fn narrow(lease: &mut HeldLease, snapshot: &Snapshot) {
         if !lease.lease().done.contains(&mac)
             && let Err(error) = lease.done(mac)
         {
-            // The run goes on, and this is tried again at the next look.
+            // The run continues, and the next check tries this again.
             log::error!("{mac} may still boot to be cloned: {error}");
         }
     }
@@ -413,8 +415,8 @@ fn narrow(lease: &mut HeldLease, snapshot: &Snapshot) {
     }
 }
 
-/// Where the nodes are awaited: where they boot from, if `kactl pxe` serves and no option says otherwise. Nodes that
-/// tag their frames come through another interface than that one.
+/// Where to listen for nodes: on the interface that they boot from, if `kactl pxe` serves and no option says
+/// otherwise. Nodes that tag their frames arrive through another interface.
 fn place(run: &str, stream: &Streaming, config: &Config) -> Place {
     let serving = serving::now(&config.directories.run);
     let unsaid = stream.listen.is_none() && config.pxe.vlan.is_none();
@@ -435,7 +437,7 @@ fn place(run: &str, stream: &Streaming, config: &Config) -> Place {
     Place { entry, machines, ..Place::new(config, stream.listen, interface) }
 }
 
-/// The listener for the nodes' first boots, if they are waited for.
+/// The listener for the nodes' first boots, if they are awaited.
 fn booted(request: &Request<'_>, config: &Config, place: &Place) -> anyhow::Result<Option<Arc<Booted>>> {
     if request.wait_booted.is_none() || request.dry_run {
         return Ok(None);
@@ -452,7 +454,7 @@ fn first_boots(booted: Option<&Booted>) -> anyhow::Result<Option<FirstBoots>> {
     booted.map(|booted| Ok(FirstBoots { port: booted.port, secret: random()? })).transpose()
 }
 
-/// The tools go to every machine that boots into the run, as often as some wait for them.
+/// The tools are sent to every machine that boots into the run, whenever machines wait for them.
 fn stage2_session(request: &Request<'_>, config: &Config, name: &str, log: Option<PathBuf>) -> SessionSetup {
     let source = Arc::new(DirectorySource(config.directories.stage2()));
     let spec = SessionSpec {
@@ -464,7 +466,7 @@ fn stage2_session(request: &Request<'_>, config: &Config, name: &str, log: Optio
     SessionSetup { spec, source, log, booted: None, journal: None, resume: None }
 }
 
-/// The system goes to the machines that are let in.
+/// The system is sent to the admitted machines.
 fn system_session(request: &Request<'_>, plans: Plans) -> SessionSpec {
     SessionSpec {
         only: listed(&request.permission),
@@ -475,15 +477,15 @@ fn system_session(request: &Request<'_>, plans: Plans) -> SessionSpec {
     }
 }
 
-/// The machines that alone may come, if they are named.
+/// The only machines that may join, if they are named.
 fn listed(permission: &Permission) -> Option<BTreeSet<Mac>> {
     if let Permission::Listed(macs) = permission { Some(macs.clone()) } else { None }
 }
 
-/// Says to the boot server which machines may come; it ends with this process.
+/// Publishes to the boot server which machines may join, until this process ends.
 fn lease(request: &Request<'_>, config: &Config, stage2: &str, port: u16) -> Lease {
     let listen = request.stream.listen.map(|listen| listen.address);
-    // The boot server's own address is the default; another port needs an address to go with it.
+    // The boot server's own address is the default; a different port also needs an address.
     let server = listen.filter(|address| !address.is_unspecified());
     let server = server.map(|address| SocketAddr::new(address, port));
     let other = port != config.ports.control;
@@ -497,8 +499,8 @@ fn lease(request: &Request<'_>, config: &Config, stage2: &str, port: u16) -> Lea
     Lease { server, port: other.then_some(port), ..Lease::new(stage2, allowed) }
 }
 
-/// A directory of this run's own: the session's name and the first number that is free. Nodes' logs show the inside of
-/// the clones, and are not for everybody.
+/// A new directory for this run: the session's name and the first free number. Nodes' logs reveal the
+/// contents of the clones, so they are not world-readable.
 fn new_directory(parent: &Path, session: &str) -> anyhow::Result<PathBuf> {
     guarded::shared_directory(parent, 0o750, 0o022)?;
     Ok(guarded::numbered(parent, session, 0o750)?)

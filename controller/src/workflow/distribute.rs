@@ -1,4 +1,4 @@
-//! Files for hosts that run already: one session, without a plan.
+//! Sends files to running hosts: one session, without a plan.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,26 +15,26 @@ use crate::journal::Recorded;
 use crate::stream::source::Source;
 use crate::view::progress::ProgressView;
 
-/// What is sent to whom.
+/// A request to send files.
 pub struct Request {
     /// The name by which the hosts find the session.
     pub session: String,
-    /// What they receive.
+    /// The data to send.
     pub source: Arc<dyn Source>,
-    /// How many hosts to wait for.
+    /// The number of hosts to wait for.
     pub wanted: usize,
-    /// The directory of the keys, if it is not the configuration's.
+    /// The directory of the keys, if it differs from the configuration's.
     pub keys: Option<PathBuf>,
-    /// How the stream is held.
+    /// The stream's settings.
     pub stream: Streaming,
-    /// The session as a process has left it that ended without a word, if this one goes on with it.
+    /// The session as recorded by a process that ended unexpectedly, if this process continues it.
     pub recorded: Option<Recorded>,
 }
 
-/// Waits for the hosts, streams, and gives the session as it ended.
+/// Waits for the hosts, streams, and returns the session's final state.
 ///
 /// # Errors
-/// What stopped it, with the exit status that says so.
+/// The cause, with the corresponding exit status.
 pub fn run(request: &Request, config: &Config) -> Result<Snapshot, FatalError> {
     let hub = listen(request, config)?;
     log::info!("the session {} waits for {} nodes on port {}", request.session, request.wanted, hub.port);

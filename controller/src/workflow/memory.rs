@@ -1,4 +1,4 @@
-//! What is remembered of a session, so that another process can go on with it where this one ends without a word.
+//! The record of a session, from which another process can continue if this one ends unexpectedly.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -12,16 +12,16 @@ use crate::config::keys::Keys;
 use crate::config::{Directories, keys};
 use crate::journal::{self, Header, Journal, Recorded};
 
-/// The directory of a session, and its journal.
+/// A session's directory and journal.
 pub(super) struct Memory {
     directory: PathBuf,
     journal: Journal,
-    /// What has happened before, if this process takes the session over.
+    /// The earlier events, if this process takes the session over.
     resume: Option<Vec<Event>>,
 }
 
 impl Memory {
-    /// A new one, or that which was recorded.
+    /// A new record, or an existing one.
     pub(super) fn of(
         recorded: Option<&Recorded>,
         directories: &Directories,
@@ -40,7 +40,7 @@ impl Memory {
 }
 
 impl Memory {
-    /// Its directory, its journal, and what has happened before, if there is one.
+    /// The directory, the journal and the earlier events, if there are any.
     pub(super) fn split(memory: Option<Self>) -> (Option<PathBuf>, Option<Journal>, Option<Vec<Event>>) {
         memory.map_or((None, None, None), |memory| {
             (Some(memory.directory), Some(memory.journal), memory.resume)
@@ -48,7 +48,7 @@ impl Memory {
     }
 }
 
-/// What was asked, for `kactl resume`.
+/// The request, as saved for `kactl resume`.
 pub(super) fn header(session: SessionSpec, keys: &Keys, logs: Option<PathBuf>) -> anyhow::Result<Header> {
     Ok(Header {
         schema: VERSION,
@@ -63,7 +63,7 @@ pub(super) fn header(session: SessionSpec, keys: &Keys, logs: Option<PathBuf>) -
     })
 }
 
-/// The keys with which the session began, if they are still those of the controller.
+/// The keys with which the session began, if the controller still has them.
 pub(super) fn same_keys(recorded: &Recorded, keys: Keys, directory: &Path) -> anyhow::Result<Keys> {
     ensure!(
         recorded.header.controller == keys.controller.public,
@@ -77,7 +77,7 @@ pub(super) fn same_keys(recorded: &Recorded, keys: Keys, directory: &Path) -> an
     Ok(Keys { run, ..keys })
 }
 
-/// The nodes of a session that was taken over look for it where it was.
+/// The nodes of a session that was taken over look for it at its old address.
 pub(super) fn same_port(recorded: &Recorded, port: u16) -> anyhow::Result<()> {
     ensure!(
         recorded.header.port == port,

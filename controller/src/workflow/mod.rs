@@ -1,7 +1,8 @@
-//! What `kactl run` and `kactl send` do, each as a sequence of named steps.
+//! Implements `kactl run` and `kactl send`, each as a sequence of named steps.
 //!
-//! [`clone`] and [`distribute`] tell the story; the other modules are its longer steps. Nothing here knows the command
-//! line: what a person wants comes as a request, and what became of it goes back to be printed.
+//! [`clone`] and [`distribute`] are the outlines; the other modules are the longer steps. Nothing here
+//! depends on the command line: the operator's options arrive as a request, and the outcome is returned for
+//! printing.
 
 pub mod clone;
 pub mod distribute;

@@ -1,7 +1,7 @@
-//! Tells a site's command what became of a run: when nodes have failed, and at the end.
+//! Reports the progress of a run to a site's command: when nodes have failed, and at the end.
 //!
-//! The report is on the command's standard input, so that `mail` or `curl` take it as it is. What the command does has no
-//! influence on the run.
+//! The report is sent to the command's standard input, so that `mail` or `curl` take it unchanged. The
+//! command cannot influence the run.
 
 use std::collections::BTreeSet;
 use std::io::{Seek, Write};
@@ -15,12 +15,12 @@ use ka_host::tool;
 
 use crate::status::{Phase, RunStatus};
 
-/// How long the command may take.
+/// How long the command may run.
 const LIMIT: Duration = Duration::from_secs(60);
-/// Failures are told at most this often.
+/// The minimum interval between reports of failures.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// Whom to tell.
+/// The receiver of the reports.
 #[derive(Debug, Default)]
 pub struct Notify {
     /// The shell command.
@@ -37,13 +37,13 @@ struct Told {
 }
 
 impl Notify {
-    /// Tells `command`, if there is one.
+    /// Creates a reporter for `command`, if there is one.
     #[must_use]
     pub fn new(command: Option<String>, run: &str) -> Self {
         Self { command, run: run.to_owned(), told: Mutex::default() }
     }
 
-    /// Tells of nodes that have failed since this was last called, in a thread of its own.
+    /// Reports the nodes that have failed since the last call, in a separate thread.
     pub fn look(&self, status: &RunStatus) {
         let Some(command) = &self.command else { return };
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,7 +72,7 @@ impl Notify {
         }
     }
 
-    /// Tells how the run ended, with its exit status, and waits for the command.
+    /// Reports how the run ended, with its exit status, and waits for the command.
     pub fn end(&self, status: u8, report: &str) {
         if let Some(command) = &self.command {
             tell(command, &self.run, "end", Some(status), report);

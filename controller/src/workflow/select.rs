@@ -1,5 +1,5 @@
-//! Which of the waiting machines may be erased: those that a list names, the first that came, or
-//! those that a person says yes to after having seen what is on their disks.
+//! Selects the waiting machines that may be erased: those on a list, the first to arrive, or those that the
+//! operator confirms after seeing the contents of their disks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, Write};
@@ -14,25 +14,25 @@ use ka::mac::Mac;
 use ka::session::target::{identities, refusal};
 use ka::session::{Arrival, Target};
 
-/// How often a code may be typed.
+/// The maximum number of attempts to type a code.
 const TRIES: u32 = 3;
 
-/// So many machines that are refused are named before the question.
+/// The maximum number of rejected machines that are named before the question.
 const MAX_REFUSED: usize = 32;
 
 /// What allows a machine to be erased.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Permission {
-    /// `--nodes`: these, and no other.
+    /// `--nodes`: these machines and no others.
     Listed(BTreeSet<Mac>),
-    /// `--yes`: the first that come.
+    /// `--yes`: the first to arrive.
     First,
-    /// A person is asked.
+    /// The operator is asked.
     Ask,
 }
 
 impl Permission {
-    /// Whether this machine may count towards the number that a run waits for.
+    /// Whether this machine counts towards the number that a run waits for.
     #[must_use]
     pub fn admits(&self, mac: Mac) -> bool {
         match self {
@@ -42,15 +42,15 @@ impl Permission {
     }
 }
 
-/// Who is erased, and who is not.
+/// Which machines are erased, and which are not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selected {
     /// The machines to erase.
     pub chosen: Vec<Mac>,
     /// The disks of these machines, as they were shown.
     pub confirmed: BTreeMap<Mac, Vec<DiskIdentity>>,
-    /// Those that a person or a list allowed, or that came first, whose disks are not as the plan wants them, with
-    /// the reason.
+    /// Machines that were allowed (confirmed, listed, or first to arrive) but whose disks do not match the
+    /// plan, with the reason.
     pub refused: BTreeMap<Mac, String>,
 }
 
@@ -58,15 +58,15 @@ pub struct Selected {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SelectError {
-    /// The person said no, or nothing.
+    /// The operator answered no or nothing.
     #[error("nobody said yes: no machine was touched")]
     Declined,
-    /// Nobody can be asked.
+    /// There is no terminal to ask the question.
     #[error(
         "nobody can be asked: name the machines with --nodes FILE, or take the first that come with --yes"
     )]
     NobodyToAsk,
-    /// Nobody can type the codes.
+    /// There is no terminal to type the codes.
     #[error("--confirm-codes: there is no terminal on which anybody could type the machines' codes")]
     NobodyToType,
     /// The terminal failed.
@@ -74,19 +74,19 @@ pub enum SelectError {
     Dialogue(#[from] io::Error),
 }
 
-/// A conversation with a person at a terminal.
+/// A dialogue with the operator at a terminal.
 pub struct Dialogue<'a> {
-    /// Where answers come from.
+    /// The source of the answers.
     pub input: &'a mut dyn BufRead,
-    /// Where questions go.
+    /// The destination of the questions.
     pub output: &'a mut dyn Write,
 }
 
-/// Picks at most `wanted` machines out of those that wait, in the order in which they came; a machine whose disks are
-/// not as `target` wants them is refused, and takes no place. `dialogue` is none if there is no terminal.
+/// Picks at most `wanted` waiting machines in the order of their arrival. A machine whose disks do not match
+/// `target` is rejected and takes no place. `dialogue` is `None` without a terminal.
 ///
 /// # Errors
-/// [`SelectError`]; then nothing may be erased.
+/// [`SelectError`]; nothing may be erased then.
 pub fn select(
     permission: &Permission,
     wanted: usize,
@@ -129,8 +129,8 @@ pub fn select(
     Ok(selected)
 }
 
-/// Whether a person reads from the machine's screen what its agent's key gives. A machine that only claims to be it has
-/// another key.
+/// Whether the operator reads from the machine's screen the code that its agent's key yields. An impostor has
+/// a different key.
 fn has_code(arrival: &Arrival, report: &Report, dialogue: &mut Dialogue<'_>) -> io::Result<bool> {
     write!(dialogue.output, "{}", machines::describe(arrival, report, Code::Asked))?;
     for _ in 0..TRIES {
@@ -148,7 +148,7 @@ fn has_code(arrival: &Arrival, report: &Report, dialogue: &mut Dialogue<'_>) -> 
     Ok(false)
 }
 
-/// What is asked about a machine that has booted again, and whose disks cannot be recognised.
+/// The question about a machine that has booted again and whose disks cannot be recognised.
 #[must_use]
 pub fn question_again(arrival: &Arrival, reason: &str, target: &Target) -> String {
     format!(
@@ -160,7 +160,7 @@ pub fn question_again(arrival: &Arrival, reason: &str, target: &Target) -> Strin
     )
 }
 
-/// Only a whole yes is one; what is neither yes nor no is asked again.
+/// Only a complete "yes" confirms. The question is repeated for anything other than yes or no.
 fn confirmed(
     chosen: &[(&Arrival, Report)],
     refused: &BTreeMap<Mac, String>,

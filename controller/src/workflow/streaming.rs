@@ -1,4 +1,4 @@
-//! How a stream is held: what `run` and `send` have in common.
+//! The settings of a stream that `run` and `send` share.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,44 +11,44 @@ use ka_net::listen::Listen;
 use crate::stream::settings::{Choice, Settings};
 use crate::stream::source::{Source, Tuned};
 
-/// How a stream is held.
+/// The settings of a stream.
 #[derive(Clone, Debug)]
 pub struct Streaming {
-    /// How long to wait for all nodes before the session starts with those present.
+    /// How long to wait for all nodes before the session starts with the nodes present.
     pub timeout: Option<Duration>,
-    /// The address, and control port, to listen on instead of all.
+    /// The address and control port to listen on, instead of all addresses.
     pub listen: Option<Listen>,
-    /// The only interface through which nodes come, if a person or the configuration names one.
+    /// The only interface through which nodes connect, if an option or the configuration names one.
     pub interface: Option<String>,
-    /// What silence means.
+    /// How silent nodes are treated.
     pub dead_after: Duration,
-    /// How long nodes wait for this controller if it vanishes, if a person says so.
+    /// How long nodes wait for this controller if it vanishes, if an option sets that.
     pub patience: Option<Duration>,
     /// How long one step of a node may take.
     pub step_limit: Duration,
-    /// Rounds in all.
+    /// The total number of rounds.
     pub rounds: u32,
     /// The chain's order.
     pub order: Order,
-    /// When a node is too slow to be waited for.
+    /// When a node counts as too slow.
     pub slow: SlowLimits,
     /// The golden node's window in bytes.
     pub window: u64,
     /// The level of compression.
     pub level: Choice,
-    /// Standard output is for one JSON object, so that progress goes to standard error.
+    /// Standard output is reserved for one JSON object, so progress is written to standard error.
     pub json: bool,
 }
 
 impl Streaming {
-    /// The source, at the level that was chosen.
+    /// The source, with the chosen level.
     #[must_use]
     pub fn tuned(&self, source: Arc<dyn Source>) -> Arc<dyn Source> {
         let settings = Settings { level: self.level, ..source.settings() };
         Arc::new(Tuned(source, settings))
     }
 
-    /// A session for this many nodes, all of which may come, without a plan.
+    /// A session without a plan for this many nodes, open to all nodes.
     #[must_use]
     pub fn session(&self, name: &str, wanted: usize, gate: Gate) -> SessionSpec {
         SessionSpec {

@@ -1,7 +1,7 @@
-//! Wakes the machines of a run, and again those that do not appear.
+//! Wakes the machines of a run, and retries those that do not appear.
 //!
-//! A machine that has ever appeared is never touched again: it may be writing its disk. One that was on before is left
-//! alone, unless all are to be restarted.
+//! A machine that has appeared is never touched again: it may be writing its disk. A machine that was already
+//! on is left alone, unless all are to be restarted.
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -20,11 +20,11 @@ use crate::power::{Action, PowerError, State, act, many};
 /// Which machines are woken, and how.
 #[derive(Clone, Debug)]
 pub struct Wake {
-    /// [`Action::On`] for those that are off, [`Action::Cycle`] for all.
+    /// [`Action::On`] wakes those that are off, [`Action::Cycle`] restarts all.
     pub action: Action,
     /// The machines.
     pub targets: Vec<(Mac, Target)>,
-    /// How long each may take to appear.
+    /// How long each machine may take to appear.
     pub retry: Duration,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Waking {
 }
 
 impl Waking {
-    /// Begins.
+    /// Starts waking the machines.
     pub(super) fn start(wake: &Wake) -> std::io::Result<Self> {
         let appeared: Arc<Mutex<BTreeSet<Mac>>> = Arc::default();
         let (stop, stopped) = channel::<()>();
@@ -58,7 +58,7 @@ impl Waking {
         Ok(Self { targets, appeared, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Notes which machines have come by now, be it only for their tools.
+    /// Records which machines have appeared so far, even if only for their tools.
     pub(super) fn look(&self, hub: &Hub, run: &str) {
         let sessions = [run.to_owned(), session_names::stage2_of(run)];
         let nodes = sessions.iter().filter_map(|session| hub.snapshot(session)).flat_map(|s| s.status.nodes);
@@ -66,7 +66,7 @@ impl Waking {
         self.appeared.lock().unwrap_or_else(PoisonError::into_inner).extend(macs);
     }
 
-    /// The machines that never came.
+    /// The machines that never appeared.
     pub(super) fn missing(&self) -> Vec<&str> {
         let appeared = self.appeared.lock().unwrap_or_else(PoisonError::into_inner);
         let missing = self.targets.iter().filter(|(mac, _)| !appeared.contains(mac));
@@ -86,12 +86,12 @@ impl Drop for Waking {
                 node_set::fold(missing)
             );
         }
-        // A BMC that hangs is not waited for: what it is asked to do has been asked.
+        // A BMC that hangs is not waited for: its request has already been sent.
         drop(self.thread.take());
     }
 }
 
-/// Wakes the machines that have not come. `ours` are those that were switched on here.
+/// Wakes the machines that have not appeared. `ours` are those that were switched on here.
 fn wake_missing(wake: &Wake, seen: &Mutex<BTreeSet<Mac>>, ours: &mut BTreeSet<Mac>, again: bool) {
     let appeared = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let missing: Vec<&(Mac, Target)> =
@@ -113,7 +113,7 @@ fn wake_missing(wake: &Wake, seen: &Mutex<BTreeSet<Mac>>, ours: &mut BTreeSet<Ma
         if is_ours { restart.push((*mac, target.clone())) } else { start.push((*mac, target.clone())) }
     }
     switch(&restart, Action::Cycle, ours);
-    // One that is on, but not by us, works for somebody.
+    // A machine that is on, but was not switched on here, is in use.
     let off = |(_, target): &(Mac, Target)| act(target, Action::Status, false) != Ok(State::On);
     let (start, on): (Vec<_>, Vec<_>) = start.into_iter().partition(off);
     if !on.is_empty() && !again {
@@ -135,11 +135,11 @@ fn switch(machines: &[(Mac, Target)], action: Action, ours: &mut BTreeSet<Mac>) 
         }
         Err(error) => log::error!("{}: {error}", target.label),
     });
-    // A card that was woken without effect is woken again, and not restarted.
+    // A card that was woken without effect is woken again, not restarted.
     let only_woken = |outcome: &Result<State, PowerError>| matches!(outcome, Ok(State::Woken) | Err(_));
     ours.extend(machines.iter().zip(&outcomes).filter(|(_, o)| !only_woken(o)).map(|((mac, _), _)| *mac));
     if action == Action::Cycle {
-        // What cannot be restarted can perhaps be woken.
+        // A machine that cannot be restarted may still be woken.
         let left: Vec<(Mac, Target)> = machines
             .iter()
             .zip(&outcomes)
@@ -192,7 +192,7 @@ mod tests {
         let (seen, mut ours) = (Mutex::new(BTreeSet::new()), BTreeSet::new());
         wake_missing(&wake, &seen, &mut ours, false);
         assert_eq!([calls(at, 1), calls(at, 2)], [vec!["network-once", "on"], vec![]]);
-        // The third has appeared; the first has not, and is restarted, since it was switched on here.
+        // The third has appeared. The first has not, and is restarted because it was switched on here.
         seen.lock().unwrap().insert(Mac([2, 0, 0, 0, 0, 3]));
         wake_missing(&wake, &seen, &mut ours, true);
         assert_eq!(calls(at, 1), ["network-once", "on", "network-once", "cycle"]);

@@ -1,4 +1,4 @@
-//! Watching a session until it is over, and its nodes until they run from their own disks.
+//! Watches a session until it ends, and its nodes until they run from their own disks.
 
 use std::time::{Duration, Instant};
 
@@ -12,13 +12,13 @@ use crate::rendezvous::booted::Booted;
 use crate::status::{Phase, RunStatus};
 use crate::view::progress::ProgressView;
 
-/// How often the view is renewed.
+/// How often the view is refreshed.
 const RENEW: Duration = Duration::from_millis(200);
 
-/// Shows the session until it is over; `also` is called with each look at it.
+/// Shows the session until it ends; `also` is called at each refresh.
 ///
 /// # Errors
-/// When the hub has ended by a fault: nobody knows what has become of the nodes, and they count as failed.
+/// The hub ended by a fault: the state of the nodes is unknown, and they count as failed.
 pub(super) fn until_over(
     hub: &Hub,
     session: &str,
@@ -42,7 +42,7 @@ pub(super) fn until_over(
     }
 }
 
-/// Waits until the nodes that are complete have told that they run from their own disks; those that have not after
+/// Waits until the complete nodes have reported that they run from their own disks; those that have not after
 /// `time` have failed.
 pub(super) fn until_booted(
     booted: &Booted,

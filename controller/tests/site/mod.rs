@@ -13,7 +13,7 @@ use kactl::rendezvous::lease::{Allowed, Lease};
 use serde_json::Value;
 
 pub const SERVER: &str = "10.77.0.1";
-/// What a test never takes unless something hangs.
+/// Longer than any test takes unless something hangs.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 pub fn lease(allowed: Allowed) -> Lease {
@@ -45,7 +45,7 @@ impl Site {
         ] {
             done(Command::new("sh").arg("-c").arg(line));
         }
-        // dnsmasq runs as a user of its own, who must get there.
+        // dnsmasq runs as its own user, who needs access.
         fs::set_permissions(site.directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711))
             .unwrap();
         fs::create_dir_all(site.boot()).unwrap();
@@ -69,7 +69,7 @@ impl Site {
         fs::write(file, before + text).unwrap();
     }
 
-    /// What a DHCP server answers to a packet of scapy's, as `ask.py` describes both; null for nothing.
+    /// A DHCP server's answer to one of scapy's packets, as `ask.py` describes both; null for none.
     pub fn ask(&self, question: &Value) -> Value {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/site/ask.py");
         let mut client = self.in_client(&["/usr/bin/python3"]);
@@ -120,7 +120,7 @@ impl Site {
         command
     }
 
-    /// A run that lives in another process.
+    /// A run in another process.
     pub fn start_run(&self, kind: &str) -> Child {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "hold_a_lease", "--ignored"]).env("KA_TEST_RUNS", self.runs());
@@ -136,12 +136,12 @@ impl Site {
         text.split_whitespace().skip_while(|w| *w != "link/ether").nth(1).unwrap().parse().unwrap()
     }
 
-    /// What a DHCP client was told, as `name=value` lines.
+    /// The options that a DHCP client received, as `name=value` lines.
     pub fn dhcp(&self) -> String {
         self.dhcp_with(&[])
     }
 
-    /// What a DHCP client was told that says more of itself: options as `CODE:HEX`.
+    /// The same for a DHCP client that sends more options, given as `CODE:HEX`.
     pub fn dhcp_with(&self, options: &[&str]) -> String {
         let script = self.directory.path().join("told");
         fs::write(&script, "#!/bin/sh\n[ \"$1\" = bound ] && set\nexit 0\n").unwrap();
@@ -152,7 +152,7 @@ impl Site {
         String::from_utf8(output.stdout).unwrap().replace('\'', "")
     }
 
-    /// A file as TFTP serves it; none if it is refused.
+    /// A file as TFTP serves it; `None` if it is refused.
     pub fn tftp(&self, file: &str) -> Option<Vec<u8>> {
         let copy = tempfile::NamedTempFile::new().unwrap();
         let mut client = self.in_client(&["busybox", "tftp", "-g", "-r", file, "-l"]);
@@ -160,14 +160,14 @@ impl Site {
         output.status.success().then(|| fs::read(copy.path()).unwrap())
     }
 
-    /// A file as HTTP serves it; none if it is refused.
+    /// A file as HTTP serves it; `None` if it is refused.
     pub fn http(&self, file: &str) -> Option<Vec<u8>> {
         let mut client = self.in_client(&["busybox", "wget", "-q", "-O", "-"]);
         let output = client.arg(format!("http://{SERVER}:30766/{file}")).output().unwrap();
         output.status.success().then_some(output.stdout)
     }
 
-    /// The label that a machine boots which gets this file.
+    /// The label that a machine with this file boots.
     pub fn boots(&self, file: &str) -> Option<String> {
         let text = String::from_utf8(self.tftp(&format!("pxelinux.cfg/{file}"))?).unwrap();
         let line = text.lines().find_map(|l| l.strip_prefix("DEFAULT "))?;
@@ -205,7 +205,7 @@ impl Drop for Site {
     }
 }
 
-/// A `kactl pxe` that is stopped with the value.
+/// A running `kactl pxe`; dropping it stops the server.
 pub struct Pxe {
     pub child: Child,
     log: Arc<Mutex<String>>,
@@ -233,7 +233,7 @@ impl Pxe {
         wait_until(part, || self.log().contains(part));
     }
 
-    /// Its exit status, when it ends by itself.
+    /// Its exit status, once it ends by itself.
     pub fn wait(&mut self) -> Option<i32> {
         let status = wait_for("kactl's end", || self.child.try_wait().unwrap());
         if let Some(reader) = self.reader.take() {
@@ -281,7 +281,7 @@ pub fn end(child: &mut Child) {
     child.wait().unwrap();
 }
 
-/// A process that nobody has waited for yet has ended all the same.
+/// A zombie process counts as ended.
 pub fn alive(pid: u32) -> bool {
     let stat = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"));
     stat.is_ok_and(|s| !s.contains(") Z "))

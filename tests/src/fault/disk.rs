@@ -1,4 +1,5 @@
-//! A disk that fails where and how a test wants: a loop device on a file of a FUSE file system, which this process serves.
+//! A disk that fails where and how a test wants: a loop device on a file of a FUSE file system, which this
+//! process serves.
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 use std::ffi::OsStr;
@@ -18,7 +19,7 @@ use tempfile::TempDir;
 
 use crate::tool::tool;
 
-/// What a request must be for a rule to meet it.
+/// The kind of request that a rule applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Reading.
@@ -27,29 +28,29 @@ pub enum Access {
     Write,
 }
 
-/// What becomes of a request that a rule meets.
+/// What happens to a matching request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// It fails: the medium is damaged.
     Eio,
-    /// It fails: what the disk is made of is full.
+    /// It fails: the storage below the disk is full.
     NoSpace,
     /// It succeeds, and nothing is stored.
     Lose,
-    /// It takes so much longer.
+    /// It takes this much longer.
     Delay(Duration),
-    /// It does not return before [`FaultyDisk::heal`].
+    /// It blocks until [`FaultyDisk::heal`].
     Hang,
 }
 
-/// A part of the disk that does not work.
+/// A faulty part of the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// How it is accessed.
+    /// The kind of access.
     pub access: Access,
-    /// Where, in bytes.
+    /// The range in bytes.
     pub range: Range<u64>,
-    /// What happens then.
+    /// The effect.
     pub effect: Effect,
 }
 
@@ -63,7 +64,7 @@ pub struct FaultyDisk {
     _dir: TempDir,
 }
 
-/// What the disk is made of.
+/// The disk's contents.
 struct Medium {
     image: File,
     size: u64,
@@ -72,7 +73,7 @@ struct Medium {
 }
 
 impl FaultyDisk {
-    /// A blank disk of so many bytes.
+    /// A blank disk of this size in bytes.
     ///
     /// # Panics
     /// Without root, `/dev/fuse` or a loop device.
@@ -102,7 +103,7 @@ impl FaultyDisk {
         self.size
     }
 
-    /// A range of it, in shares from 0 to 1.
+    /// A range of it, given by shares from 0 to 1.
     #[must_use]
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
     pub fn part(&self, from: f64, to: f64) -> Range<u64> {
@@ -110,24 +111,24 @@ impl FaultyDisk {
         at(from)..at(to)
     }
 
-    /// From now on, this part of it fails so.
+    /// Makes this part of it fail in this way from now on.
     pub fn harm(&self, rule: Rule) {
         self.medium.rules().push(rule);
     }
 
-    /// All works again, and what hung goes on.
+    /// Everything works again, and blocked requests continue.
     pub fn heal(&self) {
         self.medium.rules().clear();
         self.medium.healed.notify_all();
     }
 
-    /// Reading works again; writing fails as before.
+    /// Reading works again; writing still fails.
     pub fn heal_reading(&self) {
         self.medium.rules().retain(|rule| rule.access == Access::Write);
         self.medium.healed.notify_all();
     }
 
-    /// What is stored there is gone, as if the file below had been truncated and was as long again.
+    /// Erases the stored data, as if the file below had been truncated and extended to its old length.
     ///
     /// # Panics
     /// When the medium itself cannot be written.
@@ -145,10 +146,10 @@ impl FaultyDisk {
 impl Drop for FaultyDisk {
     fn drop(&mut self) {
         self.heal();
-        // The kernel keeps partitions that it was told of; a disk that has none is no failure.
+        // The kernel keeps partitions that were registered with it; a disk without any is not an error.
         let _ = std::process::Command::new("partx").args(["-d", &self.node]).output();
         let _ = std::process::Command::new("losetup").args(["-d", &self.node]).output();
-        // Who looked at the device meanwhile, as blkid does, keeps it for a moment.
+        // A program that probes the device in the meantime, as blkid does, keeps it open for a moment.
         for _ in 0..500 {
             let attached = std::path::Path::new("/sys/block").join(&self.node[5..]).join("loop");
             if !attached.exists() {
@@ -169,7 +170,7 @@ impl Medium {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What becomes of this request; waits as the rules want it.
+    /// Decides a request by the rules; waits if they require it.
     fn meet(&self, access: Access, offset: u64, length: u64) -> Option<Effect> {
         let mut rules = self.rules();
         loop {
@@ -212,7 +213,7 @@ impl Medium {
 
 /// The only file.
 const DISK: INodeNo = INodeNo(2);
-/// For so long the kernel may believe what it was told.
+/// How long the kernel may cache attributes.
 const LONG: Duration = Duration::from_secs(3600);
 
 /// A directory with one file in it, `disk`.
@@ -234,7 +235,7 @@ impl Filesystem for Served {
     }
 
     fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        // The kernel must not answer from what it has seen before.
+        // The kernel must not answer from its cache.
         reply.opened(FileHandle(0), FopenFlags::FOPEN_DIRECT_IO);
     }
 

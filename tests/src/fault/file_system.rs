@@ -1,4 +1,4 @@
-//! File systems on disks that fail, and what can be done to them from outside.
+//! File systems on failing disks, and ways to damage them from outside.
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 use std::path::{Path, PathBuf};
@@ -10,19 +10,19 @@ use super::disk::{Access, Effect, FaultyDisk, Rule};
 use crate::process::wait_until;
 use crate::tool::{run, tool};
 
-/// Those that this machine's kernel mounts.
+/// The types that this machine's kernel mounts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// As nodes mount it, and as mke2fs makes it.
+    /// Mounted as on nodes, and as mke2fs creates it.
     Ext4,
     /// The metadata is a log.
     Xfs,
-    /// Everything has a sum.
+    /// All data have checksums.
     Btrfs,
 }
 
 impl Kind {
-    /// What `mkfs` and `mount` call it.
+    /// Its name for `mkfs` and `mount`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -32,7 +32,7 @@ impl Kind {
         }
     }
 
-    /// Near the smallest size that its tool takes.
+    /// Near the smallest size that its tool accepts.
     fn size(self) -> u64 {
         let mib = match self {
             Self::Ext4 => 96,
@@ -43,10 +43,10 @@ impl Kind {
     }
 }
 
-/// The bytes of a block of ext4, as it is made here.
+/// The block size of ext4, as created here.
 const BLOCK: u64 = 4096;
 
-/// A mounted file system on a disk of its own.
+/// A mounted file system on its own disk.
 pub struct FaultyFileSystem {
     kind: Kind,
     at: TempDir,
@@ -55,7 +55,7 @@ pub struct FaultyFileSystem {
 }
 
 impl FaultyFileSystem {
-    /// Makes and mounts it.
+    /// Creates and mounts it.
     ///
     /// # Panics
     /// When a tool is missing or fails.
@@ -66,7 +66,7 @@ impl FaultyFileSystem {
         made
     }
 
-    /// Makes an ext4 whose block bitmaps are damaged, mounted as mke2fs's defaults have it: `errors=continue`.
+    /// Creates an ext4 whose block bitmaps are damaged, mounted with mke2fs's default: `errors=continue`.
     ///
     /// # Panics
     /// When a tool is missing or fails.
@@ -80,7 +80,7 @@ impl FaultyFileSystem {
         made
     }
 
-    /// The same, of which the block bitmaps cannot be read.
+    /// The same, with block bitmaps that cannot be read.
     ///
     /// # Panics
     /// When a tool is missing or fails.
@@ -97,7 +97,8 @@ impl FaultyFileSystem {
         made
     }
 
-    /// Where they lie, in blocks, as dumpe2fs has it; but those of the first two groups: what is written begins well.
+    /// The positions of the bitmaps in blocks, according to dumpe2fs, except for those of the first two
+    /// groups, so that writing starts without errors.
     fn block_bitmaps(&self) -> Vec<u64> {
         let groups = tool("dumpe2fs", [self.disk.node()]);
         let of_line = |line: &str| {
@@ -110,8 +111,8 @@ impl FaultyFileSystem {
     fn unmounted(kind: Kind) -> Self {
         let disk = FaultyDisk::new(kind.size());
         let options: &[&str] = match kind {
-            // As soon as it is mounted it is as it stays: nothing is initialised later. A bitmap that was never made is
-            // never read, so all are.
+            // The file system does not change after mounting: nothing is initialised later. A bitmap that was
+            // never created is never read, so all are created.
             Kind::Ext4 => &[
                 "-q",
                 "-F",
@@ -143,24 +144,24 @@ impl FaultyFileSystem {
         }
     }
 
-    /// Where it is mounted.
+    /// Its mount point.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.at.path()
     }
 
-    /// Shuts it down as `EXT4_IOC_SHUTDOWN` and `XFS_IOC_GOINGDOWN` do, which are one: nothing is written any more.
-    /// False if this file system has no such thing.
+    /// Shuts it down with `EXT4_IOC_SHUTDOWN` or `XFS_IOC_GOINGDOWN`, which are the same: nothing is written
+    /// any more. Returns false if this type has no such operation.
     #[must_use]
     pub fn shut_down(&self) -> bool {
         let output = Command::new("xfs_io").args(["-x", "-c", "shutdown"]).arg(self.path()).output().unwrap();
         output.status.success() && self.kind != Kind::Btrfs
     }
 
-    /// What is on the disk, and not in memory: unmounted as it is, mounted again when reading works.
+    /// Drops all memory state: unmounts it as it is, and mounts it again once reading works.
     ///
     /// # Errors
-    /// What `mount` says of a file system that cannot be mounted any more.
+    /// The error of `mount`, if it can no longer be mounted.
     ///
     /// # Panics
     /// When it stays in use.
@@ -177,12 +178,13 @@ impl FaultyFileSystem {
 impl Drop for FaultyFileSystem {
     fn drop(&mut self) {
         self.disk.heal();
-        // Lazily: a test that fails may leave a process in there.
+        // A lazy unmount: a failing test may leave a process in there.
         let _ = Command::new("umount").arg("-l").arg(self.path()).output();
     }
 }
 
-/// mkfs.btrfs looks at the loop devices of all mounts, and fails if another test takes one of them away meanwhile.
+/// mkfs.btrfs examines the loop devices of all mounts, and fails if another test removes one of them in the
+/// meantime.
 fn make(program: &str, args: &[&str]) {
     const TRIES: u32 = 20;
     for _ in 1..TRIES {

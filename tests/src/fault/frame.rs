@@ -1,9 +1,9 @@
-//! Ethernet frames with TCP in them: damage that the checksum does not show, as a faulty switch makes it.
+//! Ethernet frames with TCP in them: damage that the checksum does not reveal, as a faulty switch causes it.
 
 const ETHERNET: usize = 14;
 
-/// Writes the TCP checksum that the frame's content has. What passes between namespaces has none yet: the kernel leaves
-/// it to a card.
+/// Writes the TCP checksum of the frame's contents. Frames between namespaces have none yet: the kernel
+/// leaves it to a card.
 pub(super) fn seal(frame: &mut [u8]) {
     let Some((start, end)) = tcp(frame) else { return };
     let addresses = frame[ETHERNET + 12..ETHERNET + 20].to_vec();
@@ -21,7 +21,7 @@ pub(super) fn seal(frame: &mut [u8]) {
     segment[16..18].copy_from_slice(&checksum.to_be_bytes());
 }
 
-/// Flips one bit of what TCP carries; the number chooses it. False if it carries nothing.
+/// Flips one bit of the TCP payload; the number selects it. Returns false if there is no payload.
 pub(super) fn flip(frame: &mut [u8], choice: u64) -> bool {
     let Some((start, end)) = tcp(frame) else { return false };
     let data = start + usize::from(frame[start + 12] >> 4) * 4;
@@ -34,7 +34,7 @@ pub(super) fn flip(frame: &mut [u8], choice: u64) -> bool {
     true
 }
 
-/// Where the TCP segment lies in a frame of IPv4.
+/// The position of the TCP segment in an IPv4 frame.
 fn tcp(frame: &[u8]) -> Option<(usize, usize)> {
     let ip = frame.get(ETHERNET..)?;
     if frame[12..14] != [8, 0] || ip.len() < 20 || ip[9] != 6 {

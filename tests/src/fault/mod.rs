@@ -1,7 +1,7 @@
-//! Faults that tests can put below, beside and between ka's programs: disks that fail, file systems that are damaged,
-//! wires that lose and change what they carry. [`campaign`] draws them from seeds.
+//! Faults that tests can inject below, next to and between ka's programs: failing disks, damaged file
+//! systems, and networks that lose and alter frames. [`campaign`] derives them from seeds.
 //!
-//! Needs root, `/dev/fuse`, loop devices and network namespaces; what is missing fails the test.
+//! Needs root, `/dev/fuse`, loop devices and network namespaces; a missing one fails the test.
 
 pub mod campaign;
 pub mod disk;

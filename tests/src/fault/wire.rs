@@ -1,5 +1,5 @@
-//! Hosts on one switch, which is this process: it carries every frame, and can cut, delay, reorder, double and damage
-//! what goes to and from a host. Needs root and `ip`.
+//! Hosts on one switch, which is this process: it forwards every frame, and can drop, delay, reorder,
+//! duplicate and damage the frames from and to a host. Needs root and `ip`.
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 use std::collections::{BinaryHeap, HashMap};
@@ -18,22 +18,22 @@ use super::frame;
 use crate::netns::NetNs;
 use crate::sim::random::Random;
 
-/// What happens to the frames of one host, both ways. Shares are of 1000 frames.
+/// The treatment of one host's frames, in both directions. Shares are per 1000 frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Harm {
-    /// None passes.
+    /// No frame passes.
     pub cut: bool,
-    /// All come so much later.
+    /// The delay of all frames.
     pub delay: Duration,
-    /// So many are overtaken by others.
+    /// The share that others overtake.
     pub reorder: u64,
-    /// So many come twice.
+    /// The share that is duplicated.
     pub double: u64,
-    /// In so many a bit is flipped that TCP does not notice.
+    /// The share in which a bit is flipped that TCP does not notice.
     pub flip: u64,
 }
 
-/// For so long a frame is held that others are to overtake.
+/// How long a frame is held back for others to overtake it.
 const HELD: Duration = Duration::from_millis(3);
 
 /// The switch and its hosts; 10.77.0.1 is the first.
@@ -51,7 +51,7 @@ struct Shared {
 }
 
 impl Wire {
-    /// So many hosts; the name must be nobody else's, and the seed decides which frames are harmed.
+    /// Creates this many hosts. The name must be unique, and the seed decides which frames are harmed.
     ///
     /// # Panics
     /// Without root or `ip`.
@@ -64,7 +64,7 @@ impl Wire {
             host.cable("eth0", &hub, &port);
             host.ip(&["link", "set", "lo", "up"]);
             host.ip(&["addr", "add", &format!("{}/24", address(i)), "dev", "eth0"]);
-            // One segment is one frame.
+            // One segment per frame.
             host.ip(&["link", "set", "eth0", "mtu", "9000", "gso_max_segs", "1", "up"]);
             hub.ip(&["link", "set", &port, "mtu", "9000", "addrgenmode", "none", "up"]);
         }
@@ -89,17 +89,17 @@ impl Wire {
     /// Runs `work` in a thread on a host.
     ///
     /// # Panics
-    /// When `work` does.
+    /// When `work` panics.
     pub fn enter<T: Send>(&self, host: usize, work: impl FnOnce() -> T + Send) -> T {
         self.hosts[host].enter(work)
     }
 
-    /// From now on, this happens to a host's frames.
+    /// Applies this treatment to a host's frames from now on.
     pub fn harm(&self, host: usize, harm: Harm) {
         self.shared.harms.lock().unwrap_or_else(PoisonError::into_inner)[host] = harm;
     }
 
-    /// How many frames were lost, held, doubled or damaged so far.
+    /// The number of frames that were lost, held back, duplicated or damaged so far.
     #[must_use]
     pub fn harmed(&self) -> u64 {
         self.shared.harmed.load(Ordering::Relaxed)
@@ -125,7 +125,7 @@ fn port(host: usize) -> String {
     format!("port{host}")
 }
 
-/// A socket that takes and gives whole frames on a port.
+/// A socket that receives and sends whole frames on a port.
 fn open(host: usize) -> OwnedFd {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll).unwrap();
@@ -138,7 +138,7 @@ fn open(host: usize) -> OwnedFd {
     socket
 }
 
-/// A frame that goes out later; the earliest first.
+/// A frame that is sent later; the earliest first.
 struct Later {
     due: Instant,
     count: u64,
@@ -186,7 +186,7 @@ impl Switch {
         while !self.shared.over.load(Ordering::Relaxed) {
             self.wait();
             for from in 0..self.ports.len() {
-                // Each port in its turn.
+                // The ports take turns.
                 for _ in 0..64 {
                     let Ok(length) = recv(self.ports[from].as_raw_fd(), &mut room, MsgFlags::empty()) else {
                         break;
@@ -204,7 +204,7 @@ impl Switch {
 
     fn wait(&self) {
         let next = self.later.peek().map(|later| later.due.saturating_duration_since(Instant::now()));
-        // Rounded up: a wait of nothing would spin.
+        // Rounded up: a zero timeout would busy-wait.
         let time = next.map_or(20, |next| next.as_millis().min(19) + 1);
         let mut waits: Vec<PollFd> =
             self.ports.iter().map(|port| PollFd::new(port.as_fd(), PollFlags::POLLIN)).collect();
@@ -224,7 +224,7 @@ impl Switch {
         }
     }
 
-    /// Carries a frame, with what is wrong with both hosts' links.
+    /// Forwards a frame, with the faults of both hosts' links.
     fn carry(&mut self, from: usize, to: usize, frame: &[u8]) {
         let (a, b) = {
             let harms = self.shared.harms.lock().unwrap_or_else(PoisonError::into_inner);
@@ -263,7 +263,7 @@ impl Switch {
     }
 
     fn put(&self, to: usize, frame: &[u8]) {
-        // A full queue loses it, as a switch's does; TCP sends it again.
+        // A full queue drops it, as a switch's does; TCP sends it again.
         let _ = send(self.ports[to].as_raw_fd(), frame, MsgFlags::MSG_DONTWAIT);
     }
 

@@ -1,8 +1,8 @@
-//! The stream's files: a tar that anybody may have made.
+//! The stream's files: a tar archive from an untrusted source.
 
 use ka::archive::{BLOCK, Decoder, Encoder, Entry, Kind, MAX_ID, MAX_PAX, MAX_SEGMENTS, MAX_SIZE};
 
-/// Any bytes as an archive: entries are within their limits, and what was read can be written and read again.
+/// Parses any bytes as an archive: entries are within their limits, and can be written and read again.
 pub(super) fn any_stream(data: &[u8]) {
     let bytes = with_checksums(data);
     let mut decoder = Decoder::new(bytes.as_slice());
@@ -58,9 +58,9 @@ fn check(entry: &Entry) {
     }
 }
 
-/// Writes the entries and reads them; none if they do not fit into what this writes.
+/// Writes the entries and reads them back; `None` if this writer's format cannot hold them.
 fn again(entries: &[(Entry, Vec<u8>)]) -> Option<Vec<(Entry, Vec<u8>)>> {
-    // One that is longer than a pax header can be refused, and then there is nothing to compare.
+    // An entry longer than a pax header can be rejected, and then there is nothing to compare.
     let long = |e: &Entry| {
         let xattrs: usize = e.xattrs.iter().map(|x| 3 * x.name.len() + 5 * x.value.len() + 100).sum();
         let link = match &e.kind {
@@ -92,8 +92,8 @@ fn again(entries: &[(Entry, Vec<u8>)]) -> Option<Vec<(Entry, Vec<u8>)>> {
     Some(found)
 }
 
-/// Headers get the checksum that they need, or nothing behind it would ever be tried: wherever a block has `CHKSUM`
-/// in the checksum's place.
+/// Fills in the checksums of headers, without which nothing after them would ever be tested: wherever a block
+/// has `CHKSUM` in the checksum's place.
 pub(super) fn with_checksums(data: &[u8]) -> Vec<u8> {
     const FIELD: std::ops::Range<usize> = 148..156;
     const MARK: &[u8] = b"CHKSUM";

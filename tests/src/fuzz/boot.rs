@@ -1,11 +1,12 @@
-//! What a node takes from the network and from its boot loader before it knows anybody.
+//! Input that a node takes from the network and from its boot loader before anything is authenticated.
 
 use ka::cmdline;
 use ka_agent::boot::network;
 
 use super::input::Input;
 
-/// Any text as a kernel command line. What is understood, and what is complained of, has no way to break a log line.
+/// Parses any text as a kernel command line. Neither the parsed values nor the complaints can break a log
+/// line.
 pub(super) fn command_line(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     match cmdline::parse(&text) {
@@ -22,7 +23,7 @@ pub(super) fn command_line(data: &[u8]) {
     }
 }
 
-/// Any datagram as a DHCP server's answer, also with what makes it ours.
+/// Parses any datagram as a DHCP server's answer, also with the fields that make it an answer to us.
 pub(super) fn dhcp_answer(data: &[u8]) {
     let mut input = Input::new(data);
     let mac = ka::mac::Mac([0x52, 0x54, 0, 1, 2, 3]);

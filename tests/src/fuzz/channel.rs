@@ -1,5 +1,5 @@
-//! Connections: what a stranger can do before it has proved anything, and what somebody on the wire can do to two
-//! who have.
+//! Connections: attacks by a stranger that has proved nothing, and by an attacker on the wire between two
+//! peers that have.
 
 use std::sync::LazyLock;
 
@@ -23,7 +23,7 @@ fn link() -> Preamble {
     Preamble::Link(LinkName { stream: StreamId([3; 16]), epoch: Epoch(1), from: NodeId(0), to: NodeId(1) })
 }
 
-/// Any bytes at all, to either side, before and in the handshake. Nobody gets in.
+/// Sends any bytes to either side, before and during the handshake. None of them is authenticated.
 pub(super) fn stranger(data: &[u8]) {
     let mut input = Input::new(data);
     let mut channel = match input.below(5) {
@@ -39,7 +39,7 @@ pub(super) fn stranger(data: &[u8]) {
         let wire = match input.below(3) {
             0 => input.piece().to_vec(),
             1 => frame(input.byte(), input.piece()),
-            // A frame as long as its length says, which may be longer than any.
+            // A frame with the length in its header, which may exceed the limit.
             _ => {
                 let (kind, length) = (input.byte(), u32::from(input.u16()) + u32::from(input.byte()));
                 let mut bytes = vec![kind];
@@ -75,8 +75,8 @@ fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
     [&[kind, length[0], length[1], length[2]], body].concat()
 }
 
-/// Two who know the secret talk, and somebody between them changes, drops, doubles and cuts what they say. What
-/// arrives is the beginning of what was sent, whatever was done.
+/// Two peers that know the secret exchange messages, while an attacker between them changes, drops,
+/// duplicates and truncates them. What arrives is always a prefix of what was sent.
 pub(super) fn tampered(data: &[u8]) {
     let mut input = Input::new(data);
     let Some((mut from, mut to)) = pair() else { panic!("no handshake") };
@@ -110,7 +110,7 @@ pub(super) fn tampered(data: &[u8]) {
                         assert_eq!(Some(&text.0), sent.get(heard).and_then(|m| text_of(m)).as_ref());
                         heard += 1;
                     }
-                    // Blocks are sealed by themselves: on this layer they are just bytes.
+                    // Blocks are sealed separately: on this layer they are just bytes.
                     Ok(Some(Received::Block(_))) => {}
                     Ok(Some(_)) => panic!("a second handshake"),
                     Ok(None) => break,
@@ -144,7 +144,7 @@ fn pass<M: serde::de::DeserializeOwned>(from: &mut Channel, to: &mut Channel) ->
     to.receive().ok()?
 }
 
-/// Bytes that become a message as they are, whether they make sense as one or not.
+/// Bytes that become a message unchanged, whether they are a valid one or not.
 struct Raw<'a>(&'a [u8]);
 
 impl Serialize for Raw<'_> {

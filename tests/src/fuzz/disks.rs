@@ -1,4 +1,4 @@
-//! Descriptions that an administrator writes, and tables that are on disks.
+//! Descriptions that an administrator writes, and tables on disks.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -14,20 +14,20 @@ use ka::disk::{desc, script};
 
 use super::input::Input;
 
-/// Any text as a description of the short form.
+/// Parses any text as a description in the short form.
 pub(super) fn short(data: &[u8]) {
     description(data, desc::parse);
 }
 
-/// Any text as a script of sfdisk.
+/// Parses any text as a script for sfdisk.
 pub(super) fn sfdisk(data: &[u8]) {
     description(data, script::parse);
 }
 
 type Parse<E> = fn(&str, &str) -> Result<Description, E>;
 
-/// An error has its place; what was read can be written and read again; and on a disk of any size, partitions are
-/// within it and apart from each other, and what is written is read as the same.
+/// An error has a position; a parsed description can be written and read again; and on a disk of any size,
+/// partitions are inside it and do not overlap, and a written table is read back unchanged.
 fn description(data: &[u8], parse: Parse<ka::disk::problem::DescError>) {
     let mut input = Input::new(data);
     let sector = input.one_of(&[SectorSize::B512, SectorSize::B4096]);
@@ -87,7 +87,7 @@ fn check(layout: &Layout) {
     }
 }
 
-/// Any sector as a master boot record.
+/// Parses any sector as a master boot record.
 pub(super) fn mbr(data: &[u8]) {
     let mut input = Input::new(data);
     let number = input.below(6).into();
@@ -111,8 +111,8 @@ pub(super) fn mbr(data: &[u8]) {
     }
 }
 
-/// Any sectors in the places where tables are: the first ones, the last ones, and some that a chain may lead to. What
-/// is read has few partitions, each with a number of its own, and takes no time without end.
+/// Parses any sectors in the positions of tables: the first ones, the last ones, and some that a chain may
+/// lead to. The result has few partitions with distinct numbers, and parsing always terminates.
 pub(super) fn table(data: &[u8]) {
     let mut input = Input::new(data);
     let sector = input.one_of(&[SectorSize::B512, SectorSize::B4096]);
@@ -136,12 +136,12 @@ pub(super) fn table(data: &[u8]) {
     }
 }
 
-/// Any text as a choice of a disk.
+/// Parses any text as a choice of a disk.
 pub(super) fn choice(text: &str) {
     let _ = text.parse::<DiskChoice>();
 }
 
-/// A disk of zeros, but for what was written.
+/// A disk of zeros, except for the written ranges.
 struct Image {
     size: u64,
     at: u64,
@@ -168,7 +168,7 @@ impl Image {
         bytes
     }
 
-    /// Gives a GPT header the checksums that it needs, or nothing behind them would ever be tried.
+    /// Fills in the checksums of a GPT header, without which nothing after them would ever be tested.
     fn seal_gpt(&mut self, at: u64) {
         let mut header = self.bytes(at, 512);
         let number = |header: &[u8], at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| header[at + i]));
@@ -214,7 +214,7 @@ impl Seek for Image {
     }
 }
 
-/// The CRC of GPTs (ISO 3309), bit by bit.
+/// The CRC of GPTs (ISO 3309), computed bit by bit.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |sum, byte| {
         (0..8).fold(sum ^ u32::from(*byte), |sum, _| (sum >> 1) ^ (0xedb8_8320 & 0_u32.wrapping_sub(sum & 1)))

@@ -1,4 +1,4 @@
-//! A fuzzer's bytes as a source of decisions. Where they end, zeros follow.
+//! A fuzzer's bytes as a source of decisions. After their end, zeros follow.
 
 use std::time::Duration;
 
@@ -34,14 +34,14 @@ impl<'a> Input<'a> {
         array
     }
 
-    /// So many bytes, or what is left.
+    /// This many bytes, or the remaining ones.
     pub(super) fn bytes(&mut self, length: usize) -> &'a [u8] {
         let (now, later) = self.0.split_at(self.0.len().min(length));
         self.0 = later;
         now
     }
 
-    /// Up to 255 bytes behind their number.
+    /// Up to 255 bytes, preceded by their number.
     pub(super) fn piece(&mut self) -> &'a [u8] {
         let length = self.byte().into();
         self.bytes(length)

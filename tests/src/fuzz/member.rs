@@ -1,7 +1,8 @@
-//! One member of a chain under any order of events that its shell can bring about, sane or not.
+//! One member of a chain under any sequence of events that its shell can produce, sane or not.
 //!
-//! The shell keeps its word: it reads no block while the member has no room, and names only connections that there
-//! are. Everybody else may say anything: the neighbours, who have proved to be admitted, and the controller.
+//! The shell keeps its contract: it reads no block while the member has no room, and names only existing
+//! connections. All others may send anything: the neighbours, which have proved to be admitted, and the
+//! controller.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -17,16 +18,16 @@ use super::input::Input;
 const DEAD_AFTER: Duration = Duration::from_millis(1500);
 const ME: NodeId = NodeId(5);
 const WINDOWS: [u64; 3] = [4096, 8192, 65_536];
-/// The most plain bytes of a block: with header and tag a quarter of the smallest window.
+/// The largest number of plain bytes in a block: with header and tag a quarter of the smallest window.
 const PLAIN: usize = 1024 - 32;
 
-/// A stream of more than the largest window, sealed once.
+/// A stream larger than the largest window, sealed once.
 struct Stream {
     key: StreamKey,
     blocks: Vec<Block>,
     plain: Vec<u8>,
     total: Total,
-    /// Where each block begins, and where the last ends.
+    /// The offsets where each block begins, and where the last ends.
     borders: Vec<Offset>,
 }
 
@@ -62,21 +63,21 @@ pub(super) fn any_events(data: &[u8]) {
     }
 }
 
-/// What the member's shell would know, and what was seen of the member before.
+/// The shell's state, and the member's previous state.
 struct Shell {
     member: Member<()>,
     id: NodeId,
     window: u64,
     now: Duration,
-    /// Connections that have not ended.
+    /// The open connections.
     links: Vec<LinkId>,
-    /// What the writer has, and up to where it was taken.
+    /// The data that the writer has, and the offset up to which it was accepted.
     written: Vec<u8>,
     taken: Offset,
     acked: Offset,
     released: bool,
     writes: bool,
-    /// Up to where the successor has the stream, and over which link.
+    /// The offset up to which the successor has the stream, and its link.
     sent: Option<(LinkId, Offset)>,
     before: Before,
 }
@@ -155,7 +156,7 @@ impl Shell {
         }
     }
 
-    /// A place in the chain, in an epoch that may be old.
+    /// A place in the chain, in an epoch that may be outdated.
     fn place(&mut self, input: &mut Input<'_>) {
         let now = self.member.epoch().map_or(0, |epoch| epoch.0);
         let epoch = Epoch((now + u64::from(input.below(4))).saturating_sub(1));
@@ -182,7 +183,7 @@ impl Shell {
 
     fn link(&self, input: &mut Input<'_>) -> Option<LinkId> {
         let choice = usize::from(input.byte());
-        // The newest is the one that matters most.
+        // The newest one is the most important.
         self.links.iter().rev().nth(choice % self.links.len().max(1)).copied()
     }
 
@@ -223,7 +224,7 @@ impl Shell {
         }
     }
 
-    /// A block, most often the one that is due, and never while there is no room.
+    /// A block, usually the next one in order, and never while there is no room.
     fn block(&mut self, input: &mut Input<'_>) {
         if !self.member.wants_block() {
             return;
@@ -247,7 +248,7 @@ impl Shell {
             }
             _ => STREAM.blocks[due.min(STREAM.blocks.len() - 1)].clone(),
         };
-        // Several, as they come from a full socket.
+        // Several, as from a full socket buffer.
         self.member.on_block(link, block, self.now);
         let more = usize::from(input.below(64));
         for block in STREAM.blocks.iter().skip(due + 1).take(more) {
@@ -257,7 +258,7 @@ impl Shell {
         }
     }
 
-    /// The writer takes what it is given, and it is the stream.
+    /// The writer accepts what it is given, and it is the correct stream.
     fn write(&mut self) {
         while let Some(plain) = self.member.next_plain() {
             assert!(self.writes, "a writer that has failed is given more");
@@ -272,7 +273,7 @@ impl Shell {
         assert!(STREAM.plain.starts_with(&self.written));
     }
 
-    /// The successor is given what follows what it has.
+    /// The successor is sent the data that follow what it has.
     fn send(&mut self) {
         while let Some((link, block)) = self.member.next_block() {
             let (to, at) = self.sent.expect("somebody has asked");
@@ -283,7 +284,7 @@ impl Shell {
         }
     }
 
-    /// Carries out what the member wants; what it names is there.
+    /// Carries out the member's requests; everything that they name exists.
     fn obey(&mut self) {
         for action in self.member.take_actions() {
             match action {
@@ -295,7 +296,7 @@ impl Shell {
                     assert_eq!((name.from, Some(name.epoch)), (self.id, self.member.epoch()));
                     assert!(self.links.contains(&link), "{link:?} has ended");
                 }
-                // A connection may end before the member knows.
+                // A connection may end before the member is notified.
                 Action::Send { .. } => {}
                 Action::Close { link } | Action::Part { link } => {
                     self.links.retain(|other| *other != link);

@@ -1,4 +1,4 @@
-//! The controller's side of a chain under any order of heartbeats, complaints and outages.
+//! The controller's side of a chain under any sequence of heartbeats, complaints and outages.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -67,7 +67,7 @@ pub(super) fn any_events(data: &[u8]) {
     }
 }
 
-/// Neighbours agree on who they are.
+/// Neighbours agree on each other's identity.
 fn check_views(membership: &Membership) {
     let mut before = None;
     for id in membership.chain() {

@@ -1,5 +1,4 @@
-//! Messages, once they are proven to come from somebody who has the secret: an agent or a controller that is not
-//! what it should be.
+//! Messages from a peer that has the secret: an agent or a controller that misbehaves.
 
 use std::sync::LazyLock;
 
@@ -13,7 +12,8 @@ use serde::de::DeserializeOwned;
 
 use super::input::Input;
 
-/// Control and link messages of all kinds: what is understood means the same when it is said again.
+/// Control and link messages of all kinds: a message that is understood keeps its meaning when it is encoded
+/// again.
 pub(super) fn any_message(data: &[u8]) {
     let mut input = Input::new(data);
     match input.below(3) {
@@ -23,7 +23,7 @@ pub(super) fn any_message(data: &[u8]) {
     }
 }
 
-/// What a viewer and a node's console say. What a node follows is never longer than it may be.
+/// Messages of a viewer and of a node's console. A message that a node accepts never exceeds its limit.
 pub(super) fn console(data: &[u8]) {
     let mut input = Input::new(data);
     if input.byte() & 1 == 0 {
@@ -49,7 +49,8 @@ fn again<M: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(bytes: &
 static KEY: LazyLock<DiscoveryKey> =
     LazyLock::new(|| DiscoveryKey::new(&JoinKey { controller: [1; 32], secret: [2; 32] }));
 
-/// Datagrams to both sides. One with the right bytes in it is answered or understood only if nothing was changed.
+/// Datagrams to both sides. A datagram with the correct prefix is answered or accepted only if nothing was
+/// changed.
 pub(super) fn discovery(data: &[u8]) {
     let mut input = Input::new(data);
     let mut answerer = Answerer::new(KEY.clone());

@@ -1,8 +1,8 @@
-//! What a fuzzer drives: every parser of bytes that come from the wire or from a disk, and the state machines.
+//! The fuzz targets: every parser of bytes from the wire or from a disk, and the state machines.
 //!
-//! A target takes any bytes and panics when something is wrong: a parser that panics, a rule that does not hold.
-//! `make fuzz` runs them under libFuzzer (`tests/fuzz`), which needs a nightly compiler; the inputs that it found
-//! worth keeping run in the ordinary tests as well (`tests/fuzz_inputs.rs`).
+//! A target takes any bytes and panics on an error: a parser that panics, or a violated rule. `make fuzz`
+//! runs the targets under libFuzzer (`tests/fuzz`), which needs a nightly compiler; the corpus also runs in
+//! the ordinary tests (`tests/fuzz_inputs.rs`).
 #![allow(clippy::missing_panics_doc, reason = "to panic is how a target says that something is wrong")]
 
 mod archive;
@@ -19,12 +19,12 @@ mod texts;
 mod unpack;
 mod views;
 
-/// Something to drive with bytes.
+/// A fuzz target.
 #[derive(Clone, Copy)]
 pub struct Target {
-    /// Its name, and that of the folders with its inputs.
+    /// Its name, and the name of its input directories.
     pub name: &'static str,
-    /// Feeds it; panics when it finds a fault.
+    /// Runs it on an input; panics on an error.
     pub run: fn(&[u8]),
 }
 
@@ -52,7 +52,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "views", run: views::any_machines },
 ];
 
-/// The target of that name.
+/// The target with this name.
 #[must_use]
 pub fn target(name: &str) -> Option<Target> {
     TARGETS.iter().copied().find(|target| target.name == name)

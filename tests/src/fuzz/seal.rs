@@ -28,7 +28,8 @@ static STREAM: LazyLock<Stream> = LazyLock::new(|| {
     Stream { blocks, plain, opener: Opener::new(&key) }
 });
 
-/// Any bytes as a block, and good blocks with changes: only what was sealed opens, in its own place.
+/// Opens any bytes as a block, and valid blocks with changes: only sealed data open, and only at their own
+/// position.
 pub(super) fn blocks(data: &[u8]) {
     let mut input = Input::new(data);
     let number = usize::from(input.below(5));
@@ -63,7 +64,7 @@ pub(super) fn blocks(data: &[u8]) {
     }
 }
 
-/// A relay that only listens: a reader must have one to talk to.
+/// A relay that only listens: a reader needs one to connect to.
 static RELAY: LazyLock<Relay> = LazyLock::new(|| {
     let key = StreamKey::generate(Cipher::ChaCha20Poly1305).expect("randomness");
     let member = Member::node(NodeId(1), &key, 1 << 23, Duration::from_secs(1));
@@ -72,8 +73,8 @@ static RELAY: LazyLock<Relay> = LazyLock::new(|| {
     Relay::start(member, listener, Feed::Node(feed), |_| {}).expect("a relay")
 });
 
-/// The plain bytes of blocks that an admitted node has forged: chunks of any kind, cut anywhere. What is read is
-/// never taken for whole unless its sum is right.
+/// The plain bytes of blocks forged by an admitted node: chunks of any kind, cut anywhere. The result is
+/// never accepted as complete unless its sum is correct.
 pub(super) fn chunks(data: &[u8]) {
     let mut input = Input::new(data);
     let total =
@@ -108,7 +109,7 @@ pub(super) fn chunks(data: &[u8]) {
         }
     }
     let total = match (&plain, total) {
-        // Sometimes it is all as it should be.
+        // Sometimes everything is correct.
         (Some(plain), Some(total)) if total.length == 7 => Some(total_of(plain)),
         (_, total) => total,
     };
@@ -138,7 +139,7 @@ fn total_of(plain: &[u8]) -> Total {
     Total { length: plain.len() as u64, hash: [0; 32], sha256: Some(Sha256::digest(plain).into()) }
 }
 
-/// What the relay would hand to the reader, all at once.
+/// The data that the relay would pass to the reader, all at once.
 fn handed_out(stream: &[u8], cut: usize, total: Option<Total>) -> Receiver<Plain> {
     let (sender, receiver) = sync_channel(stream.len() / cut + 2);
     let mut end = Offset(0);
@@ -149,7 +150,7 @@ fn handed_out(stream: &[u8], cut: usize, total: Option<Total>) -> Receiver<Plain
             .expect("there is room");
     }
     if total.is_some() {
-        // The final block has a place of its own.
+        // The final block has its own position.
         end = end.plus(1);
         sender.send(Plain { bytes: Vec::new().into(), total, end, from: None }).expect("there is room");
     }

@@ -1,4 +1,5 @@
-//! What members say of their time and their place, true or not: only a node of the chain is ever taken out for it.
+//! What members report about their waiting time and their position, true or not: a report can only ever
+//! remove a node of the chain.
 
 use std::time::Duration;
 
@@ -23,13 +24,13 @@ pub(super) fn any_reports(data: &[u8]) {
                 assert!(best >= 0.0 && !best.is_nan());
                 if let Some(Slow { node, reason }) = slowness.judge(&chain, end, now) {
                     assert!(node != NodeId::GOLDEN && chain.contains(&node), "{node}: {reason}");
-                    // An only node is taken out for a sender that was slow before.
+                    // Even the only node can be removed, because of a sender that was slow before.
                     assert!(length >= 2 && !reason.to_string().is_empty());
                     chain.retain(|member| *member != node);
                 }
             }
             1 => {
-                // Whoever lies may say anything.
+                // Liars may report anything.
                 let times: [u64; 4] = std::array::from_fn(|_| input.u64());
                 let [running, starved, output, writer] = times.map(|t| Duration::new(t, 0));
                 let spent = Spent { running, starved, output, writer };
@@ -37,7 +38,7 @@ pub(super) fn any_reports(data: &[u8]) {
                 slowness.on_report(node, Standing { spent, verified, written }, now);
             }
             _ => {
-                // And whoever does not goes on from where it was.
+                // Honest members continue from their position.
                 let standing = &mut standings[number];
                 let passed = input.millis();
                 let part = |share: u8| passed.mul_f64(f64::from(share) / 255.0);

@@ -9,7 +9,7 @@ use kactl::lists::{nodes, order};
 
 use super::input::Input;
 
-/// Any text as each of them.
+/// Parses any text as each of them.
 pub(super) fn any_text(data: &[u8]) {
     let mut input = Input::new(data);
     let kind = input.below(6);

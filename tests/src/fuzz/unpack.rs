@@ -1,4 +1,4 @@
-//! An archive beneath a directory: nothing that it says leads out of it.
+//! Unpacks an archive below a directory: no entry can escape from it.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -8,14 +8,14 @@ use ka_agent::unpack::{Options, unpack};
 
 use super::archive::with_checksums;
 
-/// Unpacks any bytes beside a file that must stay as it is.
+/// Unpacks any bytes next to a file that must not change.
 pub(super) fn any_archive(data: &[u8]) {
     let place = tempfile::tempdir().expect("a directory");
     let (root, outside) = (place.path().join("root"), place.path().join("outside"));
     fs::create_dir(&root).expect("a directory");
     fs::create_dir(&outside).expect("a directory");
     fs::write(outside.join("file"), "as it was").expect("a file");
-    // Ways out that are there already.
+    // Existing links that lead out.
     symlink("../outside", root.join("out")).expect("a link");
     symlink("../outside/file", root.join("file")).expect("a link");
     symlink(&outside, root.join("away")).expect("a link");
@@ -37,7 +37,7 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// All that an archive could have changed of the directory and the file in it.
+/// The state of the directory and the file in it that an archive could change.
 fn seen(directory: &Path) -> String {
     let file = directory.join("file");
     let state = |path: &Path| {

@@ -1,4 +1,4 @@
-//! What a person is shown of machines that lie about themselves.
+//! What the operator sees of machines that misreport their data.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -21,7 +21,7 @@ use kactl::workflow::select::{self, Dialogue, Permission};
 
 use super::input::Input;
 
-/// More lines than this before a question are a fault, however many disks a machine says it has.
+/// More lines than this before a question are an error, regardless of how many disks a machine reports.
 const MAX_LINES: usize = 200;
 
 /// Any machines and statuses in every view.
@@ -62,7 +62,7 @@ fn questions(arrivals: &[Arrival]) {
     }
     let (mut input, mut output) = ("no\n".as_bytes(), Vec::new());
     let dialogue = Dialogue { input: &mut input, output: &mut output };
-    // Who is chosen is not the question here.
+    // The selection is not tested here.
     drop(select::select(&Permission::Ask, 2, arrivals, &TARGET, Code::Shown, Some(dialogue)));
     are_lines(&String::from_utf8(output).expect("text"));
 }
@@ -125,7 +125,7 @@ fn ends(input: &mut Input<'_>, arrivals: &[Arrival]) {
     let transfer = Transfer { plain: 1, sending: Duration::from_secs(1), rounds: 1, ..Transfer::default() };
     let end = written(|out| summary::print(out, &status, &transfer));
     are_lines(&end);
-    // A head of seven lines, and for each node itself and its one note.
+    // Seven heading lines, and one line and one note per node.
     assert_eq!(end.lines().count(), 8 + 2 * count, "{end}");
     let json = written(|out| summary::print_json(out, true, &status, &transfer));
     is_json(&json);
@@ -139,7 +139,7 @@ fn ends(input: &mut Input<'_>, arrivals: &[Arrival]) {
     assert!(lines.lines().count() <= count + 1, "{lines}");
 }
 
-/// No line holds what a terminal would obey, or runs on for pages.
+/// No line contains terminal control sequences or is excessively long.
 fn are_lines(text: &str) {
     for line in text.split('\n') {
         assert!(!line.chars().any(is_hostile), "{line:?}");
@@ -174,7 +174,7 @@ fn member(input: &mut Input<'_>) -> MemberName {
     MemberName { name: text(input), mac: None, address: None }
 }
 
-/// Some of the input as text, and what nobody should ever see on a terminal.
+/// Some of the input as text, and text that must never reach a terminal.
 fn text(input: &mut Input<'_>) -> String {
     const DECEIT: &[&str] = &[
         "",

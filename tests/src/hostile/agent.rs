@@ -1,4 +1,4 @@
-//! Somebody with the join key who says what it likes to a controller.
+//! A peer with the join key that sends arbitrary messages to a controller.
 #![allow(clippy::missing_errors_doc, reason = "a helper of tests fails as sockets do")]
 
 use std::io;
@@ -10,9 +10,9 @@ use ka::keys::{JoinKey, KeyPair};
 use ka::wire::channel::{Channel, ChannelError, Received};
 use ka::wire::control::{Hello, ToAgent, ToController};
 
-/// How long anything may take before it counts as hung.
+/// The time limit for any operation before it counts as hung.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How often a socket is looked at.
+/// How often a socket is polled.
 const LOOK: Duration = Duration::from_millis(2);
 
 /// A control connection.
@@ -21,7 +21,7 @@ pub struct Agent {
     channel: Channel,
     /// The key of this boot.
     pub own: KeyPair,
-    /// Bytes that came on the connection.
+    /// The bytes received on the connection.
     pub heard_bytes: u64,
 }
 
@@ -44,7 +44,7 @@ impl Agent {
         Err(io::ErrorKind::TimedOut.into())
     }
 
-    /// Joins a session, as a host that is called `name` and claims this card.
+    /// Joins a session, as a host named `name` that claims this card.
     pub fn join(&mut self, session: &str, name: &str, card: &str, data_port: u16) -> io::Result<()> {
         let card = Card { name: "eth0".into(), mac: card.into(), ..Card::default() };
         let inventory = Inventory { hostname: name.into(), cards: vec![card], ..Inventory::default() };
@@ -52,7 +52,7 @@ impl Agent {
         self.say(&ToController::Hello(Box::new(hello)))
     }
 
-    /// A hello as an honest agent says it.
+    /// A hello as an honest agent sends it.
     #[must_use]
     pub fn hello(&self, session: &str, inventory: Inventory, data_port: u16) -> Hello {
         Hello {
@@ -68,13 +68,13 @@ impl Agent {
         }
     }
 
-    /// Says something, to its last byte.
+    /// Sends a message completely.
     pub fn say(&mut self, message: &ToController) -> io::Result<()> {
         self.channel.send(message).map_err(io::Error::other)?;
         self.flush()
     }
 
-    /// What the controller says, if it says anything within this time.
+    /// The controller's message, if one arrives within this time.
     pub fn hear(&mut self, wait: Duration) -> io::Result<Option<ToAgent>> {
         let start = Instant::now();
         loop {
@@ -96,7 +96,8 @@ impl Agent {
     }
 }
 
-/// What came whole on a connection that does not block; a short rest if nothing did.
+/// The complete messages received on a non-blocking connection; returns after a short pause if there are
+/// none.
 pub(super) fn receive<M: serde::de::DeserializeOwned>(
     stream: &mut TcpStream,
     channel: &mut Channel,
@@ -115,7 +116,7 @@ pub(super) fn receive<M: serde::de::DeserializeOwned>(
     channel.receive().map_err(broken)
 }
 
-/// Writes all that is queued.
+/// Writes everything queued.
 pub(super) fn flush(stream: &mut TcpStream, channel: &mut Channel) -> io::Result<()> {
     let start = Instant::now();
     while channel.queued() > 0 {

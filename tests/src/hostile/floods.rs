@@ -1,7 +1,7 @@
-//! Floods: what a host does for as long as it may, to see what honest ones lose meanwhile.
+//! Floods: a host repeats an attack without end, to measure the effect on honest hosts.
 //!
-//! Each goes on until its process is ended. What the other side does with it is its own affair: a connection that is closed
-//! is opened again.
+//! Each continues until its process is killed. It does not matter what the other side does: a connection that
+//! is closed is opened again.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -17,14 +17,15 @@ use ka::wire::discovery::REQUEST_LENGTH;
 
 use super::agent::Agent;
 
-/// Connections that a flood holds at a time: all that a process may have open, less a few.
+/// The number of connections that a flood holds: nearly all that a process may open.
 const HELD: usize = 900;
-/// The pause between two connections of a flood: some thousand a second.
+/// The pause between two connections of a flood: about a thousand per second.
 const PAUSE: Duration = Duration::from_micros(300);
-/// A wire's share of datagrams, so that it is the receiver that is tried, and not the wire.
+/// The share of a link for datagrams, so that the receiver is tested rather than the link.
 const DATAGRAMS: Duration = Duration::from_micros(200);
 
-/// Holds connections on which nothing comes, or only `first`, and opens more all the time: the oldest make room.
+/// Holds connections that send nothing, or only `first`, and keeps opening more: the oldest are closed for
+/// them.
 pub fn hold(address: SocketAddr, first: &[u8]) -> ! {
     let mut held = std::collections::VecDeque::new();
     loop {
@@ -40,7 +41,7 @@ pub fn hold(address: SocketAddr, first: &[u8]) -> ! {
     }
 }
 
-/// A real handshake's first frame, as somebody on the wire has recorded it.
+/// The first frame of a real handshake, as recorded on the wire.
 ///
 /// # Errors
 /// No randomness.
@@ -52,7 +53,7 @@ pub fn recorded(join: &JoinKey) -> io::Result<Vec<u8>> {
     Ok(frame)
 }
 
-/// Asks for sessions without the key, in datagrams that look right.
+/// Requests sessions without the key, in valid-looking datagrams.
 ///
 /// # Errors
 /// No socket.
@@ -64,32 +65,32 @@ pub fn discover(address: SocketAddr) -> io::Result<()> {
         datagram[..5].copy_from_slice(b"KAd?\x01");
         datagram[5..13].copy_from_slice(&number.to_le_bytes());
         number += 1;
-        // A full queue is the receiver's trouble.
+        // A full queue is the receiver's problem.
         let _ = socket.send_to(&datagram, address);
         thread::sleep(DATAGRAMS);
     }
 }
 
-/// What somebody with the join key does, again and again.
+/// Repeated attacks of a host with the join key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Insider {
-    /// Joins with as much of an inventory as is taken, and stays.
+    /// Joins with the largest accepted inventory, and stays.
     Inventories,
-    /// Joins and never says anything again.
+    /// Joins and sends nothing more.
     Silent,
-    /// Says hello without end.
+    /// Sends hellos without end.
     Hellos,
-    /// Sends logs of machines that nobody knows.
+    /// Sends logs of unknown machines.
     Logs,
-    /// Tells of one step after another.
+    /// Reports one step after another.
     Steps,
 }
 
-/// Does it with one identity after the other.
+/// Repeats the attack with a new identity each time.
 pub fn inside(address: SocketAddr, join: &JoinKey, session: &str, what: Insider) -> ! {
     let mut held = std::collections::VecDeque::new();
     for number in 0_u64.. {
-        // Whoever is sent away comes again.
+        // A rejected host returns.
         if let Ok(agent) = once(address, join, session, what, number) {
             held.push_back(agent);
         }
@@ -126,13 +127,13 @@ fn once(address: SocketAddr, join: &JoinKey, session: &str, what: Insider, numbe
     Ok(agent)
 }
 
-/// Asks for a file over HTTP and never reads it.
+/// Requests a file over HTTP and never reads it.
 pub fn never_read(address: SocketAddr, path: &str) -> ! {
     let request = format!("GET {path} HTTP/1.1\r\nHost: flood\r\n\r\n");
     hold(address, request.as_bytes())
 }
 
-/// Asks for a file over TFTP and never confirms a block of it (RFC 1350).
+/// Requests a file over TFTP and never acknowledges a block of it (RFC 1350).
 pub fn never_confirm(address: SocketAddr, file: &str) -> ! {
     let request = [b"\0\x01", file.as_bytes(), b"\0octet\0"].concat();
     let mut held = std::collections::VecDeque::new();
@@ -149,10 +150,10 @@ pub fn never_confirm(address: SocketAddr, file: &str) -> ! {
     }
 }
 
-/// Fetches a file over HTTP, as a booting machine does; the number of its bytes.
+/// Fetches a file over HTTP, like a booting machine; returns its size in bytes.
 ///
 /// # Errors
-/// It did not come whole.
+/// The transfer was incomplete.
 pub fn fetch_http(address: SocketAddr, path: &str) -> io::Result<usize> {
     let mut stream = TcpStream::connect(address)?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: ka\r\nConnection: close\r\n\r\n")?;
@@ -168,10 +169,10 @@ pub fn fetch_http(address: SocketAddr, path: &str) -> io::Result<usize> {
     if got == length && text.starts_with("HTTP/1.1 200") { Ok(got) } else { Err(io::Error::other(text)) }
 }
 
-/// Fetches a file over TFTP; the number of its bytes.
+/// Fetches a file over TFTP; returns its size in bytes.
 ///
 /// # Errors
-/// It did not come whole within a minute of silence.
+/// The transfer was incomplete within a minute of silence.
 pub fn fetch_tftp(address: SocketAddr, file: &str) -> io::Result<usize> {
     let socket = UdpSocket::bind(("0.0.0.0", 0))?;
     socket.set_read_timeout(Some(Duration::from_secs(2)))?;

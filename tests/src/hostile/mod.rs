@@ -1,4 +1,4 @@
-//! Hosts that do harm, over real sockets: with a key or without, before they are admitted and after.
+//! Malicious hosts over real sockets: with or without a key, before and after admission.
 
 pub mod agent;
 pub mod floods;

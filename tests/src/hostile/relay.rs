@@ -1,4 +1,4 @@
-//! An admitted member that relays as it should, but for one block that it makes itself.
+//! An admitted member that relays correctly, except for one block that it forges.
 #![allow(clippy::missing_errors_doc, reason = "a helper of tests fails as sockets do")]
 
 use std::io;
@@ -16,34 +16,34 @@ use ka::wire::preamble::Preamble;
 
 use super::agent::{Agent, flush, receive};
 
-/// How often it says that it lives.
+/// The interval between its heartbeats.
 const BEAT: Duration = Duration::from_millis(200);
 
-/// What came of it.
+/// The result.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Told {
     /// Bytes of the stream that it received.
     pub stream: u64,
-    /// Bytes of the controller's proofs, as messages.
+    /// The size of the controller's proofs, as messages, in bytes.
     pub proofs: u64,
-    /// How many proofs.
+    /// The number of proofs.
     pub count: u64,
-    /// Blocks that it changed.
+    /// The number of blocks that it changed.
     pub forged: u64,
 }
 
-/// What it does beside relaying.
+/// What it does in addition to relaying.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lie {
     /// Nothing.
     None,
-    /// The block with this number has a byte changed for whoever is behind it.
+    /// Changes a byte of the block with this number for its successor.
     Forge(u64),
-    /// It complains of its neighbours, though it goes on with them.
+    /// Complains of its neighbours, although it continues with them.
     Accuse,
 }
 
-/// Joins `session` as a host with this card, relays the stream to its end and says that its copy is complete.
+/// Joins `session` as a host with this card, relays the stream to its end and reports its copy as complete.
 pub fn relay(
     controller: SocketAddr,
     join: &JoinKey,
@@ -68,19 +68,19 @@ struct Member {
     lie: Lie,
 }
 
-/// One stream as it passes through.
+/// One stream that passes through.
 struct Stream {
     key: StreamKey,
     opener: Opener,
     sealer: Option<Sealer>,
-    /// What it passes on, and where each block begins.
+    /// The data to forward, and the offset of each block.
     blocks: Vec<(Offset, Block)>,
     end: Offset,
     total: Option<Total>,
     view: Option<View<SocketAddr>>,
     up: Option<Link>,
     down: Option<Link>,
-    /// What its successor says of all behind it.
+    /// The last report of its successor about all members behind it.
     tail: Offset,
     acked: Offset,
     complete_said: bool,
@@ -90,7 +90,7 @@ struct Link {
     stream: TcpStream,
     channel: Channel,
     bytes: u64,
-    /// The next block for the other end, once it has said where it is.
+    /// The next block for the other end, once that has reported its position.
     next: Option<usize>,
 }
 
@@ -143,7 +143,7 @@ impl Member {
         Ok(())
     }
 
-    /// As an honest node whose stream was given up: it waits for another one.
+    /// Like an honest node whose stream was abandoned: it waits for another one.
     fn give_up(&mut self, stream: StreamId, reason: String) -> io::Result<()> {
         if self.stream.take_if(|running| running.key.stream == stream).is_some() {
             let kind = FailureKind::Aborted { reason };
@@ -223,7 +223,7 @@ impl Stream {
 
     fn receive(&mut self, told: &mut Told, lie: Lie) -> io::Result<()> {
         let Some(mut link) = self.up.take() else { return Ok(()) };
-        // Whoever closes may have been released.
+        // A peer that closes may have been released.
         while let Ok(received) = link.receive() {
             match received {
                 None => {
@@ -246,7 +246,7 @@ impl Stream {
         Ok(())
     }
 
-    /// The block as it is passed on.
+    /// The block as it is forwarded.
     fn take(&mut self, block: &Block, told: &mut Told, lie: Lie) -> io::Result<Block> {
         let number = self.blocks.len() as u64;
         let mut plain = Vec::new();
@@ -309,13 +309,13 @@ impl Stream {
         Ok(())
     }
 
-    /// The last one behind it has all of this, or it has if nobody is behind it.
+    /// The last member behind it has all of this; without one, this member has.
     fn ack(&mut self, me: Option<NodeId>) {
         let (Some(me), Some(view), Some(link)) = (me, &self.view, &mut self.up) else { return };
         let tail = if view.successor.is_some() { self.tail } else { self.end };
         if tail > self.acked {
             self.acked = tail;
-            // A predecessor that was released is gone.
+            // A predecessor that was released has gone.
             if link.say(&LinkMessage::Ack { epoch: view.epoch, from: me, tail }).is_err() {
                 self.up = None;
             }

@@ -1,5 +1,5 @@
-//! Control connections between the hub and the nodes: in order, with delay, and with outages in
-//! which messages wait or are lost.
+//! Control connections between the hub and the nodes: ordered, with delay, and with outages in which messages
+//! wait or are lost.
 
 use std::time::Duration;
 
@@ -32,13 +32,13 @@ pub(super) enum ToHub {
 /// One node's control connection.
 #[derive(Default)]
 pub(super) struct Control {
-    /// Which connection it is: what an older one carried is lost.
+    /// The connection's generation: data from an older one are lost.
     pub(super) number: u32,
-    /// It is lost, and not made again yet.
+    /// The connection is lost, and not established again yet.
     pub(super) down: bool,
-    /// Outages that hold messages back now.
+    /// The number of current outages that hold messages back.
     pub(super) outages: u32,
-    /// Messages that wait for the end of an outage, or for a stopped process.
+    /// Messages that wait for the end of an outage, or for a stopped process to continue.
     held_down: Vec<ToNode>,
     held_up: Vec<ToHub>,
     /// When the last message arrives, in each direction.
@@ -79,7 +79,7 @@ impl World<'_> {
         self.at(arrival, Event::ToHub { host, number, message });
     }
 
-    /// A heartbeat, with what it tells.
+    /// A heartbeat with its contents.
     pub(super) fn beat(&mut self, host: HostId) {
         let standing = self.standing(host);
         self.tell_hub(host, ToHub::Heartbeat(standing));
@@ -132,7 +132,7 @@ impl World<'_> {
         self.hub_hears(host, message)
     }
 
-    /// Messages that had to wait go on.
+    /// Messages that had to wait are delivered.
     pub(super) fn flush_control(&mut self, host: HostId) -> Result<(), Violation> {
         let number = self.hosts[host].control.number;
         for message in std::mem::take(&mut self.hosts[host].control.held_up) {
@@ -144,7 +144,7 @@ impl World<'_> {
         Ok(())
     }
 
-    /// The connection is gone, with all that it carried.
+    /// The connection is lost, with everything in flight on it.
     pub(super) fn lose_control(&mut self, host: HostId) {
         let control = &mut self.hosts[host].control;
         control.number += 1;

@@ -1,4 +1,4 @@
-//! What faults do to the simulated world, and how they end.
+//! The effects of faults on the simulated world, and their ends.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use super::network::HostId;
 use super::schedule::{Fault, Planned, Victim, When};
 use super::world::{Event, World};
 
-/// The way between two hosts, where it is not as it should be.
+/// The state of an impaired path between two hosts.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Path {
     /// Nothing passes.
     pub(super) cut: bool,
-    /// So many frames are still to be damaged.
+    /// The number of frames still to be damaged.
     pub(super) damage: u32,
 }
 
@@ -28,7 +28,7 @@ pub(super) enum Relief {
 }
 
 impl World<'_> {
-    /// Starts the clocks of all faults that wait for `when`.
+    /// Starts the timers of all faults that wait for `when`.
     pub(super) fn arm(&mut self, ready: impl Fn(When) -> bool) {
         let schedule = self.schedule;
         for (index, planned) in schedule.faults.iter().enumerate() {
@@ -75,7 +75,7 @@ impl World<'_> {
             Fault::Outage { lasts, lost } => {
                 let all = matches!(planned.victim, Victim::All);
                 if all {
-                    // The controller's own trouble takes nobody out.
+                    // The controller's own faults remove no member.
                     for host in 1..self.hosts.len() {
                         let back = lasts + self.random.time(self.schedule.dead_after / 2);
                         self.begin_outage(host, back, lost);
@@ -94,7 +94,7 @@ impl World<'_> {
         Ok(())
     }
 
-    /// The member that a fault hits now; none if there is nobody whom it could hit.
+    /// The member that a fault hits now; `None` if there is no possible victim.
     fn find(&self, planned: Planned) -> Option<HostId> {
         let link = matches!(
             planned.fault,
@@ -176,7 +176,7 @@ impl World<'_> {
         let node = &mut self.hosts[host];
         let plan = &mut node.plan;
         if host == 0 {
-            // Its producer: its card cannot be told from its successor's.
+            // Its producer: a slow card there could not be distinguished from its successor's.
             plan.writer = (plan.writer / times).max(1);
             self.outcome.slowed_golden = true;
             return;
@@ -213,7 +213,7 @@ impl World<'_> {
         }
     }
 
-    /// Something between two hosts resets their connections: both ends see it.
+    /// A device between two hosts resets their connections: both ends see it.
     fn reset_between(&mut self, from: HostId, to: HostId) {
         let between: Vec<_> = self.hosts[from]
             .connections

@@ -1,4 +1,4 @@
-//! One simulated host: the shell around a member, as the agent is one in reality.
+//! One simulated host: the shell around a member, as the agent is in reality.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,31 +14,31 @@ use super::network::{ACCEPTOR, Connection, ConnectionId, DIALLER, Frame, HostId,
 use super::schedule::HostPlan;
 use super::world::{Event, World};
 
-/// What runs on a host.
+/// The parts of a host that run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Power {
     /// The process.
     On,
-    /// The process, but stopped.
+    /// The process, but it is stopped.
     Hung,
-    /// The kernel only.
+    /// Only the kernel.
     Down,
     /// Nothing.
     Off,
 }
 
-/// What has become of a node.
+/// The outcome of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// Nothing yet.
+    /// None yet.
     Running,
     /// It has the whole stream.
     Complete,
-    /// Its writer has failed; it knows.
+    /// Its writer failed; the node knows.
     Failed,
-    /// The controller has told it why it is out.
+    /// The controller has sent it the reason for its removal.
     Expelled(String),
-    /// It came back after a reboot, and is no member of this chain.
+    /// It returned after a reboot, and is not a member of this chain.
     Stranger,
 }
 
@@ -46,35 +46,36 @@ pub(super) enum Fate {
 pub(super) struct Host {
     pub(super) plan: HostPlan,
     pub(super) power: Power,
-    /// Cut off from everybody.
+    /// Isolated from all others.
     pub(super) isolated: bool,
     pub(super) member: Member<HostId>,
-    /// Rises when the process dies: its timers die with it.
+    /// Incremented when the process dies: its timers die with it.
     pub(super) life: u32,
-    /// Connections, and which end is here.
+    /// Connections, and which end belongs to this host.
     pub(super) connections: Vec<(ConnectionId, usize)>,
-    /// What the writer works on: up to where, and what the stream is if it ends there.
+    /// The writer's current work: the end offset, and the stream's totals if it ends there.
     pub(super) writing: Option<(Offset, Option<Total>)>,
-    /// Plain bytes that the writer has had.
+    /// The plain bytes that the writer has received.
     pub(super) plain: usize,
     pub(super) fate: Fate,
     pub(super) released: bool,
-    /// A fault has hit it, or one of its links.
+    /// A fault has hit it or one of its links.
     pub(super) suspect: bool,
     pub(super) spent: Spent,
     waiting: Waiting,
     pub(super) control: Control,
     pub(super) judged: Judged,
-    /// Its copy compared with the golden node's roots, and what the final block claims, once all is written.
+    /// Its copy compared with the golden node's roots, and with the final block's claim once everything is
+    /// written.
     pub(super) checker: Checker,
     pub(super) claimed: Option<Total>,
-    /// Its writer was given something that the golden node never sent.
+    /// Its writer received data that the golden node never sent.
     pub(super) deceived: bool,
-    /// Blocks of its own that it passes on.
+    /// The blocks of its own that it forwards.
     pub(super) forgeries: Vec<(usize, Block)>,
-    /// Who handed it a block that was forged.
+    /// The member that sent it a forged block.
     pub(super) deceivers: BTreeSet<HostId>,
-    /// What the hub knows of how far it is; of the golden node, of how far all are.
+    /// Its progress as known to the hub; for the golden node, the progress of all.
     pub(super) heard: Heard,
     /// Liars that have complained of it.
     pub(super) slandered_by: BTreeSet<HostId>,
@@ -115,7 +116,7 @@ impl Host {
         }
     }
 
-    /// What it tells the controller of itself.
+    /// Its report to the controller about itself.
     pub(super) fn standing(&self) -> Standing {
         let (verified, written) = (self.member.verified(), self.member.written());
         Standing { spent: self.spent, verified, written }
@@ -126,7 +127,7 @@ impl Host {
         self.power == Power::On && !matches!(self.fate, Fate::Expelled(_))
     }
 
-    /// Whether it may still become complete, as far as its own state goes.
+    /// Whether it can still become complete, according to its own state.
     pub(super) fn lives(&self) -> bool {
         matches!(self.power, Power::On | Power::Hung)
             && !matches!(self.fate, Fate::Expelled(_) | Fate::Stranger)
@@ -134,7 +135,7 @@ impl Host {
 }
 
 impl World<'_> {
-    /// Does all that a member can do now, then judges it.
+    /// Carries out everything that a member can do now, then judges it.
     pub(super) fn pump(&mut self, host: HostId) -> Result<(), Violation> {
         if !self.hosts[host].takes_part() {
             return Ok(());
@@ -157,7 +158,7 @@ impl World<'_> {
         self.judge_step(host)
     }
 
-    /// What the host has waited for until now, and waits for from now on.
+    /// Accounts what the host has waited for until now, and records what it waits for next.
     fn account(&mut self, host: HostId) {
         let node = &self.hosts[host];
         let to_successor = |(id, end): &&(ConnectionId, usize)| {
@@ -176,7 +177,7 @@ impl World<'_> {
         node.waiting = waiting;
     }
 
-    /// Carries out what the member has queued.
+    /// Carries out the member's queued requests.
     pub(super) fn act(&mut self, host: HostId) {
         for action in self.hosts[host].member.take_actions() {
             match action {
@@ -208,7 +209,7 @@ impl World<'_> {
         }
     }
 
-    /// One end closes: whatever is under way to it goes nowhere.
+    /// One end closes: data in flight to it are lost.
     pub(super) fn close(&mut self, id: ConnectionId, end: usize) {
         if !self.connections[id].open[end] {
             return;
@@ -219,7 +220,7 @@ impl World<'_> {
         self.hosts[host].connections.retain(|here| *here != (id, end));
     }
 
-    /// Reads what the member wants of what has arrived.
+    /// Reads the arrived data that the member asks for.
     fn read(&mut self, host: HostId) -> bool {
         let mut read = false;
         let mut at = 0;
@@ -257,7 +258,7 @@ impl World<'_> {
                 self.act(host);
             }
             if !self.hosts[host].connections.contains(&(id, end)) {
-                // Whatever went may have moved the others forward in the list.
+                // A removed connection may have moved the others forward in the list.
                 at = 0;
             }
         }
@@ -268,8 +269,8 @@ impl World<'_> {
         self.hosts[host].member.on_message(link, message, self.now);
     }
 
-    /// The next frame that the shell would read: nothing more comes from a predecessor while the
-    /// member has no room.
+    /// The next frame that the shell would read: it reads nothing from a predecessor while the member has no
+    /// room.
     fn next_frame(&mut self, host: HostId, id: ConnectionId, end: usize) -> Option<Frame> {
         if end == DIALLER && self.connections[id].accepted && self.withholds(host) {
             return None;
@@ -295,7 +296,7 @@ impl World<'_> {
         self.hosts[host].connections.retain(|here| *here != (id, end));
     }
 
-    /// Hands blocks to the successor, as many as the connection takes.
+    /// Sends as many blocks to the successor as the connection accepts.
     fn relay(&mut self, host: HostId) -> bool {
         let node = &self.hosts[host];
         let Some(link) = node.member.successor_link() else { return false };
@@ -319,7 +320,7 @@ impl World<'_> {
         true
     }
 
-    /// Hands plain bytes to the writer when it is idle.
+    /// Passes plain bytes to the writer when it is idle.
     fn write(&mut self, host: HostId) -> Result<bool, Violation> {
         if host == 0 || self.hosts[host].writing.is_some() || self.hosts[host].fate != Fate::Running {
             return Ok(false);
@@ -346,7 +347,7 @@ impl World<'_> {
         Ok(true)
     }
 
-    /// The writer is done with what it had.
+    /// The writer has finished its current work.
     pub(super) fn on_written(&mut self, host: HostId) -> Result<(), Violation> {
         let node = &mut self.hosts[host];
         if let Some((end, total)) = node.writing.take() {
@@ -357,7 +358,7 @@ impl World<'_> {
         self.pump(host)
     }
 
-    /// A fresh machine under an old address.
+    /// A new machine with an old address.
     pub(super) fn on_restart(&mut self, host: HostId) {
         let id = NodeId(u32::try_from(self.hosts.len() + host).unwrap_or(u32::MAX));
         let node = &mut self.hosts[host];

@@ -1,4 +1,4 @@
-//! The controller's side: the real membership, and what the hub does with its decisions.
+//! The controller's side: the real membership, and the hub's handling of its decisions.
 
 use ka::chain::{Decision, NodeId, Slow};
 
@@ -28,7 +28,7 @@ impl World<'_> {
                 if standing.verified > heard.position.max(all.position) {
                     *heard = Heard { position: standing.verified, moved: self.now };
                 } else if all.position > heard.position {
-                    // That it has this much was known before it said so.
+                    // The hub knew that it has this much before it reported it.
                     *heard = all;
                 }
                 self.slowness.on_report(node, standing, self.now);
@@ -62,7 +62,7 @@ impl World<'_> {
         self.hub_judges_slowness()
     }
 
-    /// Takes out who is too slow.
+    /// Removes members that are too slow.
     fn hub_judges_slowness(&mut self) -> Result<(), Violation> {
         let golden = &self.hosts[0];
         self.slowness.on_golden(golden.standing(), golden.member.tail_position(), self.now);
@@ -110,7 +110,7 @@ impl World<'_> {
         }
     }
 
-    /// A node has reconnected: it is told all that it may have missed.
+    /// A node has reconnected: it is sent everything that it may have missed.
     pub(super) fn hub_welcomes(&mut self, host: HostId) -> Result<(), Violation> {
         if let Some(reason) = self.gone.get(&host).cloned() {
             self.tell_node(host, ToNode::Expelled(reason));
@@ -128,7 +128,7 @@ impl World<'_> {
         self.hub_judges()
     }
 
-    /// Releases everybody once the golden node knows that all have all.
+    /// Releases all members once the golden node knows that all have everything.
     pub(super) fn release_when_done(&mut self) -> Result<(), Violation> {
         let golden = &self.hosts[0].member;
         if self.released || golden.total().is_none() || golden.tail_position() != golden.verified() {

@@ -1,5 +1,5 @@
-//! What must hold after every step, judged by what the simulator itself knows: the generated stream,
-//! and which blocks it delivered undamaged.
+//! The invariants after every step, judged by the simulator's own knowledge: the generated stream, and the
+//! blocks delivered undamaged.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,16 +11,16 @@ use super::host::{Fate, Power};
 use super::network::HostId;
 use super::world::World;
 
-/// An invariant that does not hold.
+/// A violated invariant.
 #[derive(Clone, Debug)]
 pub struct Violation {
-    /// Which.
+    /// The invariant.
     pub invariant: &'static str,
-    /// When.
+    /// The time.
     pub at: Duration,
     /// The facts.
     pub detail: String,
-    /// The last events before, if the run was traced.
+    /// The last events before it, if the run was traced.
     pub trace: Vec<String>,
 }
 
@@ -35,13 +35,13 @@ impl fmt::Display for Violation {
 
 impl std::error::Error for Violation {}
 
-/// So many members are looked at one by one.
+/// Up to this number of members, each one is checked individually.
 const FEW: usize = 100;
 
-/// What a host is judged by, beside its member.
+/// The data by which a host is judged, apart from its member's state.
 #[derive(Default)]
 pub(super) struct Judged {
-    /// Blocks that reached it undamaged and in order, and that it took.
+    /// Blocks that reached it undamaged and in order, and that it accepted.
     proven: usize,
     tail: Offset,
     epoch: Epoch,
@@ -62,7 +62,7 @@ impl World<'_> {
         Err(Violation { invariant, at: self.now, detail, trace })
     }
 
-    /// Notes what a member has made of a block.
+    /// Records how a member handled a block.
     pub(super) fn prove(&mut self, host: HostId, block: &Block, from: HostId) {
         let next = self.hosts[host].judged.proven;
         let forged = || self.schedule.proves() && self.is_forgery(next, block);
@@ -76,7 +76,7 @@ impl World<'_> {
         }
     }
 
-    /// Where a member's undamaged bytes end.
+    /// The end offset of a member's undamaged bytes.
     pub(super) fn proven(&self, host: HostId) -> Offset {
         if host == 0 {
             return self.hosts[0].member.verified();
@@ -85,7 +85,7 @@ impl World<'_> {
         blocks.checked_sub(1).and_then(|last| self.stream.ends.get(last).copied()).unwrap_or_default()
     }
 
-    /// All invariants that a step of `host` can break.
+    /// All invariants that a step of `host` can violate.
     pub(super) fn judge_step(&mut self, host: HostId) -> Verdict {
         invariant_verified_is_true(self, host)?;
         invariant_window_bounds_memory(self, host)?;
@@ -102,7 +102,7 @@ impl World<'_> {
 
 type Verdict = Result<(), Violation>;
 
-/// No writer misses a byte, gets one twice, or sees another order; of the bytes of liars, it sees as many.
+/// No writer misses a byte, gets one twice, or gets them out of order; liars' bytes are counted only.
 pub(super) fn invariant_writer_sees_the_stream(world: &mut World, host: HostId, plain: &Plain) -> Verdict {
     let at = world.hosts[host].plain;
     let stream = world.stream;
@@ -115,7 +115,7 @@ pub(super) fn invariant_writer_sees_the_stream(world: &mut World, host: HostId, 
     })
 }
 
-/// What a member calls verified has reached it undamaged.
+/// Everything that a member calls verified has reached it undamaged.
 fn invariant_verified_is_true(world: &mut World, host: HostId) -> Verdict {
     let (said, proven) = (world.hosts[host].member.verified(), world.proven(host));
     world.check(said == proven, "verified is true", |_| {
@@ -123,7 +123,7 @@ fn invariant_verified_is_true(world: &mut World, host: HostId) -> Verdict {
     })
 }
 
-/// A member keeps no more than its window; the golden node's bounds how far it runs ahead.
+/// A member keeps no more than its window; the golden node's window limits how far it runs ahead.
 fn invariant_window_bounds_memory(world: &mut World, host: HostId) -> Verdict {
     let member = &world.hosts[host].member;
     let kept = member.verified().since(member.floor());
@@ -145,7 +145,7 @@ fn invariant_tail_never_falls(world: &mut World, host: HostId, before: Offset) -
     world.check(tail >= before, "T never falls", |_| format!("host {host}: {tail:?} after {before:?}"))
 }
 
-/// T is never above what any living member behind has verified.
+/// T is never higher than the verified offset of any living member behind.
 fn invariant_tail_is_verified_behind(world: &mut World, host: HostId) -> Verdict {
     let place = world.places[host];
     if world.released || world.chain.get(place) != Some(&host) {
@@ -153,8 +153,8 @@ fn invariant_tail_is_verified_behind(world: &mut World, host: HostId) -> Verdict
     }
     let tail = world.hosts[host].member.tail_position();
     let mut behind = world.chain[place + 1..].iter().copied().filter(|behind| world.hosts[*behind].lives());
-    // In a very long chain by induction: everybody's T is below its successor's, and the last one's
-    // is what it has verified.
+    // In a very long chain by induction: each member's T is at most its successor's, and the last member's T
+    // is its own verified offset.
     let low = if world.chain.len() > FEW {
         behind.next().filter(|behind| world.hosts[*behind].member.tail_position() < tail)
     } else {
@@ -167,7 +167,7 @@ fn invariant_tail_is_verified_behind(world: &mut World, host: HostId) -> Verdict
     })
 }
 
-/// Nobody frees what somebody behind may need.
+/// No member frees data that a member behind it may need.
 fn invariant_nothing_is_forgotten_above_the_tail(world: &mut World, host: HostId) -> Verdict {
     let member = &world.hosts[host].member;
     let (floor, tail) = (member.floor(), member.tail_position());
@@ -176,8 +176,8 @@ fn invariant_nothing_is_forgotten_above_the_tail(world: &mut World, host: HostId
     })
 }
 
-/// A node is only taken out if a fault has hit it or one of its links. What a liar says of it counts only while it does
-/// not get on, and each liar costs one node its place at most.
+/// A node is removed only if a fault has hit it or one of its links. A liar's complaint about it counts only
+/// while the node makes no progress, and each liar costs at most one node its place.
 pub(super) fn invariant_only_the_faulty_are_expelled(
     world: &mut World,
     host: HostId,
@@ -207,7 +207,7 @@ pub(super) fn invariant_only_the_faulty_are_expelled(
     })
 }
 
-/// Not a byte that the golden node never sent is in a copy that counts as complete.
+/// A copy that counts as complete contains no byte that the golden node never sent.
 pub(super) fn invariant_a_copy_is_the_golden_nodes(world: &mut World, host: HostId) -> Verdict {
     let node = &world.hosts[host];
     let holds = !node.deceived && node.plain == world.stream.plain.len();
@@ -216,7 +216,7 @@ pub(super) fn invariant_a_copy_is_the_golden_nodes(world: &mut World, host: Host
     })
 }
 
-/// Nobody cries forgery who was not deceived.
+/// Only a deceived node reports a forgery.
 pub(super) fn invariant_forgeries_are_found_where_there_are_some(world: &mut World, host: HostId) -> Verdict {
     let deceived = !world.hosts[host].deceivers.is_empty();
     world.check(deceived, "forgeries are found where there are some", |_| {
@@ -224,7 +224,7 @@ pub(super) fn invariant_forgeries_are_found_where_there_are_some(world: &mut Wor
     })
 }
 
-/// Whoever an honest node names did hand it forged data.
+/// The node that an honest node accuses did send it forged data.
 pub(super) fn invariant_who_is_named_has_forged(world: &mut World, host: HostId, named: HostId) -> Verdict {
     let holds = world.hosts[host].deceivers.contains(&named);
     world.check(holds, "who is named has forged", |world| {
@@ -232,8 +232,9 @@ pub(super) fn invariant_who_is_named_has_forged(world: &mut World, host: HostId,
     })
 }
 
-/// A node is only taken out for slowness if it or one of its neighbours was hit: of a link that is slow, one end
-/// goes, and where all that may be sent fits into the links, of the two links of a slow card either may show.
+/// A node is removed for slowness only if it or one of its neighbours was hit: of a slow link, one end is
+/// removed, and if all data that may be sent fit into the links, either of the two links of a slow card may
+/// appear slow.
 pub(super) fn invariant_only_the_slow_are_bypassed(world: &mut World, host: HostId, reason: &str) -> Verdict {
     let hit = |pair: &[HostId]| pair.contains(&host) && pair.iter().any(|host| world.hosts[*host].suspect);
     let holds = world.chain.windows(2).any(hit);
@@ -253,7 +254,7 @@ pub(super) fn invariant_everybody_has_everything_at_release(world: &mut World) -
     })
 }
 
-/// Whether nothing is left to happen: every living node has completed or knows why not.
+/// Whether no event is left to happen: every living node is complete or knows why not.
 pub(super) fn is_settled(world: &World) -> bool {
     world.released && world.hosts.iter().enumerate().skip(1).all(|(host, node)| is_told(world, host, node))
 }
@@ -263,7 +264,7 @@ fn is_told(world: &World, host: HostId, node: &super::host::Host) -> bool {
         return true;
     }
     if node.power == Power::Hung {
-        // Stopped for good, unless it is to go on.
+        // Stopped for good, unless it is to continue.
         return !world.will_resume(host);
     }
     match node.fate {
@@ -273,7 +274,7 @@ fn is_told(world: &World, host: HostId, node: &super::host::Host) -> bool {
     }
 }
 
-/// Everything comes to an end within a bounded time after the last disturbance.
+/// Every session ends within a bounded time after the last disturbance.
 pub(super) fn invariant_nothing_stalls(world: &mut World) -> Verdict {
     let limit = world.disturbed + world.patience;
     world.check(world.now <= limit, "nothing stalls", |world| {

@@ -1,4 +1,4 @@
-//! Chains of thousands of nodes, to see what length and deaths cost.
+//! Chains of thousands of nodes, to measure the effect of length and deaths.
 
 use std::time::Duration;
 
@@ -8,32 +8,32 @@ use super::network::Shape;
 use super::random::Random;
 use super::schedule::{Fault, HostPlan, Planned, Schedule, Victim, When};
 
-/// A simulated byte stands for so many real ones: a block of 64 KiB is one of 256 bytes.
+/// The number of real bytes per simulated byte: a block of 64 KiB is one of 256 bytes.
 const SCALE: u64 = 256;
 /// A real block.
 const BLOCK: u64 = 64 * 1024;
 /// 1 Gbit/s, in bytes per second.
 const RATE: u64 = 125_000_000;
-/// Socket buffers of one connection.
+/// The socket buffers of one connection.
 const BUFFER: u64 = 1024 * 1024;
 
 /// A session with a long chain on links of 1 Gbit/s.
 #[derive(Clone, Copy, Debug)]
 pub struct LongChain {
-    /// Nodes, without the golden one.
+    /// The number of nodes, without the golden node.
     pub nodes: usize,
     /// Every member's window, in real bytes.
     pub window: u64,
-    /// The stream, in real bytes.
+    /// The length of the stream, in real bytes.
     pub stream: u64,
-    /// Nodes that die, at moments spread over the transfer.
+    /// The number of nodes that die, at times spread over the transfer.
     pub deaths: usize,
-    /// They die without a word; else the process is killed.
+    /// They die silently; otherwise the process is killed.
     pub silent: bool,
 }
 
 impl LongChain {
-    /// The schedule, with `seed` for the moments and the victims.
+    /// The schedule, with the times and the victims derived from `seed`.
     #[must_use]
     pub fn schedule(&self, seed: u64) -> Schedule {
         let random = &mut Random::new(seed);

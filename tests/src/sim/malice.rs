@@ -1,5 +1,6 @@
-//! Members that lie: with the stream's key they pass on blocks of their own, they complain of neighbours that do nothing
-//! wrong, and they say that they received what nobody sent. All this among links that fail and nodes that die.
+//! Members that lie: with the stream's key they forward blocks of their own, complain of correct neighbours,
+//! and claim to have received data that were never sent. All this happens among failing links and dying
+//! nodes.
 
 use ka::chain::{NodeId, Offset, Report, Spent, Standing, Trouble};
 use ka::proof::{Forged, Proof};
@@ -17,21 +18,21 @@ use super::random::Random;
 use super::schedule::Schedule;
 use super::world::World;
 
-/// What a host does beside what it should.
+/// What a host does in addition to its duties.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Malice {
-    /// It passes on blocks of its own.
+    /// It forwards blocks of its own.
     pub forges: bool,
     /// It complains of its neighbours.
     pub accuses: bool,
-    /// It says that what it received was forged.
+    /// It claims that the data it received were forged.
     pub pretends: bool,
-    /// Once it has a part of the stream it takes no more, and says that all is well.
+    /// Once it has a part of the stream it accepts no more, and reports that all is well.
     pub withholds: bool,
 }
 
 impl Malice {
-    /// Whether there is any.
+    /// Whether there is any malice.
     #[must_use]
     pub fn lies(self) -> bool {
         self != Self::default()
@@ -50,7 +51,8 @@ impl Malice {
 }
 
 impl Schedule {
-    /// The schedule of `seed`, with its deaths and bad links, in which some of the nodes lie; often all but one.
+    /// The schedule of `seed`, with its deaths and bad links, in which some of the nodes lie; often all but
+    /// one.
     #[must_use]
     pub fn with_liars(seed: u64) -> Self {
         let mut schedule = Self::generate(seed);
@@ -67,8 +69,8 @@ impl Schedule {
         schedule
     }
 
-    /// The schedule of `seed` in which nothing goes wrong, but that one node takes no more from some moment on, and says
-    /// that all is well.
+    /// The schedule of `seed` without faults, except that one node accepts no more from some time on, and
+    /// reports that all is well.
     #[must_use]
     pub fn with_a_withholder(seed: u64) -> Self {
         let mut schedule = Self::with_a_slow_host(seed);
@@ -79,26 +81,26 @@ impl Schedule {
         schedule
     }
 
-    /// What a host does beside what it should.
+    /// What a host does in addition to its duties.
     #[must_use]
     pub fn malice(&self, host: HostId) -> Malice {
         self.malice.get(host).copied().unwrap_or_default()
     }
 
-    /// Whether roots of the stream are told and compared: without liars they change nothing.
+    /// Whether the stream's roots are sent and compared: without liars they change nothing.
     pub(super) fn proves(&self) -> bool {
         !self.malice.is_empty()
     }
 }
 
 impl World<'_> {
-    /// Whether a host takes nothing more, as a liar that holds up the chain.
+    /// Whether a host accepts nothing more, as a liar that blocks the chain.
     pub(super) fn withholds(&self, host: HostId) -> bool {
         let has_some = self.hosts[host].member.verified().0 > self.schedule.length / 4;
         self.schedule.malice(host).withholds && has_some
     }
 
-    /// What a host tells of itself; of one that withholds: that it has everything and waits for nothing.
+    /// A host's report about itself; one that withholds reports that it has everything and waits for nothing.
     pub(super) fn standing(&self, host: HostId) -> Standing {
         let standing = self.hosts[host].standing();
         if !self.withholds(host) {
@@ -108,7 +110,7 @@ impl World<'_> {
         Standing { spent, verified: Offset(u64::MAX), written: Offset(u64::MAX) }
     }
 
-    /// Which blocks each forger has of its own: chosen once, so that all its successors get the same.
+    /// Each forger's own blocks: chosen once, so that all its successors get the same.
     pub(super) fn prepare_forgeries(&mut self) {
         let schedule = self.schedule;
         for host in 0..self.hosts.len() {
@@ -120,21 +122,21 @@ impl World<'_> {
         }
     }
 
-    /// What a host hands to its successor in place of a block.
+    /// The block that a host sends to its successor in place of the original.
     pub(super) fn perhaps_forge(&self, host: HostId, block: Block) -> Block {
         let own = self.hosts[host].forgeries.iter();
         let mut own = own.filter(|(number, _)| self.stream.blocks.get(*number) == Some(&block));
         own.next().map_or(block, |(_, forged)| forged.clone())
     }
 
-    /// Whether somebody made this block for this place.
+    /// Whether a member forged this block for this position.
     pub(super) fn is_forgery(&self, number: usize, block: &Block) -> bool {
         self.hosts
             .iter()
             .any(|host| host.forgeries.iter().any(|(at, forged)| *at == number && forged == block))
     }
 
-    /// The liar complains of a neighbour as the chain is now.
+    /// The liar complains of a neighbour in the current chain.
     pub(super) fn perhaps_accuse(&mut self, host: HostId) {
         if !self.schedule.malice(host).accuses || !self.random.chance(40) {
             return;
@@ -152,7 +154,7 @@ impl World<'_> {
         self.tell_hub(host, ToHub::Complaint(Report { epoch, about: node_of(about), trouble }));
     }
 
-    /// The golden node has another root, or the last.
+    /// The golden node has a new root, or the last one.
     pub(super) fn tell_proof(&mut self, proof: Proof) {
         self.proof = Some(proof);
         for host in 1..self.hosts.len() {
@@ -162,7 +164,7 @@ impl World<'_> {
         }
     }
 
-    /// A node hears of a root.
+    /// A node receives a root.
     pub(super) fn on_proof(&mut self, host: HostId, proof: Proof) -> Result<(), Violation> {
         if self.hosts[host].fate != Fate::Running {
             return Ok(());
@@ -173,7 +175,7 @@ impl World<'_> {
         }
     }
 
-    /// All content is written: the copy is complete when it is proven.
+    /// All content is written: the copy is complete once it is proven.
     pub(super) fn perhaps_complete(&mut self, host: HostId) -> Result<(), Violation> {
         let Some(claimed) = self.hosts[host].claimed else { return Ok(()) };
         if self.hosts[host].fate != Fate::Running {
@@ -215,7 +217,8 @@ impl World<'_> {
         Ok(())
     }
 
-    /// The hub hears of a forgery. Of an honest node, the one that it names, if it can name one, did hand it over.
+    /// The hub learns of a forgery. If an honest node can name the culprit, that node did send it the forged
+    /// data.
     pub(super) fn hub_hears_of_forgery(&mut self, host: HostId, forged: Forged) -> Result<(), Violation> {
         if let (false, Some(sender)) = (self.schedule.malice(host).lies(), forged.sender) {
             self.outcome.named += 1;

@@ -1,8 +1,8 @@
 //! A simulator of whole sessions: the real [`Member`](ka::chain::Member)s and the real
-//! [`Membership`](ka::chain::Membership) on hosts, links and clocks that are made from a seed.
+//! [`Membership`](ka::chain::Membership) on hosts, links and clocks that derive from a seed.
 //!
-//! Each seed is a [`Schedule`]: hosts with their links, and faults. [`run`] lives through it event by
-//! event and checks the invariants after each one, so a seed that fails once fails always.
+//! Each seed is a [`Schedule`]: hosts with their links, and faults. [`run`] simulates it event by event and
+//! checks the invariants after each one, so a seed that fails once fails always.
 
 mod control;
 mod faults;

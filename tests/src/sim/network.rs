@@ -1,5 +1,5 @@
-//! Connections between simulated hosts: frames in order, with rate, delay, a bounded number of bytes
-//! between the two ends, and all the ways in which a connection ends.
+//! Connections between simulated hosts: ordered frames, with a rate, a delay, a bounded number of bytes in
+//! flight, and all the ways in which a connection can end.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,20 +13,20 @@ use super::host::{Fate, Power};
 use super::invariants::Violation;
 use super::world::{Event, World};
 
-/// A connection's place in the world's list.
+/// A connection's index in the world's list.
 pub(super) type ConnectionId = usize;
-/// A host's place in the world's list; the golden node is host 0.
+/// A host's index in the world's list; the golden node is host 0.
 pub(super) type HostId = usize;
 
-/// The end of a connection that dialled: the successor's.
+/// The dialling end of a connection: the successor's.
 pub(super) const DIALLER: usize = 0;
-/// The end that was dialled: the predecessor's.
+/// The accepting end: the predecessor's.
 pub(super) const ACCEPTOR: usize = 1;
 
-/// What travels on a connection.
+/// A frame on a connection.
 #[derive(Clone, Debug)]
 pub(super) enum Frame {
-    /// The dialler's first words.
+    /// The dialler's first message.
     Knock(LinkName),
     /// The answer that completes the handshake.
     Accepted,
@@ -34,14 +34,14 @@ pub(super) enum Frame {
     Message(LinkMessage),
     /// A block of the stream.
     Block(Block),
-    /// A message that does not authenticate.
+    /// A message whose authentication fails.
     Damaged,
     /// The other end has closed.
     Closed,
 }
 
 impl Frame {
-    /// Bytes on the wire, roughly.
+    /// The approximate size on the wire, in bytes.
     #[must_use]
     pub(super) fn size(&self) -> u64 {
         match self {
@@ -53,14 +53,15 @@ impl Frame {
     }
 }
 
-/// What a link can carry.
+/// The capacity of a link.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
-    /// Bytes a second.
+    /// The rate in bytes per second.
     pub rate: u64,
-    /// From one end to the other.
+    /// The delay from one end to the other.
     pub delay: Duration,
-    /// Bytes that a sender can be ahead of the reader, in the buffers of both and on the wire.
+    /// The number of bytes by which a sender can be ahead of the reader, in the buffers of both and on the
+    /// wire.
     pub buffer: u64,
 }
 
@@ -69,7 +70,7 @@ pub struct Shape {
 pub(super) struct Pipe {
     /// Sent, with the time of arrival.
     wire: VecDeque<(Duration, Frame)>,
-    /// Arrived, not read yet.
+    /// Arrived, and not read yet.
     inbox: VecDeque<Frame>,
     bytes: u64,
     free_at: Duration,
@@ -78,7 +79,7 @@ pub(super) struct Pipe {
 }
 
 impl Pipe {
-    /// Takes a frame; returns when it arrives.
+    /// Accepts a frame; returns when it arrives.
     pub(super) fn send(&mut self, frame: Frame, shape: Shape, now: Duration) -> Duration {
         let sent = now.max(self.free_at) + time_of(frame.size(), shape.rate);
         self.free_at = sent;
@@ -88,13 +89,13 @@ impl Pipe {
         arrival
     }
 
-    /// Whether another block is taken.
+    /// Whether another block is accepted.
     #[must_use]
     pub(super) fn has_room(&self, shape: Shape) -> bool {
         self.bytes < shape.buffer
     }
 
-    /// Moves what has arrived into the reader's inbox. `abrupt`: a closing overtakes what is unread.
+    /// Moves arrived frames into the reader's inbox. `abrupt`: a closing overtakes unread frames.
     pub(super) fn arrive(&mut self, now: Duration, abrupt: bool) {
         while self.wire.front().is_some_and(|(arrival, _)| *arrival <= now) {
             let Some((_, frame)) = self.wire.pop_front() else { return };
@@ -117,18 +118,18 @@ impl Pipe {
 pub(super) struct Connection {
     /// The hosts at the ends.
     pub(super) hosts: [HostId; 2],
-    /// What the members at the ends call it.
+    /// The members' names for it, at each end.
     pub(super) links: [Option<LinkId>; 2],
     /// Whether each end still holds it.
     pub(super) open: [bool; 2],
     /// Whether the dialler knows that it was accepted.
     pub(super) accepted: bool,
-    /// What each end has sent.
+    /// The frames that each end has sent.
     pub(super) pipes: [Pipe; 2],
 }
 
 impl Connection {
-    /// A connection that `dialler` makes to `acceptor`.
+    /// A connection from `dialler` to `acceptor`.
     #[must_use]
     pub(super) fn new(dialler: HostId, link: LinkId, acceptor: HostId) -> Self {
         Self {
@@ -142,7 +143,7 @@ impl Connection {
 }
 
 impl World<'_> {
-    /// What the link between a connection's hosts can carry: the slower card counts.
+    /// The capacity of the link between a connection's hosts: the slower card decides.
     pub(super) fn shape(&self, id: ConnectionId) -> Shape {
         let [a, b] = self.connections[id].hosts.map(|host| self.hosts[host].plan.shape);
         Shape { rate: a.rate.min(b.rate), delay: a.delay.max(b.delay), buffer: a.buffer.min(b.buffer) }
@@ -191,7 +192,7 @@ impl World<'_> {
         let node = &self.hosts[to];
         let nobody = node.power == Power::Down || matches!(node.fate, Fate::Expelled(_));
         if nobody && end == DIALLER && self.connections[id].open[1] {
-            // The kernel refuses what nobody listens for.
+            // The kernel refuses connections that have no listener.
             self.close(id, 1);
         }
         self.pump(to)

@@ -1,5 +1,5 @@
-//! Numbers from a seed. Our own, since a committed seed must mean the same schedule for ever, which no
-//! crate promises across its versions.
+//! Random numbers from a seed. Our own implementation, because a committed seed must mean the same schedule
+//! for ever, which no crate promises across its versions.
 
 use std::time::Duration;
 
@@ -36,12 +36,12 @@ impl Random {
         self.between(1, 100) <= percent
     }
 
-    /// A time up to `longest`.
+    /// A duration up to `longest`.
     pub fn time(&mut self, longest: Duration) -> Duration {
         longest.mul_f64(self.fraction())
     }
 
-    /// From 0 to 1.
+    /// A number from 0 to 1.
     pub fn fraction(&mut self) -> f64 {
         f64::from(u32::try_from(self.bits() >> 32).unwrap_or(0)) / f64::from(u32::MAX)
     }

@@ -1,4 +1,4 @@
-//! What a seed means: the hosts, their links and writers, and what goes wrong when.
+//! The meaning of a seed: the hosts, their links and writers, and the faults with their times.
 
 use std::time::Duration;
 
@@ -8,30 +8,30 @@ use super::malice::Malice;
 use super::network::{Shape, time_of};
 use super::random::Random;
 
-/// Everything about one simulated session that is not decided by ka itself.
+/// Everything about one simulated session that ka itself does not decide.
 #[derive(Clone, Debug)]
 pub struct Schedule {
-    /// Where it came from.
+    /// Its seed.
     pub seed: u64,
-    /// One for each host, the golden node first.
+    /// The hosts, the golden node first.
     pub hosts: Vec<HostPlan>,
     /// Every member's window, in bytes.
     pub window: u64,
     /// The largest sealed block.
     pub largest: u64,
-    /// Sealed bytes of the stream, at the least.
+    /// The minimum number of sealed bytes in the stream.
     pub length: u64,
-    /// When silence counts as death.
+    /// The length of silence that counts as death.
     pub dead_after: Duration,
-    /// When somebody is too slow.
+    /// When a member is too slow.
     pub slow: SlowLimits,
-    /// A closed connection's unread bytes are lost.
+    /// The unread bytes of a closed connection are lost.
     pub abrupt: bool,
-    /// A process that was stopped looks at its clock before its sockets when it goes on.
+    /// A stopped process that continues checks its clock before its sockets.
     pub clock_first: bool,
-    /// What goes wrong.
+    /// The faults.
     pub faults: Vec<Planned>,
-    /// What each host does beside what it should; empty if all are honest.
+    /// What each host does in addition to its duties; empty if all are honest.
     pub malice: Vec<Malice>,
 }
 
@@ -40,95 +40,95 @@ pub struct Schedule {
 pub struct HostPlan {
     /// Its network card.
     pub shape: Shape,
-    /// What its writer takes, or the golden node's producer makes, in bytes per second.
+    /// The rate of its writer, or of the golden node's producer, in bytes per second.
     pub writer: u64,
-    /// From the controller to it.
+    /// The delay from the controller to it.
     pub control: Duration,
 }
 
-/// A fault, when, and whose.
+/// A fault with its time and its victim.
 #[derive(Clone, Copy, Debug)]
 pub struct Planned {
-    /// When it happens.
+    /// The trigger.
     pub when: When,
-    /// This much later.
+    /// The delay after the trigger.
     pub after: Duration,
-    /// To whom.
+    /// The victim.
     pub victim: Victim,
-    /// What.
+    /// The kind.
     pub fault: Fault,
 }
 
-/// What a fault waits for.
+/// The trigger of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// The session's first moment: the nodes are about to learn their places.
+    /// The session's start: the nodes are about to learn their places.
     Start,
-    /// The golden node has made that many hundredths of the stream.
+    /// The golden node has produced that many hundredths of the stream.
     Produced(u64),
-    /// The golden node has made all; the chain drains.
+    /// The golden node has produced everything; the chain drains.
     Draining,
     /// The controller has released the nodes.
     Released,
 }
 
-/// Whom a fault hits.
+/// The victim of a fault.
 #[derive(Clone, Copy, Debug)]
 pub enum Victim {
-    /// The node at this place of the chain as it is then, counted around.
+    /// The node at this place of the current chain, modulo its length.
     Place(usize),
     /// The last living member.
     Tail,
-    /// The one behind the victim before.
+    /// The member behind the previous victim.
     Behind,
-    /// Everybody, where that makes sense: the controller is away.
+    /// All members, if that makes sense: the controller is away.
     All,
 }
 
-/// What goes wrong. A duration says when it ends; none means never.
+/// The kinds of faults. A duration says when the fault ends; `None` means never.
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
     /// The process dies, its connections are reset.
     Crash,
-    /// The process dies, and the machine is there again after a while, as another node.
+    /// The process dies, and the machine returns after a while, as another node.
     Restart(Duration),
-    /// The process is stopped: its kernel still takes data.
+    /// The process is stopped: its kernel still accepts data.
     Hang(Option<Duration>),
-    /// The machine is gone without a word; or cut off for a while.
+    /// The machine disappears silently, or is isolated for a while.
     Silence(Option<Duration>),
-    /// The connection to the successor is reset, both ends live.
+    /// The connection to the successor is reset; both ends live.
     Reset,
-    /// Nothing passes between a member and its successor, both ends live.
+    /// Nothing passes between a member and its successor; both ends live.
     Cut(Option<Duration>),
-    /// That many frames to the successor are damaged.
+    /// This many frames to the successor are damaged.
     Damage(u32),
-    /// That many frames to the predecessor are damaged.
+    /// This many frames to the predecessor are damaged.
     DamageBack(u32),
-    /// Network card and writer become that many times slower; of the golden node, the producer.
+    /// Network card and writer become slower by that factor; for the golden node, the producer.
     Slow(u64),
-    /// The network card alone.
+    /// Only the network card.
     SlowLink(u64),
-    /// The writer alone.
+    /// Only the writer.
     SlowWriter(u64),
     /// The disk is full.
     WriterFails,
     /// Control messages wait until the controller is back, or are lost.
     Outage {
-        /// For how long.
+        /// How long it is away.
         lasts: Duration,
-        /// The connection is lost, with all that is under way.
+        /// The connection is lost, with everything in flight.
         lost: bool,
     },
 }
 
 impl Fault {
-    /// Whether it takes the node out for good.
+    /// Whether it removes the node for good.
     #[must_use]
     pub fn is_death(self) -> bool {
         matches!(self, Self::Crash | Self::Restart(_) | Self::Hang(None) | Self::Silence(None))
     }
 
-    /// How many times slower it makes a host.
+    /// The factor by which it slows a host down.
     #[must_use]
     pub fn slows(self) -> u64 {
         match self {
@@ -174,24 +174,25 @@ impl Schedule {
         schedule
     }
 
-    /// The schedule of `seed` in which nobody dies, and a host becomes far too slow: which one, and how, the
-    /// seed decides. The stream is long enough for somebody to notice, there are three nodes at least (of two,
-    /// nobody is left by whom a slow sender could be told from a slow receiver), and windows hold more than the links'
+    /// The schedule of `seed` in which no node dies, and a host becomes far too slow: the seed decides which
+    /// one, and how. The stream is long enough for that to be noticed, there are at least three nodes (with
+    /// two, nothing distinguishes a slow sender from a slow receiver), and windows are larger than the links'
     /// buffers.
     #[must_use]
     pub fn with_a_slow_host(seed: u64) -> Self {
         Self::slowed(seed, 24, (25, 60), 4)
     }
 
-    /// As [`with_a_slow_host`](Self::with_a_slow_host), but with a host that is slower in any degree, from half of its
-    /// rate to a twelfth, and in chains with small windows too: whether it is too slow, [`share`](Self::share) tells.
+    /// As [`with_a_slow_host`](Self::with_a_slow_host), but with any degree of slowness, from half of the
+    /// host's rate to a twelfth, and also in chains with small windows: [`share`](Self::share) shows whether
+    /// it is too slow.
     #[must_use]
     pub fn with_a_slower_host(seed: u64) -> Self {
         Self::slowed(seed, 4, (2, 12), 1)
     }
 
-    /// One host becomes slower by a factor between `times`, its writer, if it is that alone, by `writer` times as much.
-    /// Windows have `window` blocks at least.
+    /// One host becomes slower by a factor between `times`; its writer, if only that is slow, by `writer`
+    /// times as much. Windows have at least `window` blocks.
     fn slowed(seed: u64, window: u64, times: (u64, u64), writer: u64) -> Self {
         let random = &mut Random::new(seed);
         let largest = random.between(96, 400);
@@ -221,14 +222,15 @@ impl Schedule {
         }
     }
 
-    /// How long the stream takes at the slowest host's rate, as long as nothing goes wrong.
+    /// The duration of the stream at the slowest host's rate, without faults.
     #[must_use]
     pub fn healthy_time(&self) -> Duration {
         let slowest = self.hosts.iter().map(|host| host.shape.rate.min(host.writer)).min().unwrap_or(1);
         time_of(self.length, slowest)
     }
 
-    /// In a schedule with one slow host: that host, and which share of what the chain could carry before it still can.
+    /// For a schedule with one slow host: that host, and the share of the chain's former rate that it can
+    /// still carry.
     #[must_use]
     pub fn share(&self) -> Option<(usize, f64)> {
         let planned = self.faults.first()?;
@@ -245,7 +247,7 @@ impl Schedule {
         Some((victim, left as f64 / before as f64))
     }
 
-    /// Nodes, without the golden one.
+    /// The number of nodes, without the golden node.
     #[must_use]
     pub fn nodes(&self) -> usize {
         self.hosts.len() - 1
@@ -254,7 +256,7 @@ impl Schedule {
     fn add_deaths(&mut self, random: &mut Random) {
         let most = if random.chance(10) { self.nodes() } else { self.nodes().min(6) };
         let deaths = if random.chance(35) { 1 } else { 1 + random.index(most) };
-        // A death after the release would show little.
+        // A death after the release would have little effect.
         let mut when = if random.chance(90) { early(random) } else { moment(random) };
         // Bursts: together, adjacent, or spread.
         let burst = random.chance(75);
@@ -318,7 +320,7 @@ fn host(random: &mut Random, rate: u64, largest: u64, slow_control: bool) -> Hos
     HostPlan { shape: Shape { rate, delay, buffer }, writer, control }
 }
 
-/// Slower, or far too slow, from a number between 2 and 8.
+/// Slower, or far too slow, according to a number between 2 and 8.
 fn slowness(times: u64) -> Fault {
     match times {
         6 => Fault::SlowWriter(40),

@@ -1,5 +1,5 @@
-//! How well slowness is judged: over many seeds, which hosts were taken out although they were not slow, and which slow
-//! hosts were not found.
+//! The accuracy of the judgement of slowness: over many seeds, the hosts that were removed although they were
+//! not slow, and the slow hosts that were not found.
 
 use std::fmt;
 use std::ops::Range;
@@ -10,32 +10,33 @@ use super::invariants::Violation;
 use super::schedule::Schedule;
 use super::world::{Outcome, run};
 
-/// Shares of the chain's rate around the least one, as parts of that, at which either judgement is right. The best rate is
-/// that of a tenth of a second, in which windows that fill up may take a third more than the chain can carry on and on.
+/// The range around the minimum share of the chain's rate, relative to it, in which either judgement is
+/// correct. The best rate is that of a tenth of a second, in which windows that fill up may take a third more
+/// than the chain can sustain.
 const NEAR: std::ops::RangeInclusive<f64> = 0.9..=1.35;
 
-/// With windows of fewer blocks, the links' buffers hold most of what may be sent, and nothing shows who is waited for.
-/// ka's smallest window has 128 blocks and more.
+/// With windows of fewer blocks, the links' buffers hold most of the data that may be sent, and nothing
+/// reveals the bottleneck. ka's smallest window has 128 blocks or more.
 const MIN_SLOW_WINDOW: u64 = 24;
 
 /// The judgement of one schedule.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Judgement {
-    /// The slow host, or, of a slow card, its neighbour and it.
+    /// The slow host was found, or, for a slow card, its neighbour and it.
     Found,
-    /// No host was taken out, and none was too slow.
+    /// No host was removed, and none was too slow.
     Peace,
-    /// Its share is so near to the least one that either is right.
+    /// Its share is so close to the minimum that either judgement is correct.
     Near,
-    /// A host is too slow, and none was taken out, in a chain with windows in which that cannot be seen.
+    /// A host is too slow and none was removed, in a chain whose windows do not reveal it.
     Unseen,
-    /// A host was taken out that is neither slow nor the neighbour of a slow one, or although none is too slow.
+    /// A host was removed that is neither slow nor the neighbour of a slow one, or although none is too slow.
     False(String),
-    /// A host is too slow, and none was taken out.
+    /// A host is too slow, and none was removed.
     Missed(String),
 }
 
-/// How often each judgement was made.
+/// The number of each judgement.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// [`Judgement::Found`].
@@ -63,9 +64,10 @@ impl fmt::Display for Tally {
     }
 }
 
-/// Lives through three schedules of each seed: one with a host far too slow, one with a host that is slower in some
-/// degree, and one with any faults, in which only false removals count. A link counts as full from the share `full` of
-/// the time on. Returns how often each judgement was made, and the seeds of those that were wrong.
+/// Simulates three schedules of each seed: one with a host that is far too slow, one with a host of some
+/// degree of slowness, and one with arbitrary faults, in which only false removals count. A link counts as
+/// full from the share `full` of the time. Returns the number of each judgement, and the seeds of the wrong
+/// ones.
 #[must_use]
 pub fn judge_slowness(seeds: Range<u64>, full: f64) -> (Tally, Vec<(u64, Judgement)>) {
     let (next, found) = (AtomicU64::new(seeds.start), Mutex::new((Tally::default(), Vec::new())));
@@ -126,9 +128,9 @@ fn judge(schedule: &Schedule, result: Result<Outcome, Violation>) -> Judgement {
         0 if near => Judgement::Near,
         0 if schedule.window / schedule.largest < MIN_SLOW_WINDOW => Judgement::Unseen,
         0 => Judgement::Missed(said(schedule, victim, share)),
-        // A slow source is the fault of no node.
+        // No node is to blame for a slow source.
         _ if victim == 0 => Judgement::False("the golden node was slow".to_owned()),
-        // Of the two links of a slow card either may show first.
+        // Either of the two links of a slow card may appear slow first.
         1 | 2 if share < least => Judgement::Found,
         _ if near => Judgement::Near,
         taken => Judgement::False(format!("{taken} taken out: {}", said(schedule, victim, share))),

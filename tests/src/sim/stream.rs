@@ -1,5 +1,5 @@
-//! The stream that a simulated golden node sends: generated, really sealed, and known in full, so
-//! that every byte of every writer can be judged.
+//! The stream of a simulated golden node: generated, really sealed, and known in full, so that every byte of
+//! every writer can be judged.
 
 use std::collections::BTreeSet;
 
@@ -8,21 +8,21 @@ use ka::seal::{Block, Cipher, MAX_PLAIN, Sealer, StreamKey, Total};
 
 use super::random::Random;
 
-/// What sealing adds to a block's plain bytes.
+/// The bytes that sealing adds to a block.
 pub(super) const OVERHEAD: u64 = 32;
 
 /// A whole stream.
 pub(super) struct Stream {
-    /// How it is sealed.
+    /// Its sealing key.
     pub(super) key: StreamKey,
-    /// All blocks, the final one included.
+    /// All blocks, including the final one.
     pub(super) blocks: Vec<Block>,
-    /// Where each block ends.
+    /// The end offset of each block.
     pub(super) ends: Vec<Offset>,
-    /// All plain bytes, and where each block but the last ends in them.
+    /// All plain bytes, and the end offset in them of each block but the last.
     pub(super) plain: Vec<u8>,
     plain_ends: Vec<usize>,
-    /// What the final block tells.
+    /// The contents of the final block.
     pub(super) total: Total,
 }
 
@@ -62,7 +62,7 @@ impl Stream {
         Self { key, blocks, ends, plain, plain_ends, total }
     }
 
-    /// What the block with this number holds; nothing for the final one.
+    /// The contents of the block with this number; empty for the final one.
     #[must_use]
     pub(super) fn content(&self, number: usize) -> &[u8] {
         let start =
@@ -70,10 +70,11 @@ impl Stream {
         self.plain_ends.get(number).map_or(&[], |end| &self.plain[start..*end])
     }
 
-    /// Blocks of these numbers that somebody with the key made, as long as the true ones and well sealed.
+    /// Forged blocks with these numbers, made by a holder of the key: as long as the true ones and validly
+    /// sealed.
     ///
     /// # Panics
-    /// Never: they are as long as blocks that were sealed.
+    /// Never: they are as long as sealed blocks.
     #[must_use]
     pub(super) fn forge(&self, numbers: &BTreeSet<usize>, random: &mut Random) -> Vec<(usize, Block)> {
         let mut sealer = Sealer::new(&self.key);
@@ -95,7 +96,7 @@ impl Stream {
         forged
     }
 
-    /// Where the stream ends.
+    /// The end offset of the stream.
     #[must_use]
     pub(super) fn end(&self) -> Offset {
         self.ends.last().copied().unwrap_or_default()

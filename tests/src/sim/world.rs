@@ -1,4 +1,4 @@
-//! The simulated world: its clock, its queue of events, and the loop that lives through them.
+//! The simulated world: its clock, its event queue, and the main loop.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -17,64 +17,64 @@ use super::random::Random;
 use super::schedule::{Schedule, When};
 use super::stream::Stream;
 
-/// How many events a trace keeps.
+/// The number of events in a trace.
 const TRACE: usize = 120;
 
-/// How a schedule went.
+/// The outcome of a schedule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// Nodes that died before the release.
+    /// The number of nodes that died before the release.
     pub deaths: usize,
-    /// Two of them within the detection time.
+    /// Two of them died within the detection time.
     pub close_deaths: bool,
     /// One of them was the last of the chain.
     pub tail_deaths: bool,
-    /// Nodes that have the whole stream.
+    /// The number of nodes that have the whole stream.
     pub complete: usize,
-    /// Nodes that the controller took out.
+    /// The number of nodes that the controller removed.
     pub expelled: usize,
-    /// Nodes of these that were too slow.
+    /// The number of those that were too slow.
     pub slow: usize,
     /// The golden node was made slow.
     pub slowed_golden: bool,
-    /// Nodes that found that they were deceived.
+    /// The number of nodes that found that they were deceived.
     pub found: usize,
-    /// Those of them that could name by whom.
+    /// The number of those that could name the culprit.
     pub named: usize,
-    /// Nodes that nothing had happened to, and that liars have cost their place.
+    /// The number of healthy nodes that lost their place because of liars.
     pub slandered: usize,
-    /// Events lived through.
+    /// The number of simulated events.
     pub events: u64,
-    /// When the golden node had made the whole stream.
+    /// When the golden node had produced the whole stream.
     pub produced: Duration,
-    /// When the controller knew that everybody had everything.
+    /// When the controller knew that all members had everything.
     pub drained: Duration,
-    /// When something last happened from outside.
+    /// The time of the last disturbance.
     pub disturbed: Duration,
-    /// When all was over.
+    /// The time of the end.
     pub ended: Duration,
 }
 
-/// Lives through a schedule.
+/// Simulates a schedule.
 ///
 /// # Errors
-/// [`Violation`], when an invariant does not hold.
+/// [`Violation`] if an invariant is violated.
 pub fn run(schedule: &Schedule) -> Result<Outcome, Violation> {
     live(schedule, Rules::default(), None)
 }
 
-/// Lives through a schedule with members that break rules.
+/// Simulates a schedule with members that break rules.
 ///
 /// # Errors
-/// [`Violation`], when an invariant does not hold.
+/// [`Violation`] if an invariant is violated.
 pub fn run_with(schedule: &Schedule, rules: Rules) -> Result<Outcome, Violation> {
     live(schedule, rules, None)
 }
 
-/// Lives through a schedule and keeps a trace, for a violation to show.
+/// Simulates a schedule and keeps a trace for violations.
 ///
 /// # Errors
-/// [`Violation`], when an invariant does not hold.
+/// [`Violation`] if an invariant is violated.
 pub fn run_traced(schedule: &Schedule) -> Result<Outcome, Violation> {
     live(schedule, Rules::default(), Some(VecDeque::new()))
 }
@@ -99,16 +99,16 @@ fn live(schedule: &Schedule, rules: Rules, trace: Option<VecDeque<String>>) -> R
     Ok(world.outcome)
 }
 
-/// Something that is going to happen.
+/// A future event.
 pub(super) enum Event {
     /// The golden node's producer has a block.
     Produce,
-    /// What one end of a connection sent arrives.
+    /// Data that one end of a connection sent arrive.
     Arrive {
         id: ConnectionId,
         end: usize,
     },
-    /// There is room again for what one end sends.
+    /// One end has room to send again.
     Room {
         id: ConnectionId,
         end: usize,
@@ -136,7 +136,7 @@ pub(super) enum Event {
         number: u32,
         message: ToHub,
     },
-    /// The hub sees that a control connection is lost.
+    /// The hub notices that a control connection is lost.
     Disconnected {
         host: HostId,
         number: u32,
@@ -147,12 +147,12 @@ pub(super) enum Event {
 
 struct Scheduled {
     at: Duration,
-    /// Events of one moment happen in the order in which they were planned.
+    /// Events at the same time happen in the order in which they were scheduled.
     order: u64,
     event: Event,
 }
 
-/// Everything.
+/// The state of the simulated world.
 pub(super) struct World<'a> {
     pub(super) schedule: &'a Schedule,
     pub(super) stream: &'a Stream,
@@ -167,11 +167,11 @@ pub(super) struct World<'a> {
     pub(super) slowness: Slowness,
     /// The membership's chain, as hosts.
     pub(super) chain: Vec<HostId>,
-    /// Each host's place in it, or where it was last.
+    /// Each host's current or last place in it.
     pub(super) places: Vec<usize>,
     pub(super) gone: BTreeMap<HostId, String>,
     pub(super) released: bool,
-    /// The golden node's roots, and the latest that was told.
+    /// The golden node's roots, and the latest one that was sent.
     roots: Roots,
     pub(super) proof: Option<Proof>,
     pub(super) producer_waits: bool,
@@ -179,11 +179,11 @@ pub(super) struct World<'a> {
     pub(super) armed: Vec<bool>,
     pub(super) last_victim: HostId,
     pub(super) deaths: Vec<Duration>,
-    /// When something last happened from outside.
+    /// The time of the last disturbance.
     pub(super) disturbed: Duration,
-    /// How long after that everything must be over.
+    /// The time after that within which everything must end.
     pub(super) patience: Duration,
-    /// Nothing has changed since it was found that something is left to happen.
+    /// Nothing has changed since the last check found that some event is left to happen.
     pub(super) settled: bool,
     pub(super) outcome: Outcome,
     pub(super) trace: Option<VecDeque<String>>,
@@ -199,7 +199,7 @@ impl<'a> World<'a> {
     ) -> Self {
         let Schedule { window, dead_after, .. } = *schedule;
         let golden = Member::golden(&stream.key, window, dead_after).with_rules(rules);
-        // Several proofs come while the stream runs, as of a long one.
+        // Several proofs arrive while the stream runs, as in a long one.
         let segment = schedule.length / 5 + 1;
         let mut hosts = vec![Host::new(schedule.hosts[0], golden)];
         for (host, plan) in schedule.hosts.iter().enumerate().skip(1) {
@@ -271,7 +271,7 @@ impl<'a> World<'a> {
                 Ok(())
             }
             Event::Written { host, life } => {
-                // A stopped process finds its writer's answer when it goes on.
+                // A stopped process that continues finds its writer's answer.
                 if self.hosts[host].life != life || self.hosts[host].power != Power::On {
                     return Ok(());
                 }
@@ -304,7 +304,7 @@ impl<'a> World<'a> {
         self.at(self.now + wait, event);
     }
 
-    /// Adds to the trace, if there is one.
+    /// Appends to the trace, if there is one.
     pub(super) fn note(&mut self, line: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
             if trace.len() == TRACE {
@@ -352,7 +352,7 @@ impl<'a> World<'a> {
         self.pump(0)
     }
 
-    /// The controller tells the nodes the roots that the golden node has now.
+    /// The controller sends the golden node's current roots to the nodes.
     fn prove_block(&mut self, number: usize, last: bool) {
         let mut roots = Vec::new();
         self.roots.update(self.stream.content(number), |root| roots.push(root));
@@ -381,7 +381,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Whether a stopped process is still to go on.
+    /// Whether a stopped process will continue.
     pub(super) fn will_resume(&self, host: HostId) -> bool {
         self.queue
             .iter()
@@ -390,8 +390,8 @@ impl<'a> World<'a> {
 }
 
 impl Schedule {
-    /// Far more than a session can take after the last disturbance, and yet bounded: the stream at
-    /// the slowest rate, every window waiting for the whole chain, and many detections.
+    /// Far more than a session can take after the last disturbance, and yet bounded: the stream at the
+    /// slowest rate, every window waiting for the whole chain, and many detections.
     fn patience(&self) -> Duration {
         let slowed: u64 = self.faults.iter().map(|planned| planned.fault.slows()).product();
         let slowest = self.hosts.iter().map(|host| host.shape.rate.min(host.writer)).min().unwrap_or(1);
@@ -399,7 +399,7 @@ impl Schedule {
         let hop = time_of(self.largest, slowest / slowed) + delay * 2;
         let hops = u32::try_from(self.hosts.len()).unwrap_or(u32::MAX);
         let windows = u32::try_from(self.length / self.window + 2).unwrap_or(u32::MAX);
-        // Each liar that holds up the chain is found after a while of its own.
+        // Each liar that blocks the chain is found after some time of its own.
         let liars = u32::try_from(self.malice.iter().filter(|malice| malice.lies()).count()).unwrap_or(0);
         time_of(self.length, slowest / slowed) * 2
             + hop * hops * windows * 2
@@ -409,7 +409,7 @@ impl Schedule {
 
 impl Ord for Scheduled {
     fn cmp(&self, other: &Self) -> Ordering {
-        // The heap's greatest is the earliest.
+        // The heap's greatest element is the earliest event.
         (other.at, other.order).cmp(&(self.at, self.order))
     }
 }

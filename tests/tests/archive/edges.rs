@@ -1,4 +1,4 @@
-//! Trees that are there before, several sources, and the ends of what a file system allows.
+//! Existing trees, several sources, and the limits of file systems.
 
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
@@ -61,7 +61,7 @@ fn what_is_excluded_leaves_its_directory() {
     }
 }
 
-/// What lies hidden beneath a mount point is not the machine's.
+/// Files hidden beneath a mount point do not belong to the machine's tree.
 #[test]
 fn each_source_is_at_its_mount_point() {
     let (root, home, data, copy) = (room(), room(), room(), room());
@@ -141,7 +141,7 @@ fn what_is_there_is_replaced_and_directories_are_kept() {
     let set = |path: &str, name: &str| {
         rustix::fs::lsetxattr(there.join(path), name, &acl(0o755, 5, 7), XattrFlags::empty()).unwrap();
     };
-    // What a directory gives to all that is made in it is not the archive's.
+    // Attributes that a directory passes on to new files do not belong to the archive's files.
     set("etc", "system.posix_acl_default");
     set("etc", "system.posix_acl_access");
     unpacked(&packed(root), there);
@@ -175,7 +175,7 @@ fn the_last_of_two_entries_counts() {
     assert_eq!(tree[Path::new("e")].kind, "file");
 }
 
-/// Deeper than the directories that the packer keeps open, and longer than a path may be.
+/// Deeper than the number of directories that the packer keeps open, and longer than the limit for a path.
 #[test]
 fn depth_has_no_limit() {
     let (golden, copy) = (room(), room());
@@ -245,7 +245,7 @@ fn attributes_that_a_file_system_cannot_hold_are_noted() {
     assert_eq!((notes.first().len(), notes.omitted()), (1000, 200));
 }
 
-/// As on a running host where the receiver is not root.
+/// As on a running host whose receiver is not root.
 #[test]
 fn without_owners_no_file_gets_anothers_powers() {
     let copy = room();

@@ -1,4 +1,4 @@
-//! Trees of every kind of file, generated.
+//! Generated trees with every kind of file.
 
 use std::ffi::OsString;
 use std::fs;
@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 
-/// One file to make.
+/// One file to create.
 #[derive(Clone, Debug)]
 pub(crate) struct Plant {
     parent: Index,
@@ -85,9 +85,9 @@ pub(crate) fn forest(size: usize) -> impl Strategy<Value = Vec<Plant>> {
     vec(plant(), size / 2..size)
 }
 
-/// Makes the tree in the empty directory `root`.
+/// Creates the tree in the empty directory `root`.
 ///
-/// GNU tar writes hard links of devices and pipes as if they were files of their own: it gets none.
+/// GNU tar writes hard links of devices and pipes as separate files: it gets none.
 pub(crate) fn grow(root: &Path, plants: &[Plant], linked_nodes: bool) {
     let mut directories = vec![root.to_owned()];
     let mut others: Vec<PathBuf> = Vec::new();

@@ -1,7 +1,7 @@
-//! A golden node that lives while it is read.
+//! A golden node whose files change while it is read.
 //!
-//! The packer's output is what synchronises: when its first bytes come, the first mebibyte of the
-//! first file is read, and nothing after it.
+//! The packer's output provides the synchronisation: when its first bytes arrive, the first mebibyte of the
+//! first file has been read, and nothing after it.
 
 use std::fs;
 use std::io::Write;
@@ -14,7 +14,7 @@ use super::{room, unpacked};
 
 const MIB: usize = 1 << 20;
 
-/// Does something when it is first written to.
+/// Runs an action on the first write.
 struct Trigger<F> {
     action: Option<F>,
     bytes: Vec<u8>,
@@ -34,7 +34,7 @@ impl<F: FnOnce()> Write for Trigger<F> {
     }
 }
 
-/// Packs `golden` while `action` happens to it; returns what unpacks from that.
+/// Packs `golden` while `action` is run on it; returns the unpacked result.
 fn packed_during(golden: &Path, action: impl FnOnce()) -> (Summary, tempfile::TempDir) {
     let mut out = Trigger { action: Some(action), bytes: Vec::new() };
     let summary = pack_dir(golden, &Options::default(), &mut out).unwrap();
@@ -168,7 +168,7 @@ fn sockets_are_left_out_and_noted() {
     assert_eq!(notes(&summary), ["./socket: it is a socket, and is left out"]);
 }
 
-/// The kernel answers some attributes of a network card with an error when they are read.
+/// The kernel returns an error for reads of some attributes of a network card.
 #[test]
 fn a_file_that_cannot_be_read_ends_the_packing() {
     let error = pack_dir(Path::new("/sys/class/net/lo/"), &Options::default(), Vec::new()).unwrap_err();

@@ -1,6 +1,6 @@
-//! A tree through our packer, our unpacker and GNU tar, in every pairing, and what must be refused.
+//! A tree through our packer, our unpacker and GNU tar, in every pairing, and archives that must be rejected.
 //!
-//! They run as root, because owners, devices and `trusted.*` attributes take root.
+//! The tests run as root, because owners, devices and `trusted.*` attributes require root.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
@@ -24,7 +24,7 @@ use tempfile::TempDir;
 use forest::{forest, grow};
 use snapshot::{assert_same, snapshot};
 
-/// An empty directory, for root only.
+/// An empty directory, accessible only to root.
 fn room() -> TempDir {
     assert!(
         rustix::process::geteuid().is_root(),
@@ -60,7 +60,7 @@ fn tarred(directory: &Path, options: &[&str]) -> Vec<u8> {
 
 const FULL: [&str; 5] = ["--format=posix", "-S", "--xattrs", "--xattrs-include=*", "--acls"];
 
-/// What GNU tar makes of an archive.
+/// The result of unpacking an archive with GNU tar.
 fn untarred(archive: &[u8], directory: &Path) {
     let mut child = Command::new("tar")
         .args(["-xp", "--xattrs", "--xattrs-include=*", "--acls", "--numeric-owner", "-f", "-", "-C"])
@@ -77,12 +77,12 @@ fn untarred(archive: &[u8], directory: &Path) {
     });
 }
 
-/// Runs `work` while a file system in memory is mounted on `directory`, which nobody else sees.
+/// Runs `work` while an in-memory file system is mounted on `directory`, invisible to other processes.
 fn private_mount<T: Send>(kind: &str, directory: &Path, options: &str, work: impl FnOnce() -> T + Send) -> T {
     use nix::mount::{MsFlags, mount};
     std::thread::scope(|scope| {
         let worker = scope.spawn(|| {
-            // A mount namespace belongs to a thread, and goes with it.
+            // A mount namespace belongs to a thread, and ends with it.
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
             let none: Option<&str> = None;
             mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
@@ -128,7 +128,7 @@ proptest! {
     }
 }
 
-/// Formats that cannot say everything are given what they can say.
+/// Formats that cannot express everything get what they can express.
 #[test]
 fn every_format_of_gnu_tar_is_read() {
     let golden = room();
@@ -139,7 +139,7 @@ fn every_format_of_gnu_tar_is_read() {
     std::os::unix::fs::symlink("../file", root.join("a/b/symlink")).unwrap();
     let sparse = fs::File::create(root.join("sparse")).unwrap();
     for i in 0..60 {
-        // More segments than the headers of GNU's old format have room for.
+        // More segments than the headers of GNU's old format can hold.
         std::os::unix::fs::FileExt::write_all_at(&sparse, &[b's'; 4096], i * 40960).unwrap();
     }
     sparse.set_len(60 * 40960 + 100_000).unwrap();
@@ -178,7 +178,7 @@ fn every_format_of_gnu_tar_is_read() {
     short(root, "--format=posix");
 }
 
-/// The file is never read: its header says enough.
+/// The file is never read: its header is sufficient.
 #[test]
 fn gnu_tar_and_we_agree_on_files_beyond_8_gib() {
     use ka::archive::{Decoder, Encoder, Entry, Kind, Time};
@@ -193,7 +193,7 @@ fn gnu_tar_and_we_agree_on_files_beyond_8_gib() {
         .unwrap();
     let kind = Kind::File { size, segments: None };
     let entry = Decoder::new(BufReader::new(child.stdout.take().unwrap())).next_entry().unwrap().unwrap();
-    // Nobody reads on, and so it ends.
+    // The reader is gone, so the writer ends.
     child.wait().unwrap();
     assert_eq!(entry.kind, kind);
 

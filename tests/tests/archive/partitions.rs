@@ -17,7 +17,7 @@ use rustix::fs::OFlags;
 use super::snapshot::{assert_same, snapshot};
 use super::{room, untarred};
 
-/// Works in the file system that is on a device.
+/// Runs a function in the file system on a device.
 fn mounted<T: Send>(device: &Loop, kind: &str, work: impl FnOnce(&Path) -> T + Send) -> T {
     let at = room();
     std::thread::scope(|scope| {
@@ -44,7 +44,7 @@ fn partition(device: &Loop, name: &str) -> Partition {
     Partition { name: name.into(), device: device.node().into(), file: Arc::new(file), size: device.size() }
 }
 
-/// What is on a device.
+/// The contents of a device.
 fn bytes(device: &Loop) -> Vec<u8> {
     run("sync", [device.node()]);
     fs::read(device.node()).unwrap()
@@ -82,7 +82,7 @@ fn fill(root: &Path) {
     fs::remove_file(root.join("folder/7")).unwrap();
 }
 
-/// A file system through the archive to a larger partition that is full of something else.
+/// A file system through the archive to a larger partition that is full of other data.
 fn file_system(kind: &str, size: u64, larger: Option<u64>, make: &[&str], judge: (&str, &[&str])) -> Vec<u8> {
     let full = |device: Loop, byte| if larger.is_some() { device.filled(byte) } else { device };
     let golden = full(Loop::new(size, 512), 0xaa);
@@ -158,7 +158,7 @@ fn what_nobody_knows_arrives_to_the_byte() {
     assert!(found == content, "it differs");
     assert!(rest.iter().all(|byte| *byte == 0xff), "what is behind it was written");
 
-    // Where no partition waits for it, and for another tar, it is a file.
+    // If no partition is assigned to it, and for other tar programs, it is a file.
     for unpack_as_file in [
         |archive: &[u8], root: &Path| unpack(archive, root, &Options::default()).map(drop).unwrap(),
         untarred,
@@ -187,7 +187,7 @@ fn an_xfs_whose_log_is_needed_is_copied_whole() {
     run("mkfs.xfs", ["-q", golden.node()]);
     mounted(&golden, "xfs", |root| {
         fill(root);
-        // As after a crash, but with the log on the disk.
+        // As after a crash, but with the log on disk.
         run("xfs_io", ["-x", "-c", "shutdown -f", text(root)]);
     });
     let archive = packed(source(&golden, Some("xfs")));
@@ -223,7 +223,7 @@ fn partitions_that_do_not_fit_or_belong_are_refused() {
     assert!(error.contains("has 2097152 bytes; the plan says 1048576"), "{error}");
 }
 
-/// An archive may come from anybody.
+/// An archive may come from an untrusted source.
 #[test]
 fn damaged_records_of_partitions_are_refused() {
     let golden = Loop::new(MIB, 512).filled(0xaa);
@@ -246,11 +246,11 @@ fn damaged_records_of_partitions_are_refused() {
     }
 }
 
-/// Nobody may write to what is read, from the first byte to the last.
+/// The partition must not be written to from the first byte read to the last.
 #[test]
 fn a_partition_that_somebody_writes_to_is_no_copy() {
     let golden = Loop::new(16 * MIB, 512).filled(0xaa);
-    // What is in it must be more than what is gathered before it is written out.
+    // It must contain more than is collected before output is written.
     run("mkfs.ext4", ["-q", "-E", "nodiscard", golden.node()]);
     let pack_to = |out: &mut dyn std::io::Write| {
         let options = pack::Options { partitions: vec![source(&golden, None)], ..Default::default() };
@@ -278,7 +278,7 @@ fn a_partition_that_somebody_writes_to_is_no_copy() {
     pack_to(&mut std::io::sink()).unwrap();
 }
 
-/// Takes a stream, and does something once when it begins.
+/// Receives a stream, and runs an action once when it begins.
 struct Meanwhile<F>(Option<F>);
 
 impl<F: FnOnce()> std::io::Write for Meanwhile<F> {
@@ -294,8 +294,8 @@ impl<F: FnOnce()> std::io::Write for Meanwhile<F> {
     }
 }
 
-/// Files on XFS with room that was never written, holes and zeros: what the clone has of them, whoever has read the
-/// golden ones before.
+/// Files on XFS with unwritten extents, holes and zeros: the clone has the correct contents, regardless of
+/// who read the golden files before.
 #[test]
 fn holes_stay_holes_and_written_zeros_stay_data() {
     let golden = Loop::new(320 * MIB, 512);
@@ -306,7 +306,7 @@ fn holes_stay_holes_and_written_zeros_stay_data() {
     const PART: u64 = 1 << 16;
     mounted(&golden, "xfs", |root| {
         let file = fs::File::create(root.join("file")).unwrap();
-        // Data, room that is never written, data, a hole, zeros, data.
+        // Data, an unwritten extent, data, a hole, zeros, data.
         for (at, byte) in [(0, 1), (2, 2), (4, 0), (5, 3)] {
             file.write_all_at(&vec![byte; usize::try_from(PART).unwrap()], at * PART).unwrap();
         }

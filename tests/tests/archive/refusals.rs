@@ -1,4 +1,4 @@
-//! What must not be unpacked, and errors that must say what happened.
+//! Archives that must not be unpacked, and the errors that must be reported.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -36,7 +36,7 @@ pub(crate) fn symbolic(path: &str, target: &Path) -> Entry {
     entry(path, Kind::Symlink { target: target.as_os_str().as_encoded_bytes().to_vec() })
 }
 
-/// An archive in which every file says `data`.
+/// An archive in which every file contains `data`.
 pub(crate) fn archive(entries: &[Entry]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut encoder = Encoder::new(&mut bytes);
@@ -93,8 +93,8 @@ fn trim(path: Vec<u8>) -> Vec<u8> {
     path.strip_suffix(b"/").map(<[u8]>::to_vec).unwrap_or(path)
 }
 
-/// A hard link to a symbolic link is another name of the link, never of what it points to; a directory takes
-/// the place of a link, and does not follow it.
+/// A hard link to a symbolic link is another name of the link, never of its target; a directory replaces a
+/// link, and does not follow it.
 #[test]
 fn links_that_are_there_are_not_followed() {
     let (outside, inside) = (room(), room());
@@ -161,7 +161,7 @@ fn a_full_disk_is_called_that() {
     assert!(matches!(error, UnpackError::DiskFull { .. }), "{error}");
 }
 
-/// A receiver's memory is not a matter of what an archive wants to be remembered.
+/// An archive must not control the amount of memory that a receiver uses.
 #[test]
 fn attributes_of_directories_and_paths_have_a_budget() {
     let root = room();
@@ -175,11 +175,11 @@ fn attributes_of_directories_and_paths_have_a_budget() {
     let many: Vec<Entry> = (0..100).map(|n| directory(n, other(n))).collect();
     let error = attempt(&many, root.path()).unwrap_err().to_string();
     assert!(error.contains("refused to unpack d6") && error.contains("too much memory"), "{error}");
-    // A label that all have is kept once.
+    // A label shared by all files is stored once.
     let label = |n: u32| directory(n, Xattr { name: b"user.label".to_vec(), value: b"the same".to_vec() });
     let labelled: Vec<Entry> = (0..3000).map(label).collect();
     attempt(&labelled, room().path()).unwrap();
-    // Deep is honest, up to a length.
+    // A deep tree is legitimate, up to a length.
     let deep = |levels: usize| [entry(&vec!["d"; levels].join("/"), Kind::Directory)];
     let error = attempt(&deep(200_000), root.path()).unwrap_err().to_string();
     assert!(error.contains("longer than 64 KiB") && error.len() < 500, "{error:.500}");

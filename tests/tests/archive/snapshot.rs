@@ -1,4 +1,4 @@
-//! What a tree is, seen by a walk that knows nothing of tar: by paths and `std::fs`.
+//! The state of a tree, as seen by a walk that is independent of tar: by paths and `std::fs`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::SeekFrom;
 use sha2::{Digest, Sha256};
 
-/// Everything that must survive, by path beneath the tree's root.
+/// Everything that must be preserved, by path below the tree's root.
 pub(crate) type Snapshot = BTreeMap<PathBuf, Seen>;
 
-/// What one name is.
+/// The state of one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) kind: &'static str,
@@ -25,9 +25,9 @@ pub(crate) struct Seen {
     pub(crate) device: u64,
     /// The first path of the same file.
     pub(crate) same_as: PathBuf,
-    /// Escaped, so that a difference can be read.
+    /// Escaped, so that a difference is readable.
     pub(crate) xattrs: BTreeMap<String, String>,
-    /// Offset and end of what is no hole.
+    /// The offset and end of each data segment.
     pub(crate) data: Vec<(u64, u64)>,
 }
 
@@ -48,7 +48,7 @@ fn look(root: &Path, below: &Path, all: &mut Snapshot, files: &mut BTreeMap<(u64
         files.entry((meta.dev(), meta.ino())).or_insert_with(|| below.to_owned()).clone()
     };
     let regular = kind.is_file();
-    // Before anything is read: what was preallocated and is in the page cache counts as data.
+    // Before anything is read: preallocated space that is in the page cache counts as data.
     let data = if regular { data(&path, meta.len()) } else { Vec::new() };
     let seen = Seen {
         kind: match kind {
@@ -110,7 +110,7 @@ fn data(path: &Path, size: u64) -> Vec<(u64, u64)> {
     parts
 }
 
-/// Panics with what differs in the first few files that do.
+/// Panics with the differences of the first few files that differ.
 #[track_caller]
 pub(crate) fn assert_same(golden: &Snapshot, copy: &Snapshot) {
     let mut different = Vec::new();

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 pub(super) const GOLDEN: &str = "aaaaaaaa-0000-4000-8000-000000000001";
 pub(super) const NEW: &str = "bbbbbbbb-0000-4000-8000-000000000002";
 
-/// Holds what the configuration asks for, one module a line, as a listing would name them.
+/// Lists the modules that the configuration requests, one per line, like a listing would name them.
 pub(super) const UPDATE_INITRAMFS: &str = r#"#!/bin/sh
 echo "building for $3"
 { echo kernel/ext4.ko; sed -n 's|^[a-z].*|kernel/&.ko|p' /etc/initramfs-tools/modules; } > "/boot/initrd.img-$3"
@@ -23,7 +23,7 @@ echo "building for $3"
 
 pub(super) const LSINITRAMFS: &str = "#!/bin/sh\ncat \"$1\"\n";
 
-/// Makes GRUB's files, and leaves the disk alone only when told to.
+/// Creates GRUB's files, and writes to the disk unless instructed otherwise.
 pub(super) const GRUB_INSTALL: &str = r#"#!/bin/sh
 set -e
 mkdir -p /boot/grub/i386-pc
@@ -33,7 +33,7 @@ cp /boot/grub/normal.mod /boot/grub/new && mv /boot/grub/new /boot/grub/normal.m
 [ "$2" = --no-bootsector ] || dd if=/usr/lib/boot.img of="$2" bs=440 count=1 conv=notrunc
 "#;
 
-/// Embeds the core, and writes the boot image that it is given, filled in, around the table.
+/// Embeds the core, and writes the given boot image, filled in, around the table.
 pub(super) const GRUB_BIOS_SETUP: &str = r#"#!/bin/sh
 set -e
 dir=${1#--directory=} image=${2#--boot-image=} disk=$3
@@ -45,14 +45,14 @@ printf '\377' | dd of="$disk" bs=1 seek=100 conv=notrunc
 printf '\220\220' | dd of="$disk" bs=1 seek=102 conv=notrunc
 "#;
 
-/// Falls back to the device's name where udev's link is missing, as the real one does.
+/// Falls back to the device's name if udev's link is missing, like the real one.
 pub(super) const GRUB_MKCONFIG: &str = r#"#!/bin/sh
 root=$(sed -n 's|^UUID=\([^ ]*\) / .*|\1|p' /etc/fstab)
 if [ -e "/dev/disk/by-uuid/$root" ]; then root=UUID=$root; else root=/dev/sda1; fi
 echo "linux /boot/vmlinuz-6 root=$root ro" > "$2"
 "#;
 
-/// Code in all bytes, with the name that GRUB's has in it.
+/// Code in all bytes, with GRUB's name in it.
 pub(super) fn boot_image() -> [u8; 512] {
     let mut image = [0xeb; 512];
     image[384..388].copy_from_slice(b"GRUB");
@@ -110,7 +110,7 @@ impl Copied {
         fs::read_to_string(self.root().join(file)).unwrap()
     }
 
-    /// By GRUB from a BIOS.
+    /// Booted by GRUB from a BIOS.
     pub(super) fn finish(&self, hardware: &[&str]) -> Result<Option<BootCode>, FinishError> {
         let hardware = hardware.iter().map(|&module| module.to_owned()).collect();
         let machine = Machine { storage_modules: hardware, ..Machine::default() };

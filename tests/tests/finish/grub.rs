@@ -77,7 +77,7 @@ fn a_failing_tool_is_told_with_its_output() {
     );
 }
 
-/// Puts its program where it is told to, for UEFI.
+/// Installs its program at the requested path, for UEFI.
 const GRUB_INSTALL_EFI: &str = r#"#!/bin/sh
 set -e
 [ "$1" = --target=x86_64-efi ] && [ "$2" = --efi-directory=/boot/efi ] && [ "$4" = --no-nvram ]
@@ -89,7 +89,8 @@ mkdir -p "/boot/efi/${to%/*}"
 printf 'MZ core' > "/boot/efi/$to"
 "#;
 
-/// This machine has no firmware to tell, as one whose menu is full; the entry itself is tested beside its code.
+/// This machine has no UEFI firmware to update, which has the same effect as a full boot menu; the entry
+/// itself is tested next to its code.
 #[test]
 fn grub_for_uefi_is_put_where_the_firmware_looks() {
     let copied = Copied::new();

@@ -6,7 +6,7 @@ use std::fs;
 
 use super::copied::{Copied, NEW, plan};
 
-/// Understands `setup`, and tells of errors as the real one does: by text alone.
+/// Understands `setup`, and reports errors like the real one: only as text.
 const GRUB: &str = r#"#!/bin/sh
 map=${3#--device-map=}
 read -r root && read -r setup

@@ -7,7 +7,8 @@ use std::os::unix::fs::symlink;
 
 use super::copied::{Copied, plan};
 
-/// Arch's and Red Hat's old tools: listings as theirs, and what is asked for is in.
+/// The old tools of Arch and Red Hat: their listings have the original format, and the requested modules are
+/// included.
 const MKINITCPIO: &str = r#"#!/bin/sh
 set -e
 [ "$1" = -p ]
@@ -43,7 +44,7 @@ fn every_distributions_tool_builds_the_initrd() {
     arch.finish(&["nvme"]).unwrap();
     assert!(arch.read("boot/initramfs-linux.img").contains("nvme.ko.zst"));
     assert!(arch.read("etc/mkinitcpio.conf").ends_with("MODULES+=(nvme)\n"));
-    // Its disk, of which a process has one at a time.
+    // Its disk, which only one process at a time has.
     drop(arch);
 
     let red_hat = other(&[("mkinitrd", MKINITRD)]);

@@ -7,9 +7,9 @@ use std::fs;
 
 use super::copied::{Copied, GOLDEN, NEW, plan};
 
-/// Reads lilo.conf by its manual: `boot`, and for each `image` a `root` (its own or the global one), an `initrd` if one
-/// is named, and a `label`. What is named must be there. Then the boot sector is written, with the name where
-/// LILO's is.
+/// Reads lilo.conf according to its manual: `boot`, and for each `image` a `root` (its own or the global
+/// one), an optional `initrd`, and a `label`. All named files must exist. Then the boot sector is written,
+/// with LILO's name in its place.
 const LILO: &str = r#"#!/bin/sh
 set -e
 [ "$*" = -v ]
@@ -69,7 +69,7 @@ fn lilo_is_made_anew_and_handed_back() {
     assert_eq!(&last.boot_code.unwrap().0[6..10], b"LILO");
     assert!(copied.disk.read(0, 440).iter().all(|byte| *byte == 0), "boot code before the last write");
 
-    // A disk of which nothing was cloned.
+    // A disk to which nothing was cloned.
     let foreign = copied.disk.another(MIB, 512);
     let other = LILO_CONF.replace("/dev/sda\n", &format!("{}\n", foreign.node()));
     fs::write(copied.root().join("etc/lilo.conf"), other).unwrap();

@@ -1,7 +1,7 @@
-//! The finish of a copied system whose tools are stand-ins, in a real chroot with a real disk: one file per boot loader,
-//! and one each for the initrd and for what makes a node itself.
+//! The finish of a copied system with stand-ins for its tools, in a real chroot with a real disk: one file
+//! per boot loader, one for the initrd, and one for the node's own identity.
 //!
-//! Needs root, loop devices, and Debian's busybox-static. The true tools are tried in virtual machines.
+//! Needs root, loop devices, and Debian's busybox-static. The real tools are tested in virtual machines.
 #![allow(clippy::unwrap_used, reason = "clippy takes helpers of tests for production code")]
 
 mod copied;

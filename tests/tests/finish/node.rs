@@ -1,4 +1,4 @@
-//! What makes a node a machine of its own, and what the finish leaves behind.
+//! A node's own identity, and the traces that the finish leaves.
 
 use ka::plan::{FinishPlan, FirstBoot, GoldenHost, GoldenMachine, Loader, NodeAddress, NodeName};
 use ka_agent::finish::{Cause, Machine};
@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::copied::{Copied, GRUB_INSTALL, GRUB_MKCONFIG, NEW, plan};
 
-/// Remembers what it was told, and its environment.
+/// Records its arguments and its environment.
 const HOOK: &str = "#!/bin/sh\necho from the site\nenv | sed -n 's/^KA_/KA_/p' > /etc/hook\n";
 
 #[test]

@@ -7,8 +7,9 @@ use std::fs;
 
 use super::copied::{Copied, NEW, UPDATE_INITRAMFS, plan};
 
-/// What Debian's systemd-boot does after each initrd, where it does something: the kernel's command line is the one
-/// that is configured, or else the running kernel's, and the machine's ID is on it if entries are named by that.
+/// What Debian's systemd-boot does after each initrd is built, if it is active: the kernel's command line is
+/// the configured one, or otherwise the running kernel's, and it contains the machine ID if entries are named
+/// by that.
 const KERNEL_INSTALL: &str = r#"
 set -e
 read -r token < /etc/kernel/entry-token
@@ -57,7 +58,7 @@ fn systemd_boot_starts_what_was_built_here() {
             ..Machine::default()
         };
 
-        // This machine has no firmware to tell; the fallback path is enough.
+        // This machine has no UEFI firmware to update; the fallback path is sufficient.
         let plan = plan(Loader::SystemdBoot);
         copied.finish_with(&plan, &machine, vec![copied.esp()]).unwrap();
 

@@ -1,4 +1,4 @@
-//! What an image is made from, and everything of it that is missing, told at once.
+//! The inputs of an image. All missing ones are reported together.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{ImageArgs, Places};
 
-/// The kernel that the nodes are to boot.
+/// The kernel for the nodes.
 pub(super) struct Kernel {
     pub(super) version: String,
     pub(super) image: PathBuf,
@@ -23,7 +23,7 @@ impl Kernel {
                 running.release().to_str().context("the running kernel's version is not text")?.to_owned()
             }
         };
-        // It becomes a part of paths. Beyond that any letter is one that some distribution uses.
+        // The version becomes part of paths. Apart from that, distributions use all kinds of characters.
         if version.is_empty()
             || version.starts_with('.')
             || version.contains(|c: char| c == '/' || c.is_control())
@@ -42,7 +42,7 @@ impl Kernel {
     }
 }
 
-/// Every input and tool that is not there, each with the command that makes it.
+/// Every missing input and tool, each with the command that provides it.
 pub(super) fn missing(args: &ImageArgs, places: &Places, kernel: &Kernel) -> Result<Vec<String>> {
     let package =
         format!("apt-get install linux-image-{} (or name another kernel with --kernel)", kernel.version);
@@ -69,7 +69,7 @@ pub(super) fn missing(args: &ImageArgs, places: &Places, kernel: &Kernel) -> Res
     Ok(missing)
 }
 
-/// What `check` has to say: a line for each tool.
+/// The output of `check`: one line per tool.
 fn missing_tools(check: &mut Command) -> Result<Vec<String>> {
     let name = check.get_program().to_string_lossy().into_owned();
     let output = check.stderr(Stdio::inherit()).output().with_context(|| format!("cannot run {name}"))?;
@@ -79,7 +79,7 @@ fn missing_tools(check: &mut Command) -> Result<Vec<String>> {
     Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
 }
 
-/// Ends with all that is missing.
+/// Ends with a list of everything missing.
 pub(super) fn complain(missing: &[String]) -> Result<()> {
     if !missing.is_empty() {
         bail!("no image can be made:\n  {}", missing.join("\n  "));

@@ -1,8 +1,8 @@
-//! `kactl image`: makes what a node boots (`vmlinuz` and `all.rdz`) and the tree that it then works in (`stage2`),
-//! from the kernel and the tools of the machine that it is on.
+//! `kactl image`: builds what a node boots (`vmlinuz` and `all.rdz`) and the tree that it then works in
+//! (`stage2`), from the kernel and the tools of the machine that it runs on.
 //!
-//! The scripts of `initramfs/` do the work. Here everything that they need is looked at first, so that a person
-//! reads all that is missing at once, and the old image stays whole until the new one is.
+//! The scripts of `initramfs/` do the work. All their inputs are checked here first, so that everything
+//! missing is reported together, and the old image stays intact until the new one is complete.
 
 mod inputs;
 #[cfg(test)]
@@ -41,7 +41,7 @@ pub struct ImageArgs {
     pub key_only: bool,
 }
 
-/// Where the parts of an image come from and go to.
+/// The sources and destinations of an image's parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Places {
     /// The scripts.
@@ -57,7 +57,7 @@ pub struct Places {
 }
 
 impl Places {
-    /// As the configuration says.
+    /// Takes the paths from the configuration.
     #[must_use]
     pub fn of(directories: &Directories) -> Self {
         Self {
@@ -70,14 +70,14 @@ impl Places {
     }
 }
 
-/// What `make-rdz` writes. The kernel goes last: until then, the old pair is whole.
+/// The output of `make-rdz`. The kernel is installed last: until then, the old pair is intact.
 const BOOT_FILES: [&str; 4] = ["missing-firmware", "stage1.rdz", "all.rdz", "vmlinuz"];
 
-/// Makes the image and stage2, then puts them in the place of the old ones.
+/// Builds the image and stage2, then replaces the old ones.
 ///
 /// # Errors
-/// An input that is missing (all of them are named, with the command that makes each), a script that failed, a place
-/// that cannot be written.
+/// An input is missing (all missing ones are named, each with the command that provides it), a script failed,
+/// or a destination cannot be written.
 pub fn run(args: &ImageArgs, places: &Places) -> Result<()> {
     let places = Places {
         scripts: args.lib.clone().unwrap_or_else(|| places.scripts.clone()),
@@ -104,7 +104,8 @@ pub fn run(args: &ImageArgs, places: &Places) -> Result<()> {
     let missing = [new_boot.join("missing-firmware"), new_stage2.join("missing-firmware")];
     report_firmware(&missing, &args.root)?;
     exchange(&new_stage2, &places.stage2)?;
-    // The image holds the join key, and every reader of that key can join. dnsmasq may be let in already.
+    // The image holds the join key, and anyone who can read that key can join. dnsmasq may already have
+    // access.
     guarded::shared_directory(&places.boot, 0o700, 0o027)?;
     for name in BOOT_FILES {
         replace(&new_boot.join(name), &places.boot.join(name))?;
@@ -117,7 +118,7 @@ pub fn run(args: &ImageArgs, places: &Places) -> Result<()> {
     Ok(())
 }
 
-/// Joins the image without a key, which the last full run left, with the key of today.
+/// Combines the image without a key, left by the last full build, with the current key.
 fn change_key(places: &Places) -> Result<()> {
     let stage1 = places.boot.join("stage1.rdz");
     let inputs = [(&stage1, "`kactl image`"), (&places.key, "`kactl init`")];
@@ -139,8 +140,8 @@ fn change_key(places: &Places) -> Result<()> {
     Ok(())
 }
 
-/// Runs all of these at once, each to its end, whatever becomes of the others: none may still write when the scratch
-/// directories go.
+/// Runs all of these at once, each to its end, even if others fail: none may still be writing when the
+/// scratch directories are removed.
 fn succeed(commands: &mut [Command]) -> Result<()> {
     let name = |command: &Command| command.get_program().to_string_lossy().into_owned();
     let running: Vec<_> = commands.iter_mut().map(|command| (name(command), command.spawn())).collect();
@@ -158,8 +159,8 @@ fn succeed(commands: &mut [Command]) -> Result<()> {
     Ok(())
 }
 
-/// A directory beside the place that its contents will take, so that a rename moves them. It goes away with all that
-/// is left in it.
+/// A directory next to the final destination of its contents, so that a rename moves them. Dropping it
+/// removes it with everything left in it.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -167,7 +168,7 @@ impl Scratch {
         let name = place.file_name().with_context(|| format!("{} has no name", place.display()))?;
         let above = place.parent().with_context(|| format!("{} has no directory above", place.display()))?;
         let path = above.join(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
-        // Half a tree is nobody's business.
+        // A partial tree must not be readable by others.
         guarded::directory(&path, 0o700)?;
         Ok(Self(path))
     }
@@ -181,7 +182,7 @@ impl Drop for Scratch {
     }
 }
 
-/// The two trees change places in one step, so that whoever looks finds the old tree or the new one.
+/// The two trees are exchanged in one step, so that readers find either the old tree or the new one.
 fn exchange(new: &Path, place: &Path) -> Result<()> {
     let context = || format!("cannot put {} in its place", place.display());
     match rustix::fs::renameat_with(CWD, new, CWD, place, RenameFlags::EXCHANGE) {
@@ -195,7 +196,7 @@ fn replace(new: &Path, place: &Path) -> Result<()> {
     sync.and_then(|()| fs::rename(new, place)).with_context(|| format!("cannot write {}", place.display()))
 }
 
-/// Says which modules will not find their firmware on a node: their devices may stay dead there.
+/// Reports the modules that will not find their firmware on a node: their devices may not work there.
 fn report_firmware(lists: &[PathBuf], root: &Path) -> Result<()> {
     let mut text = String::new();
     for list in lists {
@@ -216,8 +217,8 @@ fn report_firmware(lists: &[PathBuf], root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Counts the files by module. A line is a module's file and the firmware's name, apart by a space; stage1 and stage2
-/// may have the same one.
+/// Counts the files by module. A line is a module's file and the firmware's name, separated by a space;
+/// stage1 and stage2 may have the same line.
 fn modules_without_firmware(list: &str) -> BTreeMap<&str, usize> {
     let mut modules = BTreeMap::new();
     let lines: BTreeSet<&str> = list.lines().collect();

@@ -1,4 +1,4 @@
-//! `kactl image` with scripts that stand for the real ones.
+//! `kactl image` with scripts that stand in for the real ones.
 
 use super::*;
 use std::os::unix::fs::PermissionsExt;
@@ -70,7 +70,7 @@ fn a_tree_takes_the_place_of_an_old_one_or_of_none() {
     assert_eq!(fs::read_dir(base.path()).unwrap().count(), 1, "a scratch directory was left behind");
 }
 
-/// Inputs that are all there, and scripts that stand for the real ones.
+/// A complete set of inputs, with scripts that stand in for the real ones.
 fn complete(base: &Path) {
     for directory in ["boot", "lib/modules/6.1.0-none/kernel", "bin"] {
         fs::create_dir_all(base.join(directory)).unwrap();

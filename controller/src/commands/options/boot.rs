@@ -1,48 +1,48 @@
-//! The options that say how the nodes are made to boot.
+//! The options for booting the nodes.
 
 use std::str::FromStr;
 
 use ka::inventory::Firmware;
 use ka::plan::{After, BootOrder, BootPlan, Kernels, Loader};
 
-/// How the nodes are made to boot.
+/// The options for booting the nodes.
 #[derive(Clone, Debug, clap::Args)]
 pub struct BootArgs {
     /// Boot loader: grub, grub-legacy, lilo, systemd-boot, extlinux, or none; modules for the initrd may follow:
     /// 'grub --with=MODULE ...'
     #[arg(short = 'r', value_name = "LOADER", default_value = "grub")]
     pub loader: LoaderChoice,
-    /// Add modules to the nodes' initrd, besides those that their hardware needs (repeatable)
+    /// Add modules to the nodes' initrd, in addition to those that their hardware needs (repeatable)
     #[arg(long, value_name = "MODULE,...", value_delimiter = ',', value_parser = module)]
     pub with: Vec<String>,
     /// Build the initrd for these installed kernels
     #[arg(long, value_name = "WHICH", default_value = "all")]
     pub kernel: KernelChoice,
-    /// What a node's UEFI firmware tries first from then on
+    /// Set what a node's UEFI firmware tries first from now on
     #[arg(long, value_name = "FIRST", default_value = "network")]
     pub boot_order: OrderChoice,
-    /// Whether a node's UEFI boot menu must get an entry
+    /// Require an entry in a node's UEFI boot menu, or only try to add one
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub nvram: NvramChoice,
-    /// Whether nodes with the other firmware (BIOS, UEFI) may be cloned
+    /// Select which nodes may be cloned, by their firmware (BIOS, UEFI)
     #[arg(long, value_name = "WHICH", default_value = "same")]
     pub firmware: FirmwareChoice,
-    /// What a node does at the end: reboot, kexec (start the installed system at once, without the firmware),
+    /// Final action of a node: reboot, kexec (start the installed system immediately, without the firmware),
     /// poweroff, or shell
     #[arg(long = "boot", value_name = "HOW", default_value = "reboot")]
     pub after: After,
 }
 
-/// What `-r` takes.
+/// The value of `-r`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoaderChoice {
     /// The boot loader.
     pub loader: Loader,
-    /// Modules that the initrd must have.
+    /// Modules that the initrd must contain.
     pub modules: Vec<String>,
 }
 
-/// A boot loader's name or `none`, and modules behind it: `grub --with=MODULE …`.
+/// A boot loader's name or `none`, optionally followed by modules: `grub --with=MODULE …`.
 impl FromStr for LoaderChoice {
     type Err = String;
 
@@ -70,7 +70,7 @@ impl FromStr for LoaderChoice {
 /// A kernel module's name.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The problem.
 fn module(text: &str) -> Result<String, String> {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     if text.is_empty() || !text.chars().all(good) {
@@ -79,45 +79,46 @@ fn module(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// What `--kernel` takes.
+/// The values of `--kernel`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum KernelChoice {
-    /// Every one
+    /// All installed kernels
     All,
-    /// The one that boots when nobody chooses
+    /// The kernel that boots by default
     Default,
 }
 
-/// What `--boot-order` takes.
+/// The values of `--boot-order`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum OrderChoice {
-    /// The network, then the disk: whoever serves the network boot goes on deciding
+    /// The network, then the disk: the boot server continues to decide
     Network,
     /// The disk
     Disk,
 }
 
-/// What `--nvram` takes.
+/// The values of `--nvram`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum NvramChoice {
-    /// An entry for the node's system if the firmware takes one; else a warning: the loader is also where every
-    /// firmware looks
+    /// Add an entry for the node's system if the firmware accepts one, otherwise warn: the loader is also at
+    /// the path where every firmware looks
     Auto,
-    /// An entry for the node's system: a node whose firmware takes none fails
+    /// Add an entry for the node's system: a node whose firmware accepts none fails
     Require,
 }
 
-/// What `--firmware` takes.
+/// The values of `--firmware`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum FirmwareChoice {
-    /// Those that start by the firmware that this machine starts by; others are refused
+    /// Only nodes that boot by the same firmware as this machine; others are refused
     Same,
-    /// Others too, where this system has GRUB for both: it needs an EFI system partition in the description for UEFI
+    /// Other nodes, too, if this system has GRUB for both: UEFI needs an EFI system partition in the
+    /// description
     Auto,
 }
 
 impl BootArgs {
-    /// What every node is asked for. The golden node's firmware is not known here.
+    /// The settings for every node. The golden node's firmware is not known here.
     #[must_use]
     pub fn plan(&self) -> BootPlan {
         BootPlan {
@@ -180,7 +181,7 @@ mod tests {
                 "-r|grub --with=ata_piix --with piix|--with|a,b-c|--with|d",
                 BootPlan { initrd_modules: modules(&["ata_piix", "piix", "a", "b-c", "d"]), ..usual.clone() },
             ),
-            // The initrd is built without a loader as well.
+            // The initrd is built even without a boot loader.
             (
                 "-r|none|--with|a",
                 BootPlan { initrd_modules: modules(&["a"]), ..BootPlan::new(Loader::None, Firmware::Bios) },

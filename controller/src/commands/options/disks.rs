@@ -1,7 +1,7 @@
 //! The options that name disks: `-p DISK [DESC]`, `-m DISK` and `-M DISK FILE`, each repeatable.
 //!
-//! Read by hand: an option with one or two values, of which each occurrence counts by itself, is nothing that
-//! clap's derive can say.
+//! Parsed by hand: clap's derive cannot express an option with one or two values whose occurrences count
+//! separately.
 
 use crate::golden::plan::{WantedBootCode, WantedDisk};
 use clap::error::ErrorKind;
@@ -12,9 +12,9 @@ use std::path::PathBuf;
 /// The disks to erase and copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskArgs {
-    /// `-p`, in its order.
+    /// The `-p` options, in order.
     pub disks: Vec<WantedDisk>,
-    /// `-m` and `-M`.
+    /// The `-m` and `-M` options.
     pub boot_code: Vec<WantedBootCode>,
 }
 

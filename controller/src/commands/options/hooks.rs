@@ -2,7 +2,7 @@
 
 use crate::golden::hooks::Hooks;
 
-/// A site's commands around the reading.
+/// A site's commands before and after the reading.
 #[derive(Clone, Debug, clap::Args)]
 pub struct HookArgs {
     /// Run this shell command before this machine is read and before any node is touched; if it fails, so does the run.

@@ -1,4 +1,4 @@
-//! The options that say who the nodes become, and how they are let go.
+//! The options for the nodes' identities and their release.
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "brackets in help texts mean what may be left out")]
 
@@ -12,15 +12,15 @@ use crate::lists::hosts::Hosts;
 use crate::lists::list::ListError;
 use crate::values;
 
-/// Who the nodes become.
+/// The nodes' identities.
 #[derive(Clone, Debug, clap::Args)]
 pub struct IdentityArgs {
-    /// Names, and static addresses, of the nodes: a file with lines 'MAC NAME [ADDRESS[/PREFIX] [GATEWAY]]
-    /// [INTERFACE=MAC ...]'; the last say which of a node's cards stands for which of this machine's
+    /// Names and static addresses of the nodes: a file with lines 'MAC NAME [ADDRESS[/PREFIX] [GATEWAY]]
+    /// [INTERFACE=MAC ...]'; the last fields map this machine's interfaces to a node's cards
     #[arg(long, value_name = "FILE")]
     pub hosts: Option<PathBuf>,
-    /// Names of the nodes that --hosts does not name: dhcp (the DHCP server's, where it has one), golden (they keep this
-    /// machine's), or with their number in the chain, from 1: node%d, node%03d
+    /// Names of the nodes that --hosts does not name: dhcp (the DHCP server's name, if it has one), golden
+    /// (this machine's name), or a pattern with the number in the chain, from 1: node%d, node%03d
     #[arg(long, value_name = "NAME", default_value = "dhcp")]
     pub hostname: Naming,
     /// Stagger node reboots by TIME

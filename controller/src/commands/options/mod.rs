@@ -1,4 +1,4 @@
-//! Options that several commands share, or that make up a topic of their own.
+//! Options that several commands share, or that form a topic of their own.
 
 pub mod boot;
 pub mod disks;

@@ -1,4 +1,4 @@
-//! The options of a run that nobody watches.
+//! The options of an unattended run.
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "brackets in help texts mean what may be left out")]
 
@@ -14,11 +14,11 @@ use crate::power::Action;
 use crate::values;
 use crate::workflow::wake::Wake;
 
-/// A run that nobody watches.
+/// The options of an unattended run.
 #[derive(Clone, Debug, clap::Args)]
 pub struct NightArgs {
-    /// Switch the machines of --nodes on, so that they boot from the network; one that is on already is left alone
-    /// with 'on', and restarted with 'cycle'
+    /// Switch the machines of --nodes on, so that they boot from the network; 'on' leaves a machine that is
+    /// already on alone, 'cycle' restarts it
     #[arg(long, value_name = "HOW", requires = "nodes")]
     pub power: Option<PowerChoice>,
     /// How long a machine that was switched on may take to appear before it is woken or restarted again
@@ -36,20 +36,20 @@ pub struct NightArgs {
     pub notify: Option<String>,
 }
 
-/// What `--power` takes.
+/// The values of `--power`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum PowerChoice {
-    /// Those that are off
+    /// Only machines that are off
     On,
-    /// All of them
+    /// All machines
     Cycle,
 }
 
 impl NightArgs {
-    /// The machines to wake, if some are.
+    /// The machines to wake, if any.
     ///
     /// # Errors
-    /// Files that cannot be read.
+    /// A file cannot be read.
     pub fn wake(
         &self,
         macs: &[Mac],

@@ -17,7 +17,7 @@ use crate::{log_server, values};
 /// Options of `kactl run`.
 #[derive(Debug, clap::Args)]
 pub struct RunArgs {
-    /// Take the options of [profile.NAME] in the configuration; those given here count before them
+    /// Take the options of [profile.NAME] in the configuration; options given here take precedence
     #[arg(long, value_name = "NAME")]
     pub profile: Option<String>,
     /// How many nodes to wait for
@@ -44,19 +44,19 @@ pub struct RunArgs {
     /// Leave out this disk, here and on the nodes: sdb, or 'sdb|sdc' (repeatable)
     #[arg(short = 'X', value_name = "DISK", value_delimiter = '|', value_parser = values::disk)]
     pub exclude_disks: Vec<String>,
-    /// How the nodes are made to boot.
+    /// The options for booting the nodes.
     #[command(flatten)]
     pub boot: BootArgs,
-    /// Who the nodes become.
+    /// The nodes' identities.
     #[command(flatten)]
     pub identity: IdentityArgs,
     /// A site's commands around the reading.
     #[command(flatten)]
     pub hooks: HookArgs,
-    /// Has the nodes put their logs there, too: http://HOST[:PORT]/DIRECTORY, or ftp://[USER@]HOST/DIRECTORY
+    /// Also store the nodes' logs there: http://HOST[:PORT]/DIRECTORY, or ftp://[USER@]HOST/DIRECTORY
     #[arg(long, value_name = "URL", value_parser = log_server::parse)]
     pub store_log: Option<String>,
-    /// The user's password for that server: the first line of a file that nobody else can read
+    /// The user's password for that server: the first line of a file that other users cannot read
     #[arg(long, value_name = "FILE", requires = "store_log")]
     pub store_log_password: Option<PathBuf>,
     /// Erase only the machines listed in FILE, one MAC address per line
@@ -74,10 +74,10 @@ pub struct RunArgs {
     /// The session's name
     #[arg(long, value_name = "NAME", default_value = "kainstall", value_parser = values::name)]
     pub session: String,
-    /// A run that nobody watches.
+    /// The options of an unattended run.
     #[command(flatten)]
     pub night: NightArgs,
-    /// How the stream is held.
+    /// The stream's settings.
     #[command(flatten)]
     pub stream: StreamArgs,
 }

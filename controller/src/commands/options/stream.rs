@@ -1,4 +1,4 @@
-//! The options of every command that streams: who is waited for, in which order, and for how long.
+//! The options of every command that streams: which nodes are waited for, in which order, and for how long.
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "brackets in help texts mean what may be left out")]
 
@@ -16,30 +16,30 @@ use crate::values;
 use crate::workflow::streaming::Streaming;
 use ka_net::listen::Listen;
 
-/// How a stream is held.
+/// The stream's settings.
 #[derive(Clone, Debug, clap::Args)]
 pub struct StreamArgs {
     /// How long to wait for N nodes: seconds, or 10m, 2h; then continue with those present
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     pub timeout: Option<Duration>,
-    /// Listen on this address, and control port, instead of on all addresses
+    /// Listen on this address and control port instead of on all addresses
     #[arg(long, value_name = "ADDR[:PORT]")]
     pub listen: Option<Listen>,
-    /// Only interface through which nodes come: the ports are closed on all others (default: the configuration's
-    /// [net] interface; for 'run' also that of a 'kactl pxe' that serves, without --listen)
+    /// Only interface through which nodes connect: the ports are closed on all others (default: the
+    /// configuration's [net] interface; for 'run' also that of an active 'kactl pxe', without --listen)
     #[arg(long, value_name = "IF")]
     pub interface: Option<String>,
     /// How long a node may be silent, once a neighbour complains, before it counts as dead
     #[arg(long, value_name = "TIME", default_value = "1.5", value_parser = values::silence)]
     pub dead_after: Duration,
-    /// How long nodes wait for this controller if it vanishes, so that 'kactl resume' can go on (default: 10m for 'run';
-    /// for 'send' no longer than any outage lasts, a minute)
+    /// How long nodes wait for this controller if it vanishes, so that 'kactl resume' can continue (default:
+    /// 10m for 'run'; for 'send' no longer than for any outage, a minute)
     #[arg(long, value_name = "TIME", value_parser = values::lasting)]
     pub patience: Option<Duration>,
     /// How long one step of a node may take, such as the last write to its disk, before the node counts as failed
     #[arg(long, value_name = "TIME", default_value = "35m", value_parser = values::lasting)]
     pub step_limit: Duration,
-    /// Rounds in all; each serves the nodes that came late or failed for a transient cause
+    /// Total number of rounds; each serves the nodes that came late or failed for a transient cause
     #[arg(long, value_name = "R", default_value = "2")]
     pub rounds: NonZeroU32,
     /// Order of the chain: address, file:FILE (one MAC or address per line), or switch:FILE (lines 'MAC GROUP')
@@ -48,14 +48,14 @@ pub struct StreamArgs {
     /// Remove a node or link that stays below this share of the stream's best rate; 0 waits for all
     #[arg(long, value_name = "SHARE", default_value = "0.3", value_parser = values::share)]
     pub min_share: f64,
-    /// How long a node may stay slow; also the least time between two removals
+    /// How long a node may stay slow; also the minimum interval between two removals
     #[arg(long, value_name = "TIME", default_value = "10", value_parser = values::lasting)]
     pub slow_after: Duration,
-    /// Memory, here and on each node, for data that others may still need: bytes, or 8M, 1G; at least 8M. The smallest
-    /// counts (default: a quarter of the memory, at most 256M)
+    /// Memory, here and on each node, for data that others may still need: bytes, or 8M, 1G; at least 8M. The
+    /// smallest in the chain counts (default: a quarter of the memory, at most 256M)
     #[arg(long, value_name = "SIZE", value_parser = window::parse)]
     pub window: Option<u64>,
-    /// Level of compression: none, -7 to -1 (fast), or 1 to 9; auto follows what the chain can take
+    /// Compression level: none, -7 to -1 (fast), or 1 to 9; auto follows the chain's rate
     #[arg(long, value_name = "LEVEL", default_value = "auto", value_parser = values::level, allow_hyphen_values = true)]
     pub level: Choice,
     /// Print one JSON object at the end instead of a summary
@@ -64,7 +64,7 @@ pub struct StreamArgs {
 }
 
 impl StreamArgs {
-    /// How the stream is held, with the list that the options name.
+    /// The stream's settings, with the list that the options name.
     ///
     /// # Errors
     /// [`ListError`] with file, line and column.

@@ -1,4 +1,4 @@
-//! Descriptions of golden disks that were made up.
+//! Descriptions of synthetic golden disks.
 
 use super::*;
 use crate::golden::scan::Usage;
@@ -35,7 +35,7 @@ fn placed(number: u32, kind: PartitionKind, start_mb: u64, kib: u64) -> Placed {
     }
 }
 
-/// A disk with these partitions, each with what is on it and who uses it.
+/// A disk with these partitions, each with its contents and its use.
 fn disk(id: DiskId, all: Vec<(Placed, &str, Usage)>) -> GoldenDisk {
     let size = DiskSize::of_bytes(10 << 30, SectorSize::B512);
     let partitions = all.iter().map(|(placed, contents, usage)| GoldenVolume {
@@ -73,7 +73,7 @@ fn mounted(at: &str) -> Usage {
     Usage::Mounted { at: at.into(), device, used: 1, inodes: 1, compress: None, read_only: false }
 }
 
-/// The lines of the description that are none of its comments.
+/// The lines of the description without its comments.
 fn lines(disk: &GoldenDisk, format: Option<Format>) -> String {
     let (text, _) = render(disk, &describe(disk).unwrap(), format);
     text.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect()
@@ -137,12 +137,13 @@ fn a_gpt_is_described_in_sfdisks_form() {
     let read = Description::parse(&text, "desc").unwrap();
     let fills: Vec<_> = read.entries().iter().map(|e| (e.number, e.is_fill())).collect();
     assert_eq!(fills, [(1, false), (3, true)]);
-    // The short form is for an MBR: what it loses is told, in the text too.
+    // The short form is for an MBR: what it loses is reported, also in the text.
     let (text, notes) = render(&disk, &described, Some(Format::Desc));
     assert!(!notes.is_empty() && text.contains("# NOTE: sda: "), "{text}");
 }
 
-/// The kernel swaps to any type, and mounts any; a run takes the description of either disk.
+/// The kernel swaps to partitions of any type, and mounts any type; a run accepts the description of either
+/// disk.
 #[test]
 fn types_are_those_of_the_contents() {
     let disk = mbr(vec![
@@ -172,7 +173,7 @@ fn types_are_those_of_the_contents() {
     assert!(describe(&disk).unwrap().description.entry(2).unwrap().kind.is_swap());
 }
 
-/// An old disk for another system, full to its end: in whole MB it would not fit itself.
+/// An old disk for another system, filled to its end: in whole MB the layout would not even fit this disk.
 #[test]
 fn a_disk_on_which_nothing_grows_is_described_as_it_is() {
     let mut old = placed(1, PartitionKind::Mbr(7), 0, 0);

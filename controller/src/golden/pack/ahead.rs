@@ -1,9 +1,10 @@
-//! Reading ahead of the walk, on a disk that has not been read before.
+//! Reads ahead of the walk on a disk whose data are not cached yet.
 //!
-//! The archive needs one file after the other, and a disk that is asked for one thing at a time is slow: a small file costs
-//! it a directory's block, an inode and some data, each in a place of its own. So as soon as a file's data is not in
-//! memory, threads walk the same tree in the same order some way ahead, and ask for many files at once. What they find
-//! goes nowhere: the walk itself reads everything again, from memory. Nothing that goes wrong here matters.
+//! The archive needs one file after the other, and a disk with one request at a time is slow: a small file
+//! costs a directory block, an inode and some data, each in a different place. So as soon as a file's data
+//! are not in memory, threads walk the same tree in the same order some way ahead, and request many files at
+//! once. Their results are discarded: the walk itself reads everything again, from memory. Errors here have
+//! no effect.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -18,30 +19,31 @@ use rustix::fs::{Advice, FileType, Mode, OFlags};
 use super::file;
 use super::names::{Listing, Names};
 
-/// So many files are asked for at once: what a disk's queue takes gladly.
+/// The number of files that are requested at once: enough to use a disk's queue well.
 const READERS: usize = 16;
-/// So many names is the walk ahead at the most, and so much of each file is asked for: the rest is read in one go.
+/// The maximum number of names that the reader is ahead of the walk, and the amount requested from each file:
+/// the rest is read in one go.
 const AHEAD: u64 = 512;
 const BEGINNING: u64 = 256 << 10;
-/// When so many names in a row were in memory, it ends.
+/// Reading ahead ends after this many consecutive names that were in memory.
 const WARM: u64 = 4096;
-/// Trees that are deeper are not followed to their ends.
+/// Deeper trees are not followed to their ends.
 const DEEPEST: usize = 48;
-/// How often it is looked at whether the walk has come nearer.
+/// How often the distance to the walk is checked.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// What the walk and the threads know of each other.
+/// The state shared by the walk and the threads.
 #[derive(Default)]
 struct Places {
-    /// Names that the walk has passed, and where it last found something that was not in memory.
+    /// The number of names that the walk has passed, and the last one whose data were not in memory.
     passed: AtomicU64,
     cold: AtomicU64,
-    /// Files that were asked for.
+    /// The number of files that were requested.
     asked: AtomicU64,
     over: AtomicBool,
 }
 
-/// Reads ahead of one source's walk, when that is worth while.
+/// Reads ahead of one source's walk while that is worthwhile.
 pub(super) struct Ahead {
     root: PathBuf,
     places: Arc<Places>,
@@ -49,17 +51,17 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// For the file system at `root`.
+    /// Creates a reader for the file system at `root`.
     pub(super) fn new(root: &Path) -> Self {
         Self { root: root.to_owned(), places: Arc::default(), thread: None }
     }
 
-    /// The walk has come to the next name.
+    /// The walk has reached the next name.
     pub(super) fn pass(&self) {
         self.places.passed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The data of the file at `path`, as seen from the root, was not in memory.
+    /// The data of the file at `path`, as seen from the root, were not in memory.
     pub(super) fn is_cold(&mut self, path: &[u8]) {
         let passed = self.places.passed.load(Ordering::Relaxed);
         self.places.cold.store(passed, Ordering::Relaxed);
@@ -71,7 +73,7 @@ impl Ahead {
         }
     }
 
-    /// How many files were asked for.
+    /// The number of files that were requested.
     #[cfg(test)]
     fn asked(&self) -> u64 {
         self.places.asked.load(Ordering::Relaxed)
@@ -89,10 +91,10 @@ impl Drop for Ahead {
     }
 }
 
-/// A file to be asked for.
+/// A file to request.
 type Wanted = (Arc<OwnedFd>, Vec<u8>);
 
-/// Walks the tree from `path` on.
+/// Walks the tree, starting from `path`.
 fn read_all(root: &Path, path: &[u8], places: &Places, passed: u64) -> rustix::io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(root, flags, Mode::empty())?;
@@ -107,12 +109,12 @@ fn read_all(root: &Path, path: &[u8], places: &Places, passed: u64) -> rustix::i
     })
 }
 
-/// Asks for files, until there are no more.
+/// Requests files until there are no more.
 fn ask(queue: &Mutex<Receiver<Wanted>>, places: &Places) {
     while let Some((directory, name)) = queue.lock().ok().and_then(|queue| queue.recv().ok()) {
         if let Ok(file) = file::open(directory.as_fd(), &name, OFlags::empty()) {
             places.asked.fetch_add(1, Ordering::Relaxed);
-            // It may have become anything; then this says so.
+            // The file may be of any type by now; then this fails, without effect.
             let _ = rustix::fs::fadvise(&file, 0, std::num::NonZero::new(BEGINNING), Advice::WillNeed);
         }
     }
@@ -123,7 +125,7 @@ struct Walk<'a> {
     wanted: SyncSender<Wanted>,
     listing: Listing,
     device: u64,
-    /// Names that were passed here, as the walk counts them.
+    /// The number of names passed here, as the walk counts them.
     names: u64,
 }
 
@@ -131,7 +133,7 @@ impl Walk<'_> {
     fn all(mut self, root: OwnedFd, path: &[u8]) -> rustix::io::Result<()> {
         let names = self.listing.read(&root)?;
         let mut levels = vec![(Arc::new(root), names)];
-        // Down to where the walk is, past all that comes before.
+        // Descends to the walk's position, past everything before it.
         for part in path.split(|&b| b == b'/').filter(|part| !part.is_empty()) {
             let Some((directory, names)) = levels.last_mut() else { break };
             let directory = Arc::clone(directory);
@@ -163,13 +165,13 @@ impl Walk<'_> {
 
     fn enter(&mut self, parent: &Arc<OwnedFd>, name: &[u8]) -> Option<(Arc<OwnedFd>, Names)> {
         let directory = file::open(parent.as_fd(), name, OFlags::DIRECTORY).ok()?;
-        // What is mounted here is another source's, or nobody's.
+        // A mount here belongs to another source, or to none.
         rustix::fs::fstat(&directory).ok().filter(|stat| stat.st_dev == self.device)?;
         let names = self.listing.read(&directory).ok()?;
         Some((Arc::new(directory), names))
     }
 
-    /// Waits until the walk is near enough; false if nothing more is to be read.
+    /// Waits until the walk is near enough; returns false if nothing more is to be read.
     fn wait(&self) -> bool {
         loop {
             let passed = self.places.passed.load(Ordering::Relaxed);
@@ -202,7 +204,8 @@ mod tests {
             }
         }
         let mut ahead = Ahead::new(tree.path());
-        // The walk is in the second directory: 100 files of that and of the next two are behind it.
+        // The walk is in the second directory: 100 of its files and all files of the next two are still
+        // ahead.
         for _ in 0..502 + 400 {
             ahead.pass();
         }
@@ -214,7 +217,7 @@ mod tests {
                 thread::sleep(Duration::from_millis(1));
             }
         };
-        // 512 names further on, one of which is the third directory.
+        // 512 names further on, including the third directory.
         until(511);
         assert_eq!(ahead.asked(), 511);
         for _ in 0..1000 {

@@ -1,4 +1,4 @@
-//! One regular file that may change while it is read.
+//! Copies one regular file, which may change while it is read.
 
 use std::io::IoSliceMut;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -7,18 +7,18 @@ use ka::archive::{ArchiveError, Encoder, MAX_SEGMENTS, Output, Segment};
 use rustix::fs::{Mode, OFlags, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags};
 
-/// How much is read at once.
+/// The size of one read.
 const CHUNK: usize = 1 << 20;
 
-/// Opens a file for reading without changing its access time, where the owner may ask for that.
+/// Opens a file for reading without changing its access time, if the caller is allowed to request that.
 pub(super) fn open(parent: BorrowedFd<'_>, name: &[u8], extra: OFlags) -> rustix::io::Result<OwnedFd> {
     let plain = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY | extra;
-    // Not to wait for the other end if it has become a pipe.
+    // Do not wait for the other end if it has become a pipe.
     let mut flags = plain | OFlags::NOATIME | OFlags::NONBLOCK;
     loop {
         match rustix::fs::openat(parent, name, flags, Mode::empty()) {
             Err(Errno::PERM) if flags.contains(OFlags::NOATIME) => flags -= OFlags::NOATIME,
-            // Somebody holds a lease on it, which breaks when it is opened in earnest.
+            // Another process holds a lease on the file, which a real open breaks.
             Err(Errno::AGAIN) if flags.contains(OFlags::NONBLOCK) => flags -= OFlags::NONBLOCK,
             Err(Errno::INTR) => {}
             opened => return opened,
@@ -26,7 +26,7 @@ pub(super) fn open(parent: BorrowedFd<'_>, name: &[u8], extra: OFlags) -> rustix
     }
 }
 
-/// Where a file of `size` bytes has data; none if it has no holes.
+/// The data ranges of a file of `size` bytes; `None` if it has no holes.
 pub(super) fn segments(file: &OwnedFd, size: u64) -> rustix::io::Result<Option<Vec<Segment>>> {
     if size == 0 {
         return Ok(None);
@@ -40,7 +40,7 @@ pub(super) fn segments(file: &OwnedFd, size: u64) -> rustix::io::Result<Option<V
         }
         end = seek(file, SeekFrom::Hole(offset), size)?.unwrap_or(size);
         if end <= offset {
-            // It is being written to under our eyes; what follows is read as data.
+            // The file is being written to; the rest is read as data.
             end = size;
         }
         segments.push(Segment { offset, len: end - offset });
@@ -52,12 +52,12 @@ pub(super) fn segments(file: &OwnedFd, size: u64) -> rustix::io::Result<Option<V
     Ok((!whole).then_some(segments))
 }
 
-/// Where data or a hole begins, if before `size`.
+/// The offset where data or a hole begins, if before `size`.
 fn seek(file: &OwnedFd, to: SeekFrom, size: u64) -> rustix::io::Result<Option<u64>> {
     match rustix::fs::seek(file, to) {
         Ok(offset) => Ok(Some(offset).filter(|&offset| offset < size)),
         Err(Errno::NXIO) => Ok(None),
-        // The file system does not know holes.
+        // The file system does not support holes.
         Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(match to {
             SeekFrom::Data(offset) => Some(offset),
             _ => None,
@@ -66,23 +66,23 @@ fn seek(file: &OwnedFd, to: SeekFrom, size: u64) -> rustix::io::Result<Option<u6
     }
 }
 
-/// Why the copying of a file ended.
+/// Why copying a file ended.
 pub(super) enum CopyError {
     Read(Errno),
     Archive(ArchiveError),
 }
 
-/// What was found while a segment was copied.
+/// The findings from copying a segment.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Copied {
-    /// So many bytes were missing.
+    /// The number of missing bytes.
     pub(super) missing: u64,
     /// Its beginning was not in memory.
     pub(super) cold: bool,
 }
 
-/// Copies one segment of a file into the archive. If the file ends before, zeros take its place. `tell` is called after
-/// each piece.
+/// Copies one segment of a file into the archive. If the file is shorter, zeros take the place of the missing
+/// data. `tell` is called after each piece.
 pub(super) fn copy<W: Output>(
     file: &OwnedFd,
     segment: Segment,
@@ -113,12 +113,12 @@ pub(super) fn copy<W: Output>(
     Ok(copied)
 }
 
-/// Reads a piece of a file, or only what is in memory: otherwise that is EAGAIN.
+/// Reads a piece of a file, optionally only from memory: if the data are not there, the error is EAGAIN.
 fn read(file: &OwnedFd, room: &mut [u8], offset: u64, memory: bool) -> rustix::io::Result<usize> {
     if memory {
         let mut slices = [IoSliceMut::new(&mut *room)];
         match rustix::io::preadv2(file, &mut slices, offset, ReadWriteFlags::NOWAIT) {
-            // Not every file system can say that.
+            // Not every file system supports this.
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
             read => return read,
         }
@@ -138,7 +138,7 @@ fn zeros<W: Output>(len: u64, encoder: &mut Encoder<W>) -> Result<(), CopyError>
     Ok(())
 }
 
-/// Room for at most `left` bytes, and no more than is read at once.
+/// Space for at most `left` bytes, limited to the size of one read.
 fn piece<W: Output>(encoder: &mut Encoder<W>, left: u64) -> &mut [u8] {
     let room = encoder.room();
     let length = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK).min(room.len());

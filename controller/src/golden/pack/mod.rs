@@ -1,13 +1,13 @@
 //! The golden node's files as a stream.
 //!
-//! A source is one file system, best seen through a private bind mount so that nothing is mounted over it. It
-//! is walked in an order that depends on names alone (a directory before what is in it, by the bytes of
-//! the names), so that the same tree gives the same bytes.
+//! A source is one file system, preferably seen through a private bind mount so that nothing is mounted over
+//! it. It is walked in an order that depends only on names (a directory before its contents, by the bytes of
+//! the names), so that the same tree yields the same bytes.
 //!
-//! The machine lives while it is read. A file that changes, shrinks, grows, vanishes or becomes
-//! something else is noted, and the stream stays valid: a file has the size that was announced for it,
-//! zeros for what is missing. A file that *cannot* be read (a bad disk, a missing permission) ends the
-//! packing, because a clone with a hole in it would pass for a clone.
+//! The machine is live while it is read. A file that changes, shrinks, grows, vanishes or becomes something
+//! else is noted, and the stream stays valid: a file has the size that was announced for it, with zeros for
+//! missing data. A file that *cannot* be read (a bad disk, a missing permission) ends the packing, because an
+//! incomplete clone would pass for a complete one.
 
 mod ahead;
 mod file;
@@ -30,51 +30,51 @@ use super::chosen::{RawSource, Source};
 use super::quiet::Busy;
 use swaps::FileId;
 
-/// What is gathered before `out` is written.
+/// The amount that is collected before `out` is written.
 const BUFFER: usize = 1 << 20;
 
-/// What to leave out, and who is told.
+/// What to leave out, and the receiver of progress reports.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Absolute paths as seen from the clone's root. Of a directory its own entry is kept, so that it is
+    /// Absolute paths as seen from the clone's root. For a directory, its own entry is kept, so that it is
     /// recreated empty with its mode, owner and times; anything else is left out.
     pub exclude: Vec<PathBuf>,
-    /// Is told how far it is.
+    /// Receives progress reports.
     pub progress: Option<Arc<Progress>>,
-    /// Partitions that travel byte by byte, behind all files.
+    /// Partitions to copy byte by byte, after all files.
     pub partitions: Vec<RawSource>,
-    /// Walks other mounts and subvolumes too; they are left out and noted without that.
+    /// Walks other mounts and subvolumes, too; otherwise they are left out and noted.
     pub cross: bool,
-    /// Notes and leaves out what cannot be opened. Without that it is an error.
+    /// Notes and leaves out files that cannot be opened; otherwise they are an error.
     pub tolerant: bool,
 }
 
-/// What was packed.
+/// The result of packing.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
-    /// Entries of the archive.
+    /// The number of entries in the archive.
     pub entries: u64,
-    /// Bytes of the archive.
+    /// The size of the archive in bytes.
     pub bytes: u64,
-    /// What a person should know: files that changed while they were read, and what was left out.
+    /// Notes for the operator: files that changed while they were read, and what was left out.
     pub notes: Notes,
 }
 
-/// Why there is no whole archive.
+/// Why there is no complete archive.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PackError {
     /// A file could not be read.
     #[error("cannot {action} {}: {}", path.display(), ka_host::words::of(*errno))]
     Source {
-        /// What was being done.
+        /// The operation.
         action: &'static str,
         /// The file, as seen from the golden node.
         path: PathBuf,
-        /// The kernel's reason.
+        /// The kernel's error.
         errno: Errno,
     },
-    /// A file cannot be in an archive, or the stream was not taken.
+    /// A file cannot be stored in an archive, or the output did not accept the stream.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
     /// A partition has changed since the plan was made.
@@ -82,39 +82,39 @@ pub enum PackError {
     PartitionSize {
         /// Its device node.
         path: PathBuf,
-        /// What the nodes were told.
+        /// Its size in the plan.
         planned: u64,
-        /// What it has now.
+        /// Its current size.
         found: u64,
     },
-    /// Somebody may write to a partition, or has written to it, while it is read.
+    /// A partition is or was writable by others while it is read.
     #[error("{path}: {busy}", path = .path.display())]
     Busy {
         /// Its device node.
         path: PathBuf,
-        /// Who.
+        /// The writer.
         busy: Busy,
     },
     /// Two sources have one mount point.
     #[error("two sources for {}", .0.display())]
     TwoSources(PathBuf),
-    /// A path that should be absolute and without `..`.
+    /// A path is not absolute, or contains `..`.
     #[error("{} is no absolute path without `..`", .0.display())]
     BadPath(PathBuf),
 }
 
 /// Writes the files of `sources` as one archive.
 ///
-/// The caller finds out by the result alone whether the archive is whole: `out` gets its end, two zero
-/// blocks, only then.
+/// Only the result shows whether the archive is complete: its end, two zero blocks, is written to `out` only
+/// on success.
 ///
 /// # Errors
-/// [`PackError`]; what was written by then is not an archive.
+/// [`PackError`]; the data written so far are not an archive.
 pub fn pack(sources: &[Source], options: &Options, out: impl Write) -> Result<Summary, PackError> {
     pack_to(sources, options, &mut Roomy::new(out, BUFFER))
 }
 
-/// The same, where `out` has room for data.
+/// Like [`pack`], for an `out` with room for data.
 ///
 /// # Errors
 /// As [`pack`].
@@ -122,7 +122,7 @@ pub fn pack_to(sources: &[Source], options: &Options, out: &mut dyn Output) -> R
     pack_without(&swaps::in_use()?, sources, options, out)
 }
 
-/// Like [`pack`], without what is in these files, which are swap space, behind their first page.
+/// Like [`pack`], but omits the contents of these swap files after their first page.
 fn pack_without(
     swaps: &HashSet<FileId>,
     sources: &[Source],
@@ -153,7 +153,7 @@ fn pack_without(
     walker.finish()
 }
 
-/// Writes the files of one directory, for which no clone is meant.
+/// Writes the files of one directory, which is not meant for a clone.
 ///
 /// # Errors
 /// As [`pack`].
@@ -161,7 +161,7 @@ pub fn pack_dir(directory: &Path, options: &Options, out: impl Write) -> Result<
     pack_dir_to(directory, options, &mut Roomy::new(out, BUFFER))
 }
 
-/// The same, where `out` has room for data.
+/// Like [`pack_dir`], for an `out` with room for data.
 ///
 /// # Errors
 /// As [`pack`].
@@ -170,7 +170,8 @@ pub fn pack_dir_to(directory: &Path, options: &Options, out: &mut dyn Output) ->
     pack_to(&[source], options, out)
 }
 
-/// An absolute path as the walker compares it: empty for the root, else `/` before every part.
+/// An absolute path in the form that the walker compares: empty for the root, otherwise `/` before every
+/// part.
 fn clone_path(path: &Path) -> Result<Vec<u8>, PackError> {
     let bytes = path.as_os_str().as_bytes();
     if bytes.first() != Some(&b'/') {

@@ -1,14 +1,14 @@
-//! What is in a directory, in the order of its names' bytes.
+//! Lists a directory, sorted by the bytes of the names.
 
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{FileType, RawDir};
 
-/// What is read of a directory at once.
+/// The size of one read from a directory.
 const BUFFER: usize = 64 << 10;
 
-/// Reads directories.
+/// Lists directories.
 pub(super) struct Listing {
     buffer: Vec<MaybeUninit<u8>>,
 }
@@ -16,7 +16,7 @@ pub(super) struct Listing {
 /// The names in a directory, sorted; one allocation for all.
 pub(super) struct Names {
     bytes: Vec<u8>,
-    /// Start and length in `bytes`, and what the directory says that it is.
+    /// Start and length in `bytes`, and the file type as the directory reports it.
     list: Vec<(usize, usize, FileType)>,
     next: usize,
 }
@@ -45,7 +45,7 @@ impl Listing {
 }
 
 impl Names {
-    /// Goes on behind `name`, and tells what it is, if it is still to come.
+    /// Continues after `name`; returns its type if it is still to come.
     pub(super) fn skip_to(&mut self, wanted: &[u8]) -> Option<FileType> {
         while let Some((name, kind)) = self.next() {
             match name.cmp(wanted) {
@@ -60,7 +60,7 @@ impl Names {
         None
     }
 
-    /// The next name, and what it is as far as the directory knows.
+    /// The next name, and its type if the directory knows it.
     pub(super) fn next(&mut self) -> Option<(&[u8], FileType)> {
         let &(start, len, kind) = self.list.get(self.next)?;
         self.next += 1;

@@ -1,6 +1,6 @@
-//! Files that the machine swaps to: what is in them is its memory, and no clone's matter.
+//! Finds the machine's swap files: their contents are this machine's memory, and irrelevant to a clone.
 //!
-//! A clone allocates fresh ones, and needs their first page only.
+//! A clone allocates new ones, and needs only their first page.
 
 use std::collections::HashSet;
 use std::fs;
@@ -13,10 +13,10 @@ use rustix::io::Errno;
 
 use super::PackError;
 
-/// The page that mkswap(8) writes. On x86 there is no other size.
+/// The page that mkswap(8) writes. x86 has no other page size.
 pub(super) const PAGE: u64 = 4096;
 
-/// The number of its device, and its own.
+/// The device number and the inode number.
 pub(super) type FileId = (u64, u64);
 
 /// The regular files that this machine swaps to.
@@ -24,19 +24,19 @@ pub(super) fn in_use() -> Result<HashSet<FileId>, PackError> {
     let table = Path::new("/proc/swaps");
     let text = match fs::read(table) {
         Ok(text) => text,
-        // A kernel without swap has none.
+        // A kernel without swap support has none.
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(HashSet::new()),
         Err(e) => {
             let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
             return Err(PackError::Source { action: "read", path: table.to_owned(), errno });
         }
     };
-    // One that was removed while it is in use is not packed either.
+    // A file that was removed while in use is not packed either.
     let metadata = files(&text).into_iter().filter_map(|file| fs::metadata(file).ok());
     Ok(metadata.filter(fs::Metadata::is_file).map(|found| (found.dev(), found.ino())).collect())
 }
 
-/// The entries of type `file`. In their names, blanks are written as in fstab(5).
+/// The entries of type `file`. Blanks in their names are escaped as in fstab(5).
 fn files(table: &[u8]) -> Vec<PathBuf> {
     let entry = |line: &[u8]| {
         let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());

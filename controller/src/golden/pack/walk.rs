@@ -1,8 +1,8 @@
-//! The walk over a source.
+//! Walks a source.
 //!
-//! Directories are reached from the one above that is already open, never by their whole path: that is fast,
-//! has no limit on a path's length, and cannot be led astray by a link that appears meanwhile. Only
-//! the nearest ones stay open; one further up is opened again from the source's root and recognised by its
+//! A directory is opened relative to its open parent, never by its whole path: that is fast, has no limit on
+//! a path's length, and cannot be diverted by a link that appears in the meantime. Only the nearest
+//! directories stay open; one further up is opened again from the source's root and recognised by its inode
 //! number.
 
 use std::collections::{HashMap, HashSet};
@@ -25,7 +25,7 @@ use super::swaps::{self, FileId};
 use super::{Options, PackError, Summary, mounts, raw};
 use crate::golden::chosen::RawSource;
 
-/// Directories that are kept open at once.
+/// The maximum number of directories that are kept open.
 const OPEN: usize = 64;
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -38,29 +38,29 @@ pub(super) struct Walker<'a, W: Output> {
     progress: Option<&'a Progress>,
     xattrs: Reader,
     listing: Listing,
-    /// What reads ahead of this walk.
+    /// Reads ahead of this walk.
     ahead: Option<Ahead>,
     summary: Summary,
-    /// Other mounts and subvolumes are walked too.
+    /// Walk other mounts and subvolumes, too.
     cross: bool,
-    /// What cannot be opened is noted and left out.
+    /// Note and leave out files that cannot be opened.
     tolerant: bool,
 
-    /// The source that is being walked.
+    /// The current source.
     source: PathBuf,
     mount_point: Vec<u8>,
     device: u64,
-    /// The mount of the source, if the kernel tells.
+    /// The mount of the source, if the kernel reports it.
     mount: Option<u64>,
-    /// Path in the archive of what is being looked at: `.` and what is behind it as seen from the clone's root.
+    /// The current path in the archive: `.` followed by the path as seen from the clone's root.
     path: Vec<u8>,
-    /// Files with several names: the first one seen, and how many are still to come.
+    /// Files with several names: the first name seen, and the number of names still to come.
     links: HashMap<(u64, u64), (Vec<u8>, usize)>,
 }
 
-/// A directory that is being walked.
+/// A directory on the path of the walk.
 struct Level {
-    /// None while it is closed because there are deeper ones.
+    /// `None` while it is closed because deeper ones are open.
     fd: Option<OwnedFd>,
     id: (u64, u64),
     names: Names,
@@ -150,7 +150,7 @@ impl<'a, W: Output> Walker<'a, W> {
         Ok(())
     }
 
-    /// Goes back up from the deepest level to one that is open, or that can be opened again.
+    /// Returns from the deepest level to one that is open or can be opened again.
     fn leave(&mut self, levels: &mut Vec<Level>) -> Result<(), PackError> {
         levels.pop();
         while let Some(above) = levels.last_mut().filter(|above| above.fd.is_none()) {
@@ -165,7 +165,7 @@ impl<'a, W: Output> Walker<'a, W> {
         Ok(())
     }
 
-    /// Opens the directory at the present path, if it is still the one that it was.
+    /// Opens the directory at the current path, if it is still the same one.
     fn reopen(&self, id: (u64, u64)) -> Result<Option<OwnedFd>, PackError> {
         let failed = |errno| self.failed("open", errno);
         let mut fd = rustix::fs::open(&self.source, DIRECTORY, Mode::empty()).map_err(failed)?;
@@ -180,7 +180,7 @@ impl<'a, W: Output> Walker<'a, W> {
         Ok(Some(fd).filter(|_| (stat.st_dev, stat.st_ino) == id))
     }
 
-    /// Packs what `name` is; returns the directory to walk next, if it is one.
+    /// Packs the file `name`; returns the directory to walk next, if it is one.
     fn one(
         &mut self,
         parent: BorrowedFd<'_>,
@@ -188,12 +188,12 @@ impl<'a, W: Output> Walker<'a, W> {
         kind: FileType,
     ) -> Result<Option<Level>, PackError> {
         let seen = self.path.get(1..).unwrap_or_default();
-        // What is below a mount point belongs to its own source, with the entry of the directory itself.
+        // The contents below a mount point belong to their own source, including the directory's own entry.
         if self.mount_points.contains(seen) {
             return Ok(None);
         }
         let excluded = self.exclude.contains(seen);
-        // The directory knows what is beneath a mount; a device may be mounted on a file.
+        // The directory entry describes what is beneath a mount; a device may be mounted on a file.
         let is_covered = self.cross && kind == FileType::RegularFile && self.is_mount(parent, name);
         let kind = if is_covered { FileType::Unknown } else { kind };
         match kind {
@@ -224,7 +224,7 @@ impl<'a, W: Output> Walker<'a, W> {
         let opened = file::open(parent, name, OFlags::DIRECTORY);
         match opened.and_then(|fd| rustix::fs::fstat(&fd).map(|stat| (fd, stat))) {
             Ok((fd, stat)) => self.enter(fd, &stat),
-            // A FUSE mount is its owner's alone, not even root's.
+            // A FUSE mount is accessible only to its owner, not even to root.
             Err(errno) if self.is_mount(parent, name) => {
                 let what = format!("it is another mount, and cannot be opened: {errno}");
                 self.mount(parent, name, &what).map(|()| None)
@@ -233,8 +233,8 @@ impl<'a, W: Output> Walker<'a, W> {
         }
     }
 
-    /// Writes the entry of a directory on which another mount is, without opening it: that may mount something, or wait
-    /// for a server that is gone.
+    /// Writes the entry of a directory that has another mount on it, without opening it: that may trigger a
+    /// mount, or wait for an unreachable server.
     fn mount(&mut self, parent: BorrowedFd<'_>, name: &[u8], what: &str) -> Result<(), PackError> {
         let (mode, uid, gid, mtime) = mounts::top(parent, name).unwrap_or((0o755, 0, 0, Time::default()));
         self.write(&Entry { mode, uid, gid, mtime, ..self.bare(Kind::Directory) })?;
@@ -244,7 +244,7 @@ impl<'a, W: Output> Walker<'a, W> {
         Ok(())
     }
 
-    /// Writes a directory's entry, and lists what is in it unless that is to be left out.
+    /// Writes a directory's entry, and lists its contents unless they are to be left out.
     fn enter(&mut self, fd: OwnedFd, stat: &Stat) -> Result<Option<Level>, PackError> {
         let xattrs = self.xattrs_of(&fd, stat)?;
         let traits = self.traits_of(&fd)?;
@@ -324,7 +324,7 @@ impl<'a, W: Output> Walker<'a, W> {
         Ok(())
     }
 
-    /// Notes that a file is not what it was when its entry was written.
+    /// Notes that a file has changed since its entry was written.
     fn note_change(&mut self, fd: &OwnedFd, before: &Stat) -> Result<(), PackError> {
         let now = rustix::fs::fstat(fd).map_err(|e| self.failed("look at", e))?;
         let written = |s: &Stat| (s.st_mtime, s.st_mtime_nsec);
@@ -352,7 +352,7 @@ impl<'a, W: Output> Walker<'a, W> {
         let kind = match kind {
             FileType::Symlink => match rustix::fs::readlinkat(parent, name, Vec::new()) {
                 Ok(target) => Kind::Symlink { target: target.into_bytes() },
-                // That is what the kernel says of anything but a link.
+                // The kernel returns this for anything but a link.
                 Err(Errno::INVAL) => return self.gone(Errno::LOOP, "read the link"),
                 Err(errno) => return self.gone(errno, "read the link"),
             },
@@ -367,12 +367,12 @@ impl<'a, W: Output> Walker<'a, W> {
         if self.is_link(stat)? {
             return Ok(());
         }
-        // There is no other call by which these can be read beneath an open directory.
+        // No other call can read these beneath an open directory.
         let path = [format!("/proc/self/fd/{}/", parent.as_raw_fd()).as_bytes(), name].concat();
         let xattrs = match self.xattrs.at(&path, parent, stat.st_dev) {
             Ok(xattrs) => xattrs,
             Err(Errno::TOOBIG) => self.too_many_attributes(),
-            // Only if the file itself is gone, not for want of a mounted /proc.
+            // Only if the file itself is gone, not because /proc is not mounted.
             Err(errno) if rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).is_err() => {
                 return self.gone(errno, "read the attributes of");
             }
@@ -383,7 +383,7 @@ impl<'a, W: Output> Walker<'a, W> {
         Ok(())
     }
 
-    /// Writes another name of a file that came before; false if it is the first.
+    /// Writes a further name of a file that was already packed; returns false if it is the first name.
     fn is_link(&mut self, stat: &Stat) -> Result<bool, PackError> {
         if stat.st_nlink < 2 {
             return Ok(false);
@@ -412,14 +412,14 @@ impl<'a, W: Output> Walker<'a, W> {
         }
     }
 
-    /// The kernel lists no more than 64 KiB of names, and none if there are more.
+    /// The kernel lists at most 64 KiB of names, and none if there are more.
     fn too_many_attributes(&mut self) -> Vec<Xattr> {
         let what = "it has more extended attributes than the kernel can list, and all are left out";
         self.summary.notes.push(NoteKind::AttributeLost, &self.path, what);
         Vec::new()
     }
 
-    /// Flags, project and the like. What fscrypt and fs-verity do for a file is noted: the copy is without it.
+    /// Flags, project and similar attributes. fscrypt and fs-verity protection is noted: the copy lacks it.
     fn traits_of(&mut self, fd: &OwnedFd) -> Result<Traits, PackError> {
         let found = inode::read(fd.as_fd())
             .map_err(|e| self.failed("read the flags of", Errno::from_raw_os_error(e as i32)))?;
@@ -434,8 +434,8 @@ impl<'a, W: Output> Walker<'a, W> {
         Ok(found.traits)
     }
 
-    /// Whether another mount is there, a bind mount of the same file system as well. It is known without opening what
-    /// is mounted.
+    /// Whether another mount is there, including a bind mount of the same file system. This is determined
+    /// without opening the mount.
     fn is_mount(&self, parent: BorrowedFd<'_>, name: &[u8]) -> bool {
         let id = mounts::id_at(parent, name);
         id.is_some() && self.mount.is_some() && id != self.mount
@@ -445,7 +445,7 @@ impl<'a, W: Output> Walker<'a, W> {
         self.summary.notes.push(NoteKind::MountLeftOut, &self.path, what);
     }
 
-    /// An entry of which nothing is known but its name.
+    /// An entry of which only the name is known.
     fn bare(&self, kind: Kind) -> Entry {
         Entry {
             path: self.path.clone(),
@@ -478,17 +478,17 @@ impl<'a, W: Output> Walker<'a, W> {
         Ok(())
     }
 
-    /// Something is not in the stream.
+    /// Records that something is missing from the stream.
     fn left_out(&mut self, what: &str) {
         self.summary.notes.push(NoteKind::LeftOut, &self.path, what);
     }
 
-    /// Something may be of no single moment, or not what is there now.
+    /// Records that something may be inconsistent, or differ from its current state.
     fn changed(&mut self, what: &str) {
         self.summary.notes.push(NoteKind::Changed, &self.path, what);
     }
 
-    /// A file is not there, or not what it was, any more: a note. Any other error is the source's.
+    /// A file that has gone or changed is a note. Any other error is the source's.
     fn gone(&mut self, errno: Errno, action: &'static str) -> Result<(), PackError> {
         match errno {
             Errno::NOENT => self.changed("it vanished while it was read"),
@@ -521,7 +521,7 @@ fn tell(progress: Option<&Progress>, entries: u64, bytes: u64) {
     }
 }
 
-/// The paths above `path`, without itself: of `/a/b` the root and `/a`.
+/// The ancestors of `path`, without itself: for `/a/b` the root and `/a`.
 fn prefixes(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.iter().enumerate().filter(|&(_, &b)| b == b'/').filter_map(|(end, _)| path.get(..end))
 }

@@ -1,11 +1,11 @@
-//! Boot code for the first sector (`-m`, `-M`), where the run installs no boot loader of its own.
+//! Boot code for the first sector (`-m`, `-M`), if the run installs no boot loader of its own.
 
 use super::{PlanError, Request, WantedBootCode};
 use crate::golden::scan::{self, BOOT_CODE, GoldenDisk};
 use ka::plan::{DiskPlan, Loader, Storage};
 use std::path::Path;
 
-/// Adds the boot code that is wanted for a disk to its plan, which is the only one in `storage`.
+/// Adds the requested boot code for a disk to the disk's plan, which is the only one in `storage`.
 pub(super) fn add(
     request: &Request<'_>,
     golden: &GoldenDisk,
@@ -30,7 +30,7 @@ pub(super) fn add(
     Ok(())
 }
 
-/// Whether each is for a disk that is copied.
+/// Whether each names a disk that is copied.
 pub(super) fn check(request: &Request<'_>, disks: &[GoldenDisk]) -> Result<(), PlanError> {
     for wanted in request.boot_code {
         let mut places = request.disks.iter().zip(disks);
@@ -51,7 +51,7 @@ fn names(wanted: &WantedBootCode, golden: &GoldenDisk, plan: Option<&DiskPlan>) 
 fn read(file: &Path) -> Result<Vec<u8>, PlanError> {
     let mut bytes =
         std::fs::read(file).map_err(|source| PlanError::Read { file: file.to_owned(), error: source })?;
-    // A whole sector is as good: behind the boot code it has a table, and that is not taken.
+    // A whole sector is accepted, too: it contains a table after the boot code, which is not used.
     if !matches!(bytes.len(), 440 | BOOT_CODE | 512) {
         let problem =
             format!("expected {BOOT_CODE} bytes of boot code, or a sector of 512, found {}", bytes.len());

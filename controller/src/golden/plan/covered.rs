@@ -1,4 +1,5 @@
-//! The directories beneath the golden mounts: the stream has what is mounted there, and they go with the plan.
+//! The directories beneath the golden mount points: the stream has the mounted contents, so the covered
+//! directories are part of the plan.
 
 use super::{PlanError, Planned};
 use crate::golden::view::View;
@@ -10,7 +11,7 @@ use rustix::io::Errno;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-/// Notes in the plan what lies beneath each of its mounts.
+/// Records in the plan what lies beneath each of its mounts.
 pub(super) fn note(planned: &mut Planned) -> Result<(), PlanError> {
     let view = View::open(&planned.sources)?;
     let mut xattrs = Reader::new();
@@ -21,7 +22,7 @@ pub(super) fn note(planned: &mut Planned) -> Result<(), PlanError> {
     Ok(())
 }
 
-/// What is beneath a mount point, if a file system that is copied has it.
+/// The directory beneath a mount point, if it is on a copied file system.
 fn look(view: &View, mount_point: &str, xattrs: &mut Reader) -> Result<Option<Covered>, PlanError> {
     let at = Path::new(mount_point);
     let outer = view.sources().iter().filter(|source| at != source.mount_point);
@@ -33,7 +34,8 @@ fn look(view: &View, mount_point: &str, xattrs: &mut Reader) -> Result<Option<Co
     let failed = |errno: Errno| PlanError::Read { file: path.clone(), error: errno.into() };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = match rustix::fs::open(&path, flags, Mode::empty()) {
-        // Another one was mounted over it since the plan was begun, or it was reached through a link.
+        // Another file system was mounted over it since the plan was started, or it was reached through a
+        // link.
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
         opened => opened.map_err(failed)?,
     };

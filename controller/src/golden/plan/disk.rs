@@ -1,4 +1,4 @@
-//! What goes onto the partitions of one disk.
+//! Assigns contents to the partitions of one disk.
 
 use super::{Chosen, PlanError, Planned, RawSource, Request, exclude};
 use crate::golden::scan::{Files, GoldenDisk, GoldenSubvolume, GoldenVolume, TOP, Usage};
@@ -18,23 +18,23 @@ use ka::plan::{
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// What is told of a partition that only the description has.
+/// The label for a partition that only the description has.
 const NOT_GOLDEN: &str = "this machine has no such partition";
 
 /// One disk to plan for.
 pub(super) struct Job<'a> {
     pub(super) request: &'a Request<'a>,
     pub(super) golden: &'a GoldenDisk,
-    /// The description's name for messages.
+    /// The description's name in messages.
     pub(super) file: &'a str,
-    /// Partitions that are copied as they are.
+    /// Partitions that are copied byte by byte.
     pub(super) raw: &'a BTreeSet<PathBuf>,
     /// The physical volumes of the groups that are copied.
     pub(super) groups: &'a BTreeMap<PathBuf, GroupId>,
 }
 
-/// What goes onto the partitions of a disk; `planned` gets what is to be read for it, and the notes. No look at the
-/// machine but at what directories hold.
+/// Assigns contents to the partitions of a disk; the sources to read and the notes are added to `planned`.
+/// Examines the machine only for the contents of directories.
 pub(super) fn plan(
     job: &Job<'_>,
     choice: DiskChoice,
@@ -94,9 +94,9 @@ pub(super) fn plan(
     Ok(storage)
 }
 
-/// What goes onto a partition.
+/// The contents of a partition.
 enum Contents<'a> {
-    /// A file system, with files or without, or swap.
+    /// A file system, with or without files, or swap.
     Files(FileSystemKind),
     /// The bytes of a golden partition.
     Raw(&'a GoldenVolume),
@@ -111,8 +111,7 @@ impl Job<'_> {
         self.raw.contains(&partition.node)
     }
 
-    /// Every golden partition that is in use, or that a person named, must be one that can be copied, and
-    /// have its place.
+    /// Every golden partition that is in use, or that the operator named, must be copyable and have a place.
     fn check(&self, partition: &GoldenVolume, desc: &Description) -> Result<(), PlanError> {
         if !self.is_raw(partition) && partition.usage == Usage::Unused {
             return Ok(());
@@ -128,7 +127,7 @@ impl Job<'_> {
         }
     }
 
-    /// Whoever uses it, it can be copied.
+    /// It can be copied regardless of its users.
     pub(super) fn check_usage(&self, partition: &GoldenVolume) -> Result<(), PlanError> {
         let unsupported =
             |reason: &str| Err(PlanError::Unsupported { golden: told(partition), reason: reason.to_owned() });
@@ -158,7 +157,7 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// What goes onto one partition of the description.
+    /// Assigns contents to one partition of the description.
     fn one<'p>(&self, entry: &Entry, partition: Option<&'p GoldenVolume>) -> Result<Contents<'p>, PlanError> {
         let Some(partition) = partition.filter(|p| p.contents.kind.is_some() || self.is_raw(p)) else {
             return Ok(match entry.kind {
@@ -253,7 +252,7 @@ impl Job<'_> {
     }
 }
 
-/// Whether files may take less room than they have bytes: their blocks are shared, or compressed.
+/// Whether files may use less space than their size: their blocks are shared or compressed.
 fn can_share(kind: FileSystemKind, shape: &Shape) -> bool {
     match kind {
         FileSystemKind::Btrfs => true,
@@ -266,13 +265,14 @@ fn is_ext(kind: FileSystemKind) -> bool {
     matches!(kind, FileSystemKind::Ext2 | FileSystemKind::Ext3 | FileSystemKind::Ext4)
 }
 
-/// Bytes that the copied files take on the new file system, where nothing is shared any more: of `used` on all of the
-/// golden one, of `trees` in the files alone if they were counted, and without the `left_out` ones.
+/// The space in bytes that the copied files need on the new file system, where nothing is shared. `used` is
+/// the space in use on the golden file system, `trees` the size of the files alone if they were counted, and
+/// `left_out` the size of the excluded ones.
 pub(super) fn needed(used: u64, trees: Option<u64>, left_out: u64, all: bool, compressed: bool) -> u64 {
     match (trees, all, compressed) {
         (None, ..) => used.saturating_sub(left_out),
-        // The node compresses too, and what is left out was as compressible as the rest. How much the files share
-        // beside that, the kernel doesn't tell.
+        // The node compresses as well, and the excluded files were as compressible as the rest. Beyond that,
+        // the kernel does not report how much the files share.
         (Some(trees), true, true) => {
             let counted = u128::from(trees.max(used).max(1));
             let share = u128::from(used) * u128::from(left_out) / counted;
@@ -280,12 +280,12 @@ pub(super) fn needed(used: u64, trees: Option<u64>, left_out: u64, all: bool, co
         }
         (Some(trees), false, true) => trees.saturating_sub(left_out).min(used),
         (Some(trees), true, false) => trees.max(used).saturating_sub(left_out),
-        // What is not copied, snapshots for instance, is in use too.
+        // Space that is not copied, such as snapshots, is in use as well.
         (Some(trees), false, false) => trees.saturating_sub(left_out),
     }
 }
 
-/// What no tool makes again, or what is no matter of a file system's shape.
+/// Features that no tool can recreate, or that are not part of a file system's layout.
 fn not_kept(partition: &GoldenVolume) -> Option<String> {
     let keeps_quotas = partition.made.shape.features.iter().flatten().any(|feature| feature == "quota");
     (keeps_quotas || partition.made.quotas).then(|| {
@@ -297,11 +297,11 @@ fn not_kept(partition: &GoldenVolume) -> Option<String> {
     })
 }
 
-/// The label for the new file system: the golden one's, if the tool takes it.
+/// The label for the new file system: the golden one's, if the tool accepts it.
 fn label(kind: FileSystemKind, partition: &GoldenVolume, planned: &mut Planned) -> Option<String> {
     let label = partition.contents.label.as_ref()?;
     let reason = match kind {
-        // What blkid told had bytes that are none.
+        // blkid reported invalid bytes.
         _ if label.contains(char::REPLACEMENT_CHARACTER) => "it is not UTF-8",
         FileSystemKind::Vfat if !is_label_of_fat(label) => "mkfs.vfat doesn't take it",
         _ => return Some(label.clone()),
@@ -311,13 +311,14 @@ fn label(kind: FileSystemKind, partition: &GoldenVolume, planned: &mut Planned) 
     None
 }
 
-/// What mkfs.vfat(8) takes: it stops at what some systems cannot read, and at what the C locale has no letters for.
+/// The labels that mkfs.vfat(8) accepts: it rejects characters that some systems cannot read, and those that
+/// the C locale lacks.
 fn is_label_of_fat(label: &str) -> bool {
     let is_refused = |b: u8| !(0x20..0x80).contains(&b) || b"*?.,;:/\\|+=<>[]\"".contains(&b);
     label.len() <= 11 && !label.starts_with(' ') && !label.bytes().any(is_refused)
 }
 
-/// Plans a btrfs's subvolumes; returns those with files to copy.
+/// Plans the subvolumes of a btrfs; returns those with files to copy.
 fn subvolumes_of(
     fs: &mut FileSystemPlan,
     all: &[GoldenSubvolume],
@@ -380,8 +381,8 @@ pub(super) fn raw_source(partition: &GoldenVolume) -> RawSource {
     }
 }
 
-/// Checks the sizes against the largest disk that the table can use, so that only what is fixed can fail. For a
-/// GPT that is one of 1 EiB: there is none yet.
+/// Checks the sizes against the largest disk that the table can describe, so that only fixed sizes can fail.
+/// For a GPT that is 1 EiB: no such disk exists yet.
 fn check_fixed_sizes(storage: &Storage, file: &str) -> Result<(), PlanError> {
     let Some(plan) = storage.disks.first() else { return Ok(()) };
     let largest = match plan.desc.table() {
@@ -414,7 +415,7 @@ fn check_fixed_sizes(storage: &Storage, file: &str) -> Result<(), PlanError> {
     })
 }
 
-/// Says what is known to be otherwise than the description has it, if the nodes' disks are like the golden one.
+/// Notes the differences from the description that are certain if the nodes' disks are like the golden one.
 fn note_places(storage: &Storage, job: &Job<'_>, planned: &mut Planned) {
     let Some(plan) = storage.disks.first() else { return };
     if plan.scale_from.is_none()
@@ -443,7 +444,7 @@ fn note_places(storage: &Storage, job: &Job<'_>, planned: &mut Planned) {
     }
 }
 
-/// A type as a description has it.
+/// A type as written in a description.
 fn word(kind: PartitionKind) -> String {
     match kind {
         kind if kind.is_linux() => "linux".to_owned(),
@@ -452,7 +453,7 @@ fn word(kind: PartitionKind) -> String {
     }
 }
 
-/// A golden partition as a person knows it.
+/// A golden partition as named for the operator.
 pub(super) fn told(partition: &GoldenVolume) -> String {
     let node = partition.node.display();
     let kind = partition.contents.kind.as_deref().unwrap_or("without a file system");

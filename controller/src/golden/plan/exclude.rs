@@ -1,4 +1,4 @@
-//! What is left out (`-x`), and the room that it needs not.
+//! Excluded directories (`-x`), and the space that they save.
 
 use super::PlanError;
 use ka_host::mountinfo::DeviceNumber;
@@ -7,33 +7,33 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// The directories themselves, sorted: the walk over the files meets no path that leads through a symbolic
-/// link, and would leave out nothing for it.
+/// The directories themselves, sorted and without symbolic links: the walk never sees a path that leads
+/// through a link, so it would not exclude one.
 pub(super) fn directories(wanted: &[PathBuf], own: &[PathBuf]) -> Result<Vec<PathBuf>, PlanError> {
     let mut all = Vec::new();
     for dir in wanted {
         let real = dir.canonicalize().ok().filter(|real| dir.is_absolute() && real.is_dir());
         all.push(real.ok_or_else(|| PlanError::NoDirectory(dir.clone()))?);
     }
-    // One that is not there yet has no other name.
+    // A directory that does not exist yet has no other name.
     all.extend(own.iter().map(|dir| dir.canonicalize().unwrap_or_else(|_| dir.clone())));
     all.sort();
     all.dedup();
     Ok(all)
 }
 
-/// The largest file that btrfs keeps beside its name by default, where it takes no block (btrfs(5), `max_inline`).
+/// The largest file that btrfs by default stores inline, without a block of its own (btrfs(5), `max_inline`).
 const INLINE: u64 = 2048;
 
-/// Bytes that files below the excluded directories use on one file system.
+/// The space in bytes that files below the excluded directories use on one file system.
 pub(super) fn left_out(exclude: &[PathBuf], device: DeviceNumber) -> u64 {
     let outermost = exclude.iter().filter(|dir| !exclude.iter().any(|o| o != *dir && dir.starts_with(o)));
-    // Another name of a file may be copied, so those with several are not left out for sure.
+    // A file with several names may be copied under another name, so such files are not counted.
     let used = |file: &Metadata| if file.nlink() == 1 { file.blocks() * 512 } else { 0 };
     outermost.map(|dir| sum_below(dir, device, used)).sum()
 }
 
-/// Bytes that the files of one file system below a directory use.
+/// The space in bytes that the files of one file system use below a directory.
 pub(super) fn used_in(dir: &Path, device: DeviceNumber) -> u64 {
     let mut seen = HashSet::new();
     sum_below(dir, device, |file| {
@@ -46,7 +46,7 @@ pub(super) fn used_in(dir: &Path, device: DeviceNumber) -> u64 {
     })
 }
 
-/// The sum of what `bytes` says of each file in a tree. What cannot be read counts as nothing.
+/// The sum of `bytes` over the files of a tree. Unreadable files count as zero.
 fn sum_below(dir: &Path, device: DeviceNumber, mut bytes: impl FnMut(&Metadata) -> u64) -> u64 {
     let mut sum = 0;
     let mut waiting = vec![dir.to_owned()];

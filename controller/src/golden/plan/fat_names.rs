@@ -1,7 +1,9 @@
-//! Names that a FAT file system of the clones cannot hold, or holds as one: found before a node is touched.
+//! Finds names that a FAT file system of the clones cannot hold, or cannot distinguish, before a node is
+//! touched.
 //!
-//! What is on a golden FAT fits another one, but for its letters: the nodes write UTF-8, whatever this machine's mount
-//! shows. What lies in a directory where only the clones have a FAT (`--firmware auto`) may not fit at all.
+//! The contents of a golden FAT fit on another FAT, except for the characters of names: the nodes write
+//! UTF-8, regardless of this machine's mount options. The contents of a directory that is on a FAT only on
+//! the clones (`--firmware auto`) may not fit at all.
 
 use super::{PlanError, Planned};
 use crate::golden::chosen::Source;
@@ -16,10 +18,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-/// What no name on a FAT has.
+/// The characters that a FAT name cannot contain.
 const FORBIDDEN: &[u8] = b"\"*:<>?|\\";
 
-/// Refuses a plan by which files would be lost on a FAT, or fail a node that is erased already.
+/// Rejects a plan that would lose files on a FAT, or fail on a node that is already erased.
 pub(super) fn check(planned: &Planned) -> Result<(), PlanError> {
     let file_systems = planned.plan.storage.file_systems();
     let points: Vec<&Path> = file_systems
@@ -48,12 +50,12 @@ pub(super) fn check(planned: &Planned) -> Result<(), PlanError> {
 }
 
 struct Walk<'a> {
-    /// The files are on a FAT here.
+    /// The files are on a FAT here, too.
     of_fat: bool,
     exclude: &'a [PathBuf],
 }
 
-/// What cannot be copied, and why.
+/// The file that cannot be copied, and the reason.
 #[derive(Debug, PartialEq, Eq)]
 struct Fault {
     path: PathBuf,
@@ -61,7 +63,8 @@ struct Fault {
 }
 
 impl Walk<'_> {
-    /// The first fault below a directory that is seen as `seen`. What cannot be looked at is the packer's to tell.
+    /// The first problem below a directory that is visible at `seen`. Unreadable files are left to the packer
+    /// to report.
     fn fault(&self, directory: &Path, seen: &Path) -> Option<Fault> {
         let mut waiting = vec![PathBuf::new()];
         while let Some(below) = waiting.pop() {
@@ -89,7 +92,7 @@ impl Walk<'_> {
         None
     }
 
-    /// Why a FAT has no place for something.
+    /// Why a FAT cannot hold something.
     fn no_place(&self, name: &[u8], kind: FileType) -> Option<&'static str> {
         let text = match std::str::from_utf8(name) {
             Ok(text) => text,
@@ -117,7 +120,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    /// What is wrong with a tree of these files, as `path: reason`.
+    /// The problem with a tree of these files, as `path: reason`.
     fn found(names: &[&[u8]], of_fat: bool, exclude: &[PathBuf]) -> Option<String> {
         let top = tempfile::tempdir().unwrap();
         for name in names {

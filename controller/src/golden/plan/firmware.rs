@@ -1,4 +1,4 @@
-//! What a node needs that starts by the firmware that this machine does not have (`--firmware auto`).
+//! The requirements of nodes that boot by the firmware that this machine does not have (`--firmware auto`).
 
 use std::path::Path;
 
@@ -7,11 +7,11 @@ use ka::plan::{Backing, FileSystemKind, FileSystemPlan, Storage, VolumeContent};
 
 use super::Planned;
 
-/// Where a system that has never had an EFI system partition gets one.
+/// The mount point for an EFI system partition on a system that never had one.
 const SYSTEM_PARTITION: &str = "/boot/efi";
 
-/// Mounts an EFI system partition that this machine has no use for, and finds out whether the system below `root` has
-/// what it takes.
+/// Assigns a mount point to an EFI system partition that this machine does not use, and checks whether the
+/// system below `root` has the necessary files.
 pub(super) fn convert(planned: &mut Planned, root: &Path) {
     let other = match planned.plan.boot.golden_firmware {
         Firmware::Bios => Firmware::Uefi,
@@ -38,7 +38,7 @@ fn mount_system_partition(planned: &mut Planned) {
         .push(format!("partition {number} is mounted at {SYSTEM_PARTITION} on nodes that start by UEFI"));
 }
 
-/// An EFI system partition that nothing is copied to.
+/// An EFI system partition to which nothing is copied.
 fn unused(storage: &mut Storage) -> Option<(u32, &mut FileSystemPlan)> {
     let Storage { disks, volumes, .. } = storage;
     let is_esp = |disk: usize, number| {

@@ -1,4 +1,4 @@
-//! Which disks of this machine stand for the nodes' disks that a person names.
+//! Maps the nodes' disks that the operator names to disks of this machine.
 
 use super::{PlanError, Request, WantedDisk};
 use crate::golden::scan::{self, GoldenDisk, ScanError};
@@ -8,7 +8,7 @@ use ka_host::mountinfo;
 use ka_host::sysfs;
 use std::path::Path;
 
-/// The golden disks, and the choices with what they take from them, both in the order of the request.
+/// The golden disks, and the choices with their sources on them, both in the order of the request.
 pub(super) fn disks(request: &Request<'_>) -> Result<(Vec<DiskChoice>, Vec<GoldenDisk>), PlanError> {
     let machine = ka_host::hardware::disks(false);
     let names = names(request, &machine)?;
@@ -36,8 +36,8 @@ pub(super) fn disks(request: &Request<'_>) -> Result<(Vec<DiskChoice>, Vec<Golde
     Ok((choices, disks))
 }
 
-/// The names of the golden disks: those with the names given, and the one with the root file system for the
-/// one that has no such name here.
+/// The names of the golden disks: those with the given names, and the disk with the root file system for the
+/// one whose name does not exist here.
 fn names(request: &Request<'_>, machine: &[Disk]) -> Result<Vec<String>, PlanError> {
     let mut names: Vec<Option<String>> = Vec::new();
     for wanted in request.disks {
@@ -67,7 +67,7 @@ fn names(request: &Request<'_>, machine: &[Disk]) -> Result<Vec<String>, PlanErr
     Ok(resolved)
 }
 
-/// The disk of this machine that a choice means, if there is one.
+/// The disk of this machine that a choice refers to, if there is one.
 fn same(wanted: &WantedDisk, machine: &[Disk]) -> Result<Option<String>, PlanError> {
     match &wanted.disk {
         DiskChoice::Name { name, .. } => match scan::find(name) {
@@ -91,7 +91,7 @@ fn root_disk(wanted: &DiskChoice) -> Result<String, PlanError> {
     let root = mounts.iter().rfind(|m| m.mount_point == Path::new("/"));
     let device = root.map(|m| sysfs::source_number(m).unwrap_or(m.device));
     let name = device.and_then(|d| sysfs::name_of(d).ok()).unwrap_or_else(|| "no disk".to_owned());
-    // What a logical volume is made of, down to partitions.
+    // The partitions that a logical volume is ultimately made of.
     let mut devices = vec![name.clone()];
     while let Some(below) = devices.iter().position(|device| !sysfs::slaves(device).is_empty()) {
         let device = devices.swap_remove(below);
@@ -105,7 +105,7 @@ fn root_disk(wanted: &DiskChoice) -> Result<String, PlanError> {
     Err(PlanError::Root { root: name, disk: wanted.to_string() })
 }
 
-/// What a person should know of the other disks: what is mounted from them is not copied.
+/// Notes about the other disks: what is mounted from them is not copied.
 pub(super) fn left_out(chosen: &[GoldenDisk], meant: &[String]) -> Vec<String> {
     let is_meant = |name: &String| {
         chosen.iter().any(|disk| disk.name == *name) || meant.contains(name) || name.starts_with("loop")

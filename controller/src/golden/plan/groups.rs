@@ -1,4 +1,4 @@
-//! What becomes of the golden node's volume groups.
+//! Plans the golden node's volume groups.
 
 use super::disk::{Job, raw_source, told};
 use super::{PlanError, Planned};
@@ -12,7 +12,7 @@ use ka::plan::{
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// The partitions that are physical volumes of the groups. Each group must lie on them alone, and be sound.
+/// The partitions that are physical volumes of the groups. Each group must lie on them alone, and be intact.
 pub(super) fn members(
     groups: &[GoldenGroup],
     disks: &[GoldenDisk],
@@ -65,7 +65,7 @@ pub(super) fn plan(job: &Job<'_>, groups: &[GoldenGroup], planned: &mut Planned)
     Ok(())
 }
 
-/// Adds one logical volume; returns its id if it is a part of the clones.
+/// Adds one logical volume; returns its id if it is part of the clones.
 fn add(
     job: &Job<'_>,
     (group, group_name): (GroupId, &str),
@@ -121,7 +121,7 @@ fn add(
     Ok(Some(planned.plan.storage.add(Backing::LogicalVolume(backing), content)))
 }
 
-/// File systems follow the size of the group; everything else is as large as on the golden node.
+/// File systems scale with the size of the group; everything else keeps its golden size.
 fn size(layout: &LogicalLayout, content: &VolumeContent, bytes: u64) -> LogicalSize {
     let is_thin = matches!(layout, LogicalLayout::Thin { .. });
     match content {
@@ -133,7 +133,7 @@ fn size(layout: &LogicalLayout, content: &VolumeContent, bytes: u64) -> LogicalS
     }
 }
 
-/// What is made on a logical volume.
+/// The contents to create on a logical volume.
 fn content(
     job: &Job<'_>,
     name: &VolumeName,

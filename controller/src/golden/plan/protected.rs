@@ -1,4 +1,5 @@
-//! Files that fscrypt or fs-verity keeps: no copy can have that, which must be known before a node is touched.
+//! Finds files that are protected by fscrypt or fs-verity: a copy cannot preserve that, which must be known
+//! before a node is touched.
 
 use super::{PlanError, Planned};
 use crate::golden::view::View;
@@ -7,7 +8,7 @@ use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What is found below one mount point.
+/// The findings below one mount point.
 #[derive(Default)]
 struct Found {
     encrypted: Option<PathBuf>,
@@ -15,8 +16,8 @@ struct Found {
     first_verity: Option<PathBuf>,
 }
 
-/// Refuses a plan that would copy encrypted directories as plain text, or not at all; notes what fs-verity guards. Only
-/// file systems with these features are walked.
+/// Rejects a plan that would copy encrypted directories as plain text, or not at all; notes files under
+/// fs-verity. Only file systems with these features are walked.
 pub(super) fn check(planned: &mut Planned) -> Result<(), PlanError> {
     let may_have = |fs: &FileSystemPlan| {
         let mut features = fs.shape.features.iter().flatten();
@@ -55,13 +56,14 @@ pub(super) fn check(planned: &mut Planned) -> Result<(), PlanError> {
     Ok(())
 }
 
-/// Looks at everything below a directory that is to be copied. What cannot be looked at is the packer's to tell.
+/// Examines everything below a directory that is to be copied. Unreadable files are left to the packer to
+/// report.
 fn walk(directory: &Path, mount_point: &Path, exclude: &[PathBuf], found: &mut Found) {
     let mut waiting = vec![PathBuf::new()];
     while let Some(below) = waiting.pop() {
         let seen = mount_point.join(&below);
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-        // The source itself may be given by a link.
+        // The source itself may be a link.
         let flags = if below.as_os_str().is_empty() { AtFlags::NO_AUTOMOUNT } else { flags };
         let Ok(stat) = statx(CWD, directory.join(&below), flags, StatxFlags::TYPE) else { continue };
         let attributes = stat.stx_attributes;

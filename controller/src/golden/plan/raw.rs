@@ -1,4 +1,4 @@
-//! Partitions that are copied as they are (`-D`).
+//! Partitions that are copied byte by byte (`-D`).
 
 use super::PlanError;
 use crate::golden::quiet::{self, Busy};
@@ -32,7 +32,7 @@ pub(super) fn wanted(names: &[String], disks: &[GoldenDisk]) -> Result<BTreeSet<
     Ok(nodes)
 }
 
-/// Whether nobody writes to a partition while it is read.
+/// Whether no process writes to a partition while it is read.
 pub(super) fn check(
     partition: &GoldenVolume,
     is_frozen: impl Fn(&Path) -> io::Result<bool>,

@@ -1,4 +1,4 @@
-//! Sizes of logical volumes that a person asks for (`--lv VG/LV=SIZE`).
+//! Sizes of logical volumes on request (`--lv VG/LV=SIZE`).
 
 use super::PlanError;
 use crate::golden::scan::GoldenGroup;
@@ -11,22 +11,22 @@ use std::str::FromStr;
 pub struct WantedSize {
     /// Its group's name.
     pub group: String,
-    /// Its own.
+    /// Its own name.
     pub name: String,
-    /// How large it becomes.
+    /// Its size.
     pub size: WantedBytes,
 }
 
-/// How large a logical volume becomes.
+/// The size of a logical volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WantedBytes {
-    /// So many bytes.
+    /// A number of bytes.
     Fixed(u64),
-    /// So many percent of the group.
+    /// A percentage of the group.
     Share(u8),
-    /// The golden one's share of the group.
+    /// The same share of the group as on the golden node.
     Scaled,
-    /// By weight, a share of what the others leave.
+    /// A weighted share of the space that the others leave.
     Fill(u32),
 }
 
@@ -60,7 +60,7 @@ impl FromStr for WantedSize {
 }
 
 impl WantedBytes {
-    /// The same for a golden volume of so many bytes.
+    /// The same, for a golden volume of this many bytes.
     pub(super) fn of(self, golden: u64) -> LogicalSize {
         match self {
             Self::Fixed(bytes) => LogicalSize::Fixed(bytes),
@@ -71,7 +71,7 @@ impl WantedBytes {
     }
 }
 
-/// Whether each is about a volume that is copied, and only one about each.
+/// Whether each entry names a copied volume, and no volume has two.
 pub(super) fn check(wanted: &[WantedSize], groups: &[GoldenGroup]) -> Result<(), PlanError> {
     for (index, one) in wanted.iter().enumerate() {
         let wrong = |reason: &str| PlanError::Size {

@@ -1,4 +1,4 @@
-//! Plans from golden disks that were made up.
+//! Plans from synthetic golden disks.
 
 use super::disk::Job;
 use super::*;
@@ -15,7 +15,7 @@ use ka_host::blkid::Contents;
 use ka_host::mountinfo::DeviceNumber;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// No machine's root file system has it: the plans of these tests count no files.
+/// No machine's root file system has this device number: the plans of these tests count no files.
 const NODE: DeviceNumber = DeviceNumber { major: 4095, minor: 1 };
 
 fn partition(number: u32, kind: &str, usage: Usage) -> GoldenVolume {
@@ -72,7 +72,7 @@ fn request(disks: &[WantedDisk]) -> Request<'_> {
     }
 }
 
-/// The plan of the disk `vda` for the nodes' `sda`, with these partitions copied as they are.
+/// The plan from the disk `vda` to the nodes' `sda`, with these partitions copied byte by byte.
 fn decide(request: &Request<'_>, golden: &GoldenDisk, text: &str, raw: &[u32]) -> Result<Planned, PlanError> {
     let desc = Description::parse(text, "desc").unwrap();
     let raw: BTreeSet<PathBuf> = raw.iter().map(|number| format!("/dev/vda{number}").into()).collect();
@@ -99,7 +99,7 @@ fn made(planned: &Planned) -> &DiskPlan {
     disk
 }
 
-/// The file systems by their partitions' numbers.
+/// The file systems by their partition numbers.
 fn file_systems(planned: &Planned) -> Vec<(u32, &FileSystemPlan)> {
     let volumes = planned.plan.storage.partitions(0);
     volumes.filter_map(|(number, volume)| Some((number, volume.file_system()?))).collect()
@@ -114,7 +114,7 @@ fn sources(planned: &Planned) -> Vec<(&str, PathBuf)> {
     planned.sources.iter().map(|s| (s.mount_point.to_str().unwrap(), s.files.path())).collect()
 }
 
-/// Nothing of this is in a description.
+/// None of this is in a description.
 #[test]
 fn an_active_protective_mbr_goes_with_the_plan() {
     let (mut disk, text) = (
@@ -213,7 +213,7 @@ fn what_is_wrong_is_told_by_file_line_and_partition() {
     }
 }
 
-/// Sectors without a size are the golden disk's, and a GPT has no end.
+/// Sectors without a size get the golden disk's, and a GPT has no end.
 #[test]
 fn sizes_are_those_of_the_golden_disk() {
     let disk = golden(vec![partition(1, "ext4", mounted("/", 400))]);
@@ -227,7 +227,7 @@ fn sizes_are_those_of_the_golden_disk() {
         let error = refused(&disk, text);
         assert!(error.contains("partition 1 has 100 MB, too small for the 400 MB"), "{error}");
     }
-    // What the description says counts.
+    // The description takes precedence.
     decide_on(&disk, "sector-size: 4096\nsize=204800, type=83\n").unwrap();
     let mut large = golden(vec![partition(1, "ext4", mounted("/", 400))]);
     large.size = DiskSize::of_bytes(10 << 30, SectorSize::B4096);
@@ -236,7 +236,8 @@ fn sizes_are_those_of_the_golden_disk() {
 
 #[test]
 fn files_that_share_blocks_count_one_by_one() {
-    // Bytes in use, of the copied files, of those left out; all of them or not, compressed or not.
+    // The space in use, the size of the copied and of the excluded files; complete or partial, compressed or
+    // not.
     for (used, trees, left_out, all, compressed, expected) in [
         (10, None, 4, true, false, 6),
         (10, Some(8), 4, true, false, 6),
@@ -244,7 +245,7 @@ fn files_that_share_blocks_count_one_by_one() {
         (10, Some(8), 4, false, false, 4),
         (10, Some(30), 4, false, false, 26),
         (10, Some(30), 0, true, true, 10),
-        // A third of what they have is a third of what they take.
+        // A third of their size is a third of the space they use.
         (10, Some(30), 10, true, true, 7),
         (10, Some(30), 4, false, true, 10),
         (10, Some(8), 4, false, true, 4),
@@ -278,7 +279,7 @@ fn inodes_and_compression_go_with_the_plan() {
     );
 }
 
-/// A tool that stops at a label would do so on every node, when its disk is erased.
+/// A tool that rejects a label would do so on every node, after its disk is erased.
 #[test]
 fn a_label_that_no_tool_takes_is_left_out() {
     let of = |kind: &str, label: &str| {
@@ -542,7 +543,7 @@ fn excluded_directories_ask_for_no_room() {
     assert_eq!(exclude::left_out(&twice, device), 1 << 20);
     assert_eq!(exclude::left_out(&twice, DeviceNumber { major: 0, minor: 0 }), 0);
     assert_eq!(exclude::used_in(dir.path(), device), 2 << 20);
-    // What btrfs keeps beside a file's name takes no block there, whatever the kernel says.
+    // Data that btrfs stores next to a file's name takes no block, regardless of the kernel's figure.
     std::fs::write(dir.path().join("small"), "12345").unwrap();
     rustix::fs::sync();
     assert_eq!(exclude::used_in(dir.path(), device), (2 << 20) + 5);

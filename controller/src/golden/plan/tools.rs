@@ -1,11 +1,11 @@
-//! Whether the nodes have the tools that make the golden node's kinds of file system.
+//! Checks whether the nodes have the tools to create the golden node's types of file systems.
 
 use super::PlanError;
 use ka::plan::{FileSystemKind, Plan};
 use std::path::Path;
 
-/// Names the first file system that the nodes cannot make. Tools without which there is no tree at all are not
-/// looked for.
+/// Returns the first file system that the nodes cannot create. Tools that every tree contains are not
+/// checked.
 pub(super) fn check(stage2: &Path, plan: &Plan) -> Result<(), PlanError> {
     let is_there = |program: &&str| {
         ["usr/sbin", "usr/bin", "sbin", "bin"].iter().any(|dir| stage2.join(dir).join(program).exists())

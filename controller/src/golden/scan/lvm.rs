@@ -1,7 +1,7 @@
-//! The volume groups of the golden node, as LVM's own tools report them.
+//! The volume groups of the golden node, as reported by LVM's own tools.
 //!
-//! The reports are JSON of lvm2's `--reportformat json`: every value is a text, and sizes are bytes (`--units b
-//! --nosuffix`). A volume with several segments has a row for each.
+//! The reports are JSON from lvm2's `--reportformat json`: every value is a text, and sizes are bytes
+//! (`--units b --nosuffix`). A volume with several segments has one row for each.
 
 use ka::plan::{LogicalLayout, Raid, RaidLevel};
 use ka_host::tool;
@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// How long a report may take.
+/// The time limit for a report.
 const LIMIT: Duration = Duration::from_secs(60);
 
 const VG_FIELDS: &str =
@@ -27,15 +27,15 @@ const LV_FIELDS: &str = "lv_name,vg_name,lv_uuid,lv_size,lv_attr,lv_role,segtype
 pub struct Group {
     /// Its name.
     pub name: String,
-    /// Bytes of an extent.
+    /// The size of an extent in bytes.
     pub extent: u64,
-    /// How many extents it has.
+    /// The number of its extents.
     pub extents: u64,
     /// The device nodes of its physical volumes.
     pub members: Vec<PathBuf>,
-    /// Its logical volumes, pools before what lies in them.
+    /// Its logical volumes; pools come before the volumes inside them.
     pub volumes: Vec<Logical>,
-    /// What is wrong with it, so that it cannot be copied.
+    /// The problem that prevents copying it.
     pub fault: Option<String>,
 }
 
@@ -48,36 +48,36 @@ pub struct Logical {
     pub size: u64,
     /// Its device node.
     pub node: PathBuf,
-    /// What becomes of it.
+    /// How it is treated.
     pub fate: Fate,
 }
 
-/// What becomes of a logical volume.
+/// How a logical volume is treated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It is made on the clones.
+    /// It is created on the clones.
     Made {
-        /// How it lies on the physical volumes.
+        /// Its layout on the physical volumes.
         layout: GoldenLayout,
-        /// What the clone's lacks: its cache.
+        /// What the clone's volume lacks: its cache.
         without: Option<&'static str>,
     },
-    /// It is no part of the clones: a snapshot.
+    /// It is not part of the clones: a snapshot.
     Skipped,
-    /// It cannot be made, for this reason.
+    /// It cannot be created, for this reason.
     Refused(String),
 }
 
-/// How a golden volume lies on the physical volumes: a thin volume names its pool.
+/// The layout of a golden volume on the physical volumes; a thin volume names its pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GoldenLayout {
-    /// As the plan has it.
+    /// As in the plan.
     Of(LogicalLayout),
     /// In the pool with this name.
     ThinIn(String),
 }
 
-/// Why the groups are not known.
+/// Why the groups cannot be determined.
 #[derive(Debug, thiserror::Error)]
 pub enum LvmError {
     /// The tool cannot be run, or fails.
@@ -85,18 +85,18 @@ pub enum LvmError {
     Tool {
         /// The report that was asked for.
         report: &'static str,
-        /// What happened.
+        /// The failure.
         reason: String,
     },
-    /// What it printed is not understood.
+    /// Its output is not understood.
     #[error("lvm {report}: {error}")]
     Json {
         /// The report that was asked for.
         report: &'static str,
-        /// What is wrong with it.
+        /// The problem.
         error: serde_json::Error,
     },
-    /// A figure is none.
+    /// A value is not a number.
     #[error("lvm {report}: expected a number for {field} of {of}, found `{found}`")]
     Number {
         /// The report.
@@ -105,15 +105,15 @@ pub enum LvmError {
         field: &'static str,
         /// The group or volume.
         of: String,
-        /// What is there.
+        /// The value.
         found: String,
     },
 }
 
-/// All groups that this machine sees.
+/// All groups on this machine.
 ///
 /// # Errors
-/// LVM's tools are missing, fail, or say what is not understood.
+/// LVM's tools are missing, fail, or print something that is not understood.
 pub fn groups() -> Result<Vec<Group>, LvmError> {
     parse(&report("vgs", VG_FIELDS)?, &report("pvs", PV_FIELDS)?, &report("lvs", LV_FIELDS)?)
 }
@@ -184,7 +184,7 @@ struct Lv {
     lv_dm_path: String,
 }
 
-/// The groups that three reports tell of.
+/// Builds the groups from three reports.
 fn parse(vgs: &str, pvs: &str, lvs: &str) -> Result<Vec<Group>, LvmError> {
     let members: Vec<Pv> = rows::<Pvs>("pvs", pvs)?.into_iter().flat_map(|report| report.pv).collect();
     let segments: Vec<Lv> = rows::<Lvs>("lvs", lvs)?.into_iter().flat_map(|report| report.lv).collect();
@@ -214,7 +214,7 @@ fn rows<T: DeserializeOwned>(report: &'static str, text: &str) -> Result<Vec<T>,
 }
 
 fn number(report: &'static str, field: &'static str, of: &str, text: &str) -> Result<u64, LvmError> {
-    // What does not apply is empty.
+    // An empty value means that the field does not apply.
     if text.is_empty() {
         return Ok(0);
     }
@@ -222,7 +222,8 @@ fn number(report: &'static str, field: &'static str, of: &str, text: &str) -> Re
     text.parse().map_err(|_| wrong())
 }
 
-/// Why a group cannot be copied, by its attributes (vgs(8)) and how many physical volumes it misses.
+/// Why a group cannot be copied, according to its attributes (vgs(8)) and the number of missing physical
+/// volumes.
 fn fault(attributes: &str, missing: u64) -> Option<String> {
     let bit = |place: usize| attributes.as_bytes().get(place).copied().unwrap_or(b'-');
     if missing > 0 || bit(3) == b'p' {
@@ -237,7 +238,7 @@ fn fault(attributes: &str, missing: u64) -> Option<String> {
     matches!(bit(5), b'c' | b's').then(|| "it is shared by a cluster, which cannot be copied".to_owned())
 }
 
-/// The volumes by their segments, in the order of the report but with pools first.
+/// Builds the volumes from their segments, in the order of the report but with pools first.
 fn volumes<'a>(segments: impl Iterator<Item = &'a Lv>) -> Result<Vec<Logical>, LvmError> {
     let mut by_name: Vec<(&str, Vec<&Lv>)> = Vec::new();
     let mut index: BTreeMap<&str, usize> = BTreeMap::new();
@@ -282,7 +283,7 @@ fn fate(lv: &Lv, segments: &[&Lv]) -> Result<Fate, LvmError> {
     let stripe_size = figure("stripe_size", &lv.stripe_size)?;
     let is_mixed = segments.iter().any(|segment| segment.segtype != lv.segtype);
     match lv.segtype.as_str() {
-        // Several segments that lie in different ways are one volume of the plainest kind.
+        // A volume whose segments differ in layout is treated as a linear one.
         "linear" => of(LogicalLayout::Linear),
         "striped" if is_mixed || images < 2 => of(LogicalLayout::Linear),
         "striped" => of(LogicalLayout::Striped { stripes: images, stripe_size }),
@@ -312,7 +313,7 @@ fn fate(lv: &Lv, segments: &[&Lv]) -> Result<Fate, LvmError> {
     }
 }
 
-/// The level by LVM's name of the segment: `raid5_ls`, `raid0_meta`.
+/// The RAID level in LVM's segment name: `raid5_ls`, `raid0_meta`.
 fn raid_level(segment: &str) -> Option<RaidLevel> {
     let all = [
         RaidLevel::Raid10,
@@ -327,7 +328,7 @@ fn raid_level(segment: &str) -> Option<RaidLevel> {
     })
 }
 
-/// A RAID of so many images, of which so many hold data of their own.
+/// A RAID with this many images, and this many of them with data of their own.
 fn raid(level: RaidLevel, images: u32, data: u32, stripe_size: u64) -> LogicalLayout {
     let data = if level == RaidLevel::Raid1 { 1 } else { data.clamp(1, images.max(1)) };
     LogicalLayout::Raid(Raid { level, data, redundant: images.saturating_sub(data), stripe_size })

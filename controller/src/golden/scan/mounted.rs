@@ -1,25 +1,26 @@
-//! Where a partition's file system is mounted, and whether all of it is to be seen there.
+//! Where a partition's file system is mounted, and whether all of it is visible there.
 
 use ka_host::mountinfo::{DeviceNumber, Mount};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use std::path::{Path, PathBuf};
 
-/// A place where a directory of a file system is mounted and to be seen: no other mount hides it.
+/// A visible mount of a directory of a file system: no other mount hides it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
-    /// Where.
+    /// The mount point.
     pub(super) at: PathBuf,
-    /// The directory of the file system, `/` for all of it.
+    /// The directory of the file system that is mounted; `/` for all of it.
     pub(super) root: PathBuf,
-    /// The number that the files there have as their device, which for btrfs is none of a mount's.
+    /// The device number of the files there, which on btrfs is not that of any mount.
     pub(super) device: DeviceNumber,
 }
 
-/// The mount's place, unless another mount hides it.
+/// Locates the mount point, unless another mount hides it.
 pub(super) fn visible(mount: &Mount) -> Option<Place> {
     let found = statx(CWD, &mount.mount_point, AtFlags::NO_AUTOMOUNT, StatxFlags::MNT_ID).ok()?;
     let device = DeviceNumber { major: found.stx_dev_major, minor: found.stx_dev_minor };
-    // A kernel before 5.8 tells no mount's number; its files' device is the next best, but for btrfs.
+    // A kernel before 5.8 reports no mount ID; the device number of the files is the next best, except on
+    // btrfs.
     let is_this = if StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::MNT_ID) {
         found.stx_mnt_id == mount.id
     } else {
@@ -28,7 +29,7 @@ pub(super) fn visible(mount: &Mount) -> Option<Place> {
     is_this.then(|| Place { at: mount.mount_point.clone(), root: mount.root.clone(), device })
 }
 
-/// Bytes and inodes in use on the file system that is mounted there, as `df` and `df -i` count them.
+/// The bytes and inodes in use on the file system mounted there, as `df` and `df -i` count them.
 pub(super) fn used(mount_point: &Path) -> std::io::Result<(u64, u64)> {
     let stat = rustix::fs::statvfs(mount_point)?;
     let bytes = stat.f_blocks.saturating_sub(stat.f_bfree).saturating_mul(stat.f_frsize);

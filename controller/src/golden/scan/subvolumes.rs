@@ -1,8 +1,8 @@
-//! The subvolumes of a mounted btrfs: which there are, and where their files are to be seen.
+//! The subvolumes of a mounted btrfs, and where their files are visible.
 //!
-//! A subvolume may be mounted by itself, or lie in a directory of another one that is. One of neither kind
-//! is out of reach. A snapshot that is not mounted is no part of the system: copied as files it would take
-//! its whole size once more.
+//! A subvolume may be mounted separately, or be visible in a directory of a mounted subvolume. Otherwise it
+//! is out of reach. A snapshot that is not mounted is not part of the system: copied as files it would take
+//! its whole size again.
 
 use super::mounted::Place;
 use ka_host::mountinfo::DeviceNumber;
@@ -16,38 +16,38 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-/// How long `btrfs` may take to list subvolumes.
+/// The time limit for `btrfs` to list subvolumes.
 const LIMIT: Duration = Duration::from_secs(60);
-/// The number of the top of every btrfs.
+/// The number of the top-level subvolume of every btrfs.
 pub const TOP: u64 = 5;
-/// The inode of every subvolume's own directory.
+/// The inode number of every subvolume's own directory.
 const ROOT_INODE: u64 = 256;
 
 /// A subvolume of a golden btrfs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GoldenSubvolume {
-    /// Its path from the top of the file system, empty for the top itself.
+    /// Its path from the top of the file system; empty for the top itself.
     pub path: String,
-    /// Where it is mounted by itself.
+    /// Its own mount point, if it is mounted separately.
     pub mount_point: Option<PathBuf>,
-    /// Where its files are to be seen, if anywhere.
+    /// Where its files are visible, if anywhere.
     pub files: Option<Files>,
-    /// It is a snapshot of another one.
+    /// It is a snapshot of another subvolume.
     pub snapshot: bool,
-    /// It is what is mounted where no subvolume is named.
+    /// It is the default subvolume.
     pub default: bool,
     /// Its number.
     pub id: u64,
 }
 
-/// Where files are to be seen.
+/// Where files are visible.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Files {
     /// A mount point.
     pub mounted_at: PathBuf,
-    /// The directory below it, empty for the mount point itself.
+    /// The directory below it; empty for the mount point itself.
     pub below: PathBuf,
-    /// The number that the files have as their device.
+    /// The device number of the files.
     pub device: DeviceNumber,
 }
 
@@ -55,7 +55,7 @@ impl Files {
     /// The directory.
     #[must_use]
     pub fn path(&self) -> PathBuf {
-        // Joining an empty path would end in a slash.
+        // Joining an empty path would add a trailing slash.
         if self.below.as_os_str().is_empty() {
             self.mounted_at.clone()
         } else {
@@ -64,12 +64,12 @@ impl Files {
     }
 }
 
-/// The subvolumes of the btrfs that is mounted at these places, outer ones first.
+/// The subvolumes of the btrfs that is mounted at these mount points, outer ones first.
 ///
 /// # Errors
 /// `btrfs` is missing or fails.
 pub(super) fn find(places: &[Place]) -> io::Result<Vec<GoldenSubvolume>> {
-    // Others are directories that are mounted in a second place.
+    // The others are directories that are mounted a second time.
     let whole: Vec<&Place> = places
         .iter()
         .filter(|place| std::fs::metadata(&place.at).is_ok_and(|found| found.ino() == ROOT_INODE))
@@ -101,24 +101,24 @@ fn unclear(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("btrfs printed {what}"))
 }
 
-/// The number with which a line begins.
+/// The number at the beginning of a line.
 fn number(text: &str) -> io::Result<u64> {
     let word = text.split_whitespace().next().unwrap_or_default();
     word.parse().map_err(|_| unclear(&format!("`{}` where a subvolume's number was expected", text.trim())))
 }
 
-/// A subvolume as `btrfs subvolume list` has it.
+/// A subvolume as listed by `btrfs subvolume list`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Listed {
     id: u64,
     parent: u64,
     snapshot: bool,
-    /// From the top.
+    /// Relative to the top.
     path: String,
 }
 
-/// Reads lines of `ID n gen n parent n top level n parent_uuid (-|UUID) path PATH`. Paths are told from the
-/// top, but those within the subvolume that is mounted, `own`, from there; `root` is its path.
+/// Parses lines of `ID n gen n parent n top level n parent_uuid (-|UUID) path PATH`. Paths are relative to
+/// the top, but those inside the mounted subvolume, `own`, are relative to that; `root` is its path.
 fn list(text: &str, own: u64, root: &Path) -> io::Result<Vec<Listed>> {
     let mut all = Vec::new();
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
@@ -141,7 +141,7 @@ fn list(text: &str, own: u64, root: &Path) -> io::Result<Vec<Listed>> {
 }
 
 fn is_within(mut id: u64, own: u64, parents: &BTreeMap<u64, u64>) -> bool {
-    // No chain of parents is longer than there are subvolumes.
+    // No chain of parents is longer than the number of subvolumes.
     for _ in 0..=parents.len() {
         if id == own {
             return true;
@@ -152,8 +152,8 @@ fn is_within(mut id: u64, own: u64, parents: &BTreeMap<u64, u64>) -> bool {
     false
 }
 
-/// Finds for each subvolume, and the top, where its files are. `look` gives the device of the files of the
-/// subvolume that lies in a directory below a mount point, if one does.
+/// Finds where the files of each subvolume, and of the top, are visible. `look` returns the device number of
+/// the files of the subvolume that is in a directory below a mount point, if there is one.
 fn locate(
     all: &[Listed],
     default: u64,
@@ -192,7 +192,7 @@ fn locate(
     found
 }
 
-/// Looks past whatever else is mounted there.
+/// Looks past everything else that is mounted there.
 fn look(mounted_at: &Path, below: &Path) -> Option<DeviceNumber> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let mount = open_tree(CWD, mounted_at, flags).ok()?;

@@ -5,7 +5,8 @@ use ka::plan::Shape;
 
 const MAGIC: &[u8; 8] = b"_BHRfS_M";
 
-/// The names are those of `mkfs.btrfs -O`; what every tool of today makes, or what comes by use alone, has none.
+/// The names of `mkfs.btrfs -O`. Features that every current tool enables, or that appear by use alone, have
+/// none.
 const INCOMPAT: [(u64, &str); 14] = [
     (0x1, ""),
     (0x2, ""),
@@ -25,10 +26,10 @@ const INCOMPAT: [(u64, &str); 14] = [
 const RO_COMPAT: [(u64, &str); 4] =
     [(0x1, "free-space-tree"), (0x2, ""), (0x4, "verity"), (0x8, "block-group-tree")];
 
-/// What devices a btrfs has.
+/// The devices of a btrfs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pool {
-    /// How many.
+    /// Their number.
     pub devices: u64,
 }
 

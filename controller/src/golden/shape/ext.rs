@@ -13,8 +13,8 @@ const HAS_JOURNAL: u32 = 0x4;
 const FAST_COMMIT: u32 = 0x400;
 const BIGALLOC: u32 = 0x200;
 
-/// Features as mke2fs and dumpe2fs call them. What only tells of the moment (a journal to replay, orphans)
-/// has no name: nobody makes a file system so.
+/// Features by the names of mke2fs and dumpe2fs. Momentary states (a journal to replay, orphans) have no
+/// name: no file system is created that way.
 const COMPAT: [(u64, &str); 12] = [
     (0x1, "dir_prealloc"),
     (0x2, "imagic_inodes"),
@@ -95,13 +95,13 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Made> {
     Some(Made { shape, ..Made::default() })
 }
 
-/// Settings that are no features.
+/// Settings that are not features.
 fn settings(bytes: &[u8], block_size: u32, compat: u32, ro_compat: u32, blocks: u64) -> Option<ExtSettings> {
     let block = u64::from(block_size);
-    // `s_jnl_blocks` has the journal's inode, whose size are the last two words.
+    // `s_jnl_blocks` contains the journal's inode, and the size is in the last two words.
     let journal = u64::from(le32(bytes, 332)?) | u64::from(le32(bytes, 328)?) << 32;
     let is_inside = compat & HAS_JOURNAL != 0 && le32(bytes, 224)? != 0 && *bytes.get(253)? == 1;
-    // A fast commit has room of its own in it, which mke2fs reckons with.
+    // Fast commits have a separate area in it, which mke2fs includes in its calculation.
     let usual = room::journal_blocks(blocks) * block;
     let is_usual = compat & FAST_COMMIT != 0 || journal.abs_diff(usual) <= usual / 8;
     Some(ExtSettings {
@@ -119,17 +119,18 @@ fn settings(bytes: &[u8], block_size: u32, compat: u32, ro_compat: u32, blocks: 
     })
 }
 
-/// Bytes of the file system for each inode, if mke2fs was told how many: they are not what it takes by default.
+/// The bytes per inode of the file system, if they differ from mke2fs's default.
 fn bytes_per_inode(size: u64, inodes: u32) -> Option<u32> {
     let exact = size.checked_div(inodes.into())?;
-    // Each group gets some inodes more, so that they fill their blocks.
+    // Each group gets a few more inodes, to fill their blocks.
     let round = exact.checked_next_multiple_of(1024)?;
     let told = if (round - exact) * 100 <= exact { round } else { exact };
     let default = room::default_bytes_per_inode(size);
     (told.abs_diff(default) > default / 10).then(|| u32::try_from(told).ok()).flatten()
 }
 
-/// The roundest share that gives so many blocks when mke2fs rounds it down: what it was told, most probably.
+/// The roundest ratio that yields this number of blocks when mke2fs rounds down: most probably the original
+/// setting.
 fn thousandths_of_a_percent(part: u64, whole: u64) -> Option<u32> {
     let (part, whole) = (u128::from(part), u128::from(whole));
     let exact = (part * 100_000).checked_div(whole)?;

@@ -21,7 +21,7 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Made> {
     Some(Made { shape, ..Made::default() })
 }
 
-/// The number of clusters alone tells which FAT it is.
+/// The number of clusters alone determines the FAT type.
 fn bits(bytes: &[u8], sector: u64, per_cluster: u64) -> Option<u8> {
     let either = |short: u16, long: usize| match short {
         0 => le32(bytes, long).map(u64::from),

@@ -1,7 +1,7 @@
-//! How a golden file system was made: what its superblock tells.
+//! How a golden file system was created, according to its superblock.
 //!
-//! The superblocks are read directly. The tools that print the same things are not on every golden node,
-//! change their words between versions, and some want the file system unmounted.
+//! The superblocks are read directly. The tools that print the same values are not on every golden node,
+//! change their output between versions, and some need the file system unmounted.
 
 mod btrfs;
 mod ext;
@@ -18,33 +18,33 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// What the superblock of a file system tells.
+/// The information from the superblock of a file system.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Made {
-    /// What the tools can set for the new one.
+    /// The settings that the tools can reproduce.
     pub shape: Shape,
-    /// What the file system itself takes of its size, in bytes, and `statvfs(3)` counts as used.
+    /// The space that the file system itself uses, in bytes, and that `statvfs(3)` counts as used.
     pub overhead: u64,
     /// The devices of a btrfs.
     pub pool: Option<Pool>,
-    /// An XFS counts quotas.
+    /// The XFS accounts quotas.
     pub quotas: bool,
 }
 
-/// Reads a superblock; none if it is not one of the kind.
+/// Parses a superblock; returns `None` if it is not of this type.
 type Parse = fn(&[u8]) -> Option<Made>;
 
-/// Reads what the superblock on a device tells. Kinds whose tools have nothing to set tell nothing.
+/// Reads the superblock on a device. The result is empty for types whose tools have no settings.
 ///
 /// # Errors
-/// The device cannot be read, or has no superblock of this kind.
+/// The device cannot be read, or has no superblock of this type.
 pub fn read(kind: FileSystemKind, device: &Path) -> io::Result<Made> {
     let (at, length, parse): (_, _, Parse) = match kind {
         FileSystemKind::Ext2 | FileSystemKind::Ext3 | FileSystemKind::Ext4 => (1024, 1024, ext::parse),
         FileSystemKind::Xfs => (0, 512, xfs::parse),
         FileSystemKind::Btrfs => (65_536, 4096, btrfs::parse),
         FileSystemKind::Vfat => (0, 512, fat::parse),
-        // Always blocks of 4096 bytes, and nothing else that can be chosen.
+        // Blocks always have 4096 bytes, and nothing else can be chosen.
         FileSystemKind::Jfs | FileSystemKind::Reiserfs | FileSystemKind::Swap => return Ok(Made::default()),
     };
     let mut bytes = vec![0; length];
@@ -85,7 +85,7 @@ fn be64(bytes: &[u8], offset: usize) -> Option<u64> {
 }
 
 /// The names of the bits that are set. A bit without a name gets one that no tool knows, so that it is not
-/// lost in silence.
+/// lost silently.
 fn names<T: Into<u64>>(bits: T, unnamed: &str, known: &[(u64, &str)]) -> Vec<String> {
     let bits = bits.into();
     let set = (0..64).map(|bit| 1_u64 << bit).filter(|mask| bits & mask != 0);

@@ -1,9 +1,9 @@
-//! Superblocks that other people's tools made.
+//! Superblocks created by other tools.
 
 use super::*;
 use std::process::Command;
 
-/// An image on which `script` has made a file system as `$1`, and what it printed.
+/// An image on which `script` has created a file system as `$1`, and the script's output.
 fn made(kind: FileSystemKind, megabytes: u64, script: &str) -> (Made, String) {
     let folder = tempfile::tempdir().unwrap();
     let image = folder.path().join("image");
@@ -57,7 +57,7 @@ fn ext_tells_what_dumpe2fs_tells() {
     }
 }
 
-/// dumpe2fs is the judge of what is no feature.
+/// dumpe2fs is the judge of the settings that are not features.
 #[test]
 fn ext_tells_its_settings() {
     let script = "mke2fs -q -t ext4 -b 4096 -e panic -C 65536 -J size=32 -E stride=16,stripe_width=64 -O bigalloc \"$1\"
@@ -85,7 +85,7 @@ fn xfs_tells_its_stripe() {
     assert_eq!((plain.shape.stripe, plain.quotas), (None, false));
 }
 
-/// mke2fs is the judge: what it was told makes the same number of inodes again.
+/// mke2fs is the judge: the derived settings produce the same number of inodes again.
 #[test]
 fn ext_tells_how_many_inodes_it_was_made_with() {
     for (megabytes, options, expected) in [

@@ -3,11 +3,11 @@
 use super::{Made, be16, be32, be64, names};
 use ka::plan::Shape;
 
-/// Version 5 has checksums and three words of features.
+/// Version 5 has checksums and three feature words.
 const CHECKSUMS: u16 = 5;
 
-/// The names are those of mkfs.xfs(8)'s options. Those of a checksummed file system that cannot be left out, and
-/// marks of the moment, have none.
+/// The names of mkfs.xfs(8)'s options. Features of a checksummed file system that cannot be disabled, and
+/// momentary states, have none.
 const RO_COMPAT: [(u64, &str); 4] = [(0x1, "finobt"), (0x2, "rmapbt"), (0x4, "reflink"), (0x8, "inobtcount")];
 const INCOMPAT: [(u64, &str); 9] = [
     (0x1, "ftype"),
@@ -20,10 +20,10 @@ const INCOMPAT: [(u64, &str); 9] = [
     (0x80, "parent"),
     (0x100, "metadir"),
 ];
-/// Of version 4, in its second word of features.
+/// Version 4, in the second feature word.
 const FTYPE: u32 = 0x200;
 
-/// Of both versions, in the word with the version: names are found whatever the case of their ASCII letters is.
+/// Both versions, in the word with the version: lookup ignores the case of ASCII letters in names.
 const ASCII_CI: u16 = 0x4000;
 
 pub(super) fn parse(bytes: &[u8]) -> Option<Made> {
@@ -50,7 +50,7 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Made> {
         stripe: stripe(bytes, block_size),
         ..Shape::default()
     };
-    // `sb_qflags`: quotas of users, groups or projects are accounted for.
+    // `sb_qflags`: quotas of users, groups or projects are accounted.
     let quotas = be16(bytes, 176)? & 0x49 != 0;
     Some(Made { shape, overhead, pool: None, quotas })
 }
@@ -61,9 +61,9 @@ fn stripe(bytes: &[u8], block_size: u32) -> Option<(u32, u32)> {
     Some((in_bytes(184)?, in_bytes(188)?)).filter(|(unit, width)| *unit > 0 && width >= unit)
 }
 
-/// Blocks that the kernel sets aside in each allocation group for trees that may still grow: they count as
-/// used, and grow with the file system and not with its files. The shares are what empty file systems of 20
-/// and 400 GiB show.
+/// The blocks that the kernel reserves in each allocation group for trees that may still grow: they count as
+/// used, and grow with the file system rather than with its files. The shares are those of empty file systems
+/// of 20 and 400 GiB.
 fn reserved_blocks(blocks: u64, features: &[String]) -> u64 {
     let has = |name: &str| features.iter().any(|f| f == name);
     let share = |name: &str, thousandths: u64| if has(name) { blocks / 1000 * thousandths } else { 0 };

@@ -1,4 +1,4 @@
-//! HTTP to one BMC: JSON in and out, and errors that say what a person can do.
+//! HTTP to one BMC: JSON in and out, with errors that say what to do.
 
 use std::fmt;
 use std::time::Duration;
@@ -17,11 +17,11 @@ use super::super::PowerError;
 use super::tls::{Pinned, Seen};
 use crate::config::bmc::{Redfish, Trust};
 
-/// How long an answer may take. BMCs are slow.
+/// The time limit for an answer. BMCs are slow.
 const LIMIT: Duration = Duration::from_secs(40);
-/// How long the connection may take.
+/// The time limit for the connection.
 const CONNECT: Duration = Duration::from_secs(10);
-/// The longest answer in bytes.
+/// The maximum size of an answer in bytes.
 const MAX_ANSWER: u64 = 1 << 20;
 
 /// A BMC's web service.
@@ -47,7 +47,7 @@ impl Client {
             .http_status_as_error(false)
             .timeout_global(Some(LIMIT))
             .timeout_connect(Some(CONNECT))
-            // A proxy of the shell's is not for a BMC, nor is a password for where a BMC sends us.
+            // The shell's proxy is not meant for a BMC, and the password must not follow a redirect.
             .proxy(None)
             .max_redirects(0)
             .build();
@@ -138,7 +138,7 @@ impl Client {
         )))
     }
 
-    /// Why no answer came.
+    /// Why no answer arrived.
     fn judge(&self, error: &ureq::Error) -> PowerError {
         match self.seen.fingerprint() {
             Some(seen) if !self.trusted => PowerError::Untrusted(format!(

@@ -1,4 +1,4 @@
-//! Redfish (DMTF DSP0266), as far as it takes to switch a machine and to have it boot from the network once.
+//! Redfish (DMTF DSP0266), limited to switching a machine and booting it from the network once.
 
 mod client;
 mod tls;
@@ -36,7 +36,7 @@ impl Bmc {
         self.client.get(&self.system)
     }
 
-    /// The reset that does `action`, of those that the BMC offers.
+    /// The reset type for `action`, of those that the BMC offers.
     fn reset(&self, system: &Value, action: Action) -> Result<(String, Value), PowerError> {
         let reset = &system["Actions"]["#ComputerSystem.Reset"];
         let kinds: &[&str] = match action {

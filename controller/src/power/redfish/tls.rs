@@ -1,7 +1,7 @@
-//! TLS to a BMC: by its authority, or by its very certificate.
+//! TLS to a BMC, verified by its authority or by its exact certificate.
 //!
-//! BMCs make their own certificates, for names that nobody uses. So a certificate may be pinned by its SHA-256, whatever
-//! it says; the signature of the handshake shows that the other side has its key.
+//! BMCs create their own certificates, for unused names. So a certificate may be pinned by its SHA-256,
+//! regardless of its content; the signature of the handshake proves that the peer has its key.
 
 use std::fmt::{self, Debug};
 use std::fs;
@@ -23,7 +23,7 @@ use ureq::unversioned::transport::{
 use super::super::PowerError;
 use crate::config::bmc::Trust;
 
-/// The SHA-256 of a certificate that was not taken.
+/// The SHA-256 of a rejected certificate.
 #[derive(Clone, Default)]
 pub(super) struct Seen(Arc<Mutex<Option<[u8; 32]>>>);
 
@@ -32,7 +32,7 @@ impl Seen {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(hash);
     }
 
-    /// As people compare it.
+    /// In the usual notation for people.
     pub(super) fn fingerprint(&self) -> Option<String> {
         let hash = (*self.0.lock().unwrap_or_else(PoisonError::into_inner))?;
         Some(hash.map(|byte| format!("{byte:02X}")).join(":"))
@@ -88,7 +88,7 @@ impl<In: Transport> Connector<In> for Pinned {
     }
 }
 
-/// A connection within TLS.
+/// A connection inside TLS.
 pub(super) struct Wrapped {
     buffers: LazyBuffers,
     stream: StreamOwned<ClientConnection, TransportAdapter>,
@@ -127,13 +127,13 @@ impl Transport for Wrapped {
     }
 }
 
-/// Judges a BMC's certificate.
+/// Verifies a BMC's certificate.
 struct Verifier {
     seen: Seen,
     provider: Arc<CryptoProvider>,
-    /// Certificates that are taken as they are.
+    /// Certificates that are accepted as they are.
     pinned: Pins,
-    /// Who may sign others.
+    /// The authorities that may sign others.
     authority: Option<Arc<WebPkiServerVerifier>>,
 }
 

@@ -1,4 +1,4 @@
-//! Asks about machines that have booted again, while the run goes on.
+//! Asks the operator about machines that have booted again, while the run continues.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -12,7 +12,7 @@ use ka::session::{Question, Target};
 use crate::hub::{Hub, Snapshot};
 use crate::workflow::select;
 
-/// Asks one question at a time. Only the machine that it is about waits for the answer.
+/// Asks one question at a time. Only the machine in question waits for the answer.
 pub(super) struct AskAgain<'a> {
     hub: &'a Hub,
     session: &'a str,
@@ -32,7 +32,7 @@ impl<'a> AskAgain<'a> {
         Self { hub, session, target, open: None, asked: BTreeSet::new() }
     }
 
-    /// Asks what is to be asked, and passes on what was answered.
+    /// Asks the pending questions, and passes on the answers.
     pub(super) fn look(&mut self, snapshot: &Snapshot) {
         if let Some(open) = &self.open {
             let yes = match open.answer.try_recv() {
@@ -61,7 +61,7 @@ impl<'a> AskAgain<'a> {
         let (answered, answer) = channel();
         // The end of the run does not wait for this thread.
         let asking = thread::Builder::new().name("question".into()).spawn(move || {
-            // The run may be over by then.
+            // The run may have ended by then.
             let _ = answered.send(read());
         });
         match asking {
@@ -74,7 +74,7 @@ impl<'a> AskAgain<'a> {
     }
 }
 
-/// Only a whole yes is one; the end of the input is a no.
+/// Only a complete "yes" confirms; end of input counts as no.
 fn read() -> bool {
     loop {
         let mut answer = String::new();

@@ -1,4 +1,4 @@
-//! What a run needs besides the golden node, checked before anything else is done.
+//! Checks the requirements of a run other than the golden node, before anything else is done.
 
 use std::fs;
 use std::path::Path;
@@ -11,15 +11,15 @@ use crate::config::Directories;
 use crate::config::keys::{self, Keys};
 use crate::log_server;
 
-/// What the checks found.
+/// The results of the checks.
 pub(super) struct Checked {
     pub(super) keys: Keys,
-    /// Where the nodes put their logs, too, by address.
+    /// The additional destination of the nodes' logs, by address.
     pub(super) store_log: Option<String>,
     pub(super) store_log_password: Option<Secret>,
 }
 
-/// Checks what the nodes need.
+/// Checks the files that the nodes need.
 pub(super) fn run(request: &Request<'_>, directories: &Directories) -> anyhow::Result<Checked> {
     let keys = keys::load(&directories.keys)?.for_a_run()?;
     images(directories)?;
@@ -35,7 +35,7 @@ pub(super) fn run(request: &Request<'_>, directories: &Directories) -> anyhow::R
     })
 }
 
-/// What the nodes boot must be there before a person waits.
+/// The boot files of the nodes must exist before an operator waits.
 fn images(directories: &Directories) -> anyhow::Result<()> {
     for path in [directories.boot().join("vmlinuz"), directories.boot().join("all.rdz"), directories.stage2()]
     {
@@ -55,7 +55,7 @@ fn images(directories: &Directories) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Nodes that are waited for must be able to report their first boot.
+/// Nodes whose first boot is awaited must be able to report it.
 fn first_boots(after: After) -> anyhow::Result<()> {
     ensure!(
         !matches!(after, After::Poweroff | After::Shell),

@@ -1,4 +1,4 @@
-//! The machines of a run before it begins: those that have come, and those that may be erased.
+//! The machines of a run before it begins: those that have joined, and those that may be erased.
 
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
@@ -13,12 +13,13 @@ use crate::view::machines::{self, Code};
 use crate::workflow::select::{self, Dialogue, Selected};
 use ka::session::{Arrival, Target};
 
-/// How often the waiting machines are looked at.
+/// How often the waiting machines are checked.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Waits for the machines; none if none came in time. `also` is called with each look at them.
+/// Waits for the machines; returns `None` if none arrived in time. `also` is called at each check with the
+/// machines.
 ///
-/// A machine whose disks are not as the plan wants them counts: else a run for three machines, one of which has a
+/// A machine whose disks do not match the plan counts: otherwise a run for three machines, one of which has a
 /// smaller disk, would wait for ever.
 ///
 /// # Errors
@@ -57,10 +58,10 @@ pub(super) fn machines(
     }
 }
 
-/// Finds out which of the machines may be erased.
+/// Determines which of the machines may be erased.
 ///
 /// # Errors
-/// None may.
+/// No machine may be erased.
 pub(super) fn ask(request: &Request<'_>, arrivals: &[Arrival], target: &Target) -> anyhow::Result<Selected> {
     let terminal = io::stdin().is_terminal();
     let (mut input, mut output) = (io::stdin().lock(), terminal::err());

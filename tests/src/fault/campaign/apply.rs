@@ -1,4 +1,4 @@
-//! Injections into `ka-agent disk apply`: a disk that is called prepared has file systems that are whole.
+//! Injections into `ka-agent disk apply`: a disk reported as prepared has intact file systems.
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 use std::fs;
@@ -15,7 +15,7 @@ use crate::sim::random::Random;
 
 const DESC: &str = "linux 40\nlinux fill\nswap 16\n";
 
-/// Performs and judges it.
+/// Performs the injection and judges it.
 pub(super) fn perform(injection: &Injection) -> Judged {
     let mut random = Random::new(injection.seed);
     let work = tempfile::tempdir().unwrap();
@@ -64,7 +64,7 @@ pub(super) fn perform(injection: &Injection) -> Judged {
     judged
 }
 
-/// Whether the file systems are whole on the medium itself.
+/// Whether the file systems are intact on the medium itself.
 fn check(disk: &FaultyDisk, kind: &str) -> Result<(), String> {
     let _ = Command::new("blockdev").args(["--flushbufs", disk.node()]).output();
     disk.heal();

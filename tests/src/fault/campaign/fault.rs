@@ -1,8 +1,8 @@
-//! The kinds of faults, what can be sent under each, and what may truly be said of each.
+//! The kinds of faults, the transfers that each applies to, and the reports that are true under each.
 
 use crate::sim::random::Random;
 
-/// What is sent.
+/// What is sent, and to which sinks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
     /// A file, to files.
@@ -15,22 +15,22 @@ pub enum Sent {
     Nothing,
 }
 
-/// What fails.
+/// The injected fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// A part of the disk cannot be written.
     WriteErrors,
     /// A part of the disk cannot be read.
     ReadErrors,
-    /// A part of the disk takes what is written, and does not keep it.
+    /// A part of the disk accepts writes and does not keep them.
     LostWrites,
-    /// The medium is shorter than it says, and what lay behind its end is gone.
+    /// The medium is shorter than it reports, and the data after its end are lost.
     Truncated,
-    /// What the disk is made of is full.
+    /// The storage below the disk is full.
     NoSpaceBelow,
-    /// Each write takes 30 ms more.
+    /// Each write takes 30 ms longer.
     SlowDisk,
-    /// The disk answers no more.
+    /// The disk no longer answers.
     HungDisk,
     /// The file system is shut down.
     ShutDown,
@@ -40,31 +40,31 @@ pub enum Fault {
     UnreadableBitmaps,
     /// The file system is full.
     Full,
-    /// The process may write no larger file.
+    /// The process reaches its limit for file sizes.
     FileLimit,
     /// The receiver is killed.
     KilledReceiver,
     /// The controller is killed.
     KilledSender,
-    /// The receiver is stopped, and goes on later.
+    /// The receiver is stopped, and continued later.
     StoppedReceiver,
     /// Two receivers have one target, and one of them is stopped and then killed.
     SameTarget,
-    /// The command ends well before it has read all.
+    /// The command exits successfully before it has read everything.
     LeavesEarly,
-    /// The command ends well without the last bytes, which lie in the pipe.
+    /// The command exits successfully without the last bytes, which are in the pipe.
     MissesTheEnd,
     /// The command fails.
     Fails,
-    /// The command takes no more, and does not end.
+    /// The command reads no more, and does not exit.
     TakesNoMore,
-    /// The command's shell ends, its child goes on; then the receiver is killed.
+    /// The command's shell exits and its child continues; then the receiver is killed.
     ChildOfKilledReceiver,
     /// The same; then the controller is killed.
     ChildOfKilledSender,
-    /// The reader of a FIFO leaves before it has read all.
+    /// The reader of a FIFO leaves before it has read everything.
     FifoReaderLeaves,
-    /// Nobody reads the FIFO.
+    /// The FIFO has no reader.
     FifoWithoutReader,
     /// The sent file is truncated while it is read.
     SourceTruncated,
@@ -76,38 +76,38 @@ pub enum Fault {
     SourceFails,
     /// A part of the sent file cannot be read.
     SourceUnreadable,
-    /// A host's link is cut for less than it takes to miss it.
+    /// A host's link is down for less than the detection time.
     CutShortly,
-    /// A host's link is cut for good.
+    /// A host's link is down for good.
     Cut,
-    /// All frames come later.
+    /// All frames are delayed.
     Delayed,
-    /// Frames overtake each other.
+    /// Frames are reordered.
     Reordered,
-    /// Frames come twice.
+    /// Frames are duplicated.
     Doubled,
     /// Bits are flipped.
     Flipped,
-    /// `ka-agent disk apply` on a disk of which a part cannot be written.
+    /// `ka-agent disk apply` on a disk with a part that cannot be written.
     ApplyWriteErrors,
-    /// The same on one that cannot be read.
+    /// The same on a disk with a part that cannot be read.
     ApplyReadErrors,
-    /// The same on one that does not keep what is written.
+    /// The same on a disk that does not keep what is written.
     ApplyLostWrites,
     /// The same, killed.
     ApplyKilled,
-    /// The same on one that is full below.
+    /// The same on a disk whose storage is full.
     ApplyNoSpaceBelow,
 }
 
-/// Whom a fault may bring down.
+/// Which nodes a fault may bring down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// Nobody.
+    /// None.
     Nobody,
-    /// Only who is struck.
+    /// Only the victim.
     Victim,
-    /// Everybody.
+    /// Any.
     All,
 }
 
@@ -120,7 +120,7 @@ use Fault::{
     StoppedReceiver, TakesNoMore, Truncated, UnreadableBitmaps, WriteErrors,
 };
 
-/// All, in the order in which the seeds know them: new ones come last.
+/// All faults, in the order that the seeds refer to: new ones are added at the end.
 const ALL: [Fault; 40] = [
     WriteErrors,
     ReadErrors,
@@ -165,12 +165,12 @@ const ALL: [Fault; 40] = [
 ];
 
 impl Fault {
-    /// Each in its turn, so that a campaign has all of them equally often.
+    /// The faults in rotation, so that a campaign has all of them equally often.
     pub(super) fn of(seed: u64) -> Self {
         ALL[usize::try_from(seed % ALL.len() as u64).unwrap_or(0)]
     }
 
-    /// What can be sent under it.
+    /// The transfers that it applies to.
     pub(super) fn draw_sent(self, random: &mut Random) -> Sent {
         let choice: &[Sent] = match self {
             ApplyWriteErrors | ApplyReadErrors | ApplyLostWrites | ApplyKilled | ApplyNoSpaceBelow => {
@@ -196,7 +196,7 @@ impl Fault {
         if self == SameTarget { 2 } else { 1 }
     }
 
-    /// Whether it is one in which much time is spent waiting.
+    /// Whether such an injection spends much of its time waiting.
     pub(super) fn is_long(self) -> bool {
         matches!(
             self,
@@ -210,7 +210,7 @@ impl Fault {
         )
     }
 
-    /// Whether it lies below the victim's file system.
+    /// Whether it is below the victim's file system.
     pub(super) fn is_of_disk(self) -> bool {
         matches!(
             self,
@@ -227,29 +227,30 @@ impl Fault {
         )
     }
 
-    /// Whether it is a wire's.
+    /// Whether it is a fault of the network.
     pub(super) fn is_of_wire(self) -> bool {
         matches!(self, CutShortly | Cut | Delayed | Reordered | Doubled | Flipped)
     }
 
-    /// Whether the medium of a receiver takes what it does not keep.
+    /// Whether a receiver's medium accepts data that it does not keep.
     pub(super) fn loses_silently(self) -> bool {
         matches!(self, LostWrites | Truncated)
     }
 
-    /// Who may fail by it.
+    /// The nodes that may fail because of it.
     pub(super) fn reach(self) -> Reach {
         match self {
             SlowDisk | CutShortly | Delayed | Reordered | Doubled => Reach::Nobody,
             KilledSender | ChildOfKilledSender | SourceTruncated | SourceRewritten | SourceTreeChanges
             | SourceFails | SourceUnreadable => Reach::All,
-            // Of two, the one that is not stopped may find the other in its place. A bad link has two ends.
+            // Of two receivers, the one that is not stopped may find the other in its place. A bad link has
+            // two ends.
             SameTarget | Flipped => Reach::All,
             _ => Reach::Victim,
         }
     }
 
-    /// What a true reason says of it, in small letters: one of these.
+    /// The texts, in lower case, one of which a true reason contains.
     pub(super) fn words(self) -> &'static [&'static str] {
         const DISK: &[&str] = &[
             "input/output error",

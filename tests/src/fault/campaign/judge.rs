@@ -1,4 +1,4 @@
-//! Compares what arrived with what was sent and with what was said.
+//! Compares the received data with the sent data and with the reports of both sides.
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 use std::path::Path;
@@ -10,10 +10,11 @@ use super::scene::{Scene, last_line};
 use crate::process::wait_until;
 use crate::site;
 
-/// Of 256 pieces of 64 KiB, one is among so much that is lost: the chance that none is, is less than 10^-14.
+/// Among 256 sampled pieces of 64 KiB, at least one shows a loss of this size: the probability of missing it
+/// is below 10^-14.
 const READ_BACK_FINDS: f64 = 0.125;
 
-/// What was found.
+/// The findings.
 #[derive(Debug, Default)]
 pub(super) struct Judged {
     pub(super) findings: Vec<Finding>,
@@ -21,11 +22,11 @@ pub(super) struct Judged {
     pub(super) complete: usize,
 }
 
-/// What both sides said of a node.
+/// What both sides reported about a node.
 struct Said {
-    /// The sender: complete, or why not. Nothing if it was killed.
+    /// The sender's report: complete, or the reason for the failure. `None` if it was killed.
     sender: Option<Result<(), String>>,
-    /// The node itself; nothing if it was killed.
+    /// The node's own report; `None` if it was killed.
     node: Option<Result<(), String>>,
 }
 
@@ -39,7 +40,7 @@ impl Said {
     }
 }
 
-/// Judges an injection that has been performed.
+/// Judges a completed injection.
 pub(super) fn judge(mut scene: Scene) -> Judged {
     let mut judged = Judged::default();
     if let Some(hang) = scene.hang.take() {
@@ -92,7 +93,7 @@ fn said(scene: &mut Scene) -> Vec<Said> {
     said
 }
 
-/// Who has not been killed with the others comes to its end.
+/// A process that was not killed must end.
 fn settle(scene: &mut Scene) {
     if let Some(reader) = &mut scene.reader {
         wait_until("the FIFO's reader has ended", || reader.has_ended());
@@ -106,8 +107,8 @@ fn settle(scene: &mut Scene) {
     }
 }
 
-/// Which share of what was sent the medium does not give back, as the struck file system shows it while it is still
-/// mounted: this is what reading back can find. What only a remount shows, it cannot.
+/// The share of the sent data that the medium does not return, as the struck file system shows it while still
+/// mounted: this is what reading back can find. It cannot find what only a remount shows.
 fn lost_share(scene: &Scene) -> f64 {
     let Some(disk) = scene.disk.as_ref().filter(|_| scene.injection.fault.loses_silently()) else {
         return 0.0;
@@ -124,7 +125,7 @@ fn is_open(path: &Path) -> bool {
     })
 }
 
-/// What lies at each target, on the medium itself where that was struck.
+/// The contents of each target, on the medium itself if that was struck.
 fn copies(scene: &Scene) -> Vec<Option<Look>> {
     let victim = scene.injection.victim;
     let of = |(i, target): (usize, &std::path::PathBuf)| match &scene.disk {
@@ -137,8 +138,8 @@ fn copies(scene: &Scene) -> Vec<Option<Look>> {
     scene.targets.iter().enumerate().map(of).collect()
 }
 
-/// Whether a copy is what may be called complete. Of a source that changes, each file is as it was or as it is, or the
-/// summary says that it is neither.
+/// Whether a copy may be called complete. If a source changes, each file has its old or its new state, or the
+/// summary reports that it has neither.
 fn is_right(scene: &Scene, copy: Option<&Look>, now: Option<&Look>) -> bool {
     if copy == Some(&scene.wanted) {
         return true;
@@ -155,7 +156,7 @@ fn is_right(scene: &Scene, copy: Option<&Look>, now: Option<&Look>) -> bool {
     }
 }
 
-/// Whether something has its final name although it is not whole. A disk that fails may have kept a name and lost bytes.
+/// Whether an incomplete copy has its final name. A failing disk may have kept a name and lost bytes.
 fn looks_whole(scene: &Scene, copy: Option<&Look>) -> bool {
     use super::Sent;
     let named = match scene.injection.fault {
@@ -167,7 +168,7 @@ fn looks_whole(scene: &Scene, copy: Option<&Look>) -> bool {
     named && copy.is_some()
 }
 
-/// What was said and is not so.
+/// Reports that are not true.
 fn untrue(scene: &Scene, node: usize, said: &Said) -> Vec<Finding> {
     let fault = scene.injection.fault;
     let struck = match fault.reach() {
@@ -184,7 +185,7 @@ fn untrue(scene: &Scene, node: usize, said: &Said) -> Vec<Finding> {
             findings.push(Finding::Untrue(format!("node {node}: {reason}")));
         }
     }
-    // A sender that counts a node as complete has heard it from the node.
+    // A sender that counts a node as complete has received that from the node.
     let differ = matches!((&said.sender, &said.node), (Some(Ok(())), Some(Err(_))));
     if differ && !fault.is_of_wire() {
         findings.push(Finding::Untrue(format!("node {node}: the sender says complete, the node does not")));

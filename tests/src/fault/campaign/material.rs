@@ -1,4 +1,4 @@
-//! What is sent, and whether it has arrived.
+//! The data to send, and whether they have arrived.
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 use std::collections::BTreeMap;
@@ -12,16 +12,16 @@ use sha2::{Digest, Sha256};
 use crate::sim::random::Random;
 use crate::site::{MIB, Site};
 
-/// As much as is read back at once.
+/// The amount that is read back at once.
 const PIECE: usize = 64 << 10;
 
-/// A file of noise: several windows long, and no multiple of anything.
+/// A file of random bytes: several windows long, and not a multiple of any other size.
 pub(super) fn file(site: &Site, seed: u64) -> PathBuf {
     let length = usize::try_from(Random::new(seed).between(17 << 20, 26 << 20)).unwrap_or(20 * MIB);
     site.noise("sent", length, seed)
 }
 
-/// A tree of small files and large ones, links and directories.
+/// A tree of small and large files, links and directories.
 pub(super) fn tree(site: &Site, seed: u64) -> PathBuf {
     let mut random = Random::new(seed);
     let noise = fs::read(site.noise("noise", 6 * MIB, seed)).unwrap();
@@ -48,10 +48,10 @@ pub(super) fn tree(site: &Site, seed: u64) -> PathBuf {
     root
 }
 
-/// What a file or a tree is: every name with its kind, mode, length, and hash or target.
+/// The state of a file or a tree: every name with its type, mode, length, and hash or target.
 pub(super) type Look = BTreeMap<PathBuf, String>;
 
-/// Looks at it; none if it cannot be read, or is not there.
+/// Reads the state; `None` if it cannot be read or does not exist.
 pub(super) fn look(path: &Path) -> Option<Look> {
     let mut seen = Look::new();
     add(path, Path::new(""), &mut seen).ok()?;
@@ -64,7 +64,7 @@ fn add(root: &Path, below: &Path, seen: &mut Look) -> std::io::Result<()> {
     let said = if metadata.is_dir() {
         for entry in fs::read_dir(&path)? {
             let name = entry?.file_name();
-            // Of ext4 itself.
+            // Created by ext4 itself.
             if name != "lost+found" {
                 add(root, &below.join(name), seen)?;
             }
@@ -74,7 +74,7 @@ fn add(root: &Path, below: &Path, seen: &mut Look) -> std::io::Result<()> {
         format!("link {}", fs::read_link(&path)?.display())
     } else {
         let sum = Sha256::digest(fs::read(&path)?);
-        // Of one file, only the bytes are sent.
+        // Only a file's bytes are sent.
         let mode = if below.as_os_str().is_empty() { 0 } else { metadata.mode() };
         format!("file {mode:o} {} {sum:x?}", metadata.len())
     };
@@ -82,7 +82,7 @@ fn add(root: &Path, below: &Path, seen: &mut Look) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The first names that differ, for a person.
+/// The first names that differ, for a message.
 pub(super) fn difference(wanted: &Look, got: Option<&Look>) -> String {
     let Some(got) = got else { return "it cannot be read".to_owned() };
     let short =
@@ -95,7 +95,7 @@ pub(super) fn difference(wanted: &Look, got: Option<&Look>) -> String {
     format!("{} of {} differ: {}", differ.len(), wanted.len(), first.unwrap_or_default())
 }
 
-/// Which share of the pieces of `sent` is not in `copy`, once the kernel has forgotten what it keeps of that.
+/// The share of the pieces of `sent` that is missing from `copy`, after the page cache of `copy` was dropped.
 pub(super) fn lost_share(sent: &Path, copy: &Path) -> f64 {
     let (mut all, mut lost) = (0, 0);
     compare(sent, copy, &mut |is_there| {

@@ -1,9 +1,9 @@
-//! Seeded injections: what is sent, to how many, what fails and when all come from a seed. Afterwards everything that
-//! arrived is compared with what was sent and with what both sides said of it.
+//! Seeded injections: the data, the number of receivers, the fault and its time all derive from a seed.
+//! Afterwards everything that arrived is compared with what was sent and with what both sides reported.
 //!
-//! A **false success** is a node that somebody called complete whose copy is not what was sent. A **hang** is a minute in
-//! which nothing moves and nobody says why. An **untrue reason** is one that does not name what was injected, or a
-//! failure of a node that was not struck.
+//! A **false success** is a node reported as complete whose copy differs from what was sent. A **hang** is a
+//! minute without any progress and without a report of the reason. An **untrue reason** is one that does not
+//! name the injected fault, or a failure of a node that was not struck.
 
 mod apply;
 mod fault;
@@ -26,27 +26,27 @@ pub use fault::{Fault, Sent};
 
 use crate::sim::random::Random;
 
-/// One injection, as its seed has it.
+/// One injection, derived from its seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Injection {
-    /// From which all follows.
+    /// The seed, from which everything derives.
     pub seed: u64,
-    /// What is sent.
+    /// The data to send.
     pub sent: Sent,
-    /// How many receive it.
+    /// The number of receivers.
     pub nodes: usize,
-    /// Which of them is struck, if it is one.
+    /// The receiver that is struck, if it is one.
     pub victim: usize,
-    /// What fails.
+    /// The fault.
     pub fault: Fault,
-    /// After which share of the stream, of 100.
+    /// The share of the stream, in percent, after which it happens.
     pub moment: u64,
-    /// How many rounds are held at most.
+    /// The maximum number of rounds.
     pub rounds: usize,
 }
 
 impl Injection {
-    /// The seed's.
+    /// The injection of a seed.
     #[must_use]
     pub fn of(seed: u64) -> Self {
         let mut random = Random::new(seed);
@@ -70,52 +70,52 @@ impl fmt::Display for Injection {
     }
 }
 
-/// What is wrong with how an injection went.
+/// The verdict against an injection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Finding {
-    /// Somebody said complete, and it is not.
+    /// A node was reported as complete, and is not.
     FalseSuccess(String),
-    /// Nothing moved for too long, and nobody said why.
+    /// Nothing moved for too long, without a report.
     Hang(String),
-    /// A reason that is not what happened.
+    /// A reason that does not match the fault.
     Untrue(String),
-    /// The test itself could not go on.
+    /// The test itself could not continue.
     Broken(String),
 }
 
-/// How an injection went.
+/// The result of an injection.
 #[derive(Clone, Debug, Serialize)]
 pub struct Verdict {
-    /// Its seed, with which it is replayed.
+    /// Its seed, with which it can be replayed.
     pub seed: u64,
     /// The kind of fault.
     pub fault: String,
-    /// All of it.
+    /// The whole injection.
     pub injection: String,
-    /// Nothing, if all is well.
+    /// The failure; `None` if there is none.
     pub findings: Vec<Finding>,
-    /// Of a medium that loses what it has taken, without a word: a node was called complete, and what is missing could
-    /// not be seen as long as its file system was mounted, or is less than a sample finds for sure.
+    /// For a medium that silently loses data: a node was reported as complete, and the loss could not be seen
+    /// while its file system was mounted, or is smaller than a sample finds with certainty.
     pub unproven: bool,
-    /// How many nodes received.
+    /// The number of receivers.
     pub nodes: usize,
-    /// Of how many of them it was said that they are complete.
+    /// The number of receivers reported as complete.
     pub complete: usize,
-    /// How long it took.
+    /// Its duration.
     pub seconds: f64,
 }
 
 impl Verdict {
-    /// Whether all is well.
+    /// Whether there is no failure.
     #[must_use]
     pub fn is_good(&self) -> bool {
         self.findings.is_empty()
     }
 }
 
-/// A tool that looks at all disks waits for one that hangs, which is nothing that is judged here: those that prepare a
-/// disk, and look at all, are not at work together with those that have one that hangs.
+/// A tool that examines all disks waits for one that hangs, which is not what is judged here. So injections
+/// that prepare a disk, and examine all, do not run together with those whose disk hangs.
 static DISKS: RwLock<()> = RwLock::new(());
 
 /// Performs one injection and judges it.
@@ -151,11 +151,11 @@ pub fn inject(injection: Injection) -> Verdict {
     }
 }
 
-/// Performs many, `workers` at a time: most of them wait for something most of the time. Each verdict is given to `each`
-/// as it comes.
+/// Performs many, `workers` at a time: most of them are idle most of the time. Each result is passed to
+/// `each` as soon as it is available.
 pub fn campaign(seeds: &[u64], workers: usize, each: impl Fn(&Verdict) + Sync) -> Vec<Verdict> {
     let mut injections: Vec<Injection> = seeds.iter().map(|seed| Injection::of(*seed)).collect();
-    // Those that wait long begin first, so that the others run meanwhile.
+    // Those that wait long start first, so that the others run in the meantime.
     injections.sort_by_key(|injection| (injection.sent == Sent::Nothing, !injection.fault.is_long()));
     let next = AtomicUsize::new(0);
     let verdicts = Mutex::new(Vec::new());

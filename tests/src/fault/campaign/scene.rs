@@ -1,4 +1,4 @@
-//! One injection on its stage: a sender, its receivers, and what is below and between them.
+//! The setup of one injection: a sender, its receivers, and the disks and network that they use.
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 use std::fs;
@@ -18,35 +18,35 @@ use crate::sim::random::Random;
 use crate::site::Site;
 use crate::tool::run;
 
-/// The stage. What is dropped first comes first: nobody may use a disk that goes away.
+/// The setup. The fields are dropped in their order: no process may use a disk that is removed.
 pub(super) struct Scene {
     pub(super) injection: Injection,
     pub(super) sender: Process,
     pub(super) receivers: Vec<Process>,
-    /// Who reads a FIFO.
+    /// The reader of a FIFO.
     pub(super) reader: Option<Process>,
-    /// Where each receiver's copy is to be.
+    /// The destination of each receiver's copy.
     pub(super) targets: Vec<PathBuf>,
     pub(super) sent: PathBuf,
-    /// What was sent, as it was.
+    /// The sent data, in their original state.
     pub(super) wanted: Look,
     pub(super) bytes: u64,
     pub(super) disk: Option<FaultyFileSystem>,
     pub(super) wire: Option<Wire>,
-    /// What hung.
+    /// What hung, if anything did.
     pub(super) hang: Option<String>,
-    /// Receivers that the injection itself has killed.
+    /// Receivers that the injection itself killed.
     pub(super) killed: Vec<usize>,
     _full: Option<Full>,
     _site: Site,
 }
 
-/// A tmpfs with little room.
+/// A tmpfs with little space.
 struct Full(PathBuf);
 
 impl Drop for Full {
     fn drop(&mut self) {
-        // Lazily: a test that fails may leave a process in there.
+        // A lazy unmount: a failing test may leave a process in there.
         let _ = Command::new("umount").arg("-l").arg(&self.0).output();
     }
 }
@@ -136,7 +136,8 @@ impl Scene {
             if sender && ended.iter().all(|ended| *ended) {
                 return;
             }
-            // A process that waits for a disk that hangs cannot end; who waits for that process must.
+            // A process that waits for a hanging disk cannot end, and neither can a process that waits for
+            // it.
             if sender
                 && let Some(disk) = self.disk.as_ref().filter(|_| self.injection.fault == Fault::HungDisk)
             {
@@ -166,13 +167,13 @@ impl Scene {
         }
     }
 
-    /// Numbers for this injection's fault alone.
+    /// Random numbers for this injection's fault only.
     pub(super) fn random(&self) -> Random {
         Random::new(self.injection.seed ^ 0xfa17)
     }
 }
 
-/// The last thing that a process has said.
+/// The last line of a process's output.
 pub(super) fn last_line(process: &Process) -> String {
     process.said().lines().last().unwrap_or("it said nothing").to_owned()
 }
@@ -227,9 +228,9 @@ fn start_sender(site: &Site, wire: Option<&Wire>, injection: &Injection, sent: &
         "--listen",
         &address,
     ]);
-    // A busy machine is no dead one.
+    // A busy machine must not count as dead.
     command.args(["--dead-after", "3", "--rounds", &injection.rounds.to_string()]);
-    // The default is longer than any tool's own limit; here it must show within a hang's.
+    // The default is longer than any tool's own limit; here it must take effect before a hang is declared.
     command.args(["--step-limit", "20"]);
     match (injection.sent, injection.fault) {
         (_, Fault::SourceFails) => {
@@ -256,12 +257,12 @@ fn sink(kind: Sent, target: &Path) -> Vec<String> {
     match kind {
         Sent::File | Sent::Nothing => vec!["--file".into(), target],
         Sent::Tree => vec!["--dir".into(), target],
-        // What has the name has seen the end.
+        // A file that has its final name was read to its end.
         Sent::Command => vec!["--command".into(), format!("cat > {target}.new && mv {target}.new {target}")],
     }
 }
 
-/// The sink of the one that is struck, and the reader of its FIFO.
+/// The sink of the victim, and the reader of its FIFO.
 fn struck_sink(
     site: &Site,
     injection: &Injection,

@@ -1,4 +1,4 @@
-//! The fault itself, at its moment.
+//! Injects the fault at the chosen moment.
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 use std::fs::{self, OpenOptions};
@@ -17,7 +17,7 @@ use crate::fault::wire::Harm;
 use crate::process::Process;
 
 impl Scene {
-    /// Waits for the moment, and does it. What is part of how things were started has happened already.
+    /// Waits for the moment, and injects the fault. Faults that are part of the setup have already happened.
     pub(super) fn strike(&mut self) {
         let victim = self.injection.victim;
         match self.injection.fault {
@@ -99,20 +99,20 @@ impl Scene {
             Fault::Doubled => Harm { double: random.between(5, 300), ..Harm::default() },
             _ => Harm { flip: random.between(1, 5), ..Harm::default() },
         };
-        // What is always there is there from the start.
+        // Permanent faults are active from the start.
         if matches!(fault, Fault::CutShortly | Fault::Cut) {
             self.wait_for_victim();
         }
         self.wire.as_ref().unwrap().harm(host, harm);
         if fault == Fault::CutShortly {
-            // The fault is this time.
+            // The fault is an outage of this duration.
             thread::sleep(Duration::from_millis(random.between(50, 900)));
             self.wire.as_ref().unwrap().harm(host, Harm::default());
         }
     }
 
     fn change_source(&mut self) {
-        // Early: the sender is a window ahead of its receivers, and must not be at the end.
+        // Early: the sender is a window ahead of its receivers, and must not have reached the end.
         let moment = self.bytes * self.injection.moment.min(40) / 100;
         self.wait(|scene| watch::read(&scene.sender) >= moment || scene.sender.has_ended());
         let mut random = self.random();
@@ -156,7 +156,7 @@ impl Scene {
         });
     }
 
-    /// Waits; not for ever: a hang is found at the end.
+    /// Waits with a limit: a hang is detected at the end.
     fn wait(&mut self, mut done: impl FnMut(&mut Self) -> bool) {
         let mut watch = Watch::new();
         while !done(self) && !watch.hangs(std::iter::once(&self.sender).chain(&self.receivers)) {}

@@ -1,4 +1,5 @@
-//! Whether anything moves. A minute is a minute in which this thread ran: a busy machine makes it longer.
+//! Detects whether anything moves. Time counts only while this thread runs: on a busy machine, a minute takes
+//! longer.
 
 use std::fs;
 use std::thread;
@@ -6,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use crate::process::Process;
 
-/// Without any progress, and without a word, for this long: a hang.
+/// No progress and no output for this long is a hang.
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(60);
-/// Words are no progress for ever.
+/// Output alone does not count as progress for ever.
 const MAX_IN_ALL: Duration = Duration::from_secs(200);
 
 const TICK: Duration = Duration::from_millis(10);
@@ -26,10 +27,10 @@ impl Watch {
         Self { still: Duration::ZERO, all: Duration::ZERO, seen: 0, last: Instant::now() }
     }
 
-    /// Lets a moment pass; true once it is a hang.
+    /// Sleeps briefly; returns true once it is a hang.
     pub(super) fn hangs<'a>(&mut self, processes: impl IntoIterator<Item = &'a Process>) -> bool {
         thread::sleep(TICK);
-        // However long it was, no more than a little was this process's.
+        // However long the sleep took, only a little of it counts for this process.
         let passed = self.last.elapsed().min(3 * TICK);
         self.last = Instant::now();
         let moved = processes.into_iter().map(moved).sum();
@@ -40,18 +41,18 @@ impl Watch {
     }
 }
 
-/// A number that changes when a process does something for somebody: it has read or written much of what is no socket,
-/// or said something. Who only wakes itself up does little.
+/// A number that changes when a process makes progress: it has read or written much other than sockets, or
+/// printed something. A process that only wakes up changes it little.
 fn moved(process: &Process) -> u64 {
     (written(process) >> 16) + (read(process) >> 16) + process.said().len() as u64
 }
 
-/// Bytes that it has written, to whatever is no socket.
+/// The bytes that it has written, except to sockets.
 pub(super) fn written(process: &Process) -> u64 {
     io(process, "wchar: ")
 }
 
-/// Bytes that it has read, from whatever is no socket.
+/// The bytes that it has read, except from sockets.
 pub(super) fn read(process: &Process) -> u64 {
     io(process, "rchar: ")
 }

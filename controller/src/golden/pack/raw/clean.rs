@@ -1,23 +1,24 @@
-//! Whether a file system's own tables say all that it uses.
+//! Checks whether a file system's own tables describe everything that it uses.
 //!
-//! After a crash some of it is told by the journal alone, until somebody mounts it. Not all of partclone's programs
-//! look for that: a map that they make then lacks blocks that are in use.
+//! After a crash, some of that is only in the journal until the file system is mounted. Not all of
+//! partclone's programs check for this: their map then lacks blocks that are in use.
 
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::process::Command;
 
-/// Of ext2, ext3, ext4: the superblock's place, its magic, the incompatible features, and `needs_recovery` among
-/// them (the kernel's `Documentation/filesystems/ext4/super.rst`).
+/// For ext2, ext3 and ext4: the offset of the superblock, its magic, the incompatible features, and
+/// `needs_recovery` among them (the kernel's `Documentation/filesystems/ext4/super.rst`).
 const EXT_MAGIC: (u64, [u8; 2]) = (1024 + 0x38, [0x53, 0xef]);
 const EXT_INCOMPAT: u64 = 1024 + 0x60;
 const EXT_NEEDS_RECOVERY: u32 = 0x4;
 
-/// Of btrfs: the superblock's magic, and where its log tree begins, 0 if there is none (`struct btrfs_super_block`).
+/// For btrfs: the superblock's magic, and the offset of its log tree, 0 if there is none (`struct
+/// btrfs_super_block`).
 const BTRFS_MAGIC: (u64, [u8; 8]) = (0x1_0040, *b"_BHRfS_M");
 const BTRFS_LOG_ROOT: u64 = 0x1_0060;
 
-/// Says why the map of a file system of `kind` (blkid's word) cannot be trusted.
+/// Why the map of a file system of `kind` (blkid's word) cannot be trusted.
 pub(super) fn check(kind: &str, device: &Path, fd: BorrowedFd<'_>) -> Result<(), String> {
     let dirty = || Err("its journal has changes that are nowhere else".to_owned());
     match kind {
@@ -31,13 +32,13 @@ pub(super) fn check(kind: &str, device: &Path, fd: BorrowedFd<'_>) -> Result<(),
             if u64::from_le_bytes(at(fd, BTRFS_LOG_ROOT)?) == 0 { Ok(()) } else { dirty() }
         }
         "xfs" => xfs(device),
-        // No journal, or a mark of its own that partclone obeys.
+        // No journal, or a mark of its own that partclone respects.
         "vfat" | "exfat" | "ntfs" => Ok(()),
         other => Err(format!("what {other} uses is told by no map that can be trusted")),
     }
 }
 
-/// Asks xfs_logprint(8), because the log's end must be searched for.
+/// Runs xfs_logprint(8), because finding the log's end needs a search.
 fn xfs(device: &Path) -> Result<(), String> {
     let output = Command::new("xfs_logprint").arg("-t").arg(device).output();
     let output = output.map_err(|e| format!("xfs_logprint (package xfsprogs) cannot be run: {e}"))?;

@@ -1,24 +1,24 @@
-//! What a file system uses, as partclone tells it in the form of a ddrescue map.
+//! The used parts of a file system, as partclone reports them in a ddrescue map.
 //!
-//! Of the map (GNU ddrescue's manual, "Mapfile structure") only the blocks marked `+` count: these are used. What the
-//! map says nothing of lies behind the file system.
+//! In the map (GNU ddrescue's manual, "Mapfile structure") only the blocks marked `+` count: these are used.
+//! Ranges that the map does not mention are after the file system.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use ka::archive::Segment;
 
-/// Both ends of a partition always travel: boot code that no file system counts as its own, and what
-/// is kept behind it, such as NTFS's second boot sector.
+/// Both ends of a partition are always copied: boot code that no file system counts as its own, and data kept
+/// after it, such as NTFS's second boot sector.
 const EDGE: u64 = 64 << 10;
 
-/// The used parts of the file system of `kind` (blkid's word) on `device`, which nobody writes to.
+/// The used parts of the file system of `kind` (blkid's word) on `device`, which must not be written to.
 pub(super) fn of(kind: &str, device: &Path, size: u64) -> Result<Vec<Segment>, String> {
     let program = format!("partclone.{kind}");
     let folder = tempfile::tempdir().map_err(|e| format!("no place for {program}'s files: {e}"))?;
     let (map, log) = (folder.path().join("map"), folder.path().join("log"));
     let output = Command::new(&program)
-        // By force: whoever asks knows that it is mounted read-only or frozen, if at all.
+        // Forced: the caller knows that it is mounted read-only or frozen, if at all.
         .args(["--domain", "--quiet", "--force", "--source"])
         .arg(device)
         .arg("--output")
@@ -44,7 +44,7 @@ fn parse(text: &str, size: u64) -> Result<Vec<Segment>, String> {
     let mut segments = vec![Segment { offset: 0, len: edge }];
     let lines = text.lines().zip(1..).filter(|(line, _)| !line.starts_with('#') && !line.trim().is_empty());
     let mut end = 0;
-    // The first line is where ddrescue would go on.
+    // The first line is the position where ddrescue would continue.
     for (line, number) in lines.skip(1) {
         let wrong = || format!("line {number} says '{line}', expected `POSITION SIZE STATUS` in order");
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -53,7 +53,7 @@ fn parse(text: &str, size: u64) -> Result<Vec<Segment>, String> {
         let next = offset.checked_add(len).filter(|_| offset >= end).ok_or_else(wrong)?;
         end = next;
         match status {
-            // A file system's last block may be counted in whole.
+            // A file system's last block may be counted completely.
             "+" if offset < size => segments.push(Segment { offset, len: len.min(size - offset) }),
             "+" => return Err(format!("line {number} is beyond the partition's {size} bytes")),
             "?" => {}

@@ -1,8 +1,8 @@
-//! A partition as one file of the archive: what is used of it, and holes elsewhere.
+//! A partition as one file of the archive: the used parts as data, the rest as holes.
 //!
-//! partclone says what a file system uses, where it knows the file system and its map can be trusted; the rest
-//! is of no interest to anybody. Of any other partition every byte is content, and only zeros are holes: for
-//! that it is read twice, because an archive has a file's map before its data.
+//! partclone reports the used parts if it supports the file system and its map can be trusted; the rest is
+//! irrelevant. On any other partition every byte is content, and only zeros are holes. Such a partition is
+//! read twice, because an archive has a file's map before its data.
 
 mod clean;
 mod map;
@@ -21,7 +21,7 @@ use super::file::{self, CopyError};
 use crate::golden::chosen::RawSource;
 use crate::golden::quiet::Quiet;
 
-/// The directory of an archive in which partitions are, when another tar opens it.
+/// The archive's directory for partitions, for other tar programs.
 const FOLDER: &str = "./KA.partitions";
 
 /// Writes the partition's entry and its data; `tell` is called with the archive's length.
@@ -40,7 +40,7 @@ pub(super) fn pack<W: Output>(
     }
     let busy = |busy| PackError::Busy { path: source.device.clone(), busy };
     let quiet = Quiet::begin(&source.device).map_err(busy)?;
-    // A file system that was mounted writes past the device's own cache, which may be of another time.
+    // A mounted file system writes past the device's own cache, which may be stale.
     rustix::fs::fadvise(&fd, 0, None, Advice::DontNeed).map_err(failed("forget what was read of"))?;
     let (holes, segments) = used(source, &fd).map_err(failed("read"))?;
     encoder.entry(&Entry {
@@ -66,7 +66,7 @@ pub(super) fn pack<W: Output>(
     quiet.end().map_err(busy)
 }
 
-/// Which of the partition's bytes are to travel, and what the others are.
+/// The partition's byte ranges to copy, and the treatment of the others.
 fn used(source: &RawSource, fd: &OwnedFd) -> rustix::io::Result<(RawHoles, Vec<Segment>)> {
     let device: &Path = &source.device;
     let mapped = match source.kind.as_deref() {
@@ -84,7 +84,7 @@ fn used(source: &RawSource, fd: &OwnedFd) -> rustix::io::Result<(RawHoles, Vec<S
     }
 }
 
-/// Takes segments together between which there is at most `gap`, and more where there are too many of them.
+/// Merges segments whose gap is at most `gap`, and larger gaps if there are too many segments.
 fn coalesce(mut segments: Vec<Segment>, mut gap: u64) -> Vec<Segment> {
     loop {
         segments.dedup_by(|next, last| {

@@ -1,4 +1,4 @@
-//! Where a partition has anything but zeros.
+//! Finds the non-zero ranges of a partition.
 
 use std::os::fd::OwnedFd;
 
@@ -7,11 +7,11 @@ use rustix::io::Errno;
 
 use super::coalesce;
 
-/// What is read at once.
+/// The size of one read.
 const PIECE: usize = 1 << 20;
 /// Holes begin and end at multiples of this: a target's sectors are no larger.
 const GRAIN: usize = 4096;
-/// The least hole that is worth an entry in a map.
+/// The smallest hole that is worth an entry in a map.
 const MIN_HOLE: u64 = 64 << 10;
 
 /// Reads the first `size` bytes.
@@ -19,7 +19,7 @@ pub(super) fn scan(fd: &OwnedFd, size: u64) -> rustix::io::Result<Vec<Segment>> 
     let zeros = vec![0; GRAIN];
     let mut piece = vec![0; PIECE];
     let (mut segments, mut offset): (Vec<Segment>, u64) = (Vec::new(), 0);
-    // Grows while there are too many, so that the map stays small whatever is on the partition.
+    // Grows if there are too many entries, so that the map stays small for any contents.
     let mut least = MIN_HOLE;
     while offset < size {
         let want = usize::try_from(size - offset).map_or(PIECE, |left| left.min(PIECE));
@@ -43,7 +43,7 @@ pub(super) fn scan(fd: &OwnedFd, size: u64) -> rustix::io::Result<Vec<Segment>> 
     Ok(segments)
 }
 
-/// Fills `buffer`; a device that ends before is at fault.
+/// Fills `buffer`; a device that ends too early is an error.
 fn read_whole<'a>(fd: &OwnedFd, buffer: &'a mut [u8], offset: u64) -> rustix::io::Result<&'a [u8]> {
     let mut done = 0;
     while done < buffer.len() {

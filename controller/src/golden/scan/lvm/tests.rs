@@ -1,6 +1,6 @@
 use super::*;
 
-/// What lvm2 2.03 printed of a group on three disks.
+/// The output of lvm2 2.03 for a group on three disks.
 const VGS: &str = r#"
   {
       "report": [
@@ -26,7 +26,7 @@ const PVS: &str = r#"
   }
 "#;
 
-/// A row of `lvs`, by what differs from a plain linear volume.
+/// A row of `lvs`, by its differences from a plain linear volume.
 fn row(name: &str, changes: &[(&str, &str)]) -> String {
     let mut fields: BTreeMap<&str, String> = [
         ("vg_name", "vg0"),
@@ -181,7 +181,7 @@ fn what_is_not_understood_is_an_error_that_names_it() {
     assert_eq!(error, "lvm lvs: expected a number for lv_size of root, found `4g`");
 }
 
-/// What lvm2 2.03.31 printed on Debian 13, of groups that were made by the commands with which a node makes them.
+/// The output of lvm2 2.03.31 on Debian 13, for groups that were created by the commands that a node uses.
 #[test]
 fn what_lvm_prints_of_every_layout_is_understood() {
     let groups = parse(include_str!("vgs.json"), include_str!("pvs.json"), include_str!("lvs.json")).unwrap();
