@@ -179,6 +179,7 @@ impl Hub {
             directory: place.sessions.clone(),
             entry: place.entry.clone(),
             machines,
+            arriving: BTreeMap::new(),
             complained: BTreeSet::new(),
             data: DataPlace { side: place.side.clone(), port: place.data },
             sessions: sessions
@@ -275,6 +276,8 @@ struct EventLoop {
     directory: PathBuf,
     entry: Entry,
     machines: Option<Recorder>,
+    /// Machines to record once they are let in: that may wait for the journal's disk.
+    arriving: BTreeMap<ConnectionId, Seen>,
     /// Rejected hosts that the log has already named.
     complained: BTreeSet<(IpAddr, String)>,
     data: DataPlace,
@@ -360,6 +363,7 @@ impl EventLoop {
 
     /// Ignores all further input of a connection.
     fn forget(&mut self, connection: ConnectionId, reason: &str) {
+        self.arriving.remove(&connection);
         if let Some((session, node)) = self.owners.remove(&connection)
             && let Some(held) = self.sessions.get_mut(&session)
         {
@@ -406,12 +410,9 @@ impl EventLoop {
         let time = u64::try_from(time).unwrap_or(u64::MAX);
         let seen = self.machines.is_some().then(|| Seen::of(&hello, peer)).flatten();
         held.on(Input::Hello(Box::new(Arriving { id, hello, connection, peer, local, token, time })), now);
+        self.arriving.extend(seen.map(|seen| (connection, seen)));
         // The node's next message must establish again which node it is.
         self.deliver();
-        let is_in = self.owners.contains_key(&connection);
-        if let Some((machines, seen)) = self.machines.as_mut().zip(seen.filter(|_| is_in)) {
-            machines.joined(seen);
-        }
         Ok(())
     }
 
@@ -475,11 +476,16 @@ impl EventLoop {
         match effect {
             Effect::Joined { connection, node } => {
                 self.owners.insert(connection, (session.to_owned(), node));
+                if let Some((machines, seen)) = self.machines.as_mut().zip(self.arriving.remove(&connection))
+                {
+                    machines.joined(seen);
+                }
                 if self.net.addresses(connection).is_none() {
                     self.forget(connection, "it closed the connection");
                 }
             }
             Effect::Refused { connection, reason } => {
+                self.arriving.remove(&connection);
                 if let Some((peer, _)) = self.net.addresses(connection) {
                     self.complain(peer, session, &reason);
                 }
