@@ -100,6 +100,8 @@ fn one_host_takes_few_connections_and_others_come_in() {
             side.ip(&["link", "set", device, "up"]);
         }
     }
+    let settings = std::fs::read_to_string(site.path("ka.toml")).unwrap();
+    std::fs::write(site.path("ka.toml"), settings + "\n[net]\nper_address = 64\n").unwrap();
     let file = site.noise("file", MIB, 4);
     let mut command = golden.command(program("kactl").to_str().unwrap());
     command.arg("--config").arg(site.path("ka.toml")).args(["send", "--session", "a", "-n", "200", "--file"]);
