@@ -1,7 +1,7 @@
 //! A run: copies this machine onto N nodes.
 //!
 //! [`run`] is the outline, and each function that it calls is one step. No node is touched before `admit`,
-//! and everything that can be checked is checked before that. [`Run`] holds the run's resources: the nodes'
+//! and everything that can be checked is checked before that. `Run` holds the run's resources: the nodes'
 //! connections, the permission to boot into the run, and the golden node's files.
 
 mod ask_again;
