@@ -6,6 +6,7 @@ It runs with no network card and no golden node, so whatever it is, it is by its
 import re
 
 import clone
+import lvm
 from vm import VmTrouble
 
 # What iPXE says when it starts. Its name alone may stand in GRUB's menu as well.
@@ -64,10 +65,11 @@ def system_faults(answers, disk_names, golden, identity, by_grub=True):
     own_root = identity.uuids[root_index, root.number]
     cmdline = answers["cmdline"]
     expect(not by_grub or re.search(r"\bBOOT_IMAGE=(/boot)?/vmlinuz-", cmdline), f"not started by GRUB: {cmdline}")
-    expect(f"root=UUID={own_root}" in cmdline.split(), f"root= is not its own {own_root}: {cmdline}")
+    own_root = lvm.node(root) if root.lv else f"UUID={own_root}"
+    expect(f"root={own_root}" in cmdline.split(), f"root= is not its own {own_root}: {cmdline}")
     mounted = {line.split()[0]: line.split()[1:] for line in answers["mounts"].splitlines() if len(line.split()) > 4}
     for index, mount in golden.mounts():
-        node = f"/dev/{partition_name(disk_names[index], mount.volume.number)}"
+        node = node_of(disk_names[index], mount.volume)
         source, uuid, kind, options = (mounted.get(mount.at, []) + [""] * 4)[:4]
         # A subvolume is told in brackets.
         expect((source.split("[")[0], uuid, kind) == (node, identity.uuids[index, mount.volume.number],
@@ -76,13 +78,22 @@ def system_faults(answers, disk_names, golden, identity, by_grub=True):
         expect("rw" in options.split(","), f"{mount.at} is not writable: {options}")
         expect(not mount.subvolume or source.endswith(f"[/{mount.subvolume}]"),
                f"{mount.at} is {source}, not the subvolume {mount.subvolume}")
-    swaps = sorted(f"/dev/{partition_name(disk_names[index], volume.number)} {identity.uuids[index, volume.number]}"
+    swaps = sorted(f"{node_of(disk_names[index], volume)} {identity.uuids[index, volume.number]}"
                    for index, volume in golden.swaps())
-    expect(sorted(answers["swap"].splitlines()) == swaps, f"swap is {answers['swap'] or 'off'}, not {swaps}")
+    own = {identity.uuids[index, volume.number]: lvm.node(volume) for index, volume in golden.swaps() if volume.lv}
+    # The kernel numbers logical volumes as they come.
+    told = [re.sub(r"^/dev/dm-\d+ (\S+)$", lambda line: f"{own.get(line[1])} {line[1]}", line)
+            for line in answers["swap"].splitlines()]
+    expect(sorted(told) == swaps, f"swap is {answers['swap'] or 'off'}, not {swaps}")
     found += clone.fstab_text_faults(answers["fstab"], golden, identity)
     expect(re.fullmatch("[0-9a-f]{32}", answers["machine-id"]), f"machine-id is {answers['machine-id']!r}")
     expect(answers["state"] == "running", f"systemd says {answers['state']}: {answers['failed']}")
     return found
+
+
+def node_of(disk, volume):
+    """The device of a volume of the disk that the kernel calls so."""
+    return lvm.node(volume) if volume.lv else f"/dev/{partition_name(disk, volume.number)}"
 
 
 def partition_name(disk, number):

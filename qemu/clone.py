@@ -9,6 +9,7 @@ import check
 import filesystems
 import golden as golden_disks
 import image
+import lvm
 import manifest
 import workbench
 from image import MIB
@@ -33,6 +34,8 @@ def identify(disks, golden):
         for volume in disk.volumes:
             if volume.kind not in filesystems.MAKERS:
                 continue
+            if volume.number not in parts:
+                raise ToolFailed(f"{own.path}: expected a volume {volume.number} {volume.lv}, found {list(parts)}")
             told = image.identity(own.path, parts[volume.number], own.sector)
             if told.get("TYPE") != volume.kind:
                 raise ToolFailed(f"{own.path}: partition {volume.number} is {told.get('TYPE')}, expected {volume.kind}")
@@ -59,9 +62,9 @@ def _table_faults(own, disk):
     if kinds != expected:
         return [*faults, f"the disk has tables of kind {' and '.join(sorted(kinds))},"
                          f" expected {' and '.join(sorted(expected))}"]
-    parts = image.partitions(own.path, own.sector)
+    parts = [part for part in image.partitions(own.path, own.sector) if part.number < lvm.FIRST]
     shape = [(part.number, part.type.upper(), part.bootable) for part in parts]
-    wanted = [(volume.number, golden_disks.table_type(disk, volume), volume.bootable) for volume in disk.volumes]
+    wanted = [(volume.number, golden_disks.table_type(disk, volume), volume.bootable) for volume in disk.partitions]
     if [(number, "5" if kind == "F" else kind, flag) for number, kind, flag in shape] != wanted:
         return [*faults, f"partitions are {shape}, expected {wanted}"]
     for part in parts:

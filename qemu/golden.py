@@ -20,6 +20,7 @@ from pathlib import Path
 
 import filesystems
 import image
+import lvm
 import manifest
 import material
 import workbench
@@ -61,10 +62,10 @@ GRUB_SERIAL_COMMAND="serial --speed=115200"
 """
 
 # The types of partitions on both kinds of tables.
-LINUX, SWAP, EXTENDED = "83", "82", "5"
+LINUX, SWAP, EXTENDED, LVM = "83", "82", "5", "8E"
 GPT_TYPES = {
     "swap": "0657FD6D-A4AB-43C4-84E5-0933C84B4F4F", "vfat": "C12A7328-F81F-11D2-BA4B-00A0C93EC93B",
-    "bios": "21686148-6449-6E6F-744E-656564454649",
+    "bios": "21686148-6449-6E6F-744E-656564454649", "lvm": "E6D6D379-F507-44C2-A23C-238F2A3DF928",
 }
 GPT_LINUX = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
 
@@ -102,7 +103,7 @@ def prepare(cache, golden):
 def recipe_key(golden):
     """A short hash of everything that decides what the disks hold."""
     digest = hashlib.sha256(f"{MIRROR} {SUITE} {golden!r}".encode())
-    sources = [HERE / f"{name}.py" for name in ("filesystems", "golden", "image", "material", "workbench")]
+    sources = [HERE / f"{name}.py" for name in ("filesystems", "golden", "image", "lvm", "material", "workbench")]
     sources += sorted(path for path in (HERE / "golden-root").rglob("*") if path.is_file())
     for path in sources:
         digest.update(str(path.relative_to(HERE)).encode() + path.read_bytes())
@@ -136,6 +137,7 @@ def build(folder, golden, cache):
             material.plant_traits(root, golden.places_for_material())
             make_initrd(root, golden)
             install_grub(root, device, nodes)
+            name_the_root(root, golden, uuids)
             mark_up_to_date(root)
     else:
         with tempfile.TemporaryDirectory(prefix="ka-golden-", dir=folder) as root:
@@ -159,9 +161,9 @@ def positions(disk):
     tail = MIB if disk.label == "gpt" else 0
     # Each logical partition has its own table before it.
     fixed = sum((volume.size or 0) + (MIB if volume.logical else 0)
-                for volume in disk.volumes if volume.kind != "extended")
+                for volume in disk.partitions if volume.kind != "extended")
     end, cursor, found = disk.size - tail, MIB, []
-    for volume in disk.volumes:
+    for volume in disk.partitions:
         start = cursor + (MIB if volume.logical else 0)
         size = volume.size or (end - start if volume.kind == "extended" else end - MIB - fixed)
         found.append((volume, start, size))
@@ -172,7 +174,7 @@ def positions(disk):
 def table_type(disk, volume):
     if disk.label == "gpt":
         return GPT_TYPES.get(volume.kind, GPT_LINUX)
-    return {"swap": SWAP, "extended": EXTENDED}.get(volume.kind, LINUX)
+    return {"swap": SWAP, "extended": EXTENDED, "lvm": LVM}.get(volume.kind, LINUX)
 
 
 def write_table(path, disk):
@@ -186,6 +188,10 @@ def write_table(path, disk):
 
 
 def make_file_systems(path, disk, uuids, on_the_host):
+    for part in image.partitions(path, disk.sector):
+        if disk.volume(part.number).kind == "lvm":
+            with image.loop(path, part.start, part.size, sector=disk.sector) as device:
+                lvm.make(device, disk.logical_volumes)
     for part in image.partitions(path, disk.sector):
         volume = disk.volume(part.number)
         if volume.kind == "raw" and not volume.holds:
@@ -218,7 +224,11 @@ def host_tree(paths, golden):
     parts = image.partitions(paths[0])
     with contextlib.ExitStack() as stack:
         device = stack.enter_context(image.loop(paths[0]))
-        nodes = stack.enter_context(image.shown_partitions(device, parts))
+        shown = [part for part in parts if part.number < lvm.FIRST]
+        nodes = stack.enter_context(image.shown_partitions(device, shown))
+        for part in parts:
+            if part.number >= lvm.FIRST:
+                nodes[part.number] = stack.enter_context(image.loop(paths[0], part.start, part.size))
         root = None
         for index, mount in golden.mounts():
             if index:
@@ -311,11 +321,16 @@ def fstab(golden, uuids):
     for index, mount in golden.mounts():
         options = ",".join(filter(None, (mount.options, mount.subvolume and f"subvol={mount.subvolume}")))
         check = 1 if mount.at == "/" else 2
-        source = uuids[index, mount.volume.number]
-        lines.append(f"UUID={source} {mount.at} {mount.volume.kind} {options} 0 {check}\n")
+        source = source_of(mount.volume, uuids[index, mount.volume.number])
+        lines.append(f"{source} {mount.at} {mount.volume.kind} {options} 0 {check}\n")
     for index, volume in golden.swaps() if golden.swap_in_fstab else ():
-        lines.append(f"UUID={uuids[index, volume.number]} none swap sw 0 0\n")
+        lines.append(f"{source_of(volume, uuids[index, volume.number])} none swap sw 0 0\n")
     return "".join(lines)
+
+
+def source_of(volume, uuid):
+    """What fstab calls a volume: installers name logical volumes, whose names are the same on every clone."""
+    return lvm.node(volume) if volume.lv else f"UUID={uuid}"
 
 
 def make_initrd(root, golden):
@@ -340,6 +355,14 @@ def install_grub(root, device, nodes):
     with chroot_mounts(root, device, *nodes.values()):
         run("chroot", root, "grub-install", "--target=i386-pc", device)
         run("chroot", root, "update-grub")
+
+
+def name_the_root(root, golden, uuids):
+    """A root in a volume group by its name, as GRUB's tools write it where the kernel has a device mapper."""
+    index, volume = golden.root
+    if volume.lv:
+        menu = root / "boot/grub/grub.cfg"
+        menu.write_text(menu.read_text().replace(f"root=UUID={uuids[index, volume.number]}", f"root={lvm.node(volume)}"))
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import lvm
 from shell import ToolFailed, run
 
 SECTOR = 512
@@ -47,11 +48,11 @@ class Partition:
 
 
 def partitions(image, sector=SECTOR):
-    """The partitions of an image, as sfdisk reads them."""
+    """The partitions of an image, as sfdisk reads them, and the volumes that lie in them."""
     with seen(image, sector) as disk:
         table = json.loads(run("sfdisk", "--json", disk))["partitiontable"]
     unit = table.get("sectorsize", SECTOR)
-    return [
+    found = [
         Partition(
             int(re.search(r"\d+$", line["node"]).group()),
             line["start"] * unit, line["size"] * unit,
@@ -59,6 +60,9 @@ def partitions(image, sector=SECTOR):
         )
         for line in table.get("partitions", [])
     ]
+    volumes = [volume for part in found if part.type.upper() in lvm.TYPES for volume in lvm.volumes(image, part.start)]
+    return found + [Partition(number, start, size, name, False)
+                    for number, (name, start, size) in enumerate(volumes, start=lvm.FIRST)]
 
 
 @contextlib.contextmanager

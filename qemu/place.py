@@ -30,7 +30,7 @@ def older_than_the_host():
 
 
 TOOLS = ("mmdebstrap", "qemu-system-x86_64", "sfdisk", "sgdisk", "mkfs.ext4", "e2fsck", "losetup", "addpart", "blkid",
-         "wipefs", "ip", "tar", "make", "dnsmasq")
+         "wipefs", "ip", "tar", "make", "dnsmasq", "lvm")
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ class Volume:
     """One partition of the golden node, and what is on it."""
 
     number: int
-    kind: str  # a file system, or swap, extended, bios (GRUB's room on a GPT), raw (copied as it is)
+    kind: str  # a file system, or swap, extended, bios (GRUB's room on a GPT), lvm, raw (copied as it is)
     size: int | None = None  # bytes; None takes what is left
     mount: str | None = None
     options: str = "defaults"
@@ -39,10 +39,11 @@ class Volume:
     features: tuple[str, ...] = ()  # of an ext4
     journal: int = 0  # MiB of an ext4's journal, if not the default
     project: int = 0  # the project of its files; with it, new ones in its folders inherit it
+    lv: str = ""  # its name if it is a logical volume and no partition; numbered from lvm.FIRST by these names
 
     @property
     def has_files(self):
-        return self.kind not in ("swap", "extended", "bios", "raw")
+        return self.kind not in ("swap", "extended", "bios", "raw", "lvm")
 
     @property
     def on_the_host(self):
@@ -70,6 +71,15 @@ class GoldenDisk:
     sector: int = 512
     serial: str = "golden"
 
+    @property
+    def partitions(self):
+        """The volumes that are partitions."""
+        return [volume for volume in self.volumes if not volume.lv]
+
+    @property
+    def logical_volumes(self):
+        return [volume for volume in self.volumes if volume.lv]
+
     def volume(self, number):
         return next(volume for volume in self.volumes if volume.number == number)
 
@@ -86,7 +96,7 @@ class GoldenDisk:
     @property
     def filler(self):
         """The number of the partition that takes what the others leave."""
-        return next(volume.number for volume in self.volumes if volume.size is None and volume.kind != "extended")
+        return next(volume.number for volume in self.partitions if volume.size is None and volume.kind != "extended")
 
 
 @dataclass(frozen=True)

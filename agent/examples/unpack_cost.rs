@@ -11,7 +11,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
 use ka::chain::{Offset, Plain};
-use ka::seal::{Block, MAX_PLAIN, Opener, StreamKey};
+use ka::seal::{Block, Opener, StreamKey};
 use ka_agent::receive::Sink;
 use ka_net::relay::{BATCHES, StreamReader};
 
@@ -44,7 +44,7 @@ fn open_all(mut file: impl BufRead, to_reader: &SyncSender<Plain>) -> Result<(),
     let (mut number, mut end) = (0, 0);
     while !file.fill_buf()?.is_empty() {
         let (mut bytes, mut total) = (Vec::with_capacity(BATCH), None);
-        while bytes.len() + MAX_PLAIN <= BATCH && !file.fill_buf()?.is_empty() {
+        while bytes.len() < BATCH && !file.fill_buf()?.is_empty() {
             let mut length = [0; 4];
             file.read_exact(&mut length)?;
             let mut sealed = vec![0; u32::from_le_bytes(length) as usize];
@@ -53,7 +53,9 @@ fn open_all(mut file: impl BufRead, to_reader: &SyncSender<Plain>) -> Result<(),
             total = opener.open(&Block::from_wire(&sealed)?, number, &mut bytes)?;
             number += 1;
         }
-        to_reader.send(Plain { bytes, total, end: Offset(end), from: None }).map_err(|_| "nobody reads")?;
+        to_reader
+            .send(Plain { bytes: bytes.into(), total, end: Offset(end), from: None })
+            .map_err(|_| "nobody reads")?;
     }
     Ok(())
 }

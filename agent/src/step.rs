@@ -4,30 +4,40 @@ use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-type Watcher = Box<dyn Fn(&str) + Send>;
+use ka::step::{Doing, Step};
 
-/// Is told each step that begins.
+type Watcher = Box<dyn Fn(&Doing) + Send>;
+
+/// Receives what the node does.
 static WATCHER: Mutex<Option<Watcher>> = Mutex::new(None);
 
-/// Is told each step for as long as the process lives.
+/// The step that began last.
+static CURRENT: Mutex<Step> = Mutex::new(Step::Begin);
+
+/// Receives the same for as long as the process lives.
 static KEEPER: Mutex<Option<Watcher>> = Mutex::new(None);
 
-/// From now on `keeper` gets the name of each step that begins, whatever else watches.
-pub fn keep(keeper: impl Fn(&str) + Send + 'static) {
+/// From now on `keeper` receives each step that begins, whatever else watches.
+pub fn keep(keeper: impl Fn(&Doing) + Send + 'static) {
     *KEEPER.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(keeper));
 }
 
-/// From now on `watcher` is told the name of each step that begins, in place of whoever was before.
-pub fn watch(watcher: impl Fn(&str) + Send + 'static) {
+/// From now on `watcher` receives each step that begins, in place of the former one.
+pub fn watch(watcher: impl Fn(&Doing) + Send + 'static) {
     *WATCHER.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(watcher));
 }
 
-/// Tells what the step of now goes on with, such as another of several tools: a step that says nothing new for too
-/// long counts as failed.
-pub fn goes_on(what: &str) {
+/// Reports with what the current step goes on, such as another of several tools: a step that reports nothing new for
+/// too long counts as failed.
+pub fn goes_on(what: impl Display) {
+    let step = *CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
+    report(&step.of(what));
+}
+
+fn report(doing: &Doing) {
     for told in [&KEEPER, &WATCHER] {
         if let Some(watcher) = told.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            watcher(what);
+            watcher(doing);
         }
     }
 }
@@ -36,14 +46,15 @@ pub fn goes_on(what: &str) {
 ///
 /// # Errors
 /// Returns what `work` returned.
-pub fn step<T, E: Display>(name: &str, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-    let start = Instant::now();
-    log::info!("{name} ...");
-    goes_on(name);
+pub fn step<T, E: Display>(doing: impl Into<Doing>, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    let (start, doing) = (Instant::now(), doing.into());
+    log::info!("{doing} ...");
+    *CURRENT.lock().unwrap_or_else(PoisonError::into_inner) = doing.step;
+    report(&doing);
     let outcome = work();
     match &outcome {
-        Ok(_) => log::info!("{name}: OK ({:.1} s)", start.elapsed().as_secs_f64()),
-        Err(e) => log::error!("{name}: Failed: {e}"),
+        Ok(_) => log::info!("{doing}: OK ({:.1} s)", start.elapsed().as_secs_f64()),
+        Err(e) => log::error!("{doing}: Failed: {e}"),
     }
     outcome
 }

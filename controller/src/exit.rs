@@ -41,14 +41,14 @@ impl From<Exit> for ExitCode {
 
 /// An error that ends kactl, and the exit status that it ends with.
 #[derive(Debug)]
-pub struct Failure {
+pub struct FatalError {
     /// The status.
     pub exit: Exit,
     /// The error with its causes.
     pub error: anyhow::Error,
 }
 
-impl Failure {
+impl FatalError {
     /// An error because of which the stream's source counts as failed (status 3).
     pub fn source(error: impl Into<anyhow::Error>) -> Self {
         Self { exit: Exit::SourceFailed, error: error.into() }
@@ -56,18 +56,18 @@ impl Failure {
 }
 
 /// What has not been said to be of another class is for a person to put right: status 2.
-impl<E: Into<anyhow::Error>> From<E> for Failure {
+impl<E: Into<anyhow::Error>> From<E> for FatalError {
     fn from(error: E) -> Self {
         Self { exit: Exit::Usage, error: error.into() }
     }
 }
 
 /// What a subcommand returns.
-pub type Outcome = Result<Exit, Failure>;
+pub type CommandResult = Result<Exit, FatalError>;
 
 /// Ends the program: prints an error with the whole chain of its causes to standard error.
 #[must_use]
-pub fn finish(outcome: Outcome) -> ExitCode {
+pub fn finish(outcome: CommandResult) -> ExitCode {
     let exit = outcome.unwrap_or_else(|failure| {
         terminal::complain("kactl", format_args!("{:#}", failure.error));
         failure.exit

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use ka::wire::session_names;
 
+use crate::stream::produce::Choice;
+
 /// A run's or a session's name: it becomes a file's name and a word of a kernel command line.
 ///
 /// # Errors
@@ -15,8 +17,21 @@ pub fn name(text: &str) -> Result<String, String> {
     }
     Err(format!(
         "a name is 1 to {} letters, digits and '-', '_', '.', and begins with none of '-' and '.'",
-        session_names::MAX
+        session_names::MAX_LENGTH
     ))
+}
+
+/// A level of compression.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn level(text: &str) -> Result<Choice, String> {
+    match (text, text.parse()) {
+        ("auto", _) => Ok(Choice::Auto),
+        ("none", _) => Ok(Choice::Fixed(0)),
+        (_, Ok(level)) if (-7..=9).contains(&level) && level != 0 => Ok(Choice::Fixed(level)),
+        _ => Err("a level is auto, none, -7 to -1, or 1 to 9".into()),
+    }
 }
 
 /// A disk by its kernel name, with or without `/dev/`.
@@ -60,7 +75,7 @@ pub fn directory(text: &str) -> Result<PathBuf, String> {
 }
 
 /// Nobody waits for longer than a year; and sums of times stay far from overflowing.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+const MAX_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A time: seconds, or with a unit `s`, `m`, `h`.
 ///
@@ -76,7 +91,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .ok()
         .filter(|_| digits.starts_with(|c: char| c.is_ascii_digit()))
         .and_then(|n| Duration::try_from_secs_f64(n * scale).ok())
-        .filter(|time| *time <= LONGEST)
+        .filter(|time| *time <= MAX_TIME)
         .ok_or_else(|| "a time is a number of seconds, or 1.5, 500ms, 90s, 10m, 2h".into())
 }
 

@@ -10,7 +10,7 @@ use rustix::process::{
 };
 
 /// The maximum size of a secret file, in bytes.
-const LONGEST: u64 = 64 << 10;
+const MAX_LENGTH: u64 = 64 << 10;
 
 /// Why a secret file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +53,7 @@ pub fn read(path: &Path) -> Result<String, SecretError> {
         return Err(SecretError::Exposed { mode });
     }
     let mut text = String::new();
-    file.take(LONGEST).read_to_string(&mut text)?;
+    file.take(MAX_LENGTH).read_to_string(&mut text)?;
     Ok(text)
 }
 

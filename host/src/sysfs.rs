@@ -112,6 +112,13 @@ pub fn holders(device: &str) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
+/// The devices that a device is made of; none for a disk or a partition, or where there is no such device.
+#[must_use]
+pub fn slaves(device: &str) -> Vec<String> {
+    let entries = fs::read_dir(class(device).join("slaves")).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
 /// The devices in use as swap. Swap files are left out: their file systems are mounted.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 
 use crate::disk::kind::TableKind;
 use crate::inventory::Firmware;
-use crate::plan::{DiskPlan, FileSystemKind, Loader, Plan};
+use crate::plan::{FileSystemKind, Loader, Plan};
 
 /// The mount points of an EFI system partition, the likeliest first.
 pub const ESP_POINTS: [&str; 3] = ["/boot/efi", "/efi", "/boot"];
@@ -15,8 +15,7 @@ pub fn refusal(plan: &Plan, firmware: Firmware) -> Option<String> {
         Firmware::Bios => "BIOS",
         Firmware::Uefi => "UEFI",
     };
-    let file_systems = || plan.disks.iter().flat_map(|disk| &disk.file_systems);
-    let has_esp = file_systems().any(|fs| {
+    let has_esp = plan.storage.file_systems().any(|fs| {
         fs.kind == FileSystemKind::Vfat
             && fs.mount_point.as_deref().is_some_and(|at| ESP_POINTS.contains(&at))
     });
@@ -49,15 +48,10 @@ pub fn refusal(plan: &Plan, firmware: Firmware) -> Option<String> {
 
 /// Whether GRUB's core finds a place on the disk that a BIOS starts: behind an MBR, or in a partition of its own.
 fn holds_core(plan: &Plan) -> bool {
-    let is_at = |disk: &&DiskPlan, point: &str| {
-        disk.file_systems.iter().any(|fs| {
-            fs.mount_point.as_deref() == Some(point)
-                || fs.subvolumes.iter().any(|subvolume| subvolume.mount_point.as_deref() == Some(point))
-        })
-    };
-    let disks = || plan.disks.iter();
-    let boots = disks().find(|disk| is_at(disk, "/boot")).or_else(|| disks().find(|disk| is_at(disk, "/")));
-    boots.is_none_or(|disk| {
+    let storage = &plan.storage;
+    let volume = storage.at("/boot").or_else(|| storage.at("/"));
+    let disks = volume.map(|volume| storage.disks_of(volume)).unwrap_or_default();
+    disks.first().and_then(|index| storage.disks.get(*index)).is_none_or(|disk| {
         let desc = &disk.desc;
         desc.table() != TableKind::Gpt || desc.entries().iter().any(|entry| entry.kind.is_bios_boot())
     })
@@ -67,18 +61,15 @@ fn holds_core(plan: &Plan) -> bool {
 mod tests {
     use super::*;
     use crate::disk::description::Description;
-    use crate::plan::{After, BootPlan, DiskPlan, FileSystemPlan, FinishPlan};
+    use crate::plan::{After, BootPlan, DiskPlan, FileSystemPlan, FinishPlan, Storage};
 
     fn plan(loader: Loader, golden: Firmware, convert: bool, esp: bool) -> Plan {
-        let mut disk = DiskPlan::new("sda".into(), Description::parse("linux fill\n", "desc").unwrap());
-        if esp {
-            let mount_point = Some("/boot/efi".to_owned());
-            disk.file_systems
-                .push(FileSystemPlan { mount_point, ..FileSystemPlan::new(1, FileSystemKind::Vfat) });
-        }
+        let disk = DiskPlan::new("sda".into(), Description::parse("linux fill\n", "desc").unwrap());
+        let mount_point = Some("/boot/efi".to_owned());
+        let fs = FileSystemPlan { mount_point, ..FileSystemPlan::new(FileSystemKind::Vfat) };
         Plan {
             run: "r".to_owned(),
-            disks: vec![disk],
+            storage: Storage::of(disk, esp.then_some((1, fs))),
             boot: BootPlan { convert_firmware: convert, ..BootPlan::new(loader, golden) },
             finish: FinishPlan::default(),
             after: After::Reboot,
@@ -89,11 +80,10 @@ mod tests {
     fn a_gpt_has_a_place_for_grubs_core() {
         let on = |desc: &str| {
             let mut plan = plan(Loader::Grub, Firmware::Bios, false, false);
-            plan.disks[0].desc = Description::parse(desc, "desc").unwrap();
+            let disk = DiskPlan::new("sda".into(), Description::parse(desc, "desc").unwrap());
             let mount_point = Some("/".to_owned());
-            plan.disks[0]
-                .file_systems
-                .push(FileSystemPlan { mount_point, ..FileSystemPlan::new(1, FileSystemKind::Ext4) });
+            let fs = FileSystemPlan { mount_point, ..FileSystemPlan::new(FileSystemKind::Ext4) };
+            plan.storage = Storage::of(disk, [(1, fs)]);
             refusal(&plan, Firmware::Bios)
         };
         assert_eq!(on("linux fill\n"), None);

@@ -1,7 +1,7 @@
 //! Host names, as hostname(7) has them.
 
 /// The longest name that Linux takes (`HOST_NAME_MAX` of gethostname(2)).
-pub const LONGEST: usize = 64;
+pub const MAX_LENGTH: usize = 64;
 
 /// Whether this can be a machine's name, with its domain or without. `_` is no letter of a host name by RFC 1123, and
 /// yet there are machines that have it.
@@ -13,7 +13,7 @@ pub fn is_valid(name: &str) -> bool {
             && !label.ends_with('-')
             && label.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
     };
-    name.len() <= LONGEST && name.split('.').all(good)
+    name.len() <= MAX_LENGTH && name.split('.').all(good)
 }
 
 #[cfg(test)]

@@ -205,7 +205,7 @@ impl Checker {
 mod tests {
     use super::*;
 
-    const TOTAL: Total = Total { length: 7, sha256: [7; 32] };
+    const TOTAL: Total = Total { length: 7, hash: [7; 32], sha256: None };
     const FORGED: Forged = Forged { from: 0, to: 1000, sender: None };
 
     fn content(length: u64) -> Vec<u8> {

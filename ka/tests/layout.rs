@@ -8,7 +8,7 @@ use ka::disk::layout::{Layout, LayoutError, Least, Placing};
 use ka::disk::mbr::{DiskSignature, Mbr, MbrError, SIZE, set_active};
 use ka::disk::units::{DiskSize, MB, SectorSize};
 use ka::plan::fit::{FitError, fit};
-use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan};
+use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan, Storage, VolumeName};
 use proptest::prelude::*;
 
 const TIB: u64 = 1 << 40;
@@ -201,34 +201,37 @@ fn fixed_sizes_of_data_scale_with_the_disk() {
     assert!(matches!(sizes(54, &[]), Err(LayoutError::TooSmall { .. })));
 }
 
-fn plan(text: &str, file_systems: Vec<FileSystemPlan>) -> DiskPlan {
-    DiskPlan { file_systems, ..DiskPlan::new("sda".into(), desc(text)) }
+fn plan(text: &str, file_systems: Vec<(u32, FileSystemPlan)>) -> Storage {
+    Storage::of(DiskPlan::new("sda".into(), desc(text)), file_systems)
 }
 
-fn ext4(partition: u32, mount_point: &str, used: u64) -> FileSystemPlan {
-    FileSystemPlan {
-        mount_point: Some(mount_point.to_owned()),
-        used,
-        ..FileSystemPlan::new(partition, FileSystemKind::Ext4)
-    }
+fn ext4(partition: u32, mount_point: &str, used: u64) -> (u32, FileSystemPlan) {
+    let mount_point = Some(mount_point.to_owned());
+    (partition, FileSystemPlan { mount_point, used, ..FileSystemPlan::new(FileSystemKind::Ext4) })
 }
 
 #[test]
 fn file_systems_need_their_partition_its_kind_and_room() {
     let disk = DiskSize::of_bytes(1000 * MB, SectorSize::B512);
     let text = "linux 600\nswap fill\n";
-    let check = |file_systems| fit(&plan(text, file_systems), disk, &SEED).map(|_| ());
+    let check = |file_systems| fit(&plan(text, file_systems), 0, disk, &SEED).map(|_| ());
     assert_eq!(check(vec![ext4(1, "/", 500 * MB)]), Ok(()));
-    assert!(matches!(check(vec![ext4(1, "/", 590 * MB)]), Err(FitError::TooSmall { number: 1, .. })));
+    assert!(matches!(
+        check(vec![ext4(1, "/", 590 * MB)]),
+        Err(FitError::TooSmall { volume: VolumeName::Partition(1), .. })
+    ));
     assert_eq!(check(vec![ext4(3, "/", 0)]), Err(FitError::NoPartition(3)));
-    assert_eq!(check(vec![ext4(1, "/", 0), ext4(1, "/home", 0)]), Err(FitError::Twice(1)));
+    assert_eq!(
+        check(vec![ext4(1, "/", 0), ext4(1, "/home", 0)]),
+        Err(FitError::Twice(VolumeName::Partition(1)))
+    );
     assert!(matches!(check(vec![ext4(2, "/", 0)]), Err(FitError::Kind { number: 2, .. })));
     for path in ["", "home", "/../etc", "/a/../b", "/a//b", "/a/", "/./a", "//"] {
         assert!(matches!(check(vec![ext4(1, path, 0)]), Err(FitError::MountPoint { .. })), "{path}");
     }
     let two = "linux 100\nlinux fill\n";
-    let twice = fit(&plan(two, vec![ext4(1, "/a", 0), ext4(2, "/a", 0)]), disk, &SEED);
-    assert!(matches!(twice, Err(FitError::MountPoint { number: 2, .. })));
+    let twice = fit(&plan(two, vec![ext4(1, "/a", 0), ext4(2, "/a", 0)]), 0, disk, &SEED);
+    assert!(matches!(twice, Err(FitError::MountPoint { volume: VolumeName::Partition(2), .. })));
 }
 
 #[test]
@@ -304,8 +307,13 @@ proptest! {
 /// A size is told in bytes where MB would say the same twice, what helps is said, and so is a place that is given up.
 #[test]
 fn messages_say_what_differs_and_what_helps() {
-    let fs = FileSystemPlan::new(1, FileSystemKind::Ext4);
-    let error = FitError::TooSmallToMake { number: 1, size: MB - 512, least: MB, makes: fs.kind };
+    let fs = FileSystemPlan::new(FileSystemKind::Ext4);
+    let error = FitError::TooSmallToMake {
+        volume: VolumeName::Partition(1),
+        size: MB - 512,
+        least: MB,
+        makes: fs.kind,
+    };
     let text = error.to_string();
     assert!(text.contains("1048064 bytes") && text.contains("1048576 bytes"), "{text}");
     let text = LayoutError::TooSmall { all_fixed: true, have: 64 * MB, need: 64 * MB + 3584 }.to_string();

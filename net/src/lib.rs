@@ -1,4 +1,4 @@
-//! What moves bytes between the machines of a chain: the relay with its event loop, and HTTP.
+//! What moves bytes between the machines of a chain: one event loop, the relay and HTTP.
 //!
 //! The golden node is the first member of every chain, so `kactl` and `ka-agent` run the same [`relay`]. It is the shell
 //! around `ka::chain`: sockets and clocks are here, decisions are there.
@@ -14,6 +14,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod event_loop;
 pub mod http;
 pub mod listen;
 pub mod relay;

@@ -16,6 +16,8 @@ from tool_ka import Ka
 
 MIB, GIB = 1 << 20, 1 << 30
 LEAST_LIMIT = 0.94
+# What an unshaped link carries at the least, in Mbit/s.
+SLOWEST_UNSHAPED = 500
 
 
 @dataclass(frozen=True)
@@ -85,15 +87,19 @@ class Bench:
         return self._clean[key]
 
     def side_by_side(self, tools, setting):
-        """Undisturbed runs of several tools by turns, so that a busy moment of the machine is nobody's own."""
+        """Undisturbed runs of several tools, which several cases compare with."""
         tools = [tool for tool in tools if (tool.name, setting) not in self._clean]
+        for name, series in self.by_turns(tools, setting).items():
+            self._clean[name, setting] = series
+
+    def by_turns(self, tools, setting, **how):
+        """Runs of several tools by turns, so that a busy moment of the machine is nobody's own."""
         outcomes = {tool.name: [] for tool in tools}
         with hosts(setting.nodes, setting.rate_mbit) as network:
             for _ in range(self.options.runs):
                 for tool in tools:
-                    outcomes[tool.name].append(self.once(tool, network, setting))
-        for name, runs in outcomes.items():
-            self._clean[name, setting] = Series(runs)
+                    outcomes[tool.name].append(self.once(tool, network, setting, **how))
+        return {name: Series(runs) for name, runs in outcomes.items()}
 
     def series(self, tool, setting, fault=None, runs=None, crowded=False, **how):
         """As many runs as are asked for, on hosts of their own."""
@@ -102,7 +108,7 @@ class Bench:
 
     def once(self, tool, network, setting, fault=None, limit=None, check=True, **job):
         """One run; what the processes said is kept when something was wrong."""
-        limit = limit or 30 + 6 * setting.bytes * 8 / setting.rate_mbit / 1e6
+        limit = limit or 30 + 6 * setting.bytes * 8 / (setting.rate_mbit or SLOWEST_UNSHAPED) / 1e6
         place = self.scratch / "run"
         place.mkdir()
         job = {"source": self.noise(setting.bytes) if job.get("source") is None else job["source"],
@@ -153,6 +159,7 @@ class Bench:
             "limit_seconds": limit, "limit_share_of_rate": share,
             "added_seconds": None if seconds is None or base is None else seconds - base, "added_to": added_to,
             "cpu_seconds_per_gib": series.median("cpu_seconds") / (setting.bytes / GIB),
+            "golden_cpu_seconds_per_gib": series.median("golden_cpu_seconds") / (setting.bytes / GIB),
             "peak_rss_bytes": max(o.peak_rss for o in series.outcomes),
             "survivors_correct": all(correct) if correct else None,
             "failed_nodes": max(o.failed_nodes for o in series.outcomes),

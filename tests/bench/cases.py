@@ -1,6 +1,7 @@
 """The cases: what each measures, and what ka is to reach in it."""
 
 import boot
+import fast
 import faults
 import files
 import hostile
@@ -140,6 +141,8 @@ CASES = {
     "cpu": cpu,
     "memory": memory,
     "many": many,
+    "fast": fast.fast,
+    "levels": fast.levels,
     "faults": injections.measure,
     "boot": boot.boot,
     "load": load.load,

@@ -75,6 +75,7 @@ class Outcome:
     golden_rss: int
     gap: float | None
     note: str = ""
+    golden_cpu_seconds: float = 0.0
 
 
 def transfer(tool, hosts, job, disturb=None, limit=120.0, check=True):
@@ -132,7 +133,7 @@ def transfer(tool, hosts, job, disturb=None, limit=120.0, check=True):
         correct = tool.check(job, [r.host for r in survivors if r.confirmed() is not None]) and not missing
     cpu = [r.process.cpu_seconds for r in survivors]
     return Outcome(seconds, correct, failed, sum(cpu) / len(cpu), max(r.process.peak_rss for r in survivors),
-                   max(p.peak_rss for p in flow.golden), gap, note)
+                   max(p.peak_rss for p in flow.golden), gap, note, sum(p.cpu_seconds for p in flow.golden))
 
 
 def await_all(receivers, patience):

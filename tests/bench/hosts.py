@@ -1,6 +1,7 @@
 """Hosts that are network namespaces, on a switch that is a bridge in one more namespace.
 
-Every link is shaped in both directions with tbf, at both of its ends. Nothing touches the machine's own
+Every link is shaped in both directions with tbf, at both of its ends, unless its rate is 0: then it carries what the
+processors can move, and two hosts are joined by one pair of devices without a switch. Nothing touches the machine's own
 network, and all goes away with the namespaces, whose names carry the process id.
 """
 
@@ -30,6 +31,7 @@ class Hosts:
         self._machines = min(count, CROWDED) if crowded else count
         self._prefix = f"ka-bench-{os.getpid()}"
         self._wire = f"{self._prefix}-wire"
+        self._pair = not rate_mbit and self._machines == 1
 
     def address(self, host):
         """The address of a host; the order of addresses is the order of hosts."""
@@ -46,9 +48,11 @@ class Hosts:
         with open(f"/proc/{self._holder}/net/dev", encoding="ascii") as lines:
             for line in lines:
                 port, _, numbers = line.partition(":")
+                fields = numbers.split()
                 if port.strip().startswith("port"):
-                    fields = numbers.split()
                     found[int(port.strip()[4:])] = (int(fields[0]), int(fields[8]))
+                elif self._pair and port.strip() == "eth0":
+                    found = {0: (int(fields[8]), int(fields[0])), 1: (int(fields[0]), int(fields[8]))}
         return found
 
     def cut(self, host):
@@ -89,23 +93,35 @@ class Hosts:
         return ["tbf", "rate", f"{rate_mbit * 1000:.0f}kbit", "burst", BURST, "latency", LATENCY]
 
     def _build(self):
-        run("ip", "netns", "add", self._wire)
-        self._holder = os.posix_spawnp("ip", ["ip", "netns", "exec", self._wire, "sleep", "infinity"], os.environ)
-        wire = ["link add name wire type bridge forward_delay 0 stp_state 0 mcast_snooping 0", "link set wire up"]
         for host in range(self._machines + 1):
-            name = self._name(host)
-            run("ip", "netns", "add", name)
-            wire.append(f"link add port{host} type veth peer name eth0 netns {name}")
-            wire.append(f"link set port{host} master wire up")
-        run("ip", "-netns", self._wire, "-batch", "-", input="\n".join(wire) + "\n")
+            run("ip", "netns", "add", self._name(host))
+        if self._pair:
+            run("ip", "-netns", self._name(0), "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns",
+                self._name(1))
+            self._hold(self._name(0))
+        else:
+            self._build_switch()
         for host in range(self._machines + 1):
             lines = ["link set lo up", f"address add {self.address(host)}/16 broadcast + dev eth0", "link set eth0 up",
                      "route add 224.0.0.0/4 dev eth0",
                      f"route replace 10.77.0.0/16 dev eth0 proto kernel scope link src {self.address(host)} "
                      f"congctl {CONGESTION}"]
             run("ip", "-netns", self._name(host), "-batch", "-", input="\n".join(lines) + "\n")
-            for namespace, device in ((self._wire, f"port{host}"), (self._name(host), "eth0")):
+            for namespace, device in ((self._wire, f"port{host}"), (self._name(host), "eth0")) if self.rate_mbit else ():
                 run("tc", "-netns", namespace, "qdisc", "add", "dev", device, "root", *self._tbf(self.rate_mbit))
+
+    def _build_switch(self):
+        run("ip", "netns", "add", self._wire)
+        self._hold(self._wire)
+        wire = ["link add name wire type bridge forward_delay 0 stp_state 0 mcast_snooping 0", "link set wire up"]
+        for host in range(self._machines + 1):
+            wire.append(f"link add port{host} type veth peer name eth0 netns {self._name(host)}")
+            wire.append(f"link set port{host} master wire up")
+        run("ip", "-netns", self._wire, "-batch", "-", input="\n".join(wire) + "\n")
+
+    def _hold(self, namespace):
+        """A process by which the counters of a namespace are read."""
+        self._holder = os.posix_spawnp("ip", ["ip", "netns", "exec", namespace, "sleep", "infinity"], os.environ)
 
     def _remove(self):
         names = [line.split()[0] for line in run("ip", "netns", "list").splitlines() if line]

@@ -1,6 +1,7 @@
 """What is transferred: bytes that do not compress, and the golden tree."""
 
 import os
+import shutil
 import subprocess
 
 from shell import Trouble, run
@@ -16,6 +17,40 @@ def noise(path, size):
         for start in range(0, size, MIB):
             out.write(os.urandom(min(MIB, size - start)))
     return path
+
+
+def tree_of_usr(folder, size):
+    """A tree with so many bytes of this machine's /usr, in the order of names."""
+    found = 0
+    for directory, names, files in os.walk("/usr"):
+        names.sort()
+        there = folder / os.path.relpath(directory, "/")
+        there.mkdir(parents=True, exist_ok=True)
+        for name in sorted(files):
+            source = os.path.join(directory, name)
+            shutil.copy2(source, there / name, follow_symlinks=False)
+            found += os.lstat(source).st_size
+            if found >= size:
+                return folder
+    raise Trouble(f"/usr has only {found} bytes")
+
+
+def text(path, size):
+    """A file of `size` bytes of source code, scripts and documents of this machine."""
+    endings = (".py", ".h", ".txt", ".pl", ".pm", ".sh", ".rs", ".md", ".html", ".c")
+    with open(path, "wb") as out:
+        while True:
+            before = out.tell()
+            for directory, _, files in os.walk("/usr"):
+                for name in files:
+                    if name.endswith(endings) and not os.path.islink(os.path.join(directory, name)):
+                        with open(os.path.join(directory, name), "rb") as source:
+                            out.write(source.read())
+                if out.tell() >= size:
+                    out.truncate(size)
+                    return path
+            if out.tell() == before:
+                raise Trouble("/usr has no texts")
 
 
 def golden_tree(folder, store):

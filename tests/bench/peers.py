@@ -54,8 +54,9 @@ class Mbuffer(Peer):
             receiver = Receiver(host, Process(words, job.scratch / f"mbuffer{host}.log"))
             flow.receivers.append(receiver)
             hosts.wait_listening(host, PORT, receiver.process)
-        words = hosts.inside(0, "mbuffer", "-q", "-s", "128k", "-i", job.source, "-O", f"{hosts.address(1)}:{PORT}")
-        flow.golden.append(Process(words, job.scratch / "mbuffer0.log"))
+        send = f"mbuffer -q -s 128k -O {hosts.address(1)}:{PORT}"
+        line = f"tar -C {job.source} --xattrs --acls -cf - . | {send}" if job.tree else f"{send} -i {job.source}"
+        flow.golden.append(Process(hosts.inside(0, "sh", "-c", line), job.scratch / "mbuffer0.log"))
 
 
 class Udpcast(Peer):

@@ -4,7 +4,7 @@ import json
 from xml.sax.saxutils import escape
 
 MIB = 1 << 20
-COLUMNS = ("case", "tool", "nodes", "Mbit/s", "MiB", "seconds", "limit", "added", "over", "CPU s/GiB", "RSS MiB",
+COLUMNS = ("case", "tool", "nodes", "Mbit/s", "MiB", "seconds", "limit", "added", "over", "CPU s/GiB", "golden", "RSS MiB",
            "copies", "failed", "reached")
 COLOURS = {"ka": "#c0392b", "mbuffer": "#2c7fb8", "udpcast": "#31a354", "aria2": "#8856a7"}
 
@@ -16,7 +16,7 @@ def cells(row):
     word = {True: "yes", False: "NO", None: "-"}
     return (row["case"], row["tool"], str(row["nodes"]), str(row["rate_mbit"]), number(row["bytes"] / MIB, 0),
             number(row["seconds"], 2), number(row["limit_seconds"], 2), number(row["added_seconds"], 3), row["added_to"],
-            number(row["cpu_seconds_per_gib"], 2), number(row["peak_rss_bytes"] / MIB, 1),
+            number(row["cpu_seconds_per_gib"], 2), number(row.get("golden_cpu_seconds_per_gib"), 2), number(row["peak_rss_bytes"] / MIB, 1),
             {True: "correct", False: "NOT ALL", None: "-"}[row["survivors_correct"]], str(row["failed_nodes"]),
             word[row["reached"]])
 

@@ -8,9 +8,10 @@ from collections import deque
 from pathlib import Path
 
 import cases
+import fast
 import injections
 import report
-from bench import Series
+from bench import GIB, Series, Setting
 from clock import Clock
 from flow import Job, Outcome, check_files
 from peers import info_hash
@@ -100,6 +101,32 @@ class Injections(unittest.TestCase):
 
     def test_a_campaign_without_findings_reaches_its_goal(self):
         self.assertTrue(injections.row([verdict(1), verdict(2)], 9, "1")["reached"])
+
+
+class Tool:
+    def __init__(self, name):
+        self.name = name
+
+    def version(self):
+        return "1"
+
+
+class Fast(unittest.TestCase):
+    def row(self, seconds, reached):
+        runs = {"ka": Series([outcome(seconds)]), "mbuffer": Series([outcome(1.0)])}
+        bench = type("Bench", (), {"rows": []})()
+        fast.row(bench, "fast, random", Tool("ka"), Setting(1, 0, GIB), runs, "the goal", reached)
+        return bench.rows[0]
+
+    def test_a_row_is_measured_beside_mbuffer(self):
+        row = self.row(1.25, lambda row: row["seconds"] <= 1.25)
+        self.assertTrue(row["reached"])
+        self.assertAlmostEqual(row["added_seconds"], 0.25)
+        self.assertAlmostEqual(row["gbit_per_second"], GIB * 8e-9 / 1.25)
+        self.assertIn("golden", report.table([row]).splitlines()[0])
+
+    def test_a_run_that_failed_reaches_nothing(self):
+        self.assertFalse(self.row(None, lambda row: True)["reached"])
 
 
 class Reports(unittest.TestCase):

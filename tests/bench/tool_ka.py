@@ -10,18 +10,21 @@ import hashlib
 import json
 import subprocess
 import time
+from pathlib import Path
 
 from flow import Flow, Receiver, check_files
 from process import Process
 from shell import run
 
 CONTROL_PORT = 30765
+NULL = Path("/dev/null")
 
 
 class Ka:
     """Keys and a configuration of its own, in a folder of its own."""
 
     reports = True
+    level = None
 
     def __init__(self, kactl, agent, home, timestamps=False):
         self.name = "ka, timestamps" if timestamps else "ka"
@@ -42,6 +45,12 @@ class Ka:
         other.member = member
         return other
 
+    def with_level(self, level):
+        """The same, with a fixed level of compression."""
+        other = copy.copy(self)
+        other.name, other.level = f"ka, level {level}", level
+        return other
+
     def version(self):
         """As the programs say."""
         return run(self._agent, "--version").split()[-1]
@@ -49,12 +58,15 @@ class Ka:
     def start(self, hosts, job):
         """The golden node waits for all hosts; the stream begins when the last one has joined."""
         what = "--dir" if job.tree else "--file"
+        # A tree into one file is the stream as it is, a tar.
+        into = {host: what if job.sink(host) != NULL else "--file" for host in range(1, hosts.count + 1)}
         member = getattr(self, "member", None)
         # Whoever was deceived, or lost its place for a word, is served again.
         more = ["--order", f"file:{job.scratch}/order", "--rounds", 4] if member else []
+        fixed = [f"--level={self.level}"] if self.level else []
         send = Process(hosts.inside(
             0, self.kactl, "--config", self._home / "ka.toml", "send", "--session", "bench", "-n", hosts.count + len(more[:1]),
-            what, job.source, "--listen", hosts.address(0), "--json", *more), job.scratch / "kactl.log")
+            what, job.source, "--listen", hosts.address(0), "--json", *more, *fixed), job.scratch / "kactl.log")
         receivers = []
         try:
             hosts.wait_listening(0, CONTROL_PORT, send)
@@ -63,7 +75,7 @@ class Ka:
             for host in range(1, hosts.count + 1):
                 words = hosts.inside(
                     host, self._agent, "receive", "--controller", hosts.address(0), "--session", "bench",
-                    "--key", self._home / "keys/join.key", what, job.sink(host), "--window", job.window)
+                    "--key", self._home / "keys/join.key", into[host], job.sink(host), "--window", job.window)
                 receivers.append(Receiver(host, Process(words, job.scratch / f"agent{host}.log")))
         except BaseException:
             Flow([send], receivers).stop()

@@ -11,7 +11,7 @@ use std::thread;
 
 use ka::seal::{Cipher, StreamKey};
 use ka_net::relay::QUEUE;
-use kactl::stream::produce::{Account, produce};
+use kactl::stream::produce::{Account, Settings, produce};
 use kactl::stream::source::DirectorySource;
 
 fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
@@ -26,7 +26,9 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let (blocks, produced) = sync_channel(QUEUE);
     thread::scope(|scope| {
         let source = DirectorySource(directory);
-        let producer = scope.spawn(move || produce(&source, &key, &blocks, &|| (), &Account::default()));
+        let producer = scope.spawn(move || {
+            produce(&source, &key, &blocks, &|| (), (&Account::default(), Settings::default()))
+        });
         for (block, _) in produced {
             out.write_all(&u32::try_from(block.bytes().len())?.to_le_bytes())?;
             out.write_all(block.bytes())?;

@@ -4,13 +4,14 @@
 //! proofs take on the control connections. Nothing else differs between the two.
 
 use std::error::Error;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use ka::archive::Output;
 use ka::chain::{Epoch, LinkKeys, LinkName, Member, Neighbour, NodeId, Secrets, View};
 use ka::keys::random;
 use ka::notes::Tally;
@@ -18,7 +19,7 @@ use ka::proof::{Proof, Root};
 use ka::seal::{Cipher, StreamKey};
 use ka::wire::control::ToAgent;
 use ka_net::relay::{BATCHES, Command, Feed, Handle, QUEUE, Relay, StreamReader};
-use kactl::stream::produce::{Account, Chain, produce};
+use kactl::stream::produce::{Account, Chain, Settings, produce};
 use kactl::stream::source::{Source, SourceError};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -69,7 +70,7 @@ fn transfer(proofs: bool) -> Result<(f64, usize), Box<dyn Error>> {
     let chain = Told { relay: golden.handle().clone(), proofs: Mutex::new(told.clone()) };
     let producing = thread::spawn({
         let key = key.clone();
-        move || match produce(&Noise, &key, &blocks, &chain, &Account::default()) {
+        move || match produce(&Noise, &key, &blocks, &chain, (&Account::default(), Settings::default())) {
             // Nobody hears it if the reader has failed.
             Ok(proof) => drop(told.send(proof)),
             Err(error) => eprintln!("proof_cost: {error}"),
@@ -144,7 +145,7 @@ impl Chain for Told {
 struct Noise;
 
 impl Source for Noise {
-    fn write(&self, out: &mut dyn Write) -> Result<Tally, SourceError> {
+    fn write(&self, out: &mut dyn Output) -> Result<Tally, SourceError> {
         let stream = |e| SourceError::Stream(e);
         let mut noise = Vec::with_capacity(8 << 20);
         while noise.len() < 8 << 20 {

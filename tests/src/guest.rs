@@ -74,10 +74,25 @@ impl Guest<'_> {
 /// If it cannot be made.
 #[must_use]
 pub fn stage2_root(kernel: &Kernel, folder: &Path, init: &str, files: &[(&Path, &str)]) -> PathBuf {
+    stage2_root_of(kernel, folder, init, files, &static_agent())
+}
+
+/// The same, with this program in the place of stage2's agent.
+///
+/// # Panics
+/// If it cannot be made.
+#[must_use]
+pub fn stage2_root_of(
+    kernel: &Kernel,
+    folder: &Path,
+    init: &str,
+    files: &[(&Path, &str)],
+    agent: &Path,
+) -> PathBuf {
     let tree = folder.join("tree");
     fs::create_dir(&tree).expect("a temporary directory");
     let mut make = Command::new(root().join("initramfs/make-stage2"));
-    succeed(make.args([&kernel.modules, Path::new("/"), &static_agent(), &tree.join("stage2")]));
+    succeed(make.args([&kernel.modules, Path::new("/"), agent, &tree.join("stage2")]));
     let rest = "cd \"$1\"; mkdir bin sbin dev proc sys tmp; cp stage2/bin/busybox bin; cp \"$2\" sbin/modprobe
         for tool in sh mount umount chroot mkdir sleep sync dmesg tail swapon poweroff cat ls; do ln -s busybox bin/$tool; done
         mknod dev/console c 5 1; chmod 755 sbin/modprobe init";

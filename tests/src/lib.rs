@@ -16,6 +16,7 @@ pub mod process;
 pub mod proxy;
 pub mod sim;
 pub mod site;
+pub mod sources;
 pub mod stale;
 pub mod tables;
 pub mod terminal;

@@ -15,6 +15,10 @@ use tempfile::TempDir;
 use crate::process::{Process, program, wait_until};
 use crate::succeed;
 
+/// What silence means in tests (`--dead-after`): longer than a busy machine keeps a healthy process waiting. A process
+/// that is killed is found sooner, as its connections close.
+pub const DEAD_AFTER: &str = "10";
+
 /// One MiB in bytes.
 pub const MIB: usize = 1 << 20;
 

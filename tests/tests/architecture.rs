@@ -7,6 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use ka_tests::sources::{self, CRATES};
+
 /// What each crate may use of ka's own crates. Tests may use all of them.
 const MAY_USE: [(&str, &[&str]); 5] = [
     ("ka", &[]),
@@ -15,9 +17,6 @@ const MAY_USE: [(&str, &[&str]); 5] = [
     ("ka-agent", &["ka", "ka-host", "ka-net"]),
     ("kactl", &["ka", "ka-host", "ka-net"]),
 ];
-
-/// The folders of the crates that are built for people.
-const CRATES: [&str; 5] = ["ka", "host", "net", "agent", "controller"];
 
 fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -79,8 +78,7 @@ fn what_depends_on_the_processor_is_in_one_table() {
 /// another front end can come, without either noticing.
 #[test]
 fn only_commands_know_the_command_line() {
-    let sources = ["ka", "host", "net", "controller", "agent"]
-        .map(|name| (name, Crate::read(&top().join(name).join("src"))));
+    let sources = CRATES.map(|name| (name, Crate::read(&top().join(name).join("src"))));
     let mut found: Vec<String> = Vec::new();
     for (name, read) in &sources {
         for (module, text) in &read.sources {
@@ -91,6 +89,19 @@ fn only_commands_know_the_command_line() {
         }
     }
     assert_eq!(found, Vec::<String>::new(), "modules that use clap");
+}
+
+/// Registration, interruptions and the errors of `accept(2)` are borne in one place.
+#[test]
+fn there_is_one_event_loop() {
+    let mut found = Vec::new();
+    for name in CRATES {
+        for (module, text) in Crate::read(&top().join(name).join("src")).sources {
+            let waits = ["Poll::new", "epoll", "mio::Poll"].iter().any(|word| text.contains(word));
+            found.extend(waits.then(|| format!("{name} {}", module.join("::"))));
+        }
+    }
+    assert_eq!(found, ["net event_loop"], "modules that wait for sockets with an event queue of their own");
 }
 
 /// A cycle must be seen, or the test above shows nothing.
@@ -138,9 +149,14 @@ impl Crate {
                     folders.push((path, module));
                 } else {
                     let text = fs::read_to_string(&path).unwrap();
-                    tests.extend(test_modules(&text).map(|name| [module.clone(), vec![name]].concat()));
+                    tests.extend(
+                        sources::test_modules(&text).map(|name| [module.clone(), vec![name]].concat()),
+                    );
                     // A folder without `mod.rs` has its module beside it.
-                    sources.entry(module).or_insert_with(String::new).push_str(&without_tests(&text));
+                    sources
+                        .entry(module)
+                        .or_insert_with(String::new)
+                        .push_str(&sources::without_tests(&text));
                 }
             }
         }
@@ -216,26 +232,6 @@ fn circles(above: &str, uses: &BTreeMap<String, BTreeSet<String>>) -> Vec<String
             circle.iter().map(of).collect::<Vec<_>>().join("\n")
         })
         .collect()
-}
-
-/// The names of the modules that a file declares for its tests.
-fn test_modules(text: &str) -> impl Iterator<Item = String> {
-    let after = text.split("#[cfg(test)]").skip(1);
-    after.filter_map(|rest| {
-        let line = rest.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with("#["))?;
-        Some(line.strip_prefix("mod ")?.strip_suffix(';')?.to_owned())
-    })
-}
-
-/// Without comments, and without the modules for tests, which stand at a file's end.
-fn without_tests(text: &str) -> String {
-    let begins_tests = |at: &usize| {
-        let mut lines = text[*at..].lines().skip(1).skip_while(|line| line.starts_with("#["));
-        lines.next().is_some_and(|line| line.contains("mod ") && line.ends_with('{'))
-    };
-    let tests = text.match_indices("#[cfg(test)]").map(|(at, _)| at).find(begins_tests);
-    let text = &text[..tests.unwrap_or(text.len())];
-    text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
 }
 
 /// All paths in a source that begin at `crate`, `self` or `super`, `use` trees spelled out.

@@ -4,8 +4,10 @@
 //! Needs root, a loop device, `unshare`, `chroot`, `ip`, `/dev/ptmx`.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+use ka::failure::{Failure, FailureKind};
 use ka::keys::JoinKey;
-use ka::wire::control::{Failure, ToController};
+use ka::step::Step;
+use ka::wire::control::ToController;
 use ka_tests::golden_machine::{join_with, kactl_run_for, on_a_golden_machine, set_up};
 use ka_tests::process::Process;
 use ka_tests::site::summary;
@@ -27,8 +29,9 @@ fn runs_on_this_machine() {
     }
 }
 
-fn fails(reason: &str, passing: bool) -> ToController {
-    ToController::Failed(Failure { step: "test".into(), reason: reason.into(), passing, stream: None })
+fn fails(reason: &str, transient: bool) -> ToController {
+    let kind = FailureKind::System { reason: reason.into() };
+    ToController::Failed(Failure { step: Step::PrepareDisks, kind, transient, stream: None })
 }
 
 fn check(join: &JoinKey, typed: &str, is_erased: bool) {

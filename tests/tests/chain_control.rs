@@ -3,13 +3,14 @@
 #![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread;
 use std::time::Duration;
 
 use ka::wire::PROTOCOL;
 use ka_tests::process::{Process, wait_until};
 use ka_tests::proxy::Proxy;
-use ka_tests::site::{MIB, Site, chain_order, data_port, reasons};
+use ka_tests::site::{DEAD_AFTER, MIB, Site, chain_order, data_port, reasons};
 
 const CONTROL: u16 = 30765;
 
@@ -105,7 +106,7 @@ fn idle_strangers_keep_no_successor_out() {
     let parts = [site.noise("first", 12 * MIB, 1), site.noise("second", 12 * MIB, 2)];
     let gate = site.gate("gate");
     let source = format!("cat {} {} {}", parts[0].display(), gate.path().display(), parts[1].display());
-    let mut sender = site.send("a", 4, ["--dead-after", "3", "--command", &source]);
+    let mut sender = site.send("a", 4, ["--dead-after", DEAD_AFTER, "--command", &source]);
     let mut nodes = site.receivers(&mut sender, "a", 4);
     for i in 0..4 {
         site.wait_for_partial(&format!("out-{i}"), 10 * MIB);
@@ -126,7 +127,9 @@ fn idle_strangers_keep_no_successor_out() {
 fn garbage_is_hung_up_on_without_an_answer() {
     let site = Site::new();
     let _sender = site.send("a", 1, ["--file", "/dev/null"]);
-    for bytes in noise().into_iter().filter(|bytes| bytes != &[1, 0xff, 0xff, 0]) {
+    // A frame that has not ended yet, and another version, have answers of their own.
+    let apart = [vec![1, 0xff, 0xff, 0], another_version()];
+    for bytes in noise().into_iter().filter(|bytes| !apart.contains(bytes)) {
         let mut stream = connect(SocketAddr::new(site.address.into(), CONTROL));
         let _ = stream.write_all(&bytes);
         assert_eq!(until_closed(stream), b"", "{:?}", &bytes[..bytes.len().min(20)]);
@@ -141,7 +144,7 @@ fn an_agent_of_another_version_is_named_once() {
     for _ in 0..2 {
         let mut stream = connect(SocketAddr::new(site.address.into(), CONTROL));
         stream.write_all(&another_version()).unwrap();
-        assert_eq!(until_closed(stream), b"");
+        assert_eq!(until_closed(stream), this_version(PROTOCOL));
     }
     wait_until("the version is named", || sender.said().contains(&named));
     let mut nodes = site.receivers(&mut sender, "a", 1);
@@ -149,6 +152,35 @@ fn an_agent_of_another_version_is_named_once() {
     let said = sender.said();
     assert_eq!(said.matches(&named).count(), 1, "{said}");
     assert!(said.contains("kactl image"), "{said}");
+}
+
+/// What a controller of that version answers an agent of another one.
+fn this_version(version: u16) -> Vec<u8> {
+    [&[0, 4, 0, 0][..], b"KA", &version.to_le_bytes()].concat()
+}
+
+/// Its image is older or newer than the controller.
+#[test]
+fn an_agent_says_which_version_its_controller_has() {
+    let site = Site::new();
+    let listener = TcpListener::bind((site.address, 0)).unwrap();
+    let controller = listener.local_addr().unwrap();
+    let answers = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.read_exact(&mut [0; 8]).unwrap();
+        stream.write_all(&this_version(PROTOCOL + 1)).unwrap();
+    });
+    let mut command = site.agent("a", &controller.to_string());
+    command.args(["--wait", "0", "--file", site.path("out").to_str().unwrap()]);
+    let mut agent = Process::start(&mut command, "agent", &site.path(""));
+    assert_eq!(agent.end(), 1);
+    answers.join().unwrap();
+    let sentence = format!(
+        "{controller}: the other side speaks version {} of ka's protocol, this side {PROTOCOL}: rebuild the nodes' \
+         images with kactl image",
+        PROTOCOL + 1
+    );
+    assert!(agent.said().contains(&sentence), "{}", agent.said());
 }
 
 #[test]
@@ -198,7 +230,7 @@ fn an_outage_of_the_controller_stops_nothing() {
     let parts = [site.noise("first", 12 * MIB, 1), site.noise("second", 12 * MIB, 2)];
     let gate = site.gate("gate");
     let source = format!("cat {} {} {}", parts[0].display(), gate.path().display(), parts[1].display());
-    let mut sender = site.send("a", 3, ["--dead-after", "3", "--command", &source]);
+    let mut sender = site.send("a", 3, ["--dead-after", DEAD_AFTER, "--command", &source]);
     let control = SocketAddr::new(site.address.into(), CONTROL);
     let proxy = Proxy::honest(control);
     let mut nodes: Vec<Process> = (0..3)

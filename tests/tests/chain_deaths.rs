@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
 
 use std::path::PathBuf;
+use std::thread;
 
 use ka_tests::process::Process;
-use ka_tests::site::{Gate, MIB, Site, chain_order, reasons};
+use ka_tests::site::{DEAD_AFTER, Gate, MIB, Site, chain_order, reasons};
 use rustix::process::Signal;
 
 /// A stream that stops in its middle until the test lets it go on.
@@ -68,7 +69,7 @@ impl Halted {
 #[test]
 fn the_dead_are_left_behind_wherever_they_stood() {
     for dead in [&[0][..], &[2], &[4], &[1, 2], &[0, 4], &[0, 1, 2, 3]] {
-        let mut run = Halted::at_the_source(5, "3");
+        let mut run = Halted::at_the_source(5, DEAD_AFTER);
         run.kill(dead);
         for reason in run.survive(dead) {
             assert!(reason.contains("heartbeats have ended"), "{reason}");
@@ -78,7 +79,7 @@ fn the_dead_are_left_behind_wherever_they_stood() {
 
 #[test]
 fn who_dies_after_another_is_left_behind_too() {
-    let mut run = Halted::at_the_source(4, "3");
+    let mut run = Halted::at_the_source(4, DEAD_AFTER);
     run.kill(&[1]);
     // The chain has healed when the successor has a link to the golden node's side again.
     run.sender.wait_for("heartbeats have ended", 1);
@@ -89,8 +90,8 @@ fn who_dies_after_another_is_left_behind_too() {
 
 #[test]
 fn when_all_die_the_session_ends() {
-    // Nobody is left to notice that the second one is dead, so only its long silence tells.
-    let mut run = Halted::at_the_source(2, "1");
+    // No node is left to notice that the second one is dead, so only its long silence, of ten times that, tells.
+    let mut run = Halted::at_the_source(2, "3");
     run.kill(&[0, 1]);
     assert_eq!(run.sender.end(), 1, "{}", run.sender.said());
     assert!(reasons(&run.sender).iter().all(Option::is_some));
@@ -99,12 +100,17 @@ fn when_all_die_the_session_ends() {
 /// A stopped process keeps its connections, and says nothing.
 #[test]
 fn silence_is_death() {
-    for silent in [0, 1, 2] {
-        let run = Halted::at_the_source(3, "2");
-        run.nodes[run.chain[silent]].signal(Signal::STOP);
-        let why = run.survive(&[silent]);
-        assert!(why[0].contains("has gone silent"), "{why:?}");
-    }
+    // Side by side: each waits for most of its time.
+    thread::scope(|scope| {
+        for silent in [0, 1, 2] {
+            scope.spawn(move || {
+                let run = Halted::at_the_source(3, DEAD_AFTER);
+                run.nodes[run.chain[silent]].signal(Signal::STOP);
+                let why = run.survive(&[silent]);
+                assert!(why[0].contains("has gone silent"), "{why:?}");
+            });
+        }
+    });
 }
 
 /// All windows are full when the death comes: what the survivors need is in their predecessors' memory, or
@@ -114,7 +120,7 @@ fn survivors_live_on_their_predecessors_memory() {
     for dead in [&[1][..], &[0, 1], &[0, 2]] {
         let site = Site::new();
         let file = site.noise("file", 40 * MIB, 1);
-        let mut sender = site.send("a", 4, ["--dead-after", "3", "--file", file.to_str().unwrap()]);
+        let mut sender = site.send("a", 4, ["--dead-after", DEAD_AFTER, "--file", file.to_str().unwrap()]);
         let gates: Vec<Gate> = (0..4).map(|i| site.gate(&format!("gate-{i}"))).collect();
         let mut nodes: Vec<Process> = (0..4)
             .map(|i| {
@@ -153,7 +159,7 @@ fn survivors_live_on_their_predecessors_memory() {
 /// A node that goes on after it was taken for dead is told so, and does not pretend to have anything.
 #[test]
 fn who_wakes_up_too_late_knows_it() {
-    let mut run = Halted::at_the_source(2, "2");
+    let mut run = Halted::at_the_source(2, DEAD_AFTER);
     let silent = run.chain[0];
     run.nodes[silent].signal(Signal::STOP);
     run.sender.wait_for("has gone silent", 1);

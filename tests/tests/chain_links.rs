@@ -149,7 +149,14 @@ fn golden(key: &StreamKey, listener: TcpListener, file: &Path, to_test: Sender<E
         (key.clone(), FileSource(file.to_owned()), Mutex::new(relay.handle().clone()));
     thread::spawn(move || {
         let wake = || handle.lock().unwrap().wake();
-        produce::produce(&source, &key, &blocks, &wake, &produce::Account::default()).unwrap();
+        produce::produce(
+            &source,
+            &key,
+            &blocks,
+            &wake,
+            (&produce::Account::default(), produce::Settings::default()),
+        )
+        .unwrap();
     });
     relay
 }

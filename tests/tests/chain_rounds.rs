@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use ka_tests::process::Process;
-use ka_tests::site::{Gate, MIB, Site, chain_order, data_port, reasons, summary};
+use ka_tests::site::{DEAD_AFTER, Gate, MIB, Site, chain_order, data_port, reasons, summary};
 use rustix::process::Signal;
 
 /// A stream that stops in the middle of its first round.
@@ -31,7 +31,7 @@ impl Halted {
             gate.path().display(),
             parts[1].display()
         );
-        let arguments = [&["--dead-after", "2", "--command", &source][..], more].concat();
+        let arguments = [&["--dead-after", DEAD_AFTER, "--command", &source][..], more].concat();
         let mut sender = site.send("a", count, arguments);
         let nodes = site.receivers(&mut sender, "a", count);
         for i in 0..count {

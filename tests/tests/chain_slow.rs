@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // a test's helpers fail as tests do
 
 use ka_tests::process::Process;
-use ka_tests::site::{MIB, Site, reasons};
+use ka_tests::site::{DEAD_AFTER, MIB, Site, reasons};
 
 /// About 0.3 MB/s, for as long as something comes.
 const CRAWL: &str = "while :; do head -c 32768 > /dev/null; sleep 0.1; done";
@@ -14,7 +14,7 @@ fn a_slow_writer_is_taken_out_and_named() {
     let file = site.noise("file", 48 * MIB, 1);
     // One round: in a second one it would be alone, and nobody waits for a chain's only node.
     let options =
-        ["--rounds", "1", "--dead-after", "3", "--slow-after", "2", "--file", file.to_str().unwrap()];
+        ["--rounds", "1", "--dead-after", DEAD_AFTER, "--slow-after", "2", "--file", file.to_str().unwrap()];
     let mut sender = site.send("a", 4, options);
     let mut nodes: Vec<Process> = (0..4)
         .map(|i| {
@@ -48,7 +48,8 @@ fn a_slow_source_removes_nobody() {
         fast.display(),
         slow.display()
     );
-    let mut sender = site.send("a", 3, ["--dead-after", "3", "--slow-after", "1", "--command", &source]);
+    let mut sender =
+        site.send("a", 3, ["--dead-after", DEAD_AFTER, "--slow-after", "1", "--command", &source]);
     let mut nodes = site.receivers(&mut sender, "a", 3);
     assert_eq!(sender.end(), 0, "{}", sender.said());
     for (i, node) in nodes.iter_mut().enumerate() {

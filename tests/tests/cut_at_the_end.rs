@@ -16,7 +16,7 @@ fn a_receiver_says_what_it_waits_for_and_gives_up_a_controller_that_has_ended() 
     let (file, gate) = (site.noise("file", MIB, 1), site.gate("gate"));
     let mut send = site.kactl();
     send.args(["send", "--json", "--session", "a", "-n", "1", "--listen", &wire::address(0)]);
-    send.args(["--rounds", "1", "--dead-after", "1", "--file"]).arg(&file);
+    send.args(["--rounds", "1", "--dead-after", "3", "--file"]).arg(&file);
     let mut sender = Process::start(&mut wire.on(0, &send), "sender", &site.path(""));
     sender.wait_for("waits for", 1);
     let mut receive = site.agent("a", &wire::address(0));

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use ka::disk::description::Description;
-use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan};
+use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan, Storage};
 use ka_agent::disk::{self, DiskError, overwrite};
 use ka_tests::loop_device::{Loop, MIB};
 use ka_tests::process::program;
@@ -17,16 +17,14 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-fn plan(disk: &Loop) -> DiskPlan {
+fn plan(disk: &Loop) -> Storage {
     let desc = Description::parse("linux 32\nlinux fill\n", "desc").unwrap();
-    let file_systems = vec![FileSystemPlan::new(1, FileSystemKind::Ext2)];
-    DiskPlan { file_systems, ..DiskPlan::new(disk.node().into(), desc) }
+    Storage::of(DiskPlan::new(disk.node().into(), desc), [(1, FileSystemPlan::new(FileSystemKind::Ext2))])
 }
 
 fn prepare(disk: &Loop) -> Result<(), DiskError> {
     let root = tempfile::tempdir().unwrap();
-    let plans = [plan(disk)];
-    disk::prepare(&disk::confirm_now(&plans)?, root.path()).map(drop)
+    disk::prepare(&disk::confirm_now(&plan(disk))?, root.path()).map(drop)
 }
 
 /// Why the disk is not written; nothing on it has changed.

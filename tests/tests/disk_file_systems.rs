@@ -6,8 +6,12 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use ka::archive::{Flags, Traits};
+use ka::disk::choice::DiskChoice;
 use ka::disk::description::Description;
-use ka::plan::{Covered, DiskPlan, ExtSettings, FileSystemKind, FileSystemPlan, RawPlan, Shape, Subvolume};
+use ka::plan::{
+    Backing, Covered, DiskPlan, ExtSettings, FileSystemKind, FileSystemPlan, RawPlan, Shape, Storage,
+    Subvolume,
+};
 use ka_agent::disk::{self, DiskError, MadeFileSystem, Prepared};
 use ka_tests::loop_device::{Loop, MIB};
 use ka_tests::tool::{run, tool};
@@ -15,21 +19,30 @@ use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-fn prepare(plan: DiskPlan, root: &Path) -> Result<Prepared, DiskError> {
-    prepare_all(&[plan], root)
+/// What is made on a partition, by its number.
+type OnPartition = (u32, FileSystemPlan);
+
+fn prepare(plan: Storage, root: &Path) -> Result<Prepared, DiskError> {
+    disk::prepare(&disk::confirm_now(&plan)?, root)
 }
 
-fn prepare_all(plans: &[DiskPlan], root: &Path) -> Result<Prepared, DiskError> {
-    disk::prepare(&disk::confirm_now(plans)?, root)
+fn prepare_all(plans: impl IntoIterator<Item = Storage>, root: &Path) -> Result<Prepared, DiskError> {
+    let mut all = Storage::default();
+    plans.into_iter().for_each(|plan| all.append(plan));
+    prepare(all, root)
 }
 
-fn plan(disk: &Loop, description: &str, file_systems: Vec<FileSystemPlan>) -> DiskPlan {
+fn plan(disk: &Loop, description: &str, file_systems: Vec<OnPartition>) -> Storage {
     let description = Description::parse(description, "description").unwrap();
-    DiskPlan { file_systems, ..DiskPlan::new(disk.node().into(), description) }
+    Storage::of(DiskPlan::new(disk.node().into(), description), file_systems)
 }
 
-fn fs(partition: u32, kind: FileSystemKind, mount_point: Option<&str>) -> FileSystemPlan {
-    FileSystemPlan { mount_point: mount_point.map(str::to_owned), ..FileSystemPlan::new(partition, kind) }
+fn fs(partition: u32, kind: FileSystemKind, mount_point: Option<&str>) -> OnPartition {
+    (partition, made(kind, mount_point))
+}
+
+fn made(kind: FileSystemKind, mount_point: Option<&str>) -> FileSystemPlan {
+    FileSystemPlan { mount_point: mount_point.map(str::to_owned), ..FileSystemPlan::new(kind) }
 }
 
 fn features(names: &[&str]) -> Option<Vec<String>> {
@@ -72,8 +85,10 @@ const GPT: &str = "label: gpt\nsize=40MiB, type=L\nsize=1MiB, type=L\nsize=320Mi
     size=320MiB, type=L\nsize=40MiB, type=L\nsize=40MiB, type=L\nsize=120MiB, type=L\n\
     size=64MiB, type=U, name=\"EFI system\"\nsize=64MiB, type=L\nsize=20MiB, type=S\n";
 
-fn all_kinds(first: u32) -> Vec<FileSystemPlan> {
-    let label = |text: &str, plan: FileSystemPlan| FileSystemPlan { label: Some(text.into()), ..plan };
+fn all_kinds(first: u32) -> Vec<OnPartition> {
+    let label = |text: &str, (number, plan): OnPartition| {
+        (number, FileSystemPlan { label: Some(text.into()), ..plan })
+    };
     vec![
         label("boot", fs(1, FileSystemKind::Ext2, Some("/boot"))),
         label("a system", fs(first, FileSystemKind::Xfs, Some("/"))),
@@ -135,10 +150,9 @@ fn check_mounts(root: &Path, prepared: &Prepared) {
 fn the_shape_is_kept() {
     let disk = Loop::new(1400 * MIB, 512);
     let uuids = ["11111111-2222-4333-8444-555555555555", "21111111-2222-4333-8444-555555555555"];
-    let shaped = |partition, kind, shape: Shape| FileSystemPlan {
-        shape,
-        uuid: uuids.get(usize::try_from(partition).unwrap() - 1).map(|uuid| (*uuid).to_owned()),
-        ..fs(partition, kind, None)
+    let shaped = |partition: u32, kind, shape: Shape| {
+        let uuid = uuids.get(usize::try_from(partition).unwrap() - 1).map(|uuid| (*uuid).to_owned());
+        (partition, FileSystemPlan { shape, uuid, ..made(kind, None) })
     };
     let ext = [
         "ext_attr",
@@ -156,7 +170,7 @@ fn the_shape_is_kept() {
         FileSystemKind::Vfat,
         Shape { block_size: Some(2048), fat_bits: Some(32), ..Shape::default() },
     );
-    fat.uuid = Some("1a2b-3c4d".into());
+    fat.1.uuid = Some("1a2b-3c4d".into());
     let plan = plan(
         &disk,
         "label: gpt\nsize=100MiB, type=L\nsize=320MiB, type=L\nsize=320MiB, type=L\nsize=300MiB, type=U\n\
@@ -192,16 +206,15 @@ fn the_shape_is_kept() {
                 FileSystemKind::Btrfs,
                 Shape { features: features(&["extref", "skinny-metadata"]), ..Shape::default() },
             ),
-            FileSystemPlan {
-                uuid: None,
-                // Twice as many as mke2fs makes by default.
-                inodes: 32_000,
-                ..shaped(
-                    6,
-                    FileSystemKind::Ext2,
-                    Shape { features: features(&["filetype"]), ..Shape::default() },
-                )
-            },
+            (
+                6,
+                FileSystemPlan {
+                    // Twice as many as mke2fs makes by default.
+                    inodes: 32_000,
+                    shape: Shape { features: features(&["filetype"]), ..Shape::default() },
+                    ..made(FileSystemKind::Ext2, None)
+                },
+            ),
         ],
     );
     let work = tempfile::tempdir().unwrap();
@@ -273,10 +286,13 @@ fn subvolumes_are_made_and_mounted() {
             subvolume("", Some("/top")),
         ],
         compress: Some("compress=zstd:1".to_owned()),
-        ..fs(1, FileSystemKind::Btrfs, Some("/"))
+        ..made(FileSystemKind::Btrfs, Some("/"))
     };
-    let plan =
-        plan(&disk, "linux 256\nlinux fill\n", vec![btrfs, fs(2, FileSystemKind::Ext4, Some("/home/deep"))]);
+    let plan = plan(
+        &disk,
+        "linux 256\nlinux fill\n",
+        vec![(1, btrfs), fs(2, FileSystemKind::Ext4, Some("/home/deep"))],
+    );
     let work = tempfile::tempdir().unwrap();
     let root = work.path().join("root");
     let mut prepared = prepare(plan, &root).unwrap();
@@ -316,7 +332,7 @@ fn settings_are_made_as_the_golden_ones() {
         ..Shape::default()
     };
     let xfs = Shape { stripe: Some((65_536, 262_144)), ..Shape::default() };
-    let shaped = |number, kind, shape| FileSystemPlan { shape, ..fs(number, kind, None) };
+    let shaped = |number, kind, shape| (number, FileSystemPlan { shape, ..made(kind, None) });
     let plan = plan(
         &disk,
         "label: gpt\nsize=512MiB, type=L\nsize=4200MiB, type=L\nsize=100MiB, type=U\n",
@@ -386,9 +402,9 @@ fn covered_directories_are_made_as_the_golden_ones() {
         // Nobody writes below a mount that is missing.
         traits: Traits { flags: Flags::IMMUTABLE, ..Traits::default() },
     };
-    let data = FileSystemPlan { covered: vec![covered], ..fs(2, FileSystemKind::Ext4, Some("/srv/data")) };
-    let plan = plan(&disk, "linux 100\nlinux fill\n", vec![data, fs(1, FileSystemKind::Ext4, Some("/"))]);
-    let plan = DiskPlan { file_systems: plan.file_systems.into_iter().rev().collect(), ..plan };
+    let data = FileSystemPlan { covered: vec![covered], ..made(FileSystemKind::Ext4, Some("/srv/data")) };
+    let plan =
+        plan(&disk, "linux 100\nlinux fill\n", vec![(2, data), fs(1, FileSystemKind::Ext4, Some("/"))]);
     let work = tempfile::tempdir().unwrap();
     let mut prepared = prepare(plan, work.path()).unwrap();
     fs::write(work.path().join("srv/data/file"), "above").unwrap();
@@ -417,11 +433,12 @@ fn several_disks_are_prepared_together() {
         "label: gpt\nsize=64MiB, type=L\nsize=32MiB, type=L\n",
         vec![fs(1, FileSystemKind::Ext4, Some("/srv"))],
     );
-    first.raw.push(RawPlan { partition: 2, name: "sdb2".into(), size: 30 * MIB, golden: None });
-    first.boot_code = Some([vec![0xda; 440], vec![0xff; 6]].concat());
+    let raw = RawPlan { name: "sdb2".into(), size: 30 * MIB, golden: None };
+    first.add(Backing::Partition { disk: 0, number: 2 }, raw.into());
+    first.disks[0].boot_code = Some([vec![0xda; 440], vec![0xff; 6]].concat());
     let second = plan(&system, "linux fill\n", vec![fs(1, FileSystemKind::Ext4, Some("/"))]);
     let work = tempfile::tempdir().unwrap();
-    let mut prepared = prepare_all(&[first, second], work.path()).unwrap();
+    let mut prepared = prepare_all([first, second], work.path()).unwrap();
 
     assert_eq!(path(&prepared.disk), system.node());
     assert_eq!(
@@ -456,6 +473,11 @@ fn one_refused_disk_spares_the_other() {
     let bad = good.another(20 * MIB, 512);
     good.write(0, &[0xfa; 512]);
     let untouched = (good.hash(), bad.hash());
+    let chosen = |disk: DiskChoice| {
+        let mut plan = plan(&bad, "linux fill\n", vec![]);
+        plan.disks[0].disk = disk;
+        plan
+    };
     let first = || plan(&good, "linux fill\n", vec![fs(1, FileSystemKind::Ext4, Some("/"))]);
     let work = tempfile::tempdir().unwrap();
     for (second, reason) in [
@@ -467,20 +489,17 @@ fn one_refused_disk_spares_the_other() {
             plan(
                 &bad,
                 "linux fill\n",
-                vec![FileSystemPlan { uuid: Some("x".into()), ..fs(1, FileSystemKind::Ext4, None) }],
+                vec![(1, FileSystemPlan { uuid: Some("x".into()), ..made(FileSystemKind::Ext4, None) })],
             ),
             "expected a UUID",
         ),
-        (DiskPlan { disk: "sdzz".into(), ..plan(&bad, "linux fill\n", vec![]) }, "no such disk"),
+        (chosen("sdzz".into()), "no such disk"),
         (
-            DiskPlan {
-                disk: format!("{}:size=4T", bad.name()).parse().unwrap(),
-                ..plan(&bad, "linux fill\n", vec![])
-            },
+            chosen(format!("{}:size=4T", bad.name()).parse().unwrap()),
             "expected size `4.0 TB`, found `21.0 MB`",
         ),
     ] {
-        let error = prepare_all(&[first(), second], work.path()).unwrap_err().to_string();
+        let error = prepare_all([first(), second], work.path()).unwrap_err().to_string();
         assert!(error.contains(reason) && error.contains("nothing was written"), "{error}");
     }
     assert_eq!((good.hash(), bad.hash()), untouched);
@@ -492,22 +511,22 @@ fn a_failure_on_the_second_disk_clears_both() {
     let first = Loop::new(64 * MIB, 512);
     let second = first.another(64 * MIB, 512);
     let work = tempfile::tempdir().unwrap();
-    // A label that mkswap refuses is found out by mkswap alone.
-    let long = FileSystemPlan { label: Some("x".repeat(300)), ..fs(1, FileSystemKind::Xfs, None) };
+    // A size of inodes that mke2fs refuses is found out by mke2fs alone.
     let plans = [
         plan(&first, "label: gpt\nsize=+, type=L\n", vec![fs(1, FileSystemKind::Ext4, None)]),
         plan(
             &second,
             "linux fill\n",
-            vec![FileSystemPlan {
-                kind: FileSystemKind::Ext2,
-                label: None,
-                shape: Shape { inode_size: Some(3), ..Shape::default() },
-                ..long
-            }],
+            vec![(
+                1,
+                FileSystemPlan {
+                    shape: Shape { inode_size: Some(3), ..Shape::default() },
+                    ..made(FileSystemKind::Ext2, None)
+                },
+            )],
         ),
     ];
-    let error = prepare_all(&plans, work.path()).unwrap_err().to_string();
+    let error = prepare_all(plans, work.path()).unwrap_err().to_string();
     assert!(error.contains("mke2fs for"), "{error}");
     for disk in [&first, &second] {
         assert!(disk.read(0, MIB).iter().all(|b| *b == 0));

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use ka::disk::description::Description;
-use ka::plan::{DiskPlan, ExtSettings, FileSystemKind, FileSystemPlan, Shape};
+use ka::plan::{DiskPlan, ExtSettings, FileSystemKind, FileSystemPlan, Shape, Storage};
 use ka_agent::disk::claim::{self, ChosenBy, Claim, Refusal};
 use ka_agent::disk::{self, BootCode, DiskError, Prepared};
 use ka_host::hardware;
@@ -87,9 +87,9 @@ fn a_table_that_is_lost_is_noticed_before_the_disk_boots() {
 fn a_protective_mbr_is_active_where_the_golden_one_is() {
     let disk = Loop::new(100 * MIB, 512);
     let work = tempfile::tempdir().unwrap();
-    let mut plan = plan(&disk, "label: gpt\ntype=L\n");
-    plan.file_systems = vec![fs(1, FileSystemKind::Ext4, Some("/"))];
-    plan.protective_active = true;
+    let root = fs(1, FileSystemKind::Ext4, Some("/"));
+    let mut plan = plan_of(disk.node(), "label: gpt\ntype=L\n", vec![root]);
+    plan.disks[0].protective_active = true;
     let mut prepared = prepare(&plan, &work.path().join("root")).unwrap();
     prepared.unmount().unwrap();
     assert_eq!(disk.read(446, 5)[..], [0, 0, 2, 0, 0xee], "active before the node is finished");
@@ -109,10 +109,10 @@ fn what_the_disk_does_not_allow_is_part_of_the_result() {
     let work = tempfile::tempdir().unwrap();
     // The places are those of a larger disk.
     let desc = "label: gpt\nstart=16MiB, size=40MiB, type=L\nstart=70MiB, size=40MiB, type=L\n";
-    let mut plan = plan(&disk, desc);
     let journal = ExtSettings { journal: Some(64 * MIB), ..ExtSettings::default() };
-    let root = fs(1, FileSystemKind::Ext4, Some("/"));
-    plan.file_systems = vec![FileSystemPlan { shape: Shape { ext: Some(journal), ..root.shape }, ..root }];
+    let (number, root) = fs(1, FileSystemKind::Ext4, Some("/"));
+    let root = FileSystemPlan { shape: Shape { ext: Some(journal), ..root.shape }, ..root };
+    let plan = plan_of(disk.node(), desc, vec![(number, root)]);
 
     let mut prepared = prepare(&plan, &work.path().join("root")).unwrap();
 
@@ -221,11 +221,8 @@ fn a_disk_can_be_prepared_twice() {
     let work = tempfile::tempdir().unwrap();
     drop(prepare(&plan(&disk, DESC), work.path()).unwrap());
     let two = "swap 16\nlinux fill\n";
-    let plan = DiskPlan {
-        desc: Description::parse(two, "desc").unwrap(),
-        file_systems: vec![fs(1, FileSystemKind::Swap, None), fs(2, FileSystemKind::Ext4, Some("/"))],
-        ..plan(&disk, DESC)
-    };
+    let file_systems = vec![fs(1, FileSystemKind::Swap, None), fs(2, FileSystemKind::Ext4, Some("/"))];
+    let plan = plan_of(disk.node(), two, file_systems);
     let prepared = prepare(&plan, work.path()).unwrap();
     let nodes = fs::read_dir("/dev").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let prefix = format!("{}p", disk.name());
@@ -239,19 +236,19 @@ fn a_refused_disk_is_not_written() {
     stale::boot_code(&disk);
     let untouched = disk.hash();
     let root = tempfile::tempdir().unwrap();
-    let refuse = |plan: &DiskPlan| prepare(plan, root.path()).unwrap_err();
+    let refuse = |plan: &Storage| prepare(plan, root.path()).unwrap_err();
 
     let error = refuse(&plan(&disk, "linux 30\nlinux 30\nswap 10\ntype8e 1\n"));
     assert!(matches!(error, DiskError::Fit { .. }), "{error}");
     assert!(error.to_string().contains("the disk has 64 MB, the description needs 72 MB"), "{error}");
 
     let mut full = plan(&disk, "linux 16\nlinux fill\nswap 8\ntype8e 1\n");
-    full.file_systems[1].used = 50 * MIB;
+    full.file_systems_mut().nth(1).unwrap().used = 50 * MIB;
     let error = refuse(&full);
     assert!(matches!(error, DiskError::Fit { .. }), "{error}");
     assert!(error.to_string().contains("partition 2 has 38 MB"), "{error}");
 
-    let missing = DiskPlan { disk: "sdzz".into(), ..plan(&disk, DESC) };
+    let missing = plan_for("sdzz", DESC);
     let error = refuse(&missing);
     assert!(error.to_string().contains("no such disk"), "{error}");
 
@@ -390,28 +387,29 @@ fn the_room_of_an_ext4_is_known_before_it_is_made() {
     }
 }
 
-fn plan(disk: &Loop, desc: &str) -> DiskPlan {
+fn plan(disk: &Loop, desc: &str) -> Storage {
     plan_for(disk.node(), desc)
 }
 
 /// `/boot`, `/`, swap, and a partition without a file system.
-fn plan_for(node: &str, desc: &str) -> DiskPlan {
-    DiskPlan {
-        file_systems: vec![
-            fs(1, FileSystemKind::Ext4, Some("/boot")),
-            FileSystemPlan { label: Some("system".to_owned()), ..fs(2, FileSystemKind::Ext4, Some("/")) },
-            fs(3, FileSystemKind::Swap, None),
-        ],
-        ..DiskPlan::new(node.into(), Description::parse(desc, "desc").unwrap())
-    }
+fn plan_for(node: &str, desc: &str) -> Storage {
+    let (number, root) = fs(2, FileSystemKind::Ext4, Some("/"));
+    let root = FileSystemPlan { label: Some("system".to_owned()), ..root };
+    let (boot, swap) = (fs(1, FileSystemKind::Ext4, Some("/boot")), fs(3, FileSystemKind::Swap, None));
+    plan_of(node, desc, vec![boot, (number, root), swap])
 }
 
-fn fs(partition: u32, kind: FileSystemKind, mount_point: Option<&str>) -> FileSystemPlan {
-    FileSystemPlan { mount_point: mount_point.map(str::to_owned), ..FileSystemPlan::new(partition, kind) }
+fn plan_of(node: &str, desc: &str, file_systems: Vec<(u32, FileSystemPlan)>) -> Storage {
+    Storage::of(DiskPlan::new(node.into(), Description::parse(desc, "desc").unwrap()), file_systems)
 }
 
-fn prepare(plan: &DiskPlan, root: &Path) -> Result<Prepared, DiskError> {
-    disk::prepare(&disk::confirm_now(std::slice::from_ref(plan))?, root)
+fn fs(partition: u32, kind: FileSystemKind, mount_point: Option<&str>) -> (u32, FileSystemPlan) {
+    let mount_point = mount_point.map(str::to_owned);
+    (partition, FileSystemPlan { mount_point, ..FileSystemPlan::new(kind) })
+}
+
+fn prepare(plan: &Storage, root: &Path) -> Result<Prepared, DiskError> {
+    disk::prepare(&disk::confirm_now(plan)?, root)
 }
 
 fn claim(target: &str) -> Result<Claim, Refusal> {

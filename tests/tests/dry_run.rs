@@ -5,9 +5,11 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+use ka::failure::{Failure, FailureKind};
 use ka::keys::JoinKey;
 use ka::plan::ConfirmedPlan;
-use ka::wire::control::{Failure, ToController};
+use ka::step::Step;
+use ka::wire::control::ToController;
 use ka_tests::golden_machine::{self, on_a_golden_machine, set_up, start_run};
 use serde_json::Value;
 use std::path::Path;
@@ -34,7 +36,7 @@ fn node(join: &JoinKey, number: u8, size: u64) -> JoinHandle<Result<Box<Confirme
         let session = golden_machine::join(&join, number, size);
         let plan = session.wait_for_plan().map_err(|e| e.to_string())?;
         let reason = "its disk is only told of".to_owned();
-        session.fail(Failure { step: "test".into(), reason, passing: false, stream: None });
+        session.fail(Failure::own(Step::PrepareDisks, FailureKind::Disk { reason }));
         session.tell(ToController::Done);
         session.leave().map_err(|e| e.to_string())?;
         Ok(plan)
@@ -79,11 +81,15 @@ fn check_run(join: &JoinKey) {
     assert!(heard.contains("2.0 GB"), "{heard}");
     let plan = good.join().unwrap().unwrap();
     assert_eq!(plan.disks[0].serial, "SERIAL-1", "the disk that was shown");
-    assert_eq!(plan.plan.disks[0].file_systems[0].mount_point.as_deref(), Some("/"));
+    assert_eq!(plan.plan.storage.file_systems().next().unwrap().mount_point.as_deref(), Some("/"));
     let output = kactl.join().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let told = json(&output);
-    let steps: Vec<_> =
-        told["nodes"].as_array().unwrap().iter().map(|n| n["failed_step"].as_str().unwrap()).collect();
-    assert_eq!(steps, ["test", "check the disks"]);
+    let field = |name: &str| -> Vec<String> {
+        let nodes = told["nodes"].as_array().unwrap().iter();
+        nodes.map(|node| node[name].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(field("failed_step"), ["prepare the disks", "check the disks"]);
+    assert_eq!(field("step"), ["prepare_disks", "check_disks"]);
+    assert_eq!(field("kind"), ["disk", "refused"]);
 }

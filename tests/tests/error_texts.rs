@@ -1,17 +1,19 @@
-//! A cause is said once: an error shows its source in its own text, or returns it from `source()` for whoever prints the
-//! chain, and never both.
+//! Errors keep their type until a person reads them. A cause is said once: an error shows its source in its own text, or
+//! returns it from `source()` for the code that prints the chain, and never both. And nothing is decided by what a text
+//! says.
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use ka_tests::sources;
 
 #[test]
 fn no_error_says_its_cause_twice() {
-    let top = ka_tests::root();
-    let found: Vec<String> = ["ka", "host", "net", "agent", "controller"]
-        .iter()
-        .flat_map(|name| sources(&top.join(name).join("src")))
+    let found: Vec<String> = sources::of_crates()
+        .into_iter()
         .flat_map(|path| {
             let text = fs::read_to_string(&path).unwrap();
             twice(&text).into_iter().map(move |what| format!("{}: {what}", path.display()))
@@ -35,19 +37,6 @@ fn both_forms_are_seen() {
     }
 }
 
-fn sources(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(sources(&path));
-        } else {
-            found.push(path);
-        }
-    }
-    found
-}
-
 /// The messages of the variants that say their cause twice.
 fn twice(text: &str) -> Vec<String> {
     let variants = text.split("#[error(").skip(1);
@@ -62,4 +51,55 @@ fn twice(text: &str) -> Vec<String> {
             both.then(|| message.to_owned())
         })
         .collect()
+}
+
+#[test]
+fn nothing_is_decided_by_the_text_of_an_error() {
+    let texts: Vec<_> =
+        sources::of_crates().into_iter().map(|path| (fs::read_to_string(&path).unwrap(), path)).collect();
+    let tests: BTreeSet<String> = texts.iter().flat_map(|(text, _)| sources::test_modules(text)).collect();
+    let is_test = |path: &Path| tests.contains(&*path.file_stem().unwrap().to_string_lossy());
+    let mut found = Vec::new();
+    for (text, path) in texts.iter().filter(|(_, path)| !is_test(path)) {
+        let decisions = decisions(&sources::without_tests(text));
+        found.extend(decisions.into_iter().map(|what| format!("{}: {what}", path.display())));
+    }
+    assert!(found.is_empty(), "code that asks what an error's text says:\n{}", found.join("\n"));
+}
+
+#[test]
+fn such_decisions_are_seen() {
+    for bad in [
+        "if reason.starts_with(\"nothing is written\") {",
+        "error.to_string().contains(\"busy\")",
+        "failure.reason.ends_with('x')",
+        "match reason.as_str() {",
+        "if failure.reason == \"gone\" {",
+        ".filter(|message| message.contains(\"gone\"))",
+    ] {
+        assert_eq!(decisions(bad).len(), 1, "{bad}");
+    }
+    for good in ["line.starts_with(\"UUID=\")", "reason.to_owned()", "let reason = \"gone\";"] {
+        assert_eq!(decisions(good), Vec::<String>::new(), "{good}");
+    }
+}
+
+/// The lines that ask what the text of an error or a reason says.
+fn decisions(text: &str) -> Vec<String> {
+    const NAMES: [&str; 6] = ["reason", "message", "error", "err", "cause", "to_string()"];
+    const ASKS: [&str; 6] =
+        [".starts_with(", ".ends_with(", ".contains(", ".strip_prefix(", ".find(", " == \""];
+    let asks = |line: &str| {
+        NAMES.iter().any(|name| {
+            line.match_indices(name).any(|(at, _)| {
+                let whole = !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+                let rest = &line[at + name.len()..];
+                let rest = rest.strip_prefix(".to_string()").unwrap_or(rest);
+                let matched = rest.starts_with(".as_str() {") && line[..at].contains("match ");
+                let rest = rest.strip_prefix(".as_str()").unwrap_or(rest);
+                whole && (matched || ASKS.iter().any(|ask| rest.starts_with(ask)))
+            })
+        })
+    };
+    text.lines().filter(|line| asks(line)).map(|line| line.trim().to_owned()).collect()
 }

@@ -7,9 +7,9 @@ use ka::inventory::Firmware;
 use ka::notes::NoteKind;
 use ka::plan::{
     After, BootPlan, FileSystemKind, FileSystemPlan, FinishPlan, GoldenCard, GoldenHost, GoldenMachine,
-    GoldenNames, Loader, NodeAddress, NodeName, Plan,
+    GoldenNames, Loader, NodeAddress, NodeName, Plan, Storage,
 };
-use ka_agent::disk::MadeFileSystem;
+use ka_agent::disk::{MadeFileSystem, MadeOn};
 use ka_agent::finish::{self, FinishError, Machine};
 use ka_host::hardware::SlottedCard;
 use ka_tests::loop_device::{Loop, MIB};
@@ -104,9 +104,10 @@ impl Copied {
                     ],
                     kind: Some(kind.name().to_owned()),
                 }),
-                ..FileSystemPlan::new(number, kind)
+                ..FileSystemPlan::new(kind)
             },
             device: self.disk.node().into(),
+            on: MadeOn::Partition(number),
             uuid: uuids(number).1,
             partuuid: format!("cafe0000-0{number}"),
         };
@@ -123,7 +124,7 @@ impl Copied {
         };
         let plan = Plan {
             run: "r1".to_owned(),
-            disks: Vec::new(),
+            storage: Storage::default(),
             boot: BootPlan::new(Loader::None, Firmware::Bios),
             finish: FinishPlan {
                 name: Some(NodeName {

@@ -30,10 +30,10 @@ impl Golden {
         }
         let mut blocks: Vec<Block> =
             content.chunks(largest).map(|plain| sealer.seal(plain).unwrap()).collect();
-        let total = Total { length: content.len() as u64, sha256: [7; 32] };
-        blocks.push(sealer.finish(&total).unwrap());
         let (mut roots, mut proofs) = (Roots::default(), Vec::new());
         roots.update(&content, |root| proofs.push(Proof { root, last: None }));
+        let total = Total { length: content.len() as u64, hash: roots.root().hash, sha256: None };
+        blocks.push(sealer.finish(&total).unwrap());
         proofs.push(Proof { root: roots.root(), last: Some(total) });
         Self { key, content, blocks, proofs }
     }

@@ -7,7 +7,7 @@
 
 use ka::disk::description::Description;
 use ka::disk::kind::TableKind;
-use ka::plan::{After, BootPlan, Covered, DiskPlan, FileSystemKind, FileSystemPlan, Loader};
+use ka::plan::{After, BootPlan, Covered, DiskPlan, FileSystemKind, FileSystemPlan, Loader, Storage};
 use ka_agent::disk::{confirm_now, prepare};
 use ka_tests::chroot::in_chroot;
 use ka_tests::loop_device::{Loop, MIB};
@@ -26,7 +26,7 @@ const DESC: &str = "linux 64\nlinux fill\nswap 16\n";
 fn a_disk_is_scanned_and_described() {
     let disk = Loop::new(200 * MIB, 512);
     let work = tempfile::tempdir().unwrap();
-    let prepared = prepare(&confirm_now(&[plan(&disk)]).unwrap(), work.path()).unwrap();
+    let prepared = prepare(&confirm_now(&plan(&disk)).unwrap(), work.path()).unwrap();
     fs::write(work.path().join("file"), vec![1; 3 << 20]).unwrap();
 
     let golden = scan(disk.node()).unwrap();
@@ -123,7 +123,7 @@ fn a_machine_is_planned_and_viewed() {
     let disk = Loop::new(200 * MIB, 512);
     let work = tempfile::tempdir().unwrap();
     let root = work.path();
-    let mut prepared = prepare(&confirm_now(&[plan(&disk)]).unwrap(), root).unwrap();
+    let mut prepared = prepare(&confirm_now(&plan(&disk)).unwrap(), root).unwrap();
     // Below the mount point of /boot, where only a view of the root file system alone shows it.
     fs::write(root.join("boot/kernel"), "kernel").unwrap();
     prepared.unmount().unwrap();
@@ -152,7 +152,7 @@ fn plan_and_view_this_machine() {
     let planned = make_plan(&disk, Some("/desc"), &["/scratch"]).unwrap();
     check_plan(&planned, &disk);
     let elsewhere = make_plan("sdzz", Some("/desc"), &[]).unwrap();
-    assert_eq!(elsewhere.plan.disks[0].disk, "sdzz".into(), "other name on the nodes");
+    assert_eq!(elsewhere.plan.storage.disks[0].disk, "sdzz".into(), "other name on the nodes");
     let started = BootPlan::new(Loader::Grub, ka::inventory::Firmware::Bios);
     let refused = make(&Request { boot: started, ..request(&[wanted(&disk, None)]) }).unwrap_err();
     assert!(refused.to_string().contains("no kernel in /boot"), "{refused}");
@@ -178,6 +178,7 @@ fn request(disks: &[WantedDisk]) -> Request<'_> {
         boot_code: &[],
         scale: false,
         keep_uuids: false,
+        sizes: &[],
         stage2: None,
         // These machines have no kernel.
         boot: BootPlan::new(Loader::None, ka::inventory::Firmware::Bios),
@@ -191,12 +192,13 @@ fn make_plan(disk: &str, desc: Option<&str>, exclude: &[&str]) -> Result<Planned
 }
 
 fn check_plan(planned: &Planned, disk: &str) {
-    let file_systems = &planned.plan.disks[0].file_systems;
-    let mounts: Vec<_> = file_systems.iter().map(|fs| (fs.partition, fs.mount_point.as_deref())).collect();
+    let file_systems = file_systems(planned);
+    let mounts: Vec<_> =
+        file_systems.iter().map(|(number, fs)| (*number, fs.mount_point.as_deref())).collect();
     assert_eq!(mounts, [(1, Some("/boot")), (2, Some("/")), (3, None)]);
-    assert!(file_systems[1].used < 5 << 20, "what is left out counts: {} bytes", file_systems[1].used);
-    assert_eq!(file_systems[1].golden.as_ref().unwrap().devices[0], format!("/dev/{disk}p2"));
-    assert!(file_systems[1].shape.features.as_ref().unwrap().contains(&"extent".to_owned()));
+    assert!(file_systems[1].1.used < 5 << 20, "what is left out counts: {} bytes", file_systems[1].1.used);
+    assert_eq!(file_systems[1].1.golden.as_ref().unwrap().devices[0], format!("/dev/{disk}p2"));
+    assert!(file_systems[1].1.shape.features.as_ref().unwrap().contains(&"extent".to_owned()));
     let beneath = Covered {
         mount_point: "/boot".into(),
         mode: 0o1751,
@@ -206,8 +208,8 @@ fn check_plan(planned: &Planned, disk: &str) {
         xattrs: vec![(b"user.beneath".to_vec(), b"yes".to_vec())],
         traits: ka::archive::Traits::default(),
     };
-    assert_eq!(file_systems[0].covered, [beneath]);
-    assert_eq!(file_systems[1].covered, [], "nothing is beneath the root");
+    assert_eq!(file_systems[0].1.covered, [beneath]);
+    assert_eq!(file_systems[1].1.covered, [], "nothing is beneath the root");
     assert_eq!(planned.exclude, [Path::new("/scratch"), Path::new("/var/lib/ka")]);
     let sources: Vec<_> = planned.sources.iter().map(|s| s.mount_point.as_path()).collect();
     assert_eq!(sources, [Path::new("/"), Path::new("/boot")]);
@@ -217,7 +219,7 @@ fn check_plan(planned: &Planned, disk: &str) {
 fn check_choices(disk: &str) {
     let auto = make_plan("auto", Some("/desc"), &[]).unwrap();
     let expected = ka::disk::choice::DiskChoice::Auto { bus: "loop".into(), size: 200 << 20, except: vec![] };
-    assert_eq!(auto.plan.disks[0].disk, expected, "auto looks for the like of the golden disk");
+    assert_eq!(auto.plan.storage.disks[0].disk, expected, "auto looks for the like of the golden disk");
     make_plan("by-id:ata-NODES_*", Some("/desc"), &[]).unwrap();
     for (disks, error) in [
         ([wanted(disk, None), wanted("auto", None)], "-p auto: which disk of this machine"),
@@ -232,7 +234,7 @@ fn check_choices(disk: &str) {
     let code = [WantedBootCode { disk: disk.to_owned(), file: None }];
     let boot = BootPlan::new(Loader::None, ka::inventory::Firmware::Bios);
     let planned = make(&Request { boot_code: &code, boot, ..request(&one) }).unwrap();
-    assert_eq!(planned.plan.disks[0].boot_code.as_ref().map(Vec::len), Some(446));
+    assert_eq!(planned.plan.storage.disks[0].boot_code.as_ref().map(Vec::len), Some(446));
 }
 
 fn check_refusals(disk: &str) {
@@ -254,11 +256,11 @@ fn check_refusals(disk: &str) {
 fn check_own_description(disk: &str, planned: &Planned) {
     let own = make_plan(disk, None, &["/scratch"]).unwrap();
     let made = |planned: &Planned| -> Vec<_> {
-        let file_systems = planned.plan.disks[0].file_systems.iter();
-        file_systems.map(|fs| (fs.partition, fs.kind, fs.label.clone(), fs.mount_point.clone())).collect()
+        let file_systems = file_systems(planned).into_iter();
+        file_systems.map(|(number, fs)| (number, fs.kind, fs.label.clone(), fs.mount_point.clone())).collect()
     };
     assert_eq!(made(&own), made(planned));
-    let rendered = own.plan.disks[0].desc.render(ka::disk::description::Format::Desc);
+    let rendered = own.plan.storage.disks[0].desc.render(ka::disk::description::Format::Desc);
     assert_eq!(without_comments(&rendered.text), DESC);
 }
 
@@ -358,7 +360,7 @@ fn plan_every_kind() {
 }
 
 fn check_shapes(golden: &GoldenDisk) {
-    let of = |number| golden.partitions.iter().find(|p| p.number == number).unwrap();
+    let of = |number| golden.partitions.iter().find(|p| p.number() == Some(number)).unwrap();
     let (boot, srv, data) = (&of(1).made.shape, &of(2).made.shape, &of(3).made.shape);
     assert_eq!((boot.inode_size, boot.reserved), (Some(128), Some(1000)));
     assert_eq!((srv.inode_size, data.block_size), (Some(1024), Some(2048)));
@@ -374,9 +376,10 @@ fn check_shapes(golden: &GoldenDisk) {
 }
 
 fn check_every_kind(planned: &Planned, disk: &str) {
-    let plan = &planned.plan.disks[0];
+    let storage = &planned.plan.storage;
+    let file_systems = file_systems(planned);
     let made: Vec<_> =
-        plan.file_systems.iter().map(|fs| (fs.partition, fs.kind, fs.mount_point.as_deref())).collect();
+        file_systems.iter().map(|(number, fs)| (*number, fs.kind, fs.mount_point.as_deref())).collect();
     assert_eq!(
         made,
         [
@@ -390,15 +393,18 @@ fn check_every_kind(planned: &Planned, disk: &str) {
             (10, FileSystemKind::Vfat, None),
         ]
     );
-    let (shared, compressed) = (&plan.file_systems[1], &plan.file_systems[4]);
+    let (shared, compressed) = (file_systems[1].1, file_systems[4].1);
     assert!(shared.used >= 60 << 20, "five files, of which the copies share nothing: {}", shared.used);
     assert!(compressed.compress.as_deref().is_some_and(|option| option.starts_with("compress=zstd")));
-    assert!((10..1000).contains(&plan.file_systems[0].inodes) && shared.inodes == 0, "{plan:?}");
-    assert_eq!(plan.raw.iter().map(|r| (r.partition, r.size)).collect::<Vec<_>>(), [(7, 20 << 20)]);
+    assert!((10..1000).contains(&file_systems[0].1.inodes) && shared.inodes == 0, "{storage:?}");
+    let raw = storage.partitions(0).filter_map(|(number, volume)| Some((number, volume.raw()?.size)));
+    assert_eq!(raw.collect::<Vec<_>>(), [(7, 20 << 20)]);
     assert_eq!(planned.raw[0].device, Path::new(&format!("/dev/{disk}p7")));
-    let fills: Vec<u32> = plan.desc.entries().iter().filter(|e| e.is_fill()).map(|e| e.number).collect();
+    let fills: Vec<u32> =
+        storage.disks[0].desc.entries().iter().filter(|e| e.is_fill()).map(|e| e.number).collect();
     assert_eq!(fills, [4, 6], "the last file system in use fills the disk");
-    let subvolumes: Vec<_> = plan.file_systems[4]
+    let subvolumes: Vec<_> = file_systems[4]
+        .1
         .subvolumes
         .iter()
         .map(|s| (s.path.as_str(), s.mount_point.as_deref(), s.default))
@@ -481,18 +487,24 @@ fn without_comments(text: &str) -> String {
     text.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect()
 }
 
-fn plan(disk: &Loop) -> DiskPlan {
-    let fs = |partition, kind, label: Option<&str>, mount_point: Option<&str>| FileSystemPlan {
+/// The file systems of the first disk by their partitions' numbers.
+fn file_systems(planned: &Planned) -> Vec<(u32, &FileSystemPlan)> {
+    let volumes = planned.plan.storage.partitions(0);
+    volumes.filter_map(|(number, volume)| Some((number, volume.file_system()?))).collect()
+}
+
+fn plan(disk: &Loop) -> Storage {
+    let fs = |kind, label: Option<&str>, mount_point: Option<&str>| FileSystemPlan {
         label: label.map(str::to_owned),
         mount_point: mount_point.map(str::to_owned),
-        ..FileSystemPlan::new(partition, kind)
+        ..FileSystemPlan::new(kind)
     };
-    DiskPlan {
-        file_systems: vec![
-            fs(1, FileSystemKind::Ext4, None, Some("/boot")),
-            fs(2, FileSystemKind::Ext4, Some("my system"), Some("/")),
-            fs(3, FileSystemKind::Swap, None, None),
+    Storage::of(
+        DiskPlan::new(disk.node().into(), Description::parse(DESC, "desc").unwrap()),
+        [
+            (1, fs(FileSystemKind::Ext4, None, Some("/boot"))),
+            (2, fs(FileSystemKind::Ext4, Some("my system"), Some("/"))),
+            (3, fs(FileSystemKind::Swap, None, None)),
         ],
-        ..DiskPlan::new(disk.node().into(), Description::parse(DESC, "desc").unwrap())
-    }
+    )
 }

@@ -11,7 +11,7 @@ use std::fs;
 
 use ka::disk::description::Description;
 use ka::notes::Tally;
-use ka::plan::{After, BootPlan, DiskPlan, FileSystemKind, FileSystemPlan, Loader, Shape};
+use ka::plan::{After, BootPlan, DiskPlan, FileSystemKind, FileSystemPlan, Loader, Shape, Storage};
 use ka_agent::disk::{confirm_now, prepare};
 use ka_agent::unpack::{self, unpack};
 use ka_tests::chroot::in_chroot;
@@ -29,11 +29,11 @@ fn what_no_clone_can_have_is_known_before_a_node_is_touched() {
     let fs = FileSystemPlan {
         mount_point: Some("/".into()),
         shape: Shape { features: Some(features), ..Shape::default() },
-        ..FileSystemPlan::new(1, FileSystemKind::Ext4)
+        ..FileSystemPlan::new(FileSystemKind::Ext4)
     };
     let desc = Description::parse("linux fill\n", "desc").unwrap();
-    let plan = DiskPlan { file_systems: vec![fs], ..DiskPlan::new(disk.node().into(), desc) };
-    let mut prepared = prepare(&confirm_now(&[plan]).unwrap(), root).unwrap();
+    let plan = Storage::of(DiskPlan::new(disk.node().into(), desc), [(1, fs)]);
+    let mut prepared = prepare(&confirm_now(&plan).unwrap(), root).unwrap();
     fs::create_dir(root.join("tmp")).unwrap();
     fs::write(root.join("guarded"), "x").unwrap();
     fs::create_dir_all(root.join("home/secret")).unwrap();
@@ -80,6 +80,7 @@ fn planned(disk: &str, exclude: &[&str]) -> Result<Planned, PlanError> {
         boot_code: &[],
         scale: false,
         keep_uuids: false,
+        sizes: &[],
         stage2: None,
         // This machine has no kernel.
         boot: BootPlan::new(Loader::None, ka::inventory::Firmware::Bios),

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 
 use ka::disk::description::Description;
-use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan};
+use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan, Storage};
 use ka_agent::disk::{self, Prepared};
 use ka_tests::fault::disk::{Access, Effect, FaultyDisk, Rule};
 use ka_tests::fault::file_system::{FaultyFileSystem, Kind};
@@ -101,13 +101,12 @@ fn a_disk_that_loses_a_part_is_not_called_prepared() {
 fn prepare(disk: &FaultyDisk, root: &Path) -> Prepared {
     let desc = Description::parse("linux 64\nlinux fill\n", "desc").unwrap();
     let of = |partition, point: &str| {
-        let mut fs = FileSystemPlan::new(partition, FileSystemKind::Ext4);
+        let mut fs = FileSystemPlan::new(FileSystemKind::Ext4);
         fs.mount_point = Some(point.into());
-        fs
+        (partition, fs)
     };
-    let file_systems = vec![of(1, "/boot"), of(2, "/")];
-    let plan = DiskPlan { file_systems, ..DiskPlan::new(disk.node().into(), desc) };
-    disk::prepare(&disk::confirm_now(&[plan]).unwrap(), root).unwrap()
+    let plan = Storage::of(DiskPlan::new(disk.node().into(), desc), [of(1, "/boot"), of(2, "/")]);
+    disk::prepare(&disk::confirm_now(&plan).unwrap(), root).unwrap()
 }
 
 /// Boot files are read back whole, of the others a sample; each part of the disk is lost by itself.

@@ -102,15 +102,7 @@ fn one_chain_crosses_the_networks_behind_a_router() {
     let config = fs::read_to_string(site.path("ka.toml")).unwrap();
     fs::write(site.path("ka.toml"), format!("{config}{CONFIG}")).unwrap();
 
-    let lease = Lease {
-        session: "kainstall".into(),
-        server: None,
-        port: None,
-        join: None,
-        store_log: None,
-        allowed: Allowed::Any,
-        done: std::collections::BTreeSet::new(),
-    };
+    let lease = Lease::new("kainstall", Allowed::Any);
     let _run = HeldLease::take(&site.path("run/runs"), "here", lease).unwrap();
     let mut pxe = Process::start(&mut campus.kactl(&site, &["pxe"]), "pxe", &site.path(""));
     pxe.wait_for("boots kamethod for session kainstall", 1);

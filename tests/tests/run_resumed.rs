@@ -4,7 +4,9 @@
 //! Needs root, a loop device, `unshare`, `chroot`, `ip`.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use ka::wire::control::{Failure, ToController};
+use ka::failure::{Failure, FailureKind};
+use ka::step::Step;
+use ka::wire::control::ToController;
 use ka_tests::golden_machine::{join_with, kactl, kactl_run_for, on_a_golden_machine, set_up};
 use ka_tests::process::Process;
 use ka_tests::site::summary;
@@ -16,8 +18,9 @@ fn another_process_goes_on_with_what_was_admitted() {
     on_a_golden_machine("runs_on_this_machine");
 }
 
-fn fails(reason: &str, passing: bool) -> ToController {
-    ToController::Failed(Failure { step: "test".into(), reason: reason.into(), passing, stream: None })
+fn fails(reason: &str, transient: bool) -> ToController {
+    let kind = FailureKind::System { reason: reason.into() };
+    ToController::Failed(Failure { step: Step::PrepareDisks, kind, transient, stream: None })
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::network::{Network, NetworkError, Networks, SILENT_PORT};
 use crate::step::{goes_on, step};
 use ka::cmdline::CommandLine;
+use ka::step::Step;
 
 /// No network, or no controller in any of them.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +46,7 @@ pub fn reach_behind<T>(
     mut connect: impl FnMut(&Network) -> Result<T, String>,
 ) -> Result<(Network, T), ReachError> {
     let mut networks = Networks::open_behind(line, silent)?;
-    let mut network = step("network", || networks.next(&mut look_again))?;
+    let mut network = step(Step::Network, || networks.next(&mut look_again))?;
     let mut reasons = Vec::new();
     loop {
         match connect(&network) {
@@ -53,7 +54,7 @@ pub fn reach_behind<T>(
             Err(reason) => reasons.push(format!("{}: {reason}", network.name())),
         }
         networks.leave(network)?;
-        goes_on("network");
+        goes_on("in another network");
         network = match networks.next(&mut look_again) {
             Ok(other) => {
                 log::warn!("no controller there: trying another network, {}", other.name());

@@ -1,7 +1,7 @@
 //! The story of stage1, up to a network with a controller.
 
-use std::io;
 use std::path::Path;
+use std::{fs, io};
 
 use super::modules::{ModuleError, Modules, QUIET};
 use super::network::{self, Network};
@@ -9,6 +9,7 @@ use super::reach::{ReachError, reach};
 use crate::init::log::level_of;
 use crate::step::step;
 use ka::cmdline::{self, CommandLine, CommandLineError};
+use ka::step::Step;
 
 /// Drivers for USB keyboards: a person plugs one in when something has failed, and then no one scans for devices any
 /// more.
@@ -18,6 +19,9 @@ const KEYBOARDS: [&str; 2] = ["usbhid", "hid_generic"];
 const PACKET: &str = "af_packet";
 /// Needed for VLAN tags.
 const VLAN: &str = "8021q";
+
+/// Bytes that may wait for a disk before the kernel begins to write them.
+const WRITE_OUT: (&str, &str) = ("/proc/sys/vm/dirty_background_bytes", "67108864");
 
 /// A node with a network.
 #[derive(Debug)]
@@ -56,12 +60,12 @@ pub fn stage1<T>(
     mut connect: impl FnMut(&CommandLine, &Network) -> Result<T, String>,
 ) -> Result<(Stage1, T), BootError> {
     let text = std::fs::read_to_string("/proc/cmdline").map_err(BootError::NoCommandLine)?;
-    let command_line = step("kernel command line", || {
+    let command_line = step(Step::CommandLine, || {
         let line = cmdline::parse(&text)?;
         line.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         Ok::<_, BootError>(line)
     })?;
-    let mut modules = step("drivers", || {
+    let mut modules = step(Step::Drivers, || {
         let mut modules = Modules::open(root, &text)?;
         modules.load_for_devices(QUIET);
         for keyboard in KEYBOARDS {
@@ -80,7 +84,17 @@ pub fn stage1<T>(
         }
     }
     network::without_timestamps();
+    write_out_early();
     let look_again = || drop(modules.load_for_devices(QUIET));
     let (network, reached) = reach(&command_line, look_again, |network| connect(&command_line, network))?;
     Ok((Stage1 { command_line, network }, reached))
+}
+
+/// Lets the kernel write to disks as data comes, and not when a tenth of the memory waits for them: the last sync is as
+/// long as what waits then.
+fn write_out_early() {
+    let (setting, bytes) = WRITE_OUT;
+    if let Err(error) = fs::write(setting, bytes) {
+        log::warn!("{setting}: {error}: the last sync will take longer");
+    }
 }

@@ -12,8 +12,9 @@ use ka::disk::table::{Table, TableError};
 use ka::disk::units::{DiskSize, SectorSize};
 use ka::inventory::Disk;
 use ka::plan::report::{OfDisk, Outcome, Report};
-use ka::plan::{ConfirmedDisk, DiskPlan, FileSystemKind, FileSystemPlan};
+use ka::plan::{ConfirmedStorage, DiskPlan, FileSystemKind, FileSystemPlan, Storage};
 use ka::shown;
+use ka::step::Step;
 use ka_agent::disk;
 use ka_agent::step::step;
 use ka_host::{hardware, terminal};
@@ -181,10 +182,10 @@ fn apply(wanted: &Wanted, yes: bool, out: &mut dyn Write) -> Result<(), Failure>
     if !yes && !confirmed(out)? {
         return Err(Failure::NotConfirmed);
     }
-    let mut prepared = disk::prepare(&[disk], Path::new("/"))?;
+    let mut prepared = disk::prepare(&disk, Path::new("/"))?;
     let ended = prepared
         .unmount()
-        .and_then(|()| step("Read back what is on the disk", || prepared.prove()))
+        .and_then(|()| step(Step::ReadBack, || prepared.prove()))
         .and_then(|()| prepared.activate(None));
     if let Err(error) = ended {
         prepared.abandon();
@@ -206,13 +207,13 @@ fn confirmed(out: &mut dyn Write) -> io::Result<bool> {
 
 /// What would become of the disk, and which disk that is if it would be written. What only the disk itself and this
 /// machine's tools can tell is found out by claiming it.
-fn report(plan: &DiskPlan) -> (Report, Option<ConfirmedDisk>) {
-    let plan = DiskPlan { disk: disk::named(&plan.disk), ..plan.clone() };
-    let mut report = Report::new(std::slice::from_ref(&plan), &hardware::disks(true));
-    let shown = report.disks.first().and_then(|disk| disk.disk.as_ref()).filter(|_| report.is_accepted());
-    let confirmed = shown.map(|disk| ConfirmedDisk { plan, identity: disk.identity.clone() });
+fn report(storage: &Storage) -> (Report, Option<ConfirmedStorage>) {
+    let mut report = Report::new(storage, &hardware::disks(true));
+    let shown = report.disks.iter().filter_map(|disk| disk.disk.as_ref());
+    let identities = shown.map(|disk| disk.identity.clone()).collect();
+    let confirmed = ConfirmedStorage::new(storage.clone(), identities).filter(|_| report.is_accepted());
     let Some(confirmed) = confirmed else { return (report, None) };
-    if let Err(refusal) = disk::check(std::slice::from_ref(&confirmed)) {
+    if let Err(refusal) = disk::check(&confirmed) {
         for disk in &mut report.disks {
             disk.outcome = Outcome::Refuse(refusal.to_string());
         }
@@ -222,7 +223,7 @@ fn report(plan: &DiskPlan) -> (Report, Option<ConfirmedDisk>) {
 }
 
 /// What the description's types say: swap, an EFI system partition, or files of Linux.
-fn plan_of(wanted: &Wanted) -> Result<DiskPlan, Failure> {
+fn plan_of(wanted: &Wanted) -> Result<Storage, Failure> {
     let Wanted { disk, desc, fs } = wanted;
     let text =
         fs::read_to_string(desc).map_err(|source| Failure::Read { file: desc.clone(), error: source })?;
@@ -233,12 +234,10 @@ fn plan_of(wanted: &Wanted) -> Result<DiskPlan, Failure> {
         kind if kind.is_linux_files() => Some(*fs),
         _ => None,
     };
-    let file_systems = description
-        .entries()
-        .iter()
-        .filter_map(|entry| Some(FileSystemPlan::new(entry.number, makes(entry.kind)?)))
-        .collect();
-    Ok(DiskPlan { file_systems, ..DiskPlan::new(disk.clone(), description) })
+    let entries = description.entries().iter();
+    let contents: Vec<(u32, FileSystemPlan)> =
+        entries.filter_map(|entry| Some((entry.number, FileSystemPlan::new(makes(entry.kind)?)))).collect();
+    Ok(Storage::of(DiskPlan::new(disk::named(disk), description), contents))
 }
 
 /// Not by `From<&str>`, which takes all for a name.

@@ -5,7 +5,7 @@
 
 use super::error::DiskError;
 use super::medium::Medium;
-use super::{BootCode, MadeFileSystem, Written};
+use super::{BootCode, MadeFileSystem, MadeOn, Written};
 use ka::disk::description::Role;
 use ka::disk::kind::TableKind;
 use ka::disk::layout::{Layout, Placed};
@@ -24,8 +24,8 @@ pub(super) fn planned_code(plan: &DiskPlan) -> Option<BootCode> {
 
 /// The disk with `/boot`, else the one with `/`, else the first.
 pub(super) fn boot_disk<'a>(disks: &'a [Written], made: &[MadeFileSystem]) -> Option<&'a Written> {
-    let (node, _) = boot_partition(made).unzip();
-    let has = |disk: &&Written| node.is_some_and(|node: &Path| disk.has(node));
+    let boot = boot_volume(made);
+    let has = |disk: &&Written| boot.is_some_and(|fs| disk.has(fs));
     disks.iter().find(has).or_else(|| disks.first())
 }
 
@@ -37,23 +37,23 @@ pub(super) fn activate(
 ) -> Result<(), DiskError> {
     let boot = boot_disk(disks, made);
     let is_boot = |disk: &Written| boot.is_some_and(|boot| boot.claim.name == disk.claim.name);
-    let (node, number) = boot_partition(made).unzip();
+    let volume = boot_volume(made);
     for disk in disks.iter().filter(|disk| !is_boot(disk)) {
         activate_one(disk, None, None)?;
     }
     match boot {
         Some(disk) => {
-            let number = number.filter(|_| node.is_some_and(|node| disk.has(node)));
+            let number = volume.filter(|fs| disk.has(fs)).and_then(|fs| fs.on.partition());
             activate_one(disk, number, loader)
         }
         None => Ok(()),
     }
 }
 
-/// Device node and number of the partition that is mounted at `/boot`, else of the one at `/`.
-fn boot_partition(made: &[MadeFileSystem]) -> Option<(&Path, u32)> {
+/// What is mounted at `/boot`, else at `/`.
+fn boot_volume(made: &[MadeFileSystem]) -> Option<&MadeFileSystem> {
     let at = |point: &str| made.iter().find(|fs| fs.mount_points().any(|own| own == point));
-    at("/boot").or_else(|| at("/")).map(|fs| (fs.device.as_path(), fs.plan.partition))
+    at("/boot").or_else(|| at("/"))
 }
 
 fn activate_one(disk: &Written, boot: Option<u32>, loader: Option<&BootCode>) -> Result<(), DiskError> {
@@ -134,11 +134,13 @@ fn check_unchanged(disk: &Written) -> Result<(), DiskError> {
 }
 
 impl Written {
-    /// Whether the device node is one of its partitions.
-    fn has(&self, node: &Path) -> bool {
-        self.layout
-            .partitions
-            .iter()
-            .any(|placed| Path::new("/dev").join(partition_name(&self.claim.name, placed.number)) == node)
+    /// Whether a file system lies on it.
+    fn has(&self, fs: &MadeFileSystem) -> bool {
+        match &fs.on {
+            MadeOn::Partition(number) => {
+                Path::new("/dev").join(partition_name(&self.claim.name, *number)) == fs.device
+            }
+            MadeOn::LogicalVolume { disks, .. } => disks.contains(&self.claim.node),
+        }
     }
 }

@@ -5,6 +5,7 @@ use crate::unpack::UnpackError;
 use ka::disk::choice::ChoiceError;
 use ka::disk::mbr::SetActiveError;
 use ka::disk::table::{EncodeError, TableError};
+use ka::failure::FailureKind;
 use ka::plan::fit::FitError;
 use ka_host::health::Lost;
 use ka_host::words;
@@ -20,6 +21,14 @@ pub enum DiskError {
     /// It is not sure which disk is meant, or it is none to write to.
     #[error("{0}; nothing was written")]
     Choice(ChoiceError),
+    /// Not every disk of the plan was confirmed.
+    #[error("the plan erases {wanted} disks, and {found} were confirmed; nothing was written")]
+    Unconfirmed {
+        /// The plan's disks.
+        wanted: usize,
+        /// Those that were confirmed.
+        found: usize,
+    },
     /// The plan doesn't go onto this disk, which was not written.
     #[error("{disk}: {reason}; nothing was written")]
     Fit {
@@ -27,6 +36,33 @@ pub enum DiskError {
         disk: String,
         /// What doesn't fit, with the figures.
         reason: Box<FitError>,
+    },
+    /// Another disk of the machine has a volume group of the same name.
+    #[error(
+        "the volume group {group} is to be made, and {on}, which is not erased, has one of that name: the system would \
+         not know which is meant. Rename that one (`vgrename`), take its disk out, or erase it; nothing was written",
+        on = .on.display()
+    )]
+    GroupExists {
+        /// The group's name.
+        group: String,
+        /// A physical volume of the other one.
+        on: PathBuf,
+    },
+    /// A name that LVM does not take.
+    #[error("`{0}` is no name of a volume group or logical volume; nothing was written")]
+    LvmName(String),
+    /// A tool of LVM failed.
+    #[error("lvm {tool} for {of}: {outcome}{output}")]
+    Lvm {
+        /// Which.
+        tool: String,
+        /// The group or the volume.
+        of: String,
+        /// How it ended.
+        outcome: String,
+        /// What it said, after a colon.
+        output: String,
     },
     /// A mount point that is no absolute, plain path, or is used twice.
     #[error("`{0}` is no mount point: expected an absolute path without `..`, once; nothing was written")]
@@ -177,6 +213,33 @@ pub enum RecipeError {
 }
 
 impl DiskError {
+    /// What kind of failure it is, for the run's report.
+    #[must_use]
+    pub fn kind(&self) -> FailureKind {
+        let reason = self.to_string();
+        match self {
+            Self::Refused(_)
+            | Self::Choice(_)
+            | Self::Unconfirmed { .. }
+            | Self::GroupExists { .. }
+            | Self::LvmName(_)
+            | Self::Fit { .. }
+            | Self::MountPoint(_)
+            | Self::Subvolume(_)
+            | Self::Recipe { .. } => FailureKind::Unfit { reason },
+            Self::Lost(_) | Self::NotKept { .. } | Self::ReadBack { .. } => FailureKind::NotKept { reason },
+            Self::Tool { .. } | Self::Lvm { .. } => FailureKind::Tool { reason },
+            Self::Io { .. }
+            | Self::Covered(_)
+            | Self::Encode { .. }
+            | Self::Table { .. }
+            | Self::KernelView { .. }
+            | Self::NoNode { .. }
+            | Self::TableChanged { .. }
+            | Self::Activate { .. } => FailureKind::Disk { reason },
+        }
+    }
+
     /// An error of the operating system on a device.
     pub(super) fn io(device: impl Into<PathBuf>, doing: &'static str, source: impl Into<io::Error>) -> Self {
         Self::Io { device: device.into(), doing, error: source.into() }

@@ -176,7 +176,7 @@ impl Mounts {
     pub(super) fn samples(&self) -> Result<Vec<Taken>, DiskError> {
         let take = |mounted: &Mounted| {
             let Mounted { at, point, device, kind, options, .. } = mounted;
-            goes_on(&format!("read a sample of the files on {}", device.display()));
+            goes_on(format_args!("read a sample of the files on {}", device.display()));
             let sample = Sample::take(at, point, Chance::new())?;
             Ok(Taken { device: device.clone(), kind: *kind, options: options.clone(), sample })
         };
@@ -186,7 +186,7 @@ impl Mounts {
     /// Writes everything out and unmounts, inner file systems first. Stops at the first that fails.
     pub(super) fn unmount(&mut self) -> Result<(), DiskError> {
         while let Some(Mounted { at, device, watched, partition, .. }) = self.0.last_mut() {
-            goes_on(&format!("write everything out to {}", device.display()));
+            goes_on(format_args!("write everything out to {}", device.display()));
             // Whoever has it open keeps it from being unmounted.
             if let Some(watched) = watched.take() {
                 watched.sync()?;
@@ -221,7 +221,7 @@ impl Taken {
     /// Mounts the file system read-only at `at`, and compares what the medium has with the sample.
     pub(super) fn prove(&self, at: &Path) -> Result<(), DiskError> {
         let Self { device, kind, options, sample } = self;
-        goes_on(&format!("read back {} files of {}", sample.len(), device.display()));
+        goes_on(format_args!("read back {} files of {}", sample.len(), device.display()));
         proof::forget(device)?;
         mount_at(device, at, *kind, MsFlags::MS_RDONLY, options)?;
         let compared = sample.compare(at, device);

@@ -179,7 +179,7 @@ pub(super) fn raw(raw: &RawPartition) -> Result<(), DiskError> {
 
 /// The medium has the superblock that was made.
 pub(super) fn superblock(made: &MadeFileSystem) -> Result<(), DiskError> {
-    goes_on(&format!("read back {}", made.device.display()));
+    goes_on(format_args!("read back {}", made.device.display()));
     forget(&made.device)?;
     let found = mkfs::superblock::read(made.plan.kind, &made.device)
         .map_err(|e| DiskError::io(&made.device, "read its superblock back", e))?;

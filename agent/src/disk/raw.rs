@@ -1,5 +1,6 @@
 //! Partitions that are written byte by byte, as the golden node has them.
 
+use super::MadeOn;
 use super::claim;
 use super::error::DiskError;
 use crate::unpack;
@@ -16,6 +17,8 @@ pub struct RawPartition {
     pub plan: RawPlan,
     /// The partition's device node.
     pub device: PathBuf,
+    /// What it is.
+    pub on: MadeOn,
     /// The partition's PARTUUID as the kernel and blkid print it.
     pub partuuid: String,
     /// Its size in bytes: at least the golden one's.
@@ -25,11 +28,16 @@ pub struct RawPartition {
 }
 
 impl RawPartition {
-    pub(super) fn open(plan: &RawPlan, device: PathBuf, partuuid: String) -> Result<Self, DiskError> {
+    pub(super) fn open(
+        plan: &RawPlan,
+        device: PathBuf,
+        on: MadeOn,
+        partuuid: String,
+    ) -> Result<Self, DiskError> {
         let file = claim::open_exclusive(&device, true)
             .map_err(|e| DiskError::io(&device, "open it for the golden partition's bytes", e))?;
         let size = block::size(&file).map_err(|e| DiskError::io(&device, "get its size", e))?;
-        Ok(Self { plan: plan.clone(), device, partuuid, size, file })
+        Ok(Self { plan: plan.clone(), device, on, partuuid, size, file })
     }
 
     /// It, for whoever unpacks.

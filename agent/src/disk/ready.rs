@@ -3,6 +3,7 @@
 
 use super::claim::{self, ChosenBy, Claim};
 use super::error::DiskError;
+use super::lvm;
 use super::mkfs::{Recipe, Target};
 use super::old::{self, Extent};
 use super::table;
@@ -10,14 +11,17 @@ use ka::disk::choice::{self, ChoiceError, DiskChoice};
 use ka::disk::ids::Seed;
 use ka::disk::layout::Layout;
 use ka::disk::table::Write;
+use ka::disk::units::SectorSize;
 use ka::inventory::Disk;
+use ka::inventory::identity::DiskIdentity;
 use ka::notes::{NoteKind, Tally};
+use ka::plan::allot::allot;
 use ka::plan::fit::{FitError, fit};
 use ka::plan::report::partition_name;
-use ka::plan::{ConfirmedDisk, DiskPlan};
+use ka::plan::{Allotment, ConfirmedStorage, DiskPlan, FileSystemPlan, Storage, Volume, VolumeId};
 use ka_host::hardware;
 use ka_host::sysfs::{self, KernelPartition};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -30,29 +34,71 @@ pub(super) struct Ready {
     pub(super) old: Vec<Extent>,
     /// The disk, open so that nobody else can use it.
     pub(super) exclusive: File,
-    /// One for each file system of the plan.
-    pub(super) recipes: Vec<Recipe>,
+    /// One for each file system on its partitions.
+    pub(super) recipes: BTreeMap<VolumeId, Recipe>,
     /// Where it departs from the plan, for the summary's reader.
     pub(super) noted: Tally,
 }
 
+/// Disks about which all is known before the first write.
+pub(super) struct Checked {
+    pub(super) disks: Vec<Ready>,
+    pub(super) groups: ReadyGroups,
+}
+
+/// What becomes of the volume groups.
+#[derive(Default)]
+pub(super) struct ReadyGroups {
+    /// One for each group of the plan.
+    pub(super) allotments: Vec<Allotment>,
+    /// One for each file system on a logical volume.
+    pub(super) recipes: BTreeMap<VolumeId, Recipe>,
+    /// Where they depart from the plan.
+    pub(super) noted: Tally,
+}
+
 /// Claims all disks of a plan, and makes sure that each can be written as it says.
-pub(super) fn check(confirmed: &[ConfirmedDisk]) -> Result<Vec<Ready>, DiskError> {
-    check_mount_points(confirmed)?;
+pub(super) fn check(confirmed: &ConfirmedStorage) -> Result<Checked, DiskError> {
+    let storage = confirmed.storage();
+    check_mount_points(storage)?;
     let disks = hardware::disks(false);
-    let chosen = find_all(confirmed.iter().map(|confirmed| &confirmed.plan), &disks)?;
-    confirmed.iter().zip(chosen).map(|(confirmed, disk)| check_one(confirmed, disk)).collect()
+    let chosen = find_all(&storage.disks, &disks)?.into_iter();
+    let each = confirmed.disks().zip(chosen).enumerate();
+    let each = each.map(|(index, ((plan, identity), disk))| check_one(storage, index, plan, identity, disk));
+    let disks = each.collect::<Result<Vec<_>, _>>()?;
+    let groups = check_groups(storage, &disks)?;
+    Ok(Checked { disks, groups })
+}
+
+/// Makes sure that the volume groups fit, that their tools are there, and that their names are free.
+fn check_groups(storage: &Storage, disks: &[Ready]) -> Result<ReadyGroups, DiskError> {
+    if storage.groups.is_empty() {
+        return Ok(ReadyGroups::default());
+    }
+    let names: Vec<&str> = disks.iter().map(|ready| ready.claim.name.as_str()).collect();
+    let layouts: Vec<Layout> = disks.iter().map(|ready| ready.layout.clone()).collect();
+    let allotments = allot(storage, &layouts)
+        .map_err(|reason| DiskError::Fit { disk: names.join(", "), reason: Box::new(reason) })?;
+    lvm::check(storage, &names)?;
+    let sectors = layouts.iter().map(|layout| layout.disk.sector);
+    let sector = sectors.max_by_key(|sector| sector.bytes()).unwrap_or(SectorSize::B512);
+    let mut groups = ReadyGroups { allotments, ..ReadyGroups::default() };
+    for one in groups.allotments.iter().flat_map(|allotment| &allotment.volumes) {
+        let Some(fs) = storage.volume(one.volume).and_then(Volume::file_system) else { continue };
+        let Some(device) = lvm::node(storage, one.volume) else { continue };
+        let target = Target { size: one.size, sector, is_esp: false };
+        groups.recipes.insert(one.volume, recipe(fs, target, &device, &mut groups.noted)?);
+    }
+    Ok(groups)
 }
 
 /// What the plans mean at this moment.
-pub(super) fn confirm_now(plans: &[DiskPlan]) -> Result<Vec<ConfirmedDisk>, DiskError> {
+pub(super) fn confirm_now(storage: &Storage) -> Result<ConfirmedStorage, DiskError> {
     let disks = hardware::disks(false);
-    let chosen = find_all(plans.iter(), &disks)?.into_iter();
-    let confirm = |(disk, plan): (&Disk, &DiskPlan)| ConfirmedDisk {
-        plan: plan.clone(),
-        identity: disk.identity.clone(),
-    };
-    Ok(chosen.zip(plans).map(confirm).collect())
+    let chosen = find_all(&storage.disks, &disks)?.into_iter();
+    let identities: Vec<DiskIdentity> = chosen.map(|disk| disk.identity.clone()).collect();
+    let (wanted, found) = (storage.disks.len(), identities.len());
+    ConfirmedStorage::new(storage.clone(), identities).ok_or(DiskError::Unconfirmed { wanted, found })
 }
 
 /// The kernel forgets all old partitions of all disks, or none of any: whoever has one open is known before the first
@@ -73,8 +119,8 @@ pub(super) fn release(ready: &[Ready]) -> Result<(), DiskError> {
     Ok(())
 }
 
-fn find_all<'a>(plans: impl Iterator<Item = &'a DiskPlan>, disks: &[Disk]) -> Result<Vec<&Disk>, DiskError> {
-    let choices: Vec<DiskChoice> = plans.map(|plan| named(&plan.disk)).collect();
+fn find_all<'a>(plans: &[DiskPlan], disks: &'a [Disk]) -> Result<Vec<&'a Disk>, DiskError> {
+    let choices: Vec<DiskChoice> = plans.iter().map(|plan| named(&plan.disk)).collect();
     match choice::find_all(&choices.iter().collect::<Vec<_>>(), disks) {
         // A device that is there, and is no disk: its kind says what it is.
         Err(missing @ ChoiceError::Missing { .. }) => {
@@ -98,20 +144,25 @@ pub(super) fn named(choice: &DiskChoice) -> DiskChoice {
     DiskChoice::Name { name, expect: expect.clone() }
 }
 
-fn check_one(confirmed: &ConfirmedDisk, disk: &Disk) -> Result<Ready, DiskError> {
-    let ConfirmedDisk { plan, identity } = confirmed;
+fn check_one(
+    storage: &Storage,
+    index: usize,
+    plan: &DiskPlan,
+    identity: &DiskIdentity,
+    disk: &Disk,
+) -> Result<Ready, DiskError> {
     let chosen = if matches!(plan.disk, DiskChoice::ById(_)) { ChosenBy::Id } else { ChosenBy::Name };
     let claim = claim::claim(&disk.name, chosen, identity)?;
     log::info!("{} is {}: {}, {}", plan.disk, claim.name, disk.model, ka::disk::units::Decimal(disk.size));
     let seed = seed().map_err(|e| DiskError::io(&claim.node, "get random bytes", e))?;
-    let layout = fit(plan, claim.size, &seed)
+    let layout = fit(storage, index, claim.size, &seed)
         .map_err(|reason| DiskError::Fit { disk: claim.name.clone(), reason: Box::new(reason) })?;
     let mut noted = Tally::default();
     for departure in layout.departures(&plan.desc) {
         warn(&mut noted, NoteKind::Placement, &format!("{}: {departure}", claim.name));
     }
     let writes = layout.writes().map_err(|reason| DiskError::Encode { disk: claim.name.clone(), reason })?;
-    let recipes = recipes(plan, &layout, &claim.name, &mut noted)?;
+    let recipes = recipes(storage, index, &layout, &claim.name, &mut noted)?;
     let exclusive = claim.open_exclusive()?;
     let old = old::partitions(&claim, &exclusive)?;
     Ok(Ready { claim, layout, writes, old, exclusive, recipes, noted })
@@ -123,30 +174,46 @@ fn warn(noted: &mut Tally, kind: NoteKind, what: &str) {
     noted.add(kind, what);
 }
 
+/// What is run for each file system on a disk's partitions.
 fn recipes(
-    plan: &DiskPlan,
+    storage: &Storage,
+    index: usize,
     layout: &Layout,
     disk: &str,
     noted: &mut Tally,
-) -> Result<Vec<Recipe>, DiskError> {
+) -> Result<BTreeMap<VolumeId, Recipe>, DiskError> {
     let sector = layout.disk.sector;
-    let mut recipe = |fs: &ka::plan::FileSystemPlan| {
-        let size = layout.partition(fs.partition).map_or(0, |placed| placed.size.bytes(sector));
-        let device = Path::new("/dev").join(partition_name(disk, fs.partition));
-        let is_esp = layout.partition(fs.partition).is_some_and(|placed| placed.kind.is_esp());
-        let recipe = Recipe::new(fs, Target { size, sector, is_esp }, &device)?;
-        for left_out in &recipe.left_out {
-            warn(noted, NoteKind::Setting, &format!("{}: {left_out}", device.display()));
-        }
-        Ok(recipe)
-    };
-    plan.file_systems.iter().map(&mut recipe).collect()
+    let mut recipes = BTreeMap::new();
+    for (number, volume) in storage.partitions(index) {
+        let Some(fs) = volume.file_system() else { continue };
+        let placed = layout.partition(number);
+        let size = placed.map_or(0, |placed| placed.size.bytes(sector));
+        let is_esp = placed.is_some_and(|placed| placed.kind.is_esp());
+        let device = Path::new("/dev").join(partition_name(disk, number));
+        let recipe = recipe(fs, Target { size, sector, is_esp }, &device, noted)?;
+        recipes.insert(volume.id, recipe);
+    }
+    Ok(recipes)
+}
+
+/// What is run for one file system; what of it cannot be had there is noted.
+fn recipe(
+    fs: &FileSystemPlan,
+    target: Target,
+    device: &Path,
+    noted: &mut Tally,
+) -> Result<Recipe, DiskError> {
+    let recipe = Recipe::new(fs, target, device)?;
+    for left_out in &recipe.left_out {
+        warn(noted, NoteKind::Setting, &format!("{}: {left_out}", device.display()));
+    }
+    Ok(recipe)
 }
 
 /// Every mount point is a plain absolute path, once in the whole plan.
-fn check_mount_points(confirmed: &[ConfirmedDisk]) -> Result<(), DiskError> {
+fn check_mount_points(storage: &Storage) -> Result<(), DiskError> {
     let mut seen = BTreeSet::new();
-    for fs in confirmed.iter().flat_map(|confirmed| &confirmed.plan.file_systems) {
+    for fs in storage.file_systems() {
         let subvolumes = fs.subvolumes.iter().filter_map(|subvolume| subvolume.mount_point.as_ref());
         for point in fs.mount_point.iter().chain(subvolumes) {
             if !is_plain_absolute(point) || !seen.insert(point) {

@@ -9,12 +9,12 @@ const INTERVAL: Duration = Duration::from_millis(10);
 pub(super) fn retry<T, E>(
     patience: Duration,
     mut attempt: impl FnMut() -> Result<T, E>,
-    is_passing: impl Fn(&E) -> bool,
+    is_transient: impl Fn(&E) -> bool,
 ) -> Result<T, E> {
     let deadline = Instant::now() + patience;
     loop {
         match attempt() {
-            Err(e) if is_passing(&e) && Instant::now() < deadline => std::thread::sleep(INTERVAL),
+            Err(e) if is_transient(&e) && Instant::now() < deadline => std::thread::sleep(INTERVAL),
             other => return other,
         }
     }

@@ -3,14 +3,16 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ka::failure::FailureKind;
+use ka::step::Step;
 use ka_host::atomic::FileError;
 
 /// A step of the finish that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{step}: {cause}")]
 pub struct FinishError {
-    /// The step's name in the log.
-    pub step: &'static str,
+    /// The step.
+    pub step: Step,
     /// The cause.
     #[source]
     pub cause: Cause,
@@ -108,6 +110,24 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// What kind of failure it is, for the run's report.
+    #[must_use]
+    pub fn kind(&self) -> FailureKind {
+        let reason = self.to_string();
+        match self {
+            Self::File { .. } | Self::NotBootable { .. } => FailureKind::Disk { reason },
+            Self::MissingTool { .. } | Self::Tool { .. } => FailureKind::Tool { reason },
+            Self::Busy { .. }
+            | Self::NoKernel
+            | Self::InitrdLacks { .. }
+            | Self::NoSuchModule { .. }
+            | Self::List { .. }
+            | Self::Hostname(_)
+            | Self::NoSystemPartition
+            | Self::Nvram { .. } => FailureKind::System { reason },
+        }
+    }
+
     pub(in crate::finish) fn file(action: &'static str, path: &Path, source: io::Error) -> Self {
         Self::File { action, path: path.to_owned(), error: source }
     }

@@ -300,8 +300,8 @@ mod tests {
     #[test]
     fn the_system_partition_is_known_by_its_place() {
         let made = [vfat(1, "/boot"), vfat(2, "/media/stick"), vfat(3, "/boot/efi")];
-        assert_eq!(of(&made).map(|fs| fs.plan.partition), Some(3));
-        assert_eq!(of(&made[..2]).map(|fs| fs.plan.partition), Some(1));
+        assert_eq!(of(&made).map(|fs| fs.on.partition()), Some(Some(3)));
+        assert_eq!(of(&made[..2]).map(|fs| fs.on.partition()), Some(Some(1)));
         assert!(of(&made[1..2]).is_none());
     }
 }

@@ -30,6 +30,7 @@ use std::path::{Path, PathBuf};
 use ka::inventory::Firmware;
 use ka::mac::Mac;
 use ka::plan::{FileSystemKind, FileSystemPlan, Plan};
+use ka::step::Step;
 
 use crate::disk::{BootCode, MadeFileSystem, RawPartition};
 use crate::step::step;
@@ -38,7 +39,7 @@ use boot::{initrd, loader};
 pub use chroot::inside;
 use chroot::{Chroot, DeviceLinks};
 use config::names::Names;
-use config::{debconf, fstab, hostname, identity, modprobe, network, references, strangers, swap_files};
+use config::{debconf, fstab, hostname, identity, lvm, modprobe, network, references, strangers, swap_files};
 pub use error::{Cause, FinishError};
 pub use esp::HeldBack;
 use ka_host::hardware::{self, CardModules, SlottedCard};
@@ -116,9 +117,10 @@ pub fn names_of_raw(raw: &RawPartition) -> MadeFileSystem {
             label: golden.as_ref().and_then(|golden| golden.label.clone()),
             golden,
             // It is not mounted or created here, so its type does not matter.
-            ..FileSystemPlan::new(raw.plan.partition, FileSystemKind::Ext4)
+            ..FileSystemPlan::new(FileSystemKind::Ext4)
         },
         device: raw.device.clone(),
+        on: raw.on.clone(),
         partuuid: raw.partuuid.clone(),
     }
 }
@@ -134,69 +136,68 @@ pub fn finish(copied: &Copied<'_>) -> Result<LastWrites, FinishError> {
     let Copied { root, plan, made, raw, disk, machine } = *copied;
     let all = [made, raw].concat();
     // The times come first, before the finish itself changes them.
-    let times = named("Note the times of the files", || Times::record(root))?;
-    let links = named("Name the devices", || DeviceLinks::make(&all))?;
-    let chroot = named("Enter the copied system", || Chroot::mount(root))?;
+    let times = named(Step::NoteTimes, || Times::record(root))?;
+    let links = named(Step::NameDevices, || DeviceLinks::make(&all))?;
+    let chroot = named(Step::EnterCopy, || Chroot::mount(root))?;
 
     // Opened here, outside the chroot, where its path is valid.
     let agent = machine.agent.as_deref().filter(|_| plan.finish.first_boot.is_some());
-    let agent = named("Open the agent", || agent.map(open).transpose())?;
+    let agent = named(Step::OpenAgent, || agent.map(open).transpose())?;
     let disks = hardware::disks(false).into_iter();
     let disks = disks.map(|disk| (Path::new("/dev").join(disk.name), disk.by_id)).collect();
     let outcome = inside(root, || {
         let top = Path::new("/");
-        let names = named("Read the golden node's names", || names(top, &all))?;
-        named("Rewrite fstab", || {
+        let names = named(Step::ReadNames, || names(top, &all))?;
+        named(Step::RewriteFstab, || {
             fstab::write(top, &names)?;
             let converted = machine.firmware != plan.boot.golden_firmware;
             let esp = esp::of(made).filter(|_| converted && machine.firmware == Firmware::Uefi);
             esp.map_or(Ok(()), |esp| fstab::add_system_partition(top, esp))
         })?;
-        named("Recreate swap files", || swap_files::renew(top))?;
-        named("Rewrite other names of file systems", || references::write(top, &names))?;
-        named("Name the disk that GRUB is installed on", || debconf::write(top, &names, disk, &disks))?;
-        named("Show the node's own command line", || {
+        named(Step::SwapFiles, || swap_files::renew(top))?;
+        named(Step::RewriteNames, || references::write(top, &names))?;
+        named(Step::LvmFiles, || lvm::write(top, &names))?;
+        named(Step::GrubDisk, || debconf::write(top, &names, disk, &disks))?;
+        named(Step::ShowCommandLine, || {
             chroot::show_command_line(top, &references::command_line(top, &names)?)
         })?;
         if let Some(name) = &plan.finish.name {
             let address = name.address.as_ref().map(|own| own.address);
-            named("Name the node", || hostname::write(top, &name.hostname, address))?;
+            named(Step::NameNode, || hostname::write(top, &name.hostname, address))?;
         }
         let cards = network::Cards { reached: machine.mac, all: &machine.slots };
-        named("Rewrite the network's configuration", || network::write(top, &plan.finish, &cards))?;
-        named("Give the node an identity of its own", || identity::renew(top, &hostname::read(top)?))?;
-        named("Name this node's drivers", || modprobe::write(top, &machine.cards, &machine.storage_modules))?;
+        named(Step::RewriteNetwork, || network::write(top, &plan.finish, &cards))?;
+        named(Step::Identity, || identity::renew(top, &hostname::read(top)?))?;
+        named(Step::NameDrivers, || modprobe::write(top, &machine.cards, &machine.storage_modules))?;
         match (&plan.finish.first_boot, agent) {
             (Some(first_boot), Some(agent)) => {
-                named("Prepare the first boot", || first_boot::write(top, first_boot, agent))?;
+                named(Step::PrepareFirstBoot, || first_boot::write(top, first_boot, agent))?;
             }
             (Some(_), None) => {
                 warning!("the first boot will not be reported: the agent to install is missing")
             }
             (None, _) => {}
         }
-        named("Run the site's own steps", || hooks::run(top, &facts(copied, &names, top)?))?;
-        named("Rebuild the initrd", || initrd::rebuild(top, &plan.boot, &machine.modules()))?;
+        named(Step::SiteSteps, || hooks::run(top, &facts(copied, &names, top)?))?;
+        named(Step::Initrd, || initrd::rebuild(top, &plan.boot, &machine.modules()))?;
         let (firmware, order) = (machine.firmware, plan.boot.order);
         let require_nvram = plan.boot.require_nvram;
         let setting = Setting { root: top, disk, firmware, order, require_nvram, names: &names };
-        let boot_code = named("Install the boot loader", || loader::install(&plan.boot, &setting))?;
-        named("Search for the golden node's names", || {
-            strangers::report(top, &plan.finish, &names, &hostname::read(top)?)
-        })?;
+        let boot_code = named(Step::BootLoader, || loader::install(&plan.boot, &setting))?;
+        named(Step::SearchNames, || strangers::report(top, &plan.finish, &names, &hostname::read(top)?))?;
         Ok(boot_code)
     })
     .map_err(|source| FinishError {
-        step: "Enter the copied system",
+        step: Step::EnterCopy,
         cause: Cause::file("change the root to", root, source),
     });
 
-    let left = named("Leave the copied system", || chroot.undo());
+    let left = named(Step::LeaveCopy, || chroot.undo());
     drop(links);
     let boot_code = outcome??;
     left?;
-    named("Keep the times of unchanged files", || times.restore())?;
-    named("Write everything out", || sync(root, made, disk))?;
+    named(Step::KeepTimes, || times.restore())?;
+    named(Step::Sync, || sync(root, made, disk))?;
     Ok(LastWrites { boot_code, made: made.to_vec() })
 }
 
@@ -240,7 +241,7 @@ fn names<'a>(root: &Path, made: &'a [MadeFileSystem]) -> Result<Names<'a>, Cause
     Ok(names.with_mappings(mappings))
 }
 
-fn named<T>(name: &'static str, work: impl FnOnce() -> Result<T, Cause>) -> Result<T, FinishError> {
+fn named<T>(name: Step, work: impl FnOnce() -> Result<T, Cause>) -> Result<T, FinishError> {
     step(name, work).map_err(|cause| FinishError { step: name, cause })
 }
 
@@ -259,14 +260,16 @@ fn sync(root: &Path, made: &[MadeFileSystem], disk: &Path) -> Result<(), Cause> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::MadeOn;
     use ka::plan::{GoldenNames, RawPlan};
 
     #[test]
     fn what_is_copied_byte_by_byte_has_the_golden_label() {
         let golden = GoldenNames { label: Some("scratch".to_owned()), ..GoldenNames::default() };
         let raw = RawPartition {
-            plan: RawPlan { partition: 3, name: "sda3".to_owned(), size: 1, golden: Some(golden) },
+            plan: RawPlan { name: "sda3".to_owned(), size: 1, golden: Some(golden) },
             device: "/dev/vda3".into(),
+            on: MadeOn::Partition(3),
             partuuid: "cafe0000-03".to_owned(),
             size: 1,
             file: File::open("/dev/null").unwrap(),

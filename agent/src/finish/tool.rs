@@ -74,7 +74,7 @@ fn run_within(
 pub(in crate::finish) fn output_of(program: &str, arguments: &[&str]) -> Result<String, Cause> {
     let failed =
         |reason: String, output: String| Cause::Tool { tool: shown(program, arguments), reason, output };
-    step::goes_on(&shown(program, arguments));
+    step::goes_on(shown(program, arguments));
     let output = tool::output(&mut command(program, arguments), LIMIT)
         .map_err(|e| failed(e.to_string(), String::new()))?;
     if !output.end.success() {

@@ -5,11 +5,13 @@ use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use ka::failure::{Failure, FailureKind};
 use ka::inventory::Inventory;
 use ka::notes::{NoteKind, Tally};
 use ka::plan::{After, ConfirmedPlan, Plan};
 use ka::seal::StreamId;
-use ka::wire::control::{Failure, Hello, ToController};
+use ka::step::Step;
+use ka::wire::control::{Hello, ToController};
 use ka::wire::session_names;
 
 use super::LOG_PASSWORD;
@@ -21,7 +23,7 @@ use crate::init::Outcome;
 use crate::kexec;
 use crate::notes;
 use crate::receive::{SinkError, unpack_into};
-use crate::session::{JoinError, Session, SessionOver};
+use crate::session::{JoinError, NoPlan, Session, SessionOver};
 use crate::step::{self, step};
 use crate::unpack::{self, Options, Sealed, UnpackError};
 use ka_host::hardware;
@@ -45,26 +47,35 @@ pub(super) fn install(node: &Node, inventory: Inventory) -> Result<Outcome, Stri
     }
     let name = session_names::install_of(&node.command_line.session);
     let hello = node.hello(&name, inventory)?;
-    let session = step(&format!("join the session {name}"), || join(node, &hello))?;
-    let outbox = Arc::new(Outbox::new(session.teller()));
+    let session = step(Step::Join.of(&name), || join(node, &hello))?;
+    let outbox = Arc::new(Outbox::new(session.sender()));
     let steps = Arc::clone(&outbox);
-    step::watch(move |name| steps.step(name));
+    step::watch(move |doing| steps.step(doing));
 
-    let mut plan = step("wait for the plan", || session.wait_for_plan()).map_err(|e| e.to_string())?;
+    let mut plan = step(Step::WaitForPlan, || session.wait_for_plan()).map_err(|e| {
+        if let NoPlan::Unknown(error) = &e {
+            // The controller and its operator must know why this node goes no further.
+            let reason = error.to_string();
+            session.fail(Failure::own(Step::Plan, FailureKind::Unfit { reason }));
+            outbox.hand_over_log();
+            session.leave().unwrap_or_else(|error| log::warn!("{error}"));
+        }
+        e.to_string()
+    })?;
     let outcome = loop {
         let Err(failure) = carry_out(node, &session, &plan) else { break Ok(()) };
-        log::error!("{} failed: {}", failure.step, failure.reason);
+        log::error!("{} failed: {}", failure.step, failure.kind);
         session.fail(failure.clone());
-        if !failure.passing {
+        if !failure.transient {
             break Err(failure);
         }
         // Nothing is left of this attempt, not even the partition table. The log is handed over first: the
         // controller says goodbye at once when there is no further round.
         outbox.hand_over_log();
         session.tell(ToController::Done);
-        match step("wait for another round", || session.wait_for_plan()) {
+        match step(Step::WaitForRound, || session.wait_for_plan()) {
             Ok(next) => plan = next,
-            Err(_) => return Err(format!("{}: {}", failure.step, failure.reason)),
+            Err(_) => return Err(failure.to_string()),
         }
     };
     step::watch(|_| ());
@@ -73,12 +84,12 @@ pub(super) fn install(node: &Node, inventory: Inventory) -> Result<Outcome, Stri
     }
     outbox.hand_over_log();
     // What is on the disk is whole, or surely not bootable, whatever becomes of the controller now.
-    if let Err(error) = step("take leave of the controller", || session.leave()) {
+    if let Err(error) = step(Step::Leave, || session.leave()) {
         log::warn!("{error}");
     }
     match outcome {
         Ok(()) => Ok(Outcome::from(plan.plan.after)),
-        Err(failure) => Err(format!("{}: {}", failure.step, failure.reason)),
+        Err(failure) => Err(failure.to_string()),
     }
 }
 
@@ -103,18 +114,16 @@ fn carry_out(node: &Node, session: &Session, confirmed: &ConfirmedPlan) -> Resul
     let plan = &confirmed.plan;
     *LOG_PASSWORD.lock().unwrap_or_else(PoisonError::into_inner) = plan.finish.store_log_password.clone();
     if let Some(reason) = ka::boot::refusal(plan, hardware::firmware()) {
-        return Err(own("plan", reason));
+        return Err(Failure::own(Step::Plan, FailureKind::Unfit { reason }));
     }
-    let disks = confirmed.disks().ok_or_else(|| {
-        own(
-            "plan",
-            "the controller confirmed another number of disks than it plans; nothing was written".into(),
-        )
+    let storage = confirmed.storage().ok_or_else(|| {
+        let reason = "the controller confirmed another number of disks than it plans; nothing was written";
+        Failure::own(Step::Plan, FailureKind::Unfit { reason: reason.to_owned() })
     })?;
     // What an earlier attempt noted is no matter of this one.
     drop(notes::take());
     let mut prepared =
-        disk::prepare(&disks, Path::new(ROOT)).map_err(|e| own("prepare the disks", e.to_string()))?;
+        disk::prepare(&storage, Path::new(ROOT)).map_err(|e| Failure::own(Step::PrepareDisks, e.kind()))?;
     match fill(node, session, plan, &mut prepared) {
         Ok(()) => Ok(()),
         Err(failure) => {
@@ -125,15 +134,16 @@ fn carry_out(node: &Node, session: &Session, confirmed: &ConfirmedPlan) -> Resul
 }
 
 fn fill(node: &Node, session: &Session, plan: &Plan, prepared: &mut Prepared) -> Result<(), Failure> {
-    let held = step("hold back the EFI system partition", || HeldBack::hold(&prepared.root, &prepared.made))
-        .map_err(|e| own("hold back the EFI system partition", e.to_string()))?;
+    let held = step(Step::HoldBack, || HeldBack::hold(&prepared.root, &prepared.made))
+        .map_err(|e| Failure::own(Step::HoldBack, FailureKind::Disk { reason: e.to_string() }))?;
     session.tell(ToController::Ready);
     let sealed = Arc::new(Sealed::default());
     let (stream, received) = receive(session, prepared, &sealed)?;
     let mut noted = prepared.noted.clone();
     noted.merge(&received);
     let machine = machine(node);
-    let raw: Vec<_> = prepared.raw.iter().map(finish::names_of_raw).collect();
+    let raw = prepared.raw.iter().map(finish::names_of_raw);
+    let raw: Vec<_> = raw.chain(prepared.members.iter().cloned()).collect();
     let copied = Copied {
         root: &prepared.root,
         plan,
@@ -142,29 +152,29 @@ fn fill(node: &Node, session: &Session, plan: &Plan, prepared: &mut Prepared) ->
         disk: &prepared.disk,
         machine: &machine,
     };
-    let last = finish::finish(&copied).map_err(|e| own("finish", e.to_string()))?;
+    let last = finish::finish(&copied).map_err(|e| Failure::own(e.step, e.cause.kind()))?;
     if plan.after == After::Kexec
-        && let Err(error) = step("load the installed kernel", || kexec::load(&prepared.root))
+        && let Err(error) = step(Step::LoadKernel, || kexec::load(&prepared.root))
     {
         // The node is none the worse for it: without a kernel to start it reboots.
         notes::warn(NoteKind::Finish, format_args!("this node will reboot through its firmware: {error}"));
     }
-    step("make files immutable again", || {
+    step(Step::Immutable, || {
         let notes = unpack::seal(&prepared.root, &sealed)?;
         notes.log();
         noted.merge(notes.tally());
         Ok::<_, UnpackError>(())
     })
-    .map_err(|e| own("make files immutable again", e.to_string()))?;
-    step("uncover the EFI system partition", || held.uncover()).map_err(|e| own("unmount", e.to_string()))?;
-    step("unmount the new file systems", || prepared.unmount()).map_err(|e| own("unmount", e.to_string()))?;
-    step("read back what is on the disks", || prepared.prove())
-        .map_err(|e| own("read back what is on the disks", e.to_string()))?;
-    step("make the disk bootable", || {
-        last.release().map_err(|e| e.to_string())?;
-        prepared.activate(last.boot_code.as_ref()).map_err(|e| e.to_string())
+    .map_err(|e| Failure::own(Step::Immutable, FailureKind::Disk { reason: e.to_string() }))?;
+    step(Step::Uncover, || held.uncover())
+        .map_err(|e| Failure::own(Step::Uncover, FailureKind::Disk { reason: e.to_string() }))?;
+    step(Step::Unmount, || prepared.unmount()).map_err(|e| Failure::own(Step::Unmount, e.kind()))?;
+    step(Step::ReadBack, || prepared.prove()).map_err(|e| Failure::own(Step::ReadBack, e.kind()))?;
+    step(Step::Activate, || {
+        last.release().map_err(|e| e.kind())?;
+        prepared.activate(last.boot_code.as_ref()).map_err(|e| e.kind())
     })
-    .map_err(|e| own("make the disk bootable", e))?;
+    .map_err(|kind| Failure::own(Step::Activate, kind))?;
     noted.merge(&notes::take());
     session.note(stream, &noted);
     Ok(())
@@ -191,7 +201,10 @@ fn receive(
     sealed: &Arc<Sealed>,
 ) -> Result<(StreamId, Tally), Failure> {
     let partitions = prepared.raw.iter().map(RawPartition::target).collect::<Result<_, _>>();
-    let partitions = partitions.map_err(|e| own("receive", format!("cannot share a partition: {e}")))?;
+    let partitions = partitions.map_err(|e| {
+        let reason = format!("cannot share a partition: {e}");
+        Failure::own(Step::Receive, FailureKind::System { reason })
+    })?;
     let options = Options {
         partitions: Some(partitions),
         // The finish changes files, whatever flags they have.
@@ -200,28 +213,17 @@ fn receive(
         read_back: false,
         ..Options::default()
     };
-    let over = |e: SessionOver| Failure { step: "receive".into(), reason: e.0, passing: true, stream: None };
-    let (stream, mut reader) =
-        step("wait for the other nodes", || session.wait_for_stream()).map_err(over)?;
-    let received = step("receive the system", || {
+    let over = |e: SessionOver| Failure::transient(Step::Receive, FailureKind::Session { reason: e.0 });
+    let (stream, mut reader) = step(Step::WaitForNodes, || session.wait_for_stream()).map_err(over)?;
+    let received = step(Step::ReceiveSystem, || {
         let noted = unpack_into(&mut reader, &prepared.root, &options)?;
         Ok::<_, SinkError>((noted, reader.finish()?))
     });
     let (noted, total) = received.map_err(|e| {
         session.accuse(stream, e.forged());
-        Failure {
-            step: "receive".into(),
-            reason: e.to_string(),
-            passing: e.is_passing(),
-            stream: Some(stream),
-        }
+        e.failure(Step::Receive, stream)
     })?;
     session.note(stream, &noted);
     session.complete(stream, total);
     Ok((stream, noted))
-}
-
-/// A failure with a cause on this node.
-fn own(step: &str, reason: String) -> Failure {
-    Failure { step: step.to_owned(), reason, passing: false, stream: None }
 }

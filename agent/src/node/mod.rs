@@ -16,6 +16,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use ka::plan::Secret;
+use ka::step::Step;
 use log::LevelFilter;
 
 use crate::console::trace::{self, StepFile};
@@ -32,7 +33,7 @@ pub fn work() -> Result<Outcome, String> {
     // The level is known with the command line; until then little is said.
     init::log::start(LevelFilter::Info).map_err(|e| format!("cannot log: {e}"))?;
     match StepFile::create(Path::new(trace::STEP)) {
-        Ok(file) => step::keep(move |name| file.set(name)),
+        Ok(file) => step::keep(move |doing| file.set(&doing.to_string())),
         Err(error) => log::warn!("{}: {error}: the console shows no step", trace::STEP),
     }
     let outcome = stage1::fetch_stage2()
@@ -66,7 +67,7 @@ fn store_log() {
         log::warn!("the server for logs may want a password, which comes with the plan: there was none");
     }
     // What failed is logged with its step.
-    let _ = step("store the log", || crate::store_log::store(&server, &name, Path::new(init::log::FILE)));
+    let _ = step(Step::StoreLog, || crate::store_log::store(&server, &name, Path::new(init::log::FILE)));
 }
 
 /// An error's text with what was tried.

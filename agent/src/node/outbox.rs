@@ -8,17 +8,18 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, PoisonError};
 
+use ka::step::Doing;
 use ka::wire::control::ToController;
 
 use crate::init::log::FILE;
-use crate::session::Teller;
+use crate::session::ControllerSender;
 
 /// How much of the log goes into one message.
 const PIECE: usize = 256 * 1024;
 
 /// Hands a node's steps and log to the controller of one session.
 pub(super) struct Outbox {
-    teller: Teller,
+    sender: ControllerSender,
     /// Open from the start: while the new system is finished, this process's root is that system's.
     log: io::Result<File>,
     /// So much of the log is handed over.
@@ -26,13 +27,13 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    pub(super) fn new(teller: Teller) -> Self {
-        Self { teller, log: File::open(FILE), handed: Mutex::new(0) }
+    pub(super) fn new(sender: ControllerSender) -> Self {
+        Self { sender, log: File::open(FILE), handed: Mutex::new(0) }
     }
 
     /// A step begins.
-    pub(super) fn step(&self, name: &str) {
-        self.teller.tell(ToController::Step { name: name.to_owned() });
+    pub(super) fn step(&self, doing: &Doing) {
+        self.sender.tell(ToController::Step(doing.clone()));
         self.hand_over_log();
     }
 
@@ -54,7 +55,7 @@ impl Outbox {
                 return Ok(());
             }
             bytes.truncate(length);
-            self.teller.tell(ToController::Log { offset: *offset, bytes });
+            self.sender.tell(ToController::Log { offset: *offset, bytes });
             *offset += length as u64;
         }
     }

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use ka::inventory::Inventory;
 use ka::keys::{self, JoinKey, Key, KeyPair};
-use ka::wire::control::{Failure, Hello};
+use ka::step::Step;
+use ka::wire::control::Hello;
 
 use super::outbox::Outbox;
 use super::trouble;
@@ -59,14 +60,14 @@ pub(super) fn fetch_stage2() -> Result<Node, String> {
     let listener = data_listener().map_err(trouble("listen for other nodes"))?;
 
     let (stage1, (controller, session)) = stage1(Path::new("/"), |line, network| {
-        step("find the controller", || find(line, network, &join, &key, &listener))
+        step(Step::FindController, || find(line, network, &join, &key, &listener))
     })
     .map_err(|e| e.to_string())?;
     // A wrong clock is no reason to stop: only times in the log are wrong then.
     if let Err(error) = clock::set(session.welcome.time) {
         log::warn!("the clock cannot be set: {error}");
     }
-    step("receive stage2", || receive(&session))?;
+    step(Step::ReceiveStage2, || receive(&session))?;
     let crate::boot::Stage1 { command_line, network } = stage1;
     Ok(Node { command_line, network, join, key, controller, listener })
 }
@@ -129,19 +130,13 @@ fn receive(session: &Session) -> Result<(), String> {
     match received {
         Ok(total) => session.complete(stream, total),
         Err(error) => {
-            let (step, reason) = ("receive stage2".to_owned(), error.to_string());
             session.accuse(stream, error.forged());
-            session.fail(Failure {
-                step,
-                reason: reason.clone(),
-                passing: error.is_passing(),
-                stream: Some(stream),
-            });
-            Outbox::new(session.teller()).hand_over_log();
+            session.fail(error.failure(Step::ReceiveStage2, stream));
+            Outbox::new(session.sender()).hand_over_log();
             if let Err(error) = session.leave() {
                 log::warn!("{error}");
             }
-            return Err(reason);
+            return Err(error.to_string());
         }
     }
     // The tree is proven; the next session will show whether the controller is still there.

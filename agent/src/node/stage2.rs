@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ka::inventory::{Firmware, Inventory};
+use ka::step::Step;
 use rustix::mount::mount_bind_recursive;
 
 use super::stage1::{Node, STAGE2};
@@ -18,7 +19,7 @@ const DISK_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Makes stage2 this process's root, with the kernel's file systems in it.
 pub(super) fn enter() -> Result<(), String> {
-    step("enter stage2", || {
+    step(Step::EnterStage2, || {
         for directory in ["dev", "proc", "sys", "run"] {
             let to = Path::new(STAGE2).join(directory);
             fs::create_dir_all(&to).map_err(trouble("make a mount point in stage2"))?;
@@ -43,7 +44,7 @@ fn wait_for_a_disk(modules: &mut Modules) {
 
 /// Loads the drivers of disks and file systems, and tells what the machine is.
 pub(super) fn take_stock(node: &Node) -> Result<Inventory, String> {
-    step("storage drivers", || {
+    step(Step::StorageDrivers, || {
         let words = fs::read_to_string("/proc/cmdline").map_err(trouble("/proc/cmdline"))?;
         let mut modules = Modules::open(Path::new("/"), &words).map_err(|e| e.to_string())?;
         modules.load_for_devices(QUIET_DISKS);

@@ -129,8 +129,9 @@ mod tests {
     fn batch(length: usize, last: bool) -> Plain {
         let mut bytes = Vec::new();
         Chunk { kind: Kind::Plain, plain_length: length, bytes: vec![7; length] }.append_to(&mut bytes);
-        let total = last.then_some(Total { length: length as u64, sha256: [0; 32] });
-        Plain { end: Offset(bytes.len() as u64), bytes, total, from: None }
+        let total = Total { length: length as u64, hash: [0; 32], sha256: None };
+        let end = Offset(bytes.len() as u64);
+        Plain { end, bytes: bytes.into(), total: last.then_some(total), from: None }
     }
 
     fn until(done: impl Fn() -> bool) {
@@ -208,7 +209,7 @@ mod tests {
         until(|| file.with_extension("new").exists());
         *aborted.lock().unwrap() = Some("too slow".into());
         drop(to);
-        assert!(running.join().unwrap().unwrap_err().is_passing());
+        assert!(running.join().unwrap().unwrap_err().is_transient());
         let name = file.to_str().unwrap();
         until(|| {
             !fs::read_dir("/proc").unwrap().any(|process| {
@@ -236,7 +237,7 @@ mod tests {
             *aborted.lock().unwrap() = Some("too slow".into());
             drop(to);
             let error = running.join().unwrap().unwrap_err();
-            assert!(error.is_passing() && error.to_string().contains("too slow"), "{error}");
+            assert!(error.is_transient() && error.to_string().contains("too slow"), "{error}");
             assert!(!file.exists());
             std::fs::remove_file(file.with_extension("new")).unwrap();
         }

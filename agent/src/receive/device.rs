@@ -28,15 +28,19 @@ pub(super) fn receive(path: &Path, kind: &Metadata, stream: &mut StreamReader) -
         return into_pipe(path, stream);
     }
     let mut file = open(path, kind).map_err(failed)?;
+    let is_disk = kind.file_type().is_block_device();
     let (mut length, mut sample) = (0, Sample::new(read_back::PIECES));
     copy(stream, failed, |bytes| {
         file.write_all(bytes)?;
-        sample.offer(length, bytes, || Some(()));
+        // Nothing else keeps what it gets.
+        if is_disk {
+            sample.offer(length, bytes, || Some(()));
+        }
         length += bytes.len() as u64;
         Ok(())
     })?;
     file.sync_all().or_else(not_for_devices).map_err(failed)?;
-    if kind.file_type().is_block_device() {
+    if is_disk {
         prove(path, &file, &sample)?;
     }
     Ok(())

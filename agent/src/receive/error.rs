@@ -4,7 +4,10 @@ use std::io;
 use std::path::PathBuf;
 
 use ka::archive::ArchiveError;
+use ka::failure::{Failure, FailureKind};
 use ka::proof::Forged;
+use ka::seal::StreamId;
+use ka::step::Step;
 use ka_host::health::Lost;
 use ka_host::words;
 use ka_net::relay::StreamError;
@@ -76,9 +79,28 @@ impl SinkError {
         }
     }
 
+    /// What the run's report says of it, with the step and the stream.
+    #[must_use]
+    pub fn failure(&self, step: Step, stream: StreamId) -> Failure {
+        Failure { step, kind: self.kind(), transient: self.is_transient(), stream: Some(stream) }
+    }
+
+    fn kind(&self) -> FailureKind {
+        let reason = self.to_string();
+        match self {
+            Self::Stream(StreamError::Aborted(_)) => FailureKind::Aborted { reason },
+            Self::Stream(StreamError::Forged(forged)) => FailureKind::Forged(*forged),
+            Self::Stream(_) | Self::Unpack(UnpackError::Archive(_)) => FailureKind::Stream { reason },
+            Self::Unpack(_) | Self::File { .. } => FailureKind::Disk { reason },
+            Self::InUse { .. } => FailureKind::System { reason },
+            Self::Lost(_) | Self::NotKept { .. } => FailureKind::NotKept { reason },
+            Self::Command { .. } => FailureKind::Tool { reason },
+        }
+    }
+
     /// Whether the cause was not this node's own.
     #[must_use]
-    pub fn is_passing(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         matches!(self, Self::Stream(StreamError::Aborted(_) | StreamError::Forged(_)))
     }
 

@@ -18,7 +18,8 @@ use ka::inventory::{Card, Inventory};
 use ka::keys::{JoinKey, Key, KeyError, KeyPair};
 use ka::notes::{NoteKind, Tally};
 use ka::seal::StreamId;
-use ka::wire::control::{Failure, Hello, ToController};
+use ka::step::Step;
+use ka::wire::control::{Hello, ToController};
 use ka::wire::{CONTROL_PORT, DATA_PORT};
 
 pub use error::SinkError;
@@ -142,7 +143,7 @@ pub fn receive(request: &Request) -> Result<(), ReceiveError> {
             Ok(notes) => break Ok(notes),
             Err(error) => error,
         };
-        if !error.is_passing() {
+        if !error.is_transient() {
             log::info!("this host only relays from now on, for as long as others need it");
             break Err(error);
         }
@@ -191,12 +192,7 @@ fn receive_once(
         Err(error) => {
             log::error!("{error}");
             session.accuse(stream, error.forged());
-            session.fail(Failure {
-                step: "receive".into(),
-                reason: error.to_string(),
-                passing: error.is_passing(),
-                stream: Some(stream),
-            });
+            session.fail(error.failure(Step::Receive, stream));
             Err(error)
         }
     }

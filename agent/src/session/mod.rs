@@ -5,8 +5,8 @@
 //! [`Event`] and tells what it has done, so no disk ever delays a heartbeat.
 
 mod connect;
-mod keeper;
 mod outage;
+mod session_loop;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -14,22 +14,24 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use ka::failure::Failure;
 use ka::keys::{JoinKey, KeyPair};
 use ka::notes::Tally;
-use ka::plan::ConfirmedPlan;
+use ka::plan::{ConfirmedPlan, UnknownPlan, VersionedPlan};
 use ka::proof::Forged;
 use ka::seal::{StreamId, Total};
-use ka::wire::control::{Failure, Hello, Ticket, ToController};
-use mio::{Poll, Waker};
+use ka::wire::control::{Hello, Ticket, ToController};
+use mio::Waker;
 
 pub use connect::JoinError;
 
+use ka_net::event_loop::EventLoop;
 use ka_net::relay::StreamReader;
 
 /// What the controller wants next.
 pub enum Event {
     /// Prepare after this plan.
-    Plan(Box<ConfirmedPlan>),
+    Plan(VersionedPlan),
     /// Receive this stream.
     Stream(StreamId, Box<StreamReader>),
     /// Everybody is served; the node may go.
@@ -43,37 +45,48 @@ pub enum Event {
 #[error("{0}")]
 pub struct SessionOver(pub String);
 
+/// Why there is no plan to carry out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoPlan {
+    /// The session ended first.
+    #[error(transparent)]
+    Over(#[from] SessionOver),
+    /// The controller's plans are of another version.
+    #[error(transparent)]
+    Unknown(#[from] UnknownPlan),
+}
+
 /// An open session.
 pub struct Session {
     /// What the controller said at the welcome.
     pub welcome: Welcome,
     events: Receiver<Event>,
-    teller: Teller,
-    keeper: Option<JoinHandle<()>>,
+    sender: ControllerSender,
+    thread: Option<JoinHandle<()>>,
 }
 
 /// Tells the controller things.
 #[derive(Clone)]
-pub struct Teller {
+pub struct ControllerSender {
     outbound: Sender<Outbound>,
     waker: Arc<Waker>,
 }
 
-/// What the keeper is told.
+/// What the session loop receives.
 enum Outbound {
     Message(ToController),
     /// The story has left the session.
     Close,
 }
 
-impl Teller {
+impl ControllerSender {
     /// Tells the controller something; nothing happens when the session is over.
     pub fn tell(&self, message: ToController) {
         self.send(Outbound::Message(message));
     }
 
     fn send(&self, outbound: Outbound) {
-        // A keeper that has ended has said so through an event.
+        // A loop that has ended has said so through an event.
         if self.outbound.send(outbound).is_ok()
             && let Err(error) = self.waker.wake()
         {
@@ -113,50 +126,50 @@ impl Session {
         }
         let joined = connect::connect(address, (join, own), &hello, connect::PATIENCE)?;
         let welcome = joined.welcome;
-        let poll = Poll::new().map_err(JoinError::System)?;
-        let waker = Arc::new(Waker::new(poll.registry(), keeper::WAKER).map_err(JoinError::System)?);
-        let (outbound, from_story) = channel();
-        let (to_story, events) = channel();
-        let mut keeper = keeper::Keeper::new(
-            poll,
-            Arc::clone(&waker),
+        let sockets = EventLoop::new(8).map_err(JoinError::System)?;
+        let waker = sockets.waker();
+        let (outbound, from_node) = channel();
+        let (to_node, events) = channel();
+        let mut session_loop = session_loop::SessionLoop::new(
+            sockets,
             joined,
             (join.clone(), own.clone()),
             Hello { resume: Some(welcome.ticket), ..hello },
             listener,
-            from_story,
-            to_story,
+            from_node,
+            to_node,
         )
         .map_err(JoinError::System)?;
-        let keeper = thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("session".into())
-            .spawn(move || keeper.run())
+            .spawn(move || session_loop.run())
             .map_err(JoinError::System)?;
-        Ok(Self { welcome, events, teller: Teller { outbound, waker }, keeper: Some(keeper) })
+        Ok(Self { welcome, events, sender: ControllerSender { outbound, waker }, thread: Some(thread) })
     }
 
     /// Tells the controller something.
     pub fn tell(&self, message: ToController) {
-        self.teller.tell(message);
+        self.sender.tell(message);
     }
 
     /// Tells the controller things from elsewhere, as long as the session lasts.
     #[must_use]
-    pub fn teller(&self) -> Teller {
-        self.teller.clone()
+    pub fn sender(&self) -> ControllerSender {
+        self.sender.clone()
     }
 
     /// Waits for the plan.
     ///
     /// # Errors
-    /// [`SessionOver`].
-    pub fn wait_for_plan(&self) -> Result<Box<ConfirmedPlan>, SessionOver> {
+    /// [`NoPlan`].
+    pub fn wait_for_plan(&self) -> Result<Box<ConfirmedPlan>, NoPlan> {
+        let over = |reason: &str| NoPlan::Over(SessionOver(reason.to_owned()));
         match self.events.recv() {
-            Ok(Event::Plan(plan)) => Ok(plan),
-            Ok(Event::Stream(..)) => Err(SessionOver("the controller sent a stream without a plan".into())),
-            Ok(Event::Bye) => Err(SessionOver("the controller has no work for this node".into())),
-            Ok(Event::Over(reason)) => Err(SessionOver(reason)),
-            Err(_) => Err(SessionOver("the session's thread has ended".into())),
+            Ok(Event::Plan(plan)) => Ok(plan.open()?),
+            Ok(Event::Stream(..)) => Err(over("the controller sent a stream without a plan")),
+            Ok(Event::Bye) => Err(over("the controller has no work for this node")),
+            Ok(Event::Over(reason)) => Err(over(&reason)),
+            Err(_) => Err(over("the session's thread has ended")),
         }
     }
 
@@ -221,9 +234,9 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.teller.send(Outbound::Close);
-        if let Some(keeper) = self.keeper.take()
-            && keeper.join().is_err()
+        self.sender.send(Outbound::Close);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
         {
             log::error!("the session's thread has panicked");
         }

@@ -1,6 +1,6 @@
 //! How long a node holds on to a controller that it does not hear, and what it says meanwhile.
 //!
-//! It knows no clock: the keeper passes the time.
+//! It knows no clock: the session loop passes the time.
 
 use std::time::{Duration, Instant};
 

@@ -468,6 +468,9 @@ impl<R: BufRead> Unpacker<'_, R> {
             WriteOut::Not if data >= SYNC_FROM => WriteOut::All,
             sync => sync,
         };
+        if data >= SYNC_FROM {
+            write_out::reserve(&fd, &segments);
+        }
         let sampled = self.options.read_back;
         let file =
             Arc::new(NewFile { fd, path: place.path.clone(), attributes: Some(attributes), sync, sampled });

@@ -51,7 +51,7 @@ pub(super) fn set(file: BorrowedFd<'_>, path: &[u8], wanted: &Traits, notes: &mu
     let wanted = Traits { flags: wanted.flags.without(LAST), ..*wanted };
     let now = match inode::read(file) {
         Ok(found) => found.traits,
-        Err(errno) => return lost(notes, path, &wanted.flags.names(), errno),
+        Err(errno) => return lost(notes, path, &flag(wanted.flags), errno),
     };
     let now = Traits { flags: now.flags.without(LAST), ..now };
     if now == wanted {
@@ -79,7 +79,7 @@ pub(super) fn seal(file: BorrowedFd<'_>, path: &[u8], flags: Flags, notes: &mut 
         inode::set_flags(file, now.without(LAST).or(flags.and(LAST)))
     });
     if let Err(errno) = set {
-        lost(notes, path, &flags.and(LAST).names(), errno);
+        lost(notes, path, &flag(flags.and(LAST)), errno);
     }
 }
 
@@ -126,7 +126,7 @@ fn note_difference(
     let now = inode::read(file).unwrap_or_default().traits;
     let why = refused.unwrap_or(Errno::EOPNOTSUPP);
     for flag in wanted.flags.without(now.flags).each() {
-        lost(notes, path, &flag.names(), why);
+        lost(notes, path, &self::flag(flag), why);
     }
     for flag in now.flags.without(LAST).without(wanted.flags).each() {
         let what = format!("the flag {} stays, which the original has not", flag.names());
@@ -146,12 +146,16 @@ fn note_difference(
     }
 }
 
+/// Flags as a note names them.
+fn flag(flags: Flags) -> String {
+    format!("flag {}", flags.names())
+}
+
 fn lost(notes: &mut Notes, path: &[u8], what: &str, errno: Errno) {
     let why = match errno {
         Errno::EPERM | Errno::EACCES => "it takes root to set it",
         Errno::EOPNOTSUPP | Errno::ENOTTY | Errno::EINVAL => "its file system cannot hold it",
         other => other.desc(),
     };
-    let kind = if what.starts_with("project") { "" } else { "flag " };
-    notes.push(NoteKind::InodeFlagLost, path, format!("the {kind}{what} is left out: {why}"));
+    notes.push(NoteKind::InodeFlagLost, path, format!("the {what} is left out: {why}"));
 }

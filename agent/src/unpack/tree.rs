@@ -27,14 +27,14 @@ const OPEN: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOL
 const MISSING: Mode = Mode::from_raw_mode(0o755);
 
 /// The longest path in bytes. The kernel takes 4096 at once; unpacking takes more, but not any number.
-const LONGEST: usize = 64 << 10;
+const MAX_PATH: usize = 64 << 10;
 /// A directory's default ACL.
 pub(super) const ACL_DEFAULT: &str = "system.posix_acl_default";
 
 /// The path of an archive's entry as parts with single slashes between them; empty for the root.
 pub(super) fn inside(path: &[u8]) -> Result<Vec<u8>, UnpackError> {
     let refused = |reason| UnpackError::Refused { path: shown(path), reason };
-    if path.len() > LONGEST {
+    if path.len() > MAX_PATH {
         return Err(UnpackError::Refused { path: beginning(path), reason: "its path is longer than 64 KiB" });
     }
     if path.first() == Some(&b'/') {

@@ -2,7 +2,9 @@
 
 use std::os::fd::OwnedFd;
 
+use ka::archive::Segment;
 use ka_host::sys::sync_range;
+use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
 /// How a file is written out by itself, before all is.
@@ -16,7 +18,32 @@ pub(super) enum WriteOut {
     All,
 }
 
+/// As statfs(2) tells of ext2 to ext4.
+const EXT: u64 = 0xef53;
+
+/// Reserves room for a large file, so that it lies in one piece though several threads write it. Only on ext4: btrfs would
+/// not compress it then, and XFS marks the inode for good. Where there is no room, the writes themselves find out.
+pub(super) fn reserve(fd: &OwnedFd, segments: &[Segment]) {
+    let kind = rustix::fs::fstatfs(fd).map(|stat| stat.f_type.cast_unsigned() & 0xffff_ffff);
+    if kind != Ok(EXT) {
+        return;
+    }
+    for Segment { offset, len } in segments {
+        if let Err(errno) = rustix::fs::fallocate(fd, FallocateFlags::KEEP_SIZE, *offset, *len) {
+            log::debug!("no room is reserved for a large file: {errno}");
+            return;
+        }
+    }
+}
+
 impl WriteOut {
+    /// A part of the file is written: the disk may as well begin with it. What goes wrong is found by [`Self::perform`].
+    pub(super) fn begin(self, fd: &OwnedFd, offset: u64, length: usize) {
+        if self != Self::Not && length > 0 {
+            let _ = sync_range::begin(fd, offset, length as u64);
+        }
+    }
+
     /// Does it.
     ///
     /// # Errors

@@ -26,7 +26,7 @@ const FILES: usize = 32;
 /// A batch's pieces: a sparse file may have many.
 const PIECES: usize = 4096;
 /// More threads than this only wait for the file system's locks.
-const MOST: usize = 4;
+const MAX_THREADS: usize = 4;
 /// Batches beyond one for each thread: one that is being filled, and one that waits.
 const SPARE: usize = 2;
 
@@ -119,7 +119,7 @@ pub(super) struct Done {
 pub(super) fn with_writers(
     work: impl FnOnce(&mut Writers<'_>) -> Result<(), UnpackError>,
 ) -> Result<Vec<Done>, UnpackError> {
-    let count = thread::available_parallelism().map_or(1, usize::from).min(MOST);
+    let count = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
     let outcome = Outcome::default();
     let (full, queue) = sync_channel(count + SPARE);
     let (spare, empty) = channel();
@@ -244,6 +244,9 @@ fn write_all(queue: &Mutex<Receiver<Batch>>, spare: &Sender<Batch>, outcome: &Ou
             }
             let data = batch.bytes.get(piece.range).unwrap_or_default();
             let written = write(&piece.file, data, piece.offset);
+            if written.is_ok() {
+                piece.file.sync.begin(&piece.file.fd, piece.offset, data.len());
+            }
             if written.is_ok() && piece.file.sampled {
                 done.sample.offer(piece.offset, data, || piece.file.again());
             }

@@ -15,7 +15,7 @@ use crate::commands::{
     power, power::PowerArgs, pxe, pxe::PxeArgs, resume, resume::ResumeArgs, run, send, send::SendArgs,
 };
 use crate::config::Config;
-use crate::exit::{Exit, Outcome};
+use crate::exit::{CommandResult, Exit};
 use ka_host::terminal;
 
 /// Clone this machine, the golden node, onto machines that boot over the network
@@ -38,7 +38,7 @@ impl Cli {
     ///
     /// # Errors
     /// What stopped it, with the exit status that says so.
-    pub fn run(&self) -> Outcome {
+    pub fn run(&self) -> CommandResult {
         let config = || Config::load(&self.config);
         match &self.command {
             Command::Console(args) => console::run(args, &config()?),
@@ -66,7 +66,7 @@ impl Cli {
 
 impl Cli {
     /// Reads the command line of a run again, and goes on with it.
-    fn resume(args: &ResumeArgs, config: &Config) -> Outcome {
+    fn resume(args: &ResumeArgs, config: &Config) -> CommandResult {
         let recorded = resume::open(args, config)?;
         let words = ["kactl"].into_iter().chain(recorded.header.arguments.iter().map(String::as_str));
         let run = recorded.directory.display().to_string();

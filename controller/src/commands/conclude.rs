@@ -5,7 +5,7 @@ use ka::plan::report::Report;
 use ka::shown;
 use ka_host::terminal;
 
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{CommandResult, Exit, FatalError};
 use crate::hub::Snapshot;
 use crate::lists::node_set;
 use crate::view::{dry_run, summary};
@@ -15,7 +15,7 @@ use ka::session::{Arrival, Ending};
 ///
 /// # Errors
 /// The source's failure. If the summary cannot be written, nodes count as failed: it did not say that they are complete.
-pub(super) fn session(end: &Snapshot, json: bool) -> Outcome {
+pub(super) fn session(end: &Snapshot, json: bool) -> CommandResult {
     let out = &mut terminal::out();
     let printed = if json {
         let served = matches!(end.ending, Some(Ending::Served) | None);
@@ -27,12 +27,12 @@ pub(super) fn session(end: &Snapshot, json: bool) -> Outcome {
         log::error!("cannot write the summary: {error}");
     }
     match &end.ending {
-        Some(Ending::SourceFailed(reason)) => Err(Failure::source(anyhow!("{reason}"))),
+        Some(Ending::SourceFailed(reason)) => Err(FatalError::source(anyhow!("{reason}"))),
         Some(Ending::Nobody) => {
-            Err(Failure { exit: Exit::NodesFailed, error: anyhow!("no node came in time") })
+            Err(FatalError { exit: Exit::NodesFailed, error: anyhow!("no node came in time") })
         }
         Some(Ending::Stopped) => {
-            Err(Failure { exit: Exit::NodesFailed, error: anyhow!("the session was stopped") })
+            Err(FatalError { exit: Exit::NodesFailed, error: anyhow!("the session was stopped") })
         }
         Some(Ending::Served) | None => {
             let complete = end.status.is_whole();
@@ -59,7 +59,7 @@ pub(super) fn text(end: &Snapshot, missing: &[String]) -> String {
 ///
 /// # Errors
 /// That of the output.
-pub(super) fn dry_run(run: &str, machines: &[(Arrival, Report)], json: bool) -> Outcome {
+pub(super) fn dry_run(run: &str, machines: &[(Arrival, Report)], json: bool) -> CommandResult {
     let out = &mut terminal::out();
     if json {
         dry_run::print_json(out, run, machines)?;

@@ -6,7 +6,7 @@ use ka_host::terminal;
 use super::named::{self, DialArgs};
 use crate::config::Config;
 use crate::console::shell::{self, Left};
-use crate::exit::{Exit, Outcome};
+use crate::exit::{CommandResult, Exit};
 
 /// Options of `kactl console`.
 #[derive(Debug, clap::Args)]
@@ -35,7 +35,7 @@ fn escape(text: &str) -> Result<Escape, String> {
 ///
 /// # Errors
 /// The node cannot be reached, or does not prove to be the one that is meant.
-pub fn run(args: &ConsoleArgs, config: &Config) -> Outcome {
+pub fn run(args: &ConsoleArgs, config: &Config) -> CommandResult {
     let machine = named::machine(&args.node, config)?;
     let dialler = named::dialler(&args.dial, config)?;
     let left = shell::hold(&dialler, &machine, args.escape.0).with_context(|| machine.label())?;

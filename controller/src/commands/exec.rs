@@ -11,7 +11,7 @@ use ka_host::terminal;
 use super::named::{self, DialArgs};
 use crate::config::Config;
 use crate::console::exec::{self, Outputs};
-use crate::exit::{Exit, Outcome};
+use crate::exit::{CommandResult, Exit};
 use crate::lists::node_set;
 
 /// On so many nodes at the same time: each takes a thread.
@@ -41,7 +41,7 @@ pub struct ExecArgs {
 ///
 /// # Errors
 /// Nodes that nobody knows.
-pub fn run(args: &ExecArgs, config: &Config) -> Outcome {
+pub fn run(args: &ExecArgs, config: &Config) -> CommandResult {
     let machines = named::machines(&args.nodes, config)?;
     let dialler = named::dialler(&args.dial, config)?;
     let words: Vec<&[u8]> = args.command.iter().map(|word| word.as_bytes()).collect();

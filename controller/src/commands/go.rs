@@ -3,7 +3,7 @@
 use anyhow::anyhow;
 
 use crate::config::Config;
-use crate::exit::{Exit, Outcome};
+use crate::exit::{CommandResult, Exit};
 use crate::rendezvous::go;
 use crate::values;
 
@@ -19,7 +19,7 @@ pub struct GoArgs {
 ///
 /// # Errors
 /// No such session waits, with status 2.
-pub fn run(args: &GoArgs, config: &Config) -> Outcome {
+pub fn run(args: &GoArgs, config: &Config) -> CommandResult {
     go::go(&config.directories.run.join("sessions"), &args.session).map_err(|e| anyhow!(e))?;
     Ok(Exit::Ok)
 }

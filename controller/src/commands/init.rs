@@ -7,7 +7,7 @@ use ka::keys::{JoinKey, KeyPair};
 
 use crate::config::keys::{self, KeyFileError};
 use crate::config::{Config, TEMPLATE};
-use crate::exit::{Exit, Outcome};
+use crate::exit::{CommandResult, Exit};
 use ka_host::atomic::{self, FileError};
 use ka_host::{guarded, terminal};
 
@@ -27,7 +27,7 @@ pub struct InitArgs {
 ///
 /// # Errors
 /// A file that cannot be written, or keys of which one is damaged or alone.
-pub fn run(args: &InitArgs, config_file: &Path) -> Outcome {
+pub fn run(args: &InitArgs, config_file: &Path) -> CommandResult {
     write_config(config_file)?;
     let directory = Config::load(config_file)?.directories.keys;
     guarded::directory(&directory, KEY_DIRECTORY_MODE)?;
@@ -58,7 +58,7 @@ fn write_config(path: &Path) -> Result<(), FileError> {
 
 /// Nothing that is there is overwritten: a lost controller key is replaced only when a person says so,
 /// because every boot image made before becomes useless.
-fn complete_keys(directory: &Path) -> Outcome {
+fn complete_keys(directory: &Path) -> CommandResult {
     let missing = |e: &KeyFileError| matches!(e, KeyFileError::Missing { .. });
     match (keys::load_controller(directory), keys::load_join(directory)) {
         (Ok(_), Ok(_)) => {

@@ -6,7 +6,7 @@ use ka_host::terminal;
 use super::named::{self, DialArgs};
 use crate::config::Config;
 use crate::console::log;
-use crate::exit::{Exit, Outcome};
+use crate::exit::{CommandResult, Exit};
 
 /// Options of `kactl log`.
 #[derive(Debug, clap::Args)]
@@ -28,7 +28,7 @@ pub struct LogArgs {
 ///
 /// # Errors
 /// The node cannot be reached, or does not prove to be the one that is meant.
-pub fn run(args: &LogArgs, config: &Config) -> Outcome {
+pub fn run(args: &LogArgs, config: &Config) -> CommandResult {
     let machine = named::machine(&args.node, config)?;
     let dialler = named::dialler(&args.dial, config)?;
     log::show(&dialler, &machine, args.last, args.follow, &mut terminal::data())

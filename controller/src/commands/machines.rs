@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow};
 use ka_host::terminal;
 
 use crate::config::Config;
-use crate::exit::{Exit, Outcome};
+use crate::exit::{CommandResult, Exit};
 use crate::lists::node_set;
 use crate::machines::find::find;
 use crate::machines::record::{Record, now};
@@ -38,7 +38,7 @@ pub enum Other {
 ///
 /// # Errors
 /// The files cannot be read, or a machine was never seen.
-pub fn run(args: &MachinesArgs, config: &Config) -> Outcome {
+pub fn run(args: &MachinesArgs, config: &Config) -> CommandResult {
     let all = Store::of(&config.directories.state).all()?;
     let (shown, details) = match &args.other {
         None => (all, false),

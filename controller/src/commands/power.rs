@@ -7,7 +7,7 @@ use ka_host::terminal;
 
 use crate::config::Config;
 use crate::config::bmc::Bmcs;
-use crate::exit::{Exit, Outcome};
+use crate::exit::{CommandResult, Exit};
 use crate::lists::hosts::Hosts;
 use crate::lists::node_set;
 use crate::machines::store::Store;
@@ -81,7 +81,7 @@ pub(super) fn directory(
 ///
 /// # Errors
 /// The list of nodes or the configuration.
-pub fn run(args: &PowerArgs, config: &Config) -> Outcome {
+pub fn run(args: &PowerArgs, config: &Config) -> CommandResult {
     let words = node_set::expand(&args.nodes, &config.groups)?;
     let directory = directory(config, args.bmc.as_ref(), None)?;
     let targets: Vec<Target> = words.iter().map(|word| directory.target(word)).collect();

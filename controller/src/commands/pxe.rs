@@ -11,7 +11,7 @@ use ka_host::{guarded, terminal};
 use crate::config::pxe::Ipxe;
 use crate::config::read::Located;
 use crate::config::{Config, Ports};
-use crate::exit::{Exit, Outcome};
+use crate::exit::{CommandResult, Exit};
 use crate::pxe::checks;
 use crate::pxe::confine::{Access, Confined};
 use crate::pxe::files::BootDirectory;
@@ -90,7 +90,7 @@ impl From<ServerChoice> for Server {
 ///
 /// # Errors
 /// What is missing, or why it cannot go on.
-pub fn run(args: &PxeArgs, config: &Config) -> Outcome {
+pub fn run(args: &PxeArgs, config: &Config) -> CommandResult {
     let service = service(args, config)?;
     let settings = settings(config, &service);
     if let Some(Other::Config { server }) = args.other {

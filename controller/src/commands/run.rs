@@ -6,7 +6,7 @@ use ka::mac::Mac;
 use super::conclude;
 use super::options::run::RunArgs;
 use crate::config::Config;
-use crate::exit::{Exit, Outcome};
+use crate::exit::{CommandResult, Exit};
 use crate::golden::plan;
 use crate::journal::Recorded;
 use crate::lists::nodes;
@@ -18,7 +18,7 @@ use crate::workflow::select::Permission;
 ///
 /// # Errors
 /// What stopped it, with the exit status that says so.
-pub fn run(args: &RunArgs, config: &Config, recorded: Option<Recorded>) -> Outcome {
+pub fn run(args: &RunArgs, config: &Config, recorded: Option<Recorded>) -> CommandResult {
     let notify = Notify::new(args.night.notify.clone(), &args.session);
     let mut report = String::new();
     let outcome = hold(args, config, recorded, &notify, &mut report);
@@ -40,7 +40,7 @@ fn hold(
     recorded: Option<Recorded>,
     notify: &Notify,
     report: &mut String,
-) -> Outcome {
+) -> CommandResult {
     let request = Request { recorded, ..request(args, config, notify)? };
     match clone::run(&request, config)? {
         End::DryRun(machines) => conclude::dry_run(&args.session, &machines, args.stream.json),
@@ -92,6 +92,7 @@ fn golden<'a>(args: &'a RunArgs, config: &'a Config) -> plan::Request<'a> {
         boot_code: &args.disks.boot_code,
         scale: args.scale,
         keep_uuids: args.keep_uuids,
+        sizes: &args.lv,
         stage2: Some(config.directories.stage2()),
         boot: args.boot.plan(),
         after: args.boot.after,

@@ -11,9 +11,10 @@ use anyhow::{Context, bail, ensure};
 use super::conclude;
 use super::options::stream::StreamArgs;
 use crate::config::Config;
-use crate::exit::Outcome;
+use crate::exit::CommandResult;
 use crate::journal::Recorded;
-use crate::stream::source::{CommandSource, FileSource, Source, TreeSource};
+use crate::stream::produce::Settings;
+use crate::stream::source::{CommandSource, FileSource, Source, TreeSource, Tuned};
 use crate::values;
 use crate::workflow::distribute::{self, Request};
 
@@ -36,6 +37,9 @@ pub struct SendArgs {
     /// and are counted (default)
     #[arg(long, requires = "dir", conflicts_with = "cross")]
     pub one_file_system: bool,
+    /// Also compute the SHA-256 of the whole stream, for receivers with --check-sum; costs about half a CPU second per GiB
+    #[arg(long)]
+    pub check_sum: bool,
     /// Directory of the keys (default: the configuration's)
     #[arg(long, value_name = "DIR")]
     pub keys: Option<PathBuf>,
@@ -63,10 +67,11 @@ pub struct SourceArgs {
 ///
 /// # Errors
 /// What stopped it, with the exit status that says so.
-pub fn run(args: &SendArgs, config: &Config, recorded: Option<Recorded>) -> Outcome {
+pub fn run(args: &SendArgs, config: &Config, recorded: Option<Recorded>) -> CommandResult {
+    let source = args.source.open(args.cross)?;
     let request = Request {
         session: args.session.clone(),
-        source: args.source.open(args.cross)?,
+        source: Arc::new(Tuned(source, Settings { check_sum: args.check_sum, ..Settings::default() })),
         wanted: usize::try_from(args.nodes_wanted.get())?,
         keys: args.keys.clone(),
         stream: args.stream.streaming(config)?,

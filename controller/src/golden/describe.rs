@@ -3,7 +3,7 @@
 //! The last partition for files gets `fill`, so that the description suits larger disks and smaller ones; the
 //! others keep their sizes. A run without a description takes the same one.
 
-use super::scan::{GoldenDisk, GoldenPartition, Usage};
+use super::scan::{GoldenDisk, GoldenVolume, Usage};
 use ka::disk::description::{Description, Entry, Format, Role};
 use ka::disk::kind::{PartitionKind, TableKind};
 use ka::disk::problem::Problem;
@@ -79,9 +79,8 @@ fn mend_types(disk: &GoldenDisk, description: &mut Description) -> Vec<String> {
     let table = description.table();
     let mut notes = Vec::new();
     for partition in &disk.partitions {
-        let Some(entry) = description.entry(partition.number).filter(|e| e.role != Role::Extended) else {
-            continue;
-        };
+        let Some(number) = partition.number() else { continue };
+        let Some(entry) = description.entry(number).filter(|e| e.role != Role::Extended) else { continue };
         let kind = match partition.file_system() {
             Some(FileSystemKind::Swap) if !entry.kind.is_swap() => PartitionKind::swap(table),
             Some(made) if made != FileSystemKind::Swap && entry.kind.is_swap() => PartitionKind::linux(table),
@@ -94,7 +93,7 @@ fn mend_types(disk: &GoldenDisk, description: &mut Description) -> Vec<String> {
             entry.kind.name().map_or_else(|| entry.kind.to_string(), |name| format!("`{name}`")),
             kind.name().map_or_else(|| kind.to_string(), |name| format!("`{name}`")),
         ));
-        description.set_kind(partition.number, kind);
+        description.set_kind(number, kind);
     }
     notes
 }
@@ -138,7 +137,7 @@ fn last_for_files(disk: &GoldenDisk, description: &Description) -> Option<u32> {
         .iter()
         .filter(|entry| entry.role != Role::Extended && !entry.kind.is_of_fixed_size())
         .filter_map(|entry| {
-            let partition = disk.partitions.iter().find(|p| p.number == entry.number);
+            let partition = disk.partition(entry.number);
             let rank = rank(partition, entry.kind)?;
             Some((rank, table.partition(entry.number)?.start, entry.number))
         })
@@ -147,11 +146,15 @@ fn last_for_files(disk: &GoldenDisk, description: &Description) -> Option<u32> {
     candidates.last().map(|(.., number)| *number)
 }
 
-fn rank(partition: Option<&GoldenPartition>, kind: PartitionKind) -> Option<u32> {
+fn rank(partition: Option<&GoldenVolume>, kind: PartitionKind) -> Option<u32> {
     match partition.map(|p| (p.file_system(), &p.contents.kind, &p.usage)) {
         Some((Some(FileSystemKind::Swap), ..)) => None,
         Some((Some(_), _, Usage::Mounted { .. })) => Some(3),
         Some((Some(_), ..)) => Some(2),
+        // Its volumes follow.
+        Some((None, Some(_), Usage::Held { .. })) if partition.is_some_and(GoldenVolume::is_in_group) => {
+            Some(3)
+        }
         // What is copied as it is cannot use more room.
         Some((None, Some(_), _)) => None,
         Some((None, None, _)) | None => kind.is_linux_files().then_some(1),
@@ -159,16 +162,17 @@ fn rank(partition: Option<&GoldenPartition>, kind: PartitionKind) -> Option<u32>
 }
 
 /// What cannot be copied of a partition, if so.
-fn uncopied(partition: &GoldenPartition) -> Option<String> {
+fn uncopied(partition: &GoldenVolume) -> Option<String> {
     let node = partition.node.display();
     match &partition.usage {
+        Usage::Held { .. } if partition.is_in_group() => None,
         Usage::Held { by } => Some(format!("{node} is part of {by}, which cannot be copied yet")),
         Usage::Exclusive => Some(format!("{node} is in use by an unknown program, and cannot be copied")),
         Usage::Unused | Usage::Mounted { .. } | Usage::Swap => None,
     }
 }
 
-fn comment(partition: &GoldenPartition) -> String {
+fn comment(partition: &GoldenVolume) -> String {
     let mut text = format!("{}: {} MB", partition.node.display(), partition.size.div_ceil(MB));
     let contents = &partition.contents;
     if partition.kind.is_some_and(PartitionKind::is_extended) {

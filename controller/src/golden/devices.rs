@@ -8,7 +8,7 @@ use ka::plan::GoldenMachine;
 use ka_host::{blkid, sysfs};
 
 /// A machine with thousands of disks has them in a storage network. A plan must stay a message.
-const MOST: usize = 4096;
+const MAX_NAMES: usize = 4096;
 
 /// What the clones' configuration may name of this machine, beside what is cloned.
 #[must_use]
@@ -27,12 +27,12 @@ pub fn machine(root: &Path) -> GoldenMachine {
     }
     devices.sort();
     devices.dedup();
-    if devices.len() > MOST {
+    if devices.len() > MAX_NAMES {
         log::warn!(
-            "this machine has {} names of disks; the clones are searched for the first {MOST}",
+            "this machine has {} names of disks; the clones are searched for the first {MAX_NAMES}",
             devices.len()
         );
-        devices.truncate(MOST);
+        devices.truncate(MAX_NAMES);
     }
     tables.dedup();
     GoldenMachine { hostname: hostname(root), devices, tables }

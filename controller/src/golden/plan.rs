@@ -10,23 +10,26 @@ mod exclude;
 mod fat_names;
 mod firmware;
 mod golden;
+mod groups;
 mod protected;
 mod raw;
+mod sizes;
 mod tools;
 
 use super::chosen::{Chosen, RawSource};
 use super::describe::{self, DescribeError};
 use super::devices;
-use super::scan::{GoldenDisk, ScanError};
+use super::scan::{self, GoldenDisk, ScanError};
 use super::view::ViewError;
 use ka::disk::choice::DiskChoice;
 use ka::disk::description::Description;
 use ka::disk::problem::DescError;
 use ka::notes::{NoteKind, Tally};
 use ka::plan::fit::FitError;
-use ka::plan::{After, BootPlan, FinishPlan, Loader, Plan};
+use ka::plan::{After, BootPlan, FinishPlan, Loader, Plan, Storage};
 use ka_host::mountinfo;
 use ka_host::system::{Unready, unready};
+pub use sizes::{WantedBytes, WantedSize};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -52,6 +55,8 @@ pub struct Request<'a> {
     pub scale: bool,
     /// File systems, partitions and disks keep their UUIDs (`--keep-uuids`).
     pub keep_uuids: bool,
+    /// Sizes of logical volumes (`--lv`).
+    pub sizes: &'a [WantedSize],
     /// The tree of tools that the nodes get; none to leave them unchecked.
     pub stage2: Option<PathBuf>,
     /// The boot loader (`-r`).
@@ -186,6 +191,14 @@ pub enum PlanError {
         /// What is wrong with it, and what to do.
         reason: String,
     },
+    /// `--lv` cannot be done.
+    #[error("--lv {volume}: {reason}")]
+    Size {
+        /// The logical volume.
+        volume: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// `-m` or `-M` cannot be done.
     #[error("boot code for {disk}: {reason}")]
     BootCode {
@@ -227,15 +240,22 @@ pub enum PlanError {
 pub fn make(request: &Request<'_>) -> Result<Planned, PlanError> {
     let exclude = exclude::directories(request.exclude_dirs, &request.own_dirs)?;
     let (choices, disks) = golden::disks(request)?;
+    let found = scan::groups(&disks)?;
+    let members = groups::members(&found, &disks)?;
+    sizes::check(request.sizes, &found)?;
     let raw = raw::wanted(request.raw, &disks)?;
     let mut planned = Planned::new(request, exclude);
     planned.plan.finish.machine = devices::machine(Path::new("/"));
     for ((wanted, choice), golden) in request.disks.iter().zip(choices).zip(&disks) {
         let (desc, file) = description(wanted, golden, &mut planned.notes)?;
-        let mut plan =
-            disk::plan(&disk::Job { request, golden, file: &file, raw: &raw }, choice, desc, &mut planned)?;
-        plan.boot_code = boot_code::of(request, golden, &plan)?;
-        planned.plan.disks.push(plan);
+        let job = disk::Job { request, golden, file: &file, raw: &raw, groups: &members };
+        let mut storage = disk::plan(&job, choice, desc, &mut planned)?;
+        boot_code::add(request, golden, &mut storage)?;
+        planned.plan.storage.append(storage);
+    }
+    if let Some(golden) = disks.first() {
+        let job = disk::Job { request, golden, file: "", raw: &raw, groups: &members };
+        groups::plan(&job, &found, &mut planned)?;
     }
     boot_code::check(request, &disks)?;
     if request.boot.convert_firmware {
@@ -303,7 +323,7 @@ impl Planned {
     fn new(request: &Request<'_>, exclude: Vec<PathBuf>) -> Self {
         let plan = Plan {
             run: request.run.to_owned(),
-            disks: Vec::new(),
+            storage: Storage::default(),
             boot: BootPlan { golden_firmware: ka_host::hardware::firmware(), ..request.boot.clone() },
             finish: FinishPlan::default(),
             after: request.after,

@@ -1,5 +1,6 @@
 //! What a disk of the golden node is: its table, its partitions, what is on them and who uses them.
 
+pub mod lvm;
 pub(super) mod mounted;
 mod subvolumes;
 
@@ -10,7 +11,7 @@ use ka::disk::kind::PartitionKind;
 use ka::disk::layout::Placed;
 use ka::disk::table::{Finding, Table, TableError};
 use ka::disk::units::{DiskSize, SectorSize};
-use ka::plan::{FileSystemKind, GoldenNames};
+use ka::plan::{FileSystemKind, GoldenNames, VolumeName};
 use ka_host::blkid::{self, BlkidError, Contents};
 use ka_host::mountinfo::{self, DeviceNumber, Mount};
 use ka_host::sysfs::{self, KernelPartition};
@@ -35,14 +36,14 @@ pub struct GoldenDisk {
     /// Its partition table, or why there is none to be read.
     pub table: Result<Table, String>,
     /// Its partitions by number, as the kernel sees them.
-    pub partitions: Vec<GoldenPartition>,
+    pub partitions: Vec<GoldenVolume>,
 }
 
-/// A partition of the golden node.
+/// A partition or a logical volume of the golden node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GoldenPartition {
-    /// Its number.
-    pub number: u32,
+pub struct GoldenVolume {
+    /// What it is called.
+    pub name: VolumeName,
     /// Its device node.
     pub node: PathBuf,
     /// Its size in bytes.
@@ -59,6 +60,16 @@ pub struct GoldenPartition {
     pub links: Vec<PathBuf>,
     /// Who uses it.
     pub usage: Usage,
+}
+
+/// A volume group of the golden node that is in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GoldenGroup {
+    /// What LVM tells of it.
+    pub group: lvm::Group,
+    /// Its logical volumes as block devices, in the order of the group's; none for one that has no device node, such as a
+    /// thin pool.
+    pub volumes: Vec<Option<GoldenVolume>>,
 }
 
 /// Who uses a partition of the golden node.
@@ -114,6 +125,9 @@ pub enum ScanError {
     /// It is not known what is on a partition.
     #[error(transparent)]
     Blkid(#[from] BlkidError),
+    /// It is not known what is on the physical volumes of LVM.
+    #[error(transparent)]
+    Lvm(#[from] lvm::LvmError),
     /// The table was changed, and the kernel goes on with the old one: what is on the partitions of the new one is
     /// not known.
     #[error(
@@ -167,6 +181,57 @@ pub fn scan(disk: &str) -> Result<GoldenDisk, ScanError> {
         partitions.push(scan_partition(&partition, placed, &mounts, &swaps)?);
     }
     Ok(GoldenDisk { name, size, table, partitions })
+}
+
+/// The volume groups in use that lie on these disks, if on any.
+///
+/// # Errors
+/// LVM's tools do not tell, or a logical volume cannot be looked at.
+pub fn groups(disks: &[GoldenDisk]) -> Result<Vec<GoldenGroup>, ScanError> {
+    let partitions = || disks.iter().flat_map(|disk| &disk.partitions).filter(|p| p.is_in_group());
+    if partitions().next().is_none() {
+        return Ok(Vec::new());
+    }
+    let proc = |source| ScanError::Io { path: "/proc".into(), error: source };
+    let mounts = mountinfo::read().map_err(proc)?;
+    let swaps = sysfs::swaps().map_err(proc)?;
+    let is_on_them = |group: &lvm::Group| {
+        group.members.iter().any(|member| partitions().any(|partition| is_same(&partition.node, member)))
+    };
+    let mut found = Vec::new();
+    for group in lvm::groups()?.into_iter().filter(is_on_them) {
+        let mut volumes = Vec::new();
+        for logical in &group.volumes {
+            volumes.push(scan_logical(&group.name, logical, &mounts, &swaps)?);
+        }
+        found.push(GoldenGroup { group, volumes });
+    }
+    Ok(found)
+}
+
+/// Whether both paths lead to one device.
+pub(super) fn is_same(one: &Path, other: &Path) -> bool {
+    one == other || sysfs::block_number(one).is_some_and(|number| sysfs::block_number(other) == Some(number))
+}
+
+/// A logical volume, if it has a device node: if it is active.
+fn scan_logical(
+    group: &str,
+    logical: &lvm::Logical,
+    mounts: &[Mount],
+    swaps: &[DeviceNumber],
+) -> Result<Option<GoldenVolume>, ScanError> {
+    let Some(number) = sysfs::block_number(&logical.node) else { return Ok(None) };
+    let failed = |source| ScanError::Io { path: logical.node.clone(), error: source };
+    let kernel = sysfs::name_of(number).map_err(failed)?;
+    let name = VolumeName::Logical { group: group.to_owned(), name: logical.name.clone() };
+    let device =
+        Device { name, node: logical.node.clone(), kernel: &kernel, size: logical.size, placed: None };
+    let mut volume = scan_volume(&device, mounts, swaps)?;
+    let own = Path::new("/dev").join(&kernel);
+    volume.links = links(&own);
+    volume.links.extend([own, Path::new("/dev").join(group).join(&logical.name)]);
+    Ok(Some(volume))
 }
 
 /// The kernel's partitions must be those of the table: the first tell what is on them, the second what becomes of it.
@@ -232,11 +297,37 @@ fn scan_partition(
     placed: Option<&Placed>,
     mounts: &[Mount],
     swaps: &[DeviceNumber],
-) -> Result<GoldenPartition, ScanError> {
-    let node = partition.node();
+) -> Result<GoldenVolume, ScanError> {
+    let device = Device {
+        name: VolumeName::Partition(partition.number),
+        node: partition.node(),
+        kernel: &partition.name,
+        size: partition.size,
+        placed,
+    };
+    scan_volume(&device, mounts, swaps)
+}
+
+/// A block device to look at.
+struct Device<'a> {
+    name: VolumeName,
+    node: PathBuf,
+    /// The kernel's name of it.
+    kernel: &'a str,
+    size: u64,
+    /// Its place in the table, if it is a partition.
+    placed: Option<&'a Placed>,
+}
+
+fn scan_volume(
+    device: &Device<'_>,
+    mounts: &[Mount],
+    swaps: &[DeviceNumber],
+) -> Result<GoldenVolume, ScanError> {
+    let node = device.node.clone();
     let failed = |source| ScanError::Io { path: node.clone(), error: source };
     let contents = blkid::probe(&node)?;
-    let number = sysfs::device_number(&partition.name).map_err(failed)?;
+    let number = sysfs::device_number(device.kernel).map_err(failed)?;
     let mounts = sysfs::mounts_of(mounts, number);
     let places: Vec<Place> = mounts.iter().filter_map(|mount| mounted::visible(mount)).collect();
     let subvolumes = match contents.kind.as_deref() {
@@ -272,12 +363,12 @@ fn scan_partition(
             }
         }
         None if swaps.contains(&number) => Usage::Swap,
-        None => unmounted(partition, placed).map_err(failed)?,
+        None => unmounted(device).map_err(failed)?,
     };
-    Ok(GoldenPartition {
-        number: partition.number,
-        size: partition.size,
-        kind: placed.map(|placed| placed.kind),
+    Ok(GoldenVolume {
+        name: device.name.clone(),
+        size: device.size,
+        kind: device.placed.map(|placed| placed.kind),
         contents,
         made,
         subvolumes,
@@ -288,14 +379,14 @@ fn scan_partition(
 }
 
 /// Who uses a partition that is neither mounted nor swapped to.
-fn unmounted(partition: &KernelPartition, placed: Option<&Placed>) -> io::Result<Usage> {
-    if let Some(by) = sysfs::holders(&partition.name)?.into_iter().next() {
+fn unmounted(device: &Device<'_>) -> io::Result<Usage> {
+    if let Some(by) = sysfs::holders(device.kernel)?.into_iter().next() {
         return Ok(Usage::Held { by });
     }
-    if placed.is_some_and(|placed| placed.kind.is_extended()) {
+    if device.placed.is_some_and(|placed| placed.kind.is_extended()) {
         return Ok(Usage::Unused);
     }
-    Ok(if quiet::is_exclusive(&partition.node())? { Usage::Exclusive } else { Usage::Unused })
+    Ok(if quiet::is_exclusive(&device.node)? { Usage::Exclusive } else { Usage::Unused })
 }
 
 /// The links in the directories of /dev/disk that lead to a device. A machine without udev has none.
@@ -311,7 +402,30 @@ fn links(node: &Path) -> Vec<PathBuf> {
     links
 }
 
-impl GoldenPartition {
+impl GoldenDisk {
+    /// The partition with this number.
+    #[must_use]
+    pub fn partition(&self, number: u32) -> Option<&GoldenVolume> {
+        self.partitions.iter().find(|partition| partition.number() == Some(number))
+    }
+}
+
+impl GoldenVolume {
+    /// Its number, if it is a partition.
+    #[must_use]
+    pub fn number(&self) -> Option<u32> {
+        match self.name {
+            VolumeName::Partition(number) => Some(number),
+            VolumeName::Logical { .. } => None,
+        }
+    }
+
+    /// Whether it is a physical volume of LVM in use.
+    #[must_use]
+    pub fn is_in_group(&self) -> bool {
+        self.contents.kind.as_deref() == Some("LVM2_member") && matches!(self.usage, Usage::Held { .. })
+    }
+
     /// The kind of its file system, if it is one of those that can be made. A machine that has hibernated
     /// once may have left its mark on the swap space.
     #[must_use]

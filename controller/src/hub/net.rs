@@ -12,15 +12,12 @@ use ka::wire::channel::{Channel, ChannelError, Received};
 use ka::wire::control::{ToAgent, ToController};
 use ka::wire::hello::MAX_HELLO;
 use ka::wire::preamble::{Preamble, PreambleError};
+use mio::Waker;
 use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::places::{self, Proven};
 use crate::config::keys::Keys;
-
-const WAKER: Token = Token(0);
-const LISTENERS: [Token; 2] = [Token(1), Token(2)];
-const FIRST: usize = 3;
+use ka_net::event_loop::EventLoop;
 
 /// How long a connection may take to prove itself.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -63,12 +60,10 @@ struct Connection {
 
 /// All control connections.
 pub(super) struct Net {
-    poll: Poll,
-    waker: Arc<Waker>,
+    sockets: EventLoop,
     keys: Keys,
     /// Proven connections that one address may have.
     per_address: usize,
-    listeners: Vec<mio::net::TcpListener>,
     connections: BTreeMap<ConnectionId, Connection>,
     next: usize,
     /// Hosts that speak another version, as the log has said.
@@ -81,16 +76,12 @@ pub(super) struct Net {
 
 impl Net {
     pub(super) fn new(keys: Keys, listener: TcpListener, per_address: usize) -> io::Result<Self> {
-        let poll = Poll::new()?;
-        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let mut net = Self {
-            poll,
-            waker,
+            sockets: EventLoop::new(256)?,
             keys,
             per_address,
-            listeners: Vec::new(),
             connections: BTreeMap::new(),
-            next: FIRST,
+            next: 1,
             foreign: BTreeSet::new(),
             unread: BTreeSet::new(),
             full: None,
@@ -101,34 +92,22 @@ impl Net {
 
     /// Accepts agents on one more listener.
     pub(super) fn listen(&mut self, listener: TcpListener) -> io::Result<()> {
-        listener.set_nonblocking(true)?;
-        let mut listener = mio::net::TcpListener::from_std(listener);
-        let token = LISTENERS.get(self.listeners.len()).copied().ok_or(io::ErrorKind::InvalidInput)?;
-        self.poll.registry().register(&mut listener, token, Interest::READABLE)?;
-        self.listeners.push(listener);
-        Ok(())
+        self.sockets.listen(listener)
     }
 
     pub(super) fn waker(&self) -> Arc<Waker> {
-        Arc::clone(&self.waker)
+        self.sockets.waker()
     }
 
     /// Waits for at most `timeout`, and returns what has come.
     pub(super) fn wait(&mut self, timeout: Duration) -> io::Result<Vec<(ConnectionId, NetEvent)>> {
-        let mut events = Events::with_capacity(256);
         let timeout = if self.unread.is_empty() { timeout } else { Duration::ZERO };
-        match self.poll.poll(&mut events, Some(timeout)) {
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            outcome => outcome?,
+        let turn = self.sockets.wait(timeout)?;
+        if turn.accepting {
+            self.accept();
         }
         let mut ready = std::mem::take(&mut self.unread);
-        for event in &events {
-            match event.token() {
-                WAKER => {}
-                token if LISTENERS.contains(&token) => self.accept(),
-                Token(token) => drop(ready.insert(ConnectionId(token))),
-            }
-        }
+        ready.extend(turn.ready.iter().map(|(key, _)| ConnectionId(*key)));
         let mut happened = Vec::new();
         for id in ready {
             self.receive(id, &mut happened);
@@ -185,22 +164,18 @@ impl Net {
     }
 
     fn accept(&mut self) {
-        let mut accepted = Vec::new();
-        for listener in &self.listeners {
-            loop {
-                match listener.accept() {
-                    Ok(pair) => accepted.push(pair),
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(e) => {
-                        log::warn!("a connection could not be accepted: {e}");
-                        break;
+        loop {
+            match self.sockets.accept() {
+                Ok(Some((stream, peer))) => {
+                    if let Err(error) = self.take(stream, peer) {
+                        log::warn!("the connection of {peer} could not be taken: {error}");
                     }
                 }
-            }
-        }
-        for (stream, peer) in accepted {
-            if let Err(error) = self.take(stream, peer) {
-                log::warn!("the connection of {peer} could not be taken: {error}");
+                Ok(None) => return,
+                Err(e) => {
+                    log::warn!("a connection could not be accepted: {e}");
+                    return;
+                }
             }
         }
     }
@@ -215,7 +190,7 @@ impl Net {
         let local = stream.local_addr()?.ip().to_canonical();
         let id = ConnectionId(self.next);
         self.next += 1;
-        self.poll.registry().register(&mut stream, Token(id.0), Interest::READABLE | Interest::WRITABLE)?;
+        self.sockets.add(&mut stream, id.0)?;
         let now = Instant::now();
         let mut channel = Channel::answer();
         channel.limit(MAX_HELLO);
@@ -281,11 +256,12 @@ impl Net {
                 },
                 Err(error) => {
                     let peer = connection.peer;
-                    if let ChannelError::Preamble(PreambleError::Version(_)) = error
-                        && self.foreign.len() < MAX_NAMED
-                        && self.foreign.insert(peer)
-                    {
-                        log::warn!("{peer} cannot join: {error}");
+                    if let ChannelError::Preamble(PreambleError::Version(_)) = error {
+                        // Its own side must know why, too. An answer that does not go out at once is not worth waiting.
+                        let _ = connection.channel.write_to(&mut connection.stream);
+                        if self.foreign.len() < MAX_NAMED && self.foreign.insert(peer) {
+                            log::warn!("{peer} cannot join: {error}");
+                        }
                     }
                     Err(error.to_string())
                 }

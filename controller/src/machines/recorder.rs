@@ -94,8 +94,8 @@ impl Recorder {
                 run: self.run.clone(),
                 at: now(),
                 outcome,
-                step: failure.map(|failure| failure.step.clone()),
-                reason: failure.map(|failure| failure.reason.clone()),
+                step: failure.map(|failure| failure.step.words().to_owned()),
+                reason: failure.map(|failure| failure.kind.to_string()),
             };
             self.add(News::Became { mac, name: node.hostname.clone(), last });
         }
@@ -159,8 +159,10 @@ impl News {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{Failure, NodeStatus};
+    use crate::status::NodeStatus;
+    use ka::failure::{Failure, FailureKind};
     use ka::notes::Tally;
+    use ka::step::Step;
     use std::time::SystemTime;
 
     fn status(nodes: Vec<NodeStatus>) -> RunStatus {
@@ -194,7 +196,7 @@ mod tests {
         recorder.look("getstage2.lab", &status(vec![node.clone()]));
         recorder.look("lab", &status(vec![node.clone()]));
         node.phase = Phase::Failed;
-        node.failure = Some(Failure { step: "receive".into(), reason: "no space".into() });
+        node.failure = Some(Failure::own(Step::Receive, FailureKind::Unfit { reason: "no space".into() }));
         recorder.look("lab", &status(vec![node.clone()]));
         drop(recorder);
         let record = store.get(mac).unwrap().unwrap();
@@ -202,7 +204,10 @@ mod tests {
         assert_eq!(record.address, Some([10, 0, 0, 7].into()));
         let last = record.last_run.unwrap();
         assert_eq!((last.run.as_str(), last.outcome), ("lab", Outcome::Failed));
-        assert_eq!((last.step.as_deref(), last.reason.as_deref()), (Some("receive"), Some("no space")));
+        assert_eq!(
+            (last.step.as_deref(), last.reason.as_deref()),
+            (Some(Step::Receive.words()), Some("no space"))
+        );
         // A later success takes the failure away.
         let mut recorder = Recorder::start(store.clone(), "lab").unwrap();
         node.phase = Phase::Complete;

@@ -187,15 +187,7 @@ pub(super) mod tests {
     fn lease(session: &str, allowed: &[u8], done: &[u8]) -> (String, Lease) {
         let set = |macs: &[u8]| macs.iter().map(|&m| mac(m)).collect();
         let allowed = if allowed == [0] { Allowed::Any } else { Allowed::Listed(set(allowed)) };
-        let lease = Lease {
-            session: session.into(),
-            server: None,
-            port: None,
-            join: None,
-            store_log: None,
-            allowed,
-            done: set(done),
-        };
+        let lease = Lease { done: set(done), ..Lease::new(session, allowed) };
         (format!("run-{session}"), lease)
     }
 

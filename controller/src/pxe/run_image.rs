@@ -132,15 +132,7 @@ mod tests {
     use crate::rendezvous::lease::Allowed;
 
     fn lease(join: &str) -> Lease {
-        Lease {
-            session: "kainstall".into(),
-            server: None,
-            port: None,
-            store_log: None,
-            join: Some(join.into()),
-            allowed: Allowed::Any,
-            done: BTreeSet::new(),
-        }
+        Lease { join: Some(join.into()), ..Lease::new("kainstall", Allowed::Any) }
     }
 
     fn scripts() -> &'static Path {

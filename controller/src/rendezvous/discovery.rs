@@ -7,21 +7,23 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use ka::keys::JoinKey;
 use ka::wire::DISCOVERY_PORT;
 use ka::wire::discovery::{Answerer, DiscoveryKey, REQUEST_LENGTH};
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::Waker;
 
+use ka_net::event_loop::EventLoop;
 use ka_net::listen::Side;
 
-const SOCKET: Token = Token(0);
-const STOP: Token = Token(1);
+/// How often the thread looks up when no node asks; only a datagram or the end of the run has it do anything.
+const TICK: Duration = Duration::from_secs(60);
 
 /// A thread that answers. It ends when this is dropped.
 pub struct Responder {
     answerer: Arc<Mutex<Vec<Answerer>>>,
-    stop: Waker,
+    stop: Arc<Waker>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -44,13 +46,13 @@ impl Responder {
     pub fn start(keys: &[&JoinKey], side: &Side) -> Result<Self, ResponderError> {
         let answerers = keys.iter().map(|join| Answerer::new(DiscoveryKey::new(join)));
         let mut socket = mio::net::UdpSocket::from_std(side.shared_udp(DISCOVERY_PORT)?);
-        let poll = Poll::new()?;
-        poll.registry().register(&mut socket, SOCKET, Interest::READABLE)?;
-        let stop = Waker::new(poll.registry(), STOP)?;
+        let sockets = EventLoop::new(8)?;
+        sockets.add_reader(&mut socket, 0)?;
+        let stop = sockets.waker();
         let answerer = Arc::new(Mutex::new(answerers.collect()));
         let shared = Arc::clone(&answerer);
         let thread = std::thread::Builder::new().name("discovery".to_owned()).spawn(move || {
-            if let Err(e) = serve(poll, &socket, &shared) {
+            if let Err(e) = serve(sockets, &socket, &shared) {
                 log::error!("{}", ResponderError(e));
             }
         })?;
@@ -80,14 +82,13 @@ impl Drop for Responder {
     }
 }
 
-fn serve(mut poll: Poll, socket: &mio::net::UdpSocket, answerer: &Mutex<Vec<Answerer>>) -> io::Result<()> {
-    let mut events = Events::with_capacity(8);
+fn serve(
+    mut sockets: EventLoop,
+    socket: &mio::net::UdpSocket,
+    answerer: &Mutex<Vec<Answerer>>,
+) -> io::Result<()> {
     loop {
-        match poll.poll(&mut events, None) {
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            outcome => outcome?,
-        }
-        if events.iter().any(|event| event.token() == STOP) {
+        if sockets.wait(TICK)?.woken {
             return Ok(());
         }
         answer_all(socket, answerer)?;

@@ -45,6 +45,22 @@ pub struct Lease {
     pub done: BTreeSet<Mac>,
 }
 
+impl Lease {
+    /// Machines find this session at the boot server's own address and the usual port, and none is done.
+    #[must_use]
+    pub fn new(session: &str, allowed: Allowed) -> Self {
+        Self {
+            session: session.to_owned(),
+            server: None,
+            port: None,
+            join: None,
+            store_log: None,
+            allowed,
+            done: BTreeSet::new(),
+        }
+    }
+}
+
 /// Who may boot `kamethod`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -269,15 +285,7 @@ mod tests {
     use super::*;
 
     fn any() -> Lease {
-        Lease {
-            session: "kainstall".into(),
-            server: None,
-            port: None,
-            join: None,
-            store_log: None,
-            allowed: Allowed::Any,
-            done: BTreeSet::new(),
-        }
+        Lease::new("kainstall", Allowed::Any)
     }
 
     #[test]

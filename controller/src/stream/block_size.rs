@@ -1,7 +1,8 @@
 //! How large blocks are: as large as the chain's rate allows.
 //!
 //! A member passes a block on when it has all of it, so each one adds a block's time to a stream. On a slow line,
-//! blocks are small for that reason; on a fast one large, because each costs some work on every node.
+//! blocks are small for that reason; on a fast one large, because each costs some work on every node. The windows bound
+//! them, too: a chain of many members needs many blocks under way.
 //!
 //! A member sends a block on as soon as it has it, so that its last segment leaves as full as it is: a block is
 //! cut such that it fills whole ones, or each block would cost every link up to another packet.
@@ -11,16 +12,19 @@ use std::time::Duration;
 use ka::seal::{MAX_BLOCK, MAX_PLAIN};
 use ka::wire::BLOCK_OVERHEAD;
 
-/// A block's time, about.
+/// A block's time at the most. One of more than 64 KiB is for fast lines, where less of it is worth the while.
 const TIME: Duration = Duration::from_micros(1500);
+const TIME_OF_LARGE: Duration = Duration::from_micros(850);
 /// Sizes as they travel, in bytes.
-const SIZES: [usize; 3] = [MAX_BLOCK / 4, MAX_BLOCK / 2, MAX_BLOCK];
+const SIZES: [usize; 7] = [16 << 10, 32 << 10, LARGE, 128 << 10, 256 << 10, 512 << 10, MAX_BLOCK];
+const LARGE: usize = 64 << 10;
 /// How long the rate is measured before the size changes.
 const PERIOD: Duration = Duration::from_millis(250);
 
 /// Chooses the size. It has no clock of its own.
 #[derive(Debug)]
 pub(super) struct BlockSize {
+    most: usize,
     size: usize,
     since: Duration,
     sealed: usize,
@@ -29,8 +33,9 @@ pub(super) struct BlockSize {
 }
 
 impl BlockSize {
-    pub(super) fn new() -> Self {
-        Self { size: SIZES[0], since: Duration::ZERO, sealed: 0, before: SIZES[0] }
+    /// Blocks of at most `most` bytes.
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, size: SIZES[0], since: Duration::ZERO, sealed: 0, before: SIZES[0] }
     }
 
     /// The plain bytes of a block from `now` on, a time since the stream's start. The chain has taken `sealed` more
@@ -39,13 +44,16 @@ impl BlockSize {
         self.sealed += sealed;
         let span = now.saturating_sub(self.since);
         if span >= PERIOD {
-            let fits =
-                |size: &&usize| **size as u128 * span.as_nanos() <= self.sealed as u128 * TIME.as_nanos();
+            let fits = |size: &&usize| {
+                let time = if **size > LARGE { TIME_OF_LARGE } else { TIME };
+                **size <= self.most
+                    && **size as u128 * span.as_nanos() <= self.sealed as u128 * time.as_nanos()
+            };
             let possible = SIZES.iter().rev().find(fits).copied().unwrap_or(SIZES[0]);
             self.size = possible.min(self.before);
-            *self = Self { size: self.size, since: now, sealed: 0, before: possible };
+            *self = Self { size: self.size, since: now, sealed: 0, before: possible, most: self.most };
         }
-        MAX_PLAIN - (MAX_BLOCK - whole_segments(self.size, segment))
+        whole_segments(self.size, segment) - (MAX_BLOCK - MAX_PLAIN)
     }
 }
 
@@ -64,7 +72,7 @@ mod tests {
 
     /// Sizes as they travel, of periods in which so many megabits a second are taken.
     fn sizes(rates: &[usize]) -> Vec<usize> {
-        let mut size = BlockSize::new();
+        let mut size = BlockSize::new(MAX_BLOCK);
         let periods = (1..).zip(rates);
         periods
             .map(|(i, rate)| size.next(PERIOD * i, rate * 125_000 / 4, 0) + MAX_BLOCK - MAX_PLAIN)
@@ -73,9 +81,18 @@ mod tests {
 
     #[test]
     fn a_block_takes_the_same_time_on_slow_and_fast_lines() {
-        for (rate, size) in [(10, 16), (100, 16), (200, 32), (400, 64), (10_000, 64)] {
+        for (rate, size) in
+            [(10, 16), (100, 16), (200, 32), (400, 64), (1000, 64), (2000, 128), (5000, 512), (11_000, 1024)]
+        {
             assert_eq!(sizes(&[rate; 3])[2], size * 1024, "{rate} Mbit/s");
         }
+    }
+
+    #[test]
+    fn windows_bound_a_block() {
+        let mut size = BlockSize::new(LARGE);
+        let taken = |i: u32| size.next(PERIOD * i, 1 << 30, 0);
+        assert_eq!((1..4).map(taken).last(), Some(LARGE - (MAX_BLOCK - MAX_PLAIN)));
     }
 
     #[test]
@@ -83,7 +100,7 @@ mod tests {
         for (segment, frame) in
             [(0, 65_540), (1448, 65_160), (8948, 62_636), (65_483, 65_483), (70_000, 65_540)]
         {
-            assert_eq!(whole_segments(MAX_BLOCK, segment) + BLOCK_OVERHEAD, frame, "{segment}");
+            assert_eq!(whole_segments(LARGE, segment) + BLOCK_OVERHEAD, frame, "{segment}");
         }
     }
 

@@ -1,6 +1,8 @@
 //! One attempt at a stream: its chain, the golden node's relay, and the producer.
 
 mod block_size;
+mod compress;
+mod content;
 mod level;
 pub mod produce;
 pub mod source;
@@ -15,10 +17,10 @@ use std::{io, thread};
 use ka::chain::{LinkKeys, Member, Offset, View};
 use ka::keys::KeyError;
 use ka::proof::Root;
-use ka::seal::{Cipher, StreamId, StreamKey};
+use ka::seal::{Cipher, StreamId, StreamKey, max_block};
 use ka::session::{Golden, Started, StreamNotice};
 use ka::wire::control::StreamStart;
-use ka_net::relay::{Command, Feed, Handle, Notice, Progress, QUEUE, Relay};
+use ka_net::relay::{Command, Feed, Handle, Notice, QUEUE, Relay, RelayProgress};
 use mio::Waker;
 
 use ka_net::listen::DataPlace;
@@ -64,7 +66,7 @@ impl From<io::Error> for StartError {
 pub(crate) struct Stream {
     pub(crate) id: StreamId,
     relay: Relay,
-    progress: Arc<Progress>,
+    progress: Arc<RelayProgress>,
     account: Arc<Account>,
     source: Arc<dyn Source>,
 }
@@ -74,7 +76,9 @@ struct RelayChain {
     id: StreamId,
     bell: Bell,
     relay: Handle,
-    progress: Arc<Progress>,
+    progress: Arc<RelayProgress>,
+    /// The largest block.
+    largest: usize,
 }
 
 impl Chain for RelayChain {
@@ -92,6 +96,10 @@ impl Chain for RelayChain {
 
     fn segment(&self) -> usize {
         self.progress.segment.load(Ordering::Relaxed).try_into().unwrap_or_default()
+    }
+
+    fn largest(&self) -> usize {
+        self.largest
     }
 }
 
@@ -139,9 +147,12 @@ impl Stream {
             bell: bell.clone(),
             relay: relay.handle().clone(),
             progress: Arc::clone(relay.progress()),
+            largest: max_block(setup.window),
         };
+        let settings = setup.source.settings();
         thread::Builder::new().name("producer".into()).spawn(move || {
-            let notice = match produce::produce(&*source, &sealing_key, &blocks, &chain, &read) {
+            let produced = produce::produce(&*source, &sealing_key, &blocks, &chain, (&read, settings));
+            let notice = match produced {
                 Ok(proof) => StreamNotice::Produced(proof),
                 Err(error) => StreamNotice::SourceFailed(error.to_string()),
             };

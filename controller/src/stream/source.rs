@@ -1,16 +1,18 @@
 //! What a session's stream is made of.
 
 use std::fs::{File, Metadata};
-use std::io::{self, PipeWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, PipeWriter, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ka::archive::Output;
 use ka::notes::{NoteKind, Tally};
 
+use super::produce::Settings;
 use crate::golden::chosen::{Chosen, RawSource};
 use crate::golden::pack;
 use crate::golden::tree::{self, TreeError};
@@ -22,10 +24,32 @@ pub trait Source: Send + Sync {
     ///
     /// # Errors
     /// [`SourceError`] when it cannot be read to its end, or `out` takes no more.
-    fn write(&self, out: &mut dyn Write) -> Result<Tally, SourceError>;
+    fn write(&self, out: &mut dyn Output) -> Result<Tally, SourceError>;
 
     /// Nobody wants what it writes any more: a source that waits for something ends its attempt.
     fn give_up(&self) {}
+
+    /// How its stream is to be made.
+    fn settings(&self) -> Settings {
+        Settings::default()
+    }
+}
+
+/// A source whose stream is made as somebody wishes.
+pub struct Tuned(pub Arc<dyn Source>, pub Settings);
+
+impl Source for Tuned {
+    fn write(&self, out: &mut dyn Output) -> Result<Tally, SourceError> {
+        self.0.write(out)
+    }
+
+    fn give_up(&self) {
+        self.0.give_up();
+    }
+
+    fn settings(&self) -> Settings {
+        self.1
+    }
 }
 
 /// A source that could not be read to its end. Nobody may take what was sent for complete.
@@ -76,8 +100,8 @@ pub enum SourceError {
 pub struct DirectorySource(pub PathBuf);
 
 impl Source for DirectorySource {
-    fn write(&self, out: &mut dyn Write) -> Result<Tally, SourceError> {
-        let summary = pack::pack_dir(&self.0, &pack::Options::default(), out)?;
+    fn write(&self, out: &mut dyn Output) -> Result<Tally, SourceError> {
+        let summary = pack::pack_dir_to(&self.0, &pack::Options::default(), out)?;
         summary.notes.log();
         Ok(summary.notes.tally().clone())
     }
@@ -92,9 +116,9 @@ pub struct TreeSource {
 }
 
 impl Source for TreeSource {
-    fn write(&self, out: &mut dyn Write) -> Result<Tally, SourceError> {
+    fn write(&self, out: &mut dyn Output) -> Result<Tally, SourceError> {
         let options = pack::Options { cross: self.cross, tolerant: true, ..pack::Options::default() };
-        let summary = pack::pack_dir(&self.directory, &options, out)?;
+        let summary = pack::pack_dir_to(&self.directory, &options, out)?;
         summary.notes.log();
         Ok(summary.notes.tally().clone())
     }
@@ -172,7 +196,7 @@ impl GoldenSource {
 }
 
 impl Source for GoldenSource {
-    fn write(&self, out: &mut dyn Write) -> Result<Tally, SourceError> {
+    fn write(&self, out: &mut dyn Output) -> Result<Tally, SourceError> {
         let _reader = self.begin()?;
         let chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let view = View::open(&chosen)?;
@@ -181,7 +205,7 @@ impl Source for GoldenSource {
             partitions: self.raw.clone(),
             ..pack::Options::default()
         };
-        let summary = pack::pack(view.sources(), &options, out)?;
+        let summary = pack::pack_to(view.sources(), &options, out)?;
         summary.notes.log();
         let mut noted = self.lost.clone();
         noted.merge(summary.notes.tally());
@@ -189,13 +213,11 @@ impl Source for GoldenSource {
     }
 }
 
-const PIECE: usize = 1024 * 1024;
-
 /// One file's bytes.
 pub struct FileSource(pub PathBuf);
 
 impl Source for FileSource {
-    fn write(&self, out: &mut dyn Write) -> Result<Tally, SourceError> {
+    fn write(&self, out: &mut dyn Output) -> Result<Tally, SourceError> {
         let error = |error| SourceError::Read { path: self.0.clone(), error };
         let mut file = File::open(&self.0).map_err(error)?;
         let before = file.metadata().map_err(error)?;
@@ -285,7 +307,7 @@ impl CommandSource {
 }
 
 impl Source for CommandSource {
-    fn write(&self, out: &mut dyn Write) -> Result<Tally, SourceError> {
+    fn write(&self, out: &mut dyn Output) -> Result<Tally, SourceError> {
         let failed = |reason: String| SourceError::Command { command: self.command.clone(), reason };
         let mut child = self.start().map_err(|e| failed(e.to_string()))?;
         let copied = match &mut child.stdout {
@@ -310,27 +332,28 @@ impl Source for CommandSource {
 
 fn copy(
     from: &mut impl Read,
-    out: &mut dyn Write,
+    out: &mut dyn Output,
     error: impl Fn(io::Error) -> SourceError,
 ) -> Result<u64, SourceError> {
-    let mut piece = vec![0; PIECE];
     let mut copied = 0;
     loop {
-        let length = match from.read(&mut piece) {
+        let length = match from.read(out.room()) {
             Ok(0) => return Ok(copied),
             Ok(length) => length,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
             Err(e) => return Err(error(e)),
         };
-        out.write_all(&piece[..length]).map_err(SourceError::Stream)?;
+        out.fill(length).map_err(SourceError::Stream)?;
         copied += length as u64;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
-    use std::sync::Arc;
+    use ka::archive::Roomy;
     use std::thread;
     use std::time::Instant;
 
@@ -354,14 +377,17 @@ mod tests {
             (std::sync::mpsc::channel(), std::sync::mpsc::channel());
         let reader = thread::spawn({
             let source = Arc::clone(&source);
-            move || source.write(&mut Slow(begun, is_let_go))
+            move || source.write(&mut Roomy::new(Slow(begun, is_let_go), 1))
         });
         has_begun.recv().unwrap();
         assert!(!source.end(Duration::from_millis(10)), "it is still being read");
         drop(let_go);
         assert!(source.end(Duration::from_secs(60)));
         assert!(reader.join().unwrap().is_err());
-        assert!(matches!(source.write(&mut Vec::new()), Err(SourceError::Stream(_))), "it is over");
+        assert!(
+            matches!(source.write(&mut Roomy::new(Vec::new(), 1 << 16)), Err(SourceError::Stream(_))),
+            "it is over"
+        );
     }
 
     /// Changes the file once its first bytes have been taken.
@@ -396,7 +422,7 @@ mod tests {
         for (said, change) in changes {
             std::fs::write(&path, vec![7; 3 << 20]).unwrap();
             let mut out = Changes(0, change);
-            let notes = FileSource(path.clone()).write(&mut out).unwrap();
+            let notes = FileSource(path.clone()).write(&mut Roomy::new(&mut out, 1 << 16)).unwrap();
             assert_eq!(out.0, 3 << 20, "{said}");
             let example = notes.iter().next().map(|(_, counted)| counted.example.clone());
             assert_eq!(example.is_some(), !said.is_empty(), "{example:?}");
@@ -407,9 +433,14 @@ mod tests {
     #[test]
     fn a_command_is_what_it_prints_and_how_it_ends() {
         let mut out = Vec::new();
-        CommandSource::new("echo a; echo b | cat".into()).write(&mut out).unwrap();
+        let mut roomy = Roomy::new(&mut out, 1 << 16);
+        CommandSource::new("echo a; echo b | cat".into()).write(&mut roomy).unwrap();
+        roomy.flush().unwrap();
+        drop(roomy);
         assert_eq!(out, b"a\nb\n");
-        let error = CommandSource::new("echo a; exit 7".into()).write(&mut Vec::new()).unwrap_err();
+        let error = CommandSource::new("echo a; exit 7".into())
+            .write(&mut Roomy::new(Vec::new(), 1 << 16))
+            .unwrap_err();
         assert!(error.to_string().contains("exit status: 7"), "{error}");
     }
 
@@ -421,7 +452,7 @@ mod tests {
         let source = Arc::new(CommandSource::new(command));
         let writer = thread::spawn({
             let source = Arc::clone(&source);
-            move || source.write(&mut Vec::new())
+            move || source.write(&mut Roomy::new(Vec::new(), 1 << 16))
         });
         let deadline = Instant::now() + Duration::from_secs(60);
         let until = |done: &dyn Fn() -> bool| {

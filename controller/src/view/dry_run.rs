@@ -2,11 +2,11 @@
 
 use std::io::{self, Write};
 
-use ka::plan::report::{DiskReport, Report};
+use ka::plan::report::{DiskReport, NewGroup, Report};
 use ka::shown::{self, Page};
 use serde::Serialize;
 
-use super::machines::{Code, MOST_LINES, headline};
+use super::machines::{Code, MAX_LINES, headline};
 use ka::session::Arrival;
 use ka::session::target::refusal;
 
@@ -19,7 +19,7 @@ pub fn print(out: &mut dyn Write, machines: &[(Arrival, Report)]) -> io::Result<
         let mut page = Page::default();
         page.line(format_args!("{}", headline(arrival, Code::Shown)));
         report.to_string().lines().for_each(|line| page.line(format_args!("  {line}")));
-        page.cut(MOST_LINES);
+        page.cut(MAX_LINES);
         write!(out, "{page}")?;
     }
     let refused = machines.iter().filter(|(_, report)| !report.is_accepted()).count();
@@ -51,6 +51,8 @@ struct Node<'a> {
     reason: Option<String>,
     /// What is on each disk now, and what would become of it.
     disks: &'a [DiskReport],
+    /// The volume groups that would be made.
+    groups: &'a [NewGroup],
 }
 
 /// Prints the same as one JSON object on one line.
@@ -66,6 +68,7 @@ pub fn print_json(out: &mut dyn Write, run: &str, machines: &[(Arrival, Report)]
         ok: report.is_accepted(),
         reason: refusal(report),
         disks: &report.disks,
+        groups: &report.groups,
     });
     let all = DryRun { run, dry_run: true, ok, nodes: nodes.collect() };
     writeln!(out, "{}", shown::json(&serde_json::to_string(&all)?))

@@ -28,10 +28,10 @@ impl Code {
 }
 
 /// The most lines for one machine: none of them may push the question off the screen's memory.
-pub(super) const MOST_LINES: usize = 120;
+pub(super) const MAX_LINES: usize = 120;
 /// The most disks that are only shown, and the most things on one of them. What is erased is shown with all on it.
-const MOST_OTHERS: usize = 16;
-const MOST_ON_OTHERS: usize = 8;
+const MAX_OTHERS: usize = 16;
+const MAX_ON_OTHERS: usize = 8;
 
 /// A machine as a person must see it before it is erased: which it is, and for each disk what is on it.
 ///
@@ -46,9 +46,9 @@ pub fn describe(arrival: &Arrival, report: &Report, code: Code) -> String {
     };
     let (erased, others): (Vec<_>, Vec<_>) = arrival.inventory.disks.iter().partition(is_erased);
     erased.iter().for_each(|disk| describe_disk(&mut page, disk, true));
-    others.iter().take(MOST_OTHERS).for_each(|disk| describe_disk(&mut page, disk, false));
-    page.more("  ", others.len().saturating_sub(MOST_OTHERS), "disks");
-    page.cut(MOST_LINES);
+    others.iter().take(MAX_OTHERS).for_each(|disk| describe_disk(&mut page, disk, false));
+    page.more("  ", others.len().saturating_sub(MAX_OTHERS), "disks");
+    page.cut(MAX_LINES);
     if let Some(reason) = arrival.doubt().or_else(|| refusal(report)) {
         page.line(format_args!("  REFUSED: {}", shown::reason(&reason)));
     }
@@ -95,7 +95,7 @@ fn describe_disk(page: &mut Page, disk: &Disk, erased: bool) {
         Field(model),
         Field(disk.table.as_deref().unwrap_or("none")),
     ));
-    let most = if erased { disk.contents.len() } else { MOST_ON_OTHERS };
+    let most = if erased { disk.contents.len() } else { MAX_ON_OTHERS };
     let width = shown::width(disk.contents.iter().take(most).map(|content| &content.device));
     for Content { device, size, kind, label } in disk.contents.iter().take(most) {
         let (device, size) = (Field(device), units::bytes(*size));
@@ -138,7 +138,8 @@ mod tests {
     fn described(disks: Vec<Disk>) -> String {
         let desc = ka::disk::description::Description::parse("linux fill\n", "desc").unwrap();
         let plan = ka::plan::DiskPlan::new("sda".into(), desc);
-        let report = Report::new(&[plan], &disks);
+        let storage = ka::plan::Storage { disks: vec![plan], ..ka::plan::Storage::default() };
+        let report = Report::new(&storage, &disks);
         describe(&arrival(disks), &report, Code::Shown)
     }
 
@@ -219,7 +220,7 @@ mod tests {
         disks.push(disk("sda"));
         let shown = described(disks);
         let lines: Vec<&str> = shown.lines().collect();
-        assert!(lines.len() <= MOST_LINES + 2, "{} lines", lines.len());
+        assert!(lines.len() <= MAX_LINES + 2, "{} lines", lines.len());
         assert!(lines[1].starts_with("  sda: ") && lines[1].ends_with("WILL BE ERASED"), "{shown}");
         assert!(lines.contains(&"  and 19985 more disks"), "{shown}");
         let crowded = Disk { contents: vec![Content::default(); 100], ..disk("sdb") };

@@ -15,14 +15,14 @@ use crate::status::{NodeStatus, Phase, RunStatus};
 const TOTAL_EVERY: Duration = Duration::from_secs(5);
 
 /// Shows a run while it works.
-pub enum Progress {
+pub enum ProgressView {
     /// On a terminal.
     Live(Live),
     /// Into a file or a pipe.
     Lines(Lines),
 }
 
-impl Progress {
+impl ProgressView {
     /// Shows it on standard output, or with `json` on standard error, because standard output is then the
     /// object's alone.
     #[must_use]
@@ -173,8 +173,8 @@ fn node_line(node: &NodeStatus, total: Option<u64>, width: usize) -> String {
         );
     }
     let note = match &node.failure {
-        Some(failure) => format!("{}: {}", failure.step, failure.reason),
-        None => node.note.clone(),
+        Some(failure) => failure.to_string(),
+        None => node.doing.as_ref().map(ToString::to_string).unwrap_or_default(),
     };
     if !note.is_empty() {
         line += "  ";
@@ -191,8 +191,9 @@ fn label_width(status: &RunStatus) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::Failure;
+    use ka::failure::{Failure, FailureKind};
     use ka::notes::Tally;
+    use ka::step::Step;
     use std::io;
     use std::sync::{Arc, Mutex};
     use std::time::SystemTime;
@@ -220,7 +221,7 @@ mod tests {
             round: 1,
             position: Some(1),
             may_come_again: false,
-            note: String::new(),
+            doing: None,
             notes: Tally::default(),
             failure: None,
         }
@@ -257,7 +258,8 @@ mod tests {
         lines.update(&status, start + TOTAL_EVERY);
         status.nodes[0].phase = Phase::Complete;
         status.nodes[1].phase = Phase::Failed;
-        status.nodes[1].failure = Some(Failure { step: "write".into(), reason: "I/O error\n".into() });
+        status.nodes[1].failure =
+            Some(Failure::own(Step::WriteOut, FailureKind::Disk { reason: "I/O error\n".into() }));
         lines.update(&status, start + TOTAL_EVERY);
         assert_eq!(
             String::from_utf8(out.0.lock().unwrap().clone()).unwrap(),
@@ -290,7 +292,7 @@ kainstall: 60.0 MB of 200.0 MB sent, 0 of 2 nodes complete
         live.update(&status);
         status.nodes.push(node(2));
         status.limit = Some("the link from the golden node to pc2, 11 MB/s".into());
-        status.nodes[1].note = "waits\u{1b}[2J".into();
+        status.nodes[1].doing = Some(Step::WriteOut.of("waits\u{1b}[2J"));
         live.update(&status);
         assert_eq!(
             live.whole.message(),

@@ -3,12 +3,13 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
+use ka::failure::Failure;
 use ka::notes::{Counted, Tally};
 use ka::shown::{self, Field};
 use serde::Serialize;
 
 use super::units;
-use crate::status::{Failure, LimitStatus, LimitedBy, MemberName, NodeStatus, Phase, RunStatus, Transfer};
+use crate::status::{LimitStatus, LimitedBy, MemberName, NodeStatus, Phase, RunStatus, Transfer};
 
 /// Prints what a person wants to know at the end: how much, how fast, and how each node ended.
 ///
@@ -66,9 +67,9 @@ fn print_notes(out: &mut dyn Write, indent: &str, notes: &Tally) -> io::Result<(
 fn ending(node: &NodeStatus) -> String {
     let received = units::bytes(node.received);
     match &node.failure.clone().or_else(|| node.lacks()) {
-        Some(Failure { step, reason }) => {
+        Some(Failure { step, kind, .. }) => {
             // A tool's output may have several lines; a node has one here.
-            format!("Failed at {}: {} ({received} received)", Field(step), shown::reason(reason))
+            format!("Failed at {step}: {} ({received} received)", shown::reason(&kind.to_string()))
         }
         None if node.phase == Phase::Booted => format!("OK, runs from its own disk ({received} received)"),
         None if node.is_complete() => format!("OK ({received} received)"),
@@ -147,8 +148,16 @@ struct NodeReport<'a> {
     round: u32,
     /// Its place in the chain of that round as it began, from 1.
     position: Option<usize>,
-    failed_step: Option<String>,
+    /// The step that failed, in words.
+    failed_step: Option<&'static str>,
+    /// Why, in words.
     reason: Option<String>,
+    /// The step that failed, by its name.
+    step: Option<&'static str>,
+    /// What kind of failure it is, by its name.
+    kind: Option<&'static str>,
+    /// Another attempt may succeed: the cause was not the node's own.
+    transient: Option<bool>,
     /// What it noted of its copy.
     notes: Vec<NoteReport<'a>>,
 }
@@ -192,8 +201,11 @@ fn report_node(node: &NodeStatus) -> NodeReport<'_> {
         received_bytes: node.received,
         round: node.round,
         position: node.position,
-        failed_step: failure.as_ref().map(|f| f.step.clone()),
-        reason: failure.map(|f| f.reason),
+        failed_step: failure.as_ref().map(|f| f.step.words()),
+        reason: failure.as_ref().map(|f| f.kind.to_string()),
+        step: failure.as_ref().map(|f| f.step.name()),
+        kind: failure.as_ref().map(|f| f.kind.name()),
+        transient: failure.as_ref().map(|f| f.transient),
         notes: report_notes(&node.notes),
     }
 }
@@ -245,7 +257,9 @@ fn rounded(value: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ka::failure::FailureKind;
     use ka::notes::NoteKind;
+    use ka::step::Step;
     use std::time::SystemTime;
 
     /// The first link of a chain, and a disk.
@@ -268,7 +282,7 @@ mod tests {
         vec![limit(link, 50), limit(disk, 12)]
     }
 
-    fn node(last: u8, phase: Phase, failure: Option<(&str, &str)>) -> NodeStatus {
+    fn node(last: u8, phase: Phase, failure: Option<(Step, &str)>) -> NodeStatus {
         NodeStatus {
             mac: format!("52:54:00:00:00:{last:02x}").parse().ok(),
             address: [10, 0, 0, last].into(),
@@ -279,9 +293,10 @@ mod tests {
             round: 1,
             position: Some(1),
             may_come_again: false,
-            note: String::new(),
+            doing: None,
             notes: Tally::default(),
-            failure: failure.map(|(step, reason)| Failure { step: step.into(), reason: reason.into() }),
+            failure: failure
+                .map(|(step, reason)| Failure::own(step, FailureKind::Tool { reason: reason.into() })),
         }
     }
 
@@ -311,7 +326,7 @@ mod tests {
     fn a_person_reads_every_nodes_end() {
         let (mut status, transfer) = ended(vec![
             node(1, Phase::Complete, None),
-            node(2, Phase::Failed, Some(("format sda1", "mkfs.ext4: no\u{7} space\nat all\n"))),
+            node(2, Phase::Failed, Some((Step::MakeFileSystem, "mkfs.ext4: no\u{7} space\nat all\n"))),
             node(3, Phase::Receiving, None),
         ]);
         status.notes.add(NoteKind::Changed, "./var/log\u{7}: it grew");
@@ -333,7 +348,7 @@ limited by     the link from the golden node to pc1: 11.2 MB/s where the best wa
 warning: 1 changed while read, such as ./var/log?: it grew
   node1              OK (792.0 MB received)
     warning: 1 attributes lost, such as a: no room
-  52:54:00:00:00:02  Failed at format sda1: mkfs.ext4: no? space; at all (792.0 MB received)
+  52:54:00:00:00:02  Failed at Make a file system: mkfs.ext4: no? space; at all (792.0 MB received)
   52:54:00:00:00:03  Failed: still receiving at the end (792.0 MB received)
 "
         );
@@ -367,7 +382,7 @@ warning: 1 changed while read, such as ./var/log?: it grew
     fn a_programs_fields_are_stable() {
         let (mut status, transfer) = ended(vec![
             node(1, Phase::Complete, None),
-            node(2, Phase::Failed, Some(("format sda1", "no space"))),
+            node(2, Phase::Failed, Some((Step::MakeFileSystem, "no space"))),
         ]);
         status.notes.add(NoteKind::Changed, "a");
         status.limits = limits();
@@ -393,10 +408,12 @@ warning: 1 changed while read, such as ./var/log?: it grew
             "nodes": [
                 {"mac": "52:54:00:00:00:01", "address": "10.0.0.1", "hostname": "node1", "ok": true,
                  "phase": "complete", "received_bytes": 792_000_000, "failed_step": null, "reason": null,
+                 "step": null, "kind": null, "transient": null,
                  "round": 1, "position": 1,
                  "notes": [{"kind": "attribute_lost", "count": 2, "example": "b"}]},
                 {"mac": "52:54:00:00:00:02", "address": "10.0.0.2", "hostname": "", "ok": false,
-                 "phase": "failed", "received_bytes": 792_000_000, "failed_step": "format sda1",
+                 "phase": "failed", "received_bytes": 792_000_000, "failed_step": "Make a file system",
+                 "step": "make_file_system", "kind": "tool", "transient": false,
                  "reason": "no space", "round": 1, "position": 1, "notes": []},
             ],
         });

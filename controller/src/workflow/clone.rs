@@ -33,7 +33,7 @@ use super::streaming::Streaming;
 use super::wake::{Wake, Waking};
 use super::watch;
 use crate::config::Config;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, FatalError};
 use crate::golden::cards;
 use crate::golden::hooks::{HookError, Hooks, Reading};
 use crate::golden::plan::{self, Planned};
@@ -49,7 +49,7 @@ use crate::rendezvous::discovery::Responder;
 use crate::rendezvous::lease::{Allowed, HeldLease, Lease};
 use crate::status::{NodeStatus, Phase};
 use crate::stream::source::{DirectorySource, GoldenSource, Source};
-use crate::view::progress::Progress;
+use crate::view::progress::ProgressView;
 use crate::view::units;
 use ask_again::AskAgain;
 use check::Checked;
@@ -121,7 +121,7 @@ pub enum End {
 ///
 /// # Errors
 /// What stopped it, with the exit status that says so.
-pub fn run(request: &Request<'_>, config: &Config) -> Result<End, Failure> {
+pub fn run(request: &Request<'_>, config: &Config) -> Result<End, FatalError> {
     if let Some(at) = request.at.filter(|_| request.recorded.is_none()) {
         // What is wrong now is told now; the plan itself is of the machine as it is then.
         plan(request, &check::run(request, &config.directories)?)?;
@@ -168,15 +168,13 @@ fn plan(request: &Request<'_>, checked: &Checked) -> anyhow::Result<Golden> {
 /// The plan with which the run began. The golden node's files are read again as they are now, and may have changed; the
 /// disks that they are laid out on may not.
 fn as_begun(begun: &Target, now: &Target) -> anyhow::Result<Target> {
-    let shape = |target: &Target| -> Vec<_> {
-        let disks = target.plan.disks.iter();
-        disks
-            .map(|disk| {
-                let file_systems = disk.file_systems.iter().map(|system| (system.partition, system.kind));
-                let raw: Vec<_> = disk.raw.iter().map(|raw| raw.partition).collect();
-                (disk.disk.clone(), disk.desc.clone(), file_systems.collect::<Vec<_>>(), raw)
-            })
-            .collect()
+    let shape = |target: &Target| {
+        let storage = &target.plan.storage;
+        let disks: Vec<_> = storage.disks.iter().map(|plan| (plan.disk.clone(), plan.desc.clone())).collect();
+        let volumes = storage.volumes.iter().map(|volume| {
+            (volume.backing.clone(), volume.file_system().map(|fs| fs.kind), volume.raw().is_some())
+        });
+        (disks, volumes.collect::<Vec<_>>(), storage.groups.clone())
     };
     ensure!(
         shape(begun) == shape(now),
@@ -201,7 +199,7 @@ fn until(at: Moment) -> anyhow::Result<()> {
 /// A run that machines can join. What comes first is given up first.
 struct Run<'a> {
     request: &'a Request<'a>,
-    progress: Option<Progress>,
+    progress: Option<ProgressView>,
     /// Machines may boot into the run as long as it is held.
     lease: HeldLease,
     hub: Hub,
@@ -257,7 +255,7 @@ impl<'a> Run<'a> {
         let (home, journal, resume) = Memory::split(memory);
         let system = SessionSetup {
             spec,
-            source: Arc::clone(&golden.source) as Arc<dyn Source>,
+            source: request.stream.tuned(Arc::clone(&golden.source) as Arc<dyn Source>),
             log: logs.clone(),
             booted: booted.clone(),
             journal,
@@ -300,14 +298,14 @@ impl<'a> Run<'a> {
     }
 
     /// Waits for the machines.
-    fn gather(&self) -> Result<Vec<Arrival>, Failure> {
+    fn gather(&self) -> Result<Vec<Arrival>, FatalError> {
         let also = || {
             if let Some(waking) = &self.waking {
                 waking.look(&self.hub, self.name());
             }
         };
         gather::machines(self.request, &self.hub, &self.golden.target, also)?
-            .ok_or_else(|| Failure { exit: Exit::NodesFailed, error: anyhow!("no node came in time") })
+            .ok_or_else(|| FatalError { exit: Exit::NodesFailed, error: anyhow!("no node came in time") })
     }
 
     /// Sends the machines away with what would have become of them: they boot from their disks again.
@@ -357,11 +355,11 @@ impl<'a> Run<'a> {
 
     /// Shows the session until it is over; meanwhile machines that are done may no longer boot into it, and a person is
     /// asked about those that have booted again.
-    fn stream(&mut self) -> Result<Snapshot, Failure> {
+    fn stream(&mut self) -> Result<Snapshot, FatalError> {
         let Self { request, progress, lease, hub, golden, waking, .. } = self;
         let name = request.golden.run;
         let mut ask_again = AskAgain::new(hub, name, &golden.target);
-        let progress = progress.insert(Progress::start(request.stream.json));
+        let progress = progress.insert(ProgressView::start(request.stream.json));
         watch::until_over(hub, name, progress, |snapshot| {
             ask_again.look(snapshot);
             narrow(lease, snapshot);
@@ -373,7 +371,7 @@ impl<'a> Run<'a> {
     }
 
     /// Undoes the reading, and waits for the nodes' first boots if that is wanted.
-    fn finish(mut self, held: Result<Snapshot, Failure>, reading: Reading) -> Result<End, Failure> {
+    fn finish(mut self, held: Result<Snapshot, FatalError>, reading: Reading) -> Result<End, FatalError> {
         if !self.golden.source.end(LAST_READ) {
             log::warn!(
                 "this machine is still being read after {} s; --after-read runs now",
@@ -495,15 +493,8 @@ fn lease(request: &Request<'_>, config: &Config, stage2: &str, port: u16) -> Lea
             config.ports.control
         );
     }
-    Lease {
-        session: stage2.to_owned(),
-        server,
-        port: other.then_some(port),
-        join: None,
-        store_log: None,
-        allowed: listed(&request.permission).map_or(Allowed::Any, Allowed::Listed),
-        done: BTreeSet::new(),
-    }
+    let allowed = listed(&request.permission).map_or(Allowed::Any, Allowed::Listed);
+    Lease { server, port: other.then_some(port), ..Lease::new(stage2, allowed) }
 }
 
 /// A directory of this run's own: the session's name and the first number that is free. Nodes' logs show the inside of

@@ -9,11 +9,11 @@ use super::memory::{self, Memory};
 use super::streaming::Streaming;
 use super::watch;
 use crate::config::{Config, keys};
-use crate::exit::Failure;
+use crate::exit::FatalError;
 use crate::hub::{Hub, Place, SessionSetup, Snapshot};
 use crate::journal::Recorded;
 use crate::stream::source::Source;
-use crate::view::progress::Progress;
+use crate::view::progress::ProgressView;
 
 /// What is sent to whom.
 pub struct Request {
@@ -35,10 +35,10 @@ pub struct Request {
 ///
 /// # Errors
 /// What stopped it, with the exit status that says so.
-pub fn run(request: &Request, config: &Config) -> Result<Snapshot, Failure> {
+pub fn run(request: &Request, config: &Config) -> Result<Snapshot, FatalError> {
     let hub = listen(request, config)?;
     log::info!("the session {} waits for {} nodes on port {}", request.session, request.wanted, hub.port);
-    watch::until_over(&hub, &request.session, &mut Progress::start(request.stream.json), |_| ())
+    watch::until_over(&hub, &request.session, &mut ProgressView::start(request.stream.json), |_| ())
 }
 
 fn listen(request: &Request, config: &Config) -> anyhow::Result<Hub> {
@@ -64,7 +64,8 @@ fn listen(request: &Request, config: &Config) -> anyhow::Result<Hub> {
         Err(error) => return Err(error),
     };
     let (home, journal, resume) = Memory::split(memory);
-    let setup = SessionSetup { spec, source: Arc::clone(source), log: None, booted: None, journal, resume };
+    let source = stream.tuned(Arc::clone(source));
+    let setup = SessionSetup { spec, source, log: None, booted: None, journal, resume };
     config.directories.make_run()?;
     let hub = Hub::start(&place, keys, vec![setup])?;
     match (recorded, home) {

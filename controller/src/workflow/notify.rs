@@ -56,7 +56,11 @@ impl Notify {
             .map(|node| {
                 let label = node.label();
                 let why = node.failure.as_ref().map_or_else(String::new, |failure| {
-                    format!(" at {}: {}", shown::field(&failure.step), shown::reason(&failure.reason))
+                    format!(
+                        " at {}: {}",
+                        shown::field(failure.step.words()),
+                        shown::reason(&failure.kind.to_string())
+                    )
                 });
                 format!("{} failed{why}\n", shown::field(&label))
             })
@@ -102,9 +106,11 @@ fn tell(command: &str, run: &str, event: &str, status: Option<u8>, report: &str)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{Failure, NodeStatus};
+    use crate::status::NodeStatus;
+    use ka::failure::{Failure, FailureKind};
     use ka::mac::Mac;
     use ka::notes::Tally;
+    use ka::step::Step;
     use std::fs;
     use std::time::SystemTime;
 
@@ -115,7 +121,7 @@ mod tests {
         let command = format!("{{ echo $KA_EVENT $KA_RUN $KA_STATUS; cat; }} >>{}", file.display());
         let notify = Notify::new(Some(command), "lab");
         let mut node = NodeStatus::vanished(Mac([2, 0, 0, 0, 0, 1]));
-        node.failure = Some(Failure { step: "receive".into(), reason: "no\nspace".into() });
+        node.failure = Some(Failure::own(Step::Receive, FailureKind::Unfit { reason: "no\nspace".into() }));
         let mut status = RunStatus {
             name: "lab".into(),
             session: "lab".into(),
@@ -132,7 +138,8 @@ mod tests {
         notify.look(&status);
         notify.look(&status);
         let start = Instant::now();
-        let expected = "failure lab\n02:00:00:00:00:01 failed at receive: no; space\n";
+        let step = Step::Receive.words();
+        let expected = format!("failure lab\n02:00:00:00:00:01 failed at {step}: no; space\n");
         while fs::read_to_string(&file).unwrap_or_default() != expected {
             assert!(start.elapsed() < Duration::from_secs(60), "{:?}", fs::read_to_string(&file));
             thread::sleep(Duration::from_millis(10));

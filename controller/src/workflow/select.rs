@@ -18,7 +18,7 @@ use ka::session::{Arrival, Target};
 const TRIES: u32 = 3;
 
 /// So many machines that are refused are named before the question.
-const MOST_REFUSED: usize = 32;
+const MAX_REFUSED: usize = 32;
 
 /// What allows a machine to be erased.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,10 +172,10 @@ fn confirmed(
     for (arrival, report) in chosen {
         writeln!(output, "{}", machines::describe(arrival, report, code))?;
     }
-    for (mac, reason) in refused.iter().take(MOST_REFUSED) {
+    for (mac, reason) in refused.iter().take(MAX_REFUSED) {
         writeln!(output, "{mac} is refused, and stays as it is: {}", shown::reason(reason))?;
     }
-    if let Some(more) = refused.len().checked_sub(MOST_REFUSED).filter(|more| *more > 0) {
+    if let Some(more) = refused.len().checked_sub(MAX_REFUSED).filter(|more| *more > 0) {
         writeln!(output, "and {more} more machines are refused, and stay as they are")?;
     }
     let machines = if chosen.len() == 1 { "this machine" } else { "each of these machines" };
@@ -198,7 +198,7 @@ fn confirmed(
 mod tests {
     use super::*;
     use ka::inventory::{Firmware, Inventory};
-    use ka::plan::{After, BootPlan, DiskPlan, FinishPlan, Loader, Plan};
+    use ka::plan::{After, BootPlan, DiskPlan, FinishPlan, Loader, Plan, Storage};
     use std::sync::Arc;
 
     fn mac(last: u8) -> Mac {
@@ -207,14 +207,14 @@ mod tests {
 
     fn target() -> Target {
         let desc = ka::disk::description::Description::parse("linux fill\n", "desc").unwrap();
-        let mut plan = DiskPlan::new("sda:size=1G".parse().unwrap(), desc);
-        plan.file_systems.push(ka::plan::FileSystemPlan {
+        let fs = ka::plan::FileSystemPlan {
             used: 500_000_000,
-            ..ka::plan::FileSystemPlan::new(1, ka::plan::FileSystemKind::Ext4)
-        });
+            ..ka::plan::FileSystemPlan::new(ka::plan::FileSystemKind::Ext4)
+        };
+        let disk = DiskPlan::new("sda:size=1G".parse().unwrap(), desc);
         let plan = Plan {
             run: "r".into(),
-            disks: vec![plan],
+            storage: Storage::of(disk, [(1, fs)]),
             boot: BootPlan::new(Loader::Grub, Firmware::Bios),
             finish: FinishPlan::default(),
             after: After::Reboot,
@@ -363,7 +363,7 @@ mod tests {
         let mut waiting = waiting(&[1]);
         Arc::make_mut(&mut waiting[0].inventory).disks[0].size = 400_000_000;
         let mut small = target();
-        small.plan.disks[0].disk = "sda".into();
+        small.plan.storage.disks[0].disk = "sda".into();
         let selected = select(&Permission::Ask, 1, &waiting, &small, Code::Shown, None).unwrap();
         assert!(selected.refused[&mac(1)].contains(" MB"), "{selected:?}");
     }
@@ -380,13 +380,13 @@ mod tests {
         assert!(refused(&target).unwrap().contains("--firmware auto"), "{:?}", refused(&target));
         target.plan.boot.convert_firmware = true;
         assert!(refused(&target).unwrap().contains("no EFI system partition"));
-        let disk = &mut target.plan.disks[0];
         let desc = "label: gpt\ntype=L\nsize=100M, type=U\n";
-        disk.desc = ka::disk::description::Description::parse(desc, "desc").unwrap();
-        disk.file_systems.push(ka::plan::FileSystemPlan {
+        target.plan.storage.disks[0].desc = ka::disk::description::Description::parse(desc, "desc").unwrap();
+        let esp = ka::plan::FileSystemPlan {
             mount_point: Some("/boot/efi".into()),
-            ..ka::plan::FileSystemPlan::new(2, ka::plan::FileSystemKind::Vfat)
-        });
+            ..ka::plan::FileSystemPlan::new(ka::plan::FileSystemKind::Vfat)
+        };
+        target.plan.storage.add(ka::plan::Backing::Partition { disk: 0, number: 2 }, esp.into());
         target.other_firmware = Some("no GRUB for UEFI".into());
         assert_eq!(refused(&target).unwrap(), "no GRUB for UEFI");
         target.other_firmware = None;

@@ -1,11 +1,15 @@
 //! How a stream is held: what `run` and `send` have in common.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ka::chain::SlowLimits;
 use ka::session::order::Order;
 use ka::session::{Gate, SessionSpec};
 use ka_net::listen::Listen;
+
+use crate::stream::produce::{Choice, Settings};
+use crate::stream::source::{Source, Tuned};
 
 /// How a stream is held.
 #[derive(Clone, Debug)]
@@ -30,11 +34,20 @@ pub struct Streaming {
     pub slow: SlowLimits,
     /// The golden node's window in bytes.
     pub window: u64,
+    /// The level of compression.
+    pub level: Choice,
     /// Standard output is for one JSON object, so that progress goes to standard error.
     pub json: bool,
 }
 
 impl Streaming {
+    /// The source, at the level that was chosen.
+    #[must_use]
+    pub fn tuned(&self, source: Arc<dyn Source>) -> Arc<dyn Source> {
+        let settings = Settings { level: self.level, ..source.settings() };
+        Arc::new(Tuned(source, settings))
+    }
+
     /// A session for this many nodes, all of which may come, without a plan.
     #[must_use]
     pub fn session(&self, name: &str, wanted: usize, gate: Gate) -> SessionSpec {

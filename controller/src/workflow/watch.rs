@@ -3,12 +3,14 @@
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
+use ka::failure::{Failure, FailureKind};
+use ka::step::Step;
 
-use crate::exit::{self, Exit};
+use crate::exit::{Exit, FatalError};
 use crate::hub::{Hub, Snapshot};
 use crate::rendezvous::booted::Booted;
-use crate::status::{Failure, Phase, RunStatus};
-use crate::view::progress::Progress;
+use crate::status::{Phase, RunStatus};
+use crate::view::progress::ProgressView;
 
 /// How often the view is renewed.
 const RENEW: Duration = Duration::from_millis(200);
@@ -20,9 +22,9 @@ const RENEW: Duration = Duration::from_millis(200);
 pub(super) fn until_over(
     hub: &Hub,
     session: &str,
-    progress: &mut Progress,
+    progress: &mut ProgressView,
     mut also: impl FnMut(&Snapshot),
-) -> Result<Snapshot, exit::Failure> {
+) -> Result<Snapshot, FatalError> {
     loop {
         let Some(snapshot) = hub.snapshot(session) else {
             return Err(anyhow!("no session {session} is held").into());
@@ -34,7 +36,7 @@ pub(super) fn until_over(
         }
         if hub.has_ended() {
             let error = anyhow!("the hub has ended before the session {session} was over");
-            return Err(exit::Failure { exit: Exit::NodesFailed, error });
+            return Err(FatalError { exit: Exit::NodesFailed, error });
         }
         hub.wait(RENEW);
     }
@@ -42,7 +44,12 @@ pub(super) fn until_over(
 
 /// Waits until the nodes that are complete have told that they run from their own disks; those that have not after
 /// `time` have failed.
-pub(super) fn until_booted(booted: &Booted, status: &mut RunStatus, progress: &mut Progress, time: Duration) {
+pub(super) fn until_booted(
+    booted: &Booted,
+    status: &mut RunStatus,
+    progress: &mut ProgressView,
+    time: Duration,
+) {
     let start = Instant::now();
     loop {
         let up = booted.up();
@@ -62,11 +69,10 @@ pub(super) fn until_booted(booted: &Booted, status: &mut RunStatus, progress: &m
         }
         let Some(left) = time.checked_sub(start.elapsed()) else {
             for node in missing {
-                let reason =
-                    format!("it has not told within {} s that it runs from its own disk", time.as_secs());
-                log::error!("{}: {reason}", node.label());
+                let kind = FailureKind::NotBooted { within: time };
+                log::error!("{}: {kind}", node.label());
                 node.phase = Phase::Failed;
-                node.failure = Some(Failure { step: "first boot".to_owned(), reason });
+                node.failure = Some(Failure::own(Step::FirstBoot, kind));
             }
             progress.update(status, Instant::now());
             return;

@@ -1,7 +1,6 @@
 //! Namespaces with a wire between them, `kactl pxe` at one end of it, and clients at the other.
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each file of tests uses a part of it")]
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -18,15 +17,7 @@ pub const SERVER: &str = "10.77.0.1";
 const PATIENCE: Duration = Duration::from_secs(300);
 
 pub fn lease(allowed: Allowed) -> Lease {
-    Lease {
-        session: "kainstall".into(),
-        server: None,
-        port: None,
-        join: None,
-        store_log: None,
-        allowed,
-        done: BTreeSet::new(),
-    }
+    Lease::new("kainstall", allowed)
 }
 
 /// Two namespaces with a wire between them, and ka's directories.

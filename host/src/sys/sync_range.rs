@@ -15,3 +15,16 @@ pub fn write_out(file: impl AsFd) -> Result<(), Errno> {
     let done = unsafe { libc::sync_file_range(file.as_fd().as_raw_fd(), 0, 0, ALL) };
     Errno::result(done).map(drop)
 }
+
+/// Begins to write a part of the file's data out, and waits for nothing.
+///
+/// # Errors
+/// What the kernel says; ESPIPE for what has no data of its own.
+pub fn begin(file: impl AsFd, offset: u64, length: u64) -> Result<(), Errno> {
+    let number = |number: u64| libc::off64_t::try_from(number).map_err(|_| Errno::EINVAL);
+    let (offset, length) = (number(offset)?, number(length)?);
+    let file = file.as_fd().as_raw_fd();
+    // SAFETY: the descriptor is open for the whole call, which takes numbers only.
+    let done = unsafe { libc::sync_file_range(file, offset, length, libc::SYNC_FILE_RANGE_WRITE) };
+    Errno::result(done).map(drop)
+}

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use super::entry::{Entry, Kind, RawPartition, Time};
 use super::error::ArchiveError;
+use super::output::Output;
 use super::{BLOCK, MAX_PAX, block, pax, shown, sparse};
 
 /// Writes a pax archive. Exactly the announced data must follow each entry; the encoder pads it.
@@ -80,13 +81,41 @@ impl<W: Write> Encoder<W> {
     /// # Errors
     /// [`ArchiveError::Unfit`] for more data than announced; [`ArchiveError::Write`].
     pub fn data(&mut self, data: &[u8]) -> Result<(), ArchiveError> {
-        let Some(owed) = self.owed.checked_sub(data.len() as u64) else {
-            let problem = format!("{} bytes of data more than it announced", data.len() as u64 - self.owed);
-            return Err(ArchiveError::Unfit { entry: shown(&self.name), problem });
-        };
+        let length = data.len() as u64;
+        let owed = self.owed.checked_sub(length).ok_or_else(|| self.too_much(length))?;
         self.write(data)?;
         self.owed = owed;
         Ok(())
+    }
+
+    /// Where the next data of the last entry may be read to, no more than it still owes; then call [`Self::fill`].
+    pub fn room(&mut self) -> &mut [u8]
+    where
+        W: Output,
+    {
+        let owed = usize::try_from(self.owed).unwrap_or(usize::MAX);
+        let room = self.out.room();
+        let length = room.len().min(owed);
+        room.get_mut(..length).unwrap_or_default()
+    }
+
+    /// So many bytes of the room are data of the last entry.
+    ///
+    /// # Errors
+    /// As [`Self::data`].
+    pub fn fill(&mut self, count: usize) -> Result<(), ArchiveError>
+    where
+        W: Output,
+    {
+        self.owed = self.owed.checked_sub(count as u64).ok_or_else(|| self.too_much(count as u64))?;
+        self.out.fill(count).map_err(|source| ArchiveError::Write { offset: self.offset, source })?;
+        self.offset += count as u64;
+        Ok(())
+    }
+
+    fn too_much(&self, count: u64) -> ArchiveError {
+        let problem = format!("{} bytes of data more than it announced", count - self.owed);
+        ArchiveError::Unfit { entry: shown(&self.name), problem }
     }
 
     /// Ends the archive and flushes the output.

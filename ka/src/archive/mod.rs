@@ -23,6 +23,7 @@ mod encode;
 mod entry;
 mod error;
 mod flags;
+mod output;
 mod pax;
 mod report;
 mod sparse;
@@ -34,6 +35,7 @@ pub use encode::Encoder;
 pub use entry::{Entry, Kind, RawHoles, RawPartition, Segment, Time, Xattr};
 pub use error::ArchiveError;
 pub use flags::{Flags, Traits};
+pub use output::{Output, Roomy};
 pub use report::{Note, Notes, Progress, shown};
 
 /// A tar's unit in bytes: a header is one block, and data is padded to whole blocks.

@@ -13,7 +13,7 @@ use super::ids::{NodeId, Offset};
 /// How often a link is remade without success before one of its ends goes.
 const CHANCES: u32 = 3;
 /// How often a link is remade that works in between.
-const MOST: u32 = 8;
+const MAX_COMPLAINTS: u32 = 8;
 /// A link that was remade has this part of the detection time to show what it carries.
 const TRIAL: u32 = 3;
 /// A link that was good for so many detection times gets its chances again: a stream may take hours, and three resets
@@ -70,7 +70,7 @@ impl Blame {
         record.in_vain = if reached > record.reached { 1 } else { record.in_vain + 1 };
         (record.last, record.reached) = (now, reached.max(record.reached));
         let stands_still = record.in_vain >= CHANCES;
-        if !stands_still && record.count < MOST {
+        if !stands_still && record.count < MAX_COMPLAINTS {
             return None;
         }
         let said_by_another =

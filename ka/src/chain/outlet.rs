@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::ids::{NodeId, Offset};
 use super::window::Window;
-use crate::seal::{Block, Opener, SealError, Total};
+use crate::seal::{Block, Bytes, Opener, Pool, SealError, Total, max_block};
 
 /// The writer gets so many bytes at once, or a sixteenth of a smaller window.
 const BATCH: u64 = 512 * 1024;
@@ -18,7 +18,7 @@ const FLUSH_AFTER: Duration = Duration::from_millis(25);
 #[derive(Debug, PartialEq, Eq)]
 pub struct Plain {
     /// The bytes.
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
     /// What the final block tells, when these are the last bytes.
     pub total: Option<Total>,
     /// Tell [`Member::on_written`](super::Member::on_written) this place when the writer has taken the bytes.
@@ -35,6 +35,9 @@ pub(super) fn batch(window: u64) -> u64 {
 pub(super) struct Outlet {
     opener: Opener,
     batch: u64,
+    /// Where batches have their memory from, and how much each may need.
+    pool: Pool,
+    room: usize,
     writer: Writer,
     fresh: Fresh,
     /// Where blocks are opened whose plain bytes nobody wants now.
@@ -61,7 +64,7 @@ struct Fresh {
     /// Of which blocks.
     start: Offset,
     end: Offset,
-    bytes: Vec<u8>,
+    bytes: Bytes,
     since: Duration,
     /// They have waited long enough.
     due: bool,
@@ -71,9 +74,13 @@ impl Outlet {
     /// The outlet of a member with a window of `window` bytes. The golden node has no writer.
     pub(super) fn new(opener: Opener, window: u64, has_writer: bool) -> Self {
         let active = Writer::Active { next: Offset(0), written: Offset(0) };
+        let (batch, block) = (batch(window), max_block(window) as u64);
+        let room = usize::try_from(batch + block.min(batch)).unwrap_or_default();
         Self {
             opener,
-            batch: batch(window),
+            batch,
+            pool: Pool::keeping(2 * room),
+            room,
             writer: if has_writer { active } else { Writer::None },
             fresh: Fresh::default(),
             scratch: Vec::new(),
@@ -95,8 +102,11 @@ impl Outlet {
         }
         let has_writer = matches!(self.writer, Writer::Active { .. });
         let wanted = has_writer && self.fresh.end == at && !self.fresh.has(self.batch);
+        if wanted && self.fresh.bytes.is_empty() {
+            self.fresh.bytes = self.pool.empty(self.room);
+        }
         self.scratch.clear();
-        let plain = if wanted { &mut self.fresh.bytes } else { &mut self.scratch };
+        let plain = if wanted { self.fresh.bytes.vec() } else { &mut self.scratch };
         let total = self.opener.open(block, window.next_number(), plain)?;
         if wanted {
             self.fresh.end = at.plus(block.size());
@@ -113,17 +123,15 @@ impl Outlet {
             if !pressing && !fresh.has(self.batch) {
                 return None;
             }
-            // The next ones will be as many.
-            let room = Vec::with_capacity(fresh.bytes.len());
             fresh.start = fresh.end;
-            (fresh.end, std::mem::replace(&mut fresh.bytes, room))
+            (fresh.end, std::mem::take(&mut fresh.bytes))
         } else {
             let until = if start < fresh.start { fresh.start } else { window.end() };
-            let (mut end, mut bytes) = (start, Vec::new());
+            let (mut end, mut bytes) = (start, self.pool.empty(self.room));
             while end < until && end.since(start) < self.batch {
                 let (number, block) = window.get(end)?;
                 // It has verified before.
-                if self.opener.open(block, number, &mut bytes).is_err() {
+                if self.opener.open(block, number, bytes.vec()).is_err() {
                     self.spoiled = Some(number);
                     return None;
                 }
@@ -180,10 +188,11 @@ impl Fresh {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seal::{Cipher, MAX_PLAIN, Sealer, StreamKey};
+    use crate::seal::{Cipher, Sealer, StreamKey};
 
     const WINDOW: u64 = 8 << 20;
-    const PLAIN: usize = MAX_PLAIN;
+    /// Of a block of 64 KiB.
+    const PLAIN: usize = (64 << 10) - 17;
 
     struct Chain {
         window: Window,
@@ -216,7 +225,7 @@ mod tests {
             chain.block(i);
         }
         let plain = chain.outlet.next(&chain.window, None).unwrap();
-        assert!(plain.bytes == chain.plain && plain.end == chain.window.end());
+        assert!(*plain.bytes == chain.plain && plain.end == chain.window.end());
         assert_eq!(chain.outlet.next(&chain.window, None), None);
     }
 
@@ -227,7 +236,7 @@ mod tests {
         chain.outlet.on_tick(FLUSH_AFTER / 2);
         assert_eq!(chain.outlet.next(&chain.window, None), None);
         chain.outlet.on_tick(FLUSH_AFTER);
-        assert!(chain.outlet.next(&chain.window, None).unwrap().bytes == chain.plain);
+        assert!(chain.outlet.next(&chain.window, None).unwrap().bytes[..] == chain.plain);
     }
 
     #[test]
@@ -236,7 +245,9 @@ mod tests {
         (0..30).for_each(|i| chain.block(i));
         let mut got = Vec::new();
         for i in 30..40 {
-            got.extend(chain.outlet.next(&chain.window, None).into_iter().flat_map(|plain| plain.bytes));
+            got.extend(
+                chain.outlet.next(&chain.window, None).into_iter().flat_map(|plain| plain.bytes.to_vec()),
+            );
             chain.block(i);
         }
         chain.outlet.on_tick(FLUSH_AFTER);
@@ -250,12 +261,12 @@ mod tests {
     fn the_end_waits_for_nothing() {
         let mut chain = Chain::new();
         chain.block(1);
-        let total = Total { length: PLAIN as u64, sha256: [0; 32] };
+        let total = Total { length: PLAIN as u64, hash: [0; 32], sha256: None };
         let last = Sealer::finish(chain.sealer, &total).unwrap();
         assert_eq!(chain.outlet.verify(&last, &chain.window, Duration::ZERO), Ok(Some(total)));
         chain.window.push(last);
         let end = chain.window.end();
         let plain = chain.outlet.next(&chain.window, Some(total)).unwrap();
-        assert!(plain == Plain { bytes: chain.plain, total: Some(total), end, from: None });
+        assert!(plain == Plain { bytes: chain.plain.into(), total: Some(total), end, from: None });
     }
 }

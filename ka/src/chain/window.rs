@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::ids::Offset;
-use crate::seal::{Block, MAX_BLOCK};
+use crate::seal::{Block, max_block};
 
 /// The smallest window, in bytes, with which a node takes part.
 pub const MIN_WINDOW: u64 = 8 * 1024 * 1024;
@@ -46,7 +46,7 @@ impl Window {
     /// Whether a block of any size still fits. A block is at most a quarter of the window.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.end.since(self.floor) + (MAX_BLOCK as u64).min(self.size / 4) <= self.size
+        self.end.since(self.floor) + (max_block(self.size) as u64).min(self.size / 4) <= self.size
     }
 
     /// Keeps the next block.

@@ -14,7 +14,7 @@ use crate::inventory::Disk;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-pub use parse::ParseChoiceError;
+pub use parse::{ParseChoiceError, parse_size};
 
 /// The disk of a node to erase.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,9 +13,7 @@
 //! logical linux fill
 //! ```
 
-use super::description::{
-    Builder, Description, Entry, Header, MOST_WEIGHT, Rendered, Role, Size, check_type,
-};
+use super::description::{Builder, Description, Entry, Header, MAX_WEIGHT, Rendered, Role, Size, check_type};
 use super::kind::{PartitionKind, TableKind};
 use super::problem::{DescError, Problem};
 use super::units::{MB, SectorSize};
@@ -141,7 +139,7 @@ pub(super) fn parse_fill(word: &str) -> Result<Option<Size>, Problem> {
         .all(|b| b.is_ascii_digit())
         .then(|| weight.parse().ok())
         .flatten()
-        .filter(|weight| (1..=MOST_WEIGHT).contains(weight))
+        .filter(|weight| (1..=MAX_WEIGHT).contains(weight))
         .map(|weight| Some(Size::Fill { weight }))
         .ok_or_else(|| Problem::Weight(weight.to_owned()))
 }

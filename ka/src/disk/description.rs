@@ -12,15 +12,15 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// The maximum number of logical partitions: the limit of Linux's device numbers for `sdX`.
-pub const MOST_LOGICALS: u32 = 60;
+pub const MAX_LOGICALS: u32 = 60;
 /// The number of GPT entries unless the description specifies it.
 pub const GPT_LENGTH: u32 = 128;
 /// The maximum number of GPT entries read or written.
-pub const MOST_GPT_LENGTH: u32 = 1024;
+pub const MAX_GPT_LENGTH: u32 = 1024;
 /// The highest partition number in Linux: a disk has 256 device numbers, including its own.
-pub const MOST_PARTITIONS: u32 = 255;
+pub const MAX_PARTITIONS: u32 = 255;
 /// The maximum weight of a [`Size::Fill`].
-pub const MOST_WEIGHT: u32 = 1000;
+pub const MAX_WEIGHT: u32 = 1000;
 
 /// A validated description: at least one partition, unique numbers, types that the table supports; in an MBR at most
 /// four primary partitions of which at most one is extended, and logical ones only with an extended one.
@@ -108,7 +108,7 @@ pub enum Size {
     Fixed(Length),
     /// A share of the remaining space, by weight.
     Fill {
-        /// From 1 to [`MOST_WEIGHT`].
+        /// From 1 to [`MAX_WEIGHT`].
         weight: u32,
     },
 }
@@ -266,8 +266,8 @@ impl Header {
     #[must_use]
     pub fn most(&self) -> u32 {
         match self.table {
-            TableKind::Mbr => 4 + MOST_LOGICALS,
-            TableKind::Gpt => self.length.unwrap_or(GPT_LENGTH).min(MOST_PARTITIONS),
+            TableKind::Mbr => 4 + MAX_LOGICALS,
+            TableKind::Gpt => self.length.unwrap_or(GPT_LENGTH).min(MAX_PARTITIONS),
         }
     }
 }
@@ -399,7 +399,7 @@ impl Builder {
     fn check_one(&self, entry: &Entry) -> Result<(), Problem> {
         match entry.size {
             Size::Fixed(Length::Bytes(0) | Length::Sectors(0)) => return Err(Problem::Size("0".to_owned())),
-            Size::Fill { weight } if !(1..=MOST_WEIGHT).contains(&weight) => {
+            Size::Fill { weight } if !(1..=MAX_WEIGHT).contains(&weight) => {
                 return Err(Problem::Weight(weight.to_string()));
             }
             Size::Fixed(_) | Size::Fill { .. } => {}
@@ -436,7 +436,7 @@ impl Builder {
                 if extended.is_none() {
                     return Err(Problem::NoExtended);
                 }
-                if logicals == MOST_LOGICALS {
+                if logicals == MAX_LOGICALS {
                     return Err(Problem::TooManyLogicals);
                 }
                 // Logical partitions are numbered by their chain: there are no gaps.
@@ -498,7 +498,7 @@ impl Builder {
             return Err(Problem::WrongTable { field, table: self.header.table, hint: "" });
         }
         if let Some(length) = self.header.length
-            && !(1..=MOST_GPT_LENGTH).contains(&length)
+            && !(1..=MAX_GPT_LENGTH).contains(&length)
         {
             let found = length.to_string();
             let expected = "a number from 1 to 1024";

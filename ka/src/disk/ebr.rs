@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::io::{Read, Seek};
 
 /// The highest number of a logical partition.
-const LAST: u32 = 4 + super::description::MOST_LOGICALS;
+const LAST: u32 = 4 + super::description::MAX_LOGICALS;
 
 /// The type of the entry that leads to the next table.
 const LINK: u8 = super::desc::EXTENDED;
@@ -135,7 +135,7 @@ fn follow<R: Read + Seek>(reader: &mut R, table: &mut Table, extended: &Placed) 
             None => return Ok(()),
         }
         // A chain of empty tables ends too.
-        if visited.len() > 4 * super::description::MOST_LOGICALS as usize {
+        if visited.len() > 4 * super::description::MAX_LOGICALS as usize {
             table.findings.push(Finding::EbrBroken { at, reason: "the chain is too long".to_owned() });
             return Ok(());
         }

@@ -4,7 +4,7 @@
 //! The `gptman` crate knows the format and the checksums. It trusts a header's own size, so that is validated here
 //! first.
 
-use super::description::{DiskId, MOST_GPT_LENGTH, Role};
+use super::description::{DiskId, MAX_GPT_LENGTH, Role};
 use super::guid::Guid;
 use super::kind::{PROTECTIVE, PartitionKind};
 use super::layout::{Layout, Placed, gpt_entries};
@@ -243,8 +243,8 @@ fn check_header(sector: &[u8], at: Lba) -> Result<(Lba, u32), String> {
     if size != ENTRY {
         return Err(format!("its entries have {size} bytes, expected {ENTRY}"));
     }
-    if !(1..=MOST_GPT_LENGTH).contains(&length) {
-        return Err(format!("it has {length} entries, expected 1 to {MOST_GPT_LENGTH}"));
+    if !(1..=MAX_GPT_LENGTH).contains(&length) {
+        return Err(format!("it has {length} entries, expected 1 to {MAX_GPT_LENGTH}"));
     }
     Ok((Lba(entries_at), length))
 }

@@ -3,13 +3,15 @@
 //! The controller asks it of the golden disk before a node is touched, and each node asks it of its
 //! own disk, so that a disk which is too small is still as it was when that is found out.
 
+use super::allot;
 use super::room;
-use super::{DiskPlan, FileSystemKind, FileSystemPlan};
+use super::{FileSystemKind, FileSystemPlan, Storage, Volume, VolumeContent, VolumeName};
 use crate::disk::description::Role;
 use crate::disk::ids::Seed;
 use crate::disk::kind::PartitionKind;
 use crate::disk::layout::{Layout, LayoutError, Least, Placed, Placing};
 use crate::disk::units::{Against, DiskSize, InMb, SectorSize};
+use std::collections::BTreeSet;
 
 /// Why a plan doesn't go onto a disk.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,12 +19,15 @@ pub enum FitError {
     /// The partitions don't.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// A file system for a partition that the description lacks.
-    #[error("the plan has a file system for partition {0}, which the description lacks")]
+    /// The plan has no such disk.
+    #[error("the plan has no disk {0}")]
+    NoDisk(usize),
+    /// Something for a partition that the description lacks.
+    #[error("the plan makes something on partition {0}, which the description lacks")]
     NoPartition(u32),
     /// Two contents for one partition.
-    #[error("the plan has two contents for partition {0}")]
-    Twice(u32),
+    #[error("the plan has two contents for {0}")]
+    Twice(VolumeName),
     /// Swap on a partition of another type, or files on a swap partition.
     #[error("partition {number} has the type {kind}, and the plan makes {makes} on it")]
     Kind {
@@ -34,21 +39,21 @@ pub enum FitError {
         makes: FileSystemKind,
     },
     /// A mount point that is no absolute, plain path, or is used twice.
-    #[error("partition {number}: `{path}` is no mount point: expected an absolute path without `..`, once")]
+    #[error("{volume}: `{path}` is no mount point: expected an absolute path without `..`, once")]
     MountPoint {
-        /// The partition's number.
-        number: u32,
+        /// Which.
+        volume: VolumeName,
         /// The path as the plan has it.
         path: String,
     },
     /// Less room than the golden files need.
     #[error(
-        "partition {number} has {} ({} for files when it is {makes}), and {} must go onto it",
+        "{volume} has {} ({} for files when it is {makes}), and {} must go onto it",
         InMb(*.size), Against(*.room, *.used), Against(*.used, *.room)
     )]
     TooSmall {
-        /// The partition's number.
-        number: u32,
+        /// Which.
+        volume: VolumeName,
         /// Its size in bytes.
         size: u64,
         /// How much of that files can use, in bytes.
@@ -60,12 +65,12 @@ pub enum FitError {
     },
     /// Less room than the tool wants for an empty one.
     #[error(
-        "partition {number} has {}, and the smallest {makes} that can be made has {}",
+        "{volume} has {}, and the smallest {makes} that can be made has {}",
         Against(*.size, *.least), Against(*.least, *.size)
     )]
     TooSmallToMake {
-        /// The partition's number.
-        number: u32,
+        /// Which.
+        volume: VolumeName,
         /// Its size in bytes.
         size: u64,
         /// The least size in bytes.
@@ -75,12 +80,12 @@ pub enum FitError {
     },
     /// Fewer inodes than the golden files need.
     #[error(
-        "partition {number} has {}, which gives {makes} at most {most} inodes, and {need} are needed for the golden files",
+        "{volume} has {}, which gives {makes} at most {most} inodes, and {need} are needed for the golden files",
         InMb(*.size)
     )]
     TooFewInodes {
-        /// The partition's number.
-        number: u32,
+        /// Which.
+        volume: VolumeName,
         /// Its size in bytes.
         size: u64,
         /// The most that it can be made with.
@@ -90,14 +95,73 @@ pub enum FitError {
         /// What is made on it.
         makes: FileSystemKind,
     },
+    /// A physical volume on a partition of another type.
+    #[error("partition {number} has the type {kind}, and the plan makes a physical volume of LVM on it")]
+    MemberKind {
+        /// The partition's number.
+        number: u32,
+        /// Its type.
+        kind: PartitionKind,
+    },
+    /// A physical volume without room for a single extent.
+    #[error("{volume} has {}, and a physical volume of this group takes {}", Against(*.size, *.need), Against(*.need, *.size))]
+    MemberTooSmall {
+        /// Which.
+        volume: VolumeName,
+        /// Its size in bytes.
+        size: u64,
+        /// The least size in bytes.
+        need: u64,
+    },
+    /// A group without physical volumes.
+    #[error("the plan has no physical volume for the volume group {group}")]
+    NoMembers {
+        /// The group's name.
+        group: String,
+    },
+    /// Less room in a group than its volumes need.
+    #[error("the volume group {group} has {}, and its volumes need {}", Against(*.have, *.need), Against(*.need, *.have))]
+    GroupTooSmall {
+        /// The group's name.
+        group: String,
+        /// What it has, in bytes.
+        have: u64,
+        /// What is needed.
+        need: u64,
+    },
+    /// Fewer physical volumes than stripes or mirrors.
+    #[error(
+        "{volume} lies on {need} physical volumes, and {have} of its group have {} each for it",
+        InMb(*.each)
+    )]
+    TooFewMembers {
+        /// Which.
+        volume: VolumeName,
+        /// On how many it lies.
+        need: usize,
+        /// How many have the room.
+        have: usize,
+        /// What it takes of each, in bytes.
+        each: u64,
+    },
+    /// Less room in a thin pool than what is copied takes.
+    #[error("{volume} has {}, and {} must go onto the thin volumes in it", Against(*.size, *.used), Against(*.used, *.size))]
+    PoolTooSmall {
+        /// The pool.
+        volume: VolumeName,
+        /// Its size in bytes.
+        size: u64,
+        /// What the golden files use.
+        used: u64,
+    },
     /// Less room than the partition that is copied as it is.
     #[error(
-        "partition {number} has {size} bytes, and the golden partition that is copied onto it as it is has {need}: \
+        "{volume} has {size} bytes, and the golden partition that is copied onto it as it is has {need}: \
          give it more in the description, or `fill` (in sfdisk's form `size=+`)"
     )]
     RawTooSmall {
-        /// The partition's number.
-        number: u32,
+        /// Which.
+        volume: VolumeName,
         /// Its size in bytes.
         size: u64,
         /// The golden one's.
@@ -105,68 +169,115 @@ pub enum FitError {
     },
 }
 
-/// Places the plan's partitions on a disk, and checks that every file system has its partition, of
-/// the right kind and large enough. What takes a share of the disk gets at least what its contents need.
+/// Places the partitions of one of the plan's disks on a disk of this size, and checks that every volume on it has its
+/// partition, of the right kind and large enough. What takes a share of the disk gets at least what its contents need.
 ///
 /// # Errors
 /// The first thing that doesn't fit, with the figures.
-pub fn fit(plan: &DiskPlan, disk: DiskSize, seed: &Seed) -> Result<Layout, FitError> {
+pub fn fit(storage: &Storage, index: usize, disk: DiskSize, seed: &Seed) -> Result<Layout, FitError> {
+    let plan = storage.disks.get(index).ok_or(FitError::NoDisk(index))?;
     let placing = Placing { scale: plan.scale_from, keep_ids: plan.keep_ids };
-    let layout = Layout::new(&plan.desc, disk, &placing, &least(plan, disk.sector), seed)?;
-    for (i, fs) in plan.file_systems.iter().enumerate() {
-        let others = plan.file_systems.iter().take(i);
-        if others.clone().any(|other| other.partition == fs.partition) {
-            return Err(FitError::Twice(fs.partition));
+    let layout = Layout::new(&plan.desc, disk, &placing, &least(storage, index, disk.sector), seed)?;
+    let mut seen = BTreeSet::new();
+    for (number, volume) in storage.partitions(index) {
+        if !seen.insert(number) {
+            return Err(FitError::Twice(volume.name(storage)));
         }
-        if let Some(path) = &fs.mount_point
-            && (!is_plain_absolute(path) || others.clone().any(|o| o.mount_point.as_ref() == Some(path)))
-        {
-            return Err(FitError::MountPoint { number: fs.partition, path: path.clone() });
-        }
-        let placed = layout.partition(fs.partition).ok_or(FitError::NoPartition(fs.partition))?;
-        check_one(fs, placed, disk)?;
-    }
-    for (i, raw) in plan.raw.iter().enumerate() {
-        let others = plan.file_systems.iter().map(|fs| fs.partition);
-        let mut others = others.chain(plan.raw.iter().take(i).map(|raw| raw.partition));
-        if others.any(|other| other == raw.partition) {
-            return Err(FitError::Twice(raw.partition));
-        }
-        let placed = layout.partition(raw.partition).ok_or(FitError::NoPartition(raw.partition))?;
-        let size = placed.size.bytes(disk.sector);
-        if placed.role == Role::Extended || size < raw.size {
-            return Err(FitError::RawTooSmall { number: raw.partition, size, need: raw.size });
-        }
+        let placed = layout.partition(number).ok_or(FitError::NoPartition(number))?;
+        check_place(storage, volume, placed)?;
+        check_size(storage, volume, placed.size.bytes(disk.sector), disk.sector)?;
+        check_mount_point(storage, volume)?;
     }
     Ok(layout)
 }
 
-/// What every partition must have for what goes onto it.
+/// What every partition of a disk must have for what goes onto it.
 #[must_use]
-pub fn least(plan: &DiskPlan, sector: SectorSize) -> Least {
-    let files = plan.file_systems.iter().map(|fs| (fs.partition, room::size_for(fs, sector)));
-    files.chain(plan.raw.iter().map(|raw| (raw.partition, raw.size))).collect()
+pub fn least(storage: &Storage, index: usize, sector: SectorSize) -> Least {
+    storage.partitions(index).map(|(number, volume)| (number, least_of(storage, volume, sector))).collect()
 }
 
-fn check_one(fs: &FileSystemPlan, placed: &Placed, disk: DiskSize) -> Result<(), FitError> {
-    let number = fs.partition;
-    if placed.role == Role::Extended || (fs.kind == FileSystemKind::Swap) != placed.kind.is_swap() {
-        return Err(FitError::Kind { number, kind: placed.kind, makes: fs.kind });
+/// What a volume must have for what goes onto it.
+pub(super) fn least_of(storage: &Storage, volume: &Volume, sector: SectorSize) -> u64 {
+    match &volume.content {
+        VolumeContent::FileSystem(fs) => room::size_for(fs, sector),
+        VolumeContent::Raw(raw) => raw.size,
+        VolumeContent::Member { group, .. } => allot::least_of_member(storage, *group, sector),
+        VolumeContent::Nothing => 0,
     }
-    let size = placed.size.bytes(disk.sector);
-    let least = room::least_size(fs, disk.sector);
+}
+
+/// The partition's type allows what is made on it.
+fn check_place(storage: &Storage, volume: &Volume, placed: &Placed) -> Result<(), FitError> {
+    let is_extended = placed.role == Role::Extended;
+    match &volume.content {
+        VolumeContent::FileSystem(fs)
+            if is_extended || (fs.kind == FileSystemKind::Swap) != placed.kind.is_swap() =>
+        {
+            Err(FitError::Kind { number: placed.number, kind: placed.kind, makes: fs.kind })
+        }
+        VolumeContent::Raw(raw) if is_extended => {
+            Err(FitError::RawTooSmall { volume: volume.name(storage), size: 0, need: raw.size })
+        }
+        VolumeContent::Member { .. } if is_extended || placed.kind.is_swap() => {
+            Err(FitError::MemberKind { number: placed.number, kind: placed.kind })
+        }
+        VolumeContent::FileSystem(_)
+        | VolumeContent::Raw(_)
+        | VolumeContent::Member { .. }
+        | VolumeContent::Nothing => Ok(()),
+    }
+}
+
+/// The volume holds what is made on it.
+pub(super) fn check_size(
+    storage: &Storage,
+    volume: &Volume,
+    size: u64,
+    sector: SectorSize,
+) -> Result<(), FitError> {
+    match &volume.content {
+        VolumeContent::FileSystem(fs) => check_file_system(fs, volume.name(storage), size, sector),
+        VolumeContent::Raw(raw) if size < raw.size => {
+            Err(FitError::RawTooSmall { volume: volume.name(storage), size, need: raw.size })
+        }
+        // Whether a group has room for its volumes is known when all its members are.
+        VolumeContent::Raw(_) | VolumeContent::Member { .. } | VolumeContent::Nothing => Ok(()),
+    }
+}
+
+fn check_file_system(
+    fs: &FileSystemPlan,
+    volume: VolumeName,
+    size: u64,
+    sector: SectorSize,
+) -> Result<(), FitError> {
+    let makes = fs.kind;
+    let least = room::least_size(fs, sector);
     if size < least {
-        return Err(FitError::TooSmallToMake { number, size, least, makes: fs.kind });
+        return Err(FitError::TooSmallToMake { volume, size, least, makes });
     }
     let (most, need) = (room::most_inodes(fs.kind, size), room::inodes_needed(fs));
     if need > most {
-        return Err(FitError::TooFewInodes { number, size, most, need, makes: fs.kind });
+        return Err(FitError::TooFewInodes { volume, size, most, need, makes });
     }
     let (room, used) = (room::room(fs, size), fs.used);
     if used > room {
-        return Err(FitError::TooSmall { number, size, room, used, makes: fs.kind });
+        return Err(FitError::TooSmall { volume, size, room, used, makes });
     }
     Ok(())
+}
+
+/// The mount point is a plain absolute path, and no earlier volume has it.
+pub(super) fn check_mount_point(storage: &Storage, volume: &Volume) -> Result<(), FitError> {
+    let Some(path) = volume.file_system().and_then(|fs| fs.mount_point.as_ref()) else { return Ok(()) };
+    let mut others = storage.volumes.iter().take_while(|other| other.id != volume.id);
+    let is_there =
+        |other: &Volume| other.file_system().is_some_and(|fs| fs.mount_point.as_ref() == Some(path));
+    if is_plain_absolute(path) && !others.any(is_there) {
+        return Ok(());
+    }
+    Err(FitError::MountPoint { volume: volume.name(storage), path: path.clone() })
 }
 
 fn is_plain_absolute(path: &str) -> bool {

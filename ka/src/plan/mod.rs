@@ -1,12 +1,22 @@
 //! What a run asks of a node: disks, file systems, mounts, boot loader.
 
+pub mod allot;
+mod confirmed;
 pub mod fit;
+mod group;
 pub mod report;
 pub mod room;
+mod volume;
+
+pub use allot::{Allotment, Allotted};
+pub use confirmed::{ConfirmedPlan, ConfirmedStorage, PLAN_VERSION, UnknownPlan, VersionedPlan};
+pub use group::{
+    GroupId, LogicalLayout, LogicalSize, LogicalVolume, Raid, RaidLevel, VolumeGroup, is_name, mapper_name,
+};
+pub use volume::{Backing, Storage, Volume, VolumeContent, VolumeId, VolumeName};
 
 use crate::disk::choice::DiskChoice;
 use crate::inventory::Firmware;
-use crate::inventory::identity::DiskIdentity;
 use crate::mac::Mac;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -20,45 +30,14 @@ use zeroize::Zeroize;
 pub struct Plan {
     /// The run's name.
     pub run: String,
-    /// Disks to partition, and what goes onto them.
-    pub disks: Vec<DiskPlan>,
+    /// Disks to erase, and what is made on them.
+    pub storage: Storage,
     /// How the node is made to boot.
     pub boot: BootPlan,
     /// How the node is made a machine of its own.
     pub finish: FinishPlan,
     /// What the node does at the end.
     pub after: After,
-}
-
-/// A plan for one machine, and the disks of it that were confirmed: nothing else may be erased.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ConfirmedPlan {
-    /// What is to be done.
-    pub plan: Plan,
-    /// Which disk each of its disks was when it was confirmed.
-    pub disks: Vec<DiskIdentity>,
-}
-
-impl ConfirmedPlan {
-    /// The disks to erase; none if another number of disks was confirmed.
-    #[must_use]
-    pub fn disks(&self) -> Option<Vec<ConfirmedDisk>> {
-        let Self { plan: Plan { disks, .. }, disks: identities } = self;
-        let confirm = |(plan, identity): (&DiskPlan, &DiskIdentity)| ConfirmedDisk {
-            plan: plan.clone(),
-            identity: identity.clone(),
-        };
-        (disks.len() == identities.len()).then(|| disks.iter().zip(identities).map(confirm).collect())
-    }
-}
-
-/// A disk that somebody has confirmed, and what becomes of it. Nothing is written without one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfirmedDisk {
-    /// What is made of it.
-    pub plan: DiskPlan,
-    /// Which disk it was when it was confirmed.
-    pub identity: DiskIdentity,
 }
 
 /// One disk to erase and partition.
@@ -73,10 +52,6 @@ pub struct DiskPlan {
     /// The disk and its partitions get the identities that the description names (`--keep-uuids`), not fresh
     /// ones.
     pub keep_ids: bool,
-    /// One entry for each partition that gets a file system or swap.
-    pub file_systems: Vec<FileSystemPlan>,
-    /// One entry for each partition that is copied as it is, byte by byte.
-    pub raw: Vec<RawPlan>,
     /// Boot code for the first sector (446 bytes), where no boot loader is installed (`-m`, `-M`).
     pub boot_code: Option<Vec<u8>>,
     /// The one entry of a GPT's protective MBR is active, for a BIOS that starts no disk without such an entry.
@@ -84,27 +59,16 @@ pub struct DiskPlan {
 }
 
 impl DiskPlan {
-    /// A disk to partition, with nothing on it yet.
+    /// A disk to partition.
     #[must_use]
     pub fn new(disk: DiskChoice, desc: crate::disk::description::Description) -> Self {
-        Self {
-            disk,
-            desc,
-            scale_from: None,
-            keep_ids: false,
-            file_systems: Vec::new(),
-            raw: Vec::new(),
-            boot_code: None,
-            protective_active: false,
-        }
+        Self { disk, desc, scale_from: None, keep_ids: false, boot_code: None, protective_active: false }
     }
 }
 
-/// The file system of one partition.
+/// A file system, or swap space.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileSystemPlan {
-    /// The partition's number.
-    pub partition: u32,
     /// What to make.
     pub kind: FileSystemKind,
     /// Label to set, if the golden one has a label.
@@ -135,9 +99,8 @@ pub struct FileSystemPlan {
 impl FileSystemPlan {
     /// An empty file system with nothing said but its kind.
     #[must_use]
-    pub fn new(partition: u32, kind: FileSystemKind) -> Self {
+    pub fn new(kind: FileSystemKind) -> Self {
         Self {
-            partition,
             kind,
             label: None,
             uuid: None,
@@ -302,12 +265,10 @@ pub struct Subvolume {
     pub golden_id: Option<u64>,
 }
 
-/// A partition that is copied as it is.
+/// A volume that is copied as it is, byte by byte.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RawPlan {
-    /// The partition's number on the node.
-    pub partition: u32,
-    /// Its name in the stream: the golden partition's kernel name, such as `sda3`.
+    /// Its name in the stream: the golden volume's kernel name, such as `sda3`.
     pub name: String,
     /// Its size in bytes on the golden node: the least that the node's must have.
     pub size: u64,

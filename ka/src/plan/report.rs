@@ -7,8 +7,12 @@
 mod tests;
 mod text;
 
-use super::fit::fit;
-use super::{DiskPlan, FileSystemPlan};
+use super::allot::allot;
+use super::fit::{FitError, fit};
+use super::{
+    Allotment, Allotted, Backing, DiskPlan, FileSystemPlan, Storage, Volume, VolumeContent, VolumeGroup,
+    VolumeId,
+};
 use crate::disk::choice::{DiskChoice, find_all};
 use crate::disk::description::Role;
 use crate::disk::ids::Seed;
@@ -25,6 +29,35 @@ pub use text::OfDisk;
 pub struct Report {
     /// One entry for each disk that is to be erased, in the plan's order.
     pub disks: Vec<DiskReport>,
+    /// The volume groups that are made, unless a disk is refused.
+    #[serde(default)]
+    pub groups: Vec<NewGroup>,
+}
+
+/// A volume group that is made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewGroup {
+    /// Its name.
+    pub name: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The device names of its physical volumes.
+    pub members: Vec<String>,
+    /// Its volumes.
+    pub volumes: Vec<NewLogicalVolume>,
+}
+
+/// A logical volume that is made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewLogicalVolume {
+    /// Its name.
+    pub name: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// How it lies on the physical volumes: `linear`, `raid1`, `thin`.
+    pub layout: String,
+    /// What is made on it.
+    pub makes: Makes,
 }
 
 /// What would become of one disk.
@@ -36,6 +69,8 @@ pub struct DiskReport {
     pub disk: Option<Disk>,
     /// What is done with it.
     pub outcome: Outcome,
+    /// The choice of another disk, because of which nothing is written here either.
+    pub because_of: Option<String>,
 }
 
 /// What is done with a disk.
@@ -101,6 +136,11 @@ pub enum Makes {
         /// Bytes that are copied onto it; 0 if it stays empty.
         used: u64,
     },
+    /// A physical volume of a group.
+    Member {
+        /// The group's name.
+        group: String,
+    },
     /// The bytes of a golden partition.
     Raw {
         /// That partition's name.
@@ -113,21 +153,29 @@ pub enum Makes {
 impl Report {
     /// What these plans would do on a machine with these disks.
     #[must_use]
-    pub fn new(plans: &[DiskPlan], disks: &[Disk]) -> Self {
+    pub fn new(storage: &Storage, disks: &[Disk]) -> Self {
+        let plans = &storage.disks;
         let choices: Vec<&DiskChoice> = plans.iter().map(|plan| &plan.disk).collect();
         // One bad choice among several spoils all: nothing is written then.
         let all = find_all(&choices, disks);
         let one = |(i, plan): (usize, &DiskPlan)| match (&all, plan.disk.find(disks)) {
             (Ok(found), _) => match found.get(i) {
-                Some(disk) => DiskReport::new(plan, disk),
+                Some(disk) => DiskReport::new(storage, i, plan, disk),
                 None => DiskReport::refused(plan, None, "no disk was found for it".to_owned()),
             },
             (Err(_), Err(own)) => DiskReport::refused(plan, plan_disk(plan, disks), own.to_string()),
             (Err(other), Ok(disk)) => DiskReport::refused(plan, Some(disk.clone()), other.to_string()),
         };
         let mut disks: Vec<DiskReport> = plans.iter().enumerate().map(one).collect();
+        let groups = match NewGroup::all(storage, &disks) {
+            Ok(groups) => groups,
+            Err(reason) => {
+                disks.iter_mut().for_each(|disk| disk.outcome = Outcome::Refuse(reason.to_string()));
+                Vec::new()
+            }
+        };
         spare_all_if_one_is_refused(&mut disks);
-        Self { disks }
+        Self { disks, groups }
     }
 
     /// Whether everything would be written.
@@ -145,40 +193,87 @@ fn plan_disk(plan: &DiskPlan, disks: &[Disk]) -> Option<Disk> {
 /// All disks are checked before the first is written.
 fn spare_all_if_one_is_refused(disks: &mut [DiskReport]) {
     let Some(refused) = disks.iter().find(|disk| matches!(disk.outcome, Outcome::Refuse(_))) else { return };
-    let reason = format!("nothing is written, as {} is refused", refused.choice);
+    let refused = refused.choice.clone();
+    let reason = format!("nothing is written, as {refused} is refused");
     for disk in disks.iter_mut().filter(|disk| matches!(disk.outcome, Outcome::Erase(_))) {
         disk.outcome = Outcome::Refuse(reason.clone());
+        disk.because_of = Some(refused.clone());
     }
 }
 
 impl DiskReport {
     /// What a plan would do with this disk, whose name and state are checked already.
-    #[must_use]
-    pub fn new(plan: &DiskPlan, disk: &Disk) -> Self {
+    fn new(storage: &Storage, index: usize, plan: &DiskPlan, disk: &Disk) -> Self {
         let size = match SectorSize::try_from(disk.sector_size) {
             Ok(sector) => DiskSize::of_bytes(disk.size, sector),
             Err(e) => return Self::refused(plan, Some(disk.clone()), e.to_string()),
         };
         // The names that this seed gives are not shown.
-        match fit(plan, size, &Seed([0; 32])) {
+        match fit(storage, index, size, &Seed([0; 32])) {
             Ok(layout) => Self {
                 choice: plan.disk.to_string(),
-                outcome: Outcome::Erase(NewTable::new(plan, &layout, &disk.name)),
+                outcome: Outcome::Erase(NewTable::new(storage, index, &layout, &disk.name)),
                 disk: Some(disk.clone()),
+                because_of: None,
             },
             Err(e) => Self::refused(plan, Some(disk.clone()), e.to_string()),
         }
     }
 
     fn refused(plan: &DiskPlan, disk: Option<Disk>, reason: String) -> Self {
-        Self { choice: plan.disk.to_string(), disk, outcome: Outcome::Refuse(reason) }
+        Self { choice: plan.disk.to_string(), disk, outcome: Outcome::Refuse(reason), because_of: None }
+    }
+}
+
+impl NewGroup {
+    /// What becomes of the groups on disks that are all erased; none if one is not.
+    fn all(storage: &Storage, disks: &[DiskReport]) -> Result<Vec<Self>, FitError> {
+        let mut layouts = Vec::new();
+        for (index, report) in disks.iter().enumerate() {
+            let (Outcome::Erase(_), Some(disk)) = (&report.outcome, &report.disk) else {
+                return Ok(Vec::new());
+            };
+            let Ok(sector) = SectorSize::try_from(disk.sector_size) else { return Ok(Vec::new()) };
+            layouts.push(fit(storage, index, DiskSize::of_bytes(disk.size, sector), &Seed([0; 32]))?);
+        }
+        let names: Vec<&str> =
+            disks.iter().map(|report| report.disk.as_ref().map_or("", |disk| &disk.name)).collect();
+        let allotments = allot(storage, &layouts)?;
+        Ok(storage
+            .groups
+            .iter()
+            .zip(&allotments)
+            .map(|(group, one)| Self::new(storage, group, one, &names))
+            .collect())
+    }
+
+    fn new(storage: &Storage, group: &VolumeGroup, allotment: &Allotment, disks: &[&str]) -> Self {
+        let device = |id: &VolumeId| match storage.volume(*id)?.backing {
+            Backing::Partition { disk, number } => Some(partition_name(disks.get(disk)?, number)),
+            Backing::LogicalVolume(_) => None,
+        };
+        let volume = |one: &Allotted| {
+            let (volume, lv) = (storage.volume(one.volume)?, storage.logical(one.volume)?);
+            Some(NewLogicalVolume {
+                name: lv.name.clone(),
+                size: one.size,
+                layout: lv.layout.name().to_owned(),
+                makes: makes(storage, volume),
+            })
+        };
+        let extents: u64 = allotment.members.iter().map(|(_, extents)| extents).sum();
+        Self {
+            name: group.name.clone(),
+            size: extents.saturating_mul(group.extent),
+            members: allotment.members.iter().filter_map(|(id, _)| device(id)).collect(),
+            volumes: allotment.volumes.iter().filter_map(volume).collect(),
+        }
     }
 }
 
 impl NewTable {
     /// What is written for a plan whose layout on the disk with this name is known.
-    #[must_use]
-    pub fn new(plan: &DiskPlan, layout: &Layout, disk: &str) -> Self {
+    fn new(storage: &Storage, index: usize, layout: &Layout, disk: &str) -> Self {
         let sector = layout.disk.sector;
         let partition = |placed: &Placed| NewPartition {
             number: placed.number,
@@ -188,7 +283,11 @@ impl NewTable {
             kind: placed.kind.to_string(),
             type_name: placed.kind.name().map(str::to_owned),
             name: (!placed.name.is_empty()).then(|| placed.name.clone()),
-            makes: if placed.role == Role::Extended { Makes::Extended } else { makes(plan, placed.number) },
+            makes: match storage.partition(index, placed.number) {
+                _ if placed.role == Role::Extended => Makes::Extended,
+                Some(volume) => makes(storage, volume),
+                None => Makes::Nothing,
+            },
         };
         Self {
             kind: match layout.table() {
@@ -197,24 +296,25 @@ impl NewTable {
             }
             .to_owned(),
             partitions: layout.partitions.iter().map(partition).collect(),
-            boot_code: plan.boot_code.is_some(),
+            boot_code: storage.disks.get(index).is_some_and(|plan| plan.boot_code.is_some()),
         }
     }
 }
 
-fn makes(plan: &DiskPlan, number: u32) -> Makes {
-    if let Some(fs) = plan.file_systems.iter().find(|fs| fs.partition == number) {
-        return Makes::FileSystem {
+fn makes(storage: &Storage, volume: &Volume) -> Makes {
+    match &volume.content {
+        VolumeContent::FileSystem(fs) => Makes::FileSystem {
             kind: fs.kind.name().to_owned(),
             label: fs.label.clone(),
             uuid: fs.uuid.clone(),
             mount_points: mount_points(fs),
             used: fs.used,
-        };
-    }
-    match plan.raw.iter().find(|raw| raw.partition == number) {
-        Some(raw) => Makes::Raw { of: raw.name.clone(), size: raw.size },
-        None => Makes::Nothing,
+        },
+        VolumeContent::Raw(raw) => Makes::Raw { of: raw.name.clone(), size: raw.size },
+        VolumeContent::Member { group, .. } => {
+            Makes::Member { group: storage.group(*group).map(|group| group.name.clone()).unwrap_or_default() }
+        }
+        VolumeContent::Nothing => Makes::Nothing,
     }
 }
 

@@ -68,7 +68,7 @@ pub fn size_for(fs: &FileSystemPlan, sector: SectorSize) -> u64 {
 /// them by default.
 #[must_use]
 pub fn ext4_room(size: u64) -> u64 {
-    room(&FileSystemPlan::new(1, FileSystemKind::Ext4), size)
+    room(&FileSystemPlan::new(FileSystemKind::Ext4), size)
 }
 
 /// Inodes that a file system must have for the golden files: some more than they take, for the system's first
@@ -165,7 +165,7 @@ mod tests {
     fn the_size_for_what_is_used_has_room_for_it() {
         for kind in FileSystemKind::ALL {
             for used in [0, 1, MB, 300 * MB, 511 * MB, 7 << 30, 3 << 40] {
-                let fs = FileSystemPlan { used, ..FileSystemPlan::new(1, kind) };
+                let fs = FileSystemPlan { used, ..FileSystemPlan::new(kind) };
                 let size = size_for(&fs, SectorSize::B512);
                 assert!(
                     room(&fs, size) >= used && size >= least_size(&fs, SectorSize::B512),
@@ -180,7 +180,7 @@ mod tests {
     fn inodes_are_as_many_as_the_golden_files_need() {
         let of = |bytes_per_inode, inodes, mb| {
             let shape = Shape { bytes_per_inode, ..Shape::default() };
-            let fs = FileSystemPlan { shape, inodes, ..FileSystemPlan::new(1, FileSystemKind::Ext4) };
+            let fs = FileSystemPlan { shape, inodes, ..FileSystemPlan::new(FileSystemKind::Ext4) };
             let ratio = super::bytes_per_inode(&fs, mb * MB);
             assert!(mb * MB / ratio >= inodes_needed(&fs) || ratio == 1024, "{fs:?}");
             ratio
@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(of(Some(1 << 20), 1_000_000, 100_000), 99_862);
         assert_eq!(of(None, 1_000_000, 512), 1024);
         assert_eq!(of(Some(1024), 10, 40 << 20), 10_241);
-        let many = FileSystemPlan { inodes: 1_000_000, ..FileSystemPlan::new(1, FileSystemKind::Ext4) };
+        let many = FileSystemPlan { inodes: 1_000_000, ..FileSystemPlan::new(FileSystemKind::Ext4) };
         let size = size_for(&many, SectorSize::B512);
         assert!(most_inodes(many.kind, size) >= 1_050_016 && size < 1100 * MB, "{size}");
         assert!(room(&many, size) < size * 3 / 4 + MB, "inode tables take a quarter");
@@ -202,7 +202,7 @@ mod tests {
     /// What mke2fs would make an ext2 of is refused.
     #[test]
     fn an_ext3_has_room_for_its_journal() {
-        let mut fs = FileSystemPlan::new(1, FileSystemKind::Ext3);
+        let mut fs = FileSystemPlan::new(FileSystemKind::Ext3);
         assert_eq!(least_size(&fs, SectorSize::B512), 2 * MB);
         assert_eq!(least_size(&fs, SectorSize::B4096), 8 * MB);
         fs.shape.block_size = Some(2048);

@@ -13,37 +13,50 @@ use ring::aead::{Aad, LessSafeKey, NONCE_LEN, Nonce};
 use serde::{Deserialize, Serialize};
 
 use super::key::{StreamId, StreamKey};
-use super::pool::{Memory, Pool};
+use super::pool::{Bytes, Pool};
 
-/// A sealed block's largest size in bytes.
-pub const MAX_BLOCK: usize = 64 * 1024;
+/// A sealed block's largest size in bytes. Few windows allow it: see [`max_block`].
+pub const MAX_BLOCK: usize = 1024 * 1024;
+/// The largest size that every window allows.
+const LEAST_MAX_BLOCK: usize = 64 * 1024;
+/// So many of the largest blocks fit into a window at the least: fewer would stand still at each hop.
+const IN_WINDOW: u64 = 32;
 const HEADER: usize = 1;
 const TAG: usize = 16;
 /// The most plain bytes that fit into a block.
 pub const MAX_PLAIN: usize = MAX_BLOCK - HEADER - TAG;
-/// The plain length of the final block: the total, then the SHA-256.
+/// The plain length of the final block: the total, the content's hash, and the SHA-256 if it was asked for.
 pub const FINAL_LEN: usize = 8 + 32;
+const SUM: usize = 32;
 
 const PART: u8 = 0;
 const END: u8 = 1;
 
 /// A sealed block as it travels. Cheap to clone: the bytes are shared, and stay where they were received.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Block(Arc<Memory>);
+pub struct Block(Arc<Bytes>);
 
 /// A block that is on its way in: its bytes go at once to where they stay.
 pub struct Arrival {
-    memory: Memory,
+    memory: Bytes,
     filled: usize,
 }
 
-/// What the plain stream was, all told.
+/// The largest block of a stream whose members have windows of `window` bytes.
+#[must_use]
+pub fn max_block(window: u64) -> usize {
+    usize::try_from(window / IN_WINDOW).unwrap_or(MAX_BLOCK).clamp(LEAST_MAX_BLOCK, MAX_BLOCK)
+}
+
+/// What the whole stream was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Total {
-    /// Its length in bytes.
+    /// The plain stream's length in bytes.
     pub length: u64,
-    /// Its SHA-256.
-    pub sha256: [u8; 32],
+    /// The BLAKE3 of the content of all blocks before the final one: the root of [`crate::proof`].
+    pub hash: [u8; 32],
+    /// The plain stream's SHA-256, if the golden node was asked for it.
+    pub sha256: Option<[u8; SUM]>,
 }
 
 /// Why a block was not taken.
@@ -73,13 +86,13 @@ impl Block {
     /// The bytes that travel.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        self.0.bytes()
+        &self.0
     }
 
     /// Length in bytes as it travels and counts for offsets.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.0.bytes().len() as u64
+        self.0.len() as u64
     }
 }
 
@@ -97,18 +110,18 @@ impl Arrival {
 
     /// Where the bytes go that are still missing.
     pub fn room(&mut self) -> &mut [u8] {
-        &mut self.memory.bytes_mut()[self.filled..]
+        &mut self.memory.vec()[self.filled..]
     }
 
     /// So many of them are there now.
     pub fn fill(&mut self, count: usize) {
-        self.filled = (self.filled + count).min(self.memory.bytes().len());
+        self.filled = (self.filled + count).min(self.memory.len());
     }
 
     /// How many bytes are missing.
     #[must_use]
     pub fn missing(&self) -> usize {
-        self.memory.bytes().len() - self.filled
+        self.memory.len() - self.filled
     }
 
     /// The block, when nothing is missing any more. Nothing is known of it but that its length is possible.
@@ -140,7 +153,15 @@ impl Sealer {
     /// # Errors
     /// [`SealError::Length`] when `plain` is longer than [`MAX_PLAIN`].
     pub fn seal(&mut self, plain: &[u8]) -> Result<Block, SealError> {
-        self.seal_with(plain, PART)
+        self.seal_with(&[plain], PART)
+    }
+
+    /// Seals the next block, whose content is in several pieces.
+    ///
+    /// # Errors
+    /// [`SealError::Length`] when they are together longer than [`MAX_PLAIN`].
+    pub fn seal_pieces(&mut self, pieces: &[&[u8]]) -> Result<Block, SealError> {
+        self.seal_with(pieces, PART)
     }
 
     /// Seals the final block.
@@ -148,26 +169,30 @@ impl Sealer {
     /// # Errors
     /// None in practice: the content has a fixed length.
     pub fn finish(mut self, total: &Total) -> Result<Block, SealError> {
-        let mut plain = Vec::with_capacity(FINAL_LEN);
-        plain.extend_from_slice(&total.length.to_le_bytes());
-        plain.extend_from_slice(&total.sha256);
-        self.seal_with(&plain, END)
+        let sha256 = total.sha256.as_ref().map_or(&[][..], |sum| sum);
+        self.seal_with(&[&total.length.to_le_bytes(), &total.hash, sha256], END)
     }
 
-    fn seal_with(&mut self, plain: &[u8], kind: u8) -> Result<Block, SealError> {
-        if plain.len() > MAX_PLAIN {
-            return Err(SealError::Length(plain.len()));
+    fn seal_with(&mut self, pieces: &[&[u8]], kind: u8) -> Result<Block, SealError> {
+        let length = pieces.iter().map(|piece| piece.len()).sum();
+        if length > MAX_PLAIN {
+            return Err(SealError::Length(length));
         }
-        let mut memory = self.pool.take(HEADER + plain.len() + TAG);
-        let (header, rest) = memory.bytes_mut().split_at_mut(HEADER);
-        let (sealed, at_tag) = rest.split_at_mut(plain.len());
+        let mut memory = self.pool.take(HEADER + length + TAG);
+        let (header, rest) = memory.vec().split_at_mut(HEADER);
+        let (sealed, at_tag) = rest.split_at_mut(length);
         header.fill(kind);
-        sealed.copy_from_slice(plain);
+        let mut room = &mut *sealed;
+        for piece in pieces {
+            let (here, behind) = room.split_at_mut(piece.len());
+            here.copy_from_slice(piece);
+            room = behind;
+        }
         let aad = associated(self.stream, self.next, kind);
         let tag = self
             .key
             .seal_in_place_separate_tag(nonce(self.next), Aad::from(aad), sealed)
-            .map_err(|_| SealError::Length(plain.len()))?;
+            .map_err(|_| SealError::Length(length))?;
         at_tag.copy_from_slice(tag.as_ref());
         self.next += 1;
         Ok(Block(Arc::new(memory)))
@@ -210,9 +235,13 @@ impl Opener {
 }
 
 fn total(plain: &[u8]) -> Result<Total, SealError> {
-    let (length, sha256) = plain.split_first_chunk().ok_or(SealError::Forged)?;
-    let sha256 = sha256.try_into().map_err(|_| SealError::Forged)?;
-    Ok(Total { length: u64::from_le_bytes(*length), sha256 })
+    let (length, rest) = plain.split_first_chunk().ok_or(SealError::Forged)?;
+    let (hash, rest) = rest.split_first_chunk().ok_or(SealError::Forged)?;
+    let sha256 = match rest {
+        [] => None,
+        sum => Some(sum.try_into().map_err(|_| SealError::Forged)?),
+    };
+    Ok(Total { length: u64::from_le_bytes(*length), hash: *hash, sha256 })
 }
 
 fn nonce(number: u64) -> Nonce {
@@ -241,7 +270,7 @@ mod tests {
             sealer.seal(&[7; MAX_PLAIN]).unwrap(),
             sealer.seal(b"").unwrap(),
         ];
-        blocks.push(sealer.finish(&Total { length: 3, sha256: [9; 32] }).unwrap());
+        blocks.push(sealer.finish(&Total { length: 3, hash: [9; 32], sha256: None }).unwrap());
         (key, blocks)
     }
 
@@ -261,8 +290,29 @@ mod tests {
             assert_eq!(open(&opener, &blocks[1], 1), Ok((vec![7; MAX_PLAIN], None)));
             assert_eq!(blocks[1].bytes().len(), MAX_BLOCK);
             assert_eq!(open(&opener, &blocks[2], 2), Ok((Vec::new(), None)));
-            let total = Total { length: 3, sha256: [9; 32] };
+            let total = Total { length: 3, hash: [9; 32], sha256: None };
             assert_eq!(open(&opener, &blocks[3], 3), Ok((Vec::new(), Some(total))));
+        }
+    }
+
+    #[test]
+    fn pieces_are_one_content_and_a_sum_travels_only_if_there_is_one() {
+        let key = StreamKey::generate(Cipher::Aes256Gcm).unwrap();
+        let (mut sealer, opener) = (Sealer::new(&key), Opener::new(&key));
+        let block = sealer.seal_pieces(&[b"one", b"", b", two"]).unwrap();
+        assert_eq!(open(&opener, &block, 0), Ok((b"one, two".to_vec(), None)));
+        let halves = [[0; MAX_PLAIN / 2].as_slice(), &[0; MAX_PLAIN / 2 + 2]];
+        assert_eq!(sealer.seal_pieces(&halves), Err(SealError::Length(2 * (MAX_PLAIN / 2) + 2)));
+        let total = Total { length: 8, hash: [1; 32], sha256: Some([2; 32]) };
+        let last = sealer.finish(&total).unwrap();
+        assert_eq!(open(&opener, &last, 1), Ok((Vec::new(), Some(total))));
+        assert_eq!(last.bytes().len(), HEADER + FINAL_LEN + SUM + TAG);
+    }
+
+    #[test]
+    fn a_window_holds_many_of_its_largest_blocks() {
+        for (window, largest) in [(0, 64), (8, 256), (1, 64), (16, 512), (32, 1024), (256, 1024)] {
+            assert_eq!(max_block(window << 20), largest << 10, "{window} MiB");
         }
     }
 

@@ -10,7 +10,8 @@
 
 /// The most plain bytes of a chunk.
 pub const MAX_CHUNK: usize = 2 * 1024 * 1024;
-const HEADER: usize = 9;
+/// What comes before a chunk's bytes.
+pub const HEADER: usize = 9;
 
 /// How a chunk's bytes are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,16 +63,21 @@ impl Chunk {
     /// # Panics
     /// Never for chunks within [`MAX_CHUNK`].
     pub fn append_to(&self, out: &mut Vec<u8>) {
-        out.push(match self.kind {
-            Kind::Plain => 0,
-            Kind::Zstd => 1,
-        });
-        for length in [self.plain_length, self.bytes.len()] {
-            let length = u32::try_from(length).unwrap_or(u32::MAX);
-            out.extend_from_slice(&length.to_le_bytes());
-        }
+        out.extend_from_slice(&header(self.kind, self.plain_length, self.bytes.len()));
         out.extend_from_slice(&self.bytes);
     }
+}
+
+/// The header of a chunk whose `stored` bytes become `plain` ones; neither is more than [`MAX_CHUNK`].
+#[must_use]
+pub fn header(kind: Kind, plain: usize, stored: usize) -> [u8; HEADER] {
+    let kind = match kind {
+        Kind::Plain => 0,
+        Kind::Zstd => 1,
+    };
+    let [p0, p1, p2, p3] = u32::try_from(plain).unwrap_or(u32::MAX).to_le_bytes();
+    let [s0, s1, s2, s3] = u32::try_from(stored).unwrap_or(u32::MAX).to_le_bytes();
+    [kind, p0, p1, p2, p3, s0, s1, s2, s3]
 }
 
 /// Takes the stream apart again, from pieces of any size.

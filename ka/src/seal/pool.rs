@@ -1,40 +1,70 @@
-//! The memory of blocks that are forgotten, for those that come.
+//! Memory that goes round: of blocks that are forgotten, for those that come, and of bytes on their way to a reader.
 //!
-//! The last one given back is the next one taken: it is still in the processor's cache, and it need not be cleared
-//! as new memory must. A node that keeps up with its chain needs a handful of them, all of one size.
+//! The last piece given back is the next one taken: it is still in the processor's cache, and its pages need neither be
+//! found nor cleared as new memory's must. A member that keeps up with its chain needs a handful of them.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// So many are kept: 2 MiB of the largest blocks.
-const MOST: usize = 32;
-/// Smaller ones are quickly made.
+/// How many bytes are kept for later.
+const KEPT: usize = 2 * 1024 * 1024;
+/// Smaller pieces are quickly made.
 const SMALL: usize = 8 * 1024;
 
-/// Where blocks of one origin, a link or a sealer, have their memory from, and where it goes back to.
-#[derive(Clone, Default)]
-pub struct Pool(Arc<Mutex<Vec<Vec<u8>>>>);
+/// Where pieces of one origin, such as a link or a sealer, have their memory from, and where it goes back to.
+#[derive(Clone)]
+pub struct Pool(Arc<Shared>);
 
-/// A block's bytes.
-pub(super) struct Memory {
+struct Shared {
+    spare: Mutex<Vec<Vec<u8>>>,
+    /// How many bytes are kept.
+    most: usize,
+}
+
+/// Bytes of a pool: a [`Vec`] that goes back when it is dropped.
+#[derive(Default)]
+pub struct Bytes {
     bytes: Vec<u8>,
-    pool: Pool,
+    pool: Option<Pool>,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self::keeping(KEPT)
+    }
 }
 
 impl Pool {
-    /// Memory of `length` bytes, with anything in them.
-    pub(super) fn take(&self, length: usize) -> Memory {
-        Memory { bytes: self.used(length).unwrap_or_else(|| vec![0; length]), pool: self.clone() }
+    /// A pool that keeps so many bytes, and one piece at the least.
+    #[must_use]
+    pub fn keeping(most: usize) -> Self {
+        Self(Arc::new(Shared { spare: Mutex::default(), most }))
     }
 
-    fn used(&self, length: usize) -> Option<Vec<u8>> {
-        if length < SMALL {
-            return None;
-        }
-        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// A piece of `length` bytes, with anything in them.
+    #[must_use]
+    pub fn take(&self, length: usize) -> Bytes {
+        let used = (length >= SMALL).then(|| self.used(|bytes| bytes.len() == length)).flatten();
+        // New memory costs nothing before something comes into it.
+        let bytes = used.unwrap_or_else(|| vec![0; length]);
+        Bytes { bytes, pool: Some(self.clone()) }
+    }
+
+    /// An empty piece with room for `length` bytes at the least.
+    #[must_use]
+    pub fn empty(&self, length: usize) -> Bytes {
+        let mut bytes = self.used(|bytes| bytes.capacity() >= length).unwrap_or_default();
+        bytes.clear();
+        bytes.reserve_exact(length);
+        Bytes { bytes, pool: Some(self.clone()) }
+    }
+
+    /// The last piece, if it fits. If it does not, what is asked for has another size now, and so has all that is kept.
+    fn used(&self, fits: impl Fn(&Vec<u8>) -> bool) -> Option<Vec<u8>> {
+        let mut spare = self.0.spare.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = spare.pop()?;
-        if bytes.len() != length {
-            // Blocks have another size now.
+        if !fits(&bytes) {
             spare.clear();
             return None;
         }
@@ -42,40 +72,54 @@ impl Pool {
     }
 
     fn put(&self, bytes: Vec<u8>) {
-        if bytes.len() >= SMALL {
-            let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if spare.len() < MOST {
+        if bytes.capacity() >= SMALL {
+            let mut spare = self.0.spare.lock().unwrap_or_else(PoisonError::into_inner);
+            if spare.is_empty() || (spare.len() + 1) * bytes.capacity() <= self.0.most {
                 spare.push(bytes);
             }
         }
     }
 }
 
-impl Memory {
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+impl Bytes {
+    /// The bytes, to be added to.
+    pub fn vec(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 }
 
-impl Drop for Memory {
-    fn drop(&mut self) {
-        self.pool.put(std::mem::take(&mut self.bytes));
+impl From<Vec<u8>> for Bytes {
+    /// Of no pool.
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { bytes, pool: None }
     }
 }
 
-impl PartialEq for Memory {
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Bytes {
+    fn drop(&mut self) {
+        if let Some(pool) = &self.pool {
+            pool.put(std::mem::take(&mut self.bytes));
+        }
+    }
+}
+
+impl PartialEq for Bytes {
     fn eq(&self, other: &Self) -> bool {
         self.bytes == other.bytes
     }
 }
 
-impl Eq for Memory {}
+impl Eq for Bytes {}
 
-impl fmt::Debug for Memory {
+impl fmt::Debug for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", self.bytes.len())
     }
@@ -89,16 +133,34 @@ mod tests {
     fn memory_goes_round_while_the_size_stays() {
         let pool = Pool::default();
         let first = pool.take(SMALL);
-        let place = first.bytes().as_ptr();
+        let place = first.as_ptr();
         drop(first);
         let again = pool.take(SMALL);
-        assert_eq!(again.bytes().as_ptr(), place);
+        assert_eq!(again.as_ptr(), place);
         let other = pool.take(SMALL + 1);
         drop((again, other));
-        assert_eq!(pool.take(2 * SMALL).bytes().len(), 2 * SMALL);
-        assert!(pool.used(SMALL).is_none(), "of another size");
-        let many: Vec<Memory> = (0..2 * MOST).map(|_| pool.take(SMALL)).collect();
-        drop(many);
-        assert_eq!(std::iter::from_fn(|| pool.used(SMALL)).count(), MOST);
+        assert_eq!(pool.take(2 * SMALL).len(), 2 * SMALL);
+        assert!(pool.used(|_| true).is_none(), "of another size");
+    }
+
+    #[test]
+    fn a_pool_keeps_so_many_bytes_of_pieces_of_any_size() {
+        for (size, kept) in [(SMALL, KEPT / SMALL), (KEPT / 2, 2), (2 * KEPT, 1), (SMALL - 1, 0)] {
+            let pool = Pool::default();
+            let many: Vec<Bytes> = (0..kept + 2).map(|_| pool.take(size)).collect();
+            drop(many);
+            assert_eq!(std::iter::from_fn(|| pool.used(|_| true)).count(), kept, "{size}");
+        }
+    }
+
+    #[test]
+    fn room_stays_room() {
+        let pool = Pool::default();
+        let mut first = pool.empty(SMALL);
+        first.vec().extend_from_slice(&[1; 100]);
+        let place = first.as_ptr();
+        drop(first);
+        let again = pool.empty(SMALL / 2);
+        assert_eq!((again.len(), again.as_ptr()), (0, place));
     }
 }

@@ -10,7 +10,7 @@ use crate::mac::Mac;
 use crate::shown;
 
 /// So many hosts that claim one machine's address are named.
-const MOST_CLAIMS: usize = 8;
+const MAX_CLAIMS: usize = 8;
 
 /// A machine that waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ impl Arrival {
     /// Why nobody can tell which machine it is, if that is so.
     #[must_use]
     pub fn doubt(&self) -> Option<String> {
-        let (address, others) = (self.address, shown::some(&self.claimed_by, MOST_CLAIMS));
+        let (address, others) = (self.address, shown::some(&self.claimed_by, MAX_CLAIMS));
         (!self.claimed_by.is_empty()).then(|| {
             format!("{address} and {others} both claim this hardware address: find out which has it")
         })

@@ -12,6 +12,7 @@ use super::node::{Node, State};
 use super::status::Transfer;
 use super::trust::Findings;
 use crate::chain::NodeId;
+use crate::failure::{Failure, FailureKind};
 use crate::inventory::identity::DiskIdentity;
 use crate::keys::Key;
 use crate::mac::Mac;
@@ -19,7 +20,7 @@ use crate::notes::Tally;
 use crate::plan::NodeName;
 use crate::proof::Proof;
 use crate::seal::{StreamId, Total};
-use crate::wire::control::Failure;
+use crate::step::Step;
 
 /// What a session is at.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -266,8 +267,9 @@ impl Book {
                 _ => false,
             };
             if is_hit {
-                let (step, reason) = ("connection".to_owned(), TAKEN_OVER.to_owned());
-                node.fail(&Failure { step, reason, passing: true, stream }, Judge::Controller);
+                let kind = FailureKind::Aborted { reason: TAKEN_OVER.to_owned() };
+                let failure = Failure::transient(Step::Connection, kind).with(stream);
+                node.fail(&failure, Judge::Controller);
             }
         }
         if matches!(self.stage, Stage::Streaming(_)) {
@@ -290,7 +292,7 @@ fn apply_to_node(node: &mut Node, event: &Event) {
                 *unsure = Some(reason.clone());
             }
         }
-        Event::Step { name, .. } => node.begin_step(name),
+        Event::Step { doing, .. } => node.begin_step(doing),
         Event::Ready { .. } => node.become_ready(),
         Event::Complete { stream, length, .. } if node.stream() == Some(*stream) => node.complete(*length),
         Event::Failed { failure, by, .. } => node.fail(failure, *by),

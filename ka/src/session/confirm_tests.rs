@@ -10,6 +10,7 @@ use crate::inventory::identity::DiskIdentity;
 use crate::inventory::{Card, Disk, Inventory};
 use crate::plan::{ConfirmedPlan, DiskPlan};
 use crate::seal::StreamKey;
+use crate::step::Step;
 use crate::wire::control::{Hello, Progress, ToController};
 
 use super::plans::Plans;
@@ -78,19 +79,21 @@ fn confirm(session: &mut Session, shown: &[Disk]) {
 
 fn plans(session: &mut Session) -> Vec<ConfirmedPlan> {
     let messages = session.take_outbox().into_iter();
-    messages.filter_map(|(_, m)| if let ToAgent::Plan(plan) = m { Some(*plan) } else { None }).collect()
+    messages
+        .filter_map(|(_, m)| if let ToAgent::Plan(plan) = m { Some(*plan.open().unwrap()) } else { None })
+        .collect()
 }
 
 fn one_plan(session: &mut Session) -> (String, String) {
     let plans = plans(session);
     let [ConfirmedPlan { plan, disks }] = plans.as_slice() else { panic!("{plans:?}") };
-    let DiskChoice::Name { name, .. } = &plan.disks[0].disk else { panic!("{plan:?}") };
+    let DiskChoice::Name { name, .. } = &plan.storage.disks[0].disk else { panic!("{plan:?}") };
     (name.clone(), disks[0].serial.clone())
 }
 
 /// The node 1 dies in its first round.
 fn die(session: &mut Session) {
-    session.fail(NodeId(1), failure("chain", "it is dead".into(), true, None), event::Judge::Dead);
+    session.fail(NodeId(1), failure(Step::Chain, "it is dead".into(), true, None), event::Judge::Dead);
     session.live_of(1).connection = None;
     session.leave();
 }
@@ -217,7 +220,7 @@ fn a_last_flush_that_never_returns_holds_up_nobody_for_ever() {
     let (status, _) = session.status();
     let of = |last| status.nodes.iter().find(|node| node.mac == Some(mac(last))).unwrap();
     let failure = of(1).failure.clone().unwrap();
-    assert_eq!(failure.step, "write everything out", "{failure:?}");
+    assert_eq!(failure.step, Step::WriteOut, "{failure:?}");
     assert_eq!(of(2).phase, Phase::Complete);
     // It is not waited for that it says goodbye, either.
     session.pass(Duration::from_secs(11));
@@ -230,7 +233,7 @@ fn a_writer_that_takes_nothing_has_a_limit_and_a_slow_one_too() {
     let mut session = released();
     let after = given_up_after(&mut session, |_| 0);
     assert!((60..65).contains(&after), "{after}");
-    assert_eq!(session.failure_of(1).step, "receive");
+    assert_eq!(session.failure_of(1).step, Step::Receive);
     // A disk that answers once in half a minute.
     let mut session = released();
     let after = given_up_after(&mut session, |second| second / 30 * 4096);
@@ -239,7 +242,7 @@ fn a_writer_that_takes_nothing_has_a_limit_and_a_slow_one_too() {
 
 fn says_that_it_passes(session: &mut Session) {
     let stream = session.of(1).stream();
-    let failed = failure("receive", "the stream was given up".into(), true, stream);
+    let failed = failure(Step::Receive, "the stream was given up".into(), true, stream);
     session.on_message(NodeId(1), ToController::Failed(failed));
     session.on_message(NodeId(1), ToController::Done);
     session.dismiss();
@@ -256,7 +259,7 @@ fn a_writer_that_hung_is_not_served_again() {
     assert_eq!((session.book.round, session.ending()), (1, Some(&Ending::Served)));
     let (status, _) = session.status();
     let failed = status.nodes.iter().find(|node| node.mac == Some(mac(1))).unwrap();
-    assert_eq!(failed.failure.as_ref().unwrap().step, "write everything out");
+    assert_eq!(failed.failure.as_ref().unwrap().step, Step::WriteOut);
     assert!(!failed.may_come_again);
 }
 
@@ -268,7 +271,7 @@ fn a_node_that_was_not_heard_is_served_again() {
     session.pass(session.spec.dead_after * 11);
     session.judge_absence();
     let failure = session.failure_of(1);
-    assert!(failure.reason.contains("nothing was heard"), "{failure:?}");
+    assert_eq!(failure.kind.name(), "silent", "{failure:?}");
     says_that_it_passes(&mut session);
     assert_eq!((session.book.round, session.book.chosen.clone()), (2, vec![NodeId(1)]));
 }
@@ -276,9 +279,9 @@ fn a_node_that_was_not_heard_is_served_again() {
 #[test]
 fn a_node_that_hangs_before_its_first_step_of_the_end_is_said_to_finish() {
     let mut session = released();
-    session.on_message(NodeId(1), ToController::Step { name: "receive the system".into() });
+    session.on_message(NodeId(1), ToController::Step(Step::ReceiveSystem.into()));
     let stream = session.of(1).stream().unwrap();
-    let total = crate::seal::Total { length: 1, sha256: [0; 32] };
+    let total = crate::seal::Total { length: 1, hash: [0; 32], sha256: None };
     session.book.totals.push((stream, total));
     session.on_message(NodeId(1), ToController::Complete { stream, total });
     for _ in 0..61 {
@@ -286,5 +289,5 @@ fn a_node_that_hangs_before_its_first_step_of_the_end_is_said_to_finish() {
         session.on_message(NodeId(1), ToController::Heartbeat(Progress::default()));
         session.judge_absence();
     }
-    assert_eq!(session.failure_of(1).step, "finish");
+    assert_eq!(session.failure_of(1).step, Step::Finish);
 }

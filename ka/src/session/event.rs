@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::plans::OwnDisks;
 use super::trust::Finding;
 use crate::chain::NodeId;
+use crate::failure::Failure;
 use crate::inventory::Inventory;
 use crate::inventory::identity::DiskIdentity;
 use crate::keys::Key;
@@ -20,7 +21,8 @@ use crate::notes::Tally;
 use crate::plan::NodeName;
 use crate::proof::Proof;
 use crate::seal::StreamId;
-use crate::wire::control::{Failure, Ticket};
+use crate::step::Doing;
+use crate::wire::control::Ticket;
 
 use super::status::Transfer;
 
@@ -99,8 +101,8 @@ pub enum Event {
     Step {
         /// Which node.
         node: NodeId,
-        /// The step's name.
-        name: String,
+        /// The step, and what it is about.
+        doing: Doing,
     },
     /// A node has prepared everything, and waits for the stream.
     Ready {

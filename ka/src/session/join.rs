@@ -7,9 +7,11 @@ use super::event::{Ending, Event, Joined, Judge, Refused};
 use super::input::{Arriving, ConnectionId, Effect, Piece};
 use super::live::Live;
 use super::node::{Node, State};
-use super::{Gate, Session, failure};
+use super::{Gate, Session};
 use crate::chain::{MIN_WINDOW, NodeId};
-use crate::wire::control::{Failure, Ticket, ToAgent, ToController};
+use crate::failure::{Failure, FailureKind};
+use crate::step::Step;
+use crate::wire::control::{Ticket, ToAgent, ToController};
 
 /// A node that has said something within so many detection times is alive. It beats three times in one.
 const ALIVE: u32 = 2;
@@ -186,7 +188,7 @@ impl Session {
         if node.is_waiting() && matches!(self.book.stage, Stage::Over(_)) {
             return Err("it has ended without this node".into());
         }
-        let failed = node.failed().map(|failed| failed.failure.reason.clone());
+        let failed = node.failed().map(|failed| failed.failure.kind.to_string());
         let stream = node.stream();
         if let (Some(reason), None) = (&failed, stream) {
             // The round went on without it, and nothing that it waits for will come.
@@ -270,21 +272,20 @@ impl Session {
                     self.decide(decisions);
                 }
             }
-            ToController::Step { mut name } => {
-                shorten(&mut name, MAX_STEP);
+            ToController::Step(mut doing) => {
+                shorten(&mut doing.what, MAX_STEP);
                 // Only another step counts: a node that says the same again is not further on.
-                if name != node.step || matches!(node.state, State::Preparing { begun: false }) {
-                    self.record(Event::Step { node: id, name });
+                if node.doing.as_ref() != Some(&doing)
+                    || matches!(node.state, State::Preparing { begun: false })
+                {
+                    self.record(Event::Step { node: id, doing });
                 }
             }
             ToController::Ready => self.record(Event::Ready { node: id }),
             ToController::Complete { stream, total } => {
                 if node.stream() == Some(stream) && self.book.total(stream) != Some(total) {
-                    let reason = format!(
-                        "it says that it has {} bytes of the stream, and that is not what the golden node sent",
-                        total.length
-                    );
-                    self.on_failed(id, failure("receive", reason, false, Some(stream)));
+                    let kind = FailureKind::WrongTotal { length: total.length };
+                    self.on_failed(id, Failure::own(Step::Receive, kind).with(stream));
                 } else {
                     let failed = node.is_failed();
                     self.record(Event::Complete { node: id, stream, length: total.length });
@@ -324,10 +325,11 @@ impl Session {
     /// A node says that it failed, or what it says is a failure.
     fn on_failed(&mut self, id: NodeId, mut failure: Failure) {
         let Some(node) = self.book.nodes.get(&id) else { return };
-        shorten(&mut failure.step, MAX_STEP);
-        shorten(&mut failure.reason, MAX_REASON);
+        if let Some(text) = failure.kind.text_mut() {
+            shorten(text, MAX_REASON);
+        }
         if failure.stream.is_some() && failure.stream != node.stream() {
-            log::debug!("{} tells of an earlier round again: {}", node.label(), failure.reason);
+            log::debug!("{} tells of an earlier round again: {}", node.label(), failure.kind);
             return;
         }
         let failure = node.judge_deceit(failure);
@@ -338,7 +340,7 @@ impl Session {
     pub(super) fn fail(&mut self, id: NodeId, failure: Failure, by: Judge) {
         let Some(node) = self.book.nodes.get(&id) else { return };
         let was_failed = node.is_failed();
-        let (label, words) = (node.label(), format!("{} failed: {}", failure.step, failure.reason));
+        let (label, words) = (node.label(), format!("{} failed: {}", failure.step, failure.kind));
         self.record(Event::Failed { node: id, failure, by });
         if !was_failed && self.book.nodes.get(&id).is_some_and(Node::is_failed) {
             log::error!("{label}: {words}");
@@ -380,7 +382,7 @@ impl Session {
             Stage::Over(_) => {}
             Stage::Gathering => self.end(Ending::Stopped),
             Stage::Preparing | Stage::Streaming(_) | Stage::Leaving => {
-                self.abort("stop", reason, Ending::Stopped);
+                self.abort(Step::Session, reason, Ending::Stopped);
             }
         }
     }

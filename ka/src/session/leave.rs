@@ -6,8 +6,10 @@ use super::book::Stage;
 use super::event::{Ending, Event, Judge};
 use super::live::Known;
 use super::node::State;
-use super::{Gate, Session, failure};
+use super::{Gate, Session};
 use crate::chain::NodeId;
+use crate::failure::{Failure, FailureKind, StuckAt};
+use crate::step::Step;
 use crate::wire::control::ToAgent;
 
 /// How long a node may be without a connection while no chain judges it.
@@ -54,17 +56,16 @@ impl Session {
             // No chain judges a node that still writes out what all have.
             let ends = matches!(node.state, State::Finishing { .. })
                 || is_leaving && matches!(node.state, State::Receiving);
-            let stream = node.stream();
+            let (step, stream) = (node.step(), node.stream());
+            let stuck = |at, time| Failure::own(step, FailureKind::Stuck { at, time }).with(stream);
             if absent || ends && silent > dead_after * limit {
-                let reason = format!("nothing was heard of it for {} s", silent.as_secs());
-                failures.push((id, failure("connection", reason, true, stream), Judge::Controller));
+                let kind = FailureKind::Silent { time: silent };
+                let failure = Failure::transient(Step::Connection, kind).with(stream);
+                failures.push((id, failure, Judge::Controller));
             } else if let Some(time) = known.at_one_step(now).filter(|time| *time > step_limit) {
-                let reason = format!("it has been at this step for {} s", time.as_secs());
-                failures.push((id, failure(&node.step_or_phase(), reason, false, stream), Judge::Stuck));
+                failures.push((id, stuck(StuckAt::Step, time), Judge::Stuck));
             } else if let Some(time) = known.at_work(now).filter(|time| *time > step_limit * WORK_LIMIT) {
-                let reason =
-                    format!("it has been at work for {} s, and never came to its end", time.as_secs());
-                failures.push((id, failure(&node.step_or_phase(), reason, false, stream), Judge::Stuck));
+                failures.push((id, stuck(StuckAt::Work, time), Judge::Stuck));
             }
         }
         events.into_iter().for_each(|event| self.record(event));

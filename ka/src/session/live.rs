@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::input::ConnectionId;
 use super::node::{Node, State};
-use super::status::{self, NodeStatus};
+use super::status::NodeStatus;
 use crate::chain::Offset;
 use crate::wire::control::Progress;
 
@@ -73,7 +73,7 @@ impl Live {
         {
             (self.step_since, self.works_since) = (now, now);
         }
-        if after.step != before.step && !after.step.is_empty() {
+        if after.doing != before.doing && after.doing.is_some() {
             self.step_since = now;
         }
         if after.unsure().is_some() && before.unsure().is_none() {
@@ -191,13 +191,10 @@ impl Known<'_> {
             rate: plain(live.rate.per_second),
             round: node.round(),
             position: node.position(),
-            may_come_again: more_rounds && failed.is_some_and(|f| f.dead || f.failure.passing),
-            note: node.step.clone(),
+            may_come_again: more_rounds && failed.is_some_and(|f| f.dead || f.failure.transient),
+            doing: node.doing.clone(),
             notes: node.notes.clone(),
-            failure: failed.map(|failed| status::Failure {
-                step: failed.failure.step.clone(),
-                reason: failed.failure.reason.clone(),
-            }),
+            failure: failed.map(|failed| failed.failure.clone()),
         }
     }
 }

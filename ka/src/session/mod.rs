@@ -5,7 +5,7 @@
 //! [`Effect::Record`]: the session is the fold of these [`Event`]s ([`Book`]), so that another process can take it over
 //! where one has ended ([`Session::resume`]).
 //!
-//! Nodes that missed a part for a passing cause, or came late, are served in a further round: the same again,
+//! Nodes that missed a part for a transient cause, or came late, are served in a further round: the same again,
 //! with another chain and another attempt at the stream. A lasting session, such as `getstage2`, begins again with
 //! the nodes that have come meanwhile.
 //!
@@ -74,7 +74,8 @@ use trust::Links;
 
 use crate::chain::NodeId;
 use crate::seal::StreamId;
-use crate::wire::control::{Failure, ToAgent};
+use crate::step::Step;
+use crate::wire::control::ToAgent;
 
 /// A session.
 pub struct Session {
@@ -160,7 +161,9 @@ impl Session {
             Input::Message { node, message } => self.on_message(node, message),
             Input::Closed { node, connection, reason } => self.on_closed(node, connection, &reason),
             Input::Started(started) => self.on_started(*started),
-            Input::StartFailed(reason) => self.abort("start", &reason, Ending::SourceFailed(reason.clone())),
+            Input::StartFailed(reason) => {
+                self.abort(Step::Start, &reason, Ending::SourceFailed(reason.clone()))
+            }
             Input::Golden(golden) => {
                 if let Some(stream) = &mut self.stream {
                     stream.on_golden(golden);
@@ -328,6 +331,8 @@ impl Session {
     }
 }
 
-fn failure(step: &str, reason: String, passing: bool, stream: Option<StreamId>) -> Failure {
-    Failure { step: step.to_owned(), reason, passing, stream }
+#[cfg(test)]
+fn failure(step: Step, reason: String, transient: bool, stream: Option<StreamId>) -> crate::failure::Failure {
+    let kind = crate::failure::FailureKind::Stream { reason };
+    crate::failure::Failure { step, kind, transient, stream }
 }

@@ -69,7 +69,7 @@ impl Pattern {
         if !hostname::is_valid(&pattern.name(99_999)) {
             return Err(format!(
                 "'{example}' would be no host name: letters, digits and '-', at most {} in all",
-                hostname::LONGEST
+                hostname::MAX_LENGTH
             ));
         }
         Ok(pattern)

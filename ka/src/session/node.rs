@@ -11,11 +11,12 @@ use super::event::{Joined, Judge};
 use super::plans::OwnDisks;
 use super::status::Phase;
 use crate::chain::NodeId;
+use crate::failure::{Failure, FailureKind};
 use crate::inventory::Inventory;
 use crate::mac::Mac;
 use crate::notes::Tally;
 use crate::seal::StreamId;
-use crate::wire::control::Failure;
+use crate::step::{Doing, Step};
 
 /// A node of a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,8 +27,8 @@ pub struct Node {
     pub(super) state: State,
     /// The last round that it took part in.
     pub(super) part: Option<Part>,
-    /// The step that it is at.
-    pub(super) step: String,
+    /// What it does, by its last word; none if it has reported nothing since its state began.
+    pub(super) doing: Option<Doing>,
     /// What it noted of its copy, which is no failure.
     pub(super) notes: Tally,
     /// Which of its disks are erased, once that is sure.
@@ -117,7 +118,7 @@ impl Node {
             claimed_by: BTreeSet::new(),
             state: State::Waiting { unsure: None },
             part: None,
-            step: String::new(),
+            doing: None,
             notes: Tally::default(),
             own: None,
             bypassed: 0,
@@ -259,15 +260,15 @@ impl Node {
 
     /// It waits for another attempt, or would if its connection were not lost at this moment.
     pub(super) fn may_wait_again(&self) -> bool {
-        self.failed().is_some_and(|failed| failed.failure.passing && failed.leaving == Leaving::Done)
+        self.failed().is_some_and(|failed| failed.failure.transient && failed.leaving == Leaving::Done)
     }
 
     /// The step that it is at, or what it does if it has told of none.
-    pub(super) fn step_or_phase(&self) -> String {
-        match (self.step.as_str(), &self.state) {
-            ("", State::Finishing { .. }) => "finish".to_owned(),
-            ("", _) => "begin".to_owned(),
-            (step, _) => step.to_owned(),
+    pub(super) fn step(&self) -> Step {
+        match (&self.doing, &self.state) {
+            (Some(doing), _) => doing.step,
+            (None, State::Finishing { .. }) => Step::Finish,
+            (None, _) => Step::Begin,
         }
     }
 
@@ -287,17 +288,11 @@ impl Node {
     /// A deceived node gets another attempt. But no node stands between the first one and the golden node: what is wrong
     /// there is wrong in the node itself.
     pub(super) fn judge_deceit(&self, failure: Failure) -> Failure {
-        match &self.deceived {
-            Some(_) if failure.passing && self.position() == Some(1) => Failure {
-                passing: false,
-                reason: format!("{}, though it came from there", failure.reason),
-                ..failure
-            },
-            Some((_, from)) if failure.passing => {
-                Failure { reason: format!("{}: it came from {from}", failure.reason), ..failure }
-            }
-            _ => failure,
-        }
+        let Some((_, from)) = self.deceived.as_ref().filter(|_| failure.transient) else { return failure };
+        let from_golden = self.position() == Some(1);
+        let by = (!from_golden).then(|| from.clone());
+        let kind = FailureKind::Deceived { reason: failure.kind.to_string(), by };
+        Failure { kind, transient: !from_golden, ..failure }
     }
 }
 
@@ -306,7 +301,7 @@ impl Node {
     pub(super) fn begin_round(&mut self, round: u32, planned: bool) {
         self.part = Some(Part { round, stream: None });
         self.state = if planned { State::Preparing { begun: false } } else { State::Ready };
-        self.step.clear();
+        self.doing = None;
         self.notes = Tally::default();
     }
 
@@ -318,11 +313,11 @@ impl Node {
     }
 
     /// It begins with a step.
-    pub(super) fn begin_step(&mut self, name: &str) {
+    pub(super) fn begin_step(&mut self, doing: &Doing) {
         if matches!(self.state, State::Preparing { .. }) {
             self.state = State::Preparing { begun: true };
         }
-        name.clone_into(&mut self.step);
+        self.doing = Some(doing.clone());
     }
 
     pub(super) fn become_ready(&mut self) {
@@ -335,7 +330,7 @@ impl Node {
     pub(super) fn complete(&mut self, length: u64) {
         match &mut self.state {
             State::Receiving => self.finish(length, false),
-            State::Failed(failed) if failed.failure.passing || failed.dead => {
+            State::Failed(failed) if failed.failure.transient || failed.dead => {
                 let done = failed.leaving != Leaving::Busy;
                 self.finish(length, done);
             }
@@ -346,7 +341,7 @@ impl Node {
 
     fn finish(&mut self, length: u64, done: bool) {
         self.state = State::Finishing { length, done };
-        self.step.clear();
+        self.doing = None;
     }
 
     /// It has nothing more to do: its copy is whole, or nothing is left of it. What is said of an earlier round, and
@@ -388,8 +383,8 @@ impl Node {
             Judge::Node => {
                 failed.confessed = true;
                 // A node that says so is not dead. Its own word tells best whether another attempt makes sense; but that
-                // it was given up while it hung is no cause that passes.
-                failed.failure.passing = failure.passing && !failed.stuck;
+                // it was given up while it hung is no transient cause.
+                failed.failure.transient = failure.transient && !failed.stuck;
                 failed.dead = false;
             }
             Judge::Controller => {}

@@ -99,7 +99,7 @@ impl Plans {
     ) -> Result<OwnDisks, Unsettled> {
         let mut target = self.target.clone();
         if let Some(confirmed) = mac.and_then(|mac| confirmed.get(&mac)) {
-            for (plan, identity) in target.plan.disks.iter_mut().zip(confirmed) {
+            for (plan, identity) in target.plan.storage.disks.iter_mut().zip(confirmed) {
                 let disk = identity::find(identity, &machine.disks).map_err(|mismatch| {
                     let reason = format!("{}: {mismatch}", plan.disk);
                     match mismatch {
@@ -115,7 +115,7 @@ impl Plans {
             return Err(Unsettled::Refused(reason));
         }
         Ok(OwnDisks {
-            choices: target.plan.disks.into_iter().map(|plan| plan.disk).collect(),
+            choices: target.plan.storage.disks.into_iter().map(|plan| plan.disk).collect(),
             identities: target::identities(&report),
         })
     }
@@ -124,7 +124,7 @@ impl Plans {
     pub(super) fn as_shown(&self, confirmed: &[DiskIdentity], machine: &Inventory) -> Option<OwnDisks> {
         let report = self.target.report(machine);
         let identities = target::identities(&report);
-        let choices = self.target.plan.disks.iter().map(|plan| plan.disk.clone()).collect();
+        let choices = self.target.plan.storage.disks.iter().map(|plan| plan.disk.clone()).collect();
         let is_shown = report.is_accepted() && confirmed == identities;
         is_shown.then_some(OwnDisks { choices, identities })
     }
@@ -138,7 +138,7 @@ impl Plans {
         own: &OwnDisks,
     ) -> ConfirmedPlan {
         let mut plan = self.target.plan.clone();
-        for (disk, choice) in plan.disks.iter_mut().zip(&own.choices) {
+        for (disk, choice) in plan.storage.disks.iter_mut().zip(&own.choices) {
             disk.disk.clone_from(choice);
         }
         let disks = own.identities.clone();

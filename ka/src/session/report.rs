@@ -9,11 +9,11 @@ use super::arrival::Arrival;
 use super::book::Stage;
 use super::event::Refused;
 use super::node::Node;
-use super::status::{
-    Failure, LimitStatus, LimitedBy, MemberName, NodeStatus, Phase, RunStatus, Transfer, plain_of,
-};
+use super::status::{LimitStatus, LimitedBy, MemberName, NodeStatus, Phase, RunStatus, Transfer, plain_of};
 use crate::chain::{Limit, Limiter, NodeId};
+use crate::failure::{Failure, FailureKind};
 use crate::mac::Mac;
+use crate::step::Step;
 
 impl Session {
     /// What is shown of it.
@@ -98,7 +98,10 @@ fn refused(refused: &Refused) -> NodeStatus {
         address: refused.address.unwrap_or(IpAddr::from([0, 0, 0, 0])),
         hostname: refused.hostname.clone(),
         phase: Phase::Failed,
-        failure: Some(Failure { step: "check the disks".to_owned(), reason: refused.reason.clone() }),
+        failure: Some(Failure::own(
+            Step::CheckMachine,
+            FailureKind::Refused { reason: refused.reason.clone() },
+        )),
         ..NodeStatus::vanished(refused.mac)
     }
 }

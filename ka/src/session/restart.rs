@@ -7,11 +7,13 @@
 //! It takes more than half of a chain to have a round given up, so a single liar among honest nodes can only bring it about
 //! by forging, and not by words. The first time it costs none of the rounds that the run may hold.
 
+use super::Session;
 use super::event::Judge;
 use super::input::Effect;
 use super::live::Known;
-use super::{Session, failure};
+use crate::failure::{Failure, FailureKind};
 use crate::seal::StreamId;
+use crate::step::Step;
 use crate::wire::control::ToAgent;
 
 impl Session {
@@ -51,7 +53,8 @@ impl Session {
             if !node.has_copy() {
                 // The run waits for no liar to say that it is ready. A node that was slandered says so, and is served.
                 let judge = if suspect == Some(id) { Judge::Dead } else { Judge::Controller };
-                self.fail(id, failure("chain", reason.to_owned(), true, Some(stream)), judge);
+                let kind = FailureKind::Removed { reason: reason.to_owned() };
+                self.fail(id, Failure::transient(Step::Chain, kind).with(stream), judge);
             }
             self.tell(id, ToAgent::Abort { stream, reason: reason.to_owned() });
         }

@@ -135,7 +135,7 @@ impl Session {
         since(self.last_join) >= linger || longest.is_some_and(|waited| waited >= linger * MAX_LINGERING)
     }
 
-    /// Those that another round can serve: they have come late, or wait after a failure with a passing cause.
+    /// Those that another round can serve: they have come late, or wait after a transient failure.
     pub(super) fn candidates(&self) -> Vec<NodeId> {
         let again = self.nodes().filter(Known::waits_again).map(|known| known.node.id());
         let mut candidates: Vec<NodeId> = again.collect();
@@ -221,7 +221,7 @@ impl Session {
         if let Some((boots, mac)) = plans.first_boots.as_ref().zip(mac) {
             self.effects.push(Effect::AwaitBoot { mac, token: boots.token(mac) });
         }
-        self.tell(id, ToAgent::Plan(Box::new(plan)));
+        self.tell(id, ToAgent::Plan(plan.into()));
     }
 
     /// Names those of the nodes that have no name yet, in the chain's order.

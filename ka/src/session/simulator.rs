@@ -25,9 +25,10 @@ use crate::mac::Mac;
 use crate::plan::{After, BootPlan, FinishPlan, Loader, Plan};
 use crate::proof::{Proof, Root};
 use crate::seal::{Cipher, StreamKey, Total};
+use crate::step::Step;
 use crate::wire::control::{Hello, Progress, StreamStart, Ticket, ToController};
 
-const TOTAL: Total = Total { length: 7, sha256: [0; 32] };
+const TOTAL: Total = Total { length: 7, hash: [0; 32], sha256: None };
 
 /// The golden node has read everything.
 fn proof() -> Proof {
@@ -76,7 +77,7 @@ enum At {
     /// It has a copy of this stream.
     Has(StreamId),
     Failed {
-        passing: bool,
+        transient: bool,
     },
     /// It was sent away.
     Gone,
@@ -140,7 +141,7 @@ impl World {
         let planned = random.chance(70);
         let plan = Plan {
             run: "kainstall".into(),
-            disks: Vec::new(),
+            storage: crate::plan::Storage::default(),
             boot: BootPlan::new(Loader::None, Firmware::Bios),
             finish: FinishPlan::default(),
             after: After::Reboot,
@@ -385,7 +386,7 @@ impl World {
             ToAgent::Welcome { ticket, .. } => agent.ticket = Some(ticket),
             ToAgent::Plan(_) => match agent.at {
                 At::Waiting => agent.at = At::Preparing,
-                At::Failed { passing: true } if agent.done => {
+                At::Failed { transient: true } if agent.done => {
                     (agent.at, agent.done, agent.epoch) = (At::Preparing, false, None);
                 }
                 // It was sent again, after an outage.
@@ -395,7 +396,7 @@ impl World {
             ToAgent::Stream(start) => match agent.at {
                 At::Ready => agent.at = At::Receiving(start.key.stream),
                 At::Waiting if !self.planned => agent.at = At::Receiving(start.key.stream),
-                At::Failed { passing: true } if !self.planned && agent.done => {
+                At::Failed { transient: true } if !self.planned && agent.done => {
                     (agent.at, agent.done, agent.epoch) = (At::Receiving(start.key.stream), false, None);
                 }
                 At::Receiving(stream) | At::Has(stream) if stream == start.key.stream => {}
@@ -409,7 +410,7 @@ impl World {
                 agent.epoch = Some((stream, view.epoch));
             }
             ToAgent::Abort { stream, .. } if agent.at == At::Receiving(stream) => {
-                agent.at = At::Failed { passing: true };
+                agent.at = At::Failed { transient: true };
                 self.fail(i, Some(stream), true);
             }
             ToAgent::Abort { .. } => {}
@@ -424,9 +425,9 @@ impl World {
         }
     }
 
-    fn fail(&mut self, i: usize, stream: Option<StreamId>, passing: bool) {
-        self.agents[i].at = At::Failed { passing };
-        self.say(i, ToController::Failed(failure("receive", "it went wrong".into(), passing, stream)));
+    fn fail(&mut self, i: usize, stream: Option<StreamId>, transient: bool) {
+        self.agents[i].at = At::Failed { transient };
+        self.say(i, ToController::Failed(failure(Step::Receive, "it went wrong".into(), transient, stream)));
     }
 
     fn beat(&mut self, i: usize) {
@@ -449,16 +450,15 @@ impl World {
         match self.agents[i].at.clone() {
             At::Preparing if well => {
                 self.agents[i].at = At::Ready;
-                self.say(i, ToController::Step { name: "make the file systems".into() });
+                self.say(i, ToController::Step(Step::MakeFileSystem.into()));
                 self.say(i, ToController::Ready);
             }
             At::Preparing | At::Ready if !well => self.fail(i, None, false),
-            At::Receiving(stream) if well => {
-                if self.is_read(stream) {
-                    self.agents[i].at = At::Has(stream);
-                    self.say(i, ToController::Complete { stream, total: TOTAL });
-                }
+            At::Receiving(stream) if well && self.is_read(stream) => {
+                self.agents[i].at = At::Has(stream);
+                self.say(i, ToController::Complete { stream, total: TOTAL });
             }
+            At::Receiving(_) if well => {}
             // What passes is only what the controller brings about.
             At::Receiving(stream) => self.fail(i, Some(stream), false),
             // Finishing, or handing over the log.
@@ -485,8 +485,8 @@ impl World {
         match self.agents[i].at.clone() {
             At::Ready => self.say(i, ToController::Ready),
             At::Has(stream) => self.say(i, ToController::Complete { stream, total: TOTAL }),
-            At::Failed { passing } => {
-                self.say(i, ToController::Failed(failure("receive", "again".into(), passing, stream)));
+            At::Failed { transient } => {
+                self.say(i, ToController::Failed(failure(Step::Receive, "again".into(), transient, stream)));
             }
             _ => {}
         }

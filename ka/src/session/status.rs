@@ -5,8 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use crate::failure::{Failure, FailureKind};
 use crate::mac::Mac;
 use crate::notes::{Counted, NoteKind, Tally};
+use crate::step::{Doing, Step};
 
 /// A run at a moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,8 +102,8 @@ pub struct NodeStatus {
     pub position: Option<usize>,
     /// It has failed, and another round may serve it.
     pub may_come_again: bool,
-    /// What a person should know besides: the step that it is at, or why it waits. May be empty.
-    pub note: String,
+    /// What it does, by its last word.
+    pub doing: Option<Doing>,
     /// What it noted of its copy: no failure, but a person must know it.
     pub notes: Tally,
     /// Why it failed, if it did.
@@ -133,12 +135,9 @@ impl NodeStatus {
             round: 0,
             position: None,
             may_come_again: false,
-            note: String::new(),
+            doing: None,
             notes: Tally::default(),
-            failure: Some(Failure {
-                step: "connection".to_owned(),
-                reason: "it has gone before the session began".to_owned(),
-            }),
+            failure: Some(Failure::own(Step::Connection, FailureKind::Vanished)),
         }
     }
 
@@ -166,8 +165,8 @@ impl NodeStatus {
             .iter()
             .find(|(kind, _)| *kind == NoteKind::EntryLost)
             .filter(|_| self.is_complete())?;
-        let reason = format!("{count} {}, such as {example}", NoteKind::EntryLost.words());
-        Some(Failure { step: "receive".to_owned(), reason })
+        let kind = FailureKind::EntriesLost { count: *count, example: example.clone() };
+        Some(Failure::own(Step::Receive, kind))
     }
 
     /// It has all of its data and has done all of its steps.
@@ -175,15 +174,6 @@ impl NodeStatus {
     pub fn is_complete(&self) -> bool {
         matches!(self.phase, Phase::Complete | Phase::Booted) && self.failure.is_none()
     }
-}
-
-/// Why a node failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// The step that failed.
-    pub step: String,
-    /// What went wrong.
-    pub reason: String,
 }
 
 /// What a node does.

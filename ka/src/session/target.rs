@@ -22,7 +22,7 @@ impl Target {
     /// What would become of the disks of a machine.
     #[must_use]
     pub fn report(&self, machine: &Inventory) -> Report {
-        let mut report = Report::new(&self.plan.disks, &machine.disks);
+        let mut report = Report::new(&self.plan.storage, &machine.disks);
         let names = report.disks.iter().filter_map(|d| d.disk.as_ref().map(|disk| &disk.name));
         let left_out = names.into_iter().find(|name| self.left_out.contains(name));
         let left_out =
@@ -45,19 +45,19 @@ impl Target {
     /// The disks as a person named them.
     #[must_use]
     pub fn names(&self) -> String {
-        self.plan.disks.iter().map(|plan| plan.disk.to_string()).collect::<Vec<_>>().join(" and ")
+        self.plan.storage.disks.iter().map(|plan| plan.disk.to_string()).collect::<Vec<_>>().join(" and ")
     }
 }
 
 /// Why a machine is not erased, if it is not.
 #[must_use]
 pub fn refusal(report: &Report) -> Option<String> {
-    let reasons = report.disks.iter().filter_map(|disk| match &disk.outcome {
-        Outcome::Refuse(reason) => Some(reason),
+    let refused = report.disks.iter().filter_map(|disk| match &disk.outcome {
+        Outcome::Refuse(reason) => Some((disk, reason)),
         Outcome::Erase(_) => None,
     });
-    // A disk that is only spared because of another one tells less than that one.
-    reasons.min_by_key(|reason| reason.starts_with("nothing is written")).cloned()
+    // A disk that is only spared because of another one says less than that one.
+    refused.min_by_key(|(disk, _)| disk.because_of.is_some()).map(|(_, reason)| reason.clone())
 }
 
 /// Which disks a report is about.

@@ -9,10 +9,12 @@ use super::plans::Plans;
 use super::status::{NodeStatus, Phase};
 use super::*;
 use crate::chain::Decision;
+use crate::failure::{Failure, FailureKind, StuckAt};
 use crate::inventory::{Card, Inventory};
 use crate::keys::Key;
 use crate::mac::Mac;
 use crate::seal::Total;
+use crate::step::Step;
 use crate::wire::control::{Hello, Progress, ToController};
 
 const STEP_LIMIT: Duration = Duration::from_secs(35 * 60);
@@ -81,10 +83,10 @@ impl Session {
     }
 
     /// A node has failed for a cause that passes, or is dead.
-    pub(super) fn lose(&mut self, id: u32, passing: bool) {
-        let failure = failure("chain", "it is gone".into(), passing, None);
+    pub(super) fn lose(&mut self, id: u32, transient: bool) {
+        let failure = failure(Step::Chain, "it is gone".into(), transient, None);
         self.fail(NodeId(id), failure, event::Judge::Controller);
-        if !passing {
+        if !transient {
             self.record(Event::Lost { node: NodeId(id) });
         }
     }
@@ -160,8 +162,8 @@ fn after_the_first_stream(rounds: u32, others: &[u8]) -> Session {
     session
 }
 
-fn fails(session: &mut Session, id: u32, passing: bool) {
-    let failed = failure("receive", "it was cut off".into(), passing, None);
+fn fails(session: &mut Session, id: u32, transient: bool) {
+    let failed = failure(Step::Receive, "it was cut off".into(), transient, None);
     session.on_message(NodeId(id), ToController::Failed(failed));
     session.on_message(NodeId(id), ToController::Done);
 }
@@ -195,9 +197,9 @@ fn who_fell_silent_after_its_failure_holds_up_nobody() {
 
 #[test]
 fn rounds_come_to_an_end() {
-    for (rounds, passing) in [(1, true), (2, false)] {
+    for (rounds, transient) in [(1, true), (2, false)] {
         let mut session = after_the_first_stream(rounds, &[]);
-        fails(&mut session, 2, passing);
+        fails(&mut session, 2, transient);
         session.dismiss();
         session.go_on();
         assert_eq!(session.take_outbox(), [(ConnectionId(2), ToAgent::Bye)]);
@@ -278,16 +280,17 @@ fn who_hangs_in_one_step_is_not_waited_for_for_ever() {
         }
     };
     let failed = |session: &Session, id| session.of(id).is_failed();
-    for name in ["Write the partition table of sda", "Make ext4 on sda1"] {
+    for doing in [Step::WriteTable.of("sda"), Step::MakeFileSystem.of("ext4 on sda1")] {
         minutes(&mut session, 34);
         assert!(!failed(&session, 2), "each step has its time");
-        session.on_message(NodeId(2), ToController::Step { name: name.into() });
+        session.on_message(NodeId(2), ToController::Step(doing));
     }
     minutes(&mut session, 36);
     assert!(!failed(&session, 1), "it is ready, and waits for the other");
     let failure = session.failure_of(2);
-    assert_eq!(failure.step, "Make ext4 on sda1");
-    assert!(failure.reason.starts_with("it has been at this step for 21") && !failure.passing, "{failure:?}");
+    assert_eq!(failure.step, Step::MakeFileSystem);
+    assert!(matches!(failure.kind, FailureKind::Stuck { at: StuckAt::Step, .. }), "{failure:?}");
+    assert!(!failure.transient, "{failure:?}");
 
     // The same when it has its copy.
     session.set(1, FINISHES);
@@ -314,7 +317,7 @@ fn who_is_refused_is_told_why_and_shown_and_the_others_begin() {
     assert_eq!(session.take_outbox(), [(ConnectionId(2), told)]);
     let (status, _) = session.status();
     let failed: Vec<_> =
-        status.nodes.iter().filter_map(|n| Some((n.mac?, n.failure.clone()?.reason))).collect();
+        status.nodes.iter().filter_map(|n| Some((n.mac?, n.failure.clone()?.kind.to_string()))).collect();
     assert_eq!(failed, [(mac(2), "its disk is too small".to_owned())]);
 }
 
@@ -354,7 +357,7 @@ fn nodes_are_let_go_one_after_the_other() {
 /// Who is sent a plan with which name.
 fn named(session: &mut Session) -> Vec<(ConnectionId, String)> {
     let plans = session.take_outbox().into_iter().filter_map(|(to, message)| match message {
-        ToAgent::Plan(plan) => Some((to, plan.plan.finish.name?.hostname)),
+        ToAgent::Plan(plan) => Some((to, plan.open().unwrap().plan.finish.name?.hostname)),
         _ => None,
     });
     plans.collect()
@@ -363,7 +366,7 @@ fn named(session: &mut Session) -> Vec<(ConnectionId, String)> {
 pub(super) fn target(disks: Vec<crate::plan::DiskPlan>) -> Target {
     let plan = crate::plan::Plan {
         run: "kainstall".into(),
-        disks,
+        storage: crate::plan::Storage { disks, ..crate::plan::Storage::default() },
         boot: crate::plan::BootPlan::new(crate::plan::Loader::None, crate::inventory::Firmware::Bios),
         finish: crate::plan::FinishPlan::default(),
         after: crate::plan::After::Reboot,
@@ -385,7 +388,7 @@ fn a_latecomer_that_the_plan_cannot_serve_is_refused_once_and_shown() {
         session.status().0.nodes.into_iter().filter(|node| node.mac == Some(mac(8))).collect();
     let [shown] = &shown[..] else { panic!("{shown:?}") };
     assert_eq!((shown.phase, shown.may_come_again), (Phase::Failed, false), "it boots from its disk");
-    assert_eq!(shown.failure.as_ref().unwrap().reason, reason);
+    assert_eq!(shown.failure.as_ref().unwrap().kind.to_string(), reason);
 }
 
 /// A name once given stays, whatever order a further round has.
@@ -521,7 +524,7 @@ fn only_a_new_step_counts_and_all_of_them_have_an_end() {
     session.gather();
     session.set(1, State::Preparing { begun: true });
     let step = |session: &mut Session, name: &str| {
-        session.on_message(NodeId(1), ToController::Step { name: name.into() });
+        session.on_message(NodeId(1), ToController::Step(Step::Initrd.of(name)));
     };
     let age = |session: &mut Session, time: Duration| {
         let live = session.live_of(1);
@@ -530,7 +533,7 @@ fn only_a_new_step_counts_and_all_of_them_have_an_end() {
     };
     let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
     step(&mut session, &"x".repeat(70_000));
-    assert!(session.of(1).step.len() < 300);
+    assert!(session.of(1).doing.as_ref().unwrap().what.len() < 300);
     step(&mut session, "partition");
     age(&mut session, minutes(34));
     step(&mut session, "partition");
@@ -552,14 +555,14 @@ fn only_a_new_step_counts_and_all_of_them_have_an_end() {
         session.judge_absence();
     }
     let failure = session.failure_of(1);
-    assert!(failure.reason.contains("never came to its end"), "{failure:?}");
+    assert!(matches!(failure.kind, FailureKind::Stuck { at: StuckAt::Work, .. }), "{failure:?}");
 }
 
 #[test]
 fn a_copy_of_something_else_is_no_success_however_late_it_is_told() {
-    let (stream, sent) = (StreamId([7; 16]), Total { length: 4608, sha256: [1; 32] });
+    let (stream, sent) = (StreamId([7; 16]), Total { length: 4608, hash: [1; 32], sha256: None });
     for (told, whole) in
-        [(sent, true), (Total { length: 10_240, ..sent }, false), (Total { sha256: [2; 32], ..sent }, false)]
+        [(sent, true), (Total { length: 10_240, ..sent }, false), (Total { hash: [2; 32], ..sent }, false)]
     {
         // The chain is released, and the stream is over: nodes tell then, when they have unpacked all.
         let mut session = after_the_first_stream(1, &[]);

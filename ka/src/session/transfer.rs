@@ -1,14 +1,16 @@
 //! While the stream runs: what its source and relay, and the chain's membership want done.
 
+use super::Session;
 use super::event::{Ending, Event, Judge};
 use super::input::{Effect, StreamNotice};
 use super::live::Known;
 use super::node::{Node, State};
 use super::trust::Finding;
-use super::{Session, failure};
 use crate::chain::{Decision, NodeId, Reason, Report};
+use crate::failure::{Failure, FailureKind};
 use crate::proof::{Forged, Proof};
 use crate::seal::StreamId;
+use crate::step::Step;
 use crate::wire::control::ToAgent;
 
 impl Session {
@@ -18,7 +20,7 @@ impl Session {
         match notice {
             StreamNotice::Complaint(report) => self.on_golden_complaint(report),
             StreamNotice::RelayFailed(reason) => {
-                self.abort("relay", &reason, Ending::SourceFailed(reason.clone()));
+                self.abort(Step::Relay, &reason, Ending::SourceFailed(reason.clone()));
             }
             StreamNotice::Root(root) => self.prove(Proof { root, last: None }),
             StreamNotice::Produced(proof) => {
@@ -26,7 +28,7 @@ impl Session {
                 self.release();
             }
             StreamNotice::SourceFailed(reason) => {
-                self.abort("source", &reason, Ending::SourceFailed(reason.clone()));
+                self.abort(Step::Source, &reason, Ending::SourceFailed(reason.clone()));
             }
             StreamNotice::TailComplete => {
                 stream.on_tail_complete();
@@ -144,7 +146,9 @@ impl Session {
         let reason = reason.named(|id| self.label_of(id));
         // Nobody waits for what a dead machine may still say.
         let judge = if alive { Judge::Bypassed } else { Judge::Dead };
-        self.fail(id, failure("chain", reason.clone(), alive, Some(stream)), judge);
+        let kind = FailureKind::Removed { reason: reason.clone() };
+        let failure = Failure { step: Step::Chain, kind, transient: alive, stream: Some(stream) };
+        self.fail(id, failure, judge);
         self.tell(id, ToAgent::Abort { stream, reason });
     }
 
@@ -178,7 +182,7 @@ impl Session {
     }
 
     /// Gives the stream, and with it the session, up for all nodes.
-    pub(super) fn abort(&mut self, step: &str, reason: &str, ending: Ending) {
+    pub(super) fn abort(&mut self, step: Step, reason: &str, ending: Ending) {
         log::error!("{}: {reason}", self.spec.name);
         let running = self.stream_id();
         self.record(Event::GivenUp { ending });
@@ -190,7 +194,8 @@ impl Session {
         for id in self.book.chosen.clone() {
             // A copy that is complete stays so.
             if let Some(node) = self.book.nodes.get(&id).filter(|node| !node.has_copy()) {
-                let failure = failure(step, reason.to_owned(), true, node.stream());
+                let kind = FailureKind::Aborted { reason: reason.to_owned() };
+                let failure = Failure::transient(step, kind).with(node.stream());
                 self.fail(id, failure, Judge::Controller);
             }
             if let Some(stream) = running {

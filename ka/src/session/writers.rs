@@ -4,16 +4,16 @@
 
 use std::time::Duration;
 
+use super::Session;
 use super::book::Stage;
 use super::event::{Event, Judge};
 use super::live::Known;
 use super::node::State;
-use super::{Session, failure};
 use crate::chain::{NodeId, Reason};
+use crate::failure::{Failure, FailureKind, StuckAt};
+use crate::step::Step;
 use crate::wire::control::ToAgent;
 
-/// What a node does that has taken all of the stream and does not say yet that it is complete.
-const LAST_STEP: &str = "write everything out";
 /// A node that has all of the stream in its memory may write as slowly as this.
 const MIN_RATE: u64 = 256 * 1024;
 
@@ -25,25 +25,26 @@ impl Session {
         let (mut steps, mut stuck) = (Vec::new(), Vec::new());
         for known in self.nodes().filter(|known| matches!(known.node.state, State::Receiving)) {
             let Known { node, live } = known;
+            // What a node does that has taken all of the stream and does not say yet that it is complete.
             let is_last = released.is_some() && live.has_taken_all();
-            let step = if is_last { LAST_STEP } else { "receive" };
-            if is_last && node.step != LAST_STEP {
-                steps.push(Event::Step { node: node.id(), name: LAST_STEP.to_owned() });
+            let step = if is_last { Step::WriteOut } else { Step::Receive };
+            if is_last && node.step() != Step::WriteOut {
+                steps.push(Event::Step { node: node.id(), doing: Step::WriteOut.into() });
             }
-            let Some(reason) = overdue(known, released, limit, self.spec.window, now) else { continue };
+            let Some(kind) = overdue(known, released, limit, self.spec.window, now) else { continue };
             // What a node that is not heard does, nobody knows.
             let silent = now.saturating_sub(live.heard_at);
-            let (reason, judge) = if silent >= self.spec.dead_after * 2 {
-                (format!("nothing was heard of it for {} s", silent.as_secs()), Judge::Controller)
+            let (kind, judge) = if silent >= self.spec.dead_after * 2 {
+                (FailureKind::Silent { time: silent }, Judge::Controller)
             } else {
-                (reason, Judge::Stuck)
+                (kind, Judge::Stuck)
             };
-            let passing = judge == Judge::Controller;
-            stuck.push((node.id(), failure(step, reason, passing, node.stream()), judge));
+            let (transient, stream) = (judge == Judge::Controller, node.stream());
+            stuck.push((node.id(), Failure { step, kind, transient, stream }, judge));
         }
         steps.into_iter().for_each(|step| self.record(step));
         for (id, failure, judge) in stuck {
-            let reason = failure.reason.clone();
+            let reason = failure.kind.to_string();
             self.fail(id, failure, judge);
             self.leave_behind(id, reason);
         }
@@ -70,17 +71,17 @@ fn overdue(
     limit: Duration,
     window: u64,
     now: Duration,
-) -> Option<String> {
+) -> Option<FailureKind> {
+    let stuck = |at, time| FailureKind::Stuck { at, time };
     let time = known.live.takes_nothing(released, now);
     let Some(released) = released else {
-        return (time > limit)
-            .then(|| format!("it has taken nothing of the stream for {} s", time.as_secs()));
+        return (time > limit).then(|| stuck(StuckAt::Taking, time));
     };
     if time > limit {
-        return Some(format!("it has all data, and has written nothing for {} s", time.as_secs()));
+        return Some(stuck(StuckAt::Writing, time));
     }
     // A disk that answers once per minute makes progress, and nobody can wait for it.
     let time = now.saturating_sub(released);
     let most = limit + Duration::from_secs(window / MIN_RATE);
-    (time > most).then(|| format!("it has all data, and has not written it within {} s", time.as_secs()))
+    (time > most).then(|| stuck(StuckAt::WritingSlowly, time))
 }

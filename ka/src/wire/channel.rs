@@ -78,6 +78,8 @@ pub struct Channel {
     /// The agent's public key, on a control connection that was answered.
     peer: Option<Key>,
     state: State,
+    /// It was dialled to get blocks.
+    is_link: bool,
     incoming: Incoming,
     outgoing: Outgoing,
     /// Pieces of a message that has not ended yet.
@@ -100,7 +102,9 @@ impl Channel {
     /// [`ChannelError::Unproven`] when the secret is unusable.
     pub fn dial_link(secret: &Key, preamble: Preamble) -> Result<Self, ChannelError> {
         let preamble = preamble.to_bytes();
-        Self::dial(noise::link_initiator(secret, &preamble)?, preamble)
+        let mut channel = Self::dial(noise::link_initiator(secret, &preamble)?, preamble)?;
+        channel.is_link = true;
+        Ok(channel)
     }
 
     /// Dials the console of the node that has the key `node`; `own` is the controller's pair.
@@ -141,6 +145,7 @@ impl Channel {
             most: MAX_MESSAGE,
             peer: None,
             state,
+            is_link: false,
             incoming: Incoming::default(),
             outgoing: Outgoing::default(),
             message: Vec::new(),
@@ -201,7 +206,9 @@ impl Channel {
     /// # Errors
     /// [`ChannelError`] when it does not have the link's secret.
     pub fn accept_link(&mut self, secret: &Key) -> Result<(), ChannelError> {
-        self.accept(|prologue| noise::link_responder(secret, prologue))
+        self.accept(|prologue| noise::link_responder(secret, prologue))?;
+        self.incoming.take_blocks();
+        Ok(())
     }
 
     /// Goes on with a controller that wants this node's console; `own` is the node's pair of this boot.
@@ -272,16 +279,31 @@ impl Channel {
             };
             match (kind, &mut self.state) {
                 (Kind::Handshake, State::Waiting) => {
-                    let preamble = Preamble::split(body)?.0;
+                    let preamble = match Preamble::split(body) {
+                        Ok((preamble, _)) => preamble,
+                        Err(error) => {
+                            self.state = State::Failed;
+                            if let PreambleError::Version(_) = error {
+                                self.outgoing.push(Kind::Handshake, &Preamble::other_version());
+                            }
+                            return Err(error.into());
+                        }
+                    };
                     self.state = State::Opening(body.to_vec());
                     return Ok(Some(Received::Opening(preamble)));
                 }
                 (Kind::Handshake, State::Dialled(handshake)) => {
+                    if let Some(version) = Preamble::refused_by(body) {
+                        return Err(PreambleError::Version(version).into());
+                    }
                     handshake.read_message(body, &mut [0; 256]).map_err(Unproven::from)?;
                     let State::Dialled(done) = std::mem::replace(&mut self.state, State::Failed) else {
                         return Err(ChannelError::OutOfTurn);
                     };
                     self.state = State::Open(Box::new(done.into_transport_mode().map_err(Unproven::from)?));
+                    if self.is_link {
+                        self.incoming.take_blocks();
+                    }
                     return Ok(Some(Received::Open));
                 }
                 (Kind::Message | Kind::Piece, State::Open(transport)) => {

@@ -6,12 +6,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::chain::{NodeId, Offset, Report, Spent, View};
+use crate::failure::Failure;
 use crate::inventory::Inventory;
 use crate::keys::Key;
 use crate::notes::Tally;
-use crate::plan::ConfirmedPlan;
+use crate::plan::VersionedPlan;
 use crate::proof::{Forged, Proof};
 use crate::seal::{StreamId, StreamKey, Total};
+use crate::step::Doing;
 
 /// From an agent to the controller. After a lost connection an agent says again what must be known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,10 +30,7 @@ pub enum ToController {
         report: Report,
     },
     /// What the node does now, for the person who watches.
-    Step {
-        /// The step's name.
-        name: String,
-    },
+    Step(Doing),
     /// The plan's preparation is done; the stream may come.
     Ready,
     /// The whole stream is verified, unpacked and synced.
@@ -65,7 +64,7 @@ pub enum ToController {
         /// The bytes.
         bytes: Vec<u8>,
     },
-    /// All that was to do is done; the node leaves in peace. After a failure with a passing cause: nothing is
+    /// All that was to do is done; the node leaves in peace. After a transient failure: nothing is
     /// left of that attempt, and another plan or stream may come.
     Done,
 }
@@ -114,20 +113,6 @@ pub struct Progress {
     pub spent: Spent,
 }
 
-/// Why a node has no good copy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
-    /// The step that failed.
-    pub step: String,
-    /// The reason, with the tool's output if a tool failed.
-    pub reason: String,
-    /// Another attempt may well succeed: the cause was not the node's own.
-    pub passing: bool,
-    /// The stream with which it happened, if one had begun: a later round is another stream, and what was
-    /// said of an earlier one, and is said again after an outage, must not count there.
-    pub stream: Option<StreamId>,
-}
-
 /// From the controller to an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToAgent {
@@ -154,7 +139,7 @@ pub enum ToAgent {
         port: u16,
     },
     /// What is to be done before the stream, and with which disks.
-    Plan(Box<ConfirmedPlan>),
+    Plan(VersionedPlan),
     /// A stream is about to start, and you are in its chain.
     Stream(Box<StreamStart>),
     /// Your place in the chain.

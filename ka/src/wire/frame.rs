@@ -56,6 +56,9 @@ pub(super) struct Incoming {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    /// The largest block that may come. Memory is taken for a block as soon as its header is there, so none may come
+    /// before the other side has proved itself.
+    largest: usize,
     /// A block that has come in part; until it is whole, the buffer is empty.
     block: Option<Arrival>,
     /// Where blocks have their memory from.
@@ -135,6 +138,11 @@ impl Incoming {
         Ok(length)
     }
 
+    /// Blocks may come from now on.
+    pub(super) fn take_blocks(&mut self) {
+        self.largest = MAX_BLOCK;
+    }
+
     /// Gives the buffer back while nothing is in it.
     pub(super) fn rest(&mut self) {
         if self.start == self.end && self.block.is_none() {
@@ -166,7 +174,7 @@ impl Incoming {
             0 => (Kind::Handshake, 1024),
             1 => (Kind::Message, MAX_BODY),
             2 => (Kind::Piece, MAX_BODY),
-            3 => (Kind::Block, MAX_BLOCK),
+            3 => (Kind::Block, self.largest),
             _ => return Err(error),
         };
         if length > most {
@@ -348,6 +356,7 @@ mod tests {
             }
 
             let mut incoming = Incoming::default();
+            incoming.take_blocks();
             let mut found = Vec::new();
             for mut piece in wire.0.chunks(width) {
                 while !piece.is_empty() {
@@ -367,10 +376,19 @@ mod tests {
     }
 
     #[test]
+    fn no_memory_is_taken_for_the_block_of_a_stranger() {
+        let mut incoming = Incoming::default();
+        incoming.read_from(&mut &[3, 0, 0, 1][..]).unwrap();
+        assert_eq!(incoming.next_frame(), Err(FrameError { kind: 3, length: 1 << 16 }));
+    }
+
+    #[test]
     fn impossible_frames_are_refused() {
-        for (bytes, kind, length) in [([4, 0, 0, 0], 4, 0), ([0, 1, 4, 0], 0, 1025), ([3, 1, 0, 1], 3, 65537)]
+        for (bytes, kind, length) in
+            [([4, 0, 0, 0], 4, 0), ([0, 1, 4, 0], 0, 1025), ([3, 1, 0, 16], 3, MAX_BLOCK + 1)]
         {
             let mut incoming = Incoming::default();
+            incoming.take_blocks();
             incoming.read_from(&mut &bytes[..]).unwrap();
             assert_eq!(incoming.next_frame(), Err(FrameError { kind, length }));
         }

@@ -42,7 +42,7 @@ pub enum HelloError {
     /// The host name is none.
     #[error(
         "its host name is not valid: letters, digits, '-' and '_', separated by dots, {} at most",
-        hostname::LONGEST
+        hostname::MAX_LENGTH
     )]
     Hostname,
 }

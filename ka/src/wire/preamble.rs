@@ -60,6 +60,21 @@ impl Preamble {
         bytes
     }
 
+    /// What answers a first frame of another version, before the connection is closed: without it, that side could only
+    /// guess why. It says this side's version and nothing else.
+    #[must_use]
+    pub fn other_version() -> Vec<u8> {
+        [&MAGIC[..], &PROTOCOL.to_le_bytes()].concat()
+    }
+
+    /// The version of the side that gave this answer in place of a handshake, if it is another one.
+    #[must_use]
+    pub fn refused_by(frame: &[u8]) -> Option<u16> {
+        let &[m0, m1, v0, v1] = frame else { return None };
+        let version = u16::from_le_bytes([v0, v1]);
+        ([m0, m1] == MAGIC && version != PROTOCOL).then_some(version)
+    }
+
     /// Splits the first frame into its preamble and the handshake message behind it.
     ///
     /// # Errors

@@ -5,17 +5,17 @@ pub const STAGE2: &str = "getstage2";
 /// The run when nothing else is said.
 pub const INSTALL: &str = "kainstall";
 
-/// What a session may be called: 1 to [`MAX`] ASCII letters, digits and `-`, `_`, `.`, not beginning with `-`
+/// What a session may be called: 1 to [`MAX_LENGTH`] ASCII letters, digits and `-`, `_`, `.`, not beginning with `-`
 /// or `.`. A name becomes a file's name on the golden node and a word of the nodes' kernel command line, so
 /// both sides look at it before they use it.
 #[must_use]
 pub fn is_valid(name: &str) -> bool {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    !name.is_empty() && name.len() <= MAX && !name.starts_with(['.', '-']) && name.chars().all(good)
+    !name.is_empty() && name.len() <= MAX_LENGTH && !name.starts_with(['.', '-']) && name.chars().all(good)
 }
 
 /// The longest name.
-pub const MAX: usize = 64;
+pub const MAX_LENGTH: usize = 64;
 
 /// The session that brings stage2 to the nodes of the run `install`.
 #[must_use]
@@ -49,7 +49,9 @@ mod tests {
         for good in ["a", "getstage2.lab-7", "Room_3"] {
             assert!(is_valid(good), "{good}");
         }
-        for bad in ["", ".", "..", "../x", "/dev/watchdog", "a/b", "-x", "a b", "ä", &"x".repeat(MAX + 1)] {
+        for bad in
+            ["", ".", "..", "../x", "/dev/watchdog", "a/b", "-x", "a b", "ä", &"x".repeat(MAX_LENGTH + 1)]
+        {
             assert!(!is_valid(bad), "{bad}");
         }
     }

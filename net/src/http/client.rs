@@ -8,7 +8,7 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The longest status line that makes sense.
-const LONGEST_LINE: u64 = 8 << 10;
+const MAX_LINE: u64 = 8 << 10;
 
 /// Why something was not handed over.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +76,7 @@ fn exchange(server: &str, method: &str, path: &str, body: &[u8]) -> io::Result<S
                 )?;
                 stream.write_all(body)?;
                 let mut status = String::new();
-                if BufReader::new(stream.take(LONGEST_LINE)).read_line(&mut status)? == 0 {
+                if BufReader::new(stream.take(MAX_LINE)).read_line(&mut status)? == 0 {
                     let reason = "it closed the connection without an answer";
                     return Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason));
                 }

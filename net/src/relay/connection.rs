@@ -9,8 +9,9 @@ use ka::chain::LinkMessage;
 use ka::wire::channel::{Channel, ChannelError};
 use mio::event::Event;
 use mio::net::TcpStream;
-use mio::{Interest, Registry, Token};
 use nix::sys::socket::{getsockopt, sockopt::TcpMaxSeg};
+
+use crate::event_loop::EventLoop;
 
 /// Bytes that may wait for the socket before the next block is taken from the window.
 const QUEUED: usize = 512 * 1024;
@@ -60,8 +61,9 @@ impl Connection {
         Self { link, channel, stream, readable: false, ends: false, writable, ungreeted, parting: false }
     }
 
-    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        registry.register(&mut self.stream, token, Interest::READABLE | Interest::WRITABLE)
+    pub(super) fn register(&mut self, sockets: &EventLoop) -> io::Result<()> {
+        let key = usize::try_from(self.link.0).map_err(io::Error::other)?;
+        sockets.add(&mut self.stream, key)
     }
 
     /// The event queue says that the socket is ready.

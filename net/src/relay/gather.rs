@@ -9,7 +9,7 @@ use std::time::Duration;
 /// So many bytes are gathered: two of the largest blocks.
 const GATHERED: u64 = 128 * 1024;
 /// Nothing waits for longer: a stream that needs more time for them is a slow one.
-const LONGEST: Duration = Duration::from_millis(3);
+const MAX_PAUSE: Duration = Duration::from_millis(3);
 /// The rate is measured over this time.
 const MEASURED: Duration = Duration::from_millis(50);
 
@@ -47,7 +47,7 @@ impl Gather {
         let elapsed = now.saturating_sub(self.since);
         if elapsed >= MEASURED {
             let time = elapsed.as_secs_f64() * GATHERED as f64 / self.bytes as f64;
-            self.time = Some(time).filter(|t| *t <= LONGEST.as_secs_f64()).map(Duration::from_secs_f64);
+            self.time = Some(time).filter(|t| *t <= MAX_PAUSE.as_secs_f64()).map(Duration::from_secs_f64);
             (self.bytes, self.since) = (0, now);
         }
         let time = self.time.filter(|_| self.flows).unwrap_or_default();
@@ -91,19 +91,19 @@ mod tests {
 
     #[test]
     fn the_last_block_travels_on_at_once_and_so_do_messages() {
-        let mut gather = Gather { time: Some(LONGEST), ..Gather::default() };
+        let mut gather = Gather { time: Some(MAX_PAUSE), ..Gather::default() };
         let now = Duration::from_millis(10);
         gather.wake(now);
         assert_eq!(gather.pause(now), Duration::ZERO, "no block has come");
         gather.block(BLOCK);
-        assert_eq!(gather.pause(now), LONGEST);
+        assert_eq!(gather.pause(now), MAX_PAUSE);
         gather.block(BLOCK / 2);
         assert_eq!(gather.pause(now), Duration::ZERO);
     }
 
     #[test]
     fn a_stream_that_stalls_is_measured_anew() {
-        let mut gather = Gather { time: Some(LONGEST), ..Gather::default() };
+        let mut gather = Gather { time: Some(MAX_PAUSE), ..Gather::default() };
         gather.block(BLOCK);
         assert_eq!(gather.pause(Duration::from_secs(1)), Duration::ZERO);
         assert_eq!(gather.time, None);

@@ -1,13 +1,13 @@
-//! One mio loop around the chain's member: links, window memory, the writer.
+//! One event loop around the chain's member: links, window memory, the writer.
 //!
 //! The loop runs in a thread of its own, touches no disk, and so never waits for one. The golden node
 //! runs it too, fed by its producer instead of a predecessor.
 
 mod ahead;
 mod connection;
-mod event_loop;
 mod gather;
 mod reader;
+mod shell;
 pub mod window;
 
 use std::net::{SocketAddr, TcpListener};
@@ -23,10 +23,11 @@ use mio::Waker;
 use rustix::process::setpriority_process;
 use rustix::thread::gettid;
 
+use crate::event_loop::EventLoop;
 pub use reader::{StreamError, StreamReader};
 
-/// Blocks that may wait between the golden node's producer and the loop.
-pub const QUEUE: usize = 32;
+/// Blocks that may wait between the golden node's producer and the loop: few, so that large ones are still in a cache.
+pub const QUEUE: usize = 8;
 /// Batches that may wait between the loop and a node's writer.
 pub const BATCHES: usize = 4;
 
@@ -74,7 +75,7 @@ pub enum Feed {
 
 /// How far the relay is, for whoever watches.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub struct RelayProgress {
     /// The verified position.
     pub verified: AtomicU64,
     /// What the writer has taken.
@@ -87,7 +88,7 @@ pub struct Progress {
     spent: Mutex<Spent>,
 }
 
-impl Progress {
+impl RelayProgress {
     /// All that tells whether the member is slow, or waits for others.
     #[must_use]
     pub fn standing(&self) -> Standing {
@@ -148,7 +149,7 @@ impl WriterPosition {
 /// A running relay.
 pub struct Relay {
     handle: Handle,
-    progress: Arc<Progress>,
+    progress: Arc<RelayProgress>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -194,13 +195,13 @@ impl Relay {
         feed: Feed,
         notice: impl Fn(Notice) + Send + 'static,
     ) -> io::Result<Self> {
-        let poll = mio::Poll::new()?;
-        let waker = Arc::new(Waker::new(poll.registry(), event_loop::WAKER)?);
+        let sockets = EventLoop::new(64)?;
+        let waker = sockets.waker();
         let (sender, commands) = channel();
-        let progress = Arc::new(Progress::default());
+        let progress = Arc::new(RelayProgress::default());
         let writer = Arc::new(WriterPosition::default());
-        let mut event_loop = event_loop::EventLoop::new(
-            poll,
+        let mut shell = shell::Shell::new(
+            sockets,
             listener,
             member,
             feed,
@@ -210,9 +211,9 @@ impl Relay {
         )?;
         let thread = thread::Builder::new().name("relay".into()).spawn(move || {
             go_first();
-            if let Err(error) = event_loop.run() {
+            if let Err(error) = shell.run() {
                 log::error!("the relay has failed: {error}");
-                event_loop.fail(&error);
+                shell.fail(&error);
             }
         })?;
         Ok(Self { handle: Handle { commands: sender, writer, waker }, progress, thread: Some(thread) })
@@ -226,7 +227,7 @@ impl Relay {
 
     /// How far it is.
     #[must_use]
-    pub fn progress(&self) -> &Arc<Progress> {
+    pub fn progress(&self) -> &Arc<RelayProgress> {
         &self.progress
     }
 }

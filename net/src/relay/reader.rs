@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use ka::chain::{Offset, Plain};
 use ka::proof::{Checker, Forged, Proof};
-use ka::seal::Total;
 use ka::seal::chunk::{ChunkError, ChunkReader, Part};
+use ka::seal::{Bytes, Total};
 use ka::sha256::Sha256;
 
 use super::{FromWriter, Handle};
@@ -53,6 +53,9 @@ pub enum StreamError {
         "the stream's SHA-256 is not the golden node's: the memory of one of the two machines may be bad"
     )]
     Sum,
+    /// There is no hash to compare with.
+    #[error("the stream has no SHA-256 to compare with: start 'kactl send' with --check-sum, too")]
+    NoSum,
 }
 
 /// How often a reader that waits for the relay looks whether anybody still waits for it.
@@ -70,7 +73,7 @@ pub struct StreamReader {
     /// Nobody wants the rest.
     left: Arc<AtomicBool>,
     /// What came last from the relay, and from where on it is not taken apart yet.
-    piece: Vec<u8>,
+    piece: Bytes,
     position: usize,
     /// Where it ends in the sealed stream.
     end: Offset,
@@ -126,7 +129,7 @@ impl StreamReader {
             to_relay: Box::new(tell),
             aborted,
             left: Arc::default(),
-            piece: Vec::new(),
+            piece: Bytes::default(),
             position: 0,
             end: Offset(0),
             chunks: ChunkReader::default(),
@@ -175,9 +178,7 @@ impl StreamReader {
         if self.length != sent.length || !self.chunks.is_empty() {
             return Err(StreamError::Length { got: self.length, sent });
         }
-        if self.hash.as_ref().is_some_and(|hash| hash.clone().finalize() != sent.sha256) {
-            return Err(StreamError::Sum);
-        }
+        self.compare_sums(sent)?;
         self.wait_for_proof(sent)?;
         Ok(sent)
     }
@@ -230,6 +231,16 @@ impl StreamReader {
             self.checker.on_proof(proof)?;
         }
         self.checker.on_content(&plain.bytes, plain.from)
+    }
+
+    /// The plain stream's SHA-256, if that was asked for.
+    fn compare_sums(&self, sent: Total) -> Result<(), StreamError> {
+        match (&self.hash, sent.sha256) {
+            (None, _) => Ok(()),
+            (Some(_), None) => Err(StreamError::NoSum),
+            (Some(hash), Some(sum)) if hash.clone().finalize() == sum => Ok(()),
+            (Some(_), Some(_)) => Err(StreamError::Sum),
+        }
     }
 
     /// Waits for the last proof, which the controller sends as soon as the golden node has read everything.

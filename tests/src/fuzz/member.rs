@@ -39,7 +39,7 @@ static STREAM: LazyLock<Stream> = LazyLock::new(|| {
         blocks.push(sealer.seal(&piece).expect("short"));
         plain.extend(piece);
     }
-    let total = Total { length: plain.len() as u64, sha256: [1; 32] };
+    let total = Total { length: plain.len() as u64, hash: [1; 32], sha256: None };
     blocks.push(sealer.finish(&total).expect("short"));
     let mut borders = vec![Offset(0)];
     for block in &blocks {
@@ -262,7 +262,7 @@ impl Shell {
         while let Some(plain) = self.member.next_plain() {
             assert!(self.writes, "a writer that has failed is given more");
             assert!(plain.end > self.taken && plain.end <= self.member.verified());
-            self.written.extend(&plain.bytes);
+            self.written.extend_from_slice(&plain.bytes);
             if let Some(total) = plain.total {
                 assert_eq!((total, self.written.len()), (STREAM.total, STREAM.plain.len()));
             }

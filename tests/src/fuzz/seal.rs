@@ -24,7 +24,7 @@ static STREAM: LazyLock<Stream> = LazyLock::new(|| {
     let mut sealer = Sealer::new(&key);
     let plain: Vec<Vec<u8>> = (0..4_u8).map(|i| vec![i; usize::from(i) * 100]).collect();
     let mut blocks: Vec<Block> = plain.iter().map(|p| sealer.seal(p).expect("short")).collect();
-    blocks.push(sealer.finish(&Total { length: 600, sha256: [9; 32] }).expect("short"));
+    blocks.push(sealer.finish(&Total { length: 600, hash: [9; 32], sha256: None }).expect("short"));
     Stream { blocks, plain, opener: Opener::new(&key) }
 });
 
@@ -76,7 +76,8 @@ static RELAY: LazyLock<Relay> = LazyLock::new(|| {
 /// never taken for whole unless its sum is right.
 pub(super) fn chunks(data: &[u8]) {
     let mut input = Input::new(data);
-    let total = (input.below(4) != 0).then(|| Total { length: input.byte().into(), sha256: [0; 32] });
+    let total =
+        (input.below(4) != 0).then(|| Total { length: input.byte().into(), hash: [0; 32], sha256: None });
     let cut = usize::from(input.byte()) + 1;
     let summed = input.byte() & 1 == 0;
     let mut stream = Vec::new();
@@ -134,7 +135,7 @@ pub(super) fn chunks(data: &[u8]) {
 }
 
 fn total_of(plain: &[u8]) -> Total {
-    Total { length: plain.len() as u64, sha256: Sha256::digest(plain).into() }
+    Total { length: plain.len() as u64, hash: [0; 32], sha256: Some(Sha256::digest(plain).into()) }
 }
 
 /// What the relay would hand to the reader, all at once.
@@ -143,12 +144,14 @@ fn handed_out(stream: &[u8], cut: usize, total: Option<Total>) -> Receiver<Plain
     let mut end = Offset(0);
     for piece in stream.chunks(cut) {
         end = end.plus(piece.len() as u64);
-        sender.send(Plain { bytes: piece.to_vec(), total: None, end, from: None }).expect("there is room");
+        sender
+            .send(Plain { bytes: piece.to_vec().into(), total: None, end, from: None })
+            .expect("there is room");
     }
     if total.is_some() {
         // The final block has a place of its own.
         end = end.plus(1);
-        sender.send(Plain { bytes: Vec::new(), total, end, from: None }).expect("there is room");
+        sender.send(Plain { bytes: Vec::new().into(), total, end, from: None }).expect("there is room");
     }
     receiver
 }

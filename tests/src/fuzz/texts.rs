@@ -31,7 +31,7 @@ pub(super) fn any_text(data: &[u8]) {
         }
         2 => {
             if session_names::is_valid(&text) {
-                assert!(text.len() <= session_names::MAX && !text.contains(['/', ' ', '=']));
+                assert!(text.len() <= session_names::MAX_LENGTH && !text.contains(['/', ' ', '=']));
                 assert_eq!(session_names::install_of(&session_names::stage2_of(&text)), text);
             }
         }

@@ -6,21 +6,23 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use ka::disk::description::Description;
+use ka::failure::{Failure, FailureKind};
 use ka::inventory::{Card, Content, Disk, Duplex, Firmware, Inventory};
 use ka::notes::{NoteKind, Tally};
-use ka::plan::{After, BootPlan, DiskPlan, FinishPlan, Loader, Plan};
+use ka::plan::{After, BootPlan, DiskPlan, FinishPlan, Loader, Plan, Storage};
 use ka::session::{Arrival, Target};
 use ka::shown::{self, is_hostile};
-use kactl::status::{Failure, LimitStatus, LimitedBy, MemberName, NodeStatus, Phase, RunStatus, Transfer};
+use ka::step::Step;
+use kactl::status::{LimitStatus, LimitedBy, MemberName, NodeStatus, Phase, RunStatus, Transfer};
 use kactl::view::machines::{self, Code};
-use kactl::view::progress::{Lines, Progress};
+use kactl::view::progress::{Lines, ProgressView};
 use kactl::view::{dry_run, summary};
 use kactl::workflow::select::{self, Dialogue, Permission};
 
 use super::input::Input;
 
 /// More lines than this before a question are a fault, however many disks a machine says it has.
-const MOST_LINES: usize = 200;
+const MAX_LINES: usize = 200;
 
 /// Any machines and statuses in every view.
 pub(super) fn any_machines(data: &[u8]) {
@@ -35,7 +37,7 @@ static TARGET: LazyLock<Target> = LazyLock::new(|| {
     let desc = Description::parse("linux fill\n", "desc").expect("a description");
     let plan = Plan {
         run: "r".into(),
-        disks: vec![DiskPlan::new("sda".into(), desc)],
+        storage: Storage { disks: vec![DiskPlan::new("sda".into(), desc)], ..Storage::default() },
         boot: BootPlan::new(Loader::Grub, Firmware::Bios),
         finish: FinishPlan::default(),
         after: After::Reboot,
@@ -48,7 +50,7 @@ fn questions(arrivals: &[Arrival]) {
         let report = TARGET.report(&arrival.inventory);
         let text = machines::describe(arrival, &report, Code::Shown);
         are_lines(&text);
-        assert!(text.lines().count() <= MOST_LINES, "{} lines for a machine", text.lines().count());
+        assert!(text.lines().count() <= MAX_LINES, "{} lines for a machine", text.lines().count());
         let again = select::question_again(arrival, &arrival.inventory.hostname, &TARGET);
         are_lines(&again);
         assert!(again.ends_with("Type yes or no:"), "{again}");
@@ -95,9 +97,10 @@ fn ends(input: &mut Input<'_>, arrivals: &[Arrival]) {
         round: input.byte().into(),
         position: None,
         may_come_again: false,
-        note: text(input),
+        doing: Some(Step::WriteTable.of(text(input))),
         notes: notes.clone(),
-        failure: (input.below(2) == 0).then(|| Failure { step: text(input), reason: text(input) }),
+        failure: (input.below(2) == 0)
+            .then(|| Failure::own(Step::BootLoader, FailureKind::Tool { reason: text(input) })),
     };
     let nodes: Vec<_> = arrivals.iter().map(|arrival| node(arrival, input)).collect();
     let count = nodes.len();
@@ -129,7 +132,7 @@ fn ends(input: &mut Input<'_>, arrivals: &[Arrival]) {
     assert_eq!(serde_json::from_str::<serde_json::Value>(&json).expect("JSON")["run"], status.name);
 
     let out = Shared::default();
-    Progress::Lines(Lines::new(Box::new(out.clone()))).update(&status, Instant::now());
+    ProgressView::Lines(Lines::new(Box::new(out.clone()))).update(&status, Instant::now());
     let lines =
         String::from_utf8(out.0.lock().unwrap_or_else(PoisonError::into_inner).clone()).expect("text");
     are_lines(&lines);

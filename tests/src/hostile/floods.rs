@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ka::inventory::{Disk, Inventory};
 use ka::keys::{JoinKey, KeyPair};
+use ka::step::Step;
 use ka::wire::channel::Channel;
 use ka::wire::control::ToController;
 use ka::wire::discovery::REQUEST_LENGTH;
@@ -119,7 +120,7 @@ fn once(address: SocketAddr, join: &JoinKey, session: &str, what: Insider, numbe
             Insider::Logs => {
                 agent.say(&ToController::Log { offset: turn << 19, bytes: vec![b'x'; 1 << 19] })?;
             }
-            Insider::Steps => agent.say(&ToController::Step { name: format!("step {turn}") })?,
+            Insider::Steps => agent.say(&ToController::Step(Step::Initrd.of(turn)))?,
         }
     }
     Ok(agent)

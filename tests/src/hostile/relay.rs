@@ -6,10 +6,12 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use ka::chain::{LinkMessage, LinkName, NodeId, Offset, Report, Trouble, View};
+use ka::failure::{Failure, FailureKind};
 use ka::keys::JoinKey;
 use ka::seal::{Block, Opener, Sealer, StreamId, StreamKey, Total};
+use ka::step::Step;
 use ka::wire::channel::{Channel, Received};
-use ka::wire::control::{Failure, Progress, ToAgent, ToController};
+use ka::wire::control::{Progress, ToAgent, ToController};
 use ka::wire::preamble::Preamble;
 
 use super::agent::{Agent, flush, receive};
@@ -144,7 +146,8 @@ impl Member {
     /// As an honest node whose stream was given up: it waits for another one.
     fn give_up(&mut self, stream: StreamId, reason: String) -> io::Result<()> {
         if self.stream.take_if(|running| running.key.stream == stream).is_some() {
-            let failure = Failure { step: "receive".into(), reason, passing: true, stream: Some(stream) };
+            let kind = FailureKind::Aborted { reason };
+            let failure = Failure::transient(Step::Receive, kind).with(stream);
             self.agent.say(&ToController::Failed(failure))?;
             self.agent.say(&ToController::Done)?;
         }

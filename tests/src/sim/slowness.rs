@@ -16,7 +16,7 @@ const NEAR: std::ops::RangeInclusive<f64> = 0.9..=1.35;
 
 /// With windows of fewer blocks, the links' buffers hold most of what may be sent, and nothing shows who is waited for.
 /// ka's smallest window has 128 blocks and more.
-const LEAST_WINDOW: u64 = 24;
+const MIN_SLOW_WINDOW: u64 = 24;
 
 /// The judgement of one schedule.
 #[derive(Clone, Debug, PartialEq)]
@@ -124,7 +124,7 @@ fn judge(schedule: &Schedule, result: Result<Outcome, Violation>) -> Judgement {
     match outcome.slow {
         0 if victim == 0 || share >= least => Judgement::Peace,
         0 if near => Judgement::Near,
-        0 if schedule.window / schedule.largest < LEAST_WINDOW => Judgement::Unseen,
+        0 if schedule.window / schedule.largest < MIN_SLOW_WINDOW => Judgement::Unseen,
         0 => Judgement::Missed(said(schedule, victim, share)),
         // A slow source is the fault of no node.
         _ if victim == 0 => Judgement::False("the golden node was slow".to_owned()),

@@ -53,9 +53,9 @@ impl Stream {
             blocks.push(block);
             plain_ends.push(plain.len());
         }
-        let mut sha256 = [0; 32];
-        sha256.fill_with(|| random.bits().to_le_bytes()[0]);
-        let total = Total { length: plain.len() as u64, sha256 };
+        let mut hash = [0; 32];
+        hash.fill_with(|| random.bits().to_le_bytes()[0]);
+        let total = Total { length: plain.len() as u64, hash, sha256: None };
         let last = sealer.finish(&total).expect("the final block has a fixed size");
         ends.push(end.plus(last.size()));
         blocks.push(last);

@@ -16,7 +16,7 @@ const OWN_CARD_FIRST: Duration = Duration::from_secs(10);
 const LATEST_CARRIER: Duration = Duration::from_secs(180);
 
 /// The maximum length of an interface name.
-const LONGEST_NAME: usize = 15;
+const MAX_NAME: usize = 15;
 
 /// The usable interfaces, updated repeatedly.
 #[derive(Debug)]
@@ -193,7 +193,7 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 
 fn vlan_name(link: &Link, vlan: u16) -> String {
     let name = format!("{}.{vlan}", link.name);
-    if name.len() <= LONGEST_NAME { name } else { format!("v{}.{vlan}", link.index) }
+    if name.len() <= MAX_NAME { name } else { format!("v{}.{vlan}", link.index) }
 }
 
 /// Which links may be used.

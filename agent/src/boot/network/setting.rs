@@ -9,7 +9,7 @@ use ka_host::rtnetlink::{Link, Netlink, Route};
 /// Every link carries this MTU.
 const USUAL_MTU: u16 = 1500;
 /// Every host must accept datagrams of this length (RFC 791): a smaller MTU is a mistake.
-const SMALLEST_MTU: u16 = 576;
+const MIN_MTU: u16 = 576;
 
 /// What an interface is set to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,11 +56,8 @@ impl Setting {
     /// A link that cannot carry the server's MTU keeps its own.
     fn apply_mtu(&self, netlink: &mut Netlink, link: &Link) {
         let Some(mtu) = self.mtu else { return };
-        if mtu < SMALLEST_MTU {
-            log::warn!(
-                "{}: the DHCP server wants an MTU of {mtu}, less than {SMALLEST_MTU}: ignored",
-                link.name
-            );
+        if mtu < MIN_MTU {
+            log::warn!("{}: the DHCP server wants an MTU of {mtu}, less than {MIN_MTU}: ignored", link.name);
             return;
         }
         match netlink.set_mtu(link.index, mtu.into()) {

@@ -8,7 +8,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt as rustix_sockopt};
 
 /// The maximum length of a datagram; DHCP's and discovery's are shorter than an Ethernet frame.
-pub(super) const LONGEST: usize = 1500;
+pub(super) const MAX_PACKET: usize = 1500;
 
 /// A broadcast socket on `interface` and `port` (0 for any). What it sends to 255.255.255.255 leaves by that interface
 /// without a route, from 0.0.0.0 while there is no address.
@@ -33,7 +33,7 @@ pub fn receive_until<T>(
     deadline: Instant,
     mut accept: impl FnMut(&[u8], std::net::SocketAddr) -> Option<T>,
 ) -> io::Result<Option<T>> {
-    let mut buffer = [0; LONGEST];
+    let mut buffer = [0; MAX_PACKET];
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {

@@ -45,7 +45,7 @@ fn checker(kind: FileSystemKind) -> Option<Checker> {
 /// It has found damage: [`DiskError::NotKept`].
 pub(in crate::disk) fn check(kind: FileSystemKind, device: &Path) -> Result<(), DiskError> {
     let Some(Checker { program, arguments, damaged }) = checker(kind) else { return Ok(()) };
-    goes_on(&format!("check {}", device.display()));
+    goes_on(format_args!("check {}", device.display()));
     let mut command = Command::new(program);
     command.args(arguments).arg(device).env("LC_ALL", "C").stdin(Stdio::null());
     let unknown = |why: String| {

@@ -369,7 +369,7 @@ mod tests {
     const UUID: &str = "01234567-89ab-cdef-0123-456789abcdef";
 
     fn line(kind: FileSystemKind, shape: Shape, size: u64, sector: u32, known: &Known) -> String {
-        let plan = FileSystemPlan { shape, label: Some("name".into()), ..FileSystemPlan::new(1, kind) };
+        let plan = FileSystemPlan { shape, label: Some("name".into()), ..FileSystemPlan::new(kind) };
         let uuid = if kind == FileSystemKind::Vfat { "1A2B-3C4D" } else { UUID };
         let target = Target { size, sector: SectorSize::try_from(sector).unwrap(), is_esp: false };
         let commands = commands(&plan, uuid, target, known, &mut Vec::new());
@@ -447,7 +447,7 @@ mod tests {
     fn inodes_are_enough_for_the_golden_files() {
         let made = |bytes_per_inode, inodes, mb| {
             let shape = Shape { bytes_per_inode, ..Shape::default() };
-            let plan = FileSystemPlan { shape, inodes, ..FileSystemPlan::new(1, FileSystemKind::Ext2) };
+            let plan = FileSystemPlan { shape, inodes, ..FileSystemPlan::new(FileSystemKind::Ext2) };
             let target = Target { size: mb * MB, sector: SectorSize::B512, is_esp: false };
             ext(&plan, UUID, target, &mut Vec::new())
                 .join(" ")
@@ -493,7 +493,7 @@ mod tests {
             (200, 4096, ""),
         ] {
             let plan =
-                FileSystemPlan { label: Some("E".into()), ..FileSystemPlan::new(1, FileSystemKind::Vfat) };
+                FileSystemPlan { label: Some("E".into()), ..FileSystemPlan::new(FileSystemKind::Vfat) };
             let target =
                 Target { size: mb * MB, sector: SectorSize::try_from(sector).unwrap(), is_esp: true };
             let mut left_out = Vec::new();
@@ -516,7 +516,7 @@ mod tests {
             cluster_size: Some(65_536),
         };
         let shape = Shape { block_size: Some(4096), ext: Some(settings), ..Shape::default() };
-        let plan = FileSystemPlan { shape, ..FileSystemPlan::new(1, FileSystemKind::Ext4) };
+        let plan = FileSystemPlan { shape, ..FileSystemPlan::new(FileSystemKind::Ext4) };
         let made = |mb| {
             let target = Target { size: mb * MB, sector: SectorSize::B512, is_esp: false };
             let mut left_out = Vec::new();

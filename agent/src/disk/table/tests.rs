@@ -7,8 +7,8 @@ use ka::disk::ids::Seed;
 use ka::disk::mbr::{self, Mbr};
 use ka::disk::table::Table;
 use ka::disk::units::{DiskSize, SectorSize};
-use ka::plan::DiskPlan;
 use ka::plan::fit::fit;
+use ka::plan::{DiskPlan, Storage, VolumeContent};
 use std::cell::RefCell;
 use std::io::Cursor;
 
@@ -68,12 +68,15 @@ fn starts(disk: &[u8], size: DiskSize) -> bool {
 
 const OLD: &str = "label: gpt\nsize=4MiB, type=U, name=old\nsize=+, type=L, name=old\n";
 
+/// No partition has a content.
+const NOTHING: [(u32, VolumeContent); 0] = [];
+
 /// Cuts the power everywhere while `description` takes the place of another one, and the last write too.
 fn cut_everywhere(old: &str, description: &str, sector: u32) {
     let size = DiskSize::of_bytes(32 * MB, SectorSize::try_from(sector).unwrap());
     let layout = |text: &str| {
         let plan = DiskPlan::new("sda".into(), Description::parse(text, "d").unwrap());
-        fit(&plan, size, &Seed([7; 32])).unwrap()
+        fit(&Storage::of(plan, NOTHING), 0, size, &Seed([7; 32])).unwrap()
     };
     let (before, after) = (layout(old), layout(description));
     let mut disk = vec![0; usize::try_from(size.bytes()).unwrap()];

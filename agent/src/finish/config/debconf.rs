@@ -83,7 +83,7 @@ fn own(device: &str, names: &Names<'_>, disk: &Path, disks: &DiskNames) -> Optio
         let whole = disk_of(&fs.device.to_string_lossy()).map(PathBuf::from);
         let whole = whole.filter(|whole| disks.contains_key(whole));
         return Some(match whole {
-            Some(whole) => by_id(&whole, Some(fs.plan.partition), disks),
+            Some(whole) => by_id(&whole, fs.on.partition(), disks),
             None => fs.device.display().to_string(),
         });
     }

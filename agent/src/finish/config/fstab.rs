@@ -341,14 +341,16 @@ mod tests {
 
     #[test]
     fn a_new_system_partition_has_its_entry_once() {
+        use crate::disk::MadeOn;
         use ka::plan::{FileSystemKind, FileSystemPlan};
         let root = tempfile::tempdir().unwrap();
         let esp = MadeFileSystem {
             plan: FileSystemPlan {
                 mount_point: Some("/boot/efi".to_owned()),
-                ..FileSystemPlan::new(4, FileSystemKind::Vfat)
+                ..FileSystemPlan::new(FileSystemKind::Vfat)
             },
             device: "/dev/sda4".into(),
+            on: MadeOn::Partition(4),
             uuid: "ABCD-1234".to_owned(),
             partuuid: "x-04".to_owned(),
         };

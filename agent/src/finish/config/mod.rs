@@ -7,6 +7,7 @@ pub(super) mod fstab;
 pub(super) mod hostname;
 pub(super) mod hosts;
 pub(super) mod identity;
+pub(super) mod lvm;
 pub(super) mod modprobe;
 pub(super) mod names;
 pub(super) mod network;

@@ -11,6 +11,7 @@ use super::hooks::HookArgs;
 use super::identity::IdentityArgs;
 use super::night::NightArgs;
 use super::stream::StreamArgs;
+use crate::golden::plan::WantedSize;
 use crate::{log_server, values};
 
 /// Options of `kactl run`.
@@ -31,6 +32,9 @@ pub struct RunArgs {
     /// Scale fixed sizes to each node's disk; boot partitions and swap keep theirs
     #[arg(long)]
     pub scale: bool,
+    /// Size of a logical volume on the nodes: VG/LV=20G, 25%, scaled, fill or fill*N (repeatable)
+    #[arg(long, value_name = "VG/LV=SIZE")]
+    pub lv: Vec<WantedSize>,
     /// Keep the UUIDs of file systems, partitions and disks instead of creating new ones
     #[arg(long)]
     pub keep_uuids: bool,

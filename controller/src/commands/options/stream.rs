@@ -11,6 +11,7 @@ use ka_net::relay::window;
 use crate::config::Config;
 use crate::lists::list::ListError;
 use crate::lists::order::OrderSource;
+use crate::stream::produce::Choice;
 use crate::values;
 use crate::workflow::streaming::Streaming;
 use ka_net::listen::Listen;
@@ -54,6 +55,9 @@ pub struct StreamArgs {
     /// counts (default: a quarter of the memory, at most 256M)
     #[arg(long, value_name = "SIZE", value_parser = window::parse)]
     pub window: Option<u64>,
+    /// Level of compression: none, -7 to -1 (fast), or 1 to 9; auto follows what the chain can take
+    #[arg(long, value_name = "LEVEL", default_value = "auto", value_parser = values::level, allow_hyphen_values = true)]
+    pub level: Choice,
     /// Print one JSON object at the end instead of a summary
     #[arg(long)]
     pub json: bool,
@@ -76,6 +80,7 @@ impl StreamArgs {
             order: self.order.read()?,
             slow: SlowLimits { min_share: self.min_share, after: self.slow_after, ..SlowLimits::default() },
             window: self.window.unwrap_or_else(window::default_size),
+            level: self.level,
             json: self.json,
         })
     }

@@ -38,8 +38,8 @@ fn placed(number: u32, kind: PartitionKind, start_mb: u64, kib: u64) -> Placed {
 /// A disk with these partitions, each with what is on it and who uses it.
 fn disk(id: DiskId, all: Vec<(Placed, &str, Usage)>) -> GoldenDisk {
     let size = DiskSize::of_bytes(10 << 30, SectorSize::B512);
-    let partitions = all.iter().map(|(placed, contents, usage)| GoldenPartition {
-        number: placed.number,
+    let partitions = all.iter().map(|(placed, contents, usage)| GoldenVolume {
+        name: ka::plan::VolumeName::Partition(placed.number),
         node: format!("/dev/sda{}", placed.number).into(),
         size: placed.size.0 * 512,
         kind: Some(placed.kind),

@@ -1,11 +1,11 @@
 //! One regular file that may change while it is read.
 
-use std::io::Write;
+use std::io::IoSliceMut;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use ka::archive::{ArchiveError, Encoder, MAX_SEGMENTS, Segment};
+use ka::archive::{ArchiveError, Encoder, MAX_SEGMENTS, Output, Segment};
 use rustix::fs::{Mode, OFlags, SeekFrom};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags};
 
 /// How much is read at once.
 const CHUNK: usize = 1 << 20;
@@ -72,53 +72,75 @@ pub(super) enum CopyError {
     Archive(ArchiveError),
 }
 
-/// Copies files' data into the archive.
-pub(super) struct Copier {
-    buffer: Vec<u8>,
+/// What was found while a segment was copied.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Copied {
+    /// So many bytes were missing.
+    pub(super) missing: u64,
+    /// Its beginning was not in memory.
+    pub(super) cold: bool,
 }
 
-impl Copier {
-    pub(super) fn new() -> Self {
-        Self { buffer: vec![0; CHUNK] }
-    }
-
-    /// Copies one segment. If the file ends before, zeros take its place, and how many were missing is
-    /// returned. `tell` is called after each piece.
-    pub(super) fn copy<W: Write>(
-        &mut self,
-        file: &OwnedFd,
-        segment: Segment,
-        encoder: &mut Encoder<W>,
-        tell: impl Fn(u64),
-    ) -> Result<u64, CopyError> {
-        let mut done = 0;
-        while done < segment.len {
-            let left = segment.len - done;
-            let want = usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK));
-            let buffer = self.buffer.get_mut(..want).unwrap_or_default();
-            let got = match rustix::io::pread(file, &mut *buffer, segment.offset + done) {
-                Err(Errno::INTR) => continue,
-                got => got.map_err(CopyError::Read)?,
-            };
-            if got == 0 {
-                self.zeros(left, encoder)?;
-                return Ok(left);
+/// Copies one segment of a file into the archive. If the file ends before, zeros take its place. `tell` is called after
+/// each piece.
+pub(super) fn copy<W: Output>(
+    file: &OwnedFd,
+    segment: Segment,
+    encoder: &mut Encoder<W>,
+    tell: impl Fn(u64),
+) -> Result<Copied, CopyError> {
+    let (mut done, mut copied) = (0, Copied::default());
+    while done < segment.len {
+        let left = segment.len - done;
+        let room = piece(encoder, left);
+        let ask_memory = done == 0 && !copied.cold;
+        let got = match read(file, room, segment.offset + done, ask_memory) {
+            Err(Errno::INTR) => continue,
+            Err(Errno::AGAIN) if ask_memory => {
+                copied.cold = true;
+                continue;
             }
-            encoder.data(buffer.get(..got).unwrap_or_default()).map_err(CopyError::Archive)?;
-            done += got as u64;
-            tell(encoder.offset());
+            got => got.map_err(CopyError::Read)?,
+        };
+        if got == 0 {
+            zeros(left, encoder)?;
+            return Ok(Copied { missing: left, ..copied });
         }
-        Ok(0)
+        encoder.fill(got).map_err(CopyError::Archive)?;
+        done += got as u64;
+        tell(encoder.offset());
     }
+    Ok(copied)
+}
 
-    fn zeros<W: Write>(&mut self, len: u64, encoder: &mut Encoder<W>) -> Result<(), CopyError> {
-        self.buffer.fill(0);
-        let mut left = len;
-        while left > 0 {
-            let step = usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK));
-            encoder.data(self.buffer.get(..step).unwrap_or_default()).map_err(CopyError::Archive)?;
-            left -= step as u64;
+/// Reads a piece of a file, or only what is in memory: otherwise that is EAGAIN.
+fn read(file: &OwnedFd, room: &mut [u8], offset: u64, memory: bool) -> rustix::io::Result<usize> {
+    if memory {
+        let mut slices = [IoSliceMut::new(&mut *room)];
+        match rustix::io::preadv2(file, &mut slices, offset, ReadWriteFlags::NOWAIT) {
+            // Not every file system can say that.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+            read => return read,
         }
-        Ok(())
     }
+    rustix::io::pread(file, room, offset)
+}
+
+fn zeros<W: Output>(len: u64, encoder: &mut Encoder<W>) -> Result<(), CopyError> {
+    let mut left = len;
+    while left > 0 {
+        let room = piece(encoder, left);
+        room.fill(0);
+        let step = room.len();
+        encoder.fill(step).map_err(CopyError::Archive)?;
+        left -= step as u64;
+    }
+    Ok(())
+}
+
+/// Room for at most `left` bytes, and no more than is read at once.
+fn piece<W: Output>(encoder: &mut Encoder<W>, left: u64) -> &mut [u8] {
+    let room = encoder.room();
+    let length = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK).min(room.len());
+    room.get_mut(..length).unwrap_or_default()
 }

@@ -9,6 +9,7 @@
 //! zeros for what is missing. A file that *cannot* be read (a bad disk, a missing permission) ends the
 //! packing, because a clone with a hole in it would pass for a clone.
 
+mod ahead;
 mod file;
 mod mounts;
 mod names;
@@ -17,12 +18,12 @@ mod swaps;
 mod walk;
 
 use std::collections::HashSet;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ka::archive::{ArchiveError, Encoder, Notes, Progress};
+use ka::archive::{ArchiveError, Encoder, Notes, Output, Progress, Roomy};
 use rustix::io::Errno;
 
 use super::chosen::{RawSource, Source};
@@ -110,6 +111,14 @@ pub enum PackError {
 /// # Errors
 /// [`PackError`]; what was written by then is not an archive.
 pub fn pack(sources: &[Source], options: &Options, out: impl Write) -> Result<Summary, PackError> {
+    pack_to(sources, options, &mut Roomy::new(out, BUFFER))
+}
+
+/// The same, where `out` has room for data.
+///
+/// # Errors
+/// As [`pack`].
+pub fn pack_to(sources: &[Source], options: &Options, out: &mut dyn Output) -> Result<Summary, PackError> {
     pack_without(&swaps::in_use()?, sources, options, out)
 }
 
@@ -118,7 +127,7 @@ fn pack_without(
     swaps: &HashSet<FileId>,
     sources: &[Source],
     options: &Options,
-    out: impl Write,
+    out: &mut dyn Output,
 ) -> Result<Summary, PackError> {
     let mut sources = sources
         .iter()
@@ -133,7 +142,7 @@ fn pack_without(
     let exclude = options.exclude.iter().map(|path| clone_path(path)).collect::<Result<_, _>>()?;
     let mount_points = sources.iter().map(|(path, _)| path.clone()).collect();
 
-    let encoder = Encoder::new(BufWriter::with_capacity(BUFFER, out));
+    let encoder = Encoder::new(out);
     let mut walker = walk::Walker::new(encoder, exclude, mount_points, swaps, options);
     for (mount_point, directory) in &sources {
         walker.source(mount_point, directory)?;
@@ -149,8 +158,16 @@ fn pack_without(
 /// # Errors
 /// As [`pack`].
 pub fn pack_dir(directory: &Path, options: &Options, out: impl Write) -> Result<Summary, PackError> {
+    pack_dir_to(directory, options, &mut Roomy::new(out, BUFFER))
+}
+
+/// The same, where `out` has room for data.
+///
+/// # Errors
+/// As [`pack`].
+pub fn pack_dir_to(directory: &Path, options: &Options, out: &mut dyn Output) -> Result<Summary, PackError> {
     let source = Source { directory: directory.to_owned(), mount_point: PathBuf::from("/") };
-    pack(&[source], options, out)
+    pack_to(&[source], options, out)
 }
 
 /// An absolute path as the walker compares it: empty for the root, else `/` before every part.
@@ -190,7 +207,9 @@ mod tests {
         let sources = [Source { directory: directory.path().to_owned(), mount_point: PathBuf::from("/") }];
         let packed = |swaps: &HashSet<FileId>| {
             let mut out = Vec::new();
-            let summary = pack_without(swaps, &sources, &Options::default(), &mut out).unwrap();
+            let summary =
+                pack_without(swaps, &sources, &Options::default(), &mut Roomy::new(&mut out, BUFFER))
+                    .unwrap();
             let has = |text: &[u8]| out.windows(text.len()).any(|window| window == text);
             (has(b"HEADER"), has(b"SECRET"), summary.notes.first().len())
         };

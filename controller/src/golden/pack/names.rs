@@ -45,6 +45,21 @@ impl Listing {
 }
 
 impl Names {
+    /// Goes on behind `name`, and tells what it is, if it is still to come.
+    pub(super) fn skip_to(&mut self, wanted: &[u8]) -> Option<FileType> {
+        while let Some((name, kind)) = self.next() {
+            match name.cmp(wanted) {
+                std::cmp::Ordering::Less => {}
+                std::cmp::Ordering::Equal => return Some(kind),
+                std::cmp::Ordering::Greater => {
+                    self.next -= 1;
+                    break;
+                }
+            }
+        }
+        None
+    }
+
     /// The next name, and what it is as far as the directory knows.
     pub(super) fn next(&mut self) -> Option<(&[u8], FileType)> {
         let &(start, len, kind) = self.list.get(self.next)?;

@@ -7,19 +7,19 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
-use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use ka::archive::{Encoder, Entry, Kind, Progress, Segment, Time, Traits, Xattr};
+use ka::archive::{Encoder, Entry, Kind, Output, Progress, Segment, Time, Traits, Xattr};
 use ka::notes::NoteKind;
 use ka_host::sys::inode;
 use ka_host::xattrs::Reader;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::file::{self, Copier, CopyError};
+use super::ahead::Ahead;
+use super::file::{self, CopyError};
 use super::names::{Listing, Names};
 use super::swaps::{self, FileId};
 use super::{Options, PackError, Summary, mounts, raw};
@@ -30,15 +30,16 @@ const OPEN: usize = 64;
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-pub(super) struct Walker<'a, W: Write> {
+pub(super) struct Walker<'a, W: Output> {
     encoder: Encoder<W>,
     exclude: HashSet<Vec<u8>>,
     mount_points: HashSet<Vec<u8>>,
     swaps: &'a HashSet<FileId>,
     progress: Option<&'a Progress>,
-    copier: Copier,
     xattrs: Reader,
     listing: Listing,
+    /// What reads ahead of this walk.
+    ahead: Option<Ahead>,
     summary: Summary,
     /// Other mounts and subvolumes are walked too.
     cross: bool,
@@ -66,7 +67,7 @@ struct Level {
     path_len: usize,
 }
 
-impl<'a, W: Write> Walker<'a, W> {
+impl<'a, W: Output> Walker<'a, W> {
     pub(super) fn new(
         encoder: Encoder<W>,
         exclude: HashSet<Vec<u8>>,
@@ -80,9 +81,9 @@ impl<'a, W: Write> Walker<'a, W> {
             mount_points,
             swaps,
             progress: options.progress.as_deref(),
-            copier: Copier::new(),
             xattrs: Reader::new(),
             listing: Listing::new(),
+            ahead: None,
             summary: Summary::default(),
             cross: options.cross,
             tolerant: options.tolerant,
@@ -125,6 +126,7 @@ impl<'a, W: Write> Walker<'a, W> {
         let stat = rustix::fs::fstat(&root).map_err(|e| self.failed("look at", e))?;
         self.device = stat.st_dev;
         self.mount = mounts::id(&root);
+        self.ahead = Some(Ahead::new(directory));
         let mut levels: Vec<Level> = self.enter(root, &stat)?.into_iter().collect();
         while let Some(level) = levels.last_mut() {
             self.path.truncate(level.path_len);
@@ -134,6 +136,7 @@ impl<'a, W: Write> Walker<'a, W> {
             };
             self.path.push(b'/');
             self.path.extend(name);
+            self.ahead.iter().for_each(Ahead::pass);
             if let Some(fd) = &level.fd {
                 let deeper = self.one(fd.as_fd(), name, kind)?;
                 if let Some(deeper) = deeper {
@@ -303,10 +306,14 @@ impl<'a, W: Write> Walker<'a, W> {
         let (progress, entries) = (self.progress, self.summary.entries);
         let mut missing = 0;
         for &segment in segments {
-            let copied =
-                self.copier.copy(fd, segment, &mut self.encoder, |bytes| tell(progress, entries, bytes));
+            let copied = file::copy(fd, segment, &mut self.encoder, |bytes| tell(progress, entries, bytes));
             missing += match copied {
-                Ok(missing) => missing,
+                Ok(copied) => {
+                    if let Some(ahead) = self.ahead.as_mut().filter(|_| copied.cold) {
+                        ahead.is_cold(self.path.get(1 + self.mount_point.len()..).unwrap_or_default());
+                    }
+                    copied.missing
+                }
                 Err(CopyError::Read(errno)) => return Err(self.failed("read", errno)),
                 Err(CopyError::Archive(error)) => return Err(error.into()),
             };

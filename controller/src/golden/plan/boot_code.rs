@@ -2,33 +2,32 @@
 
 use super::{PlanError, Request, WantedBootCode};
 use crate::golden::scan::{self, BOOT_CODE, GoldenDisk};
-use ka::plan::{DiskPlan, Loader};
+use ka::plan::{DiskPlan, Loader, Storage};
 use std::path::Path;
 
-/// The boot code that is wanted for a disk.
-pub(super) fn of(
+/// Adds the boot code that is wanted for a disk to its plan, which is the only one in `storage`.
+pub(super) fn add(
     request: &Request<'_>,
     golden: &GoldenDisk,
-    plan: &DiskPlan,
-) -> Result<Option<Vec<u8>>, PlanError> {
-    let is_this = |wanted: &&WantedBootCode| names(wanted, golden, Some(plan));
+    storage: &mut Storage,
+) -> Result<(), PlanError> {
+    let is_this = |wanted: &&WantedBootCode| names(wanted, golden, storage.disks.first());
     let mut all = request.boot_code.iter().filter(is_this);
-    let Some(wanted) = all.next() else { return Ok(None) };
+    let Some(wanted) = all.next() else { return Ok(()) };
     let wrong = |reason: &str| PlanError::BootCode { disk: wanted.disk.clone(), reason: reason.to_owned() };
     if all.next().is_some() {
         return Err(wrong("it is asked for twice"));
     }
-    let boots = |fs: &ka::plan::FileSystemPlan| {
-        let subvolumes = fs.subvolumes.iter().filter_map(|s| s.mount_point.as_deref());
-        fs.mount_point.as_deref().into_iter().chain(subvolumes).any(|at| matches!(at, "/" | "/boot"))
-    };
-    if request.boot.loader != Loader::None && plan.file_systems.iter().any(boots) {
+    let boots = ["/", "/boot"].iter().any(|point| storage.at(point).is_some());
+    if request.boot.loader != Loader::None && boots {
         return Err(wrong("GRUB writes its own there: give `-r none` too, or leave it out"));
     }
-    match &wanted.file {
-        Some(file) => read(file).map(Some),
-        None => Ok(Some(scan::boot_code(&golden.name)?.to_vec())),
-    }
+    let code = match &wanted.file {
+        Some(file) => read(file)?,
+        None => scan::boot_code(&golden.name)?.to_vec(),
+    };
+    storage.disks.iter_mut().for_each(|plan| plan.boot_code = Some(code.clone()));
+    Ok(())
 }
 
 /// Whether each is for a disk that is copied.

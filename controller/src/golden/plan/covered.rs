@@ -14,7 +14,7 @@ use std::path::Path;
 pub(super) fn note(planned: &mut Planned) -> Result<(), PlanError> {
     let view = View::open(&planned.sources)?;
     let mut xattrs = Reader::new();
-    for fs in planned.plan.disks.iter_mut().flat_map(|disk| &mut disk.file_systems) {
+    for fs in planned.plan.storage.file_systems_mut() {
         let covered = fs.mount_points().filter_map(|point| look(&view, point, &mut xattrs).transpose());
         fs.covered = covered.collect::<Result<_, _>>()?;
     }

@@ -1,7 +1,7 @@
 //! What goes onto the partitions of one disk.
 
 use super::{Chosen, PlanError, Planned, RawSource, Request, exclude};
-use crate::golden::scan::{Files, GoldenDisk, GoldenPartition, GoldenSubvolume, TOP, Usage};
+use crate::golden::scan::{Files, GoldenDisk, GoldenSubvolume, GoldenVolume, TOP, Usage};
 use ka::disk::choice::DiskChoice;
 use ka::disk::description::{Description, Entry, Role};
 use ka::disk::ids::Seed;
@@ -11,8 +11,11 @@ use ka::disk::units::{DiskSize, InMb, SectorSize};
 use ka::notes::NoteKind;
 use ka::plan::fit::{FitError, fit};
 use ka::plan::room;
-use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan, RawPlan, Shape, Subvolume};
-use std::collections::BTreeSet;
+use ka::plan::{
+    DiskPlan, FileSystemKind, FileSystemPlan, GroupId, RawPlan, Shape, Storage, Subvolume, VolumeContent,
+    VolumeName,
+};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// What is told of a partition that only the description has.
@@ -26,6 +29,8 @@ pub(super) struct Job<'a> {
     pub(super) file: &'a str,
     /// Partitions that are copied as they are.
     pub(super) raw: &'a BTreeSet<PathBuf>,
+    /// The physical volumes of the groups that are copied.
+    pub(super) groups: &'a BTreeMap<PathBuf, GroupId>,
 }
 
 /// What goes onto the partitions of a disk; `planned` gets what is to be read for it, and the notes. No look at the
@@ -35,15 +40,15 @@ pub(super) fn plan(
     choice: DiskChoice,
     mut desc: Description,
     planned: &mut Planned,
-) -> Result<DiskPlan, PlanError> {
+) -> Result<Storage, PlanError> {
     let name = &job.golden.name;
     if choice.name().is_some_and(|wanted| wanted != name) {
         planned.notes.push(format!("this machine has no {choice}: its disk {name} is copied"));
     }
     for partition in &job.golden.partitions {
         job.check(partition, &desc)?;
-        if desc.entry(partition.number).is_none() {
-            let note = format!("the clones have no partition {}: {}", partition.number, told(partition));
+        if partition.number().is_none_or(|number| desc.entry(number).is_none()) {
+            let note = format!("the clones have no {}: {}", partition.name, told(partition));
             planned.notes.push(note);
         }
     }
@@ -53,36 +58,40 @@ pub(super) fn plan(
     plan.keep_ids = job.request.keep_uuids;
     plan.protective_active =
         job.golden.table.as_ref().is_ok_and(|table| table.findings.contains(&Finding::ProtectiveActive));
+    let mut volumes: Vec<(u32, VolumeContent)> = Vec::new();
     for entry in plan.desc.entries().iter().filter(|entry| entry.role != Role::Extended) {
-        let partition = job.golden.partitions.iter().find(|p| p.number == entry.number);
+        let partition = job.golden.partition(entry.number);
+        let name = VolumeName::Partition(entry.number);
         match job.one(entry, partition)? {
             Contents::Files(kind) => {
-                plan.file_systems.push(job.file_system(entry.number, kind, partition, planned)?);
+                volumes.push((entry.number, job.file_system(&name, kind, partition, planned)?.into()));
             }
             Contents::Raw(partition) => {
                 let raw = raw_source(partition);
-                plan.raw.push(RawPlan {
-                    partition: entry.number,
-                    name: raw.name.clone(),
-                    size: raw.size,
-                    golden: Some(partition.names()),
-                });
+                let golden = Some(partition.names());
+                let copied = RawPlan { name: raw.name.clone(), size: raw.size, golden };
+                volumes.push((entry.number, copied.into()));
                 if !job.raw.contains(&partition.node) {
-                    let note = format!("partition {} is copied as it is: {}", entry.number, told(partition));
+                    let note = format!("{name} is copied as it is: {}", told(partition));
                     planned.notes.push(note);
                 }
                 planned.raw.push(raw);
             }
+            Contents::Member(group, partition) => {
+                let golden = Some(partition.names());
+                volumes.push((entry.number, VolumeContent::Member { group, golden }));
+            }
             Contents::Nothing => {
                 let what = partition.map_or_else(|| NOT_GOLDEN.to_owned(), told);
-                let note = format!("partition {} is made without a file system: {what}", entry.number);
+                let note = format!("{name} is made without a file system: {what}");
                 planned.notes.push(note);
             }
         }
     }
-    check_fixed_sizes(&plan, job.file)?;
-    note_places(&plan, job, planned);
-    Ok(plan)
+    let storage = Storage::of(plan, volumes);
+    check_fixed_sizes(&storage, job.file)?;
+    note_places(&storage, job, planned);
+    Ok(storage)
 }
 
 /// What goes onto a partition.
@@ -90,24 +99,42 @@ enum Contents<'a> {
     /// A file system, with files or without, or swap.
     Files(FileSystemKind),
     /// The bytes of a golden partition.
-    Raw(&'a GoldenPartition),
+    Raw(&'a GoldenVolume),
+    /// It is a physical volume of a group.
+    Member(GroupId, &'a GoldenVolume),
     /// Nothing.
     Nothing,
 }
 
 impl Job<'_> {
-    fn is_raw(&self, partition: &GoldenPartition) -> bool {
+    fn is_raw(&self, partition: &GoldenVolume) -> bool {
         self.raw.contains(&partition.node)
     }
 
     /// Every golden partition that is in use, or that a person named, must be one that can be copied, and
     /// have its place.
-    fn check(&self, partition: &GoldenPartition, desc: &Description) -> Result<(), PlanError> {
+    fn check(&self, partition: &GoldenVolume, desc: &Description) -> Result<(), PlanError> {
+        if !self.is_raw(partition) && partition.usage == Usage::Unused {
+            return Ok(());
+        }
+        self.check_usage(partition)?;
+        let number = partition.number().unwrap_or_default();
+        match desc.entry(number).filter(|entry| entry.role != Role::Extended) {
+            Some(_) => Ok(()),
+            None => {
+                let (file, golden) = (self.file.to_owned(), told(partition));
+                Err(PlanError::Missing { file, number, golden })
+            }
+        }
+    }
+
+    /// Whoever uses it, it can be copied.
+    pub(super) fn check_usage(&self, partition: &GoldenVolume) -> Result<(), PlanError> {
         let unsupported =
             |reason: &str| Err(PlanError::Unsupported { golden: told(partition), reason: reason.to_owned() });
         match &partition.usage {
             _ if self.is_raw(partition) => {}
-            Usage::Unused => return Ok(()),
+            Usage::Held { .. } if self.groups.contains_key(&partition.node) => {}
             Usage::Held { .. } => {
                 return unsupported(
                     "LVM, RAID and LUKS that are in use cannot be copied yet: stop what uses it, and the partition is \
@@ -126,24 +153,13 @@ impl Job<'_> {
             Usage::Mounted { .. } if partition.made.pool.is_some_and(|pool| pool.devices > 1) => {
                 return unsupported("a btrfs of several devices cannot be copied yet");
             }
-            Usage::Mounted { .. } | Usage::Swap => {}
+            Usage::Unused | Usage::Mounted { .. } | Usage::Swap => {}
         }
-        match desc.entry(partition.number).filter(|entry| entry.role != Role::Extended) {
-            Some(_) => Ok(()),
-            None => Err(PlanError::Missing {
-                file: self.file.to_owned(),
-                number: partition.number,
-                golden: told(partition),
-            }),
-        }
+        Ok(())
     }
 
     /// What goes onto one partition of the description.
-    fn one<'p>(
-        &self,
-        entry: &Entry,
-        partition: Option<&'p GoldenPartition>,
-    ) -> Result<Contents<'p>, PlanError> {
+    fn one<'p>(&self, entry: &Entry, partition: Option<&'p GoldenVolume>) -> Result<Contents<'p>, PlanError> {
         let Some(partition) = partition.filter(|p| p.contents.kind.is_some() || self.is_raw(p)) else {
             return Ok(match entry.kind {
                 kind if kind.is_swap() => Contents::Files(FileSystemKind::Swap),
@@ -166,20 +182,27 @@ impl Job<'_> {
             (false, Some(FileSystemKind::Swap)) => Ok(Contents::Files(FileSystemKind::Swap)),
             (false, Some(_)) if entry.kind.is_swap() => wrong("a type for files, such as `linux`"),
             (false, Some(kind)) => Ok(Contents::Files(kind)),
-            (true, _) | (false, None) => Ok(Contents::Raw(partition)),
+            (true, _) => Ok(Contents::Raw(partition)),
+            (false, None) => match self.groups.get(&partition.node) {
+                Some(_) if entry.kind.is_swap() => {
+                    wrong("a type for a physical volume of LVM, such as `type8e`")
+                }
+                Some(group) => Ok(Contents::Member(*group, partition)),
+                None => Ok(Contents::Raw(partition)),
+            },
         }
     }
 
-    fn file_system(
+    pub(super) fn file_system(
         &self,
-        number: u32,
+        name: &VolumeName,
         kind: FileSystemKind,
-        partition: Option<&GoldenPartition>,
+        partition: Option<&GoldenVolume>,
         planned: &mut Planned,
     ) -> Result<FileSystemPlan, PlanError> {
-        let mut fs = FileSystemPlan::new(number, kind);
+        let mut fs = FileSystemPlan::new(kind);
         let Some(partition) = partition else {
-            planned.notes.push(format!("partition {number} is made empty: {NOT_GOLDEN}"));
+            planned.notes.push(format!("{name} is made empty: {NOT_GOLDEN}"));
             return Ok(fs);
         };
         fs.golden = Some(partition.names());
@@ -222,7 +245,7 @@ impl Job<'_> {
                 planned.sources.extend(copied);
             }
             _ if kind != FileSystemKind::Swap => {
-                planned.notes.push(format!("partition {number} is made empty: {}", told(partition)));
+                planned.notes.push(format!("{name} is made empty: {}", told(partition)));
             }
             _ => {}
         }
@@ -263,7 +286,7 @@ pub(super) fn needed(used: u64, trees: Option<u64>, left_out: u64, all: bool, co
 }
 
 /// What no tool makes again, or what is no matter of a file system's shape.
-fn not_kept(partition: &GoldenPartition) -> Option<String> {
+fn not_kept(partition: &GoldenVolume) -> Option<String> {
     let keeps_quotas = partition.made.shape.features.iter().flatten().any(|feature| feature == "quota");
     (keeps_quotas || partition.made.quotas).then(|| {
         format!(
@@ -275,7 +298,7 @@ fn not_kept(partition: &GoldenPartition) -> Option<String> {
 }
 
 /// The label for the new file system: the golden one's, if the tool takes it.
-fn label(kind: FileSystemKind, partition: &GoldenPartition, planned: &mut Planned) -> Option<String> {
+fn label(kind: FileSystemKind, partition: &GoldenVolume, planned: &mut Planned) -> Option<String> {
     let label = partition.contents.label.as_ref()?;
     let reason = match kind {
         // What blkid told had bytes that are none.
@@ -283,7 +306,7 @@ fn label(kind: FileSystemKind, partition: &GoldenPartition, planned: &mut Planne
         FileSystemKind::Vfat if !is_label_of_fat(label) => "mkfs.vfat doesn't take it",
         _ => return Some(label.clone()),
     };
-    let note = format!("partition {} gets no label `{}`: {reason}", partition.number, label.escape_debug());
+    let note = format!("{} gets no label `{}`: {reason}", partition.name, label.escape_debug());
     planned.lose(NoteKind::Setting, note);
     None
 }
@@ -298,7 +321,7 @@ fn is_label_of_fat(label: &str) -> bool {
 fn subvolumes_of(
     fs: &mut FileSystemPlan,
     all: &[GoldenSubvolume],
-    partition: &GoldenPartition,
+    partition: &GoldenVolume,
     planned: &mut Planned,
 ) -> Result<Vec<Chosen>, PlanError> {
     let mut copied = Vec::new();
@@ -344,11 +367,11 @@ fn chosen(at: &Path, subvolume: &GoldenSubvolume) -> Option<Chosen> {
     Some(Chosen { mount_point: at.to_owned(), files: subvolume.files.clone()? })
 }
 
-fn text(at: &Path, partition: &GoldenPartition) -> Result<String, PlanError> {
+fn text(at: &Path, partition: &GoldenVolume) -> Result<String, PlanError> {
     at.to_str().map(str::to_owned).ok_or_else(|| PlanError::MountPoint(told(partition)))
 }
 
-fn raw_source(partition: &GoldenPartition) -> RawSource {
+pub(super) fn raw_source(partition: &GoldenVolume) -> RawSource {
     RawSource {
         name: partition.node.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         device: partition.node.clone(),
@@ -359,20 +382,22 @@ fn raw_source(partition: &GoldenPartition) -> RawSource {
 
 /// Checks the sizes against the largest disk that the table can use, so that only what is fixed can fail. For a
 /// GPT that is one of 1 EiB: there is none yet.
-fn check_fixed_sizes(plan: &DiskPlan, file: &str) -> Result<(), PlanError> {
+fn check_fixed_sizes(storage: &Storage, file: &str) -> Result<(), PlanError> {
+    let Some(plan) = storage.disks.first() else { return Ok(()) };
     let largest = match plan.desc.table() {
         TableKind::Mbr => 16 << 40,
         TableKind::Gpt => 1 << 60,
     };
     let largest = DiskSize::of_bytes(largest, SectorSize::B4096);
-    let unscaled = DiskPlan { scale_from: None, ..plan.clone() };
+    let mut unscaled = storage.clone();
+    unscaled.disks.iter_mut().for_each(|plan| plan.scale_from = None);
     let line = |number, reason| PlanError::Line {
         file: file.to_owned(),
         line: plan.desc.entry(number).map_or(1, |entry| entry.line),
         reason,
     };
-    fit(&unscaled, largest, &Seed([0; 32])).map(drop).map_err(|reason| match &reason {
-        FitError::TooSmall { number, size, used, .. } => line(
+    fit(&unscaled, 0, largest, &Seed([0; 32])).map(drop).map_err(|reason| match &reason {
+        FitError::TooSmall { volume: VolumeName::Partition(number), size, used, .. } => line(
             *number,
             format!(
                 "partition {number} has {}, too small for the {} that the golden one uses",
@@ -380,31 +405,35 @@ fn check_fixed_sizes(plan: &DiskPlan, file: &str) -> Result<(), PlanError> {
                 InMb(*used)
             ),
         ),
-        FitError::RawTooSmall { number, .. }
-        | FitError::TooSmallToMake { number, .. }
-        | FitError::TooFewInodes { number, .. } => line(*number, reason.to_string()),
+        FitError::RawTooSmall { volume: VolumeName::Partition(number), .. }
+        | FitError::TooSmallToMake { volume: VolumeName::Partition(number), .. }
+        | FitError::TooFewInodes { volume: VolumeName::Partition(number), .. } => {
+            line(*number, reason.to_string())
+        }
         _ => PlanError::Fit { file: file.to_owned(), reason },
     })
 }
 
 /// Says what is known to be otherwise than the description has it, if the nodes' disks are like the golden one.
-fn note_places(plan: &DiskPlan, job: &Job<'_>, planned: &mut Planned) {
+fn note_places(storage: &Storage, job: &Job<'_>, planned: &mut Planned) {
+    let Some(plan) = storage.disks.first() else { return };
     if plan.scale_from.is_none()
-        && let Ok(layout) = fit(plan, job.golden.size, &Seed([0; 32]))
+        && let Ok(layout) = fit(storage, 0, job.golden.size, &Seed([0; 32]))
     {
         let departures = layout.departures(&plan.desc).into_iter();
         planned.notes.extend(departures.map(|departure| format!("{}: {departure}", job.file)));
         let sector = layout.disk.sector;
-        for fs in plan.file_systems.iter().filter(|fs| fs.shape.fat_bits.is_none()) {
-            let Some(placed) = layout.partition(fs.partition).filter(|placed| placed.kind.is_esp()) else {
+        for (number, volume) in storage.partitions(0) {
+            let is_left_to_the_tool = |fs: &FileSystemPlan| fs.shape.fat_bits.is_none();
+            let placed = layout.partition(number).filter(|placed| placed.kind.is_esp());
+            let (Some(placed), true) = (placed, volume.file_system().is_some_and(is_left_to_the_tool)) else {
                 continue;
             };
             let size = placed.size.bytes(sector);
             if !room::holds_fat32(size, sector) {
                 planned.notes.push(format!(
-                    "partition {} has {}, too small for FAT32, which takes {} with sectors of {} bytes: firmware may \
+                    "partition {number} has {}, too small for FAT32, which takes {} with sectors of {} bytes: firmware may \
                      not read it",
-                    fs.partition,
                     InMb(size),
                     InMb(room::least_fat32(sector)),
                     sector.bytes()
@@ -424,7 +453,7 @@ fn word(kind: PartitionKind) -> String {
 }
 
 /// A golden partition as a person knows it.
-pub(super) fn told(partition: &GoldenPartition) -> String {
+pub(super) fn told(partition: &GoldenVolume) -> String {
     let node = partition.node.display();
     let kind = partition.contents.kind.as_deref().unwrap_or("without a file system");
     match &partition.usage {

@@ -21,7 +21,7 @@ const FORBIDDEN: &[u8] = b"\"*:<>?|\\";
 
 /// Refuses a plan by which files would be lost on a FAT, or fail a node that is erased already.
 pub(super) fn check(planned: &Planned) -> Result<(), PlanError> {
-    let file_systems = planned.plan.disks.iter().flat_map(|disk| &disk.file_systems);
+    let file_systems = planned.plan.storage.file_systems();
     let points: Vec<&Path> = file_systems
         .filter(|fs| fs.kind == FileSystemKind::Vfat)
         .flat_map(FileSystemPlan::mount_points)

@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use ka::disk::description::Entry;
 use ka::inventory::Firmware;
-use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan};
+use ka::plan::{Backing, FileSystemKind, FileSystemPlan, Storage, VolumeContent};
 
 use super::Planned;
 
@@ -28,24 +27,30 @@ pub(super) fn convert(planned: &mut Planned, root: &Path) {
 }
 
 fn mount_system_partition(planned: &mut Planned) {
-    let disks = &mut planned.plan.disks;
-    let taken = |fs: &FileSystemPlan| fs.mount_point.as_deref() == Some(SYSTEM_PARTITION);
-    if disks.iter().flat_map(|disk| &disk.file_systems).any(taken) {
+    let storage = &mut planned.plan.storage;
+    if storage.file_systems().any(|fs| fs.mount_point.as_deref() == Some(SYSTEM_PARTITION)) {
         return;
     }
-    let Some(fs) = disks.iter_mut().find_map(unused) else { return };
+    let Some((number, fs)) = unused(storage) else { return };
     fs.mount_point = Some(SYSTEM_PARTITION.to_owned());
-    let number = fs.partition;
     planned
         .notes
         .push(format!("partition {number} is mounted at {SYSTEM_PARTITION} on nodes that start by UEFI"));
 }
 
 /// An EFI system partition that nothing is copied to.
-fn unused(disk: &mut DiskPlan) -> Option<&mut FileSystemPlan> {
-    let DiskPlan { desc, file_systems, .. } = disk;
-    let is_esp = |number| desc.entry(number).is_some_and(|entry: &Entry| entry.kind.is_esp());
-    file_systems
-        .iter_mut()
-        .find(|fs| fs.kind == FileSystemKind::Vfat && fs.mount_point.is_none() && is_esp(fs.partition))
+fn unused(storage: &mut Storage) -> Option<(u32, &mut FileSystemPlan)> {
+    let Storage { disks, volumes, .. } = storage;
+    let is_esp = |disk: usize, number| {
+        let entry = disks.get(disk).and_then(|plan| plan.desc.entry(number));
+        entry.is_some_and(|entry| entry.kind.is_esp())
+    };
+    volumes.iter_mut().find_map(|volume| match (&volume.backing, &mut volume.content) {
+        (&Backing::Partition { disk, number }, VolumeContent::FileSystem(fs))
+            if fs.kind == FileSystemKind::Vfat && fs.mount_point.is_none() && is_esp(disk, number) =>
+        {
+            Some((number, &mut **fs))
+        }
+        _ => None,
+    })
 }

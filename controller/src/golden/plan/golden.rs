@@ -91,8 +91,14 @@ fn root_disk(wanted: &DiskChoice) -> Result<String, PlanError> {
     let root = mounts.iter().rfind(|m| m.mount_point == Path::new("/"));
     let device = root.map(|m| sysfs::source_number(m).unwrap_or(m.device));
     let name = device.and_then(|d| sysfs::name_of(d).ok()).unwrap_or_else(|| "no disk".to_owned());
+    // What a logical volume is made of, down to partitions.
+    let mut devices = vec![name.clone()];
+    while let Some(below) = devices.iter().position(|device| !sysfs::slaves(device).is_empty()) {
+        let device = devices.swap_remove(below);
+        devices.extend(sysfs::slaves(&device));
+    }
     for disk in sysfs::disks().map_err(failed)? {
-        if sysfs::partitions(&disk).map_err(failed)?.iter().any(|p| p.name == name) {
+        if sysfs::partitions(&disk).map_err(failed)?.iter().any(|p| devices.contains(&p.name)) {
             return Ok(disk);
         }
     }

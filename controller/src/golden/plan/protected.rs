@@ -24,9 +24,8 @@ pub(super) fn check(planned: &mut Planned) -> Result<(), PlanError> {
     };
     let points: Vec<PathBuf> = planned
         .plan
-        .disks
-        .iter()
-        .flat_map(|disk| &disk.file_systems)
+        .storage
+        .file_systems()
         .filter(|fs| may_have(fs))
         .flat_map(FileSystemPlan::mount_points)
         .map(PathBuf::from)

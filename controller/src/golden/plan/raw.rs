@@ -2,7 +2,7 @@
 
 use super::PlanError;
 use crate::golden::quiet::{self, Busy};
-use crate::golden::scan::{GoldenDisk, GoldenPartition, Usage};
+use crate::golden::scan::{GoldenDisk, GoldenVolume, Usage};
 use ka::disk::kind::PartitionKind;
 use ka_host::sysfs;
 use std::collections::BTreeSet;
@@ -34,7 +34,7 @@ pub(super) fn wanted(names: &[String], disks: &[GoldenDisk]) -> Result<BTreeSet<
 
 /// Whether nobody writes to a partition while it is read.
 pub(super) fn check(
-    partition: &GoldenPartition,
+    partition: &GoldenVolume,
     is_frozen: impl Fn(&Path) -> io::Result<bool>,
 ) -> Result<(), String> {
     if partition.kind.is_some_and(PartitionKind::is_extended) {

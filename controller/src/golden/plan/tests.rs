@@ -2,7 +2,7 @@
 
 use super::disk::Job;
 use super::*;
-use crate::golden::scan::{Files, GoldenPartition, GoldenSubvolume, Usage};
+use crate::golden::scan::{Files, GoldenSubvolume, GoldenVolume, Usage};
 use crate::golden::shape::{Made, Pool};
 use ka::disk::description::DiskId;
 use ka::disk::guid::Guid;
@@ -10,18 +10,18 @@ use ka::disk::kind::PartitionKind;
 use ka::disk::table::{Finding, Table};
 use ka::disk::units::{DiskSize, SectorSize};
 use ka::inventory::Firmware;
-use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan, Loader, Shape};
+use ka::plan::{DiskPlan, FileSystemKind, FileSystemPlan, Loader, RawPlan, Shape};
 use ka_host::blkid::Contents;
 use ka_host::mountinfo::DeviceNumber;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// No machine's root file system has it: the plans of these tests count no files.
 const NODE: DeviceNumber = DeviceNumber { major: 4095, minor: 1 };
 
-fn partition(number: u32, kind: &str, usage: Usage) -> GoldenPartition {
+fn partition(number: u32, kind: &str, usage: Usage) -> GoldenVolume {
     let kind = (!kind.is_empty()).then(|| kind.to_owned());
-    GoldenPartition {
-        number,
+    GoldenVolume {
+        name: ka::plan::VolumeName::Partition(number),
         node: format!("/dev/vda{number}").into(),
         size: 1 << 30,
         kind: Some(PartitionKind::Mbr(0x83)),
@@ -38,7 +38,7 @@ fn mounted(at: &str, used_mb: u64) -> Usage {
     Usage::Mounted { at: at.into(), device: NODE, used, inodes: 1000, compress, read_only: false }
 }
 
-fn golden(partitions: Vec<GoldenPartition>) -> GoldenDisk {
+fn golden(partitions: Vec<GoldenVolume>) -> GoldenDisk {
     let size = DiskSize::of_bytes(10 << 30, SectorSize::B512);
     GoldenDisk { name: "vda".to_owned(), size, table: Err("made up".to_owned()), partitions }
 }
@@ -62,6 +62,7 @@ fn request(disks: &[WantedDisk]) -> Request<'_> {
         boot_code: &[],
         scale: false,
         keep_uuids: false,
+        sizes: &[],
         stage2: None,
         boot: BootPlan {
             initrd_modules: vec!["ata_piix".to_owned()],
@@ -76,9 +77,10 @@ fn decide(request: &Request<'_>, golden: &GoldenDisk, text: &str, raw: &[u32]) -
     let desc = Description::parse(text, "desc").unwrap();
     let raw: BTreeSet<PathBuf> = raw.iter().map(|number| format!("/dev/vda{number}").into()).collect();
     let mut planned = Planned::new(request, Vec::new());
-    let job = Job { request, golden, file: "desc", raw: &raw };
-    let plan = disk::plan(&job, "vda".into(), desc, &mut planned)?;
-    planned.plan.disks.push(plan);
+    let groups = BTreeMap::new();
+    let job = Job { request, golden, file: "desc", raw: &raw, groups: &groups };
+    let storage = disk::plan(&job, "vda".into(), desc, &mut planned)?;
+    planned.plan.storage.append(storage);
     check_root(&planned, std::slice::from_ref(golden))?;
     planned.sources.sort_by_key(|s| s.mount_point.components().count());
     Ok(planned)
@@ -93,8 +95,19 @@ fn refused(golden: &GoldenDisk, text: &str) -> String {
 }
 
 fn made(planned: &Planned) -> &DiskPlan {
-    let [disk] = planned.plan.disks.as_slice() else { panic!("{planned:?}") };
+    let [disk] = planned.plan.storage.disks.as_slice() else { panic!("{planned:?}") };
     disk
+}
+
+/// The file systems by their partitions' numbers.
+fn file_systems(planned: &Planned) -> Vec<(u32, &FileSystemPlan)> {
+    let volumes = planned.plan.storage.partitions(0);
+    volumes.filter_map(|(number, volume)| Some((number, volume.file_system()?))).collect()
+}
+
+fn raw_copies(planned: &Planned) -> Vec<(u32, &RawPlan)> {
+    let volumes = planned.plan.storage.partitions(0);
+    volumes.filter_map(|(number, volume)| Some((number, volume.raw()?))).collect()
 }
 
 fn sources(planned: &Planned) -> Vec<(&str, PathBuf)> {
@@ -111,7 +124,7 @@ swap 100
 linux fill
 ",
     );
-    assert!(!decide_on(&disk, text).unwrap().plan.disks[0].protective_active);
+    assert!(!decide_on(&disk, text).unwrap().plan.storage.disks[0].protective_active);
     disk.table = Ok(Table {
         disk: disk.size,
         id: DiskId::Gpt(Guid::NIL),
@@ -119,16 +132,15 @@ linux fill
         partitions: Vec::new(),
         findings: vec![Finding::ProtectiveActive],
     });
-    assert!(decide_on(&disk, text).unwrap().plan.disks[0].protective_active);
+    assert!(decide_on(&disk, text).unwrap().plan.storage.disks[0].protective_active);
 }
 
 #[test]
 fn partitions_correspond_by_number() {
     let planned = decide_on(&usual(), "linux 200\nswap 100\nlinux fill\n").unwrap();
-    let made: Vec<_> = made(&planned)
-        .file_systems
-        .iter()
-        .map(|fs| (fs.partition, fs.kind, fs.mount_point.as_deref(), fs.used >> 20))
+    let made: Vec<_> = file_systems(&planned)
+        .into_iter()
+        .map(|(number, fs)| (number, fs.kind, fs.mount_point.as_deref(), fs.used >> 20))
         .collect();
     assert_eq!(
         made,
@@ -138,7 +150,7 @@ fn partitions_correspond_by_number() {
             (3, FileSystemKind::Ext4, Some("/"), 400),
         ]
     );
-    let names = planned.plan.disks[0].file_systems[2].golden.clone().unwrap();
+    let names = file_systems(&planned)[2].1.golden.clone().unwrap();
     assert_eq!(names.uuid.as_deref(), Some("uuid-3"));
     assert_eq!(names.devices, ["/dev/vda3", "/dev/disk/by-id/virtio-1-part3"]);
     assert_eq!(sources(&planned), [("/", "/".into()), ("/boot", "/boot".into())]);
@@ -153,7 +165,7 @@ fn every_kind_is_planned_with_its_shape() {
         disk.partitions[0].made.shape = shape.clone();
         disk.partitions[0].contents.label = Some("top".into());
         let planned = decide_on(&disk, "linux fill\n").unwrap();
-        let [fs] = made(&planned).file_systems.as_slice() else { panic!("{planned:?}") };
+        let [(_, fs)] = file_systems(&planned)[..] else { panic!("{planned:?}") };
         assert_eq!((fs.kind, &fs.shape, fs.label.as_deref(), &fs.uuid), (kind, &shape, Some("top"), &None));
     }
 }
@@ -167,12 +179,12 @@ fn logical_partitions_and_a_gpt_are_planned_alike() {
     ]);
     let planned =
         decide_on(&disk, "linux 200\nextended fill\nlogical swap 100\nlogical linux fill\n").unwrap();
-    let numbers: Vec<u32> = made(&planned).file_systems.iter().map(|fs| fs.partition).collect();
+    let numbers: Vec<u32> = file_systems(&planned).iter().map(|(number, _)| *number).collect();
     assert_eq!(numbers, [1, 5, 6]);
     let mut disk = usual();
     disk.partitions[0] = partition(1, "vfat", mounted("/boot/efi", 1));
     let planned = decide_on(&disk, "label: gpt\nsize=100M, type=U\nsize=100M, type=S\ntype=L\n").unwrap();
-    assert_eq!(made(&planned).file_systems[0].kind, FileSystemKind::Vfat);
+    assert_eq!(file_systems(&planned)[0].1.kind, FileSystemKind::Vfat);
 }
 
 #[test]
@@ -250,7 +262,7 @@ fn inodes_and_compression_go_with_the_plan() {
         let Usage::Mounted { compress, .. } = &mut disk.partitions[0].usage else { unreachable!() };
         *compress = Some("compress=zstd:3".to_owned()).filter(|_| kind == "btrfs");
         let planned = decide_on(&disk, "linux fill\n").unwrap();
-        let fs = &made(&planned).file_systems[0];
+        let fs = file_systems(&planned)[0].1;
         (fs.inodes, fs.compress.clone())
     };
     assert_eq!(of("ext3"), (1000, None));
@@ -274,7 +286,7 @@ fn a_label_that_no_tool_takes_is_left_out() {
             golden(vec![partition(1, "ext4", mounted("/", 20)), partition(2, kind, Usage::Unused)]);
         disk.partitions[1].contents.label = Some(label.to_owned());
         let planned = decide_on(&disk, "linux fill\nlinux 100\n").unwrap();
-        let fs = made(&planned).file_systems[1].clone();
+        let fs = file_systems(&planned)[1].1.clone();
         assert_eq!(fs.label.is_none(), planned.notes.iter().any(|n| n.contains("no label")), "{planned:?}");
         assert_eq!(planned.lost.count(NoteKind::Setting), u64::from(fs.label.is_none()), "{planned:?}");
         fs.label
@@ -340,7 +352,7 @@ fn what_is_not_copied_is_noted() {
             "partition 3 is made without a file system: /dev/vda3 is without a file system, not in use",
         ]
     );
-    assert_eq!(made(&planned).file_systems.len(), 2);
+    assert_eq!(file_systems(&planned).len(), 2);
 }
 
 #[test]
@@ -351,7 +363,8 @@ fn what_nobody_knows_is_copied_as_it_is() {
         partition(3, "crypto_LUKS", Usage::Unused),
     ]);
     let planned = decide_on(&disk, "linux fill\ntype7 1024\nlinux 2000\n").unwrap();
-    let raw: Vec<_> = made(&planned).raw.iter().map(|r| (r.partition, r.name.as_str(), r.size)).collect();
+    let raw: Vec<_> =
+        raw_copies(&planned).iter().map(|(number, r)| (*number, r.name.as_str(), r.size)).collect();
     assert_eq!(raw, [(2, "vda2", 1 << 30), (3, "vda3", 1 << 30)]);
     assert_eq!(planned.raw[0].device, Path::new("/dev/vda2"));
     assert_eq!(planned.notes[0], "partition 2 is copied as it is: /dev/vda2 is ntfs, not in use");
@@ -365,8 +378,8 @@ fn a_partition_that_a_person_names_is_copied_as_it_is() {
     disk.partitions.push(partition(4, "ext4", mounted("/srv", 7)));
     let text = "linux 200\nswap 100\nlinux fill\nlinux 1024\n";
     let planned = decide(&request(&[]), &disk, text, &[4]).unwrap();
-    assert_eq!(made(&planned).raw.len(), 1);
-    assert_eq!(made(&planned).file_systems.len(), 3);
+    assert_eq!(raw_copies(&planned).len(), 1);
+    assert_eq!(file_systems(&planned).len(), 3);
     assert!(planned.sources.iter().all(|s| s.mount_point != Path::new("/srv")), "it is copied twice");
     assert_eq!(planned.notes, Vec::<String>::new());
     let missing = decide(&request(&[]), &disk, "linux 200\nswap 100\nlinux fill\n", &[4]).unwrap_err();
@@ -405,7 +418,7 @@ fn uuids_and_sizes_are_kept_or_scaled_as_it_was_asked_for() {
     assert!(disk.keep_ids);
     assert_eq!(disk.scale_from, Some(10 << 30));
     let uuids: Vec<_> =
-        disk.file_systems.iter().map(|fs: &FileSystemPlan| fs.uuid.as_deref().unwrap()).collect();
+        file_systems(&planned).into_iter().map(|(_, fs)| fs.uuid.as_deref().unwrap()).collect();
     assert_eq!(uuids, ["uuid-1", "uuid-2", "uuid-3"]);
 }
 
@@ -432,7 +445,7 @@ fn subvolumes_are_made_and_copied_where_they_are_mounted() {
         subvolume("@/var/lib/machines", None, Some(("/", "var/lib/machines"))),
     ];
     let planned = decide_on(&disk, "linux fill\n").unwrap();
-    let [fs] = made(&planned).file_systems.as_slice() else { panic!("{planned:?}") };
+    let [(_, fs)] = file_systems(&planned)[..] else { panic!("{planned:?}") };
     assert_eq!((fs.mount_point.as_deref(), fs.used >> 20), (None, 300));
     let told: Vec<_> =
         fs.subvolumes.iter().map(|s| (s.path.as_str(), s.mount_point.as_deref(), s.default)).collect();
@@ -476,7 +489,7 @@ fn a_btrfs_without_subvolumes_is_like_any_other() {
     let mut disk = golden(vec![partition(1, "btrfs", mounted("/", 200))]);
     disk.partitions[0].subvolumes = vec![subvolume("", Some("/"), Some(("/", "")))];
     let planned = decide_on(&disk, "linux fill\n").unwrap();
-    let [fs] = made(&planned).file_systems.as_slice() else { panic!("{planned:?}") };
+    let [(_, fs)] = file_systems(&planned)[..] else { panic!("{planned:?}") };
     assert_eq!((fs.mount_point.as_deref(), fs.subvolumes.len()), (Some("/"), 0));
 }
 
@@ -498,15 +511,17 @@ fn boot_code_is_for_a_disk_without_a_boot_loader() {
     let file = folder.path().join("code");
     let wanted = [WantedBootCode { disk: "vda".into(), file: Some(file.clone()) }];
     let disk = usual();
-    let plan = made(&decide_on(&disk, "linux 200\nswap 100\nlinux fill\n").unwrap()).clone();
+    let storage = decide_on(&disk, "linux 200\nswap 100\nlinux fill\n").unwrap().plan.storage;
     let with =
         |loader| Request { boot_code: &wanted, boot: BootPlan::new(loader, Firmware::Bios), ..request(&[]) };
     for (length, expected) in [(440, Some(446)), (446, Some(446)), (512, Some(446)), (0, None), (447, None)] {
         std::fs::write(&file, vec![7; length]).unwrap();
-        let found = boot_code::of(&with(Loader::None), &disk, &plan).ok().flatten();
-        assert_eq!(found.map(|code| code.len()), expected, "{length} bytes");
+        let mut with_code = storage.clone();
+        let added = boot_code::add(&with(Loader::None), &disk, &mut with_code);
+        assert_eq!(added.is_ok(), expected.is_some(), "{length} bytes");
+        assert_eq!(with_code.disks[0].boot_code.as_ref().map(Vec::len), expected, "{length} bytes");
     }
-    let error = boot_code::of(&with(Loader::Grub), &disk, &plan).unwrap_err().to_string();
+    let error = boot_code::add(&with(Loader::Grub), &disk, &mut storage.clone()).unwrap_err().to_string();
     assert!(error.contains("-r none"), "{error}");
     let none = GoldenDisk { name: "vdb".into(), ..disk };
     let error = boot_code::check(&with(Loader::None), &[none]).unwrap_err().to_string();
@@ -565,7 +580,7 @@ fn a_node_with_the_other_firmware_gets_what_it_needs() {
         planned
     };
     let with_esp = convert("label: gpt\nsize=200M, type=L\nsize=100M, type=S\ntype=L\nsize=100M, type=U\n");
-    let esp = with_esp.plan.disks[0].file_systems.iter().find(|fs| fs.partition == 4).unwrap();
+    let esp = with_esp.plan.storage.partition(0, 4).unwrap().file_system().unwrap();
     assert_eq!((esp.kind, esp.mount_point.as_deref()), (FileSystemKind::Vfat, Some("/boot/efi")));
     assert!(with_esp.other_firmware.unwrap().contains("grub-efi-amd64-bin"));
 

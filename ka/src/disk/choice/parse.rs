@@ -73,7 +73,9 @@ fn size(text: &str) -> Result<u64, ParseChoiceError> {
     parse_size(text).ok_or_else(|| ParseChoiceError::Size(text.to_owned()))
 }
 
-fn parse_size(text: &str) -> Option<u64> {
+/// Bytes of a size as people write them: `480G` is 480 * 10^9, `1.5GiB` 1.5 * 2^30.
+#[must_use]
+pub fn parse_size(text: &str) -> Option<u64> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let unit: u128 = match unit {

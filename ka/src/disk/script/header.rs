@@ -1,6 +1,6 @@
 //! The header lines before the partitions: `name: value`.
 
-use super::super::description::{DiskId, DiskSignature, Header, MOST_GPT_LENGTH};
+use super::super::description::{DiskId, DiskSignature, Header, MAX_GPT_LENGTH};
 use super::super::kind::TableKind;
 use super::super::problem::Problem;
 use super::super::units::{Lba, SectorSize};
@@ -75,7 +75,7 @@ impl Headers {
             "last-lba" => self.last_lba = Some(sectors("last-lba")?),
             "table-length" => {
                 let length = value::integer(text).and_then(|n| u32::try_from(n).ok());
-                let length = length.filter(|n| (1..=MOST_GPT_LENGTH).contains(n));
+                let length = length.filter(|n| (1..=MAX_GPT_LENGTH).contains(n));
                 self.length = Some(length.ok_or_else(|| wrong("table-length", "a number from 1 to 1024"))?);
             }
             "grain" => {

@@ -1,7 +1,9 @@
 use super::*;
 use crate::disk::description::Description;
 use crate::inventory::Content;
-use crate::plan::{FileSystemKind, FileSystemPlan, RawPlan};
+use crate::plan::{
+    FileSystemKind, FileSystemPlan, GroupId, LogicalLayout, LogicalSize, LogicalVolume, RawPlan,
+};
 
 const MIB: u64 = 1 << 20;
 
@@ -26,24 +28,24 @@ fn disk(name: &str) -> Disk {
     }
 }
 
-fn plan(choice: &str) -> DiskPlan {
-    let mut plan = DiskPlan::new(
+fn plan(choice: &str) -> Storage {
+    let disk = DiskPlan::new(
         choice.parse().unwrap(),
         Description::parse("linux fill\ntype7 64\ntype8e 8\n", "d").unwrap(),
     );
-    plan.file_systems.push(FileSystemPlan {
+    let root = FileSystemPlan {
         label: Some("root".into()),
         mount_point: Some("/".into()),
         used: 100 * MIB,
-        ..FileSystemPlan::new(1, FileSystemKind::Ext4)
-    });
-    plan.raw.push(RawPlan { partition: 2, name: "sda3".into(), size: 60 * MIB, golden: None });
-    plan
+        ..FileSystemPlan::new(FileSystemKind::Ext4)
+    };
+    let raw = RawPlan { name: "sda3".into(), size: 60 * MIB, golden: None };
+    Storage::of(disk, [(1, VolumeContent::from(root)), (2, raw.into())])
 }
 
 #[test]
 fn a_report_says_what_goes_and_what_comes() {
-    let report = Report::new(&[plan("sda")], &[disk("sda")]);
+    let report = Report::new(&plan("sda"), &[disk("sda")]);
     assert!(report.is_accepted());
     assert_eq!(
         report.to_string(),
@@ -58,12 +60,42 @@ fn a_report_says_what_goes_and_what_comes() {
     );
 }
 
+#[test]
+fn volume_groups_are_shown_with_what_is_made_in_them() {
+    let member = |group| VolumeContent::Member { group: GroupId(group), golden: None };
+    let desc = Description::parse("linux 100\ntype8e fill\n", "d").unwrap();
+    let mut storage = Storage::of(DiskPlan::new("sda".into(), desc), [(2, member(0))]);
+    storage.groups.push(VolumeGroup {
+        id: GroupId(0),
+        name: "vg0".into(),
+        extent: 4 * MIB,
+        golden_extents: 200,
+    });
+    let lv = LogicalVolume {
+        group: GroupId(0),
+        name: "root".into(),
+        size: LogicalSize::Fill(1),
+        layout: LogicalLayout::Linear,
+    };
+    let root = FileSystemPlan { mount_point: Some("/".into()), ..FileSystemPlan::new(FileSystemKind::Xfs) };
+    storage.add(Backing::LogicalVolume(lv), root.into());
+    let text = Report::new(&storage, &[disk("sda")]).to_string();
+    let end = "sda2  967.8 MB at 105.9 MB  type Linux LVM  part of the volume group vg0\n\
+        volume group vg0: 964.7 MB, on sda2\n    \
+        root  964.7 MB  linear  xfs  /\n";
+    assert!(text.ends_with(end), "{text}");
+    // Too small for what must go into the group.
+    storage.file_systems_mut().for_each(|fs| fs.used = 2000 * MIB);
+    let report = Report::new(&storage, &[disk("sda")]);
+    assert!(!report.is_accepted() && report.groups.is_empty());
+}
+
 /// Its partitions are not seen, and yet are there.
 #[test]
 fn a_damaged_gpt_is_not_nothing() {
     let of = |table: &str| {
         let disk = Disk { table: Some(table.to_owned()), contents: Vec::new(), ..disk("sda") };
-        Report::new(&[plan("sda")], &[disk]).to_string()
+        Report::new(&plan("sda"), &[disk]).to_string()
     };
     assert!(of("gpt").contains("\n    nothing found on it\n"), "{}", of("gpt"));
     assert!(
@@ -77,9 +109,23 @@ fn a_damaged_gpt_is_not_nothing() {
 fn one_refused_disk_spares_the_others() {
     let disks = [disk("sda"), Disk { in_use: true, ..disk("sdb") }, Disk { size: 2 * MIB, ..disk("sdc") }];
     let refused = |choices: &[&str]| -> Vec<String> {
-        let plans: Vec<DiskPlan> = choices.iter().map(|choice| plan(choice)).collect();
+        let mut plans = Storage::default();
+        for (i, choice) in choices.iter().enumerate() {
+            let mut one = plan(choice);
+            // A mount point is used once.
+            one.file_systems_mut().for_each(|fs| fs.mount_point = Some(format!("/{i}")));
+            let contents = one.volumes.into_iter().zip(1..).map(|(volume, number)| (number, volume.content));
+            plans.push(one.disks.remove(0), contents);
+        }
         let report = Report::new(&plans, &disks);
         assert!(!report.is_accepted());
+        for disk in &report.disks {
+            let Outcome::Refuse(reason) = &disk.outcome else { continue };
+            let spared =
+                disk.because_of.as_ref().map(|other| format!("nothing is written, as {other} is refused"));
+            assert_eq!(spared.is_some(), reason.starts_with("nothing is written"));
+            assert!(spared.is_none_or(|text| text == *reason));
+        }
         report
             .disks
             .iter()

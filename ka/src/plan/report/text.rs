@@ -2,18 +2,31 @@
 //!
 //! What a machine tells of itself is not trusted with the terminal, and shown by [`crate::shown`].
 
-use super::{DiskReport, Makes, NewPartition, NewTable, Outcome, Report};
+use super::{DiskReport, Makes, NewGroup, NewLogicalVolume, NewPartition, NewTable, Outcome, Report};
 use crate::disk::units::Decimal;
 use crate::inventory::{Content, Disk};
 use crate::shown::{self, Field};
 use std::fmt;
 
 /// So many things on a disk are shown.
-const MOST: usize = 64;
+const MAX_SHOWN: usize = 64;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.disks.iter().try_for_each(|disk| disk.fmt(f))
+        self.disks.iter().try_for_each(|disk| disk.fmt(f))?;
+        self.groups.iter().try_for_each(|group| group.fmt(f))
+    }
+}
+
+impl fmt::Display for NewGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let members = self.members.join(", ");
+        writeln!(f, "volume group {}: {}, on {}", Field(&self.name), Decimal(self.size), Field(&members))?;
+        let width = shown::width(self.volumes.iter().map(|volume| &volume.name));
+        for NewLogicalVolume { name, size, layout, makes } in &self.volumes {
+            writeln!(f, "    {:width$}  {:>8}  {}  {makes}", Field(name), Decimal(*size), Field(layout))?;
+        }
+        Ok(())
     }
 }
 
@@ -56,6 +69,7 @@ impl fmt::Display for Makes {
         match self {
             Self::Nothing => f.write_str("nothing is made on it"),
             Self::Extended => f.write_str("holds the logical partitions"),
+            Self::Member { group } => write!(f, "part of the volume group {}", Field(group)),
             Self::Raw { of, size } => {
                 write!(f, "the bytes of {} ({})", Field(of), Decimal(*size))
             }
@@ -111,7 +125,7 @@ impl fmt::Display for OfDisk<'_> {
         }
         writeln!(f)?;
         let width = shown::width(disk.contents.iter().map(|c| &c.device));
-        for Content { device, size, kind, label } in disk.contents.iter().take(MOST) {
+        for Content { device, size, kind, label } in disk.contents.iter().take(MAX_SHOWN) {
             let kind = kind.as_deref().unwrap_or("nothing known");
             write!(f, "    {:width$}  {:>8}  {}", Field(device), Decimal(*size), Field(kind))?;
             if let Some(label) = label {
@@ -121,7 +135,7 @@ impl fmt::Display for OfDisk<'_> {
         }
         match disk.contents.len() {
             0 => writeln!(f, "    {}", disk.nothing()),
-            all if all > MOST => writeln!(f, "    and {} more", all - MOST),
+            all if all > MAX_SHOWN => writeln!(f, "    and {} more", all - MAX_SHOWN),
             _ => Ok(()),
         }
     }

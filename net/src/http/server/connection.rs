@@ -22,7 +22,7 @@ const UNSEEN: u64 = u64::MAX;
 
 /// How far a connection is after its turn.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Progress {
+pub(super) enum TurnEnd {
     /// It waits for its peer.
     Waits,
     /// It could go on at once.
@@ -143,7 +143,7 @@ impl Connection {
     }
 
     /// Reads and writes as far as the peer and this turn allow.
-    pub(super) fn go_on(&mut self, serve: &Serve, now: Instant) -> io::Result<Progress> {
+    pub(super) fn go_on(&mut self, serve: &Serve, now: Instant) -> io::Result<TurnEnd> {
         let mut left = TURN;
         loop {
             match &mut self.state {
@@ -151,9 +151,9 @@ impl Connection {
                     if let Some(whole) = request::take(&mut self.input) {
                         self.enter(State::Answering(answer(whole, serve)?), now);
                     } else if !self.read(now)? {
-                        return Ok(Progress::Waits);
+                        return Ok(TurnEnd::Waits);
                     } else if self.closed_by_peer() {
-                        return if self.input.is_empty() { Ok(Progress::Over) } else { Err(cut_off()) };
+                        return if self.input.is_empty() { Ok(TurnEnd::Over) } else { Err(cut_off()) };
                     }
                 }
                 State::Answering(out) => {
@@ -169,21 +169,21 @@ impl Connection {
                             self.enter(State::Closing, now);
                         }
                     } else if left == 0 {
-                        return Ok(Progress::More);
+                        return Ok(TurnEnd::More);
                     } else if let Some(moved) = unless_blocked(|| out.send(&self.stream, left))? {
                         self.moved = now;
                         left = left.saturating_sub(moved);
                     } else {
-                        return Ok(Progress::Waits);
+                        return Ok(TurnEnd::Waits);
                     }
                 }
                 State::Closing => {
                     self.input.clear();
                     if !self.read(now)? {
-                        return Ok(Progress::Waits);
+                        return Ok(TurnEnd::Waits);
                     }
                     if self.closed_by_peer() {
-                        return Ok(Progress::Over);
+                        return Ok(TurnEnd::Over);
                     }
                 }
             }

@@ -4,9 +4,9 @@
 //! makes progress is never closed, one that does not makes room for others.
 
 mod connection;
-mod event_loop;
 mod places;
 mod request;
+mod turns;
 
 use std::fs::File;
 use std::io;
@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, sockopt};
 
-use event_loop::Server;
 use places::Places;
+use turns::Server;
 
 /// How much of anybody's time is taken here.
 #[derive(Clone, Copy, Debug)]

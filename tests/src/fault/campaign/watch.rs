@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use crate::process::Process;
 
 /// Without any progress, and without a word, for this long: a hang.
-pub(super) const LONGEST: Duration = Duration::from_secs(60);
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(60);
 /// Words are no progress for ever.
-const LONGEST_IN_ALL: Duration = Duration::from_secs(200);
+const MAX_IN_ALL: Duration = Duration::from_secs(200);
 
 const TICK: Duration = Duration::from_millis(10);
 
@@ -36,7 +36,7 @@ impl Watch {
         self.still = if moved == self.seen { self.still + passed } else { Duration::ZERO };
         self.seen = moved;
         self.all += passed;
-        self.still > LONGEST || self.all > LONGEST_IN_ALL
+        self.still > MAX_WAIT || self.all > MAX_IN_ALL
     }
 }
 

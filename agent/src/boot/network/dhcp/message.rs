@@ -18,7 +18,7 @@ use ka_host::rtnetlink::Route;
 const SHORTEST: usize = 300;
 
 /// The maximum message size that we accept: what fits into an Ethernet frame.
-const LONGEST: u16 = 1472;
+const MAX_LENGTH: u16 = 1472;
 
 /// A lease that a server offers or has granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,7 +149,7 @@ fn describe(options: &mut DhcpOptions, machine: &Machine, as_rom: bool) {
         OptionCode::Rebinding,
         OptionCode::TFTPServerName,
     ]));
-    options.insert(DhcpOption::MaxMessageSize(LONGEST));
+    options.insert(DhcpOption::MaxMessageSize(MAX_LENGTH));
     options.insert(DhcpOption::ClientSystemArchitecture(machine.architecture.into()));
     if let Some(uuid) = machine.uuid {
         // Type 0, the only one (RFC 4578, 2.3).

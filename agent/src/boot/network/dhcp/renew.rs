@@ -36,12 +36,12 @@ impl Renewal {
         let (stop, stopped) = channel();
         std::thread::Builder::new()
             .name("dhcp".to_owned())
-            .spawn(move || Keeper { link, mac, lease, since, last: None }.keep(&stopped))?;
+            .spawn(move || Renewer { link, mac, lease, since, last: None }.keep(&stopped))?;
         Ok(Some(Self { _stop: stop }))
     }
 }
 
-struct Keeper {
+struct Renewer {
     link: Link,
     mac: Mac,
     lease: Lease,
@@ -50,7 +50,7 @@ struct Keeper {
     last: Option<Duration>,
 }
 
-impl Keeper {
+impl Renewer {
     fn keep(mut self, stopped: &Receiver<()>) {
         while let Some(timers) = self.lease.timers {
             let age = self.since.elapsed();

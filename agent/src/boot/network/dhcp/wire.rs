@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use dhcproto::v4::{CLIENT_PORT, SERVER_PORT};
 use rustix::io::read;
 
-use super::super::socket::{LONGEST, broadcast_socket, receive_until};
+use super::super::socket::{MAX_PACKET, broadcast_socket, receive_until};
 use super::machine::Machine;
 use super::message::{self, Answer, Question};
 use ka::mac::Mac;
@@ -79,7 +79,7 @@ impl Wire {
 
     /// The next answer to us that has already arrived.
     pub(super) fn hear(&self) -> io::Result<Option<Answer>> {
-        let mut buffer = [0; LONGEST];
+        let mut buffer = [0; MAX_PACKET];
         for _ in 0..AT_ONCE {
             let length = match read(self.ear(), &mut buffer) {
                 Ok(length) => length,

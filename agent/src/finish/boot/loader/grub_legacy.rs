@@ -16,11 +16,12 @@ const MENUS: [&str; 2] = ["boot/grub/menu.lst", "boot/grub/grub.conf"];
 pub(super) fn install(setting: &Setting<'_>) -> Result<BootCode, Cause> {
     let shell = tool::need(&["grub"])?;
     let boot = setting.names.at("/boot").or_else(|| setting.names.at("/"));
-    // GRUB counts from 0; logical partitions start at 4.
-    let number = boot.map(|fs| fs.plan.partition.saturating_sub(1)).ok_or_else(|| Cause::NotBootable {
+    let number = boot.and_then(|fs| fs.on.partition()).ok_or_else(|| Cause::NotBootable {
         path: setting.disk.to_owned(),
-        wrong: "has no file system for /boot or /".to_owned(),
+        wrong: "has no file system for /boot or / on a partition".to_owned(),
     })?;
+    // GRUB counts from 0; logical partitions start at 4.
+    let number = number.saturating_sub(1);
     let golden = boot.and_then(golden_number);
     for menu in MENUS.map(|menu| setting.root.join(menu)) {
         if menu.exists() {

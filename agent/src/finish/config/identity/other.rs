@@ -12,7 +12,7 @@ use crate::notes;
 use ka_host::system::glob;
 
 /// The maximum number of files named per group.
-const MOST_NAMED: usize = 3;
+const MAX_NAMED: usize = 3;
 
 /// Reports which files of the list are in the tree below `root`, and stay there.
 pub(super) fn report(root: &Path, list: &List) -> Result<(), Cause> {
@@ -43,8 +43,8 @@ pub(super) fn report(root: &Path, list: &List) -> Result<(), Cause> {
 }
 
 fn in_words(name: &str, found: &[PathBuf]) -> String {
-    let paths: Vec<String> = found.iter().take(MOST_NAMED).map(|path| path.display().to_string()).collect();
-    let more = if found.len() > MOST_NAMED { ", …" } else { "" };
+    let paths: Vec<String> = found.iter().take(MAX_NAMED).map(|path| path.display().to_string()).collect();
+    let more = if found.len() > MAX_NAMED { ", …" } else { "" };
     format!("{name} ({}{more})", paths.join(", "))
 }
 

@@ -20,7 +20,7 @@ pub(in crate::finish) struct Names<'a> {
 pub(in crate::finish) enum Named<'a> {
     /// A file system that this node has.
     Made(&'a MadeFileSystem),
-    /// One that this node has, by a label, which it has too.
+    /// One that this node has, by a name that is the same here: a label, or a logical volume's.
     Kept,
     /// A disk of the golden node that was not cloned.
     Missing,
@@ -97,6 +97,9 @@ impl<'a> Names<'a> {
         let Some(name) = path.strip_prefix("/dev/") else {
             return Named::Other;
         };
+        if self.made.iter().any(|fs| fs.on.keeps(path)) {
+            return Named::Kept;
+        }
         if let Some(fs) = self.device(path) {
             return Named::Made(fs);
         }
@@ -139,6 +142,9 @@ impl<'a> Names<'a> {
     /// The path of `fs` that takes the place of the name `old`: by the partition's UUID if that was the name, or if the
     /// contents have none.
     pub(in crate::finish) fn new_path(&self, old: &str, fs: &MadeFileSystem) -> String {
+        if fs.uuid.is_empty() && fs.partuuid.is_empty() {
+            return fs.device.display().to_string();
+        }
         if fs.uuid.is_empty() || old.starts_with("/dev/disk/by-partuuid/") || old.starts_with("PARTUUID=") {
             format!("/dev/disk/by-partuuid/{}", fs.partuuid)
         } else {
@@ -157,6 +163,14 @@ impl<'a> Names<'a> {
         let Named::Made(fs) = self.resolve(&device) else { return None };
         let new = format!("{before}{}{behind}", encoded::unit(&self.new_path(&device, fs)));
         (new != name).then_some(new)
+    }
+
+    /// What is of this kind, as blkid calls it.
+    pub(in crate::finish) fn of_kind(&self, kind: &str) -> impl Iterator<Item = &'a MadeFileSystem> {
+        let is_it = move |fs: &&MadeFileSystem| {
+            fs.plan.golden.as_ref().and_then(|golden| golden.kind.as_deref()) == Some(kind)
+        };
+        self.made.iter().filter(is_it)
     }
 
     /// Whether something that was copied byte by byte is of this kind, as blkid calls it, and has the UUID, if one is

@@ -1,6 +1,7 @@
 //! Golden names, and this node's for them; other modules' tests use them too.
 
 use super::*;
+use crate::disk::MadeOn;
 use ka::plan::{FileSystemKind, GoldenNames, Subvolume};
 
 pub(in crate::finish) const ROOT: &str = "11111111-aaaa-4aaa-8aaa-111111111111";
@@ -51,9 +52,10 @@ pub(in crate::finish) fn fs(
                 ],
                 kind: Some(kind.name().to_owned()),
             }),
-            ..FileSystemPlan::new(number, kind)
+            ..FileSystemPlan::new(kind)
         },
         device: format!("/dev/vda{number}").into(),
+        on: MadeOn::Partition(number),
         uuid: uuid.to_owned(),
         partuuid: format!("cafe0000-0{number}"),
     }
@@ -166,4 +168,35 @@ fn uuids_are_renamed_as_words_only() {
     assert_eq!(names.golden_in(ROOT), None);
     assert_eq!(names.rename_uuids("root=PARTUUID=DEADBEEF-01,é"), "root=PARTUUID=cafe0000-01,é");
     assert_eq!(names.golden_in("PARTUUID=DeadBeef-02"), Some("deadbeef-02"));
+}
+
+/// A root in a volume group, whose golden UUID is `0…`.
+pub(in crate::finish) fn made_on_lvm() -> Vec<MadeFileSystem> {
+    let mut root = fs(1, ROOT, FileSystemKind::Ext4, Some("/"), Some("system"));
+    root.on = MadeOn::LogicalVolume { group: "my-vg".into(), name: "root".into(), disks: Vec::new() };
+    root.device = "/dev/mapper/my--vg-root".into();
+    root.partuuid = String::new();
+    if let Some(golden) = &mut root.plan.golden {
+        golden.partuuid = None;
+        golden.devices =
+            ["/dev/mapper/my--vg-root", "/dev/my-vg/root", "/dev/dm-0"].map(str::to_owned).to_vec();
+    }
+    vec![root]
+}
+
+#[test]
+fn a_logical_volume_keeps_its_names_and_no_others() {
+    let made = made_on_lvm();
+    let names = Names::new(&made);
+    for kept in ["/dev/mapper/my--vg-root", "/dev/my-vg/root"] {
+        assert_eq!(names.resolve(kept), Named::Kept, "{kept}");
+    }
+    for renamed in ["UUID=00000001-0000-4000-8000-000000000000", "/dev/dm-0"] {
+        assert!(matches!(names.resolve(renamed), Named::Made(_)), "{renamed}");
+    }
+    for missing in ["/dev/mapper/my--vg-home", "/dev/my-vg/home", "/dev/mapper/my-vg-root"] {
+        assert_eq!(names.resolve(missing), Named::Missing, "{missing}");
+    }
+    let unit = r"dev-mapper-my\x2d\x2dvg\x2droot.device";
+    assert_eq!(names.rename_unit(unit), None);
 }

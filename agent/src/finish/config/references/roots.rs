@@ -27,6 +27,9 @@ pub(in crate::finish) fn is_named(root: &str, fs: &MadeFileSystem) -> bool {
     let uuid = value("UUID=", "/dev/disk/by-uuid/");
     let partuuid = value("PARTUUID=", "/dev/disk/by-partuuid/");
     let label = value("LABEL=", "/dev/disk/by-label/");
+    if fs.on.keeps(root) {
+        return true;
+    }
     let is = |value: &str, name: &str| !name.is_empty() && value.eq_ignore_ascii_case(name);
     uuid.is_some_and(|uuid| is(uuid, &fs.uuid))
         || partuuid.is_some_and(|partuuid| is(partuuid, &fs.partuuid))
@@ -50,7 +53,7 @@ pub(in crate::finish) fn is_systems(root: &str, names: &Names<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finish::config::names::tests::{ROOT, made};
+    use crate::finish::config::names::tests::{ROOT, made, made_on_lvm};
 
     #[test]
     fn the_root_is_known_by_its_names() {
@@ -75,6 +78,12 @@ mod tests {
         let mut nameless = root.clone();
         (nameless.uuid, nameless.plan.label) = (String::new(), None);
         assert!(!is_named("UUID=", &nameless) && !is_named("LABEL=", &nameless));
+
+        let on_lvm = made_on_lvm();
+        for name in ["/dev/mapper/my--vg-root", "/dev/my-vg/root"] {
+            assert!(is_named(name, &on_lvm[0]), "{name}");
+        }
+        assert!(!is_named("/dev/dm-0", &on_lvm[0]));
 
         let mut made = made();
         assert!(is_systems("LABEL=system", &Names::new(&made)));

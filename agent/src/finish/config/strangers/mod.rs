@@ -25,10 +25,10 @@ use terms::Terms;
 const PLACES: [&str; 3] = ["etc", "boot", "efi"];
 
 /// The maximum number of warnings; the rest are counted.
-const MOST_TOLD: usize = 200;
+const MAX_TOLD: usize = 200;
 
 /// The maximum number of lines reported per file and name.
-const MOST_LINES: usize = 8;
+const MAX_LINES: usize = 8;
 
 /// Searches the tree below `root`, which is the process's root. `hostname` is the node's.
 pub(in crate::finish) fn report(
@@ -55,7 +55,7 @@ pub(in crate::finish) fn report(
                 }
                 Verdict::Warn => {
                     let places = found.entry((hit.path.to_owned(), hit.term)).or_default();
-                    if places.len() <= MOST_LINES && places.last() != Some(&hit.place) {
+                    if places.len() <= MAX_LINES && places.last() != Some(&hit.place) {
                         places.push(hit.place);
                     }
                     Ok(())
@@ -80,21 +80,21 @@ fn tell(found: &BTreeMap<(PathBuf, usize), Vec<Place>>, terms: &Terms) {
             term.kind.name(),
             term.text
         );
-        if number < MOST_TOLD {
+        if number < MAX_TOLD {
             notes::warn(NoteKind::GoldenName, text);
         } else {
             notes::count(NoteKind::GoldenName, &text);
         }
     }
-    if let Some(more) = found.len().checked_sub(MOST_TOLD).filter(|more| *more > 0) {
+    if let Some(more) = found.len().checked_sub(MAX_TOLD).filter(|more| *more > 0) {
         log::warn!("{more} more places name the golden node");
     }
 }
 
 /// `:3,7,12`, or a description of the place in a file without lines.
 fn told(places: &[Place]) -> String {
-    let lines: Vec<String> = places.iter().take(MOST_LINES).filter_map(Place::line).collect();
-    let more = if places.len() > MOST_LINES { ",…" } else { "" };
+    let lines: Vec<String> = places.iter().take(MAX_LINES).filter_map(Place::line).collect();
+    let more = if places.len() > MAX_LINES { ",…" } else { "" };
     if lines.is_empty() {
         return places.first().map_or_else(String::new, |place| format!(" {place}"));
     }

@@ -19,11 +19,11 @@ use crate::finish::esp;
 const CHUNK: usize = 256 << 10;
 
 /// The maximum number of bytes searched per file, and in all.
-const MOST_OF_A_FILE: u64 = 512 << 20;
-const MOST_IN_ALL: u64 = 4 << 30;
+const MAX_OF_A_FILE: u64 = 512 << 20;
+const MAX_IN_ALL: u64 = 4 << 30;
 
 /// The maximum length of a line that is examined.
-const LONGEST_LINE: usize = 4096;
+const MAX_LINE: usize = 4096;
 
 /// Directories by name that hold history or other programs' data rather than configuration.
 const HISTORY: [&str; 3] = [".git", ".hg", ".bzr"];
@@ -98,7 +98,7 @@ impl<'a> Search<'a> {
             .build(spellings())
             .map_err(|e| Cause::file("search", Path::new("/"), std::io::Error::other(e)))?;
         let longest = spellings().map(String::len).max().unwrap_or(0);
-        Ok(Self { terms, automaton, longest, left: MOST_IN_ALL, skipped: 0, first_skipped: None })
+        Ok(Self { terms, automaton, longest, left: MAX_IN_ALL, skipped: 0, first_skipped: None })
     }
 
     /// Searches the file or directory `place` below `root`: names, links, and contents.
@@ -161,7 +161,7 @@ impl<'a> Search<'a> {
         let file = options.read(true).custom_flags(i32::try_from(no_wait).unwrap_or(0)).open(full);
         let file = file.map_err(failed)?;
         let size = file.metadata().map_err(failed)?.len();
-        let most = MOST_OF_A_FILE.min(self.left);
+        let most = MAX_OF_A_FILE.min(self.left);
         if size > most {
             self.skipped += 1;
             self.first_skipped.get_or_insert_with(|| path.to_owned());
@@ -238,7 +238,7 @@ fn line_around(bytes: &[u8], start: usize, end: usize) -> (usize, usize) {
     let from = before.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
     let behind = bytes.get(end..).unwrap_or_default();
     let to = behind.iter().position(|b| *b == b'\n').map_or(bytes.len(), |at| end + at);
-    (from.max(start.saturating_sub(LONGEST_LINE)), to.min(end + LONGEST_LINE))
+    (from.max(start.saturating_sub(MAX_LINE)), to.min(end + MAX_LINE))
 }
 
 /// Whether it is not part of a longer word. A disk's name may be followed by a partition number.

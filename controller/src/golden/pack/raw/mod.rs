@@ -9,16 +9,15 @@ mod map;
 mod zeros;
 
 use std::fs::File;
-use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use ka::archive::{Encoder, Entry, Kind, MAX_SEGMENTS, RawHoles, RawPartition, Segment, Time};
+use ka::archive::{Encoder, Entry, Kind, MAX_SEGMENTS, Output, RawHoles, RawPartition, Segment, Time};
 use rustix::fs::{Advice, SeekFrom};
 use rustix::io::Errno;
 
 use super::PackError;
-use super::file::{Copier, CopyError};
+use super::file::{self, CopyError};
 use crate::golden::chosen::RawSource;
 use crate::golden::quiet::Quiet;
 
@@ -26,7 +25,7 @@ use crate::golden::quiet::Quiet;
 const FOLDER: &str = "./KA.partitions";
 
 /// Writes the partition's entry and its data; `tell` is called with the archive's length.
-pub(super) fn pack<W: Write>(
+pub(super) fn pack<W: Output>(
     source: &RawSource,
     encoder: &mut Encoder<W>,
     tell: impl Fn(u64),
@@ -55,13 +54,12 @@ pub(super) fn pack<W: Write>(
         traits: ka::archive::Traits::default(),
         partition: Some(RawPartition { name: source.name.clone(), holes }),
     })?;
-    let mut copier = Copier::new();
     for segment in segments {
-        let missing = copier.copy(&fd, segment, encoder, &tell).map_err(|error| match error {
+        let copied = file::copy(&fd, segment, encoder, &tell).map_err(|error| match error {
             CopyError::Read(errno) => failed("read")(errno),
             CopyError::Archive(error) => error.into(),
         })?;
-        if missing > 0 {
+        if copied.missing > 0 {
             return Err(failed("read all of")(Errno::IO));
         }
     }

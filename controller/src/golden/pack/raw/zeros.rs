@@ -12,7 +12,7 @@ const PIECE: usize = 1 << 20;
 /// Holes begin and end at multiples of this: a target's sectors are no larger.
 const GRAIN: usize = 4096;
 /// The least hole that is worth an entry in a map.
-const LEAST: u64 = 64 << 10;
+const MIN_HOLE: u64 = 64 << 10;
 
 /// Reads the first `size` bytes.
 pub(super) fn scan(fd: &OwnedFd, size: u64) -> rustix::io::Result<Vec<Segment>> {
@@ -20,7 +20,7 @@ pub(super) fn scan(fd: &OwnedFd, size: u64) -> rustix::io::Result<Vec<Segment>> 
     let mut piece = vec![0; PIECE];
     let (mut segments, mut offset): (Vec<Segment>, u64) = (Vec::new(), 0);
     // Grows while there are too many, so that the map stays small whatever is on the partition.
-    let mut least = LEAST;
+    let mut least = MIN_HOLE;
     while offset < size {
         let want = usize::try_from(size - offset).map_or(PIECE, |left| left.min(PIECE));
         let read = read_whole(fd, piece.get_mut(..want).unwrap_or_default(), offset)?;

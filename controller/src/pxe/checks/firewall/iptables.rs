@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use super::{Action, Chain, Packet, Rule, Table, Truth};
+use super::{Action, Chain, Owner, Packet, Rule, Table, Truth};
 
 /// The chains that a packet to this machine passes, by table.
 const BASES: [(&str, &[&str]); 3] =
@@ -23,7 +23,7 @@ pub(super) fn tables(text: &str, packet: &Packet<'_>) -> Vec<Table> {
         }
         let Some((_, bases)) = BASES.iter().find(|(name, _)| *name == current) else { continue };
         let table = tables.entry(current.clone()).or_default();
-        table.name = format!("iptables: table {current}");
+        table.owner = Owner::Iptables(current.clone());
         if let Some(chain) = line.strip_prefix(':') {
             let mut words = chain.split_whitespace();
             let (Some(name), Some(policy)) = (words.next(), words.next()) else { continue };

@@ -7,6 +7,7 @@ mod iptables;
 mod nft;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
@@ -66,11 +67,37 @@ struct Chain {
     rules: Vec<Rule>,
 }
 
+/// The tool that manages a table, with the table's name there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Owner {
+    #[default]
+    Unknown,
+    /// Family and name.
+    Nftables(String),
+    Iptables(String),
+}
+
+/// A chain that drops packets.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Dropper {
+    owner: Owner,
+    chain: String,
+}
+
+impl fmt::Display for Dropper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.owner {
+            Owner::Unknown => write!(f, "chain {}", self.chain),
+            Owner::Nftables(table) => write!(f, "nftables: table {table}, chain {}", self.chain),
+            Owner::Iptables(table) => write!(f, "iptables: table {table}, chain {}", self.chain),
+        }
+    }
+}
+
 /// The chains, which may call each other, and the base chains at which a packet enters.
 #[derive(Debug, Default)]
 struct Table {
-    /// Its name as an administrator knows it.
-    name: String,
+    owner: Owner,
     chains: BTreeMap<String, Chain>,
     bases: Vec<String>,
 }
@@ -124,9 +151,10 @@ impl Truth {
 
 impl Table {
     /// The base chain that certainly drops the packet, if any. All base chains have to accept it.
-    fn dropped_by(&self) -> Option<&str> {
+    fn dropped_by(&self) -> Option<Dropper> {
         let drops = |base: &&String| self.walk(base, DEPTH) == Some(Action::Drop);
-        self.bases.iter().find(drops).map(String::as_str)
+        let chain = self.bases.iter().find(drops)?.clone();
+        Some(Dropper { owner: self.owner.clone(), chain })
     }
 
     /// What happens to the packet in a chain: Accept, Drop, or Return at its end; `None` if unknown.
@@ -165,13 +193,11 @@ pub(super) fn check(service: &Service, ports: &Ports, findings: &mut Findings) {
         .into_iter()
         .filter_map(|program| output(&mut Command::new(program)))
         .collect();
-    let mut dropped: BTreeMap<String, Vec<Packet<'_>>> = BTreeMap::new();
+    let mut dropped: BTreeMap<Dropper, Vec<Packet<'_>>> = BTreeMap::new();
     for packet in packets(service, ports) {
         let tables = nft.iter().flat_map(|text| nft::tables(text, &packet));
-        let tables = tables.chain(iptables.iter().flat_map(|text| iptables::tables(text, &packet)));
-        let by =
-            tables.filter_map(|table| Some(format!("{}, chain {}", table.name, table.dropped_by()?))).next();
-        if let Some(by) = by {
+        let mut tables = tables.chain(iptables.iter().flat_map(|text| iptables::tables(text, &packet)));
+        if let Some(by) = tables.find_map(|table| table.dropped_by()) {
             dropped.entry(by).or_default().push(packet);
         }
     }
@@ -246,7 +272,7 @@ fn ephemeral_ports() -> (u16, u16) {
     ports.next().zip(ports.next()).unwrap_or((32768, 60999))
 }
 
-fn message(interface: &str, by: &str, packets: &[Packet<'_>]) -> String {
+fn message(interface: &str, by: &Dropper, packets: &[Packet<'_>]) -> String {
     let name = |packet: &Packet<'_>| {
         format!("{} {} ({})", packet.protocol().to_uppercase(), packet.ports('-'), packet.what)
     };
@@ -259,8 +285,8 @@ fn message(interface: &str, by: &str, packets: &[Packet<'_>]) -> String {
 }
 
 /// A command that opens the ports, for the tool that manages these rules.
-fn remedy(interface: &str, by: &str, packets: &[Packet<'_>]) -> String {
-    let separator = if by.starts_with("iptables") { ':' } else { '-' };
+fn remedy(interface: &str, by: &Dropper, packets: &[Packet<'_>]) -> String {
+    let separator = if let Owner::Iptables(_) = by.owner { ':' } else { '-' };
     let of = |transport| {
         let ports: Vec<_> =
             packets.iter().filter(|p| p.transport == transport).map(|p| p.ports(separator)).collect();
@@ -272,21 +298,21 @@ fn remedy(interface: &str, by: &str, packets: &[Packet<'_>]) -> String {
             commands.into_iter().filter_map(|(name, ports)| Some(command(name, ports?))).collect();
         format!(", for example with `{}`", commands.join("; "))
     };
-    if by.contains("firewalld") {
-        return format!(", for example with `firewall-cmd --zone=trusted --change-interface={interface}`");
-    }
-    if by.starts_with("iptables") {
-        return each(&|protocol, ports| {
-            format!("iptables -I INPUT -i {interface} -p {protocol} -m multiport --dports {ports} -j ACCEPT")
-        });
-    }
-    match by.strip_prefix("nftables: table ").and_then(|rest| rest.split_once(", chain ")) {
-        Some((table, chain)) => each(&|protocol, ports| {
+    match &by.owner {
+        // firewalld removes what another tool puts into its table.
+        Owner::Nftables(table) if table.contains("firewalld") => {
+            format!(", for example with `firewall-cmd --zone=trusted --change-interface={interface}`")
+        }
+        Owner::Nftables(table) => each(&|protocol, ports| {
+            let chain = &by.chain;
             format!(
                 "nft insert rule {table} {chain} iifname {interface} {protocol} dport {{ {ports} }} accept"
             )
         }),
-        None => String::new(),
+        Owner::Iptables(_) => each(&|protocol, ports| {
+            format!("iptables -I INPUT -i {interface} -p {protocol} -m multiport --dports {ports} -j ACCEPT")
+        }),
+        Owner::Unknown => String::new(),
     }
 }
 
@@ -348,7 +374,7 @@ mod tests {
         ] {
             let said = format!("{policy:?} {rules:?} {other:?}");
             let chains = [("base".into(), chain(policy, rules)), ("other".into(), chain(Return, other))];
-            let table = Table { name: String::new(), chains: chains.into(), bases: vec!["base".into()] };
+            let table = Table { owner: Owner::Unknown, chains: chains.into(), bases: vec!["base".into()] };
             assert_eq!(table.dropped_by().is_some(), dropped, "{said}");
         }
     }
@@ -357,26 +383,29 @@ mod tests {
     fn chains_without_end_are_left() {
         let endless = chain(Action::Return, vec![(Truth::Yes, Action::Jump("a".into()))]);
         let table =
-            Table { name: String::new(), chains: [("a".into(), endless)].into(), bases: vec!["a".into()] };
+            Table { owner: Owner::Unknown, chains: [("a".into(), endless)].into(), bases: vec!["a".into()] };
         assert_eq!(table.dropped_by(), None);
     }
 
     #[test]
     fn the_remedy_is_for_who_has_the_rules() {
         let packets = packets();
-        for (by, part) in [
+        let nftables = |table: &str| Owner::Nftables(table.into());
+        for (owner, chain, part) in [
             (
-                "nftables: table inet filter, chain input",
+                nftables("inet filter"),
+                "input",
                 "`nft insert rule inet filter input iifname eth1 udp dport { 67 } accept; nft insert rule inet filter \
                  input iifname eth1 tcp dport { 30766 } accept`",
             ),
             (
-                "iptables: table filter, chain INPUT",
+                Owner::Iptables("filter".into()),
+                "INPUT",
                 "iptables -I INPUT -i eth1 -p udp -m multiport --dports 67 -j",
             ),
-            ("nftables: table inet firewalld, chain filter_INPUT", "--change-interface=eth1`"),
+            (nftables("inet firewalld"), "filter_INPUT", "--change-interface=eth1`"),
         ] {
-            let message = message("eth1", by, &packets);
+            let message = message("eth1", &Dropper { owner, chain: chain.into() }, &packets);
             assert!(
                 message.contains("UDP 67 (DHCP), TCP 30766 (HTTP)") && message.contains(part),
                 "{message}"

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use serde_json::Value;
 
-use super::{Action, Chain, Packet, Rule, Table, Truth};
+use super::{Action, Chain, Owner, Packet, Rule, Table, Truth};
 
 /// Families whose chains see IPv4 packets to this machine.
 const FAMILIES: [&str; 2] = ["inet", "ip"];
@@ -37,7 +37,7 @@ pub(super) fn tables(text: &str, packet: &Packet<'_>) -> Vec<Table> {
     for chain in objects().filter_map(|object| object.get("chain")) {
         let (Some(key), Some(name)) = (key(chain), chain["name"].as_str()) else { continue };
         let table = tables.entry(key).or_default();
-        table.name = format!("nftables: table {} {}", key.0, key.1);
+        table.owner = Owner::Nftables(format!("{} {}", key.0, key.1));
         let is_base = is(&chain["hook"], &HOOKS) && chain["type"] == "filter";
         let policy = match (is_base, chain["policy"].as_str()) {
             (true, Some("drop")) => Action::Drop,
@@ -349,10 +349,8 @@ mod tests {
                      table ip6 g {\n chain h { type filter hook input priority 0; policy drop; }\n }\n";
         let text = listed(rules);
         let [dhcp, http] = packets();
-        let by: Vec<_> = tables(&text, &dhcp)
-            .iter()
-            .filter_map(|t| Some(format!("{}, chain {}", t.name, t.dropped_by()?)))
-            .collect();
+        let by: Vec<_> =
+            tables(&text, &dhcp).iter().filter_map(|t| Some(t.dropped_by()?.to_string())).collect();
         assert_eq!(by, ["nftables: table inet c, chain d"]);
         assert!(tables(&text, &http).iter().all(|t| t.dropped_by().is_none()));
         assert!(tables("no JSON", &http).is_empty());

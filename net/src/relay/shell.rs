@@ -1,4 +1,4 @@
-//! The loop: sockets on one side, the member's state machine on the other.
+//! The shell around the member: sockets on one side, the member's state machine on the other.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,15 +14,11 @@ use ka::chain::LinkName;
 use ka::chain::{Action, LinkId, Member, Plain, Spent, Trouble, Waiting};
 use ka::wire::channel::{Channel, ChannelError, Received};
 use ka::wire::preamble::Preamble;
-use mio::{Events, Interest, Poll, Token};
 
 use super::connection::{Connection, Read};
 use super::gather::Gather;
-use super::{Command, Feed, Notice, Progress, WriterPosition};
-
-pub(super) const WAKER: Token = Token(0);
-const LISTENER: Token = Token(1);
-const FIRST_LINK: usize = 2;
+use super::{Command, Feed, Notice, RelayProgress, WriterPosition};
+use crate::event_loop::EventLoop;
 
 /// How often time is looked at when nothing happens.
 const TICK: Duration = Duration::from_millis(50);
@@ -38,16 +34,15 @@ const LEAD: u64 = 1024 * 1024;
 /// How long a stopped relay goes on writing what is queued.
 const LINGER: Duration = Duration::from_secs(2);
 
-pub(super) struct EventLoop {
-    poll: Poll,
-    listener: mio::net::TcpListener,
+pub(super) struct Shell {
+    sockets: EventLoop,
     member: Member<SocketAddr>,
     feed: Feed,
     /// Plain bytes that the writer had no room for.
     plain: Option<Plain>,
     commands: Receiver<Command>,
     writer: Arc<WriterPosition>,
-    progress: Arc<Progress>,
+    progress: Arc<RelayProgress>,
     notice: Box<dyn Fn(Notice) + Send>,
     connections: BTreeMap<LinkId, Connection>,
     start: Instant,
@@ -61,23 +56,20 @@ pub(super) struct EventLoop {
     stopped: Option<Duration>,
 }
 
-impl EventLoop {
+impl Shell {
     #[allow(clippy::too_many_arguments)]
     pub(super) fn new(
-        poll: Poll,
+        mut sockets: EventLoop,
         listener: TcpListener,
         member: Member<SocketAddr>,
         feed: Feed,
         (commands, writer): (Receiver<Command>, Arc<WriterPosition>),
-        progress: Arc<Progress>,
+        progress: Arc<RelayProgress>,
         notice: Box<dyn Fn(Notice) + Send>,
     ) -> io::Result<Self> {
-        listener.set_nonblocking(true)?;
-        let mut listener = mio::net::TcpListener::from_std(listener);
-        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        sockets.listen(listener)?;
         Ok(Self {
-            poll,
-            listener,
+            sockets,
             member,
             feed,
             plain: None,
@@ -98,31 +90,24 @@ impl EventLoop {
 
     /// Runs until the relay is stopped.
     pub(super) fn run(&mut self) -> io::Result<()> {
-        let mut events = Events::with_capacity(64);
         // Connections may have come before the listener was registered.
-        self.accept()?;
+        self.accept();
         let mut busy = false;
         loop {
             let timeout = if busy { Duration::ZERO } else { TICK };
-            match self.poll.poll(&mut events, Some(timeout)) {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                outcome => outcome?,
-            }
+            let turn = self.sockets.wait(timeout)?;
             let now = self.start.elapsed();
             self.spent.add(self.waiting, now);
             self.gather.wake(now);
-            if events.is_empty() && !busy {
+            if turn.quiet && !busy {
                 self.connections.values_mut().for_each(Connection::doubt);
             }
-            for event in &events {
-                match event.token() {
-                    WAKER => {}
-                    LISTENER => self.accept()?,
-                    Token(token) => {
-                        let link = LinkId((token - FIRST_LINK) as u64);
-                        self.with(link, |connection| connection.ready(event).map_err(Lost::from));
-                    }
-                }
+            if turn.accepting {
+                self.accept();
+            }
+            for (key, event) in &turn.ready {
+                let link = LinkId(*key as u64);
+                self.with(link, |connection| connection.ready(event).map_err(Lost::from));
             }
             self.obey();
             self.member.on_tick(self.start.elapsed());
@@ -154,15 +139,15 @@ impl EventLoop {
         (self.notice)(Notice::Failed(error.to_string()));
     }
 
-    fn accept(&mut self) -> io::Result<()> {
+    fn accept(&mut self) {
         loop {
-            match self.listener.accept() {
-                Ok((stream, peer)) => {
+            match self.sockets.accept() {
+                Ok(Some((stream, peer))) => {
                     self.make_room(peer);
                     let link = self.member.new_link();
                     let accepted = Connection::accepted(link, stream, self.start.elapsed()).and_then(
                         |mut connection| {
-                            connection.register(self.poll.registry(), token(link))?;
+                            connection.register(&self.sockets)?;
                             Ok(connection)
                         },
                     );
@@ -173,11 +158,11 @@ impl EventLoop {
                         Err(error) => log::warn!("the connection of {peer} cannot be watched: {error}"),
                     }
                 }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                // The other side was faster, or files have run out for the moment.
+                Ok(None) => return,
+                // Files have run out for the moment.
                 Err(e) => {
                     log::warn!("a connection could not be accepted: {e}");
-                    return Ok(());
+                    return;
                 }
             }
         }
@@ -281,7 +266,7 @@ impl EventLoop {
             .map_err(Lost::from)
             .and_then(|channel| Connection::dial(link, to, channel).map_err(Lost::from))
             .and_then(|mut connection| {
-                connection.register(self.poll.registry(), token(link))?;
+                connection.register(&self.sockets)?;
                 Ok(connection)
             });
         match connection {
@@ -497,9 +482,4 @@ impl From<ChannelError> for Lost {
     fn from(error: ChannelError) -> Self {
         Self(Trouble::Damaged, error.to_string())
     }
-}
-
-fn token(link: LinkId) -> Token {
-    // Numbers count up from 1 in steps of 1, and a usize has 64 bits on every target.
-    Token(usize::try_from(link.0).unwrap_or(usize::MAX - FIRST_LINK) + FIRST_LINK)
 }

@@ -1,36 +1,34 @@
-//! The loop: connections come, have their turns, and go.
+//! The server: connections come, have their turns, and go.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Interest, Poll, Token};
 use rustix::net::sockopt::set_socket_linger;
 
-use super::connection::{Connection, Progress};
+use super::connection::{Connection, TurnEnd};
 use super::places::{Holder, Verdict};
 use super::{Limits, Queue, Serve};
+use crate::event_loop::{EventLoop, Every};
 
-const LISTENER: Token = Token(0);
 /// How often late connections are looked for.
 const TICK: Duration = Duration::from_millis(250);
 /// How often at most the log says that places are short.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
 pub(super) struct Server {
-    poll: Poll,
-    listener: mio::net::TcpListener,
+    sockets: EventLoop,
     serve: Box<Serve>,
     queue: Queue,
     limits: Limits,
-    connections: BTreeMap<Token, Connection>,
+    connections: BTreeMap<usize, Connection>,
     /// Those that could go on at once.
-    busy: BTreeSet<Token>,
+    busy: BTreeSet<usize>,
     next: usize,
     /// Connections may wait in the kernel's queue.
     waiting: bool,
-    looked: Instant,
+    look: Every,
     refusals: Refusals,
 }
 
@@ -49,48 +47,40 @@ impl Server {
         queue: Queue,
         limits: Limits,
     ) -> io::Result<Self> {
-        listener.set_nonblocking(true)?;
-        let mut listener = mio::net::TcpListener::from_std(listener);
-        let poll = Poll::new()?;
-        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        let mut sockets = EventLoop::new(1024)?;
+        sockets.listen(listener)?;
         Ok(Self {
-            poll,
-            listener,
+            sockets,
             serve,
             queue,
             limits,
             connections: BTreeMap::new(),
             busy: BTreeSet::new(),
-            next: 1,
             waiting: true,
-            looked: Instant::now(),
+            next: 0,
+            look: Every::new(TICK),
             refusals: Refusals { refused: 0, replaced: 0, queued: false, said: None },
         })
     }
 
     /// Serves until the process ends.
     pub(super) fn run(&mut self) {
-        let mut events = Events::with_capacity(1024);
         loop {
             let timeout = if self.busy.is_empty() { TICK } else { Duration::ZERO };
-            if let Err(error) = self.poll.poll(&mut events, Some(timeout))
-                && error.kind() != io::ErrorKind::Interrupted
-            {
-                log::error!("HTTP is no longer served: cannot wait for connections: {error}");
-                return;
-            }
-            for event in &events {
-                match event.token() {
-                    LISTENER => self.waiting = true,
-                    token => drop(self.busy.insert(token)),
+            let turn = match self.sockets.wait(timeout) {
+                Ok(turn) => turn,
+                Err(error) => {
+                    log::error!("HTTP is no longer served: cannot wait for connections: {error}");
+                    return;
                 }
-            }
+            };
+            self.waiting |= turn.accepting;
+            self.busy.extend(turn.ready.iter().map(|(key, _)| *key));
             let now = Instant::now();
-            for token in std::mem::take(&mut self.busy) {
-                self.give_turn(token, now);
+            for key in std::mem::take(&mut self.busy) {
+                self.give_turn(key, now);
             }
-            if now.saturating_duration_since(self.looked) >= TICK {
-                self.looked = now;
+            if self.look.is_due(now) {
                 self.end_late_ones(now);
             }
             self.accept(now);
@@ -98,15 +88,15 @@ impl Server {
         }
     }
 
-    fn give_turn(&mut self, token: Token, now: Instant) {
-        let Some(connection) = self.connections.get_mut(&token) else { return };
+    fn give_turn(&mut self, key: usize, now: Instant) {
+        let Some(connection) = self.connections.get_mut(&key) else { return };
         match connection.go_on(&*self.serve, now) {
-            Ok(Progress::Waits) => {}
-            Ok(Progress::More) => drop(self.busy.insert(token)),
-            Ok(Progress::Over) => self.end(token),
+            Ok(TurnEnd::Waits) => {}
+            Ok(TurnEnd::More) => drop(self.busy.insert(key)),
+            Ok(TurnEnd::Over) => self.end(key),
             Err(error) => {
                 log::info!("HTTP to {} broke off: {error}", connection.peer());
-                self.end(token);
+                self.end(key);
             }
         }
     }
@@ -114,35 +104,35 @@ impl Server {
     fn end_late_ones(&mut self, now: Instant) {
         let queue = self.queue;
         self.connections.values_mut().for_each(|connection| connection.note_taken(queue, now));
-        let late = |(&token, connection): (&Token, &Connection)| {
-            connection.is_late(now, self.limits).map(|reason| (token, reason))
+        let late = |(&key, connection): (&usize, &Connection)| {
+            connection.is_late(now, self.limits).map(|reason| (key, reason))
         };
         let late: Vec<_> = self.connections.iter().filter_map(late).collect();
-        for (token, reason) in late {
-            if let Some(connection) = self.connections.get(&token)
+        for (key, reason) in late {
+            if let Some(connection) = self.connections.get(&key)
                 && !connection.is_idle()
             {
                 log::info!("HTTP to {} ended: {reason}", connection.peer());
             }
-            self.cut_off(token);
+            self.cut_off(key);
         }
     }
 
     /// Ends a connection at once. What its peer has not taken yet would stay in the kernel's memory otherwise; but the
     /// end of a whole answer may still be on its way from there.
-    fn cut_off(&mut self, token: Token) {
-        if let Some(connection) = self.connections.get_mut(&token)
+    fn cut_off(&mut self, key: usize) {
+        if let Some(connection) = self.connections.get_mut(&key)
             && !connection.is_idle()
             && let Err(error) = set_socket_linger(connection.stream(), Some(Duration::ZERO))
         {
             log::debug!("HTTP to {}: cannot drop its unsent bytes: {error}", connection.peer());
         }
-        self.end(token);
+        self.end(key);
     }
 
-    fn end(&mut self, token: Token) {
-        let Some(mut connection) = self.connections.remove(&token) else { return };
-        if let Err(error) = self.poll.registry().deregister(connection.stream()) {
+    fn end(&mut self, key: usize) {
+        let Some(mut connection) = self.connections.remove(&key) else { return };
+        if let Err(error) = self.sockets.remove(connection.stream()) {
             log::debug!("HTTP to {}: cannot deregister it: {error}", connection.peer());
         }
     }
@@ -155,11 +145,9 @@ impl Server {
                 self.refusals.queued = true;
                 return;
             }
-            match self.listener.accept() {
-                Ok((stream, peer)) => self.admit(stream, peer.ip(), now),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.waiting = false,
-                Err(e)
-                    if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => {}
+            match self.sockets.accept() {
+                Ok(Some((stream, peer))) => self.admit(stream, peer.ip(), now),
+                Ok(None) => self.waiting = false,
                 Err(e) => {
                     // Too many open files, or no memory: others finish first.
                     log::warn!("cannot take a connection for HTTP: {e}");
@@ -172,32 +160,31 @@ impl Server {
     fn admit(&mut self, mut stream: mio::net::TcpStream, peer: std::net::IpAddr, now: Instant) {
         match self.limits.places.judge(peer, &self.holders(now)) {
             Verdict::Take => {}
-            Verdict::InPlaceOf(token) => {
+            Verdict::InPlaceOf(key) => {
                 self.refusals.replaced += 1;
-                self.cut_off(token);
+                self.cut_off(key);
             }
             Verdict::Wait | Verdict::Refuse => {
                 self.refusals.refused += 1;
                 return;
             }
         }
-        let token = Token(self.next);
+        let key = self.next;
         self.next += 1;
-        let interests = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.poll.registry().register(&mut stream, token, interests) {
+        if let Err(error) = self.sockets.add(&mut stream, key) {
             log::warn!("cannot serve {peer} over HTTP: {error}");
             return;
         }
-        self.connections.insert(token, Connection::new(stream, peer, now));
-        self.busy.insert(token);
+        self.connections.insert(key, Connection::new(stream, peer, now));
+        self.busy.insert(key);
     }
 
     fn is_full(&self) -> bool {
         self.connections.len() >= self.limits.places.total
     }
 
-    fn holders(&self, now: Instant) -> Vec<Holder<Token>> {
-        let holder = |(&key, connection): (&Token, &Connection)| Holder {
+    fn holders(&self, now: Instant) -> Vec<Holder<usize>> {
+        let holder = |(&key, connection): (&usize, &Connection)| Holder {
             key,
             address: connection.peer(),
             still: connection.still(now),

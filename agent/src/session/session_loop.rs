@@ -9,38 +9,36 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ka::chain::{Member, Standing};
+use ka::failure::{Failure, FailureKind};
 use ka::keys::{JoinKey, KeyPair};
 use ka::proof::Proof;
 use ka::seal::StreamId;
+use ka::step::Step;
 use ka::wire::channel::{Channel, Received};
-use ka::wire::control::{Failure, Hello, Progress, StreamStart, ToAgent, ToController};
+use ka::wire::control::{Hello, Progress, StreamStart, ToAgent, ToController};
 use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::connect::{self, JoinError, Joined};
 use super::outage::{Doing, Limits, Outage};
 use super::{Event, Outbound, Welcome};
+use ka_net::event_loop::EventLoop;
 use ka_net::relay::{BATCHES, Command, Feed, Notice, Relay, StreamReader};
-
-pub(super) const WAKER: Token = Token(0);
-const CONTROL: Token = Token(1);
 
 /// Between two attempts to reach the controller again.
 const RETRY: Duration = Duration::from_secs(1);
 
-pub(super) struct Keeper {
-    poll: Poll,
-    waker: Arc<Waker>,
+pub(super) struct SessionLoop {
+    sockets: EventLoop,
     keys: (JoinKey, KeyPair),
     hello: Hello,
     address: std::net::SocketAddr,
     welcome: Welcome,
     listener: TcpListener,
-    from_story: Receiver<Outbound>,
+    from_node: Receiver<Outbound>,
     from_relay: Receiver<ToController>,
     /// For the next relay to complain through.
     complaints: Sender<ToController>,
-    to_story: Sender<Event>,
+    to_node: Sender<Event>,
     /// What the controller must know: said again when the connection was lost.
     said: Vec<ToController>,
     planned: bool,
@@ -78,33 +76,31 @@ enum Next {
     Stop,
 }
 
-impl Keeper {
+impl SessionLoop {
     #[allow(clippy::too_many_arguments)]
     pub(super) fn new(
-        poll: Poll,
-        waker: Arc<Waker>,
+        sockets: EventLoop,
         joined: Joined,
         keys: (JoinKey, KeyPair),
         hello: Hello,
         listener: TcpListener,
-        from_story: Receiver<Outbound>,
-        to_story: Sender<Event>,
+        from_node: Receiver<Outbound>,
+        to_node: Sender<Event>,
     ) -> io::Result<Self> {
         let now = Instant::now();
         let (complaints, from_relay) = channel();
         let limits = Limits::default().at_least(joined.welcome.patience);
         let mut keeper = Self {
-            poll,
-            waker,
+            sockets,
             keys,
             hello,
             address: joined.address,
             welcome: joined.welcome,
             listener,
-            from_story,
+            from_node,
             from_relay,
             complaints,
-            to_story,
+            to_node,
             said: Vec::new(),
             planned: false,
             connection: None,
@@ -125,21 +121,17 @@ impl Keeper {
             Ok(()) => return,
             Err(error) => error.to_string(),
         };
-        let (step, reason) = ("session".to_owned(), format!("the node cannot go on: {reason}"));
-        let failure = Failure { step, reason: reason.clone(), passing: true, stream: None };
+        let reason = format!("the node cannot go on: {reason}");
+        let failure = Failure::transient(Step::Session, FailureKind::System { reason: reason.clone() });
         self.send(&ToController::Failed(failure));
         self.flush();
         self.end(reason);
     }
 
     fn keep(&mut self) -> io::Result<()> {
-        let mut events = Events::with_capacity(8);
         let tick = (self.welcome.dead_after / 6).min(Duration::from_millis(500));
         loop {
-            match self.poll.poll(&mut events, Some(tick)) {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                outcome => outcome?,
-            }
+            self.sockets.wait(tick)?;
             if self.speak() == Next::Stop || self.listen()? == Next::Stop {
                 return Ok(());
             }
@@ -154,7 +146,7 @@ impl Keeper {
     /// Sends what the story and the relay have to say, and a heartbeat when one is due.
     fn speak(&mut self) -> Next {
         loop {
-            match self.from_story.try_recv() {
+            match self.from_node.try_recv() {
                 Ok(Outbound::Message(message)) => {
                     self.send(&message);
                     if is_lasting(&message) {
@@ -246,7 +238,7 @@ impl Keeper {
             ToAgent::Plan(plan) => {
                 self.planned = true;
                 self.forget_earlier_rounds();
-                self.tell_story(Event::Plan(plan));
+                self.report(Event::Plan(plan));
             }
             ToAgent::Stream(start) => self.start_stream(&start)?,
             ToAgent::View { stream, view } => self.tell_relay(stream, Command::View(view)),
@@ -269,7 +261,7 @@ impl Keeper {
             ToAgent::Probe => self.beat(),
             ToAgent::Heartbeat => {}
             ToAgent::Bye => {
-                self.tell_story(Event::Bye);
+                self.report(Event::Bye);
                 return Ok(Next::Stop);
             }
             ToAgent::Refused { reason } => {
@@ -295,8 +287,7 @@ impl Keeper {
             Member::node(self.welcome.ticket.node, &start.key, start.window, self.welcome.dead_after);
         let (writer, plain) = sync_channel(BATCHES);
         let aborted = Arc::new(Mutex::new(None::<String>));
-        let (complaints, waker, why) =
-            (self.complaints.clone(), Arc::clone(&self.waker), Arc::clone(&aborted));
+        let (complaints, waker, why) = (self.complaints.clone(), self.sockets.waker(), Arc::clone(&aborted));
         let relay =
             Relay::start(
                 member,
@@ -323,7 +314,7 @@ impl Keeper {
         let mut reader = StreamReader::new(plain, relay.handle().clone(), Arc::clone(&aborted))?;
         reader.expect_proofs(from_controller);
         self.stream = Some(Stream { id, relay, aborted, proofs });
-        self.tell_story(Event::Stream(id, Box::new(reader)));
+        self.report(Event::Stream(id, Box::new(reader)));
         Ok(())
     }
 
@@ -415,7 +406,7 @@ impl Keeper {
     fn take_up(&mut self, joined: Joined) -> io::Result<()> {
         joined.stream.set_nonblocking(true)?;
         let mut stream = TcpStream::from_std(joined.stream);
-        self.poll.registry().register(&mut stream, CONTROL, Interest::READABLE | Interest::WRITABLE)?;
+        self.sockets.add(&mut stream, 0)?;
         self.address = joined.address;
         self.outage.on_heard(Instant::now());
         self.connection = Some(Connection { stream, channel: joined.channel, failed: None });
@@ -424,16 +415,16 @@ impl Keeper {
             self.said.push(message);
         }
         // Something may have come with the welcome.
-        self.waker.wake()
+        self.sockets.waker().wake()
     }
 
     fn end(&mut self, reason: String) {
         self.end_stream(reason.clone());
-        self.tell_story(Event::Over(reason));
+        self.report(Event::Over(reason));
     }
 
-    fn tell_story(&self, event: Event) {
-        if self.to_story.send(event).is_err() {
+    fn report(&self, event: Event) {
+        if self.to_node.send(event).is_err() {
             log::debug!("nobody waits for the session's events any more");
         }
     }
@@ -452,6 +443,6 @@ fn is_lasting(message: &ToController) -> bool {
         ToController::Hello(_)
         | ToController::Heartbeat(_)
         | ToController::Complaint { .. }
-        | ToController::Step { .. } => false,
+        | ToController::Step(_) => false,
     }
 }
