@@ -100,13 +100,13 @@ impl Store {
     pub fn change(&self, mac: Mac, now: u64, change: impl FnOnce(&mut Record)) -> Result<(), StoreError> {
         guarded::directory(&self.directory, 0o700)?;
         let path = self.path(mac);
-        let mut record = match read(&path) {
-            Ok(Some(record)) => record,
+        let (mut record, known) = match read(&path) {
+            Ok(Some(record)) => (record, true),
             Ok(None) if self.is_full()? => return Err(StoreError::Full(self.directory.clone())),
-            Ok(None) => Record::new(mac, now),
+            Ok(None) => (Record::new(mac, now), false),
             Err(error @ StoreError::Content { .. }) => {
                 log::warn!("{error}");
-                Record::new(mac, now)
+                (Record::new(mac, now), false)
             }
             Err(error) => return Err(error),
         };
@@ -115,7 +115,7 @@ impl Store {
         }
         let before = record.clone();
         change(&mut record);
-        if record == before && path.exists() {
+        if known && record == before {
             return Ok(());
         }
         let mut text = serde_json::to_vec_pretty(&record)

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use ka::shown::{Field, columns, field, width};
+use ka::shown::{Field, columns, field, reason, width};
 
 use super::units;
 use crate::machines::record::{LastRun, Record};
@@ -120,7 +120,7 @@ fn detail(out: &mut impl Write, record: &Record, now: u64) -> io::Result<()> {
     if let Some(last) = &record.last_run {
         let since = units::duration(Duration::from_secs(now.saturating_sub(last.at)));
         line("last run", &format!("{}, {since} ago", outcome(last)))?;
-        line("reason", last.reason.as_deref().unwrap_or_default())?;
+        line("reason", &reason(last.reason.as_deref().unwrap_or_default()))?;
     }
     Ok(())
 }
@@ -183,7 +183,7 @@ node07  02:00:00:00:00:07  10.0.0.7  Dell Inc. R640?[2J  A1B2    2 h ago  lab: f
             "memory     16.0 GB",
             "disk       sda 80.0 GB SSD S1",
             "last run   lab: failed (receive), 1 min 0 s ago",
-            "reason     no space",
+            "reason     no; space",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing:\n{text}");
         }
