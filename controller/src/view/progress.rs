@@ -271,7 +271,7 @@ mod tests {
 kainstall: 50.0 MB of 200.0 MB sent, 0 of 2 nodes complete
 kainstall: 60.0 MB of 200.0 MB sent, 0 of 2 nodes complete
   10.0.0.1   complete
-  10.0.0.20  failed     write: I/O error
+  10.0.0.20  failed     write everything out: I/O error
 "
         );
     }
@@ -299,6 +299,6 @@ kainstall: 60.0 MB of 200.0 MB sent, 0 of 2 nodes complete
             live.whole.message(),
             "kainstall: 5 B sent, 0 of 2 nodes complete, limited by the link from the golden node to pc2, 11 MB/s"
         );
-        assert_eq!(live.nodes[1].message(), "  10.0.0.2  joined     waits?[2J");
+        assert_eq!(live.nodes[1].message(), "  10.0.0.2  joined     write everything out: waits?[2J");
     }
 }
