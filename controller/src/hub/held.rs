@@ -154,6 +154,7 @@ impl Held {
         while let Some(effect) = self.next_due(now) {
             match effect {
                 Effect::Record(_) => {}
+                Effect::Report(line) => log::info!("{line}"),
                 Effect::StartStream { golden, window } => self.start_stream(golden, window, data, bell, now),
                 Effect::PlaceGolden(view) => {
                     if let Some(stream) = &self.stream {

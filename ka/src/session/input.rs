@@ -134,6 +134,8 @@ pub enum StreamNotice {
 pub enum Effect {
     /// Record this before anything else: what follows rests on it.
     Record(Box<Event>),
+    /// Log this line. It says that an event has happened, so it must not appear before the event is durable.
+    Report(String),
     /// The connection belongs to this node from now on.
     Joined {
         /// The connection.

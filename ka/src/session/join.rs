@@ -67,8 +67,8 @@ impl Session {
         };
         self.replace_waiting(&node)?;
         let later = if self.book.round == 0 { "" } else { ", for the next round" };
-        log::info!("{}: {} has joined{later}", self.spec.name, node.label());
         self.record(Event::Joined(Box::new(joined)));
+        self.effects.push(Effect::Report(format!("{}: {} has joined{later}", self.spec.name, node.label())));
         self.live.insert(id, Live::new(Some(connection), self.now));
         self.effects.push(Effect::Joined { connection, node: id });
         settled.into_iter().for_each(|event| self.record(event));

@@ -209,6 +209,7 @@ impl World {
                     }
                     self.journal.push(*event);
                 }
+                Effect::Report(_) => {}
                 Effect::Joined { connection, node } => {
                     let agent = self.agents.iter().position(|a| a.connection == Some(connection));
                     let known = agent.and_then(|i| self.agents[i].ticket);
