@@ -233,7 +233,7 @@ fn all_that_is_in_the_way_is_told_before_anything_is_served() {
     drop(others);
 
     // No process holds a port any more: everything else is a warning. The advice is correct.
-    for line in log.lines().filter_map(|line| line.split_once("such as by `")) {
+    for line in log.lines().filter_map(|line| line.split_once("for example with `")) {
         let commands = line.1.trim_end_matches('`');
         done(&mut site.in_server(&["sh", "-c", &commands.replace('{', "'{").replace('}', "}'")]));
     }
