@@ -75,7 +75,8 @@ QUESTIONS = {
     "quotas": QUOTAS,
     "home": "findmnt -no OPTIONS /home",
     # Not what ext4 itself decides: extents, inline data, an index.
-    "flags": "cd / && lsattr -Rp home srv/material/flags; lsattr -dp home srv/material/flags",
+    # lsattr complains of links and devices, which have no flags; its complaints would cut lines of the console in two.
+    "flags": "cd / && { lsattr -Rp home srv/material/flags; lsattr -dp home srv/material/flags; } 2>/dev/null",
     "swap": "swapon --show=NAME --noheadings",
     "swap units": "systemctl list-units --type=swap --state=active --plain --no-legend",
     "bridge": f"cat /sys/class/net/{BRIDGE}/operstate /sys/class/net/{BRIDGE}/address",
