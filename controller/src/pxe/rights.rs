@@ -1,4 +1,4 @@
-//! Reduces the boot server's rights to what it needs, whoever starts it.
+//! Reduces the boot server's rights to what it needs, regardless of who starts it.
 //!
 //! It runs as root and talks to unknown machines. Its children cannot regain what it drops here.
 

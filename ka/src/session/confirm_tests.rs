@@ -1,8 +1,6 @@
 //! Checks that the confirmed disk is the one that is erased, in every round, and that a hung writer does not hold up
 //! other nodes for ever.
 
-use std::net::IpAddr;
-
 use crate::chain::Offset;
 use crate::disk::choice::DiskChoice;
 use crate::disk::description::Description;
@@ -46,17 +44,7 @@ fn arrive(session: &mut Session, id: u32, last: u8, disks: &[Disk]) -> Result<No
         place: 0,
         resume: None,
     };
-    let (peer, local) = (IpAddr::from([10, 0, 0, last]), IpAddr::from([10, 0, 0, 254]));
-    let connection = ConnectionId(id as usize);
-    session.on_hello(Arriving { id: NodeId(id), hello, connection, peer, local, token: [9; 16], time: 0 });
-    let place = session.effects.iter().position(|e| matches!(e, Effect::Refused { .. }));
-    match place.map(|place| session.effects.remove(place)) {
-        Some(Effect::Refused { reason, .. }) => Err(reason),
-        _ => {
-            session.on_message(NodeId(id), ToController::Heartbeat(Progress::default()));
-            Ok(NodeId(id))
-        }
-    }
+    super::tests::join(session, id, [10, 0, 0, last], hello)
 }
 
 /// A run that erases `sda`, and asks again if `ask`.

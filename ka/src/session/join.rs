@@ -330,7 +330,7 @@ impl Session {
             shorten(text, MAX_REASON);
         }
         if failure.stream.is_some() && failure.stream != node.stream() {
-            log::debug!("{} tells of an earlier round again: {}", node.label(), failure.kind);
+            log::debug!("{} repeats a failure of an earlier round: {}", node.label(), failure.kind);
             return;
         }
         let failure = node.judge_deceit(failure);

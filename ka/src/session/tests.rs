@@ -130,7 +130,7 @@ fn hello() -> Hello {
     }
 }
 
-fn join(session: &mut Session, id: u32, from: [u8; 4], hello: Hello) -> Result<NodeId, String> {
+pub(super) fn join(session: &mut Session, id: u32, from: [u8; 4], hello: Hello) -> Result<NodeId, String> {
     let (peer, local) = (IpAddr::from(from), IpAddr::from([10, 0, 0, 254]));
     let connection = ConnectionId(id as usize);
     session.on_hello(Arriving { id: NodeId(id), hello, connection, peer, local, token: [9; 16], time: 0 });
