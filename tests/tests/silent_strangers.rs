@@ -27,9 +27,10 @@ fn strangers(site: &Site, count: usize) -> Vec<Agent> {
     (0..count).map(stranger).collect()
 }
 
-/// They send heartbeats until the controller rejects them.
+/// Once welcomed, they send heartbeats until the controller rejects them.
 fn live(agents: Vec<Agent>) -> Vec<JoinHandle<()>> {
     let beat = |agent: &mut Agent| -> std::io::Result<()> {
+        agent.hear(Duration::from_secs(60))?;
         loop {
             agent.say(&ToController::Heartbeat(Progress::default()))?;
             while agent.hear(Duration::from_millis(100))?.is_some() {}

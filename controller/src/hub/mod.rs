@@ -276,8 +276,8 @@ struct EventLoop {
     directory: PathBuf,
     entry: Entry,
     machines: Option<Recorder>,
-    /// Machines to record once they are let in: that may wait for the journal's disk.
-    arriving: BTreeMap<ConnectionId, Seen>,
+    /// The connections whose join is not yet in the journal, each with the machine to record once it is.
+    arriving: BTreeMap<ConnectionId, Option<Seen>>,
     /// Rejected hosts that the log has already named.
     complained: BTreeSet<(IpAddr, String)>,
     data: DataPlace,
@@ -332,6 +332,10 @@ impl EventLoop {
         let now = self.start.elapsed();
         match event {
             NetEvent::Message(message) => match (*message, self.owners.get(&connection)) {
+                // It must wait for its welcome, which follows once the join is in the journal.
+                (_, None) if self.arriving.contains_key(&connection) => {
+                    self.refuse(connection, "it speaks before it is welcomed");
+                }
                 (ToController::Hello(hello), None) => {
                     if let Err(answer) = self.join(connection, *hello, now) {
                         self.net.send(connection, &answer);
@@ -339,10 +343,9 @@ impl EventLoop {
                     }
                 }
                 (ToController::Hello(_), Some(_)) => {
-                    let reason = "it says hello twice on one connection".to_owned();
-                    self.net.send(connection, &ToAgent::Refused { reason: reason.clone() });
-                    self.net.close(connection);
-                    self.forget(connection, &reason);
+                    let reason = "it says hello twice on one connection";
+                    self.refuse(connection, reason);
+                    self.forget(connection, reason);
                 }
                 (message, Some((session, node))) => match self.sessions.get_mut(session) {
                     Some(held) if held.session.knows(*node) => {
@@ -359,6 +362,12 @@ impl EventLoop {
             },
             NetEvent::Closed(reason) => self.forget(connection, &reason),
         }
+    }
+
+    /// Closes a connection and tells its peer why.
+    fn refuse(&mut self, connection: ConnectionId, reason: &str) {
+        self.net.send(connection, &ToAgent::Refused { reason: reason.to_owned() });
+        self.net.close(connection);
     }
 
     /// Ignores all further input of a connection.
@@ -410,8 +419,7 @@ impl EventLoop {
         let time = u64::try_from(time).unwrap_or(u64::MAX);
         let seen = self.machines.is_some().then(|| Seen::of(&hello, peer)).flatten();
         held.on(Input::Hello(Box::new(Arriving { id, hello, connection, peer, local, token, time })), now);
-        self.arriving.extend(seen.map(|seen| (connection, seen)));
-        // The node's next message must establish again which node it is.
+        self.arriving.insert(connection, seen);
         self.deliver();
         Ok(())
     }
@@ -476,8 +484,8 @@ impl EventLoop {
         match effect {
             Effect::Joined { connection, node } => {
                 self.owners.insert(connection, (session.to_owned(), node));
-                if let Some((machines, seen)) = self.machines.as_mut().zip(self.arriving.remove(&connection))
-                {
+                let seen = self.arriving.remove(&connection).flatten();
+                if let Some((machines, seen)) = self.machines.as_mut().zip(seen) {
                     machines.joined(seen);
                 }
                 if self.net.addresses(connection).is_none() {

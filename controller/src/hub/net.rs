@@ -160,7 +160,8 @@ impl Net {
 
     /// The agent's address, and this machine's address as the agent sees it.
     pub(super) fn addresses(&self, id: ConnectionId) -> Option<(IpAddr, IpAddr)> {
-        self.connections.get(&id).map(|connection| (connection.peer, connection.local))
+        let connection = self.connections.get(&id).filter(|connection| !connection.closing)?;
+        Some((connection.peer, connection.local))
     }
 
     fn accept(&mut self) {

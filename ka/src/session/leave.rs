@@ -108,10 +108,10 @@ impl Session {
         }
     }
 
-    /// Whether a node that joined before the stream's end has not answered yet. No node is waited for twice, so a host
-    /// that joins again and again holds up no other.
-    fn expects_an_answer(&self) -> bool {
-        let (now, within) = (self.now, self.spec.dead_after * SILENCE_CUT);
+    /// Whether a node that joined before the stream's end, and not longer ago than `within`, has not answered yet. No
+    /// node is waited for twice, so a host that joins again and again holds up no other.
+    fn expects_an_answer(&self, within: Duration) -> bool {
+        let now = self.now;
         let Some(end) = self.released_at else { return false };
         self.nodes().any(|known| {
             let live = known.live;
@@ -141,12 +141,13 @@ impl Session {
                     let finishes = matches!(known.node.state, State::Finishing { .. });
                     known.has_left(now) || known.waits_again() || finishes
                 });
-                if are_settled {
+                // The round may be the last one, so a node that joined with these should not miss it.
+                if are_settled && !self.expects_an_answer(self.spec.dead_after) {
                     self.begin_round(candidates);
                 }
                 return;
             }
-            if self.is_asking() || self.expects_an_answer() {
+            if self.is_asking() || self.expects_an_answer(self.spec.dead_after * SILENCE_CUT) {
                 return;
             }
         }

@@ -658,6 +658,24 @@ fn who_only_says_hello_is_not_waited_for() {
     assert_eq!((session.ending(), session.book.round), (Some(&Ending::Served), 1));
 }
 
+/// Of two that came late, one had answered when the stream ended: the last round began without the other.
+#[test]
+fn a_further_round_waits_for_the_answer_of_who_came_in_time() {
+    let mut session = after_the_first_stream(3, &[]);
+    session.spec.gate = Gate::First;
+    (1..=3).for_each(|id| session.set(id, COMPLETE));
+    for id in [10, 11] {
+        arrive(&mut session, id, u8::try_from(id).unwrap()).unwrap();
+    }
+    session.live_of(11).spoke = false;
+    session.released_at = Some(session.now);
+    session.go_on();
+    assert_eq!(session.book.round, 1, "one has not answered yet");
+    session.live_of(11).spoke = true;
+    session.go_on();
+    assert_eq!((session.book.round, session.book.chosen.len()), (2, 2));
+}
+
 /// The requested chain is running.
 fn start(session: &mut Session) -> StreamId {
     session.prepare();
