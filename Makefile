@@ -22,7 +22,8 @@ PACKAGES := make ca-certificates gcc libc6-dev binutils musl-tools file python3 
 	busybox-static klibc-utils cpio efibootmgr kmod procps xz-utils zstd e2fsprogs xfsprogs jfsutils reiserfsprogs btrfs-progs \
 	dosfstools partclone fdisk gdisk parted util-linux tar attr acl \
 	qemu-system-x86 openssh-client ovmf mmdebstrap dnsmasq-base pxelinux syslinux-common ipxe iproute2 \
-	ipmitool openipmi openssl curl python3-venv kea-dhcp4-server python3-scapy nftables libarchive-tools quota systemd f2fs-tools squashfs-tools exfatprogs lvm2
+	ipmitool openipmi openssl curl python3-venv kea-dhcp4-server python3-scapy nftables libarchive-tools quota systemd f2fs-tools squashfs-tools exfatprogs lvm2 \
+	swtpm tpm2-tools libtss2-tcti-swtpm0
 
 export DEBIAN_FRONTEND := noninteractive
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin

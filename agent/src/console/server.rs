@@ -34,8 +34,9 @@ pub fn serve(console: Console, listener: &TcpListener) -> io::Result<Infallible>
             }
         };
         let console = Arc::clone(&console);
-        let begun = places.take(&stream).and_then(|place| {
-            let talk = move || match Conversation::new(&console, stream, peer.ip().to_canonical(), place) {
+        let address = peer.ip().to_canonical();
+        let begun = places.take(&stream, address).and_then(|place| {
+            let talk = move || match Conversation::new(&console, stream, address, place) {
                 Ok(conversation) => conversation.hold(),
                 Err(error) => log::debug!("the viewer {peer} cannot be served: {error}"),
             };

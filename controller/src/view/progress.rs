@@ -225,6 +225,7 @@ mod tests {
             doing: None,
             notes: Tally::default(),
             failure: None,
+            tpm: None,
         }
     }
 

@@ -298,6 +298,7 @@ mod tests {
             notes: Tally::default(),
             failure: failure
                 .map(|(step, reason)| Failure::own(step, FailureKind::Tool { reason: reason.into() })),
+            tpm: None,
         }
     }
 

@@ -41,6 +41,7 @@ use crate::hub::entry::Entry;
 use crate::hub::{Hub, Place, SessionSetup, Snapshot};
 use crate::journal::Recorded;
 use crate::lists::time_of_day::Moment;
+use crate::machines::pins::Pins;
 use crate::machines::record;
 use crate::machines::store::Store;
 use crate::pxe::serving;
@@ -236,7 +237,7 @@ impl<'a> Run<'a> {
             log::info!("the nodes' logs go to {}", logs.display());
         }
         let stage2 = session_names::stage2_of(name);
-        let mut place = place(name, &request.stream, config);
+        let mut place = place(name, &request.stream, config)?;
         if let Some(recorded) = recorded {
             place.control = recorded.header.port;
         }
@@ -417,7 +418,7 @@ fn narrow(lease: &mut HeldLease, snapshot: &Snapshot) {
 
 /// Where to listen for nodes: on the interface that they boot from, if `kactl pxe` serves and no option says
 /// otherwise. Nodes that tag their frames arrive through another interface.
-fn place(run: &str, stream: &Streaming, config: &Config) -> Place {
+fn place(run: &str, stream: &Streaming, config: &Config) -> anyhow::Result<Place> {
     let serving = serving::now(&config.directories.run);
     let unsaid = stream.listen.is_none() && config.pxe.vlan.is_none();
     let served = || Some(serving.as_ref().filter(|_| unsaid)?.interface.clone());
@@ -433,8 +434,10 @@ fn place(run: &str, stream: &Streaming, config: &Config) -> Place {
     if !entry.own_secret {
         log::info!("no 'kactl pxe' serves with a secret for each run: every holder of join.key can join");
     }
-    let machines = Some((Store::of(&config.directories.state), run.to_owned()));
-    Place { entry, machines, ..Place::new(config, stream.listen, interface) }
+    let store = Store::of(&config.directories.state);
+    let pins = Pins::of(store.all()?);
+    let machines = Some((store, run.to_owned()));
+    Ok(Place { entry, machines, pins, ..Place::new(config, stream.listen, interface) })
 }
 
 /// The listener for the nodes' first boots, if they are awaited.
