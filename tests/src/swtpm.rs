@@ -17,19 +17,30 @@ pub struct Swtpm {
 }
 
 impl Swtpm {
-    /// Starts one.
+    /// Starts one that answers commands.
     #[must_use]
     pub fn new() -> Self {
+        Self::start(&["--flags", "not-need-init,startup-clear"], |at| {
+            vec!["--server".into(), format!("type=unixio,path={}", at("tpm"))]
+        })
+    }
+
+    /// Starts one for QEMU, at [`Swtpm::control`].
+    #[must_use]
+    pub fn for_qemu() -> Self {
+        Self::start(&[], |_| Vec::new())
+    }
+
+    fn start(flags: &[&str], server: impl Fn(&dyn Fn(&str) -> String) -> Vec<String>) -> Self {
         // Not on the disk of a golden machine, which is being copied.
         let folder = tempfile::tempdir_in("/dev/shm").unwrap();
         let at = |name: &str| folder.path().join(name).display().to_string();
         let mut command = Command::new("swtpm");
-        command.args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear"]);
+        command.args(["socket", "--tpm2"]).args(flags).args(server(&at));
         command.args(["--tpmstate", &format!("dir={}", at(""))]);
-        command.args(["--server", &format!("type=unixio,path={}", at("tpm"))]);
         command.args(["--ctrl", &format!("type=unixio,path={}", at("tpm.ctrl"))]);
         let mut process = Process::start(&mut command, "swtpm", folder.path());
-        let path = folder.path().join("tpm");
+        let path = folder.path().join("tpm.ctrl");
         wait_until("swtpm listens", || {
             assert!(!process.has_ended(), "swtpm has ended: {}", process.said());
             path.exists()
@@ -37,7 +48,13 @@ impl Swtpm {
         Self { folder, _process: process }
     }
 
-    /// The socket.
+    /// The socket with which QEMU controls it.
+    #[must_use]
+    pub fn control(&self) -> PathBuf {
+        self.folder.path().join("tpm.ctrl")
+    }
+
+    /// The socket for commands.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         self.folder.path().join("tpm")

@@ -206,6 +206,13 @@ impl Record {
         self.key = Some(key.iter().map(|byte| format!("{byte:02x}")).collect());
     }
 
+    /// Whether the machine was ever admitted to a run.
+    #[must_use]
+    pub fn took_part(&self) -> bool {
+        let admitted = |last: &LastRun| last.outcome != Outcome::Waiting;
+        self.tpm.is_some() || self.last_run.as_ref().is_some_and(admitted)
+    }
+
     /// The machine's name for people.
     #[must_use]
     pub fn label(&self) -> String {
