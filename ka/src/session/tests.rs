@@ -31,7 +31,7 @@ pub(super) fn mac(last: u8) -> Mac {
 /// A run's session for two machines.
 pub(super) fn session(rounds: u32) -> Session {
     let spec = SessionSpec {
-        gate: Gate::Named,
+        admission: AdmissionPolicy::Named,
         window: 1 << 23,
         dead_after: Duration::from_secs(2),
         step_limit: STEP_LIMIT,
@@ -369,7 +369,7 @@ pub(super) fn target(disks: Vec<crate::plan::DiskPlan>) -> Target {
         storage: crate::plan::Storage { disks, ..crate::plan::Storage::default() },
         boot: crate::plan::BootPlan::new(crate::plan::Loader::None, crate::inventory::Firmware::Bios),
         finish: crate::plan::FinishPlan::default(),
-        after: crate::plan::After::Reboot,
+        after: crate::plan::FinalAction::Reboot,
     };
     Target { plan, left_out: Vec::new(), other_firmware: None }
 }
@@ -499,8 +499,8 @@ fn nodes_that_only_join_have_a_limit() {
     assert_eq!(from([10, 0, 0, 2], 150..160), 10, "other machines have their own places");
 }
 
-/// Machines behind a router that translates addresses share one. The size of their reports counts for all of them
-/// together.
+/// Machines behind a router that translates addresses share one. The size of their reports counts for all of
+/// them together.
 #[test]
 fn many_nodes_of_one_address_may_join() {
     let mut session = session(1);
@@ -565,7 +565,8 @@ fn a_copy_of_something_else_is_no_success_however_late_it_is_told() {
     for (told, whole) in
         [(sent, true), (Total { length: 10_240, ..sent }, false), (Total { hash: [2; 32], ..sent }, false)]
     {
-        // The chain is released, and the stream is over: then nodes report when they have unpacked everything.
+        // The chain is released, and the stream is over: then nodes report when they have unpacked
+        // everything.
         let mut session = after_the_first_stream(1, &[]);
         session.book.totals.push((stream, sent));
         session.streams(1, stream);
@@ -588,7 +589,8 @@ fn who_finds_a_forgery_after_the_release_names_its_predecessor_too() {
     assert_eq!(session.of(1).deceived, Some((stream, "the golden node".into())));
 }
 
-/// A node that reported a forgery was placed right behind the golden node in the next round, before all others.
+/// A node that reported a forgery was placed right behind the golden node in the next round, before all
+/// others.
 #[test]
 fn who_cries_forgery_stands_behind_all_others_in_the_next_round() {
     let stream = StreamId([7; 16]);
@@ -637,7 +639,7 @@ fn a_slow_card_stands_at_the_end_of_the_first_chain() {
 #[test]
 fn who_only_says_hello_is_not_waited_for() {
     let mut session = after_the_first_stream(3, &[]);
-    session.spec.gate = Gate::First;
+    session.spec.admission = AdmissionPolicy::First;
     (1..=3).for_each(|id| session.set(id, COMPLETE));
     let silent = |session: &mut Session, id: u32| {
         arrive(session, id, u8::try_from(id).unwrap()).unwrap();
@@ -662,7 +664,7 @@ fn who_only_says_hello_is_not_waited_for() {
 #[test]
 fn a_further_round_waits_for_the_answer_of_who_came_in_time() {
     let mut session = after_the_first_stream(3, &[]);
-    session.spec.gate = Gate::First;
+    session.spec.admission = AdmissionPolicy::First;
     (1..=3).for_each(|id| session.set(id, COMPLETE));
     for id in [10, 11] {
         arrive(&mut session, id, u8::try_from(id).unwrap()).unwrap();
@@ -689,11 +691,12 @@ fn start(session: &mut Session) -> StreamId {
     session.stream_id().unwrap()
 }
 
-/// One host with many identities must not take all of a further round's time, nor precede nodes that were admitted.
+/// One host with many identities must not take all of a further round's time, nor precede nodes that were
+/// admitted.
 #[test]
 fn who_comes_late_is_behind_the_others_and_few_of_one_address() {
     let mut session = after_the_first_stream(3, &[]);
-    session.spec.gate = Gate::First;
+    session.spec.admission = AdmissionPolicy::First;
     fails(&mut session, 2, true);
     session.set(1, COMPLETE);
     let key = crate::keys::KeyPair::generate().unwrap().public;
@@ -702,16 +705,16 @@ fn who_comes_late_is_behind_the_others_and_few_of_one_address() {
     }
     arrive(&mut session, 50, 50).unwrap();
     session.go_on();
-    // One that waits again, one that joined at the first moment and was not admitted, eight of one address, and
-    // another.
+    // One that waits again, one that joined at the first moment and was not admitted, eight of one address,
+    // and another.
     assert_eq!((session.book.round, session.book.chosen.len()), (2, 11));
     start(&mut session);
     assert_eq!(session.of(2).position(), Some(1));
     let takes_part = |session: &Session, id| session.of(id).position().is_some();
     assert!(takes_part(&session, 50) && takes_part(&session, 10) && !takes_part(&session, 39));
 
-    // With the first one that takes no part, the others of its address are removed, and their final messages are not
-    // awaited.
+    // With the first one that takes no part, the others of its address are removed, and their final messages
+    // are not awaited.
     let reason = crate::chain::Reason::new(["it lets nothing through".to_owned().into()]);
     let out = Decision::Expelled { node: NodeId(10), reason, alive: true };
     session.decide(vec![out]);
@@ -726,7 +729,7 @@ fn who_comes_late_is_behind_the_others_and_few_of_one_address() {
 fn who_comes_and_comes_does_not_keep_a_lasting_session_from_its_chain() {
     let mut session = session(1);
     let linger = Duration::from_secs(3);
-    (session.spec.gate, session.spec.wanted) = (Gate::Lasting(linger), 100);
+    (session.spec.admission, session.spec.wanted) = (AdmissionPolicy::Lasting(linger), 100);
     for id in 1..20 {
         arrive(&mut session, id, u8::try_from(id).unwrap()).unwrap();
         session.gather();
@@ -784,7 +787,7 @@ fn who_comes_and_goes_takes_no_more_room_than_who_stays() {
 #[test]
 fn who_has_left_a_lasting_session_leaves_little_behind() {
     let mut session = session(1);
-    session.spec.gate = Gate::Lasting(Duration::ZERO);
+    session.spec.admission = AdmissionPolicy::Lasting(Duration::ZERO);
     let id = arrive(&mut session, 1, 1).unwrap();
     let node = session.book.nodes.get_mut(&id).unwrap();
     let disks = vec![crate::inventory::Disk::default(); 200];
@@ -838,7 +841,7 @@ fn what_one_receiver_of_a_host_could_not_get_is_not_forgotten_for_another() {
     let card = Card { name: "eth0".into(), mac: mac(1).to_string(), ..Card::default() };
     for cards in [vec![], vec![card]] {
         let mut session = session(3);
-        (session.spec.gate, session.spec.wanted) = (Gate::First, 3);
+        (session.spec.admission, session.spec.wanted) = (AdmissionPolicy::First, 3);
         let arrive = |session: &mut Session, id: u32, place: u64| {
             let hello = Hello { inventory: with(cards.clone()), place, erasable: false, ..hello() };
             join(session, id, [10, 0, 0, 1], hello).unwrap();
