@@ -164,7 +164,7 @@ fn read(path: &Path) -> Result<Option<Record>, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machines::record::{LastRun, Outcome};
+    use crate::machines::record::{LastRun, RunOutcome};
     use std::os::unix::fs::PermissionsExt;
 
     fn mac(last: u8) -> Mac {
@@ -207,12 +207,14 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let store = Store { most: 3, ..Store::of(state.path()) };
         let last = |outcome| LastRun { run: "lab".into(), at: 5, outcome, step: None, reason: None };
-        store.change(mac(1), 5, |record| record.last_run = Some(last(Outcome::Complete))).unwrap();
+        store.change(mac(1), 5, |record| record.last_run = Some(last(RunOutcome::Complete))).unwrap();
         for stranger in 10..30 {
-            store.change(mac(stranger), 6, |record| record.last_run = Some(last(Outcome::Waiting))).unwrap();
+            store
+                .change(mac(stranger), 6, |record| record.last_run = Some(last(RunOutcome::Waiting)))
+                .unwrap();
         }
-        store.change(mac(2), 7, |record| record.last_run = Some(last(Outcome::Failed))).unwrap();
-        store.change(mac(3), 7, |record| record.last_run = Some(last(Outcome::Running))).unwrap();
+        store.change(mac(2), 7, |record| record.last_run = Some(last(RunOutcome::Failed))).unwrap();
+        store.change(mac(3), 7, |record| record.last_run = Some(last(RunOutcome::Running))).unwrap();
         let macs: Vec<_> = store.all().unwrap().into_iter().map(|record| record.mac).collect();
         assert_eq!(macs, [mac(1), mac(2), mac(3)]);
         assert!(matches!(store.change(mac(4), 8, |_| ()), Err(StoreError::Full(_))));

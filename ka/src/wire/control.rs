@@ -16,7 +16,8 @@ use crate::seal::{StreamId, StreamKey, Total};
 use crate::step::Doing;
 use crate::tpm::{FromNode, ToNode};
 
-/// A message from an agent to the controller. After a lost connection an agent repeats what the controller must know.
+/// A message from an agent to the controller. After a lost connection an agent repeats what the controller
+/// must know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToController {
     /// The node, and the session that it joins: once, before everything else but the proof of its TPM.
@@ -41,8 +42,8 @@ pub enum ToController {
         /// What was received, by the node's own count.
         total: Total,
     },
-    /// All notes about this copy so far, replacing earlier ones. Notes are not failures, but the operator must know
-    /// them. Sent before `Complete`, and again before `Done` if the finish added notes.
+    /// All notes about this copy so far, replacing earlier ones. Notes are not failures, but the operator
+    /// must know them. Sent before `Complete`, and again before `Done` if the finish added notes.
     Notes {
         /// The stream from which the copy was made.
         stream: StreamId,
@@ -65,8 +66,8 @@ pub enum ToController {
         /// The bytes.
         bytes: Vec<u8>,
     },
-    /// All work is done; the node leaves in good order. After a transient failure: nothing is left of that attempt,
-    /// and another plan or stream may follow.
+    /// All work is done; the node leaves in good order. After a transient failure: nothing is left of that
+    /// attempt, and another plan or stream may follow.
     Done,
     /// The proof of the node's TPM, before its `Hello`.
     Tpm(FromNode),
@@ -127,8 +128,8 @@ pub enum ToAgent {
         time: u64,
         /// How long silence may last in this session; heartbeats come three times as often.
         dead_after: Duration,
-        /// How long to wait for the controller if it vanishes: another process may take over the session. Zero means
-        /// no longer than an ordinary outage lasts.
+        /// How long to wait for the controller if it vanishes: another process may take over the session.
+        /// Zero means no longer than an ordinary outage lasts.
         patience: Duration,
     },
     /// The node is rejected.

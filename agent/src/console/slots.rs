@@ -8,7 +8,7 @@ use super::Limits;
 
 /// All connections to a console.
 #[derive(Clone)]
-pub(super) struct Places {
+pub(super) struct Slots {
     limits: Limits,
     held: Arc<Mutex<Held>>,
 }
@@ -41,21 +41,21 @@ impl Held {
     }
 }
 
-/// A connection's place, until this is dropped.
-pub(super) struct Place {
+/// A connection's slot, until this is dropped.
+pub(super) struct Slot {
     number: u64,
     limits: Limits,
     held: Arc<Mutex<Held>>,
 }
 
-impl Places {
+impl Slots {
     pub(super) fn new(limits: Limits) -> Self {
         Self { limits, held: Arc::default() }
     }
 
-    /// Gives a new connection a place. If all are taken, the oldest unauthenticated connection of the address that has
+    /// Gives a new connection a slot. If all are taken, the oldest unauthenticated connection of the address that has
     /// most of them makes room: a host that opens many does not push out the controller, whatever its rate.
-    pub(super) fn take(&self, stream: &TcpStream, peer: IpAddr) -> std::io::Result<Place> {
+    pub(super) fn take(&self, stream: &TcpStream, peer: IpAddr) -> std::io::Result<Slot> {
         let stream = stream.try_clone()?;
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(number) = held.makes_room(peer, self.limits.unproven)
@@ -68,11 +68,11 @@ impl Places {
         held.next += 1;
         held.connections.insert(number, Connection { stream, peer, proven: false });
         drop(held);
-        Ok(Place { number, limits: self.limits, held: Arc::clone(&self.held) })
+        Ok(Slot { number, limits: self.limits, held: Arc::clone(&self.held) })
     }
 }
 
-impl Place {
+impl Slot {
     /// Records that the connection is authenticated as the controller's.
     ///
     /// # Errors
@@ -90,7 +90,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).connections.remove(&self.number);
     }
@@ -105,11 +105,11 @@ mod tests {
     #[test]
     fn the_oldest_that_proves_nothing_makes_room() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let places = Places::new(Limits { proven: 1, unproven: 2, ..Limits::default() });
+        let slots = Slots::new(Limits { proven: 1, unproven: 2, ..Limits::default() });
         let connect = || {
             let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             let (near, peer) = listener.accept().unwrap();
-            (places.take(&near, peer.ip()).unwrap(), far)
+            (slots.take(&near, peer.ip()).unwrap(), far)
         };
         let (proven, mut far) = connect();
         assert_eq!(proven.prove(), Ok(()));
@@ -127,10 +127,10 @@ mod tests {
     #[test]
     fn a_host_that_opens_many_pushes_out_its_own() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let places = Places::new(Limits { proven: 1, unproven: 4, ..Limits::default() });
+        let slots = Slots::new(Limits { proven: 1, unproven: 4, ..Limits::default() });
         let connect = |host: u8| {
             let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            (places.take(&listener.accept().unwrap().0, [10, 0, 0, host].into()).unwrap(), far)
+            (slots.take(&listener.accept().unwrap().0, [10, 0, 0, host].into()).unwrap(), far)
         };
         let (_place, honest) = connect(1);
         let flood: Vec<_> = (0..100).map(|_| connect(2)).collect();
