@@ -192,7 +192,7 @@ impl Tree {
             fd = Rc::new(descend(&fd, part, make).map_err(|errno| match errno {
                 Errno::LOOP | Errno::NOTDIR => UnpackError::Refused {
                     path: shown(path),
-                    reason: "a part of its path is there and is no directory",
+                    reason: "part of its path exists and is not a directory",
                 },
                 errno => UnpackError::system("open the directory", path, errno),
             })?);
