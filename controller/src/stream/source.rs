@@ -26,6 +26,11 @@ pub trait Source: Send + Sync {
     /// [`SourceError`] if the source cannot be read to its end, or `out` accepts no more.
     fn write(&self, out: &mut dyn Output) -> Result<Tally, SourceError>;
 
+    /// The size of the stream in bytes, if known before it is read.
+    fn length(&self) -> Option<u64> {
+        None
+    }
+
     /// The stream has been abandoned: a source that waits for something must end its attempt.
     fn give_up(&self) {}
 
@@ -41,6 +46,10 @@ pub struct Tuned(pub Arc<dyn Source>, pub Settings);
 impl Source for Tuned {
     fn write(&self, out: &mut dyn Output) -> Result<Tally, SourceError> {
         self.0.write(out)
+    }
+
+    fn length(&self) -> Option<u64> {
+        self.0.length()
     }
 
     fn give_up(&self) {
@@ -218,6 +227,12 @@ impl Source for GoldenSource {
 pub struct FileSource(pub PathBuf);
 
 impl Source for FileSource {
+    /// Unknown for a file of size zero, which may be one of the kernel's.
+    fn length(&self) -> Option<u64> {
+        let file = File::open(&self.0).ok()?;
+        size(&file, &file.metadata().ok()?).ok().filter(|size| *size > 0)
+    }
+
     fn write(&self, out: &mut dyn Output) -> Result<Tally, SourceError> {
         let error = |error| SourceError::Read { path: self.0.clone(), error };
         let mut file = File::open(&self.0).map_err(error)?;

@@ -477,6 +477,7 @@ fn stage2_session(request: &Request<'_>, config: &Config, name: &str, log: Optio
 fn system_session(request: &Request<'_>, plans: Plans) -> SessionSpec {
     SessionSpec {
         only: listed(&request.permission),
+        total: Some(plans.target.plan.storage.used()),
         plans: Some(plans),
         delay: request.delay,
         patience: request.stream.patience.unwrap_or(PATIENCE),
