@@ -262,6 +262,10 @@ impl Session {
         let now = self.now;
         let (Some(node), Some(live)) = (self.book.nodes.get(&id), self.live.get_mut(&id)) else { return };
         live.on_heard(now);
+        if let Some(stream) = &mut self.stream {
+            // Whatever it says, it lives.
+            stream.membership.on_heartbeat(id, now);
+        }
         match message {
             ToController::Hello(_) => log::warn!("{} says hello twice", node.label()),
             ToController::Heartbeat(progress) => {

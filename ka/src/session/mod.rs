@@ -235,6 +235,12 @@ impl Session {
         self.stream.as_ref().map(|stream| stream.id())
     }
 
+    /// The running stream's chain, from the golden node; empty if no stream runs.
+    #[must_use]
+    pub fn chain(&self) -> &[NodeId] {
+        self.stream.as_ref().map_or(&[], |stream| stream.membership.chain())
+    }
+
     /// Takes all possible steps.
     fn advance(&mut self) {
         self.judge_absence();
@@ -322,8 +328,7 @@ impl Session {
 
     /// The members of the running chain.
     fn members(&self) -> BTreeSet<NodeId> {
-        let chain = self.stream.as_ref().map(|stream| stream.membership.chain());
-        chain.unwrap_or_default().iter().copied().collect()
+        self.chain().iter().copied().collect()
     }
 
     /// Sends a message to a node. A node without a connection receives what it must know when it is back.
