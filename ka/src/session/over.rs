@@ -1,7 +1,7 @@
 //! After the end of a session nothing that is recorded about it changes: its result has been reported.
 //!
-//! Its nodes may still speak. A node whose goodbye was lost gets another one, and hands over the rest of its log. A node
-//! that was given up, and returns with a copy, learns that it counts as failed.
+//! Its nodes may still speak. A node whose goodbye was lost gets another one, and hands over the rest of its
+//! log. A node that was given up, and returns with a copy, learns that it counts as failed.
 
 use super::Session;
 use super::input::{Effect, Input};

@@ -1,8 +1,9 @@
-//! The first minutes of a process that has taken over a session: its nodes have no connection yet, and will return.
+//! The first minutes of a process that has taken over a session: its nodes have no connection yet, and will
+//! return.
 //!
-//! A node retries every second, but not every network is ready when its controller is: after a reboot of the golden
-//! node, a switch may block its port for half a minute. As long as no node has returned, the controller is the one that
-//! is cut off, and its nodes wait for it as long as their patience lasts.
+//! A node retries every second, but not every network is ready when its controller is: after a reboot of the
+//! golden node, a switch may block its port for half a minute. As long as no node has returned, the
+//! controller is the one that is cut off, and its nodes wait for it as long as their patience lasts.
 
 use std::time::Duration;
 
@@ -14,8 +15,8 @@ use super::live::Known;
 const FAREWELL: Duration = Duration::from_secs(15);
 
 impl Session {
-    /// Whether the session was taken over a short time ago, and a node has not returned yet. Nothing is decided without
-    /// it: it may be complete, or wait for its dismissal or for another round.
+    /// Whether the session was taken over a short time ago, and a node has not returned yet. Nothing is
+    /// decided without it: it may be complete, or wait for its dismissal or for another round.
     pub(super) fn is_reassembling(&self) -> bool {
         let (farewell, until) = (self.began + FAREWELL, self.reassembles_until());
         self.book.takeovers > 0

@@ -48,8 +48,8 @@ impl World<'_> {
     }
 
     fn delay_to(&self, host: HostId) -> Duration {
-        // The golden node's member runs in the controller itself. Without faults while nodes join, nothing is to be
-        // learnt from the time that it takes.
+        // The golden node's member runs in the controller itself. Without faults while nodes join, nothing is
+        // to be learnt from the time that it takes.
         let at_once = host == 0 || !self.schedule.gathers && !self.has_begun;
         if at_once { Duration::ZERO } else { self.hosts[host].plan.control }
     }
@@ -90,7 +90,7 @@ impl World<'_> {
 
     /// A heartbeat with its contents.
     pub(super) fn beat(&mut self, host: HostId) {
-        let ka::chain::Standing { spent, verified, written } = self.standing(host);
+        let ka::chain::ProgressSample { spent, verified, written } = self.sample(host);
         self.tell_hub(host, ToController::Heartbeat(Progress { verified, written, spent }));
     }
 

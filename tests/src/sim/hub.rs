@@ -1,13 +1,13 @@
-//! The controller's process around the real [`Session`]. It carries out the session's effects in their order, and keeps
-//! its events. It may be killed between any two effects. Another process then takes the session over from the events,
-//! which have been through JSON.
+//! The controller's process around the real [`Session`]. It carries out the session's effects in their order,
+//! and keeps its events. It may be killed between any two effects. Another process then takes the session
+//! over from the events, which have been through JSON.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ka::chain::{LinkKeys, NodeId};
 use ka::inventory::Firmware;
 use ka::mac::Mac;
-use ka::plan::{After, BootPlan, FinishPlan, Loader, Plan, Storage};
+use ka::plan::{BootPlan, FinalAction, FinishPlan, Loader, Plan, Storage};
 use ka::session::event::Judge;
 use ka::session::plans::Plans;
 use ka::session::{
@@ -49,7 +49,7 @@ impl Process {
             storage: Storage::default(),
             boot: BootPlan::new(Loader::None, Firmware::Bios),
             finish: FinishPlan::default(),
-            after: After::Reboot,
+            after: FinalAction::Reboot,
         };
         let target = Target { plan, left_out: Vec::new(), other_firmware: None };
         let spec = SessionSpec {
@@ -83,7 +83,8 @@ impl Process {
     }
 }
 
-/// What became of a chain's members in one step of the session: why each of them is removed, and whether it lives.
+/// What became of a chain's members in one step of the session: why each of them is removed, and whether it
+/// lives.
 type Removals = BTreeMap<NodeId, (String, bool)>;
 
 impl World<'_> {
@@ -316,12 +317,12 @@ impl World<'_> {
         if self.streams_now && !self.released {
             let golden = &self.hosts[0];
             let tail = golden.member.tail_position();
-            let standing = golden.standing();
+            let sample = golden.sample();
             if tail > golden.heard.position {
                 self.hosts[0].heard = Heard { position: tail, moved: self.now };
             }
             let golden =
-                Golden { standing, tail, plain: standing.verified.0, notes: ka::notes::Tally::default() };
+                Golden { sample, tail, plaintext: sample.verified.0, notes: ka::notes::Tally::default() };
             self.input(Input::Golden(golden))?;
         }
         self.input(Input::Tick)
@@ -342,7 +343,8 @@ impl World<'_> {
         if all && !self.schedule.gathers && self.admitted.is_empty() { self.admit() } else { Ok(()) }
     }
 
-    /// The operator admits all machines that are there, but for one that is not invited. The others may come later.
+    /// The operator admits all machines that are there, but for one that is not invited. The others may come
+    /// later.
     pub(super) fn admit(&mut self) -> Result<(), Violation> {
         if self.hub.session.book().is_admitted() || self.hub.session.ending().is_some() {
             return Ok(());

@@ -1,4 +1,5 @@
-//! What a node's agent does besides relaying: it carries out its plan, receives one stream after another, and reports.
+//! What a node's agent does besides relaying: it carries out its plan, receives one stream after another, and
+//! reports.
 
 use ka::chain::Member;
 use ka::failure::{Failure, FailureKind};
@@ -70,7 +71,7 @@ impl World<'_> {
         } else {
             node.fate = Fate::Running;
         }
-        (node.writing, node.plain, node.claimed) = (None, 0, None);
+        (node.writing, node.plaintext, node.claimed) = (None, 0, None);
         (node.released, node.cut, node.deceived, node.is_proven) = (false, false, false, false);
         node.deceivers.clear();
         node.checker = Checker::with_segments(segment);

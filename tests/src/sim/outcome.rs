@@ -34,8 +34,8 @@ pub(super) fn invariant_nothing_follows_the_last_word(
     world.check(!follows, "nothing follows the last word", |_| format!("{message:?}"))
 }
 
-/// A process that takes over does not take back what its predecessor has said: a stream that was released is not given
-/// up.
+/// A process that takes over does not take back what its predecessor has said: a stream that was released is
+/// not given up.
 pub(super) fn invariant_what_was_released_stays_so(world: &mut World, host: HostId, reason: &str) -> Verdict {
     let node = &world.hosts[host];
     let holds = !node.released || node.fate != Fate::Running || world.outcome.kills == 0;
@@ -59,8 +59,8 @@ pub(super) fn invariant_everybody_learns_one_outcome(
     })
 }
 
-/// Neither a further round nor the end leaves out a node that waits and can be served: it was heard to wait before the
-/// last stream ended, or, at the end, at all.
+/// Neither a further round nor the end leaves out a node that waits and can be served: it was heard to wait
+/// before the last stream ended, or, at the end, at all.
 pub(super) fn invariant_nobody_is_left_out(world: &mut World, nodes: Option<&[NodeId]>) -> Verdict {
     let is_first = nodes.is_some() && world.outcome.rounds == 0;
     if is_first || !world.had_rounds {

@@ -35,8 +35,8 @@ pub struct Schedule {
     pub malice: Vec<Malice>,
     /// The number of rounds.
     pub rounds: u32,
-    /// Nodes join one after the other, and faults may hit them before the stream begins. Otherwise all are there at
-    /// once.
+    /// Nodes join one after the other, and faults may hit them before the stream begins. Otherwise all are
+    /// there at once.
     pub gathers: bool,
     /// A machine that joins and is not admitted.
     pub uninvited: Option<usize>,
@@ -83,7 +83,7 @@ pub enum When {
 #[derive(Clone, Copy, Debug)]
 pub enum Victim {
     /// The node at this place of the current chain, modulo its length.
-    Place(usize),
+    Position(usize),
     /// The last living member.
     Tail,
     /// The member behind the previous victim.
@@ -191,8 +191,8 @@ impl Schedule {
         schedule
     }
 
-    /// The schedule of `seed` as a whole run: its nodes join one after the other, one of them perhaps without an
-    /// invitation; there are several rounds, and the controller may be killed, more than once.
+    /// The schedule of `seed` as a whole run: its nodes join one after the other, one of them perhaps without
+    /// an invitation; there are several rounds, and the controller may be killed, more than once.
     #[must_use]
     pub fn with_rounds(seed: u64) -> Self {
         let mut schedule = Self::generate(seed);
@@ -250,7 +250,7 @@ impl Schedule {
             _ => Fault::Slow(times),
         };
         let when = When::Produced(random.between(20, 60));
-        let victim = Victim::Place(random.index(64));
+        let victim = Victim::Position(random.index(64));
         Self {
             seed,
             hosts,
@@ -281,7 +281,7 @@ impl Schedule {
     #[must_use]
     pub fn share(&self) -> Option<(usize, f64)> {
         let planned = self.faults.first()?;
-        let Victim::Place(place) = planned.victim else { return None };
+        let Victim::Position(place) = planned.victim else { return None };
         let victim = place % self.hosts.len();
         let HostPlan { shape, writer, .. } = self.hosts[victim];
         let times = planned.fault.slows();
@@ -314,7 +314,7 @@ impl Schedule {
             let victim = match random.index(5) {
                 0 => Victim::Tail,
                 1 | 2 if number > 0 => Victim::Behind,
-                _ => Victim::Place(random.index(64)),
+                _ => Victim::Position(random.index(64)),
             };
             let fault = match random.index(5) {
                 0 | 1 => Fault::Crash,
@@ -337,7 +337,7 @@ impl Schedule {
         let while_ = random.time(self.dead_after * 3);
         let lasting = if random.chance(70) { Some(while_) } else { None };
         let victim =
-            if random.chance(15) { Victim::Tail } else { Victim::Place(random.index(self.hosts.len())) };
+            if random.chance(15) { Victim::Tail } else { Victim::Position(random.index(self.hosts.len())) };
         let frames = if random.chance(70) { 1 } else { u32::MAX };
         let (fault, victim) = match random.index(12) {
             0 | 1 => (Fault::Hang(Some(while_)), victim),

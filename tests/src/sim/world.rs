@@ -28,7 +28,7 @@ const TRACE: usize = 120;
 
 /// The outcome of a schedule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
+pub struct SimResult {
     /// The number of nodes that died before the release.
     pub deaths: usize,
     /// Two of them died within the detection time.
@@ -71,7 +71,7 @@ pub struct Outcome {
 ///
 /// # Errors
 /// [`Violation`] if an invariant is violated.
-pub fn run(schedule: &Schedule) -> Result<Outcome, Violation> {
+pub fn run(schedule: &Schedule) -> Result<SimResult, Violation> {
     live(schedule, Rules::default(), None)
 }
 
@@ -79,7 +79,7 @@ pub fn run(schedule: &Schedule) -> Result<Outcome, Violation> {
 ///
 /// # Errors
 /// [`Violation`] if an invariant is violated.
-pub fn run_with(schedule: &Schedule, rules: Rules) -> Result<Outcome, Violation> {
+pub fn run_with(schedule: &Schedule, rules: Rules) -> Result<SimResult, Violation> {
     live(schedule, rules, None)
 }
 
@@ -87,11 +87,11 @@ pub fn run_with(schedule: &Schedule, rules: Rules) -> Result<Outcome, Violation>
 ///
 /// # Errors
 /// [`Violation`] if an invariant is violated.
-pub fn run_traced(schedule: &Schedule) -> Result<Outcome, Violation> {
+pub fn run_traced(schedule: &Schedule) -> Result<SimResult, Violation> {
     live(schedule, Rules::default(), Some(VecDeque::new()))
 }
 
-fn live(schedule: &Schedule, rules: Rules, trace: Option<VecDeque<String>>) -> Result<Outcome, Violation> {
+fn live(schedule: &Schedule, rules: Rules, trace: Option<VecDeque<String>>) -> Result<SimResult, Violation> {
     let mut random = Random::new(!schedule.seed);
     let stream = Stream::generate(&mut random, schedule.length, schedule.largest);
     let mut world = World::new(schedule, rules, stream, random, trace);
@@ -213,7 +213,7 @@ pub(super) struct World<'a> {
     pub(super) patience: Duration,
     /// Nothing has changed since the last check found that some event is left to happen.
     pub(super) settled: bool,
-    pub(super) outcome: Outcome,
+    pub(super) outcome: SimResult,
     pub(super) trace: Option<VecDeque<String>>,
 }
 
@@ -269,7 +269,7 @@ impl<'a> World<'a> {
             disturbed: Duration::ZERO,
             patience: schedule.patience(),
             settled: false,
-            outcome: Outcome::default(),
+            outcome: SimResult::default(),
             trace,
         }
     }
@@ -397,8 +397,8 @@ impl<'a> World<'a> {
         self.pump(0)
     }
 
-    /// The controller sends the golden node's current roots to the nodes. Without liars they change nothing, and only
-    /// the last one counts.
+    /// The controller sends the golden node's current roots to the nodes. Without liars they change nothing,
+    /// and only the last one counts.
     fn prove_block(&mut self, number: usize, last: bool) -> Result<(), Violation> {
         let mut proofs = Vec::new();
         if self.schedule.proves() {
@@ -472,7 +472,8 @@ impl<'a> World<'a> {
         }
     }
 
-    /// The operator looks again as long as the session has not begun: the controller may have been killed meanwhile.
+    /// The operator looks again as long as the session has not begun: the controller may have been killed
+    /// meanwhile.
     fn on_admit(&mut self) -> Result<(), Violation> {
         if self.hub.session.ending().is_none() && !self.hub.session.book().is_admitted() {
             self.after(self.schedule.dead_after, Event::Admit);

@@ -20,8 +20,8 @@ impl World {
         }
     }
 
-    /// Whether a living agent does not know its result yet. An agent that missed a whole stream waits for it until the
-    /// hub closes its connection.
+    /// Whether a living agent does not know its result yet. An agent that missed a whole stream waits for it
+    /// until the hub closes its connection.
     pub(super) fn hears_more(&self) -> bool {
         self.agents.iter().filter(|agent| agent.speaks() && agent.at != At::Gone).any(|agent| {
             let node = agent.ticket.and_then(|ticket| self.book.nodes.get(&ticket.node));

@@ -84,7 +84,8 @@ fn a_process_that_hears_nobody_waits_as_long_as_the_nodes_do() {
     assert_eq!(session.ending(), Some(&Ending::Served), "all are gone");
 }
 
-/// The result has been reported: a node that turns up now must not change it, and must not take itself for served.
+/// The result has been reported: a node that turns up now must not change it, and must not take itself for
+/// served.
 #[test]
 fn nothing_that_is_said_after_the_end_changes_the_result() {
     let mut session = after_the_first_stream(1, &[]);
