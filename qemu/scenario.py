@@ -1,6 +1,6 @@
 """What a scenario is: the golden machine, the machines that it is cloned onto, and what is asked of ka.
 
-A scenario is data. The trial of a run (cluster.py) is one for all of them; what a scenario adds to it is
+A scenario is data. The trial (trial.py) is the same for all; what a scenario adds to it is
 a function of its own module in scenarios/.
 """
 
@@ -35,7 +35,7 @@ class Volume:
     bootable: bool = False
     subvolumes: tuple[Subvolume, ...] = ()
     logical: bool = False
-    holds: str = ""  # the file system on a raw one; bytes that nobody knows if there is none
+    holds: str = ""  # the file system on a raw one; unknown bytes if there is none
     features: tuple[str, ...] = ()  # of an ext4
     journal: int = 0  # MiB of an ext4's journal, if not the default
     project: int = 0  # the project of its files; with it, new ones in its folders inherit it

@@ -62,8 +62,13 @@ const FIGURES: &[(&str, &str, &str, &str)] = &[
     ("chain/member.rs", "MAX_PARKED", "protocol.md", "| parked knocks | {} |"),
     ("chain/outlet.rs", "BATCH", "architecture.md", "in batches of {K} KiB"),
     ("hub/net.rs", "PATIENCE", "protocol.md", "| to prove oneself | {s} s;"),
-    ("hub/places.rs", "MAX_UNPROVEN", "protocol.md", "at most {} unproven connections at the controller"),
-    ("hub/places.rs", "MAX_PROVEN", "protocol.md", "| proven connections | {},"),
+    (
+        "hub/connection_limits.rs",
+        "MAX_UNPROVEN",
+        "protocol.md",
+        "at most {} unproven connections at the controller",
+    ),
+    ("hub/connection_limits.rs", "MAX_PROVEN", "protocol.md", "| proven connections | {},"),
     ("hub/net.rs", "MAX_MESSAGE", "protocol.md", "| other messages of an agent | {M} MiB;"),
     ("hub/net.rs", "IDLE", "protocol.md", "| silence of an agent | {s} s, then its connection is closed |"),
     ("hub/logs.rs", "MAX_LOG", "protocol.md", "| log of a node | {M} MiB on the disk"),
@@ -186,7 +191,7 @@ impl Constant {
         let text = text.trim();
         text.replace('_', "").parse().unwrap_or_else(|_| {
             let rest = self.file.split_once(&format!("const {text}: ")).map(|(_, rest)| rest);
-            let rest = rest.unwrap_or_else(|| panic!("'{text}' is no number"));
+            let rest = rest.unwrap_or_else(|| panic!("'{text}' is not a number"));
             let other = rest.split_once(" = ").unwrap().1.split(';').next().unwrap();
             Self { text: other.to_owned(), file: self.file.clone() }.value()
         })

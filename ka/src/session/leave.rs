@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::book::Stage;
 use super::event::{Ending, Event, Judge};
+use super::join::ALIVE;
 use super::node::State;
 use super::{AdmissionPolicy, Session};
 use crate::chain::NodeId;
@@ -31,6 +32,9 @@ impl Session {
         // answers blocks more than a tool, while the node continues to report that it is alive.
         let step_limit = self.spec.step_limit;
         let is_leaving = matches!(self.book.stage, Stage::Leaving);
+        // A controller that hears no node is cut off itself.
+        let hears = self.nodes().any(|known| now.saturating_sub(known.live.heard_at) < dead_after * ALIVE);
+        let is_gone = |silent, limit| silent > if hears { limit } else { ABSENCE.max(limit) };
         let mut events = Vec::new();
         let mut failures = Vec::new();
         for known in self.nodes() {
@@ -46,7 +50,7 @@ impl Session {
                 State::Finishing { done: true, .. } | State::Complete { .. } => continue,
                 State::Failed(failed) => {
                     // Neither its wait nor its remaining messages hold up another node.
-                    if !failed.dead && silent > dead_after * SILENCE_HELD {
+                    if !failed.dead && is_gone(silent, dead_after * SILENCE_HELD) {
                         events.push(Event::Lost { node: id });
                     }
                     continue;
@@ -59,7 +63,7 @@ impl Session {
                 || is_leaving && matches!(node.state, State::Receiving);
             let (step, stream) = (node.step(), node.stream());
             let stuck = |at, time| Failure::own(step, FailureKind::Stuck { at, time }).with(stream);
-            if absent || ends && silent > dead_after * limit {
+            if absent || ends && is_gone(silent, dead_after * limit) {
                 let kind = FailureKind::Silent { time: silent };
                 let failure = Failure::transient(Step::Connection, kind).with(stream);
                 failures.push((id, failure, Judge::Controller));
