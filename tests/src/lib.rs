@@ -7,6 +7,7 @@ pub mod fault;
 pub mod fuzz;
 pub mod golden_machine;
 pub mod guest;
+pub mod halting;
 pub mod hostile;
 
 pub mod kernel;

@@ -11,7 +11,7 @@ mod session_loop;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ pub enum Event {
     Plan(VersionedPlan),
     /// Receive this stream.
     Stream(StreamId, Box<StreamReader>),
+    /// The stream that is waited for was given up, for this reason, before this node had heard of it.
+    Aborted(String),
     /// Every node is served; this one may leave.
     Bye,
     /// The controller has rejected this node, or can no longer be reached.
@@ -180,8 +182,9 @@ impl Session {
     /// [`NoPlan`].
     pub fn wait_for_plan(&self) -> Result<Box<ConfirmedPlan>, NoPlan> {
         let over = |reason: &str| NoPlan::Over(SessionOver(reason.to_owned()));
-        match self.events.recv() {
+        match self.next_but_aborted() {
             Ok(Event::Plan(plan)) => Ok(plan.open()?),
+            Ok(Event::Aborted(reason)) => Err(over(&reason)),
             Ok(Event::Stream(..)) => Err(over("the controller sent a stream without a plan")),
             Ok(Event::Bye) => Err(over("the controller has no work for this node")),
             Ok(Event::Over(reason)) => Err(over(&reason)),
@@ -198,8 +201,18 @@ impl Session {
             Ok(Event::Stream(stream, reader)) => Ok((stream, *reader)),
             Ok(Event::Plan(_)) => Err(SessionOver("the controller sent a plan instead of a stream".into())),
             Ok(Event::Bye) => Err(SessionOver("the controller has nothing to send".into())),
-            Ok(Event::Over(reason)) => Err(SessionOver(reason)),
+            Ok(Event::Over(reason) | Event::Aborted(reason)) => Err(SessionOver(reason)),
             Err(_) => Err(SessionOver("the session's thread has ended".into())),
+        }
+    }
+
+    /// The next event for a node that waits for no stream.
+    fn next_but_aborted(&self) -> Result<Event, RecvError> {
+        loop {
+            match self.events.recv() {
+                Ok(Event::Aborted(_)) => {}
+                event => return event,
+            }
         }
     }
 
@@ -239,7 +252,7 @@ impl Session {
             match self.events.recv() {
                 Ok(Event::Bye) => return Ok(()),
                 // A stream of another round is not meant for a node that has left.
-                Ok(Event::Plan(_) | Event::Stream(..)) => {}
+                Ok(Event::Plan(_) | Event::Stream(..) | Event::Aborted(_)) => {}
                 Ok(Event::Over(reason)) => return Err(SessionOver(reason)),
                 Err(_) => return Err(SessionOver("the session's thread has ended".into())),
             }

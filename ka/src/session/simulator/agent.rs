@@ -165,7 +165,8 @@ impl World {
             }
             ToAgent::Abort { .. } => {}
             ToAgent::Bye | ToAgent::Refused { .. } => {
-                if matches!(agent.at, At::Has(_)) {
+                // A copy that is refused counts as failed.
+                if matches!((&message, &agent.at), (ToAgent::Bye, At::Has(_))) {
                     self.copies.insert(agent.machine);
                 }
                 (agent.at, agent.connection) = (At::Gone, None);

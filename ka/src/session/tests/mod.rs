@@ -6,6 +6,7 @@ mod confirm;
 mod leaving;
 mod rounds;
 mod stream;
+mod takeover;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
