@@ -11,8 +11,8 @@ use ka::plan::{BootPlan, FinalAction, FinishPlan, Loader, Plan, Storage};
 use ka::session::event::Judge;
 use ka::session::plans::Plans;
 use ka::session::{
-    Admission, ConnectionId, Effect, Event as SessionEvent, Gate, Golden, Input, Session, SessionSpec,
-    Started, StreamNotice, Target,
+    Admission, AdmissionPolicy, ConnectionId, Effect, Event as SessionEvent, Golden, Input, Session,
+    SessionSpec, Started, StreamNotice, Target,
 };
 use ka::wire::control::{StreamStart, ToAgent, ToController};
 
@@ -53,7 +53,7 @@ impl Process {
         };
         let target = Target { plan, left_out: Vec::new(), other_firmware: None };
         let spec = SessionSpec {
-            gate: Gate::Named,
+            admission: AdmissionPolicy::Named,
             plans: Some(Plans::new(target)),
             window: schedule.window,
             dead_after: schedule.dead_after,
@@ -322,7 +322,7 @@ impl World<'_> {
                 self.hosts[0].heard = Heard { position: tail, moved: self.now };
             }
             let golden =
-                Golden { sample, tail, plaintext: sample.verified.0, notes: ka::notes::Tally::default() };
+                Golden { sample, tail, uncompressed: sample.verified.0, notes: ka::notes::Tally::default() };
             self.input(Input::Golden(golden))?;
         }
         self.input(Input::Tick)
