@@ -8,6 +8,7 @@ use ka::keys::{JoinKey, KeyPair};
 use ka::wire::PROTOCOL;
 use ka::wire::channel::{Channel, ChannelError, Received};
 use ka::wire::control::{Hello, ToAgent, ToController};
+use ka_host::words;
 
 use super::Welcome;
 
@@ -21,7 +22,7 @@ const MAX_REDIRECTS: usize = 3;
 #[non_exhaustive]
 pub enum JoinError {
     /// Nothing is listening there, or it does not answer.
-    #[error("{address}: {error}")]
+    #[error("{address}: {}", words::of_io(error))]
     Unreachable {
         /// The address.
         address: SocketAddr,

@@ -7,6 +7,9 @@ use std::io::{self, Write};
 
 /// Options of `kactl desc`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  kactl desc sda > sda.desc")]
 pub struct DescArgs {
     /// The disk to describe: a kernel name such as sda, or a path
     #[arg(value_name = "DISK")]

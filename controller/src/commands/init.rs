@@ -17,6 +17,8 @@ const KEY_DIRECTORY_MODE: u32 = 0o700;
 
 /// Options of `kactl init`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The next step is 'kactl image'.")]
 pub struct InitArgs {
     /// Replace existing keys; nodes with earlier boot images can no longer join
     #[arg(long)]

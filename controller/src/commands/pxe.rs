@@ -28,6 +28,11 @@ use ka_host::atomic;
 
 /// Options of `kactl pxe`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kactl pxe --interface eth1            serve a network that has no DHCP server
+  kactl pxe --interface eth1 --proxy    serve beside the site's DHCP server
+  kactl pxe config dhcpd                what to add to a site's own DHCP server")]
 pub struct PxeArgs {
     /// Serve on this interface only
     #[arg(long, value_name = "IF", global = true)]

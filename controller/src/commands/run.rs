@@ -41,12 +41,12 @@ fn hold(
     notify: &Notify,
     report: &mut String,
 ) -> CommandResult {
-    let request = Request { recorded, ..request(args, config, notify)? };
+    let request = request(args, config, notify, recorded)?;
     match clone::run(&request, config)? {
-        End::DryRun(machines) => conclude::dry_run(&args.session, &machines, args.stream.json),
+        End::DryRun(machines) => conclude::dry_run(&args.session, &machines, args.stream.output()),
         End::Held { session, undone, missing } => {
             report.push_str(&conclude::text(&session, &missing));
-            let outcome = conclude::session(&session, args.stream.json)?;
+            let outcome = conclude::session(&session, args.stream.output())?;
             // The nodes are complete; what was not undone on this machine is left to the operator.
             if outcome == Exit::Ok { Ok(undone.map(|()| Exit::Ok)?) } else { Ok(outcome) }
         }
@@ -54,13 +54,26 @@ fn hold(
 }
 
 /// The request from the options, with the lists that they name.
-fn request<'a>(args: &'a RunArgs, config: &'a Config, notify: &'a Notify) -> anyhow::Result<Request<'a>> {
-    let wanted = usize::try_from(args.nodes_wanted.get())?;
-    let permission = permission(args, wanted)?;
+fn request<'a>(
+    args: &'a RunArgs,
+    config: &'a Config,
+    notify: &'a Notify,
+    recorded: Option<Recorded>,
+) -> anyhow::Result<Request<'a>> {
+    let count = args.nodes_wanted.map(|count| usize::try_from(count.get())).transpose()?;
+    let permission = permission(args, count)?;
     let macs: Vec<Mac> = match &permission {
         Permission::Listed(macs) => macs.iter().copied().collect(),
         Permission::First | Permission::Ask => Vec::new(),
     };
+    let wanted = count.unwrap_or(macs.len());
+    if args.yes && !args.dry_run && recorded.is_none() {
+        log::warn!(
+            "--yes without --nodes: the first {wanted} to boot into this run {} without a question, whichever they are; \
+             name them with --nodes",
+            if wanted == 1 { "machine is erased" } else { "machines are erased" }
+        );
+    }
     Ok(Request {
         golden: golden(args, config),
         wanted,
@@ -76,7 +89,7 @@ fn request<'a>(args: &'a RunArgs, config: &'a Config, notify: &'a Notify) -> any
         wake: args.night.wake(&macs, args.identity.hosts.as_ref(), config)?,
         at: args.night.at,
         notify,
-        recorded: None,
+        recorded,
         stream: args.stream.streaming(config)?,
     })
 }
@@ -99,10 +112,11 @@ fn golden<'a>(args: &'a RunArgs, config: &'a Config) -> plan::Request<'a> {
     }
 }
 
-fn permission(args: &RunArgs, wanted: usize) -> anyhow::Result<Permission> {
+fn permission(args: &RunArgs, count: Option<usize>) -> anyhow::Result<Permission> {
     Ok(match &args.nodes {
         Some(file) => {
             let listed = nodes::read(file)?;
+            let wanted = count.unwrap_or(listed.len());
             ensure!(
                 listed.len() >= wanted,
                 "{} lists {} machines, and -n asks for {wanted}",

@@ -20,19 +20,21 @@ pub enum ProgressView {
     Live(Live),
     /// To a file or a pipe.
     Lines(Lines),
+    /// Not at all.
+    Quiet,
 }
 
 impl ProgressView {
-    /// Shows the progress on standard output, or with `json` on standard error, because standard output is
-    /// then reserved for the object.
+    /// Shows the progress on standard error, because standard output is reserved for the result. With `-q`, whose log
+    /// has nothing below a warning, there is none.
     #[must_use]
-    pub fn start(json: bool) -> Self {
-        let terminal = if json { terminal::err_is_terminal() } else { terminal::out_is_terminal() };
-        match (terminal, json) {
-            (true, true) => Self::Live(Live::new(ProgressDrawTarget::stderr())),
-            (true, false) => Self::Live(Live::new(ProgressDrawTarget::stdout())),
-            (false, true) => Self::Lines(Lines::new(Box::new(terminal::err()))),
-            (false, false) => Self::Lines(Lines::new(Box::new(terminal::out()))),
+    pub fn start() -> Self {
+        if log::max_level() < log::LevelFilter::Info {
+            Self::Quiet
+        } else if terminal::err_is_terminal() {
+            Self::Live(Live::new(ProgressDrawTarget::stderr()))
+        } else {
+            Self::Lines(Lines::new(Box::new(terminal::err())))
         }
     }
 
@@ -41,6 +43,7 @@ impl ProgressView {
         match self {
             Self::Live(live) => live.update(status),
             Self::Lines(lines) => lines.update(status, now),
+            Self::Quiet => {}
         }
     }
 }

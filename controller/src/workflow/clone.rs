@@ -361,7 +361,7 @@ impl<'a> Run<'a> {
         let Self { request, progress, lease, hub, golden, waking, .. } = self;
         let name = request.golden.run;
         let mut ask_again = AskAgain::new(hub, name, &golden.target);
-        let progress = progress.insert(ProgressView::start(request.stream.json));
+        let progress = progress.insert(ProgressView::start());
         watch::until_over(hub, name, progress, |snapshot| {
             ask_again.look(snapshot);
             narrow(lease, snapshot);

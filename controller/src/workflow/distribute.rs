@@ -38,7 +38,7 @@ pub struct Request {
 pub fn run(request: &Request, config: &Config) -> Result<Snapshot, FatalError> {
     let hub = listen(request, config)?;
     log::info!("the session {} waits for {} nodes on port {}", request.session, request.wanted, hub.port);
-    watch::until_over(&hub, &request.session, &mut ProgressView::start(request.stream.json), |_| ())
+    watch::until_over(&hub, &request.session, &mut ProgressView::start(), |_| ())
 }
 
 fn listen(request: &Request, config: &Config) -> anyhow::Result<Hub> {

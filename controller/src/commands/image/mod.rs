@@ -23,6 +23,10 @@ use inputs::{Kernel, complain};
 
 /// Options of `kactl image`.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kactl image               build for the running kernel
+  kactl image --key-only    after 'kactl init --force'")]
 pub struct ImageArgs {
     /// Kernel version (default: the running one)
     #[arg(long, value_name = "VERSION")]
