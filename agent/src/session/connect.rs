@@ -137,3 +137,20 @@ fn try_connect(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn a_host_that_accepts_and_stays_silent_is_explained() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let own = KeyPair::generate().unwrap();
+        let join = JoinKey::generate(&own).unwrap();
+        let (address, patience) = (silent.local_addr().unwrap(), Duration::from_millis(50));
+        let hello = Hello::default();
+        let error = connect(address, (&join, &own), &hello, patience).err().unwrap().to_string();
+        assert!(error.contains("no answer came in time") && !error.contains("temporarily"), "{error}");
+    }
+}

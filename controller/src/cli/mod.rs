@@ -11,9 +11,10 @@ use anyhow::{Context, anyhow};
 
 use crate::commands::options::run::RunArgs;
 use crate::commands::{
-    console, console::ConsoleArgs, desc, desc::DescArgs, exec, exec::ExecArgs, go, go::GoArgs, image,
-    image::ImageArgs, init, init::InitArgs, log as node_log, log::LogArgs, machines, machines::MachinesArgs,
-    power, power::PowerArgs, pxe, pxe::PxeArgs, resume, resume::ResumeArgs, run, send, send::SendArgs,
+    config as config_command, config::ConfigArgs, console, console::ConsoleArgs, desc, desc::DescArgs,
+    doctor, doctor::DoctorArgs, exec, exec::ExecArgs, go, go::GoArgs, image, image::ImageArgs, init,
+    init::InitArgs, log as node_log, log::LogArgs, machines, machines::MachinesArgs, power, power::PowerArgs,
+    pxe, pxe::PxeArgs, resume, resume::ResumeArgs, run, send, send::SendArgs,
 };
 use crate::config::Config;
 use crate::exit::{CommandResult, Exit};
@@ -73,6 +74,8 @@ impl Cli {
             Command::Console(args) => console::run(args, &config()?),
             Command::Exec(args) => exec::run(args, &config()?),
             Command::Log(args) => node_log::run(args, &config()?),
+            Command::Config(args) => config_command::run(args, &self.config),
+            Command::Doctor(args) => Ok(doctor::run(args, &config()?)),
             Command::Machines(args) => machines::run(args, &config()?),
             Command::Power(args) => power::run(args, &config()?),
             Command::Desc(args) => {
@@ -87,7 +90,7 @@ impl Cli {
             Command::Init(args) => init::run(args, &self.config),
             Command::Pxe(args) => pxe::run(args, &config()?),
             Command::Resume(args) => Self::resume(args, &config()?),
-            Command::Run(args) => run::run(args, &config()?, None),
+            Command::Run(args) => run::run(args, &config()?, &self.config, None),
             Command::Send(args) => send::run(args, &config()?, None),
         }
     }
@@ -108,7 +111,7 @@ impl Cli {
         let config = Config::load(&again.config)?;
         log::info!("{run} goes on");
         match &again.command {
-            Command::Run(args) => run::run(args, &config, Some(recorded)),
+            Command::Run(args) => run::run(args, &config, &again.config, Some(recorded)),
             Command::Send(args) => send::run(args, &config, Some(recorded)),
             _ => Err(anyhow!("{run} is neither of 'kactl run' nor of 'kactl send'").into()),
         }
@@ -118,10 +121,14 @@ impl Cli {
 /// The subcommands of kactl.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
+    /// Check or show the configuration
+    Config(ConfigArgs),
     /// Open a shell on a node, from the first moment of stage1 until it reboots
     Console(ConsoleArgs),
     /// Write a description of one of this machine's disks, for 'kactl run'
     Desc(DescArgs),
+    /// Check this machine before a run
+    Doctor(DoctorArgs),
     /// Run a command on nodes, at the same time
     Exec(ExecArgs),
     /// Start a waiting session with the nodes present

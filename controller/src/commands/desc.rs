@@ -70,5 +70,10 @@ pub fn run(args: &DescArgs, out: &mut impl Write) -> Result<(), DescCommandError
     }
     out.write_all(text.as_bytes())?;
     out.flush()?;
+    // Standard output is the description's.
+    log::info!(
+        "next: write this into a file, edit it, and try it with `kactl run -n 1 -p {}=FILE --dry-run`",
+        disk.name
+    );
     Ok(())
 }

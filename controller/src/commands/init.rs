@@ -58,6 +58,15 @@ fn write_config(path: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
+/// Creates the keys that are missing, without the configuration.
+///
+/// # Errors
+/// As for [`run`].
+pub(super) fn keys(directory: &Path) -> CommandResult {
+    guarded::directory(directory, KEY_DIRECTORY_MODE)?;
+    complete_keys(directory)
+}
+
 /// Nothing existing is overwritten: a lost controller key is replaced only on request, because every existing
 /// boot image becomes useless.
 fn complete_keys(directory: &Path) -> CommandResult {
@@ -81,6 +90,7 @@ fn complete_keys(directory: &Path) -> CommandResult {
         (Err(e), Err(f)) if missing(&e) && missing(&f) => {
             new_keys(directory, atomic::create)?;
             terminal::say(format_args!("made the keys in {}", directory.display()));
+            terminal::say("next: `kactl image` builds what the nodes boot");
         }
         (Err(e), Ok(_)) if missing(&e) => {
             let lost = keys::controller_file(directory);

@@ -12,7 +12,7 @@ use crate::config::pxe::Ipxe;
 use crate::config::read::Located;
 use crate::config::{Config, Ports};
 use crate::exit::{CommandResult, Exit};
-use crate::pxe::checks;
+use crate::pxe::checks::{self, Findings};
 use crate::pxe::confine::{Access, Confined};
 use crate::pxe::files::BootDirectory;
 use crate::pxe::flood::Limit;
@@ -138,6 +138,22 @@ pub fn run(args: &PxeArgs, config: &Config) -> CommandResult {
     );
     serve::serve(&boot, &service, (&dnsmasq_config, user), &directories.runs(), images.as_mut())?;
     Ok(Exit::Ok)
+}
+
+/// What would stop `kactl pxe` on this interface, and what it would warn of.
+///
+/// # Errors
+/// The interface or the configuration cannot be served.
+pub(super) fn would(interface: &str, config: &Config) -> anyhow::Result<Findings> {
+    let args = PxeArgs {
+        interface: Some(interface.to_owned()),
+        address: None,
+        range: None,
+        proxy: false,
+        no_dhcp: false,
+        other: None,
+    };
+    Ok(checks::all(&service(&args, config)?, &config.ports))
 }
 
 /// Boot loaders that would serve more machines, or serve some of them faster.

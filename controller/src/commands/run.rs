@@ -1,15 +1,18 @@
 //! `kactl run`: clones this machine onto N nodes.
 
+use std::path::Path;
+
 use anyhow::ensure;
 use ka::mac::Mac;
 
-use super::conclude;
 use super::options::run::RunArgs;
+use super::{conclude, offer};
 use crate::config::Config;
 use crate::exit::{CommandResult, Exit};
 use crate::golden::plan;
 use crate::journal::Recorded;
 use crate::lists::nodes;
+use crate::pxe::beside::Beside;
 use crate::workflow::clone::{self, End, Request};
 use crate::workflow::notify::Notify;
 use crate::workflow::select::Permission;
@@ -18,10 +21,10 @@ use crate::workflow::select::Permission;
 ///
 /// # Errors
 /// The cause, with the corresponding exit status.
-pub fn run(args: &RunArgs, config: &Config, recorded: Option<Recorded>) -> CommandResult {
+pub fn run(args: &RunArgs, config: &Config, config_file: &Path, recorded: Option<Recorded>) -> CommandResult {
     let notify = Notify::new(args.night.notify.clone(), &args.session);
     let mut report = String::new();
-    let outcome = hold(args, config, recorded, &notify, &mut report);
+    let outcome = hold(args, (config, config_file), recorded, &notify, &mut report);
     let status = match &outcome {
         Ok(exit) => exit.code(),
         Err(failure) => {
@@ -36,12 +39,21 @@ pub fn run(args: &RunArgs, config: &Config, recorded: Option<Recorded>) -> Comma
 /// Carries out the run; `report` is for the end-of-run notification.
 fn hold(
     args: &RunArgs,
-    config: &Config,
+    (config, config_file): (&Config, &Path),
     recorded: Option<Recorded>,
     notify: &Notify,
     report: &mut String,
 ) -> CommandResult {
+    offer::what_is_missing(config)?;
     let request = request(args, config, notify, recorded)?;
+    let _serving = match &args.pxe {
+        Some(interface) => {
+            // Nothing is served for a run that cannot begin.
+            clone::check(&request, config)?;
+            Some(Beside::start(interface, config_file, &config.directories.run)?)
+        }
+        None => None,
+    };
     match clone::run(&request, config)? {
         End::DryRun(machines) => conclude::dry_run(&args.session, &machines, args.stream.output()),
         End::Held { session, undone, missing } => {

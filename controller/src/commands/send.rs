@@ -95,13 +95,15 @@ fn request(args: &SendArgs, config: &Config, recorded: Option<Recorded>) -> anyh
         recorded.is_none() || args.source.file.as_deref() != Some(Path::new("-")),
         "this session sent its standard input, which is gone: start a new one"
     );
+    let stream = args.stream.streaming(config)?;
+    distribute::check(config, args.keys.as_deref(), &stream, recorded.as_ref())?;
     let source = args.source.open(args.cross)?;
     Ok(Request {
         session: args.session.clone(),
         source: Arc::new(Tuned(source, Settings { check_sum: args.check_sum, ..Settings::default() })),
         wanted: usize::try_from(args.nodes_wanted.get())?,
         keys: args.keys.clone(),
-        stream: args.stream.streaming(config)?,
+        stream,
         recorded,
     })
 }

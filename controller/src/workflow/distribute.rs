@@ -1,11 +1,13 @@
 //! Sends files to running hosts: one session, without a plan.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ka::session::{Gate, SessionSpec};
 
+use super::faults::Faults;
 use super::memory::{self, Memory};
+use super::reach;
 use super::streaming::Streaming;
 use super::watch;
 use crate::config::{Config, keys};
@@ -31,6 +33,31 @@ pub struct Request {
     pub recorded: Option<Recorded>,
 }
 
+/// Checks everything that can be known before the session waits, and before its source is opened.
+///
+/// # Errors
+/// All faults at once.
+pub fn check(
+    config: &Config,
+    keys: Option<&Path>,
+    stream: &Streaming,
+    recorded: Option<&Recorded>,
+) -> anyhow::Result<()> {
+    let mut faults = Faults::default();
+    faults.take(keys::load(keys.unwrap_or(&config.directories.keys)).map_err(Into::into));
+    faults.take(reach::check(&place(config, stream, recorded)));
+    faults.end()
+}
+
+/// Where the session listens; a session that goes on, where its hosts look for it.
+fn place(config: &Config, stream: &Streaming, recorded: Option<&Recorded>) -> Place {
+    let mut place = Place::new(config, stream.listen, stream.interface.clone());
+    if let Some(recorded) = recorded {
+        place.control = recorded.header.port;
+    }
+    place
+}
+
 /// Waits for the hosts, streams, and returns the session's final state.
 ///
 /// # Errors
@@ -45,11 +72,10 @@ fn listen(request: &Request, config: &Config) -> anyhow::Result<Hub> {
     let Request { session, source, wanted, stream, recorded, .. } = request;
     let directory = request.keys.as_deref().unwrap_or(&config.directories.keys);
     let mut keys = keys::load(directory)?;
-    let mut place = Place::new(config, stream.listen, stream.interface.clone());
+    let place = place(config, stream, recorded.as_ref());
     let spec = match recorded {
         Some(recorded) => {
             keys = memory::same_keys(recorded, keys, directory)?;
-            place.control = recorded.header.port;
             recorded.header.session.clone()
         }
         None => SessionSpec { timeout: stream.timeout, ..stream.session(session, *wanted, Gate::First) },

@@ -45,6 +45,13 @@ pub struct ImageArgs {
     pub key_only: bool,
 }
 
+impl Default for ImageArgs {
+    /// The image of the running kernel.
+    fn default() -> Self {
+        Self { kernel: None, root: "/".into(), lib: None, agent: None, key_only: false }
+    }
+}
+
 /// The sources and destinations of an image's parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Places {
@@ -119,6 +126,9 @@ pub fn run(args: &ImageArgs, places: &Places) -> Result<()> {
         places.boot.join("all.rdz").display(),
         places.stage2.display()
     ));
+    terminal::say(
+        "next: `kactl doctor --interface IF` checks this machine, and `kactl pxe --interface IF` serves the image",
+    );
     Ok(())
 }
 

@@ -40,6 +40,9 @@ pub struct RunArgs {
     /// How many nodes to wait for (default: all machines of --nodes)
     #[arg(short = 'n', long = "count", value_name = "N", required_unless_present = "nodes")]
     pub nodes_wanted: Option<NonZeroU32>,
+    /// Also serve DHCP, TFTP and HTTP on this interface during the run, as 'kactl pxe --interface IF' does
+    #[arg(long, value_name = "IF")]
+    pub pxe: Option<String>,
     /// Erase only the machines listed in FILE, one MAC address per line
     #[arg(long, value_name = "FILE", conflicts_with = "yes")]
     pub nodes: Option<PathBuf>,
