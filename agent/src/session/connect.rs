@@ -141,6 +141,7 @@ fn try_connect(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ka::inventory::Inventory;
     use std::net::TcpListener;
 
     #[test]
@@ -149,7 +150,17 @@ mod tests {
         let own = KeyPair::generate().unwrap();
         let join = JoinKey::generate(&own).unwrap();
         let (address, patience) = (silent.local_addr().unwrap(), Duration::from_millis(50));
-        let hello = Hello::default();
+        let hello = Hello {
+            session: "a".into(),
+            version: String::new(),
+            key: own.public,
+            data_port: 1,
+            window: 1,
+            inventory: Inventory::default(),
+            erasable: false,
+            place: 0,
+            resume: None,
+        };
         let error = connect(address, (&join, &own), &hello, patience).err().unwrap().to_string();
         assert!(error.contains("no answer came in time") && !error.contains("temporarily"), "{error}");
     }
