@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::exit::{CommandResult, Exit};
 use crate::golden::plan;
 use crate::journal::Recorded;
-use crate::lists::nodes;
+use crate::lists::macs;
 use crate::pxe::beside::Beside;
 use crate::workflow::clone::{self, End, Request};
 use crate::workflow::notify::Notify;
@@ -127,7 +127,7 @@ fn golden<'a>(args: &'a RunArgs, config: &'a Config) -> plan::Request<'a> {
 fn permission(args: &RunArgs, count: Option<usize>) -> anyhow::Result<Permission> {
     Ok(match &args.nodes {
         Some(file) => {
-            let listed = nodes::read(file)?;
+            let listed = macs::read(file)?;
             let wanted = count.unwrap_or(listed.len());
             ensure!(
                 listed.len() >= wanted,

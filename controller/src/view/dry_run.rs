@@ -41,11 +41,11 @@ struct DryRun<'a> {
     dry_run: bool,
     /// Every machine would be erased.
     ok: bool,
-    nodes: Vec<Node<'a>>,
+    nodes: Vec<NodeRow<'a>>,
 }
 
 #[derive(Debug, Serialize)]
-struct Node<'a> {
+struct NodeRow<'a> {
     mac: String,
     address: String,
     hostname: &'a str,
@@ -87,8 +87,8 @@ pub fn print_csv(out: &mut dyn Write, machines: &[(Arrival, Report)]) -> io::Res
     })
 }
 
-fn nodes(machines: &[(Arrival, Report)]) -> impl Iterator<Item = Node<'_>> {
-    machines.iter().map(|(arrival, report)| Node {
+fn nodes(machines: &[(Arrival, Report)]) -> impl Iterator<Item = NodeRow<'_>> {
+    machines.iter().map(|(arrival, report)| NodeRow {
         mac: arrival.mac.to_string(),
         address: arrival.address.to_string(),
         hostname: &arrival.inventory.hostname,

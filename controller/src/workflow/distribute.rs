@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ka::session::{Gate, SessionSpec};
+use ka::session::{AdmissionPolicy, SessionSpec};
 
 use super::faults::Faults;
 use super::memory::{self, Memory};
@@ -12,7 +12,7 @@ use super::streaming::Streaming;
 use super::watch;
 use crate::config::{Config, keys};
 use crate::exit::FatalError;
-use crate::hub::{Hub, Place, SessionSetup, Snapshot};
+use crate::hub::{Hub, HubSetup, SessionSetup, Snapshot};
 use crate::journal::Recorded;
 use crate::stream::source::Source;
 use crate::view::progress::ProgressView;
@@ -45,17 +45,17 @@ pub fn check(
 ) -> anyhow::Result<()> {
     let mut faults = Faults::default();
     faults.take(keys::load(keys.unwrap_or(&config.directories.keys)).map_err(Into::into));
-    faults.take(reach::check(&place(config, stream, recorded)));
+    faults.take(reach::check(&hub_setup(config, stream, recorded)));
     faults.end()
 }
 
 /// Where the session listens; a session that goes on, where its hosts look for it.
-fn place(config: &Config, stream: &Streaming, recorded: Option<&Recorded>) -> Place {
-    let mut place = Place::new(config, stream.listen, stream.interface.clone());
+fn hub_setup(config: &Config, stream: &Streaming, recorded: Option<&Recorded>) -> HubSetup {
+    let mut hub_setup = HubSetup::new(config, stream.listen, stream.interface.clone());
     if let Some(recorded) = recorded {
-        place.control = recorded.header.port;
+        hub_setup.control = recorded.header.port;
     }
-    place
+    hub_setup
 }
 
 /// Waits for the hosts, streams, and returns the session's final state.
@@ -72,13 +72,16 @@ fn listen(request: &Request, config: &Config) -> anyhow::Result<Hub> {
     let Request { session, source, wanted, stream, recorded, .. } = request;
     let directory = request.keys.as_deref().unwrap_or(&config.directories.keys);
     let mut keys = keys::load(directory)?;
-    let place = place(config, stream, recorded.as_ref());
+    let hub_setup = hub_setup(config, stream, recorded.as_ref());
     let spec = match recorded {
         Some(recorded) => {
             keys = memory::same_keys(recorded, keys, directory)?;
             recorded.header.session.clone()
         }
-        None => SessionSpec { timeout: stream.timeout, ..stream.session(session, *wanted, Gate::First) },
+        None => SessionSpec {
+            timeout: stream.timeout,
+            ..stream.session(session, *wanted, AdmissionPolicy::First)
+        },
     };
     let mut header = memory::header(spec.clone(), &keys, None)?;
     let memory = match Memory::of(recorded.as_ref(), &config.directories, session) {
@@ -93,7 +96,7 @@ fn listen(request: &Request, config: &Config) -> anyhow::Result<Hub> {
     let source = stream.tuned(Arc::clone(source));
     let setup = SessionSetup { spec, source, log: None, booted: None, journal, resume };
     config.directories.make_run()?;
-    let hub = Hub::start(&place, keys, vec![setup])?;
+    let hub = Hub::start(&hub_setup, keys, vec![setup])?;
     match (recorded, home) {
         (Some(recorded), _) => memory::same_port(recorded, hub.port)?,
         (None, Some(home)) => {

@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow};
 use ka_host::ports::{self, Transport};
 use ka_host::words;
 
-use crate::hub::Place;
+use crate::hub::HubSetup;
 use crate::pxe::interface;
 use crate::rendezvous::registry;
 
@@ -14,7 +14,7 @@ use crate::rendezvous::registry;
 ///
 /// # Errors
 /// The interface, the address or the port cannot be used.
-pub(super) fn check(place: &Place) -> anyhow::Result<()> {
+pub(super) fn check(place: &HubSetup) -> anyhow::Result<()> {
     if let Some(name) = &place.side.interface {
         let found = interface::all().context("cannot list the interfaces")?;
         if !found.iter().any(|interface| interface.name == *name) {
@@ -40,7 +40,7 @@ pub(super) fn check(place: &Place) -> anyhow::Result<()> {
 }
 
 /// A port of another session is shared: its process sends nodes on. Another program would not.
-fn taken(place: &Place) -> anyhow::Result<()> {
+fn taken(place: &HubSetup) -> anyhow::Result<()> {
     let port = place.control;
     if registry::serves(&place.sessions, port) {
         return Ok(());
@@ -64,12 +64,12 @@ mod tests {
     use std::net::Ipv4Addr;
     use std::process::{Command, Stdio};
 
-    fn place(port: u16, interface: Option<&str>) -> Place {
+    fn place(port: u16, interface: Option<&str>) -> HubSetup {
         let listen = ka_net::listen::Listen { address: Ipv4Addr::LOCALHOST.into(), port: Some(port) };
         let directory = std::env::temp_dir().join("no-sessions-of-ka");
-        Place {
+        HubSetup {
             sessions: directory,
-            ..Place::new(&Config::default(), Some(listen), interface.map(str::to_owned))
+            ..HubSetup::new(&Config::default(), Some(listen), interface.map(str::to_owned))
         }
     }
 

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use ka::inventory::Firmware;
-use ka::plan::{After, BootOrder, BootPlan, Kernels, Loader};
+use ka::plan::{BootOrder, BootPlan, FinalAction, Kernels, Loader};
 
 /// The options for booting the nodes.
 #[derive(Clone, Debug, clap::Args)]
@@ -31,7 +31,7 @@ pub struct BootArgs {
     /// Final action of a node: reboot, kexec (start the installed system immediately, without the firmware),
     /// poweroff, or shell
     #[arg(long = "boot", value_name = "HOW", default_value = "reboot")]
-    pub after: After,
+    pub after: FinalAction,
 }
 
 /// The value of `-r`.

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
-use ka::plan::{After, Secret};
+use ka::plan::{FinalAction, Secret};
 
 use super::Request;
 use crate::config::keys::{self, Keys};
@@ -35,7 +35,7 @@ pub(super) fn run(request: &Request<'_>, config: &Config) -> anyhow::Result<(Che
     let keys = faults.take(keys::load(&config.directories.keys).map_err(Into::into));
     images(&config.directories, keys.is_some(), &mut faults);
     let planned = golden(request, &config.directories, &mut faults);
-    faults.take(reach::check(&super::place(request, config)));
+    faults.take(reach::check(&super::hub_setup(request, config)));
     if request.wait_booted.is_some() {
         faults.take(first_boots(request.golden.after));
     }
@@ -102,9 +102,9 @@ fn has_our_key(image: &Path, directories: &Directories) -> anyhow::Result<()> {
 }
 
 /// Nodes whose first boot is awaited must be able to report it.
-fn first_boots(after: After) -> anyhow::Result<()> {
+fn first_boots(after: FinalAction) -> anyhow::Result<()> {
     ensure!(
-        !matches!(after, After::Poweroff | After::Shell),
+        !matches!(after, FinalAction::Poweroff | FinalAction::Shell),
         "--wait-booted: with --boot poweroff and --boot shell no node boots from its disk by itself"
     );
     ensure!(
