@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use ka::keys::JoinKey;
 use ka::wire::CONSOLE_PORT;
-use ka_agent::console::{self, Console, Limits, trace};
-use ka_agent::{init, node};
+use crate::console::{self, Console, Limits, trace};
+use crate::{init, node};
 use ka_host::terminal;
 use ka_net::listen::Side;
 use log::LevelFilter;

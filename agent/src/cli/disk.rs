@@ -15,8 +15,8 @@ use ka::plan::report::{DiskAction, OfDisk, Report};
 use ka::plan::{ConfirmedStorage, DiskPlan, FileSystemKind, FileSystemPlan, Storage};
 use ka::shown;
 use ka::step::Step;
-use ka_agent::disk;
-use ka_agent::step::step;
+use crate::disk;
+use crate::step::step;
 use ka_host::{hardware, terminal};
 use serde::Serialize;
 
