@@ -177,7 +177,7 @@ class Trial:
     def wait_for_clones(self):
         """Boot all nodes, and wait until the run has ended and each node has powered off or rebooted."""
         self.hook("before_nodes")
-        started = time.monotonic()
+        started, deadline = time.monotonic(), self.server.clock.now() + product.RUN_PATIENCE
         self.vms = {node.name: self.boot_by_pxe(node) for node in self.nodes}
         working = [] if not self.scenario.ends else list(self.vms.values())
         outcome, heard, told = None, "", started
@@ -197,7 +197,7 @@ class Trial:
                 if words != heard:
                     self.report.note(f"kactl: {words}")
                 heard = words
-            if time.monotonic() - started > product.RUN_PATIENCE:
+            if self.server.clock.now() > deadline:
                 waiting = " ".join(vm.name for vm in working) or "kactl run"
                 raise VmTrouble(f"no end of {waiting} after {product.RUN_PATIENCE} s; see {LOGS}")
             time.sleep(0.5)

@@ -11,7 +11,8 @@ use simplelog::{ConfigBuilder, WriteLogger};
 /// The display that is suspended while a line is printed.
 static DISPLAY: Mutex<Option<MultiProgress>> = Mutex::new(None);
 
-/// Starts the log: warnings and progress messages; `-v` adds details, `-vv` everything, `-q` leaves the warnings.
+/// Starts the log: warnings and progress messages; `-v` adds details, `-vv` everything, `-q` leaves the
+/// warnings.
 pub fn start(verbose: u8, quiet: bool) {
     let level = match verbose {
         _ if quiet => LevelFilter::Warn,

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{CommandFactory, Parser};
 use crate::receive::{self, Request, Sink};
 use crate::{booted, node};
+use clap::{CommandFactory, Parser};
 use ka_host::sys::signals;
 use ka_host::terminal;
 use ka_net::relay::window;

@@ -31,8 +31,8 @@ fn with_subcommand(mut error: clap::Error) -> clap::Error {
     error
 }
 
-/// Removes the hint to pass an unknown option as a value (`-- --dryrun`): no value of kactl begins with two dashes, and
-/// following the hint would make a description's name of a misspelt safeguard.
+/// Removes the hint to pass an unknown option as a value (`-- --dryrun`): no value of kactl begins with two
+/// dashes, and following the hint would make a description's name of a misspelt safeguard.
 fn without_values(mut error: clap::Error) -> clap::Error {
     if let Some(ContextValue::StyledStrs(hints)) = error.get(ContextKind::Suggested) {
         let kept: Vec<_> = hints.iter().filter(|hint| !hint.to_string().contains("-- -")).cloned().collect();

@@ -9,8 +9,8 @@ use super::init;
 use crate::config::Config;
 use crate::config::keys;
 
-/// Creates the keys and the image if they are missing and the operator wants that. What is missing afterwards is
-/// reported with everything else.
+/// Creates the keys and the image if they are missing and the operator wants that. What is missing afterwards
+/// is reported with everything else.
 ///
 /// # Errors
 /// They cannot be created.

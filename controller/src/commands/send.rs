@@ -73,7 +73,8 @@ pub struct SourceArgs {
     /// Send a directory tree
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-    /// Send one file's bytes; '-' is standard input, which is kept in TMPDIR (or /var/tmp) until the session ends
+    /// Send one file's bytes; '-' is standard input, which is kept in TMPDIR (or /var/tmp) until the session
+    /// ends
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// Send the output of a shell command; if it fails, so does the session
@@ -127,8 +128,8 @@ impl SourceArgs {
                 ensure!(!kind.is_dir(), "{} is a directory; send it with --dir", file.display());
                 ensure!(
                     kind.is_file() || kind.is_block_device() || kind.is_char_device(),
-                    "{} is a pipe or a socket, which can be read once, and hosts that come again need all of it: send \
-                     it with --command, or pass it to '--file -'",
+                    "{} is a pipe or a socket, which can be read once, and hosts that join again need all of it: \
+                     send it with --command, or pass it to '--file -'",
                     file.display()
                 );
                 File::open(file).with_context(cannot)?;

@@ -9,7 +9,8 @@ use toml::{Table, Value};
 use super::pxe::Pxe;
 use super::{Directories, Net, Ports};
 
-/// Every setting in effect. What a default cannot show (an interface, a range, a machine) is there if the file has it.
+/// Every setting in effect. What a default cannot show (an interface, a range, a machine) is there if the
+/// file has it.
 ///
 /// # Errors
 /// The file changed after it was loaded.

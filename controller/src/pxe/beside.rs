@@ -45,8 +45,8 @@ pub enum BesideError {
 pub struct Beside(Option<Child>);
 
 impl Beside {
-    /// Starts to serve on `interface`, and waits until machines can boot. A `kactl pxe` that serves it already is left
-    /// alone.
+    /// Starts to serve on `interface`, and waits until machines can boot. A `kactl pxe` that serves it
+    /// already is left alone.
     ///
     /// # Errors
     /// [`BesideError`].

@@ -1,5 +1,5 @@
-//! Standard input as a source. It can be read only once, and a host that comes again needs all of it, so it is kept in a
-//! file without a name, which goes with the process.
+//! Standard input as a source. It can be read only once, and a host that comes again needs all of it, so it
+//! is kept in a file without a name, which goes with the process.
 
 use std::env;
 use std::fs::File;

@@ -1,5 +1,5 @@
-//! Everything that stops a command before it begins, collected, so that an operator corrects it at once and not one by
-//! one.
+//! Everything that stops a command before it begins, collected, so that an operator corrects it at once and
+//! not one by one.
 
 use std::fmt::Display;
 use std::io;

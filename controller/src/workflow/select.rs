@@ -20,8 +20,8 @@ const TRIES: u32 = 3;
 /// The maximum number of rejected machines that are named before the question.
 const MAX_REFUSED: usize = 32;
 
-/// The largest number of machines that a "yes" erases. For more, the operator types their number: one too many in the
-/// room is noticed then.
+/// The largest number of machines that a "yes" erases. For more, the operator types their number: one too
+/// many in the room is noticed then.
 const MAX_FOR_YES: usize = 10;
 
 /// What allows a machine to be erased.
@@ -63,15 +63,16 @@ pub struct Selected {
 #[non_exhaustive]
 pub enum SelectError {
     /// The operator answered no or nothing.
-    #[error("nobody said yes: no machine was touched")]
+    #[error("not confirmed: no machine was touched")]
     Declined,
     /// There is no terminal to ask the question.
     #[error(
-        "nobody can be asked: name the machines with --nodes FILE, or take the first that come with --yes"
+        "there is no terminal to ask on: name the machines with --nodes FILE, or take the first that come \
+         with --yes"
     )]
     NobodyToAsk,
     /// There is no terminal to type the codes.
-    #[error("--confirm-codes: there is no terminal on which anybody could type the machines' codes")]
+    #[error("--confirm-codes: there is no terminal on which to type the machines' codes")]
     NobodyToType,
     /// The terminal failed.
     #[error("cannot ask")]
@@ -116,7 +117,7 @@ pub fn select(
             if has_code(arrival, &report, dialogue)? {
                 known.push((arrival, report));
             } else {
-                let reason = "nobody typed the code that its screen should show";
+                let reason = "the code on its screen was not typed";
                 selected.refused.insert(arrival.mac, reason.to_owned());
             }
         }
@@ -164,8 +165,8 @@ pub fn question_again(arrival: &Arrival, reason: &str, target: &Target) -> Strin
     )
 }
 
-/// Only a complete "yes", or for many machines their number, confirms. The question is repeated for anything other than
-/// that or no.
+/// Only a complete "yes", or for many machines their number, confirms. The question is repeated for anything
+/// other than that or no.
 fn confirmed(
     chosen: &[(&Arrival, Report)],
     refused: &BTreeMap<Mac, String>,
@@ -178,10 +179,10 @@ fn confirmed(
         writeln!(output, "{}", machines::describe(arrival, report, code))?;
     }
     for (mac, reason) in refused.iter().take(MAX_REFUSED) {
-        writeln!(output, "{mac} is refused, and stays as it is: {}", shown::reason(reason))?;
+        writeln!(output, "{mac} is rejected, and left unchanged: {}", shown::reason(reason))?;
     }
     if let Some(more) = refused.len().checked_sub(MAX_REFUSED).filter(|more| *more > 0) {
-        writeln!(output, "and {more} more machines are refused, and stay as they are")?;
+        writeln!(output, "and {more} more machines are rejected, and left unchanged")?;
     }
     let count = chosen.len();
     let machines = if count == 1 { "this machine" } else { "each of these machines" };
@@ -390,7 +391,7 @@ mod tests {
         assert!(reasons[1].contains("this machine has no such disk"), "{reasons:?}");
         let (chosen, shown) = ask(&waiting, "yes\n");
         assert_eq!(chosen.unwrap(), [mac(3), mac(4)]);
-        assert!(shown.contains("52:54:00:00:00:02 is refused, and stays as it is: sda"), "{shown}");
+        assert!(shown.contains("52:54:00:00:00:02 is rejected, and left unchanged: sda"), "{shown}");
     }
 
     #[test]

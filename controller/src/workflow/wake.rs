@@ -103,7 +103,7 @@ fn wake_missing(wake: &Wake, seen: &Mutex<BTreeSet<Mac>>, ours: &mut BTreeSet<Ma
         let labels: Vec<&str> = missing.iter().map(|(_, target)| target.label.as_str()).collect();
         let (retry, count) = (wake.retry.as_secs(), labels.len());
         log::warn!(
-            "{count} machines have not appeared within {retry} s, and are woken again: {}",
+            "{count} machines did not appear within {retry} s, and are woken again: {}",
             node_set::fold(labels)
         );
     }

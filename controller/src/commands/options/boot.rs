@@ -9,8 +9,8 @@ use ka::plan::{BootOrder, BootPlan, FinalAction, Kernels, Loader};
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Booting the clones")]
 pub struct BootArgs {
-    /// Boot loader: grub, grub-legacy, lilo, systemd-boot, extlinux, or none; modules for the initrd may follow:
-    /// 'grub --with=MODULE ...'
+    /// Boot loader: grub, grub-legacy, lilo, systemd-boot, extlinux, or none; modules for the initrd may
+    /// follow: 'grub --with=MODULE ...'
     #[arg(short = 'r', long, value_name = "LOADER", default_value = "grub")]
     pub loader: LoaderChoice,
     /// Add modules to the nodes' initrd, in addition to those that their hardware needs (repeatable)
@@ -75,7 +75,7 @@ impl FromStr for LoaderChoice {
 fn module(text: &str) -> Result<String, String> {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     if text.is_empty() || !text.chars().all(good) {
-        return Err(format!("'{text}' is no module's name"));
+        return Err(format!("'{text}' is not a module name"));
     }
     Ok(text.to_owned())
 }
@@ -204,8 +204,8 @@ mod tests {
             ("--boot-order|usb", "network, disk"),
             ("--nvram|never", "auto, require"),
             ("--firmware|uefi", "same, auto"),
-            ("--with|a;b", "no module's name"),
-            ("--with|a,,b", "no module's name"),
+            ("--with|a;b", "not a module name"),
+            ("--with|a,,b", "not a module name"),
             ("--with|", "--with"),
             ("-r|syslinux", "systemd-boot"),
         ] {

@@ -110,8 +110,8 @@ fn occurrences(matches: &ArgMatches, id: &str) -> Vec<Vec<String>> {
     occurrences.map(|values| values.cloned().collect()).collect()
 }
 
-/// A disk and the description after its `=`. In what selects a disk (`sda:size=480G`), `=` has a meaning of its own, so
-/// it separates only if the whole is no disk.
+/// A disk and the description after its `=`. In what selects a disk (`sda:size=480G`), `=` has a meaning of
+/// its own, so it separates only if the whole is no disk.
 fn apart(given: &str) -> (&str, Option<&str>) {
     let split = match given.split_once('=') {
         Some((disk, desc)) if !disk.contains(':') => Some((disk, desc)),
