@@ -59,14 +59,14 @@ agent: setup
 static-kactl: setup
 	PROFILE=release initramfs/build-agent -p kactl --bin kactl
 
-# The man pages and completions, from the definitions of the command lines.
+# The man pages and completions, from the definitions of the command lines. None is kept, so none can drift.
 manual: setup
-	rm -rf packaging/manual
-	cargo run --quiet --locked -p kactl --example manual -- packaging/manual
-	cargo run --quiet --locked -p ka-agent --example manual -- packaging/manual
+	rm -rf target/manual
+	cargo run --quiet --locked -p kactl --example manual -- target/manual
+	cargo run --quiet --locked -p ka-agent --example manual -- target/manual
 
 # The Debian packages ka and ka-agent, in target/deb.
-deb: agent build
+deb: agent build manual
 	packaging/build-deb
 
 # Lintian, and install, upgrade, remove and purge in a chroot.
@@ -109,7 +109,6 @@ lint: setup $(DENY) advisories
 	@$(call lint,cargo clippy,cargo clippy --version,cargo clippy --workspace --all-targets --locked -- -D warnings)
 	@$(call lint,cargo doc,rustdoc --version,RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps --locked)
 	@$(call lint,the fuzz targets' lock file,cargo --version,cargo metadata --quiet --locked --format-version 1 --manifest-path tests/fuzz/Cargo.toml >/dev/null)
-	@$(call lint,the man pages,cargo --version,packaging/check-manual)
 	@$(call lint,prose,python3 --version,tests/lint/prose)
 	@$(call lint,cargo deny,$(DENY) --version,cargo fetch --quiet --locked && $(DENY) --offline check bans licenses sources)
 	@$(call lint,shellcheck,shellcheck --version,shellcheck -x -P SCRIPTDIR $$(grep -rlE --exclude='*.py' '^#!/bin/(ba)?sh|^# shellcheck shell=' .ci initramfs packaging qemu tests/fuzz/run controller/tests/unit))

@@ -1,4 +1,4 @@
-//! Writes ka-agent's man page, from the definition of its command line, into a directory: `packaging/manual`.
+//! Writes ka-agent's man page, from the definition of its command line, into a directory: `target/manual`.
 
 use std::path::PathBuf;
 

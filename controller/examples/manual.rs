@@ -1,5 +1,5 @@
 //! Writes kactl's man pages and completions, from the definition of its command line, into a directory:
-//! `packaging/manual`.
+//! `target/manual`.
 
 use std::path::PathBuf;
 
