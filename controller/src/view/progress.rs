@@ -14,6 +14,8 @@ use crate::status::{NodeStatus, Phase, RunStatus};
 
 /// The interval between total lines without a live display.
 const TOTAL_EVERY: Duration = Duration::from_secs(30);
+/// The interval if what limits the chain has changed.
+const LIMIT_EVERY: Duration = Duration::from_secs(5);
 
 /// Shows the progress of a run.
 pub enum ProgressView {
@@ -104,7 +106,8 @@ pub struct Lines {
     out: Box<dyn Write + Send>,
     /// The last phase and step printed for each node.
     told: Vec<Option<(Phase, Option<Step>)>>,
-    next_total: Option<Instant>,
+    last_total: Option<Instant>,
+    told_limit: Option<String>,
     broken: bool,
 }
 
@@ -112,7 +115,7 @@ impl Lines {
     /// Writes to `out`.
     #[must_use]
     pub fn new(out: Box<dyn Write + Send>) -> Self {
-        Self { out, told: Vec::new(), next_total: None, broken: false }
+        Self { out, told: Vec::new(), last_total: None, told_limit: None, broken: false }
     }
 
     fn update(&mut self, status: &RunStatus, now: Instant) {
@@ -127,8 +130,11 @@ impl Lines {
             }
         }
         // Even if nothing has changed: a silent program looks like a dead one.
-        if !status.nodes.is_empty() && self.next_total.is_none_or(|next| now >= next) {
-            self.next_total = Some(now + TOTAL_EVERY);
+        let every = if status.limit == self.told_limit { TOTAL_EVERY } else { LIMIT_EVERY };
+        let due = self.last_total.is_none_or(|last| now.saturating_duration_since(last) >= every);
+        if due && !status.nodes.is_empty() {
+            self.last_total = Some(now);
+            self.told_limit.clone_from(&status.limit);
             lines.push(whole_line(status));
         }
         self.write(&lines);
