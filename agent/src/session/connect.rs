@@ -8,6 +8,7 @@ use ka::keys::{JoinKey, KeyPair};
 use ka::wire::PROTOCOL;
 use ka::wire::channel::{Channel, ChannelError, Received};
 use ka::wire::control::{Hello, ToAgent, ToController};
+use ka_host::words;
 
 use super::Welcome;
 use super::endorse::{Endorse, Endorsing};
@@ -22,7 +23,7 @@ const MAX_REDIRECTS: usize = 3;
 #[non_exhaustive]
 pub enum JoinError {
     /// Nothing is listening there, or it does not answer.
-    #[error("{address}: {error}")]
+    #[error("{address}: {}", words::of_io(error))]
     Unreachable {
         /// The address.
         address: SocketAddr,
@@ -147,5 +148,33 @@ fn try_connect(
             }
             _ => return Err(broken(ChannelError::OutOfTurn)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ka::inventory::Inventory;
+    use std::net::TcpListener;
+
+    #[test]
+    fn a_host_that_accepts_and_stays_silent_is_explained() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let own = KeyPair::generate().unwrap();
+        let join = JoinKey::generate(&own).unwrap();
+        let (address, patience) = (silent.local_addr().unwrap(), Duration::from_millis(50));
+        let hello = Hello {
+            session: "a".into(),
+            version: String::new(),
+            key: own.public,
+            data_port: 1,
+            window: 1,
+            inventory: Inventory::default(),
+            erasable: false,
+            place: 0,
+            resume: None,
+        };
+        let error = connect(address, (&join, &own), &hello, patience).err().unwrap().to_string();
+        assert!(error.contains("no answer came in time") && !error.contains("temporarily"), "{error}");
     }
 }

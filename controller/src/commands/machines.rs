@@ -16,6 +16,10 @@ use crate::view::inventory;
 
 /// Options of `kactl machines`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kactl machines                     list all of them
+  kactl machines show node[001-003]  show everything known about these")]
 pub struct MachinesArgs {
     /// Print JSON, one machine per line
     #[arg(long, global = true)]
