@@ -1,7 +1,7 @@
 //! This machine's TPM 2.0, for the proof in [`ka::tpm`].
 //!
-//! The kernel's resource manager gives each opener of its device a TPM of its own. Writing a command carries it out,
-//! and reading returns the response.
+//! The kernel's resource manager gives each opener of its device a TPM of its own. Writing a command carries
+//! it out, and reading returns the response.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -131,8 +131,8 @@ fn transmit(device: &mut impl ReadWrite, command: &Command) -> Result<Vec<u8>, T
 
 fn send(device: &mut impl ReadWrite, command: &Command) -> io::Result<Vec<u8>> {
     device.write_all(&command.bytes)?;
-    // Old kernels discard what one read leaves over, so the first read takes all of it. A socket may bring it in
-    // pieces.
+    // Old kernels discard what one read leaves over, so the first read takes all of it. A socket may bring it
+    // in pieces.
     let mut response = vec![0; MAX_RESPONSE];
     let mut got = 0;
     while command::response_length(response.get(..got).unwrap_or_default()).is_none_or(|length| got < length)

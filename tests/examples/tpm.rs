@@ -1,5 +1,5 @@
-//! Proves this machine's TPM, as an agent and its controller do. For a machine with a TPM: `tests/tests/tpm_machine.rs`
-//! boots one.
+//! Proves this machine's TPM, as an agent and its controller do. For a machine with a TPM:
+//! `tests/tests/tpm_machine.rs` boots one.
 
 #![allow(clippy::print_stdout, reason = "its console is its result")]
 

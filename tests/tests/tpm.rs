@@ -24,8 +24,8 @@ use serde_json::Value;
 const GB: u64 = 1_000_000_000;
 const AGENT: [u8; 32] = [7; 32];
 
-/// Carries the proof of `tpm`, for an agent with the key `agent`, to a controller that hears an agent with the key
-/// `heard`.
+/// Carries the proof of `tpm`, for an agent with the key `agent`, to a controller that hears an agent with
+/// the key `heard`.
 fn prove(tpm: &mut dyn Endorse, agent: [u8; 32], heard: [u8; 32]) -> Result<Option<Fingerprint>, String> {
     let (mut proof, mut request) = Proof::begin(&heard, FromNode::Key(tpm.key())).unwrap();
     loop {

@@ -1,4 +1,5 @@
-//! The proof through the kernel's own device, in a virtual machine with stage2's tools and modules and an emulated TPM.
+//! The proof through the kernel's own device, in a virtual machine with stage2's tools and modules and an
+//! emulated TPM.
 //!
 //! Needs root, QEMU, swtpm, and the example `tpm`, which `cargo test` builds.
 

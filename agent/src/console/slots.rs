@@ -53,8 +53,9 @@ impl Slots {
         Self { limits, held: Arc::default() }
     }
 
-    /// Gives a new connection a slot. If all are taken, the oldest unauthenticated connection of the address that has
-    /// most of them makes room: a host that opens many does not push out the controller, whatever its rate.
+    /// Gives a new connection a slot. If all are taken, the oldest unauthenticated connection of the address
+    /// that has most of them makes room: a host that opens many does not push out the controller, whatever
+    /// its rate.
     pub(super) fn take(&self, stream: &TcpStream, peer: IpAddr) -> std::io::Result<Slot> {
         let stream = stream.try_clone()?;
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);

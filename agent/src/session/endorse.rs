@@ -44,8 +44,8 @@ impl<'a> Endorsing<'a> {
         Some(FromNode::Key(self.tpm.as_ref()?.key()))
     }
 
-    /// The answer to the controller, and whether more of the proof follows. A node whose TPM fails joins without it;
-    /// the controller decides whether it may.
+    /// The answer to the controller, and whether more of the proof follows. A node whose TPM fails joins
+    /// without it; the controller decides whether it may.
     pub(super) fn answer(&mut self, request: ToNode) -> (Option<FromNode>, bool) {
         let Some(tpm) = &mut self.tpm else { return (None, false) };
         match tpm.answer(request, &self.agent) {

@@ -23,8 +23,8 @@ use super::{EVENTS, Opened};
 /// the run.
 const MAX_WAITING: usize = 64 << 20;
 
-/// The maximum size of a journal in bytes. A node with the join key causes a line with each of its steps, and must not fill
-/// the disk. A run of a thousand nodes takes some 30 MB.
+/// The maximum size of a journal in bytes. A node with the join key causes a line with each of its steps, and
+/// must not fill the disk. A run of a thousand nodes takes some 30 MB.
 const MAX_LENGTH: u64 = 512 << 20;
 
 /// The journal of an active run. Dropping it writes everything recorded.

@@ -11,8 +11,8 @@ use ka_host::guarded;
 use super::record::{Record, VERSION};
 
 /// The maximum number of machines that are remembered. A host with the boot image can claim any address, and
-/// must not fill the disk. Nor may it keep a new machine from being recorded, and so from being pinned to its TPM:
-/// machines that only appeared make room.
+/// must not fill the disk. Nor may it keep a new machine from being recorded, and so from being pinned to its
+/// TPM: machines that only appeared make room.
 pub const MAX_MACHINES: usize = 16_384;
 /// The maximum size of a file that is read, in bytes.
 const MAX_FILE: u64 = 1 << 20;
@@ -129,8 +129,8 @@ impl Store {
         Ok(atomic::write(&path, &text, 0o600)?)
     }
 
-    /// Makes room for one more machine: of those that never took part in a run, the one that was not seen for longest is
-    /// forgotten.
+    /// Makes room for one more machine: of those that never took part in a run, the one that was not seen for
+    /// longest is forgotten.
     fn make_room(&self) -> Result<(), StoreError> {
         let list = FileError::new("list", &self.directory);
         let entries: Vec<_> = fs::read_dir(&self.directory).and_then(Iterator::collect).map_err(list)?;

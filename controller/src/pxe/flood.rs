@@ -6,8 +6,8 @@
 use std::io::{self, Write};
 use std::process::{Child, Command, Stdio};
 
-/// Requests per second, and the burst. A boot loader asks for about twenty files. dnsmasq looks at every open transfer
-/// for each packet, so each one that is never confirmed slows down all others.
+/// Requests per second, and the burst. A boot loader asks for about twenty files. dnsmasq looks at every open
+/// transfer for each packet, so each one that is never confirmed slows down all others.
 const RATE: u32 = 1;
 const BURST: u32 = 40;
 

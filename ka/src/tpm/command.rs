@@ -1,7 +1,8 @@
 //! The few TPM 2.0 commands of the proof, as bytes (TPM 2.0 Library, part 3; structures in part 2).
 //!
-//! Integers are big-endian. A command is a tag, its size and its code; then handles, authorizations and parameters. A
-//! response is a tag, its size and a response code; then a handle, parameters and authorizations.
+//! Integers are big-endian. A command is a tag, its size and its code; then handles, authorizations and
+//! parameters. A response is a tag, its size and a response code; then a handle, parameters and
+//! authorizations.
 
 use super::{Answer, Point, Word};
 
@@ -28,8 +29,8 @@ const HMAC_SESSION: u8 = 0;
 /// The session audits the command, and ends with it.
 pub(super) const AUDIT: u8 = 0x80;
 
-/// The policy of endorsement keys: the hierarchy's secret (TCG EK Credential Profile, "PolicyA"). The proof does not
-/// use it; it is a part of the key's template.
+/// The policy of endorsement keys: the hierarchy's secret (TCG EK Credential Profile, "PolicyA"). The proof
+/// does not use it; it is a part of the key's template.
 const POLICY: Word = [
     0x83, 0x71, 0x97, 0x67, 0x44, 0x84, 0xb3, 0xf8, 0x1a, 0x90, 0xcc, 0x8d, 0x46, 0xa5, 0xd7, 0x24, 0xfd,
     0x52, 0xd7, 0x6e, 0x06, 0x52, 0x0b, 0x64, 0xf2, 0xa1, 0xda, 0x1b, 0x33, 0x14, 0x69, 0xaa,
@@ -61,8 +62,8 @@ pub struct Command {
     pub bytes: Vec<u8>,
 }
 
-/// Creates the endorsement key from the default template for P-256 ("L-2" of the TCG EK Credential Profile). The TPM
-/// derives it from its endorsement seed, so it is the same each time.
+/// Creates the endorsement key from the default template for P-256 ("L-2" of the TCG EK Credential Profile).
+/// The TPM derives it from its endorsement seed, so it is the same each time.
 #[must_use]
 pub fn create_endorsement_key() -> Command {
     let mut template = Writer::default();

@@ -1,16 +1,18 @@
 //! A machine's TPM as its identity: the proof that a node holds a certain endorsement key.
 //!
-//! A hardware address is only a claim. The private endorsement key never leaves the TPM, so a proof of it identifies
-//! the machine. The public key alone proves nothing, because anybody may have seen it.
+//! A hardware address is only a claim. The private endorsement key never leaves the TPM, so a proof of it
+//! identifies the machine. The public key alone proves nothing, because anybody may have seen it.
 //!
-//! The controller starts a *salted session* with the TPM: it encrypts a fresh salt for the endorsement key, and from
-//! the salt both derive the key that authenticates the session's commands (TPM 2.0 Library, part 1, "Session-Based
-//! Authorizations"). Only that TPM can decrypt the salt, so only it can answer the controller's command. The agent
-//! carries the messages and learns no key. TPM2_ActivateCredential would prove the same, but it takes AES-CFB on the
-//! controller, and ring, ka's only implementation of ciphers, does not have it.
+//! The controller starts a *salted session* with the TPM: it encrypts a fresh salt for the endorsement key,
+//! and from the salt both derive the key that authenticates the session's commands (TPM 2.0 Library, part 1,
+//! "Session-Based Authorizations"). Only that TPM can decrypt the salt, so only it can answer the
+//! controller's command. The agent carries the messages and learns no key. TPM2_ActivateCredential would
+//! prove the same, but it takes AES-CFB on the controller, and ring, ka's only implementation of ciphers,
+//! does not have it.
 //!
-//! The agent's key of this boot is in the session's first nonce. An agent takes part in no session for another agent's
-//! key, so a host cannot pass on the controller's challenge to the machine that it claims to be.
+//! The agent's key of this boot is in the session's first nonce. An agent takes part in no session for
+//! another agent's key, so a host cannot pass on the controller's challenge to the machine that it claims to
+//! be.
 //!
 //! ```text
 //! node                                     controller

@@ -155,8 +155,8 @@ impl Client {
     }
 }
 
-/// The address of a path at the BMC. A path comes from the BMC itself, and one without a slash would continue the host's
-/// name: the password would go to another host.
+/// The address of a path at the BMC. A path comes from the BMC itself, and one without a slash would continue
+/// the host's name: the password would go to another host.
 fn address(url: &str, path: &str) -> Result<String, PowerError> {
     if path.starts_with('/') {
         return Ok(format!("{url}{path}"));
