@@ -19,6 +19,7 @@ pub mod sim;
 pub mod site;
 pub mod sources;
 pub mod stale;
+pub mod swtpm;
 pub mod tables;
 pub mod terminal;
 pub mod tool;

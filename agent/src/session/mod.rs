@@ -5,6 +5,7 @@
 //! no disk ever delays a heartbeat.
 
 mod connect;
+mod endorse;
 mod outage;
 mod session_loop;
 
@@ -24,6 +25,7 @@ use ka::wire::control::{Hello, Ticket, ToController};
 use mio::Waker;
 
 pub use connect::JoinError;
+pub use endorse::Endorse;
 
 use ka_net::event_loop::EventLoop;
 use ka_net::relay::StreamReader;
@@ -122,11 +124,25 @@ impl Session {
         hello: Hello,
         listener: TcpListener,
     ) -> Result<Self, JoinError> {
+        Self::join_endorsed(address, (join, own), hello, listener, None)
+    }
+
+    /// The same with the proof of this machine's TPM, if it has one.
+    ///
+    /// # Errors
+    /// [`JoinError`] if the controller does not answer or refuses.
+    pub fn join_endorsed(
+        address: SocketAddr,
+        (join, own): (&JoinKey, &KeyPair),
+        hello: Hello,
+        listener: TcpListener,
+        tpm: Option<&mut dyn Endorse>,
+    ) -> Result<Self, JoinError> {
         let (hello, left_out) = hello.bounded();
         for what in left_out {
             log::warn!("the report about this machine to the controller is incomplete: it lacks {what}");
         }
-        let joined = connect::connect(address, (join, own), &hello, connect::PATIENCE)?;
+        let joined = connect::connect(address, (join, own), &hello, tpm, connect::PATIENCE)?;
         let welcome = joined.welcome;
         let sockets = EventLoop::new(8).map_err(JoinError::System)?;
         let waker = sockets.waker();

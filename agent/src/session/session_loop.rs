@@ -278,7 +278,9 @@ impl SessionLoop {
                 self.end(reason);
                 return Ok(Next::Stop);
             }
-            ToAgent::Welcome { .. } | ToAgent::Redirect { .. } => self.lose("it sent an unexpected message"),
+            ToAgent::Welcome { .. } | ToAgent::Redirect { .. } | ToAgent::Tpm(_) => {
+                self.lose("it sent an unexpected message")
+            }
         }
         Ok(Next::Continue)
     }
@@ -397,7 +399,7 @@ impl SessionLoop {
         self.tried_at = Instant::now();
         // No wait for an answer is longer than the wait for the controller itself.
         let patience = self.outage.left(Instant::now()).clamp(RETRY, connect::PATIENCE);
-        match connect::connect(self.address, (&self.keys.0, &self.keys.1), &self.hello, patience) {
+        match connect::connect(self.address, (&self.keys.0, &self.keys.1), &self.hello, None, patience) {
             Ok(joined) => {
                 log::info!("the controller at {} is back", self.address);
                 self.take_up(joined)?;
@@ -455,6 +457,7 @@ fn is_lasting(message: &ToController) -> bool {
         ToController::Hello(_)
         | ToController::Heartbeat(_)
         | ToController::Complaint { .. }
-        | ToController::Step(_) => false,
+        | ToController::Step(_)
+        | ToController::Tpm(_) => false,
     }
 }

@@ -38,7 +38,7 @@ impl Session {
     }
 
     fn on_arrival(&mut self, arriving: Arriving) -> Result<(), String> {
-        let Arriving { id, hello, connection, peer, local, token, time } = arriving;
+        let Arriving { id, hello, connection, peer, local, token, time, tpm } = arriving;
         if hello.window < MIN_WINDOW {
             return Err(format!(
                 "the node can keep a window of {} bytes, and {MIN_WINDOW} are \
@@ -58,6 +58,7 @@ impl Session {
             peer,
             local,
             weight,
+            tpm,
             inventory: Arc::new(hello.inventory),
         };
         let node = Node::new(joined.clone());
@@ -300,6 +301,7 @@ impl Session {
                     self.record(Event::Step { node: id, doing });
                 }
             }
+            ToController::Tpm(_) => log::debug!("{} speaks of its TPM after its hello", node.label()),
             ToController::Ready => self.record(Event::Ready { node: id }),
             ToController::Complete { stream, total } => {
                 if node.stream() == Some(stream) && self.book.total(stream) != Some(total) {

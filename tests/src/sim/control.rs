@@ -150,7 +150,7 @@ impl World<'_> {
                 node.left = true;
                 node.is_dismissed = is_complete && node.fate == Fate::Complete;
             }
-            ToAgent::Redirect { .. } | ToAgent::Heartbeat => {}
+            ToAgent::Redirect { .. } | ToAgent::Heartbeat | ToAgent::Tpm(_) => {}
         }
         Ok(())
     }
@@ -234,7 +234,7 @@ impl World<'_> {
         let id = if known { self.hub.next_node() } else { super::hub::node_of(host) };
         let token = [u8::try_from(id.0 % 251).unwrap_or(0); 16];
         let (peer, local) = (address_of(host).ip(), address_of(0).ip());
-        Arriving { id, hello, connection, peer, local, token, time: 0 }
+        Arriving { id, hello, connection, peer, local, token, time: 0, tpm: None }
     }
 
     /// The data connections of a host close.

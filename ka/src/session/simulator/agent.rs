@@ -95,7 +95,7 @@ impl World {
         self.next += 1;
         self.agents[i].again = resume.is_some();
         let token = [u8::try_from(self.next % 251).unwrap(); 16];
-        let arriving = Arriving { id, hello, connection, peer, local, token, time: 0 };
+        let arriving = Arriving { id, hello, connection, peer, local, token, time: 0, tpm: None };
         self.input(Input::Hello(Box::new(arriving)));
     }
 
